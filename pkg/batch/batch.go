@@ -1,0 +1,82 @@
+// Package batch holds what travels: rows packed into columns, the ids of batches, how rows ended, and the codes that say
+// why. It is a leaf: it imports nothing else of the project, and everything else may import it.
+package batch
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Batch is rows submitted together. It gets its id at its first use and keeps it, so that submitting the same Batch again
+// is safe after an error that leaves its outcome unknown. A Batch belongs to one goroutine at a time.
+type Batch struct {
+	columns  Columns
+	err      error
+	id       ID
+	revision int64
+	first    time.Time
+}
+
+// Rows packs one row per value, encoded as JSON; a value that is a string, a []byte or a json.RawMessage is taken for a row
+// that is encoded already. A value that can't be encoded makes the batch unusable: Submit and Send return that error.
+func Rows[T any](rows ...T) *Batch {
+	b := &Batch{columns: Columns{Ends: make([]uint32, 0, len(rows))}}
+	for i := range rows {
+		var row []byte
+		switch r := any(rows[i]).(type) {
+		case string:
+			row = []byte(r)
+		case []byte:
+			row = r
+		case json.RawMessage:
+			row = r
+		default:
+			var err error
+			if row, err = json.Marshal(rows[i]); err != nil {
+				b.err = fmt.Errorf("encode row %d (%T) as JSON: %w", i, rows[i], err)
+				return b
+			}
+		}
+		b.columns.Append(row)
+	}
+	return b
+}
+
+// Pack makes a batch of columns that are packed already. The batch keeps them: the caller must not change them any more.
+func Pack(c Columns) *Batch { return &Batch{columns: c} }
+
+// Columns are the batch's rows, or the error with which they could not be encoded.
+func (b *Batch) Columns() (Columns, error) { return b.columns, b.err }
+
+// Len is how many rows the batch has.
+func (b *Batch) Len() int { return b.columns.Len() }
+
+// ID is the batch's id, zero before its first use.
+func (b *Batch) ID() ID { return b.id }
+
+// Revision is that of the flow which the batch first ran on; 0 before its first answer.
+func (b *Batch) Revision() int64 { return b.revision }
+
+// Age is how long before now the batch was first used; 0 before that.
+func (b *Batch) Age(now time.Time) time.Duration {
+	if b.first.IsZero() {
+		return 0
+	}
+	return max(0, now.Sub(b.first))
+}
+
+// Use gives the batch its id at its first use, and returns the id it has from then on.
+func (b *Batch) Use(now time.Time, next func() ID) ID {
+	if b.id.IsZero() {
+		b.id, b.first = next(), now
+	}
+	return b.id
+}
+
+// Pin keeps the revision that the batch first ran on: a resend runs on it again.
+func (b *Batch) Pin(revision int64) {
+	if b.revision == 0 {
+		b.revision = revision
+	}
+}
