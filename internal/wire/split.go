@@ -1,0 +1,73 @@
+package wire
+
+import (
+	"iter"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+// SplitBytes is a size for the Split functions that keeps each message far below every message limit, and is large enough
+// to cost nothing.
+const SplitBytes = 1 << 20
+
+// SplitRowOutcomes yields the outcomes in slices of about so many bytes on the wire, so that a batch whose every row ends
+// with a long reason still fits into messages. None yields nothing.
+func SplitRowOutcomes(in []batch.RowOutcome, bytes int) iter.Seq[[]batch.RowOutcome] {
+	const fields = 24 // tags, numbers and lengths of one outcome
+	return func(yield func([]batch.RowOutcome) bool) {
+		first, size := 0, 0
+		for i := range in {
+			n := fields + min(len(in[i].Function), maxReason) + min(len(in[i].Reason), maxReason)
+			if size+n > bytes && i > first {
+				if !yield(in[first:i]) {
+					return
+				}
+				first, size = i, 0
+			}
+			size += n
+		}
+		if first < len(in) {
+			yield(in[first:])
+		}
+	}
+}
+
+// SplitOutput yields the output in pieces of about so many bytes; a longer row is a piece of its own. The rows' bytes are
+// shared. None yields nothing.
+func SplitOutput(o batch.Output, bytes int) iter.Seq[batch.Output] {
+	const column = 8 // an end and an origin
+	return func(yield func(batch.Output) bool) {
+		n := o.Rows.Len()
+		if n > 0 && len(o.Rows.Data)+column*n <= bytes {
+			yield(o)
+			return
+		}
+		first, size := 0, 0
+		for i := range n {
+			row := int(o.Rows.Ends[i]-o.Rows.Start(i)) + column
+			if size+row > bytes && i > first {
+				if !yield(piece(o, first, i)) {
+					return
+				}
+				first, size = i, 0
+			}
+			size += row
+		}
+		if first < n {
+			yield(piece(o, first, n))
+		}
+	}
+}
+
+// piece is the output rows from first up to end, with ends that count from the piece's first byte.
+func piece(o batch.Output, first, end int) batch.Output {
+	start := o.Rows.Start(first)
+	rows := batch.Columns{Data: o.Rows.Data[start:o.Rows.Ends[end-1]], Ends: make([]uint32, end-first), Encoding: o.Rows.Encoding}
+	for i := range rows.Ends {
+		rows.Ends[i] = o.Rows.Ends[first+i] - start
+	}
+	if len(o.Rows.Keys) != 0 {
+		rows.Keys = o.Rows.Keys[first:end]
+	}
+	return batch.Output{Rows: rows, Origins: o.Origins[first:end]}
+}

@@ -1,0 +1,185 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// maxMessage bounds, in bytes, the text of an error: it travels in a header, twice.
+const maxMessage = 8 << 10
+
+// grpcCodes says, for tools that know gRPC only, what each code comes closest to. Our own sides read the code from the
+// status's detail.
+var grpcCodes = map[batch.Code]codes.Code{
+	batch.CodeRowUndecodable:   codes.InvalidArgument,
+	batch.CodeMissingShardKey:  codes.InvalidArgument,
+	batch.CodeRowTooLarge:      codes.InvalidArgument,
+	batch.CodeFunctionError:    codes.FailedPrecondition,
+	batch.CodeFunctionPanic:    codes.FailedPrecondition,
+	batch.CodeFunctionTimeout:  codes.FailedPrecondition,
+	batch.CodeRowTimeout:       codes.FailedPrecondition,
+	batch.CodeLoadTimeout:      codes.FailedPrecondition,
+	batch.CodeLoadMissing:      codes.FailedPrecondition,
+	batch.CodeConversionFailed: codes.FailedPrecondition,
+	batch.CodeRowUnencodable:   codes.FailedPrecondition,
+	batch.CodeSaveFailed:       codes.FailedPrecondition,
+	batch.CodeLineageLost:      codes.FailedPrecondition,
+	batch.CodeNeedsWholeBatch:  codes.FailedPrecondition,
+	batch.CodeStepLimit:        codes.FailedPrecondition,
+	batch.CodePoison:           codes.FailedPrecondition,
+	batch.CodeDropped:          codes.Aborted,
+	batch.CodeNotCommitted:     codes.Aborted,
+	batch.CodeAborted:          codes.Aborted,
+	batch.CodeMissingField:     codes.InvalidArgument,
+
+	batch.CodeInternal:             codes.Internal,
+	batch.CodeUnknownFlow:          codes.NotFound,
+	batch.CodeFlowDisabled:         codes.FailedPrecondition,
+	batch.CodeNoCapableWorker:      codes.Unavailable,
+	batch.CodeDeadline:             codes.DeadlineExceeded,
+	batch.CodeShutdown:             codes.Unavailable,
+	batch.CodeOverloaded:           codes.ResourceExhausted,
+	batch.CodeUnavailable:          codes.Unavailable,
+	batch.CodeEmptyBatch:           codes.InvalidArgument,
+	batch.CodeBadColumns:           codes.InvalidArgument,
+	batch.CodeBatchTooLarge:        codes.InvalidArgument,
+	batch.CodeTooManyRows:          codes.InvalidArgument,
+	batch.CodeMissingKeys:          codes.InvalidArgument,
+	batch.CodeBadBatchID:           codes.InvalidArgument,
+	batch.CodeBatchIDReused:        codes.AlreadyExists,
+	batch.CodeRevisionGone:         codes.FailedPrecondition,
+	batch.CodeProtocolMismatch:     codes.FailedPrecondition,
+	batch.CodeBadMessage:           codes.InvalidArgument,
+	batch.CodeCancelled:            codes.Canceled,
+	batch.CodeConnectorUnavailable: codes.Unavailable,
+
+	batch.CodeBadDocument:      codes.InvalidArgument,
+	batch.CodeUnknownFunction:  codes.FailedPrecondition,
+	batch.CodeUnknownConnector: codes.FailedPrecondition,
+	batch.CodeFlowUncompilable: codes.FailedPrecondition,
+	batch.CodeNotFound:         codes.NotFound,
+	batch.CodeConflict:         codes.Aborted,
+}
+
+// Status is err as a gRPC handler returns it: a status that carries our code and message as a detail. An error that is a
+// status already stays as it is; one that nobody classified becomes CodeInternal, a context's error CodeDeadline or
+// CodeCancelled.
+func Status(err error) error {
+	if err == nil {
+		return nil
+	}
+	detail := FromError(err)
+	if detail.Code == pb.Code_CODE_INTERNAL {
+		// Only an unclassified error may be somebody else's status: our own code is more precise than any.
+		var classified *batch.Error
+		var foreign interface{ GRPCStatus() *status.Status }
+		if !errors.As(err, &classified) && errors.As(err, &foreign) {
+			return err
+		}
+	}
+	code, ok := grpcCodes[batch.Code(detail.Code)]
+	if !ok {
+		code = codes.Unknown
+	}
+	s := status.New(code, detail.Message)
+	if with, err := s.WithDetails(detail); err == nil {
+		s = with
+	}
+	return s.Err()
+}
+
+// FromStatus is the error of a gRPC call as a *batch.Error, wherever it was made: by our handler, by gRPC here, or on the
+// way. An error that has a *batch.Error in its chain stays as it is, and so does io.EOF, which ends a stream well.
+func FromStatus(err error) error {
+	var classified *batch.Error
+	switch {
+	case err == nil || err == io.EOF || errors.As(err, &classified):
+		return err
+	case errors.Is(err, context.DeadlineExceeded):
+		return batch.Errorf(batch.CodeDeadline, "the deadline passed: %w", err)
+	case errors.Is(err, context.Canceled):
+		return batch.Errorf(batch.CodeCancelled, "the caller gave up: %w", err)
+	}
+	s, ok := status.FromError(err)
+	if !ok {
+		return batch.Errorf(batch.CodeInternal, "%w", err)
+	}
+	for _, d := range s.Details() {
+		if e, ok := d.(*pb.Error); ok && e.GetCode() != pb.Code_CODE_UNSPECIFIED {
+			return ToError(e)
+		}
+	}
+	return withoutDetail(s)
+}
+
+// withoutDetail classifies a status that gRPC itself or something on the way made.
+func withoutDetail(s *status.Status) *batch.Error {
+	switch s.Code() {
+	case codes.Unavailable:
+		return batch.Errorf(batch.CodeUnavailable, "%s", s.Message())
+	case codes.DeadlineExceeded:
+		return batch.Errorf(batch.CodeDeadline, "%s", s.Message())
+	case codes.Canceled:
+		return batch.Errorf(batch.CodeCancelled, "%s", s.Message())
+	case codes.ResourceExhausted:
+		// gRPC has one code for a full peer and for a message over the limit, and tells them apart by words only.
+		if strings.Contains(s.Message(), "larger than max") {
+			return batch.Errorf(batch.CodeBatchTooLarge, "the message limit: %s: split the batch, or raise the batch limit on both sides", s.Message())
+		}
+		return batch.Errorf(batch.CodeOverloaded, "%s", s.Message())
+	case codes.Unimplemented:
+		return batch.Errorf(batch.CodeProtocolMismatch, "%s: check the peer's address and its build", s.Message())
+	case codes.InvalidArgument:
+		return batch.Errorf(batch.CodeBadMessage, "%s", s.Message())
+	case codes.NotFound:
+		return batch.Errorf(batch.CodeNotFound, "%s", s.Message())
+	}
+	return batch.Errorf(batch.CodeInternal, "%s (gRPC %s)", s.Message(), s.Code())
+}
+
+// ToError is the *batch.Error that a message carries; nil for nil.
+func ToError(e *pb.Error) error {
+	if e == nil {
+		return nil
+	}
+	code := toCode(e.GetCode())
+	if code == 0 {
+		code = batch.CodeInternal
+	}
+	return &batch.Error{Code: code, Message: e.GetMessage(), RetryAfter: time.Duration(e.GetRetryAfterMilliseconds()) * time.Millisecond}
+}
+
+// FromError is err as a message carries it, cut to 8 KiB; nil for nil. What was wrapped around a *batch.Error is kept.
+func FromError(err error) *pb.Error {
+	if err == nil {
+		return nil
+	}
+	var classified *batch.Error
+	switch {
+	case errors.As(err, &classified):
+	case errors.Is(err, context.DeadlineExceeded):
+		classified = batch.Errorf(batch.CodeDeadline, "%w", err)
+	case errors.Is(err, context.Canceled):
+		classified = batch.Errorf(batch.CodeCancelled, "%w", err)
+	default:
+		classified = batch.Errorf(batch.CodeInternal, "%w", err)
+	}
+	// The code travels in its own field, so its name need not stand in the text.
+	message := strings.Replace(err.Error(), classified.Error(), classified.Message, 1)
+	retry := (max(0, classified.RetryAfter) + time.Millisecond - 1) / time.Millisecond
+	return &pb.Error{
+		Code:                   pb.Code(classified.Code),
+		Message:                text(message, maxMessage),
+		RetryAfterMilliseconds: uint32(min(retry, math.MaxUint32)),
+	}
+}

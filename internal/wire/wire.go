@@ -1,0 +1,178 @@
+// Package wire turns what travels into what package batch calls it, and back. Bytes and columns are shared, never copied:
+// the message and the value made of it must both be left unchanged from then on. What a peer may have got wrong is checked
+// here, so that nobody behind this package indexes by a number that came from outside.
+package wire
+
+import (
+	"math"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// maxReason bounds, in bytes, what a row's outcome says: the text comes from users' functions.
+const maxReason = 1 << 10
+
+// ToColumns shares the message's slices. Nothing is checked: call Check on what it returns. Nil gives no rows.
+func ToColumns(c *pb.Columns) batch.Columns {
+	return batch.Columns{Data: c.GetData(), Ends: c.GetEnds(), Keys: c.GetKeys(), Encoding: c.GetEncoding()}
+}
+
+// FromColumns shares the columns' slices.
+func FromColumns(c batch.Columns) *pb.Columns {
+	return &pb.Columns{Data: c.Data, Ends: c.Ends, Keys: c.Keys, Encoding: c.Encoding}
+}
+
+// ToID checks and copies a batch's id; the error is CodeBadBatchID.
+func ToID(id *pb.BatchID) (batch.ID, error) {
+	stream, err := batch.StreamIDFrom(id.GetStream())
+	if err != nil {
+		return batch.ID{}, err
+	}
+	if id.GetSequence() == 0 {
+		return batch.ID{}, batch.Errorf(batch.CodeBadBatchID, "batch of stream %s has sequence 0: a stream counts its batches from 1", stream)
+	}
+	return batch.ID{Stream: stream, Sequence: id.GetSequence()}, nil
+}
+
+// FromID copies the id.
+func FromID(id batch.ID) *pb.BatchID {
+	return &pb.BatchID{Stream: id.Stream[:], Sequence: id.Sequence}
+}
+
+// ToRowOutcomes takes the outcomes of a part or batch of so many rows. The error is CodeBadMessage: an outcome that no row
+// can have here, done included, or a row that is not there.
+func ToRowOutcomes(in []*pb.RowOutcome, rows int) ([]batch.RowOutcome, error) {
+	if len(in) == 0 {
+		return nil, nil
+	}
+	out := make([]batch.RowOutcome, len(in))
+	for i, o := range in {
+		if int64(o.GetRow()) >= int64(rows) {
+			return nil, batch.Errorf(batch.CodeBadMessage, "the answer names row %d of %d rows: the peer is defective or of another build", o.GetRow(), rows)
+		}
+		if o.GetOutcome() <= pb.Outcome_OUTCOME_DONE || o.GetOutcome() > pb.Outcome_OUTCOME_FAILED {
+			return nil, batch.Errorf(batch.CodeBadMessage, "the answer gives row %d the outcome %d, which is none of a row that is not done: the peer is defective or of another build",
+				o.GetRow(), o.GetOutcome())
+		}
+		out[i] = batch.RowOutcome{
+			Row: o.GetRow(), Outcome: batch.Outcome(o.GetOutcome()), Code: toCode(o.GetCode()),
+			Function: o.GetFunction(), Reason: o.GetReason(), Attempts: o.GetAttempts(), Kept: o.GetKept(),
+		}
+	}
+	return out, nil
+}
+
+// FromRowOutcomes copies the outcomes. Reasons are cut to 1 KiB, and made valid UTF-8: one that is not would make the whole
+// message unsendable.
+func FromRowOutcomes(in []batch.RowOutcome) []*pb.RowOutcome {
+	if len(in) == 0 {
+		return nil
+	}
+	messages := make([]pb.RowOutcome, len(in)) // one allocation for all
+	out := make([]*pb.RowOutcome, len(in))
+	for i := range in {
+		o, m := &in[i], &messages[i]
+		m.Row, m.Outcome, m.Code = o.Row, pb.Outcome(o.Outcome), pb.Code(o.Code)
+		m.Function, m.Reason = text(o.Function, maxReason), text(o.Reason, maxReason)
+		m.Attempts, m.Kept = o.Attempts, o.Kept
+		out[i] = m
+	}
+	return out
+}
+
+// ToRanges takes ranges that must lie within 0..limit-1; the error is CodeBadMessage. Ranges may overlap.
+func ToRanges(in []*pb.Range, limit int) ([]batch.Range, error) {
+	if len(in) == 0 {
+		return nil, nil
+	}
+	out := make([]batch.Range, len(in))
+	for i, r := range in {
+		if uint64(r.GetFirst())+uint64(r.GetCount()) > uint64(limit) {
+			return nil, batch.Errorf(batch.CodeBadMessage, "the message names %d from %d, beyond the limit of %d: the peer is defective or of another build",
+				r.GetCount(), r.GetFirst(), limit)
+		}
+		out[i] = batch.Range{First: r.GetFirst(), Count: r.GetCount()}
+	}
+	return out, nil
+}
+
+// FromRanges copies the ranges.
+func FromRanges(in []batch.Range) []*pb.Range {
+	if len(in) == 0 {
+		return nil
+	}
+	messages := make([]pb.Range, len(in))
+	out := make([]*pb.Range, len(in))
+	for i, r := range in {
+		messages[i].First, messages[i].Count = r.First, r.Count
+		out[i] = &messages[i]
+	}
+	return out
+}
+
+// Ranges packs ascending rows into ranges, so that rows side by side cost a few bytes together.
+func Ranges(rows []uint32) []batch.Range {
+	var out []batch.Range
+	for _, row := range rows {
+		if n := len(out); n > 0 && out[n-1].First+out[n-1].Count == row {
+			out[n-1].Count++
+			continue
+		}
+		out = append(out, batch.Range{First: row, Count: 1})
+	}
+	return out
+}
+
+// ToOutput shares the message's slices. The error is CodeBadMessage: rows that don't fit together, or an origin that is
+// neither one of so many input rows nor batch.WholeBatch. Nil gives no output.
+func ToOutput(o *pb.Output, rows int) (batch.Output, error) {
+	out := batch.Output{Rows: ToColumns(o.GetRows()), Origins: o.GetOrigins()}
+	if len(out.Origins) != out.Rows.Len() {
+		return batch.Output{}, batch.Errorf(batch.CodeBadMessage, "the output has %d origins for %d rows: the peer is defective or of another build", len(out.Origins), out.Rows.Len())
+	}
+	if out.Rows.Len() == 0 {
+		return out, nil
+	}
+	unlimited := batch.Limits{RowBytes: math.MaxInt, BatchBytes: math.MaxInt, BatchRows: math.MaxInt}
+	if err := out.Rows.Check(unlimited); err != nil {
+		return batch.Output{}, batch.Errorf(batch.CodeBadMessage, "the output's columns: %w", err)
+	}
+	for _, origin := range out.Origins {
+		if int64(origin) >= int64(rows) && origin != batch.WholeBatch {
+			return batch.Output{}, batch.Errorf(batch.CodeBadMessage, "the output comes from row %d of %d rows: the peer is defective or of another build", origin, rows)
+		}
+	}
+	return out, nil
+}
+
+// FromOutput shares the output's slices; no output rows give nil.
+func FromOutput(o batch.Output) *pb.Output {
+	if o.Rows.Len() == 0 {
+		return nil
+	}
+	return &pb.Output{Rows: FromColumns(o.Rows), Origins: o.Origins}
+}
+
+// toCode keeps a number that this build has no name for, as far as it can be one.
+func toCode(c pb.Code) batch.Code {
+	if c < 0 || c > math.MaxUint16 {
+		return batch.CodeInternal
+	}
+	return batch.Code(c)
+}
+
+// text is s as a proto3 string of at most limit bytes may hold it.
+func text(s string, limit int) string {
+	const cut = "…"
+	if len(s) > limit {
+		end := limit - len(cut)
+		for end > 0 && !utf8.RuneStart(s[end]) {
+			end--
+		}
+		s = s[:end] + cut
+	}
+	return strings.ToValidUTF8(s, "\uFFFD")
+}
