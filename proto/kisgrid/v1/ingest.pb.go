@@ -300,8 +300,11 @@ type Submission struct {
 	// What is left of its deadline; 0 for none.
 	DeadlineMilliseconds uint64 `protobuf:"varint,6,opt,name=deadline_milliseconds,json=deadlineMilliseconds,proto3" json:"deadline_milliseconds,omitempty"`
 	// Dead rows are only reported, not kept.
-	ReportOnly    bool     `protobuf:"varint,7,opt,name=report_only,json=reportOnly,proto3" json:"report_only,omitempty"`
-	Rows          *Columns `protobuf:"bytes,8,opt,name=rows,proto3" json:"rows,omitempty"`
+	ReportOnly bool     `protobuf:"varint,7,opt,name=report_only,json=reportOnly,proto3" json:"report_only,omitempty"`
+	Rows       *Columns `protobuf:"bytes,8,opt,name=rows,proto3" json:"rows,omitempty"`
+	// The field that the client hashed into the rows' keys: where the batch's revision has another, the keys don't count.
+	// Empty where there are no keys, or where the producer brought its own.
+	ShardKey      string `protobuf:"bytes,9,opt,name=shard_key,json=shardKey,proto3" json:"shard_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -390,6 +393,13 @@ func (x *Submission) GetRows() *Columns {
 		return x.Rows
 	}
 	return nil
+}
+
+func (x *Submission) GetShardKey() string {
+	if x != nil {
+		return x.ShardKey
+	}
+	return ""
 }
 
 type StreamResponse struct {
@@ -874,7 +884,7 @@ const file_kisgrid_v1_ingest_proto_rawDesc = "" +
 	"\fprotocol_max\x18\x02 \x01(\rR\vprotocolMax\x12\x12\n" +
 	"\x04flow\x18\x03 \x01(\tR\x04flow\x12\x16\n" +
 	"\x06stream\x18\x04 \x01(\fR\x06stream\x12\x14\n" +
-	"\x05floor\x18\x05 \x01(\x04R\x05floor\"\x9c\x02\n" +
+	"\x05floor\x18\x05 \x01(\x04R\x05floor\"\xb9\x02\n" +
 	"\n" +
 	"Submission\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x14\n" +
@@ -885,7 +895,8 @@ const file_kisgrid_v1_ingest_proto_rawDesc = "" +
 	"\x15deadline_milliseconds\x18\x06 \x01(\x04R\x14deadlineMilliseconds\x12\x1f\n" +
 	"\vreport_only\x18\a \x01(\bR\n" +
 	"reportOnly\x12'\n" +
-	"\x04rows\x18\b \x01(\v2\x13.kisgrid.v1.ColumnsR\x04rows\"\xd6\x01\n" +
+	"\x04rows\x18\b \x01(\v2\x13.kisgrid.v1.ColumnsR\x04rows\x12\x1b\n" +
+	"\tshard_key\x18\t \x01(\tR\bshardKey\"\xd6\x01\n" +
 	"\x0eStreamResponse\x12,\n" +
 	"\x06opened\x18\x01 \x01(\v2\x12.kisgrid.v1.OpenedH\x00R\x06opened\x12,\n" +
 	"\x06answer\x18\x02 \x01(\v2\x12.kisgrid.v1.AnswerH\x00R\x06answer\x12,\n" +
