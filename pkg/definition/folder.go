@@ -1,0 +1,131 @@
+package definition
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+// Load reads a folder's documents, parses them and checks what they refer to. The documents come back in the order of their
+// files, with Kind and Name filled in. The error has all mistakes of all files.
+func Load(dir string) (*Set, []Document, error) {
+	docs, err := Read(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := NewSet(docs)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i := range docs {
+		p, _ := parse(docs[i])
+		docs[i] = p.Document()
+	}
+	return s, docs, nil
+}
+
+// Read reads the documents of a file, or of the .yml and .yaml files of a folder and the folders in it, in the order of their
+// paths, without parsing them. Names that begin with a dot are passed over, as is what they hold: Kubernetes keeps its own
+// copies of a mounted folder there. A symbolic link to a file is followed, one to a folder is not.
+func Read(path string) ([]Document, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, batch.Errorf(batch.CodeNotFound, "reading definitions: %w", err)
+	}
+	if !info.IsDir() {
+		return readFile(path)
+	}
+	var docs []Document
+	err = fs.WalkDir(os.DirFS(path), ".", func(name string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case name != "." && strings.HasPrefix(entry.Name(), "."):
+			if entry.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		case entry.IsDir() || !isYAML(name):
+			return nil
+		}
+		more, err := readFile(filepath.Join(path, filepath.FromSlash(name)))
+		docs = append(docs, more...)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading definitions under %s: %w", path, err)
+	}
+	if len(docs) == 0 {
+		return nil, batch.Errorf(batch.CodeNotFound, "no .yml or .yaml file is under %s", path)
+	}
+	return docs, nil
+}
+
+func isYAML(name string) bool {
+	ext := filepath.Ext(name)
+	return ext == ".yml" || ext == ".yaml"
+}
+
+func readFile(path string) ([]Document, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading definitions: %w", err)
+	}
+	return Split(path, text), nil
+}
+
+// Split cuts a file's text into its documents at the lines that begin with ---. A text without any document comes back as one
+// document, for Parse to refuse.
+func Split(path string, text []byte) []Document {
+	var docs []Document
+	start, first := 0, 1 // of the document being read: its first byte and its line
+	content := false     // something other than blanks, comments and directives was read
+	end := func(at int) {
+		if content {
+			docs = append(docs, Document{Path: path, Line: first, YAML: bytes.Clone(text[start:at])})
+		}
+	}
+	at, line := 0, 0
+	for l := range bytes.Lines(text) {
+		line++
+		if isMarker(l) && content {
+			end(at)
+			start, first, content = at, line, false
+		}
+		at += len(l)
+		if isMarker(l) {
+			l = l[len("---"):]
+			if !content && len(trimComment(l)) == 0 && start == at-len(l)-len("---") {
+				start, first = at, line+1
+			}
+		}
+		if rest := trimComment(l); len(rest) > 0 && rest[0] != '%' {
+			content = true
+		}
+	}
+	end(len(text))
+	if docs == nil {
+		docs = []Document{{Path: path, Line: 1, YAML: text}}
+	}
+	return docs
+}
+
+// isMarker reports whether a line begins a document. YAML has such a line nowhere else, block texts included.
+func isMarker(line []byte) bool {
+	rest, found := bytes.CutPrefix(line, []byte("---"))
+	return found && (len(rest) == 0 || strings.IndexByte(" \t\r\n", rest[0]) >= 0)
+}
+
+// trimComment is what a line says if it is not all comment.
+func trimComment(line []byte) []byte {
+	line = bytes.TrimSpace(line)
+	if bytes.HasPrefix(line, []byte("#")) {
+		return nil
+	}
+	return line
+}

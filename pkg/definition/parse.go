@@ -1,0 +1,374 @@
+package definition
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Parse reads one document. It is strict: the error names every key that is unknown, written twice, missing or has a bad
+// value, with its document and line. What a document does not say gets its default.
+func Parse(d Document) (Parsed, error) {
+	parsed, mistakes := parse(d)
+	if err := mistakes.err(); err != nil {
+		return Parsed{}, err
+	}
+	return parsed, nil
+}
+
+func parse(d Document) (Parsed, Mistakes) {
+	r := &reader{document: d.String(), offset: max(d.Line, 1) - 1}
+	root := r.root(d.YAML)
+	if root == nil {
+		return Parsed{}, r.mistakes
+	}
+	var p Parsed
+	top := value{r: r, node: root}
+	kind := top.kind(d.Kind)
+	switch kind {
+	case KindFlow:
+		p.Flow = parseFlow(top)
+	case KindFunc:
+		p.Function = parseFunction(top)
+	case KindConn:
+		p.Connector = parseConnector(top)
+	case KindGlobal:
+		p.Global = parseGlobal(top)
+	}
+	p.keep(d, kind, r)
+	if r.aliased > maxAliased {
+		r.mistake(0, "", "reads over %d values through aliases (*name): write them out, or take some away", maxAliased)
+	}
+	return p, r.mistakes
+}
+
+// keep stores the document in what was parsed from it, and checks that its name is the one of the place it was read from.
+func (p *Parsed) keep(d Document, kind Kind, r *reader) {
+	name, key, document := p.identity()
+	if document == nil {
+		return
+	}
+	if d.Name != "" && name != "" && d.Name != name {
+		r.mistake(1-r.offset, key, "is %s, but the document is stored as %s: the two must be the same", quote(name), quote(d.Name))
+	}
+	d.Kind, d.Name = kind, name
+	*document = d
+}
+
+// identity is the name, the key that holds it, and the place for the document.
+func (p *Parsed) identity() (name, key string, document *Document) {
+	switch {
+	case p.Flow != nil:
+		return p.Flow.Name, "flow_name", &p.Flow.Document
+	case p.Function != nil:
+		return p.Function.Name, "fname", &p.Function.Document
+	case p.Connector != nil:
+		return p.Connector.Name, "cname", &p.Connector.Document
+	case p.Global != nil:
+		return "", "", &p.Global.Document
+	}
+	return "", "", nil
+}
+
+// root reads the text's one YAML document; nil with a mistake if there is none.
+func (r *reader) root(text []byte) *yaml.Node {
+	switch {
+	case len(text) > MaxBytes:
+		r.mistake(0, "", "has %d bytes, over the limit of %d bytes for a flow's documents together", len(text), MaxBytes)
+		return nil
+	case !utf8.Valid(text):
+		r.mistake(0, "", "is not UTF-8: save it as UTF-8")
+		return nil
+	}
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	var node, more yaml.Node
+	if err := decoder.Decode(&node); errors.Is(err, io.EOF) {
+		r.mistake(0, "", "is empty: write a document that starts with kistype")
+		return nil
+	} else if err != nil {
+		r.syntax(err)
+		return nil
+	}
+	if err := decoder.Decode(&more); err == nil {
+		r.mistake(more.Line, "", "is a second document: store each one on its own")
+		return nil
+	} else if !errors.Is(err, io.EOF) {
+		r.syntax(err)
+		return nil
+	}
+	root := r.follow(node.Content[0])
+	if root.ShortTag() == "!!null" {
+		r.mistake(0, "", "is empty: write a document that starts with kistype")
+		return nil
+	}
+	return root
+}
+
+// syntax reports text that is no YAML. The parser's messages read "yaml: line 3: …".
+func (r *reader) syntax(err error) {
+	problem, line := strings.TrimPrefix(err.Error(), "yaml: "), 0
+	if rest, found := strings.CutPrefix(problem, "line "); found {
+		number, after, _ := strings.Cut(rest, ": ")
+		if n, err := strconv.Atoi(number); err == nil {
+			line, problem = n, after
+		}
+	}
+	r.mistake(line, "", "is not YAML: %s", problem)
+}
+
+var kinds = []string{string(KindFlow), string(KindFunc), string(KindConn), string(KindGlobal)}
+
+// kind reads kistype ahead of the rest, which depends on it. Empty with a mistake if there is none.
+func (v value) kind(want Kind) Kind {
+	if v.node.Kind != yaml.MappingNode {
+		v.mistake("wants keys with values, not %s", describe(v.node))
+		return ""
+	}
+	for i := 0; i+1 < len(v.node.Content); i += 2 {
+		if v.node.Content[i].Value != "kistype" {
+			continue
+		}
+		k := value{r: v.r, path: "kistype", node: v.r.follow(v.node.Content[i+1])}
+		if k.null() {
+			break
+		}
+		kind := Kind(k.oneOf(kinds...))
+		if want != "" && kind != "" && kind != want {
+			k.mistake("is %s, but the document is stored as a %s", kind, want)
+		}
+		return kind
+	}
+	v.r.mistake(v.node.Line, "kistype", "is missing: write one of %s", strings.Join(kinds, ", "))
+	return ""
+}
+
+func parseFlow(v value) *Flow {
+	o := v.object("kistype", "status", "flow_name", "flows", "shard_key", "copies", "timeout")
+	f := &Flow{
+		Name:    o.name("flow_name", "the flow's name"),
+		Enabled: o.integer("status", 0, 1) == 1,
+		Copies:  o.integer("copies", 1, MaxCopies),
+		Timeout: o.duration("timeout", DefaultFlowTimeout),
+	}
+	if key, ok := o.values["shard_key"]; ok {
+		if f.ShardKey = key.text(); !validFieldName(f.ShardKey) {
+			key.mistake("is %s, which is no name of a JSON field; a batch goes whole without the key", quote(f.ShardKey))
+		}
+	}
+	if functions, ok := o.require("flows", "the functions that rows pass through"); ok {
+		for _, entry := range o.list("flows") {
+			e := entry.object("fname", "params")
+			f.Functions = append(f.Functions, FlowFunction{
+				Name: e.name("fname", "the function's name"), Params: e.textMap("params"), Line: entry.node.Line + v.r.offset,
+			})
+		}
+		if functions.node.Kind == yaml.SequenceNode && len(f.Functions) == 0 {
+			functions.mistake("has no function: name at least one")
+		}
+	}
+	return f
+}
+
+func parseFunction(v value) *Function {
+	o := v.object("kistype", "fname", "fmode", "source", "option", "timeout")
+	f := &Function{
+		Name:    o.name("fname", "the function's name"),
+		Timeout: o.duration("timeout", DefaultFunctionTimeout),
+	}
+	if mode, ok := o.require("fmode", "one of "+strings.Join(modes, ", ")); ok {
+		f.Mode = Mode(mode.oneOf(modes...))
+	}
+	source := o.object("source", "name", "must")
+	f.Source = Source{Name: source.text("name"), Must: source.texts("must")}
+	f.parseOption(o.object("option", "cname", "retry_times", "retry_duration", "return_duration", "default_params",
+		"on_missing", "wait", "save", "load"))
+	return f
+}
+
+var modes = []string{string(ModeVerify), string(ModeSave), string(ModeLoad), string(ModeCalculate), string(ModeExpand)}
+
+func (f *Function) parseOption(o object) {
+	if v, ok := o.values["cname"]; ok {
+		f.Connector, f.ConnectorLine = o.name("cname", "the connector's name"), v.node.Line+v.r.offset
+	}
+	f.RetryTimes = o.integer("retry_times", 0, math.MaxInt32)
+	f.RetryInterval = o.milliseconds("return_duration")
+	if v, ok := o.values["retry_duration"]; ok {
+		if _, both := o.values["return_duration"]; both {
+			v.mistake("says the same as return_duration: take one of them out")
+		}
+		f.RetryInterval = o.retryDuration(v)
+	}
+	f.DefaultParams = o.textMap("default_params")
+
+	f.OnMissing, f.Wait = OnMissingWait, o.duration("wait", DefaultWait)
+	if v, ok := o.values["on_missing"]; ok {
+		f.OnMissing = OnMissing(v.oneOf(string(OnMissingWait), string(OnMissingDead), string(OnMissingNull)))
+	}
+	for _, key := range []string{"on_missing", "wait", "load"} {
+		f.wantMode(o, key, ModeLoad)
+	}
+	f.wantMode(o, "save", ModeSave)
+
+	f.Save, f.Load = o.declaredSave(), o.declaredLoad()
+	for _, key := range []string{"save", "load"} {
+		if v, ok := o.values[key]; ok && f.Connector == "" {
+			v.mistake("needs a connector: write option.cname")
+		}
+	}
+}
+
+// wantMode refuses a key that means nothing to a function of f's mode.
+func (f *Function) wantMode(o object, key string, mode Mode) {
+	if v, ok := o.values[key]; ok && f.Mode != mode && f.Mode != "" {
+		v.mistake("is for functions of fmode %s; this one is %s", mode, f.Mode)
+	}
+}
+
+// retryDuration is a duration, or a number of milliseconds as KisFlow has it.
+func (o object) retryDuration(v value) (d time.Duration) {
+	if v.node.Kind == yaml.ScalarNode && v.node.ShortTag() == "!!int" {
+		return o.milliseconds("retry_duration")
+	}
+	d, ok := v.duration()
+	if ok && d < 0 {
+		v.mistake("is %s; it can't be below 0", v.node.Value)
+	}
+	return d
+}
+
+var saveOps = []string{string(SaveSet), string(SaveIncr), string(SaveAppend), string(SaveDelete)}
+
+func (o object) declaredSave() *DeclaredSave {
+	v, ok := o.values["save"]
+	if !ok {
+		return nil
+	}
+	s := v.object("key", "set", "incr", "append", "delete")
+	save := &DeclaredSave{Key: s.template("key"), Line: v.node.Line + v.r.offset}
+	for _, op := range saveOps {
+		operation, ok := s.values[op]
+		switch {
+		case !ok:
+			continue
+		case save.Op != "":
+			operation.mistake("comes beside %s: a declared Save does one of %s", save.Op, strings.Join(saveOps, ", "))
+			continue
+		}
+		save.Op = SaveOp(op)
+		if save.Op != SaveDelete {
+			save.Fields = s.fieldMap(op)
+		} else if !s.flag(op) && operation.node.Kind == yaml.ScalarNode {
+			operation.mistake("is %s; it may only be true", quote(operation.node.Value))
+		}
+	}
+	if save.Op == "" && v.node.Kind == yaml.MappingNode {
+		v.mistake("says not what to do: write one of %s", strings.Join(saveOps, ", "))
+	}
+	return save
+}
+
+func (o object) declaredLoad() *DeclaredLoad {
+	v, ok := o.values["load"]
+	if !ok {
+		return nil
+	}
+	l := v.object("key", "set")
+	load := &DeclaredLoad{Key: l.template("key"), Line: v.node.Line + v.r.offset}
+	if _, ok := l.require("set", "the row fields to set, as row field: field"); ok {
+		load.Fields = l.fieldMap("set")
+	}
+	return load
+}
+
+func (o object) template(key string) Template {
+	v, ok := o.require(key, "a key such as \"{stu_id}\"")
+	if !ok {
+		return Template{}
+	}
+	t, err := ParseTemplate(v.text())
+	if err != nil {
+		v.mistake("%v", err)
+	}
+	return t
+}
+
+// fieldMap reads a mapping from fields to fields, with at least one.
+func (o object) fieldMap(key string) map[string]string {
+	fields := o.textMap(key)
+	v := o.values[key]
+	for _, name := range sortedKeys(fields) {
+		if name == "" || fields[name] == "" {
+			v.mistake("has %s: %s; both must be names of fields", quote(name), quote(fields[name]))
+		}
+	}
+	if len(fields) == 0 && v.node.Kind == yaml.MappingNode {
+		v.mistake("names no field: write at least one")
+	}
+	return fields
+}
+
+var connectorTypes = []string{"redis", "memory", "mysql", "kafka", "tidb", "es"}
+
+func parseConnector(v value) *Connector {
+	o := v.object("kistype", "cname", "addrs", "type", "key", "params", "load", "save", "tls", "username", "password_file", "replicas")
+	c := &Connector{
+		Name:         o.name("cname", "the connector's name"),
+		Key:          o.text("key"),
+		Params:       o.textMap("params"),
+		Load:         o.texts("load"),
+		Save:         o.texts("save"),
+		TLS:          o.flag("tls"),
+		Username:     o.text("username"),
+		PasswordFile: o.text("password_file"),
+		Replicas:     o.integer("replicas", 0, math.MaxInt32),
+	}
+	if t, ok := o.require("type", "one of "+strings.Join(connectorTypes, ", ")); ok {
+		c.Type = t.oneOf(connectorTypes...)
+	}
+	if c.Type != "memory" {
+		o.require("addrs", "the store's addresses, separated by commas")
+	}
+	c.Addrs = splitAddrs(o.text("addrs"))
+	if v, ok := o.values["addrs"]; ok && len(c.Addrs) == 0 && v.node.Kind == yaml.ScalarNode && c.Type != "memory" {
+		v.mistake("has no address: write at least one")
+	}
+	o.checkReferences(c)
+	return c
+}
+
+// checkReferences finds ${NAME} that is misspelt.
+func (o object) checkReferences(c *Connector) {
+	check := func(v value, text string) {
+		if _, err := expand(text, nil); err != nil {
+			v.mistake("%v", err)
+		}
+	}
+	for _, key := range []string{"addrs", "key", "username", "password_file"} {
+		if v, ok := o.values[key]; ok && v.node.Kind == yaml.ScalarNode {
+			check(v, v.node.Value)
+		}
+	}
+	params := o.values["params"]
+	for _, name := range sortedKeys(c.Params) {
+		v := params
+		v.path = join(v.path, name)
+		check(v, c.Params[name])
+	}
+}
+
+func parseGlobal(v value) *Global {
+	o := v.object("kistype", "prometheus_enable", "prometheus_listen", "prometheus_serve")
+	return &Global{
+		PrometheusEnable: o.flag("prometheus_enable"),
+		PrometheusListen: o.flag("prometheus_listen"),
+		PrometheusServe:  o.text("prometheus_serve"),
+	}
+}

@@ -1,0 +1,353 @@
+package definition
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+// maxAliased bounds the nodes that are read through aliases (*name), so that a small document can't stand for a huge one.
+const maxAliased = 10_000
+
+// reader walks one document's nodes and gathers its mistakes.
+type reader struct {
+	document string
+	offset   int // of the document's first line within its file
+	aliased  int
+	mistakes Mistakes
+}
+
+func (r *reader) mistake(line int, key, format string, args ...any) {
+	if line > 0 {
+		line += r.offset
+	}
+	r.mistakes = append(r.mistakes, &Mistake{Document: r.document, Line: line, Key: key, Code: batch.CodeBadDocument, Problem: fmt.Sprintf(format, args...)})
+}
+
+// follow is the node that an alias stands for; any other node is itself.
+func (r *reader) follow(n *yaml.Node) *yaml.Node {
+	if n.Kind == yaml.AliasNode {
+		n = n.Alias
+		r.aliased += len(n.Content)
+	}
+	return n
+}
+
+// value is one node with the path of keys that leads to it.
+type value struct {
+	r    *reader
+	path string
+	node *yaml.Node
+}
+
+func (v value) mistake(format string, args ...any) { v.r.mistake(v.node.Line, v.path, format, args...) }
+
+// null reports a value that is not there: KisFlow's documents write `params:` or `load: null` for none.
+func (v value) null() bool { return v.node == nil || v.node.ShortTag() == "!!null" }
+
+// fields reads a mapping into its keys and values; nil if it is none. Keys are told apart by their text.
+func (v value) fields() []field {
+	if v.node.Kind != yaml.MappingNode {
+		v.mistake("wants keys with values, not %s", describe(v.node))
+		return nil
+	}
+	var fields []field
+	lines := make(map[string]int, len(v.node.Content)/2)
+	for i := 0; i+1 < len(v.node.Content); i += 2 {
+		key := v.r.follow(v.node.Content[i])
+		if key.Kind != yaml.ScalarNode || key.ShortTag() == "!!null" {
+			v.r.mistake(key.Line, v.path, "has %s for a key", describe(key))
+			continue
+		}
+		if key.ShortTag() == "!!merge" {
+			v.r.mistake(key.Line, v.path, "has the merge key <<, which definitions do not have: write the keys out")
+			continue
+		}
+		f := field{name: key.Value, line: key.Line}
+		path := join(v.path, f.name)
+		if first, again := lines[f.name]; again {
+			v.r.mistake(f.line, path, "is written twice, first on line %d", first+v.r.offset)
+			continue
+		}
+		lines[f.name] = f.line
+		f.value = value{r: v.r, path: path, node: v.r.follow(v.node.Content[i+1])}
+		fields = append(fields, f)
+	}
+	return fields
+}
+
+type field struct {
+	name  string
+	line  int
+	value value
+}
+
+// object is a mapping with a known set of keys.
+type object struct {
+	value
+	values map[string]value
+}
+
+// object reads a mapping that may have the keys named and no others.
+func (v value) object(keys ...string) object {
+	o := object{value: v, values: make(map[string]value, len(keys))}
+	for _, f := range v.fields() {
+		if !slices.Contains(keys, f.name) {
+			v.r.mistake(f.line, join(v.path, f.name), "is no key here%s; the keys are %s", suggest(f.name, keys), strings.Join(keys, ", "))
+			continue
+		}
+		if !f.value.null() {
+			o.values[f.name] = f.value
+		}
+	}
+	return o
+}
+
+// require is the value of a key that must be there.
+func (o object) require(key, what string) (value, bool) {
+	v, ok := o.values[key]
+	if !ok {
+		o.r.mistake(o.node.Line, join(o.path, key), "is missing: write %s", what)
+	}
+	return v, ok
+}
+
+// object reads the mapping under a key; it has no values if the key is not there.
+func (o object) object(key string, keys ...string) object {
+	if v, ok := o.values[key]; ok {
+		return v.object(keys...)
+	}
+	return object{}
+}
+
+// text is a scalar as it is written, as KisFlow reads it: 101 and true are texts too.
+func (v value) text() string {
+	var s string
+	if v.node.Kind != yaml.ScalarNode {
+		v.mistake("wants a text, not %s", describe(v.node))
+		return ""
+	}
+	switch tag := v.node.ShortTag(); tag {
+	case "!!str", "!!int", "!!float", "!!bool", "!!timestamp", "!!merge":
+	default:
+		v.mistake("wants a text, not one tagged %s", tag)
+		return ""
+	}
+	if err := v.node.Decode(&s); err != nil {
+		v.mistake("is not what its tag says: %v", err)
+	}
+	return s
+}
+
+func (o object) text(key string) string {
+	if v, ok := o.values[key]; ok {
+		return v.text()
+	}
+	return ""
+}
+
+// name reads the required name of a flow, function or connector.
+func (o object) name(key, what string) string {
+	v, ok := o.require(key, what)
+	if !ok {
+		return ""
+	}
+	name := v.text()
+	if problem := nameProblem(name); problem != "" {
+		v.mistake("%s", problem)
+	}
+	return name
+}
+
+// oneOf reads a text that must be one of allowed.
+func (v value) oneOf(allowed ...string) string {
+	s := v.text()
+	if slices.Contains(allowed, s) {
+		return s
+	}
+	if v.node.Kind == yaml.ScalarNode {
+		v.mistake("is %s%s; it may be %s", quote(s), suggest(s, allowed), strings.Join(allowed, ", "))
+	}
+	return ""
+}
+
+// integer reads a whole number from least to most; 0 if the key is not there.
+func (o object) integer(key string, least, most int) int {
+	v, ok := o.values[key]
+	if !ok {
+		return 0
+	}
+	var n int
+	if v.node.Kind != yaml.ScalarNode || v.node.ShortTag() != "!!int" || v.node.Decode(&n) != nil {
+		v.mistake("wants a whole number, not %s", describe(v.node))
+		return 0
+	}
+	if n < least || n > most {
+		v.mistake("is %d; it may be %d to %d", n, least, most)
+		return 0
+	}
+	return n
+}
+
+// flag reads true or false; false if the key is not there.
+func (o object) flag(key string) bool {
+	var b bool
+	if v, ok := o.values[key]; ok && (v.node.Kind != yaml.ScalarNode || v.node.Decode(&b) != nil) {
+		v.mistake("wants true or false, not %s", describe(v.node))
+	}
+	return b
+}
+
+// duration reads a Go duration over 0; otherwise is what it is when the key is not there.
+func (o object) duration(key string, otherwise time.Duration) time.Duration {
+	v, ok := o.values[key]
+	if !ok {
+		return otherwise
+	}
+	d, ok := v.duration()
+	if ok && d <= 0 {
+		v.mistake("is %s; it must be over 0", v.node.Value)
+	}
+	return d
+}
+
+func (v value) duration() (time.Duration, bool) {
+	if v.node.Kind != yaml.ScalarNode {
+		v.mistake("wants a duration such as 30s, not %s", describe(v.node))
+		return 0, false
+	}
+	if tag := v.node.ShortTag(); tag == "!!int" || tag == "!!float" {
+		v.mistake("is %s, without a unit: write a duration such as 30s or 500ms", quote(v.node.Value))
+		return 0, false
+	}
+	d, err := time.ParseDuration(v.text())
+	if err != nil {
+		v.mistake("is %s, which is no duration: write one such as 30s or 1m30s", quote(v.node.Value))
+		return 0, false
+	}
+	return d, true
+}
+
+// milliseconds reads a whole number of milliseconds, 0 or more.
+func (o object) milliseconds(key string) time.Duration {
+	const most = math.MaxInt64 / int(time.Millisecond)
+	return time.Duration(o.integer(key, 0, most)) * time.Millisecond
+}
+
+// texts reads a list of texts.
+func (o object) texts(key string) []string {
+	var texts []string
+	for _, v := range o.list(key) {
+		if v.null() {
+			v.mistake("is empty: write a text, or take the entry out")
+			continue
+		}
+		texts = append(texts, v.text())
+	}
+	return texts
+}
+
+func (o object) list(key string) []value {
+	v, ok := o.values[key]
+	if !ok {
+		return nil
+	}
+	if v.node.Kind != yaml.SequenceNode {
+		v.mistake("wants a list, not %s", describe(v.node))
+		return nil
+	}
+	values := make([]value, len(v.node.Content))
+	for i, n := range v.node.Content {
+		values[i] = value{r: v.r, path: v.path + "[" + strconv.Itoa(i) + "]", node: v.r.follow(n)}
+	}
+	return values
+}
+
+// textMap reads keys of the document's own choice, with texts; nil without any.
+func (o object) textMap(key string) map[string]string {
+	v, ok := o.values[key]
+	if !ok {
+		return nil
+	}
+	var texts map[string]string
+	for _, f := range v.fields() {
+		if texts == nil {
+			texts = make(map[string]string)
+		}
+		texts[f.name] = "" // what KisFlow gives a parameter that is null
+		if !f.value.null() {
+			texts[f.name] = f.value.text()
+		}
+	}
+	return texts
+}
+
+func join(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+// describe says what a node is, for a message that wants something else.
+func describe(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.MappingNode:
+		return "keys with values"
+	case yaml.SequenceNode:
+		return "a list"
+	case yaml.ScalarNode:
+		if n.ShortTag() == "!!null" {
+			return "nothing"
+		}
+		return quote(n.Value)
+	}
+	return "nothing"
+}
+
+// quote shows a value of the document, cut where it is long.
+func quote(s string) string {
+	const most = 60
+	if len(s) > most {
+		cut := most
+		for !utf8.RuneStart(s[cut]) {
+			cut--
+		}
+		s = s[:cut] + "…"
+	}
+	return strconv.Quote(s)
+}
+
+// nameProblem says why a flow, function or connector can't have a name; empty if it can.
+func nameProblem(name string) string {
+	switch {
+	case name == "":
+		return "is empty: write a name"
+	case len(name) > 253:
+		return fmt.Sprintf("has %d bytes; a name has at most 253", len(name))
+	case strings.Contains(name, "/"):
+		return fmt.Sprintf("is %s; a name can't have a /", quote(name))
+	case !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
+		return fmt.Sprintf("is %s; a name can't have control characters", quote(name))
+	}
+	return ""
+}
+
+// validFieldName reports whether encoding/json takes name as a field's name in a tag.
+func validFieldName(name string) bool {
+	for _, c := range name {
+		if !unicode.IsLetter(c) && !unicode.IsDigit(c) && !strings.ContainsRune("!#$%&()*+-./:;<=>?@[]^_{|}~ ", c) {
+			return false
+		}
+	}
+	return name != ""
+}

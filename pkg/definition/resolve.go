@@ -1,0 +1,116 @@
+package definition
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+// Resolve fills in the connector's ${NAME} values from lookup, which os.LookupEnv fits. It leaves c as it is. The error
+// names every name that is missing.
+func (c *Connector) Resolve(lookup func(string) (string, bool)) (*Connector, error) {
+	var mistakes Mistakes
+	resolve := func(key, value string) string {
+		resolved, err := expand(value, lookup)
+		if err != nil {
+			mistakes = append(mistakes, &Mistake{Document: c.Document.String(), Key: key, Code: batch.CodeBadDocument, Problem: err.Error()})
+		}
+		return resolved
+	}
+	r := *c
+	r.Addrs = nil
+	for _, addr := range c.Addrs {
+		r.Addrs = append(r.Addrs, splitAddrs(resolve("addrs", addr))...)
+	}
+	r.Key = resolve("key", c.Key)
+	if c.Params != nil {
+		r.Params = make(map[string]string, len(c.Params))
+		for _, name := range sortedKeys(c.Params) {
+			r.Params[name] = resolve("params."+name, c.Params[name])
+		}
+	}
+	r.Username = resolve("username", c.Username)
+	r.PasswordFile = resolve("password_file", c.PasswordFile)
+	if err := mistakes.err(); err != nil {
+		return nil, err
+	}
+	return &r, nil
+}
+
+// expand replaces ${NAME} and ${NAME:default} in value. Without lookup it checks the spelling only.
+func expand(value string, lookup func(string) (string, bool)) (string, error) {
+	var out strings.Builder
+	var missing []string
+	for {
+		before, rest, found := strings.Cut(value, "${")
+		if !found {
+			out.WriteString(value)
+			if len(missing) > 0 {
+				return "", fmt.Errorf("needs %s, which the environment here does not have: set it, or write a default as ${NAME:default}",
+					strings.Join(missing, " and "))
+			}
+			return out.String(), nil
+		}
+		if literal, escaped := strings.CutSuffix(before, "$"); escaped {
+			out.WriteString(literal + "${")
+			value = rest
+			continue
+		}
+		reference, after, closed := strings.Cut(rest, "}")
+		if !closed {
+			return "", errors.New("has a ${ without its }: a literal ${ is written $${")
+		}
+		name, fallback, hasFallback := strings.Cut(reference, ":")
+		if !validVariable(name) {
+			return "", fmt.Errorf("has ${%s}, which names no variable: write ${NAME} or ${NAME:default}; a literal ${ is written $${", reference)
+		}
+		out.WriteString(before)
+		if lookup != nil {
+			v, ok := lookup(name)
+			switch {
+			case ok:
+				out.WriteString(v)
+			case hasFallback:
+				out.WriteString(fallback)
+			default:
+				missing = append(missing, name)
+			}
+		}
+		value = after
+	}
+}
+
+func validVariable(name string) bool {
+	for i := range len(name) {
+		c := name[i]
+		letter := c == '_' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+		if !letter && (i == 0 || c < '0' || c > '9') {
+			return false
+		}
+	}
+	return name != ""
+}
+
+// splitAddrs cuts at commas, but not within ${…}.
+func splitAddrs(s string) []string {
+	var addrs []string
+	start, inside := 0, false
+	for i := 0; i <= len(s); i++ {
+		switch {
+		case i == len(s) || s[i] == ',' && !inside:
+			if addr := strings.TrimSpace(s[start:i]); addr != "" {
+				addrs = append(addrs, addr)
+			}
+			start = i + 1
+		case strings.HasPrefix(s[i:], "$${"):
+			i += len("$${") - 1
+		case strings.HasPrefix(s[i:], "${"):
+			inside = true
+		case s[i] == '}':
+			inside = false
+		}
+	}
+	return addrs
+}

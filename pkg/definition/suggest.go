@@ -1,0 +1,58 @@
+package definition
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+)
+
+// suggest is `; did you mean "x"?` for the candidate that word is likely a slip of, else empty.
+func suggest(word string, candidates []string) string {
+	best, least := "", max(1, min(len(word)/3, 3))+1
+	for _, c := range candidates {
+		if d := distance(word, c); d < least {
+			best, least = c, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return "; did you mean " + quote(best) + "?"
+}
+
+// distance counts the letters to add, drop, change or swap with their neighbour to make a into b, letter case aside.
+func distance(a, b string) int {
+	const most = 64 // longer words are not compared letter by letter
+	if len(a) > most || len(b) > most {
+		return most
+	}
+	var previous, before [most + 1]int
+	row := [most + 1]int{}
+	for j := range len(b) + 1 {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		before, previous = previous, row
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			change := previous[j-1]
+			if lower(a[i-1]) != lower(b[j-1]) {
+				change++
+			}
+			row[j] = min(change, previous[j]+1, row[j-1]+1)
+			if i > 1 && j > 1 && lower(a[i-1]) == lower(b[j-2]) && lower(a[i-2]) == lower(b[j-1]) {
+				row[j] = min(row[j], before[j-2]+1)
+			}
+		}
+	}
+	return row[len(b)]
+}
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		return c + 'a' - 'A'
+	}
+	return c
+}
+
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
