@@ -1,0 +1,224 @@
+package scheduler
+
+import (
+	"container/heap"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+func (e Answered) step(s *Scheduler) {
+	w := s.workers[e.Worker]
+	if w == nil {
+		return
+	}
+	p := w.sent.part(e.Part)
+	if p == nil {
+		return
+	}
+	b, f := p.Batch, p.link.flow
+	returned := p.closeRanges(e.Returned, nil)
+
+	var counts batch.Counts
+	var only Rows
+	if p.moved && !b.over {
+		only = newRows(p.Len())
+	}
+	end := func(i uint32, outcome batch.Outcome) {
+		if !b.over && b.end(p.Row(i)) {
+			counts[outcome]++
+			if only != nil {
+				only.add(i)
+			}
+		}
+	}
+	for i := range e.NotDone {
+		if nd := &e.NotDone[i]; int(nd.Row) < p.Len() && p.close(nd.Row) {
+			end(nd.Row, nd.Outcome)
+		}
+	}
+	for _, r := range p.closeRanges(e.Finished, nil) {
+		end(r, batch.Done)
+	}
+	if e.Last {
+		switch {
+		case b.over || p.open == 0:
+		case p.open == b.remaining-int(counts.Total()):
+			// What is left of the part is what is left of the batch: nobody will ask for single rows any more.
+			counts[batch.Done] += uint64(p.open)
+			if only != nil {
+				p.eachOpen(func(i uint32) { only.add(i) })
+			}
+		default:
+			p.eachOpen(func(i uint32) { end(i, batch.Done) })
+		}
+		p.closeAll()
+	}
+
+	if !b.over {
+		for outcome, n := range counts {
+			f.ledger.Outcomes[outcome] += n
+		}
+		if n := counts.Total(); n > 0 {
+			s.act(Answer{Part: p, Result: e.Result, Only: only, Last: s.ended(b, int(n))})
+		}
+	}
+	// Rows handed back join what waits for their slots before those slots are let go.
+	if len(returned) > 0 && !b.over {
+		s.takeBack(f, p, returned)
+	}
+	s.release(f)
+	if p.open == 0 {
+		w.sent.drop(p.Number)
+	}
+	s.settle(w)
+}
+
+// settle lets a worker go on when what ran alone there has ended.
+func (s *Scheduler) settle(w *worker) {
+	if w.alone && w.unanswered == 0 {
+		w.alone = false
+		s.pumpWorker(w)
+	}
+}
+
+// takeBack queues rows that a worker handed back.
+func (s *Scheduler) takeBack(f *flow, p *Part, returned []uint32) {
+	for i, r := range returned {
+		returned[i] = p.Row(r)
+	}
+	g := segment{batch: p.Batch, rows: returned, deaths: p.Deaths}
+	if len(p.Batch.Keys) > 0 {
+		s.route(f, g)
+		return
+	}
+	if len(returned) == p.Batch.Rows() {
+		g.rows = nil
+	}
+	f.whole.putBack(g)
+	s.pumpWhole(f)
+}
+
+// closeRanges takes rows from the worker and appends those that were its own to rows.
+func (p *Part) closeRanges(ranges []batch.Range, rows []uint32) []uint32 {
+	n := uint64(p.Len())
+	for _, r := range ranges {
+		for i := uint64(r.First); i < min(uint64(r.First)+uint64(r.Count), n); i++ {
+			if p.close(uint32(i)) {
+				rows = append(rows, uint32(i))
+			}
+		}
+	}
+	return rows
+}
+
+// eachOpen calls f for each row that is the worker's, by its place in the part.
+func (p *Part) eachOpen(f func(i uint32)) {
+	if p.open == 0 {
+		return
+	}
+	for i := range uint32(p.Len()) {
+		if p.ended == nil || !p.ended.Has(i) {
+			f(i)
+		}
+	}
+}
+
+// closeAll takes all rows from the worker.
+func (p *Part) closeAll() {
+	if p.link.handing > 0 {
+		p.eachOpen(p.link.handedOver(p))
+	}
+	p.link.unanswered -= int64(p.open)
+	p.link.worker.unanswered -= int64(p.open)
+	p.open = 0
+}
+
+// fail gives rows of a batch an outcome that no worker gave.
+func (s *Scheduler) fail(b *Batch, rows []uint32, outcome batch.Outcome, code batch.Code) {
+	if b.over {
+		return
+	}
+	failed := rows[:0:0]
+	for _, r := range rows {
+		if b.end(r) {
+			failed = append(failed, r)
+		}
+	}
+	if len(failed) == 0 {
+		return
+	}
+	b.flow.ledger.Outcomes[outcome] += uint64(len(failed))
+	s.act(Fail{Batch: b, Rows: failed, Outcome: outcome, Code: code, Last: s.ended(b, len(failed))})
+}
+
+// ended counts rows of a batch that got their outcome, and reports whether they were its last.
+func (s *Scheduler) ended(b *Batch, rows int) bool {
+	b.remaining -= rows
+	if b.remaining > 0 {
+		return false
+	}
+	b.over = true
+	s.deadlines.remove(b)
+	return true
+}
+
+func (e Cancelled) step(s *Scheduler) {
+	b := e.Batch
+	if b.over || b.flow == nil {
+		return
+	}
+	b.flow.ledger.Outcomes[batch.Failed] += uint64(b.remaining)
+	s.ended(b, b.remaining)
+}
+
+func (Tick) step(s *Scheduler) {
+	for len(s.deadlines) > 0 && !s.deadlines[0].Deadline.After(s.now) {
+		b := s.deadlines[0]
+		s.fail(b, b.open(), batch.Failed, batch.CodeDeadline)
+	}
+	for _, f := range s.flows {
+		if len(f.ready) == 0 && s.now.Sub(f.since) >= s.config.NoWorker {
+			for _, g := range append(f.waiting.take(), f.whole.take()...) {
+				s.fail(g.batch, g.list(), batch.Failed, batch.CodeNoCapableWorker)
+			}
+		}
+		if len(f.held) > 0 {
+			s.expire(f)
+		}
+	}
+}
+
+// deadlines is a heap of batches, the nearest deadline first.
+type deadlines []*Batch
+
+func (d *deadlines) add(b *Batch) { heap.Push(d, b) }
+
+func (d *deadlines) remove(b *Batch) {
+	if b.heapIndex >= 0 {
+		heap.Remove(d, b.heapIndex)
+	}
+}
+
+// Len, Less, Swap, Push and Pop are heap.Interface's.
+func (d deadlines) Len() int           { return len(d) }
+func (d deadlines) Less(i, j int) bool { return d[i].Deadline.Before(d[j].Deadline) }
+
+func (d deadlines) Swap(i, j int) {
+	d[i], d[j] = d[j], d[i]
+	d[i].heapIndex, d[j].heapIndex = i, j
+}
+
+func (d *deadlines) Push(x any) {
+	b := x.(*Batch)
+	b.heapIndex = len(*d)
+	*d = append(*d, b)
+}
+
+func (d *deadlines) Pop() any {
+	last := len(*d) - 1
+	b := (*d)[last]
+	(*d)[last] = nil
+	*d = (*d)[:last]
+	b.heapIndex = -1
+	return b
+}

@@ -1,0 +1,153 @@
+package scheduler
+
+import (
+	"math/bits"
+	"time"
+)
+
+// flow is the state of one flow.
+type flow struct {
+	name     string
+	revision int64 // the active one; 0: none
+	ledger   Ledger
+
+	links []*link // one per worker that the flow had to do with
+	// ready are the links whose workers may get new rows; owner gives for each slot an index into it.
+	ready []*link
+	owner *[Slots]uint16 // nil before the first worker was ready
+	held  map[uint16]*heldSlot
+	over  []uint16 // held slots whose old owner is done; empty between steps
+
+	whole    queue     // batches that go to one worker whole, in order
+	reserved *link     // kept free for the first of whole
+	waiting  queue     // rows that found no ready worker, in order
+	since    time.Time // when waiting, or whole without a ready worker, began
+}
+
+// link is one worker's side of one flow.
+type link struct {
+	flow   *flow
+	worker *worker
+	index  int // in flow.ready; -1 when not there
+	// acknowledged is the newest revision that the worker said it is ready for.
+	acknowledged int64
+	rows, bytes  int64 // credit left; below zero when overdrawn
+	queue        queue
+	unanswered   int64 // rows sent
+	handing      int   // slots that it still has unanswered rows of while they are held
+}
+
+// worker is one worker process.
+type worker struct {
+	id, name   string
+	hash       uint64 // of the name
+	connected  bool
+	draining   bool
+	links      []*link // one per flow that the worker had to do with
+	byFlow     map[*flow]*link
+	sent       window
+	unanswered int64 // rows sent, all flows
+	reserved   *link // nothing else starts until this link's first segment ran, alone
+	alone      bool  // what it runs now runs alone
+}
+
+func (s *Scheduler) flow(name string) *flow {
+	f := s.byName[name]
+	if f == nil {
+		f = &flow{name: name, held: map[uint16]*heldSlot{}}
+		s.byName[name] = f
+		s.flows = append(s.flows, f)
+	}
+	return f
+}
+
+func (s *Scheduler) link(f *flow, w *worker) *link {
+	l := w.byFlow[f]
+	if l == nil {
+		l = &link{flow: f, worker: w, index: -1}
+		w.byFlow[f] = l
+		w.links, f.links = append(w.links, l), append(f.links, l)
+	}
+	return l
+}
+
+// score is the rendezvous weight of a worker for a slot (Thaler and Ravishankar, 1998): the highest owns the slot. The name
+// counts, not the id, so a worker that comes back under its name gets its slots back.
+func (w *worker) score(slot uint16) uint64 {
+	hi, lo := bits.Mul64(w.hash^(uint64(slot)+1)*0x9e3779b97f4a7c15, 0xd6e8feb86659fd93)
+	return hi ^ lo
+}
+
+// beats reports whether l owns slot rather than m.
+func (l *link) beats(m *link, slot uint16) bool {
+	a, b := l.worker.score(slot), m.worker.score(slot)
+	return a > b || a == b && l.worker.id > m.worker.id
+}
+
+// hashName is FNV-1a with a finisher: names that differ in one digit must not be alike.
+func hashName(name string) uint64 {
+	h := uint64(14695981039346656037)
+	for i := range len(name) {
+		h = (h ^ uint64(name[i])) * 1099511628211
+	}
+	h = (h ^ h>>33) * 0xff51afd7ed558ccd
+	return h ^ h>>29
+}
+
+// segment is rows of one batch that go one way.
+type segment struct {
+	batch  *Batch
+	rows   []uint32 // nil: the whole batch
+	deaths uint32   // workers that died running them
+}
+
+func (g *segment) len() int {
+	if g.rows == nil {
+		return g.batch.Rows()
+	}
+	return len(g.rows)
+}
+
+// suspect reports that the segment must run alone.
+func (g *segment) suspect() bool { return g.deaths >= 2 }
+
+// queue is segments in order.
+type queue struct {
+	segments []segment
+	head     int
+}
+
+func (q *queue) empty() bool     { return q.head == len(q.segments) }
+func (q *queue) front() *segment { return &q.segments[q.head] }
+func (q *queue) push(g segment)  { q.segments = append(q.segments, g) }
+func (q *queue) len() int        { return len(q.segments) - q.head }
+
+func (q *queue) pop() {
+	q.segments[q.head] = segment{}
+	q.head++
+	switch {
+	case q.head == len(q.segments):
+		q.segments, q.head = q.segments[:0], 0
+	case q.head >= 64 && q.head*2 >= len(q.segments):
+		n := copy(q.segments, q.segments[q.head:])
+		clear(q.segments[n:])
+		q.segments, q.head = q.segments[:n], 0
+	}
+}
+
+// take empties the queue and returns what was in it.
+func (q *queue) take() []segment {
+	segments := q.segments[q.head:]
+	*q = queue{}
+	return segments
+}
+
+// putBack puts a segment in front.
+func (q *queue) putBack(g segment) {
+	if q.head > 0 {
+		q.head--
+		q.segments[q.head] = g
+		return
+	}
+	q.segments = append([]segment{g}, q.segments...)
+}

@@ -1,0 +1,156 @@
+// Package scheduler decides which worker runs which row, and when. It is pure: the same state, event and time give the same
+// actions. It has no clock, goroutine, connection, logger or random source; whoever owns it carries its actions out.
+//
+// A batch enters with Submitted. Its rows are split by slot (route.go) over the workers that are ready for the flow, wait in
+// the queue of a link (one worker, one flow) for credit, and leave as parts (send.go). Answered counts their outcomes
+// (answer.go). Slots change their owner when workers become ready, drain or are gone (membership.go), by hand-over
+// (handover.go), so that rows of one key from one stream are first executed in the order in which they were submitted.
+package scheduler
+
+import (
+	"time"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+// Slots is the number of hash buckets of shard keys: a constant of the protocol.
+const Slots = 1 << 16
+
+// Slot is the bucket of a key's hash.
+func Slot(key uint64) uint16 { return uint16(key) }
+
+// Config holds the scheduler's times. Zero fields mean the defaults.
+type Config struct {
+	// HandOver bounds how long newer rows of a moved slot wait for its old owner. Default 5 s.
+	HandOver time.Duration
+	// NoWorker bounds how long rows wait while no worker is ready for their flow; then they are failed, NO_CAPABLE_WORKER.
+	// Default 10 s.
+	NoWorker time.Duration
+}
+
+// Scheduler is the state. It is not safe for concurrent use: one goroutine owns it.
+type Scheduler struct {
+	config    Config
+	flows     []*flow // in the order in which they were first named
+	byName    map[string]*flow
+	workers   map[string]*worker
+	deadlines deadlines // batches that have one
+	arrivals  uint64    // batches submitted so far
+	round     uint64    // hand-overs so far
+	now       time.Time // of the step under way
+	actions   []Action
+	scratch   scratch
+}
+
+// New makes a scheduler without flows and workers.
+func New(c Config) *Scheduler {
+	if c.HandOver <= 0 {
+		c.HandOver = 5 * time.Second
+	}
+	if c.NoWorker <= 0 {
+		c.NoWorker = 10 * time.Second
+	}
+	return &Scheduler{config: c, byName: map[string]*flow{}, workers: map[string]*worker{}}
+}
+
+// Step takes one event and returns what is to be done, in order. The slice is valid until the next Step. now never falls.
+func (s *Scheduler) Step(e Event, now time.Time) []Action {
+	clear(s.actions)
+	s.actions, s.now = s.actions[:0], now
+	e.step(s)
+	return s.actions
+}
+
+func (s *Scheduler) act(a Action) { s.actions = append(s.actions, a) }
+
+// Batch is one batch in the scheduler's hands, from Submitted until the action that says Last. The caller fills in the
+// exported fields, and changes them no more.
+type Batch struct {
+	Flow string
+	// Revision that the batch runs on.
+	Revision int64
+	// Keys are the rows' shard key hashes; empty: the batch goes whole to one worker.
+	Keys []uint64
+	// Ends are the rows' end offsets.
+	Ends []uint32
+	// Ended lists, by row, the rows that had an outcome before they came here. They go to no worker.
+	Ended []batch.RowOutcome
+	// Deadline is when rows without an outcome are failed; zero for never.
+	Deadline time.Time
+	// Owner is the caller's own.
+	Owner any
+
+	flow      *flow
+	arrival   uint64
+	remaining int  // rows without an outcome
+	done      Rows // rows with an outcome; nil while there is none
+	over      bool // answered in full, or cancelled
+	heapIndex int  // place in deadlines; -1 for none
+}
+
+// Rows is how many rows the batch has.
+func (b *Batch) Rows() int { return len(b.Ends) }
+
+func (b *Batch) size(row uint32) int64 {
+	if row == 0 {
+		return int64(b.Ends[0])
+	}
+	return int64(b.Ends[row] - b.Ends[row-1])
+}
+
+func (b *Batch) slot(row uint32) uint16 { return Slot(b.Keys[row]) }
+
+// end marks a row as having its outcome; false when it had one.
+func (b *Batch) end(row uint32) bool {
+	if b.done == nil {
+		b.done = newRows(b.Rows())
+		for i := range b.Ended {
+			b.done.add(b.Ended[i].Row)
+		}
+	}
+	return b.done.add(row)
+}
+
+// open lists the rows without an outcome.
+func (b *Batch) open() []uint32 {
+	rows := make([]uint32, 0, b.remaining)
+	ended := b.Ended
+	for r := range uint32(b.Rows()) {
+		switch {
+		case b.done != nil:
+			if b.done.Has(r) {
+				continue
+			}
+		case len(ended) > 0 && ended[0].Row == r:
+			ended = ended[1:]
+			continue
+		}
+		rows = append(rows, r)
+	}
+	return rows
+}
+
+// Ledger counts a flow's rows: In = the outcomes + in flight, at every moment.
+type Ledger struct {
+	In       uint64
+	Outcomes batch.Counts
+}
+
+// InFlight is the rows that have no outcome yet.
+func (l *Ledger) InFlight() uint64 { return l.In - l.Outcomes.Total() }
+
+// Ledgers gives each flow's counts to f. Counts of a flow that was removed stay.
+func (s *Scheduler) Ledgers(f func(flow string, l Ledger)) {
+	for _, fl := range s.flows {
+		f(fl.name, fl.ledger)
+	}
+}
+
+// InFlight is the rows of all flows that have no outcome yet.
+func (s *Scheduler) InFlight() uint64 {
+	var n uint64
+	for _, fl := range s.flows {
+		n += fl.ledger.InFlight()
+	}
+	return n
+}

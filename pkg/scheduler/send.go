@@ -1,0 +1,244 @@
+package scheduler
+
+// Part is rows of one batch that went to one worker together. Its exported fields do not change.
+type Part struct {
+	// Number counts a worker's parts from 1.
+	Number uint64
+	Batch  *Batch
+	// Rows are their places in the batch, ascending; nil: the whole batch.
+	Rows []uint32
+	// Deaths is how many workers died running it.
+	Deaths uint32
+
+	link  *link
+	open  int  // rows that the worker has not answered and that were not taken away
+	ended Rows // rows that are not open any more; nil while all are, or none is
+	moved bool // rows were taken away that the worker may still answer
+}
+
+// Len is how many rows the part has.
+func (p *Part) Len() int {
+	if p.Rows == nil {
+		return p.Batch.Rows()
+	}
+	return len(p.Rows)
+}
+
+// Row is the place in the batch of the part's i-th row.
+func (p *Part) Row(i uint32) uint32 {
+	if p.Rows == nil {
+		return i
+	}
+	return p.Rows[i]
+}
+
+// isOpen reports whether the part's i-th row is still the worker's.
+func (p *Part) isOpen(i uint32) bool { return p.open > 0 && (p.ended == nil || !p.ended.Has(i)) }
+
+// close takes the part's i-th row from the worker; false when it was not the worker's any more.
+func (p *Part) close(i uint32) bool {
+	if p.open == 0 {
+		return false
+	}
+	if p.ended == nil {
+		p.ended = newRows(p.Len())
+	}
+	if !p.ended.add(i) {
+		return false
+	}
+	p.open--
+	p.link.unanswered--
+	p.link.worker.unanswered--
+	if p.link.handing > 0 {
+		p.link.handedOver(p)(i)
+	}
+	return true
+}
+
+// window is the parts sent to a worker, by number.
+type window struct {
+	first uint64  // the number of parts[0]
+	parts []*Part // nil once every row is answered; parts[0] is not nil
+}
+
+func (w *window) next() uint64 {
+	if w.first == 0 {
+		w.first = 1
+	}
+	return w.first + uint64(len(w.parts))
+}
+
+func (w *window) part(number uint64) *Part {
+	if number < w.first || number-w.first >= uint64(len(w.parts)) {
+		return nil
+	}
+	return w.parts[number-w.first]
+}
+
+func (w *window) drop(number uint64) {
+	w.parts[number-w.first] = nil
+	n := 0
+	for n < len(w.parts) && w.parts[n] == nil {
+		n++
+	}
+	w.parts = w.parts[n:]
+	w.first += uint64(n)
+}
+
+// A part may overdraw what credit is left up to this much, so that the end of a window is not sent in crumbs.
+const (
+	overdrawRows  = 1024
+	overdrawBytes = 64 << 10
+)
+
+// mayRun reports whether the worker may be sent rows of this link now.
+func (l *link) mayRun() bool {
+	w := l.worker
+	return w.connected && l.rows > 0 && l.bytes > 0 && !w.alone && (w.reserved == nil || w.reserved == l)
+}
+
+// pump sends what the link's queue and credit allow.
+func (s *Scheduler) pump(l *link) {
+	for {
+		for !l.queue.empty() && l.queue.front().batch.over {
+			l.queue.pop()
+		}
+		if (l.queue.empty() || !l.queue.front().suspect()) && l.flow.reserved != l {
+			s.unreserve(l)
+		}
+		if l.queue.empty() || !l.mayRun() {
+			return
+		}
+		g := l.queue.front()
+		if g.suspect() && !s.reserve(l) {
+			return
+		}
+		rows, rest := l.fit(g)
+		part := segment{batch: g.batch, rows: rows, deaths: g.deaths}
+		if rest == nil {
+			l.queue.pop()
+		} else {
+			g.rows = rest
+		}
+		s.send(l, part)
+	}
+}
+
+// reserve keeps the worker free for a segment that must run alone, and reports whether it is free now.
+func (s *Scheduler) reserve(l *link) bool {
+	l.worker.reserved = l
+	return l.worker.unanswered == 0
+}
+
+// unreserve lets the worker's other links go on when the segment that it was kept free for went another way.
+func (s *Scheduler) unreserve(l *link) {
+	if l.worker.reserved == l && !l.worker.alone {
+		l.worker.reserved = nil
+		s.pumpWorker(l.worker)
+	}
+}
+
+// fit divides a segment into what the credit allows to be sent now, which is at least one row, and the rest.
+func (l *link) fit(g *segment) (rows, rest []uint32) {
+	b := g.batch
+	if len(b.Keys) == 0 || g.suspect() {
+		return g.rows, nil
+	}
+	maxRows, maxBytes := max(l.rows, overdrawRows), max(l.bytes, overdrawBytes)
+	if g.rows == nil {
+		if int64(b.Rows()) <= maxRows && int64(b.Ends[len(b.Ends)-1]) <= maxBytes {
+			return nil, nil
+		}
+		g.rows = make([]uint32, b.Rows())
+		for i := range g.rows {
+			g.rows[i] = uint32(i)
+		}
+	}
+	bytes := int64(0)
+	for i, r := range g.rows {
+		bytes += b.size(r)
+		if i > 0 && (bytes > maxBytes || int64(i) >= maxRows) {
+			return g.rows[:i:i], g.rows[i:]
+		}
+	}
+	return g.rows, nil
+}
+
+// send numbers a part and hands it to its worker.
+func (s *Scheduler) send(l *link, g segment) {
+	w, b := l.worker, g.batch
+	p := &Part{Number: w.sent.next(), Batch: b, Rows: g.rows, Deaths: g.deaths, link: l, open: g.len()}
+	bytes := int64(0)
+	if g.rows == nil {
+		bytes = int64(b.Ends[len(b.Ends)-1])
+	} else {
+		for _, r := range g.rows {
+			bytes += b.size(r)
+		}
+	}
+	w.sent.parts = append(w.sent.parts, p)
+	n := int64(p.open)
+	l.rows -= n
+	l.bytes -= bytes
+	l.unanswered += n
+	w.unanswered += n
+	if g.suspect() {
+		w.alone, w.reserved = true, nil
+	}
+	s.act(Send{Worker: w.id, Part: p})
+}
+
+// pumpWhole sends whole batches to the least loaded workers that have credit.
+func (s *Scheduler) pumpWhole(f *flow) {
+	for {
+		for !f.whole.empty() && f.whole.front().batch.over {
+			f.whole.pop()
+		}
+		if l := f.reserved; l != nil && (f.whole.empty() || !f.whole.front().suspect() || l.index < 0) {
+			f.reserved = nil
+			s.unreserve(l)
+		}
+		if f.whole.empty() {
+			return
+		}
+		g := f.whole.front()
+		l := f.reserved
+		if l == nil {
+			l = f.leastLoaded()
+		}
+		if l == nil || !l.mayRun() {
+			return
+		}
+		if g.suspect() {
+			f.reserved = l
+			if !s.reserve(l) {
+				return
+			}
+			f.reserved = nil
+		}
+		part := *g
+		f.whole.pop()
+		s.send(l, part)
+	}
+}
+
+// leastLoaded is the ready link with credit that has the fewest rows to answer; nil for none.
+func (f *flow) leastLoaded() *link {
+	var best *link
+	for _, l := range f.ready {
+		if l.mayRun() && (best == nil || l.unanswered < best.unanswered) {
+			best = l
+		}
+	}
+	return best
+}
+
+// pumpWorker sends what the worker's links allow.
+func (s *Scheduler) pumpWorker(w *worker) {
+	for _, l := range w.links {
+		s.pump(l)
+		if !l.flow.whole.empty() {
+			s.pumpWhole(l.flow)
+		}
+	}
+}
