@@ -1,0 +1,96 @@
+// Package transport is what every listener and dialer of the project has in common: TLS from files that may change,
+// keepalive that notices a dead peer in about five seconds, limits of what one message and one connection may cost, and
+// health. An error here says which flag or file would mend it.
+package transport
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/spf13/pflag"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+// Config says how to listen and how to dial. The zero value is plaintext with the default limits.
+//
+// A process has one certificate for both: as a server it shows it to those who dial it, as a client to those it dials. All
+// files are PEM, are read at once, and are looked at again when a connection is made, at most once a second: a new
+// certificate or CA is taken up without a restart. While the files don't fit together, as in the middle of a change, the
+// old ones stay in use and the logger is told.
+type Config struct {
+	// TLSCert and TLSKey are the files of this process's certificate, with its intermediates, and of its key. A listener
+	// speaks TLS when they are set; a dialer shows them when it is asked for a certificate.
+	TLSCert, TLSKey string
+	// TLSCA is the file of the authorities that peers' certificates must come from. Without it a dialer that has a
+	// certificate trusts the system's. A dialer speaks TLS when TLSCA or TLSCert is set.
+	TLSCA string
+	// TLSServerName is the name that the certificates of those dialled must have. Empty: the host that is dialled. Set it
+	// where addresses are numbers that no certificate knows, as those of pods.
+	TLSServerName string
+	// RequireClientCert makes a listener refuse clients that show no certificate. Without it a certificate that is shown
+	// must still come from TLSCA, where that is set.
+	RequireClientCert bool
+	// BatchBytes is the limit for one batch; MessageBytes follows from it. 0 means 8 MiB.
+	BatchBytes int
+	// Logger is told of reloaded files and refused connections. Nil: nobody is.
+	Logger hclog.Logger
+
+	prefix string // of the flags, so that errors name them
+}
+
+// BindFlags binds what a dialer needs: <prefix>tls-cert, -key, -ca and -server-name.
+func (c *Config) BindFlags(fs *pflag.FlagSet, prefix string) {
+	c.prefix = prefix
+	fs.StringVar(&c.TLSCert, prefix+"tls-cert", c.TLSCert, "PEM `file` of this process's certificate, with its intermediates")
+	fs.StringVar(&c.TLSKey, prefix+"tls-key", c.TLSKey, "PEM `file` of the certificate's key")
+	fs.StringVar(&c.TLSCA, prefix+"tls-ca", c.TLSCA, "PEM `file` of the authorities that peers' certificates must come from")
+	fs.StringVar(&c.TLSServerName, prefix+"tls-server-name", c.TLSServerName, "`name` that the certificates of those dialled must have (default: the host dialled)")
+}
+
+// BindServerFlags binds what a listener needs besides: <prefix>tls-require-client-cert and <prefix>max-batch-bytes.
+func (c *Config) BindServerFlags(fs *pflag.FlagSet, prefix string) {
+	c.BindFlags(fs, prefix)
+	fs.BoolVar(&c.RequireClientCert, prefix+"tls-require-client-cert", c.RequireClientCert, "refuse clients that show no certificate")
+	fs.IntVar(&c.BatchBytes, prefix+"max-batch-bytes", batch.Limits{BatchBytes: c.BatchBytes}.WithDefaults().BatchBytes,
+		"limit for the rows of one batch, in `bytes`; the same for coordinators and workers")
+}
+
+// MessageBytes is the limit for one gRPC message: the batch limit, a quarter more, and 1 MiB for what travels beside rows.
+func (c *Config) MessageBytes() int {
+	limit := batch.Limits{BatchBytes: c.BatchBytes}.WithDefaults().BatchBytes
+	return limit + limit/4 + 1<<20
+}
+
+// flag is how errors call a flag.
+func (c *Config) flag(name string) string { return "--" + c.prefix + name }
+
+func (c *Config) logger() hclog.Logger {
+	if c.Logger == nil {
+		return hclog.NewNullLogger()
+	}
+	return c.Logger
+}
+
+// The kernel's keepalive finds a peer whose machine is gone, or that a partition cuts off, while nothing is sent: after
+// probeIdle it probes every probeInterval, and probeCount unanswered ones end the connection. gRPC's own pings, which a
+// client may send every 10 s only, find the process that hangs.
+const (
+	probeIdle     = 2 * time.Second
+	probeInterval = time.Second
+	probeCount    = 3
+)
+
+var probes = net.KeepAliveConfig{Enable: true, Idle: probeIdle, Interval: probeInterval, Count: probeCount}
+
+// Listen opens a TCP listener whose connections notice a dead peer.
+func Listen(ctx context.Context, address string) (net.Listener, error) {
+	listener, err := (&net.ListenConfig{KeepAliveConfig: probes}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: choose another address, or end what holds it: %w", address, err)
+	}
+	return listener, nil
+}

@@ -1,0 +1,52 @@
+package transport
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/keepalive"
+)
+
+// redial is how long a broken connection waits before the next attempt: 50 ms at first, at most 2 s.
+var redial = grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
+	MinConnectTimeout: dialTimeout,
+}
+
+// Dial makes a connection that connects at its first call, and again whenever it breaks. It does not block. target is
+// host:port or one of gRPC's (dns:///…); proxies of the environment are not used. Options come after the package's own and
+// win. The caller closes the connection.
+func Dial(target string, c Config, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
+	creds, err := c.Credentials()
+	if err != nil {
+		return nil, fmt.Errorf("dial %s: %w", target, err)
+	}
+	dialer := &net.Dialer{Timeout: dialTimeout, KeepAliveConfig: probes}
+	own := []grpc.DialOption{
+		grpc.WithTransportCredentials(creds),
+		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "tcp", address)
+		}),
+		grpc.WithConnectParams(redial),
+		grpc.WithDisableServiceConfig(), // one DNS lookup less, and nobody else's retries
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(c.MessageBytes())),
+		grpc.WithMaxHeaderListSize(maxHeaderBytes),
+		grpc.WithInitialWindowSize(streamWindow),
+		grpc.WithInitialConnWindowSize(connectionWindow),
+		grpc.WithReadBufferSize(buffer),
+		grpc.WithWriteBufferSize(buffer),
+		grpc.WithSharedWriteBuffer(true),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: clientPing, Timeout: pingTimeout, PermitWithoutStream: true}),
+		grpc.WithChainUnaryInterceptor(c.hintUnary),
+		grpc.WithChainStreamInterceptor(c.hintStream),
+	}
+	conn, err := grpc.NewClient(target, append(own, opts...)...)
+	if err != nil {
+		return nil, fmt.Errorf("dial %s: give an address as host:port: %w", target, err)
+	}
+	return conn, nil
+}

@@ -1,0 +1,105 @@
+package transport
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+)
+
+// Limits of one connection, beside the message limit.
+const (
+	streamWindow     = 8 << 20   // bytes that may be on their way in one stream
+	connectionWindow = 16 << 20  // bytes that may be on their way in all streams together
+	buffer           = 256 << 10 // bytes gathered for one read or write
+	maxHeaderBytes   = 64 << 10  // of one call; an error's text travels there
+	maxStreams       = 1024      // concurrent calls of one client connection
+	handshakeTimeout = 10 * time.Second
+)
+
+// gRPC's own pings. A server pings a silent client after pingIdle; a client may ping a server no oftener than every 10 s.
+const (
+	pingIdle      = 2 * time.Second
+	pingTimeout   = 3 * time.Second
+	clientPing    = 10 * time.Second
+	clientPingMin = 5 * time.Second
+)
+
+// The services whose health a Server tells, besides "", which is Ready's.
+const (
+	// Live is SERVING until the server drains: for liveness probes.
+	Live = "live"
+	// Ready is what SetReady says, NOT_SERVING at first: for readiness probes and load balancers.
+	Ready = "ready"
+)
+
+// Server is a gRPC server with health and reflection. Its methods may be called concurrently.
+type Server struct {
+	*grpc.Server
+	health *health.Server
+}
+
+// NewServer makes a server that speaks TLS where c has a certificate. Options come after the package's own and win.
+func NewServer(c Config, opts ...grpc.ServerOption) (*Server, error) {
+	f, err := c.serverFiles()
+	if err != nil {
+		return nil, err
+	}
+	limit := c.MessageBytes()
+	own := []grpc.ServerOption{
+		grpc.Creds(f.credentials()),
+		grpc.ConnectionTimeout(handshakeTimeout),
+		grpc.MaxRecvMsgSize(limit),
+		grpc.MaxSendMsgSize(limit),
+		grpc.MaxHeaderListSize(maxHeaderBytes),
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.InitialWindowSize(streamWindow),
+		grpc.InitialConnWindowSize(connectionWindow),
+		grpc.ReadBufferSize(buffer),
+		grpc.WriteBufferSize(buffer),
+		grpc.SharedWriteBuffer(true), // an idle connection holds no buffer
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingIdle, Timeout: pingTimeout}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: clientPingMin, PermitWithoutStream: true}),
+		grpc.WaitForHandlers(true), // so that nothing of a call outlives Stop
+	}
+	s := &Server{Server: grpc.NewServer(append(own, opts...)...), health: health.NewServer()}
+	s.health.SetServingStatus(Live, healthpb.HealthCheckResponse_SERVING)
+	s.SetReady(false)
+	healthpb.RegisterHealthServer(s.Server, s.health)
+	reflection.Register(s.Server)
+	return s, nil
+}
+
+// SetReady says whether the process can take calls. It has no effect once the server drains.
+func (s *Server) SetReady(ready bool) {
+	state := healthpb.HealthCheckResponse_NOT_SERVING
+	if ready {
+		state = healthpb.HealthCheckResponse_SERVING
+	}
+	s.health.SetServingStatus("", state)
+	s.health.SetServingStatus(Ready, state)
+}
+
+// Drain takes no new calls and waits for those that run. When ctx is done first it cuts them off, as Stop does, waits
+// until their handlers have returned, and returns ctx's error. Safe to call twice, and after Stop.
+func (s *Server) Drain(ctx context.Context) error {
+	s.health.Shutdown()
+	drained := make(chan struct{})
+	go func() {
+		s.GracefulStop()
+		close(drained)
+	}()
+	select {
+	case <-drained:
+		return nil
+	case <-ctx.Done():
+	}
+	s.Stop()
+	<-drained
+	return fmt.Errorf("calls that had not ended were cut off: %w", ctx.Err())
+}

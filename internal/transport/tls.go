@@ -1,0 +1,138 @@
+package transport
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// dialTimeout bounds one attempt to connect, handshake included.
+const dialTimeout = 5 * time.Second
+
+// ServerTLS is for listeners that are not gRPC servers. Nil without an error means plaintext.
+func (c *Config) ServerTLS() (*tls.Config, error) {
+	f, err := c.serverFiles()
+	if f == nil {
+		return nil, err
+	}
+	return serverTLS(f), nil
+}
+
+// ClientTLS is for libraries that dial by themselves. The certificate is reloaded, but the CA stays the one read now, since
+// crypto/tls can't change it: where a library takes a dialer or gRPC credentials, give it Dialer or Credentials instead.
+// Nil without an error means plaintext.
+func (c *Config) ClientTLS() (*tls.Config, error) {
+	f, err := openFiles(*c)
+	if f == nil {
+		return nil, err
+	}
+	config := f.get().client.Clone()
+	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		if certificate := f.get().certificate; certificate != nil {
+			return certificate, nil
+		}
+		return new(tls.Certificate), nil
+	}
+	return config, nil
+}
+
+// Dialer connects and shakes hands; an attempt ends with ctx or after 5 s. It fits http.Transport's DialTLSContext and
+// go-redis's Dialer. Without TLS files it connects in plaintext.
+func (c *Config) Dialer() (func(ctx context.Context, network, address string) (net.Conn, error), error) {
+	f, err := openFiles(*c)
+	if err != nil {
+		return nil, err
+	}
+	dialer := &net.Dialer{Timeout: dialTimeout, KeepAliveConfig: probes}
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		if f == nil {
+			return dialer.DialContext(ctx, network, address)
+		}
+		conn, err := (&tls.Dialer{NetDialer: dialer, Config: f.get().client}).DialContext(ctx, network, address)
+		if err != nil {
+			return nil, f.config.explainClient(address, err)
+		}
+		return conn, nil
+	}, nil
+}
+
+// Credentials are for gRPC clients that are not made by Dial, such as etcd's.
+func (c *Config) Credentials() (credentials.TransportCredentials, error) {
+	f, err := openFiles(*c)
+	if err != nil {
+		return nil, err
+	}
+	return f.credentials(), nil
+}
+
+// serverFiles are the files of a listener, which can't do with a CA alone.
+func (c *Config) serverFiles() (*files, error) {
+	if c.TLSCA != "" && c.TLSCert == "" {
+		return nil, fmt.Errorf("%s alone does not make a listener speak TLS: give %s and %s too", c.flag("tls-ca"), c.flag("tls-cert"), c.flag("tls-key"))
+	}
+	return openFiles(*c)
+}
+
+func serverTLS(f *files) *tls.Config {
+	return &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		NextProtos:         f.get().server.NextProtos,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return f.get().server, nil },
+	}
+}
+
+func (f *files) credentials() credentials.TransportCredentials {
+	if f == nil {
+		return insecure.NewCredentials()
+	}
+	return &tlsCredentials{files: f, name: f.config.TLSServerName, refusals: &refusals{}}
+}
+
+// tlsCredentials are gRPC's TLS, with what the files say at each handshake, and with errors that tell what to do.
+type tlsCredentials struct {
+	files    *files
+	name     string // to be found in the server's certificate; empty: the authority's host
+	refusals *refusals
+}
+
+func (t *tlsCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	dialled := authority
+	if t.name != "" {
+		authority = t.name
+	}
+	conn, info, err := credentials.NewTLS(t.files.get().client).ClientHandshake(ctx, authority, raw)
+	if err != nil {
+		return nil, nil, t.files.config.explainClient(dialled, err)
+	}
+	return conn, info, nil
+}
+
+// ServerHandshake logs what it refuses: gRPC, to which it returns the error, tells nobody.
+func (t *tlsCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	conn, info, err := credentials.NewTLS(t.files.get().server).ServerHandshake(raw)
+	if err != nil {
+		err = t.files.config.explainServer(err)
+		t.refusals.log(t.files.config.logger(), raw.RemoteAddr(), err)
+		return nil, nil, err
+	}
+	return conn, info, nil
+}
+
+func (t *tlsCredentials) Info() credentials.ProtocolInfo {
+	return credentials.ProtocolInfo{SecurityProtocol: "tls", ServerName: t.name}
+}
+
+func (t *tlsCredentials) Clone() credentials.TransportCredentials {
+	clone := *t
+	return &clone
+}
+
+func (t *tlsCredentials) OverrideServerName(string) error {
+	return errors.New("the name that a certificate must have is set by Config.TLSServerName")
+}
