@@ -1,0 +1,144 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"math"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+// claim is a key held under a lease of its own: until it is closed, somebody deletes the key, or the lease is not renewed in
+// time.
+type claim struct {
+	store   *Store
+	key     string
+	created int64 // the key's create revision: the same key put again is not this claim
+	lease   clientv3.LeaseID
+	ttl     time.Duration // as granted
+
+	// held ends, with the reason as its cause, when the claim is lost.
+	held context.Context
+	lose context.CancelCauseFunc
+
+	stop     context.CancelFunc // ends the watchers, which only close waits for
+	watchers sync.WaitGroup
+
+	closing sync.Once
+	closed  error // what close returns; written within closing
+}
+
+// claim takes a lease, puts a key that is free under it, and keeps it alive until close.
+func (s *Store) claim(ctx context.Context, key func(clientv3.LeaseID) string, value string, ttl time.Duration) (*claim, error) {
+	if ttl <= 0 {
+		ttl = DefaultTTL
+	}
+	lease, err := s.grant(ctx, ttl)
+	if err != nil {
+		return nil, err
+	}
+	c := &claim{store: s, key: key(lease.ID), lease: lease.ID, ttl: time.Duration(lease.TTL) * time.Second}
+	answer, err := s.commit(ctx, "writing "+c.key,
+		[]clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(c.key), "=", 0)},
+		[]clientv3.Op{clientv3.OpPut(c.key, value, clientv3.WithLease(c.lease))}, nil)
+	if err == nil && !answer.Succeeded {
+		err = batch.Errorf(batch.CodeConflict, "writing %s in etcd at %s: the key is taken: draw another id", c.key, s.endpoints)
+	}
+	if err != nil {
+		// If this fails too, the lease runs out by itself, since nobody keeps it alive.
+		_ = s.revoke(context.WithoutCancel(ctx), c.lease)
+		return nil, err
+	}
+	c.created = answer.Header.Revision
+	c.watch()
+	return c, nil
+}
+
+func (s *Store) grant(ctx context.Context, ttl time.Duration) (*clientv3.LeaseGrantResponse, error) {
+	call, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	lease, err := s.client.Grant(call, int64(math.Ceil(ttl.Seconds())))
+	if err != nil {
+		return nil, s.explain(ctx, "taking a lease", err)
+	}
+	return lease, nil
+}
+
+func (s *Store) revoke(ctx context.Context, lease clientv3.LeaseID) error {
+	call, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	_, err := s.client.Revoke(call, lease)
+	if err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+		return s.explain(ctx, "giving back a lease", err)
+	}
+	return nil
+}
+
+// watch keeps the lease alive, and loses the claim when that fails or the key goes.
+func (c *claim) watch() {
+	c.held, c.lose = context.WithCancelCause(context.Background())
+	ctx, stop := context.WithCancel(context.Background())
+	c.stop = stop
+	c.watchers.Go(func() {
+		// The channel closes when etcd says that the lease is gone, and when etcd says nothing for as long as it lasts.
+		alive, err := c.store.client.KeepAlive(ctx, c.lease)
+		if err != nil {
+			c.lose(c.store.explain(ctx, "keeping "+c.key, err))
+			return
+		}
+		for range alive {
+		}
+		if ctx.Err() == nil {
+			c.lose(batch.Errorf(batch.CodeUnavailable, "keeping %s in etcd at %s: its lease of %s was not renewed in time: start again under a new id",
+				c.key, c.store.endpoints, c.ttl))
+		}
+	})
+	c.watchers.Go(func() {
+		// It only returns when the claim is closed or the Store is.
+		_ = follow(ctx, c.store, keyRange{from: c.key}, createRevision, func(_ int64, created []int64) {
+			if len(created) == 0 || created[0] != c.created {
+				c.lose(c.gone())
+			}
+		})
+	})
+}
+
+func createRevision(kv *mvccpb.KeyValue) (int64, error) { return kv.CreateRevision, nil }
+
+func (c *claim) gone() error {
+	return batch.Errorf(batch.CodeNotFound, "keeping %s in etcd at %s: it is gone, because its lease ran out or somebody removed it: start again under a new id",
+		c.key, c.store.endpoints)
+}
+
+// lost is why the claim was lost, nil before that.
+func (c *claim) lost() error { return context.Cause(c.held) }
+
+// commit does the operations in one transaction, if the claim still is this one; if not, it is lost, and that is the error.
+func (c *claim) commit(ctx context.Context, doing string, operations ...clientv3.Op) error {
+	held := clientv3.Compare(clientv3.CreateRevision(c.key), "=", c.created)
+	answer, err := c.store.commit(ctx, doing, []clientv3.Cmp{held}, operations, nil)
+	if err != nil {
+		return err
+	}
+	if !answer.Succeeded {
+		c.lose(c.gone())
+		return c.lost()
+	}
+	return nil
+}
+
+// close gives the lease back, and the key with it. It is safe twice.
+func (c *claim) close(ctx context.Context) error {
+	c.closing.Do(func() {
+		c.stop()
+		c.watchers.Wait()
+		c.closed = c.store.revoke(ctx, c.lease)
+	})
+	return c.closed
+}

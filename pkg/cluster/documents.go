@@ -1,0 +1,112 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+)
+
+// Documents reads all documents, sorted by key, and the revision at which they stand so. They are raw: only their keys have
+// been read. Whatever else is below config/ is reported to the logger.
+func (s *Store) Documents(ctx context.Context) (revision int64, documents []definition.Document, err error) {
+	kvs, revision, err := s.list(ctx, s.keys.config())
+	if err != nil {
+		return 0, nil, err
+	}
+	for _, kv := range kvs {
+		document, err := s.readDocument(kv)
+		if err != nil {
+			s.skipped(kv, err)
+			continue
+		}
+		documents = append(documents, document)
+	}
+	return revision, documents, nil
+}
+
+// FollowDocuments calls f with what Documents reads: once when it is read, then after each change. It blocks, leaves out
+// intermediate states and ends as FollowWorkers does.
+func (s *Store) FollowDocuments(ctx context.Context, f func(revision int64, documents []definition.Document)) error {
+	return follow(ctx, s, s.keys.config(), s.readDocument, f)
+}
+
+func (s *Store) readDocument(kv *mvccpb.KeyValue) (definition.Document, error) {
+	key, err := s.keys.readDocument(string(kv.Key))
+	if err != nil {
+		return definition.Document{}, fmt.Errorf("%w: documents stand at %s{flow,func,conn}/<name>: move or delete it", err, s.keys.config().from)
+	}
+	return definition.Document{Kind: key.Kind, Name: key.Name, YAML: kv.Value, Revision: kv.ModRevision, Path: string(kv.Key)}, nil
+}
+
+// PutDocuments writes and deletes documents in one transaction, all or none, and returns its revision. Of the documents to
+// put only Kind, Name and YAML count; one to delete need not be there.
+//
+// With expect, nothing is written unless each document named in it still is at the revision given, 0 for not there: the error
+// is CodeConflict and names those that are not. What etcd can't take in one transaction (128 documents, 1.5 MiB) is refused with
+// CodeBadDocument before anything is sent. After CodeUnavailable, CodeDeadline and CodeCancelled it may have been written all
+// the same.
+func (s *Store) PutDocuments(ctx context.Context, expect map[Key]int64, put []definition.Document, del []Key) (revision int64, err error) {
+	t := &transaction{store: s, doing: "writing documents"}
+	expected := slices.SortedFunc(maps.Keys(expect), func(a, b Key) int { return strings.Compare(a.String(), b.String()) })
+	for _, key := range expected {
+		path := s.keys.document(key)
+		t.condition(clientv3.Compare(clientv3.ModRevision(path), "=", expect[key]), path)
+		t.onFailure(path)
+	}
+	named := map[Key]bool{}
+	use := func(key Key) error {
+		if err := key.check(); err != nil {
+			return batch.Errorf(batch.CodeBadDocument, "writing document %s: %w", key, err)
+		}
+		if named[key] {
+			return batch.Errorf(batch.CodeBadDocument, "writing document %s: it is named twice in one change: name it once", key)
+		}
+		named[key] = true
+		return nil
+	}
+	for _, d := range put {
+		key := Key{d.Kind, d.Name}
+		if err := use(key); err != nil {
+			return 0, err
+		}
+		t.put(s.keys.document(key), string(d.YAML))
+	}
+	for _, key := range del {
+		if err := use(key); err != nil {
+			return 0, err
+		}
+		t.delete(s.keys.document(key))
+	}
+	answer, err := t.commit(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if !answer.Succeeded {
+		return 0, conflict(expected, expect, answer)
+	}
+	return answer.Header.Revision, nil
+}
+
+// conflict names the documents that are not at the revision expected. The answer holds what was found, in the same order.
+func conflict(expected []Key, expect map[Key]int64, answer *clientv3.TxnResponse) error {
+	var found []string
+	for i, key := range expected {
+		is := int64(0)
+		if kvs := answer.Responses[i].GetResponseRange().Kvs; len(kvs) > 0 {
+			is = kvs[0].ModRevision
+		}
+		if is != expect[key] {
+			found = append(found, fmt.Sprintf("%s is at revision %d, not %d", key, is, expect[key]))
+		}
+	}
+	return batch.Errorf(batch.CodeConflict, "writing documents: somebody changed them meanwhile (0: not there): %s: nothing was written; look at them and try again",
+		strings.Join(found, ", "))
+}

@@ -1,0 +1,177 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/connectivity"
+)
+
+// follower keeps a copy of a range of keys. One goroutine reads etcd into the copy, another shows it, so that whoever is shown
+// it may take its time: it holds up no watch, and sees the newest state next.
+type follower[T any] struct {
+	store  *Store
+	span   keyRange
+	decode func(*mvccpb.KeyValue) (T, error)
+
+	mu       sync.Mutex           // held by read while it writes what follows, and by snapshot
+	records  map[string]record[T] // by key
+	revision int64
+
+	changed chan struct{} // holds a token when there is something new to show
+}
+
+// record is what was last written to a key, decoded once.
+type record[T any] struct {
+	written  int64 // mod revision
+	value    T
+	readable bool
+}
+
+// follow lists a range, then watches it, and calls show with all that is readable in it, sorted by key: when it is listed, and
+// after each change. Calls never overlap. It returns when the context ends or the Store is closed, and says which.
+func follow[T any](ctx context.Context, s *Store, span keyRange, decode func(*mvccpb.KeyValue) (T, error), show func(revision int64, values []T)) error {
+	f := &follower[T]{store: s, span: span, decode: decode, records: map[string]record[T]{}, changed: make(chan struct{}, 1)}
+	reading, stop := context.WithCancel(ctx)
+	defer context.AfterFunc(s.client.Ctx(), stop)()
+	var reader sync.WaitGroup
+	reader.Go(func() { f.read(reading) })
+	defer reader.Wait()
+	defer stop()
+	for {
+		select {
+		case <-f.changed:
+			if reading.Err() == nil {
+				show(f.snapshot())
+			}
+		case <-reading.Done():
+			return s.explain(ctx, "following "+span.from, reading.Err())
+		}
+	}
+}
+
+// snapshot is the copy as it stands, sorted by key.
+func (f *follower[T]) snapshot() (int64, []T) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	keys := make([]string, 0, len(f.records))
+	for key, r := range f.records {
+		if r.readable {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	values := make([]T, len(keys))
+	for i, key := range keys {
+		values[i] = f.records[key].value
+	}
+	return f.revision, values
+}
+
+// read lists and watches, again and again until the context ends.
+func (f *follower[T]) read(ctx context.Context) {
+	p := patience{outage: &f.store.outage}
+	defer p.done()
+	for ctx.Err() == nil {
+		kvs, revision, err := f.store.list(ctx, f.span)
+		if err != nil {
+			p.failed(ctx, err)
+			continue
+		}
+		f.replace(kvs, revision)
+		if err := f.watch(ctx, revision+1, p.done); err != nil {
+			p.failed(ctx, err)
+		}
+	}
+}
+
+// watch applies what is written from a revision on. It returns nil when what it missed must be listed: because it was
+// compacted, or because the connection broke, since etcd may come back as another one, or with an older state. It calls begun
+// when etcd has accepted the watch.
+func (f *follower[T]) watch(ctx context.Context, from int64, begun func()) error {
+	watching, stop := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	var connection sync.WaitGroup
+	connection.Go(func() {
+		f.store.client.ActiveConnection().WaitForStateChange(watching, connectivity.Ready)
+		stop()
+	})
+	defer connection.Wait()
+	defer stop()
+	for answer := range f.store.client.Watch(watching, f.span.from, clientv3.WithRange(f.span.to), clientv3.WithRev(from), clientv3.WithCreatedNotify()) {
+		err := answer.Err()
+		if errors.Is(err, rpctypes.ErrCompacted) || watching.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return f.store.explain(ctx, "watching "+f.span.from, err)
+		}
+		if answer.Created {
+			begun()
+		}
+		f.apply(answer.Events)
+	}
+	return nil
+}
+
+// replace makes the copy what was listed.
+func (f *follower[T]) replace(kvs []*mvccpb.KeyValue, revision int64) {
+	records := make(map[string]record[T], len(kvs))
+	for _, kv := range kvs {
+		records[string(kv.Key)] = f.record(kv)
+	}
+	f.mu.Lock()
+	f.records, f.revision = records, revision
+	f.mu.Unlock()
+	f.tell()
+}
+
+// apply makes the changes of one or more whole revisions: etcd never splits those of one over two answers.
+func (f *follower[T]) apply(events []*clientv3.Event) {
+	if len(events) == 0 {
+		return
+	}
+	written := make([]record[T], len(events))
+	for i, e := range events {
+		if e.Type == clientv3.EventTypePut {
+			written[i] = f.record(e.Kv)
+		}
+	}
+	f.mu.Lock()
+	for i, e := range events {
+		if e.Type == clientv3.EventTypePut {
+			f.records[string(e.Kv.Key)] = written[i]
+		} else {
+			delete(f.records, string(e.Kv.Key))
+		}
+		f.revision = max(f.revision, e.Kv.ModRevision)
+	}
+	f.mu.Unlock()
+	f.tell()
+}
+
+// record decodes what was written to a key, unless the copy has it already. A value that can't be read is reported, once since
+// the copy keeps that too.
+func (f *follower[T]) record(kv *mvccpb.KeyValue) record[T] {
+	key := string(kv.Key)
+	// Only this goroutine writes records, so it reads them without the lock.
+	if r, known := f.records[key]; known && r.written == kv.ModRevision {
+		return r
+	}
+	value, err := f.decode(kv)
+	if err != nil {
+		f.store.skipped(kv, err)
+	}
+	return record[T]{written: kv.ModRevision, value: value, readable: err == nil}
+}
+
+func (f *follower[T]) tell() {
+	select {
+	case f.changed <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,172 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+// How much history the leader keeps: TrimHistory's arguments.
+const (
+	HistoryKeep = 10
+	HistoryAge  = 10 * time.Minute
+)
+
+// ErrNotLeader is in the chain of what a Leadership's methods return once the leadership is lost.
+var ErrNotLeader = errors.New("this coordinator does not lead any more")
+
+// Leadership is the right to decide revisions and to write status. Every write is conditional on the election, so a leader that
+// has not noticed its end writes nothing either. Its methods may be called by several goroutines at the same time.
+type Leadership struct {
+	store *Store
+	claim *claim
+}
+
+// Campaign blocks, through outages of etcd, until the coordinator with this id leads, under a lease of ttl as RegisterWorker's.
+// Who began to campaign first leads first. It returns an error only when the context ends or the Store is closed.
+func (s *Store) Campaign(ctx context.Context, id string, ttl time.Duration) (*Leadership, error) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(s.client.Ctx(), stop)()
+	p := patience{outage: &s.outage}
+	defer p.done()
+	for ctx.Err() == nil {
+		claim, err := s.claim(ctx, s.keys.campaign, id, ttl)
+		if err != nil {
+			p.failed(ctx, err)
+			continue
+		}
+		p.done()
+		if s.awaitTurn(ctx, claim) {
+			return &Leadership{store: s, claim: claim}, nil
+		}
+		// If this fails, the lease runs out by itself.
+		_ = claim.close(context.WithoutCancel(ctx))
+	}
+	return nil, s.explain(ctx, "campaigning", ctx.Err())
+}
+
+// awaitTurn blocks until no older campaign is left; false when the claim was lost or the context ended first. Keys and order
+// are those of etcd's own recipe, concurrency.Election.
+func (s *Store) awaitTurn(ctx context.Context, c *claim) (elected bool) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(c.held, stop)()
+	// It only returns when there is nothing to wait for any more.
+	_ = follow(ctx, s, s.keys.campaigns(), createRevision, func(_ int64, campaigns []int64) {
+		// A list without this campaign means that it is lost, which its claim will see.
+		if slices.Contains(campaigns, c.created) && slices.Min(campaigns) == c.created {
+			elected = true
+			stop()
+		}
+	})
+	return elected
+}
+
+// Lost is closed when the leadership is lost, as a Registration's: another coordinator may lead from then on. Err says why.
+// Resign then, and campaign again. Resigning does not close Lost.
+func (l *Leadership) Lost() <-chan struct{} { return l.claim.held.Done() }
+
+// Err is why the leadership was lost, nil before that.
+func (l *Leadership) Err() error { return l.claim.lost() }
+
+// Resign gives the leadership to the next in line at once. An error means that etcd did not answer: the next one then leads
+// when the lease has run out. It is safe twice.
+func (l *Leadership) Resign(ctx context.Context) error { return l.claim.close(ctx) }
+
+// Activate switches a flow to a revision: it writes the status, and the history entry that the status names as active, in one
+// transaction. Its error, like that of every method below, is CodeConflict with ErrNotLeader in its chain once the leadership is
+// lost, and CodeBadDocument when it is too large for one transaction of etcd. After CodeUnavailable, CodeDeadline and
+// CodeCancelled it may have been written all the same.
+func (l *Leadership) Activate(ctx context.Context, status FlowStatus, entry HistoryEntry) error {
+	if status.Flow != entry.Flow || status.Active != entry.Revision || entry.Revision == 0 {
+		return batch.Errorf(batch.CodeInternal, "activate flow %q: the status says revision %d of flow %q, the history entry revision %d of flow %q",
+			entry.Flow, status.Active, status.Flow, entry.Revision, entry.Flow)
+	}
+	value, err := encodeEntry(entry)
+	if err != nil {
+		return err
+	}
+	t := l.transaction(fmt.Sprintf("activating revision %d of flow %q", entry.Revision, entry.Flow))
+	if err := t.putStatus(status); err != nil {
+		return err
+	}
+	t.put(l.store.keys.revision(entry.Flow, entry.Revision), value)
+	return l.commit(ctx, t)
+}
+
+// PutStatus writes a flow's status. Status.Active must be 0 or what Activate wrote last.
+func (l *Leadership) PutStatus(ctx context.Context, status FlowStatus) error {
+	t := l.transaction(fmt.Sprintf("writing the status of flow %q", status.Flow))
+	if err := t.putStatus(status); err != nil {
+		return err
+	}
+	return l.commit(ctx, t)
+}
+
+// DeleteStatus removes the status of a flow that has no document any more; its history stays. A flow without status is no
+// error.
+func (l *Leadership) DeleteStatus(ctx context.Context, flow string) error {
+	t := l.transaction(fmt.Sprintf("removing the status of flow %q", flow))
+	t.delete(l.store.keys.status(flow))
+	return l.commit(ctx, t)
+}
+
+// TrimHistory removes the revisions of a flow that are not among the last keep, and stopped being the last one longer than age
+// ago, by this process's clock. With keep 0 the last one goes when it was accepted longer than age ago.
+func (l *Leadership) TrimHistory(ctx context.Context, flow string, keep int, age time.Duration) error {
+	history, err := l.store.History(ctx, flow)
+	if err != nil {
+		return err
+	}
+	for old := range slices.Chunk(outdated(history, keep, time.Now().Add(-age)), maxOperations) {
+		t := l.transaction(fmt.Sprintf("trimming the history of flow %q", flow))
+		for _, revision := range old {
+			t.delete(l.store.keys.revision(flow, revision))
+		}
+		if err := l.commit(ctx, t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// outdated are the revisions, of a history sorted oldest first, that are not among the last keep and have not been the last
+// one since the time given.
+func outdated(history []HistoryEntry, keep int, since time.Time) []int64 {
+	var old []int64
+	for i := range max(0, len(history)-keep) {
+		until := history[i].Accepted
+		if i+1 < len(history) {
+			until = history[i+1].Accepted
+		}
+		if until.Before(since) {
+			old = append(old, history[i].Revision)
+		}
+	}
+	return old
+}
+
+func (l *Leadership) transaction(doing string) *transaction {
+	return &transaction{store: l.store, doing: doing}
+}
+
+// commit does the transaction, if this coordinator leads.
+func (l *Leadership) commit(ctx context.Context, t *transaction) error {
+	t.condition(clientv3.Compare(clientv3.CreateRevision(l.claim.key), "=", l.claim.created), l.claim.key)
+	answer, err := t.commit(ctx)
+	if err != nil {
+		return err
+	}
+	if !answer.Succeeded {
+		l.claim.lose(l.claim.gone())
+		return batch.Errorf(batch.CodeConflict, "%s: %w: leave it to the one who does", t.doing, ErrNotLeader)
+	}
+	return nil
+}

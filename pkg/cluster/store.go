@@ -1,0 +1,223 @@
+// Package cluster is everything that KisGrid keeps in etcd: the definitions, the history and status of flows, who is a
+// member, and who leads. A Store is one connection to etcd; every key is built in keys.go.
+//
+// Errors are *batch.Error: CodeUnavailable when etcd does not answer or refuses the user, CodeConflict when somebody else
+// was faster, CodeCancelled and CodeDeadline when the caller's context ended.
+package cluster
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+)
+
+// Defaults of Config and of leases.
+const (
+	DefaultPrefix  = "/kisgrid/"
+	DefaultTimeout = 5 * time.Second
+	DefaultTTL     = 10 * time.Second
+)
+
+// Config says how to reach etcd. Only Endpoints must be given.
+type Config struct {
+	// Endpoints are etcd's client addresses, each host:port or a URL. The members of one etcd cluster.
+	Endpoints []string
+	// Prefix begins every key; a slash is added where it doesn't end in one. Default "/kisgrid/".
+	Prefix string
+	// TLS secures the connection. Default nil: plain text.
+	TLS *tls.Config
+	// Username signs in where etcd asks for it, with the password in PasswordFile, read once, by Open. Default: no sign-in.
+	Username     string
+	PasswordFile string
+	// Timeout bounds each call to etcd, beside the caller's context. Default 5 s.
+	Timeout time.Duration
+	// Logger gets outages of etcd, once each, and records that can't be read, once each. Default: nobody.
+	Logger hclog.Logger
+}
+
+// Store is what KisGrid keeps in one etcd. Its methods may be called by several goroutines at the same time.
+type Store struct {
+	client    *clientv3.Client
+	keys      keys
+	endpoints string // for messages
+	timeout   time.Duration
+	logger    hclog.Logger
+	outage    outage
+}
+
+// Open checks the configuration and makes a Store. It does not wait for etcd: Wait does.
+func Open(c Config) (*Store, error) {
+	if len(c.Endpoints) == 0 {
+		return nil, errors.New("open etcd: no endpoint given: name at least one, as host:port")
+	}
+	if c.Prefix == "" {
+		c.Prefix = DefaultPrefix
+	}
+	if c.Timeout <= 0 {
+		c.Timeout = DefaultTimeout
+	}
+	if c.Logger == nil {
+		c.Logger = hclog.NewNullLogger()
+	}
+	password, err := readPassword(c.Username, c.PasswordFile)
+	if err != nil {
+		return nil, err
+	}
+	signIn := &lateSignIn{}
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints:            c.Endpoints,
+		TLS:                  c.TLS,
+		Username:             c.Username,
+		Password:             password,
+		DialTimeout:          c.Timeout,
+		DialKeepAliveTime:    10 * time.Second,
+		DialKeepAliveTimeout: 3 * time.Second,
+		MaxUnaryRetries:      20, // of 25 ms each: who must wait longer does so in a loop that tells about it
+		Logger:               zap.NewNop(),
+		DialOptions: []grpc.DialOption{
+			grpc.WithConnectParams(grpc.ConnectParams{
+				Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
+				MinConnectTimeout: c.Timeout,
+			}),
+			grpc.WithChainUnaryInterceptor(signIn.intercept),
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open etcd at %s: %w", strings.Join(c.Endpoints, ","), err)
+	}
+	signIn.opened.Store(true)
+	s := &Store{
+		client:    client,
+		keys:      keys{prefix: strings.TrimSuffix(c.Prefix, "/") + "/"},
+		endpoints: strings.Join(c.Endpoints, ","),
+		timeout:   c.Timeout,
+		logger:    c.Logger,
+	}
+	s.outage.logger = c.Logger.With("endpoints", s.endpoints)
+	return s, nil
+}
+
+func readPassword(username, file string) (string, error) {
+	switch {
+	case username == "" && file == "":
+		return "", nil
+	case username == "":
+		return "", errors.New("open etcd: a password file without a user name: give both, or neither")
+	case file == "":
+		return "", fmt.Errorf("open etcd: user %q without a password file: give both, or neither", username)
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("read the password of etcd user %q: %w", username, err)
+	}
+	password := strings.TrimRight(string(data), "\r\n")
+	if password == "" {
+		return "", fmt.Errorf("read the password of etcd user %q: %s is empty", username, file)
+	}
+	return password, nil
+}
+
+// Close ends the connection. Every Follow and Campaign returns, and leases run out unless their owners closed them before.
+func (s *Store) Close() error {
+	if err := s.client.Close(); err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("close the connection to etcd at %s: %w", s.endpoints, err)
+	}
+	return nil
+}
+
+// Wait blocks until etcd answers and lets this user in. While it does not, progress, if not nil, is called with the reason,
+// once for each different one.
+func (s *Store) Wait(ctx context.Context, progress func(error)) error {
+	told := ""
+	for {
+		err := s.ping(ctx)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return s.explain(ctx, "waiting for it", ctx.Err())
+		}
+		if progress != nil && err.Error() != told {
+			told = err.Error()
+			progress(err)
+		}
+		select {
+		case <-time.After(longestPause / 4):
+		case <-ctx.Done():
+		case <-s.client.Ctx().Done():
+			return s.explain(ctx, "waiting for it", s.client.Ctx().Err())
+		}
+	}
+}
+
+// ping reads below workers/, the one prefix that the role of every process allows.
+func (s *Store) ping(ctx context.Context) error {
+	call, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	span := s.keys.workers()
+	_, err := s.client.Get(call, span.from, clientv3.WithRange(span.to), clientv3.WithKeysOnly(), clientv3.WithLimit(1))
+	if err != nil {
+		return s.explain(ctx, "reading "+span.from, err)
+	}
+	return nil
+}
+
+// pageSize bounds one answer to a list, in records.
+const pageSize = 256
+
+// list reads a range as it stands at one revision, sorted by key.
+func (s *Store) list(ctx context.Context, span keyRange) (kvs []*mvccpb.KeyValue, revision int64, err error) {
+	for from := span.from; ; {
+		page, err := s.page(ctx, from, span.to, revision)
+		if errors.Is(err, rpctypes.ErrCompacted) {
+			kvs, revision, from = nil, 0, span.from
+			continue
+		}
+		if err != nil {
+			return nil, 0, s.explain(ctx, "reading "+span.from, err)
+		}
+		if revision == 0 {
+			revision = page.Header.Revision
+		}
+		kvs = append(kvs, page.Kvs...)
+		if !page.More {
+			return kvs, revision, nil
+		}
+		from = string(kvs[len(kvs)-1].Key) + "\x00"
+	}
+}
+
+// page reads the first keys of a range as it stands at a revision; 0 means now.
+func (s *Store) page(ctx context.Context, from, to string, revision int64) (*clientv3.GetResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	return s.client.Get(ctx, from, clientv3.WithRange(to), clientv3.WithRev(revision), clientv3.WithLimit(pageSize))
+}
+
+// commit runs one transaction. What it returns together with an error says nothing about what was written.
+func (s *Store) commit(ctx context.Context, doing string, conditions []clientv3.Cmp, then, otherwise []clientv3.Op) (*clientv3.TxnResponse, error) {
+	call, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	answer, err := s.client.Txn(call).If(conditions...).Then(then...).Else(otherwise...).Commit()
+	if err != nil {
+		return nil, s.explain(ctx, doing, err)
+	}
+	return answer, nil
+}
+
+// skipped reports a record that can't be read. Others are not held up by it.
+func (s *Store) skipped(kv *mvccpb.KeyValue, err error) {
+	s.logger.Warn("skipping a record in etcd that can't be read", "key", string(kv.Key), "revision", kv.ModRevision, "error", err)
+}
