@@ -122,14 +122,19 @@ func (f *files) parse(id *identity) error {
 			return fmt.Errorf("%s (%s) holds no PEM certificate", c.TLSCA, c.flag("tls-ca"))
 		}
 	}
-	id.client = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: id.roots, ServerName: c.TLSServerName}
+	id.client = &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		RootCAs:    id.roots,
+		ServerName: c.TLSServerName,
+		// Left to itself crypto/tls hides a certificate that the server would refuse, and the server could not say why.
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return id.shown(), nil },
+	}
 	if id.certificate == nil {
 		return nil
 	}
-	id.client.Certificates = []tls.Certificate{*id.certificate}
 	id.server = &tls.Config{
 		MinVersion:   tls.VersionTLS12,
-		Certificates: id.client.Certificates,
+		Certificates: []tls.Certificate{*id.certificate},
 		NextProtos:   []string{"h2", "http/1.1"},
 		ClientCAs:    id.roots,
 		// A ticket would let a client back in whose authority has been removed meanwhile.
@@ -142,4 +147,12 @@ func (f *files) parse(id *identity) error {
 		id.server.ClientAuth = tls.VerifyClientCertIfGiven
 	}
 	return nil
+}
+
+// shown is what a client shows to a server that asks for a certificate; an empty one where there is none.
+func (id *identity) shown() *tls.Certificate {
+	if id.certificate == nil {
+		return new(tls.Certificate)
+	}
+	return id.certificate
 }

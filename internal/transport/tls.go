@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"time"
 
@@ -12,8 +13,10 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// dialTimeout bounds one attempt to connect, handshake included.
-const dialTimeout = 5 * time.Second
+const (
+	dialTimeout   = 5 * time.Second // for one attempt to connect, handshake included
+	hangUpTimeout = time.Second     // for a refused client to take notice
+)
 
 // ServerTLS is for listeners that are not gRPC servers. Nil without an error means plaintext.
 func (c *Config) ServerTLS() (*tls.Config, error) {
@@ -33,12 +36,7 @@ func (c *Config) ClientTLS() (*tls.Config, error) {
 		return nil, err
 	}
 	config := f.get().client.Clone()
-	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		if certificate := f.get().certificate; certificate != nil {
-			return certificate, nil
-		}
-		return new(tls.Certificate), nil
-	}
+	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return f.get().shown(), nil }
 	return config, nil
 }
 
@@ -115,13 +113,34 @@ func (t *tlsCredentials) ClientHandshake(ctx context.Context, authority string, 
 
 // ServerHandshake logs what it refuses: gRPC, to which it returns the error, tells nobody.
 func (t *tlsCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	conn, info, err := credentials.NewTLS(t.files.get().server).ServerHandshake(raw)
+	conn := tls.Server(raw, t.files.get().server)
+	err := conn.HandshakeContext(context.Background()) // bounded by the deadline that gRPC has set on raw
 	if err != nil {
 		err = t.files.config.explainServer(err)
+	} else if conn.ConnectionState().NegotiatedProtocol != "h2" {
+		err = errors.New("the client does not ask for HTTP/2 (ALPN h2), as gRPC does")
+	}
+	if err != nil {
 		t.refusals.log(t.files.config.logger(), raw.RemoteAddr(), err)
+		hangUp(raw)
 		return nil, nil, err
 	}
-	return conn, info, nil
+	return conn, credentials.TLSInfo{
+		State:          conn.ConnectionState(),
+		CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity},
+	}, nil
+}
+
+// hangUp ends what is sent and waits for the client to end too. Closing at once would reset the connection, since the
+// client is still sending, and a reset destroys the alert that tells the client why.
+func hangUp(raw net.Conn) {
+	defer raw.Close()
+	if half, ok := raw.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
+		return
+	}
+	if raw.SetReadDeadline(time.Now().Add(hangUpTimeout)) == nil {
+		_, _ = io.CopyN(io.Discard, raw, maxHeaderBytes) // ends in an error: the client's hanging up, or the deadline
+	}
 }
 
 func (t *tlsCredentials) Info() credentials.ProtocolInfo {
