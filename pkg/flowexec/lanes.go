@@ -1,0 +1,353 @@
+package flowexec
+
+import (
+	"context"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/connector"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+)
+
+// Connectors hands out connections: *connector.Pool does.
+type Connectors interface {
+	// Get is the connection of a connector, opened at first use. It waits for it under ctx.
+	Get(ctx context.Context, c *definition.Connector) (connector.Connection, error)
+}
+
+// LanesConfig says what lanes are for.
+type LanesConfig struct {
+	// Flow is the flow's name.
+	Flow string
+	// Copies is how many lanes there are. Default GOMAXPROCS.
+	Copies int
+	// Connectors may be nil for flows that have none.
+	Connectors Connectors
+	// Logger takes what concerns lanes, never rows. Default none.
+	Logger hclog.Logger
+	// Metrics may be nil.
+	Metrics *Metrics
+}
+
+// Lanes run one flow in one process: each lane owns a copy of the flow and executes its runs in order. Lanes never wait for
+// lanes of other flows. It is safe for concurrent use.
+type Lanes struct {
+	config LanesConfig
+	lanes  []*lane
+	ctx    context.Context // done when running functions are to stop
+	cancel context.CancelCauseFunc
+	wg     sync.WaitGroup // the lanes and the watchdog
+
+	mu      sync.Mutex // taken last
+	pending int           // runs whose Done has not returned; guarded by mu
+	closed  bool          // no more runs; guarded by mu
+	idle    chan struct{} // made when closed, closed when pending is 0; guarded by mu
+}
+
+// lane is a queue and the goroutine that owns one copy of the flow.
+type lane struct {
+	lanes *Lanes
+	index int
+	rows  atomic.Int64 // queued and running
+
+	mu     sync.Mutex
+	ready  sync.Cond // queue or closed changed
+	queue  []*work   // guarded by mu
+	closed bool      // guarded by mu: the goroutine ends when the queue is empty
+	exec   *executor // guarded by mu: what the lane's goroutine runs on now, for the watchdog
+}
+
+// work is one run to be.
+type work struct {
+	part *Part
+	lane int
+	rows []uint32 // of the part, ascending; nil: all
+	// dead are rows whose function had to be abandoned. When there are any, the run goes on after an abandoned goroutine, one
+	// row at a time so that the next one that hangs is known.
+	dead []batch.RowOutcome
+}
+
+func (w *work) len() int {
+	if w.rows == nil {
+		return w.part.Columns.Len()
+	}
+	return len(w.rows)
+}
+
+// row is the part's row behind the run's row i.
+func (w *work) row(i uint32) uint32 {
+	if w.rows == nil {
+		return i
+	}
+	return w.rows[i]
+}
+
+// returned is the result of a run that never began.
+func (w *work) returned() Run {
+	rows := make([]uint32, w.len())
+	for i := range rows {
+		rows[i] = w.row(uint32(i))
+	}
+	return Run{Part: w.part, Rows: w.rows, Returned: rows}
+}
+
+// StartLanes starts a flow's lanes. Stop ends them.
+func StartLanes(c LanesConfig) *Lanes {
+	if c.Copies <= 0 {
+		c.Copies = runtime.GOMAXPROCS(0)
+	}
+	if c.Logger == nil {
+		c.Logger = hclog.NewNullLogger()
+	}
+	l := &Lanes{config: c, lanes: make([]*lane, c.Copies)}
+	l.ctx, l.cancel = context.WithCancelCause(context.Background())
+	for i := range l.lanes {
+		l.lanes[i] = &lane{lanes: l, index: i}
+		l.lanes[i].ready.L = &l.lanes[i].mu
+	}
+	for _, ln := range l.lanes {
+		l.wg.Add(1)
+		ln.start(nil)
+	}
+	l.wg.Go(l.watch)
+	return l
+}
+
+// Enqueue hands a part to the lanes of its rows: a row's lane follows from its key, a part without keys goes whole to the
+// least loaded lane. It never blocks; what is queued is bounded by the credits that the caller has granted. Parts of one
+// slot run in the order of Enqueue. After Drain or Stop all rows come back as Returned before Enqueue returns.
+func (l *Lanes) Enqueue(p *Part) {
+	for _, w := range l.split(p) {
+		if !l.begin() {
+			p.Done(w.returned())
+			continue
+		}
+		l.lanes[w.lane].enqueue(w)
+	}
+}
+
+// begin counts a run in, unless there are to be no more.
+func (l *Lanes) begin() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return false
+	}
+	l.pending++
+	return true
+}
+
+// alsoPending counts one more run: one was cut in two while it was queued.
+func (l *Lanes) alsoPending() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pending++
+}
+
+// end counts a run out.
+func (l *Lanes) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pending--
+	if l.pending == 0 && l.closed {
+		close(l.idle)
+	}
+}
+
+// split makes a run of the rows of each lane.
+func (l *Lanes) split(p *Part) []*work {
+	n, lanes := p.Columns.Len(), len(l.lanes)
+	if len(p.Columns.Keys) == 0 {
+		return []*work{{part: p, lane: l.leastLoaded()}}
+	}
+	counts := make([]uint32, lanes)
+	for _, key := range p.Columns.Keys {
+		counts[laneOf(key, lanes)]++
+	}
+	var works []*work
+	places := make([][]uint32, lanes)
+	all := make([]uint32, n)
+	for i, count := range counts {
+		switch {
+		case count == uint32(n):
+			return []*work{{part: p, lane: i}}
+		case count > 0:
+			places[i], all = all[:0:count], all[count:]
+		}
+	}
+	for row, key := range p.Columns.Keys {
+		i := laneOf(key, lanes)
+		places[i] = append(places[i], uint32(row))
+	}
+	for i, rows := range places {
+		if len(rows) > 0 {
+			works = append(works, &work{part: p, lane: i, rows: rows})
+		}
+	}
+	return works
+}
+
+const slots = 1 << 16
+
+// slotOf is a constant of the protocol.
+func slotOf(key uint64) uint32 { return uint32(key & (slots - 1)) }
+
+func laneOf(key uint64, lanes int) int { return int(uint64(slotOf(key)) * uint64(lanes) >> 16) }
+
+func (l *Lanes) leastLoaded() int {
+	best, least := 0, int64(-1)
+	for i, ln := range l.lanes {
+		if rows := ln.rows.Load(); least < 0 || rows < least {
+			best, least = i, rows
+		}
+	}
+	return best
+}
+
+// Release gives back the rows of these slots that have not begun. They come through Done as Returned, soon after Release has
+// returned, by a goroutine of the lanes.
+func (l *Lanes) Release(ranges []batch.Range) {
+	var back []*work
+	for _, ln := range l.lanes {
+		back = append(back, ln.release(ranges)...)
+	}
+	l.giveBack(back)
+}
+
+// giveBack calls Done for runs that never began, without holding up the caller. Stop waits for it, since they are pending.
+func (l *Lanes) giveBack(back []*work) {
+	if len(back) == 0 {
+		return
+	}
+	go func() {
+		for _, w := range back {
+			w.part.Done(w.returned())
+			l.end()
+		}
+	}()
+}
+
+// Drain takes no more parts, and returns when all that were queued have run, or with ctx's error.
+func (l *Lanes) Drain(ctx context.Context) error {
+	select {
+	case <-l.close():
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// close takes no more parts; the channel is closed when none is queued or running.
+func (l *Lanes) close() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	if l.idle == nil {
+		l.idle = make(chan struct{})
+		if l.pending == 0 {
+			close(l.idle)
+		}
+	}
+	return l.idle
+}
+
+// Stop cancels running functions, whose rows are failed with SHUTDOWN, gives queued rows back as Returned, and waits until
+// Done has been called for all. A function that ignores its context is abandoned after a grace of a second. Stop is safe
+// twice.
+func (l *Lanes) Stop() {
+	idle := l.close()
+	l.cancel(errShutdown)
+	for _, ln := range l.lanes {
+		l.giveBack(ln.close())
+	}
+	<-idle
+	l.wg.Wait()
+}
+
+// enqueue adds a run to the lane.
+func (ln *lane) enqueue(w *work) {
+	ln.rows.Add(int64(w.len()))
+	ln.mu.Lock()
+	ln.queue = append(ln.queue, w)
+	ln.mu.Unlock()
+	ln.ready.Signal()
+}
+
+// next waits for a run; nil: the lane is to end.
+func (ln *lane) next() *work {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	for len(ln.queue) == 0 && !ln.closed {
+		ln.ready.Wait()
+	}
+	if len(ln.queue) == 0 {
+		return nil
+	}
+	w := ln.queue[0]
+	ln.queue = slices.Delete(ln.queue, 0, 1)
+	return w
+}
+
+// close empties the queue and lets the lane's goroutine end.
+func (ln *lane) close() []*work {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	back := ln.queue
+	ln.queue, ln.closed = nil, true
+	ln.ready.Broadcast()
+	return back
+}
+
+// release takes the rows of the slots out of the queue.
+func (ln *lane) release(ranges []batch.Range) []*work {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	var back []*work
+	kept := ln.queue[:0]
+	for _, w := range ln.queue {
+		stays, goes := w.cut(ranges)
+		if goes != nil {
+			ln.rows.Add(-int64(goes.len()))
+			back = append(back, goes)
+		}
+		if stays != nil {
+			kept = append(kept, stays)
+		}
+		if stays != nil && goes != nil {
+			ln.lanes.alsoPending()
+		}
+	}
+	clear(ln.queue[len(kept):])
+	ln.queue = kept
+	return back
+}
+
+// cut parts the rows that are in the slots from those that are not; nil: none. A part without keys has no slots.
+func (w *work) cut(ranges []batch.Range) (stays, goes *work) {
+	keys := w.part.Columns.Keys
+	if len(keys) == 0 {
+		return w, nil
+	}
+	var in, out []uint32
+	for i := range uint32(w.len()) {
+		row := w.row(i)
+		slot := slotOf(keys[row])
+		if slices.ContainsFunc(ranges, func(r batch.Range) bool { return slot >= r.First && slot-r.First < r.Count }) {
+			in = append(in, row)
+		} else {
+			out = append(out, row)
+		}
+	}
+	switch {
+	case len(in) == 0:
+		return w, nil
+	case len(out) == 0:
+		return nil, w
+	}
+	return &work{part: w.part, lane: w.lane, rows: out}, &work{part: w.part, lane: w.lane, rows: in}
+}

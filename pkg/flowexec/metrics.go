@@ -1,0 +1,59 @@
+package flowexec
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics are what lanes tell Prometheus. One Metrics serves all lanes of a process; nil tells nothing.
+type Metrics struct {
+	seconds   *prometheus.HistogramVec
+	rows      *prometheus.CounterVec
+	abandoned prometheus.Gauge
+}
+
+// NewMetrics registers the metrics with r.
+func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
+	m := &Metrics{
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "kisgrid_function_run_seconds",
+			Help:    "How long a function took for the rows of one run, retries and waits included.",
+			Buckets: prometheus.ExponentialBuckets(16e-6, 4, 12),
+		}, []string{"flow", "function"}),
+		rows: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "kisgrid_function_rows_total",
+			Help: "Rows that entered a function.",
+		}, []string{"flow", "function"}),
+		abandoned: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "kisgrid_lane_abandoned",
+			Help: "Goroutines given up because their function ignored its timeout, and still running.",
+		}),
+	}
+	for _, c := range []prometheus.Collector{m.seconds, m.rows, m.abandoned} {
+		if err := r.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// function is one function's share of the metrics, looked up once for a plan's step and lane.
+type functionMetrics struct {
+	seconds prometheus.Observer
+	rows    prometheus.Counter
+}
+
+func (m *Metrics) function(flow, function string) functionMetrics {
+	if m == nil {
+		return functionMetrics{}
+	}
+	return functionMetrics{m.seconds.WithLabelValues(flow, function), m.rows.WithLabelValues(flow, function)}
+}
+
+func (f functionMetrics) observe(rows int, took time.Duration) {
+	if f.rows != nil {
+		f.rows.Add(float64(rows))
+		f.seconds.Observe(took.Seconds())
+	}
+}

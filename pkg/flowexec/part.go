@@ -1,0 +1,50 @@
+package flowexec
+
+import (
+	"time"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+// Part is rows of one batch, for Lanes to run. It belongs to the lanes until Done was called for all of its rows.
+type Part struct {
+	// Plan is what the rows run on.
+	Plan *Plan
+	// Batch is the batch's id, BatchRows how many rows the whole batch has.
+	Batch     batch.ID
+	BatchRows int
+	// Rows has each row's place in the batch; nil: the part is the whole batch.
+	Rows []uint32
+	// Columns are the rows. They must not change any more, and live until the last Done has returned; longer if a function
+	// that never returns was abandoned with them.
+	Columns batch.Columns
+	// Output asks for what the last function passes on.
+	Output bool
+	// Attempt counts from 1 how often the rows were sent to a worker.
+	Attempt int
+	// Deadline is when what has not ended is failed with DEADLINE. Zero: never.
+	Deadline time.Time
+	// Done is called once for each run, by goroutines of the lanes, possibly at the same time for several runs.
+	Done func(Run)
+}
+
+// place is the place in the batch of the part's row i.
+func (p *Part) place(i uint32) uint32 {
+	if p.Rows == nil {
+		return i
+	}
+	return p.Rows[i]
+}
+
+// Run is how rows of a part that share a lane ended. Rows count within the part.
+type Run struct {
+	Part *Part
+	// Rows are the run's rows, ascending; nil: all rows of the part.
+	Rows []uint32
+	// NotDone are the rows that are not done, in the order of their rows.
+	NotDone []batch.RowOutcome
+	// Returned are rows that have not begun: no outcome, no attempt counted.
+	Returned []uint32
+	// Output is what the last function passed on, with origins within the part or batch.WholeBatch.
+	Output batch.Output
+}

@@ -1,0 +1,105 @@
+package flowexec
+
+import (
+	"maps"
+	"reflect"
+	"runtime"
+	"time"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/kis"
+)
+
+// Plan is one compiled revision of a flow. It is immutable and safe for concurrent use.
+type Plan struct {
+	flow     string
+	revision int64
+	shardKey string
+	copies   int
+	timeout  time.Duration
+	steps    []*step
+	places   map[string][]int // where a function stands in steps
+}
+
+// step is one function in its place in the flow.
+type step struct {
+	index int
+	name  string
+	mode  definition.Mode
+	form  kis.Form
+	code  kis.Code // nil: declared in the function's document
+	in    []reflect.Type
+	out   reflect.Type // nil: rows pass on as they came
+
+	params     map[string]string
+	must       []string
+	retries    int
+	retryAfter time.Duration
+	timeout    time.Duration
+	onMissing  definition.OnMissing
+	wait       time.Duration
+	connector  *definition.Connector // nil: none
+	save       *definition.DeclaredSave
+	load       *definition.DeclaredLoad
+}
+
+// Flow is the flow's name.
+func (p *Plan) Flow() string { return p.flow }
+
+// Revision is that of the newest document that the plan was compiled from; 0 outside a cluster.
+func (p *Plan) Revision() int64 { return p.revision }
+
+// ShardKey is the field that decides where a row goes; "": batches go whole.
+func (p *Plan) ShardKey() string { return p.shardKey }
+
+// Copies is how many lanes the flow is to have: what its document says, else GOMAXPROCS.
+func (p *Plan) Copies() int { return p.copies }
+
+// whole reports that a run is a whole batch, so that one row or function may decide for all of it.
+func (p *Plan) whole() bool { return p.shardKey == "" }
+
+// Compile makes a plan of a flow's documents and the functions registered for it. The error has code FLOW_UNCOMPILABLE and
+// reports every mistake that can be known before a row flows: definition.Mistakes is its cause.
+func Compile(b *definition.Bundle, r *kis.Registry) (*Plan, error) {
+	p := &Plan{
+		flow: b.Flow.Name, revision: b.Revision, shardKey: b.Flow.ShardKey, timeout: b.Flow.Timeout,
+		copies: b.Flow.Copies, places: make(map[string][]int),
+	}
+	if p.copies <= 0 {
+		p.copies = runtime.GOMAXPROCS(0)
+	}
+	var mistakes definition.Mistakes
+	for i, entry := range b.Flow.Functions {
+		s, wrong := compileStep(b, r, i)
+		mistakes = append(mistakes, wrong...)
+		p.steps = append(p.steps, s)
+		p.places[entry.Name] = append(p.places[entry.Name], i)
+	}
+	if len(mistakes) == 0 {
+		mistakes = checkTypes(b, p.steps)
+	}
+	if len(mistakes) > 0 {
+		return nil, batch.Errorf(batch.CodeFlowUncompilable, "flow %s does not compile: %w", b.Flow.Name, mistakes)
+	}
+	return p, nil
+}
+
+func compileStep(b *definition.Bundle, r *kis.Registry, i int) (*step, definition.Mistakes) {
+	entry := b.Flow.Functions[i]
+	doc := b.Functions[entry.Name]
+	s := &step{
+		index: i, name: entry.Name, mode: doc.Mode, must: doc.Source.Must,
+		params:  maps.Clone(doc.DefaultParams),
+		retries: doc.RetryTimes, retryAfter: doc.RetryInterval, timeout: doc.Timeout,
+		onMissing: doc.OnMissing, wait: doc.Wait, save: doc.Save, load: doc.Load,
+	}
+	if s.params == nil {
+		s.params = make(map[string]string)
+	}
+	maps.Copy(s.params, entry.Params)
+	if doc.Connector != "" {
+		s.connector = b.Connectors[doc.Connector]
+	}
+	return s, s.bind(b, doc, entry, r)
+}

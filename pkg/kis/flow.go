@@ -1,0 +1,204 @@
+package kis
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"sync"
+	"time"
+)
+
+// Flow is what KisFlow's functions get: the run that they are called for. It is the function's during the call only, and
+// belongs to one goroutine.
+type Flow interface {
+	// GetName is the flow's name.
+	GetName() string
+	// Input is the rows as they came: JSON as strings, else what the function before passed on.
+	Input() []any
+	// CommitRow passes a row on: a struct, a pointer to one, JSON as a string or []byte, or any value that JSON can hold.
+	CommitRow(row any) error
+	// CommitRowBatch passes on all rows of a slice.
+	CommitRowBatch(rows any) error
+	// From names the row given, from 0, that the rows committed through what it returns come from. Without it, rows that are
+	// the same pointers or as many as were given name their origin themselves; otherwise all rows given stand behind each
+	// row, which a flow with a shard_key refuses (LINEAGE_LOST).
+	From(given int) Committer
+	// Next says what happens after the function, instead of passing on what it committed: `return flow.Next(…)`.
+	Next(actions ...ActionFunc) error
+	// GetFuncParam is the function's parameter of that name: the flow's params over the function's default_params; "" if
+	// neither has it. GetFuncParamAll is a copy of all of them.
+	GetFuncParam(key string) string
+	GetFuncParamAll() map[string]string
+	// GetCacheData and SetCacheData use the memory of this copy of the flow; nil: nothing kept. expire 0 keeps for ever.
+	GetCacheData(key string) any
+	SetCacheData(key string, value any, expire time.Duration)
+	// GetMetaData and SetMetaData keep values with this copy of the flow; nil: nothing kept.
+	GetMetaData(key string) any
+	SetMetaData(key string, value any)
+}
+
+// Committer passes rows on.
+type Committer interface {
+	CommitRow(row any) error
+	CommitRowBatch(rows any) error
+}
+
+// Action is what ActionFuncs ask for together.
+type Action struct {
+	// DataReuse passes the function's own rows on and drops what it committed.
+	DataReuse bool
+	// ForceEntryNext enters the next function even if no row was committed.
+	ForceEntryNext bool
+	// JumpFunc is the name of the function to go to; see Jump.
+	JumpFunc string
+	// Abort ends the flow for all rows; see Abort.
+	Abort bool
+}
+
+// ActionFunc asks for an action.
+type ActionFunc func(*Action)
+
+// ActionAbort asks for Abort.
+func ActionAbort(a *Action) { a.Abort = true }
+
+// ActionDataReuse asks for DataReuse.
+func ActionDataReuse(a *Action) { a.DataReuse = true }
+
+// ActionForceEntryNext asks for ForceEntryNext.
+func ActionForceEntryNext(a *Action) { a.ForceEntryNext = true }
+
+// ActionJumpFunc asks to go to the function of that name.
+func ActionJumpFunc(name string) ActionFunc { return func(a *Action) { a.JumpFunc = name } }
+
+// LoadActions is what the functions ask for together.
+func LoadActions(actions []ActionFunc) Action {
+	var a Action
+	for _, ask := range actions {
+		if ask != nil {
+			ask(&a)
+		}
+	}
+	return a
+}
+
+// unknown is the origin of a row that From did not name.
+const unknown = ^uint32(0)
+
+// flowRun is the Flow of one call.
+type flowRun struct {
+	frame   *Frame
+	out     *Vec[any]
+	origins []uint32
+	named   bool // whether From named any origin
+	action  Action
+}
+
+func (r *flowRun) GetName() string { return r.frame.Call.Flow }
+
+func (r *flowRun) Input() []any { return r.frame.Raw() }
+
+func (r *flowRun) CommitRow(row any) error { return r.commit(row, unknown) }
+
+func (r *flowRun) CommitRowBatch(rows any) error { return r.commitBatch(rows, unknown) }
+
+func (r *flowRun) commit(row any, origin uint32) error {
+	switch v := row.(type) {
+	case nil:
+		return errors.New("commit a row: it is nil; commit a struct, a pointer or JSON")
+	case []byte:
+		row = append([]byte(nil), v...)
+	default:
+		if v := reflect.ValueOf(row); v.Kind() == reflect.Pointer && v.IsNil() {
+			return fmt.Errorf("commit a row: it is a nil %T; commit a struct, a pointer or JSON", row)
+		}
+	}
+	r.out.Rows = append(r.out.Rows, row)
+	r.origins = append(r.origins, origin)
+	return nil
+}
+
+func (r *flowRun) commitBatch(rows any, origin uint32) error {
+	list := reflect.ValueOf(rows)
+	if list.Kind() != reflect.Slice {
+		return fmt.Errorf("commit a batch of rows: %T is no slice; CommitRow takes single rows", rows)
+	}
+	for i := range list.Len() {
+		if err := r.commit(list.Index(i).Interface(), origin); err != nil {
+			return fmt.Errorf("row %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+func (r *flowRun) From(given int) Committer { return flowOrigin{r, given} }
+
+type flowOrigin struct {
+	run   *flowRun
+	given int
+}
+
+func (o flowOrigin) check() error {
+	if o.given < 0 || o.given >= o.run.frame.Rows {
+		return fmt.Errorf("commit from row %d: %d rows were given", o.given, o.run.frame.Rows)
+	}
+	o.run.named = true
+	return nil
+}
+
+func (o flowOrigin) CommitRow(row any) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	return o.run.commit(row, uint32(o.given))
+}
+
+func (o flowOrigin) CommitRowBatch(rows any) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	return o.run.commitBatch(rows, uint32(o.given))
+}
+
+func (r *flowRun) Next(actions ...ActionFunc) error {
+	r.action = LoadActions(actions)
+	return nil
+}
+
+func (r *flowRun) GetFuncParam(key string) string { return r.frame.Params[key] }
+
+func (r *flowRun) GetFuncParamAll() map[string]string { return maps.Clone(r.frame.Params) }
+
+func (r *flowRun) GetCacheData(key string) any {
+	value, _ := r.frame.Copy.Cache.Get(key)
+	return value
+}
+
+func (r *flowRun) SetCacheData(key string, value any, expire time.Duration) {
+	r.frame.Copy.Cache.Set(key, value, expire)
+}
+
+func (r *flowRun) GetMetaData(key string) any { return r.frame.Copy.meta.get(key) }
+
+func (r *flowRun) SetMetaData(key string, value any) { r.frame.Copy.meta.set(key, value) }
+
+// metadata is values by key; the zero value is ready for use.
+type metadata struct {
+	mu     sync.Mutex
+	values map[string]any // guarded by mu
+}
+
+func (m *metadata) get(key string) any {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.values[key]
+}
+
+func (m *metadata) set(key string, value any) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.values == nil {
+		m.values = make(map[string]any)
+	}
+	m.values[key] = value
+}

@@ -1,0 +1,100 @@
+package kis
+
+import (
+	"fmt"
+	"reflect"
+)
+
+// traceNamed takes over what Call.Origins was told.
+func (f *Frame) traceNamed(passed, given int) error {
+	if len(f.named) != passed {
+		return fmt.Errorf("Origins named the origins of %d rows, but %d were returned: name one for each", len(f.named), passed)
+	}
+	for i, g := range f.named {
+		if g < 0 || g >= given {
+			return fmt.Errorf("Origins named row %d as the origin of row %d: %d rows were given", g, i, given)
+		}
+		f.Parents = append(f.Parents, uint32(g))
+	}
+	return nil
+}
+
+// trace finds which row given each row passed on comes from: by pointer where all are rows given, else by position where
+// they are as many, else nowhere.
+func (f *Frame) trace(passed, given rowList) {
+	f.Parents = f.Parents[:0]
+	switch n := passed.len(); {
+	case n == 0:
+	case given.len() == 1:
+		for range n {
+			f.Parents = append(f.Parents, 0)
+		}
+	case f.traceInPlace(passed, given) || f.tracePointers(passed, given):
+	case n == given.len():
+		for i := range n {
+			f.Parents = append(f.Parents, uint32(i))
+		}
+	default:
+		f.Lost = true
+	}
+}
+
+// rowList is rows of whatever type.
+type rowList interface {
+	len() int
+	at(i int) any
+}
+
+type listOf[T any] []T
+
+func (l listOf[T]) len() int     { return len(l) }
+func (l listOf[T]) at(i int) any { return l[i] }
+
+type vectorList struct{ Vector }
+
+func (l vectorList) len() int     { return l.Len() }
+func (l vectorList) at(i int) any { return l.At(i) }
+
+// samePointers says whether the lists may have pointers in common.
+func samePointers(a, b any) bool {
+	t := reflect.TypeOf(a)
+	return t != nil && t.Kind() == reflect.Pointer && t == reflect.TypeOf(b)
+}
+
+// traceInPlace is the quick way: each row passed on is the row given at the same place.
+func (f *Frame) traceInPlace(passed, given rowList) bool {
+	if passed.len() != given.len() || !samePointers(passed.at(0), given.at(0)) {
+		return false
+	}
+	for i := range passed.len() {
+		if passed.at(i) != given.at(i) {
+			f.Parents = f.Parents[:0]
+			return false
+		}
+		f.Parents = append(f.Parents, uint32(i))
+	}
+	return true
+}
+
+func (f *Frame) tracePointers(passed, given rowList) bool {
+	if given.len() == 0 || !samePointers(passed.at(0), given.at(0)) {
+		return false
+	}
+	places := make(map[any]uint32, given.len())
+	for i := range given.len() {
+		places[given.at(i)] = uint32(i)
+	}
+	for i := range passed.len() {
+		row := passed.at(i)
+		place, ok := uint32(0), false
+		if samePointers(row, given.at(0)) {
+			place, ok = places[row]
+		}
+		if !ok {
+			f.Parents = f.Parents[:0]
+			return false
+		}
+		f.Parents = append(f.Parents, place)
+	}
+	return true
+}

@@ -1,0 +1,128 @@
+package kis
+
+import (
+	"encoding"
+	"encoding/json"
+	"fmt"
+	"math"
+	"reflect"
+	"strconv"
+)
+
+// Writer gathers the effects of one row's Save. They are sent together with those of the run's other rows after the
+// function has returned without an error, in the order of the calls, and take effect once. Keys are without the connector's
+// prefix. Values are strings, numbers, bools, encoding.TextMarshaler, and anything else as JSON; a value that can't be
+// written fails the row. A Writer must not be used after its function returned.
+type Writer interface {
+	// Set gives a field of the key's hash a value.
+	Set(key, field string, value any)
+	// Incr adds a number to a field of the key's hash; a field that is not there counts as 0.
+	Incr(key, field string, by any)
+	// Append adds a value to the end of the key's list.
+	Append(key string, value any)
+	// Delete removes the key.
+	Delete(key string)
+}
+
+// Op is what an Effect does to its key.
+type Op uint8
+
+// The operations of Writer.
+const (
+	OpSet Op = 1 + iota
+	OpIncr
+	OpAppend
+	OpDelete
+)
+
+// Effect is one call of a Writer.
+type Effect struct {
+	Op    Op
+	Key   string
+	Field string // of Set and Incr
+	Value string // of Set, Incr and Append
+	Row   int    // the row of the frame it belongs to
+}
+
+// writer is the Writer of one frame. err is the first value of the row that could not be written.
+type writer struct {
+	frame *Frame
+	err   error
+}
+
+func (w *writer) add(op Op, key, field string, value any) {
+	e := Effect{Op: op, Key: key, Field: field, Row: w.frame.Row}
+	if op != OpDelete {
+		var err error
+		if e.Value, err = Text(value); err != nil && w.err == nil {
+			w.err = fmt.Errorf("write field %q of key %q: %w", field, key, err)
+		}
+	}
+	w.frame.Effects = append(w.frame.Effects, e)
+}
+
+func (w *writer) Set(key, field string, value any) { w.add(OpSet, key, field, value) }
+
+func (w *writer) Append(key string, value any) { w.add(OpAppend, key, "", value) }
+
+func (w *writer) Delete(key string) { w.add(OpDelete, key, "", nil) }
+
+func (w *writer) Incr(key, field string, by any) {
+	switch v := reflect.ValueOf(by); {
+	case v.IsValid() && (v.CanInt() || v.CanUint() || v.CanFloat()):
+	default:
+		if w.err == nil {
+			w.err = fmt.Errorf("add to field %q of key %q: %T is no number", field, key, by)
+		}
+		return
+	}
+	w.add(OpIncr, key, field, by)
+}
+
+// Text is a value as connectors store it: strings as they are, numbers and bools as JSON writes them, what marshals itself
+// as text so, and anything else as JSON.
+func Text(value any) (string, error) {
+	switch v := value.(type) {
+	case string:
+		return v, nil
+	case []byte:
+		return string(v), nil
+	case int:
+		return strconv.Itoa(v), nil
+	case float64:
+		return floatText(v, 64)
+	case encoding.TextMarshaler:
+		b, err := v.MarshalText()
+		return string(b), err
+	case json.Marshaler:
+		b, err := json.Marshal(value)
+		return string(b), err
+	}
+	switch v := reflect.ValueOf(value); v.Kind() {
+	case reflect.String:
+		return v.String(), nil
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return strconv.FormatInt(v.Int(), 10), nil
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
+		return strconv.FormatUint(v.Uint(), 10), nil
+	case reflect.Bool:
+		return strconv.FormatBool(v.Bool()), nil
+	case reflect.Float32:
+		return floatText(v.Float(), 32)
+	case reflect.Float64:
+		return floatText(v.Float(), 64)
+	}
+	b, err := json.Marshal(value)
+	return string(b), err
+}
+
+func floatText(f float64, bits int) (string, error) {
+	if math.IsNaN(f) || math.IsInf(f, 0) {
+		return "", fmt.Errorf("%v is no number that can be stored", f)
+	}
+	format := byte('f')
+	if a := math.Abs(f); a != 0 && (a < 1e-6 || a >= 1e21) {
+		format = 'e'
+	}
+	return strconv.FormatFloat(f, format, -1, bits), nil
+}
