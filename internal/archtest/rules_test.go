@@ -1,0 +1,83 @@
+package archtest
+
+// arrows lists each package of the project with the project's packages that it may import. A package that is missing here
+// fails the test: say first where it belongs. "…" at the end of a path stands for everything below.
+var arrows = []struct {
+	from string
+	to   []string
+}{
+	// What travels, and what describes it.
+	{"proto/kisgrid/v1", nil},
+	{"pkg/batch", nil},
+	{"pkg/definition", []string{"pkg/batch"}},
+	{"internal/wire", []string{"pkg/batch", "proto/kisgrid/v1"}},
+	{"internal/transport", []string{"pkg/batch"}},
+	{"internal/environment", nil},
+
+	// What users' functions import.
+	{"pkg/kis", []string{"pkg/batch", "pkg/definition"}},
+	{"pkg/kis/…", []string{"pkg/kis…", "pkg/flowexec", "pkg/batch", "pkg/definition", "pkg/connector…"}},
+
+	// What decides, what executes, what keeps.
+	{"pkg/scheduler", []string{"pkg/batch"}},
+	{"pkg/connector", []string{"pkg/batch", "pkg/definition"}},
+	{"pkg/connector/…", []string{"pkg/connector", "pkg/batch", "pkg/definition"}},
+	{"pkg/flowexec", []string{"pkg/kis", "pkg/batch", "pkg/definition", "pkg/connector"}},
+	{"pkg/deadletter", []string{"pkg/batch"}},
+	{"pkg/cluster", []string{"pkg/batch", "pkg/definition"}},
+
+	// The processes, and their clients.
+	{"pkg/coordinator", []string{
+		"pkg/scheduler", "pkg/cluster", "pkg/definition", "pkg/deadletter", "pkg/batch",
+		"internal/wire", "internal/transport", "internal/environment", "proto/kisgrid/v1",
+	}},
+	{"pkg/worker", []string{
+		"pkg/flowexec", "pkg/kis", "pkg/cluster", "pkg/definition", "pkg/connector", "pkg/connector/redis", "pkg/connector/memory", "pkg/batch",
+		"internal/wire", "internal/transport", "internal/environment", "proto/kisgrid/v1",
+	}},
+	{"pkg/client", []string{"pkg/batch", "internal/wire", "internal/transport", "proto/kisgrid/v1"}},
+
+	// What puts processes together.
+	{"internal/devcluster", []string{"pkg/coordinator", "pkg/worker", "pkg/cluster", "pkg/definition", "pkg/kis", "pkg/batch", "internal/transport"}},
+	{"pkg/flowtest", []string{
+		"internal/devcluster", "pkg/coordinator", "pkg/worker", "pkg/client", "pkg/cluster", "pkg/definition", "pkg/kis", "pkg/batch", "internal/transport",
+	}},
+	{"cmd/coordinator", []string{"pkg/coordinator", "internal/transport", "internal/environment"}},
+	{"cmd/worker", []string{"pkg/worker", "examples/students"}},
+	{"cmd/kisgrid", []string{
+		"pkg/client", "pkg/coordinator", "pkg/worker", "pkg/cluster", "pkg/definition", "pkg/flowexec", "pkg/kis", "pkg/batch",
+		"internal/devcluster", "internal/wire", "internal/transport", "internal/environment", "proto/kisgrid/v1", "examples/students",
+	}},
+	{"cmd/kisgrid/…", []string{"pkg/…", "internal/…", "proto/kisgrid/v1", "examples/…", "cmd/kisgrid/…"}},
+	{"examples/…", []string{"pkg/kis…", "pkg/client", "pkg/batch", "pkg/flowexec", "pkg/worker", "examples/…"}},
+	{"bench…", []string{"pkg/…", "internal/…", "proto/kisgrid/v1", "examples/…", "bench…"}},
+	{"e2e…", []string{"pkg/…", "internal/…", "proto/kisgrid/v1", "examples/…", "e2e…"}},
+	{"internal/archtest", nil},
+	{"internal/deps", nil}, // holds the module graph until the packages that need it exist
+}
+
+// never lists what a package must not reach, by whatever way through the project.
+var never = []struct {
+	from string
+	to   []string
+}{
+	{"pkg/scheduler", []string{"google.golang.org/grpc…", "google.golang.org/protobuf…", "proto/…", "go.etcd.io/…", "github.com/hashicorp/go-hclog"}},
+	{"pkg/kis", []string{"pkg/flowexec"}},
+	{"pkg/flowexec", []string{"google.golang.org/grpc…", "google.golang.org/protobuf…", "proto/…", "go.etcd.io/…", "github.com/redis/…"}},
+	{"pkg/coordinator", []string{"pkg/flowexec", "pkg/connector…", "pkg/worker", "pkg/client"}},
+	{"pkg/worker", []string{"pkg/scheduler", "pkg/coordinator"}},
+	{"pkg/client", []string{"pkg/definition", "pkg/cluster"}},
+	// Clocks, randomness, the machine: what is pure is told of them by its events.
+	{"pkg/scheduler!", []string{"os…", "net…", "log…", "sync…", "syscall", "math/rand…", "crypto/rand", "context", "unsafe", "embed", "runtime…"}},
+}
+
+// kits are for tests: they may import package testing, and nobody but tests may import them.
+var kits = []string{"pkg/flowtest…", "pkg/connector/conformance", "testing…", "net/http/httptest"}
+
+// pure lists the packages that start no goroutine, and of package time use only what does not look at a clock.
+var pure = []string{"pkg/scheduler"}
+
+var clocks = []string{"After", "AfterFunc", "NewTicker", "NewTimer", "Now", "Since", "Sleep", "Tick", "Until"}
+
+// maxLines bounds a file that somebody wrote and is not a test.
+const maxLines = 600
