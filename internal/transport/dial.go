@@ -25,12 +25,9 @@ func Dial(target string, c Config, opts ...grpc.DialOption) (*grpc.ClientConn, e
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", target, err)
 	}
-	dialer := &net.Dialer{Timeout: dialTimeout, KeepAliveConfig: probes}
 	own := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
-		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
-			return dialer.DialContext(ctx, "tcp", address)
-		}),
+		grpc.WithContextDialer(DialTCP),
 		grpc.WithConnectParams(redial),
 		grpc.WithDisableServiceConfig(), // one DNS lookup less, and nobody else's retries
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(c.MessageBytes())),
@@ -49,4 +46,10 @@ func Dial(target string, c Config, opts ...grpc.DialOption) (*grpc.ClientConn, e
 		return nil, fmt.Errorf("dial %s: give an address as host:port: %w", target, err)
 	}
 	return conn, nil
+}
+
+// DialTCP is how Dial's connections connect, before TLS: for callers that must see for themselves why it failed.
+func DialTCP(ctx context.Context, address string) (net.Conn, error) {
+	dialer := net.Dialer{Timeout: dialTimeout, KeepAliveConfig: probes}
+	return dialer.DialContext(ctx, "tcp", address)
 }

@@ -1,0 +1,112 @@
+// Command coordinator takes batches from clients, shards them to workers, and decides with its peers which revision of each
+// flow is active.
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kisgrid/kisgrid/internal/command"
+	"github.com/kisgrid/kisgrid/internal/transport"
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator"
+)
+
+type flags struct {
+	listen, advertise, http string
+	etcd                    command.Etcd
+	lease, drain, noWorker  time.Duration
+	budget                  int64
+	limits                  batch.Limits
+	transport               transport.Config
+	logging                 command.Logging
+}
+
+func main() {
+	if err := root().Execute(); err != nil {
+		fmt.Fprintln(os.Stderr, "coordinator:", err)
+		os.Exit(1)
+	}
+}
+
+func root() *cobra.Command {
+	var f flags
+	cmd := &cobra.Command{
+		Use:   "coordinator",
+		Short: "Take batches from clients and shard them to workers",
+		Long: `coordinator is the process that clients and the kisgrid command speak to. It keeps the flow definitions in etcd, shards
+batches of rows to the workers that have registered there, and answers when each row has its outcome. Run as many as you
+like: any of them takes any client, and one of them, elected in etcd, decides which revision of a flow is active.
+
+SIGTERM or SIGINT drains it: no new batches are taken, those under way end. A second signal cuts them off.`,
+		Args: cobra.NoArgs, SilenceUsage: true, SilenceErrors: true, Version: command.Build(),
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context()) },
+	}
+	fs := cmd.Flags()
+	fs.SortFlags = false
+	fs.StringVar(&f.listen, "listen", ":7700", "`address` for clients and the command line")
+	fs.StringVar(&f.advertise, "advertise", "", "`address` that others are told (default: the listener's)")
+	fs.StringVar(&f.http, "http", ":7702", "`address` for /metrics, /livez and /readyz; empty for none")
+	f.etcd.BindFlags(fs)
+	fs.DurationVar(&f.lease, "lease", cluster.DefaultTTL, "how long a worker that can't be reached is waited for")
+	fs.DurationVar(&f.noWorker, "no-worker", 10*time.Second, "how long rows wait while no worker is ready for their flow; then they are failed")
+	fs.DurationVar(&f.drain, "drain-timeout", 30*time.Second, "how long a stop waits for rows under way")
+	fs.Int64Var(&f.budget, "budget-bytes", 128<<20, "`bytes` of rows that clients may have under way together")
+	fs.IntVar(&f.limits.RowBytes, "max-row-bytes", 1<<20, "limit for one row, in `bytes`")
+	fs.IntVar(&f.limits.BatchRows, "max-batch-rows", 65536, "limit for one batch, in `rows`")
+	f.transport.BindServerFlags(fs, "")
+	f.logging.BindFlags(fs)
+	command.FromEnvironment(cmd)
+	return cmd
+}
+
+func (f *flags) run(ctx context.Context) error {
+	log, err := f.logging.Logger("coordinator", os.Stderr)
+	if err != nil {
+		return err
+	}
+	f.transport.Logger = log.Named("transport")
+	f.limits.BatchBytes = f.transport.BatchBytes
+	store, err := f.etcd.Open(log.Named("etcd"))
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := store.Close(); err != nil {
+			log.Warn("close etcd", "error", err)
+		}
+	}()
+	listener, err := transport.Listen(ctx, f.listen)
+	if err != nil {
+		return err
+	}
+	config := coordinator.Config{
+		Store: store, Listener: listener, Advertise: f.advertise, Transport: f.transport, Lease: f.lease, NoWorker: f.noWorker,
+		Limits: f.limits, Budget: f.budget, Build: command.Build(), Logger: log,
+	}
+	if f.http != "" {
+		if config.HTTP, err = transport.Listen(ctx, f.http); err != nil {
+			return fmt.Errorf("metrics: %w (--http \"\" serves none)", err)
+		}
+	}
+	c, err := coordinator.New(config)
+	if err != nil {
+		return err
+	}
+	log.Info("starting", "id", c.ID(), "listen", listener.Addr(), "http", address(config.HTTP), "etcd", f.etcd.Endpoints)
+	return command.Serve(ctx, c, f.drain, log)
+}
+
+func address(l net.Listener) string {
+	if l == nil {
+		return ""
+	}
+	return l.Addr().String()
+}
+

@@ -1,0 +1,39 @@
+package command
+
+import (
+	"fmt"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/spf13/pflag"
+
+	"github.com/kisgrid/kisgrid/internal/transport"
+	"github.com/kisgrid/kisgrid/pkg/cluster"
+)
+
+// Etcd is how a program reaches etcd.
+type Etcd struct {
+	Endpoints              []string
+	Prefix                 string
+	Username, PasswordFile string
+	transport              transport.Config
+}
+
+// BindFlags binds --etcd, --etcd-prefix, --etcd-username, --etcd-password-file and --etcd-tls-….
+func (e *Etcd) BindFlags(fs *pflag.FlagSet) {
+	fs.StringSliceVar(&e.Endpoints, "etcd", []string{"127.0.0.1:2379"}, "etcd's `addresses`, members of one cluster, separated by commas")
+	fs.StringVar(&e.Prefix, "etcd-prefix", cluster.DefaultPrefix, "what every key in etcd begins with")
+	fs.StringVar(&e.Username, "etcd-username", "", "user `name` in etcd, where it asks for one")
+	fs.StringVar(&e.PasswordFile, "etcd-password-file", "", "`file` with that user's password")
+	e.transport.BindFlags(fs, "etcd-")
+}
+
+// Open makes the store. It does not wait for etcd.
+func (e *Etcd) Open(log hclog.Logger) (*cluster.Store, error) {
+	tls, err := e.transport.ClientTLS()
+	if err != nil {
+		return nil, fmt.Errorf("secure the connection to etcd: %w", err)
+	}
+	return cluster.Open(cluster.Config{
+		Endpoints: e.Endpoints, Prefix: e.Prefix, TLS: tls, Username: e.Username, PasswordFile: e.PasswordFile, Logger: log,
+	})
+}

@@ -1,0 +1,377 @@
+package coordinator
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/kisgrid/kisgrid/internal/wire"
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/scheduler"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// admin is the gRPC service that the command line speaks to.
+type admin struct {
+	pb.UnimplementedAdminServer
+	store *cluster.Store
+	fleet *fleet
+	loop  *loop
+	board *board
+}
+
+// Apply checks the documents together with those stored, writes what differs in one transaction, and reports until each
+// flow concerned has settled.
+func (a *admin) Apply(in *pb.ApplyRequest, out pb.Admin_ApplyServer) error {
+	return wire.Status(a.apply(in, out))
+}
+
+func (a *admin) apply(in *pb.ApplyRequest, out pb.Admin_ApplyServer) error {
+	ctx := out.Context()
+	given, err := readDocuments(in.GetDocuments())
+	if err != nil {
+		return err
+	}
+	_, stored, err := a.store.Documents(ctx)
+	if err != nil {
+		return err
+	}
+	c := compare(stored, given)
+	if err := c.check(); err != nil {
+		return err
+	}
+	diff := &pb.Diff{Changes: c.changes}
+	if !in.GetDryRun() && len(c.put) > 0 {
+		if diff.Revision, err = a.store.PutDocuments(ctx, c.expect, c.put, nil); err != nil {
+			return err
+		}
+	}
+	if err := out.Send(&pb.ApplyEvent{Kind: &pb.ApplyEvent_Diff{Diff: diff}}); err != nil || diff.Revision == 0 {
+		return err
+	}
+	return a.follow(ctx, c.flows, diff.Revision, out)
+}
+
+func readDocuments(in []*pb.Document) ([]definition.Document, error) {
+	docs := make([]definition.Document, len(in))
+	for i, d := range in {
+		p, err := definition.Parse(definition.Document{Kind: definition.Kind(d.GetKind()), Name: d.GetName(), YAML: d.GetYaml()})
+		if err != nil {
+			return nil, err
+		}
+		if p.Global != nil {
+			return nil, batch.Errorf(batch.CodeBadDocument, "a global document rules local runs only: on a cluster flags say it; leave it out")
+		}
+		docs[i] = p.Document()
+	}
+	return docs, nil
+}
+
+// comparison is what applying documents changes.
+type comparison struct {
+	changes []*pb.Change
+	put     []definition.Document
+	expect  map[cluster.Key]int64
+	all     []definition.Document // as they will stand
+	flows   []string              // flows that the change concerns
+}
+
+func compare(stored, given []definition.Document) comparison {
+	c := comparison{expect: map[cluster.Key]int64{}}
+	old := map[cluster.Key]definition.Document{}
+	for _, d := range stored {
+		old[cluster.Key{Kind: d.Kind, Name: d.Name}] = d
+	}
+	all := maps.Clone(old)
+	for _, d := range given {
+		key := cluster.Key{Kind: d.Kind, Name: d.Name}
+		before, there := old[key]
+		change := &pb.Change{Kind: string(d.Kind), Name: d.Name, Action: "create"}
+		switch {
+		case there && string(before.YAML) == string(d.YAML):
+			change.Action = "unchanged"
+		default:
+			if there {
+				change.Action = "update"
+			}
+			change.Diff = diffOf(before, there, d)
+			c.put = append(c.put, d)
+			c.expect[key] = before.Revision
+			all[key] = d
+		}
+		c.changes = append(c.changes, change)
+	}
+	for _, d := range all {
+		c.all = append(c.all, d)
+	}
+	slices.SortFunc(c.all, func(a, b definition.Document) int {
+		return strings.Compare(string(a.Kind)+a.Name, string(b.Kind)+b.Name)
+	})
+	return c
+}
+
+func diffOf(before definition.Document, there bool, after definition.Document) string {
+	var old []definition.Document
+	if there {
+		old = append(old, before)
+	}
+	var text strings.Builder
+	for _, change := range definition.Diff(old, []definition.Document{after}) {
+		text.WriteString(change.String())
+	}
+	return text.String()
+}
+
+// check refuses a change after which a flow that it concerns would be wrong, and finds those flows. Flows that it does not
+// concern may be wrong already: that is not this change's fault.
+func (c *comparison) check() error {
+	changed := map[cluster.Key]bool{}
+	for _, d := range c.put {
+		changed[cluster.Key{Kind: d.Kind, Name: d.Name}] = true
+	}
+	wanted := candidates(c.all)
+	var wrong []string
+	for _, name := range slices.Sorted(maps.Keys(wanted)) {
+		w := wanted[name]
+		if !slices.ContainsFunc(w.documents, func(d definition.Document) bool { return changed[cluster.Key{Kind: d.Kind, Name: d.Name}] }) {
+			continue
+		}
+		c.flows = append(c.flows, name)
+		wrong = append(wrong, w.reasons...)
+	}
+	if len(wrong) > 0 {
+		slices.Sort(wrong)
+		return batch.Errorf(batch.CodeBadDocument, "nothing was written:\n%s", strings.Join(slices.Compact(wrong), "\n"))
+	}
+	return nil
+}
+
+// follow reports the flows' states until each has settled on a revision at least as new.
+func (a *admin) follow(ctx context.Context, flows []string, revision int64, out pb.Admin_ApplyServer) error {
+	told := map[string]string{}
+	for {
+		c, changed := a.board.watch()
+		settled := 0
+		for _, name := range flows {
+			p := &pb.Progress{Flow: name, State: cluster.StateApplying}
+			if e := c.flows[name]; e != nil && e.status.Wanted >= revision {
+				p = progress(e)
+			}
+			if p.State != cluster.StateApplying {
+				settled++
+			}
+			if line := p.String(); told[name] != line {
+				told[name] = line
+				if err := out.Send(&pb.ApplyEvent{Kind: &pb.ApplyEvent_Progress{Progress: p}}); err != nil {
+					return err
+				}
+			}
+		}
+		if settled == len(flows) {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-a.loop.done:
+			return errStopped()
+		case <-ctx.Done():
+			return batch.Errorf(batch.CodeCancelled, "the documents are written at revision %d; what became of them says kisgrid get flows: %w", revision, ctx.Err())
+		}
+	}
+}
+
+func progress(e *flowEntry) *pb.Progress {
+	s := e.status
+	p := &pb.Progress{
+		Flow: s.Flow, State: s.State, Wanted: s.Wanted, Active: s.Active,
+		Applied: uint32(s.Applied), Of: uint32(s.Of), Reasons: s.Reasons,
+	}
+	// Active is told when new batches run on it here.
+	if s.State == cluster.StateActive && (e.active == nil || e.active.number != s.Active) {
+		p.State = cluster.StateApplying
+	}
+	return p
+}
+
+// Get lists resources of one kind, or one by its name.
+func (a *admin) Get(ctx context.Context, in *pb.GetRequest) (*pb.GetResponse, error) {
+	all, err := a.list(ctx, in.GetKind())
+	if err != nil {
+		return nil, wire.Status(err)
+	}
+	out := &pb.GetResponse{}
+	for _, r := range all {
+		if in.GetName() == "" || in.GetName() == r.GetName() {
+			out.Resources = append(out.Resources, r)
+		}
+	}
+	if in.GetName() != "" && len(out.Resources) == 0 {
+		return nil, wire.Status(batch.Errorf(batch.CodeNotFound, "there is no %s %q: kisgrid get %s lists them", strings.TrimSuffix(in.GetKind(), "s"), in.GetName(), in.GetKind()))
+	}
+	slices.SortFunc(out.Resources, func(a, b *pb.Resource) int { return strings.Compare(a.GetName(), b.GetName()) })
+	return out, nil
+}
+
+func (a *admin) list(ctx context.Context, kind string) ([]*pb.Resource, error) {
+	switch kind {
+	case "flows":
+		return a.flows(ctx)
+	case "functions":
+		return a.documents(ctx, definition.KindFunc)
+	case "connectors":
+		return a.documents(ctx, definition.KindConn)
+	case "workers":
+		var all []*pb.Resource
+		for id, w := range a.fleet.workers(ctx) {
+			all = append(all, resource("worker", id, w, nil))
+		}
+		return all, nil
+	case "coordinators":
+		var all []*pb.Resource
+		for id, c := range a.fleet.coordinators(ctx) {
+			all = append(all, resource("coordinator", id, c, nil))
+		}
+		return all, nil
+	}
+	return nil, batch.Errorf(batch.CodeNotFound, "there is no kind %q: get flows, functions, connectors, workers or coordinators", kind)
+}
+
+func resource(kind, name string, status any, document *definition.Document) *pb.Resource {
+	r := &pb.Resource{Kind: kind, Name: name}
+	text, err := json.Marshal(status)
+	if err != nil {
+		panic(fmt.Sprintf("the status of %s %s is not JSON: %v", kind, name, err)) // our own types always are
+	}
+	r.Status = text
+	if document != nil {
+		r.Document = &pb.Document{Kind: string(document.Kind), Name: document.Name, Yaml: document.YAML, Revision: document.Revision}
+	}
+	return r
+}
+
+// FlowView is the status of a flow as Get tells it.
+type FlowView struct {
+	cluster.FlowStatus
+	ShardKey string `json:"shard_key,omitempty"`
+	// Rows are those that came in through this coordinator process, by outcome and in flight.
+	Rows map[string]uint64 `json:"rows"`
+}
+
+func (a *admin) flows(ctx context.Context) ([]*pb.Resource, error) {
+	_, docs, err := a.store.Documents(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c, ledgers := a.board.load(), a.loop.ledgers(ctx)
+	var all []*pb.Resource
+	for i := range docs {
+		d := &docs[i]
+		if d.Kind != definition.KindFlow {
+			continue
+		}
+		v := FlowView{FlowStatus: cluster.FlowStatus{Flow: d.Name, Wanted: d.Revision, State: cluster.StateApplying}, Rows: rowCounts(ledgers[d.Name])}
+		if e := c.flows[d.Name]; e != nil {
+			v.FlowStatus = e.status
+			if e.active != nil {
+				v.ShardKey = e.active.shardKey
+			}
+		}
+		all = append(all, resource("flow", d.Name, v, d))
+	}
+	return all, nil
+}
+
+func rowCounts(l scheduler.Ledger) map[string]uint64 {
+	counts := map[string]uint64{"in": l.In, "in_flight": l.InFlight()}
+	for o := batch.Done; o <= batch.Failed; o++ {
+		counts[o.String()] = l.Outcomes[o]
+	}
+	return counts
+}
+
+// DocumentView is the status of a function or connector document as Get tells it.
+type DocumentView struct {
+	Revision int64 `json:"revision"`
+	// Flows are those that name it, directly or through a function.
+	Flows []string `json:"flows"`
+}
+
+func (a *admin) documents(ctx context.Context, kind definition.Kind) ([]*pb.Resource, error) {
+	_, docs, err := a.store.Documents(ctx)
+	if err != nil {
+		return nil, err
+	}
+	wanted := candidates(docs)
+	var all []*pb.Resource
+	for i := range docs {
+		d := &docs[i]
+		if d.Kind != kind {
+			continue
+		}
+		v := DocumentView{Revision: d.Revision, Flows: []string{}}
+		for _, flow := range slices.Sorted(maps.Keys(wanted)) {
+			if slices.ContainsFunc(wanted[flow].documents, func(o definition.Document) bool { return o.Kind == kind && o.Name == d.Name }) {
+				v.Flows = append(v.Flows, flow)
+			}
+		}
+		all = append(all, resource(string(kind), d.Name, v, d))
+	}
+	return all, nil
+}
+
+// Delete removes documents in one transaction.
+func (a *admin) Delete(ctx context.Context, in *pb.DeleteRequest) (*pb.DeleteResponse, error) {
+	_, stored, err := a.store.Documents(ctx)
+	if err != nil {
+		return nil, wire.Status(err)
+	}
+	expect := map[cluster.Key]int64{}
+	var gone []cluster.Key
+	left := stored
+	for _, d := range in.GetDocuments() {
+		key := cluster.Key{Kind: definition.Kind(d.GetKind()), Name: d.GetName()}
+		i := slices.IndexFunc(left, func(o definition.Document) bool { return o.Kind == key.Kind && o.Name == key.Name })
+		if i < 0 {
+			return nil, wire.Status(batch.Errorf(batch.CodeNotFound, "there is no document %s", key))
+		}
+		expect[key] = left[i].Revision
+		gone = append(gone, key)
+		left = slices.Delete(slices.Clone(left), i, i+1)
+	}
+	before := candidates(stored)
+	for name, c := range candidates(left) {
+		if c.revision == nil && before[name].revision != nil {
+			return nil, wire.Status(batch.Errorf(batch.CodeBadDocument, "nothing was deleted: flow %s needs it: %s", name, strings.Join(c.reasons, "; ")))
+		}
+	}
+	revision, err := a.store.PutDocuments(ctx, expect, nil, gone)
+	if err != nil {
+		return nil, wire.Status(err)
+	}
+	return &pb.DeleteResponse{Revision: revision}, nil
+}
+
+// Explain says where a row with this shard key would go now, and why.
+func (a *admin) Explain(ctx context.Context, in *pb.ExplainRequest) (*pb.ExplainResponse, error) {
+	r, err := a.board.load().revision(in.GetFlow(), 0)
+	if err != nil {
+		return nil, wire.Status(err)
+	}
+	if r.shardKey == "" {
+		return &pb.ExplainResponse{Reason: "the flow has no shard key: each batch goes whole to the least loaded worker"}, nil
+	}
+	hash, err := r.keys.HashValue([]byte(in.GetKey()))
+	if err != nil {
+		return nil, wire.Status(err)
+	}
+	var e scheduler.Explanation
+	if !a.loop.do(ctx, func(l *loop) { e = l.scheduler.Explain(in.GetFlow(), hash) }) {
+		return nil, wire.Status(errStopped())
+	}
+	return &pb.ExplainResponse{Slot: uint32(e.Slot), Worker: e.Worker, Reason: e.Reason}, nil
+}

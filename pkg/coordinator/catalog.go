@@ -1,0 +1,133 @@
+package coordinator
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// catalog is what the coordinator knows of flows. It does not change: a new one takes its place.
+type catalog struct {
+	flows map[string]*flowEntry
+}
+
+// flowEntry is one flow of the catalog.
+type flowEntry struct {
+	name string
+	// active is the revision that new batches run on; nil while there is none.
+	active    *revision
+	revisions map[int64]*revision // those that a batch may name, active included
+	status    cluster.FlowStatus
+}
+
+// revision is one accepted revision of a flow.
+type revision struct {
+	number    int64
+	enabled   bool
+	shardKey  string
+	keys      *batch.KeyField // reads shardKey; nil without one
+	functions []string
+	message   *pb.Definition
+}
+
+// newRevision reads a revision from the history.
+func newRevision(h cluster.HistoryEntry) (*revision, error) {
+	b, err := definition.NewBundle(h.Documents)
+	if err != nil {
+		return nil, fmt.Errorf("read revision %d of flow %s from the history: %w", h.Revision, h.Flow, err)
+	}
+	return bundleRevision(b, h.Revision), nil
+}
+
+func bundleRevision(b *definition.Bundle, number int64) *revision {
+	r := &revision{
+		number: number, enabled: b.Flow.Enabled, shardKey: b.Flow.ShardKey, functions: b.FunctionNames(),
+		message: &pb.Definition{Flow: b.Flow.Name, Revision: number},
+	}
+	if r.shardKey != "" {
+		keys := batch.NewKeyField(r.shardKey)
+		r.keys = &keys
+	}
+	for _, d := range b.Documents() {
+		r.message.Documents = append(r.message.Documents, &pb.Document{Kind: string(d.Kind), Name: d.Name, Yaml: d.YAML, Revision: d.Revision})
+	}
+	return r
+}
+
+// revision finds what a batch of the flow runs on: the revision that it names, or the active one where it names none.
+func (c *catalog) revision(flow string, number int64) (*revision, error) {
+	e := c.flows[flow]
+	if e == nil {
+		return nil, batch.Errorf(batch.CodeUnknownFlow, "there is no flow %q%s", flow, c.alternatives())
+	}
+	if number != 0 {
+		if r := e.revisions[number]; r != nil {
+			return r, nil
+		}
+		return nil, batch.Errorf(batch.CodeRevisionGone, "revision %d of flow %s is no longer kept: submit the rows as a new batch", number, flow)
+	}
+	switch r := e.active; {
+	case r != nil && r.enabled:
+		return r, nil
+	case r != nil:
+		return nil, batch.Errorf(batch.CodeFlowDisabled, "flow %s is disabled: set status: 1 in its document to enable it", flow)
+	case e.status.State == cluster.StateRejected:
+		return nil, batch.Errorf(batch.CodeFlowUncompilable, "no revision of flow %s was ever accepted: %s", flow, strings.Join(e.status.Reasons, "; "))
+	case len(e.status.Reasons) > 0:
+		return nil, batch.Errorf(batch.CodeNoCapableWorker, "no revision of flow %s is active yet: %s", flow, strings.Join(e.status.Reasons, "; "))
+	default:
+		return nil, batch.Errorf(batch.CodeNoCapableWorker, "no revision of flow %s is active yet: it waits for its workers' acknowledgement", flow)
+	}
+}
+
+func (c *catalog) alternatives() string {
+	if len(c.flows) == 0 {
+		return ": none is defined yet; kisgrid apply -f DIR defines some"
+	}
+	names := make([]string, 0, len(c.flows))
+	for name := range c.flows {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	more := ""
+	if len(names) > 10 {
+		more = fmt.Sprintf(" and %d more", len(names)-10)
+		names = names[:10]
+	}
+	return "; there are " + strings.Join(names, ", ") + more
+}
+
+// board shows the newest catalog to whoever asks, from any goroutine.
+type board struct {
+	mu      sync.Mutex
+	current *catalog      // guarded by mu
+	changed chan struct{} // guarded by mu; closed when current is replaced
+}
+
+func newBoard() *board { return &board{current: &catalog{}, changed: make(chan struct{})} }
+
+func (b *board) load() *catalog {
+	c, _ := b.watch()
+	return c
+}
+
+// watch is the newest catalog, and a channel that is closed when there is a newer one.
+func (b *board) watch() (*catalog, <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.current, b.changed
+}
+
+func (b *board) publish(c *catalog) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.current = c
+	close(b.changed)
+	b.changed = make(chan struct{})
+}

@@ -1,0 +1,325 @@
+// Package coordinator is the process between clients and workers. A batch comes in by a client's call (ingest.go, stream.go),
+// is checked and given its keys (submission.go), is split and placed by the scheduler, which one goroutine owns (loop.go),
+// leaves in parts by the sessions with workers (link.go, sender.go), and its results go back as answers (submission.go).
+// Beside that path the fleet (fleet.go) knows workers and flows, and one coordinator of all, the leader (leader.go), decides
+// which revision of a flow is active.
+package coordinator
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kisgrid/kisgrid/internal/transport"
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/scheduler"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// Config says how a coordinator runs. Store and Listener must be given; zero fields mean the defaults.
+type Config struct {
+	// Store is the connection to etcd. The caller closes it after Run.
+	Store *cluster.Store
+	// Listener takes clients and the command line. Run closes it.
+	Listener net.Listener
+	// Advertise is the address that clients and peers are told. Default: the listener's.
+	Advertise string
+	// HTTP takes requests for metrics and health. Run closes it. Default: none.
+	HTTP net.Listener
+	// Transport secures both listeners and the connections to workers.
+	Transport transport.Config
+	// Lease is how long a worker that can't be reached is waited for, and how long this coordinator's own keys outlive it.
+	// Default 10 s.
+	Lease time.Duration
+	// NoWorker bounds how long rows wait while no worker is ready for their flow. Default 10 s.
+	NoWorker time.Duration
+	// Limits of a batch.
+	Limits batch.Limits
+	// Budget is how many bytes of rows clients may have under way together; each may overdraw it by one batch. Default 128 MiB.
+	Budget int64
+	// Build says which build of the program this is.
+	Build string
+	// Logger gets what an operator should know. Default: nobody.
+	Logger hclog.Logger
+	// Registry takes the metrics. Default: one of its own.
+	Registry *prometheus.Registry
+}
+
+// Coordinator is one coordinator process. Its methods may be called by several goroutines at the same time.
+type Coordinator struct {
+	config Config
+	id     string
+	log    hclog.Logger
+	loop   *loop
+	board  *board
+	fleet  *fleet
+	ingest *ingest
+	server *transport.Server
+
+	leading atomic.Bool
+	ready   chan struct{} // closed when the flows were listed
+
+	drainOnce sync.Once
+	stopOnce  sync.Once
+	stop      chan struct{} // closed to end Run
+	done      chan struct{} // closed when Run returned
+}
+
+// New checks the configuration. It starts nothing.
+func New(c Config) (*Coordinator, error) {
+	if c.Store == nil || c.Listener == nil {
+		return nil, errors.New("make a coordinator: Store and Listener must be given")
+	}
+	if c.Advertise == "" {
+		c.Advertise = c.Listener.Addr().String()
+	}
+	if c.Lease <= 0 {
+		c.Lease = cluster.DefaultTTL
+	}
+	if c.Budget <= 0 {
+		c.Budget = 128 << 20
+	}
+	if c.Logger == nil {
+		c.Logger = hclog.NewNullLogger()
+	}
+	if c.Registry == nil {
+		c.Registry = prometheus.NewRegistry()
+	}
+	c.Limits = c.Limits.WithDefaults()
+	c.Transport.BatchBytes = c.Limits.BatchBytes
+	server, err := transport.NewServer(c.Transport)
+	if err != nil {
+		return nil, fmt.Errorf("make a coordinator: %w", err)
+	}
+	k := &Coordinator{
+		config: c, id: newID(), log: c.Logger, server: server,
+		loop: newLoop(scheduler.Config{NoWorker: c.NoWorker}), board: newBoard(),
+		ready: make(chan struct{}), stop: make(chan struct{}), done: make(chan struct{}),
+	}
+	k.fleet = &fleet{
+		id: k.id, store: c.Store, loop: k.loop, board: k.board, log: c.Logger.Named("fleet"),
+		transport: c.Transport, lease: c.Lease,
+	}
+	k.fleet.init()
+	k.ingest = &ingest{
+		id: k.id, loop: k.loop, board: k.board, fleet: k.fleet, limits: c.Limits, budget: &budget{left: c.Budget},
+		draining: make(chan struct{}), streams: map[batch.StreamID]*stream{},
+	}
+	pb.RegisterIngestServer(server, k.ingest)
+	pb.RegisterAdminServer(server, &admin{store: c.Store, fleet: k.fleet, loop: k.loop, board: k.board})
+	c.Registry.MustRegister(&collector{coordinator: k})
+	return k, nil
+}
+
+func newID() string {
+	var random [6]byte
+	rand.Read(random[:]) // never fails: see crypto/rand
+	return "coordinator-" + hex.EncodeToString(random[:])
+}
+
+// ID was drawn by New.
+func (c *Coordinator) ID() string { return c.id }
+
+// Ready is closed once the coordinator knows the flows and takes batches.
+func (c *Coordinator) Ready() <-chan struct{} { return c.ready }
+
+// Run serves until ctx is done or Drain is over, and returns nil then. It blocks. When ctx is done first, what is under way is
+// cut off: clients are told to submit it to another coordinator. Run is called once.
+func (c *Coordinator) Run(ctx context.Context) error {
+	defer close(c.done)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	loopCtx, stopLoop := context.WithCancel(context.WithoutCancel(ctx))
+	var loops sync.WaitGroup
+	loops.Go(func() { c.loop.run(loopCtx) })
+	defer loops.Wait()
+	defer stopLoop()
+
+	g, ctx := errgroup.WithContext(ctx)
+	// The workers' links end before the loop does: it takes their last events.
+	g.Go(func() error { c.fleet.run(ctx); return nil })
+	g.Go(func() error { return c.follow(ctx) })
+	g.Go(func() error { return c.member(ctx) })
+	g.Go(func() error { return c.campaign(ctx) })
+	g.Go(func() error {
+		if err := c.server.Serve(c.config.Listener); err != nil {
+			return fmt.Errorf("serve %s: %w", c.config.Listener.Addr(), err)
+		}
+		return nil
+	})
+	if c.config.HTTP != nil {
+		g.Go(func() error { return c.serveHTTP(ctx) })
+	}
+	g.Go(func() error {
+		select {
+		case <-ctx.Done():
+		case <-c.stop:
+			cancel()
+		}
+		stopLoop() // ends the calls that wait for rows
+		c.server.Stop()
+		c.ingest.receivers.Wait()
+		return nil
+	})
+	err := g.Wait()
+	if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// Drain takes no new batches, waits until each row under way has its outcome, and ends Run. When ctx is done first it cuts
+// off what is left and returns ctx's error. It is safe twice, and blocks until Run has returned.
+func (c *Coordinator) Drain(ctx context.Context) error {
+	c.drainOnce.Do(func() {
+		c.log.Info("draining: no new batches are taken", "id", c.id)
+		c.server.SetReady(false)
+		close(c.ingest.draining)
+	})
+	err := c.server.Drain(ctx)
+	c.stopOnce.Do(func() { close(c.stop) })
+	<-c.done
+	return err
+}
+
+// follow keeps the fleet up to date with etcd.
+func (c *Coordinator) follow(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	s, f := c.config.Store, c.fleet
+	g.Go(func() error {
+		return s.FollowWorkers(ctx, func(workers map[string]cluster.Worker) { f.ask(ctx, func() { f.setWorkers(ctx, workers) }) })
+	})
+	g.Go(func() error {
+		return s.FollowCoordinators(ctx, func(peers map[string]cluster.Coordinator) { f.ask(ctx, func() { f.peers = peers }) })
+	})
+	listed := sync.OnceFunc(func() {
+		close(c.ready)
+		c.server.SetReady(true)
+		c.log.Info("ready", "id", c.id, "address", c.config.Advertise)
+	})
+	g.Go(func() error {
+		return s.FollowFlows(ctx, func(flows []cluster.ActiveFlow) {
+			f.ask(ctx, func() {
+				f.setFlows(ctx, flows)
+				listed()
+			})
+		})
+	})
+	return g.Wait()
+}
+
+// member keeps this coordinator's key in etcd.
+func (c *Coordinator) member(ctx context.Context) error {
+	record := cluster.Coordinator{ID: c.id, Address: c.config.Advertise, Build: c.config.Build, Started: time.Now().UTC()}
+	if c.config.HTTP != nil {
+		record.HTTP = c.config.HTTP.Addr().String()
+	}
+	for {
+		record.Leader = c.leading.Load()
+		registration, err := c.config.Store.RegisterCoordinator(ctx, record, c.config.Lease)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			c.log.Warn("this coordinator is not registered; it is tried again", "error", err)
+			if !pause(ctx, time.Second) {
+				return nil
+			}
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+			defer cancel()
+			if err := registration.Close(closing); err != nil {
+				c.log.Warn("this coordinator's key stays until its lease is over", "error", err)
+			}
+			return nil
+		case <-registration.Lost():
+			c.log.Warn("this coordinator's key was lost; it registers again", "error", registration.Err())
+		}
+	}
+}
+
+// campaign leads whenever it can.
+func (c *Coordinator) campaign(ctx context.Context) error {
+	log := c.log.Named("leader")
+	for ctx.Err() == nil {
+		leadership, err := c.config.Store.Campaign(ctx, c.id, c.config.Lease)
+		if err != nil {
+			if ctx.Err() == nil {
+				log.Warn("the campaign ended; it is tried again", "error", err)
+				pause(ctx, time.Second)
+			}
+			continue
+		}
+		log.Info("leading", "id", c.id)
+		c.leading.Store(true)
+		err = c.fleet.lead(ctx, leadership, log)
+		c.leading.Store(false)
+		if err != nil && ctx.Err() == nil {
+			log.Warn("leading no more", "error", err)
+		}
+		resigning, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		if err := leadership.Resign(resigning); err != nil {
+			log.Warn("the next leader waits for the lease to be over", "error", err)
+		}
+		cancel()
+	}
+	return nil
+}
+
+// pause waits; false when ctx is done.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+func (c *Coordinator) serveHTTP(ctx context.Context) error {
+	server, err := transport.NewHTTPServer(transport.HTTPConfig{Transport: c.config.Transport, Metrics: c.config.Registry, Ready: func(context.Context) error {
+		select {
+		case <-c.ready:
+			return nil
+		default:
+			return errors.New("the flows are not listed yet: etcd is waited for")
+		}
+	}})
+	if err != nil {
+		return err
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		<-ctx.Done()
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = server.Shutdown(closing) // what does not end in time is cut off below
+		_ = server.Close()
+	}()
+	defer func() { <-ended }()
+	if server.TLSConfig != nil {
+		err = server.ServeTLS(c.config.HTTP, "", "")
+	} else {
+		err = server.Serve(c.config.HTTP)
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("serve metrics on %s: %w", c.config.HTTP.Addr(), err)
+}

@@ -1,0 +1,460 @@
+package coordinator
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/kisgrid/kisgrid/internal/transport"
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/scheduler"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// switchPatience bounds how long new batches stay on the old revision while workers of this coordinator have not
+// acknowledged the new one, which all of them did to the leader already.
+const switchPatience = 2 * time.Second
+
+// fleet knows the workers and the flows, and sees to it that each capable worker has each flow's definition. One goroutine,
+// run, owns its state; others hand it functions to run there.
+type fleet struct {
+	id        string // the coordinator's
+	store     *cluster.Store
+	loop      *loop
+	board     *board
+	log       hclog.Logger
+	transport transport.Config
+	lease     time.Duration
+	requests  chan func()
+	done      chan struct{} // closed when run returned
+	// news holds a token when something changed that the leader decides by.
+	news chan struct{}
+	// removals are goroutines that remove keys; run waits for them.
+	removals sync.WaitGroup
+
+	// Owned by run.
+	members map[string]*member
+	peers   map[string]cluster.Coordinator
+	flows   map[string]*flowEntry
+	wanted  map[string]*revision // what the leader asks workers to take, by flow
+	pending map[string]*pendingSwitch
+}
+
+// member is a worker that has a key in etcd.
+type member struct {
+	worker  cluster.Worker
+	link    *link
+	buried  bool // known to be dead, although its key is still there
+	defined map[definitionKey]verdict
+}
+
+// verdict is what a worker said of a definition.
+type verdict struct {
+	asked  bool // and not answered yet
+	errors []string
+}
+
+// pendingSwitch is an active revision that new batches do not run on yet.
+type pendingSwitch struct {
+	revision *revision
+	timer    *time.Timer
+}
+
+func (f *fleet) init() {
+	f.requests, f.done, f.news = make(chan func(), 64), make(chan struct{}), make(chan struct{}, 1)
+	f.members, f.flows = map[string]*member{}, map[string]*flowEntry{}
+	f.wanted, f.pending = map[string]*revision{}, map[string]*pendingSwitch{}
+}
+
+// run owns the fleet's state until ctx is done, then waits for its links.
+func (f *fleet) run(ctx context.Context) {
+	defer close(f.done)
+	for {
+		select {
+		case <-ctx.Done():
+			for _, m := range f.members {
+				if m.link != nil {
+					<-m.link.done
+				}
+			}
+			for _, p := range f.pending {
+				p.timer.Stop()
+			}
+			f.removals.Wait()
+			return
+		case request := <-f.requests:
+			request()
+		}
+	}
+}
+
+// ask runs g in the fleet's goroutine; false when ctx or the fleet ended first.
+func (f *fleet) ask(ctx context.Context, g func()) bool {
+	select {
+	case f.requests <- g:
+		return true
+	case <-ctx.Done():
+	case <-f.done:
+	}
+	return false
+}
+
+// wait runs g in the fleet's goroutine and waits for it; false when ctx or the fleet ended first, and g may still run.
+func (f *fleet) wait(ctx context.Context, g func()) bool {
+	ran := make(chan struct{})
+	if !f.ask(ctx, func() { g(); close(ran) }) {
+		return false
+	}
+	select {
+	case <-ran:
+		return true
+	case <-ctx.Done():
+	case <-f.done:
+	}
+	return false
+}
+
+// changed tells the leader's side to look again.
+func (f *fleet) changed() {
+	select {
+	case f.news <- struct{}{}:
+	default:
+	}
+}
+
+// setWorkers takes over who is a member, and dials who is new. ctx bounds the links' lives.
+func (f *fleet) setWorkers(ctx context.Context, workers map[string]cluster.Worker) {
+	for id, m := range f.members {
+		if _, there := workers[id]; !there {
+			f.log.Info("worker left", "worker", id)
+			f.drop(m)
+			delete(f.members, id)
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(workers)) {
+		w := workers[id]
+		if m := f.members[id]; m != nil {
+			m.worker = w
+			continue
+		}
+		f.log.Info("worker joined", "worker", id, "address", w.Address)
+		f.supersede(ctx, w)
+		m := &member{worker: w, defined: map[definitionKey]verdict{}}
+		f.members[id] = m
+		linkCtx, cancel := context.WithCancelCause(ctx)
+		m.link = &link{
+			worker: w, fleet: f, loop: f.loop, log: f.log.Named("session"), outbox: newOutbox[order](),
+			cancel: cancel, done: make(chan struct{}),
+		}
+		go m.link.run(linkCtx)
+	}
+	f.changed()
+}
+
+// supersede buries a process whose successor registered under its name, unless a session proves that it lives.
+func (f *fleet) supersede(ctx context.Context, w cluster.Worker) {
+	for _, m := range f.members {
+		if m.worker.Name == w.Name && !m.buried && !m.link.connected.Load() && m.worker.Started.Before(w.Started) {
+			f.drop(m)
+			f.removals.Go(func() { f.remove(ctx, m.worker.ID) })
+		}
+	}
+}
+
+// drop ends a member's link for good.
+func (f *fleet) drop(m *member) {
+	if !m.buried {
+		m.buried = true
+		m.link.cancel(gone{died: !m.link.connected.Load() && !m.link.draining.Load() && !m.worker.Draining})
+	}
+}
+
+// bury is called by a link whose worker is proven dead.
+func (f *fleet) bury(ctx context.Context, k *link) {
+	f.ask(ctx, func() {
+		if m := f.members[k.worker.ID]; m != nil {
+			m.buried = true
+			f.changed()
+		}
+	})
+	f.remove(ctx, k.worker.ID)
+}
+
+// remove deletes a dead worker's key, so that other coordinators need not find out for themselves.
+func (f *fleet) remove(ctx context.Context, id string) {
+	if err := f.store.RemoveWorker(ctx, id); err != nil {
+		f.log.Warn("a dead worker's key stays until its lease is over", "worker", id, "error", err)
+	}
+}
+
+// up is called by a link when its session begins.
+func (f *fleet) up(ctx context.Context, k *link) {
+	f.ask(ctx, func() {
+		m := f.members[k.worker.ID]
+		if m == nil || m.link != k {
+			return
+		}
+		clear(m.defined)
+		for _, name := range slices.Sorted(maps.Keys(f.flows)) {
+			f.define(m, f.flows[name].active)
+			if p := f.pending[name]; p != nil {
+				f.define(m, p.revision)
+			}
+		}
+		for _, name := range slices.Sorted(maps.Keys(f.wanted)) {
+			f.define(m, f.wanted[name])
+		}
+		f.changed()
+	})
+}
+
+// define sends a capable member the revision, unless that was done in this session.
+func (f *fleet) define(m *member, r *revision) {
+	if r == nil || !r.enabled || m.buried || len(m.lacks(r)) > 0 {
+		return
+	}
+	key := definitionKey{r.message.GetFlow(), r.number}
+	if _, done := m.defined[key]; done || !m.link.connected.Load() {
+		return
+	}
+	m.defined[key] = verdict{asked: true}
+	m.link.outbox.put(order{define: r})
+}
+
+// lacks lists the functions of the revision that the worker does not have.
+func (m *member) lacks(r *revision) []string {
+	var missing []string
+	for _, name := range r.functions {
+		if !slices.ContainsFunc(m.worker.Functions, func(f cluster.Function) bool { return f.Name == name }) {
+			missing = append(missing, name)
+		}
+	}
+	return missing
+}
+
+// compiled is called by a link when its worker answered a definition.
+func (f *fleet) compiled(ctx context.Context, k *link, c *pb.Compiled) {
+	f.ask(ctx, func() {
+		m := f.members[k.worker.ID]
+		if m == nil || m.link != k {
+			return
+		}
+		key := definitionKey{c.GetFlow(), c.GetRevision()}
+		m.defined[key] = verdict{errors: c.GetErrors()}
+		if len(c.GetErrors()) > 0 {
+			f.log.Warn("a worker rejects a revision", "worker", k.worker.ID, "flow", c.GetFlow(), "revision", c.GetRevision(), "errors", c.GetErrors())
+		} else if e := f.flows[key.flow]; e != nil && e.active != nil && e.active.number == key.revision {
+			f.loop.post(ctx, scheduler.WorkerReady{Worker: k.worker.ID, Flow: key.flow, Revision: key.revision})
+		}
+		if p := f.pending[key.flow]; p != nil && p.revision.number == key.revision {
+			f.trySwitch(ctx, key.flow, false)
+		}
+		f.changed()
+	})
+}
+
+// setFlows takes over what the leader decided.
+func (f *fleet) setFlows(ctx context.Context, flows []cluster.ActiveFlow) {
+	there := map[string]bool{}
+	for _, fl := range flows {
+		name := fl.Status.Flow
+		there[name] = true
+		e := f.flows[name]
+		if e == nil {
+			e = &flowEntry{name: name, revisions: map[int64]*revision{}}
+			f.flows[name] = e
+		}
+		e.status = fl.Status
+		if fl.Active != nil && (e.active == nil || e.active.number != fl.Active.Revision) {
+			f.beginSwitch(ctx, e, *fl.Active)
+		}
+	}
+	for name := range f.flows {
+		if !there[name] {
+			delete(f.flows, name)
+			f.endSwitch(name)
+		}
+	}
+	f.publish()
+}
+
+// beginSwitch sends an active revision to this coordinator's workers; new batches run on it when they acknowledged it.
+func (f *fleet) beginSwitch(ctx context.Context, e *flowEntry, h cluster.HistoryEntry) {
+	if p := f.pending[e.name]; p != nil && p.revision.number == h.Revision {
+		return
+	}
+	r, err := newRevision(h)
+	if err != nil {
+		f.log.Error("an active revision can't be read; the one before stays", "flow", e.name, "revision", h.Revision, "error", err)
+		return
+	}
+	f.endSwitch(e.name)
+	f.pending[e.name] = &pendingSwitch{revision: r, timer: time.AfterFunc(switchPatience, func() {
+		f.ask(ctx, func() { f.trySwitch(ctx, e.name, true) })
+	})}
+	for _, m := range f.members {
+		f.define(m, r)
+	}
+	f.trySwitch(ctx, e.name, false)
+}
+
+func (f *fleet) endSwitch(flow string) {
+	if p := f.pending[flow]; p != nil {
+		p.timer.Stop()
+		delete(f.pending, flow)
+	}
+}
+
+// trySwitch lets new batches run on the pending revision once every connected capable worker answered, or when forced.
+func (f *fleet) trySwitch(ctx context.Context, flow string, force bool) {
+	p, e := f.pending[flow], f.flows[flow]
+	if p == nil || e == nil {
+		return
+	}
+	key := definitionKey{flow, p.revision.number}
+	var ready []string
+	for _, id := range slices.Sorted(maps.Keys(f.members)) {
+		m := f.members[id]
+		v, sent := m.defined[key]
+		switch {
+		case !sent || !m.link.connected.Load():
+		case v.asked && !force:
+			return
+		case !v.asked && len(v.errors) == 0:
+			ready = append(ready, id)
+		}
+	}
+	f.endSwitch(flow)
+	e.active = p.revision
+	e.revisions[p.revision.number] = p.revision
+	if p.revision.enabled {
+		f.loop.post(ctx, scheduler.FlowSwitched{Flow: flow, Revision: p.revision.number, Ready: ready})
+	}
+	f.log.Info("flow switched", "flow", flow, "revision", p.revision.number, "workers", len(ready))
+	f.publish()
+}
+
+// publish shows the flows as they are now.
+func (f *fleet) publish() {
+	c := &catalog{flows: make(map[string]*flowEntry, len(f.flows))}
+	for name, e := range f.flows {
+		shown := *e
+		shown.revisions = maps.Clone(e.revisions)
+		c.flows[name] = &shown
+	}
+	f.board.publish(c)
+}
+
+// recall fetches a revision that a batch names, and that this coordinator has not run, from the history.
+func (f *fleet) recall(ctx context.Context, flow string, number int64) error {
+	if number == 0 {
+		return nil
+	}
+	e := f.board.load().flows[flow]
+	if e == nil || e.revisions[number] != nil {
+		return nil
+	}
+	h, err := f.store.Revision(ctx, flow, number)
+	if err != nil {
+		return fmt.Errorf("recall revision %d of flow %s: %w", number, flow, err)
+	}
+	r, err := newRevision(*h)
+	if err != nil {
+		return err
+	}
+	if f.wait(ctx, func() {
+		if e := f.flows[flow]; e != nil {
+			e.revisions[number] = r
+			f.publish()
+		}
+	}) {
+		return nil
+	}
+	return batch.Errorf(batch.CodeShutdown, "recall revision %d of flow %s: this coordinator is shutting down", number, flow)
+}
+
+// rollout is how far the workers are with a revision.
+type rollout struct {
+	capable  []string            // live workers that have its functions
+	acks     int                 // of them, those that took it
+	lagging  []string            // of them, those that have not answered
+	rejected map[string][]string // of them, those that can't run it, and why
+	missing  map[string]int      // functions that workers lack, and how many lack them
+}
+
+// want asks every capable worker to take the revision, and tells how far that is. A nil revision asks for nothing more.
+func (f *fleet) want(ctx context.Context, flow string, r *revision) (rollout, bool) {
+	var s rollout
+	ok := f.wait(ctx, func() {
+		if r == nil {
+			delete(f.wanted, flow)
+			return
+		}
+		f.wanted[flow] = r
+		for _, m := range f.members {
+			f.define(m, r)
+		}
+		s = f.rollout(r)
+	})
+	if !ok {
+		return rollout{}, false // s may still be written to
+	}
+	return s, true
+}
+
+func (f *fleet) rollout(r *revision) rollout {
+	s := rollout{rejected: map[string][]string{}, missing: map[string]int{}}
+	key := definitionKey{r.message.GetFlow(), r.number}
+	for _, id := range slices.Sorted(maps.Keys(f.members)) {
+		m := f.members[id]
+		if m.buried || m.worker.Draining || m.link.draining.Load() {
+			continue
+		}
+		if lacks := m.lacks(r); len(lacks) > 0 {
+			for _, name := range lacks {
+				s.missing[name]++
+			}
+			continue
+		}
+		s.capable = append(s.capable, id)
+		switch v, sent := m.defined[key]; {
+		case !sent || v.asked:
+			s.lagging = append(s.lagging, id)
+		case len(v.errors) > 0:
+			s.rejected[id] = v.errors
+		default:
+			s.acks++
+		}
+	}
+	return s
+}
+
+// workers are the live members as etcd has them.
+func (f *fleet) workers(ctx context.Context) map[string]cluster.Worker {
+	all := map[string]cluster.Worker{}
+	if !f.wait(ctx, func() {
+		for id, m := range f.members {
+			if !m.buried {
+				all[id] = m.worker
+			}
+		}
+	}) {
+		return nil // all may still be written to
+	}
+	return all
+}
+
+// coordinators are this one and its peers as etcd has them.
+func (f *fleet) coordinators(ctx context.Context) map[string]cluster.Coordinator {
+	all := map[string]cluster.Coordinator{}
+	if !f.wait(ctx, func() { maps.Copy(all, f.peers) }) {
+		return nil
+	}
+	return all
+}

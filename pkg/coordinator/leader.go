@@ -1,0 +1,274 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+)
+
+// How many revisions of a flow stay in the history, and for how long at least.
+const (
+	historyRevisions = 10
+	historyAge       = 10 * time.Minute
+)
+
+// statusPause is the least time between two reports that a flow is being applied.
+const statusPause = time.Second
+
+// leader decides revisions: it compares what the documents ask for with what is active, asks the workers to take what is
+// new, and switches when each live capable one did. It is level-triggered: every pass looks at everything, so no news is
+// ever missed. One goroutine owns it.
+type leader struct {
+	leadership *cluster.Leadership
+	fleet      *fleet
+	log        hclog.Logger
+
+	wanted   map[string]*candidate
+	statuses map[string]cluster.FlowStatus // as this leader wrote or found them
+	again    *time.Timer
+}
+
+// candidate is what the documents ask for of one flow.
+type candidate struct {
+	number    int64
+	revision  *revision // nil when the documents are wrong
+	documents []definition.Document
+	reasons   []string
+}
+
+// lead decides revisions until the leadership is lost or ctx is done.
+func (f *fleet) lead(ctx context.Context, leadership *cluster.Leadership, log hclog.Logger) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	l := &leader{
+		leadership: leadership, fleet: f, log: log,
+		statuses: map[string]cluster.FlowStatus{}, again: time.NewTimer(time.Hour),
+	}
+	defer l.again.Stop()
+	for name, e := range f.board.load().flows {
+		l.statuses[name] = e.status
+	}
+	documents := make(chan []definition.Document)
+	followed := make(chan error, 1)
+	go func() {
+		followed <- f.store.FollowDocuments(ctx, func(_ int64, docs []definition.Document) {
+			select {
+			case documents <- docs:
+			case <-ctx.Done():
+			}
+		})
+	}()
+	defer func() { cancel(); <-followed }()
+	defer func() {
+		for name := range l.wanted {
+			f.want(context.WithoutCancel(ctx), name, nil)
+		}
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-leadership.Lost():
+			return leadership.Err()
+		case docs := <-documents:
+			l.wanted = candidates(docs)
+		case <-f.news:
+		case <-l.again.C:
+		}
+		if l.wanted == nil {
+			continue // the documents are not listed yet
+		}
+		if err := l.pass(ctx); errors.Is(err, cluster.ErrNotLeader) {
+			return err
+		} else if err != nil && ctx.Err() == nil {
+			log.Warn("flows are not up to date in etcd; it is tried again", "error", err)
+			l.lookAgain()
+		}
+	}
+}
+
+// candidates reads what the documents ask for, flow by flow: a mistake concerns those flows only that need the document.
+func candidates(docs []definition.Document) map[string]*candidate {
+	functions, connectors := map[string]definition.Document{}, map[string]definition.Document{}
+	for _, d := range docs {
+		switch d.Kind {
+		case definition.KindFunc:
+			functions[d.Name] = d
+		case definition.KindConn:
+			connectors[d.Name] = d
+		}
+	}
+	wanted := map[string]*candidate{}
+	for _, d := range docs {
+		if d.Kind == definition.KindFlow {
+			wanted[d.Name] = newCandidate(d, functions, connectors)
+		}
+	}
+	return wanted
+}
+
+func newCandidate(flow definition.Document, functions, connectors map[string]definition.Document) *candidate {
+	c := &candidate{number: flow.Revision, documents: []definition.Document{flow}}
+	add := func(d definition.Document, there bool) {
+		if there && !slices.ContainsFunc(c.documents, func(o definition.Document) bool { return o.Kind == d.Kind && o.Name == d.Name }) {
+			c.documents = append(c.documents, d)
+			c.number = max(c.number, d.Revision)
+		}
+	}
+	// Documents that can't be read name nothing that they need; NewBundle says what is wrong with them.
+	if p, err := definition.Parse(flow); err == nil {
+		for _, step := range p.Flow.Functions {
+			d, there := functions[step.Name]
+			add(d, there)
+			if p, err := definition.Parse(d); there && err == nil && p.Function.Connector != "" {
+				d, there := connectors[p.Function.Connector]
+				add(d, there)
+			}
+		}
+	}
+	b, err := definition.NewBundle(c.documents)
+	if err != nil {
+		c.reasons = lines(err)
+		return c
+	}
+	c.revision = bundleRevision(b, c.number)
+	return c
+}
+
+// lines are the single mistakes of an error that joins several.
+func lines(err error) []string {
+	var mistakes definition.Mistakes
+	if errors.As(err, &mistakes) {
+		out := make([]string, len(mistakes))
+		for i, m := range mistakes {
+			out[i] = m.Error()
+		}
+		return out
+	}
+	return []string{err.Error()}
+}
+
+// pass brings every flow's status up to what the documents and the workers say now.
+func (l *leader) pass(ctx context.Context) error {
+	var failed []error
+	for _, name := range slices.Sorted(maps.Keys(l.statuses)) {
+		if l.wanted[name] == nil {
+			l.fleet.want(ctx, name, nil)
+			if err := l.leadership.DeleteStatus(ctx, name); err != nil {
+				failed = append(failed, err)
+				continue
+			}
+			delete(l.statuses, name)
+			l.log.Info("flow deleted", "flow", name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(l.wanted)) {
+		if err := l.reconcile(ctx, name, l.wanted[name]); err != nil {
+			failed = append(failed, err)
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// reconcile takes one flow a step nearer to what is wanted.
+func (l *leader) reconcile(ctx context.Context, name string, c *candidate) error {
+	now, known := l.statuses[name]
+	next := cluster.FlowStatus{Flow: name, Wanted: c.number, Active: now.Active, State: cluster.StateRejected, Reasons: c.reasons}
+	switch {
+	case known && now.Wanted == c.number && now.Active == c.number:
+		return nil
+	case c.revision == nil:
+		l.fleet.want(ctx, name, nil)
+		return l.put(ctx, next)
+	case !c.revision.enabled:
+		next.State = cluster.StateDisabled
+		return l.activate(ctx, next, c)
+	}
+	r, ok := l.fleet.want(ctx, name, c.revision)
+	if !ok {
+		return nil // shutting down
+	}
+	next.Of, next.Applied = len(r.capable), r.acks
+	for _, id := range slices.Sorted(maps.Keys(r.rejected)) {
+		next.Workers = append(next.Workers, cluster.WorkerVerdict{ID: id, State: "rejected", Reasons: r.rejected[id]})
+		for _, reason := range r.rejected[id] {
+			next.Reasons = append(next.Reasons, "worker "+id+": "+reason)
+		}
+	}
+	switch {
+	case len(r.capable) == 0:
+		next.State, next.Reasons = cluster.StatePending, pendingReasons(c.revision, r)
+	case len(r.rejected) > 0:
+	case len(r.lagging) > 0:
+		next.State = cluster.StateApplying
+		for _, id := range r.lagging {
+			next.Workers = append(next.Workers, cluster.WorkerVerdict{ID: id, State: "lagging"})
+			next.Reasons = append(next.Reasons, "worker "+id+" has not answered yet")
+		}
+	default:
+		next.State = cluster.StateActive
+		return l.activate(ctx, next, c)
+	}
+	return l.put(ctx, next)
+}
+
+func pendingReasons(r *revision, s rollout) []string {
+	if len(s.missing) == 0 {
+		return []string{"no worker has registered: start one that has the flow's functions"}
+	}
+	var reasons []string
+	for _, name := range slices.Sorted(maps.Keys(s.missing)) {
+		reasons = append(reasons, fmt.Sprintf("function %s is missing on %d live workers: start workers that register it", name, s.missing[name]))
+	}
+	return reasons
+}
+
+// activate makes the candidate the flow's active revision.
+func (l *leader) activate(ctx context.Context, s cluster.FlowStatus, c *candidate) error {
+	s.Active, s.Updated = c.number, time.Now().UTC()
+	err := l.leadership.Activate(ctx, s, cluster.HistoryEntry{
+		Flow: s.Flow, Revision: c.number, Documents: c.documents, Accepted: s.Updated,
+		ShardKey: c.revision.shardKey, Enabled: c.revision.enabled,
+	})
+	if err != nil {
+		return err
+	}
+	l.statuses[s.Flow] = s
+	l.fleet.want(ctx, s.Flow, nil)
+	l.log.Info("flow activated", "flow", s.Flow, "revision", c.number, "state", s.State)
+	return l.leadership.TrimHistory(ctx, s.Flow, historyRevisions, historyAge)
+}
+
+// put writes a status that says something new, progress of a rollout not oftener than once in statusPause.
+func (l *leader) put(ctx context.Context, s cluster.FlowStatus) error {
+	old, known := l.statuses[s.Flow]
+	s.Updated = old.Updated
+	if known && reflect.DeepEqual(old, s) {
+		return nil
+	}
+	now := time.Now().UTC()
+	if known && old.State == s.State && s.State == cluster.StateApplying && now.Sub(old.Updated) < statusPause {
+		l.lookAgain()
+		return nil
+	}
+	s.Updated = now
+	if err := l.leadership.PutStatus(ctx, s); err != nil {
+		return err
+	}
+	l.statuses[s.Flow] = s
+	if s.State != cluster.StateApplying {
+		l.log.Warn("a flow's documents ask for what does not run", "flow", s.Flow, "state", s.State, "wanted", s.Wanted, "active", s.Active, "reasons", s.Reasons)
+	}
+	return nil
+}
+
+func (l *leader) lookAgain() { l.again.Reset(statusPause) }

@@ -1,0 +1,295 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/hashicorp/go-hclog"
+	"google.golang.org/grpc"
+
+	"github.com/kisgrid/kisgrid/internal/transport"
+	"github.com/kisgrid/kisgrid/internal/wire"
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/scheduler"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// order is one thing to tell a worker: one field is set.
+type order struct {
+	part    *scheduler.Part
+	release *scheduler.Release
+	define  *revision
+}
+
+// link keeps a session with one worker going until the worker is given up.
+type link struct {
+	worker cluster.Worker
+	fleet  *fleet
+	loop   *loop
+	log    hclog.Logger
+	outbox *outbox[order]
+	cancel context.CancelCauseFunc // with a gone: the worker's key is
+	done   chan struct{}           // closed when run returned
+
+	// received is the number of the last result; written by the session's reader, read by its writer.
+	received atomic.Uint64
+	// draining: the worker said so; written by the session's reader.
+	draining atomic.Bool
+	// connected: a session is up; written by run.
+	connected atomic.Bool
+
+	met bool // owned by run: a session is behind us whose parts the worker may still have
+}
+
+// run dials the worker again and again. It returns when the worker is given up for good, or when ctx is done.
+func (k *link) run(ctx context.Context) {
+	defer close(k.done)
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval = 20*time.Millisecond, time.Second
+	alive := time.Now()
+	for {
+		began := time.Now()
+		lived, err := k.session(ctx)
+		if lived {
+			alive = time.Now()
+			pause.Reset()
+			k.log.Info("session ended", "worker", k.worker.ID, "lasted", time.Since(began).Round(time.Millisecond), "error", err)
+		}
+		switch {
+		case ctx.Err() != nil:
+			k.leave(context.Cause(ctx))
+			return
+		case provesDeath(err):
+			k.log.Info("worker is dead", "worker", k.worker.ID, "proof", err)
+			k.leave(gone{died: k.met && !k.draining.Load()})
+			k.fleet.bury(ctx, k)
+			return
+		case k.met && time.Since(alive) > k.fleet.lease:
+			k.log.Warn("worker is given up here: it could not be reached for a lease time", "worker", k.worker.ID, "error", err)
+			k.leave(gone{})
+		}
+		wait := pause.NextBackOff()
+		if k.met {
+			wait = min(wait, max(0, time.Until(alive.Add(k.fleet.lease))))
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+}
+
+// gone says that a worker's process is no more, or that its key is not there any more.
+type gone struct{ died bool }
+
+func (g gone) Error() string { return "the worker is given up" }
+
+// leave lets what the worker had run elsewhere.
+func (k *link) leave(cause error) {
+	k.met = false
+	var g gone
+	errors.As(cause, &g)
+	k.loop.put(context.Background(), occurrence{
+		event: scheduler.WorkerGone{Worker: k.worker.ID, Died: g.died},
+		do: func(l *loop) {
+			delete(l.links, k.worker.ID)
+			k.outbox.take(nil)
+		},
+	})
+}
+
+// provesDeath reports whether the error of a dial or handshake says that the process which had this id is no more.
+func provesDeath(err error) bool {
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, errAnotherWorker)
+}
+
+var errAnotherWorker = errors.New("another worker answers at its address")
+
+// session is one connection's life: handshake, then orders one way and results the other. Any error ends it. It reports
+// whether the handshake was answered.
+func (k *link) session(ctx context.Context) (lived bool, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var dialed atomic.Pointer[error]
+	dialer := func(ctx context.Context, address string) (net.Conn, error) {
+		conn, err := transport.DialTCP(ctx, address)
+		if err != nil {
+			dialed.Store(&err)
+		}
+		return conn, err
+	}
+	// Whoever fails first says why; a failed dial is the better reason.
+	reason := func(err error) error {
+		if dial := dialed.Load(); dial != nil {
+			return *dial
+		}
+		if cause := context.Cause(ctx); cause != nil {
+			return cause
+		}
+		return wire.FromStatus(err)
+	}
+	conn, err := transport.Dial("passthrough:///"+k.worker.Address, k.fleet.transport, grpc.WithContextDialer(dialer))
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close()
+	handshake := time.AfterFunc(k.fleet.lease, func() {
+		cancel(batch.Errorf(batch.CodeDeadline, "worker %s did not answer the handshake within %s", k.worker.ID, k.fleet.lease))
+	})
+	defer handshake.Stop()
+	stream, err := pb.NewWorkerClient(conn).Session(ctx)
+	if err != nil {
+		return false, reason(err)
+	}
+	if err := k.greet(ctx, stream); err != nil {
+		return false, reason(err)
+	}
+	handshake.Stop()
+
+	read := make(chan error, 1)
+	go func() {
+		err := k.read(ctx, stream)
+		cancel(err)
+		read <- err
+	}()
+	k.connected.Store(true)
+	k.fleet.up(ctx, k)
+	err = k.write(ctx, stream)
+	cancel(err)
+	<-read
+	k.connected.Store(false)
+	err = reason(err)
+	k.loop.put(context.Background(), occurrence{
+		event: scheduler.WorkerDisconnected{Worker: k.worker.ID},
+		do:    func(*loop) { k.outbox.take(nil) }, // what was not sent is sent again on the next session
+	})
+	return true, err
+}
+
+// greet is the handshake, and tells the scheduler what came of it.
+func (k *link) greet(ctx context.Context, stream pb.Worker_SessionClient) error {
+	hello := &pb.Hello{ProtocolMin: protocol, ProtocolMax: protocol, Coordinator: k.fleet.id, Worker: k.worker.ID, Resume: k.met}
+	err := stream.Send(&pb.CoordinatorMessage{ResultsReceived: k.received.Load(), Kind: &pb.CoordinatorMessage_Hello{Hello: hello}})
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	m, err := stream.Recv()
+	if err != nil {
+		if err := wire.FromStatus(err); batch.CodeOf(err) == batch.CodeNotFound {
+			return fmt.Errorf("%w: %w", errAnotherWorker, err)
+		}
+		return err
+	}
+	welcome := m.GetWelcome()
+	switch {
+	case welcome == nil:
+		return batch.Errorf(batch.CodeBadMessage, "worker %s answered the handshake with something else", k.worker.ID)
+	case welcome.GetProtocol() != protocol:
+		return batch.Errorf(batch.CodeProtocolMismatch, "worker %s chose protocol %d, this coordinator speaks %d", k.worker.ID, welcome.GetProtocol(), protocol)
+	}
+	if k.met && welcome.GetResumed() {
+		k.loop.post(ctx, scheduler.WorkerResumed{Worker: k.worker.ID, PartsReceived: welcome.GetPartsReceived()})
+		return nil
+	}
+	if k.met {
+		k.leave(nil) // it has forgotten what it was sent
+	}
+	k.received.Store(0)
+	k.met = true
+	k.loop.put(ctx, occurrence{
+		event: scheduler.WorkerConnected{Worker: k.worker.ID, Name: k.worker.Name},
+		do:    func(l *loop) { l.links[k.worker.ID] = k },
+	})
+	return nil
+}
+
+// read takes what the worker says until the session ends.
+func (k *link) read(ctx context.Context, stream pb.Worker_SessionClient) error {
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			return wire.FromStatus(err)
+		}
+		switch m := m.GetKind().(type) {
+		case *pb.WorkerMessage_Result:
+			err = k.result(ctx, m.Result)
+		case *pb.WorkerMessage_Credit:
+			c := m.Credit
+			k.loop.post(ctx, scheduler.Credited{Worker: k.worker.ID, Flow: c.GetFlow(), Rows: int64(c.GetRows()), Bytes: int64(c.GetBytes())})
+		case *pb.WorkerMessage_Compiled:
+			k.fleet.compiled(ctx, k, m.Compiled)
+		case *pb.WorkerMessage_Draining:
+			k.draining.Store(true)
+			k.loop.post(ctx, scheduler.WorkerDraining{Worker: k.worker.ID})
+			k.fleet.changed()
+		default:
+			err = batch.Errorf(batch.CodeBadMessage, "worker %s sent a message that has no place here", k.worker.ID)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// result hands a result to the scheduler, unless a session before had it.
+func (k *link) result(ctx context.Context, r *pb.Result) error {
+	last := k.received.Load()
+	switch {
+	case r.GetNumber() <= last:
+		return nil
+	case r.GetNumber() != last+1:
+		return batch.Errorf(batch.CodeBadMessage, "worker %s sent result %d after result %d", k.worker.ID, r.GetNumber(), last)
+	}
+	e := scheduler.Answered{Worker: k.worker.ID, Part: r.GetPart(), Last: r.GetLast(), Result: r}
+	var err error
+	// How many rows the part has, only the scheduler knows; it looks at no row beyond.
+	if e.Finished, err = wire.ToRanges(r.GetFinished(), maxRows); err != nil {
+		return err
+	}
+	if e.Returned, err = wire.ToRanges(r.GetReturned(), maxRows); err != nil {
+		return err
+	}
+	if e.NotDone, err = wire.ToRowOutcomes(r.GetNotDone(), maxRows); err != nil {
+		return err
+	}
+	if k.loop.post(ctx, e) {
+		k.received.Store(r.GetNumber())
+		k.outbox.wake()
+	}
+	return nil
+}
+
+// maxRows bounds the places of rows that a message may name.
+const maxRows = 1 << 30
+
+// write sends orders, and acknowledges results, until the session ends.
+func (k *link) write(ctx context.Context, stream pb.Worker_SessionClient) error {
+	s := sender{stream: stream, link: k, defined: map[definitionKey]bool{}}
+	var orders []order
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-k.outbox.ready:
+		}
+		orders = k.outbox.take(orders)
+		for _, o := range orders {
+			if err := s.send(o); err != nil {
+				return err
+			}
+		}
+		if k.received.Load() > s.acknowledged {
+			if err := s.message(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Ack{Ack: &pb.Ack{}}}); err != nil {
+				return err
+			}
+		}
+	}
+}

@@ -1,0 +1,138 @@
+package coordinator
+
+import (
+	"context"
+	"time"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/scheduler"
+)
+
+// tick is how often deadlines are looked at.
+const tick = 20 * time.Millisecond
+
+// loop owns the scheduler: its goroutine alone touches it, takes the events in, and carries the actions out. It never blocks
+// on what it carries out.
+type loop struct {
+	events chan occurrence
+	done   chan struct{} // closed when run returned
+
+	// Owned by run.
+	scheduler *scheduler.Scheduler
+	links     map[string]*link // by worker id
+}
+
+// occurrence is an event, something to do in the loop's goroutine, or both, in that order.
+type occurrence struct {
+	event scheduler.Event
+	do    func(*loop)
+}
+
+func newLoop(c scheduler.Config) *loop {
+	return &loop{
+		events: make(chan occurrence, 256), done: make(chan struct{}),
+		scheduler: scheduler.New(c), links: map[string]*link{},
+	}
+}
+
+// post hands an event to the loop, and waits while the loop is behind. After the loop has ended, and after ctx has, it drops
+// the event and returns false.
+func (l *loop) post(ctx context.Context, e scheduler.Event) bool {
+	return l.put(ctx, occurrence{event: e})
+}
+
+func (l *loop) put(ctx context.Context, o occurrence) bool {
+	select {
+	case l.events <- o:
+		return true
+	case <-ctx.Done():
+	case <-l.done:
+	}
+	return false
+}
+
+// do runs f in the loop's goroutine and waits for it; false when the loop or ctx ended first.
+func (l *loop) do(ctx context.Context, f func(*loop)) bool {
+	ran := make(chan struct{})
+	if !l.put(ctx, occurrence{do: func(l *loop) { f(l); close(ran) }}) {
+		return false
+	}
+	select {
+	case <-ran:
+		return true
+	case <-ctx.Done():
+	case <-l.done:
+	}
+	return false
+}
+
+// run is the loop. It returns when ctx is done.
+func (l *loop) run(ctx context.Context) {
+	defer close(l.done)
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			l.step(scheduler.Tick{})
+		case o := <-l.events:
+			if o.event != nil {
+				l.step(o.event)
+			}
+			if o.do != nil {
+				o.do(l)
+			}
+		}
+	}
+}
+
+func (l *loop) step(e scheduler.Event) {
+	for _, a := range l.scheduler.Step(e, time.Now()) {
+		l.carryOut(a)
+	}
+}
+
+func (l *loop) carryOut(a scheduler.Action) {
+	switch a := a.(type) {
+	case scheduler.Send:
+		if k := l.links[a.Worker]; k != nil {
+			k.outbox.put(order{part: a.Part})
+		}
+	case scheduler.Release:
+		if k := l.links[a.Worker]; k != nil {
+			k.outbox.put(order{release: &a})
+		}
+	case scheduler.Answer:
+		submissionOf(a.Part.Batch).put(ending{part: a.Part, result: a.Result, only: a.Only, last: a.Last})
+	case scheduler.Fail:
+		submissionOf(a.Batch).put(ending{rows: a.Rows, outcome: a.Outcome, code: a.Code, last: a.Last})
+	case scheduler.Finish:
+		submissionOf(a.Batch).put(ending{last: true})
+	}
+}
+
+// ledgers is a snapshot of each flow's counts.
+func (l *loop) ledgers(ctx context.Context) map[string]scheduler.Ledger {
+	all := map[string]scheduler.Ledger{}
+	if !l.do(ctx, func(l *loop) {
+		l.scheduler.Ledgers(func(flow string, counts scheduler.Ledger) { all[flow] = counts })
+	}) {
+		return nil // all may still be written to
+	}
+	return all
+}
+
+// failure is how a row that the scheduler failed reads to its client.
+func failure(code batch.Code, flow string) string {
+	switch code {
+	case batch.CodeDeadline:
+		return "the batch's deadline passed before the row had an outcome; its effects may be unknown: submit the same batch again"
+	case batch.CodeNoCapableWorker:
+		return "no worker is ready for flow " + flow + ": start one that has its functions (kisgrid get flow " + flow + " says which), then submit the same batch again"
+	case batch.CodePoison:
+		return "three workers died running it, the last one running nothing else"
+	}
+	return code.String()
+}

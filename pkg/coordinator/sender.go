@@ -1,0 +1,77 @@
+package coordinator
+
+import (
+	"time"
+
+	"github.com/kisgrid/kisgrid/internal/wire"
+	"github.com/kisgrid/kisgrid/pkg/scheduler"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+type definitionKey struct {
+	flow     string
+	revision int64
+}
+
+// sender turns orders into messages of one session. One goroutine owns it.
+type sender struct {
+	link         *link
+	stream       pb.Worker_SessionClient
+	defined      map[definitionKey]bool // sent in this session
+	acknowledged uint64                 // results
+}
+
+func (s *sender) send(o order) error {
+	switch {
+	case o.part != nil:
+		return s.part(o.part)
+	case o.release != nil:
+		r := &pb.Release{Flow: o.release.Flow, Slots: wire.FromRanges(o.release.Slots)}
+		return s.message(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Release{Release: r}})
+	default:
+		return s.define(o.define)
+	}
+}
+
+func (s *sender) message(m *pb.CoordinatorMessage) error {
+	m.ResultsReceived = s.link.received.Load()
+	if err := s.stream.Send(m); err != nil {
+		return wire.FromStatus(err)
+	}
+	s.acknowledged = m.ResultsReceived
+	return nil
+}
+
+// define sends a revision's documents, once in a session.
+func (s *sender) define(r *revision) error {
+	key := definitionKey{r.message.GetFlow(), r.number}
+	if s.defined[key] {
+		return nil
+	}
+	s.defined[key] = true
+	return s.message(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Definition{Definition: r.message}})
+}
+
+// part sends rows. Those of a whole batch go as they came; else each is copied once, here.
+func (s *sender) part(p *scheduler.Part) error {
+	sub := submissionOf(p.Batch)
+	if err := s.define(sub.revision); err != nil {
+		return err
+	}
+	now := time.Now()
+	columns := sub.columns
+	if p.Rows != nil {
+		columns = columns.Select(p.Rows)
+	}
+	m := &pb.Part{
+		Number: p.Number, Flow: p.Batch.Flow, Revision: p.Batch.Revision, Batch: wire.FromID(sub.id), Floor: sub.floor,
+		AgeMilliseconds: milliseconds(now.Sub(sub.born)), Deaths: p.Deaths, Output: sub.output,
+		Rows: p.Rows, BatchRows: uint32(p.Batch.Rows()), Columns: wire.FromColumns(columns),
+	}
+	if !p.Batch.Deadline.IsZero() {
+		m.DeadlineMilliseconds = max(1, milliseconds(p.Batch.Deadline.Sub(now)))
+	}
+	return s.message(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Part{Part: m}})
+}
+
+func milliseconds(d time.Duration) uint64 { return uint64(max(0, d.Milliseconds())) }

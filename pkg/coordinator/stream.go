@@ -1,0 +1,270 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+
+	"github.com/kisgrid/kisgrid/internal/wire"
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/scheduler"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// protocol is the version of the wire that this build speaks with clients and workers.
+const protocol = 1
+
+// stream is one client's Stream call.
+type stream struct {
+	ingest  *ingest
+	server  pb.Ingest_StreamServer
+	id      batch.StreamID
+	flow    string
+	window  *window
+	endings *outbox[ending]
+	cancel  context.CancelCauseFunc
+	done    chan struct{} // closed when the call has ended and its batches are cancelled
+
+	mu         sync.Mutex
+	unanswered map[uint64]*submission // guarded by mu
+	closing    bool                   // guarded by mu: no submission is tracked any more
+	posting    sync.WaitGroup         // submissions tracked and not with the scheduler yet
+}
+
+// Stream is a client's ordered stream of batches for one flow.
+func (i *ingest) Stream(server pb.Ingest_StreamServer) error {
+	s, err := i.open(server)
+	if err != nil {
+		return wire.Status(err)
+	}
+	defer s.window.close()
+	ctx, cancel := context.WithCancelCause(server.Context())
+	s.cancel = cancel
+	defer cancel(nil)
+	if err := i.register(ctx, s); err != nil {
+		return wire.Status(err)
+	}
+	defer i.unregister(s)
+
+	received := make(chan error, 1)
+	// Recv returns only when this method has, so it is Run that waits for the receivers.
+	i.receivers.Go(func() { received <- s.receive(ctx) })
+	err = s.send(ctx, received)
+	cancel(err)
+	s.cancelBatches()
+	return wire.Status(err)
+}
+
+// open reads the first message and answers it.
+func (i *ingest) open(server pb.Ingest_StreamServer) (*stream, error) {
+	m, err := server.Recv()
+	if err != nil {
+		return nil, wire.FromStatus(err)
+	}
+	o := m.GetOpen()
+	if o == nil {
+		return nil, batch.Errorf(batch.CodeBadMessage, "a stream's first message is Open")
+	}
+	if o.GetProtocolMin() > protocol || o.GetProtocolMax() < protocol {
+		return nil, batch.Errorf(batch.CodeProtocolMismatch, "the client speaks protocol %d to %d, this coordinator %d: upgrade the older one",
+			o.GetProtocolMin(), o.GetProtocolMax(), protocol)
+	}
+	id, err := batch.StreamIDFrom(o.GetStream())
+	if err != nil {
+		return nil, err
+	}
+	if i.isDraining() {
+		return nil, errDraining()
+	}
+	r, err := i.board.load().revision(o.GetFlow(), 0)
+	if err != nil {
+		return nil, err
+	}
+	w := openWindow(i.budget)
+	if w == nil {
+		return nil, errOverloaded()
+	}
+	s := &stream{
+		ingest: i, server: server, id: id, flow: o.GetFlow(), window: w, endings: newOutbox[ending](),
+		done: make(chan struct{}), unanswered: map[uint64]*submission{},
+	}
+	opened := &pb.Opened{
+		Protocol: protocol, Coordinator: i.id, Revision: r.number, ShardKey: r.shardKey,
+		Limits: &pb.Limits{RowBytes: uint32(i.limits.RowBytes), BatchBytes: uint32(i.limits.BatchBytes), BatchRows: uint32(i.limits.BatchRows)},
+	}
+	for _, m := range []*pb.StreamResponse{
+		{Kind: &pb.StreamResponse_Opened{Opened: opened}},
+		{Kind: &pb.StreamResponse_Credit{Credit: &pb.Credit{Rows: firstWindowRows, Bytes: firstWindowBytes}}},
+	} {
+		if err := server.Send(m); err != nil {
+			w.close()
+			return nil, wire.FromStatus(err)
+		}
+	}
+	return s, nil
+}
+
+// register makes s the one call of its stream. A call that the client has left behind is ended first, with its batches, so
+// that what is sent again comes after it.
+func (i *ingest) register(ctx context.Context, s *stream) error {
+	for {
+		i.mu.Lock()
+		old := i.streams[s.id]
+		if old == nil {
+			i.streams[s.id] = s
+			i.mu.Unlock()
+			return nil
+		}
+		i.mu.Unlock()
+		old.cancel(batch.Errorf(batch.CodeCancelled, "the client opened its stream %s again", s.id))
+		select {
+		case <-old.done:
+		case <-ctx.Done():
+			return batch.Errorf(batch.CodeCancelled, "open stream %s: the client left", s.id)
+		}
+	}
+}
+
+func (i *ingest) unregister(s *stream) {
+	i.mu.Lock()
+	delete(i.streams, s.id)
+	i.mu.Unlock()
+	close(s.done)
+}
+
+// receive takes submissions until the client closes its side or the coordinator drains, both with nil, or the call ends.
+func (s *stream) receive(ctx context.Context) error {
+	for {
+		m, err := s.server.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return wire.FromStatus(err)
+		}
+		in := m.GetSubmission()
+		if in == nil {
+			return batch.Errorf(batch.CodeBadMessage, "after Open a stream carries submissions only")
+		}
+		if s.ingest.isDraining() {
+			return nil // the client sends it to another coordinator, with what is not answered when the call ends
+		}
+		rows, bytes := len(in.GetRows().GetEnds()), len(in.GetRows().GetData())
+		if err := s.window.spend(rows, bytes); err != nil {
+			return err
+		}
+		sub, err := s.ingest.submission(ctx, s.flow, s.id, in)
+		if err != nil {
+			s.endings.put(ending{submission: refused(in), refused: err, last: true})
+			continue
+		}
+		sub.endings = s.endings
+		if err := s.track(sub); err != nil {
+			return err
+		}
+		posted := s.ingest.loop.post(ctx, scheduler.Submitted{Batch: &sub.Batch})
+		s.posting.Done()
+		if !posted {
+			return errStopped()
+		}
+	}
+}
+
+// track keeps a submission until it is answered. It fails once the stream is ending: nobody would cancel it.
+func (s *stream) track(sub *submission) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return errStopped()
+	}
+	if s.unanswered[sub.id.Sequence] != nil {
+		return batch.Errorf(batch.CodeBadBatchID, "batch %s is under way on this stream already: send it again when it is answered", sub.id)
+	}
+	s.unanswered[sub.id.Sequence] = sub
+	s.posting.Add(1)
+	return nil
+}
+
+// forget drops a submission that is answered.
+func (s *stream) forget(sub *submission) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.unanswered[sub.id.Sequence] == sub {
+		delete(s.unanswered, sub.id.Sequence)
+	}
+}
+
+func (s *stream) idle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.unanswered) == 0
+}
+
+// cancelBatches tells the scheduler that nobody waits for the stream's batches any more.
+func (s *stream) cancelBatches() {
+	s.mu.Lock()
+	s.closing = true
+	left := s.unanswered
+	s.unanswered = nil
+	s.mu.Unlock()
+	s.posting.Wait()
+	for _, sub := range left {
+		s.ingest.loop.post(context.Background(), scheduler.Cancelled{Batch: &sub.Batch})
+	}
+}
+
+// send writes answers and credit until the client has closed its side and has every answer, or the call ends.
+func (s *stream) send(ctx context.Context, received <-chan error) error {
+	var items []ending
+	closed := false
+	draining := s.ingest.draining
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-s.ingest.loop.done:
+			return errStopped()
+		case err := <-received:
+			if err != nil {
+				return err
+			}
+			closed = true
+		case <-draining:
+			draining = nil
+		case <-s.endings.ready:
+		}
+		items = s.endings.take(items)
+		for _, e := range items {
+			if err := s.sendEnding(e); err != nil {
+				return err
+			}
+		}
+		if s.idle() && (closed || draining == nil) {
+			if s.ingest.isDraining() {
+				return errDraining()
+			}
+			return nil
+		}
+	}
+}
+
+func (s *stream) sendEnding(e ending) error {
+	sub := e.submission
+	a := sub.answer(e)
+	if a != nil {
+		if err := s.server.Send(&pb.StreamResponse{Kind: &pb.StreamResponse_Answer{Answer: a}}); err != nil {
+			return wire.FromStatus(err)
+		}
+	}
+	if !e.last {
+		return nil
+	}
+	s.forget(sub)
+	rows, bytes := s.window.restore(sub.columns.Len(), len(sub.columns.Data))
+	c := &pb.Credit{Rows: uint32(rows), Bytes: uint32(bytes)}
+	if err := s.server.Send(&pb.StreamResponse{Kind: &pb.StreamResponse_Credit{Credit: c}}); err != nil {
+		return wire.FromStatus(err)
+	}
+	return nil
+}
