@@ -6,6 +6,7 @@
 package definition
 
 import (
+	"fmt"
 	"strconv"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -51,6 +52,12 @@ func (d Document) String() string {
 		return string(d.Kind)
 	}
 	return "document"
+}
+
+// named is the document with its name filled in.
+func (d Document) named(name string) Document {
+	d.Name = name
+	return d
 }
 
 // title names what the document describes.
@@ -124,6 +131,15 @@ func (ms Mistakes) Error() string {
 		text = append(text, m.Error()...)
 	}
 	return string(text)
+}
+
+// cut keeps the first maxMistakes of one document, and says how many more there were.
+func (ms Mistakes) cut() Mistakes {
+	more := len(ms) - maxMistakes
+	if more <= 0 {
+		return ms
+	}
+	return append(ms[:maxMistakes:maxMistakes], &Mistake{Document: ms[0].Document, Code: ms[0].Code, Problem: fmt.Sprintf("has %d more mistakes", more)})
 }
 
 // err is nil without mistakes, else one *batch.Error with the code they share, or CodeBadDocument.

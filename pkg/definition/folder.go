@@ -11,8 +11,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// Load reads a folder's documents, parses them and checks what they refer to. The documents come back in the order of their
-// files, with Kind and Name filled in. The error has all mistakes of all files.
+// Load reads a folder's documents as Read does, parses them and checks what they refer to. The documents come back sorted by
+// kind and name. The error has all mistakes of all files.
 func Load(dir string) (*Set, []Document, error) {
 	docs, err := Read(dir)
 	if err != nil {
@@ -22,11 +22,7 @@ func Load(dir string) (*Set, []Document, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	for i := range docs {
-		p, _ := parse(docs[i])
-		docs[i] = p.Document()
-	}
-	return s, docs, nil
+	return s, s.Documents(), nil
 }
 
 // Read reads the documents of a file, or of the .yml and .yaml files of a folder and the folders in it, in the order of their
@@ -84,33 +80,27 @@ func readFile(path string) ([]Document, error) {
 func Split(path string, text []byte) []Document {
 	var docs []Document
 	start, first := 0, 1 // of the document being read: its first byte and its line
-	content := false     // something other than blanks, comments and directives was read
-	end := func(at int) {
-		if content {
-			docs = append(docs, Document{Path: path, Line: first, YAML: bytes.Clone(text[start:at])})
-		}
-	}
+	content := false     // whether it has something other than blanks, comments and directives
 	at, line := 0, 0
 	for l := range bytes.Lines(text) {
 		line++
-		if isMarker(l) && content {
-			end(at)
-			start, first, content = at, line, false
-		}
-		at += len(l)
+		said := trimComment(l)
 		if isMarker(l) {
-			l = l[len("---"):]
-			if !content && len(trimComment(l)) == 0 && start == at-len(l)-len("---") {
-				start, first = at, line+1
+			if content {
+				docs = append(docs, Document{Path: path, Line: first, YAML: text[start:at:at]})
+				start, first, content = at, line, false
 			}
+			if said = trimComment(l[len("---"):]); len(said) == 0 && start == at {
+				start, first = at+len(l), line+1 // the document does without a bare marker
+			}
+		} else if len(said) > 0 && said[0] == '%' {
+			said = nil
 		}
-		if rest := trimComment(l); len(rest) > 0 && rest[0] != '%' {
-			content = true
-		}
+		content = content || len(said) > 0
+		at += len(l)
 	}
-	end(len(text))
-	if docs == nil {
-		docs = []Document{{Path: path, Line: 1, YAML: text}}
+	if content || docs == nil {
+		docs = append(docs, Document{Path: path, Line: first, YAML: text[start:]})
 	}
 	return docs
 }
@@ -121,7 +111,7 @@ func isMarker(line []byte) bool {
 	return found && (len(rest) == 0 || strings.IndexByte(" \t\r\n", rest[0]) >= 0)
 }
 
-// trimComment is what a line says if it is not all comment.
+// trimComment is what a line says; empty if it is all comment.
 func trimComment(line []byte) []byte {
 	line = bytes.TrimSpace(line)
 	if bytes.HasPrefix(line, []byte("#")) {

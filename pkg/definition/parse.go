@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,57 +25,27 @@ func Parse(d Document) (Parsed, error) {
 }
 
 func parse(d Document) (Parsed, Mistakes) {
-	r := &reader{document: d.String(), offset: max(d.Line, 1) - 1}
-	root := r.root(d.YAML)
-	if root == nil {
-		return Parsed{}, r.mistakes
-	}
+	r := &reader{document: d.String(), storedAs: d.Name, offset: max(d.Line, 1) - 1}
 	var p Parsed
-	top := value{r: r, node: root}
-	kind := top.kind(d.Kind)
-	switch kind {
-	case KindFlow:
-		p.Flow = parseFlow(top)
-	case KindFunc:
-		p.Function = parseFunction(top)
-	case KindConn:
-		p.Connector = parseConnector(top)
-	case KindGlobal:
-		p.Global = parseGlobal(top)
+	if root := r.root(d.YAML); root != nil {
+		v := value{r: r, node: root}
+		d.Kind = v.kind(d.Kind)
+		switch d.Kind {
+		case KindFlow:
+			p.Flow = parseFlow(v)
+			p.Flow.Document = d.named(p.Flow.Name)
+		case KindFunc:
+			p.Function = parseFunction(v)
+			p.Function.Document = d.named(p.Function.Name)
+		case KindConn:
+			p.Connector = parseConnector(v)
+			p.Connector.Document = d.named(p.Connector.Name)
+		case KindGlobal:
+			p.Global = parseGlobal(v)
+			p.Global.Document = d.named("")
+		}
 	}
-	p.keep(d, kind, r)
-	if r.aliased > maxAliased {
-		r.mistake(0, "", "reads over %d values through aliases (*name): write them out, or take some away", maxAliased)
-	}
-	return p, r.mistakes
-}
-
-// keep stores the document in what was parsed from it, and checks that its name is the one of the place it was read from.
-func (p *Parsed) keep(d Document, kind Kind, r *reader) {
-	name, key, document := p.identity()
-	if document == nil {
-		return
-	}
-	if d.Name != "" && name != "" && d.Name != name {
-		r.mistake(1-r.offset, key, "is %s, but the document is stored as %s: the two must be the same", quote(name), quote(d.Name))
-	}
-	d.Kind, d.Name = kind, name
-	*document = d
-}
-
-// identity is the name, the key that holds it, and the place for the document.
-func (p *Parsed) identity() (name, key string, document *Document) {
-	switch {
-	case p.Flow != nil:
-		return p.Flow.Name, "flow_name", &p.Flow.Document
-	case p.Function != nil:
-		return p.Function.Name, "fname", &p.Function.Document
-	case p.Connector != nil:
-		return p.Connector.Name, "cname", &p.Connector.Document
-	case p.Global != nil:
-		return "", "", &p.Global.Document
-	}
-	return "", "", nil
+	return p, r.finish()
 }
 
 // root reads the text's one YAML document; nil with a mistake if there is none.
@@ -111,7 +82,13 @@ func (r *reader) root(text []byte) *yaml.Node {
 	return root
 }
 
-// syntax reports text that is no YAML. The parser's messages read "yaml: line 3: …".
+// countedFrom0 are the problems whose lines the YAML library counts from 0; all others it counts from 1.
+var countedFrom0 = []string{
+	"did not find expected <document start>", "did not find expected node content", "did not find expected '-' indicator",
+	"did not find expected key", "did not find expected ',' or ']'", "did not find expected ',' or '}'", "found undefined tag handle",
+}
+
+// syntax reports text that is no YAML. The library's messages read "yaml: line 3: …", without the line if that is 0.
 func (r *reader) syntax(err error) {
 	problem, line := strings.TrimPrefix(err.Error(), "yaml: "), 0
 	if rest, found := strings.CutPrefix(problem, "line "); found {
@@ -120,13 +97,19 @@ func (r *reader) syntax(err error) {
 			line, problem = n, after
 		}
 	}
+	switch {
+	case slices.Contains(countedFrom0, problem):
+		line++
+	case line == 0 && !strings.HasPrefix(problem, "unknown anchor"):
+		line = 1
+	}
 	r.mistake(line, "", "is not YAML: %s", problem)
 }
 
 var kinds = []string{string(KindFlow), string(KindFunc), string(KindConn), string(KindGlobal)}
 
-// kind reads kistype ahead of the rest, which depends on it. Empty with a mistake if there is none.
-func (v value) kind(want Kind) Kind {
+// kind reads kistype ahead of the rest, which depends on it. Without one it is what the document is stored as, if anything.
+func (v value) kind(storedAs Kind) Kind {
 	if v.node.Kind != yaml.MappingNode {
 		v.mistake("wants keys with values, not %s", describe(v.node))
 		return ""
@@ -140,19 +123,22 @@ func (v value) kind(want Kind) Kind {
 			break
 		}
 		kind := Kind(k.oneOf(kinds...))
-		if want != "" && kind != "" && kind != want {
-			k.mistake("is %s, but the document is stored as a %s", kind, want)
+		if kind == "" {
+			return storedAs
+		}
+		if storedAs != "" && kind != storedAs {
+			k.mistake("is %s, but the document is stored as a %s: the two must be the same", kind, storedAs)
 		}
 		return kind
 	}
 	v.r.mistake(v.node.Line, "kistype", "is missing: write one of %s", strings.Join(kinds, ", "))
-	return ""
+	return storedAs
 }
 
 func parseFlow(v value) *Flow {
 	o := v.object("kistype", "status", "flow_name", "flows", "shard_key", "copies", "timeout")
 	f := &Flow{
-		Name:    o.name("flow_name", "the flow's name"),
+		Name:    o.ownName("flow_name", "the flow's name"),
 		Enabled: o.integer("status", 0, 1) == 1,
 		Copies:  o.integer("copies", 1, MaxCopies),
 		Timeout: o.duration("timeout", DefaultFlowTimeout),
@@ -179,7 +165,7 @@ func parseFlow(v value) *Flow {
 func parseFunction(v value) *Function {
 	o := v.object("kistype", "fname", "fmode", "source", "option", "timeout")
 	f := &Function{
-		Name:    o.name("fname", "the function's name"),
+		Name:    o.ownName("fname", "the function's name"),
 		Timeout: o.duration("timeout", DefaultFunctionTimeout),
 	}
 	if mode, ok := o.require("fmode", "one of "+strings.Join(modes, ", ")); ok {
@@ -320,7 +306,7 @@ var connectorTypes = []string{"redis", "memory", "mysql", "kafka", "tidb", "es"}
 func parseConnector(v value) *Connector {
 	o := v.object("kistype", "cname", "addrs", "type", "key", "params", "load", "save", "tls", "username", "password_file", "replicas")
 	c := &Connector{
-		Name:         o.name("cname", "the connector's name"),
+		Name:         o.ownName("cname", "the connector's name"),
 		Key:          o.text("key"),
 		Params:       o.textMap("params"),
 		Load:         o.texts("load"),

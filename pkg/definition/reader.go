@@ -15,13 +15,18 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// maxAliased bounds the nodes that are read through aliases (*name), so that a small document can't stand for a huge one.
-const maxAliased = 10_000
+const (
+	// maxAliased bounds the nodes that are read through aliases (*name), so that a small document can't stand for a huge one.
+	maxAliased = 10_000
+	// maxMistakes bounds the mistakes that are told of one document.
+	maxMistakes = 100
+)
 
 // reader walks one document's nodes and gathers its mistakes.
 type reader struct {
 	document string
-	offset   int // of the document's first line within its file
+	storedAs string // the name that the document must have; empty: any
+	offset   int    // of the document's first line within its file
 	aliased  int
 	mistakes Mistakes
 }
@@ -33,13 +38,25 @@ func (r *reader) mistake(line int, key, format string, args ...any) {
 	r.mistakes = append(r.mistakes, &Mistake{Document: r.document, Line: line, Key: key, Code: batch.CodeBadDocument, Problem: fmt.Sprintf(format, args...)})
 }
 
-// follow is the node that an alias stands for; any other node is itself.
+// follow is the node that an alias stands for; any other node is itself. Past maxAliased it is nothing.
 func (r *reader) follow(n *yaml.Node) *yaml.Node {
-	if n.Kind == yaml.AliasNode {
-		n = n.Alias
-		r.aliased += len(n.Content)
+	if n.Kind != yaml.AliasNode {
+		return n
 	}
-	return n
+	if r.aliased += 1 + len(n.Alias.Content); r.aliased > maxAliased {
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Line: n.Line}
+	}
+	return n.Alias
+}
+
+// finish is the document's mistakes by line.
+func (r *reader) finish() Mistakes {
+	if r.aliased > maxAliased {
+		r.mistakes = nil // they may be of what follow left out
+		r.mistake(0, "", "reads over %d values through aliases (*name): write them out, or take some away", maxAliased)
+	}
+	slices.SortStableFunc(r.mistakes, func(a, b *Mistake) int { return a.Line - b.Line })
+	return r.mistakes.cut()
 }
 
 // value is one node with the path of keys that leads to it.
@@ -102,7 +119,7 @@ func (v value) object(keys ...string) object {
 	o := object{value: v, values: make(map[string]value, len(keys))}
 	for _, f := range v.fields() {
 		if !slices.Contains(keys, f.name) {
-			v.r.mistake(f.line, join(v.path, f.name), "is no key here%s; the keys are %s", suggest(f.name, keys), strings.Join(keys, ", "))
+			v.r.mistake(f.line, join(v.path, f.name), "is no key here; the keys are %s%s", strings.Join(keys, ", "), suggest(f.name, keys))
 			continue
 		}
 		if !f.value.null() {
@@ -115,7 +132,7 @@ func (v value) object(keys ...string) object {
 // require is the value of a key that must be there.
 func (o object) require(key, what string) (value, bool) {
 	v, ok := o.values[key]
-	if !ok {
+	if !ok && o.node.Kind == yaml.MappingNode {
 		o.r.mistake(o.node.Line, join(o.path, key), "is missing: write %s", what)
 	}
 	return v, ok
@@ -168,6 +185,15 @@ func (o object) name(key, what string) string {
 	return name
 }
 
+// ownName reads the name of what the document describes.
+func (o object) ownName(key, what string) string {
+	name := o.name(key, what)
+	if name != "" && o.r.storedAs != "" && name != o.r.storedAs {
+		o.values[key].mistake("is %s, but the document is stored as %s: the two must be the same", quote(name), quote(o.r.storedAs))
+	}
+	return name
+}
+
 // oneOf reads a text that must be one of allowed.
 func (v value) oneOf(allowed ...string) string {
 	s := v.text()
@@ -175,7 +201,7 @@ func (v value) oneOf(allowed ...string) string {
 		return s
 	}
 	if v.node.Kind == yaml.ScalarNode {
-		v.mistake("is %s%s; it may be %s", quote(s), suggest(s, allowed), strings.Join(allowed, ", "))
+		v.mistake("is %s; it may be %s%s", quote(s), strings.Join(allowed, ", "), suggest(s, allowed))
 	}
 	return ""
 }

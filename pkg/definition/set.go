@@ -117,15 +117,21 @@ func (s *Set) checkFunction(f *Function) Mistakes {
 // checkFlow finds functions without a document, and documents that are too large together.
 func (s *Set) checkFlow(f *Flow) Mistakes {
 	var mistakes Mistakes
+	known := sortedKeys(s.Functions)
 	for i, step := range f.Functions {
 		if s.Functions[step.Name] != nil || s.mistakes[reference{KindFunc, step.Name}] != nil {
 			continue
 		}
+		hint := ""
+		if len(mistakes) < maxMistakes { // beyond that it is not told
+			hint = suggest(step.Name, known)
+		}
 		mistakes = append(mistakes, &Mistake{
 			Document: f.Document.String(), Line: step.Line, Key: fmt.Sprintf("flows[%d].fname", i), Code: batch.CodeUnknownFunction,
-			Problem: fmt.Sprintf("no document describes the function %s%s", quote(step.Name), suggest(step.Name, sortedKeys(s.Functions))),
+			Problem: fmt.Sprintf("no document describes the function %s%s", quote(step.Name), hint),
 		})
 	}
+	mistakes = mistakes.cut()
 	if size := s.bundle(f).size(); size > MaxBytes {
 		mistakes = append(mistakes, &Mistake{
 			Document: f.Document.String(), Code: batch.CodeBadDocument,
@@ -182,12 +188,9 @@ func (s *Set) bundle(f *Flow) *Bundle {
 	return b
 }
 
-// Documents are the set's documents, sorted by kind (global, flow, func, conn) and name.
+// Documents are the set's documents, sorted by kind (flow, func, conn, global) and name.
 func (s *Set) Documents() []Document {
 	var docs []Document
-	if s.Global != nil {
-		docs = append(docs, s.Global.Document)
-	}
 	for _, name := range sortedKeys(s.Flows) {
 		docs = append(docs, s.Flows[name].Document)
 	}
@@ -196,6 +199,9 @@ func (s *Set) Documents() []Document {
 	}
 	for _, name := range sortedKeys(s.Connectors) {
 		docs = append(docs, s.Connectors[name].Document)
+	}
+	if s.Global != nil {
+		docs = append(docs, s.Global.Document)
 	}
 	return docs
 }

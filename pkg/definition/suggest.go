@@ -8,7 +8,7 @@ import (
 
 // suggest is `; did you mean "x"?` for the candidate that word is likely a slip of, else empty.
 func suggest(word string, candidates []string) string {
-	best, least := "", max(1, min(len(word)/3, 3))+1
+	best, least := "", min(len(word)/3, 3)+1
 	for _, c := range candidates {
 		if d := distance(word, c); d < least {
 			best, least = c, d

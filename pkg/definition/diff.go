@@ -1,0 +1,86 @@
+package definition
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/pmezard/go-difflib/difflib"
+)
+
+// Change is a document that is not the same before and after.
+type Change struct {
+	Kind Kind
+	Name string
+	// Before and After are nil where the document is not there.
+	Before, After *Document
+}
+
+// Diff compares documents by kind and name, which must be filled in, and by their text. The changes are sorted by kind
+// (flow, func, conn, global) and name.
+func Diff(before, after []Document) []Change {
+	changes := make(map[reference]Change)
+	for i := range before {
+		d := &before[i]
+		changes[reference{d.Kind, d.Name}] = Change{Kind: d.Kind, Name: d.Name, Before: d}
+	}
+	for i := range after {
+		d := &after[i]
+		ref := reference{d.Kind, d.Name}
+		c, ok := changes[ref]
+		if ok && bytes.Equal(c.Before.YAML, d.YAML) {
+			delete(changes, ref)
+			continue
+		}
+		changes[ref] = Change{Kind: d.Kind, Name: d.Name, Before: c.Before, After: d}
+	}
+	sorted := make([]Change, 0, len(changes))
+	for _, c := range changes {
+		sorted = append(sorted, c)
+	}
+	slices.SortFunc(sorted, func(a, b Change) int {
+		return cmp.Or(slices.Index(kinds, string(a.Kind))-slices.Index(kinds, string(b.Kind)), cmp.Compare(a.Name, b.Name))
+	})
+	return sorted
+}
+
+// String is the change as a unified diff.
+func (c Change) String() string {
+	text, err := difflib.GetUnifiedDiffString(difflib.UnifiedDiff{
+		A: lines(c.Before), FromFile: c.side(c.Before),
+		B: lines(c.After), ToFile: c.side(c.After),
+		Context: 3,
+	})
+	if err != nil {
+		panic(err) // writing to memory does not fail
+	}
+	return text
+}
+
+func (c Change) side(d *Document) string {
+	switch {
+	case d == nil:
+		return "/dev/null"
+	case d.Revision != 0:
+		return fmt.Sprintf("%s/%s (revision %d)", c.Kind, c.Name, d.Revision)
+	case d.Path != "":
+		return fmt.Sprintf("%s/%s (%s)", c.Kind, c.Name, d.Path)
+	}
+	return string(c.Kind) + "/" + c.Name
+}
+
+// lines cuts a document into lines, each with its end.
+func lines(d *Document) []string {
+	if d == nil || len(d.YAML) == 0 {
+		return nil
+	}
+	lines := strings.SplitAfter(string(d.YAML), "\n")
+	if last := len(lines) - 1; lines[last] == "" {
+		lines = lines[:last]
+	} else {
+		lines[last] += "\n\\ No newline at end of file\n"
+	}
+	return lines
+}
