@@ -17,6 +17,9 @@ var redial = grpc.ConnectParams{
 	MinConnectTimeout: dialTimeout,
 }
 
+// dialer makes every connection.
+var dialer = net.Dialer{Timeout: dialTimeout, KeepAliveConfig: probes}
+
 // Dial makes a connection that connects at its first call, and again whenever it breaks. It does not block. target is
 // host:port or one of gRPC's (dns:///…); proxies of the environment are not used. Options come after the package's own and
 // win. The caller closes the connection.
@@ -50,6 +53,5 @@ func Dial(target string, c Config, opts ...grpc.DialOption) (*grpc.ClientConn, e
 
 // DialTCP is how Dial's connections connect, before TLS: for callers that must see for themselves why it failed.
 func DialTCP(ctx context.Context, address string) (net.Conn, error) {
-	dialer := net.Dialer{Timeout: dialTimeout, KeepAliveConfig: probes}
 	return dialer.DialContext(ctx, "tcp", address)
 }

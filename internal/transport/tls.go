@@ -47,12 +47,11 @@ func (c *Config) Dialer() (func(ctx context.Context, network, address string) (n
 	if err != nil {
 		return nil, err
 	}
-	dialer := &net.Dialer{Timeout: dialTimeout, KeepAliveConfig: probes}
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		if f == nil {
 			return dialer.DialContext(ctx, network, address)
 		}
-		conn, err := (&tls.Dialer{NetDialer: dialer, Config: f.get().client}).DialContext(ctx, network, address)
+		conn, err := (&tls.Dialer{NetDialer: &dialer, Config: f.get().client}).DialContext(ctx, network, address)
 		if err != nil {
 			return nil, f.config.explainClient(address, err)
 		}
