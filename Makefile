@@ -1,0 +1,48 @@
+# What a developer needs, with Go alone. Tools are pinned in tools/go.mod or here, and built by Go at their first use.
+
+GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+BUF           := go tool -modfile=../tools/go.mod buf
+FUZZTIME      ?= 10s
+BENCH         ?= .
+
+.PHONY: help build test lint proto proto-check proto-freeze bench fuzz
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' Makefile
+
+build: ## Build the programs into bin/
+	go build -trimpath -o bin/ ./cmd/...
+
+# Tests use free ports and end what they start; a server that is installed need not run.
+test: ## Run every test; with the real redis-server, etcd and etcdctl where they are installed
+	@for tool in redis-server etcd etcdctl; do \
+		printf '%-13s %s\n' $$tool "$$(command -v $$tool || echo 'not installed: an embedded one stands in, or the test says that it is skipped')"; \
+	done
+	go vet ./... && go test -race -timeout 15m ./...
+
+lint: ## Check style, and the .proto files
+	$(GOLANGCI_LINT) run ./...
+	cd proto && $(BUF) lint && $(BUF) format --diff --exit-code
+
+proto: ## Generate the wire's code, if the .proto files break nobody
+	cd proto && $(BUF) lint && $(BUF) breaking --against kisgrid.binpb && $(BUF) generate
+	cd proto && sha256sum kisgrid/v1/*.proto kisgrid/v1/*.pb.go > SHA256SUMS
+
+proto-check: ## Fail when the generated code is not what the .proto files give
+	cd proto && $(BUF) breaking --against kisgrid.binpb && sha256sum --quiet --check SHA256SUMS
+	@generated=$$(mktemp -d) && trap 'rm -rf "$$generated"' EXIT && \
+		(cd proto && $(BUF) generate -o "$$generated") && \
+		for file in proto/kisgrid/v1/*.pb.go; do diff -u "$$file" "$$generated/kisgrid/v1/$${file##*/}" || exit 1; done
+
+proto-freeze: ## Freeze the wire as it is: for a release, not for hiding a break
+	cd proto && $(BUF) build --as-file-descriptor-set --exclude-source-info -o kisgrid.binpb
+
+bench: ## Run the benchmarks that match BENCH
+	go test -run '^$$' -bench '$(BENCH)' -benchmem -p 1 ./...
+
+fuzz: ## Run each fuzz test for FUZZTIME
+	@set -e; for file in $$(grep -rl --include='*_test.go' '^func Fuzz' .); do \
+		for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' $$file); do \
+			go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$(dirname $$file)"; \
+		done; \
+	done
