@@ -1,0 +1,39 @@
+// Package client is what programs import that feed rows to flows: it submits batches to the coordinators of a cluster and
+// says how each row ended.
+//
+// [Client.Submit] sends one batch and waits for it. [Client.Stream] sends any number of batches of one flow, in order, as
+// fast as the cluster takes them: Send blocks while the window is full, and each batch's [Pending] has its answer.
+//
+// # What is promised
+//
+// Every row of an answered batch has exactly one outcome. [Result.NotDone] lists the rows that are not done: filtered,
+// aborted, dead (the row's own fault) or failed (the cluster's fault). Outcomes are data, not errors; an error of Submit,
+// Send or Wait is about the batch as a whole, and [batch.CodeOf] tells its code.
+//
+// A batch gets its id when it is first sent and keeps it, and the cluster knows by the id what it did already: an effect
+// through a connector happens once, however often the same [Batch] is sent. That holds for batches younger than the
+// cluster's once-window (one hour unless its operator says otherwise). What a function does outside of connectors may happen
+// again whenever a batch or a part of it runs again.
+//
+// An error that matches [ErrUnanswered] means that nobody knows what became of the batch: it may have run in part or in
+// full. Submitting the same Batch again is the way to find out, and safe; packing its rows into a new batch is not, as the
+// new one has another id. An error that does not match it means that nothing of the batch ran.
+//
+// Batches of one stream are sent in the order of Send, and stay in it when the connection breaks and another coordinator
+// goes on. Rows with the same shard key are executed in that order. Three things step out of it: rows that came back
+// failed, a batch that was refused, and a batch that was unanswered and is sent again after others. Calls of Submit that
+// run at the same time have no order among each other.
+//
+// What is not promised: that an answer comes at all while no coordinator can be reached. Submit and the batches of a stream
+// give up after [WithRetryFor], and the stream itself goes on as soon as a coordinator is there.
+//
+// # What is retried
+//
+// Submit repeats a call that was refused for now (its code is Retryable) and one whose connection broke, with the same
+// batch id, with growing random delays, not before the coordinator's own RetryAfter. A stream opens again and sends again
+// what is unanswered. A batch refused within a stream is not repeated, as later batches have overtaken it by then: its
+// Pending has the error, and the program decides.
+//
+// A batch that failed or is unanswered is remembered by the cluster until it is done. A program that will not send it again
+// says so with [Client.GiveUp].
+package client

@@ -1,0 +1,70 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+// ErrUnanswered matches every error that leaves open what became of a batch: it may have taken effect in part or in full.
+// Submitting the same Batch again is safe, and tells. Beside it the chain holds the *Error with the reason.
+var ErrUnanswered = errors.New("the batch may have taken effect: submitting the same batch again is safe, and tells")
+
+var errClientClosed = batch.Errorf(batch.CodeCancelled, "the client was closed: dial a new one")
+
+// ended is the error of a context that is over, so that both its code and the context's own error can be asked for.
+func ended(ctx context.Context, doing string) error {
+	code := batch.CodeCancelled
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		code = batch.CodeDeadline
+	}
+	return batch.Errorf(code, "%s: %w", doing, context.Cause(ctx))
+}
+
+// hopeless reports whether a batch refused with the code will always be.
+func hopeless(c batch.Code) bool {
+	switch c {
+	case batch.CodeEmptyBatch, batch.CodeBadColumns, batch.CodeBatchTooLarge, batch.CodeTooManyRows, batch.CodeMissingKeys,
+		batch.CodeBadBatchID, batch.CodeBatchIDReused, batch.CodeBadMessage:
+		return true
+	}
+	return false
+}
+
+// retries spaces the tries of one call, or those of a stream to find a coordinator. It belongs to one goroutine.
+type retries struct {
+	limit time.Duration
+	delay backoff.ExponentialBackOff
+	first time.Time // of the failures; zero before any
+	count int
+}
+
+func (o *options) retries() *retries {
+	return &retries{limit: o.retryFor, delay: backoff.ExponentialBackOff{
+		InitialInterval: o.firstDelay, MaxInterval: o.maxDelay, Multiplier: 2, RandomizationFactor: 0.5,
+	}}
+}
+
+// next says how long to wait after a failure before trying again, and whether that is still within the limit.
+func (r *retries) next(now time.Time, err error) (time.Duration, bool) {
+	if r.count == 0 {
+		r.first = now
+	}
+	r.count++
+	delay := r.delay.NextBackOff()
+	var e *batch.Error
+	if errors.As(err, &e) {
+		delay = max(delay, e.RetryAfter)
+	}
+	return delay, now.Add(delay).Sub(r.first) <= r.limit
+}
+
+// reset forgets the failures after a success.
+func (r *retries) reset() {
+	r.count = 0
+	r.delay.Reset()
+}

@@ -1,0 +1,108 @@
+package client
+
+import (
+	"crypto/tls"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+
+	"github.com/kisgrid/kisgrid/internal/transport"
+)
+
+// Option changes how a Client is dialled.
+type Option func(*options)
+
+type options struct {
+	logger     hclog.Logger
+	transport  transport.Config
+	dial       []grpc.DialOption
+	retryFor   time.Duration
+	firstDelay time.Duration
+	maxDelay   time.Duration
+	open       time.Duration
+	resubmit   time.Duration
+}
+
+func defaults() options {
+	return options{
+		logger:     hclog.NewNullLogger(),
+		retryFor:   30 * time.Second,
+		firstDelay: 50 * time.Millisecond,
+		maxDelay:   2 * time.Second,
+		open:       5 * time.Second,
+		resubmit:   time.Hour,
+	}
+}
+
+// WithLogger has the client tell when it loses and finds coordinators. Default: silence. Never per batch, never rows.
+func WithLogger(l hclog.Logger) Option { return func(o *options) { o.logger = l } }
+
+// WithTLSFiles has the client speak TLS: ca names the PEM file of the authority that signed the coordinators' certificates,
+// cert and key those of the client's own certificate, both empty for none. Files that change are read again. Default: no TLS.
+func WithTLSFiles(ca, cert, key string) Option {
+	return func(o *options) { o.transport.TLSCA, o.transport.TLSCert, o.transport.TLSKey = ca, cert, key }
+}
+
+// WithTLSServerName sets the name that the coordinators' certificates must have. Default: the host that is dialled.
+func WithTLSServerName(name string) Option {
+	return func(o *options) { o.transport.TLSServerName = name }
+}
+
+// WithTLS has the client speak TLS as c says. It wins over the options above.
+func WithTLS(c *tls.Config) Option {
+	return WithDialOptions(grpc.WithTransportCredentials(credentials.NewTLS(c)))
+}
+
+// WithDialOptions hands options to gRPC, for what this package has no option for: interceptors, a dialer of one's own. They
+// win over the client's.
+func WithDialOptions(dial ...grpc.DialOption) Option {
+	return func(o *options) { o.dial = append(o.dial, dial...) }
+}
+
+// WithRetryFor bounds how long Submit goes on trying after its first failed try, and how long a stream's unanswered batches
+// wait for a coordinator to come back before they end with ErrUnanswered. Default 30 s. Zero: Submit tries once, and a
+// stream's batches end when its connection does.
+func WithRetryFor(d time.Duration) Option { return func(o *options) { o.retryFor = max(0, d) } }
+
+// WithRetryDelay sets how long to wait before the second try, and the bound up to which that doubles with each further one.
+// Each delay is drawn at random from half to one and a half of that. Default 50 ms and 2 s.
+func WithRetryDelay(first, most time.Duration) Option {
+	return func(o *options) {
+		o.firstDelay, o.maxDelay = max(time.Millisecond, first), max(time.Millisecond, first, most)
+	}
+}
+
+// WithOpenTimeout bounds one try to connect and open a stream. Default 5 s.
+func WithOpenTimeout(d time.Duration) Option {
+	return func(o *options) { o.open = max(time.Millisecond, d) }
+}
+
+// WithResubmitWithin says how old a batch may become before the client stops asking the cluster to remember what it did of
+// it: submitting it again is an error from then on. Default 1 h, the cluster's once-window; more than that is of no use.
+func WithResubmitWithin(d time.Duration) Option {
+	return func(o *options) { o.resubmit = max(0, d) }
+}
+
+// SubmitOption changes one Submit or Send.
+type SubmitOption func(*submitOptions)
+
+type submitOptions struct {
+	noOutput   bool
+	reportOnly bool
+	timeout    time.Duration
+}
+
+// NoOutput saves sending back what the flow's last function passes on. Default: the result has it.
+func NoOutput() SubmitOption { return func(o *submitOptions) { o.noOutput = true } }
+
+// ReportOnly has dead rows only reported in the result. Default: they are kept as dead letters too, where the cluster has
+// a store for them.
+func ReportOnly() SubmitOption { return func(o *submitOptions) { o.reportOnly = true } }
+
+// Timeout has the cluster end the batch's rows that have no outcome after d: they come back failed with CodeDeadline. Default
+// none, apart from the deadline of Submit's or the stream's context, which counts too when it is earlier.
+func Timeout(d time.Duration) SubmitOption {
+	return func(o *submitOptions) { o.timeout = max(time.Millisecond, d) }
+}

@@ -1,0 +1,151 @@
+package client
+
+import (
+	"context"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/kisgrid/kisgrid/internal/wire"
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// Pending is a batch whose answer is to come. It is safe for concurrent use.
+type Pending struct {
+	batch    *batch.Batch  // its age and revision: guarded by Stream.mu until done is closed
+	columns  batch.Columns // with keys; shared with the batch otherwise
+	shardKey string        // the field that the keys hash; empty where they are not this package's
+	options  submitOptions
+	deadline time.Time // zero for none
+	id       batch.ID
+
+	order uint64 // guarded by Stream.mu: its place among all that were sent on the stream
+	sent  bool   // guarded by Stream.mu: it went out in the session that is under way
+
+	result *batch.Result // gathered by the one goroutine that reads answers; constant once done is closed, and sorted is done
+	err    error         // set before done is closed
+	done   chan struct{}
+	sorted sync.Once
+}
+
+// newPending checks what can be checked of a batch without the cluster.
+func newPending(ctx context.Context, b *batch.Batch, opts []SubmitOption) (*Pending, error) {
+	columns, err := b.Columns()
+	if err != nil {
+		return nil, batch.Errorf(batch.CodeRowUnencodable, "the batch can't be submitted: %w", err)
+	}
+	p := &Pending{batch: b, columns: columns, done: make(chan struct{})}
+	for _, option := range opts {
+		option(&p.options)
+	}
+	p.deadline, _ = ctx.Deadline()
+	if t := p.options.timeout; t > 0 {
+		if end := time.Now().Add(t); p.deadline.IsZero() || end.Before(p.deadline) {
+			p.deadline = end
+		}
+	}
+	return p, nil
+}
+
+// fillKeys hashes the rows' shard keys, where the producer has not. If a row has none, the coordinator is left to find out
+// which, and to give it its outcome.
+func (p *Pending) fillKeys(key *batch.KeyField, shardKey string) {
+	if len(p.columns.Keys) != 0 || p.columns.Encoding != "" && p.columns.Encoding != batch.JSON {
+		return
+	}
+	if bad := key.Fill(&p.columns); len(bad) > 0 {
+		p.columns.Keys = nil
+		return
+	}
+	p.shardKey = shardKey
+}
+
+// Batch is the batch that was sent. It may be sent again once the Pending is done.
+func (p *Pending) Batch() *Batch { return p.batch }
+
+// Done is closed when Wait will not block any more.
+func (p *Pending) Done() <-chan struct{} { return p.done }
+
+// Wait blocks until the batch is answered or ctx is over; in the latter case the batch goes on, and Wait may be called again.
+// An error that matches ErrUnanswered leaves open whether the batch took effect; any other but ctx's means that it was
+// refused before any row ran.
+func (p *Pending) Wait(ctx context.Context) (*Result, error) {
+	select {
+	case <-p.done:
+	default:
+		select {
+		case <-p.done:
+		case <-ctx.Done():
+			return nil, ended(ctx, "the batch is still under way, wait again")
+		}
+	}
+	if p.err != nil {
+		return nil, p.err
+	}
+	p.sorted.Do(p.result.Sort) // here, so that many waiters share the work that one reader would have
+	return p.result, nil
+}
+
+// begin makes an empty result: answers of an earlier try don't count, the batch is answered anew.
+func (p *Pending) begin() {
+	p.sent = true
+	p.result = &batch.Result{BatchID: p.id, Rows: p.columns.Len()}
+}
+
+// submission is the message that sends the batch, columns uncopied.
+func (p *Pending) submission(floor uint64, now time.Time) *pb.Submission {
+	m := &pb.Submission{
+		Sequence:        p.id.Sequence,
+		Floor:           floor,
+		Revision:        p.batch.Revision(),
+		Output:          !p.options.noOutput,
+		AgeMilliseconds: uint64(p.batch.Age(now) / time.Millisecond),
+		ReportOnly:      p.options.reportOnly,
+		Rows:            wire.FromColumns(p.columns),
+		ShardKey:        p.shardKey,
+	}
+	if !p.deadline.IsZero() {
+		// Zero would mean none: what is late is said to be due at once, and may have its answer from before.
+		m.DeadlineMilliseconds = uint64(max(1, p.deadline.Sub(now)/time.Millisecond))
+	}
+	return m
+}
+
+// add merges an answer's rows into the result; the order is made when all are there. The error is CodeBadMessage.
+func (p *Pending) add(a *pb.Answer) error {
+	notDone, err := wire.ToRowOutcomes(a.GetNotDone(), p.result.Rows)
+	if err != nil {
+		return err
+	}
+	output, err := wire.ToOutput(a.GetOutput(), p.result.Rows)
+	if err != nil {
+		return err
+	}
+	r := p.result
+	r.Revision = a.GetRevision()
+	if r.NotDone == nil {
+		r.NotDone = notDone
+	} else {
+		r.NotDone = append(r.NotDone, notDone...)
+	}
+	return join(&r.Output, output)
+}
+
+// join adds output rows to those that are there.
+func join(to *batch.Output, more batch.Output) error {
+	if to.Rows.Len() == 0 {
+		*to = more
+		return nil
+	}
+	if len(to.Rows.Data)+len(more.Rows.Data) > math.MaxUint32 {
+		return batch.Errorf(batch.CodeBadMessage, "the output is over 4 GiB: submit fewer rows in a batch, or NoOutput")
+	}
+	base := uint32(len(to.Rows.Data))
+	to.Rows.Data = append(to.Rows.Data, more.Rows.Data...)
+	for _, end := range more.Rows.Ends {
+		to.Rows.Ends = append(to.Rows.Ends, base+end)
+	}
+	to.Origins = append(to.Origins, more.Origins...)
+	return nil
+}

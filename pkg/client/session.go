@@ -1,0 +1,385 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/kisgrid/kisgrid/internal/wire"
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// The versions of the protocol that this build speaks.
+const protocolMin, protocolMax = 1, 1
+
+const (
+	// steady is how long a session must last to count as a success though it answered nothing.
+	steady = 5 * time.Second
+	// farewell bounds the wait for the coordinator to end a stream that the client has ended.
+	farewell = time.Second
+)
+
+// rpc is the client's end of one gRPC stream.
+type rpc = pb.Ingest_StreamClient
+
+// run has one session after the other until the stream ends.
+func (s *Stream) run() {
+	tries := s.client.options.retries()
+	err := s.sessions(tries)
+	s.mu.Lock()
+	s.refusal = err
+	s.fail(err)
+	s.mu.Unlock()
+	wake(s.room)
+	s.producer.retire()
+	s.client.mu.Lock()
+	delete(s.client.streams, s)
+	s.client.mu.Unlock()
+	s.cancel(err)
+	close(s.stopped)
+}
+
+// sessions returns why the stream ended.
+func (s *Stream) sessions(tries *retries) error {
+	for {
+		good, err := s.session()
+		if s.ctx.Err() != nil {
+			return ended(s.ctx, "the stream ended")
+		}
+		if s.finished() {
+			return errStreamClosed
+		}
+		if good {
+			tries.reset()
+		}
+		if final(batch.CodeOf(err)) {
+			return err
+		}
+		delay, patient := tries.next(time.Now(), err)
+		s.logger.Warn("stream has no coordinator", "error", err, "retry", delay)
+		if !patient {
+			err = fmt.Errorf("no coordinator for %s, after %d tries: %w", s.client.options.retryFor, tries.count, err)
+			if !s.outage(err) {
+				return err
+			}
+		}
+		s.pause(delay)
+		if s.finished() {
+			return errStreamClosed
+		}
+	}
+}
+
+// pause waits before the next try, unless the stream ends meanwhile.
+func (s *Stream) pause(delay time.Duration) {
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	for !s.finished() {
+		select {
+		case <-timer.C:
+			return
+		case <-s.ctx.Done():
+			return
+		case <-s.work: // Close, or what was left of the last session
+		}
+	}
+}
+
+// final reports whether a stream that ended with the code will do so again.
+func final(c batch.Code) bool {
+	switch c {
+	case batch.CodeInternal, batch.CodeDeadline, batch.CodeCancelled:
+		return false
+	}
+	return !c.Retryable()
+}
+
+// session is the life of one connection: it opens the stream, sends what is unanswered, then what comes, until something
+// breaks. good tells that it was of use.
+func (s *Stream) session() (good bool, err error) {
+	ctx, cancel := context.WithCancel(s.ctx)
+	defer cancel()
+	remote, opened, err := s.open(ctx, cancel)
+	if err != nil {
+		return false, err
+	}
+	s.connect(opened)
+	began := time.Now()
+
+	var answers int
+	var broken error
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		answers, broken = s.receive(remote)
+	}()
+	err = s.send(remote, over)
+	cancel()
+	<-over
+	s.disconnect()
+	if err == nil {
+		err = broken
+	}
+	return answers > 0 || time.Since(began) > steady, err
+}
+
+// open asks a coordinator to take the stream. cancel ends ctx, and with it a try that takes too long.
+func (s *Stream) open(ctx context.Context, cancel func()) (rpc, *pb.Opened, error) {
+	timeout := s.client.options.open
+	timer := time.AfterFunc(timeout, cancel)
+	remote, response, err := s.ask(ctx)
+	if inTime := timer.Stop(); !inTime && s.ctx.Err() == nil {
+		return nil, nil, batch.Errorf(batch.CodeUnavailable, "no coordinator took the stream within %s", timeout)
+	}
+	if err != nil {
+		return nil, nil, gone(err)
+	}
+	opened := response.GetOpened()
+	switch {
+	case opened == nil:
+		return nil, nil, batch.Errorf(batch.CodeBadMessage, "the coordinator's first message is not Opened: check its address and its build")
+	case opened.GetProtocol() < protocolMin || opened.GetProtocol() > protocolMax:
+		return nil, nil, batch.Errorf(batch.CodeProtocolMismatch, "coordinator %s chose protocol %d, this client speaks %d to %d: use builds that share one",
+			opened.GetCoordinator(), opened.GetProtocol(), protocolMin, protocolMax)
+	}
+	return remote, opened, nil
+}
+
+// ask sends the first request and waits for the first response.
+func (s *Stream) ask(ctx context.Context) (rpc, *pb.StreamResponse, error) {
+	remote, err := s.client.ingest.Stream(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	// A failed Send is told by Recv, with the reason.
+	_ = remote.Send(&pb.StreamRequest{Kind: &pb.StreamRequest_Open{Open: &pb.Open{
+		ProtocolMin: protocolMin, ProtocolMax: protocolMax,
+		Flow: s.flow, Stream: s.producer.id[:], Floor: s.producer.floor(time.Now()),
+	}}})
+	response, err := remote.Recv()
+	return remote, response, err
+}
+
+// gone is the error of a stream that the other side ended.
+func gone(err error) error {
+	if errors.Is(err, io.EOF) {
+		return batch.Errorf(batch.CodeUnavailable, "the coordinator ended the stream")
+	}
+	return wire.FromStatus(err)
+}
+
+// connect begins a session: nothing has gone out in it, and nothing may until credit comes.
+func (s *Stream) connect(o *pb.Opened) {
+	s.logger.Info("stream opened", "coordinator", o.GetCoordinator(), "revision", o.GetRevision())
+	l := o.GetLimits()
+	s.mu.Lock()
+	s.connected, s.refusal = true, nil
+	s.setShardKey(o.GetShardKey())
+	s.limits = batch.Limits{RowBytes: int(l.GetRowBytes()), BatchBytes: int(l.GetBatchBytes()), BatchRows: int(l.GetBatchRows())}
+	s.mu.Unlock()
+	select {
+	case <-s.opened:
+	default:
+		close(s.opened) // by the one goroutine that opens
+	}
+}
+
+// disconnect ends a session: all that is unanswered is to be sent again, in order, before anything new.
+func (s *Stream) disconnect() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.connected, s.credit, s.queued = false, size{}, size{}
+	s.outbox = make([]*Pending, 0, len(s.unanswered))
+	for sequence, p := range s.unanswered {
+		if p.sent {
+			s.producer.doubt(sequence)
+			p.sent = false
+		}
+		s.outbox = append(s.outbox, p)
+		s.queued = s.queued.plus(sizeOf(&p.columns))
+	}
+	slices.SortFunc(s.outbox, func(a, b *Pending) int { return cmp.Compare(a.order, b.order) })
+}
+
+// outage fails what is unanswered, and every Send until a coordinator is back. It reports whether the stream goes on: one
+// that never opened does not.
+func (s *Stream) outage(err error) bool {
+	select {
+	case <-s.opened:
+	default:
+		return false
+	}
+	s.mu.Lock()
+	s.refusal = err
+	s.fail(err)
+	s.mu.Unlock()
+	wake(s.room)
+	return true
+}
+
+// fail ends all that is unanswered, in order. The caller holds mu, and no session is under way.
+func (s *Stream) fail(err error) {
+	for _, p := range s.outbox {
+		p.err = s.producer.failed(p.id.Sequence, err)
+		close(p.done)
+	}
+	clear(s.unanswered)
+	s.outbox, s.queued = nil, size{}
+}
+
+// finished reports whether Close may return.
+func (s *Stream) finished() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closing && len(s.unanswered) == 0
+}
+
+// send sends until the session is over, or the stream closed and answered. An error is its own; why the connection broke is
+// for receive to tell.
+func (s *Stream) send(remote rpc, over <-chan struct{}) error {
+	for {
+		p, message := s.next()
+		if p == nil {
+			if s.finished() {
+				s.leave(remote, over)
+				return nil
+			}
+			select {
+			case <-s.work:
+				continue
+			case <-over:
+				return nil
+			}
+		}
+		switch err := remote.Send(message); {
+		case err == nil:
+		case errors.Is(err, io.EOF) || s.ctx.Err() != nil:
+			return nil
+		default:
+			// gRPC could not even pack it, could not the next time, and has ended the session over it.
+			s.complete(p, wire.FromStatus(err))
+			return batch.Errorf(batch.CodeUnavailable, "the session ended over a batch that can't be sent: %w", err)
+		}
+	}
+}
+
+// next takes the first batch of the outbox for which there is credit.
+func (s *Stream) next() (*Pending, *pb.StreamRequest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.outbox) == 0 || !s.credit.positive() {
+		return nil, nil
+	}
+	p := s.outbox[0]
+	s.outbox[0] = nil
+	s.outbox = s.outbox[1:]
+	s.queued = s.queued.minus(sizeOf(&p.columns))
+	s.credit = s.credit.minus(sizeOf(&p.columns))
+	p.begin()
+	now := time.Now()
+	return p, &pb.StreamRequest{Kind: &pb.StreamRequest_Submission{Submission: p.submission(s.producer.floor(now), now)}}
+}
+
+// leave tells the coordinator that nothing more will come, and gives it a moment to end the stream in peace.
+func (s *Stream) leave(remote rpc, over <-chan struct{}) {
+	if remote.CloseSend() != nil {
+		return // the session is over anyway
+	}
+	timer := time.NewTimer(farewell)
+	defer timer.Stop()
+	select {
+	case <-over:
+	case <-timer.C:
+	}
+}
+
+// receive reads until the session breaks, and returns why and how many answers came.
+func (s *Stream) receive(remote rpc) (answers int, err error) {
+	for {
+		response, err := remote.Recv()
+		if err != nil {
+			return answers, gone(err)
+		}
+		switch m := response.GetKind().(type) {
+		case *pb.StreamResponse_Answer:
+			s.answer(m.Answer)
+			answers++
+		case *pb.StreamResponse_Credit:
+			s.grant(size{int64(m.Credit.GetRows()), int64(m.Credit.GetBytes())})
+		case *pb.StreamResponse_Switched:
+			s.mu.Lock()
+			s.setShardKey(m.Switched.GetShardKey())
+			s.mu.Unlock()
+		}
+	}
+}
+
+// setShardKey notes which field the active revision goes by. The caller holds mu.
+func (s *Stream) setShardKey(field string) {
+	switch {
+	case field == s.shardKey:
+	case field == "":
+		s.shardKey, s.key = "", nil
+	default:
+		key := batch.NewKeyField(field)
+		s.shardKey, s.key = field, &key
+	}
+}
+
+// grant adds to the window.
+func (s *Stream) grant(credit size) {
+	s.mu.Lock()
+	s.credit = s.credit.plus(credit)
+	s.mu.Unlock()
+	wake(s.work)
+	wake(s.room)
+}
+
+// answer takes what the coordinator says of one batch.
+func (s *Stream) answer(a *pb.Answer) {
+	refused := wire.ToError(a.GetRefused())
+	s.mu.Lock()
+	p := s.unanswered[a.GetSequence()]
+	if p == nil || !p.sent {
+		s.mu.Unlock()
+		return // its Pending ended before, and nobody waits
+	}
+	if refused == nil {
+		p.batch.Pin(a.GetRevision())
+	}
+	s.mu.Unlock()
+
+	switch {
+	case refused != nil:
+		s.complete(p, refused)
+	default:
+		if err := p.add(a); err != nil {
+			s.producer.doubt(p.id.Sequence)
+			s.complete(p, err)
+		} else if a.GetLast() {
+			s.complete(p, nil)
+		}
+	}
+}
+
+// complete ends a batch that went out in this session. Only the session's goroutines call it.
+func (s *Stream) complete(p *Pending, err error) {
+	s.mu.Lock()
+	delete(s.unanswered, p.id.Sequence)
+	if err == nil {
+		s.producer.answered(p.id.Sequence, p.result)
+	} else {
+		p.err = s.producer.failed(p.id.Sequence, err)
+	}
+	last := s.closing && len(s.unanswered) == 0
+	s.mu.Unlock()
+	close(p.done)
+	if last {
+		wake(s.work)
+	}
+}

@@ -1,0 +1,120 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"github.com/kisgrid/kisgrid/internal/wire"
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// Submit runs one batch and blocks until each of its rows has an outcome. Rows that are not done are in the result, not in
+// the error. What was refused for now, and what broke on the way, is tried again under the same batch id, as long as ctx and
+// WithRetryFor allow. An error that matches ErrUnanswered means that the batch may have taken effect, and that submitting b
+// again is safe; any other that nothing of it ran.
+//
+// A batch with failed rows may be submitted again too: rows that took effect don't a second time. Batches that belong
+// to an ended Stream of this client, or to another client, may be submitted here.
+func (c *Client) Submit(ctx context.Context, flow string, b *Batch, opts ...SubmitOption) (*Result, error) {
+	p, err := newPending(ctx, b, opts)
+	if err != nil {
+		return nil, err
+	}
+	if p.columns.Len() == 0 {
+		return nil, batch.Errorf(batch.CodeEmptyBatch, "the batch has no rows: send at least one")
+	}
+	producer := c.producer(flow, b.ID())
+	if p.id, err = producer.begin(b, flow, time.Now()); err != nil {
+		return nil, err
+	}
+	for tries := c.options.retries(); ; {
+		nothingRan, err := c.try(ctx, flow, producer, p)
+		if err == nil {
+			producer.answered(p.id.Sequence, p.result)
+			p.result.Sort()
+			return p.result, nil
+		}
+		if !nothingRan {
+			producer.doubt(p.id.Sequence)
+		}
+		delay, again := tries.next(time.Now(), err)
+		if again && batch.CodeOf(err).Retryable() && c.pause(ctx, delay) {
+			continue
+		}
+		if ctx.Err() != nil {
+			err = fmt.Errorf("%w (%w)", err, context.Cause(ctx))
+		}
+		return nil, producer.failed(p.id.Sequence, fmt.Errorf("after %d tries: %w", tries.count, err))
+	}
+}
+
+// try makes one call. Beside an error it tells whether it is certain that nothing of the batch ran.
+func (c *Client) try(ctx context.Context, flow string, producer *producer, p *Pending) (nothingRan bool, err error) {
+	select {
+	case <-c.closed:
+		return true, errClientClosed
+	case <-ctx.Done():
+		return true, ended(ctx, "not sent")
+	default:
+	}
+	p.begin()
+	var to peer.Peer
+	now := time.Now()
+	response, err := c.ingest.Submit(ctx, &pb.SubmitRequest{
+		Flow: flow, Stream: p.id.Stream[:], Submission: p.submission(producer.floor(now), now),
+	}, grpc.Peer(&to))
+	if err != nil {
+		// Without a peer there was nobody to send to.
+		return to.Addr == nil || refused(err), wire.FromStatus(err)
+	}
+	answer := response.GetAnswer()
+	if r := answer.GetRefused(); r != nil {
+		return true, wire.ToError(r)
+	}
+	p.batch.Pin(answer.GetRevision())
+	return false, p.add(answer)
+}
+
+// pause waits before the next try. It does not when the context would be over by then.
+func (c *Client) pause(ctx context.Context, delay time.Duration) bool {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= delay {
+		return false
+	}
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+	case <-c.closed:
+	}
+	return false
+}
+
+// refused reports whether the error of a call is a coordinator's word that it ran nothing: one that carries our own code,
+// unless that says that the coordinator stopped half way.
+func refused(err error) bool {
+	s, _ := status.FromError(err)
+	if s.Code() == codes.Unimplemented {
+		return true
+	}
+	for _, d := range s.Details() {
+		e, ok := d.(*pb.Error)
+		if !ok {
+			continue
+		}
+		switch batch.Code(e.GetCode()) {
+		case batch.CodeInternal, batch.CodeDeadline, batch.CodeCancelled, batch.CodeShutdown, batch.CodeUnavailable:
+			return false
+		}
+		return true
+	}
+	return false
+}
