@@ -14,7 +14,8 @@ import (
 
 // catalog is what the coordinator knows of flows. It does not change: a new one takes its place.
 type catalog struct {
-	flows map[string]*flowEntry
+	flows    map[string]*flowEntry
+	sessions int // with workers, that are up
 }
 
 // flowEntry is one flow of the catalog.

@@ -135,6 +135,23 @@ func (c *Coordinator) ID() string { return c.id }
 // Ready is closed once the coordinator knows the flows and takes batches.
 func (c *Coordinator) Ready() <-chan struct{} { return c.ready }
 
+// AwaitWorkers blocks until sessions with at least n workers are up, or ctx is done.
+func (c *Coordinator) AwaitWorkers(ctx context.Context, n int) error {
+	for {
+		now, changed := c.board.watch()
+		if now.sessions >= n {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-c.done:
+			return errStopped()
+		case <-ctx.Done():
+			return fmt.Errorf("wait for %d workers, of which %d are there: %w", n, now.sessions, ctx.Err())
+		}
+	}
+}
+
 // Run serves until ctx is done or Drain is over, and returns nil then. It blocks. When ctx is done first, what is under way is
 // cut off: clients are told to submit it to another coordinator. Run is called once.
 func (c *Coordinator) Run(ctx context.Context) error {

@@ -211,6 +211,15 @@ func (f *fleet) up(ctx context.Context, k *link) {
 			f.define(m, f.wanted[name])
 		}
 		f.changed()
+		f.publish()
+	})
+}
+
+// down is called by a link when its session has ended.
+func (f *fleet) down(ctx context.Context) {
+	f.ask(ctx, func() {
+		f.changed()
+		f.publish()
 	})
 }
 
@@ -340,9 +349,14 @@ func (f *fleet) trySwitch(ctx context.Context, flow string, force bool) {
 	f.publish()
 }
 
-// publish shows the flows as they are now.
+// publish shows the flows, and how many sessions are up, as they are now.
 func (f *fleet) publish() {
 	c := &catalog{flows: make(map[string]*flowEntry, len(f.flows))}
+	for _, m := range f.members {
+		if m.link.connected.Load() {
+			c.sessions++
+		}
+	}
 	for name, e := range f.flows {
 		shown := *e
 		shown.revisions = maps.Clone(e.revisions)

@@ -63,6 +63,9 @@ func (k *link) run(ctx context.Context) {
 			pause.Reset()
 			k.log.Info("session ended", "worker", k.worker.ID, "lasted", time.Since(began).Round(time.Millisecond), "error", err)
 		}
+		if lived {
+			k.fleet.down(ctx)
+		}
 		switch {
 		case ctx.Err() != nil:
 			k.leave(context.Cause(ctx))

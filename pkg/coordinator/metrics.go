@@ -50,16 +50,10 @@ func (m *collector) Collect(out chan<- prometheus.Metric) {
 	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
-	var connected int
 	var ledgers map[string]scheduler.Ledger
 	read := c.loop.do(ctx, func(l *loop) {
 		ledgers = map[string]scheduler.Ledger{}
 		l.scheduler.Ledgers(func(flow string, counts scheduler.Ledger) { ledgers[flow] = counts })
-		for _, k := range l.links {
-			if k.connected.Load() {
-				connected++
-			}
-		}
 	})
 	if read {
 		for flow, l := range ledgers {
@@ -69,9 +63,10 @@ func (m *collector) Collect(out chan<- prometheus.Metric) {
 			}
 			gauge(rowsInFlight, float64(l.InFlight()), flow)
 		}
-		gauge(sessions, float64(connected))
 	}
-	for name, e := range c.board.load().flows {
+	now := c.board.load()
+	gauge(sessions, float64(now.sessions))
+	for name, e := range now.flows {
 		number := int64(0)
 		if e.active != nil {
 			number = e.active.number
