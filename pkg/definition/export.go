@@ -1,13 +1,10 @@
 package definition
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
-	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -41,120 +38,93 @@ func ExportDir(dir string, docs []Document) error {
 // Marshal writes the flow, built in code or changed, as a document. What is at its default is left out. The error is what
 // Parse says of the document.
 func (f *Flow) Marshal() (Document, error) {
-	type step struct {
-		Name   string            `yaml:"fname"`
-		Params map[string]string `yaml:"params,omitempty"`
-	}
-	text := struct {
-		Kind     Kind   `yaml:"kistype"`
-		Status   int    `yaml:"status"`
-		Name     string `yaml:"flow_name"`
-		ShardKey string `yaml:"shard_key,omitempty"`
-		Copies   int    `yaml:"copies,omitempty"`
-		Timeout  string `yaml:"timeout,omitempty"`
-		Steps    []step `yaml:"flows"`
-	}{Kind: KindFlow, Name: f.Name, ShardKey: f.ShardKey, Copies: f.Copies, Timeout: durationText(f.Timeout, DefaultFlowTimeout)}
+	w := newWriter()
+	w.text("kistype", string(KindFlow))
 	if f.Enabled {
-		text.Status = 1
+		w.put("status", &yaml.Node{Kind: yaml.ScalarNode, Value: "1"})
+	} else {
+		w.put("status", &yaml.Node{Kind: yaml.ScalarNode, Value: "0"})
 	}
-	for _, s := range f.Functions {
-		text.Steps = append(text.Steps, step{s.Name, s.Params})
+	w.put("flow_name", textNode(f.Name))
+	w.text("shard_key", f.ShardKey)
+	w.integer("copies", f.Copies)
+	w.duration("timeout", f.Timeout, DefaultFlowTimeout)
+	steps := &yaml.Node{Kind: yaml.SequenceNode}
+	for _, function := range f.Functions {
+		step := newWriter()
+		step.put("fname", textNode(function.Name))
+		step.textMap("params", function.Params)
+		steps.Content = append(steps.Content, step.node)
 	}
-	return marshal(text)
+	w.put("flows", steps)
+	return w.document()
 }
 
 // Marshal writes the function, built in code or changed, as a document. What is at its default is left out. The error is
 // what Parse says of the document.
 func (f *Function) Marshal() (Document, error) {
-	type source struct {
-		Name string   `yaml:"name,omitempty"`
-		Must []string `yaml:"must,omitempty"`
+	w := newWriter()
+	w.text("kistype", string(KindFunc))
+	w.put("fname", textNode(f.Name))
+	w.text("fmode", string(f.Mode))
+	w.duration("timeout", f.Timeout, DefaultFunctionTimeout)
+
+	source := newWriter()
+	source.text("name", f.Source.Name)
+	source.texts("must", f.Source.Must)
+	w.object("source", source)
+
+	option := newWriter()
+	option.text("cname", f.Connector)
+	option.integer("retry_times", f.RetryTimes)
+	option.duration("retry_duration", f.RetryInterval, 0)
+	if f.OnMissing != OnMissingWait {
+		option.text("on_missing", string(f.OnMissing))
 	}
-	type option struct {
-		Connector string            `yaml:"cname,omitempty"`
-		Retries   int               `yaml:"retry_times,omitempty"`
-		Interval  string            `yaml:"retry_duration,omitempty"`
-		Params    map[string]string `yaml:"default_params,omitempty"`
-		OnMissing OnMissing         `yaml:"on_missing,omitempty"`
-		Wait      string            `yaml:"wait,omitempty"`
-		Save      map[string]any    `yaml:"save,omitempty"`
-		Load      map[string]any    `yaml:"load,omitempty"`
+	option.duration("wait", f.Wait, DefaultWait)
+	option.textMap("default_params", f.DefaultParams)
+	if f.Save != nil {
+		save := newWriter()
+		save.put("key", textNode(f.Save.Key.Text))
+		save.flag("delete", f.Save.Op == SaveDelete)
+		save.textMap(string(f.Save.Op), f.Save.Fields)
+		option.object("save", save)
 	}
-	text := struct {
-		Kind    Kind   `yaml:"kistype"`
-		Name    string `yaml:"fname"`
-		Mode    Mode   `yaml:"fmode"`
-		Timeout string `yaml:"timeout,omitempty"`
-		Source  source `yaml:"source,omitempty"`
-		Option  option `yaml:"option,omitempty"`
-	}{
-		Kind: KindFunc, Name: f.Name, Mode: f.Mode, Timeout: durationText(f.Timeout, DefaultFunctionTimeout),
-		Source: source(f.Source),
-		Option: option{
-			Connector: f.Connector, Retries: f.RetryTimes, Interval: durationText(f.RetryInterval, 0),
-			Params: f.DefaultParams, OnMissing: f.OnMissing, Wait: durationText(f.Wait, DefaultWait),
-		},
+	if f.Load != nil {
+		load := newWriter()
+		load.put("key", textNode(f.Load.Key.Text))
+		load.textMap("set", f.Load.Fields)
+		option.object("load", load)
 	}
-	if f.OnMissing == OnMissingWait {
-		text.Option.OnMissing = ""
-	}
-	if s := f.Save; s != nil {
-		text.Option.Save = map[string]any{"key": s.Key.Text, string(s.Op): s.Fields}
-		if s.Op == SaveDelete {
-			text.Option.Save[string(s.Op)] = true
-		}
-	}
-	if l := f.Load; l != nil {
-		text.Option.Load = map[string]any{"key": l.Key.Text, "set": l.Fields}
-	}
-	return marshal(text)
+	w.object("option", option)
+	return w.document()
 }
 
 // Marshal writes the connector, built in code or changed, as a document. What is at its default is left out. The error is
 // what Parse says of the document.
 func (c *Connector) Marshal() (Document, error) {
-	return marshal(struct {
-		Kind         Kind              `yaml:"kistype"`
-		Name         string            `yaml:"cname"`
-		Type         string            `yaml:"type"`
-		Addrs        string            `yaml:"addrs,omitempty"`
-		Key          string            `yaml:"key,omitempty"`
-		TLS          bool              `yaml:"tls,omitempty"`
-		Username     string            `yaml:"username,omitempty"`
-		PasswordFile string            `yaml:"password_file,omitempty"`
-		Replicas     int               `yaml:"replicas,omitempty"`
-		Params       map[string]string `yaml:"params,omitempty"`
-		Load         []string          `yaml:"load,omitempty"`
-		Save         []string          `yaml:"save,omitempty"`
-	}{KindConn, c.Name, c.Type, strings.Join(c.Addrs, ","), c.Key, c.TLS, c.Username, c.PasswordFile, c.Replicas, c.Params, c.Load, c.Save})
+	w := newWriter()
+	w.text("kistype", string(KindConn))
+	w.put("cname", textNode(c.Name))
+	w.text("type", c.Type)
+	w.text("addrs", joinAddrs(c.Addrs))
+	w.text("key", c.Key)
+	w.flag("tls", c.TLS)
+	w.text("username", c.Username)
+	w.text("password_file", c.PasswordFile)
+	w.integer("replicas", c.Replicas)
+	w.textMap("params", c.Params)
+	w.texts("load", c.Load)
+	w.texts("save", c.Save)
+	return w.document()
 }
 
-// Marshal writes the settings as a document.
+// Marshal writes the settings as a document. The error is what Parse says of it.
 func (g *Global) Marshal() (Document, error) {
-	return marshal(struct {
-		Kind   Kind   `yaml:"kistype"`
-		Enable bool   `yaml:"prometheus_enable"`
-		Listen bool   `yaml:"prometheus_listen"`
-		Serve  string `yaml:"prometheus_serve,omitempty"`
-	}{KindGlobal, g.PrometheusEnable, g.PrometheusListen, g.PrometheusServe})
-}
-
-// marshal writes a document and has Parse check it.
-func marshal(text any) (Document, error) {
-	var out bytes.Buffer
-	encoder := yaml.NewEncoder(&out)
-	encoder.SetIndent(2)
-	if err := errors.Join(encoder.Encode(text), encoder.Close()); err != nil {
-		return Document{}, batch.Errorf(batch.CodeBadDocument, "writing a document: %w", err)
-	}
-	p, err := Parse(Document{YAML: out.Bytes()})
-	return p.Document(), err
-}
-
-// durationText is empty for a duration that need not be written.
-func durationText(d, byDefault time.Duration) string {
-	if d == 0 || d == byDefault {
-		return ""
-	}
-	return d.String()
+	w := newWriter()
+	w.text("kistype", string(KindGlobal))
+	w.flag("prometheus_enable", g.PrometheusEnable)
+	w.flag("prometheus_listen", g.PrometheusListen)
+	w.text("prometheus_serve", g.PrometheusServe)
+	return w.document()
 }

@@ -114,3 +114,6 @@ func splitAddrs(s string) []string {
 	}
 	return addrs
 }
+
+// joinAddrs writes addresses as splitAddrs reads them.
+func joinAddrs(addrs []string) string { return strings.Join(addrs, ",") }

@@ -1,0 +1,103 @@
+package definition
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+// writer is a mapping that is being written. Its methods leave out what is empty, zero, false or at its default.
+type writer struct{ node *yaml.Node }
+
+func newWriter() writer { return writer{&yaml.Node{Kind: yaml.MappingNode}} }
+
+func (w writer) put(key string, n *yaml.Node) {
+	w.node.Content = append(w.node.Content, textNode(key), n)
+}
+
+func (w writer) text(key, s string) {
+	if s != "" {
+		w.put(key, textNode(s))
+	}
+}
+
+func (w writer) integer(key string, n int) {
+	if n != 0 {
+		w.put(key, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: strconv.Itoa(n)})
+	}
+}
+
+func (w writer) flag(key string, b bool) {
+	if b {
+		w.put(key, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: "true"})
+	}
+}
+
+func (w writer) duration(key string, d, byDefault time.Duration) {
+	if d != 0 && d != byDefault {
+		w.text(key, d.String())
+	}
+}
+
+func (w writer) texts(key string, texts []string) {
+	list := &yaml.Node{Kind: yaml.SequenceNode}
+	for _, s := range texts {
+		list.Content = append(list.Content, textNode(s))
+	}
+	w.list(key, list)
+}
+
+func (w writer) list(key string, list *yaml.Node) {
+	if len(list.Content) > 0 {
+		w.put(key, list)
+	}
+}
+
+func (w writer) textMap(key string, texts map[string]string) {
+	object := newWriter()
+	for _, name := range sortedKeys(texts) {
+		object.put(name, textNode(texts[name]))
+	}
+	w.object(key, object)
+}
+
+func (w writer) object(key string, object writer) {
+	if len(object.node.Content) > 0 {
+		w.put(key, object.node)
+	}
+}
+
+// textNode is a text, in double quotes where YAML, old or new, would read something else. Control characters are quoted
+// too: the YAML library would write a block for some, which it can't always read again.
+func textNode(s string) *yaml.Node {
+	n := &yaml.Node{Kind: yaml.ScalarNode, Value: s}
+	if n.ShortTag() != "!!str" || oldBool(s) || strings.ContainsFunc(s, func(c rune) bool { return !unicode.IsPrint(c) }) {
+		n.Style = yaml.DoubleQuotedStyle
+	}
+	return n
+}
+
+// oldBool reports whether YAML 1.1 takes a text for true or false.
+func oldBool(s string) bool {
+	return slices.ContainsFunc([]string{"y", "n", "yes", "no", "on", "off"}, func(b string) bool { return strings.EqualFold(s, b) })
+}
+
+// document is what was written, checked by Parse.
+func (w writer) document() (Document, error) {
+	var out bytes.Buffer
+	encoder := yaml.NewEncoder(&out)
+	encoder.SetIndent(2)
+	if err := errors.Join(encoder.Encode(w.node), encoder.Close()); err != nil {
+		return Document{}, batch.Errorf(batch.CodeBadDocument, "writing a document: %w", err)
+	}
+	p, err := Parse(Document{YAML: out.Bytes()})
+	return p.Document(), err
+}
