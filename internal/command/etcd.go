@@ -27,13 +27,22 @@ func (e *Etcd) BindFlags(fs *pflag.FlagSet) {
 	e.transport.BindFlags(fs, "etcd-")
 }
 
-// Open makes the store. It does not wait for etcd.
-func (e *Etcd) Open(log hclog.Logger) (*cluster.Store, error) {
+// Config is for programs that open the store themselves.
+func (e *Etcd) Config(log hclog.Logger) (cluster.Config, error) {
 	tls, err := e.transport.ClientTLS()
 	if err != nil {
-		return nil, fmt.Errorf("secure the connection to etcd: %w", err)
+		return cluster.Config{}, fmt.Errorf("secure the connection to etcd: %w", err)
 	}
-	return cluster.Open(cluster.Config{
+	return cluster.Config{
 		Endpoints: e.Endpoints, Prefix: e.Prefix, TLS: tls, Username: e.Username, PasswordFile: e.PasswordFile, Logger: log,
-	})
+	}, nil
+}
+
+// Open makes the store. It does not wait for etcd.
+func (e *Etcd) Open(log hclog.Logger) (*cluster.Store, error) {
+	config, err := e.Config(log)
+	if err != nil {
+		return nil, err
+	}
+	return cluster.Open(config)
 }
