@@ -2,6 +2,7 @@ package flowexec
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -34,6 +35,12 @@ func (s *step) bind(b *definition.Bundle, doc *definition.Function, entry defini
 		}
 	default:
 		s.code, s.form, s.in, s.out = code, code.Form(), code.In(), code.Out()
+		for i := range s.in {
+			s.inKinds = append(s.inKinds, kindOf(code.NewIn(i)))
+		}
+		if s.out != nil {
+			s.outKind, s.outPointer = kindOf(code.NewOut()), s.out.Kind() == reflect.Pointer
+		}
 	}
 	if !s.form.Whole() && s.form.String() != string(doc.Mode) {
 		wrong(doc.Document, 0, "fmode", batch.CodeFlowUncompilable,
@@ -62,6 +69,3 @@ func registered(r *kis.Registry) string {
 	}
 	return " (these are: " + strings.Join(names, ", ") + ")"
 }
-
-// checkTypes finds fields that a function reads and the row type before it lacks.
-func checkTypes(*definition.Bundle, []*step) definition.Mistakes { return nil }

@@ -1,20 +1,136 @@
 package flowexec
 
-import "errors"
+import (
+	"context"
+	"runtime"
+	"slices"
+	"time"
 
-var errShutdown = errors.New("the worker is shutting down")
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/kis"
+)
 
-type executor struct{}
+// executor executes the runs of a lane, one after another, on one goroutine, to which all but guard belongs. When that
+// goroutine hangs in a function, the executor is abandoned with it and the lane gets another.
+type executor struct {
+	lane   *lane
+	guard  guard
+	ctx    context.Context // of functions; guarded by guard.mu against the watchdog
+	cancel context.CancelCauseFunc
+	copy   *kis.Copy
+	frame  kis.Frame
+	run    *run
+	lo, hi int // the rows of the call under way
 
-func (l *Lanes) watch() { <-l.ctx.Done() }
+	words   words
+	vectors vectors
+	gone    []uint32
+	jumps   []jump
 
+	plan    *Plan // what metrics are for
+	metrics []functionMetrics
+}
+
+// start gives the lane a goroutine. resume is what an abandoned one leaves behind; nil: nothing.
 func (ln *lane) start(resume *work) {
-	go func() {
-		defer ln.lanes.wg.Done()
-		for w := ln.next(); w != nil; w = ln.next() {
-			w.part.Done(w.returned())
-			ln.rows.Add(-int64(w.len()))
-			ln.lanes.end()
+	x := &executor{lane: ln, copy: new(kis.Copy)}
+	x.renew()
+	x.frame.Copy, x.frame.Pause, x.frame.Identify, x.frame.Raw = x.copy, x.pause, x.identify, x.raw
+	ln.mu.Lock()
+	ln.exec = x
+	ln.mu.Unlock()
+	go x.loop(resume)
+}
+
+// loop is the lane's goroutine. When a function ends it, or it is abandoned, the lane lives on in another one.
+func (x *executor) loop(resume *work) {
+	if resume != nil {
+		x.execute(resume)
+	}
+	for w := x.lane.next(); w != nil; w = x.lane.next() {
+		x.execute(w)
+	}
+	x.cancel(nil)
+	x.lane.lanes.wg.Done()
+}
+
+// execute runs w and tells its part.
+func (x *executor) execute(w *work) {
+	lanes := x.lane.lanes
+	lanes.setBusy(1)
+	x.renew()
+	x.startRun(w.part.Deadline)
+	x.run = newRun(x, w)
+	result := x.run.execute()
+	x.startRun(time.Time{})
+	x.run = nil
+	x.words.reset()
+	x.vectors.reset()
+	lanes.setBusy(-1)
+	x.lane.rows.Add(-int64(w.len()))
+	w.part.Done(result)
+	lanes.end()
+}
+
+// guarded calls the function for rows lo to hi-1 under the watchdog, and turns a panic into an error.
+func (x *executor) guarded(call callFunc, lo, hi int) (row int, err error) {
+	x.enter(lo, hi)
+	returned := false
+	defer func() {
+		var panicked any
+		if !returned {
+			panicked = recover()
+		}
+		exiting := !returned && panicked == nil // the function called runtime.Goexit
+		switch alive := x.leave(); {
+		case !alive:
+			x.lane.lanes.config.Metrics.addAbandoned(-1)
+			if !exiting {
+				runtime.Goexit()
+			}
+		case exiting:
+			x.succeed(batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeFunctionPanic,
+				Reason: "the function ended its goroutine with runtime.Goexit: let it return"}, x.frame.Row)
+		case panicked != nil:
+			row, err = x.frame.Row, newPanicError(panicked)
 		}
 	}()
+	row, err = call(&x.frame, lo, hi)
+	returned = true
+	return row, err
+}
+
+// succeed gives the lane another goroutine in place of x's, which never comes back from a row: that row ends with o, the
+// others of the run begin anew. Nobody is to blame if o has no outcome, or if the row is -1, not known.
+func (x *executor) succeed(o batch.RowOutcome, row int) {
+	w := &work{part: x.run.part, lane: x.run.work.lane, rows: x.run.work.rows, dead: x.run.work.dead, careful: true}
+	if o.Outcome != 0 {
+		o.Function, o.Attempts = x.frame.Call.Function, uint32(x.frame.Call.Attempt)
+		w.dead = append(slices.Clip(w.dead), x.run.blame(o, row)...)
+	}
+	x.lane.lanes.setBusy(-1)
+	x.lane.start(w)
+}
+
+// callFunc is kis.Code's Call or Keys.
+type callFunc func(f *kis.Frame, lo, hi int) (int, error)
+
+// identify is the id of a row of the frame.
+func (x *executor) identify(row int) batch.RowID {
+	r := x.run
+	return batch.RowID{Batch: r.part.Batch, Row: r.place(r.now.origin[row])}
+}
+
+// raw is the frame's rows as they came.
+func (x *executor) raw() []any {
+	r, rs := x.run, x.run.now
+	rows := make([]any, rs.len())
+	for i := range rows {
+		if rs.vec != nil {
+			rows[i] = rs.vec.At(i)
+		} else {
+			rows[i] = string(r.source(rs, i))
+		}
+	}
+	return rows
 }

@@ -37,13 +37,17 @@ type LanesConfig struct {
 // Lanes run one flow in one process: each lane owns a copy of the flow and executes its runs in order. Lanes never wait for
 // lanes of other flows. It is safe for concurrent use.
 type Lanes struct {
-	config LanesConfig
-	lanes  []*lane
-	ctx    context.Context // done when running functions are to stop
-	cancel context.CancelCauseFunc
-	wg     sync.WaitGroup // the lanes and the watchdog
+	config   LanesConfig
+	lanes    []*lane
+	ctx      context.Context // done when running functions are to stop
+	cancel   context.CancelCauseFunc
+	wg       sync.WaitGroup // the lanes
+	busy     atomic.Int32   // lanes with a run
+	wake     chan struct{}  // tells the watchdog that a lane is busy
+	ended    func()         // ends the watchdog, once
+	watchdog sync.WaitGroup
 
-	mu      sync.Mutex // taken last
+	mu      sync.Mutex    // taken last
 	pending int           // runs whose Done has not returned; guarded by mu
 	closed  bool          // no more runs; guarded by mu
 	idle    chan struct{} // made when closed, closed when pending is 0; guarded by mu
@@ -67,8 +71,9 @@ type work struct {
 	part *Part
 	lane int
 	rows []uint32 // of the part, ascending; nil: all
-	// dead are rows whose function had to be abandoned. When there are any, the run goes on after an abandoned goroutine, one
-	// row at a time so that the next one that hangs is known.
+	// careful: the goroutine that ran it was abandoned; functions get one row at a time, so that one that hangs is known.
+	careful bool
+	// dead are rows that an abandoned goroutine is to blame on, by their place in the run.
 	dead []batch.RowOutcome
 }
 
@@ -104,7 +109,9 @@ func StartLanes(c LanesConfig) *Lanes {
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}
-	l := &Lanes{config: c, lanes: make([]*lane, c.Copies)}
+	l := &Lanes{config: c, lanes: make([]*lane, c.Copies), wake: make(chan struct{}, 1)}
+	ended := make(chan struct{})
+	l.ended = sync.OnceFunc(func() { close(ended) })
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	for i := range l.lanes {
 		l.lanes[i] = &lane{lanes: l, index: i}
@@ -114,7 +121,7 @@ func StartLanes(c LanesConfig) *Lanes {
 		l.wg.Add(1)
 		ln.start(nil)
 	}
-	l.wg.Go(l.watch)
+	l.watchdog.Go(func() { l.watch(ended) })
 	return l
 }
 
@@ -147,6 +154,16 @@ func (l *Lanes) alsoPending() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.pending++
+}
+
+// setBusy counts the lanes that have a run. The watchdog is awake while there are any.
+func (l *Lanes) setBusy(by int32) {
+	if l.busy.Add(by) == 1 && by > 0 {
+		select {
+		case l.wake <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // end counts a run out.
@@ -267,6 +284,8 @@ func (l *Lanes) Stop() {
 	}
 	<-idle
 	l.wg.Wait()
+	l.ended()
+	l.watchdog.Wait()
 }
 
 // enqueue adds a run to the lane.

@@ -57,3 +57,9 @@ func (f functionMetrics) observe(rows int, took time.Duration) {
 		f.seconds.Observe(took.Seconds())
 	}
 }
+
+func (m *Metrics) addAbandoned(n float64) {
+	if m != nil {
+		m.abandoned.Add(n)
+	}
+}

@@ -20,6 +20,7 @@ type Plan struct {
 	timeout  time.Duration
 	steps    []*step
 	places   map[string][]int // where a function stands in steps
+	types    *types
 }
 
 // step is one function in its place in the flow.
@@ -31,6 +32,10 @@ type step struct {
 	code  kis.Code // nil: declared in the function's document
 	in    []reflect.Type
 	out   reflect.Type // nil: rows pass on as they came
+	// inKinds and outKind are the kinds of code's vectors. outPointer: out is a pointer.
+	inKinds    []vectorKind
+	outKind    vectorKind
+	outPointer bool
 
 	params     map[string]string
 	must       []string
@@ -64,7 +69,7 @@ func (p *Plan) whole() bool { return p.shardKey == "" }
 func Compile(b *definition.Bundle, r *kis.Registry) (*Plan, error) {
 	p := &Plan{
 		flow: b.Flow.Name, revision: b.Revision, shardKey: b.Flow.ShardKey, timeout: b.Flow.Timeout,
-		copies: b.Flow.Copies, places: make(map[string][]int),
+		copies: b.Flow.Copies, places: make(map[string][]int), types: new(types),
 	}
 	if p.copies <= 0 {
 		p.copies = runtime.GOMAXPROCS(0)

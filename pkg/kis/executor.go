@@ -142,8 +142,14 @@ type Vector interface {
 	Pointer() unsafe.Pointer
 	// At is row i.
 	At(i int) any
+	// Slice is the []T that holds the rows.
+	Slice() reflect.Value
+	// New makes an empty vector of the same kind.
+	New() Vector
 	// Gather makes the vector the rows named of another one with the same type, or of itself if the rows ascend.
 	Gather(from Vector, rows []uint32)
+	// Append adds the rows of another vector of the same kind.
+	Append(from Vector)
 }
 
 // Vec is a Vector whose type is known where it is compiled.
@@ -170,6 +176,15 @@ func (v *Vec[T]) Pointer() unsafe.Pointer { return unsafe.Pointer(unsafe.SliceDa
 
 // At is row i.
 func (v *Vec[T]) At(i int) any { return v.Rows[i] }
+
+// Slice is the []T that holds the rows.
+func (v *Vec[T]) Slice() reflect.Value { return reflect.ValueOf(v.Rows) }
+
+// Append adds the rows of from.
+func (v *Vec[T]) Append(from Vector) { v.Rows = append(v.Rows, from.(*Vec[T]).Rows...) }
+
+// New makes an empty vector of the same kind.
+func (v *Vec[T]) New() Vector { return new(Vec[T]) }
 
 // Gather makes v the rows named of from.
 func (v *Vec[T]) Gather(from Vector, rows []uint32) {

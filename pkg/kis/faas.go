@@ -157,8 +157,13 @@ func (v *reflected) Reset(n int)             { v.rows = reflect.MakeSlice(reflec
 func (v *reflected) Pointer() unsafe.Pointer { return v.rows.UnsafePointer() }
 func (v *reflected) At(i int) any            { return v.rows.Index(i).Interface() }
 
+func (v *reflected) Slice() reflect.Value { return v.rows }
+
+func (v *reflected) Append(from Vector) { v.rows = reflect.AppendSlice(v.rows, from.Slice()) }
+func (v *reflected) New() Vector        { return NewVector(v.row) }
+
 func (v *reflected) Gather(from Vector, rows []uint32) {
-	source := from.(*reflected).rows
+	source := from.Slice()
 	gathered := reflect.MakeSlice(reflect.SliceOf(v.row), len(rows), len(rows))
 	for i, r := range rows {
 		gathered.Index(i).Set(source.Index(int(r)))
@@ -168,7 +173,7 @@ func (v *reflected) Gather(from Vector, rows []uint32) {
 
 // cloneOf copies a vector into a slice of its own.
 func cloneOf(v Vector, slice reflect.Type) reflect.Value {
-	rows := v.(*reflected).rows
+	rows := v.Slice()
 	clone := reflect.MakeSlice(slice, rows.Len(), rows.Len())
 	reflect.Copy(clone, rows)
 	return clone

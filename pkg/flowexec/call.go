@@ -1,0 +1,271 @@
+package flowexec
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/kis"
+)
+
+// jump is a row that goes to another step than the next.
+type jump struct {
+	row  int
+	step int
+}
+
+// through calls a row function for all rows under way, in order. Those that do not get through end or jump, and are gone.
+// False: the run is over.
+func (r *run) through(rs *rowset, call callFunc) bool {
+	r.now = rs
+	for i, n := 0, rs.len(); i < n; {
+		hi := n
+		if r.work.careful || len(r.spent) > 0 {
+			hi = i + 1
+		}
+		if len(r.spent) > 0 && r.left(i) <= 0 {
+			r.lose(i, timedOut(errRowTimeout, r.step, r.plan))
+			i++
+			continue
+		}
+		at, err := r.x.guarded(call, i, hi)
+		if err == nil {
+			i = hi
+			r.renewAfterTimeout()
+			continue
+		}
+		if i = r.settle(at, err, call); r.halted {
+			return false
+		}
+	}
+	return true
+}
+
+// renewAfterTimeout: a function may have come back rightly, but later than its context was cancelled.
+func (r *run) renewAfterTimeout() {
+	if r.x.ctx.Err() != nil && r.x.stopped() == nil {
+		r.x.renew()
+	}
+}
+
+// settle decides what becomes of a row whose function returned an error, with retries; it returns the row to go on with.
+func (r *run) settle(row int, err error, call callFunc) int {
+	for attempt := 1; err != nil; {
+		o, again := r.judge(row, err, attempt)
+		switch {
+		case r.halted:
+			return row
+		case errors.Is(err, errPaused):
+			if attempt == 1 {
+				return row
+			}
+		case !again:
+			if o.Outcome != 0 {
+				r.lose(row, o)
+			}
+			return row + 1
+		default:
+			attempt++
+		}
+		r.x.frame.Call.Attempt = attempt
+		_, err = r.x.guarded(call, row, row+1)
+		r.x.frame.Call.Attempt = 1
+	}
+	r.renewAfterTimeout()
+	return row + 1
+}
+
+// judge says how the rows of a call end that returned an error, or that it is to be tried again; it has waited then. An
+// outcome of 0 means that they are taken care of.
+func (r *run) judge(row int, err error, attempt int) (o batch.RowOutcome, again bool) {
+	x := r.x
+	if o := x.stopped(); o != nil {
+		r.halt(*o)
+		return *o, false
+	}
+	if cause := x.timeout(); cause != nil {
+		x.renew()
+		if errors.Is(err, errPaused) {
+			return o, true
+		}
+		o = timedOut(cause, r.step, r.plan)
+		o.Attempts = uint32(attempt)
+		return o, false
+	}
+	var signal *kis.Signal
+	if errors.As(err, &signal) {
+		return r.obey(row, signal), false
+	}
+	o = failure(err)
+	o.Attempts = uint32(attempt)
+	if attempt > r.step.retries {
+		return o, false
+	}
+	if wait := jitter(r.step.retryAfter); wait > 0 && !r.sleep(row, wait) {
+		if stopped := x.stopped(); stopped != nil {
+			r.halt(*stopped)
+			return *stopped, false
+		}
+		o = timedOut(errRowTimeout, r.step, r.plan)
+		o.Attempts = uint32(attempt)
+		o.Reason += "; the last error was: " + failure(err).Reason
+		return o, false
+	}
+	return o, true
+}
+
+// jitter spreads retries by a fifth to either side.
+func jitter(d time.Duration) time.Duration {
+	return d - d/5 + time.Duration(rand.Int64N(int64(2*d/5)+1))
+}
+
+// obey does what a row function's signal says of its row; in Batch and FaaS, of all rows.
+func (r *run) obey(row int, signal *kis.Signal) batch.RowOutcome {
+	switch signal.Kind {
+	case kis.SignalDrop:
+		return batch.RowOutcome{Outcome: batch.Filtered, Code: batch.CodeDropped, Reason: signal.Reason}
+	case kis.SignalAbort:
+		if !r.plan.whole() {
+			return batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeNeedsWholeBatch, Attempts: 1,
+				Reason: "the function aborts its batch (" + signal.Reason + "), but the flow's shard_key splits batches: " +
+					"use kis.Drop, or remove shard_key"}
+		}
+		r.halt(batch.RowOutcome{Outcome: batch.Aborted, Code: batch.CodeAborted, Reason: signal.Reason})
+		return batch.RowOutcome{}
+	}
+	target, ok := r.plan.target(signal.Target, r.step.index)
+	if !ok {
+		return batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeFunctionError, Attempts: 1,
+			Reason: fmt.Sprintf("the function jumps to %q, which is not in flow %s: name one of its functions", signal.Target, r.plan.flow)}
+	}
+	if r.step.form.Whole() {
+		for i := range r.now.len() {
+			r.jumpOrStop(i, target)
+		}
+		return batch.RowOutcome{}
+	}
+	r.jumpOrStop(row, target)
+	return batch.RowOutcome{}
+}
+
+// jumpOrStop notes that a row jumps, unless it did so too often. The row is gone either way.
+func (r *run) jumpOrStop(row, target int) {
+	if at(r.now.trip, row) >= maxJumps {
+		var cycle []string
+		for k := target; k <= r.step.index; k++ {
+			cycle = append(cycle, r.plan.steps[k].name)
+		}
+		r.lose(row, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeStepLimit, Attempts: 1,
+			Reason: fmt.Sprintf("the row jumped %d times, at last round %s → %s: let the jump end", maxJumps,
+				strings.Join(cycle, " → "), r.plan.steps[target].name)})
+		return
+	}
+	r.x.jumps = append(r.x.jumps, jump{row, target})
+	r.x.gone = append(r.x.gone, uint32(row))
+}
+
+// target is where a jump from a step to a function goes: to its last place up to the step, else to its first behind it.
+func (p *Plan) target(name string, from int) (int, bool) {
+	places := p.places[name]
+	if len(places) == 0 {
+		return 0, false
+	}
+	target := places[0]
+	for _, place := range places {
+		if place <= from {
+			target = place
+		}
+	}
+	return target, true
+}
+
+// jump sends the rows that jump to where they go.
+func (r *run) jump(rs *rowset) {
+	type group struct {
+		from   *rowset
+		target int
+	}
+	var groups []group
+	rows, trips := make(map[group][]uint32), make(map[group][]uint32)
+	for _, j := range r.x.jumps {
+		from, row := rs, uint32(j.row)
+		if j.step <= r.step.index {
+			from, row = rs.ancestor(row, j.step)
+		}
+		if from == nil {
+			r.end(rs, uint32(j.row), batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeLineageLost, Attempts: 1,
+				Reason: fmt.Sprintf("the row jumps back to %s, but nobody can say what it was there: %s",
+					r.plan.steps[j.step].name, lineageAdvice)})
+			continue
+		}
+		g := group{from, j.step}
+		if rows[g] == nil {
+			groups = append(groups, g)
+		}
+		rows[g] = append(rows[g], row)
+		trips[g] = append(trips[g], at(rs.trip, j.row)+1)
+	}
+	for _, g := range groups {
+		sub := r.x.subset(g.from, rows[g], g.target)
+		sub.trip = trips[g]
+		r.pass(sub, g.target)
+	}
+}
+
+const lineageAdvice = "name the origins with kis.From(ctx).Origins or flow.From, pass the same pointers on, or as many rows as were given"
+
+// panicError is a function's panic.
+type panicError struct {
+	value any
+	stack string
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("panic: %v\n%s", e.value, e.stack) }
+
+// newPanicError is called by the function that recovered; it keeps the user's part of the stack.
+func newPanicError(value any) error {
+	var pcs [64]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs[:])])
+	var stack strings.Builder
+	for lines := 0; lines < 8; {
+		frame, more := frames.Next()
+		switch {
+		case strings.Contains(frame.Function, "/pkg/kis.(*") || strings.HasPrefix(frame.Function, "reflect.Value."):
+			more = false // below are the executor's own
+		case strings.HasPrefix(frame.Function, "runtime."):
+		default:
+			file := frame.File[strings.LastIndexByte(frame.File, '/')+1:]
+			fmt.Fprintf(&stack, "\tat %s (%s:%d)\n", frame.Function, file, frame.Line)
+			lines++
+		}
+		if !more {
+			break
+		}
+	}
+	return &panicError{value, strings.TrimRight(stack.String(), "\n")}
+}
+
+// maxReason bounds what a row's outcome tells.
+const maxReason = 2048
+
+// failure is the outcome of an error or a panic.
+func failure(err error) batch.RowOutcome {
+	o := batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeFunctionError, Reason: err.Error()}
+	var panicked *panicError
+	if errors.As(err, &panicked) {
+		o.Code = batch.CodeFunctionPanic
+	}
+	o.Reason = trimmed(o.Reason)
+	return o
+}
+
+func trimmed(reason string) string {
+	if len(reason) > maxReason {
+		return strings.ToValidUTF8(reason[:maxReason], "") + " …"
+	}
+	return strings.ToValidUTF8(reason, "�")
+}

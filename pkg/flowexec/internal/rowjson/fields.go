@@ -1,0 +1,165 @@
+package rowjson
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// Field is a field that a struct has in JSON.
+type Field struct {
+	Name string
+	Type reflect.Type
+	// Index leads to it from the struct, as reflect.Value.FieldByIndex takes it.
+	Index []int
+	// Offset is its place in the struct. ThroughPointer: the way leads through an embedded pointer, and Offset means nothing.
+	Offset         uintptr
+	ThroughPointer bool
+	// OmitEmpty, OmitZero and Quoted are the tag's options omitempty, omitzero and string.
+	OmitEmpty, OmitZero, Quoted bool
+
+	tagged bool
+}
+
+// Fields are the fields that encoding/json reads and writes of a struct type, in the order of their declaration.
+func Fields(t reflect.Type) []Field {
+	type level struct {
+		t      reflect.Type
+		index  []int
+		offset uintptr
+		far    bool
+	}
+	var fields []Field
+	visited := make(map[reflect.Type]bool)
+	for current := []level{{t: t}}; len(current) > 0; {
+		var deeper []level
+		var found []Field
+		count := make(map[reflect.Type]int)
+		for _, l := range current {
+			count[l.t]++
+		}
+		for _, l := range current {
+			if visited[l.t] {
+				continue
+			}
+			visited[l.t] = true
+			for i := range l.t.NumField() {
+				sf := l.t.Field(i)
+				inner := sf.Type
+				if inner.Kind() == reflect.Pointer && inner.Name() == "" {
+					inner = inner.Elem()
+				}
+				tag := sf.Tag.Get("json")
+				embedded := sf.Anonymous && inner.Kind() == reflect.Struct
+				if tag == "-" || !sf.IsExported() && !embedded {
+					continue
+				}
+				name, options, _ := strings.Cut(tag, ",")
+				if !validName(name) {
+					name = ""
+				}
+				index := append(slices.Clip(l.index), i)
+				if embedded && name == "" {
+					if count[inner] == 0 || !visited[inner] {
+						deeper = append(deeper, level{inner, index, l.offset + sf.Offset, l.far || sf.Type.Kind() == reflect.Pointer})
+					}
+					continue
+				}
+				if !sf.IsExported() {
+					continue
+				}
+				f := Field{Name: name, Type: sf.Type, Index: index, Offset: l.offset + sf.Offset, ThroughPointer: l.far, tagged: name != ""}
+				if name == "" {
+					f.Name = sf.Name
+				}
+				for _, option := range strings.Split(options, ",") {
+					switch option {
+					case "omitempty":
+						f.OmitEmpty = true
+					case "omitzero":
+						f.OmitZero = true
+					case "string":
+						f.Quoted = quotable(sf.Type)
+					}
+				}
+				found = append(found, f)
+				if count[l.t] > 1 {
+					// The struct is embedded twice at this depth: its fields hide one another.
+					found = append(found, f)
+				}
+			}
+		}
+		fields = append(fields, found...)
+		current = deeper
+	}
+	fields = dominant(fields)
+	slices.SortFunc(fields, func(a, b Field) int { return slices.Compare(a.Index, b.Index) })
+	return fields
+}
+
+// dominant leaves of the fields with one name the shallowest, or among those the only one with a tag, or none.
+func dominant(fields []Field) []Field {
+	byName := make(map[string][]Field)
+	var names []string
+	for _, f := range fields {
+		if byName[f.Name] == nil {
+			names = append(names, f.Name)
+		}
+		byName[f.Name] = append(byName[f.Name], f)
+	}
+	var kept []Field
+	for _, name := range names {
+		same := byName[name]
+		depth := len(slices.MinFunc(same, func(a, b Field) int { return len(a.Index) - len(b.Index) }).Index)
+		same = slices.DeleteFunc(same, func(f Field) bool { return len(f.Index) > depth })
+		if tagged := slices.DeleteFunc(slices.Clone(same), func(f Field) bool { return !f.tagged }); len(tagged) > 0 {
+			same = tagged
+		}
+		if len(same) == 1 {
+			kept = append(kept, same[0])
+		}
+	}
+	return kept
+}
+
+func quotable(t reflect.Type) bool {
+	if t.Kind() == reflect.Pointer && t.Name() == "" {
+		t = t.Elem()
+	}
+	switch t.Kind() {
+	case reflect.Bool, reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
+		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr,
+		reflect.Float32, reflect.Float64, reflect.String:
+		return true
+	}
+	return false
+}
+
+// validName is what encoding/json takes for a name in a tag.
+func validName(name string) bool {
+	if name == "" {
+		return false
+	}
+	for _, c := range name {
+		if !strings.ContainsRune("!#$%&()*+-./:;<=>?@[]^_{|}~ ", c) && !unicode.IsLetter(c) && !unicode.IsDigit(c) {
+			return false
+		}
+	}
+	return true
+}
+
+// Find is the field that encoding/json reads a name into: the one of that name, else the first that differs in case only.
+func Find(fields []Field, name string) (Field, bool) {
+	for _, f := range fields {
+		if f.Name == name {
+			return f, true
+		}
+	}
+	for _, f := range fields {
+		if strings.EqualFold(f.Name, name) {
+			return f, true
+		}
+	}
+	return Field{}, false
+}

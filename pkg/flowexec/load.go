@@ -1,0 +1,315 @@
+package flowexec
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"time"
+	"unsafe"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/connector"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowjson"
+	"github.com/kisgrid/kisgrid/pkg/kis"
+)
+
+// runLoad takes rows through a Load: their keys are read together, rows whose key is not there wait for it, then the
+// function gets each row with its value.
+func (r *run) runLoad(s *step, rs *rowset) {
+	f := &r.x.frame
+	f.Keys = f.Keys[:0]
+	if s.code == nil {
+		r.now = rs
+		r.declaredKeys(s, rs)
+	} else if !r.through(rs, s.code.Keys) {
+		return
+	}
+	if len(r.x.jumps) > 0 {
+		r.jump(rs)
+	}
+	// Keys has an entry only for the rows that are left.
+	rs = r.advance(rs)
+	keys := f.Keys
+	if rs.len() == 0 {
+		return
+	}
+	values, err := r.loadKeys(s, rs, keys)
+	if err != nil {
+		r.storeAway(s, rs, err)
+		return
+	}
+	if rs, values = r.missing(s, rs, keys, values); rs.len() == 0 || r.halted {
+		return
+	}
+	if s.code == nil {
+		r.loadDeclared(s, rs, values)
+		return
+	}
+	rs, values = r.readSaved(s, rs, values)
+	out := r.x.vectors.lend(s.outKind, s.code.NewOut)
+	out.Reset(rs.len())
+	f.Out = out
+	if r.through(rs, s.code.Call) {
+		r.refuseNil(s, rs, out)
+		r.pass(r.x.next(rs, out, r.x.gone, s.index+1), s.index+1)
+		r.jump(rs)
+	}
+}
+
+// advance drops the rows that are gone and goes on with the others.
+func (r *run) advance(rs *rowset) *rowset {
+	if len(r.x.gone) == 0 {
+		return rs
+	}
+	kept := r.x.keep(rs, r.x.gone)
+	r.x.gone, r.x.jumps = r.x.gone[:0], r.x.jumps[:0]
+	if r.step.code != nil {
+		view, _ := r.view(r.step, kept, 0)
+		r.x.frame.In = append(r.x.frame.In[:0], view)
+	}
+	r.x.frame.Rows, r.now = kept.len(), kept
+	return kept
+}
+
+// loadKeys reads the keys of all rows, each key once, and waits for those that are missing as long as the step says.
+func (r *run) loadKeys(s *step, rs *rowset, keys []string) ([]connector.Value, error) {
+	found := make(map[string]connector.Value, len(keys))
+	var ask []string
+	for _, key := range keys {
+		if _, twice := found[key]; !twice {
+			found[key] = connector.Value{}
+			ask = append(ask, key)
+		}
+	}
+	began := time.Now()
+	err := r.persist(s, func(ctx context.Context, c connector.Connection) error { return loadInto(ctx, c, ask, found) })
+	if err != nil {
+		return nil, err
+	}
+	if s.onMissing == definition.OnMissingWait {
+		wait := s.wait
+		for i := range rs.len() {
+			wait = min(wait, r.left(i))
+		}
+		if err := r.waitFor(s, ask, found, wait); err != nil {
+			return nil, err
+		}
+	}
+	took := time.Since(began)
+	for i := range rs.len() {
+		r.spend(i, took)
+	}
+	values := make([]connector.Value, len(keys))
+	for i, key := range keys {
+		values[i] = found[key]
+	}
+	return values, nil
+}
+
+func loadInto(ctx context.Context, c connector.Connection, keys []string, found map[string]connector.Value) error {
+	values, err := c.Load(ctx, keys)
+	if err != nil {
+		return err
+	}
+	for i, key := range keys {
+		found[key] = values[i]
+	}
+	return nil
+}
+
+// waitFor waits until all keys are there, or the time is over.
+func (r *run) waitFor(s *step, keys []string, found map[string]connector.Value, wait time.Duration) error {
+	ctx, cancel := r.limited(wait)
+	defer cancel()
+	for {
+		keys = slices.DeleteFunc(keys, func(key string) bool { return !found[key].Missing() })
+		if len(keys) == 0 {
+			return nil
+		}
+		err := r.persist(s, func(_ context.Context, c connector.Connection) error {
+			if err := c.Wait(ctx, keys); err != nil {
+				if ctx.Err() != nil {
+					return errWaited
+				}
+				return err
+			}
+			return loadInto(ctx, c, keys, found)
+		})
+		switch {
+		case r.x.stopped() != nil:
+			return context.Cause(r.x.ctx)
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// errWaited ends a wait whose time is over; waiting again is no use.
+var errWaited = batch.Errorf(batch.CodeLoadTimeout, "the time to wait is over")
+
+// missing deals with the rows whose key is not there.
+func (r *run) missing(s *step, rs *rowset, keys []string, values []connector.Value) (*rowset, []connector.Value) {
+	if s.onMissing == definition.OnMissingNull {
+		return rs, values
+	}
+	for i, v := range values {
+		switch {
+		case !v.Missing():
+		case s.onMissing == definition.OnMissingDead:
+			r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeLoadMissing, Attempts: 1,
+				Reason: fmt.Sprintf("connector %s has no key %q", s.connector.Name, s.connector.Key+keys[i])})
+		default:
+			r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeLoadTimeout, Attempts: 1,
+				Reason: fmt.Sprintf("connector %s had no key %q within %v: save it first, or raise option.wait",
+					s.connector.Name, s.connector.Key+keys[i], s.wait)})
+		}
+	}
+	return r.advanceWith(rs, values)
+}
+
+// advanceWith is advance for rows that have values beside them.
+func (r *run) advanceWith(rs *rowset, values []connector.Value) (*rowset, []connector.Value) {
+	if len(r.x.gone) > 0 {
+		rows := r.x.without(rs.len(), r.x.gone)
+		kept := make([]connector.Value, len(rows))
+		for i, row := range rows {
+			kept[i] = values[row]
+		}
+		values = kept
+	}
+	return r.advance(rs), values
+}
+
+// readSaved reads the values into the type that the function takes.
+func (r *run) readSaved(s *step, rs *rowset, values []connector.Value) (*rowset, []connector.Value) {
+	f := &r.x.frame
+	f.Saved, f.Found = s.code.NewSaved(), f.Found[:0]
+	f.Saved.Reset(rs.len())
+	for i, v := range values {
+		f.Found = append(f.Found, !v.Missing())
+		into := reflect.NewAt(f.Saved.Type(), unsafe.Add(f.Saved.Pointer(), uintptr(i)*f.Saved.Type().Size())).Elem()
+		if err := readFields(into, v.Fields); err != nil {
+			r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeConversionFailed, Attempts: 1,
+				Reason: trimmed(fmt.Sprintf("what connector %s has does not fit %v: %v", s.connector.Name, f.Saved.Type(), err))})
+		}
+	}
+	if len(r.x.gone) == 0 {
+		return rs, values
+	}
+	rs, values = r.advanceWith(rs, values)
+	return r.readSaved(s, rs, values)
+}
+
+// readFields fills a map[string]string, or a struct by its fields' JSON names.
+func readFields(into reflect.Value, fields []connector.Field) error {
+	if into.Kind() == reflect.Map {
+		all := make(map[string]string, len(fields))
+		for _, f := range fields {
+			all[f.Name] = f.Value
+		}
+		into.Set(reflect.ValueOf(all))
+		return nil
+	}
+	object := make(map[string]json.RawMessage, len(fields))
+	for _, f := range fields {
+		object[f.Name] = jsonOf(f.Value, kindOfField(into.Type(), f.Name))
+	}
+	raw, err := json.Marshal(object)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(raw, into.Addr().Interface())
+}
+
+// kindOfField is the kind of the field that encoding/json reads a name into; Invalid if there is none.
+func kindOfField(t reflect.Type, name string) reflect.Kind {
+	fields, _ := fieldsOf(t)
+	found, ok := rowjson.Find(fields, name)
+	if !ok {
+		return reflect.Invalid
+	}
+	f := found.Type
+	for f.Kind() == reflect.Pointer {
+		f = f.Elem()
+	}
+	if reflect.PointerTo(f).Implements(textUnmarshalerType) {
+		return reflect.String
+	}
+	return f.Kind()
+}
+
+// jsonOf is a stored text as JSON: for a string field a string, else the JSON that it is, or a string if it is none.
+func jsonOf(text string, kind reflect.Kind) json.RawMessage {
+	if kind != reflect.String && json.Valid([]byte(text)) {
+		return json.RawMessage(text)
+	}
+	quoted, err := json.Marshal(text)
+	if err != nil {
+		panic(err) // a string can always be written
+	}
+	return quoted
+}
+
+// declaredKeys are the keys that the function's document says.
+func (r *run) declaredKeys(s *step, rs *rowset) {
+	for i := range rs.len() {
+		fields, err := r.fields(rs, i)
+		if err != nil {
+			r.lose(i, undecodable(s, err))
+			continue
+		}
+		key, err := keyOf(s.load.Key, fields)
+		if err != nil {
+			r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeMissingField, Attempts: 1, Reason: trimmed(err.Error())})
+			continue
+		}
+		r.x.frame.Keys = append(r.x.frame.Keys, key)
+	}
+}
+
+// loadDeclared sets the rows' fields as the function's document says.
+func (r *run) loadDeclared(s *step, rs *rowset, values []connector.Value) {
+	out := new(kis.Vec[json.RawMessage])
+	var reader reflect.Type // what reads the rows next tells strings from numbers
+	if next := s.index + 1; next < len(r.plan.steps) && len(r.plan.steps[next].in) > 0 {
+		reader = r.plan.steps[next].in[0]
+	}
+	for i := range rs.len() {
+		row, err := r.withFields(s, rs, i, values[i], reader)
+		if err != nil {
+			r.lose(i, undecodable(s, err))
+		}
+		out.Rows = append(out.Rows, row)
+	}
+	r.pass(r.x.next(rs, out, r.x.gone, s.index+1), s.index+1)
+}
+
+func (r *run) withFields(s *step, rs *rowset, i int, value connector.Value, reader reflect.Type) (json.RawMessage, error) {
+	fields, err := r.fields(rs, i)
+	if err != nil {
+		return nil, err
+	}
+	if fields == nil {
+		return nil, errors.New("it is null")
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.load.Fields)) {
+		fields[name] = json.RawMessage("null")
+		for _, f := range value.Fields {
+			if f.Name == s.load.Fields[name] {
+				kind := reflect.Invalid
+				if reader != nil {
+					kind = kindOfField(reader, name)
+				}
+				fields[name] = jsonOf(f.Value, kind)
+			}
+		}
+	}
+	return json.Marshal(fields)
+}

@@ -1,0 +1,74 @@
+package flowexec
+
+import (
+	"fmt"
+	"reflect"
+	"unsafe"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+// output is what the last function passed on, in the order of the input rows.
+func (r *run) output() batch.Output {
+	last := len(r.plan.steps)
+	sets := r.take(last)
+	r.step = r.plan.steps[last-1]
+	var out batch.Output
+	rows, size := 0, 0
+	for _, rs := range sets {
+		rows += rs.len()
+	}
+	if rows == 0 {
+		return out
+	}
+	if size = len(r.part.Columns.Data); size > 0 {
+		out.Rows.Data = make([]byte, 0, size)
+	}
+	out.Rows.Ends, out.Origins = make([]uint32, 0, rows), make([]uint32, 0, rows)
+	for _, rs := range sets {
+		r.encode(rs, &out)
+	}
+	return out
+}
+
+// encode appends rows to the output. A row that can't be written ends as dead.
+func (r *run) encode(rs *rowset, out *batch.Output) {
+	if rs.vec == nil && out.Rows.Encoding == "" {
+		out.Rows.Encoding = r.part.Columns.Encoding
+	}
+	write := r.writer(rs)
+	for i, origin := range rs.origin {
+		data, err := write(out.Rows.Data, i)
+		if err != nil {
+			r.end(rs, uint32(i), batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeRowUnencodable, Attempts: 1,
+				Reason: trimmed(fmt.Sprintf("the row that the flow passed on can't be written as JSON: %v", err))})
+			continue
+		}
+		out.Rows.Data = data
+		out.Rows.Ends = append(out.Rows.Ends, uint32(len(data)))
+		if origin != batch.WholeBatch {
+			origin = r.work.row(origin)
+		}
+		out.Origins = append(out.Origins, origin)
+	}
+}
+
+// writer is what writes row i of rs behind dst.
+func (r *run) writer(rs *rowset) func(dst []byte, i int) ([]byte, error) {
+	if rs.vec == nil {
+		return func(dst []byte, i int) ([]byte, error) { return append(dst, r.source(rs, i)...), nil }
+	}
+	row := rs.vec.Type()
+	base, size := rs.vec.Pointer(), row.Size()
+	switch {
+	case row.Kind() == reflect.Interface || row == rawType:
+		return func(dst []byte, i int) ([]byte, error) { return appendJSON(dst, rs.vec.At(i)) }
+	case row.Kind() == reflect.Pointer:
+		codec := r.plan.types.codec(row.Elem())
+		return func(dst []byte, i int) ([]byte, error) {
+			return codec.Append(dst, *(*unsafe.Pointer)(unsafe.Add(base, uintptr(i)*size)))
+		}
+	}
+	codec := r.plan.types.codec(row)
+	return func(dst []byte, i int) ([]byte, error) { return codec.Append(dst, unsafe.Add(base, uintptr(i)*size)) }
+}

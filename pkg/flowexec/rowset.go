@@ -1,0 +1,231 @@
+package flowexec
+
+import (
+	"reflect"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/kis"
+)
+
+// rowset is rows on their way from one function to the next. It does not change once it is made, so that a row can jump
+// back to what it was.
+type rowset struct {
+	// born is the step that the rows were made for; they may enter later ones too.
+	born int
+	// prev is what the rows were made from, parent the row of prev for each row; nil: row i from row i. prev is nil for the
+	// input, and where lineage was lost.
+	prev   *rowset
+	parent []uint32
+	// origin is the input row of the run behind each row, or batch.WholeBatch.
+	origin []uint32
+	// nth counts the rows of one origin; trip how often a row has jumped. nil: all 0.
+	nth, trip []uint32
+	// vec holds the rows; nil: they are still as they came in the part's columns.
+	vec kis.Vector
+	// view is the rows once more, as the type that the last function read.
+	view kis.Vector
+	// forced: the next function is entered even without rows. behind are then the origins that stand behind what it makes.
+	forced bool
+	behind []uint32
+}
+
+func (rs *rowset) len() int { return len(rs.origin) }
+
+func at(list []uint32, i int) uint32 {
+	if list == nil {
+		return 0
+	}
+	return list[i]
+}
+
+// ancestor finds the row that row i was when it entered a step before; nil if lineage was lost since.
+func (rs *rowset) ancestor(i uint32, step int) (*rowset, uint32) {
+	for rs != nil && rs.born > step {
+		if rs.parent != nil {
+			i = rs.parent[i]
+		}
+		rs = rs.prev
+	}
+	return rs, i
+}
+
+// input is the run's rows as they came.
+func (x *executor) input(n int) *rowset {
+	rs := &rowset{origin: x.words.take(n)}
+	for i := range rs.origin {
+		rs.origin[i] = uint32(i)
+	}
+	return rs
+}
+
+// subset is some rows of a rowset, ascending.
+func (x *executor) subset(rs *rowset, rows []uint32, born int) *rowset {
+	sub := &rowset{born: born, prev: rs, parent: rows}
+	sub.origin = x.words.pick(rs.origin, rows)
+	sub.nth, sub.trip = x.words.pick(rs.nth, rows), x.words.pick(rs.trip, rows)
+	if rs.vec != nil {
+		sub.vec = x.vectors.like(rs.vec)
+		sub.vec.Gather(rs.vec, rows)
+	}
+	if rs.view != nil && rs.view != rs.vec {
+		sub.view = x.vectors.like(rs.view)
+		sub.view.Gather(rs.view, rows)
+	}
+	return sub
+}
+
+// keep is the rows of a rowset without those gone, which ascend.
+func (x *executor) keep(rs *rowset, gone []uint32) *rowset {
+	if len(gone) == 0 {
+		return rs
+	}
+	return x.subset(rs, x.without(rs.len(), gone), rs.born)
+}
+
+// without lists 0..n-1 without those gone, which ascend.
+func (x *executor) without(n int, gone []uint32) []uint32 {
+	rows := x.words.take(n)[:0]
+	for i := range uint32(n) {
+		if len(gone) > 0 && gone[0] == i {
+			gone = gone[1:]
+			continue
+		}
+		rows = append(rows, i)
+	}
+	return rows
+}
+
+// next is what a function made of each row of rs but those gone: out has a place for all of them.
+func (x *executor) next(rs *rowset, out kis.Vector, gone []uint32, born int) *rowset {
+	next := &rowset{born: born, prev: rs, origin: rs.origin, nth: rs.nth, trip: rs.trip, vec: out}
+	if len(gone) > 0 {
+		rows := x.without(rs.len(), gone)
+		out.Gather(out, rows)
+		next.parent, next.origin = rows, x.words.pick(rs.origin, rows)
+		next.nth, next.trip = x.words.pick(rs.nth, rows), x.words.pick(rs.trip, rows)
+	}
+	return next
+}
+
+// made is what a function made of rs where each row made names its parent. The n of run is how many origins there are.
+func (x *executor) made(rs *rowset, out kis.Vector, parents []uint32, born, n int) *rowset {
+	parents = append(x.words.take(len(parents))[:0], parents...)
+	made := &rowset{born: born, prev: rs, parent: parents, vec: out}
+	made.origin, made.trip = x.words.pick(rs.origin, parents), x.words.pick(rs.trip, parents)
+	made.nth = x.number(made.origin, n)
+	return made
+}
+
+// number counts the rows of each origin; nil: there is one of each at most.
+func (x *executor) number(origins []uint32, n int) []uint32 {
+	ascending := true
+	for i := 1; i < len(origins) && ascending; i++ {
+		ascending = origins[i-1] < origins[i]
+	}
+	if ascending {
+		return nil
+	}
+	nth, seen := x.words.take(len(origins)), x.words.take(n+1)
+	for i, origin := range origins {
+		origin = min(origin, uint32(n)) // batch.WholeBatch counts behind all others
+		nth[i] = seen[origin]
+		seen[origin]++
+	}
+	return nth
+}
+
+// orphans are rows behind which the whole batch stands.
+func (x *executor) orphans(out kis.Vector, born int) *rowset {
+	rs := &rowset{born: born, vec: out, origin: x.words.take(out.Len()), nth: x.words.take(out.Len())}
+	for i := range rs.origin {
+		rs.origin[i], rs.nth[i] = batch.WholeBatch, uint32(i)
+	}
+	return rs
+}
+
+// words hands out lists that live as long as the run.
+type words struct {
+	chunk []uint32
+	used  int
+	spare int // what did not fit into chunk
+}
+
+// maxKept bounds what an executor keeps from run to run of each list or vector: 1 MiB.
+const maxKept = 1 << 20
+
+// take is n zeros.
+func (w *words) take(n int) []uint32 {
+	if w.used+n > len(w.chunk) {
+		w.spare += n
+		return make([]uint32, n)
+	}
+	list := w.chunk[w.used : w.used+n : w.used+n]
+	w.used += n
+	clear(list)
+	return list
+}
+
+// pick is the elements named of a list; nil stays nil.
+func (w *words) pick(list, places []uint32) []uint32 {
+	if list == nil {
+		return nil
+	}
+	picked := w.take(len(places))
+	for i, p := range places {
+		picked[i] = list[p]
+	}
+	return picked
+}
+
+// reset takes all lists back, and makes room for what did not fit.
+func (w *words) reset() {
+	if w.spare > 0 {
+		w.chunk = make([]uint32, min(w.used+w.spare, maxKept/4))
+	}
+	w.used, w.spare = 0, 0
+}
+
+// vectors lends vectors for the length of a run.
+type vectors struct {
+	free map[vectorKind][]kis.Vector
+	lent []kis.Vector
+}
+
+// vectorKind tells vectors apart that can't gather from one another.
+type vectorKind struct{ row, vector reflect.Type }
+
+func kindOf(v kis.Vector) vectorKind { return vectorKind{v.Type(), reflect.TypeOf(v)} }
+
+// lend is a free vector of that kind, or what make makes.
+func (p *vectors) lend(kind vectorKind, make func() kis.Vector) kis.Vector {
+	var v kis.Vector
+	if free := p.free[kind]; len(free) > 0 {
+		v, p.free[kind] = free[len(free)-1], free[:len(free)-1]
+	} else {
+		v = make()
+	}
+	p.lent = append(p.lent, v)
+	return v
+}
+
+// like is an empty vector of the same kind.
+func (p *vectors) like(v kis.Vector) kis.Vector {
+	return p.lend(kindOf(v), v.New)
+}
+
+// reset takes all vectors back, emptied of what they point to.
+func (p *vectors) reset() {
+	for i, v := range p.lent {
+		p.lent[i] = nil
+		if v.Len()*int(v.Type().Size()) > maxKept {
+			continue
+		}
+		v.Reset(0)
+		if p.free == nil {
+			p.free = make(map[vectorKind][]kis.Vector)
+		}
+		kind := kindOf(v)
+		p.free[kind] = append(p.free[kind], v)
+	}
+	p.lent = p.lent[:0]
+}

@@ -1,0 +1,456 @@
+package flowexec
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+	"unsafe"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/kis"
+)
+
+// maxJumps is how often a row may jump.
+const maxJumps = 1000
+
+// run is one execution of a plan over rows of a part.
+type run struct {
+	x    *executor
+	work *work
+	plan *Plan
+	part *Part
+	n    int
+	// waiting are the rows about to enter each step; behind the last one is the flow's output.
+	waiting [][]*rowset
+	step    *step
+	now     *rowset // what is in the step
+	halted  bool    // the rest of the run was ended as a whole
+	ledger  ledger
+	// spent is what slow rows have used up of the flow's timeout, by origin.
+	spent map[uint32]time.Duration
+}
+
+func newRun(x *executor, w *work) *run {
+	return &run{x: x, work: w, plan: w.part.Plan, part: w.part, n: w.len(), waiting: make([][]*rowset, len(w.part.Plan.steps)+1)}
+}
+
+// place is the place in the batch of a row of the run.
+func (r *run) place(origin uint32) uint32 {
+	if origin == batch.WholeBatch {
+		return origin
+	}
+	return r.part.place(r.work.row(origin))
+}
+
+// source is a row as it came.
+func (r *run) source(rs *rowset, i int) []byte {
+	return r.part.Columns.Row(int(r.work.row(rs.origin[i])))
+}
+
+// execute takes the rows through the flow. Among rows that are about to enter different steps those of the earliest go first,
+// so that rows that jumped back catch up with the others.
+func (r *run) execute() Run {
+	r.ledger.reset(r.n)
+	rs := r.x.input(r.n)
+	if len(r.work.dead) > 0 {
+		rs = r.withoutDead(rs)
+	}
+	r.waiting[0] = append(r.waiting[0], rs)
+	for k := 0; k < len(r.plan.steps) && !r.halted; k = r.earliest() {
+		sets := r.take(k)
+		r.waiting[k] = sets[1:]
+		r.enter(r.plan.steps[k], sets[0])
+	}
+	result := Run{Part: r.part, Rows: r.work.rows}
+	if r.part.Output {
+		result.Output = r.output()
+	}
+	result.NotDone = r.ledger.list(r.work)
+	return result
+}
+
+// earliest is the first step that rows wait for.
+func (r *run) earliest() int {
+	for k, sets := range r.waiting {
+		if len(sets) > 0 {
+			return k
+		}
+	}
+	return len(r.waiting) - 1
+}
+
+// withoutDead ends the rows that an abandoned goroutine is to blame on.
+func (r *run) withoutDead(rs *rowset) *rowset {
+	gone := make([]uint32, 0, len(r.work.dead))
+	for _, o := range r.work.dead {
+		r.ledger.end(o.Row, o)
+		gone = append(gone, o.Row)
+	}
+	slices.Sort(gone)
+	return r.x.keep(rs, slices.Compact(gone))
+}
+
+// take is the rows that wait for a step, in the order of their origins: where sets interleave they are cut, so that rows of
+// one key stay in order also when one of them took another way.
+func (r *run) take(k int) []*rowset {
+	sets := r.waiting[k]
+	if len(sets) < 2 || r.plan.whole() {
+		return sets
+	}
+	var ordered []*rowset
+	next := make([]int, len(sets))
+	for {
+		// The set with the earliest row goes on up to the earliest row of another one.
+		first, limit := -1, batch.WholeBatch
+		for i, rs := range sets {
+			switch {
+			case next[i] >= rs.len():
+			case first < 0 || rs.origin[next[i]] < sets[first].origin[next[first]]:
+				if first >= 0 {
+					limit = sets[first].origin[next[first]]
+				}
+				first = i
+			default:
+				limit = min(limit, rs.origin[next[i]])
+			}
+		}
+		if first < 0 {
+			break
+		}
+		rs, lo := sets[first], next[first]
+		hi := lo + 1
+		for hi < rs.len() && rs.origin[hi] <= limit {
+			hi++
+		}
+		next[first] = hi
+		if lo > 0 || hi < rs.len() {
+			rs = r.x.subset(rs, span(lo, hi), rs.born)
+		}
+		ordered = append(ordered, rs)
+	}
+	for _, rs := range sets {
+		if rs.len() == 0 {
+			ordered = append(ordered, rs)
+		}
+	}
+	return ordered
+}
+
+func span(lo, hi int) []uint32 {
+	rows := make([]uint32, hi-lo)
+	for i := range rows {
+		rows[i] = uint32(lo + i)
+	}
+	return rows
+}
+
+// pass sends rows on to a step.
+func (r *run) pass(rs *rowset, step int) {
+	if rs.len() > 0 || rs.forced {
+		r.waiting[step] = append(r.waiting[step], rs)
+	}
+}
+
+// enter takes rows through one function.
+func (r *run) enter(s *step, rs *rowset) {
+	x := r.x
+	r.step, r.now = s, rs
+	if o := x.stopped(); o != nil {
+		r.halt(*o)
+		return
+	}
+	began := time.Now()
+	entered := rs.len()
+	x.gone, x.jumps = x.gone[:0], x.jumps[:0]
+	f := &x.frame
+	f.Call.Flow, f.Call.Function, f.Call.Revision, f.Call.Attempt = r.plan.flow, s.name, r.plan.revision, 1
+	f.Params = s.params
+	if rs = r.prepare(s, rs); rs.len() > 0 || rs.forced {
+		switch {
+		case s.form.Whole():
+			r.runWhole(s, rs)
+		case rs.len() == 0:
+		case s.form == kis.FormSave:
+			r.runSave(s, rs)
+		case s.form == kis.FormLoad:
+			r.runLoad(s, rs)
+		case s.form == kis.FormExpand:
+			r.runExpand(s, rs)
+		case s.form == kis.FormCalculate:
+			r.runCalculate(s, rs)
+		default:
+			r.runVerify(s, rs)
+		}
+	}
+	x.metricsOf(r.plan, s).observe(entered, time.Since(began))
+}
+
+func (r *run) runVerify(s *step, rs *rowset) {
+	if r.through(rs, s.code.Call) {
+		r.pass(r.x.keep(rs, r.x.gone), s.index+1)
+		r.jump(rs)
+	}
+}
+
+func (r *run) runCalculate(s *step, rs *rowset) {
+	out := r.x.vectors.lend(s.outKind, s.code.NewOut)
+	out.Reset(rs.len())
+	r.x.frame.Out = out
+	if r.through(rs, s.code.Call) {
+		r.refuseNil(s, rs, out)
+		r.pass(r.x.next(rs, out, r.x.gone, s.index+1), s.index+1)
+		r.jump(rs)
+	}
+}
+
+func (r *run) runExpand(s *step, rs *rowset) {
+	f := &r.x.frame
+	f.Out, f.Parents = r.x.vectors.lend(s.outKind, s.code.NewOut), f.Parents[:0]
+	f.Out.Reset(0)
+	if r.through(rs, s.code.Call) {
+		r.passMade(s, rs, f.Out, f.Parents)
+		r.jump(rs)
+	}
+}
+
+// passMade passes on rows that name their parents, and ends the rows that nothing came of.
+func (r *run) passMade(s *step, rs *rowset, out kis.Vector, parents []uint32) {
+	if !isIdentity(parents, rs.len()) && s.index+1 < len(r.plan.steps) {
+		has := r.x.words.take(rs.len())
+		for _, p := range parents {
+			has[p] = 1
+		}
+		for _, g := range r.x.gone {
+			has[g] = 1
+		}
+		for i, n := range has {
+			if n == 0 {
+				r.end(rs, uint32(i), batch.RowOutcome{Outcome: batch.Filtered, Code: batch.CodeNotCommitted,
+					Reason: "the function passed nothing on for it"})
+			}
+		}
+	}
+	made := r.x.made(rs, out, parents, s.index+1, r.n)
+	r.pass(r.x.keep(made, r.nils(s, made)), s.index+1)
+}
+
+func isIdentity(rows []uint32, n int) bool {
+	if len(rows) != n {
+		return false
+	}
+	for i, r := range rows {
+		if r != uint32(i) {
+			return false
+		}
+	}
+	return true
+}
+
+// refuseNil ends rows for which a nil pointer was passed on, and adds them to those gone.
+func (r *run) refuseNil(s *step, rs *rowset, out kis.Vector) {
+	if !s.outPointer {
+		return
+	}
+	gone := len(r.x.gone)
+	for i, p := range unsafe.Slice((*unsafe.Pointer)(out.Pointer()), out.Len()) {
+		if _, found := slices.BinarySearch(r.x.gone[:gone], uint32(i)); p == nil && !found {
+			r.end(rs, uint32(i), nilPassed(s))
+			r.x.gone = append(r.x.gone, uint32(i))
+		}
+	}
+	slices.Sort(r.x.gone)
+}
+
+// nils are the rows made that are nil pointers; they end.
+func (r *run) nils(s *step, made *rowset) []uint32 {
+	if !s.outPointer {
+		return nil
+	}
+	var gone []uint32
+	for i, p := range unsafe.Slice((*unsafe.Pointer)(made.vec.Pointer()), made.len()) {
+		if p == nil {
+			r.end(made, uint32(i), nilPassed(s))
+			gone = append(gone, uint32(i))
+		}
+	}
+	return gone
+}
+
+func nilPassed(s *step) batch.RowOutcome {
+	return batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeFunctionError, Attempts: 1,
+		Reason: fmt.Sprintf("the function passed on a nil %v and no error: return kis.Drop to leave a row out", s.out)}
+}
+
+// end ends row i of rs in the current step.
+func (r *run) end(rs *rowset, i uint32, o batch.RowOutcome) {
+	o.Function = r.step.name
+	r.ledger.end(rs.origin[i], o)
+}
+
+// lose ends row i of the rows under way, and takes it out of them. Rows are lost in ascending order.
+func (r *run) lose(i int, o batch.RowOutcome) {
+	r.end(r.now, uint32(i), o)
+	r.x.gone = append(r.x.gone, uint32(i))
+}
+
+// halt ends all rows that are under way, those of the current step included, and with them the run.
+func (r *run) halt(o batch.RowOutcome) {
+	r.halted = true
+	o.Function = r.step.name
+	for i, origin := range r.now.origin {
+		if _, gone := slices.BinarySearch(r.x.gone, uint32(i)); !gone {
+			r.ledger.end(origin, o)
+		}
+	}
+	for _, j := range r.x.jumps {
+		r.ledger.end(r.now.origin[j.row], o)
+	}
+	for _, origin := range r.now.behind {
+		r.ledger.end(origin, o)
+	}
+	o.Function = ""
+	for _, sets := range r.waiting[:len(r.plan.steps)] {
+		for _, rs := range sets {
+			for _, origin := range slices.Concat(rs.origin, rs.behind) {
+				r.ledger.end(origin, o)
+			}
+		}
+	}
+}
+
+// blame is how the row that an abandoned call hangs in ends; in Batch and FaaS all rows of the call. It is called when x's
+// goroutine does not touch the run any more.
+func (r *run) blame(o batch.RowOutcome, row int) []batch.RowOutcome {
+	rows := []int{row}
+	if r.step.form.Whole() {
+		rows = rows[:0]
+		for i := range r.now.len() {
+			rows = append(rows, i)
+		}
+	}
+	var dead []batch.RowOutcome
+	for _, i := range rows {
+		if i < 0 {
+			continue
+		}
+		if o.Row = r.now.origin[i]; o.Row == batch.WholeBatch {
+			for o.Row = range uint32(r.n) {
+				dead = append(dead, o)
+			}
+			return dead
+		}
+		dead = append(dead, o)
+	}
+	return dead
+}
+
+// budget is how long row i of the rows under way may take now, and what happens when it took longer. In Batch and FaaS it is
+// that of the row with the least time left.
+func (r *run) budget(i int) (time.Duration, error) {
+	left := r.left(i)
+	if r.step.form.Whole() {
+		for i := range r.now.len() {
+			left = min(left, r.left(i))
+		}
+	}
+	if r.step.timeout <= left {
+		return r.step.timeout, errFunctionTimeout
+	}
+	return left, errRowTimeout
+}
+
+// left is what row i of the rows under way has left of the flow's timeout.
+func (r *run) left(i int) time.Duration {
+	if len(r.spent) == 0 || i >= r.now.len() {
+		return r.plan.timeout
+	}
+	return r.plan.timeout - r.spent[r.now.origin[i]]
+}
+
+// spend takes time off what a row has left of the flow's timeout.
+func (r *run) spend(i int, took time.Duration) {
+	const slow = 10 * time.Millisecond
+	if took < slow || i < 0 || i >= r.now.len() {
+		return
+	}
+	if r.spent == nil {
+		r.spent = make(map[uint32]time.Duration)
+	}
+	if !r.step.form.Whole() {
+		r.spent[r.now.origin[i]] += took
+		return
+	}
+	for _, origin := range r.now.origin {
+		r.spent[origin] += took
+	}
+}
+
+// sleep waits, at the cost of row i. False: the run was cancelled, or the row has no time left.
+func (r *run) sleep(i int, d time.Duration) bool {
+	left := r.left(i)
+	timer := time.NewTimer(min(d, left))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		r.spend(i, d)
+		return d < left
+	case <-r.x.ctx.Done():
+		return false
+	}
+}
+
+// limited is the functions' context with at most that much time.
+func (r *run) limited(d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(r.x.ctx, d)
+}
+
+func (x *executor) metricsOf(p *Plan, s *step) functionMetrics {
+	if x.plan != p {
+		x.plan, x.metrics = p, make([]functionMetrics, len(p.steps))
+		for i, s := range p.steps {
+			x.metrics[i] = x.lane.lanes.config.Metrics.function(p.flow, s.name)
+		}
+	}
+	return x.metrics[s.index]
+}
+
+// ledger keeps how the rows of a run ended, the worst that happened to each.
+type ledger struct {
+	n       int
+	places  []uint32 // for each row 1 + its place in notDone; nil while all are done
+	notDone []batch.RowOutcome
+}
+
+func (l *ledger) reset(n int) { *l = ledger{n: n} }
+
+// end records an outcome of a row, or of all with batch.WholeBatch.
+func (l *ledger) end(origin uint32, o batch.RowOutcome) {
+	if origin == batch.WholeBatch {
+		for i := range uint32(l.n) {
+			l.end(i, o)
+		}
+		return
+	}
+	if l.places == nil {
+		l.places = make([]uint32, l.n)
+	}
+	o.Row = origin
+	switch place := l.places[origin]; {
+	case place == 0:
+		l.notDone = append(l.notDone, o)
+		l.places[origin] = uint32(len(l.notDone))
+	case l.notDone[place-1].Outcome < o.Outcome:
+		l.notDone[place-1] = o
+	}
+}
+
+// list is the outcomes by row, with the rows counted within the part.
+func (l *ledger) list(w *work) []batch.RowOutcome {
+	slices.SortFunc(l.notDone, func(a, b batch.RowOutcome) int { return cmp.Compare(a.Row, b.Row) })
+	for i := range l.notDone {
+		l.notDone[i].Row = w.row(l.notDone[i].Row)
+	}
+	return l.notDone
+}

@@ -1,0 +1,81 @@
+package flowexec
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"sync"
+	"unsafe"
+
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowconv"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowjson"
+)
+
+// types are the codecs and converters of a plan's row types, made when first needed. It is safe for concurrent use.
+type types struct {
+	codecs     sync.Map // reflect.Type → *rowjson.Codec
+	converters sync.Map // [2]reflect.Type → *rowconv.Converter
+}
+
+func (t *types) codec(row reflect.Type) *rowjson.Codec {
+	if c, ok := t.codecs.Load(row); ok {
+		return c.(*rowjson.Codec)
+	}
+	c, _ := t.codecs.LoadOrStore(row, rowjson.For(row))
+	return c.(*rowjson.Codec)
+}
+
+func (t *types) converter(from, to reflect.Type) *rowconv.Converter {
+	key := [2]reflect.Type{from, to}
+	if c, ok := t.converters.Load(key); ok {
+		return c.(*rowconv.Converter)
+	}
+	c, _ := t.converters.LoadOrStore(key, rowconv.New(from, to))
+	return c.(*rowconv.Converter)
+}
+
+// convertAny turns a row of whatever type into the zero row of type to at into.
+func (t *types) convertAny(row any, to reflect.Type, into unsafe.Pointer) error {
+	switch v := row.(type) {
+	case string:
+		return t.codec(to).Decode([]byte(v), into)
+	case []byte:
+		return t.codec(to).Decode(v, into)
+	case json.RawMessage:
+		return t.codec(to).Decode(v, into)
+	}
+	v := reflect.ValueOf(row)
+	target := reflect.NewAt(to, into).Elem()
+	switch {
+	case v.Type() == to:
+		target.Set(v)
+		return nil
+	case v.Kind() == reflect.Pointer && v.Type().Elem() == to:
+		target.Set(v.Elem())
+		return nil
+	case v.Kind() == reflect.Pointer:
+		return t.converter(v.Type().Elem(), to).Convert(into, v.UnsafePointer())
+	}
+	p := reflect.New(v.Type())
+	p.Elem().Set(v)
+	return t.converter(v.Type(), to).Convert(into, p.UnsafePointer())
+}
+
+// appendJSON writes a row of whatever type behind dst; a string, []byte or json.RawMessage is JSON already.
+func appendJSON(dst []byte, row any) ([]byte, error) {
+	var raw []byte
+	switch v := row.(type) {
+	case string:
+		raw = []byte(v)
+	case []byte:
+		raw = v
+	case json.RawMessage:
+		raw = v
+	default:
+		return rowjson.AppendAny(dst, row)
+	}
+	if !json.Valid(raw) {
+		return dst, fmt.Errorf("the %T passed on is not JSON", row)
+	}
+	return append(dst, raw...), nil
+}

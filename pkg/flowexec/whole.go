@@ -1,0 +1,180 @@
+package flowexec
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/kis"
+)
+
+// runWhole takes rows through a Batch or FaaS function, in one call for all of them. In a flow whose batches are split, an
+// error or a panic makes it try key by key before any row is dead.
+func (r *run) runWhole(s *step, rs *rowset) {
+	x := r.x
+	out := x.vectors.lend(s.outKind, s.code.NewOut)
+	out.Reset(0)
+	x.frame.Out, x.frame.Parents = out, x.frame.Parents[:0]
+	o := r.callWhole(s)
+	switch {
+	case r.halted:
+		return
+	case o.Outcome == 0:
+		r.passWhole(s, rs, out)
+		return
+	}
+	if groups := r.groups(rs); len(groups) > 1 && (o.Code == batch.CodeFunctionError || o.Code == batch.CodeFunctionPanic) {
+		r.runGroups(s, rs, groups, out)
+		return
+	}
+	r.endAll(rs, o)
+}
+
+// callWhole calls the function for the rows under way. An outcome is what all of them are to end with; without one, they are
+// through or jump, or the run is over.
+func (r *run) callWhole(s *step) batch.RowOutcome {
+	f := &r.x.frame
+	for attempt := 1; ; attempt++ {
+		if r.left(0) <= 0 {
+			return timedOut(errRowTimeout, s, r.plan)
+		}
+		f.Parents, f.Lost, f.Reuse, f.Force = f.Parents[:0], false, false, false
+		f.Out.Reset(0)
+		f.Call.Attempt = attempt
+		_, err := r.x.guarded(s.code.Call, 0, r.now.len())
+		f.Call.Attempt = 1
+		if err == nil {
+			r.renewAfterTimeout()
+			return batch.RowOutcome{}
+		}
+		o, again := r.judge(0, err, attempt)
+		if r.halted || !again {
+			return o
+		}
+		if errors.Is(err, errPaused) {
+			attempt--
+		}
+	}
+}
+
+// passWhole passes on what a call made of all rows of rs.
+func (r *run) passWhole(s *step, rs *rowset, out kis.Vector) {
+	f := &r.x.frame
+	next := s.index + 1
+	switch {
+	case len(r.x.jumps) > 0 || len(r.x.gone) > 0:
+		r.jump(rs)
+	case f.Reuse:
+		r.pass(rs, next)
+	case out.Len() == 0 && f.Force:
+		r.pass(&rowset{born: next, forced: true, behind: slices.Concat(rs.origin, rs.behind)}, next)
+	case f.Lost || rs.len() == 0 && out.Len() > 0:
+		r.passOrphans(s, rs, out)
+	default:
+		r.passMade(s, rs, out, f.Parents)
+	}
+}
+
+// passOrphans passes on rows behind which all rows given stand, if that is possible.
+func (r *run) passOrphans(s *step, rs *rowset, out kis.Vector) {
+	switch behind := slices.Concat(rs.origin, rs.behind); {
+	case rs.len() > 0 && allSame(rs.origin):
+		r.passMade(s, rs, out, make([]uint32, out.Len()))
+	case r.plan.whole():
+		made := r.x.orphans(out, s.index+1)
+		r.pass(r.x.keep(made, r.nils(s, made)), s.index+1)
+	default:
+		r.step = s
+		for _, origin := range behind {
+			r.ledger.end(origin, lineageLost(s, out.Len(), len(behind)))
+		}
+	}
+}
+
+func lineageLost(s *step, out, in int) batch.RowOutcome {
+	return batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeLineageLost, Function: s.name, Attempts: 1,
+		Reason: fmt.Sprintf("the function made %d rows of %d, and nobody can say which comes from which, as a flow with shard_key needs: %s",
+			out, in, lineageAdvice)}
+}
+
+func allSame(origins []uint32) bool {
+	for _, o := range origins {
+		if o != origins[0] {
+			return false
+		}
+	}
+	return true
+}
+
+// endAll ends all rows of rs.
+func (r *run) endAll(rs *rowset, o batch.RowOutcome) {
+	o.Function = r.step.name
+	for _, origin := range slices.Concat(rs.origin, rs.behind) {
+		r.ledger.end(origin, o)
+	}
+}
+
+// groups are the rows of rs by key, in the order of the keys' first rows; none where batches go whole.
+func (r *run) groups(rs *rowset) [][]uint32 {
+	keys := r.part.Columns.Keys
+	if r.plan.whole() || len(keys) == 0 {
+		return nil
+	}
+	places := make(map[uint64]int)
+	var groups [][]uint32
+	for i, origin := range rs.origin {
+		key := keys[r.work.row(origin)]
+		place, ok := places[key]
+		if !ok {
+			place = len(groups)
+			places[key] = place
+			groups = append(groups, nil)
+		}
+		groups[place] = append(groups[place], uint32(i))
+	}
+	return groups
+}
+
+// runGroups calls the function for each key's rows alone, and puts together again what it made of them.
+func (r *run) runGroups(s *step, rs *rowset, groups [][]uint32, all kis.Vector) {
+	x, f := r.x, &r.x.frame
+	all.Reset(0)
+	var parents, dead []uint32
+	for _, rows := range groups {
+		x.gone, x.jumps = x.gone[:0], x.jumps[:0]
+		sub := r.prepare(s, x.subset(rs, rows, rs.born))
+		out := x.vectors.like(all)
+		f.Out = out
+		o := r.callWhole(s)
+		switch {
+		case r.halted:
+			for i, origin := range rs.origin {
+				if !slices.Contains(dead, uint32(i)) {
+					r.ledger.end(origin, o)
+				}
+			}
+			return
+		case o.Outcome != 0:
+			r.endAll(sub, o)
+			dead = append(dead, rows...)
+		case len(x.jumps) > 0 || len(x.gone) > 0 || f.Reuse || f.Lost || out.Len() == 0:
+			r.passWhole(s, sub, out)
+			dead = append(dead, rows...)
+		default:
+			all.Append(out)
+			for _, p := range f.Parents {
+				parents = append(parents, rows[p])
+			}
+		}
+	}
+	x.gone, x.jumps = append(x.gone[:0], dead...), x.jumps[:0]
+	slices.Sort(x.gone)
+	r.now = rs
+	order := span(0, len(parents))
+	slices.SortStableFunc(order, func(a, b uint32) int { return cmp.Compare(parents[a], parents[b]) })
+	sorted := x.vectors.like(all)
+	sorted.Gather(all, order)
+	r.passMade(s, rs, sorted, x.words.pick(parents, order))
+}
