@@ -226,12 +226,13 @@ func (l *Lanes) leastLoaded() int {
 	return best
 }
 
-// Release gives back the rows of these slots that have not begun. They come through Done as Returned, soon after Release has
-// returned, by a goroutine of the lanes.
-func (l *Lanes) Release(ranges []batch.Range) {
+// Release gives back rows that have not begun: those of these slots, or, with nil, all rows, also of parts without keys. Only
+// parts that of accepts are touched; it is called under a lock, and nil accepts all. The rows come through Done as Returned,
+// soon after Release has returned, by a goroutine of the lanes.
+func (l *Lanes) Release(ranges []batch.Range, of func(*Part) bool) {
 	var back []*work
 	for _, ln := range l.lanes {
-		back = append(back, ln.release(ranges)...)
+		back = append(back, ln.release(ranges, of)...)
 	}
 	l.giveBack(back)
 }
@@ -323,13 +324,16 @@ func (ln *lane) close() []*work {
 }
 
 // release takes the rows of the slots out of the queue.
-func (ln *lane) release(ranges []batch.Range) []*work {
+func (ln *lane) release(ranges []batch.Range, of func(*Part) bool) []*work {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
 	var back []*work
 	kept := ln.queue[:0]
 	for _, w := range ln.queue {
-		stays, goes := w.cut(ranges)
+		stays, goes := w, (*work)(nil)
+		if of == nil || of(w.part) {
+			stays, goes = w.cut(ranges)
+		}
 		if goes != nil {
 			ln.rows.Add(-int64(goes.len()))
 			back = append(back, goes)
@@ -349,7 +353,10 @@ func (ln *lane) release(ranges []batch.Range) []*work {
 // cut parts the rows that are in the slots from those that are not; nil: none. A part without keys has no slots.
 func (w *work) cut(ranges []batch.Range) (stays, goes *work) {
 	keys := w.part.Columns.Keys
-	if len(keys) == 0 {
+	switch {
+	case ranges == nil:
+		return nil, w
+	case len(keys) == 0:
 		return w, nil
 	}
 	var in, out []uint32
