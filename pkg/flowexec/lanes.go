@@ -16,7 +16,7 @@ import (
 
 // Connectors hands out connections: *connector.Pool does.
 type Connectors interface {
-	// Get is the connection of a connector, opened at first use. It waits for it under ctx.
+	// Get is a hold on the connection of a connector, opened at first use. It waits for it under ctx. Close ends the hold.
 	Get(ctx context.Context, c *definition.Connector) (connector.Connection, error)
 }
 
@@ -226,28 +226,23 @@ func (l *Lanes) leastLoaded() int {
 	return best
 }
 
-// Release gives back rows that have not begun: those of these slots, or, with nil, all rows, also of parts without keys. Only
-// parts that of accepts are touched; it is called under a lock, and nil accepts all. The rows come through Done as Returned,
-// soon after Release has returned, by a goroutine of the lanes.
-func (l *Lanes) Release(ranges []batch.Range, of func(*Part) bool) {
+// Release gives back rows that have not begun: those of these slots, nil for all, in the parts that belongs says yes to, nil
+// for all. A part without keys has no slots. Done has been called for them, with Returned, when Release returns. belongs must
+// not call the lanes.
+func (l *Lanes) Release(slots []batch.Range, belongs func(*Part) bool) {
 	var back []*work
 	for _, ln := range l.lanes {
-		back = append(back, ln.release(ranges, of)...)
+		back = append(back, ln.release(slots, belongs)...)
 	}
 	l.giveBack(back)
 }
 
-// giveBack calls Done for runs that never began, without holding up the caller. Stop waits for it, since they are pending.
+// giveBack calls Done for runs that never began.
 func (l *Lanes) giveBack(back []*work) {
-	if len(back) == 0 {
-		return
+	for _, w := range back {
+		w.part.Done(w.returned())
+		l.end()
 	}
-	go func() {
-		for _, w := range back {
-			w.part.Done(w.returned())
-			l.end()
-		}
-	}()
 }
 
 // Drain takes no more parts, and returns when all that were queued have run, or with ctx's error.

@@ -154,14 +154,14 @@ func (r *run) waitFor(s *step, keys []string, found map[string]connector.Value, 
 // errWaited ends a wait whose time is over; waiting again is no use.
 var errWaited = batch.Errorf(batch.CodeLoadTimeout, "the time to wait is over")
 
-// missing deals with the rows whose key is not there.
+// missing ends the rows whose key is not there, if the step does not take that, or can't be read.
 func (r *run) missing(s *step, rs *rowset, keys []string, values []connector.Value) (*rowset, []connector.Value) {
-	if s.onMissing == definition.OnMissingNull {
-		return rs, values
-	}
 	for i, v := range values {
 		switch {
-		case !v.Missing():
+		case v.Err != nil:
+			r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeConversionFailed, Attempts: 1,
+				Reason: trimmed(fmt.Sprintf("connector %s can't read key %q: %v", s.connector.Name, s.connector.Key+keys[i], v.Err))})
+		case !v.Missing() || s.onMissing == definition.OnMissingNull:
 		case s.onMissing == definition.OnMissingDead:
 			r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeLoadMissing, Attempts: 1,
 				Reason: fmt.Sprintf("connector %s has no key %q", s.connector.Name, s.connector.Key+keys[i])})

@@ -125,9 +125,10 @@ func (r *run) persist(s *step, do func(context.Context, connector.Connection) er
 	for {
 		c, err := r.x.lane.lanes.connection(ctx, s.connector)
 		if err == nil {
-			if err = do(ctx, c); err == nil {
-				return nil
-			}
+			err = errors.Join(do(ctx, c), c.Close())
+		}
+		if err == nil {
+			return nil
 		}
 		if ctx.Err() != nil || !passing(err) {
 			return err
