@@ -2,6 +2,7 @@
 
 GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUF           := go tool -modfile=../tools/go.mod buf
+VERSION       := $(shell git describe --tags --dirty 2>/dev/null || echo dev)
 FUZZTIME      ?= 10s
 BENCH         ?= .
 
@@ -11,7 +12,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' Makefile
 
 build: ## Build the programs into bin/
-	go build -trimpath -o bin/ ./cmd/...
+	go build -trimpath -ldflags '-X github.com/kisgrid/kisgrid/internal/command.Version=$(VERSION)' -o bin/ ./cmd/...
 
 # Tests use free ports and end what they start; a server that is installed need not run.
 test: ## Run every test; with the real redis-server, etcd and etcdctl where they are installed

@@ -193,18 +193,18 @@ func TestBreaksAreSeen(t *testing.T) {
 		{"nothing", func(*descriptorpb.FileDescriptorSet) {}, nil},
 		{"a new field", func(s *descriptorpb.FileDescriptorSet) {
 			field := gproto.CloneOf(columns(s).Field[3])
-			field.Name, field.JsonName, field.Number = gproto.String("more"), gproto.String("more"), gproto.Int32(99)
+			field.Name, field.JsonName, field.Number = new("more"), new("more"), new(int32(99))
 			columns(s).Field = append(columns(s).Field, field)
 		}, nil},
 		{"a field reserved", func(s *descriptorpb.FileDescriptorSet) {
 			m := columns(s)
 			m.Field = m.Field[:3]
-			m.ReservedRange = []*descriptorpb.DescriptorProto_ReservedRange{{Start: gproto.Int32(4), End: gproto.Int32(5)}}
+			m.ReservedRange = []*descriptorpb.DescriptorProto_ReservedRange{{Start: new(int32(4)), End: new(int32(5))}}
 			m.ReservedName = []string{"encoding"}
 		}, nil},
 		{"a field gone", func(s *descriptorpb.FileDescriptorSet) { columns(s).Field = columns(s).Field[:3] },
 			[]string{"kisgrid.v1.Columns.encoding is gone: reserve its number 4 and its name"}},
-		{"another name", func(s *descriptorpb.FileDescriptorSet) { columns(s).Field[3].Name = gproto.String("code") },
+		{"another name", func(s *descriptorpb.FileDescriptorSet) { columns(s).Field[3].Name = new("code") },
 			[]string{`kisgrid.v1.Columns.encoding was "optional string encoding = 4", is "optional string code = 4"`}},
 		{"another type", func(s *descriptorpb.FileDescriptorSet) {
 			columns(s).Field[3].Type = descriptorpb.FieldDescriptorProto_TYPE_BYTES.Enum()
@@ -214,13 +214,13 @@ func TestBreaksAreSeen(t *testing.T) {
 		}, []string{`kisgrid.v1.Columns.encoding was "optional string encoding = 4", is "repeated string encoding = 4"`}},
 		{"an outcome gone", func(s *descriptorpb.FileDescriptorSet) { e := enum(s, "Outcome"); e.Value = e.Value[:5] },
 			[]string{"kisgrid.v1.OUTCOME_FAILED is gone: reserve its number 5 and its name"}},
-		{"an outcome renamed", func(s *descriptorpb.FileDescriptorSet) { enum(s, "Outcome").Value[5].Name = gproto.String("LOST") },
+		{"an outcome renamed", func(s *descriptorpb.FileDescriptorSet) { enum(s, "Outcome").Value[5].Name = new("LOST") },
 			[]string{"kisgrid.v1.OUTCOME_FAILED = 5 is called LOST now"}},
 		{"a call streams no more", func(s *descriptorpb.FileDescriptorSet) {
 			for _, file := range s.GetFile() {
 				for _, service := range file.GetService() {
 					if service.GetName() == "Worker" {
-						service.Method[0].ServerStreaming = gproto.Bool(false)
+						service.Method[0].ServerStreaming = new(false)
 					}
 				}
 			}

@@ -12,7 +12,6 @@ var arrows = []struct {
 	{"pkg/definition", []string{"pkg/batch"}},
 	{"internal/wire", []string{"pkg/batch", "proto/kisgrid/v1"}},
 	{"internal/transport", []string{"pkg/batch"}},
-	{"internal/environment", nil},
 
 	// What users' functions import.
 	{"pkg/kis", []string{"pkg/batch", "pkg/definition"}},
@@ -22,18 +21,20 @@ var arrows = []struct {
 	{"pkg/scheduler", []string{"pkg/batch"}},
 	{"pkg/connector", []string{"pkg/batch", "pkg/definition"}},
 	{"pkg/connector/…", []string{"pkg/connector", "pkg/batch", "pkg/definition"}},
-	{"pkg/flowexec", []string{"pkg/kis", "pkg/batch", "pkg/definition", "pkg/connector"}},
+	{"pkg/flowexec", []string{"pkg/kis", "pkg/batch", "pkg/definition", "pkg/connector", "pkg/flowexec/internal/…"}},
+	{"pkg/flowexec/internal/…", []string{"pkg/kis", "pkg/batch", "pkg/flowexec/internal/…"}},
 	{"pkg/deadletter", []string{"pkg/batch"}},
 	{"pkg/cluster", []string{"pkg/batch", "pkg/definition"}},
+	{"internal/command", []string{"pkg/cluster", "internal/transport"}},
 
 	// The processes, and their clients.
 	{"pkg/coordinator", []string{
 		"pkg/scheduler", "pkg/cluster", "pkg/definition", "pkg/deadletter", "pkg/batch",
-		"internal/wire", "internal/transport", "internal/environment", "proto/kisgrid/v1",
+		"internal/wire", "internal/transport", "proto/kisgrid/v1",
 	}},
 	{"pkg/worker", []string{
 		"pkg/flowexec", "pkg/kis", "pkg/cluster", "pkg/definition", "pkg/connector", "pkg/connector/redis", "pkg/connector/memory", "pkg/batch",
-		"internal/wire", "internal/transport", "internal/environment", "proto/kisgrid/v1",
+		"internal/wire", "internal/transport", "internal/command", "proto/kisgrid/v1",
 	}},
 	{"pkg/client", []string{"pkg/batch", "internal/wire", "internal/transport", "proto/kisgrid/v1"}},
 
@@ -42,11 +43,11 @@ var arrows = []struct {
 	{"pkg/flowtest", []string{
 		"internal/devcluster", "pkg/coordinator", "pkg/worker", "pkg/client", "pkg/cluster", "pkg/definition", "pkg/kis", "pkg/batch", "internal/transport",
 	}},
-	{"cmd/coordinator", []string{"pkg/coordinator", "internal/transport", "internal/environment"}},
+	{"cmd/coordinator", []string{"pkg/coordinator", "pkg/cluster", "pkg/batch", "internal/command", "internal/transport"}},
 	{"cmd/worker", []string{"pkg/worker", "examples/students"}},
 	{"cmd/kisgrid", []string{
 		"pkg/client", "pkg/coordinator", "pkg/worker", "pkg/cluster", "pkg/definition", "pkg/flowexec", "pkg/kis", "pkg/batch",
-		"internal/devcluster", "internal/wire", "internal/transport", "internal/environment", "proto/kisgrid/v1", "examples/students",
+		"internal/devcluster", "internal/wire", "internal/transport", "internal/command", "proto/kisgrid/v1", "examples/students",
 	}},
 	{"cmd/kisgrid/…", []string{"pkg/…", "internal/…", "proto/kisgrid/v1", "examples/…", "cmd/kisgrid/…"}},
 	{"examples/…", []string{"pkg/kis…", "pkg/client", "pkg/batch", "pkg/flowexec", "pkg/worker", "examples/…"}},

@@ -84,7 +84,7 @@ func (f *files) reload() {
 
 // read reads the files; it returns the current identity where nothing changed.
 func (f *files) read() (*identity, error) {
-	id, err := &identity{}, error(nil)
+	id := new(identity)
 	for _, file := range []struct {
 		flag, path string
 		content    *[]byte
@@ -96,9 +96,11 @@ func (f *files) read() (*identity, error) {
 		if file.path == "" {
 			continue
 		}
-		if *file.content, err = os.ReadFile(file.path); err != nil {
+		content, err := os.ReadFile(file.path)
+		if err != nil {
 			return nil, fmt.Errorf("read the file of %s: %w", f.config.flag(file.flag), err)
 		}
+		*file.content = content
 	}
 	if old := f.current.Load(); old != nil && bytes.Equal(id.cert, old.cert) && bytes.Equal(id.key, old.key) && bytes.Equal(id.ca, old.ca) {
 		return old, nil

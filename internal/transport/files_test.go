@@ -39,8 +39,8 @@ func handshake(t *testing.T, server, client *tls.Config) (toClient, toServer *x5
 	client.ServerName = "127.0.0.1"
 	clientSide, serverSide := tls.Client(a, client), tls.Server(b, server)
 	served := make(chan error, 1)
-	go func() { served <- serverSide.Handshake() }()
-	if err := clientSide.Handshake(); err != nil {
+	go func() { served <- serverSide.HandshakeContext(t.Context()) }()
+	if err := clientSide.HandshakeContext(t.Context()); err != nil {
 		a.Close()
 		return nil, nil, errors.Join(err, <-served)
 	}

@@ -37,7 +37,7 @@ func TestHTTPPages(t *testing.T) {
 			t.Fatal(err)
 		}
 		answer := httptest.NewRecorder()
-		server.Handler.ServeHTTP(answer, httptest.NewRequest(method, path, strings.NewReader(body)))
+		server.Handler.ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body)))
 		return answer
 	}
 	for _, c := range []struct {

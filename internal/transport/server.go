@@ -22,12 +22,13 @@ const (
 	handshakeTimeout = 10 * time.Second
 )
 
-// gRPC's own pings. A server pings a silent client after pingIdle; a client may ping a server no oftener than every 10 s.
+// gRPC's own pings. A server pings a silent client after pingIdle; a client can ping a
+// server every 10 s at most.
 const (
-	pingIdle      = 2 * time.Second
-	pingTimeout   = 3 * time.Second
-	clientPing    = 10 * time.Second
-	clientPingMin = 5 * time.Second
+	pingIdle    = 2 * time.Second
+	pingTimeout = 3 * time.Second
+	clientPing  = 10 * time.Second
+	patience    = 5 * time.Second // a client that pings oftener is cut off
 )
 
 // The services whose health a Server tells, besides "", which is Ready's.
@@ -62,9 +63,8 @@ func NewServer(c Config, opts ...grpc.ServerOption) (*Server, error) {
 		grpc.InitialConnWindowSize(connectionWindow),
 		grpc.ReadBufferSize(buffer),
 		grpc.WriteBufferSize(buffer),
-		grpc.SharedWriteBuffer(true), // an idle connection holds no buffer
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingIdle, Timeout: pingTimeout}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: clientPingMin, PermitWithoutStream: true}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: patience, PermitWithoutStream: true}),
 		grpc.WaitForHandlers(true), // so that nothing of a call outlives Stop
 	}
 	s := &Server{Server: grpc.NewServer(append(own, opts...)...), health: health.NewServer()}

@@ -143,7 +143,7 @@ func hangUp(raw net.Conn) {
 }
 
 func (t *tlsCredentials) Info() credentials.ProtocolInfo {
-	return credentials.ProtocolInfo{SecurityProtocol: "tls", ServerName: t.name}
+	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
 }
 
 func (t *tlsCredentials) Clone() credentials.TransportCredentials {

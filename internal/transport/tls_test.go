@@ -3,6 +3,7 @@ package transport_test
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"io"
 	"net/http"
 	"testing"
@@ -14,6 +15,7 @@ import (
 )
 
 func TestHandshakesTellBothSidesWhatIsWrong(t *testing.T) {
+	t.Parallel()
 	ours, theirs := newAuthority(t, "ours"), newAuthority(t, "theirs")
 	mutual := func(c transport.Config) transport.Config { c.RequireClientCert = true; return c }
 	named := func(c transport.Config, name string) transport.Config { c.TLSServerName = name; return c }
@@ -117,7 +119,9 @@ func TestDialerAndServerTLS(t *testing.T) {
 	go func() { served <- server.ServeTLS(listener, "", "") }()
 	defer func() {
 		_ = server.Close()
-		<-served
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			t.Errorf("serve: %v", err)
+		}
 	}()
 
 	get := func(c transport.Config) (string, error) {

@@ -79,19 +79,18 @@ func Status(err error) error {
 		return nil
 	}
 	detail := FromError(err)
-	if detail.Code == pb.Code_CODE_INTERNAL {
+	if detail.GetCode() == pb.Code_CODE_INTERNAL {
 		// Only an unclassified error may be somebody else's status: our own code is more precise than any.
-		var classified *batch.Error
 		var foreign interface{ GRPCStatus() *status.Status }
-		if !errors.As(err, &classified) && errors.As(err, &foreign) {
+		if classified(err) == nil && errors.As(err, &foreign) {
 			return err
 		}
 	}
-	code, ok := grpcCodes[batch.Code(detail.Code)]
+	code, ok := grpcCodes[batch.Code(detail.GetCode())]
 	if !ok {
 		code = codes.Unknown
 	}
-	s := status.New(code, detail.Message)
+	s := status.New(code, detail.GetMessage())
 	if with, err := s.WithDetails(detail); err == nil {
 		s = with
 	}
@@ -101,9 +100,8 @@ func Status(err error) error {
 // FromStatus is the error of a gRPC call as a *batch.Error, wherever it was made: by our handler, by gRPC here, or on the
 // way. An error that has a *batch.Error in its chain stays as it is, and so does io.EOF, which ends a stream well.
 func FromStatus(err error) error {
-	var classified *batch.Error
 	switch {
-	case err == nil || err == io.EOF || errors.As(err, &classified):
+	case err == nil || err == io.EOF || classified(err) != nil: //nolint:errorlint // gRPC returns io.EOF as it is; a wrapped one is an error
 		return err
 	case errors.Is(err, context.DeadlineExceeded):
 		return batch.Errorf(batch.CodeDeadline, "the deadline passed: %w", err)
@@ -164,22 +162,28 @@ func FromError(err error) *pb.Error {
 	if err == nil {
 		return nil
 	}
-	var classified *batch.Error
+	ours := classified(err)
 	switch {
-	case errors.As(err, &classified):
+	case ours != nil:
 	case errors.Is(err, context.DeadlineExceeded):
-		classified = batch.Errorf(batch.CodeDeadline, "%w", err)
+		ours = batch.Errorf(batch.CodeDeadline, "%w", err)
 	case errors.Is(err, context.Canceled):
-		classified = batch.Errorf(batch.CodeCancelled, "%w", err)
+		ours = batch.Errorf(batch.CodeCancelled, "%w", err)
 	default:
-		classified = batch.Errorf(batch.CodeInternal, "%w", err)
+		ours = batch.Errorf(batch.CodeInternal, "%w", err)
 	}
 	// The code travels in its own field, so its name need not stand in the text.
-	message := strings.Replace(err.Error(), classified.Error(), classified.Message, 1)
-	retry := (max(0, classified.RetryAfter) + time.Millisecond - 1) / time.Millisecond
+	message := strings.Replace(err.Error(), ours.Error(), ours.Message, 1)
+	retry := (max(0, ours.RetryAfter) + time.Millisecond - 1) / time.Millisecond
 	return &pb.Error{
-		Code:                   pb.Code(classified.Code),
+		Code:                   pb.Code(ours.Code),
 		Message:                text(message, maxMessage),
 		RetryAfterMilliseconds: uint32(min(retry, math.MaxUint32)),
 	}
+}
+
+// classified is the first *batch.Error in err's chain, or nil.
+func classified(err error) *batch.Error {
+	ours, _ := errors.AsType[*batch.Error](err)
+	return ours
 }

@@ -114,7 +114,7 @@ func TestFromStatus(t *testing.T) {
 			t.Errorf("%v becomes %v, want %v", c.err, got, c.code)
 		}
 	}
-	if got := wire.FromStatus(io.EOF); got != io.EOF {
+	if got := wire.FromStatus(io.EOF); got != io.EOF { //nolint:errorlint // it must be io.EOF itself
 		t.Errorf("the end of a stream becomes %v", got)
 	}
 }
