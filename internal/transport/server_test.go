@@ -66,6 +66,17 @@ func TestMessageLimitIsNamed(t *testing.T) {
 	}
 }
 
+func TestTheLongestErrorArrives(t *testing.T) {
+	long := batch.Errorf(batch.CodeFlowUncompilable, "%s", strings.Repeat("ö", 1<<20))
+	refuse := grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { return wire.Status(long) })
+	_, address := serve(t, transport.Config{}, refuse)
+	_, conn := dial(t, address, transport.Config{})
+	err := wire.FromStatus(<-invoke(conn))
+	if batch.CodeOf(err) != batch.CodeFlowUncompilable || len(err.Error()) < 8000 {
+		t.Errorf("got %.100v, want FLOW_UNCOMPILABLE with 8 KiB of text", err)
+	}
+}
+
 // blocking serves every method with a handler that says when it runs, and returns when it is let go or cut off.
 func blocking(started chan<- struct{}, release <-chan struct{}) grpc.ServerOption {
 	return grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
