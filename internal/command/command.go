@@ -75,9 +75,12 @@ type Logging struct {
 	Format string
 }
 
-// BindFlags binds --log-level and --log-format.
+// BindFlags binds --log-level, by default l.Level or info, and --log-format.
 func (l *Logging) BindFlags(fs *pflag.FlagSet) {
-	fs.StringVar(&l.Level, "log-level", "info", "trace, debug, info, warn, error or off")
+	if l.Level == "" {
+		l.Level = "info"
+	}
+	fs.StringVar(&l.Level, "log-level", l.Level, "trace, debug, info, warn, error or off")
 	fs.StringVar(&l.Format, "log-format", "text", "text or json")
 }
 

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+func applyCommand() *cobra.Command {
+	var s server
+	var o output
+	var path string
+	var dryRun bool
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "apply -f DIR|FILE|-",
+		Short: "Change flows, functions and connectors as one",
+		Long: `apply shows what the documents would change, checks them together with those stored, writes them in one transaction, and
+waits until each flow concerned runs on every capable worker, or says why it doesn't. What runs stays until then.
+
+It exits with 1 when a flow is rejected, waits for a worker, or has not settled within --timeout.`,
+		Example: "  kisgrid apply -f examples/students/conf\n  kisgrid apply -f flow.yml --dry-run\n  cat flow.yml | kisgrid apply -f -",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			docs, err := readDocuments(path, cmd.InOrStdin())
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeoutCause(cmd.Context(), timeout, fmt.Errorf("not settled within --timeout %s", timeout))
+			defer cancel()
+			return s.admin(func(a pb.AdminClient) error {
+				return apply(ctx, a, docs, dryRun, o.format == "json", cmd.OutOrStdout())
+			})
+		},
+	}
+	cmd.Flags().StringVarP(&path, "filename", "f", "", "`folder`, file, or - for standard input")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show what would change")
+	cmd.Flags().DurationVar(&timeout, "timeout", time.Minute, "how long to wait for the workers")
+	o.bind(cmd, "json, one event a line")
+	s.bind(cmd)
+	_ = cmd.MarkFlagRequired("filename")
+	return cmd
+}
+
+// readDocuments reads a folder, a file, or standard input. Nothing is parsed: the coordinator does that.
+func readDocuments(path string, stdin io.Reader) ([]definition.Document, error) {
+	if path == "-" {
+		text, err := io.ReadAll(io.LimitReader(stdin, 64<<20))
+		if err != nil {
+			return nil, fmt.Errorf("read documents from standard input: %w", err)
+		}
+		return definition.Split("standard input", text), nil
+	}
+	return definition.Read(path)
+}
+
+// apply sends the documents and prints what comes of them.
+func apply(ctx context.Context, a pb.AdminClient, docs []definition.Document, dryRun, asJSON bool, out io.Writer) error {
+	in := &pb.ApplyRequest{DryRun: dryRun}
+	var mistakes []error
+	for _, d := range docs {
+		p, err := definition.Parse(d)
+		if err != nil {
+			mistakes = append(mistakes, err)
+			continue
+		}
+		if p.Global != nil {
+			fmt.Fprintf(os.Stderr, "%s is left out: a global document rules local runs only, flags rule clusters\n", d)
+			continue
+		}
+		d = p.Document()
+		in.Documents = append(in.Documents, &pb.Document{Kind: string(d.Kind), Name: d.Name, Yaml: d.YAML})
+	}
+	if err := errors.Join(mistakes...); err != nil {
+		return err
+	}
+	events, err := a.Apply(ctx, in)
+	if err != nil {
+		return err
+	}
+	settled := map[string]*pb.Progress{}
+	for {
+		e, err := events.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			return err
+		}
+		if p := e.GetProgress(); p != nil {
+			settled[p.GetFlow()] = p
+		}
+		if asJSON {
+			if err := printEvent(out, e); err != nil {
+				return err
+			}
+			continue
+		}
+		describeEvent(out, e, dryRun)
+	}
+	for _, p := range settled {
+		if p.GetState() != cluster.StateActive && p.GetState() != cluster.StateDisabled {
+			return errTold
+		}
+	}
+	return nil
+}
+
+func describeEvent(out io.Writer, e *pb.ApplyEvent, dryRun bool) {
+	if d := e.GetDiff(); d != nil {
+		written := 0
+		for _, c := range d.GetChanges() {
+			fmt.Fprintf(out, "%s/%s %s\n", c.GetKind(), c.GetName(), map[string]string{"create": "created", "update": "changed", "unchanged": "unchanged"}[c.GetAction()])
+			if c.GetAction() == "update" || dryRun {
+				fmt.Fprint(out, c.GetDiff())
+			}
+			if c.GetAction() != "unchanged" {
+				written++
+			}
+		}
+		switch {
+		case written == 0:
+			fmt.Fprintln(out, "nothing to change")
+		case dryRun:
+			fmt.Fprintf(out, "%d documents would be written\n", written)
+		default:
+			fmt.Fprintf(out, "%d documents written at revision %d\n", written, d.GetRevision())
+		}
+		return
+	}
+	p := e.GetProgress()
+	fmt.Fprintf(out, "flow %s: %s", p.GetFlow(), p.GetState())
+	if p.GetOf() > 0 {
+		fmt.Fprintf(out, ", taken by %d of %d workers", p.GetApplied(), p.GetOf())
+	}
+	if p.GetActive() > 0 && p.GetActive() != p.GetWanted() {
+		fmt.Fprintf(out, ", revision %d stays active", p.GetActive())
+	}
+	fmt.Fprintln(out)
+	for _, reason := range p.GetReasons() {
+		fmt.Fprintln(out, "  "+strings.ReplaceAll(reason, "\n", "\n  "))
+	}
+}
+
+// printEvent prints an event as one line of JSON.
+func printEvent(out io.Writer, e *pb.ApplyEvent) error {
+	line := map[string]any{}
+	if d := e.GetDiff(); d != nil {
+		changes := []map[string]string{}
+		for _, c := range d.GetChanges() {
+			changes = append(changes, map[string]string{"kind": c.GetKind(), "name": c.GetName(), "action": c.GetAction(), "diff": c.GetDiff()})
+		}
+		line["changes"], line["revision"] = changes, d.GetRevision()
+	} else {
+		p := e.GetProgress()
+		line["flow"], line["state"], line["wanted"], line["active"] = p.GetFlow(), p.GetState(), p.GetWanted(), p.GetActive()
+		line["applied"], line["of"], line["reasons"] = p.GetApplied(), p.GetOf(), append([]string{}, p.GetReasons()...)
+	}
+	return json.NewEncoder(out).Encode(line)
+}

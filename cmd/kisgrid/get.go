@@ -1,0 +1,221 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+func getCommand() *cobra.Command {
+	var s server
+	var o output
+	kinds := []string{"flows", "functions", "connectors", "workers", "coordinators"}
+	cmd := &cobra.Command{
+		Use:       "get " + strings.Join(kinds, "|") + " [NAME]",
+		Short:     "List what a cluster has",
+		Example:   "  kisgrid get flows\n  kisgrid get flow CalStuAvgScore12 -o yaml\n  kisgrid get workers -o json",
+		ValidArgs: kinds,
+		Args:      cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			in := &pb.GetRequest{Kind: plural(args[0])}
+			if len(args) == 2 {
+				in.Name = args[1]
+			}
+			var got *pb.GetResponse
+			err := s.admin(func(a pb.AdminClient) (err error) {
+				got, err = a.Get(cmd.Context(), in)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return printResources(cmd.OutOrStdout(), in, got.GetResources(), o.format)
+		},
+	}
+	o.bind(cmd, "json, yaml or name")
+	s.bind(cmd)
+	return cmd
+}
+
+// plural lets people say a kind in the singular too.
+func plural(kind string) string {
+	if !strings.HasSuffix(kind, "s") {
+		kind += "s"
+	}
+	return kind
+}
+
+func printResources(out io.Writer, in *pb.GetRequest, resources []*pb.Resource, format string) error {
+	switch format {
+	case "":
+		if in.GetName() != "" && in.GetKind() == "flows" {
+			return describeFlow(out, resources[0])
+		}
+		return printTable(out, in.GetKind(), resources)
+	case "name":
+		for _, r := range resources {
+			fmt.Fprintln(out, r.GetName())
+		}
+		return nil
+	case "json", "yaml":
+		return printData(out, in, resources, format)
+	}
+	return fmt.Errorf("--output %q: give json, yaml or name", format)
+}
+
+func printData(out io.Writer, in *pb.GetRequest, resources []*pb.Resource, format string) error {
+	all := []map[string]any{}
+	for _, r := range resources {
+		one := map[string]any{"kind": r.GetKind(), "name": r.GetName()}
+		d := json.NewDecoder(bytes.NewReader(r.GetStatus()))
+		d.UseNumber()
+		var status any
+		if err := d.Decode(&status); err != nil {
+			return fmt.Errorf("read the status of %s %s: %w", r.GetKind(), r.GetName(), err)
+		}
+		one["status"] = status
+		if doc := r.GetDocument(); doc != nil {
+			one["document"], one["revision"] = string(doc.GetYaml()), doc.GetRevision()
+		}
+		all = append(all, one)
+	}
+	var value any = all
+	if in.GetName() != "" {
+		value = all[0]
+	}
+	text, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return err
+	}
+	if format == "json" {
+		_, err = fmt.Fprintln(out, string(text))
+		return err
+	}
+	var node yaml.Node // of the JSON, so that numbers and order stay as they are
+	if err := yaml.Unmarshal(text, &node); err != nil {
+		return err
+	}
+	blockStyle(&node)
+	e := yaml.NewEncoder(out)
+	e.SetIndent(2)
+	if err := e.Encode(&node); err != nil {
+		return err
+	}
+	return e.Close()
+}
+
+func blockStyle(n *yaml.Node) {
+	n.Style = 0
+	if n.Kind == yaml.ScalarNode && strings.Contains(n.Value, "\n") {
+		n.Style = yaml.LiteralStyle
+	}
+	for _, c := range n.Content {
+		blockStyle(c)
+	}
+}
+
+// columns are what a table shows of each kind.
+var columns = map[string]string{
+	"flows":        "NAME\tSTATE\tREVISION\tSHARD KEY\tROWS\tIN FLIGHT\tDEAD\tFAILED",
+	"functions":    "NAME\tREVISION\tFLOWS",
+	"connectors":   "NAME\tREVISION\tFLOWS",
+	"workers":      "ID\tADDRESS\tLANES\tFUNCTIONS\tSTATE\tAGE\tBUILD",
+	"coordinators": "ID\tADDRESS\tHTTP\tLEADER\tAGE\tBUILD",
+}
+
+func printTable(out io.Writer, kind string, resources []*pb.Resource) error {
+	if len(resources) == 0 {
+		_, err := fmt.Fprintf(out, "no %s\n", kind)
+		return err
+	}
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, columns[kind])
+	for _, r := range resources {
+		cells, err := row(kind, r)
+		if err != nil {
+			return fmt.Errorf("read the status of %s %s: %w", r.GetKind(), r.GetName(), err)
+		}
+		fmt.Fprintln(w, strings.Join(cells, "\t"))
+	}
+	return w.Flush()
+}
+
+func row(kind string, r *pb.Resource) ([]string, error) {
+	switch kind {
+	case "flows":
+		var v coordinator.FlowView
+		err := json.Unmarshal(r.GetStatus(), &v)
+		n := func(outcome string) string { return strconv.FormatUint(v.Rows[outcome], 10) }
+		return []string{v.Flow, v.State, strconv.FormatInt(v.Active, 10), or(v.ShardKey, "-"), n("in"), n("in_flight"), n("dead"), n("failed")}, err
+	case "workers":
+		var v cluster.Worker
+		err := json.Unmarshal(r.GetStatus(), &v)
+		state := "ready"
+		if v.Draining {
+			state = "draining"
+		}
+		return []string{v.ID, v.Address, strconv.Itoa(v.Lanes), strconv.Itoa(len(v.Functions)), state, age(v.Started), or(v.Build, "-")}, err
+	case "coordinators":
+		var v cluster.Coordinator
+		err := json.Unmarshal(r.GetStatus(), &v)
+		leader := "-"
+		if v.Leader {
+			leader = "yes"
+		}
+		return []string{v.ID, v.Address, or(v.HTTP, "-"), leader, age(v.Started), or(v.Build, "-")}, err
+	default:
+		var v coordinator.DocumentView
+		err := json.Unmarshal(r.GetStatus(), &v)
+		return []string{r.GetName(), strconv.FormatInt(v.Revision, 10), or(strings.Join(v.Flows, ","), "-")}, err
+	}
+}
+
+func or(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+func age(t time.Time) string { return time.Since(t).Round(time.Second).String() }
+
+// describeFlow tells everything about one flow.
+func describeFlow(out io.Writer, r *pb.Resource) error {
+	var v coordinator.FlowView
+	if err := json.Unmarshal(r.GetStatus(), &v); err != nil {
+		return fmt.Errorf("read the status of flow %s: %w", r.GetName(), err)
+	}
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintf(w, "flow\t%s\n", v.Flow)
+	fmt.Fprintf(w, "state\t%s\n", v.State)
+	fmt.Fprintf(w, "wanted\trevision %d\n", v.Wanted)
+	if v.Active > 0 {
+		fmt.Fprintf(w, "active\trevision %d\n", v.Active)
+	} else {
+		fmt.Fprintf(w, "active\tnone\n")
+	}
+	fmt.Fprintf(w, "taken by\t%d of %d capable workers\n", v.Applied, v.Of)
+	fmt.Fprintf(w, "shard key\t%s\n", or(v.ShardKey, "none"))
+	fmt.Fprintf(w, "rows\tin %d = done %d + filtered %d + aborted %d + dead %d + failed %d + in flight %d (through this coordinator)\n",
+		v.Rows["in"], v.Rows["done"], v.Rows["filtered"], v.Rows["aborted"], v.Rows["dead"], v.Rows["failed"], v.Rows["in_flight"])
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, reason := range v.Reasons {
+		fmt.Fprintln(out, "because: "+strings.ReplaceAll(reason, "\n", "\n         "))
+	}
+	_, err := fmt.Fprintf(out, "document:\n%s\n", bytes.TrimSpace(r.GetDocument().GetYaml()))
+	return err
+}

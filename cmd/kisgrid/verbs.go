@@ -1,0 +1,89 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kisgrid/kisgrid/pkg/definition"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+func deleteCommand() *cobra.Command {
+	var s server
+	cmd := &cobra.Command{
+		Use:     "delete flow|function|connector NAME...",
+		Short:   "Delete documents, in one transaction",
+		Long:    "delete removes documents. A flow's batches under way end; what a flow still needs is not deleted.",
+		Example: "  kisgrid delete flow CalStuAvgScore12",
+		Args:    cobra.MinimumNArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			kind, ok := map[string]definition.Kind{
+				"flow": definition.KindFlow, "flows": definition.KindFlow,
+				"function": definition.KindFunc, "functions": definition.KindFunc, "func": definition.KindFunc,
+				"connector": definition.KindConn, "connectors": definition.KindConn, "conn": definition.KindConn,
+			}[args[0]]
+			if !ok {
+				return fmt.Errorf("there is no kind %q: delete flow, function or connector", args[0])
+			}
+			in := &pb.DeleteRequest{}
+			for _, name := range args[1:] {
+				in.Documents = append(in.Documents, &pb.DocumentName{Kind: string(kind), Name: name})
+			}
+			return s.admin(func(a pb.AdminClient) error {
+				r, err := a.Delete(cmd.Context(), in)
+				if err == nil {
+					fmt.Fprintf(cmd.OutOrStdout(), "%s %s deleted at revision %d\n", args[0], strings.Join(args[1:], ", "), r.GetRevision())
+				}
+				return err
+			})
+		},
+	}
+	s.bind(cmd)
+	return cmd
+}
+
+func explainCommand() *cobra.Command {
+	var s server
+	cmd := &cobra.Command{
+		Use:     "explain FLOW KEY",
+		Short:   "Say where a row with this shard key goes, and why",
+		Long:    "explain says which worker a row would go to now, or why nowhere. KEY is the shard key's value as it stands in the row's JSON.",
+		Example: "  kisgrid explain CalStuAvgScore12 101\n  kisgrid explain Orders '\"customer-7\"'",
+		Args:    cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return s.admin(func(a pb.AdminClient) error {
+				r, err := a.Explain(cmd.Context(), &pb.ExplainRequest{Flow: args[0], Key: args[1]})
+				if err != nil {
+					return err
+				}
+				worker := or(r.GetWorker(), "nowhere")
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "slot %d goes to %s: %s\n", r.GetSlot(), worker, r.GetReason())
+				return err
+			})
+		},
+	}
+	s.bind(cmd)
+	return cmd
+}
+
+func lintCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "lint DIR",
+		Short: "Check documents without a cluster",
+		Long: `lint parses a folder's documents and checks what they say of each other. Whether functions exist and row types fit, the
+lint of a worker's own program checks: go run ./cmd/worker lint DIR.`,
+		Example: "  kisgrid lint examples/students/conf",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			set, docs, err := definition.Load(args[0])
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d documents are right: %d flows, %d functions, %d connectors\n",
+				len(docs), len(set.Flows), len(set.Functions), len(set.Connectors))
+			return err
+		},
+	}
+}

@@ -1,0 +1,148 @@
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// scores writes rows of 1,000 students, whose scores tell their averages apart, into a file.
+func scores(t *testing.T, rows int) (path string, want map[int]float64) {
+	t.Helper()
+	random := rand.New(rand.NewPCG(1, 2))
+	want = map[int]float64{}
+	var text strings.Builder
+	for range rows {
+		id := random.IntN(1000)
+		s1, s2 := random.IntN(101), random.IntN(101)
+		want[id] = float64(s1+s2) / 2 // the last one counts: rows of one student take effect in their order
+		fmt.Fprintf(&text, "{\"stu_id\":%d,\"score_1\":%d,\"score_2\":%d}\n", id, s1, s2)
+	}
+	path = filepath.Join(t.TempDir(), "rows.ndjson")
+	if err := os.WriteFile(path, []byte(text.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path, want
+}
+
+// checkAverages compares Redis with what the rows ask for.
+func (g *grid) checkAverages(want map[int]float64) {
+	g.t.Helper()
+	c := redis.NewClient(&redis.Options{Addr: g.redis})
+	defer c.Close()
+	wrong := 0
+	for id, average := range want {
+		got, err := c.HGet(g.t.Context(), "stu_score12_avg_"+strconv.Itoa(id), "avg_score").Float64()
+		if err != nil || got != average {
+			if wrong++; wrong <= 5 {
+				g.t.Errorf("student %d: Redis has %v (%v), want %v", id, got, err, average)
+			}
+		}
+	}
+	if wrong > 0 {
+		g.t.Errorf("%d of %d averages are wrong", wrong, len(want))
+	}
+}
+
+// TestKilledWorker kills a worker in the middle of 100,000 rows: what it had not answered runs on the other one, every row is
+// accounted for, and each student's last row is the one that stays.
+func TestKilledWorker(t *testing.T) {
+	const rows = 100_000
+	g := startGrid(t, 2)
+	g.mustKisgrid("", "apply", "-f", conf)
+	path, want := scores(t, rows)
+
+	submit := start(t, "submit", "kisgrid", "submit", "CalStuAvgScore12", "-f", path, "-o", "json", "--server", g.coordinator)
+	until(t, "a fifth of the rows is done", func() error {
+		n, err := metric(g.http, "kisgrid_rows_ended_total", `flow="CalStuAvgScore12",outcome="done"`)
+		if err == nil && n < rows/5 {
+			err = fmt.Errorf("%g are", n)
+		}
+		return err
+	})
+	g.workers[0].kill()
+	if code := submit.wait(); code != 0 {
+		t.Fatalf("submit ended with %d:\n%s%s", code, submit.out, submit.log)
+	}
+	if s := readSummary(t, submit.out.String()); s.Rows != rows || s.Outcomes["done"] != rows {
+		t.Errorf("the rows ended so: %+v", s)
+	}
+	g.checkAverages(want)
+	for name, labels := range map[string]string{"kisgrid_rows_in_total": "", "kisgrid_rows_ended_total": `,outcome="done"`} {
+		if n, err := metric(g.http, name, `flow="CalStuAvgScore12"`+labels); err != nil || n != rows {
+			t.Errorf("%s is %g (%v), want %d", name, n, err, rows)
+		}
+	}
+}
+
+// TestEtcdAway starts a coordinator and a worker before their etcd, and takes it away again while they run.
+func TestEtcdAway(t *testing.T) {
+	g := &grid{t: t, etcd: freeAddress(t), redis: freeAddress(t), etcdDir: t.TempDir(), coordinator: freeAddress(t), http: freeAddress(t)}
+	startRedis(t, g.redis)
+	g.coordinatorProcess = g.startCoordinator()
+	g.workers = []*process{g.startWorker("w1")}
+	g.coordinatorProcess.awaitLog(`etcd .*` + g.etcd)
+	g.workers[0].awaitLog(`etcd.*` + g.etcd)
+	stop := startEtcd(t, g.etcd, g.etcdDir)
+	g.coordinatorProcess.awaitLog(`ready:`)
+	g.awaitWorkers(1)
+	g.mustKisgrid("", "apply", "-f", conf)
+
+	row := "{\"stu_id\":101,\"score_1\":100,\"score_2\":90}\n"
+	stop()
+	if out := g.mustKisgrid(row, "submit", "CalStuAvgScore12", "--results"); out != "{\"stu_id\":101,\"avg_score\":95}\n" {
+		t.Errorf("without etcd, submit prints:\n%s", out)
+	}
+	startEtcd(t, g.etcd, g.etcdDir)
+	until(t, "the worker is in etcd again", func() error {
+		code, out, log := g.kisgrid("", "get", "workers")
+		if code != 0 || !strings.Contains(out, "w1-") {
+			return fmt.Errorf("get workers ended with %d: %s%s", code, out, log)
+		}
+		return nil
+	})
+	g.mustKisgrid(row, "submit", "CalStuAvgScore12")
+}
+
+// TestRedisAway submits rows while Redis is away, at first and again later: they wait for it.
+func TestRedisAway(t *testing.T) {
+	g := &grid{t: t, etcd: freeAddress(t), redis: freeAddress(t), etcdDir: t.TempDir(), coordinator: freeAddress(t), http: freeAddress(t)}
+	startEtcd(t, g.etcd, g.etcdDir)
+	g.coordinatorProcess = g.startCoordinator()
+	g.coordinatorProcess.awaitLog(`ready:`)
+	g.workers = []*process{g.startWorker("w1")}
+	g.awaitWorkers(1)
+	g.mustKisgrid("", "apply", "-f", conf)
+
+	submit := func() *process {
+		return startWith(t, "submit", nil, strings.NewReader("{\"stu_id\":101,\"score_1\":100,\"score_2\":90}\n"),
+			"kisgrid", "submit", "CalStuAvgScore12", "--results", "--server", g.coordinator)
+	}
+	waiting := submit()
+	g.workers[0].awaitLog(`(?i)redis|connector`)
+	stop := startRedis(t, g.redis)
+	if waiting.wait() != 0 || waiting.out.String() != "{\"stu_id\":101,\"avg_score\":95}\n" {
+		t.Fatalf("submit before Redis ended with %d and printed:\n%s%s", waiting.code, waiting.out, waiting.log)
+	}
+	stop()
+	waiting = submit()
+	until(t, "the row is under way", func() error {
+		if n, err := metric(g.http, "kisgrid_rows_in_flight", `flow="CalStuAvgScore12"`); err != nil || n != 1 {
+			return fmt.Errorf("%g rows in flight: %v", n, err)
+		}
+		return nil
+	})
+	startRedis(t, g.redis)
+	if waiting.wait() != 0 || waiting.out.String() != "{\"stu_id\":101,\"avg_score\":95}\n" {
+		t.Fatalf("submit while Redis was away ended with %d and printed:\n%s%s", waiting.code, waiting.out, waiting.log)
+	}
+	if got := g.average(101); got != "95" {
+		t.Errorf("Redis has %s as the average", got)
+	}
+}
