@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"container/heap"
+	"slices"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
@@ -16,7 +17,11 @@ func (e Answered) step(s *Scheduler) {
 		return
 	}
 	b, f := p.Batch, p.link.flow
-	returned := p.closeRanges(e.Returned, nil)
+	if len(e.Returned) > 0 && len(b.Keys) > 0 && !b.over {
+		s.unasked(p, e.Returned)
+	}
+	returned := p.closeRanges(e.Returned)
+	p.moved = p.moved || len(returned) > 0
 
 	var counts batch.Counts
 	var only Rows
@@ -36,8 +41,8 @@ func (e Answered) step(s *Scheduler) {
 			end(nd.Row, nd.Outcome)
 		}
 	}
-	for _, r := range p.closeRanges(e.Finished, nil) {
-		end(r, batch.Done)
+	for _, i := range p.closeRanges(e.Finished) {
+		end(i, batch.Done)
 	}
 	if e.Last {
 		switch {
@@ -70,15 +75,6 @@ func (e Answered) step(s *Scheduler) {
 	if p.open == 0 {
 		w.sent.drop(p.Number)
 	}
-	s.settle(w)
-}
-
-// settle lets a worker go on when what ran alone there has ended.
-func (s *Scheduler) settle(w *worker) {
-	if w.alone && w.unanswered == 0 {
-		w.alone = false
-		s.pumpWorker(w)
-	}
 }
 
 // takeBack queues rows that a worker handed back.
@@ -86,6 +82,7 @@ func (s *Scheduler) takeBack(f *flow, p *Part, returned []uint32) {
 	for i, r := range returned {
 		returned[i] = p.Row(r)
 	}
+	slices.Sort(returned)
 	g := segment{batch: p.Batch, rows: returned, deaths: p.Deaths}
 	if len(p.Batch.Keys) > 0 {
 		s.route(f, g)
@@ -94,21 +91,40 @@ func (s *Scheduler) takeBack(f *flow, p *Part, returned []uint32) {
 	if len(returned) == p.Batch.Rows() {
 		g.rows = nil
 	}
+	s.starve(f)
 	f.whole.putBack(g)
 	s.pumpWhole(f)
 }
 
-// closeRanges takes rows from the worker and appends those that were its own to rows.
-func (p *Part) closeRanges(ranges []batch.Range, rows []uint32) []uint32 {
+// closeRanges takes rows from the worker and returns those that were its own.
+func (p *Part) closeRanges(ranges []batch.Range) []uint32 {
+	var rows []uint32
+	p.each(ranges, func(i uint32) {
+		if p.close(i) {
+			rows = append(rows, i)
+		}
+	})
+	return rows
+}
+
+// each calls f for each row of the ranges that the part has.
+func (p *Part) each(ranges []batch.Range, f func(i uint32)) {
 	n := uint64(p.Len())
 	for _, r := range ranges {
 		for i := uint64(r.First); i < min(uint64(r.First)+uint64(r.Count), n); i++ {
-			if p.close(uint32(i)) {
-				rows = append(rows, uint32(i))
-			}
+			f(uint32(i))
 		}
 	}
-	return rows
+}
+
+// rest is the rows that are the worker's, as a segment.
+func (p *Part) rest() segment {
+	g := segment{batch: p.Batch, deaths: p.Deaths}
+	if p.Rows != nil || p.ended != nil {
+		g.rows = make([]uint32, 0, p.open)
+		p.eachOpen(func(i uint32) { g.rows = append(g.rows, p.Row(i)) })
+	}
+	return g
 }
 
 // eachOpen calls f for each row that is the worker's, by its place in the part.

@@ -55,9 +55,7 @@ func (s *Scheduler) handOver(f *flow, from *link, moved *slotSet) {
 			}
 		})
 	}
-	if len(asked) > 0 {
-		s.act(Release{Worker: from.worker.id, Flow: f.name, Slots: ranges(asked)})
-	}
+	s.ask(from, asked)
 	for _, g := range from.queue.take() {
 		var stay, move []uint32
 		for _, r := range g.list() {
@@ -75,6 +73,45 @@ func (s *Scheduler) handOver(f *flow, from *link, moved *slotSet) {
 		}
 	}
 	s.pump(from)
+}
+
+// ask asks a worker for rows of slots. One that is not connected is asked when it is again.
+func (s *Scheduler) ask(l *link, slots []uint16) {
+	if len(slots) > 0 && l.worker.connected {
+		s.act(Release{Worker: l.worker.id, Flow: l.flow.name, Slots: ranges(slots)})
+	}
+}
+
+// askAgain asks for what a worker still has of the slots that it hands over: the session before may not have told it.
+func (s *Scheduler) askAgain(l *link) {
+	if l.handing == 0 {
+		return
+	}
+	var slots []uint16
+	for slot, h := range l.flow.held {
+		if h.from == l && h.open > 0 {
+			slots = append(slots, slot)
+		}
+	}
+	s.ask(l, slots)
+}
+
+// unasked makes a worker hand over the slots of which it hands back rows of its own accord: newer rows must wait until they
+// and the others that it has of these slots are back.
+func (s *Scheduler) unasked(p *Part, returned []batch.Range) {
+	f := p.link.flow
+	var moved *slotSet
+	p.each(returned, func(i uint32) {
+		if slot := p.Batch.slot(p.Row(i)); p.isOpen(i) && f.held[slot] == nil {
+			if moved == nil {
+				moved = new(slotSet)
+			}
+			moved.add(slot)
+		}
+	})
+	if moved != nil {
+		s.handOver(f, p.link, moved)
+	}
 }
 
 // list is the segment's rows.
@@ -192,46 +229,43 @@ func (s *Scheduler) release(f *flow) {
 
 // expire takes the rows of slots that were held for too long from their old owners.
 func (s *Scheduler) expire(f *flow) {
-	var late slotSet
-	var from []*link
-	for slot, h := range f.held {
-		if h.until.After(s.now) {
+	late := func(h *heldSlot) bool { return !h.until.After(s.now) }
+	found := false
+	for _, h := range f.held {
+		found = found || late(h)
+	}
+	if !found {
+		return
+	}
+	for _, l := range f.links {
+		if l.handing == 0 {
 			continue
 		}
-		late.add(slot)
-		if !slices.Contains(from, h.from) {
-			from = append(from, h.from)
-		}
-	}
-	slices.SortFunc(from, func(a, b *link) int { return cmp.Compare(a.worker.id, b.worker.id) })
-	for _, l := range from {
-		s.takeAway(l, &late)
-	}
-	s.release(f)
-	for _, l := range from {
-		s.settle(l.worker)
-	}
-}
-
-// takeAway puts the unanswered rows of held slots back in front of what waits for them.
-func (s *Scheduler) takeAway(l *link, slots *slotSet) {
-	for _, p := range slices.Clone(l.worker.sent.parts) {
-		if p == nil || p.link != l || len(p.Batch.Keys) == 0 {
-			continue
-		}
-		for i := range uint32(p.Len()) {
-			slot := p.Batch.slot(p.Row(i))
-			if !slots.has(slot) || !p.isOpen(i) {
+		for _, p := range slices.Clone(l.worker.sent.parts) {
+			if p == nil || p.link != l || len(p.Batch.Keys) == 0 {
 				continue
 			}
-			if h := l.flow.held[slot]; h != nil && h.from == l {
-				h.rows = append(h.rows, heldRow{p.Batch, p.Row(i), p.Deaths})
-				p.moved = true
-				p.close(i)
+			p.takeAway(late)
+			if p.open == 0 {
+				l.worker.sent.drop(p.Number)
 			}
 		}
-		if p.open == 0 {
-			l.worker.sent.drop(p.Number)
-		}
 	}
+	s.release(f)
+}
+
+// takeAway puts the part's rows of held slots that which picks among those that wait for these slots.
+func (p *Part) takeAway(which func(*heldSlot) bool) {
+	if p.link.handing == 0 {
+		return
+	}
+	p.eachOpen(func(i uint32) {
+		h := p.link.flow.held[p.Batch.slot(p.Row(i))]
+		if h == nil || h.from != p.link || !which(h) {
+			return
+		}
+		h.rows = append(h.rows, heldRow{p.Batch, p.Row(i), p.Deaths})
+		p.moved = true
+		p.close(i)
+	})
 }

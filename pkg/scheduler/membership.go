@@ -7,9 +7,8 @@ import (
 )
 
 func (e WorkerConnected) step(s *Scheduler) {
-	if s.workers[e.Worker] == nil {
-		s.workers[e.Worker] = &worker{id: e.Worker, name: e.Name, hash: hashName(e.Name), connected: true, byFlow: map[*flow]*link{}}
-	}
+	WorkerGone{Worker: e.Worker}.step(s) // what it had before is lost
+	s.workers[e.Worker] = &worker{id: e.Worker, name: e.Name, hash: hashName(e.Name), connected: true, byFlow: map[*flow]*link{}}
 }
 
 func (e WorkerDisconnected) step(s *Scheduler) {
@@ -30,22 +29,20 @@ func (e WorkerResumed) step(s *Scheduler) {
 	}
 	w.connected = true
 	for _, p := range slices.Clone(w.sent.parts) {
-		switch {
-		case p == nil || p.Number <= e.PartsReceived:
-		case p.Batch.over:
-			p.closeAll()
-			w.sent.drop(p.Number)
-			s.release(p.link.flow)
-		default:
-			s.act(Send{Worker: w.id, Part: p})
+		if p != nil && p.Number > e.PartsReceived {
+			s.sendAgain(p)
 		}
 	}
-	s.settle(w)
+	for _, l := range w.links {
+		s.askAgain(l)
+		s.release(l.flow)
+		s.pumpWhole(l.flow)
+	}
 }
 
 func (e Credited) step(s *Scheduler) {
 	w := s.workers[e.Worker]
-	if w == nil {
+	if w == nil || !w.connected {
 		return
 	}
 	l := s.link(s.flow(e.Flow), w)
@@ -111,6 +108,7 @@ func (s *Scheduler) place(l *link) {
 		if moved := s.leave(l); moved != nil {
 			s.handOver(f, l, moved)
 		}
+		s.pumpWhole(f)
 	}
 }
 
@@ -205,13 +203,9 @@ func (e WorkerGone) step(s *Scheduler) {
 		if p == nil || p.Batch.over {
 			continue
 		}
-		g := segment{batch: p.Batch, deaths: p.Deaths}
+		g := p.rest()
 		if e.Died {
 			g.deaths++
-		}
-		if p.Rows != nil || p.ended != nil {
-			g.rows = make([]uint32, 0, p.open)
-			p.eachOpen(func(i uint32) { g.rows = append(g.rows, p.Row(i)) })
 		}
 		switch f := p.link.flow; {
 		case g.deaths >= 3:
@@ -230,6 +224,7 @@ func (e WorkerGone) step(s *Scheduler) {
 			}
 		}
 		for _, g := range slices.Backward(whole[f]) {
+			s.starve(f)
 			f.whole.putBack(g)
 		}
 		for slot, h := range f.held {

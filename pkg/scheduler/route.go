@@ -33,9 +33,7 @@ func (e Submitted) step(s *Scheduler) {
 // route divides a segment over the queues of the links that own its rows' slots, and sends what may be sent.
 func (s *Scheduler) route(f *flow, g segment) {
 	if len(g.batch.Keys) == 0 {
-		if len(f.ready) == 0 && f.whole.empty() {
-			f.since = s.now
-		}
+		s.starve(f)
 		f.whole.push(g)
 		s.pumpWhole(f)
 		return
@@ -46,9 +44,7 @@ func (s *Scheduler) route(f *flow, g segment) {
 		}
 	}
 	if len(f.ready) == 0 {
-		if f.waiting.empty() {
-			f.since = s.now
-		}
+		s.starve(f)
 		f.waiting.push(g)
 		return
 	}
@@ -58,6 +54,13 @@ func (s *Scheduler) route(f *flow, g segment) {
 		return
 	}
 	s.split(f, g)
+}
+
+// starve notes since when rows wait for a worker to become ready.
+func (s *Scheduler) starve(f *flow) {
+	if len(f.ready) == 0 && f.waiting.empty() && f.whole.empty() {
+		f.since = s.now
+	}
 }
 
 // split counts the rows of each link, carves their index out of one allocation, and fills it.

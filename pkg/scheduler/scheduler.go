@@ -40,6 +40,7 @@ type Scheduler struct {
 	now       time.Time // of the step under way
 	actions   []Action
 	scratch   scratch
+	apart     []*worker // those that run a segment alone, or are kept free for one
 }
 
 // New makes a scheduler without flows and workers.
@@ -58,6 +59,7 @@ func (s *Scheduler) Step(e Event, now time.Time) []Action {
 	clear(s.actions)
 	s.actions, s.now = s.actions[:0], now
 	e.step(s)
+	s.settle()
 	return s.actions
 }
 

@@ -1,5 +1,7 @@
 package scheduler
 
+import "slices"
+
 // Part is rows of one batch that went to one worker together. Its exported fields do not change.
 type Part struct {
 	// Number counts a worker's parts from 1.
@@ -13,7 +15,7 @@ type Part struct {
 	link  *link
 	open  int  // rows that the worker has not answered and that were not taken away
 	ended Rows // rows that are not open any more; nil while all are, or none is
-	moved bool // rows were taken away that the worker may still answer
+	moved bool // rows were taken away, or handed back, that a result must not end by its silence
 }
 
 // Len is how many rows the part has.
@@ -94,7 +96,7 @@ const (
 // mayRun reports whether the worker may be sent rows of this link now.
 func (l *link) mayRun() bool {
 	w := l.worker
-	return w.connected && l.rows > 0 && l.bytes > 0 && !w.alone && (w.reserved == nil || w.reserved == l)
+	return w.connected && l.rows > 0 && l.bytes > 0 && l.mayServe() && !w.alone && (w.reserved == nil || w.reserved == l)
 }
 
 // pump sends what the link's queue and credit allow.
@@ -126,8 +128,12 @@ func (s *Scheduler) pump(l *link) {
 
 // reserve keeps the worker free for a segment that must run alone, and reports whether it is free now.
 func (s *Scheduler) reserve(l *link) bool {
-	l.worker.reserved = l
-	return l.worker.unanswered == 0
+	w := l.worker
+	w.reserved = l
+	if !slices.Contains(s.apart, w) {
+		s.apart = append(s.apart, w)
+	}
+	return w.unanswered == 0
 }
 
 // unreserve lets the worker's other links go on when the segment that it was kept free for went another way.
@@ -136,6 +142,23 @@ func (s *Scheduler) unreserve(l *link) {
 		l.worker.reserved = nil
 		s.pumpWorker(l.worker)
 	}
+}
+
+// settle ends each step: workers go on when what ran alone there has ended, and when what they are kept free for may run or
+// has gone another way.
+func (s *Scheduler) settle() {
+	for i := 0; i < len(s.apart); i++ {
+		w := s.apart[i]
+		if w.alone && w.unanswered == 0 {
+			w.alone = false
+			s.pumpWorker(w)
+		}
+		if l := w.reserved; l != nil {
+			s.pump(l)
+			s.pumpWhole(l.flow)
+		}
+	}
+	s.apart = slices.DeleteFunc(s.apart, func(w *worker) bool { return !w.alone && w.reserved == nil || s.workers[w.id] != w })
 }
 
 // fit divides a segment into what the credit allows to be sent now, which is at least one row, and the rest.
@@ -166,26 +189,54 @@ func (l *link) fit(g *segment) (rows, rest []uint32) {
 
 // send numbers a part and hands it to its worker.
 func (s *Scheduler) send(l *link, g segment) {
-	w, b := l.worker, g.batch
-	p := &Part{Number: w.sent.next(), Batch: b, Rows: g.rows, Deaths: g.deaths, link: l, open: g.len()}
-	bytes := int64(0)
-	if g.rows == nil {
-		bytes = int64(b.Ends[len(b.Ends)-1])
-	} else {
-		for _, r := range g.rows {
-			bytes += b.size(r)
-		}
-	}
+	w := l.worker
+	p := &Part{Number: w.sent.next(), Batch: g.batch, Rows: g.rows, Deaths: g.deaths, link: l, open: g.len()}
 	w.sent.parts = append(w.sent.parts, p)
-	n := int64(p.open)
-	l.rows -= n
-	l.bytes -= bytes
-	l.unanswered += n
-	w.unanswered += n
+	l.unanswered += int64(p.open)
+	w.unanswered += int64(p.open)
 	if g.suspect() {
 		w.alone, w.reserved = true, nil
 	}
+	l.pay(p)
 	s.act(Send{Worker: w.id, Part: p})
+}
+
+// sendAgain sends a part that did not reach its worker, without the rows that shall run elsewhere: a key's later rows must
+// not run there before the earlier ones, which are elsewhere already.
+func (s *Scheduler) sendAgain(p *Part) {
+	l, w := p.link, p.link.worker
+	switch {
+	case p.Batch.over:
+		p.closeAll()
+	case len(p.Batch.Keys) > 0:
+		p.takeAway(func(*heldSlot) bool { return true })
+	case l.index < 0:
+		s.starve(l.flow)
+		l.flow.whole.putBack(p.rest())
+		p.closeAll()
+	}
+	if p.open == 0 {
+		w.sent.drop(p.Number)
+		return
+	}
+	if p.open < p.Len() {
+		p = &Part{Number: p.Number, Batch: p.Batch, Rows: p.rest().rows, Deaths: p.Deaths, link: l, open: p.open}
+		w.sent.parts[p.Number-w.sent.first] = p
+	}
+	l.pay(p)
+	s.act(Send{Worker: w.id, Part: p})
+}
+
+// pay takes a part from the link's credit.
+func (l *link) pay(p *Part) {
+	l.rows -= int64(p.Len())
+	if p.Rows == nil {
+		l.bytes -= int64(p.Batch.Ends[p.Batch.Rows()-1])
+		return
+	}
+	for _, r := range p.Rows {
+		l.bytes -= p.Batch.size(r)
+	}
 }
 
 // pumpWhole sends whole batches to the least loaded workers that have credit.
@@ -194,7 +245,7 @@ func (s *Scheduler) pumpWhole(f *flow) {
 		for !f.whole.empty() && f.whole.front().batch.over {
 			f.whole.pop()
 		}
-		if l := f.reserved; l != nil && (f.whole.empty() || !f.whole.front().suspect() || l.index < 0) {
+		if l := f.reserved; l != nil && (f.whole.empty() || !f.whole.front().suspect() || l.index < 0 || !l.worker.connected) {
 			f.reserved = nil
 			s.unreserve(l)
 		}

@@ -1,0 +1,349 @@
+package scheduler
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+)
+
+// Credit limits that a part may go beyond what is left; see fit.
+const (
+	OverdrawRows  = overdrawRows
+	OverdrawBytes = overdrawBytes
+)
+
+// Owners is a copy of a flow's table: who owns each slot.
+type Owners struct {
+	ids   []string // of those that were ready
+	slots [Slots]uint16
+}
+
+// Owners copies the flow's table; nil while nobody is ready.
+func (s *Scheduler) Owners(flow string) *Owners {
+	f := s.byName[flow]
+	if f == nil || f.owner == nil {
+		return nil
+	}
+	o := &Owners{slots: *f.owner}
+	for _, l := range f.ready {
+		o.ids = append(o.ids, l.worker.id)
+	}
+	return o
+}
+
+// Of gives the id of a slot's owner.
+func (o *Owners) Of(slot uint16) string { return o.ids[o.slots[slot]] }
+
+// Moves yields between whom slots moved since the table before, once each.
+func (o *Owners) Moves(before *Owners) iter.Seq2[string, string] {
+	return func(yield func(string, string) bool) {
+		same := make([]int, len(before.ids))
+		for i, id := range before.ids {
+			same[i] = slices.Index(o.ids, id)
+		}
+		seen := map[[2]uint16]bool{}
+		for slot, now := range o.slots {
+			was := before.slots[slot]
+			if same[was] == int(now) || seen[[2]uint16{was, now}] {
+				continue
+			}
+			seen[[2]uint16{was, now}] = true
+			if !yield(before.ids[was], o.ids[now]) {
+				return
+			}
+		}
+	}
+}
+
+// Check compares the whole state with what must always hold between steps. live are the batches that are not over; slots
+// picks the slots whose owner is worked out anew (all: 0 of 1).
+func (s *Scheduler) Check(live []*Batch, remainder, divisor int) error {
+	c := checker{s: s, at: map[*Batch]Rows{}, open: map[*link]map[uint16]int{}}
+	inFlight := map[*flow]uint64{}
+	for _, b := range live {
+		c.at[b] = newRows(b.Rows())
+		inFlight[b.flow] += uint64(b.remaining)
+		if b.over {
+			c.errorf("batch %d is over, and its owner was not told", b.arrival)
+		}
+		if !b.Deadline.IsZero() && (b.heapIndex < 0 || s.deadlines[b.heapIndex] != b) {
+			c.errorf("batch %d has a deadline that nobody looks at", b.arrival)
+		}
+	}
+	for _, w := range s.workers {
+		c.worker(w)
+	}
+	for _, f := range s.flows {
+		c.flow(f, remainder, divisor)
+		if f.ledger.InFlight() != inFlight[f] {
+			c.errorf("flow %s: the ledger has %d rows in flight, its batches %d", f.name, f.ledger.InFlight(), inFlight[f])
+		}
+	}
+	for _, b := range live {
+		open, found := b.open(), 0
+		for _, r := range open {
+			if c.at[b].Has(r) {
+				found++
+			} else {
+				c.errorf("batch %d: row %d has no outcome and is nowhere", b.arrival, r)
+			}
+		}
+		if len(open) != b.remaining {
+			c.errorf("batch %d: %d rows have no outcome, counted are %d", b.arrival, len(open), b.remaining)
+		}
+	}
+	for _, w := range s.apart {
+		if !w.alone && w.reserved == nil {
+			c.errorf("worker %s is apart for nothing", w.id)
+		}
+	}
+	return errors.Join(c.errs...)
+}
+
+type checker struct {
+	s    *Scheduler
+	at   map[*Batch]Rows // rows found so far
+	open map[*link]map[uint16]int
+	errs []error
+}
+
+func (c *checker) errorf(format string, args ...any) {
+	if len(c.errs) < 10 {
+		c.errs = append(c.errs, fmt.Errorf(format, args...))
+	}
+}
+
+// found notes where a row without outcome is.
+func (c *checker) found(b *Batch, row uint32, where string) {
+	if b.over {
+		return
+	}
+	at, live := c.at[b]
+	switch {
+	case !live:
+		c.errorf("%s has row %d of a batch that nobody submitted", where, row)
+	case b.done != nil && b.done.Has(row):
+		c.errorf("%s has row %d of batch %d, which has its outcome", where, row, b.arrival)
+	case !at.add(row):
+		c.errorf("%s has row %d of batch %d, which is elsewhere too", where, row, b.arrival)
+	}
+}
+
+func (c *checker) queue(q *queue, where string) {
+	for i := q.head; i < len(q.segments); i++ {
+		g := &q.segments[i]
+		if g.len() == 0 {
+			c.errorf("%s has an empty segment", where)
+		}
+		for _, r := range g.list() {
+			c.found(g.batch, r, where)
+		}
+	}
+}
+
+func (c *checker) worker(w *worker) {
+	unanswered := map[*link]int64{}
+	total := int64(0)
+	if len(w.sent.parts) > 0 && w.sent.parts[0] == nil {
+		c.errorf("worker %s: the window begins with a part that is answered", w.id)
+	}
+	for i, p := range w.sent.parts {
+		if p == nil {
+			continue
+		}
+		if want := w.sent.first + uint64(i); p.Number != want {
+			c.errorf("worker %s: part %d is kept as part %d", w.id, p.Number, want)
+		}
+		if p.link.worker != w || w.byFlow[p.link.flow] != p.link {
+			c.errorf("worker %s: part %d belongs to another", w.id, p.Number)
+		}
+		if w.alone && p.Deaths < 2 {
+			c.errorf("worker %s: part %d runs beside one that must run alone", w.id, p.Number)
+		}
+		n := 0
+		p.eachOpen(func(i uint32) {
+			n++
+			c.found(p.Batch, p.Row(i), w.id)
+			if len(p.Batch.Keys) > 0 {
+				slots := c.open[p.link]
+				if slots == nil {
+					slots = map[uint16]int{}
+					c.open[p.link] = slots
+				}
+				slots[p.Batch.slot(p.Row(i))]++
+			}
+		})
+		if n == 0 || n != p.open {
+			c.errorf("worker %s: part %d has %d open rows, counted are %d", w.id, p.Number, n, p.open)
+		}
+		unanswered[p.link] += int64(n)
+		total += int64(n)
+	}
+	if total != w.unanswered {
+		c.errorf("worker %s: %d rows are unanswered, counted are %d", w.id, total, w.unanswered)
+	}
+	for _, l := range w.links {
+		if unanswered[l] != l.unanswered {
+			c.errorf("worker %s, flow %s: %d rows are unanswered, counted are %d", w.id, l.flow.name, unanswered[l], l.unanswered)
+		}
+		if !w.connected && (l.rows != 0 || l.bytes != 0) {
+			c.errorf("worker %s, flow %s: credit without a session", w.id, l.flow.name)
+		}
+	}
+	if (w.alone || w.reserved != nil) && !slices.Contains(c.s.apart, w) {
+		c.errorf("worker %s runs a segment alone, or waits for one, and nobody looks after it", w.id)
+	}
+	if l := w.reserved; l != nil {
+		own := live(&l.queue)
+		if !(own != nil && own.suspect()) && l.flow.reserved != l {
+			c.errorf("worker %s is kept free for nothing", w.id)
+		}
+	}
+}
+
+// live is the first segment whose batch is not over; nil for none.
+func live(q *queue) *segment {
+	for i := q.head; i < len(q.segments); i++ {
+		if !q.segments[i].batch.over {
+			return &q.segments[i]
+		}
+	}
+	return nil
+}
+
+func (c *checker) flow(f *flow, remainder, divisor int) {
+	if len(f.over) > 0 {
+		c.errorf("flow %s: slots are left in over", f.name)
+	}
+	for _, l := range f.links {
+		c.link(l)
+	}
+	for i, l := range f.ready {
+		if l.index != i || !slices.Contains(f.links, l) {
+			c.errorf("flow %s: worker %s is ready in the wrong place", f.name, l.worker.id)
+		}
+	}
+	c.owners(f, remainder, divisor)
+	c.held(f)
+	c.queue(&f.waiting, "waiting")
+	c.queue(&f.whole, "whole")
+	if !f.waiting.empty() && len(f.ready) > 0 {
+		c.errorf("flow %s: rows wait for a worker although one is ready", f.name)
+	}
+	g := live(&f.whole)
+	if g == nil {
+		return
+	}
+	for _, l := range f.ready {
+		switch {
+		case !l.mayRun():
+		case !g.suspect():
+			c.errorf("flow %s: a whole batch waits although worker %s has credit", f.name, l.worker.id)
+		case f.reserved == nil:
+			c.errorf("flow %s: a suspect whole batch waits, and no worker is kept free for it", f.name)
+		case f.reserved == l && l.worker.unanswered == 0:
+			c.errorf("flow %s: a suspect whole batch waits although worker %s is free", f.name, l.worker.id)
+		}
+	}
+}
+
+func (c *checker) link(l *link) {
+	where := fmt.Sprintf("the queue of worker %s, flow %s", l.worker.id, l.flow.name)
+	if c.s.workers[l.worker.id] != l.worker {
+		c.errorf("%s: the worker is gone", where)
+	}
+	if l.mayServe() != (l.index >= 0) {
+		c.errorf("worker %s, flow %s: may serve: %v, is ready: %v", l.worker.id, l.flow.name, l.mayServe(), l.index >= 0)
+	}
+	c.queue(&l.queue, where)
+	last := map[uint16][2]uint64{}
+	inOrder := func(b *Batch, row uint32) {
+		at := [2]uint64{b.arrival, uint64(row)}
+		slot := b.slot(row)
+		if before, ok := last[slot]; ok && slices.Compare(before[:], at[:]) >= 0 {
+			c.errorf("%s, slot %d: row %d of batch %d stands behind row %d of batch %d", where, slot, row, b.arrival, before[1], before[0])
+		}
+		last[slot] = at
+	}
+	for _, p := range l.worker.sent.parts {
+		if p != nil && p.link == l && len(p.Batch.Keys) > 0 {
+			p.eachOpen(func(i uint32) { inOrder(p.Batch, p.Row(i)) })
+		}
+	}
+	for i := l.queue.head; i < len(l.queue.segments); i++ {
+		g := &l.queue.segments[i]
+		for _, r := range g.list() {
+			inOrder(g.batch, r)
+			switch slot := g.batch.slot(r); {
+			case l.index < 0 || int(l.flow.owner[slot]) != l.index:
+				c.errorf("%s has slot %d, which is another's", where, slot)
+			case l.flow.held[slot] != nil:
+				c.errorf("%s has slot %d, which is held", where, slot)
+			}
+		}
+	}
+	g := live(&l.queue)
+	switch {
+	case g == nil || !l.mayRun():
+	case !g.suspect():
+		c.errorf("%s waits although there is credit", where)
+	case l.worker.reserved != l || l.worker.unanswered == 0:
+		c.errorf("%s waits to run alone, and the worker is free or not kept free for it", where)
+	}
+	for slot, n := range c.open[l] {
+		h := l.flow.held[slot]
+		switch {
+		case h == nil && (l.index < 0 || int(l.flow.owner[slot]) != l.index):
+			c.errorf("worker %s, flow %s, slot %d: %d rows run at a worker that does not own it", l.worker.id, l.flow.name, slot, n)
+		case h != nil && h.from != l:
+			c.errorf("worker %s, flow %s, slot %d: %d rows run while %s hands it over", l.worker.id, l.flow.name, slot, n, h.from.worker.id)
+		}
+	}
+}
+
+// owners compares the table with the rule: the highest weight wins.
+func (c *checker) owners(f *flow, remainder, divisor int) {
+	if (f.owner == nil) != (len(f.ready) == 0) {
+		c.errorf("flow %s: %d workers are ready, and the table of owners is there: %v", f.name, len(f.ready), f.owner != nil)
+		return
+	}
+	if f.owner == nil {
+		return
+	}
+	for slot := remainder; slot < Slots; slot += divisor {
+		best := f.ready[0]
+		for _, l := range f.ready[1:] {
+			if l.beats(best, uint16(slot)) {
+				best = l
+			}
+		}
+		if int(f.owner[slot]) != best.index {
+			c.errorf("flow %s: slot %d belongs to %s, not to %s", f.name, slot, best.worker.id, f.ready[f.owner[slot]].worker.id)
+		}
+	}
+}
+
+func (c *checker) held(f *flow) {
+	handing := map[*link]int{}
+	for slot, h := range f.held {
+		handing[h.from]++
+		if c.s.workers[h.from.worker.id] != h.from.worker {
+			c.errorf("flow %s, slot %d: held for a worker that is gone", f.name, slot)
+		}
+		if n := c.open[h.from][slot]; h.open != n || n == 0 {
+			c.errorf("flow %s, slot %d: %d rows are open at %s, counted are %d", f.name, slot, n, h.from.worker.id, h.open)
+		}
+		for _, r := range h.rows {
+			c.found(r.batch, r.row, "what is held")
+			if r.batch.slot(r.row) != slot {
+				c.errorf("flow %s, slot %d: a row of slot %d is held here", f.name, slot, r.batch.slot(r.row))
+			}
+		}
+	}
+	for _, l := range f.links {
+		if handing[l] != l.handing {
+			c.errorf("worker %s, flow %s: %d slots are handed over, counted are %d", l.worker.id, f.name, handing[l], l.handing)
+		}
+	}
+}
