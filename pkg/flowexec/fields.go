@@ -83,6 +83,11 @@ func knownFields(t reflect.Type) ([]rowjson.Field, bool) {
 	return fieldsOf(t)
 }
 
+func known(t reflect.Type) bool {
+	_, ok := knownFields(t)
+	return ok
+}
+
 func fieldNames(fields []rowjson.Field) string {
 	if len(fields) == 0 {
 		return "none"

@@ -134,7 +134,9 @@ func (l *Lanes) Enqueue(p *Part) {
 			p.Done(w.returned())
 			continue
 		}
-		l.lanes[w.lane].enqueue(w)
+		if !l.lanes[w.lane].enqueue(w) {
+			l.giveBack([]*work{w})
+		}
 	}
 }
 
@@ -209,10 +211,8 @@ func (l *Lanes) split(p *Part) []*work {
 	return works
 }
 
-const slots = 1 << 16
-
-// slotOf is a constant of the protocol.
-func slotOf(key uint64) uint32 { return uint32(key & (slots - 1)) }
+// slotOf is a constant of the protocol: there are 1 << 16 slots.
+func slotOf(key uint64) uint32 { return uint32(key & 0xffff) }
 
 func laneOf(key uint64, lanes int) int { return int(uint64(slotOf(key)) * uint64(lanes) >> 16) }
 
@@ -284,13 +284,17 @@ func (l *Lanes) Stop() {
 	l.watchdog.Wait()
 }
 
-// enqueue adds a run to the lane.
-func (ln *lane) enqueue(w *work) {
-	ln.rows.Add(int64(w.len()))
+// enqueue adds a run to the lane; false: it takes no more.
+func (ln *lane) enqueue(w *work) bool {
 	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	if ln.closed {
+		return false
+	}
+	ln.rows.Add(int64(w.len()))
 	ln.queue = append(ln.queue, w)
-	ln.mu.Unlock()
 	ln.ready.Signal()
+	return true
 }
 
 // next waits for a run; nil: the lane is to end.
@@ -319,15 +323,15 @@ func (ln *lane) close() []*work {
 }
 
 // release takes the rows of the slots out of the queue.
-func (ln *lane) release(ranges []batch.Range, of func(*Part) bool) []*work {
+func (ln *lane) release(slots []batch.Range, belongs func(*Part) bool) []*work {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
 	var back []*work
 	kept := ln.queue[:0]
 	for _, w := range ln.queue {
 		stays, goes := w, (*work)(nil)
-		if of == nil || of(w.part) {
-			stays, goes = w.cut(ranges)
+		if belongs == nil || belongs(w.part) {
+			stays, goes = w.cut(slots)
 		}
 		if goes != nil {
 			ln.rows.Add(-int64(goes.len()))
@@ -346,10 +350,10 @@ func (ln *lane) release(ranges []batch.Range, of func(*Part) bool) []*work {
 }
 
 // cut parts the rows that are in the slots from those that are not; nil: none. A part without keys has no slots.
-func (w *work) cut(ranges []batch.Range) (stays, goes *work) {
+func (w *work) cut(slots []batch.Range) (stays, goes *work) {
 	keys := w.part.Columns.Keys
 	switch {
-	case ranges == nil:
+	case slots == nil:
 		return nil, w
 	case len(keys) == 0:
 		return w, nil
@@ -358,7 +362,7 @@ func (w *work) cut(ranges []batch.Range) (stays, goes *work) {
 	for i := range uint32(w.len()) {
 		row := w.row(i)
 		slot := slotOf(keys[row])
-		if slices.ContainsFunc(ranges, func(r batch.Range) bool { return slot >= r.First && slot-r.First < r.Count }) {
+		if slices.ContainsFunc(slots, func(r batch.Range) bool { return slot >= r.First && slot-r.First < r.Count }) {
 			in = append(in, row)
 		} else {
 			out = append(out, row)

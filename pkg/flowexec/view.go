@@ -149,9 +149,10 @@ func field(fields map[string]json.RawMessage, name string) (json.RawMessage, boo
 	return value, ok && string(value) != "null"
 }
 
-// requireFields ends the rows that lack a field which the function's source names as a must.
+// requireFields ends the rows that lack a field which the function's source names as a must. Compile has looked at row types
+// with fields of their own.
 func (r *run) requireFields(s *step, rs *rowset) *rowset {
-	if len(s.must) == 0 {
+	if len(s.must) == 0 || rs.vec != nil && known(rs.vec.Type()) {
 		return rs
 	}
 	var bad []uint32

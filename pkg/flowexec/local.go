@@ -1,0 +1,231 @@
+package flowexec
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/connector"
+	"github.com/kisgrid/kisgrid/pkg/connector/memory"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/kis"
+)
+
+// Local runs flows in this process, with the Submit and Stream of a cluster's client and the same outcomes. It is safe for
+// concurrent use.
+type Local struct {
+	flows map[string]*localFlow
+	pool  *connector.Pool
+
+	mu     sync.Mutex
+	closed bool     // guarded by mu
+	unary  producer // of Submit's batches; guarded by mu
+}
+
+// localFlow is one flow's lanes; nil lanes: it is disabled.
+type localFlow struct {
+	name  string
+	plan  *Plan
+	key   batch.KeyField
+	lanes *Lanes
+}
+
+// producer gives batches their ids.
+type producer struct {
+	stream   batch.StreamID
+	sequence uint64
+}
+
+func (p *producer) next() batch.ID {
+	if p.sequence == 0 {
+		p.stream = batch.NewStreamID()
+	}
+	p.sequence++
+	return batch.ID{Stream: p.stream, Sequence: p.sequence}
+}
+
+// LocalOption changes how a Local is made.
+type LocalOption func(*localOptions)
+
+type localOptions struct {
+	openers    map[string]connector.Opener
+	lookup     func(string) (string, bool)
+	logger     hclog.Logger
+	registerer prometheus.Registerer
+}
+
+// WithOpeners says how to open connectors, by the type in their documents. Default: every type is a memory store, which
+// lives as long as the Local.
+func WithOpeners(openers map[string]connector.Opener) LocalOption {
+	return func(o *localOptions) { o.openers = openers }
+}
+
+// WithEnvironment is where ${NAME} in connectors' documents is looked up. Default os.LookupEnv.
+func WithEnvironment(lookup func(string) (string, bool)) LocalOption {
+	return func(o *localOptions) { o.lookup = lookup }
+}
+
+// WithLogger takes what concerns lanes and connectors, never rows. Default none.
+func WithLogger(l hclog.Logger) LocalOption { return func(o *localOptions) { o.logger = l } }
+
+// WithMetrics registers the metrics of functions. Default none.
+func WithMetrics(r prometheus.Registerer) LocalOption {
+	return func(o *localOptions) { o.registerer = r }
+}
+
+// NewLocal compiles all flows of the documents in a folder and starts their lanes. The error has all mistakes of documents,
+// of registration and of flows. Close ends it.
+func NewLocal(dir string, register func(*kis.Registry), options ...LocalOption) (*Local, error) {
+	set, _, err := definition.Load(dir)
+	if err != nil {
+		return nil, err
+	}
+	return NewLocalSet(set, register, options...)
+}
+
+// NewLocalFS is NewLocal for documents that are no folder: those that a program has embedded.
+func NewLocalFS(files fs.FS, register func(*kis.Registry), options ...LocalOption) (*Local, error) {
+	var docs []definition.Document
+	err := fs.WalkDir(files, ".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		text, err := fs.ReadFile(files, path)
+		docs = append(docs, definition.Split(path, text)...)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the documents: %w", err)
+	}
+	set, err := definition.NewSet(docs)
+	if err != nil {
+		return nil, err
+	}
+	return NewLocalSet(set, register, options...)
+}
+
+// NewLocalSet is NewLocal for documents that were read already.
+func NewLocalSet(set *definition.Set, register func(*kis.Registry), options ...LocalOption) (*Local, error) {
+	o := localOptions{lookup: os.LookupEnv, logger: hclog.NewNullLogger()}
+	for _, option := range options {
+		option(&o)
+	}
+	if o.openers == nil {
+		store := memory.New()
+		o.openers = make(map[string]connector.Opener)
+		for _, c := range set.Connectors {
+			o.openers[c.Type] = store.Open
+		}
+	}
+	registry := kis.NewRegistry()
+	register(registry)
+	mistakes := []error{registry.Err()}
+	l := &Local{flows: make(map[string]*localFlow)}
+	for _, name := range slices.Sorted(maps.Keys(set.Flows)) {
+		bundle, err := set.Bundle(name)
+		if err != nil {
+			mistakes = append(mistakes, err)
+			continue
+		}
+		plan, err := Compile(bundle, registry)
+		if err != nil {
+			mistakes = append(mistakes, err)
+			continue
+		}
+		l.flows[name] = &localFlow{name: name, plan: plan, key: batch.NewKeyField(plan.shardKey)}
+	}
+	if err := errors.Join(mistakes...); err != nil {
+		return nil, err
+	}
+	var metrics *Metrics
+	if o.registerer != nil {
+		var err error
+		if metrics, err = NewMetrics(o.registerer); err != nil {
+			return nil, err
+		}
+	}
+	l.pool = connector.NewPool(o.openers, o.lookup, o.logger)
+	for name, f := range l.flows {
+		if set.Flows[name].Enabled {
+			f.lanes = StartLanes(LanesConfig{Flow: name, Copies: f.plan.copies, Connectors: l.pool, Logger: o.logger, Metrics: metrics})
+		}
+	}
+	return l, nil
+}
+
+// Close cancels what runs, whose rows are failed with SHUTDOWN, and waits for it; then it closes the connectors. Close
+// streams first to wait for their answers. It is safe to call twice.
+func (l *Local) Close() error {
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	var stopping sync.WaitGroup
+	for _, f := range l.flows {
+		if f.lanes != nil {
+			stopping.Go(f.lanes.Stop)
+		}
+	}
+	stopping.Wait()
+	return l.pool.Close()
+}
+
+// flow finds a flow that takes batches.
+func (l *Local) flow(name string) (*localFlow, error) {
+	l.mu.Lock()
+	closed := l.closed
+	l.mu.Unlock()
+	f := l.flows[name]
+	switch {
+	case closed:
+		return nil, batch.Errorf(batch.CodeShutdown, "the Local is closed: submit before Close")
+	case f == nil:
+		return nil, batch.Errorf(batch.CodeUnknownFlow, "there is no flow %q: the documents have %q", name, slices.Sorted(maps.Keys(l.flows)))
+	case f.lanes == nil:
+		return nil, batch.Errorf(batch.CodeFlowDisabled, "flow %s is disabled: set its status to 1", name)
+	}
+	return f, nil
+}
+
+// SubmitOption changes one Submit or Send.
+type SubmitOption func(*submitOptions)
+
+type submitOptions struct {
+	noOutput bool
+	timeout  time.Duration
+}
+
+// NoOutput leaves what the flow's last function passes on out of the result. Default: the result has it.
+func NoOutput() SubmitOption { return func(o *submitOptions) { o.noOutput = true } }
+
+// Timeout fails rows that have no outcome after d, with DEADLINE. Default none, apart from the context's deadline.
+func Timeout(d time.Duration) SubmitOption { return func(o *submitOptions) { o.timeout = d } }
+
+// Submit runs one batch and blocks until each of its rows has an outcome, or ctx is over: the batch then goes on, and the
+// error has code CANCELLED or DEADLINE. Rows that are not done are in the result, not in the error.
+func (l *Local) Submit(ctx context.Context, flow string, b *batch.Batch, options ...SubmitOption) (*batch.Result, error) {
+	f, err := l.flow(flow)
+	if err != nil {
+		return nil, err
+	}
+	p, err := f.send(ctx, b, l.nextID, options, func(*Pending) {})
+	if err != nil {
+		return nil, err
+	}
+	return p.Wait(ctx)
+}
+
+func (l *Local) nextID() batch.ID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.unary.next()
+}
