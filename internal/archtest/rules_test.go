@@ -21,7 +21,7 @@ var arrows = []struct {
 	{"pkg/scheduler", []string{"pkg/batch"}},
 	{"pkg/connector", []string{"pkg/batch", "pkg/definition"}},
 	{"pkg/connector/…", []string{"pkg/connector", "pkg/batch", "pkg/definition"}},
-	{"pkg/flowexec", []string{"pkg/kis", "pkg/batch", "pkg/definition", "pkg/connector", "pkg/flowexec/internal/…"}},
+	{"pkg/flowexec", []string{"pkg/kis", "pkg/batch", "pkg/definition", "pkg/connector", "pkg/connector/memory", "pkg/flowexec/internal/…"}},
 	{"pkg/flowexec/internal/…", []string{"pkg/kis", "pkg/batch", "pkg/flowexec/internal/…"}},
 	{"pkg/deadletter", []string{"pkg/batch"}},
 	{"pkg/cluster", []string{"pkg/batch", "pkg/definition"}},
