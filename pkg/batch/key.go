@@ -21,7 +21,7 @@ import (
 //     either end, the letter e and the power of ten. Nothing is rounded.
 //   - A boolean's is the complement of the xxhash64 of true or false.
 //
-// A KeyField does not change once made, and is safe for concurrent use.
+// NewKeyField makes one. It does not change after that, and is safe for concurrent use.
 type KeyField struct {
 	name   []byte
 	ascii  bool
@@ -69,31 +69,15 @@ func (k *KeyField) Hash(row []byte) (hash uint64, err error) {
 		if i == len(row) || row[i] != '"' {
 			return 0, k.undecodable
 		}
-		start, matches := i, false
-		if end := i + 1 + len(k.closed); end <= len(row) && k.closed != "" && string(row[i+1:end]) == k.closed {
-			i, matches = end, true
-		} else {
-			var bits byte // of all bytes of the name
-			escaped := false
-			for i++; i < len(row) && row[i] != '"'; i++ {
-				if row[i] == '\\' {
-					escaped = true
-					i++
-					continue
-				}
-				bits |= row[i]
-			}
-			if i >= len(row) {
-				return 0, k.undecodable
-			}
-			i++
-			matches = k.matches(row[start:i], escaped, bits < utf8.RuneSelf)
+		end, matches := k.skipName(row, i)
+		if end < 0 {
+			return 0, k.undecodable
 		}
-		i = skipSpace(row, i)
+		i = skipSpace(row, end)
 		if i == len(row) || row[i] != ':' {
 			return 0, k.undecodable
 		}
-		start = skipSpace(row, i+1)
+		start := skipSpace(row, i+1)
 		if i = skipValue(row, start); i < 0 {
 			return 0, k.undecodable
 		}
@@ -151,6 +135,28 @@ func (k *KeyField) Fill(c *Columns) (bad []RowOutcome) {
 		c.Keys[i] = hash
 	}
 	return bad
+}
+
+// skipName is where the quoted name that begins at i ends, negative if it does not, and whether it is the field's.
+func (k *KeyField) skipName(row []byte, i int) (end int, matches bool) {
+	start := i
+	if end := i + 1 + len(k.closed); end <= len(row) && k.closed != "" && string(row[i+1:end]) == k.closed {
+		return end, true
+	}
+	var bits byte // of all bytes of the name
+	escaped := false
+	for i++; i < len(row) && row[i] != '"'; i++ {
+		if row[i] == '\\' {
+			escaped = true
+			i++
+			continue
+		}
+		bits |= row[i]
+	}
+	if i >= len(row) {
+		return -1, false
+	}
+	return i + 1, k.matches(row[start:i+1], escaped, bits < utf8.RuneSelf)
 }
 
 // matches decides like encoding/json whether a quoted name is the field's.

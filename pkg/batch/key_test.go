@@ -201,6 +201,18 @@ func TestKeyFill(t *testing.T) {
 	}
 }
 
+func TestKeyAllocates(t *testing.T) {
+	k := NewKeyField("stu_id")
+	for _, row := range []string{
+		`{"stu_id":101,"score_1":100,"score_2":90}`, `{"a":{"b":["\""]},"Stu_Id":-1.50e3}`, `{"stu_id":"anna"}`, `{"stu_id":true}`, `{}`, `x`, `{"stu_id":[]}`,
+	} {
+		row := []byte(row)
+		if n := testing.AllocsPerRun(10, func() { _, _ = k.Hash(row) }); n != 0 {
+			t.Errorf("Hash(%s) allocates %v times", row, n)
+		}
+	}
+}
+
 // FuzzKey compares with encoding/json: a row that it decodes has the hash of what it decodes.
 func FuzzKey(f *testing.F) {
 	for _, row := range []string{

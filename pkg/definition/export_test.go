@@ -118,7 +118,7 @@ document:5: flows: has no function: name at least one`)
 	wantText(t, err, `BAD_DOCUMENT: document:2: fname: is empty: write a name
 document:5: option.wait: is for functions of fmode Load; this one is Verify`)
 	_, err = (&Connector{Name: "c\xff", Type: "redis", Addrs: []string{"a"}}).Marshal()
-	wantText(t, err, "BAD_DOCUMENT: document:2: cname: wants a text, not one tagged !!binary\ndocument:2: cname: is empty: write a name")
+	wantText(t, err, "BAD_DOCUMENT: document:2: cname: wants a text, not one tagged !!binary")
 }
 
 func TestExportDir(t *testing.T) {

@@ -23,7 +23,7 @@ type Flow struct {
 	// ShardKey is `shard_key`: the JSON field that decides where a row goes. Empty: batches go whole. It may be anything that
 	// encoding/json takes as a field's name in a tag.
 	ShardKey string
-	// Copies is `copies`: how many rows a worker works on at the same time, 1 to MaxCopies. 0: the worker's GOMAXPROCS.
+	// Copies is `copies`: how many copies of the flow a worker runs side by side, 1 to MaxCopies. 0: the worker's GOMAXPROCS.
 	Copies int
 	// Timeout is `timeout`: how long a row may take once begun, what it waits included. Default 1m.
 	Timeout  time.Duration

@@ -78,6 +78,7 @@ func readFile(path string) ([]Document, error) {
 // Split cuts a file's text into its documents at the lines that begin with ---. A text without any document comes back as one
 // document, for Parse to refuse.
 func Split(path string, text []byte) []Document {
+	text = bytes.TrimPrefix(text, []byte("\ufeff")) // which some editors begin a file with
 	var docs []Document
 	start, first := 0, 1 // of the document being read: its first byte and its line
 	content := false     // whether it has something other than blanks, comments and directives

@@ -46,6 +46,7 @@ func TestSplit(t *testing.T) {
 		{"directives", "%YAML 1.2\n---\na: 1\n", `1 "%YAML 1.2\n---\na: 1\n"`},
 		{"a document that begins beside its marker", "a: 1\n--- # two\n--- {b: 2}\n---\tc", `1 "a: 1\n", 3 "--- {b: 2}\n", 4 "---\tc"`},
 		{"no markers", "a: |\n  ---\n  b\nc: '\n ---'\n---d: 1\n", `1 "a: |\n  ---\n  b\nc: '\n ---'\n---d: 1\n"`},
+		{"a byte order mark", "\ufeff# who\n---\na: 1\n", `1 "# who\n---\na: 1\n"`},
 		{"none", "# nothing\n", `1 "# nothing\n"`},
 		{"nothing", "", `1 ""`},
 	} {

@@ -1,9 +1,9 @@
 package definition
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -160,7 +160,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		docs := Split("fuzz.yml", text)
 		for _, d := range docs {
-			if !strings.Contains(string(text), string(d.YAML)) {
+			if !bytes.Contains(text, d.YAML) {
 				t.Fatalf("Split made up %q", d.YAML)
 			}
 		}
@@ -170,7 +170,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		got := p.bare()
-		decoder := yaml.NewDecoder(strings.NewReader(string(text)))
+		decoder := yaml.NewDecoder(bytes.NewReader(text))
 		decoder.KnownFields(true)
 		var want asYAML
 		if err := decoder.Decode(&want); err != nil {

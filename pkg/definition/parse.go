@@ -144,7 +144,7 @@ func parseFlow(v value) *Flow {
 		Timeout: o.duration("timeout", DefaultFlowTimeout),
 	}
 	if key, ok := o.values["shard_key"]; ok {
-		if f.ShardKey = key.text(); !validFieldName(f.ShardKey) {
+		if f.ShardKey, ok = key.text(); ok && !validFieldName(f.ShardKey) {
 			key.mistake("is %s, which is no name of a JSON field; a batch goes whole without the key", quote(f.ShardKey))
 		}
 	}
@@ -279,7 +279,11 @@ func (o object) template(key string) Template {
 	if !ok {
 		return Template{}
 	}
-	t, err := ParseTemplate(v.text())
+	text, ok := v.text()
+	if !ok {
+		return Template{}
+	}
+	t, err := ParseTemplate(text)
 	if err != nil {
 		v.mistake("%v", err)
 	}

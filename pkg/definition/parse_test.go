@@ -258,6 +258,8 @@ func TestParseMistakes(t *testing.T) {
 		{flow + "status: 0\n", "x.yml:5: status: is written twice, first on line 3"},
 		{flow + "<<: {copies: 1}\n", "x.yml:5: has the merge key <<, which definitions do not have: write the keys out"},
 		{flow + "[a]: 1\n", "x.yml:5: has a list for a key"},
+		{flow + "!!int a: 1\n", `x.yml:5: has "a" for a key`},
+		{flow + "!!binary aGk=: 1\n", `x.yml:5: has "aGk=" for a key`},
 		{flow + "~: 1\n", "x.yml:5: has nothing for a key"},
 		{fn + "option: {default_params: {a: 1, 'a': 2}}\n", "x.yml:4: option.default_params.a: is written twice, first on line 4"},
 

@@ -69,7 +69,7 @@ type value struct {
 func (v value) mistake(format string, args ...any) { v.r.mistake(v.node.Line, v.path, format, args...) }
 
 // null reports a value that is not there: KisFlow's documents write `params:` or `load: null` for none.
-func (v value) null() bool { return v.node == nil || v.node.ShortTag() == "!!null" }
+func (v value) null() bool { return v.node.ShortTag() == "!!null" }
 
 // fields reads a mapping into its keys and values; nil if it is none. Keys are told apart by their text.
 func (v value) fields() []field {
@@ -81,7 +81,8 @@ func (v value) fields() []field {
 	lines := make(map[string]int, len(v.node.Content)/2)
 	for i := 0; i+1 < len(v.node.Content); i += 2 {
 		key := v.r.follow(v.node.Content[i])
-		if key.Kind != yaml.ScalarNode || key.ShortTag() == "!!null" {
+		var name string
+		if key.Kind != yaml.ScalarNode || key.Decode(&name) != nil || name != key.Value || key.ShortTag() == "!!null" {
 			v.r.mistake(key.Line, v.path, "has %s for a key", describe(key))
 			continue
 		}
@@ -89,7 +90,7 @@ func (v value) fields() []field {
 			v.r.mistake(key.Line, v.path, "has the merge key <<, which definitions do not have: write the keys out")
 			continue
 		}
-		f := field{name: key.Value, line: key.Line}
+		f := field{name: name, line: key.Line}
 		path := join(v.path, f.name)
 		if first, again := lines[f.name]; again {
 			v.r.mistake(f.line, path, "is written twice, first on line %d", first+v.r.offset)
@@ -146,30 +147,31 @@ func (o object) object(key string, keys ...string) object {
 	return object{}
 }
 
-// text is a scalar as it is written, as KisFlow reads it: 101 and true are texts too.
-func (v value) text() string {
-	var s string
+// text is a scalar as it is written, as KisFlow reads it: 101 and true are texts too. false: it is none.
+func (v value) text() (s string, ok bool) {
 	if v.node.Kind != yaml.ScalarNode {
 		v.mistake("wants a text, not %s", describe(v.node))
-		return ""
+		return "", false
 	}
 	switch tag := v.node.ShortTag(); tag {
 	case "!!str", "!!int", "!!float", "!!bool", "!!timestamp", "!!merge":
 	default:
 		v.mistake("wants a text, not one tagged %s", tag)
-		return ""
+		return "", false
 	}
 	if err := v.node.Decode(&s); err != nil {
 		v.mistake("is not what its tag says: %v", err)
+		return "", false
 	}
-	return s
+	return s, true
 }
 
-func (o object) text(key string) string {
+// text reads a text; empty if the key is not there.
+func (o object) text(key string) (s string) {
 	if v, ok := o.values[key]; ok {
-		return v.text()
+		s, _ = v.text()
 	}
-	return ""
+	return s
 }
 
 // name reads the required name of a flow, function or connector.
@@ -178,8 +180,8 @@ func (o object) name(key, what string) string {
 	if !ok {
 		return ""
 	}
-	name := v.text()
-	if problem := nameProblem(name); problem != "" {
+	name, ok := v.text()
+	if problem := nameProblem(name); ok && problem != "" {
 		v.mistake("%s", problem)
 	}
 	return name
@@ -196,11 +198,11 @@ func (o object) ownName(key, what string) string {
 
 // oneOf reads a text that must be one of allowed.
 func (v value) oneOf(allowed ...string) string {
-	s := v.text()
+	s, ok := v.text()
 	if slices.Contains(allowed, s) {
 		return s
 	}
-	if v.node.Kind == yaml.ScalarNode {
+	if ok {
 		v.mistake("is %s; it may be %s%s", quote(s), strings.Join(allowed, ", "), suggest(s, allowed))
 	}
 	return ""
@@ -255,9 +257,13 @@ func (v value) duration() (time.Duration, bool) {
 		v.mistake("is %s, without a unit: write a duration such as 30s or 500ms", quote(v.node.Value))
 		return 0, false
 	}
-	d, err := time.ParseDuration(v.text())
+	text, ok := v.text()
+	if !ok {
+		return 0, false
+	}
+	d, err := time.ParseDuration(text)
 	if err != nil {
-		v.mistake("is %s, which is no duration: write one such as 30s or 1m30s", quote(v.node.Value))
+		v.mistake("is %s, which is no duration: write one such as 30s or 1m30s", quote(text))
 		return 0, false
 	}
 	return d, true
@@ -277,7 +283,9 @@ func (o object) texts(key string) []string {
 			v.mistake("is empty: write a text, or take the entry out")
 			continue
 		}
-		texts = append(texts, v.text())
+		if s, ok := v.text(); ok {
+			texts = append(texts, s)
+		}
 	}
 	return texts
 }
@@ -311,7 +319,7 @@ func (o object) textMap(key string) map[string]string {
 		}
 		texts[f.name] = "" // what KisFlow gives a parameter that is null
 		if !f.value.null() {
-			texts[f.name] = f.value.text()
+			texts[f.name], _ = f.value.text()
 		}
 	}
 	return texts
