@@ -1,0 +1,288 @@
+package connector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+)
+
+// Pool keeps a process's connections: one for each connector name, however many use it, and while its document changes one
+// for each version in use. Safe for concurrent use.
+type Pool struct {
+	openers map[string]Opener
+	lookup  func(string) (string, bool)
+	log     hclog.Logger
+
+	ctx       context.Context // ends when Close begins
+	cancel    context.CancelFunc
+	opening   sync.WaitGroup
+	closeOnce sync.Once
+	closeErr  error
+
+	mu     sync.Mutex
+	closed bool               // guarded by mu
+	links  map[string][]*link // by connector name, in the order of first use; guarded by mu
+}
+
+// link is the connection for one version of a connector's document: being opened, then open until the pool closes, or until
+// a newer version is open and the last user has left.
+type link struct {
+	document *definition.Connector // resolved
+	since    time.Time
+	cancel   context.CancelFunc // ends opening
+	ready    chan struct{}      // closed when conn or err is set, for good
+
+	// Guarded by Pool.mu; conn and err may be read without it once ready is closed.
+	revision int64 // the newest document that describes this connection
+	conn     Connection
+	err      error
+	failed   int   // tries so far
+	last     error // of the last one
+	users    int
+	retired  bool // a newer version is open
+	dropped  bool // the pool no longer knows it
+}
+
+// NewPool makes a pool that opens connectors by the type in their documents. lookup is the environment for ${NAME} in
+// documents, as os.LookupEnv; log may be nil.
+func NewPool(openers map[string]Opener, lookup func(string) (string, bool), log hclog.Logger) *Pool {
+	if log == nil {
+		log = hclog.NewNullLogger()
+	}
+	p := &Pool{openers: maps.Clone(openers), lookup: lookup, log: log, links: map[string][]*link{}}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	return p
+}
+
+// Get is a hold on the connection that c's document describes: Close, safe twice, ends the hold, not the connection.
+//
+// The first Get opens the connection, in the background: it is tried again with pauses of up to 5 s until it opens, also
+// when that caller has left. Get waits for it as long as ctx allows; its error says for what, and since when. A document
+// that is wrong is an error at once. One that changed opens a connection of its own; once that is open, the older version's
+// closes when its last hold ends.
+func (p *Pool) Get(ctx context.Context, c *definition.Connector) (Connection, error) {
+	open, ok := p.openers[c.Type]
+	if !ok {
+		return nil, batch.Errorf(batch.CodeBadDocument, "connector %s (%s): nothing here opens type %q: use one of %s",
+			c.Name, c.Document, c.Type, strings.Join(slices.Sorted(maps.Keys(p.openers)), ", "))
+	}
+	resolved, err := c.Resolve(p.lookup)
+	if err != nil {
+		return nil, err
+	}
+	l, err := p.join(resolved, open)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-l.ready:
+		err = l.err
+	case <-ctx.Done():
+		err = p.unopened(ctx, l)
+	}
+	if err != nil {
+		return nil, errors.Join(err, p.leave(l))
+	}
+	return &hold{Connection: l.conn, leave: sync.OnceValue(func() error { return p.leave(l) })}, nil
+}
+
+// hold is one user's part in a link.
+type hold struct {
+	Connection
+	leave func() error
+}
+
+func (h *hold) Close() error { return h.leave() }
+
+// Close ends all openings and closes all connections, also those that somebody holds. Safe twice.
+func (p *Pool) Close() error {
+	p.closeOnce.Do(func() {
+		p.mu.Lock()
+		p.closed = true
+		var all []*link
+		for _, links := range p.links {
+			all = append(all, links...)
+		}
+		for _, l := range all {
+			p.drop(l)
+		}
+		p.mu.Unlock()
+		p.cancel()
+		p.opening.Wait()
+		p.closeErr = closeAll(all)
+	})
+	return p.closeErr
+}
+
+// join counts a user in at the document's link, and makes it if there is none.
+func (p *Pool) join(resolved *definition.Connector, open Opener) (*link, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, Closed(resolved.Name)
+	}
+	for _, l := range p.links[resolved.Name] {
+		if same(l.document, resolved) {
+			l.revision = max(l.revision, resolved.Document.Revision)
+			l.users++
+			return l, nil
+		}
+	}
+	l := &link{document: resolved, revision: resolved.Document.Revision, since: time.Now(), ready: make(chan struct{}), users: 1}
+	p.links[resolved.Name] = append(p.links[resolved.Name], l)
+	ctx, cancel := context.WithCancel(p.ctx)
+	l.cancel = cancel
+	p.opening.Go(func() {
+		defer cancel()
+		p.open(ctx, l, open)
+	})
+	return l, nil
+}
+
+// same reports whether two documents describe the same connection, wherever they come from and whoever uses it.
+func same(a, b *definition.Connector) bool {
+	x, y := *a, *b
+	for _, c := range []*definition.Connector{&x, &y} {
+		c.Document, c.Load, c.Save = definition.Document{}, nil, nil
+	}
+	return reflect.DeepEqual(x, y)
+}
+
+// open tries until the connection is open, its document proves wrong, or nobody wants it any more.
+func (p *Pool) open(ctx context.Context, l *link, open Opener) {
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval, pause.Multiplier = 100*time.Millisecond, 5*time.Second, 2
+	conn, err := backoff.Retry(ctx, func() (Connection, error) {
+		conn, err := open(ctx, l.document)
+		if err != nil && batch.CodeOf(err) == batch.CodeBadDocument {
+			return nil, backoff.Permanent(err)
+		}
+		if err != nil {
+			p.failed(l, err)
+		}
+		return conn, err
+	}, backoff.WithBackOff(pause), backoff.WithMaxElapsedTime(0))
+	if err != nil && ctx.Err() != nil {
+		err = Closed(l.document.Name)
+	}
+
+	var done []*link
+	p.mu.Lock()
+	if err == nil && l.dropped {
+		// Its last user left while it opened.
+		done, err = []*link{{conn: conn, ready: l.ready, cancel: l.cancel}}, Closed(l.document.Name)
+	}
+	if err == nil {
+		l.conn = conn
+		p.retire(l)
+	} else {
+		l.err = err
+		p.drop(l)
+	}
+	close(l.ready)
+	done = append(done, p.idle(l.document.Name)...)
+	p.mu.Unlock()
+	if err == nil {
+		p.log.Info("connector is open", "connector", l.document.Name, "after", time.Since(l.since))
+	}
+	if err := closeAll(done); err != nil {
+		p.log.Warn("closing a connection that is no longer needed", "connector", l.document.Name, "error", err)
+	}
+}
+
+// failed notes a failed try. The first is worth a warning, all are told to those who wait.
+func (p *Pool) failed(l *link, err error) {
+	p.mu.Lock()
+	l.failed++
+	l.last = err
+	first := l.failed == 1
+	p.mu.Unlock()
+	if first {
+		p.log.Warn("connector does not open, trying on", "connector", l.document.Name, "error", err)
+	}
+}
+
+// retire marks the versions that another one, being open, replaces. Called with mu held.
+func (p *Pool) retire(opened *link) {
+	behind := false // opened's place in the list is behind other's
+	for _, other := range slices.Backward(p.links[opened.document.Name]) {
+		switch {
+		case other == opened:
+			behind = true
+		case other.revision < opened.revision, other.revision == opened.revision && behind:
+			other.retired = true
+		case other.conn != nil:
+			opened.retired = true
+		}
+	}
+}
+
+// leave counts a user out.
+func (p *Pool) leave(l *link) error {
+	p.mu.Lock()
+	l.users--
+	idle := p.idle(l.document.Name)
+	p.mu.Unlock()
+	return closeAll(idle)
+}
+
+// idle takes the links that nobody needs any more out of the pool. Called with mu held.
+func (p *Pool) idle(name string) (idle []*link) {
+	for _, l := range p.links[name] {
+		if l.retired && l.users == 0 {
+			idle = append(idle, l)
+		}
+	}
+	for _, l := range idle {
+		p.drop(l)
+	}
+	return idle
+}
+
+// drop takes a link out of the pool. Called with mu held.
+func (p *Pool) drop(l *link) {
+	l.dropped = true
+	rest := slices.DeleteFunc(slices.Clone(p.links[l.document.Name]), func(o *link) bool { return o == l })
+	if p.links[l.document.Name] = rest; len(rest) == 0 {
+		delete(p.links, l.document.Name)
+	}
+}
+
+// closeAll closes links that the pool no longer knows.
+func closeAll(links []*link) error {
+	var failures []error
+	for _, l := range links {
+		l.cancel()
+		<-l.ready
+		if l.conn != nil {
+			failures = append(failures, l.conn.Close())
+		}
+	}
+	return errors.Join(failures...)
+}
+
+// unopened is the error of a Get whose ctx ended before the connection was open.
+func (p *Pool) unopened(ctx context.Context, l *link) error {
+	p.mu.Lock()
+	failed, last := l.failed, l.last
+	p.mu.Unlock()
+	progress := "the first try is under way"
+	if last != nil {
+		progress = fmt.Sprintf("tries so far: %d, the last ended with: %v", failed, last)
+	}
+	return batch.Errorf(batch.CodeConnectorUnavailable, "connector %s (%s at %s) is not open: %w after waiting since %s (%v); %s",
+		l.document.Name, l.document.Type, strings.Join(l.document.Addrs, ","), ctx.Err(),
+		l.since.Format(time.TimeOnly), time.Since(l.since).Round(time.Millisecond), progress)
+}

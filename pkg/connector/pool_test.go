@@ -1,0 +1,308 @@
+package connector_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/connector"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// shop opens connections that note what happens to them.
+type shop struct {
+	mu     sync.Mutex
+	events []string                 // guarded by mu
+	fail   func(addr string) error  // what opening ends with; nil: never fails
+	block  map[string]chan struct{} // opening an address waits for its channel
+	refuse map[string]error         // what closing a connection to an address ends with
+}
+
+func (s *shop) note(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.events = append(s.events, fmt.Sprintf(format, args...))
+}
+
+func (s *shop) log() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return strings.Join(s.events, ", ")
+}
+
+func (s *shop) open(ctx context.Context, c *definition.Connector) (connector.Connection, error) {
+	addr := c.Addrs[0]
+	if s.fail != nil {
+		if err := s.fail(addr); err != nil {
+			return nil, err
+		}
+	}
+	if gate := s.block[addr]; gate != nil {
+		select {
+		case <-gate:
+		case <-ctx.Done():
+			s.note("gave up %s", addr)
+			return nil, ctx.Err()
+		}
+	}
+	s.note("opened %s", addr)
+	return &connection{shop: s, addr: addr}, nil
+}
+
+type connection struct {
+	connector.Connection // not called
+	shop                 *shop
+	addr                 string
+}
+
+func (c *connection) Ping(context.Context) error { return nil }
+
+func (c *connection) Close() error {
+	c.shop.note("closed %s", c.addr)
+	return c.shop.refuse[c.addr]
+}
+
+func (s *shop) pool(t *testing.T) *connector.Pool {
+	lookup := func(name string) (string, bool) { return "resolved", name == "ADDR" }
+	p := connector.NewPool(map[string]connector.Opener{"redis": s.open, "memory": s.open}, lookup, nil)
+	t.Cleanup(func() { _ = p.Close() })
+	return p
+}
+
+func document(addr string, revision int64) *definition.Connector {
+	return &definition.Connector{
+		Name: "Cache", Type: "redis", Addrs: []string{addr}, Params: map[string]string{"db": "1"}, Save: []string{fmt.Sprint(revision)},
+		Document: definition.Document{Revision: revision, Path: "cache.yml"},
+	}
+}
+
+func get(t *testing.T, p *connector.Pool, c *definition.Connector) connector.Connection {
+	t.Helper()
+	conn, err := p.Get(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+func end(t *testing.T, c interface{ Close() error }) {
+	t.Helper()
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func expect(t *testing.T, s *shop, want string) {
+	t.Helper()
+	synctest.Wait()
+	if got := s.log(); got != want {
+		t.Errorf("events\n %s\nwant\n %s", got, want)
+	}
+}
+
+func TestPoolSharesOneConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &shop{}
+		p := s.pool(t)
+		var group sync.WaitGroup
+		for i := range 10 {
+			group.Go(func() {
+				c := get(t, p, document("a", int64(i))) // who uses it, and where it stands, makes no other connection
+				end(t, c)
+				end(t, c)
+			})
+		}
+		group.Wait()
+		expect(t, s, "opened a")
+		end(t, get(t, p, document("${ADDR}", 20)))
+		expect(t, s, "opened a, opened resolved, closed a")
+		end(t, p)
+		end(t, p)
+		expect(t, s, "opened a, opened resolved, closed a, closed resolved")
+		if _, err := p.Get(t.Context(), document("a", 1)); batch.CodeOf(err) != batch.CodeConnectorUnavailable {
+			t.Errorf("Get after Close: %v", err)
+		}
+	})
+}
+
+func TestPoolReplacesAChangedDocument(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &shop{block: map[string]chan struct{}{"b": make(chan struct{})}}
+		p := s.pool(t)
+		first, second := get(t, p, document("a", 1)), get(t, p, document("a", 1))
+		replaced := make(chan connector.Connection)
+		go func() { replaced <- get(t, p, document("b", 2)) }()
+		end(t, first)
+		end(t, second)
+		expect(t, s, "opened a") // nobody uses it, but the other is not open yet
+		third := get(t, p, document("a", 1))
+		close(s.block["b"])
+		b := <-replaced
+		expect(t, s, "opened a, opened b")
+		fourth := get(t, p, document("a", 1)) // a flow that still runs on the older revision
+		end(t, third)
+		expect(t, s, "opened a, opened b")
+		end(t, fourth)
+		expect(t, s, "opened a, opened b, closed a")
+		end(t, b)
+		expect(t, s, "opened a, opened b, closed a") // the newest stays
+
+		// An older revision that is wanted once more gets its connection, and takes it away again.
+		end(t, get(t, p, document("a", 1)))
+		expect(t, s, "opened a, opened b, closed a, opened a, closed a")
+		// A document written anew that says the same is the newest from then on.
+		end(t, get(t, p, document("b", 9)))
+		end(t, get(t, p, document("c", 5)))
+		expect(t, s, "opened a, opened b, closed a, opened a, closed a, opened c, closed c")
+	})
+}
+
+func TestPoolGivesUpWhatNobodyWants(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &shop{block: map[string]chan struct{}{"a": make(chan struct{})}}
+		p := s.pool(t)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := p.Get(ctx, document("a", 1)); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "the first try is under way") {
+			t.Errorf("got %v", err)
+		}
+		expect(t, s, "") // it goes on opening
+		end(t, get(t, p, document("b", 2)))
+		expect(t, s, "opened b, gave up a")
+	})
+}
+
+func TestPoolTriesAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var back atomic.Bool
+		var tries atomic.Int64
+		s := &shop{fail: func(string) error {
+			if tries.Add(1); !back.Load() {
+				return batch.Errorf(batch.CodeConnectorUnavailable, "nobody there")
+			}
+			return nil
+		}}
+		p := s.pool(t)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err := p.Get(ctx, document("a", 1))
+		if batch.CodeOf(err) != batch.CodeConnectorUnavailable || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+		since := time.Now().Add(-time.Minute).Format(time.TimeOnly)
+		for _, text := range []string{"connector Cache (redis at a)", "since " + since + " (1m0s)", fmt.Sprintf("tries so far: %d", tries.Load()), "nobody there"} {
+			if !strings.Contains(err.Error(), text) {
+				t.Errorf("the error does not say %q: %v", text, err)
+			}
+		}
+		if n := tries.Load(); n < 10 || n > 40 {
+			t.Errorf("%d tries in a minute", n)
+		}
+		back.Store(true)
+		end(t, get(t, p, document("a", 1)))
+		expect(t, s, "opened a")
+	})
+}
+
+func TestPoolRefusesAWrongDocument(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		wrong := true
+		s := &shop{fail: func(string) error {
+			if wrong {
+				return fmt.Errorf("opening: %w", batch.Errorf(batch.CodeBadDocument, "no such parameter"))
+			}
+			return nil
+		}}
+		p := s.pool(t)
+		start := time.Now()
+		if _, err := p.Get(t.Context(), document("a", 1)); batch.CodeOf(err) != batch.CodeBadDocument || !strings.Contains(err.Error(), "no such parameter") {
+			t.Errorf("got %v", err)
+		}
+		if time.Since(start) > 0 {
+			t.Error("it was tried again")
+		}
+		wrong = false // a file that the document names is there now
+		end(t, get(t, p, document("a", 1)))
+
+		unknown := document("a", 1)
+		unknown.Type = "es"
+		if _, err := p.Get(t.Context(), unknown); batch.CodeOf(err) != batch.CodeBadDocument || !strings.Contains(err.Error(), "use one of memory, redis") {
+			t.Errorf("an unknown type: %v", err)
+		}
+		if _, err := p.Get(t.Context(), document("${NOWHERE}", 1)); batch.CodeOf(err) != batch.CodeBadDocument || !strings.Contains(err.Error(), "NOWHERE") {
+			t.Errorf("an unset variable: %v", err)
+		}
+	})
+}
+
+func TestPoolCloseEndsOpenings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broken := errors.New("broken")
+		s := &shop{block: map[string]chan struct{}{"a": make(chan struct{})}, refuse: map[string]error{"b": broken}}
+		p := s.pool(t)
+		waiting := make(chan error)
+		go func() { _, err := p.Get(t.Context(), document("a", 2)); waiting <- err }()
+		held := get(t, p, document("b", 1))
+		synctest.Wait()
+		for range 2 {
+			go func() {
+				if err := p.Close(); !errors.Is(err, broken) {
+					t.Errorf("Close: %v", err)
+				}
+			}()
+		}
+		if err := <-waiting; batch.CodeOf(err) != batch.CodeConnectorUnavailable {
+			t.Errorf("the one who waited: %v", err)
+		}
+		end(t, held)
+		expect(t, s, "opened b, gave up a, closed b")
+	})
+}
+
+// What opens after its last user has left is closed again.
+func TestPoolClosesWhatOpensTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &shop{}
+		started, proceed := make(chan struct{}), make(chan struct{})
+		late := func(ctx context.Context, c *definition.Connector) (connector.Connection, error) {
+			close(started)
+			<-proceed // it does not look at ctx
+			return s.open(ctx, c)
+		}
+		p := connector.NewPool(map[string]connector.Opener{"redis": late}, nil, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		gone := make(chan error)
+		go func() { _, err := p.Get(ctx, document("a", 1)); gone <- err }()
+		<-started
+		cancel()
+		if err := <-gone; !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+		closed := make(chan error)
+		go func() { closed <- p.Close() }()
+		synctest.Wait()
+		close(proceed)
+		if err := <-closed; err != nil {
+			t.Error(err)
+		}
+		expect(t, s, "opened a, closed a")
+	})
+}
+
+func TestNilMetrics(t *testing.T) {
+	m := connector.NewMetrics(nil)
+	m.RoundTrip("c", "save", time.Second)
+	m.Up("c", true)
+	m.Waiting("c", 1)
+}
