@@ -1,0 +1,484 @@
+// Package conformance is the suite of tests that every connector passes. It is for tests only.
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/connector"
+)
+
+// Store is the store under test.
+type Store struct {
+	// Open opens one more connection to the store, with a key prefix, and closes it when the test ends. It must not find
+	// keys for waiting callers by looking again and again, so that a lost wake-up shows.
+	Open func(t testing.TB, prefix string) connector.Connection
+	// List reads the list under a whole key.
+	List func(t testing.TB, key string) []string
+	// Pairs is how many Saves and Waits race.
+	Pairs int
+	// Wraps says that the store does not notice when a whole number grows too large.
+	Wraps bool
+}
+
+// patience is how long a test waits for what must happen.
+const patience = 30 * time.Second
+
+// Run runs the suite.
+func Run(t *testing.T, s Store) {
+	for _, test := range []struct {
+		name string
+		run  func(*testing.T, Store)
+	}{
+		{"effects", effects}, {"numbers", numbers}, {"refusals", refusals}, {"overflow", overflow}, {"load", load}, {"empty calls", emptyCalls},
+		{"callers share round trips", sharing}, {"a caller that gives up", givingUp}, {"wait", wait},
+		{"wait ends", waitEnds}, {"wait races save", races}, {"close", closing},
+	} {
+		t.Run(test.name, func(t *testing.T) { test.run(t, s) })
+	}
+}
+
+// prefix is one that no other test uses.
+func prefix(t testing.TB) string { return t.Name() + ":" }
+
+func set(key, field, value string) connector.Effect {
+	return connector.Effect{Op: connector.Set, Key: key, Field: field, Value: value}
+}
+
+func incr(key, field, value string) connector.Effect {
+	return connector.Effect{Op: connector.Incr, Key: key, Field: field, Value: value}
+}
+
+func add(key, value string) connector.Effect {
+	return connector.Effect{Op: connector.Append, Key: key, Value: value}
+}
+
+func remove(key string) connector.Effect { return connector.Effect{Op: connector.Delete, Key: key} }
+
+// save carries out effects that must all take place.
+func save(t testing.TB, c connector.Connection, effects ...connector.Effect) {
+	t.Helper()
+	verdicts, err := c.Save(t.Context(), effects)
+	if err != nil || verdicts != nil {
+		t.Fatalf("Save: verdicts %v, error %v", verdicts, err)
+	}
+}
+
+// check compares what keys hold; nil is a key that is not there.
+func check(t testing.TB, c connector.Connection, want map[string]map[string]string) {
+	t.Helper()
+	var keys []string
+	for key := range want {
+		keys = append(keys, key)
+	}
+	values, err := c.Load(t.Context(), keys)
+	if err != nil {
+		t.Fatalf("Load: %v", err)
+	}
+	got := map[string]map[string]string{}
+	for i, v := range values {
+		if v.Err != nil {
+			t.Errorf("key %s: %v", keys[i], v.Err)
+		}
+		if got[keys[i]] = nil; v.Missing() {
+			continue
+		}
+		got[keys[i]] = map[string]string{}
+		for _, f := range v.Fields {
+			got[keys[i]][f.Name] = f.Value
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("keys hold something else (- wanted, + got):\n%s", diff)
+	}
+}
+
+func effects(t *testing.T, s Store) {
+	c := s.Open(t, prefix(t))
+	binary := string([]byte{0, 1, 0xff, '\r', '\n'})
+	save(t, c,
+		set("a", "name", "first"), set("a", "name", "second"), set("a", "other", ""),
+		set("b", binary, binary),
+		add("list", "x"), add("list", ""), add("list", "x"), add("list", binary),
+		set("gone", "name", "x"), remove("gone"), remove("never there"),
+		set("again", "name", "x"), set("again", "old", "x"), remove("again"), set("again", "name", "y"),
+		set("ключ:{1} \"", "f", "v"), set("", "f", "the prefix alone"),
+	)
+	check(t, c, map[string]map[string]string{
+		"a": {"name": "second", "other": ""}, "b": {binary: binary}, "gone": nil, "never there": nil, "again": {"name": "y"},
+		"ключ:{1} \"": {"f": "v"}, "": {"f": "the prefix alone"},
+	})
+	if diff := cmp.Diff([]string{"x", "", "x", binary}, s.List(t, prefix(t)+"list")); diff != "" {
+		t.Errorf("the list is wrong (- wanted, + got):\n%s", diff)
+	}
+	save(t, c, remove("list"))
+	check(t, c, map[string]map[string]string{"list": nil})
+
+	elsewhere := s.Open(t, prefix(t)+"a")
+	check(t, elsewhere, map[string]map[string]string{"": {"name": "second", "other": ""}, "a": nil})
+}
+
+func numbers(t *testing.T, s Store) {
+	c := s.Open(t, prefix(t))
+	save(t, c,
+		incr("n", "whole", "3"), incr("n", "whole", "-5"), incr("n", "zero", "0"),
+		incr("n", "large", "9007199254740993"), incr("n", "large", "1"),
+		incr("n", "least", "-9223372036854775808"), incr("n", "least", "1"),
+		incr("n", "decimal", "1.5"), incr("n", "decimal", "0.25"), incr("n", "tiny", "0.1"), incr("n", "tiny", "0.2"),
+		incr("n", "to decimal", "1.5"), incr("n", "to decimal", "2"), incr("n", "to decimal", "3"),
+		incr("n", "to whole", "2"), incr("n", "to whole", "0.5"), incr("n", "back", "0.5"), incr("n", "back", "0.5"),
+		incr("n", "back", "1"), incr("n", "exponent", "1e2"),
+		set("n", "set", "2.5"), incr("n", "set", "2"),
+	)
+	// What comes behind a whole number added to a decimal one stays as it was made.
+	save(t, c, set("later", "f", "0.5"), incr("later", "f", "1"), set("later", "f", "7"))
+	save(t, c, set("again", "f", "0.5"), incr("again", "f", "1"), set("again", "other", "7"), incr("again", "f", "1"))
+	save(t, c, set("gone", "f", "0.5"), incr("gone", "f", "1"), remove("gone"))
+	save(t, c, set("anew", "f", "0.5"), incr("anew", "f", "1"), remove("anew"), incr("anew", "f", "1"))
+	check(t, c, map[string]map[string]string{
+		"n": {
+			"whole": "-2", "zero": "0", "large": "9007199254740994", "least": "-9223372036854775807", "decimal": "1.75",
+			"tiny": "0.3", "to decimal": "6.5", "to whole": "2.5", "back": "2", "exponent": "100", "set": "4.5",
+		},
+		"later": {"f": "7"}, "again": {"f": "2.5", "other": "7"}, "gone": nil, "anew": {"f": "1"},
+	})
+}
+
+func refusals(t *testing.T, s Store) {
+	c := s.Open(t, prefix(t))
+	save(t, c, set("hash", "text", "abc"), add("list", "x"))
+	effects := []connector.Effect{
+		set("hash", "a", "1"), set("list", "a", "1"), incr("list", "a", "1"), add("hash", "x"), incr("hash", "text", "1"),
+		incr("hash", "text", "0.5"), incr("hash", "n", "not a number"), incr("hash", "n", ""), add("list", "y"), set("hash", "z", "1"),
+	}
+	verdicts, err := c.Save(t.Context(), effects)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make([]batch.Code, len(effects))
+	for i, verdict := range verdicts {
+		got[i] = batch.CodeOf(verdict)
+	}
+	no := batch.CodeSaveFailed
+	if diff := cmp.Diff([]batch.Code{0, no, no, no, no, no, no, no, 0, 0}, got); diff != "" {
+		t.Errorf("verdicts (- wanted, + got):\n%s%v", diff, verdicts)
+	}
+	check(t, c, map[string]map[string]string{"hash": {"text": "abc", "a": "1", "z": "1"}})
+	if diff := cmp.Diff([]string{"x", "y"}, s.List(t, prefix(t)+"list")); diff != "" {
+		t.Errorf("the list is wrong (- wanted, + got):\n%s", diff)
+	}
+}
+
+func overflow(t *testing.T, s Store) {
+	if s.Wraps {
+		t.Skip("this store does not notice")
+	}
+	c := s.Open(t, prefix(t))
+	save(t, c, set("n", "most", "9223372036854775807"), set("n", "least", "-9223372036854775808"))
+	verdicts, err := c.Save(t.Context(), []connector.Effect{incr("n", "most", "1"), incr("n", "least", "-1")})
+	if err != nil || len(verdicts) != 2 || batch.CodeOf(verdicts[0]) != batch.CodeSaveFailed || batch.CodeOf(verdicts[1]) != batch.CodeSaveFailed {
+		t.Errorf("verdicts %v, error %v", verdicts, err)
+	}
+	check(t, c, map[string]map[string]string{"n": {"most": "9223372036854775807", "least": "-9223372036854775808"}})
+}
+
+func load(t *testing.T, s Store) {
+	c := s.Open(t, prefix(t))
+	save(t, c, set("a", "x", "1"), set("a", "y", "2"), set("b", "x", "3"), add("list", "x"))
+	values, err := c.Load(t.Context(), []string{"b", "missing", "list", "a", "b"})
+	if err != nil || len(values) != 5 {
+		t.Fatalf("got %d values, error %v", len(values), err)
+	}
+	if batch.CodeOf(values[2].Err) != batch.CodeConversionFailed || values[2].Missing() {
+		t.Errorf("a list: error %v, missing %v", values[2].Err, values[2].Missing())
+	}
+	values[2].Err = nil
+	b := connector.Value{Fields: []connector.Field{{Name: "x", Value: "3"}}}
+	want := []connector.Value{b, {}, {}, {Fields: []connector.Field{{Name: "x", Value: "1"}, {Name: "y", Value: "2"}}}, b}
+	order := cmpopts.SortSlices(func(a, b connector.Field) bool { return a.Name < b.Name })
+	if diff := cmp.Diff(want, values, order, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("values (- wanted, + got):\n%s", diff)
+	}
+}
+
+func emptyCalls(t *testing.T, s Store) {
+	c := s.Open(t, prefix(t))
+	if verdicts, err := c.Save(t.Context(), nil); verdicts != nil || err != nil {
+		t.Errorf("Save of nothing: %v, %v", verdicts, err)
+	}
+	if values, err := c.Load(t.Context(), nil); len(values) != 0 || err != nil {
+		t.Errorf("Load of nothing: %v, %v", values, err)
+	}
+	if err := c.Wait(t.Context(), nil); err != nil {
+		t.Errorf("Wait for nothing: %v", err)
+	}
+	if err := c.Ping(t.Context()); err != nil {
+		t.Errorf("Ping: %v", err)
+	}
+}
+
+// sharing has many callers at once, whose calls may go together: each gets its own verdicts, and its own order.
+func sharing(t *testing.T, s Store) {
+	c := s.Open(t, prefix(t))
+	save(t, c, add("list", "x"))
+	const callers, rounds = 16, 50
+	var group sync.WaitGroup
+	for caller := range callers {
+		group.Go(func() {
+			key := "caller" + strconv.Itoa(caller)
+			for round := range rounds {
+				n := strconv.Itoa(round)
+				effects := []connector.Effect{incr("sum", "n", "1"), set(key, "first", n), set(key, "first", n+"'"), add(key+"list", n)}
+				bad := caller%2 == 0
+				if bad {
+					effects = append(effects, set("list", "f", n))
+				}
+				verdicts, err := c.Save(t.Context(), effects)
+				if err != nil || (verdicts != nil) != bad || bad && (verdicts[0] != nil || verdicts[4] == nil) {
+					t.Errorf("caller %d, round %d: verdicts %v, error %v", caller, round, verdicts, err)
+				}
+				values, err := c.Load(t.Context(), []string{key})
+				if err != nil || len(values[0].Fields) != 1 || values[0].Fields[0].Value != n+"'" {
+					t.Errorf("caller %d, round %d: loaded %v, error %v", caller, round, values, err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	want := make([]string, rounds)
+	for round := range rounds {
+		want[round] = strconv.Itoa(round)
+	}
+	for caller := range callers {
+		if diff := cmp.Diff(want, s.List(t, fmt.Sprintf("%scaller%dlist", prefix(t), caller))); diff != "" {
+			t.Errorf("caller %d's list (- wanted, + got):\n%s", caller, diff)
+		}
+	}
+	check(t, c, map[string]map[string]string{"sum": {"n": strconv.Itoa(callers * rounds)}})
+}
+
+func givingUp(t *testing.T, s Store) {
+	c := s.Open(t, prefix(t))
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	late, stop := context.WithTimeout(t.Context(), 0)
+	defer stop()
+	var group sync.WaitGroup
+	for i := range 8 {
+		group.Go(func() {
+			for range 50 {
+				ctx, code, cause := cancelled, batch.CodeCancelled, context.Canceled
+				if i%2 == 0 {
+					ctx, code, cause = late, batch.CodeDeadline, context.DeadlineExceeded
+				}
+				_, errSave := c.Save(ctx, []connector.Effect{set("given up", "f", "v")})
+				_, errLoad := c.Load(ctx, []string{"a"})
+				errWait := c.Wait(ctx, []string{"never"})
+				for _, err := range []error{errSave, errLoad, errWait} {
+					if batch.CodeOf(err) != code || !errors.Is(err, cause) {
+						t.Errorf("got %v, want %v", err, code)
+					}
+				}
+				save(t, c, incr("kept", "n", "1"))
+			}
+		})
+	}
+	group.Wait()
+	check(t, c, map[string]map[string]string{"kept": {"n": "400"}, "given up": nil})
+}
+
+// within is ctx with patience.
+func within(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func wait(t *testing.T, s Store) {
+	a, b := s.Open(t, prefix(t)), s.Open(t, prefix(t))
+	save(t, a, set("there", "f", "v"))
+	if err := b.Wait(within(t), []string{"missing", "there"}); err != nil {
+		t.Errorf("a key that is there: %v", err)
+	}
+	tests := []struct {
+		name   string
+		saver  connector.Connection
+		effect connector.Effect
+	}{
+		{"own set", a, set("own set", "f", "v")}, {"own incr", a, incr("own incr", "f", "1")}, {"own append", a, add("own append", "v")},
+		{"other's set", b, set("other's set", "f", "v")}, {"other's incr", b, incr("other's incr", "f", "0.5")},
+		{"other's append", b, add("other's append", "v")},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			ctx := within(t)
+			done := make(chan error, 3)
+			for range 3 {
+				go func() { done <- a.Wait(ctx, []string{"never 1", test.effect.Key, test.effect.Key, "never 2"}) }()
+			}
+			// A waiter that leaves takes nobody with it.
+			leaving, leave := context.WithCancel(ctx)
+			leave()
+			if err := a.Wait(leaving, []string{test.effect.Key}); batch.CodeOf(err) != batch.CodeCancelled {
+				t.Errorf("the one that left: %v", err)
+			}
+			save(t, test.saver, set("somebody else's", "f", "v"), test.effect)
+			for range 3 {
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	t.Run("deleted and saved again", func(t *testing.T) {
+		save(t, a, set("again", "f", "v"), remove("again"))
+		done := make(chan error, 1)
+		ctx := within(t)
+		go func() {
+			// A Wait may end early: it is asked again until the key is there.
+			for {
+				if err := a.Wait(ctx, []string{"again"}); err != nil {
+					done <- err
+					return
+				}
+				if values, err := a.Load(ctx, []string{"again"}); err != nil || !values[0].Missing() {
+					done <- err
+					return
+				}
+			}
+		}()
+		save(t, b, set("again", "f", "v"))
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("after one who left", func(t *testing.T) {
+		keys, effects := make([]string, 100), make([]connector.Effect, 100)
+		for i := range keys {
+			keys[i] = "left" + strconv.Itoa(i)
+			effects[i] = set(keys[i], "f", "v")
+		}
+		leaving, leave := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer leave()
+		if err := a.Wait(leaving, keys); batch.CodeOf(err) != batch.CodeDeadline {
+			t.Fatalf("the one that left: %v", err)
+		}
+		save(t, b, effects...)
+		save(t, b, effects...) // time for the news of the first to have gone by
+		for _, key := range keys {
+			if err := a.Wait(within(t), []string{key}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	t.Run("many keys", func(t *testing.T) {
+		const n = 5000
+		keys := make([]string, n)
+		for i := range keys {
+			keys[i] = "many" + strconv.Itoa(i)
+		}
+		done := make(chan error, 2)
+		ctx := within(t)
+		go func() { done <- a.Wait(ctx, keys) }()
+		go func() { done <- b.Wait(ctx, keys) }()
+		save(t, b, set(keys[n-1], "f", "v"))
+		for range 2 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+func waitEnds(t *testing.T, s Store) {
+	c := s.Open(t, prefix(t))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	err := c.Wait(ctx, []string{"never", "nor this"})
+	if batch.CodeOf(err) != batch.CodeDeadline || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// races has Waits and Saves of the same keys start together, on two connections, each the saver of half of the keys.
+func races(t *testing.T, s Store) {
+	const together = 64
+	connections := []connector.Connection{s.Open(t, prefix(t)), s.Open(t, prefix(t))}
+	ctx := within(t)
+	places := make(chan struct{}, together)
+	var group sync.WaitGroup
+	for i := range s.Pairs {
+		places <- struct{}{}
+		start, key := make(chan struct{}), "pair"+strconv.Itoa(i)
+		pair := make(chan struct{}, 2)
+		group.Go(func() {
+			<-start
+			if err := connections[i%2].Wait(ctx, []string{key}); err != nil {
+				t.Errorf("pair %d: %v", i, err)
+			}
+			pair <- struct{}{}
+		})
+		group.Go(func() {
+			<-start
+			if _, err := connections[(i+1)%2].Save(ctx, []connector.Effect{set(key, "f", "v")}); err != nil {
+				t.Errorf("pair %d: %v", i, err)
+			}
+			pair <- struct{}{}
+		})
+		group.Go(func() {
+			close(start)
+			<-pair
+			<-pair
+			<-places
+		})
+	}
+	group.Wait()
+}
+
+func closing(t *testing.T, s Store) {
+	c := s.Open(t, prefix(t))
+	waiting := make(chan error, 1)
+	go func() { waiting <- c.Wait(within(t), []string{"never"}) }()
+	var group sync.WaitGroup
+	for i := range 8 {
+		group.Go(func() {
+			for {
+				_, err := c.Save(t.Context(), []connector.Effect{set("k"+strconv.Itoa(i), "f", "v")})
+				if err == nil {
+					_, err = c.Load(t.Context(), []string{"k"})
+				}
+				if err == nil {
+					continue
+				}
+				if batch.CodeOf(err) != batch.CodeConnectorUnavailable {
+					t.Errorf("a call during Close: %v", err)
+				}
+				return
+			}
+		})
+	}
+	for range 2 {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	group.Wait()
+	_, errSave := c.Save(t.Context(), []connector.Effect{set("k", "f", "v")})
+	_, errLoad := c.Load(t.Context(), []string{"k"})
+	for name, err := range map[string]error{
+		"waiting": <-waiting, "Save": errSave, "Load": errLoad, "Wait": c.Wait(t.Context(), []string{"k"}), "Ping": c.Ping(t.Context()),
+	} {
+		if batch.CodeOf(err) != batch.CodeConnectorUnavailable {
+			t.Errorf("%s after Close: %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,252 @@
+// Package memory is a connector whose data lives in the process: for tests, and for trying flows out without a Redis. It
+// behaves like the Redis connector, except that nothing outlives the Store.
+package memory
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/big"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/connector"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+)
+
+// Store holds the data of connectors, each by its name: all connections to one name share it. Safe for concurrent use.
+type Store struct {
+	mu     sync.Mutex
+	tables map[string]*table // guarded by mu
+}
+
+// New makes an empty store.
+func New() *Store { return &Store{tables: map[string]*table{}} }
+
+// Open is a connector.Opener: it connects to the data of c's name. A document for it needs no addrs and takes no params.
+func (s *Store) Open(_ context.Context, c *definition.Connector) (connector.Connection, error) {
+	if len(c.Params) > 0 {
+		return nil, batch.Errorf(batch.CodeBadDocument, "connector %s (%s): a connector of type memory takes no params: remove %s",
+			c.Name, c.Document, strings.Join(slices.Sorted(maps.Keys(c.Params)), ", "))
+	}
+	return &connection{name: c.Name, prefix: c.Key, table: s.table(c.Name), closed: make(chan struct{})}, nil
+}
+
+func (s *Store) table(name string) *table {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.tables[name]
+	if t == nil {
+		t = &table{entries: map[string]*entry{}, waiters: map[string][]*waiter{}}
+		s.tables[name] = t
+	}
+	return t
+}
+
+// table is one connector's data.
+type table struct {
+	mu      sync.Mutex
+	entries map[string]*entry    // guarded by mu
+	waiters map[string][]*waiter // who waits for a key that is not there; guarded by mu
+}
+
+// entry is what a key holds: a hash, or a list.
+type entry struct {
+	fields map[string]string
+	list   []string
+}
+
+type waiter struct {
+	woken chan struct{}
+	once  sync.Once
+}
+
+func (w *waiter) wake() { w.once.Do(func() { close(w.woken) }) }
+
+type connection struct {
+	name, prefix string
+	table        *table
+	closed       chan struct{}
+	closing      sync.Once
+}
+
+// usable is nil unless the connection is closed or ctx is over.
+func (c *connection) usable(ctx context.Context, doing string) error {
+	select {
+	case <-c.closed:
+		return connector.Closed(c.name)
+	default:
+	}
+	if ctx.Err() != nil {
+		return connector.Ended(ctx, c.name, doing)
+	}
+	return nil
+}
+
+func (c *connection) Save(ctx context.Context, effects []connector.Effect) ([]error, error) {
+	if err := c.usable(ctx, "saving"); err != nil {
+		return nil, err
+	}
+	var verdicts []error
+	c.table.mu.Lock()
+	defer c.table.mu.Unlock()
+	for i := range effects {
+		key := c.prefix + effects[i].Key
+		if err := c.table.apply(key, &effects[i]); err != nil {
+			if verdicts == nil {
+				verdicts = make([]error, len(effects))
+			}
+			verdicts[i] = batch.Errorf(batch.CodeSaveFailed, "connector %s: save to %q: %w", c.name, key, err)
+			continue
+		}
+		for _, waiter := range c.table.waiters[key] {
+			waiter.wake()
+		}
+		delete(c.table.waiters, key)
+	}
+	return verdicts, nil
+}
+
+// apply carries one effect out. Called with mu held.
+func (t *table) apply(key string, e *connector.Effect) error {
+	if e.Op == connector.Delete {
+		delete(t.entries, key)
+		return nil
+	}
+	old := t.entries[key]
+	if old != nil && (old.fields == nil) != (e.Op == connector.Append) {
+		return fmt.Errorf("the key holds another type: use another key, or delete it first")
+	}
+	var sum string
+	if e.Op == connector.Incr {
+		var err error
+		if sum, err = add(old, e.Field, e.Value); err != nil {
+			return err
+		}
+	}
+	if old == nil {
+		old = &entry{}
+		t.entries[key] = old
+	}
+	if e.Op == connector.Append {
+		old.list = append(old.list, e.Value)
+		return nil
+	}
+	if old.fields == nil {
+		old.fields = map[string]string{}
+	}
+	switch e.Op {
+	case connector.Set:
+		old.fields[e.Field] = e.Value
+	case connector.Incr:
+		old.fields[e.Field] = sum
+	}
+	return nil
+}
+
+// add is the sum as Redis writes it: exact for whole numbers, otherwise with up to 17 decimals.
+func add(e *entry, field, value string) (string, error) {
+	held := "0"
+	if e != nil {
+		if text, ok := e.fields[field]; ok {
+			held = text
+		}
+	}
+	a, errHeld := strconv.ParseInt(held, 10, 64)
+	b, errValue := strconv.ParseInt(value, 10, 64)
+	if errHeld == nil && errValue == nil {
+		if sum := a + b; (sum > a) == (b > 0) {
+			return strconv.FormatInt(sum, 10), nil
+		}
+		return "", fmt.Errorf("the sum is too large for a whole number")
+	}
+	x, _, err := big.ParseFloat(held, 10, 64, big.ToNearestEven)
+	if err != nil || x.IsInf() {
+		return "", fmt.Errorf("the field %s is not a number: a number can only be added to a number", field)
+	}
+	y, _, err := big.ParseFloat(value, 10, 64, big.ToNearestEven)
+	if err != nil || y.IsInf() {
+		return "", fmt.Errorf("what is to be added is not a number")
+	}
+	text := x.Add(x, y).Text('f', 17)
+	return strings.TrimSuffix(strings.TrimRight(text, "0"), "."), nil
+}
+
+func (c *connection) Load(ctx context.Context, keys []string) ([]connector.Value, error) {
+	if err := c.usable(ctx, "loading"); err != nil || len(keys) == 0 {
+		return nil, err
+	}
+	values := make([]connector.Value, len(keys))
+	c.table.mu.Lock()
+	defer c.table.mu.Unlock()
+	for i, key := range keys {
+		e := c.table.entries[c.prefix+key]
+		switch {
+		case e == nil:
+		case e.fields == nil:
+			values[i].Err = batch.Errorf(batch.CodeConversionFailed, "connector %s: load %q: the key holds a list, not a hash: use another key", c.name, c.prefix+key)
+		default:
+			for _, name := range slices.Sorted(maps.Keys(e.fields)) {
+				values[i].Fields = append(values[i].Fields, connector.Field{Name: name, Value: e.fields[name]})
+			}
+		}
+	}
+	return values, nil
+}
+
+func (c *connection) Wait(ctx context.Context, keys []string) error {
+	if err := c.usable(ctx, "waiting"); err != nil || len(keys) == 0 {
+		return err
+	}
+	w := &waiter{woken: make(chan struct{})}
+	defer c.leave(w, keys)
+	if c.join(w, keys) {
+		return nil
+	}
+	select {
+	case <-w.woken:
+		return nil
+	case <-ctx.Done():
+		return connector.Ended(ctx, c.name, fmt.Sprintf("waiting for %q, the first of %d keys", c.prefix+keys[0], len(keys)))
+	case <-c.closed:
+		return connector.Closed(c.name)
+	}
+}
+
+// join registers w for keys, unless one of them is there.
+func (c *connection) join(w *waiter, keys []string) (there bool) {
+	c.table.mu.Lock()
+	defer c.table.mu.Unlock()
+	for _, key := range keys {
+		if c.table.entries[c.prefix+key] != nil {
+			return true
+		}
+		c.table.waiters[c.prefix+key] = append(c.table.waiters[c.prefix+key], w)
+	}
+	return false
+}
+
+func (c *connection) leave(w *waiter, keys []string) {
+	c.table.mu.Lock()
+	defer c.table.mu.Unlock()
+	for _, key := range keys {
+		rest := slices.DeleteFunc(c.table.waiters[c.prefix+key], func(o *waiter) bool { return o == w })
+		if len(rest) == 0 {
+			delete(c.table.waiters, c.prefix+key)
+		} else {
+			c.table.waiters[c.prefix+key] = rest
+		}
+	}
+}
+
+func (c *connection) Ping(ctx context.Context) error {
+	return c.usable(ctx, "asking whether it is there")
+}
+
+func (c *connection) Close() error {
+	c.closing.Do(func() { close(c.closed) })
+	return nil
+}

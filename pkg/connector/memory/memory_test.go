@@ -1,0 +1,63 @@
+package memory
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/connector"
+	"github.com/kisgrid/kisgrid/pkg/connector/conformance"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func open(t testing.TB, s *Store, name, prefix string) connector.Connection {
+	t.Helper()
+	c, err := s.Open(t.Context(), &definition.Connector{Name: name, Type: "memory", Key: prefix})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func TestConformance(t *testing.T) {
+	s := New()
+	conformance.Run(t, conformance.Store{
+		Open: func(t testing.TB, prefix string) connector.Connection { return open(t, s, "c", prefix) },
+		List: func(_ testing.TB, key string) []string {
+			table := s.table("c")
+			table.mu.Lock()
+			defer table.mu.Unlock()
+			return slices.Clone(table.entries[key].list)
+		},
+		Pairs: 20_000,
+	})
+	if n := len(s.table("c").waiters); n != 0 {
+		t.Errorf("%d keys still have waiters", n)
+	}
+}
+
+func TestConnectorsDoNotShare(t *testing.T) {
+	s := New()
+	if _, err := open(t, s, "a", "").Save(t.Context(), []connector.Effect{{Op: connector.Set, Key: "k", Field: "f", Value: "v"}}); err != nil {
+		t.Fatal(err)
+	}
+	for name, missing := range map[string]bool{"a": false, "b": true} {
+		values, err := open(t, s, name, "").Load(t.Context(), []string{"k"})
+		if err != nil || values[0].Missing() != missing {
+			t.Errorf("connector %s: %v, error %v", name, values, err)
+		}
+	}
+}
+
+func TestParamsAreRefused(t *testing.T) {
+	_, err := New().Open(t.Context(), &definition.Connector{Name: "c", Params: map[string]string{"db": "1", "a": "2"}})
+	if batch.CodeOf(err) != batch.CodeBadDocument || !strings.Contains(err.Error(), "remove a, db") {
+		t.Errorf("got %v", err)
+	}
+}
