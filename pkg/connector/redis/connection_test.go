@@ -1,0 +1,457 @@
+package redis
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/connector"
+)
+
+// impatient has a connection try again at once, so often that a test's server is back before it gives up.
+var impatient = map[string]string{"retry_min": "5ms", "retry_max": "20ms", "retries": "1000000"}
+
+// pipelines sees the pipelines of a connection.
+type pipelines struct {
+	before func(commands []goredis.Cmder)
+}
+
+func (p pipelines) DialHook(next goredis.DialHook) goredis.DialHook          { return next }
+func (p pipelines) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook { return next }
+
+func (p pipelines) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.ProcessPipelineHook {
+	return func(ctx context.Context, commands []goredis.Cmder) error {
+		p.before(commands)
+		return next(ctx, commands)
+	}
+}
+
+func save(t testing.TB, c connector.Connection, effects ...connector.Effect) {
+	t.Helper()
+	if verdicts, err := c.Save(t.Context(), effects); err != nil || verdicts != nil {
+		t.Fatalf("Save: verdicts %v, error %v", verdicts, err)
+	}
+}
+
+func patient(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// The race of Save and Wait depends on it, in a window too small for a test to hit.
+func TestSaveAsksForWaitersBehindItsEffects(t *testing.T) {
+	c := open(t, document(miniredis.RunT(t).Addr()))
+	var names []string
+	c.client.AddHook(pipelines{func(commands []goredis.Cmder) {
+		for _, command := range commands {
+			names = append(names, command.Name())
+		}
+	}})
+	save(t, c, set("a", "f", "v"), connector.Effect{Op: connector.Append, Key: "b", Value: "v"})
+	if got := strings.Join(names, " "); got != "hset rpush pubsub" {
+		t.Errorf("one round trip of %q", got)
+	}
+}
+
+// Calls that come while the senders are busy go together, one caller that leaves harms no other, and its effect may happen.
+func TestCallsGather(t *testing.T) {
+	c := open(t, document(miniredis.RunT(t).Addr()))
+	var trips atomic.Int64
+	began, proceed := make(chan struct{}, 1000), make(chan struct{})
+	c.client.AddHook(pipelines{func([]goredis.Cmder) {
+		trips.Add(1)
+		began <- struct{}{}
+		<-proceed
+	}})
+	add := []connector.Effect{{Op: connector.Incr, Key: "sum", Field: "n", Value: "1"}}
+	leaving, leave := context.WithCancel(t.Context())
+	left := make(chan error, senders)
+	for range senders {
+		go func() { _, err := c.Save(leaving, add); left <- err }()
+		<-began
+	}
+	leave()
+	for range senders {
+		if err := <-left; batch.CodeOf(err) != batch.CodeCancelled || !errors.Is(err, context.Canceled) {
+			t.Errorf("a caller that left during its round trip: %v", err)
+		}
+	}
+	if _, err := c.Save(leaving, add); batch.CodeOf(err) != batch.CodeCancelled {
+		t.Errorf("a caller that left before: %v", err)
+	}
+	const callers, rounds = 50, 10
+	var calling, done sync.WaitGroup
+	calling.Add(callers)
+	for range callers {
+		done.Go(func() {
+			calling.Done()
+			for range rounds {
+				save(t, c, add...)
+			}
+		})
+	}
+	calling.Wait()
+	close(proceed)
+	done.Wait()
+	if n := trips.Load(); n >= callers*rounds/2 {
+		t.Errorf("%d Saves took %d round trips", callers*rounds, n)
+	}
+	values, err := c.Load(t.Context(), []string{"sum"})
+	if want := strconv.Itoa(callers*rounds + senders); err != nil || values[0].Fields[0].Value != want {
+		t.Errorf("the sum is %v, want %s (error %v)", values, want, err)
+	}
+}
+
+// A trip is bounded: a call is not added to one that is full.
+func TestRoundTripsAreBounded(t *testing.T) {
+	c := open(t, document(miniredis.RunT(t).Addr()))
+	var longest atomic.Int64
+	c.client.AddHook(pipelines{func(commands []goredis.Cmder) {
+		longest.Store(max(longest.Load(), int64(len(commands))))
+	}})
+	var group sync.WaitGroup
+	for i := range 5 {
+		group.Go(func() { save(t, c, sets(strconv.Itoa(i)+":", tripCommands/2)...) })
+	}
+	group.Wait()
+	if n := longest.Load(); n > tripCommands+1 {
+		t.Errorf("a round trip of %d commands", n)
+	}
+	heavy := &call{commands: make([]goredis.Cmder, 1), bytes: tripBytes}
+	if calls := c.saves.gather([]*call{heavy}); len(calls) != 1 {
+		t.Errorf("%d calls with the heavy one", len(calls))
+	}
+}
+
+func TestRedisAway(t *testing.T) {
+	s := startServer(t, "")
+	log, lines := logged()
+	registry := prometheus.NewRegistry()
+	metrics := connector.NewMetrics(registry)
+	doc := document(s.addr)
+	doc.Params = impatient
+	c := openWith(t, Config{Logger: log, Metrics: metrics, tick: -1}, doc)
+	up := func() float64 { return metric(t, registry, "kisgrid_connector_up") }
+	if up() != 1 {
+		t.Error("an open connection is not up")
+	}
+
+	ctx := patient(t)
+	waiting := make(chan error, 1)
+	go func() { waiting <- c.Wait(ctx, []string{"k"}) }()
+	s.stop()
+	saving, loading := make(chan error, 1), make(chan error, 1)
+	go func() { _, err := c.Save(ctx, []connector.Effect{set("other", "f", "v")}); saving <- err }()
+	go func() { _, err := c.Load(ctx, []string{"other"}); loading <- err }()
+	lines.await(t, "redis does not answer")
+	if up() != 0 {
+		t.Error("a connection whose server is gone is up")
+	}
+	if err := c.Ping(ctx); batch.CodeOf(err) != batch.CodeConnectorUnavailable || !strings.Contains(err.Error(), s.addr) {
+		t.Errorf("Ping: %v", err)
+	}
+
+	startServer(t, s.addr)
+	if err := errors.Join(<-saving, <-loading); err != nil {
+		t.Errorf("Redis was away for a moment: %v", err)
+	}
+	lines.await(t, "redis answers again")
+	if up() != 1 {
+		t.Error("a connection whose server is back is not up")
+	}
+	// The waiter's subscription is gone with the old server: it comes back, and reads.
+	save(t, open(t, document(s.addr)), set("k", "f", "v"))
+	if err := <-waiting; err != nil {
+		t.Errorf("Wait: %v", err)
+	}
+}
+
+// metric is the value of the one gauge of a name, or how many series there are of another metric.
+func metric(t testing.TB, r *prometheus.Registry, name string) float64 {
+	t.Helper()
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+		if gauge := f.GetMetric()[0].GetGauge(); gauge != nil && len(f.GetMetric()) == 1 {
+			return gauge.GetValue()
+		}
+		return float64(len(f.GetMetric()))
+	}
+	t.Fatalf("no metric %s", name)
+	return 0
+}
+
+func TestRedisAwayForGood(t *testing.T) {
+	s := startServer(t, "")
+	doc := document(s.addr)
+	doc.Params = map[string]string{"retry_min": "1ms", "retry_max": "1ms", "retries": "2"}
+	c := open(t, doc)
+	s.stop()
+	_, errSave := c.Save(t.Context(), []connector.Effect{set("k", "f", "v")})
+	_, errLoad := c.Load(t.Context(), []string{"k"})
+	_, errOpen := Open(t.Context(), doc)
+	for name, err := range map[string]error{"Save": errSave, "Load": errLoad, "Open": errOpen} {
+		if batch.CodeOf(err) != batch.CodeConnectorUnavailable || !strings.Contains(err.Error(), "connector Test") ||
+			!strings.Contains(err.Error(), s.addr) || !strings.Contains(err.Error(), "see that Redis runs there") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A stopped Redis takes connections and says nothing: calls end with the timeouts, and Close does not wait for retries.
+func TestRedisSilent(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	doc := document(l.Addr().String())
+	doc.Params = map[string]string{"read_timeout": "20ms", "dial_timeout": "40ms"}
+	if _, err := Open(t.Context(), doc); batch.CodeOf(err) != batch.CodeConnectorUnavailable {
+		t.Errorf("got %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Open(ctx, doc); batch.CodeOf(err) != batch.CodeCancelled {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Who writes without KisGrid tells nobody: the keys are read again.
+func TestOtherWriters(t *testing.T) {
+	s := startServer(t, "")
+	doc := document(s.addr)
+	doc.Key, doc.Params = "stu_", map[string]string{"db": "2"}
+	c := openWith(t, Config{tick: 10 * time.Millisecond}, doc)
+	client := goredis.NewClient(&goredis.Options{Addr: s.addr, DB: 2})
+	defer client.Close()
+	ctx := patient(t)
+	keys := make([]string, 3*waitChunk)
+	for i := range keys {
+		keys[i] = strconv.Itoa(i)
+	}
+	waiting := make(chan error, 1)
+	go func() { waiting <- c.Wait(ctx, keys) }()
+	awaitSubscribed(t, client, len(keys))
+	if err := client.HSet(ctx, "stu_"+keys[len(keys)-1], "f", "v").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-waiting; err != nil {
+		t.Error(err)
+	}
+	// Nobody waits any more: nothing stays behind in Redis.
+	awaitSubscribed(t, client, -1)
+}
+
+// awaitSubscribed blocks until so many keys are waited for, and one channel says that somebody waits.
+func awaitSubscribed(t testing.TB, client *goredis.Client, keys int) {
+	t.Helper()
+	for ctx := patient(t); ; {
+		channels, err := client.PubSubChannels(ctx, "kisgrid:*").Result()
+		if err != nil {
+			t.Fatalf("%d channels: %v", len(channels), err)
+		}
+		if len(channels) == keys+1 {
+			return
+		}
+	}
+}
+
+// Channels know no databases: who waits in another one is not woken.
+func TestDatabasesAreApart(t *testing.T) {
+	s := startServer(t, "")
+	other := document(s.addr)
+	other.Params = map[string]string{"db": "1"}
+	here, there := open(t, document(s.addr)), open(t, other)
+	client := goredis.NewClient(&goredis.Options{Addr: s.addr})
+	defer client.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	waiting := make(chan error, 1)
+	go func() { waiting <- here.Wait(ctx, []string{"k"}) }()
+	awaitSubscribed(t, client, 1)
+	save(t, there, set("k", "f", "v"))
+	save(t, there, set("k", "f", "v")) // the news of the first has gone by
+	cancel()
+	if err := <-waiting; batch.CodeOf(err) != batch.CodeCancelled {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	c := openWith(t, Config{Metrics: connector.NewMetrics(registry), tick: -1}, document(miniredis.RunT(t).Addr()))
+	save(t, c, set("k", "f", "v"))
+	if _, err := c.Load(t.Context(), []string{"k"}); err != nil {
+		t.Fatal(err)
+	}
+	waiting := func() float64 { return metric(t, registry, "kisgrid_connector_waiting_keys") }
+	one, two := &waiter{woken: make(chan struct{})}, &waiter{woken: make(chan struct{})}
+	c.waits.add(one, []string{"a", "b", "a"})
+	c.waits.add(two, []string{"b", "c"})
+	if waiting() != 3 {
+		t.Errorf("%v keys waiting, want 3", waiting())
+	}
+	c.waits.wake([]string{"b", "b", "z"})
+	c.waits.remove(one, []string{"a", "b", "a"})
+	if waiting() != 1 {
+		t.Errorf("%v keys waiting, want 1", waiting())
+	}
+	c.waits.remove(two, []string{"b", "c"})
+	if waiting() != 0 || c.waits.waiting.Load() != 0 {
+		t.Errorf("%v keys waiting, want 0", waiting())
+	}
+	if n := metric(t, registry, "kisgrid_connector_round_trip_seconds"); n < 3 {
+		t.Errorf("%v operations are timed, want ping, save and load at least", n)
+	}
+}
+
+func TestTLSAndUser(t *testing.T) {
+	pair, ca := certificate(t)
+	s := miniredis.NewMiniRedis()
+	if err := s.StartTLS(&tls.Config{Certificates: []tls.Certificate{pair}}); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	s.RequireUserAuth("worker", "secret")
+	doc := document(s.Addr())
+	doc.TLS, doc.Username, doc.PasswordFile = true, "worker", file(t, "secret\n")
+	if _, err := Open(t.Context(), doc); batch.CodeOf(err) != batch.CodeConnectorUnavailable || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("without the server's authority: %v", err)
+	}
+	doc.Params = map[string]string{"tls_ca": file(t, string(ca))}
+	save(t, open(t, doc), set("k", "f", "v"))
+	doc.PasswordFile = file(t, "wrong")
+	if _, err := Open(t.Context(), doc); batch.CodeOf(err) != batch.CodeConnectorUnavailable || !strings.Contains(err.Error(), "correct username, password") {
+		t.Errorf("with a wrong password: %v", err)
+	}
+}
+
+// certificate makes a server's certificate for 127.0.0.1, and its authority, which is itself.
+func certificate(t testing.TB) (tls.Certificate, []byte) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+// A user that may not publish or subscribe saves as ever, and waits with the re-check.
+func TestRestrictedUser(t *testing.T) {
+	s := startServer(t, "", strings.Fields("--user worker on >secret resetchannels ~stu_* +@all -pubsub -publish --user default on nopass ~* &* +@all")...)
+	log, lines := logged()
+	doc := document(s.addr)
+	doc.Key, doc.Username, doc.Params = "stu_", "worker", map[string]string{"password": "secret"}
+	c := openWith(t, Config{Logger: log, tick: 10 * time.Millisecond}, doc)
+	save(t, c, set("k", "f", "v"))
+	if line := lines.await(t, "does not let this user publish"); !strings.Contains(line, "kisgrid:*") {
+		t.Errorf("the warning does not say what to allow: %s", line)
+	}
+	waiting := make(chan error, 1)
+	ctx := patient(t)
+	go func() { waiting <- c.Wait(ctx, []string{"later"}) }()
+	save(t, open(t, document(s.addr)), set("stu_later", "f", "v"))
+	if err := <-waiting; err != nil {
+		t.Error(err)
+	}
+	doc.Key = "other_"
+	_, err := open(t, doc).Save(t.Context(), []connector.Effect{set("k", "f", "v")})
+	if batch.CodeOf(err) != batch.CodeConnectorUnavailable || !strings.Contains(err.Error(), "keys under other_") {
+		t.Errorf("a key that the user may not write: %v", err)
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	for name, test := range map[string]struct {
+		args []string
+		says []string
+	}{
+		"evicts, keeps nothing": {[]string{"--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"}, []string{"allkeys-lru", "keeps nothing on disk"}},
+		"keeps all":             {[]string{"--maxmemory", "100mb", "--appendonly", "yes"}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startServer(t, "", test.args...)
+			log, lines := logged()
+			openWith(t, Config{Logger: log, tick: -1}, document(s.addr))
+			log.Info("opened")
+			for _, text := range append(test.says, "opened") {
+				line := <-lines.lines
+				if !strings.Contains(line, text) {
+					t.Errorf("logged %q, want %q", line, text)
+				}
+			}
+		})
+	}
+}
+
+func TestSentinel(t *testing.T) {
+	master := startServer(t, freeAddr(t))
+	host, port, _ := net.SplitHostPort(master.addr)
+	addr := freeAddr(t)
+	startRedis(t, addr, file(t, "sentinel monitor students "+host+" "+port+" 1\n"), "--sentinel", "--bind", "127.0.0.1", "--port", addr[strings.IndexByte(addr, ':')+1:])
+	doc := document(addr)
+	doc.Params = map[string]string{"master": "students"}
+	c := open(t, doc)
+	save(t, c, set("k", "f", "v"))
+	if err := c.Wait(patient(t), []string{"k"}); err != nil {
+		t.Error(err)
+	}
+	client := goredis.NewClient(&goredis.Options{Addr: master.addr})
+	defer client.Close()
+	if v, err := client.HGet(t.Context(), "k", "f").Result(); err != nil || v != "v" {
+		t.Errorf("the master holds %q (error %v)", v, err)
+	}
+}
+
+func TestReplicas(t *testing.T) {
+	master := startServer(t, freeAddr(t), "--repl-diskless-sync-delay", "0")
+	doc := document(master.addr)
+	doc.Replicas, doc.Params = 1, map[string]string{"replica_timeout": "10ms"}
+	_, err := open(t, doc).Save(t.Context(), []connector.Effect{set("k", "f", "v")})
+	if batch.CodeOf(err) != batch.CodeConnectorUnavailable || !strings.Contains(err.Error(), "0 of 1 replicas had it after 10ms") {
+		t.Errorf("without a replica: %v", err)
+	}
+	host, port, _ := net.SplitHostPort(master.addr)
+	startServer(t, "", "--replicaof", host+" "+port)
+	doc.Params = map[string]string{"replica_timeout": "20s", "read_timeout": "30s"}
+	save(t, open(t, doc), set("k", "f", "v"))
+}
+
+func TestUnknownEffect(t *testing.T) {
+	_, err := open(t, document(miniredis.RunT(t).Addr())).Save(t.Context(), []connector.Effect{{Key: "k", Function: "F"}})
+	if batch.CodeOf(err) != batch.CodeInternal || !strings.Contains(err.Error(), "function F") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,58 @@
+package redis
+
+import (
+	"context"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/connector"
+)
+
+// Load reads hashes. Loads of other callers may go in the same round trip.
+func (c *Connection) Load(ctx context.Context, keys []string) ([]connector.Value, error) {
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	call := &call{commands: make([]goredis.Cmder, len(keys)), keys: make([]string, len(keys))}
+	args := make([]any, 0, 2*len(keys))
+	for i, key := range keys {
+		call.keys[i] = c.prefix + key
+		call.bytes += len(call.keys[i])
+		args = append(args, "hgetall", &call.keys[i])
+		call.commands[i] = goredis.NewStringSliceCmd(c.ctx, args[2*i:2*i+2:2*i+2]...)
+	}
+	if err := c.loads.do(ctx, call, "loading"); err != nil {
+		return nil, err
+	}
+	return c.values(call), nil
+}
+
+// sendLoads is a round trip of Loads.
+func (c *Connection) sendLoads(calls []*call) {
+	c.roundTrip("load", commands(calls))
+	c.finish(calls, "loading", nil)
+}
+
+// values are the answers to a Load.
+func (c *Connection) values(call *call) []connector.Value {
+	n := 0
+	for _, command := range call.commands {
+		n += len(command.(*goredis.StringSliceCmd).Val()) / 2
+	}
+	fields := make([]connector.Field, 0, n) // of all keys
+	values := make([]connector.Value, len(call.commands))
+	for i, command := range call.commands {
+		flat, err := command.(*goredis.StringSliceCmd).Result()
+		if err != nil {
+			values[i].Err = c.refused(batch.CodeConversionFailed, command, call.keys[i], err)
+			continue
+		}
+		first := len(fields)
+		for j := 0; j+1 < len(flat); j += 2 {
+			fields = append(fields, connector.Field{Name: flat[j], Value: flat[j+1]})
+		}
+		values[i].Fields = fields[first:len(fields):len(fields)]
+	}
+	return values
+}

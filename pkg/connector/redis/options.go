@@ -1,0 +1,210 @@
+package redis
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+)
+
+// bufferSize is that of each connection in each direction: most of what goes over it is pipelines of thousands of commands.
+const bufferSize = 128 << 10
+
+// options are what a document says, beside what go-redis needs of it.
+type options struct {
+	client         *goredis.UniversalOptions
+	retries        int
+	retryMin       time.Duration
+	retryMax       time.Duration
+	replicas       int
+	replicaTimeout time.Duration
+}
+
+// readOptions turns a document into options; the error joins every mistake.
+func readOptions(c *definition.Connector) (*options, error) {
+	p := params{values: c.Params, known: map[string]bool{}}
+	o := &options{
+		retries:        p.number("retries", 10, 0),
+		retryMin:       p.duration("retry_min", 50*time.Millisecond),
+		retryMax:       p.duration("retry_max", 2*time.Second),
+		replicas:       c.Replicas,
+		replicaTimeout: p.duration("replica_timeout", time.Second),
+	}
+	o.client = &goredis.UniversalOptions{
+		Addrs:            c.Addrs,
+		ClientName:       "kisgrid",
+		MasterName:       p.text("master"),
+		SentinelUsername: p.text("sentinel_username"),
+		SentinelPassword: p.text("sentinel_password"),
+		IsClusterMode:    p.flag("cluster"),
+		DB:               p.number("db", 0, 0),
+		Username:         c.Username,
+		Password:         p.text("password"),
+		PoolSize:         p.number("pool_size", 8, 1),
+		DialTimeout:      p.duration("dial_timeout", 5*time.Second),
+		ReadTimeout:      p.duration("read_timeout", 3*time.Second),
+		WriteTimeout:     p.duration("write_timeout", 3*time.Second),
+		TLSConfig:        p.tls(c.TLS),
+
+		// The second version of the protocol: a hash comes as one flat list, and nothing is pushed.
+		Protocol:                 2,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		DisableIdentity:          true,
+		// Retries are roundTrip's: it reports each failure, and knows what need not be sent again.
+		MaxRetries:       -1,
+		DialerRetries:    1,
+		PipelinePoolSize: -1,
+		ReadBufferSize:   bufferSize,
+		WriteBufferSize:  bufferSize,
+	}
+	if c.PasswordFile != "" {
+		o.client.Password = p.file("password_file", c.PasswordFile, o.client.Password)
+	}
+	o.check(c, &p)
+	if len(p.mistakes) > 0 {
+		return nil, batch.Errorf(batch.CodeBadDocument, "connector %s (%s): %w; correct the document", c.Name, c.Document, errors.Join(p.mistakes...))
+	}
+	return o, nil
+}
+
+// check finds what does not go together.
+func (o *options) check(c *definition.Connector, p *params) {
+	p.unknown()
+	if len(c.Addrs) == 0 {
+		p.mistake("addrs names no server")
+	}
+	if o.retryMin > o.retryMax {
+		p.mistake("params: retry_min (%v) is over retry_max (%v)", o.retryMin, o.retryMax)
+	}
+	if o.replicas > 0 && o.replicaTimeout >= o.client.ReadTimeout {
+		p.mistake("params: replica_timeout (%v) must be under read_timeout (%v)", o.replicaTimeout, o.client.ReadTimeout)
+	}
+	clustered := o.client.IsClusterMode || (len(c.Addrs) > 1 && o.client.MasterName == "")
+	switch {
+	case o.client.IsClusterMode && o.client.MasterName != "":
+		p.mistake("params: master (Sentinel) and cluster exclude each other")
+	case clustered && o.client.DB != 0:
+		p.mistake("params: db is %d, but a Cluster has database 0 only", o.client.DB)
+	case clustered && o.replicas > 0:
+		p.mistake("replicas works with a single node or Sentinel; on a Cluster set min-replicas-to-write in its servers")
+	}
+}
+
+// params reads a document's parameters, and gathers the mistakes in them and the names that were asked for.
+type params struct {
+	values   map[string]string
+	known    map[string]bool
+	mistakes []error
+}
+
+func (p *params) mistake(format string, args ...any) {
+	p.mistakes = append(p.mistakes, fmt.Errorf(format, args...))
+}
+
+func (p *params) text(name string) string {
+	p.known[name] = true
+	return p.values[name]
+}
+
+func (p *params) number(name string, value, least int) int {
+	if s := p.text(name); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < least {
+			p.mistake("params: %s is %q, but must be a whole number from %d", name, s, least)
+			return value
+		}
+		return n
+	}
+	return value
+}
+
+func (p *params) duration(name string, value time.Duration) time.Duration {
+	if s := p.text(name); s != "" {
+		d, err := time.ParseDuration(s)
+		if err != nil || d <= 0 {
+			p.mistake("params: %s is %q, but must be a time like 500ms or 3s", name, s)
+			return value
+		}
+		return d
+	}
+	return value
+}
+
+func (p *params) flag(name string) bool {
+	s := p.text(name)
+	if s == "" {
+		return false
+	}
+	b, err := strconv.ParseBool(s)
+	if err != nil {
+		p.mistake("params: %s is %q, but must be true or false", name, s)
+	}
+	return b
+}
+
+// file reads a secret; one that the document gives as well is a mistake. One line break at the file's end is not part of it.
+func (p *params) file(name, path, given string) string {
+	if given != "" {
+		p.mistake("%s and params.password exclude each other", name)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		p.mistake("%s: %w", name, err)
+	}
+	return strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
+}
+
+// tls is nil without TLS, which any of its parameters turns on.
+func (p *params) tls(on bool) *tls.Config {
+	ca, cert, key := p.text("tls_ca"), p.text("tls_cert"), p.text("tls_key")
+	c := &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		ServerName:         p.text("tls_server_name"),
+		InsecureSkipVerify: p.flag("tls_skip_verify"), //nolint:gosec // the operator's explicit choice, for tests
+	}
+	if p.flag("tls") || ca != "" || cert != "" || key != "" || c.ServerName != "" || c.InsecureSkipVerify {
+		on = true
+	}
+	if !on {
+		return nil
+	}
+	if ca != "" {
+		pem, err := os.ReadFile(ca)
+		c.RootCAs = x509.NewCertPool()
+		if err == nil && !c.RootCAs.AppendCertsFromPEM(pem) {
+			err = fmt.Errorf("%s holds no certificate", ca)
+		}
+		if err != nil {
+			p.mistake("params: tls_ca: %w", err)
+		}
+	}
+	if cert != "" || key != "" {
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		if err != nil {
+			p.mistake("params: tls_cert and tls_key: %w", err)
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c
+}
+
+// unknown reports the parameters that nobody asked for.
+func (p *params) unknown() {
+	for _, name := range slices.Sorted(maps.Keys(p.values)) {
+		if !p.known[name] {
+			p.mistake("params: %s is unknown; allowed are %s", name, strings.Join(slices.Sorted(maps.Keys(p.known)), ", "))
+		}
+	}
+}

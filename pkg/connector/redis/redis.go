@@ -1,0 +1,206 @@
+// Package redis is the connector to Redis: a single node, Sentinel or a Cluster.
+//
+// A document of type redis names its servers in addrs: one address (host:port, or the path of a unix socket), several of a
+// Cluster, or those of the Sentinels. Beside key, tls, username, password_file and replicas it may say in params:
+//
+//	master             name of the master that the Sentinels in addrs watch; turns Sentinel on
+//	sentinel_username, sentinel_password
+//	cluster            true: the one address is a Cluster's (several addresses are one without it)
+//	db                 database number, 0; a Cluster has no other
+//	password           better ${NAME} from the environment, or password_file
+//	pool_size          connections per node, 8
+//	dial_timeout       5s      read_timeout, write_timeout  3s, each for a whole round trip
+//	retries            how often a round trip is tried again while Redis is away, 10
+//	retry_min          50ms, doubled each time up to retry_max, 2s: with 10 retries about ten seconds
+//	replica_timeout    how long a Save waits for its replicas, 1s
+//	tls, tls_ca, tls_cert, tls_key, tls_server_name, tls_skip_verify      files in PEM form; any of them turns TLS on
+//
+// # What is kept how
+//
+// A key is the document's key followed by the row's key. Set and Incr make a hash, Append a list: other programs read them
+// as they are.
+//
+// # What holds
+//
+// An effect takes place at least once. A Save whose answer is lost is sent again, by this package and by those above it, so
+// an Incr or Append may count twice; Set and Delete come out the same. A Save that Redis acknowledged lasts as long as Redis
+// keeps it: what an asynchronous failover loses is lost, unless replicas says how many must have it.
+//
+// # How waiting works
+//
+// Who waits for a key subscribes to a channel of that key, and to one that says that somebody waits; once that is confirmed,
+// the key is read. A Save asks at the end of its own round trip whether anybody waits, and only then publishes its keys. So
+// whichever comes first, the reader sees the key or the Save sees the reader. Redis forgets who waits when their
+// connection ends, and a connection that comes back subscribes and reads again. Writers that are not KisGrid publish
+// nothing: all keys waited for are read again once a second. A user with restricted rights needs &kisgrid:* channels.
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/connector"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+)
+
+// Config is what a process gives its connections beside their documents. The zero Config works.
+type Config struct {
+	// Logger defaults to none.
+	Logger hclog.Logger
+	// Metrics may be nil.
+	Metrics *connector.Metrics
+
+	// tick is how often waiting keys are read again, a second; below zero never, so that a test sees a lost wake-up.
+	tick time.Duration
+}
+
+// Open is Config's Open without logger and metrics.
+func Open(ctx context.Context, c *definition.Connector) (connector.Connection, error) {
+	return Config{}.Open(ctx, c)
+}
+
+// go-redis has one logger in a process, and reports there what calls return as errors too: it gets the first connection's, at
+// level debug.
+var quiet sync.Once
+
+type clientLog struct{ log hclog.Logger }
+
+func (l clientLog) Printf(_ context.Context, format string, args ...any) {
+	if l.log.IsDebug() {
+		l.log.Debug(fmt.Sprintf(format, args...))
+	}
+}
+
+// Connection is an open connection to Redis: a pool of sockets, and the goroutines that gather calls and wait for keys.
+type Connection struct {
+	name, prefix, addrs string
+	options             *options
+	client              goredis.UniversalClient
+	cluster             *goredis.ClusterClient // the client, if it is a Cluster's
+	log                 hclog.Logger
+	metrics             *connector.Metrics
+	tick                time.Duration
+
+	saves, loads gatherer
+	waits        waits
+	down         atomic.Bool // Redis did not answer last time
+
+	ctx        context.Context // ends when Close begins
+	cancel     context.CancelFunc
+	goroutines sync.WaitGroup
+	closeOnce  sync.Once
+	closeErr   error
+}
+
+var _ connector.Opener = Config{}.Open
+
+// Open connects to the Redis that a resolved document describes: it fails when the document is wrong (CodeBadDocument) or
+// Redis does not answer once (CodeConnectorUnavailable).
+func (config Config) Open(ctx context.Context, doc *definition.Connector) (connector.Connection, error) {
+	o, err := readOptions(doc)
+	if err != nil {
+		return nil, err
+	}
+	c := &Connection{
+		name: doc.Name, prefix: doc.Key, addrs: strings.Join(doc.Addrs, ","), options: o, metrics: config.Metrics,
+		log: config.Logger, tick: config.tick,
+	}
+	if c.log == nil {
+		c.log = hclog.NewNullLogger()
+	}
+	quiet.Do(func() { goredis.SetLogger(clientLog{c.log.Named("go-redis")}) })
+	c.log = c.log.With("connector", c.name, "redis", c.addrs)
+	if c.tick == 0 {
+		c.tick = time.Second
+	}
+	c.client = goredis.NewUniversalClient(o.client)
+	c.cluster, _ = c.client.(*goredis.ClusterClient)
+	if err := c.Ping(ctx); err != nil {
+		_ = c.client.Close()
+		return nil, err
+	}
+	c.warn(ctx)
+	c.start()
+	return c, nil
+}
+
+func (c *Connection) start() {
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.waits.start(c)
+	c.saves.start(c, c.sendSaves)
+	c.loads.start(c, c.sendLoads)
+}
+
+// own runs f in a goroutine that Close waits for.
+func (c *Connection) own(f func()) { c.goroutines.Go(f) }
+
+// Ping asks Redis once whether it is there, for at most dial_timeout.
+func (c *Connection) Ping(ctx context.Context) error {
+	if c.ctx != nil && c.ctx.Err() != nil {
+		return connector.Closed(c.name)
+	}
+	bounded, cancel := context.WithTimeout(ctx, c.options.client.DialTimeout)
+	defer cancel()
+	start := time.Now()
+	err := c.client.Ping(bounded).Err()
+	c.metrics.RoundTrip(c.name, "ping", time.Since(start))
+	if err != nil && ctx.Err() != nil {
+		return connector.Ended(ctx, c.name, "asking "+c.addrs+" whether it is there")
+	}
+	c.answered(err)
+	if err != nil {
+		return c.unavailable("ping", err)
+	}
+	return nil
+}
+
+// Close ends the connection. It waits for the round trips under way, which their timeouts bound, and tries none again. Calls
+// that have not been sent, and Waits, end with an error.
+func (c *Connection) Close() error {
+	c.closeOnce.Do(func() {
+		c.cancel()
+		c.goroutines.Wait()
+		if err := c.client.Close(); err != nil && !errors.Is(err, goredis.ErrClosed) {
+			c.closeErr = fmt.Errorf("closing the connection of connector %s: %w", c.name, err)
+		}
+	})
+	return c.closeErr
+}
+
+// answered keeps the metric, and tells when Redis goes away and when it comes back.
+func (c *Connection) answered(err error) {
+	c.metrics.Up(c.name, err == nil)
+	switch {
+	case err != nil && c.down.CompareAndSwap(false, true):
+		c.log.Warn("redis does not answer: calls wait and are tried again", "error", err)
+	case err == nil && c.down.CompareAndSwap(true, false):
+		c.log.Info("redis answers again")
+	}
+}
+
+// unavailable says that Redis could not be asked, and what to do about it.
+func (c *Connection) unavailable(doing string, err error) error {
+	advice := "see that Redis runs there and can be reached from here; then try again"
+	switch {
+	case goredis.IsAuthError(err):
+		advice = "correct username, password or password_file in the connector's document"
+	case goredis.IsPermissionError(err):
+		advice = "give the user the rights to these commands, to the keys under " + c.prefix + " and to the channels kisgrid:*"
+	case goredis.IsOOMError(err):
+		advice = "raise maxmemory in Redis or make room; then try again"
+	case goredis.IsReadOnlyError(err):
+		advice = "addrs must lead to the master: correct the connector's document, or wait for the failover to end"
+	case goredis.IsLoadingError(err):
+		advice = "Redis is starting: try again"
+	}
+	return batch.Errorf(batch.CodeConnectorUnavailable, "connector %s: %s at redis %s: %w; %s", c.name, doing, c.addrs, err, advice)
+}

@@ -1,0 +1,193 @@
+package redis
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	goredis "github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+
+	"github.com/kisgrid/kisgrid/pkg/connector"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// server is a redis-server that belongs to a test.
+type server struct {
+	addr    string // a unix socket's path, or host:port
+	command *exec.Cmd
+}
+
+// stop ends the server at once, as a crash does.
+func (s *server) stop() {
+	_ = s.command.Process.Kill()
+	_ = s.command.Wait()
+}
+
+// startServer starts a real redis-server that keeps nothing on disk, on a unix socket unless addr says otherwise.
+func startServer(t testing.TB, addr string, args ...string) *server {
+	t.Helper()
+	if addr == "" {
+		dir, err := os.MkdirTemp("", "kisgrid") // t.TempDir's path is too long for a socket
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = os.RemoveAll(dir) })
+		addr = filepath.Join(dir, "redis")
+	}
+	listen := []string{"--port", "0", "--unixsocket", addr}
+	if host, port, err := net.SplitHostPort(addr); err == nil {
+		listen = []string{"--bind", host, "--port", port}
+	}
+	return startRedis(t, addr, slices.Concat(listen, []string{"--save", "", "--appendonly", "no"}, args)...)
+}
+
+// startRedis starts a redis-server, which then listens at addr, and stops it when the test ends. Without redis-server on the
+// machine the test is skipped.
+func startRedis(t testing.TB, addr string, args ...string) *server {
+	t.Helper()
+	program, err := exec.LookPath("redis-server")
+	if err != nil {
+		t.Skip("no redis-server on this machine: only miniredis is tested")
+	}
+	s := &server{addr: addr, command: exec.Command(program, args...)}
+	s.command.Dir = t.TempDir()
+	out, err := s.command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.stop)
+	var log strings.Builder
+	for lines := bufio.NewScanner(io.TeeReader(out, &log)); ; {
+		if !lines.Scan() {
+			t.Fatalf("redis-server did not start:\n%s", log.String())
+		}
+		if line := lines.Text(); strings.Contains(line, "eady to accept connections") || strings.Contains(line, "Sentinel ID is") {
+			break
+		}
+	}
+	go func() { _, _ = io.Copy(io.Discard, out) }()
+	return s
+}
+
+// freeAddr is a loopback address that nobody listens at.
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// startCluster starts three masters that share the slots.
+func startCluster(t testing.TB) (addrs []string) {
+	t.Helper()
+	const nodes, slots = 3, 16384
+	var clients []*goredis.Client
+	meet := []any{"cluster", "meet"} // the first
+	for i := range nodes {
+		addr, bus := freeAddr(t), freeAddr(t)
+		startServer(t, addr, "--cluster-enabled", "yes", "--cluster-port", bus[strings.IndexByte(bus, ':')+1:])
+		c := goredis.NewClient(&goredis.Options{Addr: addr})
+		defer c.Close()
+		addrs, clients = append(addrs, addr), append(clients, c)
+		if i == 0 {
+			meet = append(meet, "127.0.0.1", addr[strings.IndexByte(addr, ':')+1:], bus[strings.IndexByte(bus, ':')+1:])
+		}
+		if err := c.ClusterAddSlotsRange(t.Context(), i*slots/nodes, (i+1)*slots/nodes-1).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for ctx, i := patient(t), 0; i < nodes; {
+		switch info, err := clients[i].ClusterInfo(ctx).Result(); {
+		case err != nil:
+			nodes, _ := clients[i].ClusterNodes(t.Context()).Result()
+			t.Fatalf("the cluster does not form: %v\n%s\n%s", err, info, nodes)
+		case strings.Contains(info, "cluster_state:ok"):
+			i++
+		default:
+			for _, c := range clients[1:] { // again, as a meeting may fail without a word
+				_ = c.Do(ctx, meet...).Err()
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+	return addrs
+}
+
+// document describes a connector at addrs.
+func document(addrs ...string) *definition.Connector {
+	return &definition.Connector{Name: "Test", Type: "redis", Addrs: addrs}
+}
+
+// open opens a connection without re-checks, and closes it when the test ends.
+func open(t testing.TB, doc *definition.Connector) *Connection {
+	t.Helper()
+	return openWith(t, Config{tick: -1}, doc)
+}
+
+func openWith(t testing.TB, config Config, doc *definition.Connector) *Connection {
+	t.Helper()
+	c, err := config.Open(t.Context(), doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c.(*Connection)
+}
+
+// logged is a logger that keeps what it is told.
+func logged() (hclog.Logger, *logBuffer) {
+	b := &logBuffer{lines: make(chan string, 100)}
+	return hclog.New(&hclog.LoggerOptions{Output: b, Level: hclog.Info}), b
+}
+
+type logBuffer struct{ lines chan string }
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.lines <- string(p)
+	return len(p), nil
+}
+
+// await returns the first line that holds text.
+func (b *logBuffer) await(t testing.TB, text string) string {
+	t.Helper()
+	for timeout := time.After(30 * time.Second); ; {
+		select {
+		case line := <-b.lines:
+			if strings.Contains(line, text) {
+				return line
+			}
+		case <-timeout:
+			t.Fatalf("nothing was logged with %q", text)
+		}
+	}
+}
+
+func set(key, field, value string) connector.Effect {
+	return connector.Effect{Op: connector.Set, Key: key, Field: field, Value: value}
+}
+
+func sets(prefix string, n int) []connector.Effect {
+	effects := make([]connector.Effect, n)
+	for i := range effects {
+		effects[i] = set(fmt.Sprintf("%s%d", prefix, i), "avg_score", "87.5")
+	}
+	return effects
+}

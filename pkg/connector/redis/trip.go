@@ -1,0 +1,202 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/kisgrid/kisgrid/pkg/connector"
+)
+
+// What goes into one round trip: no call is added to one that holds this much. Tests of speed found no gain above it.
+const (
+	tripCommands = 8 << 10
+	tripBytes    = 4 << 20
+)
+
+// senders is how many round trips of one kind may be under way: one is read and written here while Redis works on another.
+const senders = 2
+
+// call is one caller's commands on their way to Redis. It is the caller's until a sender takes it, then the sender's until
+// done is closed, then the caller's again, if that still waits.
+type call struct {
+	commands []goredis.Cmder
+	keys     []string // with prefix: the commands' keys, in order
+	bytes    int      // roughly what the commands weigh
+	err      error    // why Redis could not be asked
+	done     chan struct{}
+}
+
+// gatherer carries calls to Redis: while its senders are busy calls gather, and go together as the next round trip.
+type gatherer struct {
+	conn  *Connection
+	calls chan *call // unbuffered: who has not been taken can still leave
+	send  func([]*call)
+}
+
+func (g *gatherer) start(c *Connection, send func([]*call)) {
+	g.conn, g.send, g.calls = c, send, make(chan *call)
+	for range senders {
+		c.own(g.run)
+	}
+}
+
+// do blocks until the call's round trip is over, ctx is, or the connection is closed. A call that a sender has taken goes on
+// without a caller that left.
+func (g *gatherer) do(ctx context.Context, c *call, doing string) error {
+	if ctx.Err() != nil {
+		return connector.Ended(ctx, g.conn.name, doing)
+	}
+	c.done = make(chan struct{})
+	select {
+	case g.calls <- c:
+	case <-ctx.Done():
+		return connector.Ended(ctx, g.conn.name, doing)
+	case <-g.conn.ctx.Done():
+		return connector.Closed(g.conn.name)
+	}
+	select {
+	case <-c.done:
+		return c.err
+	case <-ctx.Done():
+		return connector.Ended(ctx, g.conn.name, doing)
+	}
+}
+
+// run is a sender.
+func (g *gatherer) run() {
+	var calls []*call
+	for {
+		select {
+		case first := <-g.calls:
+			calls = g.gather(append(calls[:0], first))
+		case <-g.conn.ctx.Done():
+			return
+		}
+		g.send(calls)
+		clear(calls)
+	}
+}
+
+// gather adds the calls that wait already, up to the bounds of a round trip.
+func (g *gatherer) gather(calls []*call) []*call {
+	runtime.Gosched() // whom the last round trip let go may be about to call again: small calls gather a quarter better
+	commands, bytes := 0, 0
+	for {
+		last := calls[len(calls)-1]
+		commands, bytes = commands+len(last.commands), bytes+last.bytes
+		if commands >= tripCommands || bytes >= tripBytes {
+			return calls
+		}
+		select {
+		case next := <-g.calls:
+			calls = append(calls, next)
+		default:
+			return calls
+		}
+	}
+}
+
+// finish gives each call its verdict and lets its caller go: from here on the call is only read. A failure that is not nil
+// is that of all calls whose commands were answered.
+func (c *Connection) finish(calls []*call, doing string, failure error) {
+	for _, call := range calls {
+		err := failure
+		for _, command := range call.commands {
+			if e := command.Err(); isStoreError(e) {
+				err = e
+				break
+			}
+		}
+		if err != nil {
+			call.err = c.unavailable(doing, err)
+		}
+		close(call.done)
+	}
+}
+
+// commands are those of all calls.
+func commands(calls []*call) []goredis.Cmder {
+	if len(calls) == 1 {
+		return calls[0].commands
+	}
+	n := 0
+	for _, call := range calls {
+		n += len(call.commands)
+	}
+	all := make([]goredis.Cmder, 0, n)
+	for _, call := range calls {
+		all = append(all, call.commands...)
+	}
+	return all
+}
+
+// roundTrip sends commands in order as one pipeline, and those again, with backoff, that Redis did not answer. Every command
+// then holds its answer or its error. The tail goes along behind them, each time, for what it tells about them.
+func (c *Connection) roundTrip(op string, commands []goredis.Cmder, tail ...goredis.Cmder) {
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval, pause.Multiplier = c.options.retryMin, c.options.retryMax, 2
+	_, _ = backoff.Retry(c.ctx, func() (struct{}, error) {
+		err := c.attempt(op, commands, tail...)
+		if err == nil {
+			return struct{}{}, nil
+		}
+		commands = unanswered(commands)
+		if goredis.IsAuthError(err) || goredis.IsPermissionError(err) {
+			err = backoff.Permanent(err)
+		}
+		return struct{}{}, err
+	}, backoff.WithBackOff(pause), backoff.WithMaxTries(uint(c.options.retries)+1), backoff.WithMaxElapsedTime(0))
+}
+
+// attempt sends commands as one pipeline, once. The error is that of the first command that Redis did not answer.
+func (c *Connection) attempt(op string, commands []goredis.Cmder, tail ...goredis.Cmder) error {
+	start := time.Now()
+	pipe := c.client.Pipeline()
+	_ = pipe.BatchProcess(c.ctx, commands...)
+	_ = pipe.BatchProcess(c.ctx, tail...)
+	_, err := pipe.Exec(c.ctx)
+	c.metrics.RoundTrip(c.name, op, time.Since(start))
+	if err != nil { // of any command, and of the tail: which?
+		err = nil
+		if i := slices.IndexFunc(commands, isUnanswered); i >= 0 {
+			err = commands[i].Err()
+		}
+	}
+	c.answered(err)
+	return err
+}
+
+// unanswered are the commands that Redis did not deal with, in order.
+func unanswered(commands []goredis.Cmder) []goredis.Cmder {
+	return slices.DeleteFunc(slices.Clone(commands), func(c goredis.Cmder) bool { return !isUnanswered(c) })
+}
+
+func isUnanswered(c goredis.Cmder) bool { return isStoreError(c.Err()) }
+
+// refusals begin what Redis says of a command that it understood, on a key or value that does not fit: all that the commands
+// used here can bring about.
+var refusals = []string{"WRONGTYPE ", "ERR hash value is not ", "ERR value is not ", "ERR increment "}
+
+// isRefusal reports an error that is the one command's fault.
+func isRefusal(err error) bool {
+	var answer goredis.Error
+	if !errors.As(err, &answer) {
+		return false
+	}
+	for _, refusal := range refusals {
+		if strings.HasPrefix(answer.Error(), refusal) {
+			return true
+		}
+	}
+	return false
+}
+
+// isStoreError reports an error that is not the command's fault: Redis is away, full, starting, or does not let us.
+func isStoreError(err error) bool { return err != nil && !isRefusal(err) }

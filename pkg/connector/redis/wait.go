@@ -1,0 +1,424 @@
+package redis
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/kisgrid/kisgrid/pkg/connector"
+)
+
+// waitChunk is how many keys one command names: it keeps Redis, and who waits for the lock, from being held up.
+const waitChunk = 512
+
+// waits are the keys that callers of this connection wait for. A key's way: wanted by a waiter, subscribed to, confirmed,
+// read, woken; unsubscribed at the first tick at which nobody wants it any more, so that waiting again costs little.
+type waits struct {
+	conn     *Connection
+	channels string          // what the name of a key's channel begins with
+	anybody  string          // the channel whose subscribers say that somebody waits
+	news     chan []string   // keys that were saved, for publish
+	kick     chan struct{}   // there is work for tend; holds one
+	pubsub   *goredis.PubSub // tend alone sends over it
+	waiting  atomic.Int64    // keys with a waiter: a Save asks without the lock
+	denied   sync.Once       // that publishing is not allowed has been said
+
+	mu        sync.Mutex
+	keys      map[string]*waited // by key with prefix; guarded by mu, as all below
+	subscribe []string           // keys to subscribe to
+	read      []string           // keys to read, their subscription being confirmed
+	idle      []string           // keys that had no waiter at some time since the last tick
+}
+
+// waited is a key that is subscribed to, or will be. Guarded by waits.mu.
+type waited struct {
+	waiters   []*waiter
+	confirmed bool // Redis has said that it is subscribed to
+}
+
+// waiter is one caller of Wait.
+type waiter struct {
+	woken chan struct{}
+	once  sync.Once
+}
+
+func (w *waiter) wake() { w.once.Do(func() { close(w.woken) }) }
+
+// Wait blocks until one of the keys may be there. A key takes some 200 bytes here beside its own, and as many in Redis:
+// 100,000 may wait.
+func (c *Connection) Wait(ctx context.Context, keys []string) error {
+	if c.ctx.Err() != nil {
+		return connector.Closed(c.name)
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	full := make([]string, len(keys))
+	for i, key := range keys {
+		full[i] = c.prefix + key
+	}
+	w := &waiter{woken: make(chan struct{})}
+	c.waits.add(w, full)
+	defer c.waits.remove(w, full)
+	select {
+	case <-w.woken:
+		return nil
+	case <-ctx.Done():
+		return connector.Ended(ctx, c.name, "waiting for "+describe(full))
+	case <-c.ctx.Done():
+		return connector.Closed(c.name)
+	}
+}
+
+// describe names keys in an error, not all of many.
+func describe(keys []string) string {
+	if len(keys) > 3 {
+		return strconv.Quote(keys[0]) + " and " + strconv.Itoa(len(keys)-1) + " other keys"
+	}
+	quoted := make([]string, len(keys))
+	for i, key := range keys {
+		quoted[i] = strconv.Quote(key)
+	}
+	return strings.Join(quoted, ", ")
+}
+
+func (w *waits) start(c *Connection) {
+	// Channels are not divided by database in Redis.
+	db := strconv.Itoa(c.options.client.DB)
+	w.conn, w.channels, w.anybody = c, "kisgrid:saved:"+db+":", "kisgrid:waiting:"+db
+	w.keys, w.news, w.kick = map[string]*waited{}, make(chan []string), make(chan struct{}, 1)
+	w.pubsub = c.client.Subscribe(c.ctx)
+	c.own(w.tend)
+	c.own(w.publish)
+	if c.tick > 0 {
+		c.own(w.recheck)
+	}
+}
+
+// add registers who for keys, and has them subscribed to or, where they are already, read.
+func (w *waits) add(who *waiter, keys []string) {
+	fresh := 0
+	w.mu.Lock()
+	for _, key := range keys {
+		e := w.keys[key]
+		switch {
+		case e == nil:
+			e = &waited{}
+			w.keys[key] = e
+			w.subscribe = append(w.subscribe, key)
+		case e.confirmed:
+			w.read = append(w.read, key)
+		}
+		if len(e.waiters) == 0 {
+			fresh++
+		}
+		e.waiters = append(e.waiters, who)
+	}
+	w.mu.Unlock()
+	w.count(fresh)
+	w.rouse()
+}
+
+// remove takes who off all its keys. Those that nobody else waits for stay subscribed until the next tick.
+func (w *waits) remove(who *waiter, keys []string) {
+	left := 0
+	w.mu.Lock()
+	for _, key := range keys {
+		e := w.keys[key]
+		if e == nil || len(e.waiters) == 0 {
+			continue // woken
+		}
+		if e.waiters = slices.DeleteFunc(e.waiters, func(o *waiter) bool { return o == who }); len(e.waiters) == 0 {
+			w.idle = append(w.idle, key)
+			left++
+		}
+	}
+	w.mu.Unlock()
+	w.count(-left)
+}
+
+// count keeps the number of keys with a waiter.
+func (w *waits) count(more int) {
+	if more != 0 {
+		w.waiting.Add(int64(more))
+		w.conn.metrics.Waiting(w.conn.name, more)
+	}
+}
+
+func (w *waits) rouse() {
+	select {
+	case w.kick <- struct{}{}:
+	default:
+	}
+}
+
+// wake wakes who waits for these keys.
+func (w *waits) wake(keys []string) {
+	woken := 0
+	w.mu.Lock()
+	for _, key := range keys {
+		e := w.keys[key]
+		if e == nil || len(e.waiters) == 0 {
+			continue
+		}
+		for _, who := range e.waiters {
+			who.wake()
+		}
+		e.waiters = nil
+		w.idle = append(w.idle, key)
+		woken++
+	}
+	w.mu.Unlock()
+	w.count(-woken)
+}
+
+// tend takes keys along their way.
+func (w *waits) tend() {
+	defer w.pubsub.Close()
+	listening, told := false, false // told: this process is among anybody's subscribers
+	tick := time.NewTicker(cmp.Or(max(w.conn.tick, 0), time.Second))
+	defer tick.Stop()
+	for {
+		select {
+		case <-w.conn.ctx.Done():
+			return
+		case <-w.kick:
+			subscribe, read := w.work()
+			if len(subscribe) > 0 && !told {
+				// First, so that whoever saves a key after its confirmation knows of us.
+				subscribe, told = slices.Insert(subscribe, 0, w.anybody), true
+			}
+			w.send(w.pubsub.Subscribe, subscribe)
+			if len(subscribe) > 0 && !listening {
+				w.conn.own(w.listen)
+				listening = true
+			}
+			_ = w.find(read) // a failure shows in the connection's state; subscribing again, or the next tick, reads again
+		case <-tick.C:
+			unsubscribe, none := w.sweep()
+			if none && told {
+				unsubscribe, told = append(unsubscribe, w.anybody), false
+			}
+			w.send(w.pubsub.Unsubscribe, unsubscribe)
+		}
+	}
+}
+
+// work takes what there is to do: channels to subscribe to, keys to read.
+func (w *waits) work() (subscribe, read []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, key := range w.subscribe {
+		if w.keys[key] != nil { // else nobody wants it any more
+			subscribe = append(subscribe, w.channels+key)
+		}
+	}
+	read = w.read
+	w.subscribe, w.read = nil, nil
+	return subscribe, read
+}
+
+// sweep forgets the keys that nobody wants, and says whether none is left.
+func (w *waits) sweep() (unsubscribe []string, none bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, key := range w.idle {
+		if e := w.keys[key]; e != nil && len(e.waiters) == 0 {
+			delete(w.keys, key)
+			unsubscribe = append(unsubscribe, w.channels+key)
+		}
+	}
+	w.idle = nil
+	return unsubscribe, len(w.keys) == 0
+}
+
+// send subscribes to channels, or unsubscribes. When it fails the client does it once it is connected again.
+func (w *waits) send(do func(context.Context, ...string) error, channels []string) {
+	for chunk := range slices.Chunk(channels, waitChunk) {
+		if err := do(w.conn.ctx, chunk...); err != nil {
+			w.conn.log.Debug("subscriptions to keys are waiting for redis", "error", err)
+		}
+	}
+}
+
+// listen takes what Redis says about channels, until tend closes the subscription.
+func (w *waits) listen() {
+	for message := range w.pubsub.ChannelWithSubscriptions() {
+		switch m := message.(type) {
+		case *goredis.Message:
+			w.wake([]string{strings.TrimPrefix(m.Channel, w.channels)})
+		case *goredis.Subscription:
+			if m.Kind == "subscribe" {
+				w.confirm(strings.TrimPrefix(m.Channel, w.channels))
+			}
+		}
+	}
+}
+
+// confirm has a key read, as nothing that happens to it from now on is missed; after each reconnection too.
+func (w *waits) confirm(key string) {
+	w.mu.Lock()
+	e := w.keys[key]
+	if e != nil {
+		e.confirmed = true
+		w.read = append(w.read, key)
+	}
+	w.mu.Unlock()
+	if e != nil {
+		w.rouse()
+	}
+}
+
+// find wakes who waits for those of the keys that are there.
+func (w *waits) find(keys []string) error {
+	for chunk := range slices.Chunk(keys, waitChunk) {
+		if w.conn.cluster == nil {
+			// Mostly none is there, and one command can say so.
+			args := make([]any, 0, 1+len(chunk))
+			args = append(args, "exists")
+			for i := range chunk {
+				args = append(args, &chunk[i])
+			}
+			count := goredis.NewIntCmd(w.conn.ctx, args...)
+			if err := w.conn.attempt("wait", []goredis.Cmder{count}); err != nil {
+				return err
+			}
+			if count.Val() == 0 {
+				continue
+			}
+		}
+		each := make([]goredis.Cmder, len(chunk))
+		for i := range chunk {
+			each[i] = goredis.NewIntCmd(w.conn.ctx, "exists", &chunk[i])
+		}
+		if err := w.conn.attempt("wait", each); err != nil {
+			return err
+		}
+		var found []string
+		for i, exists := range each {
+			if exists.(*goredis.IntCmd).Val() > 0 {
+				found = append(found, chunk[i])
+			}
+		}
+		w.wake(found)
+	}
+	return nil
+}
+
+// recheck reads all keys waited for once a second, for what writers save that publish nothing. Without such keys it asks
+// whether Redis is there.
+func (w *waits) recheck() {
+	tick := time.NewTicker(w.conn.tick)
+	defer tick.Stop()
+	for {
+		select {
+		case <-w.conn.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if keys := w.wanted(); len(keys) > 0 {
+			_ = w.find(keys) // the next tick reads again
+		} else {
+			_ = w.conn.Ping(w.conn.ctx) // for the metric and the log
+		}
+	}
+}
+
+// wanted are the keys that somebody waits for.
+func (w *waits) wanted() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	keys := make([]string, 0, w.waiting.Load())
+	for key, e := range w.keys {
+		if len(e.waiters) > 0 {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// audience asks how many connections wait for any key of this database.
+func (w *waits) audience() *goredis.MapStringIntCmd {
+	return goredis.NewMapStringIntCmd(w.conn.ctx, "pubsub", "numsub", w.anybody)
+}
+
+// saved tells who waits, here and elsewhere, of the keys that a round trip of Saves has written. The audience was asked in
+// the same pipeline behind them; nil on a Cluster, whose nodes publish asks later.
+func (w *waits) saved(calls []*call, audience *goredis.MapStringIntCmd) {
+	here, elsewhere := w.waiting.Load() > 0, w.conn.cluster != nil
+	if audience != nil {
+		elsewhere = audience.Val()[w.anybody] > 0
+		w.allowed(audience.Err())
+	}
+	if !here && !elsewhere {
+		return
+	}
+	var keys []string
+	for _, call := range calls {
+		for i, command := range call.commands {
+			if command.Err() == nil {
+				keys = append(keys, call.keys[i])
+			}
+		}
+	}
+	if here {
+		w.wake(keys)
+	}
+	if elsewhere {
+		select {
+		case w.news <- keys:
+		case <-w.conn.ctx.Done():
+		}
+	}
+}
+
+// publish tells other processes which keys were saved. The Saves' callers have their answers by then; should it fail, the
+// waiting side's next tick finds the keys.
+func (w *waits) publish() {
+	for {
+		select {
+		case <-w.conn.ctx.Done():
+			return
+		case keys := <-w.news:
+			if w.conn.cluster != nil && !w.anybodyInCluster() {
+				continue
+			}
+			for chunk := range slices.Chunk(slices.Compact(keys), waitChunk) {
+				commands := make([]goredis.Cmder, len(chunk))
+				for i, key := range chunk {
+					commands[i] = goredis.NewIntCmd(w.conn.ctx, "publish", w.channels+key, "")
+				}
+				w.allowed(w.conn.attempt("publish", commands))
+			}
+		}
+	}
+}
+
+// anybodyInCluster asks every master for subscribers: a message reaches all nodes, but each counts its own only.
+func (w *waits) anybodyInCluster() bool {
+	var subscribers atomic.Int64
+	err := w.conn.cluster.ForEachMaster(w.conn.ctx, func(ctx context.Context, node *goredis.Client) error {
+		counts, err := node.PubSubNumSub(ctx, w.anybody).Result()
+		subscribers.Add(counts[w.anybody])
+		return err
+	})
+	w.allowed(err)
+	return subscribers.Load() > 0
+}
+
+// allowed warns, once, when the user may not tell others of its Saves.
+func (w *waits) allowed(err error) {
+	if goredis.IsPermissionError(err) {
+		w.denied.Do(func() {
+			w.conn.log.Warn("redis does not let this user publish: a Load in another process sees a Save up to a second late; "+
+				"give the user the commands pubsub, publish and subscribe and the channels kisgrid:*", "error", err)
+		})
+	}
+}
