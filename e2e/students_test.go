@@ -22,7 +22,7 @@ func TestDemo(t *testing.T) {
 	if code != 0 || out != averages {
 		t.Fatalf("demo ended with %d and printed:\n%s\nIt told:\n%s", code, out, log)
 	}
-	for _, step := range []string{"etcd at 127.0.0.1:", "redis at 127.0.0.1:", "coordinator at 127.0.0.1:", "documents applied", "both flows submitted"} {
+	for _, step := range []string{"etcd is up: 127.0.0.1:", "redis is up: 127.0.0.1:", "coordinator is up: 127.0.0.1:", "worker is up: worker-2", "documents applied", "both flows submitted"} {
 		if !strings.Contains(log, step) {
 			t.Errorf("the demo does not tell %q", step)
 		}

@@ -45,7 +45,7 @@ func demo(ctx context.Context, out, steps io.Writer) (err error) {
 		fmt.Fprintf(steps, "%6d ms  %s\n", time.Since(began).Milliseconds(), fmt.Sprintf(format, args...))
 	}
 	cluster, err := devcluster.Start(ctx, devcluster.Config{Workers: 2, Register: students.Register, Announce: func(what, where string) {
-		step("%s at %s", what, where)
+		step("%s is up: %s", what, where)
 	}})
 	if err != nil {
 		return err

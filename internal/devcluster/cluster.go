@@ -105,7 +105,13 @@ func (k *Cluster) start(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	return k.Await(ctx, c.Workers)
+	if err := k.Await(ctx, c.Workers); err != nil {
+		return err
+	}
+	for _, w := range k.workers {
+		c.Announce("worker", w.ID())
+	}
+	return nil
 }
 
 // startRedisNear starts a Redis at the address, or at a free port if that is taken.

@@ -33,7 +33,8 @@ func (l *errorsOnly) With(fields []zapcore.Field) zapcore.Core {
 
 // Check implements zapcore.Core.
 func (l *errorsOnly) Check(entry zapcore.Entry, to *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if l.Enabled(entry.Level) {
+	// A new member has no term yet when it first looks for one, and says so; it looks again.
+	if l.Enabled(entry.Level) && entry.Message != "failed to update storage version" {
 		return to.AddCore(entry, l)
 	}
 	return to
