@@ -47,6 +47,7 @@ type session struct {
 	coordinator *coordinator
 	node        *node
 	up          bool
+	silent      bool // nothing arrives any more
 	met         bool // an earlier session may be resumed
 	received    uint64
 	epoch       int              // counts sessions
@@ -129,7 +130,7 @@ func (s *session) connect() {
 		t = n.ties[k]
 		s.received = 0
 	}
-	s.up, s.met, t.session = true, true, s
+	s.up, s.silent, s.met, t.session = true, false, true, s
 	t.resume(s.received)
 	if resumed {
 		k.step(scheduler.WorkerResumed{Worker: n.id, PartsReceived: t.parts})
@@ -154,6 +155,9 @@ func (s *session) cut() {
 	s.coordinator.step(scheduler.WorkerDisconnected{Worker: s.node.id})
 }
 
+// silence loses what is on its way, and all that follows, until the session is cut. Neither side knows.
+func (s *session) silence() { s.silent = true }
+
 // giveUp makes a coordinator give a worker up.
 func (s *session) giveUp(died bool) {
 	s.cut()
@@ -172,6 +176,9 @@ func (s *session) say(m message) {
 
 // deliver brings the first message of one direction to its receiver.
 func (s *session) deliver(toWorker bool) {
+	if s.silent {
+		return
+	}
 	if toWorker {
 		m := s.toWorker[0]
 		s.toWorker = s.toWorker[1:]

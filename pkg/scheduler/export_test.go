@@ -7,12 +7,6 @@ import (
 	"slices"
 )
 
-// Credit limits that a part may go beyond what is left; see fit.
-const (
-	OverdrawRows  = overdrawRows
-	OverdrawBytes = overdrawBytes
-)
-
 // Owners is a copy of a flow's table: who owns each slot.
 type Owners struct {
 	ids   []string // of those that were ready
@@ -158,8 +152,8 @@ func (c *checker) worker(w *worker) {
 		if p.link.worker != w || w.byFlow[p.link.flow] != p.link {
 			c.errorf("worker %s: part %d belongs to another", w.id, p.Number)
 		}
-		if w.alone && p.Deaths < 2 {
-			c.errorf("worker %s: part %d runs beside one that must run alone", w.id, p.Number)
+		if w.alone != (p.Deaths >= 2) {
+			c.errorf("worker %s: part %d, with %d deaths, runs; alone: %v", w.id, p.Number, p.Deaths, w.alone)
 		}
 		n := 0
 		p.eachOpen(func(i uint32) {

@@ -9,8 +9,8 @@ import (
 
 // windowRows and windowBytes are what a coordinator may have unanswered of one flow at one worker.
 const (
-	windowRows  = 2000
-	windowBytes = 100_000
+	windowRows  = 30
+	windowBytes = 1200
 )
 
 // node is a worker process.
@@ -166,7 +166,7 @@ func (t *tie) receive(part *scheduler.Part) {
 	left := amounts(t.left, part.Batch.Flow)
 	left.rows, left.bytes = left.rows-int64(part.Len()), left.bytes-size(part)
 	held := t.hold(part, 1)
-	if most := int64(windowRows + max(scheduler.OverdrawRows, part.Batch.Rows())); held.rows > most {
+	if most := int64(windowRows + max(overdrawRows, part.Batch.Rows())); held.rows > most {
 		t.coordinator.fatalf("worker %s holds %d rows, over %d", n.id, held.rows, most)
 	}
 	p := &partModel{Part: part, tie: t, open: part.Len()}

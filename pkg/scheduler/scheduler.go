@@ -23,7 +23,8 @@ func Slot(key uint64) uint16 { return uint16(key) }
 type Config struct {
 	// HandOver bounds how long newer rows of a moved slot wait for its old owner. Default 5 s.
 	HandOver time.Duration
-	// NoWorker bounds how long rows wait while no worker is ready for their flow; then they are failed, NO_CAPABLE_WORKER.
+	// NoWorker bounds how long rows wait while no worker is ready for their flow: so long after the first of them began to
+	// wait, all that wait are failed, NO_CAPABLE_WORKER.
 	// Default 10 s.
 	NoWorker time.Duration
 }

@@ -33,8 +33,15 @@ type shell struct {
 	release func(worker, flow string, slots []batch.Range)
 	// ended is called when a row got its outcome.
 	ended  func(sub *submission, row uint32, outcome batch.Outcome)
-	digest uint64 // of all actions so far
+	told   func(a scheduler.Action) // of each action
+	digest uint64                   // of all actions so far
 }
+
+// What a part may have although less credit is left.
+const (
+	overdrawRows  = 1024
+	overdrawBytes = 64 << 10
+)
 
 // submission is one batch as its owner sees it.
 type submission struct {
@@ -70,6 +77,7 @@ func newShell(t tester, c scheduler.Config) *shell {
 		send:    func(string, *scheduler.Part, bool) {},
 		release: func(string, string, []batch.Range) {},
 		ended:   func(*submission, uint32, batch.Outcome) {},
+		told:    func(scheduler.Action) {},
 	}
 }
 
@@ -225,6 +233,7 @@ func (h *shell) checkMoves(flow string, before *scheduler.Owners, was map[string
 }
 
 func (h *shell) carryOut(a scheduler.Action) {
+	h.told(a)
 	switch a := a.(type) {
 	case scheduler.Send:
 		h.mix('s', a.Part.Number, uint64(a.Part.Deaths), uint64(a.Part.Len()), uint64(a.Part.Row(0)))
@@ -310,7 +319,7 @@ func (h *shell) checkSend(a scheduler.Send) {
 		case c.rows <= 0 || c.bytes <= 0:
 			h.fatalf("part %d to worker %s without credit: %d rows, %d bytes", p.Number, a.Worker, c.rows, c.bytes)
 		case len(b.Keys) == 0 || p.Deaths >= 2:
-		case rows > max(c.rows, scheduler.OverdrawRows), rows > 1 && bytes > max(c.bytes, scheduler.OverdrawBytes):
+		case rows > max(c.rows, overdrawRows), rows > 1 && bytes > max(c.bytes, overdrawBytes):
 			h.fatalf("part %d to worker %s has %d rows and %d bytes on a credit of %d and %d", p.Number, a.Worker, rows, bytes, c.rows, c.bytes)
 		}
 	}

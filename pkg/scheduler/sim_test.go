@@ -81,6 +81,7 @@ type sim struct {
 	t       *testing.T
 	cluster *cluster
 	now     time.Duration
+	tick    time.Duration
 	agenda  agenda
 	count   uint64
 	streams []*stream
@@ -126,7 +127,7 @@ func (s *sim) between(from, to time.Duration) time.Duration {
 
 func (s *sim) run() {
 	g := s.cluster
-	s.faults = map[string]int{}
+	s.faults, s.tick = map[string]int{}, 20*time.Millisecond
 	s.zipf = rand.NewZipf(g.rnd, 1.1, 1, 50_000)
 	g.pushed, g.queued = s.pushed, s.begin
 	g.parked = func(l *lane, slot uint16) {
@@ -138,7 +139,7 @@ func (s *sim) run() {
 	}
 	for _, k := range g.coordinators {
 		k.checkEvery = *simCheck
-		s.every(20*time.Millisecond, func() { k.step(scheduler.Tick{}) })
+		s.every(s.tick, func() { k.step(scheduler.Tick{}) })
 		for i := range max(2, *simWorkers/4) * len(flows) {
 			s.client(k, flows[i%len(flows)])
 		}
@@ -219,7 +220,13 @@ func (s *sim) client(k *coordinator, f *flowModel) {
 			s.rows += len(keys)
 			sub := m.submit(keys, func(b *scheduler.Batch) {
 				if g.chance(0.02) {
-					b.Deadline = k.now.Add(s.between(5*time.Millisecond, 500*time.Millisecond))
+					d := s.between(5*time.Millisecond, 500*time.Millisecond)
+					b.Deadline = k.now.Add(d)
+					s.after(d+s.tick, func() {
+						if k.live[b] != nil {
+							k.fatalf("a batch is not over, and its deadline was at %s", b.Deadline)
+						}
+					})
 				}
 				for i := range keys {
 					if g.chance(0.001) {
@@ -244,8 +251,8 @@ func (s *sim) pushed(e *session, toWorker bool) {
 		way = 1
 	}
 	took := s.between(50*time.Microsecond, time.Millisecond)
-	if s.cluster.chance(0.001) {
-		took = 30 * time.Millisecond
+	if s.cluster.chance(0.002) {
+		took = 100 * time.Millisecond
 	}
 	epoch := e.epoch
 	e.due[way] = max(e.due[way], s.now+took)
@@ -311,12 +318,17 @@ func (s *sim) fault() {
 	case d < 14:
 		happened("cut")
 		e := k.sessions[n.id]
-		e.cut()
-		s.connect(e, s.between(time.Millisecond, time.Second))
-		if g.chance(0.1) {
-			happened("forgotten")
-			n.forget(k)
+		if g.chance(0.5) {
+			e.silence()
 		}
+		s.after(s.between(0, 300*time.Millisecond), func() {
+			e.cut()
+			if g.chance(0.1) {
+				happened("forgotten")
+				n.forget(k)
+			}
+			s.connect(e, s.between(time.Millisecond, time.Second))
+		})
 	case d < 15:
 		happened("given up")
 		e := k.sessions[n.id]
