@@ -142,7 +142,10 @@ func describeEvent(out io.Writer, e *pb.ApplyEvent, dryRun bool) {
 		}
 		return
 	}
-	p := e.GetProgress()
+	describeProgress(out, e.GetProgress())
+}
+
+func describeProgress(out io.Writer, p *pb.Progress) {
 	fmt.Fprintf(out, "flow %s: %s", p.GetFlow(), p.GetState())
 	if p.GetOf() > 0 {
 		fmt.Fprintf(out, ", taken by %d of %d workers", p.GetApplied(), p.GetOf())

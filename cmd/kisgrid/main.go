@@ -45,7 +45,7 @@ func root() *cobra.Command {
   kisgrid get flows                     what runs, and how far a change has come`,
 		SilenceUsage: true, SilenceErrors: true, Version: command.Build(),
 	}
-	cmd.AddCommand(demoCommand(), devCommand(), applyCommand(), getCommand(), deleteCommand(), submitCommand(), explainCommand(), lintCommand())
+	cmd.AddCommand(demoCommand(), devCommand(), applyCommand(), getCommand(), deleteCommand(), exportCommand(), rolloutCommand(), submitCommand(), explainCommand(), lintCommand())
 	command.FromEnvironment(cmd)
 	return cmd
 }

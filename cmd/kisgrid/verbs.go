@@ -68,6 +68,43 @@ func explainCommand() *cobra.Command {
 	return cmd
 }
 
+func exportCommand() *cobra.Command {
+	var s server
+	cmd := &cobra.Command{
+		Use:     "export DIR",
+		Short:   "Write the cluster's documents into a folder, to apply elsewhere",
+		Long:    "export writes every document as it stands in etcd, one file each. Applying the folder to the same cluster changes nothing.",
+		Example: "  kisgrid export backup",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var docs []definition.Document
+			err := s.admin(func(a pb.AdminClient) error {
+				for _, kind := range []string{"flows", "functions", "connectors"} {
+					got, err := a.Get(cmd.Context(), &pb.GetRequest{Kind: kind})
+					if err != nil {
+						return err
+					}
+					for _, r := range got.GetResources() {
+						d := r.GetDocument()
+						docs = append(docs, definition.Document{Kind: definition.Kind(d.GetKind()), Name: d.GetName(), YAML: d.GetYaml()})
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			if err := definition.ExportDir(args[0], docs); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d documents written into %s\n", len(docs), args[0])
+			return err
+		},
+	}
+	s.bind(cmd)
+	return cmd
+}
+
 func lintCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "lint DIR",

@@ -806,6 +806,219 @@ func (x *ExplainResponse) GetError() *Error {
 	return nil
 }
 
+type RolloutRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Flow          string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RolloutRequest) Reset() {
+	*x = RolloutRequest{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RolloutRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RolloutRequest) ProtoMessage() {}
+
+func (x *RolloutRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RolloutRequest.ProtoReflect.Descriptor instead.
+func (*RolloutRequest) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RolloutRequest) GetFlow() string {
+	if x != nil {
+		return x.Flow
+	}
+	return ""
+}
+
+type HistoryRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Flow          string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HistoryRequest) Reset() {
+	*x = HistoryRequest{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HistoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HistoryRequest) ProtoMessage() {}
+
+func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HistoryRequest.ProtoReflect.Descriptor instead.
+func (*HistoryRequest) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *HistoryRequest) GetFlow() string {
+	if x != nil {
+		return x.Flow
+	}
+	return ""
+}
+
+type HistoryResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Oldest first.
+	Revisions     []*Accepted `protobuf:"bytes,1,rep,name=revisions,proto3" json:"revisions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HistoryResponse) Reset() {
+	*x = HistoryResponse{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HistoryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HistoryResponse) ProtoMessage() {}
+
+func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HistoryResponse.ProtoReflect.Descriptor instead.
+func (*HistoryResponse) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *HistoryResponse) GetRevisions() []*Accepted {
+	if x != nil {
+		return x.Revisions
+	}
+	return nil
+}
+
+// Accepted is a revision of a flow that every worker took.
+type Accepted struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Revision int64                  `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	// When the leader switched to it, by its clock.
+	AcceptedUnixMilliseconds int64 `protobuf:"varint,2,opt,name=accepted_unix_milliseconds,json=acceptedUnixMilliseconds,proto3" json:"accepted_unix_milliseconds,omitempty"`
+	Enabled                  bool  `protobuf:"varint,3,opt,name=enabled,proto3" json:"enabled,omitempty"`
+	// It is what new batches run on.
+	Active bool `protobuf:"varint,4,opt,name=active,proto3" json:"active,omitempty"`
+	// The flow's own and those it needs, as they were.
+	Documents     []*Document `protobuf:"bytes,5,rep,name=documents,proto3" json:"documents,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Accepted) Reset() {
+	*x = Accepted{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Accepted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Accepted) ProtoMessage() {}
+
+func (x *Accepted) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Accepted.ProtoReflect.Descriptor instead.
+func (*Accepted) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Accepted) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *Accepted) GetAcceptedUnixMilliseconds() int64 {
+	if x != nil {
+		return x.AcceptedUnixMilliseconds
+	}
+	return 0
+}
+
+func (x *Accepted) GetEnabled() bool {
+	if x != nil {
+		return x.Enabled
+	}
+	return false
+}
+
+func (x *Accepted) GetActive() bool {
+	if x != nil {
+		return x.Active
+	}
+	return false
+}
+
+func (x *Accepted) GetDocuments() []*Document {
+	if x != nil {
+		return x.Documents
+	}
+	return nil
+}
+
 var File_kisgrid_v1_admin_proto protoreflect.FileDescriptor
 
 const file_kisgrid_v1_admin_proto_rawDesc = "" +
@@ -861,11 +1074,25 @@ const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12'\n" +
-	"\x05error\x18\x04 \x01(\v2\x11.kisgrid.v1.ErrorR\x05error2\x81\x02\n" +
+	"\x05error\x18\x04 \x01(\v2\x11.kisgrid.v1.ErrorR\x05error\"$\n" +
+	"\x0eRolloutRequest\x12\x12\n" +
+	"\x04flow\x18\x01 \x01(\tR\x04flow\"$\n" +
+	"\x0eHistoryRequest\x12\x12\n" +
+	"\x04flow\x18\x01 \x01(\tR\x04flow\"E\n" +
+	"\x0fHistoryResponse\x122\n" +
+	"\trevisions\x18\x01 \x03(\v2\x14.kisgrid.v1.AcceptedR\trevisions\"\xca\x01\n" +
+	"\bAccepted\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\x12<\n" +
+	"\x1aaccepted_unix_milliseconds\x18\x02 \x01(\x03R\x18acceptedUnixMilliseconds\x12\x18\n" +
+	"\aenabled\x18\x03 \x01(\bR\aenabled\x12\x16\n" +
+	"\x06active\x18\x04 \x01(\bR\x06active\x122\n" +
+	"\tdocuments\x18\x05 \x03(\v2\x14.kisgrid.v1.DocumentR\tdocuments2\x84\x03\n" +
 	"\x05Admin\x12;\n" +
 	"\x05Apply\x12\x18.kisgrid.v1.ApplyRequest\x1a\x16.kisgrid.v1.ApplyEvent0\x01\x126\n" +
 	"\x03Get\x12\x16.kisgrid.v1.GetRequest\x1a\x17.kisgrid.v1.GetResponse\x12?\n" +
-	"\x06Delete\x12\x19.kisgrid.v1.DeleteRequest\x1a\x1a.kisgrid.v1.DeleteResponse\x12B\n" +
+	"\x06Delete\x12\x19.kisgrid.v1.DeleteRequest\x1a\x1a.kisgrid.v1.DeleteResponse\x12=\n" +
+	"\aRollout\x12\x1a.kisgrid.v1.RolloutRequest\x1a\x14.kisgrid.v1.Progress0\x01\x12B\n" +
+	"\aHistory\x12\x1a.kisgrid.v1.HistoryRequest\x1a\x1b.kisgrid.v1.HistoryResponse\x12B\n" +
 	"\aExplain\x12\x1a.kisgrid.v1.ExplainRequest\x1a\x1b.kisgrid.v1.ExplainResponseB7Z5github.com/kisgrid/kisgrid/proto/kisgrid/v1;kisgridv1b\x06proto3"
 
 var (
@@ -880,7 +1107,7 @@ func file_kisgrid_v1_admin_proto_rawDescGZIP() []byte {
 	return file_kisgrid_v1_admin_proto_rawDescData
 }
 
-var file_kisgrid_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_kisgrid_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_kisgrid_v1_admin_proto_goTypes = []any{
 	(*ApplyRequest)(nil),    // 0: kisgrid.v1.ApplyRequest
 	(*ApplyEvent)(nil),      // 1: kisgrid.v1.ApplyEvent
@@ -895,31 +1122,41 @@ var file_kisgrid_v1_admin_proto_goTypes = []any{
 	(*DeleteResponse)(nil),  // 10: kisgrid.v1.DeleteResponse
 	(*ExplainRequest)(nil),  // 11: kisgrid.v1.ExplainRequest
 	(*ExplainResponse)(nil), // 12: kisgrid.v1.ExplainResponse
-	(*Document)(nil),        // 13: kisgrid.v1.Document
-	(*Error)(nil),           // 14: kisgrid.v1.Error
+	(*RolloutRequest)(nil),  // 13: kisgrid.v1.RolloutRequest
+	(*HistoryRequest)(nil),  // 14: kisgrid.v1.HistoryRequest
+	(*HistoryResponse)(nil), // 15: kisgrid.v1.HistoryResponse
+	(*Accepted)(nil),        // 16: kisgrid.v1.Accepted
+	(*Document)(nil),        // 17: kisgrid.v1.Document
+	(*Error)(nil),           // 18: kisgrid.v1.Error
 }
 var file_kisgrid_v1_admin_proto_depIdxs = []int32{
-	13, // 0: kisgrid.v1.ApplyRequest.documents:type_name -> kisgrid.v1.Document
+	17, // 0: kisgrid.v1.ApplyRequest.documents:type_name -> kisgrid.v1.Document
 	2,  // 1: kisgrid.v1.ApplyEvent.diff:type_name -> kisgrid.v1.Diff
 	4,  // 2: kisgrid.v1.ApplyEvent.progress:type_name -> kisgrid.v1.Progress
 	3,  // 3: kisgrid.v1.Diff.changes:type_name -> kisgrid.v1.Change
 	7,  // 4: kisgrid.v1.GetResponse.resources:type_name -> kisgrid.v1.Resource
-	13, // 5: kisgrid.v1.Resource.document:type_name -> kisgrid.v1.Document
+	17, // 5: kisgrid.v1.Resource.document:type_name -> kisgrid.v1.Document
 	9,  // 6: kisgrid.v1.DeleteRequest.documents:type_name -> kisgrid.v1.DocumentName
-	14, // 7: kisgrid.v1.ExplainResponse.error:type_name -> kisgrid.v1.Error
-	0,  // 8: kisgrid.v1.Admin.Apply:input_type -> kisgrid.v1.ApplyRequest
-	5,  // 9: kisgrid.v1.Admin.Get:input_type -> kisgrid.v1.GetRequest
-	8,  // 10: kisgrid.v1.Admin.Delete:input_type -> kisgrid.v1.DeleteRequest
-	11, // 11: kisgrid.v1.Admin.Explain:input_type -> kisgrid.v1.ExplainRequest
-	1,  // 12: kisgrid.v1.Admin.Apply:output_type -> kisgrid.v1.ApplyEvent
-	6,  // 13: kisgrid.v1.Admin.Get:output_type -> kisgrid.v1.GetResponse
-	10, // 14: kisgrid.v1.Admin.Delete:output_type -> kisgrid.v1.DeleteResponse
-	12, // 15: kisgrid.v1.Admin.Explain:output_type -> kisgrid.v1.ExplainResponse
-	12, // [12:16] is the sub-list for method output_type
-	8,  // [8:12] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	18, // 7: kisgrid.v1.ExplainResponse.error:type_name -> kisgrid.v1.Error
+	16, // 8: kisgrid.v1.HistoryResponse.revisions:type_name -> kisgrid.v1.Accepted
+	17, // 9: kisgrid.v1.Accepted.documents:type_name -> kisgrid.v1.Document
+	0,  // 10: kisgrid.v1.Admin.Apply:input_type -> kisgrid.v1.ApplyRequest
+	5,  // 11: kisgrid.v1.Admin.Get:input_type -> kisgrid.v1.GetRequest
+	8,  // 12: kisgrid.v1.Admin.Delete:input_type -> kisgrid.v1.DeleteRequest
+	13, // 13: kisgrid.v1.Admin.Rollout:input_type -> kisgrid.v1.RolloutRequest
+	14, // 14: kisgrid.v1.Admin.History:input_type -> kisgrid.v1.HistoryRequest
+	11, // 15: kisgrid.v1.Admin.Explain:input_type -> kisgrid.v1.ExplainRequest
+	1,  // 16: kisgrid.v1.Admin.Apply:output_type -> kisgrid.v1.ApplyEvent
+	6,  // 17: kisgrid.v1.Admin.Get:output_type -> kisgrid.v1.GetResponse
+	10, // 18: kisgrid.v1.Admin.Delete:output_type -> kisgrid.v1.DeleteResponse
+	4,  // 19: kisgrid.v1.Admin.Rollout:output_type -> kisgrid.v1.Progress
+	15, // 20: kisgrid.v1.Admin.History:output_type -> kisgrid.v1.HistoryResponse
+	12, // 21: kisgrid.v1.Admin.Explain:output_type -> kisgrid.v1.ExplainResponse
+	16, // [16:22] is the sub-list for method output_type
+	10, // [10:16] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_kisgrid_v1_admin_proto_init() }
@@ -939,7 +1176,7 @@ func file_kisgrid_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kisgrid_v1_admin_proto_rawDesc), len(file_kisgrid_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

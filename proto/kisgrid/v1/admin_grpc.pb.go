@@ -22,6 +22,8 @@ const (
 	Admin_Apply_FullMethodName   = "/kisgrid.v1.Admin/Apply"
 	Admin_Get_FullMethodName     = "/kisgrid.v1.Admin/Get"
 	Admin_Delete_FullMethodName  = "/kisgrid.v1.Admin/Delete"
+	Admin_Rollout_FullMethodName = "/kisgrid.v1.Admin/Rollout"
+	Admin_History_FullMethodName = "/kisgrid.v1.Admin/History"
 	Admin_Explain_FullMethodName = "/kisgrid.v1.Admin/Explain"
 )
 
@@ -38,6 +40,10 @@ type AdminClient interface {
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetResponse, error)
 	// Delete removes documents in one transaction.
 	Delete(ctx context.Context, in *DeleteRequest, opts ...grpc.CallOption) (*DeleteResponse, error)
+	// Rollout reports how far a flow has come, until it has settled.
+	Rollout(ctx context.Context, in *RolloutRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Progress], error)
+	// History lists the accepted revisions of a flow that are kept.
+	History(ctx context.Context, in *HistoryRequest, opts ...grpc.CallOption) (*HistoryResponse, error)
 	// Explain says where a row with this shard key would go now, and why.
 	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error)
 }
@@ -89,6 +95,35 @@ func (c *adminClient) Delete(ctx context.Context, in *DeleteRequest, opts ...grp
 	return out, nil
 }
 
+func (c *adminClient) Rollout(ctx context.Context, in *RolloutRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Progress], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[1], Admin_Rollout_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[RolloutRequest, Progress]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_RolloutClient = grpc.ServerStreamingClient[Progress]
+
+func (c *adminClient) History(ctx context.Context, in *HistoryRequest, opts ...grpc.CallOption) (*HistoryResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(HistoryResponse)
+	err := c.cc.Invoke(ctx, Admin_History_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminClient) Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ExplainResponse)
@@ -112,6 +147,10 @@ type AdminServer interface {
 	Get(context.Context, *GetRequest) (*GetResponse, error)
 	// Delete removes documents in one transaction.
 	Delete(context.Context, *DeleteRequest) (*DeleteResponse, error)
+	// Rollout reports how far a flow has come, until it has settled.
+	Rollout(*RolloutRequest, grpc.ServerStreamingServer[Progress]) error
+	// History lists the accepted revisions of a flow that are kept.
+	History(context.Context, *HistoryRequest) (*HistoryResponse, error)
 	// Explain says where a row with this shard key would go now, and why.
 	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
 	mustEmbedUnimplementedAdminServer()
@@ -132,6 +171,12 @@ func (UnimplementedAdminServer) Get(context.Context, *GetRequest) (*GetResponse,
 }
 func (UnimplementedAdminServer) Delete(context.Context, *DeleteRequest) (*DeleteResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Delete not implemented")
+}
+func (UnimplementedAdminServer) Rollout(*RolloutRequest, grpc.ServerStreamingServer[Progress]) error {
+	return status.Error(codes.Unimplemented, "method Rollout not implemented")
+}
+func (UnimplementedAdminServer) History(context.Context, *HistoryRequest) (*HistoryResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method History not implemented")
 }
 func (UnimplementedAdminServer) Explain(context.Context, *ExplainRequest) (*ExplainResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Explain not implemented")
@@ -204,6 +249,35 @@ func _Admin_Delete_Handler(srv interface{}, ctx context.Context, dec func(interf
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_Rollout_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(RolloutRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AdminServer).Rollout(m, &grpc.GenericServerStream[RolloutRequest, Progress]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_RolloutServer = grpc.ServerStreamingServer[Progress]
+
+func _Admin_History_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(HistoryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).History(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_History_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).History(ctx, req.(*HistoryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Admin_Explain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ExplainRequest)
 	if err := dec(in); err != nil {
@@ -238,6 +312,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Admin_Delete_Handler,
 		},
 		{
+			MethodName: "History",
+			Handler:    _Admin_History_Handler,
+		},
+		{
 			MethodName: "Explain",
 			Handler:    _Admin_Explain_Handler,
 		},
@@ -246,6 +324,11 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Apply",
 			Handler:       _Admin_Apply_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Rollout",
+			Handler:       _Admin_Rollout_Handler,
 			ServerStreams: true,
 		},
 	},
