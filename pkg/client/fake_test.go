@@ -34,6 +34,8 @@ type network struct {
 func inNetwork(t *testing.T, test func(t *testing.T, n *network)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
+		// Pings keep time going: without this a test that waits for what never comes would spin.
+		defer time.AfterFunc(24*time.Hour, func() { panic("nothing came for a day") }).Stop()
 		test(t, &network{t: t, listeners: map[string]*bufconn.Listener{}})
 	})
 }
@@ -183,8 +185,10 @@ func (s *session) credit(rows, bytes uint32) {
 	s.send(&pb.StreamResponse{Kind: &pb.StreamResponse_Credit{Credit: &pb.Credit{Rows: rows, Bytes: bytes}}})
 }
 
+// answer waits until what was sent has come: nobody answers what he has not seen.
 func (s *session) answer(a *pb.Answer) {
 	s.t.Helper()
+	synctest.Wait()
 	s.send(&pb.StreamResponse{Kind: &pb.StreamResponse_Answer{Answer: a}})
 }
 

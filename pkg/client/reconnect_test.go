@@ -54,6 +54,7 @@ func TestStreamSendsAgainWhatIsUnanswered(t *testing.T) {
 		if got := again.sequences(); got != nil {
 			t.Errorf("%v went out without credit", got)
 		}
+		again.done(4) // which this session has not seen: it can't mean anything
 		again.credit(2, 1000)
 		for _, want := range []struct {
 			sequence uint64
@@ -194,6 +195,18 @@ func TestRefusedWhenSentAgainIsInDoubt(t *testing.T) {
 		again.answer(&pb.Answer{Sequence: 1, Refused: &pb.Error{Code: pb.Code_CODE_REVISION_GONE, Message: "gone"}, Last: true})
 		_, err := p.Wait(t.Context())
 		wantError(t, err, batch.CodeRevisionGone, true)
+
+		// Even a word that rules the batch out for good leaves open what was before.
+		p = send(t, s, p.Batch())
+		again.next()
+		again.answer(&pb.Answer{Sequence: 1, Refused: &pb.Error{Code: pb.Code_CODE_BATCH_TOO_LARGE, Message: "by a new limit"}, Last: true})
+		_, err = p.Wait(t.Context())
+		wantError(t, err, batch.CodeBatchTooLarge, true)
+		p = send(t, s, p.Batch())
+		again.next()
+		again.done(1)
+		wait(t, p)
+
 		fresh := send(t, s, numbered(1))
 		again.next()
 		again.answer(&pb.Answer{Sequence: 2, Refused: &pb.Error{Code: pb.Code_CODE_FLOW_DISABLED, Message: "off"}, Last: true})
@@ -221,6 +234,41 @@ func TestStreamEndsWhenItCannotGoOn(t *testing.T) {
 			t.Errorf("error %q does not say how many", err)
 		}
 	})
+}
+
+// Outages add up to one only while no session is of use. Either makes one: an answer, or time.
+func TestEachOutageHasItsOwnTime(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		answers  bool
+		lasts    time.Duration
+		sessions int
+	}{
+		{"short sessions with an answer each", true, 4 * time.Second, 20},
+		{"long sessions without any", false, time.Minute, 3},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inNetwork(t, func(t *testing.T, n *network) {
+				k := n.start("a:7700")
+				s, remote := k.stream(n.dial("passthrough:///a:7700", client.WithRetryFor(30*time.Second)), 100, 1000)
+				slow := send(t, s, numbered(1))
+				for range test.sessions {
+					if test.answers {
+						quick := send(t, s, numbered(1))
+						synctest.Wait()
+						remote.done(quick.Batch().ID().Sequence)
+						wait(t, quick)
+					}
+					time.Sleep(test.lasts)
+					remote.ended <- status.Error(codes.Unavailable, "going away")
+					remote = k.resume(100, 1000)
+					synctest.Wait()
+				}
+				remote.done(1)
+				wait(t, slow)
+			})
+		})
+	}
 }
 
 // A coordinator that takes the stream and dies of it every time must not keep batches waiting for ever.

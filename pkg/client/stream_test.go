@@ -77,6 +77,22 @@ func TestSendBlocksAtTheWindow(t *testing.T) {
 	}
 }
 
+func TestSendWithAContextThatIsOver(t *testing.T) {
+	inNetwork(t, func(t *testing.T, n *network) {
+		k := n.start("a:7700")
+		s, remote := k.stream(n.dial("passthrough:///a:7700"), 1000, 1000)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		for range 20 {
+			_, err := s.Send(ctx, numbered(1))
+			wantError(t, err, batch.CodeCancelled, false)
+		}
+		if got := remote.sequences(); got != nil {
+			t.Errorf("batches %v went out", got)
+		}
+	})
+}
+
 func TestAnswersComeInPiecesAndInAnyOrder(t *testing.T) {
 	inNetwork(t, func(t *testing.T, n *network) {
 		k := n.start("a:7700")
@@ -293,7 +309,7 @@ func TestRefusedBatchDoesNotEndTheStream(t *testing.T) {
 		if m := remote.next(); m.Sequence != 1 || m.Floor != 1 {
 			t.Errorf("the refused batch came again as %v", m)
 		}
-		remote.done(1)
+		remote.answer(&pb.Answer{Sequence: 1, NotDone: []*pb.RowOutcome{failedRow}, Last: true})
 		wait(t, again)
 		if err := s.Close(); err != nil {
 			t.Errorf("close after all is answered: %v", err)
@@ -326,7 +342,7 @@ func TestManyGoroutinesSend(t *testing.T) {
 			for m := range remote.in {
 				order = append(order, m.Sequence)
 				rows := uint32(len(m.Rows.Ends))
-				remote.done(m.Sequence)
+				remote.send(&pb.StreamResponse{Kind: &pb.StreamResponse_Answer{Answer: &pb.Answer{Sequence: m.Sequence, Last: true}}})
 				remote.credit(rows, 2*rows)
 			}
 			served <- order
@@ -462,6 +478,13 @@ func TestStreamEndsWithItsContext(t *testing.T) {
 				remote.next()
 				synctest.Wait()
 				test.end(c, cancel)
+				if test.name == "client" {
+					select {
+					case <-p.Done():
+					default:
+						t.Error("Close did not wait for the stream")
+					}
+				}
 				_, err := p.Wait(t.Context())
 				wantError(t, err, batch.CodeCancelled, true)
 				wantError(t, <-waiting, batch.CodeCancelled, false)
@@ -473,6 +496,30 @@ func TestStreamEndsWithItsContext(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestEndedStreamsAreForgotten(t *testing.T) {
+	inNetwork(t, func(t *testing.T, n *network) {
+		k := n.start("a:7700")
+		c := n.dial("passthrough:///a:7700")
+		for range 3 {
+			s, remote := k.stream(c, 100, 1000)
+			if streams, producers := c.Held(); streams != 1 || producers != 1 {
+				t.Errorf("the client holds %d streams and %d producers, want the one", streams, producers)
+			}
+			p := send(t, s, numbered(1))
+			remote.next()
+			remote.done(1)
+			wait(t, p)
+			remote.ended <- nil
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		if streams, _ := c.Held(); streams != 0 {
+			t.Errorf("the client holds %d streams, want none", streams)
+		}
+	})
 }
 
 func TestBatchOfAnotherStream(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -300,11 +301,11 @@ func TestSubmitEndsWithItsContext(t *testing.T) {
 		wantError(t, (<-got).err, batch.CodeFlowDisabled, true)
 
 		// A deadline that passes before the next try ends the call at once.
-		ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel = context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		began := time.Now()
 		got = submit(ctx, c, "F", numbered(1))
-		(<-k.calls).refuse(&pb.Error{Code: pb.Code_CODE_OVERLOADED, Message: "full", RetryAfterMilliseconds: 61_000})
+		(<-k.calls).refuse(&pb.Error{Code: pb.Code_CODE_OVERLOADED, Message: "full", RetryAfterMilliseconds: 20_000})
 		wantError(t, (<-got).err, batch.CodeOverloaded, false)
 		if !time.Now().Equal(began) {
 			t.Errorf("waited %s for a try that could not come", time.Since(began))
@@ -335,6 +336,9 @@ func TestSubmitAfterClose(t *testing.T) {
 		wantError(t, (<-got).err, batch.CodeCancelled, true)
 		_, err := c.Submit(t.Context(), "F", numbered(1))
 		wantError(t, err, batch.CodeCancelled, false)
+		if !strings.Contains(err.Error(), "the client was closed") {
+			t.Errorf("error %q does not say why", err)
+		}
 		_, err = c.Stream(t.Context(), "F")
 		wantError(t, err, batch.CodeCancelled, false)
 
@@ -345,9 +349,20 @@ func TestSubmitAfterClose(t *testing.T) {
 		if id := b.ID(); !bytes.Equal(call.Stream, id.Stream[:]) || call.Submission.Sequence != id.Sequence || call.Submission.Floor != 1 {
 			t.Errorf("submission of batch %s is %v", id, call.SubmitRequest)
 		}
-		call.answer(&pb.Answer{Last: true})
-		if r := <-got; r.err != nil {
-			t.Error(r.err)
+		call.refuse(&pb.Error{Code: pb.Code_CODE_FLOW_DISABLED, Message: "off"})
+		wantError(t, (<-got).err, batch.CodeFlowDisabled, true)
+
+		// Close does not wait for the next try.
+		got = submit(t.Context(), other, "F", b)
+		(<-k.calls).refuse(&pb.Error{Code: pb.Code_CODE_OVERLOADED, Message: "full", RetryAfterMilliseconds: 20_000})
+		synctest.Wait()
+		began := time.Now()
+		if err := other.Close(); err != nil {
+			t.Fatal(err)
+		}
+		wantError(t, (<-got).err, batch.CodeOverloaded, true)
+		if took := time.Since(began); took > 0 {
+			t.Errorf("the call ended %s after Close", took)
 		}
 	})
 }
