@@ -11,7 +11,7 @@ import (
 func Ended(ctx context.Context, name, doing string) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return batch.Errorf(batch.CodeDeadline,
-			"connector %s: the caller's time was up while %s: %w; allow more time, or see whether the store is slow", name, doing, ctx.Err())
+			"connector %s: the caller's time was up while %s: %w; allow more time, or see what keeps it", name, doing, ctx.Err())
 	}
 	return batch.Errorf(batch.CodeCancelled, "connector %s: the caller gave up while %s: %w", name, doing, ctx.Err())
 }

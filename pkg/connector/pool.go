@@ -25,8 +25,6 @@ type Pool struct {
 	lookup  func(string) (string, bool)
 	log     hclog.Logger
 
-	ctx       context.Context // ends when Close begins
-	cancel    context.CancelFunc
 	opening   sync.WaitGroup
 	closeOnce sync.Once
 	closeErr  error
@@ -61,12 +59,11 @@ func NewPool(openers map[string]Opener, lookup func(string) (string, bool), log 
 	if log == nil {
 		log = hclog.NewNullLogger()
 	}
-	p := &Pool{openers: maps.Clone(openers), lookup: lookup, log: log, links: map[string][]*link{}}
-	p.ctx, p.cancel = context.WithCancel(context.Background())
-	return p
+	return &Pool{openers: maps.Clone(openers), lookup: lookup, log: log, links: map[string][]*link{}}
 }
 
-// Get is a hold on the connection that c's document describes: Close, safe twice, ends the hold, not the connection.
+// Get is a hold on the connection that c's document describes: Close, safe twice, ends the hold, not the connection, and
+// whoever got it must not use it after that.
 //
 // The first Get opens the connection, in the background: it is tried again with pauses of up to 5 s until it opens, also
 // when that caller has left. Get waits for it as long as ctx allows; its error says for what, and since when. A document
@@ -82,7 +79,7 @@ func (p *Pool) Get(ctx context.Context, c *definition.Connector) (Connection, er
 	if err != nil {
 		return nil, err
 	}
-	l, err := p.join(resolved, open)
+	l, err := p.join(ctx, resolved, open)
 	if err != nil {
 		return nil, err
 	}
@@ -117,9 +114,9 @@ func (p *Pool) Close() error {
 		}
 		for _, l := range all {
 			p.drop(l)
+			l.cancel()
 		}
 		p.mu.Unlock()
-		p.cancel()
 		p.opening.Wait()
 		p.closeErr = closeAll(all)
 	})
@@ -127,7 +124,7 @@ func (p *Pool) Close() error {
 }
 
 // join counts a user in at the document's link, and makes it if there is none.
-func (p *Pool) join(resolved *definition.Connector, open Opener) (*link, error) {
+func (p *Pool) join(ctx context.Context, resolved *definition.Connector, open Opener) (*link, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -142,7 +139,7 @@ func (p *Pool) join(resolved *definition.Connector, open Opener) (*link, error) 
 	}
 	l := &link{document: resolved, revision: resolved.Document.Revision, since: time.Now(), ready: make(chan struct{}), users: 1}
 	p.links[resolved.Name] = append(p.links[resolved.Name], l)
-	ctx, cancel := context.WithCancel(p.ctx)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // its caller may leave
 	l.cancel = cancel
 	p.opening.Go(func() {
 		defer cancel()

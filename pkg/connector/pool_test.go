@@ -74,6 +74,7 @@ func (c *connection) Close() error {
 }
 
 func (s *shop) pool(t *testing.T) *connector.Pool {
+	t.Helper()
 	lookup := func(name string) (string, bool) { return "resolved", name == "ADDR" }
 	p := connector.NewPool(map[string]connector.Opener{"redis": s.open, "memory": s.open}, lookup, nil)
 	t.Cleanup(func() { _ = p.Close() })
@@ -300,7 +301,7 @@ func TestPoolClosesWhatOpensTooLate(t *testing.T) {
 	})
 }
 
-func TestNilMetrics(t *testing.T) {
+func TestNilMetrics(*testing.T) {
 	m := connector.NewMetrics(nil)
 	m.RoundTrip("c", "save", time.Second)
 	m.Up("c", true)

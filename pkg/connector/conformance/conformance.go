@@ -35,6 +35,7 @@ const patience = 30 * time.Second
 
 // Run runs the suite.
 func Run(t *testing.T, s Store) {
+	t.Helper()
 	for _, test := range []struct {
 		name string
 		run  func(*testing.T, Store)
@@ -48,7 +49,10 @@ func Run(t *testing.T, s Store) {
 }
 
 // prefix is one that no other test uses.
-func prefix(t testing.TB) string { return t.Name() + ":" }
+func prefix(t *testing.T) string {
+	t.Helper()
+	return t.Name() + ":"
+}
 
 func set(key, field, value string) connector.Effect {
 	return connector.Effect{Op: connector.Set, Key: key, Field: field, Value: value}
@@ -65,7 +69,7 @@ func add(key, value string) connector.Effect {
 func remove(key string) connector.Effect { return connector.Effect{Op: connector.Delete, Key: key} }
 
 // save carries out effects that must all take place.
-func save(t testing.TB, c connector.Connection, effects ...connector.Effect) {
+func save(t *testing.T, c connector.Connection, effects ...connector.Effect) {
 	t.Helper()
 	verdicts, err := c.Save(t.Context(), effects)
 	if err != nil || verdicts != nil {
@@ -74,20 +78,20 @@ func save(t testing.TB, c connector.Connection, effects ...connector.Effect) {
 }
 
 // check compares what keys hold; nil is a key that is not there.
-func check(t testing.TB, c connector.Connection, want map[string]map[string]string) {
-	t.Helper()
+func check(tb testing.TB, c connector.Connection, want map[string]map[string]string) {
+	tb.Helper()
 	var keys []string
 	for key := range want {
 		keys = append(keys, key)
 	}
-	values, err := c.Load(t.Context(), keys)
+	values, err := c.Load(tb.Context(), keys)
 	if err != nil {
-		t.Fatalf("Load: %v", err)
+		tb.Fatalf("Load: %v", err)
 	}
 	got := map[string]map[string]string{}
 	for i, v := range values {
 		if v.Err != nil {
-			t.Errorf("key %s: %v", keys[i], v.Err)
+			tb.Errorf("key %s: %v", keys[i], v.Err)
 		}
 		if got[keys[i]] = nil; v.Missing() {
 			continue
@@ -98,11 +102,12 @@ func check(t testing.TB, c connector.Connection, want map[string]map[string]stri
 		}
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("keys hold something else (- wanted, + got):\n%s", diff)
+		tb.Errorf("keys hold something else (- wanted, + got):\n%s", diff)
 	}
 }
 
 func effects(t *testing.T, s Store) {
+	t.Helper()
 	c := s.Open(t, prefix(t))
 	binary := string([]byte{0, 1, 0xff, '\r', '\n'})
 	save(t, c,
@@ -128,6 +133,7 @@ func effects(t *testing.T, s Store) {
 }
 
 func numbers(t *testing.T, s Store) {
+	t.Helper()
 	c := s.Open(t, prefix(t))
 	save(t, c,
 		incr("n", "whole", "3"), incr("n", "whole", "-5"), incr("n", "zero", "0"),
@@ -154,6 +160,7 @@ func numbers(t *testing.T, s Store) {
 }
 
 func refusals(t *testing.T, s Store) {
+	t.Helper()
 	c := s.Open(t, prefix(t))
 	save(t, c, set("hash", "text", "abc"), add("list", "x"))
 	effects := []connector.Effect{
@@ -179,6 +186,7 @@ func refusals(t *testing.T, s Store) {
 }
 
 func overflow(t *testing.T, s Store) {
+	t.Helper()
 	if s.Wraps {
 		t.Skip("this store does not notice")
 	}
@@ -192,6 +200,7 @@ func overflow(t *testing.T, s Store) {
 }
 
 func load(t *testing.T, s Store) {
+	t.Helper()
 	c := s.Open(t, prefix(t))
 	save(t, c, set("a", "x", "1"), set("a", "y", "2"), set("b", "x", "3"), add("list", "x"))
 	values, err := c.Load(t.Context(), []string{"b", "missing", "list", "a", "b"})
@@ -211,6 +220,7 @@ func load(t *testing.T, s Store) {
 }
 
 func emptyCalls(t *testing.T, s Store) {
+	t.Helper()
 	c := s.Open(t, prefix(t))
 	if verdicts, err := c.Save(t.Context(), nil); verdicts != nil || err != nil {
 		t.Errorf("Save of nothing: %v, %v", verdicts, err)
@@ -228,6 +238,7 @@ func emptyCalls(t *testing.T, s Store) {
 
 // sharing has many callers at once, whose calls may go together: each gets its own verdicts, and its own order.
 func sharing(t *testing.T, s Store) {
+	t.Helper()
 	c := s.Open(t, prefix(t))
 	save(t, c, add("list", "x"))
 	const callers, rounds = 16, 50
@@ -267,6 +278,7 @@ func sharing(t *testing.T, s Store) {
 }
 
 func givingUp(t *testing.T, s Store) {
+	t.Helper()
 	c := s.Open(t, prefix(t))
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -288,7 +300,9 @@ func givingUp(t *testing.T, s Store) {
 						t.Errorf("got %v, want %v", err, code)
 					}
 				}
-				save(t, c, incr("kept", "n", "1"))
+				if _, err := c.Save(context.WithoutCancel(ctx), []connector.Effect{incr("kept", "n", "1")}); err != nil {
+					t.Error(err)
+				}
 			}
 		})
 	}
@@ -297,13 +311,15 @@ func givingUp(t *testing.T, s Store) {
 }
 
 // within is ctx with patience.
-func within(t testing.TB) context.Context {
+func within(t *testing.T) context.Context {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	return ctx
 }
 
 func wait(t *testing.T, s Store) {
+	t.Helper()
 	a, b := s.Open(t, prefix(t)), s.Open(t, prefix(t))
 	save(t, a, set("there", "f", "v"))
 	if err := b.Wait(within(t), []string{"missing", "there"}); err != nil {
@@ -400,6 +416,7 @@ func wait(t *testing.T, s Store) {
 }
 
 func waitEnds(t *testing.T, s Store) {
+	t.Helper()
 	c := s.Open(t, prefix(t))
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
@@ -411,6 +428,7 @@ func waitEnds(t *testing.T, s Store) {
 
 // races has Waits and Saves of the same keys start together, on two connections, each the saver of half of the keys.
 func races(t *testing.T, s Store) {
+	t.Helper()
 	const together = 64
 	connections := []connector.Connection{s.Open(t, prefix(t)), s.Open(t, prefix(t))}
 	ctx := within(t)
@@ -445,6 +463,7 @@ func races(t *testing.T, s Store) {
 }
 
 func closing(t *testing.T, s Store) {
+	t.Helper()
 	c := s.Open(t, prefix(t))
 	waiting := make(chan error, 1)
 	go func() { waiting <- c.Wait(within(t), []string{"never"}) }()

@@ -4,6 +4,7 @@ package memory
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/big"
@@ -118,7 +119,7 @@ func (t *table) apply(key string, e *connector.Effect) error {
 	}
 	old := t.entries[key]
 	if old != nil && (old.fields == nil) != (e.Op == connector.Append) {
-		return fmt.Errorf("the key holds another type: use another key, or delete it first")
+		return errors.New("the key holds another type: use another key, or delete it first")
 	}
 	var sum string
 	if e.Op == connector.Incr {
@@ -161,7 +162,7 @@ func add(e *entry, field, value string) (string, error) {
 		if sum := a + b; (sum > a) == (b > 0) {
 			return strconv.FormatInt(sum, 10), nil
 		}
-		return "", fmt.Errorf("the sum is too large for a whole number")
+		return "", errors.New("the sum is too large for a whole number")
 	}
 	x, _, err := big.ParseFloat(held, 10, 64, big.ToNearestEven)
 	if err != nil || x.IsInf() {
@@ -169,7 +170,7 @@ func add(e *entry, field, value string) (string, error) {
 	}
 	y, _, err := big.ParseFloat(value, 10, 64, big.ToNearestEven)
 	if err != nil || y.IsInf() {
-		return "", fmt.Errorf("what is to be added is not a number")
+		return "", errors.New("what is to be added is not a number")
 	}
 	text := x.Add(x, y).Text('f', 17)
 	return strings.TrimSuffix(strings.TrimRight(text, "0"), "."), nil

@@ -15,20 +15,20 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func open(t testing.TB, s *Store, name, prefix string) connector.Connection {
-	t.Helper()
-	c, err := s.Open(t.Context(), &definition.Connector{Name: name, Type: "memory", Key: prefix})
+func open(tb testing.TB, s *Store, name, prefix string) connector.Connection {
+	tb.Helper()
+	c, err := s.Open(tb.Context(), &definition.Connector{Name: name, Type: "memory", Key: prefix})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = c.Close() })
+	tb.Cleanup(func() { _ = c.Close() })
 	return c
 }
 
 func TestConformance(t *testing.T) {
 	s := New()
 	conformance.Run(t, conformance.Store{
-		Open: func(t testing.TB, prefix string) connector.Connection { return open(t, s, "c", prefix) },
+		Open: func(tb testing.TB, prefix string) connector.Connection { tb.Helper(); return open(tb, s, "c", prefix) },
 		List: func(_ testing.TB, key string) []string {
 			table := s.table("c")
 			table.mu.Lock()

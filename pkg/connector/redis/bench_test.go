@@ -42,6 +42,7 @@ func BenchmarkSave(b *testing.B) {
 }
 
 func benchSave(b *testing.B, c *Connection, callers int) {
+	b.Helper()
 	c.prefix = "stu_score12_avg_"
 	bench(b, callers, func(caller int) error {
 		effects := make([]connector.Effect, benchRows)
@@ -92,6 +93,7 @@ func BenchmarkLoad(b *testing.B) {
 
 // bench shares b.N calls among callers, and reports rows per second.
 func bench(b *testing.B, callers int, call func(caller int) error) {
+	b.Helper()
 	b.ReportAllocs()
 	var group sync.WaitGroup
 	b.ResetTimer()

@@ -44,16 +44,17 @@ func (p pipelines) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis
 	}
 }
 
-func save(t testing.TB, c connector.Connection, effects ...connector.Effect) {
-	t.Helper()
-	if verdicts, err := c.Save(t.Context(), effects); err != nil || verdicts != nil {
-		t.Fatalf("Save: verdicts %v, error %v", verdicts, err)
+func save(tb testing.TB, c connector.Connection, effects ...connector.Effect) {
+	tb.Helper()
+	if verdicts, err := c.Save(tb.Context(), effects); err != nil || verdicts != nil {
+		tb.Fatalf("Save: verdicts %v, error %v", verdicts, err)
 	}
 }
 
-func patient(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	t.Cleanup(cancel)
+func patient(tb testing.TB) context.Context {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), 30*time.Second)
+	tb.Cleanup(cancel)
 	return ctx
 }
 
@@ -186,11 +187,11 @@ func TestRedisAway(t *testing.T) {
 }
 
 // metric is the value of the one gauge of a name, or how many series there are of another metric.
-func metric(t testing.TB, r *prometheus.Registry, name string) float64 {
-	t.Helper()
+func metric(tb testing.TB, r *prometheus.Registry, name string) float64 {
+	tb.Helper()
 	families, err := r.Gather()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	for _, f := range families {
 		if f.GetName() != name {
@@ -201,7 +202,7 @@ func metric(t testing.TB, r *prometheus.Registry, name string) float64 {
 		}
 		return float64(len(f.GetMetric()))
 	}
-	t.Fatalf("no metric %s", name)
+	tb.Fatalf("no metric %s", name)
 	return 0
 }
 
@@ -224,7 +225,7 @@ func TestRedisAwayForGood(t *testing.T) {
 
 // A stopped Redis takes connections and says nothing: calls end with the timeouts, and Close does not wait for retries.
 func TestRedisSilent(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,12 +269,12 @@ func TestOtherWriters(t *testing.T) {
 }
 
 // awaitSubscribed blocks until so many keys are waited for, and one channel says that somebody waits.
-func awaitSubscribed(t testing.TB, client *goredis.Client, keys int) {
-	t.Helper()
-	for ctx := patient(t); ; {
+func awaitSubscribed(tb testing.TB, client *goredis.Client, keys int) {
+	tb.Helper()
+	for ctx := patient(tb); ; {
 		channels, err := client.PubSubChannels(ctx, "kisgrid:*").Result()
 		if err != nil {
-			t.Fatalf("%d channels: %v", len(channels), err)
+			tb.Fatalf("%d channels: %v", len(channels), err)
 		}
 		if len(channels) == keys+1 {
 			return
@@ -351,11 +352,11 @@ func TestTLSAndUser(t *testing.T) {
 }
 
 // certificate makes a server's certificate for 127.0.0.1, and its authority, which is itself.
-func certificate(t testing.TB) (tls.Certificate, []byte) {
-	t.Helper()
+func certificate(tb testing.TB) (tls.Certificate, []byte) {
+	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
@@ -363,7 +364,7 @@ func certificate(t testing.TB) (tls.Certificate, []byte) {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }

@@ -15,37 +15,39 @@ func (c *Connection) Load(ctx context.Context, keys []string) ([]connector.Value
 		return nil, nil
 	}
 	call := &call{commands: make([]goredis.Cmder, len(keys)), keys: make([]string, len(keys))}
+	hashes := make([]*goredis.StringSliceCmd, len(keys)) // the commands
 	args := make([]any, 0, 2*len(keys))
 	for i, key := range keys {
 		call.keys[i] = c.prefix + key
 		call.bytes += len(call.keys[i])
 		args = append(args, "hgetall", &call.keys[i])
-		call.commands[i] = goredis.NewStringSliceCmd(c.ctx, args[2*i:2*i+2:2*i+2]...)
+		hashes[i] = goredis.NewStringSliceCmd(ctx, args[2*i:2*i+2:2*i+2]...)
+		call.commands[i] = hashes[i]
 	}
 	if err := c.loads.do(ctx, call, "loading"); err != nil {
 		return nil, err
 	}
-	return c.values(call), nil
+	return c.values(call.keys, hashes), nil
 }
 
 // sendLoads is a round trip of Loads.
-func (c *Connection) sendLoads(calls []*call) {
-	c.roundTrip("load", commands(calls))
+func (c *Connection) sendLoads(ctx context.Context, calls []*call) {
+	c.roundTrip(ctx, "load", commands(calls))
 	c.finish(calls, "loading", nil)
 }
 
 // values are the answers to a Load.
-func (c *Connection) values(call *call) []connector.Value {
+func (c *Connection) values(keys []string, hashes []*goredis.StringSliceCmd) []connector.Value {
 	n := 0
-	for _, command := range call.commands {
-		n += len(command.(*goredis.StringSliceCmd).Val()) / 2
+	for _, hash := range hashes {
+		n += len(hash.Val()) / 2
 	}
 	fields := make([]connector.Field, 0, n) // of all keys
-	values := make([]connector.Value, len(call.commands))
-	for i, command := range call.commands {
-		flat, err := command.(*goredis.StringSliceCmd).Result()
+	values := make([]connector.Value, len(hashes))
+	for i, hash := range hashes {
+		flat, err := hash.Result()
 		if err != nil {
-			values[i].Err = c.refused(batch.CodeConversionFailed, command, call.keys[i], err)
+			values[i].Err = c.refused(batch.CodeConversionFailed, hash, keys[i], err)
 			continue
 		}
 		first := len(fields)

@@ -94,8 +94,8 @@ type Connection struct {
 	waits        waits
 	down         atomic.Bool // Redis did not answer last time
 
-	ctx        context.Context // ends when Close begins
-	cancel     context.CancelFunc
+	closing    <-chan struct{}    // closed when Close begins
+	cancel     context.CancelFunc // of the context that the goroutines work under
 	goroutines sync.WaitGroup
 	closeOnce  sync.Once
 	closeErr   error
@@ -124,43 +124,60 @@ func (config Config) Open(ctx context.Context, doc *definition.Connector) (conne
 	}
 	c.client = goredis.NewUniversalClient(o.client)
 	c.cluster, _ = c.client.(*goredis.ClusterClient)
-	if err := c.Ping(ctx); err != nil {
+	if err := c.ping(ctx); err != nil {
+		c.metrics.Up(c.name, false)
 		_ = c.client.Close()
 		return nil, err
 	}
+	c.metrics.Up(c.name, true)
 	c.warn(ctx)
-	c.start()
+	c.start(ctx)
 	return c, nil
 }
 
-func (c *Connection) start() {
-	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.waits.start(c)
-	c.saves.start(c, c.sendSaves)
-	c.loads.start(c, c.sendLoads)
+// start makes the connection work until it is closed, however ctx ends.
+func (c *Connection) start(ctx context.Context) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	c.closing, c.cancel = ctx.Done(), cancel
+	c.waits.start(ctx, c)
+	c.saves.start(ctx, c, c.sendSaves)
+	c.loads.start(ctx, c, c.sendLoads)
 }
 
-// own runs f in a goroutine that Close waits for.
-func (c *Connection) own(f func()) { c.goroutines.Go(f) }
+func (c *Connection) isClosing() bool {
+	select {
+	case <-c.closing:
+		return true
+	default:
+		return false
+	}
+}
 
 // Ping asks Redis once whether it is there, for at most dial_timeout.
 func (c *Connection) Ping(ctx context.Context) error {
-	if c.ctx != nil && c.ctx.Err() != nil {
+	if c.isClosing() {
 		return connector.Closed(c.name)
 	}
+	err := c.ping(ctx)
+	if ctx.Err() == nil {
+		c.answered(err)
+	}
+	return err
+}
+
+func (c *Connection) ping(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(ctx, c.options.client.DialTimeout)
 	defer cancel()
 	start := time.Now()
 	err := c.client.Ping(bounded).Err()
 	c.metrics.RoundTrip(c.name, "ping", time.Since(start))
-	if err != nil && ctx.Err() != nil {
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
 		return connector.Ended(ctx, c.name, "asking "+c.addrs+" whether it is there")
 	}
-	c.answered(err)
-	if err != nil {
-		return c.unavailable("ping", err)
-	}
-	return nil
+	return c.unavailable("ping", err)
 }
 
 // Close ends the connection. It waits for the round trips under way, which their timeouts bound, and tries none again. Calls
@@ -178,6 +195,9 @@ func (c *Connection) Close() error {
 
 // answered keeps the metric, and tells when Redis goes away and when it comes back.
 func (c *Connection) answered(err error) {
+	if c.isClosing() {
+		return // what fails now says nothing of Redis
+	}
 	c.metrics.Up(c.name, err == nil)
 	switch {
 	case err != nil && c.down.CompareAndSwap(false, true):

@@ -23,17 +23,20 @@ func TestConformanceOfCluster(t *testing.T) {
 }
 
 func conform(t *testing.T, s conformance.Store, addrs ...string) {
-	s.Open = func(t testing.TB, prefix string) connector.Connection {
+	t.Helper()
+	s.Open = func(tb testing.TB, prefix string) connector.Connection {
+		tb.Helper()
 		doc := document(addrs...)
 		doc.Key = prefix
-		return open(t, doc)
+		return open(tb, doc)
 	}
-	s.List = func(t testing.TB, key string) []string {
+	s.List = func(tb testing.TB, key string) []string {
+		tb.Helper()
 		client := goredis.NewUniversalClient(&goredis.UniversalOptions{Addrs: addrs})
 		defer client.Close()
-		list, err := client.LRange(t.Context(), key, 0, -1).Result()
+		list, err := client.LRange(tb.Context(), key, 0, -1).Result()
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		return list
 	}

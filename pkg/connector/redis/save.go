@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,7 +20,7 @@ func (c *Connection) Save(ctx context.Context, effects []connector.Effect) ([]er
 	if len(effects) == 0 {
 		return nil, nil
 	}
-	call, err := c.encode(effects)
+	call, err := c.encode(ctx, effects)
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +40,7 @@ const (
 )
 
 // encode turns effects into commands. They hold no memory of the effects' owner: a caller that gives up may leave.
-func (c *Connection) encode(effects []connector.Effect) (*call, error) {
+func (c *Connection) encode(ctx context.Context, effects []connector.Effect) (*call, error) {
 	n := len(effects)
 	call := &call{commands: make([]goredis.Cmder, n), keys: make([]string, n)}
 	// The arguments of all commands lie in one slice and point into two others: a string in an any would be an allocation.
@@ -65,7 +66,7 @@ func (c *Connection) encode(effects []connector.Effect) (*call, error) {
 		default:
 			return nil, batch.Errorf(batch.CodeInternal, "connector %s: function %s made an effect of kind %d, which is none; report this", c.name, e.Function, e.Op)
 		}
-		call.commands[i] = command(c.ctx, args[first:len(args):len(args)])
+		call.commands[i] = newCommand(ctx, args[first:len(args):len(args)])
 	}
 	return call, nil
 }
@@ -78,55 +79,51 @@ func addition(value string) string {
 	return commandAddDecimal
 }
 
-func command(ctx context.Context, args []any) goredis.Cmder {
+func newCommand(ctx context.Context, args []any) goredis.Cmder {
 	if args[0] == commandAddDecimal {
 		return goredis.NewStringCmd(ctx, args...) // its answer is not a whole number
 	}
 	return goredis.NewIntCmd(ctx, args...)
 }
 
-// sendSaves is a round trip of Saves: the one place where effects reach Redis.
-func (c *Connection) sendSaves(calls []*call) {
-	var tail []goredis.Cmder
-	var copies *goredis.IntCmd
-	if c.options.replicas > 0 {
-		copies = goredis.NewIntCmd(c.ctx, "wait", c.options.replicas, c.options.replicaTimeout.Milliseconds())
-		tail = append(tail, copies)
-	}
-	var audience *goredis.MapStringIntCmd
-	if c.cluster == nil {
-		audience = c.waits.audience()
-		tail = append(tail, audience)
-	}
-	c.roundTrip("save", commands(calls), tail...)
-	c.addToDecimals(calls)
-	c.finish(calls, "saving", c.replicated(copies))
-	c.waits.saved(calls, audience)
-}
-
-// replicated is nil when as many replicas as the document asks for have what was saved.
-func (c *Connection) replicated(copies *goredis.IntCmd) error {
-	if copies == nil {
-		return nil
-	}
-	n, err := copies.Result()
-	if err == nil && n < int64(c.options.replicas) {
-		err = fmt.Errorf("%d of %d replicas had it after %v", n, c.options.replicas, c.options.replicaTimeout)
-	}
-	return err
-}
-
-// addToDecimals adds the whole numbers that Redis refused to add to a decimal one, with the command for those.
-func (c *Connection) addToDecimals(calls []*call) {
+// sendSaves is a round trip of Saves, and a second one where additions need another command.
+func (c *Connection) sendSaves(ctx context.Context, calls []*call) {
+	waited, failure := c.carryOut(ctx, commands(calls))
 	var again []goredis.Cmder
 	for _, call := range calls {
 		if slices.ContainsFunc(call.commands, isRefusedAddition) {
-			again = append(again, c.decimalAdditions(call)...)
+			again = append(again, decimalAdditions(ctx, call)...)
 		}
 	}
 	if len(again) > 0 {
-		c.roundTrip("save", again)
+		var failed error
+		waited, failed = c.carryOut(ctx, again)
+		failure = cmp.Or(failure, failed)
 	}
+	c.finish(calls, "saving", failure)
+	c.waits.saved(ctx, calls, waited)
+}
+
+// carryOut is the one place where effects reach Redis. It tells whether somebody may wait for keys, and fails when too few
+// replicas have what was saved.
+func (c *Connection) carryOut(ctx context.Context, commands []goredis.Cmder) (waited bool, failure error) {
+	var tail []goredis.Cmder
+	copies := goredis.NewIntCmd(ctx, "wait", c.options.replicas, c.options.replicaTimeout.Milliseconds())
+	if c.options.replicas > 0 {
+		tail = append(tail, copies)
+	}
+	subscribers := goredis.NewMapStringIntCmd(ctx, "pubsub", "numsub", c.waits.anybody)
+	if c.cluster == nil {
+		tail = append(tail, subscribers)
+	}
+	c.roundTrip(ctx, "save", commands, tail...)
+	n, failure := copies.Result()
+	if failure == nil && n < int64(c.options.replicas) {
+		failure = fmt.Errorf("%d of %d replicas had it after %v", n, c.options.replicas, c.options.replicaTimeout)
+	}
+	c.waits.allowed(subscribers.Err())
+	// On a Cluster every node knows its own subscribers only: publish asks them all.
+	return c.cluster != nil || subscribers.Val()[c.waits.anybody] > 0, failure
 }
 
 func isRefusedAddition(command goredis.Cmder) bool {
@@ -135,30 +132,35 @@ func isRefusedAddition(command goredis.Cmder) bool {
 }
 
 // decimalAdditions puts other commands in the place of the refused additions. They come behind what the call did after
-// them, and nobody can tell: the order of additions makes no difference, and one whose field or key a later effect of the
-// call sets or deletes is left out.
-func (c *Connection) decimalAdditions(call *call) (again []goredis.Cmder) {
-	type place struct {
-		key, field string
-		whole      bool
-	}
-	overwritten := map[place]bool{}
-	for i, refused := range slices.Backward(call.commands) {
-		key, args := call.keys[i], refused.Args()
+// them, and Redis ends up the same: the order of additions makes no difference, and one whose field or key a later effect of
+// the call sets or deletes is left out, as done.
+func decimalAdditions(ctx context.Context, call *call) (again []goredis.Cmder) {
+	type place struct{ key, field string }
+	deleted, written := map[string]bool{}, map[place]bool{}
+	for i, command := range slices.Backward(call.commands) {
+		key, args := call.keys[i], command.Args()
 		switch {
 		case args[0] == commandDelete:
-			overwritten[place{key: key, whole: true}] = true
+			deleted[key] = true
 		case args[0] == commandSet:
-			overwritten[place{key: key, field: *args[2].(*string)}] = true
-		case !isRefusedAddition(refused):
-		case overwritten[place{key: key, whole: true}] || overwritten[place{key: key, field: *args[2].(*string)}]:
-			refused.SetErr(nil)
+			written[place{key, field(args)}] = true
+		case !isRefusedAddition(command):
+		case deleted[key], written[place{key, field(args)}]:
+			command.SetErr(nil)
 		default:
-			call.commands[i] = command(c.ctx, append([]any{commandAddDecimal}, args[1:]...))
+			call.commands[i] = newCommand(ctx, append([]any{commandAddDecimal}, args[1:]...))
 			again = append(again, call.commands[i])
 		}
 	}
 	return again
+}
+
+// field is the one that a command's arguments name.
+func field(args []any) string {
+	if text, ok := args[2].(*string); ok {
+		return *text
+	}
+	return ""
 }
 
 // verdicts are what the effects' caller is told: nil when all took place.

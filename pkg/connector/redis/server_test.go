@@ -2,6 +2,7 @@ package redis
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -36,45 +37,45 @@ func (s *server) stop() {
 }
 
 // startServer starts a real redis-server that keeps nothing on disk, on a unix socket unless addr says otherwise.
-func startServer(t testing.TB, addr string, args ...string) *server {
-	t.Helper()
+func startServer(tb testing.TB, addr string, args ...string) *server {
+	tb.Helper()
 	if addr == "" {
-		dir, err := os.MkdirTemp("", "kisgrid") // t.TempDir's path is too long for a socket
+		dir, err := os.MkdirTemp("", "kisgrid") //nolint:usetesting // its path would be too long for a socket
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
-		t.Cleanup(func() { _ = os.RemoveAll(dir) })
+		tb.Cleanup(func() { _ = os.RemoveAll(dir) })
 		addr = filepath.Join(dir, "redis")
 	}
 	listen := []string{"--port", "0", "--unixsocket", addr}
 	if host, port, err := net.SplitHostPort(addr); err == nil {
 		listen = []string{"--bind", host, "--port", port}
 	}
-	return startRedis(t, addr, slices.Concat(listen, []string{"--save", "", "--appendonly", "no"}, args)...)
+	return startRedis(tb, addr, slices.Concat(listen, []string{"--save", "", "--appendonly", "no"}, args)...)
 }
 
 // startRedis starts a redis-server, which then listens at addr, and stops it when the test ends. Without redis-server on the
 // machine the test is skipped.
-func startRedis(t testing.TB, addr string, args ...string) *server {
-	t.Helper()
+func startRedis(tb testing.TB, addr string, args ...string) *server {
+	tb.Helper()
 	program, err := exec.LookPath("redis-server")
 	if err != nil {
-		t.Skip("no redis-server on this machine: only miniredis is tested")
+		tb.Skip("no redis-server on this machine: only miniredis is tested")
 	}
-	s := &server{addr: addr, command: exec.Command(program, args...)}
-	s.command.Dir = t.TempDir()
+	s := &server{addr: addr, command: exec.CommandContext(context.WithoutCancel(tb.Context()), program, args...)}
+	s.command.Dir = tb.TempDir()
 	out, err := s.command.StdoutPipe()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := s.command.Start(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(s.stop)
+	tb.Cleanup(s.stop)
 	var log strings.Builder
 	for lines := bufio.NewScanner(io.TeeReader(out, &log)); ; {
 		if !lines.Scan() {
-			t.Fatalf("redis-server did not start:\n%s", log.String())
+			tb.Fatalf("redis-server did not start:\n%s", log.String())
 		}
 		if line := lines.Text(); strings.Contains(line, "eady to accept connections") || strings.Contains(line, "Sentinel ID is") {
 			break
@@ -85,40 +86,40 @@ func startRedis(t testing.TB, addr string, args ...string) *server {
 }
 
 // freeAddr is a loopback address that nobody listens at.
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func freeAddr(tb testing.TB) string {
+	tb.Helper()
+	l, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer l.Close()
 	return l.Addr().String()
 }
 
 // startCluster starts three masters that share the slots.
-func startCluster(t testing.TB) (addrs []string) {
-	t.Helper()
+func startCluster(tb testing.TB) (addrs []string) {
+	tb.Helper()
 	const nodes, slots = 3, 16384
 	var clients []*goredis.Client
 	meet := []any{"cluster", "meet"} // the first
 	for i := range nodes {
-		addr, bus := freeAddr(t), freeAddr(t)
-		startServer(t, addr, "--cluster-enabled", "yes", "--cluster-port", bus[strings.IndexByte(bus, ':')+1:])
+		addr, bus := freeAddr(tb), freeAddr(tb)
+		startServer(tb, addr, "--cluster-enabled", "yes", "--cluster-port", bus[strings.IndexByte(bus, ':')+1:])
 		c := goredis.NewClient(&goredis.Options{Addr: addr})
 		defer c.Close()
 		addrs, clients = append(addrs, addr), append(clients, c)
 		if i == 0 {
 			meet = append(meet, "127.0.0.1", addr[strings.IndexByte(addr, ':')+1:], bus[strings.IndexByte(bus, ':')+1:])
 		}
-		if err := c.ClusterAddSlotsRange(t.Context(), i*slots/nodes, (i+1)*slots/nodes-1).Err(); err != nil {
-			t.Fatal(err)
+		if err := c.ClusterAddSlotsRange(tb.Context(), i*slots/nodes, (i+1)*slots/nodes-1).Err(); err != nil {
+			tb.Fatal(err)
 		}
 	}
-	for ctx, i := patient(t), 0; i < nodes; {
+	for ctx, i := patient(tb), 0; i < nodes; {
 		switch info, err := clients[i].ClusterInfo(ctx).Result(); {
 		case err != nil:
-			nodes, _ := clients[i].ClusterNodes(t.Context()).Result()
-			t.Fatalf("the cluster does not form: %v\n%s\n%s", err, info, nodes)
+			nodes, _ := clients[i].ClusterNodes(tb.Context()).Result()
+			tb.Fatalf("the cluster does not form: %v\n%s\n%s", err, info, nodes)
 		case strings.Contains(info, "cluster_state:ok"):
 			i++
 		default:
@@ -137,18 +138,18 @@ func document(addrs ...string) *definition.Connector {
 }
 
 // open opens a connection without re-checks, and closes it when the test ends.
-func open(t testing.TB, doc *definition.Connector) *Connection {
-	t.Helper()
-	return openWith(t, Config{tick: -1}, doc)
+func open(tb testing.TB, doc *definition.Connector) *Connection {
+	tb.Helper()
+	return openWith(tb, Config{tick: -1}, doc)
 }
 
-func openWith(t testing.TB, config Config, doc *definition.Connector) *Connection {
-	t.Helper()
-	c, err := config.Open(t.Context(), doc)
+func openWith(tb testing.TB, config Config, doc *definition.Connector) *Connection {
+	tb.Helper()
+	c, err := config.Open(tb.Context(), doc)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = c.Close() })
+	tb.Cleanup(func() { _ = c.Close() })
 	return c.(*Connection)
 }
 
@@ -166,8 +167,8 @@ func (b *logBuffer) Write(p []byte) (int, error) {
 }
 
 // await returns the first line that holds text.
-func (b *logBuffer) await(t testing.TB, text string) string {
-	t.Helper()
+func (b *logBuffer) await(tb testing.TB, text string) string {
+	tb.Helper()
 	for timeout := time.After(30 * time.Second); ; {
 		select {
 		case line := <-b.lines:
@@ -175,7 +176,7 @@ func (b *logBuffer) await(t testing.TB, text string) string {
 				return line
 			}
 		case <-timeout:
-			t.Fatalf("nothing was logged with %q", text)
+			tb.Fatalf("nothing was logged with %q", text)
 		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/connector"
 )
 
-// What goes into one round trip: no call is added to one that holds this much. Tests of speed found no gain above it.
+// What goes into one round trip: no call is added to one that holds this much already, so that none takes long.
 const (
 	tripCommands = 8 << 10
 	tripBytes    = 4 << 20
@@ -37,20 +37,23 @@ type call struct {
 type gatherer struct {
 	conn  *Connection
 	calls chan *call // unbuffered: who has not been taken can still leave
-	send  func([]*call)
+	send  func(context.Context, []*call)
 }
 
-func (g *gatherer) start(c *Connection, send func([]*call)) {
+func (g *gatherer) start(ctx context.Context, c *Connection, send func(context.Context, []*call)) {
 	g.conn, g.send, g.calls = c, send, make(chan *call)
 	for range senders {
-		c.own(g.run)
+		c.goroutines.Go(func() { g.run(ctx) })
 	}
 }
 
 // do blocks until the call's round trip is over, ctx is, or the connection is closed. A call that a sender has taken goes on
 // without a caller that left.
 func (g *gatherer) do(ctx context.Context, c *call, doing string) error {
-	if ctx.Err() != nil {
+	switch {
+	case g.conn.isClosing():
+		return connector.Closed(g.conn.name)
+	case ctx.Err() != nil:
 		return connector.Ended(ctx, g.conn.name, doing)
 	}
 	c.done = make(chan struct{})
@@ -58,7 +61,7 @@ func (g *gatherer) do(ctx context.Context, c *call, doing string) error {
 	case g.calls <- c:
 	case <-ctx.Done():
 		return connector.Ended(ctx, g.conn.name, doing)
-	case <-g.conn.ctx.Done():
+	case <-g.conn.closing:
 		return connector.Closed(g.conn.name)
 	}
 	select {
@@ -70,16 +73,16 @@ func (g *gatherer) do(ctx context.Context, c *call, doing string) error {
 }
 
 // run is a sender.
-func (g *gatherer) run() {
+func (g *gatherer) run(ctx context.Context) {
 	var calls []*call
 	for {
 		select {
 		case first := <-g.calls:
 			calls = g.gather(append(calls[:0], first))
-		case <-g.conn.ctx.Done():
+		case <-ctx.Done():
 			return
 		}
-		g.send(calls)
+		g.send(ctx, calls)
 		clear(calls)
 	}
 }
@@ -139,11 +142,11 @@ func commands(calls []*call) []goredis.Cmder {
 
 // roundTrip sends commands in order as one pipeline, and those again, with backoff, that Redis did not answer. Every command
 // then holds its answer or its error. The tail goes along behind them, each time, for what it tells about them.
-func (c *Connection) roundTrip(op string, commands []goredis.Cmder, tail ...goredis.Cmder) {
+func (c *Connection) roundTrip(ctx context.Context, op string, commands []goredis.Cmder, tail ...goredis.Cmder) {
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval, pause.Multiplier = c.options.retryMin, c.options.retryMax, 2
-	_, _ = backoff.Retry(c.ctx, func() (struct{}, error) {
-		err := c.attempt(op, commands, tail...)
+	_, _ = backoff.Retry(ctx, func() (struct{}, error) {
+		err := c.attempt(ctx, op, commands, tail...)
 		if err == nil {
 			return struct{}{}, nil
 		}
@@ -156,12 +159,12 @@ func (c *Connection) roundTrip(op string, commands []goredis.Cmder, tail ...gore
 }
 
 // attempt sends commands as one pipeline, once. The error is that of the first command that Redis did not answer.
-func (c *Connection) attempt(op string, commands []goredis.Cmder, tail ...goredis.Cmder) error {
+func (c *Connection) attempt(ctx context.Context, op string, commands []goredis.Cmder, tail ...goredis.Cmder) error {
 	start := time.Now()
 	pipe := c.client.Pipeline()
-	_ = pipe.BatchProcess(c.ctx, commands...)
-	_ = pipe.BatchProcess(c.ctx, tail...)
-	_, err := pipe.Exec(c.ctx)
+	_ = pipe.BatchProcess(ctx, commands...)
+	_ = pipe.BatchProcess(ctx, tail...)
+	_, err := pipe.Exec(ctx)
 	c.metrics.RoundTrip(c.name, op, time.Since(start))
 	if err != nil { // of any command, and of the tail: which?
 		err = nil
@@ -175,10 +178,10 @@ func (c *Connection) attempt(op string, commands []goredis.Cmder, tail ...goredi
 
 // unanswered are the commands that Redis did not deal with, in order.
 func unanswered(commands []goredis.Cmder) []goredis.Cmder {
-	return slices.DeleteFunc(slices.Clone(commands), func(c goredis.Cmder) bool { return !isUnanswered(c) })
+	return slices.DeleteFunc(slices.Clone(commands), func(command goredis.Cmder) bool { return !isUnanswered(command) })
 }
 
-func isUnanswered(c goredis.Cmder) bool { return isStoreError(c.Err()) }
+func isUnanswered(command goredis.Cmder) bool { return isStoreError(command.Err()) }
 
 // refusals begin what Redis says of a command that it understood, on a key or value that does not fit: all that the commands
 // used here can bring about.

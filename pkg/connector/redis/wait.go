@@ -54,7 +54,7 @@ func (w *waiter) wake() { w.once.Do(func() { close(w.woken) }) }
 // Wait blocks until one of the keys may be there. A key takes some 200 bytes here beside its own, and as many in Redis:
 // 100,000 may wait.
 func (c *Connection) Wait(ctx context.Context, keys []string) error {
-	if c.ctx.Err() != nil {
+	if c.isClosing() {
 		return connector.Closed(c.name)
 	}
 	if len(keys) == 0 {
@@ -72,7 +72,7 @@ func (c *Connection) Wait(ctx context.Context, keys []string) error {
 		return nil
 	case <-ctx.Done():
 		return connector.Ended(ctx, c.name, "waiting for "+describe(full))
-	case <-c.ctx.Done():
+	case <-c.closing:
 		return connector.Closed(c.name)
 	}
 }
@@ -89,16 +89,16 @@ func describe(keys []string) string {
 	return strings.Join(quoted, ", ")
 }
 
-func (w *waits) start(c *Connection) {
+func (w *waits) start(ctx context.Context, c *Connection) {
 	// Channels are not divided by database in Redis.
 	db := strconv.Itoa(c.options.client.DB)
 	w.conn, w.channels, w.anybody = c, "kisgrid:saved:"+db+":", "kisgrid:waiting:"+db
-	w.keys, w.news, w.kick = map[string]*waited{}, make(chan []string), make(chan struct{}, 1)
-	w.pubsub = c.client.Subscribe(c.ctx)
-	c.own(w.tend)
-	c.own(w.publish)
+	w.keys, w.news, w.kick = map[string]*waited{}, make(chan []string, 2*senders), make(chan struct{}, 1)
+	w.pubsub = c.client.Subscribe(ctx)
+	c.goroutines.Go(func() { w.tend(ctx) })
+	c.goroutines.Go(func() { w.publish(ctx) })
 	if c.tick > 0 {
-		c.own(w.recheck)
+		c.goroutines.Go(func() { w.recheck(ctx) })
 	}
 }
 
@@ -180,14 +180,14 @@ func (w *waits) wake(keys []string) {
 }
 
 // tend takes keys along their way.
-func (w *waits) tend() {
-	defer w.pubsub.Close()
-	listening, told := false, false // told: this process is among anybody's subscribers
+func (w *waits) tend(ctx context.Context) {
+	defer func() { _ = w.pubsub.Close() }() // nothing is left to be done about an error
+	listening, told := false, false         // told: this process is among anybody's subscribers
 	tick := time.NewTicker(cmp.Or(max(w.conn.tick, 0), time.Second))
 	defer tick.Stop()
 	for {
 		select {
-		case <-w.conn.ctx.Done():
+		case <-ctx.Done():
 			return
 		case <-w.kick:
 			subscribe, read := w.work()
@@ -195,18 +195,18 @@ func (w *waits) tend() {
 				// First, so that whoever saves a key after its confirmation knows of us.
 				subscribe, told = slices.Insert(subscribe, 0, w.anybody), true
 			}
-			w.send(w.pubsub.Subscribe, subscribe)
+			w.send(ctx, w.pubsub.Subscribe, subscribe)
 			if len(subscribe) > 0 && !listening {
-				w.conn.own(w.listen)
+				w.conn.goroutines.Go(w.listen)
 				listening = true
 			}
-			_ = w.find(read) // a failure shows in the connection's state; subscribing again, or the next tick, reads again
+			_ = w.find(ctx, read) // a failure shows in the connection's state; subscribing again, or the next tick, reads again
 		case <-tick.C:
 			unsubscribe, none := w.sweep()
 			if none && told {
 				unsubscribe, told = append(unsubscribe, w.anybody), false
 			}
-			w.send(w.pubsub.Unsubscribe, unsubscribe)
+			w.send(ctx, w.pubsub.Unsubscribe, unsubscribe)
 		}
 	}
 }
@@ -240,9 +240,9 @@ func (w *waits) sweep() (unsubscribe []string, none bool) {
 }
 
 // send subscribes to channels, or unsubscribes. When it fails the client does it once it is connected again.
-func (w *waits) send(do func(context.Context, ...string) error, channels []string) {
+func (w *waits) send(ctx context.Context, do func(context.Context, ...string) error, channels []string) {
 	for chunk := range slices.Chunk(channels, waitChunk) {
-		if err := do(w.conn.ctx, chunk...); err != nil {
+		if err := do(ctx, chunk...); err != nil {
 			w.conn.log.Debug("subscriptions to keys are waiting for redis", "error", err)
 		}
 	}
@@ -277,33 +277,33 @@ func (w *waits) confirm(key string) {
 }
 
 // find wakes who waits for those of the keys that are there.
-func (w *waits) find(keys []string) error {
+func (w *waits) find(ctx context.Context, keys []string) error {
 	for chunk := range slices.Chunk(keys, waitChunk) {
 		if w.conn.cluster == nil {
 			// Mostly none is there, and one command can say so.
-			args := make([]any, 0, 1+len(chunk))
-			args = append(args, "exists")
+			args := []any{"exists"}
 			for i := range chunk {
 				args = append(args, &chunk[i])
 			}
-			count := goredis.NewIntCmd(w.conn.ctx, args...)
-			if err := w.conn.attempt("wait", []goredis.Cmder{count}); err != nil {
+			count := goredis.NewIntCmd(ctx, args...)
+			if err := w.conn.attempt(ctx, "wait", []goredis.Cmder{count}); err != nil {
 				return err
 			}
 			if count.Val() == 0 {
 				continue
 			}
 		}
-		each := make([]goredis.Cmder, len(chunk))
+		counts, commands := make([]*goredis.IntCmd, len(chunk)), make([]goredis.Cmder, len(chunk))
 		for i := range chunk {
-			each[i] = goredis.NewIntCmd(w.conn.ctx, "exists", &chunk[i])
+			counts[i] = goredis.NewIntCmd(ctx, "exists", &chunk[i])
+			commands[i] = counts[i]
 		}
-		if err := w.conn.attempt("wait", each); err != nil {
+		if err := w.conn.attempt(ctx, "wait", commands); err != nil {
 			return err
 		}
 		var found []string
-		for i, exists := range each {
-			if exists.(*goredis.IntCmd).Val() > 0 {
+		for i, count := range counts {
+			if count.Val() > 0 {
 				found = append(found, chunk[i])
 			}
 		}
@@ -314,19 +314,19 @@ func (w *waits) find(keys []string) error {
 
 // recheck reads all keys waited for once a second, for what writers save that publish nothing. Without such keys it asks
 // whether Redis is there.
-func (w *waits) recheck() {
+func (w *waits) recheck(ctx context.Context) {
 	tick := time.NewTicker(w.conn.tick)
 	defer tick.Stop()
 	for {
 		select {
-		case <-w.conn.ctx.Done():
+		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
 		if keys := w.wanted(); len(keys) > 0 {
-			_ = w.find(keys) // the next tick reads again
+			_ = w.find(ctx, keys) // the next tick reads again
 		} else {
-			_ = w.conn.Ping(w.conn.ctx) // for the metric and the log
+			_ = w.conn.Ping(ctx) // for the metric and the log
 		}
 	}
 }
@@ -344,19 +344,10 @@ func (w *waits) wanted() []string {
 	return keys
 }
 
-// audience asks how many connections wait for any key of this database.
-func (w *waits) audience() *goredis.MapStringIntCmd {
-	return goredis.NewMapStringIntCmd(w.conn.ctx, "pubsub", "numsub", w.anybody)
-}
-
-// saved tells who waits, here and elsewhere, of the keys that a round trip of Saves has written. The audience was asked in
-// the same pipeline behind them; nil on a Cluster, whose nodes publish asks later.
-func (w *waits) saved(calls []*call, audience *goredis.MapStringIntCmd) {
-	here, elsewhere := w.waiting.Load() > 0, w.conn.cluster != nil
-	if audience != nil {
-		elsewhere = audience.Val()[w.anybody] > 0
-		w.allowed(audience.Err())
-	}
+// saved tells who waits of the keys that a round trip of Saves has written: here at once, and elsewhere if somebody may be
+// waiting.
+func (w *waits) saved(ctx context.Context, calls []*call, elsewhere bool) {
+	here := w.waiting.Load() > 0
 	if !here && !elsewhere {
 		return
 	}
@@ -374,37 +365,41 @@ func (w *waits) saved(calls []*call, audience *goredis.MapStringIntCmd) {
 	if elsewhere {
 		select {
 		case w.news <- keys:
-		case <-w.conn.ctx.Done():
+		case <-ctx.Done():
 		}
 	}
 }
 
 // publish tells other processes which keys were saved. The Saves' callers have their answers by then; should it fail, the
 // waiting side's next tick finds the keys.
-func (w *waits) publish() {
+func (w *waits) publish(ctx context.Context) {
 	for {
+		var keys []string
 		select {
-		case <-w.conn.ctx.Done():
+		case <-ctx.Done():
 			return
-		case keys := <-w.news:
-			if w.conn.cluster != nil && !w.anybodyInCluster() {
-				continue
+		case keys = <-w.news:
+		}
+		for range len(w.news) {
+			keys = append(keys, <-w.news...)
+		}
+		if w.conn.cluster != nil && !w.anybodyInCluster(ctx) {
+			continue
+		}
+		for chunk := range slices.Chunk(slices.Compact(keys), waitChunk) {
+			commands := make([]goredis.Cmder, len(chunk))
+			for i, key := range chunk {
+				commands[i] = goredis.NewIntCmd(ctx, "publish", w.channels+key, "")
 			}
-			for chunk := range slices.Chunk(slices.Compact(keys), waitChunk) {
-				commands := make([]goredis.Cmder, len(chunk))
-				for i, key := range chunk {
-					commands[i] = goredis.NewIntCmd(w.conn.ctx, "publish", w.channels+key, "")
-				}
-				w.allowed(w.conn.attempt("publish", commands))
-			}
+			w.allowed(w.conn.attempt(ctx, "publish", commands))
 		}
 	}
 }
 
 // anybodyInCluster asks every master for subscribers: a message reaches all nodes, but each counts its own only.
-func (w *waits) anybodyInCluster() bool {
+func (w *waits) anybodyInCluster(ctx context.Context) bool {
 	var subscribers atomic.Int64
-	err := w.conn.cluster.ForEachMaster(w.conn.ctx, func(ctx context.Context, node *goredis.Client) error {
+	err := w.conn.cluster.ForEachMaster(ctx, func(ctx context.Context, node *goredis.Client) error {
 		counts, err := node.PubSubNumSub(ctx, w.anybody).Result()
 		subscribers.Add(counts[w.anybody])
 		return err
