@@ -1,7 +1,9 @@
-// Package rowjson reads rows from JSON and writes them, as encoding/json does.
+// Package rowjson reads rows from JSON and writes them, as encoding/json does. Structs of plain fields are read and written
+// by code that is compiled once for each type; what that is in doubt about is left to encoding/json, row by row.
 package rowjson
 
 import (
+	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,19 +16,44 @@ type Codec struct {
 	row reflect.Type
 	// refuseNull: null would leave the row as if it had been empty.
 	refuseNull bool
+	fields     []field // nil: encoding/json does it all
 }
+
+var (
+	unmarshalerType     = reflect.TypeFor[json.Unmarshaler]()
+	textUnmarshalerType = reflect.TypeFor[encoding.TextUnmarshaler]()
+	marshalerType       = reflect.TypeFor[json.Marshaler]()
+	textMarshalerType   = reflect.TypeFor[encoding.TextMarshaler]()
+	numberType          = reflect.TypeFor[json.Number]()
+)
 
 // For makes the codec of a row type.
 func For(row reflect.Type) *Codec {
-	return &Codec{row: row, refuseNull: row.Kind() == reflect.Struct && !reflect.PointerTo(row).Implements(unmarshalerType)}
+	c := &Codec{row: row, refuseNull: row.Kind() == reflect.Struct && !reflect.PointerTo(row).Implements(unmarshalerType)}
+	if row.Kind() == reflect.Struct && !marshalsItself(row) {
+		c.fields = compile(row)
+	}
+	return c
 }
 
-var unmarshalerType = reflect.TypeFor[json.Unmarshaler]()
+func marshalsItself(t reflect.Type) bool {
+	for _, own := range []reflect.Type{unmarshalerType, textUnmarshalerType, marshalerType, textMarshalerType} {
+		if reflect.PointerTo(t).Implements(own) {
+			return true
+		}
+	}
+	return false
+}
 
 var errNull = errors.New("the row is null")
 
 // Decode reads a row into the zero value at into.
-func (c *Codec) Decode(row []byte, into unsafe.Pointer) error { return c.slow(row, into) }
+func (c *Codec) Decode(row []byte, into unsafe.Pointer) error {
+	if c.fields != nil && c.decode(row, into) {
+		return nil
+	}
+	return c.slow(row, into)
+}
 
 // slow is encoding/json. A panic of a type's own UnmarshalJSON is an error.
 func (c *Codec) slow(row []byte, into unsafe.Pointer) (err error) {
@@ -38,39 +65,101 @@ func (c *Codec) slow(row []byte, into unsafe.Pointer) (err error) {
 	if c.refuseNull && isNull(row) {
 		return errNull
 	}
-	return json.Unmarshal(row, reflect.NewAt(c.row, into).Interface())
+	target := reflect.NewAt(c.row, into)
+	if c.fields != nil {
+		target.Elem().SetZero() // decode may have begun to fill it
+	}
+	return json.Unmarshal(row, target.Interface())
 }
 
 func isNull(row []byte) bool {
-	for len(row) > 0 && isSpace(row[0]) {
-		row = row[1:]
-	}
-	for len(row) > 0 && isSpace(row[len(row)-1]) {
-		row = row[:len(row)-1]
-	}
-	return string(row) == "null"
+	i := skipSpace(row, 0)
+	return len(row)-i >= 4 && string(row[i:i+4]) == "null" && skipSpace(row, i+4) == len(row)
 }
-
-func isSpace(b byte) bool { return b == ' ' || b == '\t' || b == '\r' || b == '\n' }
 
 // Append writes the row at from behind dst. After an error dst is as it was.
 func (c *Codec) Append(dst []byte, from unsafe.Pointer) ([]byte, error) {
-	row, err := marshal(reflect.NewAt(c.row, from).Interface())
-	return append(dst, row...), err
+	if c.fields != nil {
+		if out, ok := c.encode(dst, from); ok {
+			return out, nil
+		}
+	}
+	return AppendAny(dst, reflect.NewAt(c.row, from).Interface())
 }
 
-// AppendAny writes a row of whatever type behind dst.
-func AppendAny(dst []byte, row any) ([]byte, error) {
-	b, err := marshal(row)
+// AppendAny writes a row of whatever type behind dst. A panic of a type's own MarshalJSON is an error.
+func AppendAny(dst []byte, row any) (out []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			out, err = dst, fmt.Errorf("writing %T panicked: %v", row, p)
+		}
+	}()
+	b, err := json.Marshal(row)
 	return append(dst, b...), err
 }
 
-// marshal is encoding/json. A panic of a type's own MarshalJSON is an error.
-func marshal(row any) (b []byte, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("writing %T panicked: %v", row, p)
+// kind is how a field is read and written.
+type kind uint8
+
+const (
+	kindOther kind = iota // by encoding/json
+	kindString
+	kindBool
+	kindInt
+	kindInt8
+	kindInt16
+	kindInt32
+	kindInt64
+	kindUint
+	kindUint8
+	kindUint16
+	kindUint32
+	kindUint64
+	kindFloat32
+	kindFloat64
+)
+
+var kinds = map[reflect.Kind]kind{
+	reflect.String: kindString, reflect.Bool: kindBool,
+	reflect.Int: kindInt, reflect.Int8: kindInt8, reflect.Int16: kindInt16, reflect.Int32: kindInt32, reflect.Int64: kindInt64,
+	reflect.Uint: kindUint, reflect.Uint8: kindUint8, reflect.Uint16: kindUint16, reflect.Uint32: kindUint32, reflect.Uint64: kindUint64,
+	reflect.Float32: kindFloat32, reflect.Float64: kindFloat64,
+}
+
+// field is a field of a compiled struct.
+type field struct {
+	name      string
+	lead      string // `,"name":`
+	kind      kind
+	offset    uintptr
+	typ       reflect.Type
+	omitEmpty bool
+}
+
+// compile is the fields of a struct type; nil: encoding/json has to read and write it.
+func compile(row reflect.Type) []field {
+	fields := make([]field, 0, 8)
+	for _, f := range Fields(row) {
+		if f.ThroughPointer || f.Quoted || f.OmitZero || !plainName(f.Name) {
+			return nil
 		}
-	}()
-	return json.Marshal(row)
+		k := kinds[f.Type.Kind()]
+		if marshalsItself(f.Type) || f.Type == numberType {
+			k = kindOther
+		}
+		fields = append(fields, field{
+			name: f.Name, lead: `,"` + f.Name + `":`, kind: k, offset: f.Offset, typ: f.Type, omitEmpty: f.OmitEmpty,
+		})
+	}
+	return fields
+}
+
+// plainName reports whether a name stands in JSON as it is, and has no other spellings than in the case of its ASCII letters.
+func plainName(name string) bool {
+	for i := range len(name) {
+		if c := name[i]; c < ' ' || c >= 0x80 || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			return false
+		}
+	}
+	return true
 }
