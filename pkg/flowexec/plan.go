@@ -8,6 +8,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowjson"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
@@ -39,6 +40,7 @@ type step struct {
 
 	params     map[string]string
 	must       []string
+	mustSeen   rowjson.Must // the same, for the codec of the only row type read; 0: it can't tell
 	retries    int
 	retryAfter time.Duration
 	timeout    time.Duration
@@ -78,6 +80,9 @@ func Compile(b *definition.Bundle, r *kis.Registry) (*Plan, error) {
 	for i, entry := range b.Flow.Functions {
 		s, wrong := compileStep(b, r, i)
 		mistakes = append(mistakes, wrong...)
+		if len(s.in) == 1 {
+			s.mustSeen, _ = p.types.codec(elem(s.in[0])).Must(s.must)
+		}
 		p.steps = append(p.steps, s)
 		p.places[entry.Name] = append(p.places[entry.Name], i)
 	}

@@ -79,3 +79,11 @@ func appendJSON(dst []byte, row any) ([]byte, error) {
 	}
 	return append(dst, raw...), nil
 }
+
+// elem is the type that a row's codec is for: pointers are followed.
+func elem(row reflect.Type) reflect.Type {
+	if row.Kind() == reflect.Pointer {
+		return row.Elem()
+	}
+	return row
+}

@@ -22,7 +22,9 @@ var (
 func (r *run) prepare(s *step, rs *rowset) *rowset {
 	x := r.x
 	r.now = rs
-	rs = r.requireFields(s, rs)
+	if !r.mustWhenRead(s, rs) {
+		rs = r.requireFields(s, rs)
+	}
 	x.frame.In = x.frame.In[:0]
 	for i := 0; i < len(s.in); i++ {
 		view, bad := r.view(s, rs, i)
@@ -76,6 +78,21 @@ func (r *run) read(s *step, rs *rowset, view kis.Vector) (bad []uint32) {
 		bad = append(bad, uint32(i))
 	}
 	switch {
+	case rs.vec == nil && s.mustSeen != 0:
+		codec := r.plan.types.codec(row)
+		var lacking []uint32
+		for i := range rs.origin {
+			has, err := codec.DecodeMust(r.source(rs, i), unsafe.Add(base, uintptr(i)*size), s.mustSeen)
+			if err != nil {
+				fail(i, batch.CodeRowUndecodable, err)
+			} else if !has {
+				lacking = append(lacking, uint32(i))
+			}
+		}
+		if len(lacking) > 0 {
+			bad = append(bad, r.lackFields(s, rs, lacking)...)
+			slices.Sort(bad)
+		}
 	case rs.vec == nil:
 		codec := r.plan.types.codec(row)
 		for i := range rs.origin {
@@ -149,16 +166,24 @@ func field(fields map[string]json.RawMessage, name string) (json.RawMessage, boo
 	return value, ok && string(value) != "null"
 }
 
-// requireFields ends the rows that lack a field which the function's source names as a must. Compile has looked at row types
-// with fields of their own.
-func (r *run) requireFields(s *step, rs *rowset) *rowset {
+// mustWhenRead reports whether the fields that source.must names are looked for when the rows are read, or were by Compile.
+func (r *run) mustWhenRead(s *step, rs *rowset) bool {
 	if len(s.must) == 0 || rs.vec != nil && known(rs.vec.Type()) {
-		return rs
+		return true
 	}
-	var bad []uint32
-	for i := range rs.len() {
+	return rs.vec == nil && s.mustSeen != 0 && (rs.view == nil || kindOf(rs.view) != s.inKinds[0])
+}
+
+// requireFields leaves out the rows that lack a field which source.must names.
+func (r *run) requireFields(s *step, rs *rowset) *rowset {
+	return r.x.keep(rs, r.lackFields(s, rs, span(0, rs.len())))
+}
+
+// lackFields ends those of the rows that lack a field which source.must names.
+func (r *run) lackFields(s *step, rs *rowset, rows []uint32) (bad []uint32) {
+	for _, i := range rows {
 		o := batch.RowOutcome{Outcome: batch.Dead, Attempts: 1}
-		fields, err := r.fields(rs, i)
+		fields, err := r.fields(rs, int(i))
 		if err != nil {
 			o.Code, o.Reason = batch.CodeRowUndecodable, trimmed(fmt.Sprintf("the row is no JSON object: %v", err))
 		} else if lacks := slices.DeleteFunc(slices.Clone(s.must), func(name string) bool {
@@ -169,9 +194,9 @@ func (r *run) requireFields(s *step, rs *rowset) *rowset {
 			o.Reason = fmt.Sprintf("the row lacks %s, which source.must of %s asks for", strings.Join(lacks, ", "), s.name)
 		}
 		if o.Code != 0 {
-			r.end(rs, uint32(i), o)
-			bad = append(bad, uint32(i))
+			r.end(rs, i, o)
+			bad = append(bad, i)
 		}
 	}
-	return r.x.keep(rs, bad)
+	return bad
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"unsafe"
 )
 
@@ -49,10 +50,36 @@ var errNull = errors.New("the row is null")
 
 // Decode reads a row into the zero value at into.
 func (c *Codec) Decode(row []byte, into unsafe.Pointer) error {
-	if c.fields != nil && c.decode(row, into) {
-		return nil
+	if c.fields != nil {
+		if _, ok := c.decode(row, into); ok {
+			return nil
+		}
 	}
 	return c.slow(row, into)
+}
+
+// Must is a set of fields that a row is to have, for DecodeMust.
+type Must uint64
+
+// Must makes the set of these fields; false: the codec can't tell whether a row has them.
+func (c *Codec) Must(names []string) (Must, bool) {
+	var must Must
+	for _, name := range names {
+		place := slices.IndexFunc(c.fields, func(f field) bool { return f.name == name })
+		if place < 0 || place >= 64 {
+			return 0, false
+		}
+		must |= 1 << place
+	}
+	return must, true
+}
+
+// DecodeMust is Decode; false: the row may lack one of the fields, or have null there.
+func (c *Codec) DecodeMust(row []byte, into unsafe.Pointer, must Must) (bool, error) {
+	if seen, ok := c.decode(row, into); ok {
+		return Must(seen)&must == must, nil
+	}
+	return false, c.slow(row, into)
 }
 
 // slow is encoding/json. A panic of a type's own UnmarshalJSON is an error.

@@ -126,7 +126,7 @@ func TestAsEncodingJSON(t *testing.T) {
 func TestCompiledTakes(t *testing.T) {
 	for _, row := range []string{seeds[0], seeds[1], `{"other":{"a":[1,2,{"b":null}],"c":"d"},"id":7}`, `{"name":null,"OK":false}`} {
 		var p plain
-		if c := For(reflect.TypeFor[plain]()); !c.decode([]byte(row), unsafe.Pointer(&p)) {
+		if c := For(reflect.TypeFor[plain]()); !taken(c, row, unsafe.Pointer(&p)) {
 			t.Errorf("%s is in doubt", row)
 		} else if _, ok := c.encode(nil, unsafe.Pointer(&p)); !ok {
 			t.Errorf("%+v is in doubt", p)
@@ -135,6 +135,30 @@ func TestCompiledTakes(t *testing.T) {
 	for _, row := range []reflect.Type{reflect.TypeFor[slowOnly](), reflect.TypeFor[map[string]int](), reflect.TypeFor[upper]()} {
 		if For(row).fields != nil {
 			t.Errorf("%v is compiled", row)
+		}
+	}
+}
+
+func taken(c *Codec, row string, into unsafe.Pointer) bool {
+	_, ok := c.decode([]byte(row), into)
+	return ok
+}
+
+func TestMust(t *testing.T) {
+	c := For(reflect.TypeFor[plain]())
+	if _, ok := c.Must([]string{"id", "none"}); ok {
+		t.Error("a field that the type lacks can't be seen")
+	}
+	must, ok := c.Must([]string{"id", "name"})
+	if !ok {
+		t.Fatal("the type has both fields")
+	}
+	for row, want := range map[string]bool{
+		`{"name":"","id":0}`: true, `{"id":1}`: false, `{"id":1,"name":null}`: false, `{}`: false, `{"id":1,"name":"a","other":[]}`: true,
+	} {
+		var p plain
+		if got, err := c.DecodeMust([]byte(row), unsafe.Pointer(&p), must); got != want || err != nil {
+			t.Errorf("%s: got %v, %v, want %v", row, got, err, want)
 		}
 	}
 }

@@ -9,70 +9,69 @@ import (
 	"unsafe"
 )
 
-// decode reads a row into the struct at into. False: it is in doubt, and into may be filled in part.
-func (c *Codec) decode(row []byte, into unsafe.Pointer) bool {
+// decode reads a row into the struct at into. seen has a bit for each of the first 64 fields that got a value. False: the row
+// is in doubt, and into may be filled in part.
+func (c *Codec) decode(row []byte, into unsafe.Pointer) (seen uint64, ok bool) {
 	i := skipSpace(row, 0)
 	if i >= len(row) || row[i] != '{' {
-		return false
+		return 0, false
 	}
 	i = skipSpace(row, i+1)
 	if i < len(row) && row[i] == '}' {
-		return skipSpace(row, i+1) == len(row)
+		return 0, skipSpace(row, i+1) == len(row)
 	}
 	for next := 0; ; {
 		// A name: printable ASCII without escapes, else there is doubt.
 		if i >= len(row) || row[i] != '"' {
-			return false
+			return seen, false
 		}
 		i++
 		start := i
 		for i < len(row) && row[i] != '"' {
 			if b := row[i]; b < ' ' || b >= utf8.RuneSelf || b == '\\' {
-				return false
+				return seen, false
 			}
 			i++
 		}
 		if i >= len(row) {
-			return false
+			return seen, false
 		}
 		name := row[start:i]
 		if i = skipSpace(row, i+1); i >= len(row) || row[i] != ':' {
-			return false
+			return seen, false
 		}
 		i = skipSpace(row, i+1)
 		// Mostly the fields come in the struct's order.
-		var f *field
-		if next < len(c.fields) && string(name) == c.fields[next].name {
-			f = &c.fields[next]
-			next++
-		} else {
-			place, doubt := c.find(name)
-			if doubt {
-				return false
-			}
-			if place >= 0 {
-				f, next = &c.fields[place], place+1
+		place := next
+		if next >= len(c.fields) || string(name) != c.fields[next].name {
+			var doubt bool
+			if place, doubt = c.find(name); doubt {
+				return seen, false
 			}
 		}
-		var ok bool
-		if f == nil {
+		if place < 0 {
 			i, ok = skipValue(row, i, 0)
 		} else {
+			if i < len(row) && row[i] != 'n' {
+				seen |= 1 << place
+			}
+			f := &c.fields[place]
 			i, ok = f.decode(row, i, unsafe.Add(into, f.offset))
+			next = place + 1
 		}
 		if !ok {
-			return false
+			return seen, false
 		}
 		if i = skipSpace(row, i); i >= len(row) {
-			return false
+			return seen, false
 		}
 		switch row[i] {
 		case ',':
 			i = skipSpace(row, i+1)
 		case '}':
-			return skipSpace(row, i+1) == len(row)
+			return seen, skipSpace(row, i+1) == len(row)
 		default:
-			return false
+			return seen, false
 		}
 	}
 }
