@@ -1,0 +1,159 @@
+// Package bench measures the promises about speed.
+package bench
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/goccy/go-json"
+
+	"github.com/kisgrid/kisgrid/examples/students"
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/flowexec"
+	"github.com/kisgrid/kisgrid/pkg/kis"
+)
+
+const documents = `
+kistype: flow
+status: 1
+flow_name: Chain
+flows:
+  - fname: VerifyStu
+  - fname: AvgStuScore12
+  - fname: PrintStuAvgScore
+---
+kistype: func
+fname: VerifyStu
+fmode: Verify
+source: {name: scores, must: [stu_id]}
+---
+kistype: func
+fname: AvgStuScore12
+fmode: Calculate
+source: {name: scores, must: [stu_id, score_1, score_2]}
+---
+kistype: func
+fname: PrintStuAvgScore
+fmode: Expand
+`
+
+// kisflow registers the same chain in the manner of KisFlow.
+func kisflow(r *kis.Registry) {
+	r.FaaS("VerifyStu", func(_ context.Context, flow kis.Flow, rows []*students.Student) error {
+		for _, row := range rows {
+			if row.ID < 0 || row.ID > 999 {
+				return fmt.Errorf("stu_id %d is outside 0..999", row.ID)
+			}
+		}
+		return flow.Next(kis.ActionDataReuse)
+	})
+	r.FaaS("AvgStuScore12", func(_ context.Context, flow kis.Flow, rows []*students.Scores12) error {
+		for _, row := range rows {
+			if err := flow.CommitRow(&students.Avg{ID: row.ID, Avg: float64(row.Score1+row.Score2) / 2}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	r.FaaS("PrintStuAvgScore", func(_ context.Context, flow kis.Flow, rows []*students.Avg) error {
+		for _, row := range rows {
+			if err := flow.CommitRow(row); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// rows are packed as a client packs them.
+func rows(n int) batch.Columns {
+	var c batch.Columns
+	for i := range n {
+		c.Append(fmt.Appendf(nil, `{"stu_id":%d,"score_1":%d,"score_2":%d}`, i%1000, 50+i%51, 100-i%51))
+	}
+	return c
+}
+
+func plan(b *testing.B, register func(*kis.Registry)) *flowexec.Plan {
+	set, err := definition.NewSet(definition.Split("chain.yml", []byte(documents)))
+	if err != nil {
+		b.Fatal(err)
+	}
+	bundle, err := set.Bundle("Chain")
+	if err != nil {
+		b.Fatal(err)
+	}
+	registry := kis.NewRegistry()
+	register(registry)
+	p, err := flowexec.Compile(bundle, registry)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return p
+}
+
+// chain runs batches of n rows on copies of the flow, each copy busy with one batch.
+func chain(register func(*kis.Registry), copies, n int, output bool) func(*testing.B) {
+	return func(b *testing.B) {
+		plan, columns := plan(b, register), rows(n)
+		lanes := flowexec.StartLanes(flowexec.LanesConfig{Flow: "Chain", Copies: copies})
+		defer lanes.Stop()
+		done := make(chan flowexec.Run, copies)
+		enqueue := func() {
+			lanes.Enqueue(&flowexec.Part{Plan: plan, BatchRows: n, Columns: columns, Output: output, Attempt: 1, Done: func(r flowexec.Run) { done <- r }})
+		}
+		b.ReportAllocs()
+		begin, total := time.Now(), 0
+		for range copies {
+			enqueue()
+		}
+		for b.Loop() {
+			run := <-done
+			if len(run.NotDone) > 0 || output && len(run.Output.Origins) != n {
+				b.Fatalf("not all rows are done: %+v", run.NotDone)
+			}
+			total += n
+			enqueue()
+		}
+		report(b, total, begin)
+		for range copies {
+			<-done
+		}
+	}
+}
+
+func report(b *testing.B, rows int, begin time.Time) {
+	b.ReportMetric(float64(rows)/time.Since(begin).Seconds(), "rows/s")
+	b.ReportMetric(time.Since(begin).Seconds()*1e9/float64(rows), "ns/row")
+}
+
+// BenchmarkChain runs the students' Verify, Calculate and Expand over packed JSON rows.
+func BenchmarkChain(b *testing.B) {
+	const n = 1000
+	b.Run("decode", func(b *testing.B) {
+		columns := rows(n)
+		decoded := make([]students.Scores12, n)
+		b.ReportAllocs()
+		begin, total := time.Now(), 0
+		for b.Loop() {
+			clear(decoded)
+			for i := range n {
+				if err := json.Unmarshal(columns.Row(i), &decoded[i]); err != nil {
+					b.Fatal(err)
+				}
+			}
+			total += n
+		}
+		report(b, total, begin)
+	})
+	b.Run("typed", chain(students.Register, 1, n, false))
+	b.Run("typed-output", chain(students.Register, 1, n, true))
+	b.Run("typed-2", chain(students.Register, 2, n, false))
+	b.Run("kisflow", chain(kisflow, 1, n, false))
+	for _, n := range []int{1, 10, 100, 10_000, 100_000} {
+		b.Run(fmt.Sprintf("typed/rows=%d", n), chain(students.Register, 1, n, false))
+	}
+}
