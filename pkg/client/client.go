@@ -16,6 +16,7 @@ import (
 
 // Client is a connection to a cluster's coordinators. It is safe for concurrent use; one per process is enough.
 type Client struct {
+	target  string // as the user named it, for messages
 	options options
 	logger  hclog.Logger
 	conn    *grpc.ClientConn
@@ -30,8 +31,9 @@ type Client struct {
 }
 
 // Dial makes a client for the coordinators that target names: host:port, a comma list of them, or dns:///name:port, whose
-// addresses are looked up again when connections break. Without a port it is 7700. Calls and streams go round all that can be reached. Dial does not
-// block and does not connect; the first call does. The error is a target or TLS file that can't be used.
+// addresses are looked up again when connections break. Without a port it is 7700. Calls and streams go round all that can
+// be reached. Dial does not block and does not connect; the first call does. The error is a target or TLS file that can't be
+// used.
 func Dial(target string, opts ...Option) (*Client, error) {
 	o := defaults()
 	for _, option := range opts {
@@ -47,6 +49,7 @@ func Dial(target string, opts ...Option) (*Client, error) {
 		return nil, err
 	}
 	return &Client{
+		target:    target,
 		options:   o,
 		logger:    o.logger,
 		conn:      conn,

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -23,6 +24,14 @@ func ended(ctx context.Context, doing string) error {
 		code = batch.CodeDeadline
 	}
 	return batch.Errorf(code, "%s: %w", doing, context.Cause(ctx))
+}
+
+// unreachable adds to the error of a call that found no coordinator what to look at.
+func (c *Client) unreachable(err error) error {
+	if batch.CodeOf(err) != batch.CodeUnavailable {
+		return err
+	}
+	return fmt.Errorf("no coordinator can be reached at %s, check that address and that one runs there: %w", c.target, err)
 }
 
 // hopeless reports whether a batch refused with the code will always be.

@@ -80,7 +80,8 @@ func WithOpenTimeout(d time.Duration) Option {
 }
 
 // WithResubmitWithin says how old a batch may become before the client stops asking the cluster to remember what it did of
-// it: submitting it again is an error from then on. Default 1 h, the cluster's once-window; more than that is of no use.
+// it: submitting it again is an error from then on, and also once 65,536 newer batches were sent. Default 1 h, the cluster's
+// once-window; more than that is of no use.
 func WithResubmitWithin(d time.Duration) Option {
 	return func(o *options) { o.resubmit = max(0, d) }
 }

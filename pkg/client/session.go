@@ -62,11 +62,8 @@ func (s *Stream) sessions(tries *retries) error {
 		}
 		delay, patient := tries.next(time.Now(), err)
 		s.logger.Warn("stream has no coordinator", "error", err, "retry", delay)
-		if !patient {
-			err = fmt.Errorf("no coordinator for %s, after %d tries: %w", s.client.options.retryFor, tries.count, err)
-			if !s.outage(err) {
-				return err
-			}
+		if !patient && !s.outage(err) {
+			return err
 		}
 		s.pause(delay)
 		if s.finished() {
@@ -154,7 +151,7 @@ func (s *Stream) open(ctx context.Context, cancel func()) (rpc, *pb.Opened, erro
 func (s *Stream) ask(ctx context.Context) (rpc, *pb.StreamResponse, error) {
 	remote, err := s.client.ingest.Stream(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, s.client.unreachable(wire.FromStatus(err))
 	}
 	// A failed Send is told by Recv, with the reason.
 	_ = remote.Send(&pb.StreamRequest{Kind: &pb.StreamRequest_Open{Open: &pb.Open{
@@ -214,6 +211,7 @@ func (s *Stream) outage(err error) bool {
 	default:
 		return false
 	}
+	err = fmt.Errorf("no coordinator for %s, the stream goes on trying: %w", s.client.options.retryFor, err)
 	s.mu.Lock()
 	s.refusal = err
 	s.fail(err)

@@ -53,6 +53,8 @@ func sizeOf(c *batch.Columns) size { return size{int64(c.Len()), int64(len(c.Dat
 func (s size) plus(o size) size    { return size{s.rows + o.rows, s.bytes + o.bytes} }
 func (s size) minus(o size) size   { return size{s.rows - o.rows, s.bytes - o.bytes} }
 func (s size) positive() bool      { return s.rows > 0 && s.bytes > 0 }
+
+// wake leaves a token for whoever waits on c, or will.
 func wake(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -102,8 +104,8 @@ func (c *Client) Stream(ctx context.Context, flow string) (*Stream, error) {
 // coordinator granted is full, and while no coordinator is there, at most for WithRetryFor. ctx bounds that blocking, not
 // the batch. The rows are sent uncopied and must not be changed.
 //
-// After an error this call sent nothing of the batch; it matches ErrUnanswered where an earlier call may have. A batch may be sent again when its Pending is done and had an
-// error or failed rows; it then comes after what was sent meanwhile.
+// After an error this call sent nothing of the batch; it matches ErrUnanswered where an earlier call may have. A batch may be
+// sent again when its Pending is done and had an error or failed rows; it then comes after what was sent meanwhile.
 func (s *Stream) Send(ctx context.Context, b *Batch, opts ...SubmitOption) (*Pending, error) {
 	p, err := newPending(s.ctx, b, opts)
 	if err != nil {
@@ -113,7 +115,7 @@ func (s *Stream) Send(ctx context.Context, b *Batch, opts ...SubmitOption) (*Pen
 	shardKey, key, limits := s.shardKey, s.key, s.limits
 	s.mu.Unlock()
 	if err := p.columns.Check(limits); err != nil {
-		return nil, err
+		return nil, s.producer.unsent(b.ID(), err)
 	}
 	// Before the turn, so that several senders hash at the same time. Keys of a field that has just been replaced do no
 	// harm: the batch says which field they hash.
@@ -197,8 +199,9 @@ func (s *Stream) Flush(ctx context.Context) error {
 }
 
 // Close takes no more batches, blocks until all that were sent are answered and the stream's goroutines are gone, and returns
-// an error if batches have ended in one and were neither sent again with success nor given up. Submit takes those. To end a
-// stream without waiting, end its context. It is safe to call twice, and by several goroutines.
+// an error if batches have ended in one and were neither sent again with success nor given up. Submit takes those. Without a
+// coordinator the wait is bounded by WithRetryFor. To end a stream without waiting, end its context. It is safe to call twice,
+// and by several goroutines.
 func (s *Stream) Close() error {
 	s.mu.Lock()
 	s.closing = true

@@ -48,10 +48,10 @@ func (c *Client) Submit(ctx context.Context, flow string, b *Batch, opts ...Subm
 		if again && batch.CodeOf(err).Retryable() && c.pause(ctx, delay) {
 			continue
 		}
-		if ctx.Err() != nil {
-			err = fmt.Errorf("%w (%w)", err, context.Cause(ctx))
+		if code := batch.CodeOf(err); ctx.Err() != nil && (code == batch.CodeCancelled || code == batch.CodeDeadline) {
+			err = ended(ctx, "the call ended") // gRPC's error does not match the context's
 		}
-		return nil, producer.failed(p.id.Sequence, fmt.Errorf("after %d tries: %w", tries.count, err))
+		return nil, producer.failed(p.id.Sequence, fmt.Errorf("try %d: %w", tries.count, err))
 	}
 }
 
@@ -70,9 +70,12 @@ func (c *Client) try(ctx context.Context, flow string, producer *producer, p *Pe
 	response, err := c.ingest.Submit(ctx, &pb.SubmitRequest{
 		Flow: flow, Stream: p.id.Stream[:], Submission: p.submission(producer.floor(now), now),
 	}, grpc.Peer(&to))
-	if err != nil {
-		// Without a peer there was nobody to send to.
-		return to.Addr == nil || refused(err), wire.FromStatus(err)
+	switch {
+	case err == nil:
+	case to.Addr == nil: // without a peer there was nobody to send to
+		return true, c.unreachable(wire.FromStatus(err))
+	default:
+		return refused(err), wire.FromStatus(err)
 	}
 	answer := response.GetAnswer()
 	if r := answer.GetRefused(); r != nil {
