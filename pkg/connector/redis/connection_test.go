@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"io"
 	"math/big"
 	"net"
 	"strconv"
@@ -31,7 +32,7 @@ var impatient = map[string]string{"retry_min": "5ms", "retry_max": "20ms", "retr
 
 // pipelines sees the pipelines of a connection.
 type pipelines struct {
-	before func(commands []goredis.Cmder)
+	before func(commands []goredis.Cmder) // an error on the first command ends the pipeline
 }
 
 func (p pipelines) DialHook(next goredis.DialHook) goredis.DialHook          { return next }
@@ -40,6 +41,9 @@ func (p pipelines) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook { r
 func (p pipelines) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.ProcessPipelineHook {
 	return func(ctx context.Context, commands []goredis.Cmder) error {
 		p.before(commands)
+		if err := commands[0].Err(); errors.Is(err, io.ErrUnexpectedEOF) {
+			return err
+		}
 		return next(ctx, commands)
 	}
 }
@@ -122,6 +126,45 @@ func TestCallsGather(t *testing.T) {
 	}
 }
 
+// What a caller that left was saving is not sent again: it would come behind what was saved since.
+func TestAbandonedSavesAreNotTriedAgain(t *testing.T) {
+	doc := document(miniredis.RunT(t).Addr())
+	doc.Params = map[string]string{"retry_min": "1ms", "retry_max": "1ms", "retries": "1000"}
+	c := open(t, doc)
+	var tries atomic.Int64
+	began, proceed := make(chan struct{}), make(chan struct{})
+	c.client.AddHook(pipelines{func(commands []goredis.Cmder) {
+		if len(commands) < 3 { // what is not the abandoned one
+			return
+		}
+		if tries.Add(1) == 1 {
+			close(began)
+			<-proceed
+		}
+		for _, command := range commands {
+			command.SetErr(io.ErrUnexpectedEOF)
+		}
+	}})
+	ctx, cancel := context.WithCancel(t.Context())
+	left := make(chan error)
+	go func() {
+		_, err := c.Save(ctx, []connector.Effect{set("k", "f", "old"), set("k", "g", "old")})
+		left <- err
+	}()
+	<-began
+	cancel()
+	if err := <-left; batch.CodeOf(err) != batch.CodeCancelled {
+		t.Errorf("got %v", err)
+	}
+	close(proceed)
+	for range 200 {
+		save(t, c, set("k", "f", "new"))
+	}
+	if n := tries.Load(); n != 1 {
+		t.Errorf("it was sent %d times", n)
+	}
+}
+
 // A trip is bounded: a call is not added to one that is full.
 func TestRoundTripsAreBounded(t *testing.T) {
 	c := open(t, document(miniredis.RunT(t).Addr()))
@@ -163,7 +206,7 @@ func TestRedisAway(t *testing.T) {
 	saving, loading := make(chan error, 1), make(chan error, 1)
 	go func() { _, err := c.Save(ctx, []connector.Effect{set("other", "f", "v")}); saving <- err }()
 	go func() { _, err := c.Load(ctx, []string{"other"}); loading <- err }()
-	lines.await(t, "redis does not answer")
+	lines.await(t, "redis is away")
 	if up() != 0 {
 		t.Error("a connection whose server is gone is up")
 	}
@@ -175,7 +218,7 @@ func TestRedisAway(t *testing.T) {
 	if err := errors.Join(<-saving, <-loading); err != nil {
 		t.Errorf("Redis was away for a moment: %v", err)
 	}
-	lines.await(t, "redis answers again")
+	lines.await(t, "redis is back")
 	if up() != 1 {
 		t.Error("a connection whose server is back is not up")
 	}

@@ -32,7 +32,7 @@ func (c *Connection) Load(ctx context.Context, keys []string) ([]connector.Value
 
 // sendLoads is a round trip of Loads.
 func (c *Connection) sendLoads(ctx context.Context, calls []*call) {
-	c.roundTrip(ctx, "load", commands(calls))
+	c.roundTrip(ctx, "load", calls)
 	c.finish(calls, "loading", nil)
 }
 

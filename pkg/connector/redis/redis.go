@@ -22,9 +22,10 @@
 //
 // # What holds
 //
-// An effect takes place at least once. A Save whose answer is lost is sent again, by this package and by those above it, so
-// an Incr or Append may count twice; Set and Delete come out the same. A Save that Redis acknowledged lasts as long as Redis
-// keeps it: what an asynchronous failover loses is lost, unless replicas says how many must have it.
+// An effect takes place at least once. A Save whose answer is lost is sent again, by this package while its caller waits and
+// by those above it, so an Incr or Append may count twice; Set and Delete come out the same, but one that Redis got before
+// its connection broke may take place late, behind a newer one of the same key. A Save that Redis acknowledged lasts as long
+// as Redis keeps it: what an asynchronous failover loses is lost, unless replicas says how many must have it.
 //
 // # How waiting works
 //
@@ -201,9 +202,9 @@ func (c *Connection) answered(err error) {
 	c.metrics.Up(c.name, err == nil)
 	switch {
 	case err != nil && c.down.CompareAndSwap(false, true):
-		c.log.Warn("redis does not answer: calls wait and are tried again", "error", err)
+		c.log.Warn("redis is away: calls wait and are tried again", "error", err)
 	case err == nil && c.down.CompareAndSwap(true, false):
-		c.log.Info("redis answers again")
+		c.log.Info("redis is back")
 	}
 }
 

@@ -1,7 +1,6 @@
 package redis
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -88,17 +87,17 @@ func newCommand(ctx context.Context, args []any) goredis.Cmder {
 
 // sendSaves is a round trip of Saves, and a second one where additions need another command.
 func (c *Connection) sendSaves(ctx context.Context, calls []*call) {
-	waited, failure := c.carryOut(ctx, commands(calls))
-	var again []goredis.Cmder
-	for _, call := range calls {
-		if slices.ContainsFunc(call.commands, isRefusedAddition) {
-			again = append(again, decimalAdditions(ctx, call)...)
+	waited, failure := c.carryOut(ctx, calls)
+	var again []*call
+	for _, c := range calls {
+		if slices.ContainsFunc(c.commands, isRefusedAddition) {
+			again = append(again, &call{commands: decimalAdditions(ctx, c), gone: c.gone})
 		}
 	}
 	if len(again) > 0 {
 		var failed error
 		waited, failed = c.carryOut(ctx, again)
-		failure = cmp.Or(failure, failed)
+		failure = errors.Join(failure, failed)
 	}
 	c.finish(calls, "saving", failure)
 	c.waits.saved(ctx, calls, waited)
@@ -106,7 +105,7 @@ func (c *Connection) sendSaves(ctx context.Context, calls []*call) {
 
 // carryOut is the one place where effects reach Redis. It tells whether somebody may wait for keys, and fails when too few
 // replicas have what was saved.
-func (c *Connection) carryOut(ctx context.Context, commands []goredis.Cmder) (waited bool, failure error) {
+func (c *Connection) carryOut(ctx context.Context, calls []*call) (waited bool, failure error) {
 	var tail []goredis.Cmder
 	copies := goredis.NewIntCmd(ctx, "wait", c.options.replicas, c.options.replicaTimeout.Milliseconds())
 	if c.options.replicas > 0 {
@@ -116,7 +115,7 @@ func (c *Connection) carryOut(ctx context.Context, commands []goredis.Cmder) (wa
 	if c.cluster == nil {
 		tail = append(tail, subscribers)
 	}
-	c.roundTrip(ctx, "save", commands, tail...)
+	c.roundTrip(ctx, "save", calls, tail...)
 	n, failure := copies.Result()
 	if failure == nil && n < int64(c.options.replicas) {
 		failure = fmt.Errorf("%d of %d replicas had it after %v", n, c.options.replicas, c.options.replicaTimeout)

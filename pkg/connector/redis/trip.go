@@ -31,6 +31,17 @@ type call struct {
 	bytes    int      // roughly what the commands weigh
 	err      error    // why Redis could not be asked
 	done     chan struct{}
+	gone     <-chan struct{} // closed when the caller's ctx ended
+}
+
+// abandoned reports that nobody waits for the call any more.
+func (c *call) abandoned() bool {
+	select {
+	case <-c.gone:
+		return true
+	default:
+		return false
+	}
 }
 
 // gatherer carries calls to Redis: while its senders are busy calls gather, and go together as the next round trip.
@@ -47,8 +58,8 @@ func (g *gatherer) start(ctx context.Context, c *Connection, send func(context.C
 	}
 }
 
-// do blocks until the call's round trip is over, ctx is, or the connection is closed. A call that a sender has taken goes on
-// without a caller that left.
+// do blocks until the call's round trip is over, ctx is, or the connection is closed. What a sender is sending goes on
+// without a caller that left, but is not tried again: its caller may be saving the same anew, or something newer.
 func (g *gatherer) do(ctx context.Context, c *call, doing string) error {
 	switch {
 	case g.conn.isClosing():
@@ -56,7 +67,7 @@ func (g *gatherer) do(ctx context.Context, c *call, doing string) error {
 	case ctx.Err() != nil:
 		return connector.Ended(ctx, g.conn.name, doing)
 	}
-	c.done = make(chan struct{})
+	c.done, c.gone = make(chan struct{}), ctx.Done()
 	select {
 	case g.calls <- c:
 	case <-ctx.Done():
@@ -140,9 +151,10 @@ func commands(calls []*call) []goredis.Cmder {
 	return all
 }
 
-// roundTrip sends commands in order as one pipeline, and those again, with backoff, that Redis did not answer. Every command
-// then holds its answer or its error. The tail goes along behind them, each time, for what it tells about them.
-func (c *Connection) roundTrip(ctx context.Context, op string, commands []goredis.Cmder, tail ...goredis.Cmder) {
+// roundTrip sends the calls' commands in order as one pipeline, and those again, with backoff, that Redis did not answer.
+// Every command then holds its answer or its error. The tail goes along behind them, each time, for what it tells about them.
+func (c *Connection) roundTrip(ctx context.Context, op string, calls []*call, tail ...goredis.Cmder) {
+	commands := commands(calls)
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval, pause.Multiplier = c.options.retryMin, c.options.retryMax, 2
 	_, _ = backoff.Retry(ctx, func() (struct{}, error) {
@@ -150,8 +162,8 @@ func (c *Connection) roundTrip(ctx context.Context, op string, commands []goredi
 		if err == nil {
 			return struct{}{}, nil
 		}
-		commands = unanswered(commands)
-		if goredis.IsAuthError(err) || goredis.IsPermissionError(err) {
+		commands = unanswered(calls)
+		if len(commands) == 0 || goredis.IsAuthError(err) || goredis.IsPermissionError(err) {
 			err = backoff.Permanent(err)
 		}
 		return struct{}{}, err
@@ -176,9 +188,19 @@ func (c *Connection) attempt(ctx context.Context, op string, commands []goredis.
 	return err
 }
 
-// unanswered are the commands that Redis did not deal with, in order.
-func unanswered(commands []goredis.Cmder) []goredis.Cmder {
-	return slices.DeleteFunc(slices.Clone(commands), func(command goredis.Cmder) bool { return !isUnanswered(command) })
+// unanswered are the commands that Redis did not deal with, in order, but for those that nobody waits for.
+func unanswered(calls []*call) (rest []goredis.Cmder) {
+	for _, call := range calls {
+		if call.abandoned() {
+			continue
+		}
+		for _, command := range call.commands {
+			if isUnanswered(command) {
+				rest = append(rest, command)
+			}
+		}
+	}
+	return rest
 }
 
 func isUnanswered(command goredis.Cmder) bool { return isStoreError(command.Err()) }
