@@ -1,0 +1,217 @@
+package worker
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"runtime/debug"
+	"strings"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/flowexec"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// maxDocumentBytes is the limit for the documents of one flow together.
+const maxDocumentBytes = 1 << 20
+
+// revisionKey names a revision to one coordinator.
+type revisionKey struct {
+	flow     string
+	revision int64
+}
+
+// planKey names a plan within the process. The digest is of the documents: coordinators share a plan when they mean the same.
+type planKey struct {
+	flow     string
+	revision int64
+	digest   [sha256.Size]byte
+}
+
+// plan is one revision of a flow, compiled once for all coordinators.
+type plan struct {
+	key   planKey
+	ready chan struct{} // closed when the fields below are set
+	// compiled is nil where the documents do not compile; mistakes then says why.
+	compiled *flowexec.Plan
+	mistakes []string
+	flow     *flow // nil where compiled is
+
+	users int // guarded by the lock of flows
+}
+
+// definitionDocuments are the documents of one revision, as Definition brings them.
+type definitionDocuments struct {
+	key       planKey
+	documents []definition.Document
+}
+
+// readDefinition checks what can be wrong with the message itself; what is wrong with the documents, compiling tells.
+func readDefinition(m *pb.Definition) (definitionDocuments, error) {
+	d := definitionDocuments{key: planKey{flow: m.GetFlow(), revision: m.GetRevision()}}
+	if d.key.flow == "" || d.key.revision <= 0 {
+		return d, batch.Errorf(batch.CodeBadMessage, "a definition names flow %q and revision %d: the coordinator is defective", d.key.flow, d.key.revision)
+	}
+	size := 0
+	digest := sha256.New()
+	for _, m := range m.GetDocuments() {
+		doc := definition.Document{
+			Kind: definition.Kind(m.GetKind()), Name: m.GetName(), YAML: m.GetYaml(), Revision: m.GetRevision(),
+			Path: m.GetKind() + "/" + m.GetName(),
+		}
+		d.documents = append(d.documents, doc)
+		size += len(doc.YAML)
+		for _, field := range [][]byte{[]byte(doc.Kind), []byte(doc.Name), doc.YAML} {
+			digest.Write(binary.AppendUvarint(nil, uint64(len(field))))
+			digest.Write(field)
+		}
+	}
+	if size > maxDocumentBytes {
+		return d, batch.Errorf(batch.CodeBadMessage, "the documents of flow %s have %d bytes together, over the limit of %d bytes: the coordinator should not have accepted them",
+			d.key.flow, size, maxDocumentBytes)
+	}
+	digest.Sum(d.key.digest[:0])
+	return d, nil
+}
+
+// define returns the plan of these documents, compiled by whoever asks first, and counts the caller as its user.
+func (f *flows) define(d definitionDocuments) *plan {
+	f.mu.Lock()
+	p := f.plans[d.key]
+	known := p != nil
+	if !known {
+		p = &plan{key: d.key, ready: make(chan struct{})}
+		f.plans[d.key] = p
+		f.metrics.plans.Inc()
+	}
+	p.users++
+	f.mu.Unlock()
+	if known {
+		f.metrics.redefinitions.Inc()
+		<-p.ready
+		return p
+	}
+	defer close(p.ready)
+	compiled, err := f.compileSafely(d)
+	if err != nil {
+		p.mistakes = mistakes(err)
+		f.metrics.definitions.WithLabelValues("rejected").Inc()
+		return p
+	}
+	p.compiled = compiled
+	f.join(p)
+	f.metrics.definitions.WithLabelValues("ready").Inc()
+	return p
+}
+
+// compileSafely makes a panic an error: documents must not end sessions, and others wait for the same plan.
+func (f *flows) compileSafely(d definitionDocuments) (p *flowexec.Plan, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = batch.Errorf(batch.CodeInternal, "compiling flow %s panicked, which is a defect of KisGrid: %v\n%s", d.key.flow, r, debug.Stack())
+		}
+	}()
+	return f.compile(d)
+}
+
+// drop takes back what define counted.
+func (f *flows) drop(p *plan) {
+	f.mu.Lock()
+	p.users--
+	last := p.users == 0
+	if last {
+		delete(f.plans, p.key)
+		f.metrics.plans.Dec()
+	}
+	f.mu.Unlock()
+	if last && p.flow != nil {
+		f.leave(p.flow)
+	}
+}
+
+// mistakes are an error's reasons, one text each.
+func mistakes(err error) []string {
+	var all []string
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range joined.Unwrap() {
+			all = append(all, mistakes(e)...)
+		}
+		return all
+	}
+	var found definition.Mistakes
+	if !errors.As(err, &found) {
+		return []string{strings.ToValidUTF8(err.Error(), "\uFFFD")}
+	}
+	for _, m := range found {
+		all = append(all, strings.ToValidUTF8(m.Error(), "\uFFFD"))
+	}
+	return all
+}
+
+// define answers a Definition.
+func (k *session) define(m *pb.Definition) error {
+	d, err := readDefinition(m)
+	if err != nil {
+		return err
+	}
+	p, f := k.peer, k.server.flows
+	made := f.define(d)
+	answer := &pb.Compiled{Flow: d.key.flow, Revision: d.key.revision, Errors: made.mistakes}
+	k.log.Debug("flow defined", "flow", d.key.flow, "revision", d.key.revision, "mistakes", len(made.mistakes))
+
+	if unused := p.adopt(k, made, answer); unused != nil {
+		f.drop(unused)
+	}
+	p.wakeUp()
+	return nil
+}
+
+// adopt keeps a plan for the coordinator and tells it. It returns one that the coordinator needs no more.
+func (p *peer) adopt(k *session, made *plan, answer *pb.Compiled) (unused *plan) {
+	key := revisionKey{made.key.flow, made.key.revision}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.gone {
+		return made
+	}
+	unused = p.plans[key]
+	p.plans[key] = made
+	if made.compiled != nil && p.credits[key.flow] == nil {
+		p.credits[key.flow] = p.openCredit()
+	}
+	k.tell(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Compiled{Compiled: answer}})
+	return unused
+}
+
+// forget drops a revision that the coordinator needs no more. Its parts that are under way go on.
+func (k *session) forget(m *pb.Forget) {
+	if unused := k.peer.abandon(revisionKey{m.GetFlow(), m.GetRevision()}); unused != nil {
+		k.server.flows.drop(unused)
+	}
+}
+
+// abandon takes back what adopt keeps; the credit of a flow goes with its last revision.
+func (p *peer) abandon(key revisionKey) (unused *plan) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	unused = p.plans[key]
+	delete(p.plans, key)
+	if c := p.credits[key.flow]; c != nil && !p.defines(key.flow) {
+		delete(p.credits, key.flow)
+		c.close()
+	}
+	return unused
+}
+
+// compile compiles against what this build registered.
+func (s *server) compile(d definitionDocuments) (*flowexec.Plan, error) {
+	b, err := definition.NewBundle(d.documents)
+	if err != nil {
+		return nil, err
+	}
+	if b.Flow.Name != d.key.flow {
+		return nil, batch.Errorf(batch.CodeBadDocument, "the documents define flow %s, not %s: a document's name must be its key's", b.Flow.Name, d.key.flow)
+	}
+	return flowexec.Compile(b, s.config.Registry)
+}

@@ -1,0 +1,100 @@
+package worker
+
+import (
+	"context"
+	"time"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+// settle is how long a draining worker waits for parts that crossed its Draining message before it ends a session that has
+// nothing left to tell.
+const settle = 250 * time.Millisecond
+
+// drain takes nothing new, hands back what has not begun, and ends each session when everything that it has to tell is
+// acknowledged. It returns when no coordinator is left, or with an error when ctx is done first.
+func (s *server) drain(ctx context.Context) error {
+	s.draining.Store(true)
+	s.metrics.draining.Set(1)
+	for _, p := range s.everyPeer() {
+		p.mu.Lock()
+		if k := p.session.Load(); k != nil && p.met {
+			k.tellDraining()
+		}
+		p.mu.Unlock()
+		p.wakeUp()
+		p.release("", nil)
+	}
+	for {
+		left, pause := s.dismiss()
+		if left == 0 {
+			return nil
+		}
+		var later <-chan time.Time
+		if pause > 0 {
+			later = time.After(pause)
+		}
+		select {
+		case <-s.changed:
+		case <-later:
+		case <-ctx.Done():
+			held := s.budget.sums().held.rows
+			return batch.Errorf(batch.CodeDeadline, "%d coordinators still waited for %d rows, or had not acknowledged them, when the time to drain was over: "+
+				"what they miss runs again elsewhere; give more time with --drain-timeout: %w", left, held, ctx.Err())
+		}
+	}
+}
+
+func (s *server) everyPeer() []*peer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*peer, 0, len(s.peers))
+	for _, p := range s.peers {
+		all = append(all, p)
+	}
+	return all
+}
+
+// dismiss ends the sessions of coordinators that need the worker no more. It returns how many are left, and when to look
+// again if nothing changes before.
+func (s *server) dismiss() (left int, pause time.Duration) {
+	for _, p := range s.everyPeer() {
+		wait, idle := p.idle()
+		switch {
+		case !idle:
+			left++
+		case wait > 0:
+			left++
+			if pause == 0 || wait < pause {
+				pause = wait
+			}
+		default:
+			if s.remove(p) {
+				p.drop(errDrained)
+			}
+		}
+	}
+	return left, pause
+}
+
+// idle reports whether the coordinator waits for nothing, and how long parts on their way to the worker may still take.
+func (p *peer) idle() (wait time.Duration, idle bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.parts) > 0 || len(p.results) > 0 {
+		return 0, false
+	}
+	k := p.session.Load()
+	if k == nil {
+		return settle, true // its handshake is under way
+	}
+	select {
+	case <-k.over:
+		return 0, true
+	default:
+	}
+	if k.toldDraining.IsZero() {
+		return settle, true
+	}
+	return settle - time.Since(k.toldDraining), true
+}

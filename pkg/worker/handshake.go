@@ -1,0 +1,124 @@
+package worker
+
+import (
+	"time"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// protocol is the one version of the session protocol that this build speaks.
+const protocol = 1
+
+// handshakeTimeout bounds how long a coordinator may take to say Hello, and the worker to answer it.
+const handshakeTimeout = 10 * time.Second
+
+// Why sessions end that nobody is to blame for.
+var (
+	errOvertaken = batch.Errorf(batch.CodeCancelled, "the coordinator has begun another session")
+	errAnew      = batch.Errorf(batch.CodeCancelled, "the coordinator has begun anew")
+	errExpired   = batch.Errorf(batch.CodeUnavailable, "the coordinator was away for a lease time and is forgotten")
+	errDrained   = batch.Errorf(batch.CodeShutdown, "the worker has drained")
+	errClosed    = batch.Errorf(batch.CodeShutdown, "the worker is shutting down")
+	errSilent    = batch.Errorf(batch.CodeDeadline, "the handshake was not over within %s", handshakeTimeout)
+)
+
+// greet answers the first message of a session: it finds or makes the coordinator's peer, and makes k its session.
+func (k *session) greet(m *pb.CoordinatorMessage) error {
+	hello := m.GetHello()
+	switch {
+	case hello == nil:
+		return batch.Errorf(batch.CodeBadMessage, "the session does not begin with Hello: who dials is no coordinator, or defective")
+	case hello.GetProtocolMin() > protocol || hello.GetProtocolMax() < protocol:
+		return batch.Errorf(batch.CodeProtocolMismatch, "the coordinator speaks protocols %d to %d, this worker %d: bring both to builds that share one",
+			hello.GetProtocolMin(), hello.GetProtocolMax(), protocol)
+	case hello.GetCoordinator() == "":
+		return batch.Errorf(batch.CodeBadMessage, "Hello names no coordinator: who dials is defective")
+	}
+	p, before, err := k.server.meet(hello)
+	if err != nil {
+		return err
+	}
+	k.log = k.server.log.With("coordinator", hello.GetCoordinator())
+	if before != nil {
+		before.drop(errAnew)
+	}
+	if err := p.attach(k); err != nil {
+		return err
+	}
+	return p.begin(k, m.GetResultsReceived())
+}
+
+// meet finds the coordinator's peer, or makes one. before is one that the coordinator has given up.
+func (s *server) meet(hello *pb.Hello) (p, before *peer, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return nil, nil, errClosed
+	case s.id == "":
+		return nil, nil, batch.Errorf(batch.CodeUnavailable, "the worker registers anew and has no id at the moment: dial it by its next record")
+	case hello.GetWorker() != s.id:
+		return nil, nil, batch.Errorf(batch.CodeNotFound, "worker %s is not at this address, %s is: dial by the records in etcd", hello.GetWorker(), s.id)
+	}
+	name := hello.GetCoordinator()
+	p = s.peers[name]
+	if p != nil && hello.GetResume() {
+		return p, nil, nil
+	}
+	if s.draining.Load() {
+		return nil, nil, errDrained
+	}
+	before, p = p, newPeer(s, name)
+	s.peers[name] = p
+	if before == nil {
+		s.metrics.peers.Inc()
+	}
+	return p, before, nil
+}
+
+// attach makes k the coordinator's session. The one before is over, and its reader has ended, when attach returns: what it
+// received stands in received, and nothing will be added behind the coordinator's back. It fails when k is overtaken itself.
+func (p *peer) attach(k *session) error {
+	p.mu.Lock()
+	if p.gone {
+		p.mu.Unlock()
+		return errOvertaken
+	}
+	before := p.session.Swap(k)
+	k.peer = p
+	p.mu.Unlock()
+	if before != nil {
+		close(before.replaced)
+		before.end(errOvertaken)
+		<-before.read
+	}
+	return nil
+}
+
+// begin makes k's sender start with the Welcome, and go on with what the coordinator has not acknowledged.
+func (p *peer) begin(k *session, received uint64) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.session.Load() != k || p.gone {
+		return errOvertaken
+	}
+	if p.met {
+		if err := p.acknowledged(received); err != nil {
+			return err
+		}
+	}
+	k.tell(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Welcome{Welcome: &pb.Welcome{
+		Protocol: protocol, Worker: p.server.identity(), Resumed: p.met, PartsReceived: p.received,
+	}}})
+	if p.server.draining.Load() {
+		k.tellDraining()
+	}
+	p.met = true
+	p.taken = p.known
+	for _, c := range p.credits {
+		c.renew = true
+		c.due.Store(true)
+	}
+	return nil
+}

@@ -1,0 +1,123 @@
+package worker
+
+import (
+	"sync"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/flowexec"
+)
+
+// flows are the flows of this process, each with its lanes, shared by all coordinators. Its methods may be called by
+// several goroutines; nothing is compiled or waited for under its lock.
+type flows struct {
+	compile func(definitionDocuments) (*flowexec.Plan, error)
+	start   func(flow string, copies int) *flowexec.Lanes
+	metrics *metrics
+
+	mu     sync.Mutex
+	byName map[string]*flow  // guarded by mu
+	plans  map[planKey]*plan // guarded by mu
+
+	stopping sync.WaitGroup // lanes that nobody needs any more
+}
+
+// flow is one flow's lanes. They start with the first plan, and stop when the last is dropped and its rows have ended. Its
+// fields are guarded by the lock of flows.
+type flow struct {
+	name     string
+	lanes    *flowexec.Lanes
+	copies   int   // of lanes
+	wanted   int   // copies of the newest revision so far
+	revision int64 // the newest
+	plans    int   // that are in use
+	running  int   // parts of which not all rows have ended
+}
+
+// join makes the plan one of its flow's, and starts the lanes where it is the first.
+func (f *flows) join(p *plan) {
+	copies := p.compiled.Copies()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	w := f.byName[p.key.flow]
+	if w == nil {
+		w = &flow{name: p.key.flow, copies: copies, lanes: f.start(p.key.flow, copies)}
+		f.byName[w.name] = w
+	}
+	if p.key.revision >= w.revision {
+		w.revision, w.wanted = p.key.revision, copies
+	}
+	w.plans++
+	p.flow = w
+}
+
+// run hands a part to its flow's lanes. It does not block. Lanes whose number a newer revision changed are replaced when
+// nothing runs on them.
+func (f *flows) run(w *flow, part *flowexec.Part) {
+	f.mu.Lock()
+	if w.running == 0 && w.copies != w.wanted {
+		f.stop(w.lanes)
+		w.copies, w.lanes = w.wanted, f.start(w.name, w.wanted)
+	}
+	w.running++
+	lanes := w.lanes
+	f.mu.Unlock()
+	lanes.Enqueue(part)
+}
+
+// ran says that all rows of a part have ended. Lanes call it.
+func (f *flows) ran(w *flow) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	w.running--
+	f.retire(w)
+}
+
+// leave says that nobody needs a plan of the flow any more.
+func (f *flows) leave(w *flow) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	w.plans--
+	f.retire(w)
+}
+
+// retire stops lanes that nobody needs. It must be called with the lock held.
+func (f *flows) retire(w *flow) {
+	if w.plans == 0 && w.running == 0 && f.byName[w.name] == w {
+		delete(f.byName, w.name)
+		f.stop(w.lanes)
+	}
+}
+
+// stop ends idle lanes, in a goroutine since lanes can't wait for themselves.
+func (f *flows) stop(lanes *flowexec.Lanes) { f.stopping.Go(lanes.Stop) }
+
+// release takes back rows that have not begun: those of these slots, nil for all, in parts that belong to whom it is asked
+// for. They end as returned before it returns.
+func (f *flows) release(w *flow, slots []batch.Range, belongs func(*flowexec.Part) bool) {
+	f.mu.Lock()
+	lanes := w.lanes
+	f.mu.Unlock()
+	lanes.Release(slots, belongs)
+}
+
+// all are the flows that have lanes.
+func (f *flows) all() []*flow {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := make([]*flow, 0, len(f.byName))
+	for _, w := range f.byName {
+		all = append(all, w)
+	}
+	return all
+}
+
+// stopAll cancels what runs, takes back what does not, and waits for the lanes. Nobody may run a part meanwhile.
+func (f *flows) stopAll() {
+	f.mu.Lock()
+	for name, w := range f.byName {
+		delete(f.byName, name)
+		f.stop(w.lanes)
+	}
+	f.mu.Unlock()
+	f.stopping.Wait()
+}

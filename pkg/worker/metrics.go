@@ -1,0 +1,80 @@
+package worker
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are the worker's own; those of flows, connectors and the Go runtime are registered beside them.
+type metrics struct {
+	sessions        prometheus.Gauge
+	sessionsEnded   *prometheus.CounterVec
+	peers           prometheus.Gauge
+	peersExpired    prometheus.Counter
+	partsHeld       prometheus.Gauge
+	partsReceived   prometheus.Counter
+	partsRepeated   prometheus.Counter
+	rowsReturned    prometheus.Counter
+	resultsSent     prometheus.Counter
+	resultsResent   prometheus.Counter
+	resultsKept     prometheus.Gauge
+	definitions     *prometheus.CounterVec
+	redefinitions   prometheus.Counter
+	plans           prometheus.Gauge
+	registered      prometheus.Gauge
+	registrations   prometheus.Counter
+	registrationsEx *prometheus.CounterVec
+	draining        prometheus.Gauge
+}
+
+// newMetrics makes the metrics and registers them.
+func newMetrics(r prometheus.Registerer) *metrics {
+	gauge := func(name, help string) prometheus.Gauge {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "kisgrid_worker_" + name, Help: help})
+		r.MustRegister(g)
+		return g
+	}
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "kisgrid_worker_" + name, Help: help})
+		r.MustRegister(c)
+		return c
+	}
+	counters := func(name, label, help string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kisgrid_worker_" + name, Help: help}, []string{label})
+		r.MustRegister(c)
+		return c
+	}
+	return &metrics{
+		sessions:        gauge("sessions", "Sessions with coordinators that are open now."),
+		sessionsEnded:   counters("sessions_ended_total", "code", "Sessions that ended, by the code of the reason; NONE where the coordinator ended it."),
+		peers:           gauge("peers", "Coordinators whose parts or results are kept, with a session or for a lease time after it."),
+		peersExpired:    counter("peers_expired_total", "Coordinators that were forgotten because they did not come back within a lease time."),
+		partsHeld:       gauge("parts_held", "Parts of which not all rows have ended, or whose last result is not acknowledged."),
+		partsReceived:   counter("parts_received_total", "Parts taken in."),
+		partsRepeated:   counter("parts_repeated_total", "Parts that came again and were skipped."),
+		rowsReturned:    counter("rows_returned_total", "Rows handed back to their coordinators, not begun."),
+		resultsSent:     counter("results_sent_total", "Results sent, each time counted."),
+		resultsResent:   counter("results_resent_total", "Results sent again on a new session because the one before broke."),
+		resultsKept:     gauge("results_kept", "Results that are not acknowledged yet."),
+		definitions:     counters("definitions_total", "outcome", "Definitions compiled, by outcome: ready or rejected."),
+		redefinitions:   counter("redefinitions_total", "Definitions that came again, or from another coordinator, and were compiled already."),
+		plans:           gauge("plans", "Compiled revisions of flows that are kept."),
+		registered:      gauge("registered", "1 while the worker's record stands in etcd, as far as it knows."),
+		registrations:   counter("registrations_total", "Times that the worker put its record into etcd."),
+		registrationsEx: counters("registrations_lost_total", "reason", "Times that the record was lost: gone, or silent where etcd did not answer for a lease time."),
+		draining:        gauge("draining", "1 while the worker drains."),
+	}
+}
+
+// watch registers what the budget knows.
+func (b *budget) watch(r prometheus.Registerer) {
+	gauge := func(name, help string, value func() int64) {
+		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "kisgrid_worker_" + name, Help: help},
+			func() float64 { return float64(value()) }))
+	}
+	gauge("rows_held", "Rows of the parts held.", func() int64 { return b.sums().held.rows })
+	gauge("bytes_held", "Bytes of rows that have not ended, and of results that are not acknowledged.", func() int64 { return b.sums().held.bytes })
+	gauge("rows_granted", "Rows that coordinators may still send.", func() int64 { s := b.sums(); return s.used.minus(s.held).rows })
+	gauge("bytes_granted", "Bytes that coordinators may still send.", func() int64 { s := b.sums(); return s.used.minus(s.held).bytes })
+	gauge("budget_rows", "Rows that the worker may hold or have granted.", func() int64 { return b.total.rows })
+	gauge("budget_bytes", "Bytes that the worker may hold or have granted.", func() int64 { return b.total.bytes })
+}

@@ -1,0 +1,167 @@
+package worker
+
+import (
+	"math"
+	"time"
+
+	"github.com/kisgrid/kisgrid/internal/wire"
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/flowexec"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// part is a part that the worker holds, until its last result is acknowledged.
+type part struct {
+	number  uint64
+	flow    *flow
+	account *account
+	size    amount
+
+	// What follows is guarded by the peer's lock.
+	*flowexec.Part                // nil once all rows have ended and are in results: their bytes are free then
+	charged        amount         // to the account, of size
+	open           int            // rows that have not ended
+	ended          []flowexec.Run // not in a result yet
+	since          time.Time      // when the first of them ended
+	reporting      bool           // somebody makes results of them now
+}
+
+// receive takes a part in.
+func (k *session) part(m *pb.Part) error {
+	p, s := k.peer, k.server
+	size := amount{int64(len(m.GetColumns().GetEnds())), int64(len(m.GetColumns().GetData()))}
+
+	if m.GetNumber() == 0 {
+		return batch.Errorf(batch.CodeBadMessage, "a part has no number: the coordinator is defective")
+	}
+	made, again := p.plan(m, size)
+	switch {
+	case again:
+		s.metrics.partsRepeated.Inc()
+		p.wakeUp()
+		return nil
+	case made == nil || made.compiled == nil:
+		return batch.Errorf(batch.CodeBadMessage, "part %d needs revision %d of flow %s, which this session did not define, or which does not compile here: "+
+			"the coordinator is defective", m.GetNumber(), m.GetRevision(), m.GetFlow())
+	}
+	work, err := s.readPart(m, made.compiled)
+	if err != nil {
+		return batch.Errorf(batch.CodeBadMessage, "part %d of flow %s: %w", m.GetNumber(), m.GetFlow(), err)
+	}
+	t := &part{Part: work, number: m.GetNumber(), flow: made.flow, size: size, open: int(size.rows)}
+	work.Done = func(run flowexec.Run) { p.end(t, run) }
+	if err := p.hold(t); err != nil {
+		return err
+	}
+	s.metrics.partsReceived.Inc()
+	s.metrics.partsHeld.Inc()
+	p.wakeUp()
+
+	s.flows.run(t.flow, work)
+	if s.draining.Load() {
+		p.release(t.flow.name, nil) // it crossed the Draining message
+	}
+	return nil
+}
+
+// plan finds what a part runs on, unless the worker has the part: then only its credit is used up, and the part skipped.
+func (p *peer) plan(m *pb.Part, size amount) (made *plan, again bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if m.GetNumber() > p.received {
+		return p.plans[revisionKey{m.GetFlow(), m.GetRevision()}], false
+	}
+	if c := p.credits[m.GetFlow()]; c != nil {
+		c.skip(size)
+		c.due.Store(true)
+	}
+	return nil, true
+}
+
+// hold makes a part the peer's, and charges it to its flow.
+func (p *peer) hold(t *part) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := p.credits[t.flow.name]
+	if p.gone || c == nil {
+		return errOvertaken
+	}
+	if !c.spend(t.size) {
+		return batch.Errorf(batch.CodeBadMessage, "part %d of flow %s came when the credit was overdrawn already: the coordinator is defective", t.number, t.flow.name)
+	}
+	t.account, t.charged = c.account, t.size
+	p.received = t.number
+	p.parts[t.number] = t
+	c.due.Store(true)
+	return nil
+}
+
+// free gives back what of n is still charged.
+func (t *part) free(n amount) {
+	n = least(n, t.charged)
+	t.charged = t.charged.minus(n)
+	t.account.release(n)
+}
+
+// readPart checks a part, so that nobody behind it indexes by a number from outside.
+func (s *server) readPart(m *pb.Part, plan *flowexec.Plan) (*flowexec.Part, error) {
+	columns := wire.ToColumns(m.GetColumns())
+	if err := columns.Check(s.config.Limits); err != nil {
+		return nil, err
+	}
+	id, err := wire.ToID(m.GetBatch())
+	if err != nil {
+		return nil, err
+	}
+	n, rows := columns.Len(), m.GetRows()
+	switch {
+	case plan.ShardKey() == "":
+		columns.Keys = nil // the batch is not split, whatever its producer hashed
+	case len(columns.Keys) == 0:
+		return nil, batch.Errorf(batch.CodeMissingKeys, "the flow is sharded by %s, and the rows have no keys", plan.ShardKey())
+	}
+	switch {
+	case len(rows) == 0 && int(m.GetBatchRows()) != n:
+		return nil, batch.Errorf(batch.CodeBadMessage, "it has %d rows and is the whole batch, of %d rows", n, m.GetBatchRows())
+	case len(rows) == 0:
+		rows = nil
+	case len(rows) != n:
+		return nil, batch.Errorf(batch.CodeBadMessage, "it says of %d rows where they stand in the batch, and has %d", len(rows), n)
+	case int64(rows[n-1]) >= int64(m.GetBatchRows()):
+		return nil, batch.Errorf(batch.CodeBadMessage, "it has row %d of a batch of %d rows", rows[n-1], m.GetBatchRows())
+	case !ascending(rows):
+		return nil, batch.Errorf(batch.CodeBadMessage, "its rows do not ascend")
+	}
+	work := &flowexec.Part{
+		Plan: plan, Batch: id, BatchRows: int(m.GetBatchRows()), Rows: rows, Columns: columns,
+		Output: m.GetOutput(), Attempt: int(m.GetDeaths()) + 1,
+	}
+	if ms := m.GetDeadlineMilliseconds(); ms > 0 {
+		work.Deadline = time.Now().Add(time.Duration(min(ms, math.MaxInt64/uint64(time.Millisecond))) * time.Millisecond)
+	}
+	return work, nil
+}
+
+func ascending(rows []uint32) bool {
+	for i := 1; i < len(rows); i++ {
+		if rows[i] <= rows[i-1] {
+			return false
+		}
+	}
+	return true
+}
+
+// slots is how many buckets of shard keys there are: a constant of the protocol.
+const slots = 1 << 16
+
+// release hands rows back that go to another worker.
+func (k *session) release(m *pb.Release) error {
+	ranges, err := wire.ToRanges(m.GetSlots(), slots)
+	if err != nil {
+		return err
+	}
+	if len(ranges) > 0 {
+		k.peer.release(m.GetFlow(), ranges)
+	}
+	return nil
+}

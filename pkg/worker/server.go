@@ -1,0 +1,190 @@
+package worker
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/connector"
+	"github.com/kisgrid/kisgrid/pkg/flowexec"
+	"github.com/kisgrid/kisgrid/pkg/kis"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// serverConfig is what sessions need of the worker. All fields must be set.
+type serverConfig struct {
+	Registry   *kis.Registry
+	Connectors *connector.Pool
+	Limits     batch.Limits
+	Budget     amount
+	Lease      time.Duration
+	Logger     hclog.Logger
+	Metrics    prometheus.Registerer
+}
+
+// server answers coordinators. It knows nothing of etcd: Worker gives it the id that it answers to.
+type server struct {
+	pb.UnimplementedWorkerServer
+	config  serverConfig
+	log     hclog.Logger
+	metrics *metrics
+	budget  *budget
+	flows   *flows
+
+	draining atomic.Bool
+	changed  chan struct{} // holds a token while something that drain waits for may have happened
+
+	// What follows is guarded by mu, under which no other lock is taken.
+	mu       sync.Mutex
+	id       string // "" while the worker has none
+	peers    map[string]*peer
+	sessions map[*session]bool
+	closed   bool
+
+	// goroutines are readers, senders and those that forget peers. It grows only while the call of a session is counted in
+	// sessions, so that nothing is added once it is waited for.
+	goroutines sync.WaitGroup
+}
+
+func newServer(c serverConfig) (*server, error) {
+	flowMetrics, err := flowexec.NewMetrics(c.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	s := &server{
+		config: c, log: c.Logger, metrics: newMetrics(c.Metrics), budget: newBudget(c.Budget),
+		changed: make(chan struct{}, 1), peers: map[string]*peer{}, sessions: map[*session]bool{},
+	}
+	s.budget.watch(c.Metrics)
+	s.flows = &flows{
+		compile: s.compile, metrics: s.metrics, byName: map[string]*flow{}, plans: map[planKey]*plan{},
+		start: func(flow string, copies int) *flowexec.Lanes {
+			return flowexec.StartLanes(flowexec.LanesConfig{
+				Flow: flow, Copies: copies, Connectors: c.Connectors, Logger: c.Logger.With("flow", flow), Metrics: flowMetrics,
+			})
+		},
+	}
+	return s, nil
+}
+
+// identity is the id that the worker has at the moment.
+func (s *server) identity() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.id
+}
+
+// enter counts a session in; false: there are to be no more.
+func (s *server) enter(k *session) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.sessions[k] = true
+	s.goroutines.Add(1) // until leave, so that the session may start goroutines of its own
+	s.metrics.sessions.Inc()
+	return true
+}
+
+// leave counts a session out that is over. Its peer is kept for a lease time.
+func (s *server) leave(k *session) {
+	code := "NONE"
+	if k.err != nil {
+		code = batch.CodeOf(k.err).String()
+	}
+	s.metrics.sessionsEnded.WithLabelValues(code).Inc()
+	s.metrics.sessions.Dec()
+	s.goroutines.Go(func() { s.forget(k) })
+	s.mu.Lock()
+	delete(s.sessions, k)
+	s.mu.Unlock()
+	s.goroutines.Done()
+	s.noteChange()
+}
+
+// forget drops the peer of a session that is over unless another session takes its place within a lease time.
+func (s *server) forget(k *session) {
+	<-k.read // what it set is safe to read from now on
+	k.log.Info("session ended", "lasted", time.Since(k.began).Round(time.Millisecond), "reason", k.err)
+	p := k.peer
+	if p == nil {
+		return
+	}
+	lease := time.NewTimer(s.config.Lease)
+	defer lease.Stop()
+	select {
+	case <-k.replaced:
+		return
+	case <-lease.C:
+	}
+	if p.session.Load() == k && s.remove(p) {
+		s.metrics.peersExpired.Inc()
+		s.log.Warn("forgot a coordinator: it did not come back within a lease time", "coordinator", p.coordinator)
+		p.drop(errExpired)
+		s.noteChange()
+	}
+}
+
+// remove takes a peer out of those that sessions may resume; false: it was not one of them any more.
+func (s *server) remove(p *peer) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.peers[p.coordinator] != p {
+		return false
+	}
+	delete(s.peers, p.coordinator)
+	s.metrics.peers.Dec()
+	return true
+}
+
+// noteChange lets drain look again.
+func (s *server) noteChange() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// answerTo makes the worker answer to an id, which it did not have before.
+func (s *server) answerTo(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.id = id
+}
+
+// reset ends all sessions, forgets all coordinators and stops all lanes, and leaves the worker without an id.
+func (s *server) reset(why error) {
+	s.mu.Lock()
+	s.id = ""
+	peers := s.peers
+	s.peers = map[string]*peer{}
+	var strangers []*session // in their handshake
+	for k := range s.sessions {
+		strangers = append(strangers, k)
+	}
+	s.mu.Unlock()
+	for _, p := range peers {
+		p.drop(why)
+		s.metrics.peers.Dec()
+	}
+	for _, k := range strangers {
+		k.end(why)
+		<-k.read
+	}
+	s.flows.stopAll()
+	s.noteChange()
+}
+
+// close ends everything, for good, and waits for it. Safe twice.
+func (s *server) close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.reset(errClosed)
+	s.goroutines.Wait()
+}

@@ -1,0 +1,137 @@
+package worker
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/kisgrid/kisgrid/internal/wire"
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// Sizes on the wire, about.
+const (
+	outputRowBytes = 8       // an end and an origin
+	outcomeBytes   = 24      // tags, numbers and lengths
+	reasonBytes    = 1 << 10 // package wire cuts longer ones
+)
+
+func sizeOf(o *batch.RowOutcome) int {
+	return outcomeBytes + len(o.Function) + min(len(o.Reason), reasonBytes)
+}
+
+// size is about how many bytes a result has on the wire.
+func size(r batch.Result) int {
+	n := len(r.Output.Rows.Data) + outputRowBytes*r.Output.Rows.Len()
+	for i := range r.NotDone {
+		n += sizeOf(&r.NotDone[i])
+	}
+	return n
+}
+
+// split spreads a large result over several, each for consecutive rows of the part, the final one into final. A row ends in
+// the result that has its output: the coordinator takes no output of rows whose ending does not count for it. What the
+// whole batch stands behind comes with the last rows. What is too large for any message makes its row dead.
+func (s *server) split(t *part, final *pb.Result, ended rowSet, all batch.Result) []*pb.Result {
+	all = refuseTooLarge(all, ended, s.config.Limits.BatchBytes)
+	all.Sort()
+	costs := make([]int, t.size.rows)
+	for i := range all.NotDone {
+		costs[all.NotDone[i].Row] += sizeOf(&all.NotDone[i])
+	}
+	for i, origin := range all.Output.Origins {
+		if origin != batch.WholeBatch {
+			costs[origin] += len(all.Output.Rows.Row(i)) + outputRowBytes
+		}
+	}
+	var messages []*pb.Result
+	first, bytes := uint32(0), 0
+	for row, cost := range costs {
+		if bytes > 0 && bytes+cost > wire.SplitBytes {
+			m := &pb.Result{Part: t.number}
+			fill(m, ended, &all, first, uint32(row))
+			messages = append(messages, m)
+			first, bytes = uint32(row), 0
+		}
+		bytes += cost
+	}
+	fill(final, ended, &all, first, batch.WholeBatch)
+	return append(messages, final)
+}
+
+// fill moves what there is of the rows up to end from a sorted result into a message.
+func fill(m *pb.Result, ended rowSet, from *batch.Result, first, end uint32) {
+	if !m.GetLast() {
+		m.Finished = wire.FromRanges(ended.ranges(first, min(end, uint32(len(ended)*64))))
+	}
+	n := 0
+	for n < len(from.NotDone) && from.NotDone[n].Row < end {
+		n++
+	}
+	m.NotDone = wire.FromRowOutcomes(from.NotDone[:n])
+	from.NotDone = from.NotDone[n:]
+
+	origins := from.Output.Origins
+	start, _ := slices.BinarySearch(origins, first)
+	stop := len(origins)
+	if end != batch.WholeBatch {
+		stop, _ = slices.BinarySearch(origins, end)
+	}
+	if start < stop {
+		m.Output = wire.FromOutput(pick(from.Output, start, stop))
+	}
+}
+
+// pick copies the output rows from start to stop-1.
+func pick(o batch.Output, start, stop int) batch.Output {
+	rows := make([]uint32, stop-start)
+	for i := range rows {
+		rows[i] = uint32(start + i)
+	}
+	return batch.Output{Rows: o.Rows.Select(rows), Origins: o.Origins[start:stop]}
+}
+
+// refuseTooLarge makes rows dead, and drops their output, where that alone is over the limit for a batch.
+func refuseTooLarge(all batch.Result, ended rowSet, limit int) batch.Result {
+	bytes := map[uint32]int{}
+	for i, origin := range all.Output.Origins {
+		bytes[origin] += len(all.Output.Rows.Row(i)) + outputRowBytes
+	}
+	refused := func(row uint32) int {
+		if n := bytes[batch.WholeBatch]; n > limit {
+			return n
+		}
+		if n := bytes[row]; n > limit {
+			return n
+		}
+		return 0
+	}
+	var keep []uint32
+	for i, origin := range all.Output.Origins {
+		if refused(origin) == 0 {
+			keep = append(keep, uint32(i))
+		}
+	}
+	if len(keep) == len(all.Output.Origins) {
+		return all
+	}
+	kept := batch.Output{Rows: all.Output.Rows.Select(keep), Origins: make([]uint32, len(keep))}
+	for i, row := range keep {
+		kept.Origins[i] = all.Output.Origins[row]
+	}
+	all.Output = kept
+	reported := make(rowSet, len(ended))
+	for i := range all.NotDone {
+		reported.add(all.NotDone[i].Row)
+	}
+	all.NotDone = slices.Clip(all.NotDone)
+	for row := range uint32(len(ended) * 64) {
+		if n := refused(row); n > 0 && ended.has(row) && !reported.has(row) {
+			all.NotDone = append(all.NotDone, batch.RowOutcome{
+				Row: row, Outcome: batch.Dead, Code: batch.CodeRowTooLarge,
+				Reason: fmt.Sprintf("what was passed on for the row has %d bytes, over the limit of %d bytes: pass on less, or raise --max-batch-bytes", n, limit),
+			})
+		}
+	}
+	return all
+}
