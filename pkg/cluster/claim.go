@@ -85,20 +85,7 @@ func (c *claim) watch() {
 	c.held, c.lose = context.WithCancelCause(context.Background())
 	ctx, stop := context.WithCancel(context.Background())
 	c.stop = stop
-	c.watchers.Go(func() {
-		// The channel closes when etcd says that the lease is gone, and when etcd says nothing for as long as it lasts.
-		alive, err := c.store.client.KeepAlive(ctx, c.lease)
-		if err != nil {
-			c.lose(c.store.explain(ctx, "keeping "+c.key, err))
-			return
-		}
-		for range alive {
-		}
-		if ctx.Err() == nil {
-			c.lose(batch.Errorf(batch.CodeUnavailable, "keeping %s in etcd at %s: its lease of %s was not renewed in time: start again under a new id",
-				c.key, c.store.endpoints, c.ttl))
-		}
-	})
+	c.watchers.Go(func() { c.renew(ctx) })
 	c.watchers.Go(func() {
 		// It only returns when the claim is closed or the Store is.
 		_ = follow(ctx, c.store, keyRange{from: c.key}, createRevision, func(_ int64, created []int64) {
@@ -107,6 +94,37 @@ func (c *claim) watch() {
 			}
 		})
 	})
+}
+
+// renew keeps the lease alive, and loses the claim when etcd says that the lease is gone, or says nothing for as long as it
+// lasts.
+func (c *claim) renew(ctx context.Context) {
+	renewed, err := c.store.client.KeepAlive(ctx, c.lease)
+	if err != nil {
+		c.lose(c.store.explain(ctx, "keeping "+c.key, err))
+		return
+	}
+	expiry := time.NewTimer(c.ttl)
+	defer expiry.Stop()
+	for {
+		select {
+		case _, alive := <-renewed:
+			switch {
+			case alive:
+				expiry.Reset(c.ttl)
+				continue
+			case ctx.Err() != nil: // closed
+			case c.store.client.Ctx().Err() != nil:
+				c.lose(c.store.explain(ctx, "keeping "+c.key, c.store.client.Ctx().Err()))
+			default:
+				c.lose(c.gone())
+			}
+		case <-expiry.C:
+			c.lose(batch.Errorf(batch.CodeUnavailable, "keeping %s in etcd at %s: its lease of %s was not renewed in time: start again under a new id",
+				c.key, c.store.endpoints, c.ttl))
+		}
+		return
+	}
 }
 
 func createRevision(kv *mvccpb.KeyValue) (int64, error) { return kv.CreateRevision, nil }

@@ -24,7 +24,7 @@ func (s *Store) Documents(ctx context.Context) (revision int64, documents []defi
 	for _, kv := range kvs {
 		document, err := s.readDocument(kv)
 		if err != nil {
-			s.skipped(kv, err)
+			s.skipped.tell(kv, err)
 			continue
 		}
 		documents = append(documents, document)

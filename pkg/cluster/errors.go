@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -91,6 +90,31 @@ func (o *outage) ends() {
 	}
 }
 
+// skipped tells the logger of records that can't be read, once for each time they were written, however many read them.
+type skipped struct {
+	logger hclog.Logger
+
+	mu   sync.Mutex
+	told map[string]int64 // mod revisions by key; guarded by mu
+}
+
+// maxTold bounds what is remembered; beyond that, some is told again.
+const maxTold = 1024
+
+func (s *skipped) tell(kv *mvccpb.KeyValue, reason error) {
+	key := string(kv.Key)
+	s.mu.Lock()
+	known := s.told[key] == kv.ModRevision
+	if s.told == nil || len(s.told) >= maxTold {
+		s.told = map[string]int64{}
+	}
+	s.told[key] = kv.ModRevision
+	s.mu.Unlock()
+	if !known {
+		s.logger.Warn("skipping a record in etcd that can't be read", "key", key, "revision", kv.ModRevision, "error", reason)
+	}
+}
+
 // patience is one loop's way of waiting for etcd: it tells of an outage once, and pauses longer and longer. It belongs to one
 // goroutine.
 type patience struct {
@@ -130,15 +154,4 @@ func (p *patience) done() {
 		p.outage.ends()
 	}
 	p.pause = 0
-}
-
-// lateSignIn keeps the etcd client from signing in while it is made, which would wait for etcd: the first call that is
-// refused for want of a token signs in.
-type lateSignIn struct{ opened atomic.Bool }
-
-func (l *lateSignIn) intercept(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
-	if !l.opened.Load() && method == "/etcdserverpb.Auth/Authenticate" {
-		return rpctypes.ErrGRPCAuthNotEnabled
-	}
-	return invoke(ctx, method, request, reply, conn, options...)
 }

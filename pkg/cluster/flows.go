@@ -83,7 +83,7 @@ func (s *Store) History(ctx context.Context, flow string) ([]HistoryEntry, error
 	for _, kv := range kvs {
 		record, err := s.readFlowRecord(kv)
 		if err != nil {
-			s.skipped(kv, err)
+			s.skipped.tell(kv, err)
 			continue
 		}
 		history = append(history, *record.entry)

@@ -1,8 +1,10 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 
@@ -20,23 +22,27 @@ type follower[T any] struct {
 	decode func(*mvccpb.KeyValue) (T, error)
 
 	mu       sync.Mutex           // held by read while it writes what follows, and by snapshot
-	records  map[string]record[T] // by key
+	records  map[string]record[T] // by key; nil before the first list
 	revision int64
 
 	changed chan struct{} // holds a token when there is something new to show
 }
 
-// record is what was last written to a key, decoded once.
+// record is what stands at a key, as etcd gave it and decoded.
 type record[T any] struct {
-	written  int64 // mod revision
-	value    T
-	readable bool
+	kv    *mvccpb.KeyValue
+	value T
+}
+
+// is tells whether this is the record of kv. Revisions alone don't tell: an etcd restored from a backup gives them again.
+func (r record[T]) is(kv *mvccpb.KeyValue) bool {
+	return r.kv.ModRevision == kv.ModRevision && r.kv.CreateRevision == kv.CreateRevision && bytes.Equal(r.kv.Value, kv.Value)
 }
 
 // follow lists a range, then watches it, and calls show with all that is readable in it, sorted by key: when it is listed, and
 // after each change. Calls never overlap. It returns when the context ends or the Store is closed, and says which.
 func follow[T any](ctx context.Context, s *Store, span keyRange, decode func(*mvccpb.KeyValue) (T, error), show func(revision int64, values []T)) error {
-	f := &follower[T]{store: s, span: span, decode: decode, records: map[string]record[T]{}, changed: make(chan struct{}, 1)}
+	f := &follower[T]{store: s, span: span, decode: decode, changed: make(chan struct{}, 1)}
 	reading, stop := context.WithCancel(ctx)
 	defer context.AfterFunc(s.client.Ctx(), stop)()
 	var reader sync.WaitGroup
@@ -59,16 +65,9 @@ func follow[T any](ctx context.Context, s *Store, span keyRange, decode func(*mv
 func (f *follower[T]) snapshot() (int64, []T) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	keys := make([]string, 0, len(f.records))
-	for key, r := range f.records {
-		if r.readable {
-			keys = append(keys, key)
-		}
-	}
-	slices.Sort(keys)
-	values := make([]T, len(keys))
-	for i, key := range keys {
-		values[i] = f.records[key].value
+	values := make([]T, 0, len(f.records))
+	for _, key := range slices.Sorted(maps.Keys(f.records)) {
+		values = append(values, f.records[key].value)
 	}
 	return f.revision, values
 }
@@ -122,12 +121,18 @@ func (f *follower[T]) watch(ctx context.Context, from int64, begun func()) error
 func (f *follower[T]) replace(kvs []*mvccpb.KeyValue, revision int64) {
 	records := make(map[string]record[T], len(kvs))
 	for _, kv := range kvs {
-		records[string(kv.Key)] = f.record(kv)
+		if r, ok := f.record(kv); ok {
+			records[string(kv.Key)] = r
+		}
 	}
+	// Only this goroutine writes the copy, so it reads it without the lock, here and in record.
+	same := f.records != nil && maps.EqualFunc(f.records, records, func(a, b record[T]) bool { return a.is(b.kv) })
 	f.mu.Lock()
 	f.records, f.revision = records, revision
 	f.mu.Unlock()
-	f.tell()
+	if !same {
+		f.tell()
+	}
 }
 
 // apply makes the changes of one or more whole revisions: etcd never splits those of one over two answers.
@@ -135,38 +140,37 @@ func (f *follower[T]) apply(events []*clientv3.Event) {
 	if len(events) == 0 {
 		return
 	}
-	written := make([]record[T], len(events))
-	for i, e := range events {
+	written := map[string]record[T]{}
+	for _, e := range events {
+		key := string(e.Kv.Key)
+		delete(written, key)
 		if e.Type == clientv3.EventTypePut {
-			written[i] = f.record(e.Kv)
+			if r, ok := f.record(e.Kv); ok {
+				written[key] = r
+			}
 		}
 	}
 	f.mu.Lock()
-	for i, e := range events {
-		if e.Type == clientv3.EventTypePut {
-			f.records[string(e.Kv.Key)] = written[i]
-		} else {
-			delete(f.records, string(e.Kv.Key))
-		}
-		f.revision = max(f.revision, e.Kv.ModRevision)
+	for _, e := range events {
+		delete(f.records, string(e.Kv.Key))
+		f.revision = e.Kv.ModRevision
 	}
+	maps.Copy(f.records, written)
 	f.mu.Unlock()
 	f.tell()
 }
 
-// record decodes what was written to a key, unless the copy has it already. A value that can't be read is reported, once since
-// the copy keeps that too.
-func (f *follower[T]) record(kv *mvccpb.KeyValue) record[T] {
-	key := string(kv.Key)
-	// Only this goroutine writes records, so it reads them without the lock.
-	if r, known := f.records[key]; known && r.written == kv.ModRevision {
-		return r
+// record decodes what was written to a key, unless the copy has it already; false when it can't be read, which is told.
+func (f *follower[T]) record(kv *mvccpb.KeyValue) (record[T], bool) {
+	if r, known := f.records[string(kv.Key)]; known && r.is(kv) {
+		return r, true
 	}
 	value, err := f.decode(kv)
 	if err != nil {
-		f.store.skipped(kv, err)
+		f.store.skipped.tell(kv, err)
+		return record[T]{}, false
 	}
-	return record[T]{written: kv.ModRevision, value: value, readable: err == nil}
+	return record[T]{kv: kv, value: value}, true
 }
 
 func (f *follower[T]) tell() {

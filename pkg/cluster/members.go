@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"encoding/json"
+	"strings"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -123,7 +124,7 @@ func (s *Store) RemoveWorker(ctx context.Context, id string) error {
 // changes that come while f runs, only the last state is shown. The map is the callee's; what its values point at is not
 // to be changed. It blocks, through outages of etcd, until the context ends or the Store is closed, and returns why.
 func (s *Store) FollowWorkers(ctx context.Context, f func(map[string]Worker)) error {
-	return follow(ctx, s, s.keys.workers(), readMember[Worker], func(_ int64, workers []Worker) {
+	return follow(ctx, s, s.keys.workers(), s.readWorker, func(_ int64, workers []Worker) {
 		byID := make(map[string]Worker, len(workers))
 		for _, w := range workers {
 			byID[w.ID] = w
@@ -134,7 +135,7 @@ func (s *Store) FollowWorkers(ctx context.Context, f func(map[string]Worker)) er
 
 // FollowCoordinators is FollowWorkers for coordinators.
 func (s *Store) FollowCoordinators(ctx context.Context, f func(map[string]Coordinator)) error {
-	return follow(ctx, s, s.keys.coordinators(), readMember[Coordinator], func(_ int64, coordinators []Coordinator) {
+	return follow(ctx, s, s.keys.coordinators(), s.readCoordinator, func(_ int64, coordinators []Coordinator) {
 		byID := make(map[string]Coordinator, len(coordinators))
 		for _, c := range coordinators {
 			byID[c.ID] = c
@@ -143,8 +144,22 @@ func (s *Store) FollowCoordinators(ctx context.Context, f func(map[string]Coordi
 	})
 }
 
-func readMember[R Worker | Coordinator](kv *mvccpb.KeyValue) (R, error) {
-	var record R
-	err := json.Unmarshal(kv.Value, &record)
-	return record, err
+func (s *Store) readWorker(kv *mvccpb.KeyValue) (w Worker, err error) {
+	if err = json.Unmarshal(kv.Value, &w); err == nil {
+		w.ID, err = readID(s.keys.workers(), kv)
+	}
+	return w, err
+}
+
+func (s *Store) readCoordinator(kv *mvccpb.KeyValue) (c Coordinator, err error) {
+	if err = json.Unmarshal(kv.Value, &c); err == nil {
+		c.ID, err = readID(s.keys.coordinators(), kv)
+	}
+	return c, err
+}
+
+// readID is the id that a member's key ends in, which is the one that counts.
+func readID(span keyRange, kv *mvccpb.KeyValue) (string, error) {
+	id := strings.TrimPrefix(string(kv.Key), span.from)
+	return id, checkName(id)
 }

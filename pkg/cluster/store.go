@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -53,8 +54,8 @@ type Store struct {
 	keys      keys
 	endpoints string // for messages
 	timeout   time.Duration
-	logger    hclog.Logger
 	outage    outage
+	skipped   skipped
 }
 
 // Open checks the configuration and makes a Store. It does not wait for etcd: Wait does.
@@ -75,38 +76,50 @@ func Open(c Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	signIn := &lateSignIn{}
+	calls := &calls{}
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints:            c.Endpoints,
 		TLS:                  c.TLS,
 		Username:             c.Username,
 		Password:             password,
-		DialTimeout:          c.Timeout,
+		DialTimeout:          time.Hour, // when the client would give up a lease before its first renewal: claim.renew decides that
 		DialKeepAliveTime:    10 * time.Second,
 		DialKeepAliveTimeout: 3 * time.Second,
-		MaxUnaryRetries:      20, // of 25 ms each: who must wait longer does so in a loop that tells about it
+		MaxUnaryRetries:      20, // 25 ms apart: whoever can wait longer does so in a loop that tells about it
 		Logger:               zap.NewNop(),
 		DialOptions: []grpc.DialOption{
 			grpc.WithConnectParams(grpc.ConnectParams{
-				Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
+				Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
 				MinConnectTimeout: c.Timeout,
 			}),
-			grpc.WithChainUnaryInterceptor(signIn.intercept),
+			grpc.WithChainUnaryInterceptor(calls.intercept),
 		},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open etcd at %s: %w", strings.Join(c.Endpoints, ","), err)
 	}
-	signIn.opened.Store(true)
+	calls.opened.Store(true)
 	s := &Store{
 		client:    client,
 		keys:      keys{prefix: strings.TrimSuffix(c.Prefix, "/") + "/"},
 		endpoints: strings.Join(c.Endpoints, ","),
 		timeout:   c.Timeout,
-		logger:    c.Logger,
 	}
 	s.outage.logger = c.Logger.With("endpoints", s.endpoints)
+	s.skipped.logger = c.Logger
 	return s, nil
+}
+
+// calls changes two habits of the etcd client. It signs in while it is made, which would make Open wait for etcd: the first call
+// that is refused for want of a sign-in does it instead. And while nothing is connected its calls wait silently for their
+// whole time: they fail at once, with the reason.
+type calls struct{ opened atomic.Bool }
+
+func (c *calls) intercept(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+	if !c.opened.Load() && method == "/etcdserverpb.Auth/Authenticate" {
+		return rpctypes.ErrGRPCAuthNotEnabled
+	}
+	return invoke(ctx, method, request, reply, conn, append(options, grpc.WaitForReady(false))...)
 }
 
 func readPassword(username, file string) (string, error) {
@@ -215,9 +228,4 @@ func (s *Store) commit(ctx context.Context, doing string, conditions []clientv3.
 		return nil, s.explain(ctx, doing, err)
 	}
 	return answer, nil
-}
-
-// skipped reports a record that can't be read. Others are not held up by it.
-func (s *Store) skipped(kv *mvccpb.KeyValue, err error) {
-	s.logger.Warn("skipping a record in etcd that can't be read", "key", string(kv.Key), "revision", kv.ModRevision, "error", err)
 }

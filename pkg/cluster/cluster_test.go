@@ -1,0 +1,426 @@
+package cluster_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"io"
+	"net"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+
+	"github.com/kisgrid/kisgrid/internal/devcluster"
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/cluster"
+)
+
+func TestMain(m *testing.M) {
+	// These tests wait for leases and disks far more than they compute.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// patience is how long a test waits for what must happen.
+const patience = 20 * time.Second
+
+// server is an etcd that a test can stop and start again, with its data and at its address.
+type server struct {
+	address string
+	start   func(t *testing.T)
+	stop    func(t *testing.T)
+}
+
+// conformance is what holds with every etcd.
+var conformance = []struct {
+	name string
+	// alone tests stop and start their etcd; the others share one, each below its own prefix.
+	alone bool
+	test  func(t *testing.T, s *server)
+}{
+	{"documents are shown raw", false, testDocuments},
+	{"documents from etcdctl", false, testEtcdctl},
+	{"foreign keys are reported once", false, testForeignKeys},
+	{"documents change together or not at all", false, testConflict},
+	{"limits are those of etcd", false, testLimits},
+	{"a worker's life", false, testWorker},
+	{"coordinators", false, testCoordinators},
+	{"a record that can't be read", false, testUnreadableWorker},
+	{"a lease revoked", false, testLeaseRevoked},
+	{"a partition longer than the lease", false, testPartition},
+	{"an outage longer than the lease", true, testOutage},
+	{"a restart shorter than the lease", true, testRestart},
+	{"a slow follower under compaction", false, testSlowFollower},
+	{"a follower cut off under compaction", false, testCutOffFollower},
+	{"a list of many pages", false, testPages},
+	{"active and its entry belong together", false, testFlows},
+	{"history", false, testHistory},
+	{"two campaigners", false, testCampaign},
+	{"a campaign deleted while it waits", false, testCampaignDeleted},
+	{"etcd's own elections", false, testForeignCampaign},
+}
+
+func TestEmbeddedEtcd(t *testing.T) {
+	t.Parallel()
+	testConformance(t, embedded)
+}
+
+func TestEtcdProcess(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("etcd"); err != nil {
+		t.Skip("no etcd is installed: tested with the embedded one only")
+	}
+	testConformance(t, process)
+}
+
+func testConformance(t *testing.T, newServer func(t *testing.T) *server) {
+	shared := newServer(t)
+	shared.start(t)
+	t.Run("suite", func(t *testing.T) { // so that the shared etcd outlives the parallel tests
+		for _, c := range conformance {
+			t.Run(c.name, func(t *testing.T) {
+				t.Parallel()
+				s := shared
+				if c.alone {
+					s = newServer(t)
+					s.start(t)
+				}
+				c.test(t, s)
+			})
+		}
+	})
+}
+
+func embedded(t *testing.T) *server {
+	dir := t.TempDir()
+	var running *devcluster.Etcd
+	s := &server{}
+	s.start = func(t *testing.T) {
+		t.Helper()
+		var err error
+		for deadline := time.Now().Add(patience); ; {
+			running, err = devcluster.StartEtcd(context.Background(), devcluster.EtcdConfig{Address: s.address, DataDir: dir})
+			if err == nil {
+				break
+			}
+			// Between two starts anybody's outgoing connection may hold the port for a moment.
+			if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {
+				t.Fatal(err)
+			}
+		}
+		s.address = running.Address()
+	}
+	s.stop = func(t *testing.T) {
+		t.Helper()
+		if running == nil {
+			return
+		}
+		if err := running.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	t.Cleanup(func() { s.stop(t) })
+	return s
+}
+
+func process(t *testing.T) *server {
+	dir := t.TempDir()
+	s := &server{address: freeAddress(t)}
+	client, peer := "http://"+s.address, "http://"+freeAddress(t)
+	var command *exec.Cmd
+	s.start = func(t *testing.T) {
+		t.Helper()
+		command = exec.Command("etcd", "--name", "test", "--data-dir", dir,
+			"--listen-client-urls", client, "--advertise-client-urls", client,
+			"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "test="+peer,
+			"--heartbeat-interval", "10", "--election-timeout", "100")
+		if err := command.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.open(t, cluster.Config{}).Wait(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.stop = func(t *testing.T) {
+		t.Helper()
+		if command == nil {
+			return
+		}
+		_ = command.Process.Signal(syscall.SIGKILL)
+		_ = command.Wait()
+		command = nil
+	}
+	t.Cleanup(func() { s.stop(t) })
+	return s
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// open opens a Store at this etcd, below the test's own prefix unless the configuration says otherwise.
+func (s *server) open(t *testing.T, c cluster.Config) *cluster.Store {
+	t.Helper()
+	if c.Endpoints == nil {
+		c.Endpoints = []string{s.address}
+	}
+	if c.Prefix == "" {
+		c.Prefix = prefix(t)
+	}
+	store, err := cluster.Open(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return store
+}
+
+func prefix(t *testing.T) string { return "/" + strings.ReplaceAll(t.Name(), "/", "-") + "/" }
+
+// raw is an etcd client that knows nothing of KisGrid.
+func (s *server) raw(t *testing.T) *clientv3.Client {
+	t.Helper()
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{s.address}, DialTimeout: patience, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func put(t *testing.T, c *clientv3.Client, key, value string) int64 {
+	t.Helper()
+	answer, err := c.Put(t.Context(), key, value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer.Header.Revision
+}
+
+// compact forgets all of etcd's history. Another test may have done so in this moment.
+func compact(t *testing.T, c *clientv3.Client) {
+	t.Helper()
+	now, err := c.Get(t.Context(), "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Compact(t.Context(), now.Header.Revision); err != nil && !strings.Contains(err.Error(), "compacted") {
+		t.Fatal(err)
+	}
+}
+
+// following runs a Follow until the test ends and gives what it shows. It checks that calls don't overlap.
+type following[T any] struct {
+	states chan T
+	stop   context.CancelFunc
+	ended  chan error
+}
+
+func startFollowing[T any](t *testing.T, follow func(ctx context.Context, f func(T)) error) *following[T] {
+	t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	f := &following[T]{states: make(chan T), stop: stop, ended: make(chan error, 1)}
+	var calling sync.Mutex
+	go func() {
+		f.ended <- follow(ctx, func(state T) {
+			if !calling.TryLock() {
+				t.Error("two calls overlap")
+				return
+			}
+			defer calling.Unlock()
+			select {
+			case f.states <- state:
+			case <-ctx.Done():
+			}
+		})
+		close(f.ended)
+	}()
+	t.Cleanup(func() {
+		stop()
+		if err, first := <-f.ended; first && batch.CodeOf(err) != batch.CodeCancelled && batch.CodeOf(err) != batch.CodeShutdown {
+			t.Errorf("Follow returned %v", err)
+		}
+	})
+	return f
+}
+
+// await reads states until one is as wanted.
+func (f *following[T]) await(t *testing.T, what string, wanted func(T) bool) T {
+	t.Helper()
+	timeout := time.After(patience)
+	var last T
+	for {
+		select {
+		case last = <-f.states:
+			if wanted(last) {
+				return last
+			}
+		case <-timeout:
+			t.Fatalf("waited in vain for %s; last seen: %v", what, last)
+		}
+	}
+}
+
+func awaitClosed(t *testing.T, what string, c <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-c:
+	case <-time.After(patience):
+		t.Fatalf("waited in vain for %s", what)
+	}
+}
+
+func wantCode(t *testing.T, err error, code batch.Code, words ...string) {
+	t.Helper()
+	if batch.CodeOf(err) != code {
+		t.Fatalf("got %v, want code %v", err, code)
+	}
+	for _, w := range words {
+		if !strings.Contains(err.Error(), w) {
+			t.Errorf("%q does not say %q", err, w)
+		}
+	}
+}
+
+// journal is a logger whose lines can be counted and awaited.
+type journal struct {
+	hclog.Logger
+	text *lines
+}
+
+func newJournal() journal {
+	text := &lines{written: make(chan struct{}, 1)}
+	return journal{hclog.New(&hclog.LoggerOptions{Output: text, Level: hclog.Debug}), text}
+}
+
+func (j journal) count(words string) int { return strings.Count(j.text.String(), words) }
+
+// await waits until the words were logged n times.
+func (j journal) await(t *testing.T, n int, words string) {
+	t.Helper()
+	timeout := time.After(patience)
+	for j.count(words) < n {
+		select {
+		case <-j.text.written:
+		case <-timeout:
+			t.Fatalf("waited in vain for the log to say %d times %q:\n%s", n, words, j.text)
+		}
+	}
+}
+
+type lines struct {
+	mu      sync.Mutex
+	text    bytes.Buffer // guarded by mu
+	written chan struct{}
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case l.written <- struct{}{}:
+	default:
+	}
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// proxy passes connections on to an etcd until it is cut.
+type proxy struct {
+	address string
+	to      string
+
+	mu    sync.Mutex
+	cut   bool                  // guarded by mu
+	conns map[net.Conn]net.Conn // guarded by mu
+}
+
+func startProxy(t *testing.T, to string, listen net.Listener) *proxy {
+	t.Helper()
+	p := &proxy{address: listen.Addr().String(), to: to, conns: map[net.Conn]net.Conn{}}
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			conn, err := listen.Accept()
+			if err != nil {
+				return
+			}
+			running.Go(func() { p.serve(conn) })
+		}
+	})
+	t.Cleanup(func() {
+		listen.Close()
+		p.set(true)
+		running.Wait()
+	})
+	return p
+}
+
+func (p *proxy) serve(conn net.Conn) {
+	defer conn.Close()
+	up, err := net.Dial("tcp", p.to)
+	if err != nil {
+		return
+	}
+	defer up.Close()
+	p.mu.Lock()
+	if p.cut {
+		p.mu.Unlock()
+		return
+	}
+	p.conns[conn] = up
+	p.mu.Unlock()
+	var back sync.WaitGroup
+	back.Go(func() { relay(conn, up) })
+	relay(up, conn)
+	back.Wait()
+	p.mu.Lock()
+	delete(p.conns, conn)
+	p.mu.Unlock()
+}
+
+func relay(to, from net.Conn) {
+	_, _ = io.Copy(to, from)
+	to.Close()
+	from.Close()
+}
+
+// set cuts the connections there are and lets none through, or lets new ones through again.
+func (p *proxy) set(cut bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cut = cut
+	if cut {
+		for a, b := range p.conns {
+			a.Close()
+			b.Close()
+		}
+	}
+}
