@@ -23,10 +23,11 @@ type Pending struct {
 	order uint64 // guarded by Stream.mu: its place among all that were sent on the stream
 	sent  bool   // guarded by Stream.mu: it went out in the session that is under way
 
-	result *batch.Result // gathered by the one goroutine that reads answers; constant once done is closed, and sorted is done
-	err    error         // set before done is closed
-	done   chan struct{}
-	sorted sync.Once
+	result  *batch.Result // gathered by the one goroutine that reads answers; constant once done is closed, and sorted is done
+	omitted error         // why a unary answer has no output; nil if it has what there is
+	err     error         // set before done is closed
+	done    chan struct{}
+	sorted  sync.Once
 }
 
 // newPending checks what can be checked of a batch without the cluster.

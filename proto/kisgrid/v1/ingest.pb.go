@@ -775,7 +775,10 @@ type Answer struct {
 	Output   *Output       `protobuf:"bytes,5,opt,name=output,proto3" json:"output,omitempty"`
 	Last     bool          `protobuf:"varint,6,opt,name=last,proto3" json:"last,omitempty"`
 	// The whole batch was refused before any row ran. Implies last.
-	Refused       *Error `protobuf:"bytes,7,opt,name=refused,proto3" json:"refused,omitempty"`
+	Refused *Error `protobuf:"bytes,7,opt,name=refused,proto3" json:"refused,omitempty"`
+	// Why output that was asked for is not here: with that of all rows, the answer of a unary call would be over the message
+	// limit. The rows have their outcomes all the same.
+	OutputOmitted *Error `protobuf:"bytes,8,opt,name=output_omitted,json=outputOmitted,proto3" json:"output_omitted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -859,6 +862,13 @@ func (x *Answer) GetRefused() *Error {
 	return nil
 }
 
+func (x *Answer) GetOutputOmitted() *Error {
+	if x != nil {
+		return x.OutputOmitted
+	}
+	return nil
+}
+
 var File_kisgrid_v1_ingest_proto protoreflect.FileDescriptor
 
 const file_kisgrid_v1_ingest_proto_rawDesc = "" +
@@ -920,7 +930,7 @@ const file_kisgrid_v1_ingest_proto_rawDesc = "" +
 	"\x05bytes\x18\x02 \x01(\rR\x05bytes\"C\n" +
 	"\bSwitched\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x12\x1b\n" +
-	"\tshard_key\x18\x02 \x01(\tR\bshardKey\"\x8f\x02\n" +
+	"\tshard_key\x18\x02 \x01(\tR\bshardKey\"\xc9\x02\n" +
 	"\x06Answer\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12-\n" +
@@ -928,7 +938,8 @@ const file_kisgrid_v1_ingest_proto_rawDesc = "" +
 	"\bnot_done\x18\x04 \x03(\v2\x16.kisgrid.v1.RowOutcomeR\anotDone\x12*\n" +
 	"\x06output\x18\x05 \x01(\v2\x12.kisgrid.v1.OutputR\x06output\x12\x12\n" +
 	"\x04last\x18\x06 \x01(\bR\x04last\x12+\n" +
-	"\arefused\x18\a \x01(\v2\x11.kisgrid.v1.ErrorR\arefused2\x8e\x01\n" +
+	"\arefused\x18\a \x01(\v2\x11.kisgrid.v1.ErrorR\arefused\x128\n" +
+	"\x0eoutput_omitted\x18\b \x01(\v2\x11.kisgrid.v1.ErrorR\routputOmitted2\x8e\x01\n" +
 	"\x06Ingest\x12?\n" +
 	"\x06Submit\x12\x19.kisgrid.v1.SubmitRequest\x1a\x1a.kisgrid.v1.SubmitResponse\x12C\n" +
 	"\x06Stream\x12\x19.kisgrid.v1.StreamRequest\x1a\x1a.kisgrid.v1.StreamResponse(\x010\x01B7Z5github.com/kisgrid/kisgrid/proto/kisgrid/v1;kisgridv1b\x06proto3"
@@ -979,15 +990,16 @@ var file_kisgrid_v1_ingest_proto_depIdxs = []int32{
 	13, // 11: kisgrid.v1.Answer.not_done:type_name -> kisgrid.v1.RowOutcome
 	14, // 12: kisgrid.v1.Answer.output:type_name -> kisgrid.v1.Output
 	15, // 13: kisgrid.v1.Answer.refused:type_name -> kisgrid.v1.Error
-	0,  // 14: kisgrid.v1.Ingest.Submit:input_type -> kisgrid.v1.SubmitRequest
-	2,  // 15: kisgrid.v1.Ingest.Stream:input_type -> kisgrid.v1.StreamRequest
-	1,  // 16: kisgrid.v1.Ingest.Submit:output_type -> kisgrid.v1.SubmitResponse
-	5,  // 17: kisgrid.v1.Ingest.Stream:output_type -> kisgrid.v1.StreamResponse
-	16, // [16:18] is the sub-list for method output_type
-	14, // [14:16] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	15, // 14: kisgrid.v1.Answer.output_omitted:type_name -> kisgrid.v1.Error
+	0,  // 15: kisgrid.v1.Ingest.Submit:input_type -> kisgrid.v1.SubmitRequest
+	2,  // 16: kisgrid.v1.Ingest.Stream:input_type -> kisgrid.v1.StreamRequest
+	1,  // 17: kisgrid.v1.Ingest.Submit:output_type -> kisgrid.v1.SubmitResponse
+	5,  // 18: kisgrid.v1.Ingest.Stream:output_type -> kisgrid.v1.StreamResponse
+	17, // [17:19] is the sub-list for method output_type
+	15, // [15:17] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_kisgrid_v1_ingest_proto_init() }
