@@ -51,7 +51,7 @@ SIGTERM or SIGINT drains it: no new batches are taken, those under way end. A se
 	fs := cmd.Flags()
 	fs.SortFlags = false
 	fs.StringVar(&f.listen, "listen", ":7700", "`address` for clients and the command line")
-	fs.StringVar(&f.advertise, "advertise", "", "`address` that others are told (default: the listener's)")
+	fs.StringVar(&f.advertise, "advertise", "", "`address` that others are told (default: --listen, with 127.0.0.1 where etcd is on this machine, else with this machine's first address)")
 	fs.StringVar(&f.http, "http", ":7702", "`address` for /metrics, /livez and /readyz; empty for none")
 	f.etcd.BindFlags(fs)
 	fs.DurationVar(&f.lease, "lease", cluster.DefaultTTL, "how long a worker that can't be reached is waited for")
@@ -86,8 +86,12 @@ func (f *flags) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	advertise, err := transport.Advertised(f.advertise, f.listen, listener.Addr(), f.etcd.Endpoints)
+	if err != nil {
+		return err
+	}
 	config := coordinator.Config{
-		Store: store, Listener: listener, Advertise: f.advertise, Transport: f.transport, Lease: f.lease, NoWorker: f.noWorker,
+		Store: store, Listener: listener, Advertise: advertise, Transport: f.transport, Lease: f.lease, NoWorker: f.noWorker,
 		Limits: f.limits, Budget: f.budget, Build: command.Build(), Logger: log,
 	}
 	if f.http != "" {
@@ -99,7 +103,7 @@ func (f *flags) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	log.Info("starting", "id", c.ID(), "listen", listener.Addr(), "http", address(config.HTTP), "etcd", f.etcd.Endpoints)
+	log.Info("starting", "id", c.ID(), "listen", listener.Addr(), "advertise", advertise, "http", address(config.HTTP), "etcd", f.etcd.Endpoints)
 	return command.Serve(ctx, c, f.drain, log)
 }
 
@@ -109,4 +113,3 @@ func address(l net.Listener) string {
 	}
 	return l.Addr().String()
 }
-

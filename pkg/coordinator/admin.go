@@ -23,6 +23,8 @@ type admin struct {
 	fleet *fleet
 	loop  *loop
 	board *board
+	// draining is closed when nobody is to be kept waiting any more.
+	draining <-chan struct{}
 }
 
 // Apply checks the documents together with those stored, writes what differs in one transaction, and reports until each
@@ -177,6 +179,8 @@ func (a *admin) follow(ctx context.Context, flows []string, revision int64, out 
 		}
 		select {
 		case <-changed:
+		case <-a.draining:
+			return batch.Errorf(batch.CodeShutdown, "the documents are written at revision %d; this coordinator is shutting down: another one says what became of them with kisgrid get flows", revision)
 		case <-a.loop.done:
 			return errStopped()
 		case <-ctx.Done():

@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -25,6 +26,22 @@ type flowEntry struct {
 	active    *revision
 	revisions map[int64]*revision // those that a batch may name, active included
 	status    cluster.FlowStatus
+}
+
+// maxRevisions is how many revisions of a flow stay in memory: those that batches are likely to name.
+const maxRevisions = cluster.HistoryKeep
+
+// keep takes in a revision and lets the oldest others go. The fleet recalls one that is asked for again.
+func (e *flowEntry) keep(r *revision) {
+	e.revisions[r.number] = r
+	for _, number := range slices.Sorted(maps.Keys(e.revisions)) {
+		if len(e.revisions) <= maxRevisions {
+			return
+		}
+		if number != r.number && (e.active == nil || number != e.active.number) {
+			delete(e.revisions, number)
+		}
+	}
 }
 
 // revision is one accepted revision of a flow.

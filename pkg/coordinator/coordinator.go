@@ -13,13 +13,16 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
 
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -34,7 +37,7 @@ type Config struct {
 	Store *cluster.Store
 	// Listener takes clients and the command line. Run closes it.
 	Listener net.Listener
-	// Advertise is the address that clients and peers are told. Default: the listener's.
+	// Advertise is the address that clients and peers are told: one that they can dial. Default: the listener's.
 	Advertise string
 	// HTTP takes requests for metrics and health. Run closes it. Default: none.
 	HTTP net.Listener
@@ -47,13 +50,15 @@ type Config struct {
 	NoWorker time.Duration
 	// Limits of a batch.
 	Limits batch.Limits
-	// Budget is how many bytes of rows clients may have under way together; each may overdraw it by one batch. Default 128 MiB.
+	// Budget is how many bytes of rows clients may have under way together; one batch may overdraw it. Beside it each stream
+	// may hold one message that waits for its place, and a stream takes at least 512 KiB, so there are no more than Budget has
+	// room for. Default 128 MiB.
 	Budget int64
 	// Build says which build of the program this is.
 	Build string
 	// Logger gets what an operator should know. Default: nobody.
 	Logger hclog.Logger
-	// Registry takes the metrics. Default: one of its own.
+	// Registry takes the metrics. Default: one of its own, with those of the process and the Go runtime.
 	Registry *prometheus.Registry
 }
 
@@ -69,8 +74,10 @@ type Coordinator struct {
 	server *transport.Server
 
 	leading atomic.Bool
+	led     chan struct{} // holds a token when leading changed
 	ready   chan struct{} // closed when the flows were listed
 
+	draining  chan struct{} // closed when no batch is taken any more
 	drainOnce sync.Once
 	stopOnce  sync.Once
 	stop      chan struct{} // closed to end Run
@@ -96,8 +103,12 @@ func New(c Config) (*Coordinator, error) {
 	}
 	if c.Registry == nil {
 		c.Registry = prometheus.NewRegistry()
+		c.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	}
 	c.Limits = c.Limits.WithDefaults()
+	if need := max(firstWindowBytes, callCost(c.Limits.BatchRows, c.Limits.BatchBytes)); c.Budget < need {
+		return nil, fmt.Errorf("make a coordinator: a budget of %d bytes does not hold one batch: raise it to %d, or lower the limits of a batch", c.Budget, need)
+	}
 	c.Transport.BatchBytes = c.Limits.BatchBytes
 	server, err := transport.NewServer(c.Transport)
 	if err != nil {
@@ -106,7 +117,7 @@ func New(c Config) (*Coordinator, error) {
 	k := &Coordinator{
 		config: c, id: newID(), log: c.Logger, server: server,
 		loop: newLoop(scheduler.Config{NoWorker: c.NoWorker}), board: newBoard(),
-		ready: make(chan struct{}), stop: make(chan struct{}), done: make(chan struct{}),
+		led: make(chan struct{}, 1), ready: make(chan struct{}), draining: make(chan struct{}), stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	k.fleet = &fleet{
 		id: k.id, store: c.Store, loop: k.loop, board: k.board, log: c.Logger.Named("fleet"),
@@ -114,11 +125,11 @@ func New(c Config) (*Coordinator, error) {
 	}
 	k.fleet.init()
 	k.ingest = &ingest{
-		id: k.id, loop: k.loop, board: k.board, fleet: k.fleet, limits: c.Limits, budget: &budget{left: c.Budget},
-		draining: make(chan struct{}), streams: map[batch.StreamID]*stream{},
+		id: k.id, loop: k.loop, board: k.board, fleet: k.fleet, limits: c.Limits, message: c.Transport.MessageBytes(),
+		budget: newBudget(c.Budget), ready: k.ready, draining: k.draining, streams: map[batch.StreamID]*stream{},
 	}
 	pb.RegisterIngestServer(server, k.ingest)
-	pb.RegisterAdminServer(server, &admin{store: c.Store, fleet: k.fleet, loop: k.loop, board: k.board})
+	pb.RegisterAdminServer(server, &admin{store: c.Store, fleet: k.fleet, loop: k.loop, board: k.board, draining: k.draining})
 	c.Registry.MustRegister(&collector{coordinator: k})
 	return k, nil
 }
@@ -152,10 +163,11 @@ func (c *Coordinator) AwaitWorkers(ctx context.Context, n int) error {
 	}
 }
 
-// Run serves until ctx is done or Drain is over, and returns nil then. It blocks. When ctx is done first, what is under way is
-// cut off: clients are told to submit it to another coordinator. Run is called once.
+// Run serves until ctx is done or Drain is over, and returns nil then. It blocks, and waits for etcd where that is away. When
+// ctx is done first, what is under way is cut off: clients are told to submit it to another coordinator. Run is called once.
 func (c *Coordinator) Run(ctx context.Context) error {
 	defer close(c.done)
+	asked := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	loopCtx, stopLoop := context.WithCancel(context.WithoutCancel(ctx))
@@ -171,7 +183,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	g.Go(func() error { return c.member(ctx) })
 	g.Go(func() error { return c.campaign(ctx) })
 	g.Go(func() error {
-		if err := c.server.Serve(c.config.Listener); err != nil {
+		if err := c.server.Serve(c.config.Listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 			return fmt.Errorf("serve %s: %w", c.config.Listener.Addr(), err)
 		}
 		return nil
@@ -191,8 +203,8 @@ func (c *Coordinator) Run(ctx context.Context) error {
 		return nil
 	})
 	err := g.Wait()
-	if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		return nil
+	if asked.Err() != nil || isClosed(c.stop) {
+		return nil // what ended did so because it was to
 	}
 	return err
 }
@@ -203,7 +215,7 @@ func (c *Coordinator) Drain(ctx context.Context) error {
 	c.drainOnce.Do(func() {
 		c.log.Info("draining: no new batches are taken", "id", c.id)
 		c.server.SetReady(false)
-		close(c.ingest.draining)
+		close(c.draining)
 	})
 	err := c.server.Drain(ctx)
 	c.stopOnce.Do(func() { close(c.stop) })
@@ -215,6 +227,9 @@ func (c *Coordinator) Drain(ctx context.Context) error {
 func (c *Coordinator) follow(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	s, f := c.config.Store, c.fleet
+	g.Go(func() error {
+		return s.Wait(ctx, func(err error) { c.log.Warn("waiting for etcd", "error", err) })
+	})
 	g.Go(func() error {
 		return s.FollowWorkers(ctx, func(workers map[string]cluster.Worker) { f.ask(ctx, func() { f.setWorkers(ctx, workers) }) })
 	})
@@ -241,31 +256,59 @@ func (c *Coordinator) follow(ctx context.Context) error {
 func (c *Coordinator) member(ctx context.Context) error {
 	record := cluster.Coordinator{ID: c.id, Address: c.config.Advertise, Build: c.config.Build, Started: time.Now().UTC()}
 	if c.config.HTTP != nil {
-		record.HTTP = c.config.HTTP.Addr().String()
+		record.HTTP = beside(c.config.HTTP.Addr(), c.config.Advertise)
 	}
-	for {
+	for ctx.Err() == nil {
 		record.Leader = c.leading.Load()
 		registration, err := c.config.Store.RegisterCoordinator(ctx, record, c.config.Lease)
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
+		if err == nil {
+			c.hold(ctx, registration, record)
+		} else if ctx.Err() == nil {
 			c.log.Warn("this coordinator is not registered; it is tried again", "error", err)
-			if !pause(ctx, time.Second) {
-				return nil
+			pause(ctx, time.Second)
+		}
+	}
+	return nil
+}
+
+// beside is a listener's address with the host by which others know this machine, where the listener's says none.
+func beside(listening net.Addr, known string) string {
+	tcp, ok := listening.(*net.TCPAddr)
+	host, _, err := net.SplitHostPort(known)
+	if !ok || err != nil || !tcp.IP.IsUnspecified() {
+		return listening.String()
+	}
+	return net.JoinHostPort(host, strconv.Itoa(tcp.Port))
+}
+
+// hold keeps the record true until the key is lost or ctx is done, and takes it back then.
+func (c *Coordinator) hold(ctx context.Context, r *cluster.Registration[cluster.Coordinator], record cluster.Coordinator) {
+	defer func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		defer cancel()
+		if err := r.Close(closing); err != nil {
+			c.log.Warn("this coordinator's key stays until its lease is over", "error", err)
+		}
+	}()
+	for {
+		var again <-chan time.Time
+		if leads := c.leading.Load(); leads != record.Leader {
+			next := record
+			next.Leader = leads
+			if err := r.Update(ctx, next); err == nil {
+				record = next
+			} else {
+				again = time.After(time.Second)
 			}
-			continue
 		}
 		select {
 		case <-ctx.Done():
-			closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
-			defer cancel()
-			if err := registration.Close(closing); err != nil {
-				c.log.Warn("this coordinator's key stays until its lease is over", "error", err)
-			}
-			return nil
-		case <-registration.Lost():
-			c.log.Warn("this coordinator's key was lost; it registers again", "error", registration.Err())
+			return
+		case <-r.Lost():
+			c.log.Warn("this coordinator's key was lost; it registers again", "error", r.Err())
+			return
+		case <-c.led:
+		case <-again:
 		}
 	}
 }
@@ -273,6 +316,13 @@ func (c *Coordinator) member(ctx context.Context) error {
 // campaign leads whenever it can.
 func (c *Coordinator) campaign(ctx context.Context) error {
 	log := c.log.Named("leader")
+	lead := func(leads bool) {
+		c.leading.Store(leads)
+		select {
+		case c.led <- struct{}{}:
+		default:
+		}
+	}
 	for ctx.Err() == nil {
 		leadership, err := c.config.Store.Campaign(ctx, c.id, c.config.Lease)
 		if err != nil {
@@ -283,9 +333,9 @@ func (c *Coordinator) campaign(ctx context.Context) error {
 			continue
 		}
 		log.Info("leading", "id", c.id)
-		c.leading.Store(true)
+		lead(true)
 		err = c.fleet.lead(ctx, leadership, log)
-		c.leading.Store(false)
+		lead(false)
 		if err != nil && ctx.Err() == nil {
 			log.Warn("leading no more", "error", err)
 		}

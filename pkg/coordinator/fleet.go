@@ -186,10 +186,20 @@ func (f *fleet) bury(ctx context.Context, k *link) {
 	f.remove(ctx, k.worker.ID)
 }
 
-// remove deletes a dead worker's key, so that other coordinators need not find out for themselves.
+// remove deletes a dead worker's key, so that other coordinators need not find out for themselves. It tries until that is
+// done: should the process live all the same, it comes back under a new id only when its key is gone.
 func (f *fleet) remove(ctx context.Context, id string) {
-	if err := f.store.RemoveWorker(ctx, id); err != nil {
-		f.log.Warn("a dead worker's key stays until its lease is over", "worker", id, "error", err)
+	for told := false; ; told = true {
+		err := f.store.RemoveWorker(ctx, id)
+		if err == nil {
+			return
+		}
+		if !told && ctx.Err() == nil {
+			f.log.Warn("a dead worker's key could not be removed; it is tried again", "worker", id, "error", err)
+		}
+		if !pause(ctx, time.Second) {
+			return
+		}
 	}
 }
 
@@ -341,7 +351,7 @@ func (f *fleet) trySwitch(ctx context.Context, flow string, force bool) {
 	}
 	f.endSwitch(flow)
 	e.active = p.revision
-	e.revisions[p.revision.number] = p.revision
+	e.keep(p.revision)
 	if p.revision.enabled {
 		f.loop.post(ctx, scheduler.FlowSwitched{Flow: flow, Revision: p.revision.number, Ready: ready})
 	}
@@ -384,7 +394,7 @@ func (f *fleet) recall(ctx context.Context, flow string, number int64) error {
 	}
 	if f.wait(ctx, func() {
 		if e := f.flows[flow]; e != nil {
-			e.revisions[number] = r
+			e.keep(r)
 			f.publish()
 		}
 	}) {

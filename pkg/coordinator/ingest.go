@@ -19,8 +19,10 @@ type ingest struct {
 	board    *board
 	fleet    *fleet
 	limits   batch.Limits
+	message  int // limit of one message, in bytes
 	budget   *budget
-	draining chan struct{} // closed when no batch is taken any more
+	ready    <-chan struct{} // closed when the flows are known
+	draining <-chan struct{} // closed when no batch is taken any more
 
 	// receivers are the goroutines that read client streams.
 	receivers sync.WaitGroup
@@ -43,9 +45,20 @@ func errOverloaded() error {
 	return e
 }
 
-func (i *ingest) isDraining() bool {
+// closed is why no batch is taken now, nil if one is.
+func (i *ingest) closed() error {
+	switch {
+	case isClosed(i.draining):
+		return errDraining()
+	case !isClosed(i.ready):
+		return batch.Errorf(batch.CodeUnavailable, "this coordinator has just started and waits for etcd to tell it the flows: try again, or another one")
+	}
+	return nil
+}
+
+func isClosed(c <-chan struct{}) bool {
 	select {
-	case <-i.draining:
+	case <-c:
 		return true
 	default:
 		return false
@@ -67,18 +80,18 @@ func refused(in *pb.Submission) *submission {
 
 // Submit runs one batch and answers when each of its rows has an outcome.
 func (i *ingest) Submit(ctx context.Context, in *pb.SubmitRequest) (*pb.SubmitResponse, error) {
-	if i.isDraining() {
-		return nil, wire.Status(errDraining())
+	if err := i.closed(); err != nil {
+		return nil, wire.Status(err)
 	}
 	id, err := batch.StreamIDFrom(in.GetStream())
 	if err != nil {
 		return nil, wire.Status(err)
 	}
-	bytes := int64(len(in.GetSubmission().GetRows().GetData()))
-	if !i.budget.reserve(bytes) {
+	cost := callCost(len(in.GetSubmission().GetRows().GetEnds()), len(in.GetSubmission().GetRows().GetData()))
+	if !i.budget.reserve(cost) {
 		return nil, wire.Status(errOverloaded())
 	}
-	defer i.budget.release(bytes)
+	defer i.budget.release(cost, false)
 	sub, err := i.submission(ctx, in.GetFlow(), id, in.GetSubmission())
 	if err != nil {
 		return nil, wire.Status(err)
@@ -95,9 +108,12 @@ func (i *ingest) Submit(ctx context.Context, in *pb.SubmitRequest) (*pb.SubmitRe
 	return &pb.SubmitResponse{Answer: answer}, nil
 }
 
+// callCost is what a unary call takes out of the budget: nobody counts how many there are, so each pays for itself.
+func callCost(rows, bytes int) int64 { return 4<<10 + 12*int64(rows) + int64(bytes) }
+
 // await gathers a batch's answers into one.
 func (i *ingest) await(ctx context.Context, sub *submission) (*pb.Answer, error) {
-	whole := &pb.Answer{Sequence: sub.id.Sequence, Revision: sub.Revision, Last: true}
+	g := gathering{whole: sub.message(&pb.Answer{Last: true}), limit: i.message - i.message/8}
 	var items []ending
 	for {
 		select {
@@ -109,15 +125,42 @@ func (i *ingest) await(ctx context.Context, sub *submission) (*pb.Answer, error)
 		}
 		items = sub.endings.take(items)
 		for _, e := range items {
-			a := sub.answer(e)
-			if a != nil {
-				whole.NotDone = append(whole.NotDone, a.NotDone...)
-				whole.Output = appendOutput(whole.Output, a.Output)
+			for _, a := range sub.answer(e) {
+				g.add(a)
 			}
 			if e.last {
-				return whole, nil
+				return g.whole, nil
 			}
 		}
+	}
+}
+
+// gathering is the answers of one batch as one, which must fit into a message. Outcomes come first: when they take half of
+// it, further ones go without their reasons; when the output does not fit beside them, it is left out, and that is said.
+type gathering struct {
+	whole            *pb.Answer
+	limit            int
+	outcomes, output int // bytes so far
+}
+
+func (g *gathering) add(a *pb.Answer) {
+	for _, o := range a.GetNotDone() {
+		if g.outcomes > g.limit/2 {
+			o.Reason = ""
+		}
+		g.outcomes += 24 + len(o.GetFunction()) + len(o.GetReason())
+	}
+	w := g.whole
+	w.NotDone = append(w.NotDone, a.GetNotDone()...)
+	g.output += len(a.GetOutput().GetRows().GetData()) + 8*len(a.GetOutput().GetOrigins())
+	switch {
+	case g.outcomes+g.output <= g.limit:
+		w.Output = appendOutput(w.GetOutput(), a.GetOutput())
+	case g.output > 0:
+		w.Output = nil
+		g.output = g.limit + 1 // nor does more of it
+		w.OutputOmitted = wire.FromError(batch.Errorf(batch.CodeBatchTooLarge, "what the flow passed on does not fit into one answer of %d bytes: "+
+			"each row has its outcome and need not run again; for output of this size submit on a stream, or fewer rows at once", g.limit))
 	}
 }
 

@@ -15,12 +15,6 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// How many revisions of a flow stay in the history, and for how long at least.
-const (
-	historyRevisions = 10
-	historyAge       = 10 * time.Minute
-)
-
 // statusPause is the least time between two reports that a flow is being applied.
 const statusPause = time.Second
 
@@ -33,7 +27,7 @@ type leader struct {
 	log        hclog.Logger
 
 	wanted   map[string]*candidate
-	statuses map[string]cluster.FlowStatus // as this leader wrote or found them
+	statuses map[string]cluster.FlowStatus // as this leader wrote or found them; nil while it must read them
 	again    *time.Timer
 }
 
@@ -50,13 +44,9 @@ func (f *fleet) lead(ctx context.Context, leadership *cluster.Leadership, log hc
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	l := &leader{
-		leadership: leadership, fleet: f, log: log,
-		statuses: map[string]cluster.FlowStatus{}, again: time.NewTimer(time.Hour),
+		leadership: leadership, fleet: f, log: log, again: time.NewTimer(time.Hour),
 	}
 	defer l.again.Stop()
-	for name, e := range f.board.load().flows {
-		l.statuses[name] = e.status
-	}
 	documents := make(chan []definition.Document)
 	followed := make(chan error, 1)
 	go func() {
@@ -157,8 +147,42 @@ func lines(err error) []string {
 	return []string{err.Error()}
 }
 
-// pass brings every flow's status up to what the documents and the workers say now.
+// read takes over what the flows' statuses are in etcd. What this coordinator follows may be older than what the leader
+// before wrote last, and whoever writes a status must not take back which revision is active.
+func (l *leader) read(ctx context.Context) error {
+	reading, done := context.WithCancel(ctx)
+	defer done()
+	var statuses map[string]cluster.FlowStatus
+	err := l.fleet.store.FollowFlows(reading, func(flows []cluster.ActiveFlow) {
+		statuses = make(map[string]cluster.FlowStatus, len(flows))
+		for _, f := range flows {
+			statuses[f.Status.Flow] = f.Status
+		}
+		done()
+	})
+	if statuses == nil {
+		return err
+	}
+	l.statuses = statuses
+	return nil
+}
+
+// pass brings every flow's status up to what the documents and the workers say now. After an error nobody knows what was
+// written: the next pass reads it.
 func (l *leader) pass(ctx context.Context) error {
+	if l.statuses == nil {
+		if err := l.read(ctx); err != nil {
+			return err
+		}
+	}
+	err := l.reconcileAll(ctx)
+	if err != nil {
+		l.statuses = nil
+	}
+	return err
+}
+
+func (l *leader) reconcileAll(ctx context.Context) error {
 	var failed []error
 	for _, name := range slices.Sorted(maps.Keys(l.statuses)) {
 		if l.wanted[name] == nil {
@@ -184,7 +208,7 @@ func (l *leader) reconcile(ctx context.Context, name string, c *candidate) error
 	now, known := l.statuses[name]
 	next := cluster.FlowStatus{Flow: name, Wanted: c.number, Active: now.Active, State: cluster.StateRejected, Reasons: c.reasons}
 	switch {
-	case known && now.Wanted == c.number && now.Active == c.number:
+	case c.revision != nil && known && now.Wanted == c.number && now.Active == c.number:
 		return nil
 	case c.revision == nil:
 		l.fleet.want(ctx, name, nil)
@@ -245,7 +269,7 @@ func (l *leader) activate(ctx context.Context, s cluster.FlowStatus, c *candidat
 	l.statuses[s.Flow] = s
 	l.fleet.want(ctx, s.Flow, nil)
 	l.log.Info("flow activated", "flow", s.Flow, "revision", c.number, "state", s.State)
-	return l.leadership.TrimHistory(ctx, s.Flow, historyRevisions, historyAge)
+	return l.leadership.TrimHistory(ctx, s.Flow, cluster.HistoryKeep, cluster.HistoryAge)
 }
 
 // put writes a status that says something new, progress of a rollout not oftener than once in statusPause.

@@ -54,17 +54,21 @@ func (k *link) run(ctx context.Context) {
 	defer close(k.done)
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = 20*time.Millisecond, time.Second
-	alive := time.Now()
+	alive, told := time.Now(), ""
 	for {
 		began := time.Now()
 		lived, err := k.session(ctx)
-		if lived {
-			alive = time.Now()
-			pause.Reset()
-			k.log.Info("session ended", "worker", k.worker.ID, "lasted", time.Since(began).Round(time.Millisecond), "error", err)
-		}
-		if lived {
+		switch {
+		case lived:
+			alive, told = time.Now(), ""
+			if alive.Sub(began) > pause.MaxInterval {
+				pause.Reset()
+			}
+			k.log.Info("session ended", "worker", k.worker.ID, "lasted", alive.Sub(began).Round(time.Millisecond), "error", err)
 			k.fleet.down(ctx)
+		case ctx.Err() == nil && err.Error() != told:
+			told = err.Error()
+			k.log.Warn("worker can't be reached; it is tried again", "worker", k.worker.ID, "address", k.worker.Address, "error", err)
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -75,6 +79,9 @@ func (k *link) run(ctx context.Context) {
 			k.leave(gone{died: k.met && !k.draining.Load()})
 			k.fleet.bury(ctx, k)
 			return
+		case lived && repeats(err):
+			k.log.Warn("worker is given up here: what it says, or was told, would end each session", "worker", k.worker.ID, "error", err)
+			k.leave(gone{died: true})
 		case k.met && time.Since(alive) > k.fleet.lease:
 			k.log.Warn("worker is given up here: it could not be reached for a lease time", "worker", k.worker.ID, "error", err)
 			k.leave(gone{})
@@ -100,18 +107,25 @@ func (k *link) leave(cause error) {
 	k.met = false
 	var g gone
 	errors.As(cause, &g)
-	k.loop.put(context.Background(), occurrence{
-		event: scheduler.WorkerGone{Worker: k.worker.ID, Died: g.died},
-		do: func(l *loop) {
-			delete(l.links, k.worker.ID)
-			k.outbox.take(nil)
-		},
+	k.loop.do(context.Background(), func(l *loop) {
+		l.step(scheduler.WorkerGone{Worker: k.worker.ID, Died: g.died})
+		delete(l.links, k.worker.ID)
+		k.outbox.take(nil)
 	})
 }
 
 // provesDeath reports whether the error of a dial or handshake says that the process which had this id is no more.
 func provesDeath(err error) bool {
 	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, errAnotherWorker)
+}
+
+// repeats reports whether a session that ended with the error would end so again if it were resumed.
+func repeats(err error) bool {
+	switch batch.CodeOf(err) {
+	case batch.CodeBadMessage, batch.CodeBatchTooLarge:
+		return true
+	}
+	return false
 }
 
 var errAnotherWorker = errors.New("another worker answers at its address")
@@ -170,9 +184,10 @@ func (k *link) session(ctx context.Context) (lived bool, err error) {
 	<-read
 	k.connected.Store(false)
 	err = reason(err)
-	k.loop.put(context.Background(), occurrence{
-		event: scheduler.WorkerDisconnected{Worker: k.worker.ID},
-		do:    func(*loop) { k.outbox.take(nil) }, // what was not sent is sent again on the next session
+	// What was not sent is sent again on the next session. That begins only then: what is put for it must stay.
+	k.loop.do(context.Background(), func(l *loop) {
+		l.step(scheduler.WorkerDisconnected{Worker: k.worker.ID})
+		k.outbox.take(nil)
 	})
 	return true, err
 }
@@ -207,9 +222,9 @@ func (k *link) greet(ctx context.Context, stream pb.Worker_SessionClient) error 
 	}
 	k.received.Store(0)
 	k.met = true
-	k.loop.put(ctx, occurrence{
-		event: scheduler.WorkerConnected{Worker: k.worker.ID, Name: k.worker.Name},
-		do:    func(l *loop) { l.links[k.worker.ID] = k },
+	k.loop.do(ctx, func(l *loop) {
+		l.step(scheduler.WorkerConnected{Worker: k.worker.ID, Name: k.worker.Name})
+		l.links[k.worker.ID] = k
 	})
 	return nil
 }
@@ -261,6 +276,9 @@ func (k *link) result(ctx context.Context, r *pb.Result) error {
 		return err
 	}
 	if e.NotDone, err = wire.ToRowOutcomes(r.GetNotDone(), maxRows); err != nil {
+		return err
+	}
+	if _, err = wire.ToOutput(r.GetOutput(), maxRows); err != nil {
 		return err
 	}
 	if k.loop.post(ctx, e) {

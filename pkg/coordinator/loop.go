@@ -22,7 +22,7 @@ type loop struct {
 	links     map[string]*link // by worker id
 }
 
-// occurrence is an event, something to do in the loop's goroutine, or both, in that order.
+// occurrence is an event, or something to do in the loop's goroutine.
 type occurrence struct {
 	event scheduler.Event
 	do    func(*loop)
@@ -51,7 +51,7 @@ func (l *loop) put(ctx context.Context, o occurrence) bool {
 	return false
 }
 
-// do runs f in the loop's goroutine and waits for it; false when the loop or ctx ended first.
+// do runs f in the loop's goroutine and waits for it; false when the loop or ctx ended first, and f may still run.
 func (l *loop) do(ctx context.Context, f func(*loop)) bool {
 	ran := make(chan struct{})
 	if !l.put(ctx, occurrence{do: func(l *loop) { f(l); close(ran) }}) {
@@ -78,11 +78,10 @@ func (l *loop) run(ctx context.Context) {
 		case <-ticker.C:
 			l.step(scheduler.Tick{})
 		case o := <-l.events:
-			if o.event != nil {
-				l.step(o.event)
-			}
 			if o.do != nil {
 				o.do(l)
+			} else {
+				l.step(o.event)
 			}
 		}
 	}

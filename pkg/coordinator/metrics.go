@@ -7,7 +7,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
-	"github.com/kisgrid/kisgrid/pkg/scheduler"
 )
 
 var (
@@ -50,19 +49,12 @@ func (m *collector) Collect(out chan<- prometheus.Metric) {
 	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
-	var ledgers map[string]scheduler.Ledger
-	read := c.loop.do(ctx, func(l *loop) {
-		ledgers = map[string]scheduler.Ledger{}
-		l.scheduler.Ledgers(func(flow string, counts scheduler.Ledger) { ledgers[flow] = counts })
-	})
-	if read {
-		for flow, l := range ledgers {
-			counter(rowsIn, l.In, flow)
-			for o := batch.Done; o <= batch.Failed; o++ {
-				counter(rowsEnded, l.Outcomes[o], flow, o.String())
-			}
-			gauge(rowsInFlight, float64(l.InFlight()), flow)
+	for flow, l := range c.loop.ledgers(ctx) {
+		counter(rowsIn, l.In, flow)
+		for o := batch.Done; o <= batch.Failed; o++ {
+			counter(rowsEnded, l.Outcomes[o], flow, o.String())
 		}
+		gauge(rowsInFlight, float64(l.InFlight()), flow)
 	}
 	now := c.board.load()
 	gauge(sessions, float64(now.sessions))
@@ -77,10 +69,7 @@ func (m *collector) Collect(out chan<- prometheus.Metric) {
 	open := len(c.ingest.streams)
 	c.ingest.mu.Unlock()
 	gauge(streams, float64(open))
-	c.ingest.budget.mu.Lock()
-	left := c.ingest.budget.left
-	c.ingest.budget.mu.Unlock()
-	gauge(budgetBytes, float64(left))
+	gauge(budgetBytes, float64(c.ingest.budget.remaining()))
 	leads := 0.0
 	if c.leading.Load() {
 		leads = 1

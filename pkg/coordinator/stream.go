@@ -26,6 +26,8 @@ type stream struct {
 	cancel  context.CancelCauseFunc
 	done    chan struct{} // closed when the call has ended and its batches are cancelled
 
+	revision int64 // that the client was told of last; owned by the call's goroutine
+
 	mu         sync.Mutex
 	unanswered map[uint64]*submission // guarded by mu
 	closing    bool                   // guarded by mu: no submission is tracked any more
@@ -74,8 +76,8 @@ func (i *ingest) open(server pb.Ingest_StreamServer) (*stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	if i.isDraining() {
-		return nil, errDraining()
+	if err := i.closed(); err != nil {
+		return nil, err
 	}
 	r, err := i.board.load().revision(o.GetFlow(), 0)
 	if err != nil {
@@ -87,7 +89,7 @@ func (i *ingest) open(server pb.Ingest_StreamServer) (*stream, error) {
 	}
 	s := &stream{
 		ingest: i, server: server, id: id, flow: o.GetFlow(), window: w, endings: newOutbox[ending](),
-		done: make(chan struct{}), unanswered: map[uint64]*submission{},
+		done: make(chan struct{}), revision: r.number, unanswered: map[uint64]*submission{},
 	}
 	opened := &pb.Opened{
 		Protocol: protocol, Coordinator: i.id, Revision: r.number, ShardKey: r.shardKey,
@@ -147,11 +149,11 @@ func (s *stream) receive(ctx context.Context) error {
 		if in == nil {
 			return batch.Errorf(batch.CodeBadMessage, "after Open a stream carries submissions only")
 		}
-		if s.ingest.isDraining() {
+		if isClosed(s.ingest.draining) {
 			return nil // the client sends it to another coordinator, with what is not answered when the call ends
 		}
 		rows, bytes := len(in.GetRows().GetEnds()), len(in.GetRows().GetData())
-		if err := s.window.spend(rows, bytes); err != nil {
+		if err := s.window.spend(ctx, rows, bytes); err != nil {
 			return err
 		}
 		sub, err := s.ingest.submission(ctx, s.flow, s.id, in)
@@ -220,6 +222,10 @@ func (s *stream) send(ctx context.Context, received <-chan error) error {
 	closed := false
 	draining := s.ingest.draining
 	for {
+		catalog, changed := s.ingest.board.watch()
+		if err := s.sendSwitched(catalog); err != nil {
+			return err
+		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -232,6 +238,7 @@ func (s *stream) send(ctx context.Context, received <-chan error) error {
 			closed = true
 		case <-draining:
 			draining = nil
+		case <-changed:
 		case <-s.endings.ready:
 		}
 		items = s.endings.take(items)
@@ -241,7 +248,7 @@ func (s *stream) send(ctx context.Context, received <-chan error) error {
 			}
 		}
 		if s.idle() && (closed || draining == nil) {
-			if s.ingest.isDraining() {
+			if isClosed(s.ingest.draining) {
 				return errDraining()
 			}
 			return nil
@@ -249,10 +256,23 @@ func (s *stream) send(ctx context.Context, received <-chan error) error {
 	}
 }
 
+// sendSwitched tells the client when another revision is active, so that it hashes the right field.
+func (s *stream) sendSwitched(c *catalog) error {
+	e := c.flows[s.flow]
+	if e == nil || e.active == nil || e.active.number == s.revision {
+		return nil
+	}
+	s.revision = e.active.number
+	m := &pb.Switched{Revision: e.active.number, ShardKey: e.active.shardKey}
+	if err := s.server.Send(&pb.StreamResponse{Kind: &pb.StreamResponse_Switched{Switched: m}}); err != nil {
+		return wire.FromStatus(err)
+	}
+	return nil
+}
+
 func (s *stream) sendEnding(e ending) error {
 	sub := e.submission
-	a := sub.answer(e)
-	if a != nil {
+	for _, a := range sub.answer(e) {
 		if err := s.server.Send(&pb.StreamResponse{Kind: &pb.StreamResponse_Answer{Answer: a}}); err != nil {
 			return wire.FromStatus(err)
 		}

@@ -60,14 +60,14 @@ func newSubmission(c *catalog, limits batch.Limits, flow string, stream batch.St
 	}
 	s := &submission{
 		id: batch.ID{Stream: stream, Sequence: in.GetSequence()}, floor: in.GetFloor(), output: in.GetOutput(), revision: r,
-		born: now.Add(-time.Duration(in.GetAgeMilliseconds()) * time.Millisecond), columns: wire.ToColumns(in.GetRows()),
+		born: now.Add(-duration(in.GetAgeMilliseconds())), columns: wire.ToColumns(in.GetRows()),
 	}
 	if err := s.columns.Check(limits); err != nil {
 		return nil, err
 	}
 	s.Batch = scheduler.Batch{Flow: flow, Revision: r.number, Ends: s.columns.Ends, Owner: s}
 	if ms := in.GetDeadlineMilliseconds(); ms > 0 {
-		s.Deadline = now.Add(time.Duration(ms) * time.Millisecond)
+		s.Deadline = now.Add(duration(ms))
 	}
 	if err := s.fillKeys(in.GetShardKey()); err != nil {
 		return nil, err
@@ -75,6 +75,12 @@ func newSubmission(c *catalog, limits batch.Limits, flow string, stream batch.St
 	s.endTooLarge(limits)
 	s.Keys = s.columns.Keys
 	return s, nil
+}
+
+// duration is a time from outside, a year at the most.
+func duration(milliseconds uint64) time.Duration {
+	const year = 365 * 24 * time.Hour
+	return time.Duration(min(milliseconds, uint64(year/time.Millisecond))) * time.Millisecond
 }
 
 // fillKeys sees to it that each row has the hash of its shard key, if its flow has one. hashed names the field that the
@@ -100,54 +106,77 @@ func (s *submission) fillKeys(hashed string) error {
 
 // endTooLarge gives rows over the limit their outcome.
 func (s *submission) endTooLarge(limits batch.Limits) {
-	limit := uint32(limits.RowBytes)
 	if len(s.columns.Data) <= limits.RowBytes {
 		return
 	}
-	start := uint32(0)
-	for i, end := range s.columns.Ends {
-		if end-start > limit {
-			s.Ended = slices.DeleteFunc(s.Ended, func(o batch.RowOutcome) bool { return o.Row == uint32(i) })
+	limit := uint32(limits.RowBytes)
+	size := func(row uint32) uint32 { return s.columns.Ends[row] - s.columns.Start(int(row)) }
+	s.Ended = slices.DeleteFunc(s.Ended, func(o batch.RowOutcome) bool { return size(o.Row) > limit })
+	for row := range uint32(s.columns.Len()) {
+		if size(row) > limit {
 			s.Ended = append(s.Ended, batch.RowOutcome{
-				Row: uint32(i), Outcome: batch.Dead, Code: batch.CodeRowTooLarge,
-				Reason: fmt.Sprintf("the row has %d bytes, over the limit of %d bytes", end-start, limit),
+				Row: row, Outcome: batch.Dead, Code: batch.CodeRowTooLarge,
+				Reason: fmt.Sprintf("the row has %d bytes, over the limit of %d bytes", size(row), limit),
 			})
 		}
-		start = end
 	}
 	slices.SortFunc(s.Ended, func(a, b batch.RowOutcome) int { return cmp.Compare(a.Row, b.Row) })
 }
 
-// answer turns an ending into the message that tells it, or nil where there is nothing to tell yet.
-func (s *submission) answer(e ending) *pb.Answer {
-	a := &pb.Answer{Sequence: s.id.Sequence, Revision: s.Revision, Last: e.last}
+// answer turns an ending into the messages that tell it: none where there is nothing to tell yet, several where one would be
+// large.
+func (s *submission) answer(e ending) []*pb.Answer {
+	var all []*pb.Answer
 	if !s.begun {
 		s.begun = true
-		a.NotDone = wire.FromRowOutcomes(s.Ended)
+		all = s.tell(all, s.Ended)
 	}
 	switch {
 	case e.refused != nil:
-		a.Refused = wire.FromError(e.refused)
+		all = append(all, s.message(&pb.Answer{Refused: wire.FromError(e.refused)}))
 	case e.part != nil:
-		s.translate(a, e)
+		all = s.translate(all, e)
 	case len(e.rows) > 0:
+		failed := make([]batch.RowOutcome, len(e.rows))
 		reason := failure(e.code, s.Flow)
-		for _, row := range e.rows {
-			a.NotDone = append(a.NotDone, &pb.RowOutcome{Row: row, Outcome: pb.Outcome(e.outcome), Code: pb.Code(e.code), Reason: reason})
+		for i, row := range e.rows {
+			failed[i] = batch.RowOutcome{Row: row, Outcome: e.outcome, Code: e.code, Reason: reason}
 		}
-		a.Finished = wire.FromRanges(wire.Ranges(e.rows))
+		all = s.tell(all, failed)
 	}
-	if !a.Last && len(a.Finished) == 0 && len(a.NotDone) == 0 && a.Output == nil {
-		return nil
+	if e.last {
+		if len(all) == 0 {
+			all = append(all, s.message(&pb.Answer{}))
+		}
+		all[len(all)-1].Last = true
 	}
+	return all
+}
+
+func (s *submission) message(a *pb.Answer) *pb.Answer {
+	a.Sequence, a.Revision = s.id.Sequence, s.Revision
 	return a
 }
 
-// translate takes a worker's result over, from places in the part to places in the batch.
-func (s *submission) translate(a *pb.Answer, e ending) {
+// tell adds answers that say how rows ended.
+func (s *submission) tell(all []*pb.Answer, ended []batch.RowOutcome) []*pb.Answer {
+	for some := range wire.SplitRowOutcomes(ended, wire.SplitBytes) {
+		rows := make([]uint32, len(some))
+		for i := range some {
+			rows[i] = some[i].Row
+		}
+		all = append(all, s.message(&pb.Answer{Finished: wire.FromRanges(wire.Ranges(rows)), NotDone: wire.FromRowOutcomes(some)}))
+	}
+	return all
+}
+
+// translate takes a worker's result over, from places in the part to places in the batch. The worker has split what is large,
+// except for the output of one row.
+func (s *submission) translate(all []*pb.Answer, e ending) []*pb.Answer {
 	p, r := e.part, e.result.(*pb.Result)
 	n := uint32(p.Len())
 	counts := func(row uint32) bool { return row < n && (e.only == nil || e.only.Has(row)) }
+	a := s.message(&pb.Answer{})
 	for _, o := range r.GetNotDone() {
 		if counts(o.GetRow()) {
 			o.Row = p.Row(o.GetRow())
@@ -165,30 +194,40 @@ func (s *submission) translate(a *pb.Answer, e ending) {
 		}
 		a.Finished = wire.FromRanges(wire.Ranges(rows))
 	}
-	if !s.output || len(r.GetOutput().GetOrigins()) == 0 {
-		return
+	if s.output && len(r.GetOutput().GetOrigins()) > 0 {
+		a.Output = translateOutput(r.GetOutput(), p, counts)
 	}
-	if p.Rows == nil && e.only == nil {
-		a.Output = r.GetOutput()
-		return
+	// A large output goes ahead of what ends its rows.
+	if o := a.GetOutput(); len(o.GetRows().GetData()) > wire.SplitBytes {
+		a.Output = nil
+		for piece := range wire.SplitOutput(batch.Output{Rows: wire.ToColumns(o.GetRows()), Origins: o.GetOrigins()}, wire.SplitBytes) {
+			all = append(all, s.message(&pb.Answer{Output: wire.FromOutput(piece)}))
+		}
 	}
-	a.Output = translateOutput(r.GetOutput(), p, counts)
+	if len(a.Finished) == 0 && len(a.NotDone) == 0 && a.Output == nil {
+		return all
+	}
+	return append(all, a)
 }
 
+// translateOutput keeps the output of rows that count. What is right as it came is not copied.
 func translateOutput(o *pb.Output, p *scheduler.Part, counts func(row uint32) bool) *pb.Output {
-	keep := make([]uint32, 0, len(o.GetOrigins()))
-	for i, origin := range o.GetOrigins() {
-		if origin == batch.WholeBatch || counts(origin) {
-			keep = append(keep, uint32(i))
-		}
-	}
 	out := o
-	if len(keep) < len(o.GetOrigins()) {
-		c := wire.ToColumns(o.GetRows())
-		out = &pb.Output{Rows: wire.FromColumns(c.Select(keep)), Origins: make([]uint32, len(keep))}
-		for i, k := range keep {
-			out.Origins[i] = o.GetOrigins()[k]
+	if stray := func(origin uint32) bool { return origin != batch.WholeBatch && !counts(origin) }; slices.ContainsFunc(o.GetOrigins(), stray) {
+		var keep, origins []uint32
+		for i, origin := range o.GetOrigins() {
+			if !stray(origin) {
+				keep, origins = append(keep, uint32(i)), append(origins, origin)
+			}
 		}
+		if len(keep) == 0 {
+			return nil
+		}
+		c := wire.ToColumns(o.GetRows())
+		out = &pb.Output{Rows: wire.FromColumns(c.Select(keep)), Origins: origins}
+	}
+	if p.Rows == nil {
+		return out
 	}
 	for i, origin := range out.GetOrigins() {
 		if origin != batch.WholeBatch {

@@ -1,49 +1,102 @@
 package coordinator
 
 import (
+	"context"
 	"sync"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// budget is how many bytes of rows the process lets clients have under way.
+// budget is how many bytes of rows the process lets clients have under way: windows of streams, what overdraws them, and
+// unary calls. Beside it a stream holds one message at most, which waits for its place here.
 type budget struct {
-	mu   sync.Mutex
-	left int64 // guarded by mu
+	size int64
+
+	mu    sync.Mutex
+	left  int64         // guarded by mu; below zero when a batch was let in that did not fit
+	over  int           // guarded by mu: windows that are overdrawn
+	freed chan struct{} // guarded by mu; closed and replaced when bytes come back
+}
+
+func newBudget(size int64) *budget {
+	return &budget{size: size, left: size, freed: make(chan struct{})}
 }
 
 // reserve takes bytes out, all or nothing.
-func (b *budget) reserve(bytes int64) bool {
+func (b *budget) reserve(bytes int64) bool { return b.reserveAbove(bytes, 0) }
+
+// grow is reserve for those who can do without: half of the budget stays for those who can't.
+func (b *budget) grow(bytes int64) bool { return b.reserveAbove(bytes, b.size/2) }
+
+func (b *budget) reserveAbove(bytes, floor int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.left < bytes {
+	if b.left-bytes < floor {
 		return false
 	}
 	b.left -= bytes
 	return true
 }
 
-func (b *budget) release(bytes int64) {
+// overdraw takes out what a batch needs beyond its window, and waits until it is there. While no other window is overdrawn
+// it need not be: else windows that together hold the whole budget would wait for each other.
+func (b *budget) overdraw(ctx context.Context, bytes int64) error {
+	for {
+		b.mu.Lock()
+		if b.left >= bytes || b.over == 0 {
+			b.left -= bytes
+			b.over++
+			b.mu.Unlock()
+			return nil
+		}
+		freed := b.freed
+		b.mu.Unlock()
+		select {
+		case <-freed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// release gives bytes back. With balanced, they are the last of those by which a window was overdrawn.
+func (b *budget) release(bytes int64, balanced bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.left += bytes
+	if balanced {
+		b.over--
+	}
+	close(b.freed)
+	b.freed = make(chan struct{})
 }
 
-// A stream starts with a small window, which grows while it is used to the full and the budget allows.
+// remaining is what is left.
+func (b *budget) remaining() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.left
+}
+
+// A stream starts with a small window, which grows while it is used to the full, in batches that are not tiny, and the budget
+// allows.
 const (
 	firstWindowBytes = 512 << 10
 	firstWindowRows  = 8192
 	maxWindowBytes   = 8 << 20
+	maxGrowBatches   = 1024 // under way: each costs what neither its bytes nor its rows tell
 )
 
 // window is what a client stream may have unanswered.
 type window struct {
 	budget *budget
 
-	mu    sync.Mutex
-	size  int64 // guarded by mu: bytes reserved from budget
-	rows  int64 // guarded by mu: credit left; below zero when overdrawn
-	bytes int64 // guarded by mu
+	mu      sync.Mutex
+	size    int64 // guarded by mu: bytes reserved from budget; 0 once closed
+	over    int64 // guarded by mu: bytes reserved beyond, while the window is overdrawn
+	batches int   // guarded by mu: under way
+	rows    int64 // guarded by mu: credit left; below zero when overdrawn
+	bytes   int64 // guarded by mu
 }
 
 // openWindow reserves a first window; nil when the budget is used up.
@@ -54,16 +107,45 @@ func openWindow(b *budget) *window {
 	return &window{budget: b, size: firstWindowBytes, rows: firstWindowRows, bytes: firstWindowBytes}
 }
 
-// spend takes a batch's size from the credit. It may be overdrawn by one batch: after that there is none to spend.
-func (w *window) spend(rows, bytes int) error {
+// spend takes a batch's size from the credit. It may be overdrawn by one batch, which waits for its place in the budget:
+// after that there is no credit to spend.
+func (w *window) spend(ctx context.Context, rows, bytes int) error {
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	if w.rows <= 0 || w.bytes <= 0 {
+		w.mu.Unlock()
 		return batch.Errorf(batch.CodeBadMessage, "a batch came without credit: wait for the coordinator's Credit before sending more")
 	}
+	w.batches++
 	w.rows -= int64(rows)
 	w.bytes -= int64(bytes)
+	debt := w.debt()
+	w.mu.Unlock()
+	if debt == 0 {
+		return nil
+	}
+	if err := w.budget.overdraw(ctx, debt); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.over = debt
+	w.balance()
 	return nil
+}
+
+func (w *window) debt() int64 { return max(0, -w.bytes) }
+
+// balance gives back what was reserved beyond the debt that is left, all of it once the window is closed. The caller holds
+// the lock.
+func (w *window) balance() {
+	debt := w.debt()
+	if w.size == 0 {
+		debt = 0
+	}
+	if w.over > debt {
+		w.budget.release(w.over-debt, debt == 0)
+		w.over = debt
+	}
 }
 
 // restore gives a batch's size back and returns what the client is to be credited.
@@ -72,13 +154,15 @@ func (w *window) restore(rows, bytes int) (creditRows, creditBytes int64) {
 	defer w.mu.Unlock()
 	creditRows, creditBytes = int64(rows), int64(bytes)
 	full := w.bytes < w.size/4 || w.rows < w.size/(4*firstWindowBytes/firstWindowRows)
-	if full && w.size < maxWindowBytes && w.budget.reserve(w.size) {
+	if full && w.batches <= maxGrowBatches && w.size < maxWindowBytes && w.budget.grow(w.size) {
 		creditBytes += w.size
 		creditRows += w.size / (firstWindowBytes / firstWindowRows)
 		w.size *= 2
 	}
+	w.batches--
 	w.rows += creditRows
 	w.bytes += creditBytes
+	w.balance()
 	return creditRows, creditBytes
 }
 
@@ -86,6 +170,7 @@ func (w *window) restore(rows, bytes int) (creditRows, creditBytes int64) {
 func (w *window) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.budget.release(w.size)
+	w.budget.release(w.size, false)
 	w.size = 0
+	w.balance()
 }
