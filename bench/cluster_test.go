@@ -29,7 +29,7 @@ func document(kind definition.Kind, name, yaml string) definition.Document {
 	return definition.Document{Kind: kind, Name: name, YAML: []byte("kistype: " + string(kind) + "\n" + yaml)}
 }
 
-func documents() []definition.Document {
+func clusterDocuments() []definition.Document {
 	docs := []definition.Document{
 		document(definition.KindFlow, "Pass", "flow_name: Pass\nstatus: 1\nshard_key: stu_id\nflows: [{fname: Pass}]\n"),
 		document(definition.KindFlow, "Average", "flow_name: Average\nstatus: 1\nshard_key: stu_id\nflows: [{fname: VerifyStu}, {fname: AvgStuScore12}, {fname: PrintStuAvgScore}]\n"),
@@ -40,8 +40,8 @@ func documents() []definition.Document {
 	return docs
 }
 
-// rows packs so many rows of 50 bytes, of so many students.
-func rows(n int) batch.Columns {
+// fiftyBytes packs so many rows of 50 bytes, of so many students.
+func fiftyBytes(n int) batch.Columns {
 	var c batch.Columns
 	for i := range n {
 		c.Append(fmt.Appendf(nil, `{"stu_id":%03d,"score_1":%03d,"score_2":%03d,"x":1}`, 100+i%900, 100+i%100, 100+i%97))
@@ -62,7 +62,7 @@ func startCluster(b *testing.B) *client.Client {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = store.Close() })
-	if _, err := store.PutDocuments(b.Context(), nil, documents(), nil); err != nil {
+	if _, err := store.PutDocuments(b.Context(), nil, clusterDocuments(), nil); err != nil {
 		b.Fatal(err)
 	}
 	for i := range 2 {
@@ -136,11 +136,11 @@ func stream(b *testing.B, c *client.Client, flow string, columns batch.Columns, 
 // BenchmarkCluster sends batches of 1,000 rows of 50 bytes over loopback; client, coordinator and two workers are processes
 // apart. /relay is the limit for what goes there and back, /relay-latency for one row alone.
 func BenchmarkCluster(b *testing.B) {
-	columns := rows(1000)
+	columns := fiftyBytes(1000)
 	b.Run("relay", func(b *testing.B) { benchmarkRelay(b, columns, 64, nil) })
 	b.Run("passthrough", func(b *testing.B) { stream(b, startCluster(b), "Pass", columns) })
 	b.Run("students", func(b *testing.B) { stream(b, startCluster(b), "Average", columns, client.NoOutput()) })
-	one := rows(1)
+	one := fiftyBytes(1)
 	b.Run("relay-latency", func(b *testing.B) {
 		took := make([]time.Duration, 0, b.N)
 		last := time.Now()
