@@ -22,7 +22,7 @@ type numbered struct {
 // registerTroubled registers functions that go wrong, each in its own way, when n is 1; n 0 is well.
 func registerTroubled(release <-chan struct{}) func(*kis.Registry) {
 	return func(r *kis.Registry) {
-		trouble := func(what func(ctx context.Context) error) kis.Function {
+		trouble := func(what func(ctx context.Context) error) kis.Func {
 			return kis.Verify(func(ctx context.Context, row numbered) error {
 				if row.N == 1 {
 					return what(ctx)

@@ -13,7 +13,7 @@ import (
 )
 
 // batchOf makes a Batch function of rows of type in.
-func batchOf(f func(context.Context, []in) ([]in, error)) kis.Function { return kis.Batch(f) }
+func batchOf(f func(context.Context, []in) ([]in, error)) kis.Func { return kis.Batch(f) }
 
 func TestLineage(t *testing.T) {
 	rows := []string{row("a", 1), row("b", 2), row("c", 3)}

@@ -8,8 +8,8 @@ import (
 	"slices"
 )
 
-// Function is a Go function in the shape that flows run: what a constructor makes, and Registry.Func registers.
-type Function struct {
+// Func is a Go function in the shape that flows run: what a constructor makes, and Registry.Func registers.
+type Func struct {
 	code Code
 	err  error
 }
@@ -34,7 +34,7 @@ func (passing[In]) Out() reflect.Type { return nil }
 func (passing[In]) NewOut() Vector    { return nil }
 
 // Verify looks at each row. Without an error the row passes on whole: also the fields that In does not have.
-func Verify[In any](fn func(context.Context, In) error) Function {
+func Verify[In any](fn func(context.Context, In) error) Func {
 	return checked(&verify[In]{passing[In]{base[In, In]{FormVerify}}, fn}, fn == nil)
 }
 
@@ -57,7 +57,7 @@ func (c *verify[In]) Call(f *Frame, lo, hi int) (int, error) {
 }
 
 // Calculate turns each row into one other.
-func Calculate[In, Out any](fn func(context.Context, In) (Out, error)) Function {
+func Calculate[In, Out any](fn func(context.Context, In) (Out, error)) Func {
 	return checked(&calculate[In, Out]{base[In, Out]{FormCalculate}, fn}, fn == nil)
 }
 
@@ -83,7 +83,7 @@ func (c *calculate[In, Out]) Call(f *Frame, lo, hi int) (int, error) {
 
 // Expand turns each row into any number of others, which it hands to emit one by one. What was emitted before an error
 // counts for nothing. emit must not be called after the function has returned.
-func Expand[In, Out any](fn func(ctx context.Context, row In, emit func(Out)) error) Function {
+func Expand[In, Out any](fn func(ctx context.Context, row In, emit func(Out)) error) Func {
 	return checked(&expand[In, Out]{base[In, Out]{FormExpand}, fn}, fn == nil)
 }
 
@@ -121,7 +121,7 @@ func (c *expand[In, Out]) Call(f *Frame, lo, hi int) (int, error) {
 }
 
 // Save writes to the function's connector. Without an error the row passes on whole, and what it wrote takes effect once.
-func Save[In any](fn func(ctx context.Context, to Writer, row In) error) Function {
+func Save[In any](fn func(ctx context.Context, to Writer, row In) error) Func {
 	return checked(&save[In]{passing[In]{base[In, In]{FormSave}}, fn}, fn == nil)
 }
 
@@ -154,7 +154,7 @@ func (c *save[In]) Call(f *Frame, lo, hi int) (int, error) {
 // Load reads the value that another flow saved under the row's key, and turns the row into one other with it. The value's
 // fields fill V's by their JSON names; V may also be a map[string]string. A row whose key is not there waits for it, for as
 // long as the function's document says; saved is nil only with `on_missing: null`.
-func Load[In, V, Out any](key func(In) string, fn func(ctx context.Context, row In, saved *V) (Out, error)) Function {
+func Load[In, V, Out any](key func(In) string, fn func(ctx context.Context, row In, saved *V) (Out, error)) Func {
 	return checked(&load[In, V, Out]{base[In, Out]{FormLoad}, key, fn}, key == nil || fn == nil)
 }
 
@@ -199,7 +199,7 @@ func (c *load[In, V, Out]) Call(f *Frame, lo, hi int) (int, error) {
 
 // Batch sees all rows of its run at once, and may stand for any fmode. In a flow with a shard_key that is the rows of a
 // batch that share a lane, else the whole batch. Call.Origins says how the rows returned are traced back to those given.
-func Batch[In, Out any](fn func(ctx context.Context, rows []In) ([]Out, error)) Function {
+func Batch[In, Out any](fn func(ctx context.Context, rows []In) ([]Out, error)) Func {
 	return checked(&whole[In, Out]{base[In, Out]{FormBatch}, fn}, fn == nil)
 }
 
@@ -230,9 +230,9 @@ func (c *whole[In, Out]) Call(f *Frame, lo, hi int) (int, error) {
 }
 
 // checked refuses what can't be a function over rows.
-func checked(code Code, missing bool) Function {
+func checked(code Code, missing bool) Func {
 	if missing {
-		return Function{err: fmt.Errorf("kis.%s was given no function (nil)", code.Form())}
+		return Func{err: fmt.Errorf("kis.%s was given no function (nil)", code.Form())}
 	}
 	errs := []error{rowType("reads", code.In()[0])}
 	if code.Out() != nil {
@@ -241,7 +241,7 @@ func checked(code Code, missing bool) Function {
 	if saved := code.Saved(); saved != nil {
 		errs = append(errs, savedType(saved))
 	}
-	return Function{code: code, err: errors.Join(errs...)}
+	return Func{code: code, err: errors.Join(errs...)}
 }
 
 // rowType says why a type can't be that of a row.

@@ -3,10 +3,12 @@ package kis
 import (
 	"context"
 	"reflect"
+	"sync"
 	"sync/atomic"
 	"unsafe"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
 // This file is the seam between functions and what executes them (package flowexec). Authors of functions need none of it.
@@ -62,6 +64,10 @@ type Frame struct {
 	Params   map[string]string
 	Copy     *Copy
 	Identify func(row int) batch.RowID
+	// Bundle is what the flow was compiled of, Registry what for, and Place the function's place in it, for FaaS functions.
+	Bundle   *definition.Bundle
+	Registry *Registry
+	Place    int
 
 	// Rows is how many rows there are. In are the rows, one vector for each of Code.In. Raw gives them as they came, for FaaS functions that ask.
 	Rows int
@@ -97,6 +103,9 @@ type Frame struct {
 // Copy is what one copy of a flow keeps from run to run, and from revision to revision.
 type Copy struct {
 	Cache Cache
+	// Chain is the flow's functions as KisFlow's interface shows them; nil: made of the frame's Bundle when a function asks.
+	Chain *Chain
+	mu    sync.Mutex // guards Chain once functions run
 	meta  metadata
 }
 

@@ -19,16 +19,17 @@ type faas struct {
 	fn     reflect.Value
 	params []reflect.Type
 	in     []reflect.Type // the row types of the slice parameters
+	read   []Serialize    // how each reads rows; nil: as JSON
 }
 
 // newFaaS checks a function's shape; all mistakes are reported together.
-func newFaaS(fn any) Function {
+func newFaaS(fn any) Func {
 	t := reflect.TypeOf(fn)
 	if t == nil || t.Kind() != reflect.Func {
-		return Function{err: fmt.Errorf("FaaS was given %T: pass a func(context.Context, kis.Flow, []YourRow) error", fn)}
+		return Func{err: fmt.Errorf("FaaS was given %T: pass a func(context.Context, kis.Flow, []YourRow) error", fn)}
 	}
 	if reflect.ValueOf(fn).IsNil() {
-		return Function{err: errors.New("FaaS was given no function (nil)")}
+		return Func{err: errors.New("FaaS was given no function (nil)")}
 	}
 	code := &faas{fn: reflect.ValueOf(fn)}
 	var errs []error
@@ -43,13 +44,14 @@ func newFaaS(fn any) Function {
 			flows++
 		case p.Kind() == reflect.Slice:
 			code.in = append(code.in, p.Elem())
+			code.read = append(code.read, serializerOf(p.Elem()))
 			if err := rowType("reads", p.Elem()); err != nil {
 				errs = append(errs, fmt.Errorf("parameter %d of %s: %w", i+1, t, err))
 			}
 		}
 	}
-	if contexts != 1 || flows != 1 {
-		errs = append(errs, fmt.Errorf("%s takes %d context.Context and %d kis.Flow: a FaaS function takes one of each", t, contexts, flows))
+	if contexts == 0 || flows == 0 {
+		errs = append(errs, fmt.Errorf("%s takes %d context.Context and %d kis.Flow: a FaaS function takes both", t, contexts, flows))
 	}
 	if t.IsVariadic() {
 		errs = append(errs, fmt.Errorf("%s is variadic: take a slice instead", t))
@@ -57,7 +59,7 @@ func newFaaS(fn any) Function {
 	if t.NumOut() != 1 || t.Out(0) != errorType {
 		errs = append(errs, fmt.Errorf("%s must return an error and nothing else", t))
 	}
-	return Function{code: code, err: errors.Join(errs...)}
+	return Func{code: code, err: errors.Join(errs...)}
 }
 
 func (c *faas) Form() Form                         { return FormFaaS }
@@ -74,28 +76,59 @@ func (c *faas) Call(f *Frame, lo, hi int) (int, error) {
 		return lo, err
 	}
 	run := &flowRun{frame: f, out: f.Out.(*Vec[any])}
-	args, slice := make([]reflect.Value, len(c.params)), 0
-	for i, p := range c.params {
-		switch {
-		case p == contextType:
-			args[i] = reflect.ValueOf(f.ctx)
-		case p == flowType:
-			args[i] = reflect.ValueOf(run)
-		case p.Kind() == reflect.Slice:
-			// The slice is the function's to keep and to change, and a retry gets the rows as they came.
-			args[i] = cloneOf(f.In[slice], p)
-			slice++
-		default:
-			args[i] = reflect.Zero(p)
-		}
-	}
-	if err, _ := c.fn.Call(args)[0].Interface().(error); err != nil {
+	defer run.close()
+	err := c.invoke(f.ctx, run, func(slice int, p reflect.Type) (reflect.Value, error) {
+		// The slice is the function's to keep and to change, and a retry gets the rows as they came.
+		return cloneOf(f.In[slice], p), nil
+	})
+	if err != nil {
 		return lo, err
 	}
 	if err := run.finish(); err != nil {
 		return lo, err
 	}
 	return hi, nil
+}
+
+// Serializers are how the slice parameters read rows; nil: as JSON.
+func (c *faas) Serializers() []Serialize { return c.read }
+
+// invoke calls the function; rows makes what a slice parameter gets.
+func (c *faas) invoke(ctx context.Context, flow Flow, rows func(slice int, p reflect.Type) (reflect.Value, error)) error {
+	args, slice := make([]reflect.Value, len(c.params)), 0
+	for i, p := range c.params {
+		switch {
+		case p == contextType:
+			args[i] = reflect.ValueOf(ctx)
+		case p == flowType:
+			args[i] = reflect.ValueOf(flow)
+		case p.Kind() == reflect.Slice:
+			var err error
+			if args[i], err = rows(slice, p); err != nil {
+				return err
+			}
+			slice++
+		default:
+			args[i] = reflect.Zero(p)
+		}
+	}
+	err, _ := c.fn.Call(args)[0].Interface().(error)
+	return err
+}
+
+// callWith calls the function with a flow's input.
+func (c *faas) callWith(ctx context.Context, flow Flow) error {
+	return c.invoke(ctx, flow, func(slice int, p reflect.Type) (reflect.Value, error) {
+		read := c.read[slice]
+		if read == nil {
+			read = new(DefaultSerialize)
+		}
+		rows, err := ReadRows(read, flow.Input(), reflect.SliceOf(c.in[slice]))
+		if err != nil {
+			return rows, err
+		}
+		return rows.Convert(p), nil
+	})
 }
 
 // finish tells the frame what became of the rows.
@@ -129,6 +162,10 @@ func (r *flowRun) finish() error {
 	}
 	// Rows given as pointers may come back in any of the slices.
 	for _, in := range f.In {
+		if in.Len() != f.Rows { // its serializer made more or less of them
+			f.Lost = true
+			return nil
+		}
 		if f.Lost = false; in.Type().Kind() == reflect.Pointer {
 			f.trace(passed, vectorList{in})
 			if !f.Lost {
@@ -145,6 +182,9 @@ func (r *flowRun) finish() error {
 func NewVector(row reflect.Type) Vector {
 	return &reflected{row: row, rows: reflect.Zero(reflect.SliceOf(row))}
 }
+
+// VectorOf makes a vector of the rows of a slice.
+func VectorOf(rows reflect.Value) Vector { return &reflected{row: rows.Type().Elem(), rows: rows} }
 
 type reflected struct {
 	row  reflect.Type

@@ -1,6 +1,7 @@
 package kis
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -9,12 +10,20 @@ import (
 	"time"
 )
 
-// Flow is what KisFlow's functions get: the run that they are called for. It is the function's during the call only, and
-// belongs to one goroutine.
+// Flow is a flow in KisFlow's manner. FaaS functions get one for the run that they are called for: it is the function's during
+// the call only, and belongs to one goroutine. Programs make others with flow.NewKisFlow and file.ConfigImportYaml, to commit
+// rows to and Run; these are safe for concurrent use. The methods about "the function" are for functions.
 type Flow interface {
-	// GetName is the flow's name.
+	// Run runs the flow for the rows committed to it since the last Run. A function can't run the flow that it is in.
+	Run(ctx context.Context) error
+	// Link adds a function, with the flow's parameters for it, to the flow and to its configuration; AppendNewFunction to the
+	// flow only. A function can't change the flow that it is in.
+	Link(function *FuncConfig, params FParam) error
+	AppendNewFunction(function *FuncConfig, params FParam) error
+	// GetName is the flow's name, GetID a random id of this copy of it.
 	GetName() string
-	// Input is the rows as they came: JSON as strings, else what the function before passed on.
+	GetID() string
+	// Input is the function's rows as they came: JSON as strings, else what the function before passed on.
 	Input() []any
 	// CommitRow passes a row on: a struct, a pointer to one, JSON as a string or []byte, or any value that JSON can hold.
 	CommitRow(row any) error
@@ -26,16 +35,28 @@ type Flow interface {
 	From(given int) Committer
 	// Next says what happens after the function, instead of passing on what it committed: `return flow.Next(…)`.
 	Next(actions ...ActionFunc) error
+	// GetThisFunction is the function, GetThisFuncConf its configuration; nil outside a function.
+	GetThisFunction() Function
+	GetThisFuncConf() *FuncConfig
+	// GetConnector is the function's connector, open; GetConnConf its configuration.
+	GetConnector() (Connector, error)
+	GetConnConf() (*ConnConfig, error)
+	// GetConfig is the flow's configuration, GetFuncConfigByName that of one of its functions; nil: it has none of this name.
+	GetConfig() *FlowConfig
+	GetFuncConfigByName(name string) *FuncConfig
 	// GetFuncParam is the function's parameter of that name: the flow's params over the function's default_params; "" if
-	// neither has it. GetFuncParamAll is a copy of all of them.
+	// neither has it. GetFuncParamAll is a copy of all of them, GetFuncParamsAllFuncs of those of all functions, by id.
 	GetFuncParam(key string) string
-	GetFuncParamAll() map[string]string
+	GetFuncParamAll() FParam
+	GetFuncParamsAllFuncs() map[string]FParam
 	// GetCacheData and SetCacheData use the memory of this copy of the flow; nil: nothing kept. expire 0 keeps for ever.
 	GetCacheData(key string) any
 	SetCacheData(key string, value any, expire time.Duration)
 	// GetMetaData and SetMetaData keep values with this copy of the flow; nil: nothing kept.
 	GetMetaData(key string) any
 	SetMetaData(key string, value any)
+	// Fork is the same flow anew: the functions, parameters and connectors, but none of the rows, cache and metadata.
+	Fork(ctx context.Context) Flow
 }
 
 // Committer passes rows on.
@@ -92,6 +113,9 @@ type flowRun struct {
 	origins []uint32
 	named   bool // whether From named any origin
 	action  Action
+	// connector is the function's once it asked, release the end of the hold on it.
+	connector Connector
+	release   func()
 }
 
 func (r *flowRun) GetName() string { return r.frame.Call.Flow }
@@ -167,7 +191,7 @@ func (r *flowRun) Next(actions ...ActionFunc) error {
 
 func (r *flowRun) GetFuncParam(key string) string { return r.frame.Params[key] }
 
-func (r *flowRun) GetFuncParamAll() map[string]string { return maps.Clone(r.frame.Params) }
+func (r *flowRun) GetFuncParamAll() FParam { return maps.Clone(r.frame.Params) }
 
 func (r *flowRun) GetCacheData(key string) any {
 	value, _ := r.frame.Copy.Cache.Get(key)
@@ -192,6 +216,24 @@ func (m *metadata) get(key string) any {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.values[key]
+}
+
+// take empties m.
+func (m *metadata) take() map[string]any {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	values := m.values
+	m.values = nil
+	return values
+}
+
+// copyTo copies all values.
+func (m *metadata) copyTo(other *metadata) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for key, value := range m.values {
+		other.set(key, value)
+	}
 }
 
 func (m *metadata) set(key string, value any) {

@@ -50,7 +50,7 @@ func TestRegistryMistakes(t *testing.T) {
 		want     string
 	}{
 		{"no name", func(r *kis.Registry) { r.Func("", kis.Verify(func(context.Context, row) error { return nil })) }, "the name is empty"},
-		{"no function", func(r *kis.Registry) { r.Func("f", kis.Function{}) }, "there is no function"},
+		{"no function", func(r *kis.Registry) { r.Func("f", kis.Func{}) }, "there is no function"},
 		{"nil", func(r *kis.Registry) { r.Func("f", kis.Verify[row](nil)) }, "kis.Verify was given no function (nil)"},
 		{"nil key", func(r *kis.Registry) { r.Func("f", kis.Load[row, row, row](nil, nil)) }, "kis.Load was given no function (nil)"},
 		{"twice", func(r *kis.Registry) { r.FaaS("f", good); r.FaaS("f", good) }, "the name is taken since kis_test.go:"},

@@ -17,6 +17,9 @@ type Registry struct {
 	mu        sync.RWMutex
 	functions map[string]registered // guarded by mu
 	mistakes  []error               // guarded by mu
+
+	kisflow     kisflow
+	connections connections
 }
 
 type registered struct {
@@ -39,7 +42,7 @@ func NewRegistry() *Registry { return new(Registry) }
 
 // Func registers f under a name. A name used twice or an empty one, a nil function, and row types that can't be rows are
 // mistakes, which Err reports.
-func (r *Registry) Func(name string, f Function) { r.add(name, f.code, f.err) }
+func (r *Registry) Func(name string, f Func) { r.add(name, f.code, f.err) }
 
 // FaaS registers a function in one of KisFlow's shapes: it returns an error and takes, in any order, a context.Context, a
 // Flow, and slices of rows ([]T or []*T), each of which gets all rows of the run. Parameters of other types get their zero

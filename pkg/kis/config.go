@@ -1,0 +1,249 @@
+package kis
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+)
+
+// This file has KisFlow's configurations: what a flow, function or connector document says, as structs that a program fills
+// in. Package config has them under KisFlow's own names.
+
+// FParam are parameters of a function.
+type FParam = map[string]string
+
+// FlowConfig is a flow.
+type FlowConfig struct {
+	KisType  string              `yaml:"kistype"`
+	Status   int                 `yaml:"status"` // 1 is on, 0 is off
+	FlowName string              `yaml:"flow_name"`
+	Flows    []FlowFunctionParam `yaml:"flows"`
+
+	document *definition.Flow // what it was made of; nil: nothing
+}
+
+// FlowFunctionParam is a function's place in a flow.
+type FlowFunctionParam struct {
+	FuncName string `yaml:"fname"`
+	Params   FParam `yaml:"params"`
+}
+
+// AppendFunctionConfig adds a function to the end of the configuration; flows made before don't change.
+func (c *FlowConfig) AppendFunctionConfig(params FlowFunctionParam) {
+	c.Flows = append(c.Flows, params)
+}
+
+// FlowConfigOf is what a document says. A timeout of 0 is none.
+func FlowConfigOf(f *definition.Flow) *FlowConfig {
+	c := &FlowConfig{KisType: string(definition.KindFlow), FlowName: f.Name, document: f}
+	if f.Enabled {
+		c.Status = 1
+	}
+	for _, function := range f.Functions {
+		c.Flows = append(c.Flows, FlowFunctionParam{FuncName: function.Name, Params: maps.Clone(function.Params)})
+	}
+	return c
+}
+
+// Definition is what the configuration says as a document, together with what the document it was made of says beyond it.
+// A timeout of 0 is none.
+func (c *FlowConfig) Definition() *definition.Flow {
+	f := new(definition.Flow)
+	if c.document != nil {
+		*f = *c.document
+	}
+	f.Name, f.Enabled = c.FlowName, c.Status == 1
+	before := f.Functions
+	f.Functions = make([]definition.FlowFunction, len(c.Flows))
+	for i, function := range c.Flows {
+		f.Functions[i] = definition.FlowFunction{Name: function.FuncName, Params: function.Params}
+		if i < len(before) && before[i].Name == function.FuncName {
+			f.Functions[i].Line = before[i].Line
+		}
+	}
+	return f
+}
+
+// Source says where a function's rows come from. Must are fields that each row has to have.
+type Source struct {
+	Name string   `yaml:"name"`
+	Must []string `yaml:"must"`
+}
+
+// FuncOption is a function's options.
+type FuncOption struct {
+	CName         string `yaml:"cname"`           // the connector; "": none
+	RetryTimes    int    `yaml:"retry_times"`     // how often a call that failed is made again
+	RetryDuration int    `yaml:"return_duration"` // how long to wait before that, in milliseconds
+	Params        FParam `yaml:"default_params"`
+}
+
+// FuncConfig is a function.
+type FuncConfig struct {
+	KisType string     `yaml:"kistype"`
+	FName   string     `yaml:"fname"`
+	FMode   string     `yaml:"fmode"`
+	Source  Source     `yaml:"source"`
+	Option  FuncOption `yaml:"option"`
+
+	connector *ConnConfig
+	document  *definition.Function // what it was made of; nil: nothing
+}
+
+// FuncConfigOf is what a document says, with its connector's configuration; nil: it has none. A timeout of 0 is none.
+func FuncConfigOf(f *definition.Function, connector *ConnConfig) *FuncConfig {
+	return &FuncConfig{
+		KisType: string(definition.KindFunc), FName: f.Name, FMode: string(f.Mode),
+		Source: Source{f.Source.Name, slices.Clone(f.Source.Must)},
+		Option: FuncOption{
+			CName: f.Connector, RetryTimes: f.RetryTimes, RetryDuration: milliseconds(f.RetryInterval), Params: maps.Clone(f.DefaultParams),
+		},
+		connector: connector, document: f,
+	}
+}
+
+// AddConnConfig gives the function its connector, and enters it in the connector's list of Save or Load functions.
+func (c *FuncConfig) AddConnConfig(connector *ConnConfig) error {
+	if connector == nil {
+		return fmt.Errorf("give function %s a connector: it is nil", c.FName)
+	}
+	c.connector, c.Option.CName = connector, connector.CName
+	if c.FMode == string(definition.ModeSave) || c.FMode == string(definition.ModeLoad) {
+		return connector.WithFunc(c)
+	}
+	return nil
+}
+
+// GetConnConfig is the function's connector.
+func (c *FuncConfig) GetConnConfig() (*ConnConfig, error) {
+	if c.connector == nil {
+		return nil, batch.Errorf(batch.CodeUnknownConnector, "function %s has no connector: give it one with AddConnConfig", c.FName)
+	}
+	return c.connector, nil
+}
+
+// Definition is what the configuration says as a document, together with what the document it was made of says beyond it.
+// A timeout of 0 is none.
+func (c *FuncConfig) Definition() *definition.Function {
+	f := &definition.Function{OnMissing: definition.OnMissingWait, Wait: definition.DefaultWait}
+	if c.document != nil {
+		*f = *c.document
+	}
+	f.Name, f.Mode = c.FName, definition.Mode(c.FMode)
+	f.Source = definition.Source{Name: c.Source.Name, Must: c.Source.Must}
+	f.Connector, f.RetryTimes, f.DefaultParams = c.Option.CName, c.Option.RetryTimes, c.Option.Params
+	if milliseconds(f.RetryInterval) != c.Option.RetryDuration {
+		f.RetryInterval = duration(c.Option.RetryDuration)
+	}
+	return f
+}
+
+// ConnConfig is a connector.
+type ConnConfig struct {
+	KisType    string            `yaml:"kistype"`
+	CName      string            `yaml:"cname"`
+	AddrString string            `yaml:"addrs"` // separated by commas
+	Type       ConnType          `yaml:"type"`
+	Key        string            `yaml:"key"` // what the store's keys start with
+	Params     map[string]string `yaml:"params"`
+	// Load and Save list the functions that use the connector; nothing depends on them.
+	Load []string `yaml:"load"`
+	Save []string `yaml:"save"`
+
+	document *definition.Connector // what it was made of; nil: nothing
+}
+
+// ConnType is the kind of store behind a connector.
+type ConnType string
+
+// ConnConfigOf is what a document says.
+func ConnConfigOf(c *definition.Connector) *ConnConfig {
+	return &ConnConfig{
+		KisType: string(definition.KindConn), CName: c.Name, AddrString: strings.Join(c.Addrs, ","), Type: ConnType(c.Type), Key: c.Key,
+		Params: maps.Clone(c.Params), Load: slices.Clone(c.Load), Save: slices.Clone(c.Save), document: c,
+	}
+}
+
+// WithFunc enters a Save or Load function in the list of its kind, once.
+func (c *ConnConfig) WithFunc(f *FuncConfig) error {
+	list := &c.Save
+	switch definition.Mode(f.FMode) {
+	case definition.ModeSave:
+	case definition.ModeLoad:
+		list = &c.Load
+	default:
+		return fmt.Errorf("connector %s: function %s is a %s: only Save and Load functions are listed", c.CName, f.FName, f.FMode)
+	}
+	if !slices.Contains(*list, f.FName) {
+		*list = append(*list, f.FName)
+	}
+	return nil
+}
+
+// Definition is what the configuration says as a document, together with what the document it was made of says beyond it.
+func (c *ConnConfig) Definition() *definition.Connector {
+	d := new(definition.Connector)
+	if c.document != nil {
+		*d = *c.document
+	}
+	d.Name, d.Type, d.Key, d.Params, d.Load, d.Save = c.CName, string(c.Type), c.Key, c.Params, c.Load, c.Save
+	if strings.Join(d.Addrs, ",") != c.AddrString {
+		d.Addrs = nil
+		for addr := range strings.SplitSeq(c.AddrString, ",") {
+			if addr = strings.TrimSpace(addr); addr != "" {
+				d.Addrs = append(d.Addrs, addr)
+			}
+		}
+	}
+	return d
+}
+
+// resolved is the configuration with the ${NAME} of its values filled in; itself, if it has none.
+func (c *ConnConfig) resolved(lookup func(string) (string, bool)) (*ConnConfig, error) {
+	d := c.Definition()
+	r, err := d.Resolve(lookup)
+	if err != nil || reflect.DeepEqual(d, r) {
+		return c, err
+	}
+	return ConnConfigOf(r), nil
+}
+
+// milliseconds and duration are KisFlow's way to write a time.
+func milliseconds(d time.Duration) int { return int(d / time.Millisecond) }
+func duration(ms int) time.Duration    { return time.Duration(ms) * time.Millisecond }
+
+// Document is the configuration as a document: the one it was made of while it says the same. The error is what
+// definition.Parse says of it.
+func (c *FlowConfig) Document() (definition.Document, error) {
+	f := c.Definition()
+	if c.document != nil && reflect.DeepEqual(f, c.document) {
+		return f.Document, nil
+	}
+	return f.Marshal()
+}
+
+// Document is the configuration as a document: the one it was made of while it says the same. The error is what
+// definition.Parse says of it.
+func (c *FuncConfig) Document() (definition.Document, error) {
+	f := c.Definition()
+	if c.document != nil && reflect.DeepEqual(f, c.document) {
+		return f.Document, nil
+	}
+	return f.Marshal()
+}
+
+// Document is the configuration as a document: the one it was made of while it says the same. The error is what
+// definition.Parse says of it.
+func (c *ConnConfig) Document() (definition.Document, error) {
+	d := c.Definition()
+	if c.document != nil && reflect.DeepEqual(d, c.document) {
+		return d.Document, nil
+	}
+	return d.Marshal()
+}

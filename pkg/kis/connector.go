@@ -1,0 +1,225 @@
+package kis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"reflect"
+	"slices"
+	"sync"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+// Connector is KisFlow's way to a store: what CaaSInit registered opens a client of its own and keeps it with SetMetaData.
+// There is one for each connector name in a Registry, however many functions and flows use it; Registry.Close closes what it
+// keeps. It is safe for concurrent use. The functions that Save and Load make need none of it: they use the connector that
+// the document describes.
+type Connector interface {
+	// Init opens the connector, unless it is open. An error is tried again by the next Init.
+	Init() error
+	// Call calls what CaaS registered for this connector and the function that the flow is in.
+	Call(ctx context.Context, flow Flow, args any) (any, error)
+	GetID() string
+	GetName() string
+	// GetConfig is the configuration with the ${NAME} of its values filled in.
+	GetConfig() *ConnConfig
+	// GetMetaData and SetMetaData keep values with the connector; nil: nothing kept.
+	GetMetaData(key string) any
+	SetMetaData(key string, value any)
+}
+
+// ConnInit opens a connector.
+type ConnInit func(conn Connector) error
+
+// CaaS is a call of a connector by a function.
+type CaaS func(ctx context.Context, conn Connector, fn Function, flow Flow, args any) (any, error)
+
+// NewConnector is a connector apart from those that flows share, for the caller to Init.
+func NewConnector(r *Registry, c *ConnConfig) Connector { return newConnection(r, c) }
+
+// connection is the Connector of one configuration.
+type connection struct {
+	registry *Registry
+	id       string
+	config   *ConnConfig
+	meta     metadata
+
+	mu      sync.Mutex
+	opening chan struct{} // closed when the Init under way ends; nil: none is; guarded by mu
+	open    bool          // guarded by mu
+
+	// Guarded by connections.mu:
+	holds   int  // calls of functions under way that use it, and flows made in code
+	retired bool // another configuration of the name is in use
+}
+
+func newConnection(r *Registry, c *ConnConfig) *connection {
+	return &connection{registry: r, id: NewID("conn"), config: c}
+}
+
+func (c *connection) GetID() string                     { return c.id }
+func (c *connection) GetName() string                   { return c.config.CName }
+func (c *connection) GetConfig() *ConnConfig            { return c.config }
+func (c *connection) GetMetaData(key string) any        { return c.meta.get(key) }
+func (c *connection) SetMetaData(key string, value any) { c.meta.set(key, value) }
+
+func (c *connection) Init() error { return c.init(context.Background()) }
+
+// init opens the connection, or waits for who does, under ctx.
+func (c *connection) init(ctx context.Context) error {
+	for {
+		c.mu.Lock()
+		if c.open {
+			c.mu.Unlock()
+			return nil
+		}
+		opening := c.opening
+		if opening == nil {
+			c.opening = make(chan struct{})
+		}
+		c.mu.Unlock()
+		if opening == nil {
+			return c.begin()
+		}
+		select {
+		case <-opening:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for connector %s to open: %w", c.config.CName, context.Cause(ctx))
+		}
+	}
+}
+
+// begin is the one Init under way.
+func (c *connection) begin() (err error) {
+	err = errors.New("what CaaSInit registered did not return")
+	defer func() {
+		if p := recover(); p != nil {
+			err = newPanic(p)
+		}
+		if err != nil {
+			err = fmt.Errorf("open connector %s: %w", c.config.CName, err)
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.open = err == nil
+		close(c.opening)
+		c.opening = nil
+	}()
+	return c.registry.CallConnInit(c)
+}
+
+func newPanic(value any) error { return fmt.Errorf("panic: %v", value) }
+
+func (c *connection) Call(ctx context.Context, flow Flow, args any) (any, error) {
+	return c.registry.CallConnector(ctx, flow, c, args)
+}
+
+// close closes what was kept with the connector and can be closed.
+func (c *connection) close() error {
+	c.mu.Lock()
+	c.open = false
+	c.mu.Unlock()
+	var errs []error
+	for _, value := range c.meta.take() {
+		if closer, ok := value.(io.Closer); ok {
+			errs = append(errs, closer.Close())
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("close connector %s: %w", c.config.CName, err)
+	}
+	return nil
+}
+
+// connections are a Registry's connectors.
+type connections struct {
+	mu     sync.Mutex
+	byName map[string][]*connection // guarded by mu
+	closed bool                     // guarded by mu
+}
+
+// connect is the open connector of a configuration, shared by all that use it, and what ends the caller's hold on it. When a
+// name's configuration changes, the connector of the one before is closed once no call uses it.
+func (r *Registry) connect(ctx context.Context, config *ConnConfig) (Connector, func(), error) {
+	resolved, err := config.resolved(os.LookupEnv)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := r.connections.hold(r, resolved)
+	if err != nil {
+		return nil, nil, err
+	}
+	release := sync.OnceFunc(func() { r.connections.release(c) })
+	if err := c.init(ctx); err != nil {
+		release()
+		return nil, nil, err
+	}
+	return c, release, nil
+}
+
+func (cs *connections) hold(r *Registry, config *ConnConfig) (*connection, error) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if cs.closed {
+		return nil, batch.Errorf(batch.CodeShutdown, "connector %s: the registry is closed", config.CName)
+	}
+	if cs.byName == nil {
+		cs.byName = make(map[string][]*connection)
+	}
+	var held *connection
+	for _, c := range cs.byName[config.CName] {
+		if c.retired = !c.config.same(config); !c.retired {
+			held = c
+		}
+	}
+	if held == nil {
+		held = newConnection(r, config)
+		cs.byName[config.CName] = append(cs.byName[config.CName], held)
+	}
+	held.holds++
+	return held, nil
+}
+
+func (cs *connections) release(c *connection) {
+	cs.mu.Lock()
+	c.holds--
+	var idle []*connection
+	cs.byName[c.config.CName] = slices.DeleteFunc(cs.byName[c.config.CName], func(c *connection) bool {
+		if !c.retired || c.holds > 0 {
+			return false
+		}
+		idle = append(idle, c)
+		return true
+	})
+	cs.mu.Unlock()
+	for _, c := range idle {
+		_ = c.close() // nobody is left to be told
+	}
+}
+
+func (cs *connections) close() error {
+	cs.mu.Lock()
+	all := cs.byName
+	cs.byName, cs.closed = nil, true
+	cs.mu.Unlock()
+	var errs []error
+	for _, named := range all {
+		for _, c := range named {
+			errs = append(errs, c.close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// same reports whether two configurations lead to the same store.
+func (c *ConnConfig) same(other *ConnConfig) bool {
+	if c == other {
+		return true
+	}
+	a, b := c.Definition(), other.Definition()
+	a.Load, a.Save, a.Document = b.Load, b.Save, b.Document
+	return reflect.DeepEqual(a, b)
+}
