@@ -7,14 +7,13 @@ import (
 	"sync"
 	"unsafe"
 
-	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowconv"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowjson"
 )
 
 // types are the codecs and converters of a plan's row types, made when first needed. It is safe for concurrent use.
 type types struct {
 	codecs     sync.Map // reflect.Type → *rowjson.Codec
-	converters sync.Map // [2]reflect.Type → *rowconv.Converter
+	converters sync.Map // [2]reflect.Type → *rowjson.Converter
 }
 
 func (t *types) codec(row reflect.Type) *rowjson.Codec {
@@ -25,13 +24,13 @@ func (t *types) codec(row reflect.Type) *rowjson.Codec {
 	return c.(*rowjson.Codec)
 }
 
-func (t *types) converter(from, to reflect.Type) *rowconv.Converter {
+func (t *types) converter(from, to reflect.Type) *rowjson.Converter {
 	key := [2]reflect.Type{from, to}
 	if c, ok := t.converters.Load(key); ok {
-		return c.(*rowconv.Converter)
+		return c.(*rowjson.Converter)
 	}
-	c, _ := t.converters.LoadOrStore(key, rowconv.New(from, to))
-	return c.(*rowconv.Converter)
+	c, _ := t.converters.LoadOrStore(key, rowjson.NewConverter(from, to))
+	return c.(*rowjson.Converter)
 }
 
 // convertAny turns a row of whatever type into the zero row of type to at into.

@@ -62,6 +62,9 @@ func (r *run) read(s *step, rs *rowset, view kis.Vector) (bad []uint32) {
 	row := view.Type()
 	base, size := view.Pointer(), row.Size()
 	if row.Kind() == reflect.Pointer {
+		if rs.vec != nil && takePointers(view, rs.vec) {
+			return nil
+		}
 		// The rows that the pointers lead to are the function's to keep: they are not used again.
 		n := rs.len()
 		slab := reflect.MakeSlice(reflect.SliceOf(row.Elem()), n, n)
@@ -115,6 +118,23 @@ func (r *run) read(s *step, rs *rowset, view kis.Vector) (bad []uint32) {
 		r.convert(rs.vec, row, base, size, fail)
 	}
 	return bad
+}
+
+// takePointers fills a vector of pointers with those that a vector of any holds, if it holds no other rows.
+func takePointers(view, rows kis.Vector) bool {
+	vec, ok := rows.(*kis.Vec[any])
+	if !ok {
+		return false
+	}
+	pointers := unsafe.Slice((*unsafe.Pointer)(view.Pointer()), view.Len())
+	for i, row := range vec.Rows {
+		if reflect.TypeOf(row) != view.Type() {
+			clear(pointers)
+			return false
+		}
+		pointers[i] = reflect.ValueOf(row).UnsafePointer()
+	}
+	return true
 }
 
 // convert turns the rows of a vector into rows of another type.

@@ -1,5 +1,6 @@
-// Package rowjson reads rows from JSON and writes them, as encoding/json does. Structs of plain fields are read and written
-// by code that is compiled once for each type; what that is in doubt about is left to encoding/json, row by row.
+// Package rowjson reads rows from JSON, writes them, and turns rows of one type into rows of another, all as encoding/json
+// does. Structs of plain fields are dealt with by code that is compiled once for each type; what that is in doubt about is
+// left to encoding/json, row by row.
 package rowjson
 
 import (

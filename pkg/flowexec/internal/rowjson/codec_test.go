@@ -68,6 +68,12 @@ type slowOnly struct {
 	*Inner
 }
 
+// failer is a testing.TB or a *rapid.T.
+type failer interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}
+
 // same checks a row against encoding/json: both ways for what is read.
 func same[T any](t testing.TB, row []byte) {
 	t.Helper()
@@ -89,7 +95,7 @@ func same[T any](t testing.TB, row []byte) {
 	written(t, got)
 }
 
-func written[T any](t testing.TB, row T) {
+func written[T any](t failer, row T) {
 	t.Helper()
 	got, gotErr := For(reflect.TypeFor[T]()).Append([]byte("before"), unsafe.Pointer(&row))
 	want, wantErr := json.Marshal(&row)

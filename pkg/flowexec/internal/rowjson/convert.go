@@ -1,0 +1,190 @@
+package rowjson
+
+import (
+	"fmt"
+	"math"
+	"reflect"
+	"unicode/utf8"
+	"unsafe"
+)
+
+// Converter turns rows of one type into rows of another, as writing them as JSON and reading that does. It is immutable and
+// safe for concurrent use.
+type Converter struct {
+	write, read *Codec
+	moves       []move // nil: encoding/json does it
+}
+
+// move takes one plain field over; to is nil where the other type has none of that name.
+type move struct{ from, to *field }
+
+// NewConverter makes the converter between two row types.
+func NewConverter(from, to reflect.Type) *Converter {
+	c := &Converter{write: For(from), read: For(to)}
+	if from != to {
+		c.moves = moves(c.write, c.read)
+	}
+	return c
+}
+
+// moves is nil if a field is not plain, or finds its like only by ignoring case.
+func moves(from, to *Codec) []move {
+	if from.fields == nil || to.fields == nil {
+		return nil
+	}
+	all := make([]move, 0, len(from.fields))
+	for i := range from.fields {
+		f := &from.fields[i]
+		place, doubt := to.find([]byte(f.name))
+		switch {
+		case doubt || f.kind == kindOther:
+			return nil
+		case place < 0:
+			all = append(all, move{from: f})
+		case to.fields[place].kind == kindOther:
+			return nil
+		default:
+			all = append(all, move{f, &to.fields[place]})
+		}
+	}
+	return all
+}
+
+// Convert turns the row at from into the zero row at to. A row of the same type is copied.
+func (c *Converter) Convert(to, from unsafe.Pointer) error {
+	if c.write.row == c.read.row {
+		reflect.NewAt(c.read.row, to).Elem().Set(reflect.NewAt(c.write.row, from).Elem())
+		return nil
+	}
+	if c.moves != nil && c.move(to, from) {
+		return nil
+	}
+	row, err := c.write.Append(nil, from)
+	if err != nil {
+		return fmt.Errorf("write %s as JSON: %w", c.write.row, err)
+	}
+	if err := c.read.slow(row, to); err != nil {
+		return fmt.Errorf("read %s as %s: %w", c.write.row, c.read.row, err)
+	}
+	return nil
+}
+
+func (c *Converter) move(to, from unsafe.Pointer) bool {
+	for _, m := range c.moves {
+		p := unsafe.Add(from, m.from.offset)
+		var q unsafe.Pointer
+		if m.to != nil {
+			q = unsafe.Add(to, m.to.offset)
+		}
+		if !m.take(q, p) {
+			return false
+		}
+	}
+	return true
+}
+
+// take takes a field's value over; false: it does not fit, or not exactly.
+func (m *move) take(to, from unsafe.Pointer) bool {
+	switch m.from.kind {
+	case kindString:
+		s := *(*string)(from)
+		if m.to == nil {
+			return true
+		}
+		if m.to.kind != kindString || !utf8.ValidString(s) {
+			return false
+		}
+		*(*string)(to) = s
+		return true
+	case kindBool:
+		if m.to == nil {
+			return true
+		}
+		if m.to.kind != kindBool {
+			return false
+		}
+		*(*bool)(to) = *(*bool)(from)
+		return true
+	case kindFloat32, kindFloat64:
+		return m.takeFloat(to, from)
+	}
+	return m.to == nil || m.takeWhole(to, from)
+}
+
+func (m *move) takeFloat(to, from unsafe.Pointer) bool {
+	f := 0.0
+	if m.from.kind == kindFloat64 {
+		f = *(*float64)(from)
+	} else if f = float64(*(*float32)(from)); m.to != nil && m.to.kind != kindFloat32 && (f != math.Trunc(f) || math.Abs(f) >= 1<<24) {
+		return false // its shortest digits mean another float64
+	}
+	if math.IsNaN(f) || math.IsInf(f, 0) {
+		return false
+	}
+	switch {
+	case m.to == nil:
+		return true
+	case m.to.kind == kindFloat64:
+		*(*float64)(to) = f
+		return true
+	case m.to.kind == kindFloat32:
+		*(*float32)(to) = float32(f)
+		return float64(float32(f)) == f
+	}
+	if f != math.Trunc(f) || math.Abs(f) >= 1<<53 || math.Signbit(f) && f == 0 {
+		return false
+	}
+	return m.to.setWhole(to, int64(f))
+}
+
+func (m *move) takeWhole(to, from unsafe.Pointer) bool {
+	var v int64
+	switch m.from.kind {
+	case kindInt:
+		v = int64(*(*int)(from))
+	case kindInt8:
+		v = int64(*(*int8)(from))
+	case kindInt16:
+		v = int64(*(*int16)(from))
+	case kindInt32:
+		v = int64(*(*int32)(from))
+	case kindInt64:
+		v = *(*int64)(from)
+	case kindUint8:
+		v = int64(*(*uint8)(from))
+	case kindUint16:
+		v = int64(*(*uint16)(from))
+	case kindUint32:
+		v = int64(*(*uint32)(from))
+	case kindUint:
+		v = int64(*(*uint)(from))
+		if v < 0 {
+			return false // it is beyond int64
+		}
+	default:
+		v = int64(*(*uint64)(from))
+		if v < 0 {
+			return false
+		}
+	}
+	switch m.to.kind {
+	case kindFloat64:
+		*(*float64)(to) = float64(v)
+		return true
+	case kindFloat32:
+		*(*float32)(to) = float32(v)
+		return true
+	}
+	return m.to.setWhole(to, v)
+}
+
+// setWhole stores a whole number if the field can hold it.
+func (f *field) setWhole(into unsafe.Pointer, v int64) bool {
+	switch f.kind {
+	case kindInt, kindInt8, kindInt16, kindInt32, kindInt64:
+		return f.setInt(into, v)
+	case kindUint, kindUint8, kindUint16, kindUint32, kindUint64:
+		return v >= 0 && f.setUint(into, uint64(v))
+	}
+	return false
+}
