@@ -30,6 +30,9 @@ type options struct {
 	retryMax       time.Duration
 	replicas       int
 	replicaTimeout time.Duration
+	// ignored are parameters that mean nothing here. They are no mistake: KisFlow's documents carry the user's own.
+	ignored []string
+	known   []string // those that mean something
 }
 
 // readOptions turns a document into options; the error joins every mistake.
@@ -81,7 +84,12 @@ func readOptions(c *definition.Connector) (*options, error) {
 
 // check finds what does not go together.
 func (o *options) check(c *definition.Connector, p *params) {
-	p.unknown()
+	o.known = slices.Sorted(maps.Keys(p.known))
+	for _, name := range slices.Sorted(maps.Keys(p.values)) {
+		if !p.known[name] {
+			o.ignored = append(o.ignored, name)
+		}
+	}
 	if len(c.Addrs) == 0 {
 		p.mistake("addrs names no server")
 	}
@@ -198,13 +206,4 @@ func (p *params) tls(on bool) *tls.Config {
 		c.Certificates = []tls.Certificate{pair}
 	}
 	return c
-}
-
-// unknown reports the parameters that nobody asked for.
-func (p *params) unknown() {
-	for _, name := range slices.Sorted(maps.Keys(p.values)) {
-		if !p.known[name] {
-			p.mistake("params: %s is unknown; allowed are %s", name, strings.Join(slices.Sorted(maps.Keys(p.known)), ", "))
-		}
-	}
 }

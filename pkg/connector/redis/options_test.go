@@ -3,6 +3,7 @@ package redis
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -83,13 +84,24 @@ func TestOptionsAreRead(t *testing.T) {
 	}
 }
 
+// TestOptionsOfOthers keeps KisFlow's documents loading, whose params are the user's own.
+func TestOptionsOfOthers(t *testing.T) {
+	doc := document("localhost:6379")
+	doc.Params = map[string]string{"poolsize": "1", "args1": "x", "db": "1"}
+	o, err := readOptions(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(o.ignored, []string{"args1", "poolsize"}) || !slices.Contains(o.known, "pool_size") {
+		t.Errorf("ignored are %v of %v", o.ignored, o.known)
+	}
+}
+
 func TestOptionsMistakes(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(*definition.Connector)
 		says   []string
 	}{
-		"unknown": {func(c *definition.Connector) { c.Params = map[string]string{"poolsize": "1", "args1": "x", "db": "1"} },
-			[]string{"poolsize is unknown; allowed are cluster, db, dial_timeout, master", "args1 is unknown", "connector Test"}},
 		"values": {func(c *definition.Connector) {
 			c.Params = map[string]string{"db": "-1", "pool_size": "0", "retries": "x", "read_timeout": "3", "retry_max": "-1s", "cluster": "perhaps"}
 		}, []string{`db is "-1"`, `pool_size is "0"`, "whole number from 1", `retries is "x"`, `read_timeout is "3", but must be a time like`, "retry_max", "cluster"}},

@@ -120,6 +120,9 @@ func (config Config) Open(ctx context.Context, doc *definition.Connector) (conne
 	}
 	quiet.Do(func() { goredis.SetLogger(clientLog{c.log.Named("go-redis")}) })
 	c.log = c.log.With("connector", c.name, "redis", c.addrs)
+	if len(o.ignored) > 0 {
+		c.log.Warn("parameters that mean nothing to a Redis connector are ignored", "ignored", o.ignored, "known", o.known)
+	}
 	if c.tick == 0 {
 		c.tick = time.Second
 	}
