@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
@@ -102,20 +103,47 @@ func (r *run) judge(row int, err error, attempt int) (o batch.RowOutcome, again 
 	}
 	o = failure(err)
 	o.Attempts = uint32(attempt)
+	wait := jitter(r.step.retryAfter)
 	if attempt > r.step.retries {
-		return o, false
+		if wait = r.loadAgain(attempt); wait == 0 {
+			r.blameOn(err)
+			return o, false
+		}
 	}
-	if wait := jitter(r.step.retryAfter); wait > 0 && !r.sleep(row, wait) {
+	if wait > 0 && !r.sleep(row, wait) {
 		if stopped := x.stopped(); stopped != nil {
 			r.halt(*stopped)
 			return *stopped, false
 		}
+		r.blameOn(err)
 		o = timedOut(errRowTimeout, r.step, r.plan)
 		o.Attempts = uint32(attempt)
 		o.Reason += "; the last error was: " + failure(err).Reason
 		return o, false
 	}
 	return o, true
+}
+
+// blameOn notes the error that the first rows died of.
+func (r *run) blameOn(err error) {
+	if r.cause == nil {
+		r.cause = err
+	}
+}
+
+// loadAgain is how long to wait until a Load in KisFlow's shape is tried again: what it asks for may not have been saved yet.
+// 0: its time to wait is over.
+func (r *run) loadAgain(attempt int) time.Duration {
+	const first, most = 10 * time.Millisecond, time.Second
+	s := r.step
+	if s.form != kis.FormFaaS || s.mode != definition.ModeLoad || s.onMissing != definition.OnMissingWait {
+		return 0
+	}
+	if attempt == s.retries+1 {
+		r.loadUntil = time.Now().Add(s.wait)
+	}
+	wait := min(first<<min(attempt-s.retries-1, 10), most, time.Until(r.loadUntil))
+	return max(jitter(max(wait, 0)), 0)
 }
 
 // jitter spreads retries by a fifth to either side.
@@ -146,6 +174,9 @@ func (r *run) obey(row int, signal *kis.Signal) batch.RowOutcome {
 		for i := range r.now.len() {
 			r.jumpOrStop(i, target)
 		}
+		if r.now.len() == 0 {
+			r.jumpWithout(target)
+		}
 		return batch.RowOutcome{}
 	}
 	r.jumpOrStop(row, target)
@@ -166,6 +197,20 @@ func (r *run) jumpOrStop(row, target int) {
 	}
 	r.x.jumps = append(r.x.jumps, jump{row, target})
 	r.x.gone = append(r.x.gone, uint32(row))
+}
+
+// jumpWithout enters a step without rows, as a function does that was entered without any and jumps.
+func (r *run) jumpWithout(target int) {
+	if r.empty++; r.empty > maxJumps {
+		r.halt(batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeStepLimit, Attempts: 1,
+			Reason: fmt.Sprintf("the run jumped %d times without rows, at last to %s: let the jump end", maxJumps, r.plan.steps[target].name)})
+		if len(r.now.behind) == 0 {
+			r.blameOn(batch.Errorf(batch.CodeStepLimit, "%s: the flow jumped %d times without rows, at last to %s: let the jump end",
+				r.step.name, maxJumps, r.plan.steps[target].name))
+		}
+		return
+	}
+	r.pass(&rowset{born: target, forced: true, behind: r.now.behind}, target)
 }
 
 // target is where a jump from a step to a function goes: to its last place up to the step, else to its first behind it.

@@ -38,6 +38,9 @@ func (s *step) bind(b *definition.Bundle, doc *definition.Function, entry defini
 		for i := range s.in {
 			s.inKinds = append(s.inKinds, kindOf(code.NewIn(i)))
 		}
+		if own, ok := code.(interface{ Serializers() []kis.Serialize }); ok {
+			s.serializers = own.Serializers()
+		}
 		if s.out != nil {
 			s.outKind, s.outPointer = kindOf(code.NewOut()), s.out.Kind() == reflect.Pointer
 		}

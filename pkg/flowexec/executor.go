@@ -33,7 +33,10 @@ type executor struct {
 
 // start gives the lane a goroutine. resume is what an abandoned one leaves behind; nil: nothing.
 func (ln *lane) start(resume *work) {
-	x := &executor{lane: ln, copy: new(kis.Copy)}
+	x := &executor{lane: ln, copy: ln.lanes.config.Copy}
+	if x.copy == nil {
+		x.copy = new(kis.Copy)
+	}
 	x.renew()
 	x.frame.Copy, x.frame.Pause, x.frame.Identify, x.frame.Raw = x.copy, x.pause, x.identify, x.raw
 	ln.mu.Lock()
@@ -122,8 +125,10 @@ func (x *executor) identify(row int) batch.RowID {
 }
 
 // raw is the frame's rows as they came.
-func (x *executor) raw() []any {
-	r, rs := x.run, x.run.now
+func (x *executor) raw() []any { return x.run.raw(x.run.now) }
+
+// raw is rows as they came: JSON as strings.
+func (r *run) raw(rs *rowset) []any {
 	rows := make([]any, rs.len())
 	for i := range rows {
 		if rs.vec != nil {

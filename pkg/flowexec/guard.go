@@ -166,6 +166,10 @@ func (x *executor) stopped() *batch.RowOutcome {
 		return &batch.RowOutcome{Outcome: batch.Failed, Code: batch.CodeDeadline,
 			Reason: "the batch's deadline passed while the row was under way: submit the batch again with more time"}
 	}
+	if outside := x.lane.lanes.config.Context; outside.Err() != nil && x.ctx.Err() != nil {
+		return &batch.RowOutcome{Outcome: batch.Failed, Code: batch.CodeCancelled,
+			Reason: fmt.Sprintf("the context of the run ended while the row was under way: %v", context.Cause(outside))}
+	}
 	return nil
 }
 

@@ -6,12 +6,14 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
 // Connectors hands out connections: *connector.Pool does.
@@ -32,6 +34,20 @@ type LanesConfig struct {
 	Logger hclog.Logger
 	// Metrics may be nil.
 	Metrics *Metrics
+	// Context is what functions' contexts come from; when it is done, what runs is failed. Default: none.
+	Context context.Context
+	// Copy is the flow's only copy, if there is one lane. Default: each lane has its own.
+	Copy *kis.Copy
+	// Observe is told of each function that rows went through, or did not. It must not block. Default: nobody.
+	Observe func(Observed)
+}
+
+// Observed is what a function did for the rows of one run.
+type Observed struct {
+	Flow, Function string
+	Mode           definition.Mode
+	Rows           int // that entered it
+	Took           time.Duration
 }
 
 // Lanes run one flow in one process: each lane owns a copy of the flow and executes its runs in order. Lanes never wait for
@@ -79,7 +95,7 @@ type work struct {
 
 func (w *work) len() int {
 	if w.rows == nil {
-		return w.part.Columns.Len()
+		return w.part.len()
 	}
 	return len(w.rows)
 }
@@ -109,10 +125,13 @@ func StartLanes(c LanesConfig) *Lanes {
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}
+	if c.Context == nil {
+		c.Context = context.Background()
+	}
 	l := &Lanes{config: c, lanes: make([]*lane, c.Copies), wake: make(chan struct{}, 1)}
 	ended := make(chan struct{})
 	l.ended = sync.OnceFunc(func() { close(ended) })
-	l.ctx, l.cancel = context.WithCancelCause(context.Background())
+	l.ctx, l.cancel = context.WithCancelCause(c.Context)
 	for i := range l.lanes {
 		l.lanes[i] = &lane{lanes: l, index: i}
 		l.lanes[i].ready.L = &l.lanes[i].mu
@@ -180,7 +199,7 @@ func (l *Lanes) end() {
 
 // split makes a run of the rows of each lane.
 func (l *Lanes) split(p *Part) []*work {
-	n, lanes := p.Columns.Len(), len(l.lanes)
+	n, lanes := p.len(), len(l.lanes)
 	if len(p.Columns.Keys) == 0 {
 		return []*work{{part: p, lane: l.leastLoaded()}}
 	}

@@ -18,6 +18,9 @@ type Part struct {
 	// Columns are the rows. They must not change any more, and live until the last Done has returned; longer if a function
 	// that never returns was abandoned with them.
 	Columns batch.Columns
+	// Values are the rows where they come from the same process, in place of Columns: JSON as a string or []byte, a struct, or
+	// whatever else JSON can hold. Not nil; without any the first function is entered all the same.
+	Values []any
 	// Output asks for what the last function passes on.
 	Output bool
 	// Attempt counts from 1 how often the rows were sent to a worker.
@@ -47,4 +50,14 @@ type Run struct {
 	Returned []uint32
 	// Output is what the last function passed on, with origins within the part or batch.WholeBatch.
 	Output batch.Output
+	// Err is the first failure: what the function returned, if it was an error. nil: no row is dead or failed.
+	Err error
+}
+
+// len is how many rows there are.
+func (p *Part) len() int {
+	if p.Values != nil {
+		return len(p.Values)
+	}
+	return p.Columns.Len()
 }

@@ -22,6 +22,8 @@ type Plan struct {
 	steps    []*step
 	places   map[string][]int // where a function stands in steps
 	types    *types
+	bundle   *definition.Bundle
+	registry *kis.Registry
 }
 
 // step is one function in its place in the flow.
@@ -34,13 +36,16 @@ type step struct {
 	in    []reflect.Type
 	out   reflect.Type // nil: rows pass on as they came
 	// inKinds and outKind are the kinds of code's vectors. outPointer: out is a pointer.
-	inKinds    []vectorKind
-	outKind    vectorKind
-	outPointer bool
+	inKinds []vectorKind
+	// serializers are the row types' own ways to read rows; nil: as JSON.
+	serializers []kis.Serialize
+	outKind     vectorKind
+	outPointer  bool
 
 	params     map[string]string
 	must       []string
 	mustSeen   rowjson.Must // the same, for the codec of the only row type read; 0: it can't tell
+	wide       *wide        // nil: rows as they came are decoded for this step
 	retries    int
 	retryAfter time.Duration
 	timeout    time.Duration
@@ -72,6 +77,7 @@ func Compile(b *definition.Bundle, r *kis.Registry) (*Plan, error) {
 	p := &Plan{
 		flow: b.Flow.Name, revision: b.Revision, shardKey: b.Flow.ShardKey, timeout: b.Flow.Timeout,
 		copies: b.Flow.Copies, places: make(map[string][]int), types: new(types),
+		bundle: b, registry: r,
 	}
 	if p.copies <= 0 {
 		p.copies = runtime.GOMAXPROCS(0)
@@ -92,6 +98,7 @@ func Compile(b *definition.Bundle, r *kis.Registry) (*Plan, error) {
 	if len(mistakes) > 0 {
 		return nil, batch.Errorf(batch.CodeFlowUncompilable, "flow %s does not compile: %w", b.Flow.Name, mistakes)
 	}
+	p.findWide()
 	return p, nil
 }
 

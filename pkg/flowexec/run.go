@@ -27,7 +27,11 @@ type run struct {
 	step    *step
 	now     *rowset // what is in the step
 	halted  bool    // the rest of the run was ended as a whole
-	ledger  ledger
+	cause   error   // the first error of a function that ended rows
+	// loadUntil is how long a Load in KisFlow's shape is tried again.
+	loadUntil time.Time
+	empty     int // jumps without rows
+	ledger    ledger
 	// spent is what slow rows have used up of the flow's timeout, by origin.
 	spent map[uint32]time.Duration
 }
@@ -54,6 +58,9 @@ func (r *run) source(rs *rowset, i int) []byte {
 func (r *run) execute() Run {
 	r.ledger.reset(r.n)
 	rs := r.x.input(r.n)
+	if r.part.Values != nil {
+		rs.vec, rs.forced = &kis.Vec[any]{Rows: r.part.Values}, r.n == 0
+	}
 	if len(r.work.dead) > 0 {
 		rs = r.withoutDead(rs)
 	}
@@ -67,8 +74,16 @@ func (r *run) execute() Run {
 	if r.part.Output {
 		result.Output = r.output()
 	}
-	result.NotDone = r.ledger.list(r.work)
+	result.NotDone, result.Err = r.ledger.list(r.work), r.err()
 	return result
+}
+
+// err is the run's first failure.
+func (r *run) err() error {
+	if first := r.ledger.first; r.cause == nil && first.Outcome != 0 {
+		return batch.Errorf(first.Code, "%s: %s", first.Function, first.Reason)
+	}
+	return r.cause
 }
 
 // earliest is the first step that rows wait for.
@@ -167,6 +182,7 @@ func (r *run) enter(s *step, rs *rowset) {
 	f := &x.frame
 	f.Call.Flow, f.Call.Function, f.Call.Revision, f.Call.Attempt = r.plan.flow, s.name, r.plan.revision, 1
 	f.Params = s.params
+	f.Bundle, f.Registry, f.Place = r.plan.bundle, r.plan.registry, s.index
 	if rs = r.prepare(s, rs); rs.len() > 0 || rs.forced {
 		switch {
 		case s.form.Whole():
@@ -184,7 +200,11 @@ func (r *run) enter(s *step, rs *rowset) {
 			r.runVerify(s, rs)
 		}
 	}
-	x.metricsOf(r.plan, s).observe(entered, time.Since(began))
+	took := time.Since(began)
+	x.metricsOf(r.plan, s).observe(entered, took)
+	if observe := x.lane.lanes.config.Observe; observe != nil {
+		observe(Observed{Flow: r.plan.flow, Function: s.name, Mode: s.mode, Rows: entered, Took: took})
+	}
 }
 
 func (r *run) runVerify(s *step, rs *rowset) {
@@ -421,12 +441,16 @@ type ledger struct {
 	n       int
 	places  []uint32 // for each row 1 + its place in notDone; nil while all are done
 	notDone []batch.RowOutcome
+	first   batch.RowOutcome // that is dead or failed; behind it may stand no row at all
 }
 
 func (l *ledger) reset(n int) { *l = ledger{n: n} }
 
 // end records an outcome of a row, or of all with batch.WholeBatch.
 func (l *ledger) end(origin uint32, o batch.RowOutcome) {
+	if l.first.Outcome == 0 && (o.Outcome == batch.Dead || o.Outcome == batch.Failed) {
+		l.first = o
+	}
 	if origin == batch.WholeBatch {
 		for i := range uint32(l.n) {
 			l.end(i, o)

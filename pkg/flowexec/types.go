@@ -37,6 +37,10 @@ func (t *types) converter(from, to reflect.Type) *rowjson.Converter {
 func (t *types) convertAny(row any, to reflect.Type, into unsafe.Pointer) error {
 	switch v := row.(type) {
 	case string:
+		if to.Kind() == reflect.String && !json.Valid([]byte(v)) {
+			reflect.NewAt(to, into).Elem().SetString(v)
+			return nil
+		}
 		return t.codec(to).Decode([]byte(v), into)
 	case []byte:
 		return t.codec(to).Decode(v, into)

@@ -43,6 +43,9 @@ func (r *run) prepare(s *step, rs *rowset) *rowset {
 
 // view is the rows as the i-th type that the function reads, and the rows that can't be.
 func (r *run) view(s *step, rs *rowset, i int) (kis.Vector, []uint32) {
+	if s.serializers != nil && s.serializers[i] != nil {
+		return r.unmarshal(s, rs, i)
+	}
 	kind := s.inKinds[i]
 	switch {
 	case rs.vec != nil && kindOf(rs.vec) == kind, rs.vec != nil && s.form == kis.FormFaaS && rs.vec.Type() == kind.row:
@@ -50,59 +53,40 @@ func (r *run) view(s *step, rs *rowset, i int) (kis.Vector, []uint32) {
 	case rs.view != nil && kindOf(rs.view) == kind:
 		return rs.view, nil
 	}
-	view := r.x.vectors.lend(kind, func() kis.Vector { return s.code.NewIn(i) })
-	view.Reset(rs.len())
-	bad := r.read(s, rs, view)
-	rs.view = view
-	return view, bad
+	if rs.vec == nil && rs.wide != nil && kindOf(rs.wide) == kind {
+		rs.view = rs.wide
+	} else {
+		rs.view = r.newView(s, i)
+		rs.view.Reset(rs.len())
+	}
+	return rs.view, r.read(s, rs, rs.view)
+}
+
+// newView is an empty vector for what the step reads.
+func (r *run) newView(s *step, i int) kis.Vector {
+	return r.x.vectors.lend(s.inKinds[i], func() kis.Vector { return s.code.NewIn(i) })
 }
 
 // read fills a vector of zero rows with rs; it returns the rows that ended because they don't fit.
 func (r *run) read(s *step, rs *rowset, view kis.Vector) (bad []uint32) {
-	row := view.Type()
-	base, size := view.Pointer(), row.Size()
-	if row.Kind() == reflect.Pointer {
-		if rs.vec != nil && takePointers(view, rs.vec) {
-			return nil
-		}
-		// The rows that the pointers lead to are the function's to keep: they are not used again.
-		n := rs.len()
-		slab := reflect.MakeSlice(reflect.SliceOf(row.Elem()), n, n)
-		row = row.Elem()
-		pointers := unsafe.Slice((*unsafe.Pointer)(base), n)
-		base, size = slab.UnsafePointer(), row.Size()
-		for i := range pointers {
-			pointers[i] = unsafe.Add(base, uintptr(i)*size)
-		}
-	}
 	fail := func(i int, code batch.Code, err error) {
 		r.end(rs, uint32(i), batch.RowOutcome{Outcome: batch.Dead, Code: code, Attempts: 1,
 			Reason: trimmed(fmt.Sprintf("the row does not fit %v, which %s reads: %v", view.Type(), s.name, err))})
 		bad = append(bad, uint32(i))
 	}
-	switch {
-	case rs.vec == nil && s.mustSeen != 0:
-		codec := r.plan.types.codec(row)
-		var lacking []uint32
-		for i := range rs.origin {
-			has, err := codec.DecodeMust(r.source(rs, i), unsafe.Add(base, uintptr(i)*size), s.mustSeen)
-			if err != nil {
-				fail(i, batch.CodeRowUndecodable, err)
-			} else if !has {
-				lacking = append(lacking, uint32(i))
-			}
-		}
-		if len(lacking) > 0 {
+	if rs.vec == nil {
+		if lacking := r.decode(s, rs, view, fail); len(lacking) > 0 {
 			bad = append(bad, r.lackFields(s, rs, lacking)...)
 			slices.Sort(bad)
 		}
-	case rs.vec == nil:
-		codec := r.plan.types.codec(row)
-		for i := range rs.origin {
-			if err := codec.Decode(r.source(rs, i), unsafe.Add(base, uintptr(i)*size)); err != nil {
-				fail(i, batch.CodeRowUndecodable, err)
-			}
-		}
+		return bad
+	}
+	if takePointers(view, rs.vec) {
+		return nil
+	}
+	row, base := slab(view)
+	size := row.Size()
+	switch {
 	case row == anyType:
 		rows := unsafe.Slice((*any)(base), rs.len())
 		for i := range rows {
@@ -120,10 +104,35 @@ func (r *run) read(s *step, rs *rowset, view kis.Vector) (bad []uint32) {
 	return bad
 }
 
+// decode reads rows as they came; it returns those that may lack a field which source.must names.
+func (r *run) decode(s *step, rs *rowset, view kis.Vector, fail func(int, batch.Code, error)) (lacking []uint32) {
+	switch {
+	case view == rs.wide:
+		return r.finishWide(s, rs, fail)
+	case s.wide != nil:
+		return r.takeWide(s, rs, view, fail)
+	}
+	row, base := slab(view)
+	size, codec := row.Size(), r.plan.types.codec(row)
+	for i := range rs.origin {
+		into := unsafe.Add(base, uintptr(i)*size)
+		if seen, ok := codec.Try(r.source(rs, i), into); ok {
+			if !s.mustSeen.Has(seen) {
+				lacking = append(lacking, uint32(i))
+			}
+		} else if err := codec.Slow(r.source(rs, i), into); err != nil {
+			fail(i, batch.CodeRowUndecodable, err)
+		} else if s.mustSeen != 0 {
+			lacking = append(lacking, uint32(i))
+		}
+	}
+	return lacking
+}
+
 // takePointers fills a vector of pointers with those that a vector of any holds, if it holds no other rows.
 func takePointers(view, rows kis.Vector) bool {
 	vec, ok := rows.(*kis.Vec[any])
-	if !ok {
+	if !ok || view.Type().Kind() != reflect.Pointer {
 		return false
 	}
 	pointers := unsafe.Slice((*unsafe.Pointer)(view.Pointer()), view.Len())
@@ -191,7 +200,10 @@ func (r *run) mustWhenRead(s *step, rs *rowset) bool {
 	if len(s.must) == 0 || rs.vec != nil && known(rs.vec.Type()) {
 		return true
 	}
-	return rs.vec == nil && s.mustSeen != 0 && (rs.view == nil || kindOf(rs.view) != s.inKinds[0])
+	if rs.vec != nil || rs.view != nil && kindOf(rs.view) == s.inKinds[0] {
+		return false
+	}
+	return s.mustSeen != 0 || s.wide != nil
 }
 
 // requireFields leaves out the rows that lack a field which source.must names.
