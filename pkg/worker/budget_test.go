@@ -199,7 +199,7 @@ func TestBudgetIsSharedEvenly(t *testing.T) {
 			accounts = append(accounts, openBooks(b))
 			saturate(accounts, part, 20) // the first ones have all they can get when the next comes
 		}
-		saturate(accounts, part, 2000)
+		saturate(accounts, part, 300)
 		share := total.over(int64(n) + 1)
 		for i, k := range accounts {
 			if got := k.uses().rows; got < share.rows-2*part.rows || got > share.rows {

@@ -7,9 +7,9 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// settle is how long a draining worker waits for parts that crossed its Draining message before it ends a session that has
+// settleTime is how long a draining worker waits for parts that crossed its Draining message before it ends a session that has
 // nothing left to tell.
-const settle = 250 * time.Millisecond
+const settleTime = 250 * time.Millisecond
 
 // drain takes nothing new, hands back what has not begun, and ends each session when everything that it has to tell is
 // acknowledged. It returns when no coordinator is left, or with an error when ctx is done first.
@@ -86,7 +86,7 @@ func (p *peer) idle() (wait time.Duration, idle bool) {
 	}
 	k := p.session.Load()
 	if k == nil {
-		return settle, true // its handshake is under way
+		return settleTime, true // its handshake is under way
 	}
 	select {
 	case <-k.over:
@@ -94,7 +94,7 @@ func (p *peer) idle() (wait time.Duration, idle bool) {
 	default:
 	}
 	if k.toldDraining.IsZero() {
-		return settle, true
+		return settleTime, true
 	}
-	return settle - time.Since(k.toldDraining), true
+	return settleTime - time.Since(k.toldDraining), true
 }

@@ -57,11 +57,21 @@ func (k *session) part(m *pb.Part) error {
 	s.metrics.partsHeld.Inc()
 	p.wakeUp()
 
-	s.flows.run(t.flow, work)
 	if s.draining.Load() {
-		p.release(t.flow.name, nil) // it crossed the Draining message
+		p.note(t, flowexec.Run{Part: work, Returned: everyRow(t)}) // it crossed the Draining message
+		p.report(t)
+		return nil
 	}
+	s.flows.run(t.flow, work)
 	return nil
+}
+
+func everyRow(t *part) []uint32 {
+	rows := make([]uint32, t.size.rows)
+	for i := range rows {
+		rows[i] = uint32(i)
+	}
+	return rows
 }
 
 // plan finds what a part runs on, unless the worker has the part: then only its credit is used up, and the part skipped.

@@ -28,7 +28,6 @@ type result struct {
 
 // end takes in how a run ended. Lanes call it, possibly at the same time.
 func (p *peer) end(t *part, run flowexec.Run) {
-	p.server.metrics.rowsReturned.Add(float64(len(run.Returned)))
 	complete, wake := p.note(t, run)
 	if wake {
 		p.wakeUp()
@@ -41,6 +40,7 @@ func (p *peer) end(t *part, run flowexec.Run) {
 
 // note adds a run to what has ended of its part. wake: the sender does not know yet that rows wait for it.
 func (p *peer) note(t *part, run flowexec.Run) (complete, wake bool) {
+	p.server.metrics.rowsReturned.Add(float64(len(run.Returned)))
 	rows := len(run.Rows)
 	if run.Rows == nil {
 		rows = int(t.size.rows)
@@ -212,7 +212,7 @@ func (s *server) gather(t *part, ended []flowexec.Run, last bool) []*pb.Result {
 	all.Output = join(ended)
 	slices.Sort(returned)
 	m := &pb.Result{Part: t.number, Returned: wire.FromRanges(wire.Ranges(returned)), Last: last}
-	if size(all) > wire.SplitBytes {
+	if size(all) > s.config.ResultBytes {
 		return s.split(t, m, finished(t, ended), all)
 	}
 	if !last {

@@ -60,8 +60,9 @@ func newRig(t *testing.T, budget amount) *rig {
 	}
 	var err error
 	r.server, err = newServer(serverConfig{
-		Registry: registry, Connectors: connector.NewPool(nil, nil, nil), Limits: batch.Limits{}.WithDefaults(), Budget: budget,
-		Lease: lease, Logger: hclog.NewNullLogger(), Metrics: r.metrics,
+		Registry: registry, Connectors: connector.NewPool(nil, nil, nil), Limits: batch.Limits{}.WithDefaults(), ResultBytes: wire.SplitBytes,
+		Budget: budget,
+		Lease:  lease, Logger: hclog.NewNullLogger(), Metrics: r.metrics,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -207,7 +208,8 @@ type boss struct {
 
 	received uint64 // results
 	credit   map[string]amount
-	said     []*pb.WorkerMessage // read and not asked for yet
+	read     chan *pb.WorkerMessage // nil until pump
+	said     []*pb.WorkerMessage    // taken from read ahead of time
 }
 
 func (r *rig) dial() *boss {
@@ -251,16 +253,82 @@ func (b *boss) send(m *pb.CoordinatorMessage) {
 // next is the next message; credits are counted, and not returned.
 func (b *boss) next() (*pb.WorkerMessage, error) {
 	for {
-		m, err := b.stream.Recv()
+		m, err := b.recv()
 		if err != nil {
 			return nil, wire.FromStatus(err)
 		}
-		c := m.GetCredit()
-		if c == nil {
+		if !b.count(m) {
 			return m, nil
 		}
+	}
+}
+
+func (b *boss) recv() (m *pb.WorkerMessage, err error) {
+	switch {
+	case len(b.said) > 0:
+		m, b.said = b.said[0], b.said[1:]
+		return m, nil
+	case b.read != nil:
+		if m = <-b.read; m != nil {
+			return m, nil
+		}
+	}
+	return b.stream.Recv()
+}
+
+// count takes a credit in; false where the message is none.
+func (b *boss) count(m *pb.WorkerMessage) bool {
+	c := m.GetCredit()
+	if c != nil {
 		b.credit[c.GetFlow()] = b.credit[c.GetFlow()].plus(amount{int64(c.GetRows()), int64(c.GetBytes())})
 	}
+	return c != nil
+}
+
+// pump reads in the background from now on, so that catchUp can take what has come.
+func (b *boss) pump() {
+	b.read = make(chan *pb.WorkerMessage, 1<<16)
+	go func() {
+		defer close(b.read)
+		for {
+			m, err := b.stream.Recv()
+			if err != nil {
+				return
+			}
+			b.read <- m
+		}
+	}()
+}
+
+// catchUp counts the credits that have come.
+func (b *boss) catchUp() {
+	synctest.Wait()
+	for {
+		select {
+		case m, ok := <-b.read:
+			switch {
+			case !ok:
+				return
+			case !b.count(m):
+				b.said = append(b.said, m)
+			}
+		default:
+			return
+		}
+	}
+}
+
+// spend sends a part if the credit allows it.
+func (b *boss) spend(p *pb.Part) bool {
+	b.t.Helper()
+	b.catchUp()
+	flow := p.GetFlow()
+	if b.credit[flow].spent() {
+		return false
+	}
+	b.credit[flow] = b.credit[flow].minus(amount{int64(len(p.GetColumns().GetEnds())), int64(len(p.GetColumns().GetData()))})
+	b.sendPart(p)
+	return true
 }
 
 func (b *boss) must() *pb.WorkerMessage {

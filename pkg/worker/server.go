@@ -20,10 +20,12 @@ type serverConfig struct {
 	Registry   *kis.Registry
 	Connectors *connector.Pool
 	Limits     batch.Limits
-	Budget     amount
-	Lease      time.Duration
-	Logger     hclog.Logger
-	Metrics    prometheus.Registerer
+	// ResultBytes is about how large a result may be before it is split.
+	ResultBytes int
+	Budget      amount
+	Lease       time.Duration
+	Logger      hclog.Logger
+	Metrics     prometheus.Registerer
 }
 
 // server answers coordinators. It knows nothing of etcd: Worker gives it the id that it answers to.

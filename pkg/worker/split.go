@@ -47,7 +47,7 @@ func (s *server) split(t *part, final *pb.Result, ended rowSet, all batch.Result
 	var messages []*pb.Result
 	first, bytes := uint32(0), 0
 	for row, cost := range costs {
-		if bytes > 0 && bytes+cost > wire.SplitBytes {
+		if bytes > 0 && bytes+cost > s.config.ResultBytes {
 			m := &pb.Result{Part: t.number}
 			fill(m, ended, &all, first, uint32(row))
 			messages = append(messages, m)

@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/kisgrid/kisgrid/internal/transport"
+	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/connector"
@@ -166,8 +167,8 @@ func New(c Config) (*Worker, error) {
 	}
 	w.connectors = connector.NewPool(c.Connectors, c.Environment, c.Logger.Named("connector"))
 	w.server, err = newServer(serverConfig{
-		Registry: c.Registry, Connectors: w.connectors, Limits: c.Limits, Budget: amount{c.RowBudget, c.MemoryBudget},
-		Lease: c.Lease, Logger: c.Logger.Named("session"), Metrics: w.registry,
+		Registry: c.Registry, Connectors: w.connectors, Limits: c.Limits, ResultBytes: wire.SplitBytes,
+		Budget: amount{c.RowBudget, c.MemoryBudget}, Lease: c.Lease, Logger: c.Logger.Named("session"), Metrics: w.registry,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("configure the worker: %w", err)
