@@ -206,20 +206,34 @@ func (l *leader) reconcileAll(ctx context.Context) error {
 // reconcile takes one flow a step nearer to what is wanted.
 func (l *leader) reconcile(ctx context.Context, name string, c *candidate) error {
 	now, known := l.statuses[name]
-	next := cluster.FlowStatus{Flow: name, Wanted: c.number, Active: now.Active, State: cluster.StateRejected, Reasons: c.reasons}
-	switch {
-	case c.revision != nil && known && now.Wanted == c.number && now.Active == c.number:
+	if c.revision != nil && known && now.Wanted == c.number && now.Active == c.number {
 		return nil
-	case c.revision == nil:
-		l.fleet.want(ctx, name, nil)
-		return l.put(ctx, next)
-	case !c.revision.enabled:
-		next.State = cluster.StateDisabled
-		return l.activate(ctx, next, c)
 	}
-	r, ok := l.fleet.want(ctx, name, c.revision)
+	asked := c.revision
+	if asked != nil && !asked.enabled {
+		asked = nil
+	}
+	r, ok := l.fleet.want(ctx, name, asked)
 	if !ok {
 		return nil // shutting down
+	}
+	next := decide(name, c, r, now.Active)
+	if next.Active == c.number && c.revision != nil {
+		return l.activate(ctx, next, c)
+	}
+	return l.put(ctx, next)
+}
+
+// decide is the status that a candidate deserves, now that the workers are so far with it. It switches by making the
+// candidate's revision the active one.
+func decide(flow string, c *candidate, r rollout, active int64) cluster.FlowStatus {
+	next := cluster.FlowStatus{Flow: flow, Wanted: c.number, Active: active, State: cluster.StateRejected, Reasons: c.reasons}
+	switch {
+	case c.revision == nil:
+		return next
+	case !c.revision.enabled:
+		next.State, next.Active = cluster.StateDisabled, c.number
+		return next
 	}
 	next.Of, next.Applied = len(r.capable), r.acks
 	for _, id := range slices.Sorted(maps.Keys(r.rejected)) {
@@ -230,7 +244,7 @@ func (l *leader) reconcile(ctx context.Context, name string, c *candidate) error
 	}
 	switch {
 	case len(r.capable) == 0:
-		next.State, next.Reasons = cluster.StatePending, pendingReasons(c.revision, r)
+		next.State, next.Reasons = cluster.StatePending, pendingReasons(r)
 	case len(r.rejected) > 0:
 	case len(r.lagging) > 0:
 		next.State = cluster.StateApplying
@@ -239,13 +253,12 @@ func (l *leader) reconcile(ctx context.Context, name string, c *candidate) error
 			next.Reasons = append(next.Reasons, "worker "+id+" has not answered yet")
 		}
 	default:
-		next.State = cluster.StateActive
-		return l.activate(ctx, next, c)
+		next.State, next.Active = cluster.StateActive, c.number
 	}
-	return l.put(ctx, next)
+	return next
 }
 
-func pendingReasons(r *revision, s rollout) []string {
+func pendingReasons(s rollout) []string {
 	if len(s.missing) == 0 {
 		return []string{"no worker has registered: start one that has the flow's functions"}
 	}
@@ -258,7 +271,7 @@ func pendingReasons(r *revision, s rollout) []string {
 
 // activate makes the candidate the flow's active revision.
 func (l *leader) activate(ctx context.Context, s cluster.FlowStatus, c *candidate) error {
-	s.Active, s.Updated = c.number, time.Now().UTC()
+	s.Updated = time.Now().UTC()
 	err := l.leadership.Activate(ctx, s, cluster.HistoryEntry{
 		Flow: s.Flow, Revision: c.number, Documents: c.documents, Accepted: s.Updated,
 		ShardKey: c.revision.shardKey, Enabled: c.revision.enabled,
