@@ -44,9 +44,10 @@ func (s *Store) claim(ctx context.Context, key func(clientv3.LeaseID) string, va
 		return nil, err
 	}
 	c := &claim{store: s, key: key(lease.ID), lease: lease.ID, ttl: time.Duration(lease.TTL) * time.Second}
-	answer, err := s.commit(ctx, "writing "+c.key,
-		[]clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(c.key), "=", 0)},
-		[]clientv3.Op{clientv3.OpPut(c.key, value, clientv3.WithLease(c.lease))}, nil)
+	t := s.transaction("writing " + c.key)
+	t.created(c.key, 0)
+	t.put(c.key, value, clientv3.WithLease(c.lease))
+	answer, err := t.commit(ctx)
 	if err == nil && !answer.Succeeded {
 		err = batch.Errorf(batch.CodeConflict, "writing %s in etcd at %s: the key is taken: draw another id", c.key, s.endpoints)
 	}
@@ -137,10 +138,13 @@ func (c *claim) gone() error {
 // lost is why the claim was lost, nil before that.
 func (c *claim) lost() error { return context.Cause(c.held) }
 
-// commit does the operations in one transaction, if the claim still is this one; if not, it is lost, and that is the error.
-func (c *claim) commit(ctx context.Context, doing string, operations ...clientv3.Op) error {
-	held := clientv3.Compare(clientv3.CreateRevision(c.key), "=", c.created)
-	answer, err := c.store.commit(ctx, doing, []clientv3.Cmp{held}, operations, nil)
+// commit does the transaction if the claim is not lost; else the error is what lost returns.
+func (c *claim) commit(ctx context.Context, t *transaction) error {
+	if err := c.lost(); err != nil {
+		return err
+	}
+	t.created(c.key, c.created)
+	answer, err := t.commit(ctx)
 	if err != nil {
 		return err
 	}

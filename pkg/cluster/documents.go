@@ -15,21 +15,13 @@ import (
 )
 
 // Documents reads all documents, sorted by key, and the revision at which they stand so. They are raw: only their keys have
-// been read. Whatever else is below config/ is reported to the logger.
+// been read. Their YAML must not be changed. Whatever else is below config/ is reported to the logger.
 func (s *Store) Documents(ctx context.Context) (revision int64, documents []definition.Document, err error) {
 	kvs, revision, err := s.list(ctx, s.keys.config())
 	if err != nil {
 		return 0, nil, err
 	}
-	for _, kv := range kvs {
-		document, err := s.readDocument(kv)
-		if err != nil {
-			s.skipped.tell(kv, err)
-			continue
-		}
-		documents = append(documents, document)
-	}
-	return revision, documents, nil
+	return revision, readable(s, kvs, s.readDocument), nil
 }
 
 // FollowDocuments calls f with what Documents reads: once when it is read, then after each change. It blocks, leaves out
@@ -54,11 +46,11 @@ func (s *Store) readDocument(kv *mvccpb.KeyValue) (definition.Document, error) {
 // CodeBadDocument before anything is sent. After CodeUnavailable, CodeDeadline and CodeCancelled it may have been written all
 // the same.
 func (s *Store) PutDocuments(ctx context.Context, expect map[Key]int64, put []definition.Document, del []Key) (revision int64, err error) {
-	t := &transaction{store: s, doing: "writing documents"}
+	t := s.transaction("writing documents")
 	expected := slices.SortedFunc(maps.Keys(expect), func(a, b Key) int { return strings.Compare(a.String(), b.String()) })
 	for _, key := range expected {
 		path := s.keys.document(key)
-		t.condition(clientv3.Compare(clientv3.ModRevision(path), "=", expect[key]), path)
+		t.written(path, expect[key])
 		t.onFailure(path)
 	}
 	named := map[Key]bool{}

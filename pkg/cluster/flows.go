@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
@@ -62,7 +63,7 @@ type HistoryEntry struct {
 // ActiveFlow is a flow's status together with the revision that it says is active.
 type ActiveFlow struct {
 	Status FlowStatus
-	// Active is the entry of Status.Active; nil while that is 0.
+	// Active is the entry of Status.Active; nil while that is 0, and when somebody removed or damaged the entry by hand.
 	Active *HistoryEntry
 }
 
@@ -73,6 +74,15 @@ func (s *Store) FollowFlows(ctx context.Context, f func([]ActiveFlow)) error {
 	return follow(ctx, s, s.keys.flows(), s.readFlowRecord, func(_ int64, records []flowRecord) { f(join(records)) })
 }
 
+// Flows reads all flows that have a status as they stand, sorted by name.
+func (s *Store) Flows(ctx context.Context) ([]ActiveFlow, error) {
+	kvs, _, err := s.list(ctx, s.keys.flows())
+	if err != nil {
+		return nil, err
+	}
+	return join(readable(s, kvs, s.readFlowRecord)), nil
+}
+
 // History reads the revisions of a flow that are kept, oldest first.
 func (s *Store) History(ctx context.Context, flow string) ([]HistoryEntry, error) {
 	kvs, _, err := s.list(ctx, s.keys.history(flow))
@@ -80,16 +90,29 @@ func (s *Store) History(ctx context.Context, flow string) ([]HistoryEntry, error
 		return nil, err
 	}
 	var history []HistoryEntry
-	for _, kv := range kvs {
-		record, err := s.readFlowRecord(kv)
-		if err != nil {
-			s.skipped.tell(kv, err)
-			continue
+	for _, record := range readable(s, kvs, s.readFlowRecord) {
+		if record.entry != nil {
+			history = append(history, *record.entry)
 		}
-		history = append(history, *record.entry)
 	}
 	slices.SortFunc(history, func(a, b HistoryEntry) int { return cmp.Compare(a.Revision, b.Revision) })
 	return history, nil
+}
+
+// revisions reads which revisions of a flow are kept, oldest first.
+func (s *Store) revisions(ctx context.Context, flow string) ([]int64, error) {
+	kvs, _, err := s.list(ctx, s.keys.history(flow), clientv3.WithKeysOnly())
+	if err != nil {
+		return nil, err
+	}
+	var revisions []int64
+	for _, kv := range kvs {
+		if _, revision, ok := s.keys.readRevision(string(kv.Key)); ok {
+			revisions = append(revisions, revision)
+		}
+	}
+	slices.Sort(revisions)
+	return revisions, nil
 }
 
 // Revision reads one revision of a flow. CodeRevisionGone: it is not kept any more, or never was.

@@ -100,6 +100,14 @@ func testFlows(t *testing.T, s *server) {
 		t.Errorf("followed (-want +got):\n%s", diff)
 	}
 
+	read, err := other.Flows(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, read); diff != "" {
+		t.Errorf("read (-want +got):\n%s", diff)
+	}
+
 	put(t, s.raw(t), prefix(t)+"status/flow/B", "not JSON")
 	put(t, s.raw(t), prefix(t)+"status/func/F", "{}")
 	follower.await(t, "B unreadable", func(flows []cluster.ActiveFlow) bool { return len(flows) == 1 })

@@ -75,7 +75,7 @@ func (f *follower[T]) snapshot() (int64, []T) {
 // read lists and watches, again and again until the context ends.
 func (f *follower[T]) read(ctx context.Context) {
 	p := patience{outage: &f.store.outage}
-	defer p.done()
+	defer p.giveUp()
 	for ctx.Err() == nil {
 		kvs, revision, err := f.store.list(ctx, f.span)
 		if err != nil {
@@ -83,7 +83,7 @@ func (f *follower[T]) read(ctx context.Context) {
 			continue
 		}
 		f.replace(kvs, revision)
-		if err := f.watch(ctx, revision+1, p.done); err != nil {
+		if err := f.watch(ctx, revision+1, p.succeeded); err != nil {
 			p.failed(ctx, err)
 		}
 	}

@@ -48,7 +48,7 @@ func testCutOffFollower(t *testing.T, s *server) {
 	follower := followDocuments(t, store)
 	follower.await(t, "A and B", func(d documents) bool { return len(d.all) == 2 })
 	p.set(true)
-	log.await(t, 1, "etcd is away")
+	log.await(t, 1, "out of reach")
 	last := put(t, raw, prefix(t)+"config/flow/A", "2")
 	if _, err := raw.Delete(t.Context(), prefix(t)+"config/flow/B"); err != nil {
 		t.Fatal(err)

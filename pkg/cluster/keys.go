@@ -91,7 +91,8 @@ func checkName(name string) error {
 
 // readStatus is the reverse of status; false for other keys.
 func (k keys) readStatus(key string) (flow string, ok bool) {
-	return strings.CutPrefix(key, k.status(""))
+	flow, ok = strings.CutPrefix(key, k.status(""))
+	return flow, ok && checkName(flow) == nil
 }
 
 // readRevision is the reverse of revision; false for other keys.

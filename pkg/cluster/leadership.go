@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
@@ -35,14 +33,14 @@ func (s *Store) Campaign(ctx context.Context, id string, ttl time.Duration) (*Le
 	defer stop()
 	defer context.AfterFunc(s.client.Ctx(), stop)()
 	p := patience{outage: &s.outage}
-	defer p.done()
+	defer p.giveUp()
 	for ctx.Err() == nil {
 		claim, err := s.claim(ctx, s.keys.campaign, id, ttl)
 		if err != nil {
 			p.failed(ctx, err)
 			continue
 		}
-		p.done()
+		p.succeeded()
 		if s.awaitTurn(ctx, claim) {
 			return &Leadership{store: s, claim: claim}, nil
 		}
@@ -89,45 +87,53 @@ func (l *Leadership) Activate(ctx context.Context, status FlowStatus, entry Hist
 		return batch.Errorf(batch.CodeInternal, "activate flow %q: the status says revision %d of flow %q, the history entry revision %d of flow %q",
 			entry.Flow, status.Active, status.Flow, entry.Revision, entry.Flow)
 	}
-	value, err := encodeEntry(entry)
+	statusValue, err := encodeStatus(status)
 	if err != nil {
 		return err
 	}
-	t := l.transaction(fmt.Sprintf("activating revision %d of flow %q", entry.Revision, entry.Flow))
-	if err := t.putStatus(status); err != nil {
+	entryValue, err := encodeEntry(entry)
+	if err != nil {
 		return err
 	}
-	t.put(l.store.keys.revision(entry.Flow, entry.Revision), value)
+	t := l.store.transaction(fmt.Sprintf("activating revision %d of flow %q", entry.Revision, entry.Flow))
+	t.put(l.store.keys.status(status.Flow), statusValue)
+	t.put(l.store.keys.revision(entry.Flow, entry.Revision), entryValue)
 	return l.commit(ctx, t)
 }
 
 // PutStatus writes a flow's status. Status.Active must be 0 or what Activate wrote last.
 func (l *Leadership) PutStatus(ctx context.Context, status FlowStatus) error {
-	t := l.transaction(fmt.Sprintf("writing the status of flow %q", status.Flow))
-	if err := t.putStatus(status); err != nil {
+	value, err := encodeStatus(status)
+	if err != nil {
 		return err
 	}
+	t := l.store.transaction(fmt.Sprintf("writing the status of flow %q", status.Flow))
+	t.put(l.store.keys.status(status.Flow), value)
 	return l.commit(ctx, t)
 }
 
 // DeleteStatus removes the status of a flow that has no document any more; its history stays. A flow without status is no
 // error.
 func (l *Leadership) DeleteStatus(ctx context.Context, flow string) error {
-	t := l.transaction(fmt.Sprintf("removing the status of flow %q", flow))
+	t := l.store.transaction(fmt.Sprintf("removing the status of flow %q", flow))
 	t.delete(l.store.keys.status(flow))
 	return l.commit(ctx, t)
 }
 
-// TrimHistory removes the revisions of a flow that are not among the last keep, and stopped being the last one longer than age
-// ago, by this process's clock. With keep 0 the last one goes when it was accepted longer than age ago.
+// TrimHistory removes the revisions of a flow that are not among its last keep, and stopped being the last one longer than age
+// ago, by this process's clock. With keep 0 the last one goes too, when it was accepted longer than age ago.
 func (l *Leadership) TrimHistory(ctx context.Context, flow string, keep int, age time.Duration) error {
-	history, err := l.store.History(ctx, flow)
+	revisions, err := l.store.revisions(ctx, flow)
 	if err != nil {
 		return err
 	}
-	for old := range slices.Chunk(outdated(history, keep, time.Now().Add(-age)), maxOperations) {
-		t := l.transaction(fmt.Sprintf("trimming the history of flow %q", flow))
-		for _, revision := range old {
+	old, err := l.outdated(ctx, flow, revisions, keep, time.Now().Add(-age))
+	if err != nil {
+		return err
+	}
+	for some := range slices.Chunk(old, maxOperations) {
+		t := l.store.transaction(fmt.Sprintf("trimming the history of flow %q", flow))
+		for _, revision := range some {
 			t.delete(l.store.keys.revision(flow, revision))
 		}
 		if err := l.commit(ctx, t); err != nil {
@@ -137,36 +143,29 @@ func (l *Leadership) TrimHistory(ctx context.Context, flow string, keep int, age
 	return nil
 }
 
-// outdated are the revisions, of a history sorted oldest first, that are not among the last keep and have not been the last
-// one since the time given.
-func outdated(history []HistoryEntry, keep int, since time.Time) []int64 {
-	var old []int64
-	for i := range max(0, len(history)-keep) {
-		until := history[i].Accepted
-		if i+1 < len(history) {
-			until = history[i+1].Accepted
+// outdated are the first of a flow's revisions, given oldest first, that are not among the last keep and stopped being the
+// last one before a time. It reads no more entries than it must, since they are large.
+func (l *Leadership) outdated(ctx context.Context, flow string, revisions []int64, keep int, before time.Time) ([]int64, error) {
+	for i := range max(0, len(revisions)-keep) {
+		successor, err := l.store.Revision(ctx, flow, revisions[min(i+1, len(revisions)-1)])
+		if batch.CodeOf(err) == batch.CodeRevisionGone {
+			continue // it can't be read: nothing speaks for keeping the one before
 		}
-		if until.Before(since) {
-			old = append(old, history[i].Revision)
+		if err != nil {
+			return nil, err
+		}
+		if !successor.Accepted.Before(before) {
+			return revisions[:i], nil
 		}
 	}
-	return old
+	return revisions[:max(0, len(revisions)-keep)], nil
 }
 
-func (l *Leadership) transaction(doing string) *transaction {
-	return &transaction{store: l.store, doing: doing}
-}
-
-// commit does the transaction, if this coordinator leads.
+// commit does the transaction if this coordinator leads.
 func (l *Leadership) commit(ctx context.Context, t *transaction) error {
-	t.condition(clientv3.Compare(clientv3.CreateRevision(l.claim.key), "=", l.claim.created), l.claim.key)
-	answer, err := t.commit(ctx)
-	if err != nil {
-		return err
-	}
-	if !answer.Succeeded {
-		l.claim.lose(l.claim.gone())
+	err := l.claim.commit(ctx, t)
+	if lost := l.claim.lost(); lost != nil && errors.Is(err, lost) {
 		return batch.Errorf(batch.CodeConflict, "%s: %w: leave it to the one who does", t.doing, ErrNotLeader)
 	}
-	return nil
+	return err
 }

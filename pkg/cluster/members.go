@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strings"
 	"time"
 
@@ -97,13 +98,15 @@ func (r *Registration[R]) Lost() <-chan struct{} { return r.claim.held.Done() }
 // up. CodeUnavailable: etcd did not answer for too long; others may still count on this process.
 func (r *Registration[R]) Err() error { return r.claim.lost() }
 
-// Update replaces the record under the same lease. CodeNotFound: the registration is lost.
+// Update replaces the record under the same lease. Once the registration is lost it fails with what Err returns.
 func (r *Registration[R]) Update(ctx context.Context, record R) error {
 	value, err := encode(record)
 	if err != nil {
 		return err
 	}
-	return r.claim.commit(ctx, "writing "+r.claim.key, clientv3.OpPut(r.claim.key, value, clientv3.WithLease(r.claim.lease)))
+	t := r.claim.store.transaction("writing " + r.claim.key)
+	t.put(r.claim.key, value, clientv3.WithLease(r.claim.lease))
+	return r.claim.commit(ctx, t)
 }
 
 // Close takes the record back at once. An error means that etcd did not answer: the record then goes when its lease runs
@@ -116,7 +119,9 @@ func (s *Store) RemoveWorker(ctx context.Context, id string) error {
 	if err := checkName(id); err != nil {
 		return batch.Errorf(batch.CodeInternal, "removing a worker: %w", err)
 	}
-	_, err := s.commit(ctx, "removing worker "+id, nil, []clientv3.Op{clientv3.OpDelete(s.keys.worker(id))}, nil)
+	t := s.transaction("removing worker " + id)
+	t.delete(s.keys.worker(id))
+	_, err := t.commit(ctx)
 	return err
 }
 
@@ -146,20 +151,23 @@ func (s *Store) FollowCoordinators(ctx context.Context, f func(map[string]Coordi
 
 func (s *Store) readWorker(kv *mvccpb.KeyValue) (w Worker, err error) {
 	if err = json.Unmarshal(kv.Value, &w); err == nil {
-		w.ID, err = readID(s.keys.workers(), kv)
+		w.ID, err = readMember(s.keys.workers(), kv, w.Address)
 	}
 	return w, err
 }
 
 func (s *Store) readCoordinator(kv *mvccpb.KeyValue) (c Coordinator, err error) {
 	if err = json.Unmarshal(kv.Value, &c); err == nil {
-		c.ID, err = readID(s.keys.coordinators(), kv)
+		c.ID, err = readMember(s.keys.coordinators(), kv, c.Address)
 	}
 	return c, err
 }
 
-// readID is the id that a member's key ends in, which is the one that counts.
-func readID(span keyRange, kv *mvccpb.KeyValue) (string, error) {
-	id := strings.TrimPrefix(string(kv.Key), span.from)
+// readMember checks a member's record and returns the id that its key ends in, which is the one that counts.
+func readMember(span keyRange, kv *mvccpb.KeyValue, address string) (id string, err error) {
+	if address == "" {
+		return "", errors.New("it has no address")
+	}
+	id = strings.TrimPrefix(string(kv.Key), span.from)
 	return id, checkName(id)
 }

@@ -135,10 +135,11 @@ func testUnreadableWorker(t *testing.T, s *server) {
 	if got["other"].ID != "other" || got["other"].Address != "x" {
 		t.Errorf("its key does not decide its id: %v", got)
 	}
-	put(t, raw, prefix(t)+"workers/bad", `{"id": "bad"}`)
+	put(t, raw, prefix(t)+"workers/nowhere", `{"id": "nowhere"}`)
+	put(t, raw, prefix(t)+"workers/bad", `{"id": "bad", "address": "y"}`)
 	follower.await(t, "the corrected one", has("other", "bad"))
-	if n := log.count("skipping"); n != 1 {
-		t.Errorf("%d reports, want 1:\n%s", n, log.text)
+	if n := log.count("skipping"); n != 2 || log.count("it has no address") != 1 {
+		t.Errorf("%d reports, want 2:\n%s", n, log.text)
 	}
 }
 
@@ -174,12 +175,14 @@ func testPartition(t *testing.T, s *server) {
 	awaitClosed(t, "Lost in a partition", r.Lost())
 	wantCode(t, r.Err(), batch.CodeUnavailable, "not renewed", "new id")
 	follower.await(t, "its lease running out", has())
-	wantCode(t, r.Update(t.Context(), workerA), batch.CodeUnavailable, "check that it runs")
+	wantCode(t, r.Update(t.Context(), workerA), batch.CodeUnavailable, "not renewed")
+	_, _, err = cutOff.Documents(t.Context())
+	wantCode(t, err, batch.CodeUnavailable, p.address, "check that it runs")
 	p.set(false)
 	if err := cutOff.Wait(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	wantCode(t, r.Update(t.Context(), workerA), batch.CodeUnavailable) // the reason it was lost for first stays
+	wantCode(t, r.Update(t.Context(), workerA), batch.CodeUnavailable, "not renewed")
 	register(t, cutOff, "a-2", 0)
 	follower.await(t, "the worker's next id", has("a-2"))
 }
@@ -215,7 +218,7 @@ func testRestart(t *testing.T, s *server) {
 	put(t, raw, prefix(t)+"config/flow/A", "1")
 	files.await(t, "A", func(d documents) bool { return len(d.all) == 1 })
 	s.stop(t)
-	log.await(t, 1, "etcd is away")
+	log.await(t, 1, "out of reach")
 	s.start(t)
 	revision := put(t, raw, prefix(t)+"config/flow/B", "1")
 	got := files.await(t, "B", func(d documents) bool { return d.revision >= revision && len(d.all) == 2 })
@@ -231,8 +234,8 @@ func testRestart(t *testing.T, s *server) {
 	if err := r.Err(); err != nil {
 		t.Errorf("lost: %v", err)
 	}
-	log.await(t, 1, "etcd is back")
-	if away, back := log.count("etcd is away"), log.count("etcd is back"); away != 1 || back != 1 {
+	log.await(t, 1, "in reach again")
+	if away, back := log.count("out of reach"), log.count("in reach again"); away != 1 || back != 1 {
 		t.Errorf("told %d times that etcd is away, %d times that it is back:\n%s", away, back, log.text)
 	}
 }

@@ -3,24 +3,24 @@ package cluster
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
+
+	"github.com/hashicorp/go-hclog"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-func (t *transaction) putStatus(status FlowStatus) error {
+func encodeStatus(status FlowStatus) (string, error) {
 	if err := checkName(status.Flow); err != nil {
-		return batch.Errorf(batch.CodeInternal, "%s: %w", t.doing, err)
+		return "", batch.Errorf(batch.CodeInternal, "writing the status of flow %q: %w", status.Flow, err)
 	}
-	value, err := encode(status)
-	if err != nil {
-		return err
-	}
-	t.put(t.store.keys.status(status.Flow), value)
-	return nil
+	return encode(status)
 }
 
 // decodeStatus reads a status; the key says which flow's it is.
@@ -53,7 +53,7 @@ type documentRecord struct {
 
 func encodeEntry(e HistoryEntry) (string, error) {
 	if err := checkName(e.Flow); err != nil {
-		return "", batch.Errorf(batch.CodeInternal, "writing history: %w", err)
+		return "", batch.Errorf(batch.CodeInternal, "writing the history of flow %q: %w", e.Flow, err)
 	}
 	record := entryRecord{Accepted: e.Accepted, ShardKey: e.ShardKey, Enabled: e.Enabled}
 	for _, d := range e.Documents {
@@ -78,6 +78,9 @@ func decodeEntry(flow string, revision int64, value []byte) (*HistoryEntry, erro
 	if err := json.Unmarshal(value, &record); err != nil {
 		return nil, err
 	}
+	if len(record.Documents) == 0 {
+		return nil, errors.New("it has no documents")
+	}
 	entry := &HistoryEntry{Flow: flow, Revision: revision, Accepted: record.Accepted, ShardKey: record.ShardKey, Enabled: record.Enabled}
 	for _, r := range record.Documents {
 		d := definition.Document{Kind: r.Kind, Name: r.Name, YAML: []byte(r.YAML), Revision: r.Revision}
@@ -98,4 +101,43 @@ func encode(v any) (string, error) {
 		return "", batch.Errorf(batch.CodeInternal, "encode %T for etcd: %w", v, err)
 	}
 	return strings.TrimSuffix(text.String(), "\n"), nil
+}
+
+// skipped tells the logger of records that can't be read, once for each time they were written, however many read them.
+type skipped struct {
+	logger hclog.Logger
+
+	mu   sync.Mutex
+	told map[string]int64 // mod revisions by key; guarded by mu
+}
+
+// maxTold bounds what is remembered; beyond that, some is told again.
+const maxTold = 1024
+
+func (s *skipped) tell(kv *mvccpb.KeyValue, reason error) {
+	key := string(kv.Key)
+	s.mu.Lock()
+	known := s.told[key] == kv.ModRevision
+	if s.told == nil || len(s.told) >= maxTold {
+		s.told = map[string]int64{}
+	}
+	s.told[key] = kv.ModRevision
+	s.mu.Unlock()
+	if !known {
+		s.logger.Warn("skipping a record in etcd that can't be read", "key", key, "revision", kv.ModRevision, "error", reason)
+	}
+}
+
+// readable decodes those records that can be read, and tells of the others.
+func readable[T any](s *Store, kvs []*mvccpb.KeyValue, decode func(*mvccpb.KeyValue) (T, error)) []T {
+	var values []T
+	for _, kv := range kvs {
+		value, err := decode(kv)
+		if err != nil {
+			s.skipped.tell(kv, err)
+			continue
+		}
+		values = append(values, value)
+	}
+	return values
 }

@@ -150,6 +150,9 @@ func (s *Store) Close() error {
 	return nil
 }
 
+// waitPause is between two tries of Wait.
+const waitPause = 250 * time.Millisecond
+
 // Wait blocks until etcd answers and lets this user in. While it does not, progress, if not nil, is called with the reason,
 // once for each different one.
 func (s *Store) Wait(ctx context.Context, progress func(error)) error {
@@ -167,7 +170,7 @@ func (s *Store) Wait(ctx context.Context, progress func(error)) error {
 			progress(err)
 		}
 		select {
-		case <-time.After(longestPause / 4):
+		case <-time.After(waitPause):
 		case <-ctx.Done():
 		case <-s.client.Ctx().Done():
 			return s.explain(ctx, "waiting for it", s.client.Ctx().Err())
@@ -177,29 +180,24 @@ func (s *Store) Wait(ctx context.Context, progress func(error)) error {
 
 // ping reads below workers/, the one prefix that the role of every process allows.
 func (s *Store) ping(ctx context.Context) error {
-	call, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
 	span := s.keys.workers()
-	_, err := s.client.Get(call, span.from, clientv3.WithRange(span.to), clientv3.WithKeysOnly(), clientv3.WithLimit(1))
-	if err != nil {
-		return s.explain(ctx, "reading "+span.from, err)
-	}
-	return nil
+	_, err := s.page(ctx, span.from, span.to, clientv3.WithLimit(1), clientv3.WithKeysOnly())
+	return err
 }
 
 // pageSize bounds one answer to a list, in records.
 const pageSize = 256
 
 // list reads a range as it stands at one revision, sorted by key.
-func (s *Store) list(ctx context.Context, span keyRange) (kvs []*mvccpb.KeyValue, revision int64, err error) {
+func (s *Store) list(ctx context.Context, span keyRange, options ...clientv3.OpOption) (kvs []*mvccpb.KeyValue, revision int64, err error) {
 	for from := span.from; ; {
-		page, err := s.page(ctx, from, span.to, revision)
+		page, err := s.page(ctx, from, span.to, append(options, clientv3.WithLimit(pageSize), clientv3.WithRev(revision))...)
 		if errors.Is(err, rpctypes.ErrCompacted) {
 			kvs, revision, from = nil, 0, span.from
 			continue
 		}
 		if err != nil {
-			return nil, 0, s.explain(ctx, "reading "+span.from, err)
+			return nil, 0, err
 		}
 		if revision == 0 {
 			revision = page.Header.Revision
@@ -212,20 +210,12 @@ func (s *Store) list(ctx context.Context, span keyRange) (kvs []*mvccpb.KeyValue
 	}
 }
 
-// page reads the first keys of a range as it stands at a revision; 0 means now.
-func (s *Store) page(ctx context.Context, from, to string, revision int64) (*clientv3.GetResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
-	return s.client.Get(ctx, from, clientv3.WithRange(to), clientv3.WithRev(revision), clientv3.WithLimit(pageSize))
-}
-
-// commit runs one transaction. What it returns together with an error says nothing about what was written.
-func (s *Store) commit(ctx context.Context, doing string, conditions []clientv3.Cmp, then, otherwise []clientv3.Op) (*clientv3.TxnResponse, error) {
+func (s *Store) page(ctx context.Context, from, to string, options ...clientv3.OpOption) (*clientv3.GetResponse, error) {
 	call, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	answer, err := s.client.Txn(call).If(conditions...).Then(then...).Else(otherwise...).Commit()
+	page, err := s.client.Get(call, from, append(options, clientv3.WithRange(to))...)
 	if err != nil {
-		return nil, s.explain(ctx, doing, err)
+		return nil, s.explain(ctx, "reading "+from, err)
 	}
-	return answer, nil
+	return page, nil
 }

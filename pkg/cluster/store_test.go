@@ -77,7 +77,7 @@ func TestWaitTellsForWhat(t *testing.T) {
 	go func() { waited <- store.Wait(context.Background(), func(err error) { told <- err }) }()
 	wantCode(t, <-told, batch.CodeUnavailable, s.address, "connection refused", "check that it runs")
 	follower := followWorkers(t, store) // begun without etcd, too
-	log.await(t, 1, "etcd is away")
+	log.await(t, 1, "out of reach")
 	s.start(t)
 	if err := <-waited; err != nil {
 		t.Fatal(err)

@@ -19,12 +19,17 @@ const (
 
 // transaction gathers what is written together, and counts what etcd will count. It belongs to one goroutine.
 type transaction struct {
-	store      *Store
-	doing      string // for messages
+	store *Store
+	doing string // for messages
+
 	conditions []clientv3.Cmp
 	then       []clientv3.Op
 	otherwise  []clientv3.Op
 	bytes      int
+}
+
+func (s *Store) transaction(doing string) *transaction {
+	return &transaction{store: s, doing: doing}
 }
 
 func (t *transaction) condition(c clientv3.Cmp, key string) {
@@ -32,8 +37,18 @@ func (t *transaction) condition(c clientv3.Cmp, key string) {
 	t.bytes += len(key) + entryOverhead
 }
 
-func (t *transaction) put(key, value string) {
-	t.then = append(t.then, clientv3.OpPut(key, value))
+// created is the condition that a key is the one created at a revision; 0: that it is not there.
+func (t *transaction) created(key string, revision int64) {
+	t.condition(clientv3.Compare(clientv3.CreateRevision(key), "=", revision), key)
+}
+
+// written is the condition that a key was last written at a revision; 0: that it is not there.
+func (t *transaction) written(key string, revision int64) {
+	t.condition(clientv3.Compare(clientv3.ModRevision(key), "=", revision), key)
+}
+
+func (t *transaction) put(key, value string, options ...clientv3.OpOption) {
+	t.then = append(t.then, clientv3.OpPut(key, value, options...))
 	t.bytes += len(key) + len(value) + entryOverhead
 }
 
@@ -48,7 +63,8 @@ func (t *transaction) onFailure(key string) {
 	t.bytes += len(key) + entryOverhead
 }
 
-// commit refuses what etcd would refuse for its size, with what is wrong and before it is sent, and sends the rest.
+// commit refuses what etcd would refuse for its size, before it is sent and with what is wrong, and sends the rest. Succeeded in
+// the answer says whether the conditions held. After an error of the connection it may have been written all the same.
 func (t *transaction) commit(ctx context.Context) (*clientv3.TxnResponse, error) {
 	switch n := max(len(t.conditions), len(t.then)); {
 	case n > maxOperations:
@@ -57,5 +73,11 @@ func (t *transaction) commit(ctx context.Context) (*clientv3.TxnResponse, error)
 		return nil, batch.Errorf(batch.CodeBadDocument, "%s: %d bytes at once, etcd takes %d in one transaction: write less, or in parts",
 			t.doing, t.bytes+requestOverhead, maxBytes)
 	}
-	return t.store.commit(ctx, t.doing, t.conditions, t.then, t.otherwise)
+	call, cancel := context.WithTimeout(ctx, t.store.timeout)
+	defer cancel()
+	answer, err := t.store.client.Txn(call).If(t.conditions...).Then(t.then...).Else(t.otherwise...).Commit()
+	if err != nil {
+		return nil, t.store.explain(ctx, t.doing, err)
+	}
+	return answer, nil
 }
