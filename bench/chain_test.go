@@ -155,6 +155,6 @@ func BenchmarkChain(b *testing.B) {
 	b.Run("typed-2", chain(students.Register, 2, n, false))
 	b.Run("kisflow", chain(kisflow, 1, n, false))
 	for _, n := range []int{1, 10, 100, 10_000, 100_000} {
-		b.Run(fmt.Sprintf("typed/rows=%d", n), chain(students.Register, 1, n, false))
+		b.Run(fmt.Sprintf("typed-rows=%d", n), chain(students.Register, 1, n, false))
 	}
 }

@@ -24,6 +24,9 @@ type rowset struct {
 	vec kis.Vector
 	// view is the rows once more, as the type that the last function read.
 	view kis.Vector
+	// wide is rows that are still as they came, decoded for a later step, and seen which of them are, with their fields.
+	wide kis.Vector
+	seen []uint32
 	// forced: the next function is entered even without rows. behind are then the origins that stand behind what it makes.
 	forced bool
 	behind []uint32
@@ -70,6 +73,13 @@ func (x *executor) subset(rs *rowset, rows []uint32, born int) *rowset {
 	if rs.view != nil && rs.view != rs.vec {
 		sub.view = x.vectors.like(rs.view)
 		sub.view.Gather(rs.view, rows)
+	}
+	if rs.wide != nil {
+		sub.seen = x.words.pick(rs.seen, rows)
+		if sub.wide = sub.view; rs.wide != rs.view {
+			sub.wide = x.vectors.like(rs.wide)
+			sub.wide.Gather(rs.wide, rows)
+		}
 	}
 	return sub
 }

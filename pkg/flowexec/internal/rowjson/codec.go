@@ -51,15 +51,13 @@ var errNull = errors.New("the row is null")
 
 // Decode reads a row into the zero value at into.
 func (c *Codec) Decode(row []byte, into unsafe.Pointer) error {
-	if c.fields != nil {
-		if _, ok := c.decode(row, into); ok {
-			return nil
-		}
+	if _, ok := c.Try(row, into); ok {
+		return nil
 	}
-	return c.slow(row, into)
+	return c.Slow(row, into)
 }
 
-// Must is a set of fields that a row is to have, for DecodeMust.
+// Must is a set of fields that a row is to have.
 type Must uint64
 
 // Must makes the set of these fields; false: the codec can't tell whether a row has them.
@@ -75,16 +73,8 @@ func (c *Codec) Must(names []string) (Must, bool) {
 	return must, true
 }
 
-// DecodeMust is Decode; false: the row may lack one of the fields, or have null there.
-func (c *Codec) DecodeMust(row []byte, into unsafe.Pointer, must Must) (bool, error) {
-	if seen, ok := c.decode(row, into); ok {
-		return Must(seen)&must == must, nil
-	}
-	return false, c.slow(row, into)
-}
-
-// slow is encoding/json. A panic of a type's own UnmarshalJSON is an error.
-func (c *Codec) slow(row []byte, into unsafe.Pointer) (err error) {
+// Slow is Decode after a Try that left doubt: it is encoding/json. A panic of a type's own UnmarshalJSON is an error.
+func (c *Codec) Slow(row []byte, into unsafe.Pointer) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("reading it into %s panicked: %v", c.row, p)

@@ -163,8 +163,8 @@ func TestMust(t *testing.T) {
 		`{"name":"","id":0}`: true, `{"id":1}`: false, `{"id":1,"name":null}`: false, `{}`: false, `{"id":1,"name":"a","other":[]}`: true,
 	} {
 		var p plain
-		if got, err := c.DecodeMust([]byte(row), unsafe.Pointer(&p), must); got != want || err != nil {
-			t.Errorf("%s: got %v, %v, want %v", row, got, err, want)
+		if seen, ok := c.Try([]byte(row), unsafe.Pointer(&p)); must.Has(seen) != want || !ok {
+			t.Errorf("%s: seen %b, %v, want %v", row, seen, ok, want)
 		}
 	}
 }
@@ -252,6 +252,48 @@ func TestFields(t *testing.T) {
 	}
 }
 
+// A narrow type's row is the same whether it is decoded or taken out of a wide one.
+func takenOut[Narrow, Wide any](t testing.TB, row []byte) {
+	t.Helper()
+	narrow, wide := For(reflect.TypeFor[Narrow]()), For(reflect.TypeFor[Wide]())
+	p, ok := Project(narrow, wide)
+	if !ok {
+		t.Fatalf("%T does not have the fields of %T", *new(Wide), *new(Narrow))
+	}
+	var w Wide
+	if _, ok := wide.Try(row, unsafe.Pointer(&w)); !ok {
+		return
+	}
+	var got, want Narrow
+	p.Take(unsafe.Pointer(&got), unsafe.Pointer(&w))
+	if err := json.Unmarshal(row, &want); err != nil || !reflect.DeepEqual(got, want) {
+		t.Fatalf("%q: taken out is %+v, decoded %+v, %v", row, got, want, err)
+	}
+}
+
+type narrow struct {
+	Name  string  `json:"name"`
+	F32   float32 `json:"f32"`
+	Score float64 `json:"score"`
+	I8    int8    `json:"i8"`
+	U16   uint16  `json:"u16"`
+	ID    int     `json:"id"`
+	OK    bool
+}
+
+func TestProject(t *testing.T) {
+	for _, seed := range seeds {
+		takenOut[narrow, plain](t, []byte(seed))
+	}
+	for _, row := range []reflect.Type{reflect.TypeFor[struct{ None int }](), reflect.TypeFor[struct{ Id int }](), reflect.TypeFor[struct {
+		ID int8 `json:"id"`
+	}](), reflect.TypeFor[mixed]()} {
+		if _, ok := Project(For(row), For(reflect.TypeFor[plain]())); ok {
+			t.Errorf("%v is taken for a part of plain", row)
+		}
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	for _, seed := range seeds {
 		f.Add([]byte(seed))
@@ -260,6 +302,7 @@ func FuzzDecode(f *testing.F) {
 		same[plain](t, row)
 		same[mixed](t, row)
 		same[slowOnly](t, row)
+		takenOut[narrow, plain](t, row)
 	})
 }
 

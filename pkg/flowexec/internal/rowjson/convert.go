@@ -56,14 +56,17 @@ func (c *Converter) Convert(to, from unsafe.Pointer) error {
 		reflect.NewAt(c.read.row, to).Elem().Set(reflect.NewAt(c.write.row, from).Elem())
 		return nil
 	}
-	if c.moves != nil && c.move(to, from) {
-		return nil
+	if c.moves != nil {
+		if c.move(to, from) {
+			return nil
+		}
+		reflect.NewAt(c.read.row, to).Elem().SetZero() // move may have begun to fill it
 	}
 	row, err := c.write.Append(nil, from)
 	if err != nil {
 		return fmt.Errorf("write %s as JSON: %w", c.write.row, err)
 	}
-	if err := c.read.slow(row, to); err != nil {
+	if err := c.read.Decode(row, to); err != nil {
 		return fmt.Errorf("read %s as %s: %w", c.write.row, c.read.row, err)
 	}
 	return nil

@@ -1,0 +1,130 @@
+package flowexec
+
+import (
+	"reflect"
+	"unsafe"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowjson"
+	"github.com/kisgrid/kisgrid/pkg/kis"
+)
+
+// wide says that rows which are still as they came need not be decoded for a step: a later step reads them too, as a type
+// that has all the fields of this step's. They are decoded once, for that step, and this one's fields are taken from there.
+type wide struct {
+	reader  *step // the later step
+	project *rowjson.Projection
+	must    rowjson.Must // what this step's source.must names, of the later step's type
+}
+
+// findWide looks for steps whose rows a later step decodes anyway.
+func (p *Plan) findWide() {
+	last := 0
+	for last < len(p.steps)-1 && p.steps[last].out == nil && p.steps[last].code != nil {
+		last++
+	}
+	reader := p.steps[last]
+	if len(reader.in) != 1 {
+		return
+	}
+	codec := p.types.codec(elem(reader.in[0]))
+	for _, s := range p.steps[:last] {
+		if len(s.in) != 1 || s.in[0] == reader.in[0] {
+			continue
+		}
+		project, ok := rowjson.Project(p.types.codec(elem(s.in[0])), codec)
+		must, known := codec.Must(s.must)
+		if ok && known {
+			s.wide = &wide{reader, project, must}
+		}
+	}
+}
+
+// decoded marks a row in rowset.seen; the bits below are those of its fields.
+const decoded = 1 << 31
+
+// decodeWide decodes rows as a later step's type. Rows in doubt stay zero.
+func (r *run) decodeWide(reader *step, rs *rowset) {
+	rs.wide, rs.seen = r.newView(reader, 0), r.x.words.take(rs.len())
+	rs.wide.Reset(rs.len())
+	row, base := slab(rs.wide)
+	size, codec := row.Size(), r.plan.types.codec(row)
+	for i := range rs.origin {
+		into := unsafe.Add(base, uintptr(i)*size)
+		if seen, ok := codec.Try(r.source(rs, i), into); ok {
+			rs.seen[i] = decoded | uint32(seen)
+		} else {
+			reflect.NewAt(row, into).Elem().SetZero()
+		}
+	}
+}
+
+// takeWide fills a view with the fields of rows that are decoded as a later step's type; those in doubt are decoded alone.
+func (r *run) takeWide(s *step, rs *rowset, view kis.Vector, fail func(int, batch.Code, error)) (lacking []uint32) {
+	if rs.wide == nil {
+		r.decodeWide(s.wide.reader, rs)
+	}
+	row, base := slab(view)
+	size, codec := row.Size(), r.plan.types.codec(row)
+	from := rs.wide.Pointer()
+	step := rs.wide.Type().Size()
+	pointers := rs.wide.Type().Kind() == reflect.Pointer
+	for i, seen := range rs.seen {
+		into := unsafe.Add(base, uintptr(i)*size)
+		if seen == 0 {
+			if err := codec.Decode(r.source(rs, i), into); err != nil {
+				fail(i, batch.CodeRowUndecodable, err)
+			} else if len(s.must) > 0 {
+				lacking = append(lacking, uint32(i))
+			}
+			continue
+		}
+		source := unsafe.Add(from, uintptr(i)*step)
+		if pointers {
+			source = *(*unsafe.Pointer)(source)
+		}
+		s.wide.project.Take(into, source)
+		if !s.wide.must.Has(uint64(seen &^ decoded)) {
+			lacking = append(lacking, uint32(i))
+		}
+	}
+	return lacking
+}
+
+// finishWide completes the rows that were decoded for the step before it read them.
+func (r *run) finishWide(s *step, rs *rowset, fail func(int, batch.Code, error)) (lacking []uint32) {
+	row, base := rs.wide.Type(), rs.wide.Pointer()
+	step, pointers := row.Size(), row.Kind() == reflect.Pointer
+	codec := r.plan.types.codec(elem(row))
+	for i, seen := range rs.seen {
+		if seen == 0 {
+			into := unsafe.Add(base, uintptr(i)*step)
+			if pointers {
+				into = *(*unsafe.Pointer)(into)
+			}
+			if err := codec.Decode(r.source(rs, i), into); err != nil {
+				fail(i, batch.CodeRowUndecodable, err)
+				continue
+			}
+		}
+		if len(s.must) > 0 && (seen == 0 || !s.mustSeen.Has(uint64(seen&^decoded))) {
+			lacking = append(lacking, uint32(i))
+		}
+	}
+	return lacking
+}
+
+// slab is where a vector's rows lie. Those that pointers lead to are the function's to keep: each view has its own.
+func slab(v kis.Vector) (row reflect.Type, base unsafe.Pointer) {
+	row, base = v.Type(), v.Pointer()
+	if row.Kind() != reflect.Pointer {
+		return row, base
+	}
+	row = row.Elem()
+	pointers := unsafe.Slice((*unsafe.Pointer)(base), v.Len())
+	base = reflect.MakeSlice(reflect.SliceOf(row), v.Len(), v.Len()).UnsafePointer()
+	for i := range pointers {
+		pointers[i] = unsafe.Add(base, uintptr(i)*row.Size())
+	}
+	return row, base
+}
