@@ -46,6 +46,7 @@ type LanesConfig struct {
 type Observed struct {
 	Flow, Function string
 	Mode           definition.Mode
+	Place          int // in the flow, from 0
 	Rows           int // that entered it
 	Took           time.Duration
 }

@@ -50,7 +50,8 @@ type Run struct {
 	Returned []uint32
 	// Output is what the last function passed on, with origins within the part or batch.WholeBatch.
 	Output batch.Output
-	// Err is the first failure: what the function returned, if it was an error. nil: no row is dead or failed.
+	// Err is the first error that a function returned, or panicked with, and rows ended for. A run without rows, which has no
+	// NotDone, has its failure here.
 	Err error
 }
 

@@ -78,9 +78,9 @@ func (r *run) execute() Run {
 	return result
 }
 
-// err is the run's first failure.
+// err is the first error that a function ended rows with, or else the failure of a run without rows.
 func (r *run) err() error {
-	if first := r.ledger.first; r.cause == nil && first.Outcome != 0 {
+	if first := r.ledger.first; r.cause == nil && r.n == 0 && first.Outcome != 0 {
 		return batch.Errorf(first.Code, "%s: %s", first.Function, first.Reason)
 	}
 	return r.cause
@@ -203,7 +203,7 @@ func (r *run) enter(s *step, rs *rowset) {
 	took := time.Since(began)
 	x.metricsOf(r.plan, s).observe(entered, took)
 	if observe := x.lane.lanes.config.Observe; observe != nil {
-		observe(Observed{Flow: r.plan.flow, Function: s.name, Mode: s.mode, Rows: entered, Took: took})
+		observe(Observed{Flow: r.plan.flow, Function: s.name, Mode: s.mode, Place: s.index, Rows: entered, Took: took})
 	}
 }
 

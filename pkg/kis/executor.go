@@ -109,6 +109,12 @@ type Copy struct {
 	meta  metadata
 }
 
+// GetMetaData finds what was kept with SetMetaData; nil: nothing.
+func (c *Copy) GetMetaData(key string) any { return c.meta.get(key) }
+
+// SetMetaData keeps a value with the copy.
+func (c *Copy) SetMetaData(key string, value any) { c.meta.set(key, value) }
+
 // callContext is the context that functions get.
 type callContext struct {
 	context.Context

@@ -1,0 +1,136 @@
+// Package file reads flows from folders of YAML documents, and writes them there.
+package file
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/kis"
+	"github.com/kisgrid/kisgrid/pkg/kis/config"
+	"github.com/kisgrid/kisgrid/pkg/kis/flow"
+	"github.com/kisgrid/kisgrid/pkg/kis/log"
+	"github.com/kisgrid/kisgrid/pkg/kis/metrics"
+)
+
+// ConfigImportYaml makes the flows that the documents of a folder describe known to kis.Pool, as Import does. Settings of the
+// process go into config.GlobalConfig, and take effect.
+func ConfigImportYaml(path string) error {
+	set, err := load(path, kis.Pool())
+	if err != nil {
+		return err
+	}
+	if g := set.Global; g != nil {
+		*config.GlobalConfig = config.KisGlobalConfig{
+			KisType: string(definition.KindGlobal), EnableProm: g.PrometheusEnable, PrometheusListen: g.PrometheusListen, PrometheusServe: g.PrometheusServe,
+		}
+		if err := metrics.Start(); err != nil {
+			return fmt.Errorf("import %s: %w", path, err)
+		}
+	}
+	return build(path, set, kis.Pool())
+}
+
+// Import makes the flows that the documents of a folder describe known to r; those of the same names before are replaced, and
+// disabled ones left out. Connectors that CaaSInit has registered are opened. With an error nothing is changed: it has all
+// mistakes of all documents, and those of registration.
+func Import(path string, r *kis.Registry) error {
+	set, err := load(path, r)
+	if err != nil {
+		return err
+	}
+	return build(path, set, r)
+}
+
+func load(path string, r *kis.Registry) (*definition.Set, error) {
+	set, _, err := definition.Load(path)
+	if err := errors.Join(err, r.Err()); err != nil {
+		return nil, fmt.Errorf("import %s: %w", path, err)
+	}
+	return set, nil
+}
+
+func build(path string, set *definition.Set, r *kis.Registry) error {
+	connectors := make(map[string]*kis.ConnConfig)
+	for name, c := range set.Connectors {
+		connectors[name] = kis.ConnConfigOf(c)
+	}
+	functions := make(map[string]*kis.FuncConfig)
+	for name, f := range set.Functions {
+		own := *f
+		own.Timeout = saysTimeout(f.Document, f.Timeout)
+		functions[name] = kis.FuncConfigOf(&own, connectors[f.Connector])
+	}
+	var flows []*flow.KisFlow
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(set.Flows)) {
+		f := *set.Flows[name]
+		if !f.Enabled {
+			log.Logger().InfoF("flow %s is disabled: it is left out", name)
+			continue
+		}
+		f.Timeout = saysTimeout(f.Document, f.Timeout)
+		made := flow.New(r, kis.FlowConfigOf(&f))
+		for _, entry := range f.Functions {
+			if err := made.AppendNewFunction(functions[entry.Name], entry.Params); err != nil {
+				errs = append(errs, err)
+			}
+		}
+		flows = append(flows, made)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("import %s: %w", path, err)
+	}
+	for _, f := range flows {
+		r.AddFlow(f.GetName(), f)
+		log.Logger().InfoF("flow %s is there, with functions %v", f.GetName(), names(f))
+	}
+	return nil
+}
+
+func names(f *flow.KisFlow) []string {
+	var names []string
+	for _, function := range f.GetConfig().Flows {
+		names = append(names, function.FuncName)
+	}
+	return names
+}
+
+// saysTimeout is a timeout that the document names; 0 if it is only the default.
+func saysTimeout(d definition.Document, parsed time.Duration) time.Duration {
+	var says struct {
+		Timeout *string `yaml:"timeout"`
+	}
+	if err := yaml.Unmarshal(d.YAML, &says); err != nil || says.Timeout == nil {
+		return 0
+	}
+	return parsed
+}
+
+// ConfigExportYaml writes a flow's documents into a folder, which it makes if need be: flow-<name>.yaml, func-<name>.yaml for
+// each function and conn-<name>.yaml for each connector. A document that was imported and not changed is written as it was
+// read. ConfigImportYaml reads them back.
+func ConfigExportYaml(f kis.Flow, dir string) error {
+	described, ok := f.(interface {
+		Documents() ([]definition.Document, error)
+	})
+	if !ok {
+		return fmt.Errorf("export flow %s: only flows that a program made have documents, not the one that a function gets", f.GetName())
+	}
+	docs, err := described.Documents()
+	if err == nil {
+		_, err = definition.NewBundle(docs)
+	}
+	if err == nil {
+		err = definition.ExportDir(dir, docs)
+	}
+	if err != nil {
+		return fmt.Errorf("export flow %s to %s: %w", f.GetName(), dir, err)
+	}
+	return nil
+}
