@@ -13,13 +13,14 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// The states of a flow, in FlowStatus.State.
+// The states of a flow, or of a document that flows need.
 const (
 	StateActive   = "active"   // wanted is what runs
 	StateApplying = "applying" // workers are being asked to take what is wanted
 	StatePending  = "pending"  // what is wanted waits for a worker that has its functions
 	StateRejected = "rejected" // what is wanted can't run, for the reasons given
 	StateDisabled = "disabled" // the flow is switched off
+	StateUnused   = "unused"   // no flow needs the document
 )
 
 // FlowStatus is what the leader says of a flow.
@@ -33,7 +34,7 @@ type FlowStatus struct {
 	// Applied of Of live capable workers have acknowledged Wanted.
 	Applied int `json:"applied"`
 	Of      int `json:"of"`
-	// Workers are those that rejected Wanted, or lag.
+	// Workers are those that rejected Wanted, lag, or can't run it because their build's functions are others.
 	Workers []WorkerVerdict `json:"workers,omitempty"`
 	// Reasons say why Wanted is not Active, each a line for an operator.
 	Reasons []string  `json:"reasons,omitempty"`
@@ -43,7 +44,8 @@ type FlowStatus struct {
 // WorkerVerdict is what one worker says of a wanted revision.
 type WorkerVerdict struct {
 	ID string `json:"id"`
-	// State is "rejected" or "lagging".
+	// State is "rejected", "lagging" or "unfit": the build has the functions, but with other modes or row types. Workers that are
+	// unfit keep nobody waiting; the flow runs on the others.
 	State   string   `json:"state"`
 	Reasons []string `json:"reasons,omitempty"`
 }

@@ -24,6 +24,7 @@ func (k Key) String() string { return string(k.Kind) + "/" + k.Name }
 //	config/{flow,func,conn}/<name>     one YAML document
 //	history/flow/<name>/<revision>     a HistoryEntry
 //	status/flow/<name>                 a FlowStatus
+//	status/{func,conn}/<name>          a DocumentStatus
 //	workers/<id>                       a Worker, under its lease
 //	coordinators/<id>                  a Coordinator, under its lease
 //	leader/<lease>                     a campaign, under its lease: the id of a coordinator; the oldest one leads
@@ -40,6 +41,8 @@ func (k keys) config() keyRange             { return below(k.prefix + "config/")
 func (k keys) document(d Key) string        { return k.prefix + "config/" + d.String() }
 func (k keys) history(flow string) keyRange { return below(k.prefix + "history/flow/" + flow + "/") }
 func (k keys) status(flow string) string    { return k.prefix + "status/flow/" + flow }
+func (k keys) statuses() keyRange           { return below(k.prefix + "status/") }
+func (k keys) documentStatus(d Key) string  { return k.prefix + "status/" + d.String() }
 func (k keys) workers() keyRange            { return below(k.prefix + "workers/") }
 func (k keys) worker(id string) string      { return k.prefix + "workers/" + id }
 func (k keys) coordinators() keyRange       { return below(k.prefix + "coordinators/") }
@@ -93,6 +96,13 @@ func checkName(name string) error {
 func (k keys) readStatus(key string) (flow string, ok bool) {
 	flow, ok = strings.CutPrefix(key, k.status(""))
 	return flow, ok && checkName(flow) == nil
+}
+
+// readDocumentStatus is the reverse of documentStatus; false for other keys, those of flows among them.
+func (k keys) readDocumentStatus(key string) (d Key, ok bool) {
+	kind, name, ok := strings.Cut(strings.TrimPrefix(key, k.prefix+"status/"), "/")
+	d = Key{Kind: definition.Kind(kind), Name: name}
+	return d, ok && d.Kind != definition.KindFlow && d.check() == nil
 }
 
 // readRevision is the reverse of revision; false for other keys.
