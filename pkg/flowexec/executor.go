@@ -109,7 +109,10 @@ func (x *executor) succeed(o batch.RowOutcome, row int) {
 	w := &work{part: x.run.part, lane: x.run.work.lane, rows: x.run.work.rows, dead: x.run.work.dead, careful: true}
 	if o.Outcome != 0 {
 		o.Function, o.Attempts = x.frame.Call.Function, uint32(x.frame.Call.Attempt)
-		w.dead = append(slices.Clip(w.dead), x.run.blame(o, row)...)
+		blamed := x.run.blame(o, row)
+		if w.dead = append(slices.Clip(w.dead), blamed...); len(blamed) == 0 && x.run.work.careful {
+			w.over = &o // it hangs again and again, without a row
+		}
 	}
 	x.lane.lanes.setBusy(-1)
 	x.lane.start(w)

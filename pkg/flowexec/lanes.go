@@ -90,8 +90,10 @@ type work struct {
 	rows []uint32 // of the part, ascending; nil: all
 	// careful: the goroutine that ran it was abandoned; functions get one row at a time, so that one that hangs is known.
 	careful bool
-	// dead are rows that an abandoned goroutine is to blame on, by their place in the run.
+	// dead are rows that an abandoned goroutine is to blame on, by their place in the run. over is how all of it ends: no row
+	// is to blame.
 	dead []batch.RowOutcome
+	over *batch.RowOutcome
 }
 
 func (w *work) len() int {

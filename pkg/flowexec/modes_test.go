@@ -234,6 +234,22 @@ func TestModes(t *testing.T) {
 				0 → {"k":"a","x":1}`,
 		},
 		{
+			name:      "rows decoded once for two types",
+			functions: []string{"v Verify; source: {must: [n]}", "c Calculate; source: {must: [k]}"},
+			register:  func(r *kis.Registry) { r.Func("v", verify); r.Func("c", kis.Calculate(double)) },
+			rows: []string{row("a", 1), `{"k":"b"}`, `{"k":"c","n":null}`, `{"n":2}`, `{"k":"e","N":3}`, `{"k":"drop","n":"x"}`, `{"k":"g","n":"x"}`,
+				`{"k":"h\u0068","n":4}`, row("drop", 5)},
+			want: `1 dead MISSING_FIELD v: the row lacks n, which source.must of v asks for
+				2 dead MISSING_FIELD v: …
+				3 dead MISSING_FIELD c: the row lacks k, which source.must of c asks for
+				5 filtered DROPPED v: drop is not wanted
+				6 dead ROW_UNDECODABLE c: …
+				8 filtered DROPPED v: drop is not wanted
+				0 → {"k":"a","m":2}
+				4 → {"k":"e","m":6}
+				7 → {"k":"hh","m":8}`,
+		},
+		{
 			name: "parameters and the call", functions: []string{"c Calculate; default_params: {school: north, city: x}"}, flow: "shard_key: k\n",
 			register: func(r *kis.Registry) {
 				r.Func("c", kis.Calculate(func(ctx context.Context, i in) (map[string]string, error) {

@@ -163,6 +163,9 @@ type words struct {
 // maxKept bounds what an executor keeps from run to run of each list or vector: 1 MiB.
 const maxKept = 1 << 20
 
+// maxFree bounds how many vectors of a kind an executor keeps: a run without jumps needs fewer.
+const maxFree = 8
+
 // take is n zeros.
 func (w *words) take(n int) []uint32 {
 	if w.used+n > len(w.chunk) {
@@ -234,8 +237,9 @@ func (p *vectors) reset() {
 		if p.free == nil {
 			p.free = make(map[vectorKind][]kis.Vector)
 		}
-		kind := kindOf(v)
-		p.free[kind] = append(p.free[kind], v)
+		if kind := kindOf(v); len(p.free[kind]) < maxFree {
+			p.free[kind] = append(p.free[kind], v)
+		}
 	}
 	p.lent = p.lent[:0]
 }

@@ -64,6 +64,11 @@ func (r *run) execute() Run {
 	if len(r.work.dead) > 0 {
 		rs = r.withoutDead(rs)
 	}
+	if over := r.work.over; over != nil {
+		r.step, r.now = r.plan.steps[0], rs
+		r.halt(*over)
+		r.cause = batch.Errorf(over.Code, "%s: %s", over.Function, over.Reason)
+	}
 	r.waiting[0] = append(r.waiting[0], rs)
 	for k := 0; k < len(r.plan.steps) && !r.halted; k = r.earliest() {
 		sets := r.take(k)
@@ -318,7 +323,7 @@ func (r *run) lose(i int, o batch.RowOutcome) {
 // halt ends all rows that are under way, those of the current step included, and with them the run.
 func (r *run) halt(o batch.RowOutcome) {
 	r.halted = true
-	o.Function = r.step.name
+	o.Function = cmp.Or(o.Function, r.step.name)
 	for i, origin := range r.now.origin {
 		if _, gone := slices.BinarySearch(r.x.gone, uint32(i)); !gone {
 			r.ledger.end(origin, o)
@@ -351,6 +356,9 @@ func (r *run) blame(o batch.RowOutcome, row int) []batch.RowOutcome {
 		}
 	}
 	var dead []batch.RowOutcome
+	for _, o.Row = range r.now.behind {
+		dead = append(dead, o)
+	}
 	for _, i := range rows {
 		if i < 0 {
 			continue

@@ -206,6 +206,22 @@ func TestAbandonedWhole(t *testing.T) {
 	})
 }
 
+// A function that is entered without rows and hangs ends the rows that stand behind it.
+func TestAbandonedWithoutRows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		forever := make(chan struct{})
+		l := local(t, chain("", "f Calculate", "g Calculate; timeout: 2s"), func(r *kis.Registry) {
+			r.FaaS("f", func(_ context.Context, flow kis.Flow) error { return flow.Next(kis.ActionForceEntryNext) })
+			r.FaaS("g", func(context.Context, kis.Flow) error { <-forever; return nil })
+		})
+		within(t, 3*time.Second, 3200*time.Millisecond, func() {
+			expect(t, submit(t, l, row("a", 1), row("b", 2)), "0 dead FUNCTION_TIMEOUT g: …\n1 dead FUNCTION_TIMEOUT g: …")
+		})
+		l.Close()
+		close(forever)
+	})
+}
+
 func TestGoexit(t *testing.T) {
 	l := local(t, chain("copies: 1\n", "v Verify"), func(r *kis.Registry) {
 		r.Func("v", kis.Verify(ctxErr(func(i in) error {
