@@ -1,0 +1,197 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+func TestWindowCredit(t *testing.T) {
+	t.Parallel()
+	b := newBudget(64 << 20)
+	w := openWindow(b)
+	if err := w.spend(t.Context(), 8000, 100); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.spend(t.Context(), 60000, 100); err != nil {
+		t.Fatalf("one batch may overdraw the rows: %v", err)
+	}
+	wantCode(t, w.spend(t.Context(), 1, 1), batch.CodeBadMessage, "without credit")
+	// Used to the full, it doubles with the first batch that ends.
+	if rows, bytes := w.restore(60000, 100); rows != 60000+firstWindowRows || bytes != 100+firstWindowBytes {
+		t.Errorf("credited %d rows and %d bytes", rows, bytes)
+	}
+	if rows, bytes := w.restore(8000, 100); rows != 8000 || bytes != 100 {
+		t.Errorf("a window that is not used to the full grew: credited %d rows and %d bytes", rows, bytes)
+	}
+	if left := b.remaining(); left != 64<<20-2*firstWindowBytes {
+		t.Errorf("the budget has %d left", left)
+	}
+	w.close()
+	if left := b.remaining(); left != 64<<20 {
+		t.Errorf("after the end the budget has %d left", left)
+	}
+}
+
+// TestWindowsLeaveRoom lets streams push as hard as they can: they take half of the budget, the other half is for newcomers.
+func TestWindowsLeaveRoom(t *testing.T) {
+	t.Parallel()
+	b := newBudget(32 << 20)
+	push := func(w *window) {
+		for range 10 {
+			if err := w.spend(t.Context(), 100, int(w.bytes)); err != nil {
+				t.Fatal(err)
+			}
+			w.restore(100, int(w.size))
+		}
+	}
+	greedy := []*window{openWindow(b), openWindow(b), openWindow(b)}
+	for _, w := range greedy {
+		push(w)
+		if w.size > maxWindowBytes {
+			t.Errorf("a window has %d bytes", w.size)
+		}
+	}
+	if left := b.remaining(); left < 16<<20 {
+		t.Errorf("three streams leave %d bytes of %d", left, 32<<20)
+	}
+	if !b.reserve(8 << 20) {
+		t.Error("no room for a large unary call")
+	}
+	opened := 0
+	for openWindow(b) != nil {
+		opened++
+	}
+	if opened < 10 || b.remaining() >= firstWindowBytes {
+		t.Errorf("%d more streams opened, %d bytes are left", opened, b.remaining())
+	}
+}
+
+// TestTinyBatchesDontGrow: a window of very many batches costs more than its bytes say.
+func TestTinyBatchesDontGrow(t *testing.T) {
+	t.Parallel()
+	w := openWindow(newBudget(64 << 20))
+	for range firstWindowRows {
+		if err := w.spend(t.Context(), 1, 10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if rows, _ := w.restore(1, 10); rows != 1 {
+		t.Errorf("credited %d rows", rows)
+	}
+}
+
+// TestOverdraft lets every stream hold a batch that is larger than its window while the budget is used up: one goes on, the
+// next when that one ends, and all in the end.
+func TestOverdraft(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const streams, large = 8, 8 << 20
+		b := newBudget(streams * firstWindowBytes)
+		admitted := make(chan *window, streams)
+		windows := make([]*window, streams)
+		for i := range windows {
+			windows[i] = openWindow(b)
+		}
+		for _, w := range windows {
+			go func() {
+				if err := w.spend(t.Context(), 1, large); err != nil {
+					t.Error(err)
+				}
+				admitted <- w
+			}()
+		}
+		for range streams {
+			synctest.Wait()
+			if n := len(admitted); n != 1 {
+				t.Fatalf("%d batches are let in at the same time", n)
+			}
+			if left := b.remaining(); left != -(large - firstWindowBytes) {
+				t.Errorf("%d bytes are left", left)
+			}
+			(<-admitted).restore(1, large)
+		}
+		for _, w := range windows {
+			w.close()
+		}
+		if left := b.remaining(); left != b.size || b.over != 0 {
+			t.Errorf("at the end %d of %d bytes are left, %d windows overdrawn", left, b.size, b.over)
+		}
+	})
+}
+
+// TestOverdraftGivenUp ends a call while its batch waits.
+func TestOverdraftGivenUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(2 * firstWindowBytes)
+		first, second := openWindow(b), openWindow(b)
+		if err := first.spend(t.Context(), 1, 1<<20); err != nil {
+			t.Fatal(err)
+		}
+		left := errors.New("the client left")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		got := make(chan error, 1)
+		go func() { got <- second.spend(ctx, 1, 1<<20) }()
+		synctest.Wait()
+		cancel(left)
+		if err := <-got; !errors.Is(err, left) {
+			t.Errorf("got %v", err)
+		}
+		second.close()
+		first.close()
+		if b.remaining() != b.size || b.over != 0 {
+			t.Errorf("at the end %d of %d bytes are left, %d windows overdrawn", b.remaining(), b.size, b.over)
+		}
+	})
+}
+
+// TestBudgetAddsUp does whatever streams do, at random, and wants all of the budget back.
+func TestBudgetAddsUp(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewPCG(3, 4))
+	b := newBudget(16 << 20)
+	type amount struct{ rows, bytes int }
+	under := map[*window][]amount{}
+	for range 20000 {
+		var w *window
+		for w = range under {
+			break
+		}
+		switch {
+		case w == nil || random.IntN(50) == 0:
+			if w = openWindow(b); w != nil {
+				under[w] = nil
+			}
+		case random.IntN(60) == 0:
+			w.close()
+			delete(under, w)
+		case random.IntN(2) == 0 && len(under[w]) > 0:
+			a := under[w][0]
+			under[w] = under[w][1:]
+			w.restore(a.rows, a.bytes)
+		default:
+			a := amount{1 + random.IntN(5000), random.IntN(1 << 20)}
+			if w.rows <= 0 || w.bytes <= 0 || int64(a.bytes) > max(b.remaining(), w.bytes) {
+				continue // it would wait
+			}
+			if err := w.spend(t.Context(), a.rows, a.bytes); err != nil {
+				t.Fatal(err)
+			}
+			under[w] = append(under[w], a)
+		}
+		if left := b.remaining(); left < 0 || left > b.size {
+			t.Fatalf("%d of %d bytes are left", left, b.size)
+		}
+	}
+	for w := range under {
+		w.close()
+	}
+	if b.remaining() != b.size || b.over != 0 {
+		t.Errorf("at the end %d of %d bytes are left, %d windows overdrawn", b.remaining(), b.size, b.over)
+	}
+}
