@@ -34,6 +34,9 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
+// closeTimeout bounds how long the end waits until connections have taken their last word.
+const closeTimeout = time.Second
+
 // Config says what a worker runs and where. Only Registry must be set.
 type Config struct {
 	// Registry has the functions that this worker can run. Its mistakes make New fail.
@@ -256,11 +259,16 @@ func (w *Worker) serve() error {
 	case <-w.ctx.Done():
 	case err = <-failed:
 	}
-	// First the record, so that nobody dials any more; then sessions, which frees their calls; then the port.
+	// First the record, so that nobody dials any more; then sessions, which frees their calls; then the port, once
+	// coordinators have been told why.
 	leave()
 	<-left
 	w.server.close()
-	calls.Stop()
+	closing, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	if cut := calls.Drain(closing); cut != nil {
+		w.log.Debug("connections had to be cut", "error", cut)
+	}
 	w.log.Info("worker ended", "error", err)
 	return err
 }
