@@ -127,21 +127,18 @@ func (s *Scheduler) join(l *link) {
 		s.pumpWhole(f)
 		return
 	}
-	moved := make([]*slotSet, l.index)
+	moved, losers := new(slotSet), make([]bool, l.index)
 	for slot := range uint32(Slots) {
 		o := f.owner[slot]
-		if !l.beats(f.ready[o], uint16(slot)) {
-			continue
+		if l.beats(f.ready[o], uint16(slot)) {
+			moved.add(uint16(slot))
+			losers[o] = true
+			f.owner[slot] = uint16(l.index)
 		}
-		if moved[o] == nil {
-			moved[o] = new(slotSet)
-		}
-		moved[o].add(uint16(slot))
-		f.owner[slot] = uint16(l.index)
 	}
-	for o, slots := range moved {
-		if slots != nil {
-			s.handOver(f, f.ready[o], slots)
+	for o, lost := range losers {
+		if lost {
+			s.handOver(f, f.ready[o], moved)
 		}
 	}
 	s.pumpWhole(f)

@@ -277,8 +277,11 @@ func (s *Scheduler) pumpWhole(f *flow) {
 func (f *flow) leastLoaded() *link {
 	var best *link
 	for _, l := range f.ready {
-		if l.mayRun() && (best == nil || l.unanswered < best.unanswered) {
+		if (best == nil || l.unanswered < best.unanswered) && l.mayRun() {
 			best = l
+			if l.unanswered == 0 {
+				break
+			}
 		}
 	}
 	return best

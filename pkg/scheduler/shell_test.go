@@ -115,7 +115,7 @@ func (h *shell) check() {
 	for b := range h.live {
 		live = append(live, b)
 	}
-	divisor := max(1, len(h.workers)/8)
+	divisor := max(16, len(h.workers))
 	if err := h.s.Check(live, h.steps%divisor, divisor); err != nil {
 		h.fatalf("%v", err)
 	}
