@@ -63,7 +63,7 @@ func newMetrics(r prometheus.Registerer) (*KisMetrics, error) {
 		FunctionDuration: histogram(common.HistogramFunctionDurationName, common.HistogramFunctionDurationHelp, milliseconds[:13],
 			common.LabelFunctionName, common.LabelFunctionMode),
 		FlowDuration: histogram(common.HistogramFlowDurationName, common.HistogramFlowDurationHelp, milliseconds, common.LabelFlowName),
-		rows:         counter("kisgrid_flow_rows_total", "Rows that flows were run for, by how they ended.", "flow", "outcome"),
+		rows:         counter("kisgrid_rows_ended_total", "Rows by how they ended.", "flow", "outcome"),
 		seconds: histogram("kisgrid_flow_run_seconds", "How long a flow took for a run's rows, retries and waits included.",
 			prometheus.ExponentialBuckets(16e-6, 4, 12), "flow"),
 	}

@@ -1,0 +1,24 @@
+// Package commit has functions that show rows as they were committed beside the rows read from them.
+package commit
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/kisgrid/kisgrid/examples/kisflow/scores"
+	"github.com/kisgrid/kisgrid/pkg/kis"
+)
+
+// Register registers the functions.
+func Register(r *kis.Registry) {
+	r.FaaS("AvgStuScore", AvgStuScore)
+	r.FaaS("PrintStuAvgScore", scores.PrintStuAvgScore)
+}
+
+// AvgStuScore averages each student's scores.
+func AvgStuScore(ctx context.Context, flow kis.Flow, rows []*scores.Score) error {
+	for i, raw := range flow.Input() {
+		fmt.Printf("stu_id: [%d], committed as: [%T]\n", rows[i].StuId, raw)
+	}
+	return scores.AvgStuScore(ctx, flow, rows)
+}

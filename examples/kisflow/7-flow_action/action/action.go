@@ -1,0 +1,28 @@
+// Package action has a function that ends with actions.
+package action
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/kisgrid/kisgrid/examples/kisflow/scores"
+	"github.com/kisgrid/kisgrid/pkg/kis"
+)
+
+// Register registers the functions.
+func Register(r *kis.Registry) {
+	r.FaaS("VerifyStu", VerifyStu)
+	r.FaaS("AvgStuScore", scores.AvgStuScore)
+	r.FaaS("PrintStuAvgScore", scores.PrintStuAvgScore)
+}
+
+// VerifyStu aborts all rows if a student's id is impossible; else it passes its rows on as they came.
+func VerifyStu(_ context.Context, flow kis.Flow, rows []*scores.Score) error {
+	for _, row := range rows {
+		if row.StuId < 0 || row.StuId > 999 {
+			fmt.Printf("stu_id: [%d] aborts %d rows\n", row.StuId, len(rows))
+			return flow.Next(kis.ActionAbort)
+		}
+	}
+	return flow.Next(kis.ActionDataReuse)
+}

@@ -1,0 +1,67 @@
+// Package scores has the functions of most KisFlow programs beside it: they check students' scores, average and print them.
+// They are written as KisFlow's users write them, and run unchanged in these programs and on a cluster.
+package scores
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/kisgrid/kisgrid/pkg/kis"
+	"github.com/kisgrid/kisgrid/pkg/kis/serialize"
+)
+
+// Score is a student's scores.
+type Score struct {
+	serialize.DefaultSerialize
+	StuId  int `json:"stu_id"`
+	Score1 int `json:"score_1"`
+	Score2 int `json:"score_2"`
+	Score3 int `json:"score_3"`
+}
+
+// Average is the average of a student's scores.
+type Average struct {
+	serialize.DefaultSerialize
+	StuId    int     `json:"stu_id"`
+	AvgScore float64 `json:"avg_score"`
+}
+
+// Register registers the functions.
+func Register(r *kis.Registry) {
+	r.FaaS("VerifyStu", VerifyStu)
+	r.FaaS("AvgStuScore", AvgStuScore)
+	r.FaaS("PrintStuAvgScore", PrintStuAvgScore)
+}
+
+// VerifyStu passes on only students whose id is possible.
+func VerifyStu(_ context.Context, flow kis.Flow, rows []*Score) error {
+	fmt.Println("verify: school =", flow.GetFuncParam("school"), "country =", flow.GetFuncParam("country"))
+	for _, row := range rows {
+		if row.StuId < 0 || row.StuId > 999 {
+			continue
+		}
+		if err := flow.CommitRow(row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// AvgStuScore averages each student's scores.
+func AvgStuScore(_ context.Context, flow kis.Flow, rows []*Score) error {
+	for _, row := range rows {
+		out := Average{StuId: row.StuId, AvgScore: float64(row.Score1+row.Score2+row.Score3) / 3}
+		if err := flow.CommitRow(out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// PrintStuAvgScore prints the averages, and passes them on: on a cluster, that is the flow's output.
+func PrintStuAvgScore(_ context.Context, flow kis.Flow, rows []*Average) error {
+	for _, row := range rows {
+		fmt.Printf("stu_id: [%d], avg score: [%.2f]\n", row.StuId, row.AvgScore)
+	}
+	return flow.CommitRowBatch(rows)
+}
