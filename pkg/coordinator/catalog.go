@@ -50,7 +50,7 @@ type revision struct {
 	enabled   bool
 	shardKey  string
 	keys      *batch.KeyField // reads shardKey; nil without one
-	functions []string
+	functions []string // those that workers must have registered
 	message   *pb.Definition
 }
 
@@ -65,8 +65,13 @@ func newRevision(h cluster.HistoryEntry) (*revision, error) {
 
 func bundleRevision(b *definition.Bundle, number int64) *revision {
 	r := &revision{
-		number: number, enabled: b.Flow.Enabled, shardKey: b.Flow.ShardKey, functions: b.FunctionNames(),
+		number: number, enabled: b.Flow.Enabled, shardKey: b.Flow.ShardKey,
 		message: &pb.Definition{Flow: b.Flow.Name, Revision: number},
+	}
+	for _, name := range b.FunctionNames() {
+		if f := b.Functions[name]; f.Save == nil && f.Load == nil { // else its document says all
+			r.functions = append(r.functions, name)
+		}
 	}
 	if r.shardKey != "" {
 		keys := batch.NewKeyField(r.shardKey)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -35,6 +36,8 @@ type fleet struct {
 	done      chan struct{} // closed when run returned
 	// news holds a token when something changed that the leader decides by.
 	news chan struct{}
+	// rejections counts revisions that the leader rejected, by flow.
+	rejections *prometheus.CounterVec
 	// removals are goroutines that remove keys; run waits for them.
 	removals sync.WaitGroup
 
@@ -58,6 +61,7 @@ type member struct {
 type verdict struct {
 	asked  bool // and not answered yet
 	errors []string
+	unfit  bool // the errors are only that its build is another
 }
 
 // pendingSwitch is an active revision that new batches do not run on yet.
@@ -265,7 +269,7 @@ func (f *fleet) compiled(ctx context.Context, k *link, c *pb.Compiled) {
 			return
 		}
 		key := definitionKey{c.GetFlow(), c.GetRevision()}
-		m.defined[key] = verdict{errors: c.GetErrors()}
+		m.defined[key] = verdict{errors: c.GetErrors(), unfit: c.GetUnfit()}
 		if len(c.GetErrors()) > 0 {
 			f.log.Warn("a worker rejects a revision", "worker", k.worker.ID, "flow", c.GetFlow(), "revision", c.GetRevision(), "errors", c.GetErrors())
 		} else if e := f.flows[key.flow]; e != nil && e.active != nil && e.active.number == key.revision {
@@ -274,8 +278,32 @@ func (f *fleet) compiled(ctx context.Context, k *link, c *pb.Compiled) {
 		if p := f.pending[key.flow]; p != nil && p.revision.number == key.revision {
 			f.trySwitch(ctx, key.flow, false)
 		}
+		f.prune(key.flow)
 		f.changed()
 	})
+}
+
+// prune has workers forget the revisions of a flow that batches are no longer likely to name. Should one be named all the
+// same, it is sent again. The newest that a worker can run stays with it: the flow's credit goes with the last.
+func (f *fleet) prune(flow string) {
+	needed := func(number int64) bool {
+		e, w, p := f.flows[flow], f.wanted[flow], f.pending[flow]
+		return e != nil && e.revisions[number] != nil || w != nil && w.number == number || p != nil && p.revision.number == number
+	}
+	for _, m := range f.members {
+		newest := int64(0)
+		for key, v := range m.defined {
+			if key.flow == flow && !v.asked && len(v.errors) == 0 {
+				newest = max(newest, key.revision)
+			}
+		}
+		for key, v := range m.defined {
+			if key.flow == flow && !v.asked && key.revision != newest && !needed(key.revision) {
+				delete(m.defined, key)
+				m.link.outbox.put(order{forget: &key})
+			}
+		}
+	}
 }
 
 // setFlows takes over what the leader decided.
@@ -298,6 +326,7 @@ func (f *fleet) setFlows(ctx context.Context, flows []cluster.ActiveFlow) {
 		if !there[name] {
 			delete(f.flows, name)
 			f.endSwitch(name)
+			f.prune(name)
 		}
 	}
 	f.publish()
@@ -352,6 +381,7 @@ func (f *fleet) trySwitch(ctx context.Context, flow string, force bool) {
 	f.endSwitch(flow)
 	e.active = p.revision
 	e.keep(p.revision)
+	f.prune(flow)
 	if p.revision.enabled {
 		f.loop.post(ctx, scheduler.FlowSwitched{Flow: flow, Revision: p.revision.number, Ready: ready})
 	}
@@ -395,6 +425,7 @@ func (f *fleet) recall(ctx context.Context, flow string, number int64) error {
 	if f.wait(ctx, func() {
 		if e := f.flows[flow]; e != nil {
 			e.keep(r)
+			f.prune(flow)
 			f.publish()
 		}
 	}) {
@@ -408,7 +439,8 @@ type rollout struct {
 	capable  []string            // live workers that have its functions
 	acks     int                 // of them, those that took it
 	lagging  []string            // of them, those that have not answered
-	rejected map[string][]string // of them, those that can't run it, and why
+	rejected map[string][]string // of them, those that refuse it, and why
+	unfit    map[string][]string // workers whose build has its functions, but others than it needs, and why
 	missing  map[string]int      // functions that workers lack, and how many lack them
 }
 
@@ -416,11 +448,16 @@ type rollout struct {
 func (f *fleet) want(ctx context.Context, flow string, r *revision) (rollout, bool) {
 	var s rollout
 	ok := f.wait(ctx, func() {
+		before := f.wanted[flow]
 		if r == nil {
 			delete(f.wanted, flow)
+			f.prune(flow)
 			return
 		}
 		f.wanted[flow] = r
+		if before != nil && before.number != r.number {
+			f.prune(flow)
+		}
 		for _, m := range f.members {
 			f.define(m, r)
 		}
@@ -433,7 +470,7 @@ func (f *fleet) want(ctx context.Context, flow string, r *revision) (rollout, bo
 }
 
 func (f *fleet) rollout(r *revision) rollout {
-	s := rollout{rejected: map[string][]string{}, missing: map[string]int{}}
+	s := rollout{rejected: map[string][]string{}, unfit: map[string][]string{}, missing: map[string]int{}}
 	key := definitionKey{r.message.GetFlow(), r.number}
 	for _, id := range slices.Sorted(maps.Keys(f.members)) {
 		m := f.members[id]
@@ -446,8 +483,16 @@ func (f *fleet) rollout(r *revision) rollout {
 			}
 			continue
 		}
+		v, sent := m.defined[key]
+		if v.unfit {
+			s.unfit[id] = v.errors
+			continue
+		}
+		if m.link.lost.Load() {
+			continue // when it is reached again it takes the revision before any row
+		}
 		s.capable = append(s.capable, id)
-		switch v, sent := m.defined[key]; {
+		switch {
 		case !sent || v.asked:
 			s.lagging = append(s.lagging, id)
 		case len(v.errors) > 0:

@@ -27,6 +27,7 @@ type order struct {
 	part    *scheduler.Part
 	release *scheduler.Release
 	define  *revision
+	forget  *definitionKey
 }
 
 // link keeps a session with one worker going until the worker is given up.
@@ -45,6 +46,8 @@ type link struct {
 	draining atomic.Bool
 	// connected: a session is up; written by run.
 	connected atomic.Bool
+	// lost: the worker could not be reached for a lease time; written by run.
+	lost atomic.Bool
 
 	met bool // owned by run: a session is behind us whose parts the worker may still have
 }
@@ -85,6 +88,9 @@ func (k *link) run(ctx context.Context) {
 		case k.met && time.Since(alive) > k.fleet.lease:
 			k.log.Warn("worker is given up here: it could not be reached for a lease time", "worker", k.worker.ID, "error", err)
 			k.leave(gone{})
+		}
+		if time.Since(alive) > k.fleet.lease && !k.lost.Swap(true) {
+			k.fleet.down(ctx) // nobody waits for its acknowledgement any more
 		}
 		wait := pause.NextBackOff()
 		if k.met {
@@ -178,6 +184,7 @@ func (k *link) session(ctx context.Context) (lived bool, err error) {
 		read <- err
 	}()
 	k.connected.Store(true)
+	k.lost.Store(false)
 	k.fleet.up(ctx, k)
 	err = k.write(ctx, stream)
 	cancel(err)

@@ -28,6 +28,10 @@ func (s *sender) send(o order) error {
 	case o.release != nil:
 		r := &pb.Release{Flow: o.release.Flow, Slots: wire.FromRanges(o.release.Slots)}
 		return s.message(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Release{Release: r}})
+	case o.forget != nil:
+		delete(s.defined, *o.forget)
+		f := &pb.Forget{Flow: o.forget.flow, Revision: o.forget.revision}
+		return s.message(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Forget{Forget: f}})
 	default:
 		return s.define(o.define)
 	}
