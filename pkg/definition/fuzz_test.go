@@ -37,7 +37,7 @@ type asYAML struct {
 		RetryDuration  yaml.Node         `yaml:"retry_duration"`
 		ReturnDuration int64             `yaml:"return_duration"`
 		DefaultParams  map[string]string `yaml:"default_params"`
-		OnMissing      string            `yaml:"on_missing"`
+		OnMissing      yaml.Node         `yaml:"on_missing"`
 		Wait           time.Duration     `yaml:"wait"`
 		Save           *struct {
 			Key    string            `yaml:"key"`
@@ -86,7 +86,15 @@ func (y *asYAML) parsed(got Parsed) Parsed {
 		f := &Function{
 			Name: y.Fname, Mode: Mode(y.Fmode), Source: Source(y.Source), Timeout: y.Timeout, Connector: o.Cname, ConnectorLine: got.Function.ConnectorLine,
 			RetryTimes: o.RetryTimes, RetryInterval: time.Duration(o.ReturnDuration) * time.Millisecond, DefaultParams: o.DefaultParams,
-			OnMissing: OnMissing(o.OnMissing), Wait: o.Wait,
+			OnMissing: OnMissingWait, Wait: o.Wait,
+		}
+		if n := &o.OnMissing; !n.IsZero() {
+			if n.Kind == yaml.AliasNode {
+				n = n.Alias
+			}
+			if n.ShortTag() != "!!null" || n.Value == "null" {
+				f.OnMissing = OnMissing(n.Value)
+			}
 		}
 		if n := &o.RetryDuration; !n.IsZero() && n.ShortTag() != "!!null" {
 			var milliseconds int64
@@ -103,9 +111,6 @@ func (y *asYAML) parsed(got Parsed) Parsed {
 		}
 		if f.Wait == 0 {
 			f.Wait = DefaultWait
-		}
-		if f.OnMissing == "" {
-			f.OnMissing = OnMissingWait
 		}
 		if s := o.Save; s != nil {
 			key, _ := ParseTemplate(s.Key)

@@ -198,6 +198,10 @@ func (f *Function) parseOption(o object) {
 	if v, ok := o.values["on_missing"]; ok {
 		f.OnMissing = OnMissing(v.oneOf(string(OnMissingWait), string(OnMissingDead), string(OnMissingNull)))
 	}
+	if v, ok := o.nulls["on_missing"]; ok {
+		f.OnMissing = OnMissingNull
+		o.values["on_missing"] = v // it is there, for the check of the mode
+	}
 	for _, key := range []string{"on_missing", "wait", "load"} {
 		f.wantMode(o, key, ModeLoad)
 	}

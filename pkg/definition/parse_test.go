@@ -116,7 +116,7 @@ timeout: 5s
 option:
   cname: Score
   retry_duration: 1.5s
-  on_missing: "null"
+  on_missing: null
   wait: 2m
   load:
     key: "{school}/{{{stu_id}}}"

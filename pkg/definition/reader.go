@@ -113,18 +113,22 @@ type field struct {
 type object struct {
 	value
 	values map[string]value
+	nulls  map[string]value // keys that say null in so many letters; to all others but one it means that they are not there
 }
 
 // object reads a mapping that may have the keys named and no others.
 func (v value) object(keys ...string) object {
-	o := object{value: v, values: make(map[string]value, len(keys))}
+	o := object{value: v, values: make(map[string]value, len(keys)), nulls: map[string]value{}}
 	for _, f := range v.fields() {
 		if !slices.Contains(keys, f.name) {
 			v.r.mistake(f.line, join(v.path, f.name), "is no key here; the keys are %s%s", strings.Join(keys, ", "), suggest(f.name, keys))
 			continue
 		}
-		if !f.value.null() {
+		switch {
+		case !f.value.null():
 			o.values[f.name] = f.value
+		case f.value.node != nil && f.value.node.Value == "null":
+			o.nulls[f.name] = f.value
 		}
 	}
 	return o
