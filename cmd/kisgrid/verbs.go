@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -115,6 +116,11 @@ lint of a worker's own program checks: go run ./cmd/worker lint DIR.`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			set, docs, err := definition.Load(args[0])
+			var mistakes definition.Mistakes
+			if errors.As(err, &mistakes) { // as compilers tell them, a line each
+				fmt.Fprintln(cmd.ErrOrStderr(), mistakes)
+				return errTold
+			}
 			if err != nil {
 				return err
 			}

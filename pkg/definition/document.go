@@ -8,6 +8,9 @@ package definition
 import (
 	"fmt"
 	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
@@ -52,6 +55,28 @@ func (d Document) String() string {
 		return string(d.Kind)
 	}
 	return "document"
+}
+
+// LineOf is the line of a key, such as option.cname, within the file or etcd value; 0 if the document does not have it.
+func (d Document) LineOf(key string) int {
+	var root yaml.Node
+	if err := yaml.Unmarshal(d.YAML, &root); err != nil || len(root.Content) == 0 {
+		return 0
+	}
+	node, line := root.Content[0], 0
+	for name := range strings.SplitSeq(key, ".") {
+		if node.Kind == yaml.AliasNode {
+			node = node.Alias
+		}
+		i := 0
+		for ; i+1 < len(node.Content) && (node.Kind != yaml.MappingNode || node.Content[i].Value != name); i += 2 {
+		}
+		if i+1 >= len(node.Content) {
+			return 0
+		}
+		node, line = node.Content[i+1], node.Content[i].Line
+	}
+	return line + max(d.Line, 1) - 1
 }
 
 // named is the document with its name filled in.

@@ -6,7 +6,9 @@ import (
 	"slices"
 )
 
-// suggest is `; did you mean "x"?` for the candidate that word is likely a slip of, else empty.
+// Suggest is `; did you mean "x"?` for the candidate that word is likely a slip of, else empty. Messages end with it.
+func Suggest(word string, candidates []string) string { return suggest(word, candidates) }
+
 func suggest(word string, candidates []string) string {
 	best, least := "", min(len(word)/3, 3)+1
 	for _, c := range candidates {

@@ -22,11 +22,16 @@ func (s *step) bind(b *definition.Bundle, doc *definition.Function, entry defini
 	switch {
 	case !ok && doc.Save == nil && doc.Load == nil:
 		wrong(b.Flow.Document, entry.Line, fmt.Sprintf("flows[%d].fname", s.index), batch.CodeUnknownFunction,
-			"no function %q is registered here%s: register it under this name, or correct the name", s.name, registered(r))
+			"no function %q is registered here%s: register it under this name, or correct the name%s",
+			s.name, registered(r), definition.Suggest(s.name, names(r)))
 		return mistakes
 	case ok && (doc.Save != nil || doc.Load != nil):
-		wrong(doc.Document, 0, "option", batch.CodeFlowUncompilable,
-			"%s is declared by its document, and registered as kis.%s too: remove one of the two", s.name, code.Form())
+		key := "option.save"
+		if doc.Load != nil {
+			key = "option.load"
+		}
+		wrong(doc.Document, doc.Document.LineOf(key), key, batch.CodeFlowUncompilable,
+			"%s is declared by its document, and registered as kis.%s too (%s): remove one of the two", s.name, code.Form(), r.Place(s.name))
 		return mistakes
 	case !ok:
 		s.form = kis.FormSave
@@ -46,29 +51,34 @@ func (s *step) bind(b *definition.Bundle, doc *definition.Function, entry defini
 		}
 	}
 	if !s.form.Whole() && s.form.String() != string(doc.Mode) {
-		wrong(doc.Document, 0, "fmode", batch.CodeFlowUncompilable,
-			"is %s, but %s is registered as kis.%s: make the two agree", doc.Mode, s.name, s.form)
+		wrong(doc.Document, doc.Document.LineOf("fmode"), "fmode", batch.CodeFlowUncompilable,
+			"is %s, but %s is registered as kis.%s (%s): make the two agree", doc.Mode, s.name, s.form, r.Place(s.name))
 	}
 	if (s.form == kis.FormSave || s.form == kis.FormLoad) && s.connector == nil {
-		wrong(doc.Document, doc.ConnectorLine, "option.cname", batch.CodeUnknownConnector,
-			"%s is a %s and has no connector: name one", s.name, s.form)
+		wrong(doc.Document, doc.Document.LineOf("option"), "option.cname", batch.CodeUnknownConnector,
+			"is missing: %s is a kis.%s (%s), and needs the name of a connector", s.name, s.form, r.Place(s.name))
 	}
 	return mistakes
 }
 
 // registered lists what there is instead.
 func registered(r *kis.Registry) string {
-	infos := r.Functions()
-	if len(infos) == 0 {
+	const most = 10
+	all := names(r)
+	switch {
+	case len(all) == 0:
 		return " (nothing is)"
+	case len(all) > most:
+		all = append(all[:most:most], fmt.Sprintf("and %d more", len(all)-most))
 	}
-	names := make([]string, 0, 10)
+	return " (these are: " + strings.Join(all, ", ") + ")"
+}
+
+func names(r *kis.Registry) []string {
+	infos := r.Functions()
+	names := make([]string, len(infos))
 	for i, f := range infos {
-		if i == 10 {
-			names = append(names, fmt.Sprintf("and %d more", len(infos)-i))
-			break
-		}
-		names = append(names, f.Name)
+		names[i] = f.Name
 	}
-	return " (these are: " + strings.Join(names, ", ") + ")"
+	return names
 }

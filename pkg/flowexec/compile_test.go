@@ -32,6 +32,11 @@ func TestCompileMistakes(t *testing.T) {
 		Maybe *int
 		Left  string `json:",omitempty"`
 	}
+	type other struct {
+		K int    `json:"k"`
+		M string `json:"m,omitempty"`
+		N int    `json:"K"`
+	}
 	verify := kis.Verify(ctxErr(func(in) error { return nil }))
 	for _, test := range []struct {
 		name      string
@@ -40,14 +45,21 @@ func TestCompileMistakes(t *testing.T) {
 		want      string
 	}{
 		{
-			name: "all at once", functions: []string{"a Calculate", "v Save", "s Save", "b Load"},
+			name: "all at once", functions: []string{"a Calculate", "vv Calculate", "v Save", "s Save", "b Load"},
 			register: func(r *kis.Registry) {
 				r.Func("v", verify)
 				r.Func("s", kis.Save(saveRow))
+				r.Func("Value", verify)
 			},
-			want: `flow/F:5: flows[0].fname: no function "a" is registered here (these are: s, v): register it under this name, or correct the name
-				func/v: fmode: is Save, but v is registered as kis.Verify: make the two agree
-				flow/F:8: flows[3].fname: no function "b" is registered…`,
+			want: `flow/F:5: flows[0].fname: no function "a" is registered here (these are: Value, s, v): register it under this name, or correct the name
+				flow/F:6: flows[1].fname: no function "vv" is registered…
+				func/v:3: fmode: is Save, but v is registered as kis.Verify (compile_test.go:…
+				flow/F:9: flows[4].fname: no function "b" is registered…`,
+		},
+		{
+			name: "a slip", functions: []string{"valeu Verify"},
+			register: func(r *kis.Registry) { r.Func("Value", verify) },
+			want:     `flow/F:5: flows[0].fname: no function "valeu" is registered here (these are: Value): register it under this name, or correct the name; did you mean "Value"?`,
 		},
 		{
 			name: "a field that is lost", functions: []string{"c Calculate", "v Verify", "w Verify; source: {must: [k, z]}"},
@@ -60,15 +72,31 @@ func TestCompileMistakes(t *testing.T) {
 				flow/F:7: flows[2].fname: w must have (source.must) the field z, which flowexec_test.out lacks, that c passes on (it has k, m): add the field there`,
 		},
 		{
+			name: "a field of another type", functions: []string{"c Calculate", "v Verify"},
+			register: func(r *kis.Registry) {
+				r.Func("c", kis.Calculate(double))
+				r.Func("v", kis.Verify(ctxErr(func(other) error { return nil })))
+			},
+			want: `flow/F:6: flows[1].fname: v reads (as flowexec_test.other) the field k as int, but it is string in flowexec_test.out, that c passes on: make the two types agree
+				flow/F:6: flows[1].fname: v reads (as flowexec_test.other) the field m as string, but it is int in flowexec_test.out, that c passes on: make the two types agree
+				flow/F:6: flows[1].fname: v reads (as flowexec_test.other) the field K as int, but it is string in flowexec_test.out, that c passes on: make the two types agree`,
+		},
+		{
+			name: "a declaration of fields that are lost", functions: []string{"c Calculate", "s Save; save: {key: '{kk}', set: {a: m, b: mm}}", "l Load; load: {key: '{k}', set: {x: y}}", "m Load; load: {key: '{none}', set: {x: y}}"},
+			register: func(r *kis.Registry) { r.Func("c", kis.Calculate(double)) },
+			want: `func/s:6: option.save.key: in the flow F it names the field kk, which flowexec_test.out lacks, that c passes on (it has k, m): add the field there
+				func/s:6: option.save.set.b: in the flow F it names the field mm, which flowexec_test.out lacks, that c passes on (it has k, m): add the field there`,
+		},
+		{
 			name: "no connector", functions: []string{"s Calculate"},
 			register: func(r *kis.Registry) { r.Func("s", kis.Save(saveRow)) },
-			want: `func/s: fmode: is Calculate, but s is registered as kis.Save: make the two agree
-				func/s: option.cname: s is a Save and has no connector: name one`,
+			want: `func/s:3: fmode: is Calculate, but s is registered as kis.Save (compile_test.go:…
+				func/s: option.cname: is missing: s is a kis.Save (compile_test.go:…`,
 		},
 		{
 			name: "declared and registered", functions: []string{"s Save; save: {key: k, delete: true}"},
 			register: func(r *kis.Registry) { r.Func("s", kis.Save(saveRow)) },
-			want:     "func/s: option: s is declared by its document, and registered as kis.Save too: remove one of the two",
+			want:     "func/s:6: option.save: s is declared by its document, and registered as kis.Save too (compile_test.go:…",
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

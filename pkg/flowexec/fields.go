@@ -4,7 +4,9 @@ import (
 	"encoding"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -18,6 +20,7 @@ var (
 	unmarshalerType     = reflect.TypeFor[json.Unmarshaler]()
 	marshalerType       = reflect.TypeFor[json.Marshaler]()
 	textMarshalerType   = reflect.TypeFor[encoding.TextMarshaler]()
+	numberType          = reflect.TypeFor[json.Number]()
 )
 
 // fieldsOf are the fields that a row type has in JSON; false: it may have any.
@@ -36,33 +39,51 @@ func fieldsOf(t reflect.Type) ([]rowjson.Field, bool) {
 	return rowjson.Fields(t), true
 }
 
-// checkTypes finds fields that a function reads, or that its source names as a must, and the row type before it lacks. A
-// field that may be left out (omitempty, omitzero, a pointer) may also be lacking.
+// checkTypes finds fields that a function reads, or that its document names, and the row type before it lacks or has as
+// something else. A field that may be left out (omitempty, omitzero, a pointer) may also be lacking.
 func checkTypes(b *definition.Bundle, steps []*step) definition.Mistakes {
 	var mistakes definition.Mistakes
 	var carried reflect.Type // what the rows are before each step; nil: not known
 	carrier := ""
 	for _, s := range steps {
 		if has, ok := knownFields(carried); ok {
-			wrong := func(name, reads string) {
+			wrong := func(d definition.Document, line int, key, format string, args ...any) {
 				mistakes = append(mistakes, &definition.Mistake{
-					Document: b.Flow.Document.String(), Line: b.Flow.Functions[s.index].Line, Key: fmt.Sprintf("flows[%d].fname", s.index),
-					Code: batch.CodeFlowUncompilable,
-					Problem: fmt.Sprintf("%s %s the field %s, which %v lacks, that %s passes on (it has %s): add the field there",
-						s.name, reads, name, carried, carrier, fieldNames(has)),
+					Document: d.String(), Line: line, Key: key, Code: batch.CodeFlowUncompilable, Problem: fmt.Sprintf(format, args...),
 				})
+			}
+			wrongStep := func(format string, args ...any) {
+				wrong(b.Flow.Document, b.Flow.Functions[s.index].Line, fmt.Sprintf("flows[%d].fname", s.index), format, args...)
+			}
+			lacks := func(name string) string {
+				fields := "no field"
+				if len(has) > 0 {
+					fields = strings.Join(fieldNames(has), ", ")
+				}
+				return fmt.Sprintf("the field %s, which %v lacks, that %s passes on (it has %s): add the field there%s",
+					name, carried, carrier, fields, definition.Suggest(name, fieldNames(has)))
 			}
 			for _, in := range s.in {
 				wants, _ := knownFields(in)
 				for _, f := range wants {
-					if _, ok := rowjson.Find(has, f.Name); !ok && !f.OmitEmpty && !f.OmitZero && f.Type.Kind() != reflect.Pointer {
-						wrong(f.Name, fmt.Sprintf("reads (as %v)", in))
+					switch from, ok := rowjson.Find(has, f.Name); {
+					case ok && !fits(from, f):
+						wrongStep("%s reads (as %v) the field %s as %v, but it is %v in %v, that %s passes on: make the two types agree",
+							s.name, in, f.Name, f.Type, from.Type, carried, carrier)
+					case !ok && !f.OmitEmpty && !f.OmitZero && f.Type.Kind() != reflect.Pointer:
+						wrongStep("%s reads (as %v) %s", s.name, in, lacks(f.Name))
 					}
 				}
 			}
 			for _, name := range s.must {
 				if _, ok := rowjson.Find(has, name); !ok {
-					wrong(name, "must have (source.must)")
+					wrongStep("%s must have (source.must) %s", s.name, lacks(name))
+				}
+			}
+			for _, d := range s.declared() {
+				if !slices.Contains(fieldNames(has), d.field) {
+					doc := b.Functions[s.name].Document
+					wrong(doc, doc.LineOf(d.key), d.key, "in the flow %s it names %s", b.Flow.Name, lacks(d.field))
 				}
 			}
 		}
@@ -74,6 +95,73 @@ func checkTypes(b *definition.Bundle, steps []*step) definition.Mistakes {
 		}
 	}
 	return mistakes
+}
+
+// declaration is a row's field that a function's document names under a key.
+type declaration struct{ key, field string }
+
+// declared are the fields of the rows that a declared Save or Load reads.
+func (s *step) declared() []declaration {
+	var all []declaration
+	template := func(key string, t definition.Template) {
+		for _, part := range t.Parts {
+			if part.Field != "" {
+				all = append(all, declaration{key, part.Field})
+			}
+		}
+	}
+	if s.save != nil {
+		template("option.save.key", s.save.Key)
+		for _, name := range slices.Sorted(maps.Keys(s.save.Fields)) {
+			all = append(all, declaration{"option.save." + string(s.save.Op) + "." + name, s.save.Fields[name]})
+		}
+	}
+	if s.load != nil {
+		template("option.load.key", s.load.Key)
+	}
+	return all
+}
+
+// fits reports whether some value of one field can be read as the other; true where that is not known from the types.
+func fits(from, to rowjson.Field) bool {
+	if from.OmitEmpty || from.OmitZero || from.Quoted || to.Quoted {
+		return true
+	}
+	a, b := shapeOf(from.Type), shapeOf(to.Type)
+	return a == b || a == anyShape || b == anyShape
+}
+
+// shape is how a type looks in JSON.
+type shape uint8
+
+const (
+	anyShape shape = iota
+	boolShape
+	numberShape
+	stringShape
+	objectShape
+)
+
+// shapeOf is anyShape for what may also be null, or is up to a method.
+func shapeOf(t reflect.Type) shape {
+	for _, own := range []reflect.Type{textUnmarshalerType, unmarshalerType, marshalerType, textMarshalerType} {
+		if reflect.PointerTo(t).Implements(own) {
+			return anyShape
+		}
+	}
+	switch k := t.Kind(); {
+	case t == numberType:
+		return anyShape
+	case k == reflect.Bool:
+		return boolShape
+	case reflect.Int <= k && k <= reflect.Float64:
+		return numberShape
+	case k == reflect.String:
+		return stringShape
+	case k == reflect.Struct:
+		return objectShape
+	}
+	return anyShape
 }
 
 func knownFields(t reflect.Type) ([]rowjson.Field, bool) {
@@ -88,13 +176,10 @@ func known(t reflect.Type) bool {
 	return ok
 }
 
-func fieldNames(fields []rowjson.Field) string {
-	if len(fields) == 0 {
-		return "none"
-	}
+func fieldNames(fields []rowjson.Field) []string {
 	names := make([]string, len(fields))
 	for i, f := range fields {
 		names[i] = f.Name
 	}
-	return strings.Join(names, ", ")
+	return names
 }

@@ -2,12 +2,12 @@ package flowexec
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -38,6 +38,7 @@ type localFlow struct {
 	plan  *Plan
 	key   batch.KeyField
 	lanes *Lanes
+	tally tally
 }
 
 // producer gives batches their ids.
@@ -78,7 +79,7 @@ func WithEnvironment(lookup func(string) (string, bool)) LocalOption {
 // WithLogger takes what concerns lanes and connectors, never rows. Default none.
 func WithLogger(l hclog.Logger) LocalOption { return func(o *localOptions) { o.logger = l } }
 
-// WithMetrics registers the metrics of functions. Default none.
+// WithMetrics registers the metrics of functions, and those of rows as a coordinator has them. Default none.
 func WithMetrics(r prometheus.Registerer) LocalOption {
 	return func(o *localOptions) { o.registerer = r }
 }
@@ -86,11 +87,11 @@ func WithMetrics(r prometheus.Registerer) LocalOption {
 // NewLocal compiles all flows of the documents in a folder and starts their lanes. The error has all mistakes of documents,
 // of registration and of flows. Close ends it.
 func NewLocal(dir string, register func(*kis.Registry), options ...LocalOption) (*Local, error) {
-	set, _, err := definition.Load(dir)
+	docs, err := definition.Read(dir)
 	if err != nil {
 		return nil, err
 	}
-	return NewLocalSet(set, register, options...)
+	return newLocalDocuments(docs, register, options)
 }
 
 // NewLocalFS is NewLocal for documents that are no folder: those that a program has embedded.
@@ -107,15 +108,21 @@ func NewLocalFS(files fs.FS, register func(*kis.Registry), options ...LocalOptio
 	if err != nil {
 		return nil, fmt.Errorf("read the documents: %w", err)
 	}
+	return newLocalDocuments(docs, register, options)
+}
+
+func newLocalDocuments(docs []definition.Document, register func(*kis.Registry), options []LocalOption) (*Local, error) {
 	set, err := definition.NewSet(docs)
-	if err != nil {
-		return nil, err
-	}
-	return NewLocalSet(set, register, options...)
+	return newLocal(set, err, register, options)
 }
 
 // NewLocalSet is NewLocal for documents that were read already.
 func NewLocalSet(set *definition.Set, register func(*kis.Registry), options ...LocalOption) (*Local, error) {
+	return newLocal(set, nil, register, options)
+}
+
+// newLocal gets the error that came with the set, nil for none, to tell it with the other mistakes.
+func newLocal(set *definition.Set, wrong error, register func(*kis.Registry), options []LocalOption) (*Local, error) {
 	o := localOptions{lookup: os.LookupEnv, logger: hclog.NewNullLogger()}
 	for _, option := range options {
 		option(&o)
@@ -129,29 +136,21 @@ func NewLocalSet(set *definition.Set, register func(*kis.Registry), options ...L
 	}
 	registry := kis.NewRegistry()
 	register(registry)
-	mistakes := []error{registry.Err()}
-	l := &Local{flows: make(map[string]*localFlow)}
-	for _, name := range slices.Sorted(maps.Keys(set.Flows)) {
-		bundle, err := set.Bundle(name)
-		if err != nil {
-			mistakes = append(mistakes, err)
-			continue
-		}
-		plan, err := Compile(bundle, registry)
-		if err != nil {
-			mistakes = append(mistakes, err)
-			continue
-		}
-		l.flows[name] = &localFlow{name: name, plan: plan, key: batch.NewKeyField(plan.shardKey)}
-	}
-	if err := errors.Join(mistakes...); err != nil {
+	plans, err := CompileAll(set, wrong, registry)
+	if err != nil {
 		return nil, err
+	}
+	l := &Local{flows: make(map[string]*localFlow)}
+	for name, plan := range plans {
+		l.flows[name] = &localFlow{name: name, plan: plan, key: batch.NewKeyField(plan.shardKey)}
 	}
 	var metrics *Metrics
 	if o.registerer != nil {
-		var err error
 		if metrics, err = NewMetrics(o.registerer); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("register the metrics of functions: %w", err)
+		}
+		if err := o.registerer.Register(tallies(l.flows)); err != nil {
+			return nil, fmt.Errorf("register the metrics of rows: %w", err)
 		}
 	}
 	l.pool = connector.NewPool(o.openers, o.lookup, o.logger)
@@ -189,7 +188,8 @@ func (l *Local) flow(name string) (*localFlow, error) {
 	case closed:
 		return nil, batch.Errorf(batch.CodeShutdown, "the Local is closed: submit before Close")
 	case f == nil:
-		return nil, batch.Errorf(batch.CodeUnknownFlow, "there is no flow %q: the documents have %q", name, slices.Sorted(maps.Keys(l.flows)))
+		return nil, batch.Errorf(batch.CodeUnknownFlow, "there is no flow %q: the documents have %s%s", name,
+			strings.Join(slices.Sorted(maps.Keys(l.flows)), ", "), definition.Suggest(name, slices.Sorted(maps.Keys(l.flows))))
 	case f.lanes == nil:
 		return nil, batch.Errorf(batch.CodeFlowDisabled, "flow %s is disabled: set its status to 1", name)
 	}

@@ -1,9 +1,11 @@
 package flowexec
 
 import (
+	"errors"
 	"maps"
 	"reflect"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -100,6 +102,55 @@ func Compile(b *definition.Bundle, r *kis.Registry) (*Plan, error) {
 	}
 	p.findWide()
 	return p, nil
+}
+
+// CompileAll compiles every flow of a set, by name. wrong is the error that came with the set, nil for none. The error, with
+// code FLOW_UNCOMPILABLE, has every mistake of documents, registration and flows, each once: definition.Mistakes is its cause.
+func CompileAll(set *definition.Set, wrong error, r *kis.Registry) (map[string]*Plan, error) {
+	var all definition.Mistakes
+	told := make(map[definition.Mistake]bool) // flows share functions, and their mistakes
+	tell := func(err error) {
+		for _, m := range mistakesOf(err) {
+			if !told[*m] {
+				told[*m] = true
+				all = append(all, m)
+			}
+		}
+	}
+	tell(wrong)
+	tell(r.Err())
+	plans := make(map[string]*Plan, len(set.Flows))
+	for _, name := range slices.Sorted(maps.Keys(set.Flows)) {
+		b, err := set.Bundle(name)
+		if err == nil {
+			plans[name], err = Compile(b, r)
+		}
+		tell(err)
+	}
+	if len(all) > 0 {
+		return nil, batch.Errorf(batch.CodeFlowUncompilable, "%d mistakes:\n%w", len(all), all)
+	}
+	return plans, nil
+}
+
+// mistakesOf are the mistakes in an error, joined ones too.
+func mistakesOf(err error) definition.Mistakes {
+	var all definition.Mistakes
+	var one *definition.Mistake
+	joined, ok := err.(interface{ Unwrap() []error })
+	switch {
+	case err == nil:
+	case ok:
+		for _, e := range joined.Unwrap() {
+			all = append(all, mistakesOf(e)...)
+		}
+	case errors.As(err, &all):
+	case errors.As(err, &one):
+		all = definition.Mistakes{one}
+	default:
+		all = definition.Mistakes{{Document: "documents", Code: batch.CodeOf(err), Problem: err.Error()}}
+	}
+	return all
 }
 
 func compileStep(b *definition.Bundle, r *kis.Registry, i int) (*step, definition.Mistakes) {

@@ -134,6 +134,7 @@ func (s *Stream) Close() error {
 
 // Pending is a batch whose answer is to come. It is safe for concurrent use.
 type Pending struct {
+	flow     *localFlow
 	batch    *batch.Batch
 	done     chan struct{}
 	answered func()
@@ -184,7 +185,8 @@ func (f *localFlow) send(ctx context.Context, b *batch.Batch, next func() batch.
 			deadline = d
 		}
 	}
-	p := &Pending{batch: b, done: make(chan struct{}), left: columns.Len()}
+	p := &Pending{flow: f, batch: b, done: make(chan struct{}), left: columns.Len()}
+	f.tally.enter(columns.Len())
 	p.result = batch.Result{BatchID: b.Use(time.Now(), next), Revision: f.plan.revision, Rows: columns.Len()}
 	b.Pin(f.plan.revision)
 	count(p)
@@ -258,6 +260,7 @@ func (p *Pending) end(run Run) {
 
 // add adds outcomes and output of rows that have ended; the last ones end the wait.
 func (p *Pending) add(notDone []batch.RowOutcome, output batch.Output, rows int) {
+	p.flow.tally.leave(rows, notDone)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r := &p.result

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -25,10 +26,11 @@ func Pool() *Registry { return pool() }
 // kisflow is what a Registry holds for KisFlow's programs beside functions.
 type kisflow struct {
 	mu      sync.RWMutex
-	flows   map[string]Flow        // guarded by mu
-	inits   map[string]ConnInit    // by connector; guarded by mu
-	calls   map[connectorCall]CaaS // guarded by mu
-	closers []func() error         // guarded by mu
+	flows   map[string]Flow             // guarded by mu
+	inits   map[string]ConnInit         // by connector; guarded by mu
+	calls   map[connectorCall]CaaS      // guarded by mu
+	closers []func() error              // guarded by mu
+	lookup  func(string) (string, bool) // guarded by mu; nil: os.LookupEnv
 }
 
 // connectorCall names what CaaS registers.
@@ -113,7 +115,7 @@ func (r *Registry) refuse(place, what string, missing, twice bool) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.mistakes = append(r.mistakes, fmt.Errorf("%s: %s: %s", place, what, problem))
+	r.mistakes = append(r.mistakes, mistake(place, what+": "+problem))
 }
 
 // callerPlace is the line that called who calls it.
@@ -172,6 +174,22 @@ func (r *Registry) CallFunction(ctx context.Context, name string, flow Flow) err
 	return fn.callWith(ctx, flow)
 }
 
+// SetEnvironment says where the ${NAME} of connectors' configurations are looked up. Default os.LookupEnv.
+func (r *Registry) SetEnvironment(lookup func(name string) (string, bool)) {
+	r.kisflow.mu.Lock()
+	defer r.kisflow.mu.Unlock()
+	r.kisflow.lookup = lookup
+}
+
+func (r *Registry) environment() func(string) (string, bool) {
+	r.kisflow.mu.RLock()
+	defer r.kisflow.mu.RUnlock()
+	if r.kisflow.lookup == nil {
+		return os.LookupEnv
+	}
+	return r.kisflow.lookup
+}
+
 // OnClose has Close call a function, before those of earlier calls.
 func (r *Registry) OnClose(close func() error) {
 	r.kisflow.mu.Lock()
@@ -180,7 +198,8 @@ func (r *Registry) OnClose(close func() error) {
 }
 
 // Close closes the connectors that functions got from flows: of what they keep with SetMetaData all that has a Close. Call
-// it when no flow runs any more. It is safe to call twice.
+// it when no flow runs any more; a function that asks for its connector after that opens it anew. Workers and Local do it when
+// they end. It is safe to call twice.
 func (r *Registry) Close() error {
 	r.kisflow.mu.Lock()
 	closers := r.kisflow.closers

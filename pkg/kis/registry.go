@@ -9,6 +9,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
 // Registry holds functions by name. The zero value is ready for use. It is safe for concurrent use, and nothing of the
@@ -69,7 +72,7 @@ func (r *Registry) add(name string, code Code, err error) {
 		err = fmt.Errorf("the name is taken since %s: choose another, or remove one of the two", earlier.place)
 	}
 	if err != nil {
-		r.mistakes = append(r.mistakes, fmt.Errorf("%s: register function %q: %w", place, name, err))
+		r.mistakes = append(r.mistakes, mistake(place, fmt.Sprintf("register function %q: %v", name, err)))
 		return
 	}
 	if r.functions == nil {
@@ -78,11 +81,23 @@ func (r *Registry) add(name string, code Code, err error) {
 	r.functions[name] = registered{code, place}
 }
 
-// Err is every mistake of registration so far, joined; nil for none.
+// mistake is one of registration, at a place in the program.
+func mistake(place, problem string) error {
+	return &definition.Mistake{Document: place, Code: batch.CodeFlowUncompilable, Problem: problem}
+}
+
+// Err is every mistake of registration so far, joined, each with its file and line; nil for none.
 func (r *Registry) Err() error {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return errors.Join(r.mistakes...)
+}
+
+// Place is where in the program a function was registered, as file:line; empty if it is not.
+func (r *Registry) Place(name string) string {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.functions[name].place
 }
 
 // Functions describes what is registered, sorted by name.

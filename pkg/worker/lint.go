@@ -3,8 +3,7 @@ package worker
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -19,44 +18,34 @@ func lintCommand(register func(*kis.Registry)) *cobra.Command {
 		Short: "Check a folder of documents against the functions of this build",
 		Long: `lint reads the flow, func and conn documents of a folder and compiles each flow as a worker of this build would: unknown
 keys, functions that are missing, modes that differ, fields that a function reads and the one before it loses. It tells
-everything that is wrong, and exits with 1 if anything is.`,
+everything that is wrong, a mistake a line, and exits with 1 if anything is.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			registry := kis.NewRegistry()
 			register(registry)
-			flows, err := lint(args[0], registry)
+			docs, err := definition.Read(args[0])
 			if err != nil {
-				told := map[string]bool{} // flows share functions, and their mistakes
-				for _, m := range mistakes(err) {
-					if !told[m] {
-						fmt.Fprintln(cmd.ErrOrStderr(), m)
-					}
-					told[m] = true
-				}
-				return errTold
+				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%d flows are good\n", flows)
-			return nil
+			set, err := definition.NewSet(docs)
+			if _, err := flowexec.CompileAll(set, err, registry); err != nil {
+				return tellMistakes(cmd.ErrOrStderr(), err)
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d flows are right, with their %d functions and %d connectors\n",
+				len(set.Flows), len(set.Functions), len(set.Connectors))
+			return err
 		},
 	}
 }
 
-// lint returns how many flows a folder has, or all its mistakes, joined.
-func lint(dir string, registry *kis.Registry) (flows int, err error) {
-	if err := registry.Err(); err != nil {
-		return 0, err
+// tellMistakes writes an error's mistakes as compilers do, a line each; an error that is none comes back.
+func tellMistakes(out io.Writer, err error) error {
+	var mistakes definition.Mistakes
+	if !errors.As(err, &mistakes) {
+		return err
 	}
-	set, _, err := definition.Load(dir)
-	if err != nil {
-		return 0, err
+	if _, err := fmt.Fprintln(out, mistakes); err != nil {
+		return err
 	}
-	var all []error
-	for _, name := range slices.Sorted(maps.Keys(set.Flows)) {
-		b, err := set.Bundle(name)
-		if err == nil {
-			_, err = flowexec.Compile(b, registry)
-		}
-		all = append(all, err)
-	}
-	return len(set.Flows), errors.Join(all...)
+	return errTold
 }

@@ -1,0 +1,221 @@
+// Package submission runs a file of rows, one JSON object a line, through a flow and tells how they ended. What the rows go
+// through, a cluster or this process, is the caller's.
+package submission
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/pflag"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/term"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+const (
+	batchBytes = 2 << 20 // a batch is sent at this size
+	lineBytes  = 4 << 20 // a line has at most so many: the two together stay below the limit for a batch
+	underWay   = 64      // batches that wait for their answers
+)
+
+// ErrNotDone says that rows are dead or failed. Which ones has been told.
+var ErrNotDone = errors.New("not all rows are done")
+
+// Stream is what rows go through: a stream of a client, or one in this process.
+type Stream interface {
+	// Send sends a batch, with or without the flow's output in its answer. It may block.
+	Send(ctx context.Context, b *batch.Batch, output bool) (Answer, error)
+	// Close blocks until all that was sent is answered.
+	Close() error
+}
+
+// Answer is a batch's answer to come.
+type Answer interface {
+	Wait(ctx context.Context) (*batch.Result, error)
+}
+
+// Submission is what the command line says about one file of rows.
+type Submission struct {
+	Flow string
+	// Results prints what the flow passes on; false asks for no output at all.
+	Results bool
+
+	path      string
+	batchRows int
+	format    string
+	in        io.Reader
+	out, log  io.Writer
+	bar       *progressbar.ProgressBar // nil: nobody looks
+}
+
+// BindFlags binds --filename, --batch-rows, --results, by default s.Results, and --output.
+func (s *Submission) BindFlags(fs *pflag.FlagSet) {
+	fs.StringVarP(&s.path, "filename", "f", "-", "`file` of rows, one JSON object a line; - for standard input")
+	fs.IntVar(&s.batchRows, "batch-rows", 1000, "`rows` in a batch")
+	fs.BoolVar(&s.Results, "results", s.Results, "print what the flow passes on, one row a line")
+	fs.StringVarP(&s.format, "output", "o", "", "`format` of the summary: json (default: for people)")
+}
+
+// Run opens the stream, sends the rows and tells how they ended: what the flow passes on goes to out, the first rows that
+// are not done and a summary to log, as JSON to out where no results go there. It returns ErrNotDone when a row is dead or
+// failed.
+func (s *Submission) Run(ctx context.Context, open func(context.Context) (Stream, error), in io.Reader, out, log io.Writer) error {
+	if s.format != "" && s.format != "json" {
+		return fmt.Errorf("--output %q: give json, or leave it out", s.format)
+	}
+	if s.batchRows < 1 {
+		return fmt.Errorf("--batch-rows %d: give 1 or more", s.batchRows)
+	}
+	s.in, s.out, s.log = in, out, log
+	size := int64(-1)
+	if s.path != "-" {
+		f, err := os.Open(s.path)
+		if err != nil {
+			return fmt.Errorf("open rows: %w", err)
+		}
+		defer f.Close()
+		if info, err := f.Stat(); err == nil {
+			size = info.Size()
+		}
+		s.in = f
+	}
+	// Rows and a bar on one terminal would write over each other.
+	if isTerminal(log) && !(s.Results && isTerminal(out)) {
+		s.bar = progressbar.DefaultBytes(size, s.Flow)
+	}
+	began := time.Now()
+	sum, err := s.submit(ctx, open)
+	if s.bar != nil {
+		_ = s.bar.Clear() // it is decoration
+	}
+	if err != nil && sum.Batches == 0 {
+		return err
+	}
+	to := log
+	if s.format == "json" && !s.Results {
+		to = out
+	}
+	if told := sum.tell(to, time.Since(began), s.format == "json"); err == nil {
+		err = told
+	}
+	if err == nil && sum.Counts["dead"]+sum.Counts["failed"] > 0 {
+		err = ErrNotDone
+	}
+	return err
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// sent is a batch under way.
+type sent struct {
+	answer Answer
+	lines  []int // of its rows
+	bytes  int
+}
+
+// submit sends the rows and gathers how they ended, in order.
+func (s *Submission) submit(ctx context.Context, open func(context.Context) (Stream, error)) (*summary, error) {
+	sum := &summary{Flow: s.Flow, Counts: map[string]int{}, Revisions: []int64{}}
+	stream, err := open(ctx)
+	if err != nil {
+		return sum, err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	sending := make(chan sent, underWay)
+	g.Go(func() error {
+		defer close(sending)
+		return s.send(ctx, stream, sending)
+	})
+	g.Go(func() error { return s.gather(ctx, sending, sum) })
+	if err := g.Wait(); err != nil {
+		return sum, err // closing the stream would wait for what nobody asks for any more
+	}
+	return sum, stream.Close()
+}
+
+// send packs lines into batches.
+func (s *Submission) send(ctx context.Context, stream Stream, sending chan<- sent) error {
+	lines := bufio.NewScanner(s.in)
+	lines.Buffer(make([]byte, 64<<10), lineBytes)
+	var columns batch.Columns
+	var numbers []int
+	flush := func() error {
+		if len(numbers) == 0 {
+			return nil
+		}
+		b := sent{lines: numbers, bytes: len(columns.Data) + len(numbers)}
+		var err error
+		if b.answer, err = stream.Send(ctx, batch.Pack(columns), s.Results); err != nil {
+			return err
+		}
+		columns, numbers = batch.Columns{}, nil
+		select {
+		case sending <- b:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	number := 0
+	for lines.Scan() {
+		number++
+		row := bytes.TrimSpace(lines.Bytes())
+		if len(row) == 0 {
+			continue
+		}
+		columns.Append(row)
+		numbers = append(numbers, number)
+		if len(numbers) >= s.batchRows || len(columns.Data) >= batchBytes {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	err := lines.Err()
+	if errors.Is(err, bufio.ErrTooLong) {
+		err = fmt.Errorf("read rows: line %d has over %d bytes: write one JSON object a line", number+1, lineBytes)
+	} else if err != nil {
+		err = fmt.Errorf("read rows after line %d: %w", number, err)
+	}
+	return errors.Join(flush(), err)
+}
+
+// gather waits for the answers.
+func (s *Submission) gather(ctx context.Context, sending <-chan sent, sum *summary) error {
+	results := bufio.NewWriter(s.out)
+	for b := range sending {
+		r, err := b.answer.Wait(ctx)
+		if err != nil {
+			return errors.Join(err, results.Flush())
+		}
+		if len(r.NotDone) > 0 && s.bar != nil && sum.listed < maxListed {
+			_ = s.bar.Clear() // it is decoration
+		}
+		sum.add(r, b.lines, s.log)
+		for i := range r.Output.Rows.Len() {
+			results.Write(r.Output.Rows.Row(i)) // Flush tells about errors
+			results.WriteByte('\n')
+		}
+		if s.bar != nil {
+			_ = s.bar.Add(b.bytes)
+		}
+		// Whoever feeds rows one by one wants to see what becomes of them.
+		if len(sending) == 0 {
+			if err := results.Flush(); err != nil {
+				return fmt.Errorf("write results: %w", err)
+			}
+		}
+	}
+	return results.Flush()
+}

@@ -1,0 +1,65 @@
+package submission
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+// maxListed is how many rows that are not done are listed one by one.
+const maxListed = 10
+
+// summary is how a submission's rows ended.
+type summary struct {
+	Flow      string         `json:"flow"`
+	Rows      int            `json:"rows"`
+	Batches   int            `json:"batches"`
+	Counts    map[string]int `json:"outcomes"`
+	Revisions []int64        `json:"revisions"`
+	Seconds   float64        `json:"seconds"`
+
+	listed int
+}
+
+// add counts a batch, and lists the first rows that are not done. lines are where its rows stand in the file.
+func (s *summary) add(r *batch.Result, lines []int, log io.Writer) {
+	s.Batches++
+	s.Rows += r.Rows
+	counts := r.Counts()
+	for o := batch.Done; o <= batch.Failed; o++ {
+		s.Counts[o.String()] += int(counts[o])
+	}
+	if n := len(s.Revisions); n == 0 || s.Revisions[n-1] != r.Revision {
+		s.Revisions = append(s.Revisions, r.Revision)
+	}
+	for _, o := range r.NotDone {
+		if s.listed++; s.listed > maxListed {
+			continue
+		}
+		where := ""
+		if o.Function != "" {
+			where = " in " + o.Function
+		}
+		fmt.Fprintf(log, "line %d: %s%s: %s: %s\n", lines[o.Row], o.Outcome, where, o.Code, o.Reason)
+	}
+}
+
+// tell writes the summary: one line of text, or of JSON.
+func (s *summary) tell(to io.Writer, took time.Duration, asJSON bool) error {
+	s.Seconds = took.Seconds()
+	if asJSON {
+		return json.NewEncoder(to).Encode(s)
+	}
+	if s.listed > maxListed {
+		fmt.Fprintf(to, "… and %d more rows that are not done\n", s.listed-maxListed)
+	}
+	fmt.Fprintf(to, "%s: %d rows in %d batches, %.1f s:", s.Flow, s.Rows, s.Batches, s.Seconds)
+	for o := batch.Done; o <= batch.Failed; o++ {
+		fmt.Fprintf(to, " %d %s", s.Counts[o.String()], o)
+	}
+	_, err := fmt.Fprintln(to)
+	return err
+}
