@@ -60,8 +60,12 @@ func plural(kind string) string {
 func printResources(out io.Writer, in *pb.GetRequest, resources []*pb.Resource, format string) error {
 	switch format {
 	case "":
-		if in.GetName() != "" && in.GetKind() == "flows" {
+		switch kind := in.GetKind(); {
+		case in.GetName() == "":
+		case kind == "flows":
 			return describeFlow(out, resources[0])
+		case kind == "functions" || kind == "connectors":
+			return describeDocument(out, resources[0])
 		}
 		return printTable(out, in.GetKind(), resources)
 	case "name":
@@ -129,8 +133,8 @@ func blockStyle(n *yaml.Node) {
 // columns are what a table shows of each kind.
 var columns = map[string]string{
 	"flows":        "NAME\tSTATE\tREVISION\tSHARD KEY\tROWS\tIN FLIGHT\tDEAD\tFAILED",
-	"functions":    "NAME\tREVISION\tFLOWS",
-	"connectors":   "NAME\tREVISION\tFLOWS",
+	"functions":    "NAME\tSTATE\tWANTED\tACTIVE\tFLOWS",
+	"connectors":   "NAME\tSTATE\tWANTED\tACTIVE\tFLOWS",
 	"workers":      "ID\tADDRESS\tLANES\tFUNCTIONS\tSTATE\tAGE\tBUILD",
 	"coordinators": "ID\tADDRESS\tHTTP\tLEADER\tAGE\tBUILD",
 }
@@ -176,9 +180,9 @@ func row(kind string, r *pb.Resource) ([]string, error) {
 		}
 		return []string{v.ID, v.Address, or(v.HTTP, "-"), leader, age(v.Started), or(v.Build, "-")}, err
 	default:
-		var v coordinator.DocumentView
+		var v cluster.DocumentStatus
 		err := json.Unmarshal(r.GetStatus(), &v)
-		return []string{r.GetName(), strconv.FormatInt(v.Revision, 10), or(strings.Join(v.Flows, ","), "-")}, err
+		return []string{r.GetName(), v.State, strconv.FormatInt(v.Wanted, 10), strconv.FormatInt(v.Active, 10), or(strings.Join(v.Flows, ","), "-")}, err
 	}
 }
 
@@ -213,7 +217,34 @@ func describeFlow(out io.Writer, r *pb.Resource) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	for _, reason := range v.Reasons {
+	return describeRest(out, v.Reasons, r)
+}
+
+// describeDocument tells everything about one function's or connector's document.
+func describeDocument(out io.Writer, r *pb.Resource) error {
+	var v cluster.DocumentStatus
+	if err := json.Unmarshal(r.GetStatus(), &v); err != nil {
+		return fmt.Errorf("read the status of %s %s: %w", r.GetKind(), r.GetName(), err)
+	}
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintf(w, "%s\t%s\n", map[string]string{"func": "function", "conn": "connector"}[r.GetKind()], r.GetName())
+	fmt.Fprintf(w, "state\t%s\n", v.State)
+	fmt.Fprintf(w, "wanted\trevision %d\n", v.Wanted)
+	if v.Active > 0 {
+		fmt.Fprintf(w, "active\trevision %d\n", v.Active)
+	} else {
+		fmt.Fprintf(w, "active\tnone\n")
+	}
+	fmt.Fprintf(w, "run by\t%d of %d flows that need it\n", v.Applied, v.Of)
+	fmt.Fprintf(w, "flows\t%s\n", or(strings.Join(v.Flows, ", "), "none"))
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return describeRest(out, v.Reasons, r)
+}
+
+func describeRest(out io.Writer, reasons []string, r *pb.Resource) error {
+	for _, reason := range reasons {
 		fmt.Fprintln(out, "because: "+strings.ReplaceAll(reason, "\n", "\n         "))
 	}
 	_, err := fmt.Fprintf(out, "document:\n%s\n", bytes.TrimSpace(r.GetDocument().GetYaml()))

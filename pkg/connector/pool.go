@@ -70,16 +70,11 @@ func NewPool(openers map[string]Opener, lookup func(string) (string, bool), log 
 // that is wrong is an error at once. One that changed opens a connection of its own; once that is open, the older version's
 // closes when its last hold ends.
 func (p *Pool) Get(ctx context.Context, c *definition.Connector) (Connection, error) {
-	open, ok := p.openers[c.Type]
-	if !ok {
-		return nil, batch.Errorf(batch.CodeBadDocument, "connector %s (%s): nothing here opens type %q: use one of %s",
-			c.Name, c.Document, c.Type, strings.Join(slices.Sorted(maps.Keys(p.openers)), ", "))
-	}
-	resolved, err := c.Resolve(p.lookup)
+	resolved, err := p.resolve(c)
 	if err != nil {
 		return nil, err
 	}
-	l, err := p.join(ctx, resolved, open)
+	l, err := p.join(ctx, resolved, p.openers[c.Type])
 	if err != nil {
 		return nil, err
 	}
@@ -93,6 +88,22 @@ func (p *Pool) Get(ctx context.Context, c *definition.Connector) (Connection, er
 		return nil, errors.Join(err, p.leave(l))
 	}
 	return &hold{Connection: l.conn, leave: sync.OnceValue(func() error { return p.leave(l) })}, nil
+}
+
+// Check says what is wrong with c's document in this process: a type that nothing here opens, or a ${NAME} that its environment
+// lacks. It opens nothing: a store that is away is no mistake.
+func (p *Pool) Check(c *definition.Connector) error {
+	_, err := p.resolve(c)
+	return err
+}
+
+// resolve fills in what the document leaves to this process.
+func (p *Pool) resolve(c *definition.Connector) (*definition.Connector, error) {
+	if p.openers[c.Type] == nil {
+		return nil, batch.Errorf(batch.CodeBadDocument, "connector %s (%s): nothing here opens type %q: use one of %s",
+			c.Name, c.Document, c.Type, strings.Join(slices.Sorted(maps.Keys(p.openers)), ", "))
+	}
+	return c.Resolve(p.lookup)
 }
 
 // hold is one user's part in a link.

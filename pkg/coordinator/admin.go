@@ -146,6 +146,11 @@ func (c *comparison) check() error {
 		c.flows = append(c.flows, name)
 		wrong = append(wrong, w.reasons...)
 	}
+	for _, d := range c.put {
+		if d.Kind != definition.KindFlow {
+			wrong = append(wrong, ownMistakes(d, c.all)...)
+		}
+	}
 	if len(wrong) > 0 {
 		slices.Sort(wrong)
 		return batch.Errorf(batch.CodeBadDocument, "nothing was written:\n%s", strings.Join(slices.Compact(wrong), "\n"))
@@ -298,32 +303,27 @@ func rowCounts(l scheduler.Ledger) map[string]uint64 {
 	return counts
 }
 
-// DocumentView is the status of a function or connector document as Get tells it.
-type DocumentView struct {
-	Revision int64 `json:"revision"`
-	// Flows are those that name it, directly or through a function.
-	Flows []string `json:"flows"`
-}
-
 func (a *admin) documents(ctx context.Context, kind definition.Kind) ([]*pb.Resource, error) {
 	_, docs, err := a.store.Documents(ctx)
 	if err != nil {
 		return nil, err
 	}
-	wanted := candidates(docs)
+	statuses, err := a.store.DocumentStatuses(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var all []*pb.Resource
 	for i := range docs {
 		d := &docs[i]
 		if d.Kind != kind {
 			continue
 		}
-		v := DocumentView{Revision: d.Revision, Flows: []string{}}
-		for _, flow := range slices.Sorted(maps.Keys(wanted)) {
-			if slices.ContainsFunc(wanted[flow].documents, func(o definition.Document) bool { return o.Kind == kind && o.Name == d.Name }) {
-				v.Flows = append(v.Flows, flow)
-			}
+		s := statuses[keyOf(*d)]
+		if s.Wanted != d.Revision { // the leader has not come to it yet
+			s.Wanted, s.State, s.Reasons = d.Revision, cluster.StateApplying, nil
+			s.Flows = append([]string{}, s.Flows...)
 		}
-		all = append(all, resource(string(kind), d.Name, v, d))
+		all = append(all, resource(string(kind), d.Name, s, d))
 	}
 	return all, nil
 }

@@ -50,7 +50,7 @@ type revision struct {
 	enabled   bool
 	shardKey  string
 	keys      *batch.KeyField // reads shardKey; nil without one
-	functions []string // those that workers must have registered
+	functions []string        // those that workers must have registered
 	message   *pb.Definition
 }
 

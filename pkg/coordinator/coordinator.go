@@ -122,6 +122,10 @@ func New(c Config) (*Coordinator, error) {
 	k.fleet = &fleet{
 		id: k.id, store: c.Store, loop: k.loop, board: k.board, log: c.Logger.Named("fleet"),
 		transport: c.Transport, lease: c.Lease,
+		rejections: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "kisgrid_revisions_rejected_total",
+			Help: "Revisions that this coordinator, leading, rejected; what ran before runs on.",
+		}, []string{"flow"}),
 	}
 	k.fleet.init()
 	k.ingest = &ingest{
@@ -130,7 +134,7 @@ func New(c Config) (*Coordinator, error) {
 	}
 	pb.RegisterIngestServer(server, k.ingest)
 	pb.RegisterAdminServer(server, &admin{store: c.Store, fleet: k.fleet, loop: k.loop, board: k.board, draining: k.draining})
-	c.Registry.MustRegister(&collector{coordinator: k})
+	c.Registry.MustRegister(&collector{coordinator: k}, k.fleet.rejections)
 	return k, nil
 }
 

@@ -3,7 +3,6 @@ package coordinator
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -26,9 +25,15 @@ type leader struct {
 	fleet      *fleet
 	log        hclog.Logger
 
+	stored   []definition.Document
 	wanted   map[string]*candidate
 	statuses map[string]cluster.FlowStatus // as this leader wrote or found them; nil while it must read them
-	again    *time.Timer
+	// running are the documents' revisions that flows run on, and described what etcd says of functions and connectors; both
+	// are read when statuses is.
+	running   map[string]map[cluster.Key]int64
+	described map[cluster.Key]cluster.DocumentStatus
+	wrote     time.Time // described
+	again     *time.Timer
 }
 
 // candidate is what the documents ask for of one flow.
@@ -70,7 +75,7 @@ func (f *fleet) lead(ctx context.Context, leadership *cluster.Leadership, log hc
 		case <-leadership.Lost():
 			return leadership.Err()
 		case docs := <-documents:
-			l.wanted = candidates(docs)
+			l.stored, l.wanted = docs, candidates(docs)
 		case <-f.news:
 		case <-l.again.C:
 		}
@@ -150,20 +155,28 @@ func lines(err error) []string {
 // read takes over what the flows' statuses are in etcd. What this coordinator follows may be older than what the leader
 // before wrote last, and whoever writes a status must not take back which revision is active.
 func (l *leader) read(ctx context.Context) error {
+	described, err := l.fleet.store.DocumentStatuses(ctx)
+	if err != nil {
+		return err
+	}
 	reading, done := context.WithCancel(ctx)
 	defer done()
 	var statuses map[string]cluster.FlowStatus
-	err := l.fleet.store.FollowFlows(reading, func(flows []cluster.ActiveFlow) {
+	running := map[string]map[cluster.Key]int64{}
+	err = l.fleet.store.FollowFlows(reading, func(flows []cluster.ActiveFlow) {
 		statuses = make(map[string]cluster.FlowStatus, len(flows))
 		for _, f := range flows {
 			statuses[f.Status.Flow] = f.Status
+			if f.Active != nil {
+				running[f.Status.Flow] = revisionsOf(f.Active.Documents)
+			}
 		}
 		done()
 	})
 	if statuses == nil {
 		return err
 	}
-	l.statuses = statuses
+	l.statuses, l.running, l.described = statuses, running, described
 	return nil
 }
 
@@ -175,7 +188,7 @@ func (l *leader) pass(ctx context.Context) error {
 			return err
 		}
 	}
-	err := l.reconcileAll(ctx)
+	err := errors.Join(l.reconcileAll(ctx), l.describe(ctx))
 	if err != nil {
 		l.statuses = nil
 	}
@@ -192,6 +205,7 @@ func (l *leader) reconcileAll(ctx context.Context) error {
 				continue
 			}
 			delete(l.statuses, name)
+			delete(l.running, name)
 			l.log.Info("flow deleted", "flow", name)
 		}
 	}
@@ -236,37 +250,20 @@ func decide(flow string, c *candidate, r rollout, active int64) cluster.FlowStat
 		return next
 	}
 	next.Of, next.Applied = len(r.capable), r.acks
-	for _, id := range slices.Sorted(maps.Keys(r.rejected)) {
-		next.Workers = append(next.Workers, cluster.WorkerVerdict{ID: id, State: "rejected", Reasons: r.rejected[id]})
-		for _, reason := range r.rejected[id] {
-			next.Reasons = append(next.Reasons, "worker "+id+": "+reason)
-		}
-	}
+	next.Workers = r.verdicts()
 	switch {
+	case len(r.capable) == 0 && len(r.unfit) > 0:
+		next.Reasons = told(r.unfit)
 	case len(r.capable) == 0:
 		next.State, next.Reasons = cluster.StatePending, pendingReasons(r)
 	case len(r.rejected) > 0:
+		next.Reasons = told(r.rejected)
 	case len(r.lagging) > 0:
-		next.State = cluster.StateApplying
-		for _, id := range r.lagging {
-			next.Workers = append(next.Workers, cluster.WorkerVerdict{ID: id, State: "lagging"})
-			next.Reasons = append(next.Reasons, "worker "+id+" has not answered yet")
-		}
+		next.State, next.Reasons = cluster.StateApplying, []string{some(r.lagging) + " has not answered yet"}
 	default:
 		next.State, next.Active = cluster.StateActive, c.number
 	}
 	return next
-}
-
-func pendingReasons(s rollout) []string {
-	if len(s.missing) == 0 {
-		return []string{"no worker has registered: start one that has the flow's functions"}
-	}
-	var reasons []string
-	for _, name := range slices.Sorted(maps.Keys(s.missing)) {
-		reasons = append(reasons, fmt.Sprintf("function %s is missing on %d live workers: start workers that register it", name, s.missing[name]))
-	}
-	return reasons
 }
 
 // activate makes the candidate the flow's active revision.
@@ -279,7 +276,7 @@ func (l *leader) activate(ctx context.Context, s cluster.FlowStatus, c *candidat
 	if err != nil {
 		return err
 	}
-	l.statuses[s.Flow] = s
+	l.statuses[s.Flow], l.running[s.Flow] = s, revisionsOf(c.documents)
 	l.fleet.want(ctx, s.Flow, nil)
 	l.log.Info("flow activated", "flow", s.Flow, "revision", c.number, "state", s.State)
 	return l.leadership.TrimHistory(ctx, s.Flow, cluster.HistoryKeep, cluster.HistoryAge)
@@ -302,6 +299,9 @@ func (l *leader) put(ctx context.Context, s cluster.FlowStatus) error {
 		return err
 	}
 	l.statuses[s.Flow] = s
+	if s.State == cluster.StateRejected && (old.State != cluster.StateRejected || old.Wanted != s.Wanted) {
+		l.fleet.rejections.WithLabelValues(s.Flow).Inc()
+	}
 	if s.State != cluster.StateApplying {
 		l.log.Warn("a flow's documents ask for what does not run", "flow", s.Flow, "state", s.State, "wanted", s.Wanted, "active", s.Active, "reasons", s.Reasons)
 	}

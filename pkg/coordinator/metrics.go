@@ -18,6 +18,8 @@ var (
 		"Rows without an outcome.", []string{"flow"}, nil)
 	flowRevision = prometheus.NewDesc("kisgrid_flow_revision",
 		"Revision of the flow that new batches run on; 0 for none.", []string{"flow"}, nil)
+	flowWanted = prometheus.NewDesc("kisgrid_flow_wanted_revision",
+		"Revision of the flow that its documents ask for; another than kisgrid_flow_revision while that is not what runs.", []string{"flow"}, nil)
 	sessions = prometheus.NewDesc("kisgrid_coordinator_sessions",
 		"Sessions with workers that are up.", nil, nil)
 	streams = prometheus.NewDesc("kisgrid_coordinator_streams",
@@ -33,7 +35,7 @@ type collector struct{ coordinator *Coordinator }
 
 // Describe implements prometheus.Collector.
 func (*collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{rowsIn, rowsEnded, rowsInFlight, flowRevision, sessions, streams, budgetBytes, isLeader} {
+	for _, d := range []*prometheus.Desc{rowsIn, rowsEnded, rowsInFlight, flowRevision, flowWanted, sessions, streams, budgetBytes, isLeader} {
 		out <- d
 	}
 }
@@ -64,6 +66,7 @@ func (m *collector) Collect(out chan<- prometheus.Metric) {
 			number = e.active.number
 		}
 		gauge(flowRevision, float64(number), name)
+		gauge(flowWanted, float64(e.status.Wanted), name)
 	}
 	c.ingest.mu.Lock()
 	open := len(c.ingest.streams)

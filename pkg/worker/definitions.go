@@ -4,7 +4,9 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"maps"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -36,6 +38,8 @@ type plan struct {
 	// compiled is nil where the documents do not compile; mistakes then says why.
 	compiled *flowexec.Plan
 	mistakes []string
+	// unfit: the mistakes are only that this build's functions are others than the documents need.
+	unfit bool
 	flow     *flow // nil where compiled is
 
 	users int // guarded by the lock of flows
@@ -95,7 +99,7 @@ func (f *flows) define(d definitionDocuments) *plan {
 	defer close(p.ready)
 	compiled, err := f.compileSafely(d)
 	if err != nil {
-		p.mistakes = mistakes(err)
+		p.mistakes, p.unfit = mistakes(err), errors.As(err, new(misfit))
 		f.metrics.definitions.WithLabelValues("rejected").Inc()
 		return p
 	}
@@ -157,7 +161,7 @@ func (k *session) define(m *pb.Definition) error {
 	}
 	p, f := k.peer, k.server.flows
 	made := f.define(d)
-	answer := &pb.Compiled{Flow: d.key.flow, Revision: d.key.revision, Errors: made.mistakes}
+	answer := &pb.Compiled{Flow: d.key.flow, Revision: d.key.revision, Errors: made.mistakes, Unfit: made.unfit}
 	k.log.Debug("flow defined", "flow", d.key.flow, "revision", d.key.revision, "mistakes", len(made.mistakes))
 
 	if unused := p.adopt(k, made, answer); unused != nil {
@@ -204,7 +208,12 @@ func (p *peer) abandon(key revisionKey) (unused *plan) {
 	return unused
 }
 
-// compile compiles against what this build registered.
+// misfit is why good documents don't compile here: this build's functions have other modes or row types.
+type misfit struct{ error }
+
+func (m misfit) Unwrap() error { return m.error }
+
+// compile compiles against what this build registered, and checks what connectors need of this process.
 func (s *server) compile(d definitionDocuments) (*flowexec.Plan, error) {
 	b, err := definition.NewBundle(d.documents)
 	if err != nil {
@@ -213,5 +222,16 @@ func (s *server) compile(d definitionDocuments) (*flowexec.Plan, error) {
 	if b.Flow.Name != d.key.flow {
 		return nil, batch.Errorf(batch.CodeBadDocument, "the documents define flow %s, not %s: a document's name must be its key's", b.Flow.Name, d.key.flow)
 	}
-	return flowexec.Compile(b, s.config.Registry)
+	var wrong []error
+	for _, name := range slices.Sorted(maps.Keys(b.Connectors)) {
+		wrong = append(wrong, s.config.Connectors.Check(b.Connectors[name]))
+	}
+	if err := errors.Join(wrong...); err != nil {
+		return nil, err
+	}
+	p, err := flowexec.Compile(b, s.config.Registry)
+	if err != nil {
+		return nil, misfit{err}
+	}
+	return p, nil
 }

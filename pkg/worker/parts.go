@@ -1,7 +1,9 @@
 package worker
 
 import (
+	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/kisgrid/kisgrid/internal/wire"
@@ -34,21 +36,22 @@ func (k *session) part(m *pb.Part) error {
 	if m.GetNumber() == 0 {
 		return batch.Errorf(batch.CodeBadMessage, "a part has no number: the coordinator is defective")
 	}
-	made, again := p.plan(m, size)
+	made, flow, again := p.plan(m, size)
 	switch {
 	case again:
 		s.metrics.partsRepeated.Inc()
 		p.wakeUp()
 		return nil
-	case made == nil || made.compiled == nil:
-		return batch.Errorf(batch.CodeBadMessage, "part %d needs revision %d of flow %s, which this session did not define, or which does not compile here: "+
-			"the coordinator is defective", m.GetNumber(), m.GetRevision(), m.GetFlow())
+	case flow == nil:
+		return batch.Errorf(batch.CodeBadMessage, "part %d needs revision %d of flow %s, which this session did not define, or of which no revision compiles here: "+
+			"the coordinator is defective",
+			m.GetNumber(), m.GetRevision(), m.GetFlow())
 	}
 	work, err := s.readPart(m, made.compiled)
 	if err != nil {
 		return batch.Errorf(batch.CodeBadMessage, "part %d of flow %s: %w", m.GetNumber(), m.GetFlow(), err)
 	}
-	t := &part{Part: work, number: m.GetNumber(), flow: made.flow, size: size, open: int(size.rows)}
+	t := &part{Part: work, number: m.GetNumber(), flow: flow, size: size, open: int(size.rows)}
 	work.Done = func(run flowexec.Run) { p.end(t, run) }
 	if err := p.hold(t); err != nil {
 		return err
@@ -57,6 +60,11 @@ func (k *session) part(m *pb.Part) error {
 	s.metrics.partsHeld.Inc()
 	p.wakeUp()
 
+	if made.compiled == nil {
+		p.note(t, flowexec.Run{Part: work, NotDone: uncompilable(t, made)})
+		p.report(t)
+		return nil
+	}
 	if s.draining.Load() {
 		p.note(t, flowexec.Run{Part: work, Returned: everyRow(t)}) // it crossed the Draining message
 		p.report(t)
@@ -64,6 +72,18 @@ func (k *session) part(m *pb.Part) error {
 	}
 	s.flows.run(t.flow, work)
 	return nil
+}
+
+// uncompilable are the outcomes of rows whose batch began on a revision that does not compile here, when no worker is left on
+// which it does.
+func uncompilable(t *part, made *plan) []batch.RowOutcome {
+	reason := fmt.Sprintf("the batch began on revision %d of the flow, which this worker's build can't run: %s; submit the rows as a new batch",
+		made.key.revision, strings.Join(made.mistakes, "; "))
+	failed := make([]batch.RowOutcome, t.size.rows)
+	for i := range failed {
+		failed[i] = batch.RowOutcome{Row: uint32(i), Outcome: batch.Failed, Code: batch.CodeNoCapableWorker, Reason: reason}
+	}
+	return failed
 }
 
 func everyRow(t *part) []uint32 {
@@ -75,17 +95,31 @@ func everyRow(t *part) []uint32 {
 }
 
 // plan finds what a part runs on, unless the worker has the part: then only its credit is used up, and the part skipped.
-func (p *peer) plan(m *pb.Part, size amount) (made *plan, again bool) {
+// The flow is nil where the coordinator had no leave to send the part.
+func (p *peer) plan(m *pb.Part, size amount) (made *plan, flow *flow, again bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if m.GetNumber() > p.received {
-		return p.plans[revisionKey{m.GetFlow(), m.GetRevision()}], false
+		made = p.plans[revisionKey{m.GetFlow(), m.GetRevision()}]
+		switch {
+		case made == nil:
+			return nil, nil, false
+		case made.flow != nil:
+			return made, made.flow, false
+		}
+		// Credit is a flow's: another revision compiled, and has the lanes.
+		for key, other := range p.plans {
+			if key.flow == m.GetFlow() && other.flow != nil {
+				return made, other.flow, false
+			}
+		}
+		return made, nil, false
 	}
 	if c := p.credits[m.GetFlow()]; c != nil {
 		c.skip(size)
 		c.due.Store(true)
 	}
-	return nil, true
+	return nil, nil, true
 }
 
 // hold makes a part the peer's, and charges it to its flow.
@@ -113,7 +147,7 @@ func (t *part) free(n amount) {
 	t.account.release(n)
 }
 
-// readPart checks a part, so that nobody behind it indexes by a number from outside.
+// readPart checks a part, so that nobody behind it indexes by a number from outside. Without a plan it will not be run.
 func (s *server) readPart(m *pb.Part, plan *flowexec.Plan) (*flowexec.Part, error) {
 	columns := wire.ToColumns(m.GetColumns())
 	if err := columns.Check(s.config.Limits); err != nil {
@@ -125,6 +159,7 @@ func (s *server) readPart(m *pb.Part, plan *flowexec.Plan) (*flowexec.Part, erro
 	}
 	n, rows := columns.Len(), m.GetRows()
 	switch {
+	case plan == nil:
 	case plan.ShardKey() == "":
 		columns.Keys = nil // the batch is not split, whatever its producer hashed
 	case len(columns.Keys) == 0:

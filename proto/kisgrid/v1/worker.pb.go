@@ -425,7 +425,8 @@ func (x *Document) GetRevision() int64 {
 	return 0
 }
 
-// Forget tells a worker that no part of this revision will come any more.
+// Forget tells a worker that no part of this revision will come any more. With a flow's last revision goes the credit that
+// is left; the Compiled of its next Definition begins with none.
 type Forget struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Flow          string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
@@ -914,7 +915,10 @@ type Compiled struct {
 	Flow     string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
 	Revision int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	// Why it does not compile here; empty: the worker is ready to run it.
-	Errors        []string `protobuf:"bytes,3,rep,name=errors,proto3" json:"errors,omitempty"`
+	Errors []string `protobuf:"bytes,3,rep,name=errors,proto3" json:"errors,omitempty"`
+	// The errors are only that this build's functions have other modes or row types than the documents need: a worker of
+	// another build may run it.
+	Unfit         bool `protobuf:"varint,4,opt,name=unfit,proto3" json:"unfit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -970,7 +974,16 @@ func (x *Compiled) GetErrors() []string {
 	return nil
 }
 
-// FlowCredit is leave to send that much more of one flow. It may be overdrawn by one part.
+func (x *Compiled) GetUnfit() bool {
+	if x != nil {
+		return x.Unfit
+	}
+	return false
+}
+
+// FlowCredit is leave to send that much more of one flow: parts may be sent as long as both rows and bytes are left, so
+// that the last one may overdraw it. A session begins without credit; what was not used before comes again in its first
+// FlowCredits, and what is sent again uses it.
 type FlowCredit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Flow          string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
@@ -1032,7 +1045,8 @@ func (x *FlowCredit) GetBytes() uint32 {
 }
 
 // Result says how rows of one part ended. Rows are counted within the part. Several results may come for one part; the
-// one with last set says by its silence that every row not mentioned before is done.
+// one with last set says by its silence that every row not mentioned before is done. A row's output comes in the result in
+// which the row ends.
 type Result struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 1, 2, 3, … from one worker.
@@ -1196,11 +1210,12 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x18\n" +
 	"\aresumed\x18\x03 \x01(\bR\aresumed\x12%\n" +
-	"\x0eparts_received\x18\x04 \x01(\x04R\rpartsReceived\"R\n" +
+	"\x0eparts_received\x18\x04 \x01(\x04R\rpartsReceived\"h\n" +
 	"\bCompiled\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
-	"\x06errors\x18\x03 \x03(\tR\x06errors\"J\n" +
+	"\x06errors\x18\x03 \x03(\tR\x06errors\x12\x14\n" +
+	"\x05unfit\x18\x04 \x01(\bR\x05unfit\"J\n" +
 	"\n" +
 	"FlowCredit\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x12\n" +
