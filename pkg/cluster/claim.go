@@ -88,17 +88,18 @@ func (c *claim) watch() {
 	c.stop = stop
 	c.watchers.Go(func() { c.renew(ctx) })
 	c.watchers.Go(func() {
-		// It only returns when the claim is closed or the Store is.
-		_ = follow(ctx, c.store, keyRange{from: c.key}, createRevision, func(_ int64, created []int64) {
+		err := follow(ctx, c.store, keyRange{from: c.key}, createRevision, func(_ int64, created []int64) {
 			if len(created) == 0 || created[0] != c.created {
 				c.lose(c.gone())
 			}
 		})
+		if ctx.Err() == nil { // the Store was closed
+			c.lose(err)
+		}
 	})
 }
 
-// renew keeps the lease alive, and loses the claim when etcd says that the lease is gone, or says nothing for as long as it
-// lasts.
+// renew keeps the lease alive, and loses the claim when etcd has not answered for as long as the lease lasts.
 func (c *claim) renew(ctx context.Context) {
 	renewed, err := c.store.client.KeepAlive(ctx, c.lease)
 	if err != nil {
@@ -110,21 +111,19 @@ func (c *claim) renew(ctx context.Context) {
 	for {
 		select {
 		case _, alive := <-renewed:
-			switch {
-			case alive:
-				expiry.Reset(c.ttl)
+			if !alive {
+				// Either etcd says that the lease is gone, and so is the key, which watch sees; or its time is over here.
+				renewed = nil
 				continue
-			case ctx.Err() != nil: // closed
-			case c.store.client.Ctx().Err() != nil:
-				c.lose(c.store.explain(ctx, "keeping "+c.key, c.store.client.Ctx().Err()))
-			default:
-				c.lose(c.gone())
 			}
+			expiry.Reset(c.ttl)
 		case <-expiry.C:
 			c.lose(batch.Errorf(batch.CodeUnavailable, "keeping %s in etcd at %s: its lease of %s was not renewed in time: start again under a new id",
 				c.key, c.store.endpoints, c.ttl))
+			return
+		case <-ctx.Done():
+			return
 		}
-		return
 	}
 }
 
