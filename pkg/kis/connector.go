@@ -5,12 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"reflect"
 	"slices"
 	"sync"
-
-	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
 // Connector is KisFlow's way to a store: what CaaSInit registered opens a client of its own and keeps it with SetMetaData.
@@ -138,20 +135,16 @@ func (c *connection) close() error {
 type connections struct {
 	mu     sync.Mutex
 	byName map[string][]*connection // guarded by mu
-	closed bool                     // guarded by mu
 }
 
 // connect is the open connector of a configuration, shared by all that use it, and what ends the caller's hold on it. When a
 // name's configuration changes, the connector of the one before is closed once no call uses it.
 func (r *Registry) connect(ctx context.Context, config *ConnConfig) (Connector, func(), error) {
-	resolved, err := config.resolved(os.LookupEnv)
+	resolved, err := config.resolved(r.environment())
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := r.connections.hold(r, resolved)
-	if err != nil {
-		return nil, nil, err
-	}
+	c := r.connections.hold(r, resolved)
 	release := sync.OnceFunc(func() { r.connections.release(c) })
 	if err := c.init(ctx); err != nil {
 		release()
@@ -160,12 +153,9 @@ func (r *Registry) connect(ctx context.Context, config *ConnConfig) (Connector, 
 	return c, release, nil
 }
 
-func (cs *connections) hold(r *Registry, config *ConnConfig) (*connection, error) {
+func (cs *connections) hold(r *Registry, config *ConnConfig) *connection {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	if cs.closed {
-		return nil, batch.Errorf(batch.CodeShutdown, "connector %s: the registry is closed", config.CName)
-	}
 	if cs.byName == nil {
 		cs.byName = make(map[string][]*connection)
 	}
@@ -180,7 +170,7 @@ func (cs *connections) hold(r *Registry, config *ConnConfig) (*connection, error
 		cs.byName[config.CName] = append(cs.byName[config.CName], held)
 	}
 	held.holds++
-	return held, nil
+	return held
 }
 
 func (cs *connections) release(c *connection) {
@@ -203,7 +193,7 @@ func (cs *connections) release(c *connection) {
 func (cs *connections) close() error {
 	cs.mu.Lock()
 	all := cs.byName
-	cs.byName, cs.closed = nil, true
+	cs.byName = nil
 	cs.mu.Unlock()
 	var errs []error
 	for _, named := range all {

@@ -168,6 +168,7 @@ func New(c Config) (*Worker, error) {
 			"memory": memory.New().Open,
 		}
 	}
+	c.Registry.SetEnvironment(c.Environment)
 	w.connectors = connector.NewPool(c.Connectors, c.Environment, c.Logger.Named("connector"))
 	w.server, err = newServer(serverConfig{
 		Registry: c.Registry, Connectors: w.connectors, Limits: c.Limits, ResultBytes: wire.SplitBytes,
@@ -202,7 +203,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, w.cut)
 	defer stop()
 	err := w.serve()
-	if closed := w.connectors.Close(); closed != nil && err == nil {
+	if closed := errors.Join(w.connectors.Close(), w.config.Registry.Close()); closed != nil && err == nil {
 		err = fmt.Errorf("close connectors: %w", closed)
 	}
 	return err
