@@ -1,0 +1,94 @@
+package coordinator
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/cluster"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+func TestCatalogRevision(t *testing.T) {
+	t.Parallel()
+	c := testCatalog()
+	old := &revision{number: 2, enabled: true}
+	c.flows["S"].revisions[2] = old
+	c.flows["disabled"] = &flowEntry{active: &revision{number: 4}, revisions: map[int64]*revision{3: old}}
+	c.flows["rejected"] = &flowEntry{status: cluster.FlowStatus{State: cluster.StateRejected, Reasons: []string{"line 3 is wrong"}}}
+	c.flows["pending"] = &flowEntry{status: cluster.FlowStatus{State: cluster.StatePending, Reasons: []string{"function f is missing"}}}
+	c.flows["new"] = &flowEntry{}
+	for _, want := range []struct {
+		flow   string
+		number int64
+		finds  int64
+		code   batch.Code
+		says   string
+	}{
+		{"S", 0, 5, 0, ""},
+		{"S", 2, 2, 0, ""},
+		{"S", 1, 0, batch.CodeRevisionGone, "no longer kept"},
+		{"S", 99, 0, batch.CodeRevisionGone, "no longer kept"},
+		{"disabled", 0, 0, batch.CodeFlowDisabled, "status: 1"},
+		{"disabled", 3, 2, 0, ""}, // what began goes on
+		{"rejected", 0, 0, batch.CodeFlowUncompilable, "line 3"},
+		{"pending", 0, 0, batch.CodeNoCapableWorker, "function f"},
+		{"new", 0, 0, batch.CodeNoCapableWorker, "acknowledgement"},
+		{"no", 0, 0, batch.CodeUnknownFlow, "there are S, W, disabled, new, pending, rejected"},
+	} {
+		r, err := c.revision(want.flow, want.number)
+		if want.code != 0 {
+			wantCode(t, err, want.code, want.says)
+			continue
+		}
+		if err != nil || r.number != want.finds {
+			t.Errorf("flow %s, revision %d: got %v (%v)", want.flow, want.number, r, err)
+		}
+	}
+	for i := range 20 {
+		c.flows[fmt.Sprintf("many-%02d", i)] = &flowEntry{}
+	}
+	_, err := c.revision("no", 0)
+	wantCode(t, err, batch.CodeUnknownFlow, "many-06 and 16 more")
+}
+
+func TestKeepRevisions(t *testing.T) {
+	t.Parallel()
+	e := &flowEntry{revisions: map[int64]*revision{}, active: &revision{number: 1}}
+	for n := range int64(20) {
+		e.keep(&revision{number: n + 1})
+	}
+	got := slices.Sorted(maps.Keys(e.revisions))
+	if len(got) != maxRevisions || got[0] != 1 || got[1] != 12 || got[len(got)-1] != 20 {
+		t.Errorf("kept %v, want the active one and the newest", got)
+	}
+	e.keep(&revision{number: 5})
+	if e.revisions[5] == nil || e.revisions[1] == nil || len(e.revisions) != maxRevisions {
+		t.Errorf("kept %v, want 5, which was asked for", slices.Sorted(maps.Keys(e.revisions)))
+	}
+}
+
+// TestRecall resends a batch to a coordinator that has never run its revision: it comes from the history, while it is there.
+func TestRecall(t *testing.T) {
+	t.Parallel()
+	first := newRig(t)
+	w, _ := first.join("w")
+	old := first.sharded()
+	first.activate(flowDocument("S", "other", "echo"))
+	second := first.peer()
+	s := w.session().welcome(false, 0)
+	second.awaitActive("S", old+1)
+	call := second.call(t.Context(), "S", &pb.Submission{Sequence: 1, Revision: old, Rows: rows(1)})
+	p := s.part()
+	if p.GetRevision() != old {
+		t.Errorf("the part runs on revision %d, want %d", p.GetRevision(), old)
+	}
+	s.done(p)
+	if a := second.answered(call); a.GetRevision() != old || len(a.GetNotDone()) != 0 {
+		t.Errorf("answered %v", a)
+	}
+	u := within(t, "an answer", second.call(t.Context(), "S", &pb.Submission{Sequence: 1, Revision: old - 1, Rows: rows(1)}))
+	wantCode(t, u.err, batch.CodeRevisionGone, "new batch")
+}
