@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"slices"
@@ -619,11 +620,12 @@ func (s *clientStream) next() *pb.StreamResponse {
 	return m
 }
 
-// answer is the next answer.
+// answer is the next answer that says more than on which revision its batch runs.
 func (s *clientStream) answer() *pb.Answer {
 	s.t.Helper()
 	for {
-		if a := s.next().GetAnswer(); a != nil {
+		a := s.next().GetAnswer()
+		if a.GetLast() || a.GetRefused() != nil || a.GetOutput() != nil || len(a.GetFinished())+len(a.GetNotDone()) > 0 {
 			return a
 		}
 	}
@@ -633,6 +635,49 @@ func (s *clientStream) answer() *pb.Answer {
 func (s *clientStream) ends() error {
 	for {
 		if _, err := s.stream.Recv(); err != nil {
+			return err
+		}
+	}
+}
+
+func fromStatus(err error) error { return wire.FromStatus(err) }
+
+// applying is an Apply call.
+type applying struct {
+	t      *testing.T
+	stream pb.Admin_ApplyClient
+}
+
+func (r *rig) apply(dry bool, docs ...definition.Document) *applying {
+	r.t.Helper()
+	in := &pb.ApplyRequest{DryRun: dry}
+	for _, d := range docs {
+		in.Documents = append(in.Documents, &pb.Document{Kind: string(d.Kind), Name: d.Name, Yaml: d.YAML})
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	r.t.Cleanup(cancel)
+	stream, err := pb.NewAdminClient(r.conn).Apply(ctx, in)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return &applying{r.t, stream}
+}
+
+func (a *applying) next() *pb.ApplyEvent {
+	a.t.Helper()
+	e, err := a.stream.Recv()
+	if err != nil {
+		a.t.Fatalf("apply ended: %v", wire.FromStatus(err))
+	}
+	return e
+}
+
+// ends reads to the end and returns why; nil for a good one.
+func (a *applying) ends() error {
+	for {
+		if _, err := a.stream.Recv(); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
 			return err
 		}
 	}
