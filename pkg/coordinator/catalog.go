@@ -90,8 +90,10 @@ func (c *catalog) revision(flow string, number int64) (*revision, error) {
 		return nil, batch.Errorf(batch.CodeUnknownFlow, "there is no flow %q%s", flow, c.alternatives())
 	}
 	if number != 0 {
-		if r := e.revisions[number]; r != nil {
+		if r := e.revisions[number]; r != nil && r.enabled {
 			return r, nil
+		} else if r != nil {
+			return nil, errDisabled(flow)
 		}
 		return nil, batch.Errorf(batch.CodeRevisionGone, "revision %d of flow %s is no longer kept: submit the rows as a new batch", number, flow)
 	}
@@ -99,7 +101,7 @@ func (c *catalog) revision(flow string, number int64) (*revision, error) {
 	case r != nil && r.enabled:
 		return r, nil
 	case r != nil:
-		return nil, batch.Errorf(batch.CodeFlowDisabled, "flow %s is disabled: set status: 1 in its document to enable it", flow)
+		return nil, errDisabled(flow)
 	case e.status.State == cluster.StateRejected:
 		return nil, batch.Errorf(batch.CodeFlowUncompilable, "no revision of flow %s was ever accepted: %s", flow, strings.Join(e.status.Reasons, "; "))
 	case len(e.status.Reasons) > 0:
@@ -107,6 +109,10 @@ func (c *catalog) revision(flow string, number int64) (*revision, error) {
 	default:
 		return nil, batch.Errorf(batch.CodeNoCapableWorker, "no revision of flow %s is active yet: it waits for its workers' acknowledgement", flow)
 	}
+}
+
+func errDisabled(flow string) error {
+	return batch.Errorf(batch.CodeFlowDisabled, "flow %s is disabled: set status: 1 in its document to enable it", flow)
 }
 
 func (c *catalog) alternatives() string {

@@ -67,10 +67,16 @@ func isClosed(c <-chan struct{}) bool {
 
 // submission makes a batch from outside ready for the scheduler.
 func (i *ingest) submission(ctx context.Context, flow string, stream batch.StreamID, in *pb.Submission) (*submission, error) {
-	if err := i.fleet.recall(ctx, flow, in.GetRevision()); err != nil {
-		return nil, err
+	for {
+		if err := i.fleet.recall(ctx, flow, in.GetRevision()); err != nil {
+			return nil, err
+		}
+		s, err := newSubmission(i.board.load(), i.limits, flow, stream, in, time.Now())
+		if batch.CodeOf(err) != batch.CodeRevisionGone {
+			return s, err
+		}
+		// Newer revisions have crowded it out meanwhile; it goes, for good, only with the history.
 	}
-	return newSubmission(i.board.load(), i.limits, flow, stream, in, time.Now())
 }
 
 // refused stands for a batch that never became a submission, so that its answer and credit go the ordinary way.

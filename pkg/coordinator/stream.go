@@ -165,6 +165,9 @@ func (s *stream) receive(ctx context.Context) error {
 		if err := s.track(sub); err != nil {
 			return err
 		}
+		if in.GetRevision() == 0 {
+			sub.put(ending{begins: true}) // so that it runs on no other when it is sent again, to whomever
+		}
 		posted := s.ingest.loop.post(ctx, scheduler.Submitted{Batch: &sub.Batch})
 		s.posting.Done()
 		if !posted {

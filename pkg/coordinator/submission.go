@@ -37,6 +37,7 @@ type ending struct {
 	rows       []uint32
 	outcome    batch.Outcome
 	code       batch.Code
+	begins     bool  // nothing has ended yet: the client is told on which revision the batch runs
 	refused    error // the whole batch, before any row ran
 	last       bool
 }
@@ -132,6 +133,8 @@ func (s *submission) answer(e ending) []*pb.Answer {
 		all = s.tell(all, s.Ended)
 	}
 	switch {
+	case e.begins && len(all) == 0:
+		all = append(all, s.message(&pb.Answer{}))
 	case e.refused != nil:
 		all = append(all, s.message(&pb.Answer{Refused: wire.FromError(e.refused)}))
 	case e.part != nil:

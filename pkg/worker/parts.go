@@ -43,8 +43,8 @@ func (k *session) part(m *pb.Part) error {
 		p.wakeUp()
 		return nil
 	case flow == nil:
-		return batch.Errorf(batch.CodeBadMessage, "part %d needs revision %d of flow %s, which this session did not define, or of which no revision compiles here: "+
-			"the coordinator is defective",
+		return batch.Errorf(batch.CodeBadMessage, "part %d needs revision %d of flow %s, which this session did not define, or which does not compile here, "+
+			"nor does another one: the coordinator is defective",
 			m.GetNumber(), m.GetRevision(), m.GetFlow())
 	}
 	work, err := s.readPart(m, made.compiled)
