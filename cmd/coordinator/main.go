@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"time"
@@ -46,7 +47,7 @@ like: any of them takes any client, and one of them, elected in etcd, decides wh
 
 SIGTERM or SIGINT drains it: no new batches are taken, those under way end. A second signal cuts them off.`,
 		Args: cobra.NoArgs, SilenceUsage: true, SilenceErrors: true, Version: command.Build(),
-		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context()) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), cmd.ErrOrStderr()) },
 	}
 	fs := cmd.Flags()
 	fs.SortFlags = false
@@ -57,7 +58,7 @@ SIGTERM or SIGINT drains it: no new batches are taken, those under way end. A se
 	fs.DurationVar(&f.lease, "lease", cluster.DefaultTTL, "how long a worker that can't be reached is waited for")
 	fs.DurationVar(&f.noWorker, "no-worker", 10*time.Second, "how long rows wait while no worker is ready for their flow; then they are failed")
 	fs.DurationVar(&f.drain, "drain-timeout", 30*time.Second, "how long a stop waits for rows under way")
-	fs.Int64Var(&f.budget, "budget-bytes", 128<<20, "`bytes` of rows that clients may have under way together")
+	fs.Int64Var(&f.budget, "budget-bytes", 128<<20, "`bytes` of rows that clients may have under way together; each stream takes at least 512 KiB of it")
 	fs.IntVar(&f.limits.RowBytes, "max-row-bytes", 1<<20, "limit for one row, in `bytes`")
 	fs.IntVar(&f.limits.BatchRows, "max-batch-rows", 65536, "limit for one batch, in `rows`")
 	f.transport.BindServerFlags(fs, "")
@@ -66,8 +67,8 @@ SIGTERM or SIGINT drains it: no new batches are taken, those under way end. A se
 	return cmd
 }
 
-func (f *flags) run(ctx context.Context) error {
-	log, err := f.logging.Logger("coordinator", os.Stderr)
+func (f *flags) run(ctx context.Context, errs io.Writer) error {
+	log, err := f.logging.Logger("coordinator", errs)
 	if err != nil {
 		return err
 	}
