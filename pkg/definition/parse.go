@@ -173,9 +173,12 @@ func parseFunction(v value) *Function {
 	}
 	source := o.object("source", "name", "must")
 	f.Source = Source{Name: source.text("name"), Must: source.texts("must")}
-	f.parseOption(o.object("option", "cname", "retry_times", "retry_duration", "return_duration", "default_params",
-		"on_missing", "wait", "save", "load"))
+	f.parseOption(o.object("option", optionKeys...))
 	return f
+}
+
+var optionKeys = []string{
+	"cname", "retry_times", "retry_duration", "return_duration", "default_params", "on_missing", "wait", "save", "load",
 }
 
 var modes = []string{string(ModeVerify), string(ModeSave), string(ModeLoad), string(ModeCalculate), string(ModeExpand)}

@@ -121,7 +121,11 @@ func (v value) object(keys ...string) object {
 	o := object{value: v, values: make(map[string]value, len(keys)), nulls: map[string]value{}}
 	for _, f := range v.fields() {
 		if !slices.Contains(keys, f.name) {
-			v.r.mistake(f.line, join(v.path, f.name), "is no key here; the keys are %s%s", strings.Join(keys, ", "), suggest(f.name, keys))
+			hint := suggest(f.name, keys)
+			if slices.Contains(keys, "option") && slices.Contains(optionKeys, f.name) {
+				hint = "; it belongs under option"
+			}
+			v.r.mistake(f.line, join(v.path, f.name), "is no key here; the keys are %s%s", strings.Join(keys, ", "), hint)
 			continue
 		}
 		switch {

@@ -127,7 +127,8 @@ func newLocal(set *definition.Set, wrong error, register func(*kis.Registry), op
 	for _, option := range options {
 		option(&o)
 	}
-	if o.openers == nil {
+	standIn := o.openers == nil
+	if standIn {
 		store := memory.New()
 		o.openers = make(map[string]connector.Opener)
 		for _, c := range set.Connectors {
@@ -154,12 +155,26 @@ func newLocal(set *definition.Set, wrong error, register func(*kis.Registry), op
 		}
 	}
 	l.pool = connector.NewPool(o.openers, o.lookup, o.logger)
+	connectors := Connectors(l.pool)
+	if standIn {
+		connectors = inMemory{l.pool}
+	}
 	for name, f := range l.flows {
 		if set.Flows[name].Enabled {
-			f.lanes = StartLanes(LanesConfig{Flow: name, Copies: f.plan.copies, Connectors: l.pool, Logger: o.logger, Metrics: metrics})
+			f.lanes = StartLanes(LanesConfig{Flow: name, Copies: f.plan.copies, Connectors: connectors, Logger: o.logger, Metrics: metrics})
 		}
 	}
 	return l, nil
+}
+
+// inMemory opens stores that stand in for those of the documents: their addresses and secrets may be known elsewhere only.
+type inMemory struct{ pool *connector.Pool }
+
+// Get implements Connectors.
+func (m inMemory) Get(ctx context.Context, c *definition.Connector) (connector.Connection, error) {
+	own := *c
+	own.Addrs, own.Params, own.Username, own.PasswordFile = nil, nil, "", ""
+	return m.pool.Get(ctx, &own)
 }
 
 // Close cancels what runs, whose rows are failed with SHUTDOWN, and waits for it; then it closes the connectors. Close

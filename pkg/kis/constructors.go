@@ -232,7 +232,7 @@ func (c *whole[In, Out]) Call(f *Frame, lo, hi int) (int, error) {
 // checked refuses what can't be a function over rows.
 func checked(code Code, missing bool) Func {
 	if missing {
-		return Func{err: fmt.Errorf("kis.%s was given no function (nil)", code.Form())}
+		return Func{err: fmt.Errorf("kis.%s was given no function (nil): pass one", code.Form())}
 	}
 	errs := []error{rowType("reads", code.In()[0])}
 	if code.Out() != nil {

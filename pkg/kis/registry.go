@@ -72,7 +72,13 @@ func (r *Registry) add(name string, code Code, err error) {
 		err = fmt.Errorf("the name is taken since %s: choose another, or remove one of the two", earlier.place)
 	}
 	if err != nil {
-		r.mistakes = append(r.mistakes, mistake(place, fmt.Sprintf("register function %q: %v", name, err)))
+		all := []error{err}
+		if joined, ok := err.(interface{ Unwrap() []error }); ok {
+			all = joined.Unwrap()
+		}
+		for _, err := range all {
+			r.mistakes = append(r.mistakes, mistake(place, fmt.Sprintf("register function %q: %v", name, err)))
+		}
 		return
 	}
 	if r.functions == nil {
