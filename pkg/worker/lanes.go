@@ -80,7 +80,7 @@ func (f *flows) leave(w *flow) {
 	f.retire(w)
 }
 
-// retire stops lanes that nobody needs. It must be called with the lock held.
+// retire stops lanes that nobody needs. The caller holds the lock.
 func (f *flows) retire(w *flow) {
 	if w.plans == 0 && w.running == 0 && f.byName[w.name] == w {
 		delete(f.byName, w.name)
@@ -92,7 +92,7 @@ func (f *flows) retire(w *flow) {
 func (f *flows) stop(lanes *flowexec.Lanes) { f.stopping.Go(lanes.Stop) }
 
 // release takes back rows that have not begun: those of these slots, nil for all, in parts that belong to whom it is asked
-// for. They end as returned before it returns.
+// for. They end as returned, soon.
 func (f *flows) release(w *flow, slots []batch.Range, belongs func(*flowexec.Part) bool) {
 	f.mu.Lock()
 	lanes := w.lanes

@@ -142,14 +142,14 @@ func (p *peer) acknowledged(number uint64) error {
 			delete(p.parts, r.part.number)
 			p.server.metrics.partsHeld.Dec()
 		}
+		if c := p.credits[r.part.flow.name]; c != nil {
+			c.due.Store(true)
+		}
 	}
 	p.results = slices.Delete(p.results, 0, n)
 	p.server.metrics.resultsKept.Sub(float64(n))
 	p.known = number
 	p.taken = max(p.taken, number)
-	for _, c := range p.credits {
-		c.due.Store(true)
-	}
 	p.wakeUp()
 	p.server.noteChange()
 	return nil

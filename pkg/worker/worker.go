@@ -285,6 +285,7 @@ func (w *Worker) Drain(ctx context.Context) error {
 	}
 	if !w.ran {
 		w.ran = true
+		w.cut()
 		close(w.ended)
 	}
 	w.mu.Unlock()
