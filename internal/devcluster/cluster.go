@@ -4,27 +4,25 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
-	"github.com/kisgrid/kisgrid/pkg/coordinator"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/kis"
-	"github.com/kisgrid/kisgrid/pkg/worker"
 )
 
 // Config says what a Cluster consists of. Addresses are host:port; empty ones are free ports of 127.0.0.1.
 type Config struct {
+	// Coordinators is how many coordinators run. Default 1.
+	Coordinators int
 	// Workers is how many workers run, each with the functions of Register. Default none.
 	Workers  int
 	Register func(*kis.Registry)
-	// Etcd, Listen and HTTP are where the embedded etcd and the coordinator listen. An etcd address that is taken is an error.
+	// Etcd, Listen and HTTP are where the embedded etcd and the first coordinator listen. An etcd address that is taken is an error.
 	Etcd, Listen, HTTP string
 	// DataDir keeps etcd's data. Default: nothing is kept.
 	DataDir string
@@ -38,20 +36,20 @@ type Config struct {
 	Announce func(what, where string)
 }
 
-// Cluster is an etcd, a Redis, a coordinator and workers in this process.
+// Cluster is an etcd, a Redis, coordinators and workers in this process.
 type Cluster struct {
 	config Config
 	etcd   *Etcd
 	redis  *Redis // nil: one from outside
 	store  *cluster.Store
 
-	coordinator *coordinator.Coordinator
-	address     string // the coordinator's
-	workers     []*worker.Worker
+	coordinator *Node // the first
+
+	mu    sync.Mutex
+	nodes []*Node // that were started; guarded by mu
 
 	ctx    context.Context // ends what Run methods run
 	cancel context.CancelFunc
-	runs   sync.WaitGroup
 	failed chan error // takes the first error of a Run
 
 	closing sync.Once
@@ -97,19 +95,27 @@ func (k *Cluster) start(ctx context.Context) (err error) {
 	if k.store, err = k.open("etcd"); err != nil {
 		return err
 	}
-	if err := k.startCoordinator(ctx); err != nil {
+	if k.coordinator, err = k.startCoordinator(ctx, c.Listen, c.HTTP); err != nil {
 		return err
 	}
-	for i := range c.Workers {
-		if err := k.startWorker(i); err != nil {
+	for range c.Coordinators - 1 {
+		if _, err := k.StartCoordinator(ctx); err != nil {
 			return err
 		}
+	}
+	var workers []*Node
+	for i := range c.Workers {
+		w, err := k.StartWorker(WorkerConfig{Name: fmt.Sprintf("worker-%d", i+1)})
+		if err != nil {
+			return err
+		}
+		workers = append(workers, w)
 	}
 	if err := k.Await(ctx, c.Workers); err != nil {
 		return err
 	}
-	for _, w := range k.workers {
-		c.Announce("worker", w.ID())
+	for _, w := range workers {
+		c.Announce("worker", w.worker.ID())
 	}
 	return nil
 }
@@ -128,82 +134,20 @@ func (k *Cluster) open(name string) (*cluster.Store, error) {
 	return cluster.Open(cluster.Config{Endpoints: []string{k.etcd.Address()}, Logger: k.config.Logger.Named(name)})
 }
 
-func (k *Cluster) startCoordinator(ctx context.Context) error {
-	c := &k.config
-	listener, err := listen(ctx, c.Listen)
-	if err != nil {
-		return err
-	}
-	k.address = listener.Addr().String()
-	var http net.Listener
-	if c.HTTP != "" {
-		if http, err = listen(ctx, c.HTTP); err != nil {
-			return errors.Join(err, listener.Close())
-		}
-	}
-	k.coordinator, err = coordinator.New(coordinator.Config{
-		Store: k.store, Listener: listener, HTTP: http, Lease: c.Lease, Logger: c.Logger.Named("coordinator"), Build: "dev",
-	})
-	if err != nil {
-		return errors.Join(err, listener.Close())
-	}
-	k.run("coordinator", k.coordinator.Run)
-	select {
-	case <-k.coordinator.Ready():
-	case err := <-k.failed:
-		return err
-	case <-ctx.Done():
-		return fmt.Errorf("wait for the coordinator at %s: %w", k.address, ctx.Err())
-	}
-	c.Announce("coordinator", k.address)
-	if http != nil {
-		c.Announce("metrics", "http://"+http.Addr().String()+"/metrics")
-	}
-	return nil
-}
-
-func listen(ctx context.Context, address string) (net.Listener, error) {
-	if address == "" {
-		address = "127.0.0.1:0"
-	}
-	return transport.Listen(ctx, address)
-}
-
-// run runs a process of the cluster until Close.
-func (k *Cluster) run(name string, run func(context.Context) error) {
-	k.runs.Go(func() {
-		if err := run(k.ctx); err != nil {
-			select {
-			case k.failed <- fmt.Errorf("%s: %w", name, err):
-			default: // the first one tells enough
-			}
-		}
-	})
-}
-
-// startWorker starts the i-th worker.
-func (k *Cluster) startWorker(i int) error {
-	registry := kis.NewRegistry()
-	k.config.Register(registry)
-	name := fmt.Sprintf("worker-%d", i+1)
-	w, err := worker.New(worker.Config{
-		Registry: registry, Name: name, Listen: "127.0.0.1:0", Lease: k.config.Lease, Environment: k.environment, Build: "dev",
-		Etcd: cluster.Config{Endpoints: []string{k.etcd.Address()}}, Logger: k.config.Logger.Named(name),
-	})
-	if err != nil {
-		return err
-	}
-	k.workers = append(k.workers, w)
-	k.run(name, w.Run)
-	return nil
-}
-
-// Await waits until the coordinator has a session with at least so many workers.
+// Await waits until each coordinator has sessions with at least so many workers.
 func (k *Cluster) Await(ctx context.Context, workers int) error {
-	return k.coordinator.AwaitWorkers(ctx, workers)
+	for _, n := range k.living() {
+		if n.coordinator == nil {
+			continue
+		}
+		if err := n.coordinator.AwaitWorkers(ctx, workers); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// environment is what documents' ${NAME} are looked up in: the process's, with the cluster's Redis.
+// environment is what documents' ${NAME} are looked up in where a worker has no other: the process's, with the cluster's Redis.
 func (k *Cluster) environment(name string) (string, bool) {
 	if name == "REDIS_ADDR" {
 		return k.config.Redis, true
@@ -211,8 +155,8 @@ func (k *Cluster) environment(name string) (string, bool) {
 	return os.LookupEnv(name)
 }
 
-// Coordinator is the coordinator's address.
-func (k *Cluster) Coordinator() string { return k.address }
+// Coordinator is the first coordinator's address.
+func (k *Cluster) Coordinator() string { return k.coordinator.address }
 
 // Etcd is etcd's address.
 func (k *Cluster) Etcd() string { return k.etcd.Address() }
@@ -262,21 +206,25 @@ func (k *Cluster) Wait(ctx context.Context) error {
 	}
 }
 
-// Close stops everything in order: coordinator, workers, Redis, etcd. It is safe twice.
+// Close stops everything in order: coordinators, workers, Redis, etcd. It is safe twice.
 func (k *Cluster) Close() error {
 	k.closing.Do(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), stopPatience)
 		defer cancel()
-		if k.coordinator != nil {
-			k.closed = k.coordinator.Drain(ctx)
+		for _, n := range k.living() {
+			if n.coordinator != nil {
+				k.closed = errors.Join(k.closed, n.Drain(ctx))
+			}
 		}
 		var stops sync.WaitGroup
-		for _, w := range k.workers {
-			stops.Go(func() { _ = w.Drain(ctx) }) // what is left is cut off below
+		for _, n := range k.living() {
+			stops.Go(func() { _ = n.Drain(ctx) }) // what is left is cut off below
 		}
 		stops.Wait()
 		k.cancel()
-		k.runs.Wait()
+		for _, n := range k.living() {
+			<-n.done
+		}
 		if k.store != nil {
 			k.closed = errors.Join(k.closed, k.store.Close())
 		}
