@@ -33,8 +33,8 @@ func (p *peer) end(t *part, run flowexec.Run) {
 		p.wakeUp()
 	}
 	if complete {
-		p.report(t)
 		p.server.flows.ran(t.flow)
+		p.report(t)
 	}
 }
 

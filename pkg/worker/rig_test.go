@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"sync"
@@ -245,7 +246,7 @@ func (b *boss) hangUp() {
 func (b *boss) send(m *pb.CoordinatorMessage) {
 	b.t.Helper()
 	m.ResultsReceived = b.received
-	if err := b.stream.Send(m); err != nil {
+	if err := b.stream.Send(m); err != nil && !errors.Is(err, io.EOF) { // after the end; the reading side tells why
 		b.t.Fatalf("send %T: %v", m.GetKind(), err)
 	}
 }

@@ -261,6 +261,7 @@ func TestLanesFollowTheNewestRevision(t *testing.T) {
 		flow := r.server.flows.all()[0]
 		b.sendPart(batchOf(2, "whole", "a"))
 		b.result()
+		synctest.Wait()
 		if flow.copies != 2 {
 			t.Errorf("%d lanes while a row of the old ones runs", flow.copies)
 		}
@@ -268,6 +269,7 @@ func TestLanesFollowTheNewestRevision(t *testing.T) {
 		b.result()
 		b.sendPart(batchOf(3, "whole", "b"))
 		b.result()
+		synctest.Wait()
 		if flow.copies != 3 {
 			t.Errorf("%d lanes, the newest revision has 3", flow.copies)
 		}
