@@ -40,12 +40,13 @@ func root() *cobra.Command {
 
   kisgrid demo                          a whole cluster in this process, and two flows that share data
   kisgrid dev                           the same cluster, until Ctrl-C
+  kisgrid new DIR                       a project of your own, that builds and passes its test
   kisgrid apply -f DIR                  change flows, live
   kisgrid submit FLOW -f rows.ndjson    run rows through a flow
   kisgrid get flows                     what runs, and how far a change has come`,
 		SilenceUsage: true, SilenceErrors: true, Version: command.Build(),
 	}
-	cmd.AddCommand(demoCommand(), devCommand(), applyCommand(), getCommand(), deleteCommand(), exportCommand(), rolloutCommand(), submitCommand(), explainCommand(), lintCommand())
+	cmd.AddCommand(demoCommand(), devCommand(), newCommand(), applyCommand(), getCommand(), deleteCommand(), exportCommand(), rolloutCommand(), submitCommand(), explainCommand(), lintCommand())
 	command.FromEnvironment(cmd)
 	return cmd
 }
