@@ -2,6 +2,7 @@ package flowexec
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -24,8 +25,9 @@ import (
 // Local runs flows in this process, with the Submit and Stream of a cluster's client and the same outcomes. It is safe for
 // concurrent use.
 type Local struct {
-	flows map[string]*localFlow
-	pool  *connector.Pool
+	flows    map[string]*localFlow
+	pool     *connector.Pool
+	registry *kis.Registry
 
 	mu     sync.Mutex
 	closed bool     // guarded by mu
@@ -154,6 +156,8 @@ func newLocal(set *definition.Set, wrong error, register func(*kis.Registry), op
 			return nil, fmt.Errorf("register the metrics of rows: %w", err)
 		}
 	}
+	registry.SetEnvironment(o.lookup)
+	l.registry = registry
 	l.pool = connector.NewPool(o.openers, o.lookup, o.logger)
 	connectors := Connectors(l.pool)
 	if standIn {
@@ -190,7 +194,7 @@ func (l *Local) Close() error {
 		}
 	}
 	stopping.Wait()
-	return l.pool.Close()
+	return errors.Join(l.pool.Close(), l.registry.Close())
 }
 
 // flow finds a flow that takes batches.
