@@ -270,7 +270,7 @@ func (w *Worker) serve() error {
 	if cut := calls.Drain(closing); cut != nil {
 		w.log.Debug("connections had to be cut", "error", cut)
 	}
-	w.log.Info("worker ended", "error", err)
+	w.log.Info("worker ended")
 	return err
 }
 
