@@ -28,7 +28,7 @@ type part struct {
 	reporting      bool           // somebody makes results of them now
 }
 
-// receive takes a part in.
+// part takes a part in.
 func (k *session) part(m *pb.Part) error {
 	p, s := k.peer, k.server
 	size := amount{int64(len(m.GetColumns().GetEnds())), int64(len(m.GetColumns().GetData()))}
