@@ -68,10 +68,23 @@ type Connection interface {
 	// Wait returns nil when one of the keys may have come to be there, at once if one is. The waiter is registered before
 	// Wait looks itself, so that no Save in between is missed. While the store is away, Wait goes on waiting. No keys: nil.
 	Wait(ctx context.Context, keys []string) error
+	// Watch makes a Watcher: what Wait does for one caller, for many keys without a goroutine for each. wake is called by
+	// whoever learns of a key, with no lock held; it must not block.
+	Watch(wake func(key string)) Watcher
 	// Ping asks the store whether it is there.
 	Ping(ctx context.Context) error
 	// Close ends the connection and what goes on over it. Calls after it fail. Safe twice.
 	Close() error
+}
+
+// Watcher waits for keys of one connection, as long as that is open. It is safe for concurrent use, and neither method
+// blocks. What one key costs does not depend on how many there are.
+type Watcher interface {
+	// Add has wake called once for each of the keys, when it may have come to be there: at once if it is. A key is added
+	// again only after that, or after Remove.
+	Add(keys ...string)
+	// Remove takes keys back. wake may be under way for them, and come after it.
+	Remove(keys ...string)
 }
 
 // Opener opens the connection that a resolved document describes. It does not retry: Pool does. An error with

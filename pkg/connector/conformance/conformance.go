@@ -41,7 +41,7 @@ func Run(t *testing.T, s Store) {
 		run  func(*testing.T, Store)
 	}{
 		{"effects", effects}, {"numbers", numbers}, {"refusals", refusals}, {"overflow", overflow}, {"load", load}, {"empty calls", emptyCalls},
-		{"callers share round trips", sharing}, {"a caller that gives up", givingUp}, {"wait", wait},
+		{"callers share round trips", sharing}, {"a caller that gives up", givingUp}, {"wait", wait}, {"watch", watch},
 		{"wait ends", waitEnds}, {"wait races save", races}, {"close", closing},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, s) })
@@ -413,6 +413,59 @@ func wait(t *testing.T, s Store) {
 			}
 		}
 	})
+}
+
+func watch(t *testing.T, s Store) {
+	t.Helper()
+	a, b := s.Open(t, prefix(t)), s.Open(t, prefix(t))
+	const n = 2000
+	woken := make(chan string, 3*n)
+	w := a.Watch(func(key string) { woken <- key })
+	next := func() string {
+		select {
+		case key := <-woken:
+			return key
+		case <-within(t).Done():
+			t.Fatal("nobody told of a key that is there")
+			return ""
+		}
+	}
+	save(t, b, set("there", "f", "v"))
+	w.Add("there")
+	if key := next(); key != "there" {
+		t.Errorf("told of %q, not of the key that was there", key)
+	}
+	var keys []string
+	var effects []connector.Effect
+	for i := range n {
+		keys = append(keys, "watched"+strconv.Itoa(i))
+		effects = append(effects, set(keys[i], "f", "v"))
+	}
+	w.Add(keys...)
+	w.Add("never", "taken back")
+	w.Remove("taken back", "never added")
+	var saving sync.WaitGroup
+	for i, c := range []connector.Connection{a, b} {
+		saving.Go(func() { save(t, c, effects[i*n/2:(i+1)*n/2]...) })
+	}
+	saving.Wait()
+	seen := map[string]int{}
+	for range keys {
+		seen[next()]++
+	}
+	for _, key := range keys {
+		if seen[key] != 1 {
+			t.Fatalf("told of %s %d times", key, seen[key])
+		}
+	}
+	// Told of, a key can be watched again.
+	save(t, b, remove(keys[0]))
+	w.Add(keys[0])
+	save(t, b, effects[0])
+	if key := next(); key != keys[0] {
+		t.Errorf("told of %q, not of a key watched again", key)
+	}
+	w.Remove("never")
 }
 
 func waitEnds(t *testing.T, s Store) {

@@ -60,12 +60,22 @@ type entry struct {
 	list   []string
 }
 
+// waiter is one caller of Wait, or a Watcher.
 type waiter struct {
-	woken chan struct{}
+	woken chan struct{} // nil: a Watcher
 	once  sync.Once
+	tell  func(key string) // of a Watcher
+	conn  *connection      // of a Watcher
 }
 
-func (w *waiter) wake() { w.once.Do(func() { close(w.woken) }) }
+// wake must be called without a lock.
+func (w *waiter) wake(key string) {
+	if w.woken == nil {
+		w.tell(strings.TrimPrefix(key, w.conn.prefix))
+		return
+	}
+	w.once.Do(func() { close(w.woken) })
+}
 
 type connection struct {
 	name, prefix string
@@ -91,7 +101,17 @@ func (c *connection) Save(ctx context.Context, effects []connector.Effect) ([]er
 	if err := c.usable(ctx, "saving"); err != nil {
 		return nil, err
 	}
-	var verdicts []error
+	verdicts, woken := c.apply(effects)
+	for key, waiters := range woken {
+		for _, w := range waiters {
+			w.wake(key)
+		}
+	}
+	return verdicts, nil
+}
+
+// apply carries effects out, and takes who waits for their keys off the table.
+func (c *connection) apply(effects []connector.Effect) (verdicts []error, woken map[string][]*waiter) {
 	c.table.mu.Lock()
 	defer c.table.mu.Unlock()
 	for i := range effects {
@@ -103,12 +123,15 @@ func (c *connection) Save(ctx context.Context, effects []connector.Effect) ([]er
 			verdicts[i] = batch.Errorf(batch.CodeSaveFailed, "connector %s: save to %q: %w", c.name, key, err)
 			continue
 		}
-		for _, waiter := range c.table.waiters[key] {
-			waiter.wake()
+		if waiters := c.table.waiters[key]; len(waiters) > 0 {
+			if woken == nil {
+				woken = make(map[string][]*waiter)
+			}
+			woken[key] = waiters
+			delete(c.table.waiters, key)
 		}
-		delete(c.table.waiters, key)
 	}
-	return verdicts, nil
+	return verdicts, woken
 }
 
 // apply carries one effect out. Called with mu held.
@@ -229,6 +252,21 @@ func (c *connection) join(w *waiter, keys []string) (there bool) {
 	}
 	return false
 }
+
+// Watch makes a Watcher.
+func (c *connection) Watch(wake func(key string)) connector.Watcher { return &waiter{tell: wake, conn: c} }
+
+// Add implements connector.Watcher.
+func (w *waiter) Add(keys ...string) {
+	for _, key := range keys {
+		if w.conn.join(w, []string{key}) {
+			w.tell(key)
+		}
+	}
+}
+
+// Remove implements connector.Watcher.
+func (w *waiter) Remove(keys ...string) { w.conn.leave(w, keys) }
 
 func (c *connection) leave(w *waiter, keys []string) {
 	c.table.mu.Lock()

@@ -43,13 +43,33 @@ type waited struct {
 	confirmed bool // Redis has said that it is subscribed to
 }
 
-// waiter is one caller of Wait.
+// waiter is one caller of Wait, or a Watcher.
 type waiter struct {
-	woken chan struct{}
+	woken chan struct{} // nil: a Watcher
 	once  sync.Once
+	tell  func(key string) // of a Watcher
+	waits *waits           // of a Watcher
 }
 
-func (w *waiter) wake() { w.once.Do(func() { close(w.woken) }) }
+// Watch makes a Watcher. A key costs as much as with Wait.
+func (c *Connection) Watch(wake func(key string)) connector.Watcher {
+	return &waiter{tell: wake, waits: &c.waits}
+}
+
+// Add implements connector.Watcher.
+func (w *waiter) Add(keys ...string) { w.waits.add(w, w.waits.conn.full(keys)) }
+
+// Remove implements connector.Watcher.
+func (w *waiter) Remove(keys ...string) { w.waits.remove(w, w.waits.conn.full(keys)) }
+
+// full is the keys with the connector's prefix.
+func (c *Connection) full(keys []string) []string {
+	full := make([]string, len(keys))
+	for i, key := range keys {
+		full[i] = c.prefix + key
+	}
+	return full
+}
 
 // Wait blocks until one of the keys may be there. A key takes some 200 bytes here beside its own, and as many in Redis:
 // 100,000 may wait.
@@ -60,10 +80,7 @@ func (c *Connection) Wait(ctx context.Context, keys []string) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	full := make([]string, len(keys))
-	for i, key := range keys {
-		full[i] = c.prefix + key
-	}
+	full := c.full(keys)
 	w := &waiter{woken: make(chan struct{})}
 	c.waits.add(w, full)
 	defer c.waits.remove(w, full)
@@ -162,6 +179,11 @@ func (w *waits) rouse() {
 // wake wakes who waits for these keys.
 func (w *waits) wake(keys []string) {
 	woken := 0
+	type telling struct {
+		who *waiter
+		key string
+	}
+	var tell []telling
 	w.mu.Lock()
 	for _, key := range keys {
 		e := w.keys[key]
@@ -169,7 +191,11 @@ func (w *waits) wake(keys []string) {
 			continue
 		}
 		for _, who := range e.waiters {
-			who.wake()
+			if who.woken == nil {
+				tell = append(tell, telling{who, strings.TrimPrefix(key, w.conn.prefix)})
+				continue
+			}
+			who.once.Do(func() { close(who.woken) })
 		}
 		e.waiters = nil
 		w.idle = append(w.idle, key)
@@ -177,6 +203,9 @@ func (w *waits) wake(keys []string) {
 	}
 	w.mu.Unlock()
 	w.count(-woken)
+	for _, t := range tell {
+		t.who.tell(t.key)
+	}
 }
 
 // tend takes keys along their way.
