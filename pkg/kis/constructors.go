@@ -120,7 +120,8 @@ func (c *expand[In, Out]) Call(f *Frame, lo, hi int) (int, error) {
 	return hi, nil
 }
 
-// Save writes to the function's connector. Without an error the row passes on whole, and what it wrote takes effect once.
+// Save writes to the function's connector. Without an error the row passes on whole, once what it wrote has taken effect: at
+// least once, since a row may run again when its worker dies or its batch is sent again.
 func Save[In any](fn func(ctx context.Context, to Writer, row In) error) Func {
 	return checked(&save[In]{passing[In]{base[In, In]{FormSave}}, fn}, fn == nil)
 }
