@@ -10,14 +10,12 @@
 // aborted, dead (the row's own fault) or failed (the cluster's fault). Outcomes are data, not errors; an error of Submit,
 // Send or Wait is about the batch as a whole, and [batch.CodeOf] tells its code.
 //
-// A batch gets its id when it is first sent and keeps it, and the cluster knows by the id what it did already: an effect
-// through a connector happens once, however often the same [Batch] is sent. That holds for batches younger than the
-// cluster's once-window (one hour unless its operator says otherwise). What a function does outside of connectors may happen
-// again whenever a batch or a part of it runs again.
+// A batch gets its id when it is first sent and keeps it. Its rows run at least once: a worker that dies, or a batch that is
+// sent again, makes them run again, and their effects happen again. Setting a field twice does no harm; adding and
+// appending twice does, and so does what a function does outside of connectors, unless it uses the row's id as a key.
 //
 // An error that matches [ErrUnanswered] means that nobody knows what became of the batch: it may have run in part or in
-// full. Submitting the same Batch again is the way to find out, and safe; packing its rows into a new batch is not, as the
-// new one has another id. An error that does not match it means that nothing of the batch ran.
+// full. Submitting the same Batch again is the way to find out, and as safe as any rerun of its rows. An error that does not match it means that nothing of the batch ran.
 //
 // Batches of one stream are sent in the order of Send, and stay in it when the connection breaks and another coordinator
 // goes on. Rows with the same shard key are executed in that order. Three things step out of it: rows that came back
