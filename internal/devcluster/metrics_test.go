@@ -65,13 +65,13 @@ type metric struct{ labels, meaning, kind string }
 
 func compareMetrics(t *testing.T, page string, exported prometheus.Gatherer) {
 	t.Helper()
-	real := registered(t, exported)
+	known := registered(t, exported)
 	row := regexp.MustCompile("(?m)^\\| `(kisgrid_[a-z_]+)` \\| (\\w+) \\| ([^|]+) \\|([^|]*)\\| (.*) \\|$")
 	documented := map[string]bool{}
 	for _, m := range row.FindAllStringSubmatch(page, -1) {
 		name, kind, unit, labels, meaning := m[1], m[2], m[3], strings.ReplaceAll(strings.TrimSpace(m[4]), " ", ""), m[5]
 		documented[name] = true
-		is, there := real[name]
+		is, there := known[name]
 		switch {
 		case !there:
 			t.Errorf("%s is documented, and nobody exports it", name)
@@ -92,9 +92,9 @@ func compareMetrics(t *testing.T, page string, exported prometheus.Gatherer) {
 			}
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(real)) {
+	for _, name := range slices.Sorted(maps.Keys(known)) {
 		if !documented[name] {
-			t.Errorf("%s (%+v) is not documented", name, real[name])
+			t.Errorf("%s (%+v) is not documented", name, known[name])
 		}
 	}
 }

@@ -53,10 +53,10 @@ func (a *admin) apply(in *pb.ApplyRequest, out pb.Admin_ApplyServer) error {
 			return err
 		}
 	}
-	if err := out.Send(&pb.ApplyEvent{Kind: &pb.ApplyEvent_Diff{Diff: diff}}); err != nil || diff.Revision == 0 {
+	if err := out.Send(&pb.ApplyEvent{Kind: &pb.ApplyEvent_Diff{Diff: diff}}); err != nil || diff.GetRevision() == 0 {
 		return err
 	}
-	return a.follow(ctx, c.flows, diff.Revision, out)
+	return a.follow(ctx, c.flows, diff.GetRevision(), out)
 }
 
 func readDocuments(in []*pb.Document) ([]definition.Document, error) {
@@ -169,7 +169,7 @@ func (a *admin) follow(ctx context.Context, flows []string, revision int64, out 
 			if e := c.flows[name]; e != nil && e.status.Wanted >= revision {
 				p = progress(e)
 			}
-			if p.State != cluster.StateApplying {
+			if p.GetState() != cluster.StateApplying {
 				settled++
 			}
 			if line := p.String(); told[name] != line {
@@ -219,10 +219,10 @@ func (a *admin) Get(ctx context.Context, in *pb.GetRequest) (*pb.GetResponse, er
 			out.Resources = append(out.Resources, r)
 		}
 	}
-	if in.GetName() != "" && len(out.Resources) == 0 {
+	if in.GetName() != "" && len(out.GetResources()) == 0 {
 		return nil, wire.Status(batch.Errorf(batch.CodeNotFound, "there is no %s %q: kisgrid get %s lists them", strings.TrimSuffix(in.GetKind(), "s"), in.GetName(), in.GetKind()))
 	}
-	slices.SortFunc(out.Resources, func(a, b *pb.Resource) int { return strings.Compare(a.GetName(), b.GetName()) })
+	slices.SortFunc(out.GetResources(), func(a, b *pb.Resource) int { return strings.Compare(a.GetName(), b.GetName()) })
 	return out, nil
 }
 

@@ -73,7 +73,6 @@ func TestApply(t *testing.T) {
 }
 
 func TestApplyRefused(t *testing.T) {
-	t.Parallel()
 	r := newRig(t)
 	r.put(flowDocument("other", "", "lost")) // wrong already, which is nobody's fault here
 	for name, c := range map[string]struct {

@@ -151,7 +151,7 @@ func TestStop(t *testing.T) {
 // TestStopBeforeReady ends a coordinator that waits for its etcd. Until then it says what it waits for.
 func TestStopBeforeReady(t *testing.T) {
 	t.Parallel()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
+	free, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

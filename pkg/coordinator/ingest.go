@@ -108,7 +108,7 @@ func (i *ingest) Submit(ctx context.Context, in *pb.SubmitRequest) (*pb.SubmitRe
 	}
 	answer, err := i.await(ctx, sub)
 	if err != nil {
-		i.loop.post(context.Background(), scheduler.Cancelled{Batch: &sub.Batch})
+		i.loop.post(context.WithoutCancel(ctx), scheduler.Cancelled{Batch: &sub.Batch})
 		return nil, wire.Status(err)
 	}
 	return &pb.SubmitResponse{Answer: answer}, nil
@@ -178,11 +178,11 @@ func appendOutput(o, more *pb.Output) *pb.Output {
 	case o == nil:
 		return more
 	}
-	base := uint32(len(o.Rows.Data))
-	o.Rows.Data = append(o.Rows.Data, more.Rows.Data...)
-	for _, end := range more.Rows.Ends {
+	base := uint32(len(o.GetRows().GetData()))
+	o.Rows.Data = append(o.Rows.Data, more.GetRows().GetData()...)
+	for _, end := range more.GetRows().GetEnds() {
 		o.Rows.Ends = append(o.Rows.Ends, base+end)
 	}
-	o.Origins = append(o.Origins, more.Origins...)
+	o.Origins = append(o.Origins, more.GetOrigins()...)
 	return o
 }

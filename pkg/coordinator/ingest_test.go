@@ -20,7 +20,6 @@ import (
 
 // TestRefusals sends what can't run, by a stream and by a call: each says why, and a stream goes on with its credit.
 func TestRefusals(t *testing.T) {
-	t.Parallel()
 	r := newRig(t, func(c *Config) { c.Limits = batch.Limits{BatchRows: 100} })
 	_, s := r.join("w")
 	r.sharded()
@@ -58,7 +57,7 @@ func TestRefusals(t *testing.T) {
 			code batch.Code
 		}{
 			{&pb.Columns{}, batch.CodeEmptyBatch},
-			{sequence(0, 101), batch.CodeTooManyRows},
+			{sequence(101), batch.CodeTooManyRows},
 			{&pb.Columns{Data: []byte("{}"), Ends: []uint32{1}}, batch.CodeBadColumns},
 			{&pb.Columns{Data: []byte("{}"), Ends: []uint32{2}, Encoding: "avro"}, batch.CodeMissingKeys},
 		} {
@@ -97,7 +96,6 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestBadStreams(t *testing.T) {
-	t.Parallel()
 	r := newRig(t)
 	_, s := r.join("w")
 	r.whole()
@@ -129,7 +127,7 @@ func TestBadStreams(t *testing.T) {
 	})
 	t.Run("credit overdrawn", func(t *testing.T) {
 		c := r.open("W")
-		c.submit(&pb.Submission{Sequence: 1, Rows: sequence(0, firstWindowRows+5)})
+		c.submit(&pb.Submission{Sequence: 1, Rows: sequence(firstWindowRows + 5)})
 		s.part()
 		c.submit(&pb.Submission{Sequence: 2, Rows: rows(1)})
 		wantCode(t, c.ends(), batch.CodeBadMessage, "without credit")

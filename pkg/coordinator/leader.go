@@ -53,9 +53,11 @@ func (f *fleet) lead(ctx context.Context, leadership *cluster.Leadership, log hc
 	}
 	defer l.again.Stop()
 	documents := make(chan []definition.Document)
-	followed := make(chan error, 1)
+	followed := make(chan struct{})
 	go func() {
-		followed <- f.store.FollowDocuments(ctx, func(_ int64, docs []definition.Document) {
+		defer close(followed)
+		// It only returns when ctx is done or the store is closed, and then the leadership is lost.
+		_ = f.store.FollowDocuments(ctx, func(_ int64, docs []definition.Document) {
 			select {
 			case documents <- docs:
 			case <-ctx.Done():
@@ -141,8 +143,7 @@ func newCandidate(flow definition.Document, functions, connectors map[string]def
 
 // lines are the single mistakes of an error that joins several.
 func lines(err error) []string {
-	var mistakes definition.Mistakes
-	if errors.As(err, &mistakes) {
+	if mistakes, ok := errors.AsType[definition.Mistakes](err); ok {
 		out := make([]string, len(mistakes))
 		for i, m := range mistakes {
 			out[i] = m.Error()

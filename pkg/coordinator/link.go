@@ -75,19 +75,19 @@ func (k *link) run(ctx context.Context) {
 		}
 		switch {
 		case ctx.Err() != nil:
-			k.leave(context.Cause(ctx))
+			k.leave(ctx, context.Cause(ctx))
 			return
 		case provesDeath(err):
 			k.log.Info("worker is dead", "worker", k.worker.ID, "proof", err)
-			k.leave(gone{died: k.met && !k.draining.Load()})
+			k.leave(ctx, gone{died: k.met && !k.draining.Load()})
 			k.fleet.bury(ctx, k)
 			return
 		case lived && repeats(err):
 			k.log.Warn("worker is given up here: what it says, or was told, would end each session", "worker", k.worker.ID, "error", err)
-			k.leave(gone{died: true})
+			k.leave(ctx, gone{died: true})
 		case k.met && time.Since(alive) > k.fleet.lease:
 			k.log.Warn("worker is given up here: it could not be reached for a lease time", "worker", k.worker.ID, "error", err)
-			k.leave(gone{})
+			k.leave(ctx, gone{})
 		}
 		if time.Since(alive) > k.fleet.lease && !k.lost.Swap(true) {
 			k.fleet.down(ctx) // nobody waits for its acknowledgement any more
@@ -108,12 +108,12 @@ type gone struct{ died bool }
 
 func (g gone) Error() string { return "the worker is given up" }
 
-// leave lets what the worker had run elsewhere.
-func (k *link) leave(cause error) {
+// leave lets what the worker had run elsewhere, also when ctx is done.
+func (k *link) leave(ctx context.Context, cause error) {
 	k.met = false
 	var g gone
 	errors.As(cause, &g)
-	k.loop.do(context.Background(), func(l *loop) {
+	k.loop.do(context.WithoutCancel(ctx), func(l *loop) {
 		l.step(scheduler.WorkerGone{Worker: k.worker.ID, Died: g.died})
 		delete(l.links, k.worker.ID)
 		k.outbox.take(nil)
@@ -177,11 +177,10 @@ func (k *link) session(ctx context.Context) (lived bool, err error) {
 	}
 	handshake.Stop()
 
-	read := make(chan error, 1)
+	read := make(chan struct{})
 	go func() {
-		err := k.read(ctx, stream)
-		cancel(err)
-		read <- err
+		defer close(read)
+		cancel(k.read(ctx, stream))
 	}()
 	k.connected.Store(true)
 	k.lost.Store(false)
@@ -192,7 +191,7 @@ func (k *link) session(ctx context.Context) (lived bool, err error) {
 	k.connected.Store(false)
 	err = reason(err)
 	// What was not sent is sent again on the next session. That begins only then: what is put for it must stay.
-	k.loop.do(context.Background(), func(l *loop) {
+	k.loop.do(context.WithoutCancel(ctx), func(l *loop) {
 		l.step(scheduler.WorkerDisconnected{Worker: k.worker.ID})
 		k.outbox.take(nil)
 	})
@@ -225,7 +224,7 @@ func (k *link) greet(ctx context.Context, stream pb.Worker_SessionClient) error 
 		return nil
 	}
 	if k.met {
-		k.leave(nil) // it has forgotten what it was sent
+		k.leave(ctx, nil) // it has forgotten what it was sent
 	}
 	k.received.Store(0)
 	k.met = true

@@ -382,8 +382,8 @@ type workerSession struct {
 	definitions chan *pb.Definition
 	releases    chan *pb.Release
 	acks        chan uint64
-	over        chan error // of its reader
-	end         chan error // ends the call
+	over        chan struct{} // closed when its reader has ended
+	end         chan error    // ends the call
 
 	mu      sync.Mutex // for Send
 	granted map[string]bool
@@ -399,7 +399,7 @@ func (w *fakeWorker) Session(stream pb.Worker_SessionServer) error {
 	s := &workerSession{
 		worker: w, t: w.rig.t, stream: stream, hello: m.GetHello(), received: m.GetResultsReceived(), parts: make(chan *pb.Part, 10000),
 		definitions: make(chan *pb.Definition, 1000), releases: make(chan *pb.Release, 1000), acks: make(chan uint64, 10000),
-		over: make(chan error, 1), end: make(chan error, 1), granted: map[string]bool{},
+		over: make(chan struct{}), end: make(chan error, 1), granted: map[string]bool{},
 	}
 	w.sessions <- s
 	select {
@@ -414,7 +414,7 @@ func (s *workerSession) read() {
 	for {
 		m, err := s.stream.Recv()
 		if err != nil {
-			s.over <- err
+			close(s.over)
 			return
 		}
 		switch k := m.GetKind().(type) {
@@ -498,11 +498,11 @@ func rows(ids ...int) *pb.Columns {
 	return wire.FromColumns(c)
 }
 
-// sequence are the rows from first to end-1.
-func sequence(first, end int) *pb.Columns {
-	ids := make([]int, 0, end-first)
-	for id := first; id < end; id++ {
-		ids = append(ids, id)
+// sequence are n rows, with the ids from 0.
+func sequence(n int) *pb.Columns {
+	ids := make([]int, n)
+	for id := range ids {
+		ids[id] = id
 	}
 	return rows(ids...)
 }

@@ -42,7 +42,7 @@ func (s *sender) message(m *pb.CoordinatorMessage) error {
 	if err := s.stream.Send(m); err != nil {
 		return wire.FromStatus(err)
 	}
-	s.acknowledged = m.ResultsReceived
+	s.acknowledged = m.GetResultsReceived()
 	return nil
 }
 

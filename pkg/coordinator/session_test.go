@@ -27,7 +27,7 @@ func TestSplitAndMerged(t *testing.T) {
 	if o := c.opened; o.GetShardKey() != "id" || o.GetRevision() != revision || o.GetCoordinator() != r.c.ID() || o.GetLimits().GetBatchRows() != 65536 {
 		t.Errorf("the stream was opened with %v", o)
 	}
-	c.submit(&pb.Submission{Sequence: 1, Output: true, Rows: sequence(0, 100)})
+	c.submit(&pb.Submission{Sequence: 1, Output: true, Rows: sequence(100)})
 	pa, pb1 := a.part(), b.part()
 	if n := len(pa.GetRows()) + len(pb1.GetRows()); n != 100 || pa.GetBatchRows() != 100 || pa.GetNumber() != 1 || pa.GetRevision() != revision || !pa.GetOutput() {
 		t.Fatalf("parts of %d rows together: %v", n, pa)
@@ -82,7 +82,7 @@ func TestUnaryMerges(t *testing.T) {
 	_, b := r.join("b")
 	r.sharded()
 	r.owns("S", 2)
-	call := r.call(t.Context(), "S", &pb.Submission{Sequence: 1, Output: true, Rows: sequence(0, 50)})
+	call := r.call(t.Context(), "S", &pb.Submission{Sequence: 1, Output: true, Rows: sequence(50)})
 	pa, pb1 := a.part(), b.part()
 	a.echo(pa)
 	b.result(&pb.Result{Part: pb1.GetNumber(), Last: true, NotDone: []*pb.RowOutcome{{Row: 0, Outcome: pb.Outcome_OUTCOME_FILTERED, Code: pb.Code_CODE_DROPPED}}})
@@ -91,7 +91,7 @@ func TestUnaryMerges(t *testing.T) {
 		t.Errorf("not done: %v", answer.GetNotDone())
 	}
 	for i, text := range texts(answer.GetOutput().GetRows()) {
-		if want := string(wire.ToColumns(sequence(0, 50)).Data); !strings.Contains(want, text) || answer.GetOutput().GetOrigins()[i] != pa.GetRows()[i] {
+		if want := string(wire.ToColumns(sequence(50)).Data); !strings.Contains(want, text) || answer.GetOutput().GetOrigins()[i] != pa.GetRows()[i] {
 			t.Errorf("output row %d is %s, from row %d", i, text, answer.GetOutput().GetOrigins()[i])
 		}
 	}
@@ -266,7 +266,7 @@ func TestDraining(t *testing.T) {
 	if answer := c.answer(); !answer.GetLast() {
 		t.Errorf("answered %v", answer)
 	}
-	c.submit(&pb.Submission{Sequence: 2, Rows: sequence(0, 100)})
+	c.submit(&pb.Submission{Sequence: 2, Rows: sequence(100)})
 	b.done(b.part())
 	c.answer()
 	quiet(t, "a draining worker got a part", a.parts)
@@ -435,7 +435,7 @@ func TestLostWhileConnected(t *testing.T) {
 	if err := r.store.RemoveWorker(t.Context(), w.record.ID); err != nil {
 		t.Fatal(err)
 	}
-	within(t, "the session ends", s.over)
+	closed(t, "the session ends", s.over)
 	_, b := r.join("b")
 	p := b.part()
 	if p.GetDeaths() != 0 {
@@ -447,7 +447,7 @@ func TestLostWhileConnected(t *testing.T) {
 
 func TestProvesDeath(t *testing.T) {
 	t.Parallel()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

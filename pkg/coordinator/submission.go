@@ -42,7 +42,9 @@ type ending struct {
 	last       bool
 }
 
-func submissionOf(b *scheduler.Batch) *submission { return b.Owner.(*submission) }
+func submissionOf(b *scheduler.Batch) *submission {
+	return b.Owner.(*submission) //nolint:forcetypeassert // every batch is newSubmission's
+}
 
 func (s *submission) put(e ending) {
 	e.submission = s
@@ -176,7 +178,8 @@ func (s *submission) tell(all []*pb.Answer, ended []batch.RowOutcome) []*pb.Answ
 // translate takes a worker's result over, from places in the part to places in the batch. The worker has split what is large,
 // except for the output of one row.
 func (s *submission) translate(all []*pb.Answer, e ending) []*pb.Answer {
-	p, r := e.part, e.result.(*pb.Result)
+	p := e.part
+	r := e.result.(*pb.Result) //nolint:forcetypeassert // every result is link's
 	n := uint32(p.Len())
 	counts := func(row uint32) bool { return row < n && (e.only == nil || e.only.Has(row)) }
 	a := s.message(&pb.Answer{})
@@ -207,7 +210,7 @@ func (s *submission) translate(all []*pb.Answer, e ending) []*pb.Answer {
 			all = append(all, s.message(&pb.Answer{Output: wire.FromOutput(piece)}))
 		}
 	}
-	if len(a.Finished) == 0 && len(a.NotDone) == 0 && a.Output == nil {
+	if len(a.GetFinished()) == 0 && len(a.GetNotDone()) == 0 && a.GetOutput() == nil {
 		return all
 	}
 	return append(all, a)

@@ -63,7 +63,7 @@ func TestNewSubmission(t *testing.T) {
 		"unknown flow":   {"X", &pb.Submission{Sequence: 1, Rows: rows(1)}, batch.CodeUnknownFlow, "there are S, W", nil},
 		"old revision":   {"S", &pb.Submission{Sequence: 1, Revision: 3, Rows: rows(1)}, batch.CodeRevisionGone, "new batch", nil},
 		"no rows at all": {"S", &pb.Submission{Sequence: 1}, batch.CodeEmptyBatch, "at least one", nil},
-		"too many rows":  {"S", &pb.Submission{Sequence: 1, Rows: sequence(0, 17)}, batch.CodeTooManyRows, "limit of 16 rows", nil},
+		"too many rows":  {"S", &pb.Submission{Sequence: 1, Rows: sequence(17)}, batch.CodeTooManyRows, "limit of 16 rows", nil},
 		"too many bytes": {"W", &pb.Submission{Sequence: 1, Rows: &pb.Columns{Data: make([]byte, 1<<10+1), Ends: []uint32{1<<10 + 1}}}, batch.CodeBatchTooLarge, "limit of 1024 bytes", nil},
 		"bad columns":    {"W", &pb.Submission{Sequence: 1, Rows: &pb.Columns{Data: []byte("ab"), Ends: []uint32{1}}}, batch.CodeBadColumns, "byte 1 of 2", nil},
 		"too few keys":   {"S", &pb.Submission{Sequence: 1, Rows: &pb.Columns{Data: []byte("ab"), Ends: []uint32{1, 2}, Keys: []uint64{1}}}, batch.CodeBadColumns, "1 keys for 2 rows", nil},
@@ -76,6 +76,7 @@ func TestNewSubmission(t *testing.T) {
 		"that encoding with its keys": {
 			"S", &pb.Submission{Sequence: 1, ShardKey: "id", Rows: &pb.Columns{Data: []byte("ab"), Ends: []uint32{2}, Keys: []uint64{9}, Encoding: "avro"}}, 0, "",
 			func(t *testing.T, s *submission) {
+				t.Helper()
 				if !slices.Equal(s.Keys, []uint64{9}) {
 					t.Errorf("keys are %v", s.Keys)
 				}
@@ -84,6 +85,7 @@ func TestNewSubmission(t *testing.T) {
 		"keys of the producer's own": {
 			"S", &pb.Submission{Sequence: 1, Rows: &pb.Columns{Data: []byte("ab"), Ends: []uint32{2}, Keys: []uint64{8}}}, 0, "",
 			func(t *testing.T, s *submission) {
+				t.Helper()
 				if !slices.Equal(s.Keys, []uint64{8}) {
 					t.Errorf("keys are %v", s.Keys)
 				}
@@ -92,6 +94,7 @@ func TestNewSubmission(t *testing.T) {
 		"keys of another field": {
 			"S", &pb.Submission{Sequence: 1, ShardKey: "old", Rows: &pb.Columns{Data: []byte(`{"id":1}{"id":1}`), Ends: []uint32{8, 16}, Keys: []uint64{8, 9}}}, 0, "",
 			func(t *testing.T, s *submission) {
+				t.Helper()
 				if s.Keys[0] != s.Keys[1] || s.Keys[0] == 8 {
 					t.Errorf("keys are %v", s.Keys)
 				}
@@ -100,6 +103,7 @@ func TestNewSubmission(t *testing.T) {
 		"keys where none are needed": {
 			"W", &pb.Submission{Sequence: 1, Rows: &pb.Columns{Data: []byte("ab"), Ends: []uint32{2}, Keys: []uint64{8}}}, 0, "",
 			func(t *testing.T, s *submission) {
+				t.Helper()
 				if s.Keys != nil {
 					t.Errorf("keys are %v", s.Keys)
 				}
@@ -115,6 +119,7 @@ func TestNewSubmission(t *testing.T) {
 		"a deadline": {
 			"W", &pb.Submission{Sequence: 1, DeadlineMilliseconds: 1500, AgeMilliseconds: 500, Rows: rows(1)}, 0, "",
 			func(t *testing.T, s *submission) {
+				t.Helper()
 				if !s.Deadline.Equal(now.Add(1500*time.Millisecond)) || !s.born.Equal(now.Add(-500*time.Millisecond)) {
 					t.Errorf("deadline %v, born %v", s.Deadline, s.born)
 				}
@@ -123,6 +128,7 @@ func TestNewSubmission(t *testing.T) {
 		"times beyond all measure": {
 			"W", &pb.Submission{Sequence: 1, DeadlineMilliseconds: math.MaxUint64, AgeMilliseconds: math.MaxUint64 - 1, Rows: rows(1)}, 0, "",
 			func(t *testing.T, s *submission) {
+				t.Helper()
 				if !s.Deadline.After(now) || !s.born.Before(now) {
 					t.Errorf("deadline %v, born %v", s.Deadline, s.born)
 				}
