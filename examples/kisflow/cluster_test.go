@@ -143,6 +143,7 @@ func TestCluster(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // most of the time is waited
 			result := submit(t, startCluster(t, "", c.register, c.dir), "CalStuAvgScore", c.rows...)
 			if got := averages(t, result); !slices.Equal(got, c.want) {
 				t.Errorf("the flow passed on %q, want %q", got, c.want)
@@ -167,7 +168,9 @@ func TestClusterWithConnector(t *testing.T) {
 	t.Cleanup(func() { redis.Close() })
 	c := startCluster(t, redis.Address(), connector.Register, filepath.Join("8-connector", "conf"))
 	loaded := make(chan *client.Result)
-	go func() { loaded <- submit(t, c, "CalStuAvgScore3", `{"stu_id":101,"score_3":80}`, `{"stu_id":102,"score_3":70}`) }()
+	go func() {
+		loaded <- submit(t, c, "CalStuAvgScore3", `{"stu_id":101,"score_3":80}`, `{"stu_id":102,"score_3":70}`)
+	}()
 	saved := submit(t, c, "CalStuAvgScore12", `{"stu_id":101,"score_1":100,"score_2":90}`, `{"stu_id":102,"score_1":100,"score_2":80}`)
 	if got, want := averages(t, saved), []string{"101: 95.00", "102: 90.00"}; !slices.Equal(got, want) {
 		t.Errorf("the flow that saves passed on %q, want %q: %+v", got, want, saved.NotDone)
