@@ -43,7 +43,8 @@ type Cluster struct {
 	redis  *Redis // nil: one from outside
 	store  *cluster.Store
 
-	coordinator *Node // the first
+	coordinator *Node  // the first
+	metrics     string // its URL; empty for none
 
 	mu    sync.Mutex
 	nodes []*Node // that were started; guarded by mu
@@ -99,7 +100,7 @@ func (k *Cluster) start(ctx context.Context) (err error) {
 		return err
 	}
 	for range c.Coordinators - 1 {
-		if _, err := k.StartCoordinator(ctx); err != nil {
+		if _, err := k.StartCoordinator(ctx, ""); err != nil {
 			return err
 		}
 	}
@@ -136,10 +137,7 @@ func (k *Cluster) open(name string) (*cluster.Store, error) {
 
 // Await waits until each coordinator has sessions with at least so many workers.
 func (k *Cluster) Await(ctx context.Context, workers int) error {
-	for _, n := range k.living() {
-		if n.coordinator == nil {
-			continue
-		}
+	for _, n := range k.Coordinators() {
 		if err := n.coordinator.AwaitWorkers(ctx, workers); err != nil {
 			return err
 		}
@@ -157,6 +155,20 @@ func (k *Cluster) environment(name string) (string, bool) {
 
 // Coordinator is the first coordinator's address.
 func (k *Cluster) Coordinator() string { return k.coordinator.address }
+
+// Metrics is the URL of the first coordinator's metrics; empty for none.
+func (k *Cluster) Metrics() string { return k.metrics }
+
+// Coordinators are the coordinators that have not ended, in the order of their start.
+func (k *Cluster) Coordinators() []*Node {
+	var all []*Node
+	for _, n := range k.living() {
+		if n.coordinator != nil {
+			all = append(all, n)
+		}
+	}
+	return all
+}
 
 // Etcd is etcd's address.
 func (k *Cluster) Etcd() string { return k.etcd.Address() }
@@ -211,10 +223,8 @@ func (k *Cluster) Close() error {
 	k.closing.Do(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), stopPatience)
 		defer cancel()
-		for _, n := range k.living() {
-			if n.coordinator != nil {
-				k.closed = errors.Join(k.closed, n.Drain(ctx))
-			}
+		for _, n := range k.Coordinators() {
+			k.closed = errors.Join(k.closed, n.Drain(ctx))
 		}
 		var stops sync.WaitGroup
 		for _, n := range k.living() {

@@ -86,9 +86,9 @@ func (k *Cluster) run(n *Node, run func(context.Context) error) {
 	}()
 }
 
-// StartCoordinator starts one more coordinator, at a free port, and waits until it takes batches.
-func (k *Cluster) StartCoordinator(ctx context.Context) (*Node, error) {
-	return k.startCoordinator(ctx, "", "")
+// StartCoordinator starts one more coordinator, by default at a free port, and waits until it takes batches.
+func (k *Cluster) StartCoordinator(ctx context.Context, listen string) (*Node, error) {
+	return k.startCoordinator(ctx, listen, "")
 }
 
 func (k *Cluster) startCoordinator(ctx context.Context, listen, http string) (*Node, error) {
@@ -110,7 +110,8 @@ func (k *Cluster) startCoordinator(ctx context.Context, listen, http string) (*N
 	}
 	k.config.Announce("coordinator", n.address)
 	if pages != nil {
-		k.config.Announce("metrics", "http://"+pages.Addr().String()+"/metrics")
+		k.metrics = "http://" + pages.Addr().String() + "/metrics"
+		k.config.Announce("metrics", k.metrics)
 	}
 	return n, nil
 }

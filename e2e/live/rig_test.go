@@ -1,0 +1,344 @@
+// Package live changes definitions of clusters that run, with real clients under load, in this process.
+package live
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+
+	"github.com/kisgrid/kisgrid/internal/devcluster"
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/client"
+	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/kis"
+)
+
+// patience bounds every wait: long enough for a slow machine, short enough to fail.
+const patience = 60 * time.Second
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// row goes in, and what its functions saw comes out.
+type row struct {
+	ID int `json:"id"`
+	// Version is the documents' parameter of that name, and Revision the one that the function ran for: as First and Second saw
+	// them.
+	First    string `json:"first,omitempty"`
+	Second   string `json:"second,omitempty"`
+	Flow     string `json:"flow,omitempty"`
+	Revision int64  `json:"revision,omitempty"`
+	Mixed    bool   `json:"mixed,omitempty"`
+}
+
+func first(ctx context.Context, r row) (row, error) {
+	c := kis.From(ctx)
+	r.First, r.Flow, r.Revision = c.Param("version"), c.Param("flow"), c.Revision
+	return r, nil
+}
+
+func second(ctx context.Context, r row) (row, error) {
+	c := kis.From(ctx)
+	r.Second = c.Param("version")
+	r.Mixed = r.Revision != c.Revision
+	return r, nil
+}
+
+func register(r *kis.Registry) {
+	r.Func("First", kis.Calculate(first))
+	r.Func("Second", kis.Calculate(second))
+}
+
+func document(kind definition.Kind, name, yaml string) definition.Document {
+	return definition.Document{Kind: kind, Name: name, YAML: []byte("kistype: " + string(kind) + "\n" + yaml)}
+}
+
+// documents are those of the flow Live in one version, which each of them names.
+func documents(version int) []definition.Document {
+	return []definition.Document{
+		document(definition.KindFlow, "Live", fmt.Sprintf("flow_name: Live\nstatus: 1\nshard_key: id\nflows:\n  - fname: First\n    params: {flow: \"%d\"}\n  - fname: Second\n", version)),
+		function("First", version), function("Second", version),
+	}
+}
+
+func function(name string, version int) definition.Document {
+	return document(definition.KindFunc, name, fmt.Sprintf("fname: %s\nfmode: Calculate\noption:\n  default_params: {version: \"%d\"}\n", name, version))
+}
+
+// rig is a cluster and what a test needs of it.
+type rig struct {
+	*devcluster.Cluster
+	t     testing.TB
+	store *cluster.Store
+	etcd  *clientv3.Client
+}
+
+func start(t testing.TB, c devcluster.Config) *rig {
+	t.Helper()
+	if c.Register == nil {
+		c.Register = register
+	}
+	if level := os.Getenv("KISGRID_LOG_LEVEL"); level != "" {
+		c.Logger = hclog.New(&hclog.LoggerOptions{Level: hclog.LevelFromString(level)})
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	k, err := devcluster.Start(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{Cluster: k, t: t}
+	t.Cleanup(func() {
+		if err := k.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if r.store, err = cluster.Open(cluster.Config{Endpoints: []string{k.Etcd()}}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.store.Close() })
+	if r.etcd, err = clientv3.New(clientv3.Config{Endpoints: []string{k.Etcd()}, Logger: zap.NewNop()}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.etcd.Close() })
+	return r
+}
+
+// put writes documents as etcdctl does, in one transaction, unparsed, and returns its revision.
+func (r *rig) put(docs ...definition.Document) int64 {
+	r.t.Helper()
+	var ops []clientv3.Op
+	for _, d := range docs {
+		ops = append(ops, clientv3.OpPut("/kisgrid/config/"+string(d.Kind)+"/"+d.Name, string(d.YAML)))
+	}
+	return r.commit(ops...)
+}
+
+func (r *rig) delete(keys ...string) int64 {
+	r.t.Helper()
+	var ops []clientv3.Op
+	for _, key := range keys {
+		ops = append(ops, clientv3.OpDelete("/kisgrid/config/"+key))
+	}
+	return r.commit(ops...)
+}
+
+func (r *rig) commit(ops ...clientv3.Op) int64 {
+	r.t.Helper()
+	answer, err := r.etcd.Txn(r.t.Context()).Then(ops...).Commit()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return answer.Header.Revision
+}
+
+// await blocks until the flow's status is as is says.
+func (r *rig) await(flow, what string, is func(cluster.FlowStatus) bool) cluster.FlowStatus {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
+	defer cancel()
+	var last, found cluster.FlowStatus
+	done := errors.New("found")
+	ended, stop := context.WithCancelCause(ctx)
+	err := r.store.FollowFlows(ended, func(flows []cluster.ActiveFlow) {
+		for _, f := range flows {
+			if f.Status.Flow != flow || context.Cause(ended) != nil {
+				continue
+			}
+			if last = f.Status; is(f.Status) {
+				found = f.Status
+				stop(done)
+			}
+		}
+	})
+	if !errors.Is(context.Cause(ended), done) {
+		r.t.Fatalf("flow %s did not come to this: %s: %v; it is %+v", flow, what, err, last)
+	}
+	return found
+}
+
+func (r *rig) awaitState(flow, state string, wanted int64) cluster.FlowStatus {
+	r.t.Helper()
+	return r.await(flow, fmt.Sprintf("%s at revision %d", state, wanted), func(s cluster.FlowStatus) bool { return s.State == state && s.Wanted >= wanted })
+}
+
+// dial connects a client to all coordinators there are.
+func (r *rig) dial() *client.Client {
+	r.t.Helper()
+	var addresses []string
+	for _, n := range r.Coordinators() {
+		addresses = append(addresses, n.Address())
+	}
+	c, err := client.Dial(strings.Join(addresses, ","), client.WithRetryFor(patience))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// load is clients that submit as fast as answers come, and check each answer.
+type load struct {
+	t      testing.TB
+	stop   chan struct{}
+	ending sync.Once
+	ended  sync.WaitGroup
+
+	mu        sync.Mutex
+	batches   int
+	rows      int
+	versions  map[int64]string // by revision, as the rows tell; guarded by mu
+	revisions []int64          // in the order in which they were first seen; guarded by mu
+	wrong     int              // guarded by mu
+	latest    int64            // the newest revision in an answer; guarded by mu
+	news      chan struct{}    // replaced and closed when latest changes; guarded by mu
+}
+
+// startLoad has clients, each with a stream of its own, send batches of so many rows.
+func (r *rig) startLoad(flow string, clients, rows int) *load {
+	r.t.Helper()
+	l := &load{t: r.t, stop: make(chan struct{}), versions: map[int64]string{}, news: make(chan struct{})}
+	c := r.dial()
+	for i := range clients {
+		s, err := c.Stream(context.WithoutCancel(r.t.Context()), flow)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		l.ended.Go(func() { l.run(s, i*rows, rows) })
+	}
+	r.t.Cleanup(l.end)
+	return l
+}
+
+// end stops the load and waits for all answers.
+func (l *load) end() {
+	l.ending.Do(func() { close(l.stop) })
+	l.ended.Wait()
+}
+
+func (l *load) run(s *client.Stream, id, rows int) {
+	const ahead = 4
+	var pending []*client.Pending
+	wait := func(p *client.Pending) {
+		result, err := p.Wait(context.Background())
+		if err != nil {
+			l.fail("a batch ended with %v", err)
+			return
+		}
+		l.check(id, rows, result)
+	}
+	defer func() {
+		for _, p := range pending {
+			wait(p)
+		}
+		if err := s.Close(); err != nil {
+			l.fail("close the stream: %v", err)
+		}
+	}()
+	for {
+		select {
+		case <-l.stop:
+			return
+		default:
+		}
+		all := make([]row, rows)
+		for i := range all {
+			all[i].ID = id + i
+		}
+		p, err := s.Send(context.Background(), client.Rows(all...))
+		if err != nil {
+			l.fail("send: %v", err)
+			return
+		}
+		if pending = append(pending, p); len(pending) == ahead {
+			wait(pending[0])
+			pending = append(pending[:0], pending[1:]...)
+		}
+	}
+}
+
+func (l *load) fail(format string, arguments ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.wrong++; l.wrong <= 10 {
+		l.t.Errorf(format, arguments...)
+	}
+}
+
+// check sees to it that each row is done once, and that all ran on the revision that the result names, of whose documents all
+// have one version.
+func (l *load) check(id, rows int, result *batch.Result) {
+	out, err := client.Output[row](result)
+	if err != nil {
+		l.fail("read the output: %v", err)
+		return
+	}
+	if len(result.NotDone) > 0 || len(out) != rows {
+		l.fail("revision %d: %d of %d rows came back, and these are not done: %+v", result.Revision, len(out), rows, result.NotDone)
+		return
+	}
+	for i, o := range out {
+		if o.ID != id+i {
+			l.fail("row %d came back as %d", id+i, o.ID)
+			return
+		}
+		if o.Revision != result.Revision || o.Mixed || o.First != out[0].First || o.Second != o.First || o.Flow != o.First {
+			l.fail("a batch of revision %d has the row %+v beside %+v", result.Revision, o, out[0])
+			return
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.batches++
+	l.rows += rows
+	if version, known := l.versions[result.Revision]; !known {
+		l.versions[result.Revision] = out[0].First
+		l.revisions = append(l.revisions, result.Revision)
+	} else if version != out[0].First {
+		l.wrong++
+		l.t.Errorf("revision %d is version %s, and in another batch %s", result.Revision, version, out[0].First)
+	}
+	if result.Revision > l.latest {
+		l.latest = result.Revision
+		close(l.news)
+		l.news = make(chan struct{})
+	}
+}
+
+// awaitRevision blocks until an answer named this revision, or a newer one, and returns the version that goes with it.
+func (l *load) awaitRevision(revision int64) string {
+	l.t.Helper()
+	timeout := time.After(patience)
+	for {
+		l.mu.Lock()
+		latest, version, news := l.latest, l.versions[revision], l.news
+		l.mu.Unlock()
+		if latest >= revision {
+			return version
+		}
+		select {
+		case <-news:
+		case <-timeout:
+			l.t.Fatalf("no batch ran on revision %d; the newest is %d", revision, latest)
+		}
+	}
+}
+
+func number(text string) int {
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return -1
+	}
+	return n
+}
