@@ -260,7 +260,7 @@ func jsonOf(text string, kind reflect.Kind) json.RawMessage {
 // declaredKeys are the keys that the function's document says.
 func (r *run) declaredKeys(s *step, rs *rowset) {
 	for i := range rs.len() {
-		fields, err := r.fields(rs, i)
+		fields, err := r.object(rs, i)
 		if err != nil {
 			r.lose(i, undecodable(s, err))
 			continue
@@ -292,13 +292,14 @@ func (r *run) loadDeclared(s *step, rs *rowset, values []connector.Value) {
 }
 
 func (r *run) withFields(s *step, rs *rowset, i int, value connector.Value, reader reflect.Type) (json.RawMessage, error) {
-	fields, err := r.fields(rs, i)
+	row, err := r.object(rs, i)
 	if err != nil {
 		return nil, err
 	}
-	if fields == nil {
+	if row == nil {
 		return nil, errors.New("it is null")
 	}
+	fields := row.byName()
 	for _, name := range slices.Sorted(maps.Keys(s.load.Fields)) {
 		fields[name] = json.RawMessage("null")
 		for _, f := range value.Fields {

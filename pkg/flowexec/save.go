@@ -184,7 +184,7 @@ func (r *run) declareEffects(s *step, rs *rowset) {
 	f := &r.x.frame
 	names := slices.Sorted(maps.Keys(s.save.Fields))
 	for i := range rs.len() {
-		fields, err := r.fields(rs, i)
+		fields, err := r.object(rs, i)
 		if err != nil {
 			r.lose(i, undecodable(s, err))
 			continue
@@ -220,7 +220,7 @@ func undecodable(s *step, err error) batch.RowOutcome {
 }
 
 // keyOf fills a key with a row's fields.
-func keyOf(t definition.Template, fields map[string]json.RawMessage) (string, error) {
+func keyOf(t definition.Template, fields object) (string, error) {
 	var key []byte
 	for _, part := range t.Parts {
 		key = append(key, part.Literal...)
@@ -237,8 +237,8 @@ func keyOf(t definition.Template, fields map[string]json.RawMessage) (string, er
 }
 
 // textOf is a field as connectors store it.
-func textOf(fields map[string]json.RawMessage, name string) (string, error) {
-	raw, ok := field(fields, name)
+func textOf(fields object, name string) (string, error) {
+	raw, ok := fields.field(name)
 	if !ok {
 		return "", fmt.Errorf("the row lacks the field %s", name)
 	}

@@ -163,8 +163,8 @@ func (r *run) convert(vec kis.Vector, row reflect.Type, base unsafe.Pointer, siz
 	}
 }
 
-// fields are a row's, by their JSON names.
-func (r *run) fields(rs *rowset, i int) (map[string]json.RawMessage, error) {
+// object reads a row's fields.
+func (r *run) object(rs *rowset, i int) (object, error) {
 	raw := []byte(nil)
 	if rs.vec == nil {
 		raw = r.source(rs, i)
@@ -174,25 +174,11 @@ func (r *run) fields(rs *rowset, i int) (map[string]json.RawMessage, error) {
 			return nil, err
 		}
 	}
-	var fields map[string]json.RawMessage
+	var fields object
 	if err := json.Unmarshal(raw, &fields); err != nil {
 		return nil, err
 	}
 	return fields, nil
-}
-
-// field finds a row's field as encoding/json does: by its name, else without regard to case. null is no value.
-func field(fields map[string]json.RawMessage, name string) (json.RawMessage, bool) {
-	value, ok := fields[name]
-	if !ok {
-		for other, v := range fields {
-			if strings.EqualFold(other, name) {
-				value, ok = v, true
-				break
-			}
-		}
-	}
-	return value, ok && string(value) != "null"
 }
 
 // mustWhenRead reports whether the fields that source.must names are looked for when the rows are read, or were by Compile.
@@ -215,11 +201,11 @@ func (r *run) requireFields(s *step, rs *rowset) *rowset {
 func (r *run) lackFields(s *step, rs *rowset, rows []uint32) (bad []uint32) {
 	for _, i := range rows {
 		o := batch.RowOutcome{Outcome: batch.Dead, Attempts: 1}
-		fields, err := r.fields(rs, int(i))
+		fields, err := r.object(rs, int(i))
 		if err != nil {
 			o.Code, o.Reason = batch.CodeRowUndecodable, trimmed(fmt.Sprintf("the row is no JSON object: %v", err))
 		} else if lacks := slices.DeleteFunc(slices.Clone(s.must), func(name string) bool {
-			_, ok := field(fields, name)
+			_, ok := fields.field(name)
 			return ok
 		}); len(lacks) > 0 {
 			o.Code = batch.CodeMissingField

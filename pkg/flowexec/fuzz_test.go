@@ -1,0 +1,158 @@
+package flowexec_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"testing"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/flowexec"
+	"github.com/kisgrid/kisgrid/pkg/kis"
+)
+
+// looked, scored and kept are what rows are read as on their way through FuzzRows' flow.
+type looked struct {
+	ID int `json:"id"`
+}
+
+type scored struct {
+	ID    int     `json:"id"`
+	Score float64 `json:"score"`
+	Name  string  `json:"name"`
+	Small int8    `json:"small"`
+}
+
+type kept struct {
+	ID    float64         `json:"id"`
+	Score float64         `json:"score"`
+	Name  string          `json:"name"`
+	Small uint16          `json:"small"`
+	Raw   json.RawMessage `json:"raw,omitempty"`
+}
+
+// anyField is a field that something other than null was put into.
+type anyField bool
+
+func (f *anyField) UnmarshalJSON(raw []byte) error {
+	*f = *f || anyField(!bytes.Equal(raw, []byte("null")))
+	return nil
+}
+
+// FuzzRows: whatever is submitted, its outcome and what comes out are what encoding/json makes of it from function to
+// function. The first function looks at rows that a later one reads as a wider type, and has fields that must be there.
+func FuzzRows(f *testing.F) {
+	for _, seed := range []string{
+		`{"id":1,"score":2.5,"name":"x","small":3}`, `{"id":1,"score":2.5,"name":"x","small":-3}`, `{"id":1}`, `{"name":"a"}`, `null`, ``, `[]`, `{`,
+		`{"ID":1,"Name":"x"}`, `{"id":1,"id":null,"name":"n"}`, `{"id":null,"Id":2,"NAME":"n"}`, `{"name":null,"Name":"x","id":1}`, `{"id":1.0,"name":"n"}`,
+		`{"id":9007199254740993,"name":"n"}`, `{"id":9223372036854775807,"name":""}`, `{"id":1,"name":"\ud800"}`, "{\"id\":1,\"name\":\"\xff\"}",
+		`{"id":1,"name":"<&>\u2028"}`, `{"id":1,"name":"n","score":1e300,"raw":{"a":[1,2]}}`, `{"id":1,"name":"n","small":128}`, `{"\u0069d":7,"n\u0061me":"n"}`,
+		`{"id":1,"name":"n","score":-0}`, "{\"id\":1,\"name\":\"n\",\"\xc5\xbfcore\":3}", `{"id":"1","name":"n"}`, `{"id":1,"name":"n"}{}`, `{"id":1,"name":"n","name":null}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	register := func(r *kis.Registry) {
+		r.Func("look", kis.Verify(func(context.Context, looked) error { return nil }))
+		r.Func("count", kis.Calculate(func(_ context.Context, c scored) (scored, error) { return c, nil }))
+		r.Func("keep", kis.Calculate(func(_ context.Context, k kept) (*kept, error) { return &k, nil }))
+		r.Func("pass", kis.Verify(func(context.Context, *scored) error { return nil }))
+	}
+	const must = "; source: {must: [id, name]}"
+	through := local(f, chain("", "look Verify"+must, "count Calculate", "keep Calculate"), register)
+	past := local(f, chain("", "look Verify", "pass Verify"+must, "keep Calculate"), register)
+	f.Fuzz(func(t *testing.T, row []byte) {
+		if len(row) > 1<<16 {
+			t.Skip()
+		}
+		want, code := wantedOf(t, row)
+		check(t, through, row, want, code)
+
+		var p scored
+		var k kept
+		switch {
+		case code == batch.CodeConversionFailed: // nothing is converted on this way
+			return
+		case code != 0:
+		case json.Unmarshal(row, &p) != nil || json.Unmarshal(row, &k) != nil:
+			want, code = "", batch.CodeRowUndecodable
+		default:
+			want = written(t, k)
+		}
+		check(t, past, row, want, code)
+	})
+}
+
+// wantedOf takes a row through look, count and keep by way of encoding/json.
+func wantedOf(t *testing.T, row []byte) (want string, code batch.Code) {
+	t.Helper()
+	var l looked
+	var c scored
+	if bytes.Equal(bytes.TrimSpace(row), []byte("null")) || json.Unmarshal(row, &l) != nil {
+		return "", batch.CodeRowUndecodable
+	}
+	var there struct {
+		ID   anyField `json:"id"`
+		Name anyField `json:"name"`
+	}
+	if err := json.Unmarshal(row, &there); err != nil {
+		return "", batch.CodeRowUndecodable
+	}
+	if !there.ID || !there.Name {
+		// Which of the two is told first is not promised.
+		if json.Unmarshal(row, &c) != nil {
+			return "", batch.CodeInternal
+		}
+		return "", batch.CodeMissingField
+	}
+	if json.Unmarshal(row, &c) != nil {
+		return "", batch.CodeRowUndecodable
+	}
+	var k kept
+	if json.Unmarshal([]byte(written(t, c)), &k) != nil {
+		return "", batch.CodeConversionFailed
+	}
+	return written(t, k), 0
+}
+
+func written(t *testing.T, row any) string {
+	t.Helper()
+	text, err := json.Marshal(row)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// check submits a row twice beside one that is good, and compares both. code 0 is done; CodeInternal is dead, for whatever reason.
+func check(t *testing.T, l *flowexec.Local, row []byte, want string, code batch.Code) {
+	t.Helper()
+	const good = `{"id":5,"score":1,"name":"good","small":1}`
+	result, err := l.Submit(t.Context(), "F", batch.Rows(row, []byte(good), row))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for i := range result.Output.Rows.Len() {
+		got = append(got, string(result.Output.Rows.Row(i)))
+	}
+	wanted := []string{want, good, want}
+	if code != 0 {
+		wanted = []string{good}
+	}
+	if !reflect.DeepEqual(got, wanted) {
+		t.Fatalf("%q: the flow passes on %q, encoding/json %q; not done: %+v", row, got, wanted, result.NotDone)
+	}
+	if code == 0 {
+		return
+	}
+	if len(result.NotDone) != 2 {
+		t.Fatalf("%q: not done are %+v, want rows 0 and 2", row, result.NotDone)
+	}
+	for _, o := range result.NotDone {
+		if o.Outcome != batch.Dead || o.Code != code && code != batch.CodeInternal {
+			t.Fatalf("%q: row %d is %s, want dead with %s", row, o.Row, fmt.Sprint(o.Outcome, o.Code, o.Reason), code)
+		}
+	}
+}

@@ -1,0 +1,63 @@
+package flowexec
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+// object is a row's fields as they stand in its JSON, in order: a name may come twice. nil is null.
+type object []member
+
+type member struct {
+	name  string
+	value json.RawMessage
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (o *object) UnmarshalJSON(raw []byte) error {
+	if string(raw) == "null" {
+		return nil
+	}
+	if raw[0] != '{' {
+		return fmt.Errorf("it begins with %q", raw[0])
+	}
+	*o = object{}
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	if _, err := decoder.Token(); err != nil {
+		return err
+	}
+	for decoder.More() {
+		name, err := decoder.Token()
+		if err != nil {
+			return err
+		}
+		var value json.RawMessage
+		if err := decoder.Decode(&value); err != nil {
+			return err
+		}
+		*o = append(*o, member{name.(string), value}) // keys are
+	}
+	return nil
+}
+
+// field is what encoding/json reads into a field of that name: the last value of the name, whatever the case of its letters,
+// that is not null. false: there is none.
+func (o object) field(name string) (json.RawMessage, bool) {
+	for i := len(o) - 1; i >= 0; i-- {
+		if strings.EqualFold(o[i].name, name) && string(o[i].value) != "null" {
+			return o[i].value, true
+		}
+	}
+	return nil, false
+}
+
+// byName is the object as a map: the last of several values counts.
+func (o object) byName() map[string]json.RawMessage {
+	fields := make(map[string]json.RawMessage, len(o))
+	for _, m := range o {
+		fields[m.name] = m.value
+	}
+	return fields
+}
