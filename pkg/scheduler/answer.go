@@ -164,7 +164,9 @@ func (s *Scheduler) fail(b *Batch, rows []uint32, outcome batch.Outcome, code ba
 		return
 	}
 	b.flow.ledger.Outcomes[outcome] += uint64(len(failed))
-	s.act(Fail{Batch: b, Rows: failed, Outcome: outcome, Code: code, Last: s.ended(b, len(failed))})
+	last := s.ended(b, len(failed))
+	b.flow.stale = b.flow.stale || last
+	s.act(Fail{Batch: b, Rows: failed, Outcome: outcome, Code: code, Last: last})
 }
 
 // ended counts rows of a batch that got their outcome, and reports whether they were its last.
@@ -184,6 +186,7 @@ func (e Cancelled) step(s *Scheduler) {
 		return
 	}
 	b.flow.ledger.Outcomes[batch.Failed] += uint64(b.remaining)
+	b.flow.stale = true
 	s.ended(b, b.remaining)
 }
 
@@ -200,6 +203,9 @@ func (Tick) step(s *Scheduler) {
 		}
 		if len(f.held) > 0 {
 			s.expire(f)
+		}
+		if f.stale {
+			s.sweep(f)
 		}
 	}
 }

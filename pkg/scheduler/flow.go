@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"math/bits"
+	"slices"
 	"time"
 )
 
@@ -21,6 +22,7 @@ type flow struct {
 	whole    queue     // batches that go to one worker whole, in order
 	reserved *link     // kept free for the first of whole
 	waiting  queue     // rows that found no ready worker, in order
+	stale    bool      // a batch may be over whose rows are still queued
 	since    time.Time // when waiting, or whole without a ready worker, began
 }
 
@@ -150,4 +152,31 @@ func (q *queue) putBack(g segment) {
 		return
 	}
 	q.segments = append([]segment{g}, q.segments...)
+}
+
+// drop takes out what satisfies over.
+func (q *queue) drop(over func(segment) bool) {
+	q.segments = slices.DeleteFunc(q.segments[q.head:], over)
+	q.head = 0
+}
+
+// sweep takes the rows of batches that are over out of every queue: behind one that waits for credit they would keep their
+// batches in memory although nobody waits for them.
+func (s *Scheduler) sweep(f *flow) {
+	f.stale = false
+	over := func(g segment) bool { return g.batch.over }
+	for _, l := range f.links {
+		l.queue.drop(over)
+		if l.worker.reserved == l {
+			s.pump(l) // perhaps for what was just taken out
+		}
+	}
+	f.whole.drop(over)
+	if f.reserved != nil {
+		s.pumpWhole(f)
+	}
+	f.waiting.drop(over)
+	for _, h := range f.held {
+		h.rows = slices.DeleteFunc(h.rows, func(r heldRow) bool { return r.batch.over })
+	}
 }
