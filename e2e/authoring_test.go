@@ -1,0 +1,77 @@
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestAuthoring compiles and tests what docs/authoring.md shows.
+func TestAuthoring(t *testing.T) {
+	text, err := os.ReadFile("../docs/authoring.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := `package e2e
+
+import (
+	"context"
+	"testing"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/flowexec"
+	"github.com/kisgrid/kisgrid/pkg/kis"
+)
+
+type (
+	Reading struct {
+		Sensor  string  ` + "`json:\"sensor\"`" + `
+		Celsius float64 ` + "`json:\"celsius\"`" + `
+	}
+	Fahrenheit struct {
+		Sensor     string
+		Fahrenheit float64
+	}
+	Series struct {
+		Sensor string
+		Values []float64
+	}
+)
+`
+	blocks := strings.Split(string(text), "```go\n")
+	for _, block := range blocks[1:] {
+		code, _, _ := strings.Cut(block, "```")
+		source += "\n" + code
+	}
+	// Under this folder the module's packages are found; its name keeps ./... from finding it.
+	dir, err := os.MkdirTemp(".", "_authoring-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	conf := map[string]string{
+		"flow.yml": "kistype: flow\nflow_name: Weather\nstatus: 1\nshard_key: sensor\nflows: [{fname: Plausible}, {fname: Keep}, {fname: Change}, {fname: ToFahrenheit}]\n",
+		"conn.yml": "kistype: conn\ncname: Last\ntype: redis\naddrs: ${REDIS_ADDR}\n",
+	}
+	for name, mode := range map[string]string{"Plausible": "Verify", "Keep": "Save", "Change": "Load", "ToFahrenheit": "Calculate"} {
+		conf[name+".yml"] = "kistype: func\nfname: " + name + "\nfmode: " + mode + "\noption: {cname: Last}\n"
+	}
+	if err := os.Mkdir(filepath.Join(dir, "conf"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range conf {
+		if err := os.WriteFile(filepath.Join(dir, "conf", name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "authoring_test.go"), []byte(source), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("go", "test", "-v", "./"+dir)
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "1 filtered Plausible DROPPED 999 °C is no weather") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
