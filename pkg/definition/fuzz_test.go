@@ -170,6 +170,15 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 		_, _ = NewSet(docs)
+		lines := 1
+		for _, end := range []string{"\n", "\r", "\u0085", "\u2028", "\u2029"} { // as YAML has them
+			lines += bytes.Count(text, []byte(end))
+		}
+		for _, key := range []string{"fmode", "option.cname", "option.save.set.a"} {
+			if line := (Document{YAML: text, Line: 3}).LineOf(key); line != 0 && (line < 3 || line >= 3+lines) {
+				t.Fatalf("%s is on line %d of\n%s", key, line, text)
+			}
+		}
 		p, err := Parse(Document{YAML: text})
 		if err != nil {
 			return

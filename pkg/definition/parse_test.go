@@ -217,6 +217,21 @@ func TestParseKeepsTheDocument(t *testing.T) {
 	}
 }
 
+func TestLineOf(t *testing.T) {
+	d := Document{Line: 10, YAML: []byte("# a comment\nkistype: func\noption: &o\n  save: {key: a,\n    set: {x: y}}\nagain: *o\nlist: [a, b]\n")}
+	for key, want := range map[string]int{
+		"kistype": 11, "option": 12, "option.save": 13, "option.save.key": 13, "option.save.set.x": 14, "again.save.set": 14,
+		"fmode": 0, "option.load": 0, "kistype.func": 0, "list.a": 0, "": 0,
+	} {
+		if got := d.LineOf(key); got != want {
+			t.Errorf("%q is on line %d, want %d", key, got, want)
+		}
+	}
+	if got := (Document{YAML: []byte("a: [")}).LineOf("a"); got != 0 {
+		t.Errorf("a key of what is no YAML is on line %d", got)
+	}
+}
+
 func TestParseMistakes(t *testing.T) {
 	const (
 		flow = "kistype: flow\nflow_name: f\nstatus: 1\nflows: [fname: A]\n" // 4 lines
@@ -297,6 +312,7 @@ x.yml:3: flows[3]: wants keys with values, not nothing`},
 		{fn + "source: StuScore\n", `x.yml:4: source: wants keys with values, not "StuScore"`},
 		{fn + "source: {must: stu_id}\n", `x.yml:4: source.must: wants a list, not "stu_id"`},
 		{fn + "source: {must: [a, ~, [b]]}\n", "x.yml:4: source.must[1]: is empty: write a text, or take the entry out\nx.yml:4: source.must[2]: wants a text, not a list"},
+		{fn + "retry_times: 3\n", "x.yml:4: retry_times: is no key here; the keys are kistype, fname, fmode, source, option, timeout; it belongs under option"},
 		{fn + "option: {cname: ''}\n", "x.yml:4: option.cname: is empty: write a name"},
 		{fn + "option: {retry_times: -1}\n", "x.yml:4: option.retry_times: is -1; it may be 0 to 2147483647"},
 		{fn + "option: {return_duration: 5s}\n", `x.yml:4: option.return_duration: wants a whole number, not "5s"`},
