@@ -1,11 +1,13 @@
 package flowexec
 
 import (
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"unsafe"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
 // output is what the last function passed on, in the order of the input rows.
@@ -61,7 +63,15 @@ func (r *run) writer(rs *rowset) func(dst []byte, i int) ([]byte, error) {
 	row := rs.vec.Type()
 	base, size := rs.vec.Pointer(), row.Size()
 	switch {
-	case row.Kind() == reflect.Interface || row == rawType:
+	case row == rawType:
+		rows := rawRows(rs.vec)
+		return func(dst []byte, i int) ([]byte, error) {
+			if rs.origin[i] != batch.WholeBatch && r.part.Values == nil && sameBytes(rows[i], r.source(rs, i)) {
+				return append(dst, rows[i]...), nil // which a function read already
+			}
+			return appendRaw(dst, rows[i])
+		}
+	case row.Kind() == reflect.Interface:
 		return func(dst []byte, i int) ([]byte, error) { return appendJSON(dst, rs.vec.At(i)) }
 	case row.Kind() == reflect.Pointer:
 		codec := r.plan.types.codec(row.Elem())
@@ -71,4 +81,14 @@ func (r *run) writer(rs *rowset) func(dst []byte, i int) ([]byte, error) {
 	}
 	codec := r.plan.types.codec(row)
 	return func(dst []byte, i int) ([]byte, error) { return codec.Append(dst, unsafe.Add(base, uintptr(i)*size)) }
+}
+
+// rawRows are the rows of a vector of json.RawMessage.
+func rawRows(v kis.Vector) []json.RawMessage {
+	return unsafe.Slice((*json.RawMessage)(v.Pointer()), v.Len())
+}
+
+// sameBytes reports whether two slices are the same memory.
+func sameBytes(a, b []byte) bool {
+	return len(a) == len(b) && unsafe.SliceData(a) == unsafe.SliceData(b)
 }

@@ -2,7 +2,7 @@ package flowexec
 
 import (
 	"encoding/json"
-	"fmt"
+	"errors"
 	"reflect"
 	"sync"
 	"unsafe"
@@ -66,21 +66,23 @@ func (t *types) convertAny(row any, to reflect.Type, into unsafe.Pointer) error 
 
 // appendJSON writes a row of whatever type behind dst; a string, []byte or json.RawMessage is JSON already.
 func appendJSON(dst []byte, row any) ([]byte, error) {
-	var raw []byte
 	switch v := row.(type) {
 	case string:
-		raw = []byte(v)
+		return appendRaw(dst, []byte(v))
 	case []byte:
-		raw = v
+		return appendRaw(dst, v)
 	case json.RawMessage:
-		raw = v
-	default:
-		return rowjson.AppendAny(dst, row)
+		return appendRaw(dst, v)
 	}
-	if !json.Valid(raw) {
-		return dst, fmt.Errorf("the %T passed on is not JSON", row)
+	return rowjson.AppendAny(dst, row)
+}
+
+// appendRaw writes a row that is JSON already behind dst.
+func appendRaw(dst, row []byte) ([]byte, error) {
+	if _, ok := rowjson.Value(row); !ok && !json.Valid(row) {
+		return dst, errors.New("what the function passed on is not JSON")
 	}
-	return append(dst, raw...), nil
+	return append(dst, row...), nil
 }
 
 // elem is the type that a row's codec is for: pointers are followed.

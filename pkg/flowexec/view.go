@@ -92,7 +92,14 @@ func (r *run) read(s *step, rs *rowset, view kis.Vector) (bad []uint32) {
 		for i := range rows {
 			rows[i] = rs.vec.At(i)
 		}
-	case rs.vec.Type().Kind() == reflect.Interface || rs.vec.Type() == rawType:
+	case rs.vec.Type() == rawType:
+		codec := r.plan.types.codec(row)
+		for i, raw := range rawRows(rs.vec) {
+			if err := codec.Decode(raw, unsafe.Add(base, uintptr(i)*size)); err != nil {
+				fail(i, batch.CodeConversionFailed, err)
+			}
+		}
+	case rs.vec.Type().Kind() == reflect.Interface:
 		for i := range rs.len() {
 			if err := r.plan.types.convertAny(rs.vec.At(i), row, unsafe.Add(base, uintptr(i)*size)); err != nil {
 				fail(i, batch.CodeConversionFailed, err)

@@ -13,5 +13,9 @@
 // may run again for the same row: effects through a Writer happen once all the same, for others RowID is the idempotency
 // key.
 //
+// A row type is a struct, a map, a pointer to one, or json.RawMessage for a row that is taken or passed on as its JSON. The
+// bytes of a json.RawMessage are the row's own: they stay as they are for as long as somebody keeps them (and the batch with
+// them, so copy what is kept for long), and must not be changed, since the row may run again.
+//
 // Registry.FaaS takes KisFlow's own functions unchanged.
 package kis

@@ -4,6 +4,7 @@
 package rowjson
 
 import (
+	"bytes"
 	"encoding"
 	"encoding/json"
 	"errors"
@@ -18,7 +19,9 @@ type Codec struct {
 	row reflect.Type
 	// refuseNull: null would leave the row as if it had been empty.
 	refuseNull bool
-	fields     []field // nil: encoding/json does it all
+	// raw: the row is json.RawMessage, which keeps its JSON as it came.
+	raw    bool
+	fields []field // nil: encoding/json does it all
 }
 
 var (
@@ -27,11 +30,13 @@ var (
 	marshalerType       = reflect.TypeFor[json.Marshaler]()
 	textMarshalerType   = reflect.TypeFor[encoding.TextMarshaler]()
 	numberType          = reflect.TypeFor[json.Number]()
+	rawType             = reflect.TypeFor[json.RawMessage]()
 )
 
 // For makes the codec of a row type.
 func For(row reflect.Type) *Codec {
-	c := &Codec{row: row, refuseNull: row.Kind() == reflect.Struct && !reflect.PointerTo(row).Implements(unmarshalerType)}
+	c := &Codec{row: row, raw: row == rawType}
+	c.refuseNull = row.Kind() == reflect.Struct && !reflect.PointerTo(row).Implements(unmarshalerType)
 	if row.Kind() == reflect.Struct && !marshalsItself(row) {
 		c.fields = compile(row)
 	}
@@ -49,7 +54,7 @@ func marshalsItself(t reflect.Type) bool {
 
 var errNull = errors.New("the row is null")
 
-// Decode reads a row into the zero value at into.
+// Decode reads a row into the zero value at into. A json.RawMessage gets the row's own bytes, not a copy.
 func (c *Codec) Decode(row []byte, into unsafe.Pointer) error {
 	if _, ok := c.Try(row, into); ok {
 		return nil
@@ -82,6 +87,10 @@ func (c *Codec) Slow(row []byte, into unsafe.Pointer) (err error) {
 	}()
 	if c.refuseNull && isNull(row) {
 		return errNull
+	}
+	if c.raw && json.Valid(row) {
+		*(*json.RawMessage)(into) = slices.Clip(bytes.Trim(row, " \t\r\n"))
+		return nil
 	}
 	target := reflect.NewAt(c.row, into)
 	if c.fields != nil {

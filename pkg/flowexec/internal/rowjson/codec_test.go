@@ -115,6 +115,7 @@ var seeds = []string{
 	`{"other":{"a":[1,2,{"b":null}],"c":"d"},"id":7}`, `{"other":[1,2,],"id":7}`, `{"other":{"a"},"id":7}`, `{"other":"\x","id":7}`, "{\"other\":\"\xff\",\"id\":7}", `{"other":-,"id":7}`,
 	`{"when":"2026-01-02T03:04:05Z","p":3,"list":["a"],"map":{"a":1},"raw":{"x": 1},"any":[1,"a"],"num":12.50,"in":{"deep":1},"inp":{"X":2},"bytes":"aGk=","own":"q","a":1,"B":"b"}`,
 	`{"when":"x"}`, `{"p":null}`, `{"p":1,"p":null}`, `{"map":{"a":1},"map":{"b":2}}`, `{"raw":null}`, `{"num":"x"}`, `{"num":""}`, `{"own":null}`, `{"q":"5","deep":1}`, `{"q":5}`,
+	`{"a\u00e4":"\"\\\/\b\f\n\r\t"}`, `["long enough for eight", "and \ud83d\ude00 more", -0.5e+10, true, false, null, {}]`,
 	"{\"\xe2\x84\xaa\":1}", "{\"i\xc4\xb1d\":1}", `{"a":1,"b":"low"}`,
 }
 
@@ -125,6 +126,51 @@ func TestAsEncodingJSON(t *testing.T) {
 		same[slowOnly](t, []byte(seed))
 		same[struct{}](t, []byte(seed))
 		same[map[string]any](t, []byte(seed))
+		same[json.RawMessage](t, []byte(seed))
+		valid(t, []byte(seed))
+	}
+}
+
+// valid checks what is taken for JSON, and that little is in doubt.
+func valid(t testing.TB, row []byte) {
+	t.Helper()
+	value, ok := Value(row)
+	if ok && string(value) != strings.Trim(string(row), " \t\r\n") || ok != json.Valid(row) && !strings.Contains(string(row), strings.Repeat("[", 10)) {
+		t.Fatalf("%q: taken for JSON: %v (%q), encoding/json says %v", row, ok, value, json.Valid(row))
+	}
+}
+
+// Whatever is one byte away from JSON is judged as encoding/json judges it.
+func TestValue(t *testing.T) {
+	for _, seed := range seeds {
+		for i := range len(seed) {
+			valid(t, []byte(seed[:i]+seed[i+1:]))
+			for _, b := range []byte("\"\\{}[]:,.-+019eEut /\x00\x1f\x7f\xff") {
+				valid(t, []byte(seed[:i]+string(rune(b))+seed[i:]))
+				valid(t, []byte(seed[:i]+string([]byte{b})+seed[i+1:]))
+			}
+		}
+	}
+	for _, depth := range []int{64, 66, 10001} {
+		row := []byte(strings.Repeat("[", depth) + strings.Repeat("]", depth))
+		value, ok := Value(row)
+		if ok != (depth <= 64) {
+			t.Errorf("%d deep: %v, %q", depth, ok, value)
+		}
+		same[json.RawMessage](t, row)
+	}
+}
+
+// A row that is kept as it came is not copied, and nothing can be appended to it in place.
+func TestRaw(t *testing.T) {
+	for _, row := range [][]byte{[]byte(` {"a": "\u00e4"} `), []byte(" " + strings.Repeat("[", 100) + strings.Repeat("]", 100) + "\n ")} {
+		var got json.RawMessage
+		if err := For(rawType).Decode(row, unsafe.Pointer(&got)); err != nil {
+			t.Fatal(err)
+		}
+		if &got[0] != &row[1] || cap(got) != len(got) {
+			t.Errorf("%q is kept as %q, copied or with room behind it", row, got)
+		}
 	}
 }
 
@@ -302,6 +348,7 @@ func FuzzDecode(f *testing.F) {
 		same[plain](t, row)
 		same[mixed](t, row)
 		same[slowOnly](t, row)
+		same[json.RawMessage](t, row)
 		takenOut[narrow, plain](t, row)
 	})
 }

@@ -1,10 +1,13 @@
 package rowjson
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"math"
+	"math/bits"
 	"reflect"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 	"unsafe"
 )
@@ -285,23 +288,16 @@ func scanFloat(row []byte, start int) (v float64, end int, ok bool) {
 
 // skipNumber finds the end of a number.
 func skipNumber(row []byte, i int) (end int, ok bool) {
-	digits := func() int {
-		start := i
-		for i < len(row) && row[i]-'0' <= 9 {
-			i++
-		}
-		return i - start
-	}
 	if i < len(row) && row[i] == '-' {
 		i++
 	}
 	start := i
-	if n := digits(); n == 0 || n > 1 && row[start] == '0' {
+	if i = skipDigits(row, i); i == start || i-start > 1 && row[start] == '0' {
 		return i, false
 	}
 	if i < len(row) && row[i] == '.' {
-		i++
-		if digits() == 0 {
+		start = i + 1
+		if i = skipDigits(row, start); i == start {
 			return i, false
 		}
 	}
@@ -310,26 +306,39 @@ func skipNumber(row []byte, i int) (end int, ok bool) {
 		if i < len(row) && (row[i] == '+' || row[i] == '-') {
 			i++
 		}
-		if digits() == 0 {
+		start = i
+		if i = skipDigits(row, i); i == start {
 			return i, false
 		}
 	}
 	return i, true
 }
 
-// skipValue finds the end of any value that has no escapes in it and is not nested too deeply.
+func skipDigits(row []byte, i int) int {
+	for i < len(row) && row[i]-'0' <= 9 {
+		i++
+	}
+	return i
+}
+
+// Value is the JSON in row without the space around it. False: it is none, or is in doubt.
+func Value(row []byte) ([]byte, bool) {
+	start := skipSpace(row, 0)
+	end, ok := skipValue(row, start, 0)
+	if !ok || skipSpace(row, end) != len(row) {
+		return nil, false
+	}
+	return row[start:end:end], true
+}
+
+// skipValue finds the end of any value that is not nested too deeply.
 func skipValue(row []byte, i, depth int) (end int, ok bool) {
 	if i >= len(row) || depth > 64 {
 		return i, false
 	}
 	switch row[i] {
 	case '"':
-		for i++; i < len(row) && row[i] != '"'; i++ {
-			if row[i] < ' ' || row[i] == '\\' {
-				return i, false
-			}
-		}
-		return i + 1, i < len(row)
+		return skipString(row, i)
 	case 't':
 		return skipLiteral(row, i, "true")
 	case 'f':
@@ -342,6 +351,52 @@ func skipValue(row []byte, i, depth int) (end int, ok bool) {
 	return skipNumber(row, i)
 }
 
+// skipString finds the end of a string, whatever its bytes and escapes stand for.
+func skipString(row []byte, i int) (end int, ok bool) {
+	if i++; i+8 <= len(row) {
+		if end := special(row[i:]); end < 8 && row[i+end] == '"' {
+			return i + end + 1, true
+		}
+	}
+	for i < len(row) {
+		switch b := row[i]; {
+		case b == '"':
+			return i + 1, true
+		case b < ' ':
+			return i, false
+		case b == '\\':
+			if i++; i >= len(row) {
+				return i, false
+			}
+			if row[i] == 'u' {
+				for range 4 {
+					if i++; i >= len(row) || !isHex(row[i]) {
+						return i, false
+					}
+				}
+			} else if strings.IndexByte(`"\/bfnrt`, row[i]) < 0 {
+				return i, false
+			}
+			i++
+		case i+8 <= len(row):
+			i += max(1, special(row[i:]))
+		default:
+			i++
+		}
+	}
+	return i, false
+}
+
+// special is the place of the first quote, backslash or control character among the first 8 bytes, or 8.
+func special(row []byte) int {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	w := binary.LittleEndian.Uint64(row)
+	quotes, slashes, controls := w^('"'*ones)-ones, w^('\\'*ones)-ones, w-' '*ones
+	return bits.TrailingZeros64((quotes|slashes|controls)&^w&highs) / 8
+}
+
+func isHex(b byte) bool { return b-'0' <= 9 || b|0x20-'a' <= 5 }
+
 // skipNested finds the end of an object or array.
 func skipNested(row []byte, i, depth int) (end int, ok bool) {
 	object, closing := row[i] == '{', row[i]+2 // '}' and ']' stand two behind '{' and '['
@@ -353,7 +408,7 @@ func skipNested(row []byte, i, depth int) (end int, ok bool) {
 			if i >= len(row) || row[i] != '"' {
 				return i, false
 			}
-			if i, ok = skipValue(row, i, depth+1); !ok {
+			if i, ok = skipString(row, i); !ok {
 				return i, false
 			}
 			if i = skipSpace(row, i); i >= len(row) || row[i] != ':' {

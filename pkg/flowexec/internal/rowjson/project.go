@@ -1,10 +1,18 @@
 package rowjson
 
-import "unsafe"
+import (
+	"encoding/json"
+	"unsafe"
+)
 
 // Try is Decode for rows that leave no doubt; false: into may be filled in part. seen has a bit for each of the first 64
 // fields that got a value.
 func (c *Codec) Try(row []byte, into unsafe.Pointer) (seen uint64, ok bool) {
+	if c.raw {
+		value, ok := Value(row)
+		*(*json.RawMessage)(into) = value
+		return 0, ok
+	}
 	if c.fields == nil {
 		return 0, false
 	}
