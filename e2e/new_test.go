@@ -37,7 +37,8 @@ func TestNewProject(t *testing.T) {
 		}
 		return cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()
 	}
-	for _, args := range [][]string{{"build", "-o", filepath.Join(t.TempDir(), "grades"), "."}, {"vet", "./..."}, {"test", "./..."}} {
+	program := filepath.Join(t.TempDir(), "grades")
+	for _, args := range [][]string{{"build", "-o", program, "."}, {"vet", "./..."}, {"test", "./..."}} {
 		if code, out, log := goRun(args...); code != 0 {
 			t.Fatalf("go %s ended with %d:\n%s%s", strings.Join(args, " "), code, out, log)
 		}
@@ -59,5 +60,18 @@ func TestNewProject(t *testing.T) {
 		if code != 0 || out != test.out || log != test.log {
 			t.Errorf("go run . %s ended with %d:\n%s%s", strings.Join(test.args, " "), code, out, log)
 		}
+	}
+
+	// What ran in process runs on a cluster, with the same outcomes.
+	g := startGrid(t, 0)
+	start(t, "grades", program, "--name", "grades", "--listen", freeAddress(t), "--http", freeAddress(t), "--etcd", g.etcd, "--lease", "2s")
+	g.awaitWorkers(1)
+	if out := g.mustKisgrid("", "apply", "-f", filepath.Join(dir, "conf")); !strings.Contains(out, "flow Grades: active, taken by 1 of 1 workers") {
+		t.Errorf("apply prints:\n%s", out)
+	}
+	code, out, log := g.kisgrid("", "submit", "Grades", "-f", filepath.Join(dir, "rows.ndjson"), "--results")
+	if want := "{\"student\":\"ada\",\"grade\":\"passed\"}\n{\"student\":\"ben\",\"grade\":\"failed\"}\n"; code != 0 || out != want ||
+		!strings.HasPrefix(log, "line 3: filtered in CheckPoints: DROPPED: 101 points are not within 0..100\nGrades: 3 rows in 1 batches") {
+		t.Errorf("submit ended with %d:\n%s%s", code, out, log)
 	}
 }

@@ -54,6 +54,7 @@ type Submission struct {
 	in        io.Reader
 	out, log  io.Writer
 	bar       *progressbar.ProgressBar // nil: nobody looks
+	unread    error                    // why not all rows were read; send's until that has ended
 }
 
 // BindFlags binds --filename, --batch-rows, --results, by default s.Results, and --output.
@@ -117,6 +118,13 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
+// lot is rows for one batch.
+type lot struct {
+	columns batch.Columns
+	lines   []int // where the rows stand
+	err     error // why no more can be read, nil for the end
+}
+
 // sent is a batch under way.
 type sent struct {
 	answer Answer
@@ -132,39 +140,33 @@ func (s *Submission) submit(ctx context.Context, open func(context.Context) (Str
 		return sum, err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	sending := make(chan sent, underWay)
+	lots, sending := make(chan lot), make(chan sent, underWay)
+	// Nobody waits for the reader: nothing can end a read of a terminal or a pipe that nothing comes from. It ends with that.
+	go s.read(ctx, lots)
 	g.Go(func() error {
 		defer close(sending)
-		return s.send(ctx, stream, sending)
+		return s.send(ctx, stream, lots, sending)
 	})
 	g.Go(func() error { return s.gather(ctx, sending, sum) })
 	if err := g.Wait(); err != nil {
 		return sum, err // closing the stream would wait for what nobody asks for any more
 	}
-	return sum, stream.Close()
+	return sum, errors.Join(s.unread, stream.Close())
 }
 
-// send packs lines into batches.
-func (s *Submission) send(ctx context.Context, stream Stream, sending chan<- sent) error {
+// read packs lines into lots, the last of which says why it is the last. It ends when ctx is over, at the next line.
+func (s *Submission) read(ctx context.Context, lots chan<- lot) {
+	defer close(lots)
 	lines := bufio.NewScanner(s.in)
 	lines.Buffer(make([]byte, 64<<10), lineBytes)
-	var columns batch.Columns
-	var numbers []int
-	flush := func() error {
-		if len(numbers) == 0 {
-			return nil
-		}
-		b := sent{lines: numbers, bytes: len(columns.Data) + len(numbers)}
-		var err error
-		if b.answer, err = stream.Send(ctx, batch.Pack(columns), s.Results); err != nil {
-			return err
-		}
-		columns, numbers = batch.Columns{}, nil
+	var l lot
+	pass := func() bool {
 		select {
-		case sending <- b:
-			return nil
+		case lots <- l:
+			l = lot{}
+			return true
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return false
 		}
 	}
 	number := 0
@@ -174,21 +176,51 @@ func (s *Submission) send(ctx context.Context, stream Stream, sending chan<- sen
 		if len(row) == 0 {
 			continue
 		}
-		columns.Append(row)
-		numbers = append(numbers, number)
-		if len(numbers) >= s.batchRows || len(columns.Data) >= batchBytes {
-			if err := flush(); err != nil {
-				return err
-			}
+		l.columns.Append(row)
+		l.lines = append(l.lines, number)
+		if (len(l.lines) >= s.batchRows || len(l.columns.Data) >= batchBytes) && !pass() {
+			return
 		}
 	}
-	err := lines.Err()
-	if errors.Is(err, bufio.ErrTooLong) {
-		err = fmt.Errorf("read rows: line %d has over %d bytes: write one JSON object a line", number+1, lineBytes)
-	} else if err != nil {
-		err = fmt.Errorf("read rows after line %d: %w", number, err)
+	switch err := lines.Err(); {
+	case errors.Is(err, bufio.ErrTooLong):
+		l.err = fmt.Errorf("read rows: line %d has over %d bytes: write one JSON object a line", number+1, lineBytes)
+	case err != nil:
+		l.err = fmt.Errorf("read rows after line %d: %w", number, err)
 	}
-	return errors.Join(flush(), err)
+	pass()
+}
+
+// send makes a batch of each lot.
+func (s *Submission) send(ctx context.Context, stream Stream, lots <-chan lot, sending chan<- sent) error {
+	for {
+		var l lot
+		var more bool
+		select {
+		case l, more = <-lots:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if !more {
+			return nil
+		}
+		if len(l.lines) > 0 {
+			b := sent{lines: l.lines, bytes: len(l.columns.Data) + len(l.lines)}
+			var err error
+			if b.answer, err = stream.Send(ctx, batch.Pack(l.columns), s.Results); err != nil {
+				return err
+			}
+			select {
+			case sending <- b:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		if l.err != nil {
+			s.unread = l.err // told when all that was read is answered
+			return nil
+		}
+	}
 }
 
 // gather waits for the answers.

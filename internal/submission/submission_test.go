@@ -144,13 +144,38 @@ func TestReadErrors(t *testing.T) {
 	s := &stream{answer: allDone}
 	broken := io.MultiReader(strings.NewReader("a\nb\n"), brokenReader{})
 	_, log, err := submit(s, broken)
-	if err == nil || err.Error() != "read rows after line 2: the disk is gone" || len(s.sent) != 1 || s.sent[0] != "a b" {
+	if err == nil || err.Error() != "read rows after line 2: the disk is gone" || len(s.sent) != 1 || s.sent[0] != "a b" || !strings.HasPrefix(log, "F: 2 rows in 1 batches") {
 		t.Errorf("ended with %v, sent %q, told %q", err, s.sent, log)
 	}
 	long := io.MultiReader(strings.NewReader("a\n"), strings.NewReader(strings.Repeat("x", lineBytes+1)))
 	if _, _, err := submit(&stream{answer: allDone}, long); err == nil || !strings.HasPrefix(err.Error(), "read rows: line 2 has over 4194304 bytes") {
 		t.Errorf("ended with %v", err)
 	}
+}
+
+// Whoever gives up while nothing comes is not kept waiting by the read.
+func TestGivenUpWhileReading(t *testing.T) {
+	in, rows := io.Pipe()
+	ctx, cancel := context.WithCancel(context.Background())
+	sub := Submission{Flow: "F", path: "-", batchRows: 1}
+	answered := make(chan struct{})
+	s := &stream{answer: func([]string) ([]batch.RowOutcome, error) {
+		close(answered)
+		return nil, nil
+	}}
+	ended := make(chan error)
+	go func() {
+		ended <- sub.Run(ctx, func(context.Context) (Stream, error) { return s, nil }, in, io.Discard, io.Discard)
+	}()
+	if _, err := rows.Write([]byte("a\n")); err != nil {
+		t.Fatal(err)
+	}
+	<-answered
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("ended with %v", err)
+	}
+	rows.Close()
 }
 
 type brokenReader struct{}
