@@ -5,8 +5,11 @@ BUF           := go tool -modfile=../tools/go.mod buf
 VERSION       := $(shell git describe --tags --dirty 2>/dev/null || echo dev)
 FUZZTIME      ?= 10s
 BENCH         ?= .
+SIM_ROWS      ?= 10000000
+SIM_WORKERS   ?= 1000
+SIM_SEED      ?= $(shell date +%s)
 
-.PHONY: help build test lint proto proto-check proto-freeze bench fuzz
+.PHONY: help build test lint proto proto-check proto-freeze bench fuzz sim
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' Makefile
@@ -47,3 +50,7 @@ fuzz: ## Run each fuzz test for FUZZTIME
 			go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$(dirname $$file)"; \
 		done; \
 	done
+
+sim: ## Simulate coordinators and workers in virtual time: SIM_ROWS, SIM_WORKERS, SIM_SEED
+	go test ./pkg/scheduler -run TestSim -v -timeout 12h -sim.twice=false -sim.check=10000 \
+		-sim.rows=$(SIM_ROWS) -sim.workers=$(SIM_WORKERS) -sim.seed=$(SIM_SEED)

@@ -194,6 +194,7 @@ func (s *session) deliver(toWorker bool) {
 }
 
 func (k *coordinator) sendPart(worker string, p *scheduler.Part, _ bool) {
+	k.cluster.traceRows(p, nil, "is sent to %s in part %d", worker, p.Number)
 	k.sessions[worker].say(message{part: p})
 }
 
@@ -337,7 +338,21 @@ func (k *coordinator) rowEnded(sub *submission, row uint32, outcome batch.Outcom
 	}
 }
 
-// live lists the sessions that are up, or not.
+// traceRows tells what happens to rows of a part; nil: all.
+func (g *cluster) traceRows(p *scheduler.Part, rows []uint32, format string, a ...any) {
+	refs := p.Batch.Owner.(*submission).refs
+	if g.trace == nil || refs == nil {
+		return
+	}
+	for i := range uint32(p.Len()) {
+		if rows == nil || slices.Contains(rows, i) {
+			ref := refs[p.Row(i)]
+			g.trace(ref.history, "row %d "+format, append([]any{ref.at}, a...)...)
+		}
+	}
+}
+
+// sessions lists the sessions that are up, or not.
 func (g *cluster) sessions(up bool) []*session {
 	var all []*session
 	for _, k := range g.coordinators {

@@ -63,6 +63,8 @@ type Answered struct {
 	Part     uint64
 	Finished []batch.Range
 	NotDone  []batch.RowOutcome
+	// Returned are rows that have not begun: of slots whose release was asked for, or all that a draining worker has. A worker
+	// that runs newer rows of a key whose older ones it hands back breaks the key's order.
 	Returned []batch.Range
 	Last     bool
 	// Result is handed through to the action Answer.

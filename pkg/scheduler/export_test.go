@@ -32,9 +32,16 @@ func (o *Owners) Of(slot uint16) string { return o.ids[o.slots[slot]] }
 // Moves yields between whom slots moved since the table before, once each.
 func (o *Owners) Moves(before *Owners) iter.Seq2[string, string] {
 	return func(yield func(string, string) bool) {
-		same := make([]int, len(before.ids))
+		at := make(map[string]int, len(o.ids))
+		for i, id := range o.ids {
+			at[id] = i
+		}
+		same := make([]int, len(before.ids)) // where who owned a slot before is now; -1 where it is not ready any more
 		for i, id := range before.ids {
-			same[i] = slices.Index(o.ids, id)
+			same[i] = -1
+			if now, found := at[id]; found {
+				same[i] = now
+			}
 		}
 		seen := map[[2]uint16]bool{}
 		for slot, now := range o.slots {

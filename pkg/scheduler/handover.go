@@ -96,8 +96,8 @@ func (s *Scheduler) askAgain(l *link) {
 	s.ask(l, slots)
 }
 
-// unasked makes a worker hand over the slots of which it hands back rows of its own accord: newer rows must wait until they
-// and the others that it has of these slots are back.
+// unasked makes a worker hand over the slots of which it hands back rows of its own accord, as one does that is about to
+// drain: newer rows must wait until they and the others that it has of these slots are back.
 func (s *Scheduler) unasked(p *Part, returned []batch.Range) {
 	f := p.link.flow
 	var moved *slotSet

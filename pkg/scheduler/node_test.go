@@ -163,6 +163,7 @@ func (t *tie) receive(part *scheduler.Part) {
 		t.coordinator.fatalf("worker %s got part %d after part %d", n.id, part.Number, t.parts)
 	}
 	t.parts = part.Number
+	n.cluster.traceRows(part, nil, "reaches %s", n.id)
 	left := amounts(t.left, part.Batch.Flow)
 	left.rows, left.bytes = left.rows-int64(part.Len()), left.bytes-size(part)
 	held := t.hold(part, 1)
@@ -286,6 +287,9 @@ func (n *node) answer(p *partModel, r result, returned []uint32) {
 	e := scheduler.Answered{
 		Worker: n.id, Part: p.Number, Finished: r.finished, NotDone: r.notDone, Last: r.last, Result: r,
 	}
+	if len(returned) > 0 {
+		n.cluster.traceRows(p.Part, returned, "is handed back by %s in result %d", n.id, t.results)
+	}
 	for _, i := range returned {
 		e.Returned = append(e.Returned, batch.Range{First: i, Count: 1})
 	}
@@ -364,25 +368,28 @@ func (n *node) handBack(t *tie, lanes []*lane, which func(p *partModel, i uint32
 	}
 }
 
-// restart makes one lane of a flow hand back what it has not begun, which nobody asked for.
-func (n *node) restart(k *coordinator, f *flowModel) {
-	if t := n.ties[k]; t != nil {
-		lanes := n.lanes[f.name]
-		at := n.cluster.rnd.IntN(len(lanes))
-		n.handBack(t, lanes[at:at+1], func(*partModel, uint32) bool { return true })
-	}
-}
-
-// drain makes the worker take nothing more and hand back what it has not begun.
-func (n *node) drain() {
+// drain makes the worker run nothing new and hand back what it has not begun. It may do so before it has told its coordinators
+// that it drains; then tell is to be called soon.
+func (n *node) drain(told bool) {
 	if n.draining || n.dead {
 		return
 	}
 	n.draining = true
+	if told {
+		n.tell()
+	}
+	for _, k := range n.cluster.coordinators {
+		if t := n.ties[k]; t != nil {
+			n.handBack(t, nil, func(*partModel, uint32) bool { return true })
+		}
+	}
+}
+
+// tell says that the worker drains.
+func (n *node) tell() {
 	for _, k := range n.cluster.coordinators {
 		if t := n.ties[k]; t != nil {
 			t.say(message{event: scheduler.WorkerDraining{Worker: n.id}})
-			n.handBack(t, nil, func(*partModel, uint32) bool { return true })
 		}
 	}
 }

@@ -31,7 +31,7 @@ func TestAnyOrderOfEvents(t *testing.T) {
 			"begin":      m.begin,
 			"finish":     m.finish,
 			"wake":       m.wake,
-			"restart":    m.restart,
+			"tell":       m.tell,
 			"switch":     m.switchFlow,
 			"catch up":   m.catchUp,
 			"time":       m.time,
@@ -138,7 +138,14 @@ func (m *machine) bury(t *rapid.T) {
 	s.giveUp(!s.node.draining)
 }
 
-func (m *machine) drain(t *rapid.T) { pick(t, "worker", m.nodes).drain() }
+func (m *machine) drain(t *rapid.T) { pick(t, "worker", m.nodes).drain(rapid.Bool().Draw(t, "told")) }
+
+// tell says that a worker drains, once more or for the first time.
+func (m *machine) tell(t *rapid.T) {
+	if n := pick(t, "worker", m.nodes); n.draining {
+		n.tell()
+	}
+}
 
 func (m *machine) leave(t *rapid.T) {
 	if n := pick(t, "worker", m.nodes); n.draining && n.idle() {
@@ -175,11 +182,6 @@ func (m *machine) wake(t *rapid.T) {
 	p.lane.wake(p.slot)
 }
 
-func (m *machine) restart(t *rapid.T) {
-	n := pick(t, "worker", m.nodes)
-	n.restart(pick(t, "coordinator", m.coordinators), m.flows[0])
-}
-
 func (m *machine) switchFlow(t *rapid.T) {
 	f := pick(t, "flow", m.flows)
 	f.wanted++
@@ -204,10 +206,11 @@ func (m *machine) pass(d time.Duration) {
 	}
 }
 
-// arrive delivers all that is on its way.
+// arrive delivers all that is on its way, and what comes of it; not for ever, since a worker that drains and does not say so
+// hands back whatever it is sent.
 func (m *machine) arrive(*rapid.T) {
 	for _, s := range m.sessions(true) {
-		for s.up && len(s.toWorker)+len(s.toShell) > 0 {
+		for n := 0; n < 1000 && s.up && len(s.toWorker)+len(s.toShell) > 0; n++ {
 			s.deliver(len(s.toWorker) > 0)
 		}
 	}
@@ -251,6 +254,9 @@ func (m *machine) settle() {
 		for _, n := range m.nodes {
 			for _, f := range m.flows {
 				n.catchUp(f)
+			}
+			if n.draining {
+				n.tell()
 			}
 		}
 		m.arrive(nil)

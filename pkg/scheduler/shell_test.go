@@ -89,18 +89,23 @@ func (h *shell) fatalf(format string, args ...any) {
 // step takes an event to the scheduler and carries out what comes of it.
 func (h *shell) step(e scheduler.Event) {
 	h.t.Helper()
-	flows := h.mayMove(e)
-	ready := make([]map[string]bool, len(flows))
-	owners := make([]*scheduler.Owners, len(flows))
+	flows, changed := h.mayMove(e)
+	before := make([]*scheduler.Owners, len(flows))
 	for i, flow := range flows {
-		owners[i], ready[i] = h.s.Owners(flow), h.ready(flow)
+		before[i] = h.s.Owners(flow)
 	}
 	h.note(e)
 	for _, a := range h.s.Step(e, h.now) {
 		h.carryOut(a)
 	}
 	for i, flow := range flows {
-		h.checkMoves(flow, owners[i], ready[i])
+		if after := h.s.Owners(flow); after != nil && before[i] != nil {
+			for from, to := range after.Moves(before[i]) {
+				if !changed(from) && !changed(to) {
+					h.fatalf("flow %s: a slot moved from %s to %s, and neither came nor went", flow, from, to)
+				}
+			}
+		}
 	}
 	h.steps++
 	if h.checkEvery > 0 && h.steps%h.checkEvery == 0 {
@@ -121,17 +126,24 @@ func (h *shell) check() {
 	}
 }
 
-// mayMove lists the flows whose slots the event may move.
-func (h *shell) mayMove(e scheduler.Event) []string {
+// mayMove lists the flows whose slots the event may move, and tells which workers it makes ready, or not ready any more.
+func (h *shell) mayMove(e scheduler.Event) (flows []string, changed func(worker string) bool) {
+	all := slices.Sorted(maps.Keys(h.active))
+	only := func(worker string) func(string) bool { return func(id string) bool { return id == worker } }
 	switch e := e.(type) {
 	case scheduler.FlowSwitched:
-		return []string{e.Flow}
+		before := h.ready(e.Flow)
+		return []string{e.Flow}, func(id string) bool { return before[id] != h.mayServe(h.workers[id], e.Flow) }
 	case scheduler.WorkerReady:
-		return []string{e.Flow}
-	case scheduler.WorkerGone, scheduler.WorkerDraining, scheduler.WorkerConnected:
-		return slices.Sorted(maps.Keys(h.active))
+		return []string{e.Flow}, only(e.Worker)
+	case scheduler.WorkerConnected:
+		return all, only(e.Worker)
+	case scheduler.WorkerDraining:
+		return all, only(e.Worker)
+	case scheduler.WorkerGone:
+		return all, only(e.Worker)
 	}
-	return nil
+	return nil, nil
 }
 
 // note keeps what the coordinator itself learns from an event.
@@ -214,22 +226,6 @@ func (h *shell) ready(flow string) map[string]bool {
 		}
 	}
 	return ready
-}
-
-// checkMoves checks that slots moved only from a worker that is not ready any more, or to one that was not before.
-func (h *shell) checkMoves(flow string, before *scheduler.Owners, was map[string]bool) {
-	after, is := h.s.Owners(flow), h.ready(flow)
-	if (after == nil) != (len(is) == 0) {
-		h.fatalf("flow %s: %d workers are ready, and slots have owners: %v", flow, len(is), after != nil)
-	}
-	if before == nil || after == nil {
-		return
-	}
-	for from, to := range after.Moves(before) {
-		if is[from] && was[to] {
-			h.fatalf("flow %s: a slot moved from %s to %s, and neither came nor went", flow, from, to)
-		}
-	}
 }
 
 func (h *shell) carryOut(a scheduler.Action) {
