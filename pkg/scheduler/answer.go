@@ -205,7 +205,7 @@ func (Tick) step(s *Scheduler) {
 			s.expire(f)
 		}
 		if f.stale {
-			s.sweep(f)
+			f.sweep()
 		}
 	}
 }

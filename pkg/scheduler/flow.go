@@ -162,19 +162,13 @@ func (q *queue) drop(over func(segment) bool) {
 
 // sweep takes the rows of batches that are over out of every queue: behind one that waits for credit they would keep their
 // batches in memory although nobody waits for them.
-func (s *Scheduler) sweep(f *flow) {
+func (f *flow) sweep() {
 	f.stale = false
 	over := func(g segment) bool { return g.batch.over }
 	for _, l := range f.links {
 		l.queue.drop(over)
-		if l.worker.reserved == l {
-			s.pump(l) // perhaps for what was just taken out
-		}
 	}
 	f.whole.drop(over)
-	if f.reserved != nil {
-		s.pumpWhole(f)
-	}
 	f.waiting.drop(over)
 	for _, h := range f.held {
 		h.rows = slices.DeleteFunc(h.rows, func(r heldRow) bool { return r.batch.over })
