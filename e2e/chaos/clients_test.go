@@ -1,0 +1,178 @@
+//go:build linux
+
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/client"
+)
+
+// keys is how many keys there are; every client uses all of them.
+const keys = 2000
+
+// sent is one batch in a client's ledger.
+type sent struct {
+	rows   []row
+	at     time.Time // when Send was called
+	batch  *client.Batch
+	answer time.Time // when the last row was done; zero while it is not
+	tries  int
+	// outOfOrder are the rows that order does not bind, by place: they came back failed, or all of the batch unanswered.
+	outOfOrder map[int]bool
+}
+
+// producer is one client with one stream and the ledger of what it sent.
+type producer struct {
+	id     uint32
+	client *client.Client
+	stream *client.Stream
+	random *rand.Rand
+	zipf   *rand.Zipf
+	next   [keys]uint64 // sequences
+
+	waiting sync.WaitGroup // for batches
+
+	mu       sync.Mutex
+	ledger   []*sent  // guarded by mu
+	breaches []string // guarded by mu
+	resent   map[string]int
+}
+
+func startProducer(ctx context.Context, t *testing.T, id int, seed uint64, target string, logger hclog.Logger) *producer {
+	t.Helper()
+	p := &producer{id: uint32(id), random: rand.New(rand.NewPCG(seed, uint64(id))), resent: map[string]int{}}
+	p.zipf = rand.NewZipf(p.random, 1.1, 4, keys-1)
+	var err error
+	if p.client, err = client.Dial(target, client.WithLogger(logger.Named(fmt.Sprintf("client-%d", id)))); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.client.Close() })
+	for deadline := time.Now().Add(*patienceFlag); ; {
+		if p.stream, err = p.client.Stream(ctx, flowName); err == nil {
+			return p
+		}
+		if batch.CodeOf(err) != batch.CodeUnknownFlow || time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		time.Sleep(50 * time.Millisecond) // the first revision is not active yet, which gives no signal
+	}
+}
+
+func (p *producer) breach(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.breaches = append(p.breaches, fmt.Sprintf("client %d: ", p.id)+fmt.Sprintf(format, args...))
+}
+
+// produce sends batches at a rate in rows per second until stop is closed. What could not be sent in time is sent late, not
+// left out.
+func (p *producer) produce(ctx context.Context, stop <-chan struct{}, rate float64) {
+	const every = 25 * time.Millisecond
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		n := 1 + p.random.IntN(max(1, int(2*rate*every.Seconds())))
+		s := &sent{rows: make([]row, n), outOfOrder: map[int]bool{}}
+		for i := range s.rows {
+			key := p.zipf.Uint64()
+			p.next[key]++
+			s.rows[i] = row{Client: p.id, Key: uint32(key), Sequence: p.next[key]}
+		}
+		s.batch = client.Rows(s.rows...)
+		p.mu.Lock()
+		p.ledger = append(p.ledger, s)
+		p.mu.Unlock()
+		s.at = time.Now()
+		pending, err := p.send(ctx, s)
+		p.waiting.Go(func() { p.await(ctx, s, pending, err) })
+	}
+}
+
+func (p *producer) send(ctx context.Context, s *sent) (*client.Pending, error) {
+	s.tries++
+	return p.stream.Send(ctx, s.batch)
+}
+
+// await submits the batch again and again until each of its rows is done.
+func (p *producer) await(ctx context.Context, s *sent, pending *client.Pending, err error) {
+	for {
+		var r *client.Result
+		if err == nil {
+			r, err = pending.Wait(ctx)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			p.note(err)
+			for i := range s.rows {
+				s.outOfOrder[i] = true
+			}
+			if !errors.Is(err, client.ErrUnanswered) && !batch.CodeOf(err).Retryable() {
+				p.breach("batch %s ended for good: %v", s.batch.ID(), err)
+				return
+			}
+		default:
+			if p.check(s, r) {
+				s.answer = time.Now()
+				return
+			}
+		}
+		time.Sleep(50 * time.Millisecond)
+		pending, err = p.send(ctx, s)
+	}
+}
+
+func (p *producer) note(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.resent[batch.CodeOf(err).String()]++
+}
+
+// check looks for exactly one outcome per row, and exactly one output of each row that is done. It reports whether all are.
+func (p *producer) check(s *sent, r *client.Result) (done bool) {
+	outcomes := make([]int, len(s.rows))
+	for i := range r.NotDone {
+		o := &r.NotDone[i]
+		outcomes[o.Row]++
+		if o.Outcome != client.Failed {
+			p.breach("row %+v of batch %s is %s: %s %s", s.rows[o.Row], s.batch.ID(), o.Outcome, o.Code, o.Reason)
+			continue
+		}
+		s.outOfOrder[int(o.Row)] = true
+		p.note(batch.Errorf(o.Code, "%s", o.Reason))
+	}
+	rows, err := client.Output[row](r)
+	if err != nil {
+		p.breach("batch %s: %v", s.batch.ID(), err)
+	}
+	for i, origin := range r.Output.Origins {
+		outcomes[origin]++
+		if rows[i] != s.rows[origin] {
+			p.breach("batch %s: row %+v has the output %+v", s.batch.ID(), s.rows[origin], rows[i])
+		}
+	}
+	for i, n := range outcomes {
+		if n != 1 {
+			p.breach("row %+v of batch %s has %d outcomes", s.rows[i], s.batch.ID(), n)
+		}
+	}
+	return len(r.NotDone) == 0
+}

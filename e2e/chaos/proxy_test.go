@@ -1,0 +1,196 @@
+//go:build linux
+
+package chaos
+
+import (
+	"bytes"
+	"net"
+	"regexp"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+// proxy stands between those who dial it and one address, and can cut some of them off: what they send is dropped by the
+// kernel, unacknowledged, as by a network that lost its way. It lives as long as what it stands for: a coordinator takes a
+// refused connection for the proof of a death.
+type proxy struct {
+	to       string
+	listener net.Listener
+	done     sync.WaitGroup
+
+	mu     sync.Mutex
+	pairs  map[*pair]bool  // guarded by mu
+	cutOff map[string]bool // guarded by mu: coordinators by id; "" is everybody
+	healed chan struct{}   // guarded by mu: closed when nobody is cut off any more
+	closed bool            // guarded by mu
+}
+
+// pair is one connection through the proxy.
+type pair struct {
+	in, out *net.TCPConn
+	who     string // the coordinator that dialled, once it has said so; guarded by the proxy's lock
+	deaf    bool   // guarded by the proxy's lock
+}
+
+// coordinatorID is how a coordinator names itself in the handshake.
+var coordinatorID = regexp.MustCompile(`coordinator-[0-9a-f]{12}`)
+
+func startProxy(t *testing.T, to string) *proxy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{to: to, listener: l, pairs: map[*pair]bool{}, cutOff: map[string]bool{}, healed: make(chan struct{})}
+	p.done.Go(p.accept)
+	t.Cleanup(p.close)
+	return p
+}
+
+func (p *proxy) address() string { return p.listener.Addr().String() }
+
+func (p *proxy) accept() {
+	for {
+		in, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		p.done.Go(func() { p.connect(in.(*net.TCPConn)) })
+	}
+}
+
+func (p *proxy) connect(in *net.TCPConn) {
+	defer in.Close()
+	out, err := net.Dial("tcp", p.to)
+	if err != nil {
+		return
+	}
+	defer out.Close()
+	c := &pair{in: in, out: out.(*net.TCPConn)}
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return
+	}
+	p.pairs[c] = true
+	if p.cutOff[""] {
+		p.deafen(c)
+	}
+	p.mu.Unlock()
+	p.done.Go(func() {
+		p.forward(c, c.out, c.in)
+		c.in.Close()
+	})
+	p.forward(c, c.in, c.out)
+	c.out.Close()
+	p.mu.Lock()
+	delete(p.pairs, c)
+	p.mu.Unlock()
+}
+
+// forward passes on what comes until one side is closed. What belongs to somebody who is cut off waits until that is over.
+func (p *proxy) forward(c *pair, from, to *net.TCPConn) {
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buffer)
+		if n > 0 {
+			if from == c.in {
+				p.recognize(c, buffer[:n])
+			}
+			p.await(c)
+			if _, err := to.Write(buffer[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// recognize finds out which coordinator dialled.
+func (p *proxy) recognize(c *pair, sent []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c.who != "" || !bytes.Contains(sent, []byte("coordinator-")) {
+		return
+	}
+	c.who = string(coordinatorID.Find(sent))
+	if p.cutOff[c.who] {
+		p.deafen(c)
+	}
+}
+
+// await blocks while the pair is cut off.
+func (p *proxy) await(c *pair) {
+	p.mu.Lock()
+	deaf, healed := c.deaf, p.healed
+	p.mu.Unlock()
+	if deaf {
+		<-healed
+	}
+}
+
+// deafen makes the kernel drop what comes from the side that dialled. The caller holds the lock.
+func (p *proxy) deafen(c *pair) {
+	c.deaf = true
+	control(c.in, func(fd int) {
+		_ = syscall.AttachLsf(fd, []syscall.SockFilter{*syscall.LsfStmt(syscall.BPF_RET|syscall.BPF_K, 0)})
+	})
+}
+
+func control(c *net.TCPConn, f func(fd int)) {
+	if raw, err := c.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { f(int(fd)) })
+	}
+}
+
+// cut cuts one coordinator off, or everybody with "".
+func (p *proxy) cut(who string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cutOff[who] = true
+	for c := range p.pairs {
+		if who == "" || c.who == who {
+			p.deafen(c)
+		}
+	}
+}
+
+// heal ends all cuts.
+func (p *proxy) heal() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.cutOff)
+	for c := range p.pairs {
+		if c.deaf {
+			c.deaf = false
+			control(c.in, func(fd int) { _ = syscall.DetachLsf(fd) })
+		}
+	}
+	close(p.healed)
+	p.healed = make(chan struct{})
+}
+
+// breakAll ends all connections, as a firewall does that forgets them.
+func (p *proxy) breakAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.pairs {
+		_ = c.in.SetLinger(0)
+		_ = c.in.Close()
+		_ = c.out.Close()
+	}
+}
+
+// close ends the proxy: who dials it from now on is refused.
+func (p *proxy) close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	_ = p.listener.Close()
+	p.breakAll()
+	p.heal()
+	p.done.Wait()
+}
