@@ -42,7 +42,7 @@ type link struct {
 
 	// received is the number of the last result; written by the session's reader, read by its writer.
 	received atomic.Uint64
-	// draining: the worker said so; written by the session's reader.
+	// draining: the worker said so, or that it ends; written by the session's goroutines.
 	draining atomic.Bool
 	// connected: a session is up; written by run.
 	connected atomic.Bool
@@ -186,10 +186,16 @@ func (k *link) session(ctx context.Context) (lived bool, err error) {
 	k.lost.Store(false)
 	k.fleet.up(ctx, k)
 	err = k.write(ctx, stream)
+	if errors.Is(err, io.EOF) {
+		<-read // the worker ended the session, and has told the reader why
+	}
 	cancel(err)
 	<-read
-	k.connected.Store(false)
 	err = reason(err)
+	if batch.CodeOf(err) == batch.CodeShutdown {
+		k.draining.Store(true) // whoever answers at its address next: it did not die of what it ran
+	}
+	k.connected.Store(false)
 	// What was not sent is sent again on the next session. That begins only then: what is put for it must stay.
 	k.loop.do(context.WithoutCancel(ctx), func(l *loop) {
 		l.step(scheduler.WorkerDisconnected{Worker: k.worker.ID})
@@ -228,7 +234,7 @@ func (k *link) greet(ctx context.Context, stream pb.Worker_SessionClient) error 
 	}
 	k.received.Store(0)
 	k.met = true
-	k.loop.do(ctx, func(l *loop) {
+	k.loop.do(context.WithoutCancel(ctx), func(l *loop) {
 		l.step(scheduler.WorkerConnected{Worker: k.worker.ID, Name: k.worker.Name})
 		l.links[k.worker.ID] = k
 	})

@@ -445,6 +445,27 @@ func TestLostWhileConnected(t *testing.T) {
 	r.answered(call)
 }
 
+// TestGoodbye lets a worker say that it ends, as one does that takes another id: whoever answers at its address next, its rows
+// run elsewhere without a death.
+func TestGoodbye(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	w, s := r.join("a")
+	r.whole()
+	r.owns("W", 1)
+	call := r.call(t.Context(), "W", &pb.Submission{Sequence: 1, Rows: rows(1)})
+	s.part()
+	s.breaks(wire.Status(batch.Errorf(batch.CodeShutdown, "worker %s takes another id", w.record.ID)))
+	w.session().breaks(wire.Status(batch.Errorf(batch.CodeNotFound, "worker %s is not here", w.record.ID)))
+	_, b := r.join("b")
+	p := b.part()
+	if p.GetDeaths() != 0 {
+		t.Errorf("it counts as %d deaths", p.GetDeaths())
+	}
+	b.done(p)
+	r.answered(call)
+}
+
 func TestProvesDeath(t *testing.T) {
 	t.Parallel()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")

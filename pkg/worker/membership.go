@@ -50,7 +50,7 @@ func (m *member) run(ctx context.Context, drain <-chan struct{}) {
 		}
 		if lost := m.hold(ctx, registration, record, drain); lost != nil {
 			m.await(lost)
-			m.server.reset(batch.Errorf(batch.CodeUnavailable, "worker %s takes another id: %w", record.ID, lost))
+			m.server.reset(batch.Errorf(batch.CodeShutdown, "worker %s takes another id: %w", record.ID, lost))
 		}
 		leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 		if err := registration.Close(leaving); err != nil {

@@ -305,7 +305,7 @@ func TestWorkerThatIsGivenUpTakesAnotherID(t *testing.T) {
 	if err := members.store.RemoveWorker(t.Context(), before.ID); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.ends(); batch.CodeOf(err) != batch.CodeUnavailable || !strings.Contains(err.Error(), "takes another id") {
+	if err := s.ends(); batch.CodeOf(err) != batch.CodeShutdown || !strings.Contains(err.Error(), "takes another id") {
 		t.Errorf("the session ended with %v", err)
 	}
 	after := members.await("another registration", func(all map[string]cluster.Worker) bool { return len(all) == 1 && all[before.ID].ID == "" })
