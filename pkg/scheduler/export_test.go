@@ -197,7 +197,7 @@ func (c *checker) worker(w *worker) {
 	}
 	if l := w.reserved; l != nil {
 		own := live(&l.queue)
-		if !(own != nil && own.suspect()) && l.flow.reserved != l {
+		if (own == nil || !own.suspect()) && l.flow.reserved != l {
 			c.errorf("worker %s is kept free for nothing", w.id)
 		}
 	}

@@ -122,7 +122,6 @@ type queue struct {
 func (q *queue) empty() bool     { return q.head == len(q.segments) }
 func (q *queue) front() *segment { return &q.segments[q.head] }
 func (q *queue) push(g segment)  { q.segments = append(q.segments, g) }
-func (q *queue) len() int        { return len(q.segments) - q.head }
 
 func (q *queue) pop() {
 	q.segments[q.head] = segment{}

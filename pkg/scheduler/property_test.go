@@ -60,7 +60,7 @@ type parking struct {
 func newMachine(t *rapid.T) *machine {
 	seed := rapid.Uint64().Draw(t, "seed")
 	m := &machine{t: t, cluster: newCluster(t, seed, rapid.IntRange(1, 2).Draw(t, "coordinators"), scheduler.Config{})}
-	m.cluster.parked = func(l *lane, slot uint16) { m.parks = append(m.parks, parking{l, slot}) }
+	m.parked = func(l *lane, slot uint16) { m.parks = append(m.parks, parking{l, slot}) }
 	for _, f := range []*flowModel{m.flow("orders", true), m.flow("reports", false)} {
 		for _, k := range m.coordinators {
 			m.streams = append(m.streams, m.stream(k, f), m.stream(k, f))

@@ -147,8 +147,7 @@ func (s *Scheduler) unreserve(l *link) {
 // settle ends each step: workers go on when what ran alone there has ended, and when what they are kept free for may run or
 // has gone another way.
 func (s *Scheduler) settle() {
-	for i := 0; i < len(s.apart); i++ {
-		w := s.apart[i]
+	for _, w := range s.apart {
 		if w.alone && w.unanswered == 0 {
 			w.alone = false
 			s.pumpWorker(w)

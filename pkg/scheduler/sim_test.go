@@ -128,7 +128,7 @@ func (s *sim) between(from, to time.Duration) time.Duration {
 func (s *sim) run() {
 	g := s.cluster
 	s.faults, s.tick = map[string]int{}, 20*time.Millisecond
-	s.zipf = rand.NewZipf(g.rnd, 1.1, 8, 50_000)
+	s.zipf = rand.NewZipf(g.rnd, 1.1, 8, 10_000)
 	g.pushed, g.queued = s.pushed, s.begin
 	g.parked = func(l *lane, slot uint16) {
 		s.after(s.between(time.Millisecond, 300*time.Millisecond), func() { l.wake(slot) })
@@ -140,7 +140,7 @@ func (s *sim) run() {
 	for _, k := range g.coordinators {
 		k.checkEvery = *simCheck
 		s.every(s.tick, func() { k.step(scheduler.Tick{}) })
-		for i := range max(2, *simWorkers/4) * len(flows) {
+		for i := range max(2, *simWorkers/16) * len(flows) {
 			s.client(k, flows[i%len(flows)])
 		}
 	}
@@ -210,9 +210,8 @@ func (s *sim) client(k *coordinator, f *flowModel) {
 	g := s.cluster
 	m := g.stream(k, f)
 	s.streams = append(s.streams, m)
-	var submit func()
-	submit = func() {
-		for m.inFlight < 4 && s.rows < *simRows {
+	submit := func() {
+		for m.inFlight < 8 && s.rows < *simRows {
 			keys := make([]uint64, 1+g.rnd.IntN(1<<g.rnd.IntN(9)))
 			for i := range keys {
 				keys[i] = s.zipf.Uint64() * 0x9e3779b97f4a7c15 >> 20
