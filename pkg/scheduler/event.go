@@ -17,7 +17,8 @@ type FlowSwitched struct {
 	Ready    []string
 }
 
-// WorkerConnected says that a session began, with nothing held of earlier ones.
+// WorkerConnected says that a session began, with nothing held of earlier ones: what the worker had is given up, as with
+// WorkerGone.
 type WorkerConnected struct{ Worker, Name string }
 
 // WorkerResumed says that a session began that goes on where the one before stood; PartsReceived is the last part that the
@@ -45,7 +46,8 @@ type WorkerGone struct {
 	Died   bool
 }
 
-// Credited says that a worker gave leave to send that much more.
+// Credited says that a worker gave leave to send that much more. Credit ends with its session; parts that WorkerResumed sends
+// again are taken from that of the new one.
 type Credited struct {
 	Worker, Flow string
 	Rows, Bytes  int64
@@ -83,7 +85,7 @@ type Send struct {
 	Part   *Part
 }
 
-// Release asks a worker to hand back rows of these slots that have not begun.
+// Release asks a worker to hand back rows of these slots that have not begun. A resumed session is asked anew.
 type Release struct {
 	Worker, Flow string
 	Slots        []batch.Range

@@ -105,9 +105,7 @@ func (s *Scheduler) place(l *link) {
 		s.join(l)
 	case !l.mayServe() && l.index >= 0:
 		f := l.flow
-		if moved := s.leave(l); moved != nil {
-			s.handOver(f, l, moved)
-		}
+		s.handOver(f, l, s.leave(l))
 		s.pumpWhole(f)
 	}
 }
