@@ -2,6 +2,7 @@ package flowexec
 
 import (
 	"reflect"
+	"sync"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/kis"
@@ -160,11 +161,8 @@ type words struct {
 	spare int // what did not fit into chunk
 }
 
-// maxKept bounds what an executor keeps from run to run of each list or vector: 1 MiB.
-const maxKept = 1 << 20
-
-// maxFree bounds how many vectors of a kind an executor keeps: a run without jumps needs fewer.
-const maxFree = 8
+// maxWords bounds what an executor keeps from run to run for lists: 1 MiB.
+const maxWords = 1 << 18
 
 // take is n zeros.
 func (w *words) take(n int) []uint32 {
@@ -192,29 +190,48 @@ func (w *words) pick(list, places []uint32) []uint32 {
 
 // reset takes all lists back, and makes room for what did not fit.
 func (w *words) reset() {
-	if w.spare > 0 {
-		w.chunk = make([]uint32, min(w.used+w.spare, maxKept/4))
+	if size := min(w.used+w.spare, maxWords); size > len(w.chunk) {
+		w.chunk = make([]uint32, size)
 	}
 	w.used, w.spare = 0, 0
 }
 
-// vectors lends vectors for the length of a run.
+// vectors lends vectors for the length of a run. The others lie in pools, where they may be as large as the largest runs: the
+// garbage collector takes what was of no use for a while.
 type vectors struct {
-	free map[vectorKind][]kis.Vector
-	lent []kis.Vector
+	pools []vectorPool // that were needed so far
+	lent  []kis.Vector
 }
+
+type vectorPool struct {
+	kind vectorKind
+	free *sync.Pool // of kis.Vector
+}
+
+// vectorPools are the pools that all executors share: vectorKind → *sync.Pool.
+var vectorPools sync.Map
 
 // vectorKind tells vectors apart that can't gather from one another.
 type vectorKind struct{ row, vector reflect.Type }
 
 func kindOf(v kis.Vector) vectorKind { return vectorKind{v.Type(), reflect.TypeOf(v)} }
 
+// pool is where vectors of that kind lie.
+func (p *vectors) pool(kind vectorKind) *sync.Pool {
+	for _, pool := range p.pools {
+		if pool.kind == kind {
+			return pool.free
+		}
+	}
+	free, _ := vectorPools.LoadOrStore(kind, new(sync.Pool))
+	p.pools = append(p.pools, vectorPool{kind, free.(*sync.Pool)})
+	return free.(*sync.Pool)
+}
+
 // lend is a free vector of that kind, or what make makes.
 func (p *vectors) lend(kind vectorKind, make func() kis.Vector) kis.Vector {
-	var v kis.Vector
-	if free := p.free[kind]; len(free) > 0 {
-		v, p.free[kind] = free[len(free)-1], free[:len(free)-1]
-	} else {
+	v, ok := p.pool(kind).Get().(kis.Vector)
+	if !ok {
 		v = make()
 	}
 	p.lent = append(p.lent, v)
@@ -230,16 +247,8 @@ func (p *vectors) like(v kis.Vector) kis.Vector {
 func (p *vectors) reset() {
 	for i, v := range p.lent {
 		p.lent[i] = nil
-		if v.Len()*int(v.Type().Size()) > maxKept {
-			continue
-		}
 		v.Reset(0)
-		if p.free == nil {
-			p.free = make(map[vectorKind][]kis.Vector)
-		}
-		if kind := kindOf(v); len(p.free[kind]) < maxFree {
-			p.free[kind] = append(p.free[kind], v)
-		}
+		p.pool(kindOf(v)).Put(v)
 	}
 	p.lent = p.lent[:0]
 }
