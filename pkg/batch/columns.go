@@ -8,6 +8,9 @@ import (
 // JSON is the encoding of rows that name none.
 const JSON = "json"
 
+// maxEncoding bounds, in bytes, the name of an encoding: it travels with each part, and no credit counts it.
+const maxEncoding = 64
+
 // Columns are rows packed one behind the other. The zero value has no rows.
 type Columns struct {
 	// Data holds the rows' bytes without separators.
@@ -98,6 +101,8 @@ func (c *Columns) Check(l Limits) error {
 		return Errorf(CodeTooManyRows, "the batch has %d rows, over the limit of %d rows: split it", n, l.BatchRows)
 	case len(c.Data) > l.BatchBytes || len(c.Data) > math.MaxUint32:
 		return Errorf(CodeBatchTooLarge, "the batch has %d bytes, over the limit of %d bytes: split it", len(c.Data), l.BatchBytes)
+	case len(c.Encoding) > maxEncoding:
+		return Errorf(CodeBadColumns, "the name of the batch's encoding has %d bytes, over the limit of %d bytes", len(c.Encoding), maxEncoding)
 	case len(c.Keys) != 0 && len(c.Keys) != n:
 		return Errorf(CodeBadColumns, "the batch has %d keys for %d rows: send one key for each row, or none", len(c.Keys), n)
 	}

@@ -89,6 +89,8 @@ func TestCheck(t *testing.T) {
 		{"too many bytes by default", pack(strings.Repeat("x", 8<<20+1)), Limits{}, "BATCH_TOO_LARGE: the batch has 8388609 bytes, over the limit of 8388608 bytes: split it"},
 		{"fewer keys than rows", Columns{Data: []byte("ab"), Ends: []uint32{1, 2}, Keys: []uint64{7}}, limits, "BAD_COLUMNS: the batch has 1 keys for 2 rows: send one key for each row, or none"},
 		{"more keys than rows", Columns{Data: []byte("a"), Ends: []uint32{1}, Keys: []uint64{7, 8}}, limits, "BAD_COLUMNS: the batch has 2 keys for 1 rows: send one key for each row, or none"},
+		{"a long encoding", Columns{Data: []byte("a"), Ends: []uint32{1}, Encoding: strings.Repeat("x", 65)}, limits,
+			"BAD_COLUMNS: the name of the batch's encoding has 65 bytes, over the limit of 64 bytes"},
 		{"ends that fall", Columns{Data: []byte("abc"), Ends: []uint32{2, 1, 3}}, limits, "BAD_COLUMNS: row 1 ends at byte 1, before its start at 2"},
 		{"ends short of the data", Columns{Data: []byte("abc"), Ends: []uint32{1, 2}}, limits, "BAD_COLUMNS: the rows end at byte 2 of 3 bytes of data"},
 		{"ends past the data", Columns{Data: []byte("abc"), Ends: []uint32{1, 4}}, limits, "BAD_COLUMNS: the rows end at byte 4 of 3 bytes of data"},
