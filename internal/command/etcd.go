@@ -5,6 +5,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/pflag"
+	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
@@ -29,12 +30,16 @@ func (e *Etcd) BindFlags(fs *pflag.FlagSet) {
 
 // Config is for programs that open the store themselves.
 func (e *Etcd) Config(log hclog.Logger) (cluster.Config, error) {
-	tls, err := e.transport.ClientTLS()
+	e.transport.Logger = log
+	secure, err := e.transport.Credentials()
 	if err != nil {
 		return cluster.Config{}, fmt.Errorf("secure the connection to etcd: %w", err)
 	}
+	if secure.Info().SecurityProtocol == insecure.NewCredentials().Info().SecurityProtocol {
+		secure = nil // so that an https:// endpoint still is what it says
+	}
 	return cluster.Config{
-		Endpoints: e.Endpoints, Prefix: e.Prefix, TLS: tls, Username: e.Username, PasswordFile: e.PasswordFile, Logger: log,
+		Endpoints: e.Endpoints, Prefix: e.Prefix, Credentials: secure, Username: e.Username, PasswordFile: e.PasswordFile, Logger: log,
 	}, nil
 }
 

@@ -23,6 +23,8 @@ type EtcdConfig struct {
 	// DataDir keeps its data from one start to the next; it is made if it is not there. Default: a directory of its own,
 	// without waiting for the disk, removed by Close.
 	DataDir string
+	// TLSCert and TLSKey are the files with which it serves TLS. Default: plain text.
+	TLSCert, TLSKey string
 	// Logger gets etcd's errors. Default: nobody.
 	Logger hclog.Logger
 }
@@ -62,6 +64,10 @@ func StartEtcd(ctx context.Context, c EtcdConfig) (*Etcd, error) {
 	// A single member talks to no peer, but etcd wants a listener and a name for it.
 	peer := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
 	client := url.URL{Scheme: "http", Host: c.Address}
+	if c.TLSCert != "" {
+		client.Scheme = "https"
+		config.ClientTLSInfo.CertFile, config.ClientTLSInfo.KeyFile = c.TLSCert, c.TLSKey
+	}
 	config.ListenPeerUrls, config.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
 	config.ListenClientUrls, config.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
 	config.InitialCluster = config.InitialClusterFromName(config.Name)

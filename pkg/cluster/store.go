@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -22,6 +21,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
 )
 
 // Defaults of Config and of leases.
@@ -39,6 +39,8 @@ type Config struct {
 	Prefix string
 	// TLS secures the connection. Default nil: plain text.
 	TLS *tls.Config
+	// Credentials secure it in place of TLS, with files that may change while it is open. Default nil.
+	Credentials credentials.TransportCredentials
 	// Username signs in where etcd asks for it, with the password in PasswordFile, read once, by Open. Default: no sign-in.
 	Username     string
 	PasswordFile string
@@ -51,6 +53,7 @@ type Config struct {
 // Store is what KisGrid keeps in one etcd. Its methods may be called by several goroutines at the same time.
 type Store struct {
 	client    *clientv3.Client
+	door      *door // nil without a user
 	keys      keys
 	endpoints string // for messages
 	timeout   time.Duration
@@ -77,7 +80,16 @@ func Open(c Config) (*Store, error) {
 		return nil, err
 	}
 	calls := &calls{}
-	client, err := clientv3.New(clientv3.Config{
+	dial := []grpc.DialOption{
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+			MinConnectTimeout: c.Timeout,
+		}),
+	}
+	if c.Credentials != nil {
+		dial = append(dial, grpc.WithTransportCredentials(c.Credentials))
+	}
+	config := clientv3.Config{
 		Endpoints:            c.Endpoints,
 		TLS:                  c.TLS,
 		Username:             c.Username,
@@ -87,20 +99,20 @@ func Open(c Config) (*Store, error) {
 		DialKeepAliveTimeout: 3 * time.Second,
 		MaxUnaryRetries:      20, // 25 ms apart: whoever can wait longer does so in a loop that tells about it
 		Logger:               zap.NewNop(),
-		DialOptions: []grpc.DialOption{
-			grpc.WithConnectParams(grpc.ConnectParams{
-				Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
-				MinConnectTimeout: c.Timeout,
-			}),
-			grpc.WithChainUnaryInterceptor(calls.intercept),
-		},
-	})
+		DialOptions:          append(dial[:len(dial):len(dial)], grpc.WithChainUnaryInterceptor(calls.intercept)),
+	}
+	client, err := clientv3.New(config)
+	if err == nil && c.Username != "" {
+		config.DialOptions = append(dial, grpc.WithChainUnaryInterceptor(failFast))
+		calls.door, err = openDoor(config)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open etcd at %s: %w", strings.Join(c.Endpoints, ","), err)
 	}
 	calls.opened.Store(true)
 	s := &Store{
 		client:    client,
+		door:      calls.door,
 		keys:      keys{prefix: strings.TrimSuffix(c.Prefix, "/") + "/"},
 		endpoints: strings.Join(c.Endpoints, ","),
 		timeout:   c.Timeout,
@@ -108,18 +120,6 @@ func Open(c Config) (*Store, error) {
 	s.outage.logger = c.Logger.With("endpoints", s.endpoints)
 	s.skipped.logger = c.Logger
 	return s, nil
-}
-
-// calls changes two habits of the etcd client. It signs in while it is made, which would make Open wait for etcd: the first call
-// that is refused for want of a sign-in does it instead. And while nothing is connected its calls wait silently for their
-// whole time: they fail at once, with the reason.
-type calls struct{ opened atomic.Bool }
-
-func (c *calls) intercept(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
-	if !c.opened.Load() && method == "/etcdserverpb.Auth/Authenticate" {
-		return rpctypes.ErrGRPCAuthNotEnabled
-	}
-	return invoke(ctx, method, request, reply, conn, append(options, grpc.WaitForReady(false))...)
 }
 
 func readPassword(username, file string) (string, error) {
@@ -144,7 +144,10 @@ func readPassword(username, file string) (string, error) {
 
 // Close ends the connection. Every Follow and Campaign returns, and leases run out unless their owners closed them before.
 func (s *Store) Close() error {
-	if err := s.client.Close(); err != nil && !errors.Is(err, context.Canceled) {
+	for _, err := range []error{s.client.Close(), s.door.close()} {
+		if err == nil || errors.Is(err, context.Canceled) {
+			continue
+		}
 		return fmt.Errorf("close the connection to etcd at %s: %w", s.endpoints, err)
 	}
 	return nil

@@ -1,0 +1,130 @@
+package live
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+
+	"github.com/kisgrid/kisgrid/internal/devcluster"
+	"github.com/kisgrid/kisgrid/pkg/client"
+	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/kis"
+)
+
+func registerSave(r *kis.Registry) {
+	register(r)
+	r.Func("Keep", kis.Save(func(ctx context.Context, to kis.Writer, in row) error {
+		to.Incr(strconv.Itoa(in.ID), "times", 1)
+		return nil
+	}))
+}
+
+// withStore are the documents of a version that also saves each row, through a connector at these addresses.
+func withStore(version int, addrs string) []definition.Document {
+	docs := append(documents(version),
+		document(definition.KindFunc, "Keep", "fname: Keep\nfmode: Save\noption:\n  cname: Store\n"),
+		document(definition.KindConn, "Store", "cname: Store\ntype: redis\naddrs: "+addrs+"\n"))
+	docs[0].YAML = append(docs[0].YAML, "  - fname: Keep\n"...)
+	return docs
+}
+
+func startRedis(t testing.TB) *miniredis.Miniredis {
+	t.Helper()
+	m := miniredis.NewMiniRedis()
+	if err := m.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.Close)
+	return m
+}
+
+// saved adds up what Keep counted.
+func saved(t testing.TB, m *miniredis.Miniredis) int {
+	t.Helper()
+	total := 0
+	for _, key := range m.Keys() {
+		n, err := strconv.Atoi(m.HGet(key, "times"))
+		if err != nil {
+			continue // what the connector keeps for itself
+		}
+		total += n
+	}
+	return total
+}
+
+// TestChangedAddress moves a connector from one Redis to another and back under load: no row fails and none is saved nowhere or
+// twice, and the connection to the one that is left is closed.
+func TestChangedAddress(t *testing.T) {
+	a, b := startRedis(t), startRedis(t)
+	r := start(t, devcluster.Config{Workers: 2, Register: registerSave})
+	revision := r.put(withStore(1, a.Addr())...)
+	r.awaitState("Live", cluster.StateActive, revision)
+	l := r.startLoad("Live", 3, 50)
+	l.awaitRevision(revision)
+	for i, to := range []*miniredis.Miniredis{b, a, b} {
+		revision = r.put(withStore(i+2, to.Addr())...)
+		r.awaitState("Live", cluster.StateActive, revision)
+		l.awaitRevision(revision)
+	}
+	for end := time.Now().Add(patience); a.CurrentConnectionCount() > 0; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d connections to the Redis that was left are open", a.CurrentConnectionCount())
+		}
+	}
+	l.end()
+	atA, atB := saved(t, a), saved(t, b)
+	if atA == 0 || atB == 0 || atA+atB != l.rows {
+		t.Errorf("%d rows were saved here and %d there, want %d together", atA, atB, l.rows)
+	}
+}
+
+// TestEnvironmentOfEachWorker resolves ${NAME} on each worker, and has a name that one of them lacks rejected by that one.
+func TestEnvironmentOfEachWorker(t *testing.T) {
+	a, b := startRedis(t), startRedis(t)
+	r := start(t, devcluster.Config{Register: registerSave})
+	for name, variables := range map[string]map[string]string{"one": {"STORE": a.Addr(), "ONLY_HERE": a.Addr()}, "other": {"STORE": b.Addr()}} {
+		environment := func(name string) (string, bool) { value, ok := variables[name]; return value, ok }
+		if _, err := r.StartWorker(devcluster.WorkerConfig{Name: name, Environment: environment}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.Await(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	revision := r.put(withStore(1, "${STORE}")...)
+	r.awaitState("Live", cluster.StateActive, revision)
+	c := r.dial()
+	r.awaitRunning(c, revision)
+	var rows []row
+	for i := range 1000 {
+		rows = append(rows, row{ID: i})
+	}
+	before := saved(t, a) + saved(t, b)
+	if result, err := c.Submit(t.Context(), "Live", client.Rows(rows...)); err != nil || len(result.NotDone) > 0 {
+		t.Fatalf("the rows ended as %+v, %v", result, err)
+	}
+	if atA, atB := saved(t, a), saved(t, b); atA == 0 || atB == 0 || atA+atB-before != len(rows) {
+		t.Errorf("%d and %d rows were saved, want some at both and %d together", atA, atB, len(rows)+before)
+	}
+	history, err := r.store.Revision(t.Context(), "Live", revision)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range history.Documents {
+		if d.Kind == definition.KindConn && !strings.Contains(string(d.YAML), "addrs: ${STORE}\n") {
+			t.Errorf("the history has a value instead of its name:\n%s", d.YAML)
+		}
+	}
+
+	wanted := r.put(withStore(2, "${ONLY_HERE}")...)
+	s := r.awaitState("Live", cluster.StateRejected, wanted)
+	if s.Active != revision || s.Applied != 1 || len(s.Workers) != 1 || !strings.HasPrefix(s.Workers[0].ID, "other-") ||
+		!strings.Contains(strings.Join(s.Reasons, "\n"), "ONLY_HERE") {
+		t.Errorf("the status is %+v, want the worker other to reject it for ONLY_HERE", s)
+	}
+}

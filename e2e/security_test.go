@@ -1,0 +1,278 @@
+package e2e
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/authpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"github.com/kisgrid/kisgrid/internal/devcluster"
+)
+
+// prefix is where the shared etcd has room for this cluster.
+const prefix = "/teams/blue/grid/"
+
+// secured is an etcd that speaks TLS and, once its users are there, asks for a sign-in.
+type secured struct {
+	t                  *testing.T
+	address, dir       string
+	cert, key, ca      string // files
+	coordinator, other string // files with the passwords of coordinators and workers
+	stop               func()
+}
+
+// startSecured starts it, with a token that expires within the test.
+func startSecured(t *testing.T) *secured {
+	t.Helper()
+	files := t.TempDir()
+	e := &secured{t: t, address: freeAddress(t), dir: t.TempDir()}
+	for name, file := range map[string]*string{"cert.pem": &e.cert, "key.pem": &e.key, "ca.pem": &e.ca} {
+		*file = filepath.Join(files, name)
+	}
+	e.coordinator, e.other = e.write(files, "coordinator.password", "for coordinators\n"), e.write(files, "worker.password", "for workers\n")
+	e.issue()
+	e.start()
+	return e
+}
+
+func (e *secured) write(dir, name, text string) string {
+	e.t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		e.t.Fatal(err)
+	}
+	return path
+}
+
+// issue makes a new authority, and etcd's certificate from it.
+func (e *secured) issue() {
+	e.t.Helper()
+	authority, authorityKey := e.certificate(nil, nil)
+	server, serverKey := e.certificate(authority, authorityKey)
+	der, err := x509.MarshalPKCS8PrivateKey(serverKey)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	for path, block := range map[string]*pem.Block{
+		e.ca: {Type: "CERTIFICATE", Bytes: authority.Raw}, e.cert: {Type: "CERTIFICATE", Bytes: server.Raw}, e.key: {Type: "PRIVATE KEY", Bytes: der},
+	} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			e.t.Fatal(err)
+		}
+	}
+}
+
+// certificate makes an authority, or with one a server's certificate.
+func (e *secured) certificate(authority *x509.Certificate, by *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
+	e.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "authority"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	if authority == nil {
+		authority, by = c, key
+	} else {
+		c.Subject.CommonName, c.IsCA, c.KeyUsage = "etcd", false, x509.KeyUsageDigitalSignature
+		c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, authority, &key.PublicKey, by)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	made, err := x509.ParseCertificate(der)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return made, key
+}
+
+func (e *secured) start() {
+	e.t.Helper()
+	if _, err := exec.LookPath("etcd"); err != nil {
+		e.t.Log("etcd is not installed: an embedded one takes its place")
+		server, err := devcluster.StartEtcd(e.t.Context(), devcluster.EtcdConfig{Address: e.address, DataDir: e.dir, TLSCert: e.cert, TLSKey: e.key})
+		if err != nil {
+			e.t.Fatal(err)
+		}
+		e.stop = func() { _ = server.Close() }
+		e.t.Cleanup(e.stop)
+		return
+	}
+	peer := "http://" + freeAddress(e.t)
+	p := start(e.t, "etcd", "etcd", "--data-dir", e.dir, "--listen-client-urls", "https://"+e.address, "--advertise-client-urls", "https://"+e.address,
+		"--cert-file", e.cert, "--key-file", e.key, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+		"--initial-cluster", "default="+peer, "--auth-token-ttl", "3", "--log-level", "error", "--logger", "zap")
+	e.stop = p.kill
+}
+
+// client dials etcd as a user; "" signs nobody in.
+func (e *secured) client(user, password string) *clientv3.Client {
+	e.t.Helper()
+	text, err := os.ReadFile(e.ca)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(text)
+	ctx, cancel := context.WithTimeout(e.t.Context(), patience)
+	e.t.Cleanup(cancel)
+	c, err := clientv3.New(clientv3.Config{
+		Endpoints: []string{"https://" + e.address}, TLS: &tls.Config{RootCAs: roots}, Username: user, Password: password,
+		Context: ctx, DialTimeout: patience, Logger: zap.NewNop(),
+	})
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	e.t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// secure makes the users and roles that docs/operating.md tells of, with etcdctl where it is installed.
+func (e *secured) secure() {
+	e.t.Helper()
+	until(e.t, "etcd answers", func() error { _, err := e.client("", "").Get(e.t.Context(), "a"); return err })
+	users := map[string]struct{ password, prefix string }{
+		"kisgrid-coordinator": {"for coordinators", prefix}, "kisgrid-worker": {"for workers", prefix + "workers/"},
+	}
+	if _, err := exec.LookPath("etcdctl"); err == nil {
+		e.t.Setenv("ETCDCTL_API", "3")
+		etcdctl := func(args ...string) {
+			e.t.Helper()
+			must(e.t, "", "etcdctl", append([]string{"--endpoints", "https://" + e.address, "--cacert", e.ca}, args...)...)
+		}
+		etcdctl("user", "add", "root:the root")
+		etcdctl("user", "grant-role", "root", "root")
+		for name, u := range users {
+			etcdctl("role", "add", name)
+			etcdctl("role", "grant-permission", "--prefix=true", name, "readwrite", u.prefix)
+			etcdctl("user", "add", name+":"+u.password)
+			etcdctl("user", "grant-role", name, name)
+		}
+		etcdctl("auth", "enable")
+		return
+	}
+	e.t.Log("etcdctl is not installed: etcd's client takes its place")
+	c, ctx := e.client("", ""), e.t.Context()
+	var err error
+	do := func(what error) {
+		if err == nil {
+			err = what
+		}
+	}
+	_, failed := c.RoleAdd(ctx, "root")
+	do(failed)
+	_, failed = c.UserAdd(ctx, "root", "the root")
+	do(failed)
+	_, failed = c.UserGrantRole(ctx, "root", "root")
+	do(failed)
+	for name, u := range users {
+		_, failed = c.RoleAdd(ctx, name)
+		do(failed)
+		_, failed = c.RoleGrantPermission(ctx, name, u.prefix, clientv3.GetPrefixRangeEnd(u.prefix), clientv3.PermissionType(authpb.READWRITE))
+		do(failed)
+		_, failed = c.UserAdd(ctx, name, u.password)
+		do(failed)
+		_, failed = c.UserGrantRole(ctx, name, name)
+		do(failed)
+	}
+	_, failed = c.AuthEnable(ctx)
+	do(failed)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+// TestSharedEtcd runs a cluster below a prefix of an etcd that speaks TLS and asks for users, each of which may do no more than
+// its processes need; it outlives its tokens, and a change of the authority behind etcd's certificate.
+func TestSharedEtcd(t *testing.T) {
+	e := startSecured(t)
+	e.secure()
+	g := &grid{t: t, etcd: e.address, redis: freeAddress(t), coordinator: freeAddress(t), http: freeAddress(t)}
+	startRedis(t, g.redis)
+	flags := func(user, password string, more ...string) []string {
+		return append(more, "--etcd", e.address, "--etcd-prefix", prefix, "--etcd-tls-ca", e.ca, "--etcd-username", user, "--etcd-password-file", password, "--lease", "2s")
+	}
+	coordinator := start(t, "coordinator", "coordinator", flags("kisgrid-coordinator", e.coordinator, "--listen", g.coordinator, "--http", g.http)...)
+	coordinator.awaitLog(`ready:`)
+	startWith(t, "w1", []string{"REDIS_ADDR=" + g.redis}, nil,
+		"worker", flags("kisgrid-worker", e.other, "--name", "w1", "--listen", freeAddress(t), "--http", freeAddress(t))...)
+	g.awaitWorkers(1)
+	if out := g.mustKisgrid("", "apply", "-f", conf); !strings.Contains(out, "flow CalStuAvgScore12: active, taken by 1 of 1 workers") {
+		t.Errorf("apply prints:\n%s", out)
+	}
+	row := "{\"stu_id\":101,\"score_1\":100,\"score_2\":90}\n"
+	if out := g.mustKisgrid(row, "submit", "CalStuAvgScore12", "--results"); out != "{\"stu_id\":101,\"avg_score\":95}\n" {
+		t.Errorf("submit prints:\n%s", out)
+	}
+
+	// Nobody may more than that.
+	for user, keys := range map[string][]string{
+		"kisgrid-worker":      {prefix + "config/flow/CalStuAvgScore12", prefix + "status/flow/CalStuAvgScore12", prefix + "leader/", "/teams/blue/other"},
+		"kisgrid-coordinator": {"/teams/blue/other", "/kisgrid/config/flow/CalStuAvgScore12"},
+	} {
+		password := map[string]string{"kisgrid-worker": "for workers", "kisgrid-coordinator": "for coordinators"}[user]
+		c := e.client(user, password)
+		for _, key := range keys {
+			if _, err := c.Put(t.Context(), key, "x"); err == nil || !strings.Contains(err.Error(), "permission denied") {
+				t.Errorf("%s writes %s: %v", user, key, err)
+			}
+			if _, err := c.Get(t.Context(), key); err == nil || !strings.Contains(err.Error(), "permission denied") {
+				t.Errorf("%s reads %s: %v", user, key, err)
+			}
+		}
+		_ = c.Close()
+	}
+
+	// etcd comes back with a certificate of another authority, and knows no token any more.
+	e.stop()
+	e.issue()
+	e.start()
+	flow := "kistype: flow\nstatus: 1\nflow_name: CalStuAvgScore12\nshard_key: stu_id\nflows:\n  - fname: AvgStuScore12\n  - fname: PrintStuAvgScore\n"
+	until(t, "a change after etcd came back with another certificate", func() error {
+		code, out, log := g.kisgrid(flow, "apply", "-f", "-", "--timeout", "10s")
+		if code != 0 {
+			return &told{out + log}
+		}
+		return nil
+	})
+	if out := g.mustKisgrid("{\"stu_id\":5000,\"score_1\":2,\"score_2\":4}\n", "submit", "CalStuAvgScore12", "--results"); out != "{\"stu_id\":5000,\"avg_score\":3}\n" {
+		t.Errorf("after the change submit prints:\n%s", out)
+	}
+	// Tokens last 3 s where etcd is the real one: those of watches and leases are renewed too.
+	time.Sleep(4 * time.Second)
+	if out := g.mustKisgrid("", "apply", "-f", conf); !strings.Contains(out, "flow CalStuAvgScore12: active, taken by 1 of 1 workers") {
+		t.Errorf("apply after the tokens' end prints:\n%s", out)
+	}
+	if out := g.mustKisgrid("", "get", "workers"); !strings.Contains(out, "w1-") {
+		t.Errorf("after the tokens' end get workers prints:\n%s", out)
+	}
+
+	// A wrong password is told, with what to do.
+	wrong := start(t, "stranger", "worker", flags("kisgrid-worker", e.coordinator, "--name", "w2", "--listen", freeAddress(t), "--http", freeAddress(t))...)
+	wrong.awaitLog(`check the user name and the password file`)
+}
+
+type told struct{ text string }
+
+func (e *told) Error() string { return e.text }
