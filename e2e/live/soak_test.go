@@ -1,0 +1,309 @@
+package live
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/hashicorp/go-hclog"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/kisgrid/kisgrid/internal/devcluster"
+	"github.com/kisgrid/kisgrid/internal/wire"
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+var (
+	soakFor  = flag.Duration("soak.for", 30*time.Second, "how long TestSoak changes definitions")
+	soakRate = flag.Int("soak.rate", 120, "how many versions a minute it writes")
+	soakSeed = flag.Uint64("soak.seed", uint64(time.Now().UnixNano()), "of what is random in it")
+)
+
+// soak is one run of TestSoak.
+type soak struct {
+	*rig
+	random *rand.Rand // of the conductor's goroutine
+	stores []*miniredis.Miniredis
+
+	mu      sync.Mutex
+	version int   // the newest that was written; guarded by mu
+	good    int64 // revision of the newest good one; guarded by mu
+	puts    [2]int
+	bad     int
+	refused int
+}
+
+// TestSoak has two writers, one through etcd and one through a coordinator, write versions of a flow as fast as asked for, some
+// of them bad, under full load, while coordinators are killed and started again, workers come and go, and etcd is compacted
+// under a watcher that is slow. Each batch runs on one revision whose documents belong together, no row fails, and nothing grows.
+func TestSoak(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short")
+	}
+	t.Logf("-soak.for %v -soak.rate %d -soak.seed %d", *soakFor, *soakRate, *soakSeed)
+	s := &soak{random: rand.New(rand.NewPCG(*soakSeed, 1)), stores: []*miniredis.Miniredis{startRedis(t), startRedis(t)}}
+	s.rig = start(t, devcluster.Config{Coordinators: 2, Workers: 3, Register: registerSave})
+	s.good = s.put(s.documents(1)...)
+	s.version = 1
+	s.awaitState("Live", cluster.StateActive, s.good)
+	slow := s.watchSlowly()
+	l := s.startLoad("Live", 4, 50)
+	l.awaitRevision(s.good)
+
+	ctx, stop := context.WithTimeout(t.Context(), *soakFor)
+	defer stop()
+	var writers sync.WaitGroup
+	for writer := range 2 {
+		writers.Go(func() { s.write(ctx, writer) })
+	}
+	var early, late usage
+	third := time.AfterFunc(*soakFor/3, func() { early = s.measure() })
+	defer third.Stop()
+	s.disturb(ctx)
+	writers.Wait()
+	late = s.measure()
+
+	// Everything converges on what was written last.
+	last := s.put(s.documents(s.next())...)
+	s.awaitState("Live", cluster.StateActive, last)
+	for _, n := range s.Coordinators() {
+		s.awaitRevisionAt(n, last)
+	}
+	l.awaitRevision(last)
+	l.end()
+	slow(last)
+	t.Logf("%d versions by etcd and %d by Apply, of which %d bad and %d refused or in conflict; %d batches with %d rows on %d revisions",
+		s.puts[0], s.puts[1], s.bad, s.refused, l.batches, l.rows, len(l.versions))
+	t.Logf("after a third: %v; at the end: %v", early, late)
+	if late.goroutines > early.goroutines*3/2+50 {
+		t.Errorf("goroutines grew from %d to %d", early.goroutines, late.goroutines)
+	}
+	if late.connections > early.connections*3/2+20 {
+		t.Errorf("connections to Redis grew from %d to %d", early.connections, late.connections)
+	}
+	if late.heap > 2*early.heap+32<<20 {
+		t.Errorf("the heap grew from %d to %d MiB", early.heap>>20, late.heap>>20)
+	}
+	if l.batches == 0 || len(l.versions) < 3 {
+		t.Errorf("%d batches ran, on %d revisions", l.batches, len(l.versions))
+	}
+}
+
+// usage is what may grow.
+type usage struct {
+	goroutines, connections int // those to Redis
+	heap                    uint64
+}
+
+func (s *soak) measure() usage {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	u := usage{goroutines: runtime.NumGoroutine(), heap: m.HeapAlloc}
+	for _, store := range s.stores {
+		u.connections += store.CurrentConnectionCount()
+	}
+	return u
+}
+
+func (u usage) String() string {
+	return fmt.Sprintf("%d goroutines, %d connections to Redis, %d MiB of heap", u.goroutines, u.connections, u.heap>>20)
+}
+
+func (s *soak) next() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.version++
+	return s.version
+}
+
+// documents are those of a good version. Versions take turns in their connector's address.
+func (s *soak) documents(version int) []definition.Document {
+	return withStore(version, s.stores[version/5%2].Addr())
+}
+
+// write writes versions until ctx is done: the first writer as etcdctl does, the second as kisgrid apply does.
+func (s *soak) write(ctx context.Context, writer int) {
+	random := rand.New(rand.NewPCG(*soakSeed, uint64(2+writer)))
+	pause := time.Minute / time.Duration(*soakRate) * 2
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		docs := s.documents(s.next())
+		wrong := random.IntN(5) == 0
+		if wrong {
+			docs = spoil(random, docs)
+		}
+		var err error
+		if writer == 0 {
+			err = s.tryPut(ctx, docs)
+		} else {
+			err = s.tryApply(ctx, docs)
+		}
+		s.mu.Lock()
+		s.puts[writer]++
+		if wrong {
+			s.bad++
+		}
+		if err != nil {
+			s.refused++
+		}
+		s.mu.Unlock()
+		if err != nil && ctx.Err() == nil && !(wrong && batch.CodeOf(err) == batch.CodeBadDocument) && !passing(err) {
+			s.t.Errorf("writer %d: %v", writer, err)
+		}
+	}
+}
+
+// passing are the errors that a writer meets when somebody else was faster, or its coordinator was killed.
+func passing(err error) bool {
+	switch batch.CodeOf(err) {
+	case batch.CodeConflict, batch.CodeUnavailable, batch.CodeShutdown, batch.CodeCancelled, batch.CodeDeadline:
+		return true
+	}
+	return false
+}
+
+func spoil(random *rand.Rand, docs []definition.Document) []definition.Document {
+	d := &docs[random.IntN(len(docs))]
+	switch random.IntN(4) {
+	case 0:
+		d.YAML = append(d.YAML, "nonsense: 1\n"...)
+	case 1:
+		d.YAML = []byte("\t]")
+	case 2:
+		docs[0].YAML = append(docs[0].YAML, "  - fname: NobodyHasIt\n"...)
+	case 3:
+		docs[len(docs)-1].YAML = []byte(strings.Replace(string(docs[len(docs)-1].YAML), "addrs: ", "addrs: ${NO_SUCH_NAME},", 1))
+	}
+	return docs
+}
+
+func (s *soak) tryPut(ctx context.Context, docs []definition.Document) error {
+	var ops []clientv3.Op
+	for _, d := range docs {
+		ops = append(ops, clientv3.OpPut("/kisgrid/config/"+string(d.Kind)+"/"+d.Name, string(d.YAML)))
+	}
+	_, err := s.etcd.Txn(ctx).Then(ops...).Commit()
+	return err
+}
+
+func (s *soak) tryApply(ctx context.Context, docs []definition.Document) error {
+	conn, err := grpc.NewClient(s.Coordinators()[0].Address(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	in := &pb.ApplyRequest{}
+	for _, d := range docs {
+		in.Documents = append(in.Documents, &pb.Document{Kind: string(d.Kind), Name: d.Name, Yaml: d.YAML})
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	events, err := pb.NewAdminClient(conn).Apply(ctx, in)
+	for err == nil {
+		_, err = events.Recv()
+	}
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return wire.FromStatus(err)
+}
+
+// disturb kills and starts coordinators, drains and starts workers, and compacts etcd, until ctx is done.
+func (s *soak) disturb(ctx context.Context) {
+	const pause = 2 * time.Second
+	for i := 0; ; i++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		switch i % 3 {
+		case 0:
+			all := s.Coordinators()
+			n := all[s.random.IntN(len(all))]
+			n.Kill()
+			if _, err := s.StartCoordinator(s.t.Context(), n.Address()); err != nil {
+				s.t.Error(err)
+				return
+			}
+		case 1:
+			w, err := s.StartWorker(devcluster.WorkerConfig{Name: "guest"})
+			if err != nil {
+				s.t.Error(err)
+				return
+			}
+			time.Sleep(pause / 2) // it takes part meanwhile
+			if err := w.Drain(s.t.Context()); err != nil {
+				s.t.Errorf("drain a worker: %v", err)
+			}
+		case 2:
+			answer, err := s.etcd.Get(s.t.Context(), "/kisgrid/leader")
+			if err == nil {
+				_, err = s.etcd.Compact(s.t.Context(), answer.Header.Revision)
+			}
+			if err != nil && ctx.Err() == nil {
+				s.t.Errorf("compact: %v", err)
+			}
+		}
+	}
+}
+
+// watchSlowly follows the flows' statuses with a follower that takes a second for each; what it returns waits until that has
+// come to a revision.
+func (s *soak) watchSlowly() (awaitRevision func(int64)) {
+	ctx, stop := context.WithCancel(s.t.Context())
+	seen := make(chan int64, 1)
+	var following sync.WaitGroup
+	store, err := cluster.Open(cluster.Config{Endpoints: []string{s.Etcd()}, Logger: hclog.NewNullLogger()})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	following.Go(func() {
+		_ = store.FollowFlows(ctx, func(flows []cluster.ActiveFlow) {
+			for _, f := range flows {
+				select {
+				case <-seen:
+				default:
+				}
+				seen <- f.Status.Active
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Second):
+			}
+		})
+	})
+	s.t.Cleanup(func() { stop(); following.Wait(); _ = store.Close() })
+	return func(revision int64) {
+		timeout := time.After(patience)
+		for {
+			select {
+			case at := <-seen:
+				if at >= revision {
+					return
+				}
+			case <-timeout:
+				s.t.Fatalf("a slow watcher did not come to revision %d", revision)
+			}
+		}
+	}
+}
