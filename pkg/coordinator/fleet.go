@@ -38,8 +38,8 @@ type fleet struct {
 	news chan struct{}
 	// rejections counts revisions that the leader rejected, by flow.
 	rejections *prometheus.CounterVec
-	// removals are goroutines that remove keys; run waits for them.
-	removals sync.WaitGroup
+	// links and removals are the goroutines of links, dropped ones too, and those that remove keys; run waits for them.
+	links, removals sync.WaitGroup
 
 	// Owned by run.
 	members map[string]*member
@@ -82,11 +82,7 @@ func (f *fleet) run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			for _, m := range f.members {
-				if m.link != nil {
-					<-m.link.done
-				}
-			}
+			f.links.Wait()
 			for _, p := range f.pending {
 				p.timer.Stop()
 			}
@@ -154,9 +150,9 @@ func (f *fleet) setWorkers(ctx context.Context, workers map[string]cluster.Worke
 		linkCtx, cancel := context.WithCancelCause(ctx)
 		m.link = &link{
 			worker: w, fleet: f, loop: f.loop, log: f.log.Named("session"), outbox: newOutbox[order](),
-			cancel: cancel, done: make(chan struct{}),
+			cancel: cancel,
 		}
-		go m.link.run(linkCtx)
+		f.links.Go(func() { m.link.run(linkCtx) })
 	}
 	f.changed()
 }

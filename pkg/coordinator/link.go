@@ -38,7 +38,6 @@ type link struct {
 	log    hclog.Logger
 	outbox *outbox[order]
 	cancel context.CancelCauseFunc // with a gone: the worker's key is
-	done   chan struct{}           // closed when run returned
 
 	// received is the number of the last result; written by the session's reader, read by its writer.
 	received atomic.Uint64
@@ -54,7 +53,6 @@ type link struct {
 
 // run dials the worker again and again. It returns when the worker is given up for good, or when ctx is done.
 func (k *link) run(ctx context.Context) {
-	defer close(k.done)
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = 20*time.Millisecond, time.Second
 	alive, told := time.Now(), ""
