@@ -89,7 +89,7 @@ func (s *Submission) Run(ctx context.Context, open func(context.Context) (Stream
 		s.in = f
 	}
 	// Rows and a bar on one terminal would write over each other.
-	if isTerminal(log) && !(s.Results && isTerminal(out)) {
+	if isTerminal(log) && (!s.Results || !isTerminal(out)) {
 		s.bar = progressbar.DefaultBytes(size, s.Flow)
 	}
 	began := time.Now()
@@ -216,10 +216,7 @@ func (s *Submission) send(ctx context.Context, stream Stream, lots <-chan lot, s
 				return context.Cause(ctx)
 			}
 		}
-		if l.err != nil {
-			s.unread = l.err // told when all that was read is answered
-			return nil
-		}
+		s.unread = l.err // the last lot's: told when all that was read is answered
 	}
 }
 
@@ -236,8 +233,8 @@ func (s *Submission) gather(ctx context.Context, sending <-chan sent, sum *summa
 		}
 		sum.add(r, b.lines, s.log)
 		for i := range r.Output.Rows.Len() {
-			results.Write(r.Output.Rows.Row(i)) // Flush tells about errors
-			results.WriteByte('\n')
+			_, _ = results.Write(r.Output.Rows.Row(i)) // Flush tells about errors
+			_ = results.WriteByte('\n')
 		}
 		if s.bar != nil {
 			_ = s.bar.Add(b.bytes)

@@ -68,15 +68,26 @@ func (d Document) LineOf(key string) int {
 		if node.Kind == yaml.AliasNode {
 			node = node.Alias
 		}
-		i := 0
-		for ; i+1 < len(node.Content) && (node.Kind != yaml.MappingNode || node.Content[i].Value != name); i += 2 {
-		}
-		if i+1 >= len(node.Content) {
+		i := valueOf(node, name)
+		if i < 0 {
 			return 0
 		}
-		node, line = node.Content[i+1], node.Content[i].Line
+		node, line = node.Content[i], node.Content[i-1].Line
 	}
 	return line + max(d.Line, 1) - 1
+}
+
+// valueOf is where the value of a key stands in a mapping's content; -1 if it has none.
+func valueOf(mapping *yaml.Node, key string) int {
+	if mapping.Kind != yaml.MappingNode {
+		return -1
+	}
+	for i := 0; i+1 < len(mapping.Content); i += 2 {
+		if mapping.Content[i].Value == key {
+			return i + 1
+		}
+	}
+	return -1
 }
 
 // named is the document with its name filled in.

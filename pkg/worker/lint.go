@@ -40,8 +40,8 @@ everything that is wrong, a mistake a line, and exits with 1 if anything is.`,
 
 // tellMistakes writes an error's mistakes as compilers do, a line each; an error that is none comes back.
 func tellMistakes(out io.Writer, err error) error {
-	var mistakes definition.Mistakes
-	if !errors.As(err, &mistakes) {
+	mistakes, ok := errors.AsType[definition.Mistakes](err)
+	if !ok {
 		return err
 	}
 	if _, err := fmt.Fprintln(out, mistakes); err != nil {

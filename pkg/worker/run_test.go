@@ -64,12 +64,11 @@ line 5: dead: MISSING_SHARD_KEY: `
 	// The same from standard input, one row a batch, as JSON and with metrics.
 	code, gotOut, errs = runMain(register, text, "run", dir, "Grades", "-o", "json", "--results=false", "--batch-rows", "1", "--metrics")
 	var summary struct {
-		Flow      string
-		Rows      int
-		Batches   int
-		Outcomes  map[string]int
-		Revisions []int64
-		Seconds   float64
+		Flow      string         `json:"flow"`
+		Rows      int            `json:"rows"`
+		Batches   int            `json:"batches"`
+		Outcomes  map[string]int `json:"outcomes"`
+		Revisions []int64        `json:"revisions"`
 	}
 	if err := json.Unmarshal([]byte(gotOut), &summary); err != nil || code != 1 {
 		t.Fatalf("ended with %d, printed %q: %v", code, gotOut, err)
@@ -120,7 +119,7 @@ func TestRunRefuses(t *testing.T) {
 func TestRunServesMetrics(t *testing.T) {
 	dir := writeConf(t, grades())
 	in, rows := io.Pipe()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +132,11 @@ func TestRunServesMetrics(t *testing.T) {
 	if _, err := rows.Write([]byte("{\"student\":1,\"points\":70}\n")); err != nil { // it reads: it serves
 		t.Fatal(err)
 	}
-	response, err := http.Get("http://" + address + "/metrics")
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		t.Fatal(err)
 	}
