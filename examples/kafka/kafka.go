@@ -48,7 +48,7 @@ func Consume(ctx context.Context, consumer *kgo.Client, flow string, submit Subm
 	}
 }
 
-// run submits records until each has an outcome that stays. The same batch again keeps its id: what took effect does so once.
+// run submits records until each has an outcome that stays. What failed is submitted again as the same batch, under its id.
 func run(ctx context.Context, records []*kgo.Record, flow string, submit Submitter, tell func(*kgo.Record, batch.RowOutcome)) error {
 	if len(records) == 0 {
 		return nil

@@ -82,9 +82,9 @@ func (c *Client) Close() error {
 	return c.conn.Close()
 }
 
-// GiveUp says that the batch will not be submitted again although rows of it failed or its outcome is unknown, so that the
-// cluster need not remember any longer what it did of it. Submitting it again is an error from then on. It does nothing to a
-// batch that is done or was never used.
+// GiveUp says that the batch will not be submitted again although rows of it failed or its outcome is unknown, so that nobody
+// need remember it any longer. Submitting it again is an error from then on. It does nothing to a batch that is done or was
+// never used.
 func (c *Client) GiveUp(b *Batch) {
 	c.mu.Lock()
 	p := c.producers[b.ID().Stream]

@@ -11,11 +11,13 @@
 // Send or Wait is about the batch as a whole, and [batch.CodeOf] tells its code.
 //
 // A batch gets its id when it is first sent and keeps it. Its rows run at least once: a worker that dies, or a batch that is
-// sent again, makes them run again, and their effects happen again. Setting a field twice does no harm; adding and
-// appending twice does, and so does what a function does outside of connectors, unless it uses the row's id as a key.
+// sent again, makes them run again, and their effects happen again. Setting a field to the same value does no harm, unless
+// the rerun comes late, over a newer row's value; adding and appending twice does, and so does what a function does outside
+// of connectors, unless it uses the row's id as a key.
 //
 // An error that matches [ErrUnanswered] means that nobody knows what became of the batch: it may have run in part or in
-// full. Submitting the same Batch again is the way to find out, and as safe as any rerun of its rows. An error that does not match it means that nothing of the batch ran.
+// full. Submitting the same Batch again is the way to find out, and as safe as any rerun of its rows. An error that does not
+// match it means that nothing of the batch ran.
 //
 // Batches of one stream are sent in the order of Send, and stay in it when the connection breaks and another coordinator
 // goes on. Rows with the same shard key are executed in that order. Three things step out of it: rows that came back
@@ -32,6 +34,6 @@
 // what is unanswered. A batch refused within a stream is not repeated, as later batches have overtaken it by then: its
 // Pending has the error, and the program decides.
 //
-// A batch that failed or is unanswered is remembered by the cluster until it is done. A program that will not send it again
-// says so with [Client.GiveUp].
+// A batch that failed or is unanswered is remembered by the client, for [WithResubmitWithin]. A program that will not send it
+// again says so with [Client.GiveUp].
 package client

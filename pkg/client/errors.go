@@ -12,8 +12,9 @@ import (
 )
 
 // ErrUnanswered matches every error that leaves open what became of a batch: it may have taken effect in part or in full.
-// Submitting the same Batch again is safe, and tells. Beside it the chain holds the *Error with the reason.
-var ErrUnanswered = errors.New("the batch may have taken effect: submitting the same batch again is safe, and tells")
+// Submitting the same Batch again tells, and is as safe as any rerun of its rows. Beside it the chain holds the *Error with
+// the reason.
+var ErrUnanswered = errors.New("the batch may have taken effect: submitting the same batch again runs its rows again, and tells")
 
 var errClientClosed = batch.Errorf(batch.CodeCancelled, "the client was closed: dial a new one")
 

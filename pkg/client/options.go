@@ -79,9 +79,8 @@ func WithOpenTimeout(d time.Duration) Option {
 	return func(o *options) { o.open = max(time.Millisecond, d) }
 }
 
-// WithResubmitWithin says how old a batch may become before the client stops asking the cluster to remember what it did of
-// it: submitting it again is an error from then on, and also once 65,536 newer batches were sent. Default 1 h, the cluster's
-// once-window; more than that is of no use.
+// WithResubmitWithin says how old a batch that is unanswered, or has failed rows, may become before the client forgets it:
+// submitting it again is an error from then on, and also once 65,536 newer batches were sent. Default 1 h.
 func WithResubmitWithin(d time.Duration) Option {
 	return func(o *options) { o.resubmit = max(0, d) }
 }

@@ -18,11 +18,11 @@ import (
 // Submit runs one batch and blocks until each of its rows has an outcome. Rows that are not done are in the result, not in
 // the error. What was refused for now, and what broke on the way, is tried again under the same batch id, as long as ctx and
 // WithRetryFor allow. An error that matches ErrUnanswered means that the batch may have taken effect, and that submitting b
-// again is safe; any other that nothing of it ran. One error comes beside a result, which is complete but for its output:
+// again tells; any other that nothing of it ran. One error comes beside a result, which is complete but for its output:
 // CodeBatchTooLarge, where the output does not fit into one answer. A Stream has no such limit.
 //
-// A batch with failed rows may be submitted again too: rows that took effect don't a second time. Batches that belong
-// to an ended Stream of this client, or to another client, may be submitted here.
+// A batch with failed rows may be submitted again too: all its rows run again. Batches that belong to an ended Stream of this
+// client, or to another client, may be submitted here.
 func (c *Client) Submit(ctx context.Context, flow string, b *Batch, opts ...SubmitOption) (*Result, error) {
 	p, err := newPending(ctx, b, opts)
 	if err != nil {
