@@ -181,7 +181,6 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	defer stopLoop()
 
 	g, ctx := errgroup.WithContext(ctx)
-	// The workers' links end before the loop does: it takes their last events.
 	g.Go(func() error { c.fleet.run(ctx); return nil })
 	g.Go(func() error { return c.follow(ctx) })
 	g.Go(func() error { return c.member(ctx) })
