@@ -46,7 +46,7 @@ type (
 		source += "\n" + code
 	}
 	// Under this folder the module's packages are found; its name keeps ./... from finding it.
-	dir, err := os.MkdirTemp(".", "_authoring-")
+	dir, err := os.MkdirTemp(".", "_authoring-") //nolint:usetesting // elsewhere is no module
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ type (
 	if err := os.WriteFile(filepath.Join(dir, "authoring_test.go"), []byte(source), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("go", "test", "-v", "./"+dir)
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-v", "./"+dir)
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "1 filtered Plausible DROPPED 999 °C is no weather") {
 		t.Errorf("%v\n%s", err, out)

@@ -29,7 +29,7 @@ func TestNewProject(t *testing.T) {
 	// goRun runs the go command in the project. Nothing may be missing in its go.mod and go.sum.
 	goRun := func(args ...string) (code int, out, log string) {
 		t.Helper()
-		cmd := exec.Command("go", args...)
+		cmd := exec.CommandContext(t.Context(), "go", args...)
 		var stdout, stderr bytes.Buffer
 		cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &stdout, &stderr
 		if err := cmd.Run(); err != nil && cmd.ProcessState == nil {

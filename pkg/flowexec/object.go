@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -37,7 +38,7 @@ func (o *object) UnmarshalJSON(raw []byte) error {
 		if err := decoder.Decode(&value); err != nil {
 			return err
 		}
-		*o = append(*o, member{name.(string), value}) // keys are
+		*o = append(*o, member{name.(string), value}) //nolint:forcetypeassert // a key is a string
 	}
 	return nil
 }
@@ -45,9 +46,9 @@ func (o *object) UnmarshalJSON(raw []byte) error {
 // field is what encoding/json reads into a field of that name: the last value of the name, whatever the case of its letters,
 // that is not null. false: there is none.
 func (o object) field(name string) (json.RawMessage, bool) {
-	for i := len(o) - 1; i >= 0; i-- {
-		if strings.EqualFold(o[i].name, name) && string(o[i].value) != "null" {
-			return o[i].value, true
+	for _, m := range slices.Backward(o) {
+		if strings.EqualFold(m.name, name) && string(m.value) != "null" {
+			return m.value, true
 		}
 	}
 	return nil, false

@@ -3,6 +3,7 @@ package kis_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -159,24 +160,24 @@ func run(functions string, register func(*kis.Registry), rows ...string) {
 	}
 	set, err := definition.NewSet(append(docs, definition.Document{YAML: []byte(flow)}))
 	if err != nil {
-		fmt.Println(err)
+		fmt.Fprintln(os.Stdout, err)
 		return
 	}
 	local, err := flowexec.NewLocalSet(set, register)
 	if err != nil {
-		fmt.Println(err)
+		fmt.Fprintln(os.Stdout, err)
 		return
 	}
 	defer local.Close()
 	result, err := local.Submit(context.Background(), "F", batch.Rows(rows...))
 	if err != nil {
-		fmt.Println(err)
+		fmt.Fprintln(os.Stdout, err)
 		return
 	}
 	for i := range result.Output.Rows.Len() {
-		fmt.Printf("%s\n", result.Output.Rows.Row(i))
+		fmt.Fprintf(os.Stdout, "%s\n", result.Output.Rows.Row(i))
 	}
 	for _, o := range result.NotDone {
-		fmt.Printf("row %d is %s in %s: %s\n", o.Row, o.Outcome, o.Function, o.Reason)
+		fmt.Fprintf(os.Stdout, "row %d is %s in %s: %s\n", o.Row, o.Outcome, o.Function, o.Reason)
 	}
 }

@@ -34,7 +34,7 @@ func fuzzFrom[From any](t *testing.T, text []byte) {
 	fuzzTo[From, mixed](t, row)
 	fuzzTo[From, slowOnly](t, row)
 	fuzzTo[From, narrow](t, row)
-	fuzzTo[From, struct{ Id, Deep int }](t, row)
+	fuzzTo[From, struct{ ID, Deep int }](t, row)
 	fuzzTo[From, map[string]any](t, row)
 }
 
