@@ -49,7 +49,10 @@ With --workers 0 there is no worker: start your own, which joins with its defaul
 			err = cluster.Put(ctx, docs)
 			if err == nil {
 				fmt.Fprintf(out, "%-12s %d, of %s\n", "documents", len(docs), or(conf, "the students' example"))
-				fmt.Fprintf(out, "\nTry:  kisgrid get flows\n      echo '{\"stu_id\":101,\"score_1\":100,\"score_2\":90}' | kisgrid submit CalStuAvgScore12 --results\n")
+				fmt.Fprintln(out, "\nTry:  kisgrid get flows")
+				if conf == "" {
+					fmt.Fprintln(out, `      echo '{"stu_id":101,"score_1":100,"score_2":90}' | kisgrid submit CalStuAvgScore12 --results`)
+				}
 				if config.Workers == 0 {
 					fmt.Fprintf(out, "      %s\n", cluster.WorkerCommand())
 				}
