@@ -126,7 +126,7 @@ func provesDeath(err error) bool {
 // repeats reports whether a session that ended with the error would end so again if it were resumed.
 func repeats(err error) bool {
 	switch batch.CodeOf(err) {
-	case batch.CodeBadMessage, batch.CodeBatchTooLarge:
+	case batch.CodeBadMessage, batch.CodeBatchTooLarge, batch.CodeInternal:
 		return true
 	}
 	return false

@@ -16,6 +16,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/internal/wire"
@@ -487,7 +489,8 @@ func (s *workerSession) echo(p *pb.Part) {
 // breaks ends the session with an error, and leaves the worker as it is.
 func (s *workerSession) breaks(err error) { s.end <- err }
 
-var errBroken = errors.New("the connection broke")
+// errBroken is what gRPC says of a connection that broke.
+var errBroken = status.Error(codes.Unavailable, "the connection broke")
 
 // rows are JSON rows with these ids.
 func rows(ids ...int) *pb.Columns {

@@ -345,6 +345,9 @@ func TestNonsense(t *testing.T) {
 			s.result(&pb.Result{Part: p.GetNumber(), Output: &pb.Output{Rows: &pb.Columns{Data: []byte("ab"), Ends: []uint32{9}}, Origins: []uint32{0}}})
 		},
 		"a welcome in the middle": func(s *workerSession, _ *pb.Part) { s.welcome2() },
+		"a panic over the part": func(s *workerSession, _ *pb.Part) {
+			s.breaks(wire.Status(batch.Errorf(batch.CodeInternal, "the worker panicked")))
+		},
 		"a message over the limit": func(s *workerSession, p *pb.Part) {
 			s.result(&pb.Result{Part: p.GetNumber(), NotDone: []*pb.RowOutcome{{Reason: strings.Repeat("x", 30<<20)}}})
 		},
