@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/definition"
@@ -96,10 +98,7 @@ func apply(ctx context.Context, a pb.AdminClient, docs []definition.Document, dr
 			break
 		}
 		if err != nil {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			return err
+			return inTime(ctx, err)
 		}
 		if p := e.GetProgress(); p != nil {
 			settled[p.GetFlow()] = p
@@ -118,6 +117,17 @@ func apply(ctx context.Context, a pb.AdminClient, docs []definition.Document, dr
 		}
 	}
 	return nil
+}
+
+// inTime is the error of a call, or that the time given for it was up: the coordinator may see that first.
+func inTime(ctx context.Context, err error) error {
+	if status.Code(err) == codes.DeadlineExceeded {
+		<-ctx.Done()
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 func describeEvent(out io.Writer, e *pb.ApplyEvent, dryRun bool) {

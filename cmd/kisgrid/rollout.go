@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
@@ -58,10 +59,7 @@ func rolloutStatus(ctx context.Context, a pb.AdminClient, flow string, out io.Wr
 			break
 		}
 		if err != nil {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			return err
+			return inTime(ctx, err)
 		}
 		describeProgress(out, p)
 		state = p.GetState()
@@ -174,9 +172,9 @@ func earlier(ctx context.Context, a pb.AdminClient, flow string, to int64) ([]de
 	}
 	switch {
 	case found == nil && to != 0:
-		return nil, fmt.Errorf("revision %d of flow %s is not kept: kisgrid rollout history %s lists those that are", to, flow, flow)
+		return nil, batch.Errorf(batch.CodeRevisionGone, "revision %d of flow %s is not kept: kisgrid rollout history %s lists those that are", to, flow, flow)
 	case found == nil:
-		return nil, fmt.Errorf("no revision of flow %s before the active one is kept", flow)
+		return nil, batch.Errorf(batch.CodeRevisionGone, "no revision of flow %s before the active one is kept", flow)
 	}
 	var docs []definition.Document
 	for _, d := range found.GetDocuments() {

@@ -40,7 +40,7 @@ type plan struct {
 	mistakes []string
 	// unfit: the mistakes are only that this build's functions are others than the documents need.
 	unfit bool
-	flow     *flow // nil where compiled is
+	flow  *flow // nil where compiled is
 
 	users int // guarded by the lock of flows
 }

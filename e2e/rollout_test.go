@@ -1,0 +1,156 @@
+package e2e
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+)
+
+// short is CalStuAvgScore12 without its first and third function.
+const short = "kistype: flow\nstatus: 1\nflow_name: CalStuAvgScore12\nshard_key: stu_id\nflows:\n  - fname: AvgStuScore12\n  - fname: PrintStuAvgScore\n"
+
+// TestRollout changes a flow with the command line, back and forth, and has each way to fail told with exit code 1.
+func TestRollout(t *testing.T) {
+	g := startGrid(t, 1)
+	says := func(out string, want ...string) {
+		t.Helper()
+		for _, w := range want {
+			if !strings.Contains(out, w) {
+				t.Errorf("it does not print %q:\n%s", w, out)
+			}
+		}
+	}
+	fails := func(stdin string, args ...string) string {
+		t.Helper()
+		code, out, log := g.kisgrid(stdin, args...)
+		if code != 1 {
+			t.Errorf("kisgrid %s ended with %d:\n%s%s", strings.Join(args, " "), code, out, log)
+		}
+		return out + log
+	}
+	g.mustKisgrid("", "apply", "-f", conf)
+
+	// What is exported changes nothing when it is applied.
+	dir := filepath.Join(t.TempDir(), "backup")
+	says(g.mustKisgrid("", "export", dir), "9 documents written")
+	says(g.mustKisgrid("", "apply", "-f", dir), "nothing to change")
+
+	// A dry run writes nothing, standard input does.
+	says(g.mustKisgrid(short, "apply", "-f", "-", "--dry-run"), "flow/CalStuAvgScore12 changed", "-  - fname: VerifyStu", "1 documents would be written")
+	says(g.mustKisgrid("", "apply", "-f", dir), "nothing to change")
+	says(g.mustKisgrid(short, "apply", "-f", "-"), "flow/CalStuAvgScore12 changed", "-  - fname: VerifyStu", "1 documents written at revision", "flow CalStuAvgScore12: active, taken by 1 of 1 workers")
+	says(g.mustKisgrid("", "rollout", "status", "CalStuAvgScore12"), "flow CalStuAvgScore12: active")
+	history := g.mustKisgrid("", "rollout", "history", "CalStuAvgScore12")
+	if lines := strings.Split(strings.TrimSpace(history), "\n"); len(lines) != 3 || !strings.Contains(lines[2], "yes") || strings.Contains(lines[1], "yes") {
+		t.Errorf("the history is:\n%s", history)
+	}
+	until(t, "SaveScoreAvg12 is needed by nobody", func() error {
+		if out := g.mustKisgrid("", "get", "function", "SaveScoreAvg12"); !strings.Contains(out, "unused") {
+			return fmt.Errorf("it is: %s", out)
+		}
+		return nil
+	})
+	says(g.mustKisgrid("", "rollout", "undo", "CalStuAvgScore12"), "+  - fname: VerifyStu", "flow CalStuAvgScore12: active")
+	says(g.mustKisgrid("", "apply", "-f", dir), "nothing to change")
+	until(t, "the documents of functions and connectors have a status", func() error {
+		out := g.mustKisgrid("", "get", "function", "VerifyStu") + g.mustKisgrid("", "get", "connector", "Score12Cache")
+		if strings.Count(out, "2 of 2 flows that need it") != 2 || !strings.Contains(out, "CalStuAvgScore12") {
+			return fmt.Errorf("get prints:\n%s", out)
+		}
+		return nil
+	})
+	says(g.mustKisgrid("", "get", "connector", "Score12Cache", "-o", "json"), `"state": "active"`, `"CalStuAvgScore3"`)
+
+	// What can't be, is refused before anything is written.
+	says(fails("", "rollout", "undo", "CalStuAvgScore12", "--to", "1"), "revision 1 of flow CalStuAvgScore12 is not kept")
+	says(fails("kistype: func\nfname: Lost\nfmode: Save\noption:\n  cname: Nowhere\n", "apply", "-f", "-"), "nothing was written", "option.cname", "Nowhere")
+	says(fails(strings.Replace(short, "flow_name", "flow_nmae", 1), "apply", "-f", "-"), "standard input:3", "flow_nmae")
+	says(fails("", "delete", "function", "AvgStuScore12"), "nothing was deleted", "CalStuAvgScore12 needs it")
+	many, large := "", ""
+	for i := range 130 {
+		many += fmt.Sprintf("---\nkistype: func\nfname: Many%d\nfmode: Verify\n", i)
+	}
+	for i := range 3 {
+		large += fmt.Sprintf("---\nkistype: func\nfname: Large%d\nfmode: Verify\n# %s\n", i, strings.Repeat("x", 600<<10))
+	}
+	says(fails(many, "apply", "-f", "-"), "130 keys at once, etcd takes 128")
+	says(fails(large, "apply", "-f", "-"), "bytes at once, etcd takes 1572864")
+	says(g.mustKisgrid("", "apply", "-f", dir), "nothing to change")
+
+	// A function that no worker has leaves the flow waiting, and the old revision running.
+	third := short + "  - fname: Third\n---\nkistype: func\nfname: Third\nfmode: Verify\n"
+	says(fails(third, "apply", "-f", "-"), "flow CalStuAvgScore12: pending", "stays active", "function Third is missing on 1 live workers")
+	says(fails("", "rollout", "status", "CalStuAvgScore12"), "pending", "Third")
+	says(g.mustKisgrid("", "rollout", "undo", "CalStuAvgScore12", "--to", activeOf(t, g)), "flow CalStuAvgScore12: active")
+
+	// A worker that does not answer is named when the time is up.
+	w := g.workers[0].cmd.Process
+	if err := w.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	out := fails(short, "apply", "-f", "-", "--timeout", "1s")
+	if err := w.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	says(out, "applying, taken by 0 of 1 workers", "w1-", "has not answered yet", "not settled within --timeout 1s")
+	until(t, "the worker takes it", func() error {
+		if code, out, log := g.kisgrid("", "rollout", "status", "CalStuAvgScore12"); code != 0 {
+			return fmt.Errorf("rollout status ended with %d: %s%s", code, out, log)
+		}
+		return nil
+	})
+}
+
+// activeOf is the revision that rollout history shows as active.
+func activeOf(t *testing.T, g *grid) string {
+	t.Helper()
+	for line := range strings.Lines(g.mustKisgrid("", "rollout", "history", "CalStuAvgScore12")) {
+		if fields := strings.Fields(line); len(fields) == 5 && fields[3] == "yes" {
+			return fields[0]
+		}
+	}
+	t.Fatal("no revision is active")
+	return ""
+}
+
+// TestBadDocumentOutlivesCoordinators puts a bad document, kills the only coordinator, and starts another one: what ran before
+// runs, and the status says why.
+func TestBadDocumentOutlivesCoordinators(t *testing.T) {
+	g := startGrid(t, 1)
+	g.mustKisgrid("", "apply", "-f", conf)
+	etcd, err := clientv3.New(clientv3.Config{Endpoints: []string{g.etcd}, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer etcd.Close()
+	if _, err := etcd.Put(t.Context(), "/kisgrid/config/func/AvgStuScore12", "kistype: func\nfname: AvgStuScore12\nfmode: Calkulate\n"); err != nil {
+		t.Fatal(err)
+	}
+	rejected := func() error {
+		code, out, log := g.kisgrid("", "get", "flow", "CalStuAvgScore12")
+		if code != 0 || !strings.Contains(out, "rejected") || !strings.Contains(out, "/kisgrid/config/func/AvgStuScore12:3") || !strings.Contains(out, "fmode") {
+			return fmt.Errorf("get flow ended with %d: %s%s", code, out, log)
+		}
+		return nil
+	}
+	until(t, "the flow is rejected", rejected)
+	g.coordinatorProcess.kill()
+	g.coordinatorProcess = g.startCoordinator()
+	g.coordinatorProcess.awaitLog(`ready:`)
+	g.awaitWorkers(1)
+	if out := g.mustKisgrid("{\"stu_id\":101,\"score_1\":100,\"score_2\":90}\n", "submit", "CalStuAvgScore12", "--results"); out != "{\"stu_id\":101,\"avg_score\":95}\n" {
+		t.Errorf("after a restart submit prints:\n%s", out)
+	}
+	until(t, "the flow is still rejected", rejected)
+	until(t, "the function is rejected", func() error {
+		if out := g.mustKisgrid("", "get", "function", "AvgStuScore12"); !strings.Contains(out, "rejected") || !strings.Contains(out, "Calkulate") {
+			return fmt.Errorf("get function prints:\n%s", out)
+		}
+		return nil
+	})
+}
