@@ -9,7 +9,7 @@ SIM_ROWS      ?= 10000000
 SIM_WORKERS   ?= 1000
 SIM_SEED      ?= $(shell date +%s)
 
-.PHONY: help build test lint proto proto-check proto-freeze bench fuzz sim
+.PHONY: help build test lint proto proto-check proto-freeze bench soak-config fuzz sim
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' Makefile
@@ -43,6 +43,14 @@ proto-freeze: ## Freeze the wire as it is: for a release, not for hiding a break
 
 bench: ## Run the benchmarks that match BENCH
 	go test -run '^$$' -bench '$(BENCH)' -benchmem -p 1 ./...
+
+# The suite runs half a minute of it; the seed of a run that failed is in what it prints.
+SOAK_FOR  ?= 10m
+SOAK_RATE ?= 120
+SOAK_SEED ?= $(shell date +%s)
+
+soak-config: ## Change definitions under load for SOAK_FOR, SOAK_RATE versions a minute, from SOAK_SEED
+	go test -run '^TestSoak$$' -v -timeout 0 ./e2e/live -soak.for $(SOAK_FOR) -soak.rate $(SOAK_RATE) -soak.seed $(SOAK_SEED)
 
 fuzz: ## Run each fuzz test for FUZZTIME
 	@set -e; for file in $$(grep -rl --include='*_test.go' '^func Fuzz' .); do \
