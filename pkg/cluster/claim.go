@@ -127,6 +127,23 @@ func (c *claim) renew(ctx context.Context) {
 	}
 }
 
+// resume goes on with a claim that was lost because etcd did not answer in time, as another claim of the same key and lease.
+func (c *claim) resume(ctx context.Context) (*claim, error) {
+	c.stop()
+	c.watchers.Wait()
+	call, cancel := context.WithTimeout(ctx, c.store.timeout)
+	defer cancel()
+	switch _, err := c.store.client.KeepAliveOnce(call, c.lease); {
+	case errors.Is(err, rpctypes.ErrLeaseNotFound):
+		return nil, c.gone()
+	case err != nil:
+		return nil, c.store.explain(ctx, "keeping "+c.key, err)
+	}
+	again := &claim{store: c.store, key: c.key, created: c.created, lease: c.lease, ttl: c.ttl}
+	again.watch() // which also sees whether the key still stands
+	return again, nil
+}
+
 func createRevision(kv *mvccpb.KeyValue) (int64, error) { return kv.CreateRevision, nil }
 
 func (c *claim) gone() error {

@@ -90,7 +90,8 @@ func register[R Worker | Coordinator](ctx context.Context, s *Store, key, id str
 }
 
 // Lost is closed when the record is gone, because somebody removed it or its lease ran out, or when etcd has not answered
-// for the lease's time, so that it may be gone. Err says which. Close it then, and register again under a new id.
+// for the lease's time, so that it may be gone. Err says which. Close it then, and register again under a new id; or, in the
+// latter case, Resume it.
 // Closing a Registration does not close Lost.
 func (r *Registration[R]) Lost() <-chan struct{} { return r.claim.held.Done() }
 
@@ -107,6 +108,17 @@ func (r *Registration[R]) Update(ctx context.Context, record R) error {
 	t := r.claim.store.transaction("writing " + r.claim.key)
 	t.put(r.claim.key, value, clientv3.WithLease(r.claim.lease))
 	return r.claim.commit(ctx, t)
+}
+
+// Resume goes on, once etcd is back, with a registration that was lost with CodeUnavailable: others who still count on this
+// process may go on doing so. CodeNotFound: the record is gone, register again under a new id. CodeUnavailable: etcd is away
+// again. What it returns takes the place of r, which then need not be closed.
+func (r *Registration[R]) Resume(ctx context.Context) (*Registration[R], error) {
+	again, err := r.claim.resume(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &Registration[R]{claim: again}, nil
 }
 
 // Close takes the record back at once. An error means that etcd did not answer: the record then goes when its lease runs

@@ -183,6 +183,8 @@ func testPartition(t *testing.T, s *server) {
 		t.Fatal(err)
 	}
 	wantCode(t, r.Update(t.Context(), workerA), batch.CodeUnavailable, "not renewed")
+	_, err = r.Resume(t.Context())
+	wantCode(t, err, batch.CodeNotFound, "new id")
 	register(t, cutOff, "a-2", 0)
 	follower.await(t, "the worker's next id", has("a-2"))
 }
@@ -195,17 +197,28 @@ func testOutage(t *testing.T, s *server) {
 	s.stop(t)
 	awaitClosed(t, "Lost in an outage", r.Lost())
 	wantCode(t, r.Err(), batch.CodeUnavailable)
-	if err := r.Close(t.Context()); batch.CodeOf(err) != batch.CodeUnavailable {
-		t.Errorf("closing without etcd: %v", err)
-	}
-	_, err := store.RegisterWorker(t.Context(), workerA, 0)
+	_, err := r.Resume(t.Context())
+	wantCode(t, err, batch.CodeUnavailable, s.address)
+	_, err = store.RegisterWorker(t.Context(), workerA, 0)
 	wantCode(t, err, batch.CodeUnavailable, s.address)
 	s.start(t)
 	if err := store.Wait(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	register(t, store, "a-2", 0)
-	follower.await(t, "the new id alone", has("a-2"))
+	// A member that starts again gives leases their whole time anew.
+	again, err := r.Resume(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Update(t.Context(), workerA); err != nil {
+		t.Error(err)
+	}
+	follower.await(t, "the same id", has("a-1"))
+	s.stop(t)
+	awaitClosed(t, "Lost in another outage", again.Lost())
+	if err := again.Close(t.Context()); batch.CodeOf(err) != batch.CodeUnavailable {
+		t.Errorf("closing without etcd: %v", err)
+	}
 }
 
 // A Registration and several Follows live through a restart, and tell of it once.

@@ -48,7 +48,8 @@ func (m *member) run(ctx context.Context, drain <-chan struct{}) {
 		if registration == nil {
 			return
 		}
-		if lost := m.hold(ctx, registration, record, drain); lost != nil {
+		registration, lost := m.hold(ctx, registration, record, drain)
+		if lost != nil {
 			m.await(lost)
 			m.server.reset(batch.Errorf(batch.CodeShutdown, "worker %s takes another id: %w", record.ID, lost))
 		}
@@ -88,32 +89,66 @@ func (m *member) register(ctx context.Context) (*cluster.Registration[cluster.Wo
 	}
 }
 
-// hold returns why the record is lost, or nil when ctx is done.
-func (m *member) hold(ctx context.Context, r *cluster.Registration[cluster.Worker], record cluster.Worker, drain <-chan struct{}) error {
+// hold returns why the record is lost, or nil when ctx is done, with the registration to close. An outage of etcd alone does
+// not lose it, however long: the sessions go on, and so does the record if it still stands afterwards.
+func (m *member) hold(
+	ctx context.Context, r *cluster.Registration[cluster.Worker], record cluster.Worker, drain <-chan struct{},
+) (*cluster.Registration[cluster.Worker], error) {
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return r, nil
 		case <-drain:
 			drain = nil
 			record.Draining = true
-			if err := r.Update(ctx, record); err != nil && ctx.Err() == nil {
-				m.log.Warn("could not write to etcd that the worker drains; its sessions know", "error", err)
-			}
+			m.update(ctx, r, record)
 		case <-r.Lost():
-			if batch.CodeOf(r.Err()) == batch.CodeNotFound {
-				m.server.metrics.registrationsEx.WithLabelValues("gone").Inc()
-				m.log.Warn("the cluster has given this worker up: cancelling what runs, to begin anew under another id", "id", record.ID, "error", r.Err())
-				return r.Err()
+			why := r.Err()
+			if batch.CodeOf(why) != batch.CodeNotFound {
+				m.server.metrics.registrationsEx.WithLabelValues("silent").Inc()
+				m.log.Warn("etcd is away: going on with the sessions there are", "id", record.ID, "error", why)
+				again, err := m.resume(ctx, r, why)
+				if ctx.Err() != nil {
+					return r, nil
+				}
+				if err == nil {
+					r = again
+					m.await(nil)
+					m.log.Info("etcd is back, and the record still stands", "id", record.ID)
+					if record.Draining {
+						m.update(ctx, r, record) // the outage may have swallowed it
+					}
+					continue
+				}
+				why = err
 			}
-			m.server.metrics.registrationsEx.WithLabelValues("silent").Inc()
-			m.log.Warn("etcd is away: going on with the sessions there are", "id", record.ID, "error", r.Err())
-			m.await(r.Err())
-			if err := m.store.Wait(ctx, m.await); err != nil {
-				return nil // ctx is done
-			}
-			// The record may stand there still, but nobody keeps it alive: the worker needs another one.
-			return r.Err()
+			m.server.metrics.registrationsEx.WithLabelValues("gone").Inc()
+			m.log.Warn("the cluster has given this worker up: cancelling what runs, to begin anew under another id", "id", record.ID, "error", why)
+			return r, why
+		}
+	}
+}
+
+func (m *member) update(ctx context.Context, r *cluster.Registration[cluster.Worker], record cluster.Worker) {
+	if err := r.Update(ctx, record); err != nil && ctx.Err() == nil {
+		m.log.Warn("could not write to etcd that the worker drains; its sessions know", "error", err)
+	}
+}
+
+// resume waits for etcd, again and again, until it says whether the record still stands, or ctx is done.
+func (m *member) resume(ctx context.Context, r *cluster.Registration[cluster.Worker], why error) (*cluster.Registration[cluster.Worker], error) {
+	for m.await(why); ; {
+		if err := m.store.Wait(ctx, m.await); err != nil {
+			return nil, err
+		}
+		again, err := r.Resume(ctx)
+		if err == nil || batch.CodeOf(err) == batch.CodeNotFound {
+			return again, err
+		}
+		m.await(err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(registerPause):
 		}
 	}
 }

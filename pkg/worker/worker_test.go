@@ -362,8 +362,16 @@ func TestWorkerOutlivesAnOutageOfEtcd(t *testing.T) {
 	}
 	s.double(part+1, 7)
 	startEtcd(t, devcluster.EtcdConfig{Address: address, DataDir: data})
-	after := follow(t, address).await("another registration", func(all map[string]cluster.Worker) bool { return len(all) == 1 && all[before.ID].ID == "" })
-	dial(t, after).double(1, 5)
+	for deadline := time.Now().Add(patience); ; {
+		if status, _ := get(t, "http://"+pages+"/readyz"); status == http.StatusOK {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the worker does not notice that etcd is back")
+		}
+	}
+	s.double(part+2, 5) // in the same session
+	follow(t, address).await("the same registration", func(all map[string]cluster.Worker) bool { return len(all) == 1 && all[before.ID].ID == before.ID })
 }
 
 func TestWorkerThatIsCutOff(t *testing.T) {
