@@ -26,7 +26,7 @@ var (
 	durationFlag = flag.Duration("chaos.duration", 30*time.Second, "for how long things happen")
 	gapFlag      = flag.Duration("chaos.gap", 2*time.Second, "time from one event to the next")
 	rateFlag     = flag.Float64("chaos.rate", 4000, "rows per second, of all clients together")
-	workFlag     = flag.Duration("chaos.work", 500*time.Microsecond, "how long the function takes for a row, beside what the clock adds")
+	workFlag     = flag.Duration("chaos.work", 500*time.Microsecond, "how long the function takes for every fourth row of a key, beside what the clock adds")
 	clientsFlag  = flag.Int("chaos.clients", 4, "clients, each with a stream")
 	workersFlag  = flag.Int("chaos.workers", 4, "workers at the start")
 	seedFlag     = flag.Uint64("chaos.seed", 0, "what is drawn follows from it; 0: from the time")
