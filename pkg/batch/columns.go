@@ -5,8 +5,16 @@ import (
 	"math"
 )
 
-// JSON is the encoding of rows that name none.
-const JSON = "json"
+// Encodings of rows.
+const (
+	// JSON is that of rows that name none.
+	JSON = "json"
+	// Protobuf rows are messages of the generated type that the flow's functions read.
+	Protobuf = "protobuf"
+	// MessagePack rows mean what the same rows in JSON mean: maps with the names of fields, binary data in place of base64,
+	// timestamps in place of RFC 3339.
+	MessagePack = "msgpack"
+)
 
 // maxEncoding bounds, in bytes, the name of an encoding: it travels with each part, and no credit counts it.
 const maxEncoding = 64
@@ -19,7 +27,9 @@ type Columns struct {
 	Ends []uint32
 	// Keys holds the hash of each row's shard key, or is empty.
 	Keys []uint64
-	// Encoding is what the rows are encoded in; "" means JSON.
+	// Encoding is what the rows are encoded in; "" means JSON. A flow with a shard_key needs Keys with any other: the client
+	// hashes the fields' values with KeyField.HashValue. Output is JSON, unless the rows came as protobuf and the last function
+	// passes messages on.
 	Encoding string
 }
 

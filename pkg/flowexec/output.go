@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"unsafe"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
@@ -27,6 +29,7 @@ func (r *run) output() batch.Output {
 		out.Rows.Data = make([]byte, 0, size)
 	}
 	out.Rows.Ends, out.Origins = make([]uint32, 0, rows), make([]uint32, 0, rows)
+	out.Rows.Encoding = r.encoding(sets)
 	for _, rs := range sets {
 		r.encode(rs, &out)
 	}
@@ -35,15 +38,17 @@ func (r *run) output() batch.Output {
 
 // encode appends rows to the output. A row that can't be written ends as dead.
 func (r *run) encode(rs *rowset, out *batch.Output) {
-	if rs.vec == nil && out.Rows.Encoding == "" {
-		out.Rows.Encoding = r.part.Columns.Encoding
-	}
 	write := r.writer(rs)
+	if out.Rows.Encoding == batch.Protobuf {
+		write = func(dst []byte, i int) ([]byte, error) {
+			return proto.MarshalOptions{}.MarshalAppend(dst, rs.vec.At(i).(proto.Message))
+		}
+	}
 	for i, origin := range rs.origin {
 		data, err := write(out.Rows.Data, i)
 		if err != nil {
 			r.end(rs, uint32(i), batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeRowUnencodable, Attempts: 1,
-				Reason: trimmed(fmt.Sprintf("the row that the flow passed on can't be written as JSON: %v", err))})
+				Reason: trimmed(fmt.Sprintf("the row that the flow passed on can't be written: %v", err))})
 			continue
 		}
 		out.Rows.Data = data

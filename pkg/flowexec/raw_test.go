@@ -28,8 +28,8 @@ func TestRawRows(t *testing.T) {
 	expect(t, submit(t, l, `{"a": "\u00e4"}`, ` [1] `, `{"a":}`, ``, `"cut"`, `"none"`, `"grow"`, `null`), `
 		2 dead ROW_UNDECODABLE pass: the row does not fit json.RawMessage, which pass reads: invalid character '}' looking for beginning of value
 		3 dead ROW_UNDECODABLE pass: the row does not fit json.RawMessage, which pass reads: unexpected end of JSON input
-		4 dead ROW_UNENCODABLE twist: the row that the flow passed on can't be written as JSON: what the function passed on is not JSON
-		5 dead ROW_UNENCODABLE twist: the row that the flow passed on can't be written as JSON: what the function passed on is not JSON
+		4 dead ROW_UNENCODABLE twist: the row that the flow passed on can't be written: what the function passed on is not JSON
+		5 dead ROW_UNENCODABLE twist: the row that the flow passed on can't be written: what the function passed on is not JSON
 		0 → {"a": "\u00e4"}
 		1 → [1]
 		6 → "grow" `+`

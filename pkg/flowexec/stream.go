@@ -179,6 +179,10 @@ func (f *localFlow) send(ctx context.Context, b *batch.Batch, next func() batch.
 	if err := columns.Check(limits); err != nil {
 		return nil, err
 	}
+	if f.plan.shardKey != "" && len(columns.Keys) == 0 && columns.Encoding != "" && columns.Encoding != batch.JSON {
+		return nil, batch.Errorf(batch.CodeMissingKeys, "flow %s is sharded by %s, and the rows are encoded as %q: "+
+			"send the hash of each row's shard key with them", f.name, f.plan.shardKey, columns.Encoding)
+	}
 	deadline, _ := ctx.Deadline()
 	if o.timeout > 0 {
 		if d := time.Now().Add(o.timeout); deadline.IsZero() || d.Before(deadline) {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"unsafe"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
@@ -22,6 +24,9 @@ var (
 func (r *run) prepare(s *step, rs *rowset) *rowset {
 	x := r.x
 	r.now = rs
+	if rs.vec == nil {
+		rs = r.readEncoded(s, rs)
+	}
 	if !r.mustWhenRead(s, rs) {
 		rs = r.requireFields(s, rs)
 	}
@@ -70,6 +75,9 @@ func (r *run) newView(s *step, i int) kis.Vector {
 // read fills a vector of zero rows with rs; it returns the rows that ended because they don't fit.
 func (r *run) read(s *step, rs *rowset, view kis.Vector) (bad []uint32) {
 	fail := func(i int, code batch.Code, err error) {
+		if rs.born == 0 {
+			code = batch.CodeRowUndecodable // no function has made it
+		}
 		r.end(rs, uint32(i), batch.RowOutcome{Outcome: batch.Dead, Code: code, Attempts: 1,
 			Reason: trimmed(fmt.Sprintf("the row does not fit %v, which %s reads: %v", view.Type(), s.name, err))})
 		bad = append(bad, uint32(i))
@@ -81,7 +89,7 @@ func (r *run) read(s *step, rs *rowset, view kis.Vector) (bad []uint32) {
 		}
 		return bad
 	}
-	if takePointers(view, rs.vec) {
+	if takeSame(view, rs.vec) {
 		return nil
 	}
 	row, base := slab(view)
@@ -136,8 +144,13 @@ func (r *run) decode(s *step, rs *rowset, view kis.Vector, fail func(int, batch.
 	return lacking
 }
 
-// takePointers fills a vector of pointers with those that a vector of any holds, if it holds no other rows.
-func takePointers(view, rows kis.Vector) bool {
+// takeSame fills a vector with rows of its own type: those of another kind of vector, or the pointers that a vector of any
+// holds, if it holds no other rows.
+func takeSame(view, rows kis.Vector) bool {
+	if view.Type() == rows.Type() {
+		reflect.Copy(view.Slice(), rows.Slice())
+		return true
+	}
 	vec, ok := rows.(*kis.Vec[any])
 	if !ok || view.Type().Kind() != reflect.Pointer {
 		return false
@@ -177,7 +190,12 @@ func (r *run) object(rs *rowset, i int) (object, error) {
 		raw = r.source(rs, i)
 	} else {
 		var err error
-		if raw, err = appendJSON(nil, rs.vec.At(i)); err != nil {
+		if m, ok := rs.vec.At(i).(proto.Message); ok {
+			raw, err = jsonOfMessage(m)
+		} else {
+			raw, err = appendJSON(nil, rs.vec.At(i))
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -190,7 +208,7 @@ func (r *run) object(rs *rowset, i int) (object, error) {
 
 // mustWhenRead reports whether the fields that source.must names are looked for when the rows are read, or were by Compile.
 func (r *run) mustWhenRead(s *step, rs *rowset) bool {
-	if len(s.must) == 0 || rs.vec != nil && known(rs.vec.Type()) {
+	if len(s.must) == 0 || rs.vec != nil && rs.born > 0 && known(rs.vec.Type()) {
 		return true
 	}
 	if rs.vec != nil || rs.view != nil && kindOf(rs.view) == s.inKinds[0] {
