@@ -144,8 +144,7 @@ func (p *Part) closeAll() {
 	if p.link.handing > 0 {
 		p.eachOpen(p.link.handedOver(p))
 	}
-	p.link.unanswered -= int64(p.open)
-	p.link.worker.unanswered -= int64(p.open)
+	p.link.load(-p.open)
 	p.open = 0
 }
 

@@ -224,6 +224,9 @@ func (c *checker) flow(f *flow, remainder, divisor int) {
 		if l.index != i || !slices.Contains(f.links, l) {
 			c.errorf("flow %s: worker %s is ready in the wrong place", f.name, l.worker.id)
 		}
+		if f.loads[i] != l.unanswered {
+			c.errorf("flow %s: worker %s has %d rows unanswered, its load is %d", f.name, l.worker.id, l.unanswered, f.loads[i])
+		}
 	}
 	c.owners(f, remainder, divisor)
 	c.held(f)

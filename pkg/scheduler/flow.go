@@ -15,6 +15,7 @@ type flow struct {
 	links []*link // one per worker that the flow had to do with
 	// ready are the links whose workers may get new rows; owner gives for each slot an index into it.
 	ready []*link
+	loads []int64        // their unanswered rows, side by side: leastLoaded reads all
 	owner *[Slots]uint16 // nil before the first worker was ready
 	held  map[uint16]*heldSlot
 	over  []uint16 // held slots whose old owner is done; empty between steps

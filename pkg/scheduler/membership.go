@@ -114,7 +114,7 @@ func (s *Scheduler) place(l *link) {
 func (s *Scheduler) join(l *link) {
 	f := l.flow
 	l.index = len(f.ready)
-	f.ready = append(f.ready, l)
+	f.ready, f.loads = append(f.ready, l), append(f.loads, l.unanswered)
 	if l.index == 0 {
 		f.owner = new([Slots]uint16)
 		for _, g := range f.waiting.take() {
@@ -146,10 +146,10 @@ func (s *Scheduler) join(l *link) {
 func (s *Scheduler) leave(l *link) *slotSet {
 	f := l.flow
 	gone, last := uint16(l.index), uint16(len(f.ready)-1)
-	f.ready[gone] = f.ready[last]
+	f.ready[gone], f.loads[gone] = f.ready[last], f.loads[last]
 	f.ready[gone].index = int(gone)
 	f.ready[last] = nil
-	f.ready = f.ready[:last]
+	f.ready, f.loads = f.ready[:last], f.loads[:last]
 	l.index = -1
 	moved := new(slotSet)
 	if last == 0 {

@@ -1,6 +1,9 @@
 package scheduler
 
-import "slices"
+import (
+	"math"
+	"slices"
+)
 
 // Part is rows of one batch that went to one worker together. Its exported fields do not change.
 type Part struct {
@@ -49,8 +52,7 @@ func (p *Part) close(i uint32) bool {
 		return false
 	}
 	p.open--
-	p.link.unanswered--
-	p.link.worker.unanswered--
+	p.link.load(-1)
 	if p.link.handing > 0 {
 		p.link.handedOver(p)(i)
 	}
@@ -191,8 +193,7 @@ func (s *Scheduler) send(l *link, g segment) {
 	w := l.worker
 	p := &Part{Number: w.sent.next(), Batch: g.batch, Rows: g.rows, Deaths: g.deaths, link: l, open: g.len()}
 	w.sent.parts = append(w.sent.parts, p)
-	l.unanswered += int64(p.open)
-	w.unanswered += int64(p.open)
+	l.load(p.open)
 	if g.suspect() {
 		w.alone, w.reserved = true, nil
 	}
@@ -224,6 +225,15 @@ func (s *Scheduler) sendAgain(p *Part) {
 	}
 	l.pay(p)
 	s.act(Send{Worker: w.id, Part: p})
+}
+
+// load counts rows that were sent, or, below zero, that are the worker's no more.
+func (l *link) load(rows int) {
+	l.unanswered += int64(rows)
+	l.worker.unanswered += int64(rows)
+	if l.index >= 0 {
+		l.flow.loads[l.index] = l.unanswered
+	}
 }
 
 // pay takes a part from the link's credit.
@@ -275,12 +285,10 @@ func (s *Scheduler) pumpWhole(f *flow) {
 // leastLoaded is the ready link with credit that has the fewest rows to answer; nil for none.
 func (f *flow) leastLoaded() *link {
 	var best *link
-	for _, l := range f.ready {
-		if (best == nil || l.unanswered < best.unanswered) && l.mayRun() {
-			best = l
-			if l.unanswered == 0 {
-				break
-			}
+	least := int64(math.MaxInt64)
+	for i, load := range f.loads {
+		if load < least && f.ready[i].mayRun() {
+			best, least = f.ready[i], load
 		}
 	}
 	return best
