@@ -28,23 +28,52 @@ func (r *run) through(rs *rowset, call callFunc) bool {
 		if r.work.careful || len(r.spent) > 0 {
 			hi = i + 1
 		}
+		if r.aside != nil || rs.holds != nil {
+			if r.behind(rs, i) {
+				r.setAside(i, rs.holdOf(i))
+				i++
+				continue
+			}
+			hi = r.stretch(rs, i, hi)
+		}
 		if len(r.spent) > 0 && r.left(i) <= 0 {
 			r.lose(i, timedOut(errRowTimeout, r.step, r.plan))
 			i++
 			continue
 		}
+		attempt := rs.attempt(i)
+		r.x.frame.Call.Attempt = attempt
 		at, err := r.x.guarded(call, i, hi)
+		r.x.frame.Call.Attempt = 1
 		if err == nil {
 			i = hi
 			r.renewAfterTimeout()
 			continue
 		}
-		if i = r.settle(at, err, call); r.halted {
+		if i = r.settle(at, err, call, attempt); r.halted {
 			return false
 		}
 	}
 	return true
 }
+
+// stretch is how far rows behind i go into one call: up to one that is behind a parked row, or has been tried before.
+func (r *run) stretch(rs *rowset, i, hi int) int {
+	const most = 64 // a call that ends early is looked for again
+	hi = min(hi, i+most)
+	for k := i + 1; k < hi; k++ {
+		if r.behind(rs, k) || rs.attempt(k) > 1 {
+			return k
+		}
+	}
+	if rs.attempt(i) > 1 {
+		return i + 1
+	}
+	return hi
+}
+
+// attempt is how often row i will have been tried.
+func (rs *rowset) attempt(i int) int { return max(1, int(rs.holdOf(i).attempt)) }
 
 // renewAfterTimeout: a function may have come back rightly, but later than its context was cancelled.
 func (r *run) renewAfterTimeout() {
@@ -54,14 +83,15 @@ func (r *run) renewAfterTimeout() {
 }
 
 // settle decides what becomes of a row whose function returned an error, with retries; it returns the row to go on with.
-func (r *run) settle(row int, err error, call callFunc) int {
-	for attempt := 1; err != nil; {
+func (r *run) settle(row int, err error, call callFunc, attempt int) int {
+	first := attempt
+	for err != nil {
 		o, again := r.judge(row, err, attempt)
 		switch {
 		case r.halted:
 			return row
 		case errors.Is(err, errPaused):
-			if attempt == 1 {
+			if attempt == first {
 				return row
 			}
 		case !again:
@@ -105,23 +135,44 @@ func (r *run) judge(row int, err error, attempt int) (o batch.RowOutcome, again 
 	o.Attempts = uint32(attempt)
 	wait := jitter(r.step.retryAfter)
 	if attempt > r.step.retries {
-		if wait = r.loadAgain(attempt); wait == 0 {
+		if wait = r.loadAgain(row, attempt); wait == 0 {
 			r.blameOn(err)
 			return o, false
 		}
 	}
-	if wait > 0 && !r.sleep(row, wait) {
-		if stopped := x.stopped(); stopped != nil {
-			r.halt(*stopped)
-			return *stopped, false
-		}
+	switch {
+	case wait == 0:
+	case wait >= r.left(row):
 		r.blameOn(err)
 		o = timedOut(errRowTimeout, r.step, r.plan)
 		o.Attempts = uint32(attempt)
 		o.Reason += "; the last error was: " + failure(err).Reason
 		return o, false
+	case r.keyed && r.now.len() > 0:
+		r.retryLater(row, attempt+1, wait)
+		return batch.RowOutcome{}, false
+	case !r.sleep(row, wait):
+		if stopped := x.stopped(); stopped != nil && !r.returned {
+			r.halt(*stopped)
+		}
+		return o, false
 	}
 	return o, true
+}
+
+// retryLater parks the row whose function failed; in Batch and FaaS all rows of the call.
+func (r *run) retryLater(row, attempt int, wait time.Duration) {
+	now := r.x.lane.lanes.now()
+	r.spend(row, wait)
+	h := hold{since: now, due: now + wait, attempt: uint32(attempt)}
+	if r.asksAgain(attempt - 1) {
+		h.since = r.askedSince(row, attempt-1)
+	}
+	if r.step.form.Whole() {
+		r.parkAll(h)
+	} else {
+		r.park(row, h)
+	}
 }
 
 // blameOn notes the error that the first rows died of.
@@ -133,17 +184,29 @@ func (r *run) blameOn(err error) {
 
 // loadAgain is how long to wait until a Load in KisFlow's shape is tried again: what it asks for may not have been saved yet.
 // 0: its time to wait is over.
-func (r *run) loadAgain(attempt int) time.Duration {
+func (r *run) loadAgain(row, attempt int) time.Duration {
 	const first, most = 10 * time.Millisecond, time.Second
+	if !r.asksAgain(attempt) || len(r.groups(r.now)) > 1 {
+		return 0 // several keys: first it is tried for each alone
+	}
+	left := r.askedSince(row, attempt) + r.step.wait - r.x.lane.lanes.now()
+	return jitter(max(min(first<<min(attempt-r.step.retries-1, 10), most, left), 0))
+}
+
+// asksAgain reports whether an attempt is one of a Load in KisFlow's shape that has no retries left.
+func (r *run) asksAgain(attempt int) bool {
 	s := r.step
-	if s.form != kis.FormFaaS || s.mode != definition.ModeLoad || s.onMissing != definition.OnMissingWait {
-		return 0
+	return s.form == kis.FormFaaS && s.mode == definition.ModeLoad && s.onMissing == definition.OnMissingWait && attempt > s.retries
+}
+
+// askedSince is when such a Load began to wait.
+func (r *run) askedSince(row, attempt int) time.Duration {
+	if attempt == r.step.retries+1 {
+		r.loadSince = r.x.lane.lanes.now()
+	} else if r.keyed && r.now.len() > 0 {
+		return r.now.holdOf(row).since
 	}
-	if attempt == s.retries+1 {
-		r.loadUntil = time.Now().Add(s.wait)
-	}
-	wait := min(first<<min(attempt-s.retries-1, 10), most, time.Until(r.loadUntil))
-	return max(jitter(max(wait, 0)), 0)
+	return r.loadSince
 }
 
 // jitter spreads retries by a fifth to either side.

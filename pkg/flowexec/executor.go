@@ -26,22 +26,31 @@ type executor struct {
 	vectors vectors
 	gone    []uint32
 	jumps   []jump
+	aside   []asideRow
+
+	away bool // it rests, and has no lane; guarded by lane.mu, or by rest.turn
 
 	plan    *Plan // what metrics are for
 	metrics []functionMetrics
 }
 
-// start gives the lane a goroutine. resume is what an abandoned one leaves behind; nil: nothing.
+// start gives the lane a goroutine and a copy. resume is what an abandoned one leaves behind; nil: nothing.
 func (ln *lane) start(resume *work) {
-	x := &executor{lane: ln, copy: ln.lanes.config.Copy}
-	if x.copy == nil {
-		x.copy = new(kis.Copy)
+	c := ln.lanes.config.Copy
+	if c == nil {
+		c = new(kis.Copy)
 	}
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	ln.launch(resume, c)
+}
+
+// launch gives the lane a goroutine. It must be called with mu held.
+func (ln *lane) launch(resume *work, c *kis.Copy) {
+	x := &executor{lane: ln, copy: c}
 	x.renew()
 	x.frame.Copy, x.frame.Pause, x.frame.Identify, x.frame.Raw = x.copy, x.pause, x.identify, x.raw
-	ln.mu.Lock()
 	ln.exec = x
-	ln.mu.Unlock()
 	go x.loop(resume)
 }
 
@@ -50,7 +59,7 @@ func (x *executor) loop(resume *work) {
 	if resume != nil {
 		x.execute(resume)
 	}
-	for w := x.lane.next(); w != nil; w = x.lane.next() {
+	for w := x.wait(); w != nil; w = x.wait() {
 		x.execute(w)
 	}
 	x.cancel(nil)
@@ -64,15 +73,43 @@ func (x *executor) execute(w *work) {
 	x.renew()
 	x.startRun(w.part.Deadline)
 	x.run = newRun(x, w)
-	result := x.run.execute()
+	result, parked := x.run.execute()
 	x.startRun(time.Time{})
 	x.run = nil
 	x.words.reset()
 	x.vectors.reset()
-	lanes.setBusy(-1)
-	x.lane.rows.Add(-int64(w.len()))
-	w.part.Done(result)
-	lanes.end()
+	if !x.away {
+		lanes.setBusy(-1)
+	}
+	if w.from == nil {
+		x.lane.rows.Add(-int64(w.len()))
+	}
+	if parked == nil || len(result.Rows) > 0 {
+		w.part.Done(result)
+	}
+	if parked != nil {
+		lanes.alsoPending()
+	}
+	over := true
+	if !x.away {
+		var back []*group
+		back, over = x.lane.settle(w, parked)
+		if parked != nil {
+			lanes.await(x.ctx, parked.groups)
+		}
+		lanes.giveBackParked(back)
+	}
+	if over {
+		lanes.end()
+	}
+}
+
+// wait waits for a run; nil: the goroutine is to end.
+func (x *executor) wait() *work {
+	if x.away {
+		return nil
+	}
+	return x.lane.next()
 }
 
 // guarded calls the function for rows lo to hi-1 under the watchdog, and turns a panic into an error.
@@ -106,7 +143,9 @@ func (x *executor) guarded(call callFunc, lo, hi int) (row int, err error) {
 // succeed gives the lane another goroutine in place of x's, which never comes back from a row: that row ends with o, the
 // others of the run begin anew. Nobody is to blame if o has no outcome, or if the row is -1, not known.
 func (x *executor) succeed(o batch.RowOutcome, row int) {
-	w := &work{part: x.run.part, lane: x.run.work.lane, rows: x.run.work.rows, dead: x.run.work.dead, careful: true}
+	again := *x.run.work
+	w := &again
+	w.careful = true
 	if o.Outcome != 0 {
 		o.Function, o.Attempts = x.frame.Call.Function, uint32(x.frame.Call.Attempt)
 		blamed := x.run.blame(o, row)

@@ -193,12 +193,18 @@ func (l *Lanes) watch(ended <-chan struct{}) {
 			select {
 			case <-l.wake:
 				ticker.Reset(tick)
+			case <-l.earlier.C:
+				l.expire()
+				continue
 			case <-ended:
 				return
 			}
 		}
 		select {
 		case <-ticker.C:
+		case <-l.earlier.C:
+			l.expire()
+			continue
 		case <-stopping:
 			stopping = nil
 		case <-ended:

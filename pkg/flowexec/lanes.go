@@ -63,9 +63,18 @@ type Lanes struct {
 	wake     chan struct{}  // tells the watchdog that a lane is busy
 	ended    func()         // ends the watchdog, once
 	watchdog sync.WaitGroup
+	began    time.Time    // what parked rows count time from
+	parked   atomic.Int64 // rows
+
+	watching sync.Mutex
+	watches  map[*definition.Connector]*watch // guarded by watching
+
+	alarms  sync.Mutex
+	earlier *time.Timer   // tells the watchdog of parked rows whose time has come
+	first   time.Duration // when it does; guarded by alarms
 
 	mu      sync.Mutex    // taken last
-	pending int           // runs whose Done has not returned; guarded by mu
+	pending int           // runs and parcels whose last Done has not returned; guarded by mu
 	closed  bool          // no more runs; guarded by mu
 	idle    chan struct{} // made when closed, closed when pending is 0; guarded by mu
 }
@@ -77,8 +86,11 @@ type lane struct {
 	rows  atomic.Int64 // queued and running
 
 	mu     sync.Mutex
-	ready  sync.Cond // queue or closed changed
+	ready  sync.Cond // something below changed
 	queue  []*work   // guarded by mu
+	lot    lot       // guarded by mu
+	rests  []*rest   // guarded by mu: runs without keys that are parked
+	parked bool      // guarded by mu: it is the turn of what was parked, not of the queue
 	closed bool      // guarded by mu: the goroutine ends when the queue is empty
 	exec   *executor // guarded by mu: what the lane's goroutine runs on now, for the watchdog
 }
@@ -94,6 +106,11 @@ type work struct {
 	// is to blame.
 	dead []batch.RowOutcome
 	over *batch.RowOutcome
+	// behind are rows, by their place in the run, whose keys have rows parked.
+	behind []uint32
+	// from and groups are the parked rows that go on with this run, whose part is then the parcel's; nil: it is the first.
+	from   *parcel
+	groups []*group
 }
 
 func (w *work) len() int {
@@ -117,7 +134,7 @@ func (w *work) returned() Run {
 	for i := range rows {
 		rows[i] = w.row(uint32(i))
 	}
-	return Run{Part: w.part, Rows: w.rows, Returned: rows}
+	return Run{Part: w.part.given(), Rows: w.rows, Returned: rows}
 }
 
 // StartLanes starts a flow's lanes. Stop ends them.
@@ -131,7 +148,11 @@ func StartLanes(c LanesConfig) *Lanes {
 	if c.Context == nil {
 		c.Context = context.Background()
 	}
-	l := &Lanes{config: c, lanes: make([]*lane, c.Copies), wake: make(chan struct{}, 1)}
+	l := &Lanes{
+		config: c, lanes: make([]*lane, c.Copies), wake: make(chan struct{}, 1), began: time.Now(),
+		watches: make(map[*definition.Connector]*watch), earlier: time.NewTimer(time.Hour), first: never,
+	}
+	l.earlier.Stop() // until a row parks
 	ended := make(chan struct{})
 	l.ended = sync.OnceFunc(func() { close(ended) })
 	l.ctx, l.cancel = context.WithCancelCause(c.Context)
@@ -149,11 +170,12 @@ func StartLanes(c LanesConfig) *Lanes {
 
 // Enqueue hands a part to the lanes of its rows: a row's lane follows from its key, a part without keys goes whole to the
 // least loaded lane. It never blocks; what is queued is bounded by the credits that the caller has granted. Parts of one
-// slot run in the order of Enqueue. After Drain or Stop all rows come back as Returned before Enqueue returns.
+// slot run in the order of Enqueue. After Drain or Stop all rows come back as Returned before Enqueue returns. The part's
+// rows are the lanes' from here on.
 func (l *Lanes) Enqueue(p *Part) {
-	for _, w := range l.split(p) {
+	for _, w := range l.split(p.take()) {
 		if !l.begin() {
-			p.Done(w.returned())
+			w.part.Done(w.returned())
 			continue
 		}
 		if !l.lanes[w.lane].enqueue(w) {
@@ -248,15 +270,28 @@ func (l *Lanes) leastLoaded() int {
 	return best
 }
 
-// Release gives back rows that have not begun: those of these slots, nil for all, in the parts that belongs says yes to, nil
-// for all. A part without keys has no slots. Done has been called for them, with Returned, when Release returns. belongs must
-// not call the lanes.
+// Parked is how many rows are parked.
+func (l *Lanes) Parked() int { return int(l.parked.Load()) }
+
+// countParked keeps that number.
+func (l *Lanes) countParked(more int) {
+	l.parked.Add(int64(more))
+	l.config.Metrics.addParked(l.config.Flow, more)
+}
+
+// Release gives back rows that have not begun, or are parked: those of these slots, nil for all, in the parts that belongs
+// says yes to, nil for all. A part without keys has no slots. Done has been called for them, with Returned, when Release
+// returns; for those that park in a run which is under way, and whole parts that are parked, it is called as soon as can be.
+// belongs must not call the lanes.
 func (l *Lanes) Release(slots []batch.Range, belongs func(*Part) bool) {
 	var back []*work
+	var parked []*group
 	for _, ln := range l.lanes {
-		back = append(back, ln.release(slots, belongs)...)
+		works, groups := ln.release(recall{slots, belongs})
+		back, parked = append(back, works...), append(parked, groups...)
 	}
 	l.giveBack(back)
+	l.giveBackParked(parked)
 }
 
 // giveBack calls Done for runs that never began.
@@ -267,7 +302,7 @@ func (l *Lanes) giveBack(back []*work) {
 	}
 }
 
-// Drain takes no more parts, and returns when all that were queued have run, or with ctx's error.
+// Drain takes no more parts, and returns when all that were queued or parked have ended, or with ctx's error.
 func (l *Lanes) Drain(ctx context.Context) error {
 	select {
 	case <-l.close():
@@ -291,19 +326,23 @@ func (l *Lanes) close() <-chan struct{} {
 	return l.idle
 }
 
-// Stop cancels running functions, whose rows are failed with SHUTDOWN, gives queued rows back as Returned, and waits until
+// Stop cancels running functions, whose rows are failed with SHUTDOWN, gives queued and parked rows back as Returned, and waits until
 // Done has been called for all. A function that ignores its context is abandoned after a grace of a second. Stop is safe
 // twice.
 func (l *Lanes) Stop() {
 	idle := l.close()
 	l.cancel(errShutdown)
 	for _, ln := range l.lanes {
-		l.giveBack(ln.close())
+		works, groups := ln.close()
+		l.giveBack(works)
+		l.giveBackParked(groups)
 	}
 	<-idle
 	l.wg.Wait()
 	l.ended()
 	l.watchdog.Wait()
+	l.earlier.Stop()
+	l.endWatches()
 }
 
 // enqueue adds a run to the lane; false: it takes no more.
@@ -319,41 +358,72 @@ func (ln *lane) enqueue(w *work) bool {
 	return true
 }
 
-// next waits for a run; nil: the lane is to end.
+// next waits for a run; nil: the goroutine is to end, because the lane is closed or belongs to a run that has rested. What
+// was parked and what is queued take turns.
 func (ln *lane) next() *work {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
-	for len(ln.queue) == 0 && !ln.closed {
+	for {
+		ln.parked = !ln.parked
+		if ln.parked || len(ln.queue) == 0 {
+			if ln.yield() {
+				return nil
+			}
+			if w := ln.unpark(); w != nil {
+				return w
+			}
+		}
+		switch {
+		case len(ln.queue) > 0:
+			w := ln.queue[0]
+			ln.queue = slices.Delete(ln.queue, 0, 1)
+			w.behind = ln.lot.blocked(w)
+			ln.lot.running = true
+			return w
+		case ln.closed:
+			return nil
+		}
 		ln.ready.Wait()
 	}
-	if len(ln.queue) == 0 {
+}
+
+// unpark makes a run of parked rows that may go on; nil: there are none.
+func (ln *lane) unpark() *work {
+	groups := ln.lot.next()
+	if groups == nil {
 		return nil
 	}
-	w := ln.queue[0]
-	ln.queue = slices.Delete(ln.queue, 0, 1)
-	return w
+	ln.lot.running = true
+	p := groups[0].parcel
+	return &work{part: p.part, lane: ln.index, rows: rowsOf(groups), from: p, groups: groups}
 }
 
-// close empties the queue and lets the lane's goroutine end.
-func (ln *lane) close() []*work {
+// close empties the lane and lets its goroutine end.
+func (ln *lane) close() (works []*work, groups []*group) {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
-	back := ln.queue
+	works = ln.queue
 	ln.queue, ln.closed = nil, true
+	groups = ln.lot.recall(recall{})
+	ln.recallRests(recall{})
 	ln.ready.Broadcast()
-	return back
+	return works, groups
 }
 
-// release takes the rows of the slots out of the queue.
-func (ln *lane) release(slots []batch.Range, belongs func(*Part) bool) []*work {
+// release takes the rows of the slots out of the lane.
+func (ln *lane) release(c recall) (back []*work, groups []*group) {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
-	var back []*work
+	ln.recallRests(c)
+	groups = ln.lot.recall(c)
+	if len(groups) > 0 {
+		ln.ready.Signal() // what was behind them may go on
+	}
 	kept := ln.queue[:0]
 	for _, w := range ln.queue {
 		stays, goes := w, (*work)(nil)
-		if belongs == nil || belongs(w.part) {
-			stays, goes = w.cut(slots)
+		if c.part(w.part) {
+			stays, goes = w.cut(c)
 		}
 		if goes != nil {
 			ln.rows.Add(-int64(goes.len()))
@@ -368,14 +438,14 @@ func (ln *lane) release(slots []batch.Range, belongs func(*Part) bool) []*work {
 	}
 	clear(ln.queue[len(kept):])
 	ln.queue = kept
-	return back
+	return back, groups
 }
 
 // cut parts the rows that are in the slots from those that are not; nil: none. A part without keys has no slots.
-func (w *work) cut(slots []batch.Range) (stays, goes *work) {
+func (w *work) cut(c recall) (stays, goes *work) {
 	keys := w.part.Columns.Keys
 	switch {
-	case slots == nil:
+	case c.slots == nil:
 		return nil, w
 	case len(keys) == 0:
 		return w, nil
@@ -383,8 +453,7 @@ func (w *work) cut(slots []batch.Range) (stays, goes *work) {
 	var in, out []uint32
 	for i := range uint32(w.len()) {
 		row := w.row(i)
-		slot := slotOf(keys[row])
-		if slices.ContainsFunc(slots, func(r batch.Range) bool { return slot >= r.First && slot-r.First < r.Count }) {
+		if c.has(keys[row]) {
 			in = append(in, row)
 		} else {
 			out = append(out, row)

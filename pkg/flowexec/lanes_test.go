@@ -61,7 +61,7 @@ func (c *collector) rows(p *flowexec.Part) (times map[uint32]int, returned []uin
 		}
 		rows := r.Rows
 		if rows == nil {
-			for i := range p.Columns.Len() {
+			for i := range p.Len() {
 				rows = append(rows, uint32(i))
 			}
 		}
@@ -104,7 +104,7 @@ func TestRelease(t *testing.T) {
 		}
 		for _, p := range []*flowexec.Part{running, queued, other} {
 			times, _ := c.rows(p)
-			for i := range uint32(p.Columns.Len()) {
+			for i := range uint32(p.Len()) {
 				if times[i] != 1 {
 					t.Errorf("row %d came back %d times", i, times[i])
 				}

@@ -29,9 +29,6 @@ func (r *run) runLoad(s *step, rs *rowset) {
 	} else if !r.through(rs, s.code.Keys) {
 		return
 	}
-	if len(r.x.jumps) > 0 {
-		r.jump(rs)
-	}
 	// Keys has an entry only for the rows that are left.
 	rs = r.advance(rs)
 	keys := f.Keys
@@ -39,6 +36,9 @@ func (r *run) runLoad(s *step, rs *rowset) {
 		return
 	}
 	values, err := r.loadKeys(s, rs, keys)
+	if r.returned {
+		return
+	}
 	if err != nil {
 		r.storeAway(s, rs, err)
 		return
@@ -57,7 +57,7 @@ func (r *run) runLoad(s *step, rs *rowset) {
 	if r.through(rs, s.code.Call) {
 		r.refuseNil(s, rs, out)
 		r.pass(r.x.next(rs, out, r.x.gone, s.index+1), s.index+1)
-		r.jump(rs)
+		r.leave(rs)
 	}
 }
 
@@ -66,6 +66,7 @@ func (r *run) advance(rs *rowset) *rowset {
 	if len(r.x.gone) == 0 {
 		return rs
 	}
+	r.leave(rs)
 	kept := r.x.keep(rs, r.x.gone)
 	r.x.gone, r.x.jumps = r.x.gone[:0], r.x.jumps[:0]
 	if r.step.code != nil {
@@ -76,7 +77,8 @@ func (r *run) advance(rs *rowset) *rowset {
 	return kept
 }
 
-// loadKeys reads the keys of all rows, each key once, and waits for those that are missing as long as the step says.
+// loadKeys reads the keys of all rows, each key once. A run that parks as a whole waits for those that are missing, as long
+// as the step says.
 func (r *run) loadKeys(s *step, rs *rowset, keys []string) ([]connector.Value, error) {
 	found := make(map[string]connector.Value, len(keys))
 	var ask []string
@@ -91,7 +93,7 @@ func (r *run) loadKeys(s *step, rs *rowset, keys []string) ([]connector.Value, e
 	if err != nil {
 		return nil, err
 	}
-	if s.onMissing == definition.OnMissingWait {
+	if s.onMissing == definition.OnMissingWait && !r.keyed {
 		wait := s.wait
 		for i := range rs.len() {
 			wait = min(wait, r.left(i))
@@ -99,6 +101,7 @@ func (r *run) loadKeys(s *step, rs *rowset, keys []string) ([]connector.Value, e
 		if err := r.waitFor(s, ask, found, wait); err != nil {
 			return nil, err
 		}
+		began = began.Add(max(0, time.Since(began)-wait)) // what it waited for its lane counts for nothing
 	}
 	took := time.Since(began)
 	for i := range rs.len() {
@@ -124,40 +127,36 @@ func loadInto(ctx context.Context, c connector.Connection, keys []string, found 
 
 // waitFor waits until all keys are there, or the time is over.
 func (r *run) waitFor(s *step, keys []string, found map[string]connector.Value, wait time.Duration) error {
-	ctx, cancel := r.limited(wait)
-	defer cancel()
-	for {
+	for until := time.Now().Add(wait); ; {
 		keys = slices.DeleteFunc(keys, func(key string) bool { return !found[key].Missing() })
-		if len(keys) == 0 {
+		left := time.Until(until)
+		if len(keys) == 0 || left <= 0 {
 			return nil
 		}
-		err := r.persist(s, func(_ context.Context, c connector.Connection) error {
-			if err := c.Wait(ctx, keys); err != nil {
-				if ctx.Err() != nil {
-					return errWaited
-				}
-				return err
-			}
-			return loadInto(ctx, c, keys, found)
-		})
-		switch {
-		case r.x.stopped() != nil:
+		if !r.rest(left, s.connector, keys) {
 			return context.Cause(r.x.ctx)
-		case ctx.Err() != nil:
-			return nil
-		case err != nil:
+		}
+		if err := r.persist(s, func(ctx context.Context, c connector.Connection) error { return loadInto(ctx, c, keys, found) }); err != nil {
 			return err
 		}
 	}
 }
 
-// errWaited ends a wait whose time is over; waiting again is no use.
-var errWaited = batch.Errorf(batch.CodeLoadTimeout, "the time to wait is over")
-
 // missing ends the rows whose key is not there, if the step does not take that, or can't be read.
 func (r *run) missing(s *step, rs *rowset, keys []string, values []connector.Value) (*rowset, []connector.Value) {
+	now := r.x.lane.lanes.now()
+	r.spendWaits(rs, now)
 	for i, v := range values {
-		switch {
+		switch h := rs.holdOf(i); {
+		case r.behind(rs, i):
+			h = r.loadHold(s, i, h, now, v.Missing())
+			h.since = notSpent
+			r.setAside(i, h)
+		case r.keyed && v.Missing() && s.onMissing == definition.OnMissingWait && (!h.load || now < h.due):
+			if h = r.loadHold(s, i, h, now, true); h.since == notSpent {
+				h.since = now
+			}
+			r.park(i, h).want = keys[i]
 		case v.Err != nil:
 			r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeConversionFailed, Attempts: 1,
 				Reason: trimmed(fmt.Sprintf("connector %s can't read key %q: %v", s.connector.Name, s.connector.Key+keys[i], v.Err))})
@@ -172,6 +171,27 @@ func (r *run) missing(s *step, rs *rowset, keys []string, values []connector.Val
 		}
 	}
 	return r.advanceWith(rs, values)
+}
+
+// loadHold is what a row takes along that waits for its Load, or for another row of its key: the time to wait is counted from
+// the first look.
+func (r *run) loadHold(s *step, i int, h hold, now time.Duration, missing bool) hold {
+	if missing && !h.load && s.onMissing == definition.OnMissingWait {
+		h.load, h.since, h.due = true, now, now+min(s.wait, r.left(i))
+	}
+	return h
+}
+
+// notSpent is the since of a row that waited behind another: that costs it nothing.
+const notSpent = -1
+
+// spendWaits takes the time for which rows waited for their Load off what they have left.
+func (r *run) spendWaits(rs *rowset, now time.Duration) {
+	for i, h := range rs.holds {
+		if h.load && h.since != notSpent {
+			r.spend(i, min(now, h.due)-h.since)
+		}
+	}
 }
 
 // advanceWith is advance for rows that have values beside them.

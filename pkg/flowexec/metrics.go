@@ -10,6 +10,7 @@ import (
 type Metrics struct {
 	seconds   *prometheus.HistogramVec
 	rows      *prometheus.CounterVec
+	parked    *prometheus.GaugeVec
 	abandoned prometheus.Gauge
 }
 
@@ -25,12 +26,16 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 			Name: "kisgrid_function_rows_total",
 			Help: "Rows that entered a function.",
 		}, []string{"flow", "function"}),
+		parked: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "kisgrid_lane_parked_rows",
+			Help: "Rows set aside, with what is behind them, until a retry is due or a Load's key is saved.",
+		}, []string{"flow"}),
 		abandoned: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "kisgrid_lane_abandoned",
 			Help: "Goroutines given up because their function ignored its timeout, and still running.",
 		}),
 	}
-	for _, c := range []prometheus.Collector{m.seconds, m.rows, m.abandoned} {
+	for _, c := range []prometheus.Collector{m.seconds, m.rows, m.parked, m.abandoned} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}
@@ -55,6 +60,12 @@ func (f functionMetrics) observe(rows int, took time.Duration) {
 	if f.rows != nil {
 		f.rows.Add(float64(rows))
 		f.seconds.Observe(took.Seconds())
+	}
+}
+
+func (m *Metrics) addParked(flow string, n int) {
+	if m != nil {
+		m.parked.WithLabelValues(flow).Add(float64(n))
 	}
 }
 

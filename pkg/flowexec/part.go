@@ -15,8 +15,8 @@ type Part struct {
 	BatchRows int
 	// Rows has each row's place in the batch; nil: the part is the whole batch.
 	Rows []uint32
-	// Columns are the rows. They must not change any more, and live until the last Done has returned; longer if a function
-	// that never returns was abandoned with them.
+	// Columns are the rows. They must not change any more. Enqueue takes them out of the part, as it does Values, so that
+	// they can go before the part is done: rows that park are copied.
 	Columns batch.Columns
 	// Values are the rows where they come from the same process, in place of Columns: JSON as a string or []byte, a struct, or
 	// whatever else JSON can hold. Not nil; without any the first function is entered all the same.
@@ -27,8 +27,35 @@ type Part struct {
 	Attempt int
 	// Deadline is when what has not ended is failed with DEADLINE. Zero: never.
 	Deadline time.Time
-	// Done is called once for each run, by goroutines of the lanes, possibly at the same time for several runs.
+	// Done is called once or more for each run, by goroutines of the lanes, possibly at the same time for several runs: each
+	// call names rows that end with it, and each row is named once. Rows that park end in a later call than the others.
 	Done func(Run)
+
+	of *Part // what the lanes were given; nil in that itself
+}
+
+// Len is how many rows there are.
+func (p *Part) Len() int {
+	if p.Rows != nil {
+		return len(p.Rows)
+	}
+	return p.BatchRows
+}
+
+// given is the part as the lanes were given it.
+func (p *Part) given() *Part {
+	if p.of == nil {
+		return p
+	}
+	return p.of
+}
+
+// take is the part for the lanes, with its rows.
+func (p *Part) take() *Part {
+	own := *p
+	own.of = p
+	p.Columns, p.Values = batch.Columns{}, nil
+	return &own
 }
 
 // place is the place in the batch of the part's row i.
@@ -39,14 +66,14 @@ func (p *Part) place(i uint32) uint32 {
 	return p.Rows[i]
 }
 
-// Run is how rows of a part that share a lane ended. Rows count within the part.
+// Run is how rows of a part that share a lane ended: all of them, or those that end together. Rows count within the part.
 type Run struct {
 	Part *Part
-	// Rows are the run's rows, ascending; nil: all rows of the part.
+	// Rows are the rows that ended, ascending; nil: all rows of the part.
 	Rows []uint32
 	// NotDone are the rows that are not done, in the order of their rows.
 	NotDone []batch.RowOutcome
-	// Returned are rows that have not begun: no outcome, no attempt counted.
+	// Returned are those of Rows that have not begun, or were parked: no outcome, no attempt counted.
 	Returned []uint32
 	// Output is what the last function passed on, with origins within the part or batch.WholeBatch.
 	Output batch.Output
@@ -55,7 +82,7 @@ type Run struct {
 	Err error
 }
 
-// len is how many rows there are.
+// len is how many rows the lanes have.
 func (p *Part) len() int {
 	if p.Values != nil {
 		return len(p.Values)

@@ -28,6 +28,8 @@ type rowset struct {
 	// wide is rows that are still as they came, decoded for a later step, and seen which of them are, with their fields.
 	wide kis.Vector
 	seen []uint32
+	// holds are what rows bring along that have parked before this step; nil: nothing.
+	holds []hold
 	// forced: the next function is entered even without rows. behind are then the origins that stand behind what it makes.
 	forced bool
 	behind []uint32
@@ -74,6 +76,12 @@ func (x *executor) subset(rs *rowset, rows []uint32, born int) *rowset {
 	if rs.view != nil && rs.view != rs.vec {
 		sub.view = x.vectors.like(rs.view)
 		sub.view.Gather(rs.view, rows)
+	}
+	if rs.holds != nil {
+		sub.holds = make([]hold, len(rows))
+		for i, row := range rows {
+			sub.holds[i] = rs.holds[row]
+		}
 	}
 	if rs.wide != nil {
 		sub.seen = x.words.pick(rs.seen, rows)

@@ -27,9 +27,13 @@ type run struct {
 	step    *step
 	now     *rowset // what is in the step
 	halted  bool    // the rest of the run was ended as a whole
-	cause   error   // the first error of a function that ended rows
-	// loadUntil is how long a Load in KisFlow's shape is tried again.
-	loadUntil time.Time
+	keyed   bool    // rows park for themselves, else the run does as a whole
+	aside   *aside  // the rows that have parked; nil: none
+	// returned: the run parked as a whole, and is given back.
+	returned bool
+	cause    error // the first error of a function that ended rows
+	// loadSince is when a Load in KisFlow's shape began to wait.
+	loadSince time.Duration
 	empty     int // jumps without rows
 	ledger    ledger
 	// spent is what slow rows have used up of the flow's timeout, by origin.
@@ -37,7 +41,10 @@ type run struct {
 }
 
 func newRun(x *executor, w *work) *run {
-	return &run{x: x, work: w, plan: w.part.Plan, part: w.part, n: w.len(), waiting: make([][]*rowset, len(w.part.Plan.steps)+1)}
+	return &run{
+		x: x, work: w, plan: w.part.Plan, part: w.part, n: w.len(), waiting: make([][]*rowset, len(w.part.Plan.steps)+1),
+		keyed: !w.part.Plan.whole() && len(w.part.Columns.Keys) > 0,
+	}
 }
 
 // place is the place in the batch of a row of the run.
@@ -54,33 +61,57 @@ func (r *run) source(rs *rowset, i int) []byte {
 }
 
 // execute takes the rows through the flow. Among rows that are about to enter different steps those of the earliest go first,
-// so that rows that jumped back catch up with the others.
-func (r *run) execute() Run {
+// so that rows that jumped back catch up with the others. What has not ended then is parked.
+func (r *run) execute() (Run, *parcel) {
 	r.ledger.reset(r.n)
-	rs := r.x.input(r.n)
-	if r.part.Values != nil {
-		rs.vec, rs.forced = &kis.Vec[any]{Rows: r.part.Values}, r.n == 0
-	}
-	if len(r.work.dead) > 0 {
-		rs = r.withoutDead(rs)
-	}
+	r.start()
 	if over := r.work.over; over != nil {
-		r.step, r.now = r.plan.steps[0], rs
+		r.step, r.now = r.plan.steps[0], new(rowset)
 		r.halt(*over)
 		r.cause = batch.Errorf(over.Code, "%s: %s", over.Function, over.Reason)
 	}
-	r.waiting[0] = append(r.waiting[0], rs)
-	for k := 0; k < len(r.plan.steps) && !r.halted; k = r.earliest() {
+	for k := r.earliest(); k < len(r.plan.steps) && !r.halted; k = r.earliest() {
 		sets := r.take(k)
 		r.waiting[k] = sets[1:]
 		r.enter(r.plan.steps[k], sets[0])
+		r.divert()
 	}
-	result := Run{Part: r.part, Rows: r.work.rows}
+	if r.returned {
+		return r.work.returned(), nil
+	}
+	result := Run{Part: r.part.given(), Rows: r.work.rows}
 	if r.part.Output {
 		result.Output = r.output()
 	}
 	result.NotDone, result.Err = r.ledger.list(r.work), r.err()
-	return result
+	from := r.work.from
+	if from != nil {
+		from.takeUp(&result, r.work.rows)
+	}
+	var parked *parcel
+	if r.aside != nil {
+		parked = r.pack(&result)
+	}
+	if from != nil {
+		from.count(&result)
+	}
+	return result, parked
+}
+
+// start puts the run's rows where they begin.
+func (r *run) start() {
+	if r.work.from != nil {
+		r.resume(r.work.from)
+	} else {
+		rs := r.x.input(r.n)
+		if r.part.Values != nil {
+			rs.vec, rs.forced = &kis.Vec[any]{Rows: r.part.Values}, r.n == 0
+		}
+		r.pass(r.withoutDead(r.startBehind(rs)), 0)
+	}
+	for _, o := range r.work.dead {
+		r.ledger.end(o.Row, o)
+	}
 }
 
 // err is the first error that a function ended rows with, or else the failure of a run without rows.
@@ -101,15 +132,18 @@ func (r *run) earliest() int {
 	return len(r.waiting) - 1
 }
 
-// withoutDead ends the rows that an abandoned goroutine is to blame on.
+// withoutDead leaves out the rows that an abandoned goroutine is to blame on.
 func (r *run) withoutDead(rs *rowset) *rowset {
-	gone := make([]uint32, 0, len(r.work.dead))
-	for _, o := range r.work.dead {
-		r.ledger.end(o.Row, o)
-		gone = append(gone, o.Row)
+	if len(r.work.dead) == 0 {
+		return rs
 	}
-	slices.Sort(gone)
-	return r.x.keep(rs, slices.Compact(gone))
+	var gone []uint32
+	for i, origin := range rs.origin {
+		if r.ended(origin) {
+			gone = append(gone, uint32(i))
+		}
+	}
+	return r.x.keep(rs, gone)
 }
 
 // take is the rows that wait for a step, in the order of their origins: where sets interleave they are cut, so that rows of
@@ -168,6 +202,7 @@ func span(lo, hi int) []uint32 {
 
 // pass sends rows on to a step.
 func (r *run) pass(rs *rowset, step int) {
+	rs.holds = nil // they were for the step before
 	if rs.len() > 0 || rs.forced {
 		r.waiting[step] = append(r.waiting[step], rs)
 	}
@@ -182,8 +217,11 @@ func (r *run) enter(s *step, rs *rowset) {
 		return
 	}
 	began := time.Now()
-	entered := rs.len()
-	x.gone, x.jumps = x.gone[:0], x.jumps[:0]
+	x.gone, x.jumps, x.aside = x.gone[:0], x.jumps[:0], x.aside[:0]
+	if rs = r.notYet(rs); rs.len() == 0 && !rs.forced {
+		return
+	}
+	entered := rs.entering()
 	f := &x.frame
 	f.Call.Flow, f.Call.Function, f.Call.Revision, f.Call.Attempt = r.plan.flow, s.name, r.plan.revision, 1
 	f.Params = s.params
@@ -215,7 +253,7 @@ func (r *run) enter(s *step, rs *rowset) {
 func (r *run) runVerify(s *step, rs *rowset) {
 	if r.through(rs, s.code.Call) {
 		r.pass(r.x.keep(rs, r.x.gone), s.index+1)
-		r.jump(rs)
+		r.leave(rs)
 	}
 }
 
@@ -226,8 +264,14 @@ func (r *run) runCalculate(s *step, rs *rowset) {
 	if r.through(rs, s.code.Call) {
 		r.refuseNil(s, rs, out)
 		r.pass(r.x.next(rs, out, r.x.gone, s.index+1), s.index+1)
-		r.jump(rs)
+		r.leave(rs)
 	}
+}
+
+// leave sends the rows that jump to where they go, and notes those that are set aside.
+func (r *run) leave(rs *rowset) {
+	r.jump(rs)
+	r.keepAside(rs)
 }
 
 func (r *run) runExpand(s *step, rs *rowset) {
@@ -236,7 +280,7 @@ func (r *run) runExpand(s *step, rs *rowset) {
 	f.Out.Reset(0)
 	if r.through(rs, s.code.Call) {
 		r.passMade(s, rs, f.Out, f.Parents)
-		r.jump(rs)
+		r.leave(rs)
 	}
 }
 
@@ -323,6 +367,7 @@ func (r *run) lose(i int, o batch.RowOutcome) {
 // halt ends all rows that are under way, those of the current step included, and with them the run.
 func (r *run) halt(o batch.RowOutcome) {
 	r.halted = true
+	r.keepAside(r.now)
 	o.Function = cmp.Or(o.Function, r.step.name)
 	for i, origin := range r.now.origin {
 		if _, gone := slices.BinarySearch(r.x.gone, uint32(i)); !gone {
@@ -412,20 +457,6 @@ func (r *run) spend(i int, took time.Duration) {
 	}
 	for _, origin := range r.now.origin {
 		r.spent[origin] += took
-	}
-}
-
-// sleep waits, at the cost of row i. False: the run was cancelled, or the row has no time left.
-func (r *run) sleep(i int, d time.Duration) bool {
-	left := r.left(i)
-	timer := time.NewTimer(min(d, left))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		r.spend(i, d)
-		return d < left
-	case <-r.x.ctx.Done():
-		return false
 	}
 }
 

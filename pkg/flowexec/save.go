@@ -31,7 +31,7 @@ func (r *run) runSave(s *step, rs *rowset) {
 		return
 	}
 	saved := r.x.keep(rs, r.x.gone)
-	r.jump(rs)
+	r.leave(rs)
 	if len(f.Effects) == 0 {
 		r.pass(saved, s.index+1)
 		return

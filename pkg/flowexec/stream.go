@@ -244,12 +244,12 @@ func (p *Pending) end(run Run) {
 	rows := run.Rows
 	n := len(rows)
 	if rows == nil {
-		n = run.Part.Columns.Len()
+		n = run.Part.Len()
 	}
 	notDone := run.NotDone
 	for _, row := range run.Returned {
 		notDone = append(notDone, batch.RowOutcome{Row: row, Outcome: batch.Failed, Code: batch.CodeShutdown,
-			Reason: "the row had not begun when the Local was closed: submit the batch again"})
+			Reason: "the row had not begun, or was parked, when the Local was closed: submit the batch again"})
 	}
 	for i := range notDone {
 		notDone[i].Row = run.Part.place(notDone[i].Row)

@@ -36,7 +36,7 @@ func (r *run) runWhole(s *step, rs *rowset) {
 // through or jump, or the run is over.
 func (r *run) callWhole(s *step) batch.RowOutcome {
 	f := &r.x.frame
-	for attempt := 1; ; attempt++ {
+	for attempt := r.now.attempt(0); ; attempt++ {
 		if r.left(0) <= 0 {
 			return timedOut(errRowTimeout, s, r.plan)
 		}
@@ -65,7 +65,7 @@ func (r *run) passWhole(s *step, rs *rowset, out kis.Vector) {
 	next := s.index + 1
 	switch {
 	case len(r.x.jumps) > 0 || len(r.x.gone) > 0:
-		r.jump(rs)
+		r.leave(rs)
 	case f.Reuse:
 		r.pass(rs, next)
 	case out.Len() == 0 && f.Force:
@@ -144,7 +144,9 @@ func (r *run) runGroups(s *step, rs *rowset, groups [][]uint32, all kis.Vector) 
 	var parents, dead []uint32
 	for _, rows := range groups {
 		x.gone, x.jumps = x.gone[:0], x.jumps[:0]
-		sub := r.prepare(s, x.subset(rs, rows, rs.born))
+		sub := x.subset(rs, rows, rs.born)
+		sub.holds = nil // its attempts are its own
+		sub = r.prepare(s, sub)
 		out := x.vectors.like(all)
 		f.Out = out
 		o := r.callWhole(s)

@@ -1,0 +1,174 @@
+package flowexec
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/kisgrid/kisgrid/pkg/definition"
+)
+
+// rest is a run without keys that waits. It keeps its goroutine, with all that it has done so far, and leaves its lane to
+// another one; when its wait is over it gets the lane back from that one, between two runs. The lane's copy of the flow is
+// whoever has the lane's.
+type rest struct {
+	x    *executor
+	part *Part
+	turn chan struct{} // closed when it has the lane again
+	back chan struct{} // closed when its rows are to be given back
+	over chan struct{} // closed when all that it waits for has happened
+
+	entering bool // it asks for the lane; guarded by lane.mu
+
+	mu    sync.Mutex
+	wants int // keys that were not saved yet; guarded by mu
+}
+
+// happened is told of one key.
+func (s *rest) happened() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.wants--; s.wants == 0 {
+		close(s.over)
+	}
+}
+
+// sleep waits at the cost of row i, and parks the run meanwhile. False: the run was cancelled or is given back.
+func (r *run) sleep(i int, d time.Duration) bool {
+	r.spend(i, d)
+	if !r.keyed {
+		return r.rest(d, nil, nil)
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-r.x.ctx.Done():
+		return false
+	}
+}
+
+// rest parks the run until keys of a connector are saved, and for d at the longest. False: the run was cancelled or is
+// given back.
+func (r *run) rest(d time.Duration, c *definition.Connector, keys []string) bool {
+	x, lanes := r.x, r.x.lane.lanes
+	s := &rest{x: x, part: r.part, turn: make(chan struct{}), back: make(chan struct{}), over: make(chan struct{}), wants: len(keys)}
+	if !x.lane.leave(s) {
+		r.giveBack()
+		return false
+	}
+	if len(keys) > 0 {
+		if err := lanes.watched(x.ctx, c, func(w *watch) { w.addRest(s, keys) }); err != nil {
+			d = min(d, time.Second)
+		}
+		defer func() {
+			if w := lanes.watchOf(c); w != nil {
+				for _, key := range keys {
+					w.remove(key, nil, s)
+				}
+			}
+		}()
+	}
+	deadline := never
+	if !r.part.Deadline.IsZero() {
+		deadline = time.Until(r.part.Deadline)
+	}
+	timer := time.NewTimer(min(d, deadline))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.over:
+	case <-s.back:
+	case <-lanes.ctx.Done():
+		if context.Cause(lanes.ctx) != errShutdown {
+			x.lane.forsake(s)
+			return false
+		}
+		<-s.back // Stop gives it back
+	}
+	x.lane.enter(s)
+	select {
+	case <-s.turn:
+	case <-s.back:
+		r.giveBack()
+		return false
+	}
+	x.startRun(r.part.Deadline)
+	return x.ctx.Err() == nil
+}
+
+// giveBack ends the run without an outcome for any row.
+func (r *run) giveBack() { r.returned, r.halted = true, true }
+
+// leave has the lane go on with another goroutine. False: the run is to be given back instead.
+func (ln *lane) leave(s *rest) bool {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	back := ln.closed
+	for _, c := range ln.lot.recalls {
+		back = back || c.slots == nil && c.part(s.part)
+	}
+	ln.lot.recalls = nil
+	if back {
+		return false
+	}
+	ln.lot.running = false
+	ln.exec = nil
+	ln.rests = append(ln.rests, s)
+	ln.lanes.countParked(s.part.len())
+	s.x.away = true
+	ln.lanes.setBusy(-1)
+	ln.lanes.wg.Add(1)
+	ln.launch(nil, s.x.copy)
+	return true
+}
+
+// enter asks for the lane.
+func (ln *lane) enter(s *rest) {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	s.entering = true
+	ln.ready.Signal()
+}
+
+// forsake forgets a resting run.
+func (ln *lane) forsake(s *rest) {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	if i := slices.Index(ln.rests, s); i >= 0 {
+		ln.rests = slices.Delete(ln.rests, i, i+1)
+		ln.lanes.countParked(-s.part.len())
+	}
+}
+
+// yield hands the lane to a run that has rested. It must be called with mu held. False: none asks for it.
+func (ln *lane) yield() bool {
+	i := slices.IndexFunc(ln.rests, func(s *rest) bool { return s.entering })
+	if i < 0 {
+		return false
+	}
+	s := ln.rests[i]
+	ln.rests = slices.Delete(ln.rests, i, i+1)
+	ln.lanes.countParked(-s.part.len())
+	ln.exec, ln.lot.running, s.x.away = s.x, true, false
+	ln.lanes.setBusy(1)
+	close(s.turn)
+	return true
+}
+
+// recallRests has resting runs given back. It must be called with mu held.
+func (ln *lane) recallRests(c recall) {
+	if c.slots != nil {
+		return // they have none
+	}
+	ln.rests = slices.DeleteFunc(ln.rests, func(s *rest) bool {
+		back := c.part(s.part)
+		if back {
+			ln.lanes.countParked(-s.part.len())
+			close(s.back)
+		}
+		return back
+	})
+}
