@@ -8,6 +8,9 @@ BENCH         ?= .
 SIM_ROWS      ?= 10000000
 SIM_WORKERS   ?= 1000
 SIM_SEED      ?= $(shell date +%s)
+CHAOS_TIME    ?= 20m
+CHAOS_RATE    ?= 4000
+CHAOS_SEED    ?= $(shell date +%s)
 
 .PHONY: help build test lint proto proto-check proto-freeze bench soak-config fuzz sim
 
@@ -62,3 +65,6 @@ fuzz: ## Run each fuzz test for FUZZTIME
 sim: ## Simulate coordinators and workers in virtual time: SIM_ROWS, SIM_WORKERS, SIM_SEED
 	go test ./pkg/scheduler -run TestSim -v -timeout 12h -sim.twice=false -sim.check=10000 \
 		-sim.rows=$(SIM_ROWS) -sim.workers=$(SIM_WORKERS) -sim.seed=$(SIM_SEED)
+
+chaos: ## Kill, stop and cut off real processes under load for CHAOS_TIME: CHAOS_RATE rows per second, CHAOS_SEED
+	go test ./e2e/chaos -v -timeout 0 -chaos.duration=$(CHAOS_TIME) -chaos.rate=$(CHAOS_RATE) -chaos.seed=$(CHAOS_SEED)
