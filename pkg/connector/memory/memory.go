@@ -254,7 +254,9 @@ func (c *connection) join(w *waiter, keys []string) (there bool) {
 }
 
 // Watch makes a Watcher.
-func (c *connection) Watch(wake func(key string)) connector.Watcher { return &waiter{tell: wake, conn: c} }
+func (c *connection) Watch(wake func(key string)) connector.Watcher {
+	return &waiter{tell: wake, conn: c}
+}
 
 // Add implements connector.Watcher.
 func (w *waiter) Add(keys ...string) {
