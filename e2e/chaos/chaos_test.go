@@ -31,7 +31,7 @@ var (
 	workersFlag  = flag.Int("chaos.workers", 4, "workers at the start")
 	seedFlag     = flag.Uint64("chaos.seed", 0, "what is drawn follows from it; 0: from the time")
 	leaseFlag    = flag.Duration("chaos.lease", 2*time.Second, "the leases of coordinators and workers")
-	patienceFlag = flag.Duration("chaos.patience", 15*time.Second, "the longest that a batch may take")
+	patienceFlag = flag.Duration("chaos.patience", 12*time.Second, "the longest that a batch may take")
 	memoryFlag   = flag.Int64("chaos.memory", 256, "MiB that a coordinator or a worker may have resident")
 	onlyFlag     = flag.String("chaos.only", "", "comma list of the kinds of events; empty: all")
 	dirFlag      = flag.String("chaos.dir", "", "folder for logs and records; empty: one that is removed")
