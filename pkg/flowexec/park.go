@@ -84,7 +84,6 @@ type parcel struct {
 type aside struct {
 	groups map[uint64]*asideGroup
 	sets   [][]*rowset // by step; origins count in the run
-	fresh  bool        // rows parked since divert
 }
 
 // asideGroup is a group that is not packed yet.
@@ -113,7 +112,6 @@ func (r *run) park(i int, h hold) *asideGroup {
 	g := r.asideGroup(r.now.origin[i])
 	g.first, g.in = r.now.origin[i], r.now
 	g.due, g.want, g.step = h.due, "", r.step.index
-	r.aside.fresh = true
 	r.setAside(i, h)
 	return g
 }
@@ -174,45 +172,14 @@ func (r *run) keepAside(rs *rowset) {
 	r.x.aside = r.x.aside[:0]
 }
 
-// divert sets aside what waits for other steps behind rows that have parked.
-func (r *run) divert() {
-	if r.aside == nil || !r.aside.fresh {
-		return
-	}
-	r.aside.fresh = false
-	for k, sets := range r.waiting[:len(r.plan.steps)] {
-		var stay []*rowset
-		for _, rs := range sets {
-			var goes, rest []uint32
-			for i := range rs.len() {
-				if r.behind(rs, i) {
-					goes = append(goes, uint32(i))
-				} else {
-					rest = append(rest, uint32(i))
-				}
-			}
-			if len(goes) == 0 {
-				stay = append(stay, rs)
-				continue
-			}
-			r.aside.sets[k] = append(r.aside.sets[k], r.x.subset(rs, goes, rs.born))
-			if len(rest) > 0 {
-				stay = append(stay, r.x.subset(rs, rest, rs.born))
-			}
-		}
-		r.waiting[k] = stay
-	}
-}
-
-// notYet sets those of rs aside again whose time has not come, with what is behind them.
-func (r *run) notYet(rs *rowset) *rowset {
-	if rs.holds == nil || !r.keyed {
+// mayEnter sets those of rs aside that are behind parked ones, or whose time has not come.
+func (r *run) mayEnter(rs *rowset) *rowset {
+	if r.aside == nil && rs.holds == nil || !r.keyed {
 		return rs
 	}
-	r.now = rs
 	now := r.x.lane.lanes.now()
-	for i, h := range rs.holds {
-		switch {
+	for i := range rs.len() {
+		switch h := rs.holdOf(i); {
 		case r.behind(rs, i):
 			r.setAside(i, h)
 		case !h.load && h.due > now:

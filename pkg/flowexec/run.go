@@ -74,7 +74,6 @@ func (r *run) execute() (Run, *parcel) {
 		sets := r.take(k)
 		r.waiting[k] = sets[1:]
 		r.enter(r.plan.steps[k], sets[0])
-		r.divert()
 	}
 	if r.returned {
 		return r.work.returned(), nil
@@ -218,7 +217,7 @@ func (r *run) enter(s *step, rs *rowset) {
 	}
 	began := time.Now()
 	x.gone, x.jumps, x.aside = x.gone[:0], x.jumps[:0], x.aside[:0]
-	if rs = r.notYet(rs); rs.len() == 0 && !rs.forced {
+	if rs = r.mayEnter(rs); rs.len() == 0 && !rs.forced {
 		return
 	}
 	entered := rs.entering()
