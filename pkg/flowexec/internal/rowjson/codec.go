@@ -79,12 +79,7 @@ func (c *Codec) Must(names []string) (Must, bool) {
 }
 
 // Slow is Decode after a Try that left doubt: it is encoding/json. A panic of a type's own UnmarshalJSON is an error.
-func (c *Codec) Slow(row []byte, into unsafe.Pointer) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("reading it into %s panicked: %v", c.row, p)
-		}
-	}()
+func (c *Codec) Slow(row []byte, into unsafe.Pointer) error {
 	if c.refuseNull && isNull(row) {
 		return errNull
 	}
@@ -96,7 +91,27 @@ func (c *Codec) Slow(row []byte, into unsafe.Pointer) (err error) {
 	if c.fields != nil {
 		target.Elem().SetZero() // decode may have begun to fill it
 	}
-	return json.Unmarshal(row, target.Interface())
+	return unmarshal(row, target)
+}
+
+// unmarshal is encoding/json's, with a panic of a type's own code as an error.
+func unmarshal(text []byte, into reflect.Value) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("reading it into %s panicked: %v", into.Type().Elem(), p)
+		}
+	}()
+	return json.Unmarshal(text, into.Interface())
+}
+
+// marshal is encoding/json's, with a panic of a type's own code as an error.
+func marshal(v any) (text []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			text, err = nil, fmt.Errorf("writing %T panicked: %v", v, p)
+		}
+	}()
+	return json.Marshal(v)
 }
 
 func isNull(row []byte) bool {
@@ -115,14 +130,9 @@ func (c *Codec) Append(dst []byte, from unsafe.Pointer) ([]byte, error) {
 }
 
 // AppendAny writes a row of whatever type behind dst. A panic of a type's own MarshalJSON is an error.
-func AppendAny(dst []byte, row any) (out []byte, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			out, err = dst, fmt.Errorf("writing %T panicked: %v", row, p)
-		}
-	}()
-	b, err := json.Marshal(row)
-	return append(dst, b...), err
+func AppendAny(dst []byte, row any) ([]byte, error) {
+	text, err := marshal(row)
+	return append(dst, text...), err
 }
 
 // kind is how a field is read and written.
@@ -170,12 +180,8 @@ func compile(row reflect.Type) []field {
 		if f.ThroughPointer || f.Quoted || f.OmitZero || !plainName(f.Name) {
 			return nil
 		}
-		k := kinds[f.Type.Kind()]
-		if marshalsItself(f.Type) || f.Type == numberType {
-			k = kindOther
-		}
 		fields = append(fields, field{
-			name: f.Name, lead: `,"` + f.Name + `":`, kind: k, offset: f.Offset, typ: f.Type, omitEmpty: f.OmitEmpty,
+			name: f.Name, lead: `,"` + f.Name + `":`, kind: kindOf(f.Type), offset: f.Offset, typ: f.Type, omitEmpty: f.OmitEmpty,
 		})
 	}
 	return fields

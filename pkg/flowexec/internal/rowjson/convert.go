@@ -12,42 +12,54 @@ import (
 // safe for concurrent use.
 type Converter struct {
 	write, read *Codec
-	moves       []move // nil: encoding/json does it
+	moves       *moveList // nil: encoding/json does it
 }
 
-// move takes one plain field over; to is nil where the other type has none of that name.
-type move struct{ from, to *field }
+// move takes one field over; to is nil where the other type has none of that name.
+type move struct {
+	from, to *field
+	value    value // nil: both are plain
+}
+
+// moveList is how one struct becomes another, field by field.
+type moveList []move
 
 // NewConverter makes the converter between two row types.
 func NewConverter(from, to reflect.Type) *Converter {
 	c := &Converter{write: For(from), read: For(to)}
 	if from != to {
-		c.moves = moves(c.write, c.read)
+		c.moves = moves(c.write, c.read, []pair{{from, to}})
 	}
 	return c
 }
 
-// moves is nil if a field is not plain, or finds its like only by ignoring case.
-func moves(from, to *Codec) []move {
+// moves is nil if a struct is not compiled, or if a field finds its like only by ignoring case.
+func moves(from, to *Codec, within []pair) *moveList {
 	if from.fields == nil || to.fields == nil {
 		return nil
 	}
-	all := make([]move, 0, len(from.fields))
+	all := make(moveList, 0, len(from.fields))
 	for i := range from.fields {
-		f := &from.fields[i]
-		place, doubt := to.find([]byte(f.name))
-		switch {
-		case doubt || f.kind == kindOther:
+		m := move{from: &from.fields[i]}
+		place, doubt := to.find([]byte(m.from.name))
+		if doubt {
 			return nil
-		case place < 0:
-			all = append(all, move{from: f})
-		case to.fields[place].kind == kindOther:
-			return nil
-		default:
-			all = append(all, move{f, &to.fields[place]})
 		}
+		if place >= 0 {
+			m.to = &to.fields[place]
+		}
+		switch {
+		case m.to != nil && (m.from.kind == kindOther || m.to.kind == kindOther):
+			m.value = valueOf(m.from.typ, m.to.typ, within)
+		case m.to == nil && m.from.kind == kindOther:
+			if isSure(m.from.typ, nil) {
+				continue
+			}
+			m.value = through(pair{from: m.from.typ})
+		}
+		all = append(all, m)
 	}
-	return all
+	return &all
 }
 
 // Convert turns the row at from into the zero row at to. A row of the same type is copied.
@@ -57,7 +69,7 @@ func (c *Converter) Convert(to, from unsafe.Pointer) error {
 		return nil
 	}
 	if c.moves != nil {
-		if c.move(to, from) {
+		if c.moves.move(to, from) {
 			return nil
 		}
 		reflect.NewAt(c.read.row, to).Elem().SetZero() // move may have begun to fill it
@@ -72,21 +84,29 @@ func (c *Converter) Convert(to, from unsafe.Pointer) error {
 	return nil
 }
 
-func (c *Converter) move(to, from unsafe.Pointer) bool {
-	for _, m := range c.moves {
+// move takes all fields over; false: a value is in doubt.
+func (l moveList) move(to, from unsafe.Pointer) bool {
+	for i := range l {
+		m := &l[i]
 		p := unsafe.Add(from, m.from.offset)
 		var q unsafe.Pointer
 		if m.to != nil {
 			q = unsafe.Add(to, m.to.offset)
 		}
-		if !m.take(q, p) {
+		switch {
+		case m.value == nil:
+			if !m.take(q, p) {
+				return false
+			}
+		case m.from.omitEmpty && m.from.isEmpty(p):
+		case !m.value(q, p):
 			return false
 		}
 	}
 	return true
 }
 
-// take takes a field's value over; false: it does not fit, or not exactly.
+// take takes a plain value over; false: it does not fit, or not exactly.
 func (m *move) take(to, from unsafe.Pointer) bool {
 	switch m.from.kind {
 	case kindString:

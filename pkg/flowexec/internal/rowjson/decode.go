@@ -2,7 +2,6 @@ package rowjson
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"math"
 	"math/bits"
 	"reflect"
@@ -143,7 +142,7 @@ func (f *field) decode(row []byte, i int, into unsafe.Pointer) (int, bool) {
 		return end, err == nil
 	}
 	end, ok := skipValue(row, i, 0)
-	return end, ok && json.Unmarshal(row[i:end], reflect.NewAt(f.typ, into).Interface()) == nil
+	return end, ok && unmarshal(row[i:end], reflect.NewAt(f.typ, into)) == nil
 }
 
 func (f *field) setInt(into unsafe.Pointer, v int64) bool {

@@ -62,7 +62,7 @@ func (f *field) encode(dst []byte, p unsafe.Pointer) ([]byte, bool) {
 		return appendFloat(dst, *(*float64)(p), 64)
 	}
 	// A struct's field is addressable, so encoding/json calls a MarshalJSON of its pointer, too.
-	b, err := json.Marshal(reflect.NewAt(f.typ, p).Interface())
+	b, err := marshal(reflect.NewAt(f.typ, p).Interface())
 	return append(dst, b...), err == nil
 }
 
