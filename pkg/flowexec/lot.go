@@ -233,6 +233,9 @@ func (ln *lane) settle(w *work, parked *parcel) (back []*group, over bool) {
 	for _, key := range keys {
 		t.check(t.keys[key])
 	}
+	if len(t.keys) == 0 {
+		t.keys, t.tails = nil, nil // maps do not shrink
+	}
 	ln.lanes.alarm(t.first())
 	if w.groups == nil {
 		return back, true
