@@ -52,7 +52,7 @@ type soak struct {
 // under a watcher that is slow. Each batch runs on one revision whose documents belong together, no row fails, and nothing grows.
 func TestSoak(t *testing.T) {
 	if testing.Short() {
-		t.Skip("short")
+		t.Skip("it takes half a minute: left out with -short, which make test does not give")
 	}
 	t.Logf("-soak.for %v -soak.rate %d -soak.seed %d", *soakFor, *soakRate, *soakSeed)
 	s := &soak{random: rand.New(rand.NewPCG(*soakSeed, 1)), stores: []*miniredis.Miniredis{startRedis(t), startRedis(t)}}

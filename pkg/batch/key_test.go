@@ -226,7 +226,7 @@ func FuzzKey(f *testing.F) {
 	f.Add([]byte(`{"STU_ID":3}`), "ſtu_id")
 	f.Fuzz(func(t *testing.T, row []byte, name string) {
 		if !isFieldName(name) {
-			t.Skip()
+			t.Skip("no field of a Go struct can have this name, so there is nothing to compare with")
 		}
 		k := NewKeyField(name)
 		got, err := k.Hash(row)
