@@ -12,13 +12,18 @@ CHAOS_TIME    ?= 20m
 CHAOS_RATE    ?= 4000
 CHAOS_SEED    ?= $(shell date +%s)
 
-.PHONY: help build test lint proto proto-check proto-freeze bench soak-config fuzz sim
+.PHONY: help build images test lint proto proto-check proto-freeze bench soak-config fuzz sim chaos vuln
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' Makefile
 
 build: ## Build the programs into bin/
 	go build -trimpath -ldflags '-X github.com/kisgrid/kisgrid/internal/command.Version=$(VERSION)' -o bin/ ./cmd/...
+
+images: ## Build container images for amd64 and arm64 into bin/images, the same bytes from the same commit
+	cd tools && go run ./images -o ../bin/images -version $(VERSION) -revision "$$(git rev-parse HEAD)" \
+		-ldflags '-X github.com/kisgrid/kisgrid/internal/command.Version=$(VERSION)' \
+		coordinator=../cmd/coordinator worker=../cmd/worker kisgrid=../cmd/kisgrid
 
 # Tests use free ports and end what they start; a server that is installed need not run.
 test: ## Run every test; with the real redis-server, etcd and etcdctl where they are installed
@@ -30,6 +35,9 @@ test: ## Run every test; with the real redis-server, etcd and etcdctl where they
 lint: ## Check style, and the .proto files
 	$(GOLANGCI_LINT) run ./...
 	cd proto && $(BUF) lint && $(BUF) format --diff --exit-code
+
+vuln: ## Look for known vulnerabilities in what is called
+	go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
 
 proto: ## Generate the wire's code, if the .proto files break nobody
 	cd proto && $(BUF) lint && $(BUF) breaking --against kisgrid.binpb && $(BUF) generate
