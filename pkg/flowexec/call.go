@@ -293,6 +293,9 @@ func (p *Plan) target(name string, from int) (int, bool) {
 
 // jump sends the rows that jump to where they go.
 func (r *run) jump(rs *rowset) {
+	if len(r.x.jumps) == 0 {
+		return
+	}
 	type group struct {
 		from   *rowset
 		target int

@@ -33,6 +33,7 @@ func messagePack(t *testing.T, v any) []byte {
 	var b bytes.Buffer
 	e := msgpack.NewEncoder(&b)
 	e.SetCustomStructTag("json")
+	e.SetSortMapKeys(true)
 	if err := e.Encode(v); err != nil {
 		t.Fatal(err)
 	}

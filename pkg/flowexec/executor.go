@@ -19,7 +19,8 @@ type executor struct {
 	cancel context.CancelCauseFunc
 	copy   *kis.Copy
 	frame  kis.Frame
-	run    *run
+	run    *run // nil between runs
+	own    run  // what run points to
 	lo, hi int // the rows of the call under way
 
 	words   words
@@ -27,6 +28,7 @@ type executor struct {
 	gone    []uint32
 	jumps   []jump
 	aside   []asideRow
+	sets    sets
 
 	away bool // it rests, and has no lane; guarded by lane.mu, or by rest.turn
 
@@ -72,12 +74,10 @@ func (x *executor) execute(w *work) {
 	lanes.setBusy(1)
 	x.renew()
 	x.startRun(w.part.Deadline)
-	x.run = newRun(x, w)
+	x.begin(w)
 	result, parked := x.run.execute()
 	x.startRun(time.Time{})
-	x.run = nil
-	x.words.reset()
-	x.vectors.reset()
+	x.finish()
 	if !x.away {
 		lanes.setBusy(-1)
 	}
@@ -97,7 +97,9 @@ func (x *executor) execute(w *work) {
 		if parked != nil {
 			lanes.await(x.ctx, parked.groups)
 		}
-		lanes.giveBackParked(back)
+		if len(back) > 0 {
+			lanes.giveBackParked(back)
+		}
 	}
 	if over {
 		lanes.end()

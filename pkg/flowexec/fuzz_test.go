@@ -6,7 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"strings"
 	"testing"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/typepb"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
@@ -54,12 +58,23 @@ func FuzzRows(f *testing.F) {
 	const must = "; source: {must: [id, name]}"
 	through := local(f, chain("", "look Verify"+must, "count Calculate", "keep Calculate"), register)
 	past := local(f, chain("", "look Verify", "pass Verify"+must, "keep Calculate"), register)
+	kisflow := local(f, chain("", "look Verify"+must, "count Calculate", "keep Calculate"), func(r *kis.Registry) {
+		r.FaaS("look", func(_ context.Context, flow kis.Flow, _ []*looked) error { return flow.Next(kis.ActionDataReuse) })
+		r.FaaS("count", func(_ context.Context, flow kis.Flow, rows []*scored) error { return flow.CommitRowBatch(rows) })
+		r.FaaS("keep", func(_ context.Context, flow kis.Flow, rows []*kept) error { return flow.CommitRowBatch(rows) })
+	})
 	f.Fuzz(func(t *testing.T, row []byte) {
 		if len(row) > 1<<16 {
 			t.Skip()
 		}
 		want, code := wantedOf(t, row)
 		check(t, through, row, want, code)
+		check(t, kisflow, row, want, code)
+		if text, ok := plainJSON(row); ok {
+			want, code := wantedOf(t, text)
+			checkPacked(t, through, row, want, code)
+			checkPacked(t, kisflow, row, want, code)
+		}
 
 		var p scored
 		var k kept
@@ -73,6 +88,74 @@ func FuzzRows(f *testing.F) {
 			want = written(t, k)
 		}
 		check(t, past, row, want, code)
+	})
+}
+
+// plainJSON is a row as json.Marshal writes what it is read as; false: it has no such form, or names that only case tells apart,
+// of which the last counts.
+func plainJSON(row []byte) ([]byte, bool) {
+	var value any
+	if json.Unmarshal(row, &value) != nil {
+		return nil, false
+	}
+	if fields, ok := value.(map[string]any); ok {
+		names := make(map[string]bool)
+		for name := range fields {
+			if folded := strings.ToLower(strings.ToUpper(name)); names[folded] {
+				return nil, false
+			} else {
+				names[folded] = true
+			}
+		}
+	}
+	text, err := json.Marshal(value)
+	return text, err == nil
+}
+
+// checkPacked is check for the row in MessagePack.
+func checkPacked(t *testing.T, l *flowexec.Local, row []byte, want string, code batch.Code) {
+	t.Helper()
+	var value any
+	if err := json.Unmarshal(row, &value); err != nil {
+		t.Fatal(err)
+	}
+	if code != 0 {
+		code = batch.CodeInternal // which of several reasons is found first is not promised
+	}
+	checkRow(t, l, batch.MessagePack, messagePack(t, value), messagePack(t, map[string]any{"id": 5, "name": "good", "score": 1, "small": 1}), want, code)
+}
+
+// FuzzProtobufRows: rows that package proto reads are done, and come out as what it reads; the others are dead.
+func FuzzProtobufRows(f *testing.F) {
+	for _, seed := range []*typepb.EnumValue{{}, {Name: "a", Number: -1}, {Name: "\u2028<é", Number: 1 << 30, Options: []*typepb.Option{{Name: "o"}}}} {
+		row, err := proto.Marshal(seed)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(row)
+		f.Add(append(row, 0x78, 0x01)) // a field that the message does not know
+	}
+	f.Add([]byte("\x0a\x05abc"))
+	f.Add([]byte("\x0a\x01\xff"))
+	f.Add([]byte("\x10"))
+	through := local(f, chain("", "look Verify", "again Calculate", "commit Expand"), func(r *kis.Registry) {
+		r.Func("look", kis.Verify(func(context.Context, struct {
+			Name string `json:"name"`
+		}) error {
+			return nil
+		}))
+		r.Func("again", kis.Calculate(func(_ context.Context, v *typepb.EnumValue) (*typepb.EnumValue, error) {
+			return &typepb.EnumValue{Name: v.Name, Number: v.Number}, nil
+		}))
+		r.FaaS("commit", func(_ context.Context, flow kis.Flow, rows []*typepb.EnumValue) error { return flow.CommitRowBatch(rows) })
+	})
+	f.Fuzz(func(t *testing.T, row []byte) {
+		var v typepb.EnumValue
+		want, code := "", batch.CodeRowUndecodable
+		if proto.Unmarshal(row, &v) == nil {
+			want, code = string(enum(t, v.Name, v.Number)), 0
+		}
+		checkRow(t, through, batch.Protobuf, row, enum(t, "good", 5), want, code)
 	})
 }
 
@@ -165,8 +248,21 @@ func written(t *testing.T, row any) string {
 // check submits a row twice beside one that is good, and compares both. code 0 is done; CodeInternal is dead, for whatever reason.
 func check(t *testing.T, l *flowexec.Local, row []byte, want string, code batch.Code) {
 	t.Helper()
-	const good = `{"id":5,"name":"good","score":1,"small":1}`
-	result, err := l.Submit(t.Context(), "F", batch.Rows(row, []byte(good), row))
+	checkRow(t, l, batch.JSON, row, []byte(`{"id":5,"name":"good","score":1,"small":1}`), want, code)
+}
+
+// checkRow is check for rows of whatever encoding.
+func checkRow(t *testing.T, l *flowexec.Local, encoding string, row, fine []byte, want string, code batch.Code) {
+	t.Helper()
+	c := batch.Columns{Encoding: encoding}
+	for _, r := range [][]byte{row, fine, row} {
+		c.Append(r)
+	}
+	good := string(fine)
+	if encoding == batch.MessagePack {
+		good = `{"id":5,"name":"good","score":1,"small":1}` // output is JSON
+	}
+	result, err := l.Submit(t.Context(), "F", batch.Pack(c))
 	if err != nil {
 		t.Fatal(err)
 	}

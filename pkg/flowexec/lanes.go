@@ -173,15 +173,39 @@ func StartLanes(c LanesConfig) *Lanes {
 // slot run in the order of Enqueue. After Drain or Stop all rows come back as Returned before Enqueue returns. The part's
 // rows are the lanes' from here on.
 func (l *Lanes) Enqueue(p *Part) {
-	for _, w := range l.split(p.take()) {
-		if !l.begin() {
-			w.part.Done(w.returned())
-			continue
-		}
-		if !l.lanes[w.lane].enqueue(w) {
-			l.giveBack([]*work{w})
+	own := p.take()
+	if lane, ok := l.only(own); ok {
+		l.hand(&work{part: own, lane: lane})
+		return
+	}
+	for _, w := range l.split(own) {
+		l.hand(w)
+	}
+}
+
+// hand gives a run to its lane.
+func (l *Lanes) hand(w *work) {
+	switch {
+	case !l.begin():
+		w.part.Done(w.returned())
+	case !l.lanes[w.lane].enqueue(w):
+		l.giveBack([]*work{w})
+	}
+}
+
+// only is the lane that all rows of a part go to; false: there are several.
+func (l *Lanes) only(p *Part) (int, bool) {
+	keys := p.Columns.Keys
+	if len(keys) == 0 {
+		return l.leastLoaded(), true
+	}
+	lane := laneOf(keys[0], len(l.lanes))
+	for _, key := range keys {
+		if laneOf(key, len(l.lanes)) != lane {
+			return 0, false
 		}
 	}
+	return lane, true
 }
 
 // begin counts a run in, unless there are to be no more.
@@ -225,9 +249,6 @@ func (l *Lanes) end() {
 // split makes a run of the rows of each lane.
 func (l *Lanes) split(p *Part) []*work {
 	n, lanes := p.len(), len(l.lanes)
-	if len(p.Columns.Keys) == 0 {
-		return []*work{{part: p, lane: l.leastLoaded()}}
-	}
 	counts := make([]uint32, lanes)
 	for _, key := range p.Columns.Keys {
 		counts[laneOf(key, lanes)]++
@@ -236,12 +257,7 @@ func (l *Lanes) split(p *Part) []*work {
 	places := make([][]uint32, lanes)
 	all := make([]uint32, n)
 	for i, count := range counts {
-		switch {
-		case count == uint32(n):
-			return []*work{{part: p, lane: i}}
-		case count > 0:
-			places[i], all = all[:0:count], all[count:]
-		}
+		places[i], all = all[:0:count], all[count:]
 	}
 	for row, key := range p.Columns.Keys {
 		i := laneOf(key, lanes)

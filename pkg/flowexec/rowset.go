@@ -57,7 +57,7 @@ func (rs *rowset) ancestor(i uint32, step int) (*rowset, uint32) {
 
 // input is the run's rows as they came.
 func (x *executor) input(n int) *rowset {
-	rs := &rowset{origin: x.words.take(n)}
+	rs := x.sets.take(rowset{origin: x.words.take(n)})
 	for i := range rs.origin {
 		rs.origin[i] = uint32(i)
 	}
@@ -66,7 +66,7 @@ func (x *executor) input(n int) *rowset {
 
 // subset is some rows of a rowset, ascending.
 func (x *executor) subset(rs *rowset, rows []uint32, born int) *rowset {
-	sub := &rowset{born: born, prev: rs, parent: rows}
+	sub := x.sets.take(rowset{born: born, prev: rs, parent: rows})
 	sub.origin = x.words.pick(rs.origin, rows)
 	sub.nth, sub.trip = x.words.pick(rs.nth, rows), x.words.pick(rs.trip, rows)
 	if rs.vec != nil {
@@ -116,7 +116,7 @@ func (x *executor) without(n int, gone []uint32) []uint32 {
 
 // next is what a function made of each row of rs but those gone: out has a place for all of them.
 func (x *executor) next(rs *rowset, out kis.Vector, gone []uint32, born int) *rowset {
-	next := &rowset{born: born, prev: rs, origin: rs.origin, nth: rs.nth, trip: rs.trip, vec: out}
+	next := x.sets.take(rowset{born: born, prev: rs, origin: rs.origin, nth: rs.nth, trip: rs.trip, vec: out})
 	if len(gone) > 0 {
 		rows := x.without(rs.len(), gone)
 		out.Gather(out, rows)
@@ -129,7 +129,7 @@ func (x *executor) next(rs *rowset, out kis.Vector, gone []uint32, born int) *ro
 // made is what a function made of rs where each row made names its parent. The n of run is how many origins there are.
 func (x *executor) made(rs *rowset, out kis.Vector, parents []uint32, born, n int) *rowset {
 	parents = append(x.words.take(len(parents))[:0], parents...)
-	made := &rowset{born: born, prev: rs, parent: parents, vec: out}
+	made := x.sets.take(rowset{born: born, prev: rs, parent: parents, vec: out})
 	made.origin, made.trip = x.words.pick(rs.origin, parents), x.words.pick(rs.trip, parents)
 	made.nth = x.number(made.origin, n)
 	return made
@@ -160,6 +160,32 @@ func (x *executor) orphans(out kis.Vector, born int) *rowset {
 		rs.origin[i], rs.nth[i] = batch.WholeBatch, uint32(i)
 	}
 	return rs
+}
+
+// sets hands out rowsets that live as long as the run.
+type sets struct {
+	chunk []rowset
+	used  int
+}
+
+// take is a rowset like rs.
+func (s *sets) take(rs rowset) *rowset {
+	if s.chunk == nil {
+		s.chunk = make([]rowset, 16)
+	}
+	if s.used == len(s.chunk) {
+		one := rs // which lies on the heap, and rs need not
+		return &one
+	}
+	s.used++
+	s.chunk[s.used-1] = rs
+	return &s.chunk[s.used-1]
+}
+
+// reset takes all rowsets back.
+func (s *sets) reset() {
+	clear(s.chunk[:s.used])
+	s.used = 0
 }
 
 // words hands out lists that live as long as the run.

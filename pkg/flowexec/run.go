@@ -34,17 +34,39 @@ type run struct {
 	cause    error // the first error of a function that ended rows
 	// loadSince is when a Load in KisFlow's shape began to wait.
 	loadSince time.Duration
-	empty     int // jumps without rows
+	empty     int           // jumps without rows
+	clock     time.Duration // when the last step ended, by the clock of the lanes
 	ledger    ledger
 	// spent is what slow rows have used up of the flow's timeout, by origin.
 	spent map[uint32]time.Duration
 }
 
-func newRun(x *executor, w *work) *run {
-	return &run{
-		x: x, work: w, plan: w.part.Plan, part: w.part, n: w.len(), waiting: make([][]*rowset, len(w.part.Plan.steps)+1),
-		keyed: !w.part.Plan.whole() && len(w.part.Columns.Keys) > 0,
+// begin makes x.run of w, with the lists of the run before.
+func (x *executor) begin(w *work) {
+	waiting := x.own.waiting
+	if n := len(w.part.Plan.steps) + 1; cap(waiting) < n {
+		waiting = make([][]*rowset, n)
+	} else {
+		waiting = waiting[:n]
 	}
+	x.own = run{
+		x: x, work: w, plan: w.part.Plan, part: w.part, n: w.len(), waiting: waiting,
+		keyed: !w.part.Plan.whole() && len(w.part.Columns.Keys) > 0, clock: x.lane.lanes.now(),
+	}
+	x.run = &x.own
+}
+
+// finish forgets the run, and takes back what was lent for it.
+func (x *executor) finish() {
+	waiting := x.own.waiting
+	for k, sets := range waiting {
+		clear(sets[:cap(sets)])
+		waiting[k] = sets[:0]
+	}
+	x.own, x.run = run{waiting: waiting}, nil
+	x.words.reset()
+	x.vectors.reset()
+	x.sets.reset()
 }
 
 // place is the place in the batch of a row of the run.
@@ -72,8 +94,9 @@ func (r *run) execute() (Run, *parcel) {
 	}
 	for k := r.earliest(); k < len(r.plan.steps) && !r.halted; k = r.earliest() {
 		sets := r.take(k)
-		r.waiting[k] = sets[1:]
-		r.enter(r.plan.steps[k], sets[0])
+		next := sets[0]
+		r.waiting[k] = slices.Delete(sets, 0, 1)
+		r.enter(r.plan.steps[k], next)
 	}
 	if r.returned {
 		return r.work.returned(), nil
@@ -215,7 +238,6 @@ func (r *run) enter(s *step, rs *rowset) {
 		r.halt(*o)
 		return
 	}
-	began := time.Now()
 	x.gone, x.jumps, x.aside = x.gone[:0], x.jumps[:0], x.aside[:0]
 	if rs = r.mayEnter(rs); rs.len() == 0 && !rs.forced {
 		return
@@ -242,7 +264,9 @@ func (r *run) enter(s *step, rs *rowset) {
 			r.runVerify(s, rs)
 		}
 	}
-	took := time.Since(began)
+	began := r.clock
+	r.clock = x.lane.lanes.now()
+	took := r.clock - began
 	x.metricsOf(r.plan, s).observe(entered, took)
 	if observe := x.lane.lanes.config.Observe; observe != nil {
 		observe(Observed{Flow: r.plan.flow, Function: s.name, Mode: s.mode, Place: s.index, Rows: entered, Took: took})

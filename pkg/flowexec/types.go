@@ -41,7 +41,7 @@ func (t *types) convertAny(row any, to reflect.Type, into unsafe.Pointer) error 
 			reflect.NewAt(to, into).Elem().SetString(v)
 			return nil
 		}
-		return t.codec(to).Decode([]byte(v), into)
+		return t.codec(to).DecodeString(v, into)
 	case []byte:
 		return t.codec(to).Decode(v, into)
 	case json.RawMessage:

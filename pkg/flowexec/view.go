@@ -152,12 +152,13 @@ func takeSame(view, rows kis.Vector) bool {
 		return true
 	}
 	vec, ok := rows.(*kis.Vec[any])
-	if !ok || view.Type().Kind() != reflect.Pointer {
+	want := view.Type()
+	if !ok || want.Kind() != reflect.Pointer {
 		return false
 	}
 	pointers := unsafe.Slice((*unsafe.Pointer)(view.Pointer()), view.Len())
 	for i, row := range vec.Rows {
-		if reflect.TypeOf(row) != view.Type() {
+		if reflect.TypeOf(row) != want {
 			clear(pointers)
 			return false
 		}

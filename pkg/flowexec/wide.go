@@ -5,6 +5,7 @@ import (
 	"unsafe"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowjson"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
@@ -20,7 +21,7 @@ type wide struct {
 // findWide looks for steps whose rows a later step decodes anyway.
 func (p *Plan) findWide() {
 	last := 0
-	for last < len(p.steps)-1 && p.steps[last].out == nil && p.steps[last].code != nil {
+	for last < len(p.steps)-1 && p.steps[last].passesOn() {
 		last++
 	}
 	reader := p.steps[last]
@@ -38,6 +39,11 @@ func (p *Plan) findWide() {
 			s.wide = &wide{reader, project, must}
 		}
 	}
+}
+
+// passesOn reports whether rows go on as they came; in KisFlow's shape a Verify is supposed to do so, with ActionDataReuse.
+func (s *step) passesOn() bool {
+	return s.code != nil && (s.out == nil || s.form == kis.FormFaaS && s.mode == definition.ModeVerify)
 }
 
 // decoded marks a row in rowset.seen; the bits below are those of its fields.

@@ -110,8 +110,8 @@ const unknown = ^uint32(0)
 type flowRun struct {
 	frame   *Frame
 	out     *Vec[any]
-	origins []uint32
-	named   bool // whether From named any origin
+	named   bool     // whether From named any origin
+	origins []uint32 // of the rows in out, if it did
 	action  Action
 	// connector is the function's once it asked, release the end of the hold on it.
 	connector Connector
@@ -138,7 +138,9 @@ func (r *flowRun) commit(row any, origin uint32) error {
 		}
 	}
 	r.out.Rows = append(r.out.Rows, row)
-	r.origins = append(r.origins, origin)
+	if r.named {
+		r.origins = append(r.origins, origin)
+	}
 	return nil
 }
 
@@ -166,7 +168,12 @@ func (o flowOrigin) check() error {
 	if o.given < 0 || o.given >= o.run.frame.Rows {
 		return fmt.Errorf("commit from row %d: %d rows were given", o.given, o.run.frame.Rows)
 	}
-	o.run.named = true
+	if !o.run.named {
+		o.run.named = true
+		for range o.run.out.Rows {
+			o.run.origins = append(o.run.origins, unknown)
+		}
+	}
 	return nil
 }
 

@@ -3,6 +3,8 @@ package kis
 import (
 	"fmt"
 	"reflect"
+	"slices"
+	"unsafe"
 )
 
 // traceNamed takes over what Call.Origins was told.
@@ -31,9 +33,7 @@ func (f *Frame) trace(passed, given rowList) {
 		}
 	case f.traceInPlace(passed, given) || f.tracePointers(passed, given):
 	case n == given.len():
-		for i := range n {
-			f.Parents = append(f.Parents, uint32(i))
-		}
+		f.traceInOrder(n)
 	default:
 		f.Lost = true
 	}
@@ -61,7 +61,31 @@ func samePointers(a, b any) bool {
 	return t != nil && t.Kind() == reflect.Pointer && t == reflect.TypeOf(b)
 }
 
-// traceInPlace is the quick way: each row passed on is the row given at the same place.
+// traceSame is the quick way: each row passed on is the pointer given at the same place.
+func (f *Frame) traceSame(passed []any, given Vector) bool {
+	row := given.Type()
+	if row.Kind() != reflect.Pointer || len(passed) != given.Len() {
+		return false
+	}
+	pointers := unsafe.Slice((*unsafe.Pointer)(given.Pointer()), given.Len())
+	for i, p := range passed {
+		if reflect.TypeOf(p) != row || reflect.ValueOf(p).UnsafePointer() != pointers[i] {
+			return false
+		}
+	}
+	f.traceInOrder(len(passed))
+	return true
+}
+
+// traceInOrder: each row passed on comes from the row given at the same place.
+func (f *Frame) traceInOrder(n int) {
+	f.Parents = slices.Grow(f.Parents[:0], n)[:n]
+	for i := range f.Parents {
+		f.Parents[i] = uint32(i)
+	}
+}
+
+// traceInPlace finds the same for rows of whatever type.
 func (f *Frame) traceInPlace(passed, given rowList) bool {
 	if passed.len() != given.len() || !samePointers(passed.at(0), given.at(0)) {
 		return false

@@ -22,6 +22,7 @@ type Codec struct {
 	// raw: the row is json.RawMessage, which keeps its JSON as it came.
 	raw    bool
 	fields []field // nil: encoding/json does it all
+	plain  bool    // all fields are read without code of their own, which might keep the row's bytes
 }
 
 var (
@@ -39,6 +40,7 @@ func For(row reflect.Type) *Codec {
 	c.refuseNull = row.Kind() == reflect.Struct && !reflect.PointerTo(row).Implements(unmarshalerType)
 	if row.Kind() == reflect.Struct && !marshalsItself(row) {
 		c.fields = compile(row)
+		c.plain = !slices.ContainsFunc(c.fields, func(f field) bool { return f.kind == kindOther })
 	}
 	return c
 }
@@ -60,6 +62,16 @@ func (c *Codec) Decode(row []byte, into unsafe.Pointer) error {
 		return nil
 	}
 	return c.Slow(row, into)
+}
+
+// DecodeString is Decode of a text. A json.RawMessage gets a copy.
+func (c *Codec) DecodeString(row string, into unsafe.Pointer) error {
+	if c.plain {
+		if _, ok := c.Try(unsafe.Slice(unsafe.StringData(row), len(row)), into); ok {
+			return nil
+		}
+	}
+	return c.Decode([]byte(row), into)
 }
 
 // Must is a set of fields that a row is to have.

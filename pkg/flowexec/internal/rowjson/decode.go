@@ -23,34 +23,21 @@ func (c *Codec) decode(row []byte, into unsafe.Pointer) (seen uint64, ok bool) {
 		return 0, skipSpace(row, i+1) == len(row)
 	}
 	for next := 0; ; {
-		// A name: printable ASCII without escapes, else there is doubt.
-		if i >= len(row) || row[i] != '"' {
-			return seen, false
-		}
-		i++
-		start := i
-		for i < len(row) && row[i] != '"' {
-			if b := row[i]; b < ' ' || b >= utf8.RuneSelf || b == '\\' {
+		// Mostly the fields come in the struct's order, without a space.
+		place := next
+		if next < len(c.fields) && startsWith(row[i:], c.fields[next].lead[1:]) {
+			i += len(c.fields[next].lead) - 1
+		} else {
+			var name []byte
+			if name, i, ok = scanName(row, i); !ok {
 				return seen, false
 			}
-			i++
-		}
-		if i >= len(row) {
-			return seen, false
-		}
-		name := row[start:i]
-		if i = skipSpace(row, i+1); i >= len(row) || row[i] != ':' {
-			return seen, false
-		}
-		i = skipSpace(row, i+1)
-		// Mostly the fields come in the struct's order.
-		place := next
-		if next >= len(c.fields) || string(name) != c.fields[next].name {
 			var doubt bool
 			if place, doubt = c.find(name); doubt {
 				return seen, false
 			}
 		}
+		i = skipSpace(row, i)
 		if place < 0 {
 			i, ok = skipValue(row, i, 0)
 		} else {
@@ -76,6 +63,31 @@ func (c *Codec) decode(row []byte, into unsafe.Pointer) (seen uint64, ok bool) {
 			return seen, false
 		}
 	}
+}
+
+func startsWith(row []byte, lead string) bool {
+	return len(row) >= len(lead) && string(row[:len(lead)]) == lead
+}
+
+// scanName reads a name of printable ASCII without escapes, and the colon behind it; any other is in doubt.
+func scanName(row []byte, i int) (name []byte, end int, ok bool) {
+	if i >= len(row) || row[i] != '"' {
+		return nil, i, false
+	}
+	start := i + 1
+	for i = start; i < len(row) && row[i] != '"'; i++ {
+		if b := row[i]; b < ' ' || b >= utf8.RuneSelf || b == '\\' {
+			return nil, i, false
+		}
+	}
+	if i >= len(row) {
+		return nil, i, false
+	}
+	name = row[start:i]
+	if i = skipSpace(row, i+1); i >= len(row) || row[i] != ':' {
+		return nil, i, false
+	}
+	return name, i + 1, true
 }
 
 // find is the place of the field of that name; -1: none. A name that differs from a field's in case only is in doubt.
@@ -122,7 +134,11 @@ func (f *field) decode(row []byte, i int, into unsafe.Pointer) (int, bool) {
 		}
 		*(*bool)(into) = false
 		return skipLiteral(row, i, "false")
-	case kindInt, kindInt64, kindInt32, kindInt16, kindInt8:
+	case kindInt:
+		v, end, ok := scanInt(row, i)
+		*(*int)(into) = int(v)
+		return end, ok && int64(int(v)) == v
+	case kindInt64, kindInt32, kindInt16, kindInt8:
 		v, end, ok := scanInt(row, i)
 		return end, ok && f.setInt(into, v)
 	case kindUint, kindUint64, kindUint32, kindUint16, kindUint8:
