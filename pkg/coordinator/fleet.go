@@ -141,6 +141,9 @@ func (f *fleet) setWorkers(ctx context.Context, workers map[string]cluster.Worke
 		w := workers[id]
 		if m := f.members[id]; m != nil {
 			m.worker = w
+			if w.Draining {
+				m.link.draining.Store(true)
+			}
 			continue
 		}
 		f.log.Info("worker joined", "worker", id, "address", w.Address)
@@ -171,7 +174,7 @@ func (f *fleet) supersede(ctx context.Context, w cluster.Worker) {
 func (f *fleet) drop(m *member) {
 	if !m.buried {
 		m.buried = true
-		m.link.cancel(gone{died: !m.link.connected.Load() && !m.link.draining.Load() && !m.worker.Draining})
+		m.link.cancel(errGone)
 	}
 }
 

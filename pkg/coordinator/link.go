@@ -37,11 +37,11 @@ type link struct {
 	loop   *loop
 	log    hclog.Logger
 	outbox *outbox[order]
-	cancel context.CancelCauseFunc // with a gone: the worker's key is
+	cancel context.CancelCauseFunc // with errGone: the worker's key is
 
 	// received is the number of the last result; written by the session's reader, read by its writer.
 	received atomic.Uint64
-	// draining: the worker said so, or that it ends; written by the session's goroutines.
+	// draining: the worker said so, or that it ends; written by the session's goroutines and the fleet.
 	draining atomic.Bool
 	// connected: a session is up; written by run.
 	connected atomic.Bool
@@ -73,19 +73,19 @@ func (k *link) run(ctx context.Context) {
 		}
 		switch {
 		case ctx.Err() != nil:
-			k.leave(ctx, context.Cause(ctx))
+			k.leave(ctx, errors.Is(context.Cause(ctx), errGone) && k.diedUnseen(ctx))
 			return
 		case provesDeath(err):
 			k.log.Info("worker is dead", "worker", k.worker.ID, "proof", err)
-			k.leave(ctx, gone{died: k.met && !k.draining.Load()})
+			k.leave(ctx, k.met && !k.draining.Load())
 			k.fleet.bury(ctx, k)
 			return
 		case lived && repeats(err):
 			k.log.Warn("worker is given up here: what it says, or was told, would end each session", "worker", k.worker.ID, "error", err)
-			k.leave(ctx, gone{died: true})
+			k.leave(ctx, false)
 		case k.met && time.Since(alive) > k.fleet.lease:
 			k.log.Warn("worker is given up here: it could not be reached for a lease time", "worker", k.worker.ID, "error", err)
-			k.leave(ctx, gone{})
+			k.leave(ctx, false)
 		}
 		if time.Since(alive) > k.fleet.lease && !k.lost.Swap(true) {
 			k.fleet.down(ctx) // nobody waits for its acknowledgement any more
@@ -101,18 +101,29 @@ func (k *link) run(ctx context.Context) {
 	}
 }
 
-// gone says that a worker's process is no more, or that its key is not there any more.
-type gone struct{ died bool }
+// errGone says that a worker's key is not there any more.
+var errGone = errors.New("the worker is given up")
 
-func (g gone) Error() string { return "the worker is given up" }
+// diedUnseen reports whether a worker whose key is gone has died: another coordinator may have seen that first. A key whose
+// lease ran out proves nothing.
+func (k *link) diedUnseen(ctx context.Context) bool {
+	if !k.met || k.draining.Load() {
+		return false
+	}
+	dialing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	conn, err := transport.DialTCP(dialing, k.worker.Address)
+	if err == nil {
+		_ = conn.Close()
+	}
+	return provesDeath(err)
+}
 
 // leave lets what the worker had run elsewhere, also when ctx is done.
-func (k *link) leave(ctx context.Context, cause error) {
+func (k *link) leave(ctx context.Context, died bool) {
 	k.met = false
-	var g gone
-	errors.As(cause, &g)
 	k.loop.do(context.WithoutCancel(ctx), func(l *loop) {
-		l.step(scheduler.WorkerGone{Worker: k.worker.ID, Died: g.died})
+		l.step(scheduler.WorkerGone{Worker: k.worker.ID, Died: died})
 		delete(l.links, k.worker.ID)
 		k.outbox.take(nil)
 	})
@@ -228,7 +239,7 @@ func (k *link) greet(ctx context.Context, stream pb.Worker_SessionClient) error 
 		return nil
 	}
 	if k.met {
-		k.leave(ctx, nil) // it has forgotten what it was sent
+		k.leave(ctx, false) // it has forgotten what it was sent
 	}
 	k.received.Store(0)
 	k.met = true
@@ -283,6 +294,12 @@ func (k *link) result(ctx context.Context, r *pb.Result) error {
 		return err
 	}
 	if e.Returned, err = wire.ToRanges(r.GetReturned(), maxRows); err != nil {
+		return err
+	}
+	if e.Began, err = wire.ToRanges(r.GetBegan(), maxRows); err != nil {
+		return err
+	}
+	if e.Parked, err = wire.ToRanges(r.GetParked(), maxRows); err != nil {
 		return err
 	}
 	if e.NotDone, err = wire.ToRowOutcomes(r.GetNotDone(), maxRows); err != nil {

@@ -416,6 +416,9 @@ func TestPoison(t *testing.T) {
 		}
 		if p := s.part(); p.GetDeaths() != uint32(i) {
 			t.Errorf("the part says %d deaths, want %d", p.GetDeaths(), i)
+		} else if i > 0 {
+			s.result(&pb.Result{Part: p.GetNumber(), Began: []*pb.Range{{Count: 1}}})
+			within(t, "the acknowledgement for which a worker waits", s.acks)
 		}
 		w.kill()
 		closed(t, "the key is removed", w.registration.Lost())

@@ -30,6 +30,8 @@ type executor struct {
 	aside   []asideRow
 	sets    sets
 
+	left func() // what the part's Enter returned for the rows that run; nil: none do
+
 	away bool // it rests, and has no lane; guarded by lane.mu, or by rest.turn
 
 	plan    *Plan // what metrics are for
@@ -73,6 +75,7 @@ func (x *executor) execute(w *work) {
 	lanes := x.lane.lanes
 	lanes.setBusy(1)
 	x.renew()
+	x.enterPart(w)
 	x.startRun(w.part.Deadline)
 	x.begin(w)
 	result, parked := x.run.execute()
@@ -87,6 +90,7 @@ func (x *executor) execute(w *work) {
 	if parked == nil || len(result.Rows) > 0 {
 		w.part.Done(result)
 	}
+	x.leavePart()
 	if parked != nil {
 		lanes.alsoPending()
 	}
@@ -103,6 +107,27 @@ func (x *executor) execute(w *work) {
 	}
 	if over {
 		lanes.end()
+	}
+}
+
+// enterPart says that rows are about to run.
+func (x *executor) enterPart(w *work) {
+	enter := w.part.Enter
+	if enter == nil {
+		return
+	}
+	rows := w.rows
+	if w.from != nil {
+		rows = picked(w.from.rows, rows)
+	}
+	x.left = enter(x.ctx, rows)
+}
+
+// leavePart says that those that have not ended run no more.
+func (x *executor) leavePart() {
+	if x.left != nil {
+		x.left()
+		x.left = nil
 	}
 }
 
@@ -156,6 +181,7 @@ func (x *executor) succeed(o batch.RowOutcome, row int) {
 		}
 	}
 	x.lane.lanes.setBusy(-1)
+	x.leavePart()
 	x.lane.start(w)
 }
 

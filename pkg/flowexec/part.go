@@ -1,6 +1,7 @@
 package flowexec
 
 import (
+	"context"
 	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -27,6 +28,10 @@ type Part struct {
 	Attempt int
 	// Deadline is when what has not ended is failed with DEADLINE. Zero: never.
 	Deadline time.Time
+	// Enter is called before rows of the part run, and before parked ones go on; nil rows: all. It may hold the lane up; ctx ends
+	// when the lanes are stopped. What it returns is called when those of the rows that have not ended run no more: they are
+	// parked, or left behind by a function that does not return. Nil: nobody is asked.
+	Enter func(ctx context.Context, rows []uint32) (leave func())
 	// Done is called once or more for each run, by goroutines of the lanes, possibly at the same time for several runs: each
 	// call names rows that end with it, and each row is named once. Rows that park end in a later call than the others.
 	Done func(Run)

@@ -59,6 +59,7 @@ func (r *run) rest(d time.Duration, c *definition.Connector, keys []string) bool
 		r.giveBack()
 		return false
 	}
+	x.leavePart()
 	if len(keys) > 0 {
 		if err := lanes.watched(x.ctx, c, func(w *watch) { w.addRest(s, keys) }); err != nil {
 			d = min(d, time.Second)
@@ -95,6 +96,7 @@ func (r *run) rest(d time.Duration, c *definition.Connector, keys []string) bool
 		r.giveBack()
 		return false
 	}
+	x.enterPart(r.work)
 	x.startRun(r.part.Deadline)
 	return x.ctx.Err() == nil
 }

@@ -20,6 +20,11 @@ func (e Answered) step(s *Scheduler) {
 	if len(e.Returned) > 0 && len(b.Keys) > 0 && !b.over {
 		s.unasked(p, e.Returned)
 	}
+	p.announce(e.Began, true)
+	p.announce(e.Parked, false)
+	if e.Last || len(e.Finished)+len(e.NotDone) > 0 {
+		p.link.answered = max(p.link.answered, p.Number)
+	}
 	returned := p.closeRanges(e.Returned)
 	p.moved = p.moved || len(returned) > 0
 

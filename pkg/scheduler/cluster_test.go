@@ -64,6 +64,7 @@ type message struct {
 	acknowledged uint64
 
 	number uint64 // of the result
+	waited bool   // the worker waits for its acknowledgement
 	event  scheduler.Event
 }
 
@@ -151,6 +152,7 @@ func (s *session) cut() {
 	s.toWorker, s.toShell = nil, nil
 	if t := s.node.ties[s.coordinator]; t != nil {
 		t.session = nil
+		s.node.stir() // nobody waits for what was announced
 	}
 	s.coordinator.step(scheduler.WorkerDisconnected{Worker: s.node.id})
 }
@@ -191,6 +193,9 @@ func (s *session) deliver(toWorker bool) {
 		s.received = m.number
 	}
 	s.coordinator.step(m.event)
+	if m.waited {
+		s.say(message{})
+	}
 }
 
 func (k *coordinator) sendPart(worker string, p *scheduler.Part, _ bool) {
@@ -239,9 +244,10 @@ func (g *cluster) stream(k *coordinator, f *flowModel) *stream {
 
 // submit sends a batch of rows with these keys; the flow's revision is the active one.
 func (m *stream) submit(keys []uint64, change func(*scheduler.Batch)) *submission {
-	sub := &submission{of: m}
+	sub := &submission{of: m, kills: -1}
 	b := &sub.Batch
 	*b = scheduler.Batch{Flow: m.flow.name, Revision: m.coordinator.active[m.flow.name], Owner: sub, Ends: make([]uint32, len(keys))}
+	sub.killed = make([]int, len(keys))
 	end := uint32(0)
 	for i := range keys {
 		end += 50

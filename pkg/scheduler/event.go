@@ -40,7 +40,8 @@ type WorkerReady struct {
 // WorkerDraining says that a worker takes no more parts.
 type WorkerDraining struct{ Worker string }
 
-// WorkerGone says that a worker is given up. Died: its process ended by itself, which counts against what it ran.
+// WorkerGone says that a worker is given up. Died: its process is proven dead, and was not asked to end, which counts against
+// what it may have run (poison.go).
 type WorkerGone struct {
 	Worker string
 	Died   bool
@@ -68,7 +69,10 @@ type Answered struct {
 	// Returned are rows that have not begun: of slots whose release was asked for, or all that a draining worker has. A worker
 	// that runs newer rows of a key whose older ones it hands back breaks the key's order.
 	Returned []batch.Range
-	Last     bool
+	// Began are rows that are about to run, told of parts against which a death counts; Parked are those of them that run no
+	// more, and have not ended.
+	Began, Parked []batch.Range
+	Last          bool
 	// Result is handed through to the action Answer.
 	Result any
 }
@@ -136,3 +140,6 @@ func (r Rows) add(row uint32) bool {
 	*word |= bit
 	return true
 }
+
+// remove takes row out.
+func (r Rows) remove(row uint32) { r[row/64] &^= 1 << (row % 64) }

@@ -94,11 +94,6 @@ func (s *Scheduler) Check(live []*Batch, remainder, divisor int) error {
 			c.errorf("batch %d: %d rows have no outcome, counted are %d", b.arrival, len(open), b.remaining)
 		}
 	}
-	for _, w := range s.apart {
-		if !w.alone && w.reserved == nil {
-			c.errorf("worker %s is apart for nothing", w.id)
-		}
-	}
 	return errors.Join(c.errs...)
 }
 
@@ -145,7 +140,6 @@ func (c *checker) queue(q *queue, where string) {
 
 func (c *checker) worker(w *worker) {
 	unanswered := map[*link]int64{}
-	total := int64(0)
 	if len(w.sent.parts) > 0 && w.sent.parts[0] == nil {
 		c.errorf("worker %s: the window begins with a part that is answered", w.id)
 	}
@@ -158,9 +152,6 @@ func (c *checker) worker(w *worker) {
 		}
 		if p.link.worker != w || w.byFlow[p.link.flow] != p.link {
 			c.errorf("worker %s: part %d belongs to another", w.id, p.Number)
-		}
-		if w.alone != (p.Deaths >= 2) {
-			c.errorf("worker %s: part %d, with %d deaths, runs; alone: %v", w.id, p.Number, p.Deaths, w.alone)
 		}
 		n := 0
 		p.eachOpen(func(i uint32) {
@@ -179,10 +170,6 @@ func (c *checker) worker(w *worker) {
 			c.errorf("worker %s: part %d has %d open rows, counted are %d", w.id, p.Number, n, p.open)
 		}
 		unanswered[p.link] += int64(n)
-		total += int64(n)
-	}
-	if total != w.unanswered {
-		c.errorf("worker %s: %d rows are unanswered, counted are %d", w.id, total, w.unanswered)
 	}
 	for _, l := range w.links {
 		if unanswered[l] != l.unanswered {
@@ -190,15 +177,6 @@ func (c *checker) worker(w *worker) {
 		}
 		if !w.connected && (l.rows != 0 || l.bytes != 0) {
 			c.errorf("worker %s, flow %s: credit without a session", w.id, l.flow.name)
-		}
-	}
-	if (w.alone || w.reserved != nil) && !slices.Contains(c.s.apart, w) {
-		c.errorf("worker %s runs a segment alone, or waits for one, and nobody looks after it", w.id)
-	}
-	if l := w.reserved; l != nil {
-		own := live(&l.queue)
-		if (own == nil || !own.suspect()) && l.flow.reserved != l {
-			c.errorf("worker %s is kept free for nothing", w.id)
 		}
 	}
 }
@@ -235,19 +213,12 @@ func (c *checker) flow(f *flow, remainder, divisor int) {
 	if !f.waiting.empty() && len(f.ready) > 0 {
 		c.errorf("flow %s: rows wait for a worker although one is ready", f.name)
 	}
-	g := live(&f.whole)
-	if g == nil {
+	if live(&f.whole) == nil {
 		return
 	}
 	for _, l := range f.ready {
-		switch {
-		case !l.mayRun():
-		case !g.suspect():
+		if l.mayRun() {
 			c.errorf("flow %s: a whole batch waits although worker %s has credit", f.name, l.worker.id)
-		case f.reserved == nil:
-			c.errorf("flow %s: a suspect whole batch waits, and no worker is kept free for it", f.name)
-		case f.reserved == l && l.worker.unanswered == 0:
-			c.errorf("flow %s: a suspect whole batch waits although worker %s is free", f.name, l.worker.id)
 		}
 	}
 }
@@ -287,13 +258,8 @@ func (c *checker) link(l *link) {
 			}
 		}
 	}
-	g := live(&l.queue)
-	switch {
-	case g == nil || !l.mayRun():
-	case !g.suspect():
+	if live(&l.queue) != nil && l.mayRun() {
 		c.errorf("%s waits although there is credit", where)
-	case l.worker.reserved != l || l.worker.unanswered == 0:
-		c.errorf("%s waits to run alone, and the worker is free or not kept free for it", where)
 	}
 	for slot, n := range c.open[l] {
 		h := l.flow.held[slot]

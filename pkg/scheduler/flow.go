@@ -20,11 +20,10 @@ type flow struct {
 	held  map[uint16]*heldSlot
 	over  []uint16 // held slots whose old owner is done; empty between steps
 
-	whole    queue     // batches that go to one worker whole, in order
-	reserved *link     // kept free for the first of whole
-	waiting  queue     // rows that found no ready worker, in order
-	stale    bool      // a batch may be over whose rows are still queued
-	since    time.Time // when waiting, or whole without a ready worker, began
+	whole   queue     // batches that go to one worker whole, in order
+	waiting queue     // rows that found no ready worker, in order
+	stale   bool      // a batch may be over whose rows are still queued
+	since   time.Time // when waiting, or whole without a ready worker, began
 }
 
 // link is one worker's side of one flow.
@@ -36,22 +35,20 @@ type link struct {
 	acknowledged int64
 	rows, bytes  int64 // credit left; below zero when overdrawn
 	queue        queue
-	unanswered   int64 // rows sent
-	handing      int   // slots that it still has unanswered rows of while they are held
+	unanswered   int64  // rows sent
+	handing      int    // slots that it still has unanswered rows of while they are held
+	answered     uint64 // the number of the newest part of which a row has ended
 }
 
 // worker is one worker process.
 type worker struct {
-	id, name   string
-	hash       uint64 // of the name
-	connected  bool
-	draining   bool
-	links      []*link // one per flow that the worker had to do with
-	byFlow     map[*flow]*link
-	sent       window
-	unanswered int64 // rows sent, all flows
-	reserved   *link // nothing else starts until this link's first segment ran, alone
-	alone      bool  // what it runs now runs alone
+	id, name  string
+	hash      uint64 // of the name
+	connected bool
+	draining  bool
+	links     []*link // one per flow that the worker had to do with
+	byFlow    map[*flow]*link
+	sent      window
 }
 
 func (s *Scheduler) flow(name string) *flow {
@@ -101,7 +98,7 @@ func hashName(name string) uint64 {
 type segment struct {
 	batch  *Batch
 	rows   []uint32 // nil: the whole batch
-	deaths uint32   // workers that died running them
+	deaths uint32   // workers that died when they may have run them
 }
 
 func (g *segment) len() int {
@@ -110,9 +107,6 @@ func (g *segment) len() int {
 	}
 	return len(g.rows)
 }
-
-// suspect reports that the segment must run alone.
-func (g *segment) suspect() bool { return g.deaths >= 2 }
 
 // queue is segments in order.
 type queue struct {

@@ -116,7 +116,7 @@ func FuzzStep(f *testing.F) {
 				e = scheduler.Credited{Worker: id(), Flow: flow(), Rows: int64(next()), Bytes: int64(next()) * 1000}
 			case answer:
 				e = scheduler.Answered{
-					Worker: id(), Part: uint64(next()), Returned: ranges(), Finished: ranges(),
+					Worker: id(), Part: uint64(next()), Returned: ranges(), Finished: ranges(), Began: ranges(), Parked: ranges(),
 					NotDone: []batch.RowOutcome{{Row: uint32(next()), Outcome: batch.Dead}, {Row: ^uint32(0), Outcome: batch.Failed}},
 					Last:    next()%2 == 1,
 				}

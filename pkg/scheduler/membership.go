@@ -194,21 +194,20 @@ func (e WorkerGone) step(s *Scheduler) {
 	}
 	// What it had goes on in the order in which it was sent, then what waited for it.
 	whole := map[*flow][]segment{}
+	blame := w.blame(e.Died)
 	for _, p := range w.sent.parts {
 		if p == nil || p.Batch.over {
 			continue
 		}
-		g := p.rest()
-		if e.Died {
-			g.deaths++
-		}
-		switch f := p.link.flow; {
-		case g.deaths >= 3:
-			s.fail(p.Batch, g.list(), batch.Dead, batch.CodePoison)
-		case len(p.Batch.Keys) == 0:
-			whole[f] = append(whole[f], g)
-		default:
-			s.route(f, g)
+		for _, g := range blame(p) {
+			switch f := p.link.flow; {
+			case g.deaths > poison:
+				s.fail(p.Batch, g.list(), batch.Dead, batch.CodePoison)
+			case len(p.Batch.Keys) == 0:
+				whole[f] = append(whole[f], g)
+			default:
+				s.route(f, g)
+			}
 		}
 	}
 	for _, l := range w.links {

@@ -22,6 +22,7 @@ type node struct {
 	lanes          map[string][]*lane
 	ties           map[*coordinator]*tie
 	lagging        map[string]bool // flows whose newest revision it does not acknowledge yet
+	alone          *lane           // nothing else begins: it runs what may kill the node, or waits for the others to end
 }
 
 // tie is what a worker keeps for one coordinator, from session to session.
@@ -31,6 +32,7 @@ type tie struct {
 	session     *session // nil while there is none
 	parts       uint64   // the last one received
 	results     uint64
+	known       uint64             // the last result that the coordinator has
 	kept        []message          // results that the coordinator may not have
 	left, held  map[string]*credit // by flow
 }
@@ -40,6 +42,7 @@ type lane struct {
 	node    *node
 	flow    *flowModel
 	queue   []work
+	next    *work // to be run once it is announced, and alone if need be
 	running *work
 	parked  map[uint16][]work // by slot; what comes after it waits behind it
 }
@@ -48,6 +51,7 @@ type lane struct {
 type work struct {
 	of   *partModel
 	rows []uint32
+	told uint64 // the result that announces it; 0: none does yet
 }
 
 // partModel is a part as its worker has it.
@@ -98,6 +102,10 @@ func (t *tie) resume(received uint64) {
 }
 
 func (t *tie) acknowledged(number uint64) {
+	if t.known < number {
+		t.known = number
+		t.node.stir()
+	}
 	for len(t.kept) > 0 && t.kept[0].number <= number {
 		t.kept = t.kept[1:]
 	}
@@ -182,7 +190,7 @@ func (t *tie) receive(part *scheduler.Part) {
 	lanes := n.lanes[part.Batch.Flow]
 	if len(part.Batch.Keys) == 0 {
 		l := slices.MinFunc(lanes, func(a, b *lane) int { return len(a.queue) - len(b.queue) })
-		l.add(work{p, rows})
+		l.add(work{of: p, rows: rows})
 		return
 	}
 	split := make([][]uint32, len(lanes))
@@ -192,7 +200,7 @@ func (t *tie) receive(part *scheduler.Part) {
 	}
 	for at, rows := range split {
 		if len(rows) > 0 {
-			lanes[at].add(work{p, rows})
+			lanes[at].add(work{of: p, rows: rows})
 		}
 	}
 }
@@ -204,11 +212,11 @@ func (l *lane) add(w work) {
 
 // begin takes the next work, and reports whether there is some. Rows behind a parked one are parked too.
 func (l *lane) begin() bool {
-	for l.running == nil && len(l.queue) > 0 && !l.node.dead {
+	for l.running == nil && l.next == nil && len(l.queue) > 0 && !l.node.dead {
 		w := l.queue[0]
 		l.queue = l.queue[1:]
 		if len(w.of.Batch.Keys) == 0 {
-			l.running = &w
+			l.next = &w
 			break
 		}
 		var run []uint32
@@ -219,16 +227,57 @@ func (l *lane) begin() bool {
 				run = append(run, i)
 				continue
 			}
-			l.parked[slot] = append(waiting, work{w.of, []uint32{i}})
+			l.parked[slot] = append(waiting, work{of: w.of, rows: []uint32{i}})
 			if waiting == nil {
 				l.node.cluster.parked(l, slot)
 			}
 		}
 		if len(run) > 0 {
-			l.running = &work{w.of, run}
+			l.next = &work{of: w.of, rows: run}
 		}
 	}
+	if l.running == nil && l.next != nil && l.mayRun(l.next) {
+		l.running, l.next = l.next, nil
+	}
 	return l.running != nil
+}
+
+// mayRun reports whether work may begin now; it is tried again when something may have changed.
+func (l *lane) mayRun(w *work) bool {
+	n, t := l.node, w.of.tie
+	switch {
+	case n.dead || n.alone != nil && n.alone != l:
+		return false
+	case w.of.Deaths >= 2:
+		n.alone = l
+		if slices.ContainsFunc(n.allLanes(), func(m *lane) bool { return m.running != nil }) {
+			return false
+		}
+	}
+	if w.of.Deaths == 0 || n.ties[t.coordinator] != t {
+		return true
+	}
+	if w.told == 0 {
+		w.told = t.results + 1
+		n.answer(w.of, result{began: w.rows}, nil)
+	}
+	return t.session == nil || t.known >= w.told
+}
+
+func (n *node) allLanes() (all []*lane) {
+	for _, f := range n.cluster.flows {
+		all = append(all, n.lanes[f.name]...)
+	}
+	return all
+}
+
+// stir has lanes look again whether they may begin what they have.
+func (n *node) stir() {
+	for _, l := range n.allLanes() {
+		if l.next != nil || len(l.queue) > 0 {
+			n.cluster.queued(l)
+		}
+	}
 }
 
 // wake lets parked rows of a slot go on.
@@ -247,6 +296,10 @@ func (l *lane) finish() {
 		return
 	}
 	l.running = nil
+	if n.alone == l {
+		n.alone = nil
+	}
+	defer n.stir()
 	g := n.cluster
 	sub := w.of.owner()
 	var r result
@@ -280,7 +333,7 @@ func (n *node) answer(p *partModel, r result, returned []uint32) {
 	}
 	p.open -= len(returned)
 	r.last = p.open == 0
-	if !r.last && len(r.finished) == 0 && len(r.notDone) == 0 && len(returned) == 0 {
+	if !r.last && len(r.finished) == 0 && len(r.notDone) == 0 && len(returned) == 0 && r.began == nil {
 		return
 	}
 	t.results++
@@ -290,10 +343,13 @@ func (n *node) answer(p *partModel, r result, returned []uint32) {
 	if len(returned) > 0 {
 		n.cluster.traceRows(p.Part, returned, "is handed back by %s in result %d", n.id, t.results)
 	}
+	for _, i := range r.began {
+		e.Began = append(e.Began, batch.Range{First: i, Count: 1})
+	}
 	for _, i := range returned {
 		e.Returned = append(e.Returned, batch.Range{First: i, Count: 1})
 	}
-	m := message{number: t.results, event: e}
+	m := message{number: t.results, event: e, waited: r.began != nil}
 	t.kept = append(t.kept, m)
 	t.say(m)
 	if !r.last {
@@ -328,7 +384,7 @@ func (n *node) takeBack(t *tie, lanes []*lane, which func(p *partModel, i uint32
 				rows[w.of] = append(rows[w.of], i)
 			}
 			if len(keep) > 0 {
-				stay = append(stay, work{w.of, keep})
+				stay = append(stay, work{of: w.of, rows: keep})
 			}
 		}
 		return stay
@@ -398,7 +454,7 @@ func (n *node) tell() {
 func (n *node) idle() bool {
 	for _, lanes := range n.lanes {
 		for _, l := range lanes {
-			if l.running != nil || len(l.queue) > 0 || len(l.parked) > 0 {
+			if l.running != nil || l.next != nil || len(l.queue) > 0 || len(l.parked) > 0 {
 				return false
 			}
 		}
@@ -419,7 +475,17 @@ func (n *node) crash() {
 	n.dead = true
 	for _, f := range n.cluster.flows {
 		for _, l := range n.lanes[f.name] {
-			if w := l.running; w != nil && len(w.of.Batch.Keys) > 0 {
+			w := l.running
+			if w == nil && l.next != nil && l.next.told > 0 {
+				w = l.next // it might have begun
+			}
+			if w == nil {
+				continue
+			}
+			for _, i := range w.rows {
+				w.of.owner().killed[w.of.Row(i)]++
+			}
+			if l.running != nil && len(w.of.Batch.Keys) > 0 {
 				for _, i := range w.rows[:n.cluster.rnd.IntN(len(w.rows)+1)] {
 					w.of.owner().execute(n, w.of.Row(i))
 				}

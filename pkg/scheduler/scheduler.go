@@ -4,7 +4,8 @@
 // A batch enters with Submitted. Its rows are split by slot (route.go) over the workers that are ready for the flow, wait in
 // the queue of a link (one worker, one flow) for credit, and leave as parts (send.go). Answered counts their outcomes
 // (answer.go). Slots change their owner when workers become ready, drain or are gone (membership.go), by hand-over
-// (handover.go), so that rows of one key from one stream are first executed in the order in which they were submitted.
+// (handover.go), so that rows of one key from one stream are first executed in the order in which they were submitted. Whose
+// fault the death of a worker may be is poison.go's.
 package scheduler
 
 import (
@@ -41,7 +42,6 @@ type Scheduler struct {
 	now       time.Time // of the step under way
 	actions   []Action
 	scratch   scratch
-	apart     []*worker // those that run a segment alone, or are kept free for one
 }
 
 // New makes a scheduler without flows and workers.
@@ -60,7 +60,6 @@ func (s *Scheduler) Step(e Event, now time.Time) []Action {
 	clear(s.actions)
 	s.actions, s.now = s.actions[:0], now
 	e.step(s)
-	s.settle()
 	return s.actions
 }
 

@@ -130,7 +130,7 @@ var commands = map[string]func(s *script, args []string){
 	"submit": (*script).submit,
 	// cancel BATCH
 	"cancel": func(s *script, args []string) { s.step(scheduler.Cancelled{Batch: &s.batches[args[0]].Batch}) },
-	// answer WORKER PART [done=ROWS] [dead=ROWS] [filtered=ROWS] [returned=ROWS] [last], rows counted within the part
+	// answer WORKER PART [done=ROWS] [dead=ROWS] [filtered=ROWS] [returned=ROWS] [began=ROWS] [parked=ROWS] [last], rows counted within the part
 	"answer": (*script).answer,
 	// tick AFTER
 	"tick": func(s *script, args []string) {
@@ -215,6 +215,10 @@ func (s *script) answer(args []string) {
 			for _, row := range s.places(value) {
 				e.NotDone = append(e.NotDone, batch.RowOutcome{Row: row, Outcome: outcome})
 			}
+		case "began":
+			e.Began = append(e.Began, s.ranges(value)...)
+		case "parked":
+			e.Parked = append(e.Parked, s.ranges(value)...)
 		case "last":
 			e.Last = true
 		default:

@@ -1,9 +1,6 @@
 package scheduler
 
-import (
-	"math"
-	"slices"
-)
+import "math"
 
 // Part is rows of one batch that went to one worker together. Its exported fields do not change.
 type Part struct {
@@ -12,13 +9,15 @@ type Part struct {
 	Batch  *Batch
 	// Rows are their places in the batch, ascending; nil: the whole batch.
 	Rows []uint32
-	// Deaths is how many workers died running it.
+	// Deaths is how many deaths of workers count against it. From the first on its worker announces its rows before it runs
+	// them, from the second on it runs nothing else meanwhile.
 	Deaths uint32
 
-	link  *link
-	open  int  // rows that the worker has not answered and that were not taken away
-	ended Rows // rows that are not open any more; nil while all are, or none is
-	moved bool // rows were taken away, or handed back, that a result must not end by its silence
+	link    *link
+	open    int  // rows that the worker has not answered and that were not taken away
+	ended   Rows // rows that are not open any more; nil while all are, or none is
+	running Rows // rows that were announced, and neither ended nor parked since; nil while there was none
+	moved   bool // rows were taken away, or handed back, that a result must not end by its silence
 }
 
 // Len is how many rows the part has.
@@ -98,7 +97,7 @@ const (
 // mayRun reports whether the worker may be sent rows of this link now.
 func (l *link) mayRun() bool {
 	w := l.worker
-	return w.connected && l.rows > 0 && l.bytes > 0 && l.mayServe() && !w.alone && (w.reserved == nil || w.reserved == l)
+	return w.connected && l.rows > 0 && l.bytes > 0 && l.mayServe()
 }
 
 // pump sends what the link's queue and credit allow.
@@ -107,16 +106,10 @@ func (s *Scheduler) pump(l *link) {
 		for !l.queue.empty() && l.queue.front().batch.over {
 			l.queue.pop()
 		}
-		if (l.queue.empty() || !l.queue.front().suspect()) && l.flow.reserved != l {
-			s.unreserve(l)
-		}
 		if l.queue.empty() || !l.mayRun() {
 			return
 		}
 		g := l.queue.front()
-		if g.suspect() && !s.reserve(l) {
-			return
-		}
 		rows, rest := l.fit(g)
 		part := segment{batch: g.batch, rows: rows, deaths: g.deaths}
 		if rest == nil {
@@ -128,44 +121,10 @@ func (s *Scheduler) pump(l *link) {
 	}
 }
 
-// reserve keeps the worker free for a segment that must run alone, and reports whether it is free now.
-func (s *Scheduler) reserve(l *link) bool {
-	w := l.worker
-	w.reserved = l
-	if !slices.Contains(s.apart, w) {
-		s.apart = append(s.apart, w)
-	}
-	return w.unanswered == 0
-}
-
-// unreserve lets the worker's other links go on when the segment that it was kept free for went another way.
-func (s *Scheduler) unreserve(l *link) {
-	if l.worker.reserved == l && !l.worker.alone {
-		l.worker.reserved = nil
-		s.pumpWorker(l.worker)
-	}
-}
-
-// settle ends each step: workers go on when what ran alone there has ended, and when what they are kept free for may run or
-// has gone another way.
-func (s *Scheduler) settle() {
-	for _, w := range s.apart {
-		if w.alone && w.unanswered == 0 {
-			w.alone = false
-			s.pumpWorker(w)
-		}
-		if l := w.reserved; l != nil {
-			s.pump(l)
-			s.pumpWhole(l.flow)
-		}
-	}
-	s.apart = slices.DeleteFunc(s.apart, func(w *worker) bool { return !w.alone && w.reserved == nil || s.workers[w.id] != w })
-}
-
 // fit divides a segment into what the credit allows to be sent now, which is at least one row, and the rest.
 func (l *link) fit(g *segment) (rows, rest []uint32) {
 	b := g.batch
-	if len(b.Keys) == 0 || g.suspect() {
+	if len(b.Keys) == 0 {
 		return g.rows, nil
 	}
 	maxRows, maxBytes := max(l.rows, overdrawRows), max(l.bytes, overdrawBytes)
@@ -194,9 +153,6 @@ func (s *Scheduler) send(l *link, g segment) {
 	p := &Part{Number: w.sent.next(), Batch: g.batch, Rows: g.rows, Deaths: g.deaths, link: l, open: g.len()}
 	w.sent.parts = append(w.sent.parts, p)
 	l.load(p.open)
-	if g.suspect() {
-		w.alone, w.reserved = true, nil
-	}
 	l.pay(p)
 	s.act(Send{Worker: w.id, Part: p})
 }
@@ -230,7 +186,6 @@ func (s *Scheduler) sendAgain(p *Part) {
 // load counts rows that were sent, or, below zero, that are the worker's no more.
 func (l *link) load(rows int) {
 	l.unanswered += int64(rows)
-	l.worker.unanswered += int64(rows)
 	if l.index >= 0 {
 		l.flow.loads[l.index] = l.unanswered
 	}
@@ -254,29 +209,14 @@ func (s *Scheduler) pumpWhole(f *flow) {
 		for !f.whole.empty() && f.whole.front().batch.over {
 			f.whole.pop()
 		}
-		if l := f.reserved; l != nil && (f.whole.empty() || !f.whole.front().suspect() || l.index < 0 || !l.worker.connected) {
-			f.reserved = nil
-			s.unreserve(l)
-		}
 		if f.whole.empty() {
 			return
 		}
-		g := f.whole.front()
-		l := f.reserved
+		l := f.leastLoaded()
 		if l == nil {
-			l = f.leastLoaded()
-		}
-		if l == nil || !l.mayRun() {
 			return
 		}
-		if g.suspect() {
-			f.reserved = l
-			if !s.reserve(l) {
-				return
-			}
-			f.reserved = nil
-		}
-		part := *g
+		part := *f.whole.front()
 		f.whole.pop()
 		s.send(l, part)
 	}
@@ -292,14 +232,4 @@ func (f *flow) leastLoaded() *link {
 		}
 	}
 	return best
-}
-
-// pumpWorker sends what the worker's links allow.
-func (s *Scheduler) pumpWorker(w *worker) {
-	for _, l := range w.links {
-		s.pump(l)
-		if !l.flow.whole.empty() {
-			s.pumpWhole(l.flow)
-		}
-	}
 }

@@ -32,9 +32,10 @@ type shell struct {
 	send    func(worker string, p *scheduler.Part, again bool)
 	release func(worker, flow string, slots []batch.Range)
 	// ended is called when a row got its outcome.
-	ended  func(sub *submission, row uint32, outcome batch.Outcome)
-	told   func(a scheduler.Action) // of each action
-	digest uint64                   // of all actions so far
+	ended    func(sub *submission, row uint32, outcome batch.Outcome)
+	told     func(a scheduler.Action) // of each action
+	digest   uint64                   // of all actions so far
+	poisoned int                      // rows
 }
 
 // What a part may have although less credit is left.
@@ -51,6 +52,8 @@ type submission struct {
 	of       *stream // nil in tests without streams
 	runs     int     // of a whole batch
 	refs     []rowRef
+	killed   []int // by row: workers that died when it ran, or was about to
+	kills    int   // the row that kills who runs it; -1: none
 }
 
 // peer is what the coordinator knows of a worker.
@@ -67,6 +70,7 @@ type credit struct{ rows, bytes int64 }
 type result struct {
 	finished []batch.Range
 	notDone  []batch.RowOutcome
+	began    []uint32
 	last     bool
 }
 
@@ -253,6 +257,12 @@ func (h *shell) carryOut(a scheduler.Action) {
 		h.mix('f', uint64(len(a.Rows)), uint64(a.Outcome), uint64(a.Code))
 		sub := h.owner(a.Batch, "Fail")
 		for _, r := range a.Rows {
+			if a.Code == batch.CodePoison {
+				h.poisoned++
+			}
+			if a.Code == batch.CodePoison && sub.killed != nil && sub.killed[r] < 2 {
+				h.fatalf("row %d is poison, and ran in %d workers that died, beside the first", r, sub.killed[r])
+			}
 			h.end(sub, r, a.Outcome)
 		}
 		h.last(sub, a.Last)
@@ -314,7 +324,7 @@ func (h *shell) checkSend(a scheduler.Send) {
 		switch {
 		case c.rows <= 0 || c.bytes <= 0:
 			h.fatalf("part %d to worker %s without credit: %d rows, %d bytes", p.Number, a.Worker, c.rows, c.bytes)
-		case len(b.Keys) == 0 || p.Deaths >= 2:
+		case len(b.Keys) == 0:
 		case rows > max(c.rows, overdrawRows), rows > 1 && bytes > max(c.bytes, overdrawBytes):
 			h.fatalf("part %d to worker %s has %d rows and %d bytes on a credit of %d and %d", p.Number, a.Worker, rows, bytes, c.rows, c.bytes)
 		}

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -217,6 +218,7 @@ func (s *sim) client(k *coordinator, f *flowModel) {
 				keys[i] = s.zipf.Uint64() * 0x9e3779b97f4a7c15 >> 20
 			}
 			s.rows += len(keys)
+			kills := g.chance(0.002)
 			sub := m.submit(keys, func(b *scheduler.Batch) {
 				if g.chance(0.02) {
 					d := s.between(5*time.Millisecond, 500*time.Millisecond)
@@ -226,6 +228,10 @@ func (s *sim) client(k *coordinator, f *flowModel) {
 							k.fatalf("a batch is not over, and its deadline was at %s", b.Deadline)
 						}
 					})
+				}
+				if kills {
+					s.faults["poison"]++
+					b.Owner.(*submission).kills = g.rnd.IntN(len(keys))
 				}
 				for i := range keys {
 					if g.chance(0.001) {
@@ -268,6 +274,15 @@ func (s *sim) begin(l *lane) {
 		return
 	}
 	run := l.running
+	if sub := run.of.owner(); slices.ContainsFunc(run.rows, func(i uint32) bool { return int(run.of.Row(i)) == sub.kills }) {
+		s.after(s.between(0, 100*time.Microsecond), func() {
+			if n := l.node; l.running == run && !n.dead {
+				s.crash(n)
+				s.join()
+			}
+		})
+		return
+	}
 	took := time.Duration(float64(len(run.rows)) * l.node.slow * float64(s.between(200*time.Microsecond, 3*time.Millisecond)))
 	s.after(took, func() {
 		if l.running == run {
@@ -391,16 +406,16 @@ func (s *sim) switchFlow(f *flowModel) {
 }
 
 func (s *sim) report() {
-	steps, outcomes := 0, batch.Counts{}
+	steps, poisoned, outcomes := 0, 0, batch.Counts{}
 	for _, k := range s.cluster.coordinators {
-		steps += k.steps
+		steps, poisoned = steps+k.steps, poisoned+k.poisoned
 		k.s.Ledgers(func(_ string, l scheduler.Ledger) {
 			for o, n := range l.Outcomes {
 				outcomes[o] += n
 			}
 		})
 	}
-	s.t.Logf("%d rows, %d steps, %s of virtual time; faults: %v", s.rows, steps, s.now, s.faults)
+	s.t.Logf("%d rows, %d steps, %s of virtual time; faults: %v; rows that were poison: %d", s.rows, steps, s.now, s.faults, poisoned)
 	for o := batch.Done; o <= batch.Failed; o++ {
 		s.t.Logf("%10d %s", outcomes[o], o)
 	}

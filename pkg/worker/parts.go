@@ -18,6 +18,7 @@ type part struct {
 	flow    *flow
 	account *account
 	size    amount
+	deaths  uint32 // of workers that count against it
 
 	// What follows is guarded by the peer's lock.
 	*flowexec.Part                // nil once all rows have ended and are in results: their bytes are free then
@@ -26,6 +27,7 @@ type part struct {
 	ended          []flowexec.Run // not in a result yet
 	since          time.Time      // when the first of them ended
 	reporting      bool           // somebody makes results of them now
+	announced      rowSet         // rows that run, or wait for leave to; nil where none was announced
 }
 
 // part takes a part in.
@@ -51,7 +53,8 @@ func (k *session) part(m *pb.Part) error {
 	if err != nil {
 		return batch.Errorf(batch.CodeBadMessage, "part %d of flow %s: %w", m.GetNumber(), m.GetFlow(), err)
 	}
-	t := &part{Part: work, number: m.GetNumber(), flow: flow, size: size, open: int(size.rows)}
+	t := &part{Part: work, number: m.GetNumber(), flow: flow, size: size, deaths: m.GetDeaths(), open: int(size.rows)}
+	work.Enter = p.enter(t)
 	work.Done = func(run flowexec.Run) { p.end(t, run) }
 	if err := p.hold(t); err != nil {
 		return err

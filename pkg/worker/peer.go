@@ -114,6 +114,9 @@ func (p *peer) drop(why error) {
 
 	for _, r := range results {
 		r.part.account.release(amount{bytes: r.bytes})
+		if r.heard != nil {
+			close(r.heard)
+		}
 	}
 	p.server.metrics.resultsKept.Sub(float64(len(results)))
 	p.server.metrics.partsHeld.Sub(float64(len(parts)))

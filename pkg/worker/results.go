@@ -24,6 +24,7 @@ type result struct {
 	part    *part
 	bytes   int64
 	last    bool
+	heard   chan struct{} // closed when it is acknowledged, or never will be; nil: nobody waits for that
 }
 
 // end takes in how a run ended. Lanes call it, possibly at the same time.
@@ -49,6 +50,7 @@ func (p *peer) note(t *part, run flowexec.Run) (complete, wake bool) {
 	defer p.mu.Unlock()
 	t.open -= rows
 	t.ended = append(t.ended, run)
+	t.endAnnounced(run)
 	if t.open == 0 {
 		return true, false
 	}
@@ -99,6 +101,12 @@ func (p *peer) keep(t *part, messages []*pb.Result) {
 	if p.gone {
 		return
 	}
+	p.post(t, messages...)
+	p.wakeUp()
+}
+
+// post numbers results. The caller holds the lock, and wakes the sender.
+func (p *peer) post(t *part, messages ...*pb.Result) {
 	number := p.known + uint64(len(p.results))
 	total := int64(0)
 	for _, m := range messages {
@@ -113,7 +121,6 @@ func (p *peer) keep(t *part, messages []*pb.Result) {
 	}
 	t.account.hold(amount{bytes: total})
 	p.server.metrics.resultsKept.Add(float64(len(messages)))
-	p.wakeUp()
 }
 
 // acknowledge forgets results that the coordinator has.
@@ -137,6 +144,9 @@ func (p *peer) acknowledged(number uint64) error {
 	for i := range p.results[:n] {
 		r := &p.results[i]
 		r.part.account.release(amount{bytes: r.bytes})
+		if r.heard != nil {
+			close(r.heard)
+		}
 		if r.last {
 			r.part.free(amount{rows: r.part.size.rows})
 			delete(p.parts, r.part.number)
@@ -267,12 +277,13 @@ func finished(t *part, ended []flowexec.Run) rowSet {
 	}
 	for _, run := range ended {
 		for _, row := range run.Returned {
-			set[row/64] &^= 1 << (row % 64)
+			set.remove(row)
 		}
 	}
 	return set
 }
 
+func (s rowSet) remove(row uint32)   { s[row/64] &^= 1 << (row % 64) }
 func (s rowSet) add(row uint32)      { s[row/64] |= 1 << (row % 64) }
 func (s rowSet) has(row uint32) bool { return s[row/64]&(1<<(row%64)) != 0 }
 

@@ -37,6 +37,11 @@ type server struct {
 	budget  *budget
 	flows   *flows
 
+	// alone is held by runs for as long as they run, exclusively by those of rows that nothing may run beside. It is taken
+	// before all other locks.
+	alone  sync.RWMutex
+	unlock func() // alone.RUnlock
+
 	draining atomic.Bool
 	changed  chan struct{} // holds a token while something that drain waits for may have happened
 
@@ -61,6 +66,7 @@ func newServer(c serverConfig) (*server, error) {
 		config: c, log: c.Logger, metrics: newMetrics(c.Metrics), budget: newBudget(c.Budget),
 		changed: make(chan struct{}, 1), peers: map[string]*peer{}, sessions: map[*session]bool{},
 	}
+	s.unlock = s.alone.RUnlock
 	s.budget.watch(c.Metrics)
 	s.flows = &flows{
 		compile: s.compile, metrics: s.metrics, byName: map[string]*flow{}, plans: map[planKey]*plan{},

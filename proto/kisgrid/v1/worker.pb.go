@@ -492,7 +492,8 @@ type Part struct {
 	AgeMilliseconds uint64 `protobuf:"varint,6,opt,name=age_milliseconds,json=ageMilliseconds,proto3" json:"age_milliseconds,omitempty"`
 	// What is left of the batch's deadline; 0 for none.
 	DeadlineMilliseconds uint64 `protobuf:"varint,7,opt,name=deadline_milliseconds,json=deadlineMilliseconds,proto3" json:"deadline_milliseconds,omitempty"`
-	// How many workers died running it.
+	// How many deaths of workers count against it. From the first on the worker announces rows before it runs them, from the
+	// second on it runs nothing beside them.
 	Deaths uint32 `protobuf:"varint,8,opt,name=deaths,proto3" json:"deaths,omitempty"`
 	Output bool   `protobuf:"varint,9,opt,name=output,proto3" json:"output,omitempty"`
 	// For each row its place in the batch; empty where the part is the whole batch.
@@ -1056,9 +1057,14 @@ type Result struct {
 	Finished []*Range      `protobuf:"bytes,3,rep,name=finished,proto3" json:"finished,omitempty"`
 	NotDone  []*RowOutcome `protobuf:"bytes,4,rep,name=not_done,json=notDone,proto3" json:"not_done,omitempty"`
 	// Rows handed back: no outcome, no attempt counted.
-	Returned      []*Range `protobuf:"bytes,5,rep,name=returned,proto3" json:"returned,omitempty"`
-	Output        *Output  `protobuf:"bytes,6,opt,name=output,proto3" json:"output,omitempty"`
-	Last          bool     `protobuf:"varint,7,opt,name=last,proto3" json:"last,omitempty"`
+	Returned []*Range `protobuf:"bytes,5,rep,name=returned,proto3" json:"returned,omitempty"`
+	Output   *Output  `protobuf:"bytes,6,opt,name=output,proto3" json:"output,omitempty"`
+	Last     bool     `protobuf:"varint,7,opt,name=last,proto3" json:"last,omitempty"`
+	// Rows of a part with deaths that are about to run: that they do waits until this result is acknowledged. Should the worker
+	// die, its death counts against them.
+	Began []*Range `protobuf:"bytes,8,rep,name=began,proto3" json:"began,omitempty"`
+	// Rows of began that are parked now: they do not run until they are announced again.
+	Parked        []*Range `protobuf:"bytes,9,rep,name=parked,proto3" json:"parked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1142,6 +1148,20 @@ func (x *Result) GetLast() bool {
 	return false
 }
 
+func (x *Result) GetBegan() []*Range {
+	if x != nil {
+		return x.Began
+	}
+	return nil
+}
+
+func (x *Result) GetParked() []*Range {
+	if x != nil {
+		return x.Parked
+	}
+	return nil
+}
+
 var File_kisgrid_v1_worker_proto protoreflect.FileDescriptor
 
 const file_kisgrid_v1_worker_proto_rawDesc = "" +
@@ -1220,7 +1240,7 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"FlowCredit\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x12\n" +
 	"\x04rows\x18\x02 \x01(\rR\x04rows\x12\x14\n" +
-	"\x05bytes\x18\x03 \x01(\rR\x05bytes\"\x85\x02\n" +
+	"\x05bytes\x18\x03 \x01(\rR\x05bytes\"\xd9\x02\n" +
 	"\x06Result\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x12\n" +
 	"\x04part\x18\x02 \x01(\x04R\x04part\x12-\n" +
@@ -1228,7 +1248,9 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\bnot_done\x18\x04 \x03(\v2\x16.kisgrid.v1.RowOutcomeR\anotDone\x12-\n" +
 	"\breturned\x18\x05 \x03(\v2\x11.kisgrid.v1.RangeR\breturned\x12*\n" +
 	"\x06output\x18\x06 \x01(\v2\x12.kisgrid.v1.OutputR\x06output\x12\x12\n" +
-	"\x04last\x18\a \x01(\bR\x04last2R\n" +
+	"\x04last\x18\a \x01(\bR\x04last\x12'\n" +
+	"\x05began\x18\b \x03(\v2\x11.kisgrid.v1.RangeR\x05began\x12)\n" +
+	"\x06parked\x18\t \x03(\v2\x11.kisgrid.v1.RangeR\x06parked2R\n" +
 	"\x06Worker\x12H\n" +
 	"\aSession\x12\x1e.kisgrid.v1.CoordinatorMessage\x1a\x19.kisgrid.v1.WorkerMessage(\x010\x01B7Z5github.com/kisgrid/kisgrid/proto/kisgrid/v1;kisgridv1b\x06proto3"
 
@@ -1286,13 +1308,15 @@ var file_kisgrid_v1_worker_proto_depIdxs = []int32{
 	17, // 16: kisgrid.v1.Result.not_done:type_name -> kisgrid.v1.RowOutcome
 	16, // 17: kisgrid.v1.Result.returned:type_name -> kisgrid.v1.Range
 	18, // 18: kisgrid.v1.Result.output:type_name -> kisgrid.v1.Output
-	0,  // 19: kisgrid.v1.Worker.Session:input_type -> kisgrid.v1.CoordinatorMessage
-	8,  // 20: kisgrid.v1.Worker.Session:output_type -> kisgrid.v1.WorkerMessage
-	20, // [20:21] is the sub-list for method output_type
-	19, // [19:20] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	16, // 19: kisgrid.v1.Result.began:type_name -> kisgrid.v1.Range
+	16, // 20: kisgrid.v1.Result.parked:type_name -> kisgrid.v1.Range
+	0,  // 21: kisgrid.v1.Worker.Session:input_type -> kisgrid.v1.CoordinatorMessage
+	8,  // 22: kisgrid.v1.Worker.Session:output_type -> kisgrid.v1.WorkerMessage
+	22, // [22:23] is the sub-list for method output_type
+	21, // [21:22] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_kisgrid_v1_worker_proto_init() }

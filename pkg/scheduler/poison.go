@@ -1,0 +1,85 @@
+package scheduler
+
+import "github.com/kisgrid/kisgrid/pkg/batch"
+
+// A row that kills whatever runs it must end, and none that only stood beside it may. What a worker ran when it died, nobody
+// can say for sure: what had ended may not have been told. So the first death counts against all that may have been under
+// way, which costs these rows little: from then on their worker announces them, and waits until that has arrived, before it
+// runs them. A second death counts only against rows that were announced. After it a row runs with nothing beside it in its
+// worker, so that the third is proof.
+
+// poison is how many deaths a row may survive.
+const poison = 2
+
+// unheard is how many parts of a link, beyond the newest one that was answered, may have begun: those that its lanes run, and
+// those that ended without being told. Should a death be the fault of one further behind, the next one gets closer.
+const unheard = 128
+
+// announce notes which rows run, as far as the worker tells.
+func (p *Part) announce(ranges []batch.Range, runs bool) {
+	p.each(ranges, func(i uint32) {
+		if p.running == nil {
+			p.running = newRows(p.Len())
+		}
+		if runs {
+			p.running.add(i)
+		} else {
+			p.running.remove(i)
+		}
+	})
+}
+
+// blame says, for the worker's parts in their order, in which segments the rest of each goes on. Only a death counts.
+func (w *worker) blame(died bool) func(*Part) []segment {
+	alone := false
+	for _, p := range w.sent.parts {
+		alone = alone || p != nil && p.Deaths >= poison && p.runs()
+	}
+	begun := map[*link]int{} // parts that may have begun although they are newer than what was answered
+	return func(p *Part) []segment {
+		g := p.rest()
+		switch {
+		case !died || alone && p.Deaths < poison:
+		case p.Deaths > 0:
+			return p.blameAnnounced(g)
+		case p.Number <= p.link.answered:
+			g.deaths++
+		case begun[p.link] < unheard:
+			begun[p.link]++
+			g.deaths++
+		}
+		return []segment{g}
+	}
+}
+
+// runs reports whether a row that was announced runs.
+func (p *Part) runs() bool {
+	found := false
+	if p.running != nil {
+		p.eachOpen(func(i uint32) { found = found || p.running.Has(i) })
+	}
+	return found
+}
+
+// blameAnnounced divides the rest of a part into what ran and what did not.
+func (p *Part) blameAnnounced(rest segment) []segment {
+	if p.running == nil {
+		return []segment{rest}
+	}
+	var ran, waited []uint32
+	p.eachOpen(func(i uint32) {
+		if p.running.Has(i) {
+			ran = append(ran, p.Row(i))
+		} else {
+			waited = append(waited, p.Row(i))
+		}
+	})
+	switch {
+	case len(ran) == 0:
+		return []segment{rest}
+	case len(waited) == 0:
+		rest.deaths++
+		return []segment{rest}
+	}
+	return []segment{{rest.batch, ran, p.Deaths + 1}, {rest.batch, waited, p.Deaths}}
+}

@@ -1,0 +1,112 @@
+package worker
+
+import (
+	"context"
+	"time"
+
+	"github.com/kisgrid/kisgrid/internal/wire"
+	"github.com/kisgrid/kisgrid/pkg/flowexec"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// Rows that may have killed a worker are announced before they run, so that their coordinator knows what the next death
+// counts against; after two deaths nothing runs beside them, in any lane of this process.
+
+// aloneFrom is from how many deaths on.
+const aloneFrom = 2
+
+// heardTimeout bounds how long rows wait until it is known that they were announced.
+const heardTimeout = time.Second
+
+// enter is what lanes call before rows of the part run.
+func (p *peer) enter(t *part) func(context.Context, []uint32) func() {
+	s := p.server
+	if t.deaths == 0 {
+		return s.together
+	}
+	return func(ctx context.Context, rows []uint32) func() {
+		lock, unlock := s.alone.RLock, s.alone.RUnlock
+		if t.deaths >= aloneFrom {
+			lock, unlock = s.alone.Lock, s.alone.Unlock
+		}
+		lock()
+		if rows == nil {
+			rows = everyRow(t)
+		}
+		p.announce(ctx, t, rows)
+		return func() {
+			unlock()
+			p.withdraw(t, rows)
+		}
+	}
+}
+
+// together lets rows run beside others.
+func (s *server) together(context.Context, []uint32) func() {
+	s.alone.RLock()
+	return s.unlock
+}
+
+// announce says that rows are about to run, and waits until the coordinator knows; not where there is no session, since a
+// lane serves other coordinators too.
+func (p *peer) announce(ctx context.Context, t *part, rows []uint32) {
+	heard := make(chan struct{})
+	p.mu.Lock()
+	if p.gone {
+		p.mu.Unlock()
+		return
+	}
+	if t.announced == nil {
+		t.announced = make(rowSet, (t.size.rows+63)/64)
+	}
+	for _, row := range rows {
+		t.announced.add(row)
+	}
+	p.post(t, &pb.Result{Part: t.number, Began: wire.FromRanges(wire.Ranges(rows))})
+	p.results[len(p.results)-1].heard = heard
+	k := p.session.Load()
+	p.mu.Unlock()
+	p.wakeUp()
+	if k == nil {
+		return
+	}
+	timeout := time.NewTimer(heardTimeout)
+	defer timeout.Stop()
+	select {
+	case <-heard:
+	case <-k.over:
+	case <-ctx.Done():
+	case <-timeout.C:
+	}
+}
+
+// withdraw says which of the rows have not ended, and run no more.
+func (p *peer) withdraw(t *part, rows []uint32) {
+	p.report(t) // those that have
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var parked []uint32
+	for _, row := range rows {
+		if t.announced.has(row) {
+			parked = append(parked, row)
+			t.announced.remove(row)
+		}
+	}
+	if len(parked) > 0 && !p.gone {
+		p.post(t, &pb.Result{Part: t.number, Parked: wire.FromRanges(wire.Ranges(parked))})
+		p.wakeUp()
+	}
+}
+
+// endAnnounced takes the run's rows out of those that are announced. The caller holds the peer's lock.
+func (t *part) endAnnounced(run flowexec.Run) {
+	if t.announced == nil {
+		return
+	}
+	if run.Rows == nil {
+		clear(t.announced)
+	}
+	for _, row := range run.Rows {
+		t.announced.remove(row)
+	}
+}

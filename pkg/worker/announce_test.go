@@ -1,0 +1,114 @@
+package worker
+
+import (
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+)
+
+// TestAnnounced sends a part against which a death counts: its rows wait until the coordinator knows that they run, and when
+// they do not run any more without having ended it is told, too.
+func TestAnnounced(t *testing.T) {
+	inBubble(t, wideBudget, func(t *testing.T, r *rig) {
+		b := r.dial()
+		b.hello("c-1", false)
+		b.define("sharded")
+		p := batchOf(1, "sharded", "a", "b", "a")
+		p.Deaths = 1
+		b.sendPart(p)
+		announced := map[uint32]bool{}
+		for range 2 { // one of each lane
+			m := b.result()
+			if m.GetLast() || len(m.GetFinished()) > 0 || len(m.GetBegan()) == 0 {
+				t.Fatalf("result %v, want an announcement", m)
+			}
+			for _, run := range m.GetBegan() {
+				for i := range run.GetCount() {
+					announced[run.GetFirst()+i] = true
+				}
+			}
+		}
+		if len(announced) != 3 {
+			t.Errorf("announced are %v", announced)
+		}
+		if ran := r.began(); len(ran) > 0 {
+			t.Errorf("%q ran before that was heard", ran)
+		}
+		b.ack()
+		if m := b.result(); !m.GetLast() && len(m.GetFinished()) == 0 {
+			t.Errorf("result %v", m)
+		}
+	})
+}
+
+// TestUnheard lets nobody acknowledge an announcement: the lane waits for a second, since it serves others too, and not at
+// all once the session has ended.
+func TestUnheard(t *testing.T) {
+	for _, hangUp := range []bool{false, true} {
+		inBubble(t, wideBudget, func(t *testing.T, r *rig) {
+			b := r.dial()
+			b.hello("c-1", false)
+			b.define("sharded")
+			p := batchOf(1, "sharded", "a")
+			p.Deaths = 1
+			began := time.Now()
+			b.sendPart(p)
+			if m := b.result(); len(m.GetBegan()) != 1 {
+				t.Fatalf("result %v", m)
+			}
+			want := heardTimeout
+			if hangUp {
+				b.hangUp()
+				want = 0
+				b = r.dial()
+				b.hello("c-1", true)
+			}
+			for m := b.result(); !m.GetLast(); m = b.result() {
+			}
+			if took := time.Since(began); took != want {
+				t.Errorf("it ran %s after it was announced, want %s", took, want)
+			}
+		})
+	}
+}
+
+// TestAlone sends a part that two workers died of: it runs when nothing else does, and nothing begins beside it.
+func TestAlone(t *testing.T) {
+	r := newRig(t, wideBudget)
+	b := r.dial()
+	b.hello("c-1", false)
+	b.define("sharded")
+	r.hold("first", "suspect")
+	b.sendPart(batchOf(1, "sharded", "first"))
+	for len(r.began()) == 0 {
+		runtime.Gosched()
+	}
+	suspect := batchOf(2, "sharded", "first", "suspect") // the first word has been let go by then
+	suspect.Deaths = aloneFrom
+	suspect.Columns.Keys[0] = suspect.Columns.Keys[1] // both on the second lane
+	b.sendPart(suspect)
+	r.open("first")
+	if m := b.result(); m.GetPart() != 1 || !m.GetLast() {
+		t.Fatalf("result %v, want the end of what ran before", m)
+	}
+	m := b.result()
+	if m.GetPart() != 2 || len(m.GetBegan()) != 1 {
+		t.Fatalf("result %v, want the announcement", m)
+	}
+	if r.server.alone.TryRLock() {
+		t.Error("something else could begin")
+	}
+	b.sendPart(batchOf(3, "sharded", "other"))
+	b.ack()
+	r.open("suspect")
+	if m := b.result(); m.GetPart() != 2 || !m.GetLast() {
+		t.Fatalf("result %v, want the end of what ran alone", m)
+	}
+	if m := b.result(); m.GetPart() != 3 || !m.GetLast() {
+		t.Fatalf("result %v, want the end of what waited", m)
+	}
+	if ran, want := r.began(), []string{"first", "first", "suspect", "other"}; !slices.Equal(ran, want) {
+		t.Errorf("%q ran, want %q", ran, want)
+	}
+}
