@@ -61,7 +61,8 @@ func TestBudgetHolds(t *testing.T) {
 		total := amount{rapid.Int64Range(8, 4096).Draw(t, "rows"), rapid.Int64Range(8, 4096).Draw(t, "bytes")}
 		largest := amount{rapid.Int64Range(1, total.rows).Draw(t, "part rows"), rapid.Int64Range(0, total.bytes).Draw(t, "part bytes")}
 		b := newBudget(total)
-		var all, gone []*books // gone: closed while they held something
+		all := []*books{openBooks(b)} // one at least: rapid gives up where too few actions are possible
+		var gone []*books             // closed while they held something
 		pick := func(t *rapid.T, has func(*books) bool, from []*books) *books {
 			var some []*books
 			for _, k := range from {
@@ -116,7 +117,7 @@ func TestBudgetHolds(t *testing.T) {
 				k.credit = k.renew()
 			},
 			"close": func(t *rapid.T) {
-				k := pick(t, func(*books) bool { return true }, all)
+				k := pick(t, func(*books) bool { return len(all) > 1 }, all)
 				k.close()
 				for i := range all {
 					if all[i] == k {
