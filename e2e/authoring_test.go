@@ -22,6 +22,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
+	"github.com/kisgrid/kisgrid/pkg/flowtest"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 

@@ -7,10 +7,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kisgrid/kisgrid/internal/devcluster"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/flowtest"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
@@ -60,24 +60,12 @@ func troubledDocuments() []definition.Document {
 // TestBadInput names what becomes of each kind of bad input. The rows beside it are done.
 func TestBadInput(t *testing.T) {
 	release := make(chan struct{})
-	c, err := devcluster.Start(t.Context(), devcluster.Config{Workers: 2, Register: registerTroubled(release)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	g := flowtest.Cluster(t, 2, flowtest.Register(registerTroubled(release)))
 	t.Cleanup(func() { close(release) })
-	if err := c.Put(t.Context(), troubledDocuments()); err != nil {
+	if err := g.Put(troubledDocuments()...); err != nil {
 		t.Fatal(err)
 	}
-	k, err := client.Dial(c.Coordinator(), client.WithRetryFor(0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = k.Close() })
+	k := g.Client(client.WithRetryFor(0))
 	good := `{"id":1,"n":0}`
 	for _, flow := range []string{"Fails", "Panics", "Hangs", "Drops"} {
 		until(t, flow+" is active", func() error {

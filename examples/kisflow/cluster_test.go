@@ -14,10 +14,9 @@ import (
 	"github.com/kisgrid/kisgrid/examples/kisflow/7-flow_action/action"
 	"github.com/kisgrid/kisgrid/examples/kisflow/8-connector/connector"
 	"github.com/kisgrid/kisgrid/examples/kisflow/scores"
-	"github.com/kisgrid/kisgrid/internal/devcluster"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/client"
-	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/flowtest"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 	"github.com/kisgrid/kisgrid/pkg/kis/common"
 	"github.com/kisgrid/kisgrid/pkg/kis/config"
@@ -26,36 +25,12 @@ import (
 )
 
 // startCluster starts a cluster of two workers with these functions and documents, and a client of it.
-func startCluster(t *testing.T, redis string, register func(*kis.Registry), dir string) *client.Client {
+func startCluster(t *testing.T, register func(*kis.Registry), dir string) *client.Client {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	cluster, err := devcluster.Start(ctx, devcluster.Config{Workers: 2, Register: register, Redis: redis})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cluster.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	_, docs, err := definition.Load(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cluster.Put(ctx, docs); err != nil {
-		t.Fatal(err)
-	}
-	c, err := client.Dial(cluster.Coordinator())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return c
+	return flowtest.Cluster(t, 2, flowtest.Register(register), flowtest.Conf(dir)).Client()
 }
 
-// submit submits rows of JSON, once the flow is active. What the rows' Redis, functions and outcomes depend on is the same
-// in each try: nothing runs before.
+// submit submits rows of JSON.
 func submit(t *testing.T, c *client.Client, flow string, rows ...string) *client.Result {
 	t.Helper()
 	raw := make([]json.RawMessage, len(rows))
@@ -64,14 +39,10 @@ func submit(t *testing.T, c *client.Client, flow string, rows ...string) *client
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	var result *client.Result
-	until(t, func() (err error) {
-		result, err = c.Submit(ctx, flow, client.Rows(raw...))
-		if err != nil && batch.CodeOf(err) != batch.CodeUnknownFlow {
-			t.Fatal(err)
-		}
-		return err
-	})
+	result, err := c.Submit(ctx, flow, client.Rows(raw...))
+	if err != nil {
+		t.Fatal(err)
+	}
 	return result
 }
 
@@ -144,7 +115,7 @@ func TestCluster(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // most of the time is waited
-			result := submit(t, startCluster(t, "", c.register, c.dir), "CalStuAvgScore", c.rows...)
+			result := submit(t, startCluster(t, c.register, c.dir), "CalStuAvgScore", c.rows...)
 			if got := averages(t, result); !slices.Equal(got, c.want) {
 				t.Errorf("the flow passed on %q, want %q", got, c.want)
 			}
@@ -161,12 +132,7 @@ func TestCluster(t *testing.T) {
 
 // The flow that loads is submitted first, and waits for the other one to save.
 func TestClusterWithConnector(t *testing.T) {
-	redis, err := devcluster.StartRedis(devcluster.RedisConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { redis.Close() })
-	c := startCluster(t, redis.Address(), connector.Register, filepath.Join("8-connector", "conf"))
+	c := startCluster(t, connector.Register, filepath.Join("8-connector", "conf"))
 	loaded := make(chan *client.Result)
 	go func() {
 		loaded <- submit(t, c, "CalStuAvgScore3", `{"stu_id":101,"score_3":80}`, `{"stu_id":102,"score_3":70}`)

@@ -42,7 +42,8 @@ var arrows = []struct {
 	// What puts processes together.
 	{"internal/devcluster", []string{"pkg/coordinator", "pkg/worker", "pkg/cluster", "pkg/definition", "pkg/kis", "pkg/batch", "internal/transport"}},
 	{"pkg/flowtest", []string{
-		"internal/devcluster", "pkg/coordinator", "pkg/worker", "pkg/client", "pkg/cluster", "pkg/definition", "pkg/kis", "pkg/batch", "internal/transport",
+		"internal/devcluster", "pkg/coordinator", "pkg/worker", "pkg/client", "pkg/cluster", "pkg/definition", "pkg/kis", "pkg/batch", "internal/transport", "internal/wire",
+		"proto/kisgrid/v1",
 	}},
 	{"cmd/coordinator", []string{"pkg/coordinator", "pkg/cluster", "pkg/batch", "internal/command", "internal/transport"}},
 	{"cmd/worker", []string{"pkg/worker", "examples/students"}},

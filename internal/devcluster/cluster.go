@@ -32,6 +32,8 @@ type Config struct {
 	Lease time.Duration
 	// Logger gets what coordinator and workers log. Default: nobody.
 	Logger hclog.Logger
+	// Network stands between the cluster's parties. Default: nothing does.
+	Network Network
 	// Announce is told what is up, and where. Default: nobody.
 	Announce func(what, where string)
 }
@@ -46,8 +48,9 @@ type Cluster struct {
 	coordinator *Node  // the first
 	metrics     string // its URL; empty for none
 
-	mu    sync.Mutex
-	nodes []*Node // that were started; guarded by mu
+	mu      sync.Mutex
+	nodes   []*Node // that were started; guarded by mu
+	started int     // coordinators; guarded by mu
 
 	ctx    context.Context // ends what Run methods run
 	cancel context.CancelFunc
@@ -93,7 +96,7 @@ func (k *Cluster) start(ctx context.Context) (err error) {
 		c.Redis = k.redis.Address()
 	}
 	c.Announce("redis", c.Redis)
-	if k.store, err = k.open("etcd"); err != nil {
+	if k.store, err = k.open(k.etcd.Address(), "etcd"); err != nil {
 		return err
 	}
 	if k.coordinator, err = k.startCoordinator(ctx, c.Listen, c.HTTP); err != nil {
@@ -131,8 +134,8 @@ func startRedisNear(address string) (*Redis, error) {
 	return StartRedis(RedisConfig{})
 }
 
-func (k *Cluster) open(name string) (*cluster.Store, error) {
-	return cluster.Open(cluster.Config{Endpoints: []string{k.etcd.Address()}, Logger: k.config.Logger.Named(name)})
+func (k *Cluster) open(address, name string) (*cluster.Store, error) {
+	return cluster.Open(cluster.Config{Endpoints: []string{address}, Logger: k.config.Logger.Named(name)})
 }
 
 // Await waits until each coordinator has sessions with at least so many workers.
@@ -146,11 +149,13 @@ func (k *Cluster) Await(ctx context.Context, workers int) error {
 }
 
 // environment is what documents' ${NAME} are looked up in where a worker has no other: the process's, with the cluster's Redis.
-func (k *Cluster) environment(name string) (string, bool) {
-	if name == "REDIS_ADDR" {
-		return k.config.Redis, true
+func environment(redis string) func(string) (string, bool) {
+	return func(name string) (string, bool) {
+		if name == "REDIS_ADDR" {
+			return redis, true
+		}
+		return os.LookupEnv(name)
 	}
-	return os.LookupEnv(name)
 }
 
 // Coordinator is the first coordinator's address.

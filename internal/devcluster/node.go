@@ -7,6 +7,9 @@ import (
 	"net"
 	"sync/atomic"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/coordinator"
@@ -14,9 +17,19 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/worker"
 )
 
+// Network is what stands between a cluster's parties, for tests that disturb it. Coordinators are named coordinator-1,
+// coordinator-2, …, workers as their WorkerConfig says.
+type Network interface {
+	// Reach is the address by which a node reaches a service, "etcd" or "redis", that is at the given one.
+	Reach(node, service, address string) (string, error)
+	// DialWorker makes a coordinator's connections to workers.
+	DialWorker(ctx context.Context, coordinator string, w cluster.Worker) (net.Conn, error)
+}
+
 // Node is one coordinator or worker of a Cluster.
 type Node struct {
 	name        string
+	metrics     prometheus.Gatherer
 	coordinator *coordinator.Coordinator // nil for a worker
 	worker      *worker.Worker           // nil for a coordinator
 	address     string                   // a coordinator's
@@ -29,14 +42,33 @@ type Node struct {
 // Address is where a coordinator takes clients.
 func (n *Node) Address() string { return n.address }
 
+// Name is what it is called in a Network.
+func (n *Node) Name() string { return n.name }
+
+// ID is what it is called in etcd; a worker's is "" before it has registered.
+func (n *Node) ID() string {
+	if n.worker != nil {
+		return n.worker.ID()
+	}
+	return n.coordinator.ID()
+}
+
+// Metrics are what it would serve.
+func (n *Node) Metrics() prometheus.Gatherer { return n.metrics }
+
 // Kill ends it at once, and waits for that. A coordinator's keys stay in etcd until its lease has run out.
 func (n *Node) Kill() {
+	n.Abandon()
+	<-n.done
+}
+
+// Abandon is Kill without the wait: Close has it.
+func (n *Node) Abandon() {
 	n.killed.Store(true)
 	if n.store != nil {
 		_ = n.store.Close() // so that it can't take its keys back
 	}
 	n.cut()
-	<-n.done
 }
 
 // Drain lets what is under way end.
@@ -92,11 +124,19 @@ func (k *Cluster) StartCoordinator(ctx context.Context, listen string) (*Node, e
 }
 
 func (k *Cluster) startCoordinator(ctx context.Context, listen, http string) (*Node, error) {
-	store, err := k.open("etcd")
+	k.mu.Lock()
+	k.started++
+	name := fmt.Sprintf("coordinator-%d", k.started)
+	k.mu.Unlock()
+	etcd, err := k.reach(name, "etcd", k.etcd.Address())
 	if err != nil {
 		return nil, err
 	}
-	n, pages, err := k.newCoordinator(ctx, store, listen, http)
+	store, err := k.open(etcd, "etcd")
+	if err != nil {
+		return nil, err
+	}
+	n, pages, err := k.newCoordinator(ctx, name, store, listen, http)
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
@@ -116,13 +156,26 @@ func (k *Cluster) startCoordinator(ctx context.Context, listen, http string) (*N
 	return n, nil
 }
 
-func (k *Cluster) newCoordinator(ctx context.Context, store *cluster.Store, listen, http string) (n *Node, pages net.Listener, err error) {
+// reach is the address by which a node reaches a service.
+func (k *Cluster) reach(node, service, address string) (string, error) {
+	if k.config.Network == nil {
+		return address, nil
+	}
+	return k.config.Network.Reach(node, service, address)
+}
+
+func (k *Cluster) newCoordinator(ctx context.Context, name string, store *cluster.Store, listen, http string) (n *Node, pages net.Listener, err error) {
 	listener, err := listenAt(ctx, listen)
 	if err != nil {
 		return nil, nil, err
 	}
 	config := coordinator.Config{
 		Store: store, Listener: listener, Lease: k.config.Lease, Logger: k.config.Logger.Named("coordinator"), Build: "dev",
+		Registry: prometheus.NewRegistry(),
+	}
+	config.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if network := k.config.Network; network != nil {
+		config.DialWorker = func(ctx context.Context, w cluster.Worker) (net.Conn, error) { return network.DialWorker(ctx, name, w) }
 	}
 	if http != "" {
 		if pages, err = listenAt(ctx, http); err != nil {
@@ -134,7 +187,7 @@ func (k *Cluster) newCoordinator(ctx context.Context, store *cluster.Store, list
 	if err != nil {
 		return nil, nil, errors.Join(err, listener.Close())
 	}
-	return &Node{name: "coordinator", coordinator: c, address: listener.Addr().String(), store: store}, pages, nil
+	return &Node{name: name, metrics: config.Registry, coordinator: c, address: listener.Addr().String(), store: store}, pages, nil
 }
 
 func listenAt(ctx context.Context, address string) (net.Listener, error) {
@@ -163,19 +216,27 @@ func (k *Cluster) StartWorker(c WorkerConfig) (*Node, error) {
 	if c.Build == "" {
 		c.Build = "dev"
 	}
+	etcd, err := k.reach(c.Name, "etcd", k.etcd.Address())
+	if err != nil {
+		return nil, err
+	}
 	if c.Environment == nil {
-		c.Environment = k.environment
+		redis, err := k.reach(c.Name, "redis", k.config.Redis)
+		if err != nil {
+			return nil, err
+		}
+		c.Environment = environment(redis)
 	}
 	registry := kis.NewRegistry()
 	c.Register(registry)
 	w, err := worker.New(worker.Config{
 		Registry: registry, Name: c.Name, Listen: "127.0.0.1:0", Lease: k.config.Lease, Environment: c.Environment, Build: c.Build,
-		Etcd: cluster.Config{Endpoints: []string{k.etcd.Address()}}, Logger: k.config.Logger.Named(c.Name),
+		Etcd: cluster.Config{Endpoints: []string{etcd}}, Logger: k.config.Logger.Named(c.Name),
 	})
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{name: c.Name, worker: w}
+	n := &Node{name: c.Name, metrics: w.Metrics(), worker: w}
 	k.run(n, w.Run)
 	return n, nil
 }

@@ -43,6 +43,8 @@ type Config struct {
 	HTTP net.Listener
 	// Transport secures both listeners and the connections to workers.
 	Transport transport.Config
+	// DialWorker makes the connections to workers, before TLS. Default: TCP to their addresses.
+	DialWorker func(context.Context, cluster.Worker) (net.Conn, error)
 	// Lease is how long a worker that can't be reached is waited for, and how long this coordinator's own keys outlive it.
 	// Default 10 s.
 	Lease time.Duration
@@ -95,6 +97,11 @@ func New(c Config) (*Coordinator, error) {
 	if c.Lease <= 0 {
 		c.Lease = cluster.DefaultTTL
 	}
+	if c.DialWorker == nil {
+		c.DialWorker = func(ctx context.Context, w cluster.Worker) (net.Conn, error) {
+			return transport.DialTCP(ctx, w.Address)
+		}
+	}
 	if c.Budget <= 0 {
 		c.Budget = 128 << 20
 	}
@@ -121,7 +128,7 @@ func New(c Config) (*Coordinator, error) {
 	}
 	k.fleet = &fleet{
 		id: k.id, store: c.Store, loop: k.loop, board: k.board, log: c.Logger.Named("fleet"),
-		transport: c.Transport, lease: c.Lease,
+		transport: c.Transport, dial: c.DialWorker, lease: c.Lease,
 		rejections: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kisgrid_revisions_rejected_total",
 			Help: "Revisions that this coordinator, leading, rejected; what ran before runs on.",

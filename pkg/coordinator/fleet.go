@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -31,6 +32,7 @@ type fleet struct {
 	board     *board
 	log       hclog.Logger
 	transport transport.Config
+	dial      func(context.Context, cluster.Worker) (net.Conn, error)
 	lease     time.Duration
 	requests  chan func()
 	done      chan struct{} // closed when run returned

@@ -151,8 +151,8 @@ func (k *link) session(ctx context.Context) (lived bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var dialed atomic.Pointer[error]
-	dialer := func(ctx context.Context, address string) (net.Conn, error) {
-		conn, err := transport.DialTCP(ctx, address)
+	dialer := func(ctx context.Context, _ string) (net.Conn, error) {
+		conn, err := k.fleet.dial(ctx, k.worker)
 		if err != nil {
 			dialed.Store(&err)
 		}
