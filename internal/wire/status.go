@@ -62,6 +62,7 @@ var grpcCodes = map[batch.Code]codes.Code{
 	batch.CodeBadMessage:           codes.InvalidArgument,
 	batch.CodeCancelled:            codes.Canceled,
 	batch.CodeConnectorUnavailable: codes.Unavailable,
+	batch.CodeRevisionChanged:      codes.Unavailable,
 
 	batch.CodeBadDocument:      codes.InvalidArgument,
 	batch.CodeUnknownFunction:  codes.FailedPrecondition,

@@ -56,6 +56,7 @@ const (
 	CodeBadMessage           Code = 81 // a message that the protocol does not allow here
 	CodeCancelled            Code = 82 // the caller gave up
 	CodeConnectorUnavailable Code = 83 // the connector's store is away
+	CodeRevisionChanged      Code = 84 // a new batch names a revision that is not the active one
 )
 
 // Codes of definitions.
@@ -83,7 +84,8 @@ var codeNames = map[Code]string{
 	CodeMissingKeys: "MISSING_KEYS", CodeBadBatchID: "BAD_BATCH_ID", CodeBatchIDReused: "BATCH_ID_REUSED",
 	CodeRevisionGone: "REVISION_GONE", CodeProtocolMismatch: "PROTOCOL_MISMATCH", CodeBadMessage: "BAD_MESSAGE",
 	CodeCancelled: "CANCELLED", CodeConnectorUnavailable: "CONNECTOR_UNAVAILABLE",
-	CodeBadDocument: "BAD_DOCUMENT", CodeUnknownFunction: "UNKNOWN_FUNCTION", CodeUnknownConnector: "UNKNOWN_CONNECTOR",
+	CodeRevisionChanged: "REVISION_CHANGED",
+	CodeBadDocument:     "BAD_DOCUMENT", CodeUnknownFunction: "UNKNOWN_FUNCTION", CodeUnknownConnector: "UNKNOWN_CONNECTOR",
 	CodeFlowUncompilable: "FLOW_UNCOMPILABLE", CodeNotFound: "NOT_FOUND", CodeConflict: "CONFLICT",
 }
 
@@ -132,7 +134,7 @@ func CodeOf(err error) Code {
 // Retryable reports whether the same call may succeed later without anybody changing anything.
 func (c Code) Retryable() bool {
 	switch c {
-	case CodeNoCapableWorker, CodeShutdown, CodeOverloaded, CodeUnavailable, CodeConnectorUnavailable:
+	case CodeNoCapableWorker, CodeShutdown, CodeOverloaded, CodeUnavailable, CodeConnectorUnavailable, CodeRevisionChanged:
 		return true
 	}
 	return false

@@ -85,6 +85,7 @@ func TestError(t *testing.T) {
 func TestRetryable(t *testing.T) {
 	retryable := map[Code]bool{
 		CodeNoCapableWorker: true, CodeShutdown: true, CodeOverloaded: true, CodeUnavailable: true, CodeConnectorUnavailable: true,
+		CodeRevisionChanged: true,
 	}
 	for code := range codeNames {
 		if code.Retryable() != retryable[code] {

@@ -28,6 +28,7 @@ type Client struct {
 	streams   map[*Stream]struct{}
 	producers map[batch.StreamID]*producer
 	unary     map[string]*producer // of Submit, by flow; they are in producers too
+	revisions map[string]int64     // what new batches of Submit run on, by flow, as a coordinator said last
 }
 
 // Dial makes a client for the coordinators that target names: host:port, a comma list of them, or dns:///name:port, whose
@@ -58,6 +59,7 @@ func Dial(target string, opts ...Option) (*Client, error) {
 		streams:   make(map[*Stream]struct{}),
 		producers: make(map[batch.StreamID]*producer),
 		unary:     make(map[string]*producer),
+		revisions: make(map[string]int64),
 	}, nil
 }
 

@@ -20,8 +20,10 @@ type Pending struct {
 	deadline time.Time // zero for none
 	id       batch.ID
 
-	order uint64 // guarded by Stream.mu: its place among all that were sent on the stream
-	sent  bool   // guarded by Stream.mu: it went out in the session that is under way
+	order    uint64 // guarded by Stream.mu: its place among all that were sent on the stream
+	sent     bool   // guarded by Stream.mu: it went out in the session that is under way
+	revision int64  // guarded by Stream.mu: the one that it named when it last went out
+	first    bool   // guarded by Stream.mu: no coordinator can have taken it before that
 
 	result  *batch.Result // gathered by the one goroutine that reads answers; constant once done is closed, and sorted is done
 	omitted error         // why a unary answer has no output; nil if it has what there is
@@ -88,18 +90,27 @@ func (p *Pending) Wait(ctx context.Context) (*Result, error) {
 	return p.result, nil
 }
 
-// begin makes an empty result: answers of an earlier try don't count, the batch is answered anew.
-func (p *Pending) begin() {
+// begin makes an empty result: answers of an earlier try don't count, the batch is answered anew. A batch that may have been
+// taken before names the same revision again; a new one that which is active now.
+func (p *Pending) begin(active int64) {
 	p.sent = true
+	p.revision, p.first = p.batch.Revision(), false
+	if p.revision == 0 {
+		p.revision, p.first = active, true
+	}
 	p.result = &batch.Result{BatchID: p.id, Rows: p.columns.Len()}
 }
+
+// pin has the batch run on the revision that it named, whenever it is sent again: nobody knows whether it was taken.
+func (p *Pending) pin() { p.batch.Pin(p.revision) }
 
 // submission is the message that sends the batch, columns uncopied.
 func (p *Pending) submission(floor uint64, now time.Time) *pb.Submission {
 	m := &pb.Submission{
 		Sequence:        p.id.Sequence,
 		Floor:           floor,
-		Revision:        p.batch.Revision(),
+		Revision:        p.revision,
+		First:           p.first,
 		Output:          !p.options.noOutput,
 		AgeMilliseconds: uint64(p.batch.Age(now) / time.Millisecond),
 		ReportOnly:      p.options.reportOnly,

@@ -156,10 +156,17 @@ func (s *Stream) ask(ctx context.Context) (rpc, *pb.StreamResponse, error) {
 	// A failed Send is told by Recv, with the reason.
 	_ = remote.Send(&pb.StreamRequest{Kind: &pb.StreamRequest_Open{Open: &pb.Open{
 		ProtocolMin: protocolMin, ProtocolMax: protocolMax,
-		Flow: s.flow, Stream: s.producer.id[:], Floor: s.producer.floor(time.Now()),
+		Flow: s.flow, Stream: s.producer.id[:], Floor: s.producer.floor(time.Now()), Unanswered: s.owed(),
 	}}})
 	response, err := remote.Recv()
 	return remote, response, err
+}
+
+// owed reports whether answers are to come.
+func (s *Stream) owed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.unanswered) > 0
 }
 
 // gone is the error of a stream that the other side ended.
@@ -176,7 +183,7 @@ func (s *Stream) connect(o *pb.Opened) {
 	l := o.GetLimits()
 	s.mu.Lock()
 	s.connected, s.refusal = true, nil
-	s.setShardKey(o.GetShardKey())
+	s.setRevision(o.GetRevision(), o.GetShardKey())
 	s.limits = batch.Limits{RowBytes: int(l.GetRowBytes()), BatchBytes: int(l.GetBatchBytes()), BatchRows: int(l.GetBatchRows())}
 	s.mu.Unlock()
 	select {
@@ -195,6 +202,7 @@ func (s *Stream) disconnect() {
 	for sequence, p := range s.unanswered {
 		if p.sent {
 			s.producer.doubt(sequence)
+			p.pin()
 			p.sent = false
 		}
 		s.outbox = append(s.outbox, p)
@@ -278,7 +286,7 @@ func (s *Stream) next() (*Pending, *pb.StreamRequest) {
 	s.outbox = s.outbox[1:]
 	s.queued = s.queued.minus(sizeOf(&p.columns))
 	s.credit = s.credit.minus(sizeOf(&p.columns))
-	p.begin()
+	p.begin(s.revision)
 	now := time.Now()
 	return p, &pb.StreamRequest{Kind: &pb.StreamRequest_Submission{Submission: p.submission(s.producer.floor(now), now)}}
 }
@@ -311,14 +319,15 @@ func (s *Stream) receive(remote rpc) (answers int, err error) {
 			s.grant(size{int64(m.Credit.GetRows()), int64(m.Credit.GetBytes())})
 		case *pb.StreamResponse_Switched:
 			s.mu.Lock()
-			s.setShardKey(m.Switched.GetShardKey())
+			s.setRevision(m.Switched.GetRevision(), m.Switched.GetShardKey())
 			s.mu.Unlock()
 		}
 	}
 }
 
-// setShardKey notes which field the active revision goes by. The caller holds mu.
-func (s *Stream) setShardKey(field string) {
+// setRevision notes which revision is active, and the field that it goes by. The caller holds mu.
+func (s *Stream) setRevision(revision int64, field string) {
+	s.revision = revision
 	switch {
 	case field == s.shardKey:
 	case field == "":

@@ -56,8 +56,31 @@ func (c *Client) Submit(ctx context.Context, flow string, b *Batch, opts ...Subm
 	}
 }
 
-// try makes one call. Beside an error it tells whether it is certain that nothing of the batch ran.
+// try makes one call, and another one at once where that was told of a newer revision. Beside an error it tells whether it is
+// certain that nothing of the batch ran.
 func (c *Client) try(ctx context.Context, flow string, producer *producer, p *Pending) (nothingRan bool, err error) {
+	for {
+		nothingRan, err = c.call(ctx, flow, producer, p)
+		if batch.CodeOf(err) != batch.CodeRevisionChanged || c.revision(flow) <= p.revision {
+			return nothingRan, err
+		}
+	}
+}
+
+// revision is what new batches of the flow run on, as far as this client knows; 0: it does not.
+func (c *Client) revision(flow string) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.revisions[flow]
+}
+
+func (c *Client) setRevision(flow string, revision int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.revisions[flow] = revision
+}
+
+func (c *Client) call(ctx context.Context, flow string, producer *producer, p *Pending) (nothingRan bool, err error) {
 	select {
 	case <-c.closed:
 		return true, errClientClosed
@@ -65,7 +88,7 @@ func (c *Client) try(ctx context.Context, flow string, producer *producer, p *Pe
 		return true, ended(ctx, "not sent")
 	default:
 	}
-	p.begin()
+	p.begin(c.revision(flow))
 	var to peer.Peer
 	now := time.Now()
 	response, err := c.ingest.Submit(ctx, &pb.SubmitRequest{
@@ -75,11 +98,17 @@ func (c *Client) try(ctx context.Context, flow string, producer *producer, p *Pe
 	case err == nil:
 	case to.Addr == nil: // without a peer there was nobody to send to
 		return true, c.unreachable(wire.FromStatus(err))
+	case refused(err):
+		return true, wire.FromStatus(err)
 	default:
-		return refused(err), wire.FromStatus(err)
+		p.pin()
+		return false, wire.FromStatus(err)
 	}
 	answer := response.GetAnswer()
 	if r := answer.GetRefused(); r != nil {
+		if batch.Code(r.GetCode()) == batch.CodeRevisionChanged {
+			c.setRevision(flow, answer.GetRevision())
+		}
 		return true, wire.ToError(r)
 	}
 	p.batch.Pin(answer.GetRevision())

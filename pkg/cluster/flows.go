@@ -85,6 +85,15 @@ func (s *Store) Flows(ctx context.Context) ([]ActiveFlow, error) {
 	return join(readable(s, kvs, s.readFlowRecord)), nil
 }
 
+// Status reads what the leader says of a flow, as it stands when etcd answers; nil where the flow has no status.
+func (s *Store) Status(ctx context.Context, flow string) (*FlowStatus, error) {
+	kvs, _, err := s.list(ctx, keyRange{from: s.keys.status(flow)})
+	if err != nil || len(kvs) == 0 {
+		return nil, err
+	}
+	return decodeStatus(flow, kvs[0].Value)
+}
+
 // History reads the revisions of a flow that are kept, oldest first.
 func (s *Store) History(ctx context.Context, flow string) ([]HistoryEntry, error) {
 	kvs, _, err := s.list(ctx, s.keys.history(flow))

@@ -362,7 +362,7 @@ func (a *admin) Delete(ctx context.Context, in *pb.DeleteRequest) (*pb.DeleteRes
 
 // Explain says where a row with this shard key would go now, and why.
 func (a *admin) Explain(ctx context.Context, in *pb.ExplainRequest) (*pb.ExplainResponse, error) {
-	r, err := a.board.load().revision(in.GetFlow(), 0)
+	r, err := a.board.load().active(in.GetFlow())
 	if err != nil {
 		return nil, wire.Status(err)
 	}

@@ -83,19 +83,11 @@ func bundleRevision(b *definition.Bundle, number int64) *revision {
 	return r
 }
 
-// revision finds what a batch of the flow runs on: the revision that it names, or the active one where it names none.
-func (c *catalog) revision(flow string, number int64) (*revision, error) {
+// active is what new batches of the flow run on.
+func (c *catalog) active(flow string) (*revision, error) {
 	e := c.flows[flow]
 	if e == nil {
 		return nil, batch.Errorf(batch.CodeUnknownFlow, "there is no flow %q%s", flow, c.alternatives())
-	}
-	if number != 0 {
-		if r := e.revisions[number]; r != nil && r.enabled {
-			return r, nil
-		} else if r != nil {
-			return nil, errDisabled(flow)
-		}
-		return nil, batch.Errorf(batch.CodeRevisionGone, "revision %d of flow %s is no longer kept: submit the rows as a new batch", number, flow)
 	}
 	switch r := e.active; {
 	case r != nil && r.enabled:

@@ -11,46 +11,39 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-func TestCatalogRevision(t *testing.T) {
+func TestActive(t *testing.T) {
 	t.Parallel()
 	c := testCatalog()
-	old := &revision{number: 2, enabled: true}
-	c.flows["S"].revisions[2] = old
-	c.flows["disabled"] = &flowEntry{active: &revision{number: 4}, revisions: map[int64]*revision{3: old}}
+	c.flows["disabled"] = &flowEntry{active: &revision{number: 4}}
 	c.flows["rejected"] = &flowEntry{status: cluster.FlowStatus{State: cluster.StateRejected, Reasons: []string{"line 3 is wrong"}}}
 	c.flows["pending"] = &flowEntry{status: cluster.FlowStatus{State: cluster.StatePending, Reasons: []string{"function f is missing"}}}
 	c.flows["new"] = &flowEntry{}
 	for _, want := range []struct {
-		flow   string
-		number int64
-		finds  int64
-		code   batch.Code
-		says   string
+		flow  string
+		finds int64
+		code  batch.Code
+		says  string
 	}{
-		{"S", 0, 5, 0, ""},
-		{"S", 2, 2, 0, ""},
-		{"S", 1, 0, batch.CodeRevisionGone, "no longer kept"},
-		{"S", 99, 0, batch.CodeRevisionGone, "no longer kept"},
-		{"disabled", 0, 0, batch.CodeFlowDisabled, "status: 1"},
-		{"disabled", 3, 2, 0, ""}, // what began goes on
-		{"rejected", 0, 0, batch.CodeFlowUncompilable, "line 3"},
-		{"pending", 0, 0, batch.CodeNoCapableWorker, "function f"},
-		{"new", 0, 0, batch.CodeNoCapableWorker, "acknowledgement"},
-		{"no", 0, 0, batch.CodeUnknownFlow, "there are S, W, disabled, new, pending, rejected"},
+		{"S", 5, 0, ""},
+		{"disabled", 0, batch.CodeFlowDisabled, "status: 1"},
+		{"rejected", 0, batch.CodeFlowUncompilable, "line 3"},
+		{"pending", 0, batch.CodeNoCapableWorker, "function f"},
+		{"new", 0, batch.CodeNoCapableWorker, "acknowledgement"},
+		{"no", 0, batch.CodeUnknownFlow, "there are S, W, disabled, new, pending, rejected"},
 	} {
-		r, err := c.revision(want.flow, want.number)
+		r, err := c.active(want.flow)
 		if want.code != 0 {
 			wantCode(t, err, want.code, want.says)
 			continue
 		}
 		if err != nil || r.number != want.finds {
-			t.Errorf("flow %s, revision %d: got %v (%v)", want.flow, want.number, r, err)
+			t.Errorf("flow %s: got %v (%v)", want.flow, r, err)
 		}
 	}
 	for i := range 20 {
 		c.flows[fmt.Sprintf("many-%02d", i)] = &flowEntry{}
 	}
-	_, err := c.revision("no", 0)
+	_, err := c.active("no")
 	wantCode(t, err, batch.CodeUnknownFlow, "many-06 and 16 more")
 }
 

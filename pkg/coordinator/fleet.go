@@ -2,7 +2,6 @@ package coordinator
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"net"
 	"slices"
@@ -13,7 +12,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kisgrid/kisgrid/internal/transport"
-	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
@@ -49,6 +47,10 @@ type fleet struct {
 	flows   map[string]*flowEntry
 	wanted  map[string]*revision // what the leader asks workers to take, by flow
 	pending map[string]*pendingSwitch
+	// services are the flows that the scheduler runs.
+	services map[string]*service
+
+	asking chan struct{} // holds a token while somebody asks etcd for a flow
 }
 
 // member is a worker that has a key in etcd.
@@ -76,6 +78,7 @@ func (f *fleet) init() {
 	f.requests, f.done, f.news = make(chan func(), 64), make(chan struct{}), make(chan struct{}, 1)
 	f.members, f.flows = map[string]*member{}, map[string]*flowEntry{}
 	f.wanted, f.pending = map[string]*revision{}, map[string]*pendingSwitch{}
+	f.services, f.asking = map[string]*service{}, make(chan struct{}, 1)
 }
 
 // run owns the fleet's state until ctx is done, then waits for its links.
@@ -87,6 +90,11 @@ func (f *fleet) run(ctx context.Context) {
 			f.links.Wait()
 			for _, p := range f.pending {
 				p.timer.Stop()
+			}
+			for _, s := range f.services {
+				if s.timer != nil {
+					s.timer.Stop()
+				}
 			}
 			f.removals.Wait()
 			return
@@ -208,22 +216,28 @@ func (f *fleet) remove(ctx context.Context, id string) {
 	}
 }
 
-// up is called by a link when its session begins.
-func (f *fleet) up(ctx context.Context, k *link) {
+// up is called by a link when its session begins; resumed: the worker still has what it was told before.
+func (f *fleet) up(ctx context.Context, k *link, resumed bool) {
 	f.ask(ctx, func() {
 		m := f.members[k.worker.ID]
 		if m == nil || m.link != k {
 			return
 		}
-		clear(m.defined)
-		for _, name := range slices.Sorted(maps.Keys(f.flows)) {
-			f.define(m, f.flows[name].active)
-			if p := f.pending[name]; p != nil {
-				f.define(m, p.revision)
-			}
+		before := m.defined
+		m.defined = map[definitionKey]verdict{}
+		for _, name := range slices.Sorted(maps.Keys(f.services)) {
+			f.define(m, f.services[name].revision)
+		}
+		for _, name := range slices.Sorted(maps.Keys(f.pending)) {
+			f.define(m, f.pending[name].revision)
 		}
 		for _, name := range slices.Sorted(maps.Keys(f.wanted)) {
 			f.define(m, f.wanted[name])
+		}
+		for key := range before {
+			if _, again := m.defined[key]; resumed && !again {
+				m.link.outbox.put(order{forget: &key}) // rows that need it bring it along
+			}
 		}
 		f.changed()
 		f.publish()
@@ -273,23 +287,27 @@ func (f *fleet) compiled(ctx context.Context, k *link, c *pb.Compiled) {
 		m.defined[key] = verdict{errors: c.GetErrors(), unfit: c.GetUnfit()}
 		if len(c.GetErrors()) > 0 {
 			f.log.Warn("a worker rejects a revision", "worker", k.worker.ID, "flow", c.GetFlow(), "revision", c.GetRevision(), "errors", c.GetErrors())
-		} else if e := f.flows[key.flow]; e != nil && e.active != nil && e.active.number == key.revision {
+		} else if s := f.services[key.flow]; s != nil && s.revision.number == key.revision {
 			f.loop.post(ctx, scheduler.WorkerReady{Worker: k.worker.ID, Flow: key.flow, Revision: key.revision})
 		}
 		if p := f.pending[key.flow]; p != nil && p.revision.number == key.revision {
 			f.trySwitch(ctx, key.flow, false)
 		}
 		f.prune(key.flow)
+		if f.flows[key.flow] == nil && f.services[key.flow] == nil {
+			f.forget(ctx, key.flow) // it was deleted meanwhile
+		}
 		f.changed()
 	})
 }
 
 // prune has workers forget the revisions of a flow that batches are no longer likely to name. Should one be named all the
-// same, it is sent again. The newest that a worker can run stays with it: the flow's credit goes with the last.
+// same, it is sent again. The newest that a worker can run stays with it: it may be about to become active.
 func (f *fleet) prune(flow string) {
+	e, w, p, s := f.flows[flow], f.wanted[flow], f.pending[flow], f.services[flow]
 	needed := func(number int64) bool {
-		e, w, p := f.flows[flow], f.wanted[flow], f.pending[flow]
-		return e != nil && e.revisions[number] != nil || w != nil && w.number == number || p != nil && p.revision.number == number
+		return e.on() && e.revisions[number] != nil || w != nil && w.number == number || p != nil && p.revision.number == number ||
+			s != nil && (s.revision.number == number || s.earlier[number] != nil)
 	}
 	for _, m := range f.members {
 		newest := int64(0)
@@ -323,10 +341,11 @@ func (f *fleet) setFlows(ctx context.Context, flows []cluster.ActiveFlow) {
 			f.beginSwitch(ctx, e, *fl.Active)
 		}
 	}
-	for name := range f.flows {
+	for name, e := range f.flows {
 		if !there[name] {
 			delete(f.flows, name)
 			f.endSwitch(name)
+			f.outlast(ctx, name, e.revisions)
 			f.prune(name)
 		}
 	}
@@ -367,26 +386,21 @@ func (f *fleet) trySwitch(ctx context.Context, flow string, force bool) {
 		return
 	}
 	key := definitionKey{flow, p.revision.number}
-	var ready []string
-	for _, id := range slices.Sorted(maps.Keys(f.members)) {
-		m := f.members[id]
-		v, sent := m.defined[key]
-		switch {
-		case !sent || !m.link.connected.Load():
-		case v.asked && !force:
+	for _, m := range f.members {
+		if m.defined[key].asked && m.link.connected.Load() && !force {
 			return
-		case !v.asked && len(v.errors) == 0:
-			ready = append(ready, id)
 		}
 	}
 	f.endSwitch(flow)
 	e.active = p.revision
 	e.keep(p.revision)
-	f.prune(flow)
-	if p.revision.enabled {
-		f.loop.post(ctx, scheduler.FlowSwitched{Flow: flow, Revision: p.revision.number, Ready: ready})
+	if e.on() {
+		f.serve(ctx, flow, p.revision)
+	} else {
+		f.log.Info("flow switched off", "flow", flow, "revision", p.revision.number)
+		f.outlast(ctx, flow, e.revisions)
 	}
-	f.log.Info("flow switched", "flow", flow, "revision", p.revision.number, "workers", len(ready))
+	f.prune(flow)
 	f.publish()
 }
 
@@ -404,35 +418,6 @@ func (f *fleet) publish() {
 		c.flows[name] = &shown
 	}
 	f.board.publish(c)
-}
-
-// recall fetches a revision that a batch names, and that this coordinator has not run, from the history.
-func (f *fleet) recall(ctx context.Context, flow string, number int64) error {
-	if number == 0 {
-		return nil
-	}
-	e := f.board.load().flows[flow]
-	if e == nil || e.revisions[number] != nil {
-		return nil
-	}
-	h, err := f.store.Revision(ctx, flow, number)
-	if err != nil {
-		return fmt.Errorf("recall revision %d of flow %s: %w", number, flow, err)
-	}
-	r, err := newRevision(*h)
-	if err != nil {
-		return err
-	}
-	if f.wait(ctx, func() {
-		if e := f.flows[flow]; e != nil {
-			e.keep(r)
-			f.prune(flow)
-			f.publish()
-		}
-	}) {
-		return nil
-	}
-	return batch.Errorf(batch.CodeShutdown, "recall revision %d of flow %s: this coordinator is shutting down", number, flow)
 }
 
 // rollout is how far the workers are with a revision.

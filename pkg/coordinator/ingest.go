@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -65,18 +66,13 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// submission makes a batch from outside ready for the scheduler.
-func (i *ingest) submission(ctx context.Context, flow string, stream batch.StreamID, in *pb.Submission) (*submission, error) {
-	for {
-		if err := i.fleet.recall(ctx, flow, in.GetRevision()); err != nil {
-			return nil, err
-		}
-		s, err := newSubmission(i.board.load(), i.limits, flow, stream, in, time.Now())
-		if batch.CodeOf(err) != batch.CodeRevisionGone {
-			return s, err
-		}
-		// Newer revisions have crowded it out meanwhile; it goes, for good, only with the history.
+// submission makes a batch from outside ready for the scheduler. single: it is a call's.
+func (i *ingest) submission(ctx context.Context, flow string, stream batch.StreamID, in *pb.Submission, single bool) (*submission, error) {
+	r, err := i.fleet.revision(ctx, flow, in, single)
+	if err != nil {
+		return nil, err
 	}
+	return newSubmission(r, i.limits, flow, stream, in, time.Now())
 }
 
 // refused stands for a batch that never became a submission, so that its answer and credit go the ordinary way. It keeps no
@@ -102,7 +98,10 @@ func (i *ingest) Submit(ctx context.Context, in *pb.SubmitRequest) (*pb.SubmitRe
 		return nil, wire.Status(errOverloaded())
 	}
 	defer i.budget.release(cost, false)
-	sub, err := i.submission(ctx, in.GetFlow(), id, in.GetSubmission())
+	sub, err := i.submission(ctx, in.GetFlow(), id, in.GetSubmission(), true)
+	if changed, ok := errors.AsType[revisionChanged](err); ok {
+		return &pb.SubmitResponse{Answer: changed.answer(in.GetSubmission())}, nil
+	}
 	if err != nil {
 		return nil, wire.Status(err)
 	}

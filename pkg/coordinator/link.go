@@ -181,7 +181,8 @@ func (k *link) session(ctx context.Context) (lived bool, err error) {
 	if err != nil {
 		return false, reason(err)
 	}
-	if err := k.greet(ctx, stream); err != nil {
+	resumed, err := k.greet(ctx, stream)
+	if err != nil {
 		return false, reason(err)
 	}
 	handshake.Stop()
@@ -193,7 +194,7 @@ func (k *link) session(ctx context.Context) (lived bool, err error) {
 	}()
 	k.connected.Store(true)
 	k.lost.Store(false)
-	k.fleet.up(ctx, k)
+	k.fleet.up(ctx, k, resumed)
 	err = k.write(ctx, stream)
 	if errors.Is(err, io.EOF) {
 		<-read // the worker ended the session, and has told the reader why
@@ -213,30 +214,30 @@ func (k *link) session(ctx context.Context) (lived bool, err error) {
 	return true, err
 }
 
-// greet is the handshake, and tells the scheduler what came of it.
-func (k *link) greet(ctx context.Context, stream pb.Worker_SessionClient) error {
+// greet is the handshake, and tells the scheduler what came of it: whether the session goes on where the one before stood.
+func (k *link) greet(ctx context.Context, stream pb.Worker_SessionClient) (resumed bool, err error) {
 	hello := &pb.Hello{ProtocolMin: protocol, ProtocolMax: protocol, Coordinator: k.fleet.id, Worker: k.worker.ID, Resume: k.met}
-	err := stream.Send(&pb.CoordinatorMessage{ResultsReceived: k.received.Load(), Kind: &pb.CoordinatorMessage_Hello{Hello: hello}})
+	err = stream.Send(&pb.CoordinatorMessage{ResultsReceived: k.received.Load(), Kind: &pb.CoordinatorMessage_Hello{Hello: hello}})
 	if err != nil && !errors.Is(err, io.EOF) {
-		return err
+		return false, err
 	}
 	m, err := stream.Recv()
 	if err != nil {
 		if err := wire.FromStatus(err); batch.CodeOf(err) == batch.CodeNotFound {
-			return fmt.Errorf("%w: %w", errAnotherWorker, err)
+			return false, fmt.Errorf("%w: %w", errAnotherWorker, err)
 		}
-		return err
+		return false, err
 	}
 	welcome := m.GetWelcome()
 	switch {
 	case welcome == nil:
-		return batch.Errorf(batch.CodeBadMessage, "worker %s answered the handshake with something else", k.worker.ID)
+		return false, batch.Errorf(batch.CodeBadMessage, "worker %s answered the handshake with something else", k.worker.ID)
 	case welcome.GetProtocol() != protocol:
-		return batch.Errorf(batch.CodeProtocolMismatch, "worker %s chose protocol %d, this coordinator speaks %d", k.worker.ID, welcome.GetProtocol(), protocol)
+		return false, batch.Errorf(batch.CodeProtocolMismatch, "worker %s chose protocol %d, this coordinator speaks %d", k.worker.ID, welcome.GetProtocol(), protocol)
 	}
 	if k.met && welcome.GetResumed() {
 		k.loop.post(ctx, scheduler.WorkerResumed{Worker: k.worker.ID, PartsReceived: welcome.GetPartsReceived()})
-		return nil
+		return true, nil
 	}
 	if k.met {
 		k.leave(ctx, false) // it has forgotten what it was sent
@@ -247,7 +248,7 @@ func (k *link) greet(ctx context.Context, stream pb.Worker_SessionClient) error 
 		l.step(scheduler.WorkerConnected{Worker: k.worker.ID, Name: k.worker.Name})
 		l.links[k.worker.ID] = k
 	})
-	return nil
+	return false, nil
 }
 
 // read takes what the worker says until the session ends.
@@ -264,6 +265,9 @@ func (k *link) read(ctx context.Context, stream pb.Worker_SessionClient) error {
 			c := m.Credit
 			k.loop.post(ctx, scheduler.Credited{Worker: k.worker.ID, Flow: c.GetFlow(), Rows: int64(c.GetRows()), Bytes: int64(c.GetBytes())})
 		case *pb.WorkerMessage_Compiled:
+			if c := m.Compiled; c.GetFresh() {
+				k.loop.post(ctx, scheduler.CreditEnded{Worker: k.worker.ID, Flow: c.GetFlow()})
+			}
 			k.fleet.compiled(ctx, k, m.Compiled)
 		case *pb.WorkerMessage_Draining:
 			k.draining.Store(true)

@@ -302,6 +302,7 @@ type fakeWorker struct {
 	compile func(*pb.Definition) []string
 	// grant is the credit that it gives a flow with the first definition of a session.
 	grant        *pb.Credit
+	store        *cluster.Store // that it registers with
 	registration *cluster.Registration[cluster.Worker]
 	killed       sync.Once
 	served       sync.WaitGroup
@@ -311,7 +312,7 @@ type fakeWorker struct {
 func (r *rig) newWorker(name string, functions ...string) *fakeWorker {
 	r.t.Helper()
 	w := &fakeWorker{
-		rig: r, sessions: make(chan *workerSession, 100), grant: &pb.Credit{Rows: 1 << 20, Bytes: 64 << 20},
+		rig: r, store: r.store, sessions: make(chan *workerSession, 100), grant: &pb.Credit{Rows: 1 << 20, Bytes: 64 << 20},
 		record: cluster.Worker{ID: fmt.Sprintf("%s-%d", name, prefixes.Add(1)), Name: name, Lanes: 1, Started: time.Now()},
 	}
 	for _, f := range functions {
@@ -340,7 +341,7 @@ func (w *fakeWorker) serve() {
 func (w *fakeWorker) register() *fakeWorker {
 	w.rig.t.Helper()
 	var err error
-	if w.registration, err = w.rig.store.RegisterWorker(w.rig.t.Context(), w.record, lease); err != nil {
+	if w.registration, err = w.store.RegisterWorker(w.rig.t.Context(), w.record, lease); err != nil {
 		w.rig.t.Fatal(err)
 	}
 	w.rig.t.Cleanup(func() {
@@ -383,13 +384,14 @@ type workerSession struct {
 	parts       chan *pb.Part
 	definitions chan *pb.Definition
 	releases    chan *pb.Release
+	forgets     chan *pb.Forget
 	acks        chan uint64
 	over        chan struct{} // closed when its reader has ended
 	end         chan error    // ends the call
 
-	mu      sync.Mutex // for Send
-	granted map[string]bool
-	number  uint64 // of the last result; only the test's goroutine
+	mu      sync.Mutex                // for Send
+	defined map[string]map[int64]bool // revisions by flow; only its reader's
+	number  uint64                    // of the last result; only the test's goroutine
 }
 
 // Session hands the call to the test.
@@ -400,8 +402,8 @@ func (w *fakeWorker) Session(stream pb.Worker_SessionServer) error {
 	}
 	s := &workerSession{
 		worker: w, t: w.rig.t, stream: stream, hello: m.GetHello(), received: m.GetResultsReceived(), parts: make(chan *pb.Part, 10000),
-		definitions: make(chan *pb.Definition, 1000), releases: make(chan *pb.Release, 1000), acks: make(chan uint64, 10000),
-		over: make(chan struct{}), end: make(chan error, 1), granted: map[string]bool{},
+		definitions: make(chan *pb.Definition, 1000), releases: make(chan *pb.Release, 1000), forgets: make(chan *pb.Forget, 1000), acks: make(chan uint64, 10000),
+		over: make(chan struct{}), end: make(chan error, 1), defined: map[string]map[int64]bool{},
 	}
 	w.sessions <- s
 	select {
@@ -426,9 +428,15 @@ func (s *workerSession) read() {
 			if s.worker.compile != nil {
 				mistakes = s.worker.compile(d)
 			}
-			s.send(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Compiled{Compiled: &pb.Compiled{Flow: d.GetFlow(), Revision: d.GetRevision(), Errors: mistakes}}})
-			if g := s.worker.grant; g != nil && !s.granted[d.GetFlow()] {
-				s.granted[d.GetFlow()] = true
+			fresh := len(s.defined[d.GetFlow()]) == 0
+			if fresh {
+				s.defined[d.GetFlow()] = map[int64]bool{}
+			}
+			s.defined[d.GetFlow()][d.GetRevision()] = true
+			s.send(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Compiled{Compiled: &pb.Compiled{
+				Flow: d.GetFlow(), Revision: d.GetRevision(), Errors: mistakes, Fresh: fresh,
+			}}})
+			if g := s.worker.grant; g != nil && fresh {
 				s.credit(d.GetFlow(), g.GetRows(), g.GetBytes())
 			}
 			s.definitions <- d
@@ -436,6 +444,9 @@ func (s *workerSession) read() {
 			s.parts <- k.Part
 		case *pb.CoordinatorMessage_Release:
 			s.releases <- k.Release
+		case *pb.CoordinatorMessage_Forget:
+			delete(s.defined[k.Forget.GetFlow()], k.Forget.GetRevision())
+			s.forgets <- k.Forget
 		case *pb.CoordinatorMessage_Ack:
 			s.acks <- m.GetResultsReceived()
 		}
@@ -574,11 +585,27 @@ func (r *rig) openAs(id batch.StreamID, flow string) *clientStream {
 
 func (r *rig) tryOpen(id batch.StreamID, flow string) (*clientStream, error) {
 	r.t.Helper()
-	s, err := r.begin(&pb.StreamRequest{Kind: &pb.StreamRequest_Open{Open: &pb.Open{ProtocolMin: 1, ProtocolMax: 3, Flow: flow, Stream: id[:]}}})
+	return r.tryOpenWith(&pb.Open{Flow: flow, Stream: id[:]})
+}
+
+// openUnanswered opens a stream that has batches to send again.
+func (r *rig) openUnanswered(id batch.StreamID, flow string) *clientStream {
+	r.t.Helper()
+	s, err := r.tryOpenWith(&pb.Open{Flow: flow, Stream: id[:], Unanswered: true})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return s
+}
+
+func (r *rig) tryOpenWith(o *pb.Open) (*clientStream, error) {
+	r.t.Helper()
+	o.ProtocolMin, o.ProtocolMax = 1, 3
+	s, err := r.begin(&pb.StreamRequest{Kind: &pb.StreamRequest_Open{Open: o}})
 	if err != nil {
 		return nil, err
 	}
-	s.id = id
+	s.id = batch.StreamID(o.GetStream())
 	m, err := s.stream.Recv()
 	if err != nil {
 		return nil, err

@@ -79,8 +79,12 @@ func (i *ingest) open(server pb.Ingest_StreamServer) (*stream, error) {
 	if err := i.closed(); err != nil {
 		return nil, err
 	}
-	r, err := i.board.load().revision(o.GetFlow(), 0)
-	if err != nil {
+	r, err := i.fleet.active(server.Context(), o.GetFlow(), 0)
+	switch {
+	case err == nil:
+	case o.GetUnanswered():
+		r = &revision{} // new batches are refused one by one
+	default:
 		return nil, err
 	}
 	w := openWindow(i.budget)
@@ -156,7 +160,7 @@ func (s *stream) receive(ctx context.Context) error {
 		if err := s.window.spend(ctx, rows, bytes); err != nil {
 			return err
 		}
-		sub, err := s.ingest.submission(ctx, s.flow, s.id, in)
+		sub, err := s.ingest.submission(ctx, s.flow, s.id, in, false)
 		if err != nil {
 			s.endings.put(ending{submission: refused(in), refused: err, last: true})
 			continue
@@ -164,9 +168,6 @@ func (s *stream) receive(ctx context.Context) error {
 		sub.endings = s.endings
 		if err := s.track(sub); err != nil {
 			return err
-		}
-		if in.GetRevision() == 0 {
-			sub.put(ending{begins: true}) // so that it runs on no other when it is sent again, to whomever
 		}
 		posted := s.ingest.loop.post(ctx, scheduler.Submitted{Batch: &sub.Batch})
 		s.posting.Done()

@@ -37,7 +37,6 @@ type ending struct {
 	rows       []uint32
 	outcome    batch.Outcome
 	code       batch.Code
-	begins     bool  // nothing has ended yet: the client is told on which revision the batch runs
 	refused    error // the whole batch, before any row ran
 	last       bool
 }
@@ -53,13 +52,9 @@ func (s *submission) put(e ending) {
 
 // newSubmission checks a batch from outside and makes it ready for the scheduler. Rows that can't run have their outcome
 // already; an error means that the whole batch is refused.
-func newSubmission(c *catalog, limits batch.Limits, flow string, stream batch.StreamID, in *pb.Submission, now time.Time) (*submission, error) {
+func newSubmission(r *revision, limits batch.Limits, flow string, stream batch.StreamID, in *pb.Submission, now time.Time) (*submission, error) {
 	if in.GetSequence() == 0 {
 		return nil, batch.Errorf(batch.CodeBadBatchID, "the batch has no sequence: count a stream's batches from 1")
-	}
-	r, err := c.revision(flow, in.GetRevision())
-	if err != nil {
-		return nil, err
 	}
 	s := &submission{
 		id: batch.ID{Stream: stream, Sequence: in.GetSequence()}, floor: in.GetFloor(), output: in.GetOutput(), revision: r,
@@ -135,8 +130,6 @@ func (s *submission) answer(e ending) []*pb.Answer {
 		all = s.tell(all, s.Ended)
 	}
 	switch {
-	case e.begins && len(all) == 0:
-		all = append(all, s.message(&pb.Answer{}))
 	case e.refused != nil:
 		all = append(all, s.message(&pb.Answer{Refused: wire.FromError(e.refused)}))
 	case e.part != nil:

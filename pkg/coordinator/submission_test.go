@@ -60,8 +60,6 @@ func TestNewSubmission(t *testing.T) {
 		check func(*testing.T, *submission)
 	}{
 		"no sequence":    {"S", &pb.Submission{Rows: rows(1)}, batch.CodeBadBatchID, "count a stream's batches from 1", nil},
-		"unknown flow":   {"X", &pb.Submission{Sequence: 1, Rows: rows(1)}, batch.CodeUnknownFlow, "there are S, W", nil},
-		"old revision":   {"S", &pb.Submission{Sequence: 1, Revision: 3, Rows: rows(1)}, batch.CodeRevisionGone, "new batch", nil},
 		"no rows at all": {"S", &pb.Submission{Sequence: 1}, batch.CodeEmptyBatch, "at least one", nil},
 		"too many rows":  {"S", &pb.Submission{Sequence: 1, Rows: sequence(17)}, batch.CodeTooManyRows, "limit of 16 rows", nil},
 		"too many bytes": {"W", &pb.Submission{Sequence: 1, Rows: &pb.Columns{Data: make([]byte, 1<<10+1), Ends: []uint32{1<<10 + 1}}}, batch.CodeBatchTooLarge, "limit of 1024 bytes", nil},
@@ -137,7 +135,7 @@ func TestNewSubmission(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, err := newSubmission(testCatalog(), testLimits, c.flow, batch.StreamID{1}, c.in, now)
+			s, err := newSubmission(testCatalog().flows[c.flow].active, testLimits, c.flow, batch.StreamID{1}, c.in, now)
 			if c.code != 0 {
 				wantCode(t, err, c.code, c.says)
 				return

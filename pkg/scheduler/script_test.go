@@ -96,6 +96,13 @@ var commands = map[string]func(s *script, args []string){
 	"switch": func(s *script, args []string) {
 		s.step(scheduler.FlowSwitched{Flow: args[0], Revision: s.number(args[1]), Ready: args[2:]})
 	},
+	// retire FLOW
+	"retire": func(s *script, args []string) {
+		s.print("idle: %t", s.s.Idle(args[0]))
+		s.step(scheduler.FlowRetired{Flow: args[0]})
+	},
+	// void WORKER FLOW: its credit
+	"void": func(s *script, args []string) { s.step(scheduler.CreditEnded{Worker: args[0], Flow: args[1]}) },
 	// connect WORKER
 	"connect": func(s *script, args []string) {
 		s.step(scheduler.WorkerConnected{Worker: args[0], Name: args[0]})

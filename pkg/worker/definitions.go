@@ -183,6 +183,7 @@ func (p *peer) adopt(k *session, made *plan, answer *pb.Compiled) (unused *plan)
 	p.plans[key] = made
 	if made.compiled != nil && p.credits[key.flow] == nil {
 		p.credits[key.flow] = p.openCredit()
+		answer.Fresh = true
 	}
 	k.tell(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Compiled{Compiled: answer}})
 	return unused

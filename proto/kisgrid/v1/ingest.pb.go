@@ -216,7 +216,9 @@ type Open struct {
 	Flow        string                 `protobuf:"bytes,3,opt,name=flow,proto3" json:"flow,omitempty"`
 	Stream      []byte                 `protobuf:"bytes,4,opt,name=stream,proto3" json:"stream,omitempty"`
 	// The lowest sequence that is unanswered, or failed and not given up.
-	Floor         uint64 `protobuf:"varint,5,opt,name=floor,proto3" json:"floor,omitempty"`
+	Floor uint64 `protobuf:"varint,5,opt,name=floor,proto3" json:"floor,omitempty"`
+	// The client has batches to send again. It is let in for these although the flow is off or gone; Opened.revision is 0 then.
+	Unanswered    bool `protobuf:"varint,6,opt,name=unanswered,proto3" json:"unanswered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -286,12 +288,20 @@ func (x *Open) GetFloor() uint64 {
 	return 0
 }
 
+func (x *Open) GetUnanswered() bool {
+	if x != nil {
+		return x.Unanswered
+	}
+	return false
+}
+
 // Submission is one batch.
 type Submission struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Sequence uint64                 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	Floor    uint64                 `protobuf:"varint,2,opt,name=floor,proto3" json:"floor,omitempty"`
-	// The revision that the batch first ran on; 0 on its first use: the active one.
+	// The revision that the batch runs on, and on no other, however often it is sent. 0: the active one, for whoever never
+	// sends a batch again.
 	Revision int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
 	// Answer with what the last function passed on.
 	Output bool `protobuf:"varint,4,opt,name=output,proto3" json:"output,omitempty"`
@@ -304,7 +314,10 @@ type Submission struct {
 	Rows       *Columns `protobuf:"bytes,8,opt,name=rows,proto3" json:"rows,omitempty"`
 	// The field that the client hashed into the rows' keys: where the batch's revision has another, the keys don't count.
 	// Empty where there are no keys, or where the producer brought its own.
-	ShardKey      string `protobuf:"bytes,9,opt,name=shard_key,json=shardKey,proto3" json:"shard_key,omitempty"`
+	ShardKey string `protobuf:"bytes,9,opt,name=shard_key,json=shardKey,proto3" json:"shard_key,omitempty"`
+	// No coordinator was sent the batch before. It is refused where the flow is off or gone, and a call's with REVISION_CHANGED
+	// where revision is not the active one: Answer.revision names that.
+	First         bool `protobuf:"varint,10,opt,name=first,proto3" json:"first,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -400,6 +413,13 @@ func (x *Submission) GetShardKey() string {
 		return x.ShardKey
 	}
 	return ""
+}
+
+func (x *Submission) GetFirst() bool {
+	if x != nil {
+		return x.First
+	}
+	return false
 }
 
 type StreamResponse struct {
@@ -888,13 +908,16 @@ const file_kisgrid_v1_ingest_proto_rawDesc = "" +
 	"\n" +
 	"submission\x18\x02 \x01(\v2\x16.kisgrid.v1.SubmissionH\x00R\n" +
 	"submissionB\x06\n" +
-	"\x04kind\"\x8e\x01\n" +
+	"\x04kind\"\xae\x01\n" +
 	"\x04Open\x12!\n" +
 	"\fprotocol_min\x18\x01 \x01(\rR\vprotocolMin\x12!\n" +
 	"\fprotocol_max\x18\x02 \x01(\rR\vprotocolMax\x12\x12\n" +
 	"\x04flow\x18\x03 \x01(\tR\x04flow\x12\x16\n" +
 	"\x06stream\x18\x04 \x01(\fR\x06stream\x12\x14\n" +
-	"\x05floor\x18\x05 \x01(\x04R\x05floor\"\xb9\x02\n" +
+	"\x05floor\x18\x05 \x01(\x04R\x05floor\x12\x1e\n" +
+	"\n" +
+	"unanswered\x18\x06 \x01(\bR\n" +
+	"unanswered\"\xcf\x02\n" +
 	"\n" +
 	"Submission\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x14\n" +
@@ -906,7 +929,9 @@ const file_kisgrid_v1_ingest_proto_rawDesc = "" +
 	"\vreport_only\x18\a \x01(\bR\n" +
 	"reportOnly\x12'\n" +
 	"\x04rows\x18\b \x01(\v2\x13.kisgrid.v1.ColumnsR\x04rows\x12\x1b\n" +
-	"\tshard_key\x18\t \x01(\tR\bshardKey\"\xd6\x01\n" +
+	"\tshard_key\x18\t \x01(\tR\bshardKey\x12\x14\n" +
+	"\x05first\x18\n" +
+	" \x01(\bR\x05first\"\xd6\x01\n" +
 	"\x0eStreamResponse\x12,\n" +
 	"\x06opened\x18\x01 \x01(\v2\x12.kisgrid.v1.OpenedH\x00R\x06opened\x12,\n" +
 	"\x06answer\x18\x02 \x01(\v2\x12.kisgrid.v1.AnswerH\x00R\x06answer\x12,\n" +

@@ -425,8 +425,8 @@ func (x *Document) GetRevision() int64 {
 	return 0
 }
 
-// Forget tells a worker that no part of this revision will come any more. With a flow's last revision goes the credit that
-// is left; the Compiled of its next Definition begins with none.
+// Forget tells a worker that no part of this revision will come any more, unless it is defined again. With a flow's last
+// revision goes the credit that is left; the next Compiled is fresh.
 type Forget struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Flow          string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
@@ -919,7 +919,9 @@ type Compiled struct {
 	Errors []string `protobuf:"bytes,3,rep,name=errors,proto3" json:"errors,omitempty"`
 	// The errors are only that this build's functions have other modes or row types than the documents need: a worker of
 	// another build may run it.
-	Unfit         bool `protobuf:"varint,4,opt,name=unfit,proto3" json:"unfit,omitempty"`
+	Unfit bool `protobuf:"varint,4,opt,name=unfit,proto3" json:"unfit,omitempty"`
+	// The worker knew no other revision of the flow: its credit begins with none.
+	Fresh         bool `protobuf:"varint,5,opt,name=fresh,proto3" json:"fresh,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -978,6 +980,13 @@ func (x *Compiled) GetErrors() []string {
 func (x *Compiled) GetUnfit() bool {
 	if x != nil {
 		return x.Unfit
+	}
+	return false
+}
+
+func (x *Compiled) GetFresh() bool {
+	if x != nil {
+		return x.Fresh
 	}
 	return false
 }
@@ -1230,12 +1239,13 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x18\n" +
 	"\aresumed\x18\x03 \x01(\bR\aresumed\x12%\n" +
-	"\x0eparts_received\x18\x04 \x01(\x04R\rpartsReceived\"h\n" +
+	"\x0eparts_received\x18\x04 \x01(\x04R\rpartsReceived\"~\n" +
 	"\bCompiled\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
 	"\x06errors\x18\x03 \x03(\tR\x06errors\x12\x14\n" +
-	"\x05unfit\x18\x04 \x01(\bR\x05unfit\"J\n" +
+	"\x05unfit\x18\x04 \x01(\bR\x05unfit\x12\x14\n" +
+	"\x05fresh\x18\x05 \x01(\bR\x05fresh\"J\n" +
 	"\n" +
 	"FlowCredit\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x12\n" +

@@ -1,0 +1,132 @@
+package coordinator
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/kisgrid/kisgrid/pkg/scheduler"
+)
+
+// service is a flow that the scheduler runs. It outlasts the flow: when that is switched off or deleted, what is under way
+// ends, and what was under way when a coordinator was lost may be sent again, until nothing came for a lease time.
+type service struct {
+	revision *revision // that workers must have acknowledged to get rows
+
+	// What follows is for a flow that is off or gone.
+	timer   *time.Timer         // nil while it is on
+	used    bool                // since the timer was set
+	earlier map[int64]*revision // that batches sent again may name
+}
+
+// on reports whether new batches are taken.
+func (e *flowEntry) on() bool { return e != nil && e.active != nil && e.active.enabled }
+
+// serve has the scheduler run the flow by the workers that are ready for the revision.
+func (f *fleet) serve(ctx context.Context, flow string, r *revision) *service {
+	s := f.services[flow]
+	if s == nil {
+		s = &service{}
+		f.services[flow] = s
+	}
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	*s = service{revision: r}
+	key := definitionKey{flow, r.number}
+	var ready []string
+	for _, id := range slices.Sorted(maps.Keys(f.members)) {
+		m := f.members[id]
+		f.define(m, r)
+		if v, sent := m.defined[key]; sent && m.link.connected.Load() && !v.asked && len(v.errors) == 0 {
+			ready = append(ready, id)
+		}
+	}
+	f.loop.post(ctx, scheduler.FlowSwitched{Flow: flow, Revision: r.number, Ready: ready})
+	f.log.Info("flow runs", "flow", flow, "revision", r.number, "workers", len(ready))
+	return s
+}
+
+// outlast begins the time that a service has beyond its flow. earlier are the revisions that batches may name.
+func (f *fleet) outlast(ctx context.Context, flow string, earlier map[int64]*revision) {
+	s := f.services[flow]
+	switch {
+	case s == nil:
+		f.forget(ctx, flow) // it never ran: workers took it, and others refused it
+		return
+	case s.timer != nil:
+		return
+	}
+	if s.earlier = maps.Clone(earlier); s.earlier == nil {
+		s.earlier = map[int64]*revision{}
+	}
+	s.timer = time.AfterFunc(f.lease, func() { f.ask(ctx, func() { f.retire(ctx, flow, s) }) })
+}
+
+// recall finds a revision that a batch names which was sent before; r is that revision where it had to be read. Where the
+// flow is off or gone, it also sees to it that the scheduler runs it all the same.
+func (f *fleet) recall(ctx context.Context, flow string, number int64, r *revision) *revision {
+	e, s := f.flows[flow], f.services[flow]
+	if r == nil && e != nil {
+		r = e.revisions[number]
+	}
+	if r == nil && s != nil {
+		r = s.earlier[number]
+	}
+	if r == nil || !r.enabled {
+		return nil
+	}
+	if e != nil && e.revisions[number] == nil {
+		e.keep(r)
+		f.publish()
+	}
+	if !e.on() {
+		ctx := context.WithoutCancel(ctx) // the flow outlasts who asks for it
+		if s == nil || s.revision.number < number {
+			s = f.serve(ctx, flow, r)
+			f.outlast(ctx, flow, nil)
+		}
+		s.earlier[number], s.used = r, true
+	}
+	f.prune(flow)
+	return r
+}
+
+// retire has everybody forget a flow that is off or gone, unless it was of use in the last lease time.
+func (f *fleet) retire(ctx context.Context, flow string, s *service) {
+	if f.services[flow] != s || s.timer == nil {
+		return // it is on again
+	}
+	if s.used || !f.forget(ctx, flow) {
+		s.used = false
+		s.timer.Reset(f.lease)
+		return
+	}
+	delete(f.services, flow)
+	f.log.Info("flow retired", "flow", flow)
+}
+
+// forget has every worker forget a flow, unless something of it is under way or to come.
+func (f *fleet) forget(ctx context.Context, flow string) bool {
+	idle := f.wanted[flow] == nil && f.pending[flow] == nil
+	if !idle || !f.loop.do(ctx, func(l *loop) {
+		if idle = l.scheduler.Idle(flow); idle {
+			l.step(scheduler.FlowRetired{Flow: flow})
+		}
+	}) {
+		return false // where it is shutting down, idle may still be written to
+	}
+	if !idle {
+		return false
+	}
+	for _, m := range f.members {
+		for key, v := range m.defined {
+			if key.flow == flow && !v.asked {
+				delete(m.defined, key)
+				m.link.outbox.put(order{forget: &key})
+			}
+		}
+	}
+	return true
+}
