@@ -146,8 +146,8 @@ func (p *Part) eachOpen(f func(i uint32)) {
 
 // closeAll takes all rows from the worker.
 func (p *Part) closeAll() {
-	if p.link.handing > 0 {
-		p.eachOpen(p.link.handedOver(p))
+	if p.link.handing > 0 && len(p.Batch.Keys) > 0 {
+		p.eachOpen(func(i uint32) { p.link.handedOver(p.Batch, p.Row(i)) })
 	}
 	p.link.load(-p.open)
 	p.open = 0
@@ -209,7 +209,7 @@ func (Tick) step(s *Scheduler) {
 			s.expire(f)
 		}
 		if f.stale {
-			f.sweep()
+			s.sweep(f)
 		}
 	}
 }

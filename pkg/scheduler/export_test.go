@@ -138,6 +138,16 @@ func (c *checker) queue(q *queue, where string) {
 	}
 }
 
+// openAt counts, by slot, the rows that a link has not answered, or keeps in its queue.
+func (c *checker) openAt(l *link) map[uint16]int {
+	slots := c.open[l]
+	if slots == nil {
+		slots = map[uint16]int{}
+		c.open[l] = slots
+	}
+	return slots
+}
+
 func (c *checker) worker(w *worker) {
 	unanswered := map[*link]int64{}
 	if len(w.sent.parts) > 0 && w.sent.parts[0] == nil {
@@ -158,12 +168,7 @@ func (c *checker) worker(w *worker) {
 			n++
 			c.found(p.Batch, p.Row(i), w.id)
 			if len(p.Batch.Keys) > 0 {
-				slots := c.open[p.link]
-				if slots == nil {
-					slots = map[uint16]int{}
-					c.open[p.link] = slots
-				}
-				slots[p.Batch.slot(p.Row(i))]++
+				c.openAt(p.link)[p.Batch.slot(p.Row(i))]++
 			}
 		})
 		if n == 0 || n != p.open {
@@ -213,7 +218,7 @@ func (c *checker) flow(f *flow, remainder, divisor int) {
 	if !f.waiting.empty() && len(f.ready) > 0 {
 		c.errorf("flow %s: rows wait for a worker although one is ready", f.name)
 	}
-	if live(&f.whole) == nil {
+	if g := live(&f.whole); g == nil || g.batch.Revision < f.revision && f.remaining(g.batch.Revision) != nil {
 		return
 	}
 	for _, l := range f.ready {
@@ -251,6 +256,8 @@ func (c *checker) link(l *link) {
 		for _, r := range g.list() {
 			inOrder(g.batch, r)
 			switch slot := g.batch.slot(r); {
+			case l.flow.held[slot] != nil && l.flow.held[slot].stays && l.flow.held[slot].from == l:
+				c.openAt(l)[slot]++
 			case l.index < 0 || int(l.flow.owner[slot]) != l.index:
 				c.errorf("%s has slot %d, which is another's", where, slot)
 			case l.flow.held[slot] != nil:

@@ -156,11 +156,11 @@ func (q *queue) drop(over func(segment) bool) {
 
 // sweep takes the rows of batches that are over out of every queue: behind one that waits for credit they would keep their
 // batches in memory although nobody waits for them.
-func (f *flow) sweep() {
+func (s *Scheduler) sweep(f *flow) {
 	f.stale = false
 	over := func(g segment) bool { return g.batch.over }
 	for _, l := range f.links {
-		l.queue.drop(over)
+		s.dropOver(l)
 	}
 	f.whole.drop(over)
 	f.waiting.drop(over)

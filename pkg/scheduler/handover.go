@@ -13,7 +13,8 @@ type heldSlot struct {
 	from  *link
 	open  int // rows that from has not answered
 	rows  []heldRow
-	until time.Time // then rows go to the new owner in any case
+	stays bool      // from goes on with what it has, queued rows included, which open then counts too
+	until time.Time // then rows go to the new owner in any case, unless it stays
 	round uint64    // the hand-over that made it
 }
 
@@ -30,28 +31,34 @@ func (s *slotSet) has(slot uint16) bool { return s[slot/64]&(1<<(slot%64)) != 0 
 func (s *slotSet) add(slot uint16)      { s[slot/64] |= 1 << (slot % 64) }
 
 // handOver moves slots, whose owner has changed already, away from a living worker. Slots of which it has no unanswered rows
-// go at once, with what is queued; the others are held.
+// go at once, with what is queued; the others are held. Of slots of which it has rows on an earlier revision it keeps all that
+// it has, queued ones too: who comes next may not be able to run them.
 func (s *Scheduler) handOver(f *flow, from *link, moved *slotSet) {
 	s.round++
+	s.dropOver(from)
+	keeps := from.keeps(moved)
 	var asked []uint16
+	hold := func(slot uint16) {
+		h := f.held[slot]
+		if h == nil {
+			h = &heldSlot{from: from, stays: keeps != nil && keeps.has(slot), until: s.now.Add(s.config.HandOver), round: s.round}
+			f.held[slot] = h
+			from.handing++
+			if !h.stays {
+				asked = append(asked, slot)
+			}
+		}
+		if h.round == s.round {
+			h.open++
+		}
+	}
 	for _, p := range from.worker.sent.parts {
 		if p == nil || p.link != from || len(p.Batch.Keys) == 0 {
 			continue
 		}
 		p.eachOpen(func(i uint32) {
-			slot := p.Batch.slot(p.Row(i))
-			if !moved.has(slot) {
-				return
-			}
-			h := f.held[slot]
-			if h == nil {
-				h = &heldSlot{from: from, until: s.now.Add(s.config.HandOver), round: s.round}
-				f.held[slot] = h
-				from.handing++
-				asked = append(asked, slot)
-			}
-			if h.round == s.round {
-				h.open++
+			if slot := p.Batch.slot(p.Row(i)); moved.has(slot) {
+				hold(slot)
 			}
 		})
 	}
@@ -59,10 +66,16 @@ func (s *Scheduler) handOver(f *flow, from *link, moved *slotSet) {
 	for _, g := range from.queue.take() {
 		var stay, move []uint32
 		for _, r := range g.list() {
-			if moved.has(g.batch.slot(r)) {
-				move = append(move, r)
-			} else {
+			slot := g.batch.slot(r)
+			h := f.held[slot]
+			switch {
+			case !moved.has(slot):
 				stay = append(stay, r)
+			case keeps != nil && keeps.has(slot), h != nil && h.from == from && h.stays:
+				hold(slot)
+				stay = append(stay, r)
+			default:
+				move = append(move, r)
 			}
 		}
 		if len(stay) > 0 {
@@ -73,6 +86,81 @@ func (s *Scheduler) handOver(f *flow, from *link, moved *slotSet) {
 		}
 	}
 	s.pump(from)
+}
+
+// keeps is those of the slots of which the link has rows on an earlier revision, nil for none, or where its worker drains.
+func (l *link) keeps(moved *slotSet) (keeps *slotSet) {
+	if l.worker.draining {
+		return nil
+	}
+	note := func(b *Batch, row uint32) {
+		if slot := b.slot(row); moved.has(slot) {
+			if keeps == nil {
+				keeps = new(slotSet)
+			}
+			keeps.add(slot)
+		}
+	}
+	earlier := func(b *Batch) bool { return len(b.Keys) > 0 && b.Revision < l.flow.revision }
+	for _, p := range l.worker.sent.parts {
+		if p != nil && p.link == l && earlier(p.Batch) {
+			p.eachOpen(func(i uint32) { note(p.Batch, p.Row(i)) })
+		}
+	}
+	for i := l.queue.head; i < len(l.queue.segments); i++ {
+		if g := &l.queue.segments[i]; earlier(g.batch) {
+			for _, r := range g.list() {
+				note(g.batch, r)
+			}
+		}
+	}
+	return keeps
+}
+
+// giveUp has a worker that begins to drain hand over the slots of which it had kept its rows.
+func (s *Scheduler) giveUp(l *link) {
+	f := l.flow
+	var asked []uint16
+	for slot, h := range f.held {
+		if h.from == l && h.stays {
+			h.stays, h.until = false, s.now.Add(s.config.HandOver)
+			asked = append(asked, slot)
+		}
+	}
+	if len(asked) == 0 {
+		return
+	}
+	s.ask(l, asked)
+	for _, g := range l.queue.take() { // that it no longer owns, but for these slots
+		s.unqueued(l, &g)
+		if !g.batch.over {
+			s.route(f, g)
+		}
+	}
+	s.release(f)
+}
+
+// dropOver takes rows of batches that are over out of the link's queue.
+func (s *Scheduler) dropOver(l *link) {
+	l.queue.drop(func(g segment) bool {
+		if g.batch.over {
+			s.unqueued(l, &g)
+		}
+		return g.batch.over
+	})
+}
+
+// unqueued counts rows of held slots as the link's no more: they left its queue without being sent.
+func (s *Scheduler) unqueued(l *link, g *segment) {
+	if l.handing == 0 {
+		return
+	}
+	for _, r := range g.list() {
+		l.handedOver(g.batch, r)
+	}
+	if len(l.flow.over) > 0 {
+		s.freed = append(s.freed, l.flow)
+	}
 }
 
 // ask asks a worker for rows of slots. One that is not connected is asked when it is again.
@@ -89,7 +177,7 @@ func (s *Scheduler) askAgain(l *link) {
 	}
 	var slots []uint16
 	for slot, h := range l.flow.held {
-		if h.from == l && h.open > 0 {
+		if h.from == l && h.open > 0 && !h.stays {
 			slots = append(slots, slot)
 		}
 	}
@@ -177,20 +265,15 @@ func (f *flow) holdBack(g segment) segment {
 	return g
 }
 
-// handedOver counts a row of the part as answered by the link that hands its slot over.
-func (l *link) handedOver(p *Part) func(i uint32) {
-	return func(i uint32) {
-		if len(p.Batch.Keys) == 0 {
-			return
-		}
-		slot := p.Batch.slot(p.Row(i))
-		h := l.flow.held[slot]
-		if h == nil || h.from != l {
-			return
-		}
-		if h.open--; h.open == 0 {
-			l.flow.over = append(l.flow.over, slot)
-		}
+// handedOver counts a row of a batch with keys as answered by the link that hands its slot over.
+func (l *link) handedOver(b *Batch, row uint32) {
+	slot := b.slot(row)
+	h := l.flow.held[slot]
+	if h == nil || h.from != l {
+		return
+	}
+	if h.open--; h.open == 0 {
+		l.flow.over = append(l.flow.over, slot)
 	}
 }
 
@@ -229,7 +312,7 @@ func (s *Scheduler) release(f *flow) {
 
 // expire takes the rows of slots that were held for too long from their old owners.
 func (s *Scheduler) expire(f *flow) {
-	late := func(h *heldSlot) bool { return !h.until.After(s.now) }
+	late := func(h *heldSlot) bool { return !h.stays && !h.until.After(s.now) }
 	found := false
 	for _, h := range f.held {
 		found = found || late(h)

@@ -19,6 +19,7 @@ func (e WorkerDisconnected) step(s *Scheduler) {
 	w.connected = false
 	for _, l := range w.links {
 		l.rows, l.bytes = 0, 0
+		s.pumpWhole(l.flow) // others need not leave it to this one
 	}
 }
 
@@ -89,7 +90,9 @@ func (e WorkerDraining) step(s *Scheduler) {
 	}
 	w.draining = true
 	for _, l := range w.links {
+		s.giveUp(l)
 		s.place(l)
+		s.pumpWhole(l.flow)
 	}
 }
 

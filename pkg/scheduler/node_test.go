@@ -22,7 +22,8 @@ type node struct {
 	lanes          map[string][]*lane
 	ties           map[*coordinator]*tie
 	lagging        map[string]bool // flows whose newest revision it does not acknowledge yet
-	alone          *lane           // nothing else begins: it runs what may kill the node, or waits for the others to end
+	announced      []*work
+	alone          *lane // nothing else begins: it runs what may kill the node, or waits for the others to end
 }
 
 // tie is what a worker keeps for one coordinator, from session to session.
@@ -259,6 +260,7 @@ func (l *lane) mayRun(w *work) bool {
 	}
 	if w.told == 0 {
 		w.told = t.results + 1
+		n.announced = append(n.announced, w)
 		n.answer(w.of, result{began: w.rows}, nil)
 	}
 	return t.session == nil || t.known >= w.told
@@ -473,19 +475,14 @@ func (n *node) crash() {
 		return
 	}
 	n.dead = true
+	for _, w := range n.announced {
+		for _, i := range w.rows {
+			w.of.owner().killed[w.of.Row(i)]++
+		}
+	}
 	for _, f := range n.cluster.flows {
 		for _, l := range n.lanes[f.name] {
-			w := l.running
-			if w == nil && l.next != nil && l.next.told > 0 {
-				w = l.next // it might have begun
-			}
-			if w == nil {
-				continue
-			}
-			for _, i := range w.rows {
-				w.of.owner().killed[w.of.Row(i)]++
-			}
-			if l.running != nil && len(w.of.Batch.Keys) > 0 {
+			if w := l.running; w != nil && len(w.of.Batch.Keys) > 0 {
 				for _, i := range w.rows[:n.cluster.rnd.IntN(len(w.rows)+1)] {
 					w.of.owner().execute(n, w.of.Row(i))
 				}

@@ -20,7 +20,7 @@ func (e FlowRetired) step(s *Scheduler) {
 	if f == nil || !s.Idle(e.Flow) {
 		return
 	}
-	f.sweep()
+	s.sweep(f)
 	f.revision = 0
 	for _, l := range f.links {
 		if l.index >= 0 {

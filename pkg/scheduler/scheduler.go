@@ -42,6 +42,7 @@ type Scheduler struct {
 	now       time.Time // of the step under way
 	actions   []Action
 	scratch   scratch
+	freed     []*flow // with slots to release at the end of the step
 }
 
 // New makes a scheduler without flows and workers.
@@ -60,6 +61,11 @@ func (s *Scheduler) Step(e Event, now time.Time) []Action {
 	clear(s.actions)
 	s.actions, s.now = s.actions[:0], now
 	e.step(s)
+	for len(s.freed) > 0 { // releasing one may free others
+		f := s.freed[0]
+		s.freed = s.freed[1:]
+		s.release(f)
+	}
 	return s.actions
 }
 

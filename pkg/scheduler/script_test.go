@@ -133,7 +133,7 @@ var commands = map[string]func(s *script, args []string){
 	"credit": func(s *script, args []string) {
 		s.step(scheduler.Credited{Worker: args[0], Flow: args[1], Rows: s.number(args[2]), Bytes: s.number(args[3])})
 	},
-	// submit BATCH FLOW keys=SLOTS|rows=N [bytes=OF-EACH-ROW] [deadline=AFTER] [dead=ROWS, before they came]
+	// submit BATCH FLOW keys=SLOTS|rows=N [revision=N, else 1] [bytes=OF-EACH-ROW] [deadline=AFTER] [dead=ROWS, before they came]
 	"submit": (*script).submit,
 	// cancel BATCH
 	"cancel": func(s *script, args []string) { s.step(scheduler.Cancelled{Batch: &s.batches[args[0]].Batch}) },
@@ -182,6 +182,8 @@ func (s *script) submit(args []string) {
 			rows = len(b.Keys)
 		case "rows":
 			rows = int(s.number(value))
+		case "revision":
+			b.Revision = s.number(value)
 		case "bytes":
 			bytes = uint32(s.number(value))
 		case "deadline":

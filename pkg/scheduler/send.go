@@ -1,6 +1,9 @@
 package scheduler
 
-import "math"
+import (
+	"cmp"
+	"math"
+)
 
 // Part is rows of one batch that went to one worker together. Its exported fields do not change.
 type Part struct {
@@ -52,8 +55,8 @@ func (p *Part) close(i uint32) bool {
 	}
 	p.open--
 	p.link.load(-1)
-	if p.link.handing > 0 {
-		p.link.handedOver(p)(i)
+	if p.link.handing > 0 && len(p.Batch.Keys) > 0 {
+		p.link.handedOver(p.Batch, p.Row(i))
 	}
 	return true
 }
@@ -94,16 +97,18 @@ const (
 	overdrawBytes = 64 << 10
 )
 
-// mayRun reports whether the worker may be sent rows of this link now.
+// mayRun reports whether the worker may be sent rows of this link now. One that hands slots over may have kept some.
 func (l *link) mayRun() bool {
-	w := l.worker
-	return w.connected && l.rows > 0 && l.bytes > 0 && l.mayServe()
+	return l.hasCredit() && (l.mayServe() || l.handing > 0 && !l.worker.draining)
 }
+
+func (l *link) hasCredit() bool { return l.worker.connected && l.rows > 0 && l.bytes > 0 }
 
 // pump sends what the link's queue and credit allow.
 func (s *Scheduler) pump(l *link) {
 	for {
 		for !l.queue.empty() && l.queue.front().batch.over {
+			s.unqueued(l, l.queue.front())
 			l.queue.pop()
 		}
 		if l.queue.empty() || !l.mayRun() {
@@ -165,7 +170,7 @@ func (s *Scheduler) sendAgain(p *Part) {
 	case p.Batch.over:
 		p.closeAll()
 	case len(p.Batch.Keys) > 0:
-		p.takeAway(func(*heldSlot) bool { return true })
+		p.takeAway(func(h *heldSlot) bool { return !h.stays })
 	case l.index < 0:
 		s.starve(l.flow)
 		l.flow.whole.putBack(p.rest())
@@ -213,13 +218,26 @@ func (s *Scheduler) pumpWhole(f *flow) {
 			return
 		}
 		l := f.leastLoaded()
-		if l == nil {
+		if b := f.whole.front().batch; b.Revision < f.revision {
+			l = cmp.Or(f.remaining(b.Revision), l)
+		}
+		if l == nil || !l.hasCredit() {
 			return
 		}
 		part := *f.whole.front()
 		f.whole.pop()
 		s.send(l, part)
 	}
+}
+
+// remaining is a link whose worker is still on an earlier revision, and so can certainly run it; nil for none.
+func (f *flow) remaining(revision int64) *link {
+	for _, l := range f.links {
+		if l.acknowledged == revision && l.worker.connected && !l.worker.draining {
+			return l
+		}
+	}
+	return nil
 }
 
 // leastLoaded is the ready link with credit that has the fewest rows to answer; nil for none.

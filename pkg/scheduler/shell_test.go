@@ -52,7 +52,7 @@ type submission struct {
 	of       *stream // nil in tests without streams
 	runs     int     // of a whole batch
 	refs     []rowRef
-	killed   []int // by row: workers that died when it ran, or was about to
+	killed   []int // by row: workers that announced it, and died
 	kills    int   // the row that kills who runs it; -1: none
 }
 
@@ -261,7 +261,7 @@ func (h *shell) carryOut(a scheduler.Action) {
 				h.poisoned++
 			}
 			if a.Code == batch.CodePoison && sub.killed != nil && sub.killed[r] < 2 {
-				h.fatalf("row %d is poison, and ran in %d workers that died, beside the first", r, sub.killed[r])
+				h.fatalf("row %d is poison, and %d workers announced it and died", r, sub.killed[r])
 			}
 			h.end(sub, r, a.Outcome)
 		}
@@ -297,7 +297,7 @@ func (h *shell) checkSend(a scheduler.Send) {
 		h.fatalf("part %d to worker %s, which is not there", p.Number, a.Worker)
 	case !w.connected:
 		h.fatalf("part %d to worker %s, which has no session", p.Number, a.Worker)
-	case !h.mayServe(w, b.Flow):
+	case !h.mayServe(w, b.Flow) && (w.draining || b.Revision >= h.active[b.Flow] || w.acknowledged[b.Flow] < b.Revision):
 		h.fatalf("part %d to worker %s, which is not ready for %s", p.Number, a.Worker, b.Flow)
 	case !again && p.Number != w.last+1:
 		h.fatalf("part %d to worker %s after part %d", p.Number, a.Worker, w.last)
