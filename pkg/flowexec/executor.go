@@ -21,7 +21,7 @@ type executor struct {
 	frame  kis.Frame
 	run    *run // nil between runs
 	own    run  // what run points to
-	lo, hi int // the rows of the call under way
+	lo, hi int  // the rows of the call under way
 
 	words   words
 	vectors vectors

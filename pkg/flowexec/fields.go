@@ -28,7 +28,7 @@ func fieldsOf(t reflect.Type) ([]rowjson.Field, bool) {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	if t.Kind() != reflect.Struct {
+	if t.Kind() != reflect.Struct || kis.Reader(t) != nil || kis.Marshaler(t) != nil {
 		return nil, false
 	}
 	for _, own := range []reflect.Type{textUnmarshalerType, unmarshalerType, marshalerType, textMarshalerType} {

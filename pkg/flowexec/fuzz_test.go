@@ -147,7 +147,9 @@ func FuzzProtobufRows(f *testing.F) {
 		r.Func("again", kis.Calculate(func(_ context.Context, v *typepb.EnumValue) (*typepb.EnumValue, error) {
 			return &typepb.EnumValue{Name: v.Name, Number: v.Number}, nil
 		}))
-		r.FaaS("commit", func(_ context.Context, flow kis.Flow, rows []*typepb.EnumValue) error { return flow.CommitRowBatch(rows) })
+		r.FaaS("commit", func(_ context.Context, flow kis.Flow, rows []*typepb.EnumValue) error {
+			return flow.CommitRowBatch(rows)
+		})
 	})
 	f.Fuzz(func(t *testing.T, row []byte) {
 		var v typepb.EnumValue

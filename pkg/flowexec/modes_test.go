@@ -10,6 +10,16 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
+// initial is written as its first letter, and read as JSON.
+type initial struct {
+	kis.DefaultSerialize
+	K string `json:"k"`
+}
+
+func (*initial) Marshal(row any) ([]any, error) {
+	return []any{fmt.Sprintf(`{"initial":%q}`, row.(initial).K[:1])}, nil
+}
+
 func TestModes(t *testing.T) {
 	verify := kis.Verify(ctxErr(func(k key) error {
 		if k.K == "drop" {
@@ -53,6 +63,32 @@ func TestModes(t *testing.T) {
 			want: `1 filtered DROPPED v: drop is not wanted
 				0 → {"k":"a","n":3}
 				2 → {"k":"b","n":7}`,
+		},
+		{
+			name: "a nil that is passed on as any is a row's own failure", functions: []string{"n Calculate", "c Calculate"},
+			register: func(r *kis.Registry) {
+				r.Func("n", kis.Calculate(func(_ context.Context, i in) (any, error) {
+					if i.N == 1 {
+						return nil, nil //nolint:nilnil // what is tested
+					}
+					return i, nil
+				}))
+				r.Func("c", kis.Calculate(double))
+			},
+			rows: []string{row("a", 1), row("b", 2)},
+			want: `0 dead CONVERSION_FAILED c: the row does not fit flowexec_test.in, which c reads: it is nil
+				1 → {"k":"b","m":4}`,
+		},
+		{
+			name: "a row type's own Marshal writes what leaves the flow, typed or committed", functions: []string{"v Verify", "c Calculate", "k Calculate"},
+			register: func(r *kis.Registry) {
+				r.Func("v", kis.Verify(ctxErr(func(in) error { return nil })))
+				r.Func("c", kis.Calculate(func(_ context.Context, i in) (initial, error) { return initial{K: i.K}, nil }))
+				r.FaaS("k", func(_ context.Context, flow kis.Flow, rows []initial) error { return flow.CommitRowBatch(rows) })
+			},
+			rows: []string{row("abc", 1), row("", 2)},
+			want: `1 dead ROW_UNENCODABLE k: the row that the flow passed on can't be written: *flowexec_test.initial.Marshal: panic: …
+				0 → {"initial":"a"}`,
 		},
 		{
 			name: "one bad row among good ones", flow: "shard_key: k\n", functions: []string{"v Verify", "c Calculate"},

@@ -76,8 +76,8 @@ func (r *run) writer(rs *rowset) func(dst []byte, i int) ([]byte, error) {
 			}
 			return appendRaw(dst, rows[i])
 		}
-	case row.Kind() == reflect.Interface:
-		return func(dst []byte, i int) ([]byte, error) { return appendJSON(dst, rs.vec.At(i)) }
+	case row.Kind() == reflect.Interface || r.plan.types.marshaler(row) != nil:
+		return func(dst []byte, i int) ([]byte, error) { return r.plan.types.appendJSON(dst, rs.vec.At(i)) }
 	case row.Kind() == reflect.Pointer:
 		codec := r.plan.types.codec(row.Elem())
 		return func(dst []byte, i int) ([]byte, error) {

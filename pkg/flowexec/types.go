@@ -3,17 +3,20 @@ package flowexec
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"reflect"
 	"sync"
 	"unsafe"
 
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowjson"
+	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
 // types are the codecs and converters of a plan's row types, made when first needed. It is safe for concurrent use.
 type types struct {
 	codecs     sync.Map // reflect.Type → *rowjson.Codec
 	converters sync.Map // [2]reflect.Type → *rowjson.Converter
+	marshalers sync.Map // reflect.Type → kis.Serialize, nil for none
 }
 
 func (t *types) codec(row reflect.Type) *rowjson.Codec {
@@ -33,8 +36,44 @@ func (t *types) converter(from, to reflect.Type) *rowjson.Converter {
 	return c.(*rowjson.Converter)
 }
 
+// marshaler is a row type's own way to write rows; nil: it has none.
+func (t *types) marshaler(row reflect.Type) kis.Serialize {
+	if row == nil {
+		return nil
+	}
+	if m, ok := t.marshalers.Load(row); ok {
+		return m.(marshaler).own
+	}
+	m, _ := t.marshalers.LoadOrStore(row, marshaler{kis.Marshaler(row)})
+	return m.(marshaler).own
+}
+
+type marshaler struct{ own kis.Serialize }
+
+// written is a row as its type writes it: itself, if the type does not say how.
+func (t *types) written(row any) (any, error) {
+	own := t.marshaler(reflect.TypeOf(row))
+	if own == nil {
+		return row, nil
+	}
+	text, err := kis.WriteRow(own, row)
+	if err == nil && t.marshaler(reflect.TypeOf(text)) != nil {
+		err = fmt.Errorf("%T.Marshal made a %T, which has a Marshal too: return JSON as a string", own, text)
+	}
+	return text, err
+}
+
 // convertAny turns a row of whatever type into the zero row of type to at into.
 func (t *types) convertAny(row any, to reflect.Type, into unsafe.Pointer) error {
+	switch of := reflect.TypeOf(row); {
+	case of == nil:
+		return errors.New("it is nil")
+	case elem(of) != to:
+		var err error
+		if row, err = t.written(row); err != nil {
+			return err
+		}
+	}
 	switch v := row.(type) {
 	case string:
 		if to.Kind() == reflect.String && !json.Valid([]byte(v)) {
@@ -65,7 +104,11 @@ func (t *types) convertAny(row any, to reflect.Type, into unsafe.Pointer) error 
 }
 
 // appendJSON writes a row of whatever type behind dst; a string, []byte or json.RawMessage is JSON already.
-func appendJSON(dst []byte, row any) ([]byte, error) {
+func (t *types) appendJSON(dst []byte, row any) ([]byte, error) {
+	row, err := t.written(row)
+	if err != nil {
+		return dst, err
+	}
 	switch v := row.(type) {
 	case string:
 		return appendRaw(dst, []byte(v))

@@ -107,7 +107,7 @@ func (r *run) read(s *step, rs *rowset, view kis.Vector) (bad []uint32) {
 				fail(i, batch.CodeConversionFailed, err)
 			}
 		}
-	case rs.vec.Type().Kind() == reflect.Interface:
+	case rs.vec.Type().Kind() == reflect.Interface || r.plan.types.marshaler(rs.vec.Type()) != nil:
 		for i := range rs.len() {
 			if err := r.plan.types.convertAny(rs.vec.At(i), row, unsafe.Add(base, uintptr(i)*size)); err != nil {
 				fail(i, batch.CodeConversionFailed, err)
@@ -194,7 +194,7 @@ func (r *run) object(rs *rowset, i int) (object, error) {
 		if m, ok := rs.vec.At(i).(proto.Message); ok {
 			raw, err = jsonOfMessage(m)
 		} else {
-			raw, err = appendJSON(nil, rs.vec.At(i))
+			raw, err = r.plan.types.appendJSON(nil, rs.vec.At(i))
 		}
 		if err != nil {
 			return nil, err

@@ -44,7 +44,7 @@ func newFaaS(fn any) Func {
 			flows++
 		case p.Kind() == reflect.Slice:
 			code.in = append(code.in, p.Elem())
-			code.read = append(code.read, serializerOf(p.Elem()))
+			code.read = append(code.read, Reader(p.Elem()))
 			if err := rowType("reads", p.Elem()); err != nil {
 				errs = append(errs, fmt.Errorf("parameter %d of %s: %w", i+1, t, err))
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -139,5 +140,22 @@ func TestSignals(t *testing.T) {
 		if err.Error() != want {
 			t.Errorf("got %q, want %q", err, want)
 		}
+	}
+}
+
+func TestFaaSDesc(t *testing.T) {
+	fn := func(context.Context, kis.Flow, []*row, int) error { return nil }
+	d, err := kis.NewFaaSDesc("f", fn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.FnName != "f" || d.ArgNum != 4 || d.ArgsType[2] != reflect.TypeFor[[]*row]() || d.FuncType != reflect.TypeOf(fn) || !d.FuncValue.IsValid() {
+		t.Errorf("it is described as %+v", d)
+	}
+	if rows, err := d.Marshal([]int{1, 2}); err != nil || len(rows) != 2 || rows[1] != "2" {
+		t.Errorf("its rows are written as %v, %v", rows, err)
+	}
+	if _, err := kis.NewFaaSDesc("f", func(context.Context) {}); err == nil || !strings.Contains(err.Error(), `function "f"`) || !strings.Contains(err.Error(), "must return an error") {
+		t.Errorf("what is no such function is described with %v", err)
 	}
 }

@@ -7,13 +7,14 @@ import (
 	"reflect"
 )
 
-// Serialize is how a row type reads rows in FaaS functions, if it has these methods, on values or on pointers; a type that
-// has not, or has them from an embedded DefaultSerialize, is read as JSON. A flow calls UnMarshal only, with all rows of a
-// run; when that returns an error or panics, row by row, so that a bad row costs no other.
+// Serialize is how a row type is read and written, if it has these methods, on values or on pointers; a type that has not,
+// or has them from an embedded DefaultSerialize, is read and written as JSON. The methods are called on a zero value.
 type Serialize interface {
-	// UnMarshal reads rows as a slice type, one element for each.
+	// UnMarshal reads rows as a slice type, one element for each. It is called for the slices that FaaS functions take, with
+	// all rows of a run; when that returns an error or panics, row by row, so that a bad row costs no other.
 	UnMarshal(rows []any, slice reflect.Type) (reflect.Value, error)
-	// Marshal writes a value, or each element of a slice, as a row.
+	// Marshal writes a value, or each element of a slice, as a row: JSON as a string or []byte, or a value of another type. It
+	// is called with each row of the type, or pointer to one, that leaves the flow or that a function reads as another type.
 	Marshal(value any) ([]any, error)
 }
 
@@ -80,6 +81,9 @@ func readRow(row any, into reflect.Value) error {
 
 // Marshal writes a value, or each element of a slice or array, as a text of JSON.
 func (*DefaultSerialize) Marshal(value any) ([]any, error) {
+	if value == (any)(askedDefault{}) {
+		return nil, isDefault
+	}
 	list := reflect.ValueOf(value)
 	if !list.IsValid() || list.Kind() != reflect.Slice && list.Kind() != reflect.Array {
 		text, err := json.Marshal(value)
@@ -99,19 +103,56 @@ func (*DefaultSerialize) Marshal(value any) ([]any, error) {
 	return rows, nil
 }
 
-// serializerOf is the row type's own way to read rows; nil: JSON.
-func serializerOf(row reflect.Type) Serialize {
+// serializer is a zero value of the row type, if that has the methods; nil: it has not.
+func serializer(row reflect.Type) Serialize {
 	if row.Kind() == reflect.Pointer {
 		row = row.Elem()
 	}
 	if row.Kind() == reflect.Interface || !reflect.PointerTo(row).Implements(serializeType) {
 		return nil
 	}
-	s := reflect.New(row).Interface().(Serialize)
+	return reflect.New(row).Interface().(Serialize)
+}
+
+// Reader is the row type's own way to read rows; nil: JSON.
+func Reader(row reflect.Type) Serialize {
+	s := serializer(row)
+	if s == nil {
+		return nil
+	}
 	if _, err := ReadRows(s, nil, askedDefaultType); errors.Is(err, isDefault) {
 		return nil
 	}
 	return s
+}
+
+// Marshaler is the row type's own way to write rows; nil: JSON.
+func Marshaler(row reflect.Type) Serialize {
+	s := serializer(row)
+	if s == nil {
+		return nil
+	}
+	if _, err := WriteRow(s, askedDefault{}); errors.Is(err, isDefault) {
+		return nil
+	}
+	return s
+}
+
+// WriteRow has s write a row. It is an error too if that panics, or writes none or several.
+func WriteRow(s Serialize, row any) (written any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%T.Marshal: %w", s, newPanic(p))
+		}
+	}()
+	rows, err := s.Marshal(row)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(rows) != 1 || rows[0] == nil:
+		return nil, fmt.Errorf("%T.Marshal made %d rows of one: return one, which is not nil", s, len(rows))
+	}
+	return rows[0], nil
 }
 
 // ReadRows has s read rows as a slice type. It is an error too if that panics or returns something else.
