@@ -151,7 +151,7 @@ func (r *run) judge(row int, err error, attempt int) (o batch.RowOutcome, again 
 	case r.keyed && r.now.len() > 0:
 		r.retryLater(row, attempt+1, wait)
 		return batch.RowOutcome{}, false
-	case !r.sleep(row, wait):
+	case !r.sleep(row, wait, r.asksAgain(attempt)):
 		if stopped := x.stopped(); stopped != nil && !r.returned {
 			r.halt(*stopped)
 		}
@@ -163,17 +163,36 @@ func (r *run) judge(row int, err error, attempt int) (o batch.RowOutcome, again 
 // retryLater parks the row whose function failed; in Batch and FaaS all rows of the call.
 func (r *run) retryLater(row, attempt int, wait time.Duration) {
 	now := r.x.lane.lanes.now()
-	r.spend(row, wait)
-	h := hold{since: now, due: now + wait, attempt: uint32(attempt)}
-	if r.asksAgain(attempt - 1) {
-		h.since = r.askedSince(row, attempt-1)
-	}
-	if r.step.form.Whole() {
-		r.parkAll(h)
-	} else {
-		r.park(row, h)
+	switch {
+	case r.asksAgain(attempt - 1):
+		r.askLater(hold{since: r.askedSince(row, attempt-1), due: now, attempt: uint32(attempt), load: true}, wait)
+	case r.step.form.Whole():
+		r.spend(row, wait)
+		r.parkAll(hold{due: now + wait, attempt: uint32(attempt)})
+	default:
+		r.spend(row, wait)
+		r.park(row, hold{due: now + wait, attempt: uint32(attempt)})
 	}
 }
+
+// askLater parks the rows of a Load in KisFlow's shape until its connector saves, at most for that long.
+func (r *run) askLater(h hold, wait time.Duration) {
+	r.parkAll(h)
+	for _, origin := range r.now.origin {
+		g := r.aside.groups[r.key(origin)]
+		if g.in != r.now {
+			continue // it is behind another
+		}
+		g.due = h.due + wait
+		if r.step.connector != nil {
+			g.hear = &hearing{r.saves, h.due + soonest(wait)}
+		}
+	}
+}
+
+// soonest is how long a Load in KisFlow's shape waits at least before a Save has it try again: with many Saves that load
+// nothing of it, it is called a few times as often as without any.
+func soonest(wait time.Duration) time.Duration { return wait / 8 }
 
 // blameOn notes the error that the first rows died of.
 func (r *run) blameOn(err error) {

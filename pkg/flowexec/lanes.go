@@ -38,6 +38,8 @@ type LanesConfig struct {
 	Context context.Context
 	// Copy is the flow's only copy, if there is one lane. Default: each lane has its own.
 	Copy *kis.Copy
+	// Saves is that of the process, for Loads in KisFlow's shape. Default: one of these lanes alone.
+	Saves *Saves
 	// Observe is told of each function that rows went through, or did not. It must not block. Default: nobody.
 	Observe func(Observed)
 }
@@ -144,6 +146,9 @@ func StartLanes(c LanesConfig) *Lanes {
 	}
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
+	}
+	if c.Saves == nil {
+		c.Saves = new(Saves)
 	}
 	if c.Context == nil {
 		c.Context = context.Background()

@@ -36,10 +36,7 @@ func (r *run) runLoad(s *step, rs *rowset) {
 		return
 	}
 	values, err := r.loadKeys(s, rs, keys)
-	if r.returned {
-		return
-	}
-	if err != nil {
+	if err != nil || r.returned {
 		r.storeAway(s, rs, err)
 		return
 	}
@@ -153,9 +150,8 @@ func (r *run) missing(s *step, rs *rowset, keys []string, values []connector.Val
 			h.since = notSpent
 			r.setAside(i, h)
 		case r.keyed && v.Missing() && s.onMissing == definition.OnMissingWait && (!h.load || now < h.due):
-			if h = r.loadHold(s, i, h, now, true); h.since == notSpent {
-				h.since = now
-			}
+			h = r.loadHold(s, i, h, now, true)
+			h.since = now
 			r.park(i, h).want = keys[i]
 		case v.Err != nil:
 			r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeConversionFailed, Attempts: 1,

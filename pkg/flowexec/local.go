@@ -163,9 +163,12 @@ func newLocal(set *definition.Set, wrong error, register func(*kis.Registry), op
 	if standIn {
 		connectors = inMemory{l.pool}
 	}
+	saves := new(Saves)
 	for name, f := range l.flows {
 		if set.Flows[name].Enabled {
-			f.lanes = StartLanes(LanesConfig{Flow: name, Copies: f.plan.copies, Connectors: connectors, Logger: o.logger, Metrics: metrics})
+			f.lanes = StartLanes(LanesConfig{
+				Flow: name, Copies: f.plan.copies, Connectors: connectors, Saves: saves, Logger: o.logger, Metrics: metrics,
+			})
 		}
 	}
 	return l, nil

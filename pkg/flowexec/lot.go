@@ -265,6 +265,18 @@ func (ln *lane) happened(g *group) {
 	ln.ready.Signal()
 }
 
+// heard is told that the connector of the group's step has saved something.
+func (g *group) heard() {
+	ln := g.parcel.lane
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	if at := max(g.parcel.hear[g].early, ln.lanes.now()); g.state == groupParked && g.waiting && at < g.due {
+		g.due = at
+		ln.lot.alarms.set(g)
+		ln.lanes.alarm(at)
+	}
+}
+
 // expire lets the groups go on whose time has come, all of them when their part's deadline has. It says when to look again.
 func (ln *lane) expire(now time.Duration) (over []*group, next time.Duration) {
 	ln.mu.Lock()

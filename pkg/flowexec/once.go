@@ -15,8 +15,10 @@ type OnceConfig struct {
 	Batch batch.ID
 	// Connectors may be nil for flows that have none. Metrics may be nil. Observe is as in LanesConfig.
 	Connectors Connectors
-	Metrics    *Metrics
-	Observe    func(Observed)
+	// Saves is that of the process, for Loads in KisFlow's shape; nil: only those of this run are heard.
+	Saves   *Saves
+	Metrics *Metrics
+	Observe func(Observed)
 }
 
 // Once runs rows of this process as one batch through a plan, and blocks until all have ended. Functions' contexts come from
@@ -26,7 +28,7 @@ func (p *Plan) Once(ctx context.Context, rows []any, c OnceConfig) Run {
 		rows = []any{}
 	}
 	l := StartLanes(LanesConfig{
-		Flow: p.flow, Copies: 1, Context: ctx, Copy: c.Copy, Connectors: c.Connectors, Metrics: c.Metrics, Observe: c.Observe,
+		Flow: p.flow, Copies: 1, Context: ctx, Copy: c.Copy, Connectors: c.Connectors, Saves: c.Saves, Metrics: c.Metrics, Observe: c.Observe,
 	})
 	defer l.Stop()
 	done := make(chan Run, 1)

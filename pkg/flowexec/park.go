@@ -2,6 +2,7 @@ package flowexec
 
 import (
 	"cmp"
+	"encoding/json"
 	"math"
 	"slices"
 	"sort"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
 // This file is how rows of a run with keys are set aside. One row parks, because it waits for a retry or for a Load; what
@@ -20,9 +22,11 @@ const never = time.Duration(math.MaxInt64)
 
 // hold is what a parked row takes along. The zero hold is that of a row which is only behind another.
 type hold struct {
-	since, due time.Duration // by the clock of the lanes
-	attempt    uint32        // the next one; 0: the first
-	load       bool          // it waits for its Load's key until due, else for a retry at due
+	// By the clock of the lanes: since when it waits for its Load, or for a connector that is away, and until when. In a Load
+	// in KisFlow's shape due is when it parked: it may go on whenever something is saved.
+	since, due time.Duration
+	attempt    uint32 // the next one; 0: the first
+	load       bool   // it waits for its Load until due, else for a retry at due
 }
 
 // group is the parked rows of one key in one parcel. There may be as many as rows: each byte counts.
@@ -52,6 +56,12 @@ func (g *group) key() uint64 { return g.parcel.part.Columns.Keys[g.parcel.byKey[
 // from is the connector that has what the group waits for.
 func (g *group) from() *definition.Connector { return g.parcel.part.Plan.steps[g.step].connector }
 
+// hearing is how a group waits for any Save: for those after the first ones, and not before early.
+type hearing struct {
+	saves uint64
+	early time.Duration
+}
+
 type groupState uint8
 
 const (
@@ -70,7 +80,8 @@ type parcel struct {
 	// sets are the rows by the step that they enter next, each in the order of origins, which count in the parcel.
 	sets   [][]*rowset
 	groups []group
-	byKey  []uint32 // the rows of each group, one group behind the other
+	hear   map[*group]hearing // those of groups that wait for any Save through the connector of step, too
+	byKey  []uint32           // the rows of each group, one group behind the other
 	// What has become of other rows of the same origins, and how much time they have used up.
 	notDone []batch.RowOutcome
 	output  batch.Output
@@ -93,6 +104,7 @@ type asideGroup struct {
 	in    *rowset // where it parked: rows of the same origin in there are behind it too
 	due   time.Duration
 	want  string
+	hear  *hearing
 	step  int
 	rows  []uint32 // of the parcel, when it is packed
 }
@@ -111,7 +123,7 @@ func (r *run) key(origin uint32) uint64 { return r.part.Columns.Keys[r.work.row(
 func (r *run) park(i int, h hold) *asideGroup {
 	g := r.asideGroup(r.now.origin[i])
 	g.first, g.in = r.now.origin[i], r.now
-	g.due, g.want, g.step = h.due, "", r.step.index
+	g.due, g.want, g.hear, g.step = h.due, "", nil, r.step.index
 	r.setAside(i, h)
 	return g
 }
@@ -179,6 +191,10 @@ func (r *run) mayEnter(rs *rowset) *rowset {
 	}
 	now := r.x.lane.lanes.now()
 	for i := range rs.len() {
+		if rs.holdOf(i).load && r.step.form == kis.FormFaaS {
+			r.charge(rs.origin[i], now-rs.holds[i].due)
+			rs.holds[i].due = now
+		}
 		switch h := rs.holdOf(i); {
 		case r.behind(rs, i):
 			r.setAside(i, h)
@@ -285,6 +301,7 @@ func copied(rs *rowset, rows, origins []uint32) *rowset {
 	}
 	c.vec = rs.vec.New()
 	c.vec.Gather(rs.vec, rows)
+	ownBytes(c.vec)
 	prev := rs
 	for prev != nil && prev.born >= rs.born {
 		if prev.parent != nil {
@@ -296,6 +313,22 @@ func copied(rs *rowset, rows, origins []uint32) *rowset {
 		c.prev = copied(prev, rows, origins)
 	}
 	return c
+}
+
+// ownBytes copies rows that may lie in their part's columns.
+func ownBytes(rows kis.Vector) {
+	switch v := rows.(type) {
+	case *kis.Vec[json.RawMessage]:
+		for i, row := range v.Rows {
+			v.Rows[i] = slices.Clone(row)
+		}
+	case *kis.Vec[any]:
+		for i, row := range v.Rows {
+			if raw, ok := row.(json.RawMessage); ok {
+				v.Rows[i] = slices.Clone(raw)
+			}
+		}
+	}
 }
 
 // picked is the elements named of a list; nil stays nil.
@@ -347,6 +380,12 @@ func (r *run) pack(result *Run) *parcel {
 	p.groups, p.byKey = make([]group, len(groups)), make([]uint32, 0, len(origins))
 	for i, g := range groups {
 		p.groups[i] = group{parcel: p, due: g.due, want: g.want, step: uint16(g.step), first: uint32(len(p.byKey)), n: uint32(len(g.rows))}
+		if g.hear != nil {
+			if p.hear == nil {
+				p.hear = make(map[*group]hearing)
+			}
+			p.hear[&p.groups[i]] = *g.hear
+		}
 		p.byKey = append(p.byKey, g.rows...)
 	}
 	for k, sets := range r.aside.sets {

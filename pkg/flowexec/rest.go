@@ -34,12 +34,25 @@ func (s *rest) happened() {
 	}
 }
 
-// sleep waits at the cost of row i, and parks the run meanwhile. False: the run was cancelled or is given back.
-func (r *run) sleep(i int, d time.Duration) bool {
-	r.spend(i, d)
-	if !r.keyed {
+// heard is told that the connector which the run loads from has saved something.
+func (s *rest) heard() { s.happened() }
+
+// sleep waits at the cost of row i, and parks the run meanwhile. A Load in KisFlow's shape asks again when its connector
+// saves. False: the run was cancelled or is given back.
+func (r *run) sleep(i int, d time.Duration, asks bool) bool {
+	switch {
+	case !r.keyed && asks && r.step.connector != nil:
+		began := time.Now()
+		if !r.rest(soonest(d), nil, nil) || !r.rest(d-soonest(d), r.step.connector, nil) {
+			return false
+		}
+		r.spend(i, min(d, time.Since(began)))
+		return true
+	case !r.keyed:
+		r.spend(i, d)
 		return r.rest(d, nil, nil)
 	}
+	r.spend(i, d)
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -50,8 +63,8 @@ func (r *run) sleep(i int, d time.Duration) bool {
 	}
 }
 
-// rest parks the run until keys of a connector are saved, and for d at the longest. False: the run was cancelled or is
-// given back.
+// rest parks the run until keys of a connector are saved, or without keys anything, and for d at the longest. False: the run
+// was cancelled or is given back.
 func (r *run) rest(d time.Duration, c *definition.Connector, keys []string) bool {
 	x, lanes := r.x, r.x.lane.lanes
 	s := &rest{x: x, part: r.part, turn: make(chan struct{}), back: make(chan struct{}), over: make(chan struct{}), wants: len(keys)}
@@ -60,6 +73,11 @@ func (r *run) rest(d time.Duration, c *definition.Connector, keys []string) bool
 		return false
 	}
 	x.leavePart()
+	if c != nil && len(keys) == 0 {
+		s.wants = 1
+		lanes.config.Saves.add(c.Name, r.saves, s)
+		defer lanes.config.Saves.remove(c.Name, s)
+	}
 	if len(keys) > 0 {
 		if err := lanes.watched(x.ctx, c, func(w *watch) { w.addRest(s, keys) }); err != nil {
 			d = min(d, time.Second)

@@ -34,6 +34,7 @@ type run struct {
 	cause    error // the first error of a function that ended rows
 	// loadSince is when a Load in KisFlow's shape began to wait.
 	loadSince time.Duration
+	saves     uint64        // how often its connector had saved when it was last called
 	empty     int           // jumps without rows
 	clock     time.Duration // when the last step ended, by the clock of the lanes
 	ledger    ledger
@@ -481,6 +482,14 @@ func (r *run) spend(i int, took time.Duration) {
 	for _, origin := range r.now.origin {
 		r.spent[origin] += took
 	}
+}
+
+// charge takes a wait off what a row has left of the flow's timeout.
+func (r *run) charge(origin uint32, waited time.Duration) {
+	if r.spent == nil {
+		r.spent = make(map[uint32]time.Duration)
+	}
+	r.spent[origin] += waited
 }
 
 // limited is the functions' context with at most that much time.

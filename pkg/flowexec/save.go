@@ -45,6 +45,7 @@ func (r *run) runSave(s *step, rs *rowset) {
 		r.storeAway(s, saved, err)
 		return
 	}
+	r.x.lane.lanes.config.Saves.saved(s.connector.Name)
 	if len(refused) > 0 {
 		r.refuse(s, rows, refused)
 		saved = r.x.keep(saved, r.x.gone)
@@ -111,8 +112,11 @@ func (r *run) send(s *step, effects []connector.Effect) (refused map[int]error, 
 	return refused, err
 }
 
-// persist does something with the step's connector, with backoff while its store is away, as long as the rows under way have
-// time.
+// openPatience is how long a run waits in its lane for a connector that opens.
+const openPatience = 20 * time.Millisecond
+
+// persist does something with the step's connector. While its store is away, a run without keys parks and tries again, with
+// backoff, as long as its rows have time. With keys the error is an awayError: the rows are to park.
 func (r *run) persist(s *step, do func(context.Context, connector.Connection) error) error {
 	budget := r.plan.timeout
 	for i := range r.now.len() {
@@ -123,24 +127,69 @@ func (r *run) persist(s *step, do func(context.Context, connector.Connection) er
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = 10*time.Millisecond, time.Second
 	for {
-		c, err := r.x.lane.lanes.connection(ctx, s.connector)
-		if err == nil {
-			err = errors.Join(do(ctx, c), c.Close())
-		}
-		if err == nil {
+		err := r.tryPersist(ctx, s, do)
+		switch {
+		case err == nil:
 			return nil
-		}
-		if ctx.Err() != nil || !passing(err) {
+		case ctx.Err() != nil || !passing(err):
 			return err
+		case r.keyed:
+			return awayError{err}
 		}
-		timer := time.NewTimer(pause.NextBackOff())
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		wait := pause.NextBackOff()
+		if until, ok := ctx.Deadline(); ok {
+			wait = min(wait, time.Until(until))
+		}
+		if !r.rest(wait, nil, nil) || ctx.Err() != nil {
 			return err
 		}
 	}
+}
+
+func (r *run) tryPersist(ctx context.Context, s *step, do func(context.Context, connector.Connection) error) error {
+	opening, cancel := context.WithTimeout(ctx, openPatience)
+	defer cancel()
+	c, err := r.x.lane.lanes.connection(opening, s.connector)
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(ctx, c), c.Close())
+}
+
+// awayError is that of a store which may come back.
+type awayError struct{ error }
+
+// parkAway parks rows until the step's connector is tried again. Those that have no time left end.
+func (r *run) parkAway(rs *rowset, unasked batch.RowOutcome) {
+	const least, most = 10 * time.Millisecond, time.Second
+	now := r.x.lane.lanes.now()
+	for i := range rs.len() {
+		h := rs.holdOf(i)
+		if r.behind(rs, i) {
+			r.setAside(i, h)
+			continue
+		}
+		wait := jitter(most / 4)
+		if !h.load {
+			if h.since == 0 {
+				h.since = now
+			}
+			wait = jitter(min(max((now-h.since)/2, least), most))
+		} else if h.since != notSpent {
+			r.charge(rs.origin[i], min(now, h.due)-h.since)
+			h.since = notSpent
+		}
+		if wait >= r.left(i) {
+			r.lose(i, unasked)
+			continue
+		}
+		r.charge(rs.origin[i], wait)
+		if !h.load {
+			h.due = now + wait
+		}
+		r.park(i, h).due = now + wait
+	}
+	r.leave(rs)
 }
 
 // passing reports whether an error of a store may pass: all do that are not known to stay.
@@ -157,14 +206,22 @@ func (l *Lanes) connection(ctx context.Context, c *definition.Connector) (connec
 	return l.config.Connectors.Get(ctx, c)
 }
 
-// storeAway ends rows whose connector could not be asked.
+// storeAway parks rows whose connector could not be asked, if it may come back, else it ends them.
 func (r *run) storeAway(s *step, rs *rowset, err error) {
+	if r.returned {
+		return
+	}
 	if o := r.x.stopped(); o != nil {
 		r.halt(*o)
 		return
 	}
-	r.endAll(rs, batch.RowOutcome{Outcome: batch.Failed, Code: batch.CodeConnectorUnavailable, Attempts: 1,
-		Reason: trimmed(fmt.Sprintf("connector %s could not be asked: %v: submit the batch again when it is there", s.connector.Name, err))})
+	unasked := batch.RowOutcome{Outcome: batch.Failed, Code: batch.CodeConnectorUnavailable, Attempts: 1, Reason: trimmed(fmt.Sprintf(
+		"connector %s could not be asked: %v: submit the batch again when it is there", s.connector.Name, err))}
+	if _, away := err.(awayError); away { //nolint:errorlint // it is never wrapped
+		r.parkAway(rs, unasked)
+		return
+	}
+	r.endAll(rs, unasked)
 }
 
 // refuse ends the rows whose effects the store refused. rows has for each row under way its row in the frame.

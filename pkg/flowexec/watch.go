@@ -187,6 +187,12 @@ func (w *watch) remove(key string, g *group, r *rest) {
 func (l *Lanes) await(ctx context.Context, groups []group) {
 	for i := range groups {
 		g := &groups[i]
+		if h, ok := g.parcel.hear[g]; ok {
+			l.config.Saves.add(g.from().Name, h.saves, g)
+			if g.parcel.lane.gone(g) {
+				l.forget([]*group{g})
+			}
+		}
 		if g.want == "" {
 			continue
 		}
@@ -202,6 +208,9 @@ func (l *Lanes) await(ctx context.Context, groups []group) {
 // forget takes groups off that do not wait any more.
 func (l *Lanes) forget(groups []*group) {
 	for _, g := range groups {
+		if _, ok := g.parcel.hear[g]; ok {
+			l.config.Saves.remove(g.from().Name, g)
+		}
 		if g.want == "" {
 			continue
 		}

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
@@ -43,6 +44,9 @@ func (r *run) callWhole(s *step) batch.RowOutcome {
 		f.Parents, f.Lost, f.Reuse, f.Force = f.Parents[:0], false, false, false
 		f.Out.Reset(0)
 		f.Call.Attempt = attempt
+		if s.mode == definition.ModeLoad && s.connector != nil {
+			r.saves = r.x.lane.lanes.config.Saves.count(s.connector.Name)
+		}
 		_, err := r.x.guarded(s.code.Call, 0, r.now.len())
 		f.Call.Attempt = 1
 		if err == nil {
@@ -63,6 +67,9 @@ func (r *run) callWhole(s *step) batch.RowOutcome {
 func (r *run) passWhole(s *step, rs *rowset, out kis.Vector) {
 	f := &r.x.frame
 	next := s.index + 1
+	if s.mode == definition.ModeSave && s.connector != nil {
+		r.x.lane.lanes.config.Saves.saved(s.connector.Name)
+	}
 	switch {
 	case len(r.x.jumps) > 0 || len(r.x.gone) > 0:
 		r.leave(rs)
@@ -145,7 +152,9 @@ func (r *run) runGroups(s *step, rs *rowset, groups [][]uint32, all kis.Vector) 
 	for _, rows := range groups {
 		x.gone, x.jumps = x.gone[:0], x.jumps[:0]
 		sub := x.subset(rs, rows, rs.born)
-		sub.holds = nil // its attempts are its own
+		if !sub.holdOf(0).load {
+			sub.holds = nil // its attempts are its own
+		}
 		sub = r.prepare(s, sub)
 		out := x.vectors.like(all)
 		f.Out = out

@@ -161,7 +161,7 @@ func (f *KisFlow) Run(ctx context.Context) error {
 	m := metrics.Current()
 	began := time.Now()
 	result := plan.Once(ctx, rows, flowexec.OnceConfig{
-		Copy: f.copy, Batch: id, Connectors: connectors(), Metrics: m.Functions(),
+		Copy: f.copy, Batch: id, Connectors: connectors(), Saves: &saves, Metrics: m.Functions(),
 		Observe: func(o flowexec.Observed) {
 			f.last.Store(int64(o.Place) + 1)
 			m.Observed(o)
@@ -269,6 +269,9 @@ func (f *KisFlow) boundTimes(b *definition.Bundle) {
 		}
 	}
 }
+
+// saves tells the Loads of this process's flows of its Saves.
+var saves flowexec.Saves
 
 // connectors are what functions made by kis.Save and kis.Load use in this process.
 var connectors = sync.OnceValue(func() *connector.Pool {
