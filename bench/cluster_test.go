@@ -50,8 +50,9 @@ func fiftyBytes(n int) batch.Columns {
 }
 
 // startCluster starts etcd here, and a coordinator and two workers in processes of their own, and dials the coordinator.
-func startCluster(b *testing.B) *client.Client {
+func startCluster(b *testing.B) (*client.Client, *processes) {
 	b.Helper()
+	p := &processes{b: b}
 	etcd, err := devcluster.StartEtcd(b.Context(), devcluster.EtcdConfig{})
 	if err != nil {
 		b.Fatal(err)
@@ -66,9 +67,9 @@ func startCluster(b *testing.B) *client.Client {
 		b.Fatal(err)
 	}
 	for i := range 2 {
-		startRole(b, "worker", etcd.Address(), fmt.Sprintf("worker-%d", i+1))
+		p.run("worker", etcd.Address(), fmt.Sprintf("worker-%d", i+1))
 	}
-	c, err := client.Dial(startRole(b, "coordinator", etcd.Address(), ""))
+	c, err := client.Dial(p.run("coordinator", etcd.Address(), ""))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -87,11 +88,12 @@ func startCluster(b *testing.B) *client.Client {
 			time.Sleep(20 * time.Millisecond) // other processes give no signal
 		}
 	}
-	return c
+	return c, p
 }
 
 // stream sends b.N batches through one stream, as fast as its window allows, and checks that every row is done.
-func stream(b *testing.B, c *client.Client, flow string, columns batch.Columns, options ...client.SubmitOption) {
+func stream(b *testing.B, flow string, columns batch.Columns, options ...client.SubmitOption) {
+	c, processes := startCluster(b)
 	s, err := c.Stream(b.Context(), flow)
 	if err != nil {
 		b.Fatal(err)
@@ -112,8 +114,7 @@ func stream(b *testing.B, c *client.Client, flow string, columns batch.Columns, 
 		}
 		failed <- nil
 	}()
-	b.ReportAllocs()
-	b.ResetTimer()
+	processes.start()
 	for range b.N {
 		p, err := s.Send(b.Context(), client.Pack(columns), options...)
 		if err != nil {
@@ -129,8 +130,7 @@ func stream(b *testing.B, c *client.Client, flow string, columns batch.Columns, 
 	if err := <-failed; err != nil {
 		b.Fatal(err)
 	}
-	b.StopTimer()
-	b.ReportMetric(float64(b.N)*float64(columns.Len())/b.Elapsed().Seconds(), "rows/s")
+	processes.stop(b.N * columns.Len())
 }
 
 // BenchmarkCluster sends batches of 1,000 rows of 50 bytes over loopback; client, coordinator and two workers are processes
@@ -138,8 +138,8 @@ func stream(b *testing.B, c *client.Client, flow string, columns batch.Columns, 
 func BenchmarkCluster(b *testing.B) {
 	columns := fiftyBytes(1000)
 	b.Run("relay", func(b *testing.B) { benchmarkRelay(b, columns, 64, nil) })
-	b.Run("passthrough", func(b *testing.B) { stream(b, startCluster(b), "Pass", columns) })
-	b.Run("students", func(b *testing.B) { stream(b, startCluster(b), "Average", columns, client.NoOutput()) })
+	b.Run("passthrough", func(b *testing.B) { stream(b, "Pass", columns) })
+	b.Run("students", func(b *testing.B) { stream(b, "Average", columns, client.NoOutput()) })
 	one := fiftyBytes(1)
 	b.Run("relay-latency", func(b *testing.B) {
 		took := make([]time.Duration, 0, b.N)
@@ -152,13 +152,14 @@ func BenchmarkCluster(b *testing.B) {
 		reportMedian(b, took)
 	})
 	b.Run("latency", func(b *testing.B) {
-		s, err := startCluster(b).Stream(b.Context(), "Pass")
+		c, processes := startCluster(b)
+		s, err := c.Stream(b.Context(), "Pass")
 		if err != nil {
 			b.Fatal(err)
 		}
 		defer s.Close()
 		took := make([]time.Duration, b.N)
-		b.ResetTimer()
+		processes.start()
 		for i := range took {
 			began := time.Now()
 			p, err := s.Send(b.Context(), client.Pack(one))
@@ -170,7 +171,7 @@ func BenchmarkCluster(b *testing.B) {
 			}
 			took[i] = time.Since(began)
 		}
-		b.StopTimer()
+		processes.stop(b.N)
 		reportMedian(b, took)
 	})
 }

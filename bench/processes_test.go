@@ -9,9 +9,13 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
+	"github.com/kisgrid/kisgrid/internal/command"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/coordinator"
@@ -20,7 +24,8 @@ import (
 )
 
 // A benchmark that needs processes runs this test binary again, in a role. It is told what to do by these variables, prints
-// its address as its first line, and ends with its standard input.
+// its address as its first line, answers each line of its standard input with the CPU time that it has used, and ends with
+// its standard input.
 const (
 	roleVariable = "KISGRID_BENCH_ROLE"
 	nextVariable = "KISGRID_BENCH_NEXT" // what it works with: etcd's address, or the echo's
@@ -38,17 +43,85 @@ func TestMain(m *testing.M) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin) // ends with the benchmark
+		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+			fmt.Println(cpuTime().Nanoseconds())
+		}
 		cancel()
 	}()
+	command.SteadyHeap() // as the programs do
 	if err := role(ctx, os.Getenv(nextVariable), os.Getenv(nameVariable)); err != nil {
 		fmt.Fprintln(os.Stderr, os.Getenv(roleVariable)+":", err)
 		os.Exit(1)
 	}
 }
 
-// startRole runs a role in a process of its own until the benchmark ends, and returns its address.
-func startRole(b *testing.B, role, next, name string) (address string) {
+// cpuTime is what this process has used, in user and in kernel mode.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err) // it can't
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// processes are those that a benchmark runs on: roles, and the one that it runs in itself, as the client.
+type processes struct {
+	b     *testing.B
+	roles []*process
+	used  map[string]time.Duration // by role, when start was called
+}
+
+// process runs a role.
+type process struct {
+	role string
+	in   io.Writer
+	out  *bufio.Reader
+}
+
+// cpu is the CPU time that each role has used so far.
+func (p *processes) cpu() map[string]time.Duration {
+	p.b.Helper()
+	used := map[string]time.Duration{"client": cpuTime()}
+	for _, r := range p.roles {
+		if _, err := io.WriteString(r.in, "\n"); err != nil {
+			p.b.Fatal(err)
+		}
+		line, err := r.out.ReadString('\n')
+		if err != nil {
+			p.b.Fatalf("the %s does not say what CPU time it has used: %v", r.role, err)
+		}
+		n, err := strconv.ParseInt(strings.TrimSpace(line), 10, 64)
+		if err != nil {
+			p.b.Fatal(err)
+		}
+		used[r.role] += time.Duration(n)
+	}
+	return used
+}
+
+// start begins what is measured.
+func (p *processes) start() {
+	p.used = p.cpu()
+	p.b.ReportAllocs()
+	p.b.ResetTimer()
+}
+
+// stop ends it, and reports rows per second, and CPU time per row: together, and in each role.
+func (p *processes) stop(rows int) {
+	p.b.StopTimer()
+	total := time.Duration(0)
+	for role, used := range p.cpu() {
+		used -= p.used[role]
+		total += used
+		p.b.ReportMetric(float64(used.Nanoseconds())/float64(rows), role+"-ns/row")
+	}
+	p.b.ReportMetric(float64(total.Nanoseconds())/float64(rows), "cpu-ns/row")
+	p.b.ReportMetric(float64(rows)/p.b.Elapsed().Seconds(), "rows/s")
+}
+
+// run runs a role in a process of its own until the benchmark ends, and returns its address.
+func (p *processes) run(role, next, name string) (address string) {
+	b := p.b
 	b.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), roleVariable+"="+role, nextVariable+"="+next, nameVariable+"="+name)
@@ -68,10 +141,12 @@ func startRole(b *testing.B, role, next, name string) (address string) {
 		_ = in.Close()
 		_ = cmd.Wait()
 	})
-	line, err := bufio.NewReader(out).ReadString('\n')
+	r := &process{role: role, in: in, out: bufio.NewReader(out)}
+	line, err := r.out.ReadString('\n')
 	if err != nil {
 		b.Fatalf("the %s printed no address: %v", role, err)
 	}
+	p.roles = append(p.roles, r)
 	return strings.TrimSpace(line)
 }
 

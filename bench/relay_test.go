@@ -93,7 +93,8 @@ func openRelay(ctx context.Context, conn *grpc.ClientConn) (grpc.ClientStream, e
 
 // benchmarkRelay sends each batch and waits for its echo, with so many under way.
 func benchmarkRelay(b *testing.B, c batch.Columns, underWay int, observe func(i int)) {
-	relayed := startRole(b, "relay", startRole(b, "echo", "", ""), "")
+	p := &processes{b: b}
+	relayed := p.run("relay", p.run("echo", "", ""), "")
 	conn, err := transport.Dial(relayed, transport.Config{})
 	if err != nil {
 		b.Fatal(err)
@@ -128,7 +129,7 @@ func benchmarkRelay(b *testing.B, c batch.Columns, underWay int, observe func(i 
 		}
 		failed <- nil
 	}()
-	b.ResetTimer()
+	p.start()
 	for range b.N {
 		slots <- struct{}{}
 		if err := stream.SendMsg(&message{mem.BufferSlice{mem.SliceBuffer(packed)}}); err != nil {
@@ -138,6 +139,5 @@ func benchmarkRelay(b *testing.B, c batch.Columns, underWay int, observe func(i 
 	if err := <-failed; err != nil {
 		b.Fatal(err)
 	}
-	b.StopTimer()
-	b.ReportMetric(float64(b.N)*float64(c.Len())/b.Elapsed().Seconds(), "rows/s")
+	p.stop(b.N * c.Len())
 }

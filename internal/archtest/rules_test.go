@@ -11,7 +11,7 @@ var arrows = []struct {
 	{"pkg/batch", nil},
 	{"pkg/definition", []string{"pkg/batch"}},
 	{"internal/wire", []string{"pkg/batch", "proto/kisgrid/v1"}},
-	{"internal/transport", []string{"pkg/batch"}},
+	{"internal/transport", []string{"pkg/batch", "internal/wire"}},
 
 	// What users' functions import.
 	{"pkg/kis", []string{"pkg/batch", "pkg/definition"}},

@@ -106,6 +106,7 @@ type Service interface {
 
 // Serve runs the service. The first SIGTERM or SIGINT drains it, for drain at the longest; a second one cuts it off.
 func Serve(ctx context.Context, s Service, drain time.Duration, log hclog.Logger) error {
+	SteadyHeap()
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	defer signal.Stop(signals)

@@ -9,6 +9,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/keepalive"
+
+	"github.com/kisgrid/kisgrid/internal/wire"
 )
 
 // redial is how long a broken connection waits before the next attempt: 50 ms at first, at most 2 s.
@@ -33,7 +35,7 @@ func Dial(target string, c Config, opts ...grpc.DialOption) (*grpc.ClientConn, e
 		grpc.WithContextDialer(DialTCP),
 		grpc.WithConnectParams(redial),
 		grpc.WithDisableServiceConfig(), // one DNS lookup less, and nobody else's retries
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(c.MessageBytes())),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(c.MessageBytes()), grpc.ForceCodecV2(wire.Codec{})),
 		grpc.WithMaxHeaderListSize(maxHeaderBytes),
 		grpc.WithInitialWindowSize(streamWindow),
 		grpc.WithInitialConnWindowSize(connectionWindow),

@@ -10,6 +10,8 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
+
+	"github.com/kisgrid/kisgrid/internal/wire"
 )
 
 // Limits of one connection, beside the message limit.
@@ -54,6 +56,7 @@ func NewServer(c Config, opts ...grpc.ServerOption) (*Server, error) {
 	limit := c.MessageBytes()
 	own := []grpc.ServerOption{
 		grpc.Creds(f.credentials()),
+		grpc.ForceServerCodecV2(wire.Codec{}),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.MaxRecvMsgSize(limit),
 		grpc.MaxSendMsgSize(limit),

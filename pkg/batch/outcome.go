@@ -93,26 +93,5 @@ func (r *Result) Counts() Counts {
 // Sort puts NotDone and the output rows into the batch's order. Whoever gathers a Result from several answers calls it once.
 func (r *Result) Sort() {
 	slices.SortFunc(r.NotDone, func(a, b RowOutcome) int { return int(a.Row) - int(b.Row) })
-	if slices.IsSorted(r.Output.Origins) {
-		return
-	}
-	order := make([]uint32, len(r.Output.Origins))
-	for i := range order {
-		order[i] = uint32(i)
-	}
-	origins := r.Output.Origins
-	slices.SortStableFunc(order, func(a, b uint32) int {
-		switch {
-		case origins[a] < origins[b]:
-			return -1
-		case origins[a] > origins[b]:
-			return 1
-		}
-		return 0
-	})
-	sorted := Output{Rows: r.Output.Rows.Select(order), Origins: make([]uint32, len(order))}
-	for i, o := range order {
-		sorted.Origins[i] = origins[o]
-	}
-	r.Output = sorted
+	r.Output = Merge([]Output{r.Output})
 }

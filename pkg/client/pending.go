@@ -25,11 +25,14 @@ type Pending struct {
 	revision int64  // guarded by Stream.mu: the one that it named when it last went out
 	first    bool   // guarded by Stream.mu: no coordinator can have taken it before that
 
-	result  *batch.Result // gathered by the one goroutine that reads answers; constant once done is closed, and sorted is done
-	omitted error         // why a unary answer has no output; nil if it has what there is
-	err     error         // set before done is closed
-	done    chan struct{}
-	sorted  sync.Once
+	// Gathered by the one goroutine that reads answers; constant once done is closed, and arranged is done.
+	result   *batch.Result
+	outputs  []batch.Output
+	bytes    int   // of outputs
+	omitted  error // why a unary answer has no output; nil if it has what there is
+	err      error // set before done is closed
+	done     chan struct{}
+	arranged sync.Once
 }
 
 // newPending checks what can be checked of a batch without the cluster.
@@ -86,8 +89,14 @@ func (p *Pending) Wait(ctx context.Context) (*Result, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
-	p.sorted.Do(p.result.Sort) // here, so that many waiters share the work that one reader would have
+	p.arranged.Do(p.arrange) // here, so that many waiters share the work that one reader would have
 	return p.result, nil
+}
+
+// arrange puts the result into the batch's order.
+func (p *Pending) arrange() {
+	p.result.Output, p.outputs = batch.Merge(p.outputs), nil
+	p.result.Sort()
 }
 
 // begin makes an empty result: answers of an earlier try don't count, the batch is answered anew. A batch that may have been
@@ -98,7 +107,7 @@ func (p *Pending) begin(active int64) {
 	if p.revision == 0 {
 		p.revision, p.first = active, true
 	}
-	p.result = &batch.Result{BatchID: p.id, Rows: p.columns.Len()}
+	p.result, p.outputs, p.bytes = &batch.Result{BatchID: p.id, Rows: p.columns.Len()}, nil, 0
 }
 
 // pin has the batch run on the revision that it named, whenever it is sent again: nobody knows whether it was taken.
@@ -124,7 +133,7 @@ func (p *Pending) submission(floor uint64, now time.Time) *pb.Submission {
 	return m
 }
 
-// add merges an answer's rows into the result; the order is made when all are there. The error is CodeBadMessage.
+// add merges an answer's rows into the result; they are put in order when all are there. The error is CodeBadMessage.
 func (p *Pending) add(a *pb.Answer) error {
 	notDone, err := wire.ToRowOutcomes(a.GetNotDone(), p.result.Rows)
 	if err != nil {
@@ -141,23 +150,9 @@ func (p *Pending) add(a *pb.Answer) error {
 	} else {
 		r.NotDone = append(r.NotDone, notDone...)
 	}
-	return join(&r.Output, output)
-}
-
-// join adds output rows to those that are there.
-func join(to *batch.Output, more batch.Output) error {
-	if to.Rows.Len() == 0 {
-		*to = more
-		return nil
-	}
-	if len(to.Rows.Data)+len(more.Rows.Data) > math.MaxUint32 {
+	if p.bytes += len(output.Rows.Data); p.bytes > math.MaxUint32 {
 		return batch.Errorf(batch.CodeBadMessage, "the output is over 4 GiB: submit fewer rows in a batch, or NoOutput")
 	}
-	base := uint32(len(to.Rows.Data))
-	to.Rows.Data = append(to.Rows.Data, more.Rows.Data...)
-	for _, end := range more.Rows.Ends {
-		to.Rows.Ends = append(to.Rows.Ends, base+end)
-	}
-	to.Origins = append(to.Origins, more.Origins...)
+	p.outputs = append(p.outputs, output)
 	return nil
 }

@@ -39,7 +39,7 @@ func (c *Client) Submit(ctx context.Context, flow string, b *Batch, opts ...Subm
 		nothingRan, err := c.try(ctx, flow, producer, p)
 		if err == nil {
 			producer.answered(p.id.Sequence, p.result)
-			p.result.Sort()
+			p.arrange()
 			return p.result, p.omitted
 		}
 		if !nothingRan {

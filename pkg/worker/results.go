@@ -215,11 +215,13 @@ func (s *server) results(t *part, ended []flowexec.Run, last bool) []*pb.Result 
 func (s *server) gather(t *part, ended []flowexec.Run, last bool) []*pb.Result {
 	var all batch.Result
 	var returned []uint32
+	outputs := make([]batch.Output, 0, len(ended))
 	for _, run := range ended {
 		all.NotDone = append(all.NotDone, run.NotDone...)
 		returned = append(returned, run.Returned...)
+		outputs = append(outputs, run.Output)
 	}
-	all.Output = join(ended)
+	all.Output = batch.Merge(outputs)
 	slices.Sort(returned)
 	m := &pb.Result{Part: t.number, Returned: wire.FromRanges(wire.Ranges(returned)), Last: last}
 	if size(all) > s.config.ResultBytes {
@@ -230,32 +232,6 @@ func (s *server) gather(t *part, ended []flowexec.Run, last bool) []*pb.Result {
 	}
 	m.NotDone, m.Output = wire.FromRowOutcomes(all.NotDone), wire.FromOutput(all.Output)
 	return []*pb.Result{m}
-}
-
-// join puts the output of several runs together; that of one is not copied.
-func join(ended []flowexec.Run) batch.Output {
-	var bytes, rows, from int
-	for i, run := range ended {
-		if n := run.Output.Rows.Len(); n > 0 {
-			bytes, rows, from = bytes+len(run.Output.Rows.Data), rows+n, i
-		}
-	}
-	if one := ended[from].Output; one.Rows.Len() == rows {
-		return one
-	}
-	out := batch.Output{
-		Rows:    batch.Columns{Data: make([]byte, 0, bytes), Ends: make([]uint32, 0, rows), Encoding: ended[from].Output.Rows.Encoding},
-		Origins: make([]uint32, 0, rows),
-	}
-	for _, run := range ended {
-		start := uint32(len(out.Rows.Data))
-		out.Rows.Data = append(out.Rows.Data, run.Output.Rows.Data...)
-		for _, end := range run.Output.Rows.Ends {
-			out.Rows.Ends = append(out.Rows.Ends, start+end)
-		}
-		out.Origins = append(out.Origins, run.Output.Origins...)
-	}
-	return out
 }
 
 // rowSet has a bit for each row of a part.

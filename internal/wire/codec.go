@@ -1,0 +1,53 @@
+package wire
+
+import (
+	"fmt"
+
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/proto"
+)
+
+// Codec is gRPC's codec for all calls. What goes over the wire is protobuf, but rows go there from the slices that a message
+// has, and stay where they were received: they are not copied into messages and out of them. So a message must not change
+// once it is sent, and rows that came with a message keep the whole of it in memory.
+type Codec struct{}
+
+var _ encoding.CodecV2 = Codec{}
+
+// bulky is how large, in bytes, a message is for which that is worth its price.
+const bulky = 2 << 10
+
+// Name is that of gRPC's own codec, whose messages are the same.
+func (Codec) Name() string { return "proto" }
+
+// Marshal implements encoding.CodecV2.
+func (Codec) Marshal(v any) (mem.BufferSlice, error) {
+	m, ok := v.(proto.Message)
+	if !ok {
+		return nil, fmt.Errorf("a %T is no protobuf message", v)
+	}
+	if proto.Size(m) < bulky {
+		b, err := proto.MarshalOptions{UseCachedSize: true}.Marshal(m)
+		return mem.BufferSlice{mem.SliceBuffer(b)}, err
+	}
+	var p pieces
+	if err := p.message(m); err != nil {
+		return nil, err
+	}
+	p.flush()
+	return p.list, nil
+}
+
+// Unmarshal implements encoding.CodecV2.
+func (Codec) Unmarshal(data mem.BufferSlice, v any) error {
+	m, ok := v.(proto.Message)
+	if !ok {
+		return fmt.Errorf("a %T is no protobuf message", v)
+	}
+	if len(data) == 1 && data[0].Len() < bulky {
+		return proto.Unmarshal(data[0].ReadOnlyData(), m)
+	}
+	proto.Reset(m)
+	return unpack(data.Materialize(), m)
+}

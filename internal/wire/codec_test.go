@@ -1,0 +1,185 @@
+package wire_test
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/kisgrid/kisgrid/internal/wire"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// calls are the messages that gRPC is given.
+func calls() map[string]proto.Message {
+	return map[string]proto.Message{
+		"submit request": &pb.SubmitRequest{}, "submit response": &pb.SubmitResponse{},
+		"open": &pb.StreamRequest{Kind: &pb.StreamRequest_Open{}}, "submission": &pb.StreamRequest{Kind: &pb.StreamRequest_Submission{}},
+		"opened": &pb.StreamResponse{Kind: &pb.StreamResponse_Opened{}}, "answer": &pb.StreamResponse{Kind: &pb.StreamResponse_Answer{}},
+		"credit":     &pb.StreamResponse{Kind: &pb.StreamResponse_Credit{}},
+		"definition": &pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Definition{}}, "part": &pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Part{}},
+		"compiled": &pb.WorkerMessage{Kind: &pb.WorkerMessage_Compiled{}}, "result": &pb.WorkerMessage{Kind: &pb.WorkerMessage_Result{}},
+	}
+}
+
+// fill gives every field of a message a value, with lists and bytes of so many elements. Of a oneof the member that is set
+// is filled.
+func fill(r *rand.Rand, m protoreflect.Message, size int) {
+	fields := m.Descriptor().Fields()
+	for i := range fields.Len() {
+		f := fields.Get(i)
+		if o := f.ContainingOneof(); o != nil && m.WhichOneof(o) != f {
+			continue
+		}
+		switch {
+		case f.IsList() && f.Message() != nil:
+			list := m.Mutable(f).List()
+			for range 3 {
+				fill(r, list.AppendMutable().Message(), 10)
+			}
+		case f.IsList():
+			list := m.Mutable(f).List()
+			for range size {
+				list.Append(value(r, f, size))
+			}
+		case f.Message() != nil:
+			inner := m.NewField(f)
+			fill(r, inner.Message(), size)
+			m.Set(f, inner)
+		default:
+			m.Set(f, value(r, f, size))
+		}
+	}
+}
+
+func value(r *rand.Rand, f protoreflect.FieldDescriptor, size int) protoreflect.Value {
+	switch f.Kind() {
+	case protoreflect.BoolKind:
+		return protoreflect.ValueOfBool(true)
+	case protoreflect.EnumKind:
+		return protoreflect.ValueOfEnum(protoreflect.EnumNumber(1 + r.IntN(3)))
+	case protoreflect.Int64Kind:
+		return protoreflect.ValueOfInt64(1 + r.Int64N(1<<40))
+	case protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
+		return protoreflect.ValueOfUint64(1 + r.Uint64N(1<<60))
+	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind:
+		return protoreflect.ValueOfUint32(1 + r.Uint32N(1<<30))
+	case protoreflect.StringKind:
+		return protoreflect.ValueOfString(strings.Repeat("s", 1+r.IntN(20)))
+	case protoreflect.BytesKind:
+		b := make([]byte, 4*size+3)
+		for i := range b {
+			b[i] = byte(r.Uint32())
+		}
+		return protoreflect.ValueOfBytes(b)
+	}
+	panic("a field of kind " + f.Kind().String() + ": say what to fill it with")
+}
+
+// frames cuts bytes into buffers, as HTTP/2 does.
+func frames(b []byte, size int) (cut mem.BufferSlice) {
+	for len(b) > 0 {
+		n := min(size, len(b))
+		cut, b = append(cut, mem.SliceBuffer(bytes.Clone(b[:n]))), b[n:]
+	}
+	return cut
+}
+
+func TestCodecSpeaksProtobuf(t *testing.T) {
+	for name, m := range calls() {
+		for _, size := range []int{0, 1, 100, 5000} {
+			m := proto.Clone(m)
+			r := rand.New(rand.NewPCG(1, uint64(size)))
+			fill(r, m.ProtoReflect(), size)
+
+			sent, err := wire.Codec{}.Marshal(m)
+			if err != nil {
+				t.Fatalf("%s of %d: marshal: %v", name, size, err)
+			}
+			ours := sent.Materialize()
+			if len(ours) != proto.Size(m) {
+				t.Errorf("%s of %d: it has %d bytes, protobuf needs %d", name, size, len(ours), proto.Size(m))
+			}
+			read := m.ProtoReflect().New().Interface()
+			if err := proto.Unmarshal(ours, read); err != nil {
+				t.Fatalf("%s of %d: protobuf can't read what the codec wrote: %v", name, size, err)
+			}
+			if !proto.Equal(read, m) {
+				t.Errorf("%s of %d: protobuf reads another message than the codec wrote", name, size)
+			}
+
+			theirs, err := proto.Marshal(m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, written := range [][]byte{ours, theirs} {
+				read := m.ProtoReflect().New().Interface()
+				fill(r, read.ProtoReflect(), 2) // what a message had before does not count
+				if err := (wire.Codec{}).Unmarshal(frames(written, 16<<10), read); err != nil {
+					t.Fatalf("%s of %d: unmarshal: %v", name, size, err)
+				}
+				if !proto.Equal(read, m) {
+					t.Errorf("%s of %d: the codec reads another message than was written", name, size)
+				}
+			}
+		}
+	}
+}
+
+func TestCodecSharesRows(t *testing.T) {
+	data := bytes.Repeat([]byte("r"), 10_000)
+	m := &pb.StreamRequest{Kind: &pb.StreamRequest_Submission{Submission: &pb.Submission{Rows: &pb.Columns{Data: data, Ends: []uint32{10_000}}}}}
+	sent, err := wire.Codec{}.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared := false
+	for _, b := range sent {
+		shared = shared || b.Len() == len(data) && &b.ReadOnlyData()[0] == &data[0]
+	}
+	if !shared {
+		t.Error("the rows were copied")
+	}
+	if n := testing.AllocsPerRun(100, func() { _, _ = wire.Codec{}.Marshal(m) }); n > 30 {
+		t.Errorf("%v allocations for one message", n)
+	}
+}
+
+func TestCodecRefusesWhatIsNoMessage(t *testing.T) {
+	if _, err := (wire.Codec{}).Marshal("text"); err == nil {
+		t.Error("a string was marshalled")
+	}
+	if err := (wire.Codec{}).Unmarshal(nil, new(string)); err == nil {
+		t.Error("a string was unmarshalled")
+	}
+}
+
+// FuzzCodec holds the codec to protobuf's verdict on bytes from outside.
+func FuzzCodec(f *testing.F) {
+	for _, m := range calls() {
+		fill(rand.New(rand.NewPCG(1, 1)), m.ProtoReflect(), 10)
+		b, err := proto.Marshal(m)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b, uint8(3))
+	}
+	f.Fuzz(func(t *testing.T, b []byte, size uint8) {
+		for name, m := range calls() {
+			theirs, ours := m.ProtoReflect().New().Interface(), m.ProtoReflect().New().Interface()
+			wanted := proto.Unmarshal(b, theirs)
+			// Two buffers at least: a small message in one is protobuf's own.
+			got := wire.Codec{}.Unmarshal(append(frames(b, 1+int(size)), mem.SliceBuffer(nil)), ours)
+			if (wanted == nil) != (got == nil) {
+				t.Fatalf("%s: protobuf says %v, the codec %v", name, wanted, got)
+			}
+			if wanted == nil && !proto.Equal(theirs, ours) {
+				t.Fatalf("%s: protobuf reads %v, the codec %v", name, theirs, ours)
+			}
+		}
+	})
+}
