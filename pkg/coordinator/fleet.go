@@ -505,6 +505,21 @@ func (f *fleet) workers(ctx context.Context) map[string]cluster.Worker {
 	return all
 }
 
+// states counts the registered workers by the state of the session with them.
+func (f *fleet) states(ctx context.Context) map[string]int {
+	all := map[string]int{"up": 0, "draining": 0, "down": 0, "lost": 0}
+	if !f.wait(ctx, func() {
+		for _, m := range f.members {
+			if !m.buried {
+				all[m.link.state()]++
+			}
+		}
+	}) {
+		return nil // all may still be written to
+	}
+	return all
+}
+
 // coordinators are this one and its peers as etcd has them.
 func (f *fleet) coordinators(ctx context.Context) map[string]cluster.Coordinator {
 	all := map[string]cluster.Coordinator{}

@@ -3,6 +3,8 @@ package coordinator
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -64,6 +66,19 @@ func isClosed(c <-chan struct{}) bool {
 	default:
 		return false
 	}
+}
+
+// windows counts the open streams, and adds up their windows by flow.
+func (i *ingest) windows() (streams int, byFlow map[string]windowUse) {
+	i.mu.Lock()
+	open := slices.Collect(maps.Values(i.streams))
+	i.mu.Unlock()
+	byFlow = map[string]windowUse{}
+	for _, s := range open {
+		sum, w := byFlow[s.flow], s.window.use()
+		byFlow[s.flow] = windowUse{sum.size + w.size, sum.used + w.used}
+	}
+	return len(open), byFlow
 }
 
 // submission makes a batch from outside ready for the scheduler. single: it is a call's.

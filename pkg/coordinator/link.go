@@ -51,6 +51,19 @@ type link struct {
 	met bool // owned by run: a session is behind us whose parts the worker may still have
 }
 
+// state is how the session with the worker is, for metrics.
+func (k *link) state() string {
+	switch {
+	case k.lost.Load():
+		return "lost"
+	case !k.connected.Load():
+		return "down"
+	case k.draining.Load():
+		return "draining"
+	}
+	return "up"
+}
+
 // run dials the worker again and again. It returns when the worker is given up for good, or when ctx is done.
 func (k *link) run(ctx context.Context) {
 	pause := backoff.NewExponentialBackOff()

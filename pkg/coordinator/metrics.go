@@ -20,10 +20,18 @@ var (
 		"Revision of the flow that new batches run on; 0 for none.", []string{"flow"}, nil)
 	flowWanted = prometheus.NewDesc("kisgrid_flow_wanted_revision",
 		"Revision of the flow that its documents ask for; another than kisgrid_flow_revision while that is not what runs.", []string{"flow"}, nil)
+	rowsAgain = prometheus.NewDesc("kisgrid_rows_redispatched_total",
+		"Rows that went to a worker again, each time, by why: lost where the worker was given up, returned where it gave them back.", []string{"flow", "why"}, nil)
 	sessions = prometheus.NewDesc("kisgrid_coordinator_sessions",
 		"Sessions with workers that are up.", nil, nil)
 	streams = prometheus.NewDesc("kisgrid_coordinator_streams",
 		"Client streams that are open.", nil, nil)
+	windowBytes = prometheus.NewDesc("kisgrid_stream_window_bytes",
+		"Bytes of rows that the open client streams of a flow may have unanswered together.", []string{"flow"}, nil)
+	windowUsed = prometheus.NewDesc("kisgrid_stream_window_used_bytes",
+		"Bytes of rows that they have unanswered, by as much as a batch each above their windows.", []string{"flow"}, nil)
+	workerStates = prometheus.NewDesc("kisgrid_coordinator_workers",
+		"Registered workers by the state of the session with them: up, draining, down, or lost after a lease time of that.", []string{"state"}, nil)
 	budgetBytes = prometheus.NewDesc("kisgrid_coordinator_budget_left_bytes",
 		"Bytes of rows that clients may still be granted.", nil, nil)
 	isLeader = prometheus.NewDesc("kisgrid_coordinator_leader",
@@ -35,7 +43,9 @@ type collector struct{ coordinator *Coordinator }
 
 // Describe implements prometheus.Collector.
 func (*collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{rowsIn, rowsEnded, rowsInFlight, flowRevision, flowWanted, sessions, streams, budgetBytes, isLeader} {
+	for _, d := range []*prometheus.Desc{
+		rowsIn, rowsEnded, rowsInFlight, rowsAgain, flowRevision, flowWanted, sessions, workerStates, streams, windowBytes, windowUsed, budgetBytes, isLeader,
+	} {
 		out <- d
 	}
 }
@@ -57,6 +67,8 @@ func (m *collector) Collect(out chan<- prometheus.Metric) {
 			counter(rowsEnded, l.Outcomes[o], flow, o.String())
 		}
 		gauge(rowsInFlight, float64(l.InFlight()), flow)
+		counter(rowsAgain, l.Redispatched, flow, "lost")
+		counter(rowsAgain, l.HandedBack, flow, "returned")
 	}
 	now := c.board.load()
 	gauge(sessions, float64(now.sessions))
@@ -68,10 +80,15 @@ func (m *collector) Collect(out chan<- prometheus.Metric) {
 		gauge(flowRevision, float64(number), name)
 		gauge(flowWanted, float64(e.status.Wanted), name)
 	}
-	c.ingest.mu.Lock()
-	open := len(c.ingest.streams)
-	c.ingest.mu.Unlock()
+	for state, n := range c.fleet.states(ctx) {
+		gauge(workerStates, float64(n), state)
+	}
+	open, windows := c.ingest.windows()
 	gauge(streams, float64(open))
+	for flow, w := range windows {
+		gauge(windowBytes, float64(w.size), flow)
+		gauge(windowUsed, float64(w.used), flow)
+	}
 	gauge(budgetBytes, float64(c.ingest.budget.remaining()))
 	leads := 0.0
 	if c.leading.Load() {

@@ -166,6 +166,16 @@ func (w *window) restore(rows, bytes int) (creditRows, creditBytes int64) {
 	return creditRows, creditBytes
 }
 
+// use is how large the window is, and how much of it is used.
+func (w *window) use() windowUse {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return windowUse{size: w.size, used: w.size - w.bytes}
+}
+
+// windowUse is bytes of windows.
+type windowUse struct{ size, used int64 }
+
 // close gives the budget back what the window reserved.
 func (w *window) close() {
 	w.mu.Lock()

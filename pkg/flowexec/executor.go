@@ -78,7 +78,11 @@ func (x *executor) execute(w *work) {
 	x.enterPart(w)
 	x.startRun(w.part.Deadline)
 	x.begin(w)
+	began := time.Now()
 	result, parked := x.run.execute()
+	if w.from == nil {
+		lanes.metrics.observe(w.len(), time.Since(began))
+	}
 	x.startRun(time.Time{})
 	x.finish()
 	if !x.away {

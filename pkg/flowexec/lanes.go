@@ -58,6 +58,7 @@ type Observed struct {
 type Lanes struct {
 	config   LanesConfig
 	lanes    []*lane
+	metrics  flowMetrics
 	ctx      context.Context // done when running functions are to stop
 	cancel   context.CancelCauseFunc
 	wg       sync.WaitGroup // the lanes
@@ -154,7 +155,7 @@ func StartLanes(c LanesConfig) *Lanes {
 		c.Context = context.Background()
 	}
 	l := &Lanes{
-		config: c, lanes: make([]*lane, c.Copies), wake: make(chan struct{}, 1), began: time.Now(),
+		config: c, metrics: c.Metrics.flow(c.Flow), lanes: make([]*lane, c.Copies), wake: make(chan struct{}, 1), began: time.Now(),
 		watches: make(map[*definition.Connector]*watch), earlier: time.NewTimer(time.Hour), first: never,
 	}
 	l.earlier.Stop() // until a row parks

@@ -8,15 +8,23 @@ import (
 
 // Metrics are what lanes tell Prometheus. One Metrics serves all lanes of a process; nil tells nothing.
 type Metrics struct {
-	seconds   *prometheus.HistogramVec
-	rows      *prometheus.CounterVec
-	parked    *prometheus.GaugeVec
-	abandoned prometheus.Gauge
+	KisFlowMetrics
+	flowSeconds *prometheus.HistogramVec
+	seconds     *prometheus.HistogramVec
+	rows        *prometheus.CounterVec
+	parked      *prometheus.GaugeVec
+	abandoned   prometheus.Gauge
 }
 
 // NewMetrics registers the metrics with r.
 func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 	m := &Metrics{
+		KisFlowMetrics: newKisFlowMetrics(),
+		flowSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "kisgrid_flow_run_seconds",
+			Help:    "How long a flow took for the rows of one run, until they ended or were set aside.",
+			Buckets: prometheus.ExponentialBuckets(16e-6, 4, 12),
+		}, []string{"flow"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "kisgrid_function_run_seconds",
 			Help:    "How long a function took for the rows of one run, retries and waits included.",
@@ -35,7 +43,7 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 			Help: "Goroutines given up because their function ignored its timeout, and still running.",
 		}),
 	}
-	for _, c := range []prometheus.Collector{m.seconds, m.rows, m.parked, m.abandoned} {
+	for _, c := range append(m.collectors(), m.flowSeconds, m.seconds, m.rows, m.parked, m.abandoned) {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}
@@ -43,24 +51,59 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 	return m, nil
 }
 
-// function is one function's share of the metrics, looked up once for a plan's step and lane.
-type functionMetrics struct {
-	seconds prometheus.Observer
-	rows    prometheus.Counter
+// flowMetrics is one flow's share of the metrics, looked up once for its lanes.
+type flowMetrics struct {
+	seconds, milliseconds prometheus.Observer
+	runs, rows, allRows   prometheus.Counter
 }
 
-func (m *Metrics) function(flow, function string) functionMetrics {
+func (m *Metrics) flow(flow string) flowMetrics {
+	if m == nil {
+		return flowMetrics{}
+	}
+	return flowMetrics{
+		m.flowSeconds.WithLabelValues(flow), m.FlowDuration.WithLabelValues(flow),
+		m.FlowScheduleCntsToTal.WithLabelValues(flow), m.FlowDataTotal.WithLabelValues(flow), m.DataTotal,
+	}
+}
+
+// observe counts a run whose rows had not run before.
+func (f flowMetrics) observe(rows int, took time.Duration) {
+	if f.runs == nil {
+		return
+	}
+	f.runs.Inc()
+	f.rows.Add(float64(rows))
+	f.allRows.Add(float64(rows))
+	f.seconds.Observe(took.Seconds())
+	f.milliseconds.Observe(milliseconds(took))
+}
+
+// functionMetrics is one function's share of the metrics, looked up once for a plan's step and lane.
+type functionMetrics struct {
+	seconds, milliseconds prometheus.Observer
+	rows, runs            prometheus.Counter
+}
+
+func (m *Metrics) function(flow string, s *step) functionMetrics {
 	if m == nil {
 		return functionMetrics{}
 	}
-	return functionMetrics{m.seconds.WithLabelValues(flow, function), m.rows.WithLabelValues(flow, function)}
+	mode := string(s.mode)
+	return functionMetrics{
+		m.seconds.WithLabelValues(flow, s.name), m.FunctionDuration.WithLabelValues(s.name, mode),
+		m.rows.WithLabelValues(flow, s.name), m.FuncScheduleCntsTotal.WithLabelValues(s.name, mode),
+	}
 }
 
 func (f functionMetrics) observe(rows int, took time.Duration) {
-	if f.rows != nil {
-		f.rows.Add(float64(rows))
-		f.seconds.Observe(took.Seconds())
+	if f.rows == nil {
+		return
 	}
+	f.rows.Add(float64(rows))
+	f.runs.Inc()
+	f.seconds.Observe(took.Seconds())
+	f.milliseconds.Observe(milliseconds(took))
 }
 
 func (m *Metrics) addParked(flow string, n int) {

@@ -501,7 +501,7 @@ func (x *executor) metricsOf(p *Plan, s *step) functionMetrics {
 	if x.plan != p {
 		x.plan, x.metrics = p, make([]functionMetrics, len(p.steps))
 		for i, s := range p.steps {
-			x.metrics[i] = x.lane.lanes.config.Metrics.function(p.flow, s.name)
+			x.metrics[i] = x.lane.lanes.config.Metrics.function(p.flow, s)
 		}
 	}
 	return x.metrics[s.index]

@@ -110,6 +110,10 @@ func TestKilledWorkersRowRunsElsewhere(t *testing.T) {
 		t.Errorf("after %s died, %s has the row's slot and ran %g rows", owner.Name(), other.Name(), ran(other))
 	}
 
+	if again := g.Coordinator(0).Metric("kisgrid_rows_redispatched_total", "flow", "Meet", "why", "lost"); again != 1 {
+		t.Errorf("%g rows were redispatched", again)
+	}
+
 	// It comes back under its name, and gets its slots back.
 	again := g.AddWorker(flowtest.WorkerConfig{Name: owner.Name()})
 	until(t, "the worker that came back owns the key", func() bool { return g.Owner("Meet", "1") == again })

@@ -202,10 +202,15 @@ type WorkerConfig struct {
 // AddWorker starts one more worker, and waits until every coordinator has a session with it.
 func (g *Grid) AddWorker(c WorkerConfig) *Node {
 	g.t.Helper()
-	before := g.sessions()
 	n := g.startWorker(c)
-	g.Await(before + 1)
-	return n
+	for deadline := time.Now().Add(patience); ; time.Sleep(2 * time.Millisecond) { // nothing tells but a number
+		if int(n.Metric("kisgrid_worker_peers")) >= len(g.cluster.Coordinators()) {
+			return n
+		}
+		if time.Now().After(deadline) {
+			g.t.Fatalf("worker %s has no session with each coordinator after %s", n.Name(), patience)
+		}
+	}
 }
 
 func (g *Grid) startWorker(c WorkerConfig) *Node {
@@ -221,28 +226,16 @@ func (g *Grid) startWorker(c WorkerConfig) *Node {
 	return g.add(n)
 }
 
-// AddCoordinator starts one more coordinator, and waits until it has a session with each worker that another one has. Clients
-// that are there don't know it.
+// AddCoordinator starts one more coordinator, and waits until it takes batches. Clients that are there don't know it.
 func (g *Grid) AddCoordinator() *Node {
 	g.t.Helper()
-	before := g.sessions()
 	ctx, cancel := g.patient()
 	defer cancel()
 	n, err := g.cluster.StartCoordinator(ctx, "")
 	if err != nil {
 		g.t.Fatalf("start a coordinator: %v", err)
 	}
-	node := g.add(n)
-	g.Await(before)
-	return node
-}
-
-// sessions is with how many workers the first coordinator that lives has a session.
-func (g *Grid) sessions() int {
-	for _, n := range g.cluster.Coordinators() {
-		return int((&Node{grid: g, node: n}).Metric("kisgrid_coordinator_sessions"))
-	}
-	return 0
+	return g.add(n)
 }
 
 // Await waits until each coordinator has sessions with at least so many workers.

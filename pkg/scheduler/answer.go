@@ -88,6 +88,7 @@ func (s *Scheduler) takeBack(f *flow, p *Part, returned []uint32) {
 		returned[i] = p.Row(r)
 	}
 	slices.Sort(returned)
+	f.ledger.HandedBack += uint64(len(returned))
 	g := segment{batch: p.Batch, rows: returned, deaths: p.Deaths}
 	if len(p.Batch.Keys) > 0 {
 		s.route(f, g)

@@ -203,9 +203,13 @@ func (e WorkerGone) step(s *Scheduler) {
 			continue
 		}
 		for _, g := range blame(p) {
-			switch f := p.link.flow; {
-			case g.deaths > poison:
+			f := p.link.flow
+			if g.deaths > poison {
 				s.fail(p.Batch, g.list(), batch.Dead, batch.CodePoison)
+				continue
+			}
+			f.ledger.Redispatched += uint64(g.len())
+			switch {
 			case len(p.Batch.Keys) == 0:
 				whole[f] = append(whole[f], g)
 			default:

@@ -142,6 +142,9 @@ func (b *Batch) open() []uint32 {
 type Ledger struct {
 	In       uint64
 	Outcomes batch.Counts
+	// Redispatched counts rows that a worker had when it was given up, HandedBack those that a worker gave back, each time: both
+	// went to a worker again.
+	Redispatched, HandedBack uint64
 }
 
 // InFlight is the rows that have no outcome yet.

@@ -161,15 +161,14 @@ func (f *KisFlow) Run(ctx context.Context) error {
 	m := metrics.Current()
 	began := time.Now()
 	result := plan.Once(ctx, rows, flowexec.OnceConfig{
-		Copy: f.copy, Batch: id, Connectors: connectors(), Saves: &saves, Metrics: m.Functions(),
+		Copy: f.copy, Batch: id, Connectors: connectors(), Saves: &saves, Metrics: m.Lanes(),
 		Observe: func(o flowexec.Observed) {
 			f.last.Store(int64(o.Place) + 1)
-			m.Observed(o)
 			log.Logger().DebugFX(ctx, "flow %s: %s %s took %v for %d rows", o.Flow, o.Mode, o.Function, o.Took, o.Rows)
 		},
 	})
 	took := time.Since(began)
-	m.Ran(f.GetName(), len(rows), took, result.NotDone)
+	m.Ended(f.GetName(), len(rows), result.NotDone)
 	log.Logger().DebugFX(ctx, "flow %s: ran %d rows in %v, %d of them not to the end", f.GetName(), len(rows), took, len(result.NotDone))
 	return f.verdict(ctx, result)
 }

@@ -21,19 +21,11 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis/log"
 )
 
-// KisMetrics are the metrics of the flows of this process. Totals are counters; durations under KisFlow's names are
-// milliseconds, those under KisGrid's seconds. Runs that fail are counted and timed too.
+// KisMetrics are the metrics of the flows of this process, as a worker has them, and beside them what a coordinator counts:
+// rows by how they ended. Runs that fail are counted and timed too.
 type KisMetrics struct {
-	DataTotal             prometheus.Counter
-	FlowDataTotal         *prometheus.CounterVec
-	FlowScheduleCntsToTal *prometheus.CounterVec
-	FuncScheduleCntsTotal *prometheus.CounterVec
-	FunctionDuration      *prometheus.HistogramVec
-	FlowDuration          *prometheus.HistogramVec
-
-	rows      *prometheus.CounterVec
-	seconds   *prometheus.HistogramVec
-	functions *flowexec.Metrics
+	*flowexec.Metrics
+	rows *prometheus.CounterVec
 }
 
 // Metrics are made by InitMetrics.
@@ -46,36 +38,14 @@ var initialize = sync.OnceValue(func() error {
 })
 
 func newMetrics(r prometheus.Registerer) (*KisMetrics, error) {
-	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	m := &KisMetrics{rows: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "kisgrid_rows_ended_total", Help: "Rows by how they ended.",
+	}, []string{"flow", "outcome"})}
+	err := r.Register(m.rows)
+	if err == nil {
+		m.Metrics, err = flowexec.NewMetrics(r)
 	}
-	histogram := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
-		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, labels)
-	}
-	milliseconds := []float64{0.005, 0.01, 0.03, 0.08, 0.1, 0.5, 1, 5, 10, 100, 1000, 5000, 30000, 60000}
-	m := &KisMetrics{
-		DataTotal: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: common.CounterKisflowDataTotalName, Help: common.CounterKisflowDataTotalHelp,
-		}),
-		FlowDataTotal:         counter(common.GamgeFlowDataTotalName, common.GamgeFlowDataTotalHelp, common.LabelFlowName),
-		FlowScheduleCntsToTal: counter(common.GangeFlowScheCntsName, common.GangeFlowScheCntsHelp, common.LabelFlowName),
-		FuncScheduleCntsTotal: counter(common.GangeFuncScheCntsName, common.GangeFuncScheCntsHelp, common.LabelFunctionName, common.LabelFunctionMode),
-		FunctionDuration: histogram(common.HistogramFunctionDurationName, common.HistogramFunctionDurationHelp, milliseconds[:13],
-			common.LabelFunctionName, common.LabelFunctionMode),
-		FlowDuration: histogram(common.HistogramFlowDurationName, common.HistogramFlowDurationHelp, milliseconds, common.LabelFlowName),
-		rows:         counter("kisgrid_rows_ended_total", "Rows by how they ended.", "flow", "outcome"),
-		seconds: histogram("kisgrid_flow_run_seconds", "How long a flow took for a run's rows, retries and waits included.",
-			prometheus.ExponentialBuckets(16e-6, 4, 12), "flow"),
-	}
-	for _, c := range []prometheus.Collector{
-		m.DataTotal, m.FlowDataTotal, m.FlowScheduleCntsToTal, m.FuncScheduleCntsTotal, m.FunctionDuration, m.FlowDuration, m.rows, m.seconds,
-	} {
-		if err := r.Register(c); err != nil {
-			return nil, fmt.Errorf("register metrics: %w", err)
-		}
-	}
-	var err error
-	if m.functions, err = flowexec.NewMetrics(r); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	return m, nil
@@ -89,40 +59,24 @@ func Current() *KisMetrics {
 	return Metrics
 }
 
-// Functions are what flowexec counts; nil for none.
-func (m *KisMetrics) Functions() *flowexec.Metrics {
+// Lanes are what flowexec counts; nil for none.
+func (m *KisMetrics) Lanes() *flowexec.Metrics {
 	if m == nil {
 		return nil
 	}
-	return m.functions
+	return m.Metrics
 }
 
-// Ran counts a run of a flow that has ended.
-func (m *KisMetrics) Ran(flow string, rows int, took time.Duration, notDone []batch.RowOutcome) {
+// Ended counts the rows of a run of a flow.
+func (m *KisMetrics) Ended(flow string, rows int, notDone []batch.RowOutcome) {
 	if m == nil {
 		return
 	}
-	m.DataTotal.Add(float64(rows))
-	m.FlowDataTotal.WithLabelValues(flow).Add(float64(rows))
-	m.FlowScheduleCntsToTal.WithLabelValues(flow).Inc()
-	m.FlowDuration.WithLabelValues(flow).Observe(milliseconds(took))
-	m.seconds.WithLabelValues(flow).Observe(took.Seconds())
 	m.rows.WithLabelValues(flow, batch.Done.String()).Add(float64(rows - len(notDone)))
 	for _, o := range notDone {
 		m.rows.WithLabelValues(flow, o.Outcome.String()).Inc()
 	}
 }
-
-// Observed counts a run of a function.
-func (m *KisMetrics) Observed(o flowexec.Observed) {
-	if m == nil {
-		return
-	}
-	m.FuncScheduleCntsTotal.WithLabelValues(o.Function, string(o.Mode)).Inc()
-	m.FunctionDuration.WithLabelValues(o.Function, string(o.Mode)).Observe(milliseconds(o.Took))
-}
-
-func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // InitMetrics registers the metrics with Prometheus's default registry, once.
 func InitMetrics() {

@@ -6,7 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/kisgrid/kisgrid/pkg/kis"
+	"github.com/kisgrid/kisgrid/pkg/kis/common"
 	"github.com/kisgrid/kisgrid/pkg/kis/config"
 	"github.com/kisgrid/kisgrid/pkg/kis/metrics"
 )
@@ -51,5 +54,23 @@ func TestStart(t *testing.T) {
 	}
 	if _, err := net.Dial("tcp", taken.Addr().String()); err == nil {
 		t.Error("it still listens after the pool was closed")
+	}
+}
+
+// TestNames compares what is registered with KisFlow's names.
+func TestNames(t *testing.T) {
+	config.GlobalConfig.EnableProm = true
+	t.Cleanup(func() { *config.GlobalConfig = config.KisGlobalConfig{} })
+	m := metrics.Current()
+	for name, c := range map[string]prometheus.Collector{
+		common.CounterKisflowDataTotalName: m.DataTotal, common.GamgeFlowDataTotalName: m.FlowDataTotal,
+		common.GangeFlowScheCntsName: m.FlowScheduleCntsToTal, common.GangeFuncScheCntsName: m.FuncScheduleCntsTotal,
+		common.HistogramFunctionDurationName: m.FunctionDuration, common.HistogramFlowDurationName: m.FlowDuration,
+	} {
+		descriptions := make(chan *prometheus.Desc, 1)
+		c.Describe(descriptions)
+		if text := (<-descriptions).String(); !strings.Contains(text, `"`+name+`"`) {
+			t.Errorf("%s is registered as %s", name, text)
+		}
 	}
 }
