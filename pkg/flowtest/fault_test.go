@@ -214,9 +214,10 @@ func TestShortPauseRepeatsNothing(t *testing.T) {
 	resume := g.Worker(0).Pause()
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	b := client.Rows(row{ID: 1})
-	if _, err := c.Submit(ctx, "Meet", b); !errors.Is(err, client.ErrUnanswered) {
-		t.Errorf("a paused worker answered: %v", err)
+	// Who is faster says so: the client, or the coordinator, which knows the deadline too.
+	result, err := c.Submit(ctx, "Meet", client.Rows(row{ID: 1}))
+	if err == nil && len(result.NotDone) == 0 || err != nil && !errors.Is(err, client.ErrUnanswered) {
+		t.Errorf("a paused worker answered: %+v, %v", result, err)
 	}
 	resume()
 	run(t, c, "Meet", row{ID: 2})
