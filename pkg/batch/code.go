@@ -57,6 +57,8 @@ const (
 	CodeCancelled            Code = 82 // the caller gave up
 	CodeConnectorUnavailable Code = 83 // the connector's store is away
 	CodeRevisionChanged      Code = 84 // a new batch names a revision that is not the active one
+	CodeBatchTooOld          Code = 85 // nobody knows any more which effects of so old a batch took place
+	CodeBatchGivenUp         Code = 86 // the batch lies below its stream's floor: its producer is through with it
 )
 
 // Codes of definitions.
@@ -84,8 +86,8 @@ var codeNames = map[Code]string{
 	CodeMissingKeys: "MISSING_KEYS", CodeBadBatchID: "BAD_BATCH_ID", CodeBatchIDReused: "BATCH_ID_REUSED",
 	CodeRevisionGone: "REVISION_GONE", CodeProtocolMismatch: "PROTOCOL_MISMATCH", CodeBadMessage: "BAD_MESSAGE",
 	CodeCancelled: "CANCELLED", CodeConnectorUnavailable: "CONNECTOR_UNAVAILABLE",
-	CodeRevisionChanged: "REVISION_CHANGED",
-	CodeBadDocument:     "BAD_DOCUMENT", CodeUnknownFunction: "UNKNOWN_FUNCTION", CodeUnknownConnector: "UNKNOWN_CONNECTOR",
+	CodeRevisionChanged: "REVISION_CHANGED", CodeBatchTooOld: "BATCH_TOO_OLD", CodeBatchGivenUp: "BATCH_GIVEN_UP",
+	CodeBadDocument: "BAD_DOCUMENT", CodeUnknownFunction: "UNKNOWN_FUNCTION", CodeUnknownConnector: "UNKNOWN_CONNECTOR",
 	CodeFlowUncompilable: "FLOW_UNCOMPILABLE", CodeNotFound: "NOT_FOUND", CodeConflict: "CONFLICT",
 }
 

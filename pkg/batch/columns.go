@@ -142,12 +142,24 @@ func (id ID) IsZero() bool { return id.Sequence == 0 }
 // String is the stream in hex, a dash, and the sequence.
 func (id ID) String() string { return fmt.Sprintf("%x-%d", id.Stream[:], id.Sequence) }
 
-// RowID names a row for ever; outside effects may use it as idempotency key.
+// RowID names a row for ever, as a function sees it; outside effects may use it as idempotency key.
 type RowID struct {
 	Batch ID
-	// Row is the row's place in its batch, from 0.
+	// Row is the place in the batch, from 0, of the input row behind it.
 	Row uint32
+	// Output tells apart what came of that row: 0 for the first. Visit is how often it has come to the function before.
+	Output uint64
+	Visit  uint32
 }
 
-// String is the batch's id, a dash, and the row.
-func (id RowID) String() string { return fmt.Sprintf("%s-%d", id.Batch, id.Row) }
+// String is the batch's id, a dash, and the row; then a dash and the output, and a dot and the visit, where these are not 0.
+func (id RowID) String() string {
+	text := fmt.Sprintf("%s-%d", id.Batch, id.Row)
+	if id.Output != 0 {
+		text += fmt.Sprintf("-%x", id.Output)
+	}
+	if id.Visit != 0 {
+		text += fmt.Sprintf(".%d", id.Visit)
+	}
+	return text
+}

@@ -11,12 +11,13 @@
 // Send or Wait is about the batch as a whole, and [batch.CodeOf] tells its code.
 //
 // A batch gets its id when it is first sent and keeps it. Its rows run at least once: a worker that dies, or a batch that is
-// sent again, makes them run again, and their effects happen again. Setting a field to the same value does no harm, unless
-// the rerun comes late, over a newer row's value; adding and appending twice does, and so does what a function does outside
-// of connectors, unless it uses the row's id as a key.
+// sent again, makes them run again. What they save through connectors takes effect once all the same, as far as the store
+// keeps what it acknowledged; what a function does outside of connectors happens again, unless it uses the row's id as a key.
+// A batch that is sent again an hour after its first sending (the connector's once_window) saves nothing more: its rows come
+// back failed.
 //
 // An error that matches [ErrUnanswered] means that nobody knows what became of the batch: it may have run in part or in
-// full. Submitting the same Batch again is the way to find out, and as safe as any rerun of its rows. An error that does not
+// full. Submitting the same Batch again is the way to find out, and safe. An error that does not
 // match it means that nothing of the batch ran.
 //
 // Batches of one stream are sent in the order of Send, and stay in it when the connection breaks and another coordinator

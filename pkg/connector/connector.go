@@ -4,6 +4,7 @@ package connector
 
 import (
 	"context"
+	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
@@ -30,15 +31,38 @@ type Effect struct {
 	Key   string // without the connector's prefix
 	Field string // for Set and Incr
 	Value string // for Set, Incr and Append
-	// Row is the input row behind it, as its place in the batch; Output, Function, Visit and Command tell the row's effects
-	// apart: together with Batch they name the effect for ever.
-	Row      uint32
-	Output   uint16
-	Visit    uint16
-	Command  uint16
-	Function string
-	Batch    batch.ID
+	// Row is the input row behind it, as its place in the batch. Output tells apart what came of that row, Visit how often it
+	// came to the function, Command counts what it saves there. Together with flow, function and batch they name the effect
+	// for ever: it takes place once.
+	Row     uint32
+	Visit   uint32
+	Command uint32
+	Output  uint64
 }
+
+// Cause is what the effects of one Save come from.
+type Cause struct {
+	Flow, Function string
+	// Batch is zero where nobody will ever ask for the same effects again: they are carried out, and not remembered.
+	Batch batch.ID
+	// Floor is the lowest sequence of the batch's stream that may still be submitted again: what was remembered of those
+	// below is dropped, and they are refused from then on.
+	Floor uint64
+	// Born is when the batch was first submitted, by this process's clock. Zero: now.
+	Born time.Time
+}
+
+// Age is how old the batch is, by the clock that makes it older: one of a process's clocks may have stood still.
+func (c *Cause) Age(now time.Time) time.Duration {
+	if c.Born.IsZero() {
+		return 0
+	}
+	return max(0, now.Sub(c.Born), now.Round(0).Sub(c.Born.Round(0)))
+}
+
+// OnceWindow is how long a store remembers, after the last one, the effects that a function had for a stream, where its
+// document does not say otherwise. Batches that are older are refused.
+const OnceWindow = time.Hour
 
 // Field is one field of a saved hash.
 type Field struct{ Name, Value string }
@@ -59,10 +83,12 @@ func (v Value) Missing() bool { return len(v.Fields) == 0 && v.Err == nil }
 // Errors of calls are *batch.Error: CodeConnectorUnavailable when the store is away or the connection closed, CodeDeadline
 // or CodeCancelled, wrapping ctx's error, when ctx ended first.
 type Connection interface {
-	// Save carries out effects in order. The slice it returns is nil when all took effect, else it has one error or nil per
+	// Save carries out effects in order, but for those that took place already: each takes place once, whoever saves it how
+	// often, as far as the store keeps what it acknowledged. The slice it returns is nil when all took effect, else it has one error or nil per
 	// effect: what the store refused (CodeSaveFailed) costs no other effect. The error beside it means that the store could
-	// not be asked: some may have taken effect. A Save wakes who waits for its keys.
-	Save(ctx context.Context, effects []Effect) ([]error, error)
+	// not be asked: some may have taken effect, and Save may be called again; or that it refuses the batch
+	// (CodeBatchTooOld, CodeBatchGivenUp). A Save wakes who waits for its keys.
+	Save(ctx context.Context, cause Cause, effects []Effect) ([]error, error)
 	// Load reads keys in one round trip: one Value per key, in order.
 	Load(ctx context.Context, keys []string) ([]Value, error)
 	// Wait returns nil when one of the keys may have come to be there, at once if one is. The waiter is registered before

@@ -25,7 +25,7 @@ func TestFaaSLoadHearsSaves(t *testing.T) {
 					calls := make(map[string]int)
 					b := newBed(t, flowLines, func(b *bed, r *kis.Registry) {
 						save := func(ctx context.Context, key string) error {
-							_, err := b.store.Connection.Save(ctx, []connector.Effect{{Op: connector.Set, Key: key, Field: "n", Value: "1"}})
+							_, err := b.store.Connection.Save(ctx, connector.Cause{}, []connector.Effect{{Op: connector.Set, Key: key, Field: "n", Value: "1"}})
 							return err
 						}
 						if shape == "Save" {

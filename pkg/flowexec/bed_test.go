@@ -100,7 +100,7 @@ func (b *bed) expect(want string) {
 
 func (b *bed) save(key string) {
 	b.t.Helper()
-	if _, err := b.store.Connection.Save(b.t.Context(), []connector.Effect{{Op: connector.Set, Key: key, Field: "n", Value: "1"}}); err != nil {
+	if _, err := b.store.Connection.Save(b.t.Context(), connector.Cause{}, []connector.Effect{{Op: connector.Set, Key: key, Field: "n", Value: "1"}}); err != nil {
 		b.t.Fatal(err)
 	}
 }

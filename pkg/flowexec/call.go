@@ -320,7 +320,7 @@ func (r *run) jump(rs *rowset) {
 		target int
 	}
 	var groups []group
-	rows, trips := make(map[group][]uint32), make(map[group][]uint32)
+	rows, trips, jumped := make(map[group][]uint32), make(map[group][]uint32), make(map[group][]uint32)
 	for _, j := range r.x.jumps {
 		from, row := rs, uint32(j.row)
 		if j.step <= r.step.index {
@@ -337,11 +337,11 @@ func (r *run) jump(rs *rowset) {
 			groups = append(groups, g)
 		}
 		rows[g] = append(rows[g], row)
-		trips[g] = append(trips[g], at(rs.trip, j.row)+1)
+		trips[g], jumped[g] = append(trips[g], at(rs.trip, j.row)+1), append(jumped[g], uint32(j.row))
 	}
 	for _, g := range groups {
 		sub := r.x.subset(g.from, rows[g], g.target)
-		sub.trip = trips[g]
+		sub.trip, sub.path = trips[g], picked(rs.path, jumped[g]) // rows that came of one jump back as several
 		r.pass(sub, g.target)
 	}
 }

@@ -195,7 +195,9 @@ type callFunc func(f *kis.Frame, lo, hi int) (int, error)
 // identify is the id of a row of the frame.
 func (x *executor) identify(row int) batch.RowID {
 	r := x.run
-	return batch.RowID{Batch: r.part.Batch, Row: r.place(r.now.origin[row])}
+	id := batch.RowID{Batch: r.part.Batch}
+	id.Row, id.Output, id.Visit = r.identity(r.step, r.now, row)
+	return id
 }
 
 // raw is the frame's rows as they came.

@@ -29,9 +29,10 @@ type Local struct {
 	pool     *connector.Pool
 	registry *kis.Registry
 
+	unary producer // of Submit's batches
+
 	mu     sync.Mutex
-	closed bool     // guarded by mu
-	unary  producer // of Submit's batches; guarded by mu
+	closed bool // guarded by mu
 }
 
 // localFlow is one flow's lanes; nil lanes: it is disabled.
@@ -41,20 +42,6 @@ type localFlow struct {
 	key   batch.KeyField
 	lanes *Lanes
 	tally tally
-}
-
-// producer gives batches their ids.
-type producer struct {
-	stream   batch.StreamID
-	sequence uint64
-}
-
-func (p *producer) next() batch.ID {
-	if p.sequence == 0 {
-		p.stream = batch.NewStreamID()
-	}
-	p.sequence++
-	return batch.ID{Stream: p.stream, Sequence: p.sequence}
 }
 
 // LocalOption changes how a Local is made.
@@ -239,15 +226,9 @@ func (l *Local) Submit(ctx context.Context, flow string, b *batch.Batch, options
 	if err != nil {
 		return nil, err
 	}
-	p, err := f.send(ctx, b, l.nextID, options, func(*Pending) {})
+	p, err := f.send(ctx, b, &l.unary, options, func(*Pending) {})
 	if err != nil {
 		return nil, err
 	}
 	return p.Wait(ctx)
-}
-
-func (l *Local) nextID() batch.ID {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.unary.next()
 }

@@ -277,7 +277,7 @@ func (x *executor) again(rs *rowset, rows, origins []uint32) *rowset {
 	}
 	sub := &rowset{
 		born: rs.born, prev: x.again(rs.prev, rows, origins), origin: origins,
-		nth: x.words.pick(rs.nth, rows), trip: x.words.pick(rs.trip, rows),
+		nth: x.words.pick(rs.nth, rows), trip: x.words.pick(rs.trip, rows), path: picked(rs.path, rows),
 	}
 	if rs.vec != nil {
 		sub.vec = x.vectors.like(rs.vec)
@@ -294,7 +294,7 @@ func (x *executor) again(rs *rowset, rows, origins []uint32) *rowset {
 
 // copied is rows of a rowset, and what they were before, in memory of their own.
 func copied(rs *rowset, rows, origins []uint32) *rowset {
-	c := &rowset{born: rs.born, origin: origins, nth: picked(rs.nth, rows), trip: picked(rs.trip, rows)}
+	c := &rowset{born: rs.born, origin: origins, nth: picked(rs.nth, rows), trip: picked(rs.trip, rows), path: picked(rs.path, rows)}
 	if rs.vec == nil {
 		c.born = 0 // it was never anything else
 		return c
@@ -332,11 +332,11 @@ func ownBytes(rows kis.Vector) {
 }
 
 // picked is the elements named of a list; nil stays nil.
-func picked(list, places []uint32) []uint32 {
+func picked[T any](list []T, places []uint32) []T {
 	if list == nil {
 		return nil
 	}
-	out := make([]uint32, len(places))
+	out := make([]T, len(places))
 	for i, p := range places {
 		out[i] = list[p]
 	}

@@ -14,6 +14,10 @@ type Part struct {
 	// Batch is the batch's id, BatchRows how many rows the whole batch has.
 	Batch     batch.ID
 	BatchRows int
+	// Floor is the lowest sequence of the batch's stream that may still be submitted again: what lies below takes no effect
+	// any more. Born is when the batch's producer first submitted it, by this process's clock; zero: when it got here.
+	Floor uint64
+	Born  time.Time
 	// Rows has each row's place in the batch; nil: the part is the whole batch.
 	Rows []uint32
 	// Columns are the rows. They must not change any more. Enqueue takes them out of the part, as it does Values, so that

@@ -4,7 +4,6 @@ import (
 	"reflect"
 	"sync"
 
-	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
@@ -19,8 +18,10 @@ type rowset struct {
 	parent []uint32
 	// origin is the input row of the run behind each row, or batch.WholeBatch.
 	origin []uint32
-	// nth counts the rows of one origin; trip how often a row has jumped. nil: all 0.
+	// nth counts the rows behind which the whole batch stands, trip how often a row has jumped. nil: all 0.
 	nth, trip []uint32
+	// path tells apart the rows of one origin, or of the batch (lineage.go). nil: all 0.
+	path []uint64
 	// vec holds the rows; nil: they are still as they came in the part's columns.
 	vec kis.Vector
 	// view is the rows once more, as the type that the last function read.
@@ -37,7 +38,7 @@ type rowset struct {
 
 func (rs *rowset) len() int { return len(rs.origin) }
 
-func at(list []uint32, i int) uint32 {
+func at[T uint32 | uint64](list []T, i int) T {
 	if list == nil {
 		return 0
 	}
@@ -68,7 +69,7 @@ func (x *executor) input(n int) *rowset {
 func (x *executor) subset(rs *rowset, rows []uint32, born int) *rowset {
 	sub := x.sets.take(rowset{born: born, prev: rs, parent: rows})
 	sub.origin = x.words.pick(rs.origin, rows)
-	sub.nth, sub.trip = x.words.pick(rs.nth, rows), x.words.pick(rs.trip, rows)
+	sub.nth, sub.trip, sub.path = x.words.pick(rs.nth, rows), x.words.pick(rs.trip, rows), picked(rs.path, rows)
 	if rs.vec != nil {
 		sub.vec = x.vectors.like(rs.vec)
 		sub.vec.Gather(rs.vec, rows)
@@ -116,50 +117,23 @@ func (x *executor) without(n int, gone []uint32) []uint32 {
 
 // next is what a function made of each row of rs but those gone: out has a place for all of them.
 func (x *executor) next(rs *rowset, out kis.Vector, gone []uint32, born int) *rowset {
-	next := x.sets.take(rowset{born: born, prev: rs, origin: rs.origin, nth: rs.nth, trip: rs.trip, vec: out})
+	next := x.sets.take(rowset{born: born, prev: rs, origin: rs.origin, nth: rs.nth, trip: rs.trip, path: rs.path, vec: out})
 	if len(gone) > 0 {
 		rows := x.without(rs.len(), gone)
 		out.Gather(out, rows)
 		next.parent, next.origin = rows, x.words.pick(rs.origin, rows)
-		next.nth, next.trip = x.words.pick(rs.nth, rows), x.words.pick(rs.trip, rows)
+		next.nth, next.trip, next.path = x.words.pick(rs.nth, rows), x.words.pick(rs.trip, rows), picked(rs.path, rows)
 	}
 	return next
 }
 
-// made is what a function made of rs where each row made names its parent. The n of run is how many origins there are.
-func (x *executor) made(rs *rowset, out kis.Vector, parents []uint32, born, n int) *rowset {
+// made is what a function made of rs where each row made names its parent.
+func (x *executor) made(rs *rowset, out kis.Vector, parents []uint32, born int) *rowset {
 	parents = append(x.words.take(len(parents))[:0], parents...)
 	made := x.sets.take(rowset{born: born, prev: rs, parent: parents, vec: out})
-	made.origin, made.trip = x.words.pick(rs.origin, parents), x.words.pick(rs.trip, parents)
-	made.nth = x.number(made.origin, n)
+	made.origin, made.nth, made.trip = x.words.pick(rs.origin, parents), x.words.pick(rs.nth, parents), x.words.pick(rs.trip, parents)
+	made.path = x.paths(rs, parents, born-1)
 	return made
-}
-
-// number counts the rows of each origin; nil: there is one of each at most.
-func (x *executor) number(origins []uint32, n int) []uint32 {
-	ascending := true
-	for i := 1; i < len(origins) && ascending; i++ {
-		ascending = origins[i-1] < origins[i]
-	}
-	if ascending {
-		return nil
-	}
-	nth, seen := x.words.take(len(origins)), x.words.take(n+1)
-	for i, origin := range origins {
-		origin = min(origin, uint32(n)) // batch.WholeBatch counts behind all others
-		nth[i] = seen[origin]
-		seen[origin]++
-	}
-	return nth
-}
-
-// orphans are rows behind which the whole batch stands.
-func (x *executor) orphans(out kis.Vector, born int) *rowset {
-	rs := &rowset{born: born, vec: out, origin: x.words.take(out.Len()), nth: x.words.take(out.Len())}
-	for i := range rs.origin {
-		rs.origin[i], rs.nth[i] = batch.WholeBatch, uint32(i)
-	}
-	return rs
 }
 
 // sets hands out rowsets that live as long as the run.

@@ -325,7 +325,7 @@ func (r *run) passMade(s *step, rs *rowset, out kis.Vector, parents []uint32) {
 			}
 		}
 	}
-	made := r.x.made(rs, out, parents, s.index+1, r.n)
+	made := r.x.made(rs, out, parents, s.index+1)
 	r.pass(r.x.keep(made, r.nils(s, made)), s.index+1)
 }
 

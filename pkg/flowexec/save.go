@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"time"
 
@@ -23,7 +22,6 @@ import (
 func (r *run) runSave(s *step, rs *rowset) {
 	f := &r.x.frame
 	f.Effects = f.Effects[:0]
-	rs = r.refuseTooMany(s, rs)
 	if s.code == nil {
 		r.now = rs
 		r.declareEffects(s, rs)
@@ -53,30 +51,18 @@ func (r *run) runSave(s *step, rs *rowset) {
 	r.pass(saved, s.index+1)
 }
 
-// refuseTooMany ends rows beyond those whose effects can be told apart.
-func (r *run) refuseTooMany(s *step, rs *rowset) *rowset {
-	for i, nth := range rs.nth {
-		if nth > math.MaxUint16 {
-			r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeSaveFailed, Attempts: 1,
-				Reason: fmt.Sprintf("one row became more than %d before %s: a Save can't tell their effects apart; pass on fewer", math.MaxUint16+1, s.name)})
-		}
-	}
-	return r.advance(rs)
-}
-
 // effects names what the function wrote for ever.
 func (r *run) effects(s *step, rs *rowset) []connector.Effect {
 	written := r.x.frame.Effects
 	effects := make([]connector.Effect, len(written))
-	command, last := uint16(0), -1
+	command, last := uint32(0), -1
 	for i, e := range written {
 		if e.Row != last {
 			command, last = 0, e.Row
 		}
+		row, output, visit := r.identity(s, rs, e.Row)
 		effects[i] = connector.Effect{
-			Op: operations[e.Op], Key: e.Key, Field: e.Field, Value: e.Value,
-			Row: r.place(rs.origin[e.Row]), Output: uint16(at(rs.nth, e.Row)), Visit: uint16(at(rs.trip, e.Row)),
-			Command: command, Function: s.name, Batch: r.part.Batch,
+			Op: operations[e.Op], Key: e.Key, Field: e.Field, Value: e.Value, Row: row, Output: output, Visit: visit, Command: command,
 		}
 		command++
 	}
@@ -91,8 +77,9 @@ var operations = map[kis.Op]connector.Op{
 // the row of the frame, why its effects did not take place.
 func (r *run) send(s *step, effects []connector.Effect) (refused map[int]error, err error) {
 	written := r.x.frame.Effects
+	cause := connector.Cause{Flow: r.plan.flow, Function: s.name, Batch: r.part.Batch, Floor: r.part.Floor, Born: r.part.Born}
 	err = r.persist(s, func(ctx context.Context, c connector.Connection) error {
-		verdicts, err := c.Save(ctx, effects)
+		verdicts, err := c.Save(ctx, cause, effects)
 		if err != nil {
 			return err
 		}
@@ -213,6 +200,11 @@ func (r *run) storeAway(s *step, rs *rowset, err error) {
 	}
 	if o := r.x.stopped(); o != nil {
 		r.halt(*o)
+		return
+	}
+	if code := batch.CodeOf(err); code == batch.CodeBatchTooOld || code == batch.CodeBatchGivenUp {
+		// Nobody knows any more what of it took effect.
+		r.endAll(rs, batch.RowOutcome{Outcome: batch.Failed, Code: code, Attempts: 1, Reason: trimmed(err.Error())})
 		return
 	}
 	unasked := batch.RowOutcome{Outcome: batch.Failed, Code: batch.CodeConnectorUnavailable, Attempts: 1, Reason: trimmed(fmt.Sprintf(

@@ -23,6 +23,7 @@ type recorder struct {
 	connector.Connection
 	mu     sync.Mutex
 	saves  [][]connector.Effect         // guarded by mu
+	causes []connector.Cause            // of saves; guarded by mu
 	loads  int                          // guarded by mu
 	refuse func(connector.Effect) error // nil: nothing
 	away   func() error                 // nil: never
@@ -42,14 +43,14 @@ func (r *recorder) option() flowexec.LocalOption {
 	})
 }
 
-func (r *recorder) Save(ctx context.Context, effects []connector.Effect) ([]error, error) {
+func (r *recorder) Save(ctx context.Context, cause connector.Cause, effects []connector.Effect) ([]error, error) {
 	if r.away != nil {
 		if err := r.away(); err != nil {
 			return nil, err
 		}
 	}
 	r.mu.Lock()
-	r.saves = append(r.saves, effects)
+	r.saves, r.causes = append(r.saves, effects), append(r.causes, cause)
 	r.mu.Unlock()
 	var errs []error
 	var good []connector.Effect
@@ -63,7 +64,7 @@ func (r *recorder) Save(ctx context.Context, effects []connector.Effect) ([]erro
 		}
 		good = append(good, e)
 	}
-	if _, err := r.Connection.Save(ctx, good); err != nil {
+	if _, err := r.Connection.Save(ctx, cause, good); err != nil {
 		return nil, err
 	}
 	return errs, nil
@@ -86,7 +87,7 @@ func (r *recorder) effects(n int) string {
 	var lines []string
 	for _, e := range r.saves[n] {
 		lines = append(lines, fmt.Sprintf("%d %s.%s=%s row %d output %d visit %d command %d of %s", e.Op, e.Key, e.Field, e.Value,
-			e.Row, e.Output, e.Visit, e.Command, e.Function))
+			e.Row, e.Output, e.Visit, e.Command, r.causes[n].Function))
 	}
 	return strings.Join(lines, "\n")
 }
@@ -138,9 +139,9 @@ func TestSave(t *testing.T) {
 		1 a.n=1 row 0 output 0 visit 0 command 0 of s
 		2 a.count=1.5 row 0 output 0 visit 0 command 1 of s
 		3 a_list.=a row 0 output 0 visit 0 command 2 of s
-		1 b2.n=0 row 1 output 1 visit 0 command 0 of s
-		2 b2.count=1.5 row 1 output 1 visit 0 command 1 of s
-		3 b2_list.=b2 row 1 output 1 visit 0 command 2 of s
+		1 b2.n=0 row 1 output 627405149472732430 visit 0 command 0 of s
+		2 b2.count=1.5 row 1 output 627405149472732430 visit 0 command 1 of s
+		3 b2_list.=b2 row 1 output 627405149472732430 visit 0 command 2 of s
 		1 c.n=3 row 2 output 0 visit 0 command 0 of s
 		2 c.count=1.5 row 2 output 0 visit 0 command 1 of s
 		3 c_list.=c row 2 output 0 visit 0 command 2 of s
@@ -150,6 +151,7 @@ func TestSave(t *testing.T) {
 }
 
 // Visits tell apart the effects of a row that jumped back; a row behind which the whole batch stands is saved as the batch's.
+// The numbers are for ever: other builds know the effects by them.
 func TestSaveNames(t *testing.T) {
 	store := newRecorder(t)
 	l := local(t, chain("", "s Save", "v Verify"), func(r *kis.Registry) {
@@ -174,9 +176,9 @@ func TestSaveNames(t *testing.T) {
 	}, store.option())
 	submit(t, l, row("a", 1), row("b", 2))
 	expect(t, store.effects(0), `
-		1 x.n=1 row 4294967295 output 0 visit 0 command 0 of s
-		1 y.n=2 row 4294967295 output 1 visit 0 command 0 of s
-		1 z.n=3 row 4294967295 output 2 visit 0 command 0 of s`)
+		1 x.n=1 row 0 output 16321491304643971414 visit 0 command 0 of s
+		1 y.n=2 row 1 output 16321491304643971414 visit 0 command 0 of s
+		1 z.n=3 row 2 output 16321491304643971414 visit 0 command 0 of s`)
 }
 
 func TestStoreAway(t *testing.T) {
@@ -188,7 +190,7 @@ func TestStoreAway(t *testing.T) {
 		t.Run(function, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := newRecorder(t)
-				if _, err := store.Connection.Save(t.Context(), []connector.Effect{{Op: connector.Set, Key: "a", Field: "n", Value: "7"}}); err != nil {
+				if _, err := store.Connection.Save(t.Context(), connector.Cause{}, []connector.Effect{{Op: connector.Set, Key: "a", Field: "n", Value: "7"}}); err != nil {
 					t.Fatal(err)
 				}
 				back := time.Now().Add(5 * time.Second)
@@ -231,7 +233,7 @@ func TestLoad(t *testing.T) {
 	store := newRecorder(t)
 	set := func(key, field, value string) {
 		t.Helper()
-		if _, err := store.Connection.Save(t.Context(), []connector.Effect{{Op: connector.Set, Key: key, Field: field, Value: value}}); err != nil {
+		if _, err := store.Connection.Save(t.Context(), connector.Cause{}, []connector.Effect{{Op: connector.Set, Key: key, Field: field, Value: value}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -281,7 +283,7 @@ func TestLoadWaits(t *testing.T) {
 		go func() {
 			for _, key := range []string{"b", "a"} {
 				time.Sleep(3 * time.Second)
-				if _, err := store.Connection.Save(context.Background(), []connector.Effect{{Op: connector.Set, Key: key, Field: "name", Value: key + "!"}}); err != nil {
+				if _, err := store.Connection.Save(context.Background(), connector.Cause{}, []connector.Effect{{Op: connector.Set, Key: key, Field: "name", Value: key + "!"}}); err != nil {
 					t.Error(err)
 				}
 			}

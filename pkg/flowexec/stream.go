@@ -3,6 +3,7 @@ package flowexec
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,10 +20,10 @@ type Stream struct {
 	flow  *localFlow
 	ctx   context.Context
 
-	sending sync.Mutex // held by Send from a batch's id until it is queued: ids and queue are in one order
+	sending  sync.Mutex // held by Send from a batch's id until it is queued: ids and queue are in one order
+	producer producer
 
 	mu         sync.Mutex
-	producer   producer         // guarded by mu
 	unanswered map[*Pending]int // rows by batch; guarded by mu
 	rows       int              // unanswered; guarded by mu
 	changed    chan struct{}    // closed and made anew when a batch is answered; guarded by mu
@@ -49,13 +50,7 @@ func (s *Stream) Send(ctx context.Context, b *batch.Batch, options ...SubmitOpti
 	if _, err := s.local.flow(s.flow.name); err != nil {
 		return nil, err
 	}
-	return s.flow.send(s.ctx, b, s.nextID, options, s.count)
-}
-
-func (s *Stream) nextID() batch.ID {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.producer.next()
+	return s.flow.send(s.ctx, b, &s.producer, options, s.count)
 }
 
 // count counts a batch in, and out when it is answered.
@@ -136,6 +131,7 @@ func (s *Stream) Close() error {
 type Pending struct {
 	flow     *localFlow
 	batch    *batch.Batch
+	from     *producer
 	done     chan struct{}
 	answered func()
 
@@ -166,7 +162,7 @@ func (p *Pending) Wait(ctx context.Context) (*batch.Result, error) {
 }
 
 // send checks a batch and hands it to the lanes.
-func (f *localFlow) send(ctx context.Context, b *batch.Batch, next func() batch.ID, options []SubmitOption, count func(*Pending)) (*Pending, error) {
+func (f *localFlow) send(ctx context.Context, b *batch.Batch, from *producer, options []SubmitOption, count func(*Pending)) (*Pending, error) {
 	var o submitOptions
 	for _, option := range options {
 		option(&o)
@@ -189,12 +185,15 @@ func (f *localFlow) send(ctx context.Context, b *batch.Batch, next func() batch.
 			deadline = d
 		}
 	}
-	p := &Pending{flow: f, batch: b, done: make(chan struct{}), left: columns.Len()}
+	p := &Pending{flow: f, batch: b, from: from, done: make(chan struct{}), left: columns.Len()}
 	f.tally.enter(columns.Len())
-	p.result = batch.Result{BatchID: b.Use(time.Now(), next), Revision: f.plan.revision, Rows: columns.Len()}
+	now := time.Now()
+	id, floor := from.begin(func(next func() batch.ID) batch.ID { return b.Use(now, next) })
+	p.result = batch.Result{BatchID: id, Revision: f.plan.revision, Rows: columns.Len()}
 	b.Pin(f.plan.revision)
 	count(p)
 	part, bad := f.part(columns, limits)
+	part.Floor, part.Born = floor, now.Add(-b.Age(now))
 	part.Batch, part.Output, part.Deadline, part.Done = p.result.BatchID, !o.noOutput, deadline, p.end
 	if part.Columns.Len() > 0 {
 		f.lanes.Enqueue(part)
@@ -281,6 +280,7 @@ func (p *Pending) add(notDone []batch.RowOutcome, output batch.Output, rows int)
 		return
 	}
 	r.Sort()
+	p.from.answered(r.BatchID, slices.ContainsFunc(r.NotDone, func(o batch.RowOutcome) bool { return o.Outcome == batch.Failed }))
 	if p.answered != nil {
 		p.answered()
 	}

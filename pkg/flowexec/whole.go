@@ -90,7 +90,7 @@ func (r *run) passOrphans(s *step, rs *rowset, out kis.Vector) {
 	case rs.len() > 0 && allSame(rs.origin):
 		r.passMade(s, rs, out, make([]uint32, out.Len()))
 	case r.plan.whole():
-		made := r.x.orphans(out, s.index+1)
+		made := r.orphans(rs, out, s.index+1)
 		r.pass(r.x.keep(made, r.nils(s, made)), s.index+1)
 	default:
 		r.step = s

@@ -120,8 +120,9 @@ func (c *expand[In, Out]) Call(f *Frame, lo, hi int) (int, error) {
 	return hi, nil
 }
 
-// Save writes to the function's connector. Without an error the row passes on whole, once what it wrote has taken effect: at
-// least once, since a row may run again when its worker dies or its batch is sent again.
+// Save writes to the function's connector. Without an error the row passes on whole, once what it wrote has taken effect. A row
+// may run again, when its worker dies or its batch is sent again; each write takes effect once all the same, the first time,
+// as far as the store keeps what it acknowledged, and for batches younger than the connector's once_window.
 func Save[In any](fn func(ctx context.Context, to Writer, row In) error) Func {
 	return checked(&save[In]{passing[In]{base[In, In]{FormSave}}, fn}, fn == nil)
 }

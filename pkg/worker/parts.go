@@ -182,12 +182,18 @@ func (s *server) readPart(m *pb.Part, plan *flowexec.Plan) (*flowexec.Part, erro
 	}
 	work := &flowexec.Part{
 		Plan: plan, Batch: id, BatchRows: int(m.GetBatchRows()), Rows: rows, Columns: columns,
-		Output: m.GetOutput(), Attempt: int(m.GetDeaths()) + 1,
+		Output: m.GetOutput(), Attempt: int(m.GetDeaths()) + 1, Floor: m.GetFloor(),
 	}
+	now := time.Now()
+	work.Born = now.Add(-duration(m.GetAgeMilliseconds()))
 	if ms := m.GetDeadlineMilliseconds(); ms > 0 {
-		work.Deadline = time.Now().Add(time.Duration(min(ms, math.MaxInt64/uint64(time.Millisecond))) * time.Millisecond)
+		work.Deadline = now.Add(duration(ms))
 	}
 	return work, nil
+}
+
+func duration(ms uint64) time.Duration {
+	return time.Duration(min(ms, math.MaxInt64/uint64(time.Millisecond))) * time.Millisecond
 }
 
 func ascending(rows []uint32) bool {

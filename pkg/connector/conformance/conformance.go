@@ -41,6 +41,7 @@ func Run(t *testing.T, s Store) {
 		run  func(*testing.T, Store)
 	}{
 		{"effects", effects}, {"numbers", numbers}, {"refusals", refusals}, {"overflow", overflow}, {"load", load}, {"empty calls", emptyCalls},
+		{"once", once}, {"once under contention", contention}, {"once at random", random}, {"floor", floor}, {"age", age},
 		{"callers share round trips", sharing}, {"a caller that gives up", givingUp}, {"wait", wait}, {"watch", watch},
 		{"wait ends", waitEnds}, {"wait races save", races}, {"close", closing},
 	} {
@@ -71,7 +72,7 @@ func remove(key string) connector.Effect { return connector.Effect{Op: connector
 // save carries out effects that must all take place.
 func save(t *testing.T, c connector.Connection, effects ...connector.Effect) {
 	t.Helper()
-	verdicts, err := c.Save(t.Context(), effects)
+	verdicts, err := c.Save(t.Context(), connector.Cause{}, effects)
 	if err != nil || verdicts != nil {
 		t.Fatalf("Save: verdicts %v, error %v", verdicts, err)
 	}
@@ -167,7 +168,7 @@ func refusals(t *testing.T, s Store) {
 		set("hash", "a", "1"), set("list", "a", "1"), incr("list", "a", "1"), add("hash", "x"), incr("hash", "text", "1"),
 		incr("hash", "text", "0.5"), incr("hash", "n", "not a number"), incr("hash", "n", ""), add("list", "y"), set("hash", "z", "1"),
 	}
-	verdicts, err := c.Save(t.Context(), effects)
+	verdicts, err := c.Save(t.Context(), connector.Cause{}, effects)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +193,7 @@ func overflow(t *testing.T, s Store) {
 	}
 	c := s.Open(t, prefix(t))
 	save(t, c, set("n", "most", "9223372036854775807"), set("n", "least", "-9223372036854775808"))
-	verdicts, err := c.Save(t.Context(), []connector.Effect{incr("n", "most", "1"), incr("n", "least", "-1")})
+	verdicts, err := c.Save(t.Context(), connector.Cause{}, []connector.Effect{incr("n", "most", "1"), incr("n", "least", "-1")})
 	if err != nil || len(verdicts) != 2 || batch.CodeOf(verdicts[0]) != batch.CodeSaveFailed || batch.CodeOf(verdicts[1]) != batch.CodeSaveFailed {
 		t.Errorf("verdicts %v, error %v", verdicts, err)
 	}
@@ -222,7 +223,7 @@ func load(t *testing.T, s Store) {
 func emptyCalls(t *testing.T, s Store) {
 	t.Helper()
 	c := s.Open(t, prefix(t))
-	if verdicts, err := c.Save(t.Context(), nil); verdicts != nil || err != nil {
+	if verdicts, err := c.Save(t.Context(), connector.Cause{}, nil); verdicts != nil || err != nil {
 		t.Errorf("Save of nothing: %v, %v", verdicts, err)
 	}
 	if values, err := c.Load(t.Context(), nil); len(values) != 0 || err != nil {
@@ -253,7 +254,7 @@ func sharing(t *testing.T, s Store) {
 				if bad {
 					effects = append(effects, set("list", "f", n))
 				}
-				verdicts, err := c.Save(t.Context(), effects)
+				verdicts, err := c.Save(t.Context(), connector.Cause{}, effects)
 				if err != nil || (verdicts != nil) != bad || bad && (verdicts[0] != nil || verdicts[4] == nil) {
 					t.Errorf("caller %d, round %d: verdicts %v, error %v", caller, round, verdicts, err)
 				}
@@ -292,7 +293,7 @@ func givingUp(t *testing.T, s Store) {
 				if i%2 == 0 {
 					ctx, code, cause = late, batch.CodeDeadline, context.DeadlineExceeded
 				}
-				_, errSave := c.Save(ctx, []connector.Effect{set("given up", "f", "v")})
+				_, errSave := c.Save(ctx, connector.Cause{}, []connector.Effect{set("given up", "f", "v")})
 				_, errLoad := c.Load(ctx, []string{"a"})
 				errWait := c.Wait(ctx, []string{"never"})
 				for _, err := range []error{errSave, errLoad, errWait} {
@@ -300,7 +301,7 @@ func givingUp(t *testing.T, s Store) {
 						t.Errorf("got %v, want %v", err, code)
 					}
 				}
-				if _, err := c.Save(context.WithoutCancel(ctx), []connector.Effect{incr("kept", "n", "1")}); err != nil {
+				if _, err := c.Save(context.WithoutCancel(ctx), connector.Cause{}, []connector.Effect{incr("kept", "n", "1")}); err != nil {
 					t.Error(err)
 				}
 			}
@@ -500,7 +501,7 @@ func races(t *testing.T, s Store) {
 		})
 		group.Go(func() {
 			<-start
-			if _, err := connections[(i+1)%2].Save(ctx, []connector.Effect{set(key, "f", "v")}); err != nil {
+			if _, err := connections[(i+1)%2].Save(ctx, connector.Cause{}, []connector.Effect{set(key, "f", "v")}); err != nil {
 				t.Errorf("pair %d: %v", i, err)
 			}
 			pair <- struct{}{}
@@ -524,7 +525,7 @@ func closing(t *testing.T, s Store) {
 	for i := range 8 {
 		group.Go(func() {
 			for {
-				_, err := c.Save(t.Context(), []connector.Effect{set("k"+strconv.Itoa(i), "f", "v")})
+				_, err := c.Save(t.Context(), connector.Cause{}, []connector.Effect{set("k"+strconv.Itoa(i), "f", "v")})
 				if err == nil {
 					_, err = c.Load(t.Context(), []string{"k"})
 				}
@@ -544,7 +545,7 @@ func closing(t *testing.T, s Store) {
 		}
 	}
 	group.Wait()
-	_, errSave := c.Save(t.Context(), []connector.Effect{set("k", "f", "v")})
+	_, errSave := c.Save(t.Context(), connector.Cause{}, []connector.Effect{set("k", "f", "v")})
 	_, errLoad := c.Load(t.Context(), []string{"k"})
 	for name, err := range map[string]error{
 		"waiting": <-waiting, "Save": errSave, "Load": errLoad, "Wait": c.Wait(t.Context(), []string{"k"}), "Ping": c.Ping(t.Context()),

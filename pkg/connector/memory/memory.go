@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
@@ -41,7 +42,7 @@ func (s *Store) table(name string) *table {
 	defer s.mu.Unlock()
 	t := s.tables[name]
 	if t == nil {
-		t = &table{entries: map[string]*entry{}, waiters: map[string][]*waiter{}}
+		t = &table{entries: map[string]*entry{}, records: map[recordKey]*record{}, waiters: map[string][]*waiter{}}
 		s.tables[name] = t
 	}
 	return t
@@ -50,8 +51,9 @@ func (s *Store) table(name string) *table {
 // table is one connector's data.
 type table struct {
 	mu      sync.Mutex
-	entries map[string]*entry    // guarded by mu
-	waiters map[string][]*waiter // who waits for a key that is not there; guarded by mu
+	entries map[string]*entry     // guarded by mu
+	records map[recordKey]*record // guarded by mu, with all in them
+	waiters map[string][]*waiter  // who waits for a key that is not there; guarded by mu
 }
 
 // entry is what a key holds: a hash, or a list.
@@ -97,11 +99,18 @@ func (c *connection) usable(ctx context.Context, doing string) error {
 	return nil
 }
 
-func (c *connection) Save(ctx context.Context, effects []connector.Effect) ([]error, error) {
+func (c *connection) Save(ctx context.Context, cause connector.Cause, effects []connector.Effect) ([]error, error) {
 	if err := c.usable(ctx, "saving"); err != nil {
 		return nil, err
 	}
-	verdicts, woken := c.apply(effects)
+	now := time.Now()
+	if cause.Age(now) > connector.OnceWindow {
+		return nil, connector.TooOld(c.name, &cause, connector.OnceWindow)
+	}
+	verdicts, woken, err := c.apply(&cause, effects, now)
+	if err != nil {
+		return nil, err
+	}
 	for key, waiters := range woken {
 		for _, w := range waiters {
 			w.wake(key)
@@ -111,11 +120,18 @@ func (c *connection) Save(ctx context.Context, effects []connector.Effect) ([]er
 }
 
 // apply carries effects out, and takes who waits for their keys off the table.
-func (c *connection) apply(effects []connector.Effect) (verdicts []error, woken map[string][]*waiter) {
+func (c *connection) apply(cause *connector.Cause, effects []connector.Effect, now time.Time) (verdicts []error, woken map[string][]*waiter, err error) {
 	c.table.mu.Lock()
 	defer c.table.mu.Unlock()
+	done, ok := c.table.done(cause, now)
+	if !ok {
+		return nil, nil, connector.GivenUp(c.name, cause)
+	}
 	for i := range effects {
-		key := c.prefix + effects[i].Key
+		key, id := c.prefix+effects[i].Key, idOf(&effects[i])
+		if done.has(id) {
+			continue
+		}
 		if err := c.table.apply(key, &effects[i]); err != nil {
 			if verdicts == nil {
 				verdicts = make([]error, len(effects))
@@ -123,6 +139,7 @@ func (c *connection) apply(effects []connector.Effect) (verdicts []error, woken 
 			verdicts[i] = batch.Errorf(batch.CodeSaveFailed, "connector %s: save to %q: %w", c.name, key, err)
 			continue
 		}
+		done.add(id)
 		if waiters := c.table.waiters[key]; len(waiters) > 0 {
 			if woken == nil {
 				woken = make(map[string][]*waiter)
@@ -131,7 +148,7 @@ func (c *connection) apply(effects []connector.Effect) (verdicts []error, woken 
 			delete(c.table.waiters, key)
 		}
 	}
-	return verdicts, woken
+	return verdicts, woken, nil
 }
 
 // apply carries one effect out. Called with mu held.

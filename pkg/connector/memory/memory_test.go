@@ -44,7 +44,7 @@ func TestConformance(t *testing.T) {
 
 func TestConnectorsDoNotShare(t *testing.T) {
 	s := New()
-	if _, err := open(t, s, "a", "").Save(t.Context(), []connector.Effect{{Op: connector.Set, Key: "k", Field: "f", Value: "v"}}); err != nil {
+	if _, err := open(t, s, "a", "").Save(t.Context(), connector.Cause{}, []connector.Effect{{Op: connector.Set, Key: "k", Field: "f", Value: "v"}}); err != nil {
 		t.Fatal(err)
 	}
 	for name, missing := range map[string]bool{"a": false, "b": true} {

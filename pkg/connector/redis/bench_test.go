@@ -49,7 +49,7 @@ func benchSave(b *testing.B, c *Connection, callers int) {
 		for i := range effects {
 			effects[i] = set(strconv.Itoa(caller*benchRows+i), "avg_score", "87.5")
 		}
-		verdicts, err := c.Save(b.Context(), effects)
+		verdicts, err := c.Save(b.Context(), connector.Cause{}, effects)
 		if verdicts != nil {
 			return verdicts[0]
 		}
@@ -66,7 +66,7 @@ func BenchmarkLoad(b *testing.B) {
 	for i := range keys {
 		keys[i] = strconv.Itoa(i)
 	}
-	if _, err := c.Save(b.Context(), sets("", len(keys))); err != nil {
+	if _, err := c.Save(b.Context(), connector.Cause{}, sets("", len(keys))); err != nil {
 		b.Fatal(err)
 	}
 	for _, callers := range []int{1, 12} {

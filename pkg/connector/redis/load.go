@@ -32,7 +32,14 @@ func (c *Connection) Load(ctx context.Context, keys []string) ([]connector.Value
 
 // sendLoads is a round trip of Loads.
 func (c *Connection) sendLoads(ctx context.Context, calls []*call) {
-	c.roundTrip(ctx, "load", calls)
+	first := true
+	c.roundTrip(ctx, "load", func(context.Context) ([]goredis.Cmder, error) {
+		if first {
+			first = false
+			return commands(calls), nil
+		}
+		return unanswered(calls)
+	})
 	c.finish(calls, "loading", nil)
 }
 
@@ -47,7 +54,7 @@ func (c *Connection) values(keys []string, hashes []*goredis.StringSliceCmd) []c
 	for i, hash := range hashes {
 		flat, err := hash.Result()
 		if err != nil {
-			values[i].Err = c.refused(batch.CodeConversionFailed, hash, keys[i], err)
+			values[i].Err = c.refused(batch.CodeConversionFailed, "HGETALL", keys[i], err)
 			continue
 		}
 		first := len(fields)
@@ -57,4 +64,20 @@ func (c *Connection) values(keys []string, hashes []*goredis.StringSliceCmd) []c
 		values[i].Fields = fields[first:len(fields):len(fields)]
 	}
 	return values
+}
+
+// commands are those of all calls.
+func commands(calls []*call) []goredis.Cmder {
+	if len(calls) == 1 {
+		return calls[0].commands
+	}
+	n := 0
+	for _, call := range calls {
+		n += len(call.commands)
+	}
+	all := make([]goredis.Cmder, 0, n)
+	for _, call := range calls {
+		all = append(all, call.commands...)
+	}
+	return all
 }

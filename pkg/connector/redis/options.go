@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
@@ -30,6 +31,8 @@ type options struct {
 	retryMax       time.Duration
 	replicas       int
 	replicaTimeout time.Duration
+	onceWindow     time.Duration
+	onceKeep       time.Duration // how long records are kept: longer than batches may be old, for those under way
 	// ignored are parameters that mean nothing here. They are no mistake: KisFlow's documents carry the user's own.
 	ignored []string
 	known   []string // those that mean something
@@ -44,7 +47,9 @@ func readOptions(c *definition.Connector) (*options, error) {
 		retryMax:       p.duration("retry_max", 2*time.Second),
 		replicas:       c.Replicas,
 		replicaTimeout: p.duration("replica_timeout", time.Second),
+		onceWindow:     p.duration("once_window", connector.OnceWindow),
 	}
+	o.onceKeep = o.onceWindow + o.onceWindow/4
 	o.client = &goredis.UniversalOptions{
 		Addrs:            c.Addrs,
 		ClientName:       "kisgrid",

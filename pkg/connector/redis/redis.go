@@ -13,6 +13,7 @@
 //	retries            how often a round trip is tried again while Redis is away, 10
 //	retry_min          50ms, doubled each time up to retry_max, 2s: with 10 retries about ten seconds
 //	replica_timeout    how long a Save waits for its replicas, 1s
+//	once_window        how old a batch may be whose effects are carried out, 1h; what took place is remembered that long
 //	tls, tls_ca, tls_cert, tls_key, tls_server_name, tls_skip_verify      files in PEM form; any of them turns TLS on
 //
 // # What is kept how
@@ -22,10 +23,13 @@
 //
 // # What holds
 //
-// An effect takes place at least once. A Save whose answer is lost is sent again, by this package while its caller waits and
-// by those above it, so an Incr or Append may count twice; Set and Delete come out the same, but one that Redis got before
-// its connection broke may take place late, behind a newer one of the same key. A Save that Redis acknowledged lasts as long
-// as Redis keeps it: what an asynchronous failover loses is lost, unless replicas says how many must have it.
+// An effect takes place once, whoever saves it how often: a script (save.lua) carries out what gathered, and notes in records,
+// hashes under kisgrid:once:, which effects took place. What Redis refuses is not noted, and costs no other effect. There is
+// a record for each stream, flow and function, on a Cluster for each slot as well, where it lies with the keys. It forgets
+// what lies below the stream's floor, and is gone a quarter longer than once_window after its last use: so it holds what a
+// stream has open, a bit for each effect. A Save that Redis acknowledged lasts as long as Redis keeps it, and its record with
+// it: what an asynchronous failover loses is lost, and done when it is asked for again, unless replicas says how many must
+// have it.
 //
 // # How waiting works
 //
@@ -218,7 +222,7 @@ func (c *Connection) unavailable(doing string, err error) error {
 	case goredis.IsAuthError(err):
 		advice = "correct username, password or password_file in the connector's document"
 	case goredis.IsPermissionError(err):
-		advice = "give the user the rights to these commands, to the keys under " + c.prefix + " and to the channels kisgrid:*"
+		advice = "give the user the rights to these commands, to the keys under " + c.prefix + " and kisgrid:once:, and to the channels kisgrid:*"
 	case goredis.IsOOMError(err):
 		advice = "raise maxmemory in Redis or make room; then try again"
 	case goredis.IsReadOnlyError(err):

@@ -1,12 +1,13 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -14,98 +15,158 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/connector"
 )
 
-// Save carries out effects in order. Saves of other callers may go in the same round trip, each in its own order.
-func (c *Connection) Save(ctx context.Context, effects []connector.Effect) ([]error, error) {
-	if len(effects) == 0 {
+// Save carries out effects in order, each once. Saves of other callers may go in the same script, each in its own order.
+func (c *Connection) Save(ctx context.Context, cause connector.Cause, effects []connector.Effect) ([]error, error) {
+	switch {
+	case len(effects) == 0:
 		return nil, nil
+	case cause.Age(time.Now()) > c.options.onceWindow:
+		return nil, connector.TooOld(c.name, &cause, c.options.onceWindow)
 	}
-	call, err := c.encode(ctx, effects)
+	call, err := c.encode(&cause, effects)
 	if err != nil {
 		return nil, err
 	}
 	if err := c.saves.do(ctx, call, "saving"); err != nil {
 		return nil, err
 	}
-	return c.verdicts(call), nil
+	for _, s := range call.shares {
+		if s.givenUp {
+			return nil, connector.GivenUp(c.name, &cause)
+		}
+	}
+	return call.verdicts, nil
 }
 
-// The commands of effects.
+// share is what one script does for a Save: all of it, the next so many effects, or on a Cluster those in one slot. It
+// belongs to whom its call does.
+type share struct {
+	call    *call
+	effects []int // their places in the call
+	record  string
+	keys    []any // of the effects
+	letters []byte
+	args    []any
+	effectBits
+
+	answered bool
+	givenUp  bool  // the batch lies below its stream's floor
+	err      error // why Redis could not be asked the last time
+}
+
+// maxShare is how many effects a share has at the most. Redis does nothing else while a script runs.
+const maxShare = tripCommands
+
+// The letters of operations in scripts.
 const (
-	commandSet        = "hset"
-	commandAdd        = "hincrby"
-	commandAddDecimal = "hincrbyfloat"
-	commandAppend     = "rpush"
-	commandDelete     = "del"
+	letterSet        = 's'
+	letterAdd        = 'i'
+	letterAddDecimal = 'f'
+	letterAppend     = 'a'
+	letterDelete     = 'd'
 )
 
-// encode turns effects into commands. They hold no memory of the effects' owner: a caller that gives up may leave.
-func (c *Connection) encode(ctx context.Context, effects []connector.Effect) (*call, error) {
+// encode turns effects into what scripts are told. It holds no memory of the effects' owner: a caller that gives up may leave.
+func (c *Connection) encode(cause *connector.Cause, effects []connector.Effect) (*call, error) {
 	n := len(effects)
-	call := &call{commands: make([]goredis.Cmder, n), keys: make([]string, n)}
-	// The arguments of all commands lie in one slice and point into two others: a string in an any would be an allocation.
-	args, texts := make([]any, 0, 4*n), make([]string, 0, 2*n)
-	text := func(s string) *string {
-		texts = append(texts, s)
-		call.bytes += len(s)
-		return &texts[len(texts)-1]
-	}
+	call := &call{keys: make([]string, n)}
+	// Arguments point into one slice: a string in an any would be an allocation.
+	texts := make([]string, 0, 2*n)
+	bySlot := make(map[int]*share)
 	for i := range effects {
-		e, first := &effects[i], len(args)
+		e := &effects[i]
 		call.keys[i] = c.prefix + e.Key
-		call.bytes += len(call.keys[i])
+		call.bytes += len(call.keys[i]) + len(e.Field) + len(e.Value)
+		slot := 0
+		if c.cluster != nil {
+			slot = slotOf(call.keys[i])
+		}
+		s := bySlot[slot]
+		if s == nil || len(s.keys) == maxShare {
+			s = c.newShare(call, cause, slot, min(n-i, maxShare))
+			bySlot[slot] = s
+		}
+		s.effects, s.keys = append(s.effects, i), append(s.keys, &call.keys[i])
+		if !cause.Batch.IsZero() {
+			s.add(e)
+		}
+		letter, args := byte(0), 2
 		switch e.Op {
 		case connector.Set:
-			args = append(args, commandSet, &call.keys[i], text(e.Field), text(e.Value))
+			letter = letterSet
 		case connector.Incr:
-			args = append(args, addition(e.Value), &call.keys[i], text(e.Field), text(e.Value))
+			letter = addition(e.Value)
 		case connector.Append:
-			args = append(args, commandAppend, &call.keys[i], text(e.Value))
+			letter, args = letterAppend, 1
 		case connector.Delete:
-			args = append(args, commandDelete, &call.keys[i])
+			letter, args = letterDelete, 0
 		default:
-			return nil, batch.Errorf(batch.CodeInternal, "connector %s: function %s made an effect of kind %d, which is none; report this", c.name, e.Function, e.Op)
+			return nil, batch.Errorf(batch.CodeInternal, "connector %s: function %s made an effect of kind %d, which is none; report this", c.name, cause.Function, e.Op)
 		}
-		call.commands[i] = newCommand(ctx, args[first:len(args):len(args)])
+		s.letters = append(s.letters, letter)
+		if args == 2 {
+			texts = append(texts, e.Field)
+			s.args = append(s.args, &texts[len(texts)-1])
+		}
+		if args > 0 {
+			texts = append(texts, e.Value)
+			s.args = append(s.args, &texts[len(texts)-1])
+		}
+	}
+	for _, s := range call.shares {
+		s.head(cause)
 	}
 	return call, nil
 }
 
-// addition chooses the command: adding whole numbers takes Redis half the time.
-func addition(value string) string {
+// addition chooses the operation: adding whole numbers takes Redis half the time.
+func addition(value string) byte {
 	if _, err := strconv.ParseInt(value, 10, 64); err == nil {
-		return commandAdd
+		return letterAdd
 	}
-	return commandAddDecimal
+	return letterAddDecimal
 }
 
-func newCommand(ctx context.Context, args []any) goredis.Cmder {
-	if args[0] == commandAddDecimal {
-		return goredis.NewStringCmd(ctx, args...) // its answer is not a whole number
+func (c *Connection) newShare(call *call, cause *connector.Cause, slot, most int) *share {
+	s := &share{call: call, effects: make([]int, 0, most), keys: make([]any, 0, most), letters: make([]byte, 0, most), args: make([]any, 0, 2*most)}
+	s.refs = make([]byte, 0, 6*most)
+	tag := ""
+	if c.cluster != nil {
+		tag = slotTags()[slot]
 	}
-	return goredis.NewIntCmd(ctx, args...)
+	s.record = record(cause, tag)
+	call.shares = append(call.shares, s)
+	return s
 }
 
-// sendSaves is a round trip of Saves, and a second one where additions need another command.
+// head puts what the script must know of the share before its arguments.
+func (s *share) head(cause *connector.Cause) {
+	sequence := digits(cause.Batch.Sequence)
+	args := make([]any, 0, 6+2*len(s.fields)+len(s.args))
+	args = append(args, sequence, digits(cause.Floor), len(s.fields), len(s.keys), s.letters, s.refs)
+	for i, f := range s.fields {
+		args = append(args, f.text(sequence), s.bits[i])
+	}
+	s.args = append(args, s.args...)
+}
+
+// saving is a round trip of Saves on its way. One sender owns it.
+type saving struct {
+	conn    *Connection
+	calls   []*call
+	source  bool // Redis does not know the script
+	scripts []*script
+}
+
+// script is one command, and the shares that it carries out.
+type script struct {
+	*goredis.SliceCmd
+	shares []*share
+}
+
+// sendSaves is a round trip of Saves.
 func (c *Connection) sendSaves(ctx context.Context, calls []*call) {
-	waited, failure := c.carryOut(ctx, calls)
-	var again []*call
-	for _, c := range calls {
-		if slices.ContainsFunc(c.commands, isRefusedAddition) {
-			again = append(again, &call{commands: decimalAdditions(ctx, c), gone: c.gone})
-		}
-	}
-	if len(again) > 0 {
-		var failed error
-		waited, failed = c.carryOut(ctx, again)
-		failure = errors.Join(failure, failed)
-	}
-	c.finish(calls, "saving", failure)
-	c.waits.saved(ctx, calls, waited)
-}
-
-// carryOut is the one place where effects reach Redis. It tells whether somebody may wait for keys, and fails when too few
-// replicas have what was saved.
-func (c *Connection) carryOut(ctx context.Context, calls []*call) (waited bool, failure error) {
+	t := &saving{conn: c, calls: calls}
 	var tail []goredis.Cmder
 	copies := goredis.NewIntCmd(ctx, "wait", c.options.replicas, c.options.replicaTimeout.Milliseconds())
 	if c.options.replicas > 0 {
@@ -115,73 +176,133 @@ func (c *Connection) carryOut(ctx context.Context, calls []*call) (waited bool, 
 	if c.cluster == nil {
 		tail = append(tail, subscribers)
 	}
-	c.roundTrip(ctx, "save", calls, tail...)
+	c.roundTrip(ctx, "save", t.pending, tail...)
 	n, failure := copies.Result()
 	if failure == nil && n < int64(c.options.replicas) {
 		failure = fmt.Errorf("%d of %d replicas had it after %v", n, c.options.replicas, c.options.replicaTimeout)
 	}
 	c.waits.allowed(subscribers.Err())
+	c.finish(calls, "saving", failure)
 	// On a Cluster every node knows its own subscribers only: publish asks them all.
-	return c.cluster != nil || subscribers.Val()[c.waits.anybody] > 0, failure
+	c.waits.saved(ctx, calls, c.cluster != nil || subscribers.Val()[c.waits.anybody] > 0)
 }
 
-func isRefusedAddition(command goredis.Cmder) bool {
-	err := command.Err()
-	return err != nil && command.Args()[0] == commandAdd && isRefusal(err) && strings.Contains(err.Error(), "not an integer")
-}
-
-// decimalAdditions puts other commands in the place of the refused additions. They come behind what the call did after
-// them, and Redis ends up the same: the order of additions makes no difference, and one whose field or key a later effect of
-// the call sets or deletes is left out, as done.
-func decimalAdditions(ctx context.Context, call *call) (again []goredis.Cmder) {
-	type place struct{ key, field string }
-	deleted, written := map[string]bool{}, map[place]bool{}
-	for i, command := range slices.Backward(call.commands) {
-		key, args := call.keys[i], command.Args()
-		switch {
-		case args[0] == commandDelete:
-			deleted[key] = true
-		case args[0] == commandSet:
-			written[place{key, field(args)}] = true
-		case !isRefusedAddition(command):
-		case deleted[key], written[place{key, field(args)}]:
-			command.SetErr(nil)
-		default:
-			call.commands[i] = newCommand(ctx, append([]any{commandAddDecimal}, args[1:]...))
-			again = append(again, call.commands[i])
+// pending takes in what Redis said, and makes scripts of what it has not done: of several shares each, but on a Cluster, where
+// a script stays within a slot.
+func (t *saving) pending(ctx context.Context) ([]goredis.Cmder, error) {
+	for _, s := range t.scripts {
+		t.settle(s)
+	}
+	t.scripts = nil
+	var commands []goredis.Cmder
+	var failure error
+	var shares []*share
+	effects := 0
+	put := func() {
+		if len(shares) > 0 {
+			s := &script{t.command(ctx, shares), shares}
+			t.scripts, commands = append(t.scripts, s), append(commands, s.SliceCmd)
+			shares, effects = nil, 0
 		}
 	}
-	return again
-}
-
-// field is the one that a command's arguments name.
-func field(args []any) string {
-	if text, ok := args[2].(*string); ok {
-		return *text
-	}
-	return ""
-}
-
-// verdicts are what the effects' caller is told: nil when all took place.
-func (c *Connection) verdicts(call *call) []error {
-	var verdicts []error
-	for i, command := range call.commands {
-		if err := command.Err(); err != nil {
-			if verdicts == nil {
-				verdicts = make([]error, len(call.commands))
+	for _, call := range t.calls {
+		for _, s := range call.shares {
+			if s.answered || call.abandoned() {
+				continue
 			}
-			verdicts[i] = c.refused(batch.CodeSaveFailed, command, call.keys[i], err)
+			if t.conn.cluster != nil || effects+len(s.keys) > maxShare {
+				put()
+			}
+			effects += len(s.keys)
+			shares, failure = append(shares, s), cmp.Or(failure, s.err)
 		}
 	}
-	return verdicts
+	put()
+	return commands, failure
+}
+
+// command is the script for shares.
+func (t *saving) command(ctx context.Context, shares []*share) *goredis.SliceCmd {
+	keys, values := 0, 0
+	for _, s := range shares {
+		keys, values = keys+1+len(s.keys), values+len(s.args)
+	}
+	args := make([]any, 0, 4+keys+values)
+	if t.source {
+		args = append(args, "eval", saveScript.source, keys)
+	} else {
+		args = append(args, "evalsha", saveScript.sha, keys)
+	}
+	for _, s := range shares {
+		args = append(append(args, s.record), s.keys...)
+	}
+	args = append(args, t.conn.options.onceKeep.Milliseconds())
+	for _, s := range shares {
+		args = append(args, s.args...)
+	}
+	return goredis.NewSliceCmd(ctx, args...)
+}
+
+// settle tells the shares of a script what Redis said.
+func (t *saving) settle(s *script) {
+	answer, err := s.Result()
+	if isNoScript(err) {
+		t.source = true
+		for _, share := range s.shares {
+			share.err = nil
+		}
+		return
+	}
+	for _, share := range s.shares {
+		share.err, share.answered = err, err == nil
+	}
+	for i := 0; i+1 < len(answer); i += 2 {
+		n, _ := answer[i].(int64)
+		text, _ := answer[i+1].(string)
+		if n < 0 {
+			s.shares[-n-1].givenUp = true
+			continue
+		}
+		place, share := int(n-1), 0
+		for place >= len(s.shares[share].keys) {
+			place -= len(s.shares[share].keys)
+			share++
+		}
+		s.shares[share].refuse(t.conn, place, answerError(text))
+	}
+}
+
+// answerError is the error of one command in a script.
+type answerError string
+
+func (e answerError) Error() string { return string(e) }
+
+// RedisError implements goredis.Error.
+func (answerError) RedisError() {}
+
+// refuse is told that an effect did not take place.
+func (s *share) refuse(c *Connection, place int, err error) {
+	if !isRefusal(err) {
+		s.err, s.answered = err, false
+		return
+	}
+	i := s.effects[place]
+	if s.call.verdicts == nil {
+		s.call.verdicts = make([]error, len(s.call.keys))
+	}
+	s.call.verdicts[i] = c.refused(batch.CodeSaveFailed, operationNames[s.letters[place]], s.call.keys[i], err)
+}
+
+var operationNames = map[byte]string{
+	letterSet: "HSET", letterAdd: "HINCRBY", letterAddDecimal: "HINCRBYFLOAT", letterAppend: "RPUSH", letterDelete: "DEL",
 }
 
 // refused is the verdict on one command that Redis understood but did not carry out.
-func (c *Connection) refused(code batch.Code, command goredis.Cmder, key string, err error) error {
+func (c *Connection) refused(code batch.Code, name, key string, err error) error {
 	advice := "a number can only be added to a number"
 	var answer goredis.Error
 	if errors.As(err, &answer) && strings.HasPrefix(answer.Error(), "WRONGTYPE ") {
 		advice = "the key holds another type: give the connector's document another key prefix, or delete the key"
 	}
-	return batch.Errorf(code, "connector %s: %s %q: %w; %s", c.name, strings.ToUpper(command.Name()), key, err, advice)
+	return batch.Errorf(code, "connector %s: %s %q: %w; %s", c.name, name, key, err, advice)
 }

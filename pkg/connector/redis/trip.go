@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"runtime"
@@ -26,10 +27,12 @@ const senders = 2
 // call is one caller's commands on their way to Redis. It is the caller's until a sender takes it, then the sender's until
 // done is closed, then the caller's again, if that still waits.
 type call struct {
-	commands []goredis.Cmder
-	keys     []string // with prefix: the commands' keys, in order
-	bytes    int      // roughly what the commands weigh
-	err      error    // why Redis could not be asked
+	keys     []string        // with prefix: of what is to be done, in order
+	commands []goredis.Cmder // of a Load, by key
+	shares   []*share        // of a Save
+	verdicts []error         // on a Save's effects; nil: all took place
+	bytes    int             // roughly what it weighs
+	err      error           // why Redis could not be asked
 	done     chan struct{}
 	gone     <-chan struct{} // closed when the caller's ctx ended
 }
@@ -104,7 +107,7 @@ func (g *gatherer) gather(calls []*call) []*call {
 	commands, bytes := 0, 0
 	for {
 		last := calls[len(calls)-1]
-		commands, bytes = commands+len(last.commands), bytes+last.bytes
+		commands, bytes = commands+len(last.keys), bytes+last.bytes
 		if commands >= tripCommands || bytes >= tripBytes {
 			return calls
 		}
@@ -117,56 +120,54 @@ func (g *gatherer) gather(calls []*call) []*call {
 	}
 }
 
-// finish gives each call its verdict and lets its caller go: from here on the call is only read. A failure that is not nil
-// is that of all calls whose commands were answered.
+// finish lets the calls' callers go: from here on a call is only read. A failure that is not nil is that of all calls that
+// were answered.
 func (c *Connection) finish(calls []*call, doing string, failure error) {
 	for _, call := range calls {
-		err := failure
-		for _, command := range call.commands {
-			if e := command.Err(); isStoreError(e) {
-				err = e
-				break
-			}
-		}
-		if err != nil {
+		if err := cmp.Or(call.failure(), failure); err != nil {
 			call.err = c.unavailable(doing, err)
 		}
 		close(call.done)
 	}
 }
 
-// commands are those of all calls.
-func commands(calls []*call) []goredis.Cmder {
-	if len(calls) == 1 {
-		return calls[0].commands
+// failure is why Redis did not answer all of the call.
+func (c *call) failure() error {
+	for _, command := range c.commands {
+		if isUnanswered(command) {
+			return command.Err()
+		}
 	}
-	n := 0
-	for _, call := range calls {
-		n += len(call.commands)
+	for _, s := range c.shares {
+		if s.err != nil {
+			return s.err
+		}
 	}
-	all := make([]goredis.Cmder, 0, n)
-	for _, call := range calls {
-		all = append(all, call.commands...)
-	}
-	return all
+	return nil
 }
 
-// roundTrip sends the calls' commands in order as one pipeline, and those again, with backoff, that Redis did not answer.
-// Every command then holds its answer or its error. The tail goes along behind them, each time, for what it tells about them.
-func (c *Connection) roundTrip(ctx context.Context, op string, calls []*call, tail ...goredis.Cmder) {
-	commands := commands(calls)
+// pendingFunc says which commands are left of a round trip, and why; with no reason they are sent at once.
+type pendingFunc func(context.Context) ([]goredis.Cmder, error)
+
+// roundTrip sends commands in order as one pipeline, and those again, with backoff, that Redis did not deal with, until none
+// is pending. The tail goes along behind them, each time, for what it tells about them.
+func (c *Connection) roundTrip(ctx context.Context, op string, pending pendingFunc, tail ...goredis.Cmder) {
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval, pause.Multiplier = c.options.retryMin, c.options.retryMax, 2
+	commands, _ := pending(ctx)
 	_, _ = backoff.Retry(ctx, func() (struct{}, error) {
-		err := c.attempt(ctx, op, commands, tail...)
-		if err == nil {
-			return struct{}{}, nil
+		for len(commands) > 0 {
+			c.attempt(ctx, op, commands, tail...)
+			var err error
+			if commands, err = pending(ctx); err == nil {
+				continue
+			}
+			if goredis.IsAuthError(err) || goredis.IsPermissionError(err) {
+				err = backoff.Permanent(err)
+			}
+			return struct{}{}, err
 		}
-		commands = unanswered(calls)
-		if len(commands) == 0 || goredis.IsAuthError(err) || goredis.IsPermissionError(err) {
-			err = backoff.Permanent(err)
-		}
-		return struct{}{}, err
+		return struct{}{}, nil
 	}, backoff.WithBackOff(pause), backoff.WithMaxTries(uint(c.options.retries)+1), backoff.WithMaxElapsedTime(0))
 }
 
@@ -188,19 +189,19 @@ func (c *Connection) attempt(ctx context.Context, op string, commands []goredis.
 	return err
 }
 
-// unanswered are the commands that Redis did not deal with, in order, but for those that nobody waits for.
-func unanswered(calls []*call) (rest []goredis.Cmder) {
+// unanswered are the commands of Loads that Redis did not deal with, in order, but for those that nobody waits for.
+func unanswered(calls []*call) (rest []goredis.Cmder, err error) {
 	for _, call := range calls {
 		if call.abandoned() {
 			continue
 		}
 		for _, command := range call.commands {
 			if isUnanswered(command) {
-				rest = append(rest, command)
+				rest, err = append(rest, command), cmp.Or(err, command.Err())
 			}
 		}
 	}
-	return rest
+	return rest, err
 }
 
 func isUnanswered(command goredis.Cmder) bool { return isStoreError(command.Err()) }
@@ -224,4 +225,4 @@ func isRefusal(err error) bool {
 }
 
 // isStoreError reports an error that is not the command's fault: Redis is away, full, starting, or does not let us.
-func isStoreError(err error) bool { return err != nil && !isRefusal(err) }
+func isStoreError(err error) bool { return err != nil && !isRefusal(err) && !isNoScript(err) }

@@ -382,9 +382,11 @@ func (w *waits) saved(ctx context.Context, calls []*call, elsewhere bool) {
 	}
 	var keys []string
 	for _, call := range calls {
-		for i, command := range call.commands {
-			if command.Err() == nil {
-				keys = append(keys, call.keys[i])
+		for _, s := range call.shares {
+			for _, i := range s.effects {
+				if s.answered && !s.givenUp && (call.verdicts == nil || call.verdicts[i] == nil) {
+					keys = append(keys, call.keys[i])
+				}
 			}
 		}
 	}

@@ -134,6 +134,8 @@ const (
 	Code_CODE_CANCELLED             Code = 82
 	Code_CODE_CONNECTOR_UNAVAILABLE Code = 83
 	Code_CODE_REVISION_CHANGED      Code = 84
+	Code_CODE_BATCH_TOO_OLD         Code = 85
+	Code_CODE_BATCH_GIVEN_UP        Code = 86
 	Code_CODE_BAD_DOCUMENT          Code = 128
 	Code_CODE_UNKNOWN_FUNCTION      Code = 129
 	Code_CODE_UNKNOWN_CONNECTOR     Code = 130
@@ -187,6 +189,8 @@ var (
 		82:  "CODE_CANCELLED",
 		83:  "CODE_CONNECTOR_UNAVAILABLE",
 		84:  "CODE_REVISION_CHANGED",
+		85:  "CODE_BATCH_TOO_OLD",
+		86:  "CODE_BATCH_GIVEN_UP",
 		128: "CODE_BAD_DOCUMENT",
 		129: "CODE_UNKNOWN_FUNCTION",
 		130: "CODE_UNKNOWN_CONNECTOR",
@@ -237,6 +241,8 @@ var (
 		"CODE_CANCELLED":             82,
 		"CODE_CONNECTOR_UNAVAILABLE": 83,
 		"CODE_REVISION_CHANGED":      84,
+		"CODE_BATCH_TOO_OLD":         85,
+		"CODE_BATCH_GIVEN_UP":        86,
 		"CODE_BAD_DOCUMENT":          128,
 		"CODE_UNKNOWN_FUNCTION":      129,
 		"CODE_UNKNOWN_CONNECTOR":     130,
@@ -706,7 +712,7 @@ const file_kisgrid_v1_batch_proto_rawDesc = "" +
 	"\x10OUTCOME_FILTERED\x10\x02\x12\x13\n" +
 	"\x0fOUTCOME_ABORTED\x10\x03\x12\x10\n" +
 	"\fOUTCOME_DEAD\x10\x04\x12\x12\n" +
-	"\x0eOUTCOME_FAILED\x10\x05*\xf9\b\n" +
+	"\x0eOUTCOME_FAILED\x10\x05*\xaa\t\n" +
 	"\x04Code\x12\x14\n" +
 	"\x10CODE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14CODE_ROW_UNDECODABLE\x10\x01\x12\x1a\n" +
@@ -751,6 +757,8 @@ const file_kisgrid_v1_batch_proto_rawDesc = "" +
 	"\x0eCODE_CANCELLED\x10R\x12\x1e\n" +
 	"\x1aCODE_CONNECTOR_UNAVAILABLE\x10S\x12\x19\n" +
 	"\x15CODE_REVISION_CHANGED\x10T\x12\x16\n" +
+	"\x12CODE_BATCH_TOO_OLD\x10U\x12\x17\n" +
+	"\x13CODE_BATCH_GIVEN_UP\x10V\x12\x16\n" +
 	"\x11CODE_BAD_DOCUMENT\x10\x80\x01\x12\x1a\n" +
 	"\x15CODE_UNKNOWN_FUNCTION\x10\x81\x01\x12\x1b\n" +
 	"\x16CODE_UNKNOWN_CONNECTOR\x10\x82\x01\x12\x1b\n" +

@@ -1,0 +1,161 @@
+-- Carries out the effects of Saves, each once. A record is a hash that remembers which effects a function had for a stream:
+-- a field for each batch and way to come to an effect, in which each row of the batch has a bit. It comes before the keys.
+--
+-- KEYS: for each part its record, and the key of each effect.
+-- ARGV: how long records are kept, in ms; then for each part its batch's sequence and floor, the numbers of its fields and
+-- effects, a letter for each effect's operation, six bytes for each effect's bit, the fields and their bits, the arguments
+-- of the effects. Sequence and floor have 20 digits, so that they compare as texts.
+--
+-- The answer is a list of pairs: the number of an effect that was refused and why, or, below zero, that of a part whose batch
+-- lies below the floor. An error, in place of an answer, comes before anything of a part is written.
+
+local byte, char, sub, floor = string.byte, string.char, string.sub, math.floor
+local call, pcall, keep = redis.call, redis.pcall, ARGV[1]
+local most = 1000 -- what one command names, at the most
+
+-- What two bytes have in common.
+local library = rawget(_G, 'bit')
+local common = library and library.band or function(x, y)
+  local both, place = 0, 1
+  while x > 0 and y > 0 do
+    if x % 2 == 1 and y % 2 == 1 then both = both + place end
+    x = floor(x / 2)
+    y = floor(y / 2)
+    place = place * 2
+  end
+  return both
+end
+
+-- Bits that are in one string or the other, and whether there are any in both.
+local function join(old, new)
+  local bits, more, both = {byte(old, 1, -1)}, {byte(new, 1, -1)}, false
+  for i = 1, #more do
+    local x, y = bits[i], more[i]
+    if not x or x == 0 then
+      bits[i] = y
+    elseif y ~= 0 then
+      local shared = common(x, y)
+      bits[i], both = x + y - shared, both or shared ~= 0
+    end
+  end
+  return char(unpack(bits)), both
+end
+
+local function has(bits, n)
+  local b = byte(bits, floor(n / 8) + 1)
+  return b ~= nil and common(b, 2 ^ (n % 8)) ~= 0
+end
+
+local function without(bits, n)
+  local i = floor(n / 8) + 1
+  return sub(bits, 1, i - 1) .. char(byte(bits, i) - 2 ^ (n % 8)) .. sub(bits, i + 1)
+end
+
+-- The place in its part of the field that has an effect's bit, and the bit's number.
+local function place(refs, e)
+  local a, b, c, d, x, y = byte(refs, 6 * e - 5, 6 * e)
+  return a + 256 * (b + 256 * (c + 256 * d)), x + 256 * y
+end
+
+-- Drops what lies below a new floor. It looks for that only when the record has grown by half since it last did.
+local function raise(record, least, kept)
+  call('HSET', record, 'floor', least)
+  if call('HLEN', record) <= 2 * kept + 64 then return end
+  local gone, left = {}, 0
+  for _, field in ipairs(call('HKEYS', record)) do
+    if byte(field) <= 57 and sub(field, 1, 20) < least then gone[#gone + 1] = field else left = left + 1 end
+  end
+  for i = 1, #gone, most do call('HDEL', record, unpack(gone, i, math.min(i + most - 1, #gone))) end
+  call('HSET', record, 'kept', left)
+end
+
+-- Takes a part's bits into its record, before any effect takes place: if Redis is full or must not write, it says so here.
+-- It returns the bits of each field before and after, those before only where an effect took place already; nil: the batch
+-- lies below the floor.
+local function enter(record, sequence, least, first, fields)
+  local head = call('HMGET', record, 'floor', 'kept')
+  local lowest = head[1] or ''
+  if sequence < lowest then return nil end
+  if least > lowest then raise(record, least, tonumber(head[2] or 0)) end
+  local before, after = nil, {}
+  for lo = 0, fields - 1, most do
+    local hi = math.min(lo + most, fields)
+    local names, args = {}, {}
+    for i = lo + 1, hi do names[i - lo] = ARGV[first + 2 * i - 1] end
+    local held = call('HMGET', record, unpack(names))
+    for i = lo + 1, hi do
+      local old, new = held[i - lo], ARGV[first + 2 * i]
+      if old then
+        local both
+        new, both = join(old, new)
+        if both then
+          before = before or {}
+          before[i] = old
+        end
+      end
+      after[i] = new
+      args[2 * (i - lo) - 1], args[2 * (i - lo)] = names[i - lo], new
+    end
+    call('HSET', record, unpack(args))
+  end
+  return before, after
+end
+
+local operations = {
+  [byte('s')] = {2, 'HSET'}, [byte('i')] = {2, 'HINCRBY'}, [byte('f')] = {2, 'HINCRBYFLOAT'},
+  [byte('a')] = {1, 'RPUSH'}, [byte('d')] = {0, 'DEL'},
+}
+
+local answer, touched = {}, {}
+local k, a, n, part = 0, 1, 0, 0 -- keys, arguments, effects and parts that are through
+while k < #KEYS do
+  local record = KEYS[k + 1]
+  local sequence, least, fields, effects = ARGV[a + 1], ARGV[a + 2], tonumber(ARGV[a + 3]), tonumber(ARGV[a + 4])
+  local letters, refs, first = ARGV[a + 5], ARGV[a + 6], a + 6
+  k, a, part = k + 1, first + 2 * fields, part + 1
+  local before, after = nil, {}
+  if fields > 0 then before, after = enter(record, sequence, least, first, fields) end
+  if not after then
+    answer[#answer + 1], answer[#answer + 2] = -part, ''
+  end
+  local undone = {}
+  for e = 1, effects do
+    local operation = operations[byte(letters, e)]
+    local count, name = operation[1], operation[2]
+    local again = not after
+    if before then
+      local field, bit = place(refs, e)
+      again = before[field] and has(before[field], bit)
+    end
+    if not again then
+      local r
+      if count == 2 then
+        r = pcall(name, KEYS[k + e], ARGV[a + 1], ARGV[a + 2])
+        if name == 'HINCRBY' and type(r) == 'table' and string.find(r.err, 'not an integer', 1, true) then
+          r = pcall('HINCRBYFLOAT', KEYS[k + e], ARGV[a + 1], ARGV[a + 2])
+        end
+      elseif count == 1 then
+        r = pcall(name, KEYS[k + e], ARGV[a + 1])
+      else
+        r = pcall(name, KEYS[k + e])
+      end
+      if type(r) == 'table' and r.err then
+        answer[#answer + 1], answer[#answer + 2] = n + e, r.err
+        if fields > 0 then
+          local field, bit = place(refs, e)
+          after[field] = without(after[field], bit)
+          undone[field] = true
+        end
+      end
+    end
+    a = a + count
+  end
+  for field in pairs(undone) do call('HSET', record, ARGV[first + 2 * field - 1], after[field]) end
+  if fields > 0 and not touched[record] then
+    -- Also where nothing else was written: a WAIT behind it then waits for what was written before.
+    call('PEXPIRE', record, keep)
+    touched[record] = true
+  end
+  k, n = k + effects, n + effects
+end
+return answer
