@@ -111,7 +111,8 @@ func (r *flowRun) Fork(ctx context.Context) Flow {
 type unforked struct{ *flowRun }
 
 func (f unforked) Run(context.Context) error {
-	return fmt.Errorf("flow %s runs in a cluster, where a function can't run flows: submit rows with package client", f.GetName())
+	return fmt.Errorf("function %s can't run a fork of flow %s on a cluster, where what it runs would be in no batch: commit the rows, "+
+		"with flow.From(i) for those of row i, or submit them to a flow with package client", f.frame.Call.Function, f.GetName())
 }
 
 func (f unforked) CommitRow(any) error       { return f.Run(nil) }
