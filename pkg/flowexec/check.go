@@ -1,6 +1,7 @@
 package flowexec
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"strings"
@@ -55,7 +56,7 @@ func (s *step) bind(b *definition.Bundle, doc *definition.Function, entry defini
 			"is %s, but %s is registered as kis.%s (%s): make the two agree", doc.Mode, s.name, s.form, r.Place(s.name))
 	}
 	if (s.form == kis.FormSave || s.form == kis.FormLoad) && s.connector == nil {
-		wrong(doc.Document, doc.Document.LineOf("option"), "option.cname", batch.CodeUnknownConnector,
+		wrong(doc.Document, cmp.Or(doc.Document.LineOf("option"), doc.Document.LineOf("fmode")), "option.cname", batch.CodeUnknownConnector,
 			"is missing: %s is a kis.%s (%s), and needs the name of a connector", s.name, s.form, r.Place(s.name))
 	}
 	return mistakes

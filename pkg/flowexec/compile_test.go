@@ -91,7 +91,7 @@ func TestCompileMistakes(t *testing.T) {
 			name: "no connector", functions: []string{"s Calculate"},
 			register: func(r *kis.Registry) { r.Func("s", kis.Save(saveRow)) },
 			want: `func/s:3: fmode: is Calculate, but s is registered as kis.Save (compile_test.go:…
-				func/s: option.cname: is missing: s is a kis.Save (compile_test.go:…`,
+				func/s:3: option.cname: is missing: s is a kis.Save (compile_test.go:…`,
 		},
 		{
 			name: "declared and registered", functions: []string{"s Save; save: {key: k, delete: true}"},

@@ -94,8 +94,8 @@ func Compile(b *definition.Bundle, r *kis.Registry) (*Plan, error) {
 		p.steps = append(p.steps, s)
 		p.places[entry.Name] = append(p.places[entry.Name], i)
 	}
-	if len(mistakes) == 0 {
-		mistakes = checkTypes(b, p.steps)
+	if !slices.ContainsFunc(p.steps, func(s *step) bool { return s.form == 0 }) {
+		mistakes = append(mistakes, checkTypes(b, p.steps)...)
 	}
 	if len(mistakes) > 0 {
 		return nil, batch.Errorf(batch.CodeFlowUncompilable, "flow %s does not compile: %w", b.Flow.Name, mistakes)

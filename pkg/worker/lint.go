@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -19,7 +20,7 @@ func lintCommand(register func(*kis.Registry)) *cobra.Command {
 		Long: `lint reads the flow, func and conn documents of a folder and compiles each flow as a worker of this build would: unknown
 keys, functions that are missing, modes that differ, fields that a function reads and the one before it loses. It tells
 everything that is wrong, a mistake a line, and exits with 1 if anything is.`,
-		Args: cobra.ExactArgs(1),
+		Args: exactly("a folder of documents"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			registry := kis.NewRegistry()
 			register(registry)
@@ -48,4 +49,14 @@ func tellMistakes(out io.Writer, err error) error {
 		return err
 	}
 	return errTold
+}
+
+// exactly takes as many arguments as there are names for them.
+func exactly(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == len(names) {
+			return nil
+		}
+		return fmt.Errorf("%s wants %s, and got %q: write %s", cmd.CommandPath(), strings.Join(names, " and "), args, cmd.UseLine())
+	}
 }

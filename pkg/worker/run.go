@@ -37,7 +37,7 @@ done, and a summary, to standard error. With -o json the summary is one line of 
 there. --metrics adds the metrics, --http serves them while rows run.
 
 It exits with 1 when a row is dead or failed.`,
-		Args: cobra.ExactArgs(2),
+		Args: exactly("a folder of documents", "the name of a flow"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
