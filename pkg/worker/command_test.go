@@ -71,7 +71,7 @@ func TestCommands(t *testing.T) {
 		{"lint", []string{"lint", good}, "", 0, "1 flows are right…", nil},
 		{"lint with mistakes", []string{"lint", bad}, "", 1, "", []string{"triple", "halve"}},
 		{"lint of nothing", []string{"lint", filepath.Join(good, "nowhere")}, "", 1, "", []string{"nowhere"}},
-		{"lint without a folder", []string{"lint"}, "", 1, "", []string{"accepts 1 arg"}},
+		{"lint without a folder", []string{"lint"}, "", 1, "", []string{"lint wants a folder of documents, and got []: write w lint DIR"}},
 		{"run", []string{"run", good, "f"}, "{\"n\":1}\n\n{\"n\":2}", 0, "{\"n\":2}\n{\"n\":4}\n", []string{"f: 2 rows", "2 done 0 filtered 0 aborted 0 dead 0 failed"}},
 		{"run of a file", []string{"run", good, "f", "-f", rows}, "", 0, "{\"n\":8}\n", []string{"1 done"}},
 		{"run of a file that is not there", []string{"run", good, "f", "-f", rows + "x"}, "", 1, "", []string{"open rows", "rows.ndjsonx"}},

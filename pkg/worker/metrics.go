@@ -71,7 +71,7 @@ func (b *budget) watch(r prometheus.Registerer) {
 		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "kisgrid_worker_" + name, Help: help},
 			func() float64 { return float64(value()) }))
 	}
-	gauge("rows_held", "Rows of the parts held.", func() int64 { return b.sums().held.rows })
+	gauge("rows_held", "Rows of the parts held, but for those whose end is acknowledged.", func() int64 { return b.sums().held.rows })
 	gauge("bytes_held", "Bytes of rows that have not ended, and of results that are not acknowledged.", func() int64 { return b.sums().held.bytes })
 	gauge("rows_granted", "Rows that coordinators may still send.", func() int64 { s := b.sums(); return s.used.minus(s.held).rows })
 	gauge("bytes_granted", "Bytes that coordinators may still send.", func() int64 { s := b.sums(); return s.used.minus(s.held).bytes })

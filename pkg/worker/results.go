@@ -23,6 +23,7 @@ type result struct {
 	number  uint64
 	part    *part
 	bytes   int64
+	rows    int64 // that end with it, of those that it names
 	last    bool
 	heard   chan struct{} // closed when it is acknowledged, or never will be; nil: nobody waits for that
 }
@@ -116,6 +117,9 @@ func (p *peer) post(t *part, messages ...*pb.Result) {
 			message: &pb.WorkerMessage{Kind: &pb.WorkerMessage_Result{Result: m}},
 			number:  number, part: t, bytes: int64(proto.Size(m)), last: m.GetLast(),
 		}
+		for _, ended := range slices.Concat(m.GetFinished(), m.GetReturned()) {
+			r.rows += int64(ended.GetCount())
+		}
 		p.results = append(p.results, r)
 		total += r.bytes
 	}
@@ -147,6 +151,7 @@ func (p *peer) acknowledged(number uint64) error {
 		if r.heard != nil {
 			close(r.heard)
 		}
+		r.part.free(amount{rows: r.rows})
 		if r.last {
 			r.part.free(amount{rows: r.part.size.rows})
 			delete(p.parts, r.part.number)

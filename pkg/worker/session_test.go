@@ -298,6 +298,11 @@ func TestPartialResults(t *testing.T) {
 		if nd := first.GetNotDone(); len(nd) != 1 || nd[0].GetRow() != 2 {
 			t.Errorf("not done: %v", nd)
 		}
+		b.ack()
+		synctest.Wait()
+		if held := r.server.budget.sums().held.rows; held != 2 {
+			t.Errorf("credit for %d rows is held, want that of the slow row and the one behind it", held)
+		}
 		time.Sleep(time.Second)
 		r.open("slow")
 		second := b.result()
