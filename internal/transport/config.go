@@ -36,6 +36,14 @@ type Config struct {
 	RequireClientCert bool
 	// BatchBytes is the limit for one batch; MessageBytes follows from it. 0 means 8 MiB.
 	BatchBytes int
+	// MaxConnections is how many connections a gRPC listener takes; further ones are hung up on. 0 means 1000.
+	MaxConnections int
+	// MaxCalls is how many calls a gRPC listener has under way; further ones are refused. 0 means 4096.
+	MaxCalls int
+	// ReceiveBytes is how many bytes of messages may be on their way in before a handler has them, over all connections of a
+	// gRPC listener; the connection that holds most is cut when they are more. 0 means 64 MiB; at least four times
+	// MessageBytes are taken.
+	ReceiveBytes int64
 	// Logger is told of reloaded files and refused connections. Nil: nobody is.
 	Logger hclog.Logger
 
@@ -51,12 +59,34 @@ func (c *Config) BindFlags(fs *pflag.FlagSet, prefix string) {
 	fs.StringVar(&c.TLSServerName, prefix+"tls-server-name", c.TLSServerName, "`name` that the certificates of those dialled must have (default: the host dialled)")
 }
 
-// BindServerFlags binds what a listener needs besides: <prefix>tls-require-client-cert and <prefix>max-batch-bytes.
+// BindServerFlags binds what a listener needs besides: <prefix>tls-require-client-cert, <prefix>max-batch-bytes,
+// -connections, -calls and -receive-bytes.
 func (c *Config) BindServerFlags(fs *pflag.FlagSet, prefix string) {
 	c.BindFlags(fs, prefix)
 	fs.BoolVar(&c.RequireClientCert, prefix+"tls-require-client-cert", c.RequireClientCert, "refuse clients that show no certificate")
 	fs.IntVar(&c.BatchBytes, prefix+"max-batch-bytes", batch.Limits{BatchBytes: c.BatchBytes}.WithDefaults().BatchBytes,
 		"limit for the rows of one batch, in `bytes`; the same for coordinators and workers")
+	limits := c.withLimits()
+	fs.IntVar(&c.MaxConnections, prefix+"max-connections", limits.MaxConnections, "limit for open connections; further ones are hung up on")
+	fs.IntVar(&c.MaxCalls, prefix+"max-calls", limits.MaxCalls, "limit for calls under way; further ones are refused")
+	fs.Int64Var(&c.ReceiveBytes, prefix+"max-receive-bytes", limits.ReceiveBytes,
+		"limit for messages on their way in, in `bytes` over all connections; the one that holds most is cut")
+}
+
+// withLimits is c with its listeners' limits filled in.
+func (c *Config) withLimits() *Config {
+	limited := *c
+	if limited.MaxConnections <= 0 {
+		limited.MaxConnections = 1000
+	}
+	if limited.MaxCalls <= 0 {
+		limited.MaxCalls = 4096
+	}
+	if limited.ReceiveBytes <= 0 {
+		limited.ReceiveBytes = 64 << 20
+	}
+	limited.ReceiveBytes = max(limited.ReceiveBytes, 4*int64(c.MessageBytes()))
+	return &limited
 }
 
 // MessageBytes is the limit for one gRPC message: the batch limit, a quarter more, and 1 MiB for what travels beside rows.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -31,6 +32,8 @@ func (c *Config) explainClient(address string, err error) error {
 	case errors.As(err, &notTLS):
 		return fmt.Errorf("connect to %s with TLS: the server does not speak TLS: give it a certificate, or leave out %s and %s here: %w",
 			address, c.flag("tls-ca"), c.flag("tls-cert"), err)
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+		return fmt.Errorf("connect to %s with TLS: the server hung up during the handshake: it may have as many connections as its --max-connections allows: %w", address, err)
 	case remoteAlert(err) != "":
 		return fmt.Errorf("connect to %s with TLS: %s: %w", address, c.alertAdvice(remoteAlert(err)), err)
 	}
@@ -108,7 +111,8 @@ func (c *Config) hint(err error) error {
 	if _, text, found := strings.Cut(cause, alert); found {
 		advice = c.alertAdvice("tls: " + text)
 	} else if c.TLSCA == "" && c.TLSCert == "" {
-		advice = "the server hung up before it said a word: it may speak TLS only, then give " + c.flag("tls-ca")
+		advice = "the server hung up before it said a word: it may speak TLS only, then give " + c.flag("tls-ca") +
+			", or have as many connections as its --max-connections allows"
 	}
 	if advice == "" {
 		return err

@@ -2,8 +2,10 @@ package transport
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"net/http/pprof"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -11,12 +13,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// maxBodyBytes bounds what a request to the HTTP port may carry.
-const maxBodyBytes = 1 << 20
+// Limits of the HTTP port.
+const (
+	maxBodyBytes       = 1 << 20 // of one request
+	maxHTTPConnections = 100     // further ones are hung up on
+)
 
 // HTTPConfig says what the HTTP port serves: GET /metrics, /livez and /readyz, and what else is handed in.
 type HTTPConfig struct {
-	// Transport gives the port TLS where it has a certificate. The zero value is plaintext.
+	// Transport gives the port TLS where it has a certificate. The zero value is plaintext. Where it requires certificates of
+	// clients, /livez and /readyz are shown without one all the same: the kubelet has none.
 	Transport Config
 	// Metrics is what /metrics gathers. Nil: the page does not exist.
 	Metrics prometheus.Gatherer
@@ -31,7 +37,12 @@ type HTTPConfig struct {
 // NewHTTPServer makes the server; Serve it on a listener of Listen, with ServeTLS(l, "", "") where its TLSConfig is set.
 // Slow and oversized requests are cut off. The caller ends it with Shutdown or Close.
 func NewHTTPServer(c HTTPConfig) (*http.Server, error) {
-	config, err := c.Transport.ServerTLS()
+	if _, err := c.Transport.ServerTLS(); err != nil {
+		return nil, err
+	}
+	asking := c.Transport
+	asking.RequireClientCert = false // by the handshake: the pages look
+	config, err := asking.ServerTLS()
 	if err != nil {
 		return nil, err
 	}
@@ -57,8 +68,23 @@ func NewHTTPServer(c HTTPConfig) (*http.Server, error) {
 		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	}
+	var pages http.Handler = mux
+	if c.Transport.RequireClientCert {
+		pages = c.Transport.certified(mux)
+	}
+	var open atomic.Int64
 	return &http.Server{
-		Handler:           http.MaxBytesHandler(mux, maxBodyBytes),
+		Handler: http.MaxBytesHandler(pages, maxBodyBytes),
+		ConnState: func(conn net.Conn, state http.ConnState) {
+			switch state {
+			case http.StateNew:
+				if open.Add(1) > maxHTTPConnections {
+					_ = conn.Close() // the server finds it closed
+				}
+			case http.StateClosed, http.StateHijacked:
+				open.Add(-1)
+			}
+		},
 		TLSConfig:         config,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
@@ -67,6 +93,17 @@ func NewHTTPServer(c HTTPConfig) (*http.Server, error) {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          c.Transport.logger().StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Warn}),
 	}, nil
+}
+
+// certified shows pages, other than those for probes, to clients with a certificate only.
+func (c *Config) certified(pages http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if probe := r.URL.Path == "/livez" || r.URL.Path == "/readyz"; !probe && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0) {
+			http.Error(w, "this page asks for a client certificate that comes from the server's "+c.flag("tls-ca"), http.StatusForbidden)
+			return
+		}
+		pages.ServeHTTP(w, r)
+	})
 }
 
 func answer(w http.ResponseWriter, err error) {

@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"fmt"
+	"net"
 	"time"
 
 	"google.golang.org/grpc"
@@ -19,7 +20,9 @@ const (
 	streamWindow     = 8 << 20   // bytes that may be on their way in one stream
 	connectionWindow = 16 << 20  // bytes that may be on their way in all streams together
 	buffer           = 256 << 10 // bytes gathered for one read or write
-	maxHeaderBytes   = 64 << 10  // of one call; an error's text travels there
+	serverBuffer     = 64 << 10  // the same at a listener, which may have many connections
+	maxHeaderBytes   = 64 << 10  // of one answer; an error's text travels there
+	maxRequestHeader = 16 << 10  // of one call
 	maxStreams       = 1024      // concurrent calls of one client connection
 	handshakeTimeout = 10 * time.Second
 )
@@ -45,6 +48,7 @@ const (
 type Server struct {
 	*grpc.Server
 	health *health.Server
+	intake *intake
 }
 
 // NewServer makes a server that speaks TLS where c has a certificate. Options come after the package's own and win.
@@ -54,28 +58,39 @@ func NewServer(c Config, opts ...grpc.ServerOption) (*Server, error) {
 		return nil, err
 	}
 	limit := c.MessageBytes()
+	in := newIntake(c.withLimits())
 	own := []grpc.ServerOption{
-		grpc.Creds(f.credentials()),
 		grpc.ForceServerCodecV2(wire.Codec{}),
+		grpc.Creds(&meteredCredentials{f.credentials(), in}),
+		grpc.StatsHandler(in),
+		grpc.InTapHandle(in.call),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.MaxRecvMsgSize(limit),
 		grpc.MaxSendMsgSize(limit),
-		grpc.MaxHeaderListSize(maxHeaderBytes),
+		grpc.MaxHeaderListSize(maxRequestHeader),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.InitialWindowSize(streamWindow),
 		grpc.InitialConnWindowSize(connectionWindow),
-		grpc.ReadBufferSize(buffer),
+		grpc.ReadBufferSize(serverBuffer),
 		grpc.WriteBufferSize(buffer),
+		grpc.SharedWriteBuffer(true), // connections that have nothing to write hold none
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingIdle, Timeout: pingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: patience, PermitWithoutStream: true}),
 		grpc.WaitForHandlers(true), // so that nothing of a call outlives Stop
 	}
-	s := &Server{Server: grpc.NewServer(append(own, opts...)...), health: health.NewServer()}
+	s := &Server{Server: grpc.NewServer(append(own, opts...)...), health: health.NewServer(), intake: in}
 	s.health.SetServingStatus(Live, healthpb.HealthCheckResponse_SERVING)
 	s.SetReady(false)
 	healthpb.RegisterHealthServer(s.Server, s.health)
 	reflection.Register(s.Server)
 	return s, nil
+}
+
+// Serve takes connections until the server stops, as grpc.Server's does, but no more at a time than MaxConnections.
+func (s *Server) Serve(l net.Listener) error {
+	limited := s.intake.limit(l)
+	defer limited.hanging.Wait()
+	return s.Server.Serve(limited)
 }
 
 // SetReady says whether the process can take calls. It has no effect once the server drains.

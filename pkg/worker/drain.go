@@ -16,6 +16,7 @@ const settleTime = 250 * time.Millisecond
 func (s *server) drain(ctx context.Context) error {
 	s.draining.Store(true)
 	s.metrics.draining.Set(1)
+	s.readiness()
 	for _, p := range s.everyPeer() {
 		p.mu.Lock()
 		if k := p.session.Load(); k != nil && p.met {

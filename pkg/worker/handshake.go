@@ -20,6 +20,7 @@ var (
 	errExpired   = batch.Errorf(batch.CodeUnavailable, "the coordinator was away for a lease time and is forgotten")
 	errDrained   = batch.Errorf(batch.CodeShutdown, "the worker has drained")
 	errClosed    = batch.Errorf(batch.CodeShutdown, "the worker is shutting down")
+	errAlone     = batch.Errorf(batch.CodeUnavailable, "no coordinator has a session with this worker yet: one must run, and reach the address that the worker advertises")
 	errSilent    = batch.Errorf(batch.CodeDeadline, "the handshake was not over within %s", handshakeTimeout)
 )
 

@@ -34,10 +34,12 @@ type member struct {
 }
 
 func newMember(w *Worker, store *cluster.Store, address string, setReady func(bool)) *member {
-	return &member{
+	m := &member{
 		worker: w, server: w.server, store: store, address: address, log: w.log.Named("membership"), setReady: setReady,
 		waiting: batch.Errorf(batch.CodeUnavailable, "the worker has just started"),
 	}
+	m.server.readiness = m.refresh
+	return m
 }
 
 // run registers, again whenever the record is lost, until ctx is done; then it takes the record back. Once drain is closed
@@ -159,7 +161,7 @@ func (m *member) await(why error) {
 	before := m.waiting
 	m.waiting = why
 	m.mu.Unlock()
-	m.setReady(why == nil)
+	m.refresh()
 	if why == nil {
 		m.server.metrics.registered.Set(1)
 		return
@@ -170,14 +172,31 @@ func (m *member) await(why error) {
 	}
 }
 
-// ready is why the worker takes no parts, nil if it does.
+// ready is why no rows come to the worker, nil if they can.
 func (m *member) ready(context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.waiting == nil && m.server.draining.Load() {
+	return m.unready()
+}
+
+// unready is ready for callers that hold the lock.
+func (m *member) unready() error {
+	switch {
+	case m.waiting != nil:
+		return m.waiting
+	case m.server.draining.Load():
 		return errDrained
+	case !m.server.inSession():
+		return errAlone
 	}
-	return m.waiting
+	return nil
+}
+
+// refresh tells probes how things stand.
+func (m *member) refresh() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.setReady(m.unready() == nil) // with the lock held, so that the last word is the newest; it never blocks
 }
 
 // health answers that the process lives, and tells how it is.

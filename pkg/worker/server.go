@@ -44,12 +44,14 @@ type server struct {
 
 	draining atomic.Bool
 	changed  chan struct{} // holds a token while something that drain waits for may have happened
+	// readiness is called, without a lock, when inSession may have changed, or draining has. Set before the first session.
+	readiness func()
 
 	// What follows is guarded by mu, under which no other lock is taken.
 	mu       sync.Mutex
 	id       string // "" while the worker has none
 	peers    map[string]*peer
-	sessions map[*session]bool
+	sessions map[*session]bool // true once the handshake is over
 	closed   bool
 
 	// goroutines are readers, senders and those that forget peers. It grows only while the call of a session is counted in
@@ -64,7 +66,7 @@ func newServer(c serverConfig) (*server, error) {
 	}
 	s := &server{
 		config: c, log: c.Logger, metrics: newMetrics(c.Metrics), budget: newBudget(c.Budget),
-		changed: make(chan struct{}, 1), peers: map[string]*peer{}, sessions: map[*session]bool{},
+		changed: make(chan struct{}, 1), readiness: func() {}, peers: map[string]*peer{}, sessions: map[*session]bool{},
 	}
 	s.unlock = s.alone.RUnlock
 	s.budget.watch(c.Metrics)
@@ -94,10 +96,32 @@ func (s *server) enter(k *session) bool {
 	if s.closed {
 		return false
 	}
-	s.sessions[k] = true
+	s.sessions[k] = false
 	s.goroutines.Add(1) // until leave, so that the session may start goroutines of its own
 	s.metrics.sessions.Inc()
 	return true
+}
+
+// welcome notes that a session's handshake is over.
+func (s *server) welcome(k *session) {
+	s.mu.Lock()
+	if _, in := s.sessions[k]; in {
+		s.sessions[k] = true
+	}
+	s.mu.Unlock()
+	s.readiness()
+}
+
+// inSession reports whether a coordinator can send rows.
+func (s *server) inSession() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, greeted := range s.sessions {
+		if greeted {
+			return true
+		}
+	}
+	return false
 }
 
 // leave counts a session out that is over. Its peer is kept for a lease time.
@@ -112,6 +136,7 @@ func (s *server) leave(k *session) {
 	s.mu.Lock()
 	delete(s.sessions, k)
 	s.mu.Unlock()
+	s.readiness()
 	s.goroutines.Done()
 	s.noteChange()
 }

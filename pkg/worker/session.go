@@ -89,6 +89,7 @@ func (k *session) receive() {
 	if err == nil {
 		k.log.Info("session began", "worker", k.server.identity())
 		close(k.greeted)
+		k.server.welcome(k)
 		k.server.goroutines.Go(k.send)
 	}
 	for err == nil {

@@ -251,6 +251,9 @@ func TestWorkerFromStartToDrain(t *testing.T) {
 	if f := record.Functions; len(f) != 1 || f[0].Name != "double" || f[0].Mode != "Calculate" || f[0].In == "" || f[0].Out == "" {
 		t.Errorf("functions %+v", f)
 	}
+	if status, body := get(t, "http://"+pages+"/readyz"); status != http.StatusServiceUnavailable || !strings.Contains(body, "no coordinator has a session") {
+		t.Errorf("readyz without a coordinator: %d %.300s", status, body)
+	}
 	s := dial(t, record)
 	s.double(1, 21)
 
