@@ -2,14 +2,19 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kisgrid/kisgrid/examples/students"
+	"github.com/kisgrid/kisgrid/internal/authority"
 	"github.com/kisgrid/kisgrid/internal/command"
 	"github.com/kisgrid/kisgrid/internal/devcluster"
+	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
@@ -19,6 +24,7 @@ func devCommand() *cobra.Command {
 		Etcd:     "127.0.0.1:2379", Redis: "", EmbeddedRedis: "127.0.0.1:6379", Listen: "127.0.0.1:7700", HTTP: "127.0.0.1:7702",
 	}
 	var conf string
+	var secure bool
 	logging := command.Logging{Level: "warn"}
 	cmd := &cobra.Command{
 		Use:   "dev",
@@ -27,8 +33,11 @@ func devCommand() *cobra.Command {
 until Ctrl-C. Everything listens on loopback, at the ports that other programs take for their defaults: etcdctl, redis-cli,
 kisgrid and go run ./cmd/worker find it without a flag.
 
-With --workers 0 there is no worker: start your own, which joins with its defaults.`,
-		Example: "  kisgrid dev\n  kisgrid dev --workers 0 --conf ./conf     and, elsewhere:  go run ./cmd/worker",
+With --workers 0 there is no worker: start your own, which joins with its defaults.
+
+With --tls coordinator, workers and etcd speak mutual TLS, with certificates of an authority that is thrown away at the end;
+what dev prints has other programs use them.`,
+		Example: "  kisgrid dev\n  kisgrid dev --tls\n  kisgrid dev --workers 0 --conf ./conf     and, elsewhere:  go run ./cmd/worker",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, out := cmd.Context(), cmd.OutOrStdout()
@@ -42,6 +51,16 @@ With --workers 0 there is no worker: start your own, which joins with its defaul
 			if err != nil {
 				return err
 			}
+			if secure {
+				files, err := throwAway()
+				if err != nil {
+					return err
+				}
+				defer os.RemoveAll(filepath.Dir(files.CA))
+				config.TLS = transport.Config{
+					TLSCert: files.Cert, TLSKey: files.Key, TLSCA: files.CA, RequireClientCert: true, Logger: log.Named("transport"),
+				}
+			}
 			cluster, err := devcluster.Start(ctx, config)
 			if err != nil {
 				return err
@@ -49,6 +68,9 @@ With --workers 0 there is no worker: start your own, which joins with its defaul
 			err = cluster.Put(ctx, docs)
 			if err == nil {
 				fmt.Fprintf(out, "%-12s %d, of %s\n", "documents", len(docs), or(conf, "the students' example"))
+				if secure {
+					explainTLS(out, cluster.Coordinator(), &config.TLS)
+				}
 				fmt.Fprintln(out, "\nTry:  kisgrid get flows")
 				if conf == "" {
 					fmt.Fprintln(out, `      echo '{"stu_id":101,"score_1":100,"score_2":90}' | kisgrid submit CalStuAvgScore12 --results`)
@@ -74,8 +96,32 @@ With --workers 0 there is no worker: start your own, which joins with its defaul
 	fl.StringVar(&config.Listen, "listen", config.Listen, "coordinator's `address`")
 	fl.StringVar(&config.HTTP, "http", config.HTTP, "`address` of the coordinator's metrics; empty for none")
 	fl.StringVar(&config.Etcd, "etcd-listen", config.Etcd, "etcd's `address`")
+	fl.BoolVar(&secure, "tls", false, "speak mutual TLS, with certificates of a throw-away authority; Redis stays plain")
 	logging.BindFlags(fl)
 	return cmd
+}
+
+// throwAway makes an authority, and a certificate for this machine, in a folder of their own.
+func throwAway() (authority.Files, error) {
+	a, err := authority.New("kisgrid dev", 30*24*time.Hour)
+	if err != nil {
+		return authority.Files{}, err
+	}
+	dir, err := os.MkdirTemp("", "kisgrid-tls-")
+	if err != nil {
+		return authority.Files{}, fmt.Errorf("make a folder for the certificates: %w", err)
+	}
+	return a.Write(dir, authority.Leaf{Hosts: []string{"localhost", "127.0.0.1", "::1"}})
+}
+
+// explainTLS tells how other programs join.
+func explainTLS(out io.Writer, address string, c *transport.Config) {
+	fmt.Fprintf(out, "%-12s mutual, with the files in %s, which are gone at the end\n\nIn other shells, for kisgrid and workers:\n", "tls", filepath.Dir(c.TLSCA))
+	for _, prefix := range []string{"", "ETCD_"} {
+		fmt.Fprintf(out, "      export KISGRID_%[1]sTLS_CERT=%[2]s KISGRID_%[1]sTLS_KEY=%[3]s KISGRID_%[1]sTLS_CA=%[4]s\n", prefix, c.TLSCert, c.TLSKey, c.TLSCA)
+	}
+	fmt.Fprintln(out, "      export KISGRID_TLS_REQUIRE_CLIENT_CERT=true")
+	fmt.Fprintf(out, "In Go:\n      client.Dial(%q, client.WithTLSFiles(%q, %q, %q))\n", address, c.TLSCA, c.TLSCert, c.TLSKey)
 }
 
 func devDocuments(conf string) ([]definition.Document, error) {

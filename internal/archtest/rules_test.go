@@ -20,12 +20,13 @@ var arrows = []struct {
 	// What decides, what executes, what keeps.
 	{"pkg/scheduler", []string{"pkg/batch"}},
 	{"pkg/connector", []string{"pkg/batch", "pkg/definition"}},
-	{"pkg/connector/…", []string{"pkg/connector", "pkg/batch", "pkg/definition"}},
+	{"pkg/connector/…", []string{"pkg/connector", "pkg/batch", "pkg/definition", "internal/transport"}},
 	{"pkg/flowexec", []string{"pkg/kis", "pkg/batch", "pkg/definition", "pkg/connector", "pkg/connector/memory", "pkg/flowexec/internal/…"}},
 	{"pkg/flowexec/internal/…", []string{"pkg/kis", "pkg/batch", "pkg/flowexec/internal/…"}},
 	{"pkg/deadletter", []string{"pkg/batch"}},
 	{"pkg/cluster", []string{"pkg/batch", "pkg/definition"}},
 	{"internal/command", []string{"pkg/cluster", "internal/transport"}},
+	{"internal/authority", nil},
 	{"internal/submission", []string{"pkg/batch"}},
 
 	// The processes, and their clients.
@@ -49,7 +50,7 @@ var arrows = []struct {
 	{"cmd/worker", []string{"pkg/worker", "examples/students"}},
 	{"cmd/kisgrid", []string{
 		"pkg/client", "pkg/coordinator", "pkg/worker", "pkg/cluster", "pkg/definition", "pkg/flowexec", "pkg/kis", "pkg/batch",
-		"internal/devcluster", "internal/wire", "internal/transport", "internal/command", "internal/submission", "proto/kisgrid/v1", "examples/students",
+		"internal/devcluster", "internal/wire", "internal/transport", "internal/authority", "internal/command", "internal/submission", "proto/kisgrid/v1", "examples/students",
 	}},
 	{"cmd/kisgrid/…", []string{"pkg/…", "internal/…", "proto/kisgrid/v1", "examples/…", "cmd/kisgrid/…"}},
 	{"examples/…", []string{"pkg/kis…", "pkg/client", "pkg/batch", "pkg/flowexec", "pkg/worker", "examples/…"}},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/kis"
@@ -30,6 +31,9 @@ type Config struct {
 	Redis, EmbeddedRedis string
 	// Lease of members. Default 2 s: whoever plays with a cluster does not want to wait.
 	Lease time.Duration
+	// TLS, where its files are set, secures what coordinators, workers and etcd listen on and dial, with one certificate for
+	// all; Redis stays plain. Default: nothing is secured.
+	TLS transport.Config
 	// Logger gets what coordinator and workers log. Default: nobody.
 	Logger hclog.Logger
 	// Network stands between the cluster's parties. Default: nothing does.
@@ -85,7 +89,9 @@ func Start(ctx context.Context, c Config) (*Cluster, error) {
 
 func (k *Cluster) start(ctx context.Context) (err error) {
 	c := &k.config
-	if k.etcd, err = StartEtcd(ctx, EtcdConfig{Address: c.Etcd, DataDir: c.DataDir, Logger: c.Logger.Named("etcd")}); err != nil {
+	if k.etcd, err = StartEtcd(ctx, EtcdConfig{
+		Address: c.Etcd, DataDir: c.DataDir, TLSCert: c.TLS.TLSCert, TLSKey: c.TLS.TLSKey, TLSCA: c.TLS.TLSCA, Logger: c.Logger.Named("etcd"),
+	}); err != nil {
 		return err
 	}
 	c.Announce("etcd", k.etcd.Address())
@@ -135,7 +141,21 @@ func startRedisNear(address string) (*Redis, error) {
 }
 
 func (k *Cluster) open(address, name string) (*cluster.Store, error) {
-	return cluster.Open(cluster.Config{Endpoints: []string{address}, Logger: k.config.Logger.Named(name)})
+	config, err := k.etcdAt(address)
+	if err != nil {
+		return nil, err
+	}
+	config.Logger = k.config.Logger.Named(name)
+	return cluster.Open(config)
+}
+
+// etcdAt is how a process reaches etcd at an address.
+func (k *Cluster) etcdAt(address string) (config cluster.Config, err error) {
+	config.Endpoints = []string{address}
+	if k.config.TLS.TLSCert != "" {
+		config.Credentials, err = k.config.TLS.Credentials()
+	}
+	return config, err
 }
 
 // Await waits until each coordinator has sessions with at least so many workers.

@@ -25,6 +25,8 @@ type EtcdConfig struct {
 	DataDir string
 	// TLSCert and TLSKey are the files with which it serves TLS. Default: plain text.
 	TLSCert, TLSKey string
+	// TLSCA is the file of the authority that clients' certificates must come from. Default: clients need none.
+	TLSCA string
 	// Logger gets etcd's errors. Default: nobody.
 	Logger hclog.Logger
 }
@@ -67,6 +69,7 @@ func StartEtcd(ctx context.Context, c EtcdConfig) (*Etcd, error) {
 	if c.TLSCert != "" {
 		client.Scheme = "https"
 		config.ClientTLSInfo.CertFile, config.ClientTLSInfo.KeyFile = c.TLSCert, c.TLSKey
+		config.ClientTLSInfo.TrustedCAFile, config.ClientTLSInfo.ClientCertAuth = c.TLSCA, c.TLSCA != ""
 	}
 	config.ListenPeerUrls, config.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
 	config.ListenClientUrls, config.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}

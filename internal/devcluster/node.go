@@ -150,7 +150,11 @@ func (k *Cluster) startCoordinator(ctx context.Context, listen, http string) (*N
 	}
 	k.config.Announce("coordinator", n.address)
 	if pages != nil {
-		k.metrics = "http://" + pages.Addr().String() + "/metrics"
+		scheme := "http"
+		if k.config.TLS.TLSCert != "" {
+			scheme = "https"
+		}
+		k.metrics = scheme + "://" + pages.Addr().String() + "/metrics"
 		k.config.Announce("metrics", k.metrics)
 	}
 	return n, nil
@@ -171,7 +175,7 @@ func (k *Cluster) newCoordinator(ctx context.Context, name string, store *cluste
 	}
 	config := coordinator.Config{
 		Store: store, Listener: listener, Lease: k.config.Lease, Logger: k.config.Logger.Named("coordinator"), Build: "dev",
-		Registry: prometheus.NewRegistry(),
+		Transport: k.config.TLS, Registry: prometheus.NewRegistry(),
 	}
 	config.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if network := k.config.Network; network != nil {
@@ -227,11 +231,15 @@ func (k *Cluster) StartWorker(c WorkerConfig) (*Node, error) {
 		}
 		c.Environment = environment(redis)
 	}
+	store, err := k.etcdAt(etcd)
+	if err != nil {
+		return nil, err
+	}
 	registry := kis.NewRegistry()
 	c.Register(registry)
 	w, err := worker.New(worker.Config{
 		Registry: registry, Name: c.Name, Listen: "127.0.0.1:0", Lease: k.config.Lease, Environment: c.Environment, Build: c.Build,
-		Etcd: cluster.Config{Endpoints: []string{etcd}}, Logger: k.config.Logger.Named(c.Name),
+		Etcd: store, Transport: k.config.TLS, Logger: k.config.Logger.Named(c.Name),
 	})
 	if err != nil {
 		return nil, err

@@ -46,6 +46,8 @@ type Config struct {
 	ReceiveBytes int64
 	// Logger is told of reloaded files and refused connections. Nil: nobody is.
 	Logger hclog.Logger
+	// Call says how errors call a setting, given as tls-cert, tls-key or tls-ca. Nil: by its flag, --tls-cert.
+	Call func(setting string) string
 
 	prefix string // of the flags, so that errors name them
 }
@@ -96,7 +98,12 @@ func (c *Config) MessageBytes() int {
 }
 
 // flag is how errors call a flag.
-func (c *Config) flag(name string) string { return "--" + c.prefix + name }
+func (c *Config) flag(name string) string {
+	if c.Call != nil {
+		return c.Call(name)
+	}
+	return "--" + c.prefix + name
+}
 
 func (c *Config) logger() hclog.Logger {
 	if c.Logger == nil {

@@ -33,7 +33,7 @@ func (c *Config) explainClient(address string, err error) error {
 		return fmt.Errorf("connect to %s with TLS: the server does not speak TLS: give it a certificate, or leave out %s and %s here: %w",
 			address, c.flag("tls-ca"), c.flag("tls-cert"), err)
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
-		return fmt.Errorf("connect to %s with TLS: the server hung up during the handshake: it may have as many connections as its --max-connections allows: %w", address, err)
+		return fmt.Errorf("connect to %s with TLS: the server hung up during the handshake: it may not speak TLS, or have as many connections as its --max-connections allows: %w", address, err)
 	case remoteAlert(err) != "":
 		return fmt.Errorf("connect to %s with TLS: %s: %w", address, c.alertAdvice(remoteAlert(err)), err)
 	}
@@ -95,30 +95,16 @@ func (c *Config) alertAdvice(alert string) string {
 	return fmt.Sprintf("the server refuses this process's certificate (%s): it must be valid and come from the server's %s", c.TLSCert, c.flag("tls-ca"))
 }
 
-// hint adds to the error of a call what mends the connection behind it. What a server refuses after the client's side of
-// the handshake is over reaches the client only so: as a connection that breaks before the first frame, told in words.
+// hint adds to the error of a call that was made without TLS what may mend the connection behind it: a server that speaks
+// TLS only hangs up without a word.
 func (c *Config) hint(err error) error {
-	const brokenBeforeFirstFrame, alert = "error reading server preface: ", "remote error: tls: "
 	s, ok := status.FromError(err)
-	if !ok || err == nil {
-		return err
-	}
-	_, cause, found := strings.Cut(s.Message(), brokenBeforeFirstFrame)
-	if !found {
-		return err
-	}
-	advice := ""
-	if _, text, found := strings.Cut(cause, alert); found {
-		advice = c.alertAdvice("tls: " + text)
-	} else if c.TLSCA == "" && c.TLSCert == "" {
-		advice = "the server hung up before it said a word: it may speak TLS only, then give " + c.flag("tls-ca") +
-			", or have as many connections as its --max-connections allows"
-	}
-	if advice == "" {
+	if !ok || err == nil || c.TLSCA != "" || c.TLSCert != "" || !strings.Contains(s.Message(), "error reading server preface: ") {
 		return err
 	}
 	hinted := s.Proto()
-	hinted.Message = advice + ": " + s.Message()
+	hinted.Message = "the server hung up before it said a word: it may speak TLS only, then give " + c.flag("tls-ca") +
+		", or have as many connections as its --max-connections allows: " + s.Message()
 	return status.ErrorProto(hinted)
 }
 

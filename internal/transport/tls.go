@@ -55,7 +55,7 @@ func (c *Config) Dialer() (func(ctx context.Context, network, address string) (n
 		if err != nil {
 			return nil, f.config.explainClient(address, err)
 		}
-		return conn, nil
+		return f.config.shaken(address, conn), nil
 	}, nil
 }
 
@@ -107,7 +107,29 @@ func (t *tlsCredentials) ClientHandshake(ctx context.Context, authority string, 
 	if err != nil {
 		return nil, nil, t.files.config.explainClient(dialled, err)
 	}
-	return conn, info, nil
+	return t.files.config.shaken(dialled, conn), info, nil
+}
+
+func (c *Config) shaken(address string, conn net.Conn) net.Conn {
+	return &shaken{Conn: conn, explain: func(err error) error { return c.explainClient(address, err) }}
+}
+
+// shaken is a connection whose handshake is over on the client's side. What the server then refuses, as a client without a
+// certificate, it says in place of its first word.
+type shaken struct {
+	net.Conn
+	explain func(error) error
+	spoke   bool // the server has; owned by the goroutine that reads
+}
+
+// Read implements net.Conn.
+func (s *shaken) Read(p []byte) (int, error) {
+	n, err := s.Conn.Read(p)
+	if !s.spoke && err != nil && remoteAlert(err) != "" {
+		err = errors.Join(s.explain(err)) // of a chain, go-redis would throw the first link away
+	}
+	s.spoke = s.spoke || n > 0
+	return n, err
 }
 
 // ServerHandshake logs what it refuses: gRPC, to which it returns the error, tells nobody.

@@ -1,20 +1,23 @@
 package redis
 
 import (
+	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/definition"
@@ -39,7 +42,7 @@ type options struct {
 }
 
 // readOptions turns a document into options; the error joins every mistake.
-func readOptions(c *definition.Connector) (*options, error) {
+func readOptions(c *definition.Connector, log hclog.Logger) (*options, error) {
 	p := params{values: c.Params, known: map[string]bool{}}
 	o := &options{
 		retries:        p.number("retries", 10, 0),
@@ -64,7 +67,6 @@ func readOptions(c *definition.Connector) (*options, error) {
 		DialTimeout:      p.duration("dial_timeout", 5*time.Second),
 		ReadTimeout:      p.duration("read_timeout", 3*time.Second),
 		WriteTimeout:     p.duration("write_timeout", 3*time.Second),
-		TLSConfig:        p.tls(c.TLS),
 
 		// The second version of the protocol: a hash comes as one flat list, and nothing is pushed.
 		Protocol:                 2,
@@ -77,6 +79,7 @@ func readOptions(c *definition.Connector) (*options, error) {
 		ReadBufferSize:   bufferSize,
 		WriteBufferSize:  bufferSize,
 	}
+	p.tls(c.TLS, o.client, log)
 	if c.PasswordFile != "" {
 		o.client.Password = p.file("password_file", c.PasswordFile, o.client.Password)
 	}
@@ -179,36 +182,38 @@ func (p *params) file(name, path, given string) string {
 	return strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
 }
 
-// tls is nil without TLS, which any of its parameters turns on.
-func (p *params) tls(on bool) *tls.Config {
-	ca, cert, key := p.text("tls_ca"), p.text("tls_cert"), p.text("tls_key")
-	c := &tls.Config{
-		MinVersion:         tls.VersionTLS12,
-		ServerName:         p.text("tls_server_name"),
-		InsecureSkipVerify: p.flag("tls_skip_verify"), //nolint:gosec // the operator's explicit choice, for tests
+// tls has connections speak TLS if it is on, or any of its parameters is there.
+func (p *params) tls(on bool, o *goredis.UniversalOptions, log hclog.Logger) {
+	files := transport.Config{
+		TLSCA: p.text("tls_ca"), TLSCert: p.text("tls_cert"), TLSKey: p.text("tls_key"), TLSServerName: p.text("tls_server_name"),
+		Logger: log, Call: func(setting string) string { return strings.ReplaceAll(setting, "-", "_") },
 	}
-	if p.flag("tls") || ca != "" || cert != "" || key != "" || c.ServerName != "" || c.InsecureSkipVerify {
-		on = true
-	}
-	if !on {
-		return nil
-	}
-	if ca != "" {
-		pem, err := os.ReadFile(ca)
-		c.RootCAs = x509.NewCertPool()
-		if err == nil && !c.RootCAs.AppendCertsFromPEM(pem) {
-			err = fmt.Errorf("%s holds no certificate", ca)
-		}
+	trusting := p.flag("tls_skip_verify")
+	given := files.TLSCA != "" || files.TLSCert != "" || files.TLSKey != ""
+	on = p.flag("tls") || on || given || trusting || files.TLSServerName != ""
+	switch {
+	case !on:
+	case given && !trusting:
+		dial, err := files.Dialer()
 		if err != nil {
-			p.mistake("params: tls_ca: %w", err)
+			p.mistake("params: %w", err)
+			return
 		}
-	}
-	if cert != "" || key != "" {
-		pair, err := tls.LoadX509KeyPair(cert, key)
+		o.Dialer = func(ctx context.Context, network, address string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(ctx, o.DialTimeout)
+			defer cancel()
+			return dial(ctx, network, address)
+		}
+	default:
+		secure, err := files.ClientTLS()
 		if err != nil {
-			p.mistake("params: tls_cert and tls_key: %w", err)
+			p.mistake("params: %w", err)
+			return
 		}
-		c.Certificates = []tls.Certificate{pair}
+		if secure == nil {
+			secure = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: files.TLSServerName}
+		}
+		secure.InsecureSkipVerify = trusting //nolint:gosec // the operator's explicit choice, for tests
+		o.TLSConfig = secure
 	}
-	return c
 }

@@ -24,7 +24,7 @@ func file(t *testing.T, text string) string {
 }
 
 func TestOptionsDefaults(t *testing.T) {
-	o, err := readOptions(document("localhost:6379"))
+	o, err := readOptions(document("localhost:6379"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestOptionsChooseTheClient(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			doc := document(test.addrs...)
 			doc.Params = test.params
-			o, err := readOptions(doc)
+			o, err := readOptions(doc, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -72,7 +72,7 @@ func TestOptionsAreRead(t *testing.T) {
 		"db": "3", "pool_size": "2", "retries": "0", "retry_min": "1ms", "retry_max": "1ms", "read_timeout": "7s",
 		"replica_timeout": "2s", "tls_server_name": "redis.example", "sentinel_username": "s", "sentinel_password": "p",
 	}
-	o, err := readOptions(doc)
+	o, err := readOptions(doc, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func TestOptionsAreRead(t *testing.T) {
 func TestOptionsOfOthers(t *testing.T) {
 	doc := document("localhost:6379")
 	doc.Params = map[string]string{"poolsize": "1", "args1": "x", "db": "1"}
-	o, err := readOptions(doc)
+	o, err := readOptions(doc, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func TestOptionsMistakes(t *testing.T) {
 		}, []string{"exclude each other"}},
 		"no password file": {func(c *definition.Connector) { c.PasswordFile = "/nonexistent/password" }, []string{"password_file", "no such file"}},
 		"no ca":            {func(c *definition.Connector) { c.Params = map[string]string{"tls_ca": "/nonexistent/ca"} }, []string{"tls_ca", "no such file"}},
-		"empty ca":         {func(c *definition.Connector) { c.Params = map[string]string{"tls_ca": file(t, "x")} }, []string{"tls_ca", "no certificate"}},
+		"empty ca":         {func(c *definition.Connector) { c.Params = map[string]string{"tls_ca": file(t, "x")} }, []string{"tls_ca", "no PEM certificate"}},
 		"no key":           {func(c *definition.Connector) { c.Params = map[string]string{"tls_cert": file(t, "x")} }, []string{"tls_cert and tls_key"}},
 	} {
 		t.Run(name, func(t *testing.T) {

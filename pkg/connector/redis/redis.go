@@ -111,7 +111,7 @@ var _ connector.Opener = Config{}.Open
 // Open connects to the Redis that a resolved document describes: it fails when the document is wrong (CodeBadDocument) or
 // Redis does not answer once (CodeConnectorUnavailable).
 func (config Config) Open(ctx context.Context, doc *definition.Connector) (connector.Connection, error) {
-	o, err := readOptions(doc)
+	o, err := readOptions(doc, config.Logger)
 	if err != nil {
 		return nil, err
 	}
