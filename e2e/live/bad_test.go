@@ -2,13 +2,14 @@ package live
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -16,6 +17,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/kis"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
 // tally reads a field that row does not have.
@@ -90,7 +92,7 @@ func TestBadDocuments(t *testing.T) {
 		{"a needed function deleted", nil, []string{"func/Second"}, []string{flowKey, "flows[1].fname", "Second"}},
 	}
 
-	r := start(t, devcluster.Config{Workers: 1, Register: registerTally, HTTP: "127.0.0.1:0"})
+	r := start(t, devcluster.Config{Coordinators: 2, Workers: 1, Register: registerTally})
 	revision := r.put(documents(1)...)
 	r.awaitState("Live", cluster.StateActive, revision)
 	c := r.dial()
@@ -105,32 +107,46 @@ func TestBadDocuments(t *testing.T) {
 			t.Errorf("%s revision %d runs, with the output %+v (%v), want revision %d", when, result.Revision, out, err, revision)
 		}
 	}
+	counted := func() (all float64) {
+		for _, n := range r.Coordinators() {
+			all += metric(r.t, n, "kisgrid_revisions_rejected_total", "Live")
+		}
+		return all
+	}
 	for i, bad := range cases {
 		t.Run(bad.name, func(t *testing.T) {
 			r.t = t // what waits in vain ends this case
+			before := counted()
 			if len(bad.put) > 0 {
 				r.put(bad.put...)
 			}
 			if len(bad.del) > 0 {
 				r.delete(bad.del...)
 			}
-			s := r.await("Live", "rejected: "+bad.name, func(s cluster.FlowStatus) bool {
+			rejected := func(s cluster.FlowStatus) bool {
 				text := strings.Join(s.Reasons, "\n")
 				for _, want := range bad.says {
 					if !strings.Contains(text, want) {
 						return false
 					}
 				}
-				return s.State == cluster.StateRejected
-			})
-			if s.Active != revision || (s.Wanted == revision && len(bad.put) > 0) {
-				t.Errorf("the status is %+v, want %d as the active revision", s, revision)
+				return s.State == cluster.StateRejected && s.Active == revision && (s.Wanted > revision || len(bad.put) == 0)
 			}
+			what := fmt.Sprintf("rejected for %q, with revision %d active", bad.says, revision)
+			r.await("Live", what, rejected)
 			runs("after a bad document")
-			if i%6 == 0 || i == len(cases)-1 { // restarting takes its time
-				r.restart()
-				runs("after a bad document and a restart")
+			r.until("it is counted", func() error { // by the one that leads, just after the status is written
+				if now := counted(); now != before+1 {
+					return fmt.Errorf("the coordinators count %v rejected revisions, want %v", now, before+1)
+				}
+				return nil
+			})
+			r.restart(i%4 == 0)
+			runs("after a bad document and a restart")
+			for _, n := range r.Coordinators() {
+				r.awaitAt(n, "Live", what, rejected)
 			}
+			r.await("Live", what, rejected)
 			// What was right before is right again, under another number.
 			revision = r.put(documents(1)...)
 			r.awaitState("Live", cluster.StateActive, revision)
@@ -139,62 +155,102 @@ func TestBadDocuments(t *testing.T) {
 	}
 }
 
-// restart kills the coordinator and starts another one in its place.
-func (r *rig) restart() {
+// restart ends every coordinator, all before the first new one starts in the place of one: in good order, or killed, which
+// makes the next leader wait for a lease.
+func (r *rig) restart(killed bool) {
 	r.t.Helper()
-	old := r.Coordinators()[0]
-	old.Kill()
 	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
 	defer cancel()
-	if _, err := r.StartCoordinator(ctx, old.Address()); err != nil {
-		r.t.Fatal(err)
+	old := r.Coordinators()
+	for _, n := range old {
+		if killed {
+			n.Kill()
+		} else if err := n.Drain(ctx); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	for _, n := range old {
+		if _, err := r.StartCoordinator(ctx, n.Address()); err != nil {
+			r.t.Fatal(err)
+		}
 	}
 	if err := r.Await(ctx, 1); err != nil {
 		r.t.Fatal(err)
 	}
 }
 
+// until asks again and again until there is no error.
+func (r *rig) until(what string, ask func() error) {
+	r.t.Helper()
+	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		err := ask()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			r.t.Fatalf("%s: %v", what, err)
+		}
+	}
+}
+
+// awaitAt blocks until a coordinator says of the flow, as kisgrid get flow prints it, what is says.
+func (r *rig) awaitAt(n *devcluster.Node, flow, what string, is func(cluster.FlowStatus) bool) {
+	r.t.Helper()
+	conn, err := grpc.NewClient(n.Address(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer conn.Close()
+	r.until(what+", as get says", func() error {
+		got, err := pb.NewAdminClient(conn).Get(r.t.Context(), &pb.GetRequest{Kind: "flows", Name: flow})
+		if err != nil {
+			return err
+		}
+		var s cluster.FlowStatus
+		if err := json.Unmarshal(got.GetResources()[0].GetStatus(), &s); err != nil {
+			return err
+		}
+		if !is(s) {
+			return fmt.Errorf("coordinator %s says %+v", n.Address(), s)
+		}
+		return nil
+	})
+}
+
+// metric adds up a metric's series of one flow.
+func metric(t testing.TB, n *devcluster.Node, name, flow string) float64 {
+	t.Helper()
+	families, err := n.Metrics().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := 0.0
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == name && len(m.GetLabel()) == 1 && m.GetLabel()[0].GetValue() == flow {
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	return sum
+}
+
 // TestRejectionsAreCounted reads the metric that counts rejected revisions.
 func TestRejectionsAreCounted(t *testing.T) {
-	r := start(t, devcluster.Config{Workers: 1, HTTP: "127.0.0.1:0"})
+	r := start(t, devcluster.Config{Workers: 1})
 	r.awaitState("Live", cluster.StateActive, r.put(documents(1)...))
 	for i := range 3 {
 		revision := r.put(document(definition.KindFlow, "Live", fmt.Sprintf("flow_name: Live\nbad_%d: 1\n", i)))
 		r.awaitState("Live", cluster.StateRejected, revision)
 	}
-	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) { // it is counted just after the status is written
-		n, wanted, active := r.metric(`kisgrid_revisions_rejected_total{flow="Live"}`), r.metric(`kisgrid_flow_wanted_revision{flow="Live"}`), r.metric(`kisgrid_flow_revision{flow="Live"}`)
-		if n == 3 && wanted > active && active > 0 {
-			return
+	n := r.Coordinators()[0]
+	r.until("it counts them", func() error { // just after the status is written
+		count, wanted, active := metric(t, n, "kisgrid_revisions_rejected_total", "Live"), metric(t, n, "kisgrid_flow_wanted_revision", "Live"), metric(t, n, "kisgrid_flow_revision", "Live")
+		if count != 3 || wanted <= active || active == 0 {
+			return fmt.Errorf("%v revisions are counted as rejected, %v is wanted and %v active", count, wanted, active)
 		}
-		if time.Now().After(end) {
-			t.Fatalf("%v revisions are counted as rejected, %v is wanted and %v active", n, wanted, active)
-		}
-	}
-}
-
-func (r *rig) metric(name string) float64 {
-	r.t.Helper()
-	answer, err := http.Get(r.Metrics())
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	http.DefaultClient.CloseIdleConnections()
-	for line := range strings.Lines(string(text)) {
-		if value, ok := strings.CutPrefix(line, name+" "); ok {
-			n, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
-			if err != nil {
-				r.t.Fatal(err)
-			}
-			return n
-		}
-	}
-	return -1
+		return nil
+	})
 }
 
 // TestOffAndGone disables and deletes a flow while rows of it are under way, on streams and as calls: these end as they would

@@ -173,14 +173,19 @@ func (r *rig) awaitState(flow, state string, wanted int64) cluster.FlowStatus {
 	return r.await(flow, fmt.Sprintf("%s at revision %d", state, wanted), func(s cluster.FlowStatus) bool { return s.State == state && s.Wanted >= wanted })
 }
 
-// dial connects a client to all coordinators there are.
-func (r *rig) dial() *client.Client {
-	r.t.Helper()
+// addresses are those of all coordinators there are.
+func (r *rig) addresses() string {
 	var addresses []string
 	for _, n := range r.Coordinators() {
 		addresses = append(addresses, n.Address())
 	}
-	c, err := client.Dial(strings.Join(addresses, ","), client.WithRetryFor(patience))
+	return strings.Join(addresses, ",")
+}
+
+// dial connects a client to all coordinators there are.
+func (r *rig) dial() *client.Client {
+	r.t.Helper()
+	c, err := client.Dial(r.addresses(), client.WithRetryFor(patience))
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -208,17 +213,52 @@ type load struct {
 // startLoad has clients, each with a stream of its own, send batches of so many rows.
 func (r *rig) startLoad(flow string, clients, rows int) *load {
 	r.t.Helper()
+	l := r.newLoad()
+	l.stream(r.dial(), flow, clients, rows)
+	return l
+}
+
+func (r *rig) newLoad() *load {
 	l := &load{t: r.t, stop: make(chan struct{}), versions: map[int64]string{}, news: make(chan struct{})}
-	c := r.dial()
-	for i := range clients {
-		s, err := c.Stream(context.WithoutCancel(r.t.Context()), flow)
+	r.t.Cleanup(l.end)
+	return l
+}
+
+// stream has streams of the client send batches of so many rows.
+func (l *load) stream(c *client.Client, flow string, streams, rows int) {
+	l.t.Helper()
+	for i := range streams {
+		s, err := c.Stream(context.WithoutCancel(l.t.Context()), flow)
 		if err != nil {
-			r.t.Fatal(err)
+			l.t.Fatal(err)
 		}
 		l.ended.Go(func() { l.run(s, i*rows, rows) })
 	}
-	r.t.Cleanup(l.end)
-	return l
+}
+
+// call submits batches of so many rows, one after the other, until the load ends.
+func (l *load) call(c *client.Client, flow string, id, rows int) {
+	for {
+		select {
+		case <-l.stop:
+			return
+		default:
+		}
+		result, err := c.Submit(context.Background(), flow, numbered(id, rows))
+		if err != nil {
+			l.fail("a call ended with %v", err)
+			return
+		}
+		l.check(id, rows, result)
+	}
+}
+
+func numbered(id, rows int) *client.Batch {
+	all := make([]row, rows)
+	for i := range all {
+		all[i].ID = id + i
+	}
+	return client.Rows(all...)
 }
 
 // end stops the load and waits for all answers.
@@ -252,11 +292,7 @@ func (l *load) run(s *client.Stream, id, rows int) {
 			return
 		default:
 		}
-		all := make([]row, rows)
-		for i := range all {
-			all[i].ID = id + i
-		}
-		p, err := s.Send(context.Background(), client.Rows(all...))
+		p, err := s.Send(context.Background(), numbered(id, rows))
 		if err != nil {
 			l.fail("send: %v", err)
 			return

@@ -32,7 +32,8 @@ type leader struct {
 	// are read when statuses is.
 	running   map[string]map[cluster.Key]int64
 	described map[cluster.Key]cluster.DocumentStatus
-	wrote     time.Time // described
+	wrote     time.Time        // described
+	rejected  map[string]int64 // revisions that were counted as rejected last, by flow
 	again     *time.Timer
 }
 
@@ -49,7 +50,7 @@ func (f *fleet) lead(ctx context.Context, leadership *cluster.Leadership, log hc
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	l := &leader{
-		leadership: leadership, fleet: f, log: log, again: time.NewTimer(time.Hour),
+		leadership: leadership, fleet: f, log: log, again: time.NewTimer(time.Hour), rejected: map[string]int64{},
 	}
 	defer l.again.Stop()
 	documents := make(chan []definition.Document)
@@ -207,6 +208,7 @@ func (l *leader) reconcileAll(ctx context.Context) error {
 			}
 			delete(l.statuses, name)
 			delete(l.running, name)
+			delete(l.rejected, name)
 			l.log.Info("flow deleted", "flow", name)
 		}
 	}
@@ -300,7 +302,8 @@ func (l *leader) put(ctx context.Context, s cluster.FlowStatus) error {
 		return err
 	}
 	l.statuses[s.Flow] = s
-	if s.State == cluster.StateRejected && (old.State != cluster.StateRejected || old.Wanted != s.Wanted) {
+	if s.State == cluster.StateRejected && l.rejected[s.Flow] != s.Wanted {
+		l.rejected[s.Flow] = s.Wanted
 		l.fleet.rejections.WithLabelValues(s.Flow).Inc()
 	}
 	if s.State != cluster.StateApplying {

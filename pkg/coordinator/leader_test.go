@@ -294,3 +294,39 @@ func TestEtcdOutage(t *testing.T) {
 	r.answered(call)
 	r.awaitLedger("S", 3, map[batch.Outcome]uint64{batch.Done: 3})
 }
+
+// TestUnreachableHoldsNothingUp has workers whose keys stand in etcd, and which a coordinator can't reach: one never, the other
+// no more. A change waits for them for a lease time, then it goes on without them.
+func TestUnreachableHoldsNothingUp(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(c *Config) { c.Lease = 500 * time.Millisecond })
+	status := func(what string, is func(cluster.FlowStatus) bool) {
+		t.Helper()
+		r.awaitCatalog(what, func(c *catalog) bool { return c.flows["S"] != nil && is(c.flows["S"].status) })
+	}
+	never := r.newWorker("never", "echo").register() // it takes connections and answers no handshake
+	_, good := r.join("good")
+	first := r.put(flowDocument("S", "id", "echo"), funcDocument("echo"))
+	status("it goes on without the one that says nothing", func(s cluster.FlowStatus) bool { return s.Active == first && s.Applied == 1 && s.Of == 1 })
+
+	w, s := r.join("lost")
+	r.owns("S", 2)
+	s.breaks(errBroken)
+	w.session() // and answers no other handshake
+	second := r.put(flowDocument("S", "id", "echo", "copies: 2"))
+	status("it goes on without the one that is lost", func(s cluster.FlowStatus) bool { return s.Active == second && s.Of == 1 })
+	call := r.call(t.Context(), "S", &pb.Submission{Sequence: 1, Rows: rows(1)})
+	p := good.part()
+	if p.GetRevision() != second {
+		t.Errorf("the part runs on revision %d, want %d", p.GetRevision(), second)
+	}
+	good.done(p)
+	r.answered(call)
+	for _, w := range []*fakeWorker{never, w} {
+		select {
+		case <-w.registration.Lost():
+			t.Errorf("the key of %s is gone: this coordinator can't know that it is dead", w.record.ID)
+		default:
+		}
+	}
+}

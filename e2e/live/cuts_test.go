@@ -1,0 +1,175 @@
+package live
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/kisgrid/kisgrid/internal/devcluster"
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/client"
+	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/kis"
+)
+
+// witness remembers on which revision each batch was run, by any worker, whatever became of it, and finds those that were run on
+// more than one. It looks back a bounded way, so that it may watch for hours.
+type witness struct {
+	mu    sync.Mutex
+	last  map[batch.StreamID]*[1 << 12]sighting // by sequence, the newest in each place; guarded by mu
+	mixed []string                              // guarded by mu
+	again int                                   // runs of batches that had been run before; guarded by mu
+}
+
+type sighting struct {
+	sequence uint64
+	revision int64
+}
+
+func newWitness() *witness { return &witness{last: map[batch.StreamID]*[1 << 12]sighting{}} }
+
+// saw is called for each run of a batch's first row.
+func (w *witness) saw(id batch.ID, revision int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	seen := w.last[id.Stream]
+	if seen == nil {
+		seen = new([1 << 12]sighting)
+		w.last[id.Stream] = seen
+	}
+	at := &seen[id.Sequence%uint64(len(seen))]
+	switch {
+	case at.sequence < id.Sequence:
+		*at = sighting{id.Sequence, revision}
+	case at.sequence > id.Sequence:
+	case at.revision == revision:
+		w.again++
+	default:
+		w.mixed = append(w.mixed, fmt.Sprintf("batch %s was run on revision %d and on %d", id, at.revision, revision))
+	}
+}
+
+// register is register, with the witness looking on.
+func (w *witness) register(r *kis.Registry) {
+	r.Func("First", kis.Calculate(func(ctx context.Context, in row) (row, error) {
+		if id := kis.From(ctx).RowID(); id.Row == 0 {
+			w.saw(id.Batch, kis.From(ctx).Revision)
+		}
+		return first(ctx, in)
+	}))
+	r.Func("Second", kis.Calculate(second))
+}
+
+// check fails the test over batches that were run on several revisions, and returns how many runs were repetitions.
+func (w *witness) check(t testing.TB) int {
+	t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, text := range w.mixed[:min(5, len(w.mixed))] {
+		t.Error(text)
+	}
+	if n := len(w.mixed); n > 5 {
+		t.Errorf("and %d more", n-5)
+	}
+	return w.again
+}
+
+// cutter makes connections that break when it hurts: when a request is out and no answer has come, and when the answer has
+// come and nobody has read it.
+type cutter struct {
+	one  int // of so many reads and writes, one is the last
+	cuts atomic.Int64
+
+	mu     sync.Mutex
+	random *rand.Rand // guarded by mu
+}
+
+func (c *cutter) now() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.random.IntN(c.one) == 0
+}
+
+func (c *cutter) dial(ctx context.Context, address string) (net.Conn, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return &cutConn{Conn: conn, cutter: c}, nil
+}
+
+type cutConn struct {
+	net.Conn
+	cutter *cutter
+	used   atomic.Int64 // reads and writes
+}
+
+// greeting is how many reads and writes a connection has for its beginning: one that does not come to stand is dialled again
+// after a second only.
+const greeting = 12
+
+var errCut = errors.New("the connection was cut")
+
+func (c *cutConn) cut() error {
+	c.cutter.cuts.Add(1)
+	_ = c.Conn.Close()
+	return errCut
+}
+
+func (c *cutConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if err == nil && c.used.Add(1) > greeting && c.cutter.now() {
+		err = c.cut()
+	}
+	return n, err
+}
+
+func (c *cutConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err == nil && c.used.Add(1) > greeting && c.cutter.now() {
+		return 0, c.cut()
+	}
+	return n, err
+}
+
+// TestCutsWhileRevisionsSwitch cuts clients' connections to three coordinators again and again, before and after the answer,
+// while revisions switch: calls and streams send again what they have no answer to, to whichever coordinator. Each batch is run on
+// one revision, how often ever it is run, and the answer names that one.
+func TestCutsWhileRevisionsSwitch(t *testing.T) {
+	const versions, callers = 15, 6
+	w := newWitness()
+	r := start(t, devcluster.Config{Coordinators: 3, Workers: 2, Register: w.register})
+	revision := r.put(documents(1)...)
+	r.awaitState("Live", cluster.StateActive, revision)
+	k := &cutter{one: 25, random: rand.New(rand.NewPCG(1, 2))}
+	c, err := client.Dial(r.addresses(), client.WithRetryFor(patience), client.WithRetryDelay(time.Millisecond, 10*time.Millisecond),
+		client.WithDialOptions(grpc.WithContextDialer(k.dial), grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	l := r.newLoad()
+	for i := range callers {
+		l.ended.Go(func() { l.call(c, "Live", 1000*i, 20) })
+	}
+	l.stream(c, "Live", 3, 20)
+	for version := 2; version <= versions; version++ {
+		revision = r.put(documents(version)...)
+		r.awaitState("Live", cluster.StateActive, revision)
+		l.awaitRevision(revision)
+	}
+	l.end()
+	again := w.check(t)
+	if again == 0 || k.cuts.Load() < versions {
+		t.Errorf("%d batches were run again after %d cuts: that shows nothing", again, k.cuts.Load())
+	}
+	t.Logf("%d batches on %d revisions, %d connections cut, %d runs repeated", l.batches, len(l.versions), k.cuts.Load(), again)
+}
