@@ -10,7 +10,8 @@ import (
 
 // Codec is gRPC's codec for all calls. What goes over the wire is protobuf, but rows go there from the slices that a message
 // has, and stay where they were received: they are not copied into messages and out of them. So a message must not change
-// once it is sent, and rows that came with a message keep the whole of it in memory.
+// once it is sent, and rows that came with a message keep the whole of it in memory. It takes protobuf messages, *Lent and, to
+// send, *Selected.
 type Codec struct{}
 
 var _ encoding.CodecV2 = Codec{}
@@ -23,6 +24,16 @@ func (Codec) Name() string { return "proto" }
 
 // Marshal implements encoding.CodecV2.
 func (Codec) Marshal(v any) (mem.BufferSlice, error) {
+	var p pieces
+	switch m := v.(type) {
+	case *Selected:
+		if err := p.selected(m); err != nil {
+			return nil, err
+		}
+		return p.all(), nil
+	case *Lent:
+		v, p.from = m.Message, m.buffer
+	}
 	m, ok := v.(proto.Message)
 	if !ok {
 		return nil, fmt.Errorf("a %T is no protobuf message", v)
@@ -31,16 +42,18 @@ func (Codec) Marshal(v any) (mem.BufferSlice, error) {
 		b, err := proto.MarshalOptions{UseCachedSize: true}.Marshal(m)
 		return mem.BufferSlice{mem.SliceBuffer(b)}, err
 	}
-	var p pieces
 	if err := p.message(m); err != nil {
 		return nil, err
 	}
-	p.flush()
-	return p.list, nil
+	return p.all(), nil
 }
 
 // Unmarshal implements encoding.CodecV2.
 func (Codec) Unmarshal(data mem.BufferSlice, v any) error {
+	lent, _ := v.(*Lent)
+	if lent != nil {
+		v = lent.Message
+	}
 	m, ok := v.(proto.Message)
 	if !ok {
 		return fmt.Errorf("a %T is no protobuf message", v)
@@ -49,5 +62,11 @@ func (Codec) Unmarshal(data mem.BufferSlice, v any) error {
 		return proto.Unmarshal(data[0].ReadOnlyData(), m)
 	}
 	proto.Reset(m)
-	return unpack(data.Materialize(), m)
+	if lent == nil {
+		return unpack(data.Materialize(), m)
+	}
+	b := buffers.Get(data.Len())
+	data.CopyTo(*b)
+	lent.buffer = mem.NewBuffer(b, buffers)
+	return unpack(*b, m)
 }

@@ -122,7 +122,14 @@ func copiesOf(message reflect.Type, large []field) (indexes []int) {
 // gathered.
 type pieces struct {
 	list     mem.BufferSlice
-	gathered []byte // behind list
+	gathered []byte     // behind list
+	from     mem.Buffer // what some of the slices lie in; nil: nothing that is lent
+}
+
+// all is the whole message.
+func (p *pieces) all() mem.BufferSlice {
+	p.flush()
+	return p.list
 }
 
 // message adds a message, without a length.
@@ -158,8 +165,7 @@ func (p *pieces) message(m proto.Message) (err error) {
 }
 
 func (p *pieces) begin(number protowire.Number, size int) {
-	p.gathered = protowire.AppendTag(p.gathered, number, protowire.BytesType)
-	p.gathered = protowire.AppendVarint(p.gathered, uint64(size))
+	p.gathered = appendField(p.gathered, number, size)
 }
 
 func (p *pieces) share(number protowire.Number, b []byte) {
@@ -168,7 +174,7 @@ func (p *pieces) share(number protowire.Number, b []byte) {
 	}
 	p.begin(number, len(b))
 	p.flush()
-	p.list = append(p.list, mem.SliceBuffer(b))
+	p.list = append(p.list, lent(b, p.from))
 }
 
 // flush makes what was gathered a piece.

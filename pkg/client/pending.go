@@ -28,9 +28,10 @@ type Pending struct {
 	// Gathered by the one goroutine that reads answers; constant once done is closed, and arranged is done.
 	result   *batch.Result
 	outputs  []batch.Output
-	bytes    int   // of outputs
-	omitted  error // why a unary answer has no output; nil if it has what there is
-	err      error // set before done is closed
+	lent     []*wire.Lent // what outputs lie in
+	bytes    int          // of outputs
+	omitted  error        // why a unary answer has no output; nil if it has what there is
+	err      error        // set before done is closed
 	done     chan struct{}
 	arranged sync.Once
 }
@@ -95,7 +96,13 @@ func (p *Pending) Wait(ctx context.Context) (*Result, error) {
 
 // arrange puts the result into the batch's order.
 func (p *Pending) arrange() {
-	p.result.Output, p.outputs = batch.Merge(p.outputs), nil
+	p.result.Output = batch.Merge(p.outputs)
+	if len(p.outputs) > 1 { // and so copied
+		for _, l := range p.lent {
+			l.Release()
+		}
+	}
+	p.outputs, p.lent = nil, nil
 	p.result.Sort()
 }
 
@@ -107,7 +114,7 @@ func (p *Pending) begin(active int64) {
 	if p.revision == 0 {
 		p.revision, p.first = active, true
 	}
-	p.result, p.outputs, p.bytes = &batch.Result{BatchID: p.id, Rows: p.columns.Len()}, nil, 0
+	p.result, p.outputs, p.lent, p.bytes = &batch.Result{BatchID: p.id, Rows: p.columns.Len()}, nil, nil, 0
 }
 
 // pin has the batch run on the revision that it named, whenever it is sent again: nobody knows whether it was taken.
@@ -133,8 +140,8 @@ func (p *Pending) submission(floor uint64, now time.Time) *pb.Submission {
 	return m
 }
 
-// add merges an answer's rows into the result; they are put in order when all are there. The error is CodeBadMessage.
-func (p *Pending) add(a *pb.Answer) error {
+// add merges an answer's rows, which may be lent, into the result; they are put in order when all are there. The error is CodeBadMessage.
+func (p *Pending) add(a *pb.Answer, lent *wire.Lent) error {
 	notDone, err := wire.ToRowOutcomes(a.GetNotDone(), p.result.Rows)
 	if err != nil {
 		return err
@@ -153,6 +160,11 @@ func (p *Pending) add(a *pb.Answer) error {
 	if p.bytes += len(output.Rows.Data); p.bytes > math.MaxUint32 {
 		return batch.Errorf(batch.CodeBadMessage, "the output is over 4 GiB: submit fewer rows in a batch, or NoOutput")
 	}
-	p.outputs = append(p.outputs, output)
+	if output.Rows.Len() > 0 {
+		p.outputs = append(p.outputs, output)
+		if lent != nil {
+			p.lent = append(p.lent, lent)
+		}
+	}
 	return nil
 }

@@ -307,13 +307,14 @@ func (s *Stream) leave(remote rpc, over <-chan struct{}) {
 // receive reads until the session breaks, and returns why and how many answers came.
 func (s *Stream) receive(remote rpc) (answers int, err error) {
 	for {
-		response, err := remote.Recv()
-		if err != nil {
+		response := new(pb.StreamResponse)
+		lent := &wire.Lent{Message: response}
+		if err := remote.RecvMsg(lent); err != nil {
 			return answers, gone(err)
 		}
 		switch m := response.GetKind().(type) {
 		case *pb.StreamResponse_Answer:
-			s.answer(m.Answer)
+			s.answer(m.Answer, lent)
 			answers++
 		case *pb.StreamResponse_Credit:
 			s.grant(size{int64(m.Credit.GetRows()), int64(m.Credit.GetBytes())})
@@ -348,7 +349,7 @@ func (s *Stream) grant(credit size) {
 }
 
 // answer takes what the coordinator says of one batch.
-func (s *Stream) answer(a *pb.Answer) {
+func (s *Stream) answer(a *pb.Answer, lent *wire.Lent) {
 	refused := wire.ToError(a.GetRefused())
 	s.mu.Lock()
 	p := s.unanswered[a.GetSequence()]
@@ -365,7 +366,7 @@ func (s *Stream) answer(a *pb.Answer) {
 	case refused != nil:
 		s.complete(p, refused)
 	default:
-		if err := p.add(a); err != nil {
+		if err := p.add(a, lent); err != nil {
 			s.producer.doubt(p.id.Sequence)
 			s.complete(p, err)
 		} else if a.GetLast() {

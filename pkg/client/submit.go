@@ -113,7 +113,7 @@ func (c *Client) call(ctx context.Context, flow string, producer *producer, p *P
 	}
 	p.batch.Pin(answer.GetRevision())
 	p.omitted = wire.ToError(answer.GetOutputOmitted())
-	return false, p.add(answer)
+	return false, p.add(answer, nil)
 }
 
 // pause waits before the next try. It does not when the context would be over by then.

@@ -267,13 +267,15 @@ func (k *link) greet(ctx context.Context, stream pb.Worker_SessionClient) (resum
 // read takes what the worker says until the session ends.
 func (k *link) read(ctx context.Context, stream pb.Worker_SessionClient) error {
 	for {
-		m, err := stream.Recv()
+		m := new(pb.WorkerMessage)
+		lent := &wire.Lent{Message: m}
+		err := stream.RecvMsg(lent)
 		if err != nil {
 			return wire.FromStatus(err)
 		}
 		switch m := m.GetKind().(type) {
 		case *pb.WorkerMessage_Result:
-			err = k.result(ctx, m.Result)
+			err = k.result(ctx, &result{m.Result, lent})
 		case *pb.WorkerMessage_Credit:
 			c := m.Credit
 			k.loop.post(ctx, scheduler.Credited{Worker: k.worker.ID, Flow: c.GetFlow(), Rows: int64(c.GetRows()), Bytes: int64(c.GetBytes())})
@@ -295,8 +297,14 @@ func (k *link) read(ctx context.Context, stream pb.Worker_SessionClient) error {
 	}
 }
 
+// result is a worker's result, and what its output lies in.
+type result struct {
+	*pb.Result
+	lent *wire.Lent
+}
+
 // result hands a result to the scheduler, unless a session before had it.
-func (k *link) result(ctx context.Context, r *pb.Result) error {
+func (k *link) result(ctx context.Context, r *result) error {
 	last := k.received.Load()
 	switch {
 	case r.GetNumber() <= last:

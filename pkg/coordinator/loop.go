@@ -97,6 +97,7 @@ func (l *loop) carryOut(a scheduler.Action) {
 	switch a := a.(type) {
 	case scheduler.Send:
 		if k := l.links[a.Worker]; k != nil {
+			submissionOf(a.Part.Batch).hold() // the batch is not over, so that its answers still hold it
 			k.outbox.put(order{part: a.Part})
 		}
 	case scheduler.Release:
@@ -104,7 +105,8 @@ func (l *loop) carryOut(a scheduler.Action) {
 			k.outbox.put(order{release: &a})
 		}
 	case scheduler.Answer:
-		submissionOf(a.Part.Batch).put(ending{part: a.Part, result: a.Result, only: a.Only, last: a.Last})
+		r := a.Result.(*result) //nolint:forcetypeassert // every result is link's
+		submissionOf(a.Part.Batch).put(ending{part: a.Part, result: r, only: a.Only, last: a.Last})
 	case scheduler.Fail:
 		submissionOf(a.Batch).put(ending{rows: a.Rows, outcome: a.Outcome, code: a.Code, last: a.Last})
 	case scheduler.Finish:

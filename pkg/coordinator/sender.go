@@ -37,9 +37,12 @@ func (s *sender) send(o order) error {
 	}
 }
 
-func (s *sender) message(m *pb.CoordinatorMessage) error {
+func (s *sender) message(m *pb.CoordinatorMessage) error { return s.messageAs(m, m) }
+
+// messageAs sends a message in a form that says where its rows are.
+func (s *sender) messageAs(m *pb.CoordinatorMessage, form any) error {
 	m.ResultsReceived = s.link.received.Load()
-	if err := s.stream.Send(m); err != nil {
+	if err := s.stream.SendMsg(form); err != nil {
 		return wire.FromStatus(err)
 	}
 	s.acknowledged = m.GetResultsReceived()
@@ -56,26 +59,28 @@ func (s *sender) define(r *revision) error {
 	return s.message(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Definition{Definition: r.message}})
 }
 
-// part sends rows. Those of a whole batch go as they came; else each is copied once, here.
+// part sends rows. Those of a whole batch go as they came; else each is copied once, on its way to the wire.
 func (s *sender) part(p *scheduler.Part) error {
 	sub := submissionOf(p.Batch)
+	defer sub.letGo()
 	if err := s.define(sub.revision); err != nil {
 		return err
 	}
 	now := time.Now()
-	columns := sub.columns
-	if p.Rows != nil {
-		columns = columns.Select(p.Rows)
-	}
 	m := &pb.Part{
 		Number: p.Number, Flow: p.Batch.Flow, Revision: p.Batch.Revision, Batch: wire.FromID(sub.id), Floor: sub.floor,
 		AgeMilliseconds: milliseconds(now.Sub(sub.born)), Deaths: p.Deaths, Output: sub.output,
-		Rows: p.Rows, BatchRows: uint32(p.Batch.Rows()), Columns: wire.FromColumns(columns),
+		Rows: p.Rows, BatchRows: uint32(p.Batch.Rows()),
 	}
 	if !p.Batch.Deadline.IsZero() {
 		m.DeadlineMilliseconds = max(1, milliseconds(p.Batch.Deadline.Sub(now)))
 	}
-	return s.message(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Part{Part: m}})
+	message := &pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Part{Part: m}}
+	if p.Rows != nil {
+		return s.messageAs(message, &wire.Selected{Message: message, Batch: &sub.columns})
+	}
+	m.Columns = wire.FromColumns(sub.columns)
+	return s.messageAs(message, sub.lent.Lend(message))
 }
 
 func milliseconds(d time.Duration) uint64 { return uint64(max(0, d.Milliseconds())) }

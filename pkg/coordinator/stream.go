@@ -142,7 +142,9 @@ func (i *ingest) unregister(s *stream) {
 // receive takes submissions until the client closes its side or the coordinator drains, both with nil, or the call ends.
 func (s *stream) receive(ctx context.Context) error {
 	for {
-		m, err := s.server.Recv()
+		m := new(pb.StreamRequest)
+		lent := &wire.Lent{Message: m}
+		err := s.server.RecvMsg(lent)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -165,7 +167,7 @@ func (s *stream) receive(ctx context.Context) error {
 			s.endings.put(ending{submission: refused(in), refused: err, last: true})
 			continue
 		}
-		sub.endings = s.endings
+		sub.endings, sub.lent = s.endings, lent
 		if err := s.track(sub); err != nil {
 			return err
 		}
@@ -277,13 +279,21 @@ func (s *stream) sendSwitched(c *catalog) error {
 func (s *stream) sendEnding(e ending) error {
 	sub := e.submission
 	for _, a := range sub.answer(e) {
-		if err := s.server.Send(&pb.StreamResponse{Kind: &pb.StreamResponse_Answer{Answer: a}}); err != nil {
+		m := &wire.Lent{Message: &pb.StreamResponse{Kind: &pb.StreamResponse_Answer{Answer: a}}}
+		if e.result != nil {
+			m = e.result.lent.Lend(m.Message) // the output is passed on where it was received
+		}
+		if err := s.server.SendMsg(m); err != nil {
 			return wire.FromStatus(err)
 		}
+	}
+	if e.result != nil {
+		e.result.lent.Release()
 	}
 	if !e.last {
 		return nil
 	}
+	defer sub.letGo()
 	s.forget(sub)
 	rows, bytes := s.window.restore(sub.columns.Len(), len(sub.columns.Data))
 	c := &pb.Credit{Rows: uint32(rows), Bytes: uint32(bytes)}

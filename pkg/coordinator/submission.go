@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/kisgrid/kisgrid/internal/wire"
@@ -15,11 +16,15 @@ import (
 // submission is one batch under way: what the scheduler holds of it, its rows, and where its answers go.
 type submission struct {
 	scheduler.Batch
-	id       batch.ID
-	floor    uint64
-	born     time.Time // when its producer first submitted it, by this process's clock
-	output   bool
-	columns  batch.Columns
+	id      batch.ID
+	floor   uint64
+	born    time.Time // when its producer first submitted it, by this process's clock
+	output  bool
+	columns batch.Columns
+	// lent is what the rows' bytes lie in: nobody looks at them once users is 0. The answers are one user, and each part that
+	// is to be sent is one.
+	lent     *wire.Lent
+	users    atomic.Int32
 	revision *revision
 	// endings take what the scheduler decides; its taker turns each into an answer.
 	endings *outbox[ending]
@@ -32,7 +37,7 @@ type submission struct {
 type ending struct {
 	submission *submission
 	part       *scheduler.Part
-	result     any // *pb.Result
+	result     *result
 	only       scheduler.Rows
 	rows       []uint32
 	outcome    batch.Outcome
@@ -43,6 +48,16 @@ type ending struct {
 
 func submissionOf(b *scheduler.Batch) *submission {
 	return b.Owner.(*submission) //nolint:forcetypeassert // every batch is newSubmission's
+}
+
+// hold adds a user of the rows' bytes. It takes one, who need not be the caller.
+func (s *submission) hold() { s.users.Add(1) }
+
+// letGo ends a use. Who never does leaves the bytes to the garbage collector.
+func (s *submission) letGo() {
+	if s.users.Add(-1) == 0 && s.lent != nil {
+		s.lent.Release()
+	}
 }
 
 func (s *submission) put(e ending) {
@@ -60,6 +75,7 @@ func newSubmission(r *revision, limits batch.Limits, flow string, stream batch.S
 		id: batch.ID{Stream: stream, Sequence: in.GetSequence()}, floor: in.GetFloor(), output: in.GetOutput(), revision: r,
 		born: now.Add(-duration(in.GetAgeMilliseconds())), columns: wire.ToColumns(in.GetRows()),
 	}
+	s.users.Store(1)
 	if err := s.columns.Check(limits); err != nil {
 		return nil, err
 	}
@@ -172,7 +188,7 @@ func (s *submission) tell(all []*pb.Answer, ended []batch.RowOutcome) []*pb.Answ
 // except for the output of one row.
 func (s *submission) translate(all []*pb.Answer, e ending) []*pb.Answer {
 	p := e.part
-	r := e.result.(*pb.Result) //nolint:forcetypeassert // every result is link's
+	r := e.result
 	n := uint32(p.Len())
 	counts := func(row uint32) bool { return row < n && (e.only == nil || e.only.Has(row)) }
 	a := s.message(&pb.Answer{})

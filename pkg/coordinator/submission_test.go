@@ -196,7 +196,7 @@ func TestTranslate(t *testing.T) {
 			t.Parallel()
 			s := &submission{id: batch.ID{Sequence: 3}, output: !c.silent, begun: true}
 			s.Batch = scheduler.Batch{Revision: 8, Ends: make([]uint32, 10)}
-			got := s.answer(ending{part: &scheduler.Part{Batch: &s.Batch, Rows: c.rows}, result: c.result, only: c.only})
+			got := s.answer(ending{part: &scheduler.Part{Batch: &s.Batch, Rows: c.rows}, result: &result{Result: c.result}, only: c.only})
 			if len(c.notDone)+len(c.ended)+len(c.origins) == 0 {
 				if len(got) != 0 {
 					t.Errorf("answered %v", got)
@@ -240,9 +240,9 @@ func TestLargeAnswers(t *testing.T) {
 	for range 5 {
 		big.Append(make([]byte, 1<<20-1))
 	}
-	result := &pb.Result{Output: wire.FromOutput(batch.Output{Rows: big, Origins: []uint32{0, 1, 2, 3, 4}}), Last: true}
+	all := &pb.Result{Output: wire.FromOutput(batch.Output{Rows: big, Origins: []uint32{0, 1, 2, 3, 4}}), Last: true}
 	part := &scheduler.Part{Batch: &s.Batch, Rows: []uint32{n - 5, n - 4, n - 3, n - 2, n - 1}}
-	answers = append(answers, s.answer(ending{part: part, result: result, last: true})...)
+	answers = append(answers, s.answer(ending{part: part, result: &result{Result: all}, last: true})...)
 
 	var transport transport.Config
 	g := gathering{whole: &pb.Answer{}, limit: transport.MessageBytes() - transport.MessageBytes()/8}

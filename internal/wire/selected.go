@@ -1,0 +1,103 @@
+package wire
+
+import (
+	"encoding/binary"
+	"math"
+
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// The fields of CoordinatorMessage, Part and Columns that lead to rows, and those of rows.
+const (
+	partField, columnsField                        = 4, 12
+	dataField, endsField, keysField, encodingField = 1, 2, 3, 4
+)
+
+// Selected is a message with a part that has no columns yet: its rows are copied out of the batch's, once, straight into what
+// goes to the connection.
+type Selected struct {
+	Message *pb.CoordinatorMessage
+	// Batch are the rows of the whole batch, of which the part's Rows names some.
+	Batch *batch.Columns
+}
+
+// selected adds the message.
+func (p *pieces) selected(s *Selected) error {
+	part := s.Message.GetPart()
+	bytes := 0
+	for _, r := range part.GetRows() {
+		bytes += int(s.Batch.Ends[r] - s.Batch.Start(int(r)))
+	}
+	size := columnsSize(s.Batch, bytes, len(part.GetRows()))
+	if size > math.MaxInt32 {
+		return batch.Errorf(batch.CodeBatchTooLarge, "the part has %d bytes: a message has 2 GiB at most", size)
+	}
+	head := &pb.CoordinatorMessage{ResultsReceived: s.Message.GetResultsReceived()}
+	var err error
+	if p.gathered, err = (proto.MarshalOptions{}).MarshalAppend(p.gathered, head); err != nil {
+		return err
+	}
+	p.begin(partField, proto.Size(part)+protowire.SizeTag(columnsField)+protowire.SizeBytes(size))
+	if err := p.message(part); err != nil {
+		return err
+	}
+	p.begin(columnsField, size)
+	p.flush()
+	b := buffers.Get(size)
+	*b = appendRows((*b)[:0], s.Batch, part.GetRows(), bytes)
+	p.list = append(p.list, mem.NewBuffer(b, buffers))
+	return nil
+}
+
+// columnsSize is how many bytes such columns have on the wire.
+func columnsSize(c *batch.Columns, bytes, rows int) int {
+	return fieldSize(dataField, bytes) + fieldSize(endsField, 4*rows) + fieldSize(keysField, 8*min(rows, len(c.Keys))) + fieldSize(encodingField, len(c.Encoding))
+}
+
+func fieldSize(number protowire.Number, size int) int {
+	if size == 0 {
+		return 0
+	}
+	return protowire.SizeTag(number) + protowire.SizeBytes(size)
+}
+
+// appendRows appends rows as a message Columns has them.
+func appendRows(b []byte, c *batch.Columns, rows []uint32, bytes int) []byte {
+	if bytes > 0 {
+		b = appendField(b, dataField, bytes)
+		for i := 0; i < len(rows); {
+			// Rows that stand side by side are copied together.
+			first := rows[i]
+			last := first
+			for i++; i < len(rows) && rows[i] == last+1; i++ {
+				last++
+			}
+			b = append(b, c.Data[c.Start(int(first)):c.Ends[last]]...)
+		}
+	}
+	b = appendField(b, endsField, 4*len(rows)) // a part has rows
+	end := uint32(0)
+	for _, r := range rows {
+		end += c.Ends[r] - c.Start(int(r))
+		b = binary.LittleEndian.AppendUint32(b, end)
+	}
+	if len(c.Keys) > 0 {
+		b = appendField(b, keysField, 8*len(rows))
+		for _, r := range rows {
+			b = binary.LittleEndian.AppendUint64(b, c.Keys[r])
+		}
+	}
+	if c.Encoding != "" {
+		b = append(appendField(b, encodingField, len(c.Encoding)), c.Encoding...)
+	}
+	return b
+}
+
+func appendField(b []byte, number protowire.Number, size int) []byte {
+	return protowire.AppendVarint(protowire.AppendTag(b, number, protowire.BytesType), uint64(size))
+}
