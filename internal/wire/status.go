@@ -62,6 +62,8 @@ var grpcCodes = map[batch.Code]codes.Code{
 	batch.CodeBadMessage:           codes.InvalidArgument,
 	batch.CodeCancelled:            codes.Canceled,
 	batch.CodeConnectorUnavailable: codes.Unavailable,
+	batch.CodeBatchTooOld:          codes.FailedPrecondition,
+	batch.CodeBatchGivenUp:         codes.FailedPrecondition,
 	batch.CodeRevisionChanged:      codes.Unavailable,
 
 	batch.CodeBadDocument:      codes.InvalidArgument,
