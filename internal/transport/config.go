@@ -34,8 +34,8 @@ type Config struct {
 	// RequireClientCert makes a listener refuse clients that show no certificate. Without it a certificate that is shown
 	// must still come from TLSCA, where that is set.
 	RequireClientCert bool
-	// BatchBytes is the limit for one batch; MessageBytes follows from it. 0 means 8 MiB.
-	BatchBytes int
+	// BatchBytes and BatchRows are the limits for one batch; MessageBytes follows from them. 0 means 8 MiB, and 65,536.
+	BatchBytes, BatchRows int
 	// MaxConnections is how many connections a gRPC listener takes; further ones are hung up on. 0 means 1000.
 	MaxConnections int
 	// MaxCalls is how many calls a gRPC listener has under way; further ones are refused. 0 means 4096.
@@ -91,10 +91,12 @@ func (c *Config) withLimits() *Config {
 	return &limited
 }
 
-// MessageBytes is the limit for one gRPC message: the batch limit, a quarter more, and 1 MiB for what travels beside rows.
+// MessageBytes is the limit for one gRPC message: the batch limit in bytes, a quarter more, and what travels beside each row,
+// which is its end, its key and its place.
 func (c *Config) MessageBytes() int {
-	limit := batch.Limits{BatchBytes: c.BatchBytes}.WithDefaults().BatchBytes
-	return limit + limit/4 + 1<<20
+	const beside = 16
+	limit := batch.Limits{BatchBytes: c.BatchBytes, BatchRows: c.BatchRows}.WithDefaults()
+	return limit.BatchBytes + limit.BatchBytes/4 + beside*limit.BatchRows
 }
 
 // flag is how errors call a flag.

@@ -30,6 +30,9 @@ type Worker struct {
 	// Draining: it takes nothing new, and hands back what it has not begun.
 	Draining bool      `json:"draining,omitempty"`
 	Started  time.Time `json:"started"`
+	// Created is the etcd revision at which the key was written first: of two workers of one name, the later is the successor. Only
+	// what is read from etcd has it.
+	Created int64 `json:"-"`
 }
 
 // Function is a function that a worker has.
@@ -163,6 +166,7 @@ func (s *Store) FollowCoordinators(ctx context.Context, f func(map[string]Coordi
 
 func (s *Store) readWorker(kv *mvccpb.KeyValue) (w Worker, err error) {
 	if err = json.Unmarshal(kv.Value, &w); err == nil {
+		w.Created = kv.CreateRevision
 		w.ID, err = readMember(s.keys.workers(), kv, w.Address)
 	}
 	return w, err

@@ -57,7 +57,11 @@ func testWorker(t *testing.T, s *server) {
 	}
 	r := register(t, store, workerA.ID, 0)
 	got := follower.await(t, "the worker", has(workerA.ID))
-	if diff := cmp.Diff(workerA, got[workerA.ID]); diff != "" {
+	want := workerA
+	if want.Created = got[workerA.ID].Created; want.Created == 0 {
+		t.Error("when it was created is not known")
+	}
+	if diff := cmp.Diff(want, got[workerA.ID]); diff != "" {
 		t.Errorf("followed (-want +got):\n%s", diff)
 	}
 	_, err := other.RegisterWorker(t.Context(), workerA, 0)

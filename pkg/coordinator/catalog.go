@@ -17,6 +17,8 @@ import (
 type catalog struct {
 	flows    map[string]*flowEntry
 	sessions int // with workers, that are up
+	// cutOff: fewer than half of the workers that are not proven dead can be reached, and one was not for a lease time.
+	cutOff bool
 }
 
 // flowEntry is one flow of the catalog.

@@ -116,7 +116,7 @@ func New(c Config) (*Coordinator, error) {
 	if need := max(firstWindowBytes, callCost(c.Limits.BatchRows, c.Limits.BatchBytes)); c.Budget < need {
 		return nil, fmt.Errorf("make a coordinator: a budget of %d bytes does not hold one batch: raise it to %d, or lower the limits of a batch", c.Budget, need)
 	}
-	c.Transport.BatchBytes = c.Limits.BatchBytes
+	c.Transport.BatchBytes, c.Transport.BatchRows = c.Limits.BatchBytes, c.Limits.BatchRows
 	server, err := transport.NewServer(c.Transport)
 	if err != nil {
 		return nil, fmt.Errorf("make a coordinator: %w", err)
@@ -128,7 +128,7 @@ func New(c Config) (*Coordinator, error) {
 	}
 	k.fleet = &fleet{
 		id: k.id, store: c.Store, loop: k.loop, board: k.board, log: c.Logger.Named("fleet"),
-		transport: c.Transport, dial: c.DialWorker, lease: c.Lease,
+		transport: c.Transport, dial: c.DialWorker, lease: c.Lease, limits: c.Limits,
 		rejections: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kisgrid_revisions_rejected_total",
 			Help: "Revisions that this coordinator, leading, rejected; what ran before runs on.",
@@ -248,7 +248,6 @@ func (c *Coordinator) follow(ctx context.Context) error {
 	})
 	listed := sync.OnceFunc(func() {
 		close(c.ready)
-		c.server.SetReady(true)
 		c.log.Info("ready", "id", c.id, "address", c.config.Advertise)
 	})
 	g.Go(func() error {
@@ -259,7 +258,26 @@ func (c *Coordinator) follow(ctx context.Context) error {
 			})
 		})
 	})
+	g.Go(func() error { return c.tellReady(ctx) })
 	return g.Wait()
+}
+
+// tellReady has probes and balancers know whether batches are taken.
+func (c *Coordinator) tellReady(ctx context.Context) error {
+	select {
+	case <-c.ready:
+	case <-ctx.Done():
+		return nil
+	}
+	for {
+		now, changed := c.board.watch()
+		c.server.SetReady(!now.cutOff && !isClosed(c.draining))
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // member keeps this coordinator's key in etcd.

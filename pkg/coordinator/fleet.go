@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kisgrid/kisgrid/internal/transport"
+	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
@@ -32,6 +34,7 @@ type fleet struct {
 	transport transport.Config
 	dial      func(context.Context, cluster.Worker) (net.Conn, error)
 	lease     time.Duration
+	limits    batch.Limits // of a batch, and so of a part
 	requests  chan func()
 	done      chan struct{} // closed when run returned
 	// news holds a token when something changed that the leader decides by.
@@ -147,8 +150,9 @@ func (f *fleet) setWorkers(ctx context.Context, workers map[string]cluster.Worke
 			delete(f.members, id)
 		}
 	}
-	for _, id := range slices.Sorted(maps.Keys(workers)) {
-		w := workers[id]
+	byAge := slices.SortedFunc(maps.Values(workers), func(a, b cluster.Worker) int { return cmp.Compare(a.Created, b.Created) })
+	for _, w := range byAge {
+		id := w.ID
 		if m := f.members[id]; m != nil {
 			m.worker = w
 			if w.Draining {
@@ -168,12 +172,13 @@ func (f *fleet) setWorkers(ctx context.Context, workers map[string]cluster.Worke
 		f.links.Go(func() { m.link.run(linkCtx) })
 	}
 	f.changed()
+	f.publish()
 }
 
 // supersede buries a process whose successor registered under its name, unless a session proves that it lives.
 func (f *fleet) supersede(ctx context.Context, w cluster.Worker) {
 	for _, m := range f.members {
-		if m.worker.Name == w.Name && !m.buried && !m.link.connected.Load() && m.worker.Started.Before(w.Started) {
+		if m.worker.Name == w.Name && !m.buried && !m.link.connected.Load() && m.worker.Created < w.Created {
 			f.drop(m)
 			f.removals.Go(func() { f.remove(ctx, m.worker.ID) })
 		}
@@ -250,6 +255,15 @@ func (f *fleet) down(ctx context.Context) {
 		f.changed()
 		f.publish()
 	})
+}
+
+// cutOff reports whether most workers can't be reached from here: then it is not they that are lost.
+func (f *fleet) cutOff(ctx context.Context) bool {
+	cut := false
+	return f.wait(ctx, func() {
+		f.publish()
+		cut = f.board.load().cutOff
+	}) && cut
 }
 
 // define sends a capable member the revision, unless that was done in this session.
@@ -407,10 +421,19 @@ func (f *fleet) trySwitch(ctx context.Context, flow string, force bool) {
 // publish shows the flows, and how many sessions are up, as they are now.
 func (f *fleet) publish() {
 	c := &catalog{flows: make(map[string]*flowEntry, len(f.flows))}
+	living, lost := 0, false
 	for _, m := range f.members {
 		if m.link.connected.Load() {
 			c.sessions++
 		}
+		if !m.buried {
+			living++
+			lost = lost || m.link.lost.Load()
+		}
+	}
+	c.cutOff = lost && 2*c.sessions < living
+	if was := f.board.load().cutOff; was != c.cutOff {
+		f.log.Warn("this coordinator's reach changed", "cut_off", c.cutOff, "reached", c.sessions, "living", living)
 	}
 	for name, e := range f.flows {
 		shown := *e

@@ -42,6 +42,10 @@ func errStopped() error {
 	return batch.Errorf(batch.CodeShutdown, "this coordinator has stopped; what was under way may have taken effect: submit the same batch to another one")
 }
 
+func errCutOff() error {
+	return batch.Errorf(batch.CodeUnavailable, "this coordinator can't reach most workers; what was under way may have taken effect: submit the same batch to another one")
+}
+
 func errOverloaded() error {
 	e := batch.Errorf(batch.CodeOverloaded, "the coordinator's budget of rows under way is used up: try again, or run more coordinators")
 	e.RetryAfter = 200 * time.Millisecond
@@ -55,6 +59,8 @@ func (i *ingest) closed() error {
 		return errDraining()
 	case !isClosed(i.ready):
 		return batch.Errorf(batch.CodeUnavailable, "this coordinator has just started and waits for etcd to tell it the flows: try again, or another one")
+	case i.board.load().cutOff:
+		return errCutOff()
 	}
 	return nil
 }
@@ -140,11 +146,16 @@ func (i *ingest) await(ctx context.Context, sub *submission) (*pb.Answer, error)
 	g := gathering{whole: sub.message(&pb.Answer{Last: true}), limit: i.message - i.message/8}
 	var items []ending
 	for {
+		now, changed := i.board.watch()
+		if now.cutOff {
+			return nil, errCutOff()
+		}
 		select {
 		case <-ctx.Done():
 			return nil, batch.Errorf(batch.CodeCancelled, "the caller gave up: %w", context.Cause(ctx))
 		case <-i.loop.done:
 			return nil, errStopped()
+		case <-changed:
 		case <-sub.endings.ready:
 		}
 		items = sub.endings.take(items)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -48,7 +49,38 @@ type link struct {
 	// lost: the worker could not be reached for a lease time; written by run.
 	lost atomic.Bool
 
-	met bool // owned by run: a session is behind us whose parts the worker may still have
+	// heard is when the worker said something last, in nanoseconds since the coordinator's start.
+	heard atomic.Int64
+
+	met  bool          // owned by run: a session is behind us whose parts the worker may still have
+	beat time.Duration // owned by run: how often the worker says something at least; 0: it did not promise
+}
+
+var start = time.Now()
+
+// hear notes that the worker has said something.
+func (k *link) hear() { k.heard.Store(int64(time.Since(start))) }
+
+func (k *link) lastHeard() time.Time { return start.Add(time.Duration(k.heard.Load())) }
+
+// unheardFor is for how long a session may be silent: then the connection is not what it seems.
+func (k *link) unheardFor() time.Duration { return max(k.fleet.lease/2, 3*k.beat) }
+
+// listen returns when the session has been silent for too long, or is over.
+func (k *link) listen(ctx context.Context) error {
+	if k.beat == 0 {
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
+	for {
+		wait := time.Until(k.lastHeard().Add(k.unheardFor()))
+		if wait <= 0 {
+			return batch.Errorf(batch.CodeUnavailable, "nothing was heard of worker %s for %s", k.worker.ID, k.unheardFor())
+		}
+		if !pause(ctx, wait) {
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // state is how the session with the worker is, for metrics.
@@ -68,17 +100,17 @@ func (k *link) state() string {
 func (k *link) run(ctx context.Context) {
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = 20*time.Millisecond, time.Second
-	alive, told := time.Now(), ""
+	alive, told := time.Now(), "" // when it was heard last
 	for {
 		began := time.Now()
 		lived, err := k.session(ctx)
 		switch {
 		case lived:
-			alive, told = time.Now(), ""
+			alive, told = k.lastHeard(), ""
 			if alive.Sub(began) > pause.MaxInterval {
 				pause.Reset()
 			}
-			k.log.Info("session ended", "worker", k.worker.ID, "lasted", alive.Sub(began).Round(time.Millisecond), "error", err)
+			k.log.Info("session ended", "worker", k.worker.ID, "lasted", time.Since(began).Round(time.Millisecond), "error", err)
 			k.fleet.down(ctx)
 		case ctx.Err() == nil && err.Error() != told:
 			told = err.Error()
@@ -96,16 +128,18 @@ func (k *link) run(ctx context.Context) {
 		case lived && repeats(err):
 			k.log.Warn("worker is given up here: what it says, or was told, would end each session", "worker", k.worker.ID, "error", err)
 			k.leave(ctx, false)
-		case k.met && time.Since(alive) > k.fleet.lease:
-			k.log.Warn("worker is given up here: it could not be reached for a lease time", "worker", k.worker.ID, "error", err)
-			k.leave(ctx, false)
-		}
-		if time.Since(alive) > k.fleet.lease && !k.lost.Swap(true) {
-			k.fleet.down(ctx) // nobody waits for its acknowledgement any more
+		case k.overdue(alive) <= 0:
+			if !k.lost.Swap(true) {
+				k.fleet.down(ctx) // nobody waits for its acknowledgement any more
+			}
+			if k.met && !k.fleet.cutOff(ctx) {
+				k.log.Warn("worker is given up here: it could not be reached for a lease time", "worker", k.worker.ID, "error", err)
+				k.leave(ctx, false)
+			}
 		}
 		wait := pause.NextBackOff()
-		if k.met {
-			wait = min(wait, max(0, time.Until(alive.Add(k.fleet.lease))))
+		if left := k.overdue(alive); k.met && left > 0 {
+			wait = min(wait, left)
 		}
 		select {
 		case <-ctx.Done():
@@ -113,6 +147,9 @@ func (k *link) run(ctx context.Context) {
 		}
 	}
 }
+
+// overdue is for how long a worker that was heard last at a time is still waited for.
+func (k *link) overdue(heard time.Time) time.Duration { return time.Until(heard.Add(k.fleet.lease)) }
 
 // errGone says that a worker's key is not there any more.
 var errGone = errors.New("the worker is given up")
@@ -125,7 +162,7 @@ func (k *link) diedUnseen(ctx context.Context) bool {
 	}
 	dialing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	conn, err := transport.DialTCP(dialing, k.worker.Address)
+	conn, err := k.fleet.dial(dialing, k.worker)
 	if err == nil {
 		_ = conn.Close()
 	}
@@ -186,8 +223,12 @@ func (k *link) session(ctx context.Context) (lived bool, err error) {
 		return false, err
 	}
 	defer conn.Close()
-	handshake := time.AfterFunc(k.fleet.lease, func() {
-		cancel(batch.Errorf(batch.CodeDeadline, "worker %s did not answer the handshake within %s", k.worker.ID, k.fleet.lease))
+	patience := k.fleet.lease
+	if left := k.overdue(k.lastHeard()); k.met && left > 0 {
+		patience = left
+	}
+	handshake := time.AfterFunc(patience, func() {
+		cancel(batch.Errorf(batch.CodeDeadline, "worker %s did not answer the handshake within %s", k.worker.ID, patience))
 	})
 	defer handshake.Stop()
 	stream, err := pb.NewWorkerClient(conn).Session(ctx)
@@ -199,7 +240,10 @@ func (k *link) session(ctx context.Context) (lived bool, err error) {
 		return false, reason(err)
 	}
 	handshake.Stop()
+	k.hear()
 
+	var listening sync.WaitGroup
+	listening.Go(func() { cancel(k.listen(ctx)) })
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
@@ -214,6 +258,7 @@ func (k *link) session(ctx context.Context) (lived bool, err error) {
 	}
 	cancel(err)
 	<-read
+	listening.Wait()
 	err = reason(err)
 	if batch.CodeOf(err) == batch.CodeShutdown {
 		k.draining.Store(true) // whoever answers at its address next: it did not die of what it ran
@@ -229,7 +274,10 @@ func (k *link) session(ctx context.Context) (lived bool, err error) {
 
 // greet is the handshake, and tells the scheduler what came of it: whether the session goes on where the one before stood.
 func (k *link) greet(ctx context.Context, stream pb.Worker_SessionClient) (resumed bool, err error) {
-	hello := &pb.Hello{ProtocolMin: protocol, ProtocolMax: protocol, Coordinator: k.fleet.id, Worker: k.worker.ID, Resume: k.met}
+	hello := &pb.Hello{
+		ProtocolMin: protocol, ProtocolMax: protocol, Coordinator: k.fleet.id, Worker: k.worker.ID, Resume: k.met,
+		BatchBytes: uint32(k.fleet.limits.BatchBytes), BatchRows: uint32(k.fleet.limits.BatchRows),
+	}
 	err = stream.Send(&pb.CoordinatorMessage{ResultsReceived: k.received.Load(), Kind: &pb.CoordinatorMessage_Hello{Hello: hello}})
 	if err != nil && !errors.Is(err, io.EOF) {
 		return false, err
@@ -248,6 +296,7 @@ func (k *link) greet(ctx context.Context, stream pb.Worker_SessionClient) (resum
 	case welcome.GetProtocol() != protocol:
 		return false, batch.Errorf(batch.CodeProtocolMismatch, "worker %s chose protocol %d, this coordinator speaks %d", k.worker.ID, welcome.GetProtocol(), protocol)
 	}
+	k.beat = time.Duration(welcome.GetHeartbeatMilliseconds()) * time.Millisecond
 	if k.met && welcome.GetResumed() {
 		k.loop.post(ctx, scheduler.WorkerResumed{Worker: k.worker.ID, PartsReceived: welcome.GetPartsReceived()})
 		return true, nil
@@ -273,9 +322,11 @@ func (k *link) read(ctx context.Context, stream pb.Worker_SessionClient) error {
 		if err != nil {
 			return wire.FromStatus(err)
 		}
+		k.hear()
 		switch m := m.GetKind().(type) {
 		case *pb.WorkerMessage_Result:
 			err = k.result(ctx, &result{m.Result, lent})
+		case *pb.WorkerMessage_Heartbeat:
 		case *pb.WorkerMessage_Credit:
 			c := m.Credit
 			k.loop.post(ctx, scheduler.Credited{Worker: k.worker.ID, Flow: c.GetFlow(), Rows: int64(c.GetRows()), Bytes: int64(c.GetBytes())})

@@ -229,6 +229,9 @@ func (s *stream) send(ctx context.Context, received <-chan error) error {
 	draining := s.ingest.draining
 	for {
 		catalog, changed := s.ingest.board.watch()
+		if catalog.cutOff {
+			return errCutOff()
+		}
 		if err := s.sendSwitched(catalog); err != nil {
 			return err
 		}

@@ -36,6 +36,10 @@ func (k *session) greet(m *pb.CoordinatorMessage) error {
 	case hello.GetCoordinator() == "":
 		return batch.Errorf(batch.CodeBadMessage, "Hello names no coordinator: who dials is defective")
 	}
+	if mine := k.server.config.Limits; int(hello.GetBatchBytes()) > mine.BatchBytes || int(hello.GetBatchRows()) > mine.BatchRows {
+		return batch.Errorf(batch.CodeProtocolMismatch, "the coordinator takes batches of up to %d bytes and %d rows, this worker of %d bytes and %d rows: "+
+			"give both the same --max-batch-bytes and --max-batch-rows", hello.GetBatchBytes(), hello.GetBatchRows(), mine.BatchBytes, mine.BatchRows)
+	}
 	p, before, err := k.server.meet(hello)
 	if err != nil {
 		return err
@@ -111,6 +115,7 @@ func (p *peer) begin(k *session, received uint64) error {
 	}
 	k.tell(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Welcome{Welcome: &pb.Welcome{
 		Protocol: protocol, Worker: p.server.identity(), Resumed: p.met, PartsReceived: p.received,
+		HeartbeatMilliseconds: uint32(2 * p.server.heartbeat().Milliseconds()),
 	}}})
 	if p.server.draining.Load() {
 		k.tellDraining()

@@ -283,7 +283,7 @@ func (b *boss) count(m *pb.WorkerMessage) bool {
 	if c != nil {
 		b.credit[c.GetFlow()] = b.credit[c.GetFlow()].plus(amount{int64(c.GetRows()), int64(c.GetBytes())})
 	}
-	return c != nil
+	return c != nil || m.GetHeartbeat() != nil
 }
 
 // pump reads in the background from now on, so that catchUp can take what has come.

@@ -141,6 +141,9 @@ func (k *session) tellDraining() {
 func (k *session) send() {
 	defer k.rescue("sending")
 	var messages []*pb.WorkerMessage
+	beat := time.NewTicker(k.server.heartbeat())
+	defer beat.Stop()
+	said := false // something, since the last beat
 	for {
 		var pause time.Duration
 		messages, pause = k.peer.take(k, messages[:0])
@@ -152,6 +155,7 @@ func (k *session) send() {
 		}
 		if len(messages) > 0 {
 			clear(messages) // they are the peer's, who may forget them
+			said = true
 			continue
 		}
 		var later <-chan time.Time
@@ -161,11 +165,25 @@ func (k *session) send() {
 		select {
 		case <-k.wake:
 		case <-later:
+		case <-beat.C:
+			if said {
+				said = false
+			} else if err := k.stream.Send(heartbeat); err != nil {
+				k.end(wire.FromStatus(err))
+				return
+			}
 		case <-k.over:
 			return
 		}
 	}
 }
+
+// heartbeat is what is sent when there is nothing to say.
+var heartbeat = &pb.WorkerMessage{Kind: &pb.WorkerMessage_Heartbeat{Heartbeat: &pb.Heartbeat{}}}
+
+// heartbeat is how often coordinators hear something: often enough that they notice a lost connection long before a lease
+// is over. It may be late by as much again.
+func (s *server) heartbeat() time.Duration { return max(s.config.Lease/16, 10*time.Millisecond) }
 
 // take appends what there is to send on k, in order: what was told, credit, results. Where parts have rows that wait to be
 // reported, it says for how long they may still wait; else 0.

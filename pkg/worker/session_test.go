@@ -66,6 +66,8 @@ func TestHandshakeRefusals(t *testing.T) {
 		{"a newer protocol", edit(func(h *pb.Hello) { h.ProtocolMin, h.ProtocolMax = 2, 9 }), batch.CodeProtocolMismatch, "protocols 2 to 9"},
 		{"no coordinator", edit(func(h *pb.Hello) { h.Coordinator = "" }), batch.CodeBadMessage, "names no coordinator"},
 		{"another worker", edit(func(h *pb.Hello) { h.Worker = "w-0" }), batch.CodeNotFound, "worker w-0 is not at this address, w-1 is"},
+		{"larger batches", edit(func(h *pb.Hello) { h.BatchBytes = 9 << 20 }), batch.CodeProtocolMismatch, "same --max-batch-bytes"},
+		{"more rows", edit(func(h *pb.Hello) { h.BatchRows = 65537 }), batch.CodeProtocolMismatch, "this worker of 8388608 bytes and 65536 rows"},
 		{"nothing", nil, batch.CodeDeadline, "handshake was not over within 10s"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -114,7 +114,7 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("configure the worker: a budget of %d bytes and %d rows is too small to work with: give it at least 1 MiB and 1024 rows", c.MemoryBudget, c.RowBudget)
 	}
 	c.Limits = c.Limits.WithDefaults()
-	c.Transport.BatchBytes = c.Limits.BatchBytes
+	c.Transport.BatchBytes, c.Transport.BatchRows = c.Limits.BatchBytes, c.Limits.BatchRows
 	if c.Environment == nil {
 		c.Environment = os.LookupEnv
 	}

@@ -196,7 +196,7 @@ func (s *session) next() *pb.WorkerMessage {
 		if err != nil {
 			s.t.Fatal(wire.FromStatus(err))
 		}
-		if m.GetCredit() == nil {
+		if m.GetCredit() == nil && m.GetHeartbeat() == nil {
 			return m
 		}
 	}

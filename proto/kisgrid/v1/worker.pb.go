@@ -223,7 +223,10 @@ type Hello struct {
 	// The worker that the coordinator means to reach; another one refuses.
 	Worker string `protobuf:"bytes,4,opt,name=worker,proto3" json:"worker,omitempty"`
 	// False: the coordinator knows nothing of earlier sessions, or has given up what it had sent in them.
-	Resume        bool `protobuf:"varint,5,opt,name=resume,proto3" json:"resume,omitempty"`
+	Resume bool `protobuf:"varint,5,opt,name=resume,proto3" json:"resume,omitempty"`
+	// What a part may measure at the most: a worker that takes less refuses the session.
+	BatchBytes    uint32 `protobuf:"varint,6,opt,name=batch_bytes,json=batchBytes,proto3" json:"batch_bytes,omitempty"`
+	BatchRows     uint32 `protobuf:"varint,7,opt,name=batch_rows,json=batchRows,proto3" json:"batch_rows,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -291,6 +294,20 @@ func (x *Hello) GetResume() bool {
 		return x.Resume
 	}
 	return false
+}
+
+func (x *Hello) GetBatchBytes() uint32 {
+	if x != nil {
+		return x.BatchBytes
+	}
+	return 0
+}
+
+func (x *Hello) GetBatchRows() uint32 {
+	if x != nil {
+		return x.BatchRows
+	}
+	return 0
 }
 
 // Definition tells a worker the documents of one revision of a flow, before the first part that needs them.
@@ -681,6 +698,7 @@ type WorkerMessage struct {
 	//	*WorkerMessage_Result
 	//	*WorkerMessage_Credit
 	//	*WorkerMessage_Draining
+	//	*WorkerMessage_Heartbeat
 	Kind          isWorkerMessage_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -768,6 +786,15 @@ func (x *WorkerMessage) GetDraining() *Draining {
 	return nil
 }
 
+func (x *WorkerMessage) GetHeartbeat() *Heartbeat {
+	if x != nil {
+		if x, ok := x.Kind.(*WorkerMessage_Heartbeat); ok {
+			return x.Heartbeat
+		}
+	}
+	return nil
+}
+
 type isWorkerMessage_Kind interface {
 	isWorkerMessage_Kind()
 }
@@ -793,6 +820,11 @@ type WorkerMessage_Draining struct {
 	Draining *Draining `protobuf:"bytes,5,opt,name=draining,proto3,oneof"`
 }
 
+type WorkerMessage_Heartbeat struct {
+	// There was nothing else to say.
+	Heartbeat *Heartbeat `protobuf:"bytes,6,opt,name=heartbeat,proto3,oneof"`
+}
+
 func (*WorkerMessage_Welcome) isWorkerMessage_Kind() {}
 
 func (*WorkerMessage_Compiled) isWorkerMessage_Kind() {}
@@ -802,6 +834,8 @@ func (*WorkerMessage_Result) isWorkerMessage_Kind() {}
 func (*WorkerMessage_Credit) isWorkerMessage_Kind() {}
 
 func (*WorkerMessage_Draining) isWorkerMessage_Kind() {}
+
+func (*WorkerMessage_Heartbeat) isWorkerMessage_Kind() {}
 
 type Draining struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -839,6 +873,42 @@ func (*Draining) Descriptor() ([]byte, []int) {
 	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{9}
 }
 
+type Heartbeat struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Heartbeat) Reset() {
+	*x = Heartbeat{}
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Heartbeat) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Heartbeat) ProtoMessage() {}
+
+func (x *Heartbeat) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
+func (*Heartbeat) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{10}
+}
+
 // Welcome answers Hello.
 type Welcome struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -848,13 +918,15 @@ type Welcome struct {
 	Resumed bool `protobuf:"varint,3,opt,name=resumed,proto3" json:"resumed,omitempty"`
 	// The number of the last part received in earlier sessions.
 	PartsReceived uint64 `protobuf:"varint,4,opt,name=parts_received,json=partsReceived,proto3" json:"parts_received,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// How often the worker says something at least; 0 for no promise.
+	HeartbeatMilliseconds uint32 `protobuf:"varint,5,opt,name=heartbeat_milliseconds,json=heartbeatMilliseconds,proto3" json:"heartbeat_milliseconds,omitempty"`
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
 }
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[10]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -866,7 +938,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[10]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -879,7 +951,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{10}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Welcome) GetProtocol() uint32 {
@@ -910,6 +982,13 @@ func (x *Welcome) GetPartsReceived() uint64 {
 	return 0
 }
 
+func (x *Welcome) GetHeartbeatMilliseconds() uint32 {
+	if x != nil {
+		return x.HeartbeatMilliseconds
+	}
+	return 0
+}
+
 // Compiled acknowledges a Definition.
 type Compiled struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -928,7 +1007,7 @@ type Compiled struct {
 
 func (x *Compiled) Reset() {
 	*x = Compiled{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[11]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -940,7 +1019,7 @@ func (x *Compiled) String() string {
 func (*Compiled) ProtoMessage() {}
 
 func (x *Compiled) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[11]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -953,7 +1032,7 @@ func (x *Compiled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Compiled.ProtoReflect.Descriptor instead.
 func (*Compiled) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{11}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Compiled) GetFlow() string {
@@ -1005,7 +1084,7 @@ type FlowCredit struct {
 
 func (x *FlowCredit) Reset() {
 	*x = FlowCredit{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[12]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1017,7 +1096,7 @@ func (x *FlowCredit) String() string {
 func (*FlowCredit) ProtoMessage() {}
 
 func (x *FlowCredit) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[12]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1030,7 +1109,7 @@ func (x *FlowCredit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowCredit.ProtoReflect.Descriptor instead.
 func (*FlowCredit) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{12}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *FlowCredit) GetFlow() string {
@@ -1080,7 +1159,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[13]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1092,7 +1171,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[13]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1105,7 +1184,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{13}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Result) GetNumber() uint64 {
@@ -1188,13 +1267,17 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\x03ack\x18\x06 \x01(\v2\x0f.kisgrid.v1.AckH\x00R\x03ack\x12,\n" +
 	"\x06forget\x18\a \x01(\v2\x12.kisgrid.v1.ForgetH\x00R\x06forgetB\x06\n" +
 	"\x04kind\"\x05\n" +
-	"\x03Ack\"\x9f\x01\n" +
+	"\x03Ack\"\xdf\x01\n" +
 	"\x05Hello\x12!\n" +
 	"\fprotocol_min\x18\x01 \x01(\rR\vprotocolMin\x12!\n" +
 	"\fprotocol_max\x18\x02 \x01(\rR\vprotocolMax\x12 \n" +
 	"\vcoordinator\x18\x03 \x01(\tR\vcoordinator\x12\x16\n" +
 	"\x06worker\x18\x04 \x01(\tR\x06worker\x12\x16\n" +
-	"\x06resume\x18\x05 \x01(\bR\x06resume\"p\n" +
+	"\x06resume\x18\x05 \x01(\bR\x06resume\x12\x1f\n" +
+	"\vbatch_bytes\x18\x06 \x01(\rR\n" +
+	"batchBytes\x12\x1d\n" +
+	"\n" +
+	"batch_rows\x18\a \x01(\rR\tbatchRows\"p\n" +
 	"\n" +
 	"Definition\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x1a\n" +
@@ -1225,21 +1308,24 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\acolumns\x18\f \x01(\v2\x13.kisgrid.v1.ColumnsR\acolumns\"F\n" +
 	"\aRelease\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12'\n" +
-	"\x05slots\x18\x02 \x03(\v2\x11.kisgrid.v1.RangeR\x05slots\"\x90\x02\n" +
+	"\x05slots\x18\x02 \x03(\v2\x11.kisgrid.v1.RangeR\x05slots\"\xc7\x02\n" +
 	"\rWorkerMessage\x12/\n" +
 	"\awelcome\x18\x01 \x01(\v2\x13.kisgrid.v1.WelcomeH\x00R\awelcome\x122\n" +
 	"\bcompiled\x18\x02 \x01(\v2\x14.kisgrid.v1.CompiledH\x00R\bcompiled\x12,\n" +
 	"\x06result\x18\x03 \x01(\v2\x12.kisgrid.v1.ResultH\x00R\x06result\x120\n" +
 	"\x06credit\x18\x04 \x01(\v2\x16.kisgrid.v1.FlowCreditH\x00R\x06credit\x122\n" +
-	"\bdraining\x18\x05 \x01(\v2\x14.kisgrid.v1.DrainingH\x00R\bdrainingB\x06\n" +
+	"\bdraining\x18\x05 \x01(\v2\x14.kisgrid.v1.DrainingH\x00R\bdraining\x125\n" +
+	"\theartbeat\x18\x06 \x01(\v2\x15.kisgrid.v1.HeartbeatH\x00R\theartbeatB\x06\n" +
 	"\x04kind\"\n" +
 	"\n" +
-	"\bDraining\"~\n" +
+	"\bDraining\"\v\n" +
+	"\tHeartbeat\"\xb5\x01\n" +
 	"\aWelcome\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x18\n" +
 	"\aresumed\x18\x03 \x01(\bR\aresumed\x12%\n" +
-	"\x0eparts_received\x18\x04 \x01(\x04R\rpartsReceived\"~\n" +
+	"\x0eparts_received\x18\x04 \x01(\x04R\rpartsReceived\x125\n" +
+	"\x16heartbeat_milliseconds\x18\x05 \x01(\rR\x15heartbeatMilliseconds\"~\n" +
 	"\bCompiled\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
@@ -1276,7 +1362,7 @@ func file_kisgrid_v1_worker_proto_rawDescGZIP() []byte {
 	return file_kisgrid_v1_worker_proto_rawDescData
 }
 
-var file_kisgrid_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_kisgrid_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_kisgrid_v1_worker_proto_goTypes = []any{
 	(*CoordinatorMessage)(nil), // 0: kisgrid.v1.CoordinatorMessage
 	(*Ack)(nil),                // 1: kisgrid.v1.Ack
@@ -1288,15 +1374,16 @@ var file_kisgrid_v1_worker_proto_goTypes = []any{
 	(*Release)(nil),            // 7: kisgrid.v1.Release
 	(*WorkerMessage)(nil),      // 8: kisgrid.v1.WorkerMessage
 	(*Draining)(nil),           // 9: kisgrid.v1.Draining
-	(*Welcome)(nil),            // 10: kisgrid.v1.Welcome
-	(*Compiled)(nil),           // 11: kisgrid.v1.Compiled
-	(*FlowCredit)(nil),         // 12: kisgrid.v1.FlowCredit
-	(*Result)(nil),             // 13: kisgrid.v1.Result
-	(*BatchID)(nil),            // 14: kisgrid.v1.BatchID
-	(*Columns)(nil),            // 15: kisgrid.v1.Columns
-	(*Range)(nil),              // 16: kisgrid.v1.Range
-	(*RowOutcome)(nil),         // 17: kisgrid.v1.RowOutcome
-	(*Output)(nil),             // 18: kisgrid.v1.Output
+	(*Heartbeat)(nil),          // 10: kisgrid.v1.Heartbeat
+	(*Welcome)(nil),            // 11: kisgrid.v1.Welcome
+	(*Compiled)(nil),           // 12: kisgrid.v1.Compiled
+	(*FlowCredit)(nil),         // 13: kisgrid.v1.FlowCredit
+	(*Result)(nil),             // 14: kisgrid.v1.Result
+	(*BatchID)(nil),            // 15: kisgrid.v1.BatchID
+	(*Columns)(nil),            // 16: kisgrid.v1.Columns
+	(*Range)(nil),              // 17: kisgrid.v1.Range
+	(*RowOutcome)(nil),         // 18: kisgrid.v1.RowOutcome
+	(*Output)(nil),             // 19: kisgrid.v1.Output
 }
 var file_kisgrid_v1_worker_proto_depIdxs = []int32{
 	2,  // 0: kisgrid.v1.CoordinatorMessage.hello:type_name -> kisgrid.v1.Hello
@@ -1306,27 +1393,28 @@ var file_kisgrid_v1_worker_proto_depIdxs = []int32{
 	1,  // 4: kisgrid.v1.CoordinatorMessage.ack:type_name -> kisgrid.v1.Ack
 	5,  // 5: kisgrid.v1.CoordinatorMessage.forget:type_name -> kisgrid.v1.Forget
 	4,  // 6: kisgrid.v1.Definition.documents:type_name -> kisgrid.v1.Document
-	14, // 7: kisgrid.v1.Part.batch:type_name -> kisgrid.v1.BatchID
-	15, // 8: kisgrid.v1.Part.columns:type_name -> kisgrid.v1.Columns
-	16, // 9: kisgrid.v1.Release.slots:type_name -> kisgrid.v1.Range
-	10, // 10: kisgrid.v1.WorkerMessage.welcome:type_name -> kisgrid.v1.Welcome
-	11, // 11: kisgrid.v1.WorkerMessage.compiled:type_name -> kisgrid.v1.Compiled
-	13, // 12: kisgrid.v1.WorkerMessage.result:type_name -> kisgrid.v1.Result
-	12, // 13: kisgrid.v1.WorkerMessage.credit:type_name -> kisgrid.v1.FlowCredit
+	15, // 7: kisgrid.v1.Part.batch:type_name -> kisgrid.v1.BatchID
+	16, // 8: kisgrid.v1.Part.columns:type_name -> kisgrid.v1.Columns
+	17, // 9: kisgrid.v1.Release.slots:type_name -> kisgrid.v1.Range
+	11, // 10: kisgrid.v1.WorkerMessage.welcome:type_name -> kisgrid.v1.Welcome
+	12, // 11: kisgrid.v1.WorkerMessage.compiled:type_name -> kisgrid.v1.Compiled
+	14, // 12: kisgrid.v1.WorkerMessage.result:type_name -> kisgrid.v1.Result
+	13, // 13: kisgrid.v1.WorkerMessage.credit:type_name -> kisgrid.v1.FlowCredit
 	9,  // 14: kisgrid.v1.WorkerMessage.draining:type_name -> kisgrid.v1.Draining
-	16, // 15: kisgrid.v1.Result.finished:type_name -> kisgrid.v1.Range
-	17, // 16: kisgrid.v1.Result.not_done:type_name -> kisgrid.v1.RowOutcome
-	16, // 17: kisgrid.v1.Result.returned:type_name -> kisgrid.v1.Range
-	18, // 18: kisgrid.v1.Result.output:type_name -> kisgrid.v1.Output
-	16, // 19: kisgrid.v1.Result.began:type_name -> kisgrid.v1.Range
-	16, // 20: kisgrid.v1.Result.parked:type_name -> kisgrid.v1.Range
-	0,  // 21: kisgrid.v1.Worker.Session:input_type -> kisgrid.v1.CoordinatorMessage
-	8,  // 22: kisgrid.v1.Worker.Session:output_type -> kisgrid.v1.WorkerMessage
-	22, // [22:23] is the sub-list for method output_type
-	21, // [21:22] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	10, // 15: kisgrid.v1.WorkerMessage.heartbeat:type_name -> kisgrid.v1.Heartbeat
+	17, // 16: kisgrid.v1.Result.finished:type_name -> kisgrid.v1.Range
+	18, // 17: kisgrid.v1.Result.not_done:type_name -> kisgrid.v1.RowOutcome
+	17, // 18: kisgrid.v1.Result.returned:type_name -> kisgrid.v1.Range
+	19, // 19: kisgrid.v1.Result.output:type_name -> kisgrid.v1.Output
+	17, // 20: kisgrid.v1.Result.began:type_name -> kisgrid.v1.Range
+	17, // 21: kisgrid.v1.Result.parked:type_name -> kisgrid.v1.Range
+	0,  // 22: kisgrid.v1.Worker.Session:input_type -> kisgrid.v1.CoordinatorMessage
+	8,  // 23: kisgrid.v1.Worker.Session:output_type -> kisgrid.v1.WorkerMessage
+	23, // [23:24] is the sub-list for method output_type
+	22, // [22:23] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_kisgrid_v1_worker_proto_init() }
@@ -1349,6 +1437,7 @@ func file_kisgrid_v1_worker_proto_init() {
 		(*WorkerMessage_Result)(nil),
 		(*WorkerMessage_Credit)(nil),
 		(*WorkerMessage_Draining)(nil),
+		(*WorkerMessage_Heartbeat)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1356,7 +1445,7 @@ func file_kisgrid_v1_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kisgrid_v1_worker_proto_rawDesc), len(file_kisgrid_v1_worker_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

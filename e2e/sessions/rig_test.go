@@ -1,0 +1,224 @@
+// Package sessions disturbs what lies between clients, coordinators and workers of a cluster in this process, under load,
+// and looks for what it may and may not cost.
+package sessions
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/kisgrid/kisgrid/pkg/client"
+	"github.com/kisgrid/kisgrid/pkg/flowtest"
+	"github.com/kisgrid/kisgrid/pkg/kis"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience is how long a test waits for what must happen, on the slowest machine.
+const patience = time.Minute
+
+// row is the Sequence-th of its key, from 1.
+type row struct {
+	Key      int `json:"key"`
+	Sequence int `json:"sequence"`
+}
+
+const touch = "kistype: flow\nflow_name: Touch\nstatus: 1\nshard_key: key\nflows: [{fname: Touch}]\n---\nkistype: func\nfname: Touch\nfmode: Calculate\n"
+
+// witness is the function of flow Touch, in whatever worker: it sees rows of a key skipped or overtaken. Some keys take long.
+type witness struct {
+	slow func(in row) time.Duration
+
+	mu       sync.Mutex
+	last     map[int]int // sequences, by key; guarded by mu
+	breaches []string    // guarded by mu
+}
+
+func (w *witness) register(r *kis.Registry) {
+	r.Func("Touch", kis.Calculate(func(ctx context.Context, in row) (row, error) {
+		w.touch(in)
+		if w.slow != nil {
+			if d := w.slow(in); d > 0 {
+				select {
+				case <-time.After(d):
+				case <-ctx.Done():
+				}
+			}
+		}
+		return in, nil
+	}))
+}
+
+func (w *witness) touch(in row) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch last := w.last[in.Key]; {
+	case in.Sequence == last+1:
+		w.last[in.Key] = in.Sequence
+	case in.Sequence > last:
+		w.breaches = append(w.breaches, fmt.Sprintf("row %d of key %d ran first, and the one before it was %d", in.Sequence, in.Key, last))
+	}
+}
+
+// grid starts a cluster whose workers run flow Touch.
+func grid(t *testing.T, workers int, slow func(row) time.Duration, opts ...flowtest.Option) *flowtest.Grid {
+	t.Helper()
+	w := &witness{slow: slow, last: map[int]int{}}
+	g := flowtest.Cluster(t, workers, append(opts, flowtest.Register(w.register))...)
+	if err := g.Apply(touch); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for i, b := range w.breaches {
+			if i < 5 {
+				t.Error(b)
+			}
+		}
+	})
+	return g
+}
+
+// load is a client that sends a batch of one row for each of its keys, again and again, and waits for all answers at the end.
+type load struct {
+	t      *testing.T
+	stream *client.Stream
+	keys   []int
+	stop   chan struct{}
+	sender sync.WaitGroup
+	waits  sync.WaitGroup
+
+	mu     sync.Mutex
+	took   []time.Duration // of batches; guarded by mu
+	failed []string        // guarded by mu
+}
+
+// startLoad sends a batch every interval on a stream of its own. Keys of loads of one test must differ.
+func startLoad(t *testing.T, c *client.Client, keys []int, every time.Duration) *load {
+	t.Helper()
+	s, err := c.Stream(t.Context(), "Touch")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &load{t: t, stream: s, keys: keys, stop: make(chan struct{})}
+	l.sender.Go(func() { l.send(t.Context(), every) })
+	return l
+}
+
+func (l *load) send(ctx context.Context, every time.Duration) {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for n := 1; ; n++ {
+		rows := make([]row, len(l.keys))
+		for i, key := range l.keys {
+			rows[i] = row{Key: key, Sequence: n}
+		}
+		began := time.Now()
+		p, err := l.stream.Send(ctx, client.Rows(rows...))
+		if err != nil {
+			l.fail("batch %d: %v", n, err)
+			return
+		}
+		l.waits.Go(func() {
+			r, err := p.Wait(ctx)
+			switch {
+			case err != nil:
+				l.fail("batch %d: %v", n, err)
+			case len(r.NotDone) > 0:
+				l.fail("batch %d: %d rows are not done, the first: %+v", n, len(r.NotDone), r.NotDone[0])
+			}
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.took = append(l.took, time.Since(began))
+		})
+		select {
+		case <-l.stop:
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+func (l *load) fail(format string, a ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.failed = append(l.failed, fmt.Sprintf(format, a...))
+}
+
+// answered is how many batches were so far.
+func (l *load) answered() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.took)
+}
+
+// moves waits until n more batches are answered.
+func (l *load) moves(n int) {
+	l.t.Helper()
+	from := l.answered()
+	until(l.t, fmt.Sprintf("%d more batches are answered", n), func() bool { return l.answered() >= from+n })
+}
+
+// end stops sending, waits for all answers, and returns how long the longest of them took, and the 99th percentile. Each row must
+// be done.
+func (l *load) end() (longest, p99 time.Duration) {
+	l.t.Helper()
+	close(l.stop)
+	l.sender.Wait()
+	l.waits.Wait()
+	if err := l.stream.Close(); err != nil {
+		l.t.Error(err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, f := range l.failed {
+		if i < 5 {
+			l.t.Error(f)
+		}
+	}
+	if len(l.took) == 0 {
+		l.t.Fatal("nothing was answered")
+	}
+	slices.Sort(l.took)
+	return l.took[len(l.took)-1], l.took[(len(l.took)-1)*99/100]
+}
+
+// span is n keys from one on.
+func span(from, n int) []int {
+	keys := make([]int, n)
+	for i := range keys {
+		keys[i] = from + i
+	}
+	return keys
+}
+
+// until asks until it is so: what others do gives no signal.
+func until(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !is(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("it does not come to this: %s", what)
+		}
+	}
+}
+
+// only dials one coordinator, outside the network that is disturbed.
+func only(t *testing.T, n *flowtest.Node) *client.Client {
+	t.Helper()
+	c, err := client.Dial(n.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
