@@ -200,7 +200,7 @@ func TestExportKeepsDocuments(t *testing.T) {
 	r := kis.NewRegistry()
 	written := []string{
 		"# the flow\n" + flowF + "shard_key: id\ntimeout: 5s\n", funcF + "timeout: 30s # as long as by default\noption: {cname: c}\n",
-		"kistype: conn\ncname: c\ntype: redis\naddrs: ${ADDR:localhost:1}\nreplicas: 1\n",
+		"kistype: conn\ncname: c\ntype: redis # of the cluster's own\naddrs: ${ADDR:localhost:1}\nreplicas: 1\n",
 	}
 	if err := file.Import(folder(t, written...), r); err != nil {
 		t.Fatal(err)

@@ -527,6 +527,57 @@ func TestSharedFlow(t *testing.T) {
 	}
 }
 
+// A run of a copy begins when the one before it has ended.
+func TestRunsTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKit(t)
+		gate, running := make(chan struct{}), new(atomic.Int64)
+		k.link("wait", func(context.Context, kis.Flow) error {
+			running.Add(1)
+			<-gate
+			return nil
+		})
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() {
+				if err := k.flow.Run(context.Background()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		if n := running.Load(); n != 1 {
+			t.Errorf("%d runs are in the function at the same time", n)
+		}
+		close(gate)
+		wg.Wait()
+		if n := running.Load(); n != 2 {
+			t.Errorf("%d runs, want 2", n)
+		}
+	})
+}
+
+// A row of bytes is the flow's from when it is committed.
+func TestCommittedBytesAreCopied(t *testing.T) {
+	k := newKit(t)
+	text := []byte(`{"id":1}`)
+	k.link("commit", func(_ context.Context, f kis.Flow, rows []in) error {
+		k.seen = append(k.seen, fmt.Sprint(rows))
+		err := f.CommitRow(text)
+		clear(text)
+		return err
+	})
+	k.link("read", func(_ context.Context, _ kis.Flow, rows []in) error {
+		k.seen = append(k.seen, fmt.Sprint(rows))
+		return nil
+	})
+	given := []byte(`{"id":2}`)
+	k.commit(given)
+	clear(given)
+	k.run()
+	k.saw("[{2}]", "[{1}]")
+}
+
 // Registering delays no function, and no lock is held while one runs.
 func TestRegisteringWhileAFlowRuns(t *testing.T) {
 	k := newKit(t)
