@@ -204,6 +204,7 @@ func TestAnotherProcess(t *testing.T) {
 func TestUnreachable(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, func(c *Config) { c.Lease = 300 * time.Millisecond })
+	r.newWorker("bystander", "other").register().session().welcome(false, 0) // else this coordinator would be the one that is cut off
 	w, s := r.join("w")
 	r.whole()
 	r.owns("W", 1)
@@ -234,7 +235,7 @@ func TestUnreachable(t *testing.T) {
 		}
 		back.breaks(errBroken)
 	}
-	r.owns("W", 1)
+	r.owns("W", 2)
 	if err := r.c.AwaitWorkers(t.Context(), 2); err != nil {
 		t.Error(err)
 	}
