@@ -1,0 +1,183 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/kisgrid/kisgrid/examples/students"
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/connector"
+	"github.com/kisgrid/kisgrid/pkg/connector/redis"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/flowexec"
+	"github.com/kisgrid/kisgrid/pkg/kis"
+)
+
+// redisRows is how many rows a batch has. Each of them has a key of its own.
+const redisRows = 1000
+
+// redisWindow is how many batches are under way.
+const redisWindow = 8
+
+// startRedis starts a real redis-server, on a unix socket.
+func startRedis(b *testing.B) string {
+	b.Helper()
+	program, err := exec.LookPath("redis-server")
+	if err != nil {
+		b.Skip("redis-server is not installed")
+	}
+	dir, err := os.MkdirTemp("", "kisgrid") //nolint:usetesting // its path would be too long for a socket
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = os.RemoveAll(dir) })
+	address := filepath.Join(dir, "redis")
+	command := exec.CommandContext(context.WithoutCancel(b.Context()), program, "--port", "0", "--unixsocket", address, "--save", "", "--appendonly", "no", "--dir", dir)
+	var log bytes.Buffer
+	command.Stdout = &log
+	if err := command.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		_ = command.Process.Kill()
+		_ = command.Wait()
+	})
+	for {
+		if c, err := net.Dial("unix", address); err == nil {
+			_ = c.Close()
+			return address
+		}
+		time.Sleep(10 * time.Millisecond) // another process gives no signal
+	}
+}
+
+// studentsOf starts the students' flows in this process, each with so many lanes, over a Redis.
+func studentsOf(b *testing.B, address string, lanes int) *flowexec.Local {
+	b.Helper()
+	docs := []definition.Document{
+		document(definition.KindFlow, "Save", fmt.Sprintf("flow_name: Save\nstatus: 1\nshard_key: stu_id\ncopies: %d\nflows: [{fname: AvgStuScore12}, {fname: SaveScoreAvg12}]\n", lanes)),
+		document(definition.KindFlow, "Load", fmt.Sprintf("flow_name: Load\nstatus: 1\nshard_key: stu_id\ncopies: %d\nflows: [{fname: LoadScoreAvg12}, {fname: AvgStuScore3}]\n", lanes)),
+		document(definition.KindFunc, "AvgStuScore12", "fname: AvgStuScore12\nfmode: Calculate\n"),
+		document(definition.KindFunc, "SaveScoreAvg12", "fname: SaveScoreAvg12\nfmode: Save\noption: {cname: Score12Cache}\n"),
+		document(definition.KindFunc, "LoadScoreAvg12", "fname: LoadScoreAvg12\nfmode: Load\noption: {cname: Score12Cache}\n"),
+		document(definition.KindFunc, "AvgStuScore3", "fname: AvgStuScore3\nfmode: Calculate\n"),
+		document(definition.KindConn, "Score12Cache", "cname: Score12Cache\ntype: redis\naddrs: "+address+"\nkey: stu_score12_avg_\n"),
+	}
+	set, err := definition.NewSet(docs)
+	if err != nil {
+		b.Fatal(err)
+	}
+	l, err := flowexec.NewLocalSet(set, func(r *kis.Registry) { students.Register(r) },
+		flowexec.WithOpeners(map[string]connector.Opener{"redis": redis.Open}))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+// studentRows are the rows of a batch of either flow.
+func studentRows(flow string) batch.Columns {
+	var c batch.Columns
+	for i := range redisRows {
+		if flow == "Save" {
+			c.Append(fmt.Appendf(nil, `{"stu_id":%d,"score_1":%d,"score_2":%d}`, i, 50+i%51, 100-i%51))
+		} else {
+			c.Append(fmt.Appendf(nil, `{"stu_id":%d,"score_3":%d}`, i, i%101))
+		}
+	}
+	return c
+}
+
+// sendBatches sends b.N batches to a flow, and reports rows per second.
+func sendBatches(b *testing.B, l *flowexec.Local, flow string) {
+	b.Helper()
+	columns := studentRows(flow)
+	key := batch.NewKeyField("stu_id")
+	if bad := key.Fill(&columns); len(bad) > 0 {
+		b.Fatal(bad)
+	}
+	s, err := l.Stream(b.Context(), flow)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var sent []*flowexec.Pending
+	await := func() {
+		result, err := sent[0].Wait(b.Context())
+		if err != nil || len(result.NotDone) > 0 {
+			b.Fatalf("%v: %v", err, result)
+		}
+		sent = sent[1:]
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range b.N {
+		p, err := s.Send(b.Context(), batch.Pack(columns), flowexec.NoOutput())
+		if err != nil {
+			b.Fatal(err)
+		}
+		if sent = append(sent, p); len(sent) == redisWindow {
+			await()
+		}
+	}
+	for len(sent) > 0 {
+		await()
+	}
+	b.ReportMetric(float64(b.N)*redisRows/b.Elapsed().Seconds(), "rows/s")
+	if err := s.Close(); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// pipelines has two callers, as many as the connector has senders, send pipelines of a batch each through go-redis.
+func pipelines(b *testing.B, address string, queue func(pipe goredis.Pipeliner, key string)) {
+	b.Helper()
+	client := goredis.NewClient(&goredis.Options{Addr: address, Network: "unix", Protocol: 2, ReadBufferSize: 128 << 10, WriteBufferSize: 128 << 10})
+	defer client.Close()
+	b.ReportAllocs()
+	b.ResetTimer()
+	var group sync.WaitGroup
+	const callers = 2
+	for caller := range callers {
+		group.Go(func() {
+			for n := caller; n < b.N; n += callers {
+				pipe := client.Pipeline()
+				for i := range redisRows {
+					queue(pipe, "stu_score12_avg_"+strconv.Itoa(i))
+				}
+				if _, err := pipe.Exec(b.Context()); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+	b.ReportMetric(float64(b.N)*redisRows/b.Elapsed().Seconds(), "rows/s")
+}
+
+// BenchmarkRedis measures flows that save and load against a real redis-server, effects once, and what plain pipelines reach
+// there: the limit. Rates are in rows; a batch has 1,000.
+func BenchmarkRedis(b *testing.B) {
+	address := startRedis(b)
+	b.Run("save-pipeline", func(b *testing.B) {
+		pipelines(b, address, func(pipe goredis.Pipeliner, key string) { pipe.HSet(b.Context(), key, "avg_score", "87.5") })
+	})
+	b.Run("save", func(b *testing.B) { sendBatches(b, studentsOf(b, address, 1), "Save") })
+	b.Run("save-12-lanes", func(b *testing.B) { sendBatches(b, studentsOf(b, address, 12), "Save") })
+	b.Run("load-pipeline", func(b *testing.B) {
+		pipelines(b, address, func(pipe goredis.Pipeliner, key string) { pipe.HGetAll(b.Context(), key) })
+	})
+	b.Run("load", func(b *testing.B) { sendBatches(b, studentsOf(b, address, 1), "Load") })
+}

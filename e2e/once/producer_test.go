@@ -1,0 +1,194 @@
+//go:build linux
+
+package once
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/kis"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// row is what producers submit: the n-th row of a key.
+type row struct {
+	Key  string `json:"key"`
+	N    int    `json:"n"`
+	Half int    `json:"half"`
+}
+
+// register registers the flow's functions: each row becomes two, each is counted and listed, and the second jumps back and is
+// counted and listed again.
+func register(r *kis.Registry) {
+	r.Func("Split", kis.Expand(func(_ context.Context, in row, emit func(row)) error {
+		for half := range 2 {
+			in.Half = half
+			emit(in)
+		}
+		return nil
+	}))
+	r.Func("Count", kis.Save(func(ctx context.Context, to kis.Writer, in row) error {
+		visit := kis.From(ctx).RowID().Visit
+		to.Incr("sum:"+in.Key, "rows", 1)
+		to.Incr("sum:"+in.Key, "n", in.N)
+		to.Append(fmt.Sprintf("list%d:%s", visit, in.Key), fmt.Sprintf("%d/%d", in.N, in.Half))
+		return nil
+	}))
+	r.Func("Again", kis.Verify(func(ctx context.Context, in row) error {
+		if in.Half == 1 && kis.From(ctx).RowID().Visit == 0 {
+			return kis.Jump("Count")
+		}
+		return nil
+	}))
+}
+
+func documents() []definition.Document {
+	document := func(kind definition.Kind, name, yaml string) definition.Document {
+		return definition.Document{Kind: kind, Name: name, YAML: []byte("kistype: " + string(kind) + "\n" + yaml)}
+	}
+	return []definition.Document{
+		document(definition.KindFlow, "Once", "flow_name: Once\nstatus: 1\nshard_key: key\nflows: [{fname: Split}, {fname: Count}, {fname: Again}]\n"),
+		document(definition.KindFunc, "Split", "fname: Split\nfmode: Expand\n"),
+		document(definition.KindFunc, "Count", "fname: Count\nfmode: Save\noption: {cname: Store}\n"),
+		document(definition.KindFunc, "Again", "fname: Again\nfmode: Verify\n"),
+	}
+}
+
+// badPrefix begins the keys whose lists Redis refuses.
+const badPrefix = "bad"
+
+// producer submits batches one after another, as its keys need their order, and some of them several times.
+type producer struct {
+	id       int
+	grid     *grid
+	random   *rand.Rand
+	stream   batch.StreamID
+	keys     []string
+	sent     map[string]int
+	sequence uint64
+	floor    uint64
+	held     []*pb.Submission // to be sent once more, later
+	resent   int
+	redone   int // because rows had failed
+}
+
+func newProducer(g *grid, id int, seed uint64) *producer {
+	p := &producer{id: id, grid: g, random: rand.New(rand.NewPCG(seed, uint64(id))), stream: batch.NewStreamID(), sent: make(map[string]int), floor: 1}
+	for k := range 40 {
+		p.keys = append(p.keys, fmt.Sprintf("%d-%d", id, k))
+	}
+	p.keys = append(p.keys, fmt.Sprintf("%s%d", badPrefix, id))
+	return p
+}
+
+// produce submits so many rows.
+func (p *producer) produce(ctx context.Context, rows int) error {
+	for rows > 0 {
+		n := min(rows, 1+p.random.IntN(1000))
+		rows -= n
+		var c pb.Columns
+		for range n {
+			key := p.keys[p.random.IntN(len(p.keys))]
+			p.sent[key]++
+			text, err := json.Marshal(row{Key: key, N: p.sent[key]})
+			if err != nil {
+				return err
+			}
+			c.Data = append(c.Data, text...)
+			c.Ends = append(c.Ends, uint32(len(c.Data)))
+		}
+		p.sequence++
+		m := &pb.Submission{Sequence: p.sequence, Rows: &c}
+		if err := p.submit(ctx, m); err != nil {
+			return err
+		}
+	}
+	return p.resendHeld(ctx, true)
+}
+
+// submit has all rows of a batch done, however often that takes, and sends one in five several times: at the same time
+// through another coordinator, or again later.
+func (p *producer) submit(ctx context.Context, m *pb.Submission) error {
+	m.Floor = p.floor
+	again, at := p.random.IntN(5) == 0, p.random.IntN(len(p.grid.coordinators))
+	twin := make(chan error, 1)
+	together := again && p.random.IntN(2) == 0
+	if together {
+		p.resent++
+		go func() { twin <- p.finish(ctx, m.GetSequence(), at+1, clone(m)) }()
+	} else {
+		twin <- nil
+	}
+	err := p.finish(ctx, m.GetSequence(), at, m)
+	if other := <-twin; err == nil {
+		err = other
+	}
+	if err != nil {
+		return err
+	}
+	if again && !together {
+		p.held = append(p.held, m)
+	}
+	return p.resendHeld(ctx, false)
+}
+
+// resendHeld sends the batches again that were held back for it, one every now and then.
+func (p *producer) resendHeld(ctx context.Context, all bool) error {
+	for len(p.held) > 0 && (all || p.random.IntN(3) == 0) {
+		p.resent++
+		m := p.held[0]
+		p.held = p.held[1:]
+		if err := p.finish(ctx, m.GetSequence(), p.random.IntN(len(p.grid.coordinators)), m); err != nil {
+			return err
+		}
+	}
+	p.floor = p.sequence + 1
+	if len(p.held) > 0 {
+		p.floor = p.held[0].GetSequence()
+	}
+	return nil
+}
+
+func clone(m *pb.Submission) *pb.Submission {
+	return &pb.Submission{Sequence: m.GetSequence(), Floor: m.GetFloor(), Revision: m.GetRevision(), Rows: m.GetRows()}
+}
+
+// finish submits a batch to one coordinator after the other until each of its rows is done, or dead because Redis refused it.
+func (p *producer) finish(ctx context.Context, sequence uint64, at int, m *pb.Submission) error {
+	var last error
+	for try := 0; ; try++ {
+		if ctx.Err() != nil {
+			return fmt.Errorf("producer %d, batch %d: %w; the last try ended with: %w", p.id, sequence, ctx.Err(), last)
+		}
+		bounded, cancel := context.WithTimeout(ctx, 30*time.Second)
+		answer, err := p.grid.coordinators[(at+try)%len(p.grid.coordinators)].Submit(bounded, &pb.SubmitRequest{Flow: "Once", Stream: p.stream[:], Submission: m})
+		cancel()
+		if err == nil {
+			m.Revision = answer.GetAnswer().GetRevision()
+			if err = wrong(answer.GetAnswer()); err == nil {
+				return nil
+			}
+		}
+		last = err
+		time.Sleep(20 * time.Millisecond) // a cluster that begins, or loses a worker, gives no signal
+	}
+}
+
+// wrong tells of a row that is to be submitted again.
+func wrong(a *pb.Answer) error {
+	if r := a.GetRefused(); r != nil {
+		return fmt.Errorf("refused: %v", r)
+	}
+	for _, o := range a.GetNotDone() {
+		if o.GetCode() != pb.Code_CODE_SAVE_FAILED || !strings.Contains(o.GetReason(), badPrefix) {
+			return fmt.Errorf("row %d: %v", o.GetRow(), o)
+		}
+	}
+	return nil
+}
