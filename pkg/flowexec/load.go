@@ -1,6 +1,7 @@
 package flowexec
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -208,10 +209,14 @@ func (r *run) readSaved(s *step, rs *rowset, values []connector.Value) (*rowset,
 	f := &r.x.frame
 	f.Saved, f.Found = s.code.NewSaved(), f.Found[:0]
 	f.Saved.Reset(rs.len())
+	reader := savedReader{row: f.Saved.Type(), types: r.plan.types}
 	for i, v := range values {
 		f.Found = append(f.Found, !v.Missing())
-		into := reflect.NewAt(f.Saved.Type(), unsafe.Add(f.Saved.Pointer(), uintptr(i)*f.Saved.Type().Size())).Elem()
-		if err := readFields(into, v.Fields); err != nil {
+		if v.Missing() {
+			continue
+		}
+		into := unsafe.Add(f.Saved.Pointer(), uintptr(i)*reader.row.Size())
+		if err := reader.read(into, v.Fields); err != nil {
 			r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeConversionFailed, Attempts: 1,
 				Reason: trimmed(fmt.Sprintf("what connector %s has does not fit %v: %v", s.connector.Name, f.Saved.Type(), err))})
 		}
@@ -223,25 +228,55 @@ func (r *run) readSaved(s *step, rs *rowset, values []connector.Value) (*rowset,
 	return r.readSaved(s, rs, values)
 }
 
-// readFields fills a map[string]string, or a struct by its fields' JSON names.
-func readFields(into reflect.Value, fields []connector.Field) error {
-	if into.Kind() == reflect.Map {
+// savedReader reads saved fields into values of one type: map[string]string, or a struct by its fields' JSON names.
+type savedReader struct {
+	row   reflect.Type
+	types *types
+	known map[string]savedField // that came before, by name
+	raw   []byte                // used again for each value
+}
+
+// savedField is what a field is read into, and its name as JSON.
+type savedField struct {
+	kind reflect.Kind
+	name []byte
+}
+
+func (r *savedReader) read(into unsafe.Pointer, fields []connector.Field) error {
+	if r.row.Kind() == reflect.Map {
 		all := make(map[string]string, len(fields))
 		for _, f := range fields {
 			all[f.Name] = f.Value
 		}
-		into.Set(reflect.ValueOf(all))
+		reflect.NewAt(r.row, into).Elem().Set(reflect.ValueOf(all))
 		return nil
 	}
-	object := make(map[string]json.RawMessage, len(fields))
-	for _, f := range fields {
-		object[f.Name] = jsonOf(f.Value, kindOfField(into.Type(), f.Name))
+	// Names that differ in case only may mean one field: which of them counts must not depend on the store.
+	byName := func(a, b connector.Field) int { return cmp.Compare(a.Name, b.Name) }
+	if !slices.IsSortedFunc(fields, byName) {
+		fields = slices.SortedFunc(slices.Values(fields), byName)
 	}
-	raw, err := json.Marshal(object)
-	if err != nil {
-		return err
+	r.raw = append(r.raw[:0], '{')
+	for i, f := range fields {
+		field, ok := r.known[f.Name]
+		if !ok {
+			if r.known == nil {
+				r.known = make(map[string]savedField)
+			}
+			field = savedField{kindOfField(r.row, f.Name), jsonOf(f.Name, reflect.String)}
+			r.known[f.Name] = field
+		}
+		if i > 0 {
+			r.raw = append(r.raw, ',')
+		}
+		r.raw = append(append(r.raw, field.name...), ':')
+		start := len(r.raw)
+		if r.raw = append(r.raw, f.Value...); field.kind == reflect.String || !json.Valid(r.raw[start:]) {
+			r.raw = append(r.raw[:start], jsonOf(f.Value, reflect.String)...)
+		}
 	}
-	return json.Unmarshal(raw, into.Addr().Interface())
+	r.raw = append(r.raw, '}')
+	return r.types.codec(r.row).Decode(r.raw, into)
 }
 
 // kindOfField is the kind of the field that encoding/json reads a name into; Invalid if there is none.
