@@ -12,7 +12,7 @@ CHAOS_TIME    ?= 20m
 CHAOS_RATE    ?= 4000
 CHAOS_SEED    ?= $(shell date +%s)
 
-.PHONY: help build images test lint proto proto-check proto-freeze bench soak-once soak-config fuzz sim chaos vuln
+.PHONY: help build images test lint proto proto-check proto-freeze bench soak-once soak-records soak-config fuzz sim chaos vuln
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' Makefile
@@ -66,6 +66,11 @@ ONCE_SEED ?= $(shell date +%s)
 
 soak-once: ## Kill and stop workers while ONCE_ROWS rows take effect, some of them sent again, from ONCE_SEED
 	go test -run '^TestOnce$$' -v -timeout 0 ./e2e/once -once.rows $(ONCE_ROWS) -once.seed $(ONCE_SEED)
+
+RECORD_ROWS ?= 10000000
+
+soak-records: ## Count what Redis remembers of RECORD_ROWS rows
+	go test -run '^TestRecordsAreBounded$$' -v -timeout 0 ./pkg/connector/redis -records.rows $(RECORD_ROWS)
 
 soak-config: ## Change definitions under load for SOAK_FOR, SOAK_RATE versions a minute, from SOAK_SEED
 	go test -run '^TestSoak$$' -v -timeout 0 ./e2e/live -soak.for $(SOAK_FOR) -soak.rate $(SOAK_RATE) -soak.seed $(SOAK_SEED)

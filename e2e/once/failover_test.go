@@ -1,0 +1,160 @@
+//go:build linux
+
+package once
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/connector"
+	kisredis "github.com/kisgrid/kisgrid/pkg/connector/redis"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+)
+
+// TestFailover promotes the replica of a Redis that dies. What the replica had not got costs acknowledged Saves; with replicas: 1 they are
+// not acknowledged before it has them, so none is lost. What is asked for again after the failover takes place once either way.
+func TestFailover(t *testing.T) {
+	for _, replicas := range []int{0, 1} {
+		t.Run(fmt.Sprintf("replicas %d", replicas), func(t *testing.T) {
+			masterAddress, replicaAddress := freeAddress(t), freeAddress(t)
+			master, first := startRedis(t, masterAddress, "--repl-diskless-sync-delay", "0")
+			line := startLine(t, masterAddress)
+			host, port, _ := net.SplitHostPort(line.listener.Addr().String())
+			_, second := startRedis(t, replicaAddress, "--replicaof", host+" "+port)
+			for !strings.Contains(second.Info(t.Context(), "replication").Val(), "master_link_status:up") {
+				time.Sleep(20 * time.Millisecond) // Redis gives no signal
+			}
+			open := func(address string) connector.Connection {
+				c, err := kisredis.Open(t.Context(), &definition.Connector{
+					Name: "Store", Type: "redis", Addrs: []string{address}, Replicas: replicas,
+					Params: map[string]string{"replica_timeout": "200ms", "retry_min": "20ms", "retries": "4"},
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = c.Close() })
+				return c
+			}
+			c := open(masterAddress)
+			cause := connector.Cause{Flow: "F", Function: "s", Batch: batch.ID{Stream: batch.NewStreamID(), Sequence: 1}, Born: time.Now()}
+			save := func(row int) error {
+				_, err := c.Save(t.Context(), cause, []connector.Effect{
+					{Op: connector.Append, Key: "list", Value: strconv.Itoa(row), Row: uint32(row)},
+					{Op: connector.Incr, Key: "sum", Field: "n", Value: "1", Row: uint32(row), Command: 1},
+				})
+				return err
+			}
+			var acknowledged []string
+			for row := range 10 {
+				if err := save(row); err != nil {
+					t.Fatal(err)
+				}
+				acknowledged = append(acknowledged, strconv.Itoa(row))
+			}
+			first.Wait(t.Context(), 1, 10*time.Second)
+			// From here on the replica gets nothing more; then the master dies.
+			line.cut()
+			for row := 10; row < 20; row++ {
+				if err := save(row); err == nil {
+					acknowledged = append(acknowledged, strconv.Itoa(row))
+				}
+				if replicas > 0 {
+					break // it waits for what does not come
+				}
+			}
+			master.kill()
+			if err := second.ReplicaOf(t.Context(), "no", "one").Err(); err != nil {
+				t.Fatal(err)
+			}
+			list := second.LRange(t.Context(), "list", 0, -1).Val()
+			lost := len(acknowledged) - len(list)
+			t.Logf("%d Saves were acknowledged, %d of them are gone after the failover", len(acknowledged), max(0, lost))
+			switch {
+			case replicas == 0 && lost <= 0:
+				t.Error("nothing is lost: this shows nothing")
+			case replicas > 0 && lost > 0:
+				t.Errorf("%d acknowledged Saves are gone in spite of replicas: 1: %v", lost, list)
+			}
+			// What is asked for again takes place, once.
+			replicas = 0 // the one that is left has none
+			c = open(replicaAddress)
+			for range 2 {
+				for row := range 20 {
+					if err := save(row); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			var want []string
+			for row := range 20 {
+				want = append(want, strconv.Itoa(row))
+			}
+			if got := second.LRange(t.Context(), "list", 0, -1).Val(); strings.Join(got, " ") != strings.Join(want, " ") {
+				t.Errorf("the list is %v", got)
+			}
+			if sum := second.HGet(t.Context(), "sum", "n").Val(); sum != "20" {
+				t.Errorf("the sum is %s, not 20", sum)
+			}
+		})
+	}
+}
+
+// line is the way by which a replica reaches its master.
+type line struct {
+	listener net.Listener
+	mu       sync.Mutex
+	conns    []net.Conn // guarded by mu
+	isCut    bool       // guarded by mu
+	open     sync.WaitGroup
+}
+
+func startLine(t *testing.T, to string) *line {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &line{listener: listener}
+	l.open.Go(func() {
+		for {
+			from, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			onward, err := net.Dial("tcp", to)
+			if err != nil {
+				_ = from.Close()
+				continue
+			}
+			l.mu.Lock()
+			if l.conns = append(l.conns, from, onward); l.isCut {
+				_ = errors.Join(from.Close(), onward.Close())
+			}
+			l.mu.Unlock()
+			l.open.Go(func() { _, _ = io.Copy(from, onward) })
+			l.open.Go(func() { _, _ = io.Copy(onward, from) })
+		}
+	})
+	t.Cleanup(l.cut)
+	return l
+}
+
+// cut ends the line. Safe twice.
+func (l *line) cut() {
+	_ = l.listener.Close()
+	l.mu.Lock()
+	l.isCut = true
+	for _, c := range l.conns {
+		_ = c.Close()
+	}
+	l.mu.Unlock()
+	l.open.Wait()
+}
