@@ -12,10 +12,10 @@ CHAOS_TIME    ?= 20m
 CHAOS_RATE    ?= 4000
 CHAOS_SEED    ?= $(shell date +%s)
 
-.PHONY: help build images test lint proto proto-check proto-freeze bench soak-once soak-records soak-config fuzz sim chaos vuln
+.PHONY: help build images test lint proto proto-check proto-freeze bench soak-once soak-records soak-config fuzz sim chaos vuln e2e-k8s
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' Makefile
 
 build: ## Build the programs into bin/
 	go build -trimpath -ldflags '-X github.com/kisgrid/kisgrid/internal/command.Version=$(VERSION)' -o bin/ ./cmd/...
@@ -88,3 +88,9 @@ sim: ## Simulate coordinators and workers in virtual time: SIM_ROWS, SIM_WORKERS
 
 chaos: ## Kill, stop and cut off real processes under load for CHAOS_TIME: CHAOS_RATE rows per second, CHAOS_SEED
 	go test ./e2e/chaos -v -timeout 0 -chaos.gap=2s -chaos.patience=12s -chaos.duration=$(CHAOS_TIME) -chaos.rate=$(CHAOS_RATE) -chaos.seed=$(CHAOS_SEED)
+
+# KUBECONFIG leads to a cluster that may be broken, LOAD loads an image archive into it. E2E_K8S are further flags of the
+# tests, such as -run TestOneNode or -k8s.volumes /dev/shm/kisgrid: see go test ./e2e/k8s -args -help.
+e2e-k8s: ## Break a Kubernetes cluster under load: KUBECONFIG, LOAD, E2E_K8S
+	LOAD="$(LOAD)" ./e2e/k8s/images.sh
+	go test -count=1 -v -timeout 0 ./e2e/k8s -kubeconfig "$(KUBECONFIG)" $(E2E_K8S)

@@ -1,0 +1,339 @@
+// Package k8s runs KisGrid on a real Kubernetes, breaks what an operator or bad luck breaks, all under load, and compares what
+// the client was answered with the traces that the rows left. It does everything with kubectl.
+//
+// The cluster is one that may be broken: nodes are drained, and killed if -k8s.kill-node tells how. make e2e-k8s has loaded
+// the images before.
+package k8s
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+var (
+	kubeconfigFlag = flag.String("kubeconfig", "", "`file` that leads to a cluster that may be broken; without it the tests are skipped")
+	volumesFlag    = flag.String("k8s.volumes", "", "`folder` of every node for volumes, where the cluster provides none; it is emptied")
+	killFlag       = flag.String("k8s.kill-node", "", "shell `command` that kills the node called $NODE, of which three are there")
+	rateFlag       = flag.Int("k8s.rate", 2000, "rows a second")
+	waveFlag       = flag.Duration("k8s.wave", 0, "length of one of five waves of load for the autoscaler; 0: none")
+)
+
+const (
+	namespace = "kisgrid"
+	// nobody is who the pods run as.
+	nobody = 65532
+	// patience bounds what the cluster may take for one thing.
+	patience = 3 * time.Minute
+)
+
+// Report is what load answers with.
+type Report struct {
+	Rows, Open, Errors, Failed, Dead int
+	Lost, Doubled, Disordered        int
+	Median, P99, Longest             int64
+	Problems                         []string
+}
+
+// operator is somebody with kubectl.
+type operator struct{ t *testing.T }
+
+func newOperator(t *testing.T) *operator {
+	t.Helper()
+	if *kubeconfigFlag == "" {
+		t.Skip("no Kubernetes given: make e2e-k8s KUBECONFIG=FILE runs this on a cluster that may be broken")
+	}
+	return &operator{t}
+}
+
+// try runs kubectl in the namespace.
+func (o *operator) try(args ...string) (string, error) {
+	cmd := exec.Command("kubectl", append([]string{"--kubeconfig", *kubeconfigFlag, "-n", namespace}, args...)...)
+	var problems strings.Builder
+	cmd.Stderr = &problems
+	out, err := cmd.Output()
+	if err != nil {
+		err = fmt.Errorf("kubectl %s: %w\n%s%s", strings.Join(args, " "), err, out, problems.String())
+	}
+	return string(out), err
+}
+
+func (o *operator) do(args ...string) string {
+	o.t.Helper()
+	out, err := o.try(args...)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	return out
+}
+
+// until asks until the answer is nil.
+func (o *operator) until(what string, question func() error) {
+	o.t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(200 * time.Millisecond) {
+		err := question()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			o.t.Fatalf("%s: not within %s: %v\n%s", what, patience, err, o.pods())
+		}
+	}
+}
+
+func (o *operator) pods() string {
+	out, _ := o.try("get", "pods", "-o", "wide")
+	return out
+}
+
+// rolled waits until a workload is as it should be.
+func (o *operator) rolled(workload string) {
+	o.t.Helper()
+	o.do("rollout", "status", workload, "--timeout", patience.String())
+}
+
+// calm waits until all is as it should be, and no pod goes.
+func (o *operator) calm() {
+	o.t.Helper()
+	for _, workload := range []string{"statefulset/etcd", "statefulset/redis", "deployment/coordinator", "deployment/worker", "deployment/load"} {
+		o.rolled(workload)
+	}
+	o.until("no pod is on its way", func() error {
+		out := o.do("get", "pods", "-o", `jsonpath={range .items[*]}{.metadata.name}{"|"}{.status.phase}{"|"}{.metadata.deletionTimestamp}{"\n"}{end}`)
+		for line := range strings.Lines(out) {
+			if fields := strings.Split(strings.TrimSpace(line), "|"); fields[1] == "Pending" || fields[2] != "" {
+				return fmt.Errorf("pod %s", line)
+			}
+		}
+		return nil
+	})
+}
+
+// first is the name of one pod of a workload.
+func (o *operator) first(workload string) string {
+	o.t.Helper()
+	return strings.Fields(o.do("get", "pods", "-l", "app.kubernetes.io/name="+workload, "--field-selector", "status.phase=Running",
+		"-o", "jsonpath={.items[*].metadata.name}"))[0]
+}
+
+// nodes are the names of all nodes that are there.
+func (o *operator) nodes() []string {
+	o.t.Helper()
+	return strings.Fields(o.do("get", "nodes", "-o", "jsonpath={.items[*].metadata.name}"))
+}
+
+// ask makes the load do something.
+func (o *operator) ask(what string, answer any) error {
+	out, err := o.try("create", "--raw", "/api/v1/namespaces/"+namespace+"/services/load:8080/proxy/"+what, "-f", os.DevNull)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal([]byte(out), answer)
+}
+
+func (o *operator) report() (r Report, err error) {
+	out, err := o.try("get", "--raw", "/api/v1/namespaces/"+namespace+"/services/load:8080/proxy/report")
+	if err == nil {
+		err = json.Unmarshal([]byte(out), &r)
+	}
+	return r, err
+}
+
+// apply brings the cluster up from nothing, with one of the folders of manifests.
+func (o *operator) apply(overlay string, claims ...string) {
+	o.t.Helper()
+	o.do("delete", "namespace", namespace, "--ignore-not-found")
+	if *volumesFlag != "" {
+		o.volumes(claims)
+	}
+	o.do("apply", "-k", filepath.Join("manifests", overlay))
+	o.t.Cleanup(func() {
+		if o.t.Failed() {
+			o.t.Log(o.pods())
+		}
+	})
+	o.do("wait", "--for=condition=complete", "job/apply", "--timeout", patience.String())
+	o.calm()
+}
+
+// volumes makes the volumes that claims will be bound to, in a folder that all nodes share or have.
+func (o *operator) volumes(claims []string) {
+	o.t.Helper()
+	if err := os.RemoveAll(*volumesFlag); err != nil {
+		o.t.Fatal(err)
+	}
+	for _, claim := range claims {
+		dir := filepath.Join(*volumesFlag, claim)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			o.t.Fatal(err)
+		}
+		if err := os.Chown(dir, nobody, nobody); err != nil {
+			o.t.Fatal(err)
+		}
+		o.do("delete", "persistentvolume", "kisgrid-"+claim, "--ignore-not-found")
+		manifest := filepath.Join(o.t.TempDir(), "volume.yaml")
+		text := fmt.Sprintf("{apiVersion: v1, kind: PersistentVolume, metadata: {name: kisgrid-%s}, spec: {capacity: {storage: 10Gi}, accessModes: [ReadWriteOnce], "+
+			"claimRef: {namespace: %s, name: %s}, hostPath: {path: %s}}}", claim, namespace, claim, dir)
+		if err := os.WriteFile(manifest, []byte(text), 0o600); err != nil {
+			o.t.Fatal(err)
+		}
+		o.do("apply", "-f", manifest)
+	}
+}
+
+// event is what happens under load.
+type event struct {
+	name string
+	do   func(o *operator)
+	// after brings back what the event took away, when the load is over.
+	after func(o *operator)
+}
+
+// endure lets events happen, each under a load of its own, and prints what each cost.
+func endure(t *testing.T, o *operator, events []event) {
+	t.Helper()
+	var table strings.Builder
+	fmt.Fprintf(&table, "| event | rows | lost | client errors | effects doubled | out of order | answer, median | answer, longest |\n|---|---|---|---|---|---|---|---|\n")
+	for _, e := range events {
+		t.Run(e.name, func(t *testing.T) {
+			o := &operator{t}
+			o.calm()
+			if err := o.ask(fmt.Sprintf("start?rate=%d", *rateFlag), &struct{}{}); err != nil {
+				t.Fatal(err)
+			}
+			o.until("rows are answered", func() error {
+				r, err := o.report()
+				if err == nil && r.Rows-r.Open < 3**rateFlag {
+					err = fmt.Errorf("%d rows of %d are answered", r.Rows-r.Open, r.Rows)
+				}
+				return err
+			})
+			if e.do != nil {
+				e.do(o)
+			}
+			o.calm()
+			time.Sleep(3 * time.Second) // of load, after all is well
+			var r Report
+			if err := o.ask("stop", &r); err != nil {
+				t.Fatal(err)
+			}
+			if e.after != nil {
+				e.after(o)
+			}
+			fmt.Fprintf(&table, "| %s | %d | %d | %d | %d | %d | %d ms | %.1f s |\n", e.name, r.Rows, r.Lost, r.Errors+r.Failed+r.Dead, r.Doubled, r.Disordered,
+				r.Median, float64(r.Longest)/1000)
+			t.Logf("%+v", r)
+			if r.Open+r.Errors+r.Failed+r.Dead+r.Lost+r.Doubled+r.Disordered > 0 {
+				t.Errorf("a promise was broken: %s", strings.Join(r.Problems, "\n"))
+			}
+		})
+	}
+	t.Logf("\n%s", table.String())
+}
+
+// TestOneNode runs what one node is enough for, on the overlay for development.
+func TestOneNode(t *testing.T) {
+	o := newOperator(t)
+	o.apply("dev", "data-etcd-0", "data-redis-0")
+	endure(t, o, ordinary())
+}
+
+// ordinary are the events that any cluster can have.
+func ordinary() []event {
+	return []event{
+		{name: "nothing", do: func(*operator) { time.Sleep(5 * time.Second) }},
+		{name: "workers 2 to 6", do: func(o *operator) { o.do("scale", "deployment/worker", "--replicas=6") }},
+		{name: "workers 6 to 2", do: func(o *operator) { o.do("scale", "deployment/worker", "--replicas=2") }},
+		{name: "rollout restart of workers", do: func(o *operator) { o.do("rollout", "restart", "deployment/worker") }},
+		{name: "rollout undo of workers", do: func(o *operator) { o.do("rollout", "undo", "deployment/worker") }},
+		{name: "rollout restart of coordinators", do: func(o *operator) { o.do("rollout", "restart", "deployment/coordinator") }},
+		{name: "worker deleted by force", do: func(o *operator) { o.do("delete", "pod", o.first("worker"), "--grace-period=0", "--force") }},
+		{name: "coordinator deleted by force", do: func(o *operator) { o.do("delete", "pod", o.first("coordinator"), "--grace-period=0", "--force") }},
+		{name: "workers killed for their memory", do: greed},
+		{name: "an etcd pod deleted", do: func(o *operator) { o.do("delete", "pod", "etcd-0") }},
+		{name: "the Redis pod deleted", do: func(o *operator) { o.do("delete", "pod", "redis-0") }},
+	}
+}
+
+// greed submits a row that no worker survives: it is dead in the end, and nobody else's row is.
+func greed(o *operator) {
+	o.t.Helper()
+	answer := map[string]string{}
+	if err := o.ask("greed", &answer); err != nil {
+		o.t.Fatal(err)
+	}
+	if answer["outcome"] != "dead POISON" {
+		o.t.Errorf("the greedy row is %s", answer["outcome"])
+	}
+	out := o.do("get", "pods", "-l", "app.kubernetes.io/name=worker", "-o", "jsonpath={.items[*].status.containerStatuses[*].lastState.terminated.reason}")
+	if !strings.Contains(out, "OOMKilled") {
+		o.t.Errorf("workers ended for %q, not for their memory", out)
+	}
+}
+
+// TestThreeNodes runs on the overlay for production, with mutual TLS and three members of etcd, what takes more nodes.
+func TestThreeNodes(t *testing.T) {
+	o := newOperator(t)
+	nodes := o.nodes()
+	if len(nodes) < 3 {
+		t.Skipf("the cluster has %d nodes, and this takes 3", len(nodes))
+	}
+	o.production()
+	events := append(ordinary(), event{
+		name: "a node drained",
+		do: func(o *operator) {
+			o.do("drain", o.busy(), "--ignore-daemonsets", "--delete-emptydir-data", "--pod-selector=app.kubernetes.io/name notin (load,redis,etcd)", "--timeout", patience.String())
+		},
+		after: func(o *operator) {
+			for _, n := range nodes {
+				o.do("uncordon", n)
+			}
+		},
+	})
+	if *killFlag != "" {
+		events = append(events, event{name: "a node killed", do: func(o *operator) {
+			cmd := exec.Command("sh", "-c", *killFlag)
+			victim := o.busy()
+			cmd.Env = append(os.Environ(), "NODE="+victim)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				o.t.Fatalf("kill %s: %v: %s", victim, err, out)
+			}
+			o.until("the node is lost", func() error {
+				out := o.do("get", "node", victim, "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].status}`)
+				if out == "True" {
+					return fmt.Errorf("node %s is ready", victim)
+				}
+				return nil
+			})
+		}})
+	}
+	endure(t, o, events)
+}
+
+// busy is a node with a worker, and without what the test can't do without: the load and its Redis.
+func (o *operator) busy() string {
+	o.t.Helper()
+	out := o.do("get", "pods", "-o", `jsonpath={range .items[*]}{.metadata.labels.app\.kubernetes\.io/name}{" "}{.spec.nodeName}{"\n"}{end}`)
+	has := map[string]map[string]bool{}
+	for line := range strings.Lines(out) {
+		if f := strings.Fields(line); len(f) == 2 {
+			if has[f[1]] == nil {
+				has[f[1]] = map[string]bool{}
+			}
+			has[f[1]][f[0]] = true
+		}
+	}
+	for node, what := range has {
+		if what["worker"] && !what["load"] && !what["redis"] {
+			return node
+		}
+	}
+	o.t.Fatalf("no node has a worker, and neither the load nor Redis:\n%s", out)
+	return ""
+}

@@ -1,0 +1,131 @@
+// Command load is both ends of the tests on Kubernetes: with ROLE=worker it is a worker whose functions leave traces in
+// Redis, otherwise it sends rows to them, and compares what it was answered with the traces.
+//
+// It is told what to do over HTTP: POST /start?rate=2000 begins a round, POST /stop ends it and answers with its Report,
+// GET /report tells how it goes, POST /greed submits a row that eats a worker's memory.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kisgrid/kisgrid/pkg/client"
+	"github.com/kisgrid/kisgrid/pkg/worker"
+)
+
+func main() {
+	if os.Getenv("ROLE") == "worker" {
+		worker.Main(register)
+	}
+	if err := serve(); err != nil {
+		fmt.Fprintln(os.Stderr, "load:", err)
+		os.Exit(1)
+	}
+}
+
+// grid is the cluster that is under load.
+type grid struct {
+	client *client.Client
+	redis  *redis.Client
+	rounds chan *round // holds the round that goes on; nil for none
+}
+
+func serve() error {
+	listen := flag.String("listen", ":8080", "`address` for the tests")
+	server := flag.String("server", "dns:///coordinators:7700", "coordinators")
+	traces := flag.String("redis", "redis:6379", "`address` of the Redis that workers leave traces in")
+	cert, key, ca := flag.String("tls-cert", "", "`file`"), flag.String("tls-key", "", "`file`"), flag.String("tls-ca", "", "`file`")
+	flag.Parse()
+	options := []client.Option{client.WithLogger(hclog.New(&hclog.LoggerOptions{Name: "client"})), client.WithRetryFor(time.Minute)}
+	if *ca != "" {
+		options = append(options, client.WithTLSFiles(*ca, *cert, *key))
+	}
+	c, err := client.Dial(*server, options...)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	g := &grid{client: c, redis: redis.NewClient(&redis.Options{Addr: *traces, PoolSize: 2}), rounds: make(chan *round, 1)}
+	defer g.redis.Close()
+	g.rounds <- nil
+
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	pages := &http.Server{Addr: *listen, Handler: g.pages(), ReadHeaderTimeout: 5 * time.Second}
+	context.AfterFunc(ctx, func() { _ = pages.Close() })
+	if err := pages.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+func (g *grid) pages() http.Handler {
+	mux := http.NewServeMux()
+	answer := func(w http.ResponseWriter, what any, err error) {
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusConflict)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(what) // who asked has gone
+	}
+	mux.HandleFunc("POST /start", func(w http.ResponseWriter, r *http.Request) {
+		now := <-g.rounds
+		if now != nil {
+			g.rounds <- now
+			answer(w, nil, errors.New("a round goes on already"))
+			return
+		}
+		rate, err := strconv.Atoi(r.FormValue("rate"))
+		if err == nil {
+			now, err = g.start(rate)
+		}
+		g.rounds <- now
+		answer(w, struct{}{}, err)
+	})
+	mux.HandleFunc("GET /report", func(w http.ResponseWriter, _ *http.Request) {
+		now := <-g.rounds
+		g.rounds <- now
+		if now == nil {
+			answer(w, nil, errors.New("no round goes on"))
+			return
+		}
+		answer(w, now.report(), nil)
+	})
+	mux.HandleFunc("POST /stop", func(w http.ResponseWriter, r *http.Request) {
+		now := <-g.rounds
+		if now == nil {
+			g.rounds <- nil
+			answer(w, nil, errors.New("no round goes on"))
+			return
+		}
+		report, err := now.finish(r.Context())
+		g.rounds <- nil
+		answer(w, report, err)
+	})
+	mux.HandleFunc("POST /greed", func(w http.ResponseWriter, r *http.Request) {
+		result, err := g.client.Submit(r.Context(), "Greedy", client.Rows(greed{MiB: 4096}))
+		if err != nil {
+			answer(w, nil, err)
+			return
+		}
+		outcome := "done"
+		for _, o := range result.NotDone {
+			outcome = fmt.Sprintf("%s %s", o.Outcome, o.Code)
+		}
+		answer(w, map[string]string{"outcome": outcome}, nil)
+	})
+	return mux
+}
