@@ -17,7 +17,7 @@ import (
 type catalog struct {
 	flows    map[string]*flowEntry
 	sessions int // with workers, that are up
-	// cutOff: fewer than half of the workers that are not proven dead can be reached, and one was not for a lease time.
+	// cutOff: more workers that are not proven dead could not be reached for a lease time than can be.
 	cutOff bool
 }
 

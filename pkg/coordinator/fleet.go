@@ -421,19 +421,18 @@ func (f *fleet) trySwitch(ctx context.Context, flow string, force bool) {
 // publish shows the flows, and how many sessions are up, as they are now.
 func (f *fleet) publish() {
 	c := &catalog{flows: make(map[string]*flowEntry, len(f.flows))}
-	living, lost := 0, false
+	lost := 0
 	for _, m := range f.members {
-		if m.link.connected.Load() {
+		switch {
+		case m.link.connected.Load():
 			c.sessions++
-		}
-		if !m.buried {
-			living++
-			lost = lost || m.link.lost.Load()
+		case !m.buried && m.link.lost.Load():
+			lost++
 		}
 	}
-	c.cutOff = lost && 2*c.sessions < living
+	c.cutOff = lost > c.sessions
 	if was := f.board.load().cutOff; was != c.cutOff {
-		f.log.Warn("this coordinator's reach changed", "cut_off", c.cutOff, "reached", c.sessions, "living", living)
+		f.log.Warn("this coordinator's reach changed", "cut_off", c.cutOff, "reached", c.sessions, "lost", lost)
 	}
 	for name, e := range f.flows {
 		shown := *e
