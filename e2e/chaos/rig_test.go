@@ -267,6 +267,21 @@ func (g *grid) startCoordinator(c *coordinator) {
 		"--listen", c.address, "--http", "", "--etcd", strings.Join(g.etcd, ","), "--lease", leaseFlag.String())
 }
 
+var (
+	servingWorker    = regexp.MustCompile(`session began`)
+	readyCoordinator = regexp.MustCompile(`ready: id=`)
+)
+
+// until asks until it is so: other processes give no signal.
+func until(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(*patienceFlag); !is(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("it does not come to this: %s", what)
+		}
+	}
+}
+
 var startingID = regexp.MustCompile(`starting: id=(coordinator-[0-9a-f]{12})`)
 
 // id is the id that the coordinator's process drew, "" before it has logged it.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -381,6 +382,9 @@ func (k *link) result(ctx context.Context, r *result) error {
 	if e.NotDone, err = wire.ToRowOutcomes(r.GetNotDone(), maxRows); err != nil {
 		return err
 	}
+	if row, twice := endsTwice(e.NotDone); twice {
+		return batch.Errorf(batch.CodeBadMessage, "worker %s ended row %d of part %d twice in one result: it is defective", k.worker.ID, row, r.GetPart())
+	}
 	if _, err = wire.ToOutput(r.GetOutput(), maxRows); err != nil {
 		return err
 	}
@@ -389,6 +393,21 @@ func (k *link) result(ctx context.Context, r *result) error {
 		k.outbox.wake()
 	}
 	return nil
+}
+
+// endsTwice finds a row that is named twice.
+func endsTwice(outcomes []batch.RowOutcome) (row uint32, found bool) {
+	rows := make([]uint32, len(outcomes))
+	for i := range outcomes {
+		rows[i] = outcomes[i].Row
+	}
+	slices.Sort(rows)
+	for i := 1; i < len(rows); i++ {
+		if rows[i] == rows[i-1] {
+			return rows[i], true
+		}
+	}
+	return 0, false
 }
 
 // maxRows bounds the places of rows that a message may name.

@@ -337,6 +337,10 @@ func TestNonsense(t *testing.T) {
 		"an outcome of no row": func(s *workerSession, p *pb.Part) {
 			s.result(&pb.Result{Part: p.GetNumber(), NotDone: []*pb.RowOutcome{{Row: 0, Outcome: 77}}})
 		},
+		"a row that ends twice": func(s *workerSession, p *pb.Part) {
+			dead := &pb.RowOutcome{Row: 1, Outcome: pb.Outcome_OUTCOME_DEAD}
+			s.result(&pb.Result{Part: p.GetNumber(), NotDone: []*pb.RowOutcome{dead, dead}, Last: true})
+		},
 		"origins without rows": func(s *workerSession, p *pb.Part) {
 			s.result(&pb.Result{Part: p.GetNumber(), Output: &pb.Output{Origins: []uint32{0, 1}}})
 		},

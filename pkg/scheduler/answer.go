@@ -28,6 +28,9 @@ func (e Answered) step(s *Scheduler) {
 	returned := p.closeRanges(e.Returned)
 	p.moved = p.moved || len(returned) > 0
 
+	for i := range e.NotDone {
+		p.moved = p.moved || !p.has(e.NotDone[i].Row) // it has ended before: the worker is defective
+	}
 	var counts batch.Counts
 	var only Rows
 	if p.moved && !b.over {
@@ -81,6 +84,9 @@ func (e Answered) step(s *Scheduler) {
 		w.sent.drop(p.Number)
 	}
 }
+
+// has reports whether the part has a row i that is still the worker's.
+func (p *Part) has(i uint32) bool { return int(i) < p.Len() && p.isOpen(i) }
 
 // takeBack queues rows that a worker handed back.
 func (s *Scheduler) takeBack(f *flow, p *Part, returned []uint32) {

@@ -69,7 +69,11 @@ func (k *session) part(m *pb.Part) error {
 		return nil
 	}
 	if s.draining.Load() {
-		p.note(t, flowexec.Run{Part: work, Returned: everyRow(t)}) // it crossed the Draining message
+		// It crossed the Draining message, or comes before that: then it is told first, so that the coordinator sends no more.
+		p.mu.Lock()
+		k.tellDraining()
+		p.mu.Unlock()
+		p.note(t, flowexec.Run{Part: work, Returned: everyRow(t)})
 		p.report(t)
 		return nil
 	}
