@@ -27,6 +27,7 @@ type flags struct {
 	limits                  batch.Limits
 	transport               transport.Config
 	logging                 command.Logging
+	tracing                 command.Tracing
 }
 
 func main() {
@@ -63,6 +64,7 @@ SIGTERM or SIGINT drains it: no new batches are taken, those under way end. A se
 	fs.IntVar(&f.limits.BatchRows, "max-batch-rows", 65536, "limit for one batch, in `rows`")
 	f.transport.BindServerFlags(fs, "")
 	f.logging.BindFlags(fs)
+	f.tracing.BindFlags(fs)
 	command.FromEnvironment(cmd)
 	return cmd
 }
@@ -74,6 +76,11 @@ func (f *flags) run(ctx context.Context, errs io.Writer) error {
 	}
 	f.transport.Logger = log.Named("transport")
 	f.limits.BatchBytes = f.transport.BatchBytes
+	provider, endTraces, err := f.tracing.Open(ctx, "kisgrid-coordinator", log.Named("tracing"))
+	if err != nil {
+		return err
+	}
+	defer endTraces()
 	store, err := f.etcd.Open(log.Named("etcd"))
 	if err != nil {
 		return err
@@ -93,7 +100,7 @@ func (f *flags) run(ctx context.Context, errs io.Writer) error {
 	}
 	config := coordinator.Config{
 		Store: store, Listener: listener, Advertise: advertise, Transport: f.transport, Lease: f.lease, NoWorker: f.noWorker,
-		Limits: f.limits, Budget: f.budget, Build: command.Build(), Logger: log,
+		Limits: f.limits, Budget: f.budget, Build: command.Build(), Logger: log, Tracing: provider,
 	}
 	if f.http != "" {
 		if config.HTTP, err = transport.Listen(ctx, f.http); err != nil {

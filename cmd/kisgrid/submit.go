@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
 
+	"github.com/kisgrid/kisgrid/internal/command"
 	"github.com/kisgrid/kisgrid/internal/submission"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/client"
@@ -14,6 +16,7 @@ import (
 func submitCommand() *cobra.Command {
 	var s server
 	var sub submission.Submission
+	var tracing command.Tracing
 	cmd := &cobra.Command{
 		Use:   "submit FLOW -f rows.ndjson",
 		Short: "Run rows through a flow",
@@ -27,7 +30,13 @@ It exits with 1 when a row is dead or failed, or was not answered.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			sub.Flow = args[0]
 			t := &s.transport
-			c, err := client.Dial(s.address, client.WithTLSFiles(t.TLSCA, t.TLSCert, t.TLSKey), client.WithTLSServerName(t.TLSServerName))
+			log := hclog.New(&hclog.LoggerOptions{Name: "kisgrid", Level: hclog.Warn, Output: cmd.ErrOrStderr()})
+			provider, endTraces, err := tracing.Open(cmd.Context(), "kisgrid", log)
+			if err != nil {
+				return err
+			}
+			defer endTraces()
+			c, err := client.Dial(s.address, client.WithTracing(provider), client.WithTLSFiles(t.TLSCA, t.TLSCert, t.TLSKey), client.WithTLSServerName(t.TLSServerName))
 			if err != nil {
 				return err
 			}
@@ -44,6 +53,7 @@ It exits with 1 when a row is dead or failed, or was not answered.`,
 		},
 	}
 	sub.BindFlags(cmd.Flags())
+	tracing.BindFlags(cmd.Flags())
 	s.bind(cmd)
 	return cmd
 }

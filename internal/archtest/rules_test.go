@@ -12,6 +12,7 @@ var arrows = []struct {
 	{"pkg/definition", []string{"pkg/batch"}},
 	{"internal/wire", []string{"pkg/batch", "proto/kisgrid/v1"}},
 	{"internal/transport", []string{"pkg/batch", "internal/wire"}},
+	{"internal/tracing", nil},
 
 	// What users' functions import.
 	{"pkg/kis", []string{"pkg/batch", "pkg/definition"}},
@@ -32,13 +33,13 @@ var arrows = []struct {
 	// The processes, and their clients.
 	{"pkg/coordinator", []string{
 		"pkg/scheduler", "pkg/cluster", "pkg/definition", "pkg/deadletter", "pkg/batch",
-		"internal/wire", "internal/transport", "proto/kisgrid/v1",
+		"internal/wire", "internal/transport", "internal/tracing", "proto/kisgrid/v1",
 	}},
 	{"pkg/worker", []string{
 		"pkg/flowexec", "pkg/kis", "pkg/cluster", "pkg/definition", "pkg/connector", "pkg/connector/redis", "pkg/connector/memory", "pkg/batch",
-		"internal/wire", "internal/transport", "internal/command", "internal/submission", "proto/kisgrid/v1",
+		"internal/wire", "internal/transport", "internal/tracing", "internal/command", "internal/submission", "proto/kisgrid/v1",
 	}},
-	{"pkg/client", []string{"pkg/batch", "internal/wire", "internal/transport", "proto/kisgrid/v1"}},
+	{"pkg/client", []string{"pkg/batch", "internal/wire", "internal/transport", "internal/tracing", "proto/kisgrid/v1"}},
 
 	// What puts processes together.
 	{"internal/devcluster", []string{"pkg/coordinator", "pkg/worker", "pkg/cluster", "pkg/definition", "pkg/kis", "pkg/batch", "internal/transport"}},
@@ -64,8 +65,12 @@ var never = []struct {
 	from string
 	to   []string
 }{
-	{"pkg/scheduler", []string{"google.golang.org/grpc…", "google.golang.org/protobuf…", "proto/…", "go.etcd.io/…", "github.com/hashicorp/go-hclog"}},
+	{"pkg/scheduler", []string{"go.opentelemetry.io/…", "google.golang.org/grpc…", "google.golang.org/protobuf…", "proto/…", "go.etcd.io/…", "github.com/hashicorp/go-hclog"}},
 	{"pkg/kis", []string{"pkg/flowexec"}},
+	// Libraries make spans; where they go, programs say.
+	{"pkg/client", []string{"go.opentelemetry.io/otel/sdk…", "go.opentelemetry.io/otel/exporters…"}},
+	{"pkg/coordinator", []string{"go.opentelemetry.io/otel/sdk…", "go.opentelemetry.io/otel/exporters…"}},
+	{"pkg/flowexec", []string{"go.opentelemetry.io/otel/sdk…", "go.opentelemetry.io/otel/exporters…"}},
 	// It reads rows that are encoded in protobuf, but knows nothing of the wire.
 	{"pkg/flowexec", []string{"google.golang.org/grpc…", "proto/…", "go.etcd.io/…", "github.com/redis/…"}},
 	{"pkg/coordinator", []string{"pkg/flowexec", "pkg/connector…", "pkg/worker", "pkg/client"}},

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
@@ -38,6 +39,8 @@ type Config struct {
 	Logger hclog.Logger
 	// Network stands between the cluster's parties. Default: nothing does.
 	Network Network
+	// Tracing takes the spans of coordinators and workers. Default: nobody traces.
+	Tracing trace.TracerProvider
 	// Announce is told what is up, and where. Default: nobody.
 	Announce func(what, where string)
 }

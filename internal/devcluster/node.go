@@ -175,7 +175,7 @@ func (k *Cluster) newCoordinator(ctx context.Context, name string, store *cluste
 	}
 	config := coordinator.Config{
 		Store: store, Listener: listener, Lease: k.config.Lease, Logger: k.config.Logger.Named("coordinator"), Build: "dev",
-		Transport: k.config.TLS, Registry: prometheus.NewRegistry(),
+		Transport: k.config.TLS, Registry: prometheus.NewRegistry(), Tracing: k.config.Tracing,
 	}
 	config.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if network := k.config.Network; network != nil {
@@ -239,7 +239,7 @@ func (k *Cluster) StartWorker(c WorkerConfig) (*Node, error) {
 	c.Register(registry)
 	w, err := worker.New(worker.Config{
 		Registry: registry, Name: c.Name, Listen: "127.0.0.1:0", Lease: k.config.Lease, Environment: c.Environment, Build: c.Build,
-		Etcd: store, Transport: k.config.TLS, Logger: k.config.Logger.Named(c.Name),
+		Etcd: store, Transport: k.config.TLS, Logger: k.config.Logger.Named(c.Name), Tracing: k.config.Tracing,
 	})
 	if err != nil {
 		return nil, err

@@ -5,9 +5,11 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
+	"github.com/kisgrid/kisgrid/internal/tracing"
 	"github.com/kisgrid/kisgrid/internal/transport"
 )
 
@@ -23,6 +25,7 @@ type options struct {
 	maxDelay   time.Duration
 	open       time.Duration
 	resubmit   time.Duration
+	tracer     trace.Tracer
 }
 
 func defaults() options {
@@ -83,6 +86,12 @@ func WithOpenTimeout(d time.Duration) Option {
 // submitting it again is an error from then on, and also once 65,536 newer batches were sent. Default 1 h.
 func WithResubmitWithin(d time.Duration) Option {
 	return func(o *options) { o.resubmit = max(0, d) }
+}
+
+// WithTracing has the client make a span of each batch, from Submit or Send to its answer, under the span of their context, and
+// coordinators and workers that trace hang theirs below it. Default: no spans, and no cost.
+func WithTracing(p trace.TracerProvider) Option {
+	return func(o *options) { o.tracer = tracing.Tracer(p) }
 }
 
 // SubmitOption changes one Submit or Send.

@@ -6,6 +6,9 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/kisgrid/kisgrid/internal/tracing"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
@@ -19,6 +22,7 @@ type Pending struct {
 	options  submitOptions
 	deadline time.Time // zero for none
 	id       batch.ID
+	span     trace.Span // nil where nobody traces
 
 	order    uint64 // guarded by Stream.mu: its place among all that were sent on the stream
 	sent     bool   // guarded by Stream.mu: it went out in the session that is under way
@@ -110,6 +114,7 @@ func (p *Pending) arrange() {
 // taken before names the same revision again; a new one that which is active now.
 func (p *Pending) begin(active int64) {
 	p.sent = true
+	p.traceSent()
 	p.revision, p.first = p.batch.Revision(), false
 	if p.revision == 0 {
 		p.revision, p.first = active, true
@@ -132,6 +137,7 @@ func (p *Pending) submission(floor uint64, now time.Time) *pb.Submission {
 		ReportOnly:      p.options.reportOnly,
 		Rows:            wire.FromColumns(p.columns),
 		ShardKey:        p.shardKey,
+		TraceParent:     tracing.Parent(p.span),
 	}
 	if !p.deadline.IsZero() {
 		// Zero would mean none: what is late is said to be due at once, and may have its answer from before.

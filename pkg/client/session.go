@@ -232,6 +232,7 @@ func (s *Stream) outage(err error) bool {
 func (s *Stream) fail(err error) {
 	for _, p := range s.outbox {
 		p.err = s.producer.failed(p.id.Sequence, err)
+		p.endTrace(p.err)
 		close(p.done)
 	}
 	clear(s.unanswered)
@@ -386,6 +387,7 @@ func (s *Stream) complete(p *Pending, err error) {
 	}
 	last := s.closing && len(s.unanswered) == 0
 	s.mu.Unlock()
+	p.endTrace(p.err)
 	close(p.done)
 	if last {
 		wake(s.work)

@@ -124,8 +124,11 @@ func (s *Stream) Send(ctx context.Context, b *Batch, opts ...SubmitOption) (*Pen
 		p.fillKeys(key, shardKey)
 	}
 
+	p.trace(ctx, s.client.options.tracer, s.flow)
 	if err := s.enter(ctx, p); err != nil {
-		return nil, s.producer.unsent(b.ID(), fmt.Errorf("send to flow %q: %w", s.flow, err))
+		err = s.producer.unsent(b.ID(), fmt.Errorf("send to flow %q: %w", s.flow, err))
+		p.endTrace(err)
+		return nil, err
 	}
 	return p, nil
 }

@@ -23,11 +23,13 @@ import (
 //
 // A batch with failed rows may be submitted again too: all its rows run again. Batches that belong to an ended Stream of this
 // client, or to another client, may be submitted here.
-func (c *Client) Submit(ctx context.Context, flow string, b *Batch, opts ...SubmitOption) (*Result, error) {
+func (c *Client) Submit(ctx context.Context, flow string, b *Batch, opts ...SubmitOption) (_ *Result, err error) {
 	p, err := newPending(ctx, b, opts)
 	if err != nil {
 		return nil, err
 	}
+	p.trace(ctx, c.options.tracer, flow)
+	defer func() { p.endTrace(err) }()
 	if p.columns.Len() == 0 {
 		return nil, batch.Errorf(batch.CodeEmptyBatch, "the batch has no rows: send at least one")
 	}

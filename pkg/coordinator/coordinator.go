@@ -21,9 +21,11 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"github.com/kisgrid/kisgrid/internal/tracing"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
@@ -60,6 +62,8 @@ type Config struct {
 	Build string
 	// Logger gets what an operator should know. Default: nobody.
 	Logger hclog.Logger
+	// Tracing takes spans of batches and parts. Default: nobody traces, which costs nothing.
+	Tracing trace.TracerProvider
 	// Registry takes the metrics. Default: one of its own, with those of the process and the Go runtime.
 	Registry *prometheus.Registry
 }
@@ -126,9 +130,10 @@ func New(c Config) (*Coordinator, error) {
 		loop: newLoop(scheduler.Config{NoWorker: c.NoWorker}), board: newBoard(),
 		led: make(chan struct{}, 1), ready: make(chan struct{}), draining: make(chan struct{}), stop: make(chan struct{}), done: make(chan struct{}),
 	}
+	tracer := tracing.Tracer(c.Tracing)
 	k.fleet = &fleet{
 		id: k.id, store: c.Store, loop: k.loop, board: k.board, log: c.Logger.Named("fleet"),
-		transport: c.Transport, dial: c.DialWorker, lease: c.Lease, limits: c.Limits,
+		transport: c.Transport, dial: c.DialWorker, tracer: tracer, lease: c.Lease, limits: c.Limits,
 		rejections: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kisgrid_revisions_rejected_total",
 			Help: "Revisions that this coordinator, leading, rejected; what ran before runs on.",
@@ -136,7 +141,7 @@ func New(c Config) (*Coordinator, error) {
 	}
 	k.fleet.init()
 	k.ingest = &ingest{
-		id: k.id, loop: k.loop, board: k.board, fleet: k.fleet, limits: c.Limits, message: c.Transport.MessageBytes(),
+		id: k.id, loop: k.loop, board: k.board, fleet: k.fleet, tracer: tracer, limits: c.Limits, message: c.Transport.MessageBytes(),
 		budget: newBudget(c.Budget), ready: k.ready, draining: k.draining, streams: map[batch.StreamID]*stream{},
 	}
 	pb.RegisterIngestServer(server, k.ingest)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -33,6 +34,7 @@ type fleet struct {
 	log       hclog.Logger
 	transport transport.Config
 	dial      func(context.Context, cluster.Worker) (net.Conn, error)
+	tracer    trace.Tracer // nil where nobody traces
 	lease     time.Duration
 	limits    batch.Limits // of a batch, and so of a part
 	requests  chan func()

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
@@ -21,6 +23,7 @@ type ingest struct {
 	loop     *loop
 	board    *board
 	fleet    *fleet
+	tracer   trace.Tracer // nil where nobody traces
 	limits   batch.Limits
 	message  int // limit of one message, in bytes
 	budget   *budget
@@ -93,7 +96,11 @@ func (i *ingest) submission(ctx context.Context, flow string, stream batch.Strea
 	if err != nil {
 		return nil, err
 	}
-	return newSubmission(r, i.limits, flow, stream, in, time.Now())
+	s, err := newSubmission(r, i.limits, flow, stream, in, time.Now())
+	if err == nil {
+		s.trace(i.tracer, in.GetTraceParent())
+	}
+	return s, err
 }
 
 // refused stands for a batch that never became a submission, so that its answer and credit go the ordinary way. It keeps no
@@ -106,7 +113,7 @@ func refused(in *pb.Submission) *submission {
 }
 
 // Submit runs one batch and answers when each of its rows has an outcome.
-func (i *ingest) Submit(ctx context.Context, in *pb.SubmitRequest) (*pb.SubmitResponse, error) {
+func (i *ingest) Submit(ctx context.Context, in *pb.SubmitRequest) (_ *pb.SubmitResponse, failed error) {
 	if err := i.closed(); err != nil {
 		return nil, wire.Status(err)
 	}
@@ -127,6 +134,7 @@ func (i *ingest) Submit(ctx context.Context, in *pb.SubmitRequest) (*pb.SubmitRe
 		return nil, wire.Status(err)
 	}
 	sub.endings = newOutbox[ending]()
+	defer func() { sub.span.end(failed) }()
 	if !i.loop.post(ctx, scheduler.Submitted{Batch: &sub.Batch}) {
 		return nil, wire.Status(errStopped())
 	}

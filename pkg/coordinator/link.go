@@ -53,6 +53,8 @@ type link struct {
 	// heard is when the worker said something last, in nanoseconds since the coordinator's start.
 	heard atomic.Int64
 
+	spans partSpans // of what the worker has, where somebody traces
+
 	met  bool          // owned by run: a session is behind us whose parts the worker may still have
 	beat time.Duration // owned by run: how often the worker says something at least; 0: it did not promise
 }
@@ -173,6 +175,7 @@ func (k *link) diedUnseen(ctx context.Context) bool {
 // leave lets what the worker had run elsewhere, also when ctx is done.
 func (k *link) leave(ctx context.Context, died bool) {
 	k.met = false
+	k.spans.lost() // before its rows are sent again
 	k.loop.do(context.WithoutCancel(ctx), func(l *loop) {
 		l.step(scheduler.WorkerGone{Worker: k.worker.ID, Died: died})
 		delete(l.links, k.worker.ID)
@@ -387,6 +390,9 @@ func (k *link) result(ctx context.Context, r *result) error {
 	}
 	if _, err = wire.ToOutput(r.GetOutput(), maxRows); err != nil {
 		return err
+	}
+	if k.fleet.tracer != nil {
+		k.spans.answered(r.Result)
 	}
 	if k.loop.post(ctx, e) {
 		k.received.Store(r.GetNumber())

@@ -75,6 +75,9 @@ func (s *sender) part(p *scheduler.Part) error {
 	if !p.Batch.Deadline.IsZero() {
 		m.DeadlineMilliseconds = max(1, milliseconds(p.Batch.Deadline.Sub(now)))
 	}
+	if sub.span != nil {
+		m.TraceParent = s.link.spans.sent(s.link, sub.span, p)
+	}
 	message := &pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Part{Part: m}}
 	if p.Rows != nil {
 		return s.messageAs(message, &wire.Selected{Message: message, Batch: &sub.columns})

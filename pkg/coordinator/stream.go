@@ -218,6 +218,7 @@ func (s *stream) cancelBatches() {
 	s.mu.Unlock()
 	s.posting.Wait()
 	for _, sub := range left {
+		sub.span.end(errLeft)
 		s.ingest.loop.post(context.Background(), scheduler.Cancelled{Batch: &sub.Batch})
 	}
 }

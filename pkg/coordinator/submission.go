@@ -28,6 +28,7 @@ type submission struct {
 	revision *revision
 	// endings take what the scheduler decides; its taker turns each into an answer.
 	endings *outbox[ending]
+	span    *batchSpan // nil where nobody traces
 
 	// Owned by the taker of endings.
 	begun bool // Ended was told
@@ -159,6 +160,7 @@ func (s *submission) answer(e ending) []*pb.Answer {
 		all = s.tell(all, failed)
 	}
 	if e.last {
+		s.span.end(e.refused)
 		if len(all) == 0 {
 			all = append(all, s.message(&pb.Answer{}))
 		}

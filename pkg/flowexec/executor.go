@@ -34,6 +34,8 @@ type executor struct {
 
 	away bool // it rests, and has no lane; guarded by lane.mu, or by rest.turn
 
+	traced tracing
+
 	plan    *Plan // what metrics are for
 	metrics []functionMetrics
 }
@@ -78,8 +80,10 @@ func (x *executor) execute(w *work) {
 	x.enterPart(w)
 	x.startRun(w.part.Deadline)
 	x.begin(w)
+	x.traceRun(w)
 	began := time.Now()
 	result, parked := x.run.execute()
+	x.endRun(&result, parked)
 	if w.from == nil {
 		lanes.metrics.observe(w.len(), time.Since(began))
 	}
@@ -184,6 +188,7 @@ func (x *executor) succeed(o batch.RowOutcome, row int) {
 			w.over = &o // it hangs again and again, without a row
 		}
 	}
+	x.abandonTrace(o)
 	x.lane.lanes.setBusy(-1)
 	x.leavePart()
 	x.lane.start(w)

@@ -153,7 +153,7 @@ func (x *executor) renew() {
 	x.guard.mu.Lock()
 	x.ctx, x.cancel = ctx, cancel
 	x.guard.mu.Unlock()
-	x.frame.SetContext(ctx)
+	x.frame.SetContext(x.underSpan(ctx))
 }
 
 // stopped is how rows end that can't go on: the whole run was cancelled. nil: it was not.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
@@ -34,6 +35,8 @@ type LanesConfig struct {
 	Logger hclog.Logger
 	// Metrics may be nil.
 	Metrics *Metrics
+	// Tracer takes spans of runs, functions and what they ask connectors for, of parts that have a span. Default: nobody traces.
+	Tracer trace.Tracer
 	// Context is what functions' contexts come from; when it is done, what runs is failed. Default: none.
 	Context context.Context
 	// Copy is the flow's only copy, if there is one lane. Default: each lane has its own.

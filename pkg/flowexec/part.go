@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
@@ -30,6 +32,8 @@ type Part struct {
 	Output bool
 	// Attempt counts from 1 how often the rows were sent to a worker.
 	Attempt int
+	// Trace is the span that the part belongs to; the zero value for none.
+	Trace trace.SpanContext
 	// Deadline is when what has not ended is failed with DEADLINE. Zero: never.
 	Deadline time.Time
 	// Enter is called before rows of the part run, and before parked ones go on; nil rows: all. It may hold the lane up; ctx ends

@@ -248,6 +248,7 @@ func (r *run) enter(s *step, rs *rowset) {
 	f.Call.Flow, f.Call.Function, f.Call.Revision, f.Call.Attempt = r.plan.flow, s.name, r.plan.revision, 1
 	f.Params = s.params
 	f.Bundle, f.Registry, f.Place = r.plan.bundle, r.plan.registry, s.index
+	x.traceFunction(s, entered)
 	if rs = r.prepare(s, rs); rs.len() > 0 || rs.forced {
 		switch {
 		case s.form.Whole():
@@ -265,6 +266,7 @@ func (r *run) enter(s *step, rs *rowset) {
 			r.runVerify(s, rs)
 		}
 	}
+	x.endFunction()
 	began := r.clock
 	r.clock = x.lane.lanes.now()
 	took := r.clock - began

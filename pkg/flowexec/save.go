@@ -133,7 +133,11 @@ func (r *run) persist(s *step, do func(context.Context, connector.Connection) er
 	}
 }
 
-func (r *run) tryPersist(ctx context.Context, s *step, do func(context.Context, connector.Connection) error) error {
+func (r *run) tryPersist(ctx context.Context, s *step, do func(context.Context, connector.Connection) error) (err error) {
+	ctx, span := r.x.traceConnector(ctx, s)
+	if span != nil {
+		defer func() { endConnector(span, err) }()
+	}
 	opening, cancel := context.WithTimeout(ctx, openPatience)
 	defer cancel()
 	c, err := r.x.lane.lanes.connection(opening, s.connector)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
@@ -68,11 +69,15 @@ func RedisAt(address string) Option { return func(o *options) { o.config.Redis =
 // Logger gets what coordinators and workers log. Default: nobody, or standard error at the level in KISGRID_LOG_LEVEL.
 func Logger(l hclog.Logger) Option { return func(o *options) { o.config.Logger = l } }
 
+// Tracing takes the spans of coordinators, workers and the Grid's clients. Default: nobody traces.
+func Tracing(p trace.TracerProvider) Option { return func(o *options) { o.config.Tracing = p } }
+
 // Grid is a cluster that runs: an etcd, a Redis, coordinators and workers, in this process and over real sockets. Its methods
 // may be called by several goroutines, but those that may end the test only by the test's own.
 type Grid struct {
 	t       TB
 	network *network
+	tracing trace.TracerProvider // nil where nobody traces
 	cluster *devcluster.Cluster
 
 	mu    sync.Mutex
@@ -98,7 +103,7 @@ func Cluster(t TB, workers int, opts ...Option) *Grid {
 		t.Fatalf("start a cluster: %v", err)
 	}
 	t.Cleanup(network.close)
-	g := &Grid{t: t, network: network}
+	g := &Grid{t: t, network: network, tracing: o.config.Tracing}
 	o.config.Network = network
 	ctx, cancel := g.patient()
 	defer cancel()
@@ -251,7 +256,7 @@ func (g *Grid) Await(workers int) {
 // Client dials all coordinators that live, over the network that faults disturb, and is closed when the test ends.
 func (g *Grid) Client(opts ...client.Option) *client.Client {
 	g.t.Helper()
-	own := []client.Option{client.WithRetryFor(patience), client.WithDialOptions(grpc.WithContextDialer(g.dialCoordinator))}
+	own := []client.Option{client.WithRetryFor(patience), client.WithTracing(g.tracing), client.WithDialOptions(grpc.WithContextDialer(g.dialCoordinator))}
 	c, err := client.Dial(strings.Join(g.addresses(), ","), append(own, opts...)...)
 	if err != nil {
 		g.t.Fatalf("dial the coordinators: %v", err)

@@ -82,6 +82,7 @@ type serving struct {
 	config  Config
 	etcd    command.Etcd
 	logging command.Logging
+	tracing command.Tracing
 	drain   time.Duration
 }
 
@@ -100,6 +101,7 @@ func (s *serving) bind(fs *pflag.FlagSet) {
 	fs.IntVar(&c.Limits.BatchRows, "max-batch-rows", 65536, "limit for one batch, in `rows`")
 	c.Transport.BindServerFlags(fs, "")
 	s.logging.BindFlags(fs)
+	s.tracing.BindFlags(fs)
 }
 
 func (s *serving) run(register func(*kis.Registry)) func(*cobra.Command, []string) error {
@@ -118,6 +120,12 @@ func (s *serving) run(register func(*kis.Registry)) func(*cobra.Command, []strin
 		if c.Etcd, err = s.etcd.Config(log.Named("etcd")); err != nil {
 			return err
 		}
+		provider, endTraces, err := s.tracing.Open(cmd.Context(), "kisgrid-worker", log.Named("tracing"))
+		if err != nil {
+			return err
+		}
+		defer endTraces()
+		c.Tracing = provider
 		w, err := New(c)
 		if err != nil {
 			return err

@@ -1,11 +1,15 @@
 package worker
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/kisgrid/kisgrid/internal/tracing"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
@@ -26,6 +30,7 @@ type part struct {
 	open           int            // rows that have not ended
 	ended          []flowexec.Run // not in a result yet
 	since          time.Time      // when the first of them ended
+	span           trace.Span     // nil where nobody traces
 	reporting      bool           // somebody makes results of them now
 	announced      rowSet         // rows that run, or wait for leave to; nil where none was announced
 }
@@ -54,9 +59,11 @@ func (k *session) part(m *pb.Part) error {
 		return batch.Errorf(batch.CodeBadMessage, "part %d of flow %s: %w", m.GetNumber(), m.GetFlow(), err)
 	}
 	t := &part{Part: work, number: m.GetNumber(), flow: flow, size: size, deaths: m.GetDeaths(), open: int(size.rows)}
+	s.trace(t, m)
 	work.Enter = p.enter(t)
 	work.Done = func(run flowexec.Run) { p.end(t, run) }
 	if err := p.hold(t); err != nil {
+		tracing.End(t.span, err)
 		return err
 	}
 	s.metrics.partsReceived.Inc()
@@ -79,6 +86,18 @@ func (k *session) part(m *pb.Part) error {
 	}
 	s.flows.run(t.flow, work)
 	return nil
+}
+
+// trace begins the span of a part, below the coordinator's if that traces.
+func (s *server) trace(t *part, m *pb.Part) {
+	if s.config.Tracer == nil {
+		return
+	}
+	_, t.span = s.config.Tracer.Start(tracing.Under(context.Background(), m.GetTraceParent()), "worker part "+t.flow.name,
+		trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(
+			tracing.Flow.String(t.flow.name), tracing.Revision.Int64(m.GetRevision()), tracing.Worker.String(s.identity()), tracing.Part.Int64(int64(t.number)),
+			tracing.Rows.Int64(t.size.rows), tracing.Deaths.Int64(int64(t.deaths))))
+	t.Part.Trace = t.span.SpanContext()
 }
 
 // uncompilable are the outcomes of rows whose batch began on a revision that does not compile here, when no worker is left on

@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/kisgrid/kisgrid/internal/tracing"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
@@ -65,8 +66,12 @@ func (p *peer) note(t *part, run flowexec.Run) (complete, wake bool) {
 
 // report makes results of what has ended of a part.
 func (p *peer) report(t *part) {
-	for ended, last := p.collect(t); len(ended) > 0; ended, last = p.collect(t) {
+	ended, last := p.collect(t)
+	for ; len(ended) > 0; ended, last = p.collect(t) {
 		p.keep(t, p.server.resultsSafely(t, ended, last))
+	}
+	if last {
+		tracing.End(t.span, nil)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
@@ -15,7 +16,7 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// serverConfig is what sessions need of the worker. All fields must be set.
+// serverConfig is what sessions need of the worker. All fields but Tracer must be set.
 type serverConfig struct {
 	Registry   *kis.Registry
 	Connectors *connector.Pool
@@ -26,6 +27,8 @@ type serverConfig struct {
 	Lease       time.Duration
 	Logger      hclog.Logger
 	Metrics     prometheus.Registerer
+	// Tracer is nil where nobody traces.
+	Tracer trace.Tracer
 }
 
 // server answers coordinators. It knows nothing of etcd: Worker gives it the id that it answers to.
@@ -75,7 +78,7 @@ func newServer(c serverConfig) (*server, error) {
 		compile: s.compile, metrics: s.metrics, byName: map[string]*flow{}, plans: map[planKey]*plan{},
 		start: func(flow string, copies int) *flowexec.Lanes {
 			return flowexec.StartLanes(flowexec.LanesConfig{
-				Flow: flow, Copies: copies, Connectors: c.Connectors, Saves: saves, Logger: c.Logger.With("flow", flow), Metrics: flowMetrics,
+				Flow: flow, Copies: copies, Connectors: c.Connectors, Saves: saves, Logger: c.Logger.With("flow", flow), Metrics: flowMetrics, Tracer: c.Tracer,
 			})
 		},
 	}

@@ -22,7 +22,9 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"go.opentelemetry.io/otel/trace"
 
+	"github.com/kisgrid/kisgrid/internal/tracing"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -72,6 +74,9 @@ type Config struct {
 	Connectors map[string]connector.Opener
 	// Environment resolves ${NAME} in connectors' documents. Default os.LookupEnv.
 	Environment func(string) (string, bool)
+	// Tracing takes spans of parts, runs, functions and connectors; functions find theirs in their context. Default: nobody
+	// traces, which costs nothing.
+	Tracing trace.TracerProvider
 	// Build says which build of the program this is; any text.
 	Build string
 	// Logger is told what happens, never row by row. Default: nobody is.
@@ -173,6 +178,7 @@ func New(c Config) (*Worker, error) {
 	w.server, err = newServer(serverConfig{
 		Registry: c.Registry, Connectors: w.connectors, Limits: c.Limits, ResultBytes: wire.SplitBytes,
 		Budget: amount{c.RowBudget, c.MemoryBudget}, Lease: c.Lease, Logger: c.Logger.Named("session"), Metrics: w.registry,
+		Tracer: tracing.Tracer(c.Tracing),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("configure the worker: %w", err)

@@ -317,7 +317,9 @@ type Submission struct {
 	ShardKey string `protobuf:"bytes,9,opt,name=shard_key,json=shardKey,proto3" json:"shard_key,omitempty"`
 	// No coordinator was sent the batch before. It is refused where the flow is off or gone, and a call's with REVISION_CHANGED
 	// where revision is not the active one: Answer.revision names that.
-	First         bool `protobuf:"varint,10,opt,name=first,proto3" json:"first,omitempty"`
+	First bool `protobuf:"varint,10,opt,name=first,proto3" json:"first,omitempty"`
+	// The span that the batch belongs to, as in W3C's header traceparent; empty where nobody traces.
+	TraceParent   string `protobuf:"bytes,11,opt,name=trace_parent,json=traceParent,proto3" json:"trace_parent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -420,6 +422,13 @@ func (x *Submission) GetFirst() bool {
 		return x.First
 	}
 	return false
+}
+
+func (x *Submission) GetTraceParent() string {
+	if x != nil {
+		return x.TraceParent
+	}
+	return ""
 }
 
 type StreamResponse struct {
@@ -917,7 +926,7 @@ const file_kisgrid_v1_ingest_proto_rawDesc = "" +
 	"\x05floor\x18\x05 \x01(\x04R\x05floor\x12\x1e\n" +
 	"\n" +
 	"unanswered\x18\x06 \x01(\bR\n" +
-	"unanswered\"\xcf\x02\n" +
+	"unanswered\"\xf2\x02\n" +
 	"\n" +
 	"Submission\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x14\n" +
@@ -931,7 +940,8 @@ const file_kisgrid_v1_ingest_proto_rawDesc = "" +
 	"\x04rows\x18\b \x01(\v2\x13.kisgrid.v1.ColumnsR\x04rows\x12\x1b\n" +
 	"\tshard_key\x18\t \x01(\tR\bshardKey\x12\x14\n" +
 	"\x05first\x18\n" +
-	" \x01(\bR\x05first\"\xd6\x01\n" +
+	" \x01(\bR\x05first\x12!\n" +
+	"\ftrace_parent\x18\v \x01(\tR\vtraceParent\"\xd6\x01\n" +
 	"\x0eStreamResponse\x12,\n" +
 	"\x06opened\x18\x01 \x01(\v2\x12.kisgrid.v1.OpenedH\x00R\x06opened\x12,\n" +
 	"\x06answer\x18\x02 \x01(\v2\x12.kisgrid.v1.AnswerH\x00R\x06answer\x12,\n" +

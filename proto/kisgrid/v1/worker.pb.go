@@ -516,8 +516,10 @@ type Part struct {
 	// For each row its place in the batch; empty where the part is the whole batch.
 	Rows []uint32 `protobuf:"fixed32,10,rep,packed,name=rows,proto3" json:"rows,omitempty"`
 	// How many rows the whole batch has.
-	BatchRows     uint32   `protobuf:"varint,11,opt,name=batch_rows,json=batchRows,proto3" json:"batch_rows,omitempty"`
-	Columns       *Columns `protobuf:"bytes,12,opt,name=columns,proto3" json:"columns,omitempty"`
+	BatchRows uint32   `protobuf:"varint,11,opt,name=batch_rows,json=batchRows,proto3" json:"batch_rows,omitempty"`
+	Columns   *Columns `protobuf:"bytes,12,opt,name=columns,proto3" json:"columns,omitempty"`
+	// The span that the part belongs to, as in W3C's header traceparent; empty where nobody traces.
+	TraceParent   string `protobuf:"bytes,13,opt,name=trace_parent,json=traceParent,proto3" json:"trace_parent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -634,6 +636,13 @@ func (x *Part) GetColumns() *Columns {
 		return x.Columns
 	}
 	return nil
+}
+
+func (x *Part) GetTraceParent() string {
+	if x != nil {
+		return x.TraceParent
+	}
+	return ""
 }
 
 // Release asks for the rows of these slots that have not begun, and for those parked: they go to another worker.
@@ -1290,7 +1299,7 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\brevision\x18\x04 \x01(\x03R\brevision\"8\n" +
 	"\x06Forget\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision\"\x81\x03\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"\xa4\x03\n" +
 	"\x04Part\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x12\n" +
 	"\x04flow\x18\x02 \x01(\tR\x04flow\x12\x1a\n" +
@@ -1305,7 +1314,8 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	" \x03(\aR\x04rows\x12\x1d\n" +
 	"\n" +
 	"batch_rows\x18\v \x01(\rR\tbatchRows\x12-\n" +
-	"\acolumns\x18\f \x01(\v2\x13.kisgrid.v1.ColumnsR\acolumns\"F\n" +
+	"\acolumns\x18\f \x01(\v2\x13.kisgrid.v1.ColumnsR\acolumns\x12!\n" +
+	"\ftrace_parent\x18\r \x01(\tR\vtraceParent\"F\n" +
 	"\aRelease\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12'\n" +
 	"\x05slots\x18\x02 \x03(\v2\x11.kisgrid.v1.RangeR\x05slots\"\xc7\x02\n" +

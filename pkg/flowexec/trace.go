@@ -1,0 +1,114 @@
+package flowexec
+
+import (
+	"context"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+// tracing is the spans of the run that an executor has under way. They belong to its goroutine, or to whoever abandons that.
+type tracing struct {
+	run, function trace.Span // nil where nobody traces
+}
+
+// Attributes of spans; those of batches and parts are beside them, in package tracing.
+const (
+	flowAttribute    = attribute.Key("kisgrid.flow")
+	rowsAttribute    = attribute.Key("kisgrid.rows")
+	laneAttribute    = attribute.Key("kisgrid.lane")
+	goesOnAttribute  = attribute.Key("kisgrid.goes_on")
+	notDoneAttribute = attribute.Key("kisgrid.rows.not_done")
+	parkedAttribute  = attribute.Key("kisgrid.rows.parked")
+)
+
+// traceRun begins the span of a run, if its part has one.
+func (x *executor) traceRun(w *work) {
+	tracer := x.lane.lanes.config.Tracer
+	if tracer == nil || !w.part.Trace.IsValid() {
+		return
+	}
+	ctx := trace.ContextWithRemoteSpanContext(context.Background(), w.part.Trace)
+	_, x.traced.run = tracer.Start(ctx, "run "+x.lane.lanes.config.Flow, trace.WithAttributes(
+		flowAttribute.String(x.lane.lanes.config.Flow), laneAttribute.Int(x.lane.index), rowsAttribute.Int(w.len()), goesOnAttribute.Bool(w.from != nil)))
+}
+
+// endRun ends the span of the run.
+func (x *executor) endRun(result *Run, parked *parcel) {
+	if x.traced.run == nil {
+		return
+	}
+	x.traced.run.SetAttributes(notDoneAttribute.Int(len(result.NotDone)))
+	if parked != nil {
+		rows := 0
+		for _, g := range parked.groups {
+			rows += int(g.n)
+		}
+		x.traced.run.SetAttributes(parkedAttribute.Int(rows))
+	}
+	if result.Err != nil {
+		x.traced.run.SetStatus(codes.Error, result.Err.Error())
+	}
+	x.traced.run.End()
+	x.traced = tracing{}
+}
+
+// traceFunction begins the span of a function over the rows of the run, and has the function's context carry it.
+func (x *executor) traceFunction(s *step, rows int) {
+	if x.traced.run == nil {
+		return
+	}
+	ctx := trace.ContextWithSpan(context.Background(), x.traced.run)
+	_, x.traced.function = x.lane.lanes.config.Tracer.Start(ctx, "function "+s.name, trace.WithAttributes(
+		flowAttribute.String(x.lane.lanes.config.Flow), attribute.String("kisgrid.function", s.name), rowsAttribute.Int(rows)))
+	x.frame.SetContext(x.underSpan(x.ctx))
+}
+
+// endFunction ends the span of the function.
+func (x *executor) endFunction() {
+	if x.traced.function == nil {
+		return
+	}
+	x.traced.function.End()
+	x.traced.function = nil
+	x.frame.SetContext(x.ctx)
+}
+
+// underSpan is ctx with the span of the function under way.
+func (x *executor) underSpan(ctx context.Context) context.Context {
+	if x.traced.function == nil {
+		return ctx
+	}
+	return trace.ContextWithSpan(ctx, x.traced.function)
+}
+
+// traceConnector begins the span of what a function asks its connector for; nil: nobody traces.
+func (x *executor) traceConnector(ctx context.Context, s *step) (context.Context, trace.Span) {
+	if x.traced.function == nil {
+		return ctx, nil
+	}
+	return x.lane.lanes.config.Tracer.Start(x.underSpan(ctx), "connector "+s.connector.Name, trace.WithSpanKind(trace.SpanKindClient),
+		trace.WithAttributes(attribute.String("kisgrid.connector", s.connector.Name), attribute.String("kisgrid.connector.type", s.connector.Type)))
+}
+
+// endConnector ends it.
+func endConnector(span trace.Span, err error) {
+	if err != nil {
+		span.SetStatus(codes.Error, err.Error())
+	}
+	span.End()
+}
+
+// abandonTrace ends the spans of a run whose goroutine does not come back from a function.
+func (x *executor) abandonTrace(o batch.RowOutcome) {
+	for _, span := range []trace.Span{x.traced.function, x.traced.run} {
+		if span != nil {
+			span.SetStatus(codes.Error, o.Reason)
+			span.AddEvent("abandoned")
+			span.End()
+		}
+	}
+}
