@@ -2,6 +2,7 @@ package live
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
 // TestActivationUnderLoad changes a flow's documents again and again while clients of two coordinators submit: every batch runs
@@ -93,7 +95,7 @@ func (r *rig) forget(flow string, revision int64) error {
 func (r *rig) awaitRunning(c *client.Client, revision int64) {
 	r.t.Helper()
 	for end := time.Now().Add(patience); ; {
-		result, err := c.Submit(r.t.Context(), "Live", client.Rows(row{ID: 1}))
+		result, err := c.Submit(r.t.Context(), "Live", client.Rows(row{ID: -1}))
 		if err == nil && result.Revision == revision {
 			return
 		}
@@ -116,7 +118,7 @@ func TestFiftyWorkers(t *testing.T) {
 		revision := r.put(documents(version)...)
 		s := r.awaitState("Live", cluster.StateActive, revision)
 		for _, n := range r.Coordinators() {
-			r.awaitRevisionAt(n, revision)
+			r.awaitRevisionAt(n.Address(), revision)
 		}
 		took = append(took, time.Since(began))
 		if s.Applied != workers || s.Of != workers {
@@ -129,12 +131,72 @@ func TestFiftyWorkers(t *testing.T) {
 }
 
 // awaitRevisionAt waits until a coordinator runs new batches on the revision.
-func (r *rig) awaitRevisionAt(n *devcluster.Node, revision int64) {
+func (r *rig) awaitRevisionAt(address string, revision int64) {
 	r.t.Helper()
-	c, err := client.Dial(n.Address())
+	c, err := client.Dial(address)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	defer c.Close()
 	r.awaitRunning(c, revision)
+}
+
+// TestDeletedFlowsLeaveNothing defines flows, runs and deletes them, again and again under other names: workers forget them, with
+// their lanes. One that is defined again runs again.
+func TestDeletedFlowsLeaveNothing(t *testing.T) {
+	r := start(t, devcluster.Config{Coordinators: 2, Lease: time.Second})
+	var workers []*devcluster.Node
+	for i := range 2 {
+		w, err := r.StartWorker(devcluster.WorkerConfig{Name: fmt.Sprintf("worker-%d", i)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		workers = append(workers, w)
+	}
+	if err := r.Await(t.Context(), len(workers)); err != nil {
+		t.Fatal(err)
+	}
+	c := r.dial()
+	r.awaitState("Live", cluster.StateActive, r.put(documents(1)...))
+	flow := func(i int) string { return fmt.Sprintf("Flow%d", i) }
+	run := func(i int) {
+		revision := r.put(document(definition.KindFlow, flow(i), fmt.Sprintf("flow_name: %s\nstatus: 1\nshard_key: id\nflows: [{fname: First}, {fname: Second}]\n", flow(i))))
+		r.awaitState(flow(i), cluster.StateActive, revision)
+		for range 4 { // two coordinators
+			if result, err := c.Submit(t.Context(), flow(i), numbered(0, 100)); err != nil || len(result.NotDone) > 0 {
+				t.Fatalf("flow %s: %+v, %v", flow(i), result, err)
+			}
+		}
+		r.delete("flow/" + flow(i))
+	}
+	plans := func() (all float64) {
+		for _, n := range workers {
+			all += metric(t, n, "kisgrid_worker_plans", "")
+		}
+		return all
+	}
+	forgotten := func() {
+		t.Helper()
+		r.until("workers forget the flows", func() error {
+			if n := plans(); n != 2 { // that of Live, on each
+				return fmt.Errorf("they have %v plans, want 2", n)
+			}
+			return nil
+		})
+	}
+	run(0)
+	forgotten()
+	before := runtime.NumGoroutine()
+	for i := range 10 {
+		run(i)
+	}
+	forgotten()
+	run(0)
+	forgotten()
+	r.until("their lanes end", func() error {
+		if now := runtime.NumGoroutine(); now > before+10 {
+			return fmt.Errorf("%d goroutines, of %d before", now, before)
+		}
+		return nil
+	})
 }

@@ -217,7 +217,7 @@ func (r *rig) awaitAt(n *devcluster.Node, flow, what string, is func(cluster.Flo
 	})
 }
 
-// metric adds up a metric's series of one flow.
+// metric adds up a metric's series of one flow, "" for all.
 func metric(t testing.TB, n *devcluster.Node, name, flow string) float64 {
 	t.Helper()
 	families, err := n.Metrics().Gather()
@@ -227,7 +227,7 @@ func metric(t testing.TB, n *devcluster.Node, name, flow string) float64 {
 	sum := 0.0
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
-			if f.GetName() == name && len(m.GetLabel()) == 1 && m.GetLabel()[0].GetValue() == flow {
+			if f.GetName() == name && (flow == "" || len(m.GetLabel()) == 1 && m.GetLabel()[0].GetValue() == flow) {
 				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
 			}
 		}

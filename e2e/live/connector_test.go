@@ -2,6 +2,7 @@ package live
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -18,10 +19,12 @@ import (
 
 func registerSave(r *kis.Registry) {
 	register(r)
-	r.Func("Keep", kis.Save(func(ctx context.Context, to kis.Writer, in row) error {
-		to.Incr(strconv.Itoa(in.ID), "times", 1)
-		return nil
-	}))
+	r.Func("Keep", kis.Save(keep))
+}
+
+func keep(_ context.Context, to kis.Writer, in row) error {
+	to.Incr(strconv.Itoa(in.ID), "times", 1)
+	return nil
 }
 
 // withStore are the documents of a version that also saves each row, through a connector at these addresses.
@@ -128,5 +131,87 @@ func TestEnvironmentOfEachWorker(t *testing.T) {
 	if s.Active != revision || len(s.Workers) != 1 || !strings.HasPrefix(s.Workers[0].ID, "other-") ||
 		!strings.Contains(strings.Join(s.Reasons, "\n"), "ONLY_HERE") {
 		t.Errorf("the status is %+v, want the worker other to reject it for ONLY_HERE", s)
+	}
+}
+
+// TestConnectorChangesUnderARun changes a connector's address, and then what its keys begin with, while a row of the revision before
+// is between two functions: that row is saved where its revision says, and the next batches where theirs say.
+func TestConnectorChangesUnderARun(t *testing.T) {
+	a, b := startRedis(t), startRedis(t)
+	entered, leave := make(chan struct{}), make(chan struct{})
+	const held = 7
+	r := start(t, devcluster.Config{Workers: 1, Register: func(reg *kis.Registry) {
+		reg.Func("First", kis.Calculate(first))
+		reg.Func("Second", kis.Calculate(func(ctx context.Context, in row) (row, error) {
+			if in.ID == held && kis.From(ctx).Param("version") == "1" {
+				close(entered)
+				select {
+				case <-leave:
+				case <-ctx.Done():
+					return in, ctx.Err()
+				}
+			}
+			return second(ctx, in)
+		}))
+		reg.Func("Keep", kis.Save(keep))
+	}})
+	c := r.dial()
+	submit := func(id int) <-chan error {
+		done := make(chan error, 1)
+		go func() {
+			result, err := c.Submit(t.Context(), "Live", client.Rows(row{ID: id}))
+			if err == nil && len(result.NotDone) > 0 {
+				err = fmt.Errorf("it ended as %+v", result.NotDone)
+			}
+			done <- err
+		}()
+		return done
+	}
+	ends := func(done <-chan error) {
+		t.Helper()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatal(err)
+			}
+		case <-time.After(patience):
+			t.Fatal("a batch does not end")
+		}
+	}
+	slowly := func(docs []definition.Document) []definition.Document { // the row is held for as long as all else takes
+		docs[0].YAML = append(docs[0].YAML, "timeout: 1h\n"...)
+		docs[2].YAML = append(docs[2].YAML, "timeout: 1h\n"...)
+		return docs
+	}
+	at := func(m *miniredis.Miniredis, key string) string { return m.HGet(key, "times") }
+
+	r.awaitState("Live", cluster.StateActive, r.put(slowly(withStore(1, a.Addr()))...))
+	ends(submit(1))
+	under := submit(held)
+	select {
+	case <-entered:
+	case <-time.After(patience):
+		t.Fatal("the row does not come to the second function")
+	}
+	revision := r.put(slowly(withStore(2, b.Addr()))...)
+	r.awaitState("Live", cluster.StateActive, revision)
+	r.awaitRunning(c, revision)
+	ends(submit(2))
+	if at(b, "2") != "1" || at(a, "2") != "" {
+		t.Errorf("the next batch was saved %q times there and %q times here, want 1 and none", at(b, "2"), at(a, "2"))
+	}
+	docs := slowly(withStore(3, b.Addr()))
+	docs[len(docs)-1].YAML = append(docs[len(docs)-1].YAML, "key: moved/\n"...)
+	revision = r.put(docs...)
+	r.awaitState("Live", cluster.StateActive, revision)
+	r.awaitRunning(c, revision)
+	ends(submit(3))
+	if at(b, "moved/3") != "1" || at(b, "3") != "" {
+		t.Errorf("after its keys begin with another text, a row is at the key with it %q times, and without it %q times, want 1 and none", at(b, "moved/3"), at(b, "3"))
+	}
+	close(leave)
+	ends(under)
+	if at(a, fmt.Sprint(held)) != "1" || at(b, fmt.Sprint(held)) != "" || at(b, fmt.Sprintf("moved/%d", held)) != "" {
+		t.Error("the row under way was not saved where its revision says")
 	}
 }

@@ -78,10 +78,10 @@ func function(name string, version int) definition.Document {
 
 // rig is a cluster and what a test needs of it.
 type rig struct {
-	*devcluster.Cluster
-	t     testing.TB
-	store *cluster.Store
-	etcd  *clientv3.Client
+	*devcluster.Cluster // nil where somebody else runs it
+	t                   testing.TB
+	store               *cluster.Store
+	etcd                *clientv3.Client
 }
 
 func start(t testing.TB, c devcluster.Config) *rig {
@@ -98,17 +98,26 @@ func start(t testing.TB, c devcluster.Config) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{Cluster: k, t: t}
 	t.Cleanup(func() {
 		if err := k.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	if r.store, err = cluster.Open(cluster.Config{Endpoints: []string{k.Etcd()}}); err != nil {
+	r := reach(t, k.Etcd())
+	r.Cluster = k
+	return r
+}
+
+// reach makes a rig of a cluster that somebody else runs.
+func reach(t testing.TB, etcd string) *rig {
+	t.Helper()
+	r := &rig{t: t}
+	var err error
+	if r.store, err = cluster.Open(cluster.Config{Endpoints: []string{etcd}}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.store.Close() })
-	if r.etcd, err = clientv3.New(clientv3.Config{Endpoints: []string{k.Etcd()}, Logger: zap.NewNop()}); err != nil {
+	if r.etcd, err = clientv3.New(clientv3.Config{Endpoints: []string{etcd}, Logger: zap.NewNop()}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.etcd.Close() })
@@ -203,6 +212,7 @@ type load struct {
 	mu        sync.Mutex
 	batches   int
 	rows      int
+	of        map[int]int      // batches by their first row's id; guarded by mu
 	versions  map[int64]string // by revision, as the rows tell; guarded by mu
 	revisions []int64          // in the order in which they were first seen; guarded by mu
 	wrong     int              // guarded by mu
@@ -219,7 +229,7 @@ func (r *rig) startLoad(flow string, clients, rows int) *load {
 }
 
 func (r *rig) newLoad() *load {
-	l := &load{t: r.t, stop: make(chan struct{}), versions: map[int64]string{}, news: make(chan struct{})}
+	l := &load{t: r.t, stop: make(chan struct{}), of: map[int]int{}, versions: map[int64]string{}, news: make(chan struct{})}
 	r.t.Cleanup(l.end)
 	return l
 }
@@ -337,6 +347,7 @@ func (l *load) check(id, rows int, result *batch.Result) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.batches++
+	l.of[id]++
 	l.rows += rows
 	if version, known := l.versions[result.Revision]; !known {
 		l.versions[result.Revision] = out[0].First

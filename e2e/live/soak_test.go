@@ -6,8 +6,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -19,23 +22,25 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
-	"github.com/kisgrid/kisgrid/internal/devcluster"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/flowtest"
+	"github.com/kisgrid/kisgrid/pkg/kis"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
 var (
-	soakFor  = flag.Duration("soak.for", 30*time.Second, "how long TestSoak changes definitions")
-	soakRate = flag.Int("soak.rate", 120, "how many versions a minute it writes")
+	soakFor  = flag.Duration("soak.for", time.Minute, "how long TestSoak changes definitions")
+	soakRate = flag.Int("soak.rate", 160, "how many versions a minute it writes")
 	soakSeed = flag.Uint64("soak.seed", uint64(time.Now().UnixNano()), "of what is random in it")
 )
 
 // soak is one run of TestSoak.
 type soak struct {
 	*rig
+	grid   *flowtest.Grid
 	random *rand.Rand // of the conductor's goroutine
 	stores []*miniredis.Miniredis
 
@@ -45,23 +50,36 @@ type soak struct {
 	puts    [2]int
 	bad     int
 	refused int
+
+	disturbed map[string]int // how often what was done; of the conductor's goroutine
 }
 
 // TestSoak has two writers, one through etcd and one through a coordinator, write versions of a flow as fast as asked for, some
-// of them bad, under full load, while coordinators are killed and started again, workers come and go, and etcd is compacted
-// under a watcher that is slow. Each batch runs on one revision whose documents belong together, no row fails, and nothing grows.
+// of them bad, under full load of streams and calls. Meanwhile coordinators and workers are killed and started again, and cut off
+// from etcd, from each other and from everybody, workers join and leave, and etcd is compacted under a watcher that is slow. Each
+// batch runs on one revision whose documents belong together, no row fails, each is saved once, and nothing grows.
 func TestSoak(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it takes half a minute: left out with -short, which make test does not give")
+		t.Skip("it takes a minute: left out with -short, which make test does not give")
 	}
 	t.Logf("-soak.for %v -soak.rate %d -soak.seed %d", *soakFor, *soakRate, *soakSeed)
+	w := newWitness()
 	s := &soak{random: rand.New(rand.NewPCG(*soakSeed, 1)), stores: []*miniredis.Miniredis{startRedis(t), startRedis(t)}}
-	s.rig = start(t, devcluster.Config{Coordinators: 2, Workers: 3, Register: registerSave})
+	s.grid = flowtest.Cluster(t, 3, flowtest.Coordinators(2), flowtest.Register(func(r *kis.Registry) {
+		w.register(r)
+		r.Func("Keep", kis.Save(keep))
+	}))
+	s.rig = reach(t, s.grid.Etcd())
 	s.good = s.put(s.documents(1)...)
 	s.version = 1
 	s.awaitState("Live", cluster.StateActive, s.good)
 	slow := s.watchSlowly()
-	l := s.startLoad("Live", 4, 50)
+	l := s.newLoad()
+	c := s.grid.Client()
+	l.stream(c, "Live", 4, 50)
+	for i := range 2 {
+		l.ended.Go(func() { l.call(c, "Live", 10_000*(i+1), 50) })
+	}
 	l.awaitRevision(s.good)
 
 	ctx, stop := context.WithTimeout(t.Context(), *soakFor)
@@ -80,14 +98,17 @@ func TestSoak(t *testing.T) {
 	// Everything converges on what was written last.
 	last := s.put(s.documents(s.next())...)
 	s.awaitState("Live", cluster.StateActive, last)
-	for _, n := range s.Coordinators() {
-		s.awaitRevisionAt(n, last)
+	for _, n := range s.grid.Coordinators() {
+		s.awaitRevisionAt(n.Address(), last)
 	}
 	l.awaitRevision(last)
 	l.end()
 	slow(last)
+	again := w.check(t)
+	s.checkSaved(l)
 	t.Logf("%d versions by etcd and %d by Apply, of which %d bad and %d refused or in conflict; %d batches with %d rows on %d revisions",
 		s.puts[0], s.puts[1], s.bad, s.refused, l.batches, l.rows, len(l.versions))
+	t.Logf("%d runs of batches were repetitions; disturbances: %v", again, s.disturbed)
 	t.Logf("after a third: %v; at the end: %v", early, late)
 	if late.goroutines > early.goroutines*3/2+50 {
 		t.Errorf("goroutines grew from %d to %d", early.goroutines, late.goroutines)
@@ -100,6 +121,29 @@ func TestSoak(t *testing.T) {
 	}
 	if l.batches == 0 || len(l.versions) < 3 {
 		t.Errorf("%d batches ran, on %d revisions", l.batches, len(l.versions))
+	}
+}
+
+// checkSaved adds up what each row's key was raised by: once for each batch that had it.
+func (s *soak) checkSaved(l *load) {
+	s.t.Helper()
+	wrong := 0
+	for id, batches := range l.of {
+		for i := range 50 {
+			times := 0
+			for _, store := range s.stores {
+				n, _ := strconv.Atoi(store.HGet(strconv.Itoa(id+i), "times")) // not there: 0
+				times += n
+			}
+			if times != batches {
+				if wrong++; wrong <= 5 {
+					s.t.Errorf("row %d was saved %d times, want %d", id+i, times, batches)
+				}
+			}
+		}
+	}
+	if wrong > 5 {
+		s.t.Errorf("and %d more rows", wrong-5)
 	}
 }
 
@@ -206,7 +250,7 @@ func (s *soak) tryPut(ctx context.Context, docs []definition.Document) error {
 }
 
 func (s *soak) tryApply(ctx context.Context, docs []definition.Document) error {
-	conn, err := grpc.NewClient(s.Coordinators()[0].Address(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(s.grid.Coordinators()[0].Address(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return err
 	}
@@ -227,35 +271,49 @@ func (s *soak) tryApply(ctx context.Context, docs []definition.Document) error {
 	return wire.FromStatus(err)
 }
 
-// disturb kills and starts coordinators, drains and starts workers, and compacts etcd, until ctx is done.
+// disturb does one thing after the other, in a random order, until ctx is done.
 func (s *soak) disturb(ctx context.Context) {
-	const pause = 2 * time.Second
-	for i := 0; ; i++ {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(pause):
+	const lease = 2 * time.Second // the grid's
+	s.disturbed = map[string]int{}
+	coordinator := func() *flowtest.Node { all := s.grid.Coordinators(); return all[s.random.IntN(len(all))] }
+	worker := func() *flowtest.Node { all := s.grid.Workers(); return all[s.random.IntN(len(all))] }
+	all := func(nodes []*flowtest.Node) (parties []flowtest.Party) {
+		for _, n := range nodes {
+			parties = append(parties, n)
 		}
-		switch i % 3 {
-		case 0:
-			all := s.Coordinators()
-			n := all[s.random.IntN(len(all))]
+		return parties
+	}
+	// For longer than a lease: who is cut off is given up meanwhile.
+	cut := func(n *flowtest.Node, from ...flowtest.Party) {
+		heal := n.Cut(from...)
+		select {
+		case <-time.After(lease + lease/2):
+		case <-ctx.Done():
+		}
+		heal()
+	}
+	does := map[string]func(){
+		"coordinator killed": func() {
+			n := coordinator()
 			n.Kill()
-			if _, err := s.StartCoordinator(s.t.Context(), n.Address()); err != nil {
-				s.t.Error(err)
-				return
+			n.Restart()
+		},
+		"coordinator cut off from etcd":       func() { cut(coordinator(), flowtest.Etcd) },
+		"coordinator cut off from workers":    func() { cut(coordinator(), all(s.grid.Workers())...) },
+		"coordinator cut off from everybody":  func() { cut(coordinator()) },
+		"worker cut off from etcd":            func() { cut(worker(), flowtest.Etcd) },
+		"worker cut off from a coordinator":   func() { cut(worker(), coordinator()) },
+		"worker cut off from coordinators":    func() { cut(worker(), all(s.grid.Coordinators())...) },
+		"worker killed and another one comes": func() { s.replace(worker()) },
+		"worker joins and leaves": func() {
+			n := s.grid.AddWorker(flowtest.WorkerConfig{Name: "guest"})
+			select {
+			case <-time.After(lease / 2): // it takes part meanwhile
+			case <-ctx.Done():
 			}
-		case 1:
-			w, err := s.StartWorker(devcluster.WorkerConfig{Name: "guest"})
-			if err != nil {
-				s.t.Error(err)
-				return
-			}
-			time.Sleep(pause / 2) // it takes part meanwhile
-			if err := w.Drain(s.t.Context()); err != nil {
-				s.t.Errorf("drain a worker: %v", err)
-			}
-		case 2:
+			n.Drain()
+		},
+		"etcd compacted": func() {
 			answer, err := s.etcd.Get(s.t.Context(), "/kisgrid/leader")
 			if err == nil {
 				_, err = s.etcd.Compact(s.t.Context(), answer.Header.Revision)
@@ -263,8 +321,38 @@ func (s *soak) disturb(ctx context.Context) {
 			if err != nil && ctx.Err() == nil {
 				s.t.Errorf("compact: %v", err)
 			}
-		}
+		},
 	}
+	var names []string // that are still to come in this round
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(lease / 4):
+		}
+		if len(names) == 0 {
+			names = slices.Sorted(maps.Keys(does))
+			s.random.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+		}
+		does[names[0]]()
+		s.disturbed[names[0]]++
+		names = names[1:]
+	}
+}
+
+// replace kills a worker, and starts one under its name once that is known.
+func (s *soak) replace(n *flowtest.Node) {
+	before := len(s.grid.Workers())
+	n.Kill()
+	s.until("the worker is given up", func() error {
+		for _, c := range s.grid.Coordinators() {
+			if up := c.Metric("kisgrid_coordinator_sessions"); int(up) >= before {
+				return fmt.Errorf("coordinator %s has %v sessions", c.Name(), up)
+			}
+		}
+		return nil
+	})
+	s.grid.AddWorker(flowtest.WorkerConfig{Name: n.Name()})
 }
 
 // watchSlowly follows the flows' statuses with a follower that takes a second for each; what it returns waits until that has
@@ -273,7 +361,7 @@ func (s *soak) watchSlowly() (awaitRevision func(int64)) {
 	ctx, stop := context.WithCancel(s.t.Context())
 	seen := make(chan int64, 1)
 	var following sync.WaitGroup
-	store, err := cluster.Open(cluster.Config{Endpoints: []string{s.Etcd()}, Logger: hclog.NewNullLogger()})
+	store, err := cluster.Open(cluster.Config{Endpoints: []string{s.grid.Etcd()}, Logger: hclog.NewNullLogger()})
 	if err != nil {
 		s.t.Fatal(err)
 	}

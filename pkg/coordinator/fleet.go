@@ -182,7 +182,8 @@ func (f *fleet) supersede(ctx context.Context, w cluster.Worker) {
 	for _, m := range f.members {
 		if m.worker.Name == w.Name && !m.buried && !m.link.connected.Load() && m.worker.Created < w.Created {
 			f.drop(m)
-			f.removals.Go(func() { f.remove(ctx, m.worker.ID) })
+			id := m.worker.ID // the rest of the record may change meanwhile
+			f.removals.Go(func() { f.remove(ctx, id) })
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -145,6 +146,13 @@ func (g *Grid) add(n *devcluster.Node) *Node {
 	node := &Node{grid: g, node: n}
 	g.nodes = append(g.nodes, node)
 	return node
+}
+
+// forget drops a node that another one takes the place of.
+func (g *Grid) forget(n *Node) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.nodes = slices.DeleteFunc(g.nodes, func(o *Node) bool { return o == n })
 }
 
 // all are the nodes that were ever started.

@@ -52,6 +52,21 @@ func (n *Node) Kill() {
 	n.node.Abandon()
 }
 
+// Restart starts a coordinator at the address of this one, which was killed, so that clients that are there find it. It waits until
+// it takes batches. What it is called is new.
+func (n *Node) Restart() *Node {
+	n.grid.t.Helper()
+	n.node.Kill() // which waits until the address is free
+	ctx, cancel := n.grid.patient()
+	defer cancel()
+	again, err := n.grid.cluster.StartCoordinator(ctx, n.Address())
+	if err != nil {
+		n.grid.t.Fatalf("start a coordinator at %s again: %v", n.Address(), err)
+	}
+	n.grid.forget(n)
+	return n.grid.add(again)
+}
+
 // Drain ends the node in good order, as SIGTERM does, and waits for that: a worker hands back what it has not begun, a
 // coordinator answers what it has taken.
 func (n *Node) Drain() {
