@@ -37,12 +37,15 @@ var (
 	soakSeed = flag.Uint64("soak.seed", uint64(time.Now().UnixNano()), "of what is random in it")
 )
 
+const soakWorkers = 3
+
 // soak is one run of TestSoak.
 type soak struct {
 	*rig
-	grid   *flowtest.Grid
-	random *rand.Rand // of the conductor's goroutine
-	stores []*miniredis.Miniredis
+	grid    *flowtest.Grid
+	workers []*flowtest.Node // that live; of the conductor's goroutine, as random is
+	random  *rand.Rand
+	stores  []*miniredis.Miniredis
 
 	mu      sync.Mutex
 	version int   // the newest that was written; guarded by mu
@@ -65,10 +68,11 @@ func TestSoak(t *testing.T) {
 	t.Logf("-soak.for %v -soak.rate %d -soak.seed %d", *soakFor, *soakRate, *soakSeed)
 	w := newWitness()
 	s := &soak{random: rand.New(rand.NewPCG(*soakSeed, 1)), stores: []*miniredis.Miniredis{startRedis(t), startRedis(t)}}
-	s.grid = flowtest.Cluster(t, 3, flowtest.Coordinators(2), flowtest.Register(func(r *kis.Registry) {
+	s.grid = flowtest.Cluster(t, soakWorkers, flowtest.Coordinators(2), flowtest.Register(func(r *kis.Registry) {
 		w.register(r)
 		r.Func("Keep", kis.Save(keep))
 	}))
+	s.workers = s.grid.Workers()
 	s.rig = reach(t, s.grid.Etcd())
 	s.good = s.put(s.documents(1)...)
 	s.version = 1
@@ -271,12 +275,12 @@ func (s *soak) tryApply(ctx context.Context, docs []definition.Document) error {
 	return wire.FromStatus(err)
 }
 
-// disturb does one thing after the other, in a random order, until ctx is done.
+// disturb does one thing after the other, in a random order, until ctx is done. Whoever was away is back before the next.
 func (s *soak) disturb(ctx context.Context) {
 	const lease = 2 * time.Second // the grid's
 	s.disturbed = map[string]int{}
 	coordinator := func() *flowtest.Node { all := s.grid.Coordinators(); return all[s.random.IntN(len(all))] }
-	worker := func() *flowtest.Node { all := s.grid.Workers(); return all[s.random.IntN(len(all))] }
+	worker := func() *flowtest.Node { return s.workers[s.random.IntN(len(s.workers))] }
 	all := func(nodes []*flowtest.Node) (parties []flowtest.Party) {
 		for _, n := range nodes {
 			parties = append(parties, n)
@@ -299,12 +303,12 @@ func (s *soak) disturb(ctx context.Context) {
 			n.Restart()
 		},
 		"coordinator cut off from etcd":       func() { cut(coordinator(), flowtest.Etcd) },
-		"coordinator cut off from workers":    func() { cut(coordinator(), all(s.grid.Workers())...) },
+		"coordinator cut off from workers":    func() { cut(coordinator(), all(s.workers)...) },
 		"coordinator cut off from everybody":  func() { cut(coordinator()) },
 		"worker cut off from etcd":            func() { cut(worker(), flowtest.Etcd) },
 		"worker cut off from a coordinator":   func() { cut(worker(), coordinator()) },
 		"worker cut off from coordinators":    func() { cut(worker(), all(s.grid.Coordinators())...) },
-		"worker killed and another one comes": func() { s.replace(worker()) },
+		"worker killed and another one comes": func() { s.replace(s.random.IntN(len(s.workers))) },
 		"worker joins and leaves": func() {
 			n := s.grid.AddWorker(flowtest.WorkerConfig{Name: "guest"})
 			select {
@@ -336,23 +340,44 @@ func (s *soak) disturb(ctx context.Context) {
 		}
 		does[names[0]]()
 		s.disturbed[names[0]]++
+		s.converge(names[0])
 		names = names[1:]
 	}
 }
 
+// converge waits until every coordinator has a session with every worker, and runs the same revision.
+func (s *soak) converge(after string) {
+	s.t.Helper()
+	s.until("all are back after this: "+after, func() error {
+		for _, c := range s.grid.Coordinators() {
+			if up := int(c.Metric("kisgrid_coordinator_sessions")); up != soakWorkers {
+				return fmt.Errorf("%s has sessions with %d of %d workers", c.Name(), up, soakWorkers)
+			}
+			status, err := s.store.Status(s.t.Context(), "Live")
+			if err != nil {
+				return err
+			}
+			if runs := int64(c.Metric("kisgrid_flow_revision", "flow", "Live")); runs < status.Active {
+				return fmt.Errorf("%s runs revision %d, and %d is active", c.Name(), runs, status.Active)
+			}
+		}
+		return nil
+	})
+}
+
 // replace kills a worker, and starts one under its name once that is known.
-func (s *soak) replace(n *flowtest.Node) {
-	before := len(s.grid.Workers())
-	n.Kill()
+func (s *soak) replace(i int) {
+	name := s.workers[i].Name()
+	s.workers[i].Kill()
 	s.until("the worker is given up", func() error {
 		for _, c := range s.grid.Coordinators() {
-			if up := c.Metric("kisgrid_coordinator_sessions"); int(up) >= before {
+			if up := c.Metric("kisgrid_coordinator_sessions"); int(up) >= soakWorkers {
 				return fmt.Errorf("coordinator %s has %v sessions", c.Name(), up)
 			}
 		}
 		return nil
 	})
-	s.grid.AddWorker(flowtest.WorkerConfig{Name: n.Name()})
+	s.workers[i] = s.grid.AddWorker(flowtest.WorkerConfig{Name: name})
 }
 
 // watchSlowly follows the flows' statuses with a follower that takes a second for each; what it returns waits until that has
