@@ -2,8 +2,10 @@ package batch
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"math"
+	"math/bits"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -73,8 +75,7 @@ func (k *KeyField) Hash(row []byte) (hash uint64, err error) {
 		if end < 0 {
 			return 0, k.undecodable
 		}
-		i = skipSpace(row, end)
-		if i == len(row) || row[i] != ':' {
+		if i = skipSpace(row, end); i == len(row) || row[i] != ':' {
 			return 0, k.undecodable
 		}
 		start := skipSpace(row, i+1)
@@ -84,8 +85,7 @@ func (k *KeyField) Hash(row []byte) (hash uint64, err error) {
 		if matches && string(row[start:i]) != "null" {
 			key = row[start:i]
 		}
-		i = skipSpace(row, i)
-		if i == len(row) {
+		if i = skipSpace(row, i); i == len(row) {
 			return 0, k.undecodable
 		}
 		switch row[i] {
@@ -140,23 +140,28 @@ func (k *KeyField) Fill(c *Columns) (bad []RowOutcome) {
 // skipName is where the quoted name that begins at i ends, negative if it does not, and whether it is the field's.
 func (k *KeyField) skipName(row []byte, i int) (end int, matches bool) {
 	start := i
-	if end := i + 1 + len(k.closed); end <= len(row) && k.closed != "" && string(row[i+1:end]) == k.closed {
+	if end := i + 1 + len(k.closed); end <= len(row) && row[end-1] == '"' && k.closed != "" && string(row[i+1:end]) == k.closed {
 		return end, true
 	}
-	var bits byte // of all bytes of the name
+	var all byte // the bits of all bytes of the name
 	escaped := false
-	for i++; i < len(row) && row[i] != '"'; i++ {
+	i++
+	if i += plainBytes(row, i); i < len(row) && row[i] == '"' {
+		// Mostly the length tells at once that it is another one.
+		return i + 1, (i-start-1 == len(k.name) || !k.ascii) && k.matches(row[start:i+1], false, true)
+	}
+	for ; i < len(row) && row[i] != '"'; i++ {
 		if row[i] == '\\' {
 			escaped = true
 			i++
 			continue
 		}
-		bits |= row[i]
+		all |= row[i]
 	}
 	if i >= len(row) {
 		return -1, false
 	}
-	return i + 1, k.matches(row[start:i+1], escaped, bits < utf8.RuneSelf)
+	return i + 1, k.matches(row[start:i+1], escaped, all < utf8.RuneSelf)
 }
 
 // matches decides like encoding/json whether a quoted name is the field's.
@@ -348,7 +353,8 @@ func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\t' || c == '\
 
 // skipString is where the string that begins at i ends; negative if it does not.
 func skipString(row []byte, i int) int {
-	for i++; i < len(row); i++ {
+	i++
+	for i += plainBytes(row, i); i < len(row); i++ {
 		switch row[i] {
 		case '"':
 			return i + 1
@@ -357,6 +363,23 @@ func skipString(row []byte, i int) int {
 		}
 	}
 	return -1
+}
+
+// plainBytes counts the bytes from i that are ASCII and neither a quote nor a backslash, eight at a time; at the end of the
+// row it leaves some uncounted.
+func plainBytes(row []byte, i int) int {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	start := i
+	for ; i+8 <= len(row); i += 8 {
+		w := binary.LittleEndian.Uint64(row[i:])
+		// A byte of the difference has its high bit set, and one of w not, where the byte is zero; wrongly so only above such a
+		// byte.
+		quotes, slashes := w^('"'*ones), w^('\\'*ones)
+		if found := ((quotes-ones)&^quotes | (slashes-ones)&^slashes | w) & highs; found != 0 {
+			return i - start + bits.TrailingZeros64(found)/8
+		}
+	}
+	return i - start
 }
 
 // skipValue is where the value that begins at i ends; negative if there is none. It takes anything up to the next comma,
