@@ -7,8 +7,11 @@ import (
 	"os"
 	"runtime/pprof"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/kisgrid/kisgrid/examples/students"
 	"github.com/kisgrid/kisgrid/internal/devcluster"
@@ -29,13 +32,16 @@ func document(kind definition.Kind, name, yaml string) definition.Document {
 	return definition.Document{Kind: kind, Name: name, YAML: []byte("kistype: " + string(kind) + "\n" + yaml)}
 }
 
-func clusterDocuments() []definition.Document {
+// clusterDocuments are those of the students' flow, and of flows with these names that pass their rows on.
+func clusterDocuments(passing []string) []definition.Document {
 	docs := []definition.Document{
-		document(definition.KindFlow, "Pass", "flow_name: Pass\nstatus: 1\nshard_key: stu_id\nflows: [{fname: Pass}]\n"),
 		document(definition.KindFlow, "Average", "flow_name: Average\nstatus: 1\nshard_key: stu_id\nflows: [{fname: VerifyStu}, {fname: AvgStuScore12}, {fname: PrintStuAvgScore}]\n"),
 	}
 	for name, mode := range map[string]string{"Pass": "Calculate", "VerifyStu": "Verify", "AvgStuScore12": "Calculate", "PrintStuAvgScore": "Expand"} {
 		docs = append(docs, document(definition.KindFunc, name, "fname: "+name+"\nfmode: "+mode+"\n"))
+	}
+	for _, name := range passing {
+		docs = append(docs, document(definition.KindFlow, name, "flow_name: "+name+"\nstatus: 1\nshard_key: stu_id\nflows: [{fname: Pass}]\n"))
 	}
 	return docs
 }
@@ -49,8 +55,18 @@ func fiftyBytes(n int) batch.Columns {
 	return c
 }
 
-// startCluster starts etcd here, and a coordinator and two workers in processes of their own, and dials the coordinator.
-func startCluster(b *testing.B) (*client.Client, *processes) {
+// passing are the names of so many flows that pass their rows on.
+func passing(n int) []string {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = fmt.Sprintf("Pass%d", i+1)
+	}
+	return names
+}
+
+// startCluster starts etcd here, and a coordinator and two workers in processes of their own, and dials the coordinator. It
+// has the students' flow, Average, and those that pass their rows on.
+func startCluster(b *testing.B, passing ...string) (*client.Client, *processes) {
 	b.Helper()
 	p := &processes{b: b}
 	etcd, err := devcluster.StartEtcd(b.Context(), devcluster.EtcdConfig{})
@@ -63,7 +79,7 @@ func startCluster(b *testing.B) (*client.Client, *processes) {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = store.Close() })
-	if _, err := store.PutDocuments(b.Context(), nil, clusterDocuments(), nil); err != nil {
+	if _, err := store.PutDocuments(b.Context(), nil, clusterDocuments(passing), nil); err != nil {
 		b.Fatal(err)
 	}
 	for i := range 2 {
@@ -76,7 +92,7 @@ func startCluster(b *testing.B) (*client.Client, *processes) {
 	b.Cleanup(func() { _ = c.Close() })
 	ctx, cancel := context.WithTimeout(b.Context(), 20*time.Second)
 	defer cancel()
-	for _, flow := range []string{"Pass", "Average"} {
+	for _, flow := range append(passing, "Average") {
 		for {
 			_, err := c.Submit(ctx, flow, client.Rows(`{"stu_id":1,"score_1":1,"score_2":1}`))
 			if err == nil {
@@ -91,55 +107,77 @@ func startCluster(b *testing.B) (*client.Client, *processes) {
 	return c, p
 }
 
-// stream sends b.N batches through one stream, as fast as its window allows, and checks that every row is done.
-func stream(b *testing.B, flow string, columns batch.Columns, options ...client.SubmitOption) {
-	c, processes := startCluster(b)
-	s, err := c.Stream(b.Context(), flow)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer s.Close()
-	pending := make(chan *client.Pending, 1024)
-	failed := make(chan error, 1)
-	go func() {
-		for p := range pending {
-			r, err := p.Wait(b.Context())
-			if err == nil && len(r.NotDone) > 0 {
-				err = fmt.Errorf("a row is not done: %+v", r.NotDone[0])
-			}
-			if err != nil {
-				failed <- err
-				return
-			}
-		}
-		failed <- nil
-	}()
-	processes.start()
-	for range b.N {
-		p, err := s.Send(b.Context(), client.Pack(columns), options...)
+// throughput sends b.N batches, as fast as windows allow, through a stream for each flow named, and checks that every row is
+// done, and passed on where output was asked for.
+func throughput(b *testing.B, columns batch.Columns, output bool, flows ...string) {
+	c, processes := startCluster(b, slices.Compact(slices.DeleteFunc(slices.Clone(flows), func(flow string) bool { return flow == "Average" }))...)
+	streams := make([]*client.Stream, len(flows))
+	for i, flow := range flows {
+		s, err := c.Stream(b.Context(), flow)
 		if err != nil {
 			b.Fatal(err)
 		}
-		select {
-		case pending <- p:
-		case err := <-failed:
-			b.Fatal(err)
-		}
+		defer s.Close()
+		streams[i] = s
 	}
-	close(pending)
-	if err := <-failed; err != nil {
+	var options []client.SubmitOption
+	want := columns.Len()
+	if !output {
+		options, want = []client.SubmitOption{client.NoOutput()}, 0
+	}
+	processes.start()
+	var sent atomic.Int64
+	var all errgroup.Group
+	for _, s := range streams {
+		pending := make(chan *client.Pending, 1024)
+		ctx, cancel := context.WithCancel(b.Context())
+		all.Go(func() error {
+			defer close(pending)
+			for sent.Add(1) <= int64(b.N) {
+				p, err := s.Send(ctx, client.Pack(columns), options...)
+				if err != nil {
+					return err
+				}
+				select {
+				case pending <- p:
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+			return nil
+		})
+		all.Go(func() error {
+			defer cancel()
+			for p := range pending {
+				r, err := p.Wait(ctx)
+				switch {
+				case err != nil:
+					return err
+				case len(r.NotDone) > 0:
+					return fmt.Errorf("a row is not done: %+v", r.NotDone[0])
+				case r.Output.Rows.Len() != want:
+					return fmt.Errorf("%d rows were passed on, not %d", r.Output.Rows.Len(), want)
+				}
+			}
+			return nil
+		})
+	}
+	if err := all.Wait(); err != nil {
 		b.Fatal(err)
 	}
 	processes.stop(b.N * columns.Len())
 }
 
 // BenchmarkCluster sends batches of 1,000 rows of 50 bytes over loopback; client, coordinator and two workers are processes
-// apart. /relay is the limit for what goes there and back, /relay-latency for one row alone.
+// apart. /relay is the limit for what goes there and back, /relay-latency for one row alone; /streams-16 and /flows-64 are
+// /passthrough by way of more streams, and of more flows.
 func BenchmarkCluster(b *testing.B) {
 	columns := fiftyBytes(1000)
 	b.Run("relay", func(b *testing.B) { benchmarkRelay(b, columns, 64, nil) })
-	b.Run("passthrough", func(b *testing.B) { stream(b, "Pass", columns) })
-	b.Run("students", func(b *testing.B) { stream(b, "Average", columns, client.NoOutput()) })
+	b.Run("passthrough", func(b *testing.B) { throughput(b, columns, true, "Pass") })
+	b.Run("students", func(b *testing.B) { throughput(b, columns, false, "Average") })
+	b.Run("streams-16", func(b *testing.B) { throughput(b, columns, true, slices.Repeat([]string{"Pass"}, 16)...) })
+	b.Run("flows-64", func(b *testing.B) { throughput(b, columns, true, passing(64)...) })
 	one := fiftyBytes(1)
 	b.Run("relay-latency", func(b *testing.B) {
 		took := make([]time.Duration, 0, b.N)
@@ -152,7 +190,7 @@ func BenchmarkCluster(b *testing.B) {
 		reportMedian(b, took)
 	})
 	b.Run("latency", func(b *testing.B) {
-		c, processes := startCluster(b)
+		c, processes := startCluster(b, "Pass")
 		s, err := c.Stream(b.Context(), "Pass")
 		if err != nil {
 			b.Fatal(err)
