@@ -169,11 +169,12 @@ func throughput(b *testing.B, columns batch.Columns, output bool, flows ...strin
 }
 
 // BenchmarkCluster sends batches of 1,000 rows of 50 bytes over loopback; client, coordinator and two workers are processes
-// apart. /relay is the limit for what goes there and back, /relay-latency for one row alone; /streams-16 and /flows-64 are
+// apart. /relay is the limit for what goes there and back, /relay-batches where both ends look at it, /relay-latency for one row alone; /streams-16 and /flows-64 are
 // /passthrough by way of more streams, and of more flows.
 func BenchmarkCluster(b *testing.B) {
 	columns := fiftyBytes(1000)
-	b.Run("relay", func(b *testing.B) { benchmarkRelay(b, columns, 64, nil) })
+	b.Run("relay", func(b *testing.B) { benchmarkRelay(b, columns, 64, false, nil) })
+	b.Run("relay-batches", func(b *testing.B) { benchmarkRelay(b, columns, 64, true, nil) })
 	b.Run("passthrough", func(b *testing.B) { throughput(b, columns, true, "Pass") })
 	b.Run("students", func(b *testing.B) { throughput(b, columns, false, "Average") })
 	b.Run("streams-16", func(b *testing.B) { throughput(b, columns, true, slices.Repeat([]string{"Pass"}, 16)...) })
@@ -182,7 +183,7 @@ func BenchmarkCluster(b *testing.B) {
 	b.Run("relay-latency", func(b *testing.B) {
 		took := make([]time.Duration, 0, b.N)
 		last := time.Now()
-		benchmarkRelay(b, one, 1, func(int) {
+		benchmarkRelay(b, one, 1, false, func(int) {
 			now := time.Now()
 			took = append(took, now.Sub(last))
 			last = now

@@ -33,7 +33,7 @@ const (
 )
 
 var roles = map[string]func(ctx context.Context, next, name string) error{
-	"echo": echo, "relay": relay, "coordinator": runCoordinator, "worker": runWorker,
+	"echo": echo, "echo-batches": echoBatches, "relay": relay, "coordinator": runCoordinator, "worker": runWorker,
 }
 
 func TestMain(m *testing.M) {

@@ -13,9 +13,11 @@ import (
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// The relay is the limit: the same bytes go client → relay → echo and back, and nobody looks at them.
+// The relay is the limit: the same bytes go client → relay → echo and back, and the relay does not look at them. In /relay
+// nobody does; in /relay-batches both ends write and read batches, as a client and a worker have to.
 
 const relayMethod = "/bench.Relay/Stream"
 
@@ -37,12 +39,12 @@ func (passThrough) Unmarshal(data mem.BufferSlice, v any) error {
 
 var _ encoding.CodecV2 = passThrough{}
 
-func serveStream(ctx context.Context, handler grpc.StreamHandler) error {
+func serveStream(ctx context.Context, handler grpc.StreamHandler, options ...grpc.ServerOption) error {
 	l, err := listen(ctx)
 	if err != nil {
 		return err
 	}
-	s, err := transport.NewServer(transport.Config{}, grpc.ForceServerCodecV2(passThrough{}))
+	s, err := transport.NewServer(transport.Config{}, options...)
 	if err != nil {
 		return err
 	}
@@ -54,20 +56,25 @@ func serveStream(ctx context.Context, handler grpc.StreamHandler) error {
 }
 
 // pump hands on what it receives until either side ends.
-func pump(from interface{ RecvMsg(any) error }, to interface{ SendMsg(any) error }) error {
+func pump[M any](from interface{ RecvMsg(any) error }, to interface{ SendMsg(any) error }) error {
 	for {
-		var m message
-		if err := from.RecvMsg(&m); err != nil {
+		m := new(M)
+		if err := from.RecvMsg(m); err != nil {
 			return err
 		}
-		if err := to.SendMsg(&m); err != nil {
+		if err := to.SendMsg(m); err != nil {
 			return err
 		}
 	}
 }
 
 func echo(ctx context.Context, _, _ string) error {
-	return serveStream(ctx, func(_ any, s grpc.ServerStream) error { return pump(s, s) })
+	return serveStream(ctx, func(_ any, s grpc.ServerStream) error { return pump[message](s, s) }, grpc.ForceServerCodecV2(passThrough{}))
+}
+
+// echoBatches reads each batch and writes it again, as who works on rows must at least.
+func echoBatches(ctx context.Context, _, _ string) error {
+	return serveStream(ctx, func(_ any, s grpc.ServerStream) error { return pump[pb.StreamRequest](s, s) })
 }
 
 func relay(ctx context.Context, next, _ string) error {
@@ -77,51 +84,74 @@ func relay(ctx context.Context, next, _ string) error {
 	}
 	defer conn.Close()
 	return serveStream(ctx, func(_ any, s grpc.ServerStream) error {
-		down, err := openRelay(s.Context(), conn)
+		down, err := openRelay(s.Context(), conn, grpc.ForceCodecV2(passThrough{}))
 		if err != nil {
 			return err
 		}
-		go func() { _ = pump(down, s) }() // ends with the stream
-		return pump(s, down)
-	})
+		go func() { _ = pump[message](down, s) }() // ends with the stream
+		return pump[message](s, down)
+	}, grpc.ForceServerCodecV2(passThrough{}))
 }
 
-func openRelay(ctx context.Context, conn *grpc.ClientConn) (grpc.ClientStream, error) {
+func openRelay(ctx context.Context, conn *grpc.ClientConn, options ...grpc.CallOption) (grpc.ClientStream, error) {
 	desc := &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}
-	return conn.NewStream(ctx, desc, relayMethod, grpc.ForceCodecV2(passThrough{}))
+	return conn.NewStream(ctx, desc, relayMethod, options...)
 }
 
-// benchmarkRelay sends each batch and waits for its echo, with so many under way.
-func benchmarkRelay(b *testing.B, c batch.Columns, underWay int, observe func(i int)) {
+// benchmarkRelay sends each batch and waits for its echo, with so many under way. Both ends handle bytes, packed before, or,
+// with batches, batches, which they write and read.
+func benchmarkRelay(b *testing.B, c batch.Columns, underWay int, batches bool, observe func(i int)) {
 	p := &processes{b: b}
-	relayed := p.run("relay", p.run("echo", "", ""), "")
-	conn, err := transport.Dial(relayed, transport.Config{})
+	end, options := "echo", []grpc.CallOption{grpc.ForceCodecV2(passThrough{})}
+	if batches {
+		end, options = "echo-batches", nil
+	}
+	conn, err := transport.Dial(p.run("relay", p.run(end, "", ""), ""), transport.Config{})
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = conn.Close() })
-	stream, err := openRelay(b.Context(), conn)
+	stream, err := openRelay(b.Context(), conn, options...)
 	if err != nil {
 		b.Fatal(err)
 	}
-	packed, err := proto.Marshal(wire.FromColumns(c))
+	request := &pb.StreamRequest{Kind: &pb.StreamRequest_Submission{Submission: &pb.Submission{Sequence: 1, Rows: wire.FromColumns(c)}}}
+	packed, err := proto.Marshal(request)
 	if err != nil {
 		b.Fatal(err)
+	}
+	receive := func() (bytes int, err error) {
+		if batches {
+			m := new(pb.StreamRequest)
+			err := stream.RecvMsg(m)
+			return proto.Size(m), err
+		}
+		var m message
+		if err := stream.RecvMsg(&m); err != nil {
+			return 0, err
+		}
+		defer m.bytes.Free()
+		return m.bytes.Len(), nil
+	}
+	send := func() error {
+		if batches {
+			return stream.SendMsg(request)
+		}
+		return stream.SendMsg(&message{mem.BufferSlice{mem.SliceBuffer(packed)}})
 	}
 	slots := make(chan struct{}, underWay)
 	failed := make(chan error, 1)
 	go func() {
 		for i := range b.N {
-			var m message
-			if err := stream.RecvMsg(&m); err != nil {
+			got, err := receive()
+			if err != nil {
 				failed <- err
 				return
 			}
-			if got := m.bytes.Len(); got != len(packed) {
+			if got != len(packed) {
 				failed <- fmt.Errorf("the echo has %d bytes of %d", got, len(packed))
 				return
 			}
-			m.bytes.Free()
 			if observe != nil {
 				observe(i)
 			}
@@ -132,7 +162,7 @@ func benchmarkRelay(b *testing.B, c batch.Columns, underWay int, observe func(i 
 	p.start()
 	for range b.N {
 		slots <- struct{}{}
-		if err := stream.SendMsg(&message{mem.BufferSlice{mem.SliceBuffer(packed)}}); err != nil {
+		if err := send(); err != nil {
 			b.Fatal(err)
 		}
 	}

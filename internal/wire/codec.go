@@ -2,6 +2,8 @@ package wire
 
 import (
 	"fmt"
+	"strings"
+	"unsafe"
 
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
@@ -48,6 +50,17 @@ func (Codec) Marshal(v any) (mem.BufferSlice, error) {
 	return p.all(), nil
 }
 
+// together is the data in memory of its own, which must not be written to. A Builder, unlike make, does not clear memory that is
+// about to be filled.
+func together(data mem.BufferSlice) []byte {
+	var b strings.Builder
+	b.Grow(data.Len())
+	for _, piece := range data {
+		b.Write(piece.ReadOnlyData())
+	}
+	return unsafe.Slice(unsafe.StringData(b.String()), b.Len())
+}
+
 // Unmarshal implements encoding.CodecV2.
 func (Codec) Unmarshal(data mem.BufferSlice, v any) error {
 	lent, _ := v.(*Lent)
@@ -63,7 +76,7 @@ func (Codec) Unmarshal(data mem.BufferSlice, v any) error {
 	}
 	proto.Reset(m)
 	if lent == nil {
-		return unpack(data.Materialize(), m)
+		return unpack(together(data), m)
 	}
 	b := buffers.Get(data.Len())
 	data.CopyTo(*b)

@@ -26,7 +26,8 @@ func (r *run) output() batch.Output {
 		return out
 	}
 	if size = len(r.part.Columns.Data); size > 0 {
-		out.Rows.Data = make([]byte, 0, size)
+		// Mostly rows are about as long when they leave as when they came.
+		out.Rows.Data = make([]byte, 0, int(int64(size)*int64(r.n)/int64(r.part.len()))*9/8)
 	}
 	out.Rows.Ends, out.Origins = make([]uint32, 0, rows), make([]uint32, 0, rows)
 	out.Rows.Encoding = r.encoding(sets)
