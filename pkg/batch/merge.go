@@ -1,6 +1,9 @@
 package batch
 
-import "slices"
+import (
+	"slices"
+	"sync"
+)
 
 // Merge puts outputs of one batch together in the batch's order: by origin, where rows of one origin keep the order of the
 // pieces and of their rows. Rows are copied, once; a piece that is alone and in order is returned as it is. The encoding is
@@ -14,29 +17,34 @@ func Merge(pieces []Output) Output {
 		return pieces[0]
 	}
 	// The rows' places follow from how many rows, and bytes, the origins before theirs have.
-	m := newMerger(pieces)
+	m := mergers.Get().(*merger)
+	defer mergers.Put(m)
+	out := m.begin(pieces)
 	for i := range pieces {
 		m.count(&pieces[i])
 	}
 	m.sum()
 	for i := range pieces {
-		m.place(&pieces[i])
+		m.place(&pieces[i], &out)
 	}
-	return m.out
+	return out
 }
+
+// mergers keeps those that were used, for their places.
+var mergers = sync.Pool{New: func() any { return new(merger) }}
 
 // merger finds each row its place among all others.
 type merger struct {
 	first uint32 // the lowest origin
 	// places has one element for each origin from first, and behind them one for WholeBatch.
 	places []place
-	out    Output
 }
 
 // place is where the next row of an origin goes, and its bytes; before sum, how many the origin has.
 type place struct{ row, byte uint32 }
 
-func newMerger(pieces []Output) *merger {
+// begin makes places for all origins, and an output for all rows.
+func (m *merger) begin(pieces []Output) Output {
 	bytes, rows, keyed := 0, 0, true
 	first, last := WholeBatch, uint32(0)
 	for i := range pieces {
@@ -49,16 +57,18 @@ func newMerger(pieces []Output) *merger {
 			}
 		}
 	}
-	m := &merger{first: min(first, last)}
-	m.places = make([]place, last-m.first+2)
-	m.out = Output{
+	m.first = min(first, last)
+	n := int(last-m.first) + 2
+	m.places = slices.Grow(m.places[:0], n)[:n]
+	clear(m.places)
+	out := Output{
 		Rows:    Columns{Data: make([]byte, bytes), Ends: make([]uint32, rows), Encoding: pieces[0].Rows.Encoding},
 		Origins: make([]uint32, rows),
 	}
 	if keyed {
-		m.out.Rows.Keys = make([]uint64, rows)
+		out.Rows.Keys = make([]uint64, rows)
 	}
-	return m
+	return out
 }
 
 func (m *merger) at(origin uint32) *place {
@@ -84,17 +94,17 @@ func (m *merger) sum() {
 	}
 }
 
-func (m *merger) place(o *Output) {
+func (m *merger) place(o, out *Output) {
 	start := uint32(0)
 	for i, end := range o.Rows.Ends {
 		p := m.at(o.Origins[i])
 		row, at := p.row, p.byte
 		p.row++
 		p.byte += end - start
-		copy(m.out.Rows.Data[at:p.byte], o.Rows.Data[start:end])
-		m.out.Rows.Ends[row], m.out.Origins[row] = p.byte, o.Origins[i]
-		if m.out.Rows.Keys != nil {
-			m.out.Rows.Keys[row] = o.Rows.Keys[i]
+		copy(out.Rows.Data[at:p.byte], o.Rows.Data[start:end])
+		out.Rows.Ends[row], out.Origins[row] = p.byte, o.Origins[i]
+		if out.Rows.Keys != nil {
+			out.Rows.Keys[row] = o.Rows.Keys[i]
 		}
 		start = end
 	}
