@@ -83,6 +83,9 @@ func (e Answered) step(s *Scheduler) {
 	if p.open == 0 {
 		w.sent.drop(p.Number)
 	}
+	if p.link.isCrowded() {
+		s.pump(p.link)
+	}
 }
 
 // has reports whether the part has a row i that is still the worker's.
@@ -153,8 +156,13 @@ func (p *Part) eachOpen(f func(i uint32)) {
 
 // closeAll takes all rows from the worker.
 func (p *Part) closeAll() {
-	if p.link.handing > 0 && len(p.Batch.Keys) > 0 {
-		p.eachOpen(func(i uint32) { p.link.handedOver(p.Batch, p.Row(i)) })
+	if len(p.Batch.Keys) > 0 {
+		p.eachOpen(func(i uint32) {
+			p.link.share(p.Batch, p.Row(i), -1)
+			if p.link.handing > 0 {
+				p.link.handedOver(p.Batch, p.Row(i))
+			}
+		})
 	}
 	p.link.load(-p.open)
 	p.open = 0

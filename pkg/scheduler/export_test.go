@@ -236,7 +236,22 @@ func (c *checker) link(l *link) {
 	if l.mayServe() != (l.index >= 0) {
 		c.errorf("worker %s, flow %s: may serve: %v, is ready: %v", l.worker.id, l.flow.name, l.mayServe(), l.index >= 0)
 	}
-	c.queue(&l.queue, where)
+	waiting := queue{segments: l.queue.segments[l.queue.head:]}
+	if l.shares != nil {
+		var aside []segment
+		for b, segments := range l.shares.aside {
+			aside = append(aside, segments...)
+			if len(segments) == 0 {
+				c.errorf("%s: bucket %d is set aside for nothing", where, b)
+			}
+		}
+		waiting.segments = append(aside, waiting.segments...)
+		if l.unanswered == 0 && len(aside) > 0 && l.mayRun() {
+			c.errorf("%s: rows are set aside although none is unanswered", where)
+		}
+	}
+	c.queue(&waiting, where)
+	shares := map[uint8]int32{}
 	last := map[uint16][2]uint64{}
 	inOrder := func(b *Batch, row uint32) {
 		at := [2]uint64{b.arrival, uint64(row)}
@@ -248,11 +263,19 @@ func (c *checker) link(l *link) {
 	}
 	for _, p := range l.worker.sent.parts {
 		if p != nil && p.link == l && len(p.Batch.Keys) > 0 {
-			p.eachOpen(func(i uint32) { inOrder(p.Batch, p.Row(i)) })
+			p.eachOpen(func(i uint32) {
+				inOrder(p.Batch, p.Row(i))
+				shares[bucket(p.Batch.slot(p.Row(i)))]++
+			})
 		}
 	}
-	for i := l.queue.head; i < len(l.queue.segments); i++ {
-		g := &l.queue.segments[i]
+	for b := range buckets {
+		if l.shares != nil && l.shares.rows[b] != shares[uint8(b)] {
+			c.errorf("%s: bucket %d has %d rows unanswered, counted are %d", where, b, shares[uint8(b)], l.shares.rows[b])
+		}
+	}
+	for i := range waiting.segments {
+		g := &waiting.segments[i]
 		for _, r := range g.list() {
 			inOrder(g.batch, r)
 			switch slot := g.batch.slot(r); {

@@ -35,9 +35,10 @@ type link struct {
 	acknowledged int64
 	rows, bytes  int64 // credit left; below zero when overdrawn
 	queue        queue
-	unanswered   int64  // rows sent
-	handing      int    // slots that it still has unanswered rows of while they are held
-	answered     uint64 // the number of the newest part of which a row has ended
+	shares       *shares // nil before the first row with a key
+	unanswered   int64   // rows sent
+	handing      int     // slots that it still has unanswered rows of while they are held
+	answered     uint64  // the number of the newest part of which a row has ended
 }
 
 // worker is one worker process.
@@ -161,6 +162,7 @@ func (s *Scheduler) sweep(f *flow) {
 	over := func(g segment) bool { return g.batch.over }
 	for _, l := range f.links {
 		s.dropOver(l)
+		s.pump(l)
 	}
 	f.whole.drop(over)
 	f.waiting.drop(over)

@@ -131,6 +131,7 @@ func (s *Scheduler) giveUp(l *link) {
 		return
 	}
 	s.ask(l, asked)
+	l.readmit(true)
 	for _, g := range l.queue.take() { // that it no longer owns, but for these slots
 		s.unqueued(l, &g)
 		if !g.batch.over {
@@ -142,6 +143,7 @@ func (s *Scheduler) giveUp(l *link) {
 
 // dropOver takes rows of batches that are over out of the link's queue.
 func (s *Scheduler) dropOver(l *link) {
+	l.readmit(true)
 	l.queue.drop(func(g segment) bool {
 		if g.batch.over {
 			s.unqueued(l, &g)
@@ -335,6 +337,11 @@ func (s *Scheduler) expire(f *flow) {
 		}
 	}
 	s.release(f)
+	for _, l := range f.links {
+		if l.isCrowded() {
+			s.pump(l)
+		}
+	}
 }
 
 // takeAway puts the part's rows of held slots that which picks among those that wait for these slots.

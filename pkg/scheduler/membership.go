@@ -219,6 +219,7 @@ func (e WorkerGone) step(s *Scheduler) {
 	}
 	for _, l := range w.links {
 		f := l.flow
+		l.readmit(true)
 		for _, g := range l.queue.take() {
 			if !g.batch.over {
 				s.route(f, g)

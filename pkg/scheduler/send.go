@@ -55,8 +55,11 @@ func (p *Part) close(i uint32) bool {
 	}
 	p.open--
 	p.link.load(-1)
-	if p.link.handing > 0 && len(p.Batch.Keys) > 0 {
-		p.link.handedOver(p.Batch, p.Row(i))
+	if len(p.Batch.Keys) > 0 {
+		p.link.share(p.Batch, p.Row(i), -1)
+		if p.link.handing > 0 {
+			p.link.handedOver(p.Batch, p.Row(i))
+		}
 	}
 	return true
 }
@@ -106,6 +109,7 @@ func (l *link) hasCredit() bool { return l.worker.connected && l.rows > 0 && l.b
 
 // pump sends what the link's queue and credit allow.
 func (s *Scheduler) pump(l *link) {
+	l.readmit(false)
 	for {
 		for !l.queue.empty() && l.queue.front().batch.over {
 			s.unqueued(l, l.queue.front())
@@ -115,6 +119,10 @@ func (s *Scheduler) pump(l *link) {
 			return
 		}
 		g := l.queue.front()
+		if !l.admit(g) {
+			l.queue.pop()
+			continue
+		}
 		rows, rest := l.fit(g)
 		part := segment{batch: g.batch, rows: rows, deaths: g.deaths}
 		if rest == nil {
@@ -158,6 +166,9 @@ func (s *Scheduler) send(l *link, g segment) {
 	p := &Part{Number: w.sent.next(), Batch: g.batch, Rows: g.rows, Deaths: g.deaths, link: l, open: g.len()}
 	w.sent.parts = append(w.sent.parts, p)
 	l.load(p.open)
+	if len(p.Batch.Keys) > 0 {
+		p.eachOpen(func(i uint32) { l.share(p.Batch, p.Row(i), 1) })
+	}
 	l.pay(p)
 	s.act(Send{Worker: w.id, Part: p})
 }
