@@ -30,7 +30,7 @@ const (
 	// nobody is who the pods run as.
 	nobody = 65532
 	// patience bounds what the cluster may take for one thing.
-	patience = 3 * time.Minute
+	patience = 5 * time.Minute
 )
 
 // Report is what load answers with.
