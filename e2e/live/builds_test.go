@@ -66,6 +66,14 @@ func TestRollingOutAFunction(t *testing.T) {
 		if _, err := r.StartWorker(devcluster.WorkerConfig{Name: fmt.Sprintf("worker-%d-new", i), Build: "new", Register: newBuild}); err != nil {
 			t.Fatal(err)
 		}
+		r.until("the new worker is there, beside those of the old build", func() error {
+			for _, k := range r.Coordinators() {
+				if up := metric(t, k, "kisgrid_coordinator_sessions", ""); int(up) != len(old)+1 {
+					return fmt.Errorf("a coordinator has %v sessions, want %d", up, len(old)+1)
+				}
+			}
+			return nil
+		})
 		r.awaitState("Live", cluster.StateActive, wanted)
 		l.awaitRevision(wanted)
 		if err := n.Drain(t.Context()); err != nil {
