@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -94,8 +95,11 @@ func TestOperator(t *testing.T) {
 		t.Errorf("Redis has %s as student 7's average", got)
 	}
 
-	if out := g.mustKisgrid("", "explain", "CalStuAvgScore12", "101"); !strings.Contains(out, "goes to w") {
+	if out := g.mustKisgrid("", "explain", "CalStuAvgScore12", "101"); !strings.Contains(out, "goes to w") || !strings.Contains(out, ", lane ") || !strings.Contains(out, "0 held back") {
 		t.Errorf("explain prints %s", out)
+	}
+	if out := g.mustKisgrid("", "explain", "CalStuAvgScore12", "101", "-o", "json"); !json.Valid([]byte(out)) || !strings.Contains(out, `"worker": "w`) {
+		t.Errorf("explain -o json prints %s", out)
 	}
 	if out := must(t, "", "kisgrid", "lint", conf); !strings.Contains(out, "2 flows, 6 functions, 1 connectors") {
 		t.Errorf("lint prints %s", out)

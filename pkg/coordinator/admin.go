@@ -367,7 +367,7 @@ func (a *admin) Explain(ctx context.Context, in *pb.ExplainRequest) (*pb.Explain
 		return nil, wire.Status(err)
 	}
 	if r.shardKey == "" {
-		return &pb.ExplainResponse{Reason: "the flow has no shard key: each batch goes whole to the least loaded worker"}, nil
+		return &pb.ExplainResponse{Revision: r.number, Reason: "the flow has no shard key: each batch goes whole to the least loaded worker"}, nil
 	}
 	hash, err := r.keys.HashValue([]byte(in.GetKey()))
 	if err != nil {
@@ -377,5 +377,12 @@ func (a *admin) Explain(ctx context.Context, in *pb.ExplainRequest) (*pb.Explain
 	if !a.loop.do(ctx, func(l *loop) { e = l.scheduler.Explain(in.GetFlow(), hash) }) {
 		return nil, wire.Status(errStopped())
 	}
-	return &pb.ExplainResponse{Slot: uint32(e.Slot), Worker: e.Worker, Reason: e.Reason}, nil
+	lanes := uint32(r.copies)
+	if lanes == 0 {
+		lanes = uint32(a.fleet.workers(ctx)[e.Worker].Lanes)
+	}
+	return &pb.ExplainResponse{
+		Slot: uint32(e.Slot), Worker: e.Worker, Reason: e.Reason, Revision: e.Revision, Lanes: lanes, Lane: uint32(uint64(e.Slot) * uint64(lanes) / scheduler.Slots),
+		Sent: uint64(e.Sent), Queued: uint64(e.Queued), Held: uint64(e.Held),
+	}, nil
 }

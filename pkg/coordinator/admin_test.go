@@ -251,6 +251,9 @@ func TestExplain(t *testing.T) {
 	// The slot is that of a row with this key.
 	call := r.call(t.Context(), "S", &pb.Submission{Sequence: 1, Rows: rows(101)})
 	p := s.part()
+	if e, err := explain("S", "101"); err != nil || e.GetSent() != 1 || e.GetQueued()+e.GetHeld() != 0 || e.GetRevision() == 0 || e.GetLane() >= e.GetLanes() {
+		t.Errorf("with a row under way explained %v (%v)", e, err)
+	}
 	if got := p.GetColumns().GetKeys(); len(got) != 1 || uint32(uint16(got[0])) != e.GetSlot() {
 		t.Errorf("a row with this key has key hash %v, explained as slot %d", got, e.GetSlot())
 	}

@@ -51,6 +51,7 @@ type revision struct {
 	number    int64
 	enabled   bool
 	shardKey  string
+	copies    int             // lanes in a worker; 0: as many as the worker says
 	keys      *batch.KeyField // reads shardKey; nil without one
 	functions []string        // those that workers must have registered
 	message   *pb.Definition
@@ -67,7 +68,7 @@ func newRevision(h cluster.HistoryEntry) (*revision, error) {
 
 func bundleRevision(b *definition.Bundle, number int64) *revision {
 	r := &revision{
-		number: number, enabled: b.Flow.Enabled, shardKey: b.Flow.ShardKey,
+		number: number, enabled: b.Flow.Enabled, shardKey: b.Flow.ShardKey, copies: b.Flow.Copies,
 		message: &pb.Definition{Flow: b.Flow.Name, Revision: number},
 	}
 	for _, name := range b.FunctionNames() {

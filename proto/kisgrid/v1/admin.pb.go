@@ -742,8 +742,18 @@ type ExplainResponse struct {
 	// Empty: nowhere.
 	Worker string `protobuf:"bytes,2,opt,name=worker,proto3" json:"worker,omitempty"`
 	// Why there, or why nowhere.
-	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
-	Error         *Error `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Error  *Error `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	// The active revision; 0: none.
+	Revision int64 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
+	// The lane within the worker, of so many.
+	Lane  uint32 `protobuf:"varint,6,opt,name=lane,proto3" json:"lane,omitempty"`
+	Lanes uint32 `protobuf:"varint,7,opt,name=lanes,proto3" json:"lanes,omitempty"`
+	// Rows of the slot, which has other keys too, that have no outcome: those that a worker has, begun, queued or parked there;
+	// those that wait for credit or for a session; those that wait for a worker, or until the slot has been handed over.
+	Sent          uint64 `protobuf:"varint,8,opt,name=sent,proto3" json:"sent,omitempty"`
+	Queued        uint64 `protobuf:"varint,9,opt,name=queued,proto3" json:"queued,omitempty"`
+	Held          uint64 `protobuf:"varint,10,opt,name=held,proto3" json:"held,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -804,6 +814,48 @@ func (x *ExplainResponse) GetError() *Error {
 		return x.Error
 	}
 	return nil
+}
+
+func (x *ExplainResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *ExplainResponse) GetLane() uint32 {
+	if x != nil {
+		return x.Lane
+	}
+	return 0
+}
+
+func (x *ExplainResponse) GetLanes() uint32 {
+	if x != nil {
+		return x.Lanes
+	}
+	return 0
+}
+
+func (x *ExplainResponse) GetSent() uint64 {
+	if x != nil {
+		return x.Sent
+	}
+	return 0
+}
+
+func (x *ExplainResponse) GetQueued() uint64 {
+	if x != nil {
+		return x.Queued
+	}
+	return 0
+}
+
+func (x *ExplainResponse) GetHeld() uint64 {
+	if x != nil {
+		return x.Held
+	}
+	return 0
 }
 
 type RolloutRequest struct {
@@ -1069,12 +1121,19 @@ const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\"6\n" +
 	"\x0eExplainRequest\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x10\n" +
-	"\x03key\x18\x02 \x01(\tR\x03key\"~\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\"\x84\x02\n" +
 	"\x0fExplainResponse\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12'\n" +
-	"\x05error\x18\x04 \x01(\v2\x11.kisgrid.v1.ErrorR\x05error\"$\n" +
+	"\x05error\x18\x04 \x01(\v2\x11.kisgrid.v1.ErrorR\x05error\x12\x1a\n" +
+	"\brevision\x18\x05 \x01(\x03R\brevision\x12\x12\n" +
+	"\x04lane\x18\x06 \x01(\rR\x04lane\x12\x14\n" +
+	"\x05lanes\x18\a \x01(\rR\x05lanes\x12\x12\n" +
+	"\x04sent\x18\b \x01(\x04R\x04sent\x12\x16\n" +
+	"\x06queued\x18\t \x01(\x04R\x06queued\x12\x12\n" +
+	"\x04held\x18\n" +
+	" \x01(\x04R\x04held\"$\n" +
 	"\x0eRolloutRequest\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\"$\n" +
 	"\x0eHistoryRequest\x12\x12\n" +

@@ -1,0 +1,85 @@
+package scheduler
+
+// Explanation says where a row would go.
+type Explanation struct {
+	Slot uint16
+	// Revision is the active one; 0: none.
+	Revision int64
+	// Worker is its id; empty: nowhere.
+	Worker string
+	Reason string
+	// Rows of the slot that have no outcome: those that a worker has, begun, queued or parked there; those that wait for credit
+	// or for a session; those that wait for a worker, or until the slot has been handed over.
+	Sent, Queued, Held int
+}
+
+// Explain says where a row of the flow with this key hash would go now, and why, or why nowhere.
+func (s *Scheduler) Explain(flow string, key uint64) Explanation {
+	e := Explanation{Slot: Slot(key)}
+	f := s.byName[flow]
+	switch {
+	case f == nil || f.revision == 0:
+		e.Reason = "no revision of the flow is active"
+	case len(f.ready) == 0:
+		e.Revision = f.revision
+		e.Reason = "no worker is ready for the active revision"
+		for _, l := range f.links {
+			w := l.worker
+			switch {
+			case w.draining:
+				e.Reason += "; " + w.id + " drains"
+			case l.acknowledged != f.revision:
+				e.Reason += "; " + w.id + " has not acknowledged it"
+			}
+		}
+	default:
+		e.Revision = f.revision
+		w := f.ready[f.owner[e.Slot]].worker
+		e.Worker = w.id
+		e.Reason = "it weighs most for the slot among the workers that are ready"
+		switch {
+		case f.held[e.Slot] != nil:
+			e.Reason += "; rows wait until the slot's old owner, " + f.held[e.Slot].from.worker.id + ", is done"
+		case !w.connected:
+			e.Reason += "; rows wait until its session is back"
+		}
+	}
+	if f != nil {
+		e.count(f)
+	}
+	return e
+}
+
+// count counts the slot's rows that have no outcome.
+func (e *Explanation) count(f *flow) {
+	rows := func(segments []segment) (n int) {
+		for _, g := range segments {
+			if g.batch.over || len(g.batch.Keys) == 0 {
+				continue
+			}
+			for _, r := range g.list() {
+				if g.batch.slot(r) == e.Slot {
+					n++
+				}
+			}
+		}
+		return n
+	}
+	e.Held = rows(f.waiting.segments[f.waiting.head:])
+	if h := f.held[e.Slot]; h != nil {
+		e.Held += len(h.rows)
+	}
+	for _, l := range f.links {
+		e.Queued += rows(l.queue.segments[l.queue.head:])
+		for _, p := range l.worker.sent.parts {
+			if p == nil || p.link != l || p.Batch.over || len(p.Batch.Keys) == 0 {
+				continue
+			}
+			p.eachOpen(func(i uint32) {
+				if p.Batch.slot(p.Row(i)) == e.Slot {
+					e.Sent++
+				}
+			})
+		}
+	}
+}
