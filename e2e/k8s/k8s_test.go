@@ -330,9 +330,11 @@ func TestThreeNodes(t *testing.T) {
 	endure(t, o, events)
 }
 
-// busy is a node with a worker, and without what the test can't do without: the load and its Redis.
+// busy is a node with a worker, of which there are six now, and without what the test can't do without: the load and its Redis.
 func (o *operator) busy() string {
 	o.t.Helper()
+	o.do("scale", "deployment/worker", "--replicas=6")
+	o.calm()
 	out := o.do("get", "pods", "-o", `jsonpath={range .items[*]}{.metadata.labels.app\.kubernetes\.io/name}{" "}{.spec.nodeName}{"\n"}{end}`)
 	has := map[string]map[string]bool{}
 	for line := range strings.Lines(out) {
