@@ -22,6 +22,7 @@ import (
 type flags struct {
 	listen, advertise, http string
 	etcd                    command.Etcd
+	dead                    command.DeadLetters
 	lease, drain, noWorker  time.Duration
 	budget                  int64
 	limits                  batch.Limits
@@ -62,6 +63,7 @@ SIGTERM or SIGINT drains it: no new batches are taken, those under way end. A se
 	fs.Int64Var(&f.budget, "budget-bytes", 128<<20, "`bytes` of rows that clients may have under way together; each stream takes at least 512 KiB of it")
 	fs.IntVar(&f.limits.RowBytes, "max-row-bytes", 1<<20, "limit for one row, in `bytes`")
 	fs.IntVar(&f.limits.BatchRows, "max-batch-rows", 65536, "limit for one batch, in `rows`")
+	f.dead.BindFlags(fs)
 	f.transport.BindServerFlags(fs, "")
 	f.logging.BindFlags(fs)
 	f.tracing.BindFlags(fs)
@@ -90,6 +92,13 @@ func (f *flags) run(ctx context.Context, errs io.Writer) error {
 			log.Warn("close etcd", "error", err)
 		}
 	}()
+	letters, err := f.dead.Open()
+	if err != nil {
+		return err
+	}
+	if letters != nil {
+		defer letters.Close()
+	}
 	listener, err := transport.Listen(ctx, f.listen)
 	if err != nil {
 		return err
@@ -100,7 +109,7 @@ func (f *flags) run(ctx context.Context, errs io.Writer) error {
 	}
 	config := coordinator.Config{
 		Store: store, Listener: listener, Advertise: advertise, Transport: f.transport, Lease: f.lease, NoWorker: f.noWorker,
-		Limits: f.limits, Budget: f.budget, Build: command.Build(), Logger: log, Tracing: provider,
+		Limits: f.limits, Budget: f.budget, DeadLetters: letters, Build: command.Build(), Logger: log, Tracing: provider,
 	}
 	if f.http != "" {
 		if config.HTTP, err = transport.Listen(ctx, f.http); err != nil {

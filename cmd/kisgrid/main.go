@@ -43,10 +43,11 @@ func root() *cobra.Command {
   kisgrid new DIR                       a project of your own, that builds and passes its test
   kisgrid apply -f DIR                  change flows, live
   kisgrid submit FLOW -f rows.ndjson    run rows through a flow
-  kisgrid get flows                     what runs, and how far a change has come`,
+  kisgrid get flows                     what runs, and how far a change has come
+  kisgrid dead list                     rows that could not be done; dead redrive runs them again`,
 		SilenceUsage: true, SilenceErrors: true, Version: command.Build(),
 	}
-	cmd.AddCommand(demoCommand(), devCommand(), newCommand(), applyCommand(), getCommand(), deleteCommand(), exportCommand(), rolloutCommand(), submitCommand(), explainCommand(), lintCommand())
+	cmd.AddCommand(demoCommand(), devCommand(), newCommand(), applyCommand(), getCommand(), deleteCommand(), exportCommand(), rolloutCommand(), submitCommand(), deadCommand(), explainCommand(), lintCommand())
 	command.FromEnvironment(cmd)
 	return cmd
 }
@@ -65,7 +66,11 @@ func (s *server) bind(cmd *cobra.Command) {
 
 // admin calls f with a connection to a coordinator's Admin service.
 func (s *server) admin(f func(pb.AdminClient) error) error {
-	conn, err := transport.Dial(s.address, s.transport)
+	address, dial, err := transport.Resolve(s.address)
+	if err != nil {
+		return err
+	}
+	conn, err := transport.Dial(address, s.transport, dial...)
 	if err != nil {
 		return err
 	}

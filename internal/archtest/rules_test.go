@@ -26,7 +26,7 @@ var arrows = []struct {
 	{"pkg/flowexec/internal/…", []string{"pkg/kis", "pkg/batch", "pkg/flowexec/internal/…"}},
 	{"pkg/deadletter", []string{"pkg/batch"}},
 	{"pkg/cluster", []string{"pkg/batch", "pkg/definition"}},
-	{"internal/command", []string{"pkg/cluster", "internal/transport"}},
+	{"internal/command", []string{"pkg/cluster", "pkg/deadletter", "internal/transport"}},
 	{"internal/authority", nil},
 	{"internal/submission", []string{"pkg/batch"}},
 
@@ -42,7 +42,7 @@ var arrows = []struct {
 	{"pkg/client", []string{"pkg/batch", "internal/wire", "internal/transport", "internal/tracing", "proto/kisgrid/v1"}},
 
 	// What puts processes together.
-	{"internal/devcluster", []string{"pkg/coordinator", "pkg/worker", "pkg/cluster", "pkg/definition", "pkg/kis", "pkg/batch", "internal/transport"}},
+	{"internal/devcluster", []string{"pkg/coordinator", "pkg/deadletter", "pkg/worker", "pkg/cluster", "pkg/definition", "pkg/kis", "pkg/batch", "internal/transport"}},
 	{"pkg/flowtest", []string{
 		"internal/devcluster", "pkg/coordinator", "pkg/worker", "pkg/client", "pkg/cluster", "pkg/definition", "pkg/kis", "pkg/batch", "internal/transport", "internal/wire",
 		"proto/kisgrid/v1",

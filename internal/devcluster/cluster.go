@@ -13,6 +13,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/deadletter"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
@@ -51,6 +52,7 @@ type Cluster struct {
 	etcd   *Etcd
 	redis  *Redis // nil: one from outside
 	store  *cluster.Store
+	dead   *deadletter.Store // in the same Redis
 
 	coordinator *Node  // the first
 	metrics     string // its URL; empty for none
@@ -106,6 +108,9 @@ func (k *Cluster) start(ctx context.Context) (err error) {
 	}
 	c.Announce("redis", c.Redis)
 	if k.store, err = k.open(k.etcd.Address(), "etcd"); err != nil {
+		return err
+	}
+	if k.dead, err = deadletter.Open(deadletter.Config{URL: "redis://" + c.Redis}); err != nil {
 		return err
 	}
 	if k.coordinator, err = k.startCoordinator(ctx, c.Listen, c.HTTP); err != nil {
@@ -265,6 +270,9 @@ func (k *Cluster) Close() error {
 		}
 		if k.store != nil {
 			k.closed = errors.Join(k.closed, k.store.Close())
+		}
+		if k.dead != nil {
+			k.closed = errors.Join(k.closed, k.dead.Close())
 		}
 		if k.redis != nil {
 			k.closed = errors.Join(k.closed, k.redis.Close())

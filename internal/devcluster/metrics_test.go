@@ -32,6 +32,10 @@ func TestMetricsPage(t *testing.T) {
 	if _, err := p.Wait(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	// A row without its shard key reaches no worker, and becomes a dead letter.
+	if r, err := g.Client().Submit(t.Context(), "CalStuAvgScore12", client.Rows("{}")); err != nil || len(r.NotDone) != 1 || !r.NotDone[0].Kept {
+		t.Fatalf("a row without its shard key ended %+v, %v", r, err)
+	}
 	for name, labels := range map[string][]string{
 		"kisflow_data_total": nil, "flow_data_total": {"flow_name", "CalStuAvgScore12"}, "flow_schedule_cnts": {"flow_name", "CalStuAvgScore12"},
 		"func_schedule_cnts": {"func_name", "SaveScoreAvg12", "func_mode", "Save"}, "func_run_duration": {"func_name", "VerifyStu", "func_mode", "Verify"},
@@ -55,9 +59,11 @@ func TestMetricsPage(t *testing.T) {
 		typeless []string    // no series comes of what the test does
 		doctored [][3]string // a text, what replaces it, and what the comparison says then
 	}{
-		{coordinators, g.Coordinator(0).Metrics(), []string{"kisgrid_revisions_rejected_total"}, [][3]string{
+		{coordinators, g.Coordinator(0).Metrics(), []string{
+			"kisgrid_revisions_rejected_total", "kisgrid_dead_rows_not_kept_total", "kisgrid_dead_letters_redriven_total",
+		}, [][3]string{
 			{"`kisgrid_coordinator_leader` | gauge", "kisgrid_coordinator_leader | gauge", "is not documented"},
-			{"| flow, outcome |", "| flow |", "kisgrid_rows_ended_total has the labels"},
+			{"`kisgrid_rows_ended_total` | counter | rows | flow, outcome |", "`kisgrid_rows_ended_total` | counter | rows | flow |", "kisgrid_rows_ended_total has the labels"},
 			{"`kisgrid_rows_in_flight` | gauge", "`kisgrid_rows_in_flight` | counter", "kisgrid_rows_in_flight is a gauge"},
 			{"Client streams that are open.", "Streams.", "kisgrid_coordinator_streams says of itself"},
 			{"`kisgrid_stream_window_bytes` | gauge | bytes", "`kisgrid_stream_window_bytes` | gauge | rows", "kisgrid_stream_window_bytes is documented in rows"},

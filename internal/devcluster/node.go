@@ -175,7 +175,7 @@ func (k *Cluster) newCoordinator(ctx context.Context, name string, store *cluste
 	}
 	config := coordinator.Config{
 		Store: store, Listener: listener, Lease: k.config.Lease, Logger: k.config.Logger.Named("coordinator"), Build: "dev",
-		Transport: k.config.TLS, Registry: prometheus.NewRegistry(), Tracing: k.config.Tracing,
+		Transport: k.config.TLS, Registry: prometheus.NewRegistry(), Tracing: k.config.Tracing, DeadLetters: k.dead,
 	}
 	config.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if network := k.config.Network; network != nil {

@@ -60,6 +60,7 @@ func ToRowOutcomes(in []*pb.RowOutcome, rows int) ([]batch.RowOutcome, error) {
 		out[i] = batch.RowOutcome{
 			Row: o.GetRow(), Outcome: batch.Outcome(o.GetOutcome()), Code: toCode(o.GetCode()),
 			Function: o.GetFunction(), Reason: o.GetReason(), Attempts: o.GetAttempts(), Kept: o.GetKept(),
+			NotKept: batch.NotKept(min(max(o.GetNotKept(), 0), math.MaxUint8)),
 		}
 	}
 	return out, nil
@@ -77,8 +78,43 @@ func FromRowOutcomes(in []batch.RowOutcome) []*pb.RowOutcome {
 		o, m := &in[i], &messages[i]
 		m.Row, m.Outcome, m.Code = o.Row, pb.Outcome(o.Outcome), pb.Code(o.Code)
 		m.Function, m.Reason = text(o.Function, maxReason), text(o.Reason, maxReason)
-		m.Attempts, m.Kept = o.Attempts, o.Kept
+		m.Attempts, m.Kept, m.NotKept = o.Attempts, o.Kept, pb.NotKept(o.NotKept)
 		out[i] = m
+	}
+	return out
+}
+
+// ToDeadRows takes the dead rows of a part of so many rows, sharing their bytes. The error is CodeBadMessage: a row that is
+// not there.
+func ToDeadRows(in []*pb.DeadRow, rows int) ([]batch.DeadRow, error) {
+	if len(in) == 0 {
+		return nil, nil
+	}
+	out := make([]batch.DeadRow, len(in))
+	for i, d := range in {
+		if int64(d.GetRow()) >= int64(rows) {
+			return nil, batch.Errorf(batch.CodeBadMessage, "the result has dead row %d of %d rows: the peer is defective or of another build", d.GetRow(), rows)
+		}
+		out[i] = batch.DeadRow{
+			Row: d.GetRow(), Function: d.GetFunction(), Use: d.GetUse(), Path: d.GetPath(), Visit: d.GetVisit(),
+			Code: toCode(d.GetCode()), Reason: d.GetReason(), Attempts: d.GetAttempts(), Encoding: d.GetEncoding(), Data: d.GetData(),
+		}
+	}
+	return out, nil
+}
+
+// FromDeadRows shares the rows' bytes. Reasons are dealt with as FromRowOutcomes does.
+func FromDeadRows(in []batch.DeadRow) []*pb.DeadRow {
+	if len(in) == 0 {
+		return nil
+	}
+	out := make([]*pb.DeadRow, len(in))
+	for i := range in {
+		d := &in[i]
+		out[i] = &pb.DeadRow{
+			Row: d.Row, Function: text(d.Function, maxReason), Use: d.Use, Path: d.Path, Visit: d.Visit,
+			Code: pb.Code(d.Code), Reason: text(d.Reason, maxReason), Attempts: d.Attempts, Encoding: d.Encoding, Data: d.Data,
+		}
 	}
 	return out
 }

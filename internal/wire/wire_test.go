@@ -57,6 +57,14 @@ func TestEnumNumbersAreThoseOfTheWire(t *testing.T) {
 			t.Errorf("batch.Outcome %d is %s, on the wire it is %q", o, want, pb.Outcome_name[int32(o)])
 		}
 	}
+	for n := batch.NoStore; n <= batch.NothingLeft; n++ {
+		if n.String() == "" || pb.NotKept_name[int32(n)] == "" {
+			t.Errorf("batch.NotKept %d says %q, on the wire it is %q", n, n, pb.NotKept_name[int32(n)])
+		}
+	}
+	if len(pb.NotKept_name) != int(batch.NothingLeft)+1 {
+		t.Errorf("the wire has %d reasons why a row is not kept", len(pb.NotKept_name)-1)
+	}
 	if len(pb.Outcome_name) != int(batch.Failed)+1 {
 		t.Errorf("the wire has %d outcomes", len(pb.Outcome_name)-1)
 	}
@@ -90,6 +98,7 @@ func TestRowOutcomesSurviveTheWire(t *testing.T) {
 			Reason:   rapid.String().Draw(t, "reason"),
 			Attempts: rapid.Uint32().Draw(t, "attempts"),
 			Kept:     rapid.Bool().Draw(t, "kept"),
+			NotKept:  batch.NotKept(rapid.IntRange(0, int(batch.NothingLeft)).Draw(t, "not kept")),
 		}
 	})
 	rapid.Check(t, func(t *rapid.T) {

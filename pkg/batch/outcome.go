@@ -38,7 +38,9 @@ type RowOutcome struct {
 	Function string // the function that the row was in; empty for none
 	Reason   string
 	Attempts uint32 // how often the function was tried, the first time included
-	Kept     bool   // a dead row that is kept as a dead letter
+	// Kept: a dead row that is kept as a dead letter. Else NotKept says why it is not, for dead rows only.
+	Kept    bool
+	NotKept NotKept
 }
 
 // Range is Count consecutive rows from First.

@@ -107,7 +107,7 @@ type submitOptions struct {
 func NoOutput() SubmitOption { return func(o *submitOptions) { o.noOutput = true } }
 
 // ReportOnly has dead rows only reported in the result. Default: they are kept as dead letters too, where the cluster has
-// a store for them. This release has no such store: dead rows are reported only, with this option and without it.
+// a store for them. RowOutcome.Kept says whether they are, NotKept why not.
 func ReportOnly() SubmitOption { return func(o *submitOptions) { o.reportOnly = true } }
 
 // Timeout has the cluster end the batch's rows that have no outcome after d: they come back failed with CodeDeadline. Default

@@ -25,6 +25,12 @@ type admin struct {
 	board *board
 	// draining is closed when nobody is to be kept waiting any more.
 	draining <-chan struct{}
+
+	// What redrives need.
+	id     string
+	keeper *keeper
+	budget *budget
+	limits batch.Limits
 }
 
 // Apply checks the documents together with those stored, writes what differs in one transaction, and reports until each

@@ -54,7 +54,22 @@ type revision struct {
 	copies    int             // lanes in a worker; 0: as many as the worker says
 	keys      *batch.KeyField // reads shardKey; nil without one
 	functions []string        // those that workers must have registered
+	steps     []string        // the functions in the flow's order, each as often as it stands there
 	message   *pb.Definition
+}
+
+// has reports whether a function stands in the flow more than use times.
+func (r *revision) has(function string, use uint32) bool {
+	for _, name := range r.steps {
+		if name != function {
+			continue
+		}
+		if use == 0 {
+			return true
+		}
+		use--
+	}
+	return false
 }
 
 // newRevision reads a revision from the history.
@@ -70,6 +85,9 @@ func bundleRevision(b *definition.Bundle, number int64) *revision {
 	r := &revision{
 		number: number, enabled: b.Flow.Enabled, shardKey: b.Flow.ShardKey, copies: b.Flow.Copies,
 		message: &pb.Definition{Flow: b.Flow.Name, Revision: number},
+	}
+	for _, f := range b.Flow.Functions {
+		r.steps = append(r.steps, f.Name)
 	}
 	for _, name := range b.FunctionNames() {
 		if f := b.Functions[name]; f.Save == nil && f.Load == nil { // else its document says all

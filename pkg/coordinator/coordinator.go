@@ -29,6 +29,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/deadletter"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -58,6 +59,8 @@ type Config struct {
 	// may hold one message that waits for its place, and a stream takes at least 512 KiB, so there are no more than Budget has
 	// room for. Default 128 MiB.
 	Budget int64
+	// DeadLetters keeps dead rows. The caller closes it after Run. Default: they are only reported.
+	DeadLetters *deadletter.Store
 	// Build says which build of the program this is.
 	Build string
 	// Logger gets what an operator should know. Default: nobody.
@@ -77,6 +80,7 @@ type Coordinator struct {
 	board  *board
 	fleet  *fleet
 	ingest *ingest
+	keeper *keeper
 	server *transport.Server
 
 	leading atomic.Bool
@@ -140,13 +144,17 @@ func New(c Config) (*Coordinator, error) {
 		}, []string{"flow"}),
 	}
 	k.fleet.init()
+	k.keeper = newKeeper(c.DeadLetters, c.Logger.Named("dead-letters"))
 	k.ingest = &ingest{
-		id: k.id, loop: k.loop, board: k.board, fleet: k.fleet, tracer: tracer, limits: c.Limits, message: c.Transport.MessageBytes(),
+		id: k.id, loop: k.loop, board: k.board, fleet: k.fleet, tracer: tracer, keeper: k.keeper, limits: c.Limits, message: c.Transport.MessageBytes(),
 		budget: newBudget(c.Budget), ready: k.ready, draining: k.draining, streams: map[batch.StreamID]*stream{},
 	}
 	pb.RegisterIngestServer(server, k.ingest)
-	pb.RegisterAdminServer(server, &admin{store: c.Store, fleet: k.fleet, loop: k.loop, board: k.board, draining: k.draining})
-	c.Registry.MustRegister(&collector{coordinator: k}, k.fleet.rejections)
+	pb.RegisterAdminServer(server, &admin{
+		store: c.Store, fleet: k.fleet, loop: k.loop, board: k.board, draining: k.draining,
+		id: k.id, keeper: k.keeper, budget: k.ingest.budget, limits: c.Limits,
+	})
+	c.Registry.MustRegister(&collector{coordinator: k}, k.fleet.rejections, k.keeper.kept, k.keeper.notKept, k.keeper.redriven)
 	return k, nil
 }
 
@@ -195,6 +203,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { c.fleet.run(ctx); return nil })
 	g.Go(func() error { return c.follow(ctx) })
+	g.Go(func() error { c.keeper.look(ctx); return nil })
 	g.Go(func() error { return c.member(ctx) })
 	g.Go(func() error { return c.campaign(ctx) })
 	g.Go(func() error {

@@ -24,6 +24,7 @@ type ingest struct {
 	board    *board
 	fleet    *fleet
 	tracer   trace.Tracer // nil where nobody traces
+	keeper   *keeper
 	limits   batch.Limits
 	message  int // limit of one message, in bytes
 	budget   *budget
@@ -97,10 +98,12 @@ func (i *ingest) submission(ctx context.Context, flow string, stream batch.Strea
 		return nil, err
 	}
 	s, err := newSubmission(r, i.limits, flow, stream, in, time.Now())
-	if err == nil {
-		s.trace(i.tracer, in.GetTraceParent())
+	if err != nil {
+		return nil, err
 	}
-	return s, err
+	s.trace(i.tracer, in.GetTraceParent())
+	s.keeper, s.reportOnly, s.keeps = i.keeper, in.GetReportOnly(), i.keeper.store != nil && !in.GetReportOnly()
+	return s, nil
 }
 
 // refused stands for a batch that never became a submission, so that its answer and credit go the ordinary way. It keeps no
@@ -167,6 +170,7 @@ func (i *ingest) await(ctx context.Context, sub *submission) (*pb.Answer, error)
 		case <-sub.endings.ready:
 		}
 		items = sub.endings.take(items)
+		i.keeper.keep(ctx, items)
 		for _, e := range items {
 			for _, a := range sub.answer(e) {
 				g.add(a)

@@ -391,6 +391,9 @@ func (k *link) result(ctx context.Context, r *result) error {
 	if _, err = wire.ToOutput(r.GetOutput(), maxRows); err != nil {
 		return err
 	}
+	if _, err = wire.ToDeadRows(r.GetDead(), maxRows); err != nil {
+		return err
+	}
 	if k.fleet.tracer != nil {
 		k.spans.answered(r.Result)
 	}

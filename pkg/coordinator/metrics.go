@@ -2,11 +2,13 @@ package coordinator
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/deadletter"
 )
 
 var (
@@ -34,6 +36,14 @@ var (
 		"Registered workers by the state of the session with them: up, draining, down, or lost after a lease time of that.", []string{"state"}, nil)
 	budgetBytes = prometheus.NewDesc("kisgrid_coordinator_budget_left_bytes",
 		"Bytes of rows that clients may still be granted.", nil, nil)
+	deadLetters = prometheus.NewDesc("kisgrid_dead_letters",
+		"Dead letters that the store has; the same at each coordinator.", []string{"flow"}, nil)
+	deadLettersLimit = prometheus.NewDesc("kisgrid_dead_letters_limit",
+		"The most dead letters that a flow may have.", nil, nil)
+	deadLettersExpired = prometheus.NewDesc("kisgrid_dead_letters_expired_total",
+		"Dead letters that were forgotten because of their age; the same at each coordinator.", []string{"flow"}, nil)
+	deadLettersUp = prometheus.NewDesc("kisgrid_dead_letters_up",
+		"1 while the store of dead letters answers, 0 while it does not; missing where there is none.", nil, nil)
 	isLeader = prometheus.NewDesc("kisgrid_coordinator_leader",
 		"1 for the coordinator that decides revisions.", nil, nil)
 )
@@ -45,6 +55,7 @@ type collector struct{ coordinator *Coordinator }
 func (*collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		rowsIn, rowsEnded, rowsInFlight, rowsAgain, flowRevision, flowWanted, sessions, workerStates, streams, windowBytes, windowUsed, budgetBytes, isLeader,
+		deadLetters, deadLettersLimit, deadLettersExpired, deadLettersUp,
 	} {
 		out <- d
 	}
@@ -90,9 +101,66 @@ func (m *collector) Collect(out chan<- prometheus.Metric) {
 		gauge(windowUsed, float64(w.used), flow)
 	}
 	gauge(budgetBytes, float64(c.ingest.budget.remaining()))
+	c.keeper.collectDead(ctx, gauge, counter)
 	leads := 0.0
 	if c.leading.Load() {
 		leads = 1
 	}
 	gauge(isLeader, leads)
+}
+
+const (
+	// storePatience bounds how long metrics wait for the store of dead letters.
+	storePatience = time.Second
+	// storeNews is how old what it said may be.
+	storeNews = time.Second
+)
+
+// counted is what the store said last. Guarded by asking, which who asks it holds.
+type counted struct {
+	asking sync.Mutex
+	at     time.Time
+	flows  []deadletter.Status
+	err    error
+}
+
+// ask asks the store, unless it has just been asked.
+func (c *counted) ask(ctx context.Context, store *deadletter.Store) ([]deadletter.Status, error) {
+	c.asking.Lock()
+	defer c.asking.Unlock()
+	if time.Since(c.at) < storeNews {
+		return c.flows, c.err
+	}
+	ctx, cancel := context.WithTimeout(ctx, storePatience)
+	defer cancel()
+	c.flows = nil
+	var flows []string
+	flows, c.err = store.Flows(ctx)
+	for _, flow := range flows {
+		var status deadletter.Status
+		if status, c.err = store.Status(ctx, flow); c.err != nil {
+			break
+		}
+		c.flows = append(c.flows, status)
+	}
+	c.at = time.Now()
+	return c.flows, c.err
+}
+
+// collectDead asks the store how many letters there are.
+func (k *keeper) collectDead(ctx context.Context, gauge func(*prometheus.Desc, float64, ...string), counter func(*prometheus.Desc, uint64, ...string)) {
+	if k.store == nil {
+		return
+	}
+	flows, err := k.counted.ask(ctx, k.store)
+	for _, status := range flows {
+		gauge(deadLetters, float64(status.Letters), status.Flow)
+		counter(deadLettersExpired, uint64(status.Expired), status.Flow)
+	}
+	up := 1.0
+	if err != nil {
+		up = 0 // the log says why, when a row is not kept
+	}
+	gauge(deadLettersUp, up)
+	gauge(deadLettersLimit, float64(k.store.Max()))
 }

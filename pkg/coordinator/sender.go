@@ -71,6 +71,7 @@ func (s *sender) part(p *scheduler.Part) error {
 		Number: p.Number, Flow: p.Batch.Flow, Revision: p.Batch.Revision, Batch: wire.FromID(sub.id), Floor: sub.floor,
 		AgeMilliseconds: milliseconds(now.Sub(sub.born)), Deaths: p.Deaths, Output: sub.output,
 		Rows: p.Rows, BatchRows: uint32(p.Batch.Rows()),
+		KeepDead: sub.keeps, Start: sub.start, StartUse: sub.startUse,
 	}
 	if !p.Batch.Deadline.IsZero() {
 		m.DeadlineMilliseconds = max(1, milliseconds(p.Batch.Deadline.Sub(now)))

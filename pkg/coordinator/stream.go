@@ -252,6 +252,7 @@ func (s *stream) send(ctx context.Context, received <-chan error) error {
 		case <-s.endings.ready:
 		}
 		items = s.endings.take(items)
+		s.ingest.keeper.keep(ctx, items)
 		for _, e := range items {
 			if err := s.sendEnding(e); err != nil {
 				return err

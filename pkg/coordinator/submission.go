@@ -26,12 +26,20 @@ type submission struct {
 	lent     *wire.Lent
 	users    atomic.Int32
 	revision *revision
+	keeper   *keeper
+	// keeps: dead rows are kept as letters. reportOnly: the client wants them to be reported only.
+	keeps, reportOnly bool
+	// start is the function that the rows enter first, startUse which of its places; "": the flow's first one.
+	start    string
+	startUse uint32
 	// endings take what the scheduler decides; its taker turns each into an answer.
 	endings *outbox[ending]
 	span    *batchSpan // nil where nobody traces
 
 	// Owned by the taker of endings.
-	begun bool // Ended was told
+	ended   []batch.RowOutcome // Ended, with whether they are kept
+	counted bool               // ended was decided about
+	begun   bool               // ended was told
 }
 
 // ending is how some of a submission's rows ended: part and result where a worker said so, else rows with one outcome for all.
@@ -43,7 +51,8 @@ type ending struct {
 	rows       []uint32
 	outcome    batch.Outcome
 	code       batch.Code
-	refused    error // the whole batch, before any row ran
+	failed     []batch.RowOutcome // rows, with whether they are kept
+	refused    error              // the whole batch, before any row ran
 	last       bool
 }
 
@@ -144,7 +153,10 @@ func (s *submission) answer(e ending) []*pb.Answer {
 	var all []*pb.Answer
 	if !s.begun {
 		s.begun = true
-		all = s.tell(all, s.Ended)
+		if s.ended == nil {
+			s.ended = s.Ended
+		}
+		all = s.tell(all, s.ended)
 	}
 	switch {
 	case e.refused != nil:
@@ -152,12 +164,10 @@ func (s *submission) answer(e ending) []*pb.Answer {
 	case e.part != nil:
 		all = s.translate(all, e)
 	case len(e.rows) > 0:
-		failed := make([]batch.RowOutcome, len(e.rows))
-		reason := failure(e.code, s.Flow)
-		for i, row := range e.rows {
-			failed[i] = batch.RowOutcome{Row: row, Outcome: e.outcome, Code: e.code, Reason: reason}
+		if e.failed == nil {
+			e.failed = s.outcomes(&e)
 		}
-		all = s.tell(all, failed)
+		all = s.tell(all, e.failed)
 	}
 	if e.last {
 		s.span.end(e.refused)
@@ -165,6 +175,16 @@ func (s *submission) answer(e ending) []*pb.Answer {
 			all = append(all, s.message(&pb.Answer{}))
 		}
 		all[len(all)-1].Last = true
+	}
+	return all
+}
+
+// outcomes are those of the rows that the scheduler ended.
+func (s *submission) outcomes(e *ending) []batch.RowOutcome {
+	all := make([]batch.RowOutcome, len(e.rows))
+	reason := failure(e.code, s.Flow)
+	for i, row := range e.rows {
+		all[i] = batch.RowOutcome{Row: row, Outcome: e.outcome, Code: e.code, Reason: reason}
 	}
 	return all
 }
@@ -191,8 +211,7 @@ func (s *submission) tell(all []*pb.Answer, ended []batch.RowOutcome) []*pb.Answ
 func (s *submission) translate(all []*pb.Answer, e ending) []*pb.Answer {
 	p := e.part
 	r := e.result
-	n := uint32(p.Len())
-	counts := func(row uint32) bool { return row < n && (e.only == nil || e.only.Has(row)) }
+	n, counts := uint32(p.Len()), e.counts
 	a := s.message(&pb.Answer{})
 	for _, o := range r.GetNotDone() {
 		if counts(o.GetRow()) {

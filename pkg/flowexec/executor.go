@@ -165,7 +165,7 @@ func (x *executor) guarded(call callFunc, lo, hi int) (row int, err error) {
 			}
 		case exiting:
 			x.succeed(batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeFunctionPanic,
-				Reason: "the function ended its goroutine with runtime.Goexit: let it return"}, x.frame.Row)
+				Reason: "the function ended its goroutine with runtime.Goexit: let it return"}, x.frame.Row, false)
 		case panicked != nil:
 			row, err = x.frame.Row, newPanicError(panicked)
 		}
@@ -176,14 +176,15 @@ func (x *executor) guarded(call callFunc, lo, hi int) (row int, err error) {
 }
 
 // succeed gives the lane another goroutine in place of x's, which never comes back from a row: that row ends with o, the
-// others of the run begin anew. Nobody is to blame if o has no outcome, or if the row is -1, not known.
-func (x *executor) succeed(o batch.RowOutcome, row int) {
+// others of the run begin anew. goesOn: its function may still touch the row. Nobody is to blame if o has no outcome, or if the row is -1, not known.
+func (x *executor) succeed(o batch.RowOutcome, row int, goesOn bool) {
 	again := *x.run.work
 	w := &again
 	w.careful = true
 	if o.Outcome != 0 {
 		o.Function, o.Attempts = x.frame.Call.Function, uint32(x.frame.Call.Attempt)
-		blamed := x.run.blame(o, row)
+		blamed, entered := x.run.blame(o, row, goesOn)
+		w.deadRows = append(slices.Clip(w.deadRows), entered...)
 		if w.dead = append(slices.Clip(w.dead), blamed...); len(blamed) == 0 && x.run.work.careful {
 			w.over = &o // it hangs again and again, without a row
 		}

@@ -229,7 +229,7 @@ func (ln *lane) look(now time.Time, stopping bool) {
 	config.Metrics.addAbandoned(1)
 	config.Logger.Warn("abandoned a function that goes on after its context was cancelled",
 		"flow", config.Flow, "function", x.frame.Call.Function)
-	x.succeed(x.overdue(), x.hung())
+	x.succeed(x.overdue(), x.hung(), true)
 }
 
 // hung is the row that the goroutine hangs in; -1: not known.

@@ -112,6 +112,8 @@ type work struct {
 	// is to blame.
 	dead []batch.RowOutcome
 	over *batch.RowOutcome
+	// deadRows are the rows of dead as they entered their function.
+	deadRows []batch.DeadRow
 	// behind are rows, by their place in the run, whose keys have rows parked.
 	behind []uint32
 	// from and groups are the parked rows that go on with this run, whose part is then the parcel's; nil: it is the first.

@@ -84,6 +84,7 @@ type parcel struct {
 	byKey  []uint32           // the rows of each group, one group behind the other
 	// What has become of other rows of the same origins, and how much time they have used up.
 	notDone []batch.RowOutcome
+	dead    []batch.DeadRow
 	output  batch.Output
 	spent   map[uint32]time.Duration
 
@@ -227,7 +228,8 @@ func (r *run) startBehind(rs *rowset) *rowset {
 	for _, origin := range r.work.behind {
 		r.asideGroup(origin)
 	}
-	r.aside.sets[0] = append(r.aside.sets[0], r.x.subset(rs, r.work.behind, 0))
+	start := r.part.Start
+	r.aside.sets[start] = append(r.aside.sets[start], r.x.subset(rs, r.work.behind, start))
 	return r.x.keep(rs, r.work.behind)
 }
 
@@ -263,6 +265,12 @@ func (r *run) resume(p *parcel) {
 			r.ledger.end(uint32(i), o)
 		}
 	}
+	for _, d := range p.dead {
+		if i, ok := slices.BinarySearch(r.work.rows, d.Row); ok {
+			d.Row = uint32(i)
+			r.dead = append(r.dead, d)
+		}
+	}
 }
 
 // ended reports whether an abandoned goroutine is to blame on the row.
@@ -292,11 +300,11 @@ func (x *executor) again(rs *rowset, rows, origins []uint32) *rowset {
 	return sub
 }
 
-// copied is rows of a rowset, and what they were before, in memory of their own.
-func copied(rs *rowset, rows, origins []uint32) *rowset {
+// copied is rows of a rowset, and what they were before, in memory of their own. start is where the run began.
+func copied(rs *rowset, rows, origins []uint32, start int) *rowset {
 	c := &rowset{born: rs.born, origin: origins, nth: picked(rs.nth, rows), trip: picked(rs.trip, rows), path: picked(rs.path, rows)}
 	if rs.vec == nil {
-		c.born = 0 // it was never anything else
+		c.born = start // it was never anything else
 		return c
 	}
 	c.vec = rs.vec.New()
@@ -310,7 +318,7 @@ func copied(rs *rowset, rows, origins []uint32) *rowset {
 		prev = prev.prev
 	}
 	if prev != nil {
-		c.prev = copied(prev, rows, origins)
+		c.prev = copied(prev, rows, origins, start)
 	}
 	return c
 }
@@ -390,10 +398,11 @@ func (r *run) pack(result *Run) *parcel {
 	}
 	for k, sets := range r.aside.sets {
 		for _, rs := range sets {
-			p.sets[k] = append(p.sets[k], packed(rs, origins))
+			p.sets[k] = append(p.sets[k], packed(rs, origins, r.part.Start))
 		}
 	}
 	result.NotDone, p.notDone = divide(result.NotDone, parked)
+	p.dead = r.parkDead(parked)
 	result.Output, p.output = divideOutput(result.Output, parked)
 	all := result.Rows
 	result.Rows = make([]uint32, 0, r.n-len(origins))
@@ -410,7 +419,7 @@ func (r *run) pack(result *Run) *parcel {
 }
 
 // packed is a rowset in memory of its own, in the order of its origins, which count in the parcel.
-func packed(rs *rowset, origins []uint32) *rowset {
+func packed(rs *rowset, origins []uint32, start int) *rowset {
 	rows := span(0, rs.len())
 	if !slices.IsSorted(rs.origin) {
 		sort.SliceStable(rows, func(a, b int) bool { return rs.origin[rows[a]] < rs.origin[rows[b]] })
@@ -420,7 +429,7 @@ func packed(rs *rowset, origins []uint32) *rowset {
 		at, _ := slices.BinarySearch(origins, rs.origin[row])
 		renumbered[i] = uint32(at)
 	}
-	c := copied(rs, rows, renumbered)
+	c := copied(rs, rows, renumbered, start)
 	if slices.ContainsFunc(rs.holds, func(h hold) bool { return h != (hold{}) }) {
 		c.holds = make([]hold, len(rows))
 		for i, row := range rows {
@@ -534,6 +543,9 @@ func (p *parcel) count(result *Run) {
 	result.Rows = picked(p.rows, result.Rows)
 	for i := range result.NotDone {
 		result.NotDone[i].Row = p.rows[result.NotDone[i].Row]
+	}
+	for i := range result.Dead {
+		result.Dead[i].Row = p.rows[result.Dead[i].Row]
 	}
 	for i, origin := range result.Output.Origins {
 		result.Output.Origins[i] = p.rows[origin]

@@ -30,6 +30,10 @@ type Part struct {
 	Values []any
 	// Output asks for what the last function passes on.
 	Output bool
+	// Start is the place in the flow of the function that the rows enter first; they are what it reads.
+	Start int
+	// KeepDead asks for dead rows of at most so many bytes as they entered their function. 0: for none.
+	KeepDead int
 	// Attempt counts from 1 how often the rows were sent to a worker.
 	Attempt int
 	// Trace is the span that the part belongs to; the zero value for none.
@@ -86,6 +90,9 @@ type Run struct {
 	Rows []uint32
 	// NotDone are the rows that are not done, in the order of their rows.
 	NotDone []batch.RowOutcome
+	// Dead are the dead rows of NotDone as they entered their function, where the part asked for them, with rows within the
+	// part. Outcomes of dead rows that are not here say why they are not.
+	Dead []batch.DeadRow
 	// Returned are those of Rows that have not begun, or were parked: no outcome, no attempt counted.
 	Returned []uint32
 	// Output is what the last function passed on, with origins within the part or batch.WholeBatch.

@@ -70,6 +70,15 @@ func (p *Plan) ShardKey() string { return p.shardKey }
 // Copies is how many lanes the flow is to have: what its document says, else GOMAXPROCS.
 func (p *Plan) Copies() int { return p.copies }
 
+// Place is where in the flow a function stands: the use-th time that it does, counted from 0. false: it does not.
+func (p *Plan) Place(function string, use int) (place int, ok bool) {
+	places := p.places[function]
+	if use < 0 || use >= len(places) {
+		return 0, false
+	}
+	return places[use], true
+}
+
 // whole reports that a run is a whole batch, so that one row or function may decide for all of it.
 func (p *Plan) whole() bool { return p.shardKey == "" }
 

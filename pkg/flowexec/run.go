@@ -38,6 +38,7 @@ type run struct {
 	empty     int           // jumps without rows
 	clock     time.Duration // when the last step ended, by the clock of the lanes
 	ledger    ledger
+	dead      []batch.DeadRow // as they entered their functions, with their origins as rows
 	// spent is what slow rows have used up of the flow's timeout, by origin.
 	spent map[uint32]time.Duration
 }
@@ -115,6 +116,7 @@ func (r *run) execute() (Run, *parcel) {
 	if r.aside != nil {
 		parked = r.pack(&result)
 	}
+	r.tellDead(&result)
 	if from != nil {
 		from.count(&result)
 	}
@@ -130,8 +132,10 @@ func (r *run) start() {
 		if r.part.Values != nil {
 			rs.vec, rs.forced = &kis.Vec[any]{Rows: r.part.Values}, r.n == 0
 		}
-		r.pass(r.withoutDead(r.startBehind(rs)), 0)
+		rs.born = r.part.Start
+		r.pass(r.withoutDead(r.startBehind(rs)), r.part.Start)
 	}
+	r.dead = append(r.dead, r.work.deadRows...)
 	for _, o := range r.work.dead {
 		r.ledger.end(o.Row, o)
 	}
@@ -381,6 +385,7 @@ func nilPassed(s *step) batch.RowOutcome {
 // end ends row i of rs in the current step.
 func (r *run) end(rs *rowset, i uint32, o batch.RowOutcome) {
 	o.Function = r.step.name
+	r.noteDead(rs, i, &o)
 	r.ledger.end(rs.origin[i], o)
 }
 
@@ -417,8 +422,8 @@ func (r *run) halt(o batch.RowOutcome) {
 }
 
 // blame is how the row that an abandoned call hangs in ends; in Batch and FaaS all rows of the call. It is called when x's
-// goroutine does not touch the run any more.
-func (r *run) blame(o batch.RowOutcome, row int) []batch.RowOutcome {
+// goroutine does not touch the run any more; the function does, if it goes on.
+func (r *run) blame(o batch.RowOutcome, row int, goesOn bool) ([]batch.RowOutcome, []batch.DeadRow) {
 	rows := []int{row}
 	if r.step.form.Whole() {
 		rows = rows[:0]
@@ -427,6 +432,7 @@ func (r *run) blame(o batch.RowOutcome, row int) []batch.RowOutcome {
 		}
 	}
 	var dead []batch.RowOutcome
+	var entered []batch.DeadRow
 	for _, o.Row = range r.now.behind {
 		dead = append(dead, o)
 	}
@@ -434,15 +440,17 @@ func (r *run) blame(o batch.RowOutcome, row int) []batch.RowOutcome {
 		if i < 0 {
 			continue
 		}
+		o := o
+		entered = r.blameDead(entered, i, goesOn, &o)
 		if o.Row = r.now.origin[i]; o.Row == batch.WholeBatch {
 			for o.Row = range uint32(r.n) {
 				dead = append(dead, o)
 			}
-			return dead
+			return dead, entered
 		}
 		dead = append(dead, o)
 	}
-	return dead
+	return dead, entered
 }
 
 // budget is how long row i of the rows under way may take now, and what happens when it took longer. In Batch and FaaS it is
@@ -540,6 +548,8 @@ func (l *ledger) end(origin uint32, o batch.RowOutcome) {
 		l.places[origin] = uint32(len(l.notDone))
 	case l.notDone[place-1].Outcome < o.Outcome:
 		l.notDone[place-1] = o
+	case l.notDone[place-1].Outcome == o.Outcome && l.notDone[place-1].NotKept == 0:
+		l.notDone[place-1].NotKept = o.NotKept
 	}
 }
 

@@ -264,6 +264,11 @@ func (p *Pending) end(run Run) {
 // add adds outcomes and output of rows that have ended; the last ones end the wait.
 func (p *Pending) add(notDone []batch.RowOutcome, output batch.Output, rows int) {
 	p.flow.tally.leave(rows, notDone)
+	for i := range notDone {
+		if notDone[i].Outcome == batch.Dead {
+			notDone[i].NotKept = batch.NoStore
+		}
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r := &p.result

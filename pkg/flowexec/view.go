@@ -75,7 +75,7 @@ func (r *run) newView(s *step, i int) kis.Vector {
 // read fills a vector of zero rows with rs; it returns the rows that ended because they don't fit.
 func (r *run) read(s *step, rs *rowset, view kis.Vector) (bad []uint32) {
 	fail := func(i int, code batch.Code, err error) {
-		if rs.born == 0 {
+		if rs.born == r.part.Start {
 			code = batch.CodeRowUndecodable // no function has made it
 		}
 		r.end(rs, uint32(i), batch.RowOutcome{Outcome: batch.Dead, Code: code, Attempts: 1,

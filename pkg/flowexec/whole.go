@@ -94,9 +94,7 @@ func (r *run) passOrphans(s *step, rs *rowset, out kis.Vector) {
 		r.pass(r.x.keep(made, r.nils(s, made)), s.index+1)
 	default:
 		r.step = s
-		for _, origin := range behind {
-			r.ledger.end(origin, lineageLost(s, out.Len(), len(behind)))
-		}
+		r.endAll(rs, lineageLost(s, out.Len(), len(behind)))
 	}
 }
 
@@ -117,8 +115,11 @@ func allSame(origins []uint32) bool {
 
 // endAll ends all rows of rs.
 func (r *run) endAll(rs *rowset, o batch.RowOutcome) {
+	for i := range rs.origin {
+		r.end(rs, uint32(i), o)
+	}
 	o.Function = r.step.name
-	for _, origin := range slices.Concat(rs.origin, rs.behind) {
+	for _, origin := range rs.behind {
 		r.ledger.end(origin, o)
 	}
 }

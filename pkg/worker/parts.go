@@ -209,6 +209,15 @@ func (s *server) readPart(m *pb.Part, plan *flowexec.Plan) (*flowexec.Part, erro
 	}
 	now := time.Now()
 	work.Born = now.Add(-duration(m.GetAgeMilliseconds()))
+	if m.GetKeepDead() {
+		work.KeepDead = s.config.Limits.BatchBytes
+	}
+	if start := m.GetStart(); start != "" && plan != nil {
+		var ok bool
+		if work.Start, ok = plan.Place(start, int(m.GetStartUse())); !ok {
+			return nil, batch.Errorf(batch.CodeBadMessage, "it begins at function %s, which is not in the flow so often: the coordinator is defective", start)
+		}
+	}
 	if ms := m.GetDeadlineMilliseconds(); ms > 0 {
 		work.Deadline = now.Add(duration(ms))
 	}

@@ -224,23 +224,26 @@ func (s *server) results(t *part, ended []flowexec.Run, last bool) []*pb.Result 
 // gather makes one result of some runs, or splits it where it is large.
 func (s *server) gather(t *part, ended []flowexec.Run, last bool) []*pb.Result {
 	var all batch.Result
+	var dead []batch.DeadRow
 	var returned []uint32
 	outputs := make([]batch.Output, 0, len(ended))
 	for _, run := range ended {
 		all.NotDone = append(all.NotDone, run.NotDone...)
+		dead = append(dead, run.Dead...)
 		returned = append(returned, run.Returned...)
 		outputs = append(outputs, run.Output)
 	}
 	all.Output = batch.Merge(outputs)
 	slices.Sort(returned)
 	m := &pb.Result{Part: t.number, Returned: wire.FromRanges(wire.Ranges(returned)), Last: last}
-	if size(all) > s.config.ResultBytes {
-		return s.split(t, m, finished(t, ended), all)
+	if size(all)+sizeOfDead(dead) > s.config.ResultBytes {
+		return s.split(t, m, finished(t, ended), all, dead)
 	}
 	if !last {
 		m.Finished = wire.FromRanges(finished(t, ended).ranges(0, uint32(t.size.rows)))
 	}
 	m.NotDone, m.Output = wire.FromRowOutcomes(all.NotDone), wire.FromOutput(all.Output)
+	m.Dead = wire.FromDeadRows(dead)
 	return []*pb.Result{m}
 }
 

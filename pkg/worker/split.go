@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -13,6 +14,8 @@ import (
 const (
 	outputRowBytes = 8       // an end and an origin
 	outcomeBytes   = 24      // tags, numbers and lengths
+	deadRowBytes   = 48      // tags, numbers and lengths
+	limitSlack     = 8 << 10 // a message holds so much more than a batch, at least
 	reasonBytes    = 1 << 10 // package wire cuts longer ones
 )
 
@@ -29,12 +32,23 @@ func size(r batch.Result) int {
 	return n
 }
 
+// sizeOfDead is about how many bytes dead rows have on the wire.
+func sizeOfDead(dead []batch.DeadRow) int {
+	n := 0
+	for i := range dead {
+		d := &dead[i]
+		n += deadRowBytes + len(d.Function) + len(d.Encoding) + min(len(d.Reason), reasonBytes) + len(d.Data)
+	}
+	return n
+}
+
 // split spreads a large result over several, each for consecutive rows of the part, the final one into final. A row ends in
 // the result that has its output: the coordinator takes no output of rows whose ending does not count for it. What the
 // whole batch stands behind comes with the last rows. What is too large for any message makes its row dead.
-func (s *server) split(t *part, final *pb.Result, ended rowSet, all batch.Result) []*pb.Result {
+func (s *server) split(t *part, final *pb.Result, ended rowSet, all batch.Result, dead []batch.DeadRow) []*pb.Result {
 	all = refuseTooLarge(all, ended, s.config.Limits.BatchBytes)
 	all.Sort()
+	slices.SortStableFunc(dead, func(a, b batch.DeadRow) int { return cmp.Compare(a.Row, b.Row) })
 	costs := make([]int, t.size.rows)
 	for i := range all.NotDone {
 		costs[all.NotDone[i].Row] += sizeOf(&all.NotDone[i])
@@ -44,23 +58,48 @@ func (s *server) split(t *part, final *pb.Result, ended rowSet, all batch.Result
 			costs[origin] += len(all.Output.Rows.Row(i)) + outputRowBytes
 		}
 	}
+	dead = s.keepSendable(&all, dead, costs)
+	for i := range dead {
+		costs[dead[i].Row] += sizeOfDead(dead[i : i+1])
+	}
 	var messages []*pb.Result
 	first, bytes := uint32(0), 0
 	for row, cost := range costs {
 		if bytes > 0 && bytes+cost > s.config.ResultBytes {
 			m := &pb.Result{Part: t.number}
-			fill(m, ended, &all, first, uint32(row))
+			dead = fill(m, ended, &all, dead, first, uint32(row))
 			messages = append(messages, m)
 			first, bytes = uint32(row), 0
 		}
 		bytes += cost
 	}
-	fill(final, ended, &all, first, batch.WholeBatch)
+	fill(final, ended, &all, dead, first, batch.WholeBatch)
 	return append(messages, final)
 }
 
-// fill moves what there is of the rows up to end from a sorted result into a message.
-func fill(m *pb.Result, ended rowSet, from *batch.Result, first, end uint32) {
+// keepSendable leaves out the dead rows of rows that have more of them than a message holds beside what else the row costs,
+// and says so in the row's outcome.
+func (s *server) keepSendable(all *batch.Result, dead []batch.DeadRow, costs []int) []batch.DeadRow {
+	kept := dead[:0]
+	for len(dead) > 0 {
+		row, n := dead[0].Row, 1
+		for n < len(dead) && dead[n].Row == row {
+			n++
+		}
+		if costs[row]+sizeOfDead(dead[:n]) <= s.config.Limits.BatchBytes+limitSlack {
+			kept = append(kept, dead[:n]...)
+		} else if at, ok := slices.BinarySearchFunc(all.NotDone, row, byRow); ok {
+			all.NotDone[at].NotKept = batch.TooLarge
+		}
+		dead = dead[n:]
+	}
+	return kept
+}
+
+func byRow(o batch.RowOutcome, row uint32) int { return cmp.Compare(o.Row, row) }
+
+// fill moves what there is of the rows up to end from a sorted result into a message. It returns the dead rows that are left.
+func fill(m *pb.Result, ended rowSet, from *batch.Result, dead []batch.DeadRow, first, end uint32) []batch.DeadRow {
 	if !m.GetLast() {
 		m.Finished = wire.FromRanges(ended.ranges(first, min(end, uint32(len(ended)*64))))
 	}
@@ -70,6 +109,11 @@ func fill(m *pb.Result, ended rowSet, from *batch.Result, first, end uint32) {
 	}
 	m.NotDone = wire.FromRowOutcomes(from.NotDone[:n])
 	from.NotDone = from.NotDone[n:]
+	n = 0
+	for n < len(dead) && dead[n].Row < end {
+		n++
+	}
+	m.Dead = wire.FromDeadRows(dead[:n])
 
 	origins := from.Output.Origins
 	start, _ := slices.BinarySearch(origins, first)
@@ -80,6 +124,7 @@ func fill(m *pb.Result, ended rowSet, from *batch.Result, first, end uint32) {
 	if start < stop {
 		m.Output = wire.FromOutput(pick(from.Output, start, stop))
 	}
+	return dead[n:]
 }
 
 // pick copies the output rows from start to stop-1.
@@ -128,7 +173,7 @@ func refuseTooLarge(all batch.Result, ended rowSet, limit int) batch.Result {
 	for row := range uint32(len(ended) * 64) {
 		if n := refused(row); n > 0 && ended.has(row) && !reported.has(row) {
 			all.NotDone = append(all.NotDone, batch.RowOutcome{
-				Row: row, Outcome: batch.Dead, Code: batch.CodeRowTooLarge,
+				Row: row, Outcome: batch.Dead, Code: batch.CodeRowTooLarge, NotKept: batch.NothingLeft,
 				Reason: fmt.Sprintf("what was passed on for the row has %d bytes, over the limit of %d bytes: pass on less, or raise --max-batch-bytes", n, limit),
 			})
 		}

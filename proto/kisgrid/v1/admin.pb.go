@@ -1071,6 +1071,901 @@ func (x *Accepted) GetDocuments() []*Document {
 	return nil
 }
 
+// DeadFilter selects dead letters: those that every field which is set says yes to.
+type DeadFilter struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Flow     string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
+	Function string                 `protobuf:"bytes,2,opt,name=function,proto3" json:"function,omitempty"`
+	Code     Code                   `protobuf:"varint,3,opt,name=code,proto3,enum=kisgrid.v1.Code" json:"code,omitempty"`
+	// Those kept at this time or later, by the store's clock; 0: all.
+	SinceUnixMilliseconds int64 `protobuf:"varint,4,opt,name=since_unix_milliseconds,json=sinceUnixMilliseconds,proto3" json:"since_unix_milliseconds,omitempty"`
+	// The letters' ids; none: all.
+	Ids           []string `protobuf:"bytes,5,rep,name=ids,proto3" json:"ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadFilter) Reset() {
+	*x = DeadFilter{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadFilter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadFilter) ProtoMessage() {}
+
+func (x *DeadFilter) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadFilter.ProtoReflect.Descriptor instead.
+func (*DeadFilter) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *DeadFilter) GetFlow() string {
+	if x != nil {
+		return x.Flow
+	}
+	return ""
+}
+
+func (x *DeadFilter) GetFunction() string {
+	if x != nil {
+		return x.Function
+	}
+	return ""
+}
+
+func (x *DeadFilter) GetCode() Code {
+	if x != nil {
+		return x.Code
+	}
+	return Code_CODE_UNSPECIFIED
+}
+
+func (x *DeadFilter) GetSinceUnixMilliseconds() int64 {
+	if x != nil {
+		return x.SinceUnixMilliseconds
+	}
+	return 0
+}
+
+func (x *DeadFilter) GetIds() []string {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+type ListDeadRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Filter *DeadFilter            `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Leave the rows out.
+	NoRows bool `protobuf:"varint,2,opt,name=no_rows,json=noRows,proto3" json:"no_rows,omitempty"`
+	// At most so many letters; 0: all.
+	Limit         uint32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDeadRequest) Reset() {
+	*x = ListDeadRequest{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDeadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDeadRequest) ProtoMessage() {}
+
+func (x *ListDeadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDeadRequest.ProtoReflect.Descriptor instead.
+func (*ListDeadRequest) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ListDeadRequest) GetFilter() *DeadFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *ListDeadRequest) GetNoRows() bool {
+	if x != nil {
+		return x.NoRows
+	}
+	return false
+}
+
+func (x *ListDeadRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type DeadEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Kind:
+	//
+	//	*DeadEvent_Letter
+	//	*DeadEvent_Store
+	Kind          isDeadEvent_Kind `protobuf_oneof:"kind"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadEvent) Reset() {
+	*x = DeadEvent{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadEvent) ProtoMessage() {}
+
+func (x *DeadEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadEvent.ProtoReflect.Descriptor instead.
+func (*DeadEvent) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *DeadEvent) GetKind() isDeadEvent_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return nil
+}
+
+func (x *DeadEvent) GetLetter() *DeadLetter {
+	if x != nil {
+		if x, ok := x.Kind.(*DeadEvent_Letter); ok {
+			return x.Letter
+		}
+	}
+	return nil
+}
+
+func (x *DeadEvent) GetStore() *DeadStore {
+	if x != nil {
+		if x, ok := x.Kind.(*DeadEvent_Store); ok {
+			return x.Store
+		}
+	}
+	return nil
+}
+
+type isDeadEvent_Kind interface {
+	isDeadEvent_Kind()
+}
+
+type DeadEvent_Letter struct {
+	Letter *DeadLetter `protobuf:"bytes,1,opt,name=letter,proto3,oneof"`
+}
+
+type DeadEvent_Store struct {
+	// Behind a flow's letters: how its store stands.
+	Store *DeadStore `protobuf:"bytes,2,opt,name=store,proto3,oneof"`
+}
+
+func (*DeadEvent_Letter) isDeadEvent_Kind() {}
+
+func (*DeadEvent_Store) isDeadEvent_Kind() {}
+
+// DeadLetter is a kept row that could not be done.
+type DeadLetter struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 32 hexadecimal digits: those of the stream that a redrive of it is.
+	Id   string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Flow string `protobuf:"bytes,2,opt,name=flow,proto3" json:"flow,omitempty"`
+	// The revision on which it died.
+	Revision int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	// The function in which it died, and where a redrive begins, and which of its places in the flow, from 0. Empty: the row is
+	// as it was submitted, and begins with the first function.
+	Function string `protobuf:"bytes,4,opt,name=function,proto3" json:"function,omitempty"`
+	Use      uint32 `protobuf:"varint,5,opt,name=use,proto3" json:"use,omitempty"`
+	Code     Code   `protobuf:"varint,6,opt,name=code,proto3,enum=kisgrid.v1.Code" json:"code,omitempty"`
+	Reason   string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	Attempts uint32 `protobuf:"varint,8,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// How often it was redriven, and died again.
+	Redrives uint32 `protobuf:"varint,9,opt,name=redrives,proto3" json:"redrives,omitempty"`
+	Encoding string `protobuf:"bytes,10,opt,name=encoding,proto3" json:"encoding,omitempty"`
+	Row      []byte `protobuf:"bytes,11,opt,name=row,proto3" json:"row,omitempty"`
+	// The row's id: its batch, and its place there. Path and visit tell apart what it became.
+	Batch *BatchID `protobuf:"bytes,12,opt,name=batch,proto3" json:"batch,omitempty"`
+	Place uint32   `protobuf:"varint,13,opt,name=place,proto3" json:"place,omitempty"`
+	Path  uint64   `protobuf:"fixed64,14,opt,name=path,proto3" json:"path,omitempty"`
+	Visit uint32   `protobuf:"varint,15,opt,name=visit,proto3" json:"visit,omitempty"`
+	// The field that the flow was sharded by, and the hash of its value; empty and 0 where there was none.
+	ShardKey string `protobuf:"bytes,16,opt,name=shard_key,json=shardKey,proto3" json:"shard_key,omitempty"`
+	Key      uint64 `protobuf:"fixed64,17,opt,name=key,proto3" json:"key,omitempty"`
+	// When it was kept, by the store's clock.
+	KeptUnixMilliseconds int64 `protobuf:"varint,18,opt,name=kept_unix_milliseconds,json=keptUnixMilliseconds,proto3" json:"kept_unix_milliseconds,omitempty"`
+	Edited               bool  `protobuf:"varint,19,opt,name=edited,proto3" json:"edited,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
+}
+
+func (x *DeadLetter) Reset() {
+	*x = DeadLetter{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadLetter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadLetter) ProtoMessage() {}
+
+func (x *DeadLetter) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadLetter.ProtoReflect.Descriptor instead.
+func (*DeadLetter) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *DeadLetter) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetFlow() string {
+	if x != nil {
+		return x.Flow
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *DeadLetter) GetFunction() string {
+	if x != nil {
+		return x.Function
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetUse() uint32 {
+	if x != nil {
+		return x.Use
+	}
+	return 0
+}
+
+func (x *DeadLetter) GetCode() Code {
+	if x != nil {
+		return x.Code
+	}
+	return Code_CODE_UNSPECIFIED
+}
+
+func (x *DeadLetter) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetAttempts() uint32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *DeadLetter) GetRedrives() uint32 {
+	if x != nil {
+		return x.Redrives
+	}
+	return 0
+}
+
+func (x *DeadLetter) GetEncoding() string {
+	if x != nil {
+		return x.Encoding
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetRow() []byte {
+	if x != nil {
+		return x.Row
+	}
+	return nil
+}
+
+func (x *DeadLetter) GetBatch() *BatchID {
+	if x != nil {
+		return x.Batch
+	}
+	return nil
+}
+
+func (x *DeadLetter) GetPlace() uint32 {
+	if x != nil {
+		return x.Place
+	}
+	return 0
+}
+
+func (x *DeadLetter) GetPath() uint64 {
+	if x != nil {
+		return x.Path
+	}
+	return 0
+}
+
+func (x *DeadLetter) GetVisit() uint32 {
+	if x != nil {
+		return x.Visit
+	}
+	return 0
+}
+
+func (x *DeadLetter) GetShardKey() string {
+	if x != nil {
+		return x.ShardKey
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetKey() uint64 {
+	if x != nil {
+		return x.Key
+	}
+	return 0
+}
+
+func (x *DeadLetter) GetKeptUnixMilliseconds() int64 {
+	if x != nil {
+		return x.KeptUnixMilliseconds
+	}
+	return 0
+}
+
+func (x *DeadLetter) GetEdited() bool {
+	if x != nil {
+		return x.Edited
+	}
+	return false
+}
+
+// DeadStore is how the store of one flow's letters stands.
+type DeadStore struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Flow    string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
+	Letters uint64                 `protobuf:"varint,2,opt,name=letters,proto3" json:"letters,omitempty"`
+	// The most it takes.
+	Limit uint64 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	// How long a letter is kept; 0: for ever.
+	AgeLimitSeconds uint64 `protobuf:"varint,4,opt,name=age_limit_seconds,json=ageLimitSeconds,proto3" json:"age_limit_seconds,omitempty"`
+	// Dead rows that were not kept because it was full, and letters that were forgotten because of their age, since the first.
+	Refused       uint64 `protobuf:"varint,5,opt,name=refused,proto3" json:"refused,omitempty"`
+	Expired       uint64 `protobuf:"varint,6,opt,name=expired,proto3" json:"expired,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadStore) Reset() {
+	*x = DeadStore{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadStore) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadStore) ProtoMessage() {}
+
+func (x *DeadStore) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadStore.ProtoReflect.Descriptor instead.
+func (*DeadStore) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *DeadStore) GetFlow() string {
+	if x != nil {
+		return x.Flow
+	}
+	return ""
+}
+
+func (x *DeadStore) GetLetters() uint64 {
+	if x != nil {
+		return x.Letters
+	}
+	return 0
+}
+
+func (x *DeadStore) GetLimit() uint64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *DeadStore) GetAgeLimitSeconds() uint64 {
+	if x != nil {
+		return x.AgeLimitSeconds
+	}
+	return 0
+}
+
+func (x *DeadStore) GetRefused() uint64 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+func (x *DeadStore) GetExpired() uint64 {
+	if x != nil {
+		return x.Expired
+	}
+	return 0
+}
+
+type EditDeadRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty: whichever flow has the letter.
+	Flow string `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
+	Id   string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	// The row, in the encoding that the letter has.
+	Row           []byte `protobuf:"bytes,3,opt,name=row,proto3" json:"row,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EditDeadRequest) Reset() {
+	*x = EditDeadRequest{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EditDeadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EditDeadRequest) ProtoMessage() {}
+
+func (x *EditDeadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EditDeadRequest.ProtoReflect.Descriptor instead.
+func (*EditDeadRequest) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *EditDeadRequest) GetFlow() string {
+	if x != nil {
+		return x.Flow
+	}
+	return ""
+}
+
+func (x *EditDeadRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *EditDeadRequest) GetRow() []byte {
+	if x != nil {
+		return x.Row
+	}
+	return nil
+}
+
+type RedriveDeadRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Filter *DeadFilter            `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Only say what would be run, and what could not be.
+	DryRun        bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RedriveDeadRequest) Reset() {
+	*x = RedriveDeadRequest{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RedriveDeadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RedriveDeadRequest) ProtoMessage() {}
+
+func (x *RedriveDeadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RedriveDeadRequest.ProtoReflect.Descriptor instead.
+func (*RedriveDeadRequest) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *RedriveDeadRequest) GetFilter() *DeadFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *RedriveDeadRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type DropDeadRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Filter *DeadFilter            `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Only count.
+	DryRun        bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropDeadRequest) Reset() {
+	*x = DropDeadRequest{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropDeadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropDeadRequest) ProtoMessage() {}
+
+func (x *DropDeadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropDeadRequest.ProtoReflect.Descriptor instead.
+func (*DropDeadRequest) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *DropDeadRequest) GetFilter() *DeadFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *DropDeadRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type DropDeadResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Letters       uint64                 `protobuf:"varint,1,opt,name=letters,proto3" json:"letters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropDeadResponse) Reset() {
+	*x = DropDeadResponse{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropDeadResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropDeadResponse) ProtoMessage() {}
+
+func (x *DropDeadResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropDeadResponse.ProtoReflect.Descriptor instead.
+func (*DropDeadResponse) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *DropDeadResponse) GetLetters() uint64 {
+	if x != nil {
+		return x.Letters
+	}
+	return 0
+}
+
+// DeadProgress is how far a redrive has come.
+type DeadProgress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Letters selected.
+	Selected uint64 `protobuf:"varint,1,opt,name=selected,proto3" json:"selected,omitempty"`
+	// Letters that are no more, by how their rows ended.
+	Done     uint64 `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`
+	Filtered uint64 `protobuf:"varint,3,opt,name=filtered,proto3" json:"filtered,omitempty"`
+	Aborted  uint64 `protobuf:"varint,4,opt,name=aborted,proto3" json:"aborted,omitempty"`
+	// Letters that died again, and stay.
+	Dead uint64 `protobuf:"varint,5,opt,name=dead,proto3" json:"dead,omitempty"`
+	// Letters that could not be run, or not to an end, and stay.
+	Left uint64 `protobuf:"varint,6,opt,name=left,proto3" json:"left,omitempty"`
+	// Why letters died again, or were left, and how many of each.
+	Reasons       []*DeadReason `protobuf:"bytes,7,rep,name=reasons,proto3" json:"reasons,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadProgress) Reset() {
+	*x = DeadProgress{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadProgress) ProtoMessage() {}
+
+func (x *DeadProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadProgress.ProtoReflect.Descriptor instead.
+func (*DeadProgress) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *DeadProgress) GetSelected() uint64 {
+	if x != nil {
+		return x.Selected
+	}
+	return 0
+}
+
+func (x *DeadProgress) GetDone() uint64 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *DeadProgress) GetFiltered() uint64 {
+	if x != nil {
+		return x.Filtered
+	}
+	return 0
+}
+
+func (x *DeadProgress) GetAborted() uint64 {
+	if x != nil {
+		return x.Aborted
+	}
+	return 0
+}
+
+func (x *DeadProgress) GetDead() uint64 {
+	if x != nil {
+		return x.Dead
+	}
+	return 0
+}
+
+func (x *DeadProgress) GetLeft() uint64 {
+	if x != nil {
+		return x.Left
+	}
+	return 0
+}
+
+func (x *DeadProgress) GetReasons() []*DeadReason {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+type DeadReason struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Flow          string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
+	Function      string                 `protobuf:"bytes,2,opt,name=function,proto3" json:"function,omitempty"`
+	Code          Code                   `protobuf:"varint,3,opt,name=code,proto3,enum=kisgrid.v1.Code" json:"code,omitempty"`
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	Letters       uint64                 `protobuf:"varint,5,opt,name=letters,proto3" json:"letters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadReason) Reset() {
+	*x = DeadReason{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadReason) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadReason) ProtoMessage() {}
+
+func (x *DeadReason) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadReason.ProtoReflect.Descriptor instead.
+func (*DeadReason) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *DeadReason) GetFlow() string {
+	if x != nil {
+		return x.Flow
+	}
+	return ""
+}
+
+func (x *DeadReason) GetFunction() string {
+	if x != nil {
+		return x.Function
+	}
+	return ""
+}
+
+func (x *DeadReason) GetCode() Code {
+	if x != nil {
+		return x.Code
+	}
+	return Code_CODE_UNSPECIFIED
+}
+
+func (x *DeadReason) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *DeadReason) GetLetters() uint64 {
+	if x != nil {
+		return x.Letters
+	}
+	return 0
+}
+
 var File_kisgrid_v1_admin_proto protoreflect.FileDescriptor
 
 const file_kisgrid_v1_admin_proto_rawDesc = "" +
@@ -1145,14 +2040,89 @@ const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\x1aaccepted_unix_milliseconds\x18\x02 \x01(\x03R\x18acceptedUnixMilliseconds\x12\x18\n" +
 	"\aenabled\x18\x03 \x01(\bR\aenabled\x12\x16\n" +
 	"\x06active\x18\x04 \x01(\bR\x06active\x122\n" +
-	"\tdocuments\x18\x05 \x03(\v2\x14.kisgrid.v1.DocumentR\tdocuments2\x84\x03\n" +
+	"\tdocuments\x18\x05 \x03(\v2\x14.kisgrid.v1.DocumentR\tdocuments\"\xac\x01\n" +
+	"\n" +
+	"DeadFilter\x12\x12\n" +
+	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x1a\n" +
+	"\bfunction\x18\x02 \x01(\tR\bfunction\x12$\n" +
+	"\x04code\x18\x03 \x01(\x0e2\x10.kisgrid.v1.CodeR\x04code\x126\n" +
+	"\x17since_unix_milliseconds\x18\x04 \x01(\x03R\x15sinceUnixMilliseconds\x12\x10\n" +
+	"\x03ids\x18\x05 \x03(\tR\x03ids\"p\n" +
+	"\x0fListDeadRequest\x12.\n" +
+	"\x06filter\x18\x01 \x01(\v2\x16.kisgrid.v1.DeadFilterR\x06filter\x12\x17\n" +
+	"\ano_rows\x18\x02 \x01(\bR\x06noRows\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\rR\x05limit\"t\n" +
+	"\tDeadEvent\x120\n" +
+	"\x06letter\x18\x01 \x01(\v2\x16.kisgrid.v1.DeadLetterH\x00R\x06letter\x12-\n" +
+	"\x05store\x18\x02 \x01(\v2\x15.kisgrid.v1.DeadStoreH\x00R\x05storeB\x06\n" +
+	"\x04kind\"\x86\x04\n" +
+	"\n" +
+	"DeadLetter\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04flow\x18\x02 \x01(\tR\x04flow\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\x12\x1a\n" +
+	"\bfunction\x18\x04 \x01(\tR\bfunction\x12\x10\n" +
+	"\x03use\x18\x05 \x01(\rR\x03use\x12$\n" +
+	"\x04code\x18\x06 \x01(\x0e2\x10.kisgrid.v1.CodeR\x04code\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\x12\x1a\n" +
+	"\battempts\x18\b \x01(\rR\battempts\x12\x1a\n" +
+	"\bredrives\x18\t \x01(\rR\bredrives\x12\x1a\n" +
+	"\bencoding\x18\n" +
+	" \x01(\tR\bencoding\x12\x10\n" +
+	"\x03row\x18\v \x01(\fR\x03row\x12)\n" +
+	"\x05batch\x18\f \x01(\v2\x13.kisgrid.v1.BatchIDR\x05batch\x12\x14\n" +
+	"\x05place\x18\r \x01(\rR\x05place\x12\x12\n" +
+	"\x04path\x18\x0e \x01(\x06R\x04path\x12\x14\n" +
+	"\x05visit\x18\x0f \x01(\rR\x05visit\x12\x1b\n" +
+	"\tshard_key\x18\x10 \x01(\tR\bshardKey\x12\x10\n" +
+	"\x03key\x18\x11 \x01(\x06R\x03key\x124\n" +
+	"\x16kept_unix_milliseconds\x18\x12 \x01(\x03R\x14keptUnixMilliseconds\x12\x16\n" +
+	"\x06edited\x18\x13 \x01(\bR\x06edited\"\xaf\x01\n" +
+	"\tDeadStore\x12\x12\n" +
+	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x18\n" +
+	"\aletters\x18\x02 \x01(\x04R\aletters\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x04R\x05limit\x12*\n" +
+	"\x11age_limit_seconds\x18\x04 \x01(\x04R\x0fageLimitSeconds\x12\x18\n" +
+	"\arefused\x18\x05 \x01(\x04R\arefused\x12\x18\n" +
+	"\aexpired\x18\x06 \x01(\x04R\aexpired\"G\n" +
+	"\x0fEditDeadRequest\x12\x12\n" +
+	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x10\n" +
+	"\x03row\x18\x03 \x01(\fR\x03row\"]\n" +
+	"\x12RedriveDeadRequest\x12.\n" +
+	"\x06filter\x18\x01 \x01(\v2\x16.kisgrid.v1.DeadFilterR\x06filter\x12\x17\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"Z\n" +
+	"\x0fDropDeadRequest\x12.\n" +
+	"\x06filter\x18\x01 \x01(\v2\x16.kisgrid.v1.DeadFilterR\x06filter\x12\x17\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\",\n" +
+	"\x10DropDeadResponse\x12\x18\n" +
+	"\aletters\x18\x01 \x01(\x04R\aletters\"\xce\x01\n" +
+	"\fDeadProgress\x12\x1a\n" +
+	"\bselected\x18\x01 \x01(\x04R\bselected\x12\x12\n" +
+	"\x04done\x18\x02 \x01(\x04R\x04done\x12\x1a\n" +
+	"\bfiltered\x18\x03 \x01(\x04R\bfiltered\x12\x18\n" +
+	"\aaborted\x18\x04 \x01(\x04R\aaborted\x12\x12\n" +
+	"\x04dead\x18\x05 \x01(\x04R\x04dead\x12\x12\n" +
+	"\x04left\x18\x06 \x01(\x04R\x04left\x120\n" +
+	"\areasons\x18\a \x03(\v2\x16.kisgrid.v1.DeadReasonR\areasons\"\x94\x01\n" +
+	"\n" +
+	"DeadReason\x12\x12\n" +
+	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x1a\n" +
+	"\bfunction\x18\x02 \x01(\tR\bfunction\x12$\n" +
+	"\x04code\x18\x03 \x01(\x0e2\x10.kisgrid.v1.CodeR\x04code\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x18\n" +
+	"\aletters\x18\x05 \x01(\x04R\aletters2\x99\x05\n" +
 	"\x05Admin\x12;\n" +
 	"\x05Apply\x12\x18.kisgrid.v1.ApplyRequest\x1a\x16.kisgrid.v1.ApplyEvent0\x01\x126\n" +
 	"\x03Get\x12\x16.kisgrid.v1.GetRequest\x1a\x17.kisgrid.v1.GetResponse\x12?\n" +
 	"\x06Delete\x12\x19.kisgrid.v1.DeleteRequest\x1a\x1a.kisgrid.v1.DeleteResponse\x12=\n" +
 	"\aRollout\x12\x1a.kisgrid.v1.RolloutRequest\x1a\x14.kisgrid.v1.Progress0\x01\x12B\n" +
 	"\aHistory\x12\x1a.kisgrid.v1.HistoryRequest\x1a\x1b.kisgrid.v1.HistoryResponse\x12B\n" +
-	"\aExplain\x12\x1a.kisgrid.v1.ExplainRequest\x1a\x1b.kisgrid.v1.ExplainResponseB7Z5github.com/kisgrid/kisgrid/proto/kisgrid/v1;kisgridv1b\x06proto3"
+	"\aExplain\x12\x1a.kisgrid.v1.ExplainRequest\x1a\x1b.kisgrid.v1.ExplainResponse\x12@\n" +
+	"\bListDead\x12\x1b.kisgrid.v1.ListDeadRequest\x1a\x15.kisgrid.v1.DeadEvent0\x01\x12?\n" +
+	"\bEditDead\x12\x1b.kisgrid.v1.EditDeadRequest\x1a\x16.kisgrid.v1.DeadLetter\x12I\n" +
+	"\vRedriveDead\x12\x1e.kisgrid.v1.RedriveDeadRequest\x1a\x18.kisgrid.v1.DeadProgress0\x01\x12E\n" +
+	"\bDropDead\x12\x1b.kisgrid.v1.DropDeadRequest\x1a\x1c.kisgrid.v1.DropDeadResponseB7Z5github.com/kisgrid/kisgrid/proto/kisgrid/v1;kisgridv1b\x06proto3"
 
 var (
 	file_kisgrid_v1_admin_proto_rawDescOnce sync.Once
@@ -1166,56 +2136,87 @@ func file_kisgrid_v1_admin_proto_rawDescGZIP() []byte {
 	return file_kisgrid_v1_admin_proto_rawDescData
 }
 
-var file_kisgrid_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_kisgrid_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_kisgrid_v1_admin_proto_goTypes = []any{
-	(*ApplyRequest)(nil),    // 0: kisgrid.v1.ApplyRequest
-	(*ApplyEvent)(nil),      // 1: kisgrid.v1.ApplyEvent
-	(*Diff)(nil),            // 2: kisgrid.v1.Diff
-	(*Change)(nil),          // 3: kisgrid.v1.Change
-	(*Progress)(nil),        // 4: kisgrid.v1.Progress
-	(*GetRequest)(nil),      // 5: kisgrid.v1.GetRequest
-	(*GetResponse)(nil),     // 6: kisgrid.v1.GetResponse
-	(*Resource)(nil),        // 7: kisgrid.v1.Resource
-	(*DeleteRequest)(nil),   // 8: kisgrid.v1.DeleteRequest
-	(*DocumentName)(nil),    // 9: kisgrid.v1.DocumentName
-	(*DeleteResponse)(nil),  // 10: kisgrid.v1.DeleteResponse
-	(*ExplainRequest)(nil),  // 11: kisgrid.v1.ExplainRequest
-	(*ExplainResponse)(nil), // 12: kisgrid.v1.ExplainResponse
-	(*RolloutRequest)(nil),  // 13: kisgrid.v1.RolloutRequest
-	(*HistoryRequest)(nil),  // 14: kisgrid.v1.HistoryRequest
-	(*HistoryResponse)(nil), // 15: kisgrid.v1.HistoryResponse
-	(*Accepted)(nil),        // 16: kisgrid.v1.Accepted
-	(*Document)(nil),        // 17: kisgrid.v1.Document
-	(*Error)(nil),           // 18: kisgrid.v1.Error
+	(*ApplyRequest)(nil),       // 0: kisgrid.v1.ApplyRequest
+	(*ApplyEvent)(nil),         // 1: kisgrid.v1.ApplyEvent
+	(*Diff)(nil),               // 2: kisgrid.v1.Diff
+	(*Change)(nil),             // 3: kisgrid.v1.Change
+	(*Progress)(nil),           // 4: kisgrid.v1.Progress
+	(*GetRequest)(nil),         // 5: kisgrid.v1.GetRequest
+	(*GetResponse)(nil),        // 6: kisgrid.v1.GetResponse
+	(*Resource)(nil),           // 7: kisgrid.v1.Resource
+	(*DeleteRequest)(nil),      // 8: kisgrid.v1.DeleteRequest
+	(*DocumentName)(nil),       // 9: kisgrid.v1.DocumentName
+	(*DeleteResponse)(nil),     // 10: kisgrid.v1.DeleteResponse
+	(*ExplainRequest)(nil),     // 11: kisgrid.v1.ExplainRequest
+	(*ExplainResponse)(nil),    // 12: kisgrid.v1.ExplainResponse
+	(*RolloutRequest)(nil),     // 13: kisgrid.v1.RolloutRequest
+	(*HistoryRequest)(nil),     // 14: kisgrid.v1.HistoryRequest
+	(*HistoryResponse)(nil),    // 15: kisgrid.v1.HistoryResponse
+	(*Accepted)(nil),           // 16: kisgrid.v1.Accepted
+	(*DeadFilter)(nil),         // 17: kisgrid.v1.DeadFilter
+	(*ListDeadRequest)(nil),    // 18: kisgrid.v1.ListDeadRequest
+	(*DeadEvent)(nil),          // 19: kisgrid.v1.DeadEvent
+	(*DeadLetter)(nil),         // 20: kisgrid.v1.DeadLetter
+	(*DeadStore)(nil),          // 21: kisgrid.v1.DeadStore
+	(*EditDeadRequest)(nil),    // 22: kisgrid.v1.EditDeadRequest
+	(*RedriveDeadRequest)(nil), // 23: kisgrid.v1.RedriveDeadRequest
+	(*DropDeadRequest)(nil),    // 24: kisgrid.v1.DropDeadRequest
+	(*DropDeadResponse)(nil),   // 25: kisgrid.v1.DropDeadResponse
+	(*DeadProgress)(nil),       // 26: kisgrid.v1.DeadProgress
+	(*DeadReason)(nil),         // 27: kisgrid.v1.DeadReason
+	(*Document)(nil),           // 28: kisgrid.v1.Document
+	(*Error)(nil),              // 29: kisgrid.v1.Error
+	(Code)(0),                  // 30: kisgrid.v1.Code
+	(*BatchID)(nil),            // 31: kisgrid.v1.BatchID
 }
 var file_kisgrid_v1_admin_proto_depIdxs = []int32{
-	17, // 0: kisgrid.v1.ApplyRequest.documents:type_name -> kisgrid.v1.Document
+	28, // 0: kisgrid.v1.ApplyRequest.documents:type_name -> kisgrid.v1.Document
 	2,  // 1: kisgrid.v1.ApplyEvent.diff:type_name -> kisgrid.v1.Diff
 	4,  // 2: kisgrid.v1.ApplyEvent.progress:type_name -> kisgrid.v1.Progress
 	3,  // 3: kisgrid.v1.Diff.changes:type_name -> kisgrid.v1.Change
 	7,  // 4: kisgrid.v1.GetResponse.resources:type_name -> kisgrid.v1.Resource
-	17, // 5: kisgrid.v1.Resource.document:type_name -> kisgrid.v1.Document
+	28, // 5: kisgrid.v1.Resource.document:type_name -> kisgrid.v1.Document
 	9,  // 6: kisgrid.v1.DeleteRequest.documents:type_name -> kisgrid.v1.DocumentName
-	18, // 7: kisgrid.v1.ExplainResponse.error:type_name -> kisgrid.v1.Error
+	29, // 7: kisgrid.v1.ExplainResponse.error:type_name -> kisgrid.v1.Error
 	16, // 8: kisgrid.v1.HistoryResponse.revisions:type_name -> kisgrid.v1.Accepted
-	17, // 9: kisgrid.v1.Accepted.documents:type_name -> kisgrid.v1.Document
-	0,  // 10: kisgrid.v1.Admin.Apply:input_type -> kisgrid.v1.ApplyRequest
-	5,  // 11: kisgrid.v1.Admin.Get:input_type -> kisgrid.v1.GetRequest
-	8,  // 12: kisgrid.v1.Admin.Delete:input_type -> kisgrid.v1.DeleteRequest
-	13, // 13: kisgrid.v1.Admin.Rollout:input_type -> kisgrid.v1.RolloutRequest
-	14, // 14: kisgrid.v1.Admin.History:input_type -> kisgrid.v1.HistoryRequest
-	11, // 15: kisgrid.v1.Admin.Explain:input_type -> kisgrid.v1.ExplainRequest
-	1,  // 16: kisgrid.v1.Admin.Apply:output_type -> kisgrid.v1.ApplyEvent
-	6,  // 17: kisgrid.v1.Admin.Get:output_type -> kisgrid.v1.GetResponse
-	10, // 18: kisgrid.v1.Admin.Delete:output_type -> kisgrid.v1.DeleteResponse
-	4,  // 19: kisgrid.v1.Admin.Rollout:output_type -> kisgrid.v1.Progress
-	15, // 20: kisgrid.v1.Admin.History:output_type -> kisgrid.v1.HistoryResponse
-	12, // 21: kisgrid.v1.Admin.Explain:output_type -> kisgrid.v1.ExplainResponse
-	16, // [16:22] is the sub-list for method output_type
-	10, // [10:16] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	28, // 9: kisgrid.v1.Accepted.documents:type_name -> kisgrid.v1.Document
+	30, // 10: kisgrid.v1.DeadFilter.code:type_name -> kisgrid.v1.Code
+	17, // 11: kisgrid.v1.ListDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
+	20, // 12: kisgrid.v1.DeadEvent.letter:type_name -> kisgrid.v1.DeadLetter
+	21, // 13: kisgrid.v1.DeadEvent.store:type_name -> kisgrid.v1.DeadStore
+	30, // 14: kisgrid.v1.DeadLetter.code:type_name -> kisgrid.v1.Code
+	31, // 15: kisgrid.v1.DeadLetter.batch:type_name -> kisgrid.v1.BatchID
+	17, // 16: kisgrid.v1.RedriveDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
+	17, // 17: kisgrid.v1.DropDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
+	27, // 18: kisgrid.v1.DeadProgress.reasons:type_name -> kisgrid.v1.DeadReason
+	30, // 19: kisgrid.v1.DeadReason.code:type_name -> kisgrid.v1.Code
+	0,  // 20: kisgrid.v1.Admin.Apply:input_type -> kisgrid.v1.ApplyRequest
+	5,  // 21: kisgrid.v1.Admin.Get:input_type -> kisgrid.v1.GetRequest
+	8,  // 22: kisgrid.v1.Admin.Delete:input_type -> kisgrid.v1.DeleteRequest
+	13, // 23: kisgrid.v1.Admin.Rollout:input_type -> kisgrid.v1.RolloutRequest
+	14, // 24: kisgrid.v1.Admin.History:input_type -> kisgrid.v1.HistoryRequest
+	11, // 25: kisgrid.v1.Admin.Explain:input_type -> kisgrid.v1.ExplainRequest
+	18, // 26: kisgrid.v1.Admin.ListDead:input_type -> kisgrid.v1.ListDeadRequest
+	22, // 27: kisgrid.v1.Admin.EditDead:input_type -> kisgrid.v1.EditDeadRequest
+	23, // 28: kisgrid.v1.Admin.RedriveDead:input_type -> kisgrid.v1.RedriveDeadRequest
+	24, // 29: kisgrid.v1.Admin.DropDead:input_type -> kisgrid.v1.DropDeadRequest
+	1,  // 30: kisgrid.v1.Admin.Apply:output_type -> kisgrid.v1.ApplyEvent
+	6,  // 31: kisgrid.v1.Admin.Get:output_type -> kisgrid.v1.GetResponse
+	10, // 32: kisgrid.v1.Admin.Delete:output_type -> kisgrid.v1.DeleteResponse
+	4,  // 33: kisgrid.v1.Admin.Rollout:output_type -> kisgrid.v1.Progress
+	15, // 34: kisgrid.v1.Admin.History:output_type -> kisgrid.v1.HistoryResponse
+	12, // 35: kisgrid.v1.Admin.Explain:output_type -> kisgrid.v1.ExplainResponse
+	19, // 36: kisgrid.v1.Admin.ListDead:output_type -> kisgrid.v1.DeadEvent
+	20, // 37: kisgrid.v1.Admin.EditDead:output_type -> kisgrid.v1.DeadLetter
+	26, // 38: kisgrid.v1.Admin.RedriveDead:output_type -> kisgrid.v1.DeadProgress
+	25, // 39: kisgrid.v1.Admin.DropDead:output_type -> kisgrid.v1.DropDeadResponse
+	30, // [30:40] is the sub-list for method output_type
+	20, // [20:30] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_kisgrid_v1_admin_proto_init() }
@@ -1229,13 +2230,17 @@ func file_kisgrid_v1_admin_proto_init() {
 		(*ApplyEvent_Diff)(nil),
 		(*ApplyEvent_Progress)(nil),
 	}
+	file_kisgrid_v1_admin_proto_msgTypes[19].OneofWrappers = []any{
+		(*DeadEvent_Letter)(nil),
+		(*DeadEvent_Store)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kisgrid_v1_admin_proto_rawDesc), len(file_kisgrid_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,12 +19,16 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Admin_Apply_FullMethodName   = "/kisgrid.v1.Admin/Apply"
-	Admin_Get_FullMethodName     = "/kisgrid.v1.Admin/Get"
-	Admin_Delete_FullMethodName  = "/kisgrid.v1.Admin/Delete"
-	Admin_Rollout_FullMethodName = "/kisgrid.v1.Admin/Rollout"
-	Admin_History_FullMethodName = "/kisgrid.v1.Admin/History"
-	Admin_Explain_FullMethodName = "/kisgrid.v1.Admin/Explain"
+	Admin_Apply_FullMethodName       = "/kisgrid.v1.Admin/Apply"
+	Admin_Get_FullMethodName         = "/kisgrid.v1.Admin/Get"
+	Admin_Delete_FullMethodName      = "/kisgrid.v1.Admin/Delete"
+	Admin_Rollout_FullMethodName     = "/kisgrid.v1.Admin/Rollout"
+	Admin_History_FullMethodName     = "/kisgrid.v1.Admin/History"
+	Admin_Explain_FullMethodName     = "/kisgrid.v1.Admin/Explain"
+	Admin_ListDead_FullMethodName    = "/kisgrid.v1.Admin/ListDead"
+	Admin_EditDead_FullMethodName    = "/kisgrid.v1.Admin/EditDead"
+	Admin_RedriveDead_FullMethodName = "/kisgrid.v1.Admin/RedriveDead"
+	Admin_DropDead_FullMethodName    = "/kisgrid.v1.Admin/DropDead"
 )
 
 // AdminClient is the client API for Admin service.
@@ -46,6 +50,15 @@ type AdminClient interface {
 	History(ctx context.Context, in *HistoryRequest, opts ...grpc.CallOption) (*HistoryResponse, error)
 	// Explain says where a row with this shard key would go now, and why.
 	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error)
+	// ListDead lists dead letters, flow by flow, each flow's in the order in which they were kept.
+	ListDead(ctx context.Context, in *ListDeadRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DeadEvent], error)
+	// EditDead replaces a letter's row.
+	EditDead(ctx context.Context, in *EditDeadRequest, opts ...grpc.CallOption) (*DeadLetter, error)
+	// RedriveDead runs letters again, from the function in which they died, on the active revision. A letter that ends is no
+	// more; one that dies again stays. It reports as it goes, and ends when each letter selected was run once.
+	RedriveDead(ctx context.Context, in *RedriveDeadRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DeadProgress], error)
+	// DropDead forgets letters.
+	DropDead(ctx context.Context, in *DropDeadRequest, opts ...grpc.CallOption) (*DropDeadResponse, error)
 }
 
 type adminClient struct {
@@ -134,6 +147,64 @@ func (c *adminClient) Explain(ctx context.Context, in *ExplainRequest, opts ...g
 	return out, nil
 }
 
+func (c *adminClient) ListDead(ctx context.Context, in *ListDeadRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DeadEvent], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[2], Admin_ListDead_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ListDeadRequest, DeadEvent]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_ListDeadClient = grpc.ServerStreamingClient[DeadEvent]
+
+func (c *adminClient) EditDead(ctx context.Context, in *EditDeadRequest, opts ...grpc.CallOption) (*DeadLetter, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeadLetter)
+	err := c.cc.Invoke(ctx, Admin_EditDead_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) RedriveDead(ctx context.Context, in *RedriveDeadRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DeadProgress], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[3], Admin_RedriveDead_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[RedriveDeadRequest, DeadProgress]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_RedriveDeadClient = grpc.ServerStreamingClient[DeadProgress]
+
+func (c *adminClient) DropDead(ctx context.Context, in *DropDeadRequest, opts ...grpc.CallOption) (*DropDeadResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DropDeadResponse)
+	err := c.cc.Invoke(ctx, Admin_DropDead_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServer is the server API for Admin service.
 // All implementations must embed UnimplementedAdminServer
 // for forward compatibility.
@@ -153,6 +224,15 @@ type AdminServer interface {
 	History(context.Context, *HistoryRequest) (*HistoryResponse, error)
 	// Explain says where a row with this shard key would go now, and why.
 	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
+	// ListDead lists dead letters, flow by flow, each flow's in the order in which they were kept.
+	ListDead(*ListDeadRequest, grpc.ServerStreamingServer[DeadEvent]) error
+	// EditDead replaces a letter's row.
+	EditDead(context.Context, *EditDeadRequest) (*DeadLetter, error)
+	// RedriveDead runs letters again, from the function in which they died, on the active revision. A letter that ends is no
+	// more; one that dies again stays. It reports as it goes, and ends when each letter selected was run once.
+	RedriveDead(*RedriveDeadRequest, grpc.ServerStreamingServer[DeadProgress]) error
+	// DropDead forgets letters.
+	DropDead(context.Context, *DropDeadRequest) (*DropDeadResponse, error)
 	mustEmbedUnimplementedAdminServer()
 }
 
@@ -180,6 +260,18 @@ func (UnimplementedAdminServer) History(context.Context, *HistoryRequest) (*Hist
 }
 func (UnimplementedAdminServer) Explain(context.Context, *ExplainRequest) (*ExplainResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Explain not implemented")
+}
+func (UnimplementedAdminServer) ListDead(*ListDeadRequest, grpc.ServerStreamingServer[DeadEvent]) error {
+	return status.Error(codes.Unimplemented, "method ListDead not implemented")
+}
+func (UnimplementedAdminServer) EditDead(context.Context, *EditDeadRequest) (*DeadLetter, error) {
+	return nil, status.Error(codes.Unimplemented, "method EditDead not implemented")
+}
+func (UnimplementedAdminServer) RedriveDead(*RedriveDeadRequest, grpc.ServerStreamingServer[DeadProgress]) error {
+	return status.Error(codes.Unimplemented, "method RedriveDead not implemented")
+}
+func (UnimplementedAdminServer) DropDead(context.Context, *DropDeadRequest) (*DropDeadResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DropDead not implemented")
 }
 func (UnimplementedAdminServer) mustEmbedUnimplementedAdminServer() {}
 func (UnimplementedAdminServer) testEmbeddedByValue()               {}
@@ -296,6 +388,64 @@ func _Admin_Explain_Handler(srv interface{}, ctx context.Context, dec func(inter
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_ListDead_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ListDeadRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AdminServer).ListDead(m, &grpc.GenericServerStream[ListDeadRequest, DeadEvent]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_ListDeadServer = grpc.ServerStreamingServer[DeadEvent]
+
+func _Admin_EditDead_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EditDeadRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).EditDead(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_EditDead_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).EditDead(ctx, req.(*EditDeadRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_RedriveDead_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(RedriveDeadRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AdminServer).RedriveDead(m, &grpc.GenericServerStream[RedriveDeadRequest, DeadProgress]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_RedriveDeadServer = grpc.ServerStreamingServer[DeadProgress]
+
+func _Admin_DropDead_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DropDeadRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).DropDead(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_DropDead_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).DropDead(ctx, req.(*DropDeadRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Admin_ServiceDesc is the grpc.ServiceDesc for Admin service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -319,6 +469,14 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "Explain",
 			Handler:    _Admin_Explain_Handler,
 		},
+		{
+			MethodName: "EditDead",
+			Handler:    _Admin_EditDead_Handler,
+		},
+		{
+			MethodName: "DropDead",
+			Handler:    _Admin_DropDead_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
@@ -329,6 +487,16 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Rollout",
 			Handler:       _Admin_Rollout_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ListDead",
+			Handler:       _Admin_ListDead_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "RedriveDead",
+			Handler:       _Admin_RedriveDead_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -279,6 +279,86 @@ func (Code) EnumDescriptor() ([]byte, []int) {
 	return file_kisgrid_v1_batch_proto_rawDescGZIP(), []int{1}
 }
 
+// NotKept says why a dead row is not kept as a dead letter.
+type NotKept int32
+
+const (
+	NotKept_NOT_KEPT_UNSPECIFIED NotKept = 0
+	// Nothing is configured that keeps dead letters.
+	NotKept_NOT_KEPT_NO_STORE NotKept = 1
+	// Whoever submitted the row asked so.
+	NotKept_NOT_KEPT_REPORT_ONLY NotKept = 2
+	// The flow has as many dead letters as it may.
+	NotKept_NOT_KEPT_STORE_FULL NotKept = 3
+	// The store did not answer in time.
+	NotKept_NOT_KEPT_STORE_AWAY NotKept = 4
+	// The whole batch stands behind the row that died; its letter is that of another row of the batch.
+	NotKept_NOT_KEPT_KEPT_ONCE NotKept = 5
+	// What the row had become is over the limit for a batch.
+	NotKept_NOT_KEPT_TOO_LARGE NotKept = 6
+	// What the row had become can't be written.
+	NotKept_NOT_KEPT_UNWRITABLE NotKept = 7
+	// The function that never returned still has the row.
+	NotKept_NOT_KEPT_HELD NotKept = 8
+	// There is no row to keep: each function had run, or no row was in the function.
+	NotKept_NOT_KEPT_NOTHING_LEFT NotKept = 9
+)
+
+// Enum value maps for NotKept.
+var (
+	NotKept_name = map[int32]string{
+		0: "NOT_KEPT_UNSPECIFIED",
+		1: "NOT_KEPT_NO_STORE",
+		2: "NOT_KEPT_REPORT_ONLY",
+		3: "NOT_KEPT_STORE_FULL",
+		4: "NOT_KEPT_STORE_AWAY",
+		5: "NOT_KEPT_KEPT_ONCE",
+		6: "NOT_KEPT_TOO_LARGE",
+		7: "NOT_KEPT_UNWRITABLE",
+		8: "NOT_KEPT_HELD",
+		9: "NOT_KEPT_NOTHING_LEFT",
+	}
+	NotKept_value = map[string]int32{
+		"NOT_KEPT_UNSPECIFIED":  0,
+		"NOT_KEPT_NO_STORE":     1,
+		"NOT_KEPT_REPORT_ONLY":  2,
+		"NOT_KEPT_STORE_FULL":   3,
+		"NOT_KEPT_STORE_AWAY":   4,
+		"NOT_KEPT_KEPT_ONCE":    5,
+		"NOT_KEPT_TOO_LARGE":    6,
+		"NOT_KEPT_UNWRITABLE":   7,
+		"NOT_KEPT_HELD":         8,
+		"NOT_KEPT_NOTHING_LEFT": 9,
+	}
+)
+
+func (x NotKept) Enum() *NotKept {
+	p := new(NotKept)
+	*p = x
+	return p
+}
+
+func (x NotKept) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NotKept) Descriptor() protoreflect.EnumDescriptor {
+	return file_kisgrid_v1_batch_proto_enumTypes[2].Descriptor()
+}
+
+func (NotKept) Type() protoreflect.EnumType {
+	return &file_kisgrid_v1_batch_proto_enumTypes[2]
+}
+
+func (x NotKept) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NotKept.Descriptor instead.
+func (NotKept) EnumDescriptor() ([]byte, []int) {
+	return file_kisgrid_v1_batch_proto_rawDescGZIP(), []int{2}
+}
+
 // Columns are rows packed one behind the other, so that a batch of any size is a handful of allocations.
 type Columns struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -535,7 +615,9 @@ type RowOutcome struct {
 	// How often the function was tried, the first time included; 0 where it was not.
 	Attempts uint32 `protobuf:"varint,6,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	// For a dead row: it is kept as a dead letter.
-	Kept          bool `protobuf:"varint,7,opt,name=kept,proto3" json:"kept,omitempty"`
+	Kept bool `protobuf:"varint,7,opt,name=kept,proto3" json:"kept,omitempty"`
+	// For a dead row that is not kept: why. In a worker's result only what the worker knows.
+	NotKept       NotKept `protobuf:"varint,8,opt,name=not_kept,json=notKept,proto3,enum=kisgrid.v1.NotKept" json:"not_kept,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -619,6 +701,135 @@ func (x *RowOutcome) GetKept() bool {
 	return false
 }
 
+func (x *RowOutcome) GetNotKept() NotKept {
+	if x != nil {
+		return x.NotKept
+	}
+	return NotKept_NOT_KEPT_UNSPECIFIED
+}
+
+// DeadRow is a row that died in a function, as it was when it entered that function.
+type DeadRow struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The input row behind it, counted as in the message that has this one.
+	Row      uint32 `protobuf:"varint,1,opt,name=row,proto3" json:"row,omitempty"`
+	Function string `protobuf:"bytes,2,opt,name=function,proto3" json:"function,omitempty"`
+	// Which of the function's places in the flow, from 0.
+	Use uint32 `protobuf:"varint,3,opt,name=use,proto3" json:"use,omitempty"`
+	// Tells apart the rows that came of one input row; 0 for the first.
+	Path uint64 `protobuf:"fixed64,4,opt,name=path,proto3" json:"path,omitempty"`
+	// How often the row had jumped.
+	Visit    uint32 `protobuf:"varint,5,opt,name=visit,proto3" json:"visit,omitempty"`
+	Code     Code   `protobuf:"varint,6,opt,name=code,proto3,enum=kisgrid.v1.Code" json:"code,omitempty"`
+	Reason   string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	Attempts uint32 `protobuf:"varint,8,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// What data is encoded in; "" means "json".
+	Encoding      string `protobuf:"bytes,9,opt,name=encoding,proto3" json:"encoding,omitempty"`
+	Data          []byte `protobuf:"bytes,10,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadRow) Reset() {
+	*x = DeadRow{}
+	mi := &file_kisgrid_v1_batch_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadRow) ProtoMessage() {}
+
+func (x *DeadRow) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_batch_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadRow.ProtoReflect.Descriptor instead.
+func (*DeadRow) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_batch_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *DeadRow) GetRow() uint32 {
+	if x != nil {
+		return x.Row
+	}
+	return 0
+}
+
+func (x *DeadRow) GetFunction() string {
+	if x != nil {
+		return x.Function
+	}
+	return ""
+}
+
+func (x *DeadRow) GetUse() uint32 {
+	if x != nil {
+		return x.Use
+	}
+	return 0
+}
+
+func (x *DeadRow) GetPath() uint64 {
+	if x != nil {
+		return x.Path
+	}
+	return 0
+}
+
+func (x *DeadRow) GetVisit() uint32 {
+	if x != nil {
+		return x.Visit
+	}
+	return 0
+}
+
+func (x *DeadRow) GetCode() Code {
+	if x != nil {
+		return x.Code
+	}
+	return Code_CODE_UNSPECIFIED
+}
+
+func (x *DeadRow) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *DeadRow) GetAttempts() uint32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *DeadRow) GetEncoding() string {
+	if x != nil {
+		return x.Encoding
+	}
+	return ""
+}
+
+func (x *DeadRow) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 // Output is what a flow's last function passed on.
 type Output struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -631,7 +842,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_kisgrid_v1_batch_proto_msgTypes[5]
+	mi := &file_kisgrid_v1_batch_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -643,7 +854,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_batch_proto_msgTypes[5]
+	mi := &file_kisgrid_v1_batch_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -656,7 +867,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_batch_proto_rawDescGZIP(), []int{5}
+	return file_kisgrid_v1_batch_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Output) GetRows() *Columns {
@@ -693,7 +904,7 @@ const file_kisgrid_v1_batch_proto_rawDesc = "" +
 	"\x18retry_after_milliseconds\x18\x03 \x01(\rR\x16retryAfterMilliseconds\"3\n" +
 	"\x05Range\x12\x14\n" +
 	"\x05first\x18\x01 \x01(\rR\x05first\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\rR\x05count\"\xd7\x01\n" +
+	"\x05count\x18\x02 \x01(\rR\x05count\"\x87\x02\n" +
 	"\n" +
 	"RowOutcome\x12\x10\n" +
 	"\x03row\x18\x01 \x01(\rR\x03row\x12-\n" +
@@ -702,7 +913,20 @@ const file_kisgrid_v1_batch_proto_rawDesc = "" +
 	"\bfunction\x18\x04 \x01(\tR\bfunction\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x1a\n" +
 	"\battempts\x18\x06 \x01(\rR\battempts\x12\x12\n" +
-	"\x04kept\x18\a \x01(\bR\x04kept\"K\n" +
+	"\x04kept\x18\a \x01(\bR\x04kept\x12.\n" +
+	"\bnot_kept\x18\b \x01(\x0e2\x13.kisgrid.v1.NotKeptR\anotKept\"\xfd\x01\n" +
+	"\aDeadRow\x12\x10\n" +
+	"\x03row\x18\x01 \x01(\rR\x03row\x12\x1a\n" +
+	"\bfunction\x18\x02 \x01(\tR\bfunction\x12\x10\n" +
+	"\x03use\x18\x03 \x01(\rR\x03use\x12\x12\n" +
+	"\x04path\x18\x04 \x01(\x06R\x04path\x12\x14\n" +
+	"\x05visit\x18\x05 \x01(\rR\x05visit\x12$\n" +
+	"\x04code\x18\x06 \x01(\x0e2\x10.kisgrid.v1.CodeR\x04code\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\x12\x1a\n" +
+	"\battempts\x18\b \x01(\rR\battempts\x12\x1a\n" +
+	"\bencoding\x18\t \x01(\tR\bencoding\x12\x12\n" +
+	"\x04data\x18\n" +
+	" \x01(\fR\x04data\"K\n" +
 	"\x06Output\x12'\n" +
 	"\x04rows\x18\x01 \x01(\v2\x13.kisgrid.v1.ColumnsR\x04rows\x12\x18\n" +
 	"\aorigins\x18\x02 \x03(\aR\aorigins*\x85\x01\n" +
@@ -764,7 +988,18 @@ const file_kisgrid_v1_batch_proto_rawDesc = "" +
 	"\x16CODE_UNKNOWN_CONNECTOR\x10\x82\x01\x12\x1b\n" +
 	"\x16CODE_FLOW_UNCOMPILABLE\x10\x83\x01\x12\x13\n" +
 	"\x0eCODE_NOT_FOUND\x10\x84\x01\x12\x12\n" +
-	"\rCODE_CONFLICT\x10\x85\x01B7Z5github.com/kisgrid/kisgrid/proto/kisgrid/v1;kisgridv1b\x06proto3"
+	"\rCODE_CONFLICT\x10\x85\x01*\xfd\x01\n" +
+	"\aNotKept\x12\x18\n" +
+	"\x14NOT_KEPT_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11NOT_KEPT_NO_STORE\x10\x01\x12\x18\n" +
+	"\x14NOT_KEPT_REPORT_ONLY\x10\x02\x12\x17\n" +
+	"\x13NOT_KEPT_STORE_FULL\x10\x03\x12\x17\n" +
+	"\x13NOT_KEPT_STORE_AWAY\x10\x04\x12\x16\n" +
+	"\x12NOT_KEPT_KEPT_ONCE\x10\x05\x12\x16\n" +
+	"\x12NOT_KEPT_TOO_LARGE\x10\x06\x12\x17\n" +
+	"\x13NOT_KEPT_UNWRITABLE\x10\a\x12\x11\n" +
+	"\rNOT_KEPT_HELD\x10\b\x12\x19\n" +
+	"\x15NOT_KEPT_NOTHING_LEFT\x10\tB7Z5github.com/kisgrid/kisgrid/proto/kisgrid/v1;kisgridv1b\x06proto3"
 
 var (
 	file_kisgrid_v1_batch_proto_rawDescOnce sync.Once
@@ -778,28 +1013,32 @@ func file_kisgrid_v1_batch_proto_rawDescGZIP() []byte {
 	return file_kisgrid_v1_batch_proto_rawDescData
 }
 
-var file_kisgrid_v1_batch_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_kisgrid_v1_batch_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_kisgrid_v1_batch_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_kisgrid_v1_batch_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_kisgrid_v1_batch_proto_goTypes = []any{
 	(Outcome)(0),       // 0: kisgrid.v1.Outcome
 	(Code)(0),          // 1: kisgrid.v1.Code
-	(*Columns)(nil),    // 2: kisgrid.v1.Columns
-	(*BatchID)(nil),    // 3: kisgrid.v1.BatchID
-	(*Error)(nil),      // 4: kisgrid.v1.Error
-	(*Range)(nil),      // 5: kisgrid.v1.Range
-	(*RowOutcome)(nil), // 6: kisgrid.v1.RowOutcome
-	(*Output)(nil),     // 7: kisgrid.v1.Output
+	(NotKept)(0),       // 2: kisgrid.v1.NotKept
+	(*Columns)(nil),    // 3: kisgrid.v1.Columns
+	(*BatchID)(nil),    // 4: kisgrid.v1.BatchID
+	(*Error)(nil),      // 5: kisgrid.v1.Error
+	(*Range)(nil),      // 6: kisgrid.v1.Range
+	(*RowOutcome)(nil), // 7: kisgrid.v1.RowOutcome
+	(*DeadRow)(nil),    // 8: kisgrid.v1.DeadRow
+	(*Output)(nil),     // 9: kisgrid.v1.Output
 }
 var file_kisgrid_v1_batch_proto_depIdxs = []int32{
 	1, // 0: kisgrid.v1.Error.code:type_name -> kisgrid.v1.Code
 	0, // 1: kisgrid.v1.RowOutcome.outcome:type_name -> kisgrid.v1.Outcome
 	1, // 2: kisgrid.v1.RowOutcome.code:type_name -> kisgrid.v1.Code
-	2, // 3: kisgrid.v1.Output.rows:type_name -> kisgrid.v1.Columns
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	2, // 3: kisgrid.v1.RowOutcome.not_kept:type_name -> kisgrid.v1.NotKept
+	1, // 4: kisgrid.v1.DeadRow.code:type_name -> kisgrid.v1.Code
+	3, // 5: kisgrid.v1.Output.rows:type_name -> kisgrid.v1.Columns
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_kisgrid_v1_batch_proto_init() }
@@ -812,8 +1051,8 @@ func file_kisgrid_v1_batch_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kisgrid_v1_batch_proto_rawDesc), len(file_kisgrid_v1_batch_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   6,
+			NumEnums:      3,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

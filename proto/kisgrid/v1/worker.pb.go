@@ -519,7 +519,13 @@ type Part struct {
 	BatchRows uint32   `protobuf:"varint,11,opt,name=batch_rows,json=batchRows,proto3" json:"batch_rows,omitempty"`
 	Columns   *Columns `protobuf:"bytes,12,opt,name=columns,proto3" json:"columns,omitempty"`
 	// The span that the part belongs to, as in W3C's header traceparent; empty where nobody traces.
-	TraceParent   string `protobuf:"bytes,13,opt,name=trace_parent,json=traceParent,proto3" json:"trace_parent,omitempty"`
+	TraceParent string `protobuf:"bytes,13,opt,name=trace_parent,json=traceParent,proto3" json:"trace_parent,omitempty"`
+	// Report dead rows as they entered their function: there is a store that keeps them.
+	KeepDead bool `protobuf:"varint,14,opt,name=keep_dead,json=keepDead,proto3" json:"keep_dead,omitempty"`
+	// The function that the rows enter first, in the encoding of what it reads; empty: the flow's first one.
+	Start string `protobuf:"bytes,15,opt,name=start,proto3" json:"start,omitempty"`
+	// Which of its places in the flow, from 0.
+	StartUse      uint32 `protobuf:"varint,16,opt,name=start_use,json=startUse,proto3" json:"start_use,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -643,6 +649,27 @@ func (x *Part) GetTraceParent() string {
 		return x.TraceParent
 	}
 	return ""
+}
+
+func (x *Part) GetKeepDead() bool {
+	if x != nil {
+		return x.KeepDead
+	}
+	return false
+}
+
+func (x *Part) GetStart() string {
+	if x != nil {
+		return x.Start
+	}
+	return ""
+}
+
+func (x *Part) GetStartUse() uint32 {
+	if x != nil {
+		return x.StartUse
+	}
+	return 0
 }
 
 // Release asks for the rows of these slots that have not begun, and for those parked: they go to another worker.
@@ -1161,7 +1188,10 @@ type Result struct {
 	// die, its death counts against them.
 	Began []*Range `protobuf:"bytes,8,rep,name=began,proto3" json:"began,omitempty"`
 	// Rows of began that are parked now: they do not run until they are announced again.
-	Parked        []*Range `protobuf:"bytes,9,rep,name=parked,proto3" json:"parked,omitempty"`
+	Parked []*Range `protobuf:"bytes,9,rep,name=parked,proto3" json:"parked,omitempty"`
+	// The dead rows of not_done as they entered their function, where the part asked for them. A row's come in the result in
+	// which the row ends.
+	Dead          []*DeadRow `protobuf:"bytes,10,rep,name=dead,proto3" json:"dead,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1259,6 +1289,13 @@ func (x *Result) GetParked() []*Range {
 	return nil
 }
 
+func (x *Result) GetDead() []*DeadRow {
+	if x != nil {
+		return x.Dead
+	}
+	return nil
+}
+
 var File_kisgrid_v1_worker_proto protoreflect.FileDescriptor
 
 const file_kisgrid_v1_worker_proto_rawDesc = "" +
@@ -1299,7 +1336,7 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\brevision\x18\x04 \x01(\x03R\brevision\"8\n" +
 	"\x06Forget\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision\"\xa4\x03\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"\xf4\x03\n" +
 	"\x04Part\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x12\n" +
 	"\x04flow\x18\x02 \x01(\tR\x04flow\x12\x1a\n" +
@@ -1315,7 +1352,10 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\n" +
 	"batch_rows\x18\v \x01(\rR\tbatchRows\x12-\n" +
 	"\acolumns\x18\f \x01(\v2\x13.kisgrid.v1.ColumnsR\acolumns\x12!\n" +
-	"\ftrace_parent\x18\r \x01(\tR\vtraceParent\"F\n" +
+	"\ftrace_parent\x18\r \x01(\tR\vtraceParent\x12\x1b\n" +
+	"\tkeep_dead\x18\x0e \x01(\bR\bkeepDead\x12\x14\n" +
+	"\x05start\x18\x0f \x01(\tR\x05start\x12\x1b\n" +
+	"\tstart_use\x18\x10 \x01(\rR\bstartUse\"F\n" +
 	"\aRelease\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12'\n" +
 	"\x05slots\x18\x02 \x03(\v2\x11.kisgrid.v1.RangeR\x05slots\"\xc7\x02\n" +
@@ -1346,7 +1386,7 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"FlowCredit\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x12\n" +
 	"\x04rows\x18\x02 \x01(\rR\x04rows\x12\x14\n" +
-	"\x05bytes\x18\x03 \x01(\rR\x05bytes\"\xd9\x02\n" +
+	"\x05bytes\x18\x03 \x01(\rR\x05bytes\"\x82\x03\n" +
 	"\x06Result\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x12\n" +
 	"\x04part\x18\x02 \x01(\x04R\x04part\x12-\n" +
@@ -1356,7 +1396,9 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\x06output\x18\x06 \x01(\v2\x12.kisgrid.v1.OutputR\x06output\x12\x12\n" +
 	"\x04last\x18\a \x01(\bR\x04last\x12'\n" +
 	"\x05began\x18\b \x03(\v2\x11.kisgrid.v1.RangeR\x05began\x12)\n" +
-	"\x06parked\x18\t \x03(\v2\x11.kisgrid.v1.RangeR\x06parked2R\n" +
+	"\x06parked\x18\t \x03(\v2\x11.kisgrid.v1.RangeR\x06parked\x12'\n" +
+	"\x04dead\x18\n" +
+	" \x03(\v2\x13.kisgrid.v1.DeadRowR\x04dead2R\n" +
 	"\x06Worker\x12H\n" +
 	"\aSession\x12\x1e.kisgrid.v1.CoordinatorMessage\x1a\x19.kisgrid.v1.WorkerMessage(\x010\x01B7Z5github.com/kisgrid/kisgrid/proto/kisgrid/v1;kisgridv1b\x06proto3"
 
@@ -1394,6 +1436,7 @@ var file_kisgrid_v1_worker_proto_goTypes = []any{
 	(*Range)(nil),              // 17: kisgrid.v1.Range
 	(*RowOutcome)(nil),         // 18: kisgrid.v1.RowOutcome
 	(*Output)(nil),             // 19: kisgrid.v1.Output
+	(*DeadRow)(nil),            // 20: kisgrid.v1.DeadRow
 }
 var file_kisgrid_v1_worker_proto_depIdxs = []int32{
 	2,  // 0: kisgrid.v1.CoordinatorMessage.hello:type_name -> kisgrid.v1.Hello
@@ -1418,13 +1461,14 @@ var file_kisgrid_v1_worker_proto_depIdxs = []int32{
 	19, // 19: kisgrid.v1.Result.output:type_name -> kisgrid.v1.Output
 	17, // 20: kisgrid.v1.Result.began:type_name -> kisgrid.v1.Range
 	17, // 21: kisgrid.v1.Result.parked:type_name -> kisgrid.v1.Range
-	0,  // 22: kisgrid.v1.Worker.Session:input_type -> kisgrid.v1.CoordinatorMessage
-	8,  // 23: kisgrid.v1.Worker.Session:output_type -> kisgrid.v1.WorkerMessage
-	23, // [23:24] is the sub-list for method output_type
-	22, // [22:23] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	20, // 22: kisgrid.v1.Result.dead:type_name -> kisgrid.v1.DeadRow
+	0,  // 23: kisgrid.v1.Worker.Session:input_type -> kisgrid.v1.CoordinatorMessage
+	8,  // 24: kisgrid.v1.Worker.Session:output_type -> kisgrid.v1.WorkerMessage
+	24, // [24:25] is the sub-list for method output_type
+	23, // [23:24] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_kisgrid_v1_worker_proto_init() }

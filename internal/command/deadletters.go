@@ -1,0 +1,54 @@
+package command
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/kisgrid/kisgrid/internal/transport"
+	"github.com/kisgrid/kisgrid/pkg/deadletter"
+)
+
+// DeadLetters is where a coordinator keeps dead letters.
+type DeadLetters struct {
+	URL, PasswordFile string
+	Max               int
+	MaxAge            time.Duration
+	transport         transport.Config
+}
+
+// deadLettersPassword is the environment variable that may have the store's password.
+const deadLettersPassword = "KISGRID_DEAD_LETTERS_PASSWORD"
+
+// BindFlags binds --dead-letters and --dead-letters-….
+func (d *DeadLetters) BindFlags(fs *pflag.FlagSet) {
+	fs.StringVar(&d.URL, "dead-letters", "", "`URL` of the Redis that keeps dead letters: redis:// or rediss://[user@]host:port[/database]; empty: dead rows are only reported")
+	fs.StringVar(&d.PasswordFile, "dead-letters-password-file", "", "`file` with its password; "+deadLettersPassword+" may have it instead")
+	fs.IntVar(&d.Max, "dead-letters-max", deadletter.DefaultMax, "the most dead `letters` that a flow may have; further dead rows are not kept, and their clients are told so")
+	fs.DurationVar(&d.MaxAge, "dead-letters-max-age", deadletter.DefaultMaxAge, "how long a dead letter is kept; negative: for ever")
+	d.transport.BindFlags(fs, "dead-letters-")
+}
+
+// Open makes the store; nil without a URL. It does not wait for Redis.
+func (d *DeadLetters) Open() (*deadletter.Store, error) {
+	if d.URL == "" {
+		return nil, nil
+	}
+	c := deadletter.Config{URL: d.URL, PasswordFile: d.PasswordFile, Password: os.Getenv(deadLettersPassword), Max: d.Max, MaxAge: d.MaxAge}
+	if d.Max <= 0 {
+		return nil, fmt.Errorf("--dead-letters-max is %d: it must be at least 1", d.Max)
+	}
+	if d.MaxAge == 0 {
+		return nil, fmt.Errorf("--dead-letters-max-age is 0: give a time, or a negative one to keep letters for ever")
+	}
+	if strings.HasPrefix(d.URL, "rediss:") {
+		var err error
+		if c.TLS, err = d.transport.ClientTLS(); err != nil {
+			return nil, err
+		}
+	}
+	return deadletter.Open(c)
+}

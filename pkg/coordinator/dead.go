@@ -1,0 +1,232 @@
+package coordinator
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/kisgrid/kisgrid/internal/wire"
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/deadletter"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// This file is the calls of Admin that look at dead letters, change them and drop them; redrive.go runs them again.
+
+// deadPage is how many letters are read at a time.
+const deadPage = 200
+
+func (a *admin) letters() (*deadletter.Store, error) {
+	if a.keeper.store == nil {
+		return nil, batch.Errorf(batch.CodeNotFound, "this cluster keeps no dead letters: start its coordinators with --dead-letters redis://host:port")
+	}
+	return a.keeper.store, nil
+}
+
+// selection is a filter that was checked.
+type selection struct {
+	flows    []string
+	ids      []batch.StreamID
+	function string
+	code     batch.Code
+	since    time.Time
+}
+
+func (a *admin) selection(ctx context.Context, store *deadletter.Store, f *pb.DeadFilter) (*selection, error) {
+	s := &selection{function: f.GetFunction(), code: batch.Code(f.GetCode())}
+	if ms := f.GetSinceUnixMilliseconds(); ms != 0 {
+		s.since = time.UnixMilli(ms)
+	}
+	for _, text := range f.GetIds() {
+		id, err := deadletter.ParseID(text)
+		if err != nil {
+			return nil, err
+		}
+		s.ids = append(s.ids, id)
+	}
+	if f.GetFlow() != "" {
+		s.flows = []string{f.GetFlow()}
+		return s, nil
+	}
+	var err error
+	s.flows, err = store.Flows(ctx)
+	return s, err
+}
+
+func (s *selection) has(l *deadletter.Letter) bool {
+	return (s.function == "" || s.function == l.Function) && (s.code == 0 || s.code == l.Code) &&
+		(s.since.IsZero() || !l.Kept.Before(s.since)) && (len(s.ids) == 0 || slices.Contains(s.ids, l.ID))
+}
+
+// each calls f for the selected letters of a flow that are there now, page by page, in their order.
+func (s *selection) each(ctx context.Context, store *deadletter.Store, flow string, f func([]*deadletter.Letter) error) error {
+	p := s.pages(store, flow)
+	for {
+		letters, more, err := p.next(ctx)
+		if err != nil || !more {
+			return err
+		}
+		if err := f(letters); err != nil {
+			return err
+		}
+	}
+}
+
+// pages reads the selected letters of a flow.
+type pages struct {
+	selection *selection
+	store     *deadletter.Store
+	flow      string
+	after     string
+	last      string // where it ends; "": at the newest
+	over      bool
+}
+
+func (s *selection) pages(store *deadletter.Store, flow string) *pages {
+	return &pages{selection: s, store: store, flow: flow}
+}
+
+// next is the next page, which may be empty; false: there are no more.
+func (p *pages) next(ctx context.Context) (letters []*deadletter.Letter, more bool, err error) {
+	if p.over {
+		return nil, false, nil
+	}
+	if ids := p.selection.ids; len(ids) > 0 {
+		p.over = true
+		letters, err = p.store.Get(ctx, p.flow, ids...)
+	} else {
+		letters, p.after, err = p.store.Page(ctx, p.flow, p.after, p.last, deadPage)
+		p.over = p.after == ""
+	}
+	return slices.DeleteFunc(letters, func(l *deadletter.Letter) bool { return !p.selection.has(l) }), err == nil, err
+}
+
+// ListDead lists dead letters.
+func (a *admin) ListDead(in *pb.ListDeadRequest, out pb.Admin_ListDeadServer) error {
+	return wire.Status(a.listDead(in, out))
+}
+
+func (a *admin) listDead(in *pb.ListDeadRequest, out pb.Admin_ListDeadServer) error {
+	ctx := out.Context()
+	store, err := a.letters()
+	if err != nil {
+		return err
+	}
+	s, err := a.selection(ctx, store, in.GetFilter())
+	if err != nil {
+		return err
+	}
+	left := in.GetLimit()
+	for _, flow := range s.flows {
+		p := s.pages(store, flow)
+		for more := true; more && (in.GetLimit() == 0 || left > 0); {
+			var letters []*deadletter.Letter
+			if letters, more, err = p.next(ctx); err != nil {
+				return err
+			}
+			for _, l := range letters {
+				if in.GetLimit() > 0 {
+					if left == 0 {
+						break
+					}
+					left--
+				}
+				m := letterMessage(l)
+				if in.GetNoRows() {
+					m.Row = nil
+				}
+				if err := out.Send(&pb.DeadEvent{Kind: &pb.DeadEvent_Letter{Letter: m}}); err != nil {
+					return err
+				}
+			}
+		}
+		status, err := store.Status(ctx, flow)
+		if err != nil {
+			return err
+		}
+		m := &pb.DeadStore{
+			Flow: flow, Letters: uint64(status.Letters), Limit: uint64(status.Max), AgeLimitSeconds: uint64(max(0, status.MaxAge/time.Second)),
+			Refused: uint64(status.Refused), Expired: uint64(status.Expired),
+		}
+		if err := out.Send(&pb.DeadEvent{Kind: &pb.DeadEvent_Store{Store: m}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func letterMessage(l *deadletter.Letter) *pb.DeadLetter {
+	return &pb.DeadLetter{
+		Id: l.ID.String(), Flow: l.Flow, Revision: l.Revision, Function: l.Function, Use: l.Use, Code: pb.Code(l.Code), Reason: l.Reason,
+		Attempts: l.Attempts, Redrives: l.Redrives, Encoding: l.Encoding, Row: l.Row, Batch: wire.FromID(l.Origin.Batch), Place: l.Origin.Row,
+		Path: l.Path, Visit: l.Visit, ShardKey: l.ShardKey, Key: l.Key, KeptUnixMilliseconds: l.Kept.UnixMilli(), Edited: l.Edited,
+	}
+}
+
+// EditDead replaces a letter's row.
+func (a *admin) EditDead(ctx context.Context, in *pb.EditDeadRequest) (*pb.DeadLetter, error) {
+	l, err := a.editDead(ctx, in)
+	if err != nil {
+		return nil, wire.Status(err)
+	}
+	return letterMessage(l), nil
+}
+
+func (a *admin) editDead(ctx context.Context, in *pb.EditDeadRequest) (*deadletter.Letter, error) {
+	store, err := a.letters()
+	if err != nil {
+		return nil, err
+	}
+	s, err := a.selection(ctx, store, &pb.DeadFilter{Flow: in.GetFlow(), Ids: []string{in.GetId()}})
+	if err != nil {
+		return nil, err
+	}
+	if len(in.GetRow()) > a.limits.BatchBytes {
+		return nil, batch.Errorf(batch.CodeBatchTooLarge, "the row has %d bytes, over the limit of %d bytes for a batch", len(in.GetRow()), a.limits.BatchBytes)
+	}
+	for _, flow := range s.flows {
+		found, err := store.Get(ctx, flow, s.ids[0])
+		if err != nil {
+			return nil, err
+		}
+		if len(found) > 0 {
+			return store.Edit(ctx, flow, s.ids[0], in.GetRow())
+		}
+	}
+	return nil, batch.Errorf(batch.CodeNotFound, "there is no dead letter %s: it may have been redriven or dropped; kisgrid dead list shows those there are", in.GetId())
+}
+
+// DropDead forgets letters.
+func (a *admin) DropDead(ctx context.Context, in *pb.DropDeadRequest) (*pb.DropDeadResponse, error) {
+	n, err := a.dropDead(ctx, in)
+	if err != nil {
+		return nil, wire.Status(err)
+	}
+	return &pb.DropDeadResponse{Letters: uint64(n)}, nil
+}
+
+func (a *admin) dropDead(ctx context.Context, in *pb.DropDeadRequest) (n int, err error) {
+	store, err := a.letters()
+	if err != nil {
+		return 0, err
+	}
+	s, err := a.selection(ctx, store, in.GetFilter())
+	if err != nil {
+		return 0, err
+	}
+	for _, flow := range s.flows {
+		err := s.each(ctx, store, flow, func(letters []*deadletter.Letter) error {
+			dropped := len(letters)
+			var err error
+			if !in.GetDryRun() {
+				dropped, err = store.Drop(ctx, flow, letters)
+			}
+			n += dropped
+			return err
+		})
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}

@@ -1,0 +1,305 @@
+package deadletter
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strconv"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+// Flows are the flows that have letters, or had some, sorted.
+func (s *Store) Flows(ctx context.Context) ([]string, error) {
+	var flows []string
+	err := s.call(ctx, "list the flows that have dead letters", func(ctx context.Context) (err error) {
+		flows, err = s.client.SMembers(ctx, s.config.Prefix+"flows").Result()
+		return err
+	})
+	slices.Sort(flows)
+	return flows, err
+}
+
+// Status is how the store of one flow's letters stands.
+type Status struct {
+	Flow    string
+	Letters int
+	Max     int
+	MaxAge  time.Duration // negative: none
+	// Refused are dead rows that were not kept because there was no room, Expired letters that were forgotten because of their
+	// age: since the first one.
+	Refused, Expired int
+}
+
+// Status counts a flow's letters.
+func (s *Store) Status(ctx context.Context, flow string) (Status, error) {
+	status := Status{Flow: flow, Max: s.config.Max, MaxAge: s.config.MaxAge}
+	if err := s.expire(ctx, flow); err != nil {
+		return status, err
+	}
+	err := s.call(ctx, "count the dead letters of flow "+flow, func(ctx context.Context) error {
+		p := s.client.Pipeline()
+		letters, counts := p.XLen(ctx, s.key(flow, "letters")), p.HGetAll(ctx, s.key(flow, "counts"))
+		_, err := p.Exec(ctx)
+		status.Letters = int(letters.Val())
+		status.Refused, _ = strconv.Atoi(counts.Val()["refused"])
+		status.Expired, _ = strconv.Atoi(counts.Val()["expired"])
+		return err
+	})
+	return status, err
+}
+
+// Last is the place of a flow's newest letter; "" for none.
+func (s *Store) Last(ctx context.Context, flow string) (last string, err error) {
+	err = s.call(ctx, "list the dead letters of flow "+flow, func(ctx context.Context) error {
+		entries, err := s.client.XRevRangeN(ctx, s.key(flow, "letters"), "+", "-", 1).Result()
+		if len(entries) > 0 {
+			last = entries[0].ID
+		}
+		return err
+	})
+	return last, err
+}
+
+// Page is up to n letters of a flow that come after a place, up to the place last, in the order in which they were kept, and
+// the place to go on after; "": there are no more. It begins after "" and ends, with an empty last, at the newest.
+func (s *Store) Page(ctx context.Context, flow, after, last string, n int) (letters []*Letter, next string, err error) {
+	err = s.call(ctx, "list the dead letters of flow "+flow, func(ctx context.Context) error {
+		start := "-"
+		if after != "" {
+			start = "(" + after
+		}
+		entries, err := s.client.XRangeN(ctx, s.key(flow, "letters"), start, cmp.Or(last, "+"), int64(n)).Result()
+		if err != nil || len(entries) == 0 {
+			return err
+		}
+		letters, err = s.read(ctx, flow, entries)
+		if len(entries) == n {
+			next = entries[n-1].ID
+		}
+		return err
+	})
+	return letters, next, err
+}
+
+// Get finds letters of a flow by their ids. Those that are not there are left out.
+func (s *Store) Get(ctx context.Context, flow string, ids ...batch.StreamID) (letters []*Letter, err error) {
+	err = s.call(ctx, "find dead letters of flow "+flow, func(ctx context.Context) error {
+		places, err := s.client.HMGet(ctx, s.key(flow, "index"), texts(ids)...).Result()
+		if err != nil {
+			return err
+		}
+		p := s.client.Pipeline()
+		var found []*goredis.XMessageSliceCmd
+		for _, place := range places {
+			if place, ok := place.(string); ok {
+				found = append(found, p.XRange(ctx, s.key(flow, "letters"), place, place))
+			}
+		}
+		if len(found) == 0 {
+			return nil
+		}
+		if _, err := p.Exec(ctx); err != nil {
+			return err
+		}
+		var entries []goredis.XMessage
+		for _, c := range found {
+			entries = append(entries, c.Val()...)
+		}
+		letters, err = s.read(ctx, flow, entries)
+		return err
+	})
+	return letters, err
+}
+
+func texts(ids []batch.StreamID) []string {
+	all := make([]string, len(ids))
+	for i, id := range ids {
+		all[i] = id.String()
+	}
+	return all
+}
+
+// read makes letters of entries, as they are now.
+func (s *Store) read(ctx context.Context, flow string, entries []goredis.XMessage) ([]*Letter, error) {
+	if len(entries) == 0 {
+		return nil, nil
+	}
+	places := make([]string, len(entries))
+	for i, e := range entries {
+		places[i] = e.ID
+	}
+	changes, err := s.client.HMGet(ctx, s.key(flow, "changes"), places...).Result()
+	if err != nil {
+		return nil, err
+	}
+	letters := make([]*Letter, len(entries))
+	ids := make([]string, len(entries))
+	for i, e := range entries {
+		text, _ := e.Values["letter"].(string)
+		if changed, ok := changes[i].(string); ok {
+			text = changed
+		}
+		if letters[i], err = decode(flow, text); err != nil {
+			return nil, batch.Errorf(batch.CodeInternal, "entry %s of %s: %w: drop it with redis-cli", e.ID, s.key(flow, "letters"), err)
+		}
+		letters[i].place, letters[i].Kept = e.ID, timeOf(e.ID)
+		ids[i] = letters[i].ID.String()
+	}
+	begun, err := s.client.HMGet(ctx, s.key(flow, "begun"), ids...).Result()
+	if err != nil {
+		return nil, err
+	}
+	for i, since := range begun {
+		if since, ok := since.(string); ok {
+			letters[i].Begun = timeOf(since)
+		}
+	}
+	return letters, nil
+}
+
+// Edit replaces a letter's row. What its redrives did so far does not count for the new row: it is another batch of the
+// letter's stream. The error is CodeNotFound, CodeConflict while the flow is redriven, or CodeRowUndecodable for what is no
+// JSON where the row is.
+func (s *Store) Edit(ctx context.Context, flow string, id batch.StreamID, row []byte) (*Letter, error) {
+	if err := s.free(ctx, flow); err != nil {
+		return nil, err
+	}
+	found, err := s.Get(ctx, flow, id)
+	if err != nil {
+		return nil, err
+	}
+	if len(found) == 0 {
+		return nil, notFound(flow, id)
+	}
+	l := found[0]
+	if (l.Encoding == "" || l.Encoding == batch.JSON) && !json.Valid(row) {
+		var nothing any
+		return nil, batch.Errorf(batch.CodeRowUndecodable, "the row is no JSON, as that of letter %s is: %w", id, json.Unmarshal(row, &nothing))
+	}
+	l.Row, l.Edited = row, true
+	l.Sequence++
+	return l, s.Settle(ctx, flow, []Settlement{{ID: id, Stay: []*Letter{l}}})
+}
+
+func notFound(flow string, id batch.StreamID) error {
+	return batch.Errorf(batch.CodeNotFound, "flow %s has no dead letter %s: it may have been redriven or dropped; kisgrid dead list shows those there are", flow, id)
+}
+
+// Settlement says how a redrive of a letter ended: it is no more, or others stay in its place. The letter may be among them.
+type Settlement struct {
+	ID   batch.StreamID
+	Stay []*Letter
+}
+
+// Settle says how redrives ended. What is said of a letter that is not there any more does nothing.
+func (s *Store) Settle(ctx context.Context, flow string, all []Settlement) error {
+	const doing = "note how dead letters ended"
+	for len(all) > 0 {
+		var args []any
+		n, size := 0, 0
+		for ; n < min(len(all), scriptLetters) && size < scriptBytes; n++ {
+			args = append(args, all[n].ID.String(), len(all[n].Stay))
+			for _, l := range all[n].Stay {
+				text, err := l.encode()
+				if err != nil {
+					return batch.Errorf(batch.CodeInternal, "%s: write letter %s: %w", doing, l.ID, err)
+				}
+				args = append(args, l.ID.String(), text)
+				size += len(text)
+			}
+		}
+		all = all[n:]
+		if err := s.call(ctx, doing, func(ctx context.Context) error {
+			return settleScript.Run(ctx, s.client, s.keys(flow), args...).Err()
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Begin notes that redrives of letters begin, and sets their Begun: earlier than now for those of which a redrive was cut off.
+// It returns those that are still there.
+func (s *Store) Begin(ctx context.Context, flow string, letters []*Letter) ([]*Letter, error) {
+	ids := make([]any, len(letters))
+	for i, l := range letters {
+		ids[i] = l.ID.String()
+	}
+	var since []int64
+	err := s.call(ctx, "note that dead letters are redriven", func(ctx context.Context) (err error) {
+		since, err = beginScript.Run(ctx, s.client, s.keys(flow), ids...).Int64Slice()
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	there := make([]*Letter, 0, len(letters))
+	for i, l := range letters {
+		if since[i] > 0 {
+			l.Begun = time.UnixMilli(since[i])
+			there = append(there, l)
+		}
+	}
+	return there, nil
+}
+
+// Drop forgets letters, and counts those that were there.
+func (s *Store) Drop(ctx context.Context, flow string, letters []*Letter) (n int, err error) {
+	for some := range slices.Chunk(letters, scriptLetters) {
+		ids := make([]any, len(some))
+		for i, l := range some {
+			ids[i] = l.ID.String()
+		}
+		err := s.call(ctx, "drop dead letters", func(ctx context.Context) error {
+			gone, err := dropScript.Run(ctx, s.client, s.keys(flow), ids...).Int()
+			n += gone
+			return err
+		})
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// Hold takes the right to redrive a flow, or keeps it, for d. The error is CodeConflict where somebody else has it. Nothing
+// depends on it but order, and that functions run once where nothing breaks.
+func (s *Store) Hold(ctx context.Context, flow, who string, d time.Duration) error {
+	return s.call(ctx, "redrive flow "+flow, func(ctx context.Context) error {
+		ours, err := holdScript.Run(ctx, s.client, []string{s.key(flow, "redrive")}, who, max(1, d.Milliseconds())).Int()
+		if err == nil && ours == 0 {
+			err = cmp.Or(s.held(ctx, flow), error(batch.Errorf(batch.CodeConflict, "somebody else redrove flow %s until now: try again", flow)))
+		}
+		return err
+	})
+}
+
+// LetGo gives the right back.
+func (s *Store) LetGo(ctx context.Context, flow, who string) error {
+	return s.call(ctx, "end the redrive of flow "+flow, func(ctx context.Context) error {
+		return holdScript.Run(ctx, s.client, []string{s.key(flow, "redrive")}, who, 0).Err()
+	})
+}
+
+// free fails while somebody redrives the flow.
+func (s *Store) free(ctx context.Context, flow string) error {
+	return s.call(ctx, "edit a dead letter of flow "+flow, func(ctx context.Context) error { return s.held(ctx, flow) })
+}
+
+// held is CodeConflict where somebody redrives the flow.
+func (s *Store) held(ctx context.Context, flow string) error {
+	who, err := s.client.Get(ctx, s.key(flow, "redrive")).Result()
+	switch {
+	case errors.Is(err, goredis.Nil):
+		return nil
+	case err != nil:
+		return err
+	}
+	return batch.Errorf(batch.CodeConflict, "%s redrives dead letters of flow %s now, or was cut off seconds ago: try again when it has ended", who, flow)
+}

@@ -1,0 +1,426 @@
+package deadletter_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	goredis "github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/deadletter"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// servers are what the store must work on alike.
+var servers = map[string]func(*testing.T, ...string) string{"redis-server": startRedis, "embedded": startEmbedded}
+
+func startEmbedded(t *testing.T, _ ...string) string { return miniredis.RunT(t).Addr() }
+
+// startRedis starts a real redis-server, or skips the test where there is none.
+func startRedis(t *testing.T, args ...string) string {
+	program, err := exec.LookPath("redis-server")
+	if err != nil {
+		t.Skip("no redis-server on this machine: only the embedded one is tested")
+	}
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	_ = l.Close()
+	_, port, _ := net.SplitHostPort(address)
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), program, append([]string{"--bind", "127.0.0.1", "--port", port, "--save", ""}, args...)...)
+	cmd.Dir = t.TempDir()
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		if strings.Contains(lines.Text(), "eady to accept connections") {
+			return address
+		}
+	}
+	t.Fatal("redis-server did not start")
+	return ""
+}
+
+// onEach runs a test on each kind of server.
+func onEach(t *testing.T, test func(t *testing.T, address string)) {
+	for name, start := range servers {
+		t.Run(name, func(t *testing.T) { test(t, start(t)) })
+	}
+}
+
+func open(t *testing.T, address string, change func(*deadletter.Config)) *deadletter.Store {
+	t.Helper()
+	c := deadletter.Config{URL: "redis://" + address}
+	if change != nil {
+		change(&c)
+	}
+	s, err := deadletter.Open(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+var stream = batch.StreamID{1, 2, 3}
+
+// letter is the n-th one of a flow.
+func letter(flow string, n int) *deadletter.Letter {
+	row := batch.RowID{Batch: batch.ID{Stream: stream, Sequence: uint64(n + 1)}, Row: 7}
+	return &deadletter.Letter{
+		ID: deadletter.NewID(flow, row, 0, 0, "Save", 0), Sequence: 1, Flow: flow, Revision: 12, Function: "Save",
+		Code: batch.CodeSaveFailed, Reason: "WRONGTYPE", Attempts: 2, Row: fmt.Appendf(nil, `{"n":%d}`, n),
+		Origin: row, ShardKey: "n", Key: 1<<63 + uint64(n),
+	}
+}
+
+func letters(flow string, first, end int) (all []*deadletter.Letter) {
+	for n := first; n < end; n++ {
+		all = append(all, letter(flow, n))
+	}
+	return all
+}
+
+// keep keeps letters that there must be room for.
+func keep(t *testing.T, s *deadletter.Store, all ...*deadletter.Letter) {
+	t.Helper()
+	kept, err := s.Keep(t.Context(), all[0].Flow, all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, ok := range kept {
+		if !ok {
+			t.Fatalf("letter %d is not kept", i)
+		}
+	}
+}
+
+// list reads all letters in pages.
+func list(t *testing.T, s *deadletter.Store, flow string, page int) (all []*deadletter.Letter) {
+	t.Helper()
+	for after := ""; ; {
+		some, next, err := s.Page(t.Context(), flow, after, "", page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, some...)
+		if next == "" {
+			return all
+		}
+		after = next
+	}
+}
+
+var whatIsSaid = cmp.Options{cmpopts.IgnoreUnexported(deadletter.Letter{}), cmpopts.IgnoreFields(deadletter.Letter{}, "Kept", "Begun"), cmp.Comparer(bytes.Equal)}
+
+func expect(t *testing.T, got, want []*deadletter.Letter) {
+	t.Helper()
+	if diff := cmp.Diff(want, got, whatIsSaid); diff != "" {
+		t.Errorf("the letters differ (-want +got):\n%s", diff)
+	}
+}
+
+// TestKeptInOrder keeps letters of several encodings, some twice, and reads them page by page.
+func TestKeptInOrder(t *testing.T) {
+	onEach(t, func(t *testing.T, address string) {
+		s := open(t, address, nil)
+		all := letters("F", 0, 25)
+		all[3].Row, all[3].Encoding = []byte{0xff, 0, 0x80}, batch.Protobuf
+		all[4].Row = []byte("no JSON \" at all")
+		all[5].Row = []byte{}
+		keep(t, s, all[:20]...)
+		keep(t, s, all[15:]...) // a rerun brings five of them again
+		keep(t, s, letter("G", 0))
+		expect(t, list(t, s, "F", 7), all)
+		expect(t, list(t, s, "F", 25), all)
+		found, err := s.Get(t.Context(), "F", all[3].ID, batch.StreamID{9}, all[24].ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		expect(t, found, []*deadletter.Letter{all[3], all[24]})
+		if flows, err := s.Flows(t.Context()); err != nil || !cmp.Equal(flows, []string{"F", "G"}) {
+			t.Errorf("the flows are %v, %v", flows, err)
+		}
+		for _, l := range found {
+			if since := time.Since(l.Kept); since < -time.Minute || since > time.Minute {
+				t.Errorf("a letter was kept %v ago", since)
+			}
+		}
+	})
+}
+
+// TestFull refuses what is over the limit, counts it, and takes more once there is room.
+func TestFull(t *testing.T) {
+	onEach(t, func(t *testing.T, address string) {
+		s := open(t, address, func(c *deadletter.Config) { c.Max = 10 })
+		kept, err := s.Keep(t.Context(), "F", letters("F", 0, 13))
+		if err != nil || len(kept) != 13 || kept[9] != true || kept[10] || kept[12] {
+			t.Fatalf("kept %v, %v", kept, err)
+		}
+		keep(t, s, letter("F", 4)) // it is there already
+		if n, err := s.Drop(t.Context(), "F", letters("F", 0, 2)); n != 2 || err != nil {
+			t.Fatalf("dropped %d, %v", n, err)
+		}
+		keep(t, s, letters("F", 10, 12)...)
+		status, err := s.Status(t.Context(), "F")
+		want := deadletter.Status{Flow: "F", Letters: 10, Max: 10, MaxAge: deadletter.DefaultMaxAge, Refused: 3}
+		if err != nil || status != want {
+			t.Errorf("the status is %+v, %v; want %+v", status, err, want)
+		}
+	})
+}
+
+// TestDroppedStaysDropped does not keep a row again that runs once more after its letter was dealt with.
+func TestDroppedStaysDropped(t *testing.T) {
+	onEach(t, func(t *testing.T, address string) {
+		s := open(t, address, nil)
+		keep(t, s, letters("F", 0, 3)...)
+		if n, err := s.Drop(t.Context(), "F", letters("F", 0, 2)); n != 2 || err != nil {
+			t.Fatalf("dropped %d, %v", n, err)
+		}
+		keep(t, s, letters("F", 0, 3)...)
+		expect(t, list(t, s, "F", 10), letters("F", 2, 3))
+		if n, err := s.Drop(t.Context(), "F", letters("F", 0, 1)); n != 0 || err != nil {
+			t.Errorf("dropped %d that were gone, %v", n, err)
+		}
+	})
+}
+
+// TestOldLettersExpire forgets letters by age, changed ones too, and counts them.
+func TestOldLettersExpire(t *testing.T) {
+	onEach(t, func(t *testing.T, address string) {
+		long := open(t, address, nil)
+		keep(t, long, letters("F", 0, 3)...)
+		child := letter("F", 100)
+		if err := long.Settle(t.Context(), "F", []deadletter.Settlement{{ID: letter("F", 1).ID, Stay: []*deadletter.Letter{child}}}); err != nil {
+			t.Fatal(err)
+		}
+		short := open(t, address, func(c *deadletter.Config) { c.MaxAge = time.Millisecond })
+		deadline := time.Now().Add(10 * time.Second)
+		for {
+			status, err := short.Status(t.Context(), "F")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if status.Expired == 3 && status.Letters == 0 {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("the status is %+v", status)
+			}
+		}
+		if found, err := long.Get(t.Context(), "F", child.ID, letter("F", 0).ID); len(found) != 0 || err != nil {
+			t.Errorf("found %d letters, %v", len(found), err)
+		}
+	})
+}
+
+// TestSettle ends letters, lets one die again in its place, and puts others in the place of one.
+func TestSettle(t *testing.T) {
+	onEach(t, func(t *testing.T, address string) {
+		s := open(t, address, nil)
+		all := letters("F", 0, 5)
+		keep(t, s, all...)
+		begun, err := s.Begin(t.Context(), "F", append(letters("F", 0, 4), letter("F", 99)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(begun) != 4 || begun[0].Begun.IsZero() {
+			t.Fatalf("%d redrives begin, the first at %v", len(begun), begun[0].Begun)
+		}
+		again := letter("F", 1)
+		again.Redrives, again.Reason = 1, "still bad"
+		x, y := letter("F", 50), letter("F", 51)
+		x.Function, y.Function = "Later", "Later"
+		if err := s.Settle(t.Context(), "F", []deadletter.Settlement{
+			{ID: all[0].ID},
+			{ID: all[1].ID, Stay: []*deadletter.Letter{again}},
+			{ID: all[2].ID, Stay: []*deadletter.Letter{x, y}},
+			{ID: letter("F", 99).ID, Stay: []*deadletter.Letter{letter("F", 98)}}, // dropped meanwhile
+		}); err != nil {
+			t.Fatal(err)
+		}
+		got := list(t, s, "F", 2)
+		expect(t, got, []*deadletter.Letter{again, x, all[3], all[4], y})
+		for i, want := range []bool{false, false, true, false, false} {
+			if cut := !got[i].Begun.IsZero(); cut != want {
+				t.Errorf("a redrive of letter %d is under way: %v", i, cut)
+			}
+		}
+		if found, err := s.Get(t.Context(), "F", x.ID, y.ID, all[2].ID); err != nil || len(found) != 2 {
+			t.Errorf("found %d, %v", len(found), err)
+		}
+		// A redrive that begins again began when the first one did.
+		first := begun[3].Begun
+		if once, err := s.Begin(t.Context(), "F", letters("F", 3, 4)); err != nil || !once[0].Begun.Equal(first) {
+			t.Errorf("it began %v, %v, not %v", once[0].Begun, err, first)
+		}
+		keep(t, s, all[0], all[2]) // late reruns
+		if n := len(list(t, s, "F", 10)); n != 5 {
+			t.Errorf("there are %d letters", n)
+		}
+	})
+}
+
+// TestEdit replaces rows, and refuses what is no JSON where JSON is, and what is not there.
+func TestEdit(t *testing.T) {
+	onEach(t, func(t *testing.T, address string) {
+		s := open(t, address, nil)
+		binary := letter("F", 1)
+		binary.Encoding = batch.Protobuf
+		keep(t, s, letter("F", 0), binary)
+		ctx := t.Context()
+		if _, err := s.Edit(ctx, "F", letter("F", 0).ID, []byte(`{"n":`)); batch.CodeOf(err) != batch.CodeRowUndecodable {
+			t.Errorf("half an object is taken: %v", err)
+		}
+		if _, err := s.Edit(ctx, "F", letter("F", 9).ID, []byte(`{}`)); batch.CodeOf(err) != batch.CodeNotFound {
+			t.Errorf("a letter that is not there is edited: %v", err)
+		}
+		if err := s.Hold(ctx, "F", "me", time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Edit(ctx, "F", letter("F", 0).ID, []byte(`{}`)); batch.CodeOf(err) != batch.CodeConflict {
+			t.Errorf("edited while it is redriven: %v", err)
+		}
+		if err := s.LetGo(ctx, "F", "me"); err != nil {
+			t.Fatal(err)
+		}
+		for id, row := range map[batch.StreamID]string{letter("F", 0).ID: `{"n":5}`, binary.ID: "\xff"} {
+			if _, err := s.Edit(ctx, "F", id, []byte(row)); err != nil {
+				t.Error(err)
+			}
+		}
+		want := []*deadletter.Letter{letter("F", 0), letter("F", 1)}
+		want[0].Row, want[0].Edited, want[0].Sequence = []byte(`{"n":5}`), true, 2
+		want[1].Row, want[1].Edited, want[1].Sequence, want[1].Encoding = []byte{0xff}, true, 2, batch.Protobuf
+		expect(t, list(t, s, "F", 10), want)
+	})
+}
+
+// TestHold lets one redrive a flow at a time.
+func TestHold(t *testing.T) {
+	onEach(t, func(t *testing.T, address string) {
+		s, ctx := open(t, address, nil), t.Context()
+		for range 2 {
+			if err := s.Hold(ctx, "F", "me", time.Minute); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Hold(ctx, "F", "you", time.Minute); batch.CodeOf(err) != batch.CodeConflict || !strings.Contains(err.Error(), "me redrives") {
+			t.Errorf("two redrive: %v", err)
+		}
+		if err := s.LetGo(ctx, "F", "you"); err != nil {
+			t.Error(err)
+		}
+		if err := s.Hold(ctx, "G", "you", time.Minute); err != nil {
+			t.Error(err)
+		}
+		if err := s.LetGo(ctx, "F", "me"); err != nil {
+			t.Error(err)
+		}
+		if err := s.Hold(ctx, "F", "you", time.Minute); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestMany keeps more than one script takes.
+func TestMany(t *testing.T) {
+	onEach(t, func(t *testing.T, address string) {
+		s := open(t, address, nil)
+		all := letters("F", 0, 1300)
+		for _, l := range all[:3] {
+			l.Row = []byte(`"` + strings.Repeat("x", 2<<20) + `"`)
+		}
+		keep(t, s, all...)
+		expect(t, list(t, s, "F", 100), all)
+		if n, err := s.Drop(t.Context(), "F", all); n != 1300 || err != nil {
+			t.Errorf("dropped %d, %v", n, err)
+		}
+		c := goredis.NewClient(&goredis.Options{Addr: address})
+		defer c.Close()
+		keys, err := c.Keys(t.Context(), "*").Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range keys {
+			if strings.HasSuffix(key, ":changes") || strings.HasSuffix(key, ":index") || strings.HasSuffix(key, ":begun") {
+				t.Errorf("%s is left of letters that are gone", key)
+			}
+		}
+	})
+}
+
+// TestAway says that the store is away, and within its timeout.
+func TestAway(t *testing.T) {
+	silent, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	gone, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = gone.Close()
+	for _, address := range []string{silent.Addr().String(), gone.Addr().String()} {
+		s := open(t, address, func(c *deadletter.Config) { c.Timeout = 100 * time.Millisecond })
+		if kept, err := s.Keep(t.Context(), "F", letters("F", 0, 2)); batch.CodeOf(err) != batch.CodeUnavailable || len(kept) != 0 {
+			t.Errorf("kept %v, %v", kept, err)
+		}
+		if _, err := s.Ping(t.Context()); batch.CodeOf(err) != batch.CodeUnavailable || !strings.Contains(err.Error(), address) {
+			t.Errorf("it is there: %v", err)
+		}
+	}
+}
+
+// TestSettings refuses what gives a password away, and signs in with the one of a file.
+func TestSettings(t *testing.T) {
+	for name, c := range map[string]deadletter.Config{
+		"a password":   {URL: "redis://me:secret@127.0.0.1:1"},
+		"another kind": {URL: "http://127.0.0.1:1"},
+		"nothing":      {URL: ""},
+		"no file":      {URL: "redis://127.0.0.1:1", PasswordFile: filepath.Join(t.TempDir(), "none")},
+	} {
+		if _, err := deadletter.Open(c); err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	address := startRedis(t, "--requirepass", "secret", "--maxmemory-policy", "allkeys-lru")
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, address, func(c *deadletter.Config) { c.PasswordFile = file })
+	keep(t, s, letter("F", 0))
+	if warning, err := s.Ping(t.Context()); err != nil || !strings.Contains(warning, "allkeys-lru") {
+		t.Errorf("the warning is %q, %v", warning, err)
+	}
+	if _, err := open(t, address, nil).Keep(t.Context(), "F", letters("F", 1, 2)); batch.CodeOf(err) != batch.CodeUnavailable {
+		t.Errorf("kept without the password: %v", err)
+	}
+}

@@ -1,0 +1,117 @@
+package flowexec
+
+import (
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+// noteDead notes row i of rs, which ends dead in the current step, as it entered that, if the part asks for it. It says in the
+// outcome why it can't.
+func (r *run) noteDead(rs *rowset, i uint32, o *batch.RowOutcome) {
+	if r.part.KeepDead == 0 || o.Outcome != batch.Dead {
+		return
+	}
+	if rs.born > r.step.index { // it was made by the step
+		if rs.prev == nil {
+			return
+		}
+		if rs.parent != nil {
+			i = rs.parent[i]
+		}
+		rs = rs.prev
+	}
+	var why batch.NotKept
+	r.dead, why = r.appendDead(r.dead, rs, i, *o)
+	if why != 0 {
+		o.NotKept = why
+	}
+}
+
+// appendDead writes a dead row behind others, with its origin as its row, or says why it can't.
+func (r *run) appendDead(dead []batch.DeadRow, rs *rowset, i uint32, o batch.RowOutcome) ([]batch.DeadRow, batch.NotKept) {
+	data, encoding, err := r.entered(rs, i)
+	switch {
+	case err != nil:
+		return dead, batch.Unwritable
+	case len(data) > r.part.KeepDead:
+		return dead, batch.TooLarge
+	}
+	return append(dead, batch.DeadRow{
+		Row: rs.origin[i], Function: r.step.name, Use: uint32(slices.Index(r.plan.places[r.step.name], r.step.index)),
+		Path: at(rs.path, int(i)), Visit: at(rs.trip, int(i)), Code: o.Code, Reason: o.Reason, Attempts: o.Attempts,
+		Encoding: encoding, Data: data,
+	}), 0
+}
+
+// entered is row i of rs in memory of its own, and its encoding: that in which it came, if no function has made it.
+func (r *run) entered(rs *rowset, i uint32) ([]byte, string, error) {
+	if r.part.Values == nil && (rs.vec == nil || rs.born == r.part.Start) {
+		return slices.Clone(r.source(rs, int(i))), r.part.Columns.Encoding, nil
+	}
+	if m, ok := rs.vec.At(int(i)).(proto.Message); ok && r.part.Columns.Encoding == batch.Protobuf {
+		data, err := proto.Marshal(m)
+		return data, batch.Protobuf, err
+	}
+	data, err := r.writer(rs)(nil, int(i))
+	return data, "", err
+}
+
+// blameDead notes rows that a goroutine which was left behind is to blame on. A function that goes on may still change what a
+// function made for it.
+func (r *run) blameDead(dead []batch.DeadRow, i int, goesOn bool, o *batch.RowOutcome) []batch.DeadRow {
+	rs := r.now
+	if r.part.KeepDead == 0 {
+		return dead
+	}
+	if goesOn && rs.vec != nil && rs.born != r.part.Start {
+		o.NotKept = batch.Held
+		return dead
+	}
+	dead, o.NotKept = r.appendDead(dead, rs, uint32(i), *o)
+	return dead
+}
+
+// tellDead puts those of the rows noted into the result that ended dead in it. A dead row of which none was noted says why.
+func (r *run) tellDead(result *Run) {
+	if r.part.KeepDead == 0 {
+		return
+	}
+	whole := slices.ContainsFunc(r.dead, func(d batch.DeadRow) bool { return d.Row == batch.WholeBatch })
+	noted := make(map[uint32]bool, len(r.dead))
+	for _, d := range r.dead {
+		if d.Row == batch.WholeBatch {
+			d.Row = 0
+		}
+		d.Row = r.work.row(d.Row)
+		if at, ok := slices.BinarySearchFunc(result.NotDone, d.Row, byRow); ok && result.NotDone[at].Outcome == batch.Dead {
+			noted[d.Row] = true
+			result.Dead = append(result.Dead, d)
+		}
+	}
+	for i := range result.NotDone {
+		o := &result.NotDone[i]
+		switch {
+		case o.Outcome != batch.Dead || o.NotKept != 0 || noted[o.Row]:
+		case whole:
+			o.NotKept = batch.KeptOnce
+		default:
+			o.NotKept = batch.NothingLeft
+		}
+	}
+}
+
+func byRow(o batch.RowOutcome, row uint32) int { return int(o.Row) - int(row) }
+
+// parkDead is those of the rows noted that belong to parked ones, whose places in their part these are. They count in the parcel then.
+func (r *run) parkDead(parked []uint32) (held []batch.DeadRow) {
+	for _, d := range r.dead {
+		if at, ok := slices.BinarySearch(parked, r.work.row(d.Row)); ok {
+			d.Row = uint32(at)
+			held = append(held, d)
+		}
+	}
+	return held
+}
