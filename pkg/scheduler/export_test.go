@@ -239,10 +239,10 @@ func (c *checker) link(l *link) {
 	waiting := queue{segments: l.queue.segments[l.queue.head:]}
 	if l.shares != nil {
 		var aside []segment
-		for b, segments := range l.shares.aside {
-			aside = append(aside, segments...)
-			if len(segments) == 0 {
-				c.errorf("%s: bucket %d is set aside for nothing", where, b)
+		for _, a := range l.shares.aside {
+			aside = append(aside, a.segments...)
+			if len(a.segments) == 0 || !l.shares.waits[a.bucket] {
+				c.errorf("%s: bucket %d is set aside for nothing", where, a.bucket)
 			}
 		}
 		waiting.segments = append(aside, waiting.segments...)

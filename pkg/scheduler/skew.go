@@ -16,8 +16,15 @@ func bucket(slot uint16) uint8 { return uint8(slot ^ slot>>8) }
 
 // shares is what each bucket's keys have of a link's window.
 type shares struct {
-	rows  [buckets]int32      // unanswered
-	aside map[uint8][]segment // wait for their share, in order
+	rows  [buckets]int32 // unanswered
+	waits [buckets]bool  // something of it is set aside
+	aside []aside        // a few, in the order in which they were crowded out
+}
+
+// aside is rows of one bucket that wait for their share, in order.
+type aside struct {
+	bucket   uint8
+	segments []segment
 }
 
 // limit is how many rows of the link one key may have unanswered.
@@ -47,7 +54,7 @@ func (l *link) admit(g *segment) bool {
 	var taken [buckets]int32
 	full := func(row uint32) bool {
 		b := bucket(g.batch.slot(row))
-		if len(s.aside[b]) > 0 || int64(s.rows[b]+taken[b]) >= limit {
+		if s.waits[b] || int64(s.rows[b]+taken[b]) >= limit {
 			return true
 		}
 		taken[b]++
@@ -58,23 +65,33 @@ func (l *link) admit(g *segment) bool {
 	if first < 0 {
 		return true
 	}
-	stay, aside := slices.Clone(rows[:first]), map[uint8][]uint32{}
-	for i, row := range rows[first:] {
-		b := bucket(g.batch.slot(row))
-		if i == 0 || len(aside[b]) > 0 || full(row) {
-			aside[b] = append(aside[b], row)
+	stay := slices.Clone(rows[:first])
+	s.setAside(g, rows[first])
+	for _, row := range rows[first+1:] {
+		if full(row) {
+			s.setAside(g, row)
 		} else {
 			stay = append(stay, row)
 		}
 	}
-	if s.aside == nil {
-		s.aside = map[uint8][]segment{}
-	}
-	for b, rows := range aside {
-		s.aside[b] = append(s.aside[b], segment{batch: g.batch, rows: rows, deaths: g.deaths})
-	}
 	g.rows = stay
 	return len(stay) > 0
+}
+
+// setAside makes a row of a segment wait.
+func (s *shares) setAside(g *segment, row uint32) {
+	b := bucket(g.batch.slot(row))
+	i := slices.IndexFunc(s.aside, func(a aside) bool { return a.bucket == b })
+	if i < 0 {
+		i, s.waits[b] = len(s.aside), true
+		s.aside = append(s.aside, aside{bucket: b})
+	}
+	a := &s.aside[i]
+	if n := len(a.segments); n > 0 && a.segments[n-1].batch == g.batch && a.segments[n-1].deaths == g.deaths {
+		a.segments[n-1].rows = append(a.segments[n-1].rows, row)
+		return
+	}
+	a.segments = append(a.segments, segment{batch: g.batch, rows: []uint32{row}, deaths: g.deaths})
 }
 
 // readmit queues again, in front, what was set aside and has its share now; all of it where asked for.
@@ -82,15 +99,16 @@ func (l *link) readmit(all bool) {
 	if !l.isCrowded() {
 		return
 	}
-	limit := l.limit()
+	s, half := l.shares, l.limit()/2
 	var back []segment
-	for b := range buckets {
-		key := uint8(b)
-		if waiting := l.shares.aside[key]; len(waiting) > 0 && (all || int64(l.shares.rows[key]) <= limit/2) {
-			back = append(back, waiting...)
-			delete(l.shares.aside, key)
+	s.aside = slices.DeleteFunc(s.aside, func(a aside) bool {
+		if !all && int64(s.rows[a.bucket]) > half {
+			return false
 		}
-	}
+		back = append(back, a.segments...)
+		s.waits[a.bucket] = false
+		return true
+	})
 	if len(back) > 0 {
 		l.queue.segments = append(back, l.queue.segments[l.queue.head:]...)
 		l.queue.head = 0
