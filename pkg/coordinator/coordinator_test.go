@@ -137,12 +137,13 @@ func TestStop(t *testing.T) {
 	call := r.call(t.Context(), "W", &pb.Submission{Sequence: 1, Rows: rows(2)})
 	s.part()
 	s.part()
-	r.end()
+	r.stop()
 	for _, err := range []error{c.ends(), within(t, "the call ends", call).err} {
 		if code := batch.CodeOf(fromStatus(err)); !code.Retryable() {
 			t.Errorf("ended with %v, which does not send the client elsewhere", err)
 		}
 	}
+	r.end()
 	if err := r.c.AwaitWorkers(t.Context(), 5); batch.CodeOf(err) != batch.CodeShutdown {
 		t.Errorf("who waits for workers is told %v", err)
 	}
