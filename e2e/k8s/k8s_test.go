@@ -284,10 +284,14 @@ func greed(o *operator) {
 	if answer["outcome"] != "dead POISON" {
 		o.t.Errorf("the greedy row is %s", answer["outcome"])
 	}
-	out := o.do("get", "pods", "-l", "app.kubernetes.io/name=worker", "-o", "jsonpath={.items[*].status.containerStatuses[*].lastState.terminated.reason}")
-	if !strings.Contains(out, "OOMKilled") {
-		o.t.Errorf("workers ended for %q, not for their memory", out)
-	}
+	o.until("workers were killed for their memory", func() error { // the kubelet tells a moment later
+		out := o.do("get", "pods", "-l", "app.kubernetes.io/name=worker",
+			"-o", "jsonpath={.items[*].status.containerStatuses[*]['state','lastState'].terminated.reason}")
+		if !strings.Contains(out, "OOMKilled") {
+			return fmt.Errorf("workers ended for %q", out)
+		}
+		return nil
+	})
 }
 
 // TestThreeNodes runs on the overlay for production, with mutual TLS and three members of etcd, what takes more nodes.
