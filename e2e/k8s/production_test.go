@@ -3,6 +3,8 @@ package k8s
 import (
 	"fmt"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -48,30 +50,35 @@ func (o *operator) secrets() {
 	o.do("create", "secret", "generic", "redis", "--from-literal", "address=redis:6379")
 }
 
-// TestAutoscaler lets load come and go in waves: each makes the workers more once, and fewer once.
+// TestAutoscaler lets load come and go in waves: with each, workers become more, in however many steps, and fewer, once.
 func TestAutoscaler(t *testing.T) {
 	o := newOperator(t)
 	if *waveFlag == 0 {
 		t.Skip("no waves asked for: -k8s.wave 2m makes five of them, of a minute of load and one of none")
 	}
 	o.apply("waves", "data-etcd-0", "data-redis-0")
-	type change struct {
-		at       time.Duration
-		replicas string
-	}
-	var changes []change
+	replicas, rising, turns := 2, false, 0
+	var changes []string
 	begin := time.Now()
 	watch := func(until time.Time) {
 		for time.Now().Before(until) {
-			replicas := o.do("get", "deployment", "worker", "-o", "jsonpath={.spec.replicas}")
-			if len(changes) == 0 || changes[len(changes)-1].replicas != replicas {
-				changes = append(changes, change{time.Since(begin).Round(time.Second), replicas})
+			now, err := strconv.Atoi(o.do("get", "deployment", "worker", "-o", "jsonpath={.spec.replicas}"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if now != replicas {
+				changes = append(changes, fmt.Sprintf("%d after %s", now, time.Since(begin).Round(time.Second)))
+				if now > replicas != rising {
+					rising = !rising
+					turns++
+				}
+				replicas = now
 			}
 			time.Sleep(time.Second)
 		}
 	}
 	for wave := range 5 {
-		before := len(changes)
+		before := turns
 		if err := o.ask(fmt.Sprintf("start?rate=%d", *rateFlag), &struct{}{}); err != nil {
 			t.Fatal(err)
 		}
@@ -81,12 +88,15 @@ func TestAutoscaler(t *testing.T) {
 			t.Fatal(err)
 		}
 		watch(begin.Add(time.Duration(wave+1) * *waveFlag))
-		t.Logf("wave %d: %+v, replicas %v", wave+1, r, changes)
+		t.Logf("wave %d: %+v, workers: %s", wave+1, r, strings.Join(changes, ", "))
 		if r.Open+r.Errors+r.Failed+r.Dead+r.Lost+r.Doubled+r.Disordered > 0 {
 			t.Errorf("wave %d: a promise was broken: %v", wave+1, r.Problems)
 		}
-		if n := len(changes) - before; wave > 0 && n > 2 {
-			t.Errorf("wave %d: the number of workers changed %d times", wave+1, n)
+		if n := turns - before; n > 2 {
+			t.Errorf("wave %d: the number of workers turned %d times", wave+1, n)
 		}
+	}
+	if turns == 0 {
+		t.Error("the autoscaler did nothing")
 	}
 }

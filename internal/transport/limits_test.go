@@ -7,11 +7,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
@@ -115,6 +117,88 @@ func TestConnectionsAreLimitedUnderTLS(t *testing.T) {
 	contains(t, "the client's error", err.Error(), "the server hung up during the handshake", "--max-connections")
 }
 
+func TestConnectionsOfPagesAreLimited(t *testing.T) {
+	server, err := transport.NewHTTPServer(transport.HTTPConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := transport.Listen(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	defer func() {
+		_ = server.Close()
+		<-served
+	}()
+	open := func() *http.Client {
+		c := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}}
+		t.Cleanup(c.CloseIdleConnections)
+		return c
+	}
+	ask := func(c *http.Client) error {
+		r, err := c.Get("http://" + listener.Addr().String() + "/livez")
+		if err != nil {
+			return err
+		}
+		defer r.Body.Close()
+		_, err = io.Copy(io.Discard, r.Body)
+		return err
+	}
+	for i := range 100 {
+		if err := ask(open()); err != nil {
+			t.Fatalf("connection %d: %v", i+1, err)
+		}
+	}
+	if err := ask(open()); err == nil {
+		t.Error("a hundred and first connection is served")
+	}
+}
+
+func TestPagesAskForCertificates(t *testing.T) {
+	ours := newAuthority(t, "ours")
+	config := ours.config(t, ours, leaf{})
+	config.RequireClientCert = true
+	server, err := transport.NewHTTPServer(transport.HTTPConfig{Transport: config, Metrics: prometheus.NewRegistry()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := transport.Listen(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.ServeTLS(listener, "", "") }()
+	defer func() {
+		_ = server.Close()
+		<-served
+	}()
+	prober := transport.Config{TLSCA: config.TLSCA}
+	for _, c := range []struct {
+		client transport.Config
+		path   string
+		status int
+	}{
+		{prober, "/livez", http.StatusOK}, {prober, "/readyz", http.StatusOK}, {prober, "/metrics", http.StatusForbidden},
+		{ours.config(t, ours, leaf{}), "/metrics", http.StatusOK},
+	} {
+		dialer, err := c.client.Dialer()
+		if err != nil {
+			t.Fatal(err)
+		}
+		client := &http.Client{Transport: &http.Transport{DialTLSContext: dialer, DisableKeepAlives: true}}
+		r, err := client.Get("https://" + listener.Addr().String() + c.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Body.Close()
+		if r.StatusCode != c.status {
+			t.Errorf("%s with a certificate %v: got %d, want %d", c.path, c.client.TLSCert != "", r.StatusCode, c.status)
+		}
+	}
+}
+
 func TestCallsAreLimited(t *testing.T) {
 	started, release := make(chan struct{}, 1), make(chan struct{})
 	_, address := serve(t, transport.Config{MaxCalls: 1}, blocking(started, release))
@@ -187,6 +271,13 @@ func TestUnfinishedMessages(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	live := func() int {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	before := live()
 	hostile := dialRaw(t, address)
 	sent, chunk := 0, make([]byte, 16<<10)
 	begin := append([]byte{0, 0, 0x0f, 0, 0}, chunk[5:]...) // of a message just below the limit for one
@@ -206,6 +297,9 @@ func TestUnfinishedMessages(t *testing.T) {
 		}
 		if sent > 10*limit {
 			t.Fatalf("the server has taken %d bytes of messages without an end", sent)
+		}
+		if more := live() - before; more > 2*limit {
+			t.Fatalf("with %d bytes sent the server has %d more in memory, and its limit is %d", sent, more, limit)
 		}
 	}
 	hungUp(t, hostile)
