@@ -3,6 +3,7 @@
 package chaos
 
 import (
+	"slices"
 	"sync"
 	"testing"
 
@@ -30,7 +31,7 @@ func TestPoison(t *testing.T) {
 		case <-stop:
 		}
 	}
-	for _, w := range g.workers {
+	for _, w := range slices.Clone(g.workers) {
 		keeping.Go(func() { keep(w) })
 	}
 	defer keeping.Wait()
