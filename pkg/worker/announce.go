@@ -35,8 +35,8 @@ func (p *peer) enter(t *part) func(context.Context, []uint32) func() {
 		}
 		p.announce(ctx, t, rows)
 		return func() {
+			p.withdraw(ctx, t, rows) // first: what runs next may kill the worker
 			unlock()
-			p.withdraw(t, rows)
 		}
 	}
 }
@@ -50,7 +50,6 @@ func (s *server) together(context.Context, []uint32) func() {
 // announce says that rows are about to run, and waits until the coordinator knows; not where there is no session, since a
 // lane serves other coordinators too.
 func (p *peer) announce(ctx context.Context, t *part, rows []uint32) {
-	heard := make(chan struct{})
 	p.mu.Lock()
 	if p.gone {
 		p.mu.Unlock()
@@ -63,11 +62,28 @@ func (p *peer) announce(ctx context.Context, t *part, rows []uint32) {
 		t.announced.add(row)
 	}
 	p.post(t, &pb.Result{Part: t.number, Began: wire.FromRanges(wire.Ranges(rows))})
-	p.results[len(p.results)-1].heard = heard
-	k := p.session.Load()
+	heard := p.heard()
 	p.mu.Unlock()
 	p.wakeUp()
-	if k == nil {
+	p.await(ctx, heard)
+}
+
+// heard is closed when the coordinator has all results that there are, or never will. The caller holds the lock.
+func (p *peer) heard() <-chan struct{} {
+	if len(p.results) == 0 {
+		return nil
+	}
+	newest := &p.results[len(p.results)-1]
+	if newest.heard == nil {
+		newest.heard = make(chan struct{})
+	}
+	return newest.heard
+}
+
+// await waits until results are heard; nil: they are.
+func (p *peer) await(ctx context.Context, heard <-chan struct{}) {
+	k := p.session.Load()
+	if heard == nil || k == nil {
 		return
 	}
 	timeout := time.NewTimer(heardTimeout)
@@ -80,11 +96,15 @@ func (p *peer) announce(ctx context.Context, t *part, rows []uint32) {
 	}
 }
 
-// withdraw says which of the rows have not ended, and run no more.
-func (p *peer) withdraw(t *part, rows []uint32) {
+// withdraw says which of the rows have not ended, and run no more. Where they ran alone it waits until the coordinator knows
+// that, and of those that have ended: else the next row, should it kill the worker, would count as their third death.
+func (p *peer) withdraw(ctx context.Context, t *part, rows []uint32) {
 	p.report(t) // those that have
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	if p.gone {
+		p.mu.Unlock()
+		return
+	}
 	var parked []uint32
 	for _, row := range rows {
 		if t.announced.has(row) {
@@ -92,10 +112,16 @@ func (p *peer) withdraw(t *part, rows []uint32) {
 			t.announced.remove(row)
 		}
 	}
-	if len(parked) > 0 && !p.gone {
+	if len(parked) > 0 {
 		p.post(t, &pb.Result{Part: t.number, Parked: wire.FromRanges(wire.Ranges(parked))})
-		p.wakeUp()
 	}
+	var heard <-chan struct{}
+	if t.deaths >= aloneFrom {
+		heard = p.heard()
+	}
+	p.mu.Unlock()
+	p.wakeUp()
+	p.await(ctx, heard)
 }
 
 // endAnnounced takes the run's rows out of those that are announced. The caller holds the peer's lock.

@@ -105,10 +105,52 @@ func TestAlone(t *testing.T) {
 	if m := b.result(); m.GetPart() != 2 || !m.GetLast() {
 		t.Fatalf("result %v, want the end of what ran alone", m)
 	}
+	if r.server.alone.TryRLock() {
+		t.Error("something else could begin before that end was heard")
+	}
+	b.ack()
 	if m := b.result(); m.GetPart() != 3 || !m.GetLast() {
 		t.Fatalf("result %v, want the end of what waited", m)
 	}
 	if ran, want := r.began(), []string{"first", "first", "suspect", "other"}; !slices.Equal(ran, want) {
 		t.Errorf("%q ran, want %q", ran, want)
+	}
+}
+
+// TestGoneBeforeItRuns has a coordinator forgotten while rows of it, which were to be announced, wait to run alone: they run
+// unheard, and the worker goes on.
+func TestGoneBeforeItRuns(t *testing.T) {
+	r := newRig(t, wideBudget)
+	b := r.dial()
+	b.hello("c-1", false)
+	b.define("sharded")
+	r.hold("first")
+	b.sendPart(batchOf(1, "sharded", "first"))
+	for len(r.began()) == 0 {
+		runtime.Gosched()
+	}
+	suspect := batchOf(2, "sharded", "suspect", "suspect")
+	suspect.Deaths = aloneFrom
+	suspect.Columns.Keys[0] = suspect.Columns.Keys[1] // both on the second lane
+	b.sendPart(suspect)
+	for r.server.alone.TryRLock() { // until the lane waits
+		r.server.alone.RUnlock()
+		runtime.Gosched()
+	}
+	r.server.mu.Lock()
+	p := r.server.peers["c-1"]
+	r.server.mu.Unlock()
+	r.server.remove(p)
+	p.drop(errExpired)
+	r.open("first")
+
+	b = r.dial()
+	b.hello("c-2", false)
+	b.define("sharded")
+	b.sendPart(batchOf(1, "sharded", "a", "b")) // on both lanes
+	for m := b.result(); !m.GetLast(); m = b.result() {
+	}
+	if ran := r.began(); !slices.Contains(ran, "suspect") {
+		t.Errorf("%q ran", ran)
 	}
 }
