@@ -14,14 +14,8 @@ func (r *run) noteDead(rs *rowset, i uint32, o *batch.RowOutcome) {
 	if r.part.KeepDead == 0 || o.Outcome != batch.Dead {
 		return
 	}
-	if rs.born > r.step.index { // it was made by the step
-		if rs.prev == nil {
-			return
-		}
-		if rs.parent != nil {
-			i = rs.parent[i]
-		}
-		rs = rs.prev
+	if rs, i = rs.ancestor(i, r.step.index); rs == nil {
+		return
 	}
 	var why batch.NotKept
 	r.dead, why = r.appendDead(r.dead, rs, i, *o)

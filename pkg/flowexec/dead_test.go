@@ -43,6 +43,10 @@ func dying(b *bed, r *kis.Registry) {
 		}
 		return nil
 	}))
+	r.Func("spoil", kis.Expand(func(_ context.Context, i in, emit func(*decimal)) error {
+		emit(map[bool]*decimal{false: {i.K, math.NaN()}}[i.N == 13])
+		return nil
+	}))
 	r.Func("exit", kis.Verify(func(_ context.Context, d decimal) error {
 		if d.X == 13 {
 			runtime.Goexit()
@@ -82,6 +86,8 @@ func TestDeadRows(t *testing.T) {
 			[]string{`0 retried {"k":"a","x":13}`}, "[0:]"},
 		"some of an expansion": {sharded, []string{"thrice Expand", "later Verify"}, []string{"a 1", "b 12"},
 			[]string{`1 later path {"k":"b","x":13}`}, "[1:]"},
+		"what was made of it is nil, or can't be written": {sharded, []string{"spoil Expand"}, []string{"a 13", "b 1"},
+			[]string{`0 spoil {"k":"a","n":13}`, `1 spoil {"k":"b","n":1}`}, "[0: 1:]"},
 		"no JSON": {sharded, []string{"nan Calculate", "fail Verify"}, []string{"a 1"}, nil, "[0:unwritable]"},
 		"the goroutine ended": {sharded, []string{"widen Calculate", "exit Verify"}, []string{"a 13", "b 1"},
 			[]string{`0 exit {"k":"a","x":13}`}, "[0:]"},
@@ -92,7 +98,7 @@ func TestDeadRows(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBed(t, c.flow, dying, c.functions...)
-				p := b.part(c.rows, func(p *flowexec.Part) { p.KeepDead = 1 << 20 })
+				p := b.part(c.rows, func(p *flowexec.Part) { p.KeepDead, p.Output = 1<<20, true })
 				b.lanes.Enqueue(p)
 				time.Sleep(10 * time.Second)
 				dead, notKept := b.dead()
