@@ -113,6 +113,7 @@ type flowRun struct {
 	named   bool     // whether From named any origin
 	origins []uint32 // of the rows in out, if it did
 	action  Action
+	over    bool // the call has ended: out is another's
 	// connector is the function's once it asked, release the end of the hold on it.
 	connector Connector
 	release   func()
@@ -127,6 +128,9 @@ func (r *flowRun) CommitRow(row any) error { return r.commit(row, unknown) }
 func (r *flowRun) CommitRowBatch(rows any) error { return r.commitBatch(rows, unknown) }
 
 func (r *flowRun) commit(row any, origin uint32) error {
+	if r.over {
+		return errors.New("commit a row: the call that this flow was given to has returned: commit before")
+	}
 	switch v := row.(type) {
 	case nil:
 		return errors.New("commit a row: it is nil; commit a struct, a pointer or JSON")

@@ -84,6 +84,7 @@ func (r *flowRun) GetConnConf() (*ConnConfig, error) {
 
 // close ends the call.
 func (r *flowRun) close() {
+	r.over = true
 	if r.release != nil {
 		r.release()
 	}

@@ -91,6 +91,29 @@ func (k *kit) saw(want ...string) {
 // pass passes its rows on.
 func pass(_ context.Context, f kis.Flow) error { return f.CommitRowBatch(f.Input()) }
 
+// A flow that a function kept past its call takes no rows any more: those of another call would be among them.
+func TestKeptFlow(t *testing.T) {
+	k := newKit(t)
+	var kept kis.Flow
+	k.link("keep", func(_ context.Context, f kis.Flow, rows []int) error {
+		if kept != nil {
+			for _, commit := range []func(any) error{kept.CommitRow, func(row any) error { return kept.CommitRowBatch([]any{row}) }, kept.From(0).CommitRow} {
+				if err := commit(-1); err == nil || !strings.Contains(err.Error(), "the call that this flow was given to has returned") {
+					t.Errorf("a flow of another call takes a row: %v", err)
+				}
+			}
+		}
+		kept = f
+		return f.CommitRowBatch(rows)
+	})
+	k.record("end")
+	for range 2 {
+		k.commit(1, 2)
+		k.run()
+		k.saw("end[1 2]")
+	}
+}
+
 // Rows committed before Run are the first function's; those committed in a function are the next one's; without any the flow
 // stops.
 func TestDataRule(t *testing.T) {
