@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -203,7 +204,7 @@ func TestRedriveKilled(t *testing.T) {
 	})
 	coordinators := 0
 	for _, c := range r.coordinators {
-		if who := r.redis.Get(t.Context(), "kisgrid:dead:{Pay}:redrive").Val(); who != "" && strings.Contains(c.log.String(), "id="+who) {
+		if who, _, _ := strings.Cut(r.redis.Get(t.Context(), "kisgrid:dead:{Pay}:redrive").Val(), "/"); who != "" && strings.Contains(c.log.String(), "id="+who) {
 			t.Logf("%d letters were left when the command line was killed, %d when the coordinator was", killed, left())
 			c.kill()
 			coordinators++
@@ -219,6 +220,49 @@ func TestRedriveKilled(t *testing.T) {
 	expectData(t, r.data(), faultless(rows))
 	if letters, s := r.list(); len(letters) != 0 || s.Letters != 0 {
 		t.Errorf("%d letters are left, the store says %d", len(letters), s.Letters)
+	}
+}
+
+// TestOneRedrive refuses a second redrive of a flow also at the coordinator that does the first: each function runs once.
+func TestOneRedrive(t *testing.T) {
+	var mended atomic.Bool
+	var checks atomic.Int64
+	entered, goOn := make(chan struct{}), make(chan struct{})
+	release := sync.OnceFunc(func() { close(goOn) })
+	defer release()
+	r := start(t, 1, func(registry *kis.Registry) {
+		register(registry)
+		registry.Func("Gate", kis.Verify(func(context.Context, payment) error {
+			switch {
+			case !mended.Load():
+				return errors.New("not yet")
+			case checks.Add(1) == 1:
+				close(entered)
+			}
+			<-goOn
+			return nil
+		}))
+	})
+	d := documents(false)
+	d["flow"] = strings.Replace(d["flow"], "flows:\n", "flows:\n  - fname: Gate\n", 1)
+	d["gate"] = "kistype: func\nfname: Gate\nfmode: Verify\n"
+	r.apply(d)
+	submit(t, r.dial(), 0, 10)
+	mended.Store(true)
+	first := r.command("dead", "redrive", "--flow", "Pay")
+	if err := first.Start(); err != nil {
+		t.Fatal(err)
+	}
+	<-entered
+	if out, code := r.kisgrid("dead", "redrive", "--flow", "Pay", "--retry-for", "1ms"); code != 1 || !strings.Contains(out, "CONFLICT") {
+		t.Errorf("the second redrive ended with %d:\n%s", code, out)
+	}
+	release()
+	if err := first.Wait(); err != nil {
+		t.Error(err)
+	}
+	if n := checks.Load(); n != 10 {
+		t.Errorf("the mended function ran %d times for 10 letters", n)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -27,10 +28,11 @@ type admin struct {
 	draining <-chan struct{}
 
 	// What redrives need.
-	id     string
-	keeper *keeper
-	budget *budget
-	limits batch.Limits
+	id       string
+	redrives atomic.Uint64 // that were begun
+	keeper   *keeper
+	budget   *budget
+	limits   batch.Limits
 }
 
 // Apply checks the documents together with those stored, writes what differs in one transaction, and reports until each

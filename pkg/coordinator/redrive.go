@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/kisgrid/kisgrid/internal/wire"
@@ -85,16 +86,17 @@ func (a *admin) redriveDead(in *pb.RedriveDeadRequest, out pb.Admin_RedriveDeadS
 
 // redriveFlow redrives the selected letters of one flow, as long as that is nobody else's.
 func (a *admin) redriveFlow(ctx context.Context, p *pages, t *redriveTally) (err error) {
-	if err := p.store.Hold(ctx, p.flow, a.id, redriveHold); err != nil {
+	who := a.id + "/" + strconv.FormatUint(a.redrives.Add(1), 10) // another call here is somebody else
+	if err := p.store.Hold(ctx, p.flow, who, redriveHold); err != nil {
 		return err
 	}
 	defer func() {
 		leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 		defer cancel()
-		err = cmp.Or(err, p.store.LetGo(leaving, p.flow, a.id))
+		err = cmp.Or(err, p.store.LetGo(leaving, p.flow, who))
 	}()
 	r := &redrive{
-		admin: a, pages: p, tally: t, endings: newOutbox[ending](), under: map[*submission]*trial{}, keys: map[uint64]*keyQueue{},
+		admin: a, who: who, pages: p, tally: t, endings: newOutbox[ending](), under: map[*submission]*trial{}, keys: map[uint64]*keyQueue{},
 	}
 	defer r.cancel()
 	return r.run(ctx)
@@ -103,6 +105,7 @@ func (a *admin) redriveFlow(ctx context.Context, p *pages, t *redriveTally) (err
 // redrive is one flow's redrive. Its goroutine owns all of it.
 type redrive struct {
 	admin   *admin
+	who     string // has the right to redrive the flow
 	pages   *pages
 	tally   *redriveTally
 	endings *outbox[ending]
@@ -161,7 +164,7 @@ func (r *redrive) run(ctx context.Context) error {
 				q.waiting = nil
 			}
 		case <-renew.C:
-			if err := r.pages.store.Hold(ctx, r.pages.flow, r.admin.id, redriveHold); err != nil {
+			if err := r.pages.store.Hold(ctx, r.pages.flow, r.who, redriveHold); err != nil {
 				return err
 			}
 		case <-tell.C:

@@ -166,10 +166,17 @@ func (s *Store) read(ctx context.Context, flow string, entries []goredis.XMessag
 // Edit replaces a letter's row. What its redrives did so far does not count for the new row: it is another batch of the
 // letter's stream. The error is CodeNotFound, CodeConflict while the flow is redriven, or CodeRowUndecodable for what is no
 // JSON where the row is.
-func (s *Store) Edit(ctx context.Context, flow string, id batch.StreamID, row []byte) (*Letter, error) {
-	if err := s.free(ctx, flow); err != nil {
+func (s *Store) Edit(ctx context.Context, flow string, id batch.StreamID, row []byte) (l *Letter, err error) {
+	// A redrive that began meanwhile would run the row as it was, and then forget the letter with the new one.
+	who := "edit " + batch.NewStreamID().String()
+	if err := s.Hold(ctx, flow, who, 2*patience*s.config.Timeout); err != nil { // as long as the two calls below may take
 		return nil, err
 	}
+	defer func() {
+		leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.Timeout)
+		defer cancel()
+		err = cmp.Or(err, s.LetGo(leaving, flow, who))
+	}()
 	found, err := s.Get(ctx, flow, id)
 	if err != nil {
 		return nil, err
@@ -177,7 +184,7 @@ func (s *Store) Edit(ctx context.Context, flow string, id batch.StreamID, row []
 	if len(found) == 0 {
 		return nil, notFound(flow, id)
 	}
-	l := found[0]
+	l = found[0]
 	if (l.Encoding == "" || l.Encoding == batch.JSON) && !json.Valid(row) {
 		var nothing any
 		return nil, batch.Errorf(batch.CodeRowUndecodable, "the row is no JSON, as that of letter %s is: %w", id, json.Unmarshal(row, &nothing))
@@ -268,7 +275,7 @@ func (s *Store) Drop(ctx context.Context, flow string, letters []*Letter) (n int
 	return n, nil
 }
 
-// Hold takes the right to redrive a flow, or keeps it, for d. The error is CodeConflict where somebody else has it. Nothing
+// Hold takes the right to redrive a flow or to edit its letters, or keeps it, for d. The error is CodeConflict where somebody else has it. Nothing
 // depends on it but order, and that functions run once where nothing breaks.
 func (s *Store) Hold(ctx context.Context, flow, who string, d time.Duration) error {
 	return s.call(ctx, "redrive flow "+flow, func(ctx context.Context) error {
@@ -287,12 +294,7 @@ func (s *Store) LetGo(ctx context.Context, flow, who string) error {
 	})
 }
 
-// free fails while somebody redrives the flow.
-func (s *Store) free(ctx context.Context, flow string) error {
-	return s.call(ctx, "edit a dead letter of flow "+flow, func(ctx context.Context) error { return s.held(ctx, flow) })
-}
-
-// held is CodeConflict where somebody redrives the flow.
+// held is CodeConflict where somebody holds the flow.
 func (s *Store) held(ctx context.Context, flow string) error {
 	who, err := s.client.Get(ctx, s.key(flow, "redrive")).Result()
 	switch {
@@ -301,5 +303,5 @@ func (s *Store) held(ctx context.Context, flow string) error {
 	case err != nil:
 		return err
 	}
-	return batch.Errorf(batch.CodeConflict, "%s redrives dead letters of flow %s now, or was cut off seconds ago: try again when it has ended", who, flow)
+	return batch.Errorf(batch.CodeConflict, "the dead letters of flow %s are held by %s, which runs or edits them, or was cut off seconds ago: try again when it has ended", flow, who)
 }

@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -314,10 +316,38 @@ func TestEdit(t *testing.T) {
 				t.Error(err)
 			}
 		}
+		if err := s.Hold(ctx, "F", "me", time.Minute); err != nil {
+			t.Errorf("after an edit the flow is held: %v", err)
+		}
 		want := []*deadletter.Letter{letter("F", 0), letter("F", 1)}
 		want[0].Row, want[0].Edited, want[0].Sequence = []byte(`{"n":5}`), true, 2
 		want[1].Row, want[1].Edited, want[1].Sequence, want[1].Encoding = []byte{0xff}, true, 2, batch.Protobuf
 		expect(t, list(t, s, "F", 10), want)
+	})
+}
+
+// TestEditsOneByOne loses no edit of a letter among others: each that is acknowledged makes it another batch.
+func TestEditsOneByOne(t *testing.T) {
+	onEach(t, func(t *testing.T, address string) {
+		s := open(t, address, nil)
+		keep(t, s, letter("F", 0))
+		var all sync.WaitGroup
+		var edited atomic.Uint64
+		for n := range 16 {
+			all.Go(func() {
+				switch _, err := s.Edit(t.Context(), "F", letter("F", 0).ID, fmt.Appendf(nil, `{"n":%d}`, n)); batch.CodeOf(err) {
+				case 0:
+					edited.Add(1)
+				case batch.CodeConflict:
+				default:
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if l := list(t, s, "F", 10); len(l) != 1 || l[0].Sequence != 1+edited.Load() {
+			t.Errorf("after %d edits there are %+v", edited.Load(), l)
+		}
 	})
 }
 
@@ -330,7 +360,7 @@ func TestHold(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := s.Hold(ctx, "F", "you", time.Minute); batch.CodeOf(err) != batch.CodeConflict || !strings.Contains(err.Error(), "me redrives") {
+		if err := s.Hold(ctx, "F", "you", time.Minute); batch.CodeOf(err) != batch.CodeConflict || !strings.Contains(err.Error(), "held by me") {
 			t.Errorf("two redrive: %v", err)
 		}
 		if err := s.LetGo(ctx, "F", "you"); err != nil {
