@@ -300,6 +300,7 @@ func (f *fleet) compiled(ctx context.Context, k *link, c *pb.Compiled) {
 		if m == nil || m.link != k {
 			return
 		}
+		lasting := context.WithoutCancel(ctx) // what follows from it stands, should the session be over by now
 		key := definitionKey{c.GetFlow(), c.GetRevision()}
 		m.defined[key] = verdict{errors: c.GetErrors(), unfit: c.GetUnfit()}
 		if len(c.GetErrors()) > 0 {
@@ -308,11 +309,11 @@ func (f *fleet) compiled(ctx context.Context, k *link, c *pb.Compiled) {
 			f.loop.post(ctx, scheduler.WorkerReady{Worker: k.worker.ID, Flow: key.flow, Revision: key.revision})
 		}
 		if p := f.pending[key.flow]; p != nil && p.revision.number == key.revision {
-			f.trySwitch(ctx, key.flow, false)
+			f.trySwitch(lasting, key.flow, false)
 		}
 		f.prune(key.flow)
 		if f.flows[key.flow] == nil && f.services[key.flow] == nil {
-			f.forget(ctx, key.flow) // it was deleted meanwhile
+			f.forget(lasting, key.flow) // it was deleted meanwhile
 		}
 		f.changed()
 	})

@@ -1,11 +1,18 @@
 package coordinator
 
 import (
+	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/scheduler"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
 // TestUnfitBuilds decides where some workers have the functions, but in builds that don't fit: these hold up nothing, unless no
@@ -46,5 +53,35 @@ func TestTold(t *testing.T) {
 	want := []string{"worker a, b, c, d, e and 2 more: same", "worker b: own"}
 	if got := told(said); !slices.Equal(got, want) {
 		t.Errorf("told %q, want %q", got, want)
+	}
+}
+
+// TestSessionOverWhenASwitchFollows ends a worker's session right after the last answer that a switch waited for: the
+// scheduler hears of the switch all the same, or it would never run the flow.
+func TestSessionOverWhenASwitchFollows(t *testing.T) {
+	f := &fleet{loop: newLoop(scheduler.Config{}), board: newBoard(), log: hclog.NewNullLogger()}
+	f.init()
+	k := &link{worker: cluster.Worker{ID: "w"}, fleet: f, outbox: newOutbox[order]()}
+	k.connected.Store(true)
+	m := &member{worker: k.worker, link: k, defined: map[definitionKey]verdict{}}
+	f.members["w"] = m
+	for i := range 20 { // whether an event is dropped that is posted too late, is chance
+		name := fmt.Sprintf("flow-%d", i)
+		r := &revision{number: 1, enabled: true, message: &pb.Definition{Flow: name, Revision: 1}}
+		f.flows[name] = &flowEntry{name: name, revisions: map[int64]*revision{}}
+		f.pending[name] = &pendingSwitch{revision: r, timer: time.NewTimer(time.Hour)}
+		m.defined[definitionKey{name, 1}] = verdict{asked: true}
+		session, end := context.WithCancel(context.Background())
+		f.compiled(session, k, &pb.Compiled{Flow: name, Revision: 1})
+		end()
+		(<-f.requests)()
+		select {
+		case o := <-f.loop.events:
+			if e, ok := o.event.(scheduler.FlowSwitched); !ok || e.Flow != name || e.Revision != 1 || !slices.Equal(e.Ready, []string{"w"}) {
+				t.Fatalf("the scheduler was told %v", o.event)
+			}
+		default:
+			t.Fatalf("the scheduler was not told of the switch of %s, which new batches run on", name)
+		}
 	}
 }
