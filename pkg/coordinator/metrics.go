@@ -2,10 +2,10 @@ package coordinator
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/deadletter"
@@ -116,9 +116,9 @@ const (
 	storeNews = time.Second
 )
 
-// counted is what the store said last. Guarded by asking, which who asks it holds.
+// counted is what the store said last. It belongs to the one who asks in asking, for all who want to know meanwhile.
 type counted struct {
-	asking sync.Mutex
+	asking singleflight.Group
 	at     time.Time
 	flows  []deadletter.Status
 	err    error
@@ -126,25 +126,26 @@ type counted struct {
 
 // ask asks the store, unless it has just been asked.
 func (c *counted) ask(ctx context.Context, store *deadletter.Store) ([]deadletter.Status, error) {
-	c.asking.Lock()
-	defer c.asking.Unlock()
-	if time.Since(c.at) < storeNews {
-		return c.flows, c.err
-	}
-	ctx, cancel := context.WithTimeout(ctx, storePatience)
-	defer cancel()
-	c.flows = nil
-	var flows []string
-	flows, c.err = store.Flows(ctx)
-	for _, flow := range flows {
-		var status deadletter.Status
-		if status, c.err = store.Status(ctx, flow); c.err != nil {
-			break
+	flows, err, _ := c.asking.Do("", func() (any, error) {
+		if time.Since(c.at) < storeNews {
+			return c.flows, c.err
 		}
-		c.flows = append(c.flows, status)
-	}
-	c.at = time.Now()
-	return c.flows, c.err
+		ctx, cancel := context.WithTimeout(ctx, storePatience)
+		defer cancel()
+		c.flows = nil
+		var flows []string
+		flows, c.err = store.Flows(ctx)
+		for _, flow := range flows {
+			var status deadletter.Status
+			if status, c.err = store.Status(ctx, flow); c.err != nil {
+				break
+			}
+			c.flows = append(c.flows, status)
+		}
+		c.at = time.Now()
+		return c.flows, c.err
+	})
+	return flows.([]deadletter.Status), err
 }
 
 // collectDead asks the store how many letters there are.
