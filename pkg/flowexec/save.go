@@ -123,11 +123,11 @@ func (r *run) persist(s *step, do func(context.Context, connector.Connection) er
 		case r.keyed:
 			return awayError{err}
 		}
-		wait := pause.NextBackOff()
-		if until, ok := ctx.Deadline(); ok {
-			wait = min(wait, time.Until(until))
+		wait, last := pause.NextBackOff(), false
+		if until, ok := ctx.Deadline(); ok && time.Until(until) <= wait {
+			wait, last = time.Until(until), true // ctx may notice a moment later: don't ask once more until it does
 		}
-		if !r.rest(wait, nil, nil) || ctx.Err() != nil {
+		if !r.rest(wait, nil, nil) || last || ctx.Err() != nil {
 			return err
 		}
 	}
