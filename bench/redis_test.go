@@ -53,12 +53,15 @@ func startRedis(b *testing.B) string {
 		_ = command.Process.Kill()
 		_ = command.Wait()
 	})
-	for {
-		if c, err := net.Dial("unix", address); err == nil {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) { // another process gives no signal
+		c, err := net.Dial("unix", address)
+		if err == nil {
 			_ = c.Close()
 			return address
 		}
-		time.Sleep(10 * time.Millisecond) // another process gives no signal
+		if time.Now().After(deadline) {
+			b.Fatalf("redis-server does not answer: %v", err)
+		}
 	}
 }
 

@@ -251,9 +251,7 @@ func (g *grid) startRedis() {
 	g.start("redis", nil, "redis-server", "--bind", host, "--port", port, "--save", "", "--appendonly", "no", "--dir", g.t.TempDir())
 	c := redis.NewClient(&redis.Options{Addr: g.redis})
 	defer c.Close()
-	for c.Ping(g.t.Context()).Err() != nil {
-		time.Sleep(20 * time.Millisecond) // another process gives no signal
-	}
+	until(g.t, "Redis answers", func() bool { return c.Ping(g.t.Context()).Err() == nil })
 }
 
 // startCoordinator starts the process of a coordinator's place, under its address.
