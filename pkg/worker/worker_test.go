@@ -239,6 +239,26 @@ func get(t *testing.T, url string) (int, string) {
 	return r.StatusCode, string(body)
 }
 
+// awaitPage waits until a page answers so: what a worker says about itself follows what others see of it.
+func awaitPage(t *testing.T, url string, status int, text string) {
+	t.Helper()
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	var last string
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if r, err := client.Get(url); err != nil {
+			last = err.Error() // it does not listen yet
+		} else {
+			body, err := io.ReadAll(r.Body)
+			r.Body.Close()
+			if err == nil && r.StatusCode == status && strings.Contains(string(body), text) {
+				return
+			}
+			last = fmt.Sprintf("%d %.300s", r.StatusCode, body)
+		}
+	}
+	t.Fatalf("%s does not answer %d %q: %s", url, status, text, last)
+}
+
 func TestWorkerFromStartToDrain(t *testing.T) {
 	etcd := startEtcd(t, devcluster.EtcdConfig{})
 	members := follow(t, etcd.Address())
@@ -251,9 +271,7 @@ func TestWorkerFromStartToDrain(t *testing.T) {
 	if f := record.Functions; len(f) != 1 || f[0].Name != "double" || f[0].Mode != "Calculate" || f[0].In == "" || f[0].Out == "" {
 		t.Errorf("functions %+v", f)
 	}
-	if status, body := get(t, "http://"+pages+"/readyz"); status != http.StatusServiceUnavailable || !strings.Contains(body, "no coordinator has a session") {
-		t.Errorf("readyz without a coordinator: %d %.300s", status, body)
-	}
+	awaitPage(t, "http://"+pages+"/readyz", http.StatusServiceUnavailable, "no coordinator has a session")
 	s := dial(t, record)
 	s.double(1, 21)
 
@@ -263,9 +281,7 @@ func TestWorkerFromStartToDrain(t *testing.T) {
 		"/livez":   "ok",
 		"/readyz":  "ok",
 	} {
-		if status, body := get(t, "http://"+pages+path); status != http.StatusOK || !strings.Contains(body, want) {
-			t.Errorf("%s: %d %.300s", path, status, body)
-		}
+		awaitPage(t, "http://"+pages+path, http.StatusOK, want)
 	}
 
 	drained := make(chan error, 2)
@@ -324,20 +340,7 @@ func TestWorkerThatIsGivenUpTakesAnotherID(t *testing.T) {
 func TestWorkerWaitsForEtcd(t *testing.T) {
 	address, pages := freePort(t), freePort(t)
 	start(t, address, func(c *worker.Config) { c.HTTP = pages })
-	deadline := time.Now().Add(patience)
-	for {
-		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-		if r, err := client.Get("http://" + pages + "/readyz"); err == nil {
-			body, _ := io.ReadAll(r.Body)
-			r.Body.Close()
-			if r.StatusCode == http.StatusServiceUnavailable && strings.Contains(string(body), address) {
-				break
-			}
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the worker does not say that it waits for etcd")
-		}
-	}
+	awaitPage(t, "http://"+pages+"/readyz", http.StatusServiceUnavailable, address)
 	startEtcd(t, devcluster.EtcdConfig{Address: address})
 	dial(t, follow(t, address).awaitWorker()).double(1, 4)
 }
