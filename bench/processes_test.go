@@ -67,12 +67,12 @@ func cpuTime() time.Duration {
 // processes are those that a benchmark runs on: roles, and the one that it runs in itself, as the client.
 type processes struct {
 	b     *testing.B
-	roles []*process
+	roles []*player
 	used  map[string]time.Duration // by role, when start was called
 }
 
-// process runs a role.
-type process struct {
+// player is a process that runs a role.
+type player struct {
 	role string
 	in   io.Writer
 	out  *bufio.Reader
@@ -141,7 +141,7 @@ func (p *processes) run(role, next, name string) (address string) {
 		_ = in.Close()
 		_ = cmd.Wait()
 	})
-	r := &process{role: role, in: in, out: bufio.NewReader(out)}
+	r := &player{role: role, in: in, out: bufio.NewReader(out)}
 	line, err := r.out.ReadString('\n')
 	if err != nil {
 		b.Fatalf("the %s printed no address: %v", role, err)

@@ -1,21 +1,15 @@
 package bench
 
 import (
-	"bytes"
-	"context"
 	"fmt"
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"testing"
-	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/kisgrid/kisgrid/examples/students"
+	"github.com/kisgrid/kisgrid/internal/process"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/connector/redis"
@@ -29,41 +23,6 @@ const redisRows = 1000
 
 // redisWindow is how many batches are under way.
 const redisWindow = 8
-
-// startRedis starts a real redis-server, on a unix socket.
-func startRedis(b *testing.B) string {
-	b.Helper()
-	program, err := exec.LookPath("redis-server")
-	if err != nil {
-		b.Skip("redis-server is not installed")
-	}
-	dir, err := os.MkdirTemp("", "kisgrid") //nolint:usetesting // its path would be too long for a socket
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { _ = os.RemoveAll(dir) })
-	address := filepath.Join(dir, "redis")
-	command := exec.CommandContext(context.WithoutCancel(b.Context()), program, "--port", "0", "--unixsocket", address, "--save", "", "--appendonly", "no", "--dir", dir)
-	var log bytes.Buffer
-	command.Stdout = &log
-	if err := command.Start(); err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() {
-		_ = command.Process.Kill()
-		_ = command.Wait()
-	})
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) { // another process gives no signal
-		c, err := net.Dial("unix", address)
-		if err == nil {
-			_ = c.Close()
-			return address
-		}
-		if time.Now().After(deadline) {
-			b.Fatalf("redis-server does not answer: %v", err)
-		}
-	}
-}
 
 // studentsOf starts the students' flows in this process, each with so many lanes, over a Redis.
 func studentsOf(b *testing.B, address string, lanes int) *flowexec.Local {
@@ -173,7 +132,8 @@ func pipelines(b *testing.B, address string, queue func(pipe goredis.Pipeliner, 
 // BenchmarkRedis measures flows that save and load against a real redis-server, effects once, and what plain pipelines reach
 // there: the limit. Rates are in rows; a batch has 1,000.
 func BenchmarkRedis(b *testing.B) {
-	address := startRedis(b)
+	address := process.Socket(b)
+	process.StartRedis(b, address, nil)
 	client := goredis.NewClient(&goredis.Options{Addr: address, Network: "unix"})
 	defer client.Close()
 	for i := range redisRows { // what loads find, whichever case is run

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/kisgrid/kisgrid/internal/process"
 )
 
 // conf is the students' example.
@@ -18,18 +20,18 @@ type grid struct {
 	etcd, redis        string // addresses
 	etcdDir            string
 	coordinator, http  string // addresses
-	coordinatorProcess *process
-	workers            []*process
+	coordinatorProcess *process.Process
+	workers            []*process.Process
 }
 
 // startGrid starts a grid with so many workers, named w1, w2, …, and waits until it is up.
 func startGrid(t *testing.T, workers int) *grid {
 	t.Helper()
-	g := &grid{t: t, etcd: freeAddress(t), redis: freeAddress(t), etcdDir: t.TempDir(), coordinator: freeAddress(t), http: freeAddress(t)}
+	g := &grid{t: t, etcd: process.Address(t), redis: process.Address(t), etcdDir: t.TempDir(), coordinator: process.Address(t), http: process.Address(t)}
 	startEtcd(t, g.etcd, g.etcdDir)
 	startRedis(t, g.redis)
 	g.coordinatorProcess = g.startCoordinator()
-	g.coordinatorProcess.awaitLog(`ready:`)
+	g.coordinatorProcess.Await(`ready:`)
 	for i := range workers {
 		g.workers = append(g.workers, g.startWorker(fmt.Sprintf("w%d", i+1)))
 	}
@@ -37,21 +39,21 @@ func startGrid(t *testing.T, workers int) *grid {
 	return g
 }
 
-func (g *grid) startCoordinator() *process {
+func (g *grid) startCoordinator() *process.Process {
 	g.t.Helper()
-	return start(g.t, "coordinator", "coordinator", "--listen", g.coordinator, "--http", g.http, "--etcd", g.etcd, "--lease", "2s")
+	return process.Start(g.t, process.Config{}, "coordinator", "--listen", g.coordinator, "--http", g.http, "--etcd", g.etcd, "--lease", "2s")
 }
 
-func (g *grid) startWorker(name string) *process {
+func (g *grid) startWorker(name string) *process.Process {
 	g.t.Helper()
-	return startWith(g.t, name, []string{"REDIS_ADDR=" + g.redis}, nil,
-		"worker", "--name", name, "--listen", freeAddress(g.t), "--http", freeAddress(g.t), "--etcd", g.etcd, "--lease", "2s")
+	return process.Start(g.t, process.Config{Name: name, Env: []string{"REDIS_ADDR=" + g.redis}},
+		"worker", "--name", name, "--listen", process.Address(g.t), "--http", process.Address(g.t), "--etcd", g.etcd, "--lease", "2s")
 }
 
 // awaitWorkers waits until the coordinator has a session with so many workers.
 func (g *grid) awaitWorkers(n int) {
 	g.t.Helper()
-	until(g.t, fmt.Sprintf("%d sessions", n), func() error {
+	process.Until(g.t, fmt.Sprintf("%d sessions", n), func() error {
 		got, err := metric(g.http, "kisgrid_coordinator_sessions", "")
 		if err == nil && int(got) != n {
 			err = fmt.Errorf("%g sessions", got)
@@ -63,7 +65,7 @@ func (g *grid) awaitWorkers(n int) {
 // kisgrid runs the command line against the grid's coordinator.
 func (g *grid) kisgrid(stdin string, args ...string) (code int, out, log string) {
 	g.t.Helper()
-	return do(g.t, stdin, "kisgrid", append(args, "--server", g.coordinator)...)
+	return process.Run(g.t, process.Config{Stdin: stdin}, "kisgrid", append(args, "--server", g.coordinator)...)
 }
 
 func (g *grid) mustKisgrid(stdin string, args ...string) (out string) {

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/kisgrid/kisgrid/internal/process"
 )
 
 // scores writes rows of 1,000 students, whose scores tell their averages apart, into a file.
@@ -58,19 +60,19 @@ func TestKilledWorker(t *testing.T) {
 	g.mustKisgrid("", "apply", "-f", conf)
 	path, want := scores(t, rows)
 
-	submit := start(t, "submit", "kisgrid", "submit", "CalStuAvgScore12", "-f", path, "-o", "json", "--server", g.coordinator)
-	until(t, "a fifth of the rows is done", func() error {
+	submit := process.Start(t, process.Config{Name: "submit"}, "kisgrid", "submit", "CalStuAvgScore12", "-f", path, "-o", "json", "--server", g.coordinator)
+	process.Until(t, "a fifth of the rows is done", func() error {
 		n, err := metric(g.http, "kisgrid_rows_ended_total", `flow="CalStuAvgScore12",outcome="done"`)
 		if err == nil && n < rows/5 {
 			err = fmt.Errorf("%g are", n)
 		}
 		return err
 	})
-	g.workers[0].kill()
-	if code := submit.wait(); code != 0 {
-		t.Fatalf("submit ended with %d:\n%s%s", code, submit.out, submit.log)
+	g.workers[0].Kill()
+	if code := submit.Wait(); code != 0 {
+		t.Fatalf("submit ended with %d:\n%s%s", code, submit.Out(), submit.Log())
 	}
-	if s := readSummary(t, submit.out.String()); s.Rows != rows || s.Outcomes["done"] != rows {
+	if s := readSummary(t, submit.Out()); s.Rows != rows || s.Outcomes["done"] != rows {
 		t.Errorf("the rows ended so: %+v", s)
 	}
 	g.checkAverages(want)
@@ -83,14 +85,14 @@ func TestKilledWorker(t *testing.T) {
 
 // TestEtcdAway starts a coordinator and a worker before their etcd, and takes it away again while they run.
 func TestEtcdAway(t *testing.T) {
-	g := &grid{t: t, etcd: freeAddress(t), redis: freeAddress(t), etcdDir: t.TempDir(), coordinator: freeAddress(t), http: freeAddress(t)}
+	g := &grid{t: t, etcd: process.Address(t), redis: process.Address(t), etcdDir: t.TempDir(), coordinator: process.Address(t), http: process.Address(t)}
 	startRedis(t, g.redis)
 	g.coordinatorProcess = g.startCoordinator()
-	g.workers = []*process{g.startWorker("w1")}
-	g.coordinatorProcess.awaitLog(`etcd .*` + g.etcd)
-	g.workers[0].awaitLog(`etcd.*` + g.etcd)
+	g.workers = []*process.Process{g.startWorker("w1")}
+	g.coordinatorProcess.Await(`etcd .*` + g.etcd)
+	g.workers[0].Await(`etcd.*` + g.etcd)
 	stop := startEtcd(t, g.etcd, g.etcdDir)
-	g.coordinatorProcess.awaitLog(`ready:`)
+	g.coordinatorProcess.Await(`ready:`)
 	g.awaitWorkers(1)
 	g.mustKisgrid("", "apply", "-f", conf)
 
@@ -100,7 +102,7 @@ func TestEtcdAway(t *testing.T) {
 		t.Errorf("without etcd, submit prints:\n%s", out)
 	}
 	startEtcd(t, g.etcd, g.etcdDir)
-	until(t, "the worker is in etcd again", func() error {
+	process.Until(t, "the worker is in etcd again", func() error {
 		code, out, log := g.kisgrid("", "get", "workers")
 		if code != 0 || !strings.Contains(out, "w1-") {
 			return fmt.Errorf("get workers ended with %d: %s%s", code, out, log)
@@ -112,35 +114,35 @@ func TestEtcdAway(t *testing.T) {
 
 // TestRedisAway submits rows while Redis is away, at first and again later: they wait for it.
 func TestRedisAway(t *testing.T) {
-	g := &grid{t: t, etcd: freeAddress(t), redis: freeAddress(t), etcdDir: t.TempDir(), coordinator: freeAddress(t), http: freeAddress(t)}
+	g := &grid{t: t, etcd: process.Address(t), redis: process.Address(t), etcdDir: t.TempDir(), coordinator: process.Address(t), http: process.Address(t)}
 	startEtcd(t, g.etcd, g.etcdDir)
 	g.coordinatorProcess = g.startCoordinator()
-	g.coordinatorProcess.awaitLog(`ready:`)
-	g.workers = []*process{g.startWorker("w1")}
+	g.coordinatorProcess.Await(`ready:`)
+	g.workers = []*process.Process{g.startWorker("w1")}
 	g.awaitWorkers(1)
 	g.mustKisgrid("", "apply", "-f", conf)
 
-	submit := func() *process {
-		return startWith(t, "submit", nil, strings.NewReader("{\"stu_id\":101,\"score_1\":100,\"score_2\":90}\n"),
+	submit := func() *process.Process {
+		return process.Start(t, process.Config{Name: "submit", Stdin: "{\"stu_id\":101,\"score_1\":100,\"score_2\":90}\n"},
 			"kisgrid", "submit", "CalStuAvgScore12", "--results", "--server", g.coordinator)
 	}
 	waiting := submit()
-	g.workers[0].awaitLog(`(?i)redis|connector`)
+	g.workers[0].Await(`(?i)redis|connector`)
 	stop := startRedis(t, g.redis)
-	if waiting.wait() != 0 || waiting.out.String() != "{\"stu_id\":101,\"avg_score\":95}\n" {
-		t.Fatalf("submit before Redis ended with %d and printed:\n%s%s", waiting.code, waiting.out, waiting.log)
+	if waiting.Wait() != 0 || waiting.Out() != "{\"stu_id\":101,\"avg_score\":95}\n" {
+		t.Fatalf("submit before Redis ended with %d and printed:\n%s%s", waiting.Wait(), waiting.Out(), waiting.Log())
 	}
 	stop()
 	waiting = submit()
-	until(t, "the row is under way", func() error {
+	process.Until(t, "the row is under way", func() error {
 		if n, err := metric(g.http, "kisgrid_rows_in_flight", `flow="CalStuAvgScore12"`); err != nil || n != 1 {
 			return fmt.Errorf("%g rows in flight: %v", n, err)
 		}
 		return nil
 	})
 	startRedis(t, g.redis)
-	if waiting.wait() != 0 || waiting.out.String() != "{\"stu_id\":101,\"avg_score\":95}\n" {
-		t.Fatalf("submit while Redis was away ended with %d and printed:\n%s%s", waiting.code, waiting.out, waiting.log)
+	if waiting.Wait() != 0 || waiting.Out() != "{\"stu_id\":101,\"avg_score\":95}\n" {
+		t.Fatalf("submit while Redis was away ended with %d and printed:\n%s%s", waiting.Wait(), waiting.Out(), waiting.Log())
 	}
 	if got := g.average(101); got != "95" {
 		t.Errorf("Redis has %s as the average", got)

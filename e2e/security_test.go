@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"io"
 	"math/big"
 	"net"
 	"os"
@@ -23,6 +24,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
+	"github.com/kisgrid/kisgrid/internal/process"
 )
 
 // prefix is where the shared etcd has room for this cluster.
@@ -41,7 +43,7 @@ type secured struct {
 func startSecured(t *testing.T) *secured {
 	t.Helper()
 	files := t.TempDir()
-	e := &secured{t: t, address: freeAddress(t), dir: t.TempDir()}
+	e := &secured{t: t, address: process.Address(t), dir: t.TempDir()}
 	for name, file := range map[string]*string{"cert.pem": &e.cert, "key.pem": &e.key, "ca.pem": &e.ca} {
 		*file = filepath.Join(files, name)
 	}
@@ -109,21 +111,9 @@ func (e *secured) certificate(authority *x509.Certificate, by *ecdsa.PrivateKey)
 
 func (e *secured) start() {
 	e.t.Helper()
-	if _, err := exec.LookPath("etcd"); err != nil {
-		e.t.Log("etcd is not installed: an embedded one takes its place")
-		server, err := devcluster.StartEtcd(e.t.Context(), devcluster.EtcdConfig{Address: e.address, DataDir: e.dir, TLSCert: e.cert, TLSKey: e.key})
-		if err != nil {
-			e.t.Fatal(err)
-		}
-		e.stop = func() { _ = server.Close() }
-		e.t.Cleanup(e.stop)
-		return
-	}
-	peer := "http://" + freeAddress(e.t)
-	p := start(e.t, "etcd", "etcd", "--data-dir", e.dir, "--listen-client-urls", "https://"+e.address, "--advertise-client-urls", "https://"+e.address,
-		"--cert-file", e.cert, "--key-file", e.key, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
-		"--initial-cluster", "default="+peer, "--auth-token-ttl", "3", "--log-level", "error", "--logger", "zap")
-	e.stop = p.kill
+	e.stop = process.StartEtcd(e.t, "https://"+e.address, e.dir, func() (io.Closer, error) {
+		return devcluster.StartEtcd(e.t.Context(), devcluster.EtcdConfig{Address: e.address, DataDir: e.dir, TLSCert: e.cert, TLSKey: e.key})
+	}, "--cert-file", e.cert, "--key-file", e.key, "--auth-token-ttl", "3")
 }
 
 // client dials etcd as a user; "" signs nobody in.
@@ -135,11 +125,11 @@ func (e *secured) client(user, password string) *clientv3.Client {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(text)
-	ctx, cancel := context.WithTimeout(e.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(e.t.Context(), process.Patience)
 	e.t.Cleanup(cancel)
 	c, err := clientv3.New(clientv3.Config{
 		Endpoints: []string{"https://" + e.address}, TLS: &tls.Config{RootCAs: roots}, Username: user, Password: password,
-		Context: ctx, DialTimeout: patience, Logger: zap.NewNop(),
+		Context: ctx, DialTimeout: process.Patience, Logger: zap.NewNop(),
 	})
 	if err != nil {
 		e.t.Fatal(err)
@@ -151,7 +141,7 @@ func (e *secured) client(user, password string) *clientv3.Client {
 // secure makes the users and roles that docs/operating.md tells of, with etcdctl where it is installed.
 func (e *secured) secure() {
 	e.t.Helper()
-	until(e.t, "etcd answers", func() error { _, err := e.client("", "").Get(e.t.Context(), "a"); return err })
+	process.Until(e.t, "etcd answers", func() error { _, err := e.client("", "").Get(e.t.Context(), "a"); return err })
 	users := map[string]struct{ password, prefix string }{
 		"kisgrid-coordinator": {"for coordinators", prefix}, "kisgrid-worker": {"for workers", prefix + "workers/"},
 	}
@@ -208,15 +198,15 @@ func (e *secured) secure() {
 func TestSharedEtcd(t *testing.T) {
 	e := startSecured(t)
 	e.secure()
-	g := &grid{t: t, etcd: e.address, redis: freeAddress(t), coordinator: freeAddress(t), http: freeAddress(t)}
+	g := &grid{t: t, etcd: e.address, redis: process.Address(t), coordinator: process.Address(t), http: process.Address(t)}
 	startRedis(t, g.redis)
 	flags := func(user, password string, more ...string) []string {
 		return append(more, "--etcd", e.address, "--etcd-prefix", prefix, "--etcd-tls-ca", e.ca, "--etcd-username", user, "--etcd-password-file", password, "--lease", "2s")
 	}
-	coordinator := start(t, "coordinator", "coordinator", flags("kisgrid-coordinator", e.coordinator, "--listen", g.coordinator, "--http", g.http)...)
-	coordinator.awaitLog(`ready:`)
-	startWith(t, "w1", []string{"REDIS_ADDR=" + g.redis}, nil,
-		"worker", flags("kisgrid-worker", e.other, "--name", "w1", "--listen", freeAddress(t), "--http", freeAddress(t))...)
+	coordinator := process.Start(t, process.Config{}, "coordinator", flags("kisgrid-coordinator", e.coordinator, "--listen", g.coordinator, "--http", g.http)...)
+	coordinator.Await(`ready:`)
+	process.Start(t, process.Config{Name: "w1", Env: []string{"REDIS_ADDR=" + g.redis}},
+		"worker", flags("kisgrid-worker", e.other, "--name", "w1", "--listen", process.Address(t), "--http", process.Address(t))...)
 	g.awaitWorkers(1)
 	if out := g.mustKisgrid("", "apply", "-f", conf); !strings.Contains(out, "flow CalStuAvgScore12: active, taken by 1 of 1 workers") {
 		t.Errorf("apply prints:\n%s", out)
@@ -249,7 +239,7 @@ func TestSharedEtcd(t *testing.T) {
 	e.issue()
 	e.start()
 	flow := "kistype: flow\nstatus: 1\nflow_name: CalStuAvgScore12\nshard_key: stu_id\nflows:\n  - fname: AvgStuScore12\n  - fname: PrintStuAvgScore\n"
-	until(t, "a change after etcd came back with another certificate", func() error {
+	process.Until(t, "a change after etcd came back with another certificate", func() error {
 		code, out, log := g.kisgrid(flow, "apply", "-f", "-", "--timeout", "10s")
 		if code != 0 {
 			return &told{out + log}
@@ -269,8 +259,8 @@ func TestSharedEtcd(t *testing.T) {
 	}
 
 	// A wrong password is told, with what to do.
-	wrong := start(t, "stranger", "worker", flags("kisgrid-worker", e.coordinator, "--name", "w2", "--listen", freeAddress(t), "--http", freeAddress(t))...)
-	wrong.awaitLog(`check the user name and the password file`)
+	wrong := process.Start(t, process.Config{Name: "stranger"}, "worker", flags("kisgrid-worker", e.coordinator, "--name", "w2", "--listen", process.Address(t), "--http", process.Address(t))...)
+	wrong.Await(`check the user name and the password file`)
 }
 
 type told struct{ text string }

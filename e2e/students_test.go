@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/kisgrid/kisgrid/internal/process"
 )
 
 // averages is what the demo, and anyone who runs the students' example, must see.
@@ -19,7 +21,7 @@ CalStuAvgScore3   102     83.33333333333333
 `
 
 func TestDemo(t *testing.T) {
-	code, out, log := do(t, "", "kisgrid", "demo")
+	code, out, log := process.Run(t, process.Config{}, "kisgrid", "demo")
 	if code != 0 || out != averages {
 		t.Fatalf("demo ended with %d and printed:\n%s\nIt told:\n%s", code, out, log)
 	}
@@ -63,9 +65,9 @@ func TestOperator(t *testing.T) {
 	}
 
 	// Flow 3 comes first: it waits for what flow 12 saves.
-	waiting := startWith(t, "submit CalStuAvgScore3", nil, strings.NewReader("{\"stu_id\":101,\"score_3\":80}\n{\"stu_id\":102,\"score_3\":70}\n"),
+	waiting := process.Start(t, process.Config{Name: "submit CalStuAvgScore3", Stdin: "{\"stu_id\":101,\"score_3\":80}\n{\"stu_id\":102,\"score_3\":70}\n"},
 		"kisgrid", "submit", "CalStuAvgScore3", "--results", "--server", g.coordinator)
-	until(t, "flow 3 is under way", func() error {
+	process.Until(t, "flow 3 is under way", func() error {
 		if n, err := metric(g.http, "kisgrid_rows_in_flight", `flow="CalStuAvgScore3"`); err != nil || n != 2 {
 			return fmt.Errorf("%g rows in flight: %v", n, err)
 		}
@@ -78,8 +80,8 @@ func TestOperator(t *testing.T) {
 	if !strings.Contains(log, "2 rows in 1 batches") || !strings.Contains(log, "2 done 0 filtered 0 aborted 0 dead 0 failed") {
 		t.Errorf("submit's summary is:\n%s", log)
 	}
-	if want := "{\"stu_id\":101,\"avg_score\":90}\n{\"stu_id\":102,\"avg_score\":83.33333333333333}\n"; waiting.wait() != 0 || waiting.out.String() != want {
-		t.Errorf("submit CalStuAvgScore3 ended with %d and printed:\n%s%s", waiting.code, waiting.out, waiting.log)
+	if want := "{\"stu_id\":101,\"avg_score\":90}\n{\"stu_id\":102,\"avg_score\":83.33333333333333}\n"; waiting.Wait() != 0 || waiting.Out() != want {
+		t.Errorf("submit CalStuAvgScore3 ended with %d and printed:\n%s%s", waiting.Wait(), waiting.Out(), waiting.Log())
 	}
 	if got := g.average(101); got != "95" {
 		t.Errorf("Redis has %s as student 101's average", got)
@@ -107,12 +109,12 @@ func TestOperator(t *testing.T) {
 
 	// Both stop cleanly, and take their keys with them.
 	for _, w := range g.workers {
-		w.stop()
+		w.Stop()
 	}
 	if out := g.mustKisgrid("", "get", "workers"); !strings.Contains(out, "no workers") {
 		t.Errorf("after the workers stopped, get workers prints:\n%s", out)
 	}
-	g.coordinatorProcess.stop()
+	g.coordinatorProcess.Stop()
 }
 
 // TestEtcdctl changes flows as design says: what etcdctl puts is what runs.
@@ -143,7 +145,7 @@ func TestEtcdctl(t *testing.T) {
 	}
 	awaitFlow := func(flow, want string) {
 		t.Helper()
-		until(t, flow+" is "+want, func() error {
+		process.Until(t, flow+" is "+want, func() error {
 			code, out, log := g.kisgrid("", "get", "flow", flow)
 			if code != 0 || !strings.Contains(out, want) {
 				return fmt.Errorf("get flow ended with %d: %s%s", code, out, log)
@@ -160,7 +162,7 @@ func TestEtcdctl(t *testing.T) {
 	// Without VerifyStu, student 5000 is like any other. The next batch runs it.
 	flow := "kistype: flow\nstatus: 1\nflow_name: CalStuAvgScore12\nshard_key: stu_id\nflows:\n  - fname: AvgStuScore12\n  - fname: PrintStuAvgScore\n"
 	etcdctl(flow, "put", "/kisgrid/config/flow/CalStuAvgScore12")
-	until(t, "the new revision runs", func() error {
+	process.Until(t, "the new revision runs", func() error {
 		if code, out, log := g.kisgrid(rows, "submit", "CalStuAvgScore12", "--results"); code != 0 || out != "{\"stu_id\":5000,\"avg_score\":3}\n" {
 			return fmt.Errorf("submit ended with %d: %s%s", code, out, log)
 		}
@@ -183,7 +185,7 @@ func TestEtcdctl(t *testing.T) {
 		}
 	}
 	etcdctl("", "del", "/kisgrid/config/flow/CalStuAvgScore12")
-	until(t, "the flow is gone", func() error {
+	process.Until(t, "the flow is gone", func() error {
 		if code, _, log := g.kisgrid(rows, "submit", "CalStuAvgScore12"); code != 1 || !strings.Contains(log, "UNKNOWN_FLOW") {
 			return fmt.Errorf("submit ended with %d: %s", code, log)
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/kisgrid/kisgrid/examples/students"
 	"github.com/kisgrid/kisgrid/internal/authority"
 	"github.com/kisgrid/kisgrid/internal/devcluster"
+	"github.com/kisgrid/kisgrid/internal/process"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/definition"
@@ -86,7 +87,7 @@ func faults(t *testing.T, ours *authority.Authority) map[string]fault {
 func TestTLSFaults(t *testing.T) {
 	ours := newAuthority(t, "ours")
 	good := issue(t, ours, ours, here)
-	plain, secured := freeAddress(t), freeAddress(t)
+	plain, secured := process.Address(t), process.Address(t)
 	startEtcd(t, plain, t.TempDir())
 	etcd, err := devcluster.StartEtcd(t.Context(), devcluster.EtcdConfig{Address: secured, TLSCert: good.Cert, TLSKey: good.Key, TLSCA: good.CA})
 	if err != nil {
@@ -96,11 +97,11 @@ func TestTLSFaults(t *testing.T) {
 	serving := []string{"--http", "", "--listen", "127.0.0.1:0", "--etcd"}
 	mutual := flags("", good, "--tls-require-client-cert", "--lease", "2s")
 
-	address := freeAddress(t)
-	coordinator := start(t, "coordinator", "coordinator", append(mutual, "--http", "", "--listen", address, "--etcd", plain)...)
-	coordinator.awaitLog(`ready:`)
-	worker := start(t, "worker", "worker", append(append(mutual, serving...), plain, "--name", "w")...)
-	worker.awaitLog(`session began`)
+	address := process.Address(t)
+	coordinator := process.Start(t, process.Config{}, "coordinator", append(mutual, "--http", "", "--listen", address, "--etcd", plain)...)
+	coordinator.Await(`ready:`)
+	worker := process.Start(t, process.Config{}, "worker", append(append(mutual, serving...), plain, "--name", "w")...)
+	worker.Await(`session began`)
 
 	for name, f := range faults(t, ours) {
 		named := func(prefix string) []string {
@@ -110,12 +111,12 @@ func TestTLSFaults(t *testing.T) {
 			return flags(prefix, f.files, "--"+prefix+"tls-server-name", f.name)
 		}
 		t.Run("kisgrid, "+name, func(t *testing.T) {
-			until(t, "the coordinator tells too", func() error { // it logs one refusal a second
-				code, _, log := do(t, "", "kisgrid", append(named(""), "get", "flows", "--server", address)...)
+			process.Until(t, "the coordinator tells too", func() error { // it logs one refusal a second
+				code, _, log := process.Run(t, process.Config{}, "kisgrid", append(named(""), "get", "flows", "--server", address)...)
 				if code == 0 || !strings.Contains(log, f.dialling) {
 					t.Errorf("it ends with %d and says\n%s\nnot %q", code, log, f.dialling)
 				}
-				if log := coordinator.log.String(); !strings.Contains(log, f.serving) {
+				if log := coordinator.Log(); !strings.Contains(log, f.serving) {
 					return &told{log}
 				}
 				return nil
@@ -133,14 +134,14 @@ func TestTLSFaults(t *testing.T) {
 			}
 		})
 		t.Run("coordinator to worker, "+name, func(t *testing.T) {
-			stranger := start(t, "stranger", "coordinator", append(append(named(""), serving...), plain, "--lease", "2s")...)
+			stranger := process.Start(t, process.Config{Name: "stranger"}, "coordinator", append(append(named(""), serving...), plain, "--lease", "2s")...)
 			if f.files.CA != "" && f.files.Cert == "" {
-				stranger.awaitLog("--tls-ca alone does not make a listener speak TLS") // so it never comes to dial
+				stranger.Await("--tls-ca alone does not make a listener speak TLS") // so it never comes to dial
 				return
 			}
-			stranger.awaitLog(f.dialling)
-			worker.awaitLog(f.serving)
-			stranger.stop()
+			stranger.Await(f.dialling)
+			worker.Await(f.serving)
+			stranger.Stop()
 		})
 		for _, program := range []string{"coordinator", "worker"} {
 			t.Run(program+" to etcd, "+name, func(t *testing.T) {
@@ -148,9 +149,9 @@ func TestTLSFaults(t *testing.T) {
 				if f.files.CA == "" {
 					told = "waiting for etcd" // its client tells no more: TLS is never begun
 				}
-				stranger := start(t, "stranger", program, append(append(named("etcd-"), serving...), endpoint)...)
-				stranger.awaitLog(told)
-				stranger.stop()
+				stranger := process.Start(t, process.Config{Name: "stranger"}, program, append(append(named("etcd-"), serving...), endpoint)...)
+				stranger.Await(told)
+				stranger.Stop()
 			})
 		}
 	}
@@ -199,7 +200,7 @@ func TestTLSRotation(t *testing.T) {
 		return err
 	}
 	first := dial(files)
-	until(t, "the flow runs", func() error { return submit(first) })
+	process.Until(t, "the flow runs", func() error { return submit(first) })
 
 	// The load is one stream, opened before everything else, and no batch of it may fail.
 	ctx, stop := context.WithCancel(t.Context())
@@ -233,7 +234,7 @@ func TestTLSRotation(t *testing.T) {
 	replace(t, files.Key, key)
 	replace(t, files.CA, next.PEM())
 	stranger := issue(t, old, next, here)
-	until(t, "certificates of the old authority are refused", func() error {
+	process.Until(t, "certificates of the old authority are refused", func() error {
 		k := dial(stranger)
 		defer k.Close()
 		if err := submit(k); err == nil || !strings.Contains(err.Error(), "the server refuses this process's certificate") {

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/kisgrid/kisgrid/internal/process"
 	"github.com/kisgrid/kisgrid/pkg/worker"
 )
 
@@ -42,31 +42,11 @@ var (
 // roleVariable makes this binary a worker: then its command line is a worker's.
 const roleVariable = "KISGRID_CHAOS_ROLE"
 
-// bin is the folder of the built coordinator.
-var bin string
-
 func TestMain(m *testing.M) {
 	if os.Getenv(roleVariable) == "worker" {
 		worker.Main(register)
 	}
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "kisgrid-chaos-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	bin = dir
-	build := exec.Command("go", "build", "-o", dir+"/", "../../cmd/coordinator")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "build the coordinator:", err)
-		return 1
-	}
-	return m.Run()
+	os.Exit(process.Main(m, "../../cmd/coordinator"))
 }
 
 func TestChaos(t *testing.T) {

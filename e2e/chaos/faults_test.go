@@ -144,8 +144,8 @@ func (c *chaos) killWorker() *event {
 	if c.random.IntN(2) == 0 {
 		name = w.bareName()
 	}
-	e := c.begin("kill worker", w.name, w.index)
-	w.kill()
+	e := c.begin("kill worker", w.Name(), w.index)
+	w.Kill()
 	c.grid.remove(w)
 	c.grid.startWorker(name)
 	return e
@@ -159,10 +159,10 @@ func (c *chaos) stopWorker() *event {
 	if w == nil {
 		return nil
 	}
-	e := c.begin("stop worker", w.name, w.index)
-	w.signal(syscall.SIGSTOP)
+	e := c.begin("stop worker", w.Name(), w.index)
+	w.Signal(syscall.SIGSTOP)
 	c.last(e, "stop", *leaseFlag+time.Second, func() {
-		w.signal(syscall.SIGCONT)
+		w.Signal(syscall.SIGCONT)
 		c.free(w)
 	})
 	return e
@@ -179,12 +179,12 @@ func (c *chaos) cutWorker() *event {
 		return nil
 	}
 	if c.random.IntN(3) == 0 {
-		e := c.begin("break worker", w.name+", all its connections", w.index)
+		e := c.begin("break worker", w.Name()+", all its connections", w.index)
 		w.proxy.breakAll()
 		c.free(w)
 		return e
 	}
-	e := c.begin("cut worker", w.name+" from "+to.name, w.index)
+	e := c.begin("cut worker", w.Name()+" from "+to.Name(), w.index)
 	w.proxy.cut(who)
 	c.last(e, "cut", c.span(), func() {
 		w.proxy.heal()
@@ -206,7 +206,7 @@ func (c *chaos) addWorker() *event {
 		return nil
 	}
 	w := c.grid.startWorker("")
-	return c.begin("add worker", w.name, -1)
+	return c.begin("add worker", w.Name(), -1)
 }
 
 func (c *chaos) drainWorker() *event {
@@ -217,17 +217,17 @@ func (c *chaos) drainWorker() *event {
 	if w == nil {
 		return nil
 	}
-	e := c.begin("drain worker", w.name, w.index)
-	w.signal(syscall.SIGTERM)
+	e := c.begin("drain worker", w.Name(), w.index)
+	w.Signal(syscall.SIGTERM)
 	c.last(e, "drain", 0, func() {
 		select {
-		case <-w.exited:
-			if w.code != 0 {
-				c.breach("%s ended with %d when it was drained", w.name, w.code)
+		case <-w.Exited():
+			if code := w.Wait(); code != 0 {
+				c.breach("%s ended with %d when it was drained", w.Name(), code)
 			}
 		case <-time.After(*patienceFlag):
-			c.breach("%s was still there %s after SIGTERM", w.name, *patienceFlag)
-			w.kill()
+			c.breach("%s was still there %s after SIGTERM", w.Name(), *patienceFlag)
+			w.Kill()
 		}
 		c.grid.remove(w)
 	})
@@ -242,8 +242,8 @@ func (c *chaos) killCoordinator() *event {
 	if k.id() == "" {
 		return nil
 	}
-	e := c.begin("kill coordinator", k.name, -1)
-	k.kill()
+	e := c.begin("kill coordinator", k.Name(), -1)
+	k.Kill()
 	c.last(e, "coordinator", time.Duration(c.random.IntN(1500))*time.Millisecond, func() { c.grid.startCoordinator(k) })
 	return e
 }
@@ -301,7 +301,7 @@ func (c *chaos) restartEtcd(kind string, m *member) *event {
 		return e
 	}
 	e := c.begin(kind, m.name, -1)
-	m.kill()
+	m.Kill()
 	c.last(e, "etcd", time.Second, func() { g.startMember(m) })
 	return e
 }

@@ -23,8 +23,8 @@ func TestPoison(t *testing.T) {
 	var keep func(w *workerProcess)
 	keep = func(w *workerProcess) {
 		select {
-		case <-w.exited:
-			died <- w.name
+		case <-w.Exited():
+			died <- w.Name()
 			g.remove(w)
 			again := g.startWorker(w.bareName())
 			keeping.Go(func() { keep(again) })

@@ -3,99 +3,35 @@
 package chaos
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"net"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/kisgrid/kisgrid/internal/devcluster"
+	"github.com/kisgrid/kisgrid/internal/process"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 )
 
-// process is a program that runs, with its log in a file.
-type process struct {
-	name, log string
-	cmd       *exec.Cmd
-	exited    chan struct{}
-	code      int // once exited
-}
-
-func (g *grid) start(name string, env []string, program string, args ...string) *process {
+// start starts a program whose log stays in the grid's folder.
+func (g *grid) start(name string, env []string, program string, args ...string) *process.Process {
 	g.t.Helper()
-	p := &process{name: name, log: filepath.Join(g.dir, name+".log"), cmd: exec.Command(program, args...), exited: make(chan struct{})}
-	file, err := os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	defer file.Close()
-	p.cmd.Env = append(os.Environ(), env...)
-	p.cmd.Stdout, p.cmd.Stderr = file, file
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a test that is cut off leaves nothing behind
-	if err := p.cmd.Start(); err != nil {
-		g.t.Fatalf("start %s: %v", name, err)
-	}
-	go func() {
-		defer close(p.exited)
-		err := p.cmd.Wait()
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			p.code = exit.ExitCode()
-		}
-	}()
-	g.t.Cleanup(p.kill)
-	return p
-}
-
-func (p *process) signal(s syscall.Signal) { _ = p.cmd.Process.Signal(s) } // it may have ended
-
-func (p *process) kill() {
-	p.signal(syscall.SIGKILL)
-	<-p.exited
-}
-
-// logged finds a pattern in what the process has logged.
-func (p *process) logged(pattern *regexp.Regexp) []string {
-	text, err := os.ReadFile(p.log)
-	if err != nil {
-		return nil
-	}
-	if all := pattern.FindAllStringSubmatch(string(text), -1); len(all) > 0 {
-		return all[len(all)-1]
-	}
-	return nil
-}
-
-// resident is how many bytes of memory the process has at the moment.
-func (p *process) resident() int64 {
-	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid)) // it may have ended
-	for line := range bytes.Lines(status) {
-		if rest, ok := bytes.CutPrefix(line, []byte("VmRSS:")); ok {
-			kib, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(string(rest)), " kB"), 10, 64)
-			return kib << 10
-		}
-	}
-	return 0
+	return process.Start(g.t, process.Config{Name: name, Env: env, Logs: g.dir}, program, args...)
 }
 
 // workerProcess is a worker's process and the proxy by which coordinators reach it.
 type workerProcess struct {
-	*process
+	*process.Process
 	index int // among all that ever ran
 	proxy *proxy
 	busy  bool // stopped, cut off or leaving: nothing else is done to it; guarded by the grid's lock
@@ -103,7 +39,7 @@ type workerProcess struct {
 
 // coordinator is a coordinator's place; its process changes.
 type coordinator struct {
-	*process
+	*process.Process
 	address string
 	proxies []*proxy // one per client
 	starts  int
@@ -111,7 +47,7 @@ type coordinator struct {
 
 // member is one member of etcd.
 type member struct {
-	*process
+	*process.Process
 	name, client, peer, dir string
 }
 
@@ -133,27 +69,19 @@ type grid struct {
 	peak    map[string]int64
 }
 
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // startGrid starts everything and waits until the flow runs.
 func startGrid(t *testing.T, clients int) *grid {
 	t.Helper()
-	g := &grid{t: t, dir: *dirFlag, redis: freeAddress(t), peak: map[string]int64{}}
+	g := &grid{t: t, dir: *dirFlag, redis: process.Address(t), peak: map[string]int64{}}
 	if g.dir == "" {
 		g.dir = t.TempDir()
 	} else if err := os.MkdirAll(g.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	g.startEtcd()
-	g.startRedis()
+	process.StartRedis(t, g.redis, func() (io.Closer, error) {
+		return devcluster.StartRedis(devcluster.RedisConfig{Address: g.redis})
+	})
 	store, err := cluster.Open(cluster.Config{Endpoints: g.etcd})
 	if err != nil {
 		t.Fatal(err)
@@ -170,7 +98,7 @@ func startGrid(t *testing.T, clients int) *grid {
 		g.startWorker("")
 	}
 	for range 2 {
-		c := &coordinator{address: freeAddress(t)}
+		c := &coordinator{address: process.Address(t)}
 		g.coordinators = append(g.coordinators, c)
 		g.startCoordinator(c)
 		for range clients {
@@ -184,14 +112,14 @@ func (g *grid) startEtcd() {
 	g.t.Helper()
 	if _, err := exec.LookPath("etcd"); err != nil {
 		g.t.Log("etcd is not installed: an embedded one of one member takes its place")
-		g.etcd = []string{freeAddress(g.t)}
+		g.etcd = []string{process.Address(g.t)}
 		g.startEmbedded()
 		g.t.Cleanup(func() { _ = g.embedded.Close() })
 		return
 	}
 	var initial []string
 	for i := range 3 {
-		m := &member{name: fmt.Sprintf("etcd-%d", i+1), client: freeAddress(g.t), peer: "http://" + freeAddress(g.t), dir: g.t.TempDir()}
+		m := &member{name: fmt.Sprintf("etcd-%d", i+1), client: process.Address(g.t), peer: "http://" + process.Address(g.t), dir: g.t.TempDir()}
 		g.members = append(g.members, m)
 		g.etcd = append(g.etcd, m.client)
 		initial = append(initial, m.name+"="+m.peer)
@@ -213,7 +141,7 @@ func (g *grid) startEmbedded() {
 
 func (g *grid) startMember(m *member) {
 	g.t.Helper()
-	m.process = g.start(m.name, nil, "etcd", "--name", m.name, "--data-dir", m.dir, "--log-level", "error", "--logger", "zap",
+	m.Process = g.start(m.name, nil, "etcd", "--name", m.name, "--data-dir", m.dir, "--log-level", "error", "--logger", "zap",
 		"--listen-client-urls", "http://"+m.client, "--advertise-client-urls", "http://"+m.client,
 		"--listen-peer-urls", m.peer, "--initial-advertise-peer-urls", m.peer, "--initial-cluster", g.initial)
 }
@@ -236,24 +164,6 @@ func (g *grid) leader() *member {
 	return nil
 }
 
-func (g *grid) startRedis() {
-	g.t.Helper()
-	host, port, _ := net.SplitHostPort(g.redis)
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		g.t.Log("redis-server is not installed: an embedded one takes its place")
-		r, err := devcluster.StartRedis(devcluster.RedisConfig{Address: g.redis})
-		if err != nil {
-			g.t.Fatal(err)
-		}
-		g.t.Cleanup(func() { _ = r.Close() })
-		return
-	}
-	g.start("redis", nil, "redis-server", "--bind", host, "--port", port, "--save", "", "--appendonly", "no", "--dir", g.t.TempDir())
-	c := redis.NewClient(&redis.Options{Addr: g.redis})
-	defer c.Close()
-	until(g.t, "Redis answers", func() bool { return c.Ping(g.t.Context()).Err() == nil })
-}
-
 // startCoordinator starts the process of a coordinator's place, under its address.
 func (g *grid) startCoordinator(c *coordinator) {
 	g.t.Helper()
@@ -261,30 +171,15 @@ func (g *grid) startCoordinator(c *coordinator) {
 	name := fmt.Sprintf("coordinator-%d.%d", slices.Index(g.coordinators, c)+1, c.starts)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	c.process = g.start(name, nil, filepath.Join(bin, "coordinator"),
+	c.Process = g.start(name, nil, "coordinator",
 		"--listen", c.address, "--http", "", "--etcd", strings.Join(g.etcd, ","), "--lease", leaseFlag.String())
-}
-
-var (
-	servingWorker    = regexp.MustCompile(`session began`)
-	readyCoordinator = regexp.MustCompile(`ready: id=`)
-)
-
-// until asks until it is so: other processes give no signal.
-func until(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(*patienceFlag); !is(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("it does not come to this: %s", what)
-		}
-	}
 }
 
 var startingID = regexp.MustCompile(`starting: id=(coordinator-[0-9a-f]{12})`)
 
 // id is the id that the coordinator's process drew, "" before it has logged it.
 func (c *coordinator) id() string {
-	if match := c.logged(startingID); match != nil {
+	if match := startingID.FindStringSubmatch(c.Log()); match != nil {
 		return match[1]
 	}
 	return ""
@@ -300,13 +195,13 @@ func (g *grid) startWorker(name string) *workerProcess {
 		name = fmt.Sprintf("worker-%d", w.index+1)
 	}
 	record := fmt.Sprintf("%s.%d", name, w.index+1)
-	listen := freeAddress(g.t)
+	listen := process.Address(g.t)
 	w.proxy = startProxy(g.t, listen)
-	w.process = g.start(record, []string{roleVariable + "=worker", recordVariable + "=" + recordPath(g.dir, record), "REDIS_ADDR=" + g.redis},
+	w.Process = g.start(record, []string{roleVariable + "=worker", recordVariable + "=" + recordPath(g.dir, record), "REDIS_ADDR=" + g.redis},
 		os.Args[0], "--name", name, "--listen", listen, "--advertise", w.proxy.address(), "--http", "",
 		"--etcd", strings.Join(g.etcd, ","), "--lease", leaseFlag.String())
 	go func() {
-		<-w.exited
+		<-w.Exited()
 		w.proxy.close()
 	}()
 	g.workers = append(g.workers, w)
@@ -322,17 +217,17 @@ func (g *grid) remove(w *workerProcess) {
 }
 
 // bareName is the name under which a worker registered.
-func (w *workerProcess) bareName() string { return w.name[:strings.LastIndexByte(w.name, '.')] }
+func (w *workerProcess) bareName() string { return w.Name()[:strings.LastIndexByte(w.Name(), '.')] }
 
 // weigh notes how much memory each process has at most, until stop is closed.
 func (g *grid) weigh(stop <-chan struct{}) {
 	for {
 		g.mu.Lock()
 		for _, w := range g.workers {
-			g.peak["worker"] = max(g.peak["worker"], w.resident())
+			g.peak["worker"] = max(g.peak["worker"], w.Resident())
 		}
 		for _, c := range g.coordinators {
-			g.peak["coordinator"] = max(g.peak["coordinator"], c.resident())
+			g.peak["coordinator"] = max(g.peak["coordinator"], c.Resident())
 		}
 		g.mu.Unlock()
 		select {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -33,31 +32,19 @@ func TestRollingRestarts(t *testing.T) {
 		producing.Go(func() { p.produce(ctx, stop, *rateFlag/clients) })
 	}
 	c := &chaos{grid: g, underWay: map[string]bool{}}
-	gone := func(p *process) {
-		t.Helper()
-		p.signal(syscall.SIGTERM)
-		select {
-		case <-p.exited:
-			if p.code != 0 {
-				t.Errorf("%s ended with %d when it was drained", p.name, p.code)
-			}
-		case <-time.After(2 * *patienceFlag):
-			t.Fatalf("%s was still there %s after SIGTERM", p.name, 2**patienceFlag)
-		}
-	}
 	for _, w := range append([]*workerProcess(nil), g.workers...) {
-		e := c.begin("restart worker", w.name, -1)
+		e := c.begin("restart worker", w.Name(), -1)
 		again := g.startWorker("")
-		until(t, "its successor serves", func() bool { return again.logged(servingWorker) != nil })
-		gone(w.process)
+		again.Await(`session began`)
+		w.Stop()
 		g.remove(w)
 		e.until = time.Now()
 	}
 	for _, k := range g.coordinators {
-		e := c.begin("restart coordinator", k.name, -1)
-		gone(k.process)
+		e := c.begin("restart coordinator", k.Name(), -1)
+		k.Stop()
 		g.startCoordinator(k)
-		until(t, "it is ready again", func() bool { return k.logged(readyCoordinator) != nil })
+		k.Await(`ready: id=`)
 		time.Sleep(*leaseFlag / 2) // as a rollout's minimum time between two
 		e.until = time.Now()
 	}

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/kisgrid/kisgrid/internal/process"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/kis"
@@ -172,51 +173,42 @@ func TestRedriveKilled(t *testing.T) {
 	// The first command line is killed once some letters are gone, the coordinator of the second one later.
 	left := func() int { return int(r.redis.XLen(t.Context(), "kisgrid:dead:{Pay}:letters").Val()) }
 	first := r.command("dead", "redrive", "--flow", "Pay")
-	if err := first.Start(); err != nil {
-		t.Fatal(err)
-	}
-	until(t, "letters are redriven", func() error {
+	process.Until(t, "letters are redriven", func() error {
 		if left() > rows-500 {
 			return errors.New("too few yet")
 		}
 		return nil
 	})
-	_ = first.Process.Kill()
-	_ = first.Wait()
+	first.Kill()
 	killed := left()
 	if killed == 0 {
 		t.Error("the command line was killed too late to show anything")
 	}
 	second := r.command("dead", "redrive", "--flow", "Pay", "-o", "json")
-	var out logged
-	second.Stdout, second.Stderr = &out, &out
-	if err := second.Start(); err != nil {
-		t.Fatal(err)
-	}
-	until(t, "letters are redriven again", func() error {
-		for line := range strings.Lines(out.String()) {
+	process.Until(t, "letters are redriven again", func() error {
+		for line := range strings.Lines(second.Out()) {
 			var p struct{ Done string }
 			if err := json.Unmarshal([]byte(line), &p); err == nil && len(p.Done) > 2 {
 				return nil // hundreds
 			}
 		}
-		return fmt.Errorf("too few yet: %s", &out)
+		return fmt.Errorf("too few yet: %s", second.Out())
 	})
 	coordinators := 0
 	for _, c := range r.coordinators {
-		if who, _, _ := strings.Cut(r.redis.Get(t.Context(), "kisgrid:dead:{Pay}:redrive").Val(), "/"); who != "" && strings.Contains(c.log.String(), "id="+who) {
+		if who, _, _ := strings.Cut(r.redis.Get(t.Context(), "kisgrid:dead:{Pay}:redrive").Val(), "/"); who != "" && strings.Contains(c.Log(), "id="+who) {
 			t.Logf("%d letters were left when the command line was killed, %d when the coordinator was", killed, left())
-			c.kill()
+			c.Kill()
 			coordinators++
 		}
 	}
 	if coordinators != 1 {
 		t.Errorf("%d coordinators were killed", coordinators)
 	}
-	if err := second.Wait(); err != nil {
-		t.Fatalf("the redrive ended with %v:\n%s", err, &out)
+	if code := second.Wait(); code != 0 {
+		t.Fatalf("the redrive ended with %d:\n%s%s", code, second.Out(), second.Log())
 	}
-	t.Logf("the redrive said:\n%s", &out)
+	t.Logf("the redrive said:\n%s%s", second.Out(), second.Log())
 	expectData(t, r.data(), faultless(rows))
 	if letters, s := r.list(); len(letters) != 0 || s.Letters != 0 {
 		t.Errorf("%d letters are left, the store says %d", len(letters), s.Letters)
@@ -250,16 +242,13 @@ func TestOneRedrive(t *testing.T) {
 	submit(t, r.dial(), 0, 10)
 	mended.Store(true)
 	first := r.command("dead", "redrive", "--flow", "Pay")
-	if err := first.Start(); err != nil {
-		t.Fatal(err)
-	}
 	<-entered
 	if out, code := r.kisgrid("dead", "redrive", "--flow", "Pay", "--retry-for", "1ms"); code != 1 || !strings.Contains(out, "CONFLICT") {
 		t.Errorf("the second redrive ended with %d:\n%s", code, out)
 	}
 	release()
-	if err := first.Wait(); err != nil {
-		t.Error(err)
+	if code := first.Wait(); code != 0 {
+		t.Errorf("the first redrive ended with %d:\n%s%s", code, first.Out(), first.Log())
 	}
 	if n := checks.Load(); n != 10 {
 		t.Errorf("the mended function ran %d times for 10 letters", n)
@@ -330,7 +319,7 @@ func TestOperator(t *testing.T) {
 
 // TestNotKept says of each dead row that is not kept why: it was to be reported only, the store is full, away, or not there.
 func TestNotKept(t *testing.T) {
-	dead := freeAddress(t)
+	dead := process.Address(t)
 	stop := startRedis(t, dead)
 	r := start(t, 1, register, "--dead-letters", "redis://"+dead, "--dead-letters-max", "5")
 	r.apply(documents(true))

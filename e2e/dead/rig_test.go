@@ -3,14 +3,12 @@
 package dead
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
+	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -20,36 +18,14 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
+	"github.com/kisgrid/kisgrid/internal/process"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 	"github.com/kisgrid/kisgrid/pkg/worker"
 )
 
-// patience bounds every wait: long enough for a slow machine, short enough to fail.
-const patience = 90 * time.Second
-
-// bin is the folder of the built programs.
-var bin string
-
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "kisgrid-dead-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	bin = dir
-	build := exec.Command("go", "build", "-o", dir+"/", "../../cmd/coordinator", "../../cmd/kisgrid")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "build the programs:", err)
-		return 1
-	}
-	return m.Run()
-}
+func TestMain(m *testing.M) { os.Exit(process.Main(m, "../../cmd/coordinator", "../../cmd/kisgrid")) }
 
 // rig is a cluster: an etcd in this process, a Redis, coordinators as processes, a worker in this process.
 type rig struct {
@@ -61,40 +37,14 @@ type rig struct {
 }
 
 type coordinator struct {
+	*process.Process
 	address, http string
-	process       *exec.Cmd
-	log           *logged
-	exited        chan struct{}
-}
-
-// logged is what a process wrote, for several goroutines.
-type logged struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-// kill ends it without a word of warning.
-func (c *coordinator) kill() {
-	_ = c.process.Process.Kill()
-	<-c.exited
 }
 
 // start starts a cluster with so many coordinators, which get these flags too; none: they have the store in the cluster's Redis.
 func start(t *testing.T, coordinators int, register func(*kis.Registry), flags ...string) *rig {
 	t.Helper()
-	r := &rig{t: t, address: freeAddress(t)}
+	r := &rig{t: t, address: process.Address(t)}
 	startRedis(t, r.address)
 	r.redis = goredis.NewClient(&goredis.Options{Addr: r.address})
 	t.Cleanup(func() { _ = r.redis.Close() })
@@ -117,50 +67,18 @@ func start(t *testing.T, coordinators int, register func(*kis.Registry), flags .
 // startRedis starts a redis-server at the address, or an embedded one where it is not installed.
 func startRedis(t *testing.T, address string) (stop func()) {
 	t.Helper()
-	program, err := exec.LookPath("redis-server")
-	if err != nil {
-		t.Log("redis-server is not installed: an embedded one takes its place")
-		s, err := devcluster.StartRedis(devcluster.RedisConfig{Address: address})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = s.Close() })
-		return func() { _ = s.Close() }
-	}
-	host, port, _ := net.SplitHostPort(address)
-	p := exec.Command(program, "--bind", host, "--port", port, "--save", "", "--appendonly", "no", "--dir", t.TempDir())
-	if err := p.Start(); err != nil {
-		t.Fatal(err)
-	}
-	stop = sync.OnceFunc(func() { _ = p.Process.Kill(); _ = p.Wait() })
-	t.Cleanup(stop)
-	c := goredis.NewClient(&goredis.Options{Addr: address})
-	defer c.Close()
-	until(t, "redis-server answers", func() error { return c.Ping(t.Context()).Err() })
-	return stop
+	return process.StartRedis(t, address, func() (io.Closer, error) {
+		return devcluster.StartRedis(devcluster.RedisConfig{Address: address})
+	})
 }
 
 // coordinate starts one more coordinator.
-func (r *rig) coordinate(flags ...string) *coordinator {
+func (r *rig) coordinate(flags ...string) {
 	r.t.Helper()
-	c := &coordinator{address: freeAddress(r.t), http: freeAddress(r.t), log: &logged{}, exited: make(chan struct{})}
-	c.process = exec.Command(filepath.Join(bin, "coordinator"), append([]string{"--etcd", r.etcd, "--listen", c.address, "--http", c.http, "--lease", "2s"}, flags...)...)
-	c.process.Stderr = c.log
-	if err := c.process.Start(); err != nil {
-		r.t.Fatal(err)
-	}
-	go func() {
-		defer close(c.exited)
-		_ = c.process.Wait()
-	}()
-	r.t.Cleanup(func() {
-		c.kill()
-		if r.t.Failed() {
-			r.t.Logf("coordinator %s logged:\n%s", c.address, c.log)
-		}
-	})
+	c := &coordinator{address: process.Address(r.t), http: process.Address(r.t)}
+	c.Process = process.Start(r.t, process.Config{}, "coordinator",
+		append([]string{"--etcd", r.etcd, "--listen", c.address, "--http", c.http, "--lease", "2s"}, flags...)...)
 	r.coordinators = append(r.coordinators, c)
-	return c
 }
 
 // work starts a worker, which ends with the test.
@@ -185,32 +103,6 @@ func (r *rig) work(register func(*kis.Registry)) {
 	r.t.Cleanup(func() { stop(); running.Wait() })
 }
 
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
-// until asks a question until it is answered with nil.
-func until(t *testing.T, what string, question func() error) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	for {
-		err := question()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %s: %v", what, patience, err)
-		}
-		time.Sleep(20 * time.Millisecond) // another process's state gives no signal
-	}
-}
-
 // addresses are the coordinators', for --server and clients.
 func (r *rig) addresses() string {
 	var all []string
@@ -220,26 +112,20 @@ func (r *rig) addresses() string {
 	return strings.Join(all, ",")
 }
 
-// command is a kisgrid command, to be started.
-func (r *rig) command(args ...string) *exec.Cmd {
-	cmd := exec.Command(filepath.Join(bin, "kisgrid"), args...)
-	cmd.Env = append(os.Environ(), "KISGRID_SERVER="+r.addresses())
-	return cmd
+// command starts a kisgrid command.
+func (r *rig) command(args ...string) *process.Process {
+	r.t.Helper()
+	return process.Start(r.t, process.Config{Env: r.env()}, "kisgrid", args...)
 }
 
 // kisgrid runs a command to its end.
 func (r *rig) kisgrid(args ...string) (out string, code int) {
 	r.t.Helper()
-	cmd := r.command(args...)
-	var errs bytes.Buffer
-	cmd.Stderr = &errs
-	text, err := cmd.Output()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		r.t.Fatal(err)
-	}
-	return string(text) + errs.String(), cmd.ProcessState.ExitCode()
+	code, out, log := process.Run(r.t, process.Config{Env: r.env()}, "kisgrid", args...)
+	return out + log, code
 }
+
+func (r *rig) env() []string { return []string{"KISGRID_SERVER=" + r.addresses()} }
 
 // must is kisgrid for what has to succeed.
 func (r *rig) must(args ...string) string {
@@ -260,7 +146,7 @@ func (r *rig) apply(documents map[string]string) {
 			r.t.Fatal(err)
 		}
 	}
-	until(r.t, "a coordinator takes documents", func() error {
+	process.Until(r.t, "a coordinator takes documents", func() error {
 		if out, code := r.kisgrid("apply", "-f", dir); code != 0 {
 			return errors.New(out)
 		}
@@ -270,7 +156,7 @@ func (r *rig) apply(documents map[string]string) {
 
 func (r *rig) dial() *client.Client {
 	r.t.Helper()
-	c, err := client.Dial(r.addresses(), client.WithRetryFor(patience))
+	c, err := client.Dial(r.addresses(), client.WithRetryFor(process.Patience))
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/process"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	kisredis "github.com/kisgrid/kisgrid/pkg/connector/redis"
@@ -24,14 +25,17 @@ import (
 func TestFailover(t *testing.T) {
 	for _, replicas := range []int{0, 1} {
 		t.Run(fmt.Sprintf("replicas %d", replicas), func(t *testing.T) {
-			masterAddress, replicaAddress := freeAddress(t), freeAddress(t)
-			master, first := startRedis(t, masterAddress, "--repl-diskless-sync-delay", "0")
+			masterAddress, replicaAddress := process.Address(t), process.Address(t)
+			stopMaster, first := startRedis(t, masterAddress, "--repl-diskless-sync-delay", "0")
 			line := startLine(t, masterAddress)
 			host, port, _ := net.SplitHostPort(line.listener.Addr().String())
 			_, second := startRedis(t, replicaAddress, "--replicaof", host+" "+port)
-			for !strings.Contains(second.Info(t.Context(), "replication").Val(), "master_link_status:up") {
-				time.Sleep(20 * time.Millisecond) // Redis gives no signal
-			}
+			process.Until(t, "the replica is linked", func() error {
+				if info := second.Info(t.Context(), "replication").Val(); !strings.Contains(info, "master_link_status:up") {
+					return errors.New(info)
+				}
+				return nil
+			})
 			open := func(address string) connector.Connection {
 				c, err := kisredis.Open(t.Context(), &definition.Connector{
 					Name: "Store", Type: "redis", Addrs: []string{address}, Replicas: replicas,
@@ -70,7 +74,7 @@ func TestFailover(t *testing.T) {
 					break // it waits for what does not come
 				}
 			}
-			master.kill()
+			stopMaster()
 			if err := second.ReplicaOf(t.Context(), "no", "one").Err(); err != nil {
 				t.Fatal(err)
 			}

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/kisgrid/kisgrid/internal/process"
 )
 
 // The defaults are those of the suite; `make soak-once` asks for more.
@@ -28,7 +30,7 @@ var (
 
 func TestOnce(t *testing.T) {
 	t.Logf("seed %d", *seedFlag)
-	address := freeAddress(t)
+	address := process.Address(t)
 	_, r := startRedis(t, address)
 	g := startGrid(t, 2, 3, fmt.Sprintf("addrs: %q\nkey: \"once:\"\nsave: [Count]\n", address), documents())
 	const producers = 6
@@ -86,15 +88,15 @@ func disturb(g *grid, over <-chan struct{}) (killed, stopped int) {
 		g.startWorker()
 		if n%4 != 1 {
 			killed++
-			w.kill()
+			w.Kill()
 			continue
 		}
 		stopped++
-		w.signal(syscall.SIGSTOP)
+		w.Signal(syscall.SIGSTOP)
 		time.Sleep(2 * lease)
-		w.signal(syscall.SIGCONT)
+		w.Signal(syscall.SIGCONT)
 		time.Sleep(lease) // for it to go on with what it has
-		w.kill()
+		w.Kill()
 	}
 }
 

@@ -3,56 +3,31 @@ package kisflow
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
+	"github.com/kisgrid/kisgrid/internal/process"
 )
 
-// bin is the folder of the built programs.
-var bin string
-
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "kisflow-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	bin = dir
-	build := exec.Command("go", "build", "-o", dir+"/", "./...")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "build the programs:", err)
-		return 1
-	}
-	return m.Run()
-}
+func TestMain(m *testing.M) { os.Exit(process.Main(m, "./...")) }
 
 // program runs a program in its own folder, and gives back what it printed.
-func program(t *testing.T, name string, env []string, args ...string) string {
+func program(t *testing.T, name string, env ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, name), args...)
-	var out, errs bytes.Buffer
-	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = name, append(os.Environ(), env...), &out, &errs
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("%s: %v\n%s%s", name, err, out.String(), errs.String())
+	code, out, log := process.Run(t, process.Config{Dir: name, Env: env}, name)
+	if code != 0 {
+		t.Fatalf("%s ended with %d:\n%s%s", name, code, out, log)
 	}
-	return out.String()
+	return out
 }
 
 const verified = "verify: school = Tsinghua country = China\n"
@@ -82,7 +57,7 @@ stu_id: [110], avg score: [83.00]
 		{"9-serialize", verified + "stu_id: [101], avg score: [90.00]\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := program(t, c.name, nil); got != c.want {
+			if got := program(t, c.name); got != c.want {
 				t.Errorf("it printed\n%s\nwant\n%s", got, c.want)
 			}
 		})
@@ -107,7 +82,7 @@ func lines(text string) []string {
 
 func TestProgramInGoroutines(t *testing.T) {
 	want := []string{"stu_id: [101], avg score: [90.00]", "stu_id: [201], avg score: [90.00]", strings.TrimSpace(verified), strings.TrimSpace(verified)}
-	if got := lines(program(t, "6-flow_in_goroutines", nil)); !slices.Equal(got, want) {
+	if got := lines(program(t, "6-flow_in_goroutines")); !slices.Equal(got, want) {
 		t.Errorf("it printed %q, want %q", got, want)
 	}
 }
@@ -123,22 +98,20 @@ func TestProgramWithConnector(t *testing.T) {
 		"CalStuAvgScore12: stu_id: [101], avg score: [95.00]", "CalStuAvgScore12: stu_id: [102], avg score: [90.00]",
 		"CalStuAvgScore3: stu_id: [101], avg score: [90.00]", "CalStuAvgScore3: stu_id: [102], avg score: [83.33]",
 	}
-	if got := lines(program(t, "8-connector", []string{"REDIS_ADDR=" + redis.Address()})); !slices.Equal(got, want) {
+	if got := lines(program(t, "8-connector", "REDIS_ADDR="+redis.Address())); !slices.Equal(got, want) {
 		t.Errorf("it printed %q, want %q", got, want)
 	}
 }
 
 func TestProgramWithoutItsRedisSaysSo(t *testing.T) {
-	cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "8-connector"))
-	cmd.Dir, cmd.Env = "8-connector", append(os.Environ(), "REDIS_ADDR=127.0.0.1:1")
-	out, err := cmd.Output()
-	if err == nil || !strings.Contains(string(out), "open connector Score12Cache: ") || strings.Contains(string(out), "panic") {
-		t.Errorf("it ended with %v and printed\n%s", err, out)
+	code, out, _ := process.Run(t, process.Config{Dir: "8-connector", Env: []string{"REDIS_ADDR=127.0.0.1:1"}}, "8-connector")
+	if code == 0 || !strings.Contains(out, "open connector Score12Cache: ") || strings.Contains(out, "panic") {
+		t.Errorf("it ended with %d and printed\n%s", code, out)
 	}
 }
 
 func TestProgramWithLogger(t *testing.T) {
-	got := program(t, "11-logger", nil)
+	got := program(t, "11-logger")
 	for _, want := range []string{
 		`(?m)^\[info\] flow CalStuAvgScore is there, with functions \[VerifyStu AvgStuScore PrintStuAvgScore\]$`,
 		`(?m)^\[debug\] flow CalStuAvgScore: Verify VerifyStu took .* for 2 rows$`,
@@ -154,7 +127,7 @@ func TestProgramWithLogger(t *testing.T) {
 
 func TestProgramWithMetrics(t *testing.T) {
 	// The document names the port, as KisFlow's does. The test runs the program with another one.
-	port := freePort(t)
+	address := process.Address(t)
 	dir := filepath.Join(t.TempDir(), "10-metrics")
 	if err := os.CopyFS(dir, os.DirFS("10-metrics")); err != nil {
 		t.Fatal(err)
@@ -164,25 +137,16 @@ func TestProgramWithMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(global, bytes.Replace(text, []byte("0.0.0.0:20004"), fmt.Appendf(nil, "127.0.0.1:%d", port), 1), 0o600); err != nil {
+	if err := os.WriteFile(global, bytes.Replace(text, []byte("0.0.0.0:20004"), []byte(address), 1), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, "10-metrics"))
-	cmd.Dir = dir
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cancel()
-		_ = cmd.Wait() // it was killed
-	})
+	process.Start(t, process.Config{Dir: dir}, "10-metrics")
 	// A row has gone through, and the next one is a second away: the counts stand for one row, or few.
 	var got string
-	until(t, func() error {
-		got, err = get(ctx, fmt.Sprintf("http://127.0.0.1:%d/metrics", port))
+	process.Until(t, "a run is counted", func() error {
+		got, err = get(t.Context(), "http://"+address+"/metrics")
 		if err == nil && !strings.Contains(got, `flow_run_duration_count{flow_name="CalStuAvgScore"}`) {
-			err = fmt.Errorf("no run is counted:\n%s", got)
+			err = errors.New(got)
 		}
 		return err
 	})
@@ -202,16 +166,6 @@ func TestProgramWithMetrics(t *testing.T) {
 	}
 }
 
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 func get(ctx context.Context, url string) (string, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -224,20 +178,4 @@ func get(ctx context.Context, url string) (string, error) {
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
 	return string(body), err
-}
-
-// until tries again until there is no error.
-func until(t *testing.T, try func() error) {
-	t.Helper()
-	deadline := time.Now().Add(time.Minute)
-	for {
-		err := try()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
 }

@@ -57,6 +57,7 @@ var arrows = []struct {
 	{"examples/…", []string{"pkg/kis…", "pkg/client", "pkg/batch", "pkg/flowexec", "pkg/worker", "examples/…"}},
 	{"bench…", []string{"pkg/…", "internal/…", "proto/kisgrid/v1", "examples/…", "bench…"}},
 	{"e2e…", []string{"pkg/…", "internal/…", "proto/kisgrid/v1", "examples/…", "e2e…"}},
+	{"internal/process", nil},
 	{"internal/archtest", nil},
 }
 
@@ -81,7 +82,7 @@ var never = []struct {
 }
 
 // kits are for tests: they may import package testing, and nobody but tests may import them.
-var kits = []string{"pkg/flowtest…", "pkg/connector/conformance", "testing…", "net/http/httptest"}
+var kits = []string{"pkg/flowtest…", "pkg/connector/conformance", "internal/process", "testing…", "net/http/httptest"}
 
 // pure lists the packages that start no goroutine, and of package time use only what does not look at a clock.
 var pure = []string{"pkg/scheduler"}

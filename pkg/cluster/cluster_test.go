@@ -7,7 +7,6 @@ import (
 	"flag"
 	"io"
 	"net"
-	"os/exec"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,6 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
+	"github.com/kisgrid/kisgrid/internal/process"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 )
@@ -79,10 +79,7 @@ func TestEmbeddedEtcd(t *testing.T) {
 
 func TestEtcdProcess(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("etcd"); err != nil {
-		t.Skip("no etcd is installed: tested with the embedded one only")
-	}
-	testConformance(t, process)
+	testConformance(t, installed)
 }
 
 func testConformance(t *testing.T, newServer func(t *testing.T) *server) {
@@ -135,45 +132,15 @@ func embedded(t *testing.T) *server {
 	return s
 }
 
-func process(t *testing.T) *server {
+func installed(t *testing.T) *server {
 	dir := t.TempDir()
-	s := &server{address: freeAddress(t)}
-	client, peer := "http://"+s.address, "http://"+freeAddress(t)
-	var command *exec.Cmd
+	s := &server{address: process.Address(t), stop: func(*testing.T) {}}
 	s.start = func(t *testing.T) {
 		t.Helper()
-		command = exec.Command("etcd", "--name", "test", "--data-dir", dir,
-			"--listen-client-urls", client, "--advertise-client-urls", client,
-			"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "test="+peer,
-			"--heartbeat-interval", "10", "--election-timeout", "100")
-		if err := command.Start(); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.open(t, cluster.Config{}).Wait(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
+		stop := process.StartEtcd(t, "http://"+s.address, dir, nil, "--heartbeat-interval", "10", "--election-timeout", "100")
+		s.stop = func(*testing.T) { stop() }
 	}
-	s.stop = func(t *testing.T) {
-		t.Helper()
-		if command == nil {
-			return
-		}
-		_ = command.Process.Signal(syscall.SIGKILL)
-		_ = command.Wait()
-		command = nil
-	}
-	t.Cleanup(func() { s.stop(t) })
 	return s
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // open opens a Store at this etcd, below the test's own prefix unless the configuration says otherwise.

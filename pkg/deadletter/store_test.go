@@ -1,13 +1,10 @@
 package deadletter_test
 
 import (
-	"bufio"
 	"bytes"
-	"context"
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -21,6 +18,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
+	"github.com/kisgrid/kisgrid/internal/process"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/deadletter"
 )
@@ -34,37 +32,9 @@ func startEmbedded(t *testing.T, _ ...string) string { return miniredis.RunT(t).
 
 // startRedis starts a real redis-server, or skips the test where there is none.
 func startRedis(t *testing.T, args ...string) string {
-	program, err := exec.LookPath("redis-server")
-	if err != nil {
-		t.Skip("no redis-server on this machine: only the embedded one is tested")
-	}
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	_ = l.Close()
-	_, port, _ := net.SplitHostPort(address)
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), program, append([]string{"--bind", "127.0.0.1", "--port", port, "--save", ""}, args...)...)
-	cmd.Dir = t.TempDir()
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	for lines := bufio.NewScanner(out); lines.Scan(); {
-		if strings.Contains(lines.Text(), "eady to accept connections") {
-			return address
-		}
-	}
-	t.Fatal("redis-server did not start")
-	return ""
+	address := process.Address(t)
+	process.StartRedis(t, address, nil, args...)
+	return address
 }
 
 // onEach runs a test on each kind of server.

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
+	"github.com/kisgrid/kisgrid/internal/process"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -50,16 +51,6 @@ func startEtcd(t *testing.T, c devcluster.EtcdConfig) *devcluster.Etcd {
 	}
 	t.Cleanup(func() { _ = e.Close() })
 	return e
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // running is a worker whose Run is under way.
@@ -262,7 +253,7 @@ func awaitPage(t *testing.T, url string, status int, text string) {
 func TestWorkerFromStartToDrain(t *testing.T) {
 	etcd := startEtcd(t, devcluster.EtcdConfig{})
 	members := follow(t, etcd.Address())
-	pages := freePort(t)
+	pages := process.Address(t)
 	w := start(t, etcd.Address(), func(c *worker.Config) { c.HTTP = pages })
 	record := members.awaitWorker()
 	if !strings.HasPrefix(record.ID, "w-") || record.ID != w.ID() || record.Name != "w" || record.Build != "test" || record.Lanes < 1 || record.Draining {
@@ -338,7 +329,7 @@ func TestWorkerThatIsGivenUpTakesAnotherID(t *testing.T) {
 }
 
 func TestWorkerWaitsForEtcd(t *testing.T) {
-	address, pages := freePort(t), freePort(t)
+	address, pages := process.Address(t), process.Address(t)
 	start(t, address, func(c *worker.Config) { c.HTTP = pages })
 	awaitPage(t, "http://"+pages+"/readyz", http.StatusServiceUnavailable, address)
 	startEtcd(t, devcluster.EtcdConfig{Address: address})
@@ -346,9 +337,9 @@ func TestWorkerWaitsForEtcd(t *testing.T) {
 }
 
 func TestWorkerOutlivesAnOutageOfEtcd(t *testing.T) {
-	data, address := t.TempDir(), freePort(t)
+	data, address := t.TempDir(), process.Address(t)
 	etcd := startEtcd(t, devcluster.EtcdConfig{Address: address, DataDir: data})
-	pages := freePort(t)
+	pages := process.Address(t)
 	start(t, address, func(c *worker.Config) { c.HTTP = pages })
 	before := follow(t, address).awaitWorker()
 	s := dial(t, before)

@@ -24,6 +24,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/kisgrid/kisgrid/internal/authority"
+	"github.com/kisgrid/kisgrid/internal/process"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 )
@@ -552,10 +553,11 @@ func TestWarnings(t *testing.T) {
 }
 
 func TestSentinel(t *testing.T) {
-	master := startServer(t, freeAddr(t))
+	master := startServer(t, process.Address(t))
 	host, port, _ := net.SplitHostPort(master.addr)
-	addr := freeAddr(t)
-	startRedis(t, addr, file(t, "sentinel monitor students "+host+" "+port+" 1\n"), "--sentinel", "--bind", "127.0.0.1", "--port", addr[strings.IndexByte(addr, ':')+1:])
+	addr := process.Address(t)
+	process.Start(t, process.Config{}, "redis-server", file(t, "sentinel monitor students "+host+" "+port+" 1\n"),
+		"--sentinel", "--bind", "127.0.0.1", "--port", addr[strings.IndexByte(addr, ':')+1:]).Await(`Sentinel ID is`)
 	doc := document(addr)
 	doc.Params = map[string]string{"master": "students"}
 	c := open(t, doc)
@@ -571,7 +573,7 @@ func TestSentinel(t *testing.T) {
 }
 
 func TestReplicas(t *testing.T) {
-	master := startServer(t, freeAddr(t), "--repl-diskless-sync-delay", "0")
+	master := startServer(t, process.Address(t), "--repl-diskless-sync-delay", "0")
 	doc := document(master.addr)
 	doc.Replicas, doc.Params = 1, map[string]string{"replica_timeout": "10ms"}
 	_, err := open(t, doc).Save(t.Context(), connector.Cause{}, []connector.Effect{set("k", "f", "v")})

@@ -1,15 +1,7 @@
 package redis
 
 import (
-	"bufio"
-	"context"
 	"fmt"
-	"io"
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +10,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
+	"github.com/kisgrid/kisgrid/internal/process"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
@@ -26,74 +19,18 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // server is a redis-server that belongs to a test.
 type server struct {
-	addr    string // a unix socket's path, or host:port
-	command *exec.Cmd
+	addr string // a unix socket's path, or host:port
+	stop func() // at once, as a crash does
 }
 
-// stop ends the server at once, as a crash does.
-func (s *server) stop() {
-	_ = s.command.Process.Kill()
-	_ = s.command.Wait()
-}
-
-// startServer starts a real redis-server that keeps nothing on disk, on a unix socket unless addr says otherwise.
+// startServer starts a real redis-server that keeps nothing on disk, on a unix socket unless addr says otherwise. Without one on
+// the machine the test is skipped.
 func startServer(tb testing.TB, addr string, args ...string) *server {
 	tb.Helper()
 	if addr == "" {
-		dir, err := os.MkdirTemp("", "kisgrid") //nolint:usetesting // its path would be too long for a socket
-		if err != nil {
-			tb.Fatal(err)
-		}
-		tb.Cleanup(func() { _ = os.RemoveAll(dir) })
-		addr = filepath.Join(dir, "redis")
+		addr = process.Socket(tb)
 	}
-	listen := []string{"--port", "0", "--unixsocket", addr}
-	if host, port, err := net.SplitHostPort(addr); err == nil {
-		listen = []string{"--bind", host, "--port", port}
-	}
-	return startRedis(tb, addr, slices.Concat(listen, []string{"--save", "", "--appendonly", "no"}, args)...)
-}
-
-// startRedis starts a redis-server, which then listens at addr, and stops it when the test ends. Without redis-server on the
-// machine the test is skipped.
-func startRedis(tb testing.TB, addr string, args ...string) *server {
-	tb.Helper()
-	program, err := exec.LookPath("redis-server")
-	if err != nil {
-		tb.Skip("no redis-server on this machine: only miniredis is tested")
-	}
-	s := &server{addr: addr, command: exec.CommandContext(context.WithoutCancel(tb.Context()), program, args...)}
-	s.command.Dir = tb.TempDir()
-	out, err := s.command.StdoutPipe()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	if err := s.command.Start(); err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(s.stop)
-	var log strings.Builder
-	for lines := bufio.NewScanner(io.TeeReader(out, &log)); ; {
-		if !lines.Scan() {
-			tb.Fatalf("redis-server did not start:\n%s", log.String())
-		}
-		if line := lines.Text(); strings.Contains(line, "eady to accept connections") || strings.Contains(line, "Sentinel ID is") {
-			break
-		}
-	}
-	go func() { _, _ = io.Copy(io.Discard, out) }()
-	return s
-}
-
-// freeAddr is a loopback address that nobody listens at.
-func freeAddr(tb testing.TB) string {
-	tb.Helper()
-	l, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return &server{addr: addr, stop: process.StartRedis(tb, addr, nil, args...)}
 }
 
 // startCluster starts three masters that share the slots.
@@ -103,7 +40,7 @@ func startCluster(tb testing.TB) (addrs []string) {
 	var clients []*goredis.Client
 	meet := []any{"cluster", "meet"} // the first
 	for i := range nodes {
-		addr, bus := freeAddr(tb), freeAddr(tb)
+		addr, bus := process.Address(tb), process.Address(tb)
 		startServer(tb, addr, "--cluster-enabled", "yes", "--cluster-port", bus[strings.IndexByte(bus, ':')+1:])
 		c := goredis.NewClient(&goredis.Options{Addr: addr})
 		defer c.Close()
