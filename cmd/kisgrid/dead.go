@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -291,11 +292,11 @@ func showLetter(out io.Writer, l *pb.DeadLetter, format string, raw bool) error 
 		{"function", or(v.Function, "- (the row is as it was submitted)")},
 		{"code", v.Code},
 		{"reason", v.Reason},
-		{"attempts", fmt.Sprint(v.Attempts)},
-		{"redrives", fmt.Sprint(v.Redrives)},
-		{"revision", fmt.Sprint(v.Revision)},
+		{"attempts", strconv.FormatUint(uint64(v.Attempts), 10)},
+		{"redrives", strconv.FormatUint(uint64(v.Redrives), 10)},
+		{"revision", strconv.FormatInt(v.Revision, 10)},
 		{"kept", v.Kept.Format(time.RFC3339)},
-		{"edited", fmt.Sprint(v.Edited)},
+		{"edited", strconv.FormatBool(v.Edited)},
 		{"origin", fmt.Sprintf("row %d of batch %s", v.Place, v.Batch)},
 		{"encoding", v.Encoding},
 		{"row", row},

@@ -134,6 +134,6 @@ func Serve(ctx context.Context, s Service, drain time.Duration, log hclog.Logger
 		}
 		return <-ran
 	}
-	<-drained
+	_ = <-drained // cut off: it has nothing to tell
 	return <-ran
 }

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -21,7 +22,7 @@ type DeadLetters struct {
 }
 
 // deadLettersPassword is the environment variable that may have the store's password.
-const deadLettersPassword = "KISGRID_DEAD_LETTERS_PASSWORD"
+const deadLettersPassword = "KISGRID_DEAD_LETTERS_PASSWORD" //nolint:gosec // the variable's name, not a password
 
 // BindFlags binds --dead-letters and --dead-letters-….
 func (d *DeadLetters) BindFlags(fs *pflag.FlagSet) {
@@ -42,7 +43,7 @@ func (d *DeadLetters) Open() (*deadletter.Store, error) {
 		return nil, fmt.Errorf("--dead-letters-max is %d: it must be at least 1", d.Max)
 	}
 	if d.MaxAge == 0 {
-		return nil, fmt.Errorf("--dead-letters-max-age is 0: give a time, or a negative one to keep letters for ever")
+		return nil, errors.New("--dead-letters-max-age is 0: give a time, or a negative one to keep letters for ever")
 	}
 	if strings.HasPrefix(d.URL, "rediss:") {
 		var err error

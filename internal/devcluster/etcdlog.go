@@ -1,6 +1,7 @@
 package devcluster
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"github.com/hashicorp/go-hclog"
@@ -27,7 +28,7 @@ func (l *errorsOnly) Enabled(level zapcore.Level) bool {
 // With implements zapcore.Core.
 func (l *errorsOnly) With(fields []zapcore.Field) zapcore.Core {
 	with := *l
-	with.fields = append(fields[:len(fields):len(fields)], l.fields...)
+	with.fields = slices.Concat(fields, l.fields)
 	return &with
 }
 
@@ -43,7 +44,7 @@ func (l *errorsOnly) Check(entry zapcore.Entry, to *zapcore.CheckedEntry) *zapco
 // Write implements zapcore.Core.
 func (l *errorsOnly) Write(entry zapcore.Entry, fields []zapcore.Field) error {
 	values := zapcore.NewMapObjectEncoder()
-	for _, f := range append(fields[:len(fields):len(fields)], l.fields...) {
+	for _, f := range slices.Concat(fields, l.fields) {
 		f.AddTo(values)
 	}
 	pairs := make([]any, 0, 2*len(values.Fields))

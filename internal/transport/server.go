@@ -73,7 +73,6 @@ func NewServer(c Config, opts ...grpc.ServerOption) (*Server, error) {
 		grpc.InitialConnWindowSize(connectionWindow),
 		grpc.ReadBufferSize(serverBuffer),
 		grpc.WriteBufferSize(buffer),
-		grpc.SharedWriteBuffer(true), // connections that have nothing to write hold none
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingIdle, Timeout: pingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: patience, PermitWithoutStream: true}),
 		grpc.WaitForHandlers(true), // so that nothing of a call outlives Stop

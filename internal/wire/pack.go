@@ -226,7 +226,7 @@ func unpack(b []byte, m proto.Message) error {
 func (f *field) unpack(value []byte) error {
 	switch {
 	case f.bytes != nil:
-		*f.bytes = value[:len(value):len(value)]
+		*f.bytes = slices.Clip(value)
 	case f.words != nil:
 		return fromLittleEndian(f.words, value)
 	case f.longs != nil:

@@ -66,8 +66,7 @@ func (r *retries) next(now time.Time, err error) (time.Duration, bool) {
 	}
 	r.count++
 	delay := r.delay.NextBackOff()
-	var e *batch.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*batch.Error](err); ok {
 		delay = max(delay, e.RetryAfter)
 	}
 	return delay, now.Add(delay).Sub(r.first) <= r.limit

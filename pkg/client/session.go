@@ -330,9 +330,9 @@ func (s *Stream) receive(remote rpc) (answers int, err error) {
 // setRevision notes which revision is active, and the field that it goes by. The caller holds mu.
 func (s *Stream) setRevision(revision int64, field string) {
 	s.revision = revision
-	switch {
-	case field == s.shardKey:
-	case field == "":
+	switch field {
+	case s.shardKey:
+	case "":
 		s.shardKey, s.key = "", nil
 	default:
 		key := batch.NewKeyField(field)

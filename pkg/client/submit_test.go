@@ -209,10 +209,10 @@ func TestDelaysGrow(t *testing.T) {
 		c := n.dial("passthrough:///a:7700", client.WithRetryDelay(100*time.Millisecond, 400*time.Millisecond))
 		got := submit(t.Context(), c, "F", numbered(1))
 		last := <-k.calls
-		for _, middle := range []time.Duration{100, 200, 400, 400, 400} {
+		for _, millis := range []int64{100, 200, 400, 400, 400} {
 			last.refuse(&pb.Error{Code: pb.Code_CODE_OVERLOADED, Message: "full"})
 			next := <-k.calls
-			middle *= time.Millisecond
+			middle := time.Duration(millis) * time.Millisecond
 			if waited := next.at.Sub(last.at); waited < middle/2 || waited > middle*3/2+1 {
 				t.Errorf("waited %s, want %s and a half at most to either side", waited, middle)
 			}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -66,7 +67,7 @@ func (k keys) readDocument(key string) (Key, error) {
 	kind, name, found := strings.Cut(strings.TrimPrefix(key, k.prefix+"config/"), "/")
 	d := Key{Kind: definition.Kind(kind), Name: name}
 	if !found {
-		return Key{}, fmt.Errorf("the key is not config/<kind>/<name>")
+		return Key{}, errors.New("the key is not config/<kind>/<name>")
 	}
 	return d, d.check()
 }
@@ -85,7 +86,7 @@ func (k Key) check() error {
 func checkName(name string) error {
 	switch {
 	case name == "":
-		return fmt.Errorf("the name is empty")
+		return errors.New("the name is empty")
 	case strings.Contains(name, "/"):
 		return fmt.Errorf("the name %q contains a slash", name)
 	}

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -99,11 +100,11 @@ func Open(c Config) (*Store, error) {
 		DialKeepAliveTimeout: 3 * time.Second,
 		MaxUnaryRetries:      20, // 25 ms apart: whoever can wait longer does so in a loop that tells about it
 		Logger:               zap.NewNop(),
-		DialOptions:          append(dial[:len(dial):len(dial)], grpc.WithChainUnaryInterceptor(calls.intercept)),
+		DialOptions:          append(slices.Clip(dial), grpc.WithChainUnaryInterceptor(calls.intercept)),
 	}
 	client, err := clientv3.New(config)
 	if err == nil && c.Username != "" {
-		config.DialOptions = append(dial, grpc.WithChainUnaryInterceptor(failFast))
+		config.DialOptions = append(slices.Clip(dial), grpc.WithChainUnaryInterceptor(failFast))
 		calls.door, err = openDoor(config)
 	}
 	if err != nil {

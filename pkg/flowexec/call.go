@@ -127,8 +127,7 @@ func (r *run) judge(row int, err error, attempt int) (o batch.RowOutcome, again 
 		o.Attempts = uint32(attempt)
 		return o, false
 	}
-	var signal *kis.Signal
-	if errors.As(err, &signal) {
+	if signal, ok := errors.AsType[*kis.Signal](err); ok {
 		return r.obey(row, signal), false
 	}
 	o = failure(err)
@@ -385,8 +384,7 @@ const maxReason = 2048
 // failure is the outcome of an error or a panic.
 func failure(err error) batch.RowOutcome {
 	o := batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeFunctionError, Reason: err.Error()}
-	var panicked *panicError
-	if errors.As(err, &panicked) {
+	if _, panicked := errors.AsType[*panicError](err); panicked {
 		o.Code = batch.CodeFunctionPanic
 	}
 	o.Reason = trimmed(o.Reason)

@@ -101,11 +101,11 @@ func plainJSON(row []byte) ([]byte, bool) {
 	if fields, ok := value.(map[string]any); ok {
 		names := make(map[string]bool)
 		for name := range fields {
-			if folded := strings.ToLower(strings.ToUpper(name)); names[folded] {
+			folded := strings.ToLower(strings.ToUpper(name))
+			if names[folded] {
 				return nil, false
-			} else {
-				names[folded] = true
 			}
+			names[folded] = true
 		}
 	}
 	text, err := json.Marshal(value)

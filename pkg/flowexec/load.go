@@ -48,7 +48,7 @@ func (r *run) runLoad(s *step, rs *rowset) {
 		r.loadDeclared(s, rs, values)
 		return
 	}
-	rs, values = r.readSaved(s, rs, values)
+	rs, _ = r.readSaved(s, rs, values)
 	out := r.x.vectors.lend(s.outKind, s.code.NewOut)
 	out.Reset(rs.len())
 	f.Out = out

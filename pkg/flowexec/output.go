@@ -18,14 +18,14 @@ func (r *run) output() batch.Output {
 	sets := r.take(last)
 	r.step = r.plan.steps[last-1]
 	var out batch.Output
-	rows, size := 0, 0
+	rows := 0
 	for _, rs := range sets {
 		rows += rs.len()
 	}
 	if rows == 0 {
 		return out
 	}
-	if size = len(r.part.Columns.Data); size > 0 {
+	if size := len(r.part.Columns.Data); size > 0 {
 		// Mostly rows are about as long when they leave as when they came.
 		out.Rows.Data = make([]byte, 0, int(int64(size)*int64(r.n)/int64(r.part.len()))*9/8)
 	}

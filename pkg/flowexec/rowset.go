@@ -236,11 +236,11 @@ func (p *vectors) pool(kind vectorKind) *sync.Pool {
 	return free.(*sync.Pool)
 }
 
-// lend is a free vector of that kind, or what make makes.
-func (p *vectors) lend(kind vectorKind, make func() kis.Vector) kis.Vector {
+// lend is a free vector of that kind, or what fresh makes.
+func (p *vectors) lend(kind vectorKind, fresh func() kis.Vector) kis.Vector {
 	v, ok := p.pool(kind).Get().(kis.Vector)
 	if !ok {
-		v = make()
+		v = fresh()
 	}
 	p.lent = append(p.lent, v)
 	return v

@@ -225,9 +225,8 @@ func (f *localFlow) part(c batch.Columns, limits batch.Limits) (*Part, []batch.R
 			good = append(good, uint32(i))
 			continue
 		}
-		var e *batch.Error
 		o := batch.RowOutcome{Row: uint32(i), Outcome: batch.Dead, Code: batch.CodeOf(err), Reason: err.Error()}
-		if errors.As(err, &e) {
+		if e, ok := errors.AsType[*batch.Error](err); ok {
 			o.Reason = e.Message
 		}
 		bad = append(bad, o)

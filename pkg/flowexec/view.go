@@ -186,7 +186,7 @@ func (r *run) convert(vec kis.Vector, row reflect.Type, base unsafe.Pointer, siz
 
 // object reads a row's fields.
 func (r *run) object(rs *rowset, i int) (object, error) {
-	raw := []byte(nil)
+	var raw []byte
 	if rs.vec == nil {
 		raw = r.source(rs, i)
 	} else {

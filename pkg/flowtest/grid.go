@@ -34,7 +34,7 @@ const patience = 60 * time.Second
 type TB interface {
 	Helper()
 	Context() context.Context
-	Cleanup(func())
+	Cleanup(f func())
 	Errorf(format string, args ...any)
 	Fatalf(format string, args ...any)
 }

@@ -112,7 +112,7 @@ func (c *faas) invoke(ctx context.Context, flow Flow, rows func(slice int, p ref
 			args[i] = reflect.Zero(p)
 		}
 	}
-	err, _ := c.fn.Call(args)[0].Interface().(error)
+	err, _ := reflect.TypeAssert[error](c.fn.Call(args)[0])
 	return err
 }
 

@@ -204,8 +204,10 @@ func chainOf(b *definition.Bundle, r *Registry, before *Chain) *Chain {
 	return c
 }
 
-// ID is the flow's random id. Config is its configuration.
-func (c *Chain) ID() string          { return c.id }
+// ID is the flow's random id.
+func (c *Chain) ID() string { return c.id }
+
+// Config is the flow's configuration.
 func (c *Chain) Config() *FlowConfig { return c.config }
 
 // Append adds a function with the flow's parameters for it. With an error it is not added, unless that has code
@@ -259,7 +261,7 @@ func (c *Chain) add(function *FuncConfig, params FParam) *link {
 func (c *Chain) all() []*link {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return c.links[:len(c.links):len(c.links)]
+	return slices.Clip(c.links)
 }
 
 // Fork makes the same chain for another flow, with functions of its own, and the same connectors.

@@ -104,7 +104,7 @@ type Mode string
 
 // refuse notes a mistake of registration.
 func (r *Registry) refuse(place, what string, missing, twice bool) {
-	problem := ""
+	var problem string
 	switch {
 	case missing:
 		problem = "there is no function (nil)"
@@ -191,10 +191,10 @@ func (r *Registry) environment() func(string) (string, bool) {
 }
 
 // OnClose has Close call a function, before those of earlier calls.
-func (r *Registry) OnClose(close func() error) {
+func (r *Registry) OnClose(closer func() error) {
 	r.kisflow.mu.Lock()
 	defer r.kisflow.mu.Unlock()
-	r.kisflow.closers = append(r.kisflow.closers, close)
+	r.kisflow.closers = append(r.kisflow.closers, closer)
 }
 
 // Close closes the connectors that functions got from flows: of what they keep with SetMetaData all that has a Close. Call
@@ -206,8 +206,8 @@ func (r *Registry) Close() error {
 	r.kisflow.closers = nil
 	r.kisflow.mu.Unlock()
 	var errs []error
-	for _, close := range slices.Backward(closers) {
-		errs = append(errs, close())
+	for _, closer := range slices.Backward(closers) {
+		errs = append(errs, closer())
 	}
 	return errors.Join(append(errs, r.connections.close())...)
 }

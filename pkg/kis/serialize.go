@@ -21,12 +21,12 @@ type Serialize interface {
 // DefaultSerialize reads and writes rows as JSON. It holds nothing: embed it, or use it as it is.
 type DefaultSerialize struct{}
 
-// askedDefault is what only DefaultSerialize answers, with isDefault.
+// askedDefault is what only DefaultSerialize answers, with errDefault.
 type askedDefault struct{}
 
 var (
 	askedDefaultType = reflect.TypeFor[[]askedDefault]()
-	isDefault        = errors.New("this is DefaultSerialize")
+	errDefault       = errors.New("this is DefaultSerialize")
 	serializeType    = reflect.TypeFor[Serialize]()
 )
 
@@ -34,7 +34,7 @@ var (
 // others as the JSON that they are written as. The error is about the first row that can't be read so.
 func (*DefaultSerialize) UnMarshal(rows []any, slice reflect.Type) (reflect.Value, error) {
 	if slice == askedDefaultType {
-		return reflect.Value{}, isDefault
+		return reflect.Value{}, errDefault
 	}
 	if slice == nil || slice.Kind() != reflect.Slice {
 		return reflect.Value{}, fmt.Errorf("read rows as %v: ask for a slice", slice)
@@ -82,7 +82,7 @@ func readRow(row any, into reflect.Value) error {
 // Marshal writes a value, or each element of a slice or array, as a text of JSON.
 func (*DefaultSerialize) Marshal(value any) ([]any, error) {
 	if value == (any)(askedDefault{}) {
-		return nil, isDefault
+		return nil, errDefault
 	}
 	list := reflect.ValueOf(value)
 	if !list.IsValid() || list.Kind() != reflect.Slice && list.Kind() != reflect.Array {
@@ -120,7 +120,7 @@ func Reader(row reflect.Type) Serialize {
 	if s == nil {
 		return nil
 	}
-	if _, err := ReadRows(s, nil, askedDefaultType); errors.Is(err, isDefault) {
+	if _, err := ReadRows(s, nil, askedDefaultType); errors.Is(err, errDefault) {
 		return nil
 	}
 	return s
@@ -132,7 +132,7 @@ func Marshaler(row reflect.Type) Serialize {
 	if s == nil {
 		return nil
 	}
-	if _, err := WriteRow(s, askedDefault{}); errors.Is(err, isDefault) {
+	if _, err := WriteRow(s, askedDefault{}); errors.Is(err, errDefault) {
 		return nil
 	}
 	return s

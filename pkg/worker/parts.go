@@ -97,7 +97,7 @@ func (s *server) trace(t *part, m *pb.Part) {
 		trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(
 			tracing.Flow.String(t.flow.name), tracing.Revision.Int64(m.GetRevision()), tracing.Worker.String(s.identity()), tracing.Part.Int64(int64(t.number)),
 			tracing.Rows.Int64(t.size.rows), tracing.Deaths.Int64(int64(t.deaths))))
-	t.Part.Trace = t.span.SpanContext()
+	t.Trace = t.span.SpanContext()
 }
 
 // uncompilable are the outcomes of rows whose batch began on a revision that does not compile here, when no worker is left on

@@ -344,7 +344,7 @@ type pages struct {
 // Close cuts off what is served and waits.
 func (p *pages) Close() {
 	if p.server != nil {
-		p.server.Close()
+		_ = p.server.Close() // of its listener, which may be closed
 		p.serving.Wait()
 	}
 }

@@ -87,19 +87,19 @@ func once(t *testing.T, s Store) {
 	}
 	// What was refused is not done, and what stands beside it is.
 	second := cause()
-	add, list, delete := add("list", "x"), add("hash", "x"), remove("gone")
-	add.Row, list.Row, delete.Row, delete.Command = 1, 2, 2, 1
+	add, list, removal := add("list", "x"), add("hash", "x"), remove("gone")
+	add.Row, list.Row, removal.Row, removal.Command = 1, 2, 2, 1
 	save(t, c, set("hash", "f", "v"), set("gone", "f", "v"))
 	for range 2 {
-		verdicts, err := c.Save(t.Context(), second, []connector.Effect{all[0], add, list, delete})
+		verdicts, err := c.Save(t.Context(), second, []connector.Effect{all[0], add, list, removal})
 		if err != nil || len(verdicts) != 4 || verdicts[0] != nil || verdicts[1] != nil || batch.CodeOf(verdicts[2]) != batch.CodeSaveFailed || verdicts[3] != nil {
 			t.Fatalf("verdicts %v, error %v", verdicts, err)
 		}
 	}
 	check(t, c, map[string]map[string]string{"gone": nil})
 	save(t, c, remove("hash"), set("gone", "f", "later"))
-	saveFor(t, c, second, all[0], add, list, delete)
-	saveFor(t, c, second, all[0], add, list, delete)
+	saveFor(t, c, second, all[0], add, list, removal)
+	saveFor(t, c, second, all[0], add, list, removal)
 	if got := counts(t, c)[all[0].Field]; got != "7" {
 		t.Errorf("the effect took place %s times in all, not 7", got)
 	}

@@ -157,7 +157,7 @@ func (c *Connection) roundTrip(ctx context.Context, op string, pending pendingFu
 	commands, _ := pending(ctx)
 	_, _ = backoff.Retry(ctx, func() (struct{}, error) {
 		for len(commands) > 0 {
-			c.attempt(ctx, op, commands, tail...)
+			_ = c.attempt(ctx, op, commands, tail...) // pending tells what came of each command
 			var err error
 			if commands, err = pending(ctx); err == nil {
 				continue

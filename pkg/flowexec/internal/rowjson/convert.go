@@ -135,7 +135,7 @@ func (m *move) take(to, from unsafe.Pointer) bool {
 }
 
 func (m *move) takeFloat(to, from unsafe.Pointer) bool {
-	f := 0.0
+	var f float64
 	if m.from.kind == kindFloat64 {
 		f = *(*float64)(from)
 	} else if f = float64(*(*float32)(from)); m.to != nil && m.to.kind != kindFloat32 && (f != math.Trunc(f) || math.Abs(f) >= 1<<24) {

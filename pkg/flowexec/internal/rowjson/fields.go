@@ -73,7 +73,7 @@ func Fields(t reflect.Type) []Field {
 				if name == "" {
 					f.Name = sf.Name
 				}
-				for _, option := range strings.Split(options, ",") {
+				for option := range strings.SplitSeq(options, ",") {
 					switch option {
 					case "omitempty":
 						f.OmitEmpty = true
