@@ -12,7 +12,7 @@ CHAOS_TIME    ?= 20m
 CHAOS_RATE    ?= 4000
 CHAOS_SEED    ?= $(shell date +%s)
 
-.PHONY: help build images test lint proto proto-check proto-freeze bench soak-once soak-records soak-config fuzz sim chaos vuln e2e-k8s
+.PHONY: help build images test lint proto proto-check proto-freeze bench soak-once soak-join soak-records soak-config fuzz sim chaos vuln e2e-k8s
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' Makefile
@@ -66,6 +66,14 @@ ONCE_SEED ?= $(shell date +%s)
 
 soak-once: ## Kill and stop workers while ONCE_ROWS rows take effect, some of them sent again, from ONCE_SEED
 	go test -run '^TestOnce$$' -v -timeout 0 ./e2e/once -once.rows $(ONCE_ROWS) -once.seed $(ONCE_SEED)
+
+# The suite runs 50 of them.
+JOIN_ROUNDS   ?= 1000
+JOIN_STUDENTS ?= 100
+JOIN_SEED     ?= $(shell date +%s)
+
+soak-join: ## Join the students' two flows JOIN_ROUNDS times, JOIN_STUDENTS rows each, a worker killed each time, from JOIN_SEED
+	go test -run '^TestJoin$$' -v -timeout 0 ./e2e/once -join.calm 0 -join.rounds $(JOIN_ROUNDS) -join.students $(JOIN_STUDENTS) -join.seed $(JOIN_SEED)
 
 RECORD_ROWS ?= 10000000
 

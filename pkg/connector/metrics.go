@@ -11,6 +11,7 @@ type Metrics struct {
 	roundTrips *prometheus.HistogramVec
 	up         *prometheus.GaugeVec
 	waiting    *prometheus.GaugeVec
+	risk       *prometheus.GaugeVec
 }
 
 // NewMetrics makes the metrics and registers them, once per registerer; nil gives nil.
@@ -32,8 +33,12 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "kisgrid_connector_waiting_keys",
 			Help: "Keys that somebody in this process waits for.",
 		}, []string{"connector"}),
+		risk: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "kisgrid_connector_risk",
+			Help: "1 while the store's own settings may lose what flows saved, by risk: evicts, when it is full, or not_on_disk, when it restarts.",
+		}, []string{"connector", "risk"}),
 	}
-	r.MustRegister(m.roundTrips, m.up, m.waiting)
+	r.MustRegister(m.roundTrips, m.up, m.waiting, m.risk)
 	return m
 }
 
@@ -46,14 +51,23 @@ func (m *Metrics) RoundTrip(connector, op string, took time.Duration) {
 
 // Up records whether the store answers.
 func (m *Metrics) Up(connector string, up bool) {
-	if m == nil {
-		return
+	if m != nil {
+		m.up.WithLabelValues(connector).Set(number(up))
 	}
-	value := 0.0
-	if up {
-		value = 1
+}
+
+// Risk records whether the store's settings may lose data in that way.
+func (m *Metrics) Risk(connector, risk string, there bool) {
+	if m != nil {
+		m.risk.WithLabelValues(connector, risk).Set(number(there))
 	}
-	m.up.WithLabelValues(connector).Set(value)
+}
+
+func number(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
 }
 
 // Waiting records that so many more keys are waited for, or fewer.

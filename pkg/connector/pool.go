@@ -114,6 +114,9 @@ type hold struct {
 
 func (h *hold) Close() error { return h.leave() }
 
+// Unwrap is the connection that is held, for packages that know its type.
+func (h *hold) Unwrap() Connection { return h.Connection }
+
 // Close ends all openings and closes all connections, also those that somebody holds. Safe twice.
 func (p *Pool) Close() error {
 	p.closeOnce.Do(func() {

@@ -66,22 +66,26 @@ func (s *Store) Last(ctx context.Context, flow string) (last string, err error) 
 	return last, err
 }
 
-// Page is up to n letters of a flow that come after a place, up to the place last, in the order in which they were kept, and
-// the place to go on after; "": there are no more. It begins after "" and ends, with an empty last, at the newest.
+// Page is up to n letters of a flow, fewer where they would have more than 8 MiB together, that come after a place, up to the place
+// last, in the order in which they were kept, and the place to go on after; "": there are no more. It begins after "" and ends,
+// with an empty last, at the newest. One letter may have more bytes.
 func (s *Store) Page(ctx context.Context, flow, after, last string, n int) (letters []*Letter, next string, err error) {
 	err = s.call(ctx, "list the dead letters of flow "+flow, func(ctx context.Context) error {
 		start := "-"
 		if after != "" {
 			start = "(" + after
 		}
-		entries, err := s.client.XRangeN(ctx, s.key(flow, "letters"), start, cmp.Or(last, "+"), int64(n)).Result()
-		if err != nil || len(entries) == 0 {
+		keys := []string{s.key(flow, "letters"), s.key(flow, "changes")}
+		end, err := pageScript.Run(ctx, s.client, keys, start, cmp.Or(last, "+"), n, pageBytes).Text()
+		if err != nil || end == "" {
+			return err
+		}
+		entries, err := s.client.XRange(ctx, keys[0], start, end).Result()
+		if err != nil {
 			return err
 		}
 		letters, err = s.read(ctx, flow, entries)
-		if len(entries) == n {
-			next = entries[n-1].ID
-		}
+		next = end
 		return err
 	})
 	return letters, next, err

@@ -18,6 +18,23 @@ import goredis "github.com/redis/go-redis/v9"
 // scriptKeys are the keys that each script gets, in this order.
 var scriptKeys = []string{"letters", "changes", "index", "begun", "gone", "counts"}
 
+// pageBytes bounds the letters of a page together, unless it is one alone.
+const pageBytes = 8 << 20
+
+// pageScript finds the last entry of a page: of those from ARGV[1] to ARGV[2] as many as ARGV[3] and ARGV[4] bytes allow, and at
+// least one. An empty answer: there is none.
+var pageScript = goredis.NewScript(`
+local start, last, bytes = ARGV[1], '', 0
+for n = 1, tonumber(ARGV[3]) do
+  local entry = redis.call('XRANGE', KEYS[1], start, ARGV[2], 'COUNT', 1)[1]
+  if not entry then break end
+  bytes = bytes + redis.call('HSTRLEN', KEYS[2], entry[1])
+  for _, text in ipairs(entry[2]) do bytes = bytes + #text end
+  if n > 1 and bytes > tonumber(ARGV[4]) then break end
+  last, start = entry[1], '(' .. entry[1]
+end
+return last`)
+
 // prelude is what scripts have in common.
 const prelude = `
 local letters, changes, index, begun, gone, counts = unpack(KEYS)

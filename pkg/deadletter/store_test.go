@@ -145,6 +145,36 @@ func TestKeptInOrder(t *testing.T) {
 	})
 }
 
+// TestPagesAreBounded reads letters of which 8 MiB hold three, and one that is over that alone.
+func TestPagesAreBounded(t *testing.T) {
+	onEach(t, func(t *testing.T, address string) {
+		s := open(t, address, nil)
+		all := letters("F", 0, 8)
+		for i, l := range all {
+			l.Row = bytes.Repeat([]byte{'0' + byte(i)}, 5<<19)
+		}
+		all[4].Row = bytes.Repeat([]byte{'x'}, 9<<20)
+		for _, l := range all {
+			keep(t, s, l)
+		}
+		var pages []int
+		for after := ""; ; {
+			some, next, err := s.Page(t.Context(), "F", after, "", 200)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if next == "" {
+				break
+			}
+			pages, after = append(pages, len(some)), next
+		}
+		if !cmp.Equal(pages, []int{3, 1, 1, 3}) {
+			t.Errorf("the pages have %v letters", pages)
+		}
+		expect(t, list(t, s, "F", 200), all)
+	})
+}
+
 // TestFull refuses what is over the limit, counts it, and takes more once there is room.
 func TestFull(t *testing.T) {
 	onEach(t, func(t *testing.T, address string) {

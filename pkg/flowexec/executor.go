@@ -30,7 +30,8 @@ type executor struct {
 	aside   []asideRow
 	sets    sets
 
-	left func() // what the part's Enter returned for the rows that run; nil: none do
+	using using
+	left  func() // what the part's Enter returned for the rows that run; nil: none do
 
 	away bool // it rests, and has no lane; guarded by lane.mu, or by rest.turn
 
@@ -55,7 +56,7 @@ func (ln *lane) start(resume *work) {
 func (ln *lane) launch(resume *work, c *kis.Copy) {
 	x := &executor{lane: ln, copy: c}
 	x.renew()
-	x.frame.Copy, x.frame.Pause, x.frame.Identify, x.frame.Raw = x.copy, x.pause, x.identify, x.raw
+	x.frame.Copy, x.frame.Pause, x.frame.Identify, x.frame.Raw, x.frame.Connect = x.copy, x.pause, x.identify, x.raw, x.connect
 	ln.exec = x
 	go x.loop(resume)
 }
@@ -83,6 +84,7 @@ func (x *executor) execute(w *work) {
 	x.traceRun(w)
 	began := time.Now()
 	result, parked := x.run.execute()
+	x.using.end()
 	x.endRun(&result, parked)
 	if w.from == nil {
 		lanes.metrics.observe(w.len(), time.Since(began))
@@ -160,6 +162,7 @@ func (x *executor) guarded(call callFunc, lo, hi int) (row int, err error) {
 		switch alive := x.leave(); {
 		case !alive:
 			x.lane.lanes.config.Metrics.addAbandoned(-1)
+			x.using.end()
 			if !exiting {
 				runtime.Goexit()
 			}

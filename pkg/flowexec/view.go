@@ -212,7 +212,7 @@ func (r *run) mustWhenRead(s *step, rs *rowset) bool {
 	if len(s.must) == 0 || rs.vec != nil && rs.born > 0 && known(rs.vec.Type()) {
 		return true
 	}
-	if rs.vec != nil || rs.view != nil && kindOf(rs.view) == s.inKinds[0] {
+	if rs.vec != nil || len(s.inKinds) == 0 || rs.view != nil && kindOf(rs.view) == s.inKinds[0] {
 		return false
 	}
 	return s.mustSeen != 0 || s.wide != nil

@@ -67,6 +67,25 @@ func (c *Call) Cache() *Cache {
 	return &c.frame.Copy.Cache
 }
 
+// Connection is the open connection of a function's connector. The package of the connector's type has what can be done with
+// it: see redis.Client.
+type Connection interface {
+	// Ping asks the store whether it is there. It blocks until there is an answer, or ctx is over.
+	Ping(ctx context.Context) error
+}
+
+// Connection is the connection of the function's connector (option.cname), the one that Saves and Loads go over in this
+// process. It blocks while that is being opened, as long as the call's context allows. It is the function's during the call
+// only. What is done with it is outside of all promises: it may happen more than once. Outside of a flow, and in a function
+// without a connector, it is an error.
+func (c *Call) Connection() (Connection, error) {
+	if c.frame == nil || c.frame.Connect == nil {
+		return nil, batch.Errorf(batch.CodeUnknownConnector, "this context is not that of a function in a flow, so it has no connector: "+
+			"ask with the context that the function is given")
+	}
+	return c.frame.Connect(c.frame.ctx)
+}
+
 // Origins says of each row that a Batch function is about to return which of the rows it was given it comes from. Without
 // it, rows that are the same pointers or as many as were given name their origin themselves; otherwise all rows given stand
 // behind each row returned, which a flow with a shard_key refuses (LINEAGE_LOST).

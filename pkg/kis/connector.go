@@ -31,7 +31,8 @@ type Connector interface {
 // ConnInit opens a connector.
 type ConnInit func(conn Connector) error
 
-// CaaS is a call of a connector by a function.
+// CaaS is a call of a connector by a function. From(ctx).Connection is the connection that Saves and Loads go over, for calls
+// that need no client of their own.
 type CaaS func(ctx context.Context, conn Connector, fn Function, flow Flow, args any) (any, error)
 
 // NewConnector is a connector apart from those that flows share, for the caller to Init.

@@ -64,6 +64,8 @@ type Frame struct {
 	Params   map[string]string
 	Copy     *Copy
 	Identify func(row int) batch.RowID
+	// Connect opens the function's connector; nil: there are none.
+	Connect func(context.Context) (Connection, error)
 	// Bundle is what the flow was compiled of, Registry what for, and Place the function's place in it, for FaaS functions.
 	Bundle   *definition.Bundle
 	Registry *Registry

@@ -21,6 +21,7 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/kisgrid/kisgrid/internal/authority"
@@ -248,7 +249,7 @@ func TestRedisAway(t *testing.T) {
 	}
 }
 
-// metric is the value of the one gauge of a name, or how many series there are of another metric.
+// metric is the sum of the gauges of a name, or how many series there are of another metric.
 func metric(tb testing.TB, r *prometheus.Registry, name string) float64 {
 	tb.Helper()
 	families, err := r.Gather()
@@ -259,8 +260,12 @@ func metric(tb testing.TB, r *prometheus.Registry, name string) float64 {
 		if f.GetName() != name {
 			continue
 		}
-		if gauge := f.GetMetric()[0].GetGauge(); gauge != nil && len(f.GetMetric()) == 1 {
-			return gauge.GetValue()
+		if f.GetType() == dto.MetricType_GAUGE {
+			sum := 0.0
+			for _, m := range f.GetMetric() {
+				sum += m.GetGauge().GetValue()
+			}
+			return sum
 		}
 		return float64(len(f.GetMetric()))
 	}
@@ -534,19 +539,51 @@ func TestWarnings(t *testing.T) {
 		args []string
 		says []string
 	}{
-		"evicts, keeps nothing": {[]string{"--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"}, []string{"allkeys-lru", "keeps nothing on disk"}},
+		"evicts, keeps nothing": {[]string{"--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"}, []string{"drops keys when it is full", "keeps nothing on disk"}},
 		"keeps all":             {[]string{"--maxmemory", "100mb", "--appendonly", "yes"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := startServer(t, "", test.args...)
 			log, lines := logged()
-			openWith(t, Config{Logger: log, tick: -1}, document(s.addr))
+			registry := prometheus.NewRegistry()
+			c := openWith(t, Config{Logger: log, Metrics: connector.NewMetrics(registry), tick: -1}, document(s.addr))
 			log.Info("opened")
-			for _, text := range append(test.says, "opened") {
-				line := <-lines.lines
-				if !strings.Contains(line, text) {
-					t.Errorf("logged %q, want %q", line, text)
+			var said strings.Builder
+			for !strings.Contains(said.String(), "opened") {
+				said.WriteString(<-lines.lines)
+			}
+			if n := strings.Count(said.String(), "[WARN]"); n != len(test.says) {
+				t.Errorf("%d warnings, want %d:\n%s", n, len(test.says), &said)
+			}
+			for _, text := range test.says {
+				if !strings.Contains(said.String(), text) {
+					t.Errorf("nothing was logged with %q:\n%s", text, &said)
 				}
+			}
+			if n := metric(t, registry, "kisgrid_connector_risk"); n != float64(len(test.says)) {
+				t.Errorf("the metric shows %v risks, want %d", n, len(test.says))
+			}
+			// Settings that change are seen, and said once.
+			for _, setting := range [][2]string{{"maxmemory-policy", "noeviction"}, {"appendonly", "yes"}} {
+				if err := c.client.ConfigSet(t.Context(), setting[0], setting[1]).Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c.inspect(t.Context())
+			if n := metric(t, registry, "kisgrid_connector_risk"); n != 0 {
+				t.Errorf("the metric shows %v risks although there are none any more", n)
+			}
+			if err := c.client.ConfigSet(t.Context(), "maxmemory-policy", "allkeys-lfu").Err(); err != nil {
+				t.Fatal(err)
+			}
+			c.inspect(t.Context())
+			c.inspect(t.Context())
+			log.Info("again")
+			if line := <-lines.lines; !strings.Contains(line, "drops keys when it is full") {
+				t.Errorf("logged %q", line)
+			}
+			if line := <-lines.lines; !strings.Contains(line, "again") {
+				t.Errorf("logged %q", line)
 			}
 		})
 	}

@@ -98,6 +98,7 @@ type Connection struct {
 	saves, loads gatherer
 	waits        waits
 	down         atomic.Bool // Redis did not answer last time
+	risks        risks       // belongs to Open, then to recheck
 
 	closing    <-chan struct{}    // closed when Close begins
 	cancel     context.CancelFunc // of the context that the goroutines work under
@@ -117,7 +118,7 @@ func (config Config) Open(ctx context.Context, doc *definition.Connector) (conne
 	}
 	c := &Connection{
 		name: doc.Name, prefix: doc.Key, addrs: strings.Join(doc.Addrs, ","), options: o, metrics: config.Metrics,
-		log: config.Logger, tick: config.tick,
+		log: config.Logger, tick: config.tick, risks: risks{},
 	}
 	if c.log == nil {
 		c.log = hclog.NewNullLogger()
@@ -138,7 +139,7 @@ func (config Config) Open(ctx context.Context, doc *definition.Connector) (conne
 		return nil, err
 	}
 	c.metrics.Up(c.name, true)
-	c.warn(ctx)
+	c.inspect(ctx)
 	c.start(ctx)
 	return c, nil
 }

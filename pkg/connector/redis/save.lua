@@ -9,7 +9,7 @@
 -- The answer is a list of pairs: the number of an effect that was refused and why, or, below zero, that of a part whose batch
 -- lies below the floor. An error, in place of an answer, comes before anything of a part is written.
 
-local byte, char, sub, floor = string.byte, string.char, string.sub, math.floor
+local byte, char, sub, find, floor = string.byte, string.char, string.sub, string.find, math.floor
 local call, pcall, keep = redis.call, redis.pcall, ARGV[1]
 local most = 1000 -- what one command names, at the most
 
@@ -101,10 +101,8 @@ local function enter(record, sequence, least, first, fields)
   return before, after
 end
 
-local operations = {
-  [byte('s')] = {2, 'HSET'}, [byte('i')] = {2, 'HINCRBY'}, [byte('f')] = {2, 'HINCRBYFLOAT'},
-  [byte('a')] = {1, 'RPUSH'}, [byte('d')] = {0, 'DEL'},
-}
+local commands = {s = 'HSET', i = 'HINCRBY', f = 'HINCRBYFLOAT', a = 'RPUSH', d = 'DEL'}
+local counts = {s = 2, i = 2, f = 2, a = 1, d = 0} -- of arguments
 
 local answer, touched = {}, {}
 local k, a, n, part = 0, 1, 0, 0 -- keys, arguments, effects and parts that are through
@@ -119,36 +117,51 @@ while k < #KEYS do
     answer[#answer + 1], answer[#answer + 2] = -part, ''
   end
   local undone = {}
-  for e = 1, effects do
-    local operation = operations[byte(letters, e)]
-    local count, name = operation[1], operation[2]
-    local again = not after
-    if before then
+  local function refuse(e, why)
+    answer[#answer + 1], answer[#answer + 2] = n + e, why
+    if fields > 0 then
       local field, bit = place(refs, e)
-      again = before[field] and has(before[field], bit)
+      after[field] = without(after[field], bit)
+      undone[field] = true
     end
-    if not again then
-      local r
-      if count == 2 then
-        r = pcall(name, KEYS[k + e], ARGV[a + 1], ARGV[a + 2])
-        if name == 'HINCRBY' and type(r) == 'table' and string.find(r.err, 'not an integer', 1, true) then
-          r = pcall('HINCRBYFLOAT', KEYS[k + e], ARGV[a + 1], ARGV[a + 2])
-        end
-      elseif count == 1 then
-        r = pcall(name, KEYS[k + e], ARGV[a + 1])
-      else
-        r = pcall(name, KEYS[k + e])
+  end
+  local function again(e)
+    local field, bit = place(refs, e)
+    return before[field] and has(before[field], bit)
+  end
+  local e = 1
+  while e <= effects do
+    -- The effects up to another operation: most Saves have one alone, and what is not done for each of them counts.
+    local letter = sub(letters, e, e)
+    local name, count, stop = commands[letter], counts[letter], find(letters, '[^' .. letter .. ']', e) or effects + 1
+    if not after then
+      a = a + (stop - e) * count
+    elseif letter == 's' and not before then
+      for i = e, stop - 1 do
+        local r = pcall('HSET', KEYS[k + i], ARGV[a + 1], ARGV[a + 2])
+        if r ~= 0 and r ~= 1 then refuse(i, r.err) end
+        a = a + 2
       end
-      if type(r) == 'table' and r.err then
-        answer[#answer + 1], answer[#answer + 2] = n + e, r.err
-        if fields > 0 then
-          local field, bit = place(refs, e)
-          after[field] = without(after[field], bit)
-          undone[field] = true
+    else
+      for i = e, stop - 1 do
+        if not (before and again(i)) then
+          local r
+          if count == 2 then
+            r = pcall(name, KEYS[k + i], ARGV[a + 1], ARGV[a + 2])
+            if letter == 'i' and type(r) == 'table' and find(r.err, 'not an integer', 1, true) then
+              r = pcall('HINCRBYFLOAT', KEYS[k + i], ARGV[a + 1], ARGV[a + 2])
+            end
+          elseif count == 1 then
+            r = pcall(name, KEYS[k + i], ARGV[a + 1])
+          else
+            r = pcall(name, KEYS[k + i])
+          end
+          if type(r) == 'table' and r.err then refuse(i, r.err) end
         end
+        a = a + count
       end
     end
-    a = a + count
+    e = stop
   end
   for field in pairs(undone) do call('HSET', record, ARGV[first + 2 * field - 1], after[field]) end
   if fields > 0 and not touched[record] then

@@ -342,14 +342,19 @@ func (w *waits) find(ctx context.Context, keys []string) error {
 }
 
 // recheck reads all keys waited for once a second, for what writers save that publish nothing. Without such keys it asks
-// whether Redis is there.
+// whether Redis is there. Now and then it looks at Redis's settings.
 func (w *waits) recheck(ctx context.Context) {
 	tick := time.NewTicker(w.conn.tick)
 	defer tick.Stop()
+	settings := time.NewTicker(inspectEvery)
+	defer settings.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-settings.C:
+			w.conn.inspect(ctx)
+			continue
 		case <-tick.C:
 		}
 		if keys := w.wanted(); len(keys) > 0 {

@@ -1,0 +1,164 @@
+//go:build linux
+
+package once
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/kisgrid/kisgrid/examples/students"
+	"github.com/kisgrid/kisgrid/pkg/client"
+	"github.com/kisgrid/kisgrid/pkg/flowtest"
+)
+
+// The defaults are those of the suite; `make soak-join` asks for more.
+var (
+	joinRoundsFlag   = flag.Int("join.rounds", 50, "how often the two flows are joined")
+	joinStudentsFlag = flag.Int("join.students", 100, "rows of each flow in a round, up to 1,000")
+	joinCalmFlag     = flag.Int("join.calm", 3, "rounds without a death, up to the next with one")
+	joinSeedFlag     = flag.Uint64("join.seed", 1, "what is drawn follows from it")
+)
+
+// TestJoin submits both flows of the students at once, the loading one's rows first, in shuffled order, over 3 workers of which
+// one is killed every few rounds: every average is right, and no row is dead.
+func TestJoin(t *testing.T) {
+	t.Logf("seed %d", *joinSeedFlag)
+	address := freeAddress(t)
+	_, r := startRedis(t, address)
+	g := flowtest.Cluster(t, 3, flowtest.Register(students.Register), flowtest.ConfFS(students.Conf), flowtest.RedisAt(address))
+	c := g.Client()
+	j := &joins{random: rand.New(rand.NewPCG(*joinSeedFlag, 0)), thirds: join(t, c, "CalStuAvgScore3"), firsts: join(t, c, "CalStuAvgScore12")}
+	keys := make([]string, *joinStudentsFlag)
+	for id := range keys {
+		keys[id] = "stu_score12_avg_" + strconv.Itoa(id)
+	}
+	began, killed := time.Now(), 0
+	for round := range *joinRoundsFlag {
+		if err := r.Del(t.Context(), keys...).Err(); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		err := j.round(ctx, *joinStudentsFlag, func() {
+			if round%(1+*joinCalmFlag) != 0 {
+				return
+			}
+			killed++
+			w := g.Worker(j.random.IntN(3))
+			w.Kill()
+			g.AddWorker(flowtest.WorkerConfig{Name: w.Name()})
+		})
+		cancel()
+		if err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+	}
+	t.Logf("%d rounds of %d students, with %d workers killed, took %v", *joinRoundsFlag, *joinStudentsFlag, killed, time.Since(began).Round(time.Millisecond))
+}
+
+func join(t *testing.T, c *client.Client, flow string) *client.Stream {
+	t.Helper()
+	s, err := c.Stream(t.Context(), flow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("close the stream of %s: %v", flow, err)
+		}
+	})
+	return s
+}
+
+// joins are the two streams, and what is drawn for their rows.
+type joins struct {
+	random         *rand.Rand
+	thirds, firsts *client.Stream
+}
+
+// round submits three scores of each student, kills a worker meanwhile, and checks what comes of them.
+func (j *joins) round(ctx context.Context, n int, kill func()) error {
+	want, want12 := make([]float64, n), make([]float64, n)
+	firsts, thirds := make([]students.Scores12, n), make([]students.Scores3, n)
+	for id := range n {
+		a, b, c := j.random.IntN(101), j.random.IntN(101), j.random.IntN(101)
+		firsts[id], thirds[id] = students.Scores12{ID: id, Score1: a, Score2: b}, students.Scores3{ID: id, Score3: c}
+		want12[id] = float64(a+b) / 2
+		want[id] = (float64(c) + 2*want12[id]) / 3
+	}
+	loads, err := send(ctx, j.thirds, shuffled(j.random, thirds))
+	if err != nil {
+		return err
+	}
+	saves, err := send(ctx, j.firsts, shuffled(j.random, firsts))
+	if err != nil {
+		return err
+	}
+	time.Sleep(time.Duration(j.random.IntN(20_000)) * time.Microsecond) // a death at any moment: none is signalled
+	kill()
+	for _, of := range []struct {
+		sent []*client.Pending
+		want []float64
+	}{{saves, want12}, {loads, want}} {
+		if err := check(ctx, of.sent, of.want); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shuffled are batches of any size, of all rows in any order.
+func shuffled[T any](random *rand.Rand, rows []T) (batches []*client.Batch) {
+	random.Shuffle(len(rows), func(i, k int) { rows[i], rows[k] = rows[k], rows[i] })
+	for len(rows) > 0 {
+		n := 1 + random.IntN(min(len(rows), 30))
+		batches = append(batches, client.Rows(rows[:n]...))
+		rows = rows[n:]
+	}
+	return batches
+}
+
+func send(ctx context.Context, s *client.Stream, batches []*client.Batch) (sent []*client.Pending, err error) {
+	for _, b := range batches {
+		p, err := s.Send(ctx, b)
+		if err != nil {
+			return nil, err
+		}
+		sent = append(sent, p)
+	}
+	return sent, nil
+}
+
+// check waits for batches, and compares the averages with those wanted, by student.
+func check(ctx context.Context, sent []*client.Pending, want []float64) error {
+	seen := make([]bool, len(want))
+	for _, p := range sent {
+		result, err := p.Wait(ctx)
+		if err != nil {
+			return err
+		}
+		if len(result.NotDone) > 0 {
+			return fmt.Errorf("rows are not done: %v", result.NotDone)
+		}
+		averages, err := client.Output[students.Avg](result)
+		if err != nil {
+			return err
+		}
+		for _, a := range averages {
+			if a.ID < 0 || a.ID >= len(want) || seen[a.ID] || a.Avg != want[a.ID] {
+				return fmt.Errorf("student %d: an average of %v, which is wrong, or not the first", a.ID, a.Avg)
+			}
+			seen[a.ID] = true
+		}
+	}
+	for id, there := range seen {
+		if !there {
+			return fmt.Errorf("student %d has no average", id)
+		}
+	}
+	return nil
+}
