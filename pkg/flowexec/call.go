@@ -25,7 +25,7 @@ func (r *run) through(rs *rowset, call callFunc) bool {
 	r.now = rs
 	for i, n := 0, rs.len(); i < n; {
 		hi := n
-		if r.work.careful || len(r.spent) > 0 {
+		if r.work.abandoned != nil || len(r.spent) > 0 {
 			hi = i + 1
 		}
 		if r.aside != nil || rs.holds != nil {

@@ -42,10 +42,10 @@ func (r *run) appendDead(dead []batch.DeadRow, rs *rowset, i uint32, o batch.Row
 
 // entered is row i of rs in memory of its own, and its encoding: that in which it came, if no function has made it.
 func (r *run) entered(rs *rowset, i uint32) ([]byte, string, error) {
-	if r.part.Values == nil && (rs.vec == nil || rs.born == r.part.Start) {
-		return slices.Clone(r.source(rs, int(i))), r.part.Columns.Encoding, nil
+	if r.work.in.values == nil && (rs.vec == nil || rs.born == r.part.Start) {
+		return slices.Clone(r.source(rs, int(i))), r.work.in.columns.Encoding, nil
 	}
-	if m, ok := rs.vec.At(int(i)).(proto.Message); ok && r.part.Columns.Encoding == batch.Protobuf {
+	if m, ok := rs.vec.At(int(i)).(proto.Message); ok && r.work.in.columns.Encoding == batch.Protobuf {
 		data, err := proto.Marshal(m)
 		return data, batch.Protobuf, err
 	}

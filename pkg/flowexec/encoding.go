@@ -28,7 +28,7 @@ func (r *run) readEncoded(s *step, rs *rowset) *rowset {
 		r.end(rs, uint32(i), batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeRowUndecodable, Attempts: 1, Reason: trimmed(err.Error())})
 		bad = append(bad, uint32(i))
 	}
-	switch encoding := r.part.Columns.Encoding; encoding {
+	switch encoding := r.work.in.columns.Encoding; encoding {
 	case "", batch.JSON:
 		return rs
 	case batch.MessagePack:
@@ -88,7 +88,7 @@ func (p *Plan) message(s *step) reflect.Type {
 
 // encoding is what the flow's output is written in.
 func (r *run) encoding(sets []*rowset) string {
-	if r.part.Columns.Encoding != batch.Protobuf {
+	if r.work.in.columns.Encoding != batch.Protobuf {
 		return ""
 	}
 	for _, rs := range sets {

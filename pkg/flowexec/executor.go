@@ -82,12 +82,12 @@ func (x *executor) execute(w *work) {
 	x.startRun(w.part.Deadline)
 	x.begin(w)
 	x.traceRun(w)
-	began := time.Now()
+	began := x.run.clock
 	result, parked := x.run.execute()
 	x.using.end()
 	x.endRun(&result, parked)
-	if w.from == nil {
-		lanes.metrics.observe(w.len(), time.Since(began))
+	if w.from == nil && lanes.metrics.runs != nil {
+		lanes.metrics.observe(w.len(), lanes.now()-began)
 	}
 	x.startRun(time.Time{})
 	x.finish()
@@ -105,7 +105,7 @@ func (x *executor) execute(w *work) {
 		lanes.alsoPending()
 	}
 	over := true
-	if !x.away {
+	if !x.away && (parked != nil || w.groups != nil) {
 		var back []*group
 		back, over = x.lane.settle(w, parked)
 		if parked != nil {
@@ -183,13 +183,17 @@ func (x *executor) guarded(call callFunc, lo, hi int) (row int, err error) {
 func (x *executor) succeed(o batch.RowOutcome, row int, goesOn bool) {
 	again := *x.run.work
 	w := &again
-	w.careful = true
+	var left abandoned
+	if again.abandoned != nil {
+		left = *again.abandoned
+	}
+	w.abandoned = &left
 	if o.Outcome != 0 {
 		o.Function, o.Attempts = x.frame.Call.Function, uint32(x.frame.Call.Attempt)
 		blamed, entered := x.run.blame(o, row, goesOn)
-		w.deadRows = append(slices.Clip(w.deadRows), entered...)
-		if w.dead = append(slices.Clip(w.dead), blamed...); len(blamed) == 0 && x.run.work.careful {
-			w.over = &o // it hangs again and again, without a row
+		left.rows = append(slices.Clip(left.rows), entered...)
+		if left.dead = append(slices.Clip(left.dead), blamed...); len(blamed) == 0 && x.run.work.abandoned != nil {
+			left.over = &o // it hangs again and again, without a row
 		}
 	}
 	x.abandonTrace(o)

@@ -35,7 +35,7 @@ const (
 // are slow.
 type guard struct {
 	mu sync.Mutex
-	// All below is guarded by mu.
+	// All below is guarded by mu. deadline is changed by the goroutine alone.
 	deadline time.Time // of the run; zero: none
 	calling  bool
 	// budget is what the row under way may take, over what happens when it took longer.
@@ -102,6 +102,9 @@ func (x *executor) pause(row int) error {
 
 // startRun gives the run that is about to begin its deadline.
 func (x *executor) startRun(deadline time.Time) {
+	if deadline.IsZero() && x.guard.deadline.IsZero() {
+		return
+	}
 	x.guard.mu.Lock()
 	defer x.guard.mu.Unlock()
 	x.guard.deadline = deadline
@@ -158,6 +161,9 @@ func (x *executor) renew() {
 
 // stopped is how rows end that can't go on: the whole run was cancelled. nil: it was not.
 func (x *executor) stopped() *batch.RowOutcome {
+	if x.ctx.Err() == nil {
+		return nil
+	}
 	switch context.Cause(x.ctx) {
 	case errShutdown:
 		return &batch.RowOutcome{Outcome: batch.Failed, Code: batch.CodeShutdown,
@@ -166,7 +172,7 @@ func (x *executor) stopped() *batch.RowOutcome {
 		return &batch.RowOutcome{Outcome: batch.Failed, Code: batch.CodeDeadline,
 			Reason: "the batch's deadline passed while the row was under way: submit the batch again with more time"}
 	}
-	if outside := x.lane.lanes.config.Context; outside.Err() != nil && x.ctx.Err() != nil {
+	if outside := x.lane.lanes.config.Context; outside.Err() != nil {
 		return &batch.RowOutcome{Outcome: batch.Failed, Code: batch.CodeCancelled,
 			Reason: fmt.Sprintf("the context of the run ended while the row was under way: %v", context.Cause(outside))}
 	}

@@ -62,6 +62,7 @@ type Lanes struct {
 	config   LanesConfig
 	lanes    []*lane
 	metrics  flowMetrics
+	timed    bool            // somebody wants to know how long functions take
 	ctx      context.Context // done when running functions are to stop
 	cancel   context.CancelCauseFunc
 	wg       sync.WaitGroup // the lanes
@@ -79,11 +80,13 @@ type Lanes struct {
 	earlier *time.Timer   // tells the watchdog of parked rows whose time has come
 	first   time.Duration // when it does; guarded by alarms
 
-	mu      sync.Mutex    // taken last
-	pending int           // runs and parcels whose last Done has not returned; guarded by mu
-	closed  bool          // no more runs; guarded by mu
-	idle    chan struct{} // made when closed, closed when pending is 0; guarded by mu
+	pending atomic.Int64  // runs and parcels whose last Done has not returned; with closed: there are to be no more
+	idle    chan struct{} // closed when pending is closed and nothing else
+	setIdle func()        // closes idle, once
 }
+
+// closed is in Lanes.pending when no more runs are taken.
+const closed = 1 << 62
 
 // lane is a queue and the goroutine that owns one copy of the flow.
 type lane struct {
@@ -104,16 +107,11 @@ type lane struct {
 // work is one run to be.
 type work struct {
 	part *Part
+	in   input // its rows, or the parcel's
 	lane int
-	rows []uint32 // of the part, ascending; nil: all
-	// careful: the goroutine that ran it was abandoned; functions get one row at a time, so that one that hangs is known.
-	careful bool
-	// dead are rows that an abandoned goroutine is to blame on, by their place in the run. over is how all of it ends: no row
-	// is to blame.
-	dead []batch.RowOutcome
-	over *batch.RowOutcome
-	// deadRows are the rows of dead as they entered their function.
-	deadRows []batch.DeadRow
+	rows []uint32 // of in, ascending; nil: all
+	// abandoned is what the goroutines that ran it before have left behind; nil: none did.
+	abandoned *abandoned
 	// behind are rows, by their place in the run, whose keys have rows parked.
 	behind []uint32
 	// from and groups are the parked rows that go on with this run, whose part is then the parcel's; nil: it is the first.
@@ -121,9 +119,19 @@ type work struct {
 	groups []*group
 }
 
+// abandoned is what is known of a run whose goroutines did not come back. Functions get one row at a time then, so that one that
+// hangs is known.
+type abandoned struct {
+	// dead are the rows to blame, by their place in the run, rows these as they entered their function. over is how all of it
+	// ends: no row is to blame; nil: it goes on.
+	dead []batch.RowOutcome
+	rows []batch.DeadRow
+	over *batch.RowOutcome
+}
+
 func (w *work) len() int {
 	if w.rows == nil {
-		return w.part.len()
+		return w.in.len()
 	}
 	return len(w.rows)
 }
@@ -162,7 +170,9 @@ func StartLanes(c LanesConfig) *Lanes {
 	l := &Lanes{
 		config: c, metrics: c.Metrics.flow(c.Flow), lanes: make([]*lane, c.Copies), wake: make(chan struct{}, 1), began: time.Now(),
 		watches: make(map[*definition.Connector]*watch), earlier: time.NewTimer(time.Hour), first: never,
+		idle: make(chan struct{}), timed: c.Metrics != nil || c.Observe != nil,
 	}
+	l.setIdle = sync.OnceFunc(func() { close(l.idle) })
 	l.earlier.Stop() // until a row parks
 	ended := make(chan struct{})
 	l.ended = sync.OnceFunc(func() { close(ended) })
@@ -184,12 +194,12 @@ func StartLanes(c LanesConfig) *Lanes {
 // slot run in the order of Enqueue. After Drain or Stop all rows come back as Returned before Enqueue returns. The part's
 // rows are the lanes' from here on.
 func (l *Lanes) Enqueue(p *Part) {
-	own := p.take()
-	if lane, ok := l.only(own); ok {
-		l.hand(&work{part: own, lane: lane})
+	in := p.take()
+	if lane, ok := l.only(in.columns.Keys); ok {
+		l.hand(&work{part: p, in: in, lane: lane})
 		return
 	}
-	for _, w := range l.split(own) {
+	for _, w := range l.split(p, in) {
 		l.hand(w)
 	}
 }
@@ -204,9 +214,8 @@ func (l *Lanes) hand(w *work) {
 	}
 }
 
-// only is the lane that all rows of a part go to; false: there are several.
-func (l *Lanes) only(p *Part) (int, bool) {
-	keys := p.Columns.Keys
+// only is the lane that rows with these keys all go to; false: there are several.
+func (l *Lanes) only(keys []uint64) (int, bool) {
 	if len(keys) == 0 {
 		return l.leastLoaded(), true
 	}
@@ -221,21 +230,15 @@ func (l *Lanes) only(p *Part) (int, bool) {
 
 // begin counts a run in, unless there are to be no more.
 func (l *Lanes) begin() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
+	if l.pending.Add(1)&closed != 0 {
+		l.end()
 		return false
 	}
-	l.pending++
 	return true
 }
 
 // alsoPending counts one more run: one was cut in two while it was queued.
-func (l *Lanes) alsoPending() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.pending++
-}
+func (l *Lanes) alsoPending() { l.pending.Add(1) }
 
 // setBusy counts the lanes that have a run. The watchdog is awake while there are any.
 func (l *Lanes) setBusy(by int32) {
@@ -249,19 +252,16 @@ func (l *Lanes) setBusy(by int32) {
 
 // end counts a run out.
 func (l *Lanes) end() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.pending--
-	if l.pending == 0 && l.closed {
-		close(l.idle)
+	if l.pending.Add(-1) == closed {
+		l.setIdle()
 	}
 }
 
 // split makes a run of the rows of each lane.
-func (l *Lanes) split(p *Part) []*work {
-	n, lanes := p.len(), len(l.lanes)
+func (l *Lanes) split(p *Part, in input) []*work {
+	n, lanes := in.len(), len(l.lanes)
 	counts := make([]uint32, lanes)
-	for _, key := range p.Columns.Keys {
+	for _, key := range in.columns.Keys {
 		counts[laneOf(key, lanes)]++
 	}
 	var works []*work
@@ -270,13 +270,13 @@ func (l *Lanes) split(p *Part) []*work {
 	for i, count := range counts {
 		places[i], all = all[:0:count], all[count:]
 	}
-	for row, key := range p.Columns.Keys {
+	for row, key := range in.columns.Keys {
 		i := laneOf(key, lanes)
 		places[i] = append(places[i], uint32(row))
 	}
 	for i, rows := range places {
 		if len(rows) > 0 {
-			works = append(works, &work{part: p, lane: i, rows: rows})
+			works = append(works, &work{part: p, in: in, lane: i, rows: rows})
 		}
 	}
 	return works
@@ -341,14 +341,8 @@ func (l *Lanes) Drain(ctx context.Context) error {
 
 // close takes no more parts; the channel is closed when none is queued or running.
 func (l *Lanes) close() <-chan struct{} {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.closed = true
-	if l.idle == nil {
-		l.idle = make(chan struct{})
-		if l.pending == 0 {
-			close(l.idle)
-		}
+	if l.pending.Or(closed)&^closed == 0 {
+		l.setIdle()
 	}
 	return l.idle
 }
@@ -390,6 +384,7 @@ func (ln *lane) enqueue(w *work) bool {
 func (ln *lane) next() *work {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
+	ln.lot.running, ln.lot.recalls = false, nil
 	for {
 		ln.parked = !ln.parked
 		if ln.parked || len(ln.queue) == 0 {
@@ -422,7 +417,7 @@ func (ln *lane) unpark() *work {
 	}
 	ln.lot.running = true
 	p := groups[0].parcel
-	return &work{part: p.part, lane: ln.index, rows: rowsOf(groups), from: p, groups: groups}
+	return &work{part: p.part, in: input{columns: p.part.Columns}, lane: ln.index, rows: rowsOf(groups), from: p, groups: groups}
 }
 
 // close empties the lane and lets its goroutine end.
@@ -470,7 +465,7 @@ func (ln *lane) release(c recall) (back []*work, groups []*group) {
 
 // cut parts the rows that are in the slots from those that are not; nil: none. A part without keys has no slots.
 func (w *work) cut(c recall) (stays, goes *work) {
-	keys := w.part.Columns.Keys
+	keys := w.in.columns.Keys
 	switch {
 	case c.slots == nil:
 		return nil, w
@@ -492,5 +487,5 @@ func (w *work) cut(c recall) (stays, goes *work) {
 	case len(out) == 0:
 		return nil, w
 	}
-	return &work{part: w.part, lane: w.lane, rows: out}, &work{part: w.part, lane: w.lane, rows: in}
+	return &work{part: w.part, in: w.in, lane: w.lane, rows: out}, &work{part: w.part, in: w.in, lane: w.lane, rows: in}
 }

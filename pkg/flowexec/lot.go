@@ -184,7 +184,7 @@ func (t *lot) next() []*group {
 
 // blocked are the rows of a run that wait behind parked ones.
 func (t *lot) blocked(w *work) (rows []uint32) {
-	keys := w.part.Columns.Keys
+	keys := w.in.columns.Keys
 	if len(t.keys) == 0 || len(keys) == 0 || w.part.Plan.whole() {
 		return nil
 	}

@@ -25,9 +25,9 @@ func (r *run) output() batch.Output {
 	if rows == 0 {
 		return out
 	}
-	if size := len(r.part.Columns.Data); size > 0 {
+	if size := len(r.work.in.columns.Data); size > 0 {
 		// Mostly rows are about as long when they leave as when they came.
-		out.Rows.Data = make([]byte, 0, int(int64(size)*int64(r.n)/int64(r.part.len()))*9/8)
+		out.Rows.Data = make([]byte, 0, int(int64(size)*int64(r.n)/int64(r.work.in.len()))*9/8)
 	}
 	out.Rows.Ends, out.Origins = make([]uint32, 0, rows), make([]uint32, 0, rows)
 	out.Rows.Encoding = r.encoding(sets)
@@ -72,7 +72,7 @@ func (r *run) writer(rs *rowset) func(dst []byte, i int) ([]byte, error) {
 	case row == rawType:
 		rows := rawRows(rs.vec)
 		return func(dst []byte, i int) ([]byte, error) {
-			if rs.origin[i] != batch.WholeBatch && r.part.Values == nil && sameBytes(rows[i], r.source(rs, i)) {
+			if rs.origin[i] != batch.WholeBatch && r.work.in.values == nil && sameBytes(rows[i], r.source(rs, i)) {
 				return append(dst, rows[i]...), nil // which a function read already
 			}
 			return appendRaw(dst, rows[i])

@@ -117,7 +117,7 @@ type asideRow struct {
 }
 
 // key is that of a row of the run.
-func (r *run) key(origin uint32) uint64 { return r.part.Columns.Keys[r.work.row(origin)] }
+func (r *run) key(origin uint32) uint64 { return r.work.in.columns.Keys[r.work.row(origin)] }
 
 // park sets row i of the rows under way aside until h is due. Rows of a key park in descending order of their origins, or
 // behind each other.
@@ -275,7 +275,7 @@ func (r *run) resume(p *parcel) {
 
 // ended reports whether an abandoned goroutine is to blame on the row.
 func (r *run) ended(origin uint32) bool {
-	return slices.ContainsFunc(r.work.dead, func(o batch.RowOutcome) bool { return o.Row == origin })
+	return r.work.abandoned != nil && slices.ContainsFunc(r.work.abandoned.dead, func(o batch.RowOutcome) bool { return o.Row == origin })
 }
 
 // again is rows of a parcel's rowset, with what they were before, for a run in which they have other origins.
@@ -442,7 +442,7 @@ func packed(rs *rowset, origins []uint32, start int) *rowset {
 // partOf is a part of these rows of r.part alone.
 func (r *run) partOf(rows []uint32) *Part {
 	own := *r.part
-	own.Columns = r.part.Columns.Select(rows)
+	own.of, own.Columns = r.part.given(), r.work.in.columns.Select(rows)
 	if own.Rows == nil {
 		own.Rows = rows
 		return &own

@@ -48,7 +48,22 @@ type Part struct {
 	// call names rows that end with it, and each row is named once. Rows that park end in a later call than the others.
 	Done func(Run)
 
-	of *Part // what the lanes were given; nil in that itself
+	of *Part // of parked rows: what the lanes were given; nil in that itself
+}
+
+// input is the rows of a part as they came: columns, or values. The lanes hold it, not the part, so that it goes with the
+// last run that reads it.
+type input struct {
+	columns batch.Columns
+	values  []any
+}
+
+// len is how many rows there are.
+func (in *input) len() int {
+	if in.values != nil {
+		return len(in.values)
+	}
+	return in.columns.Len()
 }
 
 // Len is how many rows there are.
@@ -67,12 +82,11 @@ func (p *Part) given() *Part {
 	return p.of
 }
 
-// take is the part for the lanes, with its rows.
-func (p *Part) take() *Part {
-	own := *p
-	own.of = p
+// take takes the rows out of the part.
+func (p *Part) take() input {
+	in := input{p.Columns, p.Values}
 	p.Columns, p.Values = batch.Columns{}, nil
-	return &own
+	return in
 }
 
 // place is the place in the batch of the part's row i.
@@ -100,12 +114,4 @@ type Run struct {
 	// Err is the first error that a function returned, or panicked with, and rows ended for. A run without rows, which has no
 	// NotDone, has its failure here.
 	Err error
-}
-
-// len is how many rows the lanes have.
-func (p *Part) len() int {
-	if p.Values != nil {
-		return len(p.Values)
-	}
-	return p.Columns.Len()
 }

@@ -46,8 +46,9 @@ type step struct {
 
 	params     map[string]string
 	must       []string
-	mustSeen   rowjson.Must // the same, for the codec of the only row type read; 0: it can't tell
-	wide       *wide        // nil: rows as they came are decoded for this step
+	codec      *rowjson.Codec // of the only row type read; nil: it reads several
+	mustSeen   rowjson.Must   // the same, for the codec of the only row type read; 0: it can't tell
+	wide       *wide          // nil: rows as they came are decoded for this step
 	retries    int
 	retryAfter time.Duration
 	timeout    time.Duration
@@ -98,7 +99,8 @@ func Compile(b *definition.Bundle, r *kis.Registry) (*Plan, error) {
 		s, wrong := compileStep(b, r, i)
 		mistakes = append(mistakes, wrong...)
 		if len(s.in) == 1 {
-			s.mustSeen, _ = p.types.codec(elem(s.in[0])).Must(s.must)
+			s.codec = p.types.codec(elem(s.in[0]))
+			s.mustSeen, _ = s.codec.Must(s.must)
 		}
 		p.steps = append(p.steps, s)
 		p.places[entry.Name] = append(p.places[entry.Name], i)

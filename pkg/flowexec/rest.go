@@ -15,6 +15,7 @@ import (
 type rest struct {
 	x    *executor
 	part *Part
+	rows int           // of it
 	turn chan struct{} // closed when it has the lane again
 	back chan struct{} // closed when its rows are to be given back
 	over chan struct{} // closed when all that it waits for has happened
@@ -67,7 +68,7 @@ func (r *run) sleep(i int, d time.Duration, asks bool) bool {
 // was cancelled or is given back.
 func (r *run) rest(d time.Duration, c *definition.Connector, keys []string) bool {
 	x, lanes := r.x, r.x.lane.lanes
-	s := &rest{x: x, part: r.part, turn: make(chan struct{}), back: make(chan struct{}), over: make(chan struct{}), wants: len(keys)}
+	s := &rest{x: x, part: r.part, rows: r.n, turn: make(chan struct{}), back: make(chan struct{}), over: make(chan struct{}), wants: len(keys)}
 	if !x.lane.leave(s) {
 		r.giveBack()
 		return false
@@ -137,7 +138,7 @@ func (ln *lane) leave(s *rest) bool {
 	ln.lot.running = false
 	ln.exec = nil
 	ln.rests = append(ln.rests, s)
-	ln.lanes.countParked(s.part.len())
+	ln.lanes.countParked(s.rows)
 	s.x.away = true
 	ln.lanes.setBusy(-1)
 	ln.lanes.wg.Add(1)
@@ -159,7 +160,7 @@ func (ln *lane) forsake(s *rest) {
 	defer ln.mu.Unlock()
 	if i := slices.Index(ln.rests, s); i >= 0 {
 		ln.rests = slices.Delete(ln.rests, i, i+1)
-		ln.lanes.countParked(-s.part.len())
+		ln.lanes.countParked(-s.rows)
 	}
 }
 
@@ -171,7 +172,7 @@ func (ln *lane) yield() bool {
 	}
 	s := ln.rests[i]
 	ln.rests = slices.Delete(ln.rests, i, i+1)
-	ln.lanes.countParked(-s.part.len())
+	ln.lanes.countParked(-s.rows)
 	ln.exec, ln.lot.running, s.x.away = s.x, true, false
 	ln.lanes.setBusy(1)
 	close(s.turn)
@@ -186,7 +187,7 @@ func (ln *lane) recallRests(c recall) {
 	ln.rests = slices.DeleteFunc(ln.rests, func(s *rest) bool {
 		back := c.part(s.part)
 		if back {
-			ln.lanes.countParked(-s.part.len())
+			ln.lanes.countParked(-s.rows)
 			close(s.back)
 		}
 		return back

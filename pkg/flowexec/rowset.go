@@ -58,7 +58,8 @@ func (rs *rowset) ancestor(i uint32, step int) (*rowset, uint32) {
 
 // input is the run's rows as they came.
 func (x *executor) input(n int) *rowset {
-	rs := x.sets.take(rowset{origin: x.words.take(n)})
+	rs := x.sets.take()
+	rs.origin = x.words.take(n)
 	for i := range rs.origin {
 		rs.origin[i] = uint32(i)
 	}
@@ -67,7 +68,8 @@ func (x *executor) input(n int) *rowset {
 
 // subset is some rows of a rowset, ascending.
 func (x *executor) subset(rs *rowset, rows []uint32, born int) *rowset {
-	sub := x.sets.take(rowset{born: born, prev: rs, parent: rows})
+	sub := x.sets.take()
+	sub.born, sub.prev, sub.parent = born, rs, rows
 	sub.origin = x.words.pick(rs.origin, rows)
 	sub.nth, sub.trip, sub.path = x.words.pick(rs.nth, rows), x.words.pick(rs.trip, rows), picked(rs.path, rows)
 	if rs.vec != nil {
@@ -117,7 +119,9 @@ func (x *executor) without(n int, gone []uint32) []uint32 {
 
 // next is what a function made of each row of rs but those gone: out has a place for all of them.
 func (x *executor) next(rs *rowset, out kis.Vector, gone []uint32, born int) *rowset {
-	next := x.sets.take(rowset{born: born, prev: rs, origin: rs.origin, nth: rs.nth, trip: rs.trip, path: rs.path, vec: out})
+	next := x.sets.take()
+	next.born, next.prev, next.vec = born, rs, out
+	next.origin, next.nth, next.trip, next.path = rs.origin, rs.nth, rs.trip, rs.path
 	if len(gone) > 0 {
 		rows := x.without(rs.len(), gone)
 		out.Gather(out, rows)
@@ -130,7 +134,8 @@ func (x *executor) next(rs *rowset, out kis.Vector, gone []uint32, born int) *ro
 // made is what a function made of rs where each row made names its parent.
 func (x *executor) made(rs *rowset, out kis.Vector, parents []uint32, born int) *rowset {
 	parents = append(x.words.take(len(parents))[:0], parents...)
-	made := x.sets.take(rowset{born: born, prev: rs, parent: parents, vec: out})
+	made := x.sets.take()
+	made.born, made.prev, made.parent, made.vec = born, rs, parents, out
 	made.origin, made.nth, made.trip = x.words.pick(rs.origin, parents), x.words.pick(rs.nth, parents), x.words.pick(rs.trip, parents)
 	made.path = x.paths(rs, parents, born-1)
 	return made
@@ -142,17 +147,15 @@ type sets struct {
 	used  int
 }
 
-// take is a rowset like rs.
-func (s *sets) take(rs rowset) *rowset {
+// take is an empty rowset.
+func (s *sets) take() *rowset {
 	if s.chunk == nil {
 		s.chunk = make([]rowset, 16)
 	}
 	if s.used == len(s.chunk) {
-		one := rs // which lies on the heap, and rs need not
-		return &one
+		return new(rowset)
 	}
 	s.used++
-	s.chunk[s.used-1] = rs
 	return &s.chunk[s.used-1]
 }
 
@@ -208,7 +211,12 @@ func (w *words) reset() {
 // garbage collector takes what was of no use for a while.
 type vectors struct {
 	pools []vectorPool // that were needed so far
-	lent  []kis.Vector
+	lent  []lentVector
+}
+
+type lentVector struct {
+	vector kis.Vector
+	free   *sync.Pool // where it goes back
 }
 
 type vectorPool struct {
@@ -238,11 +246,12 @@ func (p *vectors) pool(kind vectorKind) *sync.Pool {
 
 // lend is a free vector of that kind, or what fresh makes.
 func (p *vectors) lend(kind vectorKind, fresh func() kis.Vector) kis.Vector {
-	v, ok := p.pool(kind).Get().(kis.Vector)
+	free := p.pool(kind)
+	v, ok := free.Get().(kis.Vector)
 	if !ok {
 		v = fresh()
 	}
-	p.lent = append(p.lent, v)
+	p.lent = append(p.lent, lentVector{v, free})
 	return v
 }
 
@@ -253,10 +262,10 @@ func (p *vectors) like(v kis.Vector) kis.Vector {
 
 // reset takes all vectors back, emptied of what they point to.
 func (p *vectors) reset() {
-	for i, v := range p.lent {
-		p.lent[i] = nil
-		v.Reset(0)
-		p.pool(kindOf(v)).Put(v)
+	for i, l := range p.lent {
+		p.lent[i] = lentVector{}
+		l.vector.Reset(0)
+		l.free.Put(l.vector)
 	}
 	p.lent = p.lent[:0]
 }

@@ -36,7 +36,7 @@ type run struct {
 	loadSince time.Duration
 	saves     uint64        // how often its connector had saved when it was last called
 	empty     int           // jumps without rows
-	clock     time.Duration // when the last step ended, by the clock of the lanes
+	clock     time.Duration // when the last step ended, by the clock of the lanes, if somebody wants to know
 	ledger    ledger
 	dead      []batch.DeadRow // as they entered their functions, with their origins as rows
 	// spent is what slow rows have used up of the flow's timeout, by origin.
@@ -45,17 +45,19 @@ type run struct {
 
 // begin makes x.run of w, with the lists of the run before.
 func (x *executor) begin(w *work) {
-	waiting := x.own.waiting
-	if n := len(w.part.Plan.steps) + 1; cap(waiting) < n {
-		waiting = make([][]*rowset, n)
+	r := &x.own // empty, but for the lists
+	if n := len(w.part.Plan.steps) + 1; cap(r.waiting) < n {
+		r.waiting = make([][]*rowset, n)
 	} else {
-		waiting = waiting[:n]
+		r.waiting = r.waiting[:n]
 	}
-	x.own = run{
-		x: x, work: w, plan: w.part.Plan, part: w.part, n: w.len(), waiting: waiting,
-		keyed: !w.part.Plan.whole() && len(w.part.Columns.Keys) > 0, clock: x.lane.lanes.now(),
+	r.x, r.work, r.plan, r.part, r.n = x, w, w.part.Plan, w.part, w.len()
+	r.keyed = !r.plan.whole() && len(w.in.columns.Keys) > 0
+	r.ledger.n = r.n
+	if x.lane.lanes.timed {
+		r.clock = x.lane.lanes.now()
 	}
-	x.run = &x.own
+	x.run = r
 }
 
 // finish forgets the run, and takes back what was lent for it.
@@ -81,18 +83,15 @@ func (r *run) place(origin uint32) uint32 {
 
 // source is a row as it came.
 func (r *run) source(rs *rowset, i int) []byte {
-	return r.part.Columns.Row(int(r.work.row(rs.origin[i])))
+	return r.work.in.columns.Row(int(r.work.row(rs.origin[i])))
 }
 
 // execute takes the rows through the flow. Among rows that are about to enter different steps those of the earliest go first,
 // so that rows that jumped back catch up with the others. What has not ended then is parked.
 func (r *run) execute() (Run, *parcel) {
-	r.ledger.reset(r.n)
 	r.start()
-	if over := r.work.over; over != nil {
-		r.step, r.now = r.plan.steps[0], new(rowset)
-		r.halt(*over)
-		r.cause = batch.Errorf(over.Code, "%s: %s", over.Function, over.Reason)
+	if left := r.work.abandoned; left != nil {
+		r.takeOver(left)
 	}
 	for k := r.earliest(); k < len(r.plan.steps) && !r.halted; k = r.earliest() {
 		sets := r.take(k)
@@ -129,15 +128,24 @@ func (r *run) start() {
 		r.resume(r.work.from)
 	} else {
 		rs := r.x.input(r.n)
-		if r.part.Values != nil {
-			rs.vec, rs.forced = &kis.Vec[any]{Rows: r.part.Values}, r.n == 0
+		if r.work.in.values != nil {
+			rs.vec, rs.forced = &kis.Vec[any]{Rows: r.work.in.values}, r.n == 0
 		}
 		rs.born = r.part.Start
 		r.pass(r.withoutDead(r.startBehind(rs)), r.part.Start)
 	}
-	r.dead = append(r.dead, r.work.deadRows...)
-	for _, o := range r.work.dead {
+}
+
+// takeOver ends the rows that abandoned goroutines are to blame on, or all of the run.
+func (r *run) takeOver(left *abandoned) {
+	r.dead = append(r.dead, left.rows...)
+	for _, o := range left.dead {
 		r.ledger.end(o.Row, o)
+	}
+	if over := left.over; over != nil {
+		r.step, r.now = r.plan.steps[0], new(rowset)
+		r.halt(*over)
+		r.cause = batch.Errorf(over.Code, "%s: %s", over.Function, over.Reason)
 	}
 }
 
@@ -161,7 +169,7 @@ func (r *run) earliest() int {
 
 // withoutDead leaves out the rows that an abandoned goroutine is to blame on.
 func (r *run) withoutDead(rs *rowset) *rowset {
-	if len(r.work.dead) == 0 {
+	if r.work.abandoned == nil {
 		return rs
 	}
 	var gone []uint32
@@ -271,6 +279,9 @@ func (r *run) enter(s *step, rs *rowset) {
 		}
 	}
 	x.endFunction()
+	if !x.lane.lanes.timed {
+		return
+	}
 	began := r.clock
 	r.clock = x.lane.lanes.now()
 	took := r.clock - began
@@ -524,8 +535,6 @@ type ledger struct {
 	notDone []batch.RowOutcome
 	first   batch.RowOutcome // that is dead or failed; behind it may stand no row at all
 }
-
-func (l *ledger) reset(n int) { *l = ledger{n: n} }
 
 // end records an outcome of a row, or of all with batch.WholeBatch.
 func (l *ledger) end(origin uint32, o batch.RowOutcome) {

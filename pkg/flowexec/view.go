@@ -128,7 +128,10 @@ func (r *run) decode(s *step, rs *rowset, view kis.Vector, fail func(int, batch.
 		return r.takeWide(s, rs, view, fail)
 	}
 	row, base := slab(view)
-	size, codec := row.Size(), r.plan.types.codec(row)
+	size, codec := row.Size(), s.codec
+	if codec == nil {
+		codec = r.plan.types.codec(row)
+	}
 	for i := range rs.origin {
 		into := unsafe.Add(base, uintptr(i)*size)
 		if seen, ok := codec.Try(r.source(rs, i), into); ok {

@@ -126,7 +126,7 @@ func (r *run) endAll(rs *rowset, o batch.RowOutcome) {
 
 // groups are the rows of rs by key, in the order of the keys' first rows; none where batches go whole.
 func (r *run) groups(rs *rowset) [][]uint32 {
-	keys := r.part.Columns.Keys
+	keys := r.work.in.columns.Keys
 	if r.plan.whole() || len(keys) == 0 {
 		return nil
 	}

@@ -28,12 +28,12 @@ func (p *Plan) findWide() {
 	if len(reader.in) != 1 {
 		return
 	}
-	codec := p.types.codec(elem(reader.in[0]))
+	codec := reader.codec
 	for _, s := range p.steps[:last] {
 		if len(s.in) != 1 || s.in[0] == reader.in[0] {
 			continue
 		}
-		project, ok := rowjson.Project(p.types.codec(elem(s.in[0])), codec)
+		project, ok := rowjson.Project(s.codec, codec)
 		must, known := codec.Must(s.must)
 		if ok && known {
 			s.wide = &wide{reader, project, must}
@@ -54,7 +54,7 @@ func (r *run) decodeWide(reader *step, rs *rowset) {
 	rs.wide, rs.seen = r.newView(reader, 0), r.x.words.take(rs.len())
 	rs.wide.Reset(rs.len())
 	row, base := slab(rs.wide)
-	size, codec := row.Size(), r.plan.types.codec(row)
+	size, codec := row.Size(), reader.codec
 	for i := range rs.origin {
 		into := unsafe.Add(base, uintptr(i)*size)
 		if seen, ok := codec.Try(r.source(rs, i), into); ok {
@@ -71,7 +71,7 @@ func (r *run) takeWide(s *step, rs *rowset, view kis.Vector, fail func(int, batc
 		r.decodeWide(s.wide.reader, rs)
 	}
 	row, base := slab(view)
-	size, codec := row.Size(), r.plan.types.codec(row)
+	size, codec := row.Size(), s.codec
 	from := rs.wide.Pointer()
 	step := rs.wide.Type().Size()
 	pointers := rs.wide.Type().Kind() == reflect.Pointer
@@ -101,7 +101,7 @@ func (r *run) takeWide(s *step, rs *rowset, view kis.Vector, fail func(int, batc
 func (r *run) finishWide(s *step, rs *rowset, fail func(int, batch.Code, error)) (lacking []uint32) {
 	row, base := rs.wide.Type(), rs.wide.Pointer()
 	step, pointers := row.Size(), row.Kind() == reflect.Pointer
-	codec := r.plan.types.codec(elem(row))
+	codec := s.codec
 	for i, seen := range rs.seen {
 		if seen == 0 {
 			into := unsafe.Add(base, uintptr(i)*step)

@@ -94,9 +94,10 @@ type expand[In, Out any] struct {
 
 func (c *expand[In, Out]) Call(f *Frame, lo, hi int) (int, error) {
 	in, out := rowsOf[In](f.In[0])[:hi], f.Out.(*Vec[Out])
-	closed := false
+	f.emits++
+	call := f.emits
 	emit := func(row Out) {
-		if closed {
+		if f.emits != call {
 			panic("kis: emit was called after its function had returned")
 		}
 		out.Rows = append(out.Rows, row)
@@ -105,7 +106,7 @@ func (c *expand[In, Out]) Call(f *Frame, lo, hi int) (int, error) {
 	start := len(out.Rows)
 	// Whether it ends by an error or a panic: the row's own emits go.
 	defer func() {
-		closed = true
+		f.emits++
 		out.Rows, f.Parents = out.Rows[:start], f.Parents[:start]
 	}()
 	for i := lo; i < hi; i++ {

@@ -98,6 +98,7 @@ type Frame struct {
 	Pause func(row int) error
 
 	ctx      context.Context
+	emits    uint64 // odd while a call of an Expand is under way: an emit is of that call alone
 	named    []int
 	hasNamed bool
 }

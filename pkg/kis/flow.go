@@ -23,7 +23,8 @@ type Flow interface {
 	// GetName is the flow's name, GetID a random id of this copy of it.
 	GetName() string
 	GetID() string
-	// Input is the function's rows as they came: JSON as strings, else what the function before passed on.
+	// Input is the function's rows as they came: JSON as strings, else what the function before passed on. It is nil once the call
+	// that the flow was given to has returned.
 	Input() []any
 	// CommitRow passes a row on: a struct, a pointer to one, JSON as a string or []byte, or any value that JSON can hold.
 	CommitRow(row any) error
@@ -121,7 +122,12 @@ type flowRun struct {
 
 func (r *flowRun) GetName() string { return r.frame.Call.Flow }
 
-func (r *flowRun) Input() []any { return r.frame.Raw() }
+func (r *flowRun) Input() []any {
+	if r.over {
+		return nil // by now the frame has the rows of another call, or none
+	}
+	return r.frame.Raw()
+}
 
 func (r *flowRun) CommitRow(row any) error { return r.commit(row, unknown) }
 
