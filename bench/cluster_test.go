@@ -107,7 +107,10 @@ func startCluster(b *testing.B, passing ...string) (*client.Client, *processes) 
 	return c, p
 }
 
-// throughput sends b.N batches, as fast as windows allow, through a stream for each flow named, and checks that every row is
+// underWay is how many batches have no answer yet, at most, in relays and in the cluster alike.
+const underWay = 64
+
+// throughput sends b.N batches, with so many under way as windows allow, through a stream for each flow named, and checks that every row is
 // done, and passed on where output was asked for.
 func throughput(b *testing.B, columns batch.Columns, output bool, flows ...string) {
 	c, processes := startCluster(b, slices.Compact(slices.DeleteFunc(slices.Clone(flows), func(flow string) bool { return flow == "Average" }))...)
@@ -127,22 +130,24 @@ func throughput(b *testing.B, columns batch.Columns, output bool, flows ...strin
 	}
 	processes.start()
 	var sent atomic.Int64
+	slots := make(chan struct{}, underWay)
 	var all errgroup.Group
 	for _, s := range streams {
-		pending := make(chan *client.Pending, 1024)
+		pending := make(chan *client.Pending, underWay)
 		ctx, cancel := context.WithCancel(b.Context())
 		all.Go(func() error {
 			defer close(pending)
 			for sent.Add(1) <= int64(b.N) {
+				select {
+				case slots <- struct{}{}:
+				case <-ctx.Done():
+					return ctx.Err()
+				}
 				p, err := s.Send(ctx, client.Pack(columns), options...)
 				if err != nil {
 					return err
 				}
-				select {
-				case pending <- p:
-				case <-ctx.Done():
-					return ctx.Err()
-				}
+				pending <- p // there is room: each has a slot
 			}
 			return nil
 		})
@@ -150,6 +155,7 @@ func throughput(b *testing.B, columns batch.Columns, output bool, flows ...strin
 			defer cancel()
 			for p := range pending {
 				r, err := p.Wait(ctx)
+				<-slots
 				switch {
 				case err != nil:
 					return err
@@ -173,8 +179,8 @@ func throughput(b *testing.B, columns batch.Columns, output bool, flows ...strin
 // /passthrough by way of more streams, and of more flows.
 func BenchmarkCluster(b *testing.B) {
 	columns := fiftyBytes(1000)
-	b.Run("relay", func(b *testing.B) { benchmarkRelay(b, columns, 64, false, nil) })
-	b.Run("relay-batches", func(b *testing.B) { benchmarkRelay(b, columns, 64, true, nil) })
+	b.Run("relay", func(b *testing.B) { benchmarkRelay(b, columns, underWay, false, nil) })
+	b.Run("relay-batches", func(b *testing.B) { benchmarkRelay(b, columns, underWay, true, nil) })
 	b.Run("passthrough", func(b *testing.B) { throughput(b, columns, true, "Pass") })
 	b.Run("students", func(b *testing.B) { throughput(b, columns, false, "Average") })
 	b.Run("streams-16", func(b *testing.B) { throughput(b, columns, true, slices.Repeat([]string{"Pass"}, 16)...) })

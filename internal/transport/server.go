@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -61,6 +62,7 @@ func NewServer(c Config, opts ...grpc.ServerOption) (*Server, error) {
 	in := newIntake(c.withLimits())
 	own := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(wire.Codec{}),
+		experimental.BufferPool(wire.Buffers()),
 		grpc.Creds(&meteredCredentials{f.credentials(), in}),
 		grpc.StatsHandler(in),
 		grpc.InTapHandle(in.call),

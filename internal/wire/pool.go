@@ -44,31 +44,55 @@ func lent(b []byte, from mem.Buffer) mem.Buffer {
 	return mem.SliceBuffer(b)
 }
 
-// pool keeps buffers that were used, by size in steps of poolStep. Larger ones are rare, and left to the garbage collector.
-type pool [32]sync.Pool
+// pool keeps buffers that were used, by size in steps of poolStep, and of poolGrain below that. Larger ones are rare, and left to
+// the garbage collector.
+type pool struct {
+	small [poolStep/poolGrain - 1]sync.Pool
+	large [32]sync.Pool
+}
 
-const poolStep = 8 << 10
+const (
+	poolStep  = 8 << 10
+	poolGrain = 1 << 10
+)
 
 var buffers = new(pool)
 
+// Buffers is where gRPC, too, gets its buffers from: unlike its own pool, this one does not clear what is about to be filled.
+func Buffers() mem.BufferPool { return buffers }
+
+// of is the pool of buffers of so many bytes, and how many those have; nil for none.
+func (p *pool) of(length int) (*sync.Pool, int) {
+	class := (length + poolStep - 1) / poolStep
+	if class == 1 {
+		if grains := (length + poolGrain - 1) / poolGrain; grains <= len(p.small) {
+			return &p.small[grains-1], grains * poolGrain
+		}
+	}
+	if class == 0 || class > len(p.large) {
+		return nil, 0
+	}
+	return &p.large[class-1], class * poolStep
+}
+
 // Get implements mem.BufferPool. What is in the buffer is left over.
 func (p *pool) Get(length int) *[]byte {
-	class := (length+poolStep-1)/poolStep - 1
-	if class < 0 || class >= len(p) {
+	of, size := p.of(length)
+	if of == nil {
 		b := make([]byte, length)
 		return &b
 	}
-	if b, ok := p[class].Get().(*[]byte); ok {
+	if b, ok := of.Get().(*[]byte); ok {
 		*b = (*b)[:length]
 		return b
 	}
-	b := make([]byte, length, (class+1)*poolStep)
+	b := make([]byte, length, size)
 	return &b
 }
 
 // Put implements mem.BufferPool.
 func (p *pool) Put(b *[]byte) {
-	if class := cap(*b)/poolStep - 1; class >= 0 && class < len(p) && cap(*b)%poolStep == 0 {
-		p[class].Put(b)
+	if of, size := p.of(cap(*b)); of != nil && size == cap(*b) {
+		of.Put(b)
 	}
 }

@@ -55,6 +55,9 @@ func NewKeyField(name string) KeyField {
 // closer at the rest of the row than it must: one that is not quite JSON may have a hash all the same, and is left to
 // whoever decodes it.
 func (k *KeyField) Hash(row []byte) (hash uint64, err error) {
+	if hash, ok := k.hashPlain(row); ok {
+		return hash, nil
+	}
 	i := skipSpace(row, 0)
 	if i == len(row) || row[i] != '{' {
 		if string(bytes.TrimSpace(row)) == "null" { // which encoding/json takes for an object without fields

@@ -201,6 +201,43 @@ func TestKeyFill(t *testing.T) {
 	}
 }
 
+// A space before a row changes nothing but the way in which its key is found.
+func TestKeyHashByEitherWay(t *testing.T) {
+	rest := []string{
+		``, `,"stu_id":2`, `,"STU_id":2`, `,"stu_id":null`, `,"stu_i":2`, `,"stu_ids":2`, `,"a":"stu_id"`, `,"a":{"stu_id":2}`, `,"a":[2]`,
+		`,"\u0073tu_id":2`, ",\"\u017ftu_id\":2", ",\"\u00e4\":2", `,"a":"\"stu_id\":2"`, `, "a" : "}" `, `,`, `,,`, ` `, `}`, `:1`, `2`,
+	}
+	values := []string{
+		`101`, `0`, `007`, `-1`, `1.0`, `1e2`, `12345678901234567890123456789012`, `123456789012345678901234567890123`, `"anna"`, `""`, `"\u0061"`,
+		"\"\u00e4\"", "\"\n\"", `true`, `null`, `{}`, `[1]`, `"`, ``,
+	}
+	for _, name := range []string{"stu_id", "s", "a name that has more bytes than are looked at together, which are sixty-four"} {
+		k := NewKeyField(name)
+		for _, value := range values {
+			for _, last := range rest {
+				pads := 2
+				if value == `101` {
+					pads = 75 // so that the name comes again wherever eight, and sixty-four, bytes end
+				}
+				for pad := range pads {
+					row := `{"` + name + `":` + value
+					if pad > 0 {
+						row += `,"pad":"` + strings.Repeat("x", pad) + `"`
+					}
+					if row += strings.ReplaceAll(last, "stu_id", name) + `}`; pad > 0 && !json.Valid([]byte(row)) {
+						continue // it may have a hash or not
+					}
+					got, err := k.Hash([]byte(row))
+					want, wanted := k.Hash([]byte(" " + row))
+					if got != want || CodeOf(err) != CodeOf(wanted) {
+						t.Fatalf("Hash(%s) = %#x, %v; with a space before it %#x, %v", row, got, err, want, wanted)
+					}
+				}
+			}
+		}
+	}
+}
+
 func TestKeyAllocates(t *testing.T) {
 	k := NewKeyField("stu_id")
 	for _, row := range []string{

@@ -370,3 +370,12 @@ func BenchmarkDecode(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkValue(b *testing.B) {
+	row := []byte(`{"stu_id":101,"score_1":100,"score_2":97,"x":1}`)
+	for b.Loop() {
+		if _, ok := Value(row); !ok {
+			b.Fatal("it is JSON")
+		}
+	}
+}

@@ -338,12 +338,67 @@ func skipDigits(row []byte, i int) int {
 
 // Value is the JSON in row without the space around it. False: it is none, or is in doubt.
 func Value(row []byte) ([]byte, bool) {
+	if isObject(row) {
+		return row[:len(row):len(row)], true
+	}
 	start := skipSpace(row, 0)
 	end, ok := skipValue(row, start, 0)
 	if !ok || skipSpace(row, end) != len(row) {
 		return nil, false
 	}
 	return row[start:end:end], true
+}
+
+// isObject reports whether row is an object without space around its tokens, as most rows are. False: skipValue decides.
+func isObject(row []byte) bool {
+	last := len(row) - 1
+	if last < 0 || row[0] != '{' || row[last] != '}' {
+		return false
+	}
+	// Up to last a byte behind one that is no brace is there.
+	for i := 1; row[i] == '"'; i++ {
+		if i = closing(row, i+1); i >= last || row[i+1] != ':' {
+			return false
+		}
+		i += 2
+		if start := i; row[i]-'0' <= 9 {
+			for i++; row[i]-'0' <= 9; i++ {
+			}
+			if row[i] == '.' || row[i]|0x20 == 'e' || row[start] == '0' && i-start > 1 {
+				var ok bool
+				if i, ok = skipNumber(row, start); !ok {
+					return false
+				}
+			}
+		} else {
+			var ok bool
+			if i, ok = skipValue(row, i, 1); !ok || i > last {
+				return false
+			}
+		}
+		if row[i] != ',' {
+			return i == last
+		}
+	}
+	return false
+}
+
+// closing is the quote that ends a string without escapes whose text begins at i; len(row): there is none.
+func closing(row []byte, i int) int {
+	for i+8 <= len(row) {
+		n := special(row[i:])
+		if i += n; n < 8 {
+			break
+		}
+	}
+	for ; i < len(row); i++ {
+		if b := row[i]; b == '"' {
+			return i
+		} else if b < ' ' || b == '\\' {
+			break
+		}
+	}
+	return len(row)
 }
 
 // skipValue finds the end of any value that is not nested too deeply.
