@@ -6,6 +6,7 @@
 package k8s
 
 import (
+	"bufio"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -15,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kisgrid/kisgrid/internal/authority"
 )
 
 var (
@@ -42,14 +45,18 @@ type Report struct {
 }
 
 // operator is somebody with kubectl.
-type operator struct{ t *testing.T }
+type operator struct {
+	t *testing.T
+	// client is what coordinators ask of clients; empty where they speak no TLS.
+	client authority.Files
+}
 
 func newOperator(t *testing.T) *operator {
 	t.Helper()
 	if *kubeconfigFlag == "" {
 		t.Skip("no Kubernetes given: make e2e-k8s KUBECONFIG=FILE runs this on a cluster that may be broken")
 	}
-	return &operator{t}
+	return &operator{t: t}
 }
 
 // try runs kubectl in the namespace.
@@ -135,6 +142,38 @@ func (o *operator) nodes() []string {
 	return strings.Fields(o.do("get", "nodes", "-o", "jsonpath={.items[*].metadata.name}"))
 }
 
+// kisgrid runs the command line against a coordinator, as docs/kubernetes.md does.
+func (o *operator) kisgrid(args ...string) string {
+	o.t.Helper()
+	forward := exec.Command("kubectl", "--kubeconfig", *kubeconfigFlag, "-n", namespace, "port-forward", "svc/coordinator", ":7700")
+	out, err := forward.StdoutPipe()
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	if err := forward.Start(); err != nil {
+		o.t.Fatal(err)
+	}
+	defer func() {
+		_ = forward.Process.Kill()
+		_ = forward.Wait() // it was killed
+	}()
+	line, err := bufio.NewReader(out).ReadString('\n') // Forwarding from 127.0.0.1:40000 -> 7700
+	fields := strings.Fields(line)
+	if err != nil || len(fields) < 3 {
+		o.t.Fatalf("port-forward says %q: %v", line, err)
+	}
+	cmd := exec.Command("go", append([]string{"run", "../../cmd/kisgrid"}, args...)...)
+	cmd.Env = append(os.Environ(), "KISGRID_SERVER="+fields[2])
+	if o.client.CA != "" {
+		cmd.Env = append(cmd.Env, "KISGRID_TLS_CERT="+o.client.Cert, "KISGRID_TLS_KEY="+o.client.Key, "KISGRID_TLS_CA="+o.client.CA, "KISGRID_TLS_SERVER_NAME=coordinator")
+	}
+	answer, err := cmd.CombinedOutput()
+	if err != nil {
+		o.t.Fatalf("kisgrid %s: %v\n%s", strings.Join(args, " "), err, answer)
+	}
+	return string(answer)
+}
+
 // ask makes the load do something.
 func (o *operator) ask(what string, answer any) error {
 	out, err := o.try("create", "--raw", "/api/v1/namespaces/"+namespace+"/services/load:8080/proxy/"+what, "-f", os.DevNull)
@@ -211,7 +250,7 @@ func endure(t *testing.T, o *operator, events []event) {
 	fmt.Fprintf(&table, "| event | rows | lost | client errors | effects doubled | out of order | answer, median | answer, longest |\n|---|---|---|---|---|---|---|---|\n")
 	for _, e := range events {
 		t.Run(e.name, func(t *testing.T) {
-			o := &operator{t}
+			o := &operator{t, o.client}
 			o.calm()
 			if err := o.ask(fmt.Sprintf("start?rate=%d", *rateFlag), &struct{}{}); err != nil {
 				t.Fatal(err)
@@ -274,7 +313,7 @@ func ordinary() []event {
 	}
 }
 
-// greed submits a row that no worker survives: it is dead in the end, and nobody else's row is.
+// greed submits a row that no worker survives: it is dead and kept in the end, and nobody else's row is.
 func greed(o *operator) {
 	o.t.Helper()
 	answer := map[string]string{}
@@ -283,6 +322,9 @@ func greed(o *operator) {
 	}
 	if answer["outcome"] != "dead POISON" {
 		o.t.Errorf("the greedy row is %s", answer["outcome"])
+	}
+	if letters := o.kisgrid("dead", "list", "--flow", "Greedy"); !strings.Contains(letters, "POISON") {
+		o.t.Errorf("the greedy row is not among the dead letters:\n%s", letters)
 	}
 	o.until("workers were killed for their memory", func() error { // the kubelet tells a moment later
 		out := o.do("get", "pods", "-l", "app.kubernetes.io/name=worker",

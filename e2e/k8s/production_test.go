@@ -45,6 +45,9 @@ func (o *operator) secrets() {
 		if err != nil {
 			o.t.Fatal(err)
 		}
+		if name == "client" {
+			o.client = f
+		}
 		o.do("create", "secret", "generic", name+"-tls", "--from-file", f.Cert, "--from-file", f.Key, "--from-file", f.CA)
 	}
 	o.do("create", "secret", "generic", "redis", "--from-literal", "address=redis:6379")

@@ -2,7 +2,9 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"time"
 
@@ -66,6 +68,7 @@ func NewServer(c Config, opts ...grpc.ServerOption) (*Server, error) {
 		grpc.Creds(&meteredCredentials{f.credentials(), in}),
 		grpc.StatsHandler(in),
 		grpc.InTapHandle(in.call),
+		grpc.RPCDecompressor(refusingDecompressor{}), //nolint:staticcheck // nothing else comes before the compressors that packages register
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.MaxRecvMsgSize(limit),
 		grpc.MaxSendMsgSize(limit),
@@ -122,3 +125,15 @@ func (s *Server) Drain(ctx context.Context) error {
 	<-drained
 	return fmt.Errorf("calls that had not ended were cut off: %w", ctx.Err())
 }
+
+// refusingDecompressor takes no compressed messages: what they grow to would be in no budget. Nobody here sends any, but the
+// exporter of traces registers gzip for the whole process.
+type refusingDecompressor struct{}
+
+// Do implements grpc.Decompressor.
+func (refusingDecompressor) Do(io.Reader) ([]byte, error) {
+	return nil, errors.New("compressed messages are not taken: send them as they are")
+}
+
+// Type implements grpc.Decompressor.
+func (refusingDecompressor) Type() string { return "gzip" }

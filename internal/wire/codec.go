@@ -2,12 +2,15 @@ package wire
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"unsafe"
 
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
+
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
 // Codec is gRPC's codec for all calls. What goes over the wire is protobuf, but rows go there from the slices that a message
@@ -76,10 +79,24 @@ func (Codec) Unmarshal(data mem.BufferSlice, v any) error {
 	}
 	proto.Reset(m)
 	if lent == nil {
-		return unpack(together(data), m)
+		return unpackBatch(together(data), m)
 	}
 	b := buffers.Get(data.Len())
 	data.CopyTo(*b)
 	lent.buffer = mem.NewBuffer(b, buffers)
-	return unpack(*b, m)
+	return unpackBatch(*b, m)
+}
+
+// besideRows is what a client's batch may have beside its rows, in bytes: a coordinator's budget counts rows, and they keep the
+// whole message in memory.
+const besideRows = 4 << 10
+
+// unpackBatch is unpack for all messages, of which a client's batches may have so much only beside their rows.
+func unpackBatch(b []byte, m proto.Message) error {
+	beside := math.MaxInt
+	switch m.(type) {
+	case *pb.StreamRequest, *pb.SubmitRequest:
+		beside = besideRows
+	}
+	return unpack(b, m, &beside)
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -72,7 +73,11 @@ func value(r *rand.Rand, f protoreflect.FieldDescriptor, size int) protoreflect.
 	case protoreflect.StringKind:
 		return protoreflect.ValueOfString(strings.Repeat("s", 1+r.IntN(20)))
 	case protoreflect.BytesKind:
-		b := make([]byte, 4*size+3)
+		n := 4*size + 3
+		if f.Name() == "stream" { // 128 bits; a batch may not have much beside its rows
+			n = 16
+		}
+		b := make([]byte, n)
 		for i := range b {
 			b[i] = byte(r.Uint32())
 		}
@@ -320,4 +325,46 @@ func BenchmarkCodec(b *testing.B) {
 			s.Free()
 		}
 	})
+}
+
+// TestBatchesHaveLittleBesideRows: rows keep the whole message in memory, and only rows are in a coordinator's budget.
+func TestBatchesHaveLittleBesideRows(t *testing.T) {
+	const limit = 4 << 10
+	rows := &pb.Columns{Data: make([]byte, 1<<20), Ends: make([]uint32, 1<<12), Keys: make([]uint64, 1<<12)}
+	submit := func(s *pb.Submission) []byte {
+		b, err := proto.Marshal(&pb.SubmitRequest{Flow: "F", Submission: s})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	more := strings.Repeat("x", limit)
+	twice := protowire.AppendTag(nil, 3, protowire.BytesType) // the rows once more, so that those before are lost, but for their bytes
+	inner := protowire.AppendTag(nil, 8, protowire.BytesType)
+	inner = protowire.AppendBytes(inner, protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), []byte("{}")))
+	twice = append(submit(&pb.Submission{Rows: rows}), protowire.AppendBytes(twice, inner)...)
+	for name, c := range map[string]struct {
+		message []byte
+		refused bool
+	}{
+		"rows":                     {message: submit(&pb.Submission{Rows: rows, ShardKey: more[:limit/2]})},
+		"a long field":             {message: submit(&pb.Submission{Rows: rows, ShardKey: more}), refused: true},
+		"a long encoding":          {message: submit(&pb.Submission{Rows: &pb.Columns{Encoding: more}}), refused: true},
+		"an unknown field":         {message: protowire.AppendString(protowire.AppendTag(submit(&pb.Submission{Rows: rows}), 1000, protowire.BytesType), more), refused: true},
+		"rows that others replace": {message: twice, refused: true},
+	} {
+		for _, into := range []any{&pb.SubmitRequest{}, &wire.Lent{Message: &pb.SubmitRequest{}}} {
+			err := wire.Codec{}.Unmarshal(frames(c.message, 16<<10), into)
+			if (batch.CodeOf(err) == batch.CodeBadMessage) != c.refused || (err != nil) != c.refused {
+				t.Errorf("%s: got %v", name, err)
+			}
+		}
+	}
+	other, err := proto.Marshal(&pb.ApplyRequest{Documents: []*pb.Document{{Yaml: []byte(more)}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := (wire.Codec{}).Unmarshal(frames(other, 16<<10), &pb.ApplyRequest{}); err != nil {
+		t.Errorf("a message that is no batch: %v", err)
+	}
 }

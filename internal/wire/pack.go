@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/kisgrid/kisgrid/pkg/batch"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
@@ -184,8 +185,10 @@ func (p *pieces) flush() {
 	}
 }
 
-// unpack reads a message, which shares what is large with b.
-func unpack(b []byte, m proto.Message) error {
+var errTooMuchBeside = batch.Errorf(batch.CodeBadMessage, "the batch has too much beside its rows: its flow, shard key and so on may have %d bytes", besideRows)
+
+// unpack reads a message, which shares what is large with b. beside is what may be left of fields that are not, in bytes.
+func unpack(b []byte, m proto.Message, beside *int) error {
 	fields := large(m)
 	if fields == nil {
 		return proto.UnmarshalOptions{Merge: true}.Unmarshal(b, m)
@@ -207,12 +210,21 @@ func unpack(b []byte, m proto.Message) error {
 			return protowire.ParseError(n)
 		}
 		next := at + tag + n
-		if i := slices.IndexFunc(fields, func(f field) bool { return f.number == number }); i >= 0 && kind == protowire.BytesType {
+		i := slices.IndexFunc(fields, func(f field) bool { return f.number == number })
+		if i < 0 {
+			*beside -= tag + n
+		} else if replaced := fields[i].bytes; replaced != nil {
+			*beside -= len(*replaced)
+		}
+		if *beside < 0 {
+			return errTooMuchBeside
+		}
+		if i >= 0 && kind == protowire.BytesType {
 			value, _ := protowire.ConsumeBytes(b[at+tag:])
 			if err := leave(at); err != nil {
 				return err
 			}
-			if err := fields[i].unpack(value); err != nil {
+			if err := fields[i].unpack(value, beside); err != nil {
 				return err
 			}
 			rest = next
@@ -223,7 +235,7 @@ func unpack(b []byte, m proto.Message) error {
 }
 
 // unpack takes the field's value in.
-func (f *field) unpack(value []byte) error {
+func (f *field) unpack(value []byte, beside *int) error {
 	switch {
 	case f.bytes != nil:
 		*f.bytes = slices.Clip(value)
@@ -232,7 +244,7 @@ func (f *field) unpack(value []byte) error {
 	case f.longs != nil:
 		return fromLittleEndian(f.longs, value)
 	default:
-		return unpack(value, f.create())
+		return unpack(value, f.create(), beside)
 	}
 	return nil
 }

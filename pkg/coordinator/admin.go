@@ -26,6 +26,8 @@ type admin struct {
 	board *board
 	// draining is closed when nobody is to be kept waiting any more.
 	draining <-chan struct{}
+	// checking is held by the one call that checks documents.
+	checking chan struct{}
 
 	// What redrives need.
 	id       string
@@ -43,16 +45,13 @@ func (a *admin) Apply(in *pb.ApplyRequest, out pb.Admin_ApplyServer) error {
 
 func (a *admin) apply(in *pb.ApplyRequest, out pb.Admin_ApplyServer) error {
 	ctx := out.Context()
-	given, err := readDocuments(in.GetDocuments())
-	if err != nil {
-		return err
+	cost := callCost(len(in.GetDocuments()), documentBytes(in.GetDocuments()))
+	if !a.budget.reserve(cost) {
+		return errOverloaded()
 	}
-	_, stored, err := a.store.Documents(ctx)
+	defer a.budget.release(cost, false)
+	c, err := a.change(ctx, in.GetDocuments())
 	if err != nil {
-		return err
-	}
-	c := compare(stored, given)
-	if err := c.check(); err != nil {
 		return err
 	}
 	diff := &pb.Diff{Changes: c.changes}
@@ -65,6 +64,34 @@ func (a *admin) apply(in *pb.ApplyRequest, out pb.Admin_ApplyServer) error {
 		return err
 	}
 	return a.follow(ctx, c.flows, diff.GetRevision(), out)
+}
+
+// change checks documents together with those stored. It does so for one caller at a time: read, YAML takes many times its
+// size.
+func (a *admin) change(ctx context.Context, in []*pb.Document) (comparison, error) {
+	select {
+	case a.checking <- struct{}{}:
+		defer func() { <-a.checking }()
+	case <-ctx.Done():
+		return comparison{}, batch.Errorf(batch.CodeCancelled, "the caller gave up: %w", context.Cause(ctx))
+	}
+	given, err := readDocuments(in)
+	if err != nil {
+		return comparison{}, err
+	}
+	_, stored, err := a.store.Documents(ctx)
+	if err != nil {
+		return comparison{}, err
+	}
+	c := compare(stored, given)
+	return c, c.check()
+}
+
+func documentBytes(in []*pb.Document) (n int) {
+	for _, d := range in {
+		n += len(d.GetKind()) + len(d.GetName()) + len(d.GetYaml())
+	}
+	return n
 }
 
 func readDocuments(in []*pb.Document) ([]definition.Document, error) {

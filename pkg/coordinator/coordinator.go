@@ -151,7 +151,7 @@ func New(c Config) (*Coordinator, error) {
 	}
 	pb.RegisterIngestServer(server, k.ingest)
 	pb.RegisterAdminServer(server, &admin{
-		store: c.Store, fleet: k.fleet, loop: k.loop, board: k.board, draining: k.draining,
+		store: c.Store, fleet: k.fleet, loop: k.loop, board: k.board, draining: k.draining, checking: make(chan struct{}, 1),
 		id: k.id, keeper: k.keeper, budget: k.ingest.budget, limits: c.Limits,
 	})
 	c.Registry.MustRegister(&collector{coordinator: k}, k.fleet.rejections, k.keeper.kept, k.keeper.notKept, k.keeper.redriven)

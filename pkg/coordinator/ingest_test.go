@@ -320,7 +320,7 @@ func TestStreamsBudget(t *testing.T) {
 	}
 	for range 4 {
 		p := s.part()
-		if left := r.c.ingest.budget.remaining(); left != -(2<<20 - firstWindowBytes) {
+		if left := r.c.ingest.budget.remaining(); left != -(2<<20 + batchCost - firstWindowBytes) {
 			t.Errorf("%d bytes are left", left)
 		}
 		quiet(t, "another batch is let in beside it", s.parts)

@@ -38,25 +38,20 @@ func (b *budget) reserveAbove(bytes, floor int64) bool {
 	return true
 }
 
-// overdraw takes out what a batch needs beyond its window, and waits until it is there. While no other window is overdrawn
-// it need not be: else windows that together hold the whole budget would wait for each other.
-func (b *budget) overdraw(ctx context.Context, bytes int64) error {
-	for {
-		b.mu.Lock()
-		if b.left >= bytes || b.over == 0 {
-			b.left -= bytes
-			b.over++
-			b.mu.Unlock()
-			return nil
-		}
-		freed := b.freed
-		b.mu.Unlock()
-		select {
-		case <-freed:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+// overdraw takes out what a batch needs beyond its window, if it is there; else it returns what is closed when bytes come back.
+// While no window is overdrawn it need not be there: else windows that together hold the whole budget would wait for each
+// other. counted: the window is counted as overdrawn already.
+func (b *budget) overdraw(bytes int64, counted bool) (wait <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.left < bytes && b.over > 0 {
+		return b.freed
 	}
+	b.left -= bytes
+	if !counted {
+		b.over++
+	}
+	return nil
 }
 
 // release gives bytes back. With balanced, they are the last of those by which a window was overdrawn.
@@ -84,7 +79,8 @@ const (
 	firstWindowBytes = 512 << 10
 	firstWindowRows  = 8192
 	maxWindowBytes   = 8 << 20
-	maxGrowBatches   = 1024 // under way: each costs what neither its bytes nor its rows tell
+	maxGrowBatches   = 1024    // under way: each costs what neither its bytes nor its rows tell
+	batchCost        = 1 << 10 // about that much, which clients have no credit for: it is overdrawn where a window lacks it
 )
 
 // window is what a client stream may have unanswered.
@@ -94,6 +90,7 @@ type window struct {
 	mu      sync.Mutex
 	size    int64 // guarded by mu: bytes reserved from budget; 0 once closed
 	over    int64 // guarded by mu: bytes reserved beyond, while the window is overdrawn
+	counted bool  // guarded by mu: the budget counts it as overdrawn
 	batches int   // guarded by mu: under way
 	rows    int64 // guarded by mu: credit left; below zero when overdrawn
 	bytes   int64 // guarded by mu
@@ -108,7 +105,7 @@ func openWindow(b *budget) *window {
 }
 
 // spend takes a batch's size from the credit. It may be overdrawn by one batch, which waits for its place in the budget:
-// after that there is no credit to spend.
+// after that there is no credit to spend. A batch also waits for what batches cost beside their size, where the window lacks it.
 func (w *window) spend(ctx context.Context, rows, bytes int) error {
 	w.mu.Lock()
 	if w.rows <= 0 || w.bytes <= 0 {
@@ -118,22 +115,33 @@ func (w *window) spend(ctx context.Context, rows, bytes int) error {
 	w.batches++
 	w.rows -= int64(rows)
 	w.bytes -= int64(bytes)
-	debt := w.debt()
-	w.mu.Unlock()
-	if debt == 0 {
-		return nil
-	}
-	if err := w.budget.overdraw(ctx, debt); err != nil {
-		return err
-	}
-	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.over = debt
-	w.balance()
-	return nil
+	for {
+		debt := w.debt() - w.over
+		if debt <= 0 {
+			return nil
+		}
+		wait := w.budget.overdraw(debt, w.counted)
+		if wait == nil {
+			w.over, w.counted = w.over+debt, true
+			return nil
+		}
+		w.mu.Unlock()
+		var left error
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			left = context.Cause(ctx)
+		}
+		w.mu.Lock()
+		if left != nil {
+			return left
+		}
+	}
 }
 
-func (w *window) debt() int64 { return max(0, -w.bytes) }
+// debt is what batches under way need beyond the window. The caller holds the lock.
+func (w *window) debt() int64 { return max(0, int64(w.batches)*batchCost-w.bytes) }
 
 // balance gives back what was reserved beyond the debt that is left, all of it once the window is closed. The caller holds
 // the lock.
@@ -143,8 +151,10 @@ func (w *window) balance() {
 		debt = 0
 	}
 	if w.over > debt {
-		w.budget.release(w.over-debt, debt == 0)
+		balanced := debt == 0 && w.counted
+		w.budget.release(w.over-debt, balanced)
 		w.over = debt
+		w.counted = w.counted && !balanced
 	}
 }
 

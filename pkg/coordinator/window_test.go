@@ -85,6 +85,65 @@ func TestTinyBatchesDontGrow(t *testing.T) {
 	}
 }
 
+// TestTinyBatchesCost: batches of a byte take their place in the budget too, and wait for it.
+func TestTinyBatchesCost(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(2 * firstWindowBytes)
+		first, second := openWindow(b), openWindow(b)
+		const fit = firstWindowBytes/batchCost - 1
+		for range fit {
+			for _, w := range []*window{first, second} {
+				if err := w.spend(t.Context(), 1, 1); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if left := b.remaining(); left != 0 {
+			t.Errorf("batches that fit into their windows overdraw the budget: %d bytes are left", left)
+		}
+		sent := make(chan error)
+		for _, w := range []*window{first, second} {
+			go func() {
+				for range 3 {
+					sent <- w.spend(t.Context(), 1, 1)
+				}
+			}()
+		}
+		in := 0
+		drain := func() {
+			for synctest.Wait(); ; synctest.Wait() {
+				select {
+				case err := <-sent:
+					if err != nil {
+						t.Error(err)
+					}
+					in++
+				default:
+					return
+				}
+			}
+		}
+		drain() // a batch for each window just fits, or overdraws it; the next waits
+		if left := b.remaining(); in == 6 || left > 0 || left < -batchCost {
+			t.Errorf("%d of 6 batches were let in, and %d bytes are left", in, left)
+		}
+		for ended := 0; in < 6; ended++ { // as batches end, all come in
+			if ended > fit {
+				t.Fatalf("%d of 6 batches were let in", in)
+			}
+			first.restore(1, 1)
+			second.restore(1, 1)
+			drain()
+		}
+		first.close()
+		second.close()
+		if b.remaining() != b.size || b.over != 0 {
+			t.Errorf("at the end %d of %d bytes are left, %d windows overdrawn", b.remaining(), b.size, b.over)
+		}
+	})
+}
+
 // TestOverdraft lets every stream hold a batch that is larger than its window while the budget is used up: one goes on, the
 // next when that one ends, and all in the end.
 func TestOverdraft(t *testing.T) {
@@ -110,7 +169,7 @@ func TestOverdraft(t *testing.T) {
 			if n := len(admitted); n != 1 {
 				t.Fatalf("%d batches are let in at the same time", n)
 			}
-			if left := b.remaining(); left != -(large - firstWindowBytes) {
+			if left := b.remaining(); left != -(large + batchCost - firstWindowBytes) {
 				t.Errorf("%d bytes are left", left)
 			}
 			(<-admitted).restore(1, large)
@@ -176,7 +235,8 @@ func TestBudgetAddsUp(t *testing.T) {
 			w.restore(a.rows, a.bytes)
 		default:
 			a := amount{1 + random.IntN(5000), random.IntN(1 << 20)}
-			if w.rows <= 0 || w.bytes <= 0 || int64(a.bytes) > max(b.remaining(), w.bytes) {
+			need := int64(w.batches+1)*batchCost - (w.bytes - int64(a.bytes)) - w.over
+			if w.rows <= 0 || w.bytes <= 0 || need > b.remaining() {
 				continue // it would wait
 			}
 			if err := w.spend(t.Context(), a.rows, a.bytes); err != nil {

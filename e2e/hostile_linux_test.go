@@ -1,0 +1,157 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/encoding/gzip"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// TestHostileClients lets clients that keep to no rule at a coordinator whose workers are gone: whatever they send, it takes no
+// more memory than its budgets, half as much again, and what a process needs for itself. Then it serves an honest client.
+func TestHostileClients(t *testing.T) {
+	const (
+		budget, receive, itself = 32 << 20, 64 << 20, 64 << 20
+		most                    = (budget+receive)*3/2 + itself
+	)
+	g := &grid{t: t, etcd: freeAddress(t), redis: freeAddress(t), etcdDir: t.TempDir(), coordinator: freeAddress(t), http: freeAddress(t)}
+	startEtcd(t, g.etcd, g.etcdDir)
+	startRedis(t, g.redis)
+	g.coordinatorProcess = startWith(t, "coordinator", []string{"GOMEMLIMIT=" + strconv.Itoa(most*4/5)}, nil, "coordinator", "--listen", g.coordinator,
+		"--http", g.http, "--etcd", g.etcd, "--lease", "2s", "--no-worker", "10m", "--budget-bytes", strconv.Itoa(budget), "--max-receive-bytes", strconv.Itoa(receive))
+	g.coordinatorProcess.awaitLog(`ready:`)
+	worker := g.startWorker("w1")
+	g.awaitWorkers(1)
+	g.mustKisgrid("", "apply", "-f", conf)
+	worker.kill()
+	g.awaitWorkers(0)
+
+	const flow = "CalStuAvgScore12"
+	row := []byte(`{"stu_id":1}`)
+	rows := func(n int) *pb.Columns {
+		c := &pb.Columns{Data: bytes.Repeat(row, n)}
+		for i := range n {
+			c.Ends = append(c.Ends, uint32((i+1)*len(row)))
+		}
+		return c
+	}
+	large := strings.Repeat("x", 7<<20)
+	padded := func() *pb.Submission {
+		return &pb.Submission{Sequence: 1, Rows: rows(1), ShardKey: large}
+	}
+	call := func(ctx context.Context, conn *grpc.ClientConn, in *pb.Submission, o ...grpc.CallOption) {
+		id := batch.NewStreamID()
+		_, _ = pb.NewIngestClient(conn).Submit(ctx, &pb.SubmitRequest{Flow: flow, Stream: id[:], Submission: in}, o...) // refused or waiting
+	}
+	// stream sends so many batches and reads nothing.
+	stream := func(ctx context.Context, conn *grpc.ClientConn, n int, in func() *pb.Submission) {
+		s, err := pb.NewIngestClient(conn).Stream(ctx)
+		if err != nil {
+			return
+		}
+		id := batch.NewStreamID()
+		err = s.Send(&pb.StreamRequest{Kind: &pb.StreamRequest_Open{Open: &pb.Open{ProtocolMin: 1, ProtocolMax: 1, Flow: flow, Stream: id[:], Floor: 1}}})
+		for i := 1; err == nil && i <= n; i++ {
+			b := in()
+			b.Sequence, b.Floor = uint64(i), 1
+			err = s.Send(&pb.StreamRequest{Kind: &pb.StreamRequest_Submission{Submission: b}})
+		}
+	}
+	for _, attack := range []struct {
+		name    string
+		clients int // each with a connection of its own
+		do      func(ctx context.Context, conn *grpc.ClientConn)
+	}{
+		{"batches as large as they may be", 40, func(ctx context.Context, conn *grpc.ClientConn) {
+			call(ctx, conn, &pb.Submission{Sequence: 1, Rows: rows(65536)})
+		}},
+		{"messages that grow when they are read", 200, func(ctx context.Context, conn *grpc.ClientConn) {
+			call(ctx, conn, &pb.Submission{Sequence: 1, Rows: rows(65536)}, grpc.UseCompressor(gzip.Name))
+		}},
+		{"calls with a row, and much beside it", 60, func(ctx context.Context, conn *grpc.ClientConn) { call(ctx, conn, padded()) }},
+		{"streams with a row in each batch, and much beside it", 10, func(ctx context.Context, conn *grpc.ClientConn) { stream(ctx, conn, 10, padded) }},
+		{"streams of tiny batches", 64, func(ctx context.Context, conn *grpc.ClientConn) {
+			stream(ctx, conn, 8192, func() *pb.Submission { return &pb.Submission{Rows: rows(1)} })
+		}},
+		{"a stream of batches without rows, whose answers nobody reads", 4, func(ctx context.Context, conn *grpc.ClientConn) {
+			stream(ctx, conn, 100_000, func() *pb.Submission { return &pb.Submission{} })
+		}},
+		{"documents without end", 20, func(ctx context.Context, conn *grpc.ClientConn) {
+			s, err := pb.NewAdminClient(conn).Apply(ctx, &pb.ApplyRequest{Documents: []*pb.Document{{Kind: "flow", Name: "F", Yaml: []byte("kistype: flow\nflow_name: " + large)}}})
+			if err == nil {
+				_, _ = s.Recv()
+			}
+		}},
+	} {
+		t.Run(attack.name, func(t *testing.T) {
+			g.forgetPeak(t)
+			ctx, cancel := context.WithTimeout(t.Context(), patience/4)
+			defer cancel()
+			var clients sync.WaitGroup
+			for range attack.clients {
+				conn, err := grpc.NewClient(g.coordinator, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableServiceConfig())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				clients.Go(func() { attack.do(ctx, conn) })
+			}
+			clients.Wait()
+			peak := g.peak(t)
+			t.Logf("the coordinator took %d MiB", peak>>20)
+			if peak > most {
+				t.Errorf("the coordinator took %d MiB, and its budgets are %d MiB", peak>>20, (budget+receive)>>20)
+			}
+		})
+	}
+	g.workers = []*process{g.startWorker("w2")}
+	g.awaitWorkers(1)
+	if out := g.mustKisgrid("{\"stu_id\":101,\"score_1\":100,\"score_2\":90}\n", "submit", flow, "--results"); out != "{\"stu_id\":101,\"avg_score\":95}\n" {
+		t.Errorf("an honest client is answered:\n%s", out)
+	}
+}
+
+// forgetPeak lets the kernel measure the coordinator's peak anew.
+func (g *grid) forgetPeak(t *testing.T) {
+	t.Helper()
+	if err := os.WriteFile(g.proc("clear_refs"), []byte("5"), 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+var peakMemory = regexp.MustCompile(`VmHWM:\s+(\d+) kB`)
+
+// peak is the most memory, in bytes, that the coordinator had since forgetPeak.
+func (g *grid) peak(t *testing.T) int {
+	t.Helper()
+	text, err := os.ReadFile(g.proc("status"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := peakMemory.FindSubmatch(text)
+	if found == nil {
+		t.Fatalf("there is no peak in\n%s", text)
+	}
+	kib, err := strconv.Atoi(string(found[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kib << 10
+}
+
+func (g *grid) proc(file string) string {
+	return filepath.Join("/proc", fmt.Sprint(g.coordinatorProcess.cmd.Process.Pid), file)
+}
