@@ -223,7 +223,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 		}
 		stopLoop() // ends the calls that wait for rows
 		c.server.Stop()
-		c.ingest.receivers.Wait()
+		c.ingest.carriers.Wait()
 		return nil
 	})
 	err := g.Wait()

@@ -31,8 +31,8 @@ type ingest struct {
 	ready    <-chan struct{} // closed when the flows are known
 	draining <-chan struct{} // closed when no batch is taken any more
 
-	// receivers are the goroutines that read client streams.
-	receivers sync.WaitGroup
+	// carriers are the goroutines that read and write client streams.
+	carriers sync.WaitGroup
 
 	mu      sync.Mutex
 	streams map[batch.StreamID]*stream // guarded by mu
@@ -52,6 +52,13 @@ func errCutOff() error {
 
 func errOverloaded() error {
 	e := batch.Errorf(batch.CodeOverloaded, "the coordinator's budget of rows under way is used up: try again, or run more coordinators")
+	e.RetryAfter = 200 * time.Millisecond
+	return e
+}
+
+func errUntaken() error {
+	e := batch.Errorf(batch.CodeOverloaded, "the client takes its answers too slowly, and what waits for it has used up the coordinator's budget: "+
+		"submit the same batches again, and read answers while you send")
 	e.RetryAfter = 200 * time.Millisecond
 	return e
 }
@@ -136,7 +143,10 @@ func (i *ingest) Submit(ctx context.Context, in *pb.SubmitRequest) (_ *pb.Submit
 	if err != nil {
 		return nil, wire.Status(err)
 	}
-	sub.endings = newOutbox[ending]()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	sub.endings, sub.untaken = newOutbox[ending](), &untaken{budget: i.budget, allowance: cost, end: cancel}
+	defer sub.untaken.close()
 	defer func() { sub.span.end(failed) }()
 	if !i.loop.post(ctx, scheduler.Submitted{Batch: &sub.Batch}) {
 		return nil, wire.Status(errStopped())
@@ -163,6 +173,9 @@ func (i *ingest) await(ctx context.Context, sub *submission) (*pb.Answer, error)
 		}
 		select {
 		case <-ctx.Done():
+			if cause := context.Cause(ctx); batch.CodeOf(cause) == batch.CodeOverloaded {
+				return nil, cause
+			}
 			return nil, batch.Errorf(batch.CodeCancelled, "the caller gave up: %w", context.Cause(ctx))
 		case <-i.loop.done:
 			return nil, errStopped()

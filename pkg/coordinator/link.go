@@ -358,6 +358,22 @@ type result struct {
 	lent *wire.Lent
 }
 
+// size is about how many bytes it holds for a client.
+func (r *result) size() (bytes int64) {
+	if r == nil {
+		return 0
+	}
+	o := r.GetOutput()
+	bytes = int64(len(o.GetRows().GetData()) + 4*len(o.GetRows().GetEnds()) + 4*len(o.GetOrigins()))
+	for _, n := range r.GetNotDone() {
+		bytes += int64(64 + len(n.GetFunction()) + len(n.GetReason()))
+	}
+	for _, d := range r.GetDead() {
+		bytes += int64(64 + len(d.GetData()))
+	}
+	return bytes
+}
+
 // result hands a result to the scheduler, unless a session before had it.
 func (k *link) result(ctx context.Context, r *result) error {
 	last := k.received.Load()

@@ -42,7 +42,7 @@ func (i *ingest) Stream(server pb.Ingest_StreamServer) error {
 	}
 	defer s.window.close()
 	ctx, cancel := context.WithCancelCause(server.Context())
-	s.cancel = cancel
+	s.cancel, s.window.untaken.end = cancel, cancel
 	defer cancel(nil)
 	if err := i.register(ctx, s); err != nil {
 		return wire.Status(err)
@@ -50,9 +50,15 @@ func (i *ingest) Stream(server pb.Ingest_StreamServer) error {
 	defer i.unregister(s)
 
 	received := make(chan error, 1)
-	// Recv returns only when this method has, so it is Run that waits for the receivers.
-	i.receivers.Go(func() { received <- s.receive(ctx) })
-	err = s.send(ctx, received)
+	sent := make(chan error, 1)
+	// Recv returns only when this method has, and so does Send to a client that reads nothing: it is Run that waits for both.
+	i.carriers.Go(func() { received <- s.receive(ctx) })
+	i.carriers.Go(func() { sent <- s.send(ctx, received) })
+	select {
+	case err = <-sent:
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
 	cancel(err)
 	s.cancelBatches()
 	return wire.Status(err)
@@ -167,7 +173,7 @@ func (s *stream) receive(ctx context.Context) error {
 			s.endings.put(ending{submission: refused(in), refused: err, last: true})
 			continue
 		}
-		sub.endings, sub.lent = s.endings, lent
+		sub.endings, sub.untaken, sub.lent = s.endings, s.window.untaken, lent
 		if err := s.track(sub); err != nil {
 			return err
 		}
@@ -294,6 +300,9 @@ func (s *stream) sendEnding(e ending) error {
 	}
 	if e.result != nil {
 		e.result.lent.Release()
+	}
+	if e.bytes > 0 {
+		s.window.untaken.take(e.bytes)
 	}
 	if !e.last {
 		return nil

@@ -34,6 +34,7 @@ type submission struct {
 	startUse uint32
 	// endings take what the scheduler decides; its taker turns each into an answer.
 	endings *outbox[ending]
+	untaken *untaken   // counts them until the client took them; nil: nobody does
 	span    *batchSpan // nil where nobody traces
 
 	// Owned by the taker of endings.
@@ -54,6 +55,7 @@ type ending struct {
 	failed     []batch.RowOutcome // rows, with whether they are kept
 	refused    error              // the whole batch, before any row ran
 	last       bool
+	bytes      int64 // that count as untaken
 }
 
 func submissionOf(b *scheduler.Batch) *submission {
@@ -72,6 +74,10 @@ func (s *submission) letGo() {
 
 func (s *submission) put(e ending) {
 	e.submission = s
+	if s.untaken != nil {
+		e.bytes = e.result.size()
+		s.untaken.hold(e.bytes)
+	}
 	s.endings.put(e)
 }
 

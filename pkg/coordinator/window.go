@@ -7,8 +7,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// budget is how many bytes of rows the process lets clients have under way: windows of streams, what overdraws them, and
-// unary calls. Beside it a stream holds one message at most, which waits for its place here.
+// budget is how many bytes of rows the process lets clients have under way: windows of streams, what overdraws them,
+// unary calls, and answers that their clients have not taken yet. Beside it a stream holds one message at most, which waits for its place here.
 type budget struct {
 	size int64
 
@@ -66,6 +66,76 @@ func (b *budget) release(bytes int64, balanced bool) {
 	b.freed = make(chan struct{})
 }
 
+// untaken counts the bytes of answers that wait for their client to take them. A worker's result can't be refused: so they
+// are taken out of the budget even if it has no more, and windows grow, and calls are let in, the less. When it is used up, who
+// holds more than its allowance is ended: its batches are safe, as its client may submit them again.
+type untaken struct {
+	budget *budget
+	end    func(error) // called at most once, without the lock; it does not block
+
+	allowance int64 // guarded by budget.mu
+	held      int64 // guarded by budget.mu
+	over      bool  // guarded by budget.mu: end was called, or nobody counts any more
+}
+
+// hold counts an answer. It does not block.
+func (u *untaken) hold(bytes int64) {
+	b := u.budget
+	b.mu.Lock()
+	if u.over {
+		b.mu.Unlock()
+		return
+	}
+	b.left -= bytes
+	u.held += bytes
+	u.over = b.left < 0 && u.held > u.allowance
+	ends := u.over
+	if ends {
+		b.refund(u.held)
+	}
+	b.mu.Unlock()
+	if ends {
+		u.end(errUntaken())
+	}
+}
+
+// take says that the client took an answer.
+func (u *untaken) take(bytes int64) {
+	u.budget.mu.Lock()
+	defer u.budget.mu.Unlock()
+	if !u.over {
+		u.held -= bytes
+		u.budget.refund(bytes)
+	}
+}
+
+// allow sets what may be held although the budget is used up, and reports whether as much is held now.
+func (u *untaken) allow(bytes int64) (reached bool) {
+	u.budget.mu.Lock()
+	defer u.budget.mu.Unlock()
+	u.allowance = bytes
+	return u.held >= bytes
+}
+
+// close gives the budget back what is held.
+func (u *untaken) close() {
+	u.budget.mu.Lock()
+	defer u.budget.mu.Unlock()
+	if !u.over {
+		u.over = true
+		u.budget.refund(u.held)
+	}
+}
+
+// refund gives bytes of answers back. The caller holds the lock.
+func (b *budget) refund(bytes int64) {
+	b.left += bytes
+	if b.over > 0 && bytes > 0 { // nobody waits otherwise
+		close(b.freed)
+		b.freed = make(chan struct{})
+	}
+}
+
 // remaining is what is left.
 func (b *budget) remaining() int64 {
 	b.mu.Lock()
@@ -85,7 +155,8 @@ const (
 
 // window is what a client stream may have unanswered.
 type window struct {
-	budget *budget
+	budget  *budget
+	untaken *untaken // answers; it allows as much as the window has bytes
 
 	mu      sync.Mutex
 	size    int64 // guarded by mu: bytes reserved from budget; 0 once closed
@@ -101,7 +172,10 @@ func openWindow(b *budget) *window {
 	if !b.reserve(firstWindowBytes) {
 		return nil
 	}
-	return &window{budget: b, size: firstWindowBytes, rows: firstWindowRows, bytes: firstWindowBytes}
+	return &window{
+		budget: b, untaken: &untaken{budget: b, allowance: firstWindowBytes},
+		size: firstWindowBytes, rows: firstWindowRows, bytes: firstWindowBytes,
+	}
 }
 
 // spend takes a batch's size from the credit. It may be overdrawn by one batch, which waits for its place in the budget:
@@ -164,10 +238,11 @@ func (w *window) restore(rows, bytes int) (creditRows, creditBytes int64) {
 	defer w.mu.Unlock()
 	creditRows, creditBytes = int64(rows), int64(bytes)
 	full := w.bytes < w.size/4 || w.rows < w.size/(4*firstWindowBytes/firstWindowRows)
-	if full && w.batches <= maxGrowBatches && w.size < maxWindowBytes && w.budget.grow(w.size) {
+	if full && w.batches <= maxGrowBatches && w.size < maxWindowBytes && !w.untaken.allow(w.size) && w.budget.grow(w.size) {
 		creditBytes += w.size
 		creditRows += w.size / (firstWindowBytes / firstWindowRows)
 		w.size *= 2
+		w.untaken.allow(w.size)
 	}
 	w.batches--
 	w.rows += creditRows
@@ -190,6 +265,7 @@ type windowUse struct{ size, used int64 }
 func (w *window) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.untaken.close()
 	w.budget.release(w.size, false)
 	w.size = 0
 	w.balance()

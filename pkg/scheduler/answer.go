@@ -81,7 +81,7 @@ func (e Answered) step(s *Scheduler) {
 	}
 	s.release(f)
 	if p.open == 0 {
-		w.sent.drop(p.Number)
+		p.drop()
 	}
 	if p.link.isCrowded() {
 		s.pump(p.link)
@@ -215,7 +215,7 @@ func (Tick) step(s *Scheduler) {
 		s.fail(b, b.open(), batch.Failed, batch.CodeDeadline)
 	}
 	for _, f := range s.flows {
-		if len(f.ready) == 0 && s.now.Sub(f.since) >= s.config.NoWorker {
+		if f.ready() == 0 && s.now.Sub(f.since) >= s.config.NoWorker {
 			for _, g := range append(f.waiting.take(), f.whole.take()...) {
 				s.fail(g.batch, g.list(), batch.Failed, batch.CodeNoCapableWorker)
 			}

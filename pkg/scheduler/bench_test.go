@@ -119,14 +119,14 @@ func BenchmarkStep(b *testing.B) {
 	}
 }
 
-// BenchmarkMembership lets one worker join 1,000, drain, and go. Loaded: a million rows are unanswered.
+// BenchmarkMembership lets one worker join 1,000, drain, and go, in all flows. Loaded: a million rows are unanswered.
 func BenchmarkMembership(b *testing.B) {
 	const workers = 1000
-	for _, batches := range []int{0, 1000} {
-		b.Run(fmt.Sprintf("workers=%d/unanswered=%d", workers, batches*1000), func(b *testing.B) {
-			m := newBench(workers, 1, 1000)
-			for range batches {
-				m.submit(flowName(0), true)
+	for _, c := range []struct{ flows, batches int }{{1, 0}, {1, 1000}, {64, 0}, {64, 1000}} {
+		b.Run(fmt.Sprintf("workers=%d/flows=%d/unanswered=%d", workers, c.flows, c.batches*1000), func(b *testing.B) {
+			m := newBench(workers, c.flows, 1000)
+			for i := range c.batches {
+				m.submit(flowName(i%c.flows), true)
 			}
 			var join, drain, gone time.Duration
 			n := 0
@@ -134,7 +134,7 @@ func BenchmarkMembership(b *testing.B) {
 				w := workers + n
 				n++
 				began := time.Now()
-				m.join(w, 1)
+				m.join(w, c.flows)
 				joined := time.Now()
 				m.step(scheduler.WorkerDraining{Worker: workerName(n)})
 				drained := time.Now()

@@ -20,10 +20,10 @@ func (s *Scheduler) Explain(flow string, key uint64) Explanation {
 	switch {
 	case f == nil || f.revision == 0:
 		e.Reason = "no revision of the flow is active"
-	case len(f.ready) == 0:
+	case f.ready() == 0:
 		e.Revision = f.revision
 		e.Reason = "no worker is ready for the active revision"
-		for _, l := range f.links {
+		for l := range f.each {
 			w := l.worker
 			switch {
 			case w.draining:
@@ -34,7 +34,7 @@ func (s *Scheduler) Explain(flow string, key uint64) Explanation {
 		}
 	default:
 		e.Revision = f.revision
-		w := f.ready[f.owner[e.Slot]].worker
+		w := f.owner(e.Slot).worker
 		e.Worker = w.id
 		e.Reason = "it weighs most for the slot among the workers that are ready"
 		switch {
@@ -69,10 +69,10 @@ func (e *Explanation) count(f *flow) {
 	if h := f.held[e.Slot]; h != nil {
 		e.Held += len(h.rows)
 	}
-	for _, l := range f.links {
+	for l := range f.each {
 		e.Queued += rows(l.queue.segments[l.queue.head:])
-		for _, p := range l.worker.sent.parts {
-			if p == nil || p.link != l || p.Batch.over || len(p.Batch.Keys) == 0 {
+		for p := l.first; p != nil; p = p.next {
+			if p.Batch.over || len(p.Batch.Keys) == 0 {
 				continue
 			}
 			p.eachOpen(func(i uint32) {

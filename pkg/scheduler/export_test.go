@@ -7,51 +7,47 @@ import (
 	"slices"
 )
 
-// Owners is a copy of a flow's table: who owns each slot.
+// Owners is who owns each slot of a flow.
 type Owners struct {
-	ids   []string // of those that were ready
-	slots [Slots]uint16
+	table   *table
+	workers []*worker // by seat
 }
 
-// Owners copies the flow's table; nil while nobody is ready.
+// Owners is the flow's table as it is now; nil while nobody is ready.
 func (s *Scheduler) Owners(flow string) *Owners {
 	f := s.byName[flow]
-	if f == nil || f.owner == nil {
+	if f == nil || f.table == nil {
 		return nil
 	}
-	o := &Owners{slots: *f.owner}
-	for _, l := range f.ready {
-		o.ids = append(o.ids, l.worker.id)
-	}
-	return o
+	return &Owners{f.table, slices.Clone(s.seats)}
 }
 
 // Of gives the id of a slot's owner.
-func (o *Owners) Of(slot uint16) string { return o.ids[o.slots[slot]] }
+func (o *Owners) Of(slot uint16) string { return o.workers[o.table.owner[slot]].id }
 
 // Moves yields between whom slots moved since the table before, once each.
 func (o *Owners) Moves(before *Owners) iter.Seq2[string, string] {
 	return func(yield func(string, string) bool) {
-		at := make(map[string]int, len(o.ids))
-		for i, id := range o.ids {
-			at[id] = i
+		if o.table == before.table && slices.Equal(o.workers, before.workers) {
+			return
 		}
-		same := make([]int, len(before.ids)) // where who owned a slot before is now; -1 where it is not ready any more
-		for i, id := range before.ids {
-			same[i] = -1
-			if now, found := at[id]; found {
-				same[i] = now
-			}
+		same := make([]bool, len(before.workers)) // the seat is whose it was
+		for seat := range same {
+			same[seat] = seat < len(o.workers) && o.workers[seat] == before.workers[seat]
 		}
-		seen := map[[2]uint16]bool{}
-		for slot, now := range o.slots {
-			was := before.slots[slot]
-			if same[was] == int(now) || seen[[2]uint16{was, now}] {
+		type move struct{ was, now uint16 }
+		var last move
+		seen := map[move]bool{}
+		for slot, now := range &o.table.owner {
+			was := before.table.owner[slot]
+			if was == now && same[was] {
 				continue
 			}
-			seen[[2]uint16{was, now}] = true
-			if !yield(before.ids[was], o.ids[now]) {
-				return
+			if m := (move{was, now}); m != last && !seen[m] {
+				last, seen[m] = m, true
+				if !yield(before.workers[was].id, o.workers[now].id) {
+					return
+				}
 			}
 		}
 	}
@@ -75,6 +71,7 @@ func (s *Scheduler) Check(live []*Batch, remainder, divisor int) error {
 	for _, w := range s.workers {
 		c.worker(w)
 	}
+	c.tables()
 	for _, f := range s.flows {
 		c.flow(f, remainder, divisor)
 		if f.ledger.InFlight() != inFlight[f] {
@@ -160,7 +157,7 @@ func (c *checker) worker(w *worker) {
 		if want := w.sent.first + uint64(i); p.Number != want {
 			c.errorf("worker %s: part %d is kept as part %d", w.id, p.Number, want)
 		}
-		if p.link.worker != w || w.byFlow[p.link.flow] != p.link {
+		if p.link.worker != w || p.link.flow.links[w.seat] != p.link {
 			c.errorf("worker %s: part %d belongs to another", w.id, p.Number)
 		}
 		n := 0
@@ -200,29 +197,41 @@ func (c *checker) flow(f *flow, remainder, divisor int) {
 	if len(f.over) > 0 {
 		c.errorf("flow %s: slots are left in over", f.name)
 	}
-	for _, l := range f.links {
-		c.link(l)
+	ready := 0
+	for seat, l := range f.links {
+		load := int64(notReady)
+		if l != nil {
+			if int(l.worker.seat) != seat || l.flow != f || c.s.seats[seat] != l.worker {
+				c.errorf("flow %s: worker %s sits at %d, and its link at %d", f.name, l.worker.id, l.worker.seat, seat)
+			}
+			c.link(l)
+			if l.ready {
+				ready++
+				load = l.unanswered
+			}
+		}
+		if is := l != nil && l.ready; is != (f.table != nil && f.table.members.has(uint16(seat))) {
+			c.errorf("flow %s: the worker at %d is ready: %v, its table says otherwise", f.name, seat, is)
+		}
+		if f.loads[seat] != load {
+			c.errorf("flow %s: the load of the worker at %d is %d, not %d", f.name, seat, load, f.loads[seat])
+		}
 	}
-	for i, l := range f.ready {
-		if l.index != i || !slices.Contains(f.links, l) {
-			c.errorf("flow %s: worker %s is ready in the wrong place", f.name, l.worker.id)
-		}
-		if f.loads[i] != l.unanswered {
-			c.errorf("flow %s: worker %s has %d rows unanswered, its load is %d", f.name, l.worker.id, l.unanswered, f.loads[i])
-		}
+	if ready != f.ready() {
+		c.errorf("flow %s: %d workers are ready, counted are %d", f.name, ready, f.ready())
 	}
 	c.owners(f, remainder, divisor)
 	c.held(f)
 	c.queue(&f.waiting, "waiting")
 	c.queue(&f.whole, "whole")
-	if !f.waiting.empty() && len(f.ready) > 0 {
+	if !f.waiting.empty() && f.ready() > 0 {
 		c.errorf("flow %s: rows wait for a worker although one is ready", f.name)
 	}
 	if g := live(&f.whole); g == nil || g.batch.Revision < f.revision && f.remaining(g.batch.Revision) != nil {
 		return
 	}
-	for _, l := range f.ready {
-		if l.mayRun() {
+	for l := range f.each {
+		if l.ready && l.mayRun() {
 			c.errorf("flow %s: a whole batch waits although worker %s has credit", f.name, l.worker.id)
 		}
 	}
@@ -233,8 +242,8 @@ func (c *checker) link(l *link) {
 	if c.s.workers[l.worker.id] != l.worker {
 		c.errorf("%s: the worker is gone", where)
 	}
-	if l.mayServe() != (l.index >= 0) {
-		c.errorf("worker %s, flow %s: may serve: %v, is ready: %v", l.worker.id, l.flow.name, l.mayServe(), l.index >= 0)
+	if l.mayServe() != l.ready {
+		c.errorf("worker %s, flow %s: may serve: %v, is ready: %v", l.worker.id, l.flow.name, l.mayServe(), l.ready)
 	}
 	waiting := queue{segments: l.queue.segments[l.queue.head:]}
 	if l.shares != nil {
@@ -261,13 +270,27 @@ func (c *checker) link(l *link) {
 		}
 		last[slot] = at
 	}
-	for _, p := range l.worker.sent.parts {
-		if p != nil && p.link == l && len(p.Batch.Keys) > 0 {
+	var before *Part
+	parts := 0
+	for p := l.first; p != nil; before, p = p, p.next {
+		if p.prev != before || p.link != l || l.worker.sent.part(p.Number) != p || before != nil && before.Number >= p.Number {
+			c.errorf("%s: part %d stands in the wrong place", where, p.Number)
+		}
+		parts++
+		if len(p.Batch.Keys) > 0 {
 			p.eachOpen(func(i uint32) {
 				inOrder(p.Batch, p.Row(i))
 				shares[bucket(p.Batch.slot(p.Row(i)))]++
 			})
 		}
+	}
+	for _, p := range l.worker.sent.parts {
+		if p != nil && p.link == l {
+			parts--
+		}
+	}
+	if parts != 0 || l.last != before {
+		c.errorf("%s: the parts of the flow are not those of the worker", where)
 	}
 	for b := range buckets {
 		if l.shares != nil && l.shares.rows[b] != shares[uint8(b)] {
@@ -281,7 +304,7 @@ func (c *checker) link(l *link) {
 			switch slot := g.batch.slot(r); {
 			case l.flow.held[slot] != nil && l.flow.held[slot].stays && l.flow.held[slot].from == l:
 				c.openAt(l)[slot]++
-			case l.index < 0 || int(l.flow.owner[slot]) != l.index:
+			case !l.owns(slot):
 				c.errorf("%s has slot %d, which is another's", where, slot)
 			case l.flow.held[slot] != nil:
 				c.errorf("%s has slot %d, which is held", where, slot)
@@ -294,7 +317,7 @@ func (c *checker) link(l *link) {
 	for slot, n := range c.open[l] {
 		h := l.flow.held[slot]
 		switch {
-		case h == nil && (l.index < 0 || int(l.flow.owner[slot]) != l.index):
+		case h == nil && !l.owns(slot):
 			c.errorf("worker %s, flow %s, slot %d: %d rows run at a worker that does not own it", l.worker.id, l.flow.name, slot, n)
 		case h != nil && h.from != l:
 			c.errorf("worker %s, flow %s, slot %d: %d rows run while %s hands it over", l.worker.id, l.flow.name, slot, n, h.from.worker.id)
@@ -304,25 +327,50 @@ func (c *checker) link(l *link) {
 
 // owners compares the table with the rule: the highest weight wins.
 func (c *checker) owners(f *flow, remainder, divisor int) {
-	if (f.owner == nil) != (len(f.ready) == 0) {
-		c.errorf("flow %s: %d workers are ready, and the table of owners is there: %v", f.name, len(f.ready), f.owner != nil)
+	if f.table == nil {
 		return
 	}
-	if f.owner == nil {
-		return
+	if !slices.Contains(c.s.tables, f.table) {
+		c.errorf("flow %s: its table is not in use", f.name)
 	}
+	members := f.table.members.list()
 	for slot := remainder; slot < Slots; slot += divisor {
-		best := f.ready[0]
-		for _, l := range f.ready[1:] {
-			if l.beats(best, uint16(slot)) {
-				best = l
+		best := members[0]
+		for _, seat := range members[1:] {
+			if c.s.beats(seat, best, uint16(slot)) {
+				best = seat
 			}
 		}
-		if int(f.owner[slot]) != best.index {
-			c.errorf("flow %s: slot %d belongs to %s, not to %s", f.name, slot, best.worker.id, f.ready[f.owner[slot]].worker.id)
+		if owner := f.table.owner[slot]; owner != best {
+			c.errorf("flow %s: slot %d belongs to %s, not to %s", f.name, slot, c.s.seats[best].id, c.s.seats[owner].id)
 		}
 	}
 }
+
+// tables checks which are in use.
+func (c *checker) tables() {
+	flows := map[*table]int{}
+	for _, f := range c.s.flows {
+		if f.table != nil {
+			flows[f.table]++
+		}
+	}
+	for i, t := range c.s.tables {
+		if t.flows != flows[t] || t.flows == 0 {
+			c.errorf("a table is in use by %d flows, counted are %d", flows[t], t.flows)
+		}
+		if n := len(t.members.list()); n != t.count {
+			c.errorf("a table has %d members, counted are %d", n, t.count)
+		}
+		for _, other := range c.s.tables[:i] {
+			if slices.Equal(t.members, other.members) {
+				c.errorf("two tables have the same members")
+			}
+		}
+	}
+}
+
+func (l *link) owns(slot uint16) bool { return l.ready && l.flow.owner(slot) == l }
 
 func (c *checker) held(f *flow) {
 	handing := map[*link]int{}
@@ -341,7 +389,7 @@ func (c *checker) held(f *flow) {
 			}
 		}
 	}
-	for _, l := range f.links {
+	for l := range f.each {
 		if handing[l] != l.handing {
 			c.errorf("worker %s, flow %s: %d slots are handed over, counted are %d", l.worker.id, f.name, handing[l], l.handing)
 		}

@@ -1,7 +1,6 @@
 package scheduler
 
 import (
-	"math/bits"
 	"slices"
 	"time"
 )
@@ -12,11 +11,9 @@ type flow struct {
 	revision int64 // the active one; 0: none
 	ledger   Ledger
 
-	links []*link // one per worker that the flow had to do with
-	// ready are the links whose workers may get new rows; owner gives for each slot an index into it.
-	ready []*link
-	loads []int64        // their unanswered rows, side by side: leastLoaded reads all
-	owner *[Slots]uint16 // nil before the first worker was ready
+	links []*link // by seat; nil where the flow had nothing to do with the worker
+	table *table  // who owns which slot, of the workers that may get new rows; nil while there is none
+	loads []int64 // by seat, of the ready ones: their unanswered rows, side by side, as leastLoaded reads all
 	held  map[uint16]*heldSlot
 	over  []uint16 // held slots whose old owner is done; empty between steps
 
@@ -30,10 +27,11 @@ type flow struct {
 type link struct {
 	flow   *flow
 	worker *worker
-	index  int // in flow.ready; -1 when not there
+	ready  bool // its worker is in flow.table
 	// acknowledged is the newest revision that the worker said it is ready for.
 	acknowledged int64
 	rows, bytes  int64 // credit left; below zero when overdrawn
+	first, last  *Part // those with rows that the worker has not answered, in order
 	queue        queue
 	shares       *shares // nil before the first row with a key
 	unanswered   int64   // rows sent
@@ -45,10 +43,10 @@ type link struct {
 type worker struct {
 	id, name  string
 	hash      uint64 // of the name
+	seat      uint16
 	connected bool
 	draining  bool
 	links     []*link // one per flow that the worker had to do with
-	byFlow    map[*flow]*link
 	sent      window
 }
 
@@ -63,36 +61,25 @@ func (s *Scheduler) flow(name string) *flow {
 }
 
 func (s *Scheduler) link(f *flow, w *worker) *link {
-	l := w.byFlow[f]
+	for len(f.links) <= int(w.seat) {
+		f.links, f.loads = append(f.links, nil), append(f.loads, notReady)
+	}
+	l := f.links[w.seat]
 	if l == nil {
-		l = &link{flow: f, worker: w, index: -1}
-		w.byFlow[f] = l
-		w.links, f.links = append(w.links, l), append(f.links, l)
+		l = &link{flow: f, worker: w}
+		f.links[w.seat] = l
+		w.links = append(w.links, l)
 	}
 	return l
 }
 
-// score is the rendezvous weight of a worker for a slot (Thaler and Ravishankar, 1998): the highest owns the slot. The name
-// counts, not the id, so a worker that comes back under its name gets its slots back.
-func (w *worker) score(slot uint16) uint64 {
-	hi, lo := bits.Mul64(w.hash^(uint64(slot)+1)*0x9e3779b97f4a7c15, 0xd6e8feb86659fd93)
-	return hi ^ lo
-}
-
-// beats reports whether l owns slot rather than m.
-func (l *link) beats(m *link, slot uint16) bool {
-	a, b := l.worker.score(slot), m.worker.score(slot)
-	return a > b || a == b && l.worker.id > m.worker.id
-}
-
-// hashName is FNV-1a with a finisher: names that differ in one digit must not be alike.
-func hashName(name string) uint64 {
-	h := uint64(14695981039346656037)
-	for i := range len(name) {
-		h = (h ^ uint64(name[i])) * 1099511628211
+// each yields the links of the flow.
+func (f *flow) each(yield func(*link) bool) {
+	for _, l := range f.links {
+		if l != nil && !yield(l) {
+			return
+		}
 	}
-	h = (h ^ h>>33) * 0xff51afd7ed558ccd
-	return h ^ h>>29
 }
 
 // segment is rows of one batch that go one way.
@@ -160,7 +147,7 @@ func (q *queue) drop(over func(segment) bool) {
 func (s *Scheduler) sweep(f *flow) {
 	f.stale = false
 	over := func(g segment) bool { return g.batch.over }
-	for _, l := range f.links {
+	for l := range f.each {
 		s.dropOver(l)
 		s.pump(l)
 	}

@@ -34,6 +34,9 @@ func (s *slotSet) add(slot uint16)      { s[slot/64] |= 1 << (slot % 64) }
 // go at once, with what is queued; the others are held. Of slots of which it has rows on an earlier revision it keeps all that
 // it has, queued ones too: who comes next may not be able to run them.
 func (s *Scheduler) handOver(f *flow, from *link, moved *slotSet) {
+	if from.first == nil && from.queue.empty() && !from.isCrowded() {
+		return
+	}
 	s.round++
 	s.dropOver(from)
 	keeps := from.keeps(moved)
@@ -52,8 +55,8 @@ func (s *Scheduler) handOver(f *flow, from *link, moved *slotSet) {
 			h.open++
 		}
 	}
-	for _, p := range from.worker.sent.parts {
-		if p == nil || p.link != from || len(p.Batch.Keys) == 0 {
+	for p := from.first; p != nil; p = p.next {
+		if len(p.Batch.Keys) == 0 {
 			continue
 		}
 		p.eachOpen(func(i uint32) {
@@ -102,8 +105,8 @@ func (l *link) keeps(moved *slotSet) (keeps *slotSet) {
 		}
 	}
 	earlier := func(b *Batch) bool { return len(b.Keys) > 0 && b.Revision < l.flow.revision }
-	for _, p := range l.worker.sent.parts {
-		if p != nil && p.link == l && earlier(p.Batch) {
+	for p := l.first; p != nil; p = p.next {
+		if earlier(p.Batch) {
 			p.eachOpen(func(i uint32) { note(p.Batch, p.Row(i)) })
 		}
 	}
@@ -322,22 +325,22 @@ func (s *Scheduler) expire(f *flow) {
 	if !found {
 		return
 	}
-	for _, l := range f.links {
+	for l := range f.each {
 		if l.handing == 0 {
 			continue
 		}
-		for _, p := range slices.Clone(l.worker.sent.parts) {
-			if p == nil || p.link != l || len(p.Batch.Keys) == 0 {
+		for p := l.first; p != nil; p = p.next {
+			if len(p.Batch.Keys) == 0 {
 				continue
 			}
 			p.takeAway(late)
 			if p.open == 0 {
-				l.worker.sent.drop(p.Number)
+				p.drop()
 			}
 		}
 	}
 	s.release(f)
-	for _, l := range f.links {
+	for l := range f.each {
 		if l.isCrowded() {
 			s.pump(l)
 		}

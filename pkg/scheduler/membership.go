@@ -8,7 +8,9 @@ import (
 
 func (e WorkerConnected) step(s *Scheduler) {
 	WorkerGone{Worker: e.Worker}.step(s) // what it had before is lost
-	s.workers[e.Worker] = &worker{id: e.Worker, name: e.Name, hash: hashName(e.Name), connected: true, byFlow: map[*flow]*link{}}
+	w := &worker{id: e.Worker, name: e.Name, hash: hashName(e.Name), connected: true}
+	s.workers[e.Worker] = w
+	s.sit(w)
 }
 
 func (e WorkerDisconnected) step(s *Scheduler) {
@@ -73,12 +75,12 @@ func (e FlowSwitched) step(s *Scheduler) {
 		}
 	}
 	// First those that come, so that rows of those that go find somebody.
-	for _, l := range f.links {
+	for l := range f.each {
 		if l.mayServe() {
 			s.place(l)
 		}
 	}
-	for _, l := range f.links {
+	for l := range f.each {
 		s.place(l)
 	}
 }
@@ -104,9 +106,9 @@ func (l *link) mayServe() bool {
 // place makes a link ready, or not, as its worker's state asks for.
 func (s *Scheduler) place(l *link) {
 	switch {
-	case l.mayServe() && l.index < 0:
+	case l.mayServe() && !l.ready:
 		s.join(l)
-	case !l.mayServe() && l.index >= 0:
+	case !l.mayServe() && l.ready:
 		f := l.flow
 		s.handOver(f, l, s.leave(l))
 		s.pumpWhole(f)
@@ -115,31 +117,26 @@ func (s *Scheduler) place(l *link) {
 
 // join gives a link the slots for which it weighs most.
 func (s *Scheduler) join(l *link) {
-	f := l.flow
-	l.index = len(f.ready)
-	f.ready, f.loads = append(f.ready, l), append(f.loads, l.unanswered)
-	if l.index == 0 {
-		f.owner = new([Slots]uint16)
-		for _, g := range f.waiting.take() {
-			if !g.batch.over {
-				s.route(f, g)
-			}
-		}
-		s.pumpWhole(f)
+	f, seat := l.flow, l.worker.seat
+	l.ready, f.loads[seat] = true, l.unanswered
+	if f.table == nil {
+		s.adopt(f, s.alone(seat))
+		s.begin(f)
 		return
 	}
-	moved, losers := new(slotSet), make([]bool, l.index)
-	for slot := range uint32(Slots) {
-		o := f.owner[slot]
-		if l.beats(f.ready[o], uint16(slot)) {
-			moved.add(uint16(slot))
-			losers[o] = true
-			f.owner[slot] = uint16(l.index)
-		}
+	moves := s.shift(f.table, seat)
+	s.adopt(f, moves.to)
+	for _, loser := range moves.losers {
+		s.handOver(f, f.links[loser], &moves.slots)
 	}
-	for o, lost := range losers {
-		if lost {
-			s.handOver(f, f.ready[o], moved)
+	s.pumpWhole(f)
+}
+
+// begin sends what waited for somebody to be ready.
+func (s *Scheduler) begin(f *flow) {
+	for _, g := range f.waiting.take() {
+		if !g.batch.over {
+			s.route(f, g)
 		}
 	}
 	s.pumpWhole(f)
@@ -147,39 +144,25 @@ func (s *Scheduler) join(l *link) {
 
 // leave takes a link's slots from it and gives each to the link that weighs most of those left. It returns the slots.
 func (s *Scheduler) leave(l *link) *slotSet {
-	f := l.flow
-	gone, last := uint16(l.index), uint16(len(f.ready)-1)
-	f.ready[gone], f.loads[gone] = f.ready[last], f.loads[last]
-	f.ready[gone].index = int(gone)
-	f.ready[last] = nil
-	f.ready, f.loads = f.ready[:last], f.loads[:last]
-	l.index = -1
-	moved := new(slotSet)
-	if last == 0 {
-		f.owner = nil
+	f, seat := l.flow, l.worker.seat
+	l.ready, f.loads[seat] = false, notReady
+	if f.table.count == 1 {
+		s.adopt(f, nil)
 		f.since = s.now
-		for i := range moved {
-			moved[i] = ^uint64(0)
-		}
-		return moved
+		return &allSlots
 	}
-	for slot := range uint32(Slots) {
-		switch f.owner[slot] {
-		case gone:
-			best := f.ready[0]
-			for _, m := range f.ready[1:] {
-				if m.beats(best, uint16(slot)) {
-					best = m
-				}
-			}
-			f.owner[slot] = uint16(best.index)
-			moved.add(uint16(slot))
-		case last:
-			f.owner[slot] = gone
-		}
-	}
-	return moved
+	moves := s.shift(f.table, seat)
+	s.adopt(f, moves.to)
+	return &moves.slots
 }
+
+// allSlots is never written to.
+var allSlots = func() (all slotSet) {
+	for i := range all {
+		all[i] = ^uint64(0)
+	}
+	return all
+}()
 
 func (e WorkerGone) step(s *Scheduler) {
 	w := s.workers[e.Worker]
@@ -189,12 +172,12 @@ func (e WorkerGone) step(s *Scheduler) {
 	delete(s.workers, e.Worker)
 	w.connected = false
 	for _, l := range w.links {
-		if l.index >= 0 {
+		if l.ready {
 			s.leave(l)
 		}
-		f := l.flow
-		f.links = slices.DeleteFunc(f.links, func(m *link) bool { return m == l })
+		l.flow.links[w.seat] = nil
 	}
+	s.stand(w)
 	// What it had goes on in the order in which it was sent, then what waited for it.
 	whole := map[*flow][]segment{}
 	blame := w.blame(e.Died)

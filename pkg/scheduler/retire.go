@@ -12,7 +12,7 @@ type CreditEnded struct{ Worker, Flow string }
 // Idle reports whether no row of the flow is with anybody.
 func (s *Scheduler) Idle(name string) bool {
 	f := s.byName[name]
-	return f == nil || f.ledger.InFlight() == 0 && !slices.ContainsFunc(f.links, func(l *link) bool { return l.unanswered > 0 })
+	return f == nil || f.ledger.InFlight() == 0 && !slices.ContainsFunc(f.links, func(l *link) bool { return l != nil && l.unanswered > 0 })
 }
 
 func (e FlowRetired) step(s *Scheduler) {
@@ -22,22 +22,21 @@ func (e FlowRetired) step(s *Scheduler) {
 	}
 	s.sweep(f)
 	f.revision = 0
-	for _, l := range f.links {
-		if l.index >= 0 {
+	for l := range f.each {
+		if l.ready {
 			s.leave(l)
 		}
 		w := l.worker
-		delete(w.byFlow, f)
 		w.links = slices.DeleteFunc(w.links, func(m *link) bool { return m == l })
 	}
-	f.links = nil
+	f.links, f.loads = nil, nil
 }
 
 func (e CreditEnded) step(s *Scheduler) {
 	w, f := s.workers[e.Worker], s.byName[e.Flow]
-	if w == nil || f == nil || w.byFlow[f] == nil {
+	if w == nil || f == nil || int(w.seat) >= len(f.links) || f.links[w.seat] == nil {
 		return
 	}
-	l := w.byFlow[f]
+	l := f.links[w.seat]
 	l.rows, l.bytes = 0, 0
 }

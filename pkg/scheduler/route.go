@@ -1,9 +1,12 @@
 package scheduler
 
-// scratch is what route reuses from batch to batch.
+import "slices"
+
+// scratch is what split reuses from batch to batch.
 type scratch struct {
-	counts []int      // rows per ready link
-	rows   [][]uint32 // their rows
+	counts []int      // by seat, how many of the rows are its; zero in between
+	rows   [][]uint32 // by seat, the rows; nil in between
+	seats  []uint16   // those with rows
 }
 
 func (e Submitted) step(s *Scheduler) {
@@ -43,14 +46,15 @@ func (s *Scheduler) route(f *flow, g segment) {
 			return
 		}
 	}
-	if len(f.ready) == 0 {
+	if f.ready() == 0 {
 		s.starve(f)
 		f.waiting.push(g)
 		return
 	}
-	if len(f.ready) == 1 {
-		f.ready[0].queue.push(g)
-		s.pump(f.ready[0])
+	if f.ready() == 1 {
+		l := f.owner(0)
+		l.queue.push(g)
+		s.pump(l)
 		return
 	}
 	s.split(f, g)
@@ -58,54 +62,62 @@ func (s *Scheduler) route(f *flow, g segment) {
 
 // starve notes since when rows wait for a worker to become ready.
 func (s *Scheduler) starve(f *flow) {
-	if len(f.ready) == 0 && f.waiting.empty() && f.whole.empty() {
+	if f.ready() == 0 && f.waiting.empty() && f.whole.empty() {
 		f.since = s.now
 	}
 }
 
 // split counts the rows of each link, carves their index out of one allocation, and fills it.
 func (s *Scheduler) split(f *flow, g segment) {
-	b := g.batch
-	n := len(f.ready)
-	if cap(s.scratch.counts) < n {
+	b, owner := g.batch, &f.table.owner
+	if n := len(f.links); len(s.scratch.counts) < n {
 		s.scratch = scratch{counts: make([]int, n), rows: make([][]uint32, n)}
 	}
-	counts, rows := s.scratch.counts[:n], s.scratch.rows[:n]
-	clear(counts)
+	counts, rows, seats := s.scratch.counts, s.scratch.rows, s.scratch.seats[:0]
 	if g.rows == nil {
 		for _, key := range b.Keys {
-			counts[f.owner[Slot(key)]]++
+			o := owner[Slot(key)]
+			if counts[o]++; counts[o] == 1 {
+				seats = append(seats, o)
+			}
 		}
 	} else {
 		for _, r := range g.rows {
-			counts[f.owner[b.slot(r)]]++
+			o := owner[b.slot(r)]
+			if counts[o]++; counts[o] == 1 {
+				seats = append(seats, o)
+			}
 		}
 	}
+	s.scratch.seats = seats
+	if len(seats) == 1 {
+		counts[seats[0]] = 0
+		l := f.links[seats[0]]
+		l.queue.push(g)
+		s.pump(l)
+		return
+	}
+	slices.Sort(seats)
 	index := make([]uint32, g.len())
-	for i, c := range counts {
-		if c == g.len() {
-			f.ready[i].queue.push(g)
-			s.pump(f.ready[i])
-			return
-		}
-		rows[i], index = index[:0:c], index[c:]
+	for _, o := range seats {
+		rows[o], index = index[:0:counts[o]], index[counts[o]:]
+		counts[o] = 0
 	}
 	if g.rows == nil {
 		for r, key := range b.Keys {
-			o := f.owner[Slot(key)]
+			o := owner[Slot(key)]
 			rows[o] = append(rows[o], uint32(r))
 		}
 	} else {
 		for _, r := range g.rows {
-			o := f.owner[b.slot(r)]
+			o := owner[b.slot(r)]
 			rows[o] = append(rows[o], r)
 		}
 	}
-	for i, c := range counts {
-		if c > 0 {
-			f.ready[i].queue.push(segment{batch: b, rows: rows[i], deaths: g.deaths})
-			s.pump(f.ready[i])
-		}
-		rows[i] = nil
+	for _, o := range seats {
+		l := f.links[o]
+		l.queue.push(segment{batch: b, rows: rows[o], deaths: g.deaths})
+		rows[o] = nil
+		s.pump(l)
 	}
 }

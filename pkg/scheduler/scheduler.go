@@ -3,7 +3,7 @@
 //
 // A batch enters with Submitted. Its rows are split by slot (route.go) over the workers that are ready for the flow, wait in
 // the queue of a link (one worker, one flow) for credit, and leave as parts (send.go). Answered counts their outcomes
-// (answer.go). Slots change their owner when workers become ready, drain or are gone (membership.go), by hand-over
+// (answer.go). Slots (table.go) change their owner when workers become ready, drain or are gone (membership.go), by hand-over
 // (handover.go), so that rows of one key from one stream are first executed in the order in which they were submitted. Whose
 // fault the death of a worker may be is poison.go's.
 package scheduler
@@ -36,6 +36,9 @@ type Scheduler struct {
 	flows     []*flow // in the order in which they were first named
 	byName    map[string]*flow
 	workers   map[string]*worker
+	seats     []*worker // nil: free
+	hashes    []uint64  // by seat, of the workers' names
+	tables    []*table  // those in use
 	deadlines deadlines // batches that have one
 	arrivals  uint64    // batches submitted so far
 	round     uint64    // hand-overs so far

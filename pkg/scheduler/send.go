@@ -1,9 +1,6 @@
 package scheduler
 
-import (
-	"cmp"
-	"math"
-)
+import "cmp"
 
 // Part is rows of one batch that went to one worker together. Its exported fields do not change.
 type Part struct {
@@ -16,11 +13,12 @@ type Part struct {
 	// them, from the second on it runs nothing else meanwhile.
 	Deaths uint32
 
-	link    *link
-	open    int  // rows that the worker has not answered and that were not taken away
-	ended   Rows // rows that are not open any more; nil while all are, or none is
-	running Rows // rows that were announced, and neither ended nor parked since; nil while there was none
-	moved   bool // rows were taken away, or handed back, that a result must not end by its silence
+	link       *link
+	prev, next *Part // of the link
+	open       int   // rows that the worker has not answered and that were not taken away
+	ended      Rows  // rows that are not open any more; nil while all are, or none is
+	running    Rows  // rows that were announced, and neither ended nor parked since; nil while there was none
+	moved      bool  // rows were taken away, or handed back, that a result must not end by its silence
 }
 
 // Len is how many rows the part has.
@@ -82,6 +80,45 @@ func (w *window) part(number uint64) *Part {
 		return nil
 	}
 	return w.parts[number-w.first]
+}
+
+// append puts a new part behind the link's others.
+func (l *link) append(p *Part) {
+	if p.prev = l.last; p.prev != nil {
+		p.prev.next = p
+	} else {
+		l.first = p
+	}
+	l.last = p
+}
+
+// drop forgets a part of which every row is answered or taken away. Its own next one stays, for who walks along.
+func (p *Part) drop() {
+	p.relink(p.next, p.prev)
+	p.link.worker.sent.drop(p.Number)
+}
+
+// relink has the part's neighbours, or the link's ends, point to others instead of it.
+func (p *Part) relink(first, last *Part) {
+	if p.prev != nil {
+		p.prev.next = first
+	} else {
+		p.link.first = first
+	}
+	if p.next != nil {
+		p.next.prev = last
+	} else {
+		p.link.last = last
+	}
+}
+
+// replace puts a part of what is open of p into its place.
+func (p *Part) replace() *Part {
+	n := &Part{Number: p.Number, Batch: p.Batch, Rows: p.rest().rows, Deaths: p.Deaths, link: p.link, prev: p.prev, next: p.next, open: p.open}
+	p.relink(n, n)
+	sent := &p.link.worker.sent
+	sent.parts[p.Number-sent.first] = n
+	return n
 }
 
 func (w *window) drop(number uint64) {
@@ -165,6 +202,7 @@ func (s *Scheduler) send(l *link, g segment) {
 	w := l.worker
 	p := &Part{Number: w.sent.next(), Batch: g.batch, Rows: g.rows, Deaths: g.deaths, link: l, open: g.len()}
 	w.sent.parts = append(w.sent.parts, p)
+	l.append(p)
 	l.load(p.open)
 	if len(p.Batch.Keys) > 0 {
 		p.eachOpen(func(i uint32) { l.share(p.Batch, p.Row(i), 1) })
@@ -182,18 +220,17 @@ func (s *Scheduler) sendAgain(p *Part) {
 		p.closeAll()
 	case len(p.Batch.Keys) > 0:
 		p.takeAway(func(h *heldSlot) bool { return !h.stays })
-	case l.index < 0:
+	case !l.ready:
 		s.starve(l.flow)
 		l.flow.whole.putBack(p.rest())
 		p.closeAll()
 	}
 	if p.open == 0 {
-		w.sent.drop(p.Number)
+		p.drop()
 		return
 	}
 	if p.open < p.Len() {
-		p = &Part{Number: p.Number, Batch: p.Batch, Rows: p.rest().rows, Deaths: p.Deaths, link: l, open: p.open}
-		w.sent.parts[p.Number-w.sent.first] = p
+		p = p.replace()
 	}
 	l.pay(p)
 	s.act(Send{Worker: w.id, Part: p})
@@ -202,8 +239,8 @@ func (s *Scheduler) sendAgain(p *Part) {
 // load counts rows that were sent, or, below zero, that are the worker's no more.
 func (l *link) load(rows int) {
 	l.unanswered += int64(rows)
-	if l.index >= 0 {
-		l.flow.loads[l.index] = l.unanswered
+	if l.ready {
+		l.flow.loads[l.worker.seat] = l.unanswered
 	}
 }
 
@@ -243,7 +280,7 @@ func (s *Scheduler) pumpWhole(f *flow) {
 
 // remaining is a link whose worker is still on an earlier revision, and so can certainly run it; nil for none.
 func (f *flow) remaining(revision int64) *link {
-	for _, l := range f.links {
+	for l := range f.each {
 		if l.acknowledged == revision && l.worker.connected && !l.worker.draining {
 			return l
 		}
@@ -254,10 +291,10 @@ func (f *flow) remaining(revision int64) *link {
 // leastLoaded is the ready link with credit that has the fewest rows to answer; nil for none.
 func (f *flow) leastLoaded() *link {
 	var best *link
-	least := int64(math.MaxInt64)
-	for i, load := range f.loads {
-		if load < least && f.ready[i].mayRun() {
-			best, least = f.ready[i], load
+	least := int64(notReady)
+	for seat, load := range f.loads {
+		if load < least && f.links[seat].mayRun() {
+			best, least = f.links[seat], load
 		}
 	}
 	return best

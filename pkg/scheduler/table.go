@@ -1,0 +1,209 @@
+package scheduler
+
+import (
+	"math"
+	"math/bits"
+	"slices"
+)
+
+// A worker has a seat while it is known: the number by which tables and flows name it. Flows whose ready workers are the
+// same share one table of who owns which slot: so what a worker's coming or going costs hardly depends on the number of flows.
+
+// table says which of its members owns each slot. It does not change once it is made.
+type table struct {
+	members seats
+	count   int           // of the members
+	owner   [Slots]uint16 // their seats
+	flows   int           // that go by it
+	last    *shift        // the last one from here; nil once a seat of it may be another's
+}
+
+// shift is what moves when a worker comes to those of a table, or goes.
+type shift struct {
+	seat   uint16
+	to     *table
+	slots  slotSet
+	losers []uint16 // seats that slots move away from
+}
+
+// seats is a set of seats, without zeros at its end.
+type seats []uint64
+
+func (s seats) has(seat uint16) bool {
+	return int(seat/64) < len(s) && s[seat/64]&(1<<(seat%64)) != 0
+}
+
+// toggled is the set with the seat put in, or taken out if it was in.
+func (s seats) toggled(seat uint16) seats {
+	n := make(seats, max(len(s), int(seat/64)+1))
+	copy(n, s)
+	n[seat/64] ^= 1 << (seat % 64)
+	for len(n) > 0 && n[len(n)-1] == 0 {
+		n = n[:len(n)-1]
+	}
+	return n
+}
+
+// list is the seats in order.
+func (s seats) list() []uint16 {
+	var all []uint16
+	for i, word := range s {
+		for ; word != 0; word &= word - 1 {
+			all = append(all, uint16(i*64+bits.TrailingZeros64(word)))
+		}
+	}
+	return all
+}
+
+// sit gives a worker the first free seat.
+func (s *Scheduler) sit(w *worker) {
+	seat := slices.Index(s.seats, nil)
+	if seat < 0 {
+		seat = len(s.seats)
+		s.seats, s.hashes = append(s.seats, nil), append(s.hashes, 0)
+	}
+	w.seat = uint16(seat)
+	s.seats[seat], s.hashes[seat] = w, w.hash
+}
+
+// stand frees the seat of a worker that is ready for no flow.
+func (s *Scheduler) stand(w *worker) {
+	s.seats[w.seat] = nil
+	for _, t := range s.tables {
+		t.last = nil
+	}
+}
+
+// adopt makes a flow go by a table; nil: nobody is ready.
+func (s *Scheduler) adopt(f *flow, t *table) {
+	if t != nil {
+		if t.flows == 0 {
+			s.tables = append(s.tables, t)
+		}
+		t.flows++
+	}
+	if old := f.table; old != nil {
+		if old.flows--; old.flows == 0 {
+			s.tables = slices.DeleteFunc(s.tables, func(t *table) bool { return t == old })
+		}
+	}
+	f.table = t
+}
+
+// tableOf is the table in use that has these members; nil for none.
+func (s *Scheduler) tableOf(members seats) *table {
+	for _, t := range s.tables {
+		if slices.Equal(t.members, members) {
+			return t
+		}
+	}
+	return nil
+}
+
+// shift works out what moves when the worker of a seat comes to those of a table, or goes if it is among them and not the
+// only one.
+func (s *Scheduler) shift(from *table, seat uint16) *shift {
+	if last := from.last; last != nil && last.seat == seat && last.to.flows > 0 {
+		return last
+	}
+	comes := !from.members.has(seat)
+	h := &shift{seat: seat}
+	members := from.members.toggled(seat)
+	if h.to = s.tableOf(members); h.to == nil {
+		h.to = s.derive(from, members, seat, comes)
+	}
+	lost := make([]bool, len(s.seats))
+	for slot, owner := range &from.owner {
+		if h.to.owner[slot] != owner {
+			h.slots.add(uint16(slot))
+			lost[owner] = true
+		}
+	}
+	for loser, l := range lost {
+		if l {
+			h.losers = append(h.losers, uint16(loser))
+		}
+	}
+	from.last = h
+	return h
+}
+
+// derive makes the table of members, which are those of another one with one more, or less.
+func (s *Scheduler) derive(from *table, members seats, seat uint16, comes bool) *table {
+	t := &table{members: members, owner: from.owner}
+	if comes {
+		t.count = from.count + 1
+		hash := s.hashes[seat]
+		for slot, owner := range &t.owner {
+			// Most lose, which needs no call to see.
+			if score(hash, uint16(slot)) >= score(s.hashes[owner], uint16(slot)) && s.beats(seat, owner, uint16(slot)) {
+				t.owner[slot] = seat
+			}
+		}
+		return t
+	}
+	t.count = from.count - 1
+	left := members.list()
+	for slot, owner := range &t.owner {
+		if owner == seat {
+			best := left[0]
+			for _, other := range left[1:] {
+				if s.beats(other, best, uint16(slot)) {
+					best = other
+				}
+			}
+			t.owner[slot] = best
+		}
+	}
+	return t
+}
+
+// alone is the table of one worker.
+func (s *Scheduler) alone(seat uint16) *table {
+	members := seats(nil).toggled(seat)
+	t := s.tableOf(members)
+	if t == nil {
+		t = &table{members: members, count: 1}
+		for slot := range t.owner {
+			t.owner[slot] = seat
+		}
+	}
+	return t
+}
+
+// score is the rendezvous weight of a worker for a slot (Thaler and Ravishankar, 1998): the highest owns the slot. The name's
+// hash counts, not the id's, so a worker that comes back under its name gets its slots back.
+func score(hash uint64, slot uint16) uint64 {
+	hi, lo := bits.Mul64(hash^(uint64(slot)+1)*0x9e3779b97f4a7c15, 0xd6e8feb86659fd93)
+	return hi ^ lo
+}
+
+// beats reports whether the worker of seat a owns slot rather than that of seat b.
+func (s *Scheduler) beats(a, b, slot uint16) bool {
+	x, y := score(s.hashes[a], slot), score(s.hashes[b], slot)
+	return x > y || x == y && s.seats[a].id > s.seats[b].id
+}
+
+// hashName is FNV-1a with a finisher: names that differ in one digit must not be alike.
+func hashName(name string) uint64 {
+	h := uint64(14695981039346656037)
+	for i := range len(name) {
+		h = (h ^ uint64(name[i])) * 1099511628211
+	}
+	h = (h ^ h>>33) * 0xff51afd7ed558ccd
+	return h ^ h>>29
+}
+
+// notReady is the load of a seat whose worker is not ready for the flow.
+const notReady = math.MaxInt64
+
+// ready counts the workers that may get new rows of the flow.
+func (f *flow) ready() int {
+	if f.table == nil {
+		return 0
+	}
+	return f.table.count
+}
+
+// owner is the link that a slot's new rows go to. Somebody is ready.
+func (f *flow) owner(slot uint16) *link { return f.links[f.table.owner[slot]] }
