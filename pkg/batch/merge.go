@@ -30,6 +30,39 @@ func Merge(pieces []Output) Output {
 	return out
 }
 
+// Join puts outputs of one batch one behind the other, for somebody else to Merge. Rows are copied, once; a piece that is alone is
+// returned as it is. The pieces
+// share an encoding, and have no keys. Together the pieces must be below 4 GiB.
+func Join(pieces []Output) Output {
+	bytes, rows, filled := 0, 0, 0
+	var last *Output
+	for i := range pieces {
+		if o := &pieces[i]; o.Rows.Len() > 0 {
+			bytes, rows, filled, last = bytes+len(o.Rows.Data), rows+o.Rows.Len(), filled+1, o
+		}
+	}
+	switch filled {
+	case 0:
+		return Output{}
+	case 1:
+		return *last
+	}
+	out := Output{
+		Rows:    Columns{Data: make([]byte, 0, bytes), Ends: make([]uint32, 0, rows), Encoding: last.Rows.Encoding},
+		Origins: make([]uint32, 0, rows),
+	}
+	for i := range pieces {
+		o := &pieces[i]
+		before := uint32(len(out.Rows.Data))
+		out.Rows.Data = append(out.Rows.Data, o.Rows.Data...)
+		for _, end := range o.Rows.Ends {
+			out.Rows.Ends = append(out.Rows.Ends, before+end)
+		}
+		out.Origins = append(out.Origins, o.Origins...)
+	}
+	return out
+}
+
 // mergers keeps those that were used, for their places.
 var mergers = sync.Pool{New: func() any { return new(merger) }}
 

@@ -75,6 +75,25 @@ func TestMergeSharesOnePieceInOrder(t *testing.T) {
 	}
 }
 
+// What was joined can be merged later.
+func TestJoinLosesNothingThatMergeNeeds(t *testing.T) {
+	piece := func(origins ...uint32) Output {
+		o := Output{Origins: origins, Rows: Columns{Encoding: Protobuf}}
+		for i, origin := range origins {
+			o.Rows.Append(fmt.Appendf(nil, "%d of %d", i, origin))
+		}
+		return o
+	}
+	for _, pieces := range [][]Output{
+		nil, {{}}, {piece(1, 2)}, {{}, piece(2, 1), {}}, {piece(0, 2, 4), piece(1, 2, 3)}, {piece(9), {}, piece(1, WholeBatch), piece(5, 9)},
+	} {
+		got, want := Merge([]Output{Join(pieces)}), Merge(pieces)
+		if d := diff.Diff(want, got); d != "" {
+			t.Error("joined and merged, against merged:", d)
+		}
+	}
+}
+
 func BenchmarkMerge(b *testing.B) {
 	pieces := make([]Output, 2)
 	for i := range 1000 {

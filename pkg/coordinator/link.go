@@ -438,15 +438,26 @@ func endsTwice(outcomes []batch.RowOutcome) (row uint32, found bool) {
 // maxRows bounds the places of rows that a message may name.
 const maxRows = 1 << 30
 
+// Results are mostly acknowledged with the next part; a message of its own waits for so long, or for so many.
+const (
+	acknowledgeAfter = 2 * time.Millisecond
+	acknowledgeMany  = 64
+)
+
 // write sends orders, and acknowledges results, until the session ends.
 func (k *link) write(ctx context.Context, stream pb.Worker_SessionClient) error {
 	s := sender{stream: stream, link: k, defined: map[definitionKey]bool{}}
+	late := time.NewTimer(acknowledgeAfter)
+	defer late.Stop()
 	var orders []order
-	for {
+	for waiting := false; ; {
+		due := false
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-k.outbox.ready:
+		case <-late.C:
+			due, waiting = true, false
 		}
 		orders = k.outbox.take(orders)
 		for _, o := range orders {
@@ -454,7 +465,14 @@ func (k *link) write(ctx context.Context, stream pb.Worker_SessionClient) error 
 				return err
 			}
 		}
-		if k.received.Load() > s.acknowledged {
+		switch n := k.received.Load() - s.acknowledged; {
+		case n == 0:
+		case !due && n < acknowledgeMany:
+			if !waiting {
+				waiting = true
+				late.Reset(acknowledgeAfter)
+			}
+		default:
 			if err := s.message(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Ack{Ack: &pb.Ack{}}}); err != nil {
 				return err
 			}

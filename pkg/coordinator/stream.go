@@ -26,13 +26,19 @@ type stream struct {
 	cancel  context.CancelCauseFunc
 	done    chan struct{} // closed when the call has ended and its batches are cancelled
 
-	revision int64 // that the client was told of last; owned by the call's goroutine
+	// Owned by the call's goroutine.
+	revision int64 // that the client was told of last
+	credit   size  // that the client is to get for what it was answered
+	credited bool  // there is some, if only of an empty batch
 
 	mu         sync.Mutex
 	unanswered map[uint64]*submission // guarded by mu
 	closing    bool                   // guarded by mu: no submission is tracked any more
 	posting    sync.WaitGroup         // submissions tracked and not with the scheduler yet
 }
+
+// size is rows, and bytes of their data.
+type size struct{ rows, bytes int64 }
 
 // Stream is a client's ordered stream of batches for one flow.
 func (i *ingest) Stream(server pb.Ingest_StreamServer) error {
@@ -264,6 +270,9 @@ func (s *stream) send(ctx context.Context, received <-chan error) error {
 				return err
 			}
 		}
+		if err := s.sendCredit(); err != nil {
+			return err
+		}
 		if s.idle() && (closed || draining == nil) {
 			if isClosed(s.ingest.draining) {
 				return errDraining()
@@ -310,7 +319,18 @@ func (s *stream) sendEnding(e ending) error {
 	defer sub.letGo()
 	s.forget(sub)
 	rows, bytes := s.window.restore(sub.columns.Len(), len(sub.columns.Data))
-	c := &pb.Credit{Rows: uint32(rows), Bytes: uint32(bytes)}
+	s.credit, s.credited = size{s.credit.rows + rows, s.credit.bytes + bytes}, true
+	return nil
+}
+
+// sendCredit grants what answered batches have freed: once for all that were answered together.
+func (s *stream) sendCredit() error {
+	if !s.credited {
+		return nil
+	}
+	s.credited = false
+	c := &pb.Credit{Rows: uint32(s.credit.rows), Bytes: uint32(s.credit.bytes)}
+	s.credit = size{}
 	if err := s.server.Send(&pb.StreamResponse{Kind: &pb.StreamResponse_Credit{Credit: c}}); err != nil {
 		return wire.FromStatus(err)
 	}
