@@ -117,6 +117,13 @@ func TestHostileClients(t *testing.T) {
 			}
 		})
 	}
+	until(t, "the budget is back", func() error {
+		left, err := metric(g.http, "kisgrid_coordinator_budget_left_bytes", "")
+		if err == nil && left != budget {
+			err = fmt.Errorf("%g of %d bytes are left", left, budget)
+		}
+		return err
+	})
 	g.workers = []*process{g.startWorker("w2")}
 	g.awaitWorkers(1)
 	if out := g.mustKisgrid("{\"stu_id\":101,\"score_1\":100,\"score_2\":90}\n", "submit", flow, "--results"); out != "{\"stu_id\":101,\"avg_score\":95}\n" {

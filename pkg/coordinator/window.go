@@ -198,6 +198,7 @@ func (w *window) spend(ctx context.Context, rows, bytes int) error {
 		wait := w.budget.overdraw(debt, w.counted)
 		if wait == nil {
 			w.over, w.counted = w.over+debt, true
+			w.balance() // the window may be closed
 			return nil
 		}
 		w.mu.Unlock()

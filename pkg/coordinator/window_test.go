@@ -209,6 +209,29 @@ func TestOverdraftGivenUp(t *testing.T) {
 	})
 }
 
+// TestOverdraftOfAClosedWindow ends a call whose batch comes to its place all the same: nothing stays reserved.
+func TestOverdraftOfAClosedWindow(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(2 * firstWindowBytes)
+		first, second := openWindow(b), openWindow(b)
+		if err := first.spend(t.Context(), 1, 1<<20); err != nil {
+			t.Fatal(err)
+		}
+		got := make(chan error, 1)
+		go func() { got <- second.spend(t.Context(), 1, 1<<20) }()
+		synctest.Wait()
+		second.close()
+		first.close()
+		if err := <-got; err != nil {
+			t.Error(err)
+		}
+		if b.remaining() != b.size || b.over != 0 {
+			t.Errorf("at the end %d of %d bytes are left, %d windows overdrawn", b.remaining(), b.size, b.over)
+		}
+	})
+}
+
 // TestBudgetAddsUp does whatever streams do, at random, and wants all of the budget back.
 func TestBudgetAddsUp(t *testing.T) {
 	t.Parallel()
