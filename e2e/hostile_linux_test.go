@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/encoding/gzip"
 
+	"github.com/kisgrid/kisgrid/internal/process"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -27,16 +28,16 @@ func TestHostileClients(t *testing.T) {
 		budget, receive, itself = 32 << 20, 64 << 20, 64 << 20
 		most                    = (budget+receive)*3/2 + itself
 	)
-	g := &grid{t: t, etcd: freeAddress(t), redis: freeAddress(t), etcdDir: t.TempDir(), coordinator: freeAddress(t), http: freeAddress(t)}
+	g := &grid{t: t, etcd: process.Address(t), redis: process.Address(t), etcdDir: t.TempDir(), coordinator: process.Address(t), http: process.Address(t)}
 	startEtcd(t, g.etcd, g.etcdDir)
 	startRedis(t, g.redis)
-	g.coordinatorProcess = startWith(t, "coordinator", []string{"GOMEMLIMIT=" + strconv.Itoa(most*4/5)}, nil, "coordinator", "--listen", g.coordinator,
+	g.coordinatorProcess = process.Start(t, process.Config{Env: []string{"GOMEMLIMIT=" + strconv.Itoa(most*4/5)}}, "coordinator", "--listen", g.coordinator,
 		"--http", g.http, "--etcd", g.etcd, "--lease", "2s", "--no-worker", "10m", "--budget-bytes", strconv.Itoa(budget), "--max-receive-bytes", strconv.Itoa(receive))
-	g.coordinatorProcess.awaitLog(`ready:`)
+	g.coordinatorProcess.Await(`ready:`)
 	worker := g.startWorker("w1")
 	g.awaitWorkers(1)
 	g.mustKisgrid("", "apply", "-f", conf)
-	worker.kill()
+	worker.Kill()
 	g.awaitWorkers(0)
 
 	const flow = "CalStuAvgScore12"
@@ -98,7 +99,7 @@ func TestHostileClients(t *testing.T) {
 	} {
 		t.Run(attack.name, func(t *testing.T) {
 			g.forgetPeak(t)
-			ctx, cancel := context.WithTimeout(t.Context(), patience/4)
+			ctx, cancel := context.WithTimeout(t.Context(), process.Patience/4)
 			defer cancel()
 			var clients sync.WaitGroup
 			for range attack.clients {
@@ -117,14 +118,14 @@ func TestHostileClients(t *testing.T) {
 			}
 		})
 	}
-	until(t, "the budget is back", func() error {
+	process.Until(t, "the budget is back", func() error {
 		left, err := metric(g.http, "kisgrid_coordinator_budget_left_bytes", "")
 		if err == nil && left != budget {
 			err = fmt.Errorf("%g of %d bytes are left", left, budget)
 		}
 		return err
 	})
-	g.workers = []*process{g.startWorker("w2")}
+	g.workers = []*process.Process{g.startWorker("w2")}
 	g.awaitWorkers(1)
 	if out := g.mustKisgrid("{\"stu_id\":101,\"score_1\":100,\"score_2\":90}\n", "submit", flow, "--results"); out != "{\"stu_id\":101,\"avg_score\":95}\n" {
 		t.Errorf("an honest client is answered:\n%s", out)
