@@ -161,5 +161,5 @@ func (g *grid) peak(t *testing.T) int {
 }
 
 func (g *grid) proc(file string) string {
-	return filepath.Join("/proc", fmt.Sprint(g.coordinatorProcess.cmd.Process.Pid), file)
+	return filepath.Join("/proc", strconv.Itoa(g.coordinatorProcess.ID()), file)
 }

@@ -226,9 +226,12 @@ func (p *Process) Stop() {
 	}
 }
 
+// ID is the system's number for it.
+func (p *Process) ID() int { return p.cmd.Process.Pid }
+
 // Resident is how many bytes of memory it has at the moment; 0 once it has ended, or where there is no /proc.
 func (p *Process) Resident() int64 {
-	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.ID()))
 	for line := range bytes.Lines(status) {
 		if rest, ok := bytes.CutPrefix(line, []byte("VmRSS:")); ok {
 			kib, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(string(rest)), " kB"), 10, 64)
