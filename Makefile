@@ -100,7 +100,7 @@ sim: ## Simulate coordinators and workers in virtual time: SIM_ROWS, SIM_WORKERS
 		-sim.rows=$(SIM_ROWS) -sim.workers=$(SIM_WORKERS) -sim.seed=$(SIM_SEED)
 
 chaos: ## Kill, stop and cut off real processes under load for CHAOS_TIME: CHAOS_RATE rows per second, CHAOS_SEED
-	go test ./e2e/chaos -v -timeout 0 -chaos.gap=2s -chaos.patience=12s -chaos.duration=$(CHAOS_TIME) -chaos.rate=$(CHAOS_RATE) -chaos.seed=$(CHAOS_SEED)
+	go test ./e2e/chaos -v -timeout 0 -chaos.gap=2s -chaos.patience=12s -chaos.open=0 -chaos.duration=$(CHAOS_TIME) -chaos.rate=$(CHAOS_RATE) -chaos.seed=$(CHAOS_SEED)
 
 # KUBECONFIG leads to a cluster that may be broken, LOAD loads an image archive into it. E2E_K8S are further flags of the
 # tests, such as -run TestOneNode or -k8s.volumes /dev/shm/kisgrid: see go test ./e2e/k8s -args -help.

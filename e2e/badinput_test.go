@@ -52,7 +52,7 @@ func troubledDocuments() []definition.Document {
 	}
 	for _, name := range []string{"Fails", "Panics", "Hangs", "Drops"} {
 		docs = append(docs,
-			document(definition.KindFunc, name, "fname: "+name+"\nfmode: Verify\ntimeout: 200ms\n"),
+			document(definition.KindFunc, name, "fname: "+name+"\nfmode: Verify\ntimeout: 2s\n"),
 			document(definition.KindFlow, name, "flow_name: "+name+"\nstatus: 1\nshard_key: id\nflows: [{fname: "+name+"}]\n"))
 	}
 	return docs
@@ -99,7 +99,7 @@ func TestBadInput(t *testing.T) {
 		{"a row over the limit", "Fails", `{"id":1,"pad":"` + strings.Repeat("x", 1<<20) + `"}`, batch.Dead, batch.CodeRowTooLarge, "limit of 1048576 bytes"},
 		{"an error", "Fails", `{"id":1,"n":1}`, batch.Dead, batch.CodeFunctionError, "no luck today"},
 		{"a panic", "Panics", `{"id":1,"n":1}`, batch.Dead, batch.CodeFunctionPanic, "out of cheese"},
-		{"a function that never returns", "Hangs", `{"id":1,"n":1}`, batch.Dead, batch.CodeFunctionTimeout, "200ms"},
+		{"a function that never returns", "Hangs", `{"id":1,"n":1}`, batch.Dead, batch.CodeFunctionTimeout, "2s"},
 		{"a row that is dropped", "Drops", `{"id":1,"n":1}`, batch.Filtered, batch.CodeDropped, "n is 1"},
 	}
 	for _, c := range rows {

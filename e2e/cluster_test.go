@@ -14,6 +14,9 @@ import (
 // conf is the students' example.
 const conf = "../examples/students/conf"
 
+// lease is longer than a busy machine keeps a process from telling that it lives.
+const lease = "6s"
+
 // grid is etcd, Redis and coordinators and workers as processes.
 type grid struct {
 	t                  *testing.T
@@ -41,13 +44,13 @@ func startGrid(t *testing.T, workers int) *grid {
 
 func (g *grid) startCoordinator() *process.Process {
 	g.t.Helper()
-	return process.Start(g.t, process.Config{}, "coordinator", "--listen", g.coordinator, "--http", g.http, "--etcd", g.etcd, "--lease", "2s")
+	return process.Start(g.t, process.Config{}, "coordinator", "--listen", g.coordinator, "--http", g.http, "--etcd", g.etcd, "--lease", lease)
 }
 
 func (g *grid) startWorker(name string) *process.Process {
 	g.t.Helper()
 	return process.Start(g.t, process.Config{Name: name, Env: []string{"REDIS_ADDR=" + g.redis}},
-		"worker", "--name", name, "--listen", process.Address(g.t), "--http", process.Address(g.t), "--etcd", g.etcd, "--lease", "2s")
+		"worker", "--name", name, "--listen", process.Address(g.t), "--http", process.Address(g.t), "--etcd", g.etcd, "--lease", lease)
 }
 
 // awaitWorkers waits until the coordinator has a session with so many workers.

@@ -66,7 +66,7 @@ func TestNewProject(t *testing.T) {
 
 	// What ran in process runs on a cluster, with the same outcomes.
 	g := startGrid(t, 0)
-	process.Start(t, process.Config{}, program, "--name", "grades", "--listen", process.Address(t), "--http", process.Address(t), "--etcd", g.etcd, "--lease", "2s")
+	process.Start(t, process.Config{}, program, "--name", "grades", "--listen", process.Address(t), "--http", process.Address(t), "--etcd", g.etcd, "--lease", lease)
 	g.awaitWorkers(1)
 	if out := g.mustKisgrid("", "apply", "-f", filepath.Join(dir, "conf")); !strings.Contains(out, "flow Grades: active, taken by 1 of 1 workers") {
 		t.Errorf("apply prints:\n%s", out)

@@ -201,7 +201,7 @@ func TestSharedEtcd(t *testing.T) {
 	g := &grid{t: t, etcd: e.address, redis: process.Address(t), coordinator: process.Address(t), http: process.Address(t)}
 	startRedis(t, g.redis)
 	flags := func(user, password string, more ...string) []string {
-		return append(more, "--etcd", e.address, "--etcd-prefix", prefix, "--etcd-tls-ca", e.ca, "--etcd-username", user, "--etcd-password-file", password, "--lease", "2s")
+		return append(more, "--etcd", e.address, "--etcd-prefix", prefix, "--etcd-tls-ca", e.ca, "--etcd-username", user, "--etcd-password-file", password, "--lease", lease)
 	}
 	coordinator := process.Start(t, process.Config{}, "coordinator", flags("kisgrid-coordinator", e.coordinator, "--listen", g.coordinator, "--http", g.http)...)
 	coordinator.Await(`ready:`)
@@ -254,9 +254,12 @@ func TestSharedEtcd(t *testing.T) {
 	if out := g.mustKisgrid("", "apply", "-f", conf); !strings.Contains(out, "flow CalStuAvgScore12: active, taken by 1 of 1 workers") {
 		t.Errorf("apply after the tokens' end prints:\n%s", out)
 	}
-	if out := g.mustKisgrid("", "get", "workers"); !strings.Contains(out, "w1-") {
-		t.Errorf("after the tokens' end get workers prints:\n%s", out)
-	}
+	process.Until(t, "the worker is there after the tokens' end", func() error {
+		if out := g.mustKisgrid("", "get", "workers"); !strings.Contains(out, "w1-") {
+			return &told{out}
+		}
+		return nil
+	})
 
 	// A wrong password is told, with what to do.
 	wrong := process.Start(t, process.Config{Name: "stranger"}, "worker", flags("kisgrid-worker", e.coordinator, "--name", "w2", "--listen", process.Address(t), "--http", process.Address(t))...)

@@ -111,9 +111,12 @@ func TestOperator(t *testing.T) {
 	for _, w := range g.workers {
 		w.Stop()
 	}
-	if out := g.mustKisgrid("", "get", "workers"); !strings.Contains(out, "no workers") {
-		t.Errorf("after the workers stopped, get workers prints:\n%s", out)
-	}
+	process.Until(t, "the coordinator has seen the workers go", func() error {
+		if out := g.mustKisgrid("", "get", "workers"); !strings.Contains(out, "no workers") {
+			return &told{out}
+		}
+		return nil
+	})
 	g.coordinatorProcess.Stop()
 }
 

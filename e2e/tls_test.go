@@ -95,7 +95,7 @@ func TestTLSFaults(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = etcd.Close() })
 	serving := []string{"--http", "", "--listen", "127.0.0.1:0", "--etcd"}
-	mutual := flags("", good, "--tls-require-client-cert", "--lease", "2s")
+	mutual := flags("", good, "--tls-require-client-cert", "--lease", lease)
 
 	address := process.Address(t)
 	coordinator := process.Start(t, process.Config{}, "coordinator", append(mutual, "--http", "", "--listen", address, "--etcd", plain)...)
@@ -134,7 +134,7 @@ func TestTLSFaults(t *testing.T) {
 			}
 		})
 		t.Run("coordinator to worker, "+name, func(t *testing.T) {
-			stranger := process.Start(t, process.Config{Name: "stranger"}, "coordinator", append(append(named(""), serving...), plain, "--lease", "2s")...)
+			stranger := process.Start(t, process.Config{Name: "stranger"}, "coordinator", append(append(named(""), serving...), plain, "--lease", lease)...)
 			if f.files.CA != "" && f.files.Cert == "" {
 				stranger.Await("--tls-ca alone does not make a listener speak TLS") // so it never comes to dial
 				return

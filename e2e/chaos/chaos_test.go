@@ -28,6 +28,7 @@ var (
 	durationFlag = flag.Duration("chaos.duration", 30*time.Second, "for how long things happen")
 	gapFlag      = flag.Duration("chaos.gap", 3*time.Second, "time from one event to the next")
 	rateFlag     = flag.Float64("chaos.rate", 1000, "rows per second, of all clients together")
+	openFlag     = flag.Int("chaos.open", 100, "batches of a client that may be unanswered, so that a slow machine is sent less; 0: any number")
 	workFlag     = flag.Duration("chaos.work", 500*time.Microsecond, "how long the function takes for every fourth row of a key, beside what the clock adds")
 	clientsFlag  = flag.Int("chaos.clients", 4, "clients, each with a stream")
 	workersFlag  = flag.Int("chaos.workers", 4, "workers at the start")

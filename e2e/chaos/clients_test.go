@@ -41,6 +41,7 @@ type producer struct {
 	next   [keys]uint64 // sequences
 
 	waiting sync.WaitGroup // for batches
+	open    chan struct{}  // has a token per unanswered batch; nil where any number may be
 
 	mu       sync.Mutex
 	ledger   []*sent  // guarded by mu
@@ -51,6 +52,9 @@ type producer struct {
 func startProducer(ctx context.Context, t *testing.T, id int, seed uint64, target string, logger hclog.Logger) *producer {
 	t.Helper()
 	p := &producer{id: uint32(id), random: rand.New(rand.NewPCG(seed, uint64(id))), resent: map[string]int{}}
+	if *openFlag > 0 {
+		p.open = make(chan struct{}, *openFlag)
+	}
 	p.zipf = rand.NewZipf(p.random, 1.1, 4, keys-1)
 	var err error
 	if p.client, err = client.Dial(target, client.WithLogger(logger.Named(fmt.Sprintf("client-%d", id)))); err != nil {
@@ -74,8 +78,7 @@ func (p *producer) breach(format string, args ...any) {
 	p.breaches = append(p.breaches, fmt.Sprintf("client %d: ", p.id)+fmt.Sprintf(format, args...))
 }
 
-// produce sends batches at a rate in rows per second until stop is closed. What could not be sent in time is sent late, not
-// left out.
+// produce sends batches at a rate in rows per second until stop is closed, and fewer where too many are unanswered.
 func (p *producer) produce(ctx context.Context, stop <-chan struct{}, rate float64) {
 	const every = 25 * time.Millisecond
 	ticker := time.NewTicker(every)
@@ -87,6 +90,15 @@ func (p *producer) produce(ctx context.Context, stop <-chan struct{}, rate float
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+		}
+		if p.open != nil {
+			select {
+			case <-stop:
+				return
+			case <-ctx.Done():
+				return
+			case p.open <- struct{}{}:
+			}
 		}
 		n := 1 + p.random.IntN(max(1, int(2*rate*every.Seconds())))
 		s := &sent{rows: make([]row, n), outOfOrder: map[int]bool{}}
@@ -101,7 +113,12 @@ func (p *producer) produce(ctx context.Context, stop <-chan struct{}, rate float
 		p.mu.Unlock()
 		s.at = time.Now()
 		pending, err := p.send(ctx, s)
-		p.waiting.Go(func() { p.await(ctx, s, pending, err) })
+		p.waiting.Go(func() {
+			p.await(ctx, s, pending, err)
+			if p.open != nil {
+				<-p.open
+			}
+		})
 	}
 }
 

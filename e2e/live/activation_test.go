@@ -108,7 +108,7 @@ func (r *rig) awaitRunning(c *client.Client, revision int64) {
 // TestFiftyWorkers says how long a change takes until every worker runs it.
 func TestFiftyWorkers(t *testing.T) {
 	const workers, changes = 50, 10
-	r := start(t, devcluster.Config{Coordinators: 2, Workers: workers, Lease: 5 * time.Second})
+	r := start(t, devcluster.Config{Coordinators: 2, Workers: workers, Lease: 30 * time.Second})
 	r.awaitState("Live", cluster.StateActive, r.put(documents(1)...))
 	c := r.dial()
 	r.awaitRunning(c, r.awaitState("Live", cluster.StateActive, 1).Active)

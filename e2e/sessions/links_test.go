@@ -11,7 +11,7 @@ import (
 // when the worker was last heard, and the other coordinator and its session with that worker notice nothing.
 func TestCutLink(t *testing.T) {
 	t.Parallel()
-	const lease = 3 * time.Second
+	const lease = 5 * time.Second
 	g := grid(t, 3, nil, flowtest.Coordinators(2), flowtest.Lease(lease))
 	w := g.Worker(0)
 	a := startLoad(t, only(t, g.Coordinator(0)), span(0, 64), 20*time.Millisecond)
@@ -33,7 +33,7 @@ func TestCutLink(t *testing.T) {
 	if longestA < lease/2 {
 		t.Errorf("nothing waited: the cut did not cut")
 	}
-	if longestA > lease+3*time.Second { // a slow machine is forgiven this
+	if longestA > lease+3*time.Second+2*longestB { // a slow machine is forgiven what it does to the other coordinator too
 		t.Errorf("rows waited for %s, and the lease is %s", longestA, lease)
 	}
 	if w.ID() != id {

@@ -82,7 +82,7 @@ func TestHotKey(t *testing.T) {
 	if held > waiting/2 {
 		t.Errorf("the worker held %g of the hot key's %g rows", held, waiting)
 	}
-	if p99 > 2*before+time.Second { // a slow machine is forgiven this
+	if p99 > 2*before+10*time.Second { // a slow machine is forgiven this; a window of the hot key's rows takes 80 s
 		t.Errorf("cold keys took %s beside a hot one, and %s before", p99, before)
 	}
 }

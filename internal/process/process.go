@@ -17,7 +17,7 @@ import (
 )
 
 // Patience bounds every wait: long enough for a slow machine, short enough to fail.
-const Patience = 2 * time.Minute
+const Patience = 3 * time.Minute
 
 // bin is the folder of the built programs; Main sets it before tests run.
 var bin string

@@ -20,6 +20,9 @@ var workerA = cluster.Worker{
 	Started:   time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC),
 }
 
+// leaseTime is a lease that a test waits out, longer than a busy machine makes anybody wait who renews it.
+const leaseTime = 3 * time.Second
+
 func followWorkers(t *testing.T, s *cluster.Store) *following[map[string]cluster.Worker] {
 	t.Helper()
 	return startFollowing(t, s.FollowWorkers)
@@ -173,7 +176,7 @@ func testPartition(t *testing.T, s *server) {
 	p := startProxy(t, s.address, listen)
 	cutOff, rest := s.open(t, cluster.Config{Endpoints: []string{p.address}}), s.open(t, cluster.Config{})
 	follower := followWorkers(t, rest)
-	r := register(t, cutOff, "a-1", time.Second)
+	r := register(t, cutOff, "a-1", leaseTime)
 	follower.await(t, "the worker", has("a-1"))
 	p.set(true)
 	awaitClosed(t, "Lost in a partition", r.Lost())
@@ -196,7 +199,7 @@ func testPartition(t *testing.T, s *server) {
 func testOutage(t *testing.T, s *server) {
 	store := s.open(t, cluster.Config{})
 	follower := followWorkers(t, store)
-	r := register(t, store, "a-1", time.Second)
+	r := register(t, store, "a-1", leaseTime)
 	follower.await(t, "the worker", has("a-1"))
 	s.stop(t)
 	awaitClosed(t, "Lost in an outage", r.Lost())

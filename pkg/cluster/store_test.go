@@ -147,7 +147,7 @@ func TestSignIn(t *testing.T) {
 	if err := worker.Wait(t.Context(), nil); err != nil {
 		t.Error(err)
 	}
-	r := register(t, worker, "a-1", time.Second)
+	r := register(t, worker, "a-1", leaseTime)
 	workers.await(t, "the worker", has("a-1"))
 	if err := r.Update(t.Context(), workerA); err != nil {
 		t.Error(err)

@@ -299,7 +299,7 @@ func TestEtcdOutage(t *testing.T) {
 // no more. A change waits for them for a lease time, then it goes on without them.
 func TestUnreachableHoldsNothingUp(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, func(c *Config) { c.Lease = 500 * time.Millisecond })
+	r := newRig(t)
 	status := func(what string, is func(cluster.FlowStatus) bool) {
 		t.Helper()
 		r.awaitCatalog(what, func(c *catalog) bool { return c.flows["S"] != nil && is(c.flows["S"].status) })

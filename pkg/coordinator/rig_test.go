@@ -32,7 +32,7 @@ var (
 )
 
 // patience is how long a test waits for what must happen.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // lease of everything in the tests: the least that etcd grants.
 const lease = 2 * time.Second

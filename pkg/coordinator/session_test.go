@@ -203,7 +203,7 @@ func TestAnotherProcess(t *testing.T) {
 // and its key stays, since only this coordinator can't reach it.
 func TestUnreachable(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, func(c *Config) { c.Lease = 300 * time.Millisecond })
+	r := newRig(t)
 	r.newWorker("bystander", "other").register().session().welcome(false, 0) // else this coordinator would be the one that is cut off
 	w, s := r.join("w")
 	r.whole()
