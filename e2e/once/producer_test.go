@@ -75,7 +75,6 @@ type producer struct {
 	floor    uint64
 	held     []*pb.Submission // to be sent once more, later
 	resent   int
-	redone   int // because rows had failed
 }
 
 func newProducer(g *grid, id int, seed uint64) *producer {

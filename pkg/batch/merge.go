@@ -31,8 +31,7 @@ func Merge(pieces []Output) Output {
 }
 
 // Join puts outputs of one batch one behind the other, for somebody else to Merge. Rows are copied, once; a piece that is alone is
-// returned as it is. The pieces
-// share an encoding, and have no keys. Together the pieces must be below 4 GiB.
+// returned as it is. The pieces share an encoding, and have no keys; together they must be below 4 GiB.
 func Join(pieces []Output) Output {
 	bytes, rows, filled := 0, 0, 0
 	var last *Output
