@@ -32,7 +32,7 @@ func TestJoin(t *testing.T) {
 	address := process.Address(t)
 	_, r := startRedis(t, address)
 	g := flowtest.Cluster(t, 3, flowtest.Register(students.Register), flowtest.ConfFS(students.Conf), flowtest.RedisAt(address))
-	c := g.Client()
+	c, workers := g.Client(), g.Workers()
 	j := &joins{random: rand.New(rand.NewPCG(*joinSeedFlag, 0)), thirds: join(t, c, "CalStuAvgScore3"), firsts: join(t, c, "CalStuAvgScore12")}
 	keys := make([]string, *joinStudentsFlag)
 	for id := range keys {
@@ -49,9 +49,9 @@ func TestJoin(t *testing.T) {
 				return
 			}
 			killed++
-			w := g.Worker(j.random.IntN(3))
-			w.Kill()
-			g.AddWorker(flowtest.WorkerConfig{Name: w.Name()})
+			i := j.random.IntN(len(workers))
+			workers[i].Kill()
+			workers[i] = g.AddWorker(flowtest.WorkerConfig{Name: workers[i].Name()})
 		})
 		cancel()
 		if err != nil {

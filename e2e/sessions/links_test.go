@@ -110,17 +110,17 @@ func TestStaleKey(t *testing.T) {
 	g := grid(t, 2, nil, flowtest.Coordinators(2), flowtest.Lease(30*time.Second))
 	l := startLoad(t, g.Client(), span(0, 64), 20*time.Millisecond)
 	l.moves(10)
+	w := g.Worker(0)
 	for range 3 {
-		name := g.Worker(0).Name()
-		g.Worker(0).Kill()
+		w.Kill()
 		until(t, "it is known to be dead", func() bool {
 			return g.Coordinator(0).Metric("kisgrid_coordinator_sessions") == 1 && g.Coordinator(1).Metric("kisgrid_coordinator_sessions") == 1
 		})
-		successor := g.AddWorker(flowtest.WorkerConfig{Name: name})
-		id := successor.ID()
+		w = g.AddWorker(flowtest.WorkerConfig{Name: w.Name()})
+		id := w.ID()
 		l.moves(20)
-		if successor.ID() != id || successor.Metric("kisgrid_worker_registrations_total") != 1 {
-			t.Fatalf("the successor %s is %s now", id, successor.ID())
+		if w.ID() != id || w.Metric("kisgrid_worker_registrations_total") != 1 {
+			t.Fatalf("the successor %s is %s now", id, w.ID())
 		}
 	}
 	longest, _ := l.end()

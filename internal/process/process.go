@@ -85,6 +85,7 @@ func Start(tb testing.TB, c Config, program string, args ...string) *Process {
 		p.cmd.Stdin = strings.NewReader(c.Stdin)
 	}
 	p.cmd.Stdout, p.cmd.Stderr = &output{p.out, p.news}, &output{p.log, p.news}
+	p.cmd.WaitDelay = time.Second // for children that hold its output
 	dieWithTest(p.cmd)
 	if err := p.cmd.Start(); err != nil {
 		tb.Fatalf("start %s: %v", p.name, err)

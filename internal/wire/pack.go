@@ -211,10 +211,14 @@ func unpack(b []byte, m proto.Message, beside *int) error {
 		}
 		next := at + tag + n
 		i := slices.IndexFunc(fields, func(f field) bool { return f.number == number })
-		if i < 0 {
+		if i < 0 || !fields[i].rows(kind) {
 			*beside -= tag + n
-		} else if replaced := fields[i].bytes; replaced != nil {
-			*beside -= len(*replaced)
+		} else if kind == protowire.BytesType {
+			value, _ := protowire.ConsumeBytes(b[at+tag:])
+			*beside -= tag + n - len(value)
+			if replaced := fields[i].bytes; replaced != nil {
+				*beside -= len(*replaced)
+			}
 		}
 		if *beside < 0 {
 			return errTooMuchBeside
@@ -232,6 +236,19 @@ func unpack(b []byte, m proto.Message, beside *int) error {
 		at = next
 	}
 	return leave(len(b))
+}
+
+// rows reports whether a value of that kind is what the field is for: numbers may also come one by one.
+func (f *field) rows(kind protowire.Type) bool {
+	switch kind {
+	case protowire.BytesType:
+		return true
+	case protowire.Fixed32Type:
+		return f.words != nil
+	case protowire.Fixed64Type:
+		return f.longs != nil
+	}
+	return false
 }
 
 // unpack takes the field's value in.

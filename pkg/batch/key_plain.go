@@ -9,7 +9,7 @@ import (
 )
 
 // hashPlain is Hash for most rows: an object whose first field is the key, a whole number or a string that stands as it is, and
-// in which nothing else can be the field. False leaves a row to Hash, which must find the same in it.
+// in which nothing else can be the field. False leaves a row to Hash, which must find the same in it if it is JSON.
 func (k *KeyField) hashPlain(row []byte) (hash uint64, ok bool) {
 	start := len(`{"`) + len(k.closed) + len(`:`)
 	if len(k.closed) == 0 || !k.ascii || len(row) < start+len(`1}`) || row[0] != '{' || row[1] != '"' || row[start-1] != ':' || string(row[2:start-1]) != k.closed {
@@ -74,9 +74,9 @@ func (k *KeyField) mayBeIn(row []byte) bool {
 		if at%64 == 0 {
 			quotes, before = 0, quotes
 		}
-		new := found >> 7 * 0x0102040810204080 >> 56 << (at % 64)
-		quotes |= new
-		for closing := new & (quotes<<apart | before>>(64-apart)); closing != 0; closing &= closing - 1 {
+		fresh := found >> 7 * 0x0102040810204080 >> 56 << (at % 64)
+		quotes |= fresh
+		for closing := fresh & (quotes<<apart | before>>(64-apart)); closing != 0; closing &= closing - 1 {
 			end := at&^63 + bits.TrailingZeros64(closing)
 			if strings.EqualFold(string(row[end-apart+1:end]), k.closed[:apart-1]) {
 				return true

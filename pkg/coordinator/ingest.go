@@ -113,13 +113,10 @@ func (i *ingest) submission(ctx context.Context, flow string, stream batch.Strea
 	return s, nil
 }
 
-// refused stands for a batch that never became a submission, so that its answer and credit go the ordinary way. It keeps no
-// more of the batch than the credit counts.
-func refused(in *pb.Submission) *submission {
-	return &submission{
-		id:      batch.ID{Sequence: in.GetSequence()},
-		columns: batch.Columns{Data: in.GetRows().GetData(), Ends: in.GetRows().GetEnds()}, begun: true,
-	}
+// refused stands for a batch that never became a submission, so that its answer and credit go the ordinary way. It keeps
+// nothing of the batch itself.
+func refused(in *pb.Submission, spent size) *submission {
+	return &submission{id: batch.ID{Sequence: in.GetSequence()}, spent: spent, begun: true}
 }
 
 // Submit runs one batch and answers when each of its rows has an outcome.

@@ -55,15 +55,22 @@ func (i *ingest) Stream(server pb.Ingest_StreamServer) error {
 	}
 	defer i.unregister(s)
 
-	received := make(chan error, 1)
+	received := make(chan struct{})
 	sent := make(chan error, 1)
 	// Recv returns only when this method has, and so does Send to a client that reads nothing: it is Run that waits for both.
-	i.carriers.Go(func() { received <- s.receive(ctx) })
+	i.carriers.Go(func() {
+		if err := s.receive(ctx); err != nil {
+			cancel(err) // the sender may be stuck, with a client that reads nothing
+		}
+		close(received)
+	})
 	i.carriers.Go(func() { sent <- s.send(ctx, received) })
 	select {
 	case err = <-sent:
 	case <-ctx.Done():
-		err = context.Cause(ctx)
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause // also where the sender was faster
 	}
 	cancel(err)
 	s.cancelBatches()
@@ -170,16 +177,16 @@ func (s *stream) receive(ctx context.Context) error {
 		if isClosed(s.ingest.draining) {
 			return nil // the client sends it to another coordinator, with what is not answered when the call ends
 		}
-		rows, bytes := len(in.GetRows().GetEnds()), len(in.GetRows().GetData())
-		if err := s.window.spend(ctx, rows, bytes); err != nil {
+		spent := size{int64(len(in.GetRows().GetEnds())), int64(len(in.GetRows().GetData()))}
+		if err := s.window.spend(ctx, spent); err != nil {
 			return err
 		}
 		sub, err := s.ingest.submission(ctx, s.flow, s.id, in, false)
 		if err != nil {
-			s.endings.put(ending{submission: refused(in), refused: err, last: true})
+			s.endings.put(ending{submission: refused(in, spent), refused: err, last: true})
 			continue
 		}
-		sub.endings, sub.untaken, sub.lent = s.endings, s.window.untaken, lent
+		sub.endings, sub.untaken, sub.lent, sub.spent = s.endings, s.window.untaken, lent, spent
 		if err := s.track(sub); err != nil {
 			return err
 		}
@@ -236,7 +243,7 @@ func (s *stream) cancelBatches() {
 }
 
 // send writes answers and credit until the client has closed its side and has every answer, or the call ends.
-func (s *stream) send(ctx context.Context, received <-chan error) error {
+func (s *stream) send(ctx context.Context, received <-chan struct{}) error {
 	var items []ending
 	closed := false
 	draining := s.ingest.draining
@@ -253,11 +260,8 @@ func (s *stream) send(ctx context.Context, received <-chan error) error {
 			return context.Cause(ctx)
 		case <-s.ingest.loop.done:
 			return errStopped()
-		case err := <-received:
-			if err != nil {
-				return err
-			}
-			closed = true
+		case <-received:
+			closed, received = true, nil
 		case <-draining:
 			draining = nil
 		case <-changed:
@@ -318,8 +322,8 @@ func (s *stream) sendEnding(e ending) error {
 	}
 	defer sub.letGo()
 	s.forget(sub)
-	rows, bytes := s.window.restore(sub.columns.Len(), len(sub.columns.Data))
-	s.credit, s.credited = size{s.credit.rows + rows, s.credit.bytes + bytes}, true
+	credit := s.window.restore(sub.spent)
+	s.credit, s.credited = size{s.credit.rows + credit.rows, s.credit.bytes + credit.bytes}, true
 	return nil
 }
 

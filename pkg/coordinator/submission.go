@@ -34,6 +34,7 @@ type submission struct {
 	startUse uint32
 	// endings take what the scheduler decides; its taker turns each into an answer.
 	endings *outbox[ending]
+	spent   size       // of its stream's window
 	untaken *untaken   // counts them until the client took them; nil: nobody does
 	span    *batchSpan // nil where nobody traces
 

@@ -8,7 +8,8 @@ import (
 )
 
 // budget is how many bytes of rows the process lets clients have under way: windows of streams, what overdraws them,
-// unary calls, and answers that their clients have not taken yet. Beside it a stream holds one message at most, which waits for its place here.
+// unary calls, and answers that their clients have not taken yet. Beside it a stream holds one message at most, which waits
+// for its place here.
 type budget struct {
 	size int64
 
@@ -75,21 +76,21 @@ type untaken struct {
 
 	allowance int64 // guarded by budget.mu
 	held      int64 // guarded by budget.mu
-	over      bool  // guarded by budget.mu: end was called, or nobody counts any more
+	ended     bool  // guarded by budget.mu: end was called, or nobody counts any more
 }
 
 // hold counts an answer. It does not block.
 func (u *untaken) hold(bytes int64) {
 	b := u.budget
 	b.mu.Lock()
-	if u.over {
+	if u.ended {
 		b.mu.Unlock()
 		return
 	}
 	b.left -= bytes
 	u.held += bytes
-	u.over = b.left < 0 && u.held > u.allowance
-	ends := u.over
+	u.ended = b.left < 0 && u.held > u.allowance
+	ends := u.ended
 	if ends {
 		b.refund(u.held)
 	}
@@ -103,7 +104,7 @@ func (u *untaken) hold(bytes int64) {
 func (u *untaken) take(bytes int64) {
 	u.budget.mu.Lock()
 	defer u.budget.mu.Unlock()
-	if !u.over {
+	if !u.ended {
 		u.held -= bytes
 		u.budget.refund(bytes)
 	}
@@ -121,8 +122,8 @@ func (u *untaken) allow(bytes int64) (reached bool) {
 func (u *untaken) close() {
 	u.budget.mu.Lock()
 	defer u.budget.mu.Unlock()
-	if !u.over {
-		u.over = true
+	if !u.ended {
+		u.ended = true
 		u.budget.refund(u.held)
 	}
 }
@@ -160,8 +161,8 @@ type window struct {
 
 	mu      sync.Mutex
 	size    int64 // guarded by mu: bytes reserved from budget; 0 once closed
-	over    int64 // guarded by mu: bytes reserved beyond, while the window is overdrawn
-	counted bool  // guarded by mu: the budget counts it as overdrawn
+	over    int64 // guarded by mu: bytes reserved beyond, while the window is overdrawn and the budget counts it so
+	waits   bool  // guarded by mu: a batch waits for its place, and is not under way yet
 	batches int   // guarded by mu: under way
 	rows    int64 // guarded by mu: credit left; below zero when overdrawn
 	bytes   int64 // guarded by mu
@@ -180,27 +181,28 @@ func openWindow(b *budget) *window {
 
 // spend takes a batch's size from the credit. It may be overdrawn by one batch, which waits for its place in the budget:
 // after that there is no credit to spend. A batch also waits for what batches cost beside their size, where the window lacks it.
-func (w *window) spend(ctx context.Context, rows, bytes int) error {
+func (w *window) spend(ctx context.Context, b size) error {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.rows <= 0 || w.bytes <= 0 {
-		w.mu.Unlock()
 		return batch.Errorf(batch.CodeBadMessage, "a batch came without credit: wait for the coordinator's Credit before sending more")
 	}
-	w.batches++
-	w.rows -= int64(rows)
-	w.bytes -= int64(bytes)
-	defer w.mu.Unlock()
 	for {
-		debt := w.debt() - w.over
-		if debt <= 0 {
-			return nil
+		// While it waits it counts for nothing: the window would be overdrawn until then, and wait for itself.
+		need := max(0, debt(w.batches+1, w.bytes-b.bytes)-w.over)
+		var wait <-chan struct{}
+		if need > 0 {
+			wait = w.budget.overdraw(need, w.over > 0)
 		}
-		wait := w.budget.overdraw(debt, w.counted)
 		if wait == nil {
-			w.over, w.counted = w.over+debt, true
+			w.batches++
+			w.rows -= b.rows
+			w.bytes -= b.bytes
+			w.over += need
 			w.balance() // the window may be closed
 			return nil
 		}
+		w.waits = true
 		w.mu.Unlock()
 		var left error
 		select {
@@ -209,47 +211,49 @@ func (w *window) spend(ctx context.Context, rows, bytes int) error {
 			left = context.Cause(ctx)
 		}
 		w.mu.Lock()
+		w.waits = false
 		if left != nil {
 			return left
 		}
 	}
 }
 
-// debt is what batches under way need beyond the window. The caller holds the lock.
-func (w *window) debt() int64 { return max(0, int64(w.batches)*batchCost-w.bytes) }
+// debt is what so many batches need beyond a window in which so many bytes are left.
+func debt(batches int, bytes int64) int64 { return max(0, int64(batches)*batchCost-bytes) }
 
 // balance gives back what was reserved beyond the debt that is left, all of it once the window is closed. The caller holds
 // the lock.
 func (w *window) balance() {
-	debt := w.debt()
+	need := debt(w.batches, w.bytes)
 	if w.size == 0 {
-		debt = 0
+		need = 0
 	}
-	if w.over > debt {
-		balanced := debt == 0 && w.counted
-		w.budget.release(w.over-debt, balanced)
-		w.over = debt
-		w.counted = w.counted && !balanced
+	if w.over > need {
+		w.budget.release(w.over-need, need == 0)
+		w.over = need
 	}
 }
 
 // restore gives a batch's size back and returns what the client is to be credited.
-func (w *window) restore(rows, bytes int) (creditRows, creditBytes int64) {
+func (w *window) restore(b size) (credit size) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	creditRows, creditBytes = int64(rows), int64(bytes)
+	credit = b
 	full := w.bytes < w.size/4 || w.rows < w.size/(4*firstWindowBytes/firstWindowRows)
 	if full && w.batches <= maxGrowBatches && w.size < maxWindowBytes && !w.untaken.allow(w.size) && w.budget.grow(w.size) {
-		creditBytes += w.size
-		creditRows += w.size / (firstWindowBytes / firstWindowRows)
+		credit.bytes += w.size
+		credit.rows += w.size / (firstWindowBytes / firstWindowRows)
 		w.size *= 2
 		w.untaken.allow(w.size)
 	}
 	w.batches--
-	w.rows += creditRows
-	w.bytes += creditBytes
+	w.rows += credit.rows
+	w.bytes += credit.bytes
 	w.balance()
-	return creditRows, creditBytes
+	if w.waits {
+		w.budget.release(0, false) // what waits may fit into the window now
+	}
+	return credit
 }
 
 // use is how large the window is, and how much of it is used.

@@ -14,19 +14,19 @@ func TestWindowCredit(t *testing.T) {
 	t.Parallel()
 	b := newBudget(64 << 20)
 	w := openWindow(b)
-	if err := w.spend(t.Context(), 8000, 100); err != nil {
+	if err := w.spend(t.Context(), size{8000, 100}); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.spend(t.Context(), 60000, 100); err != nil {
+	if err := w.spend(t.Context(), size{60000, 100}); err != nil {
 		t.Fatalf("one batch may overdraw the rows: %v", err)
 	}
-	wantCode(t, w.spend(t.Context(), 1, 1), batch.CodeBadMessage, "without credit")
+	wantCode(t, w.spend(t.Context(), size{1, 1}), batch.CodeBadMessage, "without credit")
 	// Used to the full, it doubles with the first batch that ends.
-	if rows, bytes := w.restore(60000, 100); rows != 60000+firstWindowRows || bytes != 100+firstWindowBytes {
-		t.Errorf("credited %d rows and %d bytes", rows, bytes)
+	if got := w.restore(size{60000, 100}); got != (size{60000 + firstWindowRows, 100 + firstWindowBytes}) {
+		t.Errorf("credited %+v", got)
 	}
-	if rows, bytes := w.restore(8000, 100); rows != 8000 || bytes != 100 {
-		t.Errorf("a window that is not used to the full grew: credited %d rows and %d bytes", rows, bytes)
+	if got := w.restore(size{8000, 100}); got != (size{8000, 100}) {
+		t.Errorf("a window that is not used to the full grew: credited %+v", got)
 	}
 	if left := b.remaining(); left != 64<<20-2*firstWindowBytes {
 		t.Errorf("the budget has %d left", left)
@@ -43,10 +43,10 @@ func TestWindowsLeaveRoom(t *testing.T) {
 	b := newBudget(32 << 20)
 	push := func(w *window) {
 		for range 10 {
-			if err := w.spend(t.Context(), 100, int(w.bytes)); err != nil {
+			if err := w.spend(t.Context(), size{100, w.bytes}); err != nil {
 				t.Fatal(err)
 			}
-			w.restore(100, int(w.size))
+			w.restore(size{100, w.size})
 		}
 	}
 	greedy := []*window{openWindow(b), openWindow(b), openWindow(b)}
@@ -76,12 +76,12 @@ func TestTinyBatchesDontGrow(t *testing.T) {
 	t.Parallel()
 	w := openWindow(newBudget(64 << 20))
 	for range firstWindowRows {
-		if err := w.spend(t.Context(), 1, 10); err != nil {
+		if err := w.spend(t.Context(), size{1, 10}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if rows, _ := w.restore(1, 10); rows != 1 {
-		t.Errorf("credited %d rows", rows)
+	if got := w.restore(size{1, 10}); got.rows != 1 {
+		t.Errorf("credited %+v", got)
 	}
 }
 
@@ -94,7 +94,7 @@ func TestTinyBatchesCost(t *testing.T) {
 		const fit = firstWindowBytes/batchCost - 1
 		for range fit {
 			for _, w := range []*window{first, second} {
-				if err := w.spend(t.Context(), 1, 1); err != nil {
+				if err := w.spend(t.Context(), size{1, 1}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -106,7 +106,7 @@ func TestTinyBatchesCost(t *testing.T) {
 		for _, w := range []*window{first, second} {
 			go func() {
 				for range 3 {
-					sent <- w.spend(t.Context(), 1, 1)
+					sent <- w.spend(t.Context(), size{1, 1})
 				}
 			}()
 		}
@@ -132,8 +132,8 @@ func TestTinyBatchesCost(t *testing.T) {
 			if ended > fit {
 				t.Fatalf("%d of 6 batches were let in", in)
 			}
-			first.restore(1, 1)
-			second.restore(1, 1)
+			first.restore(size{1, 1})
+			second.restore(size{1, 1})
 			drain()
 		}
 		first.close()
@@ -158,7 +158,7 @@ func TestOverdraft(t *testing.T) {
 		}
 		for _, w := range windows {
 			go func() {
-				if err := w.spend(t.Context(), 1, large); err != nil {
+				if err := w.spend(t.Context(), size{1, large}); err != nil {
 					t.Error(err)
 				}
 				admitted <- w
@@ -172,7 +172,7 @@ func TestOverdraft(t *testing.T) {
 			if left := b.remaining(); left != -(large + batchCost - firstWindowBytes) {
 				t.Errorf("%d bytes are left", left)
 			}
-			(<-admitted).restore(1, large)
+			(<-admitted).restore(size{1, large})
 		}
 		for _, w := range windows {
 			w.close()
@@ -189,13 +189,13 @@ func TestOverdraftGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBudget(2 * firstWindowBytes)
 		first, second := openWindow(b), openWindow(b)
-		if err := first.spend(t.Context(), 1, 1<<20); err != nil {
+		if err := first.spend(t.Context(), size{1, 1 << 20}); err != nil {
 			t.Fatal(err)
 		}
 		left := errors.New("the client left")
 		ctx, cancel := context.WithCancelCause(t.Context())
 		got := make(chan error, 1)
-		go func() { got <- second.spend(ctx, 1, 1<<20) }()
+		go func() { got <- second.spend(ctx, size{1, 1 << 20}) }()
 		synctest.Wait()
 		cancel(left)
 		if err := <-got; !errors.Is(err, left) {
@@ -215,11 +215,11 @@ func TestOverdraftOfAClosedWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBudget(2 * firstWindowBytes)
 		first, second := openWindow(b), openWindow(b)
-		if err := first.spend(t.Context(), 1, 1<<20); err != nil {
+		if err := first.spend(t.Context(), size{1, 1 << 20}); err != nil {
 			t.Fatal(err)
 		}
 		got := make(chan error, 1)
-		go func() { got <- second.spend(t.Context(), 1, 1<<20) }()
+		go func() { got <- second.spend(t.Context(), size{1, 1 << 20}) }()
 		synctest.Wait()
 		second.close()
 		first.close()
@@ -232,13 +232,63 @@ func TestOverdraftOfAClosedWindow(t *testing.T) {
 	})
 }
 
+// TestOverdrawnWindowsDoNotWaitForThemselves: windows that tiny batches have overdrawn have credit left, and a large batch that
+// waits for its place comes to it once the tiny ones are answered.
+func TestOverdrawnWindowsDoNotWaitForThemselves(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const tiny = 8
+		b := newBudget(2 * firstWindowBytes)
+		windows := []*window{openWindow(b), openWindow(b)}
+		for _, w := range windows {
+			for range tiny {
+				if err := w.spend(t.Context(), size{1, (firstWindowBytes - 1024) / tiny}); err != nil {
+					t.Fatal(err)
+				}
+				if w.over > 0 {
+					break // the other one would wait
+				}
+			}
+		}
+		admitted := make(chan *window, 2)
+		for _, w := range windows {
+			go func() {
+				if err := w.spend(t.Context(), size{1, 1 << 20}); err != nil {
+					t.Error(err)
+				}
+				admitted <- w
+			}()
+		}
+		synctest.Wait()
+		for _, w := range windows {
+			for range w.batches {
+				w.restore(size{1, (firstWindowBytes - 1024) / tiny})
+			}
+		}
+		for range windows {
+			synctest.Wait()
+			select {
+			case w := <-admitted:
+				w.restore(size{1, 1 << 20})
+			default:
+				t.Fatal("a batch waits although nothing else is under way")
+			}
+		}
+		for _, w := range windows {
+			w.close()
+		}
+		if b.remaining() != b.size || b.over != 0 {
+			t.Errorf("at the end %d of %d bytes are left, %d windows overdrawn", b.remaining(), b.size, b.over)
+		}
+	})
+}
+
 // TestBudgetAddsUp does whatever streams do, at random, and wants all of the budget back.
 func TestBudgetAddsUp(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(3, 4))
 	b := newBudget(16 << 20)
-	type amount struct{ rows, bytes int }
-	under := map[*window][]amount{}
+	under := map[*window][]size{}
 	for range 20000 {
 		var w *window
 		for w = range under {
@@ -255,14 +305,14 @@ func TestBudgetAddsUp(t *testing.T) {
 		case random.IntN(2) == 0 && len(under[w]) > 0:
 			a := under[w][0]
 			under[w] = under[w][1:]
-			w.restore(a.rows, a.bytes)
+			w.restore(a)
 		default:
-			a := amount{1 + random.IntN(5000), random.IntN(1 << 20)}
-			need := int64(w.batches+1)*batchCost - (w.bytes - int64(a.bytes)) - w.over
+			a := size{1 + random.Int64N(5000), random.Int64N(1 << 20)}
+			need := int64(w.batches+1)*batchCost - (w.bytes - a.bytes) - w.over
 			if w.rows <= 0 || w.bytes <= 0 || need > b.remaining() {
 				continue // it would wait
 			}
-			if err := w.spend(t.Context(), a.rows, a.bytes); err != nil {
+			if err := w.spend(t.Context(), a); err != nil {
 				t.Fatal(err)
 			}
 			under[w] = append(under[w], a)

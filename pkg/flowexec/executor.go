@@ -167,6 +167,7 @@ func (x *executor) guarded(call callFunc, lo, hi int) (row int, err error) {
 				runtime.Goexit()
 			}
 		case exiting:
+			x.using.end()
 			x.succeed(batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeFunctionPanic,
 				Reason: "the function ended its goroutine with runtime.Goexit: let it return"}, x.frame.Row, false)
 		case panicked != nil:

@@ -74,6 +74,9 @@ var errRefused = &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 
 // DialWorker implements devcluster.Network.
 func (n *network) DialWorker(ctx context.Context, coordinator string, w cluster.Worker) (net.Conn, error) {
+	if n.isDead(w.ID) {
+		return nil, errRefused // also when its name has been revived
+	}
 	return n.dial(ctx, coordinator, w.Name, w.Address)
 }
 
@@ -157,10 +160,10 @@ func (n *network) Reach(node, service, address string) (string, error) {
 	return entry.Addr().String(), nil
 }
 
-// kill breaks all connections of a party, and lets it have no other.
-func (n *network) kill(party string) {
+// kill breaks all connections of a party, and lets it have no other. id is what the cluster calls it: that one is never revived.
+func (n *network) kill(party, id string) {
 	n.mu.Lock()
-	n.dead[party] = true
+	n.dead[party], n.dead[id] = true, true
 	for _, entry := range n.entries[party] {
 		_ = entry.Close()
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,8 +30,9 @@ func (s service) party() string { return string(s) }
 
 // Node is one coordinator or worker of a Grid. Its methods may be called by several goroutines.
 type Node struct {
-	grid *Grid
-	node *devcluster.Node
+	grid   *Grid
+	node   *devcluster.Node
+	killed atomic.Bool
 }
 
 func (n *Node) party() string { return n.Name() }
@@ -48,7 +50,10 @@ func (n *Node) Address() string { return n.node.Address() }
 // port refuses others, and its key stays in etcd until somebody removes it. What its functions were doing is cancelled a
 // moment later. AddWorker brings a worker back under its name.
 func (n *Node) Kill() {
-	n.grid.network.kill(n.Name())
+	if n.killed.Swap(true) {
+		return // its name may be another's by now
+	}
+	n.grid.network.kill(n.Name(), n.ID())
 	n.node.Abandon()
 }
 
