@@ -232,51 +232,36 @@ func TestOverdraftOfAClosedWindow(t *testing.T) {
 	})
 }
 
-// TestOverdrawnWindowsDoNotWaitForThemselves: windows that tiny batches have overdrawn have credit left, and a large batch that
-// waits for its place comes to it once the tiny ones are answered.
-func TestOverdrawnWindowsDoNotWaitForThemselves(t *testing.T) {
+// TestOverdrawnWindowDoesNotWaitForItself: a window that small batches have overdrawn has credit left, and a large batch that
+// waits for its place comes to it once they are answered.
+func TestOverdrawnWindowDoesNotWaitForItself(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		const tiny = 8
+		small := size{1, (firstWindowBytes - 1024) / 8}
 		b := newBudget(2 * firstWindowBytes)
-		windows := []*window{openWindow(b), openWindow(b)}
-		for _, w := range windows {
-			for range tiny {
-				if err := w.spend(t.Context(), size{1, (firstWindowBytes - 1024) / tiny}); err != nil {
-					t.Fatal(err)
-				}
-				if w.over > 0 {
-					break // the other one would wait
-				}
+		w, idle := openWindow(b), openWindow(b)
+		for range 8 {
+			if err := w.spend(t.Context(), small); err != nil {
+				t.Fatal(err)
 			}
 		}
-		admitted := make(chan *window, 2)
-		for _, w := range windows {
-			go func() {
-				if err := w.spend(t.Context(), size{1, 1 << 20}); err != nil {
-					t.Error(err)
-				}
-				admitted <- w
-			}()
+		if w.over == 0 {
+			t.Fatal("the window is not overdrawn")
 		}
+		admitted := make(chan error, 1)
+		go func() { admitted <- w.spend(t.Context(), size{1, 1 << 20}) }()
 		synctest.Wait()
-		for _, w := range windows {
-			for range w.batches {
-				w.restore(size{1, (firstWindowBytes - 1024) / tiny})
-			}
+		if len(admitted) > 0 {
+			t.Fatal("a batch does not wait for its place")
 		}
-		for range windows {
-			synctest.Wait()
-			select {
-			case w := <-admitted:
-				w.restore(size{1, 1 << 20})
-			default:
-				t.Fatal("a batch waits although nothing else is under way")
-			}
+		for range 8 {
+			w.restore(small)
 		}
-		for _, w := range windows {
-			w.close()
+		if err := <-admitted; err != nil {
+			t.Error(err)
 		}
+		w.close()
+		idle.close()
 		if b.remaining() != b.size || b.over != 0 {
 			t.Errorf("at the end %d of %d bytes are left, %d windows overdrawn", b.remaining(), b.size, b.over)
 		}
