@@ -211,20 +211,22 @@ func unpack(b []byte, m proto.Message, beside *int) error {
 		}
 		next := at + tag + n
 		i := slices.IndexFunc(fields, func(f field) bool { return f.number == number })
-		if i < 0 || !fields[i].rows(kind) {
-			*beside -= tag + n
-		} else if kind == protowire.BytesType {
-			value, _ := protowire.ConsumeBytes(b[at+tag:])
+		isLarge := i >= 0 && kind == protowire.BytesType
+		var value []byte
+		switch {
+		case isLarge:
+			value, _ = protowire.ConsumeBytes(b[at+tag : next])
 			*beside -= tag + n - len(value)
 			if replaced := fields[i].bytes; replaced != nil {
 				*beside -= len(*replaced)
 			}
+		case i < 0 || !fields[i].single(kind):
+			*beside -= tag + n
 		}
 		if *beside < 0 {
 			return errTooMuchBeside
 		}
-		if i >= 0 && kind == protowire.BytesType {
-			value, _ := protowire.ConsumeBytes(b[at+tag:])
+		if isLarge {
 			if err := leave(at); err != nil {
 				return err
 			}
@@ -238,17 +240,9 @@ func unpack(b []byte, m proto.Message, beside *int) error {
 	return leave(len(b))
 }
 
-// rows reports whether a value of that kind is what the field is for: numbers may also come one by one.
-func (f *field) rows(kind protowire.Type) bool {
-	switch kind {
-	case protowire.BytesType:
-		return true
-	case protowire.Fixed32Type:
-		return f.words != nil
-	case protowire.Fixed64Type:
-		return f.longs != nil
-	}
-	return false
+// single reports whether a value of that kind is one of the field's numbers, which may also come one by one.
+func (f *field) single(kind protowire.Type) bool {
+	return kind == protowire.Fixed32Type && f.words != nil || kind == protowire.Fixed64Type && f.longs != nil
 }
 
 // unpack takes the field's value in.

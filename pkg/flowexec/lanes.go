@@ -80,13 +80,13 @@ type Lanes struct {
 	earlier *time.Timer   // tells the watchdog of parked rows whose time has come
 	first   time.Duration // when it does; guarded by alarms
 
-	pending atomic.Int64  // runs and parcels whose last Done has not returned; with closed: there are to be no more
-	idle    chan struct{} // closed when pending is closed and nothing else
+	pending atomic.Int64  // runs and parcels whose last Done has not returned; with noMore: none is taken any more
+	idle    chan struct{} // closed when pending is noMore and nothing else
 	setIdle func()        // closes idle, once
 }
 
-// closed is in Lanes.pending when no more runs are taken.
-const closed = 1 << 62
+// noMore is in Lanes.pending when no more runs are taken.
+const noMore = 1 << 62
 
 // lane is a queue and the goroutine that owns one copy of the flow.
 type lane struct {
@@ -230,7 +230,7 @@ func (l *Lanes) only(keys []uint64) (int, bool) {
 
 // begin counts a run in, unless there are to be no more.
 func (l *Lanes) begin() bool {
-	if l.pending.Add(1)&closed != 0 {
+	if l.pending.Add(1)&noMore != 0 {
 		l.end()
 		return false
 	}
@@ -252,7 +252,7 @@ func (l *Lanes) setBusy(by int32) {
 
 // end counts a run out.
 func (l *Lanes) end() {
-	if l.pending.Add(-1) == closed {
+	if l.pending.Add(-1) == noMore {
 		l.setIdle()
 	}
 }
@@ -341,7 +341,7 @@ func (l *Lanes) Drain(ctx context.Context) error {
 
 // close takes no more parts; the channel is closed when none is queued or running.
 func (l *Lanes) close() <-chan struct{} {
-	if l.pending.Or(closed)&^closed == 0 {
+	if l.pending.Or(noMore)&^noMore == 0 {
 		l.setIdle()
 	}
 	return l.idle

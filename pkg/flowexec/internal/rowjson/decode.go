@@ -355,7 +355,7 @@ func isObject(row []byte) bool {
 	if last < 0 || row[0] != '{' || row[last] != '}' {
 		return false
 	}
-	// Up to last a byte behind one that is no brace is there.
+	// Before last, each byte has one behind it: the closing brace at the latest, at which every loop here stops.
 	for i := 1; row[i] == '"'; i++ {
 		if i = closing(row, i+1); i >= last || row[i+1] != ':' {
 			return false
