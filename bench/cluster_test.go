@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kisgrid/kisgrid/examples/students"
-	"github.com/kisgrid/kisgrid/internal/devcluster"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
@@ -64,17 +63,13 @@ func passing(n int) []string {
 	return names
 }
 
-// startCluster starts etcd here, and a coordinator and two workers in processes of their own, and dials the coordinator. It
+// startCluster starts etcd, a coordinator and two workers, each in a process of its own, and dials the coordinator. It
 // has the students' flow, Average, and those that pass their rows on.
 func startCluster(b *testing.B, passing ...string) (*client.Client, *processes) {
 	b.Helper()
 	p := &processes{b: b}
-	etcd, err := devcluster.StartEtcd(b.Context(), devcluster.EtcdConfig{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { _ = etcd.Close() })
-	store, err := cluster.Open(cluster.Config{Endpoints: []string{etcd.Address()}})
+	etcd := p.run("etcd", "", "")
+	store, err := cluster.Open(cluster.Config{Endpoints: []string{etcd}})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -83,9 +78,9 @@ func startCluster(b *testing.B, passing ...string) (*client.Client, *processes) 
 		b.Fatal(err)
 	}
 	for i := range 2 {
-		p.run("worker", etcd.Address(), fmt.Sprintf("worker-%d", i+1))
+		p.run("worker", etcd, fmt.Sprintf("worker-%d", i+1))
 	}
-	c, err := client.Dial(p.run("coordinator", etcd.Address(), ""))
+	c, err := client.Dial(p.run("coordinator", etcd, ""))
 	if err != nil {
 		b.Fatal(err)
 	}

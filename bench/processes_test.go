@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/kisgrid/kisgrid/internal/command"
+	"github.com/kisgrid/kisgrid/internal/devcluster"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/coordinator"
@@ -33,7 +34,7 @@ const (
 )
 
 var roles = map[string]func(ctx context.Context, next, name string) error{
-	"echo": echo, "echo-batches": echoBatches, "relay": relay, "coordinator": runCoordinator, "worker": runWorker,
+	"etcd": runEtcd, "echo": echo, "echo-batches": echoBatches, "relay": relay, "coordinator": runCoordinator, "worker": runWorker,
 }
 
 func TestMain(m *testing.M) {
@@ -157,6 +158,16 @@ func listen(ctx context.Context) (net.Listener, error) {
 		fmt.Println(l.Addr())
 	}
 	return l, err
+}
+
+func runEtcd(ctx context.Context, _, _ string) error {
+	etcd, err := devcluster.StartEtcd(ctx, devcluster.EtcdConfig{})
+	if err != nil {
+		return err
+	}
+	fmt.Println(etcd.Address())
+	<-ctx.Done()
+	return etcd.Close()
 }
 
 func runCoordinator(ctx context.Context, etcd, _ string) error {

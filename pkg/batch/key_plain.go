@@ -44,44 +44,38 @@ func (k *KeyField) hashPlain(row []byte) (hash uint64, ok bool) {
 	case end == last:
 		return hash, true
 	}
-	return hash, row[end] == ',' && row[last-1] != ',' && !k.mayBeIn(row[end+1:last])
+	return hash, row[end] == ',' && row[last-1] != ',' && !k.mayBeIn(row[:last], end+1)
 }
 
-// mayBeIn reports whether a name in what is left of a row can be the field's, however it is spelled: it looks at what stands
-// between quotes that are as far apart as the field's are, eight bytes at a time.
-func (k *KeyField) mayBeIn(row []byte) bool {
-	const ones, lows, highs = 0x0101010101010101, 0x7f7f7f7f7f7f7f7f, 0x8080808080808080
+// mayBeIn reports whether a name in the row, from some byte behind its first field, can be the field's, however it is spelled: it
+// looks for quotes that are as far apart as the field's are, eight bytes at a time.
+func (k *KeyField) mayBeIn(row []byte, from int) bool {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
 	apart := len(k.closed)
-	if apart >= 64 {
-		return true
+	if len(row)-from <= apart {
+		return false // no room for it, let alone with escapes
 	}
-	var quotes, before uint64 // a bit for each of 64 bytes, and of the 64 before these
-	for at := 0; at < len(row); at += 8 {
-		var w uint64
-		if at+8 <= len(row) {
-			w = binary.LittleEndian.Uint64(row[at:])
-		} else {
-			for i := len(row) - 1; i >= at; i-- {
-				w = w<<8 | uint64(row[i])
-			}
+	odd := uint64(0) // has a high bit for a name with escapes, or for one that folds to ASCII
+	last := len(row) - 8
+	for at := from; ; at += 8 {
+		fresh := ^uint64(0)
+		if at > last {
+			fresh <<= 8 * (at - last) // the others were looked at, or are of the first field
+			at = last
 		}
-		slashes := w ^ ('\\' * ones)
-		if ((slashes-ones)&^slashes|w)&highs != 0 {
-			return true // a name with escapes, or one that folds to ASCII
-		}
-		// Without bytes above ASCII the sum carries nothing over, and finds each quote for itself.
-		found := ^((w ^ '"'*ones) + lows) & highs
-		if at%64 == 0 {
-			quotes, before = 0, quotes
-		}
-		fresh := found >> 7 * 0x0102040810204080 >> 56 << (at % 64)
-		quotes |= fresh
-		for closing := fresh & (quotes<<apart | before>>(64-apart)); closing != 0; closing &= closing - 1 {
-			end := at&^63 + bits.TrailingZeros64(closing)
+		w := binary.LittleEndian.Uint64(row[at:])
+		slashes := w ^ '\\'*ones
+		odd |= (slashes-ones)&^slashes | w
+		// A byte is zero where a quote stands, and another one as far before it; one above it may seem to be.
+		pairs := w ^ '"'*ones | binary.LittleEndian.Uint64(row[at-apart:]) ^ '"'*ones
+		for found := (pairs - ones) &^ pairs & highs & fresh; found != 0; found &= found - 1 {
+			end := at + bits.TrailingZeros64(found)/8
 			if strings.EqualFold(string(row[end-apart+1:end]), k.closed[:apart-1]) {
 				return true
 			}
 		}
+		if at >= last {
+			return odd&highs != 0
+		}
 	}
-	return false
 }
