@@ -46,8 +46,15 @@ func (s *Stream) run() {
 
 // sessions returns why the stream ended.
 func (s *Stream) sessions(tries *retries) error {
+	var at *connection
+	defer func() {
+		if at != nil {
+			at.cancel()
+		}
+	}()
 	for {
-		good, err := s.session()
+		next, good, err := s.session(at)
+		at = next
 		if s.ctx.Err() != nil {
 			return ended(s.ctx, "the stream ended")
 		}
@@ -59,6 +66,9 @@ func (s *Stream) sessions(tries *retries) error {
 		}
 		if final(batch.CodeOf(err)) {
 			return err
+		}
+		if at != nil {
+			continue
 		}
 		delay, patient := tries.next(time.Now(), err)
 		s.logger.Warn("stream has no coordinator", "error", err, "retry", delay)
@@ -96,59 +106,79 @@ func final(c batch.Code) bool {
 	return !c.Retryable()
 }
 
-// session is the life of one connection: it opens the stream, sends what is unanswered, then what comes, until something
-// breaks. good tells that it was of use.
-func (s *Stream) session() (good bool, err error) {
-	ctx, cancel := context.WithCancel(s.ctx)
-	defer cancel()
-	remote, opened, err := s.open(ctx, cancel)
-	if err != nil {
-		return false, err
+// connection is a gRPC stream that a coordinator has taken. Who has it last calls cancel.
+type connection struct {
+	remote rpc
+	opened *pb.Opened
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
+// session is the life of one connection, which it opens unless one is given: it sends what is unanswered, then what comes,
+// until something breaks, or the stream can move to the next one. good tells that it was of use.
+func (s *Stream) session(at *connection) (next *connection, good bool, err error) {
+	if at == nil {
+		if at, err = s.open(nil); err != nil {
+			return nil, false, err
+		}
 	}
-	s.connect(opened)
+	defer at.cancel()
+	s.connect(at.opened)
 	began := time.Now()
 
 	var answers int
 	var broken error
-	over := make(chan struct{})
+	over, asked, moved := make(chan struct{}), make(chan int, 1), make(chan *connection, 1)
 	go func() {
 		defer close(over)
-		answers, broken = s.receive(remote)
+		answers, broken = s.receive(at.remote, asked)
 	}()
-	err = s.send(remote, over)
-	cancel()
+	go func() { moved <- s.move(at, asked, over) }()
+	err = s.send(at.remote, over)
+	at.cancel()
 	<-over
+	next = <-moved
 	s.disconnect()
 	if err == nil {
 		err = broken
 	}
-	return answers > 0 || time.Since(began) > steady, err
+	return next, answers > 0 || time.Since(began) > steady, err
 }
 
-// open asks a coordinator to take the stream. cancel ends ctx, and with it a try that takes too long.
-func (s *Stream) open(ctx context.Context, cancel func()) (rpc, *pb.Opened, error) {
+// open asks a coordinator to take the stream; one that has fewer than its share, and while the session lasts, if the stream is
+// to leave another.
+func (s *Stream) open(leaving *connection) (*connection, error) {
+	ctx, cancel := context.WithCancel(s.ctx)
+	attached := func() bool { return true }
+	if leaving != nil {
+		attached = context.AfterFunc(leaving.ctx, cancel)
+	}
 	timeout := s.client.options.open
 	timer := time.AfterFunc(timeout, cancel)
-	remote, response, err := s.ask(ctx)
-	if inTime := timer.Stop(); !inTime && s.ctx.Err() == nil {
-		return nil, nil, batch.Errorf(batch.CodeUnavailable, "no coordinator took the stream within %s", timeout)
-	}
-	if err != nil {
-		return nil, nil, gone(err)
-	}
+	remote, response, err := s.ask(ctx, leaving != nil)
 	opened := response.GetOpened()
-	switch {
+	switch inTime, inSession := timer.Stop(), attached(); {
+	case !inSession:
+		err = batch.Errorf(batch.CodeUnavailable, "the session that the stream was to leave is over")
+	case !inTime && s.ctx.Err() == nil:
+		err = batch.Errorf(batch.CodeUnavailable, "no coordinator took the stream within %s", timeout)
+	case err != nil:
+		err = gone(err)
 	case opened == nil:
-		return nil, nil, batch.Errorf(batch.CodeBadMessage, "the coordinator's first message is not Opened: check its address and its build")
+		err = batch.Errorf(batch.CodeBadMessage, "the coordinator's first message is not Opened: check its address and its build")
 	case opened.GetProtocol() < protocolMin || opened.GetProtocol() > protocolMax:
-		return nil, nil, batch.Errorf(batch.CodeProtocolMismatch, "coordinator %s chose protocol %d, this client speaks %d to %d: use builds that share one",
+		err = batch.Errorf(batch.CodeProtocolMismatch, "coordinator %s chose protocol %d, this client speaks %d to %d: use builds that share one",
 			opened.GetCoordinator(), opened.GetProtocol(), protocolMin, protocolMax)
 	}
-	return remote, opened, nil
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	return &connection{remote: remote, opened: opened, ctx: ctx, cancel: cancel}, nil
 }
 
 // ask sends the first request and waits for the first response.
-func (s *Stream) ask(ctx context.Context) (rpc, *pb.StreamResponse, error) {
+func (s *Stream) ask(ctx context.Context, moving bool) (rpc, *pb.StreamResponse, error) {
 	remote, err := s.client.ingest.Stream(ctx)
 	if err != nil {
 		return nil, nil, s.client.unreachable(wire.FromStatus(err))
@@ -156,7 +186,7 @@ func (s *Stream) ask(ctx context.Context) (rpc, *pb.StreamResponse, error) {
 	// A failed Send is told by Recv, with the reason.
 	_ = remote.Send(&pb.StreamRequest{Kind: &pb.StreamRequest_Open{Open: &pb.Open{
 		ProtocolMin: protocolMin, ProtocolMax: protocolMax,
-		Flow: s.flow, Stream: s.producer.id[:], Floor: s.producer.floor(time.Now()), Unanswered: s.owed(),
+		Flow: s.flow, Stream: s.producer.id[:], Floor: s.producer.floor(time.Now()), Unanswered: s.owed(), Moving: moving,
 	}}})
 	response, err := remote.Recv()
 	return remote, response, err
@@ -197,7 +227,7 @@ func (s *Stream) connect(o *pb.Opened) {
 func (s *Stream) disconnect() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.connected, s.credit, s.queued = false, size{}, size{}
+	s.connected, s.moving, s.credit, s.queued = false, false, size{}, size{}
 	s.outbox = make([]*Pending, 0, len(s.unanswered))
 	for sequence, p := range s.unanswered {
 		if p.sent {
@@ -246,13 +276,13 @@ func (s *Stream) finished() bool {
 	return s.closing && len(s.unanswered) == 0
 }
 
-// send sends until the session is over, or the stream closed and answered. An error is its own; why the connection broke is
+// send sends until the session is over, or all is answered and the stream closed or about to move. An error is its own; why the connection broke is
 // for receive to tell.
 func (s *Stream) send(remote rpc, over <-chan struct{}) error {
 	for {
 		p, message := s.next()
 		if p == nil {
-			if s.finished() {
+			if s.finished() || s.moves() {
 				s.leave(remote, over)
 				return nil
 			}
@@ -279,7 +309,7 @@ func (s *Stream) send(remote rpc, over <-chan struct{}) error {
 func (s *Stream) next() (*Pending, *pb.StreamRequest) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.outbox) == 0 || !s.credit.positive() {
+	if len(s.outbox) == 0 || s.moving || !s.credit.positive() {
 		return nil, nil
 	}
 	p := s.outbox[0]
@@ -305,8 +335,8 @@ func (s *Stream) leave(remote rpc, over <-chan struct{}) {
 	}
 }
 
-// receive reads until the session breaks, and returns why and how many answers came.
-func (s *Stream) receive(remote rpc) (answers int, err error) {
+// receive reads until the session breaks, and returns why and how many answers came. It passes on that the stream is asked to move.
+func (s *Stream) receive(remote rpc, asked chan<- int) (answers int, err error) {
 	for {
 		response := new(pb.StreamResponse)
 		lent := &wire.Lent{Message: response}
@@ -323,6 +353,11 @@ func (s *Stream) receive(remote rpc) (answers int, err error) {
 			s.mu.Lock()
 			s.setRevision(m.Switched.GetRevision(), m.Switched.GetShardKey())
 			s.mu.Unlock()
+		case *pb.StreamResponse_Move:
+			select {
+			case asked <- int(m.Move.GetCoordinators()):
+			default: // it is looking for one already
+			}
 		}
 	}
 }
@@ -385,7 +420,7 @@ func (s *Stream) complete(p *Pending, err error) {
 	} else {
 		p.err = s.producer.failed(p.id.Sequence, err)
 	}
-	last := s.closing && len(s.unanswered) == 0
+	last := (s.closing || s.moving) && len(s.unanswered) == len(s.outbox)
 	s.mu.Unlock()
 	p.endTrace(p.err)
 	close(p.done)

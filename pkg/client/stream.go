@@ -39,6 +39,7 @@ type Stream struct {
 	credit     size                // that the coordinator granted and nothing has used; overdrawn by one batch at most
 	sendings   uint64              // counts Sends
 	connected  bool
+	moving     bool            // another coordinator takes the stream as soon as what went out is answered
 	revision   int64           // the active one; 0 where the flow is off or gone
 	shardKey   string          // of the active revision; empty for none
 	key        *batch.KeyField // of shardKey; nil for none. It does not change once made

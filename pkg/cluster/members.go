@@ -56,7 +56,11 @@ type Coordinator struct {
 	// Build says which build of the program it is; any text.
 	Build string `json:"build,omitempty"`
 	// Leader: it leads, as far as it knows itself.
-	Leader  bool      `json:"leader,omitempty"`
+	Leader bool `json:"leader,omitempty"`
+	// Ready: it takes batches, and has its share of all client streams.
+	Ready bool `json:"ready,omitempty"`
+	// Streams is how many client streams are open there, or were a moment ago.
+	Streams int       `json:"streams,omitempty"`
 	Started time.Time `json:"started"`
 }
 

@@ -277,7 +277,7 @@ func (a *admin) list(ctx context.Context, kind string) ([]*pb.Resource, error) {
 		return all, nil
 	case "coordinators":
 		var all []*pb.Resource
-		for id, c := range a.fleet.coordinators(ctx) {
+		for id, c := range a.fleet.coordinators() {
 			all = append(all, resource("coordinator", id, c, nil))
 		}
 		return all, nil

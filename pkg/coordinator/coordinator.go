@@ -206,6 +206,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	g.Go(func() error { c.keeper.look(ctx); return nil })
 	g.Go(func() error { return c.member(ctx) })
 	g.Go(func() error { return c.campaign(ctx) })
+	g.Go(func() error { c.ingest.spread(ctx); return nil })
 	g.Go(func() error {
 		if err := c.server.Serve(c.config.Listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 			return fmt.Errorf("serve %s: %w", c.config.Listener.Addr(), err)
@@ -258,7 +259,7 @@ func (c *Coordinator) follow(ctx context.Context) error {
 		return s.FollowWorkers(ctx, func(workers map[string]cluster.Worker) { f.ask(ctx, func() { f.setWorkers(ctx, workers) }) })
 	})
 	g.Go(func() error {
-		return s.FollowCoordinators(ctx, func(peers map[string]cluster.Coordinator) { f.ask(ctx, func() { f.peers = peers }) })
+		return s.FollowCoordinators(ctx, func(peers map[string]cluster.Coordinator) { f.peers.Store(&peers) })
 	})
 	listed := sync.OnceFunc(func() {
 		close(c.ready)
@@ -301,7 +302,7 @@ func (c *Coordinator) member(ctx context.Context) error {
 		record.HTTP = beside(c.config.HTTP.Addr(), c.config.Advertise)
 	}
 	for ctx.Err() == nil {
-		record.Leader = c.leading.Load()
+		record = c.upToDate(record)
 		registration, err := c.config.Store.RegisterCoordinator(ctx, record, c.config.Lease)
 		if err == nil {
 			c.hold(ctx, registration, record)
@@ -323,6 +324,12 @@ func beside(listening net.Addr, known string) string {
 	return net.JoinHostPort(host, strconv.Itoa(tcp.Port))
 }
 
+// upToDate is the record with what changes.
+func (c *Coordinator) upToDate(record cluster.Coordinator) cluster.Coordinator {
+	record.Leader, record.Ready, record.Streams = c.leading.Load(), c.ingest.closed() == nil, c.ingest.count()
+	return record
+}
+
 // hold keeps the record true until the key is lost or ctx is done, and takes it back then.
 func (c *Coordinator) hold(ctx context.Context, r *cluster.Registration[cluster.Coordinator], record cluster.Coordinator) {
 	defer func() {
@@ -332,16 +339,11 @@ func (c *Coordinator) hold(ctx context.Context, r *cluster.Registration[cluster.
 			c.log.Warn("this coordinator's key stays until its lease is over", "error", err)
 		}
 	}()
+	news := time.NewTicker(spreadPause)
+	defer news.Stop()
 	for {
-		var again <-chan time.Time
-		if leads := c.leading.Load(); leads != record.Leader {
-			next := record
-			next.Leader = leads
-			if err := r.Update(ctx, next); err == nil {
-				record = next
-			} else {
-				again = time.After(time.Second)
-			}
+		if next := c.upToDate(record); next != record && r.Update(ctx, next) == nil {
+			record = next // what could not be written is tried again
 		}
 		select {
 		case <-ctx.Done():
@@ -350,7 +352,7 @@ func (c *Coordinator) hold(ctx context.Context, r *cluster.Registration[cluster.
 			c.log.Warn("this coordinator's key was lost; it registers again", "error", r.Err())
 			return
 		case <-c.led:
-		case <-again:
+		case <-news.C:
 		}
 	}
 }

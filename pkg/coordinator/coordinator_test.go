@@ -91,7 +91,7 @@ func TestDrain(t *testing.T) {
 		}
 	}
 	until(t, "its key is gone", func() bool {
-		_, there := watcher.c.fleet.coordinators(t.Context())[r.c.ID()]
+		_, there := watcher.c.fleet.coordinators()[r.c.ID()]
 		return !there
 	})
 	quiet(t, "a part came", s.parts)
@@ -235,8 +235,8 @@ func TestRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := newRig(t, func(c *Config) { c.Advertise, c.HTTP = "grid.example:80", pages })
-	until(t, "the record is there", func() bool { return len(r.c.fleet.coordinators(t.Context())) == 1 })
-	got := r.c.fleet.coordinators(t.Context())[r.c.ID()]
+	until(t, "the record is there", func() bool { return len(r.c.fleet.coordinators()) == 1 })
+	got := r.c.fleet.coordinators()[r.c.ID()]
 	if got.Address != "grid.example:80" || got.HTTP != "grid.example:"+port || got.Build != "test" {
 		t.Errorf("the record is %+v", got)
 	}

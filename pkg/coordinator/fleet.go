@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -46,9 +47,12 @@ type fleet struct {
 	// links and removals are the goroutines of links, dropped ones too, and those that remove keys; run waits for them.
 	links, removals sync.WaitGroup
 
+	// peers are all coordinators by id, this one among them, as etcd has them. Each map stays as it is; the follower of etcd
+	// replaces it.
+	peers atomic.Pointer[map[string]cluster.Coordinator]
+
 	// Owned by run.
 	members map[string]*member
-	peers   map[string]cluster.Coordinator
 	flows   map[string]*flowEntry
 	wanted  map[string]*revision // what the leader asks workers to take, by flow
 	pending map[string]*pendingSwitch
@@ -547,10 +551,9 @@ func (f *fleet) states(ctx context.Context) map[string]int {
 }
 
 // coordinators are this one and its peers as etcd has them.
-func (f *fleet) coordinators(ctx context.Context) map[string]cluster.Coordinator {
-	all := map[string]cluster.Coordinator{}
-	if !f.wait(ctx, func() { maps.Copy(all, f.peers) }) {
-		return nil
+func (f *fleet) coordinators() map[string]cluster.Coordinator {
+	if peers := f.peers.Load(); peers != nil {
+		return *peers
 	}
-	return all
+	return nil
 }

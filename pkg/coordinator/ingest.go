@@ -34,8 +34,9 @@ type ingest struct {
 	// carriers are the goroutines that read and write client streams.
 	carriers sync.WaitGroup
 
-	mu      sync.Mutex
-	streams map[batch.StreamID]*stream // guarded by mu
+	mu       sync.Mutex
+	streams  map[batch.StreamID]*stream // guarded by mu
+	arriving int                        // guarded by mu: streams that move here and are not in streams yet
 }
 
 func errDraining() error {

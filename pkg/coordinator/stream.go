@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -24,7 +25,10 @@ type stream struct {
 	window  *window
 	endings *outbox[ending]
 	cancel  context.CancelCauseFunc
+	moves   chan int      // capacity 1: the stream is to move, there being so many coordinators
 	done    chan struct{} // closed when the call has ended and its batches are cancelled
+	moving  bool          // it comes from another coordinator, which has more than its share
+	asked   time.Time     // guarded by ingest.mu: when it was last asked to move
 
 	// Owned by the call's goroutine.
 	revision int64 // that the client was told of last
@@ -50,7 +54,9 @@ func (i *ingest) Stream(server pb.Ingest_StreamServer) error {
 	ctx, cancel := context.WithCancelCause(server.Context())
 	s.cancel, s.window.untaken.end = cancel, cancel
 	defer cancel(nil)
-	if err := i.register(ctx, s); err != nil {
+	err = i.register(ctx, s)
+	i.arrived(s)
+	if err != nil {
 		return wire.Status(err)
 	}
 	defer i.unregister(s)
@@ -110,8 +116,12 @@ func (i *ingest) open(server pb.Ingest_StreamServer) (*stream, error) {
 	if w == nil {
 		return nil, errOverloaded()
 	}
+	if o.GetMoving() && !i.expect(id) {
+		w.close()
+		return nil, batch.Errorf(batch.CodeUnavailable, "this coordinator has its share of streams: the stream stays where it is, or moves to another one")
+	}
 	s := &stream{
-		ingest: i, server: server, id: id, flow: o.GetFlow(), window: w, endings: newOutbox[ending](),
+		ingest: i, server: server, id: id, flow: o.GetFlow(), window: w, endings: newOutbox[ending](), moves: make(chan int, 1), moving: o.GetMoving(),
 		done: make(chan struct{}), revision: r.number, unanswered: map[uint64]*submission{},
 	}
 	opened := &pb.Opened{
@@ -124,6 +134,7 @@ func (i *ingest) open(server pb.Ingest_StreamServer) (*stream, error) {
 	} {
 		if err := server.Send(m); err != nil {
 			w.close()
+			i.arrived(s)
 			return nil, wire.FromStatus(err)
 		}
 	}
@@ -265,6 +276,10 @@ func (s *stream) send(ctx context.Context, received <-chan struct{}) error {
 		case <-draining:
 			draining = nil
 		case <-changed:
+		case n := <-s.moves:
+			if err := s.server.Send(&pb.StreamResponse{Kind: &pb.StreamResponse_Move{Move: &pb.Move{Coordinators: uint32(n)}}}); err != nil {
+				return wire.FromStatus(err)
+			}
 		case <-s.endings.ready:
 		}
 		items = s.endings.take(items)

@@ -218,7 +218,9 @@ type Open struct {
 	// The lowest sequence that is unanswered, or failed and not given up.
 	Floor uint64 `protobuf:"varint,5,opt,name=floor,proto3" json:"floor,omitempty"`
 	// The client has batches to send again. It is let in for these although the flow is off or gone; Opened.revision is 0 then.
-	Unanswered    bool `protobuf:"varint,6,opt,name=unanswered,proto3" json:"unanswered,omitempty"`
+	Unanswered bool `protobuf:"varint,6,opt,name=unanswered,proto3" json:"unanswered,omitempty"`
+	// The stream is open at another coordinator, which asked it to move: only one with fewer streams than its share takes it.
+	Moving        bool `protobuf:"varint,7,opt,name=moving,proto3" json:"moving,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -291,6 +293,13 @@ func (x *Open) GetFloor() uint64 {
 func (x *Open) GetUnanswered() bool {
 	if x != nil {
 		return x.Unanswered
+	}
+	return false
+}
+
+func (x *Open) GetMoving() bool {
+	if x != nil {
+		return x.Moving
 	}
 	return false
 }
@@ -439,6 +448,7 @@ type StreamResponse struct {
 	//	*StreamResponse_Answer
 	//	*StreamResponse_Credit
 	//	*StreamResponse_Switched
+	//	*StreamResponse_Move
 	Kind          isStreamResponse_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -517,6 +527,15 @@ func (x *StreamResponse) GetSwitched() *Switched {
 	return nil
 }
 
+func (x *StreamResponse) GetMove() *Move {
+	if x != nil {
+		if x, ok := x.Kind.(*StreamResponse_Move); ok {
+			return x.Move
+		}
+	}
+	return nil
+}
+
 type isStreamResponse_Kind interface {
 	isStreamResponse_Kind()
 }
@@ -537,6 +556,10 @@ type StreamResponse_Switched struct {
 	Switched *Switched `protobuf:"bytes,4,opt,name=switched,proto3,oneof"`
 }
 
+type StreamResponse_Move struct {
+	Move *Move `protobuf:"bytes,5,opt,name=move,proto3,oneof"`
+}
+
 func (*StreamResponse_Opened) isStreamResponse_Kind() {}
 
 func (*StreamResponse_Answer) isStreamResponse_Kind() {}
@@ -544,6 +567,8 @@ func (*StreamResponse_Answer) isStreamResponse_Kind() {}
 func (*StreamResponse_Credit) isStreamResponse_Kind() {}
 
 func (*StreamResponse_Switched) isStreamResponse_Kind() {}
+
+func (*StreamResponse_Move) isStreamResponse_Kind() {}
 
 // Opened answers Open. The window itself follows as Credit.
 type Opened struct {
@@ -791,6 +816,53 @@ func (x *Switched) GetShardKey() string {
 	return ""
 }
 
+// Move asks a stream to go to another coordinator, since this one has more than its share of streams. A client that finds none
+// that takes it stays; it may be asked again.
+type Move struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many coordinators there are.
+	Coordinators  uint32 `protobuf:"varint,1,opt,name=coordinators,proto3" json:"coordinators,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Move) Reset() {
+	*x = Move{}
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Move) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Move) ProtoMessage() {}
+
+func (x *Move) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Move.ProtoReflect.Descriptor instead.
+func (*Move) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Move) GetCoordinators() uint32 {
+	if x != nil {
+		return x.Coordinators
+	}
+	return 0
+}
+
 // Answer says how rows of one batch ended. Several answers may come for one batch; the one with last set says by its
 // silence that every row not mentioned before is done.
 type Answer struct {
@@ -814,7 +886,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[10]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -826,7 +898,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[10]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -839,7 +911,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{10}
+	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Answer) GetSequence() uint64 {
@@ -917,7 +989,7 @@ const file_kisgrid_v1_ingest_proto_rawDesc = "" +
 	"\n" +
 	"submission\x18\x02 \x01(\v2\x16.kisgrid.v1.SubmissionH\x00R\n" +
 	"submissionB\x06\n" +
-	"\x04kind\"\xae\x01\n" +
+	"\x04kind\"\xc6\x01\n" +
 	"\x04Open\x12!\n" +
 	"\fprotocol_min\x18\x01 \x01(\rR\vprotocolMin\x12!\n" +
 	"\fprotocol_max\x18\x02 \x01(\rR\vprotocolMax\x12\x12\n" +
@@ -926,7 +998,8 @@ const file_kisgrid_v1_ingest_proto_rawDesc = "" +
 	"\x05floor\x18\x05 \x01(\x04R\x05floor\x12\x1e\n" +
 	"\n" +
 	"unanswered\x18\x06 \x01(\bR\n" +
-	"unanswered\"\xf2\x02\n" +
+	"unanswered\x12\x16\n" +
+	"\x06moving\x18\a \x01(\bR\x06moving\"\xf2\x02\n" +
 	"\n" +
 	"Submission\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x14\n" +
@@ -941,12 +1014,13 @@ const file_kisgrid_v1_ingest_proto_rawDesc = "" +
 	"\tshard_key\x18\t \x01(\tR\bshardKey\x12\x14\n" +
 	"\x05first\x18\n" +
 	" \x01(\bR\x05first\x12!\n" +
-	"\ftrace_parent\x18\v \x01(\tR\vtraceParent\"\xd6\x01\n" +
+	"\ftrace_parent\x18\v \x01(\tR\vtraceParent\"\xfe\x01\n" +
 	"\x0eStreamResponse\x12,\n" +
 	"\x06opened\x18\x01 \x01(\v2\x12.kisgrid.v1.OpenedH\x00R\x06opened\x12,\n" +
 	"\x06answer\x18\x02 \x01(\v2\x12.kisgrid.v1.AnswerH\x00R\x06answer\x12,\n" +
 	"\x06credit\x18\x03 \x01(\v2\x12.kisgrid.v1.CreditH\x00R\x06credit\x122\n" +
-	"\bswitched\x18\x04 \x01(\v2\x14.kisgrid.v1.SwitchedH\x00R\bswitchedB\x06\n" +
+	"\bswitched\x18\x04 \x01(\v2\x14.kisgrid.v1.SwitchedH\x00R\bswitched\x12&\n" +
+	"\x04move\x18\x05 \x01(\v2\x10.kisgrid.v1.MoveH\x00R\x04moveB\x06\n" +
 	"\x04kind\"\xab\x01\n" +
 	"\x06Opened\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12 \n" +
@@ -965,7 +1039,9 @@ const file_kisgrid_v1_ingest_proto_rawDesc = "" +
 	"\x05bytes\x18\x02 \x01(\rR\x05bytes\"C\n" +
 	"\bSwitched\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x12\x1b\n" +
-	"\tshard_key\x18\x02 \x01(\tR\bshardKey\"\xc9\x02\n" +
+	"\tshard_key\x18\x02 \x01(\tR\bshardKey\"*\n" +
+	"\x04Move\x12\"\n" +
+	"\fcoordinators\x18\x01 \x01(\rR\fcoordinators\"\xc9\x02\n" +
 	"\x06Answer\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12-\n" +
@@ -991,7 +1067,7 @@ func file_kisgrid_v1_ingest_proto_rawDescGZIP() []byte {
 	return file_kisgrid_v1_ingest_proto_rawDescData
 }
 
-var file_kisgrid_v1_ingest_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_kisgrid_v1_ingest_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_kisgrid_v1_ingest_proto_goTypes = []any{
 	(*SubmitRequest)(nil),  // 0: kisgrid.v1.SubmitRequest
 	(*SubmitResponse)(nil), // 1: kisgrid.v1.SubmitResponse
@@ -1003,38 +1079,40 @@ var file_kisgrid_v1_ingest_proto_goTypes = []any{
 	(*Limits)(nil),         // 7: kisgrid.v1.Limits
 	(*Credit)(nil),         // 8: kisgrid.v1.Credit
 	(*Switched)(nil),       // 9: kisgrid.v1.Switched
-	(*Answer)(nil),         // 10: kisgrid.v1.Answer
-	(*Columns)(nil),        // 11: kisgrid.v1.Columns
-	(*Range)(nil),          // 12: kisgrid.v1.Range
-	(*RowOutcome)(nil),     // 13: kisgrid.v1.RowOutcome
-	(*Output)(nil),         // 14: kisgrid.v1.Output
-	(*Error)(nil),          // 15: kisgrid.v1.Error
+	(*Move)(nil),           // 10: kisgrid.v1.Move
+	(*Answer)(nil),         // 11: kisgrid.v1.Answer
+	(*Columns)(nil),        // 12: kisgrid.v1.Columns
+	(*Range)(nil),          // 13: kisgrid.v1.Range
+	(*RowOutcome)(nil),     // 14: kisgrid.v1.RowOutcome
+	(*Output)(nil),         // 15: kisgrid.v1.Output
+	(*Error)(nil),          // 16: kisgrid.v1.Error
 }
 var file_kisgrid_v1_ingest_proto_depIdxs = []int32{
 	4,  // 0: kisgrid.v1.SubmitRequest.submission:type_name -> kisgrid.v1.Submission
-	10, // 1: kisgrid.v1.SubmitResponse.answer:type_name -> kisgrid.v1.Answer
+	11, // 1: kisgrid.v1.SubmitResponse.answer:type_name -> kisgrid.v1.Answer
 	3,  // 2: kisgrid.v1.StreamRequest.open:type_name -> kisgrid.v1.Open
 	4,  // 3: kisgrid.v1.StreamRequest.submission:type_name -> kisgrid.v1.Submission
-	11, // 4: kisgrid.v1.Submission.rows:type_name -> kisgrid.v1.Columns
+	12, // 4: kisgrid.v1.Submission.rows:type_name -> kisgrid.v1.Columns
 	6,  // 5: kisgrid.v1.StreamResponse.opened:type_name -> kisgrid.v1.Opened
-	10, // 6: kisgrid.v1.StreamResponse.answer:type_name -> kisgrid.v1.Answer
+	11, // 6: kisgrid.v1.StreamResponse.answer:type_name -> kisgrid.v1.Answer
 	8,  // 7: kisgrid.v1.StreamResponse.credit:type_name -> kisgrid.v1.Credit
 	9,  // 8: kisgrid.v1.StreamResponse.switched:type_name -> kisgrid.v1.Switched
-	7,  // 9: kisgrid.v1.Opened.limits:type_name -> kisgrid.v1.Limits
-	12, // 10: kisgrid.v1.Answer.finished:type_name -> kisgrid.v1.Range
-	13, // 11: kisgrid.v1.Answer.not_done:type_name -> kisgrid.v1.RowOutcome
-	14, // 12: kisgrid.v1.Answer.output:type_name -> kisgrid.v1.Output
-	15, // 13: kisgrid.v1.Answer.refused:type_name -> kisgrid.v1.Error
-	15, // 14: kisgrid.v1.Answer.output_omitted:type_name -> kisgrid.v1.Error
-	0,  // 15: kisgrid.v1.Ingest.Submit:input_type -> kisgrid.v1.SubmitRequest
-	2,  // 16: kisgrid.v1.Ingest.Stream:input_type -> kisgrid.v1.StreamRequest
-	1,  // 17: kisgrid.v1.Ingest.Submit:output_type -> kisgrid.v1.SubmitResponse
-	5,  // 18: kisgrid.v1.Ingest.Stream:output_type -> kisgrid.v1.StreamResponse
-	17, // [17:19] is the sub-list for method output_type
-	15, // [15:17] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	10, // 9: kisgrid.v1.StreamResponse.move:type_name -> kisgrid.v1.Move
+	7,  // 10: kisgrid.v1.Opened.limits:type_name -> kisgrid.v1.Limits
+	13, // 11: kisgrid.v1.Answer.finished:type_name -> kisgrid.v1.Range
+	14, // 12: kisgrid.v1.Answer.not_done:type_name -> kisgrid.v1.RowOutcome
+	15, // 13: kisgrid.v1.Answer.output:type_name -> kisgrid.v1.Output
+	16, // 14: kisgrid.v1.Answer.refused:type_name -> kisgrid.v1.Error
+	16, // 15: kisgrid.v1.Answer.output_omitted:type_name -> kisgrid.v1.Error
+	0,  // 16: kisgrid.v1.Ingest.Submit:input_type -> kisgrid.v1.SubmitRequest
+	2,  // 17: kisgrid.v1.Ingest.Stream:input_type -> kisgrid.v1.StreamRequest
+	1,  // 18: kisgrid.v1.Ingest.Submit:output_type -> kisgrid.v1.SubmitResponse
+	5,  // 19: kisgrid.v1.Ingest.Stream:output_type -> kisgrid.v1.StreamResponse
+	18, // [18:20] is the sub-list for method output_type
+	16, // [16:18] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_kisgrid_v1_ingest_proto_init() }
@@ -1052,6 +1130,7 @@ func file_kisgrid_v1_ingest_proto_init() {
 		(*StreamResponse_Answer)(nil),
 		(*StreamResponse_Credit)(nil),
 		(*StreamResponse_Switched)(nil),
+		(*StreamResponse_Move)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1059,7 +1138,7 @@ func file_kisgrid_v1_ingest_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kisgrid_v1_ingest_proto_rawDesc), len(file_kisgrid_v1_ingest_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

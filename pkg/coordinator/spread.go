@@ -1,0 +1,130 @@
+package coordinator
+
+import (
+	"context"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+// Client streams are spread evenly over the coordinators that take batches. Each tells the others by its key in etcd how many
+// it has. One that has more than its share asks some to move, and one that has less takes them in: the client finds it by
+// asking one after the other. So nobody need know by which address a client reaches whom.
+const (
+	// spreadPause is how often a coordinator looks whether it has more than its share, and tells how many streams it has.
+	spreadPause = time.Second
+	// movePatience is how long a stream that was asked to move counts as one that does. After that another one is asked, and
+	// in the end the same again.
+	movePatience = 5 * time.Second
+)
+
+// share is what is to be spread, as etcd tells of the coordinators that take batches. It is zero while this one is not among them.
+type share struct {
+	coordinators int
+	most         int // streams that each is to have, rounded up
+	least        int // that one of them has
+	own          int // that this one told of
+}
+
+func (i *ingest) share() (s share) {
+	all, known := 0, false
+	s.least = math.MaxInt
+	for id, c := range i.fleet.coordinators() {
+		if !c.Ready {
+			continue
+		}
+		all, s.least, s.coordinators = all+c.Streams, min(s.least, c.Streams), s.coordinators+1
+		if id == i.id {
+			known, s.own = true, c.Streams
+		}
+	}
+	if !known {
+		return share{}
+	}
+	s.most = (all + s.coordinators - 1) / s.coordinators
+	return s
+}
+
+// surplus is how many streams are to move away from a coordinator that has that many. Not each stream that opens or ends is
+// worth a move elsewhere: a tenth more than the share is let be.
+func (s share) surplus(has int) int {
+	switch slack := s.most / 10; {
+	case has-s.most > slack:
+		return has - s.most
+	case has == s.most && has-s.least >= 2+slack: // what does not go into equal shares leaves somebody with too few
+		return 1
+	}
+	return 0
+}
+
+// spread asks streams to move, until ctx is done.
+func (i *ingest) spread(ctx context.Context) {
+	ticker := time.NewTicker(spreadPause)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			i.askToMove(now)
+		}
+	}
+}
+
+// askToMove asks as many streams to move as there are more than this coordinator's share.
+func (i *ingest) askToMove(now time.Time) {
+	share := i.share()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	n := share.surplus(min(share.own, len(i.streams))) // those that have left already need not be asked
+	if n == 0 {
+		return
+	}
+	var candidates []*stream
+	for _, s := range i.streams {
+		if now.Sub(s.asked) < movePatience {
+			n--
+		} else {
+			candidates = append(candidates, s)
+		}
+	}
+	slices.SortFunc(candidates, func(a, b *stream) int { return a.asked.Compare(b.asked) })
+	for _, s := range candidates[:max(0, min(n, len(candidates)))] {
+		s.asked = now
+		select {
+		case s.moves <- share.coordinators:
+		default: // its client has not been told of the last time yet
+		}
+	}
+}
+
+// expect reports whether a stream that moves is taken, and counts it until it has arrived.
+func (i *ingest) expect(id batch.StreamID) bool {
+	most := i.share().most
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.streams[id] != nil || len(i.streams)+i.arriving >= most {
+		return false
+	}
+	i.arriving++
+	return true
+}
+
+// arrived says that a stream is registered, or will not be.
+func (i *ingest) arrived(s *stream) {
+	if !s.moving {
+		return
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.arriving--
+}
+
+// count is how many streams are here.
+func (i *ingest) count() int {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return len(i.streams) + i.arriving
+}
