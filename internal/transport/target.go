@@ -19,7 +19,7 @@ const balanced = `{"loadBalancingConfig":[{"round_robin":{}}]}`
 
 // Resolve turns what a user calls the cluster, one address or a list, into what gRPC dials.
 func Resolve(target string) (string, []grpc.DialOption, error) {
-	dial := []grpc.DialOption{grpc.WithDefaultServiceConfig(balanced)}
+	dial := []grpc.DialOption{grpc.WithDefaultServiceConfig(balanced), grpc.WithResolvers(names{lookUp})}
 	if strings.Contains(target, "://") {
 		return target, dial, nil // names its resolver, e.g. dns:///name:7700
 	}
