@@ -127,7 +127,8 @@ func TestAddedCoordinators(t *testing.T) {
 	if err := os.WriteFile(check, []byte("kistype: flow\nflow_name: "+called+"\nstatus: 1\nflows: [{fname: VerifyStu}]\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	g.mustKisgrid("", "apply", "-f", conf, "-f", check)
+	g.mustKisgrid("", "apply", "-f", conf)
+	g.mustKisgrid("", "apply", "-f", check)
 
 	names := startNameServer(t, hosts[:2]...)
 	targets := []string{strings.Join(addresses, ","), "dns://" + names.address + "/coordinators.test:" + port}

@@ -32,8 +32,9 @@ type Client struct {
 }
 
 // Dial makes a client for the coordinators that target names: host:port, a comma list of them, or dns:///name:port, whose
-// addresses are looked up again when connections break. Without a port it is 7700. Calls and streams go round all that can
-// be reached. Dial does not block and does not connect; the first call does. The error is a target or TLS file that can't be
+// addresses are looked up every 5 s, and sooner when connections break. Without a port it is 7700. Calls and new streams go
+// round all that can be reached, those of a list too that come later; an open stream moves when its coordinator has more than
+// its share. Dial does not block and does not connect; the first call does. The error is a target or TLS file that can't be
 // used.
 func Dial(target string, opts ...Option) (*Client, error) {
 	o := defaults()

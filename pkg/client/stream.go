@@ -14,10 +14,12 @@ import (
 var errStreamClosed = batch.Errorf(batch.CodeCancelled, "the stream was closed: open a new one")
 
 // Stream is an ordered sequence of batches for one flow. It outlives its connection: when that breaks, it opens again, at
-// another coordinator if there is one, and sends again what is unanswered, in order and under the same ids. It is safe for
+// another coordinator if there is one, and sends again what is unanswered, in order and under the same ids. It moves to one with
+// fewer streams when its own asks it to, once what it sent is answered, or 5 s after it began to wait for that. It is safe for
 // concurrent use; batches that several goroutines send at the same time have no order among each other.
 //
-// One goroutine per stream connects and sends, one per connection reads answers, and callers of Send come in under mu.
+// One goroutine per stream connects and sends, one per connection reads answers, another looks for a place when the stream
+// is asked to move, and callers of Send come in under mu.
 type Stream struct {
 	client   *Client
 	flow     string

@@ -24,7 +24,7 @@ const (
 type share struct {
 	coordinators int
 	most         int // streams that each is to have, rounded up
-	least        int // that one of them has
+	least        int // that one of the others has
 	own          int // that this one told of
 }
 
@@ -35,9 +35,11 @@ func (i *ingest) share() (s share) {
 		if !c.Ready {
 			continue
 		}
-		all, s.least, s.coordinators = all+c.Streams, min(s.least, c.Streams), s.coordinators+1
+		all, s.coordinators = all+c.Streams, s.coordinators+1
 		if id == i.id {
 			known, s.own = true, c.Streams
+		} else {
+			s.least = min(s.least, c.Streams)
 		}
 	}
 	if !known {
@@ -57,6 +59,12 @@ func (s share) surplus(has int) int {
 		return 1
 	}
 	return 0
+}
+
+// room reports whether a coordinator that has that many streams is to take one more. The last of a rounded share is for when
+// no other has fewer.
+func (s share) room(has int) bool {
+	return has < s.most-1 || has == s.most-1 && s.least >= has
 }
 
 // spread asks streams to move, until ctx is done.
@@ -102,10 +110,10 @@ func (i *ingest) askToMove(now time.Time) {
 
 // expect reports whether a stream that moves is taken, and counts it until it has arrived.
 func (i *ingest) expect(id batch.StreamID) bool {
-	most := i.share().most
+	share := i.share()
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.streams[id] != nil || len(i.streams)+i.arriving >= most {
+	if i.streams[id] != nil || !share.room(len(i.streams)+i.arriving) {
 		return false
 	}
 	i.arriving++
