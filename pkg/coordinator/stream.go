@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kisgrid/kisgrid/internal/wire"
@@ -30,7 +31,9 @@ type stream struct {
 	moving  bool          // it comes from another coordinator, which has more than its share
 	asked   time.Time     // guarded by ingest.mu: when it was last asked to move
 
-	// Owned by the call's goroutine.
+	writes atomic.Uint64 // begun and ended, together: odd while one is under way
+
+	// Owned by the goroutine that sends.
 	revision int64 // that the client was told of last
 	credit   size  // that the client is to get for what it was answered
 	credited bool  // there is some, if only of an empty batch
@@ -71,16 +74,37 @@ func (i *ingest) Stream(server pb.Ingest_StreamServer) error {
 		close(received)
 	})
 	i.carriers.Go(func() { sent <- s.send(ctx, received) })
-	select {
-	case err = <-sent:
-	case <-ctx.Done():
-	}
+	err = s.await(ctx, sent)
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause // also where the sender was faster
 	}
 	cancel(err)
 	s.cancelBatches()
 	return wire.Status(err)
+}
+
+// takePatience is how long a client may take for one answer while others wait for what its window has overdrawn; at the most
+// twice that.
+const takePatience = 5 * time.Second
+
+// await waits for the end of the call, and ends it when its client takes nothing and others wait for that.
+func (s *stream) await(ctx context.Context, sent <-chan error) error {
+	look := time.NewTicker(takePatience)
+	defer look.Stop()
+	for before := uint64(0); ; {
+		select {
+		case err := <-sent:
+			return err
+		case <-ctx.Done():
+			return nil
+		case <-look.C:
+			now := s.writes.Load()
+			if now%2 == 1 && now == before && s.window.blocks() {
+				return errUntaken()
+			}
+			before = now
+		}
+	}
 }
 
 // open reads the first message and answers it.
@@ -277,8 +301,8 @@ func (s *stream) send(ctx context.Context, received <-chan struct{}) error {
 			draining = nil
 		case <-changed:
 		case n := <-s.moves:
-			if err := s.server.Send(&pb.StreamResponse{Kind: &pb.StreamResponse_Move{Move: &pb.Move{Coordinators: uint32(n)}}}); err != nil {
-				return wire.FromStatus(err)
+			if err := s.write(&pb.StreamResponse{Kind: &pb.StreamResponse_Move{Move: &pb.Move{Coordinators: uint32(n)}}}); err != nil {
+				return err
 			}
 		case <-s.endings.ready:
 		}
@@ -309,7 +333,14 @@ func (s *stream) sendSwitched(c *catalog) error {
 	}
 	s.revision = e.active.number
 	m := &pb.Switched{Revision: e.active.number, ShardKey: e.active.shardKey}
-	if err := s.server.Send(&pb.StreamResponse{Kind: &pb.StreamResponse_Switched{Switched: m}}); err != nil {
+	return s.write(&pb.StreamResponse{Kind: &pb.StreamResponse_Switched{Switched: m}})
+}
+
+// write sends one message. It blocks while the client takes nothing.
+func (s *stream) write(m any) error {
+	s.writes.Add(1)
+	defer s.writes.Add(1)
+	if err := s.server.SendMsg(m); err != nil {
 		return wire.FromStatus(err)
 	}
 	return nil
@@ -322,8 +353,8 @@ func (s *stream) sendEnding(e ending) error {
 		if e.result != nil {
 			m = e.result.lent.Lend(m.Message) // the output is passed on where it was received
 		}
-		if err := s.server.SendMsg(m); err != nil {
-			return wire.FromStatus(err)
+		if err := s.write(m); err != nil {
+			return err
 		}
 	}
 	if e.result != nil {
@@ -350,8 +381,5 @@ func (s *stream) sendCredit() error {
 	s.credited = false
 	c := &pb.Credit{Rows: uint32(s.credit.rows), Bytes: uint32(s.credit.bytes)}
 	s.credit = size{}
-	if err := s.server.Send(&pb.StreamResponse{Kind: &pb.StreamResponse_Credit{Credit: c}}); err != nil {
-		return wire.FromStatus(err)
-	}
-	return nil
+	return s.write(&pb.StreamResponse{Kind: &pb.StreamResponse_Credit{Credit: c}})
 }

@@ -1,7 +1,10 @@
 package coordinator
 
 import (
+	"context"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
@@ -89,4 +92,54 @@ func TestUntakenCounts(t *testing.T) {
 	if b.remaining() != 1000 {
 		t.Errorf("at the end %d are left", b.remaining())
 	}
+}
+
+// deaf is a client that takes nothing.
+type deaf struct {
+	pb.Ingest_StreamServer
+	ctx context.Context
+}
+
+func (d deaf) SendMsg(any) error {
+	<-d.ctx.Done()
+	return d.ctx.Err()
+}
+
+// TestOverdrawnClientThatTakesNothing: its stream ends when others wait for what it has overdrawn, and not before.
+func TestOverdrawnClientThatTakesNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		b := newBudget(2 * firstWindowBytes)
+		first, second := openWindow(b), openWindow(b)
+		large := size{1, 2 * firstWindowBytes}
+		if err := first.spend(ctx, large); err != nil {
+			t.Fatal(err)
+		}
+		s := &stream{server: deaf{ctx: ctx}, window: first}
+		sent, ended := make(chan error, 1), make(chan error, 1)
+		go func() { sent <- s.write(nil) }()
+		go func() { ended <- s.await(ctx, sent) }()
+		time.Sleep(time.Hour)
+		if len(ended) > 0 {
+			t.Fatal("a slow client is ended although nobody waits for it")
+		}
+		admitted := make(chan error, 1)
+		go func() { admitted <- second.spend(ctx, large) }()
+		synctest.Wait()
+		waits := time.Now()
+		wantCode(t, <-ended, batch.CodeOverloaded, "too slowly")
+		if took := time.Since(waits); took > 2*takePatience {
+			t.Errorf("it took %s", took)
+		}
+		first.close() // as the end of the call does
+		if err := <-admitted; err != nil {
+			t.Errorf("who waited: %v", err)
+		}
+		second.close()
+		if b.remaining() != b.size || b.over != 0 || b.wait != 0 {
+			t.Errorf("at the end %d of %d bytes are left, %d windows overdrawn, %d waiting", b.remaining(), b.size, b.over, b.wait)
+		}
+	})
 }

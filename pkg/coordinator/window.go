@@ -16,6 +16,7 @@ type budget struct {
 	mu    sync.Mutex
 	left  int64         // guarded by mu; below zero when a batch was let in that did not fit
 	over  int           // guarded by mu: windows that are overdrawn
+	wait  int           // guarded by mu: windows with a batch that waits for its place
 	freed chan struct{} // guarded by mu; closed and replaced when bytes come back
 }
 
@@ -137,6 +138,20 @@ func (b *budget) refund(bytes int64) {
 	}
 }
 
+// waiting counts a window in or out whose batch waits for its place.
+func (b *budget) waiting(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.wait += n
+}
+
+// waiters are the windows with a batch that waits for its place.
+func (b *budget) waiters() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.wait
+}
+
 // remaining is what is left.
 func (b *budget) remaining() int64 {
 	b.mu.Lock()
@@ -203,6 +218,7 @@ func (w *window) spend(ctx context.Context, b size) error {
 			return nil
 		}
 		w.waits = true
+		w.budget.waiting(1)
 		w.mu.Unlock()
 		var left error
 		select {
@@ -212,6 +228,7 @@ func (w *window) spend(ctx context.Context, b size) error {
 		}
 		w.mu.Lock()
 		w.waits = false
+		w.budget.waiting(-1)
 		if left != nil {
 			return left
 		}
@@ -254,6 +271,17 @@ func (w *window) restore(b size) (credit size) {
 		w.budget.release(0, false) // what waits may fit into the window now
 	}
 	return credit
+}
+
+// blocks reports whether the window is overdrawn, and batches of others, which may not be while it is, wait for their place.
+func (w *window) blocks() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	others := w.budget.waiters()
+	if w.waits {
+		others--
+	}
+	return w.over > 0 && others > 0
 }
 
 // use is how large the window is, and how much of it is used.

@@ -1,0 +1,258 @@
+// Package overload has clients push more than a cluster of processes can do.
+package overload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/kisgrid/kisgrid/internal/devcluster"
+	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/wire"
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/client"
+	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+)
+
+func TestMain(m *testing.M) { os.Exit(process.Main(m, "../../cmd/coordinator", "./slow")) }
+
+// most is what a coordinator and a worker with the default budgets may take.
+const most = 256 << 20
+
+// TestOverload has ten clients push as fast as they can, by streams and by calls, at a flow that takes a millisecond for each
+// row. They are slowed down, coordinator and worker stay small, and another flow hardly notices.
+func TestOverload(t *testing.T) {
+	const (
+		clients = 10
+		calm    = 3 * time.Second
+		pushing = 8 * time.Second
+	)
+	address, coordinator, worker := startGrid(t)
+	var sent, blocked atomic.Int64             // rows; nanoseconds that a Send took at the longest
+	var refused, unhinted, broken atomic.Int64 // calls: by the coordinator, and of these without a time to wait; by the connection
+	count := func(ctx context.Context, method string, in, out any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		err := invoke(ctx, method, in, out, conn, opts...)
+		switch status.Code(err) {
+		case codes.ResourceExhausted:
+			refused.Add(1)
+			if e, ok := errors.AsType[*batch.Error](wire.FromStatus(err)); !ok || e.RetryAfter <= 0 {
+				unhinted.Add(1)
+			}
+		case codes.Unavailable:
+			broken.Add(1)
+		}
+		return err
+	}
+	dial := func() *client.Client {
+		c, err := client.Dial(address, client.WithRetryFor(time.Minute), client.WithDialOptions(grpc.WithChainUnaryInterceptor(count)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	quick := dial()
+	before := latencies(t, quick, calm)
+
+	ctx, stop := context.WithCancel(t.Context())
+	var load sync.WaitGroup
+	defer load.Wait()
+	defer stop()
+	for range clients {
+		c := dial()
+		load.Go(func() {
+			s, err := c.Stream(ctx, "Slow")
+			if err != nil {
+				t.Errorf("open a stream: %v", err)
+				return
+			}
+			for {
+				began := time.Now()
+				_, err := s.Send(ctx, rows(1000))
+				raise(&blocked, int64(time.Since(began)))
+				if err != nil {
+					break // the test is over
+				}
+				sent.Add(1000)
+			}
+			_ = s.Close() // what is unanswered is left so
+		})
+		for range 14 {
+			load.Go(func() {
+				for pause(ctx, rand.N(time.Second)); ctx.Err() == nil; {
+					if _, err := c.Submit(ctx, "Slow", rows(10_000)); err != nil && ctx.Err() == nil {
+						t.Errorf("submit: %v", err)
+					}
+				}
+			})
+		}
+	}
+	during := latencies(t, quick, pushing)
+	t.Logf("%d rows were sent by streams; a Send blocked for up to %s; %d calls were refused for a while, %d broke and were repeated",
+		sent.Load(), time.Duration(blocked.Load()).Round(time.Millisecond), refused.Load(), broken.Load())
+	t.Logf("the quick flow's p50 and p99: %s and %s before, %s and %s beside the overload",
+		quantile(before, 50), quantile(before, 99), quantile(during, 50), quantile(during, 99))
+
+	if refused.Load() == 0 || unhinted.Load() > 0 {
+		t.Errorf("%d calls were refused, %d without a time to wait", refused.Load(), unhinted.Load())
+	}
+	if blocked := time.Duration(blocked.Load()); blocked < time.Second {
+		t.Errorf("no Send blocked for longer than %s", blocked)
+	}
+	if p99 := quantile(during, 99); p99 > 5*time.Second {
+		t.Errorf("the quick flow waits for the slow one: p99 is %s", p99)
+	}
+	for _, p := range []*process.Process{coordinator, worker} {
+		if size := peak(t, p); size > most {
+			t.Errorf("%s took %d MiB, and may take %d", p.Name(), size>>20, most>>20)
+		} else {
+			t.Logf("%s took up to %d MiB", p.Name(), size>>20)
+		}
+	}
+}
+
+// raise makes a number at least n.
+func raise(number *atomic.Int64, n int64) {
+	for {
+		old := number.Load()
+		if old >= n || number.CompareAndSwap(old, n) {
+			return
+		}
+	}
+}
+
+func startGrid(t *testing.T) (address string, coordinator, w *process.Process) {
+	t.Helper()
+	etcd, dir := process.Address(t), t.TempDir()
+	process.StartEtcd(t, "http://"+etcd, dir, func() (io.Closer, error) {
+		return devcluster.StartEtcd(t.Context(), devcluster.EtcdConfig{Address: etcd, DataDir: dir})
+	})
+	store, err := cluster.Open(cluster.Config{Endpoints: []string{etcd}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	var documents []definition.Document
+	for _, name := range []string{"Slow", "Quick"} {
+		documents = append(documents,
+			definition.Document{Kind: definition.KindFlow, Name: name, YAML: []byte("kistype: flow\nflow_name: " + name + "\nstatus: 1\nshard_key: key\nflows: [{fname: " + name + "}]\n")},
+			definition.Document{Kind: definition.KindFunc, Name: name, YAML: []byte("kistype: func\nfname: " + name + "\nfmode: Calculate\n")})
+	}
+	if _, err := store.PutDocuments(t.Context(), nil, documents, nil); err != nil {
+		t.Fatal(err)
+	}
+	address = process.Address(t)
+	listen := process.Address(t)
+	w = process.Start(t, process.Config{Name: "worker"}, "slow", "--listen", listen, "--advertise", listen, "--http", "", "--etcd", etcd)
+	coordinator = process.Start(t, process.Config{}, "coordinator", "--listen", address, "--http", "", "--etcd", etcd)
+	coordinator.Await(`ready:`)
+	c, err := client.Dial(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, flow := range []string{"Slow", "Quick"} {
+		process.Until(t, "flow "+flow+" runs", func() error {
+			_, err := c.Submit(t.Context(), flow, rows(1))
+			return err
+		})
+	}
+	return address, coordinator, w
+}
+
+// texts are rows of about 100 bytes and as many keys.
+var texts = sync.OnceValue(func() []string {
+	all := make([]string, 20_000)
+	for i := range all {
+		all[i] = fmt.Sprintf(`{"key":%d,"text":"%s"}`, i, strings.Repeat("x", 70))
+	}
+	return all
+})
+
+// rows are n of texts.
+func rows(n int) *client.Batch {
+	all := texts()
+	first := rand.IntN(len(all) - n)
+	return client.Rows(all[first : first+n]...)
+}
+
+// latencies has the quick flow run a few rows every 10 ms.
+func latencies(t *testing.T, c *client.Client, d time.Duration) []time.Duration {
+	t.Helper()
+	s, err := c.Stream(t.Context(), "Quick")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var all []time.Duration
+	var waiting sync.WaitGroup
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		began := time.Now()
+		p, err := s.Send(t.Context(), rows(5))
+		if err != nil {
+			t.Fatal(err)
+		}
+		waiting.Go(func() {
+			if _, err := p.Wait(t.Context()); err != nil {
+				t.Errorf("the quick flow: %v", err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, time.Since(began))
+		})
+		pause(t.Context(), 10*time.Millisecond)
+	}
+	waiting.Wait()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	return all
+}
+
+func quantile(all []time.Duration, percent int) time.Duration {
+	slices.Sort(all)
+	return all[len(all)*percent/100].Round(time.Microsecond)
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+var peakMemory = regexp.MustCompile(`VmHWM:\s+(\d+) kB`)
+
+// peak is the most memory that a process had, in bytes.
+func peak(t *testing.T, p *process.Process) int {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.ID()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := peakMemory.FindSubmatch(text)
+	if found == nil {
+		t.Fatalf("there is no peak in\n%s", text)
+	}
+	kib, err := strconv.Atoi(string(found[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kib << 10
+}

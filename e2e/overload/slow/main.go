@@ -1,0 +1,30 @@
+// Command slow is a worker with a function that takes a millisecond for each row, and one that takes no time.
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/kisgrid/kisgrid/pkg/kis"
+	"github.com/kisgrid/kisgrid/pkg/worker"
+)
+
+// row is one row of either flow.
+type row struct {
+	Key  int    `json:"key"`
+	Text string `json:"text,omitempty"`
+}
+
+func main() {
+	worker.Main(func(r *kis.Registry) {
+		r.Func("Slow", kis.Calculate(func(ctx context.Context, in row) (row, error) {
+			select {
+			case <-time.After(time.Millisecond):
+				return in, nil
+			case <-ctx.Done():
+				return in, ctx.Err()
+			}
+		}))
+		r.Func("Quick", kis.Calculate(func(_ context.Context, in row) (row, error) { return in, nil }))
+	})
+}
