@@ -90,7 +90,9 @@ type load struct {
 	t      *testing.T
 	stream *client.Stream
 	keys   []int
-	stop   chan struct{}
+	stop   chan struct{} // closed by halt
+	halted sync.Once
+	own    bool // end closes the stream
 	sender sync.WaitGroup
 	waits  sync.WaitGroup
 
@@ -106,6 +108,14 @@ func startLoad(t *testing.T, c *client.Client, keys []int, every time.Duration) 
 	if err != nil {
 		t.Fatal(err)
 	}
+	l := startLoadOn(t, s, keys, every)
+	l.own = true
+	return l
+}
+
+// startLoadOn is startLoad on a stream that there is and that the caller closes.
+func startLoadOn(t *testing.T, s *client.Stream, keys []int, every time.Duration) *load {
+	t.Helper()
 	l := &load{t: t, stream: s, keys: keys, stop: make(chan struct{})}
 	l.sender.Go(func() { l.send(t.Context(), every) })
 	return l
@@ -165,15 +175,20 @@ func (l *load) moves(n int) {
 	until(l.t, fmt.Sprintf("%d more batches are answered", n), func() bool { return l.answered() >= from+n })
 }
 
+// halt stops sending.
+func (l *load) halt() { l.halted.Do(func() { close(l.stop) }) }
+
 // end stops sending, waits for all answers, and returns how long the longest of them took, and the 99th percentile. Each row must
 // be done.
 func (l *load) end() (longest, p99 time.Duration) {
 	l.t.Helper()
-	close(l.stop)
+	l.halt()
 	l.sender.Wait()
 	l.waits.Wait()
-	if err := l.stream.Close(); err != nil {
-		l.t.Error(err)
+	if l.own {
+		if err := l.stream.Close(); err != nil {
+			l.t.Error(err)
+		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

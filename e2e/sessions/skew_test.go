@@ -9,6 +9,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/client"
+	"github.com/kisgrid/kisgrid/pkg/flowtest"
 )
 
 // lane is on which of n lanes a key's rows run.
@@ -87,34 +88,116 @@ func TestHotKey(t *testing.T) {
 	}
 }
 
-// TestSlowWorker lets one worker answer late: only its own keys do.
-func TestSlowWorker(t *testing.T) {
+// TestHotKeyOnItsStream sends one key ten times as many rows as its lane can run, on a stream that also has keys of other lanes.
+// While the window has room these hardly notice: else they would wait for the hot key's rows, which take four seconds.
+func TestHotKeyOnItsStream(t *testing.T) {
 	t.Parallel()
-	const late = 2 * time.Second
-	g := grid(t, 3, nil)
-	slow := g.Worker(0)
-	var own, others []int
-	for key := 0; len(own) < 16 || len(others) < 16; key++ {
-		if g.Owner("Touch", fmt.Sprint(key)) == slow {
-			own = append(own, key)
-		} else {
-			others = append(others, key)
+	const lanes, hot, every = 4, 0, 20 * time.Millisecond
+	g := grid(t, 1, func(in row) time.Duration {
+		if in.Key == hot {
+			return time.Millisecond
+		}
+		return 0
+	})
+	if err := g.Apply("kistype: flow\nflow_name: Touch\nstatus: 1\nshard_key: key\ncopies: 4\nflows: [{fname: Touch}]\n"); err != nil {
+		t.Fatal(err)
+	}
+	var cold [2][]int // without the hot key, and beside it
+	for key := 100; len(cold[1]) < 16; key++ {
+		if lane(key, lanes) != lane(hot, lanes) {
+			half := min(1, len(cold[0])/16)
+			cold[half] = append(cold[half], key)
 		}
 	}
-	c := g.Client()
-	a, b := startLoad(t, c, own, 20*time.Millisecond), startLoad(t, c, others, 20*time.Millisecond)
-	a.moves(20)
-	b.moves(20)
-	restore := slow.Slow(late/2, g.Coordinator(0))
-	b.moves(100)
-	restore()
-	longest, _ := a.end()
-	_, p99 := b.end()
-	t.Logf("one worker is slower by %s: its keys took up to %s, p99 of the others is %s", late, longest, p99)
-	if longest < late/2 {
-		t.Error("nothing was slow")
+	s, err := g.Client().Stream(t.Context(), "Touch")
+	if err != nil {
+		t.Fatal(err)
 	}
-	if p99 > late/2 {
-		t.Errorf("keys of other workers took %s", p99)
+	calm := startLoadOn(t, s, cold[0], every)
+	calm.moves(30)
+	_, before := calm.end()
+
+	load := startLoadOn(t, s, cold[1], every)
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for range 20 {
+		<-ticker.C
+		if _, err := s.Send(t.Context(), client.Rows(make([]row, 200)...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, p99 := load.end()
+	waiting := g.Coordinator(0).Metric("kisgrid_rows_in_flight")
+	t.Logf("p99 of cold keys: %s, and %s beside a hot one, %g of whose 4000 rows are left", before, p99, waiting)
+	if waiting < 1000 {
+		t.Error("the hot key is not too hot for its lane")
+	}
+	if p99 > 2*before+time.Second { // a busy machine is forgiven this
+		t.Errorf("cold keys took %s beside a hot one on their stream, and %s before", p99, before)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSlowWorker lets one worker answer late: only its own keys do. Those of other workers don't wait for it, neither on other
+// streams nor on the same one, whose window it does not fill.
+func TestSlowWorker(t *testing.T) {
+	t.Parallel()
+	const late = 4 * time.Second
+	// With a lease so long the worker is slow, and not given up for its silence: then its keys would be others'.
+	g := grid(t, 3, nil, flowtest.Lease(40*time.Second))
+	slow := g.Worker(0)
+	var own, others [2][]int
+	for key := 0; len(own[1]) < 8 || len(others[1]) < 8; key++ {
+		keys := &others
+		if g.Owner("Touch", fmt.Sprint(key)) == slow {
+			keys = &own
+		}
+		half := min(1, len(keys[0])/8)
+		keys[half] = append(keys[half], key)
+	}
+	c := g.Client()
+	shared, err := c.Stream(t.Context(), "Touch")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var loads [4]*load // of the slow worker's keys and of others', first those that share a stream
+	for i := range loads {
+		keys := [...][]int{own[0], others[0], own[1], others[1]}[i]
+		if i < 2 {
+			loads[i] = startLoadOn(t, shared, keys, 20*time.Millisecond)
+		} else {
+			loads[i] = startLoad(t, c, keys, 20*time.Millisecond)
+		}
+		loads[i].moves(20)
+	}
+	restore := slow.Slow(late/2, g.Coordinator(0))
+	loads[1].moves(100)
+	loads[3].moves(100)
+	restore()
+	for _, l := range loads { // all at the same time
+		l.halt()
+	}
+	for i, l := range loads {
+		longest, p99 := l.end()
+		switch i {
+		case 0, 2:
+			t.Logf("stream %d: a worker is slower by %s, and its keys took up to %s", i/2+1, late, longest)
+			if longest < late/2 {
+				t.Error("nothing was slow")
+			}
+		default:
+			t.Logf("stream %d: p99 of the others' keys is %s", i/2+1, p99)
+			if p99 > late/2 {
+				t.Errorf("keys of other workers took %s", p99)
+			}
+		}
+	}
+	if err := shared.Close(); err != nil {
+		t.Error(err)
+	}
+	if g.Owner("Touch", fmt.Sprint(own[0][0])) != slow {
+		t.Error("the worker was given up")
 	}
 }
