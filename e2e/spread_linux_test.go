@@ -90,9 +90,9 @@ func (n *nameServer) answer(question []byte) []byte {
 	return packed
 }
 
-// TestAddedCoordinators starts two coordinators beside two that have all streams. Within half a minute each has its share of
-// the batches, those of calls and those of streams that were open before, whether the clients have a list of addresses or a
-// name whose addresses become more. No batch fails, none runs twice, and the last row of each key stays.
+// TestAddedCoordinators starts two coordinators beside two that have all streams. Within half a minute each carries its share,
+// between 15 and 35 percent, of the batches, those of calls and those of streams that were open before, whether the clients
+// have a list of addresses or a name whose addresses become more. No batch fails, none runs twice, and the last row of each key stays.
 func TestAddedCoordinators(t *testing.T) {
 	const (
 		clients, streams = 12, 2 // streams of each client
@@ -169,8 +169,8 @@ func TestAddedCoordinators(t *testing.T) {
 	}
 	process.Until(t, "the first two coordinators share the batches", func() error {
 		for _, flow := range []string{streamed, called} {
-			if n := counts(flow); n[0] < 1000*float64(len(flow))/100 || n[1] == 0 {
-				return fmt.Errorf("flow %s: %v", flow, n)
+			if n := counts(flow); n[0] < clients || n[1] < clients {
+				return fmt.Errorf("flow %s has sent them %v rows", flow, n)
 			}
 		}
 		return nil

@@ -40,8 +40,8 @@ const most = 256 << 20
 func TestOverload(t *testing.T) {
 	const (
 		clients = 10
-		calm    = 3 * time.Second
-		pushing = 8 * time.Second
+		calm    = 2 * time.Second
+		pushing = 7 * time.Second
 	)
 	address, coordinator, worker := startGrid(t)
 	var sent, blocked atomic.Int64             // rows; nanoseconds that a Send took at the longest
