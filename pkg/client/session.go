@@ -276,8 +276,8 @@ func (s *Stream) finished() bool {
 	return s.closing && len(s.unanswered) == 0
 }
 
-// send sends until the session is over, or all is answered and the stream closed or about to move. An error is its own; why the connection broke is
-// for receive to tell.
+// send sends until the session is over, or all is answered and the stream closed or about to move. An error is its own; why
+// the connection broke is for receive to tell.
 func (s *Stream) send(remote rpc, over <-chan struct{}) error {
 	for {
 		p, message := s.next()
@@ -335,7 +335,8 @@ func (s *Stream) leave(remote rpc, over <-chan struct{}) {
 	}
 }
 
-// receive reads until the session breaks, and returns why and how many answers came. It passes on that the stream is asked to move.
+// receive reads until the session breaks, and returns why and how many answers came. It passes on how many coordinators there
+// are when one asks the stream to move.
 func (s *Stream) receive(remote rpc, asked chan<- int) (answers int, err error) {
 	for {
 		response := new(pb.StreamResponse)

@@ -20,7 +20,8 @@ const (
 	movePatience = 5 * time.Second
 )
 
-// share is what is to be spread, as etcd tells of the coordinators that take batches. It is zero while this one is not among them.
+// share is what is to be spread, as etcd tells of the coordinators that take batches. It is zero while this one is not among
+// them.
 type share struct {
 	coordinators int
 	most         int // streams that each is to have, rounded up
