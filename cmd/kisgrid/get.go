@@ -136,7 +136,7 @@ var columns = map[string]string{
 	"functions":    "NAME\tSTATE\tWANTED\tACTIVE\tFLOWS",
 	"connectors":   "NAME\tSTATE\tWANTED\tACTIVE\tFLOWS",
 	"workers":      "ID\tADDRESS\tLANES\tFUNCTIONS\tSTATE\tAGE\tBUILD",
-	"coordinators": "ID\tADDRESS\tHTTP\tLEADER\tAGE\tBUILD",
+	"coordinators": "ID\tADDRESS\tHTTP\tSTREAMS\tLEADER\tAGE\tBUILD",
 }
 
 func printTable(out io.Writer, kind string, resources []*pb.Resource) error {
@@ -178,7 +178,7 @@ func row(kind string, r *pb.Resource) ([]string, error) {
 		if v.Leader {
 			leader = "yes"
 		}
-		return []string{v.ID, v.Address, or(v.HTTP, "-"), leader, age(v.Started), or(v.Build, "-")}, err
+		return []string{v.ID, v.Address, or(v.HTTP, "-"), strconv.Itoa(v.Streams), leader, age(v.Started), or(v.Build, "-")}, err
 	default:
 		var v cluster.DocumentStatus
 		err := json.Unmarshal(r.GetStatus(), &v)
