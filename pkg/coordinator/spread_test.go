@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -47,10 +48,7 @@ func (s *spreading) tell(i *ingest) {
 func (s *spreading) second(now time.Time) {
 	for _, n := range s.random.Perm(len(s.all)) {
 		i := s.all[n]
-		known := map[string]cluster.Coordinator{}
-		for id, c := range s.told {
-			known[id] = c
-		}
+		known := maps.Clone(s.told)
 		i.fleet.peers.Store(&known)
 		s.tell(i)
 		i.askToMove(now)
