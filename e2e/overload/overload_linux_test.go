@@ -115,7 +115,7 @@ func TestOverload(t *testing.T) {
 	if blocked := time.Duration(blocked.Load()); blocked < time.Second {
 		t.Errorf("no Send blocked for longer than %s", blocked)
 	}
-	if p99 := quantile(during, 99); p99 > 5*time.Second {
+	if p99 := quantile(during, 99); p99 > 15*time.Second { // behind the slow flow's rows it would wait for minutes
 		t.Errorf("the quick flow waits for the slow one: p99 is %s", p99)
 	}
 	for _, p := range []*process.Process{coordinator, worker} {
