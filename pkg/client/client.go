@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 
 	"github.com/kisgrid/kisgrid/internal/transport"
@@ -27,8 +28,9 @@ type Client struct {
 	closing   bool
 	streams   map[*Stream]struct{}
 	producers map[batch.StreamID]*producer
-	unary     map[string]*producer // of Submit, by flow; they are in producers too
-	revisions map[string]int64     // what new batches of Submit run on, by flow, as a coordinator said last
+	unary     map[string]*producer           // of Submit, by flow; they are in producers too
+	revisions map[string]int64               // what new batches of Submit run on, by flow, as a coordinator said last
+	rooms     map[string]*semaphore.Weighted // for the rows of calls that are under way, by flow
 }
 
 // Dial makes a client for the coordinators that target names: host:port, a comma list of them, or dns:///name:port, whose
@@ -61,6 +63,7 @@ func Dial(target string, opts ...Option) (*Client, error) {
 		producers: make(map[batch.StreamID]*producer),
 		unary:     make(map[string]*producer),
 		revisions: make(map[string]int64),
+		rooms:     make(map[string]*semaphore.Weighted),
 	}, nil
 }
 

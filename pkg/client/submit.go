@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
@@ -18,7 +19,8 @@ import (
 // Submit runs one batch and blocks until each of its rows has an outcome. Rows that are not done are in the result, not in
 // the error. What was refused for now, and what broke on the way, is tried again under the same batch id, as long as ctx and
 // WithRetryFor allow. An error that matches ErrUnanswered means that the batch may have taken effect, and that submitting b
-// again tells; any other that nothing of it ran. One error comes beside a result, which is complete but for its output:
+// again tells; any other that nothing of it ran. While this client's calls to one flow have 8 MiB of rows under way, further ones
+// wait. One error comes beside a result, which is complete but for its output:
 // CodeBatchTooLarge, where the output does not fit into one answer. A Stream has no such limit.
 //
 // A batch with failed rows may be submitted again too: all its rows run again. Batches that belong to an ended Stream of this
@@ -82,7 +84,26 @@ func (c *Client) setRevision(flow string, revision int64) {
 	c.revisions[flow] = revision
 }
 
+// callBytes bounds the rows that calls to one flow have under way: a coordinator hangs up on who sends too much at a time, and
+// unlike streams calls have no credit that tells. It is one batch of the greatest size by default.
+const callBytes = 8 << 20
+
+// room is where calls to a flow wait for each other. Other flows' don't: theirs may have what this one's wait for.
+func (c *Client) room(flow string) *semaphore.Weighted {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.rooms[flow] == nil {
+		c.rooms[flow] = semaphore.NewWeighted(callBytes)
+	}
+	return c.rooms[flow]
+}
+
 func (c *Client) call(ctx context.Context, flow string, producer *producer, p *Pending) (nothingRan bool, err error) {
+	room, takes := c.room(flow), min(int64(len(p.columns.Data)), callBytes)
+	if room.Acquire(ctx, takes) != nil {
+		return true, ended(ctx, "not sent")
+	}
+	defer room.Release(takes)
 	select {
 	case <-c.closed:
 		return true, errClientClosed

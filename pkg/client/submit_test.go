@@ -276,6 +276,52 @@ func TestSubmitTriesAnotherCoordinator(t *testing.T) {
 	})
 }
 
+func TestLargeCallsWaitForEachOther(t *testing.T) {
+	inNetwork(t, func(t *testing.T, n *network) {
+		k := n.start("a:7700")
+		c := n.dial("passthrough:///a:7700")
+		large := func() *client.Batch { return client.Rows(strings.Repeat("x", 3<<20)) }
+		arrived := func() *call {
+			t.Helper()
+			synctest.Wait()
+			select {
+			case call := <-k.calls:
+				return call
+			default:
+				return nil
+			}
+		}
+		first := submit(t.Context(), c, "F", large())
+		one := <-k.calls
+		second := submit(t.Context(), c, "F", large())
+		two := <-k.calls
+		giveUp, cancel := context.WithCancel(t.Context())
+		third, fourth := submit(giveUp, c, "F", large()), submit(t.Context(), c, "G", large())
+		other := <-k.calls
+		if other.Flow != "G" || arrived() != nil {
+			t.Fatalf("flow %s has a third call under way", other.Flow)
+		}
+		cancel()
+		if r := <-third; !errors.Is(r.err, context.Canceled) {
+			t.Errorf("the call that gave up ended with %v", r.err)
+		}
+		fifth := submit(t.Context(), c, "F", large())
+		if arrived() != nil {
+			t.Fatal("a third call is under way")
+		}
+		one.answer(&pb.Answer{Sequence: one.Submission.Sequence, Revision: 1, Last: true})
+		last := <-k.calls
+		for _, call := range []*call{two, other, last} {
+			call.answer(&pb.Answer{Sequence: call.Submission.Sequence, Revision: 1, Last: true})
+		}
+		for i, out := range []<-chan outcome{first, second, fourth, fifth} {
+			if r := <-out; r.err != nil {
+				t.Errorf("call %d: %v", i, r.err)
+			}
+		}
+	})
+}
+
 func TestSubmitEndsWithItsContext(t *testing.T) {
 	inNetwork(t, func(t *testing.T, n *network) {
 		k := n.start("a:7700")
