@@ -37,12 +37,15 @@ func (a *admin) selection(ctx context.Context, store *deadletter.Store, f *pb.De
 	if ms := f.GetSinceUnixMilliseconds(); ms != 0 {
 		s.since = time.UnixMilli(ms)
 	}
+	seen := make(map[batch.StreamID]bool, len(f.GetIds()))
 	for _, text := range f.GetIds() {
 		id, err := deadletter.ParseID(text)
 		if err != nil {
 			return nil, err
 		}
-		s.ids = append(s.ids, id)
+		if !seen[id] {
+			seen[id], s.ids = true, append(s.ids, id)
+		}
 	}
 	if f.GetFlow() != "" {
 		s.flows = []string{f.GetFlow()}
@@ -53,9 +56,10 @@ func (a *admin) selection(ctx context.Context, store *deadletter.Store, f *pb.De
 	return s, err
 }
 
+// has reports whether a letter is selected that has one of the ids, if there are any.
 func (s *selection) has(l *deadletter.Letter) bool {
 	return (s.function == "" || s.function == l.Function) && (s.code == 0 || s.code == l.Code) &&
-		(s.since.IsZero() || !l.Kept.Before(s.since)) && (len(s.ids) == 0 || slices.Contains(s.ids, l.ID))
+		(s.since.IsZero() || !l.Kept.Before(s.since))
 }
 
 // each calls f for the selected letters of a flow that are there now, page by page, in their order.
@@ -77,13 +81,14 @@ type pages struct {
 	selection *selection
 	store     *deadletter.Store
 	flow      string
+	ids       []batch.StreamID // of those that are selected by id, what is not read yet
 	after     string
 	last      string // where it ends; "": at the newest
 	over      bool
 }
 
 func (s *selection) pages(store *deadletter.Store, flow string) *pages {
-	return &pages{selection: s, store: store, flow: flow}
+	return &pages{selection: s, store: store, flow: flow, ids: s.ids}
 }
 
 // next is the next page, which may be empty; false: there are no more.
@@ -91,9 +96,9 @@ func (p *pages) next(ctx context.Context) (letters []*deadletter.Letter, more bo
 	if p.over {
 		return nil, false, nil
 	}
-	if ids := p.selection.ids; len(ids) > 0 {
-		p.over = true
-		letters, err = p.store.Get(ctx, p.flow, ids...)
+	if len(p.selection.ids) > 0 {
+		letters, p.ids, err = p.store.Get(ctx, p.flow, p.ids...)
+		p.over = len(p.ids) == 0
 	} else {
 		letters, p.after, err = p.store.Page(ctx, p.flow, p.after, p.last, deadPage)
 		p.over = p.after == ""
@@ -185,7 +190,7 @@ func (a *admin) editDead(ctx context.Context, in *pb.EditDeadRequest) (*deadlett
 		return nil, batch.Errorf(batch.CodeBatchTooLarge, "the row has %d bytes, over the limit of %d bytes for a batch", len(in.GetRow()), a.limits.BatchBytes)
 	}
 	for _, flow := range s.flows {
-		found, err := store.Get(ctx, flow, s.ids[0])
+		found, _, err := store.Get(ctx, flow, s.ids[0])
 		if err != nil {
 			return nil, err
 		}

@@ -23,8 +23,6 @@ const (
 	// redriveRows and redriveBytes bound the letters that one redrive has under way.
 	redriveRows  = 1024
 	redriveBytes = 8 << 20
-	// redriveHold is for how long a flow that a coordinator redrives is its own when that is killed.
-	redriveHold = 5 * time.Second
 	// redriveTells is how often progress is told.
 	redriveTells = 200 * time.Millisecond
 )
@@ -85,27 +83,18 @@ func (a *admin) redriveDead(in *pb.RedriveDeadRequest, out pb.Admin_RedriveDeadS
 }
 
 // redriveFlow redrives the selected letters of one flow, as long as that is nobody else's.
-func (a *admin) redriveFlow(ctx context.Context, p *pages, t *redriveTally) (err error) {
+func (a *admin) redriveFlow(ctx context.Context, p *pages, t *redriveTally) error {
 	who := a.id + "/" + strconv.FormatUint(a.redrives.Add(1), 10) // another call here is somebody else
-	if err := p.store.Hold(ctx, p.flow, who, redriveHold); err != nil {
-		return err
-	}
-	defer func() {
-		leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
-		defer cancel()
-		err = cmp.Or(err, p.store.LetGo(leaving, p.flow, who))
-	}()
-	r := &redrive{
-		admin: a, who: who, pages: p, tally: t, endings: newOutbox[ending](), under: map[*submission]*trial{}, keys: map[uint64]*keyQueue{},
-	}
-	defer r.cancel()
-	return r.run(ctx)
+	return p.store.Hold(ctx, p.flow, who, func(ctx context.Context) error {
+		r := &redrive{admin: a, pages: p, tally: t, endings: newOutbox[ending](), under: map[*submission]*trial{}, keys: map[uint64]*keyQueue{}}
+		defer r.cancel()
+		return r.run(ctx)
+	})
 }
 
 // redrive is one flow's redrive. Its goroutine owns all of it.
 type redrive struct {
 	admin   *admin
-	who     string // has the right to redrive the flow
 	pages   *pages
 	tally   *redriveTally
 	endings *outbox[ending]
@@ -137,8 +126,6 @@ type keyQueue struct {
 
 // run redrives until each letter was run, ctx is done, or the coordinator drains.
 func (r *redrive) run(ctx context.Context) error {
-	renew := time.NewTicker(redriveHold / 3)
-	defer renew.Stop()
 	tell := time.NewTicker(redriveTells)
 	defer tell.Stop()
 	draining := r.admin.draining
@@ -162,10 +149,6 @@ func (r *redrive) run(ctx context.Context) error {
 			draining, r.over, r.next = nil, true, nil
 			for _, q := range r.keys {
 				q.waiting = nil
-			}
-		case <-renew.C:
-			if err := r.pages.store.Hold(ctx, r.pages.flow, r.who, redriveHold); err != nil {
-				return err
 			}
 		case <-tell.C:
 			if err := r.tally.tell(false); err != nil {

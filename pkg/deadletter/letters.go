@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"slices"
 	"strconv"
 	"time"
@@ -66,9 +65,9 @@ func (s *Store) Last(ctx context.Context, flow string) (last string, err error) 
 	return last, err
 }
 
-// Page is up to n letters of a flow, fewer where they would have more than 8 MiB together, that come after a place, up to the place
-// last, in the order in which they were kept, and the place to go on after; "": there are no more. It begins after "" and ends,
-// with an empty last, at the newest. One letter may have more bytes.
+// Page reads a flow's letters in the order in which they were kept: those behind the place after ("": from the first one), up
+// to the place last ("": the newest), n of them at the most, and no more than 8 MiB together, unless one alone has more. next is
+// the place to go on after; "": there are no more.
 func (s *Store) Page(ctx context.Context, flow, after, last string, n int) (letters []*Letter, next string, err error) {
 	err = s.call(ctx, "list the dead letters of flow "+flow, func(ctx context.Context) error {
 		start := "-"
@@ -91,17 +90,23 @@ func (s *Store) Page(ctx context.Context, flow, after, last string, n int) (lett
 	return letters, next, err
 }
 
-// Get finds letters of a flow by their ids. Those that are not there are left out.
-func (s *Store) Get(ctx context.Context, flow string, ids ...batch.StreamID) (letters []*Letter, err error) {
+// Get finds letters of a flow by their ids, in that order. Those that are not there are left out. It reads no more than Page
+// does: rest are the ids that it did not come to.
+func (s *Store) Get(ctx context.Context, flow string, ids ...batch.StreamID) (letters []*Letter, rest []batch.StreamID, err error) {
 	err = s.call(ctx, "find dead letters of flow "+flow, func(ctx context.Context) error {
-		places, err := s.client.HMGet(ctx, s.key(flow, "index"), texts(ids)...).Result()
+		args := []any{pageBytes}
+		for _, id := range ids[:min(len(ids), scriptLetters)] {
+			args = append(args, id.String())
+		}
+		places, err := findScript.Run(ctx, s.client, s.keys(flow), args...).StringSlice()
 		if err != nil {
 			return err
 		}
+		rest = ids[len(places):]
 		p := s.client.Pipeline()
 		var found []*goredis.XMessageSliceCmd
 		for _, place := range places {
-			if place, ok := place.(string); ok {
+			if place != "" {
 				found = append(found, p.XRange(ctx, s.key(flow, "letters"), place, place))
 			}
 		}
@@ -118,15 +123,7 @@ func (s *Store) Get(ctx context.Context, flow string, ids ...batch.StreamID) (le
 		letters, err = s.read(ctx, flow, entries)
 		return err
 	})
-	return letters, err
-}
-
-func texts(ids []batch.StreamID) []string {
-	all := make([]string, len(ids))
-	for i, id := range ids {
-		all[i] = id.String()
-	}
-	return all
+	return letters, rest, err
 }
 
 // read makes letters of entries, as they are now.
@@ -172,30 +169,27 @@ func (s *Store) read(ctx context.Context, flow string, entries []goredis.XMessag
 // JSON where the row is.
 func (s *Store) Edit(ctx context.Context, flow string, id batch.StreamID, row []byte) (l *Letter, err error) {
 	// A redrive that began meanwhile would run the row as it was, and then forget the letter with the new one.
-	who := "edit " + batch.NewStreamID().String()
-	if err := s.Hold(ctx, flow, who, 2*patience*s.config.Timeout); err != nil { // as long as the two calls below may take
-		return nil, err
-	}
-	defer func() {
-		leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.Timeout)
-		defer cancel()
-		err = cmp.Or(err, s.LetGo(leaving, flow, who))
-	}()
-	found, err := s.Get(ctx, flow, id)
+	err = s.Hold(ctx, flow, "edit "+batch.NewStreamID().String(), func(ctx context.Context) error {
+		found, _, err := s.Get(ctx, flow, id)
+		if err != nil {
+			return err
+		}
+		if len(found) == 0 {
+			return notFound(flow, id)
+		}
+		l = found[0]
+		if (l.Encoding == "" || l.Encoding == batch.JSON) && !json.Valid(row) {
+			var nothing any
+			return batch.Errorf(batch.CodeRowUndecodable, "the row is no JSON, as that of letter %s is: %w", id, json.Unmarshal(row, &nothing))
+		}
+		l.Row, l.Edited = row, true
+		l.Sequence++
+		return s.Settle(ctx, flow, []Settlement{{ID: id, Stay: []*Letter{l}}})
+	})
 	if err != nil {
 		return nil, err
 	}
-	if len(found) == 0 {
-		return nil, notFound(flow, id)
-	}
-	l = found[0]
-	if (l.Encoding == "" || l.Encoding == batch.JSON) && !json.Valid(row) {
-		var nothing any
-		return nil, batch.Errorf(batch.CodeRowUndecodable, "the row is no JSON, as that of letter %s is: %w", id, json.Unmarshal(row, &nothing))
-	}
-	l.Row, l.Edited = row, true
-	l.Sequence++
-	return l, s.Settle(ctx, flow, []Settlement{{ID: id, Stay: []*Letter{l}}})
+	return l, nil
 }
 
 func notFound(flow string, id batch.StreamID) error {
@@ -277,35 +271,4 @@ func (s *Store) Drop(ctx context.Context, flow string, letters []*Letter) (n int
 		}
 	}
 	return n, nil
-}
-
-// Hold takes the right to redrive a flow or to edit its letters, or keeps it, for d. The error is CodeConflict where somebody else has it. Nothing
-// depends on it but order, and that functions run once where nothing breaks.
-func (s *Store) Hold(ctx context.Context, flow, who string, d time.Duration) error {
-	return s.call(ctx, "redrive flow "+flow, func(ctx context.Context) error {
-		ours, err := holdScript.Run(ctx, s.client, []string{s.key(flow, "redrive")}, who, max(1, d.Milliseconds())).Int()
-		if err == nil && ours == 0 {
-			err = cmp.Or(s.held(ctx, flow), error(batch.Errorf(batch.CodeConflict, "somebody else redrove flow %s until now: try again", flow)))
-		}
-		return err
-	})
-}
-
-// LetGo gives the right back.
-func (s *Store) LetGo(ctx context.Context, flow, who string) error {
-	return s.call(ctx, "end the redrive of flow "+flow, func(ctx context.Context) error {
-		return holdScript.Run(ctx, s.client, []string{s.key(flow, "redrive")}, who, 0).Err()
-	})
-}
-
-// held is CodeConflict where somebody holds the flow.
-func (s *Store) held(ctx context.Context, flow string) error {
-	who, err := s.client.Get(ctx, s.key(flow, "redrive")).Result()
-	switch {
-	case errors.Is(err, goredis.Nil):
-		return nil
-	case err != nil:
-		return err
-	}
-	return batch.Errorf(batch.CodeConflict, "the dead letters of flow %s are held by %s, which runs or edits them, or was cut off seconds ago: try again when it has ended", flow, who)
 }

@@ -35,6 +35,22 @@ for n = 1, tonumber(ARGV[3]) do
 end
 return last`)
 
+// findScript finds the entries of letters, as many as ARGV[1] bytes allow, and at least one.
+// ARGV: the bytes, then the letters' ids. Returns the entry of each that it came to; none for one that is not there.
+var findScript = goredis.NewScript(`
+local entries, bytes = {}, 0
+for i = 2, #ARGV do
+  local place = redis.call('HGET', KEYS[3], ARGV[i]) or ''
+  local entry = place ~= '' and redis.call('XRANGE', KEYS[1], place, place)[1]
+  if entry then
+    bytes = bytes + redis.call('HSTRLEN', KEYS[2], place)
+    for _, text in ipairs(entry[2]) do bytes = bytes + #text end
+    if i > 2 and bytes > tonumber(ARGV[1]) then break end
+  end
+  entries[#entries + 1] = place
+end
+return entries`)
+
 // prelude is what scripts have in common.
 const prelude = `
 local letters, changes, index, begun, gone, counts = unpack(KEYS)

@@ -50,8 +50,9 @@ type Config struct {
 // Store is a store of dead letters. It is safe for concurrent use; every call blocks until it is answered, its context is
 // over, or its time is (Config.Timeout). Errors are *batch.Error: CodeUnavailable where the store is away.
 type Store struct {
-	config Config
-	client *goredis.Client
+	config  Config
+	client  *goredis.Client
+	holdFor time.Duration // but for tests, as the constant is
 
 	mu     sync.Mutex
 	flows  map[string]bool      // that the store knows of; guarded by mu
@@ -105,7 +106,7 @@ func Open(c Config) (*Store, error) {
 	options.DialerRetries = 1
 	options.MaxRetries = -1 // each call says itself what a second try means
 	options.DialTimeout, options.ReadTimeout, options.WriteTimeout = c.Timeout, patience*c.Timeout, patience*c.Timeout
-	return &Store{config: c, client: goredis.NewClient(options), flows: map[string]bool{}, looked: map[string]time.Time{}}, nil
+	return &Store{config: c, client: goredis.NewClient(options), holdFor: holdFor, flows: map[string]bool{}, looked: map[string]time.Time{}}, nil
 }
 
 // hidden leaves the URL, which may hold a secret, out of an error.

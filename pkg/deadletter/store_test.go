@@ -2,10 +2,12 @@ package deadletter_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -129,9 +131,9 @@ func TestKeptInOrder(t *testing.T) {
 		keep(t, s, letter("G", 0))
 		expect(t, list(t, s, "F", 7), all)
 		expect(t, list(t, s, "F", 25), all)
-		found, err := s.Get(t.Context(), "F", all[3].ID, batch.StreamID{9}, all[24].ID)
-		if err != nil {
-			t.Fatal(err)
+		found, rest, err := s.Get(t.Context(), "F", all[3].ID, batch.StreamID{9}, all[24].ID)
+		if err != nil || len(rest) > 0 {
+			t.Fatalf("%d ids are left, %v", len(rest), err)
 		}
 		expect(t, found, []*deadletter.Letter{all[3], all[24]})
 		if flows, err := s.Flows(t.Context()); err != nil || !cmp.Equal(flows, []string{"F", "G"}) {
@@ -172,6 +174,49 @@ func TestPagesAreBounded(t *testing.T) {
 			t.Errorf("the pages have %v letters", pages)
 		}
 		expect(t, list(t, s, "F", 200), all)
+
+		// Those that are asked for by their ids come in the same pages, in the order of the ids.
+		slices.Reverse(all)
+		ids := []batch.StreamID{{8}}
+		for _, l := range all {
+			ids = append(ids, l.ID)
+		}
+		ids = append(ids, batch.StreamID{9})
+		pages = nil
+		var found []*deadletter.Letter
+		for len(ids) > 0 {
+			some, rest, err := s.Get(t.Context(), "F", ids...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pages, found, ids = append(pages, len(some)), append(found, some...), rest
+		}
+		if !cmp.Equal(pages, []int{3, 1, 3, 1}) {
+			t.Errorf("the letters came by id in pages of %v", pages)
+		}
+		expect(t, found, all)
+	})
+}
+
+// TestManyIDs finds more letters than one script looks at.
+func TestManyIDs(t *testing.T) {
+	onEach(t, func(t *testing.T, address string) {
+		s := open(t, address, nil)
+		all := letters("F", 0, 700)
+		keep(t, s, all...)
+		var ids []batch.StreamID
+		for _, l := range all {
+			ids = append(ids, l.ID)
+		}
+		found, rest, err := s.Get(t.Context(), "F", ids...)
+		if err != nil || len(rest) != 200 {
+			t.Fatalf("%d ids are left, %v", len(rest), err)
+		}
+		more, rest, err := s.Get(t.Context(), "F", rest...)
+		if err != nil || len(rest) != 0 {
+			t.Fatalf("%d ids are left, %v", len(rest), err)
+		}
+		expect(t, append(found, more...), all)
 	})
 }
 
@@ -235,7 +280,7 @@ func TestOldLettersExpire(t *testing.T) {
 				t.Fatalf("the status is %+v", status)
 			}
 		}
-		if found, err := long.Get(t.Context(), "F", child.ID, letter("F", 0).ID); len(found) != 0 || err != nil {
+		if found, _, err := long.Get(t.Context(), "F", child.ID, letter("F", 0).ID); len(found) != 0 || err != nil {
 			t.Errorf("found %d letters, %v", len(found), err)
 		}
 	})
@@ -273,7 +318,7 @@ func TestSettle(t *testing.T) {
 				t.Errorf("a redrive of letter %d is under way: %v", i, cut)
 			}
 		}
-		if found, err := s.Get(t.Context(), "F", x.ID, y.ID, all[2].ID); err != nil || len(found) != 2 {
+		if found, _, err := s.Get(t.Context(), "F", x.ID, y.ID, all[2].ID); err != nil || len(found) != 2 {
 			t.Errorf("found %d, %v", len(found), err)
 		}
 		// A redrive that begins again began when the first one did.
@@ -302,13 +347,12 @@ func TestEdit(t *testing.T) {
 		if _, err := s.Edit(ctx, "F", letter("F", 9).ID, []byte(`{}`)); batch.CodeOf(err) != batch.CodeNotFound {
 			t.Errorf("a letter that is not there is edited: %v", err)
 		}
-		if err := s.Hold(ctx, "F", "me", time.Minute); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.Edit(ctx, "F", letter("F", 0).ID, []byte(`{}`)); batch.CodeOf(err) != batch.CodeConflict {
-			t.Errorf("edited while it is redriven: %v", err)
-		}
-		if err := s.LetGo(ctx, "F", "me"); err != nil {
+		if err := s.Hold(ctx, "F", "me", func(ctx context.Context) error {
+			if _, err := s.Edit(ctx, "F", letter("F", 0).ID, []byte(`{}`)); batch.CodeOf(err) != batch.CodeConflict {
+				t.Errorf("edited while it is redriven: %v", err)
+			}
+			return nil
+		}); err != nil {
 			t.Fatal(err)
 		}
 		for id, row := range map[batch.StreamID]string{letter("F", 0).ID: `{"n":5}`, binary.ID: "\xff"} {
@@ -316,7 +360,7 @@ func TestEdit(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if err := s.Hold(ctx, "F", "me", time.Minute); err != nil {
+		if err := s.Hold(ctx, "F", "me", nothing); err != nil {
 			t.Errorf("after an edit the flow is held: %v", err)
 		}
 		want := []*deadletter.Letter{letter("F", 0), letter("F", 1)}
@@ -347,33 +391,6 @@ func TestEditsOneByOne(t *testing.T) {
 		all.Wait()
 		if l := list(t, s, "F", 10); len(l) != 1 || l[0].Sequence != 1+edited.Load() {
 			t.Errorf("after %d edits there are %+v", edited.Load(), l)
-		}
-	})
-}
-
-// TestHold lets one redrive a flow at a time.
-func TestHold(t *testing.T) {
-	onEach(t, func(t *testing.T, address string) {
-		s, ctx := open(t, address, nil), t.Context()
-		for range 2 {
-			if err := s.Hold(ctx, "F", "me", time.Minute); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := s.Hold(ctx, "F", "you", time.Minute); batch.CodeOf(err) != batch.CodeConflict || !strings.Contains(err.Error(), "held by me") {
-			t.Errorf("two redrive: %v", err)
-		}
-		if err := s.LetGo(ctx, "F", "you"); err != nil {
-			t.Error(err)
-		}
-		if err := s.Hold(ctx, "G", "you", time.Minute); err != nil {
-			t.Error(err)
-		}
-		if err := s.LetGo(ctx, "F", "me"); err != nil {
-			t.Error(err)
-		}
-		if err := s.Hold(ctx, "F", "you", time.Minute); err != nil {
-			t.Error(err)
 		}
 	})
 }

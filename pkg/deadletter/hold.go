@@ -1,0 +1,102 @@
+package deadletter
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+// holdFor is for how long a flow stays its holder's own when that is killed.
+const holdFor = 5 * time.Second
+
+// Hold calls f with the right to redrive a flow or to edit its letters, which nobody else has meanwhile. f's context ends before
+// another may have the right: with ctx, or when the store could not be asked in time to renew it. who names the holder to
+// others; two calls must not share a name. Hold returns when f has. The error is CodeConflict where somebody else has the
+// right, CodeUnavailable where it was lost, else f's.
+func (s *Store) Hold(ctx context.Context, flow, who string, f func(context.Context) error) (err error) {
+	ends := s.holdEnds()
+	if err := s.take(ctx, flow, who); err != nil {
+		return err
+	}
+	held, lose := context.WithCancelCause(ctx)
+	renewing := make(chan struct{})
+	go func() {
+		defer close(renewing)
+		s.renew(held, lose, flow, who, ends)
+	}()
+	defer func() {
+		if lost := context.Cause(held); err != nil && lost != nil && ctx.Err() == nil {
+			err = lost
+		}
+		lose(context.Canceled)
+		<-renewing
+		leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.Timeout)
+		defer cancel()
+		err = cmp.Or(err, s.call(leaving, "end the redrive of flow "+flow, func(ctx context.Context) error {
+			return holdScript.Run(ctx, s.client, []string{s.key(flow, "redrive")}, who, 0).Err()
+		}))
+	}()
+	return f(held)
+}
+
+// holdEnds is until when a right is its holder's that the store is asked for now: a little less than for the store, so that what
+// the holder is doing is over by then.
+func (s *Store) holdEnds() time.Time { return time.Now().Add(s.holdFor - s.holdFor/5) }
+
+// renew keeps the right until held ends, and loses it at ends unless the store has renewed it by then.
+func (s *Store) renew(held context.Context, lose context.CancelCauseFunc, flow, who string, ends time.Time) {
+	var failure error
+	for {
+		pause := time.NewTimer(min(s.holdFor/3, time.Until(ends)))
+		select {
+		case <-held.Done():
+			pause.Stop()
+			return
+		case <-pause.C:
+		}
+		if !time.Now().Before(ends) {
+			lose(batch.Errorf(batch.CodeUnavailable, "the right to redrive flow %s could not be renewed within %v: try again: %w", flow, s.holdFor,
+				cmp.Or(failure, context.DeadlineExceeded)))
+			return
+		}
+		next := s.holdEnds()
+		bounded, cancel := context.WithDeadline(context.WithoutCancel(held), ends) // cut off, it might renew what was given back
+		failure = s.take(bounded, flow, who)
+		cancel()
+		switch batch.CodeOf(failure) {
+		case 0:
+			ends = next
+		case batch.CodeConflict: // the store had forgotten it, or it was taken with another program
+			lose(failure)
+			return
+		}
+	}
+}
+
+// take takes the right, or keeps it. The error is CodeConflict where somebody else has it.
+func (s *Store) take(ctx context.Context, flow, who string) error {
+	return s.call(ctx, "redrive flow "+flow, func(ctx context.Context) error {
+		ours, err := holdScript.Run(ctx, s.client, []string{s.key(flow, "redrive")}, who, max(1, s.holdFor.Milliseconds())).Int()
+		if err == nil && ours == 0 {
+			err = cmp.Or(s.held(ctx, flow), error(batch.Errorf(batch.CodeConflict, "somebody else redrove flow %s until now: try again", flow)))
+		}
+		return err
+	})
+}
+
+// held is CodeConflict where somebody holds the flow.
+func (s *Store) held(ctx context.Context, flow string) error {
+	who, err := s.client.Get(ctx, s.key(flow, "redrive")).Result()
+	switch {
+	case errors.Is(err, goredis.Nil):
+		return nil
+	case err != nil:
+		return err
+	}
+	return batch.Errorf(batch.CodeConflict, "the dead letters of flow %s are held by %s, which runs or edits them, or was cut off seconds ago: try again when it has ended", flow, who)
+}

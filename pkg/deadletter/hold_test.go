@@ -1,0 +1,163 @@
+package deadletter_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+
+	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/deadletter"
+)
+
+func nothing(context.Context) error { return nil }
+
+// TestHold lets one redrive a flow at a time.
+func TestHold(t *testing.T) {
+	onEach(t, func(t *testing.T, address string) {
+		s, ctx := open(t, address, nil), t.Context()
+		failure := errors.New("not this time")
+		err := s.Hold(ctx, "F", "me", func(ctx context.Context) error {
+			if err := s.Hold(ctx, "F", "you", nothing); batch.CodeOf(err) != batch.CodeConflict || !strings.Contains(err.Error(), "held by me") {
+				t.Errorf("two redrive: %v", err)
+			}
+			if err := s.Hold(ctx, "G", "you", nothing); err != nil {
+				t.Error(err)
+			}
+			return failure
+		})
+		if !errors.Is(err, failure) {
+			t.Errorf("got %v", err)
+		}
+		if err := s.Hold(ctx, "F", "you", nothing); err != nil {
+			t.Error(err)
+		}
+		leaving, leave := context.WithCancel(ctx)
+		if err := s.Hold(leaving, "F", "me", func(ctx context.Context) error {
+			leave()
+			return context.Cause(ctx)
+		}); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+		if err := s.Hold(ctx, "F", "you", nothing); err != nil {
+			t.Errorf("who left still holds the flow: %v", err)
+		}
+	})
+}
+
+// TestHoldIsRenewed holds a flow for longer than a right lasts: the store's clock goes on by three of these.
+func TestHoldIsRenewed(t *testing.T) {
+	server := miniredis.RunT(t)
+	s := open(t, server.Addr(), nil)
+	s.HoldFor(3 * time.Second)
+	if err := s.Hold(t.Context(), "F", "me", func(ctx context.Context) error {
+		for range 4 {
+			server.FastForward(2500 * time.Millisecond)
+			if err := s.Hold(ctx, "F", "you", nothing); batch.CodeOf(err) != batch.CodeConflict {
+				return fmt.Errorf("another may redrive too: %w", err)
+			}
+			process.Until(t, "the right is renewed", func() error {
+				if ttl := server.TTL(deadletter.DefaultPrefix + "{F}:redrive"); ctx.Err() == nil && ttl < 3*time.Second {
+					return fmt.Errorf("it lasts %v more", ttl)
+				}
+				return nil
+			})
+		}
+		return context.Cause(ctx)
+	}); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestHoldIsLost ends what a holder does whose store does not answer any more, before another has the right.
+func TestHoldIsLost(t *testing.T) {
+	address := startRedis(t)
+	line := startLine(t, address)
+	mine, yours := open(t, line.listener.Addr().String(), nil), open(t, address, nil)
+	mine.HoldFor(1500 * time.Millisecond)
+	err := mine.Hold(t.Context(), "F", "me", func(held context.Context) error {
+		line.stall()
+		process.Until(t, "another redrives the flow", func() error {
+			return yours.Hold(t.Context(), "F", "you", func(context.Context) error {
+				if held.Err() == nil {
+					t.Error("two have the right")
+				}
+				return nil
+			})
+		})
+		<-held.Done()
+		return held.Err()
+	})
+	if batch.CodeOf(err) != batch.CodeUnavailable || !strings.Contains(err.Error(), "could not be renewed") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// line is the way to a store.
+type line struct {
+	listener net.Listener
+	stalled  chan struct{} // closed: nothing goes either way any more
+	stall    func()
+}
+
+// startLine starts one, which ends with the test.
+func startLine(t *testing.T, to string) *line {
+	t.Helper()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &line{listener: listener, stalled: make(chan struct{})}
+	l.stall = sync.OnceFunc(func() { close(l.stalled) })
+	ctx, end := context.WithCancel(context.Background())
+	var open sync.WaitGroup
+	open.Go(func() {
+		for {
+			near, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			far, err := new(net.Dialer).DialContext(ctx, "tcp", to)
+			if err != nil {
+				_ = near.Close()
+				continue
+			}
+			context.AfterFunc(ctx, func() { _ = errors.Join(near.Close(), far.Close()) })
+			open.Go(func() { l.carry(far, near) })
+			open.Go(func() { l.carry(near, far) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = listener.Close()
+		end()
+		open.Wait()
+	})
+	return l
+}
+
+// carry copies until the line stalls or ends.
+func (l *line) carry(to io.Writer, from io.Reader) {
+	b := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(b)
+		if err != nil {
+			return
+		}
+		select {
+		case <-l.stalled:
+			return
+		default:
+		}
+		if _, err := to.Write(b[:n]); err != nil {
+			return
+		}
+	}
+}
