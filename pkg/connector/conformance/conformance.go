@@ -41,7 +41,7 @@ func Run(t *testing.T, s Store) {
 		run  func(*testing.T, Store)
 	}{
 		{"effects", effects}, {"numbers", numbers}, {"refusals", refusals}, {"overflow", overflow}, {"load", load}, {"empty calls", emptyCalls},
-		{"once", once}, {"once under contention", contention}, {"once at random", random}, {"floor", floor}, {"age", age},
+		{"once", once}, {"repeated", repeated}, {"once under contention", contention}, {"once at random", random}, {"floor", floor}, {"age", age},
 		{"callers share round trips", sharing}, {"a caller that gives up", givingUp}, {"wait", wait}, {"watch", watch},
 		{"wait ends", waitEnds}, {"wait races save", races}, {"close", closing},
 	} {

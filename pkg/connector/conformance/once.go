@@ -1,13 +1,15 @@
 package conformance
 
 import (
+	"cmp"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
@@ -67,7 +69,7 @@ func once(t *testing.T, s Store) {
 	saveFor(t, c, first, all[:len(all)/2]...)
 	saveFor(t, c, first, all...)
 	saveFor(t, s.Open(t, prefix(t)), first, all...)
-	if diff := cmp.Diff(want, counts(t, c)); diff != "" {
+	if diff := gocmp.Diff(want, counts(t, c)); diff != "" {
 		t.Errorf("counts (- wanted, + got):\n%s", diff)
 	}
 	// The same effect is another one of another batch, stream, flow or function.
@@ -104,7 +106,7 @@ func once(t *testing.T, s Store) {
 		t.Errorf("the effect took place %s times in all, not 7", got)
 	}
 	for _, key := range []string{"list", "hash"} {
-		if diff := cmp.Diff([]string{"x"}, s.List(t, prefix(t)+key)); diff != "" {
+		if diff := gocmp.Diff([]string{"x"}, s.List(t, prefix(t)+key)); diff != "" {
 			t.Errorf("%s (- wanted, + got):\n%s", key, diff)
 		}
 	}
@@ -115,6 +117,50 @@ func once(t *testing.T, s Store) {
 	if got := counts(t, c)[all[1].Field]; got != "3" {
 		t.Errorf("the effect took place %s times in all, not 3", got)
 	}
+}
+
+// repeated saves rows whose effects are of one operation on one field each, as most Saves are, in part, anew, and with some
+// that are refused among them.
+func repeated(t *testing.T, s Store) {
+	t.Helper()
+	c := s.Open(t, prefix(t))
+	save(t, c, add("n7", "a list"), add("text8", "a list"), set("n9", "f", "no number"))
+	want := map[string]map[string]string{}
+	var all []connector.Effect
+	for row := range uint32(40) {
+		n := strconv.Itoa(int(row))
+		for command, e := range []connector.Effect{incr("n"+n, "f", "1"), incr("n"+n, "g", "0.5"), set("text"+n, "f", n)} {
+			e.Row, e.Command = row, uint32(command)
+			all = append(all, e)
+		}
+		want["n"+n], want["text"+n] = map[string]string{"f": "1", "g": "0.5"}, map[string]string{"f": n}
+	}
+	slices.SortStableFunc(all, func(a, b connector.Effect) int { return cmp.Compare(a.Command, b.Command) })
+	delete(want, "n7")
+	delete(want, "text8")
+	want["n9"] = map[string]string{"f": "no number", "g": "0.5"}
+	first := cause()
+	saveSome := func(effects []connector.Effect) {
+		t.Helper()
+		verdicts, err := c.Save(t.Context(), first, effects)
+		if err != nil || verdicts == nil {
+			t.Fatalf("Save: verdicts %v, error %v", verdicts, err)
+		}
+		for i, e := range effects {
+			refused := e.Key == "n7" || e.Key == "text8" || e.Key == "n9" && e.Field == "f"
+			if (batch.CodeOf(verdicts[i]) == batch.CodeSaveFailed) != refused {
+				t.Errorf("%s of %s: verdict %v", e.Field, e.Key, verdicts[i])
+			}
+		}
+	}
+	saveSome(all[5:50])
+	saveSome(all)
+	saveSome(all)
+	check(t, c, want)
+	save(t, c, remove("n7"), remove("text8"))
+	saveFor(t, c, first, slices.DeleteFunc(slices.Clone(all), func(e connector.Effect) bool { return e.Key == "n9" })...)
+	want["n7"], want["text8"] = map[string]string{"f": "1", "g": "0.5"}, map[string]string{"f": "8"}
+	check(t, c, want)
 }
 
 // contention has callers save the same effects at the same time, over two connections, each in pieces of its own.
@@ -143,7 +189,7 @@ func contention(t *testing.T, s Store) {
 		})
 	}
 	group.Wait()
-	if diff := cmp.Diff(want, s.List(t, prefix(t)+"list")); diff != "" {
+	if diff := gocmp.Diff(want, s.List(t, prefix(t)+"list")); diff != "" {
 		t.Errorf("the list (- wanted, + got):\n%s", diff)
 	}
 	got := counts(t, connections[0])
@@ -192,7 +238,7 @@ func random(t *testing.T, s Store) {
 		}
 		saveFor(t, c, connector.Cause{Flow: "F", Function: "s", Batch: batch.ID{Stream: stream, Sequence: sequence}, Floor: floor - uint64(dice.IntN(2))}, single...)
 		if round%50 == 49 {
-			if diff := cmp.Diff(want, counts(t, c)); diff != "" {
+			if diff := gocmp.Diff(want, counts(t, c)); diff != "" {
 				t.Fatalf("round %d (- wanted, + got):\n%s", round, diff)
 			}
 		}

@@ -46,6 +46,7 @@ type share struct {
 	record  string
 	keys    []any // of the effects
 	letters []byte
+	field   string // of the last effect
 	args    []any
 	effectBits
 
@@ -57,13 +58,15 @@ type share struct {
 // maxShare is how many effects a share has at the most. Redis does nothing else while a script runs.
 const maxShare = tripCommands
 
-// The letters of operations in scripts.
+// The letters of operations in scripts: capitals where the effect before has the same one, and the same field.
 const (
 	letterSet        = 's'
 	letterAdd        = 'i'
 	letterAddDecimal = 'f'
 	letterAppend     = 'a'
 	letterDelete     = 'd'
+
+	capital = 'a' - 'A'
 )
 
 // encode turns effects into what scripts are told. It holds no memory of the effects' owner: a caller that gives up may leave.
@@ -103,8 +106,12 @@ func (c *Connection) encode(cause *connector.Cause, effects []connector.Effect) 
 		default:
 			return nil, batch.Errorf(batch.CodeInternal, "connector %s: function %s made an effect of kind %d, which is none; report this", c.name, cause.Function, e.Op)
 		}
-		s.letters = append(s.letters, letter)
-		if args == 2 {
+		repeated := len(s.letters) > 0 && s.letters[len(s.letters)-1]|capital == letter && (args < 2 || s.field == e.Field)
+		if repeated {
+			letter -= capital
+		}
+		s.letters, s.field = append(s.letters, letter), e.Field
+		if args == 2 && !repeated {
 			texts = append(texts, e.Field)
 			s.args = append(s.args, &texts[len(texts)-1])
 		}
@@ -290,7 +297,7 @@ func (s *share) refuse(c *Connection, place int, err error) {
 	if s.call.verdicts == nil {
 		s.call.verdicts = make([]error, len(s.call.keys))
 	}
-	s.call.verdicts[i] = c.refused(batch.CodeSaveFailed, operationNames[s.letters[place]], s.call.keys[i], err)
+	s.call.verdicts[i] = c.refused(batch.CodeSaveFailed, operationNames[s.letters[place]|capital], s.call.keys[i], err)
 }
 
 var operationNames = map[byte]string{

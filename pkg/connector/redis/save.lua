@@ -4,12 +4,13 @@
 -- KEYS: for each part its record, and the key of each effect.
 -- ARGV: how long records are kept, in ms; then for each part its batch's sequence and floor, the numbers of its fields and
 -- effects, a letter for each effect's operation, six bytes for each effect's bit, the fields and their bits, the arguments
--- of the effects. Sequence and floor have 20 digits, so that they compare as texts.
+-- of the effects. Sequence and floor have 20 digits, so that they compare as texts. A capital letter is the operation of the
+-- effect before it again, on the same field: only its value is told.
 --
 -- The answer is a list of pairs: the number of an effect that was refused and why, or, below zero, that of a part whose batch
 -- lies below the floor. An error, in place of an answer, comes before anything of a part is written.
 
-local byte, char, sub, find, floor = string.byte, string.char, string.sub, string.find, math.floor
+local byte, char, sub, find, upper, floor = string.byte, string.char, string.sub, string.find, string.upper, math.floor
 local call, pcall, keep = redis.call, redis.pcall, ARGV[1]
 local most = 1000 -- what one command names, at the most
 
@@ -131,25 +132,27 @@ while k < #KEYS do
   end
   local e = 1
   while e <= effects do
-    -- The effects up to another operation: most Saves have one alone, and what is not done for each of them counts.
+    -- The effects up to another operation or field: most Saves have one alone, and what is not done for each of them counts.
     local letter = sub(letters, e, e)
-    local name, count, stop = commands[letter], counts[letter], find(letters, '[^' .. letter .. ']', e) or effects + 1
+    local name, count, stop = commands[letter], counts[letter], find(letters, '[^' .. upper(letter) .. ']', e + 1) or effects + 1
+    local on, step = nil, math.min(count, 1) -- the field, and how many arguments each effect has beside it
+    if count == 2 then on, a = ARGV[a + 1], a + 1 end
     if not after then
-      a = a + (stop - e) * count
+      a = a + (stop - e) * step
     elseif letter == 's' and not before then
       for i = e, stop - 1 do
-        local r = pcall('HSET', KEYS[k + i], ARGV[a + 1], ARGV[a + 2])
+        a = a + 1
+        local r = pcall('HSET', KEYS[k + i], on, ARGV[a])
         if r ~= 0 and r ~= 1 then refuse(i, r.err) end
-        a = a + 2
       end
     else
       for i = e, stop - 1 do
         if not (before and again(i)) then
           local r
           if count == 2 then
-            r = pcall(name, KEYS[k + i], ARGV[a + 1], ARGV[a + 2])
+            r = pcall(name, KEYS[k + i], on, ARGV[a + 1])
             if letter == 'i' and type(r) == 'table' and find(r.err, 'not an integer', 1, true) then
-              r = pcall('HINCRBYFLOAT', KEYS[k + i], ARGV[a + 1], ARGV[a + 2])
+              r = pcall('HINCRBYFLOAT', KEYS[k + i], on, ARGV[a + 1])
             end
           elseif count == 1 then
             r = pcall(name, KEYS[k + i], ARGV[a + 1])
@@ -158,7 +161,7 @@ while k < #KEYS do
           end
           if type(r) == 'table' and r.err then refuse(i, r.err) end
         end
-        a = a + count
+        a = a + step
       end
     end
     e = stop
