@@ -217,11 +217,13 @@ func BenchmarkRedis(b *testing.B) {
 		pipelines(b, address, func(pipe goredis.Pipeliner, key string) { pipe.HSet(b.Context(), key, "avg_score", "87.5") })
 	})
 	b.Run("save", func(b *testing.B) { sendBatches(b, studentsOf(b, address, 1), "Save") })
+	b.Run("save-2-lanes", func(b *testing.B) { sendBatches(b, studentsOf(b, address, 2), "Save") })
 	b.Run("save-12-lanes", func(b *testing.B) { sendBatches(b, studentsOf(b, address, 12), "Save") })
 	b.Run("save-kisflow", func(b *testing.B) { kisFlowSave(b, address) })
 	b.Run("load-pipeline", func(b *testing.B) {
 		pipelines(b, address, func(pipe goredis.Pipeliner, key string) { pipe.HGetAll(b.Context(), key) })
 	})
 	b.Run("load", func(b *testing.B) { sendBatches(b, studentsOf(b, address, 1), "Load") })
+	b.Run("load-2-lanes", func(b *testing.B) { sendBatches(b, studentsOf(b, address, 2), "Load") })
 	b.Run("load-kisflow", func(b *testing.B) { kisFlowLoad(b, address) })
 }
