@@ -46,7 +46,8 @@ const lease = 2 * time.Second
 type grid struct {
 	t            *testing.T
 	etcd         string
-	conn         string // the connector's document
+	conn         string   // the connector's document
+	addresses    []string // of the coordinators
 	coordinators []pb.IngestClient
 
 	mu      sync.Mutex
@@ -83,6 +84,7 @@ func startGrid(t *testing.T, coordinators, workers int, conn string, documents [
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = c.Close() })
+		g.addresses = append(g.addresses, address)
 		g.coordinators = append(g.coordinators, pb.NewIngestClient(c))
 	}
 	return g

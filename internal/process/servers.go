@@ -1,6 +1,7 @@
 package process
 
 import (
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -59,6 +60,29 @@ func StartRedis(tb testing.TB, address string, instead func() (io.Closer, error)
 	p := Start(tb, Config{}, "redis-server", append(append(listen, "--save", "", "--appendonly", "no", "--dir", tb.TempDir()), args...)...)
 	p.Await(`eady to accept connections`)
 	return p.Kill
+}
+
+// StartSentinel starts a Redis Sentinel that alone decides whether the master, which it calls name, is down: after half a second of
+// silence it promotes a replica that it knows of. It skips the test where redis-server, which is a Sentinel too, is not installed.
+func StartSentinel(tb testing.TB, address, name, master string) {
+	tb.Helper()
+	if !installed("redis-server") {
+		tb.Skip("redis-server is not installed")
+	}
+	host, port, err := net.SplitHostPort(master)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	config := filepath.Join(tb.TempDir(), "sentinel.conf")
+	if err := os.WriteFile(config, fmt.Appendf(nil, "sentinel monitor %[1]s %s %s 1\nsentinel down-after-milliseconds %[1]s 500\nsentinel failover-timeout %[1]s 2000\n",
+		name, host, port), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	host, port, err = net.SplitHostPort(address)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	Start(tb, Config{}, "redis-server", config, "--sentinel", "--bind", host, "--port", port).Await(`Sentinel ID is`)
 }
 
 // StartEtcd starts an etcd of one member that serves clients at a URL, with its data in dir, and waits until it does. Where none

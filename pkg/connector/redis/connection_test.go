@@ -446,10 +446,8 @@ func TestWarnings(t *testing.T) {
 
 func TestSentinel(t *testing.T) {
 	master := startServer(t, process.Address(t))
-	host, port, _ := net.SplitHostPort(master.addr)
 	addr := process.Address(t)
-	process.Start(t, process.Config{}, "redis-server", file(t, "sentinel monitor students "+host+" "+port+" 1\n"),
-		"--sentinel", "--bind", "127.0.0.1", "--port", addr[strings.IndexByte(addr, ':')+1:]).Await(`Sentinel ID is`)
+	process.StartSentinel(t, addr, "students", master.addr)
 	doc := document(addr)
 	doc.Params = map[string]string{"master": "students"}
 	c := open(t, doc)

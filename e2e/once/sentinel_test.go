@@ -1,0 +1,148 @@
+//go:build linux
+
+package once
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/pkg/client"
+)
+
+// TestSentinelFailover kills the master of a Redis under a cluster's load. Sentinel promotes the replica, and rows go on there: none
+// failed, and with replicas: 1 every effect is there once, in order. TestFailover shows what is lost without.
+func TestSentinelFailover(t *testing.T) {
+	masterAddress, replicaAddress, sentinel := process.Address(t), process.Address(t), process.Address(t)
+	stopMaster, _ := startRedis(t, masterAddress, "--repl-diskless-sync-delay", "0")
+	promoted := startReplica(t, replicaAddress, masterAddress)
+	process.StartSentinel(t, sentinel, "students", masterAddress)
+	watch := redis.NewSentinelClient(&redis.Options{Addr: sentinel})
+	t.Cleanup(func() { _ = watch.Close() })
+	process.Until(t, "the Sentinel knows the replica", func() error {
+		if known, err := watch.Replicas(t.Context(), "students").Result(); err != nil || len(known) != 1 || known[0]["master-link-status"] != "ok" {
+			return fmt.Errorf("it knows %v, %v", known, err)
+		}
+		return nil
+	})
+	g := startGrid(t, 1, 2, fmt.Sprintf("addrs: %q\nkey: \"once:\"\nreplicas: 1\nparams: {master: students, retry_max: 200ms}\nsave: [Count]\n", sentinel), documents())
+
+	p := newProducer(g, 0, *seedFlag) // for its keys, and to verify
+	p.keys = p.keys[:len(p.keys)-1]
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	var done atomic.Int64
+	stop, stopped := make(chan struct{}), make(chan error, 1)
+	go func() { stopped <- p.load(ctx, g.addresses[0], stop, &done) }()
+	more := func(what string) {
+		t.Helper()
+		least := done.Load() + 5000
+		process.Until(t, "rows are done "+what, func() error {
+			select {
+			case err := <-stopped:
+				t.Fatalf("the load ended with %v", err)
+			default:
+			}
+			if n := done.Load(); n < least {
+				return fmt.Errorf("%d of %d are", n, least)
+			}
+			return nil
+		})
+	}
+	more("at first")
+	stopMaster()
+	killed := time.Now()
+	process.Until(t, "the replica is promoted", func() error {
+		if info := promoted.Info(t.Context(), "replication").Val(); !strings.Contains(info, "role:master") {
+			return errors.New(info)
+		}
+		return nil
+	})
+	t.Logf("the replica was promoted %v after the master's death", time.Since(killed).Round(time.Millisecond))
+	// It has no replica yet, so no Save is acknowledged. As an operator would, somebody starts one.
+	startReplica(t, process.Address(t), replicaAddress)
+	more("after the failover")
+	t.Logf("rows go on %v after it", time.Since(killed).Round(time.Millisecond))
+	close(stop)
+	if err := <-stopped; err != nil {
+		t.Fatal(err)
+	}
+	verify(t, promoted, p)
+}
+
+// startReplica starts a replica of a Redis, and waits until it is linked.
+func startReplica(t *testing.T, address, of string) *redis.Client {
+	t.Helper()
+	host, port, _ := net.SplitHostPort(of)
+	_, c := startRedis(t, address, "--replicaof", host+" "+port)
+	process.Until(t, "the replica is linked", func() error {
+		if info := c.Info(t.Context(), "replication").Val(); !strings.Contains(info, "master_link_status:up") {
+			return errors.New(info)
+		}
+		return nil
+	})
+	return c
+}
+
+// load sends rows over one stream until stop is closed, and waits for them: each must be done. It counts them.
+func (p *producer) load(ctx context.Context, coordinator string, stop <-chan struct{}, done *atomic.Int64) error {
+	c, err := client.Dial(coordinator, client.WithRetryFor(process.Patience))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	s, err := c.Stream(ctx, "Once")
+	if err != nil {
+		return err
+	}
+	const size, window = 100, 20
+	var sent []*client.Pending
+	for {
+		select {
+		case <-stop:
+			for len(sent) > 0 {
+				if sent, err = p.await(ctx, sent, size, done); err != nil {
+					return err
+				}
+			}
+			return s.Close()
+		default:
+		}
+		rows := make([]row, size)
+		for i := range rows {
+			key := p.keys[p.random.IntN(len(p.keys))]
+			p.sent[key]++
+			rows[i] = row{Key: key, N: p.sent[key]}
+		}
+		pending, err := s.Send(ctx, client.Rows(rows...), client.NoOutput())
+		if err != nil {
+			return err
+		}
+		if sent = append(sent, pending); len(sent) == window {
+			if sent, err = p.await(ctx, sent, size, done); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// await waits for the oldest batch, all of whose rows must be done.
+func (p *producer) await(ctx context.Context, sent []*client.Pending, size int, done *atomic.Int64) ([]*client.Pending, error) {
+	result, err := sent[0].Wait(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(result.NotDone) > 0 {
+		return nil, fmt.Errorf("%d rows are not done: %+v", len(result.NotDone), result.NotDone[0])
+	}
+	done.Add(int64(size))
+	return sent[1:], nil
+}
