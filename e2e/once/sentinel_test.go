@@ -39,9 +39,19 @@ func TestSentinelFailover(t *testing.T) {
 	p.keys = p.keys[:len(p.keys)-1]
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
+	c, err := client.Dial(g.addresses[0], client.WithRetryFor(process.Patience))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	var s *client.Stream
+	process.Until(t, "the flow is active", func() (err error) {
+		s, err = c.Stream(ctx, "Once")
+		return err
+	})
 	var done atomic.Int64
 	stop, stopped := make(chan struct{}), make(chan error, 1)
-	go func() { stopped <- p.load(ctx, g.addresses[0], stop, &done) }()
+	go func() { stopped <- p.load(ctx, s, stop, &done) }()
 	more := func(what string) {
 		t.Helper()
 		least := done.Load() + 5000
@@ -82,7 +92,7 @@ func TestSentinelFailover(t *testing.T) {
 func startReplica(t *testing.T, address, of string) *redis.Client {
 	t.Helper()
 	host, port, _ := net.SplitHostPort(of)
-	_, c := startRedis(t, address, "--replicaof", host+" "+port)
+	_, c := startRedis(t, address, "--replicaof", host+" "+port, "--repl-diskless-sync-delay", "0")
 	process.Until(t, "the replica is linked", func() error {
 		if info := c.Info(t.Context(), "replication").Val(); !strings.Contains(info, "master_link_status:up") {
 			return errors.New(info)
@@ -92,17 +102,8 @@ func startReplica(t *testing.T, address, of string) *redis.Client {
 	return c
 }
 
-// load sends rows over one stream until stop is closed, and waits for them: each must be done. It counts them.
-func (p *producer) load(ctx context.Context, coordinator string, stop <-chan struct{}, done *atomic.Int64) error {
-	c, err := client.Dial(coordinator, client.WithRetryFor(process.Patience))
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	s, err := c.Stream(ctx, "Once")
-	if err != nil {
-		return err
-	}
+// load sends rows over a stream until stop is closed, and waits for them: each must be done. It counts them, and closes the stream.
+func (p *producer) load(ctx context.Context, s *client.Stream, stop <-chan struct{}, done *atomic.Int64) (err error) {
 	const size, window = 100, 20
 	var sent []*client.Pending
 	for {
