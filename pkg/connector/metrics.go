@@ -35,7 +35,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		}, []string{"connector"}),
 		risk: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "kisgrid_connector_risk",
-			Help: "1 while the store's own settings may lose what flows saved, by risk: evicts, when it is full, or not_on_disk, when it restarts.",
+			Help: "Open connections to a store whose own settings may lose what flows saved, by risk: evicts, when it is full, or not_on_disk, when it restarts.",
 		}, []string{"connector", "risk"}),
 	}
 	r.MustRegister(m.roundTrips, m.up, m.waiting, m.risk)
@@ -56,10 +56,10 @@ func (m *Metrics) Up(connector string, up bool) {
 	}
 }
 
-// Risk records whether the store's settings may lose data in that way.
-func (m *Metrics) Risk(connector, risk string, there bool) {
+// Risk records that so many more open connections are to a store whose settings may lose data in that way, or fewer.
+func (m *Metrics) Risk(connector, risk string, more int) {
 	if m != nil {
-		m.risk.WithLabelValues(connector, risk).Set(number(there))
+		m.risk.WithLabelValues(connector, risk).Add(float64(more))
 	}
 }
 

@@ -76,6 +76,29 @@ func TestClient(t *testing.T) {
 	}
 }
 
+// Who asks when the call is over is told so.
+func TestClientOfACallThatIsOver(t *testing.T) {
+	var call *kis.Call
+	local, err := flow("Look", "Verify", miniredis.RunT(t).Addr(), func(r *kis.Registry) {
+		r.Func("Look", kis.Verify(func(ctx context.Context, _ map[string]int) error {
+			call = kis.From(ctx)
+			return nil
+		}))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := local.Submit(t.Context(), "F", batch.Rows(map[string]int{"a": 1})); err != nil {
+		t.Fatal(err)
+	}
+	if err := local.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := call.Connection(); batch.CodeOf(err) != batch.CodeUnknownConnector || !strings.Contains(err.Error(), "is over") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // Where there is no Redis behind it, the error says so.
 func TestClientOfOthers(t *testing.T) {
 	conn, err := memory.New().Open(t.Context(), &definition.Connector{Name: "Store", Type: "memory"})

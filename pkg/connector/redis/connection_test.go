@@ -282,7 +282,7 @@ func TestRedisAwayForGood(t *testing.T) {
 	}
 }
 
-// A stopped Redis takes connections and says nothing: calls end with the timeouts, and Close does not wait for retries.
+// A stopped Redis takes connections and says nothing: opening ends with the timeouts.
 func TestRedisSilent(t *testing.T) {
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -298,6 +298,39 @@ func TestRedisSilent(t *testing.T) {
 	cancel()
 	if _, err := Open(ctx, doc); batch.CodeOf(err) != batch.CodeCancelled {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A Redis that falls silent ends calls with the timeouts, as one that is gone does: their rows are parked. It is back when it
+// answers.
+func TestRedisFallsSilent(t *testing.T) {
+	server := miniredis.RunT(t)
+	doc := document(server.Addr())
+	doc.Params = map[string]string{"read_timeout": "20ms", "dial_timeout": "40ms", "retry_min": "1ms", "retry_max": "1ms", "retries": "2"}
+	c := open(t, doc)
+	save(t, c, set("k", "f", "v"))
+	server.Close()
+	silent, err := new(net.ListenConfig).Listen(t.Context(), "tcp", doc.Addrs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := patient(t)
+	_, errSave := c.Save(ctx, connector.Cause{}, []connector.Effect{set("k", "f", "w")})
+	_, errLoad := c.Load(ctx, []string{"k"})
+	for name, err := range map[string]error{"Save": errSave, "Load": errLoad, "Ping": c.Ping(ctx)} {
+		if batch.CodeOf(err) != batch.CodeConnectorUnavailable || !strings.Contains(err.Error(), "timeout") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := silent.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	save(t, c, set("k", "f", "x"))
+	if values, err := c.Load(ctx, []string{"k"}); err != nil || values[0].Missing() {
+		t.Errorf("it answers again: %v, %v", values, err)
 	}
 }
 
@@ -439,6 +472,22 @@ func TestWarnings(t *testing.T) {
 			}
 			if line := <-lines.lines; !strings.Contains(line, "again") {
 				t.Errorf("logged %q", line)
+			}
+			// What a connection shows goes with it, and with no other of the same name.
+			other, err := Config{Metrics: c.metrics, tick: -1}.Open(t.Context(), document(s.addr))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := metric(t, registry, "kisgrid_connector_risk"); n != 2 {
+				t.Errorf("the metric shows %v connections at risk, want 2", n)
+			}
+			for i, closing := range []connector.Connection{c, other} {
+				if err := closing.Close(); err != nil {
+					t.Error(err)
+				}
+				if n := metric(t, registry, "kisgrid_connector_risk"); n != float64(1-i) {
+					t.Errorf("with %d connections closed, the metric shows %v at risk", i+1, n)
+				}
 			}
 		})
 	}

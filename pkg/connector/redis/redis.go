@@ -98,7 +98,7 @@ type Connection struct {
 	saves, loads gatherer
 	waits        waits
 	down         atomic.Bool // Redis did not answer last time
-	risks        risks       // belongs to Open, then to recheck
+	risks        risks       // see there
 
 	closing    <-chan struct{}    // closed when Close begins
 	cancel     context.CancelFunc // of the context that the goroutines work under
@@ -195,6 +195,9 @@ func (c *Connection) Close() error {
 	c.closeOnce.Do(func() {
 		c.cancel()
 		c.goroutines.Wait()
+		for r := range c.risks {
+			c.setRisk(r, false)
+		}
 		if err := c.client.Close(); err != nil && !errors.Is(err, goredis.ErrClosed) {
 			c.closeErr = fmt.Errorf("closing the connection of connector %s: %w", c.name, err)
 		}

@@ -27,8 +27,8 @@ var riskWarnings = map[risk]string{
 	riskNotOnDisk: "redis keeps nothing on disk, so its restart loses what flows have saved: set appendonly yes, or save",
 }
 
-// risks are what the settings of some of a connector's servers risk. The connection's opener looks at them first, then recheck
-// alone.
+// risks are what the settings of some of a connector's servers risk. A connection's own belong to its opener first, then to
+// recheck, and to Close once that has ended.
 type risks map[risk]bool
 
 // inspect looks at Redis's settings, keeps the metric, and warns of what it did not warn of the last time. What a server does
@@ -58,12 +58,22 @@ func (c *Connection) inspect(ctx context.Context) {
 		if err != nil && !there {
 			continue // a server that was not seen may have it
 		}
-		c.metrics.Risk(c.name, string(r), there)
-		if there && !c.risks[r] {
-			c.log.Warn(riskWarnings[r], "risk", string(r))
-		}
-		c.risks[r] = there
+		c.setRisk(r, there)
 	}
+}
+
+// setRisk keeps the metric, and warns of a risk that was not there.
+func (c *Connection) setRisk(r risk, there bool) {
+	more := 0
+	switch {
+	case there && !c.risks[r]:
+		more = 1
+		c.log.Warn(riskWarnings[r], "risk", string(r))
+	case !there && c.risks[r]:
+		more = -1
+	}
+	c.metrics.Risk(c.name, string(r), more)
+	c.risks[r] = there
 }
 
 // redisInfo is the part of a client that inspectNode needs.
