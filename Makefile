@@ -12,7 +12,7 @@ CHAOS_TIME    ?= 20m
 CHAOS_RATE    ?= 4000
 CHAOS_SEED    ?= $(shell date +%s)
 
-.PHONY: help build images test lint proto proto-check proto-freeze bench soak-once soak-join soak-records soak-config fuzz sim chaos vuln e2e-k8s
+.PHONY: help build images test lint proto proto-check proto-freeze bench soak-once soak-join soak-wakeups soak-records soak-config fuzz sim chaos vuln e2e-k8s
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' Makefile
@@ -81,6 +81,12 @@ soak-join: ## Join the students' two flows JOIN_ROUNDS times, JOIN_STUDENTS rows
 	go test -run '^TestJoin$$' -v -timeout 0 ./e2e/once -join.calm 0 -join.rounds $(JOIN_ROUNDS) -join.students $(JOIN_STUDENTS) -join.seed $(JOIN_SEED)
 
 RECORD_ROWS ?= 10000000
+
+# The suite runs a fiftieth of it.
+WAKE_PAIRS ?= 1000000
+
+soak-wakeups: ## Have WAKE_PAIRS Saves and Waits of the same keys race on a real Redis
+	go test -run '^TestConformance$$/^wait_races_save$$' -v -timeout 0 ./pkg/connector/redis -pairs $(WAKE_PAIRS)
 
 soak-records: ## Count what Redis remembers of RECORD_ROWS rows
 	go test -run '^TestRecordsAreBounded$$' -v -timeout 0 ./pkg/connector/redis -records.rows $(RECORD_ROWS)

@@ -17,6 +17,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/process"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/kis"
 	"github.com/kisgrid/kisgrid/pkg/worker"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -26,7 +27,7 @@ const roleVariable = "KISGRID_ONCE_ROLE"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(roleVariable) == "worker" {
-		worker.Main(register)
+		worker.Main(func(r *kis.Registry) { register(r); registerWait(r) })
 	}
 	os.Exit(process.Main(m, "../../cmd/coordinator"))
 }
@@ -46,8 +47,9 @@ const lease = 2 * time.Second
 type grid struct {
 	t            *testing.T
 	etcd         string
-	conn         string   // the connector's document
-	addresses    []string // of the coordinators
+	conn         string             // the connector's document
+	addresses    []string           // of the coordinators
+	processes    []*process.Process // theirs
 	coordinators []pb.IngestClient
 
 	mu      sync.Mutex
@@ -78,7 +80,7 @@ func startGrid(t *testing.T, coordinators, workers int, conn string, documents [
 	}
 	for range coordinators {
 		address := process.Address(t)
-		process.Start(t, process.Config{}, "coordinator", "--listen", address, "--http", "", "--etcd", g.etcd, "--lease", lease.String())
+		g.processes = append(g.processes, process.Start(t, process.Config{}, "coordinator", "--listen", address, "--http", "", "--etcd", g.etcd, "--lease", lease.String()))
 		c, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 		if err != nil {
 			t.Fatal(err)

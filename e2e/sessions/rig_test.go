@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -52,6 +53,8 @@ func (w *witness) register(r *kis.Registry) {
 		}
 		return in, nil
 	}))
+	r.Func("Await", kis.Load(func(in row) string { return strconv.Itoa(in.Key) },
+		func(_ context.Context, in row, _ *map[string]string) (row, error) { return in, nil }))
 }
 
 func (w *witness) touch(in row) {

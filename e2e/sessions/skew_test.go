@@ -3,9 +3,12 @@ package sessions
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/client"
@@ -85,6 +88,86 @@ func TestHotKey(t *testing.T) {
 	}
 	if p99 > 2*before+10*time.Second { // a slow machine is forgiven this; a window of the hot key's rows takes 80 s
 		t.Errorf("cold keys took %s beside a hot one, and %s before", p99, before)
+	}
+}
+
+// TestWaitingKey has 20,000 rows of one key wait for a Save, in the only lane. Rows of other keys, which find what they load, are
+// not slower for it.
+func TestWaitingKey(t *testing.T) {
+	const waiting, rounds = 20_000, 3
+	g := grid(t, 1, nil)
+	if err := g.Apply(`kistype: flow
+flow_name: Touch
+status: 1
+shard_key: key
+copies: 1
+flows: [{fname: Await}, {fname: Touch}]
+---
+kistype: func
+fname: Await
+fmode: Load
+option: {cname: Store, wait: 1m}
+---
+kistype: conn
+cname: Store
+type: redis
+addrs: ` + g.Redis() + `
+key: await_
+`); err != nil {
+		t.Fatal(err)
+	}
+	store := redis.NewClient(&redis.Options{Addr: g.Redis()})
+	defer store.Close()
+	set := func(key int) {
+		t.Helper()
+		if err := store.HSet(t.Context(), fmt.Sprint("await_", key), "there", "1").Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var keys []int
+	for key := 1; key <= 32; key++ {
+		keys = append(keys, key)
+		set(key)
+	}
+	c := g.Client()
+	measure := func() time.Duration {
+		t.Helper()
+		l := startLoad(t, c, keys, 5*time.Millisecond)
+		l.moves(100)
+		_, p99 := l.end()
+		return p99
+	}
+	s, err := c.Stream(t.Context(), "Touch")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var calm, beside []time.Duration // by turns, as the machine does other things too
+	for range rounds {
+		calm = append(calm, measure())
+		p, err := s.Send(t.Context(), client.Rows(make([]row, waiting)...), client.NoOutput())
+		if err != nil {
+			t.Fatal(err)
+		}
+		until(t, "the key is waited for", func() bool { // the worker takes no more of one key than a share of its credit
+			return g.Coordinator(0).Metric("kisgrid_rows_in_flight") >= waiting && g.Worker(0).Metric("kisgrid_lane_parked_rows") > 0
+		})
+		beside = append(beside, measure())
+		set(0)
+		if r, err := p.Wait(t.Context()); err != nil || len(r.NotDone) > 0 {
+			t.Fatalf("the rows that waited: %v, %+v", err, r)
+		}
+		if err := store.Del(t.Context(), "await_0").Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	t.Logf("p99 of other keys, by rounds: %v, and %v while %d rows wait", calm, beside, waiting)
+	slices.Sort(calm)
+	slices.Sort(beside)
+	if calm, beside := calm[rounds/2], beside[rounds/2]; beside > 2*calm+time.Second { // a slow machine is forgiven this; the key is waited for up to 1m
+		t.Errorf("other keys took %s while one waits, and %s before", beside, calm)
 	}
 }
 

@@ -193,14 +193,14 @@ func TestStoreAway(t *testing.T) {
 				if _, err := store.Connection.Save(t.Context(), connector.Cause{}, []connector.Effect{{Op: connector.Set, Key: "a", Field: "n", Value: "7"}}); err != nil {
 					t.Fatal(err)
 				}
-				back := time.Now().Add(5 * time.Second)
+				back := time.Now().Add(10 * time.Second)
 				store.away = func() error {
 					if time.Now().Before(back) {
 						return batch.Errorf(batch.CodeConnectorUnavailable, "redis is away")
 					}
 					return nil
 				}
-				l := local(t, chain("timeout: 8s\n", function), register, store.option())
+				l := local(t, chain("timeout: 15s\n", function), register, store.option())
 				if got := submit(t, l, row("a", 1)); !strings.HasPrefix(got, "0 → ") {
 					t.Errorf("a store that came back: %s", got)
 				}
@@ -210,7 +210,7 @@ func TestStoreAway(t *testing.T) {
 				back = time.Now().Add(time.Hour)
 				begin := time.Now()
 				expect(t, submit(t, l, row("a", 1)), "0 failed CONNECTOR_UNAVAILABLE "+function[:1]+": connector store could not be asked: CONNECTOR_UNAVAILABLE: redis is away…")
-				if took := time.Since(begin); took != 8*time.Second {
+				if took := time.Since(begin); took != 15*time.Second {
 					t.Errorf("gave up after %v, not with the flow's timeout", took)
 				}
 				if err := l.Close(); err != nil {
@@ -302,6 +302,67 @@ func TestLoadWaits(t *testing.T) {
 		}
 		if err := l.Close(); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// Two flows of which each waits for what the other would save behind its Load both time out, and say for what they waited.
+func TestFlowsThatWaitForEachOther(t *testing.T) {
+	const flow = `
+kistype: flow
+status: 1
+flow_name: %[1]s
+shard_key: k
+flows: [{fname: load%[2]s}, {fname: save%[1]s}]
+---
+kistype: func
+fname: load%[2]s
+fmode: Load
+option: {cname: store, wait: 5s}
+---
+kistype: func
+fname: save%[1]s
+fmode: Save
+option: {cname: store}
+`
+	synctest.Test(t, func(t *testing.T) {
+		store := newRecorder(t)
+		docs := definition.Split("both.yml", []byte(fmt.Sprintf(flow, "A", "B")+"---"+fmt.Sprintf(flow, "B", "A")+
+			"---\nkistype: conn\ncname: store\ntype: redis\naddrs: localhost:1\nkey: s_\n"))
+		l := local(t, docs, func(r *kis.Registry) {
+			for _, name := range []string{"A", "B"} {
+				r.Func("load"+name, kis.Load(func(i in) string { return name + i.K },
+					func(_ context.Context, i in, _ *map[string]string) (in, error) { return i, nil }))
+				r.Func("save"+name, kis.Save(func(_ context.Context, to kis.Writer, i in) error { to.Set(name+i.K, "n", i.N); return nil }))
+			}
+		}, store.option())
+		submit := func(flow string, rows ...string) *flowexec.Pending {
+			t.Helper()
+			s, err := l.Stream(t.Context(), flow)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, err := s.Send(t.Context(), batch.Rows(rows...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = s.Close() })
+			return p
+		}
+		begin := time.Now()
+		for flow, p := range map[string]*flowexec.Pending{"A": submit("A", row("x", 1), row("y", 1)), "B": submit("B", row("x", 1))} {
+			result, err := p.Wait(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := map[string]string{"A": `
+				0 dead LOAD_TIMEOUT loadB: connector store had no key "s_Bx" within 5s: save it first, or raise option.wait
+				1 dead LOAD_TIMEOUT loadB: connector store had no key "s_By" within 5s: save it first, or raise option.wait`,
+				"B": `0 dead LOAD_TIMEOUT loadA: connector store had no key "s_Ax" within 5s: save it first, or raise option.wait`}[flow]
+			expect(t, tell(result), want)
+		}
+		if took := time.Since(begin); took != 5*time.Second {
+			t.Errorf("they waited for %v, not 5s", took)
 		}
 	})
 }

@@ -485,7 +485,8 @@ func races(t *testing.T, s Store) {
 	t.Helper()
 	const together = 64
 	connections := []connector.Connection{s.Open(t, prefix(t)), s.Open(t, prefix(t))}
-	ctx := within(t)
+	ctx, cancel := context.WithTimeout(t.Context(), patience+time.Duration(s.Pairs)*time.Millisecond)
+	defer cancel()
 	places := make(chan struct{}, together)
 	var group sync.WaitGroup
 	for i := range s.Pairs {

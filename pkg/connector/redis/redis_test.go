@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"flag"
 	"testing"
 
 	"github.com/alicebob/miniredis/v2"
@@ -10,8 +11,11 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/connector/conformance"
 )
 
+// `make soak-wakeups` asks for more.
+var pairsFlag = flag.Int("pairs", 20_000, "how many Saves and Waits race on a real Redis")
+
 func TestConformance(t *testing.T) {
-	conform(t, conformance.Store{Pairs: 20_000}, startServer(t, "").addr)
+	conform(t, conformance.Store{Pairs: *pairsFlag}, startServer(t, "").addr)
 }
 
 func TestConformanceOfMiniredis(t *testing.T) {
