@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,6 +32,86 @@ func waitDocuments(wait time.Duration) []definition.Document {
 	}
 }
 
+// TestFullWaitingFlow sends rows that wait until no worker takes any more of them, nor a coordinator: each window is full, in each
+// lane rows wait. The flow that saves what they wait for is not held up, and lets them go on.
+func TestFullWaitingFlow(t *testing.T) {
+	const streams, size, budget = 12, 100, 4 << 20
+	address := process.Address(t)
+	startRedis(t, address)
+	g := startGridWith(t, 1, 1, fmt.Sprintf("addrs: %q\nkey: \"once:\"\nsave: [Count]\nload: [Await]\n", address),
+		append(documents(), waitDocuments(time.Minute)...), []string{"--budget-bytes", strconv.Itoa(4 * budget)}, []string{"--memory-budget", strconv.Itoa(budget)})
+	c := g.dial()
+	ctx, cancel := context.WithTimeout(t.Context(), process.Patience)
+	defer cancel()
+	filler := strings.Repeat("x", 10<<10)
+	var sending sync.WaitGroup
+	var sent [streams]atomic.Int64 // batches
+	var pending [streams][]*client.Pending
+	full := make(chan struct{})
+	for i := range streams {
+		s := g.stream(ctx, c, "Wait")
+		sending.Go(func() {
+			for {
+				select {
+				case <-full:
+					return
+				default:
+				}
+				rows := make([]row, size)
+				for n := range rows {
+					rows[n] = row{Key: "sum:" + keyName(i, len(pending[i]), n), Filler: filler}
+				}
+				p, err := s.Send(ctx, client.Rows(rows...), client.NoOutput())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				pending[i] = append(pending[i], p)
+				sent[i].Add(1)
+			}
+		})
+	}
+	total := func() (n int64) {
+		for i := range sent {
+			n += sent[i].Load()
+		}
+		return n
+	}
+	for before := int64(-1); before != total(); { // only time tells that nothing moves
+		before = total()
+		time.Sleep(time.Second)
+	}
+	close(full)
+	waiting := int(total()) * size * len(filler)
+	if t.Logf("%d MiB of rows wait", waiting>>20); waiting < budget {
+		t.Error("the worker has room for more: this shows nothing")
+	}
+	// What the blocked calls are about to send is saved too.
+	saving := g.stream(ctx, c, "Once")
+	var saves []*client.Pending
+	for i := range streams {
+		for b := range int(sent[i].Load()) + 1 {
+			rows := make([]row, size)
+			for n := range rows {
+				rows[n] = row{Key: keyName(i, b, n), N: 1}
+			}
+			p, err := saving.Send(ctx, client.Rows(rows...), client.NoOutput())
+			if err != nil {
+				t.Fatal(err)
+			}
+			saves = append(saves, p)
+		}
+	}
+	sending.Wait()
+	for _, all := range append(pending[:], saves) {
+		for _, p := range all {
+			if r, err := p.Wait(ctx); err != nil || len(r.NotDone) > 0 {
+				t.Fatalf("%v: %+v", err, r)
+			}
+		}
+	}
+}
+
 // TestParkedRows has 100,000 rows wait for keys that never come, kills one of two workers and one of two coordinators that hold
 // them, and sees each row end with the name of its key. What such a row costs TestParkedMemory (pkg/flowexec) shows.
 func TestParkedRows(t *testing.T) {
@@ -37,30 +119,17 @@ func TestParkedRows(t *testing.T) {
 	address := process.Address(t)
 	_, r := startRedis(t, address)
 	g := startGrid(t, 2, 2, fmt.Sprintf("addrs: %q\nkey: \"once:\"\nload: [Await]\n", address), waitDocuments(10*time.Second))
-	c, err := client.Dial(strings.Join(g.addresses, ","), client.WithRetryFor(process.Patience))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
+	c := g.dial()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	process.Until(t, "the flow is active", func() error {
-		s, err := c.Stream(ctx, "Wait")
-		if err != nil {
-			return err
-		}
-		return s.Close()
-	})
-
+	var all [streams]*client.Stream
+	for i := range all {
+		all[i] = g.stream(ctx, c, "Wait")
+	}
 	var sending sync.WaitGroup
 	var sent [streams][]*client.Pending
-	for i := range streams {
+	for i, s := range all {
 		sending.Go(func() {
-			s, err := c.Stream(ctx, "Wait")
-			if err != nil {
-				t.Error(err)
-				return
-			}
 			for b := range batches {
 				rows := make([]row, size)
 				for n := range rows {

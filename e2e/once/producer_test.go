@@ -21,6 +21,8 @@ type row struct {
 	Key  string `json:"key"`
 	N    int    `json:"n"`
 	Half int    `json:"half"`
+
+	Filler string `json:"filler,omitempty"` // makes the row large
 }
 
 // register registers the flow's functions: each row becomes two, each is counted and listed, and the second jumps back and is

@@ -3,8 +3,10 @@
 package once
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
 	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/kis"
@@ -47,7 +50,7 @@ const lease = 2 * time.Second
 type grid struct {
 	t            *testing.T
 	etcd         string
-	conn         string             // the connector's document
+	workerFlags  []string
 	addresses    []string           // of the coordinators
 	processes    []*process.Process // theirs
 	coordinators []pb.IngestClient
@@ -57,15 +60,21 @@ type grid struct {
 	started int                // workers; guarded by mu
 }
 
-// startGrid starts an etcd, coordinators and workers, for a flow whose connector's document is given.
+// startGrid starts an etcd, coordinators and workers, for flows whose connector's document is given.
 func startGrid(t *testing.T, coordinators, workers int, conn string, documents []definition.Document) *grid {
+	t.Helper()
+	return startGridWith(t, coordinators, workers, conn, documents, nil, nil)
+}
+
+// startGridWith is startGrid with more flags.
+func startGridWith(t *testing.T, coordinators, workers int, conn string, documents []definition.Document, coordinatorFlags, workerFlags []string) *grid {
 	t.Helper()
 	etcd, err := devcluster.StartEtcd(t.Context(), devcluster.EtcdConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = etcd.Close() })
-	g := &grid{t: t, etcd: etcd.Address()}
+	g := &grid{t: t, etcd: etcd.Address(), workerFlags: workerFlags}
 	store, err := cluster.Open(cluster.Config{Endpoints: []string{g.etcd}})
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +89,8 @@ func startGrid(t *testing.T, coordinators, workers int, conn string, documents [
 	}
 	for range coordinators {
 		address := process.Address(t)
-		g.processes = append(g.processes, process.Start(t, process.Config{}, "coordinator", "--listen", address, "--http", "", "--etcd", g.etcd, "--lease", lease.String()))
+		g.processes = append(g.processes, process.Start(t, process.Config{}, "coordinator",
+			append([]string{"--listen", address, "--http", "", "--etcd", g.etcd, "--lease", lease.String()}, coordinatorFlags...)...))
 		c, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 		if err != nil {
 			t.Fatal(err)
@@ -92,6 +102,27 @@ func startGrid(t *testing.T, coordinators, workers int, conn string, documents [
 	return g
 }
 
+// stream opens a stream, once the flow is active.
+func (g *grid) stream(ctx context.Context, c *client.Client, flow string) (s *client.Stream) {
+	g.t.Helper()
+	process.Until(g.t, "flow "+flow+" is active", func() (err error) {
+		s, err = c.Stream(ctx, flow)
+		return err
+	})
+	return s
+}
+
+// dial is a client of all coordinators.
+func (g *grid) dial() *client.Client {
+	g.t.Helper()
+	c, err := client.Dial(strings.Join(g.addresses, ","), client.WithRetryFor(process.Patience))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
 func (g *grid) startWorker() {
 	g.t.Helper()
 	g.mu.Lock()
@@ -99,7 +130,8 @@ func (g *grid) startWorker() {
 	g.started++
 	listen := process.Address(g.t)
 	g.workers = append(g.workers, process.Start(g.t, process.Config{Env: []string{roleVariable + "=worker"}}, os.Args[0],
-		"--name", fmt.Sprintf("worker-%d", g.started), "--listen", listen, "--advertise", listen, "--http", "", "--etcd", g.etcd, "--lease", lease.String()))
+		append([]string{"--name", fmt.Sprintf("worker-%d", g.started), "--listen", listen, "--advertise", listen, "--http", "", "--etcd", g.etcd,
+			"--lease", lease.String()}, g.workerFlags...)...))
 }
 
 // take removes a worker from those that run.

@@ -39,16 +39,7 @@ func TestSentinelFailover(t *testing.T) {
 	p.keys = p.keys[:len(p.keys)-1]
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	c, err := client.Dial(g.addresses[0], client.WithRetryFor(process.Patience))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
-	var s *client.Stream
-	process.Until(t, "the flow is active", func() (err error) {
-		s, err = c.Stream(ctx, "Once")
-		return err
-	})
+	s := g.stream(ctx, g.dial(), "Once")
 	var done atomic.Int64
 	stop, stopped := make(chan struct{}), make(chan error, 1)
 	go func() { stopped <- p.load(ctx, s, stop, &done) }()
