@@ -9,11 +9,15 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net"
+	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/kisgrid/kisgrid/internal/authority"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -130,6 +134,80 @@ func certificate(tb testing.TB) (tls.Certificate, []byte) {
 		tb.Fatal(err)
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+// A user with the rights that docs/redis.md asks for, and no others, can do all, and is warned of nothing.
+func TestDocumentedUser(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/redis.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rights := func(from, to string) (all []any) {
+		_, part, _ := strings.Cut(string(text), from)
+		part, _, _ = strings.Cut(part, to)
+		for _, command := range regexp.MustCompile("`([a-z|]+)`").FindAllStringSubmatch(part, -1) {
+			all = append(all, "+"+command[1])
+		}
+		return all
+	}
+	single := rights("A user with restricted rights needs", "the keys under its prefix")
+	for name, test := range map[string]struct {
+		addrs  []string
+		rights []any
+		params map[string]string
+	}{
+		"single":  {[]string{startServer(t, "").addr}, single, map[string]string{"password": "secret", "db": "1"}},
+		"cluster": {startCluster(t), append(slices.Clip(single), rights("A Cluster's user", ".")...), map[string]string{"password": "secret"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, addr := range test.addrs {
+				client := goredis.NewClient(&goredis.Options{Addr: addr})
+				defer client.Close()
+				user := []any{"acl", "setuser", "worker", "on", ">secret", "resetchannels", "&kisgrid:*", "~stu_*", "~kisgrid:once:*", "-@all"}
+				if err := client.Do(t.Context(), append(user, test.rights...)...).Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			log, lines := logged()
+			doc := document(test.addrs...)
+			doc.Key, doc.Username, doc.Params = "stu_", "worker", test.params
+			useAll(t, openWith(t, Config{Logger: log, tick: 10 * time.Millisecond}, doc))
+			log.Info("closed")
+			for line := ""; !strings.Contains(line, "closed"); {
+				if line = <-lines.lines; strings.Contains(line, "[WARN]") {
+					t.Errorf("warned: %s", line)
+				}
+			}
+		})
+	}
+}
+
+// useAll does all that a connection can do, and closes it.
+func useAll(t *testing.T, c *Connection) {
+	t.Helper()
+	ctx := patient(t)
+	woken := make(chan error, 1)
+	go func() { woken <- c.Wait(ctx, []string{"later", "never"}) }()
+	cause := connector.Cause{Flow: "F", Function: "s", Born: time.Now()}
+	cause.Batch.Stream[0] = 1
+	for sequence := uint64(1); sequence < 200; sequence++ { // so many that what lies below the floor is dropped
+		cause.Batch.Sequence, cause.Floor = sequence, sequence
+		if verdicts, err := c.Save(ctx, cause, []connector.Effect{
+			set("k", "f", "v"), {Op: connector.Incr, Key: "k", Field: "n", Value: "1", Command: 1}, {Op: connector.Incr, Key: "k", Field: "n", Value: "0.5", Command: 2},
+			{Op: connector.Append, Key: "list", Value: "v", Command: 3}, {Op: connector.Delete, Key: "list", Command: 4}, set("later", "f", "v"),
+		}); err != nil || verdicts != nil {
+			t.Fatalf("batch %d: %v, %v", sequence, verdicts, err)
+		}
+	}
+	if values, err := c.Load(ctx, []string{"k"}); err != nil || len(values[0].Fields) != 2 {
+		t.Errorf("loaded %v, %v", values, err)
+	}
+	if err := <-woken; err != nil {
+		t.Error(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 // A user that may not publish or subscribe saves as ever, and waits with the re-check.
