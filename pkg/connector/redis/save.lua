@@ -103,7 +103,7 @@ local function enter(record, sequence, least, first, fields)
 end
 
 local commands = {s = 'HSET', i = 'HINCRBY', f = 'HINCRBYFLOAT', a = 'RPUSH', d = 'DEL'}
-local counts = {s = 2, i = 2, f = 2, a = 1, d = 0} -- of arguments
+local counts = {s = 2, i = 2, f = 2, a = 1, d = 0} -- of arguments: a field and a value, a value alone, none
 
 local answer, touched = {}, {}
 local k, a, n, part = 0, 1, 0, 0 -- keys, arguments, effects and parts that are through
