@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -376,12 +377,14 @@ func TestThreeNodes(t *testing.T) {
 	endure(t, o, events)
 }
 
-// busy is a node with a worker, of which there are six now, and without what the test can't do without: the load and its Redis.
+// busy is a node with a worker, of which there are six now, and without what the test can't do without: the load and its Redis,
+// and Kubernetes' own API server.
 func (o *operator) busy() string {
 	o.t.Helper()
 	o.do("scale", "deployment/worker", "--replicas=6")
 	o.calm()
 	out := o.do("get", "pods", "-o", `jsonpath={range .items[*]}{.metadata.labels.app\.kubernetes\.io/name}{" "}{.spec.nodeName}{"\n"}{end}`)
+	servers := strings.Fields(o.do("get", "endpointslices", "--namespace", "default", "-l", "kubernetes.io/service-name=kubernetes", "-o", "jsonpath={.items[*].endpoints[*].addresses[*]}"))
 	has := map[string]map[string]bool{}
 	for line := range strings.Lines(out) {
 		if f := strings.Fields(line); len(f) == 2 {
@@ -392,10 +395,13 @@ func (o *operator) busy() string {
 		}
 	}
 	for node, what := range has {
-		if what["worker"] && !what["load"] && !what["redis"] {
+		if !what["worker"] || what["load"] || what["redis"] {
+			continue
+		}
+		if ip := o.do("get", "node", node, "-o", `jsonpath={.status.addresses[?(@.type=="InternalIP")].address}`); !slices.Contains(servers, ip) {
 			return node
 		}
 	}
-	o.t.Fatalf("no node has a worker, and neither the load nor Redis:\n%s", out)
+	o.t.Fatalf("no node has a worker, and neither the load, Redis nor an API server:\n%s", out)
 	return ""
 }
