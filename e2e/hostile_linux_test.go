@@ -4,9 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -99,7 +96,7 @@ func TestHostileClients(t *testing.T) {
 		}},
 	} {
 		t.Run(attack.name, func(t *testing.T) {
-			g.forgetPeak(t)
+			g.coordinatorProcess.ForgetPeak()
 			ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 			defer cancel()
 			var clients sync.WaitGroup
@@ -112,7 +109,7 @@ func TestHostileClients(t *testing.T) {
 				clients.Go(func() { attack.do(ctx, conn) })
 			}
 			clients.Wait()
-			peak := g.peak(t)
+			peak := g.coordinatorProcess.Peak()
 			t.Logf("the coordinator took %d MiB", peak>>20)
 			if peak > most {
 				t.Errorf("the coordinator took %d MiB, and it may take %d MiB", peak>>20, most>>20)
@@ -131,36 +128,4 @@ func TestHostileClients(t *testing.T) {
 	if out := g.mustKisgrid("{\"stu_id\":101,\"score_1\":100,\"score_2\":90}\n", "submit", flow, "--results"); out != "{\"stu_id\":101,\"avg_score\":95}\n" {
 		t.Errorf("an honest client is answered:\n%s", out)
 	}
-}
-
-// forgetPeak lets the kernel measure the coordinator's peak anew.
-func (g *grid) forgetPeak(t *testing.T) {
-	t.Helper()
-	if err := os.WriteFile(g.proc("clear_refs"), []byte("5"), 0); err != nil {
-		t.Fatal(err)
-	}
-}
-
-var peakMemory = regexp.MustCompile(`VmHWM:\s+(\d+) kB`)
-
-// peak is the most memory, in bytes, that the coordinator had since forgetPeak.
-func (g *grid) peak(t *testing.T) int {
-	t.Helper()
-	text, err := os.ReadFile(g.proc("status"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := peakMemory.FindSubmatch(text)
-	if found == nil {
-		t.Fatalf("there is no peak in\n%s", text)
-	}
-	kib, err := strconv.Atoi(string(found[1]))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return kib << 10
-}
-
-func (g *grid) proc(file string) string {
-	return filepath.Join("/proc", strconv.Itoa(g.coordinatorProcess.ID()), file)
 }

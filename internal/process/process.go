@@ -231,10 +231,32 @@ func (p *Process) Stop() {
 func (p *Process) ID() int { return p.cmd.Process.Pid }
 
 // Resident is how many bytes of memory it has at the moment; 0 once it has ended, or where there is no /proc.
-func (p *Process) Resident() int64 {
+func (p *Process) Resident() int64 { return p.memory("VmRSS:") }
+
+// Peak is the most memory, in bytes, that it had at a time, or had since ForgetPeak. It fails the test where the system does not
+// tell.
+func (p *Process) Peak() int64 {
+	p.tb.Helper()
+	bytes := p.memory("VmHWM:")
+	if bytes == 0 {
+		p.tb.Fatalf("nothing tells what memory %s took at its peak", p.name)
+	}
+	return bytes
+}
+
+// ForgetPeak lets the system measure the peak anew.
+func (p *Process) ForgetPeak() {
+	p.tb.Helper()
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.ID()), []byte("5"), 0); err != nil {
+		p.tb.Fatal(err)
+	}
+}
+
+// memory is a size from the process's status; 0: it is not there.
+func (p *Process) memory(name string) int64 {
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.ID()))
 	for line := range bytes.Lines(status) {
-		if rest, ok := bytes.CutPrefix(line, []byte("VmRSS:")); ok {
+		if rest, ok := bytes.CutPrefix(line, []byte(name)); ok {
 			kib, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(string(rest)), " kB"), 10, 64)
 			return kib << 10
 		}
