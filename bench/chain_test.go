@@ -1,4 +1,3 @@
-// Package bench measures the promises about speed.
 package bench
 
 import (

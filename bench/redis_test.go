@@ -193,9 +193,9 @@ func kisFlowLoad(b *testing.B, address string) {
 		}
 		return rows, nil
 	}, func(_ *goredis.Client, rows []students.Scores3) error {
-		averages := make([]students.Avg, 0, len(rows))
-		for _, row := range rows {
-			averages = append(averages, students.Avg{ID: row.ID, Avg: (2*row.Avg12 + float64(row.Score3)) / 3})
+		averages := make([]students.Avg, len(rows))
+		for i, row := range rows {
+			averages[i] = students.Avg{ID: row.ID, Avg: (2*row.Avg12 + float64(row.Score3)) / 3}
 		}
 		return nil
 	})

@@ -56,7 +56,7 @@ func serveStream(ctx context.Context, handler grpc.StreamHandler, options ...grp
 }
 
 // pump hands on what it receives until either side ends.
-func pump[M any](from interface{ RecvMsg(any) error }, to interface{ SendMsg(any) error }) error {
+func pump[M any](from interface{ RecvMsg(m any) error }, to interface{ SendMsg(m any) error }) error {
 	for {
 		m := new(M)
 		if err := from.RecvMsg(m); err != nil {

@@ -139,10 +139,11 @@ func TestRedisAway(t *testing.T) {
 	stop()
 	waiting = submit()
 	process.Until(t, "the row is under way", func() error {
-		if n, err := metric(g.http, "kisgrid_rows_in_flight", `flow="CalStuAvgScore12"`); err != nil || n != 1 {
-			return fmt.Errorf("%g rows in flight: %v", n, err)
+		n, err := metric(g.http, "kisgrid_rows_in_flight", `flow="CalStuAvgScore12"`)
+		if err == nil && n != 1 {
+			err = fmt.Errorf("%g rows in flight", n)
 		}
-		return nil
+		return err
 	})
 	startRedis(t, g.redis)
 	if waiting.Wait() != 0 || waiting.Out() != "{\"stu_id\":101,\"avg_score\":95}\n" {

@@ -68,10 +68,11 @@ func TestOperator(t *testing.T) {
 	waiting := process.Start(t, process.Config{Name: "submit CalStuAvgScore3", Stdin: "{\"stu_id\":101,\"score_3\":80}\n{\"stu_id\":102,\"score_3\":70}\n"},
 		"kisgrid", "submit", "CalStuAvgScore3", "--results", "--server", g.coordinator)
 	process.Until(t, "flow 3 is under way", func() error {
-		if n, err := metric(g.http, "kisgrid_rows_in_flight", `flow="CalStuAvgScore3"`); err != nil || n != 2 {
-			return fmt.Errorf("%g rows in flight: %v", n, err)
+		n, err := metric(g.http, "kisgrid_rows_in_flight", `flow="CalStuAvgScore3"`)
+		if err == nil && n != 2 {
+			err = fmt.Errorf("%g rows in flight", n)
 		}
-		return nil
+		return err
 	})
 	code, out, log := g.kisgrid("{\"stu_id\":101,\"score_1\":100,\"score_2\":90}\n{\"stu_id\":102,\"score_1\":100,\"score_2\":80}\n", "submit", "CalStuAvgScore12", "--results")
 	if want := "{\"stu_id\":101,\"avg_score\":95}\n{\"stu_id\":102,\"avg_score\":90}\n"; code != 0 || out != want {

@@ -120,7 +120,7 @@ var errCut = errors.New("the connection was cut")
 
 func (c *cutConn) cut() error {
 	c.cutter.cuts.Add(1)
-	_ = c.Conn.Close()
+	_ = c.Close()
 	return errCut
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -380,12 +379,4 @@ func (l *load) awaitRevision(revision int64) string {
 			l.t.Fatalf("no batch ran on revision %d; the newest is %d", revision, latest)
 		}
 	}
-}
-
-func number(text string) int {
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		return -1
-	}
-	return n
 }

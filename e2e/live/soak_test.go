@@ -214,7 +214,7 @@ func (s *soak) write(ctx context.Context, writer int) {
 			s.refused++
 		}
 		s.mu.Unlock()
-		if err != nil && ctx.Err() == nil && !(wrong && batch.CodeOf(err) == batch.CodeBadDocument) && !passing(err) {
+		if err != nil && ctx.Err() == nil && (!wrong || batch.CodeOf(err) != batch.CodeBadDocument) && !passing(err) {
 			s.t.Errorf("writer %d: %v", writer, err)
 		}
 	}

@@ -134,6 +134,6 @@ func Serve(ctx context.Context, s Service, drain time.Duration, log hclog.Logger
 		}
 		return <-ran
 	}
-	_ = <-drained // cut off: it has nothing to tell
+	<-drained //nolint:errcheck // cut off: it has nothing to tell
 	return <-ran
 }

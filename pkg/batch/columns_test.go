@@ -142,7 +142,7 @@ func TestIDs(t *testing.T) {
 			t.Errorf("got %v, want %s", err, want)
 		}
 	}
-	if NewStreamID() == NewStreamID() {
+	if first, second := NewStreamID(), NewStreamID(); first == second {
 		t.Error("two stream ids are the same")
 	}
 }

@@ -111,12 +111,13 @@ func (r *flowRun) Fork(ctx context.Context) Flow {
 // unforked is the fork of a flow that runs in a cluster.
 type unforked struct{ *flowRun }
 
-func (f unforked) Run(context.Context) error {
+func (f unforked) refused() error {
 	return fmt.Errorf("function %s can't run a fork of flow %s on a cluster, where what it runs would be in no batch: commit the rows, "+
 		"with flow.From(i) for those of row i, or submit them to a flow with package client", f.frame.Call.Function, f.GetName())
 }
 
-func (f unforked) CommitRow(any) error       { return f.Run(nil) }
-func (f unforked) CommitRowBatch(any) error  { return f.Run(nil) }
+func (f unforked) Run(context.Context) error { return f.refused() }
+func (f unforked) CommitRow(any) error       { return f.refused() }
+func (f unforked) CommitRowBatch(any) error  { return f.refused() }
 func (f unforked) From(int) Committer        { return f }
 func (f unforked) Fork(context.Context) Flow { return f }

@@ -213,14 +213,12 @@ func TestBudgetIsSharedEvenly(t *testing.T) {
 func TestQuietAccountsKeepLittle(t *testing.T) {
 	total := amount{1 << 18, 64 << 20}
 	b := newBudget(total)
-	var accounts []*books
 	for range 64 { // each in turn has the worker for itself, then goes quiet
 		k := openBooks(b)
 		saturate([]*books{k}, amount{1000, 50_000}, 100)
 		for len(k.parts) > 0 {
 			k.finish(0)
 		}
-		accounts = append(accounts, k)
 	}
 	k := openBooks(b)
 	saturate([]*books{k}, amount{1000, 50_000}, 100)

@@ -3,6 +3,7 @@ package worker_test
 import (
 	"bytes"
 	"context"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -45,10 +46,7 @@ var goodDocuments = map[string]string{
 }
 
 func changed(name, text string) map[string]string {
-	files := map[string]string{}
-	for n, t := range goodDocuments {
-		files[n] = t
-	}
+	files := maps.Clone(goodDocuments)
 	files[name] = text
 	return files
 }

@@ -212,7 +212,9 @@ func (m *member) health(w http.ResponseWriter, r *http.Request) {
 		report.WaitingFor = err.Error()
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(report) // who asked has gone
+	if err := json.NewEncoder(w).Encode(report); err != nil {
+		return // who asked has gone
+	}
 }
 
 // newID draws an id.

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -73,9 +74,7 @@ func gatherEndings(t fataler, results []*pb.Result, rows, limit int) (endings ma
 			e.output = append(e.output, string(c.Row(i)))
 			now[origin] = e
 		}
-		for row, e := range now {
-			endings[row] = e
-		}
+		maps.Copy(endings, now)
 		if size := proto.Size(r); size > limit {
 			t.Fatalf("a result of %d bytes, of at most %d", size, limit)
 		}
@@ -83,7 +82,9 @@ func gatherEndings(t fataler, results []*pb.Result, rows, limit int) (endings ma
 	return endings, whole
 }
 
-type fataler interface{ Fatalf(string, ...any) }
+type fataler interface {
+	Fatalf(format string, args ...any)
+}
 
 // smallServer splits results of 1 KiB, and takes no row whose output is over 8 KiB.
 func smallServer() *server {

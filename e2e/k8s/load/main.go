@@ -79,7 +79,9 @@ func (g *grid) pages() http.Handler {
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(what) // who asked has gone
+		if err := json.NewEncoder(w).Encode(what); err != nil {
+			return // who asked has gone
+		}
 	}
 	mux.HandleFunc("POST /start", func(w http.ResponseWriter, r *http.Request) {
 		now := <-g.rounds

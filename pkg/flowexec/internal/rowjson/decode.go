@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/bits"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -339,7 +340,7 @@ func skipDigits(row []byte, i int) int {
 // Value is the JSON in row without the space around it. False: it is none, or is in doubt.
 func Value(row []byte) ([]byte, bool) {
 	if isObject(row) {
-		return row[:len(row):len(row)], true
+		return slices.Clip(row), true
 	}
 	start := skipSpace(row, 0)
 	end, ok := skipValue(row, start, 0)
