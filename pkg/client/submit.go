@@ -19,8 +19,8 @@ import (
 // Submit runs one batch and blocks until each of its rows has an outcome. Rows that are not done are in the result, not in
 // the error. What was refused for now, and what broke on the way, is tried again under the same batch id, as long as ctx and
 // WithRetryFor allow. An error that matches ErrUnanswered means that the batch may have taken effect, and that submitting b
-// again tells; any other that nothing of it ran. While this client's calls to one flow have 8 MiB of rows under way, further ones
-// wait. One error comes beside a result, which is complete but for its output:
+// again tells; any other that nothing of it ran. A call waits while with it this client's calls to the flow would have more than
+// 8 MiB under way, rows and 12 bytes beside each. One error comes beside a result, which is complete but for its output:
 // CodeBatchTooLarge, where the output does not fit into one answer. A Stream has no such limit.
 //
 // A batch with failed rows may be submitted again too: all its rows run again. Batches that belong to an ended Stream of this
@@ -84,9 +84,12 @@ func (c *Client) setRevision(flow string, revision int64) {
 	c.revisions[flow] = revision
 }
 
-// callBytes bounds the rows that calls to one flow have under way: a coordinator hangs up on who sends too much at a time, and
-// unlike streams calls have no credit that tells. It is one batch of the greatest size by default.
+// callBytes bounds what calls to one flow have under way: a coordinator hangs up on who sends too much at a time, and unlike
+// streams calls have no credit that tells. It is one batch of the greatest size by default.
 const callBytes = 8 << 20
+
+// callSize is what a call counts: its rows, and each one's end and key, which weigh more than small rows do.
+func callSize(c *batch.Columns) int64 { return min(int64(len(c.Data)+12*c.Len()), callBytes) }
 
 // room is where calls to a flow wait for each other. Other flows' don't: theirs may have what this one's wait for.
 func (c *Client) room(flow string) *semaphore.Weighted {
@@ -99,7 +102,7 @@ func (c *Client) room(flow string) *semaphore.Weighted {
 }
 
 func (c *Client) call(ctx context.Context, flow string, producer *producer, p *Pending) (nothingRan bool, err error) {
-	room, takes := c.room(flow), min(int64(len(p.columns.Data)), callBytes)
+	room, takes := c.room(flow), callSize(&p.columns)
 	if room.Acquire(ctx, takes) != nil {
 		return true, ended(ctx, "not sent")
 	}

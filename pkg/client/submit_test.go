@@ -322,6 +322,41 @@ func TestLargeCallsWaitForEachOther(t *testing.T) {
 	})
 }
 
+// What stands beside small rows weighs more than they do, and counts.
+func TestCallsOfSmallRowsWaitForEachOther(t *testing.T) {
+	inNetwork(t, func(t *testing.T, n *network) {
+		k := n.start("a:7700")
+		c := n.dial("passthrough:///a:7700")
+		const rows, room = 1 << 16, (8 << 20) / (13 << 16) // a row is one digit
+		var all []<-chan outcome
+		for range room + 1 {
+			all = append(all, submit(t.Context(), c, "F", client.Rows(make([]int, rows)...)))
+		}
+		var calls []*call
+		for range room {
+			calls = append(calls, <-k.calls)
+		}
+		synctest.Wait()
+		select {
+		case <-k.calls:
+			t.Fatalf("more than %d calls are under way", room)
+		default:
+		}
+		answer := func(c *call) {
+			c.answer(&pb.Answer{Sequence: c.Submission.Sequence, Revision: 1, Last: true})
+		}
+		answer(calls[0])
+		for _, c := range append(calls[1:], <-k.calls) {
+			answer(c)
+		}
+		for _, out := range all {
+			if r := <-out; r.err != nil {
+				t.Error(r.err)
+			}
+		}
+	})
+}
+
 func TestSubmitEndsWithItsContext(t *testing.T) {
 	inNetwork(t, func(t *testing.T, n *network) {
 		k := n.start("a:7700")
