@@ -1,6 +1,7 @@
 package connector
 
 import (
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,7 +13,13 @@ type Metrics struct {
 	up         *prometheus.GaugeVec
 	waiting    *prometheus.GaugeVec
 	risk       *prometheus.GaugeVec
+
+	mu    sync.Mutex
+	stand map[string]stand // by connector name; guarded by mu
 }
+
+// stand counts a connector's connections: those that are open or being opened, and of these those whose store does not answer.
+type stand struct{ all, down int }
 
 // NewMetrics makes the metrics and registers them, once per registerer; nil gives nil.
 func NewMetrics(r prometheus.Registerer) *Metrics {
@@ -20,6 +27,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		return nil
 	}
 	m := &Metrics{
+		stand: make(map[string]stand),
 		roundTrips: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "kisgrid_connector_round_trip_seconds",
 			Help:    "Time of one round trip to a connector's store, whatever it carried and however it ended.",
@@ -27,7 +35,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		}, []string{"connector", "op"}),
 		up: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "kisgrid_connector_up",
-			Help: "1 while a connector's store answers, 0 while it does not.",
+			Help: "1 while a connector's store answers, 0 while it does not. Only of connectors with a connection that is open or being opened.",
 		}, []string{"connector"}),
 		waiting: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "kisgrid_connector_waiting_keys",
@@ -49,11 +57,23 @@ func (m *Metrics) RoundTrip(connector, op string, took time.Duration) {
 	}
 }
 
-// Up records whether the store answers.
-func (m *Metrics) Up(connector string, up bool) {
-	if m != nil {
-		m.up.WithLabelValues(connector).Set(number(up))
+// Up records that so many more of a connector's connections are open or being opened, or fewer, and that the store of so many more
+// of them does not answer. The connector is up while all of them answer; it shows no longer than there are any.
+func (m *Metrics) Up(connector string, more, down int) {
+	if m == nil {
+		return
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.stand[connector]
+	s.all, s.down = s.all+more, s.down+down
+	if s.all == 0 {
+		delete(m.stand, connector)
+		m.up.DeleteLabelValues(connector)
+		return
+	}
+	m.stand[connector] = s
+	m.up.WithLabelValues(connector).Set(number(s.down == 0))
 }
 
 // Risk records that so many more open connections are to a store whose settings may lose data in that way, or fewer.

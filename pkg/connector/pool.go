@@ -24,6 +24,7 @@ type Pool struct {
 	openers map[string]Opener
 	lookup  func(string) (string, bool)
 	log     hclog.Logger
+	metrics *Metrics
 
 	opening   sync.WaitGroup
 	closeOnce sync.Once
@@ -54,12 +55,13 @@ type link struct {
 }
 
 // NewPool makes a pool that opens connectors by the type in their documents. lookup is the environment for ${NAME} in
-// documents, as os.LookupEnv; log may be nil.
-func NewPool(openers map[string]Opener, lookup func(string) (string, bool), log hclog.Logger) *Pool {
+// documents, as os.LookupEnv; log may be nil. metrics, which may be nil, show a connector as not up while it does not open;
+// once it is open that is its opener's.
+func NewPool(openers map[string]Opener, lookup func(string) (string, bool), log hclog.Logger, metrics *Metrics) *Pool {
 	if log == nil {
 		log = hclog.NewNullLogger()
 	}
-	return &Pool{openers: maps.Clone(openers), lookup: lookup, log: log, links: map[string][]*link{}}
+	return &Pool{openers: maps.Clone(openers), lookup: lookup, log: log, metrics: metrics, links: map[string][]*link{}}
 }
 
 // Get is a hold on the connection that c's document describes: Close, safe twice, ends the hold, not the connection, and
@@ -188,6 +190,9 @@ func (p *Pool) open(ctx context.Context, l *link, open Opener) {
 	if err != nil && ctx.Err() != nil {
 		err = Closed(l.document.Name)
 	}
+	if l.failed > 0 { // failed, which writes it, ran on this goroutine
+		p.metrics.Up(l.document.Name, -1, -1)
+	}
 
 	var done []*link
 	p.mu.Lock()
@@ -221,6 +226,7 @@ func (p *Pool) failed(l *link, err error) {
 	first := l.failed == 1
 	p.mu.Unlock()
 	if first {
+		p.metrics.Up(l.document.Name, 1, 1)
 		p.log.Warn("connector does not open, trying on", "connector", l.document.Name, "error", err)
 	}
 }

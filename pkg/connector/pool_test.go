@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -11,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -27,6 +29,8 @@ type shop struct {
 	fail   func(addr string) error  // what opening ends with; nil: never fails
 	block  map[string]chan struct{} // opening an address waits for its channel
 	refuse map[string]error         // what closing a connection to an address ends with
+
+	metrics *connector.Metrics // the pool's
 }
 
 func (s *shop) note(format string, args ...any) {
@@ -76,7 +80,7 @@ func (c *connection) Close() error {
 func (s *shop) pool(t *testing.T) *connector.Pool {
 	t.Helper()
 	lookup := func(name string) (string, bool) { return "resolved", name == "ADDR" }
-	p := connector.NewPool(map[string]connector.Opener{"redis": s.open, "memory": s.open}, lookup, nil)
+	p := connector.NewPool(map[string]connector.Opener{"redis": s.open, "memory": s.open}, lookup, nil, s.metrics)
 	t.Cleanup(func() { _ = p.Close() })
 	return p
 }
@@ -188,7 +192,8 @@ func TestPoolTriesAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back atomic.Bool
 		var tries atomic.Int64
-		s := &shop{fail: func(string) error {
+		registry := prometheus.NewRegistry()
+		s := &shop{metrics: connector.NewMetrics(registry), fail: func(string) error {
 			if tries.Add(1); !back.Load() {
 				return batch.Errorf(batch.CodeConnectorUnavailable, "nobody there")
 			}
@@ -210,10 +215,48 @@ func TestPoolTriesAgain(t *testing.T) {
 		if n := tries.Load(); n < 10 || n > 40 {
 			t.Errorf("%d tries in a minute", n)
 		}
+		if up := ups(t, registry); !slices.Equal(up, []float64{0}) {
+			t.Errorf("what does not open shows as %v", up)
+		}
 		back.Store(true)
 		end(t, get(t, p, document("a", 1)))
 		expect(t, s, "opened a")
+		if up := ups(t, registry); len(up) > 0 {
+			t.Errorf("the pool shows what is open: %v", up)
+		}
 	})
+}
+
+// ups are what the metrics show of connectors, each up or not.
+func ups(t *testing.T, r *prometheus.Registry) (all []float64) {
+	t.Helper()
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "kisgrid_connector_up" {
+			for _, m := range f.GetMetric() {
+				all = append(all, m.GetGauge().GetValue())
+			}
+		}
+	}
+	return all
+}
+
+// A connector is up while all its connections are, and shows no longer than it has any.
+func TestMetricsOfConnections(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	m := connector.NewMetrics(registry)
+	for i, step := range []struct {
+		more, down int
+		want       []float64
+	}{{1, 0, []float64{1}}, {1, 1, []float64{0}}, {0, 1, []float64{0}}, {0, -1, []float64{0}}, {-1, -1, []float64{1}}, {-1, 0, nil}, {1, 1, []float64{0}}, {-1, -1, nil}} {
+		m.Up("c", step.more, step.down)
+		if up := ups(t, registry); !slices.Equal(up, step.want) {
+			t.Errorf("after step %d: %v, want %v", i, up, step.want)
+		}
+	}
 }
 
 func TestPoolRefusesAWrongDocument(t *testing.T) {
@@ -281,7 +324,7 @@ func TestPoolClosesWhatOpensTooLate(t *testing.T) {
 			<-proceed // it does not look at ctx
 			return s.open(ctx, c)
 		}
-		p := connector.NewPool(map[string]connector.Opener{"redis": late}, nil, nil)
+		p := connector.NewPool(map[string]connector.Opener{"redis": late}, nil, nil, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		gone := make(chan error)
 		go func() { _, err := p.Get(ctx, document("a", 1)); gone <- err }()
@@ -304,6 +347,6 @@ func TestPoolClosesWhatOpensTooLate(t *testing.T) {
 func TestNilMetrics(*testing.T) {
 	m := connector.NewMetrics(nil)
 	m.RoundTrip("c", "save", time.Second)
-	m.Up("c", true)
+	m.Up("c", 1, 0)
 	m.Waiting("c", 1)
 }

@@ -145,7 +145,7 @@ func newLocal(set *definition.Set, wrong error, register func(*kis.Registry), op
 	}
 	registry.SetEnvironment(o.lookup)
 	l.registry = registry
-	l.pool = connector.NewPool(o.openers, o.lookup, o.logger)
+	l.pool = connector.NewPool(o.openers, o.lookup, o.logger, nil)
 	connectors := Connectors(l.pool)
 	if standIn {
 		connectors = inMemory{l.pool}

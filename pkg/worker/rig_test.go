@@ -61,7 +61,7 @@ func newRig(t *testing.T, budget amount) *rig {
 	}
 	var err error
 	r.server, err = newServer(serverConfig{
-		Registry: registry, Connectors: connector.NewPool(nil, nil, nil), Limits: batch.Limits{}.WithDefaults(), ResultBytes: wire.SplitBytes,
+		Registry: registry, Connectors: connector.NewPool(nil, nil, nil, nil), Limits: batch.Limits{}.WithDefaults(), ResultBytes: wire.SplitBytes,
 		Budget: budget,
 		Lease:  lease, Logger: hclog.NewNullLogger(), Metrics: r.metrics,
 	})

@@ -167,14 +167,15 @@ func New(c Config) (*Worker, error) {
 		drain: make(chan struct{}), ended: make(chan struct{}),
 	}
 	w.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	metrics := connector.NewMetrics(w.registry)
 	if c.Connectors == nil {
 		c.Connectors = map[string]connector.Opener{
-			"redis":  redis.Config{Logger: c.Logger.Named("redis"), Metrics: connector.NewMetrics(w.registry)}.Open,
+			"redis":  redis.Config{Logger: c.Logger.Named("redis"), Metrics: metrics}.Open,
 			"memory": memory.New().Open,
 		}
 	}
 	c.Registry.SetEnvironment(c.Environment)
-	w.connectors = connector.NewPool(c.Connectors, c.Environment, c.Logger.Named("connector"))
+	w.connectors = connector.NewPool(c.Connectors, c.Environment, c.Logger.Named("connector"), metrics)
 	w.server, err = newServer(serverConfig{
 		Registry: c.Registry, Connectors: w.connectors, Limits: c.Limits, ResultBytes: wire.SplitBytes,
 		Budget: amount{c.RowBudget, c.MemoryBudget}, Lease: c.Lease, Logger: c.Logger.Named("session"), Metrics: w.registry,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -239,6 +240,44 @@ func TestRedisAway(t *testing.T) {
 	if err := <-waiting; err != nil {
 		t.Errorf("Wait: %v", err)
 	}
+}
+
+// What the metric shows goes with the connections of a name, also with those whose Redis is away.
+func TestUp(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	config := Config{Metrics: connector.NewMetrics(registry), tick: -1}
+	away := miniredis.RunT(t)
+	there, gone := openWith(t, config, document(miniredis.RunT(t).Addr())), openWith(t, config, document(away.Addr()))
+	away.Close()
+	if err := gone.Ping(t.Context()); batch.CodeOf(err) != batch.CodeConnectorUnavailable {
+		t.Fatalf("Ping: %v", err)
+	}
+	if up := metric(t, registry, "kisgrid_connector_up"); up != 0 {
+		t.Errorf("of two connections one is away, the metric shows %v", up)
+	}
+	if err := gone.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_ = gone.Ping(t.Context()) // says nothing any more
+	if up := metric(t, registry, "kisgrid_connector_up"); up != 1 {
+		t.Errorf("the one that is left is there, the metric shows %v", up)
+	}
+	if err := there.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if shows(t, registry, "kisgrid_connector_up") {
+		t.Error("without connections the metric shows the connector")
+	}
+}
+
+// shows reports whether there is a series of a name.
+func shows(tb testing.TB, r *prometheus.Registry, name string) bool {
+	tb.Helper()
+	families, err := r.Gather()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return slices.ContainsFunc(families, func(f *dto.MetricFamily) bool { return f.GetName() == name })
 }
 
 // metric is the sum of the gauges of a name, or how many series there are of another metric.

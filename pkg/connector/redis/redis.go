@@ -97,8 +97,8 @@ type Connection struct {
 
 	saves, loads gatherer
 	waits        waits
-	down         atomic.Bool // Redis did not answer last time
-	risks        risks       // see there
+	state        atomic.Int32 // whether Redis answered last time: up, down or closed
+	risks        risks        // see there
 
 	closing    <-chan struct{}    // closed when Close begins
 	cancel     context.CancelFunc // of the context that the goroutines work under
@@ -106,6 +106,13 @@ type Connection struct {
 	closeOnce  sync.Once
 	closeErr   error
 }
+
+// The states of a connection.
+const (
+	up = iota
+	down
+	closed
+)
 
 var _ connector.Opener = Config{}.Open
 
@@ -134,11 +141,10 @@ func (config Config) Open(ctx context.Context, doc *definition.Connector) (conne
 	c.client = goredis.NewUniversalClient(o.client)
 	c.cluster, _ = c.client.(*goredis.ClusterClient)
 	if err := c.ping(ctx); err != nil {
-		c.metrics.Up(c.name, false)
 		_ = c.client.Close()
 		return nil, err
 	}
-	c.metrics.Up(c.name, true)
+	c.metrics.Up(c.name, 1, 0)
 	c.inspect(ctx)
 	c.start(ctx)
 	return c, nil
@@ -198,6 +204,11 @@ func (c *Connection) Close() error {
 		for r := range c.risks {
 			c.setRisk(r, false)
 		}
+		if c.state.Swap(closed) == down {
+			c.metrics.Up(c.name, -1, -1)
+		} else {
+			c.metrics.Up(c.name, -1, 0)
+		}
 		if err := c.client.Close(); err != nil && !errors.Is(err, goredis.ErrClosed) {
 			c.closeErr = fmt.Errorf("closing the connection of connector %s: %w", c.name, err)
 		}
@@ -210,11 +221,12 @@ func (c *Connection) answered(err error) {
 	if c.isClosing() {
 		return // what fails now says nothing of Redis
 	}
-	c.metrics.Up(c.name, err == nil)
 	switch {
-	case err != nil && c.down.CompareAndSwap(false, true):
+	case err != nil && c.state.CompareAndSwap(up, down):
+		c.metrics.Up(c.name, 0, 1)
 		c.log.Warn("redis is away: calls wait and are tried again", "error", err)
-	case err == nil && c.down.CompareAndSwap(true, false):
+	case err == nil && c.state.CompareAndSwap(down, up):
+		c.metrics.Up(c.name, 0, -1)
 		c.log.Info("redis is back")
 	}
 }

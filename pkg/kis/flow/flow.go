@@ -274,7 +274,7 @@ var saves flowexec.Saves
 
 // connectors are what functions made by kis.Save and kis.Load use in this process.
 var connectors = sync.OnceValue(func() *connector.Pool {
-	pool := connector.NewPool(map[string]connector.Opener{"redis": redis.Config{}.Open, "memory": memory.New().Open}, os.LookupEnv, nil)
+	pool := connector.NewPool(map[string]connector.Opener{"redis": redis.Config{}.Open, "memory": memory.New().Open}, os.LookupEnv, nil, nil)
 	kis.Pool().OnClose(pool.Close)
 	return pool
 })
