@@ -20,7 +20,10 @@ const holdFor = 5 * time.Second
 // right, CodeUnavailable where it was lost, else f's.
 func (s *Store) Hold(ctx context.Context, flow, who string, f func(context.Context) error) (err error) {
 	ends := s.holdEnds()
-	if err := s.take(ctx, flow, who); err != nil {
+	bounded, cancel := context.WithDeadline(ctx, ends) // an answer that comes later may tell of a right that is another's by then
+	err = s.take(bounded, flow, who)
+	cancel()
+	if err != nil {
 		return err
 	}
 	held, lose := context.WithCancelCause(ctx)

@@ -8,10 +8,12 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/kisgrid/kisgrid/internal/process"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -101,11 +103,53 @@ func TestHoldIsLost(t *testing.T) {
 	}
 }
 
+// TestHoldIsGivenTooLate does not begin where the store gave the right, but says so only when another has it.
+func TestHoldIsGivenTooLate(t *testing.T) {
+	address := startRedis(t)
+	line := startLine(t, address)
+	mine, yours := open(t, line.listener.Addr().String(), nil), open(t, address, nil)
+	mine.HoldFor(2 * time.Second)
+	if err := mine.Hold(t.Context(), "F", "me", nothing); err != nil { // so that there is a connection
+		t.Fatal(err)
+	}
+	heard := line.deafen()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- mine.Hold(t.Context(), "F", "me", func(context.Context) error {
+			t.Error("two have the right")
+			return nil
+		})
+	}()
+	store := goredis.NewClient(&goredis.Options{Addr: address})
+	defer store.Close()
+	process.Until(t, "the store gives the right", func() error {
+		return store.Get(t.Context(), deadletter.DefaultPrefix+"{F}:redrive").Err()
+	})
+	process.Until(t, "another redrives the flow", func() error {
+		return yours.Hold(t.Context(), "F", "you", func(context.Context) error {
+			heard()
+			if err := <-ended; batch.CodeOf(err) != batch.CodeUnavailable {
+				t.Errorf("got %v", err)
+			}
+			return nil
+		})
+	})
+}
+
 // line is the way to a store.
 type line struct {
 	listener net.Listener
 	stalled  chan struct{} // closed: nothing goes either way any more
 	stall    func()
+	deaf     atomic.Pointer[context.Context] // no answer passes before it is done; nil: all do
+	end      context.Context                 // done when the line ends
+}
+
+// deafen lets no answer pass until heard is called.
+func (l *line) deafen() (heard func()) {
+	ctx, heard := context.WithCancel(l.end)
+	l.deaf.Store(&ctx)
+	return heard
 }
 
 // startLine starts one, which ends with the test.
@@ -118,6 +162,7 @@ func startLine(t *testing.T, to string) *line {
 	l := &line{listener: listener, stalled: make(chan struct{})}
 	l.stall = sync.OnceFunc(func() { close(l.stalled) })
 	ctx, end := context.WithCancel(context.Background())
+	l.end = ctx
 	var open sync.WaitGroup
 	open.Go(func() {
 		for {
@@ -131,8 +176,14 @@ func startLine(t *testing.T, to string) *line {
 				continue
 			}
 			context.AfterFunc(ctx, func() { _ = errors.Join(near.Close(), far.Close()) })
-			open.Go(func() { l.carry(far, near) })
-			open.Go(func() { l.carry(near, far) })
+			open.Go(func() { l.carry(far, near, func() {}) })
+			open.Go(func() {
+				l.carry(near, far, func() {
+					if deaf := l.deaf.Load(); deaf != nil {
+						<-(*deaf).Done()
+					}
+				})
+			})
 		}
 	})
 	t.Cleanup(func() {
@@ -143,8 +194,8 @@ func startLine(t *testing.T, to string) *line {
 	return l
 }
 
-// carry copies until the line stalls or ends.
-func (l *line) carry(to io.Writer, from io.Reader) {
+// carry copies until the line stalls or ends, each time when wait has returned.
+func (l *line) carry(to io.Writer, from io.Reader, wait func()) {
 	b := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(b)
@@ -156,6 +207,7 @@ func (l *line) carry(to io.Writer, from io.Reader) {
 			return
 		default:
 		}
+		wait()
 		if _, err := to.Write(b[:n]); err != nil {
 			return
 		}
