@@ -77,7 +77,9 @@ func TestOverload(t *testing.T) {
 		load.Go(func() {
 			s, err := c.Stream(ctx, "Slow")
 			if err != nil {
-				t.Errorf("open a stream: %v", err)
+				if ctx.Err() == nil { // it may wait for room until the test is over
+					t.Errorf("open a stream: %v", err)
+				}
 				return
 			}
 			for {
