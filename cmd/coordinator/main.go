@@ -60,7 +60,7 @@ SIGTERM or SIGINT drains it: no new batches are taken, those under way end. A se
 	fs.DurationVar(&f.lease, "lease", cluster.DefaultTTL, "how long a worker that can't be reached is waited for")
 	fs.DurationVar(&f.noWorker, "no-worker", 10*time.Second, "how long rows wait while no worker is ready for their flow; then they are failed")
 	fs.DurationVar(&f.drain, "drain-timeout", 30*time.Second, "how long a stop waits for rows under way")
-	fs.Int64Var(&f.budget, "budget-bytes", 128<<20, "`bytes` of rows that clients may have under way together; each stream takes at least 512 KiB of it")
+	fs.Int64Var(&f.budget, "budget-bytes", 96<<20, "`bytes` of rows that clients may have under way together; each stream takes at least 512 KiB of it")
 	fs.IntVar(&f.limits.RowBytes, "max-row-bytes", 1<<20, "limit for one row, in `bytes`")
 	fs.IntVar(&f.limits.BatchRows, "max-batch-rows", 65536, "limit for one batch, in `rows`")
 	f.dead.BindFlags(fs)

@@ -39,7 +39,7 @@ func TestFlags(t *testing.T) {
 		{"lease", "10s", "3s", "KISGRID_LEASE", "4s"},
 		{"no-worker", "10s", "1s", "KISGRID_NO_WORKER", "2s"},
 		{"drain-timeout", "30s", "5s", "KISGRID_DRAIN_TIMEOUT", "6s"},
-		{"budget-bytes", "134217728", "1000", "KISGRID_BUDGET_BYTES", "2000"},
+		{"budget-bytes", "100663296", "1000", "KISGRID_BUDGET_BYTES", "2000"},
 		{"max-row-bytes", "1048576", "10", "KISGRID_MAX_ROW_BYTES", "20"},
 		{"max-batch-bytes", "8388608", "30", "KISGRID_MAX_BATCH_BYTES", "40"},
 		{"max-batch-rows", "65536", "50", "KISGRID_MAX_BATCH_ROWS", "60"},

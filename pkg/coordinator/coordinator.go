@@ -57,7 +57,7 @@ type Config struct {
 	Limits batch.Limits
 	// Budget is how many bytes of rows clients may have under way together; one batch may overdraw it. Beside it each stream
 	// may hold one message that waits for its place, and a stream takes at least 512 KiB, so there are no more than Budget has
-	// room for. Default 128 MiB.
+	// room for. Default 96 MiB.
 	Budget int64
 	// DeadLetters keeps dead rows. The caller closes it after Run. Default: they are only reported.
 	DeadLetters *deadletter.Store
@@ -111,7 +111,7 @@ func New(c Config) (*Coordinator, error) {
 		}
 	}
 	if c.Budget <= 0 {
-		c.Budget = 128 << 20
+		c.Budget = 96 << 20
 	}
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
