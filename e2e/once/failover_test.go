@@ -36,6 +36,15 @@ func TestFailover(t *testing.T) {
 				}
 				return nil
 			})
+			// Linked is not yet fed: the master waits for a word of the replica, which says one every second.
+			conn := first.Conn()
+			defer conn.Close()
+			if err := conn.Set(t.Context(), "fed", "1", 0).Err(); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := conn.Wait(t.Context(), 1, process.Patience).Result(); n != 1 {
+				t.Fatalf("%d replicas are fed: %v", n, err)
+			}
 			open := func(address string) connector.Connection {
 				c, err := kisredis.Open(t.Context(), &definition.Connector{
 					Name: "Store", Type: "redis", Addrs: []string{address}, Replicas: replicas,
