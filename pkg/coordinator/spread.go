@@ -16,8 +16,11 @@ const (
 	// spreadPause is how often a coordinator looks whether it has more than its share, and tells how many streams it has.
 	spreadPause = time.Second
 	// movePatience is how long a stream that was asked to move counts as one that does. After that another one is asked, and
-	// in the end the same again.
-	movePatience = 5 * time.Second
+	// in the end the same again. It is longer than the SDK, which waits 5 s for answers, takes for a move: who leaves late
+	// would be made up for by others, and these would come back.
+	movePatience = 8 * time.Second
+	// movePatienceMost is what that grows to for streams whose clients reach no other coordinator, or are too old to move.
+	movePatienceMost = 128 * time.Second
 )
 
 // share is what is to be spread, as etcd tells of the coordinators that take batches. It is zero while this one is not among
@@ -51,13 +54,12 @@ func (i *ingest) share() (s share) {
 }
 
 // surplus is how many streams are to move away from a coordinator that has that many. Not each stream that opens or ends is
-// worth a move elsewhere: a tenth more than the share is let be.
+// worth a move elsewhere: a tenth more than the share is let be, unless another has as much less. Of two or more that have just
+// their share, which was rounded up, each gives one then.
 func (s share) surplus(has int) int {
-	switch slack := s.most / 10; {
-	case has-s.most > slack:
-		return has - s.most
-	case has == s.most && has-s.least >= 2+slack: // what does not go into equal shares leaves somebody with too few
-		return 1
+	over, slack := has-s.most, s.most/10
+	if over > slack || over >= 0 && s.most-s.least >= 2+slack {
+		return max(1, over)
 	}
 	return 0
 }
@@ -93,7 +95,7 @@ func (i *ingest) askToMove(now time.Time) {
 	}
 	var candidates []*stream
 	for _, s := range i.streams {
-		if now.Sub(s.asked) < movePatience {
+		if now.Sub(s.asked) < s.patience {
 			n--
 		} else {
 			candidates = append(candidates, s)
@@ -101,7 +103,7 @@ func (i *ingest) askToMove(now time.Time) {
 	}
 	slices.SortFunc(candidates, func(a, b *stream) int { return a.asked.Compare(b.asked) })
 	for _, s := range candidates[:max(0, min(n, len(candidates)))] {
-		s.asked = now
+		s.asked, s.patience = now, min(max(movePatience, s.patience*3/2), movePatienceMost)
 		select {
 		case s.moves <- share.coordinators:
 		default: // its client has not been told of the last time yet
@@ -109,7 +111,7 @@ func (i *ingest) askToMove(now time.Time) {
 	}
 }
 
-// expect reports whether a stream that moves is taken, and counts it until it has arrived.
+// expect reports whether a stream that moves is taken, and counts it until arrived is called.
 func (i *ingest) expect(id batch.StreamID) bool {
 	share := i.share()
 	i.mu.Lock()
@@ -121,11 +123,8 @@ func (i *ingest) expect(id batch.StreamID) bool {
 	return true
 }
 
-// arrived says that a stream is registered, or will not be.
-func (i *ingest) arrived(s *stream) {
-	if !s.moving {
-		return
-	}
+// arrived says that a stream that was expected is registered, or will not be.
+func (i *ingest) arrived() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.arriving--

@@ -19,10 +19,13 @@ type spreading struct {
 	all    []*ingest
 	told   map[string]cluster.Coordinator
 	moves  int
+
+	slow    time.Duration // how long a stream that has its new place waits for what it sent
+	leaving map[batch.StreamID]time.Time
 }
 
 func newSpreading(seed uint64, streams ...int) *spreading {
-	s := &spreading{random: rand.New(rand.NewPCG(seed, 0)), told: map[string]cluster.Coordinator{}}
+	s := &spreading{random: rand.New(rand.NewPCG(seed, 0)), told: map[string]cluster.Coordinator{}, leaving: map[batch.StreamID]time.Time{}}
 	for n, has := range streams {
 		i := &ingest{id: fmt.Sprint(n), fleet: &fleet{}, streams: map[batch.StreamID]*stream{}}
 		for range has {
@@ -53,14 +56,22 @@ func (s *spreading) second(now time.Time) {
 		s.tell(i)
 		i.askToMove(now)
 		for id, st := range i.streams {
+			if at, leaves := s.leaving[id]; leaves {
+				if !now.Before(at) {
+					delete(i.streams, id)
+				}
+				continue
+			}
 			select {
 			case coordinators := <-st.moves:
 				first := s.random.IntN(len(s.all)) // other streams of a client and its calls go round too
 				for try := range 2 * coordinators {
 					to := s.all[(first+try)%len(s.all)]
 					if to.expect(id) {
-						delete(i.streams, id)
-						to.arrived(&stream{moving: true})
+						if s.leaving[id] = now.Add(s.slow); s.slow == 0 {
+							delete(i.streams, id)
+						}
+						to.arrived()
 						s.open(to)
 						s.moves++
 						break
@@ -85,9 +96,13 @@ func TestSpreading(t *testing.T) {
 	for seed := range uint64(50) {
 		for _, streams := range [][]int{
 			{12, 12, 0, 0}, {24, 0}, {2, 0, 0, 0}, {2, 2, 1, 0}, {3, 2, 1, 1}, {7, 7, 7, 4}, {1000, 0, 0, 0}, {500, 500, 0, 0}, {30, 30, 30, 30, 30, 30, 30, 30, 30, 0},
+			{110, 110, 110, 110, 110, 110, 110, 110, 110, 110, 0}, {29, 29, 29, 29, 29, 29, 29, 29, 29, 9},
 			{0, 0}, {1, 0}, {5, 5, 5},
 		} {
 			s := newSpreading(seed, streams...)
+			if seed%2 == 1 {
+				s.slow = 5*time.Second + 500*time.Millisecond // the SDK waits for 5 s
+			}
 			sum, even := 0, 0
 			for _, n := range streams {
 				sum += n
@@ -96,7 +111,11 @@ func TestSpreading(t *testing.T) {
 				even += max(0, n-sum/len(streams))
 			}
 			now := time.Now()
-			for range 20 {
+			rounds := 20
+			if s.slow > 0 {
+				rounds = 40 // while it moves, a stream counts at both ends, and some take more than their share at first
+			}
+			for range rounds {
 				now = now.Add(spreadPause)
 				s.second(now)
 			}
@@ -116,6 +135,32 @@ func TestSpreading(t *testing.T) {
 				t.Errorf("seed %d: %v became %v, and streams go on moving", seed, streams, counts)
 			}
 		}
+	}
+}
+
+// TestStreamsThatCanNotMove: where clients reach one coordinator only, as through one address for all, it asks less and less.
+func TestStreamsThatCanNotMove(t *testing.T) {
+	s := newSpreading(0, 20, 0)
+	here, asked := s.all[0], [2]int{} // in the first minute, and in an hour's last ten
+	here.fleet.peers.Store(&s.told)
+	now := time.Now()
+	for second := range 3600 {
+		now = now.Add(time.Second)
+		here.askToMove(now)
+		for _, st := range here.streams {
+			select {
+			case <-st.moves:
+				if second < 60 {
+					asked[0]++
+				} else if second >= 3000 {
+					asked[1]++
+				}
+			default:
+			}
+		}
+	}
+	if asked[0] < 30 || asked[1] < 10 || asked[1] > 50 {
+		t.Errorf("10 streams too many are asked to move %d times in the first minute and %d times in the last ten, want 30 or more and 10 to 50", asked[0], asked[1])
 	}
 }
 

@@ -29,7 +29,9 @@ type stream struct {
 	moves   chan int      // capacity 1: the stream is to move, there being so many coordinators
 	done    chan struct{} // closed when the call has ended and its batches are cancelled
 	moving  bool          // it comes from another coordinator, which has more than its share
-	asked   time.Time     // guarded by ingest.mu: when it was last asked to move
+
+	asked    time.Time     // guarded by ingest.mu: when it was last asked to move
+	patience time.Duration // guarded by ingest.mu: how long it counts as moving since then
 
 	writes atomic.Uint64 // begun and ended, together: odd while one is under way
 
@@ -58,7 +60,9 @@ func (i *ingest) Stream(server pb.Ingest_StreamServer) error {
 	s.cancel, s.window.untaken.end = cancel, cancel
 	defer cancel(nil)
 	err = i.register(ctx, s)
-	i.arrived(s)
+	if s.moving {
+		i.arrived()
+	}
 	if err != nil {
 		return wire.Status(err)
 	}
@@ -108,7 +112,7 @@ func (s *stream) await(ctx context.Context, sent <-chan error) error {
 }
 
 // open reads the first message and answers it.
-func (i *ingest) open(server pb.Ingest_StreamServer) (*stream, error) {
+func (i *ingest) open(server pb.Ingest_StreamServer) (_ *stream, failed error) {
 	m, err := server.Recv()
 	if err != nil {
 		return nil, wire.FromStatus(err)
@@ -128,6 +132,16 @@ func (i *ingest) open(server pb.Ingest_StreamServer) (*stream, error) {
 	if err := i.closed(); err != nil {
 		return nil, err
 	}
+	if o.GetMoving() { // first, as it may be asked often, and in vain
+		if !i.expect(id) {
+			return nil, batch.Errorf(batch.CodeUnavailable, "this coordinator has its share of streams: the stream stays where it is, or moves to another one")
+		}
+		defer func() {
+			if failed != nil {
+				i.arrived()
+			}
+		}()
+	}
 	r, err := i.fleet.active(server.Context(), o.GetFlow(), 0)
 	switch {
 	case err == nil:
@@ -139,10 +153,6 @@ func (i *ingest) open(server pb.Ingest_StreamServer) (*stream, error) {
 	w := openWindow(i.budget)
 	if w == nil {
 		return nil, errOverloaded()
-	}
-	if o.GetMoving() && !i.expect(id) {
-		w.close()
-		return nil, batch.Errorf(batch.CodeUnavailable, "this coordinator has its share of streams: the stream stays where it is, or moves to another one")
 	}
 	s := &stream{
 		ingest: i, server: server, id: id, flow: o.GetFlow(), window: w, endings: newOutbox[ending](), moves: make(chan int, 1), moving: o.GetMoving(),
@@ -158,7 +168,6 @@ func (i *ingest) open(server pb.Ingest_StreamServer) (*stream, error) {
 	} {
 		if err := server.Send(m); err != nil {
 			w.close()
-			i.arrived(s)
 			return nil, wire.FromStatus(err)
 		}
 	}
