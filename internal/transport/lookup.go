@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,19 +33,27 @@ type names struct {
 // Scheme implements resolver.Builder: it takes the place of gRPC's own.
 func (names) Scheme() string { return "dns" }
 
-// Build implements resolver.Builder.
+// Build implements resolver.Builder. A port without a host is this machine's, as everywhere in Go.
 func (n names) Build(target resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
-	host, port, err := net.SplitHostPort(target.Endpoint())
-	if err != nil {
-		host, port = target.Endpoint(), defaultPort
-	}
-	if host == "" {
-		return nil, fmt.Errorf("look up %q: it names no host: write dns:///name:port", target.URL.String())
+	host, port := hostPort(target.Endpoint(), defaultPort)
+	switch {
+	case port == "" || target.Endpoint() == "":
+		return nil, fmt.Errorf("look up %q: write dns:///name:port", target.URL.String())
+	case host == "":
+		host = "localhost"
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &lookups{names: n, cc: cc, server: target.URL.Host, host: host, port: port, now: make(chan struct{}, 1), cancel: cancel}
 	l.running.Go(func() { l.run(ctx) })
 	return l, nil
+}
+
+// hostPort splits an address that need not have a port. IPv6 may stand in brackets, and without a port also without them.
+func hostPort(address, standard string) (host, port string) {
+	if host, port, err := net.SplitHostPort(address); err == nil {
+		return host, port
+	}
+	return strings.Trim(address, "[]"), standard
 }
 
 // lookups keeps the addresses of one name up to date. Its goroutine alone tells gRPC of them.
@@ -136,9 +145,7 @@ func lookUp(ctx context.Context, server, host string) ([]string, error) {
 	if server == "" {
 		return net.DefaultResolver.LookupHost(ctx, host)
 	}
-	if _, _, err := net.SplitHostPort(server); err != nil {
-		server = net.JoinHostPort(server, "53")
-	}
+	server = net.JoinHostPort(hostPort(server, "53"))
 	asking := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return dialer.DialContext(ctx, network, server)
 	}}

@@ -111,10 +111,43 @@ func TestNamesAreLookedUpAgain(t *testing.T) {
 	})
 }
 
-func TestNameWithoutHost(t *testing.T) {
-	target := resolver.Target{}
-	target.URL.Path = "/:7700"
-	if _, err := (names{}).Build(target, &told{}, resolver.BuildOptions{}); err == nil {
-		t.Error("a port alone is looked up")
+func TestNamesOfAllKinds(t *testing.T) {
+	for _, test := range []struct{ endpoint, host, address string }{
+		{"a", "a", "a:7700"},
+		{"a:1", "a", "a:1"},
+		{":1", "localhost", "localhost:1"},
+		{"10.0.0.1", "10.0.0.1", "10.0.0.1:7700"},
+		{"::1", "::1", "[::1]:7700"},
+		{"[::1]", "::1", "[::1]:7700"},
+		{"[fe80::1%eth0]:1", "fe80::1%eth0", "[fe80::1%eth0]:1"},
+		{"a:", "", ""},
+		{"", "", ""},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			target, cc := resolver.Target{}, &told{}
+			target.URL.Path = "/" + test.endpoint
+			r, err := names{func(_ context.Context, _, host string) ([]string, error) {
+				if host != test.host {
+					t.Errorf("%q: %q is looked up, want %q", test.endpoint, host, test.host)
+				}
+				return []string{host}, nil
+			}}.Build(target, cc, resolver.BuildOptions{})
+			if test.host == "" {
+				if err == nil {
+					t.Errorf("%q is looked up", test.endpoint)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatalf("%q: %v", test.endpoint, err)
+			}
+			defer r.Close()
+			synctest.Wait()
+			cc.mu.Lock()
+			defer cc.mu.Unlock()
+			if !slices.Equal(cc.addresses, []string{test.address}) {
+				t.Errorf("%q: gRPC was told %v, want %s", test.endpoint, cc.addresses, test.address)
+			}
+		})
 	}
 }

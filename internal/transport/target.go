@@ -28,12 +28,8 @@ func Resolve(target string) (string, []grpc.DialOption, error) {
 		if a = strings.TrimSpace(a); a == "" {
 			continue
 		}
-		host, _, err := net.SplitHostPort(a)
-		if err != nil {
-			host = strings.Trim(a, "[]")
-			a = net.JoinHostPort(host, defaultPort)
-		}
-		addresses = append(addresses, resolver.Address{Addr: a, ServerName: host})
+		host, port := hostPort(a, defaultPort)
+		addresses = append(addresses, resolver.Address{Addr: net.JoinHostPort(host, port), ServerName: host})
 	}
 	switch len(addresses) {
 	case 0:
