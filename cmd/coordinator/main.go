@@ -120,7 +120,7 @@ func (f *flags) run(ctx context.Context, errs io.Writer) error {
 	if err != nil {
 		return err
 	}
-	command.LimitHeap(f.budget + f.transport.ReceiveBytes)
+	command.LimitHeap(c.Budgets())
 	log.Info("starting", "id", c.ID(), "listen", listener.Addr(), "advertise", advertise, "http", address(config.HTTP), "etcd", f.etcd.Endpoints)
 	return command.Serve(ctx, c, f.drain, log)
 }

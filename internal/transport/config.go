@@ -91,6 +91,9 @@ func (c *Config) withLimits() *Config {
 	return &limited
 }
 
+// IntakeBytes is how many bytes of messages a gRPC listener really lets be on their way in: ReceiveBytes, or what it is raised to.
+func (c *Config) IntakeBytes() int64 { return c.withLimits().ReceiveBytes }
+
 // MessageBytes is the limit for one gRPC message: the batch limit in bytes, a quarter more, and what travels beside each row,
 // which is its end, its key and its place.
 func (c *Config) MessageBytes() int {

@@ -46,6 +46,14 @@ func TestNew(t *testing.T) {
 			t.Errorf("got %v, want an error that says %q", err, says)
 		}
 	}
+	// What holds is told, not what is configured: zero is a default, and a message must fit in four times.
+	c, err := New(Config{Store: store, Listener: listener, Limits: batch.Limits{BatchBytes: 64 << 20}, Transport: transport.Config{ReceiveBytes: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Budgets(); got < (128+4*64)<<20 {
+		t.Errorf("its budgets are %d MiB", got>>20)
+	}
 }
 
 // TestDrain ends a coordinator with rows under way: they end, nothing new is taken, and its key goes.
