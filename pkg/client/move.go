@@ -11,8 +11,9 @@ const (
 )
 
 // move waits until the coordinator asks the stream to move, and finds another one that takes it. Until then all goes on as
-// before. Then it has send stop, and end the session when all that went out is answered, so that batches of one key are never
-// under way at two coordinators. It returns what it found when the session is over; nil: the stream is not to move.
+// before. Then it has send stop, and end the session when all that went out is answered, so that batches of one key are not
+// under way at two coordinators, unless it takes longer than moveBound. It returns what it found when the session is over; nil:
+// the stream is not to move.
 func (s *Stream) move(at *connection, asked <-chan int, over <-chan struct{}) *connection {
 	var next *connection
 	for next == nil {
