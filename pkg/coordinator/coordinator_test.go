@@ -51,7 +51,7 @@ func TestNew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := c.Budgets(); got < (128+4*64)<<20 {
+	if got := c.Budgets(); got < (96+4*64)<<20 {
 		t.Errorf("its budgets are %d MiB", got>>20)
 	}
 }
