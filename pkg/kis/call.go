@@ -76,8 +76,8 @@ type Connection interface {
 
 // Connection is the connection of the function's connector (option.cname), the one that Saves and Loads go over in this
 // process. It blocks while that is being opened, as long as the call's context allows. It is the function's during the call
-// only. What is done with it is outside of all promises: it may happen more than once. Outside of a flow, in a function
-// without a connector, and when the call is over it is an error.
+// only, and to be asked for by the call itself, not by what it leaves behind. What is done with it is outside of all promises: it
+// may happen more than once. Outside of a flow, in a function without a connector, and between calls it is an error.
 func (c *Call) Connection() (Connection, error) {
 	if c.frame == nil || c.frame.Connect == nil {
 		return nil, batch.Errorf(batch.CodeUnknownConnector, "this context is not that of a function in a flow, so it has no connector: "+
