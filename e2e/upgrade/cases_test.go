@@ -1,0 +1,34 @@
+//go:build linux
+
+package upgrade
+
+import (
+	"github.com/kisgrid/kisgrid/pkg/definition"
+)
+
+// upgradeCase is documents that the earlier build runs.
+type upgradeCase struct {
+	flow      string // its last function is Count, by which rows are counted
+	documents []definition.Document
+	// refused is a part of the reason for which this build does not take the documents in. Empty: it takes them.
+	refused string
+}
+
+// cases has one for each kind of document that the earlier build took and this one refuses.
+func cases() []upgradeCase {
+	return []upgradeCase{
+		{flow: "Plain", documents: []definition.Document{flow("Plain", "VerifyStu"),
+			document(definition.KindFunc, "VerifyStu", "fmode: Verify\n")}},
+		{flow: "Unsharded", documents: []definition.Document{
+			document(definition.KindFlow, "Unsharded", "status: 1\nflows:\n  - fname: Count\n")}},
+	}
+}
+
+// flow is a sharded flow of functions, with Count behind them.
+func flow(name string, functions ...string) definition.Document {
+	yaml := "status: 1\nshard_key: k\nflows:\n"
+	for _, f := range append(functions, "Count") {
+		yaml += "  - fname: " + f + "\n"
+	}
+	return document(definition.KindFlow, name, yaml)
+}

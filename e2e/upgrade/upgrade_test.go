@@ -1,0 +1,190 @@
+//go:build linux
+
+package upgrade
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/pkg/client"
+	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+)
+
+// TestUpgrade has a cluster of the earlier build run a flow for each case, rolls it to this build, back, and to this build again,
+// with workers first and with coordinators first. All the time clients submit rows to each flow; each row ends done and is counted
+// once. A case's documents, which this build would not take in, go on running; written anew they are refused, and change nothing.
+func TestUpgrade(t *testing.T) {
+	g := startGrid(t, 2, 2)
+	g.put(document(definition.KindConn, "Counts", "type: redis\naddrs: ${REDIS_ADDR}\nkey: \"upgrade:\"\nsave: [Count]\n"),
+		document(definition.KindFunc, "Count", "fmode: Save\noption:\n  cname: Counts\n  save: {key: \"{id}\", incr: {n: one}}\n"))
+	active := map[string]int64{}
+	for _, c := range cases() {
+		g.put(c.documents...)
+	}
+	for _, c := range cases() {
+		active[c.flow] = g.awaitStatus(c.flow, "is active", isActive).Active
+	}
+	var addresses []string
+	for _, c := range g.coordinators {
+		addresses = append(addresses, c.address)
+	}
+	c, err := client.Dial(strings.Join(addresses, ","), client.WithRetryFor(process.Patience))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+
+	load, calm := context.WithCancel(t.Context())
+	defer calm()
+	var producing sync.WaitGroup
+	producers := map[string]*producer{}
+	for _, k := range cases() {
+		p := &producer{t: t, flow: k.flow, client: c, news: make(chan struct{}, 1)}
+		producers[k.flow] = p
+		producing.Go(func() { p.produce(load) })
+	}
+	step := func(name string, do func()) {
+		began := time.Now()
+		do()
+		for p := range maps.Values(producers) {
+			p.awaitProgress()
+		}
+		t.Logf("%s took %v", name, time.Since(began).Round(100*time.Millisecond))
+	}
+	step("the beginning", func() {})
+	step("new workers", func() { g.replaceWorkers("") })
+	step("new coordinators", func() { g.replaceCoordinators("") })
+	step("old workers again", func() { g.replaceWorkers(g.earlier) })
+	step("old coordinators again", func() { g.replaceCoordinators(g.earlier) })
+	step("new coordinators first", func() { g.replaceCoordinators("") })
+	step("new workers then", func() { g.replaceWorkers("") })
+	step("new coordinators, which know nothing of before", func() { g.replaceCoordinators("") })
+
+	for _, k := range cases() {
+		status := g.awaitStatus(k.flow, "is active", isActive)
+		if status.Active != active[k.flow] {
+			t.Errorf("flow %s runs revision %d, not the accepted one, %d", k.flow, status.Active, active[k.flow])
+		}
+	}
+	// Whatever is written anew is taken in anew.
+	for _, k := range cases() {
+		for i := range k.documents {
+			k.documents[i].YAML = append(k.documents[i].YAML, "# written again\n"...)
+		}
+		g.put(k.documents...)
+	}
+	for _, k := range cases() {
+		if k.refused == "" {
+			g.awaitStatus(k.flow, "is active again", func(s *cluster.FlowStatus) bool { return isActive(s) && s.Active > active[k.flow] })
+			continue
+		}
+		status := g.awaitStatus(k.flow, "is refused", func(s *cluster.FlowStatus) bool { return s.State == cluster.StateRejected })
+		if text := fmt.Sprintf("%+v", *status); !strings.Contains(text, k.refused) {
+			t.Errorf("flow %s is refused, and does not say %q: %s", k.flow, k.refused, text)
+		}
+		if status.Active != active[k.flow] {
+			t.Errorf("flow %s is refused and now runs revision %d, not %d", k.flow, status.Active, active[k.flow])
+		}
+	}
+	step("refusals", func() {})
+	calm()
+	producing.Wait()
+	for flow, p := range producers {
+		wrong := 0
+		for i, n := range g.counted(flow, p.rows) {
+			if n == "1" {
+				continue
+			}
+			if wrong++; wrong <= 3 {
+				t.Errorf("flow %s: row %d was counted %q times", flow, i, n)
+			}
+		}
+		t.Logf("flow %s: %d rows, %d of them not counted once", flow, p.rows, wrong)
+	}
+}
+
+func isActive(s *cluster.FlowStatus) bool { return s.State == cluster.StateActive }
+
+// producer submits rows to one flow on a stream.
+type producer struct {
+	t      *testing.T
+	flow   string
+	client *client.Client
+	news   chan struct{} // has room for one: a batch was answered
+	rows   int           // submitted; of produce's goroutine until it has ended
+}
+
+type row struct {
+	ID      string `json:"id"`
+	Key     int    `json:"k"`
+	One     int    `json:"one"`
+	Student int    `json:"stu_id"`
+}
+
+// produce submits batches until ctx is done, with at most four unanswered, and fails the test for each row that is not done.
+func (p *producer) produce(ctx context.Context) {
+	s, err := p.client.Stream(p.t.Context(), p.flow)
+	if err != nil {
+		p.t.Errorf("flow %s: %v", p.flow, err)
+		return
+	}
+	defer s.Close()
+	pause := time.NewTicker(20 * time.Millisecond)
+	defer pause.Stop()
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	open := make(chan struct{}, 4)
+	for ctx.Err() == nil {
+		<-pause.C
+		rows := make([]row, 5)
+		for i := range rows {
+			rows[i] = row{ID: fmt.Sprintf("%s-%d", p.flow, p.rows), Key: p.rows % 7, One: 1, Student: p.rows % 1000}
+			p.rows++
+		}
+		open <- struct{}{}
+		sent, err := s.Send(p.t.Context(), client.Rows(rows...), client.ReportOnly())
+		if err != nil {
+			p.t.Errorf("flow %s: send: %v", p.flow, err)
+			return
+		}
+		waiting.Go(func() {
+			result, err := sent.Wait(p.t.Context())
+			<-open
+			if err != nil {
+				p.t.Errorf("flow %s: %v", p.flow, err)
+				return
+			}
+			for _, o := range result.NotDone {
+				p.t.Errorf("flow %s: row %s: %+v", p.flow, rows[o.Row].ID, o)
+			}
+			select {
+			case p.news <- struct{}{}:
+			default:
+			}
+		})
+	}
+}
+
+// awaitProgress waits until a batch that was answered before now is forgotten, and another one was answered.
+func (p *producer) awaitProgress() {
+	p.t.Helper()
+	for range 2 {
+		select {
+		case <-p.news:
+		case <-time.After(process.Patience):
+			p.t.Fatalf("flow %s: nothing was answered within %v", p.flow, process.Patience)
+		}
+	}
+}
+
+func document(kind definition.Kind, name, yaml string) definition.Document {
+	named := map[definition.Kind]string{definition.KindFlow: "flow_name", definition.KindFunc: "fname", definition.KindConn: "cname"}[kind]
+	return definition.Document{Kind: kind, Name: name, YAML: fmt.Appendf(nil, "kistype: %s\n%s: %s\n%s", kind, named, name, yaml)}
+}
