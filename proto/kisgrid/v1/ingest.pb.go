@@ -328,7 +328,10 @@ type Submission struct {
 	// where revision is not the active one: Answer.revision names that.
 	First bool `protobuf:"varint,10,opt,name=first,proto3" json:"first,omitempty"`
 	// The span that the batch belongs to, as in W3C's header traceparent; empty where nobody traces.
-	TraceParent   string `protobuf:"bytes,11,opt,name=trace_parent,json=traceParent,proto3" json:"trace_parent,omitempty"`
+	TraceParent string `protobuf:"bytes,11,opt,name=trace_parent,json=traceParent,proto3" json:"trace_parent,omitempty"`
+	// The digest of revision's documents (worker.proto's Definition says of what): another revision may have had the number, as
+	// an etcd that lost its data gives numbers again. Empty where revision is 0, or where the client was told none.
+	Digest        []byte `protobuf:"bytes,15,opt,name=digest,proto3" json:"digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -438,6 +441,13 @@ func (x *Submission) GetTraceParent() string {
 		return x.TraceParent
 	}
 	return ""
+}
+
+func (x *Submission) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
+	}
+	return nil
 }
 
 type StreamResponse struct {
@@ -578,8 +588,10 @@ type Opened struct {
 	Coordinator string `protobuf:"bytes,2,opt,name=coordinator,proto3" json:"coordinator,omitempty"`
 	Revision    int64  `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
 	// The field that decides where a row goes; empty for none.
-	ShardKey      string  `protobuf:"bytes,4,opt,name=shard_key,json=shardKey,proto3" json:"shard_key,omitempty"`
-	Limits        *Limits `protobuf:"bytes,5,opt,name=limits,proto3" json:"limits,omitempty"`
+	ShardKey string  `protobuf:"bytes,4,opt,name=shard_key,json=shardKey,proto3" json:"shard_key,omitempty"`
+	Limits   *Limits `protobuf:"bytes,5,opt,name=limits,proto3" json:"limits,omitempty"`
+	// The digest of revision's documents.
+	Digest        []byte `protobuf:"bytes,9,opt,name=digest,proto3" json:"digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -645,6 +657,13 @@ func (x *Opened) GetShardKey() string {
 func (x *Opened) GetLimits() *Limits {
 	if x != nil {
 		return x.Limits
+	}
+	return nil
+}
+
+func (x *Opened) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
 	}
 	return nil
 }
@@ -765,9 +784,11 @@ func (x *Credit) GetBytes() uint32 {
 
 // Switched tells a stream that another revision is active now.
 type Switched struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Revision      int64                  `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
-	ShardKey      string                 `protobuf:"bytes,2,opt,name=shard_key,json=shardKey,proto3" json:"shard_key,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Revision int64                  `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	ShardKey string                 `protobuf:"bytes,2,opt,name=shard_key,json=shardKey,proto3" json:"shard_key,omitempty"`
+	// The digest of revision's documents.
+	Digest        []byte `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -814,6 +835,13 @@ func (x *Switched) GetShardKey() string {
 		return x.ShardKey
 	}
 	return ""
+}
+
+func (x *Switched) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
+	}
+	return nil
 }
 
 // Move asks a stream to go to another coordinator, since this one has more than its share of streams. A client that finds none
@@ -880,6 +908,8 @@ type Answer struct {
 	// Why output that was asked for is not here: with that of all rows, the answer of a unary call would be over the message
 	// limit. The rows have their outcomes all the same.
 	OutputOmitted *Error `protobuf:"bytes,8,opt,name=output_omitted,json=outputOmitted,proto3" json:"output_omitted,omitempty"`
+	// The digest of revision's documents.
+	Digest        []byte `protobuf:"bytes,12,opt,name=digest,proto3" json:"digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -970,6 +1000,13 @@ func (x *Answer) GetOutputOmitted() *Error {
 	return nil
 }
 
+func (x *Answer) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
+	}
+	return nil
+}
+
 var File_kisgrid_v1_ingest_proto protoreflect.FileDescriptor
 
 const file_kisgrid_v1_ingest_proto_rawDesc = "" +
@@ -999,7 +1036,7 @@ const file_kisgrid_v1_ingest_proto_rawDesc = "" +
 	"\n" +
 	"unanswered\x18\x06 \x01(\bR\n" +
 	"unanswered\x12\x16\n" +
-	"\x06moving\x18\a \x01(\bR\x06moving\"\xf2\x02\n" +
+	"\x06moving\x18\a \x01(\bR\x06moving\"\x8a\x03\n" +
 	"\n" +
 	"Submission\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x14\n" +
@@ -1014,20 +1051,22 @@ const file_kisgrid_v1_ingest_proto_rawDesc = "" +
 	"\tshard_key\x18\t \x01(\tR\bshardKey\x12\x14\n" +
 	"\x05first\x18\n" +
 	" \x01(\bR\x05first\x12!\n" +
-	"\ftrace_parent\x18\v \x01(\tR\vtraceParent\"\xfe\x01\n" +
+	"\ftrace_parent\x18\v \x01(\tR\vtraceParent\x12\x16\n" +
+	"\x06digest\x18\x0f \x01(\fR\x06digest\"\xfe\x01\n" +
 	"\x0eStreamResponse\x12,\n" +
 	"\x06opened\x18\x01 \x01(\v2\x12.kisgrid.v1.OpenedH\x00R\x06opened\x12,\n" +
 	"\x06answer\x18\x02 \x01(\v2\x12.kisgrid.v1.AnswerH\x00R\x06answer\x12,\n" +
 	"\x06credit\x18\x03 \x01(\v2\x12.kisgrid.v1.CreditH\x00R\x06credit\x122\n" +
 	"\bswitched\x18\x04 \x01(\v2\x14.kisgrid.v1.SwitchedH\x00R\bswitched\x12&\n" +
 	"\x04move\x18\x05 \x01(\v2\x10.kisgrid.v1.MoveH\x00R\x04moveB\x06\n" +
-	"\x04kind\"\xab\x01\n" +
+	"\x04kind\"\xc3\x01\n" +
 	"\x06Opened\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12 \n" +
 	"\vcoordinator\x18\x02 \x01(\tR\vcoordinator\x12\x1a\n" +
 	"\brevision\x18\x03 \x01(\x03R\brevision\x12\x1b\n" +
 	"\tshard_key\x18\x04 \x01(\tR\bshardKey\x12*\n" +
-	"\x06limits\x18\x05 \x01(\v2\x12.kisgrid.v1.LimitsR\x06limits\"e\n" +
+	"\x06limits\x18\x05 \x01(\v2\x12.kisgrid.v1.LimitsR\x06limits\x12\x16\n" +
+	"\x06digest\x18\t \x01(\fR\x06digest\"e\n" +
 	"\x06Limits\x12\x1b\n" +
 	"\trow_bytes\x18\x01 \x01(\rR\browBytes\x12\x1f\n" +
 	"\vbatch_bytes\x18\x02 \x01(\rR\n" +
@@ -1036,12 +1075,13 @@ const file_kisgrid_v1_ingest_proto_rawDesc = "" +
 	"batch_rows\x18\x03 \x01(\rR\tbatchRows\"2\n" +
 	"\x06Credit\x12\x12\n" +
 	"\x04rows\x18\x01 \x01(\rR\x04rows\x12\x14\n" +
-	"\x05bytes\x18\x02 \x01(\rR\x05bytes\"C\n" +
+	"\x05bytes\x18\x02 \x01(\rR\x05bytes\"[\n" +
 	"\bSwitched\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x12\x1b\n" +
-	"\tshard_key\x18\x02 \x01(\tR\bshardKey\"*\n" +
+	"\tshard_key\x18\x02 \x01(\tR\bshardKey\x12\x16\n" +
+	"\x06digest\x18\x03 \x01(\fR\x06digest\"*\n" +
 	"\x04Move\x12\"\n" +
-	"\fcoordinators\x18\x01 \x01(\rR\fcoordinators\"\xc9\x02\n" +
+	"\fcoordinators\x18\x01 \x01(\rR\fcoordinators\"\xe1\x02\n" +
 	"\x06Answer\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12-\n" +
@@ -1050,7 +1090,8 @@ const file_kisgrid_v1_ingest_proto_rawDesc = "" +
 	"\x06output\x18\x05 \x01(\v2\x12.kisgrid.v1.OutputR\x06output\x12\x12\n" +
 	"\x04last\x18\x06 \x01(\bR\x04last\x12+\n" +
 	"\arefused\x18\a \x01(\v2\x11.kisgrid.v1.ErrorR\arefused\x128\n" +
-	"\x0eoutput_omitted\x18\b \x01(\v2\x11.kisgrid.v1.ErrorR\routputOmitted2\x8e\x01\n" +
+	"\x0eoutput_omitted\x18\b \x01(\v2\x11.kisgrid.v1.ErrorR\routputOmitted\x12\x16\n" +
+	"\x06digest\x18\f \x01(\fR\x06digest2\x8e\x01\n" +
 	"\x06Ingest\x12?\n" +
 	"\x06Submit\x12\x19.kisgrid.v1.SubmitRequest\x1a\x1a.kisgrid.v1.SubmitResponse\x12C\n" +
 	"\x06Stream\x12\x19.kisgrid.v1.StreamRequest\x1a\x1a.kisgrid.v1.StreamResponse(\x010\x01B7Z5github.com/kisgrid/kisgrid/proto/kisgrid/v1;kisgridv1b\x06proto3"

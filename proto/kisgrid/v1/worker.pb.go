@@ -312,10 +312,14 @@ func (x *Hello) GetBatchRows() uint32 {
 
 // Definition tells a worker the documents of one revision of a flow, before the first part that needs them.
 type Definition struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Flow          string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
-	Revision      int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
-	Documents     []*Document            `protobuf:"bytes,3,rep,name=documents,proto3" json:"documents,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Flow      string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
+	Revision  int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	Documents []*Document            `protobuf:"bytes,3,rep,name=documents,proto3" json:"documents,omitempty"`
+	// What tells the revision from another one of the same number: SHA-256 over each document's kind, name and YAML, each with
+	// its length before it as a varint, the documents sorted by kind (flow, func, conn) and name. Empty from a coordinator that
+	// goes by the number alone.
+	Digest        []byte `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -367,6 +371,13 @@ func (x *Definition) GetRevision() int64 {
 func (x *Definition) GetDocuments() []*Document {
 	if x != nil {
 		return x.Documents
+	}
+	return nil
+}
+
+func (x *Definition) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
 	}
 	return nil
 }
@@ -445,9 +456,11 @@ func (x *Document) GetRevision() int64 {
 // Forget tells a worker that no part of this revision will come any more, unless it is defined again. With a flow's last
 // revision goes the credit that is left; the next Compiled is fresh.
 type Forget struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Flow          string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
-	Revision      int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Flow     string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
+	Revision int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// As the Definition had it.
+	Digest        []byte `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -496,6 +509,13 @@ func (x *Forget) GetRevision() int64 {
 	return 0
 }
 
+func (x *Forget) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
+	}
+	return nil
+}
+
 // Part is rows of one batch.
 type Part struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -525,7 +545,9 @@ type Part struct {
 	// The function that the rows enter first, in the encoding of what it reads; empty: the flow's first one.
 	Start string `protobuf:"bytes,15,opt,name=start,proto3" json:"start,omitempty"`
 	// Which of its places in the flow, from 0.
-	StartUse      uint32 `protobuf:"varint,16,opt,name=start_use,json=startUse,proto3" json:"start_use,omitempty"`
+	StartUse uint32 `protobuf:"varint,16,opt,name=start_use,json=startUse,proto3" json:"start_use,omitempty"`
+	// As the Definition of revision had it.
+	Digest        []byte `protobuf:"bytes,21,opt,name=digest,proto3" json:"digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -670,6 +692,13 @@ func (x *Part) GetStartUse() uint32 {
 		return x.StartUse
 	}
 	return 0
+}
+
+func (x *Part) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
+	}
+	return nil
 }
 
 // Release asks for the rows of these slots that have not begun, and for those parked: they go to another worker.
@@ -956,8 +985,10 @@ type Welcome struct {
 	PartsReceived uint64 `protobuf:"varint,4,opt,name=parts_received,json=partsReceived,proto3" json:"parts_received,omitempty"`
 	// How often the worker says something at least; 0 for no promise.
 	HeartbeatMilliseconds uint32 `protobuf:"varint,5,opt,name=heartbeat_milliseconds,json=heartbeatMilliseconds,proto3" json:"heartbeat_milliseconds,omitempty"`
-	unknownFields         protoimpl.UnknownFields
-	sizeCache             protoimpl.SizeCache
+	// The worker tells revisions of the same number apart by their digests.
+	Digests       bool `protobuf:"varint,12,opt,name=digests,proto3" json:"digests,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Welcome) Reset() {
@@ -1025,6 +1056,13 @@ func (x *Welcome) GetHeartbeatMilliseconds() uint32 {
 	return 0
 }
 
+func (x *Welcome) GetDigests() bool {
+	if x != nil {
+		return x.Digests
+	}
+	return false
+}
+
 // Compiled acknowledges a Definition.
 type Compiled struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -1036,7 +1074,9 @@ type Compiled struct {
 	// another build may run it.
 	Unfit bool `protobuf:"varint,4,opt,name=unfit,proto3" json:"unfit,omitempty"`
 	// The worker knew no other revision of the flow: its credit begins with none.
-	Fresh         bool `protobuf:"varint,5,opt,name=fresh,proto3" json:"fresh,omitempty"`
+	Fresh bool `protobuf:"varint,5,opt,name=fresh,proto3" json:"fresh,omitempty"`
+	// As the Definition had it.
+	Digest        []byte `protobuf:"bytes,6,opt,name=digest,proto3" json:"digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1104,6 +1144,13 @@ func (x *Compiled) GetFresh() bool {
 		return x.Fresh
 	}
 	return false
+}
+
+func (x *Compiled) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
+	}
+	return nil
 }
 
 // FlowCredit is leave to send that much more of one flow: parts may be sent as long as both rows and bytes are left, so
@@ -1323,20 +1370,22 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\vbatch_bytes\x18\x06 \x01(\rR\n" +
 	"batchBytes\x12\x1d\n" +
 	"\n" +
-	"batch_rows\x18\a \x01(\rR\tbatchRows\"p\n" +
+	"batch_rows\x18\a \x01(\rR\tbatchRows\"\x88\x01\n" +
 	"\n" +
 	"Definition\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x122\n" +
-	"\tdocuments\x18\x03 \x03(\v2\x14.kisgrid.v1.DocumentR\tdocuments\"b\n" +
+	"\tdocuments\x18\x03 \x03(\v2\x14.kisgrid.v1.DocumentR\tdocuments\x12\x16\n" +
+	"\x06digest\x18\x04 \x01(\fR\x06digest\"b\n" +
 	"\bDocument\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
 	"\x04yaml\x18\x03 \x01(\fR\x04yaml\x12\x1a\n" +
-	"\brevision\x18\x04 \x01(\x03R\brevision\"8\n" +
+	"\brevision\x18\x04 \x01(\x03R\brevision\"P\n" +
 	"\x06Forget\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision\"\xf4\x03\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
+	"\x06digest\x18\x03 \x01(\fR\x06digest\"\x8c\x04\n" +
 	"\x04Part\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x12\n" +
 	"\x04flow\x18\x02 \x01(\tR\x04flow\x12\x1a\n" +
@@ -1355,7 +1404,8 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\ftrace_parent\x18\r \x01(\tR\vtraceParent\x12\x1b\n" +
 	"\tkeep_dead\x18\x0e \x01(\bR\bkeepDead\x12\x14\n" +
 	"\x05start\x18\x0f \x01(\tR\x05start\x12\x1b\n" +
-	"\tstart_use\x18\x10 \x01(\rR\bstartUse\"F\n" +
+	"\tstart_use\x18\x10 \x01(\rR\bstartUse\x12\x16\n" +
+	"\x06digest\x18\x15 \x01(\fR\x06digest\"F\n" +
 	"\aRelease\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12'\n" +
 	"\x05slots\x18\x02 \x03(\v2\x11.kisgrid.v1.RangeR\x05slots\"\xc7\x02\n" +
@@ -1369,19 +1419,21 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\x04kind\"\n" +
 	"\n" +
 	"\bDraining\"\v\n" +
-	"\tHeartbeat\"\xb5\x01\n" +
+	"\tHeartbeat\"\xcf\x01\n" +
 	"\aWelcome\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x18\n" +
 	"\aresumed\x18\x03 \x01(\bR\aresumed\x12%\n" +
 	"\x0eparts_received\x18\x04 \x01(\x04R\rpartsReceived\x125\n" +
-	"\x16heartbeat_milliseconds\x18\x05 \x01(\rR\x15heartbeatMilliseconds\"~\n" +
+	"\x16heartbeat_milliseconds\x18\x05 \x01(\rR\x15heartbeatMilliseconds\x12\x18\n" +
+	"\adigests\x18\f \x01(\bR\adigests\"\x96\x01\n" +
 	"\bCompiled\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
 	"\x06errors\x18\x03 \x03(\tR\x06errors\x12\x14\n" +
 	"\x05unfit\x18\x04 \x01(\bR\x05unfit\x12\x14\n" +
-	"\x05fresh\x18\x05 \x01(\bR\x05fresh\"J\n" +
+	"\x05fresh\x18\x05 \x01(\bR\x05fresh\x12\x16\n" +
+	"\x06digest\x18\x06 \x01(\fR\x06digest\"J\n" +
 	"\n" +
 	"FlowCredit\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x12\n" +
