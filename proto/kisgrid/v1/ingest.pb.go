@@ -25,8 +25,10 @@ type SubmitRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Flow  string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
 	// The stream that a client's unary calls share, with this batch's sequence.
-	Stream        []byte      `protobuf:"bytes,2,opt,name=stream,proto3" json:"stream,omitempty"`
-	Submission    *Submission `protobuf:"bytes,3,opt,name=submission,proto3" json:"submission,omitempty"`
+	Stream     []byte      `protobuf:"bytes,2,opt,name=stream,proto3" json:"stream,omitempty"`
+	Submission *Submission `protobuf:"bytes,3,opt,name=submission,proto3" json:"submission,omitempty"`
+	// The most bytes that the caller takes in one message. 0: a build that does not say, and takes 11 MiB.
+	TakesBytes    uint32 `protobuf:"varint,15,opt,name=takes_bytes,json=takesBytes,proto3" json:"takes_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -82,9 +84,18 @@ func (x *SubmitRequest) GetSubmission() *Submission {
 	return nil
 }
 
+func (x *SubmitRequest) GetTakesBytes() uint32 {
+	if x != nil {
+		return x.TakesBytes
+	}
+	return 0
+}
+
 type SubmitResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Answer        *Answer                `protobuf:"bytes,1,opt,name=answer,proto3" json:"answer,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Answer *Answer                `protobuf:"bytes,1,opt,name=answer,proto3" json:"answer,omitempty"`
+	// What the coordinator takes in one batch; none: it is of a build that does not say.
+	Limits        *Limits `protobuf:"bytes,15,opt,name=limits,proto3" json:"limits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -122,6 +133,13 @@ func (*SubmitResponse) Descriptor() ([]byte, []int) {
 func (x *SubmitResponse) GetAnswer() *Answer {
 	if x != nil {
 		return x.Answer
+	}
+	return nil
+}
+
+func (x *SubmitResponse) GetLimits() *Limits {
+	if x != nil {
+		return x.Limits
 	}
 	return nil
 }
@@ -220,7 +238,10 @@ type Open struct {
 	// The client has batches to send again. It is let in for these although the flow is off or gone; Opened.revision is 0 then.
 	Unanswered bool `protobuf:"varint,6,opt,name=unanswered,proto3" json:"unanswered,omitempty"`
 	// The stream is open at another coordinator, which asked it to move: only one with fewer streams than its share takes it.
-	Moving        bool `protobuf:"varint,7,opt,name=moving,proto3" json:"moving,omitempty"`
+	Moving bool `protobuf:"varint,7,opt,name=moving,proto3" json:"moving,omitempty"`
+	// The most bytes that the client takes in one message. 0: a build that does not say, and takes 11 MiB. A client that says it
+	// also understands Answer.output_omitted on a stream.
+	TakesBytes    uint32 `protobuf:"varint,15,opt,name=takes_bytes,json=takesBytes,proto3" json:"takes_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -302,6 +323,13 @@ func (x *Open) GetMoving() bool {
 		return x.Moving
 	}
 	return false
+}
+
+func (x *Open) GetTakesBytes() uint32 {
+	if x != nil {
+		return x.TakesBytes
+	}
+	return 0
 }
 
 // Submission is one batch.
@@ -905,8 +933,8 @@ type Answer struct {
 	Last     bool          `protobuf:"varint,6,opt,name=last,proto3" json:"last,omitempty"`
 	// The whole batch was refused before any row ran. Implies last.
 	Refused *Error `protobuf:"bytes,7,opt,name=refused,proto3" json:"refused,omitempty"`
-	// Why output that was asked for is not here: with that of all rows, the answer of a unary call would be over the message
-	// limit. The rows have their outcomes all the same.
+	// Why output that was asked for is not here: an answer with that of all rows would be over the message limit, or would take
+	// more memory than the coordinator has. The rows have their outcomes all the same, and need not run again.
 	OutputOmitted *Error `protobuf:"bytes,8,opt,name=output_omitted,json=outputOmitted,proto3" json:"output_omitted,omitempty"`
 	// The digest of revision's documents.
 	Digest        []byte `protobuf:"bytes,12,opt,name=digest,proto3" json:"digest,omitempty"`
@@ -1012,21 +1040,24 @@ var File_kisgrid_v1_ingest_proto protoreflect.FileDescriptor
 const file_kisgrid_v1_ingest_proto_rawDesc = "" +
 	"\n" +
 	"\x17kisgrid/v1/ingest.proto\x12\n" +
-	"kisgrid.v1\x1a\x16kisgrid/v1/batch.proto\"s\n" +
+	"kisgrid.v1\x1a\x16kisgrid/v1/batch.proto\"\x94\x01\n" +
 	"\rSubmitRequest\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x16\n" +
 	"\x06stream\x18\x02 \x01(\fR\x06stream\x126\n" +
 	"\n" +
 	"submission\x18\x03 \x01(\v2\x16.kisgrid.v1.SubmissionR\n" +
-	"submission\"<\n" +
+	"submission\x12\x1f\n" +
+	"\vtakes_bytes\x18\x0f \x01(\rR\n" +
+	"takesBytes\"h\n" +
 	"\x0eSubmitResponse\x12*\n" +
-	"\x06answer\x18\x01 \x01(\v2\x12.kisgrid.v1.AnswerR\x06answer\"y\n" +
+	"\x06answer\x18\x01 \x01(\v2\x12.kisgrid.v1.AnswerR\x06answer\x12*\n" +
+	"\x06limits\x18\x0f \x01(\v2\x12.kisgrid.v1.LimitsR\x06limits\"y\n" +
 	"\rStreamRequest\x12&\n" +
 	"\x04open\x18\x01 \x01(\v2\x10.kisgrid.v1.OpenH\x00R\x04open\x128\n" +
 	"\n" +
 	"submission\x18\x02 \x01(\v2\x16.kisgrid.v1.SubmissionH\x00R\n" +
 	"submissionB\x06\n" +
-	"\x04kind\"\xc6\x01\n" +
+	"\x04kind\"\xe7\x01\n" +
 	"\x04Open\x12!\n" +
 	"\fprotocol_min\x18\x01 \x01(\rR\vprotocolMin\x12!\n" +
 	"\fprotocol_max\x18\x02 \x01(\rR\vprotocolMax\x12\x12\n" +
@@ -1036,7 +1067,9 @@ const file_kisgrid_v1_ingest_proto_rawDesc = "" +
 	"\n" +
 	"unanswered\x18\x06 \x01(\bR\n" +
 	"unanswered\x12\x16\n" +
-	"\x06moving\x18\a \x01(\bR\x06moving\"\x8a\x03\n" +
+	"\x06moving\x18\a \x01(\bR\x06moving\x12\x1f\n" +
+	"\vtakes_bytes\x18\x0f \x01(\rR\n" +
+	"takesBytes\"\x8a\x03\n" +
 	"\n" +
 	"Submission\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x14\n" +
@@ -1131,29 +1164,30 @@ var file_kisgrid_v1_ingest_proto_goTypes = []any{
 var file_kisgrid_v1_ingest_proto_depIdxs = []int32{
 	4,  // 0: kisgrid.v1.SubmitRequest.submission:type_name -> kisgrid.v1.Submission
 	11, // 1: kisgrid.v1.SubmitResponse.answer:type_name -> kisgrid.v1.Answer
-	3,  // 2: kisgrid.v1.StreamRequest.open:type_name -> kisgrid.v1.Open
-	4,  // 3: kisgrid.v1.StreamRequest.submission:type_name -> kisgrid.v1.Submission
-	12, // 4: kisgrid.v1.Submission.rows:type_name -> kisgrid.v1.Columns
-	6,  // 5: kisgrid.v1.StreamResponse.opened:type_name -> kisgrid.v1.Opened
-	11, // 6: kisgrid.v1.StreamResponse.answer:type_name -> kisgrid.v1.Answer
-	8,  // 7: kisgrid.v1.StreamResponse.credit:type_name -> kisgrid.v1.Credit
-	9,  // 8: kisgrid.v1.StreamResponse.switched:type_name -> kisgrid.v1.Switched
-	10, // 9: kisgrid.v1.StreamResponse.move:type_name -> kisgrid.v1.Move
-	7,  // 10: kisgrid.v1.Opened.limits:type_name -> kisgrid.v1.Limits
-	13, // 11: kisgrid.v1.Answer.finished:type_name -> kisgrid.v1.Range
-	14, // 12: kisgrid.v1.Answer.not_done:type_name -> kisgrid.v1.RowOutcome
-	15, // 13: kisgrid.v1.Answer.output:type_name -> kisgrid.v1.Output
-	16, // 14: kisgrid.v1.Answer.refused:type_name -> kisgrid.v1.Error
-	16, // 15: kisgrid.v1.Answer.output_omitted:type_name -> kisgrid.v1.Error
-	0,  // 16: kisgrid.v1.Ingest.Submit:input_type -> kisgrid.v1.SubmitRequest
-	2,  // 17: kisgrid.v1.Ingest.Stream:input_type -> kisgrid.v1.StreamRequest
-	1,  // 18: kisgrid.v1.Ingest.Submit:output_type -> kisgrid.v1.SubmitResponse
-	5,  // 19: kisgrid.v1.Ingest.Stream:output_type -> kisgrid.v1.StreamResponse
-	18, // [18:20] is the sub-list for method output_type
-	16, // [16:18] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	7,  // 2: kisgrid.v1.SubmitResponse.limits:type_name -> kisgrid.v1.Limits
+	3,  // 3: kisgrid.v1.StreamRequest.open:type_name -> kisgrid.v1.Open
+	4,  // 4: kisgrid.v1.StreamRequest.submission:type_name -> kisgrid.v1.Submission
+	12, // 5: kisgrid.v1.Submission.rows:type_name -> kisgrid.v1.Columns
+	6,  // 6: kisgrid.v1.StreamResponse.opened:type_name -> kisgrid.v1.Opened
+	11, // 7: kisgrid.v1.StreamResponse.answer:type_name -> kisgrid.v1.Answer
+	8,  // 8: kisgrid.v1.StreamResponse.credit:type_name -> kisgrid.v1.Credit
+	9,  // 9: kisgrid.v1.StreamResponse.switched:type_name -> kisgrid.v1.Switched
+	10, // 10: kisgrid.v1.StreamResponse.move:type_name -> kisgrid.v1.Move
+	7,  // 11: kisgrid.v1.Opened.limits:type_name -> kisgrid.v1.Limits
+	13, // 12: kisgrid.v1.Answer.finished:type_name -> kisgrid.v1.Range
+	14, // 13: kisgrid.v1.Answer.not_done:type_name -> kisgrid.v1.RowOutcome
+	15, // 14: kisgrid.v1.Answer.output:type_name -> kisgrid.v1.Output
+	16, // 15: kisgrid.v1.Answer.refused:type_name -> kisgrid.v1.Error
+	16, // 16: kisgrid.v1.Answer.output_omitted:type_name -> kisgrid.v1.Error
+	0,  // 17: kisgrid.v1.Ingest.Submit:input_type -> kisgrid.v1.SubmitRequest
+	2,  // 18: kisgrid.v1.Ingest.Stream:input_type -> kisgrid.v1.StreamRequest
+	1,  // 19: kisgrid.v1.Ingest.Submit:output_type -> kisgrid.v1.SubmitResponse
+	5,  // 20: kisgrid.v1.Ingest.Stream:output_type -> kisgrid.v1.StreamResponse
+	19, // [19:21] is the sub-list for method output_type
+	17, // [17:19] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_kisgrid_v1_ingest_proto_init() }

@@ -225,8 +225,10 @@ type Hello struct {
 	// False: the coordinator knows nothing of earlier sessions, or has given up what it had sent in them.
 	Resume bool `protobuf:"varint,5,opt,name=resume,proto3" json:"resume,omitempty"`
 	// What a part may measure at the most: a worker that takes less refuses the session.
-	BatchBytes    uint32 `protobuf:"varint,6,opt,name=batch_bytes,json=batchBytes,proto3" json:"batch_bytes,omitempty"`
-	BatchRows     uint32 `protobuf:"varint,7,opt,name=batch_rows,json=batchRows,proto3" json:"batch_rows,omitempty"`
+	BatchBytes uint32 `protobuf:"varint,6,opt,name=batch_bytes,json=batchBytes,proto3" json:"batch_bytes,omitempty"`
+	BatchRows  uint32 `protobuf:"varint,7,opt,name=batch_rows,json=batchRows,proto3" json:"batch_rows,omitempty"`
+	// The coordinator sends no part over the limits that Welcome tells: the worker need not refuse the session for its own.
+	FollowsLimits bool `protobuf:"varint,15,opt,name=follows_limits,json=followsLimits,proto3" json:"follows_limits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -308,6 +310,13 @@ func (x *Hello) GetBatchRows() uint32 {
 		return x.BatchRows
 	}
 	return 0
+}
+
+func (x *Hello) GetFollowsLimits() bool {
+	if x != nil {
+		return x.FollowsLimits
+	}
+	return false
 }
 
 // Definition tells a worker the documents of one revision of a flow, before the first part that needs them.
@@ -547,9 +556,12 @@ type Part struct {
 	// Which of its places in the flow, from 0.
 	StartUse uint32 `protobuf:"varint,16,opt,name=start_use,json=startUse,proto3" json:"start_use,omitempty"`
 	// As the Definition of revision had it.
-	Digest        []byte `protobuf:"bytes,21,opt,name=digest,proto3" json:"digest,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Digest []byte `protobuf:"bytes,21,opt,name=digest,proto3" json:"digest,omitempty"`
+	// The most bytes that one row of output may have, for the client's sake; 0: no limit beside the coordinator's own. A row that
+	// comes to more is ROW_TOO_LARGE.
+	OutputRowBytes uint32 `protobuf:"varint,20,opt,name=output_row_bytes,json=outputRowBytes,proto3" json:"output_row_bytes,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Part) Reset() {
@@ -699,6 +711,13 @@ func (x *Part) GetDigest() []byte {
 		return x.Digest
 	}
 	return nil
+}
+
+func (x *Part) GetOutputRowBytes() uint32 {
+	if x != nil {
+		return x.OutputRowBytes
+	}
+	return 0
 }
 
 // Release asks for the rows of these slots that have not begun, and for those parked: they go to another worker.
@@ -986,7 +1005,10 @@ type Welcome struct {
 	// How often the worker says something at least; 0 for no promise.
 	HeartbeatMilliseconds uint32 `protobuf:"varint,5,opt,name=heartbeat_milliseconds,json=heartbeatMilliseconds,proto3" json:"heartbeat_milliseconds,omitempty"`
 	// The worker tells revisions of the same number apart by their digests.
-	Digests       bool `protobuf:"varint,12,opt,name=digests,proto3" json:"digests,omitempty"`
+	Digests bool `protobuf:"varint,12,opt,name=digests,proto3" json:"digests,omitempty"`
+	// What a part may measure at the most; 0: the worker is of a build that takes what Hello says, or refuses the session.
+	BatchBytes    uint32 `protobuf:"varint,15,opt,name=batch_bytes,json=batchBytes,proto3" json:"batch_bytes,omitempty"`
+	BatchRows     uint32 `protobuf:"varint,16,opt,name=batch_rows,json=batchRows,proto3" json:"batch_rows,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1061,6 +1083,20 @@ func (x *Welcome) GetDigests() bool {
 		return x.Digests
 	}
 	return false
+}
+
+func (x *Welcome) GetBatchBytes() uint32 {
+	if x != nil {
+		return x.BatchBytes
+	}
+	return 0
+}
+
+func (x *Welcome) GetBatchRows() uint32 {
+	if x != nil {
+		return x.BatchRows
+	}
+	return 0
 }
 
 // Compiled acknowledges a Definition.
@@ -1360,7 +1396,7 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\x03ack\x18\x06 \x01(\v2\x0f.kisgrid.v1.AckH\x00R\x03ack\x12,\n" +
 	"\x06forget\x18\a \x01(\v2\x12.kisgrid.v1.ForgetH\x00R\x06forgetB\x06\n" +
 	"\x04kind\"\x05\n" +
-	"\x03Ack\"\xdf\x01\n" +
+	"\x03Ack\"\x86\x02\n" +
 	"\x05Hello\x12!\n" +
 	"\fprotocol_min\x18\x01 \x01(\rR\vprotocolMin\x12!\n" +
 	"\fprotocol_max\x18\x02 \x01(\rR\vprotocolMax\x12 \n" +
@@ -1370,7 +1406,8 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\vbatch_bytes\x18\x06 \x01(\rR\n" +
 	"batchBytes\x12\x1d\n" +
 	"\n" +
-	"batch_rows\x18\a \x01(\rR\tbatchRows\"\x88\x01\n" +
+	"batch_rows\x18\a \x01(\rR\tbatchRows\x12%\n" +
+	"\x0efollows_limits\x18\x0f \x01(\bR\rfollowsLimits\"\x88\x01\n" +
 	"\n" +
 	"Definition\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x1a\n" +
@@ -1385,7 +1422,7 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\x06Forget\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
-	"\x06digest\x18\x03 \x01(\fR\x06digest\"\x8c\x04\n" +
+	"\x06digest\x18\x03 \x01(\fR\x06digest\"\xb6\x04\n" +
 	"\x04Part\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x12\n" +
 	"\x04flow\x18\x02 \x01(\tR\x04flow\x12\x1a\n" +
@@ -1405,7 +1442,8 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\tkeep_dead\x18\x0e \x01(\bR\bkeepDead\x12\x14\n" +
 	"\x05start\x18\x0f \x01(\tR\x05start\x12\x1b\n" +
 	"\tstart_use\x18\x10 \x01(\rR\bstartUse\x12\x16\n" +
-	"\x06digest\x18\x15 \x01(\fR\x06digest\"F\n" +
+	"\x06digest\x18\x15 \x01(\fR\x06digest\x12(\n" +
+	"\x10output_row_bytes\x18\x14 \x01(\rR\x0eoutputRowBytes\"F\n" +
 	"\aRelease\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12'\n" +
 	"\x05slots\x18\x02 \x03(\v2\x11.kisgrid.v1.RangeR\x05slots\"\xc7\x02\n" +
@@ -1419,14 +1457,18 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\x04kind\"\n" +
 	"\n" +
 	"\bDraining\"\v\n" +
-	"\tHeartbeat\"\xcf\x01\n" +
+	"\tHeartbeat\"\x8f\x02\n" +
 	"\aWelcome\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x18\n" +
 	"\aresumed\x18\x03 \x01(\bR\aresumed\x12%\n" +
 	"\x0eparts_received\x18\x04 \x01(\x04R\rpartsReceived\x125\n" +
 	"\x16heartbeat_milliseconds\x18\x05 \x01(\rR\x15heartbeatMilliseconds\x12\x18\n" +
-	"\adigests\x18\f \x01(\bR\adigests\"\x96\x01\n" +
+	"\adigests\x18\f \x01(\bR\adigests\x12\x1f\n" +
+	"\vbatch_bytes\x18\x0f \x01(\rR\n" +
+	"batchBytes\x12\x1d\n" +
+	"\n" +
+	"batch_rows\x18\x10 \x01(\rR\tbatchRows\"\x96\x01\n" +
 	"\bCompiled\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
