@@ -227,6 +227,9 @@ type Hello struct {
 	// What a part may measure at the most: a worker that takes less refuses the session.
 	BatchBytes uint32 `protobuf:"varint,6,opt,name=batch_bytes,json=batchBytes,proto3" json:"batch_bytes,omitempty"`
 	BatchRows  uint32 `protobuf:"varint,7,opt,name=batch_rows,json=batchRows,proto3" json:"batch_rows,omitempty"`
+	// Drawn by the coordinator for this worker, at most 64 bytes: only a Hello with the same coordinator and secret goes on with
+	// what sessions before it left, or ends them. Empty: the coordinator is of a build without.
+	Secret []byte `protobuf:"bytes,8,opt,name=secret,proto3" json:"secret,omitempty"`
 	// The coordinator sends no part over the limits that Welcome tells: the worker need not refuse the session for its own.
 	FollowsLimits bool `protobuf:"varint,15,opt,name=follows_limits,json=followsLimits,proto3" json:"follows_limits,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -310,6 +313,13 @@ func (x *Hello) GetBatchRows() uint32 {
 		return x.BatchRows
 	}
 	return 0
+}
+
+func (x *Hello) GetSecret() []byte {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
 }
 
 func (x *Hello) GetFollowsLimits() bool {
@@ -1396,7 +1406,7 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\x03ack\x18\x06 \x01(\v2\x0f.kisgrid.v1.AckH\x00R\x03ack\x12,\n" +
 	"\x06forget\x18\a \x01(\v2\x12.kisgrid.v1.ForgetH\x00R\x06forgetB\x06\n" +
 	"\x04kind\"\x05\n" +
-	"\x03Ack\"\x86\x02\n" +
+	"\x03Ack\"\x9e\x02\n" +
 	"\x05Hello\x12!\n" +
 	"\fprotocol_min\x18\x01 \x01(\rR\vprotocolMin\x12!\n" +
 	"\fprotocol_max\x18\x02 \x01(\rR\vprotocolMax\x12 \n" +
@@ -1406,7 +1416,8 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\vbatch_bytes\x18\x06 \x01(\rR\n" +
 	"batchBytes\x12\x1d\n" +
 	"\n" +
-	"batch_rows\x18\a \x01(\rR\tbatchRows\x12%\n" +
+	"batch_rows\x18\a \x01(\rR\tbatchRows\x12\x16\n" +
+	"\x06secret\x18\b \x01(\fR\x06secret\x12%\n" +
 	"\x0efollows_limits\x18\x0f \x01(\bR\rfollowsLimits\"\x88\x01\n" +
 	"\n" +
 	"Definition\x12\x12\n" +
