@@ -36,8 +36,12 @@ type Config struct {
 	RequireClientCert bool
 	// BatchBytes and BatchRows are the limits for one batch; MessageBytes follows from them. 0 means 8 MiB, and 65,536.
 	BatchBytes, BatchRows int
-	// MaxConnections is how many connections a gRPC listener takes; further ones are hung up on. 0 means 1000.
+	// MaxConnections is how many connections a gRPC listener takes; further ones are hung up on. Connections on which no call
+	// has come yet don't count: they have a share of 128 beside it, of which the oldest makes room. 0 means 1000.
 	MaxConnections int
+	// MaxConnectionsPerAddress is how many of MaxConnections may come from one address. Raise it where many clients share one, as
+	// behind a proxy. 0 means three quarters of MaxConnections.
+	MaxConnectionsPerAddress int
 	// MaxCalls is how many calls a gRPC listener has under way; further ones are refused. 0 means 4096.
 	MaxCalls int
 	// ReceiveBytes is how many bytes of messages may be on their way in before a handler has them, over all connections of a
@@ -62,7 +66,8 @@ func (c *Config) BindFlags(fs *pflag.FlagSet, prefix string) {
 }
 
 // BindServerFlags binds what a listener needs besides: <prefix>tls-require-client-cert, <prefix>max-batch-bytes,
-// -connections, -calls and -receive-bytes.
+// -connections, -connections-per-address, -calls and
+// -receive-bytes.
 func (c *Config) BindServerFlags(fs *pflag.FlagSet, prefix string) {
 	c.BindFlags(fs, prefix)
 	fs.BoolVar(&c.RequireClientCert, prefix+"tls-require-client-cert", c.RequireClientCert, "refuse clients that show no certificate")
@@ -70,6 +75,8 @@ func (c *Config) BindServerFlags(fs *pflag.FlagSet, prefix string) {
 		"limit for the rows of one batch, in `bytes`; the same for coordinators and workers")
 	limits := c.withLimits()
 	fs.IntVar(&c.MaxConnections, prefix+"max-connections", limits.MaxConnections, "limit for open connections; further ones are hung up on")
+	fs.IntVar(&c.MaxConnectionsPerAddress, prefix+"max-connections-per-address", c.MaxConnectionsPerAddress,
+		"limit for open connections from one address, such as a proxy's (default: three quarters of max-connections)")
 	fs.IntVar(&c.MaxCalls, prefix+"max-calls", limits.MaxCalls, "limit for calls under way; further ones are refused")
 	fs.Int64Var(&c.ReceiveBytes, prefix+"max-receive-bytes", limits.ReceiveBytes,
 		"limit for messages on their way in, in `bytes` over all connections; the one that holds most is cut")
@@ -80,6 +87,9 @@ func (c *Config) withLimits() *Config {
 	limited := *c
 	if limited.MaxConnections <= 0 {
 		limited.MaxConnections = 1000
+	}
+	if limited.MaxConnectionsPerAddress <= 0 {
+		limited.MaxConnectionsPerAddress = max(1, limited.MaxConnections*3/4)
 	}
 	if limited.MaxCalls <= 0 {
 		limited.MaxCalls = 4096

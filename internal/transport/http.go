@@ -5,7 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -16,7 +16,7 @@ import (
 // Limits of the HTTP port.
 const (
 	maxBodyBytes       = 1 << 20 // of one request
-	maxHTTPConnections = 100     // further ones are hung up on
+	maxHTTPConnections = 100     // that have asked for a page; further ones get none
 )
 
 // HTTPConfig says what the HTTP port serves: GET /metrics, /livez and /readyz, and what else is handed in.
@@ -72,19 +72,11 @@ func NewHTTPServer(c HTTPConfig) (*http.Server, error) {
 	if c.Transport.RequireClientCert {
 		pages = c.Transport.certified(mux)
 	}
-	var open atomic.Int64
+	places := &httpPlaces{connections: newConnections(maxHTTPConnections, maxHTTPConnections*3/4), of: map[net.Conn]*admission{}}
 	return &http.Server{
-		Handler: http.MaxBytesHandler(pages, maxBodyBytes),
-		ConnState: func(conn net.Conn, state http.ConnState) {
-			switch state {
-			case http.StateNew:
-				if open.Add(1) > maxHTTPConnections {
-					_ = conn.Close() // the server finds it closed
-				}
-			case http.StateClosed, http.StateHijacked:
-				open.Add(-1)
-			}
-		},
+		Handler:           http.MaxBytesHandler(places.admitted(pages), maxBodyBytes),
+		ConnContext:       places.accept,
+		ConnState:         places.state,
 		TLSConfig:         config,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
@@ -95,10 +87,60 @@ func NewHTTPServer(c HTTPConfig) (*http.Server, error) {
 	}, nil
 }
 
+// probe tells that a request is a probe's, which no limit of connections may keep out.
+func probe(r *http.Request) bool { return r.URL.Path == "/livez" || r.URL.Path == "/readyz" }
+
+// httpPlaces has the places of an HTTP server's connections.
+type httpPlaces struct {
+	connections *connections
+	mu          sync.Mutex
+	of          map[net.Conn]*admission // guarded by mu
+}
+
+type placeKey struct{}
+
+// accept is for http.Server's ConnContext.
+func (h *httpPlaces) accept(ctx context.Context, conn net.Conn) context.Context {
+	a := h.connections.accept(conn)
+	h.mu.Lock()
+	h.of[conn] = a
+	h.mu.Unlock()
+	return context.WithValue(ctx, placeKey{}, a)
+}
+
+// state is for http.Server's ConnState.
+func (h *httpPlaces) state(conn net.Conn, state http.ConnState) {
+	if state != http.StateClosed && state != http.StateHijacked {
+		return
+	}
+	h.mu.Lock()
+	a := h.of[conn]
+	delete(h.of, conn)
+	h.mu.Unlock()
+	if a != nil {
+		a.leave()
+	}
+}
+
+// admitted shows pages, other than those for probes, on as many connections as there may be.
+func (h *httpPlaces) admitted(pages http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if a, _ := r.Context().Value(placeKey{}).(*admission); a != nil && !probe(r) {
+			if err := a.admit(); err != nil {
+				w.Header().Set("Connection", "close")
+				w.Header().Set("Retry-After", "1")
+				http.Error(w, err.Error()+": close some, and try again", http.StatusServiceUnavailable)
+				return
+			}
+		}
+		pages.ServeHTTP(w, r)
+	})
+}
+
 // certified shows pages, other than those for probes, to clients with a certificate only.
 func (c *Config) certified(pages http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if probe := r.URL.Path == "/livez" || r.URL.Path == "/readyz"; !probe && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0) {
+		if !probe(r) && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0) {
 			http.Error(w, "this page asks for a client certificate that comes from the server's "+c.flag("tls-ca"), http.StatusForbidden)
 			return
 		}

@@ -2,144 +2,163 @@ package transport
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/stats"
-	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
+
+	"github.com/kisgrid/kisgrid/internal/wire"
+	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
 // intake bounds what clients make a gRPC server hold before any handler knows of it: connections, calls, and bytes of
 // messages that are on their way in. gRPC itself bounds the bytes per stream only, which a client may have a thousand of.
 //
-// When the bytes are too many, the connection that holds most of them is cut: honest clients have messages under way for
-// moments, and one that is cut sends again.
+// Bytes are counted for the call that they belong to, and given back when a handler has them, or when the call is over, however
+// it ended. When the bytes are too many, the connection that holds most of them is cut: honest clients have messages under way
+// for moments, and one that is cut sends again.
 type intake struct {
-	connections, calls, bytes int64 // limits
-	config                    *Config
-	refusals                  refusals
+	calls, bytes int64 // limits
+	connections  *connections
+	config       *Config
+	refusals     refusals
 
-	open, running atomic.Int64 // connections and calls there are
+	running atomic.Int64 // calls there are
 
 	mu     sync.Mutex
 	held   int64             // guarded by mu: bytes of all meters
+	silent int64             // guarded by mu: calls of all meters that brought no message yet
 	meters map[string]*meter // guarded by mu: by the client's address
 }
 
 func newIntake(c *Config) *intake {
 	return &intake{
-		connections: int64(c.MaxConnections), calls: int64(c.MaxCalls), bytes: c.ReceiveBytes, config: c, meters: map[string]*meter{},
+		connections: newConnections(c.MaxConnections, c.MaxConnectionsPerAddress),
+		calls:       int64(c.MaxCalls), bytes: c.ReceiveBytes, config: c, meters: map[string]*meter{},
 	}
 }
 
-// limited is a listener that takes so many connections and refuses further ones, by hanging up, and says so in the log.
-type limited struct {
-	net.Listener
-	intake *intake
-	// hanging counts hang-ups in good order; while there are too many, further ones are abrupt.
-	hanging sync.WaitGroup
-	room    chan struct{}
+func (i *intake) refusedConnection(peer net.Addr, err error) {
+	i.refusals.log(i.config.logger(), peer, fmt.Errorf("%w (%s)", err, i.config.flag("max-connections")))
 }
 
-// maxHangUps bounds hang-ups in good order, each of which takes a second at the most.
-const maxHangUps = 100
+// silentShare is which part of all calls, one in so many, may have brought no message yet.
+const silentShare = 4
 
-func (i *intake) limit(l net.Listener) *limited {
-	return &limited{Listener: l, intake: i, room: make(chan struct{}, maxHangUps)}
-}
+// refusedGrace is how long a connection that could not be admitted stays open, for its client to read why.
+const refusedGrace = time.Second
 
-// Accept implements net.Listener.
-func (l *limited) Accept() (net.Conn, error) {
-	for {
-		conn, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		if n := l.intake.open.Add(1); n <= l.intake.connections {
-			return &counted{Conn: conn, open: &l.intake.open}, nil
-		}
-		l.intake.open.Add(-1)
-		l.intake.refusals.log(l.intake.config.logger(), conn.RemoteAddr(),
-			fmt.Errorf("%d connections are open, which is the limit (%s)", l.intake.connections, l.intake.config.flag("max-connections")))
-		select {
-		case l.room <- struct{}{}:
-			l.hanging.Go(func() {
-				hangUp(conn)
-				<-l.room
-			})
-		default:
-			_ = conn.Close() // nobody else knows of it
+// call counts a call in, until its context is done, or refuses it. It runs under a lock of gRPC's, in the goroutine that reads
+// from the connection.
+func (i *intake) call(ctx context.Context, info *tap.Info) (context.Context, error) {
+	m, _ := ctx.Value(meterKey{}).(*meter)
+	if m != nil && m.place != nil && info.FullMethodName != healthpb.Health_Check_FullMethodName {
+		if err := m.place.admit(); err != nil {
+			i.refusedConnection(m.RemoteAddr(), err)
+			conn := m.place.conn
+			time.AfterFunc(refusedGrace, func() { _ = conn.Close() }) // then its client looks for another server
+			return nil, wire.Status(batch.Errorf(batch.CodeOverloaded, "%w (%s, %s): try another server, or raise the limit",
+				err, i.config.flag("max-connections"), i.config.flag("max-connections-per-address")))
 		}
 	}
-}
-
-// counted is a connection that is counted until it is closed.
-type counted struct {
-	net.Conn
-	open *atomic.Int64
-	once sync.Once
-}
-
-// Close implements net.Conn.
-func (c *counted) Close() error {
-	c.once.Do(func() { c.open.Add(-1) })
-	return c.Conn.Close()
-}
-
-// CloseWrite is for hangUp.
-func (c *counted) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return fmt.Errorf("a %T can't be closed by half", c.Conn)
-}
-
-// call counts a call in, until its context is done, or refuses it. It runs under a lock of gRPC's.
-func (i *intake) call(ctx context.Context, _ *tap.Info) (context.Context, error) {
 	if n := i.running.Add(1); n > i.calls {
 		i.running.Add(-1)
-		return nil, status.Errorf(codes.ResourceExhausted,
-			"%d calls are under way, which is the server's limit (%s): try again, or another server", i.calls, i.config.flag("max-calls"))
+		return nil, wire.Status(batch.Errorf(batch.CodeOverloaded,
+			"%d calls are under way, which is the server's limit (%s): try again, or another server", i.calls, i.config.flag("max-calls")))
 	}
-	m, _ := ctx.Value(meterKey{}).(*meter)
-	if m != nil {
-		m.calls.Add(1)
+	if m == nil {
+		context.AfterFunc(ctx, func() { i.running.Add(-1) })
+		return ctx, nil
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	c := &callMeter{meter: m, stream: m.frames.opened, cancel: cancel, waits: strings.HasPrefix(info.FullMethodName, "/grpc.")}
+	i.begin(c)
 	context.AfterFunc(ctx, func() {
 		i.running.Add(-1)
-		if m != nil && m.calls.Add(-1) == 0 {
-			i.delivered(m, m.held.Load()) // what was cut short with its calls
-		}
+		i.ended(c)
 	})
-	return ctx, nil
+	return context.WithValue(ctx, callKey{}, c), nil
 }
 
-// came notes bytes of messages that came in, and cuts a connection when they are too many.
-func (i *intake) came(m *meter, n int64) {
+// begin notes a call, which has brought no message yet. Such calls have a share of all; when it is used up, the oldest one on the
+// connection that has most of them is ended.
+func (i *intake) begin(c *callMeter) {
 	i.mu.Lock()
-	if m.gone {
+	c.meter.calls[c.stream] = c
+	c.silent = c.meter.silent.PushBack(c)
+	i.silent++
+	var crowded *callMeter
+	if i.silent > max(1, i.calls/silentShare) {
+		most := c.meter
+		for _, m := range i.meters {
+			if m.silent.Len() > most.silent.Len() {
+				most = m
+			}
+		}
+		crowded, _ = most.silent.Front().Value.(*callMeter)
+		i.spokeLocked(crowded)
+	}
+	i.mu.Unlock()
+	if crowded != nil {
+		crowded.cancel()
+	}
+}
+
+func (i *intake) spokeLocked(c *callMeter) {
+	if c.silent != nil {
+		c.meter.silent.Remove(c.silent)
+		c.silent = nil
+		i.silent--
+	}
+}
+
+// end ends the calls that only wait for the server's end and, if silent is set, those that brought no message yet.
+func (i *intake) end(silent bool) {
+	var over []*callMeter
+	i.mu.Lock()
+	for _, m := range i.meters {
+		for _, c := range m.calls {
+			if c.waits || silent && c.silent != nil {
+				over = append(over, c)
+			}
+		}
+	}
+	i.mu.Unlock()
+	for _, c := range over {
+		c.cancel()
+	}
+}
+
+// came notes bytes of a call's messages that came in, and cuts a connection when they are too many. Bytes for a call that is over,
+// or was refused, are held by nobody: gRPC drops them as they come.
+func (i *intake) came(m *meter, stream uint32, n int64) {
+	i.mu.Lock()
+	c := m.calls[stream]
+	if m.gone || c == nil {
 		i.mu.Unlock()
 		return
 	}
-	m.held.Add(n)
+	c.held += n
+	m.held += n
 	i.held += n
 	var most *meter
 	if i.held > i.bytes {
 		for _, other := range i.meters {
-			if most == nil || other.held.Load() > most.held.Load() {
+			if most == nil || other.held > most.held {
 				most = other
 			}
 		}
 	}
 	var held int64
 	if most != nil {
-		held = most.held.Load()
+		held = most.held
 		i.forget(most)
 	}
 	i.mu.Unlock()
@@ -152,14 +171,28 @@ func (i *intake) came(m *meter, n int64) {
 }
 
 // delivered notes bytes of messages that a handler has now.
-func (i *intake) delivered(m *meter, n int64) {
+func (i *intake) delivered(c *callMeter, n int64) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if m.gone {
-		return
+	i.releaseLocked(c, min(n, c.held)) // padding came beside it, perhaps
+	i.spokeLocked(c)
+}
+
+// ended forgets a call, and what had come for it.
+func (i *intake) ended(c *callMeter) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.releaseLocked(c, c.held)
+	i.spokeLocked(c)
+	delete(c.meter.calls, c.stream)
+}
+
+func (i *intake) releaseLocked(c *callMeter, n int64) {
+	c.held -= n
+	if c.meter.gone {
+		return // what it held went with it
 	}
-	n = min(n, m.held.Load()) // what a message had beside its padding
-	m.held.Add(-n)
+	c.meter.held -= n
 	i.held -= n
 }
 
@@ -169,7 +202,7 @@ func (i *intake) forget(m *meter) {
 		return
 	}
 	m.gone = true
-	i.held -= m.held.Load()
+	i.held -= m.held
 	if address := m.RemoteAddr().String(); i.meters[address] == m {
 		delete(i.meters, address)
 	}
@@ -177,7 +210,10 @@ func (i *intake) forget(m *meter) {
 
 // The intake learns from gRPC, as its stats.Handler, which calls belong to which connection, and when a message is whole.
 
-type meterKey struct{}
+type (
+	meterKey struct{}
+	callKey  struct{}
+)
 
 // TagConn implements stats.Handler.
 func (i *intake) TagConn(ctx context.Context, info *stats.ConnTagInfo) context.Context {
@@ -198,8 +234,8 @@ func (i *intake) HandleConn(context.Context, stats.ConnStats) {}
 // HandleRPC implements stats.Handler.
 func (i *intake) HandleRPC(ctx context.Context, s stats.RPCStats) {
 	if in, ok := s.(*stats.InPayload); ok {
-		if m, _ := ctx.Value(meterKey{}).(*meter); m != nil {
-			i.delivered(m, int64(in.WireLength))
+		if c, _ := ctx.Value(callKey{}).(*callMeter); c != nil {
+			i.delivered(c, int64(in.WireLength))
 		}
 	}
 }
@@ -216,7 +252,10 @@ func (c *meteredCredentials) ServerHandshake(raw net.Conn) (net.Conn, credential
 	if err != nil {
 		return nil, nil, err
 	}
-	m := &meter{Conn: conn, intake: c.intake, skip: prefaceBytes}
+	m := &meter{Conn: conn, intake: c.intake, calls: map[uint32]*callMeter{}, frames: frames{skip: prefaceBytes}}
+	if p, ok := raw.(*placed); ok {
+		m.place = p.admission
+	}
 	c.intake.mu.Lock()
 	c.intake.meters[conn.RemoteAddr().String()] = m
 	c.intake.mu.Unlock()
@@ -226,70 +265,4 @@ func (c *meteredCredentials) ServerHandshake(raw net.Conn) (net.Conn, credential
 // Clone implements credentials.TransportCredentials.
 func (c *meteredCredentials) Clone() credentials.TransportCredentials {
 	return &meteredCredentials{c.TransportCredentials.Clone(), c.intake}
-}
-
-// HTTP/2, as far as a meter knows it.
-const (
-	prefaceBytes     = 24
-	frameHeaderBytes = 9
-	dataFrame        = 0
-)
-
-// meter is a connection whose frames of data are counted. What Read uses belongs to the goroutine that reads.
-type meter struct {
-	net.Conn
-	intake *intake
-	calls  atomic.Int64
-	held   atomic.Int64 // bytes that came and are not delivered; changed with the intake's lock held
-	gone   bool         // guarded by the intake's lock
-
-	skip   int // bytes before the next frame's header
-	header [frameHeaderBytes]byte
-	filled int // bytes of header
-	data   int // of skip: bytes of a frame of data
-}
-
-// Read implements net.Conn.
-func (m *meter) Read(p []byte) (int, error) {
-	n, err := m.Conn.Read(p)
-	if data := m.count(p[:n]); data > 0 {
-		m.intake.came(m, data)
-	}
-	return n, err
-}
-
-// Close implements net.Conn.
-func (m *meter) Close() error {
-	m.intake.mu.Lock()
-	m.intake.forget(m)
-	m.intake.mu.Unlock()
-	return m.Conn.Close()
-}
-
-// count goes through what was read and returns how much of it is data.
-func (m *meter) count(p []byte) (data int64) {
-	for len(p) > 0 {
-		if m.skip > 0 {
-			n := min(m.skip, len(p))
-			m.skip -= n
-			if m.data > 0 {
-				m.data -= n
-				data += int64(n)
-			}
-			p = p[n:]
-			continue
-		}
-		n := copy(m.header[m.filled:], p)
-		m.filled += n
-		p = p[n:]
-		if m.filled == frameHeaderBytes {
-			m.filled = 0
-			m.skip = int(binary.BigEndian.Uint32(m.header[:4]) >> 8)
-			m.data = 0
-			if m.header[3] == dataFrame {
-				m.data = m.skip
-			}
-		}
-	}
-	return data
 }

@@ -27,7 +27,7 @@ const (
 	maxHeaderBytes   = 64 << 10  // of one answer; an error's text travels there
 	maxRequestHeader = 16 << 10  // of one call
 	maxStreams       = 1024      // concurrent calls of one client connection
-	handshakeTimeout = 10 * time.Second
+	handshakeTimeout = 5 * time.Second
 )
 
 // gRPC's own pings. A server pings a silent client after pingIdle; a client can ping a
@@ -107,8 +107,12 @@ func (s *Server) SetReady(ready bool) {
 	s.health.SetServingStatus(Ready, state)
 }
 
-// Drain takes no new calls and waits for those that run. When ctx is done first it cuts them off, as Stop does, waits
-// until their handlers have returned, and returns ctx's error. Safe to call twice, and after Stop.
+// silentGrace is how long a draining server waits for the first message of a call.
+const silentGrace = time.Second
+
+// Drain takes no new calls and waits for those that run. It ends the calls that would wait for the server's own end, as a watch of
+// its health does, and a second later those that brought no message yet. When ctx is done first it cuts all calls off, as Stop
+// does, waits until their handlers have returned, and returns ctx's error. Safe to call twice, and after Stop.
 func (s *Server) Drain(ctx context.Context) error {
 	s.health.Shutdown()
 	drained := make(chan struct{})
@@ -116,10 +120,18 @@ func (s *Server) Drain(ctx context.Context) error {
 		s.GracefulStop()
 		close(drained)
 	}()
-	select {
-	case <-drained:
-		return nil
-	case <-ctx.Done():
+	s.intake.end(false)
+	silence := time.NewTimer(silentGrace)
+	defer silence.Stop()
+	for waiting := true; waiting; {
+		select {
+		case <-drained:
+			return nil
+		case <-silence.C:
+			s.intake.end(true)
+		case <-ctx.Done():
+			waiting = false
+		}
 	}
 	s.Stop()
 	<-drained
