@@ -1,10 +1,8 @@
 package flowexec
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
-	"runtime"
 	"strings"
 	"time"
 
@@ -43,14 +41,14 @@ func (r *run) through(rs *rowset, call callFunc) bool {
 		}
 		attempt := rs.attempt(i)
 		r.x.frame.Call.Attempt = attempt
-		at, err := r.x.guarded(call, i, hi)
+		at, f := r.x.guarded(call, i, hi)
 		r.x.frame.Call.Attempt = 1
-		if err == nil {
+		if f == nil {
 			i = hi
 			r.renewAfterTimeout()
 			continue
 		}
-		if i = r.settle(at, err, call, attempt); r.halted {
+		if i = r.settle(at, f, call, attempt); r.halted {
 			return false
 		}
 	}
@@ -83,14 +81,14 @@ func (r *run) renewAfterTimeout() {
 }
 
 // settle decides what becomes of a row whose function returned an error, with retries; it returns the row to go on with.
-func (r *run) settle(row int, err error, call callFunc, attempt int) int {
+func (r *run) settle(row int, f *fault, call callFunc, attempt int) int {
 	first := attempt
-	for err != nil {
-		o, again := r.judge(row, err, attempt)
+	for f != nil {
+		o, again := r.judge(row, f, attempt)
 		switch {
 		case r.halted:
 			return row
-		case errors.Is(err, errPaused):
+		case f.paused:
 			if attempt == first {
 				return row
 			}
@@ -103,7 +101,7 @@ func (r *run) settle(row int, err error, call callFunc, attempt int) int {
 			attempt++
 		}
 		r.x.frame.Call.Attempt = attempt
-		_, err = r.x.guarded(call, row, row+1)
+		_, f = r.x.guarded(call, row, row+1)
 		r.x.frame.Call.Attempt = 1
 	}
 	r.renewAfterTimeout()
@@ -112,7 +110,7 @@ func (r *run) settle(row int, err error, call callFunc, attempt int) int {
 
 // judge says how the rows of a call end that returned an error, or that it is to be tried again; it has waited then. An
 // outcome of 0 means that they are taken care of.
-func (r *run) judge(row int, err error, attempt int) (o batch.RowOutcome, again bool) {
+func (r *run) judge(row int, f *fault, attempt int) (o batch.RowOutcome, again bool) {
 	x := r.x
 	if o := x.stopped(); o != nil {
 		r.halt(*o)
@@ -120,32 +118,32 @@ func (r *run) judge(row int, err error, attempt int) (o batch.RowOutcome, again 
 	}
 	if cause := x.timeout(); cause != nil {
 		x.renew()
-		if errors.Is(err, errPaused) {
+		if f.paused {
 			return o, true
 		}
 		o = timedOut(cause, r.step, r.plan)
 		o.Attempts = uint32(attempt)
 		return o, false
 	}
-	if signal, ok := errors.AsType[*kis.Signal](err); ok {
-		return r.obey(row, signal), false
+	if f.signal != nil {
+		return r.obey(row, f.signal), false
 	}
-	o = failure(err)
+	o = f.outcome()
 	o.Attempts = uint32(attempt)
 	wait := jitter(r.step.retryAfter)
 	if attempt > r.step.retries {
 		if wait = r.loadAgain(row, attempt); wait == 0 {
-			r.blameOn(err)
+			r.blameOn(f)
 			return o, false
 		}
 	}
 	switch {
 	case wait == 0:
 	case wait >= r.left(row):
-		r.blameOn(err)
+		r.blameOn(f)
 		o = timedOut(errRowTimeout, r.step, r.plan)
 		o.Attempts = uint32(attempt)
-		o.Reason += "; the last error was: " + failure(err).Reason
+		o.Reason += "; the last error was: " + f.outcome().Reason
 		return o, false
 	case r.keyed && r.now.len() > 0:
 		r.retryLater(row, attempt+1, wait)
@@ -229,27 +227,27 @@ func (r *run) askedSince(row, attempt int) time.Duration {
 
 // jitter spreads retries by a fifth to either side.
 func jitter(d time.Duration) time.Duration {
-	return d - d/5 + time.Duration(rand.Int64N(int64(2*d/5)+1))
+	return d - d/5 + time.Duration(rand.Int64N(int64(d/5*2)+1))
 }
 
 // obey does what a row function's signal says of its row; in Batch and FaaS, of all rows.
 func (r *run) obey(row int, signal *kis.Signal) batch.RowOutcome {
 	switch signal.Kind {
 	case kis.SignalDrop:
-		return batch.RowOutcome{Outcome: batch.Filtered, Code: batch.CodeDropped, Reason: signal.Reason}
+		return batch.RowOutcome{Outcome: batch.Filtered, Code: batch.CodeDropped, Reason: trimmed(signal.Reason)}
 	case kis.SignalAbort:
 		if !r.plan.whole() {
 			return batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeNeedsWholeBatch, Attempts: 1,
-				Reason: "the function aborts its batch (" + signal.Reason + "), but the flow's shard_key splits batches: " +
+				Reason: "the function aborts its batch (" + trimmed(signal.Reason) + "), but the flow's shard_key splits batches: " +
 					"use kis.Drop, or remove shard_key"}
 		}
-		r.halt(batch.RowOutcome{Outcome: batch.Aborted, Code: batch.CodeAborted, Reason: signal.Reason})
+		r.halt(batch.RowOutcome{Outcome: batch.Aborted, Code: batch.CodeAborted, Reason: trimmed(signal.Reason)})
 		return batch.RowOutcome{}
 	}
 	target, ok := r.plan.target(signal.Target, r.step.index)
 	if !ok {
 		return batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeFunctionError, Attempts: 1,
-			Reason: fmt.Sprintf("the function jumps to %q, which is not in flow %s: name one of its functions", signal.Target, r.plan.flow)}
+			Reason: fmt.Sprintf("the function jumps to %q, which is not in flow %s: name one of its functions", trimmed(signal.Target), r.plan.flow)}
 	}
 	if r.step.form.Whole() {
 		for i := range r.now.len() {
@@ -346,54 +344,3 @@ func (r *run) jump(rs *rowset) {
 }
 
 const lineageAdvice = "name the origins with kis.From(ctx).Origins or flow.From, pass the same pointers on, or as many rows as were given"
-
-// panicError is a function's panic.
-type panicError struct {
-	value any
-	stack string
-}
-
-func (e *panicError) Error() string { return fmt.Sprintf("panic: %v\n%s", e.value, e.stack) }
-
-// newPanicError is called by the function that recovered; it keeps the user's part of the stack.
-func newPanicError(value any) error {
-	var pcs [64]uintptr
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs[:])])
-	var stack strings.Builder
-	for lines := 0; lines < 8; {
-		frame, more := frames.Next()
-		switch {
-		case strings.Contains(frame.Function, "/pkg/kis.(*") || strings.HasPrefix(frame.Function, "reflect.Value."):
-			more = false // below are the executor's own
-		case strings.HasPrefix(frame.Function, "runtime."):
-		default:
-			file := frame.File[strings.LastIndexByte(frame.File, '/')+1:]
-			fmt.Fprintf(&stack, "\tat %s (%s:%d)\n", frame.Function, file, frame.Line)
-			lines++
-		}
-		if !more {
-			break
-		}
-	}
-	return &panicError{value, strings.TrimRight(stack.String(), "\n")}
-}
-
-// maxReason bounds what a row's outcome tells.
-const maxReason = 2048
-
-// failure is the outcome of an error or a panic.
-func failure(err error) batch.RowOutcome {
-	o := batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeFunctionError, Reason: err.Error()}
-	if _, panicked := errors.AsType[*panicError](err); panicked {
-		o.Code = batch.CodeFunctionPanic
-	}
-	o.Reason = trimmed(o.Reason)
-	return o
-}
-
-func trimmed(reason string) string {
-	if len(reason) > maxReason {
-		return strings.ToValidUTF8(reason[:maxReason], "") + " …"
-	}
-	return strings.ToValidUTF8(reason, "�")
-}

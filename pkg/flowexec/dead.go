@@ -17,11 +17,24 @@ func (r *run) noteDead(rs *rowset, i uint32, o *batch.RowOutcome) {
 	if rs, i = rs.ancestor(i, r.step.index); rs == nil {
 		return
 	}
-	var why batch.NotKept
-	r.dead, why = r.appendDead(r.dead, rs, i, *o)
-	if why != 0 {
-		o.NotKept = why
+	note := func() {
+		var why batch.NotKept
+		r.dead, why = r.appendDead(r.dead, rs, i, *o)
+		if why != 0 {
+			o.NotKept = why
+		}
 	}
+	if !r.writesOwnCode(rs) {
+		note()
+		return
+	}
+	now := r.now
+	r.now = rs // of which the row is to blame that is never written
+	if f := r.x.reading(int(i), int(i)+1, note); f != nil {
+		o.NotKept = batch.Unwritable
+	}
+	r.now = now
+	r.renewAfterTimeout()
 }
 
 // appendDead writes a dead row behind others, with its origin as its row, or says why it can't.
@@ -62,6 +75,10 @@ func (r *run) blameDead(dead []batch.DeadRow, i int, goesOn bool, o *batch.RowOu
 	}
 	if goesOn && rs.vec != nil && rs.born != r.part.Start {
 		o.NotKept = batch.Held
+		return dead
+	}
+	if r.writesOwnCode(rs) && rs.born != r.part.Start {
+		o.NotKept = batch.Unwritable // nobody would watch over it
 		return dead
 	}
 	dead, o.NotKept = r.appendDead(dead, rs, uint32(i), *o)

@@ -2,7 +2,9 @@ package flowexec
 
 import (
 	"context"
+	"fmt"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -22,6 +24,7 @@ type executor struct {
 	run    *run // nil between runs
 	own    run  // what run points to
 	lo, hi int  // the rows of the call under way
+	inCall bool // a call is under way
 
 	words   words
 	vectors vectors
@@ -83,7 +86,7 @@ func (x *executor) execute(w *work) {
 	x.begin(w)
 	x.traceRun(w)
 	began := x.run.clock
-	result, parked := x.run.execute()
+	result, parked := x.runSafely()
 	x.using.end()
 	x.endRun(&result, parked)
 	if w.from == nil && lanes.metrics.runs != nil {
@@ -120,6 +123,35 @@ func (x *executor) execute(w *work) {
 	}
 }
 
+// runSafely executes the run. If something panics on the way that is no function, the lane goes on in another goroutine: it
+// calls functions for one row at a time then, and if it panics again the rows fail.
+func (x *executor) runSafely() (Run, *parcel) {
+	defer func() {
+		panicked := recover()
+		if panicked == nil {
+			return
+		}
+		what, stack := fmt.Sprintf("a %T", panicked), string(debug.Stack()) // its text may be a row's
+		switch panicked := panicked.(type) {
+		case runtime.Error:
+			what = panicked.Error()
+		case *fault:
+			stack = panicked.stack
+		}
+		x.lane.lanes.config.Logger.Error("a lane panicked, and goes on: please report this", "flow", x.lane.lanes.config.Flow,
+			"function", x.frame.Call.Function, "panic", what, "stack", stack)
+		if x.run.step == nil {
+			x.run.step, x.run.now = x.run.plan.steps[0], new(rowset)
+		}
+		x.inCall = false
+		x.using.end()
+		x.succeed(batch.RowOutcome{Outcome: batch.Failed, Code: batch.CodeInternal,
+			Reason: "the worker's own code panicked while the row was under way; its log says where: report this"}, -1, false)
+		runtime.Goexit()
+	}()
+	return x.run.execute()
+}
+
 // enterPart says that rows are about to run.
 func (x *executor) enterPart(w *work) {
 	enter := w.part.Enter
@@ -149,16 +181,38 @@ func (x *executor) wait() *work {
 	return x.lane.next()
 }
 
-// guarded calls the function for rows lo to hi-1 under the watchdog, and turns a panic into an error.
-func (x *executor) guarded(call callFunc, lo, hi int) (row int, err error) {
-	x.enter(lo, hi)
-	returned := false
+// guarded calls the function for rows lo to hi-1 under the watchdog. A panic is a fault, as an error is.
+func (x *executor) guarded(call callFunc, lo, hi int) (row int, f *fault) {
+	x.enter(lo, hi, false)
+	return x.guard1(call, lo, hi)
+}
+
+// reading runs code that may call methods of row types for rows lo to hi-1 of the current function, which it tells of each
+// row with at. It is under the watchdog as a call of the function is. Within a call it is part of that.
+func (x *executor) reading(lo, hi int, read func()) *fault {
+	if x.inCall {
+		read()
+		return nil
+	}
+	x.enter(lo, hi, true)
+	_, f := x.guard1(func(*kis.Frame, int, int) (int, error) {
+		read()
+		return hi, nil
+	}, lo, hi)
+	return f
+}
+
+// guard1 is the call that enter began.
+func (x *executor) guard1(call callFunc, lo, hi int) (row int, f *fault) {
+	finished := false
+	x.inCall = true
 	defer func() {
 		var panicked any
-		if !returned {
-			panicked = recover()
+		if !finished {
+			panicked = recover() // of what judged the function's panic
 		}
-		exiting := !returned && panicked == nil // the function called runtime.Goexit
+		exiting := !finished && panicked == nil // the function called runtime.Goexit
+		x.inCall = false
 		switch alive := x.leave(); {
 		case !alive:
 			x.lane.lanes.config.Metrics.addAbandoned(-1)
@@ -168,15 +222,37 @@ func (x *executor) guarded(call callFunc, lo, hi int) (row int, err error) {
 			}
 		case exiting:
 			x.using.end()
-			x.succeed(batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeFunctionPanic,
-				Reason: "the function ended its goroutine with runtime.Goexit: let it return"}, x.frame.Row, false)
+			x.succeed(batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeFunctionPanic, Reason: x.exited()}, x.frame.Row, false)
 		case panicked != nil:
-			row, err = x.frame.Row, newPanicError(panicked)
+			row, f = x.frame.Row, &fault{panicked: true, text: fmt.Sprintf("panic: a %T, whose own text panics", panicked)}
 		}
 	}()
-	row, err = call(&x.frame, lo, hi)
-	returned = true
-	return row, err
+	row, f = x.judged(call, lo, hi)
+	finished = true
+	return row, f
+}
+
+// judged calls the function, and reads what it returned or panicked with: both are values of the user's, whose methods may do
+// all that a function may.
+func (x *executor) judged(call callFunc, lo, hi int) (row int, f *fault) {
+	defer func() {
+		if panicked := recover(); panicked != nil {
+			row, f = x.frame.Row, newPanic(panicked)
+			if x.guard.reading {
+				f.stack = string(debug.Stack())
+			}
+		}
+	}()
+	row, err := call(&x.frame, lo, hi)
+	return row, faultOf(err)
+}
+
+// exited says that the goroutine was ended.
+func (x *executor) exited() string {
+	if x.guard.reading {
+		return "code of the row's type ended its goroutine with runtime.Goexit: let it return"
+	}
+	return "the function ended its goroutine with runtime.Goexit: let it return"
 }
 
 // succeed gives the lane another goroutine in place of x's, which never comes back from a row: that row ends with o, the
@@ -206,9 +282,12 @@ func (x *executor) succeed(o batch.RowOutcome, row int, goesOn bool) {
 // callFunc is kis.Code's Call or Keys.
 type callFunc func(f *kis.Frame, lo, hi int) (int, error)
 
-// identify is the id of a row of the frame.
+// identify is the id of a row of the frame; that of no row, if there is none of that number, or the call is over.
 func (x *executor) identify(row int) batch.RowID {
 	r := x.run
+	if r == nil || r.now == nil || row < 0 || row >= r.now.len() {
+		return batch.RowID{}
+	}
 	id := batch.RowID{Batch: r.part.Batch}
 	id.Row, id.Output, id.Visit = r.identity(r.step, r.now, row)
 	return id

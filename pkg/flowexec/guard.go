@@ -44,21 +44,24 @@ type guard struct {
 	// began is when the row under way is known to have been under way; zero: not yet known. row is which it is; -1: not known.
 	began time.Time
 	row   int
+	// reading: it is methods of row types that are called, not the function.
+	reading bool
 	// cancelled is when the context of the call was cancelled; zero: it was not.
 	cancelled time.Time
 	abandoned bool
 }
 
 // enter begins a call for rows lo to hi-1.
-func (x *executor) enter(lo, hi int) {
+func (x *executor) enter(lo, hi int, reading bool) {
 	x.lo, x.hi = lo, hi
 	x.frame.Row = lo
-	budget, over := x.run.budget(lo)
+	budget, over := x.run.budget(lo, reading)
 	x.frame.Watch.Store(0)
 	g := &x.guard
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.calling, g.budget, g.over, g.began, g.cancelled, g.row = true, budget, over, time.Time{}, time.Time{}, -1
+	g.reading = reading
 	if hi == lo+1 {
 		g.row = lo
 	}
@@ -96,9 +99,36 @@ func (x *executor) pause(row int) error {
 		return errPaused
 	}
 	g.began, g.row = now, row
-	g.budget, g.over = x.run.budget(row)
+	g.budget, g.over = x.run.budget(row, g.reading)
 	return nil
 }
+
+// at tells of the row whose type is asked next. False: no further one is to be, because the run is over or abandoned.
+func (x *executor) at(row int) bool {
+	x.frame.Row = row
+	if x.frame.Watch.Load() == 0 && x.run.work.abandoned == nil || x.pause(row) == nil {
+		return true
+	}
+	g := &x.guard
+	g.mu.Lock()
+	abandoned := g.abandoned
+	g.mu.Unlock()
+	if abandoned || x.stopped() != nil {
+		return false
+	}
+	x.renew() // it was cancelled for the row before, which came back after all
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.abandoned {
+		return false
+	}
+	g.began, g.row, g.cancelled = time.Now(), row, time.Time{}
+	g.budget, g.over = x.run.budget(row, g.reading)
+	return true
+}
+
+// asks is at, where rows may have types whose methods are called; without such types nobody watches.
+func (x *executor) asks(row int) bool { return !x.inCall || x.at(row) }
 
 // startRun gives the run that is about to begin its deadline.
 func (x *executor) startRun(deadline time.Time) {
@@ -248,7 +278,12 @@ func (x *executor) hung() int {
 // overdue is what becomes of the row whose function was abandoned.
 func (x *executor) overdue() batch.RowOutcome {
 	if cause := x.timeout(); cause != nil {
-		return timedOut(cause, x.run.step, x.run.plan)
+		o := timedOut(cause, x.run.step, x.run.plan)
+		if x.guard.reading && cause == errFunctionTimeout {
+			o.Reason = fmt.Sprintf("code of the row's type did not read or write the row within the function's timeout of %v: "+
+				"make it faster, or raise timeout in the function's document", x.run.step.timeout)
+		}
+		return o
 	}
 	return batch.RowOutcome{}
 }

@@ -26,7 +26,9 @@ func (r *run) runLoad(s *step, rs *rowset) {
 	f.Keys = f.Keys[:0]
 	if s.code == nil {
 		r.now = rs
-		r.declaredKeys(s, rs)
+		if !r.reading(r.writesOwnCode(rs), rs, func() { r.declaredKeys(s, rs) }) {
+			return
+		}
 	} else if !r.through(rs, s.code.Keys) {
 		return
 	}
@@ -48,7 +50,9 @@ func (r *run) runLoad(s *step, rs *rowset) {
 		r.loadDeclared(s, rs, values)
 		return
 	}
-	rs, _ = r.readSaved(s, rs, values)
+	if !r.reading(r.plan.types.hasOwnCode(s.code.Saved()), rs, func() { rs, _ = r.readSaved(s, rs, values) }) {
+		return
+	}
 	out := r.x.vectors.lend(s.outKind, s.code.NewOut)
 	out.Reset(rs.len())
 	f.Out = out
@@ -215,6 +219,9 @@ func (r *run) readSaved(s *step, rs *rowset, values []connector.Value) (*rowset,
 		if v.Missing() {
 			continue
 		}
+		if !r.x.asks(i) {
+			break
+		}
 		into := unsafe.Add(f.Saved.Pointer(), uintptr(i)*reader.row.Size())
 		if err := reader.read(into, v.Fields); err != nil {
 			r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeConversionFailed, Attempts: 1,
@@ -311,6 +318,9 @@ func jsonOf(text string, kind reflect.Kind) json.RawMessage {
 // declaredKeys are the keys that the function's document says.
 func (r *run) declaredKeys(s *step, rs *rowset) {
 	for i := range rs.len() {
+		if !r.x.asks(i) {
+			return
+		}
 		fields, err := r.object(rs, i)
 		if err != nil {
 			r.lose(i, undecodable(s, err))
@@ -332,12 +342,19 @@ func (r *run) loadDeclared(s *step, rs *rowset, values []connector.Value) {
 	if next := s.index + 1; next < len(r.plan.steps) && len(r.plan.steps[next].in) > 0 {
 		reader = r.plan.steps[next].in[0]
 	}
-	for i := range rs.len() {
-		row, err := r.withFields(s, rs, i, values[i], reader)
-		if err != nil {
-			r.lose(i, undecodable(s, err))
+	if !r.reading(r.writesOwnCode(rs), rs, func() {
+		for i := range rs.len() {
+			if !r.x.asks(i) {
+				return
+			}
+			row, err := r.withFields(s, rs, i, values[i], reader)
+			if err != nil {
+				r.lose(i, undecodable(s, err))
+			}
+			out.Rows = append(out.Rows, row)
 		}
-		out.Rows = append(out.Rows, row)
+	}) {
+		return
 	}
 	r.pass(r.x.next(rs, out, r.x.gone, s.index+1), s.index+1)
 }

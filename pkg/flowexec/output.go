@@ -31,8 +31,17 @@ func (r *run) output() batch.Output {
 	}
 	out.Rows.Ends, out.Origins = make([]uint32, 0, rows), make([]uint32, 0, rows)
 	out.Rows.Encoding = r.encoding(sets)
+	r.x.frame.Call.Function, r.x.frame.Call.Attempt = r.step.name, 1
 	for _, rs := range sets {
-		r.encode(rs, &out)
+		r.now = rs
+		if !r.writesOwnCode(rs) {
+			r.encode(rs, &out)
+			continue
+		}
+		if f := r.x.reading(0, rs.len(), func() { r.encode(rs, &out) }); f != nil {
+			panic(f) // panics of types are errors of their rows: it is our own
+		}
+		r.renewAfterTimeout()
 	}
 	return out
 }
@@ -46,6 +55,12 @@ func (r *run) encode(rs *rowset, out *batch.Output) {
 		}
 	}
 	for i, origin := range rs.origin {
+		if !r.x.asks(i) {
+			if o := r.x.stopped(); o != nil {
+				r.end(rs, uint32(i), *o)
+			}
+			continue
+		}
 		data, err := write(out.Rows.Data, i)
 		if err != nil {
 			r.end(rs, uint32(i), batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeRowUnencodable, Attempts: 1,

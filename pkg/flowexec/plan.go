@@ -14,6 +14,9 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
+// longest is the longest time that anything is waited for, whatever a document says: sums of such times are no overflow.
+const longest = 10 * 365 * 24 * time.Hour
+
 // Plan is one compiled revision of a flow. It is immutable and safe for concurrent use.
 type Plan struct {
 	flow     string
@@ -49,6 +52,7 @@ type step struct {
 	codec      *rowjson.Codec // of the only row type read; nil: it reads several
 	mustSeen   rowjson.Must   // the same, for the codec of the only row type read; 0: it can't tell
 	wide       *wide          // nil: rows as they came are decoded for this step
+	ownCode    bool           // to read rows may call methods of the user's types
 	retries    int
 	retryAfter time.Duration
 	timeout    time.Duration
@@ -87,7 +91,7 @@ func (p *Plan) whole() bool { return p.shardKey == "" }
 // reports every mistake that can be known before a row flows: definition.Mistakes is its cause.
 func Compile(b *definition.Bundle, r *kis.Registry) (*Plan, error) {
 	p := &Plan{
-		flow: b.Flow.Name, revision: b.Revision, shardKey: b.Flow.ShardKey, timeout: b.Flow.Timeout,
+		flow: b.Flow.Name, revision: b.Revision, shardKey: b.Flow.ShardKey, timeout: min(b.Flow.Timeout, 4*longest),
 		copies: b.Flow.Copies, places: make(map[string][]int), types: new(types),
 		bundle: b, registry: r,
 	}
@@ -112,6 +116,7 @@ func Compile(b *definition.Bundle, r *kis.Registry) (*Plan, error) {
 		return nil, batch.Errorf(batch.CodeFlowUncompilable, "flow %s does not compile: %w", b.Flow.Name, mistakes)
 	}
 	p.findWide()
+	p.findOwnCode()
 	return p, nil
 }
 
@@ -170,8 +175,8 @@ func compileStep(b *definition.Bundle, r *kis.Registry, i int) (*step, definitio
 	s := &step{
 		index: i, name: entry.Name, mode: doc.Mode, must: doc.Source.Must,
 		params:  maps.Clone(doc.DefaultParams),
-		retries: doc.RetryTimes, retryAfter: doc.RetryInterval, timeout: doc.Timeout,
-		onMissing: doc.OnMissing, wait: doc.Wait, save: doc.Save, load: doc.Load,
+		retries: doc.RetryTimes, retryAfter: min(doc.RetryInterval, longest), timeout: min(doc.Timeout, longest),
+		onMissing: doc.OnMissing, wait: min(doc.Wait, longest), save: doc.Save, load: doc.Load,
 	}
 	if s.params == nil {
 		s.params = make(map[string]string)

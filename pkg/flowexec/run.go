@@ -106,7 +106,7 @@ func (r *run) execute() (Run, *parcel) {
 	if r.part.Output {
 		result.Output = r.output()
 	}
-	result.NotDone, result.Err = r.ledger.list(r.work), r.err()
+	result.NotDone, result.Err = r.ledger.list(r.work), returned(r.err())
 	from := r.work.from
 	if from != nil {
 		from.takeUp(&result, r.work.rows)
@@ -261,7 +261,7 @@ func (r *run) enter(s *step, rs *rowset) {
 	f.Params = s.params
 	f.Bundle, f.Registry, f.Place = r.plan.bundle, r.plan.registry, s.index
 	x.traceFunction(s, entered)
-	if rs = r.prepare(s, rs); rs.len() > 0 || rs.forced {
+	if rs = r.prepare(s, rs); !r.halted && (rs.len() > 0 || rs.forced) {
 		switch {
 		case s.form.Whole():
 			r.runWhole(s, rs)
@@ -436,7 +436,7 @@ func (r *run) halt(o batch.RowOutcome) {
 // goroutine does not touch the run any more; the function does, if it goes on.
 func (r *run) blame(o batch.RowOutcome, row int, goesOn bool) ([]batch.RowOutcome, []batch.DeadRow) {
 	rows := []int{row}
-	if r.step.form.Whole() {
+	if r.step.form.Whole() && !r.x.guard.reading {
 		rows = rows[:0]
 		for i := range r.now.len() {
 			rows = append(rows, i)
@@ -466,9 +466,9 @@ func (r *run) blame(o batch.RowOutcome, row int, goesOn bool) ([]batch.RowOutcom
 
 // budget is how long row i of the rows under way may take now, and what happens when it took longer. In Batch and FaaS it is
 // that of the row with the least time left.
-func (r *run) budget(i int) (time.Duration, error) {
+func (r *run) budget(i int, reading bool) (time.Duration, error) {
 	left := r.left(i)
-	if r.step.form.Whole() {
+	if r.step.form.Whole() && !reading {
 		for i := range r.now.len() {
 			left = min(left, r.left(i))
 		}

@@ -24,7 +24,9 @@ func (r *run) runSave(s *step, rs *rowset) {
 	f.Effects = f.Effects[:0]
 	if s.code == nil {
 		r.now = rs
-		r.declareEffects(s, rs)
+		if !r.reading(r.writesOwnCode(rs), rs, func() { r.declareEffects(s, rs) }) {
+			return
+		}
 	} else if !r.through(rs, s.code.Call) {
 		return
 	}
@@ -237,6 +239,9 @@ func (r *run) declareEffects(s *step, rs *rowset) {
 	f := &r.x.frame
 	names := slices.Sorted(maps.Keys(s.save.Fields))
 	for i := range rs.len() {
+		if !r.x.asks(i) {
+			return
+		}
 		fields, err := r.object(rs, i)
 		if err != nil {
 			r.lose(i, undecodable(s, err))

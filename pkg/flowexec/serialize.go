@@ -12,12 +12,18 @@ import (
 // own types write them. Those that it refuses then end.
 func (r *run) unmarshal(s *step, rs *rowset, i int) (kis.Vector, []uint32) {
 	own, slice, rows := s.serializers[i], reflect.SliceOf(s.in[i]), r.raw(rs)
-	if read, err := kis.ReadRows(own, rows, slice); err == nil {
-		return kis.VectorOf(read), nil
+	if r.work.abandoned == nil { // else it must be known which row it was
+		r.x.frame.Row = -1
+		if read, err := kis.ReadRows(own, rows, slice); err == nil {
+			return kis.VectorOf(read), nil
+		}
 	}
 	all := reflect.MakeSlice(slice, 0, len(rows))
 	var bad []uint32
 	for k := range rows {
+		if !r.x.asks(k) {
+			break
+		}
 		read, err := kis.ReadRows(own, rows[k:k+1:k+1], slice)
 		if err != nil && r.plan.types.marshaler(reflect.TypeOf(rows[k])) != nil {
 			var text any

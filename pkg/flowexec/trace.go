@@ -49,8 +49,8 @@ func (x *executor) endRun(result *Run, parked *parcel) {
 		}
 		x.traced.run.SetAttributes(parkedAttribute.Int(rows))
 	}
-	if result.Err != nil {
-		x.traced.run.SetStatus(codes.Error, result.Err.Error())
+	if err := x.run.err(); err != nil { // not the result's, which is the user's
+		x.traced.run.SetStatus(codes.Error, err.Error())
 	}
 	x.traced.run.End()
 	x.traced = tracing{}

@@ -17,6 +17,7 @@ type types struct {
 	codecs     sync.Map // reflect.Type → *rowjson.Codec
 	converters sync.Map // [2]reflect.Type → *rowjson.Converter
 	marshalers sync.Map // reflect.Type → kis.Serialize, nil for none
+	own        sync.Map // reflect.Type → bool: reading or writing it may call methods of the user's
 }
 
 func (t *types) codec(row reflect.Type) *rowjson.Codec {

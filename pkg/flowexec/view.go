@@ -22,8 +22,38 @@ var (
 // prepare makes the rows readable as the types that the step's function reads, in the frame's In. Rows that can't be read so
 // end, each for itself.
 func (r *run) prepare(s *step, rs *rowset) *rowset {
-	x := r.x
 	r.now = rs
+	var readable *rowset
+	r.reading(r.readsOwnCode(s, rs), rs, func() { readable = r.makeReadable(s, rs) })
+	return readable
+}
+
+// reading reads or writes rows of rs, under the watchdog if that may call methods of the user's types. False: the run is
+// over.
+func (r *run) reading(ownCode bool, rs *rowset, read func()) bool {
+	if !ownCode {
+		read()
+		return true
+	}
+	if f := r.x.reading(0, rs.len(), read); f != nil {
+		panic(f) // panics of types are errors of their rows: it is our own
+	}
+	r.renewAfterTimeout()
+	o := r.x.stopped()
+	if o != nil && !r.halted {
+		r.halt(*o)
+	}
+	return o == nil
+}
+
+// writesOwnCode reports whether writing rows may call methods of the user's types.
+func (r *run) writesOwnCode(rs *rowset) bool {
+	return rs.vec != nil && r.plan.types.hasOwnCode(rs.vec.Type())
+}
+
+// makeReadable is prepare. It calls methods of row types.
+func (r *run) makeReadable(s *step, rs *rowset) *rowset {
+	x := r.x
 	if rs.vec == nil {
 		rs = r.readEncoded(s, rs)
 	}
@@ -36,6 +66,7 @@ func (r *run) prepare(s *step, rs *rowset) *rowset {
 		if len(bad) > 0 {
 			// The rows that are left are read again, as each type.
 			rs = x.keep(rs, bad)
+			r.now = rs
 			x.frame.In, i = x.frame.In[:0], -1
 			continue
 		}
@@ -103,12 +134,18 @@ func (r *run) read(s *step, rs *rowset, view kis.Vector) (bad []uint32) {
 	case rs.vec.Type() == rawType:
 		codec := r.plan.types.codec(row)
 		for i, raw := range rawRows(rs.vec) {
+			if !r.x.asks(i) {
+				return bad
+			}
 			if err := codec.Decode(raw, unsafe.Add(base, uintptr(i)*size)); err != nil {
 				fail(i, batch.CodeConversionFailed, err)
 			}
 		}
 	case rs.vec.Type().Kind() == reflect.Interface || r.plan.types.marshaler(rs.vec.Type()) != nil:
 		for i := range rs.len() {
+			if !r.x.asks(i) {
+				return bad
+			}
 			if err := r.plan.types.convertAny(rs.vec.At(i), row, unsafe.Add(base, uintptr(i)*size)); err != nil {
 				fail(i, batch.CodeConversionFailed, err)
 			}
@@ -132,7 +169,11 @@ func (r *run) decode(s *step, rs *rowset, view kis.Vector, fail func(int, batch.
 	if codec == nil {
 		codec = r.plan.types.codec(row)
 	}
+	watched := r.x.inCall
 	for i := range rs.origin {
+		if watched && !r.x.at(i) {
+			return nil
+		}
 		into := unsafe.Add(base, uintptr(i)*size)
 		if seen, ok := codec.Try(r.source(rs, i), into); ok {
 			if !s.mustSeen.Has(seen) {
@@ -181,6 +222,9 @@ func (r *run) convert(vec kis.Vector, row reflect.Type, base unsafe.Pointer, siz
 	}
 	convert := r.plan.types.converter(from, row).Convert
 	for i := range vec.Len() {
+		if !r.x.asks(i) {
+			return
+		}
 		if err := convert(unsafe.Add(base, uintptr(i)*size), at(i)); err != nil {
 			fail(i, batch.CodeConversionFailed, err)
 		}
@@ -229,6 +273,9 @@ func (r *run) requireFields(s *step, rs *rowset) *rowset {
 // lackFields ends those of the rows that lack a field which source.must names.
 func (r *run) lackFields(s *step, rs *rowset, rows []uint32) (bad []uint32) {
 	for _, i := range rows {
+		if !r.x.asks(int(i)) {
+			return bad
+		}
 		o := batch.RowOutcome{Outcome: batch.Dead, Attempts: 1}
 		fields, err := r.object(rs, int(i))
 		if err != nil {

@@ -2,7 +2,6 @@ package flowexec
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -47,17 +46,17 @@ func (r *run) callWhole(s *step) batch.RowOutcome {
 		if s.mode == definition.ModeLoad && s.connector != nil {
 			r.saves = r.x.lane.lanes.config.Saves.count(s.connector.Name)
 		}
-		_, err := r.x.guarded(s.code.Call, 0, r.now.len())
+		_, fault := r.x.guarded(s.code.Call, 0, r.now.len())
 		f.Call.Attempt = 1
-		if err == nil {
+		if fault == nil {
 			r.renewAfterTimeout()
 			return batch.RowOutcome{}
 		}
-		o, again := r.judge(0, err, attempt)
+		o, again := r.judge(0, fault, attempt)
 		if r.halted || !again {
 			return o
 		}
-		if errors.Is(err, errPaused) {
+		if fault.paused {
 			attempt--
 		}
 	}
@@ -159,7 +158,10 @@ func (r *run) runGroups(s *step, rs *rowset, groups [][]uint32, all kis.Vector) 
 		sub = r.prepare(s, sub)
 		out := x.vectors.like(all)
 		f.Out = out
-		o := r.callWhole(s)
+		var o batch.RowOutcome
+		if !r.halted {
+			o = r.callWhole(s)
+		}
 		switch {
 		case r.halted:
 			for i, origin := range rs.origin {

@@ -56,6 +56,9 @@ func (r *run) decodeWide(reader *step, rs *rowset) {
 	row, base := slab(rs.wide)
 	size, codec := row.Size(), reader.codec
 	for i := range rs.origin {
+		if !r.x.asks(i) {
+			return
+		}
 		into := unsafe.Add(base, uintptr(i)*size)
 		if seen, ok := codec.Try(r.source(rs, i), into); ok {
 			rs.seen[i] = decoded | uint32(seen)
@@ -78,6 +81,9 @@ func (r *run) takeWide(s *step, rs *rowset, view kis.Vector, fail func(int, batc
 	for i, seen := range rs.seen {
 		into := unsafe.Add(base, uintptr(i)*size)
 		if seen == 0 {
+			if !r.x.asks(i) {
+				return nil
+			}
 			if err := codec.Decode(r.source(rs, i), into); err != nil {
 				fail(i, batch.CodeRowUndecodable, err)
 			} else if len(s.must) > 0 {
@@ -104,6 +110,9 @@ func (r *run) finishWide(s *step, rs *rowset, fail func(int, batch.Code, error))
 	codec := s.codec
 	for i, seen := range rs.seen {
 		if seen == 0 {
+			if !r.x.asks(i) {
+				return nil
+			}
 			into := unsafe.Add(base, uintptr(i)*step)
 			if pointers {
 				into = *(*unsafe.Pointer)(into)

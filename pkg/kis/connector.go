@@ -123,13 +123,27 @@ func (c *connection) close() error {
 	var errs []error
 	for _, value := range c.meta.take() {
 		if closer, ok := value.(io.Closer); ok {
-			errs = append(errs, closer.Close())
+			errs = append(errs, closeOne(closer))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("close connector %s: %w", c.config.CName, err)
 	}
 	return nil
+}
+
+// closeOne closes what a program keeps with a connector. A panic is an error: a connector that is closed late, because its
+// configuration changed, is nobody's fault who runs then.
+func closeOne(closer io.Closer) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = newPanic(p)
+		}
+	}()
+	if err = closer.Close(); err != nil {
+		err = fmt.Errorf("%w", err) // its text is read here, where it may panic
+	}
+	return err
 }
 
 // connections are a Registry's connectors.

@@ -159,3 +159,26 @@ func TestFaaSDesc(t *testing.T) {
 		t.Errorf("what is no such function is described with %v", err)
 	}
 }
+
+// defaulted embeds DefaultSerialize, and returns an error whose methods panic.
+type defaulted struct {
+	kis.DefaultSerialize
+}
+
+func (*defaulted) UnMarshal([]any, reflect.Type) (reflect.Value, error) {
+	return reflect.Value{}, panicking{}
+}
+
+type panicking struct{}
+
+func (panicking) Error() string { panic("no text") }
+func (panicking) Is(error) bool { panic("no comparison") }
+
+// What a row type's own methods return may panic when it is looked at: that ends no process.
+func TestPanickingMethodsAreErrors(t *testing.T) {
+	r := kis.NewRegistry()
+	r.FaaS("f", func(context.Context, kis.Flow, []defaulted) error { return nil })
+	if err := r.Err(); err != nil {
+		t.Error(err)
+	}
+}

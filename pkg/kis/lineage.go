@@ -87,11 +87,12 @@ func (f *Frame) traceInOrder(n int) {
 
 // traceInPlace finds the same for rows of whatever type.
 func (f *Frame) traceInPlace(passed, given rowList) bool {
-	if passed.len() != given.len() || !samePointers(passed.at(0), given.at(0)) {
+	if passed.len() != given.len() {
 		return false
 	}
 	for i := range passed.len() {
-		if passed.at(i) != given.at(i) {
+		row, from := passed.at(i), given.at(i)
+		if !samePointers(row, from) || row != from {
 			f.Parents = f.Parents[:0]
 			return false
 		}
@@ -100,18 +101,21 @@ func (f *Frame) traceInPlace(passed, given rowList) bool {
 	return true
 }
 
+// tracePointers finds rows passed on among those given. Only pointers are compared: other rows may be of types that can't be.
 func (f *Frame) tracePointers(passed, given rowList) bool {
-	if given.len() == 0 || !samePointers(passed.at(0), given.at(0)) {
+	if given.len() == 0 || !isPointer(passed.at(0)) {
 		return false
 	}
 	places := make(map[any]uint32, given.len())
 	for i := range given.len() {
-		places[given.at(i)] = uint32(i)
+		if row := given.at(i); isPointer(row) {
+			places[row] = uint32(i)
+		}
 	}
 	for i := range passed.len() {
 		row := passed.at(i)
 		place, ok := uint32(0), false
-		if samePointers(row, given.at(0)) {
+		if isPointer(row) {
 			place, ok = places[row]
 		}
 		if !ok {
@@ -121,4 +125,9 @@ func (f *Frame) tracePointers(passed, given rowList) bool {
 		f.Parents = append(f.Parents, place)
 	}
 	return true
+}
+
+func isPointer(row any) bool {
+	t := reflect.TypeOf(row)
+	return t != nil && t.Kind() == reflect.Pointer
 }

@@ -120,10 +120,20 @@ func Reader(row reflect.Type) Serialize {
 	if s == nil {
 		return nil
 	}
-	if _, err := ReadRows(s, nil, askedDefaultType); errors.Is(err, errDefault) {
+	if _, err := ReadRows(s, nil, askedDefaultType); isDefault(err) {
 		return nil
 	}
 	return s
+}
+
+// isDefault reports whether an error is DefaultSerialize's answer. The error may be one of the user's, whose methods panic.
+func isDefault(err error) (is bool) {
+	defer func() {
+		if recover() != nil {
+			is = false
+		}
+	}()
+	return errors.Is(err, errDefault)
 }
 
 // Marshaler is the row type's own way to write rows; nil: JSON.
@@ -132,7 +142,7 @@ func Marshaler(row reflect.Type) Serialize {
 	if s == nil {
 		return nil
 	}
-	if _, err := WriteRow(s, askedDefault{}); errors.Is(err, errDefault) {
+	if _, err := WriteRow(s, askedDefault{}); isDefault(err) {
 		return nil
 	}
 	return s

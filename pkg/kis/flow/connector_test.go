@@ -126,3 +126,35 @@ func TestConnectorWithoutInit(t *testing.T) {
 		t.Errorf("Err returned %v", err)
 	}
 }
+
+// endless can't be closed, and says so in a way that can't be printed.
+type endless struct{}
+
+func (endless) Close() error { panic("no end") }
+
+type silent struct{}
+
+func (silent) Error() string { panic("no text") }
+func (silent) Close() error  { return silent{} }
+
+// What a program keeps with a connector may panic when it is closed: that is an error of Close, not the end of the process.
+func TestPanicsWhenConnectorsClose(t *testing.T) {
+	k := newKit(t)
+	k.registry.CaaSInit("store", func(c kis.Connector) error {
+		c.SetMetaData("client", endless{})
+		c.SetMetaData("other", silent{})
+		return nil
+	})
+	c := config.NewFuncConfig("f", common.S, nil, nil)
+	if err := c.AddConnConfig(config.NewConnConfig("store", "localhost:1", common.REDIS, "", nil)); err != nil {
+		t.Fatal(err)
+	}
+	k.linkAs(c, func(_ context.Context, f kis.Flow) error {
+		_, err := f.GetConnector()
+		return err
+	})
+	k.run()
+	if err := k.registry.Close(); err == nil || !strings.Contains(err.Error(), "no end") {
+		t.Errorf("Close returned %v", err)
+	}
+}

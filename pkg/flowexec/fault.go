@@ -1,0 +1,98 @@
+package flowexec
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"runtime"
+	"strings"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/kis"
+)
+
+// fault is what a function returned in place of success, or panicked with. It was read under the watchdog, where a panic of the
+// value's own methods is one of the function: nothing here calls them any more.
+type fault struct {
+	signal   *kis.Signal // it is none, but says what becomes of the row; nil: it is a fault
+	paused   bool        // the call ended before the row, for its context was cancelled
+	panicked bool
+	text     string
+	stack    string // of a panic that is our own
+	cause    error  // as it was returned, for the program that asks for the run's error; nil: a panic
+}
+
+// Error is the text that the function's error had when it was returned.
+func (f *fault) Error() string { return f.text }
+
+// returned is an error of a run as a function returned it.
+func returned(err error) error {
+	if f, ok := err.(*fault); ok && f.cause != nil { //nolint:errorlint // it is never wrapped
+		return f.cause
+	}
+	return err
+}
+
+// faultOf reads the error of a call. It calls the error's methods, which may panic or block.
+func faultOf(err error) *fault {
+	switch {
+	case err == nil:
+		return nil
+	case err == errPaused: //nolint:errorlint // it is never wrapped
+		return &fault{paused: true}
+	}
+	if v := reflect.ValueOf(err); v.Kind() == reflect.Pointer && v.IsNil() {
+		return &fault{text: fmt.Sprintf("the function returned a nil %T as its error, which is not nil then: return nil itself when all is well", err)}
+	}
+	f := &fault{cause: err}
+	if signal, ok := errors.AsType[*kis.Signal](err); ok && signal != nil {
+		own := *signal
+		f.signal = &own
+		return f
+	}
+	f.text = err.Error()
+	return f
+}
+
+// newPanic is called by the function that recovered; it keeps the user's part of the stack.
+func newPanic(value any) *fault {
+	var pcs [64]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs[:])])
+	var stack strings.Builder
+	for lines := 0; lines < 8; {
+		frame, more := frames.Next()
+		switch {
+		case strings.Contains(frame.Function, "/pkg/kis.(*") || strings.Contains(frame.Function, "/pkg/flowexec.") || strings.HasPrefix(frame.Function, "reflect.Value."):
+			more = false // below are the executor's own
+		case strings.HasPrefix(frame.Function, "runtime."):
+		default:
+			file := frame.File[strings.LastIndexByte(frame.File, '/')+1:]
+			fmt.Fprintf(&stack, "\tat %s (%s:%d)\n", frame.Function, file, frame.Line)
+			lines++
+		}
+		if !more {
+			break
+		}
+	}
+	return &fault{panicked: true, text: fmt.Sprintf("panic: %v\n%s", value, strings.TrimRight(stack.String(), "\n"))}
+}
+
+// maxReason bounds what a row's outcome tells.
+const maxReason = 2048
+
+// outcome is that of the row whose function it was.
+func (f *fault) outcome() batch.RowOutcome {
+	o := batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeFunctionError, Reason: trimmed(f.text)}
+	if f.panicked {
+		o.Code = batch.CodeFunctionPanic
+	}
+	return o
+}
+
+// trimmed is a text of the user's as an outcome can tell it.
+func trimmed(reason string) string {
+	if len(reason) > maxReason {
+		return strings.ToValidUTF8(reason[:maxReason], "") + " …"
+	}
+	return strings.ToValidUTF8(reason, "\uFFFD")
+}
