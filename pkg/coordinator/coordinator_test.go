@@ -327,8 +327,17 @@ func TestDrainEndsApply(t *testing.T) {
 	if p := apply.next().GetProgress(); p.GetState() != cluster.StateApplying {
 		t.Errorf("progress is %v", p)
 	}
+	rollout, err := pb.NewAdminClient(r.conn).Rollout(t.Context(), &pb.RolloutRequest{Flow: "W"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err := rollout.Recv(); err != nil || p.GetState() != cluster.StateApplying {
+		t.Fatalf("progress is %v, %v", p, err)
+	}
 	if err := r.c.Drain(t.Context()); err != nil {
 		t.Error(err)
 	}
 	wantCode(t, apply.ends(), batch.CodeShutdown, "kisgrid get flows")
+	_, err = rollout.Recv()
+	wantCode(t, fromStatus(err), batch.CodeShutdown, "kisgrid rollout status W")
 }

@@ -291,8 +291,8 @@ func TestUnaryBudget(t *testing.T) {
 	}
 }
 
-// TestStreamsBudget opens as many streams as the budget allows, and has each overdraw its window: the coordinator takes in one
-// such batch at a time, and all in the end.
+// TestStreamsBudget opens as many streams as the budget has room for, and has each overdraw its window: the coordinator takes in
+// one such batch at a time, and all in the end. Idle streams shut out neither calls nor further streams.
 func TestStreamsBudget(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, func(c *Config) {
@@ -303,16 +303,15 @@ func TestStreamsBudget(t *testing.T) {
 	r.whole()
 	r.owns("W", 1)
 	var streams []*clientStream
-	for {
+	for range 20 {
 		c, err := r.tryOpen(batch.NewStreamID(), "W")
 		if err != nil {
-			wantCode(t, err, batch.CodeOverloaded, "budget")
-			break
+			t.Fatal(err)
 		}
 		streams = append(streams, c)
 	}
-	if len(streams) != 20 {
-		t.Fatalf("%d streams are open", len(streams))
+	if left := r.c.ingest.budget.remaining(); left != 0 {
+		t.Fatalf("20 streams leave %d bytes", left)
 	}
 	large := &pb.Columns{Data: make([]byte, 2<<20), Ends: []uint32{2 << 20}}
 	for _, c := range streams[:4] {
@@ -331,6 +330,16 @@ func TestStreamsBudget(t *testing.T) {
 			t.Errorf("answered %v", a)
 		}
 	}
+	for i := range 20 {
+		c, err := r.tryOpen(batch.NewStreamID(), "W")
+		if err != nil {
+			t.Fatalf("%d more streams than the budget has room for, all idle: %v", i+1, err)
+		}
+		streams = append(streams, c)
+	}
+	call := r.call(t.Context(), "W", &pb.Submission{Sequence: 1, Rows: &pb.Columns{Data: []byte("1"), Ends: []uint32{1}}})
+	s.done(s.part())
+	r.answered(call)
 	for _, c := range streams {
 		c.cancel()
 	}

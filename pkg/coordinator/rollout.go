@@ -42,6 +42,8 @@ func (a *admin) rollout(flow string, out pb.Admin_RolloutServer) error {
 		}
 		select {
 		case <-changed:
+		case <-a.draining:
+			return batch.Errorf(batch.CodeShutdown, "this coordinator is shutting down: another one says what becomes of flow %s, with kisgrid rollout status %s", flow, flow)
 		case <-a.loop.done:
 			return errStopped()
 		case <-ctx.Done():

@@ -2,7 +2,10 @@ package coordinator
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
@@ -14,18 +17,35 @@ type budget struct {
 	size int64
 
 	mu    sync.Mutex
-	left  int64         // guarded by mu; below zero when a batch was let in that did not fit
-	over  int           // guarded by mu: windows that are overdrawn
-	wait  int           // guarded by mu: windows with a batch that waits for its place
-	freed chan struct{} // guarded by mu; closed and replaced when bytes come back
+	left  int64                // guarded by mu; below zero when a batch was let in that did not fit
+	over  int                  // guarded by mu: windows that are overdrawn
+	wait  int                  // guarded by mu: windows with a batch that waits for its place
+	open  map[*window]struct{} // guarded by mu: windows of streams
+	freed chan struct{}        // guarded by mu; closed and replaced when bytes come back
 }
 
 func newBudget(size int64) *budget {
-	return &budget{size: size, left: size, freed: make(chan struct{})}
+	return &budget{size: size, left: size, freed: make(chan struct{}), open: map[*window]struct{}{}}
 }
 
-// reserve takes bytes out, all or nothing.
-func (b *budget) reserve(bytes int64) bool { return b.reserveAbove(bytes, 0) }
+// reserve takes bytes out, all or nothing. Where they are not there, idle windows lend theirs.
+func (b *budget) reserve(bytes int64) bool {
+	return b.reserveAbove(bytes, 0) || b.reclaim(bytes) && b.reserveAbove(bytes, 0)
+}
+
+// reclaim has idle windows lend what they hold, until so many bytes are left, and reports whether any did.
+func (b *budget) reclaim(bytes int64) (some bool) {
+	b.mu.Lock()
+	windows, now := slices.Collect(maps.Keys(b.open)), time.Now()
+	b.mu.Unlock()
+	for _, w := range windows {
+		if b.remaining() >= bytes {
+			break
+		}
+		some = w.lend(now) || some
+	}
+	return some
+}
 
 // grow is reserve for those who can do without: half of the budget stays for those who can't.
 func (b *budget) grow(bytes int64) bool { return b.reserveAbove(bytes, b.size/2) }
@@ -175,12 +195,14 @@ type window struct {
 	untaken *untaken // answers; it allows as much as the window has bytes
 
 	mu      sync.Mutex
-	size    int64 // guarded by mu: bytes reserved from budget; 0 once closed
-	over    int64 // guarded by mu: bytes reserved beyond, while the window is overdrawn and the budget counts it so
-	waits   bool  // guarded by mu: a batch waits for its place, and is not under way yet
-	batches int   // guarded by mu: under way
-	rows    int64 // guarded by mu: credit left; below zero when overdrawn
-	bytes   int64 // guarded by mu
+	size    int64     // guarded by mu: bytes of credit given to the client; 0 once closed
+	lent    int64     // guarded by mu: of size, given back to the budget while nothing is under way; the rest is reserved
+	idle    time.Time // guarded by mu: since when nothing is under way; zero while nothing ever was
+	over    int64     // guarded by mu: bytes reserved beyond, while the window is overdrawn and the budget counts it so
+	waits   bool      // guarded by mu: a batch waits for its place, and is not under way yet
+	batches int       // guarded by mu: under way
+	rows    int64     // guarded by mu: credit left; below zero when overdrawn
+	bytes   int64     // guarded by mu
 }
 
 // openWindow reserves a first window; nil when the budget is used up.
@@ -188,9 +210,36 @@ func openWindow(b *budget) *window {
 	if !b.reserve(firstWindowBytes) {
 		return nil
 	}
-	return &window{
+	w := &window{
 		budget: b, untaken: &untaken{budget: b, allowance: firstWindowBytes},
 		size: firstWindowBytes, rows: firstWindowRows, bytes: firstWindowBytes,
+	}
+	b.mu.Lock()
+	b.open[w] = struct{}{}
+	b.mu.Unlock()
+	return w
+}
+
+// lendAfter is how long nothing must have been under way in a window before others may have what it holds.
+const lendAfter = time.Second
+
+// lend gives back what the window reserved, if its client does not use it, so that streams which only stay open keep nobody out.
+// The client keeps its credit: a batch that comes all the same waits for its place, if need be.
+func (w *window) lend(now time.Time) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.batches > 0 || w.waits || w.lent == w.size || !w.idle.IsZero() && now.Sub(w.idle) < lendAfter {
+		return false
+	}
+	w.budget.release(w.size-w.lent, false)
+	w.lent = w.size
+	return true
+}
+
+// recall reserves again what was lent, if it is there. The caller holds the lock.
+func (w *window) recall() {
+	if w.lent > 0 && w.budget.reserveAbove(w.lent, 0) {
+		w.lent = 0
 	}
 }
 
@@ -203,8 +252,9 @@ func (w *window) spend(ctx context.Context, b size) error {
 		return batch.Errorf(batch.CodeBadMessage, "a batch came without credit: wait for the coordinator's Credit before sending more")
 	}
 	for {
+		w.recall()
 		// While it waits it counts for nothing: the window would be overdrawn until then, and wait for itself.
-		need := max(0, debt(w.batches+1, w.bytes-b.bytes)-w.over)
+		need := max(0, debt(w.batches+1, w.bytes-w.lent-b.bytes)-w.over)
 		var wait <-chan struct{}
 		if need > 0 {
 			wait = w.budget.overdraw(need, w.over > 0)
@@ -241,7 +291,7 @@ func debt(batches int, bytes int64) int64 { return max(0, int64(batches)*batchCo
 // balance gives back what was reserved beyond the debt that is left, all of it once the window is closed. The caller holds
 // the lock.
 func (w *window) balance() {
-	need := debt(w.batches, w.bytes)
+	need := debt(w.batches, w.bytes-w.lent)
 	if w.size == 0 {
 		need = 0
 	}
@@ -256,14 +306,17 @@ func (w *window) restore(b size) (credit size) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	credit = b
+	w.recall()
 	full := w.bytes < w.size/4 || w.rows < w.size/(4*firstWindowBytes/firstWindowRows)
-	if full && w.batches <= maxGrowBatches && w.size < maxWindowBytes && !w.untaken.allow(w.size) && w.budget.grow(w.size) {
+	if full && w.lent == 0 && w.batches <= maxGrowBatches && w.size < maxWindowBytes && !w.untaken.allow(w.size) && w.budget.grow(w.size) {
 		credit.bytes += w.size
 		credit.rows += w.size / (firstWindowBytes / firstWindowRows)
 		w.size *= 2
 		w.untaken.allow(w.size)
 	}
-	w.batches--
+	if w.batches--; w.batches == 0 {
+		w.idle = time.Now()
+	}
 	w.rows += credit.rows
 	w.bytes += credit.bytes
 	w.balance()
@@ -299,7 +352,10 @@ func (w *window) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.untaken.close()
-	w.budget.release(w.size, false)
-	w.size = 0
+	w.budget.mu.Lock()
+	delete(w.budget.open, w)
+	w.budget.mu.Unlock()
+	w.budget.release(w.size-w.lent, false)
+	w.size, w.lent = 0, 0
 	w.balance()
 }

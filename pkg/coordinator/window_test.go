@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
@@ -62,13 +64,60 @@ func TestWindowsLeaveRoom(t *testing.T) {
 	if !b.reserve(8 << 20) {
 		t.Error("no room for a large unary call")
 	}
-	opened := 0
-	for openWindow(b) != nil {
-		opened++
+	for i := range 10 {
+		if openWindow(b) == nil {
+			t.Errorf("no room for %d more streams", i+1)
+		}
 	}
-	if opened < 10 || b.remaining() >= firstWindowBytes {
-		t.Errorf("%d more streams opened, %d bytes are left", opened, b.remaining())
-	}
+}
+
+// TestIdleWindowsLend opens more windows than the budget has room for, all of which stay idle: calls and further streams find room,
+// and each window's batch gets its place when it comes.
+func TestIdleWindowsLend(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(16 << 20)
+		var windows []*window
+		for i := range 100 {
+			w := openWindow(b)
+			if w == nil {
+				t.Fatalf("stream %d is refused beside idle ones", i)
+			}
+			windows = append(windows, w)
+		}
+		if !b.reserve(8 << 20) {
+			t.Fatal("a call is refused beside idle streams")
+		}
+		b.release(8<<20, false)
+		// All of them wake at once.
+		var spending sync.WaitGroup
+		for _, w := range windows {
+			spending.Go(func() {
+				batch := size{10, 300 << 10}
+				if err := w.spend(t.Context(), batch); err != nil {
+					t.Error(err)
+				}
+				time.Sleep(time.Second) // it runs
+				if credit := w.restore(batch); credit != batch {
+					t.Errorf("credited %+v", credit)
+				}
+			})
+		}
+		time.Sleep(time.Millisecond)
+		if b.reserve(16 << 20) {
+			t.Error("windows in use lend")
+		}
+		if left := b.remaining(); left < -1<<20 {
+			t.Errorf("the budget is overdrawn by %d bytes", -left)
+		}
+		spending.Wait()
+		for _, w := range windows {
+			w.close()
+		}
+		if left := b.remaining(); left != b.size {
+			t.Errorf("after the end %d of %d bytes are left", left, b.size)
+		}
+	})
 }
 
 // TestTinyBatchesDontGrow: a window of very many batches costs more than its bytes say.
@@ -293,8 +342,12 @@ func TestBudgetAddsUp(t *testing.T) {
 			w.restore(a)
 		default:
 			a := size{1 + random.Int64N(5000), random.Int64N(1 << 20)}
-			need := int64(w.batches+1)*batchCost - (w.bytes - a.bytes) - w.over
-			if w.rows <= 0 || w.bytes <= 0 || need > b.remaining() {
+			left, lent := b.remaining(), w.lent
+			if lent <= left { // it is taken back first
+				left, lent = left-lent, 0
+			}
+			need := int64(w.batches+1)*batchCost - (w.bytes - lent - a.bytes) - w.over
+			if w.rows <= 0 || w.bytes <= 0 || need > left {
 				continue // it would wait
 			}
 			if err := w.spend(t.Context(), a); err != nil {
