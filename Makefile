@@ -12,7 +12,7 @@ CHAOS_TIME    ?= 20m
 CHAOS_RATE    ?= 4000
 CHAOS_SEED    ?= $(shell date +%s)
 
-.PHONY: help build images test lint proto proto-check proto-freeze bench soak-once soak-join soak-wakeups soak-records soak-config fuzz sim chaos vuln e2e-k8s
+.PHONY: help build images test lint proto proto-check proto-freeze bench soak-once soak-join soak-wakeups soak-records soak-windows soak-config fuzz sim chaos vuln e2e-k8s
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' Makefile
@@ -90,6 +90,12 @@ soak-wakeups: ## Have WAKE_PAIRS Saves and Waits of the same keys race on a real
 
 soak-records: ## Count what Redis remembers of RECORD_ROWS rows
 	go test -run '^TestRecordsAreBounded$$' -v -timeout 0 ./pkg/connector/redis -records.rows $(RECORD_ROWS)
+
+WINDOW_ROUNDS ?= 2000
+WINDOW_SEED   ?= $(shell date +%s)
+
+soak-windows: ## Go through WINDOW_ROUNDS histories of once-windows that differ and change, from WINDOW_SEED
+	go test -run '^TestWindowsAtRandom$$' -v -timeout 0 ./pkg/connector/redis -windows.rounds $(WINDOW_ROUNDS) -windows.seed $(WINDOW_SEED)
 
 soak-config: ## Change definitions under load for SOAK_FOR, SOAK_RATE versions a minute, from SOAK_SEED
 	go test -run '^TestSoak$$' -v -timeout 0 ./e2e/live -soak.for $(SOAK_FOR) -soak.rate $(SOAK_RATE) -soak.seed $(SOAK_SEED)

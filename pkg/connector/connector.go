@@ -33,7 +33,8 @@ type Effect struct {
 	Value string // for Set, Incr and Append
 	// Row is the input row behind it, as its place in the batch. Output tells apart what came of that row, Visit how often it
 	// came to the function, Command counts what it saves there. Together with flow, function and batch they name the effect
-	// for ever: it takes place once.
+	// for ever: it takes place once. A rerun whose commands come in another order gives other effects these names, which a
+	// store may carry out again.
 	Row     uint32
 	Visit   uint32
 	Command uint32
@@ -46,7 +47,7 @@ type Cause struct {
 	// Batch is zero where nobody will ever ask for the same effects again: they are carried out, and not remembered.
 	Batch batch.ID
 	// Floor is the lowest sequence of the batch's stream that may still be submitted again: what was remembered of those
-	// below is dropped, and they are refused from then on.
+	// below is dropped, and they are refused from then on, this batch included if it lies below.
 	Floor uint64
 	// Born is when the batch was first submitted, by this process's clock. Zero: now.
 	Born time.Time

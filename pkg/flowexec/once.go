@@ -11,7 +11,7 @@ import (
 type OnceConfig struct {
 	// Copy is the copy of the flow that runs: one run at a time.
 	Copy *kis.Copy
-	// Batch names the rows.
+	// Batch names the rows. It is the newest of its stream, and those before are over: what a store remembers of them goes.
 	Batch batch.ID
 	// Connectors may be nil for flows that have none. Metrics may be nil. Observe is as in LanesConfig.
 	Connectors Connectors
@@ -32,6 +32,6 @@ func (p *Plan) Once(ctx context.Context, rows []any, c OnceConfig) Run {
 	})
 	defer l.Stop()
 	done := make(chan Run, 1)
-	l.Enqueue(&Part{Plan: p, Batch: c.Batch, BatchRows: len(rows), Values: rows, Attempt: 1, Done: func(r Run) { done <- r }})
+	l.Enqueue(&Part{Plan: p, Batch: c.Batch, Floor: c.Batch.Sequence, BatchRows: len(rows), Values: rows, Attempt: 1, Done: func(r Run) { done <- r }})
 	return <-done
 }

@@ -123,7 +123,8 @@ func (c *expand[In, Out]) Call(f *Frame, lo, hi int) (int, error) {
 
 // Save writes to the function's connector. Without an error the row passes on whole, once what it wrote has taken effect. A row
 // may run again, when its worker dies or its batch is sent again; each write takes effect once all the same, the first time,
-// as far as the store keeps what it acknowledged, and for batches younger than the connector's once_window.
+// as far as the store keeps what it acknowledged, and for batches younger than the connector's once_window. For that the
+// function makes the same calls of its Writer in the same order each time: see there.
 func Save[In any](fn func(ctx context.Context, to Writer, row In) error) Func {
 	return checked(&save[In]{passing[In]{base[In, In]{FormSave}}, fn}, fn == nil)
 }

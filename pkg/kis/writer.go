@@ -13,6 +13,10 @@ import (
 // function has returned without an error, in the order of the calls, and take effect once. Keys are without the connector's
 // prefix. Values are strings, numbers, bools, encoding.TextMarshaler, and anything else as JSON; a value that can't be
 // written fails the row. A Writer must not be used after its function returned.
+//
+// When a row runs again, the n-th call for it is the n-th effect of before, and takes place no second time. So a function makes
+// the same calls in the same order each time: range over a map's keys only once they are sorted. On a Redis Cluster, which
+// remembers effects with their keys, effects in another order take place twice.
 type Writer interface {
 	// Set gives a field of the key's hash a value.
 	Set(key, field string, value any)

@@ -28,6 +28,9 @@ type Store struct {
 	Pairs int
 	// Wraps says that the store does not notice when a whole number grows too large.
 	Wraps bool
+	// Spread says that the store notes effects with their keys, in several places: there a function that makes its commands in
+	// another order when it runs again makes other effects.
+	Spread bool
 }
 
 // patience is how long a test waits for what must happen.
@@ -42,6 +45,7 @@ func Run(t *testing.T, s Store) {
 	}{
 		{"effects", effects}, {"numbers", numbers}, {"refusals", refusals}, {"overflow", overflow}, {"load", load}, {"empty calls", emptyCalls},
 		{"once", once}, {"repeated", repeated}, {"once under contention", contention}, {"once at random", random}, {"floor", floor}, {"age", age},
+		{"order of commands", order},
 		{"callers share round trips", sharing}, {"a caller that gives up", givingUp}, {"wait", wait}, {"watch", watch},
 		{"wait ends", waitEnds}, {"wait races save", races}, {"close", closing},
 	} {

@@ -269,6 +269,9 @@ func floor(t *testing.T, s Store) {
 	}{
 		{149, 1, batch.CodeBatchGivenUp}, {1, 1, batch.CodeBatchGivenUp}, {500, 100, 0}, {149, 149, batch.CodeBatchGivenUp},
 		{150, 1, 0}, {200, 150, 0}, {199, 150, 0},
+		// A floor above the batch itself: the producer is through with it, too.
+		{400, 450, batch.CodeBatchGivenUp}, {449, 1, batch.CodeBatchGivenUp}, {300, 301, batch.CodeBatchGivenUp}, {450, 1, 0}, {450, 450, 0},
+		{450, 451, batch.CodeBatchGivenUp}, {450, 450, batch.CodeBatchGivenUp}, {451, 451, 0},
 	} {
 		for range 2 {
 			if err := save(test.sequence, test.floor); batch.CodeOf(err) != test.code {
@@ -282,8 +285,53 @@ func floor(t *testing.T, s Store) {
 			t.Errorf("effect %s took place %s times", field, n)
 		}
 	}
-	if len(got) != 202 {
-		t.Errorf("%d effects took place, not 202", len(got))
+	if len(got) != 204 {
+		t.Errorf("%d effects took place, not 204", len(got))
+	}
+}
+
+// order runs a function again that makes its commands in the order in which it made them before, in pieces, and one that makes
+// them in another, as a range over a map does. An effect's name has the number of its command: where effects are noted with
+// their keys, a command that has another key by then is another effect, and takes place again.
+func order(t *testing.T, s Store) {
+	t.Helper()
+	const commands = 32
+	for name, again := range map[string]func(int) int{"same": func(i int) int { return i }, "reversed": func(i int) int { return commands - 1 - i }} {
+		c := s.Open(t, prefix(t)+name+":")
+		made := func(number func(int) int) []connector.Effect {
+			effects := make([]connector.Effect, 2*commands)
+			for i := range effects {
+				effects[i] = incr("key"+strconv.Itoa(i%commands)+" of row "+strconv.Itoa(i/commands), "n", "1")
+				effects[i].Row, effects[i].Command = uint32(i/commands), uint32(number(i%commands))
+			}
+			return effects
+		}
+		from, first, rerun := cause(), made(func(i int) int { return i }), made(again)
+		saveFor(t, c, from, first...)
+		saveFor(t, s.Open(t, prefix(t)+name+":"), from, rerun[commands:]...) // as another worker does, with fewer rows
+		for at := 0; at < len(rerun); at += 7 {
+			saveFor(t, c, from, rerun[at:min(at+7, len(rerun))]...)
+		}
+		keys := make([]string, len(first))
+		for i, e := range first {
+			keys[i] = e.Key
+		}
+		values, err := c.Load(t.Context(), keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		doubled := 0
+		for i, v := range values {
+			switch {
+			case len(v.Fields) != 1:
+				t.Errorf("%s: %s has %v", name, keys[i], v.Fields)
+			case v.Fields[0].Value != "1":
+				doubled++
+			}
+		}
+		if doubled > 0 != (s.Spread && name == "reversed") {
+			t.Errorf("%s order: %d of %d effects took place twice", name, doubled, len(keys))
+		}
 	}
 }
 

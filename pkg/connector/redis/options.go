@@ -26,6 +26,9 @@ import (
 // bufferSize is that of each connection in each direction: most of what goes over it is pipelines of thousands of commands.
 const bufferSize = 128 << 10
 
+// longest bounds once_window: records kept for a quarter longer than the largest Duration would be kept for none at all.
+const longest = 100 * 365 * 24 * time.Hour
+
 // options are what a document says, beside what go-redis needs of it.
 type options struct {
 	client         *goredis.UniversalOptions
@@ -52,6 +55,7 @@ func readOptions(c *definition.Connector, log hclog.Logger) (*options, error) {
 		replicaTimeout: p.duration("replica_timeout", time.Second),
 		onceWindow:     p.duration("once_window", connector.OnceWindow),
 	}
+	o.onceWindow = min(o.onceWindow, longest)
 	o.onceKeep = o.onceWindow + o.onceWindow/4
 	o.client = &goredis.UniversalOptions{
 		Addrs:            c.Addrs,

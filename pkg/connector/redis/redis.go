@@ -13,7 +13,8 @@
 //	retries            how often a round trip is tried again while Redis is away, 10
 //	retry_min          50ms, doubled each time up to retry_max, 2s: with 10 retries about ten seconds
 //	replica_timeout    how long a Save waits for its replicas, 1s
-//	once_window        how old a batch may be whose effects are carried out, 1h; what took place is remembered that long
+//	once_window        how old a batch may be whose effects are carried out, 1h; what took place is remembered that long.
+//	                   One that is raised holds for batches that are born from then on (docs/redis.md)
 //	tls, tls_ca, tls_cert, tls_key, tls_server_name, tls_skip_verify      files in PEM form; any of them turns TLS on
 //
 // # What is kept how
@@ -66,6 +67,8 @@ type Config struct {
 
 	// tick is how often waiting keys are read again, a second; below zero never, so that a test sees a lost wake-up.
 	tick time.Duration
+	// now is time.Now, but for tests.
+	now func() time.Time
 }
 
 // Open is Config's Open without logger and metrics.
@@ -94,7 +97,9 @@ type Connection struct {
 	log                 hclog.Logger
 	metrics             *connector.Metrics
 	tick                time.Duration
+	now                 func() time.Time
 
+	windows      windows
 	saves, loads gatherer
 	waits        waits
 	state        atomic.Int32 // whether Redis answered last time: up, down or closed
@@ -125,8 +130,12 @@ func (config Config) Open(ctx context.Context, doc *definition.Connector) (conne
 	}
 	c := &Connection{
 		name: doc.Name, prefix: doc.Key, addrs: strings.Join(doc.Addrs, ","), options: o, metrics: config.Metrics,
-		log: config.Logger, tick: config.tick, risks: risks{},
+		log: config.Logger, tick: config.tick, now: config.now, risks: risks{},
 	}
+	if c.now == nil {
+		c.now = time.Now
+	}
+	c.windows.init(o)
 	if c.log == nil {
 		c.log = hclog.NewNullLogger()
 	}
@@ -145,6 +154,9 @@ func (config Config) Open(ctx context.Context, doc *definition.Connector) (conne
 		return nil, err
 	}
 	c.metrics.Up(c.name, 1, 0)
+	if err := c.hearWindows(ctx, c.now()); err != nil {
+		c.log.Debug("redis has not noted the once-window; the first save asks again", "error", err)
+	}
 	c.inspect(ctx)
 	c.start(ctx)
 	return c, nil

@@ -23,7 +23,7 @@ func TestConformanceOfMiniredis(t *testing.T) {
 }
 
 func TestConformanceOfCluster(t *testing.T) {
-	conform(t, conformance.Store{Pairs: 2_000}, startCluster(t)...)
+	conform(t, conformance.Store{Pairs: 2_000, Spread: true}, startCluster(t)...)
 }
 
 func conform(t *testing.T, s conformance.Store, addrs ...string) {

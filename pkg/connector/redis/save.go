@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -20,8 +19,9 @@ func (c *Connection) Save(ctx context.Context, cause connector.Cause, effects []
 	switch {
 	case len(effects) == 0:
 		return nil, nil
-	case cause.Age(time.Now()) > c.options.onceWindow:
-		return nil, connector.TooOld(c.name, &cause, c.options.onceWindow)
+	}
+	if err := c.admit(ctx, &cause, c.now()); err != nil {
+		return nil, err
 	}
 	call, err := c.encode(&cause, effects)
 	if err != nil {
@@ -234,16 +234,18 @@ func (t *saving) command(ctx context.Context, shares []*share) *goredis.SliceCmd
 	for _, s := range shares {
 		keys, values = keys+1+len(s.keys), values+len(s.args)
 	}
-	args := make([]any, 0, 4+keys+values)
+	windows := t.conn.windowKeys()
+	args := make([]any, 0, 6+keys+values)
 	if t.source {
-		args = append(args, "eval", saveScript.source, keys)
+		args = append(args, "eval", saveScript.source, len(windows)+keys)
 	} else {
-		args = append(args, "evalsha", saveScript.sha, keys)
+		args = append(args, "evalsha", saveScript.sha, len(windows)+keys)
 	}
+	args = append(args, windows...)
 	for _, s := range shares {
 		args = append(append(args, s.record), s.keys...)
 	}
-	args = append(args, t.conn.options.onceKeep.Milliseconds())
+	args = append(args, max(1, t.conn.windows.kept().Milliseconds()), len(windows))
 	for _, s := range shares {
 		args = append(args, s.args...)
 	}

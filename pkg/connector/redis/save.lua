@@ -1,17 +1,17 @@
 -- Carries out the effects of Saves, each once. A record is a hash that remembers which effects a function had for a stream:
 -- a field for each batch and way to come to an effect, in which each row of the batch has a bit. It comes before the keys.
 --
--- KEYS: for each part its record, and the key of each effect.
--- ARGV: how long records are kept, in ms; then for each part its batch's sequence and floor, the numbers of its fields and
--- effects, a letter for each effect's operation, six bytes for each effect's bit, the fields and their bits, the arguments
+-- KEYS: the windows in use, where this script can read them; then for each part its record, and the key of each effect.
+-- ARGV: how long records are kept, in ms, and whether KEYS begins with the windows, 1 or 0; then for each part its batch's
+-- sequence and floor, the numbers of its fields and effects, a letter for each effect's operation, six bytes for each effect's bit, the fields and their bits, the arguments
 -- of the effects. Sequence and floor have 20 digits, so that they compare as texts. A capital letter is the operation of the
 -- effect before it again, on the same field: only its value is told.
 --
 -- The answer is a list of pairs: the number of an effect that was refused and why, or, below zero, that of a part whose batch
--- lies below the floor. An error, in place of an answer, comes before anything of a part is written.
+-- lies below the floor, which may be its own. An error, in place of an answer, comes before anything of a part is written.
 
 local byte, char, sub, find, upper, floor = string.byte, string.char, string.sub, string.find, string.upper, math.floor
-local call, pcall, keep = redis.call, redis.pcall, ARGV[1]
+local call, pcall, keep = redis.call, redis.pcall, tonumber(ARGV[1])
 local most = 1000 -- what one command names, at the most
 
 -- What two bytes have in common.
@@ -76,8 +76,11 @@ end
 local function enter(record, sequence, least, first, fields)
   local head = call('HMGET', record, 'floor', 'kept')
   local lowest = head[1] or ''
+  if least > lowest then
+    raise(record, least, tonumber(head[2] or 0))
+    lowest = least
+  end
   if sequence < lowest then return nil end
-  if least > lowest then raise(record, least, tonumber(head[2] or 0)) end
   local before, after = nil, {}
   for lo = 0, fields - 1, most do
     local hi = math.min(lo + most, fields)
@@ -105,8 +108,20 @@ end
 local commands = {s = 'HSET', i = 'HINCRBY', f = 'HINCRBYFLOAT', a = 'RPUSH', d = 'DEL'}
 local counts = {s = 2, i = 2, f = 2, a = 1, d = 0} -- of arguments: a field and a value, a value alone, none
 
+-- Keeps a record as long as this script's window wants, or longer, where another connection's did.
+local function prolong(record)
+  local longer = pcall('PEXPIRE', record, keep, 'GT')
+  if longer == 1 then return end
+  if type(longer) == 'table' then
+    call('PEXPIRE', record, keep) -- before Redis 7
+  else
+    call('PEXPIRE', record, keep, 'NX') -- a new record
+  end
+end
+
 local answer, touched = {}, {}
-local k, a, n, part = 0, 1, 0, 0 -- keys, arguments, effects and parts that are through
+local k, a, n, part = tonumber(ARGV[2]), 2, 0, 0 -- keys, arguments, effects and parts that are through
+if k == 1 then keep = math.max(keep, tonumber(call('HMGET', KEYS[1], 'keep')[1] or 0)) end
 while k < #KEYS do
   local record = KEYS[k + 1]
   local sequence, least, fields, effects = ARGV[a + 1], ARGV[a + 2], tonumber(ARGV[a + 3]), tonumber(ARGV[a + 4])
@@ -169,7 +184,7 @@ while k < #KEYS do
   for field in pairs(undone) do call('HSET', record, ARGV[first + 2 * field - 1], after[field]) end
   if fields > 0 and not touched[record] then
     -- Also where nothing else was written: a WAIT behind it then waits for what was written before.
-    call('PEXPIRE', record, keep)
+    prolong(record)
     touched[record] = true
   end
   k, n = k + effects, n + effects

@@ -43,8 +43,8 @@ func (m *model) save(cause *connector.Cause, effects []connector.Effect) (refuse
 	for i, e := range effects {
 		at, name := place{cause.Batch.Stream, m.slot(e.Key)}, saved{cause.Batch, e.Row}
 		if !cause.Batch.IsZero() {
-			below[at] = below[at] || cause.Batch.Sequence < m.floors[at]
 			m.floors[at] = max(m.floors[at], cause.Floor)
+			below[at] = cause.Batch.Sequence < m.floors[at]
 			givenUp = givenUp || below[at]
 		}
 		if !below[at] && !m.seen[name] {
@@ -116,7 +116,9 @@ func TestScriptsOfSeveralSaves(t *testing.T) {
 				if i := dice.IntN(3); i < len(streams) {
 					s.cause.Batch = batch.ID{Stream: streams[i], Sequence: next[i]}
 					s.cause.Floor = max(1, next[i]-min(next[i], dice.Uint64N(4)))
-					next[i]++
+					if next[i]++; dice.IntN(16) == 0 {
+						s.cause.Floor += dice.Uint64N(6) // over the batch itself
+					}
 				}
 				e := connector.Effect{}
 				n := 1 + dice.IntN(20)

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/alicebob/miniredis/v2"
+
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 	"github.com/kisgrid/kisgrid/pkg/kis/common"
@@ -156,5 +158,37 @@ func TestPanicsWhenConnectorsClose(t *testing.T) {
 	k.run()
 	if err := k.registry.Close(); err == nil || !strings.Contains(err.Error(), "no end") {
 		t.Errorf("Close returned %v", err)
+	}
+}
+
+// What Redis remembers of a flow's runs is that of the last ones, however many there were: nobody asks for those before again.
+func TestRunsAreForgotten(t *testing.T) {
+	const runs = 300
+	server := miniredis.RunT(t)
+	k := newKit(t)
+	k.registry.Func("count", kis.Save(func(_ context.Context, to kis.Writer, row in) error {
+		to.Incr("sum", "n", row.ID)
+		return nil
+	}))
+	c := config.NewFuncConfig("count", common.S, nil, nil)
+	if err := c.AddConnConfig(config.NewConnConfig("counts", server.Addr(), common.REDIS, "", nil)); err != nil {
+		t.Fatal(err)
+	}
+	k.linkAs(c, nil)
+	most := 0
+	for range runs {
+		k.commit(in{1}, in{2})
+		k.run()
+		for _, key := range server.Keys() {
+			if fields, err := server.HKeys(key); err == nil && strings.HasPrefix(key, "kisgrid:once:") {
+				most = max(most, len(fields))
+			}
+		}
+	}
+	if most == 0 || most > runs/3 {
+		t.Errorf("of %d runs %d fields are remembered", runs, most)
+	}
+	if got := server.HGet("sum", "n"); got != fmt.Sprint(3*runs) {
+		t.Errorf("the sum is %s", got)
 	}
 }

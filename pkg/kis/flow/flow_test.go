@@ -18,7 +18,19 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis/flow"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(closing{m}) }
+
+// closing closes the connectors that flows share before it is looked whether anything is left.
+type closing struct{ *testing.M }
+
+func (m closing) Run() int {
+	code := m.M.Run()
+	if err := kis.Pool().Close(); err != nil {
+		fmt.Println(err)
+		return max(code, 1)
+	}
+	return code
+}
 
 type in struct {
 	ID int `json:"id"`
