@@ -14,7 +14,7 @@ type Batch struct {
 	columns  Columns
 	err      error
 	id       ID
-	revision int64
+	revision Revision
 	first    time.Time
 }
 
@@ -55,8 +55,11 @@ func (b *Batch) Len() int { return b.columns.Len() }
 // ID is the batch's id, zero before its first use.
 func (b *Batch) ID() ID { return b.id }
 
-// Revision is that of the flow which the batch first ran on; 0 before its first answer.
-func (b *Batch) Revision() int64 { return b.revision }
+// Revision is the number of the flow's revision on which the batch first ran; 0 before its first answer.
+func (b *Batch) Revision() int64 { return b.revision.Number }
+
+// Pinned is the revision on which the batch first ran; zero before its first answer.
+func (b *Batch) Pinned() Revision { return b.revision }
 
 // Age is how long before now the batch was first used; 0 before that.
 func (b *Batch) Age(now time.Time) time.Duration {
@@ -75,8 +78,8 @@ func (b *Batch) Use(now time.Time, next func() ID) ID {
 }
 
 // Pin keeps the revision that the batch first ran on: a resend runs on it again.
-func (b *Batch) Pin(revision int64) {
-	if b.revision == 0 {
-		b.revision = revision
+func (b *Batch) Pin(r Revision) {
+	if b.revision.Number == 0 {
+		b.revision = r
 	}
 }

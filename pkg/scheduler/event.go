@@ -14,7 +14,12 @@ type Event interface {
 type FlowSwitched struct {
 	Flow     string
 	Revision int64
+	Digest   batch.Digest // of the revision's documents
 	Ready    []string
+}
+
+func (e FlowSwitched) revision() batch.Revision {
+	return batch.Revision{Number: e.Revision, Digest: e.Digest}
 }
 
 // WorkerConnected says that a session began, with nothing held of earlier ones: what the worker had is given up, as with
@@ -31,10 +36,15 @@ type WorkerResumed struct {
 // WorkerDisconnected says that a session ended and the worker is not given up yet.
 type WorkerDisconnected struct{ Worker string }
 
-// WorkerReady says that a worker acknowledged a flow's revision.
+// WorkerReady says that a worker acknowledged a flow's active revision; of any other it means nothing.
 type WorkerReady struct {
 	Worker, Flow string
 	Revision     int64
+	Digest       batch.Digest // of the revision's documents
+}
+
+func (e WorkerReady) revision() batch.Revision {
+	return batch.Revision{Number: e.Revision, Digest: e.Digest}
 }
 
 // WorkerDraining says that a worker takes no more parts.

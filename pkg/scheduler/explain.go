@@ -18,10 +18,10 @@ func (s *Scheduler) Explain(flow string, key uint64) Explanation {
 	e := Explanation{Slot: Slot(key)}
 	f := s.byName[flow]
 	switch {
-	case f == nil || f.revision == 0:
+	case f == nil || f.revision.IsZero():
 		e.Reason = "no revision of the flow is active"
 	case f.ready() == 0:
-		e.Revision = f.revision
+		e.Revision = f.revision.Number
 		e.Reason = "no worker is ready for the active revision"
 		for l := range f.each {
 			w := l.worker
@@ -33,7 +33,7 @@ func (s *Scheduler) Explain(flow string, key uint64) Explanation {
 			}
 		}
 	default:
-		e.Revision = f.revision
+		e.Revision = f.revision.Number
 		w := f.owner(e.Slot).worker
 		e.Worker = w.id
 		e.Reason = "it weighs most for the slot among the workers that are ready"

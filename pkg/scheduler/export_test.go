@@ -227,7 +227,7 @@ func (c *checker) flow(f *flow, remainder, divisor int) {
 	if !f.waiting.empty() && f.ready() > 0 {
 		c.errorf("flow %s: rows wait for a worker although one is ready", f.name)
 	}
-	if g := live(&f.whole); g == nil || g.batch.Revision < f.revision && f.remaining(g.batch.Revision) != nil {
+	if g := live(&f.whole); g == nil || g.batch.revision() != f.revision && f.remaining(g.batch.revision()) != nil {
 		return
 	}
 	for l := range f.each {

@@ -3,12 +3,14 @@ package scheduler
 import (
 	"slices"
 	"time"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
 // flow is the state of one flow.
 type flow struct {
 	name     string
-	revision int64 // the active one; 0: none
+	revision batch.Revision // the active one; zero: none
 	ledger   Ledger
 
 	links []*link // by seat; nil where the flow had nothing to do with the worker
@@ -28,8 +30,8 @@ type link struct {
 	flow   *flow
 	worker *worker
 	ready  bool // its worker is in flow.table
-	// acknowledged is the newest revision that the worker said it is ready for.
-	acknowledged int64
+	// acknowledged is the last active revision that the worker said it is ready for.
+	acknowledged batch.Revision
 	rows, bytes  int64 // credit left; below zero when overdrawn
 	first, last  *Part // those with rows that the worker has not answered, in order
 	queue        queue

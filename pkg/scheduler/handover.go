@@ -104,7 +104,7 @@ func (l *link) keeps(moved *slotSet) (keeps *slotSet) {
 			keeps.add(slot)
 		}
 	}
-	earlier := func(b *Batch) bool { return len(b.Keys) > 0 && b.Revision < l.flow.revision }
+	earlier := func(b *Batch) bool { return len(b.Keys) > 0 && b.revision() != l.flow.revision }
 	for p := l.first; p != nil; p = p.next {
 		if earlier(p.Batch) {
 			p.eachOpen(func(i uint32) { note(p.Batch, p.Row(i)) })

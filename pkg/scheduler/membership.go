@@ -60,18 +60,21 @@ func (e WorkerReady) step(s *Scheduler) {
 	if w == nil {
 		return
 	}
-	l := s.link(s.flow(e.Flow), w)
-	l.acknowledged = max(l.acknowledged, e.Revision)
-	s.place(l)
+	f := s.flow(e.Flow)
+	if r := e.revision(); r == f.revision {
+		l := s.link(f, w)
+		l.acknowledged = r
+		s.place(l)
+	}
 }
 
 func (e FlowSwitched) step(s *Scheduler) {
 	f := s.flow(e.Flow)
-	f.revision = e.Revision
+	f.revision = e.revision()
 	for _, id := range e.Ready {
 		if w := s.workers[id]; w != nil {
 			l := s.link(f, w)
-			l.acknowledged = max(l.acknowledged, e.Revision)
+			l.acknowledged = f.revision
 		}
 	}
 	// First those that come, so that rows of those that go find somebody.
@@ -100,7 +103,7 @@ func (e WorkerDraining) step(s *Scheduler) {
 
 // mayServe reports whether the link's worker may own slots of its flow.
 func (l *link) mayServe() bool {
-	return l.flow.revision > 0 && l.acknowledged >= l.flow.revision && !l.worker.draining
+	return !l.flow.revision.IsZero() && l.acknowledged == l.flow.revision && !l.worker.draining
 }
 
 // place makes a link ready, or not, as its worker's state asks for.

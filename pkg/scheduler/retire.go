@@ -1,6 +1,10 @@
 package scheduler
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
 
 // FlowRetired says that every worker is told to forget the flow: with its definitions goes its credit. It does nothing while
 // Idle is false.
@@ -21,7 +25,7 @@ func (e FlowRetired) step(s *Scheduler) {
 		return
 	}
 	s.sweep(f)
-	f.revision = 0
+	f.revision = batch.Revision{}
 	for l := range f.each {
 		if l.ready {
 			s.leave(l)

@@ -78,8 +78,9 @@ func (s *Scheduler) act(a Action) { s.actions = append(s.actions, a) }
 // exported fields, and changes them no more.
 type Batch struct {
 	Flow string
-	// Revision that the batch runs on.
+	// Revision that the batch runs on, and the digest of its documents.
 	Revision int64
+	Digest   batch.Digest
 	// Keys are the rows' shard key hashes; empty: the batch goes whole to one worker.
 	Keys []uint64
 	// Ends are the rows' end offsets.
@@ -97,6 +98,10 @@ type Batch struct {
 	done      Rows // rows with an outcome; nil while there is none
 	over      bool // answered in full, or cancelled
 	heapIndex int  // place in deadlines; -1 for none
+}
+
+func (b *Batch) revision() batch.Revision {
+	return batch.Revision{Number: b.Revision, Digest: b.Digest}
 }
 
 // Rows is how many rows the batch has.

@@ -1,6 +1,10 @@
 package scheduler
 
-import "cmp"
+import (
+	"cmp"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
 
 // Part is rows of one batch that went to one worker together. Its exported fields do not change.
 type Part struct {
@@ -266,8 +270,8 @@ func (s *Scheduler) pumpWhole(f *flow) {
 			return
 		}
 		l := f.leastLoaded()
-		if b := f.whole.front().batch; b.Revision < f.revision {
-			l = cmp.Or(f.remaining(b.Revision), l)
+		if b := f.whole.front().batch; b.revision() != f.revision {
+			l = cmp.Or(f.remaining(b.revision()), l)
 		}
 		if l == nil || !l.hasCredit() {
 			return
@@ -278,8 +282,8 @@ func (s *Scheduler) pumpWhole(f *flow) {
 	}
 }
 
-// remaining is a link whose worker is still on an earlier revision, and so can certainly run it; nil for none.
-func (f *flow) remaining(revision int64) *link {
+// remaining is a link whose worker is still on another revision than the active one, and so can certainly run it; nil for none.
+func (f *flow) remaining(revision batch.Revision) *link {
 	for l := range f.each {
 		if l.acknowledged == revision && l.worker.connected && !l.worker.draining {
 			return l

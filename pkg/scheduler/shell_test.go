@@ -154,7 +154,7 @@ func (h *shell) mayMove(e scheduler.Event) (flows []string, changed func(worker 
 func (h *shell) note(e scheduler.Event) {
 	acknowledge := func(worker, flow string, revision int64) {
 		if w := h.workers[worker]; w != nil {
-			w.acknowledged[flow] = max(w.acknowledged[flow], revision)
+			w.acknowledged[flow] = revision
 		}
 	}
 	switch e := e.(type) {
@@ -177,7 +177,9 @@ func (h *shell) note(e scheduler.Event) {
 	case scheduler.WorkerGone:
 		delete(h.workers, e.Worker)
 	case scheduler.WorkerReady:
-		acknowledge(e.Worker, e.Flow, e.Revision)
+		if e.Revision == h.active[e.Flow] {
+			acknowledge(e.Worker, e.Flow, e.Revision)
+		}
 	case scheduler.FlowSwitched:
 		h.active[e.Flow] = e.Revision
 		for _, id := range e.Ready {
@@ -219,7 +221,7 @@ func (w *peer) of(flow string) *credit {
 
 // mayServe reports whether the worker may get rows of the flow.
 func (h *shell) mayServe(w *peer, flow string) bool {
-	return h.active[flow] > 0 && w.acknowledged[flow] >= h.active[flow] && !w.draining
+	return h.active[flow] > 0 && w.acknowledged[flow] == h.active[flow] && !w.draining
 }
 
 func (h *shell) ready(flow string) map[string]bool {
@@ -297,7 +299,7 @@ func (h *shell) checkSend(a scheduler.Send) {
 		h.fatalf("part %d to worker %s, which is not there", p.Number, a.Worker)
 	case !w.connected:
 		h.fatalf("part %d to worker %s, which has no session", p.Number, a.Worker)
-	case !h.mayServe(w, b.Flow) && (w.draining || b.Revision >= h.active[b.Flow] || w.acknowledged[b.Flow] < b.Revision):
+	case !h.mayServe(w, b.Flow) && (w.draining || b.Revision == h.active[b.Flow] || w.acknowledged[b.Flow] == 0):
 		h.fatalf("part %d to worker %s, which is not ready for %s", p.Number, a.Worker, b.Flow)
 	case !again && p.Number != w.last+1:
 		h.fatalf("part %d to worker %s after part %d", p.Number, a.Worker, w.last)
