@@ -74,8 +74,11 @@ func value(r *rand.Rand, f protoreflect.FieldDescriptor, size int) protoreflect.
 		return protoreflect.ValueOfString(strings.Repeat("s", 1+r.IntN(20)))
 	case protoreflect.BytesKind:
 		n := 4*size + 3
-		if f.Name() == "stream" { // 128 bits; a batch may not have much beside its rows
+		switch f.Name() { // a batch may not have much beside its rows
+		case "stream":
 			n = 16
+		case "digest":
+			n = 32
 		}
 		b := make([]byte, n)
 		for i := range b {

@@ -212,3 +212,24 @@ func text(s string, limit int) string {
 	}
 	return strings.ToValidUTF8(s, "\uFFFD")
 }
+
+// ToRevision reads which revision a message names. Without a digest it is known by its number alone.
+func ToRevision(number int64, digest []byte) (batch.Revision, error) {
+	r := batch.Revision{Number: number}
+	switch len(digest) {
+	case 0:
+	case len(r.Digest):
+		copy(r.Digest[:], digest)
+	default:
+		return r, batch.Errorf(batch.CodeBadMessage, "the digest of revision %d has %d bytes, not %d: the sender is defective", number, len(digest), len(r.Digest))
+	}
+	return r, nil
+}
+
+// FromDigest is a digest in a message; nil where it is not known.
+func FromDigest(d batch.Digest) []byte {
+	if d.IsZero() {
+		return nil
+	}
+	return d[:]
+}

@@ -77,8 +77,11 @@ func (b *Batch) Use(now time.Time, next func() ID) ID {
 	return b.id
 }
 
-// Pin keeps the revision that the batch first ran on: a resend runs on it again.
-func (b *Batch) Pin(r Revision) {
+// Pin is PinTo for who knows the revision's number only.
+func (b *Batch) Pin(revision int64) { b.PinTo(Revision{Number: revision}) }
+
+// PinTo keeps the revision that the batch first ran on: a resend runs on it again.
+func (b *Batch) PinTo(r Revision) {
 	if b.revision.Number == 0 {
 		b.revision = r
 	}

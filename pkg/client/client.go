@@ -29,7 +29,7 @@ type Client struct {
 	streams   map[*Stream]struct{}
 	producers map[batch.StreamID]*producer
 	unary     map[string]*producer           // of Submit, by flow; they are in producers too
-	revisions map[string]int64               // what new batches of Submit run on, by flow, as a coordinator said last
+	revisions map[string]batch.Revision      // what new batches of Submit run on, by flow, as a coordinator said last
 	rooms     map[string]*semaphore.Weighted // for the rows of calls that are under way, by flow
 }
 
@@ -62,7 +62,7 @@ func Dial(target string, opts ...Option) (*Client, error) {
 		streams:   make(map[*Stream]struct{}),
 		producers: make(map[batch.StreamID]*producer),
 		unary:     make(map[string]*producer),
-		revisions: make(map[string]int64),
+		revisions: make(map[string]batch.Revision),
 		rooms:     make(map[string]*semaphore.Weighted),
 	}, nil
 }

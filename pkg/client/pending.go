@@ -24,10 +24,10 @@ type Pending struct {
 	id       batch.ID
 	span     trace.Span // nil where nobody traces
 
-	order    uint64 // guarded by Stream.mu: its place among all that were sent on the stream
-	sent     bool   // guarded by Stream.mu: it went out in the session that is under way
-	revision int64  // guarded by Stream.mu: the one that it named when it last went out
-	first    bool   // guarded by Stream.mu: no coordinator can have taken it before that
+	order    uint64         // guarded by Stream.mu: its place among all that were sent on the stream
+	sent     bool           // guarded by Stream.mu: it went out in the session that is under way
+	revision batch.Revision // guarded by Stream.mu: the one that it named when it last went out
+	first    bool           // guarded by Stream.mu: no coordinator can have taken it before that
 
 	// Gathered by the one goroutine that reads answers; constant once done is closed, and arranged is done.
 	result   *batch.Result
@@ -112,25 +112,26 @@ func (p *Pending) arrange() {
 
 // begin makes an empty result: answers of an earlier try don't count, the batch is answered anew. A batch that may have been
 // taken before names the same revision again; a new one that which is active now.
-func (p *Pending) begin(active int64) {
+func (p *Pending) begin(active batch.Revision) {
 	p.sent = true
 	p.traceSent()
-	p.revision, p.first = p.batch.Revision(), false
-	if p.revision == 0 {
+	p.revision, p.first = p.batch.Pinned(), false
+	if p.revision.Number == 0 {
 		p.revision, p.first = active, true
 	}
 	p.result, p.outputs, p.lent, p.bytes = &batch.Result{BatchID: p.id, Rows: p.columns.Len()}, nil, nil, 0
 }
 
 // pin has the batch run on the revision that it named, whenever it is sent again: nobody knows whether it was taken.
-func (p *Pending) pin() { p.batch.Pin(p.revision) }
+func (p *Pending) pin() { p.batch.PinTo(p.revision) }
 
 // submission is the message that sends the batch, columns uncopied.
 func (p *Pending) submission(floor uint64, now time.Time) *pb.Submission {
 	m := &pb.Submission{
 		Sequence:        p.id.Sequence,
 		Floor:           floor,
-		Revision:        p.revision,
+		Revision:        p.revision.Number,
+		Digest:          wire.FromDigest(p.revision.Digest),
 		First:           p.first,
 		Output:          !p.options.noOutput,
 		AgeMilliseconds: uint64(p.batch.Age(now) / time.Millisecond),

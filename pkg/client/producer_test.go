@@ -92,7 +92,7 @@ func TestSendingDoesNotAllocatePerRow(t *testing.T) {
 				t.Fatal(err)
 			}
 			p.fillKeys(&key, "id")
-			p.begin(0)
+			p.begin(batch.Revision{})
 			if m := p.submission(1, time.Now()); &m.Rows.Data[0] != &c.Data[0] || len(m.Rows.Keys) != rows {
 				t.Fatal("the rows were copied, or have no keys")
 			}

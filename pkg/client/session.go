@@ -110,6 +110,7 @@ func final(c batch.Code) bool {
 type connection struct {
 	remote rpc
 	opened *pb.Opened
+	active batch.Revision // as opened has it
 	ctx    context.Context
 	cancel context.CancelFunc
 }
@@ -123,7 +124,7 @@ func (s *Stream) session(at *connection) (next *connection, good bool, err error
 		}
 	}
 	defer at.cancel()
-	s.connect(at.opened)
+	s.connect(at.opened, at.active)
 	began := time.Now()
 
 	var answers int
@@ -170,11 +171,12 @@ func (s *Stream) open(leaving *connection) (*connection, error) {
 		err = batch.Errorf(batch.CodeProtocolMismatch, "coordinator %s chose protocol %d, this client speaks %d to %d: use builds that share one",
 			opened.GetCoordinator(), opened.GetProtocol(), protocolMin, protocolMax)
 	}
-	if err != nil {
+	active, defect := wire.ToRevision(opened.GetRevision(), opened.GetDigest())
+	if err = cmp.Or(err, defect); err != nil {
 		cancel()
 		return nil, err
 	}
-	return &connection{remote: remote, opened: opened, ctx: ctx, cancel: cancel}, nil
+	return &connection{remote: remote, opened: opened, active: active, ctx: ctx, cancel: cancel}, nil
 }
 
 // ask sends the first request and waits for the first response.
@@ -208,12 +210,12 @@ func gone(err error) error {
 }
 
 // connect begins a session: nothing has gone out in it, and nothing may until credit comes.
-func (s *Stream) connect(o *pb.Opened) {
+func (s *Stream) connect(o *pb.Opened, active batch.Revision) {
 	s.logger.Info("stream opened", "coordinator", o.GetCoordinator(), "revision", o.GetRevision())
 	l := o.GetLimits()
 	s.mu.Lock()
 	s.connected, s.refusal = true, nil
-	s.setRevision(o.GetRevision(), o.GetShardKey())
+	s.setRevision(active, o.GetShardKey())
 	s.limits = batch.Limits{RowBytes: int(l.GetRowBytes()), BatchBytes: int(l.GetBatchBytes()), BatchRows: int(l.GetBatchRows())}
 	s.mu.Unlock()
 	select {
@@ -351,8 +353,12 @@ func (s *Stream) receive(remote rpc, asked chan<- int) (answers int, err error) 
 		case *pb.StreamResponse_Credit:
 			s.grant(size{int64(m.Credit.GetRows()), int64(m.Credit.GetBytes())})
 		case *pb.StreamResponse_Switched:
+			active, err := wire.ToRevision(m.Switched.GetRevision(), m.Switched.GetDigest())
+			if err != nil {
+				return answers, err
+			}
 			s.mu.Lock()
-			s.setRevision(m.Switched.GetRevision(), m.Switched.GetShardKey())
+			s.setRevision(active, m.Switched.GetShardKey())
 			s.mu.Unlock()
 		case *pb.StreamResponse_Move:
 			select {
@@ -364,7 +370,7 @@ func (s *Stream) receive(remote rpc, asked chan<- int) (answers int, err error) 
 }
 
 // setRevision notes which revision is active, and the field that it goes by. The caller holds mu.
-func (s *Stream) setRevision(revision int64, field string) {
+func (s *Stream) setRevision(revision batch.Revision, field string) {
 	s.revision = revision
 	switch field {
 	case s.shardKey:
@@ -388,14 +394,15 @@ func (s *Stream) grant(credit size) {
 // answer takes what the coordinator says of one batch.
 func (s *Stream) answer(a *pb.Answer, lent *wire.Lent) {
 	refused := wire.ToError(a.GetRefused())
+	ran, err := wire.ToRevision(a.GetRevision(), a.GetDigest())
 	s.mu.Lock()
 	p := s.unanswered[a.GetSequence()]
 	if p == nil || !p.sent {
 		s.mu.Unlock()
 		return // its Pending ended before, and nobody waits
 	}
-	if refused == nil {
-		p.batch.Pin(a.GetRevision())
+	if refused == nil && err == nil {
+		p.batch.PinTo(ran)
 	}
 	s.mu.Unlock()
 
@@ -403,7 +410,10 @@ func (s *Stream) answer(a *pb.Answer, lent *wire.Lent) {
 	case refused != nil:
 		s.complete(p, refused)
 	default:
-		if err := p.add(a, lent); err != nil {
+		if err == nil {
+			err = p.add(a, lent)
+		}
+		if err != nil {
 			s.producer.doubt(p.id.Sequence)
 			s.complete(p, err)
 		} else if a.GetLast() {

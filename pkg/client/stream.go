@@ -42,7 +42,7 @@ type Stream struct {
 	sendings   uint64              // counts Sends
 	connected  bool
 	moving     bool            // another coordinator takes the stream as soon as what went out is answered
-	revision   int64           // the active one; 0 where the flow is off or gone
+	revision   batch.Revision  // the active one; zero where the flow is off or gone
 	shardKey   string          // of the active revision; empty for none
 	key        *batch.KeyField // of shardKey; nil for none. It does not change once made
 	limits     batch.Limits

@@ -60,25 +60,30 @@ func (c *Client) Submit(ctx context.Context, flow string, b *Batch, opts ...Subm
 	}
 }
 
-// try makes one call, and another one at once where that was told of a newer revision. Beside an error it tells whether it is
-// certain that nothing of the batch ran.
+// retold is how often a call that was told of another revision is made again at once. Once is enough where coordinators agree;
+// where they don't yet, the next tries have a pause between them.
+const retold = 2
+
+// try makes one call, and again at once where that was told of another revision: the one that the coordinator has from etcd,
+// whichever number is the greater. Beside an error it tells whether it is certain that nothing of the batch ran.
 func (c *Client) try(ctx context.Context, flow string, producer *producer, p *Pending) (nothingRan bool, err error) {
-	for {
+	for range 1 + retold {
 		nothingRan, err = c.call(ctx, flow, producer, p)
-		if batch.CodeOf(err) != batch.CodeRevisionChanged || c.revision(flow) <= p.revision {
+		if batch.CodeOf(err) != batch.CodeRevisionChanged || c.revision(flow) == p.revision {
 			return nothingRan, err
 		}
 	}
+	return nothingRan, err
 }
 
-// revision is what new batches of the flow run on, as far as this client knows; 0: it does not.
-func (c *Client) revision(flow string) int64 {
+// revision is what new batches of the flow run on, as far as this client knows; zero: it does not.
+func (c *Client) revision(flow string) batch.Revision {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.revisions[flow]
 }
 
-func (c *Client) setRevision(flow string, revision int64) {
+func (c *Client) setRevision(flow string, revision batch.Revision) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.revisions[flow] = revision
@@ -131,13 +136,18 @@ func (c *Client) call(ctx context.Context, flow string, producer *producer, p *P
 		return false, wire.FromStatus(err)
 	}
 	answer := response.GetAnswer()
+	revision, err := wire.ToRevision(answer.GetRevision(), answer.GetDigest())
+	if err != nil {
+		p.pin()
+		return false, err
+	}
 	if r := answer.GetRefused(); r != nil {
 		if batch.Code(r.GetCode()) == batch.CodeRevisionChanged {
-			c.setRevision(flow, answer.GetRevision())
+			c.setRevision(flow, revision)
 		}
 		return true, wire.ToError(r)
 	}
-	p.batch.Pin(answer.GetRevision())
+	p.batch.PinTo(revision)
 	p.omitted = wire.ToError(answer.GetOutputOmitted())
 	return false, p.add(answer, nil)
 }

@@ -26,9 +26,12 @@ const (
 // FlowStatus is what the leader says of a flow.
 type FlowStatus struct {
 	Flow string `json:"flow"`
-	// Wanted is the revision that the documents ask for, Active the one that runs, everywhere; 0 for none.
-	Wanted int64 `json:"wanted"`
-	Active int64 `json:"active"`
+	// Wanted is the revision that the documents ask for, Active the one that runs, everywhere; 0 for none. The digests are those
+	// of their documents; they are zero in what a leader of an earlier build wrote.
+	Wanted       int64        `json:"wanted"`
+	Active       int64        `json:"active"`
+	WantedDigest batch.Digest `json:"wanted_digest,omitzero"`
+	ActiveDigest batch.Digest `json:"active_digest,omitzero"`
 	// State is one of the State constants.
 	State string `json:"state"`
 	// Applied of Of live capable workers have acknowledged Wanted.
@@ -39,6 +42,16 @@ type FlowStatus struct {
 	// Reasons say why Wanted is not Active, each a line for an operator.
 	Reasons []string  `json:"reasons,omitempty"`
 	Updated time.Time `json:"updated"`
+}
+
+// WantedRevision is Wanted with its digest.
+func (s FlowStatus) WantedRevision() batch.Revision {
+	return batch.Revision{Number: s.Wanted, Digest: s.WantedDigest}
+}
+
+// ActiveRevision is Active with its digest.
+func (s FlowStatus) ActiveRevision() batch.Revision {
+	return batch.Revision{Number: s.Active, Digest: s.ActiveDigest}
 }
 
 // WorkerVerdict is what one worker says of a wanted revision.
@@ -60,6 +73,13 @@ type HistoryEntry struct {
 	Accepted time.Time
 	ShardKey string
 	Enabled  bool
+	// Digest is that of Documents. Whoever reads an entry gets it; in one to be written it does not count.
+	Digest batch.Digest
+}
+
+// Name is the entry's revision with its digest.
+func (e *HistoryEntry) Name() batch.Revision {
+	return batch.Revision{Number: e.Revision, Digest: e.Digest}
 }
 
 // ActiveFlow is a flow's status together with the revision that it says is active.
@@ -69,20 +89,56 @@ type ActiveFlow struct {
 	Active *HistoryEntry
 }
 
-// FollowFlows calls f with all flows that have a status, sorted by name: once when they are read, then after each change. A
-// status never comes without the entry it was written with, since one watch shows both. It blocks, leaves out intermediate
-// states and ends as FollowWorkers does.
-func (s *Store) FollowFlows(ctx context.Context, f func([]ActiveFlow)) error {
-	return follow(ctx, s, s.keys.flows(), s.readFlowRecord, func(_ int64, records []flowRecord) { f(join(records)) })
+// State is what leaders have written, as it stood at one moment. It must not be changed.
+type State struct {
+	// Flows are all flows that have a status, sorted by name.
+	Flows []ActiveFlow
+
+	records []flowRecord
 }
 
-// Flows reads all flows that have a status as they stand, sorted by name.
-func (s *Store) Flows(ctx context.Context) ([]ActiveFlow, error) {
+// Documents are the statuses of functions and connectors.
+func (s State) Documents() map[Key]DocumentStatus {
+	all := map[Key]DocumentStatus{}
+	for _, r := range s.records {
+		if r.document != nil {
+			all[r.document.Key()] = *r.document
+		}
+	}
+	return all
+}
+
+// Histories count the revisions that are kept, by flow; also those of flows that have no status.
+func (s State) Histories() map[string]int {
+	all := map[string]int{}
+	for _, r := range s.records {
+		if r.entry != nil {
+			all[r.entry.Flow]++
+		}
+	}
+	return all
+}
+
+// FollowState calls f with what leaders have written: once when it is read, then after each change. A status never comes
+// without the entry it was written with, since one watch shows both. It blocks, leaves out intermediate states and ends as
+// FollowWorkers does.
+func (s *Store) FollowState(ctx context.Context, f func(State)) error {
+	return follow(ctx, s, s.keys.flows(), s.readFlowRecord, func(_ int64, records []flowRecord) { f(State{join(records), records}) })
+}
+
+// State reads what leaders have written, as it stands when etcd answers.
+func (s *Store) State(ctx context.Context) (State, error) {
 	kvs, _, err := s.list(ctx, s.keys.flows())
 	if err != nil {
-		return nil, err
+		return State{}, err
 	}
-	return join(readable(s, kvs, s.readFlowRecord)), nil
+	records := readable(s, kvs, s.readFlowRecord)
+	return State{join(records), records}, nil
+}
+
+// FollowFlows is FollowState for those who want to know of flows only.
+func (s *Store) FollowFlows(ctx context.Context, f func([]ActiveFlow)) error {
+	return s.FollowState(ctx, func(state State) { f(state.Flows) })
 }
 
 // Status reads what the leader says of a flow, as it stands when etcd answers; nil where the flow has no status.
@@ -92,6 +148,48 @@ func (s *Store) Status(ctx context.Context, flow string) (*FlowStatus, error) {
 		return nil, err
 	}
 	return decodeStatus(flow, kvs[0].Value)
+}
+
+// Kept names a revision that may be in the history.
+type Kept struct {
+	Flow     string
+	Revision int64
+}
+
+// Look reads, in one request, what the leader says of flows, and which of the revisions are kept, as it stands when etcd
+// answers. A flow without a status, or with one that can't be read, is not among the statuses. Together there may be at most
+// 128 flows and revisions.
+func (s *Store) Look(ctx context.Context, flows []string, revisions []Kept) (statuses map[string]FlowStatus, kept map[Kept]bool, err error) {
+	var gets []clientv3.Op
+	for _, flow := range flows {
+		gets = append(gets, clientv3.OpGet(s.keys.status(flow)))
+	}
+	for _, r := range revisions {
+		gets = append(gets, clientv3.OpGet(s.keys.revision(r.Flow, r.Revision), clientv3.WithKeysOnly()))
+	}
+	call, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	answer, err := s.client.Txn(call).Then(gets...).Commit()
+	if err != nil {
+		return nil, nil, s.explain(ctx, "reading the status of flows", err)
+	}
+	statuses, kept = map[string]FlowStatus{}, map[Kept]bool{}
+	for i, response := range answer.Responses {
+		kvs := response.GetResponseRange().Kvs
+		switch {
+		case len(kvs) == 0:
+		case i >= len(flows):
+			kept[revisions[i-len(flows)]] = true
+		default:
+			status, err := decodeStatus(flows[i], kvs[0].Value)
+			if err != nil {
+				s.skipped.tell(kvs[0], err)
+				continue
+			}
+			statuses[flows[i]] = *status
+		}
+	}
+	return statuses, kept, nil
 }
 
 // History reads the revisions of a flow that are kept, oldest first.
@@ -142,10 +240,11 @@ func (s *Store) Revision(ctx context.Context, flow string, revision int64) (*His
 	return record.entry, nil
 }
 
-// flowRecord is what stands at one key of keys.flows: a status, an entry, or neither.
+// flowRecord is what stands at one key of keys.flows: a flow's status, an entry, a document's status, or none of them.
 type flowRecord struct {
-	status *FlowStatus
-	entry  *HistoryEntry
+	status   *FlowStatus
+	entry    *HistoryEntry
+	document *DocumentStatus
 }
 
 func (s *Store) readFlowRecord(kv *mvccpb.KeyValue) (flowRecord, error) {
@@ -157,6 +256,10 @@ func (s *Store) readFlowRecord(kv *mvccpb.KeyValue) (flowRecord, error) {
 	if flow, revision, ok := s.keys.readRevision(key); ok {
 		entry, err := decodeEntry(flow, revision, kv.Value)
 		return flowRecord{entry: entry}, err
+	}
+	if d, ok := s.keys.readDocumentStatus(key); ok {
+		status, err := decodeDocumentStatus(d, kv.Value)
+		return flowRecord{document: status}, err
 	}
 	return flowRecord{}, nil
 }

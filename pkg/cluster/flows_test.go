@@ -36,8 +36,8 @@ func status(flow string, active int64) cluster.FlowStatus {
 }
 
 func entry(flow string, revision int64, accepted time.Time) cluster.HistoryEntry {
-	return cluster.HistoryEntry{Flow: flow, Revision: revision, Accepted: accepted, Enabled: true,
-		Documents: []definition.Document{{Kind: "flow", Name: flow, YAML: []byte(fmt.Sprint("revision ", revision)), Revision: revision}}}
+	documents := []definition.Document{{Kind: "flow", Name: flow, YAML: []byte(fmt.Sprint("revision ", revision)), Revision: revision}}
+	return cluster.HistoryEntry{Flow: flow, Revision: revision, Accepted: accepted, Enabled: true, Documents: documents, Digest: definition.Digest(documents)}
 }
 
 func testFlows(t *testing.T, s *server) {
@@ -100,11 +100,11 @@ func testFlows(t *testing.T, s *server) {
 		t.Errorf("followed (-want +got):\n%s", diff)
 	}
 
-	read, err := other.Flows(t.Context())
+	read, err := other.State(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, read); diff != "" {
+	if diff := cmp.Diff(want, read.Flows); diff != "" {
 		t.Errorf("read (-want +got):\n%s", diff)
 	}
 
@@ -146,6 +146,7 @@ func testHistory(t *testing.T, s *server) {
 		{Kind: "func", Name: "quotes", YAML: []byte(strings.Repeat("\"\n", 400<<10)), Revision: 4},
 		{Kind: "conn", Name: "empty", Revision: 5},
 	}
+	odd.Digest = definition.Digest(odd.Documents)
 	if err := l.Activate(t.Context(), status("AB", 20), odd); err != nil {
 		t.Fatal(err)
 	}

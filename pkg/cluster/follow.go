@@ -110,12 +110,19 @@ func (f *follower[T]) watch(ctx context.Context, from int64, begun func()) error
 			return f.store.explain(ctx, "watching "+f.span.from, err)
 		}
 		if answer.Created {
+			if answer.Header.Revision < from-1 {
+				// This etcd is not as far as the one that was listed: it lost data, and would be watched only from when it has caught
+				// up; or it is a member that lags.
+				return f.store.explain(ctx, "watching "+f.span.from, errWentBack)
+			}
 			begun()
 		}
 		f.apply(answer.Events)
 	}
 	return nil
 }
+
+var errWentBack = errors.New("etcd is not as far as it was when it was read: it is read again")
 
 // replace makes the copy what was listed.
 func (f *follower[T]) replace(kvs []*mvccpb.KeyValue, revision int64) {

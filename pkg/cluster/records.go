@@ -89,6 +89,7 @@ func decodeEntry(flow string, revision int64, value []byte) (*HistoryEntry, erro
 		}
 		entry.Documents = append(entry.Documents, d)
 	}
+	entry.Digest = definition.Digest(entry.Documents)
 	return entry, nil
 }
 

@@ -38,21 +38,17 @@ func (s *Store) DocumentStatuses(ctx context.Context) (map[Key]DocumentStatus, e
 	if err != nil {
 		return nil, err
 	}
-	all := map[Key]DocumentStatus{}
-	for _, kv := range kvs {
-		key, ok := s.keys.readDocumentStatus(string(kv.Key))
-		if !ok {
-			continue
-		}
-		var status DocumentStatus
-		if err := json.Unmarshal(kv.Value, &status); err != nil {
-			s.skipped.tell(kv, err)
-			continue
-		}
-		status.Kind, status.Name = key.Kind, key.Name
-		all[key] = status
+	return State{records: readable(s, kvs, s.readFlowRecord)}.Documents(), nil
+}
+
+// decodeDocumentStatus reads a status; the key says which document's it is.
+func decodeDocumentStatus(key Key, value []byte) (*DocumentStatus, error) {
+	status := new(DocumentStatus)
+	if err := json.Unmarshal(value, status); err != nil {
+		return nil, err
 	}
-	return all, nil
+	status.Kind, status.Name = key.Kind, key.Name
+	return status, nil
 }
 
 // PutDocumentStatuses writes the statuses of documents, and removes those of documents that are gone.

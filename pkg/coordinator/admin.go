@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -28,6 +29,8 @@ type admin struct {
 	draining <-chan struct{}
 	// checking is held by the one call that checks documents.
 	checking chan struct{}
+	compiled *compiled // what was stored when somebody checked last; owned by who holds checking
+	steps    int       // limit of a flow
 
 	// What redrives need.
 	id       string
@@ -63,28 +66,30 @@ func (a *admin) apply(in *pb.ApplyRequest, out pb.Admin_ApplyServer) error {
 	if err := out.Send(&pb.ApplyEvent{Kind: &pb.ApplyEvent_Diff{Diff: diff}}); err != nil || diff.GetRevision() == 0 {
 		return err
 	}
-	return a.follow(ctx, c.flows, diff.GetRevision(), out)
+	waiting := asked{}
+	for _, name := range c.flows {
+		waiting[name] = batch.Revision{Number: diff.GetRevision(), Digest: c.after.wanted[name].digest}
+	}
+	so := fmt.Sprintf("the documents are written at revision %d", diff.GetRevision())
+	return a.settle(ctx, waiting, so, "kisgrid get flows", func(p *pb.Progress) error {
+		return out.Send(&pb.ApplyEvent{Kind: &pb.ApplyEvent_Progress{Progress: p}})
+	})
 }
 
-// change checks documents together with those stored. It does so for one caller at a time: read, YAML takes many times its
-// size.
+// change checks documents together with those stored.
 func (a *admin) change(ctx context.Context, in []*pb.Document) (comparison, error) {
-	select {
-	case a.checking <- struct{}{}:
-		defer func() { <-a.checking }()
-	case <-ctx.Done():
-		return comparison{}, batch.Errorf(batch.CodeCancelled, "the caller gave up: %w", context.Cause(ctx))
-	}
-	given, err := readDocuments(in)
+	stored, before, done, err := a.documents(ctx)
 	if err != nil {
 		return comparison{}, err
 	}
-	_, stored, err := a.store.Documents(ctx)
+	defer done()
+	given, err := before.parse(in)
 	if err != nil {
 		return comparison{}, err
 	}
 	c := compare(stored, given)
-	return c, c.check()
+	c.after = compile(c.all, before)
+	return c, c.check(a.steps)
 }
 
 func documentBytes(in []*pb.Document) (n int) {
@@ -94,10 +99,16 @@ func documentBytes(in []*pb.Document) (n int) {
 	return n
 }
 
-func readDocuments(in []*pb.Document) ([]definition.Document, error) {
+// parse checks documents that somebody wants to apply; those that are stored so already need no second look.
+func (c *compiled) parse(in []*pb.Document) ([]definition.Document, error) {
 	docs := make([]definition.Document, len(in))
 	for i, d := range in {
-		p, err := definition.Parse(definition.Document{Kind: definition.Kind(d.GetKind()), Name: d.GetName(), YAML: d.GetYaml()})
+		given := definition.Document{Kind: definition.Kind(d.GetKind()), Name: d.GetName(), YAML: d.GetYaml()}
+		if known := c.documents[keyOf(given)]; known != nil && known.err == nil && bytes.Equal(known.document.YAML, given.YAML) {
+			docs[i] = given
+			continue
+		}
+		p, err := definition.Parse(given)
 		if err != nil {
 			return nil, err
 		}
@@ -115,6 +126,7 @@ type comparison struct {
 	put     []definition.Document
 	expect  map[cluster.Key]int64
 	all     []definition.Document // as they will stand
+	after   *compiled             // what they will ask for
 	flows   []string              // flows that the change concerns
 }
 
@@ -166,24 +178,26 @@ func diffOf(before definition.Document, there bool, after definition.Document) s
 
 // check refuses a change after which a flow that it concerns would be wrong, and finds those flows. Flows that it does not
 // concern may be wrong already: that is not this change's fault.
-func (c *comparison) check() error {
+func (c *comparison) check(steps int) error {
 	changed := map[cluster.Key]bool{}
 	for _, d := range c.put {
 		changed[cluster.Key{Kind: d.Kind, Name: d.Name}] = true
 	}
-	wanted := candidates(c.all)
 	var wrong []string
-	for _, name := range slices.Sorted(maps.Keys(wanted)) {
-		w := wanted[name]
+	for _, name := range slices.Sorted(maps.Keys(c.after.wanted)) {
+		w := c.after.wanted[name]
 		if !slices.ContainsFunc(w.documents, func(d definition.Document) bool { return changed[cluster.Key{Kind: d.Kind, Name: d.Name}] }) {
 			continue
 		}
 		c.flows = append(c.flows, name)
 		wrong = append(wrong, w.reasons...)
+		if reason := w.tooLong(steps); reason != "" && changed[keyOf(w.documents[0])] {
+			wrong = append(wrong, reason) // one that was taken in stays, whatever changes beside it
+		}
 	}
 	for _, d := range c.put {
 		if d.Kind != definition.KindFlow {
-			wrong = append(wrong, ownMistakes(d, c.all)...)
+			wrong = append(wrong, c.after.ownMistakes(d)...)
 		}
 	}
 	if len(wrong) > 0 {
@@ -191,55 +205,6 @@ func (c *comparison) check() error {
 		return batch.Errorf(batch.CodeBadDocument, "nothing was written:\n%s", strings.Join(slices.Compact(wrong), "\n"))
 	}
 	return nil
-}
-
-// follow reports the flows' states until each has settled on a revision at least as new.
-func (a *admin) follow(ctx context.Context, flows []string, revision int64, out pb.Admin_ApplyServer) error {
-	told := map[string]string{}
-	for {
-		c, changed := a.board.watch()
-		settled := 0
-		for _, name := range flows {
-			p := &pb.Progress{Flow: name, State: cluster.StateApplying}
-			if e := c.flows[name]; e != nil && e.status.Wanted >= revision {
-				p = progress(e)
-			}
-			if p.GetState() != cluster.StateApplying {
-				settled++
-			}
-			if line := p.String(); told[name] != line {
-				told[name] = line
-				if err := out.Send(&pb.ApplyEvent{Kind: &pb.ApplyEvent_Progress{Progress: p}}); err != nil {
-					return err
-				}
-			}
-		}
-		if settled == len(flows) {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-a.draining:
-			return batch.Errorf(batch.CodeShutdown, "the documents are written at revision %d; this coordinator is shutting down: another one says what became of them with kisgrid get flows", revision)
-		case <-a.loop.done:
-			return errStopped()
-		case <-ctx.Done():
-			return batch.Errorf(batch.CodeCancelled, "the documents are written at revision %d; what became of them says kisgrid get flows: %w", revision, ctx.Err())
-		}
-	}
-}
-
-func progress(e *flowEntry) *pb.Progress {
-	s := e.status
-	p := &pb.Progress{
-		Flow: s.Flow, State: s.State, Wanted: s.Wanted, Active: s.Active,
-		Applied: uint32(s.Applied), Of: uint32(s.Of), Reasons: s.Reasons,
-	}
-	// Active is told when new batches run on it here.
-	if s.State == cluster.StateActive && (e.active == nil || e.active.number != s.Active) {
-		p.State = cluster.StateApplying
-	}
-	return p
 }
 
 // Get lists resources of one kind, or one by its name.
@@ -266,9 +231,9 @@ func (a *admin) list(ctx context.Context, kind string) ([]*pb.Resource, error) {
 	case "flows":
 		return a.flows(ctx)
 	case "functions":
-		return a.documents(ctx, definition.KindFunc)
+		return a.ofKind(ctx, definition.KindFunc)
 	case "connectors":
-		return a.documents(ctx, definition.KindConn)
+		return a.ofKind(ctx, definition.KindConn)
 	case "workers":
 		var all []*pb.Resource
 		for id, w := range a.fleet.workers(ctx) {
@@ -338,7 +303,7 @@ func rowCounts(l scheduler.Ledger) map[string]uint64 {
 	return counts
 }
 
-func (a *admin) documents(ctx context.Context, kind definition.Kind) ([]*pb.Resource, error) {
+func (a *admin) ofKind(ctx context.Context, kind definition.Kind) ([]*pb.Resource, error) {
 	_, docs, err := a.store.Documents(ctx)
 	if err != nil {
 		return nil, err
@@ -365,10 +330,11 @@ func (a *admin) documents(ctx context.Context, kind definition.Kind) ([]*pb.Reso
 
 // Delete removes documents in one transaction.
 func (a *admin) Delete(ctx context.Context, in *pb.DeleteRequest) (*pb.DeleteResponse, error) {
-	_, stored, err := a.store.Documents(ctx)
+	stored, before, done, err := a.documents(ctx)
 	if err != nil {
 		return nil, wire.Status(err)
 	}
+	defer done()
 	expect := map[cluster.Key]int64{}
 	var gone []cluster.Key
 	left := stored
@@ -382,9 +348,8 @@ func (a *admin) Delete(ctx context.Context, in *pb.DeleteRequest) (*pb.DeleteRes
 		gone = append(gone, key)
 		left = slices.Delete(slices.Clone(left), i, i+1)
 	}
-	before := candidates(stored)
-	for name, c := range candidates(left) {
-		if c.revision == nil && before[name].revision != nil {
+	for name, c := range compile(left, before).wanted {
+		if c.revision == nil && before.wanted[name].revision != nil {
 			return nil, wire.Status(batch.Errorf(batch.CodeBadDocument, "nothing was deleted: flow %s needs it: %s", name, strings.Join(c.reasons, "; ")))
 		}
 	}

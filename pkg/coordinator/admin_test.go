@@ -106,7 +106,8 @@ func TestCompare(t *testing.T) {
 	t.Parallel()
 	stored := []definition.Document{at(7, flowDocument("W", "", "echo")), at(3, funcDocument("echo"))}
 	c := compare(stored, []definition.Document{flowDocument("W", "", "echo", "copies: 2"), funcDocument("echo"), flowDocument("X", "", "echo")})
-	if err := c.check(); err != nil {
+	c.after = compile(c.all, nil)
+	if err := c.check(definition.MaxSteps); err != nil {
 		t.Fatal(err)
 	}
 	if got := c.expect[cluster.Key{Kind: definition.KindFlow, Name: "W"}]; got != 7 || len(c.expect) != 2 {

@@ -2,11 +2,12 @@ package coordinator
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
+	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/definition"
@@ -26,29 +27,45 @@ type flowEntry struct {
 	name string
 	// active is the revision that new batches run on; nil while there is none.
 	active    *revision
-	revisions map[int64]*revision // those that a batch may name, active included
+	revisions revisions // those that a batch may name, active included
 	status    cluster.FlowStatus
 }
 
 // maxRevisions is how many revisions of a flow stay in memory: those that batches are likely to name.
 const maxRevisions = cluster.HistoryKeep
 
-// keep takes in a revision and lets the oldest others go. The fleet recalls one that is asked for again.
+// keep takes in a revision and lets the others go that were taken in longest ago. The fleet recalls one that is asked for again.
+// Of two revisions of the same number the history has the one that is taken in: the other is gone.
 func (e *flowEntry) keep(r *revision) {
-	e.revisions[r.number] = r
-	for _, number := range slices.Sorted(maps.Keys(e.revisions)) {
-		if len(e.revisions) <= maxRevisions {
-			return
+	kept := slices.DeleteFunc(slices.Clone(e.revisions), func(o *revision) bool { return o.number == r.number })
+	for i := 0; i < len(kept) && len(kept) >= maxRevisions; {
+		if e.active != nil && kept[i].id() == e.active.id() {
+			i++
+			continue
 		}
-		if number != r.number && (e.active == nil || number != e.active.number) {
-			delete(e.revisions, number)
+		kept = slices.Delete(kept, i, i+1)
+	}
+	e.revisions = append(kept, r)
+}
+
+// revisions are some of one flow, that which was taken in last at the end. A slice does not change once it is shown.
+type revisions []*revision
+
+// find is the revision of that name; nil for none. A name without a digest is that of the last one with its number.
+func (all revisions) find(name batch.Revision) *revision {
+	for _, r := range slices.Backward(all) {
+		if r.id().Is(name) {
+			return r
 		}
 	}
+	return nil
 }
 
 // revision is one accepted revision of a flow.
 type revision struct {
 	number    int64
+	digest    batch.Digest // of its documents
+	accepted  time.Time    // when a leader switched to it, by that leader's clock; zero before that
 	enabled   bool
 	shardKey  string
 	copies    int             // lanes in a worker; 0: as many as the worker says
@@ -57,6 +74,9 @@ type revision struct {
 	steps     []string        // the functions in the flow's order, each as often as it stands there
 	message   *pb.Definition
 }
+
+// id names the revision.
+func (r *revision) id() batch.Revision { return batch.Revision{Number: r.number, Digest: r.digest} }
 
 // has reports whether a function stands in the flow more than use times.
 func (r *revision) has(function string, use uint32) bool {
@@ -78,13 +98,15 @@ func newRevision(h cluster.HistoryEntry) (*revision, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read revision %d of flow %s from the history: %w", h.Revision, h.Flow, err)
 	}
-	return bundleRevision(b, h.Revision), nil
+	r := bundleRevision(b, h.Name())
+	r.accepted = h.Accepted
+	return r, nil
 }
 
-func bundleRevision(b *definition.Bundle, number int64) *revision {
+func bundleRevision(b *definition.Bundle, name batch.Revision) *revision {
 	r := &revision{
-		number: number, enabled: b.Flow.Enabled, shardKey: b.Flow.ShardKey, copies: b.Flow.Copies,
-		message: &pb.Definition{Flow: b.Flow.Name, Revision: number},
+		number: name.Number, digest: name.Digest, enabled: b.Flow.Enabled, shardKey: b.Flow.ShardKey, copies: b.Flow.Copies,
+		message: &pb.Definition{Flow: b.Flow.Name, Revision: name.Number, Digest: wire.FromDigest(name.Digest)},
 	}
 	for _, f := range b.Flow.Functions {
 		r.steps = append(r.steps, f.Name)

@@ -2,8 +2,6 @@ package coordinator
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"testing"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -49,17 +47,27 @@ func TestActive(t *testing.T) {
 
 func TestKeepRevisions(t *testing.T) {
 	t.Parallel()
-	e := &flowEntry{revisions: map[int64]*revision{}, active: &revision{number: 1}}
+	e := &flowEntry{active: &revision{number: 1}}
+	numbers := func() (all []int64) {
+		for _, r := range e.revisions {
+			all = append(all, r.number)
+		}
+		return all
+	}
 	for n := range int64(20) {
 		e.keep(&revision{number: n + 1})
 	}
-	got := slices.Sorted(maps.Keys(e.revisions))
-	if len(got) != maxRevisions || got[0] != 1 || got[1] != 12 || got[len(got)-1] != 20 {
-		t.Errorf("kept %v, want the active one and the newest", got)
+	if got := numbers(); len(got) != maxRevisions || got[0] != 1 || got[1] != 12 || got[len(got)-1] != 20 {
+		t.Errorf("kept %v, want the active one and those that came last", got)
 	}
 	e.keep(&revision{number: 5})
-	if e.revisions[5] == nil || e.revisions[1] == nil || len(e.revisions) != maxRevisions {
-		t.Errorf("kept %v, want 5, which was asked for", slices.Sorted(maps.Keys(e.revisions)))
+	if got := numbers(); len(got) != maxRevisions || got[0] != 1 || got[len(got)-1] != 5 {
+		t.Errorf("kept %v, want 5, which was asked for", got)
+	}
+	again := &revision{number: 5, digest: batch.Digest{1}}
+	e.keep(again)
+	if got := numbers(); len(got) != maxRevisions || e.revisions.find(batch.Revision{Number: 5}) != again || e.revisions.find(batch.Revision{Number: 5, Digest: batch.Digest{2}}) != nil {
+		t.Errorf("kept %v, want the last one with the number 5 only", got)
 	}
 }
 

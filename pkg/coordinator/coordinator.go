@@ -30,6 +30,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/deadletter"
+	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -55,6 +56,9 @@ type Config struct {
 	NoWorker time.Duration
 	// Limits of a batch.
 	Limits batch.Limits
+	// MaxSteps is how many steps a flow's document may have to be taken in. One that was accepted earlier goes on. Default
+	// definition.MaxSteps.
+	MaxSteps int
 	// Budget is how many bytes of rows clients may have under way together; one batch may overdraw it. Beside it each stream
 	// may hold one message that waits for its place, and a stream takes at least 512 KiB, so there are no more than Budget has
 	// room for. Default 96 MiB.
@@ -69,6 +73,8 @@ type Config struct {
 	Tracing trace.TracerProvider
 	// Registry takes the metrics. Default: one of its own, with those of the process and the Go runtime.
 	Registry *prometheus.Registry
+
+	historyAge time.Duration // default cluster.HistoryAge
 }
 
 // Coordinator is one coordinator process. Its methods may be called by several goroutines at the same time.
@@ -105,6 +111,12 @@ func New(c Config) (*Coordinator, error) {
 	if c.Lease <= 0 {
 		c.Lease = cluster.DefaultTTL
 	}
+	if c.MaxSteps <= 0 {
+		c.MaxSteps = definition.MaxSteps
+	}
+	if c.historyAge <= 0 {
+		c.historyAge = cluster.HistoryAge
+	}
 	if c.DialWorker == nil {
 		c.DialWorker = func(ctx context.Context, w cluster.Worker) (net.Conn, error) {
 			return transport.DialTCP(ctx, w.Address)
@@ -137,7 +149,7 @@ func New(c Config) (*Coordinator, error) {
 	tracer := tracing.Tracer(c.Tracing)
 	k.fleet = &fleet{
 		id: k.id, store: c.Store, loop: k.loop, board: k.board, log: c.Logger.Named("fleet"),
-		transport: c.Transport, dial: c.DialWorker, tracer: tracer, lease: c.Lease, limits: c.Limits,
+		transport: c.Transport, dial: c.DialWorker, tracer: tracer, lease: c.Lease, limits: c.Limits, steps: c.MaxSteps, historyAge: c.historyAge,
 		rejections: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kisgrid_revisions_rejected_total",
 			Help: "Revisions that this coordinator, leading, rejected; what ran before runs on.",
@@ -152,7 +164,7 @@ func New(c Config) (*Coordinator, error) {
 	pb.RegisterIngestServer(server, k.ingest)
 	pb.RegisterAdminServer(server, &admin{
 		store: c.Store, fleet: k.fleet, loop: k.loop, board: k.board, draining: k.draining, checking: make(chan struct{}, 1),
-		id: k.id, keeper: k.keeper, budget: k.ingest.budget, limits: c.Limits,
+		id: k.id, keeper: k.keeper, budget: k.ingest.budget, limits: c.Limits, steps: c.MaxSteps,
 	})
 	c.Registry.MustRegister(&collector{coordinator: k}, k.fleet.rejections, k.keeper.kept, k.keeper.notKept, k.keeper.redriven)
 	return k, nil
@@ -206,6 +218,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { c.fleet.run(ctx); return nil })
+	g.Go(func() error { c.fleet.enquiries.run(ctx); return nil })
 	g.Go(func() error { return c.follow(ctx) })
 	g.Go(func() error { c.keeper.look(ctx); return nil })
 	g.Go(func() error { return c.member(ctx) })
@@ -270,9 +283,10 @@ func (c *Coordinator) follow(ctx context.Context) error {
 		c.log.Info("ready", "id", c.id, "address", c.config.Advertise)
 	})
 	g.Go(func() error {
-		return s.FollowFlows(ctx, func(flows []cluster.ActiveFlow) {
+		return s.FollowState(ctx, func(state cluster.State) {
+			f.seen.Store(&state)
 			f.ask(ctx, func() {
-				f.setFlows(ctx, flows)
+				f.setFlows(ctx, state.Flows)
 				listed()
 			})
 		})

@@ -28,15 +28,15 @@ func revisionsOf(docs []definition.Document) map[cluster.Key]int64 {
 // describe brings the statuses of functions and connectors up to those of the flows that need them, not oftener than once in
 // statusPause.
 func (l *leader) describe(ctx context.Context) error {
-	if time.Since(l.wrote) < statusPause {
+	if time.Since(l.told) < statusPause {
 		l.lookAgain()
 		return nil
 	}
-	now := l.descriptions()
+	now, lost := l.descriptions(), l.lost()
 	var put []cluster.DocumentStatus
 	for _, key := range slices.SortedFunc(maps.Keys(now), byName) {
 		s, old := now[key], l.described[key]
-		if s.Updated = old.Updated; !reflect.DeepEqual(s, old) {
+		if s.Updated = old.Updated; !reflect.DeepEqual(s, old) || lost(key) {
 			s.Updated = time.Now().UTC()
 			put = append(put, s)
 		}
@@ -54,15 +54,30 @@ func (l *leader) describe(ctx context.Context) error {
 	if err := l.leadership.PutDocumentStatuses(ctx, put, gone); err != nil {
 		return err
 	}
-	l.described, l.wrote = now, time.Now()
+	l.described, l.told = now, time.Now()
 	return nil
+}
+
+// lost tells of a document's status whether it was removed, or changed, by somebody else since it was written.
+func (l *leader) lost() func(cluster.Key) bool {
+	seen := l.fleet.seen.Load()
+	if seen == nil || time.Since(l.told) < newsPatience || time.Since(l.read) < newsPatience {
+		l.lookAgain() // what was written need not have come back yet
+		return func(cluster.Key) bool { return false }
+	}
+	found := seen.Documents()
+	return func(key cluster.Key) bool {
+		is, there := found[key]
+		was, written := l.described[key]
+		return written && (!there || !is.Updated.Equal(was.Updated))
+	}
 }
 
 // descriptions are the statuses of functions and connectors as the documents and the flows' statuses have it now.
 func (l *leader) descriptions() map[cluster.Key]cluster.DocumentStatus {
 	users := map[cluster.Key][]string{}
-	for _, flow := range slices.Sorted(maps.Keys(l.wanted)) {
-		for _, d := range l.wanted[flow].documents[1:] { // the first is the flow's own
+	for _, flow := range slices.Sorted(maps.Keys(l.asked.wanted)) {
+		for _, d := range l.asked.wanted[flow].documents[1:] { // the first is the flow's own
 			users[keyOf(d)] = append(users[keyOf(d)], flow)
 		}
 	}
@@ -84,7 +99,7 @@ func (l *leader) description(d definition.Document, flows []string) cluster.Docu
 	}
 	worst := slices.Index(severity, cluster.StateActive)
 	for i, flow := range flows {
-		runs := l.running[flow][keyOf(d)]
+		runs := l.running[flow].documents[keyOf(d)]
 		if i == 0 || runs < s.Active {
 			s.Active = runs
 		}
@@ -99,26 +114,8 @@ func (l *leader) description(d definition.Document, flows []string) cluster.Docu
 		}
 		s.State = severity[worst]
 	}
-	if reasons := ownMistakes(d, l.stored); len(reasons) > 0 {
+	if reasons := l.asked.ownMistakes(d); len(reasons) > 0 {
 		s.State, s.Reasons = cluster.StateRejected, reasons
 	}
 	return s
-}
-
-// ownMistakes are what is wrong with a function's or connector's document, whoever needs it.
-func ownMistakes(d definition.Document, stored []definition.Document) []string {
-	p, err := definition.Parse(d)
-	if err != nil {
-		return lines(err)
-	}
-	if p.Function == nil || p.Function.Connector == "" {
-		return nil
-	}
-	for _, o := range stored {
-		if o.Kind == definition.KindConn && o.Name == p.Function.Connector {
-			return nil // should it be wrong, its own status says so
-		}
-	}
-	_, err = definition.NewSet([]definition.Document{d})
-	return lines(err)
 }

@@ -37,9 +37,12 @@ type fleet struct {
 	dial      func(context.Context, cluster.Worker) (net.Conn, error)
 	tracer    trace.Tracer // nil where nobody traces
 	lease     time.Duration
-	limits    batch.Limits // of a batch, and so of a part
-	requests  chan func()
-	done      chan struct{} // closed when run returned
+	steps     int // limit of a flow
+	// historyAge is how long a revision is kept after another one took its place, or its flow was deleted.
+	historyAge time.Duration
+	limits     batch.Limits // of a batch, and so of a part
+	requests   chan func()
+	done       chan struct{} // closed when run returned
 	// news holds a token when something changed that the leader decides by.
 	news chan struct{}
 	// rejections counts revisions that the leader rejected, by flow.
@@ -51,6 +54,9 @@ type fleet struct {
 	// replaces it.
 	peers atomic.Pointer[map[string]cluster.Coordinator]
 
+	// seen is what leaders have written, as this coordinator follows it; nil until it is listed.
+	seen atomic.Pointer[cluster.State]
+
 	// Owned by run.
 	members map[string]*member
 	flows   map[string]*flowEntry
@@ -59,7 +65,7 @@ type fleet struct {
 	// services are the flows that the scheduler runs.
 	services map[string]*service
 
-	asking chan struct{} // holds a token while somebody asks etcd for a flow
+	enquiries *enquiries
 }
 
 // member is a worker that has a key in etcd.
@@ -68,11 +74,13 @@ type member struct {
 	link    *link
 	buried  bool // known to be dead, although its key is still there
 	defined map[definitionKey]verdict
+	asked   uint64 // how many definitions it was sent
 }
 
 // verdict is what a worker said of a definition.
 type verdict struct {
-	asked  bool // and not answered yet
+	asked  bool   // and not answered yet
+	place  uint64 // among all that the worker was sent: that which was sent last has the greatest
 	errors []string
 	unfit  bool // the errors are only that its build is another
 }
@@ -87,7 +95,7 @@ func (f *fleet) init() {
 	f.requests, f.done, f.news = make(chan func(), 64), make(chan struct{}), make(chan struct{}, 1)
 	f.members, f.flows = map[string]*member{}, map[string]*flowEntry{}
 	f.wanted, f.pending = map[string]*revision{}, map[string]*pendingSwitch{}
-	f.services, f.asking = map[string]*service{}, make(chan struct{}, 1)
+	f.services, f.enquiries = map[string]*service{}, newEnquiries(f.store)
 }
 
 // run owns the fleet's state until ctx is done, then waits for its links.
@@ -278,12 +286,29 @@ func (f *fleet) define(m *member, r *revision) {
 	if r == nil || !r.enabled || m.buried || len(m.lacks(r)) > 0 {
 		return
 	}
-	key := definitionKey{r.message.GetFlow(), r.number}
+	key := definitionKey{r.message.GetFlow(), r.id()}
 	if _, done := m.defined[key]; done || !m.link.connected.Load() {
 		return
 	}
-	m.defined[key] = verdict{asked: true}
+	if !m.link.digests.Load() && m.confuses(key) {
+		f.log.Info("a revision's number was given again, and this worker's build knows it by number alone: its session begins anew", "worker", m.worker.ID,
+			"flow", key.flow, "revision", key.revision)
+		m.link.beginAnew()
+		return
+	}
+	m.asked++
+	m.defined[key] = verdict{asked: true, place: m.asked}
 	m.link.outbox.put(order{define: r})
+}
+
+// confuses reports whether the worker was sent another revision of that number in this session.
+func (m *member) confuses(key definitionKey) bool {
+	for known := range m.defined {
+		if known != key && known.confusable(key) {
+			return true
+		}
+	}
+	return false
 }
 
 // lacks lists the functions of the revision that the worker does not have.
@@ -298,21 +323,21 @@ func (m *member) lacks(r *revision) []string {
 }
 
 // compiled is called by a link when its worker answered a definition.
-func (f *fleet) compiled(ctx context.Context, k *link, c *pb.Compiled) {
+func (f *fleet) compiled(ctx context.Context, k *link, digest batch.Digest, c *pb.Compiled) {
 	f.ask(ctx, func() {
 		m := f.members[k.worker.ID]
 		if m == nil || m.link != k {
 			return
 		}
 		lasting := context.WithoutCancel(ctx) // what follows from it stands, should the session be over by now
-		key := definitionKey{c.GetFlow(), c.GetRevision()}
-		m.defined[key] = verdict{errors: c.GetErrors(), unfit: c.GetUnfit()}
+		key := definitionKey{c.GetFlow(), batch.Revision{Number: c.GetRevision(), Digest: digest}}
+		m.defined[key] = verdict{place: m.defined[key].place, errors: c.GetErrors(), unfit: c.GetUnfit()}
 		if len(c.GetErrors()) > 0 {
 			f.log.Warn("a worker rejects a revision", "worker", k.worker.ID, "flow", c.GetFlow(), "revision", c.GetRevision(), "errors", c.GetErrors())
-		} else if s := f.services[key.flow]; s != nil && s.revision.number == key.revision {
-			f.loop.post(ctx, scheduler.WorkerReady{Worker: k.worker.ID, Flow: key.flow, Revision: key.revision})
+		} else if s := f.services[key.flow]; s != nil && s.revision.id() == key.revision {
+			f.loop.post(ctx, scheduler.WorkerReady{Worker: k.worker.ID, Flow: key.flow, Revision: key.revision.Number, Digest: digest})
 		}
-		if p := f.pending[key.flow]; p != nil && p.revision.number == key.revision {
+		if p := f.pending[key.flow]; p != nil && p.revision.id() == key.revision {
 			f.trySwitch(lasting, key.flow, false)
 		}
 		f.prune(key.flow)
@@ -327,19 +352,19 @@ func (f *fleet) compiled(ctx context.Context, k *link, c *pb.Compiled) {
 // same, it is sent again. The newest that a worker can run stays with it: it may be about to become active.
 func (f *fleet) prune(flow string) {
 	e, w, p, s := f.flows[flow], f.wanted[flow], f.pending[flow], f.services[flow]
-	needed := func(number int64) bool {
-		return e.on() && e.revisions[number] != nil || w != nil && w.number == number || p != nil && p.revision.number == number ||
-			s != nil && (s.revision.number == number || s.earlier[number] != nil)
+	needed := func(name batch.Revision) bool {
+		return e.on() && e.revisions.find(name) != nil || w != nil && w.id() == name || p != nil && p.revision.id() == name ||
+			s != nil && (s.revision.id() == name || s.earlier.find(name) != nil)
 	}
 	for _, m := range f.members {
-		newest := int64(0)
+		newest := uint64(0) // of those that it can run, the one that it was sent last
 		for key, v := range m.defined {
 			if key.flow == flow && !v.asked && len(v.errors) == 0 {
-				newest = max(newest, key.revision)
+				newest = max(newest, v.place)
 			}
 		}
 		for key, v := range m.defined {
-			if key.flow == flow && !v.asked && key.revision != newest && !needed(key.revision) {
+			if key.flow == flow && !v.asked && v.place != newest && !needed(key.revision) {
 				delete(m.defined, key)
 				m.link.outbox.put(order{forget: &key})
 			}
@@ -355,12 +380,16 @@ func (f *fleet) setFlows(ctx context.Context, flows []cluster.ActiveFlow) {
 		there[name] = true
 		e := f.flows[name]
 		if e == nil {
-			e = &flowEntry{name: name, revisions: map[int64]*revision{}}
+			e = &flowEntry{name: name}
 			f.flows[name] = e
 		}
 		e.status = fl.Status
-		if fl.Active != nil && (e.active == nil || e.active.number != fl.Active.Revision) {
+		switch {
+		case fl.Active == nil:
+		case e.active == nil || e.active.id() != fl.Active.Name():
 			f.beginSwitch(ctx, e, *fl.Active)
+		default:
+			f.endSwitch(name) // etcd has gone back to what runs
 		}
 	}
 	for name, e := range f.flows {
@@ -376,7 +405,7 @@ func (f *fleet) setFlows(ctx context.Context, flows []cluster.ActiveFlow) {
 
 // beginSwitch sends an active revision to this coordinator's workers; new batches run on it when they acknowledged it.
 func (f *fleet) beginSwitch(ctx context.Context, e *flowEntry, h cluster.HistoryEntry) {
-	if p := f.pending[e.name]; p != nil && p.revision.number == h.Revision {
+	if p := f.pending[e.name]; p != nil && p.revision.id() == h.Name() {
 		return
 	}
 	r, err := newRevision(h)
@@ -407,7 +436,7 @@ func (f *fleet) trySwitch(ctx context.Context, flow string, force bool) {
 	if p == nil || e == nil {
 		return
 	}
-	key := definitionKey{flow, p.revision.number}
+	key := definitionKey{flow, p.revision.id()}
 	for _, m := range f.members {
 		if m.defined[key].asked && m.link.connected.Load() && !force {
 			return
@@ -444,7 +473,6 @@ func (f *fleet) publish() {
 	}
 	for name, e := range f.flows {
 		shown := *e
-		shown.revisions = maps.Clone(e.revisions)
 		c.flows[name] = &shown
 	}
 	f.board.publish(c)
@@ -471,7 +499,7 @@ func (f *fleet) want(ctx context.Context, flow string, r *revision) (rollout, bo
 			return
 		}
 		f.wanted[flow] = r
-		if before != nil && before.number != r.number {
+		if before != nil && before.id() != r.id() {
 			f.prune(flow)
 		}
 		for _, m := range f.members {
@@ -487,7 +515,7 @@ func (f *fleet) want(ctx context.Context, flow string, r *revision) (rollout, bo
 
 func (f *fleet) rollout(r *revision) rollout {
 	s := rollout{rejected: map[string][]string{}, unfit: map[string][]string{}, missing: map[string]int{}}
-	key := definitionKey{r.message.GetFlow(), r.number}
+	key := definitionKey{r.message.GetFlow(), r.id()}
 	for _, id := range slices.Sorted(maps.Keys(f.members)) {
 		m := f.members[id]
 		if m.buried || m.worker.Draining || m.link.draining.Load() {

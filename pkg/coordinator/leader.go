@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
@@ -25,24 +26,37 @@ type leader struct {
 	fleet      *fleet
 	log        hclog.Logger
 
-	stored   []definition.Document
-	wanted   map[string]*candidate
-	statuses map[string]cluster.FlowStatus // as this leader wrote or found them; nil while it must read them
-	// running are the documents' revisions that flows run on, and described what etcd says of functions and connectors; both
-	// are read when statuses is.
-	running   map[string]map[cluster.Key]int64
+	stored []definition.Document
+	asked  *compiled // what stored asks for; nil until it is listed
+	// statuses are as this leader wrote or found them; nil while it must read them. running are the revisions that flows run on,
+	// and described what etcd says of functions and connectors; both are read when statuses is.
+	statuses  map[string]cluster.FlowStatus
+	running   map[string]running
 	described map[cluster.Key]cluster.DocumentStatus
-	wrote     time.Time        // described
-	rejected  map[string]int64 // revisions that were counted as rejected last, by flow
+	read      time.Time                 // when statuses was
+	wrote     map[string]time.Time      // when the leader wrote a flow's status, since read
+	told      time.Time                 // when described was written
+	rejected  map[string]batch.Revision // revisions that were counted as rejected last, by flow
+	long      map[string]batch.Revision // revisions with too many steps that were told of last, by flow
+	orphans   map[string]time.Time      // since when a flow has a history and nothing else
 	again     *time.Timer
 }
 
-// candidate is what the documents ask for of one flow.
-type candidate struct {
-	number    int64
-	revision  *revision // nil when the documents are wrong
-	documents []definition.Document
-	reasons   []string
+// running is what a flow runs on.
+type running struct {
+	revision  batch.Revision
+	documents map[cluster.Key]int64 // their revisions
+	flow      batch.Digest          // of the flow's own document
+}
+
+func runningOf(name batch.Revision, docs []definition.Document) running {
+	r := running{revision: name, documents: revisionsOf(docs)}
+	for _, d := range docs {
+		if d.Kind == definition.KindFlow {
+			r.flow = definition.Digest([]definition.Document{d})
+		}
+	}
+	return r
 }
 
 // lead decides revisions until the leadership is lost or ctx is done.
@@ -50,9 +64,12 @@ func (f *fleet) lead(ctx context.Context, leadership *cluster.Leadership, log hc
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	l := &leader{
-		leadership: leadership, fleet: f, log: log, again: time.NewTimer(time.Hour), rejected: map[string]int64{},
+		leadership: leadership, fleet: f, log: log, again: time.NewTimer(time.Hour), rejected: map[string]batch.Revision{},
+		long: map[string]batch.Revision{}, orphans: map[string]time.Time{},
 	}
 	defer l.again.Stop()
+	trim := time.NewTicker(f.historyAge / 10)
+	defer trim.Stop()
 	documents := make(chan []definition.Document)
 	followed := make(chan struct{})
 	go func() {
@@ -67,7 +84,10 @@ func (f *fleet) lead(ctx context.Context, leadership *cluster.Leadership, log hc
 	}()
 	defer func() { cancel(); <-followed }()
 	defer func() {
-		for name := range l.wanted {
+		if l.asked == nil {
+			return
+		}
+		for name := range l.asked.wanted {
 			f.want(context.WithoutCancel(ctx), name, nil)
 		}
 	}()
@@ -78,11 +98,18 @@ func (f *fleet) lead(ctx context.Context, leadership *cluster.Leadership, log hc
 		case <-leadership.Lost():
 			return leadership.Err()
 		case docs := <-documents:
-			l.stored, l.wanted = docs, candidates(docs)
+			l.stored, l.asked = docs, compile(docs, l.asked)
 		case <-f.news:
 		case <-l.again.C:
+		case <-trim.C:
+			if err := l.trim(ctx); errors.Is(err, cluster.ErrNotLeader) {
+				return err
+			} else if err != nil && ctx.Err() == nil {
+				log.Warn("old revisions are not removed from the history yet; it is tried again", "error", err)
+			}
+			continue
 		}
-		if l.wanted == nil {
+		if l.asked == nil {
 			continue // the documents are not listed yet
 		}
 		if err := l.pass(ctx); errors.Is(err, cluster.ErrNotLeader) {
@@ -94,99 +121,74 @@ func (f *fleet) lead(ctx context.Context, leadership *cluster.Leadership, log hc
 	}
 }
 
-// candidates reads what the documents ask for, flow by flow: a mistake concerns those flows only that need the document.
-func candidates(docs []definition.Document) map[string]*candidate {
-	functions, connectors := map[string]definition.Document{}, map[string]definition.Document{}
-	for _, d := range docs {
-		switch d.Kind {
-		case definition.KindFunc:
-			functions[d.Name] = d
-		case definition.KindConn:
-			connectors[d.Name] = d
-		}
-	}
-	wanted := map[string]*candidate{}
-	for _, d := range docs {
-		if d.Kind == definition.KindFlow {
-			wanted[d.Name] = newCandidate(d, functions, connectors)
-		}
-	}
-	return wanted
-}
-
-func newCandidate(flow definition.Document, functions, connectors map[string]definition.Document) *candidate {
-	c := &candidate{number: flow.Revision, documents: []definition.Document{flow}}
-	add := func(d definition.Document, there bool) {
-		if there && !slices.ContainsFunc(c.documents, func(o definition.Document) bool { return o.Kind == d.Kind && o.Name == d.Name }) {
-			c.documents = append(c.documents, d)
-			c.number = max(c.number, d.Revision)
-		}
-	}
-	// Documents that can't be read name nothing that they need; NewBundle says what is wrong with them.
-	if p, err := definition.Parse(flow); err == nil {
-		for _, step := range p.Flow.Functions {
-			d, there := functions[step.Name]
-			add(d, there)
-			if p, err := definition.Parse(d); there && err == nil && p.Function.Connector != "" {
-				d, there := connectors[p.Function.Connector]
-				add(d, there)
-			}
-		}
-	}
-	b, err := definition.NewBundle(c.documents)
-	if err != nil {
-		c.reasons = lines(err)
-		return c
-	}
-	c.revision = bundleRevision(b, c.number)
-	return c
-}
-
-// lines are the single mistakes of an error that joins several.
-func lines(err error) []string {
-	if mistakes, ok := errors.AsType[definition.Mistakes](err); ok {
-		out := make([]string, len(mistakes))
-		for i, m := range mistakes {
-			out[i] = m.Error()
-		}
-		return out
-	}
-	return []string{err.Error()}
-}
-
-// read takes over what the flows' statuses are in etcd. What this coordinator follows may be older than what the leader
+// load takes over what the flows' statuses are in etcd. What this coordinator follows may be older than what the leader
 // before wrote last, and whoever writes a status must not take back which revision is active.
-func (l *leader) read(ctx context.Context) error {
-	described, err := l.fleet.store.DocumentStatuses(ctx)
+func (l *leader) load(ctx context.Context) error {
+	state, err := l.fleet.store.State(ctx)
 	if err != nil {
 		return err
 	}
-	reading, done := context.WithCancel(ctx)
-	defer done()
-	var statuses map[string]cluster.FlowStatus
-	running := map[string]map[cluster.Key]int64{}
-	err = l.fleet.store.FollowFlows(reading, func(flows []cluster.ActiveFlow) {
-		statuses = make(map[string]cluster.FlowStatus, len(flows))
-		for _, f := range flows {
-			statuses[f.Status.Flow] = f.Status
-			if f.Active != nil {
-				running[f.Status.Flow] = revisionsOf(f.Active.Documents)
-			}
+	l.statuses, l.running = make(map[string]cluster.FlowStatus, len(state.Flows)), map[string]running{}
+	for _, f := range state.Flows {
+		l.statuses[f.Status.Flow] = f.Status
+		if f.Active != nil {
+			l.running[f.Status.Flow] = runningOf(f.Active.Name(), f.Active.Documents)
 		}
-		done()
-	})
-	if statuses == nil {
-		return err
 	}
-	l.statuses, l.running, l.described = statuses, running, described
+	l.described = state.Documents()
+	l.read, l.wrote = time.Now(), map[string]time.Time{}
 	return nil
+}
+
+// newsPatience is how long what is followed may differ from what was written or read before etcd is read again.
+const newsPatience = 2 * time.Second
+
+// compare has etcd read again when what is followed is not what this leader wrote or read, and that for a while: somebody
+// changed or removed a status by hand, or etcd was restored from an earlier state.
+func (l *leader) compare() {
+	seen := l.fleet.seen.Load()
+	if seen == nil || l.statuses == nil {
+		return
+	}
+	differs, settling := false, time.Since(l.read) < newsPatience
+	there := make(map[string]bool, len(seen.Flows))
+	note := func(flow string) {
+		if settling || time.Since(l.wrote[flow]) < newsPatience {
+			l.lookAgain()
+			return
+		}
+		differs = true
+	}
+	for _, f := range seen.Flows {
+		there[f.Status.Flow] = true
+		known, is := l.statuses[f.Status.Flow]
+		_, runs := l.running[f.Status.Flow]
+		if !is || !sameStatus(known, f.Status) || runs && f.Active == nil { // without its entry, which is written again
+			note(f.Status.Flow)
+		}
+	}
+	for flow := range l.statuses {
+		if !there[flow] {
+			note(flow)
+		}
+	}
+	if differs {
+		l.log.Info("what stands in etcd is not what was written there; it is read again")
+		l.statuses = nil
+	}
+}
+
+// sameStatus compares what flows are decided by. Each time that a leader writes a status it has another time.
+func sameStatus(a, b cluster.FlowStatus) bool {
+	return a.WantedRevision() == b.WantedRevision() && a.ActiveRevision() == b.ActiveRevision() && a.State == b.State && a.Updated.Equal(b.Updated)
 }
 
 // pass brings every flow's status up to what the documents and the workers say now. After an error nobody knows what was
 // written: the next pass reads it.
 func (l *leader) pass(ctx context.Context) error {
+	l.compare()
 	if l.statuses == nil {
-		if err := l.read(ctx); err != nil {
+		if err := l.load(ctx); err != nil {
 			return err
 		}
 	}
@@ -200,7 +202,7 @@ func (l *leader) pass(ctx context.Context) error {
 func (l *leader) reconcileAll(ctx context.Context) error {
 	var failed []error
 	for _, name := range slices.Sorted(maps.Keys(l.statuses)) {
-		if l.wanted[name] == nil {
+		if l.asked.wanted[name] == nil {
 			l.fleet.want(ctx, name, nil)
 			if err := l.leadership.DeleteStatus(ctx, name); err != nil {
 				failed = append(failed, err)
@@ -209,11 +211,13 @@ func (l *leader) reconcileAll(ctx context.Context) error {
 			delete(l.statuses, name)
 			delete(l.running, name)
 			delete(l.rejected, name)
+			delete(l.long, name)
+			l.wrote[name] = time.Now()
 			l.log.Info("flow deleted", "flow", name)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(l.wanted)) {
-		if err := l.reconcile(ctx, name, l.wanted[name]); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(l.asked.wanted)) {
+		if err := l.reconcile(ctx, name, l.asked.wanted[name]); err != nil {
 			failed = append(failed, err)
 		}
 	}
@@ -223,9 +227,11 @@ func (l *leader) reconcileAll(ctx context.Context) error {
 // reconcile takes one flow a step nearer to what is wanted.
 func (l *leader) reconcile(ctx context.Context, name string, c *candidate) error {
 	now, known := l.statuses[name]
-	if c.revision != nil && known && now.Wanted == c.number && now.Active == c.number {
+	runs := l.running[name]
+	if c.revision != nil && known && now.Wanted == c.number && now.Active == c.number && runs.revision == c.id() && now.State == c.settled() {
 		return nil
 	}
+	c = l.limited(name, c, runs)
 	asked := c.revision
 	if asked != nil && !asked.enabled {
 		asked = nil
@@ -234,22 +240,45 @@ func (l *leader) reconcile(ctx context.Context, name string, c *candidate) error
 	if !ok {
 		return nil // shutting down
 	}
-	next := decide(name, c, r, now.Active)
-	if next.Active == c.number && c.revision != nil {
+	next := decide(name, c, r, batch.Revision{Number: now.Active, Digest: runs.revision.Digest})
+	if c.revision != nil && next.State == c.settled() {
 		return l.activate(ctx, next, c)
 	}
 	return l.put(ctx, next)
 }
 
+// limited refuses a candidate with too many steps. A flow's document that was taken in once stays, and so do those that it
+// was taken in with, whatever the limit is by now: that is told.
+func (l *leader) limited(name string, c *candidate, runs running) *candidate {
+	reason := c.tooLong(l.fleet.steps)
+	switch {
+	case reason == "" || c.revision == nil:
+		return c
+	case runs.flow == definition.Digest(c.documents[:1]):
+		if l.long[name] != c.id() {
+			l.long[name] = c.id()
+			l.log.Warn("a flow that was accepted earlier is over the limit for steps; it goes on, and can't be changed unless it is made shorter", "flow", name, "steps", c.steps, "limit", l.fleet.steps)
+		}
+		return c
+	}
+	refused := *c
+	refused.revision, refused.reasons = nil, []string{reason}
+	return &refused
+}
+
 // decide is the status that a candidate deserves, now that the workers are so far with it. It switches by making the
 // candidate's revision the active one.
-func decide(flow string, c *candidate, r rollout, active int64) cluster.FlowStatus {
-	next := cluster.FlowStatus{Flow: flow, Wanted: c.number, Active: active, State: cluster.StateRejected, Reasons: c.reasons}
+func decide(flow string, c *candidate, r rollout, active batch.Revision) cluster.FlowStatus {
+	next := cluster.FlowStatus{
+		Flow: flow, Wanted: c.number, WantedDigest: c.digest, Active: active.Number, ActiveDigest: active.Digest,
+		State: cluster.StateRejected, Reasons: c.reasons,
+	}
+	activate := func(state string) { next.State, next.Active, next.ActiveDigest = state, c.number, c.digest }
 	switch {
 	case c.revision == nil:
 		return next
 	case !c.revision.enabled:
-		next.State, next.Active = cluster.StateDisabled, c.number
+		activate(cluster.StateDisabled)
 		return next
 	}
 	next.Of, next.Applied = len(r.capable), r.acks
@@ -264,7 +293,7 @@ func decide(flow string, c *candidate, r rollout, active int64) cluster.FlowStat
 	case len(r.lagging) > 0:
 		next.State, next.Reasons = cluster.StateApplying, []string{some(r.lagging) + " has not answered yet"}
 	default:
-		next.State, next.Active = cluster.StateActive, c.number
+		activate(cluster.StateActive)
 	}
 	return next
 }
@@ -279,10 +308,10 @@ func (l *leader) activate(ctx context.Context, s cluster.FlowStatus, c *candidat
 	if err != nil {
 		return err
 	}
-	l.statuses[s.Flow], l.running[s.Flow] = s, revisionsOf(c.documents)
+	l.statuses[s.Flow], l.running[s.Flow], l.wrote[s.Flow] = s, runningOf(c.id(), c.documents), s.Updated
 	l.fleet.want(ctx, s.Flow, nil)
-	l.log.Info("flow activated", "flow", s.Flow, "revision", c.number, "state", s.State)
-	return l.leadership.TrimHistory(ctx, s.Flow, cluster.HistoryKeep, cluster.HistoryAge)
+	l.log.Info("flow activated", "flow", s.Flow, "revision", c.id(), "state", s.State)
+	return l.leadership.TrimHistory(ctx, s.Flow, cluster.HistoryKeep, l.fleet.historyAge)
 }
 
 // put writes a status that says something new, progress of a rollout not oftener than once in statusPause.
@@ -301,15 +330,53 @@ func (l *leader) put(ctx context.Context, s cluster.FlowStatus) error {
 	if err := l.leadership.PutStatus(ctx, s); err != nil {
 		return err
 	}
-	l.statuses[s.Flow] = s
-	if s.State == cluster.StateRejected && l.rejected[s.Flow] != s.Wanted {
-		l.rejected[s.Flow] = s.Wanted
+	l.statuses[s.Flow], l.wrote[s.Flow] = s, now
+	if s.State == cluster.StateRejected && l.rejected[s.Flow] != s.WantedRevision() {
+		l.rejected[s.Flow] = s.WantedRevision()
 		l.fleet.rejections.WithLabelValues(s.Flow).Inc()
 	}
 	if s.State != cluster.StateApplying {
 		l.log.Warn("a flow's documents ask for what does not run", "flow", s.Flow, "state", s.State, "wanted", s.Wanted, "active", s.Active, "reasons", s.Reasons)
 	}
 	return nil
+}
+
+// trim removes the history that nobody needs: of each flow the revisions that are old and followed by enough others, and all of a
+// flow that was deleted as long ago as a batch may be sent again. Since when that is, this leader knows by itself.
+func (l *leader) trim(ctx context.Context) error {
+	seen := l.fleet.seen.Load()
+	if seen == nil || l.statuses == nil || l.asked == nil {
+		return nil
+	}
+	histories := seen.Histories()
+	for flow := range l.orphans {
+		if histories[flow] == 0 {
+			delete(l.orphans, flow)
+		}
+	}
+	var failed []error
+	for _, flow := range slices.Sorted(maps.Keys(histories)) {
+		_, known := l.statuses[flow]
+		if known || l.asked.wanted[flow] != nil {
+			delete(l.orphans, flow)
+			if histories[flow] > cluster.HistoryKeep {
+				failed = append(failed, l.leadership.TrimHistory(ctx, flow, cluster.HistoryKeep, l.fleet.historyAge))
+			}
+			continue
+		}
+		since, orphan := l.orphans[flow]
+		switch {
+		case !orphan:
+			l.orphans[flow] = time.Now()
+		case time.Since(since) >= l.fleet.historyAge:
+			if err := l.leadership.TrimHistory(ctx, flow, 0, 0); err != nil {
+				failed = append(failed, err)
+				continue
+			}
+			l.log.Info("the history of a deleted flow is removed", "flow", flow)
+		}
+	}
+	return errors.Join(failed...)
 }
 
 func (l *leader) lookAgain() { l.again.Reset(statusPause) }

@@ -40,7 +40,7 @@ func TestCandidates(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			all := candidates(c.docs)
+			all := compile(c.docs, nil).wanted
 			got := all["F"]
 			if len(all) != 1 || got == nil || got.number != c.number {
 				t.Fatalf("candidates %v", all)
@@ -61,7 +61,7 @@ func TestCandidates(t *testing.T) {
 			}
 		})
 	}
-	two := candidates([]definition.Document{flowDocument("A", "", "echo"), flowDocument("B", "", "lost"), funcDocument("echo")})
+	two := compile([]definition.Document{flowDocument("A", "", "echo"), flowDocument("B", "", "lost"), funcDocument("echo")}, nil).wanted
 	if two["A"].revision == nil || two["B"].revision != nil {
 		t.Errorf("a mistake in one flow concerns another: %v, %v", two["A"], two["B"])
 	}
@@ -91,7 +91,7 @@ func TestDecide(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := decide("F", c.candidate, c.rollout, 5)
+			s := decide("F", c.candidate, c.rollout, batch.Revision{Number: 5})
 			if s.Flow != "F" || s.Wanted != 9 || s.Active != c.active || s.State != c.state || fmt.Sprintf("%d/%d", s.Applied, s.Of) != c.applied {
 				t.Errorf("decided %+v", s)
 			}

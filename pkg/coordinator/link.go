@@ -53,6 +53,13 @@ type link struct {
 	// heard is when the worker said something last, in nanoseconds since the coordinator's start.
 	heard atomic.Int64
 
+	// digests: the worker tells revisions of the same number apart; written by the handshake.
+	digests atomic.Bool
+	// unanswered are definitions that a worker without digests has not answered in this session.
+	unanswered unanswered
+	// anew ends the session that is up, with errAnew; nil while none is. Written by run.
+	anew atomic.Pointer[context.CancelCauseFunc]
+
 	spans partSpans // of what the worker has, where somebody traces
 
 	met  bool          // owned by run: a session is behind us whose parts the worker may still have
@@ -128,6 +135,8 @@ func (k *link) run(ctx context.Context) {
 			k.leave(ctx, k.met && !k.draining.Load())
 			k.fleet.bury(ctx, k)
 			return
+		case lived && errors.Is(err, errAnew):
+			k.leave(ctx, false)
 		case lived && repeats(err):
 			k.log.Warn("worker is given up here: what it says, or was told, would end each session", "worker", k.worker.ID, "error", err)
 			k.leave(ctx, false)
@@ -149,6 +158,30 @@ func (k *link) run(ctx context.Context) {
 		case <-time.After(wait):
 		}
 	}
+}
+
+// errAnew ends a session so that the next one begins with nothing held of it.
+var errAnew = errors.New("a revision's number was given again, and the worker's build knows revisions by number alone")
+
+// beginAnew ends the session that is up, if one is; what the worker has is given up.
+func (k *link) beginAnew() {
+	if end := k.anew.Load(); end != nil {
+		(*end)(errAnew)
+	}
+}
+
+// answeredOf is the digest of the revision that a worker's answer is of.
+func (k *link) answeredOf(c *pb.Compiled) (batch.Digest, error) {
+	if k.digests.Load() {
+		r, err := wire.ToRevision(c.GetRevision(), c.GetDigest())
+		return r.Digest, err
+	}
+	digest, asked := k.unanswered.take(c.GetFlow(), c.GetRevision())
+	if !asked {
+		return digest, batch.Errorf(batch.CodeBadMessage, "worker %s answers for revision %d of flow %s, which it was not sent: it is defective",
+			k.worker.ID, c.GetRevision(), c.GetFlow())
+	}
+	return digest, nil
 }
 
 // overdue is for how long a worker that was heard last at a time is still waited for.
@@ -253,6 +286,7 @@ func (k *link) session(ctx context.Context) (lived bool, err error) {
 		defer close(read)
 		cancel(k.read(ctx, stream))
 	}()
+	k.anew.Store(&cancel)
 	k.connected.Store(true)
 	k.lost.Store(false)
 	k.fleet.up(ctx, k, resumed)
@@ -268,6 +302,7 @@ func (k *link) session(ctx context.Context) (lived bool, err error) {
 		k.draining.Store(true) // whoever answers at its address next: it did not die of what it ran
 	}
 	k.connected.Store(false)
+	k.anew.Store(nil)
 	// What was not sent is sent again on the next session. That begins only then: what is put for it must stay.
 	k.loop.do(context.WithoutCancel(ctx), func(l *loop) {
 		l.step(scheduler.WorkerDisconnected{Worker: k.worker.ID})
@@ -300,6 +335,8 @@ func (k *link) greet(ctx context.Context, stream pb.Worker_SessionClient) (resum
 	case welcome.GetProtocol() != protocol:
 		return false, batch.Errorf(batch.CodeProtocolMismatch, "worker %s chose protocol %d, this coordinator speaks %d", k.worker.ID, welcome.GetProtocol(), protocol)
 	}
+	k.digests.Store(welcome.GetDigests())
+	k.unanswered.clear()
 	k.beat = time.Duration(welcome.GetHeartbeatMilliseconds()) * time.Millisecond
 	if k.met && welcome.GetResumed() {
 		k.loop.post(ctx, scheduler.WorkerResumed{Worker: k.worker.ID, PartsReceived: welcome.GetPartsReceived()})
@@ -338,7 +375,10 @@ func (k *link) read(ctx context.Context, stream pb.Worker_SessionClient) error {
 			if c := m.Compiled; c.GetFresh() {
 				k.loop.post(ctx, scheduler.CreditEnded{Worker: k.worker.ID, Flow: c.GetFlow()})
 			}
-			k.fleet.compiled(ctx, k, m.Compiled)
+			var digest batch.Digest
+			if digest, err = k.answeredOf(m.Compiled); err == nil {
+				k.fleet.compiled(ctx, k, digest, m.Compiled)
+			}
 		case *pb.WorkerMessage_Draining:
 			k.draining.Store(true)
 			k.loop.post(ctx, scheduler.WorkerDraining{Worker: k.worker.ID})

@@ -393,7 +393,7 @@ func (a *admin) batchOf(l *deadletter.Letter) (*submission, error) {
 	if !l.Begun.IsZero() && l.Begun.Before(now) {
 		sub.born = l.Begun
 	}
-	sub.Batch = scheduler.Batch{Flow: l.Flow, Revision: r.number, Ends: sub.columns.Ends, Owner: sub}
+	sub.Batch = scheduler.Batch{Flow: l.Flow, Revision: r.number, Digest: r.digest, Ends: sub.columns.Ends, Owner: sub}
 	if err := sub.key(l); err != nil {
 		return nil, err
 	}

@@ -26,6 +26,8 @@ type fakeWorker struct {
 	sessions chan *workerSession
 	// compile is what it says of a definition. Set before it registers.
 	compile func(*pb.Definition) []string
+	// byNumber: it is of a build that knows revisions by number alone. Set before it registers.
+	byNumber bool
 	// grant is the credit that it gives a flow with the first definition of a session.
 	grant        *pb.Credit
 	store        *cluster.Store // that it registers with
@@ -140,6 +142,14 @@ func (w *fakeWorker) Session(stream pb.Worker_SessionServer) error {
 	}
 }
 
+// digest is what the worker repeats of a digest.
+func (w *fakeWorker) digest(d []byte) []byte {
+	if w.byNumber {
+		return nil
+	}
+	return d
+}
+
 func (s *workerSession) read() {
 	for {
 		m, err := s.stream.Recv()
@@ -160,7 +170,7 @@ func (s *workerSession) read() {
 			}
 			s.defined[d.GetFlow()][d.GetRevision()] = true
 			s.send(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Compiled{Compiled: &pb.Compiled{
-				Flow: d.GetFlow(), Revision: d.GetRevision(), Errors: mistakes, Fresh: fresh,
+				Flow: d.GetFlow(), Revision: d.GetRevision(), Errors: mistakes, Fresh: fresh, Digest: s.worker.digest(d.GetDigest()),
 			}}})
 			if g := s.worker.grant; g != nil && fresh {
 				s.credit(d.GetFlow(), g.GetRows(), g.GetBytes())
@@ -188,7 +198,7 @@ func (s *workerSession) send(m *pb.WorkerMessage) {
 // welcome answers Hello, and begins to read.
 func (s *workerSession) welcome(resumed bool, partsReceived uint64) *workerSession {
 	s.send(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Welcome{Welcome: &pb.Welcome{
-		Protocol: protocol, Worker: s.worker.record.ID, Resumed: resumed, PartsReceived: partsReceived,
+		Protocol: protocol, Worker: s.worker.record.ID, Resumed: resumed, PartsReceived: partsReceived, Digests: !s.worker.byNumber,
 	}}})
 	go s.read()
 	return s

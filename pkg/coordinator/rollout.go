@@ -4,11 +4,8 @@ import (
 	"context"
 	"fmt"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
-	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -20,48 +17,16 @@ func (a *admin) Rollout(in *pb.RolloutRequest, out pb.Admin_RolloutServer) error
 
 func (a *admin) rollout(flow string, out pb.Admin_RolloutServer) error {
 	ctx := out.Context()
-	wanted, err := a.wanted(ctx, flow)
+	_, now, done, err := a.documents(ctx)
 	if err != nil {
 		return err
 	}
-	var told *pb.Progress
-	for {
-		c, changed := a.board.watch()
-		p := &pb.Progress{Flow: flow, State: cluster.StateApplying, Wanted: wanted}
-		if e := c.flows[flow]; e != nil && e.status.Wanted >= wanted {
-			p = progress(e)
-		}
-		if !proto.Equal(told, p) {
-			told = p
-			if err := out.Send(p); err != nil {
-				return err
-			}
-		}
-		if p.GetState() != cluster.StateApplying {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-a.draining:
-			return batch.Errorf(batch.CodeShutdown, "this coordinator is shutting down: another one says what becomes of flow %s, with kisgrid rollout status %s", flow, flow)
-		case <-a.loop.done:
-			return errStopped()
-		case <-ctx.Done():
-			return batch.Errorf(batch.CodeCancelled, "flow %s has not settled: %w", flow, ctx.Err())
-		}
+	done()
+	c := now.wanted[flow]
+	if c == nil {
+		return batch.Errorf(batch.CodeNotFound, "there is no flow %q: kisgrid get flows lists them", flow)
 	}
-}
-
-// wanted is the revision that the stored documents ask for.
-func (a *admin) wanted(ctx context.Context, flow string) (int64, error) {
-	_, docs, err := a.store.Documents(ctx)
-	if err != nil {
-		return 0, err
-	}
-	if c := candidates(docs)[flow]; c != nil {
-		return c.number, nil
-	}
-	return 0, batch.Errorf(batch.CodeNotFound, "there is no flow %q: kisgrid get flows lists them", flow)
+	return a.settle(ctx, asked{flow: c.id()}, fmt.Sprintf("flow %s has not settled", flow), "kisgrid rollout status "+flow, out.Send)
 }
 
 // History lists the accepted revisions of a flow that are kept.

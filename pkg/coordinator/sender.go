@@ -1,16 +1,23 @@
 package coordinator
 
 import (
+	"maps"
 	"time"
 
 	"github.com/kisgrid/kisgrid/internal/wire"
+	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
 type definitionKey struct {
 	flow     string
-	revision int64
+	revision batch.Revision
+}
+
+// confusable reports whether both name a revision of the same number, of the same flow.
+func (k definitionKey) confusable(other definitionKey) bool {
+	return k.flow == other.flow && k.revision.Number == other.revision.Number
 }
 
 // sender turns orders into messages of one session. One goroutine owns it.
@@ -29,12 +36,25 @@ func (s *sender) send(o order) error {
 		r := &pb.Release{Flow: o.release.Flow, Slots: wire.FromRanges(o.release.Slots)}
 		return s.message(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Release{Release: r}})
 	case o.forget != nil:
+		if !s.link.digests.Load() && s.another(*o.forget) {
+			return nil // the worker knows the number only, and would forget that one
+		}
 		delete(s.defined, *o.forget)
-		f := &pb.Forget{Flow: o.forget.flow, Revision: o.forget.revision}
+		f := &pb.Forget{Flow: o.forget.flow, Revision: o.forget.revision.Number, Digest: wire.FromDigest(o.forget.revision.Digest)}
 		return s.message(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Forget{Forget: f}})
 	default:
-		return s.define(o.define)
+		return s.define(o.define, false)
 	}
+}
+
+// another reports whether another revision of that number was sent last.
+func (s *sender) another(key definitionKey) bool {
+	for other := range s.defined {
+		if other != key && other.confusable(key) {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *sender) message(m *pb.CoordinatorMessage) error { return s.messageAs(m, m) }
@@ -49,26 +69,35 @@ func (s *sender) messageAs(m *pb.CoordinatorMessage, form any) error {
 	return nil
 }
 
-// define sends a revision's documents, once in a session.
-func (s *sender) define(r *revision) error {
-	key := definitionKey{r.message.GetFlow(), r.number}
+// define sends a revision's documents, once in a session. recalled: rows of a batch need it, not the flow. A worker that knows revisions by number alone has one of each number,
+// the last that it was sent: it is sent the other one again when rows need that.
+func (s *sender) define(r *revision, recalled bool) error {
+	key := definitionKey{r.message.GetFlow(), r.id()}
 	if s.defined[key] {
 		return nil
 	}
+	if !s.link.digests.Load() {
+		maps.DeleteFunc(s.defined, func(other definitionKey, _ bool) bool { return other.confusable(key) })
+		s.link.unanswered.add(key)
+	}
 	s.defined[key] = true
-	return s.message(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Definition{Definition: r.message}})
+	m := r.message
+	if recalled {
+		m = &pb.Definition{Flow: m.GetFlow(), Revision: m.GetRevision(), Digest: m.GetDigest(), Documents: m.GetDocuments(), Recalled: true}
+	}
+	return s.message(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Definition{Definition: m}})
 }
 
 // part sends rows. Those of a whole batch go as they came; else each is copied once, on its way to the wire.
 func (s *sender) part(p *scheduler.Part) error {
 	sub := submissionOf(p.Batch)
 	defer sub.letGo()
-	if err := s.define(sub.revision); err != nil {
+	if err := s.define(sub.revision, true); err != nil {
 		return err
 	}
 	now := time.Now()
 	m := &pb.Part{
-		Number: p.Number, Flow: p.Batch.Flow, Revision: p.Batch.Revision, Batch: wire.FromID(sub.id), Floor: sub.floor,
+		Number: p.Number, Flow: p.Batch.Flow, Revision: p.Batch.Revision, Digest: wire.FromDigest(p.Batch.Digest), Batch: wire.FromID(sub.id), Floor: sub.floor,
 		AgeMilliseconds: milliseconds(now.Sub(sub.born)), Deaths: p.Deaths, Output: sub.output,
 		Rows: p.Rows, BatchRows: uint32(p.Batch.Rows()),
 		KeepDead: sub.keeps, Start: sub.start, StartUse: sub.startUse,

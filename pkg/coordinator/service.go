@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 )
 
@@ -15,9 +16,9 @@ type service struct {
 	revision *revision // that workers must have acknowledged to get rows
 
 	// What follows is for a flow that is off or gone.
-	timer   *time.Timer         // nil while it is on
-	used    bool                // since the timer was set
-	earlier map[int64]*revision // that batches sent again may name
+	timer   *time.Timer // nil while it is on
+	used    bool        // since the timer was set
+	earlier revisions   // that batches sent again may name
 }
 
 // on reports whether new batches are taken.
@@ -34,7 +35,7 @@ func (f *fleet) serve(ctx context.Context, flow string, r *revision) *service {
 		s.timer.Stop()
 	}
 	*s = service{revision: r}
-	key := definitionKey{flow, r.number}
+	key := definitionKey{flow, r.id()}
 	var ready []string
 	for _, id := range slices.Sorted(maps.Keys(f.members)) {
 		m := f.members[id]
@@ -43,13 +44,13 @@ func (f *fleet) serve(ctx context.Context, flow string, r *revision) *service {
 			ready = append(ready, id)
 		}
 	}
-	f.loop.post(ctx, scheduler.FlowSwitched{Flow: flow, Revision: r.number, Ready: ready})
+	f.loop.post(ctx, scheduler.FlowSwitched{Flow: flow, Revision: r.number, Digest: r.digest, Ready: ready})
 	f.log.Info("flow runs", "flow", flow, "revision", r.number, "workers", len(ready))
 	return s
 }
 
 // outlast begins the time that a service has beyond its flow. earlier are the revisions that batches may name.
-func (f *fleet) outlast(ctx context.Context, flow string, earlier map[int64]*revision) {
+func (f *fleet) outlast(ctx context.Context, flow string, earlier revisions) {
 	s := f.services[flow]
 	switch {
 	case s == nil:
@@ -58,36 +59,36 @@ func (f *fleet) outlast(ctx context.Context, flow string, earlier map[int64]*rev
 	case s.timer != nil:
 		return
 	}
-	if s.earlier = maps.Clone(earlier); s.earlier == nil {
-		s.earlier = map[int64]*revision{}
-	}
+	s.earlier = earlier
 	s.timer = time.AfterFunc(f.lease, func() { f.ask(ctx, func() { f.retire(ctx, flow, s) }) })
 }
 
 // recall finds a revision that a batch names which was sent before; r is that revision where it had to be read. Where the
 // flow is off or gone, it also sees to it that the scheduler runs it all the same.
-func (f *fleet) recall(ctx context.Context, flow string, number int64, r *revision) *revision {
+func (f *fleet) recall(ctx context.Context, flow string, named batch.Revision, r *revision) *revision {
 	e, s := f.flows[flow], f.services[flow]
 	if r == nil && e != nil {
-		r = e.revisions[number]
+		r = e.revisions.find(named)
 	}
 	if r == nil && s != nil {
-		r = s.earlier[number]
+		r = s.earlier.find(named)
 	}
 	if r == nil || !r.enabled {
 		return nil
 	}
-	if e != nil && e.revisions[number] == nil {
+	if e != nil && e.revisions.find(r.id()) == nil {
 		e.keep(r)
 		f.publish()
 	}
 	if !e.on() {
 		ctx := context.WithoutCancel(ctx) // the flow outlasts who asks for it
-		if s == nil || s.revision.number < number {
+		if s == nil || s.revision.accepted.Before(r.accepted) {
 			s = f.serve(ctx, flow, r)
 			f.outlast(ctx, flow, nil)
 		}
-		s.earlier[number], s.used = r, true
+		if s.used = true; s.earlier.find(r.id()) == nil {
+			s.earlier = append(slices.Clip(s.earlier), r)
+		}
 	}
 	f.prune(flow)
 	return r

@@ -36,9 +36,9 @@ type stream struct {
 	writes atomic.Uint64 // begun and ended, together: odd while one is under way
 
 	// Owned by the goroutine that sends.
-	revision int64 // that the client was told of last
-	credit   size  // that the client is to get for what it was answered
-	credited bool  // there is some, if only of an empty batch
+	revision batch.Revision // that the client was told of last
+	credit   size           // that the client is to get for what it was answered
+	credited bool           // there is some, if only of an empty batch
 
 	mu         sync.Mutex
 	unanswered map[uint64]*submission // guarded by mu
@@ -142,7 +142,7 @@ func (i *ingest) open(server pb.Ingest_StreamServer) (_ *stream, failed error) {
 			}
 		}()
 	}
-	r, err := i.fleet.active(server.Context(), o.GetFlow(), 0)
+	r, err := i.fleet.active(server.Context(), o.GetFlow(), batch.Revision{})
 	switch {
 	case err == nil:
 	case o.GetUnanswered():
@@ -156,10 +156,10 @@ func (i *ingest) open(server pb.Ingest_StreamServer) (_ *stream, failed error) {
 	}
 	s := &stream{
 		ingest: i, server: server, id: id, flow: o.GetFlow(), window: w, endings: newOutbox[ending](), moves: make(chan int, 1), moving: o.GetMoving(),
-		done: make(chan struct{}), revision: r.number, unanswered: map[uint64]*submission{},
+		done: make(chan struct{}), revision: r.id(), unanswered: map[uint64]*submission{},
 	}
 	opened := &pb.Opened{
-		Protocol: protocol, Coordinator: i.id, Revision: r.number, ShardKey: r.shardKey,
+		Protocol: protocol, Coordinator: i.id, Revision: r.number, Digest: wire.FromDigest(r.digest), ShardKey: r.shardKey,
 		Limits: &pb.Limits{RowBytes: uint32(i.limits.RowBytes), BatchBytes: uint32(i.limits.BatchBytes), BatchRows: uint32(i.limits.BatchRows)},
 	}
 	for _, m := range []*pb.StreamResponse{
@@ -337,11 +337,11 @@ func (s *stream) send(ctx context.Context, received <-chan struct{}) error {
 // sendSwitched tells the client when another revision is active, so that it hashes the right field.
 func (s *stream) sendSwitched(c *catalog) error {
 	e := c.flows[s.flow]
-	if e == nil || e.active == nil || e.active.number == s.revision {
+	if e == nil || e.active == nil || e.active.id() == s.revision {
 		return nil
 	}
-	s.revision = e.active.number
-	m := &pb.Switched{Revision: e.active.number, ShardKey: e.active.shardKey}
+	s.revision = e.active.id()
+	m := &pb.Switched{Revision: e.active.number, Digest: wire.FromDigest(e.active.digest), ShardKey: e.active.shardKey}
 	return s.write(&pb.StreamResponse{Kind: &pb.StreamResponse_Switched{Switched: m}})
 }
 

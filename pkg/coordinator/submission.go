@@ -96,7 +96,7 @@ func newSubmission(r *revision, limits batch.Limits, flow string, stream batch.S
 	if err := s.columns.Check(limits); err != nil {
 		return nil, err
 	}
-	s.Batch = scheduler.Batch{Flow: flow, Revision: r.number, Ends: s.columns.Ends, Owner: s}
+	s.Batch = scheduler.Batch{Flow: flow, Revision: r.number, Digest: r.digest, Ends: s.columns.Ends, Owner: s}
 	if ms := in.GetDeadlineMilliseconds(); ms > 0 {
 		s.Deadline = now.Add(duration(ms))
 	}
@@ -197,7 +197,7 @@ func (s *submission) outcomes(e *ending) []batch.RowOutcome {
 }
 
 func (s *submission) message(a *pb.Answer) *pb.Answer {
-	a.Sequence, a.Revision = s.id.Sequence, s.Revision
+	a.Sequence, a.Revision, a.Digest = s.id.Sequence, s.Revision, wire.FromDigest(s.Digest)
 	return a
 }
 

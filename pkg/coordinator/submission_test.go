@@ -24,7 +24,7 @@ func testCatalog() *catalog {
 		"S": {number: 5, enabled: true, shardKey: "id", keys: &keys},
 		"W": {number: 6, enabled: true},
 	} {
-		c.flows[name] = &flowEntry{name: name, active: r, revisions: map[int64]*revision{r.number: r}}
+		c.flows[name] = &flowEntry{name: name, active: r, revisions: revisions{r}}
 	}
 	return c
 }

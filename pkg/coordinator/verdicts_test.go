@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
@@ -32,7 +33,7 @@ func TestUnfitBuilds(t *testing.T) {
 		"others refuse it": {rollout{capable: []string{"new"}, rejected: map[string][]string{"new": {"no NAME"}}, unfit: unfit}, cluster.StateRejected, "worker new: no NAME"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := decide("F", c, row.rollout, 5)
+			s := decide("F", c, row.rollout, batch.Revision{Number: 5})
 			if s.State != row.state || strings.Join(s.Reasons, "\n") != row.says {
 				t.Errorf("decided %+v, want %s because of %q", s, row.state, row.says)
 			}
@@ -68,11 +69,11 @@ func TestSessionOverWhenASwitchFollows(t *testing.T) {
 	for i := range 20 { // whether an event is dropped that is posted too late, is chance
 		name := fmt.Sprintf("flow-%d", i)
 		r := &revision{number: 1, enabled: true, message: &pb.Definition{Flow: name, Revision: 1}}
-		f.flows[name] = &flowEntry{name: name, revisions: map[int64]*revision{}}
+		f.flows[name] = &flowEntry{name: name}
 		f.pending[name] = &pendingSwitch{revision: r, timer: time.NewTimer(time.Hour)}
-		m.defined[definitionKey{name, 1}] = verdict{asked: true}
+		m.defined[definitionKey{name, r.id()}] = verdict{asked: true}
 		session, end := context.WithCancel(context.Background())
-		f.compiled(session, k, &pb.Compiled{Flow: name, Revision: 1})
+		f.compiled(session, k, r.digest, &pb.Compiled{Flow: name, Revision: 1})
 		end()
 		(<-f.requests)()
 		select {

@@ -9,6 +9,10 @@ const (
 	DefaultWait            = 30 * time.Second
 )
 
+// MaxSteps is how many steps a flow may have where nothing else is said. Only those who take a document in look at it: lint,
+// apply, and the leader; Parse does not.
+const MaxSteps = 1000
+
 // MaxCopies is the most copies that a worker may run of a flow: as many as there are slots.
 const MaxCopies = 65536
 

@@ -1,8 +1,10 @@
 package definition
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
@@ -26,7 +28,10 @@ type reference struct {
 
 // NewSet parses documents and checks what they refer to. The error has the mistakes of all documents. The set beside it holds
 // the documents that parse: its Bundle tells which flows are right all the same.
-func NewSet(docs []Document) (*Set, error) {
+func NewSet(docs []Document) (*Set, error) { return newSet(docs, parse) }
+
+// newSet is NewSet with documents that are parsed by read.
+func newSet(docs []Document, read func(Document) (Parsed, Mistakes)) (*Set, error) {
 	s := &Set{
 		Flows:      make(map[string]*Flow),
 		Functions:  make(map[string]*Function),
@@ -41,7 +46,7 @@ func NewSet(docs []Document) (*Set, error) {
 		}
 	}
 	for _, d := range docs {
-		p, mistakes := parse(d)
+		p, mistakes := read(d)
 		blame(p.reference(d), mistakes)
 		if len(mistakes) == 0 {
 			blame(p.reference(d), s.add(p))
@@ -117,14 +122,14 @@ func (s *Set) checkFunction(f *Function) Mistakes {
 // checkFlow finds functions without a document, and documents that are too large together.
 func (s *Set) checkFlow(f *Flow) Mistakes {
 	var mistakes Mistakes
-	known := sortedKeys(s.Functions)
+	known := sync.OnceValue(func() []string { return sortedKeys(s.Functions) })
 	for i, step := range f.Functions {
 		if s.Functions[step.Name] != nil || s.mistakes[reference{KindFunc, step.Name}] != nil {
 			continue
 		}
 		hint := ""
 		if len(mistakes) < maxMistakes { // beyond that it is not told
-			hint = suggest(step.Name, known)
+			hint = suggest(step.Name, known())
 		}
 		mistakes = append(mistakes, &Mistake{
 			Document: f.Document.String(), Line: step.Line, Key: fmt.Sprintf("flows[%d].fname", i), Code: batch.CodeUnknownFunction,
@@ -217,8 +222,24 @@ type Bundle struct {
 
 // NewBundle parses the documents of one flow, as they travel together. It is an error if they are of more than one flow or
 // none, or if one that the flow needs is missing or wrong.
-func NewBundle(docs []Document) (*Bundle, error) {
-	s, err := NewSet(docs)
+func NewBundle(docs []Document) (*Bundle, error) { return newBundle(NewSet(docs)) }
+
+// BundleOf is NewBundle for documents that were parsed before: read gives what Parse said of each.
+func BundleOf(docs []Document, read func(Document) (Parsed, error)) (*Bundle, error) {
+	return newBundle(newSet(docs, func(d Document) (Parsed, Mistakes) {
+		p, err := read(d)
+		if err == nil {
+			return p, nil
+		}
+		var mistakes Mistakes
+		if !errors.As(err, &mistakes) {
+			mistakes = Mistakes{{Document: d.String(), Code: batch.CodeOf(err), Problem: err.Error()}}
+		}
+		return p, mistakes
+	}))
+}
+
+func newBundle(s *Set, err error) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}

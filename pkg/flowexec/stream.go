@@ -190,7 +190,7 @@ func (f *localFlow) send(ctx context.Context, b *batch.Batch, from *producer, op
 	now := time.Now()
 	id, floor := from.begin(func(next func() batch.ID) batch.ID { return b.Use(now, next) })
 	p.result = batch.Result{BatchID: id, Revision: f.plan.revision, Rows: columns.Len()}
-	b.Pin(batch.Revision{Number: f.plan.revision})
+	b.Pin(f.plan.revision)
 	count(p)
 	part, bad := f.part(columns, limits)
 	part.Floor, part.Born = floor, now.Add(-b.Age(now))

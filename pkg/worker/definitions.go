@@ -1,14 +1,13 @@
 package worker
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"maps"
 	"runtime/debug"
 	"slices"
 	"strings"
 
+	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
@@ -18,17 +17,23 @@ import (
 // maxDocumentBytes is the limit for the documents of one flow together.
 const maxDocumentBytes = 1 << 20
 
-// revisionKey names a revision to one coordinator.
+// revisionKey names a revision to one coordinator. Its digest is zero where the coordinator knows revisions by number alone: it
+// has one of each number then, the last that it defined.
 type revisionKey struct {
 	flow     string
-	revision int64
+	revision batch.Revision
 }
 
-// planKey names a plan within the process. The digest is of the documents: coordinators share a plan when they mean the same.
+func readRevision(flow string, number int64, digest []byte) (revisionKey, error) {
+	r, err := wire.ToRevision(number, digest)
+	return revisionKey{flow, r}, err
+}
+
+// planKey names a plan within the process. The digest is that of the documents: coordinators share a plan when they mean the
+// same.
 type planKey struct {
 	flow     string
-	revision int64
-	digest   [sha256.Size]byte
+	revision batch.Revision
 }
 
 // plan is one revision of a flow, compiled once for all coordinators.
@@ -40,7 +45,9 @@ type plan struct {
 	mistakes []string
 	// unfit: the mistakes are only that this build's functions are others than the documents need.
 	unfit bool
-	flow  *flow // nil where compiled is
+	// recalled: it was compiled for batches sent before, and is not what the flow is to run on.
+	recalled bool
+	flow     *flow // nil where compiled is
 
 	users int // guarded by the lock of flows
 }
@@ -48,17 +55,22 @@ type plan struct {
 // definitionDocuments are the documents of one revision, as Definition brings them.
 type definitionDocuments struct {
 	key       planKey
+	name      revisionKey // as the coordinator names it
+	recalled  bool
 	documents []definition.Document
 }
 
 // readDefinition checks what can be wrong with the message itself; what is wrong with the documents, compiling tells.
 func readDefinition(m *pb.Definition) (definitionDocuments, error) {
-	d := definitionDocuments{key: planKey{flow: m.GetFlow(), revision: m.GetRevision()}}
-	if d.key.flow == "" || d.key.revision <= 0 {
-		return d, batch.Errorf(batch.CodeBadMessage, "a definition names flow %q and revision %d: the coordinator is defective", d.key.flow, d.key.revision)
+	name, err := readRevision(m.GetFlow(), m.GetRevision(), m.GetDigest())
+	d := definitionDocuments{key: planKey{flow: m.GetFlow()}, name: name, recalled: m.GetRecalled()}
+	switch {
+	case err != nil:
+		return d, err
+	case d.name.flow == "" || d.name.revision.Number <= 0:
+		return d, batch.Errorf(batch.CodeBadMessage, "a definition names flow %q and revision %d: the coordinator is defective", m.GetFlow(), m.GetRevision())
 	}
 	size := 0
-	digest := sha256.New()
 	for _, m := range m.GetDocuments() {
 		doc := definition.Document{
 			Kind: definition.Kind(m.GetKind()), Name: m.GetName(), YAML: m.GetYaml(), Revision: m.GetRevision(),
@@ -66,16 +78,12 @@ func readDefinition(m *pb.Definition) (definitionDocuments, error) {
 		}
 		d.documents = append(d.documents, doc)
 		size += len(doc.YAML)
-		for _, field := range [][]byte{[]byte(doc.Kind), []byte(doc.Name), doc.YAML} {
-			digest.Write(binary.AppendUvarint(nil, uint64(len(field))))
-			digest.Write(field)
-		}
 	}
 	if size > maxDocumentBytes {
 		return d, batch.Errorf(batch.CodeBadMessage, "the documents of flow %s have %d bytes together, over the limit of %d bytes: the coordinator should not have accepted them",
 			d.key.flow, size, maxDocumentBytes)
 	}
-	digest.Sum(d.key.digest[:0])
+	d.key.revision = batch.Revision{Number: m.GetRevision(), Digest: definition.Digest(d.documents)}
 	return d, nil
 }
 
@@ -85,7 +93,7 @@ func (f *flows) define(d definitionDocuments) *plan {
 	p := f.plans[d.key]
 	known := p != nil
 	if !known {
-		p = &plan{key: d.key, ready: make(chan struct{})}
+		p = &plan{key: d.key, recalled: d.recalled, ready: make(chan struct{})}
 		f.plans[d.key] = p
 		f.metrics.plans.Inc()
 	}
@@ -161,10 +169,10 @@ func (k *session) define(m *pb.Definition) error {
 	}
 	p, f := k.peer, k.server.flows
 	made := f.define(d)
-	answer := &pb.Compiled{Flow: d.key.flow, Revision: d.key.revision, Errors: made.mistakes, Unfit: made.unfit}
+	answer := &pb.Compiled{Flow: d.key.flow, Revision: d.key.revision.Number, Digest: m.GetDigest(), Errors: made.mistakes, Unfit: made.unfit}
 	k.log.Debug("flow defined", "flow", d.key.flow, "revision", d.key.revision, "mistakes", len(made.mistakes))
 
-	if unused := p.adopt(k, made, answer); unused != nil {
+	if unused := p.adopt(k, d.name, made, answer); unused != nil {
 		f.drop(unused)
 	}
 	p.wakeUp()
@@ -172,8 +180,7 @@ func (k *session) define(m *pb.Definition) error {
 }
 
 // adopt keeps a plan for the coordinator and tells it. It returns one that the coordinator needs no more.
-func (p *peer) adopt(k *session, made *plan, answer *pb.Compiled) (unused *plan) {
-	key := revisionKey{made.key.flow, made.key.revision}
+func (p *peer) adopt(k *session, key revisionKey, made *plan, answer *pb.Compiled) (unused *plan) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.gone {
@@ -190,10 +197,15 @@ func (p *peer) adopt(k *session, made *plan, answer *pb.Compiled) (unused *plan)
 }
 
 // forget drops a revision that the coordinator needs no more. Its parts that are under way go on.
-func (k *session) forget(m *pb.Forget) {
-	if unused := k.peer.abandon(revisionKey{m.GetFlow(), m.GetRevision()}); unused != nil {
+func (k *session) forget(m *pb.Forget) error {
+	key, err := readRevision(m.GetFlow(), m.GetRevision(), m.GetDigest())
+	if err != nil {
+		return err
+	}
+	if unused := k.peer.abandon(key); unused != nil {
 		k.server.flows.drop(unused)
 	}
+	return nil
 }
 
 // abandon takes back what adopt keeps; the credit of a flow goes with its last revision.

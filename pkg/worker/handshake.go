@@ -115,7 +115,7 @@ func (p *peer) begin(k *session, received uint64) error {
 	}
 	k.tell(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Welcome{Welcome: &pb.Welcome{
 		Protocol: protocol, Worker: p.server.identity(), Resumed: p.met, PartsReceived: p.received,
-		HeartbeatMilliseconds: uint32(2 * p.server.heartbeat().Milliseconds()),
+		HeartbeatMilliseconds: uint32(2 * p.server.heartbeat().Milliseconds()), Digests: true,
 	}}})
 	if p.server.draining.Load() {
 		k.tellDraining()

@@ -24,13 +24,12 @@ type flows struct {
 // flow is one flow's lanes. They start with the first plan, and stop when the last is dropped and its rows have ended. Its
 // fields are guarded by the lock of flows.
 type flow struct {
-	name     string
-	lanes    *flowexec.Lanes
-	copies   int   // of lanes
-	wanted   int   // copies of the newest revision so far
-	revision int64 // the newest
-	plans    int   // that are in use
-	running  int   // parts of which not all rows have ended
+	name    string
+	lanes   *flowexec.Lanes
+	copies  int // of lanes
+	wanted  int // copies of the revision that a coordinator said last the flow is to run on
+	plans   int // that are in use
+	running int // parts of which not all rows have ended
 }
 
 // join makes the plan one of its flow's, and starts the lanes where it is the first.
@@ -43,8 +42,8 @@ func (f *flows) join(p *plan) {
 		w = &flow{name: p.key.flow, copies: copies, lanes: f.start(p.key.flow, copies)}
 		f.byName[w.name] = w
 	}
-	if p.key.revision >= w.revision {
-		w.revision, w.wanted = p.key.revision, copies
+	if !p.recalled || w.wanted == 0 {
+		w.wanted = copies
 	}
 	w.plans++
 	p.flow = w

@@ -43,7 +43,11 @@ func (k *session) part(m *pb.Part) error {
 	if m.GetNumber() == 0 {
 		return batch.Errorf(batch.CodeBadMessage, "a part has no number: the coordinator is defective")
 	}
-	made, flow, again := p.plan(m, size)
+	key, err := readRevision(m.GetFlow(), m.GetRevision(), m.GetDigest())
+	if err != nil {
+		return err
+	}
+	made, flow, again := p.plan(m, key, size)
 	switch {
 	case again:
 		s.metrics.partsRepeated.Inc()
@@ -104,7 +108,7 @@ func (s *server) trace(t *part, m *pb.Part) {
 // which it does.
 func uncompilable(t *part, made *plan) []batch.RowOutcome {
 	reason := fmt.Sprintf("the batch began on revision %d of the flow, which this worker's build can't run: %s; submit the rows as a new batch",
-		made.key.revision, strings.Join(made.mistakes, "; "))
+		made.key.revision.Number, strings.Join(made.mistakes, "; "))
 	failed := make([]batch.RowOutcome, t.size.rows)
 	for i := range failed {
 		failed[i] = batch.RowOutcome{Row: uint32(i), Outcome: batch.Failed, Code: batch.CodeNoCapableWorker, Reason: reason}
@@ -122,11 +126,11 @@ func everyRow(t *part) []uint32 {
 
 // plan finds what a part runs on, unless the worker has the part: then only its credit is used up, and the part skipped.
 // The flow is nil where the coordinator had no leave to send the part.
-func (p *peer) plan(m *pb.Part, size amount) (made *plan, flow *flow, again bool) {
+func (p *peer) plan(m *pb.Part, key revisionKey, size amount) (made *plan, flow *flow, again bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if m.GetNumber() > p.received {
-		made = p.plans[revisionKey{m.GetFlow(), m.GetRevision()}]
+		made = p.plans[key]
 		switch {
 		case made == nil:
 			return nil, nil, false

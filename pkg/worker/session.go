@@ -118,8 +118,7 @@ func (k *session) act(m *pb.CoordinatorMessage) error {
 	case *pb.CoordinatorMessage_Release:
 		return k.release(m.Release)
 	case *pb.CoordinatorMessage_Forget:
-		k.forget(m.Forget)
-		return nil
+		return k.forget(m.Forget)
 	case *pb.CoordinatorMessage_Hello:
 		return batch.Errorf(batch.CodeBadMessage, "Hello comes once, at the beginning: the coordinator is defective")
 	}

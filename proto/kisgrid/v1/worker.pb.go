@@ -338,7 +338,10 @@ type Definition struct {
 	// What tells the revision from another one of the same number: SHA-256 over each document's kind, name and YAML, each with
 	// its length before it as a varint, the documents sorted by kind (flow, func, conn) and name. Empty from a coordinator that
 	// goes by the number alone.
-	Digest        []byte `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`
+	Digest []byte `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`
+	// A batch needs it that was sent before; the flow itself is not to run on it. So it says nothing of how many copies the flow
+	// has by now.
+	Recalled      bool `protobuf:"varint,5,opt,name=recalled,proto3" json:"recalled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -399,6 +402,13 @@ func (x *Definition) GetDigest() []byte {
 		return x.Digest
 	}
 	return nil
+}
+
+func (x *Definition) GetRecalled() bool {
+	if x != nil {
+		return x.Recalled
+	}
+	return false
 }
 
 // Document is one YAML document as it stands in etcd.
@@ -1418,13 +1428,14 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\n" +
 	"batch_rows\x18\a \x01(\rR\tbatchRows\x12\x16\n" +
 	"\x06secret\x18\b \x01(\fR\x06secret\x12%\n" +
-	"\x0efollows_limits\x18\x0f \x01(\bR\rfollowsLimits\"\x88\x01\n" +
+	"\x0efollows_limits\x18\x0f \x01(\bR\rfollowsLimits\"\xa4\x01\n" +
 	"\n" +
 	"Definition\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x122\n" +
 	"\tdocuments\x18\x03 \x03(\v2\x14.kisgrid.v1.DocumentR\tdocuments\x12\x16\n" +
-	"\x06digest\x18\x04 \x01(\fR\x06digest\"b\n" +
+	"\x06digest\x18\x04 \x01(\fR\x06digest\x12\x1a\n" +
+	"\brecalled\x18\x05 \x01(\bR\brecalled\"b\n" +
 	"\bDocument\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
