@@ -13,6 +13,7 @@ var arrows = []struct {
 	{"internal/wire", []string{"pkg/batch", "proto/kisgrid/v1"}},
 	{"internal/transport", []string{"pkg/batch", "internal/wire"}},
 	{"internal/tracing", nil},
+	{"internal/redisreply", nil},
 
 	// What users' functions import.
 	{"pkg/kis", []string{"pkg/batch", "pkg/definition"}},
@@ -21,10 +22,10 @@ var arrows = []struct {
 	// What decides, what executes, what keeps.
 	{"pkg/scheduler", []string{"pkg/batch"}},
 	{"pkg/connector", []string{"pkg/batch", "pkg/definition"}},
-	{"pkg/connector/…", []string{"pkg/connector", "pkg/batch", "pkg/definition", "internal/transport"}},
+	{"pkg/connector/…", []string{"pkg/connector", "pkg/batch", "pkg/definition", "internal/transport", "internal/redisreply"}},
 	{"pkg/flowexec", []string{"pkg/kis", "pkg/batch", "pkg/definition", "pkg/connector", "pkg/connector/memory", "pkg/flowexec/internal/…"}},
 	{"pkg/flowexec/internal/…", []string{"pkg/kis", "pkg/batch", "pkg/flowexec/internal/…"}},
-	{"pkg/deadletter", []string{"pkg/batch"}},
+	{"pkg/deadletter", []string{"pkg/batch", "internal/redisreply"}},
 	{"pkg/cluster", []string{"pkg/batch", "pkg/definition"}},
 	{"internal/command", []string{"pkg/cluster", "pkg/deadletter", "internal/transport"}},
 	{"internal/authority", nil},
@@ -58,6 +59,7 @@ var arrows = []struct {
 	{"bench…", []string{"pkg/…", "internal/…", "proto/kisgrid/v1", "examples/…", "bench…"}},
 	{"e2e…", []string{"pkg/…", "internal/…", "proto/kisgrid/v1", "examples/…", "e2e…"}},
 	{"internal/process", nil},
+	{"internal/redisfault", nil},
 	{"internal/archtest", nil},
 }
 
@@ -82,7 +84,7 @@ var never = []struct {
 }
 
 // kits are for tests: they may import package testing, and nobody but tests may import them.
-var kits = []string{"pkg/flowtest…", "pkg/connector/conformance", "internal/process", "testing…", "net/http/httptest"}
+var kits = []string{"pkg/flowtest…", "pkg/connector/conformance", "internal/process", "internal/redisfault", "testing…", "net/http/httptest"}
 
 // pure lists the packages that start no goroutine, and of package time use only what does not look at a clock.
 var pure = []string{"pkg/scheduler"}

@@ -8,6 +8,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/kisgrid/kisgrid/internal/redisreply"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
@@ -41,7 +42,7 @@ func (s *Store) Hold(ctx context.Context, flow, who string, f func(context.Conte
 		leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.Timeout)
 		defer cancel()
 		err = cmp.Or(err, s.call(leaving, "end the redrive of flow "+flow, func(ctx context.Context) error {
-			return holdScript.Run(ctx, s.client, []string{s.key(flow, "redrive")}, who, 0).Err()
+			return s.run(ctx, holdScript, []string{s.key(flow, "redrive")}, who, 0).Err()
 		}))
 	}()
 	return f(held)
@@ -84,7 +85,7 @@ func (s *Store) renew(held context.Context, lose context.CancelCauseFunc, flow, 
 // take takes the right, or keeps it. The error is CodeConflict where somebody else has it.
 func (s *Store) take(ctx context.Context, flow, who string) error {
 	return s.call(ctx, "redrive flow "+flow, func(ctx context.Context) error {
-		ours, err := holdScript.Run(ctx, s.client, []string{s.key(flow, "redrive")}, who, max(1, s.holdFor.Milliseconds())).Int()
+		ours, err := s.run(ctx, holdScript, []string{s.key(flow, "redrive")}, who, max(1, s.holdFor.Milliseconds())).Int()
 		if err == nil && ours == 0 {
 			err = cmp.Or(s.held(ctx, flow), error(batch.Errorf(batch.CodeConflict, "somebody else redrove flow %s until now: try again", flow)))
 		}
@@ -94,12 +95,14 @@ func (s *Store) take(ctx context.Context, flow, who string) error {
 
 // held is CodeConflict where somebody holds the flow.
 func (s *Store) held(ctx context.Context, flow string) error {
-	who, err := s.client.Get(ctx, s.key(flow, "redrive")).Result()
+	holder := goredis.NewStringCmd(ctx, "get", s.key(flow, "redrive"))
+	err := s.ask(ctx, holder)
 	switch {
-	case errors.Is(err, goredis.Nil):
+	case redisreply.IsAnswer(err) && errors.Is(err, goredis.Nil):
 		return nil
 	case err != nil:
 		return err
 	}
+	who := holder.Val()
 	return batch.Errorf(batch.CodeConflict, "the dead letters of flow %s are held by %s, which runs or edits them, or was cut off seconds ago: try again when it has ended", flow, who)
 }

@@ -16,8 +16,10 @@ import (
 // Flows are the flows that have letters, or had some, sorted.
 func (s *Store) Flows(ctx context.Context) ([]string, error) {
 	var flows []string
-	err := s.call(ctx, "list the flows that have dead letters", func(ctx context.Context) (err error) {
-		flows, err = s.client.SMembers(ctx, s.config.Prefix+"flows").Result()
+	err := s.call(ctx, "list the flows that have dead letters", func(ctx context.Context) error {
+		members := goredis.NewStringSliceCmd(ctx, "smembers", s.config.Prefix+"flows")
+		err := s.ask(ctx, members)
+		flows = members.Val()
 		return err
 	})
 	slices.Sort(flows)
@@ -42,9 +44,8 @@ func (s *Store) Status(ctx context.Context, flow string) (Status, error) {
 		return status, err
 	}
 	err := s.call(ctx, "count the dead letters of flow "+flow, func(ctx context.Context) error {
-		p := s.client.Pipeline()
-		letters, counts := p.XLen(ctx, s.key(flow, "letters")), p.HGetAll(ctx, s.key(flow, "counts"))
-		_, err := p.Exec(ctx)
+		letters, counts := goredis.NewIntCmd(ctx, "xlen", s.key(flow, "letters")), goredis.NewMapStringStringCmd(ctx, "hgetall", s.key(flow, "counts"))
+		err := s.ask(ctx, letters, counts)
 		status.Letters = int(letters.Val())
 		status.Refused, _ = strconv.Atoi(counts.Val()["refused"])
 		status.Expired, _ = strconv.Atoi(counts.Val()["expired"])
@@ -56,11 +57,14 @@ func (s *Store) Status(ctx context.Context, flow string) (Status, error) {
 // Last is the place of a flow's newest letter; "" for none.
 func (s *Store) Last(ctx context.Context, flow string) (last string, err error) {
 	err = s.call(ctx, "list the dead letters of flow "+flow, func(ctx context.Context) error {
-		entries, err := s.client.XRevRangeN(ctx, s.key(flow, "letters"), "+", "-", 1).Result()
-		if len(entries) > 0 {
-			last = entries[0].ID
+		entries := goredis.NewXMessageSliceCmd(ctx, "xrevrange", s.key(flow, "letters"), "+", "-", "count", 1)
+		if err := s.ask(ctx, entries); err != nil {
+			return err
 		}
-		return err
+		if newest := entries.Val(); len(newest) > 0 {
+			last = newest[0].ID
+		}
+		return nil
 	})
 	return last, err
 }
@@ -75,16 +79,17 @@ func (s *Store) Page(ctx context.Context, flow, after, last string, n int) (lett
 			start = "(" + after
 		}
 		keys := []string{s.key(flow, "letters"), s.key(flow, "changes")}
-		end, err := pageScript.Run(ctx, s.client, keys, start, cmp.Or(last, "+"), n, pageBytes).Text()
+		end, err := s.run(ctx, pageScript, keys, start, cmp.Or(last, "+"), n, pageBytes).Text()
 		if err != nil || end == "" {
 			return err
 		}
-		entries, err := s.client.XRange(ctx, keys[0], start, end).Result()
-		if err != nil {
+		entries := goredis.NewXMessageSliceCmd(ctx, "xrange", keys[0], start, end)
+		if err := s.ask(ctx, entries); err != nil {
 			return err
 		}
-		letters, err = s.read(ctx, flow, entries)
-		next = end
+		if letters, err = s.read(ctx, flow, entries.Val()); err == nil {
+			next = end
+		}
 		return err
 	})
 	return letters, next, err
@@ -98,29 +103,29 @@ func (s *Store) Get(ctx context.Context, flow string, ids ...batch.StreamID) (le
 		for _, id := range ids[:min(len(ids), scriptLetters)] {
 			args = append(args, id.String())
 		}
-		places, err := findScript.Run(ctx, s.client, s.keys(flow), args...).StringSlice()
+		places, err := s.run(ctx, findScript, s.keys(flow), args...).StringSlice()
 		if err != nil {
 			return err
 		}
-		rest = ids[len(places):]
-		p := s.client.Pipeline()
-		var found []*goredis.XMessageSliceCmd
+		if len(places) > len(ids) || len(places) == 0 && len(ids) > 0 {
+			return wrongNumber(len(places), len(ids))
+		}
+		var found []goredis.Cmder
 		for _, place := range places {
 			if place != "" {
-				found = append(found, p.XRange(ctx, s.key(flow, "letters"), place, place))
+				found = append(found, goredis.NewXMessageSliceCmd(ctx, "xrange", s.key(flow, "letters"), place, place))
 			}
 		}
-		if len(found) == 0 {
-			return nil
-		}
-		if _, err := p.Exec(ctx); err != nil {
+		if err := s.ask(ctx, found...); err != nil {
 			return err
 		}
 		var entries []goredis.XMessage
 		for _, c := range found {
-			entries = append(entries, c.Val()...)
+			entries = append(entries, c.(*goredis.XMessageSliceCmd).Val()...)
 		}
-		letters, err = s.read(ctx, flow, entries)
+		if letters, err = s.read(ctx, flow, entries); err == nil {
+			rest = ids[len(places):]
+		}
 		return err
 	})
 	return letters, rest, err
@@ -135,7 +140,7 @@ func (s *Store) read(ctx context.Context, flow string, entries []goredis.XMessag
 	for i, e := range entries {
 		places[i] = e.ID
 	}
-	changes, err := s.client.HMGet(ctx, s.key(flow, "changes"), places...).Result()
+	changes, err := s.fields(ctx, s.key(flow, "changes"), places)
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +157,7 @@ func (s *Store) read(ctx context.Context, flow string, entries []goredis.XMessag
 		letters[i].place, letters[i].Kept = e.ID, timeOf(e.ID)
 		ids[i] = letters[i].ID.String()
 	}
-	begun, err := s.client.HMGet(ctx, s.key(flow, "begun"), ids...).Result()
+	begun, err := s.fields(ctx, s.key(flow, "begun"), ids)
 	if err != nil {
 		return nil, err
 	}
@@ -162,6 +167,22 @@ func (s *Store) read(ctx context.Context, flow string, entries []goredis.XMessag
 		}
 	}
 	return letters, nil
+}
+
+// fields reads fields of a hash: a text for each, or nil for one that is not there.
+func (s *Store) fields(ctx context.Context, key string, names []string) ([]any, error) {
+	args := []any{"hmget", key}
+	for _, name := range names {
+		args = append(args, name)
+	}
+	found := goredis.NewSliceCmd(ctx, args...)
+	if err := s.ask(ctx, found); err != nil {
+		return nil, err
+	}
+	if n := len(found.Val()); n != len(names) {
+		return nil, wrongNumber(n, len(names))
+	}
+	return found.Val(), nil
 }
 
 // Edit replaces a letter's row. What its redrives did so far does not count for the new row: it is another batch of the
@@ -221,7 +242,7 @@ func (s *Store) Settle(ctx context.Context, flow string, all []Settlement) error
 		}
 		all = all[n:]
 		if err := s.call(ctx, doing, func(ctx context.Context) error {
-			return settleScript.Run(ctx, s.client, s.keys(flow), args...).Err()
+			return s.run(ctx, settleScript, s.keys(flow), args...).Err()
 		}); err != nil {
 			return err
 		}
@@ -238,7 +259,9 @@ func (s *Store) Begin(ctx context.Context, flow string, letters []*Letter) ([]*L
 	}
 	var since []int64
 	err := s.call(ctx, "note that dead letters are redriven", func(ctx context.Context) (err error) {
-		since, err = beginScript.Run(ctx, s.client, s.keys(flow), ids...).Int64Slice()
+		if since, err = s.run(ctx, beginScript, s.keys(flow), ids...).Int64Slice(); err == nil && len(since) != len(ids) {
+			err = wrongNumber(len(since), len(ids))
+		}
 		return err
 	})
 	if err != nil {
@@ -262,7 +285,7 @@ func (s *Store) Drop(ctx context.Context, flow string, letters []*Letter) (n int
 			ids[i] = l.ID.String()
 		}
 		err := s.call(ctx, "drop dead letters", func(ctx context.Context) error {
-			gone, err := dropScript.Run(ctx, s.client, s.keys(flow), ids...).Int()
+			gone, err := s.run(ctx, dropScript, s.keys(flow), ids...).Int()
 			n += gone
 			return err
 		})

@@ -18,6 +18,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"github.com/kisgrid/kisgrid/internal/redisreply"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
@@ -106,7 +107,9 @@ func Open(c Config) (*Store, error) {
 	options.DialerRetries = 1
 	options.MaxRetries = -1 // each call says itself what a second try means
 	options.DialTimeout, options.ReadTimeout, options.WriteTimeout = c.Timeout, patience*c.Timeout, patience*c.Timeout
-	return &Store{config: c, client: goredis.NewClient(options), holdFor: holdFor, flows: map[string]bool{}, looked: map[string]time.Time{}}, nil
+	client := goredis.NewClient(options)
+	redisreply.Own(client)
+	return &Store{config: c, client: client, holdFor: holdFor, flows: map[string]bool{}, looked: map[string]time.Time{}}, nil
 }
 
 // hidden leaves the URL, which may hold a secret, out of an error.
@@ -158,18 +161,53 @@ func (s *Store) within(ctx context.Context, limit time.Duration, doing string, f
 		return err
 	case errors.Is(err, context.Canceled):
 		return batch.Errorf(batch.CodeCancelled, "%s: %w", doing, err)
-	case goredis.HasErrorPrefix(err, "OOM"):
+	case redisreply.IsAnswer(err) && goredis.HasErrorPrefix(err, "OOM"):
 		return batch.Errorf(batch.CodeOverloaded, "%s: %w: give Redis more memory, or redrive or drop letters", doing, err)
 	case errors.As(err, &network), errors.Is(err, context.DeadlineExceeded):
 		return batch.Errorf(batch.CodeUnavailable, "%s: the store at %s is away: %w", doing, s.client.Options().Addr, err)
 	}
-	return batch.Errorf(batch.CodeUnavailable, "%s: the store at %s: %w", doing, s.client.Options().Addr, err)
+	return batch.Errorf(batch.CodeUnavailable, "%s: the store at %s: %w: correct its URL, password or rights, or wait until it is well, and try again",
+		doing, s.client.Options().Addr, err)
+}
+
+// ask sends commands together. The error is that of the first one whose result was not read: all of the store's commands and scripts
+// go through here, and none has a result by default.
+func (s *Store) ask(ctx context.Context, commands ...goredis.Cmder) error {
+	if len(commands) == 0 {
+		return nil
+	}
+	p := s.client.Pipeline()
+	_ = p.BatchProcess(ctx, commands...) // it only gathers
+	_, _ = p.Exec(ctx)                   // the commands tell
+	for _, command := range commands {
+		if _, err := redisreply.Of(command); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// run runs a script, which the store is told when it does not know it.
+func (s *Store) run(ctx context.Context, script *goredis.Script, keys []string, args ...any) *goredis.Cmd {
+	p := s.client.Pipeline()
+	command := script.EvalSha(ctx, p, keys, args...)
+	_, _ = p.Exec(ctx) // the command tells
+	if answered, err := redisreply.Of(command); answered && goredis.HasErrorPrefix(err, "NOSCRIPT") {
+		command = script.Eval(ctx, p, keys, args...)
+		_, _ = p.Exec(ctx) // the command tells
+	}
+	return command
+}
+
+// wrongNumber is the error of an answer that has not as many results as were asked for.
+func wrongNumber(got, want int) error {
+	return fmt.Errorf("%d results came for %d questions: see what stands between this process and Redis", got, want)
 }
 
 // Ping asks the store whether it is there, and warns, with text, of settings that may lose letters.
 func (s *Store) Ping(ctx context.Context) (warning string, err error) {
 	err = s.call(ctx, "look for the store of dead letters", func(ctx context.Context) error {
-		if err := s.client.Ping(ctx).Err(); err != nil {
+		if err := s.ask(ctx, goredis.NewStatusCmd(ctx, "ping")); err != nil {
 			return err
 		}
 		// Whoever may not read the configuration is not warned.
@@ -206,11 +244,17 @@ func (s *Store) Keep(ctx context.Context, flow string, letters []*Letter) ([]boo
 		}
 		letters = letters[n:]
 		if err := s.promptly(ctx, doing, func(ctx context.Context) error {
-			verdicts, err := keepScript.Run(ctx, s.client, s.keys(flow), args...).Int64Slice()
+			verdicts, err := s.run(ctx, keepScript, s.keys(flow), args...).Int64Slice()
+			if err == nil && len(verdicts) != n {
+				err = wrongNumber(len(verdicts), n)
+			}
+			if err != nil {
+				return err
+			}
 			for _, v := range verdicts {
 				kept = append(kept, v == 1)
 			}
-			return err
+			return nil
 		}); err != nil {
 			return kept, err
 		}
@@ -233,7 +277,7 @@ func (s *Store) know(ctx context.Context, flow string) error {
 		return nil
 	}
 	err := s.promptly(ctx, "keep dead letters", func(ctx context.Context) error {
-		return s.client.SAdd(ctx, s.config.Prefix+"flows", flow).Err()
+		return s.ask(ctx, goredis.NewIntCmd(ctx, "sadd", s.config.Prefix+"flows", flow))
 	})
 	if err == nil {
 		s.mu.Lock()
@@ -256,15 +300,16 @@ func (s *Store) expire(ctx context.Context, flow string) error {
 	}
 	return s.promptly(ctx, "forget old dead letters", func(ctx context.Context) error {
 		for {
-			oldest, err := s.client.XRangeN(ctx, s.key(flow, "letters"), "-", "+", 1).Result()
-			if err != nil || len(oldest) == 0 {
+			entries := goredis.NewXMessageSliceCmd(ctx, "xrange", s.key(flow, "letters"), "-", "+", "count", 1)
+			clock := goredis.NewTimeCmd(ctx, "time")
+			if err := s.ask(ctx, entries, clock); err != nil {
 				return err
 			}
-			now, err := s.client.Time(ctx).Result()
-			if err != nil || timeOf(oldest[0].ID).Add(s.config.MaxAge).After(now) {
-				return err
+			oldest := entries.Val()
+			if len(oldest) == 0 || timeOf(oldest[0].ID).Add(s.config.MaxAge).After(clock.Val()) {
+				return nil
 			}
-			gone, err := expireScript.Run(ctx, s.client, s.keys(flow), s.config.MaxAge.Milliseconds()).Int()
+			gone, err := s.run(ctx, expireScript, s.keys(flow), s.config.MaxAge.Milliseconds()).Int()
 			if err != nil || gone == 0 {
 				return err
 			}
