@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/big"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -188,7 +186,7 @@ func (t *table) apply(key string, e *connector.Effect) error {
 	return nil
 }
 
-// add is the sum as Redis writes it: exact for whole numbers, otherwise with up to 17 decimals.
+// add is what a field of an entry, which may be nil, has after Incr.
 func add(e *entry, field, value string) (string, error) {
 	held := "0"
 	if e != nil {
@@ -196,24 +194,7 @@ func add(e *entry, field, value string) (string, error) {
 			held = text
 		}
 	}
-	a, errHeld := strconv.ParseInt(held, 10, 64)
-	b, errValue := strconv.ParseInt(value, 10, 64)
-	if errHeld == nil && errValue == nil {
-		if sum := a + b; (sum > a) == (b > 0) {
-			return strconv.FormatInt(sum, 10), nil
-		}
-		return "", errors.New("the sum is too large for a whole number")
-	}
-	x, _, err := big.ParseFloat(held, 10, 64, big.ToNearestEven)
-	if err != nil || x.IsInf() {
-		return "", fmt.Errorf("the field %s is not a number: a number can only be added to a number", field)
-	}
-	y, _, err := big.ParseFloat(value, 10, 64, big.ToNearestEven)
-	if err != nil || y.IsInf() {
-		return "", errors.New("what is to be added is not a number")
-	}
-	text := x.Add(x, y).Text('f', 17)
-	return strings.TrimSuffix(strings.TrimRight(text, "0"), "."), nil
+	return connector.Add(held, value)
 }
 
 func (c *connection) Load(ctx context.Context, keys []string) ([]connector.Value, error) {

@@ -37,6 +37,13 @@ func (b *effectBits) add(e *connector.Effect) {
 		place = b.place(name)
 		*recent = place
 	}
+	b.set(place, bit)
+}
+
+// mark adds the bit of an effect by its name.
+func (b *effectBits) mark(name fieldName, bit uint32) { b.set(b.place(name), bit) }
+
+func (b *effectBits) set(place int, bit uint32) {
 	bits := b.bits[place-1]
 	for int(bit/8) >= len(bits) {
 		bits = append(bits, 0)

@@ -42,17 +42,18 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/kisgrid/kisgrid/internal/redisreply"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/definition"
@@ -102,8 +103,8 @@ type Connection struct {
 	windows      windows
 	saves, loads gatherer
 	waits        waits
-	state        atomic.Int32 // whether Redis answered last time: up, down or closed
-	risks        risks        // see there
+	health       health
+	risks        risks // see there
 
 	closing    <-chan struct{}    // closed when Close begins
 	cancel     context.CancelFunc // of the context that the goroutines work under
@@ -111,13 +112,6 @@ type Connection struct {
 	closeOnce  sync.Once
 	closeErr   error
 }
-
-// The states of a connection.
-const (
-	up = iota
-	down
-	closed
-)
 
 var _ connector.Opener = Config{}.Open
 
@@ -148,6 +142,7 @@ func (config Config) Open(ctx context.Context, doc *definition.Connector) (conne
 		c.tick = time.Second
 	}
 	c.client = goredis.NewUniversalClient(o.client)
+	redisreply.Own(c.client)
 	c.cluster, _ = c.client.(*goredis.ClusterClient)
 	if err := c.ping(ctx); err != nil {
 		_ = c.client.Close()
@@ -187,7 +182,7 @@ func (c *Connection) Ping(ctx context.Context) error {
 	}
 	err := c.ping(ctx)
 	if ctx.Err() == nil {
-		c.answered(err)
+		c.reached(err)
 	}
 	return err
 }
@@ -216,7 +211,11 @@ func (c *Connection) Close() error {
 		for r := range c.risks {
 			c.setRisk(r, false)
 		}
-		if c.state.Swap(closed) == down {
+		c.health.mu.Lock()
+		c.health.closed = true
+		down := c.health.down() != nil
+		c.health.mu.Unlock()
+		if down {
 			c.metrics.Up(c.name, -1, -1)
 		} else {
 			c.metrics.Up(c.name, -1, 0)
@@ -228,35 +227,8 @@ func (c *Connection) Close() error {
 	return c.closeErr
 }
 
-// answered keeps the metric, and tells when Redis goes away and when it comes back.
-func (c *Connection) answered(err error) {
-	if c.isClosing() {
-		return // what fails now says nothing of Redis
-	}
-	switch {
-	case err != nil && c.state.CompareAndSwap(up, down):
-		c.metrics.Up(c.name, 0, 1)
-		c.log.Warn("redis is away: calls wait and are tried again", "error", err)
-	case err == nil && c.state.CompareAndSwap(down, up):
-		c.metrics.Up(c.name, 0, -1)
-		c.log.Info("redis is back")
-	}
-}
-
-// unavailable says that Redis could not be asked, and what to do about it.
+// unavailable says that Redis could not be asked, or did not do it, and what to do about it.
 func (c *Connection) unavailable(doing string, err error) error {
-	advice := "see that Redis runs there and can be reached from here; then try again"
-	switch {
-	case goredis.IsAuthError(err):
-		advice = "correct username, password or password_file in the connector's document"
-	case goredis.IsPermissionError(err):
-		advice = "give the user the rights to these commands, to the keys under " + c.prefix + " and kisgrid:once:, and to the channels kisgrid:*"
-	case goredis.IsOOMError(err):
-		advice = "raise maxmemory in Redis or make room; then try again"
-	case goredis.IsReadOnlyError(err):
-		advice = "addrs must lead to the master: correct the connector's document, or wait for the failover to end"
-	case goredis.IsLoadingError(err):
-		advice = "Redis is starting: try again"
-	}
+	advice := cmp.Or(storeAdvice(err, c.prefix), "see that Redis runs there and can be reached from here; then try again")
 	return batch.Errorf(batch.CodeConnectorUnavailable, "connector %s: %s at redis %s: %w; %s", c.name, doing, c.addrs, err, advice)
 }

@@ -1,14 +1,10 @@
 package redis
 
 import (
-	"cmp"
 	"context"
-	"errors"
-	"fmt"
+	"encoding/binary"
 	"strconv"
 	"strings"
-
-	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
@@ -26,6 +22,9 @@ func (c *Connection) Save(ctx context.Context, cause connector.Cause, effects []
 	call, err := c.encode(&cause, effects)
 	if err != nil {
 		return nil, err
+	}
+	if len(call.shares) == 0 {
+		return call.verdicts, nil
 	}
 	if err := c.saves.do(ctx, call, "saving"); err != nil {
 		return nil, err
@@ -49,10 +48,16 @@ type share struct {
 	field   string // of the last effect
 	args    []any
 	effectBits
+	sequence, floor string // of the batch, as the script wants them
 
-	answered bool
+	slot     int
+	turn     int   // it is sent when those of its slot before it are answered: no effect overtakes another one on its key
+	answered bool  // each of its effects took place, or was refused
 	givenUp  bool  // the batch lies below its stream's floor
-	err      error // why Redis could not be asked the last time
+	err      error // why it was not answered the last time
+	alone    bool  // it is sent in a script of its own, to see whose fault that is
+	tried    bool  // err is what came of that
+	first    bool  // err is that of its first effect, behind which Redis tried none
 }
 
 // maxShare is how many effects a share has at the most. Redis does nothing else while a script runs.
@@ -80,13 +85,24 @@ func (c *Connection) encode(cause *connector.Cause, effects []connector.Effect) 
 		e := &effects[i]
 		call.keys[i] = c.prefix + e.Key
 		call.bytes += len(call.keys[i]) + len(e.Field) + len(e.Value)
+		if e.Op == connector.Incr {
+			if err := connector.CheckAddend(e.Value); err != nil {
+				call.refuse(i, c.refused(batch.CodeSaveFailed, "incr", call.keys[i], err))
+				continue
+			}
+		}
 		slot := 0
 		if c.cluster != nil {
 			slot = slotOf(call.keys[i])
 		}
 		s := bySlot[slot]
 		if s == nil || len(s.keys) == maxShare {
+			turn := 0
+			if s != nil {
+				turn = s.turn + 1
+			}
 			s = c.newShare(call, cause, slot, min(n-i, maxShare))
+			s.turn, call.turns = turn, max(call.turns, turn)
 			bySlot[slot] = s
 		}
 		s.effects, s.keys = append(s.effects, i), append(s.keys, &call.keys[i])
@@ -121,7 +137,7 @@ func (c *Connection) encode(cause *connector.Cause, effects []connector.Effect) 
 		}
 	}
 	for _, s := range call.shares {
-		s.head(cause)
+		s.head()
 	}
 	return call, nil
 }
@@ -141,177 +157,90 @@ func (c *Connection) newShare(call *call, cause *connector.Cause, slot, most int
 	if c.cluster != nil {
 		tag = slotTags()[slot]
 	}
-	s.record = record(cause, tag)
+	s.record, s.slot, s.sequence, s.floor = record(cause, tag), slot, digits(cause.Batch.Sequence), digits(cause.Floor)
 	call.shares = append(call.shares, s)
 	return s
 }
 
 // head puts what the script must know of the share before its arguments.
-func (s *share) head(cause *connector.Cause) {
-	sequence := digits(cause.Batch.Sequence)
-	args := make([]any, 0, 6+2*len(s.fields)+len(s.args))
-	args = append(args, sequence, digits(cause.Floor), len(s.fields), len(s.keys), s.letters, s.refs)
+func (s *share) head() {
+	args := make([]any, 0, headArgs+2*len(s.fields)+len(s.args))
+	args = append(args, s.sequence, s.floor, len(s.fields), len(s.keys), s.letters, s.refs)
 	for i, f := range s.fields {
-		args = append(args, f.text(sequence), s.bits[i])
+		args = append(args, f.text(s.sequence), s.bits[i])
 	}
 	s.args = append(args, s.args...)
 }
 
-// saving is a round trip of Saves on its way. One sender owns it.
-type saving struct {
-	conn    *Connection
-	calls   []*call
-	source  bool // Redis does not know the script
-	scripts []*script
-}
+// headArgs is how many arguments a share's head has beside its fields and their bits.
+const headArgs = 6
 
-// script is one command, and the shares that it carries out.
-type script struct {
-	*goredis.SliceCmd
-	shares []*share
-}
-
-// sendSaves is a round trip of Saves.
-func (c *Connection) sendSaves(ctx context.Context, calls []*call) {
-	t := &saving{conn: c, calls: calls}
-	var tail []goredis.Cmder
-	copies := goredis.NewIntCmd(ctx, "wait", c.options.replicas, c.options.replicaTimeout.Milliseconds())
-	if c.options.replicas > 0 {
-		tail = append(tail, copies)
-	}
-	subscribers := goredis.NewMapStringIntCmd(ctx, "pubsub", "numsub", c.waits.anybody)
-	if c.cluster == nil {
-		tail = append(tail, subscribers)
-	}
-	c.roundTrip(ctx, "save", t.pending, tail...)
-	n, failure := copies.Result()
-	if failure == nil && n < int64(c.options.replicas) {
-		failure = fmt.Errorf("%d of %d replicas had it after %v", n, c.options.replicas, c.options.replicaTimeout)
-	}
-	c.waits.allowed(subscribers.Err())
-	c.finish(calls, "saving", failure)
-	// On a Cluster every node knows its own subscribers only: publish asks them all.
-	c.waits.saved(ctx, calls, c.cluster != nil || subscribers.Val()[c.waits.anybody] > 0)
-}
-
-// pending takes in what Redis said, and makes scripts of what it has not done: of several shares each, but on a Cluster, where
-// a script stays within a slot.
-func (t *saving) pending(ctx context.Context) ([]goredis.Cmder, error) {
-	for _, s := range t.scripts {
-		t.settle(s)
-	}
-	t.scripts = nil
-	var commands []goredis.Cmder
-	var failure error
-	var shares []*share
-	effects := 0
-	put := func() {
-		if len(shares) > 0 {
-			s := &script{t.command(ctx, shares), shares}
-			t.scripts, commands = append(t.scripts, s), append(commands, s.SliceCmd)
-			shares, effects = nil, 0
+// take takes some effects out of the share: a share of the same call that has only these.
+func (s *share) take(places []int) *share {
+	t := &share{call: s.call, record: s.record, sequence: s.sequence, floor: s.floor, slot: s.slot, turn: s.turn}
+	remembered := len(s.fields) > 0
+	at := headArgs + 2*len(s.fields)
+	var field any // of the effect
+	for i := range s.keys {
+		letter := s.letters[i] | capital
+		count := arguments(letter)
+		if count == 2 && s.letters[i] == letter {
+			field = s.args[at]
+			at++
 		}
-	}
-	for _, call := range t.calls {
-		for _, s := range call.shares {
-			if s.answered || call.abandoned() {
-				continue
+		if len(places) > 0 && places[0] == i {
+			places = places[1:]
+			t.effects, t.keys, t.letters = append(t.effects, s.effects[i]), append(t.keys, s.keys[i]), append(t.letters, letter)
+			if count == 2 {
+				t.args = append(t.args, field)
 			}
-			if t.conn.cluster != nil || effects+len(s.keys) > maxShare {
-				put()
+			if count > 0 {
+				t.args = append(t.args, s.args[at])
 			}
-			effects += len(s.keys)
-			shares, failure = append(shares, s), cmp.Or(failure, s.err)
+			if remembered {
+				ref := s.refs[6*i:]
+				t.mark(s.fields[binary.LittleEndian.Uint32(ref)-1], uint32(binary.LittleEndian.Uint16(ref[4:])))
+			}
 		}
+		at += min(count, 1)
 	}
-	put()
-	return commands, failure
+	t.head()
+	return t
 }
 
-// command is the script for shares.
-func (t *saving) command(ctx context.Context, shares []*share) *goredis.SliceCmd {
-	keys, values := 0, 0
-	for _, s := range shares {
-		keys, values = keys+1+len(s.keys), values+len(s.args)
+// arguments is how many an operation has beside its key: a field and a value, a value alone, or none.
+func arguments(letter byte) int {
+	switch letter {
+	case letterAppend:
+		return 1
+	case letterDelete:
+		return 0
 	}
-	windows := t.conn.windowKeys()
-	args := make([]any, 0, 6+keys+values)
-	if t.source {
-		args = append(args, "eval", saveScript.source, len(windows)+keys)
-	} else {
-		args = append(args, "evalsha", saveScript.sha, len(windows)+keys)
-	}
-	args = append(args, windows...)
-	for _, s := range shares {
-		args = append(append(args, s.record), s.keys...)
-	}
-	args = append(args, max(1, t.conn.windows.kept().Milliseconds()), len(windows))
-	for _, s := range shares {
-		args = append(args, s.args...)
-	}
-	return goredis.NewSliceCmd(ctx, args...)
+	return 2
 }
 
-// settle tells the shares of a script what Redis said.
-func (t *saving) settle(s *script) {
-	answer, err := s.Result()
-	if isNoScript(err) {
-		t.source = true
-		for _, share := range s.shares {
-			share.err = nil
-		}
-		return
-	}
-	for _, share := range s.shares {
-		share.err, share.answered = err, err == nil
-	}
-	for i := 0; i+1 < len(answer); i += 2 {
-		n, _ := answer[i].(int64)
-		text, _ := answer[i+1].(string)
-		if n < 0 {
-			s.shares[-n-1].givenUp = true
-			continue
-		}
-		place, share := int(n-1), 0
-		for place >= len(s.shares[share].keys) {
-			place -= len(s.shares[share].keys)
-			share++
-		}
-		s.shares[share].refuse(t.conn, place, answerError(text))
-	}
-}
-
-// answerError is the error of one command in a script.
-type answerError string
-
-func (e answerError) Error() string { return string(e) }
-
-// RedisError implements goredis.Error.
-func (answerError) RedisError() {}
-
-// refuse is told that an effect did not take place.
-func (s *share) refuse(c *Connection, place int, err error) {
-	if !isRefusal(err) {
-		s.err, s.answered = err, false
-		return
-	}
+// refuse notes that effects failed by a fault of their own; those that are left are another share.
+func (s *share) refuse(c *Connection, place int, why error) {
 	i := s.effects[place]
-	if s.call.verdicts == nil {
-		s.call.verdicts = make([]error, len(s.call.keys))
-	}
-	s.call.verdicts[i] = c.refused(batch.CodeSaveFailed, operationNames[s.letters[place]|capital], s.call.keys[i], err)
+	s.call.refuse(i, c.refused(batch.CodeSaveFailed, operationNames[s.letters[place]|capital], s.call.keys[i], why))
 }
 
 var operationNames = map[byte]string{
 	letterSet: "HSET", letterAdd: "HINCRBY", letterAddDecimal: "HINCRBYFLOAT", letterAppend: "RPUSH", letterDelete: "DEL",
 }
 
-// refused is the verdict on one command that Redis understood but did not carry out.
+// refused is the verdict on one command whose own fault it is that it was not carried out.
 func (c *Connection) refused(code batch.Code, name, key string, err error) error {
-	advice := "a number can only be added to a number"
-	var answer goredis.Error
-	if errors.As(err, &answer) && strings.HasPrefix(answer.Error(), "WRONGTYPE ") {
+	advice := "give the row another key or value"
+	switch text := said(err); {
+	case faultOf(err) == keyFault, faultOf(err) == commandFault:
+		advice = "give the user the rights to this key, or the row another one"
+	case strings.HasPrefix(text, "WRONGTYPE"):
 		advice = "the key holds another type: give the connector's document another key prefix, or delete the key"
+	case strings.HasPrefix(text, "ERR hash value"), strings.HasPrefix(text, "ERR value is not"), strings.HasPrefix(text, "ERR value is NaN"):
+		advice = "a number can only be added to a number"
+	case strings.HasPrefix(text, "ERR increment"):
+		advice = "the sum is too large: set the field anew"
 	}
 	return batch.Errorf(code, "connector %s: %s %q: %w; %s", c.name, name, key, err, advice)
 }

@@ -7,12 +7,14 @@
 -- of the effects. Sequence and floor have 20 digits, so that they compare as texts. A capital letter is the operation of the
 -- effect before it again, on the same field: only its value is told.
 --
--- The answer is a list of pairs: the number of an effect that was refused and why, or, below zero, that of a part whose batch
--- lies below the floor, which may be its own. An error, in place of an answer, comes before anything of a part is written.
+-- The answer is the number of parts, then pairs: the number of an effect that did not take place and why, or, below zero, that of
+-- a part of which nothing did. Without a reason the part's batch lies below the floor, which may be its own, and the effect was
+-- not tried, as one before it on its key failed by a fault that is not its own, and comes again.
 
 local byte, char, sub, find, upper, floor = string.byte, string.char, string.sub, string.find, string.upper, math.floor
 local call, pcall, keep = redis.call, redis.pcall, tonumber(ARGV[1])
 local most = 1000 -- what one command names, at the most
+local row_answers = {--[[row answers]]} -- what begins an error that is the effect's own fault
 
 -- What two bytes have in common.
 local library = rawget(_G, 'bit')
@@ -58,26 +60,40 @@ local function place(refs, e)
   return a + 256 * (b + 256 * (c + 256 * d)), x + 256 * y
 end
 
--- Drops what lies below a new floor. It looks for that only when the record has grown by half since it last did.
+-- Why a command failed; nil where it did not.
+local function failure(r) return type(r) == 'table' and r.err or nil end
+
+-- Drops what lies below a new floor. It looks for that only when the record has grown by half since it last did. It returns why
+-- it could not.
 local function raise(record, least, kept)
-  call('HSET', record, 'floor', least)
-  if call('HLEN', record) <= 2 * kept + 64 then return end
+  local why = failure(pcall('HSET', record, 'floor', least))
+  local size = why or pcall('HLEN', record)
+  why = why or failure(size)
+  if why or size <= 2 * kept + 64 then return why end
+  local fields = pcall('HKEYS', record)
+  why = failure(fields)
+  if why then return why end
   local gone, left = {}, 0
-  for _, field in ipairs(call('HKEYS', record)) do
+  for _, field in ipairs(fields) do
     if byte(field) <= 57 and sub(field, 1, 20) < least then gone[#gone + 1] = field else left = left + 1 end
   end
-  for i = 1, #gone, most do call('HDEL', record, unpack(gone, i, math.min(i + most - 1, #gone))) end
-  call('HSET', record, 'kept', left)
+  for i = 1, #gone, most do
+    why = why or failure(pcall('HDEL', record, unpack(gone, i, math.min(i + most - 1, #gone))))
+  end
+  return why or failure(pcall('HSET', record, 'kept', left))
 end
 
 -- Takes a part's bits into its record, before any effect takes place: if Redis is full or must not write, it says so here.
--- It returns the bits of each field before and after, those before only where an effect took place already; nil: the batch
--- lies below the floor.
+-- It returns the bits of each field before and after, those before only where an effect took place already. Without bits nothing
+-- of the part may take place: the batch lies below the floor, or there is a reason.
 local function enter(record, sequence, least, first, fields)
-  local head = call('HMGET', record, 'floor', 'kept')
+  local head = pcall('HMGET', record, 'floor', 'kept')
+  local why = failure(head)
+  if why then return nil, nil, why end
   local lowest = head[1] or ''
   if least > lowest then
-    raise(record, least, tonumber(head[2] or 0))
+    why = raise(record, least, tonumber(head[2] or 0))
+    if why then return nil, nil, why end
     lowest = least
   end
   if sequence < lowest then return nil end
@@ -86,7 +102,9 @@ local function enter(record, sequence, least, first, fields)
     local hi = math.min(lo + most, fields)
     local names, args = {}, {}
     for i = lo + 1, hi do names[i - lo] = ARGV[first + 2 * i - 1] end
-    local held = call('HMGET', record, unpack(names))
+    local held = pcall('HMGET', record, unpack(names))
+    why = failure(held)
+    if why then return nil, nil, why end
     for i = lo + 1, hi do
       local old, new = held[i - lo], ARGV[first + 2 * i]
       if old then
@@ -100,7 +118,8 @@ local function enter(record, sequence, least, first, fields)
       after[i] = new
       args[2 * (i - lo) - 1], args[2 * (i - lo)] = names[i - lo], new
     end
-    call('HSET', record, unpack(args))
+    why = failure(pcall('HSET', record, unpack(args)))
+    if why then return nil, nil, why end
   end
   return before, after
 end
@@ -119,22 +138,31 @@ local function prolong(record)
   end
 end
 
-local answer, touched = {}, {}
+local answer, touched = {0}, {}
 local k, a, n, part = tonumber(ARGV[2]), 2, 0, 0 -- keys, arguments, effects and parts that are through
-if k == 1 then keep = math.max(keep, tonumber(call('HMGET', KEYS[1], 'keep')[1] or 0)) end
+if k == 1 then
+  local widest = pcall('HMGET', KEYS[1], 'keep')
+  if not failure(widest) then keep = math.max(keep, tonumber(widest[1] or 0)) end
+end
 while k < #KEYS do
   local record = KEYS[k + 1]
   local sequence, least, fields, effects = ARGV[a + 1], ARGV[a + 2], tonumber(ARGV[a + 3]), tonumber(ARGV[a + 4])
   local letters, refs, first = ARGV[a + 5], ARGV[a + 6], a + 6
   k, a, part = k + 1, first + 2 * fields, part + 1
-  local before, after = nil, {}
-  if fields > 0 then before, after = enter(record, sequence, least, first, fields) end
+  local before, after, reason = nil, {}, nil
+  if fields > 0 then before, after, reason = enter(record, sequence, least, first, fields) end
   if not after then
-    answer[#answer + 1], answer[#answer + 2] = -part, ''
+    answer[#answer + 1], answer[#answer + 2] = -part, reason or ''
   end
-  local undone = {}
+  local undone, halted = {}, nil -- halted: keys that nothing more is done to, so that their effects keep their order
   local function refuse(e, why)
     answer[#answer + 1], answer[#answer + 2] = n + e, why
+    local own = why == ''
+    for i = 1, #row_answers do own = own or sub(why, 1, #row_answers[i]) == row_answers[i] end
+    if not own then
+      halted = halted or {}
+      halted[KEYS[k + e]] = true
+    end
     if fields > 0 then
       local field, bit = place(refs, e)
       after[field] = without(after[field], bit)
@@ -157,12 +185,20 @@ while k < #KEYS do
     elseif letter == 's' and not before then
       for i = e, stop - 1 do
         a = a + 1
-        local r = pcall('HSET', KEYS[k + i], on, ARGV[a])
-        if r ~= 0 and r ~= 1 then refuse(i, r.err) end
+        if halted and halted[KEYS[k + i]] then
+          refuse(i, '')
+        else
+          local r = pcall('HSET', KEYS[k + i], on, ARGV[a])
+          if r ~= 0 and r ~= 1 then refuse(i, r.err) end
+        end
       end
     else
       for i = e, stop - 1 do
-        if not (before and again(i)) then
+        if before and again(i) then
+          -- It took place already.
+        elseif halted and halted[KEYS[k + i]] then
+          refuse(i, '')
+        else
           local r
           if count == 2 then
             r = pcall(name, KEYS[k + i], on, ARGV[a + 1])
@@ -189,4 +225,5 @@ while k < #KEYS do
   end
   k, n = k + effects, n + effects
 end
+answer[1] = part
 return answer

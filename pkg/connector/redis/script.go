@@ -5,13 +5,24 @@ import (
 	_ "embed"
 	"encoding/hex"
 	"strings"
+
+	"github.com/kisgrid/kisgrid/internal/redisreply"
 )
 
 //go:embed save.lua
 var saveSource string
 
 // saveScript is what carries out Saves, and the name by which Redis knows it once it has run.
-var saveScript = newLuaScript(saveSource)
+var saveScript = newLuaScript(strings.Replace(saveSource, "{--[[row answers]]}", luaList(rowAnswers), 1))
+
+// luaList is a list of texts as Lua writes it.
+func luaList(texts []string) string {
+	quoted := make([]string, len(texts))
+	for i, text := range texts {
+		quoted[i] = "'" + text + "'"
+	}
+	return "{" + strings.Join(quoted, ", ") + "}"
+}
 
 type luaScript struct{ source, sha string }
 
@@ -21,4 +32,6 @@ func newLuaScript(source string) luaScript {
 }
 
 // isNoScript reports that Redis does not know a script by its name: it was restarted, or is another one.
-func isNoScript(err error) bool { return err != nil && strings.HasPrefix(err.Error(), "NOSCRIPT") }
+func isNoScript(err error) bool {
+	return err != nil && redisreply.IsAnswer(err) && strings.HasPrefix(err.Error(), "NOSCRIPT")
+}

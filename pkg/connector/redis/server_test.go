@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
 	goredis "github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
@@ -128,4 +129,20 @@ func sets(prefix string, n int) []connector.Effect {
 		effects[i] = set(fmt.Sprintf("%s%d", prefix, i), "avg_score", "87.5")
 	}
 	return effects
+}
+
+// meter shows whether connectors are up.
+type meter struct {
+	registry *prometheus.Registry
+	metrics  *connector.Metrics
+}
+
+func newMeter() *meter {
+	r := prometheus.NewRegistry()
+	return &meter{r, connector.NewMetrics(r)}
+}
+
+func (m *meter) up(tb testing.TB) float64 {
+	tb.Helper()
+	return metric(tb, m.registry, "kisgrid_connector_up")
 }

@@ -5,13 +5,12 @@ import (
 	"context"
 	"errors"
 	"runtime"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/kisgrid/kisgrid/internal/redisreply"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 )
 
@@ -30,8 +29,10 @@ type call struct {
 	keys     []string        // with prefix: of what is to be done, in order
 	commands []goredis.Cmder // of a Load, by key
 	shares   []*share        // of a Save
-	verdicts []error         // on a Save's effects; nil: all took place
+	turns    int             // the last turn of a share
+	verdicts []error         // on a Save's effects, or on the keys of a Load; nil: there is nothing against any
 	bytes    int             // roughly what it weighs
+	unsure   error           // of a Save: it may not be where it must be, although Redis carried it out
 	err      error           // why Redis could not be asked
 	done     chan struct{}
 	gone     <-chan struct{} // closed when the caller's ctx ended
@@ -120,109 +121,130 @@ func (g *gatherer) gather(calls []*call) []*call {
 	}
 }
 
-// finish lets the calls' callers go: from here on a call is only read. A failure that is not nil is that of all calls that
-// were answered.
-func (c *Connection) finish(calls []*call, doing string, failure error) {
+// refuse notes that one effect, or one key's Load, failed by its own fault.
+func (c *call) refuse(i int, why error) {
+	if c.verdicts == nil {
+		c.verdicts = make([]error, len(c.keys))
+	}
+	c.verdicts[i] = why
+}
+
+// finish lets the calls' callers go: from here on a call is only read.
+func (c *Connection) finish(calls []*call, doing string) {
 	for _, call := range calls {
-		if err := cmp.Or(call.failure(), failure); err != nil {
+		if err := call.failure(); err != nil {
 			call.err = c.unavailable(doing, err)
 		}
 		close(call.done)
 	}
 }
 
-// failure is why Redis did not answer all of the call.
+// failure is why not all of the call was done or refused.
 func (c *call) failure() error {
-	for _, command := range c.commands {
-		if isUnanswered(command) {
+	for i, command := range c.commands {
+		if !c.settled(i) {
 			return command.Err()
 		}
 	}
 	for _, s := range c.shares {
-		if s.err != nil {
-			return s.err
+		if !s.answered {
+			return cmp.Or(s.err, errUnsent)
 		}
+	}
+	return c.unsure
+}
+
+// settled reports that Redis answered one command of a Load, or that it was refused.
+func (c *call) settled(i int) bool {
+	return c.commands[i].Err() == nil || c.verdicts != nil && c.verdicts[i] != nil
+}
+
+// errUnsent is that of commands that have not been sent yet.
+var errUnsent = errors.New("it was not sent to Redis")
+
+// trip is a round trip: sent until it is over, or until Redis was away for too long. One sender owns it.
+type trip interface {
+	// commands are those that are to be sent now. None: the trip is over.
+	commands(ctx context.Context) []goredis.Cmder
+	// settle takes in what Redis said to each command, and lets callers go that have all their answers. The error is why
+	// commands are left that are to be sent again, with a pause.
+	settle(ctx context.Context) error
+	// partly reports that Redis carried out some of the trip.
+	partly() bool
+}
+
+// Bounds of a round trip: partlyTries is how often what is left of it is sent again while Redis does the rest, so that nobody
+// waits for one key; maxRounds bounds the pipelines of one trip without a pause.
+const (
+	partlyTries = 1
+	maxRounds   = 64
+)
+
+// roundTrip sends the commands of a trip in order as one pipeline, and those again, with backoff, that Redis did not deal with.
+// The tail goes along behind them, each time, for what it tells about them.
+func (c *Connection) roundTrip(ctx context.Context, op string, t trip, tail ...goredis.Cmder) {
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval, pause.Multiplier = c.options.retryMin, c.options.retryMax, 2
+	tries, rounds := 0, 0
+	for {
+		commands := t.commands(ctx)
+		if len(commands) == 0 {
+			return
+		}
+		c.attempt(ctx, op, commands, tail...)
+		rounds++
+		err := t.settle(ctx)
+		if err == nil && rounds%maxRounds != 0 {
+			continue
+		}
+		most := c.options.retries
+		if t.partly() {
+			most = min(most, partlyTries)
+		}
+		if tries++; tries > most || stays(err) || !sleep(ctx, pause.NextBackOff()) {
+			return
+		}
+	}
+}
+
+// stays reports an error that no pause mends: somebody has to correct a document, or a user's rights.
+func stays(err error) bool {
+	said := answerOf(err)
+	return isRight(said) || goredis.IsAuthError(said)
+}
+
+// sleep is false when ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	pause := time.NewTimer(d)
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// attempt sends commands as one pipeline, once. Each tells by its error whether Redis answered it, and what (package
+// redisreply); the error here is that of the first one whose answer was not read.
+func (c *Connection) attempt(ctx context.Context, op string, commands []goredis.Cmder, tail ...goredis.Cmder) (missed error) {
+	start := time.Now()
+	pipe := c.client.Pipeline()
+	_ = pipe.BatchProcess(ctx, commands...) // it only gathers
+	_ = pipe.BatchProcess(ctx, tail...)
+	_, _ = pipe.Exec(ctx) // the first error of any command, or none although there are some
+	c.metrics.RoundTrip(c.name, op, time.Since(start))
+	there := false
+	for _, command := range commands {
+		answered, err := redisreply.Of(command)
+		if !answered {
+			c.reached(err)
+			return err
+		}
+		there = there || err == nil || faultOf(err) != storeFault
+	}
+	if there {
+		c.reached(nil)
 	}
 	return nil
 }
-
-// pendingFunc says which commands are left of a round trip, and why; with no reason they are sent at once.
-type pendingFunc func(context.Context) ([]goredis.Cmder, error)
-
-// roundTrip sends commands in order as one pipeline, and those again, with backoff, that Redis did not deal with, until none
-// is pending. The tail goes along behind them, each time, for what it tells about them.
-func (c *Connection) roundTrip(ctx context.Context, op string, pending pendingFunc, tail ...goredis.Cmder) {
-	pause := backoff.NewExponentialBackOff()
-	pause.InitialInterval, pause.MaxInterval, pause.Multiplier = c.options.retryMin, c.options.retryMax, 2
-	commands, _ := pending(ctx)
-	_, _ = backoff.Retry(ctx, func() (struct{}, error) {
-		for len(commands) > 0 {
-			_ = c.attempt(ctx, op, commands, tail...) // pending tells what came of each command
-			var err error
-			if commands, err = pending(ctx); err == nil {
-				continue
-			}
-			if goredis.IsAuthError(err) || goredis.IsPermissionError(err) {
-				err = backoff.Permanent(err)
-			}
-			return struct{}{}, err
-		}
-		return struct{}{}, nil
-	}, backoff.WithBackOff(pause), backoff.WithMaxTries(uint(c.options.retries)+1), backoff.WithMaxElapsedTime(0))
-}
-
-// attempt sends commands as one pipeline, once. The error is that of the first command that Redis did not answer.
-func (c *Connection) attempt(ctx context.Context, op string, commands []goredis.Cmder, tail ...goredis.Cmder) error {
-	start := time.Now()
-	pipe := c.client.Pipeline()
-	_ = pipe.BatchProcess(ctx, commands...)
-	_ = pipe.BatchProcess(ctx, tail...)
-	_, err := pipe.Exec(ctx)
-	c.metrics.RoundTrip(c.name, op, time.Since(start))
-	if err != nil { // of any command, and of the tail: which?
-		err = nil
-		if i := slices.IndexFunc(commands, isUnanswered); i >= 0 {
-			err = commands[i].Err()
-		}
-	}
-	c.answered(err)
-	return err
-}
-
-// unanswered are the commands of Loads that Redis did not deal with, in order, but for those that nobody waits for.
-func unanswered(calls []*call) (rest []goredis.Cmder, err error) {
-	for _, call := range calls {
-		if call.abandoned() {
-			continue
-		}
-		for _, command := range call.commands {
-			if isUnanswered(command) {
-				rest, err = append(rest, command), cmp.Or(err, command.Err())
-			}
-		}
-	}
-	return rest, err
-}
-
-func isUnanswered(command goredis.Cmder) bool { return isStoreError(command.Err()) }
-
-// refusals begin what Redis says of a command that it understood, on a key or value that does not fit: all that the commands
-// used here can bring about.
-var refusals = []string{"WRONGTYPE ", "ERR hash value is not ", "ERR value is not ", "ERR increment "}
-
-// isRefusal reports an error that is the one command's fault.
-func isRefusal(err error) bool {
-	var answer goredis.Error
-	if !errors.As(err, &answer) {
-		return false
-	}
-	for _, refusal := range refusals {
-		if strings.HasPrefix(answer.Error(), refusal) {
-			return true
-		}
-	}
-	return false
-}
-
-// isStoreError reports an error that is not the command's fault: Redis is away, full, starting, or does not let us.
-func isStoreError(err error) bool { return err != nil && !isRefusal(err) && !isNoScript(err) }

@@ -305,8 +305,9 @@ func (w *waits) confirm(key string) {
 	}
 }
 
-// find wakes who waits for those of the keys that are there.
+// find wakes who waits for those of the keys that are there. A key that can't be read by its own fault costs no other one.
 func (w *waits) find(ctx context.Context, keys []string) error {
+	var failure error
 	for chunk := range slices.Chunk(keys, waitChunk) {
 		if w.conn.cluster == nil {
 			// Mostly none is there, and one command can say so.
@@ -318,7 +319,7 @@ func (w *waits) find(ctx context.Context, keys []string) error {
 			if err := w.conn.attempt(ctx, "wait", []goredis.Cmder{count}); err != nil {
 				return err
 			}
-			if count.Val() == 0 {
+			if count.Err() == nil && count.Val() == 0 {
 				continue
 			}
 		}
@@ -327,18 +328,20 @@ func (w *waits) find(ctx context.Context, keys []string) error {
 			counts[i] = goredis.NewIntCmd(ctx, "exists", &chunk[i])
 			commands[i] = counts[i]
 		}
-		if err := w.conn.attempt(ctx, "wait", commands); err != nil {
-			return err
-		}
+		missed := w.conn.attempt(ctx, "wait", commands)
 		var found []string
 		for i, count := range counts {
-			if count.Val() > 0 {
+			if count.Err() == nil && count.Val() > 0 {
 				found = append(found, chunk[i])
 			}
+			failure = cmp.Or(failure, count.Err())
 		}
 		w.wake(found)
+		if missed != nil {
+			return missed
+		}
 	}
-	return nil
+	return failure
 }
 
 // recheck reads all keys waited for once a second, for what writers save that publish nothing. Without such keys it asks
@@ -362,6 +365,7 @@ func (w *waits) recheck(ctx context.Context) {
 		} else {
 			_ = w.conn.Ping(ctx) // for the metric and the log
 		}
+		w.conn.tryFailing(ctx)
 	}
 }
 
@@ -427,7 +431,10 @@ func (w *waits) publish(ctx context.Context) {
 			for i, key := range chunk {
 				commands[i] = goredis.NewIntCmd(ctx, "publish", w.channels+key, "")
 			}
-			w.allowed(w.conn.attempt(ctx, "publish", commands))
+			_ = w.conn.attempt(ctx, "publish", commands) // it shows in the connection's state
+			for _, command := range commands {
+				w.allowed(command.Err())
+			}
 		}
 	}
 }

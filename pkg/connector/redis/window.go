@@ -135,7 +135,7 @@ func (c *Connection) hearWindows(ctx context.Context, now time.Time) error {
 	switch {
 	case err == nil:
 		return nil
-	case goredis.IsPermissionError(err):
+	case isRight(err):
 		w.off.Store(true)
 		c.log.Info("redis does not let this user use the key "+windowsKey+": raise once_window only while nothing is under way, "+
 			"or give the user that key and the command time", "error", err)
@@ -157,16 +157,9 @@ func (c *Connection) askWindows(ctx context.Context, again bool) error {
 	own := max(1, c.windows.own.Milliseconds())
 	ask := goredis.NewIntSliceCmd(ctx, "eval", windowSource, 1, windowsKey,
 		own, windowGrace.Milliseconds(), lag.Milliseconds(), strconv.FormatInt(time.Now().UnixMilli(), 10))
-	start := time.Now()
-	err := c.client.Process(ctx, ask)
-	c.metrics.RoundTrip(c.name, "window", time.Since(start))
-	if again && isUnanswered(ask) && !goredis.IsPermissionError(err) {
-		c.roundTrip(ctx, "window", func(context.Context) ([]goredis.Cmder, error) {
-			if err := ask.Err(); err != nil {
-				return []goredis.Cmder{ask}, err
-			}
-			return nil, nil
-		})
+	_ = c.attempt(ctx, "window", []goredis.Cmder{ask}) // ask tells
+	if again && !isRight(ask.Err()) {
+		c.roundTrip(ctx, "window", question{ask})
 	}
 	if err := ask.Err(); err != nil {
 		return err
@@ -186,3 +179,23 @@ func (c *Connection) askWindows(ctx context.Context, again bool) error {
 	c.windows.heard.Store(h)
 	return nil
 }
+
+// isRight reports that Redis told the user that it lacks a right.
+func isRight(err error) bool {
+	f := faultOf(err)
+	return f == keyFault || f == commandFault
+}
+
+// question is the round trip of one command that is asked until it is answered.
+type question struct{ goredis.Cmder }
+
+func (q question) commands(context.Context) []goredis.Cmder {
+	if q.Err() == nil {
+		return nil
+	}
+	return []goredis.Cmder{q.Cmder}
+}
+
+func (q question) settle(context.Context) error { return q.Err() }
+
+func (question) partly() bool { return false }

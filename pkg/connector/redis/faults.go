@@ -1,0 +1,167 @@
+package redis
+
+import (
+	"errors"
+	"regexp"
+	"strings"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/kisgrid/kisgrid/internal/redisreply"
+)
+
+// fault says whose fault an error is.
+type fault uint8
+
+const (
+	noFault fault = iota
+	// rowFault: the command does not fit what its key holds, or its value is none. Nobody else is concerned, and it stays.
+	rowFault
+	// keyFault: the user has no rights to the command's keys. Where there are rights to other keys it is the row's.
+	keyFault
+	// commandFault: the user has no rights to the command. Where others were allowed the same it is the row's.
+	commandFault
+	// storeFault: Redis did not answer, or says something of itself: it concerns everybody, and may pass.
+	storeFault
+	// oddFault: an answer that is in no list here. Tried alone, it turns out whose fault it is.
+	oddFault
+)
+
+// rowAnswers begin what Redis says of a command on a key or value that does not fit it. The script gets the same list.
+var rowAnswers = []string{
+	"WRONGTYPE", "BUSYKEY", "BUSYGROUP", "NOGROUP", "ERR hash value is not ", "ERR value is not ", "ERR value is NaN ", "ERR value is out of range",
+	"ERR increment ", "ERR string exceeds maximum ", "ERR no such key", "ERR index out of range", "ERR offset is out of range",
+}
+
+// storeCodes are the first words of what Redis says of itself, or of us.
+var storeCodes = map[string]bool{
+	"LOADING": true, "BUSY": true, "NOTBUSY": true, "UNKILLABLE": true, "MISCONF": true, "OOM": true, "READONLY": true, "NOREPLICAS": true,
+	"MASTERDOWN": true, "NOMASTERLINK": true, "NOGOODSLAVE": true, "INPROG": true, "UNBLOCKED": true, "IOERR": true, "NOSCRIPT": true, "EXECABORT": true,
+	"NOAUTH": true, "WRONGPASS": true, "NOPROTO": true, "DENIED": true,
+	"CLUSTERDOWN": true, "MOVED": true, "ASK": true, "TRYAGAIN": true, "CROSSSLOT": true, "REDIRECT": true,
+}
+
+// storeAnswers begin what Redis says of itself, or of us, without a code of its own.
+var storeAnswers = []string{
+	"ERR max number of clients", "ERR operation not permitted", "ERR invalid password", "ERR AUTH ", "ERR Client sent AUTH", "ERR unauthenticated",
+	"ERR DB index ", "ERR invalid DB index", "ERR SELECT is not allowed", "ERR unknown command", "ERR unknown subcommand", "ERR Unknown subcommand",
+	"ERR Unknown Redis command", "ERR This Redis command is not allowed", "ERR wrong number of arguments", "ERR Wrong number of args", "ERR syntax error",
+	"ERR Protocol error", "ERR This instance has cluster support disabled", "ERR WAIT cannot be used", "ERR Write commands ", "ERR Script attempted ",
+	"ERR Lua script attempted ", "ERR Script killed", "ERR Error compiling script", "ERR Error running script", "ERR command not allowed ",
+}
+
+// faultOf says whose fault an error is.
+func faultOf(err error) fault {
+	switch {
+	case err == nil:
+		return noFault
+	case !redisreply.IsAnswer(err):
+		return storeFault
+	}
+	text := said(err)
+	if hasAnyPrefix(text, rowAnswers) {
+		return rowFault
+	}
+	if rights, ok := rightsOf(text); ok {
+		return rights
+	}
+	code, _, _ := strings.Cut(text, " ")
+	if storeCodes[code] || hasAnyPrefix(text, storeAnswers) {
+		return storeFault
+	}
+	return oddFault
+}
+
+func hasAnyPrefix(text string, prefixes []string) bool {
+	for _, prefix := range prefixes {
+		if strings.HasPrefix(text, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// rightsOf tells what a user lacks rights to; false: the answer is about something else. Scripts are told so in other words.
+func rightsOf(text string) (fault, bool) {
+	for _, prefix := range []string{"NOPERM", "ERR ACL failure in script:", "ERR The user executing the script"} {
+		rest, ok := strings.CutPrefix(text, prefix)
+		switch {
+		case !ok:
+		case strings.Contains(rest, "channel"), strings.Contains(rest, "run the '"), strings.Contains(rest, "run this command"):
+			return commandFault, true
+		default:
+			return keyFault, true
+		}
+	}
+	return noFault, false
+}
+
+// inScript is how Redis before 7 tells what a script's command was told: by an error of the script that has it at its end.
+var inScript = regexp.MustCompile(`^ERR Error running script .*@user_script: ?\d+: (?:@user_script: ?\d+: )?-?(.+)$`)
+
+// said is what Redis said, whoever passed it on.
+func said(err error) string {
+	var answer goredis.Error
+	if !errors.As(err, &answer) {
+		return err.Error()
+	}
+	text := strings.TrimPrefix(answer.Error(), "-")
+	if inner := inScript.FindStringSubmatch(text); inner != nil {
+		return inner[1]
+	}
+	return text
+}
+
+// answerError is what Redis said of one command in a script, or of one part of it.
+type answerError string
+
+func (e answerError) Error() string { return string(e) }
+
+// RedisError implements goredis.Error.
+func (answerError) RedisError() {}
+
+// storeAdvice says what to do about an error that is the store's; "": it tells nothing but that Redis is not there.
+func storeAdvice(err error, prefix string) string {
+	if isRight(answerOf(err)) {
+		return "give the user the rights to these commands, to the keys under " + prefix + ", kisgrid:once: and kisgrid:window, and to the channels kisgrid:*"
+	}
+	code, rest, _ := strings.Cut(said(err), " ")
+	switch {
+	case goredis.IsAuthError(err):
+		return "correct username, password or password_file in the connector's document"
+	case code == "OOM":
+		return "raise maxmemory in Redis or make room; then try again"
+	case code == "READONLY":
+		return "addrs must lead to the master: correct the connector's document, or wait for the failover to end"
+	case code == "LOADING":
+		return "Redis is starting: try again"
+	case code == "MISCONF":
+		return "Redis can't write to its disk: see its log, and make room there; then try again"
+	case code == "NOREPLICAS":
+		return "Redis wants more replicas before it is written to (min-replicas-to-write): see that they run; then try again"
+	case code == "MASTERDOWN":
+		return "this is a replica that has lost its master: correct addrs, or wait until it is back"
+	case code == "BUSY":
+		return "a script of somebody else runs in Redis: wait until it ends, or end it with SCRIPT KILL"
+	case code == "MOVED", code == "ASK", code == "CROSSSLOT":
+		return "Redis is a Cluster: give the connector's document all its addresses, or params.cluster: true"
+	case code == "CLUSTERDOWN", code == "TRYAGAIN":
+		return "the Cluster does not serve all its slots: see CLUSTER INFO there; then try again"
+	case code == "DENIED":
+		return "Redis is in protected mode: give it a password, or an address to listen at"
+	case strings.HasPrefix(rest, "max number of clients"):
+		return "raise maxclients in Redis, or lower params.pool_size; then try again"
+	case strings.HasPrefix(strings.ToLower(rest), "unknown "), strings.HasPrefix(rest, "This Redis command is not allowed"):
+		return "it lacks a command that docs/redis.md lists: use a Redis from 5 on, and rename none of them"
+	}
+	return ""
+}
+
+// answerOf is what Redis said, also where that was said to another command than the one that was asked.
+func answerOf(err error) error {
+	var missed *redisreply.Unread
+	if errors.As(err, &missed) && missed.Reason != nil {
+		return missed.Reason
+	}
+	return err
+}
