@@ -5,17 +5,26 @@ package batch
 import (
 	"encoding/json"
 	"fmt"
+	"sync"
 	"time"
 )
 
-// Batch is rows submitted together. It gets its id at its first use and keeps it, so that submitting the same Batch again
-// is safe after an error that leaves its outcome unknown. A Batch belongs to one goroutine at a time.
+// Batch is rows submitted together. It gets its id when it is first sent and keeps it, so that submitting the same Batch
+// again is safe after an error that leaves its outcome unknown. A Batch belongs to one goroutine at a time, and to the client
+// from Submit or Send until the answer; what the client notes in it is safe all the same when a program gets that wrong.
 type Batch struct {
-	columns  Columns
-	err      error
+	columns Columns
+	err     error
+
+	mu       sync.Mutex // guards what follows; held for a few instructions only, and taken last
 	id       ID
 	revision Revision
 	first    time.Time
+	lent     bool   // somebody submits it now: from Begin to Answered or Ended
+	known    bool   // the id may have been seen by others than its producer
+	ran      ran    // what is known of its rows
+	flow     string // the one that may have run rows of it; "" while none may
+	givenUp  bool
 }
 
 // Rows packs one row per value, encoded as JSON; a value that is a string, a []byte or a json.RawMessage is taken for a row
@@ -52,27 +61,40 @@ func (b *Batch) Columns() (Columns, error) { return b.columns, b.err }
 // Len is how many rows the batch has.
 func (b *Batch) Len() int { return b.columns.Len() }
 
-// ID is the batch's id, zero before its first use.
-func (b *Batch) ID() ID { return b.id }
+// ID is the batch's id, zero while it was never sent.
+func (b *Batch) ID() ID {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.id
+}
 
 // Revision is the number of the flow's revision on which the batch first ran; 0 before its first answer.
-func (b *Batch) Revision() int64 { return b.revision.Number }
+func (b *Batch) Revision() int64 { return b.Pinned().Number }
 
 // Pinned is the revision on which the batch first ran; zero before its first answer.
-func (b *Batch) Pinned() Revision { return b.revision }
+func (b *Batch) Pinned() Revision {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.revision
+}
 
 // Age is how long before now the batch was first used; 0 before that.
 func (b *Batch) Age(now time.Time) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.first.IsZero() {
 		return 0
 	}
 	return max(0, now.Sub(b.first))
 }
 
-// Use gives the batch its id at its first use, and returns the id it has from then on.
+// Use gives the batch an id of the program's own, unless it has one, and returns the id it has from then on. As an earlier run
+// of the program may have sent a batch under that id, its rows count as rows that may have run.
 func (b *Batch) Use(now time.Time, next func() ID) ID {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.id.IsZero() {
-		b.id, b.first = next(), now
+		b.id, b.first, b.known, b.ran = next(), now, true, mayHave
 	}
 	return b.id
 }
@@ -82,6 +104,8 @@ func (b *Batch) Pin(revision int64) { b.PinTo(Revision{Number: revision}) }
 
 // PinTo keeps the revision that the batch first ran on: a resend runs on it again.
 func (b *Batch) PinTo(r Revision) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.revision.Number == 0 {
 		b.revision = r
 	}

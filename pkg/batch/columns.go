@@ -3,6 +3,7 @@ package batch
 import (
 	"fmt"
 	"math"
+	"unicode/utf8"
 )
 
 // Encodings of rows.
@@ -113,6 +114,8 @@ func (c *Columns) Check(l Limits) error {
 		return Errorf(CodeBatchTooLarge, "the batch has %d bytes, over the limit of %d bytes: split it", len(c.Data), l.BatchBytes)
 	case len(c.Encoding) > maxEncoding:
 		return Errorf(CodeBadColumns, "the name of the batch's encoding has %d bytes, over the limit of %d bytes", len(c.Encoding), maxEncoding)
+	case !utf8.ValidString(c.Encoding):
+		return Errorf(CodeBadColumns, "the name of the batch's encoding, %q, is no UTF-8: name an encoding, such as %q", c.Encoding, JSON)
 	case len(c.Keys) != 0 && len(c.Keys) != n:
 		return Errorf(CodeBadColumns, "the batch has %d keys for %d rows: send one key for each row, or none", len(c.Keys), n)
 	}

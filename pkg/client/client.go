@@ -1,13 +1,13 @@
 package client
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 
 	"github.com/kisgrid/kisgrid/internal/transport"
@@ -27,27 +27,33 @@ type Client struct {
 	mu        sync.Mutex // guards what follows; taken before a producer's, never after
 	closing   bool
 	streams   map[*Stream]struct{}
-	producers map[batch.StreamID]*producer
-	unary     map[string]*producer           // of Submit, by flow; they are in producers too
-	revisions map[string]batch.Revision      // what new batches of Submit run on, by flow, as a coordinator said last
-	rooms     map[string]*semaphore.Weighted // for the rows of calls that are under way, by flow
+	producers map[batch.StreamID]*producer // by the id that they give; those of Submit too
+	sweep     int                          // how many producers there are when those are looked for that can be forgotten
+	flows     map[string]*calls            // of Submit
 }
 
 // Dial makes a client for the coordinators that target names: host:port, a comma list of them, or dns:///name:port, whose
 // addresses are looked up every 5 s, and sooner when connections break. Without a port it is 7700. Calls and new streams go
 // round all that can be reached, those of a list too that come later; an open stream moves when its coordinator has more than
-// its share. Dial does not block and does not connect; the first call does. The error is a target or TLS file that can't be
-// used.
+// its share. Dial does not block and does not connect; the first call does. The error is a target, an option or a TLS file that
+// can't be used.
 func Dial(target string, opts ...Option) (*Client, error) {
 	o := defaults()
-	for _, option := range opts {
+	for i, option := range opts {
+		if option == nil {
+			return nil, batch.Errorf(batch.CodeBadMessage, "dial %q: option %d is nil: leave it out", target, i+1)
+		}
 		option(&o)
+	}
+	if o.wrong != nil {
+		return nil, fmt.Errorf("dial %q: %w", target, o.wrong)
 	}
 	address, dial, err := resolve(target)
 	if err != nil {
 		return nil, err
 	}
 	o.transport.Logger = o.logger
+	dial = append(dial, grpc.WithStatsHandler(trips{}))
 	conn, err := transport.Dial(address, o.transport, append(dial, o.dial...)...)
 	if err != nil {
 		return nil, err
@@ -61,9 +67,7 @@ func Dial(target string, opts ...Option) (*Client, error) {
 		closed:    make(chan struct{}),
 		streams:   make(map[*Stream]struct{}),
 		producers: make(map[batch.StreamID]*producer),
-		unary:     make(map[string]*producer),
-		revisions: make(map[string]batch.Revision),
-		rooms:     make(map[string]*semaphore.Weighted),
+		flows:     make(map[string]*calls),
 	}, nil
 }
 
@@ -90,36 +94,41 @@ func (c *Client) Close() error {
 
 // GiveUp says that the batch will not be submitted again although rows of it failed or its outcome is unknown, so that nobody
 // need remember it any longer. Submitting it again is an error from then on. It does nothing to a batch that is done or was
-// never used.
+// never sent, nor to nil.
 func (c *Client) GiveUp(b *Batch) {
+	if b == nil {
+		return
+	}
+	b.GiveUp()
+	id := b.ID()
 	c.mu.Lock()
-	p := c.producers[b.ID().Stream]
+	p := c.producers[id.Stream]
 	c.mu.Unlock()
 	if p != nil {
-		p.giveUp(b.ID().Sequence)
+		p.giveUp(id.Sequence)
+		c.forget(p)
 	}
 }
 
-// producer finds or makes the producer whose ids a batch of Submit has.
-func (c *Client) producer(flow string, id batch.ID) *producer {
+// add keeps a producer. Now and then it drops those of ended streams of which nothing can be submitted any more: when there are
+// twice as many as were left last time. The caller holds mu.
+func (c *Client) add(p *producer) {
+	if len(c.producers) >= c.sweep {
+		now := time.Now()
+		maps.DeleteFunc(c.producers, func(_ batch.StreamID, old *producer) bool { return old.forgettable(now) })
+		c.sweep = max(minSweep, 2*len(c.producers))
+	}
+	c.producers[p.id] = p
+}
+
+// minSweep is below how many producers none are looked for.
+const minSweep = 64
+
+// forget drops a producer of which nothing can be submitted any more.
+func (c *Client) forget(p *producer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if id.IsZero() {
-		if c.unary[flow] == nil {
-			c.unary[flow] = c.add(newProducer(batch.NewStreamID(), flow, c.options.resubmit))
-		}
-		return c.unary[flow]
+	if p.forgettable(time.Now()) {
+		delete(c.producers, p.id)
 	}
-	if p := c.producers[id.Stream]; p != nil {
-		return p
-	}
-	return c.add(foreignProducer(id.Stream, flow, c.options.resubmit))
-}
-
-// add keeps a producer, and drops those of ended streams of which nothing can be submitted any more. The caller holds mu.
-func (c *Client) add(p *producer) *producer {
-	now := time.Now()
-	maps.DeleteFunc(c.producers, func(_ batch.StreamID, old *producer) bool { return old.forgettable(now) })
-	c.producers[p.id] = p
-	return p
 }

@@ -16,9 +16,12 @@
 // A batch that is sent again an hour after its first sending (the connector's once_window) saves nothing more: its rows come
 // back failed.
 //
-// An error that matches [ErrUnanswered] means that nobody knows what became of the batch: it may have run in part or in
-// full. Submitting the same Batch again is the way to find out, and safe. An error that does not
-// match it means that nothing of the batch ran.
+// An error that matches [ErrUnanswered] means that the batch may have run in part or in full: in this call, or in an earlier one,
+// of this client or of another. Submitting the same Batch again is the way to find out, and safe; the same rows in another Batch
+// would take effect twice. An error that does not match it means that nothing of the batch ever ran.
+//
+// A deadline is a moment. [Timeout] counts from Submit or Send, and a batch that could not be sent by then, or must be sent again, is
+// not: it ends with CodeDeadline.
 //
 // Batches of one stream are sent in the order of Send, and stay in it when the connection breaks and another coordinator
 // goes on. Rows with the same shard key are executed in that order. Three things step out of it: rows that came back

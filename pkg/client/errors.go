@@ -5,16 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"time"
+	"unicode/utf8"
 
 	"github.com/cenkalti/backoff/v5"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// ErrUnanswered matches every error that leaves open what became of a batch: it may have taken effect in part or in full.
-// Submitting the same Batch again tells, and is as safe as any rerun of its rows. Beside it the chain holds the *Error with
-// the reason.
-var ErrUnanswered = errors.New("the batch may have taken effect: submitting the same batch again runs its rows again, and tells")
+// ErrUnanswered matches every error that leaves open what became of a batch: it may have taken effect in part or in full, in the
+// call that returned the error or in an earlier one, of this client or of another. Submitting the same Batch again tells, and is
+// as safe as any rerun of its rows. Any other error about a batch means that nothing of it ever ran. Beside it the chain holds
+// the *Error with the reason.
+var ErrUnanswered = batch.ErrUnanswered
 
 var errClientClosed = batch.Errorf(batch.CodeCancelled, "the client was closed: dial a new one")
 
@@ -25,6 +27,28 @@ func ended(ctx context.Context, doing string) error {
 		code = batch.CodeDeadline
 	}
 	return batch.Errorf(code, "%s: %w", doing, context.Cause(ctx))
+}
+
+// given is the error of a call whose context is nil; nil if it is not.
+func given(ctx context.Context, call string) error {
+	if ctx == nil {
+		return batch.Errorf(batch.CodeBadMessage, "%s: the context is nil: pass context.Background(), or one that ends", call)
+	}
+	return nil
+}
+
+// maxFlowName bounds, in bytes, the name of a flow: what a batch has beside its rows is bounded by 4 KiB.
+const maxFlowName = 3 << 10
+
+// checkFlow says what is wrong with the name of a flow that can't be sent.
+func checkFlow(flow string) error {
+	switch {
+	case len(flow) > maxFlowName:
+		return batch.Errorf(batch.CodeUnknownFlow, "no flow has a name of %d bytes, which begins with %q: names have %d at most", len(flow), flow[:64], maxFlowName)
+	case !utf8.ValidString(flow):
+		return batch.Errorf(batch.CodeUnknownFlow, "no flow is named %q, which is no UTF-8: give the name as it stands in the flow's document", flow)
+	}
+	return nil
 }
 
 // unreachable adds to the error of a call that found no coordinator what to look at.

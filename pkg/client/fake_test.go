@@ -28,6 +28,7 @@ type network struct {
 	t         *testing.T
 	mu        sync.Mutex
 	listeners map[string]*bufconn.Listener // guarded by mu
+	slow      time.Duration                // that a connection takes; guarded by mu
 }
 
 // inNetwork runs a test in a bubble with a network of its own.
@@ -57,8 +58,13 @@ func (n *network) dial(target string, opts ...client.Option) *client.Client {
 
 func (n *network) connect(ctx context.Context, address string) (net.Conn, error) {
 	n.mu.Lock()
-	l := n.listeners[address]
+	l, slow := n.listeners[address], n.slow
 	n.mu.Unlock()
+	select {
+	case <-time.After(slow):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	if l == nil {
 		return nil, errors.New("connection refused")
 	}

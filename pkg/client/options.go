@@ -2,6 +2,7 @@ package client
 
 import (
 	"crypto/tls"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/internal/tracing"
 	"github.com/kisgrid/kisgrid/internal/transport"
+	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
 // Option changes how a Client is dialled.
@@ -26,6 +28,26 @@ type options struct {
 	open       time.Duration
 	resubmit   time.Duration
 	tracer     trace.Tracer
+	wrong      error // of the first option that can't be; nil: none
+}
+
+// longest bounds the delays of options: a longer one is a mistake, and sums of such would overflow.
+const longest = 365 * 24 * time.Hour
+
+// within notes an option whose delay can't be. Negative ones count as the least.
+func (o *options) within(option string, delays ...time.Duration) {
+	for _, d := range delays {
+		if d > longest && o.wrong == nil {
+			o.wrong = batch.Errorf(batch.CodeBadMessage, "%s: %s is over the limit of %s: give less", option, d, longest)
+		}
+	}
+}
+
+// missing notes an option whose argument is nil.
+func (o *options) missing(option, what string) {
+	if o.wrong == nil {
+		o.wrong = batch.Errorf(batch.CodeBadMessage, "%s: the %s is nil: give one, or leave the option out", option, what)
+	}
 }
 
 func defaults() options {
@@ -40,7 +62,15 @@ func defaults() options {
 }
 
 // WithLogger has the client tell when it loses and finds coordinators. Default: silence. Never per batch, never rows.
-func WithLogger(l hclog.Logger) Option { return func(o *options) { o.logger = l } }
+func WithLogger(l hclog.Logger) Option {
+	return func(o *options) {
+		if l == nil {
+			o.missing("WithLogger", "logger")
+			return
+		}
+		o.logger = l
+	}
+}
 
 // WithTLSFiles has the client speak TLS: ca names the PEM file of the authority that signed the coordinators' certificates,
 // cert and key those of the client's own certificate, both empty for none. Files that change are read again. Default: no TLS.
@@ -55,37 +85,61 @@ func WithTLSServerName(name string) Option {
 
 // WithTLS has the client speak TLS as c says. It wins over the options above.
 func WithTLS(c *tls.Config) Option {
-	return WithDialOptions(grpc.WithTransportCredentials(credentials.NewTLS(c)))
+	return func(o *options) {
+		if c == nil {
+			o.missing("WithTLS", "configuration")
+			return
+		}
+		o.dial = append(o.dial, grpc.WithTransportCredentials(credentials.NewTLS(c)))
+	}
 }
 
 // WithDialOptions hands options to gRPC, for what this package has no option for: interceptors, a dialer of one's own. They
 // win over the client's.
 func WithDialOptions(dial ...grpc.DialOption) Option {
-	return func(o *options) { o.dial = append(o.dial, dial...) }
+	return func(o *options) {
+		if slices.Contains(dial, nil) {
+			o.missing("WithDialOptions", "option")
+			return
+		}
+		o.dial = append(o.dial, dial...)
+	}
 }
 
 // WithRetryFor bounds how long Submit goes on trying after its first failed try, and how long a stream's unanswered batches
 // wait for a coordinator to come back before they end with ErrUnanswered. Default 30 s. Zero: Submit tries once, and a
 // stream's batches end when its connection does.
-func WithRetryFor(d time.Duration) Option { return func(o *options) { o.retryFor = max(0, d) } }
+func WithRetryFor(d time.Duration) Option {
+	return func(o *options) {
+		o.within("WithRetryFor", d)
+		o.retryFor = max(0, d)
+	}
+}
 
 // WithRetryDelay sets how long to wait before the second try, and the bound up to which that doubles with each further one.
 // Each delay is drawn at random from half to one and a half of that. Default 50 ms and 2 s.
 func WithRetryDelay(first, most time.Duration) Option {
 	return func(o *options) {
+		o.within("WithRetryDelay", first, most)
 		o.firstDelay, o.maxDelay = max(time.Millisecond, first), max(time.Millisecond, first, most)
 	}
 }
 
 // WithOpenTimeout bounds one try to connect and open a stream. Default 5 s.
 func WithOpenTimeout(d time.Duration) Option {
-	return func(o *options) { o.open = max(time.Millisecond, d) }
+	return func(o *options) {
+		o.within("WithOpenTimeout", d)
+		o.open = max(time.Millisecond, d)
+	}
 }
 
 // WithResubmitWithin says how old a batch that is unanswered, or has failed rows, may become before the client forgets it:
 // submitting it again is an error from then on, and also once 65,536 newer batches were sent. Default 1 h.
 func WithResubmitWithin(d time.Duration) Option {
-	return func(o *options) { o.resubmit = max(0, d) }
+	return func(o *options) {
+		o.within("WithResubmitWithin", d)
+		o.resubmit = max(0, d)
+	}
 }
 
 // WithTracing has the client make a span of each batch, from Submit or Send to its answer, under the span of their context, and
@@ -110,8 +164,14 @@ func NoOutput() SubmitOption { return func(o *submitOptions) { o.noOutput = true
 // a store for them. RowOutcome.Kept says whether they are, NotKept why not.
 func ReportOnly() SubmitOption { return func(o *submitOptions) { o.reportOnly = true } }
 
-// Timeout has the cluster end the batch's rows that have no outcome after d: they come back failed with CodeDeadline. Default
-// none, apart from the deadline of Submit's or the stream's context, which counts too when it is earlier.
+// Timeout ends the batch's rows that have no outcome after d: the cluster gives them back failed with CodeDeadline. The end is a
+// moment: a batch that has not been sent by then, or must be sent again, as a connection broke, ends with an error of that code,
+// and its rows do not run later. The least is a millisecond, a year counts as none. Default none, apart from the deadline of
+// Submit's or the stream's context, which counts too when it is earlier.
 func Timeout(d time.Duration) SubmitOption {
-	return func(o *submitOptions) { o.timeout = max(time.Millisecond, d) }
+	return func(o *submitOptions) {
+		if o.timeout = max(time.Millisecond, d); d > longest {
+			o.timeout = 0
+		}
+	}
 }

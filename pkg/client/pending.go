@@ -21,6 +21,7 @@ type Pending struct {
 	shardKey string        // the field that the keys hash; empty where they are not this package's
 	options  submitOptions
 	deadline time.Time // zero for none
+	timed    bool      // the deadline is Timeout's, and before the context's
 	id       batch.ID
 	span     trace.Span // nil where nobody traces
 
@@ -40,23 +41,47 @@ type Pending struct {
 	arranged sync.Once
 }
 
-// newPending checks what can be checked of a batch without the cluster.
-func newPending(ctx context.Context, b *batch.Batch, opts []SubmitOption) (*Pending, error) {
+// newPending checks what can be checked of a batch without the cluster. life bounds the batch: Submit's context, or the stream's.
+func newPending(life context.Context, b *batch.Batch, limits batch.Limits, opts []SubmitOption) (*Pending, error) {
+	if b == nil {
+		return nil, batch.Errorf(batch.CodeEmptyBatch, "the batch is nil: make one with Rows or Pack")
+	}
 	columns, err := b.Columns()
 	if err != nil {
 		return nil, batch.Errorf(batch.CodeRowUnencodable, "the batch can't be submitted: %w", err)
 	}
+	if err := columns.Check(limits); err != nil {
+		return nil, err
+	}
 	p := &Pending{batch: b, columns: columns, done: make(chan struct{})}
-	for _, option := range opts {
+	for i, option := range opts {
+		if option == nil {
+			return nil, batch.Errorf(batch.CodeBadMessage, "option %d of the batch is nil: leave it out", i+1)
+		}
 		option(&p.options)
 	}
-	p.deadline, _ = ctx.Deadline()
+	p.deadline, _ = life.Deadline()
 	if t := p.options.timeout; t > 0 {
 		if end := time.Now().Add(t); p.deadline.IsZero() || end.Before(p.deadline) {
-			p.deadline = end
+			p.deadline, p.timed = end, true
 		}
 	}
 	return p, nil
+}
+
+// unlimited is for batches whose coordinator has not told its limits: columns that no coordinator takes are wrong all the same.
+var unlimited = batch.Limits{BatchBytes: math.MaxUint32, BatchRows: math.MaxInt32}
+
+// late reports whether the batch's Timeout is over by then. The rows of such a batch are not to run any more: a deadline is a
+// moment, and a batch that is sent later would be given time anew.
+func (p *Pending) late(then time.Time) bool { return p.timed && !then.Before(p.deadline) }
+
+// errLate is the error of a batch that is not sent because it is late, after the error of the last try, nil for none.
+func (p *Pending) errLate(err error) error {
+	if err == nil {
+		return batch.Errorf(batch.CodeDeadline, "its Timeout of %s was over before the batch could be sent: give it more time", p.options.timeout)
+	}
+	return batch.Errorf(batch.CodeDeadline, "its Timeout of %s is over before the batch can be sent again: give it more time: %w", p.options.timeout, err)
 }
 
 // fillKeys hashes the rows' shard keys, where the producer has not. If a row has none, the coordinator is left to find out
@@ -79,16 +104,19 @@ func (p *Pending) Batch() *Batch { return p.batch }
 func (p *Pending) Done() <-chan struct{} { return p.done }
 
 // Wait blocks until the batch is answered or ctx is over; in the latter case the batch goes on, and Wait may be called again.
-// An error that matches ErrUnanswered leaves open whether the batch took effect; any other but ctx's means that it was
-// refused before any row ran.
+// An error that matches ErrUnanswered, as ctx's does, leaves open whether the batch took effect; any other means that nothing of
+// it ever ran.
 func (p *Pending) Wait(ctx context.Context) (*Result, error) {
+	if err := given(ctx, "Wait"); err != nil {
+		return nil, p.batch.Judge(err)
+	}
 	select {
 	case <-p.done:
 	default:
 		select {
 		case <-p.done:
 		case <-ctx.Done():
-			return nil, ended(ctx, "the batch is still under way, wait again")
+			return nil, p.batch.Judge(ended(ctx, "the batch is still under way, wait again"))
 		}
 	}
 	if p.err != nil {
@@ -141,7 +169,7 @@ func (p *Pending) submission(floor uint64, now time.Time) *pb.Submission {
 		TraceParent:     tracing.Parent(p.span),
 	}
 	if !p.deadline.IsZero() {
-		// Zero would mean none: what is late is said to be due at once, and may have its answer from before.
+		// Zero would mean none.
 		m.DeadlineMilliseconds = uint64(max(1, p.deadline.Sub(now)/time.Millisecond))
 	}
 	return m
@@ -165,7 +193,7 @@ func (p *Pending) add(a *pb.Answer, lent *wire.Lent) error {
 		r.NotDone = append(r.NotDone, notDone...)
 	}
 	if p.bytes += len(output.Rows.Data); p.bytes > math.MaxUint32 {
-		return batch.Errorf(batch.CodeBadMessage, "the output is over 4 GiB: submit fewer rows in a batch, or NoOutput")
+		return batch.Errorf(batch.CodeBadMessage, "the output is over 4 GiB: submit the same batch again with NoOutput")
 	}
 	if output.Rows.Len() > 0 {
 		p.outputs = append(p.outputs, output)

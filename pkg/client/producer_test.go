@@ -9,7 +9,7 @@ import (
 
 func TestFloorDoesNotLagForEver(t *testing.T) {
 	now := time.Now()
-	p := newProducer(batch.NewStreamID(), "F", time.Hour)
+	p := newProducer(batch.NewStreamID(), time.Hour)
 	use := func() (*batch.Batch, uint64) {
 		b := batch.Rows(1)
 		id, err := p.begin(b, "F", now)
@@ -22,10 +22,10 @@ func TestFloorDoesNotLagForEver(t *testing.T) {
 	failed := &batch.Result{Rows: 1, NotDone: []batch.RowOutcome{{Outcome: batch.Failed}}}
 
 	oldest, first := use()
-	p.answered(first, failed)
+	p.answered(oldest, "F", failed)
 	for range maxSpan - 1 {
-		_, sequence := use()
-		p.answered(sequence, done)
+		b, _ := use()
+		p.answered(b, "F", done)
 	}
 	if floor := p.floor(now); floor != first {
 		t.Errorf("floor is %d with a failed batch %d within the span, want that", floor, first)
@@ -38,8 +38,8 @@ func TestFloorDoesNotLagForEver(t *testing.T) {
 		t.Errorf("a batch below the floor is taken again: %v", err)
 	}
 	for range maxSpan {
-		_, sequence := use()
-		p.answered(sequence, done)
+		b, _ := use()
+		p.answered(b, "F", done)
 	}
 	if floor := p.floor(now); floor != flying {
 		t.Errorf("floor is %d, above batch %d, which is under way", floor, flying)
@@ -55,21 +55,21 @@ func TestProducersAreForgotten(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		after time.Duration
-		make  func(p *producer, sequence uint64)
+		make  func(p *producer, b *batch.Batch)
 		want  bool
 	}{
-		{"its stream lives", 0, func(p *producer, sequence uint64) { p.answered(sequence, &batch.Result{}) }, false},
-		{"nothing is open", 0, func(p *producer, sequence uint64) { p.answered(sequence, &batch.Result{}); p.retire() }, true},
-		{"a batch failed", time.Hour, func(p *producer, sequence uint64) { p.answered(sequence, failed); p.retire() }, false},
-		{"that is too old", time.Hour + 1, func(p *producer, sequence uint64) { p.answered(sequence, failed); p.retire() }, true},
-		{"one is under way", time.Hour + 1, func(p *producer, _ uint64) { p.retire() }, false},
+		{"its stream lives", 0, func(p *producer, b *batch.Batch) { p.answered(b, "F", &batch.Result{}) }, false},
+		{"nothing is open", 0, func(p *producer, b *batch.Batch) { p.answered(b, "F", &batch.Result{}); p.retire() }, true},
+		{"a batch failed", time.Hour, func(p *producer, b *batch.Batch) { p.answered(b, "F", failed); p.retire() }, false},
+		{"that is too old", time.Hour + 1, func(p *producer, b *batch.Batch) { p.answered(b, "F", failed); p.retire() }, true},
+		{"one is under way", time.Hour + 1, func(p *producer, _ *batch.Batch) { p.retire() }, false},
 	} {
-		p := newProducer(batch.NewStreamID(), "F", time.Hour)
-		id, err := p.begin(batch.Rows(1), "F", now)
-		if err != nil {
+		p := newProducer(batch.NewStreamID(), time.Hour)
+		b := batch.Rows(1)
+		if _, err := p.begin(b, "F", now); err != nil {
 			t.Fatal(err)
 		}
-		test.make(p, id.Sequence)
+		test.make(p, b)
 		if got := p.forgettable(now.Add(test.after)); got != test.want {
 			t.Errorf("%s: forgettable is %t, want %t", test.name, got, test.want)
 		}
@@ -87,7 +87,7 @@ func TestSendingDoesNotAllocatePerRow(t *testing.T) {
 		}
 		b = batch.Pack(c)
 		return testing.AllocsPerRun(100, func() {
-			p, err := newPending(t.Context(), b, nil)
+			p, err := newPending(t.Context(), b, batch.Limits{}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

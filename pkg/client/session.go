@@ -40,7 +40,9 @@ func (s *Stream) run() {
 	s.client.mu.Lock()
 	delete(s.client.streams, s)
 	s.client.mu.Unlock()
+	s.client.forget(s.producer)
 	s.cancel(err)
+	s.keeper.Wait()
 	close(s.stopped)
 }
 
@@ -231,13 +233,14 @@ func (s *Stream) disconnect() {
 	defer s.mu.Unlock()
 	s.connected, s.moving, s.credit, s.queued = false, false, size{}, size{}
 	s.outbox = make([]*Pending, 0, len(s.unanswered))
-	for sequence, p := range s.unanswered {
+	for _, p := range s.unanswered {
 		if p.sent {
-			s.producer.doubt(sequence)
+			p.batch.Doubt(s.flow)
 			p.pin()
 			p.sent = false
 		}
 		s.outbox = append(s.outbox, p)
+		s.keep(p)
 		s.queued = s.queued.plus(sizeOf(&p.columns))
 	}
 	slices.SortFunc(s.outbox, func(a, b *Pending) int { return cmp.Compare(a.order, b.order) })
@@ -263,12 +266,17 @@ func (s *Stream) outage(err error) bool {
 // fail ends all that is unanswered, in order. The caller holds mu, and no session is under way.
 func (s *Stream) fail(err error) {
 	for _, p := range s.outbox {
-		p.err = s.producer.failed(p.id.Sequence, err)
-		p.endTrace(p.err)
-		close(p.done)
+		s.end(p, err)
 	}
 	clear(s.unanswered)
 	s.outbox, s.queued = nil, size{}
+}
+
+// end ends a batch that is in no session. The caller holds mu, and takes it out of where it is.
+func (s *Stream) end(p *Pending, err error) {
+	p.err = s.producer.failed(p.batch, s.flow, err, true)
+	p.endTrace(p.err)
+	close(p.done)
 }
 
 // finished reports whether Close may return.
@@ -307,10 +315,15 @@ func (s *Stream) send(remote rpc, over <-chan struct{}) error {
 	}
 }
 
-// next takes the first batch of the outbox for which there is credit.
+// next takes the first batch of the outbox for which there is credit, and which is not late.
 func (s *Stream) next() (*Pending, *pb.StreamRequest) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	now := time.Now()
+	for len(s.outbox) > 0 && s.outbox[0].late(now) {
+		s.lapse(s.outbox[0])
+		s.outbox = s.outbox[1:]
+	}
 	if len(s.outbox) == 0 || s.moving || !s.credit.positive() {
 		return nil, nil
 	}
@@ -320,7 +333,6 @@ func (s *Stream) next() (*Pending, *pb.StreamRequest) {
 	s.queued = s.queued.minus(sizeOf(&p.columns))
 	s.credit = s.credit.minus(sizeOf(&p.columns))
 	p.begin(s.revision)
-	now := time.Now()
 	return p, &pb.StreamRequest{Kind: &pb.StreamRequest_Submission{Submission: p.submission(s.producer.floor(now), now)}}
 }
 
@@ -414,7 +426,7 @@ func (s *Stream) answer(a *pb.Answer, lent *wire.Lent) {
 			err = p.add(a, lent)
 		}
 		if err != nil {
-			s.producer.doubt(p.id.Sequence)
+			p.batch.Doubt(s.flow)
 			s.complete(p, err)
 		} else if a.GetLast() {
 			s.complete(p, nil)
@@ -427,9 +439,9 @@ func (s *Stream) complete(p *Pending, err error) {
 	s.mu.Lock()
 	delete(s.unanswered, p.id.Sequence)
 	if err == nil {
-		s.producer.answered(p.id.Sequence, p.result)
+		s.producer.answered(p.batch, s.flow, p.result)
 	} else {
-		p.err = s.producer.failed(p.id.Sequence, err)
+		p.err = s.producer.failed(p.batch, s.flow, err, true)
 	}
 	last := (s.closing || s.moving) && len(s.unanswered) == len(s.outbox)
 	s.mu.Unlock()

@@ -19,7 +19,7 @@ var errStreamClosed = batch.Errorf(batch.CodeCancelled, "the stream was closed: 
 // concurrent use; batches that several goroutines send at the same time have no order among each other.
 //
 // One goroutine per stream connects and sends, one per connection reads answers, another looks for a place when the stream
-// is asked to move, and callers of Send come in under mu.
+// is asked to move, one keeps deadlines where batches have them, and callers of Send come in under mu.
 type Stream struct {
 	client   *Client
 	flow     string
@@ -34,6 +34,9 @@ type Stream struct {
 	room chan struct{} // capacity 1: wakes that Send, as there may be room now, or an end
 	work chan struct{} // capacity 1: wakes the sender, as there may be something to send, or an end
 
+	early  chan struct{}  // capacity 1: wakes the keeper of deadlines, as there may be one before those that it knows
+	keeper sync.WaitGroup // the keeper
+
 	mu         sync.Mutex          // guards what follows; taken before the producer's
 	unanswered map[uint64]*Pending // by sequence
 	outbox     []*Pending          // those of unanswered that have not gone out in this session, in order
@@ -46,8 +49,10 @@ type Stream struct {
 	shardKey   string          // of the active revision; empty for none
 	key        *batch.KeyField // of shardKey; nil for none. It does not change once made
 	limits     batch.Limits
-	closing    bool  // Close was called
-	refusal    error // why Send can't be served now: no coordinator since too long, or the stream's end
+	nearest    time.Time // the first deadline that the keeper knows of in the outbox; zero: none
+	keeping    bool      // the keeper runs
+	closing    bool      // Close was called
+	refusal    error     // why Send can't be served now: no coordinator since too long, or the stream's end
 }
 
 // size measures batches, as windows count them: rows, and bytes of their data without ends and keys.
@@ -70,15 +75,22 @@ func wake(c chan<- struct{}) {
 // what is unanswered ends with ErrUnanswered. Its deadline is that of every batch. The error carries the coordinator's code,
 // or CodeUnavailable when none could be reached within WithRetryFor. Close the stream when done.
 func (c *Client) Stream(ctx context.Context, flow string) (*Stream, error) {
+	if err := given(ctx, "Stream"); err != nil {
+		return nil, err
+	}
+	if err := checkFlow(flow); err != nil {
+		return nil, err
+	}
 	s := &Stream{
 		client:     c,
 		flow:       flow,
-		producer:   newProducer(batch.NewStreamID(), flow, c.options.resubmit),
+		producer:   newProducer(batch.NewStreamID(), c.options.resubmit),
 		opened:     make(chan struct{}),
 		stopped:    make(chan struct{}),
 		turn:       make(chan struct{}, 1),
 		room:       make(chan struct{}, 1),
 		work:       make(chan struct{}, 1),
+		early:      make(chan struct{}, 1),
 		unanswered: make(map[uint64]*Pending),
 	}
 	s.logger = c.logger.With("flow", flow, "stream", s.producer.id.String())
@@ -111,15 +123,15 @@ func (c *Client) Stream(ctx context.Context, flow string) (*Stream, error) {
 // After an error this call sent nothing of the batch; it matches ErrUnanswered where an earlier call may have. A batch may be
 // sent again when its Pending is done and had an error or failed rows; it then comes after what was sent meanwhile.
 func (s *Stream) Send(ctx context.Context, b *Batch, opts ...SubmitOption) (*Pending, error) {
-	p, err := newPending(s.ctx, b, opts)
-	if err != nil {
-		return nil, err
+	if err := given(ctx, "Send"); err != nil {
+		return nil, b.Judge(err)
 	}
 	s.mu.Lock()
 	shardKey, key, limits := s.shardKey, s.key, s.limits
 	s.mu.Unlock()
-	if err := p.columns.Check(limits); err != nil {
-		return nil, s.producer.unsent(b.ID(), err)
+	p, err := newPending(s.ctx, b, limits, opts)
+	if err != nil {
+		return nil, b.Judge(err)
 	}
 	// Before the turn, so that several senders hash at the same time. Keys of a field that has just been replaced do no
 	// harm: the batch says which field they hash.
@@ -129,7 +141,7 @@ func (s *Stream) Send(ctx context.Context, b *Batch, opts ...SubmitOption) (*Pen
 
 	p.trace(ctx, s.client.options.tracer, s.flow)
 	if err := s.enter(ctx, p); err != nil {
-		err = s.producer.unsent(b.ID(), fmt.Errorf("send to flow %q: %w", s.flow, err))
+		err = b.Judge(fmt.Errorf("send to flow %q: %w", s.flow, err))
 		p.endTrace(err)
 		return nil, err
 	}
@@ -142,8 +154,16 @@ func (s *Stream) enter(ctx context.Context, p *Pending) error {
 	if ctx.Err() != nil {
 		return ended(ctx, doing)
 	}
+	var over <-chan time.Time // nil: never
+	if p.timed {
+		timer := time.NewTimer(time.Until(p.deadline))
+		defer timer.Stop()
+		over = timer.C
+	}
 	select {
 	case s.turn <- struct{}{}:
+	case <-over:
+		return p.errLate(nil)
 	case <-ctx.Done():
 		return ended(ctx, doing)
 	}
@@ -154,6 +174,8 @@ func (s *Stream) enter(ctx context.Context, p *Pending) error {
 		}
 		select {
 		case <-s.room:
+		case <-over:
+			return p.errLate(nil)
 		case <-ctx.Done():
 			return ended(ctx, doing)
 		}
@@ -178,17 +200,22 @@ func (s *Stream) admit(p *Pending) (bool, error) {
 		return false, err
 	}
 	s.sendings++
+	p.batch.Sent() // it is the stream's from here on: Close tells what became of it
 	p.id, p.order = id, s.sendings
 	s.unanswered[id.Sequence] = p
 	s.outbox = append(s.outbox, p)
 	s.queued = s.queued.plus(sizeOf(&p.columns))
+	s.keep(p)
 	wake(s.work)
 	return true, nil
 }
 
 // Flush blocks until every batch that was sent before has its answer, or its error, which its Pending tells. The error is
-// ctx's.
+// ctx's, and matches ErrUnanswered.
 func (s *Stream) Flush(ctx context.Context) error {
+	if err := given(ctx, "Flush"); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	pendings := make([]*Pending, 0, len(s.unanswered))
 	for _, p := range s.unanswered {
@@ -199,7 +226,7 @@ func (s *Stream) Flush(ctx context.Context) error {
 		select {
 		case <-p.done:
 		case <-ctx.Done():
-			return ended(ctx, "flush a stream that has unanswered batches")
+			return p.batch.Judge(ended(ctx, "flush a stream that has unanswered batches"))
 		}
 	}
 	return nil

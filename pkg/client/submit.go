@@ -2,61 +2,79 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
-
-	"golang.org/x/sync/semaphore"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/peer"
-	"google.golang.org/grpc/status"
 
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// Submit runs one batch and blocks until each of its rows has an outcome. Rows that are not done are in the result, not in
-// the error. What was refused for now, and what broke on the way, is tried again under the same batch id, as long as ctx and
-// WithRetryFor allow. An error that matches ErrUnanswered means that the batch may have taken effect, and that submitting b
-// again tells; any other that nothing of it ran. A call waits while with it this client's calls to the flow would have more than
-// 8 MiB under way, rows and 12 bytes beside each. One error comes beside a result, which is complete but for its output:
-// CodeBatchTooLarge, where the output does not fit into one answer. A Stream has no such limit.
+// Submit runs one batch and blocks until each of its rows has an outcome, or ctx is over. Rows that are not done are in the
+// result, not in the error. What was refused for now, and what broke on the way, is tried again under the same batch id, as
+// long as ctx, Timeout and WithRetryFor allow. An error that matches ErrUnanswered means that the batch may have taken effect,
+// in this call or an earlier one, and that submitting b again tells; any other that nothing of it ever ran. A call waits while
+// with it this client's calls to the flow would have more than 8 MiB under way, rows and 12 bytes beside each. One error comes
+// beside a result, which is complete but for its output: CodeBatchTooLarge, where the output does not fit into one answer. A
+// Stream has no such limit.
 //
 // A batch with failed rows may be submitted again too: all its rows run again. Batches that belong to an ended Stream of this
 // client, or to another client, may be submitted here.
-func (c *Client) Submit(ctx context.Context, flow string, b *Batch, opts ...SubmitOption) (_ *Result, err error) {
-	p, err := newPending(ctx, b, opts)
+func (c *Client) Submit(ctx context.Context, flow string, b *Batch, opts ...SubmitOption) (*Result, error) {
+	if err := checkFlow(flow); err != nil {
+		return nil, b.Judge(err)
+	}
+	if err := given(ctx, "Submit"); err != nil {
+		return nil, b.Judge(err)
+	}
+	p, err := newPending(ctx, b, unlimited, opts)
 	if err != nil {
-		return nil, err
+		return nil, b.Judge(err)
 	}
 	p.trace(ctx, c.options.tracer, flow)
-	defer func() { p.endTrace(err) }()
-	if p.columns.Len() == 0 {
-		return nil, batch.Errorf(batch.CodeEmptyBatch, "the batch has no rows: send at least one")
-	}
-	producer := c.producer(flow, b.ID())
-	if p.id, err = producer.begin(b, flow, time.Now()); err != nil {
+	f := c.enter(flow)
+	defer c.leave(flow, f)
+	if err := c.submit(ctx, flow, f, p); err != nil {
+		err = b.Judge(err)
+		p.endTrace(err)
 		return nil, err
 	}
+	p.arrange()
+	p.endTrace(p.omitted)
+	return p.result, p.omitted
+}
+
+// submit makes calls until one is answered, or further ones make no sense.
+func (c *Client) submit(ctx context.Context, flow string, f *calls, p *Pending) (err error) {
+	if ctx.Err() != nil {
+		return ended(ctx, "not sent")
+	}
+	producer := c.producerOf(f, p.batch.ID())
+	if p.id, err = producer.begin(p.batch, flow, time.Now()); err != nil {
+		return err
+	}
 	for tries := c.options.retries(); ; {
-		nothingRan, err := c.try(ctx, flow, producer, p)
+		nothingRan, err := c.try(ctx, flow, f, producer, p)
 		if err == nil {
-			producer.answered(p.id.Sequence, p.result)
-			p.arrange()
-			return p.result, p.omitted
+			producer.answered(p.batch, flow, p.result)
+			c.forget(producer)
+			return nil
 		}
 		if !nothingRan {
-			producer.doubt(p.id.Sequence)
+			p.batch.Doubt(flow)
 		}
 		delay, again := tries.next(time.Now(), err)
-		if again && batch.CodeOf(err).Retryable() && c.pause(ctx, delay) {
+		if again = again && batch.CodeOf(err).Retryable(); again && p.late(time.Now().Add(delay)) {
+			again, err = false, p.errLate(err)
+		}
+		if again && c.pause(ctx, delay) {
 			continue
 		}
 		if code := batch.CodeOf(err); ctx.Err() != nil && (code == batch.CodeCancelled || code == batch.CodeDeadline) {
 			err = ended(ctx, "the call ended") // gRPC's error does not match the context's
 		}
-		return nil, producer.failed(p.id.Sequence, fmt.Errorf("try %d: %w", tries.count, err))
+		return producer.failed(p.batch, flow, fmt.Errorf("try %d: %w", tries.count, err), false)
 	}
 }
 
@@ -66,52 +84,40 @@ const retold = 2
 
 // try makes one call, and again at once where that was told of another revision: the one that the coordinator has from etcd,
 // whichever number is the greater. Beside an error it tells whether it is certain that nothing of the batch ran.
-func (c *Client) try(ctx context.Context, flow string, producer *producer, p *Pending) (nothingRan bool, err error) {
+func (c *Client) try(ctx context.Context, flow string, f *calls, producer *producer, p *Pending) (nothingRan bool, err error) {
 	for range 1 + retold {
-		nothingRan, err = c.call(ctx, flow, producer, p)
-		if batch.CodeOf(err) != batch.CodeRevisionChanged || c.revision(flow) == p.revision {
+		nothingRan, err = c.call(ctx, flow, f, producer, p)
+		if batch.CodeOf(err) != batch.CodeRevisionChanged || c.revision(f) == p.revision {
 			return nothingRan, err
 		}
 	}
 	return nothingRan, err
 }
 
-// revision is what new batches of the flow run on, as far as this client knows; zero: it does not.
-func (c *Client) revision(flow string) batch.Revision {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.revisions[flow]
-}
+// errStale ends a call whose batch has not left when its Timeout is over: it is not to run any more.
+var errStale = errors.New("the batch's Timeout is over")
 
-func (c *Client) setRevision(flow string, revision batch.Revision) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.revisions[flow] = revision
-}
-
-// callBytes bounds what calls to one flow have under way: a coordinator hangs up on who sends too much at a time, and unlike
-// streams calls have no credit that tells. It is one batch of the greatest size by default.
-const callBytes = 8 << 20
-
-// callSize is what a call counts: its rows, and each one's end and key, which weigh more than small rows do.
-func callSize(c *batch.Columns) int64 { return min(int64(len(c.Data)+12*c.Len()), callBytes) }
-
-// room is where calls to a flow wait for each other. Other flows' don't: theirs may have what this one's wait for.
-func (c *Client) room(flow string) *semaphore.Weighted {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.rooms[flow] == nil {
-		c.rooms[flow] = semaphore.NewWeighted(callBytes)
+func (c *Client) call(ctx context.Context, flow string, f *calls, producer *producer, p *Pending) (nothingRan bool, err error) {
+	on := new(trip)
+	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, tripKey{}, on))
+	defer cancel(nil)
+	if p.timed {
+		defer time.AfterFunc(time.Until(p.deadline), func() {
+			if on.left.Load() == 0 {
+				cancel(errStale)
+			}
+		}).Stop()
 	}
-	return c.rooms[flow]
-}
-
-func (c *Client) call(ctx context.Context, flow string, producer *producer, p *Pending) (nothingRan bool, err error) {
-	room, takes := c.room(flow), callSize(&p.columns)
-	if room.Acquire(ctx, takes) != nil {
+	defer func() {
+		if err != nil && nothingRan && errors.Is(context.Cause(ctx), errStale) {
+			err = p.errLate(err)
+		}
+	}()
+	takes := callSize(&p.columns)
+	if f.room.Acquire(ctx, takes) != nil {
 		return true, ended(ctx, "not sent")
 	}
-	defer room.Release(takes)
+	defer f.room.Release(takes)
 	select {
 	case <-c.closed:
 		return true, errClientClosed
@@ -119,17 +125,23 @@ func (c *Client) call(ctx context.Context, flow string, producer *producer, p *P
 		return true, ended(ctx, "not sent")
 	default:
 	}
-	p.begin(c.revision(flow))
-	var to peer.Peer
+	p.begin(c.revision(f))
 	now := time.Now()
 	response, err := c.ingest.Submit(ctx, &pb.SubmitRequest{
 		Flow: flow, Stream: p.id.Stream[:], Submission: p.submission(producer.floor(now), now),
-	}, grpc.Peer(&to))
+	})
+	left := on.left.Load()
+	if left > 0 {
+		p.batch.Sent()
+	}
 	switch {
 	case err == nil:
-	case to.Addr == nil: // without a peer there was nobody to send to
+	case left == 0:
 		return true, c.unreachable(wire.FromStatus(err))
-	case refused(err):
+	case on.answered.Load():
+		p.pin()
+		return false, unreadable(wire.FromStatus(err))
+	case refused(err, left):
 		return true, wire.FromStatus(err)
 	default:
 		p.pin()
@@ -143,13 +155,21 @@ func (c *Client) call(ctx context.Context, flow string, producer *producer, p *P
 	}
 	if r := answer.GetRefused(); r != nil {
 		if batch.Code(r.GetCode()) == batch.CodeRevisionChanged {
-			c.setRevision(flow, revision)
+			c.setRevision(f, revision)
 		}
 		return true, wire.ToError(r)
 	}
 	p.batch.PinTo(revision)
 	p.omitted = wire.ToError(answer.GetOutputOmitted())
 	return false, p.add(answer, nil)
+}
+
+// unreadable is the error of a call whose answer came and could not be taken: splitting the batch would run its rows again.
+func unreadable(err error) error {
+	if batch.CodeOf(err) != batch.CodeBatchTooLarge {
+		return err
+	}
+	return batch.Errorf(batch.CodeBatchTooLarge, "the answer is over the limit for what this client takes in one message: submit the same batch again with NoOutput, or on a Stream: %w", err)
 }
 
 // pause waits before the next try. It does not when the context would be over by then.
@@ -164,27 +184,6 @@ func (c *Client) pause(ctx context.Context, delay time.Duration) bool {
 		return true
 	case <-ctx.Done():
 	case <-c.closed:
-	}
-	return false
-}
-
-// refused reports whether the error of a call is a coordinator's word that it ran nothing: one that carries our own code,
-// unless that says that the coordinator stopped half way.
-func refused(err error) bool {
-	s, _ := status.FromError(err)
-	if s.Code() == codes.Unimplemented {
-		return true
-	}
-	for _, d := range s.Details() {
-		e, ok := d.(*pb.Error)
-		if !ok {
-			continue
-		}
-		switch batch.Code(e.GetCode()) {
-		case batch.CodeInternal, batch.CodeDeadline, batch.CodeCancelled, batch.CodeShutdown, batch.CodeUnavailable:
-			return false
-		}
-		return true
 	}
 	return false
 }

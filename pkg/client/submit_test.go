@@ -524,7 +524,7 @@ func TestBatchesThatCannotBeSubmittedAgain(t *testing.T) {
 		again := func(flow string, b *client.Batch, text string) {
 			t.Helper()
 			_, err := c.Submit(t.Context(), flow, b)
-			wantError(t, err, batch.CodeBadBatchID, false)
+			wantError(t, err, batch.CodeBadBatchID, true)
 			if !strings.Contains(err.Error(), text) {
 				t.Errorf("error is %q, want %q in it", err, text)
 			}

@@ -231,11 +231,11 @@ func (s *Store) Revision(ctx context.Context, flow string, revision int64) (*His
 		return nil, err
 	}
 	if len(kvs) == 0 {
-		return nil, batch.Errorf(batch.CodeRevisionGone, "revision %d of flow %q is not kept: submit the rows as a new batch", revision, flow)
+		return nil, batch.Errorf(batch.CodeRevisionGone, "revision %d of flow %q is not kept: see what of the batch took place, and submit only what is missing", revision, flow)
 	}
 	record, err := s.readFlowRecord(kvs[0])
 	if err != nil {
-		return nil, batch.Errorf(batch.CodeRevisionGone, "revision %d of flow %q: %w: submit the rows as a new batch", revision, flow, err)
+		return nil, batch.Errorf(batch.CodeRevisionGone, "revision %d of flow %q: %w: see what of the batch took place, and submit only what is missing", revision, flow, err)
 	}
 	return record.entry, nil
 }

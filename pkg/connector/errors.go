@@ -26,11 +26,11 @@ func Closed(name string) error {
 // TooOld is the error of a Save to the named connector for a batch older than the once-window.
 func TooOld(name string, c *Cause, window time.Duration) error {
 	return batch.Errorf(batch.CodeBatchTooOld, "connector %s: batch %s was first submitted more than %v ago, the connector's once-window: "+
-		"nobody knows any more which of its effects took place; see what is there, and submit what is missing as a new batch", name, c.Batch, window)
+		"nobody knows any more which of its effects took place; see what is there, and submit only what is missing", name, c.Batch, window)
 }
 
 // GivenUp is the error of a Save to the named connector for a batch below the floor of its stream.
 func GivenUp(name string, c *Cause) error {
 	return batch.Errorf(batch.CodeBatchGivenUp, "connector %s: batch %s lies below the floor of its stream: its producer has its answer, or gave it up, "+
-		"so nothing more of it takes effect; to run its rows again, submit them as a new batch", name, c.Batch)
+		"so nothing more of it takes effect; see what is there, and submit only what is missing", name, c.Batch)
 }

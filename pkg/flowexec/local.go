@@ -85,6 +85,9 @@ func NewLocal(dir string, register func(*kis.Registry), options ...LocalOption) 
 
 // NewLocalFS is NewLocal for documents that are no folder: those that a program has embedded.
 func NewLocalFS(files fs.FS, register func(*kis.Registry), options ...LocalOption) (*Local, error) {
+	if files == nil {
+		return nil, batch.Errorf(batch.CodeBadMessage, "read the documents: the file system is nil: give one")
+	}
 	var docs []definition.Document
 	err := fs.WalkDir(files, ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
@@ -113,8 +116,14 @@ func NewLocalSet(set *definition.Set, register func(*kis.Registry), options ...L
 // newLocal gets the error that came with the set, nil for none, to tell it with the other mistakes.
 func newLocal(set *definition.Set, wrong error, register func(*kis.Registry), options []LocalOption) (*Local, error) {
 	o := localOptions{lookup: os.LookupEnv, logger: hclog.NewNullLogger()}
-	for _, option := range options {
+	for i, option := range options {
+		if option == nil {
+			return nil, batch.Errorf(batch.CodeBadMessage, "option %d of the Local is nil: leave it out", i+1)
+		}
 		option(&o)
+	}
+	if err := o.check(set, register); err != nil {
+		return nil, err
 	}
 	standIn := o.openers == nil
 	if standIn {
@@ -159,6 +168,30 @@ func newLocal(set *definition.Set, wrong error, register func(*kis.Registry), op
 		}
 	}
 	return l, nil
+}
+
+// check says which argument is nil that may not be.
+func (o *localOptions) check(set *definition.Set, register func(*kis.Registry)) error {
+	what := ""
+	switch {
+	case set == nil:
+		what = "the set of documents"
+	case register == nil:
+		what = "the function that registers functions"
+	case o.logger == nil:
+		what = "WithLogger's logger"
+	case o.lookup == nil:
+		what = "WithEnvironment's function"
+	}
+	for _, name := range slices.Sorted(maps.Keys(o.openers)) {
+		if o.openers[name] == nil {
+			what = fmt.Sprintf("WithOpeners' opener of %q", name)
+		}
+	}
+	if what == "" {
+		return nil
+	}
+	return batch.Errorf(batch.CodeBadMessage, "make a Local: %s is nil: give one, or leave the option out", what)
 }
 
 // inMemory opens stores that stand in for those of the documents: their addresses and secrets may be known elsewhere only.
@@ -216,19 +249,49 @@ type submitOptions struct {
 // NoOutput leaves what the flow's last function passes on out of the result. Default: the result has it.
 func NoOutput() SubmitOption { return func(o *submitOptions) { o.noOutput = true } }
 
-// Timeout fails rows that have no outcome after d, with DEADLINE. Default none, apart from the context's deadline.
-func Timeout(d time.Duration) SubmitOption { return func(o *submitOptions) { o.timeout = d } }
+// Timeout fails rows that have no outcome after d, with DEADLINE. The end is a moment: a batch for which a stream has no room until
+// then does not begin. The least is a millisecond, a year counts as none. Default none, apart from the context's deadline.
+func Timeout(d time.Duration) SubmitOption {
+	return func(o *submitOptions) {
+		if o.timeout = max(time.Millisecond, d); d > longestTimeout {
+			o.timeout = 0
+		}
+	}
+}
+
+const longestTimeout = 365 * 24 * time.Hour
 
 // Submit runs one batch and blocks until each of its rows has an outcome, or ctx is over: the batch then goes on, and the
-// error has code CANCELLED or DEADLINE. Rows that are not done are in the result, not in the error.
+// error has code CANCELLED or DEADLINE. Rows that are not done are in the result, not in the error. An error that matches
+// batch.ErrUnanswered means that the batch may have taken effect, in this call or an earlier one, and that submitting b again
+// tells; any other that nothing of it ever ran.
 func (l *Local) Submit(ctx context.Context, flow string, b *batch.Batch, options ...SubmitOption) (*batch.Result, error) {
+	p, err := l.submit(ctx, flow, b, options)
+	if err != nil {
+		return nil, b.Judge(err)
+	}
+	select {
+	case <-p.done:
+	case <-ctx.Done():
+		p.abandon(ended(ctx))
+	}
+	return p.Wait(context.Background()) // which does not block
+}
+
+func (l *Local) submit(ctx context.Context, flow string, b *batch.Batch, options []SubmitOption) (*Pending, error) {
+	if err := given(ctx, "Submit"); err != nil {
+		return nil, err
+	}
 	f, err := l.flow(flow)
 	if err != nil {
 		return nil, err
 	}
-	p, err := f.send(ctx, b, &l.unary, options, func(*Pending) {})
+	p, err := f.prepare(ctx, b, &l.unary, options)
 	if err != nil {
 		return nil, err
 	}
-	return p.Wait(ctx)
+	if ctx.Err() != nil {
+		return nil, ended(ctx)
+	}
+	return p, f.start(p, func(*Pending) {})
 }

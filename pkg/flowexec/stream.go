@@ -3,6 +3,7 @@ package flowexec
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -19,8 +20,10 @@ type Stream struct {
 	local *Local
 	flow  *localFlow
 	ctx   context.Context
+	// over stops that the end of ctx ends what is unanswered.
+	over func() bool
 
-	sending  sync.Mutex // held by Send from a batch's id until it is queued: ids and queue are in one order
+	turn     chan struct{} // holds a token of the Send that is next: ids and queue are in one order
 	producer producer
 
 	mu         sync.Mutex
@@ -28,52 +31,119 @@ type Stream struct {
 	rows       int              // unanswered; guarded by mu
 	changed    chan struct{}    // closed and made anew when a batch is answered; guarded by mu
 	closed     bool             // guarded by mu
+	left       map[uint64]error // why batches have no answer, by sequence; guarded by mu
 }
 
-// Stream opens a stream to a flow. ctx is its life: when it is over, Send and Wait end with its error.
+// Stream opens a stream to a flow. ctx is its life: when it is over, Send ends with its error, and what is unanswered ends with
+// one that matches batch.ErrUnanswered, though its rows may go on. Its deadline is that of every batch.
 func (l *Local) Stream(ctx context.Context, flow string) (*Stream, error) {
+	if err := given(ctx, "Stream"); err != nil {
+		return nil, err
+	}
 	f, err := l.flow(flow)
 	if err != nil {
 		return nil, err
 	}
-	return &Stream{local: l, flow: f, ctx: ctx, unanswered: make(map[*Pending]int), changed: make(chan struct{})}, nil
+	if ctx.Err() != nil {
+		return nil, ended(ctx)
+	}
+	s := &Stream{
+		local: l, flow: f, ctx: ctx, turn: make(chan struct{}, 1), producer: producer{only: true},
+		unanswered: make(map[*Pending]int), changed: make(chan struct{}), left: make(map[uint64]error),
+	}
+	s.over = context.AfterFunc(ctx, s.abandon)
+	return s, nil
+}
+
+// abandon ends what is unanswered when the stream's life is over.
+func (s *Stream) abandon() {
+	s.mu.Lock()
+	var left []*Pending
+	for p := range s.unanswered {
+		left = append(left, p)
+	}
+	s.mu.Unlock()
+	for _, p := range left {
+		p.abandon(ended(s.ctx))
+	}
 }
 
 // Send puts the batch behind those sent before and returns while it is under way. It blocks while 65,536 rows are
-// unanswered. ctx bounds that blocking, not the batch.
+// unanswered. ctx bounds that blocking, not the batch. After an error this call ran nothing of the batch; it matches
+// batch.ErrUnanswered where an earlier call may have.
 func (s *Stream) Send(ctx context.Context, b *batch.Batch, options ...SubmitOption) (*Pending, error) {
-	s.sending.Lock()
-	defer s.sending.Unlock()
-	if err := s.await(ctx, func() bool { return s.rows < windowRows }); err != nil {
-		return nil, err
+	if err := given(ctx, "Send"); err != nil {
+		return nil, b.Judge(err)
 	}
-	if _, err := s.local.flow(s.flow.name); err != nil {
-		return nil, err
+	p, err := s.flow.prepare(s.ctx, b, &s.producer, options)
+	if err == nil {
+		err = s.enter(ctx, p)
 	}
-	return s.flow.send(s.ctx, b, &s.producer, options, s.count)
+	if err != nil {
+		return nil, b.Judge(err)
+	}
+	return p, nil
 }
 
-// count counts a batch in, and out when it is answered.
+// enter waits for the batch's turn and room, and hands it to the lanes.
+func (s *Stream) enter(ctx context.Context, p *Pending) error {
+	if ctx.Err() != nil {
+		return ended(ctx)
+	}
+	var late <-chan time.Time // nil: never
+	if p.timed {
+		timer := time.NewTimer(time.Until(p.deadline))
+		defer timer.Stop()
+		late = timer.C
+	}
+	select {
+	case s.turn <- struct{}{}:
+	case <-late:
+		return p.errLate()
+	case <-ctx.Done():
+		return ended(ctx)
+	case <-s.ctx.Done():
+		return ended(s.ctx)
+	}
+	defer func() { <-s.turn }()
+	if err := s.await(ctx, p, late); err != nil {
+		return err
+	}
+	if _, err := s.local.flow(s.flow.name); err != nil {
+		return err
+	}
+	err := s.flow.start(p, s.count)
+	if err == nil && s.ctx.Err() != nil {
+		p.abandon(ended(s.ctx)) // which the stream's end may have come too early for
+	}
+	return err
+}
+
+// count counts a batch in, and out when it is over.
 func (s *Stream) count(p *Pending) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.unanswered[p] = p.batch.Len()
 	s.rows += p.batch.Len()
-	p.answered = func() {
+	delete(s.left, p.result.BatchID.Sequence)
+	p.ended = func(err error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.rows -= s.unanswered[p]
 		delete(s.unanswered, p)
+		if err != nil {
+			s.left[p.result.BatchID.Sequence] = err
+		}
 		close(s.changed)
 		s.changed = make(chan struct{})
 	}
 }
 
-// await blocks until the condition, which is asked with mu held, is true.
-func (s *Stream) await(ctx context.Context, condition func() bool) error {
+// await blocks until there is room.
+func (s *Stream) await(ctx context.Context, p *Pending, late <-chan time.Time) error {
 	for {
 		s.mu.Lock()
-		ok, closed, changed := condition(), s.closed, s.changed
+		ok, closed, changed := s.rows < windowRows, s.closed, s.changed
 		s.mu.Unlock()
 		switch {
 		case closed:
@@ -85,6 +155,8 @@ func (s *Stream) await(ctx context.Context, condition func() bool) error {
 		}
 		select {
 		case <-changed:
+		case <-late:
+			return p.errLate()
 		case <-ctx.Done():
 			return ended(ctx)
 		case <-s.ctx.Done():
@@ -101,8 +173,20 @@ func ended(ctx context.Context) error {
 	return batch.Errorf(code, "the caller's context is over: %w", context.Cause(ctx))
 }
 
-// Flush blocks until every batch that was sent before has its answer. The error is ctx's.
+// given is the error of a call whose context is nil; nil if it is not.
+func given(ctx context.Context, call string) error {
+	if ctx == nil {
+		return batch.Errorf(batch.CodeBadMessage, "%s: the context is nil: pass context.Background(), or one that ends", call)
+	}
+	return nil
+}
+
+// Flush blocks until every batch that was sent before has its answer, or its error, which its Pending tells. The error is
+// ctx's, and matches batch.ErrUnanswered.
 func (s *Stream) Flush(ctx context.Context) error {
+	if err := given(ctx, "Flush"); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	var sent []*Pending
 	for p := range s.unanswered {
@@ -113,31 +197,49 @@ func (s *Stream) Flush(ctx context.Context) error {
 		select {
 		case <-p.done:
 		case <-ctx.Done():
-			return ended(ctx)
+			return p.batch.Judge(ended(ctx))
 		}
 	}
 	return nil
 }
 
-// Close takes no more batches and blocks until all that were sent are answered. It is safe to call twice.
+// Close takes no more batches, blocks until all that were sent are answered, or the stream's context is over, and returns an
+// error if batches have ended in one. It is safe to call twice.
 func (s *Stream) Close() error {
 	s.mu.Lock()
 	s.closed = true
+	close(s.changed) // wakes a Send that waits for room
+	s.changed = make(chan struct{})
 	s.mu.Unlock()
-	return s.Flush(context.WithoutCancel(s.ctx))
+	if err := s.Flush(context.WithoutCancel(s.ctx)); err != nil {
+		return err
+	}
+	s.over()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, err := range s.left {
+		return fmt.Errorf("close a stream with %d unanswered batches: %w", len(s.left), err)
+	}
+	return nil
 }
 
 // Pending is a batch whose answer is to come. It is safe for concurrent use.
 type Pending struct {
 	flow     *localFlow
 	batch    *batch.Batch
+	columns  batch.Columns
 	from     *producer
+	deadline time.Time // zero: none
+	timed    bool      // the deadline is Timeout's, and before the context's
+	options  submitOptions
 	done     chan struct{}
-	answered func()
+	ended    func(error) // called once, when the batch is over; nil: nobody asks
 
 	mu     sync.Mutex
 	left   int          // rows without an outcome; guarded by mu
-	result batch.Result // guarded by mu until done
+	over   bool         // done is closed; guarded by mu
+	err    error        // why there is no answer; guarded by mu until done
+	result batch.Result // guarded by mu until done; without meaning where err is set
 }
 
 // Batch is the batch that was sent.
@@ -147,61 +249,84 @@ func (p *Pending) Batch() *batch.Batch { return p.batch }
 func (p *Pending) Done() <-chan struct{} { return p.done }
 
 // Wait blocks until the batch is answered or ctx is over; in the latter case the batch goes on, and Wait may be called again.
+// Every error matches batch.ErrUnanswered.
 func (p *Pending) Wait(ctx context.Context) (*batch.Result, error) {
+	if err := given(ctx, "Wait"); err != nil {
+		return nil, p.batch.Judge(err)
+	}
 	select {
 	case <-p.done:
-		return &p.result, nil
 	default:
+		select {
+		case <-p.done:
+		case <-ctx.Done():
+			return nil, p.batch.Judge(ended(ctx))
+		}
 	}
-	select {
-	case <-p.done:
-		return &p.result, nil
-	case <-ctx.Done():
-		return nil, ended(ctx)
+	if p.err != nil {
+		return nil, p.err
 	}
+	return &p.result, nil
 }
 
-// send checks a batch and hands it to the lanes.
-func (f *localFlow) send(ctx context.Context, b *batch.Batch, from *producer, options []SubmitOption, count func(*Pending)) (*Pending, error) {
-	var o submitOptions
-	for _, option := range options {
-		option(&o)
+// errLate is the error of a batch that did not begin before its Timeout was over.
+func (p *Pending) errLate() error {
+	return batch.Errorf(batch.CodeDeadline, "its Timeout of %s was over before the batch could begin: give it more time", p.options.timeout)
+}
+
+// prepare checks a batch. life bounds it: Submit's context, or the stream's.
+func (f *localFlow) prepare(life context.Context, b *batch.Batch, from *producer, options []SubmitOption) (*Pending, error) {
+	if b == nil {
+		return nil, batch.Errorf(batch.CodeEmptyBatch, "the batch is nil: make one with batch.Rows or batch.Pack")
 	}
 	columns, err := b.Columns()
 	if err != nil {
-		return nil, batch.Errorf(batch.CodeRowUnencodable, "%w", err)
+		return nil, batch.Errorf(batch.CodeRowUnencodable, "the batch can't be submitted: %w", err)
 	}
-	limits := batch.Limits{}.WithDefaults()
-	if err := columns.Check(limits); err != nil {
+	if err := columns.Check(batch.Limits{}); err != nil {
 		return nil, err
 	}
 	if f.plan.shardKey != "" && len(columns.Keys) == 0 && columns.Encoding != "" && columns.Encoding != batch.JSON {
 		return nil, batch.Errorf(batch.CodeMissingKeys, "flow %s is sharded by %s, and the rows are encoded as %q: "+
 			"send the hash of each row's shard key with them", f.name, f.plan.shardKey, columns.Encoding)
 	}
-	deadline, _ := ctx.Deadline()
-	if o.timeout > 0 {
-		if d := time.Now().Add(o.timeout); deadline.IsZero() || d.Before(deadline) {
-			deadline = d
+	p := &Pending{flow: f, batch: b, columns: columns, from: from, done: make(chan struct{}), left: columns.Len()}
+	for i, option := range options {
+		if option == nil {
+			return nil, batch.Errorf(batch.CodeBadMessage, "option %d of the batch is nil: leave it out", i+1)
+		}
+		option(&p.options)
+	}
+	p.deadline, _ = life.Deadline()
+	if t := p.options.timeout; t > 0 {
+		if end := time.Now().Add(t); p.deadline.IsZero() || end.Before(p.deadline) {
+			p.deadline, p.timed = end, true
 		}
 	}
-	p := &Pending{flow: f, batch: b, from: from, done: make(chan struct{}), left: columns.Len()}
-	f.tally.enter(columns.Len())
+	return p, nil
+}
+
+// start hands a batch to the lanes.
+func (f *localFlow) start(p *Pending, count func(*Pending)) error {
 	now := time.Now()
-	id, floor := from.begin(func(next func() batch.ID) batch.ID { return b.Use(now, next) })
-	p.result = batch.Result{BatchID: id, Revision: f.plan.revision, Rows: columns.Len()}
-	b.Pin(f.plan.revision)
+	id, floor, err := p.from.begin(p.batch, f.name, now)
+	if err != nil {
+		return err
+	}
+	f.tally.enter(p.columns.Len())
+	p.result = batch.Result{BatchID: id, Revision: f.plan.revision, Rows: p.columns.Len()}
+	p.batch.Pin(f.plan.revision)
 	count(p)
-	part, bad := f.part(columns, limits)
-	part.Floor, part.Born = floor, now.Add(-b.Age(now))
-	part.Batch, part.Output, part.Deadline, part.Done = p.result.BatchID, !o.noOutput, deadline, p.end
+	part, bad := f.part(p.columns, batch.Limits{}.WithDefaults())
+	part.Floor, part.Born = floor, now.Add(-p.batch.Age(now))
+	part.Batch, part.Output, part.Deadline, part.Done = id, !p.options.noOutput, p.deadline, p.end
 	if part.Columns.Len() > 0 {
 		f.lanes.Enqueue(part)
 	}
 	if len(bad) > 0 {
 		p.add(bad, batch.Output{}, len(bad))
 	}
-	return p, nil
+	return nil
 }
 
 // part is the rows that can be run; the others have their outcome.
@@ -270,6 +395,9 @@ func (p *Pending) add(notDone []batch.RowOutcome, output batch.Output, rows int)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.over {
+		return // nobody waits for it any more
+	}
 	r := &p.result
 	r.NotDone = append(r.NotDone, notDone...)
 	if len(r.Output.Origins) == 0 {
@@ -284,9 +412,31 @@ func (p *Pending) add(notDone []batch.RowOutcome, output batch.Output, rows int)
 		return
 	}
 	r.Sort()
-	p.from.answered(r.BatchID, slices.ContainsFunc(r.NotDone, func(o batch.RowOutcome) bool { return o.Outcome == batch.Failed }))
-	if p.answered != nil {
-		p.answered()
+	failed := slices.ContainsFunc(r.NotDone, func(o batch.RowOutcome) bool { return o.Outcome == batch.Failed })
+	p.from.landed(r.BatchID, failed)
+	p.batch.Answered(p.flow.name, failed)
+	p.finish()
+}
+
+// abandon ends the wait for a batch whose rows go on: they may have taken effect, and the batch may be submitted again.
+func (p *Pending) abandon(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over {
+		return
+	}
+	p.from.landed(p.result.BatchID, true)
+	p.batch.Doubt(p.flow.name)
+	p.batch.Ended()
+	p.err = p.batch.Judge(fmt.Errorf("batch %s of flow %q: %w", p.result.BatchID, p.flow.name, err))
+	p.finish()
+}
+
+// finish ends the wait. The caller holds mu.
+func (p *Pending) finish() {
+	p.over = true
+	if p.ended != nil {
+		p.ended(p.err)
 	}
 	close(p.done)
 }

@@ -107,7 +107,7 @@ func (s *server) trace(t *part, m *pb.Part) {
 // uncompilable are the outcomes of rows whose batch began on a revision that does not compile here, when no worker is left on
 // which it does.
 func uncompilable(t *part, made *plan) []batch.RowOutcome {
-	reason := fmt.Sprintf("the batch began on revision %d of the flow, which this worker's build can't run: %s; submit the rows as a new batch",
+	reason := fmt.Sprintf("the batch began on revision %d of the flow, which this worker's build can't run: %s; submit the batch again when a worker can, or see what of it took place, and submit only what is missing",
 		made.key.revision.Number, strings.Join(made.mistakes, "; "))
 	failed := make([]batch.RowOutcome, t.size.rows)
 	for i := range failed {
