@@ -141,6 +141,9 @@ lint of a worker's own program checks: go run ./cmd/worker lint DIR.`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			set, docs, err := definition.Load(args[0])
+			if err == nil {
+				err = set.Intake()
+			}
 			if mistakes, ok := errors.AsType[definition.Mistakes](err); ok { // as compilers tell them, a line each
 				fmt.Fprintln(cmd.ErrOrStderr(), mistakes)
 				return errTold

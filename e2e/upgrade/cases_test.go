@@ -21,6 +21,15 @@ func cases() []upgradeCase {
 			document(definition.KindFunc, "VerifyStu", "fmode: Verify\n")}},
 		{flow: "Unsharded", documents: []definition.Document{
 			document(definition.KindFlow, "Unsharded", "status: 1\nflows:\n  - fname: Count\n")}},
+		{flow: "OwnKeys", refused: "choose another beginning", documents: append(saving("OwnKeys", "key: \"kisgrid:app:\"\n"), flow("OwnKeys", "SaveOwnKeys"))},
+	}
+}
+
+// saving is a connector with what its document says beyond its address, and a function that saves to it.
+func saving(name, more string) []definition.Document {
+	return []definition.Document{
+		document(definition.KindConn, "Store"+name, "type: redis\naddrs: ${REDIS_ADDR}\n"+more),
+		document(definition.KindFunc, "Save"+name, "fmode: Save\noption:\n  cname: Store"+name+"\n  save: {key: \"{id}\", set: {n: one}}\n"),
 	}
 }
 

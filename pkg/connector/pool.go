@@ -211,6 +211,10 @@ func (p *Pool) open(ctx context.Context, l *link, open Opener) {
 	done = append(done, p.idle(l.document.Name)...)
 	p.mu.Unlock()
 	if err == nil {
+		if strings.HasPrefix(l.document.Key, definition.OwnKeys) {
+			p.log.Warn("the connector's key begins with "+definition.OwnKeys+", as KisGrid's own keys do: documents are no longer taken in so, "+
+				"and rows whose key may be one of KisGrid's are refused; move the data under another key", "connector", l.document.Name)
+		}
 		p.log.Info("connector is open", "connector", l.document.Name, "after", time.Since(l.since))
 	}
 	if err := closeAll(done); err != nil {

@@ -197,7 +197,7 @@ func (c *comparison) check(steps int) error {
 	}
 	for _, d := range c.put {
 		if d.Kind != definition.KindFlow {
-			wrong = append(wrong, c.after.ownMistakes(d)...)
+			wrong = append(append(wrong, c.after.ownMistakes(d)...), c.after.documents[keyOf(d)].intake...)
 		}
 	}
 	if len(wrong) > 0 {

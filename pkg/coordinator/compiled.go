@@ -22,6 +22,7 @@ type readDocument struct {
 	document definition.Document
 	parsed   definition.Parsed
 	err      error
+	intake   []string // why the document is not taken in, unless it was before
 }
 
 // is reports whether parsing d would give the same.
@@ -56,6 +57,11 @@ func compile(docs []definition.Document, before *compiled) *compiled {
 		if read == nil || !read.is(d) {
 			read = &readDocument{document: d}
 			read.parsed, read.err = definition.Parse(d)
+			if read.err == nil && read.parsed.Connector != nil {
+				if err := read.parsed.Connector.Intake(); err != nil {
+					read.intake = lines(err)
+				}
+			}
 		}
 		c.documents[key] = read
 	}

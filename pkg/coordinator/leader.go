@@ -46,17 +46,24 @@ type leader struct {
 type running struct {
 	revision  batch.Revision
 	documents map[cluster.Key]int64 // their revisions
-	flow      batch.Digest          // of the flow's own document
+	// taken are the documents of the flow itself and of its connectors, for which there are rules of intake.
+	taken map[cluster.Key]batch.Digest
 }
 
 func runningOf(name batch.Revision, docs []definition.Document) running {
-	r := running{revision: name, documents: revisionsOf(docs)}
+	r := running{revision: name, documents: revisionsOf(docs), taken: map[cluster.Key]batch.Digest{}}
 	for _, d := range docs {
-		if d.Kind == definition.KindFlow {
-			r.flow = definition.Digest([]definition.Document{d})
+		if d.Kind != definition.KindFunc {
+			r.taken[keyOf(d)] = definition.Digest([]definition.Document{d})
 		}
 	}
 	return r
+}
+
+// took reports whether the flow runs on the document already.
+func (r *running) took(d definition.Document) bool {
+	digest, there := r.taken[keyOf(d)]
+	return there && digest == definition.Digest([]definition.Document{d})
 }
 
 // lead decides revisions until the leadership is lost or ctx is done.
@@ -231,7 +238,7 @@ func (l *leader) reconcile(ctx context.Context, name string, c *candidate) error
 	if c.revision != nil && known && now.Wanted == c.number && now.Active == c.number && runs.revision == c.id() && now.State == c.settled() {
 		return nil
 	}
-	c = l.limited(name, c, runs)
+	c = l.limited(name, c.takenIn(runs), runs)
 	asked := c.revision
 	if asked != nil && !asked.enabled {
 		asked = nil
@@ -254,7 +261,7 @@ func (l *leader) limited(name string, c *candidate, runs running) *candidate {
 	switch {
 	case reason == "" || c.revision == nil:
 		return c
-	case runs.flow == definition.Digest(c.documents[:1]):
+	case runs.took(c.documents[0]):
 		if l.long[name] != c.id() {
 			l.long[name] = c.id()
 			l.log.Warn("a flow that was accepted earlier is over the limit for steps; it goes on, and can't be changed unless it is made shorter", "flow", name, "steps", c.steps, "limit", l.fleet.steps)
@@ -263,6 +270,22 @@ func (l *leader) limited(name string, c *candidate, runs running) *candidate {
 	}
 	refused := *c
 	refused.revision, refused.reasons = nil, []string{reason}
+	return &refused
+}
+
+// takenIn refuses a candidate with a connector that breaks a rule of intake. One that the flow runs with already goes on.
+func (c *candidate) takenIn(runs running) *candidate {
+	var reasons []string
+	for _, d := range c.documents {
+		if read := c.needs[keyOf(d)]; len(read.intake) > 0 && !runs.took(d) {
+			reasons = append(reasons, read.intake...)
+		}
+	}
+	if len(reasons) == 0 || c.revision == nil {
+		return c
+	}
+	refused := *c
+	refused.revision, refused.reasons = nil, reasons
 	return &refused
 }
 

@@ -67,6 +67,41 @@ func TestCandidates(t *testing.T) {
 	}
 }
 
+// A document that breaks a rule of intake is refused when it is new, and goes on where its revision is active already.
+func TestIntake(t *testing.T) {
+	t.Parallel()
+	docs := []definition.Document{
+		at(3, flowDocument("F", "", "save")),
+		at(4, definition.Document{Kind: definition.KindFunc, Name: "save", YAML: []byte("kistype: func\nfname: save\nfmode: Save\nsource:\n  name: rows\noption:\n  cname: store\n")}),
+		at(8, definition.Document{Kind: definition.KindConn, Name: "store", YAML: []byte("kistype: conn\ncname: store\naddrs: 127.0.0.1:6379\ntype: redis\nkey: \"kisgrid:app:\"\n")}),
+	}
+	c := compile(docs, nil).wanted["F"]
+	if c.revision == nil || len(c.reasons) > 0 {
+		t.Fatalf("it does not compile as before: %+v", c)
+	}
+	if got := c.takenIn(runningOf(c.id(), docs)); got.revision == nil {
+		t.Errorf("what runs is refused: %q", got.reasons)
+	}
+	// Whatever changes beside it, a connector that runs goes on.
+	if got := c.takenIn(runningOf(c.id(), append(slices.Clone(docs[1:]), at(2, flowDocument("F", "k", "save"))))); got.revision == nil {
+		t.Errorf("with another flow: %q", got.reasons)
+	}
+	other := docs[2]
+	other.YAML = append(slices.Clone(other.YAML), '\n')
+	for name, runs := range map[string]running{"nothing": {}, "another document": runningOf(c.id(), append(slices.Clone(docs[:2]), other))} {
+		got := c.takenIn(runs)
+		if s := decide("F", got, rollout{}, runs.revision); s.State != cluster.StateRejected || s.Wanted != 8 || !strings.Contains(strings.Join(s.Reasons, ""), "choose another beginning") {
+			t.Errorf("beside %s: %+v", name, s)
+		}
+	}
+	r := newRig(t)
+	r.put(docs[0], docs[1], docs[2])
+	r.awaitCatalog("the flow is rejected", func(c *catalog) bool {
+		e := c.flows["F"]
+		return e != nil && e.status.State == cluster.StateRejected && strings.Contains(strings.Join(e.status.Reasons, ""), "choose another beginning")
+	})
+}
+
 func TestDecide(t *testing.T) {
 	t.Parallel()
 	wrong := &candidate{number: 9, reasons: []string{"flow F: line 3"}}

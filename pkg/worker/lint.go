@@ -32,6 +32,9 @@ everything that is wrong, a mistake a line, and exits with 1 if anything is.`,
 			if _, err := flowexec.CompileAll(set, err, registry); err != nil {
 				return tellMistakes(cmd.ErrOrStderr(), err)
 			}
+			if err := set.Intake(); err != nil {
+				return tellMistakes(cmd.ErrOrStderr(), err)
+			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d flows are right, with their %d functions and %d connectors\n",
 				len(set.Flows), len(set.Functions), len(set.Connectors))
 			return err

@@ -32,7 +32,7 @@ func (s *Store) Open(_ context.Context, c *definition.Connector) (connector.Conn
 		return nil, batch.Errorf(batch.CodeBadDocument, "connector %s (%s): a connector of type memory takes no params: remove %s",
 			c.Name, c.Document, strings.Join(slices.Sorted(maps.Keys(c.Params)), ", "))
 	}
-	return &connection{name: c.Name, prefix: c.Key, table: s.table(c.Name), closed: make(chan struct{})}, nil
+	return &connection{name: c.Name, prefix: c.Key, guard: connector.NewGuard(c), table: s.table(c.Name), closed: make(chan struct{})}, nil
 }
 
 func (s *Store) table(name string) *table {
@@ -79,6 +79,7 @@ func (w *waiter) wake(key string) {
 
 type connection struct {
 	name, prefix string
+	guard        connector.Guard
 	table        *table
 	closed       chan struct{}
 	closing      sync.Once
@@ -98,6 +99,10 @@ func (c *connection) usable(ctx context.Context, doing string) error {
 }
 
 func (c *connection) Save(ctx context.Context, cause connector.Cause, effects []connector.Effect) ([]error, error) {
+	return c.guard.Save(effects, func(effects []connector.Effect) ([]error, error) { return c.save(ctx, cause, effects) })
+}
+
+func (c *connection) save(ctx context.Context, cause connector.Cause, effects []connector.Effect) ([]error, error) {
 	if err := c.usable(ctx, "saving"); err != nil {
 		return nil, err
 	}
@@ -198,6 +203,10 @@ func add(e *entry, field, value string) (string, error) {
 }
 
 func (c *connection) Load(ctx context.Context, keys []string) ([]connector.Value, error) {
+	return c.guard.Load(keys, func(keys []string) ([]connector.Value, error) { return c.load(ctx, keys) })
+}
+
+func (c *connection) load(ctx context.Context, keys []string) ([]connector.Value, error) {
 	if err := c.usable(ctx, "loading"); err != nil || len(keys) == 0 {
 		return nil, err
 	}

@@ -13,6 +13,10 @@ import (
 
 // Load reads hashes. Loads of other callers may go in the same round trip.
 func (c *Connection) Load(ctx context.Context, keys []string) ([]connector.Value, error) {
+	return c.guard.Load(keys, func(keys []string) ([]connector.Value, error) { return c.load(ctx, keys) })
+}
+
+func (c *Connection) load(ctx context.Context, keys []string) ([]connector.Value, error) {
 	if len(keys) == 0 {
 		return nil, nil
 	}

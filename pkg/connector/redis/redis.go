@@ -100,6 +100,7 @@ type Connection struct {
 	tick                time.Duration
 	now                 func() time.Time
 
+	guard        connector.Guard
 	windows      windows
 	saves, loads gatherer
 	waits        waits
@@ -129,6 +130,7 @@ func (config Config) Open(ctx context.Context, doc *definition.Connector) (conne
 	if c.now == nil {
 		c.now = time.Now
 	}
+	c.guard = connector.NewGuard(doc)
 	c.windows.init(o)
 	if c.log == nil {
 		c.log = hclog.NewNullLogger()

@@ -12,6 +12,10 @@ import (
 
 // Save carries out effects in order, each once. Saves of other callers may go in the same script, each in its own order.
 func (c *Connection) Save(ctx context.Context, cause connector.Cause, effects []connector.Effect) ([]error, error) {
+	return c.guard.Save(effects, func(effects []connector.Effect) ([]error, error) { return c.save(ctx, cause, effects) })
+}
+
+func (c *Connection) save(ctx context.Context, cause connector.Cause, effects []connector.Effect) ([]error, error) {
 	switch {
 	case len(effects) == 0:
 		return nil, nil

@@ -1,0 +1,99 @@
+package connector
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+)
+
+// Guard keeps rows away from the keys that KisGrid itself keeps in a store: records of effects and dead letters. A key that
+// begins with definition.OwnKeys, together with the connector's prefix, is neither saved nor loaded, whatever row it comes
+// from. Connectors take their Saves and Loads through one. The zero Guard is that of a connector without a prefix.
+type Guard struct {
+	name, prefix string
+	// apart: the prefix itself begins with OwnKeys, in a document that a cluster had accepted before that was refused; but no
+	// key under it is one of KisGrid's.
+	apart bool
+}
+
+// ownKeys are what KisGrid's keys begin with, each.
+var ownKeys = []string{definition.OwnKeys + "once:", definition.OwnKeys + "dead:", definition.OwnKeys + "window"}
+
+// NewGuard makes the guard of a connector's resolved document.
+func NewGuard(c *definition.Connector) Guard {
+	reaches := func(own string) bool { return strings.HasPrefix(own, c.Key) || strings.HasPrefix(c.Key, own) }
+	return Guard{
+		name: c.Name, prefix: c.Key,
+		apart: c.Document.Revision > 0 && strings.HasPrefix(c.Key, definition.OwnKeys) && !slices.ContainsFunc(ownKeys, reaches),
+	}
+}
+
+// refuses says whether a row's key is one of KisGrid's own. It allocates nothing.
+func (g *Guard) refuses(key string) bool {
+	n := min(len(g.prefix), len(definition.OwnKeys))
+	return g.prefix[:n] == definition.OwnKeys[:n] && strings.HasPrefix(key, definition.OwnKeys[n:]) && !g.apart
+}
+
+func (g *Guard) refusal(code batch.Code, doing, key string) error {
+	return batch.Errorf(code, "connector %s: %s %q: keys that begin with %s are KisGrid's own; give the row another key, or the connector's document a key prefix",
+		g.name, doing, g.prefix+key, definition.OwnKeys)
+}
+
+// Save has save carry out the effects that rows may have. Its verdict on the others is CodeSaveFailed.
+func (g *Guard) Save(effects []Effect, save func([]Effect) ([]error, error)) ([]error, error) {
+	own := func(e Effect) bool { return g.refuses(e.Key) }
+	first := slices.IndexFunc(effects, own)
+	if first < 0 {
+		return save(effects)
+	}
+	verdicts, kept, places := make([]error, len(effects)), slices.Clone(effects[:first]), make([]int, first, len(effects))
+	for i := range effects {
+		switch {
+		case i < first:
+			places[i] = i
+		case own(effects[i]):
+			verdicts[i] = g.refusal(batch.CodeSaveFailed, "save to", effects[i].Key)
+		default:
+			kept, places = append(kept, effects[i]), append(places, i)
+		}
+	}
+	if len(kept) == 0 {
+		return verdicts, nil
+	}
+	rest, err := save(kept)
+	if err != nil {
+		return nil, err
+	}
+	for i, verdict := range rest {
+		verdicts[places[i]] = verdict
+	}
+	return verdicts, nil
+}
+
+// Load has load read the keys that rows may read. The values of the others are errors with CodeConversionFailed.
+func (g *Guard) Load(keys []string, load func([]string) ([]Value, error)) ([]Value, error) {
+	if !slices.ContainsFunc(keys, g.refuses) {
+		return load(keys)
+	}
+	values, kept, places := make([]Value, len(keys)), []string(nil), []int(nil)
+	for i, key := range keys {
+		if g.refuses(key) {
+			values[i].Err = g.refusal(batch.CodeConversionFailed, "load", key)
+		} else {
+			kept, places = append(kept, key), append(places, i)
+		}
+	}
+	if len(kept) == 0 {
+		return values, nil
+	}
+	rest, err := load(kept)
+	if err != nil {
+		return nil, err
+	}
+	for i, value := range rest {
+		values[places[i]] = value
+	}
+	return values, nil
+}
