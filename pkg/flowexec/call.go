@@ -18,8 +18,8 @@ type jump struct {
 }
 
 // through calls a row function for all rows under way, in order. Those that do not get through end or jump, and are gone.
-// False: the run is over.
-func (r *run) through(rs *rowset, call callFunc) bool {
+// says: the call says what to ask the connector for, and is left out for rows that have said it. False: the run is over.
+func (r *run) through(rs *rowset, call callFunc, says bool) bool {
 	r.now = rs
 	for i, n := 0, rs.len(); i < n; {
 		hi := n
@@ -27,8 +27,7 @@ func (r *run) through(rs *rowset, call callFunc) bool {
 			hi = i + 1
 		}
 		if r.aside != nil || rs.holds != nil {
-			if r.behind(rs, i) {
-				r.setAside(i, rs.holdOf(i))
+			if r.stillWaits(rs, i) || says && r.saysAgain(i) {
 				i++
 				continue
 			}
@@ -60,7 +59,7 @@ func (r *run) stretch(rs *rowset, i, hi int) int {
 	const most = 64 // a call that ends early is looked for again
 	hi = min(hi, i+most)
 	for k := i + 1; k < hi; k++ {
-		if r.behind(rs, k) || rs.attempt(k) > 1 {
+		if r.behind(rs, k) || rs.attempt(k) > 1 || rs.keptBy(k) != nil {
 			return k
 		}
 	}
@@ -68,6 +67,23 @@ func (r *run) stretch(rs *rowset, i, hi int) int {
 		return i + 1
 	}
 	return hi
+}
+
+// saysAgain puts what row i had said before it parked beside what others say, if it had.
+func (r *run) saysAgain(i int) bool {
+	f, k := &r.x.frame, r.now.keptBy(i)
+	if k == nil {
+		return false
+	}
+	if r.step.form == kis.FormLoad {
+		f.Keys = append(f.Keys, k.key)
+	} else if !k.answered() {
+		for _, e := range k.effects {
+			e.Row = i
+			f.Effects = append(f.Effects, e)
+		}
+	}
+	return true
 }
 
 // attempt is how often row i will have been tried.
@@ -139,12 +155,12 @@ func (r *run) judge(row int, f *fault, attempt int) (o batch.RowOutcome, again b
 	}
 	switch {
 	case wait == 0:
-	case wait >= r.left(row):
+	case wait >= r.left(row) && !r.step.form.Whole():
 		r.blameOn(f)
-		o = timedOut(errRowTimeout, r.step, r.plan)
-		o.Attempts = uint32(attempt)
-		o.Reason += "; the last error was: " + f.outcome().Reason
-		return o, false
+		return r.noTime(f, attempt), false
+	case r.step.form.Whole() && r.loseSpent(wait, r.noTime(f, attempt)):
+		r.blameOn(f)
+		return r.noTime(f, attempt), false
 	case r.keyed && r.now.len() > 0:
 		r.retryLater(row, attempt+1, wait)
 		return batch.RowOutcome{}, false
@@ -155,6 +171,14 @@ func (r *run) judge(row int, f *fault, attempt int) (o batch.RowOutcome, again b
 		return o, false
 	}
 	return o, true
+}
+
+// noTime is how a row ends that has no time for another attempt.
+func (r *run) noTime(f *fault, attempt int) batch.RowOutcome {
+	o := timedOut(errRowTimeout, r.step, r.plan)
+	o.Attempts = uint32(attempt)
+	o.Reason += "; the last error was: " + f.outcome().Reason
+	return o
 }
 
 // retryLater parks the row whose function failed; in Batch and FaaS all rows of the call.
@@ -177,8 +201,8 @@ func (r *run) askLater(h hold, wait time.Duration) {
 	r.parkAll(h)
 	for _, origin := range r.now.origin {
 		g := r.aside.groups[r.key(origin)]
-		if g.in != r.now {
-			continue // it is behind another
+		if g == nil || g.in != r.now {
+			continue // its row has ended, or it is behind another
 		}
 		g.due = h.due + wait
 		if r.step.connector != nil {

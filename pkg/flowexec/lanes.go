@@ -66,6 +66,7 @@ type Lanes struct {
 	ctx      context.Context // done when running functions are to stop
 	cancel   context.CancelCauseFunc
 	wg       sync.WaitGroup // the lanes
+	asks     sync.WaitGroup // the calls to connectors
 	busy     atomic.Int32   // lanes with a run
 	wake     chan struct{}  // tells the watchdog that a lane is busy
 	ended    func()         // ends the watchdog, once
@@ -92,7 +93,8 @@ const noMore = 1 << 62
 type lane struct {
 	lanes *Lanes
 	index int
-	rows  atomic.Int64 // queued and running
+	rows  atomic.Int64        // queued and running
+	slow  atomic.Pointer[ask] // the last call to a connector that took longer than the lane waited; nil: none did
 
 	mu     sync.Mutex
 	ready  sync.Cond // something below changed
@@ -360,6 +362,7 @@ func (l *Lanes) Stop() {
 	}
 	<-idle
 	l.wg.Wait()
+	l.asks.Wait()
 	l.ended()
 	l.watchdog.Wait()
 	l.earlier.Stop()

@@ -29,7 +29,7 @@ func (r *run) runLoad(s *step, rs *rowset) {
 		if !r.reading(r.writesOwnCode(rs), rs, func() { r.declaredKeys(s, rs) }) {
 			return
 		}
-	} else if !r.through(rs, s.code.Keys) {
+	} else if !r.through(rs, s.code.Keys, true) {
 		return
 	}
 	// Keys has an entry only for the rows that are left.
@@ -38,9 +38,13 @@ func (r *run) runLoad(s *step, rs *rowset) {
 	if rs.len() == 0 {
 		return
 	}
-	values, err := r.loadKeys(s, rs, keys)
-	if err != nil || r.returned {
-		r.storeAway(s, rs, err)
+	var values []connector.Value
+	if r.keyed {
+		rs, keys, values = r.loadKeyed(s, rs, keys)
+	} else {
+		rs, keys, values = r.loadWhole(s, rs, keys)
+	}
+	if rs.len() == 0 || r.halted {
 		return
 	}
 	if rs, values = r.missing(s, rs, keys, values); rs.len() == 0 || r.halted {
@@ -56,7 +60,7 @@ func (r *run) runLoad(s *step, rs *rowset) {
 	out := r.x.vectors.lend(s.outKind, s.code.NewOut)
 	out.Reset(rs.len())
 	f.Out = out
-	if r.through(rs, s.code.Call) {
+	if r.through(rs, s.code.Call, false) {
 		r.refuseNil(s, rs, out)
 		r.pass(r.x.next(rs, out, r.x.gone, s.index+1), s.index+1)
 		r.leave(rs)
@@ -79,69 +83,135 @@ func (r *run) advance(rs *rowset) *rowset {
 	return kept
 }
 
-// loadKeys reads the keys of all rows, each key once. A run that parks as a whole waits for those that are missing, as long
-// as the step says.
-func (r *run) loadKeys(s *step, rs *rowset, keys []string) ([]connector.Value, error) {
-	found := make(map[string]connector.Value, len(keys))
-	var ask []string
+// load is the call that reads keys, each once.
+func (r *run) load(keys []string) func(context.Context, connector.Connection) (asked, error) {
+	once := make([]string, 0, len(keys))
+	seen := make(map[string]bool, len(keys))
 	for _, key := range keys {
-		if _, twice := found[key]; !twice {
-			found[key] = connector.Value{}
-			ask = append(ask, key)
+		if !seen[key] {
+			seen[key] = true
+			once = append(once, key)
 		}
 	}
-	began := time.Now()
-	err := r.persist(s, func(ctx context.Context, c connector.Connection) error { return loadInto(ctx, c, ask, found) })
-	if err != nil {
-		return nil, err
-	}
-	if s.onMissing == definition.OnMissingWait && !r.keyed {
-		wait := s.wait
-		for i := range rs.len() {
-			wait = min(wait, r.left(i))
+	return func(ctx context.Context, c connector.Connection) (asked, error) {
+		values, err := c.Load(ctx, once)
+		if err != nil {
+			return asked{}, err
 		}
-		if err := r.waitFor(s, ask, found, wait); err != nil {
-			return nil, err
+		found := make(map[string]connector.Value, len(once))
+		for i, key := range once {
+			found[key] = values[i]
 		}
-		began = began.Add(max(0, time.Since(began)-wait)) // what it waited for its lane counts for nothing
+		return asked{values: found}, nil
 	}
-	took := time.Since(began)
-	for i := range rs.len() {
-		r.spend(i, took)
+}
+
+// loadKeyed reads the keys of the rows under way together. Those that were answered while they were parked are not read again,
+// and those that are not answered soon park. It returns the rows that go on, with their keys and values.
+func (r *run) loadKeyed(s *step, rs *rowset, keys []string) (*rowset, []string, []connector.Value) {
+	var wanted []string
+	for i, key := range keys {
+		if !rs.keptBy(i).answered() {
+			wanted = append(wanted, key)
+		}
+	}
+	var a *ask
+	began, answered := r.x.lane.lanes.now(), true
+	if len(wanted) > 0 {
+		a = r.ask(s, r.mostLeft(), r.load(wanted))
+		began, answered = r.soon(a, began)
+	}
+	if o := r.x.stopped(); o != nil {
+		if a != nil {
+			a.cancel()
+		}
+		r.halt(*o)
+		return rs, nil, nil
 	}
 	values := make([]connector.Value, len(keys))
 	for i, key := range keys {
-		values[i] = found[key]
+		k := rs.keptBy(i)
+		switch {
+		case k.answered():
+		case k == nil:
+			k = &kept{said: said{key: key}, ask: a, since: began}
+		default:
+			again := *k
+			again.ask, again.since = a, began
+			k = &again
+		}
+		switch {
+		case r.behind(rs, i), k.ask == a && !answered:
+			r.parkAsking(i, *k)
+		case k.ask.asked.err != nil:
+			r.askAgain(i, *k, k.ask.asked.err)
+		default:
+			values[i] = k.ask.asked.values[key]
+			if rs.keeps != nil {
+				rs.keeps[i] = nil
+			}
+		}
 	}
-	return values, nil
+	return r.advanceKeyed(rs, keys, values)
 }
 
-func loadInto(ctx context.Context, c connector.Connection, keys []string, found map[string]connector.Value) error {
-	values, err := c.Load(ctx, keys)
-	if err != nil {
-		return err
+// advanceKeyed is advance for rows that have keys and values beside them.
+func (r *run) advanceKeyed(rs *rowset, keys []string, values []connector.Value) (*rowset, []string, []connector.Value) {
+	if len(r.x.gone) > 0 {
+		keys = picked(keys, r.x.without(rs.len(), r.x.gone))
 	}
+	rs, values = r.advanceWith(rs, values)
+	return rs, keys, values
+}
+
+// loadWhole reads the keys of a run without keys, and waits for those that are missing, as long as the step says and their
+// rows have time. Rows whose connector could not be asked in time end.
+func (r *run) loadWhole(s *step, rs *rowset, keys []string) (*rowset, []string, []connector.Value) {
+	answer, over, ok := r.persist(s, r.load(keys))
+	found := answer.values
+	began := r.x.lane.lanes.now()
+	until := make([]time.Duration, len(keys))
+	for i := range until {
+		until[i] = began + min(s.wait, r.left(i))
+	}
+	for ok && s.onMissing == definition.OnMissingWait {
+		// The rows that wait are those whose key is missing: they alone are charged.
+		now, first := r.x.lane.lanes.now(), never
+		idle := slices.Clone(over)
+		var missing []string
+		for i, key := range keys {
+			if idle[i] = over[i] || !found[key].Missing() || until[i] <= now; !idle[i] {
+				missing, first = append(missing, key), min(first, until[i])
+			}
+		}
+		if len(missing) == 0 {
+			break
+		}
+		slices.Sort(missing)
+		missing = slices.Compact(missing)
+		if ok = r.rest(first-now, s.connector, missing, nil); !ok {
+			break
+		}
+		r.chargeAll(idle, r.woke-now)
+		var late []bool
+		if answer, late, ok = r.persist(s, r.load(missing)); ok {
+			maps.Copy(found, answer.values)
+		}
+		for i := range over {
+			over[i] = over[i] || late[i] && until[i] > r.woke
+		}
+	}
+	if !ok {
+		r.storeAway(answer.err)
+		return r.x.keep(rs, span(0, rs.len())), nil, nil
+	}
+	values := make([]connector.Value, len(keys))
 	for i, key := range keys {
-		found[key] = values[i]
-	}
-	return nil
-}
-
-// waitFor waits until all keys are there, or the time is over.
-func (r *run) waitFor(s *step, keys []string, found map[string]connector.Value, wait time.Duration) error {
-	for until := time.Now().Add(wait); ; {
-		keys = slices.DeleteFunc(keys, func(key string) bool { return !found[key].Missing() })
-		left := time.Until(until)
-		if len(keys) == 0 || left <= 0 {
-			return nil
-		}
-		if !r.rest(left, s.connector, keys) {
-			return context.Cause(r.x.ctx)
-		}
-		if err := r.persist(s, func(ctx context.Context, c connector.Connection) error { return loadInto(ctx, c, keys, found) }); err != nil {
-			return err
+		if values[i] = found[key]; over[i] {
+			r.lose(i, r.unasked(nil))
 		}
 	}
+	return r.advanceKeyed(rs, keys, values)
 }
 
 // missing ends the rows whose key is not there, if the step does not take that, or can't be read.
@@ -320,6 +390,9 @@ func (r *run) declaredKeys(s *step, rs *rowset) {
 	for i := range rs.len() {
 		if !r.x.asks(i) {
 			return
+		}
+		if r.stillWaits(rs, i) || r.saysAgain(i) {
+			continue
 		}
 		fields, err := r.object(rs, i)
 		if err != nil {

@@ -81,6 +81,7 @@ type parcel struct {
 	sets   [][]*rowset
 	groups []group
 	hear   map[*group]hearing // those of groups that wait for any Save through the connector of step, too
+	asks   map[*group]*ask    // the calls that groups wait for
 	byKey  []uint32           // the rows of each group, one group behind the other
 	// What has become of other rows of the same origins, and how much time they have used up.
 	notDone []batch.RowOutcome
@@ -106,6 +107,7 @@ type asideGroup struct {
 	due   time.Duration
 	want  string
 	hear  *hearing
+	ask   *ask // that it waits for until then; nil: for none
 	step  int
 	rows  []uint32 // of the parcel, when it is packed
 }
@@ -114,6 +116,7 @@ type asideGroup struct {
 type asideRow struct {
 	row  uint32
 	hold hold
+	kept *kept // nil: nothing
 }
 
 // key is that of a row of the run.
@@ -124,7 +127,7 @@ func (r *run) key(origin uint32) uint64 { return r.work.in.columns.Keys[r.work.r
 func (r *run) park(i int, h hold) *asideGroup {
 	g := r.asideGroup(r.now.origin[i])
 	g.first, g.in = r.now.origin[i], r.now
-	g.due, g.want, g.hear, g.step = h.due, "", nil, r.step.index
+	g.due, g.want, g.hear, g.ask, g.step = h.due, "", nil, nil, r.step.index
 	r.setAside(i, h)
 	return g
 }
@@ -154,19 +157,24 @@ func (r *run) behind(rs *rowset, i int) bool {
 
 // setAside takes row i out of the rows under way.
 func (r *run) setAside(i int, h hold) {
-	r.x.aside = append(r.x.aside, asideRow{uint32(i), h})
+	r.x.aside = append(r.x.aside, asideRow{uint32(i), h, nil})
 	r.x.gone = append(r.x.gone, uint32(i))
 }
 
-// parkAll sets all rows under way aside.
+// parkAll sets all rows under way aside but those lost already.
 func (r *run) parkAll(h hold) {
+	lost := r.x.gone[:len(r.x.gone):len(r.x.gone)]
 	for i := range r.now.len() {
+		if _, gone := slices.BinarySearch(lost, uint32(i)); gone {
+			continue
+		}
 		if r.behind(r.now, i) {
 			r.setAside(i, h)
 		} else {
 			r.park(i, h)
 		}
 	}
+	slices.Sort(r.x.gone)
 }
 
 // keepAside notes the rows of rs that were set aside.
@@ -176,11 +184,18 @@ func (r *run) keepAside(rs *rowset) {
 	}
 	rows := r.x.words.take(len(r.x.aside))
 	holds := make([]hold, len(rows))
+	var keeps []*kept
 	for i, a := range r.x.aside {
 		rows[i], holds[i] = a.row, a.hold
+		if a.kept != nil {
+			if keeps == nil {
+				keeps = make([]*kept, len(rows))
+			}
+			keeps[i] = a.kept
+		}
 	}
 	sub := r.x.subset(rs, rows, rs.born)
-	sub.holds = holds
+	sub.holds, sub.keeps = holds, keeps
 	r.aside.sets[r.step.index] = append(r.aside.sets[r.step.index], sub)
 	r.x.aside = r.x.aside[:0]
 }
@@ -191,12 +206,16 @@ func (r *run) mayEnter(rs *rowset) *rowset {
 		return rs
 	}
 	now := r.x.lane.lanes.now()
+	r.chargeKept(rs, now)
 	for i := range rs.len() {
 		if rs.holdOf(i).load && r.step.form == kis.FormFaaS {
-			r.charge(rs.origin[i], now-rs.holds[i].due)
+			if i == 0 || rs.origin[i] != rs.origin[i-1] { // the outputs of one row wait together
+				r.charge(rs.origin[i], now-rs.holds[i].due)
+			}
 			rs.holds[i].due = now
 		}
 		switch h := rs.holdOf(i); {
+		case rs.keptBy(i) != nil: // its step asks for it
 		case r.behind(rs, i):
 			r.setAside(i, h)
 		case !h.load && h.due > now:
@@ -210,6 +229,14 @@ func (r *run) mayEnter(rs *rowset) *rowset {
 	kept := r.x.keep(rs, r.x.gone)
 	r.x.gone = r.x.gone[:0]
 	return kept
+}
+
+// keptBy is what row i had said to its connector before it parked; nil: nothing.
+func (rs *rowset) keptBy(i int) *kept {
+	if rs.keeps == nil {
+		return nil
+	}
+	return rs.keeps[i]
 }
 
 // holdOf is what row i brought along.
@@ -297,6 +324,7 @@ func (x *executor) again(rs *rowset, rows, origins []uint32) *rowset {
 			sub.holds[i] = rs.holds[row]
 		}
 	}
+	sub.keeps = picked(rs.keeps, rows)
 	return sub
 }
 
@@ -394,6 +422,12 @@ func (r *run) pack(result *Run) *parcel {
 			}
 			p.hear[&p.groups[i]] = *g.hear
 		}
+		if g.ask != nil {
+			if p.asks == nil {
+				p.asks = make(map[*group]*ask)
+			}
+			p.asks[&p.groups[i]] = g.ask
+		}
 		p.byKey = append(p.byKey, g.rows...)
 	}
 	for k, sets := range r.aside.sets {
@@ -430,7 +464,8 @@ func packed(rs *rowset, origins []uint32, start int) *rowset {
 		renumbered[i] = uint32(at)
 	}
 	c := copied(rs, rows, renumbered, start)
-	if slices.ContainsFunc(rs.holds, func(h hold) bool { return h != (hold{}) }) {
+	c.keeps = picked(rs.keeps, rows)
+	if c.keeps != nil || slices.ContainsFunc(rs.holds, func(h hold) bool { return h != (hold{}) }) {
 		c.holds = make([]hold, len(rows))
 		for i, row := range rows {
 			c.holds[i] = rs.holds[row]
@@ -555,8 +590,8 @@ func (p *parcel) count(result *Run) {
 // entering is how many rows have not entered their step before.
 func (rs *rowset) entering() int {
 	n := rs.len()
-	for _, h := range rs.holds {
-		if h != (hold{}) {
+	for i, h := range rs.holds {
+		if h != (hold{}) || rs.keptBy(i) != nil {
 			n--
 		}
 	}

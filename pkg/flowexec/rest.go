@@ -44,14 +44,14 @@ func (r *run) sleep(i int, d time.Duration, asks bool) bool {
 	switch {
 	case !r.keyed && asks && r.step.connector != nil:
 		began := time.Now()
-		if !r.rest(soonest(d), nil, nil) || !r.rest(d-soonest(d), r.step.connector, nil) {
+		if !r.rest(soonest(d), nil, nil, nil) || !r.rest(d-soonest(d), r.step.connector, nil, nil) {
 			return false
 		}
 		r.spend(i, min(d, time.Since(began)))
 		return true
 	case !r.keyed:
 		r.spend(i, d)
-		return r.rest(d, nil, nil)
+		return r.rest(d, nil, nil, nil)
 	}
 	r.spend(i, d)
 	timer := time.NewTimer(d)
@@ -64,9 +64,9 @@ func (r *run) sleep(i int, d time.Duration, asks bool) bool {
 	}
 }
 
-// rest parks the run until keys of a connector are saved, or without keys anything, and for d at the longest. False: the run
-// was cancelled or is given back.
-func (r *run) rest(d time.Duration, c *definition.Connector, keys []string) bool {
+// rest parks the run until keys of a connector are saved, or without keys anything, or a call has ended, and for d at the longest;
+// woke is when that was. False: the run was cancelled or is given back.
+func (r *run) rest(d time.Duration, c *definition.Connector, keys []string, a *ask) bool {
 	x, lanes := r.x, r.x.lane.lanes
 	s := &rest{x: x, part: r.part, rows: r.n, turn: make(chan struct{}), back: make(chan struct{}), over: make(chan struct{}), wants: len(keys)}
 	if !x.lane.leave(s) {
@@ -97,9 +97,14 @@ func (r *run) rest(d time.Duration, c *definition.Connector, keys []string) bool
 	}
 	timer := time.NewTimer(min(d, deadline))
 	defer timer.Stop()
+	var answered <-chan struct{}
+	if a != nil {
+		answered = a.done
+	}
 	select {
 	case <-timer.C:
 	case <-s.over:
+	case <-answered:
 	case <-s.back:
 	case <-lanes.ctx.Done():
 		if context.Cause(lanes.ctx) != errShutdown {
@@ -108,6 +113,7 @@ func (r *run) rest(d time.Duration, c *definition.Connector, keys []string) bool
 		}
 		<-s.back // Stop gives it back
 	}
+	r.woke = lanes.now()
 	x.lane.enter(s)
 	select {
 	case <-s.turn:

@@ -30,7 +30,9 @@ type rowset struct {
 	wide kis.Vector
 	seen []uint32
 	// holds are what rows bring along that have parked before this step; nil: nothing.
+	// keeps are what those of them had said that wait for their connector; nil: none does.
 	holds []hold
+	keeps []*kept
 	// forced: the next function is entered even without rows. behind are then the origins that stand behind what it makes.
 	forced bool
 	behind []uint32
@@ -86,6 +88,7 @@ func (x *executor) subset(rs *rowset, rows []uint32, born int) *rowset {
 			sub.holds[i] = rs.holds[row]
 		}
 	}
+	sub.keeps = picked(rs.keeps, rows)
 	if rs.wide != nil {
 		sub.seen = x.words.pick(rs.seen, rows)
 		if sub.wide = sub.view; rs.wide != rs.view {

@@ -2,7 +2,6 @@ package flowexec
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -31,7 +30,8 @@ type run struct {
 	aside   *aside  // the rows that have parked; nil: none
 	// returned: the run parked as a whole, and is given back.
 	returned bool
-	cause    error // the first error of a function that ended rows
+	cause    error         // the first error of a function that ended rows
+	woke     time.Duration // when it last rested until
 	// loadSince is when a Load in KisFlow's shape began to wait.
 	loadSince time.Duration
 	saves     uint64        // how often its connector had saved when it was last called
@@ -237,7 +237,7 @@ func span(lo, hi int) []uint32 {
 
 // pass sends rows on to a step.
 func (r *run) pass(rs *rowset, step int) {
-	rs.holds = nil // they were for the step before
+	rs.holds, rs.keeps = nil, nil // they were for the step before
 	if rs.len() > 0 || rs.forced {
 		r.waiting[step] = append(r.waiting[step], rs)
 	}
@@ -292,7 +292,7 @@ func (r *run) enter(s *step, rs *rowset) {
 }
 
 func (r *run) runVerify(s *step, rs *rowset) {
-	if r.through(rs, s.code.Call) {
+	if r.through(rs, s.code.Call, false) {
 		r.pass(r.x.keep(rs, r.x.gone), s.index+1)
 		r.leave(rs)
 	}
@@ -302,7 +302,7 @@ func (r *run) runCalculate(s *step, rs *rowset) {
 	out := r.x.vectors.lend(s.outKind, s.code.NewOut)
 	out.Reset(rs.len())
 	r.x.frame.Out = out
-	if r.through(rs, s.code.Call) {
+	if r.through(rs, s.code.Call, false) {
 		r.refuseNil(s, rs, out)
 		r.pass(r.x.next(rs, out, r.x.gone, s.index+1), s.index+1)
 		r.leave(rs)
@@ -319,7 +319,7 @@ func (r *run) runExpand(s *step, rs *rowset) {
 	f := &r.x.frame
 	f.Out, f.Parents = r.x.vectors.lend(s.outKind, s.code.NewOut), f.Parents[:0]
 	f.Out.Reset(0)
-	if r.through(rs, s.code.Call) {
+	if r.through(rs, s.code.Call, false) {
 		r.passMade(s, rs, f.Out, f.Parents)
 		r.leave(rs)
 	}
@@ -438,8 +438,11 @@ func (r *run) blame(o batch.RowOutcome, row int, goesOn bool) ([]batch.RowOutcom
 	rows := []int{row}
 	if r.step.form.Whole() && !r.x.guard.reading {
 		rows = rows[:0]
+		least, _ := r.budget(0, false)
 		for i := range r.now.len() {
-			rows = append(rows, i)
+			if o.Code != batch.CodeRowTimeout || r.left(i) <= least {
+				rows = append(rows, i)
+			}
 		}
 	}
 	var dead []batch.RowOutcome
@@ -487,9 +490,11 @@ func (r *run) left(i int) time.Duration {
 	return r.plan.timeout - r.spent[r.now.origin[i]]
 }
 
+// slow is how long a row takes at least for it to be noted.
+const slow = 10 * time.Millisecond
+
 // spend takes time off what a row has left of the flow's timeout.
 func (r *run) spend(i int, took time.Duration) {
-	const slow = 10 * time.Millisecond
 	if took < slow || i < 0 || i >= r.now.len() {
 		return
 	}
@@ -500,8 +505,12 @@ func (r *run) spend(i int, took time.Duration) {
 		r.spent[r.now.origin[i]] += took
 		return
 	}
+	charged := make(map[uint32]bool) // the outputs of one row are called together
 	for _, origin := range r.now.origin {
-		r.spent[origin] += took
+		if !charged[origin] {
+			r.spent[origin] += took
+			charged[origin] = true
+		}
 	}
 }
 
@@ -511,11 +520,6 @@ func (r *run) charge(origin uint32, waited time.Duration) {
 		r.spent = make(map[uint32]time.Duration)
 	}
 	r.spent[origin] += waited
-}
-
-// limited is the functions' context with at most that much time.
-func (r *run) limited(d time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(r.x.ctx, d)
 }
 
 func (x *executor) metricsOf(p *Plan, s *step) functionMetrics {

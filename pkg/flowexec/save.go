@@ -3,13 +3,9 @@ package flowexec
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"time"
-
-	"github.com/cenkalti/backoff/v5"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
@@ -18,7 +14,7 @@ import (
 )
 
 // runSave takes rows through a Save: first the function says what to write, then all of it is sent at once. A row goes on
-// when its effects are there.
+// when its effects are there. What rows that were parked meanwhile had said before is sent again, or was answered.
 func (r *run) runSave(s *step, rs *rowset) {
 	f := &r.x.frame
 	f.Effects = f.Effects[:0]
@@ -27,30 +23,116 @@ func (r *run) runSave(s *step, rs *rowset) {
 		if !r.reading(r.writesOwnCode(rs), rs, func() { r.declareEffects(s, rs) }) {
 			return
 		}
-	} else if !r.through(rs, s.code.Call) {
+	} else if !r.through(rs, s.code.Call, true) {
 		return
 	}
 	saved := r.x.keep(rs, r.x.gone)
 	r.leave(rs)
-	if len(f.Effects) == 0 {
-		r.pass(saved, s.index+1)
-		return
-	}
-	effects := r.effects(s, rs)
-	// From here on the rows that are gone have ended or jumped: the others share what becomes of the sending.
+	// From here on the rows that are gone have ended, jumped or parked.
 	rows := r.x.without(rs.len(), r.x.gone)
 	r.now, r.x.gone, r.x.jumps = saved, r.x.gone[:0], r.x.jumps[:0]
-	refused, err := r.send(s, effects)
-	if err != nil {
-		r.storeAway(s, saved, err)
-		return
-	}
-	r.x.lane.lanes.config.Saves.saved(s.connector.Name)
-	if len(refused) > 0 {
-		r.refuse(s, rows, refused)
+	if len(f.Effects) > 0 || saved.keeps != nil {
+		if !r.send(s, rs, rows) {
+			return
+		}
 		saved = r.x.keep(saved, r.x.gone)
 	}
 	r.pass(saved, s.index+1)
+}
+
+// send sends what the rows under way write, and ends or parks those that do not go on; rows are their places in the frame, whose
+// rows rs are. False: none does.
+func (r *run) send(s *step, rs *rowset, rows []uint32) bool {
+	written := r.x.frame.Effects
+	effects := r.effects(s, rs)
+	cause := connector.Cause{Flow: r.plan.flow, Function: s.name, Batch: r.part.Batch, Floor: r.part.Floor, Born: r.part.Born}
+	saves := r.x.lane.lanes.config.Saves
+	do := func(ctx context.Context, c connector.Connection) (asked, error) { // which may outlast the run
+		verdicts, err := c.Save(ctx, cause, effects)
+		if err == nil {
+			saves.saved(s.connector.Name)
+		}
+		return asked{verdicts: verdicts}, err
+	}
+	if !r.keyed {
+		answer, over, ok := r.persist(s, do)
+		if !ok {
+			r.storeAway(answer.err)
+			return false
+		}
+		for i, row := range rows {
+			from, to := effectsOf(written, row)
+			if over[i] {
+				r.lose(i, r.unasked(nil))
+			} else {
+				r.settleSave(s, i, answer.verdicts, from, to)
+			}
+		}
+		return true
+	}
+	var a *ask
+	began, answered := r.x.lane.lanes.now(), true
+	if len(effects) > 0 {
+		a = r.ask(s, r.mostLeft(), do)
+		began, answered = r.soon(a, began)
+	}
+	if o := r.x.stopped(); o != nil {
+		if a != nil {
+			a.cancel()
+		}
+		r.halt(*o)
+		return false
+	}
+	now := r.now
+	for i, row := range rows {
+		k := now.keptBy(i)
+		from, to := effectsOf(written, row)
+		switch {
+		case k.answered():
+		case from == to:
+			k = &kept{since: began} // it saves nothing, and is only behind others
+		case k == nil:
+			k = &kept{said: said{effects: slices.Clone(written[from:to])}, ask: a, from: from, since: began}
+		default:
+			again := *k
+			again.ask, again.from, again.since = a, from, began
+			k = &again
+		}
+		switch {
+		case r.behind(now, i), from < to && !answered:
+			r.parkAsking(i, *k)
+		case k.ask == nil:
+		case k.ask.asked.err != nil:
+			r.askAgain(i, *k, k.ask.asked.err)
+		default:
+			r.settleSave(s, i, k.ask.asked.verdicts, k.from, k.from+len(k.effects))
+		}
+	}
+	r.leave(now)
+	return true
+}
+
+// effectsOf is where the effects of a row of the frame begin and end among those written.
+func effectsOf(written []kis.Effect, row uint32) (from, to int) {
+	byRow := func(e kis.Effect, row int) int { return e.Row - row }
+	from, _ = slices.BinarySearchFunc(written, int(row), byRow)
+	for to = from; to < len(written) && written[to].Row == int(row); to++ {
+	}
+	return from, to
+}
+
+// settleSave ends row i of the rows under way if one of its effects was refused.
+func (r *run) settleSave(s *step, i int, verdicts []error, from, to int) {
+	if verdicts == nil {
+		return
+	}
+	for _, refused := range verdicts[from:to] {
+		if refused != nil {
+			r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeSaveFailed, Attempts: 1,
+				Reason: trimmed(fmt.Sprintf("connector %s refused what the row saves: %v", s.connector.Name, refused))})
+			return
+		}
+	}
 }
 
 // effects names what the function wrote for ever.
@@ -75,132 +157,8 @@ var operations = map[kis.Op]connector.Op{
 	kis.OpSet: connector.Set, kis.OpIncr: connector.Incr, kis.OpAppend: connector.Append, kis.OpDelete: connector.Delete,
 }
 
-// send sends effects, again and again while the store is away. The error is the last one when time is up; refused has, by
-// the row of the frame, why its effects did not take place.
-func (r *run) send(s *step, effects []connector.Effect) (refused map[int]error, err error) {
-	written := r.x.frame.Effects
-	cause := connector.Cause{Flow: r.plan.flow, Function: s.name, Batch: r.part.Batch, Floor: r.part.Floor, Born: r.part.Born}
-	err = r.persist(s, func(ctx context.Context, c connector.Connection) error {
-		verdicts, err := c.Save(ctx, cause, effects)
-		if err != nil {
-			return err
-		}
-		for i, verdict := range verdicts {
-			if verdict == nil {
-				continue
-			}
-			if refused == nil {
-				refused = make(map[int]error)
-			}
-			if refused[written[i].Row] == nil {
-				refused[written[i].Row] = verdict
-			}
-		}
-		return nil
-	})
-	return refused, err
-}
-
-// openPatience is how long a run waits in its lane for a connector that opens.
-const openPatience = 20 * time.Millisecond
-
-// persist does something with the step's connector. While its store is away, a run without keys parks and tries again, with
-// backoff, as long as its rows have time. With keys the error is an awayError: the rows are to park.
-func (r *run) persist(s *step, do func(context.Context, connector.Connection) error) error {
-	budget := r.plan.timeout
-	for i := range r.now.len() {
-		budget = min(budget, r.left(i))
-	}
-	ctx, cancel := r.limited(budget)
-	defer cancel()
-	pause := backoff.NewExponentialBackOff()
-	pause.InitialInterval, pause.MaxInterval = 10*time.Millisecond, time.Second
-	for {
-		err := r.tryPersist(ctx, s, do)
-		switch {
-		case err == nil:
-			return nil
-		case ctx.Err() != nil || !passing(err):
-			return err
-		case r.keyed:
-			return awayError{err}
-		}
-		wait, last := pause.NextBackOff(), false
-		if until, ok := ctx.Deadline(); ok && time.Until(until) <= wait {
-			wait, last = time.Until(until), true // ctx may notice a moment later: don't ask once more until it does
-		}
-		if !r.rest(wait, nil, nil) || last || ctx.Err() != nil {
-			return err
-		}
-	}
-}
-
-func (r *run) tryPersist(ctx context.Context, s *step, do func(context.Context, connector.Connection) error) (err error) {
-	ctx, span := r.x.traceConnector(ctx, s)
-	if span != nil {
-		defer func() { endConnector(span, err) }()
-	}
-	opening, cancel := context.WithTimeout(ctx, openPatience)
-	defer cancel()
-	c, err := r.x.lane.lanes.connection(opening, s.connector)
-	if err != nil {
-		return err
-	}
-	return errors.Join(do(ctx, c), c.Close())
-}
-
-// awayError is that of a store which may come back.
-type awayError struct{ error }
-
-// parkAway parks rows until the step's connector is tried again. Those that have no time left end.
-func (r *run) parkAway(rs *rowset, unasked batch.RowOutcome) {
-	const least, most = 10 * time.Millisecond, time.Second
-	now := r.x.lane.lanes.now()
-	for i := range rs.len() {
-		h := rs.holdOf(i)
-		if r.behind(rs, i) {
-			r.setAside(i, h)
-			continue
-		}
-		wait := jitter(most / 4)
-		if !h.load {
-			if h.since == 0 {
-				h.since = now
-			}
-			wait = jitter(min(max((now-h.since)/2, least), most))
-		} else if h.since != notSpent {
-			r.charge(rs.origin[i], min(now, h.due)-h.since)
-			h.since = notSpent
-		}
-		if wait >= r.left(i) {
-			r.lose(i, unasked)
-			continue
-		}
-		r.charge(rs.origin[i], wait)
-		if !h.load {
-			h.due = now + wait
-		}
-		r.park(i, h).due = now + wait
-	}
-	r.leave(rs)
-}
-
-// passing reports whether an error of a store may pass: all do that are not known to stay.
-func passing(err error) bool {
-	var e *batch.Error
-	return !errors.As(err, &e) || e.Code.Retryable()
-}
-
-// connection finds the connection of a connector.
-func (l *Lanes) connection(ctx context.Context, c *definition.Connector) (connector.Connection, error) {
-	if l.config.Connectors == nil {
-		return nil, batch.Errorf(batch.CodeUnknownConnector, "connector %s: this process has no connectors", c.Name)
-	}
-	return l.config.Connectors.Get(ctx, c)
-}
-
-// storeAway parks rows whose connector could not be asked, if it may come back, else it ends them.
-func (r *run) storeAway(s *step, rs *rowset, err error) {
+// storeAway ends the rows under way of a run without keys, whose connector could not be asked.
+func (r *run) storeAway(err error) {
 	if r.returned {
 		return
 	}
@@ -208,30 +166,7 @@ func (r *run) storeAway(s *step, rs *rowset, err error) {
 		r.halt(*o)
 		return
 	}
-	if code := batch.CodeOf(err); code == batch.CodeBatchTooOld || code == batch.CodeBatchGivenUp {
-		// Nobody knows any more what of it took effect.
-		r.endAll(rs, batch.RowOutcome{Outcome: batch.Failed, Code: code, Attempts: 1, Reason: trimmed(err.Error())})
-		return
-	}
-	unasked := batch.RowOutcome{Outcome: batch.Failed, Code: batch.CodeConnectorUnavailable, Attempts: 1, Reason: trimmed(fmt.Sprintf(
-		"connector %s could not be asked: %v: submit the batch again when it is there", s.connector.Name, err))}
-	if _, away := err.(awayError); away { //nolint:errorlint // it is never wrapped
-		r.parkAway(rs, unasked)
-		return
-	}
-	r.endAll(rs, unasked)
-}
-
-// refuse ends the rows whose effects the store refused. rows has for each row under way its row in the frame.
-func (r *run) refuse(s *step, rows []uint32, refused map[int]error) {
-	for _, frameRow := range slices.Sorted(maps.Keys(refused)) {
-		i, ok := slices.BinarySearch(rows, uint32(frameRow))
-		if !ok {
-			continue
-		}
-		r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeSaveFailed, Attempts: 1,
-			Reason: trimmed(fmt.Sprintf("connector %s refused what the row saves: %v", s.connector.Name, refused[frameRow]))})
-	}
+	r.endAll(r.now, r.refusedFor(err))
 }
 
 // declareEffects writes what the function's document says.
@@ -241,6 +176,9 @@ func (r *run) declareEffects(s *step, rs *rowset) {
 	for i := range rs.len() {
 		if !r.x.asks(i) {
 			return
+		}
+		if r.stillWaits(rs, i) || r.saysAgain(i) {
+			continue
 		}
 		fields, err := r.object(rs, i)
 		if err != nil {

@@ -193,6 +193,12 @@ func (l *Lanes) await(ctx context.Context, groups []group) {
 				l.forget([]*group{g})
 			}
 		}
+		if a := g.parcel.asks[g]; a != nil {
+			a.add(g)
+			if g.parcel.lane.gone(g) {
+				l.forget([]*group{g})
+			}
+		}
 		if g.want == "" {
 			continue
 		}
@@ -210,6 +216,9 @@ func (l *Lanes) forget(groups []*group) {
 	for _, g := range groups {
 		if _, ok := g.parcel.hear[g]; ok {
 			l.config.Saves.remove(g.from().Name, g)
+		}
+		if a := g.parcel.asks[g]; a != nil {
+			a.remove(g)
 		}
 		if g.want == "" {
 			continue

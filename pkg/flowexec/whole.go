@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
@@ -17,7 +18,7 @@ func (r *run) runWhole(s *step, rs *rowset) {
 	out := x.vectors.lend(s.outKind, s.code.NewOut)
 	out.Reset(0)
 	x.frame.Out, x.frame.Parents = out, x.frame.Parents[:0]
-	o := r.callWhole(s)
+	rs, o := r.callWhole(s, rs)
 	switch {
 	case r.halted:
 		return
@@ -32,13 +33,16 @@ func (r *run) runWhole(s *step, rs *rowset) {
 	r.endAll(rs, o)
 }
 
-// callWhole calls the function for the rows under way. An outcome is what all of them are to end with; without one, they are
-// through or jump, or the run is over.
-func (r *run) callWhole(s *step) batch.RowOutcome {
+// callWhole calls the function for the rows under way, which rs are. Rows whose time is used up end alone: it returns the
+// others. An outcome is what all of these are to end with; without one, they are through or jump, or the run is over.
+func (r *run) callWhole(s *step, rs *rowset) (*rowset, batch.RowOutcome) {
 	f := &r.x.frame
 	for attempt := r.now.attempt(0); ; attempt++ {
-		if r.left(0) <= 0 {
-			return timedOut(errRowTimeout, s, r.plan)
+		if o := timedOut(errRowTimeout, s, r.plan); r.loseSpent(0, o) {
+			return rs, o
+		}
+		if rs = r.withoutLost(s, rs); r.halted {
+			return rs, batch.RowOutcome{}
 		}
 		f.Parents, f.Lost, f.Reuse, f.Force = f.Parents[:0], false, false, false
 		f.Out.Reset(0)
@@ -50,16 +54,45 @@ func (r *run) callWhole(s *step) batch.RowOutcome {
 		f.Call.Attempt = 1
 		if fault == nil {
 			r.renewAfterTimeout()
-			return batch.RowOutcome{}
+			return rs, batch.RowOutcome{}
 		}
+		spent := r.x.timeout() == errRowTimeout
 		o, again := r.judge(0, fault, attempt)
-		if r.halted || !again {
-			return o
-		}
-		if fault.paused {
-			attempt--
+		switch {
+		case r.halted:
+			return rs, o
+		case again && !fault.paused:
+		case again, spent && !r.loseSpent(0, o):
+			attempt-- // it was ended for rows that have no time left: the others had no part in that
+		default:
+			return rs, o
 		}
 	}
+}
+
+// loseSpent ends the rows under way that have at most so much time left. True: none has more, and none of them is ended.
+func (r *run) loseSpent(least time.Duration, o batch.RowOutcome) (all bool) {
+	if len(r.spent) == 0 || r.now.len() == 0 {
+		return false
+	}
+	if all = r.mostLeft() <= least; !all {
+		for i := range r.now.len() {
+			if r.left(i) <= least {
+				r.lose(i, o)
+			}
+		}
+	}
+	return all
+}
+
+// withoutLost is rs without the rows that were lost, made readable again.
+func (r *run) withoutLost(s *step, rs *rowset) *rowset {
+	if len(r.x.gone) == 0 {
+		return rs
+	}
+	rs = r.x.keep(rs, r.x.gone)
+	r.x.gone = r.x.gone[:0]
+	return r.prepare(s, rs)
 }
 
 // passWhole passes on what a call made of all rows of rs.
@@ -159,8 +192,9 @@ func (r *run) runGroups(s *step, rs *rowset, groups [][]uint32, all kis.Vector) 
 		out := x.vectors.like(all)
 		f.Out = out
 		var o batch.RowOutcome
+		given := sub
 		if !r.halted {
-			o = r.callWhole(s)
+			sub, o = r.callWhole(s, sub)
 		}
 		switch {
 		case r.halted:
@@ -173,7 +207,7 @@ func (r *run) runGroups(s *step, rs *rowset, groups [][]uint32, all kis.Vector) 
 		case o.Outcome != 0:
 			r.endAll(sub, o)
 			dead = append(dead, rows...)
-		case len(x.jumps) > 0 || len(x.gone) > 0 || f.Reuse || f.Lost || out.Len() == 0:
+		case sub != given || len(x.jumps) > 0 || len(x.gone) > 0 || f.Reuse || f.Lost || out.Len() == 0:
 			r.passWhole(s, sub, out)
 			dead = append(dead, rows...)
 		default:
