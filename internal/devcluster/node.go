@@ -62,7 +62,10 @@ func (n *Node) Kill() {
 	<-n.done
 }
 
-// Abandon is Kill without the wait: Close has it.
+// Done is closed when it has ended.
+func (n *Node) Done() <-chan struct{} { return n.done }
+
+// Abandon is Kill without the wait: Done tells, and Close waits.
 func (n *Node) Abandon() {
 	n.killed.Store(true)
 	if n.store != nil {

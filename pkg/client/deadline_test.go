@@ -105,7 +105,7 @@ func TestTimeoutIsAMoment(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			inNetwork(t, func(t *testing.T, n *network) {
 				n.t = t
-				c := n.dial("passthrough:///a:7700")
+				c := n.dial("passthrough:///a:7700", client.WithRetryDelay(4*timeout, time.Minute)) // over the Timeout, whatever is drawn
 				began := time.Now()
 				out, over := test.wait(n, c, numbered(1))
 				r := <-out

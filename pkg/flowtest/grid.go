@@ -93,8 +93,14 @@ func Cluster(t TB, workers int, opts ...Option) *Grid {
 	if level := os.Getenv("KISGRID_LOG_LEVEL"); level != "" {
 		o.config.Logger = hclog.New(&hclog.LoggerOptions{Level: hclog.LevelFromString(level)})
 	}
-	for _, option := range opts {
+	for i, option := range opts {
+		if option == nil {
+			t.Fatalf("start a cluster: option %d is nil: leave it out", i+1)
+		}
 		option(&o)
+	}
+	if workers < 0 {
+		t.Fatalf("start a cluster of %d workers: give 0 or more", workers)
 	}
 	if o.config.Register == nil {
 		o.config.Register = func(*kis.Registry) {}
@@ -105,6 +111,7 @@ func Cluster(t TB, workers int, opts ...Option) *Grid {
 	}
 	t.Cleanup(network.close)
 	g := &Grid{t: t, network: network, tracing: o.config.Tracing}
+	network.bearer = g.bearer
 	o.config.Network = network
 	ctx, cancel := g.patient()
 	defer cancel()
@@ -117,7 +124,7 @@ func Cluster(t TB, workers int, opts ...Option) *Grid {
 		}
 	})
 	for _, n := range g.cluster.Coordinators() {
-		g.add(n)
+		g.add(n, n.Name(), WorkerConfig{})
 	}
 	for range workers {
 		g.startWorker(WorkerConfig{})
@@ -140,10 +147,10 @@ func (g *Grid) patient() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(g.t.Context(), patience)
 }
 
-func (g *Grid) add(n *devcluster.Node) *Node {
+func (g *Grid) add(n *devcluster.Node, key string, c WorkerConfig) *Node {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	node := &Node{grid: g, node: n}
+	node := &Node{grid: g, node: n, key: key, config: c}
 	g.nodes = append(g.nodes, node)
 	return node
 }
@@ -160,6 +167,16 @@ func (g *Grid) all() []*Node {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return append([]*Node(nil), g.nodes...)
+}
+
+// bearer is the party that a worker of the cluster is; "": it has just been started.
+func (g *Grid) bearer(w cluster.Worker) string {
+	for _, n := range g.all() {
+		if n.Address() == "" && n.ID() == w.ID {
+			return n.key
+		}
+	}
+	return ""
 }
 
 // Workers are the workers that were ever started, in the order of their start.
@@ -183,10 +200,24 @@ func (g *Grid) nodesWhere(is func(*Node) bool) []*Node {
 }
 
 // Worker is one of Workers, from 0.
-func (g *Grid) Worker(i int) *Node { return g.Workers()[i] }
+func (g *Grid) Worker(i int) *Node {
+	g.t.Helper()
+	return g.pick("worker", g.Workers(), i)
+}
 
 // Coordinator is one of Coordinators, from 0.
-func (g *Grid) Coordinator(i int) *Node { return g.Coordinators()[i] }
+func (g *Grid) Coordinator(i int) *Node {
+	g.t.Helper()
+	return g.pick("coordinator", g.Coordinators(), i)
+}
+
+func (g *Grid) pick(what string, nodes []*Node, i int) *Node {
+	g.t.Helper()
+	if i < 0 || i >= len(nodes) {
+		g.t.Fatalf("there is no %s %d: %d were started, and the first is 0", what, i, len(nodes))
+	}
+	return nodes[i]
+}
 
 func (g *Grid) addresses() []string {
 	var all []string
@@ -216,27 +247,45 @@ type WorkerConfig struct {
 func (g *Grid) AddWorker(c WorkerConfig) *Node {
 	g.t.Helper()
 	n := g.startWorker(c)
-	for deadline := time.Now().Add(patience); ; time.Sleep(2 * time.Millisecond) { // nothing tells but a number
-		if int(n.Metric("kisgrid_worker_peers")) >= len(g.cluster.Coordinators()) {
-			return n
-		}
-		if time.Now().After(deadline) {
-			g.t.Fatalf("worker %s has no session with each coordinator after %s", n.Name(), patience)
+	ctx, cancel := g.patient()
+	defer cancel()
+	look := time.NewTicker(2 * time.Millisecond) // nothing tells but a number
+	defer look.Stop()
+	for int(n.Metric("kisgrid_worker_peers")) < len(g.cluster.Coordinators()) {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			g.t.Fatalf("worker %s has no session with each coordinator: %v", n.Name(), ctx.Err())
 		}
 	}
+	return n
 }
 
 func (g *Grid) startWorker(c WorkerConfig) *Node {
 	g.t.Helper()
 	if c.Name == "" {
-		c.Name = fmt.Sprintf("worker-%d", len(g.Workers())+1)
+		c.Name = g.freeName()
 	}
-	g.network.revive(c.Name)
+	party := g.network.begin(c.Name)
 	n, err := g.cluster.StartWorker(devcluster.WorkerConfig{Name: c.Name, Register: c.Register, Build: c.Build})
 	if err != nil {
 		g.t.Fatalf("start worker %s: %v", c.Name, err)
 	}
-	return g.add(n)
+	return g.add(n, party, c)
+}
+
+// freeName is the first worker-<n> that nobody had, n being higher than the number of workers.
+func (g *Grid) freeName() string {
+	taken := map[string]bool{}
+	workers := g.Workers()
+	for _, n := range workers {
+		taken[n.Name()] = true
+	}
+	for i := len(workers) + 1; ; i++ {
+		if name := fmt.Sprintf("worker-%d", i); !taken[name] {
+			return name
+		}
+	}
 }
 
 // AddCoordinator starts one more coordinator, and waits until it takes batches. Clients that are there don't know it.
@@ -248,7 +297,7 @@ func (g *Grid) AddCoordinator() *Node {
 	if err != nil {
 		g.t.Fatalf("start a coordinator: %v", err)
 	}
-	return g.add(n)
+	return g.add(n, n.Name(), WorkerConfig{})
 }
 
 // Await waits until each coordinator has sessions with at least so many workers.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -21,9 +22,22 @@ type network struct {
 
 	mu       sync.Mutex
 	links    map[ends]*link            // guarded by mu
-	dead     map[string]bool           // parties that were killed; guarded by mu
+	standing []*standing               // what is done to all links of a party, those too that come later; guarded by mu
+	bearers  map[string]string         // the party that has a name now, where that is another one than the name's first; guarded by mu
+	begun    map[string]int            // how many parties had a name; guarded by mu
+	dead     map[string]bool           // parties that were killed, and their ids; guarded by mu
 	entries  map[string][]net.Listener // by the party that dials them; guarded by mu
 	stopping bool                      // guarded by mu
+
+	// bearer is the party that a worker of the cluster is, "" where that is not known yet. Constant.
+	bearer func(w cluster.Worker) string
+}
+
+// standing is a disturbance of all links of a party. What it holds is guarded by the network's mu.
+type standing struct {
+	party  string
+	change func(*link) (back func())
+	backs  []func()
 }
 
 // ends are the two parties of a link, in the order of their names.
@@ -43,7 +57,8 @@ func newNetwork() (*network, error) {
 	}
 	return &network{
 		stopped: make(chan struct{}), pairs: pairs,
-		links: map[ends]*link{}, dead: map[string]bool{}, entries: map[string][]net.Listener{},
+		links: map[ends]*link{}, bearers: map[string]string{}, begun: map[string]int{}, dead: map[string]bool{}, entries: map[string][]net.Listener{},
+		bearer: func(cluster.Worker) string { return "" },
 	}, nil
 }
 
@@ -54,8 +69,58 @@ func (n *network) between(a, b string) *link {
 	e := endsOf(a, b)
 	if n.links[e] == nil {
 		n.links[e] = newLink()
+		for _, d := range n.standing {
+			if d.party == a || d.party == b {
+				d.backs = append(d.backs, d.change(n.links[e]))
+			}
+		}
 	}
 	return n.links[e]
+}
+
+// disturbAll changes all links of a party, those too that come later. back ends that, and is safe twice.
+func (n *network) disturbAll(party string, change func(*link) (back func())) (back func()) {
+	d := &standing{party: party, change: change}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.standing = append(n.standing, d)
+	for e, l := range n.links {
+		if e.a == party || e.b == party {
+			d.backs = append(d.backs, change(l))
+		}
+	}
+	return func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.standing = slices.DeleteFunc(n.standing, func(o *standing) bool { return o == d })
+		for _, b := range d.backs {
+			b()
+		}
+		d.backs = nil
+	}
+}
+
+// begin makes a new party, which has the name from now on. Nothing that is done to those that had it before concerns it.
+func (n *network) begin(name string) (party string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.begun[name]++
+	party = name
+	if times := n.begun[name]; times > 1 {
+		party = fmt.Sprintf("%s, for the %dth time", name, times)
+	}
+	n.bearers[name] = party
+	return party
+}
+
+// named is the party that has the name now.
+func (n *network) named(name string) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if party := n.bearers[name]; party != "" {
+		return party
+	}
+	return name
 }
 
 // isDead reports whether one of the parties was killed.
@@ -75,9 +140,13 @@ var errRefused = &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 // DialWorker implements devcluster.Network.
 func (n *network) DialWorker(ctx context.Context, coordinator string, w cluster.Worker) (net.Conn, error) {
 	if n.isDead(w.ID) {
-		return nil, errRefused // also when its name has been revived
+		return nil, errRefused // also when another one has its name
 	}
-	return n.dial(ctx, coordinator, w.Name, w.Address)
+	party := n.bearer(w)
+	if party == "" {
+		party = n.named(w.Name)
+	}
+	return n.dial(ctx, n.named(coordinator), party, w.Address)
 }
 
 // dial connects one party to another, at whose address somebody listens. Where nothing gets through it waits, as a dial does.
@@ -135,12 +204,13 @@ func (n *network) Reach(node, service, address string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("make a relay from %s to %s: %w", node, service, err)
 	}
+	party := n.named(node)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.stopping {
 		return "", errors.Join(errRefused, entry.Close())
 	}
-	n.entries[node] = append(n.entries[node], entry)
+	n.entries[party] = append(n.entries[party], entry)
 	n.running.Go(func() {
 		for {
 			conn, err := entry.Accept()
@@ -152,7 +222,7 @@ func (n *network) Reach(node, service, address string) (string, error) {
 				_ = conn.Close() // which says enough
 				continue
 			}
-			if !n.relay(n.between(node, service), conn, remote) {
+			if !n.relay(n.between(party, service), conn, remote) {
 				_, _ = conn.Close(), remote.Close()
 			}
 		}
@@ -160,7 +230,7 @@ func (n *network) Reach(node, service, address string) (string, error) {
 	return entry.Addr().String(), nil
 }
 
-// kill breaks all connections of a party, and lets it have no other. id is what the cluster calls it: that one is never revived.
+// kill breaks all connections of a party, and lets it have no other. id is what the cluster calls it.
 func (n *network) kill(party, id string) {
 	n.mu.Lock()
 	n.dead[party], n.dead[id] = true, true
@@ -177,18 +247,6 @@ func (n *network) kill(party, id string) {
 	n.mu.Unlock()
 	for _, l := range broken {
 		l.breakAll()
-	}
-}
-
-// revive lets a party begin anew under a name that was killed, with links that nothing was done to.
-func (n *network) revive(party string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	delete(n.dead, party)
-	for e := range n.links {
-		if e.a == party || e.b == party {
-			delete(n.links, e)
-		}
 	}
 }
 

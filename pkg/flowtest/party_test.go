@@ -1,0 +1,153 @@
+package flowtest_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kisgrid/kisgrid/pkg/client"
+	"github.com/kisgrid/kisgrid/pkg/flowtest"
+	"github.com/kisgrid/kisgrid/pkg/kis"
+)
+
+// TestFaultsHitTheirNodeAlone: whatever is done to a node that has ended, who has its name then is none the worse for it.
+func TestFaultsHitTheirNodeAlone(t *testing.T) {
+	t.Parallel()
+	g, _ := grid(t, 1)
+	c := g.Client()
+	first := g.Worker(0)
+	first.Drain()
+	second := g.AddWorker(flowtest.WorkerConfig{Name: first.Name()})
+	sessions, id := second.Metric("kisgrid_worker_sessions"), second.ID()
+	first.Kill()
+	backs := []func(){first.Cut(), first.Pause(), first.Slow(time.Hour), first.Cut(g.Coordinator(0)), first.Slow(time.Hour, flowtest.Etcd)}
+	run(t, c, "Meet", row{ID: 1})
+	for _, back := range backs {
+		back()
+	}
+	first.Kill()
+	run(t, c, "Meet", row{ID: 2})
+	if ran(second) != 2 || second.ID() != id || second.Metric("kisgrid_worker_sessions") != sessions {
+		t.Errorf("the worker of the same name ran %g rows of 2, and was disturbed", ran(second))
+	}
+	second.Kill()
+	third := g.AddWorker(flowtest.WorkerConfig{Name: first.Name()})
+	second.Kill()
+	second.Cut()
+	run(t, c, "Meet", row{ID: 3})
+	if ran(third) != 1 {
+		t.Errorf("the third worker of the name ran %g rows", ran(third))
+	}
+}
+
+// TestFaultsCoverWhoComesLater: a node that is cut off from all is cut off from those too that are started meanwhile.
+func TestFaultsCoverWhoComesLater(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name  string
+		fault func(n *flowtest.Node) func()
+	}{
+		{"cut", func(n *flowtest.Node) func() { return n.Cut() }},
+		{"pause", func(n *flowtest.Node) func() { return n.Pause() }},
+		{"slow", func(n *flowtest.Node) func() { return n.Slow(time.Hour) }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			g, _ := grid(t, 1)
+			w := g.Worker(0)
+			back := test.fault(w)
+			later := g.AddCoordinator()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			lonely, err := client.Dial(later.Address())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer lonely.Close()
+			if r, err := lonely.Submit(ctx, "Meet", client.Rows(row{ID: 1})); err == nil && len(r.NotDone) == 0 {
+				t.Errorf("a row ran through a fault: %+v", r)
+			}
+			if ran(w) != 0 {
+				t.Errorf("the worker ran %g rows", ran(w))
+			}
+			back()
+			back()
+			g.Await(1)
+			if r, err := lonely.Submit(t.Context(), "Meet", client.Rows(row{ID: 1})); err != nil || len(r.NotDone) > 0 {
+				t.Errorf("after the fault: %+v, %v", r, err)
+			}
+		})
+	}
+}
+
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	g, _ := grid(t, 1)
+	c := g.Client()
+	own := func(r *kis.Registry) {
+		r.Func("Meet", kis.Calculate(func(_ context.Context, in row) (row, error) { return row{in.ID, "own"}, nil }))
+		r.Func("Keep", kis.Save(func(context.Context, kis.Writer, row) error { return nil }))
+	}
+	g.AddWorker(flowtest.WorkerConfig{Name: "mine", Register: own, Build: "2"})
+	g.Worker(0).Kill()
+	for _, how := range []struct {
+		name string
+		end  func(n *flowtest.Node)
+	}{
+		{"killed", func(n *flowtest.Node) { n.Kill() }},
+		{"drained", func(n *flowtest.Node) { n.Drain() }},
+		{"living", func(*flowtest.Node) {}},
+		{"paused", func(n *flowtest.Node) { n.Pause() }},
+	} {
+		n := g.Worker(1)
+		how.end(n)
+		again := n.Restart()
+		if again.Name() != "mine" || again.Address() != "" || again == n || len(g.Workers()) != 2 || g.Worker(1) != again {
+			t.Errorf("a worker that was %s is %s again, of %d workers", how.name, again.Name(), len(g.Workers()))
+		}
+		out, err := client.Output[row](run(t, c, "Meet", row{ID: 1}))
+		if err != nil || len(out) != 1 || out[0].Mark != "own" {
+			t.Errorf("restarted when %s, its functions gave %+v, %v", how.name, out, err)
+		}
+		n.Kill() // which is over
+	}
+	k := g.Coordinator(0)
+	again := k.Restart()
+	if again.Address() != k.Address() || len(g.Coordinators()) != 1 {
+		t.Errorf("the coordinator is at %s again, not at %s", again.Address(), k.Address())
+	}
+	g.Await(1)
+	run(t, c, "Meet", row{ID: 1})
+}
+
+func TestMistakesWithFaultsEndTheTest(t *testing.T) {
+	t.Parallel()
+	f := &fatal{T: t}
+	g := flowtest.Cluster(f, 1)
+	w := g.Worker(0)
+	var none *flowtest.Node
+	for _, test := range []struct {
+		want string
+		does func()
+	}{
+		{"party 1 is nil", func() { w.Cut(nil) }},
+		{"party 2 is nil", func() { w.Slow(time.Second, flowtest.Etcd, none) }},
+		{"from itself", func() { w.Cut(w) }},
+		{"delay", func() { w.Slow(-time.Second) }},
+		{"delay", func() { w.Slow(1<<63 - 1) }},
+		{"no worker 1", func() { g.Worker(1) }},
+		{"no coordinator -1", func() { g.Coordinator(-1) }},
+		{"option 1 is nil", func() { flowtest.Cluster(f, 1, nil) }},
+		{"-1 workers", func() { flowtest.Cluster(f, -1) }},
+	} {
+		func() {
+			defer func() {
+				if r := recover(); r != f || !strings.Contains(f.said, test.want) {
+					t.Errorf("got %v, %q; want %q", r, f.said, test.want)
+				}
+			}()
+			test.does()
+		}()
+	}
+}
