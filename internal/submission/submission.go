@@ -5,6 +5,7 @@ package submission
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -223,9 +224,14 @@ func (s *Submission) send(ctx context.Context, stream Stream, lots <-chan lot, s
 // gather waits for the answers.
 func (s *Submission) gather(ctx context.Context, sending <-chan sent, sum *summary) error {
 	results := bufio.NewWriter(s.out)
+	var omitted error // why rows of the output are not among the results; nil: they all are
 	for b := range sending {
 		r, err := b.answer.Wait(ctx)
-		if err != nil {
+		switch {
+		case err == nil:
+		case r != nil && batch.CodeOf(err) == batch.CodeBatchTooLarge:
+			omitted = cmp.Or(omitted, err) // the rows have their outcomes
+		default:
 			return errors.Join(err, results.Flush())
 		}
 		if len(r.NotDone) > 0 && s.bar != nil && sum.listed < maxListed {
@@ -246,5 +252,5 @@ func (s *Submission) gather(ctx context.Context, sending <-chan sent, sum *summa
 			}
 		}
 	}
-	return results.Flush()
+	return errors.Join(omitted, results.Flush())
 }

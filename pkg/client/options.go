@@ -15,6 +15,13 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
+// takesBytes is how many bytes of one answer the client takes, and tells coordinators that it does: more than any of theirs by
+// default. They leave out, and say so, what would be more.
+const takesBytes = 256 << 20
+
+// takesMost has gRPC take that much too. A limit among WithDialOptions does not change it: coordinators would not know.
+var takesMost = grpc.MaxCallRecvMsgSize(takesBytes)
+
 // Option changes how a Client is dialled.
 type Option func(*options)
 

@@ -35,7 +35,7 @@ type Pending struct {
 	outputs  []batch.Output
 	lent     []*wire.Lent // what outputs lie in
 	bytes    int          // of outputs
-	omitted  error        // why a unary answer has no output; nil if it has what there is
+	omitted  error        // why there is no output; nil: it is what there is
 	err      error        // set before done is closed
 	done     chan struct{}
 	arranged sync.Once
@@ -105,7 +105,8 @@ func (p *Pending) Done() <-chan struct{} { return p.done }
 
 // Wait blocks until the batch is answered or ctx is over; in the latter case the batch goes on, and Wait may be called again.
 // An error that matches ErrUnanswered, as ctx's does, leaves open whether the batch took effect; any other means that nothing of
-// it ever ran.
+// it ever ran. One error comes beside a result, which is complete but for its output: CodeBatchTooLarge, where that is more than
+// the coordinator has memory for, or than the client takes. The rows need not run again.
 func (p *Pending) Wait(ctx context.Context) (*Result, error) {
 	if err := given(ctx, "Wait"); err != nil {
 		return nil, p.batch.Judge(err)
@@ -123,11 +124,14 @@ func (p *Pending) Wait(ctx context.Context) (*Result, error) {
 		return nil, p.err
 	}
 	p.arranged.Do(p.arrange) // here, so that many waiters share the work that one reader would have
-	return p.result, nil
+	return p.result, p.omitted
 }
 
 // arrange puts the result into the batch's order.
 func (p *Pending) arrange() {
+	if p.omitted != nil {
+		p.outputs = nil // part of it would look like all of it
+	}
 	p.result.Output = batch.Merge(p.outputs)
 	if len(p.outputs) > 1 { // and so copied
 		for _, l := range p.lent {
@@ -147,6 +151,7 @@ func (p *Pending) begin(active batch.Revision) {
 	if p.revision.Number == 0 {
 		p.revision, p.first = active, true
 	}
+	p.omitted = nil
 	p.result, p.outputs, p.lent, p.bytes = &batch.Result{BatchID: p.id, Rows: p.columns.Len()}, nil, nil, 0
 }
 
@@ -191,6 +196,9 @@ func (p *Pending) add(a *pb.Answer, lent *wire.Lent) error {
 		r.NotDone = notDone
 	} else {
 		r.NotDone = append(r.NotDone, notDone...)
+	}
+	if p.omitted == nil {
+		p.omitted = wire.ToError(a.GetOutputOmitted())
 	}
 	if p.bytes += len(output.Rows.Data); p.bytes > math.MaxUint32 {
 		return batch.Errorf(batch.CodeBadMessage, "the output is over 4 GiB: submit the same batch again with NoOutput")

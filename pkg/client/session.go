@@ -183,7 +183,7 @@ func (s *Stream) open(leaving *connection) (*connection, error) {
 
 // ask sends the first request and waits for the first response.
 func (s *Stream) ask(ctx context.Context, moving bool) (rpc, *pb.StreamResponse, error) {
-	remote, err := s.client.ingest.Stream(ctx)
+	remote, err := s.client.ingest.Stream(ctx, takesMost)
 	if err != nil {
 		return nil, nil, s.client.unreachable(wire.FromStatus(err))
 	}
@@ -191,6 +191,7 @@ func (s *Stream) ask(ctx context.Context, moving bool) (rpc, *pb.StreamResponse,
 	_ = remote.Send(&pb.StreamRequest{Kind: &pb.StreamRequest_Open{Open: &pb.Open{
 		ProtocolMin: protocolMin, ProtocolMax: protocolMax,
 		Flow: s.flow, Stream: s.producer.id[:], Floor: s.producer.floor(time.Now()), Unanswered: s.owed(), Moving: moving,
+		TakesBytes: takesBytes,
 	}}})
 	response, err := remote.Recv()
 	return remote, response, err
@@ -290,7 +291,11 @@ func (s *Stream) finished() bool {
 // the connection broke is for receive to tell.
 func (s *Stream) send(remote rpc, over <-chan struct{}) error {
 	for {
-		p, message := s.next()
+		p, message, err := s.next()
+		if err != nil {
+			s.complete(p, err)
+			continue
+		}
 		if p == nil {
 			if s.finished() || s.moves() {
 				s.leave(remote, over)
@@ -315,8 +320,9 @@ func (s *Stream) send(remote rpc, over <-chan struct{}) error {
 	}
 }
 
-// next takes the first batch of the outbox for which there is credit, and which is not late.
-func (s *Stream) next() (*Pending, *pb.StreamRequest) {
+// next takes the first batch of the outbox for which there is credit, and which is not late. An error says that it can't be sent: it
+// was accepted by the limits of a coordinator before, and this one's are lower.
+func (s *Stream) next() (*Pending, *pb.StreamRequest, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
@@ -325,15 +331,32 @@ func (s *Stream) next() (*Pending, *pb.StreamRequest) {
 		s.outbox = s.outbox[1:]
 	}
 	if len(s.outbox) == 0 || s.moving || !s.credit.positive() {
-		return nil, nil
+		return nil, nil, nil
 	}
 	p := s.outbox[0]
 	s.outbox[0] = nil
 	s.outbox = s.outbox[1:]
 	s.queued = s.queued.minus(sizeOf(&p.columns))
+	if err := over(&p.columns, s.limits); err != nil {
+		return p, nil, err
+	}
 	s.credit = s.credit.minus(sizeOf(&p.columns))
 	p.begin(s.revision)
-	return p, &pb.StreamRequest{Kind: &pb.StreamRequest_Submission{Submission: p.submission(s.producer.floor(now), now)}}
+	return p, &pb.StreamRequest{Kind: &pb.StreamRequest_Submission{Submission: p.submission(s.producer.floor(now), now)}}, nil
+}
+
+// over is why a batch is more than a coordinator takes; nil: it is not.
+func over(c *batch.Columns, l batch.Limits) error {
+	l = l.WithDefaults()
+	switch {
+	case len(c.Data) > l.BatchBytes:
+		return batch.Errorf(batch.CodeBatchTooLarge, "the batch has %d bytes, over the limit of %d bytes of the coordinator that the stream has now: "+
+			"raise --max-batch-bytes there and submit the batch again, or send smaller ones", len(c.Data), l.BatchBytes)
+	case c.Len() > l.BatchRows:
+		return batch.Errorf(batch.CodeTooManyRows, "the batch has %d rows, over the limit of %d rows of the coordinator that the stream has now: "+
+			"raise --max-batch-rows there and submit the batch again, or send smaller ones", c.Len(), l.BatchRows)
+	}
+	return nil
 }
 
 // leave tells the coordinator that nothing more will come, and gives it a moment to end the stream in peace.

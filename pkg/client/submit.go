@@ -129,7 +129,8 @@ func (c *Client) call(ctx context.Context, flow string, f *calls, producer *prod
 	now := time.Now()
 	response, err := c.ingest.Submit(ctx, &pb.SubmitRequest{
 		Flow: flow, Stream: p.id.Stream[:], Submission: p.submission(producer.floor(now), now),
-	})
+		TakesBytes: takesBytes,
+	}, takesMost)
 	left := on.left.Load()
 	if left > 0 {
 		p.batch.Sent()
@@ -160,7 +161,6 @@ func (c *Client) call(ctx context.Context, flow string, f *calls, producer *prod
 		return true, wire.ToError(r)
 	}
 	p.batch.PinTo(revision)
-	p.omitted = wire.ToError(answer.GetOutputOmitted())
 	return false, p.add(answer, nil)
 }
 

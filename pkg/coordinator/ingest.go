@@ -99,8 +99,8 @@ func (i *ingest) windows() (streams int, byFlow map[string]windowUse) {
 	return len(open), byFlow
 }
 
-// submission makes a batch from outside ready for the scheduler. single: it is a call's.
-func (i *ingest) submission(ctx context.Context, flow string, stream batch.StreamID, in *pb.Submission, single bool) (*submission, error) {
+// submission makes a batch from outside ready for the scheduler. Its client takes so many bytes in a message. single: it is a call's.
+func (i *ingest) submission(ctx context.Context, flow string, stream batch.StreamID, in *pb.Submission, takes int, single bool) (*submission, error) {
 	r, err := i.fleet.revision(ctx, flow, in, single)
 	if err != nil {
 		return nil, err
@@ -109,6 +109,7 @@ func (i *ingest) submission(ctx context.Context, flow string, stream batch.Strea
 	if err != nil {
 		return nil, err
 	}
+	s.goesTo(takes, i.limits)
 	s.trace(i.tracer, in.GetTraceParent())
 	s.keeper, s.reportOnly, s.keeps = i.keeper, in.GetReportOnly(), i.keeper.store != nil && !in.GetReportOnly()
 	return s, nil
@@ -134,35 +135,40 @@ func (i *ingest) Submit(ctx context.Context, in *pb.SubmitRequest) (_ *pb.Submit
 		return nil, wire.Status(errOverloaded())
 	}
 	defer i.budget.release(cost, false)
-	sub, err := i.submission(ctx, in.GetFlow(), id, in.GetSubmission(), true)
+	takes := i.takes(in.GetTakesBytes())
+	sub, err := i.submission(ctx, in.GetFlow(), id, in.GetSubmission(), takes, true)
 	if changed, ok := errors.AsType[revisionChanged](err); ok {
-		return &pb.SubmitResponse{Answer: changed.answer(in.GetSubmission())}, nil
+		return &pb.SubmitResponse{Answer: changed.answer(in.GetSubmission()), Limits: limitsOf(i.limits)}, nil
 	}
 	if err != nil {
 		return nil, wire.Status(err)
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	sub.endings, sub.untaken = newOutbox[ending](), &untaken{budget: i.budget, allowance: cost, end: cancel}
+	sub.endings = newOutbox[ending]()
+	sub.untaken = &untaken{budget: i.budget, allowance: cost, shed: func() bool {
+		sub.shedOutput()
+		sub.endings.wake() // what is gathered goes, too
+		return true
+	}}
 	defer sub.untaken.close()
 	defer func() { sub.span.end(failed) }()
 	if !i.loop.post(ctx, scheduler.Submitted{Batch: &sub.Batch}) {
 		return nil, wire.Status(errStopped())
 	}
-	answer, err := i.await(ctx, sub)
+	answer, err := i.await(ctx, sub, answerLimit(takes))
 	if err != nil {
 		i.loop.post(context.WithoutCancel(ctx), scheduler.Cancelled{Batch: &sub.Batch})
 		return nil, wire.Status(err)
 	}
-	return &pb.SubmitResponse{Answer: answer}, nil
+	return &pb.SubmitResponse{Answer: answer, Limits: limitsOf(i.limits)}, nil
 }
 
 // callCost is what a unary call takes out of the budget: nobody counts how many there are, so each pays for itself.
 func callCost(rows, bytes int) int64 { return 4<<10 + 12*int64(rows) + int64(bytes) }
 
-// await gathers a batch's answers into one.
-func (i *ingest) await(ctx context.Context, sub *submission) (*pb.Answer, error) {
-	g := gathering{whole: sub.message(&pb.Answer{Last: true}), limit: i.message - i.message/8}
+// await gathers a batch's answers into one of at most so many bytes. Rows run meanwhile: it returns no error whose code says that
+// none did.
+func (i *ingest) await(ctx context.Context, sub *submission, limit int) (*pb.Answer, error) {
+	g := gathering{whole: sub.message(&pb.Answer{Last: true}), limit: limit}
 	var items []ending
 	for {
 		now, changed := i.board.watch()
@@ -171,9 +177,6 @@ func (i *ingest) await(ctx context.Context, sub *submission) (*pb.Answer, error)
 		}
 		select {
 		case <-ctx.Done():
-			if cause := context.Cause(ctx); batch.CodeOf(cause) == batch.CodeOverloaded {
-				return nil, cause
-			}
 			return nil, batch.Errorf(batch.CodeCancelled, "the caller gave up: %w", context.Cause(ctx))
 		case <-i.loop.done:
 			return nil, errStopped()
@@ -183,12 +186,18 @@ func (i *ingest) await(ctx context.Context, sub *submission) (*pb.Answer, error)
 		items = sub.endings.take(items)
 		i.keeper.keep(ctx, items)
 		for _, e := range items {
+			sub.leaveOut(e.result) // it may have come before output was let go
 			for _, a := range sub.answer(e) {
 				g.add(a)
 			}
 			if e.last {
 				return g.whole, nil
 			}
+			g.count(sub.untaken, e.bytes)
+		}
+		if sub.shed.Load() {
+			g.shed(errShed())
+			g.count(sub.untaken, 0)
 		}
 	}
 }
@@ -198,12 +207,42 @@ func (i *ingest) await(ctx context.Context, sub *submission) (*pb.Answer, error)
 type gathering struct {
 	whole            *pb.Answer
 	limit            int
-	outcomes, output int // bytes so far
+	outcomes, output int   // bytes so far
+	bare             bool  // further outcomes go without their reasons
+	counted          int64 // bytes that count as untaken
+}
+
+// count counts as untaken what is gathered, in place of the bytes that it came in.
+func (g *gathering) count(u *untaken, came int64) {
+	held := int64(g.outcomes)
+	if g.whole.GetOutput() != nil {
+		held += int64(g.output)
+	}
+	u.take(came + max(0, g.counted-held))
+	u.hold(max(0, held-g.counted))
+	g.counted = held
+}
+
+// shed lets go of the output, and of further outcomes' reasons, because the coordinator has no memory for them.
+func (g *gathering) shed(why *batch.Error) {
+	g.bare = true
+	if g.output > 0 {
+		g.leaveOut(wire.FromError(why))
+	}
+}
+
+// leaveOut leaves out the output, for good. The first reason counts.
+func (g *gathering) leaveOut(why *pb.Error) {
+	g.whole.Output = nil
+	g.output = g.limit + 1 // nor does more of it fit
+	if g.whole.GetOutputOmitted() == nil {
+		g.whole.OutputOmitted = why
+	}
 }
 
 func (g *gathering) add(a *pb.Answer) {
 	for _, o := range a.GetNotDone() {
-		if g.outcomes > g.limit/2 {
+		if g.bare || g.outcomes > g.limit/2 {
 			o.Reason = ""
 		}
 		g.outcomes += 24 + len(o.GetFunction()) + len(o.GetReason())
@@ -215,10 +254,11 @@ func (g *gathering) add(a *pb.Answer) {
 	case g.outcomes+g.output <= g.limit:
 		w.Output = appendOutput(w.GetOutput(), a.GetOutput())
 	case g.output > 0:
-		w.Output = nil
-		g.output = g.limit + 1 // nor does more of it
-		w.OutputOmitted = wire.FromError(batch.Errorf(batch.CodeBatchTooLarge, "what the flow passed on does not fit into one answer of %d bytes: "+
-			"each row has its outcome and need not run again; for output of this size submit on a stream, or fewer rows at once", g.limit))
+		g.leaveOut(wire.FromError(batch.Errorf(batch.CodeBatchTooLarge, "what the flow passed on does not fit into one answer of %d bytes: "+
+			"each row has its outcome and need not run again; for output of this size submit on a stream, or fewer rows at once", g.limit)))
+	}
+	if why := a.GetOutputOmitted(); why != nil {
+		g.leaveOut(why)
 	}
 }
 

@@ -62,8 +62,9 @@ type link struct {
 
 	spans partSpans // of what the worker has, where somebody traces
 
-	met  bool          // owned by run: a session is behind us whose parts the worker may still have
-	beat time.Duration // owned by run: how often the worker says something at least; 0: it did not promise
+	met   bool          // owned by run: a session is behind us whose parts the worker may still have
+	beat  time.Duration // owned by run: how often the worker says something at least; 0: it did not promise
+	takes partLimits    // owned by run, and the sender that it calls: what the worker takes in one part
 }
 
 var start = time.Now()
@@ -316,6 +317,7 @@ func (k *link) greet(ctx context.Context, stream pb.Worker_SessionClient) (resum
 	hello := &pb.Hello{
 		ProtocolMin: protocol, ProtocolMax: protocol, Coordinator: k.fleet.id, Worker: k.worker.ID, Resume: k.met,
 		BatchBytes: uint32(k.fleet.limits.BatchBytes), BatchRows: uint32(k.fleet.limits.BatchRows),
+		FollowsLimits: true,
 	}
 	err = stream.Send(&pb.CoordinatorMessage{ResultsReceived: k.received.Load(), Kind: &pb.CoordinatorMessage_Hello{Hello: hello}})
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -338,6 +340,7 @@ func (k *link) greet(ctx context.Context, stream pb.Worker_SessionClient) (resum
 	k.digests.Store(welcome.GetDigests())
 	k.unanswered.clear()
 	k.beat = time.Duration(welcome.GetHeartbeatMilliseconds()) * time.Millisecond
+	k.takes = limitsOfWorker(welcome, k.fleet.limits)
 	if k.met && welcome.GetResumed() {
 		k.loop.post(ctx, scheduler.WorkerResumed{Worker: k.worker.ID, PartsReceived: welcome.GetPartsReceived()})
 		return true, nil
@@ -348,7 +351,9 @@ func (k *link) greet(ctx context.Context, stream pb.Worker_SessionClient) (resum
 	k.received.Store(0)
 	k.met = true
 	k.loop.do(context.WithoutCancel(ctx), func(l *loop) {
-		l.step(scheduler.WorkerConnected{Worker: k.worker.ID, Name: k.worker.Name})
+		l.step(scheduler.WorkerConnected{
+			Worker: k.worker.ID, Name: k.worker.Name, PartRows: k.takes.rows, PartBytes: k.takes.bytes,
+		})
 		l.links[k.worker.ID] = k
 	})
 	return false, nil

@@ -384,9 +384,13 @@ func (a *admin) batchOf(l *deadletter.Letter) (*submission, error) {
 	if l.Function == "" && len(l.Row) > a.limits.RowBytes {
 		return nil, batch.Errorf(batch.CodeRowTooLarge, "the row has %d bytes, over the limit of %d bytes: edit it, or drop the letter", len(l.Row), a.limits.RowBytes)
 	}
+	if len(l.Row) > a.limits.BatchBytes {
+		return nil, batch.Errorf(batch.CodeRowTooLarge, "the row had grown to %d bytes, over this coordinator's limit of %d bytes: "+
+			"raise --max-batch-bytes, edit the letter, or drop it", len(l.Row), a.limits.BatchBytes)
+	}
 	now := time.Now()
 	sub := &submission{
-		id: batch.ID{Stream: l.ID, Sequence: l.Sequence}, floor: l.Sequence, born: now, revision: r, keeper: a.keeper, keeps: true,
+		id: batch.ID{Stream: l.ID, Sequence: l.Sequence}, floor: l.Sequence, born: now, revision: r, keeper: a.keeper, keeps: true, redrive: true,
 		start: l.Function, startUse: l.Use,
 		columns: batch.Columns{Data: l.Row, Ends: []uint32{uint32(len(l.Row))}, Encoding: l.Encoding},
 	}

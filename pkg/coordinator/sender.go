@@ -92,6 +92,10 @@ func (s *sender) define(r *revision, recalled bool) error {
 func (s *sender) part(p *scheduler.Part) error {
 	sub := submissionOf(p.Batch)
 	defer sub.letGo()
+	if o := s.link.takes.refusal(p); o != nil {
+		s.refuse(p, sub, *o)
+		return nil
+	}
 	if err := s.define(sub.revision, true); err != nil {
 		return err
 	}
@@ -100,7 +104,7 @@ func (s *sender) part(p *scheduler.Part) error {
 		Number: p.Number, Flow: p.Batch.Flow, Revision: p.Batch.Revision, Digest: wire.FromDigest(p.Batch.Digest), Batch: wire.FromID(sub.id), Floor: sub.floor,
 		AgeMilliseconds: milliseconds(now.Sub(sub.born)), Deaths: p.Deaths, Output: sub.output,
 		Rows: p.Rows, BatchRows: uint32(p.Batch.Rows()),
-		KeepDead: sub.keeps, Start: sub.start, StartUse: sub.startUse,
+		KeepDead: sub.keeps, Start: sub.start, StartUse: sub.startUse, OutputRowBytes: uint32(sub.longest),
 	}
 	if !p.Batch.Deadline.IsZero() {
 		m.DeadlineMilliseconds = max(1, milliseconds(p.Batch.Deadline.Sub(now)))

@@ -29,6 +29,8 @@ type stream struct {
 	moves   chan int      // capacity 1: the stream is to move, there being so many coordinators
 	done    chan struct{} // closed when the call has ended and its batches are cancelled
 	moving  bool          // it comes from another coordinator, which has more than its share
+	takes   int           // bytes of one message
+	sheds   bool          // the client understands that output was left out
 
 	asked    time.Time     // guarded by ingest.mu: when it was last asked to move
 	patience time.Duration // guarded by ingest.mu: how long it counts as moving since then
@@ -57,7 +59,7 @@ func (i *ingest) Stream(server pb.Ingest_StreamServer) error {
 	}
 	defer s.window.close()
 	ctx, cancel := context.WithCancelCause(server.Context())
-	s.cancel, s.window.untaken.end = cancel, cancel
+	s.cancel, s.window.untaken.end, s.window.untaken.shed = cancel, cancel, s.shed
 	defer cancel(nil)
 	err = i.register(ctx, s)
 	if s.moving {
@@ -103,7 +105,7 @@ func (s *stream) await(ctx context.Context, sent <-chan error) error {
 			return nil
 		case <-look.C:
 			now := s.writes.Load()
-			if now%2 == 1 && now == before && s.window.blocks() {
+			if now%2 == 1 && now == before && (s.window.blocks() || s.window.untaken.blocks()) {
 				return errUntaken()
 			}
 			before = now
@@ -157,10 +159,11 @@ func (i *ingest) open(server pb.Ingest_StreamServer) (_ *stream, failed error) {
 	s := &stream{
 		ingest: i, server: server, id: id, flow: o.GetFlow(), window: w, endings: newOutbox[ending](), moves: make(chan int, 1), moving: o.GetMoving(),
 		done: make(chan struct{}), revision: r.id(), unanswered: map[uint64]*submission{},
+		takes: i.takes(o.GetTakesBytes()), sheds: o.GetTakesBytes() > 0,
 	}
 	opened := &pb.Opened{
 		Protocol: protocol, Coordinator: i.id, Revision: r.number, Digest: wire.FromDigest(r.digest), ShardKey: r.shardKey,
-		Limits: &pb.Limits{RowBytes: uint32(i.limits.RowBytes), BatchBytes: uint32(i.limits.BatchBytes), BatchRows: uint32(i.limits.BatchRows)},
+		Limits: limitsOf(i.limits),
 	}
 	for _, m := range []*pb.StreamResponse{
 		{Kind: &pb.StreamResponse_Opened{Opened: opened}},
@@ -225,7 +228,7 @@ func (s *stream) receive(ctx context.Context) error {
 		if err := s.window.spend(ctx, spent); err != nil {
 			return err
 		}
-		sub, err := s.ingest.submission(ctx, s.flow, s.id, in, false)
+		sub, err := s.ingest.submission(ctx, s.flow, s.id, in, s.takes, false)
 		if err != nil {
 			s.endings.put(ending{submission: refused(in, spent), refused: err, last: true})
 			continue
@@ -264,6 +267,23 @@ func (s *stream) forget(sub *submission) {
 	if s.unanswered[sub.id.Sequence] == sub {
 		delete(s.unanswered, sub.id.Sequence)
 	}
+}
+
+// shed lets go of the output of the stream's only batch, if the client understands that: ended and sent again, it would come to the
+// same. A stream with more batches is ended, and sends fewer at a time when it is opened again.
+func (s *stream) shed() bool {
+	if !s.sheds {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.unanswered) != 1 {
+		return false
+	}
+	for _, sub := range s.unanswered {
+		sub.shedOutput()
+	}
+	return true
 }
 
 func (s *stream) idle() bool {
@@ -357,6 +377,7 @@ func (s *stream) write(m any) error {
 
 func (s *stream) sendEnding(e ending) error {
 	sub := e.submission
+	sub.leaveOut(e.result) // it may have come before output was let go
 	for _, a := range sub.answer(e) {
 		m := &wire.Lent{Message: &pb.StreamResponse{Kind: &pb.StreamResponse_Answer{Answer: a}}}
 		if e.result != nil {

@@ -29,14 +29,20 @@ type submission struct {
 	keeper   *keeper
 	// keeps: dead rows are kept as letters. reportOnly: the client wants them to be reported only.
 	keeps, reportOnly bool
+	redrive           bool // it is a dead letter's row, run again
+	// piece is about how many bytes of rows go into one answer; 0: wire.SplitBytes. longest is how many bytes one row of output may
+	// have there; 0: as many as workers send.
+	piece, longest int
 	// start is the function that the rows enter first, startUse which of its places; "": the flow's first one.
 	start    string
 	startUse uint32
 	// endings take what the scheduler decides; its taker turns each into an answer.
 	endings *outbox[ending]
-	spent   size       // of its stream's window
-	untaken *untaken   // counts them until the client took them; nil: nobody does
-	span    *batchSpan // nil where nobody traces
+	spent   size                        // of its stream's window
+	untaken *untaken                    // counts them until the client took them; nil: nobody does
+	span    *batchSpan                  // nil where nobody traces
+	shed    atomic.Bool                 // output is not held any more
+	omitted atomic.Pointer[batch.Error] // why output is not all there; nil: it is
 
 	// Owned by the taker of endings.
 	ended   []batch.RowOutcome // Ended, with whether they are kept
@@ -75,11 +81,35 @@ func (s *submission) letGo() {
 
 func (s *submission) put(e ending) {
 	e.submission = s
+	s.leaveOut(e.result)
 	if s.untaken != nil {
 		e.bytes = e.result.size()
 		s.untaken.hold(e.bytes)
 	}
 	s.endings.put(e)
+}
+
+// shedOutput lets go of the output that is still to come, and of what is on its way out.
+func (s *submission) shedOutput() { s.shed.Store(true) }
+
+// leaveOut takes the output out of a result, where the batch's is not held any more.
+func (s *submission) leaveOut(r *result) {
+	if r != nil && s.shed.Load() && len(r.GetOutput().GetOrigins()) > 0 {
+		r.Output = nil
+		s.omit(errShed())
+	}
+}
+
+// omit notes why output is not all there. The first reason counts.
+func (s *submission) omit(why *batch.Error) {
+	if s.output {
+		s.omitted.CompareAndSwap(nil, why)
+	}
+}
+
+func errShed() *batch.Error {
+	return batch.Errorf(batch.CodeBatchTooLarge, "what the flow passed on used up the coordinator's budget of answers, and is left out: "+
+		"each row has its outcome and need not run again; for output of this size submit fewer rows at once, on a stream, or raise --budget-bytes")
 }
 
 // newSubmission checks a batch from outside and makes it ready for the scheduler. Rows that can't run have their outcome
@@ -182,6 +212,9 @@ func (s *submission) answer(e ending) []*pb.Answer {
 			all = append(all, s.message(&pb.Answer{}))
 		}
 		all[len(all)-1].Last = true
+		if why := s.omitted.Load(); why != nil {
+			all[len(all)-1].OutputOmitted = wire.FromError(why)
+		}
 	}
 	return all
 }
@@ -203,7 +236,7 @@ func (s *submission) message(a *pb.Answer) *pb.Answer {
 
 // tell adds answers that say how rows ended.
 func (s *submission) tell(all []*pb.Answer, ended []batch.RowOutcome) []*pb.Answer {
-	for some := range wire.SplitRowOutcomes(ended, wire.SplitBytes) {
+	for some := range wire.SplitRowOutcomes(ended, s.pieceBytes()) {
 		rows := make([]uint32, len(some))
 		for i := range some {
 			rows[i] = some[i].Row
@@ -239,11 +272,12 @@ func (s *submission) translate(all []*pb.Answer, e ending) []*pb.Answer {
 	}
 	if s.output && len(r.GetOutput().GetOrigins()) > 0 {
 		a.Output = translateOutput(r.GetOutput(), p, counts)
+		s.endTooLong(a)
 	}
 	// A large output goes ahead of what ends its rows.
-	if o := a.GetOutput(); len(o.GetRows().GetData()) > wire.SplitBytes {
+	if o := a.GetOutput(); len(o.GetRows().GetData()) > s.pieceBytes() {
 		a.Output = nil
-		for piece := range wire.SplitOutput(batch.Output{Rows: wire.ToColumns(o.GetRows()), Origins: o.GetOrigins()}, wire.SplitBytes) {
+		for piece := range wire.SplitOutput(batch.Output{Rows: wire.ToColumns(o.GetRows()), Origins: o.GetOrigins()}, s.pieceBytes()) {
 			all = append(all, s.message(&pb.Answer{Output: wire.FromOutput(piece)}))
 		}
 	}

@@ -143,3 +143,109 @@ func TestOverdrawnClientThatTakesNothing(t *testing.T) {
 		}
 	})
 }
+
+// floods answers a part row by row, each row's output of so many bytes, and dead rows for those that are odd.
+func (s *workerSession) floods(p *pb.Part, bytes int) {
+	n := uint32(len(p.GetColumns().GetEnds()))
+	for row := range n {
+		r := &pb.Result{Part: p.GetNumber(), Finished: []*pb.Range{{First: row, Count: 1}}, Last: row == n-1}
+		if row%2 == 1 {
+			r.NotDone = []*pb.RowOutcome{{Row: row, Outcome: pb.Outcome_OUTCOME_DEAD, Code: pb.Code_CODE_FUNCTION_ERROR, Reason: "odd"}}
+		}
+		r.Output = &pb.Output{Rows: &pb.Columns{Data: make([]byte, bytes), Ends: []uint32{uint32(bytes)}}, Origins: []uint32{row}}
+		s.result(r)
+	}
+}
+
+// TestCallOverBudgetEndsOnce lets calls pass on more than an answer holds, than their caller takes, and than the coordinator's whole
+// budget, alone and while others have used that up. Each runs once, and is answered with each row's outcome.
+func TestCallOverBudgetEndsOnce(t *testing.T) {
+	t.Parallel()
+	const budget, most, output = 4 << 20, 64, 256 << 10
+	r := newRig(t, func(c *Config) {
+		c.Limits, c.Budget = batch.Limits{BatchRows: 1000, BatchBytes: 1 << 20, RowBytes: 1 << 20}, budget
+	})
+	_, s := r.join("w")
+	r.sharded()
+	r.owns("S", 1)
+	check := func(what string, a *pb.Answer) {
+		t.Helper()
+		if len(a.GetNotDone()) != most/2 || !a.GetLast() || a.GetRefused() != nil {
+			t.Errorf("%s: answered with %d outcomes, the last %v, last %t, refused %v", what, len(a.GetNotDone()), a.GetNotDone()[len(a.GetNotDone())-1], a.GetLast(), a.GetRefused())
+		}
+		if a.GetOutput() != nil || a.GetOutputOmitted().GetCode() != pb.Code_CODE_BATCH_TOO_LARGE {
+			t.Errorf("%s: output of %d rows, omitted %v", what, len(a.GetOutput().GetOrigins()), a.GetOutputOmitted())
+		}
+		quiet(t, what+": its rows run again", s.parts)
+		until(t, what+": the budget is back", func() bool { return r.c.ingest.budget.remaining() == budget })
+	}
+
+	call := r.call(t.Context(), "S", &pb.Submission{Sequence: 1, Rows: sequence(most), Output: true})
+	s.floods(s.part(), output) // four times the budget
+	check("more than the budget", r.answered(call))
+
+	// What does not fit into the answer is not held, so that it counts for nothing.
+	b := r.c.ingest.budget
+	call = r.call(t.Context(), "S", &pb.Submission{Sequence: 1, Rows: sequence(most + 1), Output: true})
+	p := s.part()
+	for row := range uint32(most) {
+		s.result(&pb.Result{
+			Part: p.GetNumber(), Finished: []*pb.Range{{First: row, Count: 1}},
+			Output: &pb.Output{Rows: &pb.Columns{Data: make([]byte, output), Ends: []uint32{output}}, Origins: []uint32{row}},
+		})
+	}
+	until(t, "what is left out is given back", func() bool { return b.remaining() > budget-output })
+	s.result(&pb.Result{Part: p.GetNumber(), Last: true})
+	if a := r.answered(call); len(a.GetNotDone()) != 0 || a.GetOutput() != nil || a.GetOutputOmitted() == nil {
+		t.Errorf("a call of which one row is late is answered with %d outcomes, omitted %v", len(a.GetNotDone()), a.GetOutputOmitted())
+	}
+
+	// Others have used the budget up, and hold no more than they may.
+	call = r.call(t.Context(), "S", &pb.Submission{Sequence: 1, Rows: sequence(most), Output: true})
+	p = s.part()
+	others := b.remaining() - 1<<10
+	if !b.reserve(others) {
+		t.Fatal("the budget is not there")
+	}
+	s.floods(p, 8<<10) // would fit into an answer
+	a := r.answered(call)
+	b.release(others, false)
+	check("others have used the budget up", a)
+}
+
+// TestStreamOverBudgetEndsOnce lets one batch of a stream pass on more than the coordinator's whole budget, to a client that takes
+// nothing meanwhile. Ended and sent again it would come to the same: so its output goes, and its outcomes are told. A client of a
+// build that would not understand that is ended.
+func TestStreamOverBudgetEndsOnce(t *testing.T) {
+	t.Parallel()
+	const budget, most = 4 << 20, 128
+	r := newRig(t, func(c *Config) {
+		c.Limits, c.Budget = batch.Limits{BatchRows: 1000, BatchBytes: 1 << 20, RowBytes: 1 << 20}, budget
+	})
+	_, s := r.join("w")
+	r.sharded()
+	r.owns("S", 1)
+	id := batch.NewStreamID()
+	c, err := r.tryOpenWith(&pb.Open{Flow: "S", Stream: id[:], TakesBytes: 4 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.submit(&pb.Submission{Sequence: 1, Rows: sequence(most), Output: true})
+	s.floods(s.part(), 192<<10) // six times the budget, and more than the connection holds
+	notDone, output, omitted := 0, 0, (*pb.Error)(nil)
+	for last := false; !last; {
+		a := c.answer()
+		notDone, output, last = notDone+len(a.GetNotDone()), output+len(a.GetOutput().GetRows().GetData()), a.GetLast()
+		omitted = a.GetOutputOmitted()
+	}
+	if notDone != most/2 || omitted.GetCode() != pb.Code_CODE_BATCH_TOO_LARGE {
+		t.Errorf("answered with %d outcomes and %d bytes of output, omitted %v", notDone, output, omitted)
+	}
+	quiet(t, "its rows run again", s.parts)
+	until(t, "the budget is back", func() bool { return r.c.ingest.budget.remaining() == budget-firstWindowBytes })
+	c.submit(&pb.Submission{Sequence: 2, Rows: rows(1), Output: true})
+	s.echo(s.part())
+	if a := c.answer(); len(a.GetOutput().GetOrigins()) != 1 || a.GetOutputOmitted() != nil {
+		t.Errorf("the next batch is answered %v", a)
+	}
+}

@@ -90,9 +90,11 @@ func (b *budget) release(bytes int64, balanced bool) {
 
 // untaken counts the bytes of answers that wait for their client to take them. A worker's result can't be refused: so they
 // are taken out of the budget even if it has no more, and windows grow, and calls are let in, the less. When it is used up, who
-// holds more than its allowance is ended: its batches are safe, as its client may submit them again.
+// holds more than its allowance lets go of output, or is ended: its batches are safe, as its client may submit them again. A call
+// is never ended so: its rows have run, and would run again, and again.
 type untaken struct {
 	budget *budget
+	shed   func() bool // has the holder let go of output; false: it can't, and is to be ended. Nil: it never can. As end is called
 	end    func(error) // called at most once, without the lock; it does not block
 
 	allowance int64 // guarded by budget.mu
@@ -110,15 +112,23 @@ func (u *untaken) hold(bytes int64) {
 	}
 	b.left -= bytes
 	u.held += bytes
-	u.ended = b.left < 0 && u.held > u.allowance
-	ends := u.ended
-	if ends {
-		b.refund(u.held)
-	}
+	full := u.full()
 	b.mu.Unlock()
-	if ends {
-		u.end(errUntaken())
+	if !full || u.shed != nil && u.shed() {
+		return
 	}
+	u.close()
+	u.end(errUntaken())
+}
+
+// full reports whether more is held than is allowed, and the budget used up. The caller holds the lock.
+func (u *untaken) full() bool { return !u.ended && u.budget.left < 0 && u.held > u.allowance }
+
+// blocks reports whether others find the budget used up by what is held.
+func (u *untaken) blocks() bool {
+	u.budget.mu.Lock()
+	defer u.budget.mu.Unlock()
+	return u.full()
 }
 
 // take says that the client took an answer.

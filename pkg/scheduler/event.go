@@ -23,8 +23,11 @@ func (e FlowSwitched) revision() batch.Revision {
 }
 
 // WorkerConnected says that a session began, with nothing held of earlier ones: what the worker had is given up, as with
-// WorkerGone.
-type WorkerConnected struct{ Worker, Name string }
+// WorkerGone. It takes parts of at most so many rows and bytes; 0: of any size.
+type WorkerConnected struct {
+	Worker, Name        string
+	PartRows, PartBytes int64
+}
 
 // WorkerResumed says that a session began that goes on where the one before stood; PartsReceived is the last part that the
 // worker has.

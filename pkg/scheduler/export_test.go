@@ -230,8 +230,13 @@ func (c *checker) flow(f *flow, remainder, divisor int) {
 	if g := live(&f.whole); g == nil || g.batch.revision() != f.revision && f.remaining(g.batch.revision()) != nil {
 		return
 	}
+	next := live(&f.whole).batch
+	taken := false
 	for l := range f.each {
-		if l.ready && l.mayRun() {
+		taken = taken || l.ready && l.worker.takes(next)
+	}
+	for l := range f.each {
+		if l.ready && l.mayRun() && (l.worker.takes(next) || !taken) {
 			c.errorf("flow %s: a whole batch waits although worker %s has credit", f.name, l.worker.id)
 		}
 	}

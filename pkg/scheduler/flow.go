@@ -49,7 +49,9 @@ type worker struct {
 	connected bool
 	draining  bool
 	links     []*link // one per flow that the worker had to do with
-	sent      window
+	// The most that a part may measure.
+	partRows, partBytes int64
+	sent                window
 }
 
 func (s *Scheduler) flow(name string) *flow {

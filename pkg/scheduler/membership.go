@@ -1,6 +1,8 @@
 package scheduler
 
 import (
+	"cmp"
+	"math"
 	"slices"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -8,7 +10,10 @@ import (
 
 func (e WorkerConnected) step(s *Scheduler) {
 	WorkerGone{Worker: e.Worker}.step(s) // what it had before is lost
-	w := &worker{id: e.Worker, name: e.Name, hash: hashName(e.Name), connected: true}
+	w := &worker{
+		id: e.Worker, name: e.Name, hash: hashName(e.Name), connected: true,
+		partRows: cmp.Or(e.PartRows, math.MaxInt64), partBytes: cmp.Or(e.PartBytes, math.MaxInt64),
+	}
 	s.workers[e.Worker] = w
 	s.sit(w)
 }

@@ -103,9 +103,13 @@ var commands = map[string]func(s *script, args []string){
 	},
 	// void WORKER FLOW: its credit
 	"void": func(s *script, args []string) { s.step(scheduler.CreditEnded{Worker: args[0], Flow: args[1]}) },
-	// connect WORKER
+	// connect WORKER [PART-ROWS PART-BYTES]: the most that it takes in one part
 	"connect": func(s *script, args []string) {
-		s.step(scheduler.WorkerConnected{Worker: args[0], Name: args[0]})
+		e := scheduler.WorkerConnected{Worker: args[0], Name: args[0]}
+		if len(args) > 1 {
+			e.PartRows, e.PartBytes = s.number(args[1]), s.number(args[2])
+		}
+		s.step(e)
 	},
 	// worker WORKER FLOW ROWS BYTES: connects, is ready for revision 1, and gives credit
 	"worker": func(s *script, args []string) {

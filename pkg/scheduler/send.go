@@ -175,13 +175,14 @@ func (s *Scheduler) pump(l *link) {
 	}
 }
 
-// fit divides a segment into what the credit allows to be sent now, which is at least one row, and the rest.
+// fit divides a segment into what the credit, and the worker, allow to be sent now, which is at least one row, and the rest. A
+// row that alone is more than the worker takes is alone in its part.
 func (l *link) fit(g *segment) (rows, rest []uint32) {
 	b := g.batch
 	if len(b.Keys) == 0 {
 		return g.rows, nil
 	}
-	maxRows, maxBytes := max(l.rows, overdrawRows), max(l.bytes, overdrawBytes)
+	maxRows, maxBytes := min(max(l.rows, overdrawRows), l.worker.partRows), min(max(l.bytes, overdrawBytes), l.worker.partBytes)
 	if g.rows == nil {
 		if int64(b.Rows()) <= maxRows && int64(b.Ends[len(b.Ends)-1]) <= maxBytes {
 			return nil, nil
@@ -260,6 +261,11 @@ func (l *link) pay(p *Part) {
 	}
 }
 
+// takes reports whether the whole batch may go to the worker as one part.
+func (w *worker) takes(b *Batch) bool {
+	return int64(b.Rows()) <= w.partRows && int64(b.Ends[len(b.Ends)-1]) <= w.partBytes
+}
+
 // pumpWhole sends whole batches to the least loaded workers that have credit.
 func (s *Scheduler) pumpWhole(f *flow) {
 	for {
@@ -269,8 +275,9 @@ func (s *Scheduler) pumpWhole(f *flow) {
 		if f.whole.empty() {
 			return
 		}
-		l := f.leastLoaded()
-		if b := f.whole.front().batch; b.revision() != f.revision {
+		b := f.whole.front().batch
+		l := f.leastLoaded(b)
+		if b.revision() != f.revision {
 			l = cmp.Or(f.remaining(b.revision()), l)
 		}
 		if l == nil || !l.hasCredit() {
@@ -292,12 +299,31 @@ func (f *flow) remaining(revision batch.Revision) *link {
 	return nil
 }
 
-// leastLoaded is the ready link with credit that has the fewest rows to answer; nil for none.
-func (f *flow) leastLoaded() *link {
+// leastLoaded is the ready link with credit that has the fewest rows to answer; nil for none. Its worker takes a batch of that
+// size, if any ready one does; where none does, whoever is sent the batch has its rows failed.
+func (f *flow) leastLoaded(b *Batch) *link {
+	best := f.least(func(*worker) bool { return true })
+	if best == nil || best.worker.takes(b) {
+		return best
+	}
+	takers := false
+	better := f.least(func(w *worker) bool {
+		takes := w.takes(b)
+		takers = takers || takes
+		return takes
+	})
+	if better == nil && !takers {
+		return best
+	}
+	return better
+}
+
+// least is the ready link with credit that has the fewest rows to answer, of those whose worker may do; nil for none.
+func (f *flow) least(may func(*worker) bool) *link {
 	var best *link
 	least := int64(notReady)
 	for seat, load := range f.loads {
-		if load < least && f.links[seat].mayRun() {
+		if load < least && may(f.links[seat].worker) && f.links[seat].mayRun() {
 			best, least = f.links[seat], load
 		}
 	}

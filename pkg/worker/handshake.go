@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"math"
 	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -36,9 +37,11 @@ func (k *session) greet(m *pb.CoordinatorMessage) error {
 	case hello.GetCoordinator() == "":
 		return batch.Errorf(batch.CodeBadMessage, "Hello names no coordinator: who dials is defective")
 	}
-	if mine := k.server.config.Limits; int(hello.GetBatchBytes()) > mine.BatchBytes || int(hello.GetBatchRows()) > mine.BatchRows {
-		return batch.Errorf(batch.CodeProtocolMismatch, "the coordinator takes batches of up to %d bytes and %d rows, this worker of %d bytes and %d rows: "+
-			"give both the same --max-batch-bytes and --max-batch-rows", hello.GetBatchBytes(), hello.GetBatchRows(), mine.BatchBytes, mine.BatchRows)
+	mine := k.server.config.Limits
+	if !hello.GetFollowsLimits() && (int(hello.GetBatchBytes()) > mine.BatchBytes || int(hello.GetBatchRows()) > mine.BatchRows) {
+		return batch.Errorf(batch.CodeProtocolMismatch, "the coordinator takes batches of up to %d bytes and %d rows, this worker of %d bytes and %d rows, "+
+			"and the coordinator's build can't send less: give both the same --max-batch-bytes and --max-batch-rows, or upgrade the coordinator",
+			hello.GetBatchBytes(), hello.GetBatchRows(), mine.BatchBytes, mine.BatchRows)
 	}
 	p, before, err := k.server.meet(hello)
 	if err != nil {
@@ -75,11 +78,21 @@ func (s *server) meet(hello *pb.Hello) (p, before *peer, err error) {
 		return nil, nil, errDrained
 	}
 	before, p = p, newPeer(s, name)
+	p.takes = s.takes(hello)
 	s.peers[name] = p
 	if before == nil {
 		s.metrics.peers.Inc()
 	}
 	return p, before, nil
+}
+
+// takes is how many bytes a coordinator takes for one row, output and letters each: what it takes for a batch, and no more than
+// this worker sends.
+func (s *server) takes(hello *pb.Hello) int {
+	if limit := int(hello.GetBatchBytes()); limit > 0 {
+		return min(limit, s.config.Limits.BatchBytes)
+	}
+	return s.config.Limits.BatchBytes
 }
 
 // attach makes k the coordinator's session. The one before is over, and its reader has ended, when attach returns: what it
@@ -116,6 +129,8 @@ func (p *peer) begin(k *session, received uint64) error {
 	k.tell(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Welcome{Welcome: &pb.Welcome{
 		Protocol: protocol, Worker: p.server.identity(), Resumed: p.met, PartsReceived: p.received,
 		HeartbeatMilliseconds: uint32(2 * p.server.heartbeat().Milliseconds()), Digests: true,
+		BatchBytes: uint32(min(p.server.config.Limits.BatchBytes, math.MaxUint32)),
+		BatchRows:  uint32(min(p.server.config.Limits.BatchRows, math.MaxUint32)),
 	}}})
 	if p.server.draining.Load() {
 		k.tellDraining()

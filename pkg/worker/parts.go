@@ -23,6 +23,8 @@ type part struct {
 	account *account
 	size    amount
 	deaths  uint32 // of workers that count against it
+	takes   int    // the most bytes of output, or of letters, that one row may come to: the coordinator takes no more
+	longest int    // the most bytes of one row of output: the client takes no more
 
 	// What follows is guarded by the peer's lock.
 	*flowexec.Part                // nil once all rows have ended and are in results: their bytes are free then
@@ -62,7 +64,13 @@ func (k *session) part(m *pb.Part) error {
 	if err != nil {
 		return batch.Errorf(batch.CodeBadMessage, "part %d of flow %s: %w", m.GetNumber(), m.GetFlow(), err)
 	}
-	t := &part{Part: work, number: m.GetNumber(), flow: flow, size: size, deaths: m.GetDeaths(), open: int(size.rows)}
+	t := &part{Part: work, number: m.GetNumber(), flow: flow, size: size, deaths: m.GetDeaths(), takes: p.takes, longest: p.takes, open: int(size.rows)}
+	if limit := int(m.GetOutputRowBytes()); limit > 0 {
+		t.longest = min(limit, t.longest)
+	}
+	if m.GetKeepDead() {
+		work.KeepDead = t.takes
+	}
 	s.trace(t, m)
 	work.Enter = p.enter(t)
 	work.Done = func(run flowexec.Run) { p.end(t, run) }
@@ -213,9 +221,6 @@ func (s *server) readPart(m *pb.Part, plan *flowexec.Plan) (*flowexec.Part, erro
 	}
 	now := time.Now()
 	work.Born = now.Add(-duration(m.GetAgeMilliseconds()))
-	if m.GetKeepDead() {
-		work.KeepDead = s.config.Limits.BatchBytes
-	}
 	if start := m.GetStart(); start != "" && plan != nil {
 		var ok bool
 		if work.Start, ok = plan.Place(start, int(m.GetStartUse())); !ok {

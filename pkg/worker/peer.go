@@ -14,6 +14,7 @@ import (
 type peer struct {
 	server      *server
 	coordinator string
+	takes       int // bytes of what comes of one row; set before the first session
 
 	// session is the latest; it may be over. Written with the lock held.
 	session atomic.Pointer[session]

@@ -236,7 +236,7 @@ func (s *server) gather(t *part, ended []flowexec.Run, last bool) []*pb.Result {
 	all.Output = batch.Join(outputs) // the client puts in order what comes from several workers anyway
 	slices.Sort(returned)
 	m := &pb.Result{Part: t.number, Returned: wire.FromRanges(wire.Ranges(returned)), Last: last}
-	if size(all)+sizeOfDead(dead) > s.config.ResultBytes {
+	if size(all)+sizeOfDead(dead) > min(s.config.ResultBytes, t.takes) || len(all.Output.Rows.Data) > t.longest && longest(all.Output) > t.longest {
 		return s.split(t, m, finished(t, ended), all, dead)
 	}
 	if !last {

@@ -46,7 +46,7 @@ func sizeOfDead(dead []batch.DeadRow) int {
 // the result that has its output: the coordinator takes no output of rows whose ending does not count for it. What the
 // whole batch stands behind comes with the last rows. What is too large for any message makes its row dead.
 func (s *server) split(t *part, final *pb.Result, ended rowSet, all batch.Result, dead []batch.DeadRow) []*pb.Result {
-	all = refuseTooLarge(all, ended, s.config.Limits.BatchBytes)
+	all = refuseTooLarge(all, ended, t.takes, t.longest)
 	all.Sort()
 	slices.SortStableFunc(dead, func(a, b batch.DeadRow) int { return cmp.Compare(a.Row, b.Row) })
 	costs := make([]int, t.size.rows)
@@ -58,14 +58,15 @@ func (s *server) split(t *part, final *pb.Result, ended rowSet, all batch.Result
 			costs[origin] += len(all.Output.Rows.Row(i)) + outputRowBytes
 		}
 	}
-	dead = s.keepSendable(&all, dead, costs)
+	dead = keepSendable(&all, dead, costs, t.takes)
 	for i := range dead {
 		costs[dead[i].Row] += sizeOfDead(dead[i : i+1])
 	}
 	var messages []*pb.Result
+	limit := min(s.config.ResultBytes, t.takes)
 	first, bytes := uint32(0), 0
 	for row, cost := range costs {
-		if bytes > 0 && bytes+cost > s.config.ResultBytes {
+		if bytes > 0 && bytes+cost > limit {
 			m := &pb.Result{Part: t.number}
 			dead = fill(m, ended, &all, dead, first, uint32(row))
 			messages = append(messages, m)
@@ -79,14 +80,14 @@ func (s *server) split(t *part, final *pb.Result, ended rowSet, all batch.Result
 
 // keepSendable leaves out the dead rows of rows that have more of them than a message holds beside what else the row costs,
 // and says so in the row's outcome.
-func (s *server) keepSendable(all *batch.Result, dead []batch.DeadRow, costs []int) []batch.DeadRow {
+func keepSendable(all *batch.Result, dead []batch.DeadRow, costs []int, limit int) []batch.DeadRow {
 	kept := dead[:0]
 	for len(dead) > 0 {
 		row, n := dead[0].Row, 1
 		for n < len(dead) && dead[n].Row == row {
 			n++
 		}
-		if costs[row]+sizeOfDead(dead[:n]) <= s.config.Limits.BatchBytes+limitSlack {
+		if costs[row]+sizeOfDead(dead[:n]) <= limit+limitSlack {
 			kept = append(kept, dead[:n]...)
 		} else if at, ok := slices.BinarySearchFunc(all.NotDone, row, byRow); ok {
 			all.NotDone[at].NotKept = batch.TooLarge
@@ -136,24 +137,38 @@ func pick(o batch.Output, start, stop int) batch.Output {
 	return batch.Output{Rows: o.Rows.Select(rows), Origins: o.Origins[start:stop]}
 }
 
-// refuseTooLarge makes rows dead, and drops their output, where that alone is over the limit for a batch.
-func refuseTooLarge(all batch.Result, ended rowSet, limit int) batch.Result {
-	bytes := map[uint32]int{}
-	for i, origin := range all.Output.Origins {
-		bytes[origin] += len(all.Output.Rows.Row(i)) + outputRowBytes
+// longest is how many bytes the longest row of output has.
+func longest(o batch.Output) (most int) {
+	start := uint32(0)
+	for _, end := range o.Rows.Ends {
+		most, start = max(most, int(end-start)), end
 	}
-	refused := func(row uint32) int {
-		if n := bytes[batch.WholeBatch]; n > limit {
-			return n
+	return most
+}
+
+// refuseTooLarge makes rows dead, and drops their output, where that alone is more than the coordinator takes, or a row of it
+// more than the client does.
+func refuseTooLarge(all batch.Result, ended rowSet, limit, longest int) batch.Result {
+	type measure struct{ all, one int } // bytes: of all that a row came to, of the longest row of that
+	bytes := map[uint32]measure{}
+	for i, origin := range all.Output.Origins {
+		n, m := len(all.Output.Rows.Row(i)), bytes[origin]
+		bytes[origin] = measure{m.all + n + outputRowBytes, max(m.one, n)}
+	}
+	refused := func(row uint32) (n, over int) {
+		for _, m := range []measure{bytes[batch.WholeBatch], bytes[row]} {
+			switch {
+			case m.all > limit:
+				return m.all, limit
+			case m.one > longest:
+				return m.one, longest
+			}
 		}
-		if n := bytes[row]; n > limit {
-			return n
-		}
-		return 0
+		return 0, 0
 	}
 	var keep []uint32
 	for i, origin := range all.Output.Origins {
-		if refused(origin) == 0 {
+		if n, _ := refused(origin); n == 0 {
 			keep = append(keep, uint32(i))
 		}
 	}
@@ -171,10 +186,11 @@ func refuseTooLarge(all batch.Result, ended rowSet, limit int) batch.Result {
 	}
 	all.NotDone = slices.Clip(all.NotDone)
 	for row := range uint32(len(ended) * 64) {
-		if n := refused(row); n > 0 && ended.has(row) && !reported.has(row) {
+		if n, over := refused(row); n > 0 && ended.has(row) && !reported.has(row) {
 			all.NotDone = append(all.NotDone, batch.RowOutcome{
 				Row: row, Outcome: batch.Dead, Code: batch.CodeRowTooLarge, NotKept: batch.NothingLeft,
-				Reason: fmt.Sprintf("what was passed on for the row has %d bytes, over the limit of %d bytes: pass on less, or raise --max-batch-bytes", n, limit),
+				Reason: fmt.Sprintf("what was passed on for the row has %d bytes, over the limit of %d bytes: pass on less, or raise --max-batch-bytes "+
+					"of coordinators and workers", n, over),
 			})
 		}
 	}

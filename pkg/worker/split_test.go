@@ -91,13 +91,21 @@ func smallServer() *server {
 	return &server{config: serverConfig{Limits: batch.Limits{BatchBytes: 8 << 10}.WithDefaults(), ResultBytes: 1 << 10}}
 }
 
-// TestResultsTellEverything makes results of random runs of a part, in random order, and reads them as a coordinator does.
+// smallPart is a part of a coordinator, and a client, that take as much as smallServer sends.
+func smallPart(rows int) *part {
+	return &part{number: 1, size: amount{rows: int64(rows)}, takes: 8 << 10, longest: 8 << 10}
+}
+
+// TestResultsTellEverything makes results of random runs of a part, in random order, and reads them as a coordinator does: one that
+// takes what the worker does or less, for a client that takes less still.
 func TestResultsTellEverything(t *testing.T) {
 	s := smallServer()
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 200).Draw(t, "rows")
 		lanes := rapid.IntRange(1, 4).Draw(t, "lanes")
 		large := rapid.SampledFrom([]int{10, 10, 200, 3000}).Draw(t, "largest output")
+		takes := rapid.SampledFrom([]int{8 << 10, 8 << 10, 4 << 10, 700}).Draw(t, "the coordinator takes")
+		oneRow := min(takes, rapid.SampledFrom([]int{8 << 10, 8 << 10, 2 << 10, 100}).Draw(t, "one row for the client"))
 		runs := make([]flowexec.Run, lanes)
 		want := map[uint32]ending{}
 		for row := range uint32(n) {
@@ -113,15 +121,15 @@ func TestResultsTellEverything(t *testing.T) {
 				run.Returned = append(run.Returned, row)
 			}
 			if !e.returned {
-				total := 0
+				total, longest := 0, 0
 				for range rapid.IntRange(0, 3).Draw(t, "outputs") {
 					out := strings.Repeat("o", rapid.IntRange(0, large).Draw(t, "size"))
 					run.Output.Rows.Append([]byte(out))
 					run.Output.Origins = append(run.Output.Origins, row)
 					e.output = append(e.output, out)
-					total += len(out) + outputRowBytes
+					total, longest = total+len(out)+outputRowBytes, max(longest, len(out))
 				}
-				if total > s.config.Limits.BatchBytes {
+				if total > takes || longest > oneRow {
 					e.output = nil
 					if e.outcome == batch.Done {
 						e.outcome, e.code = batch.Dead, batch.CodeRowTooLarge
@@ -131,7 +139,8 @@ func TestResultsTellEverything(t *testing.T) {
 			want[row] = e
 		}
 		runs = slices.DeleteFunc(runs, func(r flowexec.Run) bool { return len(r.Rows) == 0 })
-		part := &part{number: 1, size: amount{rows: int64(n)}}
+		part := smallPart(n)
+		part.takes, part.longest = takes, oneRow
 		cut := rapid.IntRange(0, len(runs)-1).Draw(t, "reported before")
 		var results []*pb.Result
 		if cut > 0 {
@@ -155,7 +164,7 @@ func TestWhatTheWholeBatchStandsBehind(t *testing.T) {
 		run.Output.Rows.Append(make([]byte, 1<<10))
 		run.Output.Origins = append(run.Output.Origins, batch.WholeBatch)
 	}
-	part := &part{number: 1, size: amount{rows: 100}}
+	part := smallPart(100)
 	got, whole := gatherEndings(t, s.results(part, []flowexec.Run{run}, true), 100, limit)
 	if len(whole) != 5 || got[7].outcome != batch.Filtered || got[8].outcome != batch.Done {
 		t.Errorf("%d output rows, row 7 %v, row 8 %v", len(whole), got[7], got[8])
@@ -178,7 +187,7 @@ func TestOutputsOfDifferentEncodingsDoNotMix(t *testing.T) {
 		run.Output.Rows.Encoding, run.Output.Origins = encoding, []uint32{uint32(i)}
 		runs = append(runs, run)
 	}
-	results := smallServer().results(&part{number: 1, size: amount{rows: 4}}, runs, true)
+	results := smallServer().results(smallPart(4), runs, true)
 	if len(results) != 2 {
 		t.Fatalf("%d results", len(results))
 	}
@@ -201,7 +210,8 @@ func TestResultsThatPanic(t *testing.T) {
 		run := flowexec.Run{Rows: []uint32{0, 99}, NotDone: []batch.RowOutcome{{Row: 99, Reason: strings.Repeat("x", 1<<20)}}}
 		run.Output.Rows.Append(make([]byte, 2<<20))
 		run.Output.Origins = []uint32{5000}
-		p := &part{number: 1, size: amount{rows: 2}, flow: &flow{name: "f"}}
+		p := smallPart(2)
+		p.flow = &flow{name: "f"}
 		results := r.server.resultsSafely(p, []flowexec.Run{run}, true)
 		if len(results) != 1 || len(results[0].GetNotDone()) != 2 || results[0].GetNotDone()[0].GetCode() != pb.Code_CODE_INTERNAL {
 			t.Errorf("results %v", results)

@@ -27,7 +27,7 @@ type SubmitRequest struct {
 	// The stream that a client's unary calls share, with this batch's sequence.
 	Stream     []byte      `protobuf:"bytes,2,opt,name=stream,proto3" json:"stream,omitempty"`
 	Submission *Submission `protobuf:"bytes,3,opt,name=submission,proto3" json:"submission,omitempty"`
-	// The most bytes that the caller takes in one message. 0: a build that does not say, and takes 11 MiB.
+	// The most bytes that the caller takes in one message, at least 2 MiB. 0: a build that does not say, and takes 11 MiB.
 	TakesBytes    uint32 `protobuf:"varint,15,opt,name=takes_bytes,json=takesBytes,proto3" json:"takes_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -239,8 +239,8 @@ type Open struct {
 	Unanswered bool `protobuf:"varint,6,opt,name=unanswered,proto3" json:"unanswered,omitempty"`
 	// The stream is open at another coordinator, which asked it to move: only one with fewer streams than its share takes it.
 	Moving bool `protobuf:"varint,7,opt,name=moving,proto3" json:"moving,omitempty"`
-	// The most bytes that the client takes in one message. 0: a build that does not say, and takes 11 MiB. A client that says it
-	// also understands Answer.output_omitted on a stream.
+	// The most bytes that the client takes in one message, at least 2 MiB. 0: a build that does not say, and takes 11 MiB. A client
+	// that says it also understands Answer.output_omitted on a stream.
 	TakesBytes    uint32 `protobuf:"varint,15,opt,name=takes_bytes,json=takesBytes,proto3" json:"takes_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

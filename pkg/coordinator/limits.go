@@ -1,0 +1,156 @@
+package coordinator
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/kisgrid/kisgrid/internal/transport"
+	"github.com/kisgrid/kisgrid/internal/wire"
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/scheduler"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// Processes of one cluster may have different limits, for good or while they are changed one after the other. Nobody is sent what
+// it said that it can't take: a worker says so in Welcome, a client in Open or with its call. A row that is too large for the other
+// side is ROW_TOO_LARGE, and that row alone; sessions and streams go on.
+
+// limitsOf is what clients are told of the limits.
+func limitsOf(l batch.Limits) *pb.Limits {
+	return &pb.Limits{RowBytes: uint32(l.RowBytes), BatchBytes: uint32(l.BatchBytes), BatchRows: uint32(l.BatchRows)}
+}
+
+// takes is how many bytes of one answer a client takes that said so much. Builds that say nothing take the default message limit.
+func (i *ingest) takes(said uint32) int {
+	const least = 2 << 20 // pieces of answers are half of that
+	takes := max(least, int(min(said, math.MaxInt32)))
+	if said == 0 {
+		takes = (&transport.Config{}).MessageBytes()
+	}
+	return min(takes, i.message)
+}
+
+// answerLimit is how many bytes of rows go into a message of so many bytes, beside what else it says.
+func answerLimit(message int) int { return message - message/8 }
+
+// goesTo says that the answers go to a client that takes messages of so many bytes.
+func (s *submission) goesTo(takes int, limits batch.Limits) {
+	s.piece = min(wire.SplitBytes, takes/2)
+	if longest := answerLimit(takes); longest < limits.BatchBytes {
+		s.longest = longest
+	}
+}
+
+func (s *submission) pieceBytes() int { return cmp.Or(s.piece, wire.SplitBytes) }
+
+// endTooLong ends the rows whose output has a row that the client can't take, and leaves their output out. Workers see to it,
+// those of earlier builds don't.
+func (s *submission) endTooLong(a *pb.Answer) {
+	if s.longest == 0 || len(a.GetOutput().GetRows().GetData()) <= s.longest {
+		return
+	}
+	c, origins := wire.ToColumns(a.GetOutput().GetRows()), a.GetOutput().GetOrigins()
+	refused := map[uint32]bool{}
+	for i, origin := range origins {
+		if n := len(c.Row(i)); n > s.longest && !refused[origin] {
+			refused[origin] = true
+			s.endTooLongRow(a, origin, n)
+		}
+	}
+	if len(refused) == 0 {
+		return
+	}
+	var keep, left []uint32
+	for i, origin := range origins {
+		if !refused[origin] {
+			keep, left = append(keep, uint32(i)), append(left, origin)
+		}
+	}
+	a.Output = wire.FromOutput(batch.Output{Rows: c.Select(keep), Origins: left})
+}
+
+func (s *submission) endTooLongRow(a *pb.Answer, origin uint32, n int) {
+	reason := fmt.Sprintf("what was passed on for the row has a row of %d bytes, and the client takes %d bytes: pass on less", n, s.longest)
+	if origin == batch.WholeBatch {
+		s.omit(batch.Errorf(batch.CodeRowTooLarge, "%s", reason))
+		return
+	}
+	if slices.ContainsFunc(a.GetNotDone(), func(o *pb.RowOutcome) bool { return o.GetRow() == origin }) {
+		return
+	}
+	a.NotDone = append(a.NotDone, &pb.RowOutcome{
+		Row: origin, Outcome: pb.Outcome_OUTCOME_DEAD, Code: pb.Code_CODE_ROW_TOO_LARGE, Reason: reason, NotKept: pb.NotKept_NOT_KEPT_NOTHING_LEFT,
+	})
+}
+
+// partLimits are what a worker takes in one part; 0: what this coordinator takes of clients, or more.
+type partLimits struct{ rows, bytes int64 }
+
+// limitsOfWorker are those that a worker said, as far as they are lower than this coordinator's own.
+func limitsOfWorker(w *pb.Welcome, own batch.Limits) (l partLimits) {
+	if n := w.GetBatchRows(); n > 0 && int64(n) < int64(own.BatchRows) {
+		l.rows = int64(n)
+	}
+	if n := w.GetBatchBytes(); n > 0 && int64(n) < int64(own.BatchBytes) {
+		l.bytes = int64(n)
+	}
+	return l
+}
+
+// refusal is why a part can't be sent to the worker; nil: it can. The scheduler cuts parts to fit: what is left is one row that is
+// too large, or a batch that must not be divided.
+func (l partLimits) refusal(p *scheduler.Part) *batch.RowOutcome {
+	if l == (partLimits{}) {
+		return nil
+	}
+	rows, bytes := int64(p.Len()), int64(0)
+	if p.Rows == nil {
+		bytes = int64(p.Batch.Ends[p.Batch.Rows()-1])
+	}
+	for _, row := range p.Rows {
+		bytes += int64(p.Batch.Ends[row])
+		if row > 0 {
+			bytes -= int64(p.Batch.Ends[row-1])
+		}
+	}
+	switch {
+	case l.bytes > 0 && bytes > l.bytes && rows == 1:
+		return &batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeRowTooLarge,
+			Reason: fmt.Sprintf("the row has %d bytes, over the limit of %d bytes of the worker that it belongs to: raise --max-batch-bytes there, or send less", bytes, l.bytes)}
+	case l.bytes > 0 && bytes > l.bytes:
+		return &batch.RowOutcome{Outcome: batch.Failed, Code: batch.CodeBatchTooLarge,
+			Reason: fmt.Sprintf("the batch has %d bytes, and no worker takes more than %d bytes: raise --max-batch-bytes of the workers and submit the same batch again, or split it", bytes, l.bytes)}
+	case l.rows > 0 && rows > l.rows:
+		return &batch.RowOutcome{Outcome: batch.Failed, Code: batch.CodeTooManyRows,
+			Reason: fmt.Sprintf("the batch has %d rows, and no worker takes more than %d rows: raise --max-batch-rows of the workers and submit the same batch again, or split it", rows, l.rows)}
+	}
+	return nil
+}
+
+// refuse ends the rows of a part that the worker would not take, in the worker's place, and gives back the credit that the
+// scheduler spent for it.
+func (s *sender) refuse(p *scheduler.Part, sub *submission, o batch.RowOutcome) {
+	m := &pb.Result{Part: p.Number, Last: true}
+	outcomes := make([]batch.RowOutcome, p.Len())
+	bytes := int64(0)
+	for i := range outcomes {
+		row := p.Row(uint32(i))
+		data := sub.columns.Row(int(row))
+		bytes += int64(len(data))
+		outcomes[i] = o
+		outcomes[i].Row = uint32(i)
+		if sub.redrive {
+			outcomes[i].Outcome = batch.Failed // it stays what it is
+		} else if o.Outcome == batch.Dead && sub.keeps {
+			m.Dead = append(m.Dead, &pb.DeadRow{
+				Row: uint32(i), Code: pb.Code(o.Code), Reason: o.Reason, Encoding: sub.columns.Encoding, Data: slices.Clone(data),
+			})
+		}
+	}
+	m.NotDone = wire.FromRowOutcomes(outcomes)
+	ctx, worker := s.stream.Context(), s.link.worker.ID
+	s.link.loop.post(ctx, scheduler.Answered{Worker: worker, Part: p.Number, NotDone: outcomes, Last: true, Result: &result{m, nil}})
+	s.link.loop.post(ctx, scheduler.Credited{Worker: worker, Flow: p.Batch.Flow, Rows: int64(len(outcomes)), Bytes: bytes})
+}
