@@ -43,7 +43,7 @@ var arrows = []struct {
 	{"pkg/client", []string{"pkg/batch", "internal/wire", "internal/transport", "internal/tracing", "proto/kisgrid/v1"}},
 
 	// What puts processes together.
-	{"internal/devcluster", []string{"pkg/coordinator", "pkg/deadletter", "pkg/worker", "pkg/cluster", "pkg/definition", "pkg/kis", "pkg/batch", "internal/transport"}},
+	{"internal/devcluster", []string{"pkg/connector", "pkg/coordinator", "pkg/deadletter", "pkg/worker", "pkg/cluster", "pkg/definition", "pkg/kis", "pkg/batch", "internal/transport"}},
 	{"pkg/flowtest", []string{
 		"internal/devcluster", "pkg/coordinator", "pkg/worker", "pkg/client", "pkg/cluster", "pkg/definition", "pkg/kis", "pkg/batch", "internal/transport", "internal/wire",
 		"proto/kisgrid/v1",

@@ -37,6 +37,7 @@ func StartRedis(c RedisConfig) (*Redis, error) {
 		return nil, fmt.Errorf("start the embedded Redis at %s: %w", c.Address, err)
 	}
 	r.address = r.server.Addr()
+	r.addAsRedis()
 	r.clock.Go(r.passTime)
 	return r, nil
 }

@@ -1,4 +1,4 @@
-package redis
+package redis_test
 
 import (
 	"strconv"
@@ -10,9 +10,12 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"pgregory.net/rapid"
 
+	"github.com/kisgrid/kisgrid/internal/devcluster"
+	"github.com/kisgrid/kisgrid/internal/process"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/connector/memory"
+	"github.com/kisgrid/kisgrid/pkg/connector/redis"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
@@ -32,10 +35,27 @@ var texts = []string{"", "a", "b", "A", "\x00", "a\x00b", "\xff\xfe", "\r\n", "{
 
 // The memory and the Redis connector agree on every key, field, value and number: on what is refused, and on what is there.
 func TestConnectorsAgree(t *testing.T) {
-	s := startServer(t, "")
-	client := goredis.NewClient(&goredis.Options{Addr: s.addr})
+	embedded, err := devcluster.StartRedis(devcluster.RedisConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer embedded.Close()
+	installed := process.Address(t)
+	process.StartRedis(t, installed, nil)
+	for name, addr := range map[string]string{"redis-server": installed, "embedded": embedded.Address()} {
+		t.Run(name, func(t *testing.T) { agree(t, addr) })
+	}
+}
+
+func agree(t *testing.T, addr string) {
+	t.Helper()
+	client := goredis.NewClient(&goredis.Options{Addr: addr})
 	defer client.Close()
-	theirs := open(t, document(s.addr))
+	theirs, err := redis.Open(t.Context(), &definition.Connector{Name: "Test", Type: "redis", Addrs: []string{addr}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
 	number := rapid.OneOf(rapid.SampledFrom(numbers), rapid.Map(rapid.Int64(), func(n int64) string { return strconv.FormatInt(n, 10) }),
 		rapid.Map(rapid.Float64(), func(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }),
 		rapid.Map(rapid.Float64Range(-1e6, 1e6), func(f float64) string { return strconv.FormatFloat(f, 'f', 6, 64) }),

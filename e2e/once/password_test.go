@@ -1,0 +1,98 @@
+//go:build linux
+
+package once
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/pkg/client"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+)
+
+// TestPasswordSetMeanwhile gives Redis a password while a cluster runs, and ends all connections, so that no new one gets past its
+// handshake. Rows wait until the password is gone: then each is done, and in Redis.
+func TestPasswordSetMeanwhile(t *testing.T) {
+	const rows = 100
+	address := process.Address(t)
+	_, r := startRedis(t, address)
+	g := startGrid(t, 1, 1, fmt.Sprintf("addrs: %q\nkey: \"pw:\"\nsave: [Put]\nload: [Take]\nparams: {retry_max: 50ms}\n", address), []definition.Document{
+		{Kind: definition.KindFlow, Name: "Put", YAML: []byte("kistype: flow\nflow_name: Put\nstatus: 1\nshard_key: key\nflows: [{fname: Put}]\n")},
+		{Kind: definition.KindFunc, Name: "Put", YAML: []byte("kistype: func\nfname: Put\nfmode: Save\noption: {cname: Store, save: {key: \"{key}\", set: {n: n}}}\n")},
+		{Kind: definition.KindFlow, Name: "Take", YAML: []byte("kistype: flow\nflow_name: Take\nstatus: 1\nflows: [{fname: Take}]\n")},
+		{Kind: definition.KindFunc, Name: "Take", YAML: []byte("kistype: func\nfname: Take\nfmode: Load\noption: {cname: Store, wait: 10ms, load: {key: \"{key}\", set: {n: n}}}\n")},
+	})
+	type put struct {
+		Key string `json:"key"`
+		N   int    `json:"n"`
+	}
+	ctx := t.Context()
+	c := g.dial()
+	puts, takes := g.stream(ctx, c, "Put"), g.stream(ctx, c, "Take")
+	send := func(s *client.Stream, all ...put) *client.Pending {
+		p, err := s.Send(ctx, client.Rows(all...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	done := func(p *client.Pending) {
+		t.Helper()
+		result, err := p.Wait(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(result.NotDone) > 0 {
+			t.Errorf("%d of %d rows are not done: %+v", len(result.NotDone), result.Rows, result.NotDone[0])
+		}
+	}
+	done(send(puts, put{"there", 1}))
+
+	if err := r.ConfigSet(ctx, "requirepass", "secret").Err(); err != nil {
+		t.Fatal(err)
+	}
+	admin := redis.NewClient(&redis.Options{Addr: address, Password: "secret"})
+	defer admin.Close()
+	if err := admin.Do(ctx, "client", "kill", "type", "normal").Err(); err != nil {
+		t.Fatal(err)
+	}
+	var all []put
+	for i := range rows {
+		all = append(all, put{fmt.Sprintf("k%d", i), i})
+	}
+	saving, loading := send(puts, all...), send(takes, put{Key: "there"})
+	process.Until(t, "connections were refused", func() error {
+		var n int
+		info := admin.Info(ctx, "errorstats").Val()
+		if _, text, ok := strings.Cut(info, "errorstat_NOAUTH:count="); ok {
+			_, _ = fmt.Sscan(text, &n)
+		}
+		if n < 50 {
+			return errors.New(info)
+		}
+		return nil
+	})
+	for name, p := range map[string]*client.Pending{"saved": saving, "loaded": loading} {
+		select {
+		case <-p.Done():
+			result, err := p.Wait(ctx)
+			t.Errorf("rows that could not be %s have ended, these not as done: %+v, error %v", name, result.NotDone, err)
+		default:
+		}
+	}
+	if err := admin.ConfigSet(ctx, "requirepass", "").Err(); err != nil {
+		t.Fatal(err)
+	}
+	done(saving)
+	done(loading)
+	for _, row := range all {
+		if n := admin.HGet(ctx, "pw:"+row.Key, "n").Val(); n != fmt.Sprint(row.N) {
+			t.Errorf("key %s has %q", row.Key, n)
+		}
+	}
+}

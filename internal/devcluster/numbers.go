@@ -1,0 +1,72 @@
+package devcluster
+
+import (
+	"bufio"
+	"bytes"
+	"strconv"
+
+	"github.com/alicebob/miniredis/v2/server"
+
+	"github.com/kisgrid/kisgrid/pkg/connector"
+)
+
+// addAsRedis has the stand-in add numbers as Redis does. Its own way differs: it knows other numbers, a precision of its own, and no
+// overflow.
+func (r *Redis) addAsRedis() {
+	s := r.server.Server()
+	s.SetPreHook(func(c *server.Peer, command string, args ...string) bool {
+		if (command != "HINCRBY" && command != "HINCRBYFLOAT") || len(args) != 3 {
+			return false
+		}
+		if command == "HINCRBY" && !connector.IsWhole(args[2]) {
+			c.WriteError("ERR value is not an integer or out of range")
+			return true
+		}
+		if connector.CheckAddend(args[2]) != nil {
+			c.WriteError("ERR value is not a valid float")
+			return true
+		}
+		ask := func(command ...string) (any, error) {
+			var reply bytes.Buffer
+			w := bufio.NewWriter(&reply)
+			peer := server.NewPeer(w)
+			peer.Ctx = c.Ctx // its database, and whether a script asks
+			s.Dispatch(peer, command)
+			if err := w.Flush(); err != nil {
+				return nil, err
+			}
+			return server.ParseReply(bufio.NewReader(&reply))
+		}
+		held, err := ask("HGET", args[0], args[1])
+		text, there := held.(string)
+		switch {
+		case err != nil:
+			c.WriteError(err.Error())
+			return true
+		case !there:
+			text = "0"
+		case command == "HINCRBY" && !connector.IsWhole(text):
+			c.WriteError("ERR hash value is not an integer")
+			return true
+		case connector.CheckAddend(text) != nil:
+			c.WriteError("ERR hash value is not a float")
+			return true
+		}
+		sum, err := connector.Add(text, args[2])
+		if err != nil {
+			c.WriteError("ERR increment or decrement would overflow")
+			return true
+		}
+		if _, err := ask("HSET", args[0], args[1], sum); err != nil {
+			c.WriteError(err.Error())
+			return true
+		}
+		if command == "HINCRBY" {
+			n, _ := strconv.Atoi(sum) // it is whole
+			c.WriteInt(n)
+		} else {
+			c.WriteBulk(sum)
+		}
+		return true
+	})
+}
