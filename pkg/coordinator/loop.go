@@ -71,10 +71,18 @@ func (l *loop) run(ctx context.Context) {
 	defer close(l.done)
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
+	always := make(chan struct{})
+	close(always)
 	for {
+		var behind chan struct{}
+		if l.scheduler.Behind() { // goes on between other events
+			behind = always
+		}
 		select {
 		case <-ctx.Done():
 			return
+		case <-behind:
+			l.step(scheduler.Continue{})
 		case <-ticker.C:
 			l.step(scheduler.Tick{})
 		case o := <-l.events:

@@ -75,17 +75,21 @@ func (e Answered) step(s *Scheduler) {
 			s.act(Answer{Part: p, Result: e.Result, Only: only, Last: s.ended(b, int(n))})
 		}
 	}
-	// Rows handed back join what waits for their slots before those slots are let go.
 	if len(returned) > 0 && !b.over {
 		s.takeBack(f, p, returned)
 	}
-	s.release(f)
 	if p.open == 0 {
 		p.drop()
 	}
-	if p.link.isCrowded() {
-		s.pump(p.link)
+	l := p.link
+	s.returned(l)
+	if l.isCrowded() {
+		s.pump(l)
 	}
+	if len(f.over) > 0 {
+		s.wake(f)
+	}
+	s.uncount(f)
 }
 
 // has reports whether the part has a row i that is still the worker's.
@@ -98,17 +102,18 @@ func (s *Scheduler) takeBack(f *flow, p *Part, returned []uint32) {
 	}
 	slices.Sort(returned)
 	f.ledger.HandedBack += uint64(len(returned))
-	g := segment{batch: p.Batch, rows: returned, deaths: p.Deaths}
 	if len(p.Batch.Keys) > 0 {
-		s.route(f, g)
+		// Their slots are held, and are not let go before this step is over.
+		for _, r := range returned {
+			f.held[p.Batch.slot(r)].keep(f, heldRow{p.Batch, r, p.Deaths})
+		}
 		return
 	}
+	g := segment{batch: p.Batch, rows: returned, deaths: p.Deaths}
 	if len(returned) == p.Batch.Rows() {
 		g.rows = nil
 	}
-	s.starve(f)
-	f.whole.putBack(g)
-	s.pumpWhole(f)
+	s.whole(f, g, true)
 }
 
 // closeRanges takes rows from the worker and returns those that were its own.
@@ -157,12 +162,7 @@ func (p *Part) eachOpen(f func(i uint32)) {
 // closeAll takes all rows from the worker.
 func (p *Part) closeAll() {
 	if len(p.Batch.Keys) > 0 {
-		p.eachOpen(func(i uint32) {
-			p.link.share(p.Batch, p.Row(i), -1)
-			if p.link.handing > 0 {
-				p.link.handedOver(p.Batch, p.Row(i))
-			}
-		})
+		p.eachOpen(p.answered)
 	}
 	p.link.load(-p.open)
 	p.open = 0
@@ -184,7 +184,9 @@ func (s *Scheduler) fail(b *Batch, rows []uint32, outcome batch.Outcome, code ba
 	}
 	b.flow.ledger.Outcomes[outcome] += uint64(len(failed))
 	last := s.ended(b, len(failed))
-	b.flow.stale = b.flow.stale || last
+	if last {
+		b.flow.sweep.over++
+	}
 	s.act(Fail{Batch: b, Rows: failed, Outcome: outcome, Code: code, Last: last})
 }
 
@@ -205,28 +207,44 @@ func (e Cancelled) step(s *Scheduler) {
 		return
 	}
 	b.flow.ledger.Outcomes[batch.Failed] += uint64(b.remaining)
-	b.flow.stale = true
+	b.flow.sweep.over++
 	s.ended(b, b.remaining)
 }
 
 func (Tick) step(s *Scheduler) {
-	for len(s.deadlines) > 0 && !s.deadlines[0].Deadline.After(s.now) {
-		b := s.deadlines[0]
-		s.fail(b, b.open(), batch.Failed, batch.CodeDeadline)
-	}
+	s.ticked = s.now
 	for _, f := range s.flows {
-		if f.ready() == 0 && s.now.Sub(f.since) >= s.config.NoWorker {
-			for _, g := range append(f.waiting.take(), f.whole.take()...) {
-				s.fail(g.batch, g.list(), batch.Failed, batch.CodeNoCapableWorker)
+		f.expires = f.expires || len(f.held) > 0 && !f.expiry.After(s.now)
+		f.starves = f.starves || f.ready() == 0 && (!f.waiting.empty() || len(f.wholes) > 0) && s.now.Sub(f.since) >= s.config.NoWorker
+		f.sweeps = f.sweeps || f.sweep.isDue(s.now)
+		if f.expires || f.starves || f.sweeps {
+			s.wake(f)
+		}
+	}
+}
+
+// starveSome fails rows that waited for a worker for too long, until somebody is ready.
+func (s *Scheduler) starveSome(f *flow) {
+	for f.ready() == 0 {
+		q := &f.waiting
+		for q.empty() && len(f.wholes) > 0 {
+			if q = f.wholes[0].next(); q == nil {
+				f.wholes = f.wholes[1:]
+				q = &f.waiting
 			}
 		}
-		if len(f.held) > 0 {
-			s.expire(f)
+		if q.empty() {
+			break
 		}
-		if f.stale {
-			s.sweep(f)
+		if s.budget <= 0 {
+			return
 		}
+		g := *q.front()
+		q.pop()
+		s.spend(costPart + g.len())
+		s.fail(g.batch, g.list(), batch.Failed, batch.CodeNoCapableWorker)
 	}
+	f.starves = false
 }
 
 // deadlines is a heap of batches, the nearest deadline first.

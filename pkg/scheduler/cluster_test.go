@@ -40,6 +40,7 @@ type coordinator struct {
 	*shell
 	cluster  *cluster
 	sessions map[string]*session // by node
+	goesOn   bool                // a Continue is on its way
 }
 
 // session is what lies between one coordinator and one worker, from one of their handshakes to the next.

@@ -52,34 +52,54 @@ func (s *Scheduler) Explain(flow string, key uint64) Explanation {
 
 // count counts the slot's rows that have no outcome.
 func (e *Explanation) count(f *flow) {
-	rows := func(segments []segment) (n int) {
-		for _, g := range segments {
+	rows := func(n *int) func(*segment) {
+		return func(g *segment) {
 			if g.batch.over || len(g.batch.Keys) == 0 {
-				continue
+				return
 			}
 			for _, r := range g.list() {
 				if g.batch.slot(r) == e.Slot {
-					n++
+					*n++
 				}
 			}
 		}
-		return n
 	}
-	e.Held = rows(f.waiting.segments[f.waiting.head:])
+	f.waiting.each(rows(&e.Held))
+	f.fresh.each(rows(&e.Held))
+	for _, from := range f.inbox {
+		held := rows(&e.Held)
+		from.each(func(g segment) { held(&g) })
+		if dead, ok := from.(*residue); ok {
+			e.Held += dead.link.sent(e.Slot)
+		}
+	}
 	if h := f.held[e.Slot]; h != nil {
-		e.Held += len(h.rows)
+		for _, run := range h.runs {
+			e.Held += len(run)
+		}
 	}
 	for l := range f.each {
-		e.Queued += rows(l.queue.segments[l.queue.head:])
-		for p := l.first; p != nil; p = p.next {
-			if p.Batch.over || len(p.Batch.Keys) == 0 {
-				continue
+		l.queue.each(rows(&e.Queued))
+		if l.isCrowded() {
+			for _, b := range l.shares.crowded {
+				l.shares.aside[b].each(rows(&e.Queued))
 			}
-			p.eachOpen(func(i uint32) {
-				if p.Batch.slot(p.Row(i)) == e.Slot {
-					e.Sent++
-				}
-			})
 		}
+		e.Sent += l.sent(e.Slot)
 	}
+}
+
+// sent counts the slot's rows that the link's worker has not answered.
+func (l *link) sent(slot uint16) (n int) {
+	for p := l.first; p != nil; p = p.next {
+		if p.Batch.over || len(p.Batch.Keys) == 0 {
+			continue
+		}
+		p.eachOpen(func(i uint32) {
+			if p.Batch.slot(p.Row(i)) == slot {
+				n++
+			}
+		})
+	}
+	return n
 }

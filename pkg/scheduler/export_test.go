@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"container/heap"
 	"errors"
 	"fmt"
 	"iter"
@@ -124,14 +125,15 @@ func (c *checker) found(b *Batch, row uint32, where string) {
 }
 
 func (c *checker) queue(q *queue, where string) {
-	for i := q.head; i < len(q.segments); i++ {
-		g := &q.segments[i]
-		if g.len() == 0 {
-			c.errorf("%s has an empty segment", where)
-		}
-		for _, r := range g.list() {
-			c.found(g.batch, r, where)
-		}
+	q.each(func(g *segment) { c.segment(g, where) })
+}
+
+func (c *checker) segment(g *segment, where string) {
+	if g.len() == 0 {
+		c.errorf("%s has an empty segment", where)
+	}
+	for _, r := range g.list() {
+		c.found(g.batch, r, where)
 	}
 }
 
@@ -185,30 +187,37 @@ func (c *checker) worker(w *worker) {
 
 // live is the first segment whose batch is not over; nil for none.
 func live(q *queue) *segment {
-	for i := q.head; i < len(q.segments); i++ {
-		if !q.segments[i].batch.over {
-			return &q.segments[i]
+	var first *segment
+	q.each(func(g *segment) {
+		if first == nil && !g.batch.over {
+			first = g
 		}
-	}
-	return nil
+	})
+	return first
 }
 
 func (c *checker) flow(f *flow, remainder, divisor int) {
-	if len(f.over) > 0 {
-		c.errorf("flow %s: slots are left in over", f.name)
+	if !f.awake && (!f.settled() || len(f.pumps)+len(f.expiring) > 0 || f.pumpsWhole || f.expires || f.starves || f.sweeps) {
+		c.errorf("flow %s has something to do, and will not do it", f.name)
 	}
 	ready := 0
 	for seat, l := range f.links {
 		load := int64(notReady)
-		if l != nil {
+		if l != nil && l.worker.gone {
+			if !l.moves {
+				c.errorf("flow %s: worker %s is gone, and nobody buries it", f.name, l.worker.id)
+			}
+			c.gone(l)
+		}
+		if l != nil && l.ready {
+			ready++
+			load = l.unanswered
+		}
+		if l != nil && !l.worker.gone {
 			if int(l.worker.seat) != seat || l.flow != f || c.s.seats[seat] != l.worker {
 				c.errorf("flow %s: worker %s sits at %d, and its link at %d", f.name, l.worker.id, l.worker.seat, seat)
 			}
 			c.link(l)
-			if l.ready {
-				ready++
-				load = l.unanswered
-			}
 		}
 		if is := l != nil && l.ready; is != (f.table != nil && f.table.members.has(uint16(seat))) {
 			c.errorf("flow %s: the worker at %d is ready: %v, its table says otherwise", f.name, seat, is)
@@ -221,25 +230,203 @@ func (c *checker) flow(f *flow, remainder, divisor int) {
 		c.errorf("flow %s: %d workers are ready, counted are %d", f.name, ready, f.ready())
 	}
 	c.owners(f, remainder, divisor)
+	for _, from := range f.inbox {
+		from.each(func(g segment) { c.segment(&g, "the inbox") })
+		if dead, ok := from.(*residue); ok {
+			c.gone(dead.link)
+		}
+	}
+	c.queue(&f.fresh, "fresh")
 	c.held(f)
+	c.counts(f)
+	c.order(f)
 	c.queue(&f.waiting, "waiting")
-	c.queue(&f.whole, "whole")
 	if !f.waiting.empty() && f.ready() > 0 {
 		c.errorf("flow %s: rows wait for a worker although one is ready", f.name)
 	}
-	if g := live(&f.whole); g == nil || g.batch.revision() != f.revision && f.remaining(g.batch.revision()) != nil {
-		return
-	}
-	next := live(&f.whole).batch
-	taken := false
-	for l := range f.each {
-		taken = taken || l.ready && l.worker.takes(next)
-	}
-	for l := range f.each {
-		if l.ready && l.mayRun() && (l.worker.takes(next) || !taken) {
-			c.errorf("flow %s: a whole batch waits although worker %s has credit", f.name, l.worker.id)
+	for _, line := range f.wholes {
+		c.queue(&line.again, "whole")
+		c.queue(&line.fresh, "whole")
+		if f.pumpsWhole || live(&line.again) == nil && live(&line.fresh) == nil {
+			continue
+		}
+		g := live(&line.again)
+		if g == nil {
+			g = live(&line.fresh)
+		}
+		taken := false
+		for l := range f.each {
+			taken = taken || l.ready && l.worker.takes(g.batch)
+		}
+		for l := range f.each {
+			mayRun := l.ready && l.mayRun() && (l.worker.takes(g.batch) || !taken)
+			if line.revision != f.revision {
+				old, some := f.remaining(g.batch)
+				mayRun = mayRun && !some || old != nil
+			}
+			if mayRun {
+				c.errorf("flow %s: a whole batch of revision %d waits although worker %s has credit", f.name, line.revision.Number, l.worker.id)
+			}
 		}
 	}
+}
+
+// gone looks at what a worker had that is gone.
+func (c *checker) gone(l *link) {
+	for p := l.first; p != nil; p = p.next {
+		p.eachOpen(func(i uint32) {
+			c.found(p.Batch, p.Row(i), "the residue of "+l.worker.id)
+			if len(p.Batch.Keys) > 0 {
+				c.openAt(l)[p.Batch.slot(p.Row(i))]++
+			}
+		})
+	}
+	l.queue.each(func(g *segment) {
+		c.segment(g, "the queue of "+l.worker.id)
+	})
+	if l.isCrowded() {
+		for _, b := range l.shares.crowded {
+			c.queue(l.shares.aside[b], "what is set aside of "+l.worker.id)
+		}
+	}
+}
+
+// links are all that have rows of the flow.
+func (f *flow) holders() []*link {
+	all := slices.Collect(f.each)
+	for _, from := range f.inbox {
+		if dead, ok := from.(*residue); ok {
+			all = append(all, dead.link)
+		}
+	}
+	return all
+}
+
+// counts compares what is counted with what there is.
+func (c *checker) counts(f *flow) {
+	unanswered, open, earlier := int64(0), map[uint16]int32{}, map[uint16]int32{}
+	for _, l := range f.holders() {
+		for p := l.first; p != nil; p = p.next {
+			unanswered += int64(p.open)
+			if len(p.Batch.Keys) == 0 {
+				continue
+			}
+			p.eachOpen(func(i uint32) {
+				open[p.Batch.slot(p.Row(i))]++
+				if p.early() {
+					earlier[p.Batch.slot(p.Row(i))]++
+				}
+			})
+		}
+	}
+	if unanswered != f.unanswered {
+		c.errorf("flow %s: %d rows are unanswered, counted are %d", f.name, unanswered, f.unanswered)
+	}
+	if f.counts == nil {
+		return
+	}
+	for slot := range f.counts.open {
+		if n := f.counts.open[slot]; n != open[uint16(slot)] {
+			c.errorf("flow %s, slot %d: %d rows are unanswered, counted are %d", f.name, slot, open[uint16(slot)], n)
+		}
+		if f.counts.earlier != nil && f.counts.earlier[slot] != earlier[uint16(slot)] {
+			c.errorf("flow %s, slot %d: %d rows are of an earlier revision, counted are %d", f.name, slot, earlier[uint16(slot)], f.counts.earlier[slot])
+		}
+	}
+}
+
+// order checks that each slot's rows stand in order, from those at workers over those that are held to the end of the inbox.
+func (c *checker) order(f *flow) {
+	last, stood := map[uint16][2]uint64{}, map[uint16]string{}
+	where := "at workers"
+	see := func(b *Batch, row uint32) {
+		if len(b.Keys) == 0 || b.over {
+			return
+		}
+		slot := b.slot(row)
+		if h := f.held[slot]; h != nil && h.counts {
+			return // it is not let go before its queued rows have joined the others
+		}
+		at := [2]uint64{b.arrival, uint64(row)}
+		if before, ok := last[slot]; ok && slices.Compare(before[:], at[:]) >= 0 {
+			c.errorf("flow %s, slot %d: row %d of batch %d %s stands behind row %d of batch %d %s", f.name, slot, row, b.arrival, where, before[1], before[0], stood[slot])
+		}
+		last[slot], stood[slot] = at, where
+	}
+	rows := func(g *segment) {
+		for _, r := range g.list() {
+			see(g.batch, r)
+		}
+	}
+	parts := func(l *link) {
+		for p := l.first; p != nil; p = p.next {
+			p.eachOpen(func(i uint32) {
+				// Who hands rows of a held slot back may do so in any order.
+				if len(p.Batch.Keys) > 0 && f.held[p.Batch.slot(p.Row(i))] == nil {
+					see(p.Batch, p.Row(i))
+				}
+			})
+		}
+	}
+	placed := func(g *segment) {
+		for _, r := range g.list() {
+			if f.held[g.batch.slot(r)] == nil {
+				see(g.batch, r)
+			}
+		}
+	}
+	for l := range f.each {
+		parts(l)
+		if l.isCrowded() {
+			for _, b := range l.shares.crowded {
+				l.shares.aside[b].each(placed)
+			}
+		}
+		l.queue.each(placed)
+	}
+	where = "that is held"
+	for _, h := range f.held {
+		var all []heldRow
+		for _, run := range h.runs {
+			all = append(all, run...)
+		}
+		slices.SortFunc(all, func(a, b heldRow) int {
+			if a.before(&b) {
+				return -1
+			}
+			return 1
+		})
+		for _, r := range all {
+			see(r.batch, r.row)
+		}
+	}
+	where = "that waits"
+	f.waiting.each(rows)
+	for i, from := range slices.Backward(f.inbox) {
+		where = fmt.Sprintf("in the inbox (%d, %T)", i, from)
+		switch from := from.(type) {
+		case *residue:
+			parts(from.link)
+		case *merge:
+			rest := merge{}
+			for _, run := range *from {
+				rest = append(rest, slices.Clone(run))
+			}
+			for len(rest) > 0 {
+				r := rest[0][0]
+				see(r.batch, r.row)
+				if rest[0] = rest[0][1:]; len(rest[0]) == 0 {
+					heap.Pop(&rest)
+				} else {
+					heap.Fix(&rest, 0)
+				}
+			}
+		default:
+			from.each(func(g segment) { rows(&g) })
+		}
+	}
+	where = "in fresh"
+	f.fresh.each(rows)
 }
 
 func (c *checker) link(l *link) {
@@ -247,24 +434,28 @@ func (c *checker) link(l *link) {
 	if c.s.workers[l.worker.id] != l.worker {
 		c.errorf("%s: the worker is gone", where)
 	}
-	if l.mayServe() != l.ready {
+	if l.mayServe() != l.ready && !l.moves {
 		c.errorf("worker %s, flow %s: may serve: %v, is ready: %v", l.worker.id, l.flow.name, l.mayServe(), l.ready)
 	}
-	waiting := queue{segments: l.queue.segments[l.queue.head:]}
+	var waiting []*segment
+	add := func(g *segment) { waiting = append(waiting, g) }
 	if l.shares != nil {
-		var aside []segment
-		for _, a := range l.shares.aside {
-			aside = append(aside, a.segments...)
-			if len(a.segments) == 0 || !l.shares.waits[a.bucket] {
-				c.errorf("%s: bucket %d is set aside for nothing", where, a.bucket)
+		for b, q := range l.shares.aside {
+			if q != nil {
+				q.each(add)
+			}
+			if (q != nil) != slices.Contains(l.shares.crowded, uint8(b)) || q != nil && q.empty() && !l.pumps {
+				c.errorf("%s: bucket %d is set aside for nothing", where, b)
 			}
 		}
-		waiting.segments = append(aside, waiting.segments...)
-		if l.unanswered == 0 && len(aside) > 0 && l.mayRun() {
+		if l.unanswered == 0 && len(waiting) > 0 && l.mayRun() && !l.pumps {
 			c.errorf("%s: rows are set aside although none is unanswered", where)
 		}
 	}
-	c.queue(&waiting, where)
+	l.queue.each(add)
+	for _, g := range waiting {
+		c.segment(g, where)
+	}
 	shares := map[uint8]int32{}
 	last := map[uint16][2]uint64{}
 	inOrder := func(b *Batch, row uint32) {
@@ -302,13 +493,15 @@ func (c *checker) link(l *link) {
 			c.errorf("%s: bucket %d has %d rows unanswered, counted are %d", where, b, shares[uint8(b)], l.shares.rows[b])
 		}
 	}
-	for i := range waiting.segments {
-		g := &waiting.segments[i]
+	for _, g := range waiting {
+		if !l.mixed && g.batch.revision() != l.flow.revision {
+			c.errorf("%s has rows of an earlier revision, and does not know", where)
+		}
 		for _, r := range g.list() {
 			inOrder(g.batch, r)
 			switch slot := g.batch.slot(r); {
-			case l.flow.held[slot] != nil && l.flow.held[slot].stays && l.flow.held[slot].from == l:
-				c.openAt(l)[slot]++
+			case l.flow.held[slot] != nil && l.flow.held[slot].counts && l.flow.held[slot].from == l:
+			case !l.flow.settled():
 			case !l.owns(slot):
 				c.errorf("%s has slot %d, which is another's", where, slot)
 			case l.flow.held[slot] != nil:
@@ -316,12 +509,13 @@ func (c *checker) link(l *link) {
 			}
 		}
 	}
-	if live(&l.queue) != nil && l.mayRun() {
+	if live(&l.queue) != nil && l.mayRun() && !l.pumps {
 		c.errorf("%s waits although there is credit", where)
 	}
 	for slot, n := range c.open[l] {
 		h := l.flow.held[slot]
 		switch {
+		case !l.flow.settled():
 		case h == nil && !l.owns(slot):
 			c.errorf("worker %s, flow %s, slot %d: %d rows run at a worker that does not own it", l.worker.id, l.flow.name, slot, n)
 		case h != nil && h.from != l:
@@ -378,25 +572,77 @@ func (c *checker) tables() {
 func (l *link) owns(slot uint16) bool { return l.ready && l.flow.owner(slot) == l }
 
 func (c *checker) held(f *flow) {
-	handing := map[*link]int{}
+	handing, staying, heldRows := map[*link]int{}, map[*link]int{}, 0
 	for slot, h := range f.held {
 		handing[h.from]++
-		if c.s.workers[h.from.worker.id] != h.from.worker {
-			c.errorf("flow %s, slot %d: held for a worker that is gone", f.name, slot)
+		n := 0
+		for _, l := range f.holders() {
+			n += c.open[l][slot]
 		}
-		if n := c.open[h.from][slot]; h.open != n || n == 0 {
-			c.errorf("flow %s, slot %d: %d rows are open at %s, counted are %d", f.name, slot, n, h.from.worker.id, h.open)
-		}
-		for _, r := range h.rows {
-			c.found(r.batch, r.row, "what is held")
-			if r.batch.slot(r.row) != slot {
-				c.errorf("flow %s, slot %d: a row of slot %d is held here", f.name, slot, r.batch.slot(r.row))
+		queued := func(g *segment) {
+			for _, r := range g.list() {
+				if g.batch.slot(r) == slot {
+					n++
+				}
 			}
 		}
+		if h.counts {
+			// While the hand-over is under way that made it, they are still to be counted.
+			uncounted := f.move != nil && f.move.round == h.round
+			if !uncounted {
+				h.from.queue.each(queued)
+			}
+			if !uncounted && h.from.isCrowded() {
+				for _, b := range h.from.shares.crowded {
+					h.from.shares.aside[b].each(queued)
+				}
+			}
+			for _, from := range f.inbox {
+				if q, ok := from.(*requeued); ok && q.link == h.from && q.round > h.round {
+					q.each(func(g segment) { queued(&g) })
+				}
+			}
+		}
+		if slices.Contains(h.from.guarded, slot) {
+			n++
+		}
+		if h.open != n || n == 0 && !slices.Contains(f.over, slot) {
+			c.errorf("flow %s, slot %d: %d rows are open at %s, counted are %d", f.name, slot, n, h.from.worker.id, h.open)
+		}
+		if h.stays {
+			staying[h.from]++
+		}
+		for _, run := range h.runs {
+			heldRows += len(run)
+			for i, r := range run {
+				c.found(r.batch, r.row, "what is held")
+				if r.batch.slot(r.row) != slot {
+					c.errorf("flow %s, slot %d: a row of slot %d is held here", f.name, slot, r.batch.slot(r.row))
+				}
+				if i > 0 && !run[i-1].before(&r) {
+					c.errorf("flow %s, slot %d: a run is not in order", f.name, slot)
+				}
+			}
+		}
+	}
+	if heldRows != f.heldRows {
+		c.errorf("flow %s: %d rows are held, counted are %d", f.name, heldRows, f.heldRows)
 	}
 	for l := range f.each {
 		if handing[l] != l.handing {
 			c.errorf("worker %s, flow %s: %d slots are handed over, counted are %d", l.worker.id, f.name, handing[l], l.handing)
 		}
+		if staying[l] != l.staying {
+			c.errorf("worker %s, flow %s: %d slots stay, counted are %d", l.worker.id, f.name, staying[l], l.staying)
+		}
 	}
 }
+
+// SliceUnits is the work of one Step by default, and AtOnceUnits bounds by how much the last thing that it does may exceed it.
+const (
+	SliceUnits  = slice
+	AtOnceUnits = 1 << 20
+)
+
+// Spent is the work that the last Step did.
+func (s *Scheduler) Spent() int { return s.config.Slice - s.budget }

@@ -25,6 +25,7 @@ func FuzzStep(f *testing.F) {
 		switched
 		tick
 		explain
+		goOn
 		events
 	)
 	worker := func(w byte) []byte {
@@ -39,11 +40,13 @@ func FuzzStep(f *testing.F) {
 		{{submit, 0, 2, 1, 2}, {tick, 200}, {submit, 0, 1, 1}, {cancel, 1}, {cancel, 9}, {explain, 0, 1}, {resume, 7, 7}, {connect, 1}, {connect, 1}},
 	}
 	for _, seed := range seeds {
-		var data []byte
-		for _, event := range seed {
-			data = append(data, event...)
+		for _, slice := range []byte{0, 5, 19} {
+			data := []byte{slice}
+			for _, event := range seed {
+				data = append(data, event...)
+			}
+			f.Add(data)
 		}
-		f.Add(data)
 	}
 
 	names := [...]string{"", "a", "b", "c", "d"}
@@ -66,7 +69,8 @@ func FuzzStep(f *testing.F) {
 			return []batch.Range{{First: uint32(next()), Count: uint32(next())}, {First: ^uint32(0) - 1, Count: ^uint32(0)}}
 		}
 
-		s := scheduler.New(scheduler.Config{})
+		// Where little is done in one step, most goes on in further ones.
+		s := scheduler.New(scheduler.Config{Slice: 1 << (next() % 20)})
 		now := time.Unix(0, 0)
 		var batches []*scheduler.Batch
 		live := map[*scheduler.Batch]bool{}
@@ -125,6 +129,8 @@ func FuzzStep(f *testing.F) {
 			case tick:
 				now = now.Add(time.Duration(next()) * 100 * time.Millisecond)
 				e = scheduler.Tick{}
+			case goOn:
+				e = scheduler.Continue{}
 			case explain:
 				if x := s.Explain(flow(), uint64(next())); x.Reason == "" {
 					t.Fatal("Explain gives no reason")

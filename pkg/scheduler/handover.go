@@ -1,21 +1,25 @@
 package scheduler
 
 import (
-	"cmp"
+	"container/heap"
+	"math/bits"
 	"slices"
 	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// heldSlot is a slot that has a new owner while the old one still has rows of it: newer rows wait here.
+// heldSlot is a slot that has a new owner while a worker still has rows of it: newer rows wait here.
 type heldSlot struct {
 	from  *link
-	open  int // rows that from has not answered
-	rows  []heldRow
-	stays bool      // from goes on with what it has, queued rows included, which open then counts too
-	until time.Time // then rows go to the new owner in any case, unless it stays
-	round uint64    // the hand-over that made it
+	open  int         // rows that are not answered
+	runs  [][]heldRow // that wait, each run in order
+	stays bool        // from goes on with what it has, queued rows included
+	until time.Time   // then rows go to the new owner in any case, unless it stays
+	// counts: it stayed from the beginning, so that open counts queued rows, too. Those that stood in a queue that is being
+	// routed anew are counted as they come back there, if that began with round, or before; else they have been all the time.
+	counts bool
+	round  uint64 // of the hand-over that made it
 }
 
 type heldRow struct {
@@ -24,147 +28,140 @@ type heldRow struct {
 	deaths uint32
 }
 
+func (r *heldRow) before(o *heldRow) bool {
+	return r.batch.arrival < o.batch.arrival || r.batch == o.batch && r.row < o.row
+}
+
+// runLength bounds a run of held rows, so that none grows by being copied as a whole.
+const runLength = 4096
+
+// keep makes a row wait.
+func (h *heldSlot) keep(f *flow, r heldRow) {
+	f.heldRows++
+	if n := len(h.runs); n > 0 {
+		if run := h.runs[n-1]; len(run) < runLength && run[len(run)-1].before(&r) {
+			h.runs[n-1] = append(run, r)
+			return
+		}
+	}
+	h.runs = append(h.runs, []heldRow{r})
+}
+
 // slotSet is a set of slots.
 type slotSet [Slots / 64]uint64
 
 func (s *slotSet) has(slot uint16) bool { return s[slot/64]&(1<<(slot%64)) != 0 }
 func (s *slotSet) add(slot uint16)      { s[slot/64] |= 1 << (slot % 64) }
 
-// handOver moves slots, whose owner has changed already, away from a living worker. Slots of which it has no unanswered rows
-// go at once, with what is queued; the others are held. Of slots of which it has rows on an earlier revision it keeps all that
-// it has, queued ones too: who comes next may not be able to run them.
-func (s *Scheduler) handOver(f *flow, from *link, moved *slotSet) {
-	if from.first == nil && from.queue.empty() && !from.isCrowded() {
+// move is a hand-over under way: slots, whose owner has changed already, move away from living workers. Slots of which these
+// have no unanswered rows go at once, with what is queued; the others are held. Of slots of which a worker has rows on an earlier
+// revision it keeps all that it has, queued ones too: who comes next may not be able to run them.
+type move struct {
+	slots  *slotSet
+	owner  *table // before; nil where losers are one link
+	losers []*link
+	round  uint64
+	asked  map[*link][]uint16
+	next   int // the word of slots to look at
+}
+
+// handOver begins a hand-over.
+func (s *Scheduler) handOver(f *flow, owner *table, slots *slotSet, losers ...*link) {
+	losers = slices.DeleteFunc(losers, func(l *link) bool { return l.first == nil && l.queue.empty() && !l.isCrowded() && l.requeues == 0 })
+	if len(losers) == 0 {
 		return
 	}
 	s.round++
-	s.dropOver(from)
-	keeps := from.keeps(moved)
-	var asked []uint16
-	hold := func(slot uint16) {
-		h := f.held[slot]
-		if h == nil {
-			h = &heldSlot{from: from, stays: keeps != nil && keeps.has(slot), until: s.now.Add(s.config.HandOver), round: s.round}
-			f.held[slot] = h
-			from.handing++
-			if !h.stays {
-				asked = append(asked, slot)
+	f.move = &move{slots: slots, owner: owner, losers: losers, round: s.round, asked: map[*link][]uint16{}}
+	s.wake(f)
+	s.handOverSome(f)
+}
+
+// handOverSome goes on with the flow's hand-over: it holds slots, then asks for their rows, and routes anew what is queued.
+func (s *Scheduler) handOverSome(f *flow) {
+	m := f.move
+	for f.unanswered > 0 && m.next < len(m.slots) {
+		if s.budget <= 0 {
+			return
+		}
+		counts := s.counted(f)
+		s.spend(1)
+		for word := m.slots[m.next]; word != 0; word &= word - 1 {
+			slot := uint16(m.next*64 + bits.TrailingZeros64(word))
+			if counts.open[slot] == 0 || f.held[slot] != nil {
+				continue
 			}
-		}
-		if h.round == s.round {
-			h.open++
-		}
-	}
-	for p := from.first; p != nil; p = p.next {
-		if len(p.Batch.Keys) == 0 {
-			continue
-		}
-		p.eachOpen(func(i uint32) {
-			if slot := p.Batch.slot(p.Row(i)); moved.has(slot) {
-				hold(slot)
+			from := m.losers[0]
+			if m.owner != nil {
+				from = f.links[m.owner.owner[slot]]
 			}
-		})
-	}
-	s.ask(from, asked)
-	for _, g := range from.queue.take() {
-		var stay, move []uint32
-		for _, r := range g.list() {
-			slot := g.batch.slot(r)
-			h := f.held[slot]
+			stays := !from.isLeaving() && (from.mixed || counts.earlier != nil && counts.earlier[slot] > 0)
+			h := s.hold(f, slot, from, int(counts.open[slot]), stays)
+			h.round = m.round
 			switch {
-			case !moved.has(slot):
-				stay = append(stay, r)
-			case keeps != nil && keeps.has(slot), h != nil && h.from == from && h.stays:
-				hold(slot)
-				stay = append(stay, r)
-			default:
-				move = append(move, r)
+			case !stays:
+				m.asked[from] = append(m.asked[from], slot)
+			case from.requeues > 0 || !from.queue.empty() || from.isCrowded():
+				h.open++
+				from.guarded = append(from.guarded, slot)
 			}
 		}
-		if len(stay) > 0 {
-			from.queue.push(segment{batch: g.batch, rows: stay, deaths: g.deaths})
-		}
-		if len(move) > 0 {
-			s.route(f, segment{batch: g.batch, rows: move, deaths: g.deaths})
-		}
+		m.next++
 	}
-	s.pump(from)
+	f.move = nil
+	for _, l := range m.losers {
+		s.ask(l, m.asked[l])
+		s.requeue(l, m.round, l.mixed && !l.isLeaving())
+	}
 }
 
-// keeps is those of the slots of which the link has rows on an earlier revision, nil for none, or where its worker drains.
-func (l *link) keeps(moved *slotSet) (keeps *slotSet) {
-	if l.worker.draining {
-		return nil
+// hold makes newer rows of a slot wait until open rows of it are answered.
+func (s *Scheduler) hold(f *flow, slot uint16, from *link, open int, stays bool) *heldSlot {
+	s.spend(costSlot)
+	if f.held == nil {
+		f.held = map[uint16]*heldSlot{}
 	}
-	note := func(b *Batch, row uint32) {
-		if slot := b.slot(row); moved.has(slot) {
-			if keeps == nil {
-				keeps = new(slotSet)
-			}
-			keeps.add(slot)
-		}
+	h := &heldSlot{from: from, open: open, stays: stays, counts: stays, until: s.now.Add(s.config.HandOver), round: s.round}
+	if len(f.held) == 0 {
+		f.expiry = h.until
 	}
-	earlier := func(b *Batch) bool { return len(b.Keys) > 0 && b.revision() != l.flow.revision }
-	for p := l.first; p != nil; p = p.next {
-		if earlier(p.Batch) {
-			p.eachOpen(func(i uint32) { note(p.Batch, p.Row(i)) })
-		}
+	f.held[slot] = h
+	from.handing++
+	if stays {
+		from.staying++
 	}
-	for i := l.queue.head; i < len(l.queue.segments); i++ {
-		if g := &l.queue.segments[i]; earlier(g.batch) {
-			for _, r := range g.list() {
-				note(g.batch, r)
-			}
-		}
-	}
-	return keeps
+	return h
 }
 
-// giveUp has a worker that begins to drain hand over the slots of which it had kept its rows.
+// giveUp has a worker that keeps nothing any more hand over the slots of which it had kept its rows.
 func (s *Scheduler) giveUp(l *link) {
-	f := l.flow
 	var asked []uint16
-	for slot, h := range f.held {
+	for slot, h := range l.flow.held {
 		if h.from == l && h.stays {
 			h.stays, h.until = false, s.now.Add(s.config.HandOver)
 			asked = append(asked, slot)
 		}
 	}
-	if len(asked) == 0 {
-		return
-	}
+	l.staying = 0
+	s.spend(costSlot * len(l.flow.held))
 	s.ask(l, asked)
-	l.readmit(true)
-	for _, g := range l.queue.take() { // that it no longer owns, but for these slots
-		s.unqueued(l, &g)
-		if !g.batch.over {
-			s.route(f, g)
-		}
-	}
-	s.release(f)
-}
-
-// dropOver takes rows of batches that are over out of the link's queue.
-func (s *Scheduler) dropOver(l *link) {
-	l.readmit(true)
-	l.queue.drop(func(g segment) bool {
-		if g.batch.over {
-			s.unqueued(l, &g)
-		}
-		return g.batch.over
-	})
+	s.round++
+	s.requeue(l, s.round, false)
 }
 
 // unqueued counts rows of held slots as the link's no more: they left its queue without being sent.
 func (s *Scheduler) unqueued(l *link, g *segment) {
-	if l.handing == 0 {
+	if l.staying == 0 {
 		return
 	}
 	for _, r := range g.list() {
-		l.handedOver(g.batch, r)
+		slot := g.batch.slot(r)
+		if h := l.flow.held[slot]; h != nil && h.from == l && h.counts {
+			l.flow.handedOver(slot)
+		}
 	}
 	if len(l.flow.over) > 0 {
-		s.freed = append(s.freed, l.flow)
+		s.wake(l.flow)
 	}
 }
 
@@ -180,6 +177,7 @@ func (s *Scheduler) askAgain(l *link) {
 	if l.handing == 0 {
 		return
 	}
+	s.spend(costSlot * len(l.flow.held))
 	var slots []uint16
 	for slot, h := range l.flow.held {
 		if h.from == l && h.open > 0 && !h.stays {
@@ -189,34 +187,30 @@ func (s *Scheduler) askAgain(l *link) {
 	s.ask(l, slots)
 }
 
-// unasked makes a worker hand over the slots of which it hands back rows of its own accord, as one does that is about to
-// drain: newer rows must wait until they and the others that it has of these slots are back.
+// unasked holds slots of which a worker hands back rows of its own accord, as one does that is about to drain: newer rows must
+// wait until they and the others that it has of these slots are back. It gets no rows of the flow before all of its own are.
 func (s *Scheduler) unasked(p *Part, returned []batch.Range) {
 	f := p.link.flow
-	var moved *slotSet
+	var asked []uint16
 	p.each(returned, func(i uint32) {
 		if slot := p.Batch.slot(p.Row(i)); p.isOpen(i) && f.held[slot] == nil {
-			if moved == nil {
-				moved = new(slotSet)
-			}
-			moved.add(slot)
+			s.hold(f, slot, p.link, int(s.counted(f).open[slot]), false)
+			asked = append(asked, slot)
 		}
 	})
-	if moved != nil {
-		s.handOver(f, p.link, moved)
+	if asked != nil {
+		s.ask(p.link, asked)
+		p.link.returning = true
+		s.move(p.link)
 	}
 }
 
-// list is the segment's rows.
-func (g *segment) list() []uint32 {
-	if g.rows != nil {
-		return g.rows
+// returned lets a link have rows again that gave its own back, once its slots are others'.
+func (s *Scheduler) returned(l *link) {
+	if l.returning && l.unanswered == 0 && !l.ready {
+		l.returning = false
+		s.move(l)
 	}
-	rows := make([]uint32, g.batch.Rows())
-	for i := range rows {
-		rows[i] = uint32(i)
-	}
-	return rows
 }
 
 // ranges packs slots.
@@ -261,7 +255,7 @@ func (f *flow) holdBack(g segment) segment {
 	for i := first; i < n; i++ {
 		r := at(i)
 		if h := f.held[b.slot(r)]; h != nil {
-			h.rows = append(h.rows, heldRow{b, r, g.deaths})
+			h.keep(f, heldRow{b, r, g.deaths})
 		} else {
 			rest = append(rest, r)
 		}
@@ -270,80 +264,147 @@ func (f *flow) holdBack(g segment) segment {
 	return g
 }
 
-// handedOver counts a row of a batch with keys as answered by the link that hands its slot over.
-func (l *link) handedOver(b *Batch, row uint32) {
-	slot := b.slot(row)
-	h := l.flow.held[slot]
-	if h == nil || h.from != l {
-		return
-	}
-	if h.open--; h.open == 0 {
-		l.flow.over = append(l.flow.over, slot)
+// handedOver counts a row of a slot as answered; the slot may be held.
+func (f *flow) handedOver(slot uint16) {
+	if h := f.held[slot]; h != nil {
+		if h.open--; h.open == 0 {
+			f.over = append(f.over, slot)
+		}
 	}
 }
 
-// release sends on what waited for slots whose old owner is done.
+// release sends on what waited for slots that are handed over.
 func (s *Scheduler) release(f *flow) {
-	if len(f.over) == 0 {
-		return
-	}
-	var rows []heldRow
-	for _, slot := range f.over {
+	var rows merge
+	for len(f.over) > 0 && s.budget > 0 {
+		slot := f.over[len(f.over)-1]
+		f.over = f.over[:len(f.over)-1]
 		h := f.held[slot]
-		h.from.handing--
-		rows = append(rows, h.rows...)
+		if h == nil || h.open > 0 {
+			continue // it has rows again that stay
+		}
+		s.spend(costSlot + 2*len(h.runs))
+		h.end()
+		for _, run := range h.runs {
+			f.heldRows -= len(run)
+		}
+		rows = append(rows, h.runs...)
 		delete(f.held, slot)
 	}
-	f.over = f.over[:0]
-	// A slot's rows go in the order in which they came; so all may.
-	slices.SortFunc(rows, func(a, b heldRow) int {
-		return cmp.Or(cmp.Compare(a.batch.arrival, b.batch.arrival), cmp.Compare(a.row, b.row))
-	})
-	for len(rows) > 0 {
-		n := 1
-		for n < len(rows) && rows[n].batch == rows[0].batch && rows[n].deaths == rows[0].deaths {
-			n++
+	if len(f.held) == 0 {
+		f.held = nil
+	}
+	if len(rows) > 0 {
+		heap.Init(&rows)
+		s.enter(f, &rows)
+	}
+}
+
+// end makes the slot one less that its old owner hands over.
+func (h *heldSlot) end() {
+	h.from.handing--
+	if h.stays {
+		h.from.staying--
+	}
+}
+
+// merge is a source of rows that waited for their slots: a heap of runs, the one that begins with the oldest row on top. Each
+// slot's rows go in the order in which they came; so all may.
+type merge [][]heldRow
+
+func (m *merge) next(s *Scheduler, f *flow) bool {
+	if len(*m) == 0 {
+		return false
+	}
+	first := (*m)[0][0]
+	g := segment{batch: first.batch, deaths: first.deaths}
+	for len(*m) > 0 {
+		top := (*m)[0]
+		r := &top[0]
+		if r.batch != g.batch || r.deaths != g.deaths {
+			break
 		}
-		g := segment{batch: rows[0].batch, rows: make([]uint32, n), deaths: rows[0].deaths}
-		for i := range n {
-			g.rows[i] = rows[i].row
+		g.rows = append(g.rows, r.row)
+		if (*m)[0] = top[1:]; len(top) == 1 {
+			heap.Pop(m)
+		} else if !r.before(&top[1]) || len(*m) > 1 {
+			heap.Fix(m, 0)
 		}
-		rows = rows[n:]
-		if !g.batch.over {
-			s.route(f, g)
+	}
+	s.spend(costSlot * len(g.rows))
+	s.route(f, g)
+	return true
+}
+
+func (m *merge) each(yield func(segment)) {
+	for _, run := range *m {
+		for _, r := range run {
+			yield(segment{batch: r.batch, rows: []uint32{r.row}, deaths: r.deaths})
 		}
 	}
 }
 
-// expire takes the rows of slots that were held for too long from their old owners.
+// Len, Less, Swap, Push and Pop are heap.Interface's.
+func (m merge) Len() int           { return len(m) }
+func (m merge) Less(i, j int) bool { return m[i][0].before(&m[j][0]) }
+func (m merge) Swap(i, j int)      { m[i], m[j] = m[j], m[i] }
+func (m *merge) Push(x any)        { *m = append(*m, x.([]heldRow)) }
+
+func (m *merge) Pop() any {
+	last := len(*m) - 1
+	run := (*m)[last]
+	(*m)[last] = nil
+	*m = (*m)[:last]
+	return run
+}
+
+// isLate reports whether a slot is held for too long.
+func (s *Scheduler) isLate(h *heldSlot) bool { return !h.stays && !h.until.After(s.now) }
+
+// expire looks for slots that were held for too long.
 func (s *Scheduler) expire(f *flow) {
-	late := func(h *heldSlot) bool { return !h.stays && !h.until.After(s.now) }
-	found := false
+	s.spend(costSlot * len(f.held))
+	f.expiry = s.now.Add(s.config.HandOver)
 	for _, h := range f.held {
-		found = found || late(h)
-	}
-	if !found {
-		return
-	}
-	for l := range f.each {
-		if l.handing == 0 {
-			continue
-		}
-		for p := l.first; p != nil; p = p.next {
-			if len(p.Batch.Keys) == 0 {
-				continue
+		switch l := h.from; {
+		case h.stays:
+		case !s.isLate(h):
+			if h.until.Before(f.expiry) {
+				f.expiry = h.until
 			}
-			p.takeAway(late)
+		default:
+			l.expiring = l.first
+		}
+	}
+	f.expiring = f.expiring[:0]
+	for l := range f.each {
+		if l.expiring != nil {
+			f.expiring = append(f.expiring, l)
+		}
+	}
+}
+
+// expireSome takes rows of slots that were held for too long from their old owners.
+func (s *Scheduler) expireSome(f *flow) {
+	l := f.expiring[0]
+	for p := l.expiring; p != nil && l.handing > 0 && !l.worker.gone; p = l.expiring {
+		if s.budget <= 0 {
+			return
+		}
+		s.spend(costSegment + p.Len())
+		l.expiring = p.next
+		if len(p.Batch.Keys) > 0 {
+			p.takeAway(s.isLate)
 			if p.open == 0 {
 				p.drop()
 			}
 		}
 	}
-	s.release(f)
-	for l := range f.each {
-		if l.isCrowded() {
-			s.pump(l)
-		}
+	l.expiring = nil
+	f.expiring = f.expiring[1:]
+	s.returned(l)
+	if l.isCrowded() {
+		s.pumpSoon(l)
 	}
 }
 
@@ -352,12 +413,13 @@ func (p *Part) takeAway(which func(*heldSlot) bool) {
 	if p.link.handing == 0 {
 		return
 	}
+	f := p.link.flow
 	p.eachOpen(func(i uint32) {
-		h := p.link.flow.held[p.Batch.slot(p.Row(i))]
+		h := f.held[p.Batch.slot(p.Row(i))]
 		if h == nil || h.from != p.link || !which(h) {
 			return
 		}
-		h.rows = append(h.rows, heldRow{p.Batch, p.Row(i), p.Deaths})
+		h.keep(f, heldRow{p.Batch, p.Row(i), p.Deaths})
 		p.moved = true
 		p.close(i)
 	})

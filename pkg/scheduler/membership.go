@@ -3,9 +3,6 @@ package scheduler
 import (
 	"cmp"
 	"math"
-	"slices"
-
-	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
 func (e WorkerConnected) step(s *Scheduler) {
@@ -14,6 +11,7 @@ func (e WorkerConnected) step(s *Scheduler) {
 		id: e.Worker, name: e.Name, hash: hashName(e.Name), connected: true,
 		partRows: cmp.Or(e.PartRows, math.MaxInt64), partBytes: cmp.Or(e.PartBytes, math.MaxInt64),
 	}
+	s.leastRows, s.leastBytes = min(s.leastRows, w.partRows), min(s.leastBytes, w.partBytes)
 	s.workers[e.Worker] = w
 	s.sit(w)
 }
@@ -23,10 +21,10 @@ func (e WorkerDisconnected) step(s *Scheduler) {
 	if w == nil {
 		return
 	}
-	w.connected = false
+	w.connected, w.resuming = false, false
 	for _, l := range w.links {
 		l.rows, l.bytes = 0, 0
-		s.pumpWhole(l.flow) // others need not leave it to this one
+		s.pumpWholeSoon(l.flow) // others need not leave it to this one
 	}
 }
 
@@ -35,16 +33,10 @@ func (e WorkerResumed) step(s *Scheduler) {
 	if w == nil {
 		return
 	}
-	w.connected = true
-	for _, p := range slices.Clone(w.sent.parts) {
-		if p != nil && p.Number > e.PartsReceived {
-			s.sendAgain(p)
-		}
-	}
-	for _, l := range w.links {
-		s.askAgain(l)
-		s.release(l.flow)
-		s.pumpWhole(l.flow)
+	w.connected, w.resume = true, e.PartsReceived+1
+	if !w.resuming {
+		w.resuming = true
+		s.resuming = append(s.resuming, w)
 	}
 }
 
@@ -69,13 +61,22 @@ func (e WorkerReady) step(s *Scheduler) {
 	if r := e.revision(); r == f.revision {
 		l := s.link(f, w)
 		l.acknowledged = r
-		s.place(l)
+		s.move(l)
 	}
 }
 
 func (e FlowSwitched) step(s *Scheduler) {
 	f := s.flow(e.Flow)
-	f.revision = e.revision()
+	if r := e.revision(); f.revision != r {
+		f.revision = r
+		f.epoch++
+		if f.counts != nil {
+			f.counts.switched()
+		}
+		for l := range f.each {
+			l.mixed = !l.queue.empty() || l.isCrowded()
+		}
+	}
 	for _, id := range e.Ready {
 		if w := s.workers[id]; w != nil {
 			l := s.link(f, w)
@@ -85,12 +86,13 @@ func (e FlowSwitched) step(s *Scheduler) {
 	// First those that come, so that rows of those that go find somebody.
 	for l := range f.each {
 		if l.mayServe() {
-			s.place(l)
+			s.move(l)
 		}
 	}
 	for l := range f.each {
-		s.place(l)
+		s.move(l)
 	}
+	s.pumpWholeSoon(f)
 }
 
 func (e WorkerDraining) step(s *Scheduler) {
@@ -100,26 +102,32 @@ func (e WorkerDraining) step(s *Scheduler) {
 	}
 	w.draining = true
 	for _, l := range w.links {
-		s.giveUp(l)
-		s.place(l)
-		s.pumpWhole(l.flow)
+		s.move(l)
+		s.pumpWholeSoon(l.flow)
 	}
 }
 
 // mayServe reports whether the link's worker may own slots of its flow.
 func (l *link) mayServe() bool {
-	return !l.flow.revision.IsZero() && l.acknowledged == l.flow.revision && !l.worker.draining
+	return !l.flow.revision.IsZero() && l.acknowledged == l.flow.revision && !l.isLeaving()
 }
 
 // place makes a link ready, or not, as its worker's state asks for.
 func (s *Scheduler) place(l *link) {
+	if l.worker.gone {
+		s.bury(l)
+		return
+	}
+	if l.isLeaving() && l.staying > 0 {
+		s.giveUp(l)
+	}
 	switch {
 	case l.mayServe() && !l.ready:
 		s.join(l)
 	case !l.mayServe() && l.ready:
-		f := l.flow
-		s.handOver(f, l, s.leave(l))
-		s.pumpWhole(f)
+		s.handOver(l.flow, nil, s.leave(l), l)
+		s.returned(l)
+		s.pumpWholeSoon(l.flow)
 	}
 }
 
@@ -127,32 +135,31 @@ func (s *Scheduler) place(l *link) {
 func (s *Scheduler) join(l *link) {
 	f, seat := l.flow, l.worker.seat
 	l.ready, f.loads[seat] = true, l.unanswered
+	s.pumpWholeSoon(f)
+	if !l.queue.empty() {
+		s.pumpSoon(l)
+	}
 	if f.table == nil {
 		s.adopt(f, s.alone(seat))
-		s.begin(f)
+		if !f.waiting.empty() { // for somebody to be ready
+			s.enter(f, &queued{f.waiting.take()})
+		}
 		return
 	}
-	moves := s.shift(f.table, seat)
+	s.spend(costTable)
+	old, moves := f.table, s.shift(f.table, seat)
 	s.adopt(f, moves.to)
-	for _, loser := range moves.losers {
-		s.handOver(f, f.links[loser], &moves.slots)
+	losers := make([]*link, len(moves.losers))
+	for i, loser := range moves.losers {
+		losers[i] = f.links[loser]
 	}
-	s.pumpWhole(f)
-}
-
-// begin sends what waited for somebody to be ready.
-func (s *Scheduler) begin(f *flow) {
-	for _, g := range f.waiting.take() {
-		if !g.batch.over {
-			s.route(f, g)
-		}
-	}
-	s.pumpWhole(f)
+	s.handOver(f, old, &moves.slots, losers...)
 }
 
 // leave takes a link's slots from it and gives each to the link that weighs most of those left. It returns the slots.
 func (s *Scheduler) leave(l *link) *slotSet {
 	f, seat := l.flow, l.worker.seat
+	s.spend(costTable)
 	l.ready, f.loads[seat] = false, notReady
 	if f.table.count == 1 {
 		s.adopt(f, nil)
@@ -178,54 +185,30 @@ func (e WorkerGone) step(s *Scheduler) {
 		return
 	}
 	delete(s.workers, e.Worker)
-	w.connected = false
-	for _, l := range w.links {
-		if l.ready {
-			s.leave(l)
-		}
-		l.flow.links[w.seat] = nil
-	}
-	s.stand(w)
-	// What it had goes on in the order in which it was sent, then what waited for it.
-	whole := map[*flow][]segment{}
-	blame := w.blame(e.Died)
-	for _, p := range w.sent.parts {
-		if p == nil || p.Batch.over {
-			continue
-		}
-		for _, g := range blame(p) {
-			f := p.link.flow
-			if g.deaths > poison {
-				s.fail(p.Batch, g.list(), batch.Dead, batch.CodePoison)
-				continue
-			}
-			f.ledger.Redispatched += uint64(g.len())
-			switch {
-			case len(p.Batch.Keys) == 0:
-				whole[f] = append(whole[f], g)
-			default:
-				s.route(f, g)
-			}
-		}
+	w.gone, w.died, w.alone = true, e.Died, w.ranAlone()
+	w.connected, w.resuming = false, false
+	if w.unburied = len(w.links); w.unburied == 0 {
+		s.stand(w)
 	}
 	for _, l := range w.links {
-		f := l.flow
-		l.readmit(true)
-		for _, g := range l.queue.take() {
-			if !g.batch.over {
-				s.route(f, g)
-			}
-		}
-		for _, g := range slices.Backward(whole[f]) {
-			s.starve(f)
-			f.whole.putBack(g)
-		}
-		for slot, h := range f.held {
-			if h.from == l {
-				f.over = append(f.over, slot)
-			}
-		}
-		s.release(f)
-		s.pumpWhole(f)
+		s.move(l)
+		s.pumpWholeSoon(l.flow)
+	}
+}
+
+// bury takes a link out of its flow whose worker is gone. What it had goes on in the order in which it was sent, then what
+// waited for it.
+func (s *Scheduler) bury(l *link) {
+	f, w := l.flow, l.worker
+	s.spend(costSlot)
+	if l.ready {
+		s.leave(l)
+	}
+	f.links[w.seat] = nil
+	s.round++
+	s.requeue(l, s.round, false)
+	s.enter(f, &residue{l, blame{died: w.died, alone: w.alone}})
+	if w.unburied--; w.unburied == 0 {
+		s.stand(w)
 	}
 }

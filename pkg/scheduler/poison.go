@@ -1,6 +1,10 @@
 package scheduler
 
-import "github.com/kisgrid/kisgrid/pkg/batch"
+import (
+	"slices"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
 
 // A row that kills whatever runs it must end, and none that only stood beside it may. What a worker ran when it died, nobody
 // can say for sure: what had ended may not have been told. So the first death counts against all that may have been under
@@ -29,27 +33,31 @@ func (p *Part) announce(ranges []batch.Range, runs bool) {
 	})
 }
 
-// blame says, for the worker's parts in their order, in which segments the rest of each goes on. Only a death counts.
-func (w *worker) blame(died bool) func(*Part) []segment {
-	alone := false
-	for _, p := range w.sent.parts {
-		alone = alone || p != nil && p.Deaths >= poison && p.runs()
+// blame says, for the parts of a link in their order, in which segments the rest of each goes on after its worker is gone.
+type blame struct {
+	died  bool // only that counts
+	alone bool // a part ran with nothing beside it
+	begun int  // parts that may have begun although they are newer than what was answered
+}
+
+// ranAlone reports whether a part that runs with nothing beside it was running.
+func (w *worker) ranAlone() bool {
+	return slices.ContainsFunc(w.suspects, func(p *Part) bool { return p.runs() })
+}
+
+func (b *blame) of(p *Part) []segment {
+	g := p.rest()
+	switch {
+	case !b.died || b.alone && p.Deaths < poison:
+	case p.Deaths > 0:
+		return p.blameAnnounced(g)
+	case p.Number <= p.link.answered:
+		g.deaths++
+	case b.begun < unheard:
+		b.begun++
+		g.deaths++
 	}
-	begun := map[*link]int{} // parts that may have begun although they are newer than what was answered
-	return func(p *Part) []segment {
-		g := p.rest()
-		switch {
-		case !died || alone && p.Deaths < poison:
-		case p.Deaths > 0:
-			return p.blameAnnounced(g)
-		case p.Number <= p.link.answered:
-			g.deaths++
-		case begun[p.link] < unheard:
-			begun[p.link]++
-			g.deaths++
-		}
-		return []segment{g}
-	}
+	return []segment{g}
 }
 
 // runs reports whether a row that was announced runs.

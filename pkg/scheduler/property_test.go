@@ -37,6 +37,7 @@ func TestAnyOrderOfEvents(t *testing.T) {
 			"time":       m.time,
 			"much work":  m.work,
 			"all arrive": m.arrive,
+			"go on":      m.goOn,
 		})
 		m.settle()
 	})
@@ -59,7 +60,8 @@ type parking struct {
 
 func newMachine(t *rapid.T) *machine {
 	seed := rapid.Uint64().Draw(t, "seed")
-	m := &machine{t: t, cluster: newCluster(t, seed, rapid.IntRange(1, 2).Draw(t, "coordinators"), scheduler.Config{})}
+	m := &machine{t: t, cluster: newCluster(t, seed, rapid.IntRange(1, 2).Draw(t, "coordinators"),
+		scheduler.Config{Slice: rapid.SampledFrom([]int{1, 30, 200, 100_000}).Draw(t, "slice")})}
 	m.parked = func(l *lane, slot uint16) { m.parks = append(m.parks, parking{l, slot}) }
 	for _, f := range []*flowModel{m.flow("orders", true), m.flow("reports", false)} {
 		for _, k := range m.coordinators {
@@ -68,6 +70,13 @@ func newMachine(t *rapid.T) *machine {
 	}
 	m.start(t)
 	return m
+}
+
+// goOn lets the schedulers go on with what earlier steps left.
+func (m *machine) goOn(*rapid.T) {
+	for _, k := range m.coordinators {
+		k.step(scheduler.Continue{})
+	}
 }
 
 func (m *machine) check() {
@@ -266,6 +275,11 @@ func (m *machine) settle() {
 		m.work(nil)
 		m.arrive(nil)
 		m.pass(time.Second)
+		for _, k := range m.coordinators {
+			for k.s.Behind() {
+				k.step(scheduler.Continue{})
+			}
+		}
 	}
 	m.check()
 }

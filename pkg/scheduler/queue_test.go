@@ -20,15 +20,18 @@ func TestQueue(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"": func(t *rapid.T) {
 				var got []*Batch
-				for _, g := range q.segments[q.head:] {
-					got = append(got, g.batch)
-				}
+				q.each(func(g *segment) { got = append(got, g.batch) })
 				if !slices.Equal(got, want) || q.empty() != (len(want) == 0) {
 					t.Fatalf("%d segments are queued, not the %d expected, or in another order", len(got), len(want))
 				}
-				for _, g := range q.segments[:q.head] {
-					if g.batch != nil {
-						t.Fatal("a batch that has left is kept in memory")
+				for c := q.first; c != nil; c = c.next {
+					for _, g := range slices.Concat(c.segments[:c.head], c.segments[len(c.segments):cap(c.segments)]) {
+						if g.batch != nil {
+							t.Fatal("a batch that has left is kept in memory")
+						}
+					}
+					if c.next != nil && c.head == len(c.segments) {
+						t.Fatal("there is an empty chunk, not the last one")
 					}
 				}
 			},
@@ -49,19 +52,33 @@ func TestQueue(t *testing.T) {
 					want = want[1:]
 				}
 			},
-			"put back": func(*rapid.T) {
-				b := new(Batch)
-				q.putBack(segment{batch: b})
-				want = append([]*Batch{b}, want...)
-			},
-			"drop": func(t *rapid.T) {
+			"sweep": func(t *rapid.T) {
 				notEmpty(t)
-				b := rapid.SampledFrom(want).Draw(t, "batch")
-				q.drop(func(g segment) bool { return g.batch == b })
-				want = slices.DeleteFunc(want, func(w *Batch) bool { return w == b })
+				over := map[*Batch]bool{}
+				for range rapid.IntRange(1, 100).Draw(t, "batches") {
+					over[rapid.SampledFrom(want).Draw(t, "batch")] = true
+				}
+				q.sweeping = nil
+				for done := false; !done; {
+					_, done = q.sweep(func(g *segment) bool { return over[g.batch] })
+				}
+				want = slices.DeleteFunc(want, func(w *Batch) bool { return over[w] })
+			},
+			"sweep some": func(t *rapid.T) {
+				q.sweep(func(g *segment) bool {
+					if over := rapid.IntRange(0, 1).Draw(t, "over") == 1; !over {
+						return false
+					}
+					want = slices.DeleteFunc(want, func(w *Batch) bool { return w == g.batch })
+					return true
+				})
 			},
 			"take": func(*rapid.T) {
-				if n := len(q.take()); n != len(want) {
+				all, n := q.take(), 0
+				for ; !all.empty(); n++ {
+					all.pop()
+				}
+				if n != len(want) {
 					t.Fatalf("%d segments were taken of %d", n, len(want))
 				}
 				want = nil

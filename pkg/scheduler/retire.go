@@ -1,10 +1,6 @@
 package scheduler
 
-import (
-	"slices"
-
-	"github.com/kisgrid/kisgrid/pkg/batch"
-)
+import "slices"
 
 // FlowRetired says that every worker is told to forget the flow: with its definitions goes its credit. It does nothing while
 // Idle is false.
@@ -16,7 +12,7 @@ type CreditEnded struct{ Worker, Flow string }
 // Idle reports whether no row of the flow is with anybody.
 func (s *Scheduler) Idle(name string) bool {
 	f := s.byName[name]
-	return f == nil || f.ledger.InFlight() == 0 && !slices.ContainsFunc(f.links, func(l *link) bool { return l != nil && l.unanswered > 0 })
+	return f == nil || f.ledger.InFlight() == 0 && !f.awake && !slices.ContainsFunc(f.links, func(l *link) bool { return l != nil && l.unanswered > 0 })
 }
 
 func (e FlowRetired) step(s *Scheduler) {
@@ -24,16 +20,13 @@ func (e FlowRetired) step(s *Scheduler) {
 	if f == nil || !s.Idle(e.Flow) {
 		return
 	}
-	s.sweep(f)
-	f.revision = batch.Revision{}
+	s.adopt(f, nil)
 	for l := range f.each {
-		if l.ready {
-			s.leave(l)
-		}
 		w := l.worker
 		w.links = slices.DeleteFunc(w.links, func(m *link) bool { return m == l })
 	}
-	f.links, f.loads = nil, nil
+	name, ledger, epoch := f.name, f.ledger, f.epoch
+	*f = flow{name: name, ledger: ledger, epoch: epoch + 1}
 }
 
 func (e CreditEnded) step(s *Scheduler) {

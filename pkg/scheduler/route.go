@@ -30,39 +30,46 @@ func (e Submitted) step(s *Scheduler) {
 	if len(b.Ended) > 0 {
 		g.rows = b.open()
 	}
-	s.route(f, g)
+	switch {
+	case len(b.Keys) == 0:
+		s.whole(f, g, false)
+	case f.settled():
+		s.route(f, g)
+	default:
+		f.fresh.push(g)
+		s.wake(f)
+	}
 }
 
-// route divides a segment over the queues of the links that own its rows' slots, and sends what may be sent.
+// route divides a segment, whose rows have keys, over the queues of the links that own its rows' slots, and sends what may be
+// sent.
 func (s *Scheduler) route(f *flow, g segment) {
-	if len(g.batch.Keys) == 0 {
-		s.starve(f)
-		f.whole.push(g)
-		s.pumpWhole(f)
+	s.spend(costSegment + 2*g.len())
+	if g.batch.over {
 		return
 	}
 	if len(f.held) > 0 {
+		s.spend(3 * g.len())
 		if g = f.holdBack(g); g.len() == 0 {
 			return
 		}
 	}
-	if f.ready() == 0 {
+	switch f.ready() {
+	case 0:
 		s.starve(f)
 		f.waiting.push(g)
-		return
-	}
-	if f.ready() == 1 {
+	case 1:
 		l := f.owner(0)
-		l.queue.push(g)
+		l.push(g)
 		s.pump(l)
-		return
+	default:
+		s.split(f, g)
 	}
-	s.split(f, g)
 }
 
 // starve notes since when rows wait for a worker to become ready.
 func (s *Scheduler) starve(f *flow) {
-	if f.ready() == 0 && f.waiting.empty() && f.whole.empty() {
+	if f.ready() == 0 && f.waiting.empty() && len(f.wholes) == 0 {
 		f.since = s.now
 	}
 }
@@ -93,7 +100,7 @@ func (s *Scheduler) split(f *flow, g segment) {
 	if len(seats) == 1 {
 		counts[seats[0]] = 0
 		l := f.links[seats[0]]
-		l.queue.push(g)
+		l.push(g)
 		s.pump(l)
 		return
 	}
@@ -116,7 +123,7 @@ func (s *Scheduler) split(f *flow, g segment) {
 	}
 	for _, o := range seats {
 		l := f.links[o]
-		l.queue.push(segment{batch: b, rows: rows[o], deaths: g.deaths})
+		l.push(segment{batch: b, rows: rows[o], deaths: g.deaths})
 		rows[o] = nil
 		s.pump(l)
 	}

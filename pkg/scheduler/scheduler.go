@@ -9,6 +9,7 @@
 package scheduler
 
 import (
+	"math"
 	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -28,6 +29,9 @@ type Config struct {
 	// wait, all that wait are failed, NO_CAPABLE_WORKER.
 	// Default 10 s.
 	NoWorker time.Duration
+	// Slice bounds the work of one Step, in units of about 10 ns. What is left of it follows in further Steps: see Behind.
+	// Default 100,000.
+	Slice int
 }
 
 // Scheduler is the state. It is not safe for concurrent use: one goroutine owns it.
@@ -45,7 +49,15 @@ type Scheduler struct {
 	now       time.Time // of the step under way
 	actions   []Action
 	scratch   scratch
-	freed     []*flow // with slots to release at the end of the step
+	spare     []*slotCounts
+	// The least that a worker ever took in one part.
+	leastRows, leastBytes int64
+
+	// What is to be done (work.go).
+	budget   int // of the step under way
+	awake    []*flow
+	resuming []*worker // whose parts are being sent again
+	ticked   time.Time // of the last Tick
 }
 
 // New makes a scheduler without flows and workers.
@@ -56,19 +68,19 @@ func New(c Config) *Scheduler {
 	if c.NoWorker <= 0 {
 		c.NoWorker = 10 * time.Second
 	}
-	return &Scheduler{config: c, byName: map[string]*flow{}, workers: map[string]*worker{}}
+	if c.Slice <= 0 {
+		c.Slice = slice
+	}
+	return &Scheduler{config: c, byName: map[string]*flow{}, workers: map[string]*worker{}, leastRows: math.MaxInt64, leastBytes: math.MaxInt64}
 }
 
 // Step takes one event and returns what is to be done, in order. The slice is valid until the next Step. now never falls.
+// Where much follows from an event, the rest of it comes in the next Steps: see Behind.
 func (s *Scheduler) Step(e Event, now time.Time) []Action {
 	clear(s.actions)
-	s.actions, s.now = s.actions[:0], now
+	s.actions, s.now, s.budget = s.actions[:0], now, s.config.Slice
 	e.step(s)
-	for len(s.freed) > 0 { // releasing one may free others
-		f := s.freed[0]
-		s.freed = s.freed[1:]
-		s.release(f)
-	}
+	s.work()
 	return s.actions
 }
 

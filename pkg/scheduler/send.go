@@ -1,9 +1,8 @@
 package scheduler
 
 import (
-	"cmp"
-
-	"github.com/kisgrid/kisgrid/pkg/batch"
+	"math"
+	"slices"
 )
 
 // Part is rows of one batch that went to one worker together. Its exported fields do not change.
@@ -23,7 +22,13 @@ type Part struct {
 	ended      Rows  // rows that are not open any more; nil while all are, or none is
 	running    Rows  // rows that were announced, and neither ended nor parked since; nil while there was none
 	moved      bool  // rows were taken away, or handed back, that a result must not end by its silence
+	// When it was sent: the flow's epoch, and whether its batch was of another revision than the active one.
+	epoch uint32
+	old   bool
 }
+
+// early reports whether the part's batch may be of another revision than the active one.
+func (p *Part) early() bool { return p.old || p.epoch != p.link.flow.epoch }
 
 // Len is how many rows the part has.
 func (p *Part) Len() int {
@@ -58,12 +63,22 @@ func (p *Part) close(i uint32) bool {
 	p.open--
 	p.link.load(-1)
 	if len(p.Batch.Keys) > 0 {
-		p.link.share(p.Batch, p.Row(i), -1)
-		if p.link.handing > 0 {
-			p.link.handedOver(p.Batch, p.Row(i))
-		}
+		p.answered(i)
 	}
 	return true
+}
+
+// answered counts the part's i-th row, which has a key, as the worker's no more.
+func (p *Part) answered(i uint32) {
+	slot := p.Batch.slot(p.Row(i))
+	p.link.share(slot, -1)
+	f := p.link.flow
+	if f.counts != nil {
+		f.counts.add(slot, -1, p.early())
+	}
+	if len(f.held) > 0 {
+		f.handedOver(slot)
+	}
 }
 
 // window is the parts sent to a worker, by number.
@@ -96,7 +111,7 @@ func (l *link) append(p *Part) {
 	l.last = p
 }
 
-// drop forgets a part of which every row is answered or taken away. Its own next one stays, for who walks along.
+// drop forgets a part of which every row is answered or taken away.
 func (p *Part) drop() {
 	p.relink(p.next, p.prev)
 	p.link.worker.sent.drop(p.Number)
@@ -114,11 +129,15 @@ func (p *Part) relink(first, last *Part) {
 	} else {
 		p.link.last = last
 	}
+	if p.link.expiring == p {
+		p.link.expiring = first
+	}
 }
 
 // replace puts a part of what is open of p into its place.
 func (p *Part) replace() *Part {
-	n := &Part{Number: p.Number, Batch: p.Batch, Rows: p.rest().rows, Deaths: p.Deaths, link: p.link, prev: p.prev, next: p.next, open: p.open}
+	n := &Part{Number: p.Number, Batch: p.Batch, Rows: p.rest().rows, Deaths: p.Deaths, link: p.link,
+		prev: p.prev, next: p.next, open: p.open, epoch: p.epoch, old: p.old}
 	p.relink(n, n)
 	sent := &p.link.worker.sent
 	sent.parts[p.Number-sent.first] = n
@@ -143,30 +162,51 @@ const (
 
 // mayRun reports whether the worker may be sent rows of this link now. One that hands slots over may have kept some.
 func (l *link) mayRun() bool {
-	return l.hasCredit() && (l.mayServe() || l.handing > 0 && !l.worker.draining)
+	return l.hasCredit() && (l.mayServe() || l.handing > 0 && !l.isLeaving())
 }
 
-func (l *link) hasCredit() bool { return l.worker.connected && l.rows > 0 && l.bytes > 0 }
+func (l *link) hasCredit() bool {
+	return l.worker.connected && !l.worker.resuming && l.rows > 0 && l.bytes > 0
+}
 
 // pump sends what the link's queue and credit allow.
 func (s *Scheduler) pump(l *link) {
-	l.readmit(false)
+	if l.queue.empty() && !l.isCrowded() {
+		return
+	}
+	if l.flow.move != nil { // which slots are the link's is not settled
+		s.pumpSoon(l)
+		return
+	}
+	if l.isCrowded() && !s.readmit(l) {
+		s.pumpSoon(l)
+		return
+	}
 	for {
 		for !l.queue.empty() && l.queue.front().batch.over {
+			s.spend(costSegment)
 			s.unqueued(l, l.queue.front())
 			l.queue.pop()
 		}
-		if l.queue.empty() || !l.mayRun() {
+		if l.queue.empty() {
+			l.mixed = l.mixed && l.isCrowded()
+			return
+		}
+		if !l.mayRun() {
+			return
+		}
+		if s.budget <= 0 {
+			s.pumpSoon(l)
 			return
 		}
 		g := l.queue.front()
-		if !l.admit(g) {
+		if !s.admit(l, g) {
 			l.queue.pop()
 			continue
 		}
-		rows, rest := l.fit(g)
-		part := segment{batch: g.batch, rows: rows, deaths: g.deaths}
-		if rest == nil {
+		part := segment{batch: g.batch, deaths: g.deaths}
+		var rest []uint32
+		if part.rows, rest = l.fit(g, math.MaxInt64); rest == nil {
 			l.queue.pop()
 		} else {
 			g.rows = rest
@@ -175,14 +215,12 @@ func (s *Scheduler) pump(l *link) {
 	}
 }
 
-// fit divides a segment into what the credit, and the worker, allow to be sent now, which is at least one row, and the rest. A
-// row that alone is more than the worker takes is alone in its part.
-func (l *link) fit(g *segment) (rows, rest []uint32) {
+// fit divides a segment into what the credit, and the worker, allow to be sent now, which is at least one row and no more than
+// most, and the rest. A row that alone is more than the worker takes is alone in its part.
+func (l *link) fit(g *segment, most int64) (rows, rest []uint32) {
 	b := g.batch
-	if len(b.Keys) == 0 {
-		return g.rows, nil
-	}
-	maxRows, maxBytes := min(max(l.rows, overdrawRows), l.worker.partRows), min(max(l.bytes, overdrawBytes), l.worker.partBytes)
+	w := l.worker
+	maxRows, maxBytes := min(most, max(l.rows, overdrawRows), w.partRows), min(max(l.bytes, overdrawBytes), w.partBytes)
 	if g.rows == nil {
 		if int64(b.Rows()) <= maxRows && int64(b.Ends[len(b.Ends)-1]) <= maxBytes {
 			return nil, nil
@@ -204,31 +242,83 @@ func (l *link) fit(g *segment) (rows, rest []uint32) {
 
 // send numbers a part and hands it to its worker.
 func (s *Scheduler) send(l *link, g segment) {
-	w := l.worker
-	p := &Part{Number: w.sent.next(), Batch: g.batch, Rows: g.rows, Deaths: g.deaths, link: l, open: g.len()}
+	w, f := l.worker, l.flow
+	p := &Part{
+		Number: w.sent.next(), Batch: g.batch, Rows: g.rows, Deaths: g.deaths, link: l, open: g.len(), epoch: f.epoch,
+		old: g.batch.revision() != f.revision,
+	}
+	s.spend(costPart + p.open)
 	w.sent.parts = append(w.sent.parts, p)
 	l.append(p)
 	l.load(p.open)
+	if p.Deaths >= poison {
+		w.suspects = append(slices.DeleteFunc(w.suspects, func(p *Part) bool { return p.open == 0 }), p)
+	}
 	if len(p.Batch.Keys) > 0 {
-		p.eachOpen(func(i uint32) { l.share(p.Batch, p.Row(i), 1) })
+		p.eachOpen(func(i uint32) {
+			slot := p.Batch.slot(p.Row(i))
+			l.share(slot, 1)
+			if f.counts != nil {
+				f.counts.add(slot, 1, p.old)
+			}
+		})
+		if f.unanswered > countFrom {
+			s.counted(f)
+		}
 	}
 	l.pay(p)
 	s.act(Send{Worker: w.id, Part: p})
+}
+
+// resume sends the next part of a worker again that did not reach it.
+func (s *Scheduler) resume(w *worker) {
+	s.spend(costPart)
+	sent := &w.sent
+	w.resume = max(w.resume, sent.first)
+	if !w.resuming || w.resume >= sent.next() {
+		s.resuming = slices.DeleteFunc(s.resuming, func(o *worker) bool { return o == w })
+		if w.resuming {
+			w.resuming = false
+			s.resumed(w)
+		}
+		return
+	}
+	p := sent.part(w.resume)
+	if w.resume++; p != nil {
+		s.sendAgain(p)
+	}
+}
+
+// resumed goes on with new parts once all are sent again.
+func (s *Scheduler) resumed(w *worker) {
+	for _, l := range w.links {
+		s.spend(costSlot)
+		s.askAgain(l)
+		s.returned(l)
+		if !l.queue.empty() || l.isCrowded() {
+			s.pumpSoon(l)
+		}
+		s.pumpWholeSoon(l.flow)
+	}
 }
 
 // sendAgain sends a part that did not reach its worker, without the rows that shall run elsewhere: a key's later rows must
 // not run there before the earlier ones, which are elsewhere already.
 func (s *Scheduler) sendAgain(p *Part) {
 	l, w := p.link, p.link.worker
+	s.spend(p.Len())
 	switch {
 	case p.Batch.over:
 		p.closeAll()
 	case len(p.Batch.Keys) > 0:
 		p.takeAway(func(h *heldSlot) bool { return !h.stays })
-	case !l.ready:
-		s.starve(l.flow)
-		l.flow.whole.putBack(p.rest())
+	case !l.mayServe():
+		g := p.rest()
 		p.closeAll()
+		s.whole(l.flow, g, true)
+	}
+	if len(l.flow.over) > 0 {
+		s.wake(l.flow)
 	}
 	if p.open == 0 {
 		p.drop()
@@ -244,6 +334,7 @@ func (s *Scheduler) sendAgain(p *Part) {
 // load counts rows that were sent, or, below zero, that are the worker's no more.
 func (l *link) load(rows int) {
 	l.unanswered += int64(rows)
+	l.flow.unanswered += int64(rows)
 	if l.ready {
 		l.flow.loads[l.worker.seat] = l.unanswered
 	}
@@ -259,73 +350,4 @@ func (l *link) pay(p *Part) {
 	for _, r := range p.Rows {
 		l.bytes -= p.Batch.size(r)
 	}
-}
-
-// takes reports whether the whole batch may go to the worker as one part.
-func (w *worker) takes(b *Batch) bool {
-	return int64(b.Rows()) <= w.partRows && int64(b.Ends[len(b.Ends)-1]) <= w.partBytes
-}
-
-// pumpWhole sends whole batches to the least loaded workers that have credit.
-func (s *Scheduler) pumpWhole(f *flow) {
-	for {
-		for !f.whole.empty() && f.whole.front().batch.over {
-			f.whole.pop()
-		}
-		if f.whole.empty() {
-			return
-		}
-		b := f.whole.front().batch
-		l := f.leastLoaded(b)
-		if b.revision() != f.revision {
-			l = cmp.Or(f.remaining(b.revision()), l)
-		}
-		if l == nil || !l.hasCredit() {
-			return
-		}
-		part := *f.whole.front()
-		f.whole.pop()
-		s.send(l, part)
-	}
-}
-
-// remaining is a link whose worker is still on another revision than the active one, and so can certainly run it; nil for none.
-func (f *flow) remaining(revision batch.Revision) *link {
-	for l := range f.each {
-		if l.acknowledged == revision && l.worker.connected && !l.worker.draining {
-			return l
-		}
-	}
-	return nil
-}
-
-// leastLoaded is the ready link with credit that has the fewest rows to answer; nil for none. Its worker takes a batch of that
-// size, if any ready one does; where none does, whoever is sent the batch has its rows failed.
-func (f *flow) leastLoaded(b *Batch) *link {
-	best := f.least(func(*worker) bool { return true })
-	if best == nil || best.worker.takes(b) {
-		return best
-	}
-	takers := false
-	better := f.least(func(w *worker) bool {
-		takes := w.takes(b)
-		takers = takers || takes
-		return takes
-	})
-	if better == nil && !takers {
-		return best
-	}
-	return better
-}
-
-// least is the ready link with credit that has the fewest rows to answer, of those whose worker may do; nil for none.
-func (f *flow) least(may func(*worker) bool) *link {
-	var best *link
-	least := int64(notReady)
-	for seat, load := range f.loads {
-		if load < least && may(f.links[seat].worker) && f.links[seat].mayRun() {
-			best, least = f.links[seat], load
-		}
-	}
-	return best
 }

@@ -34,6 +34,7 @@ type shell struct {
 	// ended is called when a row got its outcome.
 	ended    func(sub *submission, row uint32, outcome batch.Outcome)
 	told     func(a scheduler.Action) // of each action
+	behind   func()                   // called after a step that has left work
 	digest   uint64                   // of all actions so far
 	poisoned int                      // rows
 }
@@ -82,6 +83,7 @@ func newShell(t tester, c scheduler.Config) *shell {
 		release: func(string, string, []batch.Range) {},
 		ended:   func(*submission, uint32, batch.Outcome) {},
 		told:    func(scheduler.Action) {},
+		behind:  func() {},
 	}
 }
 
@@ -94,6 +96,9 @@ func (h *shell) fatalf(format string, args ...any) {
 func (h *shell) step(e scheduler.Event) {
 	h.t.Helper()
 	flows, changed := h.mayMove(e)
+	if h.s.Behind() {
+		flows = nil // slots may move that an earlier event moves
+	}
 	before := make([]*scheduler.Owners, len(flows))
 	for i, flow := range flows {
 		before[i] = h.s.Owners(flow)
@@ -103,6 +108,9 @@ func (h *shell) step(e scheduler.Event) {
 		h.carryOut(a)
 	}
 	for i, flow := range flows {
+		if h.s.Behind() {
+			break
+		}
 		if after := h.s.Owners(flow); after != nil && before[i] != nil {
 			for from, to := range after.Moves(before[i]) {
 				if !changed(from) && !changed(to) {
@@ -110,6 +118,9 @@ func (h *shell) step(e scheduler.Event) {
 				}
 			}
 		}
+	}
+	if h.s.Behind() {
+		h.behind()
 	}
 	h.steps++
 	if h.checkEvery > 0 && h.steps%h.checkEvery == 0 {
@@ -299,8 +310,9 @@ func (h *shell) checkSend(a scheduler.Send) {
 		h.fatalf("part %d to worker %s, which is not there", p.Number, a.Worker)
 	case !w.connected:
 		h.fatalf("part %d to worker %s, which has no session", p.Number, a.Worker)
-	case !h.mayServe(w, b.Flow) && (w.draining || b.Revision == h.active[b.Flow] || w.acknowledged[b.Flow] == 0):
-		h.fatalf("part %d to worker %s, which is not ready for %s", p.Number, a.Worker, b.Flow)
+	case !h.mayServe(w, b.Flow) && !(again && w.draining) && (w.draining || b.Revision == h.active[b.Flow] || w.acknowledged[b.Flow] == 0):
+		h.fatalf("part %d to worker %s, which is not ready for %s: draining %v, revision %d, active %d, acknowledged %d, again %v", p.Number, a.Worker, b.Flow, w.draining,
+			b.Revision, h.active[b.Flow], w.acknowledged[b.Flow], again)
 	case !again && p.Number != w.last+1:
 		h.fatalf("part %d to worker %s after part %d", p.Number, a.Worker, w.last)
 	case p.Len() == 0:

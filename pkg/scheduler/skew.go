@@ -16,45 +16,42 @@ func bucket(slot uint16) uint8 { return uint8(slot ^ slot>>8) }
 
 // shares is what each bucket's keys have of a link's window.
 type shares struct {
-	rows  [buckets]int32 // unanswered
-	waits [buckets]bool  // something of it is set aside
-	aside []aside        // a few, in the order in which they were crowded out
-}
-
-// aside is rows of one bucket that wait for their share, in order.
-type aside struct {
-	bucket   uint8
-	segments []segment
+	rows [buckets]int32 // unanswered
+	// aside are the rows of each bucket that wait for their share, in order, and crowded the buckets that have some, in the
+	// order in which they were crowded out.
+	aside   [buckets]*queue
+	crowded []uint8
 }
 
 // limit is how many rows of the link one key may have unanswered.
 func (l *link) limit() int64 { return max(fewRows, (l.unanswered+max(0, l.rows))/4) }
 
-// share counts a part's row that was sent, or, below zero, that is the worker's no more.
-func (l *link) share(b *Batch, row uint32, n int32) {
+// share counts a row of a slot that was sent, or, below zero, that is the worker's no more.
+func (l *link) share(slot uint16, n int32) {
 	if l.shares == nil {
 		l.shares = new(shares)
 	}
-	l.shares.rows[bucket(b.slot(row))] += n
+	l.shares.rows[bucket(slot)] += n
 }
 
 // isCrowded reports whether rows are set aside.
-func (l *link) isCrowded() bool { return l.shares != nil && len(l.shares.aside) > 0 }
+func (l *link) isCrowded() bool { return l.shares != nil && len(l.shares.crowded) > 0 }
 
 // admit leaves of a segment what may be sent now, as far as shares go, and sets the rest aside. False: nothing is left.
-func (l *link) admit(g *segment) bool {
+func (s *Scheduler) admit(l *link, g *segment) bool {
 	limit := l.limit()
-	if len(g.batch.Keys) == 0 || !l.isCrowded() && l.unanswered+int64(g.len()) <= limit {
+	if !l.isCrowded() && l.unanswered+int64(g.len()) <= limit {
 		return true
 	}
 	if l.shares == nil {
 		l.shares = new(shares)
 	}
-	s := l.shares
+	s.spend(costSegment + 2*g.len())
+	h := l.shares
 	var taken [buckets]int32
 	full := func(row uint32) bool {
 		b := bucket(g.batch.slot(row))
-		if s.waits[b] || int64(s.rows[b]+taken[b]) >= limit {
+		if h.aside[b] != nil || int64(h.rows[b]+taken[b]) >= limit {
 			return true
 		}
 		taken[b]++
@@ -66,10 +63,10 @@ func (l *link) admit(g *segment) bool {
 		return true
 	}
 	stay := slices.Clone(rows[:first])
-	s.setAside(g, rows[first])
+	h.setAside(g, rows[first])
 	for _, row := range rows[first+1:] {
 		if full(row) {
-			s.setAside(g, row)
+			h.setAside(g, row)
 		} else {
 			stay = append(stay, row)
 		}
@@ -79,38 +76,69 @@ func (l *link) admit(g *segment) bool {
 }
 
 // setAside makes a row of a segment wait.
-func (s *shares) setAside(g *segment, row uint32) {
+func (h *shares) setAside(g *segment, row uint32) {
 	b := bucket(g.batch.slot(row))
-	i := slices.IndexFunc(s.aside, func(a aside) bool { return a.bucket == b })
-	if i < 0 {
-		i, s.waits[b] = len(s.aside), true
-		s.aside = append(s.aside, aside{bucket: b})
+	q := h.aside[b]
+	if q == nil {
+		q = new(queue)
+		h.aside[b] = q
+		h.crowded = append(h.crowded, b)
 	}
-	a := &s.aside[i]
-	if n := len(a.segments); n > 0 && a.segments[n-1].batch == g.batch && a.segments[n-1].deaths == g.deaths {
-		a.segments[n-1].rows = append(a.segments[n-1].rows, row)
-		return
+	if c := q.last; c != nil && len(c.segments) > c.head {
+		if last := &c.segments[len(c.segments)-1]; last.batch == g.batch && last.deaths == g.deaths && last.rows[len(last.rows)-1] < row {
+			last.rows = append(last.rows, row)
+			return
+		}
 	}
-	a.segments = append(a.segments, segment{batch: g.batch, rows: []uint32{row}, deaths: g.deaths})
+	q.push(segment{batch: g.batch, rows: []uint32{row}, deaths: g.deaths})
 }
 
-// readmit queues again, in front, what was set aside and has its share now; all of it where asked for.
-func (l *link) readmit(all bool) {
-	if !l.isCrowded() {
-		return
-	}
-	s, half := l.shares, l.limit()/2
-	var back []segment
-	s.aside = slices.DeleteFunc(s.aside, func(a aside) bool {
-		if !all && int64(s.rows[a.bucket]) > half {
-			return false
+// readmit sends rows that were set aside, as far as their buckets' shares go: a bucket's from when it has half of its share
+// left. False: the Step's budget does not suffice, and some may be left that can go.
+func (s *Scheduler) readmit(l *link) bool {
+	h := l.shares
+	enough := true
+	h.crowded = slices.DeleteFunc(h.crowded, func(b uint8) bool {
+		q := h.aside[b]
+		waits := int64(h.rows[b]) > l.limit()/2
+		for !q.empty() {
+			g := q.front()
+			room := l.limit() - int64(h.rows[b])
+			switch {
+			case g.batch.over && enough:
+				s.spend(costSegment)
+				s.unqueued(l, g)
+				q.pop()
+				enough = s.budget > 0
+				continue
+			case waits || room <= 0 || !enough || !l.mayRun():
+				return false
+			case s.budget <= 0:
+				enough = false
+				return false
+			}
+			part := segment{batch: g.batch, deaths: g.deaths}
+			var rest []uint32
+			if part.rows, rest = l.fit(g, room); rest == nil {
+				q.pop()
+			} else {
+				g.rows = rest
+			}
+			s.send(l, part)
 		}
-		back = append(back, a.segments...)
-		s.waits[a.bucket] = false
+		h.aside[b] = nil
 		return true
 	})
-	if len(back) > 0 {
-		l.queue.segments = append(back, l.queue.segments[l.queue.head:]...)
-		l.queue.head = 0
+	return enough
+}
+
+// take empties what is set aside.
+func (h *shares) take() []*queue {
+	queues := make([]*queue, 0, len(h.crowded)+1)
+	for _, b := range h.crowded {
+		queues = append(queues, h.aside[b])
+		h.aside[b] = nil
 	}
+	h.crowded = nil
+	return queues
 }

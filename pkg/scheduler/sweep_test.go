@@ -29,11 +29,13 @@ func TestEndedBatchesLeaveTheQueues(t *testing.T) {
 			step(Tick{})
 
 			f := s.byName["f"]
-			queued := f.links[0].queue.segments
+			q := &f.links[0].queue
 			if keys == nil {
-				queued = f.whole.segments
+				q = &f.wholes[0].fresh
 			}
-			if len(queued) != 1 || queued[0].batch != live {
+			var queued []*Batch
+			q.each(func(g *segment) { queued = append(queued, g.batch) })
+			if len(queued) != 1 || queued[0] != live {
 				t.Errorf("%d batches are queued, want the live one only", len(queued))
 			}
 			actions := step(Credited{Worker: "w-1", Flow: "f", Rows: 10, Bytes: 1000})

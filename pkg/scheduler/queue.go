@@ -1,0 +1,135 @@
+package scheduler
+
+// segment is rows of one batch that go one way.
+type segment struct {
+	batch  *Batch
+	rows   []uint32 // nil: the whole batch
+	deaths uint32   // workers that died when they may have run them
+}
+
+func (g *segment) len() int {
+	if g.rows == nil {
+		return g.batch.Rows()
+	}
+	return len(g.rows)
+}
+
+// list is the segment's rows.
+func (g *segment) list() []uint32 {
+	if g.rows != nil {
+		return g.rows
+	}
+	rows := make([]uint32, g.batch.Rows())
+	for i := range rows {
+		rows[i] = uint32(i)
+	}
+	return rows
+}
+
+// chunkSegments is how many segments of a queue stand together.
+const chunkSegments = 64
+
+// queue is segments in order. It is a list of chunks, so that no operation moves more than one chunk, however long it is.
+type queue struct {
+	first, last *chunk
+	sweeping    *chunk // the next one that sweep looks at; nil: it begins anew
+}
+
+type chunk struct {
+	segments   []segment
+	head       int // those before it are gone
+	prev, next *chunk
+}
+
+func (q *queue) empty() bool { return q.first == nil || q.first.head == len(q.first.segments) }
+
+// front is the first segment; there is one.
+func (q *queue) front() *segment { return &q.first.segments[q.first.head] }
+
+func (q *queue) push(g segment) {
+	c := q.last
+	if c == nil || len(c.segments) == chunkSegments {
+		c = &chunk{prev: q.last}
+		if c.prev != nil {
+			c.prev.next = c
+		} else {
+			q.first = c
+		}
+		q.last = c
+	}
+	c.segments = append(c.segments, g)
+}
+
+func (q *queue) pop() {
+	c := q.first
+	c.segments[c.head] = segment{}
+	c.head++
+	switch {
+	case c.head < len(c.segments):
+	case c.next == nil && cap(c.segments) <= chunkSegments/8: // kept for the next one
+		c.segments, c.head = c.segments[:0], 0
+	default:
+		q.remove(c)
+	}
+}
+
+// remove takes a chunk out of the list.
+func (q *queue) remove(c *chunk) {
+	if q.sweeping == c {
+		q.sweeping = c.next
+	}
+	if c.prev != nil {
+		c.prev.next = c.next
+	} else {
+		q.first = c.next
+	}
+	if c.next != nil {
+		c.next.prev = c.prev
+	} else {
+		q.last = c.prev
+	}
+}
+
+// take empties the queue and returns another one with all that was in it.
+func (q *queue) take() queue {
+	all := *q
+	all.sweeping = nil
+	*q = queue{}
+	return all
+}
+
+// each calls f for each segment, in order.
+func (q *queue) each(f func(*segment)) {
+	for c := q.first; c != nil; c = c.next {
+		for i := c.head; i < len(c.segments); i++ {
+			f(&c.segments[i])
+		}
+	}
+}
+
+// sweep takes out of the next chunk the segments that satisfy over. It returns how many it looked at, and whether that was
+// the last chunk.
+func (q *queue) sweep(over func(*segment) bool) (looked int, done bool) {
+	c := q.sweeping
+	if c == nil {
+		c = q.first
+	}
+	if c == nil {
+		return 0, true
+	}
+	q.sweeping = c.next
+	all := c.segments[c.head:]
+	kept := all[:0]
+	for i := range all {
+		if !over(&all[i]) {
+			kept = append(kept, all[i])
+		}
+	}
+	clear(all[len(kept):])
+	c.segments = c.segments[:c.head+len(kept)]
+	done = c.next == nil
+	if len(kept) == 0 {
+		q.remove(c)
+	}
+	return len(all), done
+}

@@ -1,0 +1,99 @@
+package scheduler
+
+import "time"
+
+// Rows of batches that are over, behind others that wait for credit, would keep their batches in memory although nobody waits
+// for them. So they are taken out of the queues. It costs a look at all that is queued, and is done when it pays.
+
+// sweepAtLeast is how often a few batches are worth it.
+const sweepAtLeast = time.Second
+
+// sweep is how far that is.
+type sweep struct {
+	over   int       // batches since the last one that had rows in queues, perhaps
+	looked int       // segments of the one under way
+	last   int       // segments of the last one
+	began  time.Time // the last one
+	queues []*queue  // still to be looked at; nil: it has not begun
+	link   *link     // whose the first is; nil: nobody's
+	seat   int       // of the next link
+}
+
+func (w *sweep) isDue(now time.Time) bool {
+	return w.over > 0 && (w.over >= w.last/16 || now.Sub(w.began) >= sweepAtLeast)
+}
+
+// sweepSome goes on with it.
+func (s *Scheduler) sweepSome(f *flow) {
+	w := &f.sweep
+	if w.queues == nil {
+		w.over, w.looked, w.began, w.link, w.seat = 0, 0, s.now, nil, 0
+		w.queues = append(w.queues, &f.waiting)
+		for i := range f.wholes {
+			w.queues = append(w.queues, &f.wholes[i].again, &f.wholes[i].fresh)
+		}
+		s.sweepHeld(f)
+	}
+	for {
+		for len(w.queues) > 0 {
+			if s.budget <= 0 {
+				return
+			}
+			looked, done := w.queues[0].sweep(func(g *segment) bool {
+				if g.batch.over && w.link != nil {
+					s.unqueued(w.link, g)
+				}
+				return g.batch.over
+			})
+			s.spend(1 + 2*looked)
+			if w.looked += looked; done {
+				w.queues = w.queues[1:]
+			}
+		}
+		for w.link = nil; w.link == nil && w.seat < len(f.links); w.seat++ {
+			s.spend(1)
+			if l := f.links[w.seat]; l != nil {
+				w.link = l
+			}
+		}
+		l := w.link
+		if l == nil {
+			break
+		}
+		w.queues = append(w.queues, &l.queue)
+		if l.isCrowded() {
+			for _, b := range l.shares.crowded {
+				w.queues = append(w.queues, l.shares.aside[b])
+			}
+			s.pumpSoon(l) // buckets may have nothing left
+		}
+	}
+	f.sweeps = false
+	w.queues, w.last = nil, w.looked
+}
+
+// sweepHeld drops rows of batches that are over from those that are held. Many are left where they are: they go soon anyway.
+func (s *Scheduler) sweepHeld(f *flow) {
+	if f.heldRows > countFrom {
+		return
+	}
+	s.spend(costSlot*len(f.held) + f.heldRows)
+	for _, h := range f.held {
+		runs := h.runs[:0]
+		for _, run := range h.runs {
+			kept := run[:0]
+			for _, r := range run {
+				if !r.batch.over {
+					kept = append(kept, r)
+				}
+			}
+			f.heldRows -= len(run) - len(kept)
+			clear(run[len(kept):])
+			if len(kept) > 0 {
+				runs = append(runs, kept)
+			}
+		}
+		clear(h.runs[len(runs):])
+		h.runs = runs
+	}
+}
