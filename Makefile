@@ -6,13 +6,14 @@ VERSION       := $(shell git describe --tags --dirty 2>/dev/null || echo dev)
 FUZZTIME      ?= 10s
 BENCH         ?= .
 SIM_ROWS      ?= 10000000
+SIM_BATCHES   ?= 40000
 SIM_WORKERS   ?= 1000
 SIM_SEED      ?= $(shell date +%s)
 CHAOS_TIME    ?= 20m
 CHAOS_RATE    ?= 4000
 CHAOS_SEED    ?= $(shell date +%s)
 
-.PHONY: help build images test lint proto proto-check proto-freeze bench soak-once soak-join soak-wakeups soak-records soak-windows soak-config fuzz sim chaos vuln e2e-k8s
+.PHONY: help build images test lint proto proto-check proto-freeze bench soak-once soak-join soak-wakeups soak-records soak-windows soak-config fuzz sim sim-steps chaos vuln e2e-k8s
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' Makefile
@@ -110,6 +111,9 @@ fuzz: ## Run each fuzz test for FUZZTIME
 sim: ## Simulate coordinators and workers in virtual time: SIM_ROWS, SIM_WORKERS, SIM_SEED
 	go test ./pkg/scheduler -run TestSim -v -timeout 12h -sim.twice=false -sim.check=10000 \
 		-sim.rows=$(SIM_ROWS) -sim.workers=$(SIM_WORKERS) -sim.seed=$(SIM_SEED)
+
+sim-steps: ## Let things happen to one of 1,000 workers that has SIM_BATCHES small batches, and print the longest step of each
+	go test ./pkg/scheduler -run TestStepsAreShort -v -timeout 1h -long.workers=1000 -long.batches=$(SIM_BATCHES)
 
 chaos: ## Kill, stop and cut off real processes under load for CHAOS_TIME: CHAOS_RATE rows per second, CHAOS_SEED
 	go test ./e2e/chaos -v -timeout 0 -chaos.gap=2s -chaos.patience=12s -chaos.open=0 -chaos.duration=$(CHAOS_TIME) -chaos.rate=$(CHAOS_RATE) -chaos.seed=$(CHAOS_SEED)

@@ -9,12 +9,16 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 )
 
-var longBatches = flag.Int("long.batches", 4_000, "batches that wait, or are under way, when something happens to their worker")
+var (
+	longBatches = flag.Int("long.batches", 4_000, "batches that wait, or are under way, when something happens to their worker")
+	longWorkers = flag.Int("long.workers", 24, "workers")
+)
 
-// TestStepsAreShort lets things happen to a scheduler with 1,000 workers and many small batches, and counts what each Step
-// does: no more than its slice and one batch. It prints the longest.
+// TestStepsAreShort lets things happen to a worker that has many small batches, under way or queued, and counts what each Step
+// does: no more than its slice and little beside. It prints the longest: make sim-steps does it with 1,000 workers.
 func TestStepsAreShort(t *testing.T) {
-	const workers, rows = 1000, 4
+	const rows = 4
+	workers := *longWorkers
 	newCase := func(t *testing.T, sharded bool, credit int64) *long {
 		m := &long{t: t, bench: newBench(0, 1, rows), sharded: sharded}
 		for w := range workers {

@@ -1,8 +1,10 @@
 // Package scheduler decides which worker runs which row, and when. It is pure: the same state, event and time give the same
 // actions. It has no clock, goroutine, connection, logger or random source; whoever owns it carries its actions out.
 //
+// However much an event concerns, its Step is short: the rest follows in further ones (work.go, inbox.go).
+//
 // A batch enters with Submitted. Its rows are split by slot (route.go) over the workers that are ready for the flow, wait in
-// the queue of a link (one worker, one flow) for credit, and leave as parts (send.go). Answered counts their outcomes
+// the queue of a link (one worker, one flow) for credit, and leave as parts (send.go); batches without keys go whole (whole.go). Answered counts their outcomes
 // (answer.go). Slots (table.go) change their owner when workers become ready, drain or are gone (membership.go), by hand-over
 // (handover.go), so that rows of one key from one stream are first executed in the order in which they were submitted. Whose
 // fault the death of a worker may be is poison.go's.
