@@ -39,6 +39,8 @@ type Pool struct {
 // a newer version is open and the last user has left.
 type link struct {
 	document *definition.Connector // resolved
+	secrets  []definition.Secret   // that were filled in
+	redactor *definition.Redactor  // of them
 	since    time.Time
 	cancel   context.CancelFunc // ends opening
 	ready    chan struct{}      // closed when conn or err is set, for good
@@ -72,11 +74,11 @@ func NewPool(openers map[string]Opener, lookup func(string) (string, bool), log 
 // that is wrong is an error at once. One that changed opens a connection of its own; once that is open, the older version's
 // closes when its last hold ends.
 func (p *Pool) Get(ctx context.Context, c *definition.Connector) (Connection, error) {
-	resolved, err := p.resolve(c)
+	resolved, secrets, err := p.resolve(c)
 	if err != nil {
 		return nil, err
 	}
-	l, err := p.join(ctx, resolved, p.openers[c.Type])
+	l, err := p.join(ctx, resolved, secrets, p.openers[c.Type])
 	if err != nil {
 		return nil, err
 	}
@@ -89,29 +91,30 @@ func (p *Pool) Get(ctx context.Context, c *definition.Connector) (Connection, er
 	if err != nil {
 		return nil, errors.Join(err, p.leave(l))
 	}
-	return &hold{Connection: l.conn, leave: sync.OnceValue(func() error { return p.leave(l) })}, nil
+	return &hold{Connection: l.conn, redactor: l.redactor, leave: sync.OnceValue(func() error { return p.leave(l) })}, nil
 }
 
 // Check says what is wrong with c's document in this process: a type that nothing here opens, or a ${NAME} that its environment
 // lacks. It opens nothing: a store that is away is no mistake.
 func (p *Pool) Check(c *definition.Connector) error {
-	_, err := p.resolve(c)
+	_, _, err := p.resolve(c)
 	return err
 }
 
 // resolve fills in what the document leaves to this process.
-func (p *Pool) resolve(c *definition.Connector) (*definition.Connector, error) {
+func (p *Pool) resolve(c *definition.Connector) (*definition.Connector, []definition.Secret, error) {
 	if p.openers[c.Type] == nil {
-		return nil, batch.Errorf(batch.CodeBadDocument, "connector %s (%s): nothing here opens type %q: use one of %s",
+		return nil, nil, batch.Errorf(batch.CodeBadDocument, "connector %s (%s): nothing here opens type %q: use one of %s",
 			c.Name, c.Document, c.Type, strings.Join(slices.Sorted(maps.Keys(p.openers)), ", "))
 	}
-	return c.Resolve(p.lookup)
+	return c.ResolveSecrets(p.lookup)
 }
 
 // hold is one user's part in a link.
 type hold struct {
 	Connection
-	leave func() error
+	redactor *definition.Redactor // see redact.go
+	leave    func() error
 }
 
 func (h *hold) Close() error { return h.leave() }
@@ -140,20 +143,20 @@ func (p *Pool) Close() error {
 }
 
 // join counts a user in at the document's link, and makes it if there is none.
-func (p *Pool) join(ctx context.Context, resolved *definition.Connector, open Opener) (*link, error) {
+func (p *Pool) join(ctx context.Context, resolved *definition.Connector, secrets []definition.Secret, open Opener) (*link, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
 		return nil, Closed(resolved.Name)
 	}
 	for _, l := range p.links[resolved.Name] {
-		if same(l.document, resolved) {
+		if same(l.document, resolved) && slices.Equal(l.secrets, secrets) { // else it would log what this document hides
 			l.revision = max(l.revision, resolved.Document.Revision)
 			l.users++
 			return l, nil
 		}
 	}
-	l := &link{document: resolved, revision: resolved.Document.Revision, since: time.Now(), ready: make(chan struct{}), users: 1}
+	l := &link{document: resolved, secrets: secrets, redactor: definition.NewRedactor(secrets...), revision: resolved.Document.Revision, since: time.Now(), ready: make(chan struct{}), users: 1}
 	p.links[resolved.Name] = append(p.links[resolved.Name], l)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // its caller may leave
 	l.cancel = cancel
@@ -178,7 +181,7 @@ func (p *Pool) open(ctx context.Context, l *link, open Opener) {
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval, pause.Multiplier = 100*time.Millisecond, 5*time.Second, 2
 	conn, err := backoff.Retry(ctx, func() (Connection, error) {
-		conn, err := open(ctx, l.document)
+		conn, err := l.opened(ctx, open)
 		if err != nil && batch.CodeOf(err) == batch.CodeBadDocument {
 			return nil, backoff.Permanent(err)
 		}
@@ -198,7 +201,7 @@ func (p *Pool) open(ctx context.Context, l *link, open Opener) {
 	p.mu.Lock()
 	if err == nil && l.dropped {
 		// Its last user left while it opened.
-		done, err = []*link{{conn: conn, ready: l.ready, cancel: l.cancel}}, Closed(l.document.Name)
+		done, err = []*link{{conn: conn, redactor: l.redactor, ready: l.ready, cancel: l.cancel}}, Closed(l.document.Name)
 	}
 	if err == nil {
 		l.conn = conn
@@ -288,7 +291,7 @@ func closeAll(links []*link) error {
 		l.cancel()
 		<-l.ready
 		if l.conn != nil {
-			failures = append(failures, l.conn.Close())
+			failures = append(failures, l.redactor.Error(l.conn.Close()))
 		}
 	}
 	return errors.Join(failures...)
@@ -304,6 +307,6 @@ func (p *Pool) unopened(ctx context.Context, l *link) error {
 		progress = fmt.Sprintf("tries so far: %d, the last ended with: %v", failed, last)
 	}
 	return batch.Errorf(batch.CodeConnectorUnavailable, "connector %s (%s at %s) is not open: %w after waiting since %s (%v); %s",
-		l.document.Name, l.document.Type, strings.Join(l.document.Addrs, ","), ctx.Err(),
+		l.document.Name, l.document.Type, l.redactor.Text(strings.Join(l.document.Addrs, ",")), ctx.Err(),
 		l.since.Format(time.TimeOnly), time.Since(l.since).Round(time.Millisecond), progress)
 }

@@ -3,6 +3,7 @@ package definition
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -11,9 +12,33 @@ import (
 // Resolve fills in the connector's ${NAME} values from lookup, which os.LookupEnv fits. It leaves c as it is. The error
 // names every name that is missing.
 func (c *Connector) Resolve(lookup func(string) (string, bool)) (*Connector, error) {
+	r, _, err := c.ResolveSecrets(lookup)
+	return r, err
+}
+
+// ResolveSecrets is Resolve, and says what was filled in: where a document names a variable, nobody but this process is to know
+// its value, so that none of them may stand in a message.
+func (c *Connector) ResolveSecrets(lookup func(string) (string, bool)) (*Connector, []Secret, error) {
 	var mistakes Mistakes
+	var secrets []Secret
+	note := func(shown, value string) {
+		if s := (Secret{shown, value}); value != "" && !slices.Contains(secrets, s) {
+			secrets = append(secrets, s)
+		}
+	}
 	resolve := func(key, value string) string {
-		resolved, err := expand(value, lookup)
+		filled := false
+		resolved, err := expand(value, func(name string) (string, bool) {
+			text, ok := lookup(name)
+			if ok {
+				filled = true
+				note("${"+name+"}", text)
+			}
+			return text, ok
+		})
+		if filled {
+			note(value, resolved) // what stands beside a short value may hide it
+		}
 		if err != nil {
 			mistakes = append(mistakes, &Mistake{Document: c.Document.String(), Key: key, Code: batch.CodeBadDocument, Problem: err.Error()})
 		}
@@ -34,9 +59,9 @@ func (c *Connector) Resolve(lookup func(string) (string, bool)) (*Connector, err
 	r.Username = resolve("username", c.Username)
 	r.PasswordFile = resolve("password_file", c.PasswordFile)
 	if err := mistakes.err(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return &r, nil
+	return &r, secrets, nil
 }
 
 // expand replaces ${NAME} and ${NAME:default} in value. Without lookup it checks the spelling only.

@@ -204,14 +204,14 @@ func (c *ConnConfig) Definition() *definition.Connector {
 	return d
 }
 
-// resolved is the configuration with the ${NAME} of its values filled in; itself, if it has none.
-func (c *ConnConfig) resolved(lookup func(string) (string, bool)) (*ConnConfig, error) {
+// resolved is the configuration with the ${NAME} of its values filled in, and what these are; itself, if it has none.
+func (c *ConnConfig) resolved(lookup func(string) (string, bool)) (*ConnConfig, []definition.Secret, error) {
 	d := c.Definition()
-	r, err := d.Resolve(lookup)
+	r, secrets, err := d.ResolveSecrets(lookup)
 	if err != nil || reflect.DeepEqual(d, r) {
-		return c, err
+		return c, secrets, err
 	}
-	return ConnConfigOf(r), nil
+	return ConnConfigOf(r), secrets, nil
 }
 
 // milliseconds and duration are KisFlow's way to write a time.

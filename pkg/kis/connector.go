@@ -8,6 +8,8 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+
+	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
 // Connector is KisFlow's way to a store: what CaaSInit registered opens a client of its own and keeps it with SetMetaData.
@@ -44,6 +46,7 @@ type connection struct {
 	id       string
 	config   *ConnConfig
 	meta     metadata
+	redactor *definition.Redactor // of the values of ${NAME} in config; nil: there are none
 
 	mu      sync.Mutex
 	opening chan struct{} // closed when the Init under way ends; nil: none is; guarded by mu
@@ -98,7 +101,7 @@ func (c *connection) begin() (err error) {
 			err = newPanic(p)
 		}
 		if err != nil {
-			err = fmt.Errorf("open connector %s: %w", c.config.CName, err)
+			err = c.redactor.Error(fmt.Errorf("open connector %s: %w", c.config.CName, err))
 		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -112,7 +115,8 @@ func (c *connection) begin() (err error) {
 func newPanic(value any) error { return fmt.Errorf("panic: %v", value) }
 
 func (c *connection) Call(ctx context.Context, flow Flow, args any) (any, error) {
-	return c.registry.CallConnector(ctx, flow, c, args)
+	answer, err := c.registry.CallConnector(ctx, flow, c, args)
+	return answer, c.redactor.Error(err)
 }
 
 // close closes what was kept with the connector and can be closed.
@@ -127,7 +131,7 @@ func (c *connection) close() error {
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("close connector %s: %w", c.config.CName, err)
+		return c.redactor.Error(fmt.Errorf("close connector %s: %w", c.config.CName, err))
 	}
 	return nil
 }
@@ -155,11 +159,11 @@ type connections struct {
 // connect is the open connector of a configuration, shared by all that use it, and what ends the caller's hold on it. When a
 // name's configuration changes, the connector of the one before is closed once no call uses it.
 func (r *Registry) connect(ctx context.Context, config *ConnConfig) (Connector, func(), error) {
-	resolved, err := config.resolved(r.environment())
+	resolved, secrets, err := config.resolved(r.environment())
 	if err != nil {
 		return nil, nil, err
 	}
-	c := r.connections.hold(r, resolved)
+	c := r.connections.hold(r, resolved, secrets)
 	release := sync.OnceFunc(func() { r.connections.release(c) })
 	if err := c.init(ctx); err != nil {
 		release()
@@ -168,7 +172,7 @@ func (r *Registry) connect(ctx context.Context, config *ConnConfig) (Connector, 
 	return c, release, nil
 }
 
-func (cs *connections) hold(r *Registry, config *ConnConfig) *connection {
+func (cs *connections) hold(r *Registry, config *ConnConfig, secrets []definition.Secret) *connection {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	if cs.byName == nil {
@@ -182,6 +186,7 @@ func (cs *connections) hold(r *Registry, config *ConnConfig) *connection {
 	}
 	if held == nil {
 		held = newConnection(r, config)
+		held.redactor = definition.NewRedactor(secrets...)
 		cs.byName[config.CName] = append(cs.byName[config.CName], held)
 	}
 	held.holds++

@@ -106,17 +106,18 @@ func (o *options) check(c *definition.Connector, p *params) {
 		p.mistake("addrs names no server")
 	}
 	if o.retryMin > o.retryMax {
-		p.mistake("params: retry_min (%v) is over retry_max (%v)", o.retryMin, o.retryMax)
+		p.mistake("params: retry_min (%s) is over retry_max (%s)", p.given("retry_min", o.retryMin), p.given("retry_max", o.retryMax))
 	}
 	if o.replicas > 0 && o.replicaTimeout >= o.client.ReadTimeout {
-		p.mistake("params: replica_timeout (%v) must be under read_timeout (%v)", o.replicaTimeout, o.client.ReadTimeout)
+		p.mistake("params: replica_timeout (%s) must be under read_timeout (%s)",
+			p.given("replica_timeout", o.replicaTimeout), p.given("read_timeout", o.client.ReadTimeout))
 	}
 	clustered := o.client.IsClusterMode || (len(c.Addrs) > 1 && o.client.MasterName == "")
 	switch {
 	case o.client.IsClusterMode && o.client.MasterName != "":
 		p.mistake("params: master (Sentinel) and cluster exclude each other")
 	case clustered && o.client.DB != 0:
-		p.mistake("params: db is %d, but a Cluster has database 0 only", o.client.DB)
+		p.mistake("params: db is %s, but a Cluster has database 0 only", p.given("db", o.client.DB))
 	case clustered && o.replicas > 0:
 		p.mistake("replicas works with a single node or Sentinel; on a Cluster set min-replicas-to-write in its servers")
 	}
@@ -131,6 +132,15 @@ type params struct {
 
 func (p *params) mistake(format string, args ...any) {
 	p.mistakes = append(p.mistakes, fmt.Errorf(format, args...))
+}
+
+// given is how messages show a parameter: as the document has it, since a value that was read, and is written anew, is not known
+// again as one from the environment; value is the default.
+func (p *params) given(name string, value any) string {
+	if text := p.values[name]; text != "" {
+		return text
+	}
+	return fmt.Sprint(value)
 }
 
 func (p *params) text(name string) string {

@@ -78,15 +78,24 @@ func Open(ctx context.Context, c *definition.Connector) (connector.Connection, e
 }
 
 // go-redis has one logger in a process, and reports there what calls return as errors too: it gets the first connection's, at
-// level debug.
-var quiet sync.Once
+// level debug. hidden has the redactor of each connection, as it does not say whose line it is.
+var (
+	quiet  sync.Once
+	hidden sync.Map // from *Connection to *definition.Redactor
+)
 
 type clientLog struct{ log hclog.Logger }
 
 func (l clientLog) Printf(_ context.Context, format string, args ...any) {
-	if l.log.IsDebug() {
-		l.log.Debug(fmt.Sprintf(format, args...))
+	if !l.log.IsDebug() {
+		return
 	}
+	line := fmt.Sprintf(format, args...)
+	hidden.Range(func(_, r any) bool {
+		line = r.(*definition.Redactor).Text(line)
+		return true
+	})
+	l.log.Debug(line)
 }
 
 // Connection is an open connection to Redis: a pool of sockets, and the goroutines that gather calls and wait for keys.
@@ -135,7 +144,10 @@ func (config Config) Open(ctx context.Context, doc *definition.Connector) (conne
 	if c.log == nil {
 		c.log = hclog.NewNullLogger()
 	}
+	redactor := connector.RedactorOf(ctx)
 	quiet.Do(func() { goredis.SetLogger(clientLog{c.log.Named("go-redis")}) })
+	hidden.Store(c, redactor)
+	c.log = connector.Redacting(c.log, redactor)
 	c.log = c.log.With("connector", c.name, "redis", c.addrs)
 	if len(o.ignored) > 0 {
 		c.log.Warn("parameters that mean nothing to a Redis connector are ignored", "ignored", o.ignored, "known", o.known)
@@ -148,6 +160,7 @@ func (config Config) Open(ctx context.Context, doc *definition.Connector) (conne
 	c.cluster, _ = c.client.(*goredis.ClusterClient)
 	if err := c.ping(ctx); err != nil {
 		_ = c.client.Close()
+		hidden.Delete(c)
 		return nil, err
 	}
 	c.metrics.Up(c.name, 1, 0)
@@ -222,6 +235,7 @@ func (c *Connection) Close() error {
 		} else {
 			c.metrics.Up(c.name, -1, 0)
 		}
+		defer hidden.Delete(c)
 		if err := c.client.Close(); err != nil && !errors.Is(err, goredis.ErrClosed) {
 			c.closeErr = fmt.Errorf("closing the connection of connector %s: %w", c.name, err)
 		}

@@ -1,0 +1,186 @@
+package definition
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+// Secret is a value that must stand in no message, and what stands there in its place.
+type Secret struct{ Shown, Value string }
+
+// Redactor takes values out of texts and errors on their way to rows, logs and statuses. nil takes out nothing. It is safe for
+// concurrent use.
+type Redactor struct {
+	pattern *regexp.Regexp
+	shown   map[string]string // by the form of a value, in lower case
+	all     string            // for what is part of a value only
+}
+
+// NewRedactor makes the redactor for secrets: nil where there are none.
+func NewRedactor(secrets ...Secret) *Redactor {
+	r := &Redactor{shown: map[string]string{}}
+	var forms, starts []string
+	for _, s := range secrets {
+		for _, form := range formsOf(s.Value) {
+			if key := strings.ToLower(form); r.shown[key] == "" {
+				r.shown[key] = s.Shown
+				forms = append(forms, form)
+			}
+		}
+		if len(s.Value) > 2*quotedStart {
+			starts = append(starts, s.Value[:quotedStart])
+		}
+		r.all = cmp.Or(r.all, s.Shown)
+	}
+	if len(forms) == 0 {
+		return nil
+	}
+	slices.SortFunc(forms, func(a, b string) int { return cmp.Compare(len(b), len(a)) }) // whole values before their parts
+	var pattern strings.Builder
+	pattern.WriteString("(?i)")
+	for i, form := range forms {
+		if i > 0 {
+			pattern.WriteByte('|')
+		}
+		pattern.WriteString(bounded(form))
+	}
+	for _, start := range starts { // of a value that somebody cut short
+		pattern.WriteString("|" + literal(start) + `\S*`)
+	}
+	r.pattern = regexp.MustCompile(pattern.String())
+	return r
+}
+
+const (
+	// quotedStart is how much of a long value's beginning is known again.
+	quotedStart = 16
+	// short values are known as whole words only: else a 1 would be taken out of every number.
+	short = 4
+)
+
+// bounded is the pattern for one form of a value.
+func bounded(form string) string {
+	pattern := literal(form)
+	if len(form) >= short {
+		return pattern
+	}
+	word := func(c byte) bool {
+		return c == '_' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+	}
+	if word(form[0]) {
+		pattern = `\b` + pattern
+	}
+	if word(form[len(form)-1]) {
+		pattern += `\b`
+	}
+	return pattern
+}
+
+// literal is the pattern for a text. One that is no UTF-8 is matched as regexp reads it, byte by byte.
+func literal(text string) string { return regexp.QuoteMeta(string([]rune(text))) }
+
+// formsOf are the texts in which messages show a value: as it is, quoted and escaped, and the parts that those who connect
+// take it apart into.
+func formsOf(value string) []string {
+	parts := []string{value}
+	for part := range strings.SplitSeq(value, ",") {
+		part = strings.TrimSpace(part)
+		parts = append(parts, part)
+		if host, port, err := net.SplitHostPort(part); err == nil {
+			parts = append(parts, host)
+			if _, err := strconv.Atoi(port); err != nil { // a port's number tells nothing
+				parts = append(parts, port)
+			}
+		}
+	}
+	if strings.Contains(value, "://") {
+		for _, part := range strings.FieldsFunc(value, func(c rune) bool { return strings.ContainsRune(":/@?&=,# ", c) }) {
+			if _, err := strconv.Atoi(part); err != nil && len(part) >= short && !slices.Contains(schemes, strings.ToLower(part)) {
+				parts = append(parts, part)
+			}
+		}
+	}
+	var forms []string
+	for _, part := range parts {
+		quoted, ascii, text := strconv.Quote(part), strconv.QuoteToASCII(part), []byte(nil)
+		text, _ = json.Marshal(part) // of a string there is no error
+		for _, form := range []string{
+			part, quoted[1 : len(quoted)-1], ascii[1 : len(ascii)-1], string(text[1 : len(text)-1]), url.QueryEscape(part), url.PathEscape(part),
+			strings.ToValidUTF8(part, "\uFFFD"),
+		} {
+			if form != "" && !slices.Contains(forms, form) {
+				forms = append(forms, form)
+			}
+		}
+	}
+	return forms
+}
+
+// schemes are parts of URLs that tell nothing.
+var schemes = []string{"redis", "rediss", "unix", "http", "https", "tcp", "mysql"}
+
+// Text is the text without the values.
+func (r *Redactor) Text(text string) string {
+	if r == nil {
+		return text
+	}
+	return r.pattern.ReplaceAllStringFunc(text, func(found string) string {
+		return cmp.Or(r.shown[strings.ToLower(found)], r.all)
+	})
+}
+
+// Error is an error that says what err says without the values: the same where it has none, else one with its code, which is to
+// errors.Is what err is.
+func (r *Redactor) Error(err error) error {
+	if r == nil || err == nil {
+		return err
+	}
+	text := r.Text(err.Error())
+	if text == err.Error() {
+		return err
+	}
+	if e, ok := err.(*batch.Error); ok { //nolint:errorlint // what wraps it says more
+		return r.coded(e)
+	}
+	return &redacted{text: text, from: err, redactor: r}
+}
+
+func (r *Redactor) coded(e *batch.Error) *batch.Error {
+	out := batch.Errorf(e.Code, "%w", &redacted{text: r.Text(e.Message), from: e, redactor: r})
+	out.RetryAfter = e.RetryAfter
+	return out
+}
+
+// redacted stands for an error whose text has values, and which nobody gets to see.
+type redacted struct {
+	text     string
+	from     error
+	redactor *Redactor
+}
+
+func (e *redacted) Error() string { return e.text }
+
+// Is reports whether the error that it stands for is target.
+func (e *redacted) Is(target error) bool { return errors.Is(e.from, target) }
+
+// As finds the code of the error that it stands for.
+func (e *redacted) As(target any) bool {
+	into, ok := target.(**batch.Error)
+	if !ok {
+		return false
+	}
+	coded, ok := errors.AsType[*batch.Error](e.from)
+	if ok {
+		*into = e.redactor.coded(coded)
+	}
+	return ok
+}
