@@ -1,8 +1,14 @@
 package transport
 
 import (
+	"fmt"
+	"math"
 	"net"
+	"net/netip"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/resolver"
@@ -20,15 +26,30 @@ const balanced = `{"loadBalancingConfig":[{"round_robin":{}}]}`
 // Resolve turns what a user calls the cluster, one address or a list, into what gRPC dials.
 func Resolve(target string) (string, []grpc.DialOption, error) {
 	dial := []grpc.DialOption{grpc.WithDefaultServiceConfig(balanced), grpc.WithResolvers(names{lookUp})}
-	if strings.Contains(target, "://") {
-		return target, dial, nil // names its resolver, e.g. dns:///name:7700
+	if scheme, rest, ok := strings.Cut(target, "://"); ok { // it names its resolver, e.g. dns:///name:7700
+		if scheme != "dns" {
+			return target, dial, nil
+		}
+		server, name, _ := strings.Cut(rest, "/")
+		if _, _, err := address(name, defaultPort); err != nil {
+			return "", nil, err
+		}
+		if server != "" {
+			if _, _, err := address(server, "53"); err != nil {
+				return "", nil, err
+			}
+		}
+		return target, dial, nil
 	}
 	var addresses []resolver.Address
 	for a := range strings.SplitSeq(target, ",") {
 		if a = strings.TrimSpace(a); a == "" {
 			continue
 		}
-		host, port := hostPort(a, defaultPort)
+		host, port, err := address(a, defaultPort)
+		if err != nil {
+			return "", nil, err
+		}
 		addresses = append(addresses, resolver.Address{Addr: net.JoinHostPort(host, port), ServerName: host})
 	}
 	switch len(addresses) {
@@ -41,4 +62,38 @@ func Resolve(target string) (string, []grpc.DialOption, error) {
 	list := manual.NewBuilderWithScheme("kisgrid")
 	list.InitialState(resolver.State{Addresses: addresses})
 	return list.Scheme() + ":///" + addresses[0].Addr, append(dial, grpc.WithResolvers(list)), nil
+}
+
+// address splits an address that need not have a port, as hostPort does. The error names an address that can't be.
+func address(a, standard string) (host, port string, err error) {
+	wrong := func(why string) (string, string, error) {
+		return "", "", batch.Errorf(batch.CodeBadMessage, "dial %q: %s: write host:port, or [address]:port where the address is IPv6", a, why)
+	}
+	host, port = hostPort(a, standard)
+	bracketed := strings.HasPrefix(a, "[")
+	switch {
+	case a == "":
+		return wrong("the address is empty")
+	case strings.ContainsAny(host, "[]") || bracketed != strings.Contains(a, "]"):
+		return wrong("a bracket is not closed, or is not around the host")
+	case strings.ContainsFunc(host, func(r rune) bool {
+		return unicode.IsSpace(r) || unicode.IsControl(r) || strings.ContainsRune(`/\?#@"`, r)
+	}) || !utf8.ValidString(host):
+		return wrong("the host has a character that no name has")
+	case bracketed || strings.Contains(host, ":"):
+		if ip, err := netip.ParseAddr(host); err != nil || ip.Is4() {
+			return wrong("the host is no IPv6 address, though it has colons or brackets")
+		}
+	}
+	if port == "" {
+		return wrong("there is no port behind the colon")
+	}
+	if number, err := strconv.Atoi(port); err == nil {
+		if number < 1 || number > math.MaxUint16 {
+			return wrong(fmt.Sprintf("port %d can't be, ports go from 1 to %d", number, math.MaxUint16))
+		}
+	} else if _, err := net.LookupPort("tcp", port); err != nil {
+		return wrong(fmt.Sprintf("port %q is no number, and no service has that name", port))
+	}
+	return host, port, nil
 }
