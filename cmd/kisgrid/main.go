@@ -70,6 +70,7 @@ func (s *server) admin(f func(pb.AdminClient) error) error {
 	if err != nil {
 		return err
 	}
+	s.transport.Attentive = true
 	conn, err := transport.Dial(address, s.transport, dial...)
 	if err != nil {
 		return err

@@ -34,6 +34,9 @@ type Config struct {
 	// RequireClientCert makes a listener refuse clients that show no certificate. Without it a certificate that is shown
 	// must still come from TLSCA, where that is set.
 	RequireClientCert bool
+	// Attentive has Dial's connections end when the server has been silent for some five seconds, though it was asked. It is for those
+	// who wait for answers and hear nothing else; sessions of workers have a beat of their own.
+	Attentive bool
 	// BatchBytes and BatchRows are the limits for one batch; MessageBytes follows from them. 0 means 8 MiB, and 65,536.
 	BatchBytes, BatchRows int
 	// MaxConnections is how many connections a gRPC listener takes; further ones are hung up on. Connections on which no call
@@ -128,8 +131,8 @@ func (c *Config) logger() hclog.Logger {
 }
 
 // The kernel's keepalive finds a peer whose machine is gone, or that a partition cuts off, while nothing is sent: after
-// probeIdle it probes every probeInterval, and probeCount unanswered ones end the connection. gRPC's own pings, which a
-// client may send every 10 s only, find the process that hangs.
+// probeIdle it probes every probeInterval, and probeCount unanswered ones end the connection. A process that hangs is found by
+// gRPC's pings in a server, and by its silence in a client (silence.go).
 const (
 	probeIdle     = 2 * time.Second
 	probeInterval = time.Second

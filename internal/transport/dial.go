@@ -31,6 +31,9 @@ func Dial(target string, c Config, opts ...grpc.DialOption) (*grpc.ClientConn, e
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", target, err)
 	}
+	if c.Attentive {
+		creds = Attentive(creds)
+	}
 	own := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
 		grpc.WithContextDialer(DialTCP),

@@ -226,6 +226,38 @@ func TestShortPauseRepeatsNothing(t *testing.T) {
 	}
 }
 
+// A coordinator that hangs is noticed within five seconds, and the call goes on at another one.
+func TestPausedCoordinatorIsNoticed(t *testing.T) {
+	t.Parallel()
+	g, m := grid(t, 1, flowtest.Coordinators(2))
+	c := g.Client()
+	done := make(chan error, 1)
+	go func() {
+		r, err := c.Submit(t.Context(), "Meet", client.Rows(row{1, "here"}))
+		if err == nil && len(r.NotDone) > 0 {
+			err = fmt.Errorf("%+v", r.NotDone)
+		}
+		done <- err
+	}()
+	<-m.begun
+	asked := g.Coordinator(0)
+	if asked.Metric("kisgrid_rows_in_total") == 0 {
+		asked = g.Coordinator(1)
+	}
+	resume := asked.Pause()
+	began := time.Now()
+	close(m.leave)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > 9*time.Second {
+		t.Errorf("the call went on %s after its coordinator was paused", took)
+	} else {
+		t.Logf("the call went on after %s", took)
+	}
+	resume()
+}
+
 func TestWorkerCutOffFromEtcdServes(t *testing.T) {
 	t.Parallel()
 	g, _ := grid(t, 1)

@@ -1,0 +1,154 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/credentials"
+)
+
+// A process that hangs, or is stopped, is found by its silence: its kernel goes on acknowledging what comes. gRPC's own pings, which
+// a client may send every 10 s only, find it too late.
+const (
+	// quiet is how long a server may say nothing before it is asked whether it is there.
+	quiet = 2 * time.Second
+	// wordWithin is how long it may take to say so. The two together stay below the five seconds that users are told.
+	wordWithin = 2500 * time.Millisecond
+)
+
+// Attentive has credentials of a client end a connection on which the server has said nothing for quiet, and not answered within
+// wordWithin when asked.
+func Attentive(c credentials.TransportCredentials) credentials.TransportCredentials {
+	return &attentive{c}
+}
+
+type attentive struct {
+	credentials.TransportCredentials
+}
+
+// ClientHandshake implements credentials.TransportCredentials.
+func (a *attentive) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	conn, info, err := a.TransportCredentials.ClientHandshake(ctx, authority, raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	return newListening(conn), info, nil
+}
+
+// Clone implements credentials.TransportCredentials.
+func (a *attentive) Clone() credentials.TransportCredentials {
+	return &attentive{a.TransportCredentials.Clone()}
+}
+
+// askFrame is an empty frame of settings, which every peer must acknowledge (RFC 9113, section 6.5.3). Unlike pings, which servers
+// count, it may come at any time; gRPC takes the acknowledgement without a word.
+var askFrame = []byte{0, 0, 0, settingsFrame, 0, 0, 0, 0, 0}
+
+// listening is a client's HTTP/2 connection, behind its handshake, that asks a silent server for a word. What is not guarded belongs
+// to the goroutine that reads.
+type listening struct {
+	net.Conn
+	heard time.Time // when the server last said something
+	asked time.Time // when it was asked since; zero: it was not
+
+	deadlines sync.Mutex
+	given     bool // guarded by deadlines: somebody else says how long to read
+
+	writing sync.Mutex // held while something is written
+	frames  frames     // guarded by writing: what was written
+}
+
+func newListening(conn net.Conn) *listening {
+	l := &listening{Conn: conn, heard: time.Now(), frames: frames{skip: prefaceBytes}}
+	l.wake(l.heard.Add(quiet))
+	return l
+}
+
+// wake has Read look at the time then.
+func (l *listening) wake(then time.Time) (own bool) {
+	l.deadlines.Lock()
+	defer l.deadlines.Unlock()
+	if !l.given {
+		_ = l.Conn.SetReadDeadline(then) // of a closed connection, which Read tells
+	}
+	return !l.given
+}
+
+// SetReadDeadline implements net.Conn. From then on nobody is asked.
+func (l *listening) SetReadDeadline(t time.Time) error {
+	l.deadlines.Lock()
+	defer l.deadlines.Unlock()
+	l.given = true
+	return l.Conn.SetReadDeadline(t)
+}
+
+// SetDeadline implements net.Conn.
+func (l *listening) SetDeadline(t time.Time) error {
+	return errors.Join(l.SetReadDeadline(t), l.Conn.SetWriteDeadline(t))
+}
+
+// Read implements net.Conn.
+func (l *listening) Read(p []byte) (int, error) {
+	for {
+		n, err := l.Conn.Read(p)
+		now := time.Now()
+		if late, ok := errors.AsType[net.Error](err); n > 0 || !ok || !late.Timeout() {
+			l.heard, l.asked = now, time.Time{}
+			return n, err
+		}
+		next := l.heard.Add(quiet)
+		switch {
+		case now.Before(next):
+		case l.asked.IsZero():
+			if err := l.ask(now); err != nil {
+				return 0, fmt.Errorf("ask %s whether it is there: %w", l.RemoteAddr(), err)
+			}
+			l.asked = now
+			next = now.Add(wordWithin)
+		default:
+			if next = l.asked.Add(wordWithin); !now.Before(next) {
+				return 0, fmt.Errorf("the server at %s has said nothing for %s, though it was asked: it hangs, or is stopped, or the way to it is cut", l.RemoteAddr(), now.Sub(l.heard))
+			}
+		}
+		if !l.wake(next) {
+			return 0, err
+		}
+	}
+}
+
+// ask sends the frame that the server must answer, unless something is being written, or frames are that belong together: the server
+// must answer those, or take them in, or is as silent as it would be to this.
+func (l *listening) ask(now time.Time) error {
+	if !l.writing.TryLock() {
+		return nil
+	}
+	defer l.writing.Unlock()
+	if !l.frames.between() {
+		return nil
+	}
+	_ = l.Conn.SetWriteDeadline(now.Add(wordWithin)) // of a closed connection, which Write tells
+	_, err := l.Conn.Write(askFrame)
+	_ = l.Conn.SetWriteDeadline(time.Time{})
+	return err
+}
+
+// Write implements net.Conn.
+func (l *listening) Write(p []byte) (int, error) {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	n, err := l.Conn.Write(p)
+	for done := 0; done < n; {
+		done += l.frames.scan(p[done:n], func(uint32, int) {})
+	}
+	return n, err
+}
+
+// between reports whether another frame may stand here: none is begun, nor the headers of a call.
+func (f *frames) between() bool {
+	kind, flags := f.header[3], f.header[4]
+	return f.skip == 0 && f.filled == 0 && (kind != headersFrame && kind != continuationFrame || flags&endHeaders != 0)
+}
