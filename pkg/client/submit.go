@@ -71,8 +71,12 @@ func (c *Client) submit(ctx context.Context, flow string, f *calls, p *Pending) 
 		if again && c.pause(ctx, delay) {
 			continue
 		}
-		if code := batch.CodeOf(err); ctx.Err() != nil && (code == batch.CodeCancelled || code == batch.CodeDeadline) {
+		switch code := batch.CodeOf(err); {
+		case ctx.Err() == nil:
+		case code == batch.CodeCancelled || code == batch.CodeDeadline:
 			err = ended(ctx, "the call ended") // gRPC's error does not match the context's
+		default:
+			err = fmt.Errorf("%w; it was not tried again: %w", err, context.Cause(ctx))
 		}
 		return producer.failed(p.batch, flow, fmt.Errorf("try %d: %w", tries.count, err), false)
 	}

@@ -65,6 +65,15 @@ func bundle(t testing.TB, docs []definition.Document) *definition.Bundle {
 	return b
 }
 
+func bundleSet(t testing.TB, docs []definition.Document) *definition.Set {
+	t.Helper()
+	set, err := definition.NewSet(docs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
 // local runs the documents with what register registers.
 func local(t testing.TB, docs []definition.Document, register func(*kis.Registry), options ...flowexec.LocalOption) *flowexec.Local {
 	t.Helper()

@@ -1,129 +1,215 @@
 package flowtest_test
 
 import (
-	"encoding/json"
+	"context"
+	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strconv"
+	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-	"pgregory.net/rapid"
-
-	"github.com/kisgrid/kisgrid/internal/process"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/client"
+	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
-	"github.com/kisgrid/kisgrid/pkg/flowtest"
-	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// agreeing are flows that each save or load a row's field.
-func agreeing(t *testing.T) (dir string) {
-	t.Helper()
-	dir = t.TempDir()
-	write := func(name, text string) {
-		if err := os.WriteFile(filepath.Join(dir, name+".yml"), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("store", "kistype: conn\ncname: Store\ntype: redis\naddrs: \"${REDIS_ADDR:none:1}\"\nkey: \"agree:\"\nsave: [Set, Incr, Append, Delete]\nload: [Take]\n")
-	for name, option := range map[string]string{
-		"Set": "save: {key: \"{key}\", set: {v: v}}", "Incr": "save: {key: \"{key}\", incr: {v: v}}", "Append": "save: {key: \"{key}\", append: {v: v}}",
-		"Delete": "save: {key: \"{key}\", delete: true}", "Take": "on_missing: \"null\", load: {key: \"{key}\", set: {found: v}}",
-	} {
-		mode := "Save"
-		if name == "Take" {
-			mode = "Load"
-		}
-		write("func-"+name, fmt.Sprintf("kistype: func\nfname: %s\nfmode: %s\noption: {cname: Store, %s}\n", name, mode, option))
-		write("flow-"+name, fmt.Sprintf("kistype: flow\nflow_name: %s\nstatus: 1\nflows: [{fname: %s}]\n", name, name))
-	}
-	return dir
+// house is what a cluster's client and a Local have in common.
+type house struct {
+	submit func(ctx context.Context, flow string, b *batch.Batch) (*batch.Result, error)
+	stream func(t *testing.T, ctx context.Context, flow string) sending
 }
 
-// TestRunAgreesWithCluster has rows with all kinds of numbers, values and keys run in a process, with a store in memory, and in a
-// cluster with a Redis: each ends alike, and what is there then is the same.
-func TestRunAgreesWithCluster(t *testing.T) {
-	installed := process.Address(t)
-	process.StartRedis(t, installed, nil)
-	conf := agreeing(t)
-	local, err := flowexec.NewLocal(conf, func(*kis.Registry) {})
+type sending struct {
+	send  func(ctx context.Context, b *batch.Batch) (waiting, error)
+	close func() error
+}
+
+type waiting interface {
+	Wait(ctx context.Context) (*batch.Result, error)
+}
+
+func clusterHouse(c *client.Client) house {
+	return house{
+		submit: func(ctx context.Context, flow string, b *batch.Batch) (*batch.Result, error) {
+			return c.Submit(ctx, flow, b)
+		},
+		stream: func(t *testing.T, ctx context.Context, flow string) sending {
+			t.Helper()
+			s, err := c.Stream(ctx, flow)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return sending{func(ctx context.Context, b *batch.Batch) (waiting, error) { return s.Send(ctx, b) }, s.Close}
+		},
+	}
+}
+
+func localHouse(l *flowexec.Local) house {
+	return house{
+		submit: func(ctx context.Context, flow string, b *batch.Batch) (*batch.Result, error) {
+			return l.Submit(ctx, flow, b)
+		},
+		stream: func(t *testing.T, ctx context.Context, flow string) sending {
+			t.Helper()
+			s, err := l.Stream(ctx, flow)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return sending{func(ctx context.Context, b *batch.Batch) (waiting, error) { return s.Send(ctx, b) }, s.Close}
+		},
+	}
+}
+
+// said is how a call ended, without what may differ.
+func said(r *batch.Result, err error) string {
+	if err != nil {
+		return fmt.Sprintf("%s, may have run: %t", batch.CodeOf(err), errors.Is(err, batch.ErrUnanswered))
+	}
+	return fmt.Sprintf("done %d, failed %d", r.Counts()[batch.Done], r.Counts()[batch.Failed])
+}
+
+// TestLocalAndClusterAgree runs each story in both: what becomes of a batch that is submitted again, in whatever state it is.
+func TestLocalAndClusterAgree(t *testing.T) {
+	t.Parallel()
+	const other = "kistype: flow\nflow_name: Other\nstatus: 1\nshard_key: id\nflows: [{fname: Meet}]\n"
+	late := func(t *testing.T) (context.Context, context.CancelFunc) { return context.WithCancel(t.Context()) }
+	stories := []struct {
+		name string
+		tell func(t *testing.T, h house, m *meeting) []string
+		want []string
+	}{
+		{"answered", func(t *testing.T, h house, _ *meeting) []string {
+			b := batch.Rows(row{ID: 1})
+			return []string{said(h.submit(t.Context(), "Meet", b)), said(h.submit(t.Context(), "Meet", b)), said(h.submit(t.Context(), "Other", b))}
+		}, []string{"done 1, failed 0", "BAD_BATCH_ID, may have run: true", "BAD_BATCH_ID, may have run: true"}},
+		{"under way", func(t *testing.T, h house, m *meeting) []string {
+			b := batch.Rows(row{1, "here"})
+			first := make(chan string, 1)
+			go func() { first <- said(h.submit(t.Context(), "Meet", b)) }()
+			<-m.begun
+			again, elsewhere := said(h.submit(t.Context(), "Meet", b)), said(h.submit(t.Context(), "Other", b))
+			m.leave <- struct{}{}
+			return []string{again, elsewhere, <-first}
+		}, []string{"BAD_BATCH_ID, may have run: true", "BAD_BATCH_ID, may have run: true", "done 1, failed 0"}},
+		{"left", func(t *testing.T, h house, m *meeting) []string {
+			b := batch.Rows(row{1, "here"})
+			ctx, cancel := late(t)
+			first := make(chan string, 1)
+			go func() { first <- said(h.submit(ctx, "Meet", b)) }()
+			<-m.begun
+			cancel()
+			left := <-first
+			elsewhere := said(h.submit(t.Context(), "Other", b))
+			m.leave <- struct{}{} // the first run goes on
+			go func() {
+				<-m.begun
+				m.leave <- struct{}{}
+			}()
+			return []string{left, elsewhere, said(h.submit(t.Context(), "Meet", b)), said(h.submit(t.Context(), "Meet", b))}
+		}, []string{"CANCELLED, may have run: true", "BAD_BATCH_ID, may have run: true", "done 1, failed 0", "BAD_BATCH_ID, may have run: true"}},
+		{"never sent", func(t *testing.T, h house, _ *meeting) []string {
+			b := batch.Rows(row{ID: 1})
+			ctx, cancel := late(t)
+			cancel()
+			return []string{said(h.submit(ctx, "Meet", b)), said(h.submit(t.Context(), "Nowhere", b)), said(h.submit(t.Context(), "Other", b))}
+		}, []string{"CANCELLED, may have run: false", "UNKNOWN_FLOW, may have run: false", "done 1, failed 0"}},
+		{"another stream's", func(t *testing.T, h house, _ *meeting) []string {
+			b := batch.Rows(row{ID: 1})
+			one, two := h.stream(t, t.Context(), "Meet"), h.stream(t, t.Context(), "Meet")
+			p, err := one.send(t.Context(), b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tells := []string{said(p.Wait(t.Context()))}
+			_, err = two.send(t.Context(), b)
+			tells = append(tells, said(nil, err))
+			_, err = one.send(t.Context(), b)
+			tells = append(tells, said(nil, err))
+			if err := errors.Join(one.close(), two.close()); err != nil {
+				t.Error(err)
+			}
+			_, err = one.send(t.Context(), batch.Rows(row{ID: 2}))
+			return append(tells, said(nil, err))
+		}, []string{"done 1, failed 0", "BAD_BATCH_ID, may have run: true", "BAD_BATCH_ID, may have run: true", "CANCELLED, may have run: false"}},
+		{"a stream's end", func(t *testing.T, h house, m *meeting) []string {
+			b := batch.Rows(row{1, "here"})
+			ctx, cancel := late(t)
+			s := h.stream(t, ctx, "Meet")
+			p, err := s.send(t.Context(), b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			<-m.begun
+			waits, stop := late(t)
+			stop()
+			tells := []string{said(p.Wait(waits))}
+			cancel()
+			tells = append(tells, said(p.Wait(t.Context())), said(nil, s.close()))
+			_, err = s.send(t.Context(), batch.Rows(row{ID: 2}))
+			tells = append(tells, said(nil, err))
+			m.leave <- struct{}{} // the first run goes on
+			go func() {
+				<-m.begun
+				m.leave <- struct{}{}
+			}()
+			return append(tells, said(h.submit(t.Context(), "Meet", b)))
+		}, []string{"CANCELLED, may have run: true", "CANCELLED, may have run: true", "CANCELLED, may have run: true", "CANCELLED, may have run: false", "done 1, failed 0"}},
+		{"what can't be", func(t *testing.T, h house, _ *meeting) []string {
+			return []string{
+				said(h.submit(t.Context(), "Meet", nil)),
+				said(h.submit(nil, "Meet", batch.Rows(row{ID: 1}))), //nolint:staticcheck // that is what is tried
+				said(h.submit(t.Context(), "M\xff", batch.Rows(row{ID: 1}))),
+				said(h.submit(t.Context(), "Meet", batch.Rows[row]())),
+				said(h.submit(t.Context(), "Meet", batch.Pack(batch.Columns{Data: []byte("1"), Ends: []uint32{1}, Encoding: "j\xff"}))),
+				said(h.submit(t.Context(), "Meet", batch.Rows(strings.Repeat("x", 20<<20)))),
+				said(h.submit(t.Context(), "Meet", batch.Rows(make([]int, 70_000)...))),
+			}
+		}, []string{
+			"EMPTY_BATCH, may have run: false", "BAD_MESSAGE, may have run: false", "UNKNOWN_FLOW, may have run: false", "EMPTY_BATCH, may have run: false",
+			"BAD_COLUMNS, may have run: false", "BATCH_TOO_LARGE, may have run: false", "TOO_MANY_ROWS, may have run: false",
+		}},
+	}
+
+	g, inCluster := grid(t, 1)
+	if err := g.Apply(other); err != nil {
+		t.Fatal(err)
+	}
+	var docs []definition.Document
+	for _, text := range []string{meet, keep, other} {
+		docs = append(docs, definition.Split("documents", []byte(text))...)
+	}
+	set, err := definition.NewSet(docs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inLocal := &meeting{begun: make(chan string, 16), leave: make(chan struct{})}
+	local, err := flowexec.NewLocalSet(set, inLocal.register)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer local.Close()
-	whole := flowtest.Cluster(t, 1, flowtest.Conf(conf), flowtest.RedisAt(installed)).Client()
-
-	numbers := []string{
-		"0", "-0", "1", "-1", "0.1", "0.2", "1e2", "1E+2", "1e-2", "1e400", "-1e400", "1e5000", "1e-5000", "0e5000", "1e17", "123456789.123456789123456789", "9223372036854775807",
-		"-9223372036854775808", "9223372036854775808", "18446744073709551616", "1.0", "-0.0", "1e-18", "5e-18",
-	}
-	texts := append([]string{
-		"", "inf", "-inf", "nan", "NaN", "Infinity", "0x1p3", "0x10", "+5", "007", " 1", "1 ", "1_0", "1p3", ".5", "5.", "\x00", "a\x00b", "ключ", "🙂", "{a}", "\"", "\\", "null", "true", "\ufffd",
-	}, numbers...)
-	value := rapid.OneOf(
-		rapid.SampledFrom(numbers), rapid.SampledFrom([]string{"true", "null", "[1]", "{}"}),
-		rapid.Map(rapid.OneOf(rapid.SampledFrom(texts), rapid.String()), quoted),
-		rapid.Map(rapid.Int64(), func(n int64) string { return strconv.FormatInt(n, 10) }),
-		rapid.Map(rapid.Float64(), func(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }),
-	)
-	checks := 0
-	rapid.Check(t, func(rt *rapid.T) {
-		checks++
-		keys := rapid.SliceOfN(rapid.Map(rapid.OneOf(rapid.SampledFrom(texts), rapid.String()), func(s string) string {
-			return quoted(strconv.Itoa(checks) + ":" + s)
-		}), 1, 3).Draw(rt, "keys")
-		for range rapid.IntRange(1, 12).Draw(rt, "rows") {
-			flow := rapid.SampledFrom([]string{"Set", "Incr", "Incr", "Incr", "Append", "Delete", "Take"}).Draw(rt, "flow")
-			row := json.RawMessage(fmt.Sprintf(`{"key":%s,"v":%s}`, rapid.SampledFrom(keys).Draw(rt, "key"), value.Draw(rt, "value")))
-			here, err := local.Submit(t.Context(), flow, client.Rows(row))
-			if err != nil {
-				rt.Fatal(err)
-			}
-			there, err := whole.Submit(t.Context(), flow, client.Rows(row))
-			if err != nil {
-				rt.Fatal(err)
-			}
-			if diff := cmp.Diff(ending(t, here), ending(t, there)); diff != "" {
-				rt.Fatalf("%s ends in flow %s (- run, + cluster):\n%s", row, flow, diff)
+	for _, s := range stories {
+		for name, run := range map[string]func() []string{
+			"cluster": func() []string { return s.tell(t, clusterHouse(g.Client()), inCluster) },
+			"local":   func() []string { return s.tell(t, localHouse(local), inLocal) },
+		} {
+			if got := run(); strings.Join(got, "; ") != strings.Join(s.want, "; ") {
+				t.Errorf("%s, %s:\n%s\nwant\n%s", s.name, name, strings.Join(got, "\n"), strings.Join(s.want, "\n"))
 			}
 		}
-		for _, key := range keys {
-			row := json.RawMessage(fmt.Sprintf(`{"key":%s}`, key))
-			here, errHere := local.Submit(t.Context(), "Take", client.Rows(row))
-			there, errThere := whole.Submit(t.Context(), "Take", client.Rows(row))
-			if errHere != nil || errThere != nil {
-				rt.Fatal(errHere, errThere)
-			}
-			if diff := cmp.Diff(ending(t, here), ending(t, there)); diff != "" {
-				rt.Fatalf("key %s holds (- run, + cluster):\n%s", key, diff)
-			}
+	}
+}
+
+// TestLargeBatchesAreRefused: nothing of a batch ran that no coordinator takes in, and the connection stays.
+func TestLargeBatchesAreRefused(t *testing.T) {
+	t.Parallel()
+	g, _ := grid(t, 1)
+	c := g.Client(client.WithRetryFor(0))
+	for _, mib := range []int{12, 40, 80} {
+		_, err := c.Submit(t.Context(), "Meet", client.Rows(strings.Repeat("x", mib<<20)))
+		if batch.CodeOf(err) != batch.CodeBatchTooLarge || errors.Is(err, client.ErrUnanswered) {
+			t.Errorf("%d MiB: %v", mib, err)
 		}
-	})
-}
-
-func quoted(s string) string {
-	text, err := json.Marshal(s)
-	if err != nil {
-		panic(err) // a string can always be written
 	}
-	return string(text)
-}
-
-// ending is how a batch of one row ended: its outcome and code, and its output.
-func ending(t *testing.T, r *batch.Result) (ending []string) {
-	t.Helper()
-	for _, o := range r.NotDone {
-		ending = append(ending, fmt.Sprint(o.Outcome, o.Code))
-	}
-	rows, err := client.Output[json.RawMessage](r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, row := range rows {
-		ending = append(ending, string(row))
-	}
-	return ending
+	run(t, c, "Meet", row{ID: 1})
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/client"
+	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/flowtest"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
@@ -151,3 +152,50 @@ func TestMistakesWithFaultsEndTheTest(t *testing.T) {
 		}()
 	}
 }
+
+// ending is a test whose context ends before it does.
+type ending struct {
+	*fatal
+	ctx context.Context
+}
+
+func (e *ending) Context() context.Context { return e.ctx }
+
+// TestCallsOfTheKitEndWithTheTest: each call that waits for a cluster ends when the test's context does, with a message.
+func TestCallsOfTheKitEndWithTheTest(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	f := &ending{&fatal{T: t}, ctx}
+	g := flowtest.Cluster(f, 1)
+	if err := g.Apply(meetOff); err != nil {
+		t.Fatal(err)
+	}
+	g.Worker(0).Pause() // nothing gets ready any more
+	cancel()
+	for name, call := range map[string]func(){
+		"AddWorker":      func() { g.AddWorker(flowtest.WorkerConfig{}) },
+		"AddCoordinator": func() { g.AddCoordinator() },
+		"Await":          func() { g.Await(100) },
+		"Owner":          func() { g.Owner("Meet", "1") },
+		"Restart":        func() { g.Worker(0).Restart() },
+		"Apply":          func() { panic(g.Apply(meetOff)) },
+		"Put":            func() { panic(g.Put(definition.Split("d", []byte(meetOff))...)) },
+	} {
+		ended := make(chan any, 1)
+		go func() {
+			defer func() { ended <- recover() }()
+			call()
+		}()
+		select {
+		case r := <-ended:
+			if r == nil {
+				t.Errorf("%s ended without a word", name)
+			}
+		case <-time.After(20 * time.Second): // far below the kit's own patience
+			t.Errorf("%s does not end with the test's context", name)
+		}
+	}
+}
+
+const meetOff = "kistype: flow\nflow_name: Meet\nstatus: 0\nflows: [{fname: Meet}]\n---\nkistype: func\nfname: Meet\nfmode: Calculate\n"
