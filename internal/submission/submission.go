@@ -56,6 +56,8 @@ type Submission struct {
 	out, log  io.Writer
 	bar       *progressbar.ProgressBar // nil: nobody looks
 	unread    error                    // why not all rows were read; send's until that has ended
+	sentTo    int                      // the last line that was sent; send's until that has ended
+	told      int                      // the last line whose answer came; gather's until that has ended
 }
 
 // BindFlags binds --filename, --batch-rows, --results, by default s.Results, and --output.
@@ -150,9 +152,18 @@ func (s *Submission) submit(ctx context.Context, open func(context.Context) (Str
 	})
 	g.Go(func() error { return s.gather(ctx, sending, sum) })
 	if err := g.Wait(); err != nil {
-		return sum, err // closing the stream would wait for what nobody asks for any more
+		return sum, s.inDoubt(err) // closing the stream would wait for what nobody asks for any more
 	}
 	return sum, errors.Join(s.unread, stream.Close())
+}
+
+// inDoubt adds to an error which lines may have taken effect: who sends them again sends them in other batches.
+func (s *Submission) inDoubt(err error) error {
+	if s.sentTo <= s.told {
+		return err
+	}
+	return fmt.Errorf("%w\nlines %d to %d were sent and have no answer: they may have taken effect, and this command would run them anew; look at what is there before you send them again",
+		err, s.told+1, s.sentTo)
 }
 
 // read packs lines into lots, the last of which says why it is the last. It ends when ctx is over, at the next line.
@@ -209,8 +220,12 @@ func (s *Submission) send(ctx context.Context, stream Stream, lots <-chan lot, s
 			b := sent{lines: l.lines, bytes: len(l.columns.Data) + len(l.lines)}
 			var err error
 			if b.answer, err = stream.Send(ctx, batch.Pack(l.columns), s.Results); err != nil {
+				if errors.Is(err, batch.ErrUnanswered) {
+					s.sentTo = l.lines[len(l.lines)-1]
+				}
 				return err
 			}
+			s.sentTo = l.lines[len(l.lines)-1]
 			select {
 			case sending <- b:
 			case <-ctx.Done():
@@ -232,11 +247,15 @@ func (s *Submission) gather(ctx context.Context, sending <-chan sent, sum *summa
 		case r != nil && batch.CodeOf(err) == batch.CodeBatchTooLarge:
 			omitted = cmp.Or(omitted, err) // the rows have their outcomes
 		default:
+			if !errors.Is(err, batch.ErrUnanswered) {
+				s.told = b.lines[len(b.lines)-1] // that nothing of it ran
+			}
 			return errors.Join(err, results.Flush())
 		}
 		if len(r.NotDone) > 0 && s.bar != nil && sum.listed < maxListed {
 			_ = s.bar.Clear() // it is decoration
 		}
+		s.told = b.lines[len(b.lines)-1]
 		sum.add(r, b.lines, s.log)
 		for i := range r.Output.Rows.Len() {
 			_, _ = results.Write(r.Output.Rows.Row(i)) // Flush tells about errors

@@ -191,3 +191,35 @@ func TestSummaryAsJSON(t *testing.T) {
 		}
 	}
 }
+
+// TestLinesInDoubt: an error says which lines may have taken effect, since the command would send them in other batches.
+func TestLinesInDoubt(t *testing.T) {
+	unanswered := fmt.Errorf("the connection broke (%w)", batch.ErrUnanswered)
+	refused := batch.Errorf(batch.CodeFlowDisabled, "off")
+	for _, test := range []struct {
+		name   string
+		answer error // of the second batch
+		refuse error // of Send
+		want   string
+	}{
+		{"unanswered", unanswered, nil, "lines 2 to 2 were sent and have no answer"},
+		{"refused", refused, nil, ""},
+		{"not sent", nil, refused, ""},
+		{"sent before", nil, unanswered, "lines 1 to 1 were sent and have no answer"},
+	} {
+		calls := 0
+		s := &stream{refuse: test.refuse, answer: func([]string) ([]batch.RowOutcome, error) {
+			if calls++; calls == 2 {
+				return nil, test.answer
+			}
+			return nil, nil
+		}}
+		_, _, err := submit(s, strings.NewReader("a\nb\n"), "--batch-rows", "1")
+		if (err == nil) != (test.answer == nil && test.refuse == nil) {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		if err != nil && strings.Contains(err.Error(), "have no answer") != (test.want != "") || err != nil && !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, want %q in it", test.name, err, test.want)
+		}
+	}
+}

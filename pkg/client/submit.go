@@ -129,8 +129,11 @@ func (c *Client) call(ctx context.Context, flow string, f *calls, producer *prod
 		return true, ended(ctx, "not sent")
 	default:
 	}
-	p.begin(c.revision(f))
 	now := time.Now()
+	if p.late(now) {
+		return true, p.errLate(nil)
+	}
+	p.begin(c.revision(f))
 	response, err := c.ingest.Submit(ctx, &pb.SubmitRequest{
 		Flow: flow, Stream: p.id.Stream[:], Submission: p.submission(producer.floor(now), now),
 		TakesBytes: takesBytes,
