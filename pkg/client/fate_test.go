@@ -258,7 +258,7 @@ func TestBatchesThatCannotBeSent(t *testing.T) {
 			make func() *client.Batch
 			code batch.Code
 		}{
-			{"5 MiB", "F", func() *client.Batch { return client.Rows(strings.Repeat("x", 5<<20)) }, batch.CodeBatchTooLarge},
+			{"9 MiB", "F", func() *client.Batch { return client.Rows(strings.Repeat("x", 9<<20)) }, batch.CodeBatchTooLarge},
 			{"1 M rows", "F", func() *client.Batch { return client.Rows(make([]int, 1<<20)...) }, batch.CodeBatchTooLarge},
 			{"a flow that is no UTF-8", "F\xff", func() *client.Batch { return numbered(1) }, batch.CodeUnknownFlow},
 			{"a flow with a long name", strings.Repeat("F", 5000), func() *client.Batch { return numbered(1) }, batch.CodeUnknownFlow},
