@@ -43,22 +43,59 @@ func (k *session) greet(m *pb.CoordinatorMessage) error {
 			"and the coordinator's build can't send less: give both the same --max-batch-bytes and --max-batch-rows, or upgrade the coordinator",
 			hello.GetBatchBytes(), hello.GetBatchRows(), mine.BatchBytes, mine.BatchRows)
 	}
-	p, before, err := k.server.meet(hello)
-	if err != nil {
-		return err
+	if n := len(hello.GetSecret()); n > maxSecret {
+		return batch.Errorf(batch.CodeBadMessage, "Hello has a secret of %d bytes, and %d are taken: who dials is defective", n, maxSecret)
 	}
 	k.log = k.server.log.With("coordinator", hello.GetCoordinator())
+	agreed, err := k.join(hello, hello.GetResume(), m.GetResultsReceived())
+	if err == nil && !agreed {
+		// One more time: a new peer agrees with everybody.
+		k.server.metrics.peersAnew.Inc()
+		k.log.Warn("this coordinator has other results than were sent to it: it is forgotten, and begins anew", "received", m.GetResultsReceived())
+		_, err = k.join(hello, false, 0)
+	}
+	return err
+}
+
+// join makes k the session of the coordinator's peer. Where resume is false, or the coordinator is not known, that is a new
+// one. agreed is false where the coordinator says that it has received results which were not sent, or lacks some that it
+// has acknowledged: then its peer is dropped, and the session has none.
+func (k *session) join(hello *pb.Hello, resume bool, received uint64) (agreed bool, err error) {
+	p, before, err := k.server.meet(hello, resume)
+	if err != nil {
+		return false, err
+	}
 	if before != nil {
 		before.drop(errAnew)
 	}
 	if err := p.attach(k); err != nil {
-		return err
+		return false, err
 	}
-	return p.begin(k, m.GetResultsReceived())
+	agreed, err = p.begin(k, received)
+	if err != nil || agreed {
+		return agreed, err
+	}
+	if !p.forsake(k) {
+		return false, errOvertaken
+	}
+	k.server.remove(p)
+	return false, nil
+}
+
+// maxSecret bounds a coordinator's secret, in bytes.
+const maxSecret = 64
+
+// peerOf is the key of a coordinator's peer. Who knows the coordinator's id, and not the secret that it drew for this worker,
+// finds another peer, and disturbs nobody.
+func peerOf(hello *pb.Hello) string {
+	if len(hello.GetSecret()) == 0 {
+		return hello.GetCoordinator() // of a build without
+	}
+	return hello.GetCoordinator() + "\x00" + string(hello.GetSecret())
 }
 
 // meet finds the coordinator's peer, or makes one. before is one that the coordinator has given up.
-func (s *server) meet(hello *pb.Hello) (p, before *peer, err error) {
+func (s *server) meet(hello *pb.Hello, resume bool) (p, before *peer, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -69,17 +106,17 @@ func (s *server) meet(hello *pb.Hello) (p, before *peer, err error) {
 	case hello.GetWorker() != s.id:
 		return nil, nil, batch.Errorf(batch.CodeNotFound, "worker %s is not at this address, %s is: dial by the records in etcd", hello.GetWorker(), s.id)
 	}
-	name := hello.GetCoordinator()
-	p = s.peers[name]
-	if p != nil && hello.GetResume() {
+	key := peerOf(hello)
+	p = s.peers[key]
+	if p != nil && resume {
 		return p, nil, nil
 	}
 	if s.draining.Load() {
 		return nil, nil, errDrained
 	}
-	before, p = p, newPeer(s, name)
+	before, p = p, newPeer(s, key, hello.GetCoordinator())
 	p.takes = s.takes(hello)
-	s.peers[name] = p
+	s.peers[key] = p
 	if before == nil {
 		s.metrics.peers.Inc()
 	}
@@ -114,16 +151,20 @@ func (p *peer) attach(k *session) error {
 	return nil
 }
 
-// begin makes k's sender start with the Welcome, and go on with what the coordinator has not acknowledged.
-func (p *peer) begin(k *session, received uint64) error {
+// begin makes k's sender start with the Welcome, and go on with what the coordinator has not acknowledged. Where the coordinator
+// does not agree about what that is, begin does nothing and returns false.
+func (p *peer) begin(k *session, received uint64) (agreed bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.session.Load() != k || p.gone {
-		return errOvertaken
+		return false, errOvertaken
 	}
 	if p.met {
+		if received < p.known || received > p.sent {
+			return false, nil
+		}
 		if err := p.acknowledged(received); err != nil {
-			return err
+			return false, err
 		}
 	}
 	k.tell(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Welcome{Welcome: &pb.Welcome{
@@ -141,5 +182,5 @@ func (p *peer) begin(k *session, received uint64) error {
 		c.renew = true
 		c.due.Store(true)
 	}
-	return nil
+	return true, nil
 }

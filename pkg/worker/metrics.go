@@ -10,6 +10,7 @@ type metrics struct {
 	sessionsEnded   *prometheus.CounterVec
 	peers           prometheus.Gauge
 	peersExpired    prometheus.Counter
+	peersAnew       prometheus.Counter
 	partsHeld       prometheus.Gauge
 	partsReceived   prometheus.Counter
 	partsRepeated   prometheus.Counter
@@ -48,6 +49,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		sessionsEnded:   counters("sessions_ended_total", "code", "Sessions that ended, by the code of the reason; NONE where the coordinator ended it."),
 		peers:           gauge("peers", "Coordinators whose parts or results are kept, with a session or for a lease time after it."),
 		peersExpired:    counter("peers_expired_total", "Coordinators that were forgotten because they did not come back within a lease time."),
+		peersAnew:       counter("peers_anew_total", "Coordinators that began anew because they had other results than were sent to them."),
 		partsHeld:       gauge("parts_held", "Parts of which not all rows have ended, or whose last result is not acknowledged."),
 		partsReceived:   counter("parts_received_total", "Parts taken in."),
 		partsRepeated:   counter("parts_repeated_total", "Parts that came again and were skipped."),

@@ -13,8 +13,9 @@ import (
 // itself that it starts anew.
 type peer struct {
 	server      *server
-	coordinator string
-	takes       int // bytes of what comes of one row; set before the first session
+	key         string // in the server's peers
+	coordinator string // its id
+	takes       int    // bytes of what comes of one row; set before the first session
 
 	// session is the latest; it may be over. Written with the lock held.
 	session atomic.Pointer[session]
@@ -43,9 +44,9 @@ type credit struct {
 	renew bool        // a session began: all that is left is to be told; guarded by the peer's lock
 }
 
-func newPeer(s *server, coordinator string) *peer {
+func newPeer(s *server, key, coordinator string) *peer {
 	return &peer{
-		server: s, coordinator: coordinator,
+		server: s, key: key, coordinator: coordinator,
 		plans: map[revisionKey]*plan{}, credits: map[string]*credit{}, parts: map[uint64]*part{},
 	}
 }
@@ -94,9 +95,28 @@ func (p *peer) drop(why error) {
 	if k != nil {
 		close(k.replaced)
 		k.end(why)
-		<-k.read // so that its reader enqueues nothing behind the release below
+		<-k.read // so that its reader enqueues nothing behind the release
 	}
+	p.clear()
+}
 
+// forsake forgets a coordinator as drop does, from within the handshake of the latest session, which goes on without the peer.
+// It returns false where k is not the latest session any more, and does nothing.
+func (p *peer) forsake(k *session) bool {
+	p.mu.Lock()
+	if p.gone || p.session.Load() != k {
+		p.mu.Unlock()
+		return false
+	}
+	p.gone = true
+	p.session.Store(nil)
+	p.mu.Unlock()
+	p.clear()
+	return true
+}
+
+// clear gives back all that a peer holds that is gone, and has no reader any more.
+func (p *peer) clear() {
 	p.mu.Lock()
 	plans, credits, parts, results := p.plans, p.credits, p.parts, p.results
 	p.plans, p.credits, p.parts, p.results, p.waiting = nil, nil, nil, nil, nil

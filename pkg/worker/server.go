@@ -52,8 +52,8 @@ type server struct {
 
 	// What follows is guarded by mu, under which no other lock is taken.
 	mu       sync.Mutex
-	id       string // "" while the worker has none
-	peers    map[string]*peer
+	id       string            // "" while the worker has none
+	peers    map[string]*peer  // by peerOf
 	sessions map[*session]bool // true once the handshake is over
 	closed   bool
 
@@ -171,10 +171,10 @@ func (s *server) forget(k *session) {
 func (s *server) remove(p *peer) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.peers[p.coordinator] != p {
+	if s.peers[p.key] != p {
 		return false
 	}
-	delete(s.peers, p.coordinator)
+	delete(s.peers, p.key)
 	s.metrics.peers.Dec()
 	return true
 }
