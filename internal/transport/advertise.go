@@ -1,10 +1,12 @@
 package transport
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -43,6 +45,50 @@ func Advertised(given, listen string, bound net.Addr, etcd []string) (string, er
 		}
 	}
 	return "", errors.New("this machine has no address that others can dial: give one with --advertise host:port")
+}
+
+// OnlyHere reports whether an address, host:port, means whatever machine dials it: its host is missing, localhost, or a
+// loopback or unspecified IP.
+func OnlyHere(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		host = address
+	}
+	host, _, _ = strings.Cut(host, "%") // an IPv6 zone
+	name := strings.TrimSuffix(strings.ToLower(host), ".")
+	if name == "" || name == "localhost" || strings.HasSuffix(name, ".localhost") {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && (ip.IsLoopback() || ip.IsUnspecified())
+}
+
+// Elsewhere reports whether an address is on another machine, as far as this one's own addresses tell. A name is looked up,
+// for as long as ctx lasts; one that can't be found is not elsewhere.
+func Elsewhere(ctx context.Context, address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil || OnlyHere(address) {
+		return false
+	}
+	own, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	ips, err := net.DefaultResolver.LookupHost(ctx, host) // an IP stands for itself
+	if err != nil || len(ips) == 0 {
+		return false
+	}
+	for _, text := range ips {
+		text, _, _ = strings.Cut(text, "%")
+		ip := net.ParseIP(text)
+		if ip == nil || ip.IsLoopback() || ip.IsUnspecified() || slices.ContainsFunc(own, func(a net.Addr) bool {
+			n, ok := a.(*net.IPNet)
+			return ok && n.IP.Equal(ip)
+		}) {
+			return false
+		}
+	}
+	return true
 }
 
 // allHere reports whether all endpoints are on this machine, as far as their addresses tell.

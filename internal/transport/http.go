@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"net/http/pprof"
 	"sync"
 	"time"
 
@@ -62,11 +61,7 @@ func NewHTTPServer(c HTTPConfig) (*http.Server, error) {
 		answer(w, c.Ready(r.Context()))
 	})
 	if c.Profiles {
-		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+		handleProfiles(mux)
 	}
 	var pages http.Handler = mux
 	if c.Transport.RequireClientCert {

@@ -34,8 +34,11 @@ type claim struct {
 	closed  error // what close returns; written within closing
 }
 
-// claim takes a lease, puts a key that is free under it, and keeps it alive until close.
-func (s *Store) claim(ctx context.Context, key func(clientv3.LeaseID) string, value string, ttl time.Duration) (*claim, error) {
+// claim takes a lease, puts a key that is free under it, and keeps it alive until close. also, if not nil, adds to the transaction
+// that puts it: a condition of its own that does not hold is CodeConflict, too.
+func (s *Store) claim(
+	ctx context.Context, key func(clientv3.LeaseID) string, value string, ttl time.Duration, also func(*transaction),
+) (*claim, error) {
 	if ttl <= 0 {
 		ttl = DefaultTTL
 	}
@@ -47,6 +50,9 @@ func (s *Store) claim(ctx context.Context, key func(clientv3.LeaseID) string, va
 	t := s.transaction("writing " + c.key)
 	t.created(c.key, 0)
 	t.put(c.key, value, clientv3.WithLease(c.lease))
+	if also != nil {
+		also(t)
+	}
 	answer, err := t.commit(ctx)
 	if err == nil && !answer.Succeeded {
 		err = batch.Errorf(batch.CodeConflict, "writing %s in etcd at %s: the key is taken: draw another id", c.key, s.endpoints)

@@ -46,6 +46,7 @@ func (k keys) statuses() keyRange           { return below(k.prefix + "status/")
 func (k keys) documentStatus(d Key) string  { return k.prefix + "status/" + d.String() }
 func (k keys) workers() keyRange            { return below(k.prefix + "workers/") }
 func (k keys) worker(id string) string      { return k.prefix + "workers/" + id }
+func (k keys) named(name string) keyRange   { return below(k.prefix + "workers/" + name + "-") } // and some of longer names
 func (k keys) coordinators() keyRange       { return below(k.prefix + "coordinators/") }
 func (k keys) coordinator(id string) string { return k.prefix + "coordinators/" + id }
 func (k keys) campaigns() keyRange          { return below(k.prefix + "leader/") }

@@ -35,7 +35,7 @@ func (s *Store) Campaign(ctx context.Context, id string, ttl time.Duration) (*Le
 	p := patience{outage: &s.outage}
 	defer p.giveUp()
 	for ctx.Err() == nil {
-		claim, err := s.claim(ctx, s.keys.campaign, id, ttl)
+		claim, err := s.claim(ctx, s.keys.campaign, id, ttl, nil)
 		if err != nil {
 			p.failed(ctx, err)
 			continue

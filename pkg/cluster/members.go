@@ -28,12 +28,21 @@ type Worker struct {
 	// Build says which build of the program it is; any text.
 	Build string `json:"build,omitempty"`
 	// Draining: it takes nothing new, and hands back what it has not begun.
-	Draining bool      `json:"draining,omitempty"`
-	Started  time.Time `json:"started"`
+	Draining bool `json:"draining,omitempty"`
+	// Session is SessionLiving while a coordinator has a session with it, and for a lease time after that, else SessionNone;
+	// empty: it is of a build that does not say.
+	Session string    `json:"session,omitempty"`
+	Started time.Time `json:"started"`
 	// Created is the etcd revision at which the key was written first: of two workers of one name, the later is the successor. Only
 	// what is read from etcd has it.
 	Created int64 `json:"-"`
 }
+
+// What Worker.Session says.
+const (
+	SessionLiving = "living"
+	SessionNone   = "none"
+)
 
 // Function is a function that a worker has.
 type Function struct {
@@ -60,9 +69,29 @@ type Coordinator struct {
 	// Ready: it takes batches, and has its share of all client streams.
 	Ready bool `json:"ready,omitempty"`
 	// Streams is how many client streams are open there, or were a moment ago.
-	Streams int       `json:"streams,omitempty"`
-	Started time.Time `json:"started"`
+	Streams int `json:"streams,omitempty"`
+	// Sessions is with how many workers it has a session, or had a moment ago; nil: it is of a build that does not say.
+	Sessions *int `json:"sessions,omitempty"`
+	// CutOff: it reaches so few workers that it leaves its clients to other coordinators.
+	CutOff bool `json:"cut_off,omitempty"`
+	// Missed is how many registered workers it has tried to reach in vain, and Unreachable the first MaxUnreachable of them.
+	Missed      int           `json:"missed,omitempty"`
+	Unreachable []Unreachable `json:"unreachable,omitempty"`
+	// Namesakes are the ids of workers that it has sessions with although others have registered under their names since.
+	Namesakes []string  `json:"namesakes,omitempty"`
+	Started   time.Time `json:"started"`
 }
+
+// Unreachable is a worker that a coordinator can't reach.
+type Unreachable struct {
+	Worker  string `json:"worker"`
+	Address string `json:"address"`
+	// Reason is what the first failed try said.
+	Reason string `json:"reason"`
+}
+
+// MaxUnreachable is how many workers a coordinator names that it can't reach.
+const MaxUnreachable = 10
 
 // Registration is a member's record in etcd, under a lease that is kept alive. Its methods may be called by several
 // goroutines at the same time.
@@ -73,15 +102,17 @@ type Registration[R Worker | Coordinator] struct {
 // RegisterWorker puts the worker's record under a lease of ttl, whole seconds, 0 for DefaultTTL; etcd may grant more, by
 // default never less than 2 s. CodeConflict: the id is taken, draw another one. CodeUnavailable: etcd is away, Wait for it.
 func (s *Store) RegisterWorker(ctx context.Context, w Worker, ttl time.Duration) (*Registration[Worker], error) {
-	return register(ctx, s, s.keys.worker(w.ID), w.ID, w, ttl)
+	return register(ctx, s, s.keys.worker(w.ID), w.ID, w, ttl, nil)
 }
 
 // RegisterCoordinator is RegisterWorker for coordinators.
 func (s *Store) RegisterCoordinator(ctx context.Context, c Coordinator, ttl time.Duration) (*Registration[Coordinator], error) {
-	return register(ctx, s, s.keys.coordinator(c.ID), c.ID, c, ttl)
+	return register(ctx, s, s.keys.coordinator(c.ID), c.ID, c, ttl, nil)
 }
 
-func register[R Worker | Coordinator](ctx context.Context, s *Store, key, id string, record R, ttl time.Duration) (*Registration[R], error) {
+func register[R Worker | Coordinator](
+	ctx context.Context, s *Store, key, id string, record R, ttl time.Duration, also func(*transaction),
+) (*Registration[R], error) {
 	if err := checkName(id); err != nil {
 		return nil, batch.Errorf(batch.CodeInternal, "registering %s: %w", key, err)
 	}
@@ -89,7 +120,7 @@ func register[R Worker | Coordinator](ctx context.Context, s *Store, key, id str
 	if err != nil {
 		return nil, err
 	}
-	claim, err := s.claim(ctx, func(clientv3.LeaseID) string { return key }, value, ttl)
+	claim, err := s.claim(ctx, func(clientv3.LeaseID) string { return key }, value, ttl, also)
 	if err != nil {
 		return nil, err
 	}

@@ -47,6 +47,11 @@ func (t *transaction) written(key string, revision int64) {
 	t.condition(clientv3.Compare(clientv3.ModRevision(key), "=", revision), key)
 }
 
+// noneSince is the condition that no key of a range was created after a revision.
+func (t *transaction) noneSince(span keyRange, revision int64) {
+	t.condition(clientv3.Compare(clientv3.CreateRevision(span.from), "<", revision+1).WithRange(span.to), span.from+span.to)
+}
+
 func (t *transaction) put(key, value string, options ...clientv3.OpOption) {
 	t.then = append(t.then, clientv3.OpPut(key, value, options...))
 	t.bytes += len(key) + len(value) + entryOverhead

@@ -14,12 +14,10 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// catalog is what the coordinator knows of flows. It does not change: a new one takes its place.
+// catalog is what the coordinator knows of flows, and whom it reaches. It does not change: a new one takes its place.
 type catalog struct {
-	flows    map[string]*flowEntry
-	sessions int // with workers, that are up
-	// cutOff: more workers that are not proven dead could not be reached for a lease time than can be.
-	cutOff bool
+	reach
+	flows map[string]*flowEntry
 }
 
 // flowEntry is one flow of the catalog.

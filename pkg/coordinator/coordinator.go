@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"reflect"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -174,6 +175,13 @@ func newID() string {
 	var random [6]byte
 	rand.Read(random[:]) // never fails: see crypto/rand
 	return "coordinator-" + hex.EncodeToString(random[:])
+}
+
+// newSecret draws what a worker knows a coordinator by, beside its id, which anybody may read.
+func newSecret() []byte {
+	secret := make([]byte, 16)
+	rand.Read(secret) // never fails: see crypto/rand
+	return secret
 }
 
 // ID was drawn by New.
@@ -345,6 +353,9 @@ func beside(listening net.Addr, known string) string {
 // upToDate is the record with what changes.
 func (c *Coordinator) upToDate(record cluster.Coordinator) cluster.Coordinator {
 	record.Leader, record.Ready, record.Streams = c.leading.Load(), c.ingest.closed() == nil, c.ingest.count()
+	now := c.board.load()
+	record.Sessions, record.CutOff, record.Namesakes = &now.sessions, now.cutOff, now.namesakes
+	record.Missed, record.Unreachable = len(now.missed), now.missed[:min(len(now.missed), cluster.MaxUnreachable)]
 	return record
 }
 
@@ -360,7 +371,7 @@ func (c *Coordinator) hold(ctx context.Context, r *cluster.Registration[cluster.
 	news := time.NewTicker(spreadPause)
 	defer news.Stop()
 	for {
-		if next := c.upToDate(record); next != record && r.Update(ctx, next) == nil {
+		if next := c.upToDate(record); !reflect.DeepEqual(next, record) && r.Update(ctx, next) == nil {
 			record = next // what could not be written is tried again
 		}
 		select {
@@ -375,39 +386,50 @@ func (c *Coordinator) hold(ctx context.Context, r *cluster.Registration[cluster.
 	}
 }
 
-// campaign leads whenever it can.
+// campaign leads whenever it can, and others do not reach more workers: a leader that reaches too few would wait for
+// acknowledgements that it can't get.
 func (c *Coordinator) campaign(ctx context.Context) error {
+	for c.board.await(ctx, func(now *catalog) bool { return !now.outdone }) && ctx.Err() == nil {
+		reaching, stop := c.board.whileReaching(ctx)
+		c.lead(reaching)
+		stop()
+	}
+	return nil
+}
+
+// lead campaigns, and leads until the leadership is lost or ctx is done.
+func (c *Coordinator) lead(ctx context.Context) {
 	log := c.log.Named("leader")
-	lead := func(leads bool) {
+	leads := func(leads bool) {
 		c.leading.Store(leads)
 		select {
 		case c.led <- struct{}{}:
 		default:
 		}
 	}
-	for ctx.Err() == nil {
-		leadership, err := c.config.Store.Campaign(ctx, c.id, c.config.Lease)
-		if err != nil {
-			if ctx.Err() == nil {
-				log.Warn("the campaign ended; it is tried again", "error", err)
-				pause(ctx, time.Second)
-			}
-			continue
+	leadership, err := c.config.Store.Campaign(ctx, c.id, c.config.Lease)
+	if err != nil {
+		if ctx.Err() == nil {
+			log.Warn("the campaign ended; it is tried again", "error", err)
+			pause(ctx, time.Second)
 		}
-		log.Info("leading", "id", c.id)
-		lead(true)
-		err = c.fleet.lead(ctx, leadership, log)
-		lead(false)
-		if err != nil && ctx.Err() == nil {
-			log.Warn("leading no more", "error", err)
-		}
-		resigning, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
-		if err := leadership.Resign(resigning); err != nil {
-			log.Warn("the next leader waits for the lease to be over", "error", err)
-		}
-		cancel()
+		return
 	}
-	return nil
+	log.Info("leading", "id", c.id)
+	leads(true)
+	err = c.fleet.lead(ctx, leadership, log)
+	leads(false)
+	switch {
+	case errors.Is(context.Cause(ctx), errOutdone):
+		log.Warn("leading no more", "error", errOutdone)
+	case err != nil && ctx.Err() == nil:
+		log.Warn("leading no more", "error", err)
+	}
+	resigning, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	if err := leadership.Resign(resigning); err != nil {
+		log.Warn("the next leader waits for the lease to be over", "error", err)
+	}
 }
 
 // pause waits; false when ctx is done.

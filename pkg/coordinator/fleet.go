@@ -72,7 +72,8 @@ type fleet struct {
 type member struct {
 	worker  cluster.Worker
 	link    *link
-	buried  bool // known to be dead, although its key is still there
+	buried  bool      // known to be dead, although its key is still there
+	rivalry time.Time // since when another one is registered under its name, that came later; zero: there is none
 	defined map[definitionKey]verdict
 	asked   uint64 // how many definitions it was sent
 }
@@ -101,8 +102,12 @@ func (f *fleet) init() {
 // run owns the fleet's state until ctx is done, then waits for its links.
 func (f *fleet) run(ctx context.Context) {
 	defer close(f.done)
+	look := time.NewTicker(reachPause)
+	defer look.Stop()
 	for {
 		select {
+		case <-look.C:
+			f.look(ctx)
 		case <-ctx.Done():
 			f.links.Wait()
 			for _, p := range f.pending {
@@ -169,35 +174,26 @@ func (f *fleet) setWorkers(ctx context.Context, workers map[string]cluster.Worke
 		id := w.ID
 		if m := f.members[id]; m != nil {
 			m.worker = w
+			m.link.address.Store(&w.Address)
 			if w.Draining {
 				m.link.draining.Store(true)
 			}
 			continue
 		}
 		f.log.Info("worker joined", "worker", id, "address", w.Address)
-		f.supersede(ctx, w)
+		f.rival(w)
 		m := &member{worker: w, defined: map[definitionKey]verdict{}}
-		f.members[id] = m
 		linkCtx, cancel := context.WithCancelCause(ctx)
 		m.link = &link{
-			worker: w, fleet: f, loop: f.loop, log: f.log.Named("session"), outbox: newOutbox[order](),
-			cancel: cancel,
+			worker: w, name: f.nameOf(w), secret: newSecret(), fleet: f, loop: f.loop, log: f.log.Named("session"), outbox: newOutbox[order](),
+			began: time.Now(), cancel: cancel,
 		}
+		m.link.address.Store(&w.Address)
+		f.members[id] = m
 		f.links.Go(func() { m.link.run(linkCtx) })
 	}
 	f.changed()
 	f.publish()
-}
-
-// supersede buries a process whose successor registered under its name, unless a session proves that it lives.
-func (f *fleet) supersede(ctx context.Context, w cluster.Worker) {
-	for _, m := range f.members {
-		if m.worker.Name == w.Name && !m.buried && !m.link.connected.Load() && m.worker.Created < w.Created {
-			f.drop(m)
-			id := m.worker.ID // the rest of the record may change meanwhile
-			f.removals.Go(func() { f.remove(ctx, id) })
-		}
-	}
 }
 
 // drop ends a member's link for good.
@@ -270,15 +266,6 @@ func (f *fleet) down(ctx context.Context) {
 		f.changed()
 		f.publish()
 	})
-}
-
-// cutOff reports whether most workers can't be reached from here: then it is not they that are lost.
-func (f *fleet) cutOff(ctx context.Context) bool {
-	cut := false
-	return f.wait(ctx, func() {
-		f.publish()
-		cut = f.board.load().cutOff
-	}) && cut
 }
 
 // define sends a capable member the revision, unless that was done in this session.
@@ -457,19 +444,9 @@ func (f *fleet) trySwitch(ctx context.Context, flow string, force bool) {
 
 // publish shows the flows, and how many sessions are up, as they are now.
 func (f *fleet) publish() {
-	c := &catalog{flows: make(map[string]*flowEntry, len(f.flows))}
-	lost := 0
-	for _, m := range f.members {
-		switch {
-		case m.link.connected.Load():
-			c.sessions++
-		case !m.buried && m.link.lost.Load():
-			lost++
-		}
-	}
-	c.cutOff = lost > c.sessions
-	if was := f.board.load().cutOff; was != c.cutOff {
-		f.log.Warn("this coordinator's reach changed", "cut_off", c.cutOff, "reached", c.sessions, "lost", lost)
+	c := &catalog{reach: f.survey(), flows: make(map[string]*flowEntry, len(f.flows))}
+	if was := f.board.load(); was.cutOff != c.cutOff {
+		f.log.Warn("this coordinator's reach changed", "cut_off", c.cutOff, "reached", c.sessions, "not_reached", len(c.missed), "lost", c.lost)
 	}
 	for name, e := range f.flows {
 		shown := *e

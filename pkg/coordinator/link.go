@@ -9,7 +9,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -35,10 +34,13 @@ type order struct {
 // link keeps a session with one worker going until the worker is given up.
 type link struct {
 	worker cluster.Worker
+	name   string // by which slots are shared out: the worker's, or its id while another one has that name
+	secret []byte // known to this coordinator and the worker alone; goes into each Hello
 	fleet  *fleet
 	loop   *loop
 	log    hclog.Logger
 	outbox *outbox[order]
+	began  time.Time
 	cancel context.CancelCauseFunc // with errGone: the worker's key is
 
 	// received is the number of the last result; written by the session's reader, read by its writer.
@@ -49,6 +51,14 @@ type link struct {
 	connected atomic.Bool
 	// lost: the worker could not be reached for a lease time; written by run.
 	lost atomic.Bool
+	// reached: there was a session, since this coordinator's start; written by run.
+	reached atomic.Bool
+	// missed is why the worker can't be reached, nil while a session is up, or nothing has failed; written by run.
+	missed atomic.Pointer[string]
+	// address is where the worker says that it is; written by the fleet.
+	address atomic.Pointer[string]
+	// tried is the last dial; written by gRPC's goroutine that dials.
+	tried atomic.Pointer[attempt]
 
 	// heard is when the worker said something last, in nanoseconds since the coordinator's start.
 	heard atomic.Int64
@@ -62,9 +72,12 @@ type link struct {
 
 	spans partSpans // of what the worker has, where somebody traces
 
-	met   bool          // owned by run: a session is behind us whose parts the worker may still have
-	beat  time.Duration // owned by run: how often the worker says something at least; 0: it did not promise
-	takes partLimits    // owned by run, and the sender that it calls: what the worker takes in one part
+	// Owned by run.
+	met   bool          // a session is behind us whose parts the worker may still have
+	sent  uint64        // the number of the last part that was sent in it, and in those that it went on from
+	at    *attempt      // the dial of the last session, since this coordinator's start; nil: there was none
+	beat  time.Duration // how often the worker says something at least; 0: it did not promise
+	takes partLimits    // what the worker takes in one part; read by the sender that run calls, too
 }
 
 var start = time.Now()
@@ -110,7 +123,7 @@ func (k *link) state() string {
 // run dials the worker again and again. It returns when the worker is given up for good, or when ctx is done.
 func (k *link) run(ctx context.Context) {
 	pause := backoff.NewExponentialBackOff()
-	pause.InitialInterval, pause.MaxInterval = 20*time.Millisecond, time.Second
+	pause.InitialInterval, pause.MaxInterval = 20*time.Millisecond, max(soon, k.fleet.lease/2)
 	alive, told := time.Now(), "" // when it was heard last
 	for {
 		began := time.Now()
@@ -118,20 +131,20 @@ func (k *link) run(ctx context.Context) {
 		switch {
 		case lived:
 			alive, told = k.lastHeard(), ""
-			if alive.Sub(began) > pause.MaxInterval {
+			if alive.Sub(began) > soon {
 				pause.Reset()
 			}
 			k.log.Info("session ended", "worker", k.worker.ID, "lasted", time.Since(began).Round(time.Millisecond), "error", err)
 			k.fleet.down(ctx)
 		case ctx.Err() == nil && err.Error() != told:
 			told = err.Error()
-			k.log.Warn("worker can't be reached; it is tried again", "worker", k.worker.ID, "address", k.worker.Address, "error", err)
+			k.miss(ctx, told)
 		}
 		switch {
 		case ctx.Err() != nil:
 			k.leave(ctx, errors.Is(context.Cause(ctx), errGone) && k.diedUnseen(ctx))
 			return
-		case provesDeath(err):
+		case k.provesDeath(ctx, err):
 			k.log.Info("worker is dead", "worker", k.worker.ID, "proof", err)
 			k.leave(ctx, k.met && !k.draining.Load())
 			k.fleet.bury(ctx, k)
@@ -140,6 +153,9 @@ func (k *link) run(ctx context.Context) {
 			k.leave(ctx, false)
 		case lived && repeats(err):
 			k.log.Warn("worker is given up here: what it says, or was told, would end each session", "worker", k.worker.ID, "error", err)
+			k.leave(ctx, false)
+		case k.met && !lived && (repeats(err) || batch.CodeOf(err) == batch.CodeShutdown):
+			k.log.Warn("worker is given up here: it does not go on where the last session stood", "worker", k.worker.ID, "error", err)
 			k.leave(ctx, false)
 		case k.overdue(alive) <= 0:
 			if !k.lost.Swap(true) {
@@ -151,6 +167,9 @@ func (k *link) run(ctx context.Context) {
 			}
 		}
 		wait := pause.NextBackOff()
+		if k.met {
+			wait = min(wait, soon)
+		}
 		if left := k.overdue(alive); k.met && left > 0 {
 			wait = min(wait, left)
 		}
@@ -185,26 +204,14 @@ func (k *link) answeredOf(c *pb.Compiled) (batch.Digest, error) {
 	return digest, nil
 }
 
+// soon is how long a worker that rows wait for is not dialled at the most; others are left alone for up to half a lease.
+const soon = time.Second
+
 // overdue is for how long a worker that was heard last at a time is still waited for.
 func (k *link) overdue(heard time.Time) time.Duration { return time.Until(heard.Add(k.fleet.lease)) }
 
 // errGone says that a worker's key is not there any more.
 var errGone = errors.New("the worker is given up")
-
-// diedUnseen reports whether a worker whose key is gone has died: another coordinator may have seen that first. A key whose
-// lease ran out proves nothing.
-func (k *link) diedUnseen(ctx context.Context) bool {
-	if !k.met || k.draining.Load() {
-		return false
-	}
-	dialing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	conn, err := k.fleet.dial(dialing, k.worker)
-	if err == nil {
-		_ = conn.Close()
-	}
-	return provesDeath(err)
-}
 
 // leave lets what the worker had run elsewhere, also when ctx is done.
 func (k *link) leave(ctx context.Context, died bool) {
@@ -215,11 +222,6 @@ func (k *link) leave(ctx context.Context, died bool) {
 		delete(l.links, k.worker.ID)
 		k.outbox.take(nil)
 	})
-}
-
-// provesDeath reports whether the error of a dial or handshake says that the process which had this id is no more.
-func provesDeath(err error) bool {
-	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, errAnotherWorker)
 }
 
 // repeats reports whether a session that ended with the error would end so again if it were resumed.
@@ -239,8 +241,9 @@ func (k *link) session(ctx context.Context) (lived bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var dialed atomic.Pointer[error]
+	address := *k.address.Load()
 	dialer := func(ctx context.Context, _ string) (net.Conn, error) {
-		conn, err := k.fleet.dial(ctx, k.worker)
+		conn, err := k.dial(ctx, address)
 		if err != nil {
 			dialed.Store(&err)
 		}
@@ -256,7 +259,7 @@ func (k *link) session(ctx context.Context) (lived bool, err error) {
 		}
 		return wire.FromStatus(err)
 	}
-	conn, err := transport.Dial("passthrough:///"+k.worker.Address, k.fleet.transport, grpc.WithContextDialer(dialer))
+	conn, err := transport.Dial("passthrough:///"+address, k.fleet.transport, grpc.WithContextDialer(dialer))
 	if err != nil {
 		return false, err
 	}
@@ -279,6 +282,7 @@ func (k *link) session(ctx context.Context) (lived bool, err error) {
 	}
 	handshake.Stop()
 	k.hear()
+	k.at = k.tried.Load()
 
 	var listening sync.WaitGroup
 	listening.Go(func() { cancel(k.listen(ctx)) })
@@ -289,7 +293,9 @@ func (k *link) session(ctx context.Context) (lived bool, err error) {
 	}()
 	k.anew.Store(&cancel)
 	k.connected.Store(true)
+	k.reached.Store(true)
 	k.lost.Store(false)
+	k.missed.Store(nil)
 	k.fleet.up(ctx, k, resumed)
 	err = k.write(ctx, stream)
 	if errors.Is(err, io.EOF) {
@@ -315,7 +321,7 @@ func (k *link) session(ctx context.Context) (lived bool, err error) {
 // greet is the handshake, and tells the scheduler what came of it: whether the session goes on where the one before stood.
 func (k *link) greet(ctx context.Context, stream pb.Worker_SessionClient) (resumed bool, err error) {
 	hello := &pb.Hello{
-		ProtocolMin: protocol, ProtocolMax: protocol, Coordinator: k.fleet.id, Worker: k.worker.ID, Resume: k.met,
+		ProtocolMin: protocol, ProtocolMax: protocol, Coordinator: k.fleet.id, Worker: k.worker.ID, Resume: k.met, Secret: k.secret,
 		BatchBytes: uint32(k.fleet.limits.BatchBytes), BatchRows: uint32(k.fleet.limits.BatchRows),
 		FollowsLimits: true,
 	}
@@ -339,6 +345,9 @@ func (k *link) greet(ctx context.Context, stream pb.Worker_SessionClient) (resum
 	}
 	k.digests.Store(welcome.GetDigests())
 	k.unanswered.clear()
+	if got := welcome.GetPartsReceived(); k.met && welcome.GetResumed() && got > k.sent {
+		return false, batch.Errorf(batch.CodeBadMessage, "worker %s has part %d, and the last one that it was sent is %d", k.worker.ID, got, k.sent)
+	}
 	k.beat = time.Duration(welcome.GetHeartbeatMilliseconds()) * time.Millisecond
 	k.takes = limitsOfWorker(welcome, k.fleet.limits)
 	if k.met && welcome.GetResumed() {
@@ -349,10 +358,10 @@ func (k *link) greet(ctx context.Context, stream pb.Worker_SessionClient) (resum
 		k.leave(ctx, false) // it has forgotten what it was sent
 	}
 	k.received.Store(0)
-	k.met = true
+	k.met, k.sent = true, 0
 	k.loop.do(context.WithoutCancel(ctx), func(l *loop) {
 		l.step(scheduler.WorkerConnected{
-			Worker: k.worker.ID, Name: k.worker.Name, PartRows: k.takes.rows, PartBytes: k.takes.bytes,
+			Worker: k.worker.ID, Name: k.name, PartRows: k.takes.rows, PartBytes: k.takes.bytes,
 		})
 		l.links[k.worker.ID] = k
 	})

@@ -34,6 +34,10 @@ var (
 		"Bytes of rows that they have unanswered, by as much as a batch each above their windows.", []string{"flow"}, nil)
 	workerStates = prometheus.NewDesc("kisgrid_coordinator_workers",
 		"Registered workers by the state of the session with them: up, draining, down, or lost after a lease time of that.", []string{"state"}, nil)
+	workersUnreachable = prometheus.NewDesc("kisgrid_coordinator_workers_unreachable",
+		"Registered workers that were tried in vain and have no session; kisgrid get coordinators names them.", nil, nil)
+	isCutOff = prometheus.NewDesc("kisgrid_coordinator_cut_off",
+		"1 while this coordinator reaches so few workers that it leaves its clients to others.", nil, nil)
 	budgetBytes = prometheus.NewDesc("kisgrid_coordinator_budget_left_bytes",
 		"Bytes of rows that clients may still be granted.", nil, nil)
 	deadLetters = prometheus.NewDesc("kisgrid_dead_letters",
@@ -54,7 +58,7 @@ type collector struct{ coordinator *Coordinator }
 // Describe implements prometheus.Collector.
 func (*collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		rowsIn, rowsEnded, rowsInFlight, rowsAgain, flowRevision, flowWanted, sessions, workerStates, streams, windowBytes, windowUsed, budgetBytes, isLeader,
+		rowsIn, rowsEnded, rowsInFlight, rowsAgain, flowRevision, flowWanted, sessions, workerStates, workersUnreachable, isCutOff, streams, windowBytes, windowUsed, budgetBytes, isLeader,
 		deadLetters, deadLettersLimit, deadLettersExpired, deadLettersUp,
 	} {
 		out <- d
@@ -83,6 +87,8 @@ func (m *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	now := c.board.load()
 	gauge(sessions, float64(now.sessions))
+	gauge(workersUnreachable, float64(len(now.missed)))
+	gauge(isCutOff, oneIf(now.cutOff))
 	for name, e := range now.flows {
 		number := int64(0)
 		if e.active != nil {
@@ -102,11 +108,14 @@ func (m *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	gauge(budgetBytes, float64(c.ingest.budget.remaining()))
 	c.keeper.collectDead(ctx, gauge, counter)
-	leads := 0.0
-	if c.leading.Load() {
-		leads = 1
+	gauge(isLeader, oneIf(c.leading.Load()))
+}
+
+func oneIf(is bool) float64 {
+	if is {
+		return 1
 	}
-	gauge(isLeader, leads)
+	return 0
 }
 
 const (

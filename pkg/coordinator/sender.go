@@ -112,6 +112,7 @@ func (s *sender) part(p *scheduler.Part) error {
 	if sub.span != nil {
 		m.TraceParent = s.link.spans.sent(s.link, sub.span, p)
 	}
+	s.link.sent = max(s.link.sent, p.Number)
 	message := &pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Part{Part: m}}
 	if p.Rows != nil {
 		return s.messageAs(message, &wire.Selected{Message: message, Batch: &sub.columns})

@@ -1,7 +1,6 @@
 package coordinator
 
 import (
-	"net"
 	"reflect"
 	"slices"
 	"strings"
@@ -10,7 +9,6 @@ import (
 
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
-	"github.com/kisgrid/kisgrid/pkg/cluster"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
@@ -189,13 +187,13 @@ func TestDeadWorker(t *testing.T) {
 	}
 }
 
-// TestAnotherProcess finds a process at the address that does not know the id.
+// TestAnotherProcess finds a process at the address of a worker's session that does not know the id.
 func TestAnotherProcess(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	w := r.newWorker("old", "echo").register()
-	s := w.session()
-	s.breaks(wire.Status(batch.Errorf(batch.CodeNotFound, "worker %s is not here", w.record.ID)))
+	w, s := r.join("old")
+	s.breaks(errBroken)
+	w.session().breaks(wire.Status(batch.Errorf(batch.CodeNotFound, "worker %s is not here", w.record.ID)))
 	closed(t, "the key is removed", w.registration.Lost())
 }
 
@@ -476,24 +474,4 @@ func TestGoodbye(t *testing.T) {
 	}
 	b.done(p)
 	r.answered(call)
-}
-
-func TestProvesDeath(t *testing.T) {
-	t.Parallel()
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := listener.Addr().String()
-	_ = listener.Close()
-	r := newRig(t)
-	record := cluster.Worker{ID: "w-1", Name: "w", Address: address}
-	registration, err := r.store.RegisterWorker(t.Context(), record, lease)
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed(t, "nobody listens there, so the key goes", registration.Lost())
-	if err := registration.Close(t.Context()); err != nil {
-		t.Error(err)
-	}
 }

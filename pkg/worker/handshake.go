@@ -101,8 +101,10 @@ func (s *server) meet(hello *pb.Hello, resume bool) (p, before *peer, err error)
 	switch {
 	case s.closed:
 		return nil, nil, errClosed
-	case s.id == "":
+	case s.id == "" && s.known:
 		return nil, nil, batch.Errorf(batch.CodeUnavailable, "the worker registers anew and has no id at the moment: dial it by its next record")
+	case s.id == "":
+		return nil, nil, batch.Errorf(batch.CodeNotFound, "worker %s is not at this address, one that is about to register is: dial by the records in etcd", hello.GetWorker())
 	case hello.GetWorker() != s.id:
 		return nil, nil, batch.Errorf(batch.CodeNotFound, "worker %s is not at this address, %s is: dial by the records in etcd", hello.GetWorker(), s.id)
 	}

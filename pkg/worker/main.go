@@ -89,7 +89,7 @@ type serving struct {
 func (s *serving) bind(fs *pflag.FlagSet) {
 	c := &s.config
 	fs.SortFlags = false
-	fs.StringVar(&c.Name, "name", "", "`name` that outlives the process: rows are shared out by it (default: the host's)")
+	fs.StringVar(&c.Name, "name", "", "`name` that outlives the process: rows are shared out by it; no other worker may have it (default: the address that is advertised)")
 	fs.StringVar(&c.Listen, "listen", ":7701", "`address` for coordinators; if the default is in use, any free port")
 	fs.StringVar(&c.Advertise, "advertise", "", "`address` that coordinators dial (default: --listen, with 127.0.0.1 where etcd is on this machine, else with this machine's first address)")
 	fs.StringVar(&c.HTTP, "http", ":7702", "`address` for /metrics, /healthz, /livez and /readyz; empty for none; if the default is in use, any free port")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 )
@@ -25,31 +26,35 @@ type member struct {
 	worker   *Worker
 	server   *server
 	store    *cluster.Store
+	name     string
 	address  string
 	log      hclog.Logger
 	setReady func(bool)
+	news     chan struct{} // holds a token while sessions may have begun or ended
 
 	mu      sync.Mutex
 	waiting error // why the worker is not registered; nil while it is; guarded by mu
 }
 
-func newMember(w *Worker, store *cluster.Store, address string, setReady func(bool)) *member {
+func newMember(w *Worker, store *cluster.Store, name, address string, setReady func(bool)) *member {
 	m := &member{
-		worker: w, server: w.server, store: store, address: address, log: w.log.Named("membership"), setReady: setReady,
-		waiting: batch.Errorf(batch.CodeUnavailable, "the worker has just started"),
+		worker: w, server: w.server, store: store, name: name, address: address, log: w.log.Named("membership"), setReady: setReady,
+		news: make(chan struct{}, 1), waiting: batch.Errorf(batch.CodeUnavailable, "the worker has just started"),
 	}
 	m.server.readiness = m.refresh
 	return m
 }
 
 // run registers, again whenever the record is lost, until ctx is done; then it takes the record back. Once drain is closed
-// the record says so.
-func (m *member) run(ctx context.Context, drain <-chan struct{}) {
-	for ctx.Err() == nil {
-		registration, record := m.register(ctx)
+// the record says so. It returns an error where the worker's name is another one's.
+func (m *member) run(ctx context.Context, drain <-chan struct{}) error {
+	short := 0 // registrations in a row that did not last
+	for first := true; ctx.Err() == nil; first = false {
+		registration, record, err := m.register(ctx, first)
 		if registration == nil {
-			return
+			return err
 		}
+		began := time.Now()
 		registration, lost := m.hold(ctx, registration, record, drain)
 		if lost != nil {
 			m.await(lost)
@@ -60,30 +65,50 @@ func (m *member) run(ctx context.Context, drain <-chan struct{}) {
 			m.log.Warn("could not take the record back; it goes when its lease runs out", "id", record.ID, "error", err)
 		}
 		cancel()
+		if short++; time.Since(began) > m.worker.config.Lease {
+			short = 0
+		}
+		if short > 1 && ctx.Err() == nil {
+			wait := min(registerPause<<min(short-2, 8), m.worker.config.Lease)
+			m.log.Warn("the record does not last: somebody removes it, such as a coordinator of an earlier build that can't reach this worker", "registers_after", wait)
+			select {
+			case <-ctx.Done():
+			case <-time.After(wait):
+			}
+		}
 	}
+	return nil
 }
 
-// register puts a record with a new id into etcd, however long that takes; nil when ctx is done first.
-func (m *member) register(ctx context.Context) (*cluster.Registration[cluster.Worker], cluster.Worker) {
+// register puts a record with a new id into etcd, however long that takes; nil when ctx is done first, or, with an error, when
+// the worker's name is another one's.
+func (m *member) register(ctx context.Context, first bool) (*cluster.Registration[cluster.Worker], cluster.Worker, error) {
 	for {
 		if err := m.store.Wait(ctx, m.await); err != nil {
-			return nil, cluster.Worker{}
+			return nil, cluster.Worker{}, nil
 		}
-		record := m.worker.record(newID(m.worker.config.Name), m.address)
+		record := m.worker.record(newID(m.name), m.name, m.address)
 		record.Draining = m.server.draining.Load()
 		m.server.answerTo(record.ID) // before anybody can know it
-		registration, err := m.store.RegisterWorker(ctx, record, m.worker.config.Lease)
-		if err == nil {
+		registration, holder, err := m.store.RegisterNamed(ctx, record, m.worker.config.Lease, m.judge(first))
+		switch {
+		case err == nil && holder != nil:
+			m.server.answerTo("")
+			if err := m.awaitName(ctx, first, *holder); err != nil {
+				return nil, cluster.Worker{}, err
+			}
+			continue
+		case err == nil:
 			m.await(nil)
 			m.server.metrics.registrations.Inc()
 			m.log.Info("registered", "id", record.ID, "address", record.Address)
-			return registration, record
-		}
-		if ctx.Err() != nil {
-			return nil, cluster.Worker{}
+			return registration, record, nil
+		case ctx.Err() != nil:
+			return nil, cluster.Worker{}, nil
 		}
 		m.await(err)
-		m.server.reset(err) // the record may have been seen all the same
+		// The record may have been seen all the same.
+		m.server.reset(batch.Errorf(batch.CodeShutdown, "worker %s takes another id: %w", record.ID, err))
 		select {
 		case <-ctx.Done():
 		case <-time.After(registerPause):
@@ -91,35 +116,98 @@ func (m *member) register(ctx context.Context) (*cluster.Registration[cluster.Wo
 	}
 }
 
+// judge says what becomes of another worker that is registered under this one's name. first: this process was not registered
+// before; else it does not take the place of the one that may have taken its own.
+func (m *member) judge(first bool) func(cluster.Worker) cluster.Standing {
+	return func(w cluster.Worker) cluster.Standing {
+		switch {
+		case w.Draining:
+			return cluster.Shares // it has no slots any more
+		case w.Session == "":
+			m.log.Warn("a worker of an earlier build has this one's name, which is let be: each gets its share of the rows", "name", m.name, "other", w.ID, "at", w.Address)
+			return cluster.Shares
+		case w.Session == cluster.SessionNone && first:
+			m.log.Info("taking the place of a worker that no coordinator has a session with", "name", m.name, "other", w.ID, "at", w.Address)
+			return cluster.Yields
+		}
+		return cluster.Holds
+	}
+}
+
+// nameMargin is how much longer than a lease a worker waits for its name: etcd looks for leases that have run out from time to
+// time only.
+const nameMargin = 2 * time.Second
+
+// awaitName waits until nobody holds the worker's name any more, or ctx is done. One that holds it and is dead loses it when
+// coordinators find that out, or when its lease is over; one that lives keeps it, and that is an error.
+func (m *member) awaitName(ctx context.Context, first bool, holder cluster.Worker) error {
+	taken := batch.Errorf(batch.CodeConflict, "the name %s is that of worker %s at %s, which coordinators have sessions with: give this worker another --name, "+
+		"or none where each has an address of its own to advertise; end the other one first where this one is to take its place", m.name, holder.ID, holder.Address)
+	m.await(taken)
+	waiting, free := context.WithTimeout(ctx, m.worker.config.Lease+nameMargin)
+	defer free()
+	judge := m.judge(first)
+	open := false // written by the callback, read when following has ended
+	_ = m.store.FollowNamed(waiting, m.name, func(others []cluster.Worker) {
+		for _, w := range others {
+			if judge(w) == cluster.Holds {
+				return
+			}
+		}
+		open = true
+		free()
+	}) // it ends with waiting
+	if open || ctx.Err() != nil {
+		return nil
+	}
+	return taken
+}
+
 // hold returns why the record is lost, or nil when ctx is done, with the registration to close. An outage of etcd alone does
 // not lose it, however long: the sessions go on, and so does the record if it still stands afterwards.
 func (m *member) hold(
 	ctx context.Context, r *cluster.Registration[cluster.Worker], record cluster.Worker, drain <-chan struct{},
 ) (*cluster.Registration[cluster.Worker], error) {
+	stale := false                    // etcd has another record
+	var again, quiet <-chan time.Time // to write it again; to say that no session is left
 	for {
+		switch {
+		case m.server.inSession():
+			stale = stale || record.Session != cluster.SessionLiving
+			record.Session, quiet = cluster.SessionLiving, nil
+		case record.Session == cluster.SessionLiving && quiet == nil:
+			quiet = time.After(m.worker.config.Lease)
+		}
+		if stale && again == nil {
+			if stale = !m.update(ctx, r, record); stale {
+				again = time.After(registerPause)
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return r, nil
+		case <-m.news:
+		case <-again:
+			again = nil
+		case <-quiet:
+			record.Session, quiet, stale = cluster.SessionNone, nil, true
 		case <-drain:
 			drain = nil
-			record.Draining = true
-			m.update(ctx, r, record)
+			record.Draining, stale, again = true, true, nil
 		case <-r.Lost():
 			why := r.Err()
 			if batch.CodeOf(why) != batch.CodeNotFound {
 				m.server.metrics.registrationsEx.WithLabelValues("silent").Inc()
 				m.log.Warn("etcd is away: going on with the sessions there are", "id", record.ID, "error", why)
-				again, err := m.resume(ctx, r, why)
+				resumed, err := m.resume(ctx, r, why)
 				if ctx.Err() != nil {
 					return r, nil
 				}
 				if err == nil {
-					r = again
+					r = resumed
 					m.await(nil)
 					m.log.Info("etcd is back, and the record still stands", "id", record.ID)
-					if record.Draining {
-						m.update(ctx, r, record) // the outage may have swallowed it
-					}
+					stale, again = true, nil // the outage may have swallowed news
 					continue
 				}
 				why = err
@@ -131,10 +219,13 @@ func (m *member) hold(
 	}
 }
 
-func (m *member) update(ctx context.Context, r *cluster.Registration[cluster.Worker], record cluster.Worker) {
-	if err := r.Update(ctx, record); err != nil && ctx.Err() == nil {
-		m.log.Warn("could not write to etcd that the worker drains; its sessions know", "error", err)
+// update writes the record, and reports whether that was done.
+func (m *member) update(ctx context.Context, r *cluster.Registration[cluster.Worker], record cluster.Worker) bool {
+	err := r.Update(ctx, record)
+	if err != nil && ctx.Err() == nil {
+		m.log.Warn("could not write the worker's state to etcd; its sessions know, and it is tried again", "error", err)
 	}
+	return err == nil
 }
 
 // resume waits for etcd, again and again, until it says whether the record still stands, or ctx is done.
@@ -194,6 +285,10 @@ func (m *member) unready() error {
 
 // refresh tells probes how things stand.
 func (m *member) refresh() {
+	select {
+	case m.news <- struct{}{}:
+	default:
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.setReady(m.unready() == nil) // with the lock held, so that the last word is the newest; it never blocks
@@ -207,13 +302,44 @@ func (m *member) health(w http.ResponseWriter, r *http.Request) {
 		Build      string `json:"build,omitempty"`
 		Draining   bool   `json:"draining"`
 		WaitingFor string `json:"waiting_for,omitempty"`
-	}{ID: m.server.identity(), Name: m.worker.config.Name, Build: m.worker.config.Build, Draining: m.server.draining.Load()}
+	}{ID: m.server.identity(), Name: m.name, Build: m.worker.config.Build, Draining: m.server.draining.Load()}
 	if err := m.ready(r.Context()); err != nil {
 		report.WaitingFor = err.Error()
 	}
 	w.Header().Set("Content-Type", "application/json")
 	if err := json.NewEncoder(w).Encode(report); err != nil {
 		return // who asked has gone
+	}
+}
+
+// hereOnlyPause is how often a worker whose address means any machine looks whether a coordinator is on another one.
+const hereOnlyPause = 2 * time.Second
+
+// warnOfAddress warns, once, where a coordinator on another machine is registered, and the worker advertises an address that
+// means that machine there. It returns then, or when ctx is done. Where etcd does not let the worker see coordinators, it
+// finds none.
+func (m *member) warnOfAddress(ctx context.Context) {
+	if !transport.OnlyHere(m.address) {
+		return
+	}
+	for {
+		coordinators, _ := m.store.Coordinators(ctx) // an error is told by who registers
+		for _, c := range coordinators {
+			looking, cancel := context.WithTimeout(ctx, hereOnlyPause)
+			elsewhere := transport.Elsewhere(looking, c.Address)
+			cancel()
+			if elsewhere {
+				m.log.Warn("the advertised address means whatever machine dials it, and a coordinator is on another one: "+
+					"it can't reach this worker; give --advertise host:port, as that coordinator dials it", "advertise", m.address,
+					"coordinator", c.ID, "at", c.Address)
+				return
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(hereOnlyPause):
+		}
 	}
 }
 

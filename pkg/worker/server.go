@@ -53,6 +53,7 @@ type server struct {
 	// What follows is guarded by mu, under which no other lock is taken.
 	mu       sync.Mutex
 	id       string            // "" while the worker has none
+	known    bool              // coordinators may know it by an id that it had
 	peers    map[string]*peer  // by peerOf
 	sessions map[*session]bool // true once the handshake is over
 	closed   bool
@@ -187,7 +188,7 @@ func (s *server) noteChange() {
 	}
 }
 
-// answerTo makes the worker answer to an id, which it did not have before.
+// answerTo makes the worker answer to an id, which it did not have before; "" for none.
 func (s *server) answerTo(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -197,7 +198,7 @@ func (s *server) answerTo(id string) {
 // reset ends all sessions, forgets all coordinators and stops all lanes, and leaves the worker without an id.
 func (s *server) reset(why error) {
 	s.mu.Lock()
-	s.id = ""
+	s.id, s.known = "", s.known || s.id != ""
 	peers := s.peers
 	s.peers = map[string]*peer{}
 	var strangers []*session // in their handshake

@@ -43,8 +43,8 @@ const closeTimeout = time.Second
 type Config struct {
 	// Registry has the functions that this worker can run. Its mistakes make New fail.
 	Registry *kis.Registry
-	// Name outlives the process: rows are shared out by it. Default: the host's name. Workers may share a name only while one
-	// takes the other's place.
+	// Name outlives the process: rows are shared out by it. Default: the address that is advertised. No two workers have the same:
+	// a worker waits for a lease at most until another one of its name is gone, and Run fails where that one has sessions still.
 	Name string
 	// Listen is where coordinators dial, host:port. Default ":7701"; port 0 takes any free one.
 	Listen string
@@ -89,13 +89,6 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if err := c.Registry.Err(); err != nil {
 		return c, fmt.Errorf("configure the worker: %w", err)
-	}
-	if c.Name == "" {
-		name, err := os.Hostname()
-		if err != nil {
-			return c, fmt.Errorf("configure the worker: it has no name, and the host tells none: give it one: %w", err)
-		}
-		c.Name = name
 	}
 	if strings.ContainsAny(c.Name, "/ \t\n") {
 		return c, fmt.Errorf("configure the worker: its name %q must have no slash and no space", c.Name)
@@ -237,14 +230,18 @@ func (w *Worker) serve() error {
 		return err
 	}
 	defer store.Close()
-	w.member = newMember(w, store, address, calls.SetReady)
+	name := w.config.Name
+	if name == "" {
+		name = address
+	}
+	w.member = newMember(w, store, name, address, calls.SetReady)
 	pages, err := w.servePages()
 	if err != nil {
 		return err
 	}
 	defer pages.Close()
 
-	failed := make(chan error, 1)
+	failed := make(chan error, 2)
 	var running sync.WaitGroup
 	defer running.Wait()
 	running.Go(func() {
@@ -256,9 +253,12 @@ func (w *Worker) serve() error {
 	left := make(chan struct{})
 	go func() {
 		defer close(left)
-		w.member.run(belonging, w.drain)
+		if err := w.member.run(belonging, w.drain); err != nil {
+			failed <- fmt.Errorf("register: %w", err)
+		}
 	}()
-	w.log.Info("worker started", "name", w.config.Name, "listen", listener.Addr().String(), "advertise", address, "functions", len(w.config.Registry.Functions()))
+	running.Go(func() { w.member.warnOfAddress(belonging) })
+	w.log.Info("worker started", "name", name, "listen", listener.Addr().String(), "advertise", address, "functions", len(w.config.Registry.Functions()))
 
 	select {
 	case <-w.drain:
@@ -351,9 +351,9 @@ func (p *pages) Close() {
 }
 
 // record is what the worker tells of itself.
-func (w *Worker) record(id, address string) cluster.Worker {
+func (w *Worker) record(id, name, address string) cluster.Worker {
 	r := cluster.Worker{
-		ID: id, Name: w.config.Name, Address: address, Lanes: runtime.GOMAXPROCS(0), Build: w.config.Build, Started: time.Now(),
+		ID: id, Name: name, Address: address, Lanes: runtime.GOMAXPROCS(0), Build: w.config.Build, Started: time.Now(), Session: cluster.SessionNone,
 	}
 	for _, f := range w.config.Registry.Functions() {
 		r.Functions = append(r.Functions, cluster.Function{Name: f.Name, Mode: f.Mode, In: f.In, Out: f.Out})
