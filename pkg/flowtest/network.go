@@ -169,8 +169,18 @@ func (n *network) dial(ctx context.Context, from, to, address string) (net.Conn,
 	if !n.relay(l, relayed, remote) {
 		return nil, errors.Join(errRefused, local.Close(), relayed.Close(), remote.Close())
 	}
-	return local, nil
+	return relayedConn{local, remote.RemoteAddr()}, nil
 }
+
+// relayedConn is a connection through a relay. It tells the address of the other party, by which coordinators know whose death a
+// refusal proves, in place of the relay's.
+type relayedConn struct {
+	net.Conn
+	to net.Addr
+}
+
+// RemoteAddr implements net.Conn.
+func (c relayedConn) RemoteAddr() net.Addr { return c.to }
 
 // pair makes two ends of a TCP connection.
 func (n *network) pair() (net.Conn, net.Conn, error) {
