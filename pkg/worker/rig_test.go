@@ -74,7 +74,7 @@ func newRig(t *testing.T, budget amount) *rig {
 	}
 	pb.RegisterWorkerServer(r.calls, r.server)
 	var serving sync.WaitGroup
-	serving.Go(func() { _ = r.calls.Serve(r.listen) })
+	serving.Go(func() { _ = r.calls.Serve(&addressed{Listener: r.listen}) })
 	t.Cleanup(func() {
 		r.openAll()
 		r.server.close()
@@ -86,6 +86,28 @@ func newRig(t *testing.T, budget amount) *rig {
 	})
 	return r
 }
+
+// addressed is a listener whose connections have an address each, as those of a network do.
+type addressed struct {
+	net.Listener
+	connections int // owned by who accepts
+}
+
+func (l *addressed) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	l.connections++
+	return addressedConn{conn, &net.TCPAddr{IP: net.IPv6loopback, Port: l.connections}}, nil
+}
+
+type addressedConn struct {
+	net.Conn
+	from net.Addr
+}
+
+func (c addressedConn) RemoteAddr() net.Addr { return c.from }
 
 // wideBudget is more than a test needs.
 var wideBudget = amount{1 << 18, 64 << 20}
