@@ -19,6 +19,9 @@ func Advertised(given, listen string, bound net.Addr, etcd []string) (string, er
 		if err != nil || host == "" || port == "" {
 			return "", fmt.Errorf("--advertise %q: give host:port, as others dial it", given)
 		}
+		if _, _, err := address(given, ""); err != nil {
+			return "", fmt.Errorf("--advertise %q, which others are to dial: %w", given, err)
+		}
 		return given, nil
 	}
 	_, port, err := net.SplitHostPort(bound.String())
