@@ -97,9 +97,6 @@ func (x *executor) execute(w *work) {
 	if !x.away {
 		lanes.setBusy(-1)
 	}
-	if w.from == nil {
-		x.lane.rows.Add(-int64(w.len()))
-	}
 	if parked == nil || len(result.Rows) > 0 {
 		w.part.Done(result)
 	}

@@ -247,7 +247,7 @@ func (l *Lanes) watch(ended <-chan struct{}) {
 			return
 		}
 		now := time.Now()
-		for _, ln := range l.lanes {
+		for _, ln := range l.all() {
 			ln.look(now, stopping == nil)
 		}
 	}

@@ -27,7 +27,7 @@ type Connectors interface {
 type LanesConfig struct {
 	// Flow is the flow's name.
 	Flow string
-	// Copies is how many lanes there are. Default GOMAXPROCS.
+	// Copies is how many lanes there may be. One is made when there are rows for it. Default GOMAXPROCS. See Lanes.Resize.
 	Copies int
 	// Connectors may be nil for flows that have none.
 	Connectors Connectors
@@ -60,7 +60,8 @@ type Observed struct {
 // lanes of other flows. It is safe for concurrent use.
 type Lanes struct {
 	config   LanesConfig
-	lanes    []*lane
+	places   places
+	wholes   wholes
 	metrics  flowMetrics
 	timed    bool            // somebody wants to know how long functions take
 	ctx      context.Context // done when running functions are to stop
@@ -93,7 +94,6 @@ const noMore = 1 << 62
 type lane struct {
 	lanes *Lanes
 	index int
-	rows  atomic.Int64        // queued and running
 	slow  atomic.Pointer[ask] // the last call to a connector that took longer than the lane waited; nil: none did
 
 	mu     sync.Mutex
@@ -103,14 +103,17 @@ type lane struct {
 	rests  []*rest   // guarded by mu: runs without keys that are parked
 	parked bool      // guarded by mu: it is the turn of what was parked, not of the queue
 	closed bool      // guarded by mu: the goroutine ends when the queue is empty
+	leaves bool      // guarded by mu: its place is no more; it is closed when nothing of it is left
+	now    *work     // guarded by mu: what it runs, or has begun to; nil: nothing
+	freeAt int       // guarded by wholes.mu: its place among those that wait, from 1; 0: it has none
+	behind []*work   // guarded by places.mu: they wait for keys that the lane still has although they are another's
 	exec   *executor // guarded by mu: what the lane's goroutine runs on now, for the watchdog
 }
 
 // work is one run to be.
 type work struct {
 	part *Part
-	in   input // its rows, or the parcel's
-	lane int
+	in   input    // its rows, or the parcel's
 	rows []uint32 // of in, ascending; nil: all
 	// abandoned is what the goroutines that ran it before have left behind; nil: none did.
 	abandoned *abandoned
@@ -157,9 +160,7 @@ func (w *work) returned() Run {
 
 // StartLanes starts a flow's lanes. Stop ends them.
 func StartLanes(c LanesConfig) *Lanes {
-	if c.Copies <= 0 {
-		c.Copies = runtime.GOMAXPROCS(0)
-	}
+	c.Copies = orDefault(c.Copies)
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}
@@ -170,7 +171,7 @@ func StartLanes(c LanesConfig) *Lanes {
 		c.Context = context.Background()
 	}
 	l := &Lanes{
-		config: c, metrics: c.Metrics.flow(c.Flow), lanes: make([]*lane, c.Copies), wake: make(chan struct{}, 1), began: time.Now(),
+		config: c, metrics: c.Metrics.flow(c.Flow), wake: make(chan struct{}, 1), began: time.Now(),
 		watches: make(map[*definition.Connector]*watch), earlier: time.NewTimer(time.Hour), first: never,
 		idle: make(chan struct{}), timed: c.Metrics != nil || c.Observe != nil,
 	}
@@ -179,65 +180,34 @@ func StartLanes(c LanesConfig) *Lanes {
 	ended := make(chan struct{})
 	l.ended = sync.OnceFunc(func() { close(ended) })
 	l.ctx, l.cancel = context.WithCancelCause(c.Context)
-	for i := range l.lanes {
-		l.lanes[i] = &lane{lanes: l, index: i}
-		l.lanes[i].ready.L = &l.lanes[i].mu
-	}
-	for _, ln := range l.lanes {
-		l.wg.Add(1)
-		ln.start(nil)
-	}
+	l.places.copies, l.places.lanes = c.Copies, make(map[int]*lane)
 	l.watchdog.Go(func() { l.watch(ended) })
 	return l
 }
 
+// orDefault is how many lanes there may be.
+func orDefault(copies int) int {
+	if copies <= 0 {
+		return runtime.GOMAXPROCS(0)
+	}
+	return copies
+}
+
 // Enqueue hands a part to the lanes of its rows: a row's lane follows from its key, a part without keys goes whole to the
-// least loaded lane. It never blocks; what is queued is bounded by the credits that the caller has granted. Parts of one
+// first lane that is free. It never blocks; what is queued is bounded by the credits that the caller has granted. Parts of one
 // slot run in the order of Enqueue. After Drain or Stop all rows come back as Returned before Enqueue returns. The part's
 // rows are the lanes' from here on.
 func (l *Lanes) Enqueue(p *Part) {
 	in := p.take()
-	if lane, ok := l.only(in.columns.Keys); ok {
-		l.hand(&work{part: p, in: in, lane: lane})
+	if len(in.columns.Keys) == 0 {
+		l.enqueueWhole(&work{part: p, in: in})
 		return
 	}
-	for _, w := range l.split(p, in) {
-		l.hand(w)
-	}
+	l.giveBack(l.place(&work{part: p, in: in}))
 }
 
-// hand gives a run to its lane.
-func (l *Lanes) hand(w *work) {
-	switch {
-	case !l.begin():
-		w.part.Done(w.returned())
-	case !l.lanes[w.lane].enqueue(w):
-		l.giveBack([]*work{w})
-	}
-}
-
-// only is the lane that rows with these keys all go to; false: there are several.
-func (l *Lanes) only(keys []uint64) (int, bool) {
-	if len(keys) == 0 {
-		return l.leastLoaded(), true
-	}
-	lane := laneOf(keys[0], len(l.lanes))
-	for _, key := range keys {
-		if laneOf(key, len(l.lanes)) != lane {
-			return 0, false
-		}
-	}
-	return lane, true
-}
-
-// begin counts a run in, unless there are to be no more.
-func (l *Lanes) begin() bool {
-	if l.pending.Add(1)&noMore != 0 {
-		l.end()
-		return false
-	}
-	return true
-}
+// begin counts a run in, unless there are to be no more; then it is counted all the same, for giveBack.
+func (l *Lanes) begin() bool { return l.pending.Add(1)&noMore == 0 }
 
 // alsoPending counts one more run: one was cut in two while it was queued.
 func (l *Lanes) alsoPending() { l.pending.Add(1) }
@@ -259,45 +229,10 @@ func (l *Lanes) end() {
 	}
 }
 
-// split makes a run of the rows of each lane.
-func (l *Lanes) split(p *Part, in input) []*work {
-	n, lanes := in.len(), len(l.lanes)
-	counts := make([]uint32, lanes)
-	for _, key := range in.columns.Keys {
-		counts[laneOf(key, lanes)]++
-	}
-	var works []*work
-	places := make([][]uint32, lanes)
-	all := make([]uint32, n)
-	for i, count := range counts {
-		places[i], all = all[:0:count], all[count:]
-	}
-	for row, key := range in.columns.Keys {
-		i := laneOf(key, lanes)
-		places[i] = append(places[i], uint32(row))
-	}
-	for i, rows := range places {
-		if len(rows) > 0 {
-			works = append(works, &work{part: p, in: in, lane: i, rows: rows})
-		}
-	}
-	return works
-}
-
 // slotOf is a constant of the protocol: there are 1 << 16 slots.
 func slotOf(key uint64) uint32 { return uint32(key & 0xffff) }
 
 func laneOf(key uint64, lanes int) int { return int(uint64(slotOf(key)) * uint64(lanes) >> 16) }
-
-func (l *Lanes) leastLoaded() int {
-	best, least := 0, int64(-1)
-	for i, ln := range l.lanes {
-		if rows := ln.rows.Load(); least < 0 || rows < least {
-			best, least = i, rows
-		}
-	}
-	return best
-}
 
 // Parked is how many rows are parked.
 func (l *Lanes) Parked() int { return int(l.parked.Load()) }
@@ -313,14 +248,16 @@ func (l *Lanes) countParked(more int) {
 // returns; for those that park in a run which is under way, and whole parts that are parked, it is called as soon as can be.
 // belongs must not call the lanes.
 func (l *Lanes) Release(slots []batch.Range, belongs func(*Part) bool) {
-	var back []*work
-	var parked []*group
-	for _, ln := range l.lanes {
-		works, groups := ln.release(recall{slots, belongs})
-		back, parked = append(back, works...), append(parked, groups...)
+	c := recall{slots, belongs}
+	lanes, back, parked := l.release(c)
+	if slots == nil {
+		back = append(back, l.wholes.take(func(w *work) bool { return c.part(w.part) })...)
 	}
 	l.giveBack(back)
 	l.giveBackParked(parked)
+	for _, ln := range lanes {
+		l.turn(ln) // keys that waited for what has gone back
+	}
 }
 
 // giveBack calls Done for runs that never began.
@@ -355,11 +292,13 @@ func (l *Lanes) close() <-chan struct{} {
 func (l *Lanes) Stop() {
 	idle := l.close()
 	l.cancel(errShutdown)
-	for _, ln := range l.lanes {
+	lanes, back := l.shut()
+	for _, ln := range lanes {
 		works, groups := ln.close()
 		l.giveBack(works)
 		l.giveBackParked(groups)
 	}
+	l.giveBack(append(back, l.wholes.close()...))
 	<-idle
 	l.wg.Wait()
 	l.asks.Wait()
@@ -376,7 +315,6 @@ func (ln *lane) enqueue(w *work) bool {
 	if ln.closed {
 		return false
 	}
-	ln.rows.Add(int64(w.len()))
 	ln.queue = append(ln.queue, w)
 	ln.ready.Signal()
 	return true
@@ -386,30 +324,57 @@ func (ln *lane) enqueue(w *work) bool {
 // was parked and what is queued take turns.
 func (ln *lane) next() *work {
 	ln.mu.Lock()
+	ln.lot.running, ln.lot.recalls, ln.now = false, nil, nil
+	ln.mu.Unlock()
+	ln.lanes.turn(ln)
+	w := ln.pick()
+	ln.lanes.wholes.isBusy(ln)
+	return w
+}
+
+// pick waits for what the lane is to run next.
+func (ln *lane) pick() *work {
+	ln.mu.Lock()
 	defer ln.mu.Unlock()
-	ln.lot.running, ln.lot.recalls = false, nil
 	for {
-		ln.parked = !ln.parked
-		if ln.parked || len(ln.queue) == 0 {
+		if ln.parked = !ln.parked; ln.parked {
 			if ln.yield() {
 				return nil
 			}
 			if w := ln.unpark(); w != nil {
-				return w
+				return ln.takes(w)
 			}
 		}
-		switch {
-		case len(ln.queue) > 0:
+		if len(ln.queue) > 0 {
 			w := ln.queue[0]
 			ln.queue = slices.Delete(ln.queue, 0, 1)
 			w.behind = ln.lot.blocked(w)
-			ln.lot.running = true
-			return w
-		case ln.closed:
-			return nil
+			return ln.takes(w)
 		}
-		ln.ready.Wait()
+		switch {
+		case ln.closed || ln.leaves && ln.isEmpty():
+			ln.closed, ln.exec = true, nil
+			return nil
+		case !ln.leaves:
+			if w := ln.lanes.wholes.next(ln); w != nil {
+				return ln.takes(w)
+			}
+		}
+		if ln.parked { // nothing is to go on either
+			ln.ready.Wait()
+		}
 	}
+}
+
+// takes notes what the lane runs. It must be called with mu held.
+func (ln *lane) takes(w *work) *work {
+	ln.lot.running, ln.now = true, w
+	return w
+}
+
+// isEmpty reports whether nothing of the lane is left. It must be called with mu held.
+func (ln *lane) isEmpty() bool {
+	return len(ln.queue) == 0 && len(ln.rests) == 0 && len(ln.lot.keys) == 0 && len(ln.lot.ready) == 0
 }
 
 // unpark makes a run of parked rows that may go on; nil: there are none.
@@ -418,9 +383,8 @@ func (ln *lane) unpark() *work {
 	if groups == nil {
 		return nil
 	}
-	ln.lot.running = true
 	p := groups[0].parcel
-	return &work{part: p.part, in: input{columns: p.part.Columns}, lane: ln.index, rows: rowsOf(groups), from: p, groups: groups}
+	return &work{part: p.part, in: input{columns: p.part.Columns}, rows: rowsOf(groups), from: p, groups: groups}
 }
 
 // close empties the lane and lets its goroutine end.
@@ -441,28 +405,10 @@ func (ln *lane) release(c recall) (back []*work, groups []*group) {
 	defer ln.mu.Unlock()
 	ln.recallRests(c)
 	groups = ln.lot.recall(c)
-	if len(groups) > 0 {
-		ln.ready.Signal() // what was behind them may go on
+	if len(groups) > 0 || ln.leaves {
+		ln.ready.Signal() // what was behind them may go on, and a lane without a place end
 	}
-	kept := ln.queue[:0]
-	for _, w := range ln.queue {
-		stays, goes := w, (*work)(nil)
-		if c.part(w.part) {
-			stays, goes = w.cut(c)
-		}
-		if goes != nil {
-			ln.rows.Add(-int64(goes.len()))
-			back = append(back, goes)
-		}
-		if stays != nil {
-			kept = append(kept, stays)
-		}
-		if stays != nil && goes != nil {
-			ln.lanes.alsoPending()
-		}
-	}
-	clear(ln.queue[len(kept):])
-	ln.queue = kept
+	ln.queue, back = ln.lanes.cut(ln.queue, c, nil)
 	return back, groups
 }
 
@@ -490,5 +436,5 @@ func (w *work) cut(c recall) (stays, goes *work) {
 	case len(out) == 0:
 		return nil, w
 	}
-	return &work{part: w.part, in: w.in, lane: w.lane, rows: out}, &work{part: w.part, in: w.in, lane: w.lane, rows: in}
+	return &work{part: w.part, in: w.in, rows: out}, &work{part: w.part, in: w.in, rows: in}
 }

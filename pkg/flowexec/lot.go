@@ -379,7 +379,7 @@ func (l *Lanes) expire() {
 	l.alarms.Lock()
 	l.first = never
 	l.alarms.Unlock()
-	for _, ln := range l.lanes {
+	for _, ln := range l.all() {
 		over, next := ln.expire(l.now())
 		l.alarm(next)
 		l.forget(over)

@@ -14,6 +14,8 @@ type flows struct {
 	start   func(flow string, copies int) *flowexec.Lanes
 	metrics *metrics
 
+	resizing sync.Mutex // held while a flow's lanes change their number, so that the last plan says how many there are
+
 	mu     sync.Mutex
 	byName map[string]*flow  // guarded by mu
 	plans  map[planKey]*plan // guarded by mu
@@ -26,37 +28,38 @@ type flows struct {
 type flow struct {
 	name    string
 	lanes   *flowexec.Lanes
-	copies  int // of lanes
 	wanted  int // copies of the revision that a coordinator said last the flow is to run on
 	plans   int // that are in use
 	running int // parts of which not all rows have ended
 }
 
-// join makes the plan one of its flow's, and starts the lanes where it is the first.
+// join makes the plan one of its flow's, and starts the lanes where it is the first. Where the flow is to run on it, there are
+// as many lanes as it says from now on, whatever runs.
 func (f *flows) join(p *plan) {
 	copies := p.compiled.Copies()
+	f.resizing.Lock()
+	defer f.resizing.Unlock()
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	w := f.byName[p.key.flow]
 	if w == nil {
-		w = &flow{name: p.key.flow, copies: copies, lanes: f.start(p.key.flow, copies)}
+		w = &flow{name: p.key.flow, wanted: copies, lanes: f.start(p.key.flow, copies)}
 		f.byName[w.name] = w
 	}
-	if !p.recalled || w.wanted == 0 {
+	changed := !p.recalled && w.wanted != copies
+	if changed {
 		w.wanted = copies
 	}
 	w.plans++
 	p.flow = w
+	f.mu.Unlock()
+	if changed {
+		w.lanes.Resize(copies)
+	}
 }
 
-// run hands a part to its flow's lanes. It does not block. Lanes whose number a newer revision changed are replaced when
-// nothing runs on them.
+// run hands a part to its flow's lanes. It does not block.
 func (f *flows) run(w *flow, part *flowexec.Part) {
 	f.mu.Lock()
-	if w.running == 0 && w.copies != w.wanted {
-		f.stop(w.lanes)
-		w.copies, w.lanes = w.wanted, f.start(w.name, w.wanted)
-	}
 	w.running++
 	lanes := w.lanes
 	f.mu.Unlock()

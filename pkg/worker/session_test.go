@@ -264,16 +264,16 @@ func TestLanesFollowTheNewestRevision(t *testing.T) {
 		b.sendPart(batchOf(2, "whole", "a"))
 		b.result()
 		synctest.Wait()
-		if flow.copies != 2 {
-			t.Errorf("%d lanes while a row of the old ones runs", flow.copies)
+		if n := flow.lanes.Copies(); n != 3 {
+			t.Errorf("%d lanes while a row runs, the newest revision has 3", n)
 		}
 		r.open("wait")
 		b.result()
 		b.sendPart(batchOf(3, "whole", "b"))
 		b.result()
 		synctest.Wait()
-		if flow.copies != 3 {
-			t.Errorf("%d lanes, the newest revision has 3", flow.copies)
+		if n := flow.lanes.Copies(); n != 3 {
+			t.Errorf("%d lanes, the newest revision has 3", n)
 		}
 	})
 }

@@ -1,0 +1,366 @@
+package flowexec
+
+import (
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// places are where the lanes of a flow stand: each has an equal range of the slots. A lane is made when there are rows for it.
+//
+// When their number changes, most keys get another lane. What has not begun goes there at once. Rows of a key that its old
+// lane still runs, or that are parked there, stay; rows behind them wait until the old lane has none of that key.
+type places struct {
+	mu     sync.RWMutex
+	copies int              // guarded by mu
+	lanes  map[int]*lane    // guarded by mu: by place
+	leaves []*lane          // guarded by mu: those without a place, which may still have rows
+	away   map[uint64]*lane // guarded by mu: the keys that another lane than theirs has
+	shut   bool             // guarded by mu: no lane is made any more
+
+	turning atomic.Bool // there is somebody in leaves, or a key in away
+}
+
+// place hands a run, counted in or not, to the lanes of its rows. It returns what they do not take.
+func (l *Lanes) place(w *work) (back []*work) {
+	p := &l.places
+	p.mu.RLock()
+	if len(p.away) == 0 {
+		works := w.split(p.copies)
+		if there := !slices.ContainsFunc(works, func(w placed) bool { return p.lanes[w.place] == nil }); there {
+			for _, w := range works {
+				if !l.begin() || !p.lanes[w.place].enqueue(w.work) {
+					back = append(back, w.work)
+				}
+			}
+			p.mu.RUnlock()
+			return back
+		}
+	}
+	p.mu.RUnlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !l.begin() || p.shut {
+		return []*work{w}
+	}
+	return l.replace(w)
+}
+
+// replace places a run that is counted in. It must be called with places.mu held.
+func (l *Lanes) replace(w *work) (back []*work) {
+	p := &l.places
+	n := 0
+	count := func() {
+		if n++; n > 1 {
+			l.alsoPending()
+		}
+	}
+	if len(p.away) > 0 {
+		var rest []uint32
+		behind := make(map[*lane][]uint32)
+		for i := range uint32(w.len()) {
+			row := w.row(i)
+			if ln := p.away[w.in.columns.Keys[row]]; ln != nil {
+				behind[ln] = append(behind[ln], row)
+			} else {
+				rest = append(rest, row)
+			}
+		}
+		for ln, rows := range behind {
+			count()
+			ln.behind = append(ln.behind, &work{part: w.part, in: w.in, rows: rows})
+		}
+		switch {
+		case rest == nil:
+			return nil
+		case len(behind) > 0:
+			w = &work{part: w.part, in: w.in, rows: rest}
+		}
+	}
+	for _, w := range w.split(p.copies) {
+		count()
+		if !l.lane(w.place).enqueue(w.work) {
+			back = append(back, w.work)
+		}
+	}
+	return back
+}
+
+// lane is the lane of a place; it is made where there is none yet. It must be called with places.mu held.
+func (l *Lanes) lane(place int) *lane {
+	ln := l.places.lanes[place]
+	if ln == nil {
+		ln = &lane{lanes: l, index: place}
+		ln.ready.L = &ln.mu
+		l.places.lanes[place] = ln
+		l.wg.Add(1)
+		ln.start(nil)
+	}
+	return ln
+}
+
+// oneMore makes one more lane, if there may be more.
+func (l *Lanes) oneMore() {
+	p := &l.places
+	p.mu.RLock()
+	full := p.shut || len(p.lanes) >= p.copies
+	p.mu.RUnlock()
+	if full {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.shut || len(p.lanes) >= p.copies {
+		return
+	}
+	place := len(p.lanes)
+	for p.lanes[place] != nil { // parts with keys came, too
+		place = (place + 1) % p.copies
+	}
+	l.lane(place)
+}
+
+// all are the lanes that there are.
+func (l *Lanes) all() []*lane {
+	p := &l.places
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	all := make([]*lane, 0, len(p.lanes)+len(p.leaves))
+	for _, ln := range p.lanes {
+		all = append(all, ln)
+	}
+	return append(all, p.leaves...)
+}
+
+// Copies is how many lanes there may be.
+func (l *Lanes) Copies() int {
+	l.places.mu.RLock()
+	defer l.places.mu.RUnlock()
+	return l.places.copies
+}
+
+// Resize changes how many lanes there may be; 0: GOMAXPROCS. What has not begun goes to them at once, so that more of them run beside
+// what is under way. A lane whose place is no more ends when what it runs has ended, and what is parked there. Resize does not
+// wait for that. It may be called at any time.
+func (l *Lanes) Resize(copies int) {
+	l.giveBack(l.resize(orDefault(copies)))
+}
+
+func (l *Lanes) resize(copies int) (back []*work) {
+	p := &l.places
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.shut || copies == p.copies {
+		return nil
+	}
+	p.copies = copies
+	var works []*work
+	away := make(map[uint64]*lane)
+	for place, ln := range p.lanes {
+		works = append(works, ln.stay(place, copies, away)...)
+		if place >= copies {
+			delete(p.lanes, place)
+			p.leaves = append(p.leaves, ln)
+		}
+	}
+	for _, ln := range p.leaves {
+		works = append(works, ln.stay(-1, copies, away)...)
+	}
+	// In what waits for a key nothing stands before what was queued.
+	for _, ln := range append(slices.Collect(maps.Values(p.lanes)), p.leaves...) {
+		works = append(works, ln.behind...)
+		ln.behind = nil
+	}
+	p.away = away
+	for _, w := range works {
+		back = append(back, l.replace(w)...)
+	}
+	for n := l.wholes.len(); n > 0 && len(p.lanes) < copies; n-- {
+		place := len(p.lanes)
+		for p.lanes[place] != nil {
+			place = (place + 1) % copies
+		}
+		l.lane(place)
+	}
+	p.turning.Store(len(p.away) > 0 || len(p.leaves) > 0)
+	return back
+}
+
+// stay empties the lane's queue, which goes elsewhere, and notes the keys that it has and that are not its own any more. A
+// lane without a place ends when it has nothing left.
+func (ln *lane) stay(place, copies int, away map[uint64]*lane) []*work {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	queue := ln.queue
+	ln.queue = nil
+	note := func(key uint64) {
+		if laneOf(key, copies) != place {
+			away[key] = ln
+		}
+	}
+	if w := ln.now; w != nil && len(w.in.columns.Keys) > 0 {
+		for i := range uint32(w.len()) {
+			note(w.in.columns.Keys[w.row(i)])
+		}
+	}
+	for key := range ln.lot.keys {
+		note(key)
+	}
+	if place < 0 || place >= copies {
+		ln.leaves = true
+		ln.ready.Signal()
+	}
+	return queue
+}
+
+// turn lets the keys go that the lane does not have any more, and places what waited for them.
+func (l *Lanes) turn(ln *lane) {
+	if l.places.turning.Load() {
+		l.giveBack(l.settled(ln))
+	}
+}
+
+func (l *Lanes) settled(ln *lane) (back []*work) {
+	p := &l.places
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ln.mu.Lock()
+	if ln.now == nil {
+		for key, at := range p.away {
+			if at == ln && ln.lot.keys[key] == nil {
+				delete(p.away, key)
+			}
+		}
+	}
+	ln.mu.Unlock()
+	behind := ln.behind
+	ln.behind = nil
+	for _, w := range behind {
+		back = append(back, l.replace(w)...)
+	}
+	p.leaves = slices.DeleteFunc(p.leaves, func(ln *lane) bool {
+		ln.mu.Lock()
+		defer ln.mu.Unlock()
+		return ln.closed
+	})
+	p.turning.Store(len(p.away) > 0 || len(p.leaves) > 0)
+	return back
+}
+
+// release takes out of all lanes what a Release asks for. Nothing changes its lane meanwhile.
+func (l *Lanes) release(c recall) (lanes []*lane, back []*work, parked []*group) {
+	p := &l.places
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	lanes = append(slices.Collect(maps.Values(p.lanes)), p.leaves...)
+	for _, ln := range lanes {
+		works, groups := ln.release(c)
+		back, parked = append(back, works...), append(parked, groups...)
+		ln.behind, back = l.cut(ln.behind, c, back)
+	}
+	return lanes, back, parked
+}
+
+// cut parts queued runs in those that stay and those that go; the latter are appended to back.
+func (l *Lanes) cut(queue []*work, c recall, back []*work) (kept, gone []*work) {
+	kept = queue[:0]
+	for _, w := range queue {
+		stays, goes := w, (*work)(nil)
+		if c.part(w.part) {
+			stays, goes = w.cut(c)
+		}
+		if goes != nil {
+			back = append(back, goes)
+		}
+		if stays != nil {
+			kept = append(kept, stays)
+		}
+		if stays != nil && goes != nil {
+			l.alsoPending()
+		}
+	}
+	clear(queue[len(kept):])
+	return kept, back
+}
+
+// shut ends the making of lanes. It returns those that there are, and what waits for keys.
+func (l *Lanes) shut() (lanes []*lane, back []*work) {
+	p := &l.places
+	p.mu.Lock()
+	p.shut = true
+	p.mu.Unlock()
+	lanes = l.all()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, ln := range lanes {
+		back = append(back, ln.behind...)
+		ln.behind = nil
+	}
+	return lanes, back
+}
+
+// placed is a run and its place.
+type placed struct {
+	*work
+	place int
+}
+
+// splitFew is split where places are few: it counts the rows of each.
+func (w *work) splitFew(copies int) []placed {
+	keys, n := w.in.columns.Keys, w.len()
+	counts := make([]uint32, copies)
+	for i := range n {
+		counts[laneOf(keys[w.row(uint32(i))], copies)]++
+	}
+	all, rows := make([]uint32, n), make([][]uint32, copies)
+	for place, count := range counts {
+		rows[place], all = all[:0:count], all[count:]
+	}
+	for i := range n {
+		row := w.row(uint32(i))
+		place := laneOf(keys[row], copies)
+		rows[place] = append(rows[place], row)
+	}
+	works := make([]placed, 0, min(n, copies))
+	for place, rows := range rows {
+		if len(rows) > 0 {
+			works = append(works, placed{&work{part: w.part, in: w.in, rows: rows}, place})
+		}
+	}
+	return works
+}
+
+// split makes a run of the rows of each place.
+func (w *work) split(copies int) []placed {
+	keys := w.in.columns.Keys
+	n := w.len()
+	first := laneOf(keys[w.row(0)], copies)
+	same := 1
+	for same < n && laneOf(keys[w.row(uint32(same))], copies) == first {
+		same++
+	}
+	if same == n {
+		return []placed{{w, first}}
+	}
+	if copies <= max(n, 64) {
+		return w.splitFew(copies)
+	}
+	// Sorted by place, then row: however many places there are, it costs what the rows cost.
+	order := make([]uint64, n)
+	for i := range order {
+		row := w.row(uint32(i))
+		order[i] = uint64(laneOf(keys[row], copies))<<32 | uint64(row)
+	}
+	slices.Sort(order)
+	rows := make([]uint32, n)
+	var works []placed
+	for i := 0; i < n; {
+		place, from := order[i]>>32, i
+		for ; i < n && order[i]>>32 == place; i++ {
+			rows[i] = uint32(order[i])
+		}
+		works = append(works, placed{&work{part: w.part, in: w.in, rows: rows[from:i:i]}, int(place)})
+	}
+	return works
+}

@@ -1,0 +1,125 @@
+package flowexec
+
+import "sync"
+
+// wholes are the parts without keys that wait for a lane. There is no order to keep, so any lane takes the next one as soon as
+// it is free: none waits behind a slow one.
+type wholes struct {
+	mu     sync.Mutex
+	queue  []*work // guarded by mu
+	free   []*lane // guarded by mu: lanes that wait for something to do
+	closed bool    // guarded by mu: no more are taken
+}
+
+// enqueueWhole queues a part without keys, and sees to it that a lane takes it.
+func (l *Lanes) enqueueWhole(w *work) {
+	q := &l.wholes
+	if !l.begin() {
+		l.giveBack([]*work{w})
+		return
+	}
+	q.mu.Lock()
+	if q.closed {
+		q.mu.Unlock()
+		l.giveBack([]*work{w})
+		return
+	}
+	q.queue = append(q.queue, w)
+	ln := q.wake()
+	q.mu.Unlock()
+	if ln != nil {
+		ln.signal()
+		return
+	}
+	l.oneMore()
+}
+
+// wake takes out a lane that waits, to be told that there is something to do; nil: none does. It must be called with mu held.
+func (q *wholes) wake() *lane {
+	n := len(q.free) - 1
+	if n < 0 || len(q.queue) == 0 {
+		return nil
+	}
+	ln := q.free[n]
+	q.leave(ln)
+	return ln
+}
+
+// leave takes a lane out of those that wait. It must be called with mu held.
+func (q *wholes) leave(ln *lane) {
+	if ln.freeAt == 0 {
+		return
+	}
+	n := len(q.free) - 1
+	last := q.free[n]
+	q.free[ln.freeAt-1], last.freeAt = last, ln.freeAt
+	q.free[n] = nil
+	q.free = q.free[:n]
+	ln.freeAt = 0
+}
+
+func (ln *lane) signal() {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	ln.ready.Signal()
+}
+
+// next is the part that a lane is to run; nil: there is none, and the lane is among those that wait.
+func (q *wholes) next(ln *lane) *work {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.queue) == 0 {
+		if ln.freeAt == 0 {
+			q.free = append(q.free, ln)
+			ln.freeAt = len(q.free)
+		}
+		return nil
+	}
+	w := q.queue[0]
+	q.queue[0] = nil
+	q.queue = q.queue[1:]
+	return w
+}
+
+// isBusy takes a lane out of those that wait. Where it was woken for a part, and runs something else, another one is to be.
+func (q *wholes) isBusy(ln *lane) {
+	q.mu.Lock()
+	q.leave(ln)
+	other := q.wake()
+	q.mu.Unlock()
+	if other != nil {
+		other.signal()
+	}
+}
+
+// len is how many parts wait.
+func (q *wholes) len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.queue)
+}
+
+// take takes parts out of the queue.
+func (q *wholes) take(which func(*work) bool) (taken []*work) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	kept := q.queue[:0]
+	for _, w := range q.queue {
+		if which(w) {
+			taken = append(taken, w)
+		} else {
+			kept = append(kept, w)
+		}
+	}
+	clear(q.queue[len(kept):])
+	q.queue = kept
+	return taken
+}
+
+// close takes all parts out; no more are taken.
+func (q *wholes) close() []*work {
+	q.mu.Lock()
+	q.closed = true
+	q.mu.Unlock()
+	return q.take(func(*work) bool { return true })
+}
