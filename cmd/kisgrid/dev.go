@@ -25,6 +25,7 @@ func devCommand() *cobra.Command {
 	}
 	var conf string
 	var secure bool
+	var access command.Access
 	logging := command.Logging{Level: "warn"}
 	cmd := &cobra.Command{
 		Use:   "dev",
@@ -45,7 +46,7 @@ what dev prints has other programs use them.`,
 			if err != nil {
 				return err
 			}
-			config.Logger = log
+			config.Logger, config.Documents = log, access.Of(cmd.Flags())
 			config.Announce = func(what, where string) { fmt.Fprintf(out, "%-12s %s\n", what, where) }
 			docs, err := devDocuments(conf)
 			if err != nil {
@@ -97,6 +98,7 @@ what dev prints has other programs use them.`,
 	fl.StringVar(&config.HTTP, "http", config.HTTP, "`address` of the coordinator's metrics; empty for none")
 	fl.StringVar(&config.Etcd, "etcd-listen", config.Etcd, "etcd's `address`")
 	fl.BoolVar(&secure, "tls", false, "speak mutual TLS, with certificates of a throw-away authority; Redis stays plain")
+	access.BindFlags(fl)
 	logging.BindFlags(fl)
 	return cmd
 }

@@ -21,6 +21,8 @@ func cases() []upgradeCase {
 			document(definition.KindFunc, "VerifyStu", "fmode: Verify\n")}},
 		{flow: "Unsharded", documents: []definition.Document{
 			document(definition.KindFlow, "Unsharded", "status: 1\nflows:\n  - fname: Count\n")}},
+		{flow: "OwnNames", refused: "--document-env allows", documents: append(saving("OwnNames", "key: \"${KISGRID_CASE:upgrade:}names:\"\n"), flow("OwnNames", "SaveOwnNames"))},
+		{flow: "Files", refused: "--document-files names", documents: append(saving("Files", "username: default\npassword_file: /etc/hostname\n"), flow("Files", "SaveFiles"))},
 		{flow: "OwnKeys", refused: "choose another beginning", documents: append(saving("OwnKeys", "key: \"kisgrid:app:\"\n"), flow("OwnKeys", "SaveOwnKeys"))},
 	}
 }

@@ -27,7 +27,7 @@ var arrows = []struct {
 	{"pkg/flowexec/internal/…", []string{"pkg/kis", "pkg/batch", "pkg/flowexec/internal/…"}},
 	{"pkg/deadletter", []string{"pkg/batch", "internal/redisreply"}},
 	{"pkg/cluster", []string{"pkg/batch", "pkg/definition"}},
-	{"internal/command", []string{"pkg/cluster", "pkg/deadletter", "internal/transport"}},
+	{"internal/command", []string{"pkg/cluster", "pkg/deadletter", "pkg/definition", "internal/transport"}},
 	{"internal/authority", nil},
 	{"internal/submission", []string{"pkg/batch"}},
 

@@ -31,6 +31,8 @@ type Config struct {
 	DataDir string
 	// Redis is a Redis that is there; empty: an embedded one is started, at EmbeddedRedis if that is free.
 	Redis, EmbeddedRedis string
+	// Documents says what of this process connectors' documents may read, as worker.Config has it.
+	Documents definition.Access
 	// Lease of members. Default 2 s: whoever plays with a cluster does not want to wait.
 	Lease time.Duration
 	// TLS, where its files are set, secures what coordinators, workers and etcd listen on and dial, with one certificate for

@@ -241,7 +241,7 @@ func (k *Cluster) StartWorker(c WorkerConfig) (*Node, error) {
 	registry := kis.NewRegistry()
 	c.Register(registry)
 	w, err := worker.New(worker.Config{
-		Registry: registry, Name: c.Name, Listen: "127.0.0.1:0", Lease: k.config.Lease, Environment: c.Environment, Build: c.Build,
+		Registry: registry, Name: c.Name, Listen: "127.0.0.1:0", Lease: k.config.Lease, Environment: c.Environment, Build: c.Build, Documents: k.config.Documents,
 		Etcd: store, Transport: k.config.TLS, Logger: k.config.Logger.Named(c.Name), Tracing: k.config.Tracing,
 	})
 	if err != nil {

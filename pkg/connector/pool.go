@@ -23,6 +23,7 @@ import (
 type Pool struct {
 	openers map[string]Opener
 	lookup  func(string) (string, bool)
+	access  definition.Access
 	log     hclog.Logger
 	metrics *Metrics
 
@@ -57,7 +58,7 @@ type link struct {
 }
 
 // NewPool makes a pool that opens connectors by the type in their documents. lookup is the environment for ${NAME} in
-// documents, as os.LookupEnv; log may be nil. metrics, which may be nil, show a connector as not up while it does not open;
+// documents, as os.LookupEnv, of which documents may read all but what Restrict says; log may be nil. metrics, which may be nil, show a connector as not up while it does not open;
 // once it is open that is its opener's.
 func NewPool(openers map[string]Opener, lookup func(string) (string, bool), log hclog.Logger, metrics *Metrics) *Pool {
 	if log == nil {
@@ -65,6 +66,10 @@ func NewPool(openers map[string]Opener, lookup func(string) (string, bool), log 
 	}
 	return &Pool{openers: maps.Clone(openers), lookup: lookup, log: log, metrics: metrics, links: map[string][]*link{}}
 }
+
+// Restrict says what documents may read of this process: call it before anything else. Without it the default Access holds, but
+// for documents that run already, which a warning is logged for.
+func (p *Pool) Restrict(access definition.Access) { p.access = access }
 
 // Get is a hold on the connection that c's document describes: Close, safe twice, ends the hold, not the connection, and
 // whoever got it must not use it after that.
@@ -74,11 +79,16 @@ func NewPool(openers map[string]Opener, lookup func(string) (string, bool), log 
 // that is wrong is an error at once. One that changed opens a connection of its own; once that is open, the older version's
 // closes when its last hold ends.
 func (p *Pool) Get(ctx context.Context, c *definition.Connector) (Connection, error) {
+	// What came through a cluster was checked when it was taken in.
+	warnings, err := p.access.CheckNames(c, c.Document.Revision > 0)
+	if err != nil {
+		return nil, err
+	}
 	resolved, secrets, err := p.resolve(c)
 	if err != nil {
 		return nil, err
 	}
-	l, err := p.join(ctx, resolved, secrets, p.openers[c.Type])
+	l, err := p.join(ctx, resolved, secrets, warnings, p.openers[c.Type])
 	if err != nil {
 		return nil, err
 	}
@@ -94,11 +104,24 @@ func (p *Pool) Get(ctx context.Context, c *definition.Connector) (Connection, er
 	return &hold{Connection: l.conn, redactor: l.redactor, leave: sync.OnceValue(func() error { return p.leave(l) })}, nil
 }
 
-// Check says what is wrong with c's document in this process: a type that nothing here opens, or a ${NAME} that its environment
-// lacks. It opens nothing: a store that is away is no mistake.
-func (p *Pool) Check(c *definition.Connector) error {
-	_, _, err := p.resolve(c)
-	return err
+// Check says what is wrong with c's document in this process: a type that nothing here opens, a ${NAME} that its environment
+// lacks, or what the document may not read. It opens nothing: a store that is away is no mistake. The document runs already: what
+// Access forbids by default only is no mistake.
+func (p *Pool) Check(c *definition.Connector) error { return p.check(c, true) }
+
+// CheckNew is Check for a document that does not run yet.
+func (p *Pool) CheckNew(c *definition.Connector) error { return p.check(c, false) }
+
+func (p *Pool) check(c *definition.Connector, taken bool) error {
+	if _, err := p.access.CheckNames(c, taken); err != nil {
+		return err
+	}
+	resolved, secrets, err := p.resolve(c)
+	if err != nil {
+		return err
+	}
+	_, err = p.access.CheckFiles(resolved, taken)
+	return definition.NewRedactor(secrets...).Error(err)
 }
 
 // resolve fills in what the document leaves to this process.
@@ -143,7 +166,7 @@ func (p *Pool) Close() error {
 }
 
 // join counts a user in at the document's link, and makes it if there is none.
-func (p *Pool) join(ctx context.Context, resolved *definition.Connector, secrets []definition.Secret, open Opener) (*link, error) {
+func (p *Pool) join(ctx context.Context, resolved *definition.Connector, secrets []definition.Secret, warnings []string, open Opener) (*link, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -162,7 +185,7 @@ func (p *Pool) join(ctx context.Context, resolved *definition.Connector, secrets
 	l.cancel = cancel
 	p.opening.Go(func() {
 		defer cancel()
-		p.open(ctx, l, open)
+		p.open(ctx, l, warnings, open)
 	})
 	return l, nil
 }
@@ -177,10 +200,18 @@ func same(a, b *definition.Connector) bool {
 }
 
 // open tries until the connection is open, its document proves wrong, or nobody wants it any more.
-func (p *Pool) open(ctx context.Context, l *link, open Opener) {
+func (p *Pool) open(ctx context.Context, l *link, warnings []string, open Opener) {
+	more, wrong := p.access.CheckFiles(l.document, true)
+	for _, warning := range append(warnings, more...) {
+		p.log.Warn("a document reads what new ones may not: allow it with --document-env or --document-files, or change the document",
+			"connector", l.document.Name, "reads", l.redactor.Text(warning))
+	}
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval, pause.Multiplier = 100*time.Millisecond, 5*time.Second, 2
 	conn, err := backoff.Retry(ctx, func() (Connection, error) {
+		if wrong != nil {
+			return nil, backoff.Permanent(l.redactor.Error(wrong))
+		}
 		conn, err := l.opened(ctx, open)
 		if err != nil && batch.CodeOf(err) == batch.CodeBadDocument {
 			return nil, backoff.Permanent(err)

@@ -350,3 +350,58 @@ func TestNilMetrics(*testing.T) {
 	m.Up("c", 1, 0)
 	m.Waiting("c", 1)
 }
+
+// What documents may not read is never opened. What the defaults alone forbid is refused when it is new, and in a program.
+func TestPoolRestricts(t *testing.T) {
+	file, name := document("a", 7), document("${KISGRID_ADDR:b}", 7)
+	file.PasswordFile = "/etc/passwd"
+	inProgram := document("${KISGRID_ADDR:b}", 0)
+	synctest.Test(t, func(t *testing.T) {
+		for _, test := range []struct {
+			name             string
+			access           definition.Access
+			document         *definition.Connector
+			checks, new, get bool
+		}{
+			{"a file, by default", definition.Access{}, file, true, false, true},
+			{"a file elsewhere", definition.Access{Files: []string{"/usr"}}, file, false, false, false},
+			{"a file that may be read", definition.Access{Files: []string{"/etc"}}, file, true, true, true},
+			{"a name, by default", definition.Access{}, name, true, false, true},
+			{"a name, in a program", definition.Access{}, inProgram, true, false, false},
+			{"another name", definition.Access{Env: []string{"ADDR"}}, name, false, false, false},
+			{"a name that may be read", definition.Access{Env: []string{"KISGRID_A*"}}, name, true, true, true},
+		} {
+			s := &shop{}
+			p := s.pool(t)
+			p.Restrict(test.access)
+			ok := func(doing string, err error, want bool) {
+				t.Helper()
+				if (err == nil) != want || err != nil && batch.CodeOf(err) != batch.CodeBadDocument {
+					t.Errorf("%s, %s: %v", test.name, doing, err)
+				}
+			}
+			ok("Check", p.Check(test.document), test.checks)
+			ok("CheckNew", p.CheckNew(test.document), test.new)
+			_, err := p.Get(t.Context(), test.document)
+			ok("Get", err, test.get)
+			if opened := s.log() != ""; opened != test.get {
+				t.Errorf("%s: it was opened: %v", test.name, opened)
+			}
+			end(t, p)
+		}
+	})
+}
+
+// An opener that panics costs its connector, not the process, and says no value either.
+func TestPoolSurvivesPanics(t *testing.T) {
+	p := connector.NewPool(map[string]connector.Opener{"redis": func(_ context.Context, c *definition.Connector) (connector.Connection, error) {
+		panic("can't dial " + c.Addrs[0])
+	}}, func(string) (string, bool) { return "hunter2", true }, nil, nil)
+	defer p.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	_, err := p.Get(ctx, document("${ADDR}", 1))
+	if err == nil || !strings.Contains(err.Error(), "panicked") || !strings.Contains(err.Error(), "can't dial ${ADDR}") || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -124,6 +124,28 @@ func bundleRevision(b *definition.Bundle, name batch.Revision) *revision {
 	return r
 }
 
+// fresh is the revision with its documents marked that are, as workers are asked for the first time. r itself if none is.
+func (r *revision) fresh(is func(definition.Document) bool, docs []definition.Document) *revision {
+	marked := map[cluster.Key]bool{}
+	for _, d := range docs {
+		if is(d) {
+			marked[keyOf(d)] = true
+		}
+	}
+	if len(marked) == 0 {
+		return r
+	}
+	out := *r
+	out.message = &pb.Definition{Flow: r.message.GetFlow(), Revision: r.message.GetRevision(), Digest: r.message.GetDigest()}
+	for _, d := range r.message.GetDocuments() {
+		fresh := marked[cluster.Key{Kind: definition.Kind(d.GetKind()), Name: d.GetName()}]
+		out.message.Documents = append(out.message.Documents, &pb.Document{
+			Kind: d.GetKind(), Name: d.GetName(), Yaml: d.GetYaml(), Revision: d.GetRevision(), Fresh: fresh,
+		})
+	}
+	return &out
+}
+
 // active is what new batches of the flow run on.
 func (c *catalog) active(flow string) (*revision, error) {
 	e := c.flows[flow]

@@ -273,7 +273,8 @@ func (l *leader) limited(name string, c *candidate, runs running) *candidate {
 	return &refused
 }
 
-// takenIn refuses a candidate with a connector that breaks a rule of intake. One that the flow runs with already goes on.
+// takenIn refuses a candidate with a connector that breaks a rule of intake. One that the flow runs with already goes on. Of the
+// others workers are told that they are fresh: they have rules of their own.
 func (c *candidate) takenIn(runs running) *candidate {
 	var reasons []string
 	for _, d := range c.documents {
@@ -281,12 +282,16 @@ func (c *candidate) takenIn(runs running) *candidate {
 			reasons = append(reasons, read.intake...)
 		}
 	}
-	if len(reasons) == 0 || c.revision == nil {
+	if c.revision == nil {
 		return c
 	}
-	refused := *c
-	refused.revision, refused.reasons = nil, reasons
-	return &refused
+	taken := *c
+	if len(reasons) > 0 {
+		taken.revision, taken.reasons = nil, reasons
+		return &taken
+	}
+	taken.revision = c.revision.fresh(func(d definition.Document) bool { return d.Kind == definition.KindConn && !runs.took(d) }, c.documents)
+	return &taken
 }
 
 // decide is the status that a candidate deserves, now that the workers are so far with it. It switches by making the

@@ -52,6 +52,7 @@ type localOptions struct {
 	lookup     func(string) (string, bool)
 	logger     hclog.Logger
 	registerer prometheus.Registerer
+	documents  definition.Access
 }
 
 // WithOpeners says how to open connectors, by the type in their documents. Default: every type is a memory store, which
@@ -63,6 +64,12 @@ func WithOpeners(openers map[string]connector.Opener) LocalOption {
 // WithEnvironment is where ${NAME} in connectors' documents is looked up. Default os.LookupEnv.
 func WithEnvironment(lookup func(string) (string, bool)) LocalOption {
 	return func(o *localOptions) { o.lookup = lookup }
+}
+
+// WithDocuments says what of this process connectors' documents may read, as a worker's --document-env and --document-files do.
+// Default: all variables but KISGRID_* and OTEL_*, and all files: what names one is only logged.
+func WithDocuments(access definition.Access) LocalOption {
+	return func(o *localOptions) { o.documents = access }
 }
 
 // WithLogger takes what concerns lanes and connectors, never rows. Default none.
@@ -152,9 +159,13 @@ func newLocal(set *definition.Set, wrong error, register func(*kis.Registry), op
 			return nil, fmt.Errorf("register the metrics of rows: %w", err)
 		}
 	}
-	registry.SetEnvironment(o.lookup)
+	if err := o.documents.Valid(); err != nil {
+		return nil, fmt.Errorf("what documents may read: %w", err)
+	}
+	registry.SetEnvironment(o.documents.Environment(o.lookup))
 	l.registry = registry
 	l.pool = connector.NewPool(o.openers, o.lookup, o.logger, nil)
+	l.pool.Restrict(o.documents)
 	connectors := Connectors(l.pool)
 	if standIn {
 		connectors = inMemory{l.pool}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -90,6 +91,7 @@ type Grid struct {
 func Cluster(t TB, workers int, opts ...Option) *Grid {
 	t.Helper()
 	var o options
+	o.config.Documents.Files = []string{string(filepath.Separator)} // the test's documents are its program's own
 	if level := os.Getenv("KISGRID_LOG_LEVEL"); level != "" {
 		o.config.Logger = hclog.New(&hclog.LoggerOptions{Level: hclog.LevelFromString(level)})
 	}

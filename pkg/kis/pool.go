@@ -174,7 +174,8 @@ func (r *Registry) CallFunction(ctx context.Context, name string, flow Flow) err
 	return fn.callWith(ctx, flow)
 }
 
-// SetEnvironment says where the ${NAME} of connectors' configurations are looked up. Default os.LookupEnv.
+// SetEnvironment says where the ${NAME} of connectors' configurations are looked up. Default os.LookupEnv, without
+// KISGRID_* and OTEL_*.
 func (r *Registry) SetEnvironment(lookup func(name string) (string, bool)) {
 	r.kisflow.mu.Lock()
 	defer r.kisflow.mu.Unlock()
@@ -185,7 +186,7 @@ func (r *Registry) environment() func(string) (string, bool) {
 	r.kisflow.mu.RLock()
 	defer r.kisflow.mu.RUnlock()
 	if r.kisflow.lookup == nil {
-		return os.LookupEnv
+		return definition.Access{}.Environment(os.LookupEnv)
 	}
 	return r.kisflow.lookup
 }

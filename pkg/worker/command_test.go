@@ -56,6 +56,11 @@ func TestCommands(t *testing.T) {
 	bad := folder(t, changed("more.yml", "kistype: flow\nstatus: 1\nflow_name: g\nflows:\n  - fname: triple\n  - fname: halve\n---\n"+
 		"kistype: func\nfname: triple\nfmode: Calculate\nsource:\n  name: numbers\n---\n"+
 		"kistype: func\nfname: halve\nfmode: Calculate\nsource:\n  name: numbers\n"))
+	reading := folder(t, map[string]string{
+		"flow.yml": "kistype: flow\nstatus: 1\nflow_name: f\nflows:\n  - fname: save\n",
+		"save.yml": "kistype: func\nfname: save\nfmode: Save\noption:\n  cname: Store\n  save: {key: \"{n}\", set: {n: n}}\n",
+		"conn.yml": "kistype: conn\ncname: Store\ntype: redis\naddrs: ${REDIS_ADDR}\nkey: ${KISGRID_STAGE:x}\npassword_file: /secrets/redis\nparams:\n  tls_ca: ${DIR}/ca.pem\n",
+	})
 	rows := filepath.Join(folder(t, map[string]string{"rows.ndjson": "{\"n\":4}\n"}), "rows.ndjson")
 	many := strings.Repeat("{\"n\":1}\n", 2500) + "{\"n\":-1}\n" + strings.Repeat("x\n", 12)
 	for _, c := range []struct {
@@ -68,6 +73,13 @@ func TestCommands(t *testing.T) {
 	}{
 		{"lint", []string{"lint", good}, "", 0, "1 flows are right…", nil},
 		{"lint with mistakes", []string{"lint", bad}, "", 1, "", []string{"triple", "halve"}},
+		{"lint of what may not be read", []string{"lint", reading}, "", 1, "", []string{"conn.yml:5: key: reads ${KISGRID_STAGE}", "conn.yml:6: password_file: names the file /secrets/redis"}},
+		{"lint of what may be read", []string{"lint", reading, "--document-env", "REDIS_*,KISGRID_STAGE,DIR", "--document-files", "/secrets"}, "", 0, "1 flows are right…", nil},
+		{"lint of other names", []string{"lint", reading, "--document-env=REDIS_ADDR", "--document-files=/secrets"}, "", 1, "", []string{"reads ${KISGRID_STAGE}", "reads ${DIR}"}},
+		{"no names", []string{"lint", reading, "--document-env=", "--document-files=/"}, "", 1, "", []string{"reads ${REDIS_ADDR}"}},
+		{"a name that is none", []string{"--document-env", "A*B"}, "", 1, "", []string{`"A*B" names no environment variable`}},
+		{"run of what may not be read", []string{"run", reading, "f"}, "{\"n\":1}\n", 1, "", []string{"BAD_DOCUMENT", "reads ${KISGRID_STAGE}"}},
+		{"run of what may be read", []string{"run", reading, "f", "--document-env", "*"}, "{\"n\":1}\n", 0, "{\"n\":1}\n", nil},
 		{"lint of nothing", []string{"lint", filepath.Join(good, "nowhere")}, "", 1, "", []string{"nowhere"}},
 		{"lint without a folder", []string{"lint"}, "", 1, "", []string{"lint wants a folder of documents, and got []: write w lint DIR"}},
 		{"run", []string{"run", good, "f"}, "{\"n\":1}\n\n{\"n\":2}", 0, "{\"n\":2}\n{\"n\":4}\n", []string{"f: 2 rows", "2 done 0 filtered 0 aborted 0 dead 0 failed"}},

@@ -58,6 +58,7 @@ type definitionDocuments struct {
 	name      revisionKey // as the coordinator names it
 	recalled  bool
 	documents []definition.Document
+	fresh     map[string]bool // connectors with which the flow does not run yet
 }
 
 // readDefinition checks what can be wrong with the message itself; what is wrong with the documents, compiling tells.
@@ -77,6 +78,12 @@ func readDefinition(m *pb.Definition) (definitionDocuments, error) {
 			Path: m.GetKind() + "/" + m.GetName(),
 		}
 		d.documents = append(d.documents, doc)
+		if m.GetFresh() && doc.Kind == definition.KindConn {
+			if d.fresh == nil {
+				d.fresh = map[string]bool{}
+			}
+			d.fresh[doc.Name] = true
+		}
 		size += len(doc.YAML)
 	}
 	if size > maxDocumentBytes {
@@ -237,7 +244,11 @@ func (s *server) compile(d definitionDocuments) (*flowexec.Plan, error) {
 	}
 	var wrong []error
 	for _, name := range slices.Sorted(maps.Keys(b.Connectors)) {
-		wrong = append(wrong, s.config.Connectors.Check(b.Connectors[name]))
+		check := s.config.Connectors.Check
+		if d.fresh[name] {
+			check = s.config.Connectors.CheckNew
+		}
+		wrong = append(wrong, check(b.Connectors[name]))
 	}
 	if err := errors.Join(wrong...); err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -36,6 +37,33 @@ func TestRowsOfARevisionThatDoesNotCompile(t *testing.T) {
 		}
 		b.ack()
 	})
+}
+
+// What documents may not read by default refuses those that are fresh, and no others: they run already.
+func TestFreshDocuments(t *testing.T) {
+	for name, conn := range map[string]string{
+		"a program's name": "kistype: conn\ncname: Store\ntype: memory\nkey: ${KISGRID_ETCD_PASSWORD:x}\n",
+	} {
+		for _, fresh := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, fresh %v", name, fresh), func(t *testing.T) {
+				inBubble(t, wideBudget, func(t *testing.T, r *rig) {
+					docs := append(documents("x", "", "nobody", 1), &pb.Document{Kind: "conn", Name: "Store", Yaml: []byte(conn), Fresh: fresh})
+					for _, d := range docs {
+						if d.GetKind() == "func" {
+							d.Yaml = append(d.Yaml, "\noption: {cname: Store}\n"...)
+						}
+					}
+					b := r.dial()
+					b.hello("c-1", false)
+					b.send(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Definition{Definition: &pb.Definition{Flow: "x", Revision: 5, Documents: docs}}})
+					got := b.must().GetCompiled()
+					if refused := strings.Contains(strings.Join(got.GetErrors(), ""), "documents may not"); got == nil || refused != fresh {
+						t.Errorf("the answer is %v", got)
+					}
+				})
+			})
+		}
+	}
 }
 
 // TestUnfit tells a build whose functions don't fit from documents, or an environment, that are wrong.

@@ -8,18 +8,21 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kisgrid/kisgrid/internal/command"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
 func lintCommand(register func(*kis.Registry)) *cobra.Command {
-	return &cobra.Command{
+	var access command.Access
+	cmd := &cobra.Command{
 		Use:   "lint DIR",
 		Short: "Check a folder of documents against the functions of this build",
 		Long: `lint reads the flow, func and conn documents of a folder and compiles each flow as a worker of this build would: unknown
-keys, functions that are missing, modes that differ, fields that a function reads and the one before it loses. It tells
-everything that is wrong, a mistake a line, and exits with 1 if anything is.`,
+keys, functions that are missing, modes that differ, fields that a function reads and the one before it loses. With the worker's
+--document-env and --document-files it also tells what connectors read that they may not. It tells everything that is wrong, a
+mistake a line, and exits with 1 if anything is.`,
 		Args: exactly("a folder of documents"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			registry := kis.NewRegistry()
@@ -32,7 +35,11 @@ everything that is wrong, a mistake a line, and exits with 1 if anything is.`,
 			if _, err := flowexec.CompileAll(set, err, registry); err != nil {
 				return tellMistakes(cmd.ErrOrStderr(), err)
 			}
-			if err := set.Intake(); err != nil {
+			documents := access.Of(cmd.Flags())
+			if err := documents.Valid(); err != nil {
+				return err
+			}
+			if err := errors.Join(set.Intake(), documents.CheckSet(set)); err != nil {
 				return tellMistakes(cmd.ErrOrStderr(), err)
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d flows are right, with their %d functions and %d connectors\n",
@@ -40,18 +47,32 @@ everything that is wrong, a mistake a line, and exits with 1 if anything is.`,
 			return err
 		},
 	}
+	access.BindFlags(cmd.Flags())
+	return cmd
 }
 
 // tellMistakes writes an error's mistakes as compilers do, a line each; an error that is none comes back.
 func tellMistakes(out io.Writer, err error) error {
-	mistakes, ok := errors.AsType[definition.Mistakes](err)
-	if !ok {
+	mistakes := mistakesOf(err)
+	if mistakes == nil {
 		return err
 	}
 	if _, err := fmt.Fprintln(out, mistakes); err != nil {
 		return err
 	}
 	return errTold
+}
+
+// mistakesOf are those of an error, or of each that it joins; nil: it has none.
+func mistakesOf(err error) (all definition.Mistakes) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // one that is joined
+		for _, e := range joined.Unwrap() {
+			all = append(all, mistakesOf(e)...)
+		}
+		return all
+	}
+	all, _ = errors.AsType[definition.Mistakes](err)
+	return all
 }
 
 // exactly takes as many arguments as there are names for them.

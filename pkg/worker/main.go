@@ -81,6 +81,7 @@ cuts it off; what that leaves undone runs again on other workers.`,
 type serving struct {
 	config  Config
 	etcd    command.Etcd
+	access  command.Access
 	logging command.Logging
 	tracing command.Tracing
 	drain   time.Duration
@@ -100,6 +101,7 @@ func (s *serving) bind(fs *pflag.FlagSet) {
 	fs.DurationVar(&s.drain, "drain-timeout", 30*time.Second, "how long a stop waits for rows under way")
 	fs.IntVar(&c.Limits.BatchRows, "max-batch-rows", 65536, "limit for one batch, in `rows`")
 	c.Transport.BindServerFlags(fs, "")
+	s.access.BindFlags(fs)
 	s.logging.BindFlags(fs)
 	s.tracing.BindFlags(fs)
 }
@@ -115,6 +117,7 @@ func (s *serving) run(register func(*kis.Registry)) func(*cobra.Command, []strin
 		register(registry)
 		c.Registry, c.Build, c.Logger = registry, command.Build(), log
 		c.Limits.BatchBytes = c.Transport.BatchBytes
+		c.Documents = s.access.Of(cmd.Flags())
 		c.ListenElsewhere = !cmd.Flags().Changed("listen")
 		c.HTTPElsewhere = !cmd.Flags().Changed("http")
 		if c.Etcd, err = s.etcd.Config(log.Named("etcd")); err != nil {

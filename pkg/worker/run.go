@@ -19,6 +19,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/submission"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
@@ -41,7 +42,7 @@ It exits with 1 when a row is dead or failed.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
-			r.rows.Flow = args[1]
+			r.rows.Flow, r.documents = args[1], r.access.Of(cmd.Flags())
 			err := r.run(ctx, args[0], register, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 			if errors.Is(err, submission.ErrNotDone) {
 				return errTold
@@ -54,6 +55,7 @@ It exits with 1 when a row is dead or failed.`,
 	r.rows.BindFlags(fs)
 	fs.BoolVar(&r.metrics, "metrics", false, "print the metrics in Prometheus's format, at the end, on standard error")
 	fs.StringVar(&r.http, "http", "", "`address` for /metrics while rows run (default: none)")
+	r.access.BindFlags(fs)
 	r.logging.BindFlags(fs)
 	return cmd
 }
@@ -64,6 +66,9 @@ type localRun struct {
 	metrics bool
 	http    string
 	logging command.Logging
+
+	access    command.Access
+	documents definition.Access // what access says
 }
 
 func (r *localRun) run(ctx context.Context, conf string, register func(*kis.Registry), in io.Reader, out, errs io.Writer) error {
@@ -72,7 +77,7 @@ func (r *localRun) run(ctx context.Context, conf string, register func(*kis.Regi
 		return err
 	}
 	metrics := prometheus.NewRegistry()
-	local, err := flowexec.NewLocal(conf, register, flowexec.WithLogger(log), flowexec.WithMetrics(metrics))
+	local, err := flowexec.NewLocal(conf, register, flowexec.WithLogger(log), flowexec.WithMetrics(metrics), flowexec.WithDocuments(r.documents))
 	if err != nil {
 		return err
 	}

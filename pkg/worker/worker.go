@@ -32,6 +32,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/connector/memory"
 	"github.com/kisgrid/kisgrid/pkg/connector/redis"
+	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -74,6 +75,9 @@ type Config struct {
 	Connectors map[string]connector.Opener
 	// Environment resolves ${NAME} in connectors' documents. Default os.LookupEnv.
 	Environment func(string) (string, bool)
+	// Documents says what of this process connectors' documents may read: names of Environment, and files. Default: all names
+	// but KISGRID_* and OTEL_*, and no files; documents that a cluster accepted before are only warned of.
+	Documents definition.Access
 	// Tracing takes spans of parts, runs, functions and connectors; functions find theirs in their context. Default: nobody
 	// traces, which costs nothing.
 	Tracing trace.TracerProvider
@@ -84,6 +88,9 @@ type Config struct {
 }
 
 func (c Config) withDefaults() (Config, error) {
+	if err := c.Documents.Valid(); err != nil {
+		return c, fmt.Errorf("configure the worker: what documents may read: %w", err)
+	}
 	if c.Registry == nil {
 		return c, errors.New("configure the worker: it has no registry: give it one with the functions that it is to run")
 	}
@@ -168,7 +175,11 @@ func New(c Config) (*Worker, error) {
 		}
 	}
 	c.Registry.SetEnvironment(c.Environment)
+	if c.Documents.Env != nil { // else the pool tells documents apart, which were checked before functions get connectors
+		c.Registry.SetEnvironment(c.Documents.Environment(c.Environment))
+	}
 	w.connectors = connector.NewPool(c.Connectors, c.Environment, c.Logger.Named("connector"), metrics)
+	w.connectors.Restrict(c.Documents)
 	w.server, err = newServer(serverConfig{
 		Registry: c.Registry, Connectors: w.connectors, Limits: c.Limits, ResultBytes: wire.SplitBytes,
 		Budget: amount{c.RowBudget, c.MemoryBudget}, Lease: c.Lease, Logger: c.Logger.Named("session"), Metrics: w.registry,

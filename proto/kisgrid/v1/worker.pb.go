@@ -419,7 +419,10 @@ type Document struct {
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	Yaml []byte `protobuf:"bytes,3,opt,name=yaml,proto3" json:"yaml,omitempty"`
 	// The etcd revision it was written at.
-	Revision      int64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
+	Revision int64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
+	// The flow does not run with this document yet: rules hold for it that are younger than documents which run. A coordinator
+	// of before says so of none.
+	Fresh         bool `protobuf:"varint,5,opt,name=fresh,proto3" json:"fresh,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -480,6 +483,13 @@ func (x *Document) GetRevision() int64 {
 		return x.Revision
 	}
 	return 0
+}
+
+func (x *Document) GetFresh() bool {
+	if x != nil {
+		return x.Fresh
+	}
+	return false
 }
 
 // Forget tells a worker that no part of this revision will come any more, unless it is defined again. With a flow's last
@@ -1435,12 +1445,13 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x122\n" +
 	"\tdocuments\x18\x03 \x03(\v2\x14.kisgrid.v1.DocumentR\tdocuments\x12\x16\n" +
 	"\x06digest\x18\x04 \x01(\fR\x06digest\x12\x1a\n" +
-	"\brecalled\x18\x05 \x01(\bR\brecalled\"b\n" +
+	"\brecalled\x18\x05 \x01(\bR\brecalled\"x\n" +
 	"\bDocument\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
 	"\x04yaml\x18\x03 \x01(\fR\x04yaml\x12\x1a\n" +
-	"\brevision\x18\x04 \x01(\x03R\brevision\"P\n" +
+	"\brevision\x18\x04 \x01(\x03R\brevision\x12\x14\n" +
+	"\x05fresh\x18\x05 \x01(\bR\x05fresh\"P\n" +
 	"\x06Forget\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
