@@ -31,6 +31,9 @@ func (l *link) opened(ctx context.Context, open Opener) (conn Connection, err er
 	return open(context.WithValue(ctx, redactorKey{}, l.redactor), l.document)
 }
 
+// Redact is a text without the values, for what a function says that went around the connection.
+func (h *hold) Redact(text string) string { return h.redactor.Text(text) }
+
 func (h *hold) Save(ctx context.Context, cause Cause, effects []Effect) ([]error, error) {
 	verdicts, err := h.Connection.Save(ctx, cause, effects)
 	if h.redactor == nil {

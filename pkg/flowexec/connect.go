@@ -36,6 +36,17 @@ func (x *executor) connect(ctx context.Context) (kis.Connection, error) {
 	return x.using.keep(c, conn), nil
 }
 
+// redact takes the values of ${NAME} out of what a function said that asked for its connection: errors of redis.Client have them.
+func (x *executor) redact(f *fault) {
+	r := x.run
+	if f == nil || r == nil || r.step == nil || r.step.connector == nil {
+		return
+	}
+	if held, ok := x.using.find(r.step.connector).(interface{ Redact(text string) string }); ok {
+		f.text = held.Redact(f.text)
+	}
+}
+
 func (u *using) find(c *definition.Connector) connector.Connection {
 	u.mu.Lock()
 	defer u.mu.Unlock()

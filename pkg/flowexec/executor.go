@@ -239,6 +239,7 @@ func (x *executor) judged(call callFunc, lo, hi int) (row int, f *fault) {
 				f.stack = string(debug.Stack())
 			}
 		}
+		x.redact(f)
 	}()
 	row, err := call(&x.frame, lo, hi)
 	return row, faultOf(err)
