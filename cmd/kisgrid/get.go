@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -134,7 +136,7 @@ func blockStyle(n *yaml.Node) {
 var columns = map[string]string{
 	"flows":        "NAME\tSTATE\tREVISION\tSHARD KEY\tROWS\tIN FLIGHT\tDEAD\tFAILED",
 	"functions":    "NAME\tSTATE\tWANTED\tACTIVE\tFLOWS",
-	"connectors":   "NAME\tSTATE\tWANTED\tACTIVE\tFLOWS",
+	"connectors":   "NAME\tSTATE\tWANTED\tACTIVE\tFLOWS\tSTORE",
 	"workers":      "ID\tADDRESS\tLANES\tFUNCTIONS\tSTATE\tAGE\tBUILD",
 	"coordinators": "ID\tADDRESS\tHTTP\tSTREAMS\tLEADER\tAGE\tBUILD",
 }
@@ -170,6 +172,9 @@ func row(kind string, r *pb.Resource) ([]string, error) {
 		if v.Draining {
 			state = "draining"
 		}
+		if len(v.Stores) > 0 {
+			state += ", without " + strings.Join(slices.Sorted(maps.Keys(v.Stores)), ", ")
+		}
 		return []string{v.ID, v.Address, strconv.Itoa(v.Lanes), strconv.Itoa(len(v.Functions)), state, age(v.Started), or(v.Build, "-")}, err
 	case "coordinators":
 		var v cluster.Coordinator
@@ -180,9 +185,17 @@ func row(kind string, r *pb.Resource) ([]string, error) {
 		}
 		return []string{v.ID, v.Address, or(v.HTTP, "-"), strconv.Itoa(v.Streams), leader, age(v.Started), or(v.Build, "-")}, err
 	default:
-		var v cluster.DocumentStatus
+		var v coordinator.DocumentView
 		err := json.Unmarshal(r.GetStatus(), &v)
-		return []string{r.GetName(), v.State, strconv.FormatInt(v.Wanted, 10), strconv.FormatInt(v.Active, 10), or(strings.Join(v.Flows, ","), "-")}, err
+		cells := []string{r.GetName(), v.State, strconv.FormatInt(v.Wanted, 10), strconv.FormatInt(v.Active, 10), or(strings.Join(v.Flows, ","), "-")}
+		switch {
+		case kind != "connectors":
+		case len(v.Down) == 0:
+			cells = append(cells, "-")
+		default:
+			cells = append(cells, fmt.Sprintf("of no use to %d workers", len(v.Down)))
+		}
+		return cells, err
 	}
 }
 
@@ -222,7 +235,7 @@ func describeFlow(out io.Writer, r *pb.Resource) error {
 
 // describeDocument tells everything about one function's or connector's document.
 func describeDocument(out io.Writer, r *pb.Resource) error {
-	var v cluster.DocumentStatus
+	var v coordinator.DocumentView
 	if err := json.Unmarshal(r.GetStatus(), &v); err != nil {
 		return fmt.Errorf("read the status of %s %s: %w", r.GetKind(), r.GetName(), err)
 	}
@@ -237,6 +250,9 @@ func describeDocument(out io.Writer, r *pb.Resource) error {
 	}
 	fmt.Fprintf(w, "run by\t%d of %d flows that need it\n", v.Applied, v.Of)
 	fmt.Fprintf(w, "flows\t%s\n", or(strings.Join(v.Flows, ", "), "none"))
+	for _, worker := range slices.Sorted(maps.Keys(v.Down)) {
+		fmt.Fprintf(w, "store\tof no use to %s: %s\n", worker, v.Down[worker])
+	}
 	if err := w.Flush(); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@
 package once
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -11,8 +12,10 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/definition"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
 // TestPasswordSetMeanwhile gives Redis a password while a cluster runs, and ends all connections, so that no new one gets past its
@@ -85,14 +88,85 @@ func TestPasswordSetMeanwhile(t *testing.T) {
 		default:
 		}
 	}
+	status := func(says string) {
+		t.Helper()
+		process.Until(t, "the connector's status has "+says, func() error {
+			response, err := g.admin.Get(ctx, &pb.GetRequest{Kind: "connectors"})
+			if err != nil {
+				return err
+			}
+			var view struct {
+				Down map[string]string `json:"down"`
+			}
+			if err := json.Unmarshal(response.GetResources()[0].GetStatus(), &view); err != nil {
+				return err
+			}
+			for _, why := range view.Down {
+				if says != "" && strings.Contains(why, says) {
+					return nil
+				}
+			}
+			if says == "" && len(view.Down) == 0 {
+				return nil
+			}
+			return fmt.Errorf("%v", view.Down)
+		})
+	}
+	status("NOAUTH Authentication required")
 	if err := admin.ConfigSet(ctx, "requirepass", "").Err(); err != nil {
 		t.Fatal(err)
 	}
 	done(saving)
 	done(loading)
+	status("")
 	for _, row := range all {
 		if n := admin.HGet(ctx, "pw:"+row.Key, "n").Val(); n != fmt.Sprint(row.N) {
 			t.Errorf("key %s has %q", row.Key, n)
 		}
+	}
+}
+
+// TestFullRedis fills Redis up: writes are refused, and reads are answered. Rows that save have no other end than their time's, and
+// are told why.
+func TestFullRedis(t *testing.T) {
+	address := process.Address(t)
+	_, r := startRedis(t, address)
+	g := startGrid(t, 1, 1, fmt.Sprintf("addrs: %q\nkey: \"full:\"\nsave: [Put]\nparams: {retries: 2, retry_max: 50ms}\n", address), []definition.Document{
+		{Kind: definition.KindFlow, Name: "Put", YAML: []byte("kistype: flow\nflow_name: Put\nstatus: 1\nshard_key: key\ntimeout: 2s\nflows: [{fname: Put}]\n")},
+		{Kind: definition.KindFunc, Name: "Put", YAML: []byte("kistype: func\nfname: Put\nfmode: Save\noption: {cname: Store, save: {key: \"{key}\", set: {n: n}}}\n")},
+	})
+	type put struct {
+		Key string `json:"key"`
+		N   int    `json:"n"`
+	}
+	puts := g.stream(t.Context(), g.dial(), "Put")
+	save := func() *client.Result {
+		p, err := puts.Send(t.Context(), client.Rows(put{"a", 1}, put{"b", 2}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		result, err := p.Wait(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return result
+	}
+	if err := r.ConfigSet(t.Context(), "maxmemory", "1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	result := save()
+	if len(result.NotDone) != 2 {
+		t.Errorf("not done are %+v", result.NotDone)
+	}
+	for _, o := range result.NotDone {
+		if o.Code != batch.CodeConnectorUnavailable || !strings.Contains(o.Reason, "OOM command not allowed") || !strings.Contains(o.Reason, "raise maxmemory") {
+			t.Errorf("%+v", o)
+		}
+	}
+	if err := r.ConfigSet(t.Context(), "maxmemory", "0").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if result := save(); len(result.NotDone) > 0 {
+		t.Errorf("not done are %+v", result.NotDone)
 	}
 }

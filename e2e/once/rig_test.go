@@ -54,6 +54,7 @@ type grid struct {
 	addresses    []string           // of the coordinators
 	processes    []*process.Process // theirs
 	coordinators []pb.IngestClient
+	admin        pb.AdminClient // of the last one
 
 	mu      sync.Mutex
 	workers []*process.Process // guarded by mu
@@ -97,7 +98,7 @@ func startGridWith(t *testing.T, coordinators, workers int, conn string, documen
 		}
 		t.Cleanup(func() { _ = c.Close() })
 		g.addresses = append(g.addresses, address)
-		g.coordinators = append(g.coordinators, pb.NewIngestClient(c))
+		g.coordinators, g.admin = append(g.coordinators, pb.NewIngestClient(c)), pb.NewAdminClient(c)
 	}
 	return g
 }

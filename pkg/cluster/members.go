@@ -33,6 +33,8 @@ type Worker struct {
 	// empty: it is of a build that does not say.
 	Session string    `json:"session,omitempty"`
 	Started time.Time `json:"started"`
+	// Stores are the connectors whose store is of no use to the worker now, by name, and why. Their rows wait.
+	Stores map[string]string `json:"stores,omitempty"`
 	// Created is the etcd revision at which the key was written first: of two workers of one name, the later is the successor. Only
 	// what is read from etcd has it.
 	Created int64 `json:"-"`

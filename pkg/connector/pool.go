@@ -256,6 +256,28 @@ func (p *Pool) open(ctx context.Context, l *link, warnings []string, open Opener
 	}
 }
 
+// Down are the connectors whose store is of no use now, by name, and why: their connection does not open, or says so itself by
+// a method Down() error. It blocks for no store. It is empty while all is well.
+func (p *Pool) Down() map[string]string {
+	down := map[string]string{}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for name, links := range p.links {
+		for _, l := range links {
+			var why error
+			if conn, tells := l.conn.(interface{ Down() error }); tells {
+				why = conn.Down()
+			} else if l.conn == nil {
+				why = l.last
+			}
+			if why != nil {
+				down[name] = why.Error()
+			}
+		}
+	}
+	return down
+}
+
 // failed notes a failed try. The first is worth a warning, all are told to those who wait.
 func (p *Pool) failed(l *link, err error) {
 	p.mu.Lock()

@@ -303,6 +303,13 @@ func rowCounts(l scheduler.Ledger) map[string]uint64 {
 	return counts
 }
 
+// DocumentView is the status of a function's or connector's document as Get tells it.
+type DocumentView struct {
+	cluster.DocumentStatus
+	// Down is, of a connector, by worker why its store is of no use there now. Rows that need it wait.
+	Down map[string]string `json:"down,omitempty"`
+}
+
 func (a *admin) ofKind(ctx context.Context, kind definition.Kind) ([]*pb.Resource, error) {
 	_, docs, err := a.store.Documents(ctx)
 	if err != nil {
@@ -311,6 +318,10 @@ func (a *admin) ofKind(ctx context.Context, kind definition.Kind) ([]*pb.Resourc
 	statuses, err := a.store.DocumentStatuses(ctx)
 	if err != nil {
 		return nil, err
+	}
+	var workers map[string]cluster.Worker
+	if kind == definition.KindConn {
+		workers = a.fleet.workers(ctx)
 	}
 	var all []*pb.Resource
 	for i := range docs {
@@ -323,7 +334,16 @@ func (a *admin) ofKind(ctx context.Context, kind definition.Kind) ([]*pb.Resourc
 			s.Wanted, s.State, s.Reasons = d.Revision, cluster.StateApplying, nil
 			s.Flows = append([]string{}, s.Flows...)
 		}
-		all = append(all, resource(string(kind), d.Name, s, d))
+		v := DocumentView{DocumentStatus: s}
+		for id, w := range workers {
+			if why, down := w.Stores[d.Name]; down {
+				if v.Down == nil {
+					v.Down = make(map[string]string)
+				}
+				v.Down[id] = why
+			}
+		}
+		all = append(all, resource(string(kind), d.Name, v, d))
 	}
 	return all, nil
 }

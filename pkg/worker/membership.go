@@ -170,6 +170,8 @@ func (m *member) hold(
 ) (*cluster.Registration[cluster.Worker], error) {
 	stale := false                    // etcd has another record
 	var again, quiet <-chan time.Time // to write it again; to say that no session is left
+	stores := time.NewTicker(storesEvery)
+	defer stores.Stop()
 	for {
 		switch {
 		case m.server.inSession():
@@ -194,6 +196,10 @@ func (m *member) hold(
 		case <-drain:
 			drain = nil
 			record.Draining, stale, again = true, true, nil
+		case <-stores.C:
+			if down := m.worker.connectors.Down(); !sameNames(down, record.Stores) {
+				record.Stores, stale = down, true
+			}
 		case <-r.Lost():
 			why := r.Err()
 			if batch.CodeOf(why) != batch.CodeNotFound {
@@ -348,4 +354,20 @@ func newID(name string) string {
 	var random [5]byte
 	rand.Read(random[:]) // never fails: see crypto/rand
 	return name + "-" + hex.EncodeToString(random[:])
+}
+
+// storesEvery is how often the worker looks which stores are of no use, and tells when others are than before.
+const storesEvery = time.Second
+
+// sameNames reports that two maps have the same keys. Reasons change with every try.
+func sameNames(a, b map[string]string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for name := range a {
+		if _, ok := b[name]; !ok {
+			return false
+		}
+	}
+	return true
 }

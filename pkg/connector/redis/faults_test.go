@@ -295,3 +295,27 @@ func TestWaitingBehindFaults(t *testing.T) {
 		}
 	}
 }
+
+// A subscription that Redis answers with an error is asked for again: a Load elsewhere is told of the Save, and need not look.
+func TestSubscriptionsAreAskedForAgain(t *testing.T) {
+	s := startServer(t, "")
+	server := redisfault.Start(t, s.addr)
+	c := open(t, document(server.Addr()))
+	var refused atomic.Int64
+	server.Let(func(args []string) redisfault.Fault {
+		if args[0] == "subscribe" && refused.Add(1) == 1 {
+			return redisfault.Error("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.")
+		}
+		return redisfault.Fault{}
+	})
+	ctx := patient(t)
+	waiting := make(chan error, 1)
+	go func() { waiting <- c.Wait(ctx, []string{"later"}) }()
+	client := goredis.NewClient(&goredis.Options{Addr: s.addr})
+	defer client.Close()
+	awaitSubscribed(t, client, 1)
+	save(t, open(t, document(s.addr)), set("later", "f", "v"))
+	if err := <-waiting; err != nil {
+		t.Error(err)
+	}
+}

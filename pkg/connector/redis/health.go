@@ -50,6 +50,14 @@ func (h *health) down() error {
 	return nil
 }
 
+// Down is why Redis is of no use now: it is away, takes nothing that is saved, or lets no keys be read. nil: all is well. It
+// does not block.
+func (c *Connection) Down() error {
+	c.health.mu.Lock()
+	defer c.health.mu.Unlock()
+	return c.health.down()
+}
+
 // note keeps one aspect's state, the metric and the log. What fails while the connection is closed says nothing of Redis.
 func (c *Connection) note(a aspect, err error, slot int, letter byte) {
 	if c.isClosing() {

@@ -32,6 +32,8 @@ type waits struct {
 
 	mu        sync.Mutex
 	keys      map[string]*waited // by key with prefix; guarded by mu, as all below
+	open      int                // keys that Redis has not said to be subscribed to
+	known     bool               // it has said so of anybody
 	subscribe []string           // keys to subscribe to
 	read      []string           // keys to read, their subscription being confirmed
 	idle      []string           // keys that had no waiter at some time since the last tick
@@ -129,6 +131,7 @@ func (w *waits) add(who *waiter, keys []string) {
 		case e == nil:
 			e = &waited{}
 			w.keys[key] = e
+			w.open++
 			w.subscribe = append(w.subscribe, key)
 		case e.confirmed:
 			w.read = append(w.read, key)
@@ -211,7 +214,8 @@ func (w *waits) wake(keys []string) {
 // tend takes keys along their way.
 func (w *waits) tend(ctx context.Context) {
 	defer func() { _ = w.pubsub.Close() }() // nothing is left to be done about an error
-	listening, told := false, false         // told: this process is among anybody's subscribers
+	listening, told := false, false         // told: this process asked to be among anybody's subscribers
+	late := lateness{}
 	tick := time.NewTicker(cmp.Or(max(w.conn.tick, 0), time.Second))
 	defer tick.Stop()
 	for {
@@ -236,6 +240,9 @@ func (w *waits) tend(ctx context.Context) {
 				unsubscribe, told = append(unsubscribe, w.anybody), false
 			}
 			w.send(ctx, w.pubsub.Unsubscribe, unsubscribe)
+			if w.conn.Down() == nil {
+				w.send(ctx, w.pubsub.Subscribe, w.unheard(&late))
+			}
 		}
 	}
 }
@@ -261,11 +268,50 @@ func (w *waits) sweep() (unsubscribe []string, none bool) {
 	for _, key := range w.idle {
 		if e := w.keys[key]; e != nil && len(e.waiters) == 0 {
 			delete(w.keys, key)
+			if !e.confirmed {
+				w.open--
+			}
 			unsubscribe = append(unsubscribe, w.channels+key)
 		}
 	}
 	w.idle = nil
+	if len(w.keys) == 0 {
+		w.known = false
+	}
 	return unsubscribe, len(w.keys) == 0
+}
+
+// lateness counts the ticks since subscriptions are open. They are asked for again at the second, the fourth, the eighth, …
+type lateness struct{ ticks, next int }
+
+// mostLate is how many ticks lie between two questions at the most.
+const mostLate = 64
+
+// unheard are the channels that Redis did not confirm when it was asked, but answered something else, and that are to be asked for
+// again now.
+func (w *waits) unheard(l *lateness) (channels []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.open == 0 {
+		*l = lateness{}
+		return nil
+	}
+	if l.ticks++; l.ticks == 1 {
+		l.next = 2
+	}
+	if l.ticks < l.next {
+		return nil
+	}
+	l.next += min(l.next, mostLate)
+	if !w.known {
+		channels = append(channels, w.anybody) // first, as ever
+	}
+	for key, e := range w.keys {
+		if !e.confirmed {
+			channels = append(channels, w.channels+key)
+		}
+	}
+	return channels
 }
 
 // send subscribes to channels, or unsubscribes. When it fails the client does it once it is connected again.
@@ -294,8 +340,12 @@ func (w *waits) listen() {
 // confirm has a key read, as nothing that happens to it from now on is missed; after each reconnection too.
 func (w *waits) confirm(key string) {
 	w.mu.Lock()
+	w.known = w.known || key == w.anybody
 	e := w.keys[key]
 	if e != nil {
+		if !e.confirmed {
+			w.open--
+		}
 		e.confirmed = true
 		w.read = append(w.read, key)
 	}
