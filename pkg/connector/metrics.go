@@ -35,7 +35,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		}, []string{"connector", "op"}),
 		up: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "kisgrid_connector_up",
-			Help: "1 while a connector's store answers, 0 while it does not. Only of connectors with a connection that is open or being opened.",
+			Help: "1 while a connector's store answers, takes what is saved and lets keys be read; 0 while it does not. Only of connectors with a connection that is open or being opened.",
 		}, []string{"connector"}),
 		waiting: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "kisgrid_connector_waiting_keys",

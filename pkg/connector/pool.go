@@ -271,7 +271,7 @@ func (p *Pool) Down() map[string]string {
 				why = l.last
 			}
 			if why != nil {
-				down[name] = why.Error()
+				down[name] = l.redactor.Text(why.Error())
 			}
 		}
 	}

@@ -405,3 +405,40 @@ func TestPoolSurvivesPanics(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// doubtful is a connection that tells when its store is of no use.
+type doubtful struct {
+	connector.Connection
+	why error
+}
+
+func (d *doubtful) Down() error  { return d.why }
+func (d *doubtful) Close() error { return nil }
+
+// The pool tells which stores are of no use: those that do not open, and those whose connection says so. It tells no secret.
+func TestDown(t *testing.T) {
+	opened := &doubtful{}
+	p := connector.NewPool(map[string]connector.Opener{
+		"opens": func(context.Context, *definition.Connector) (connector.Connection, error) { return opened, nil },
+		"not": func(_ context.Context, c *definition.Connector) (connector.Connection, error) {
+			return nil, errors.New("it is away with " + c.Params["password"])
+		},
+	}, func(string) (string, bool) { return "hunter2", true }, nil, nil)
+	defer p.Close()
+	if _, err := p.Get(t.Context(), &definition.Connector{Name: "A", Type: "opens"}); err != nil {
+		t.Fatal(err)
+	}
+	if down := p.Down(); len(down) != 0 {
+		t.Errorf("all is well, and down are %v", down)
+	}
+	opened.why = errors.New("it is full")
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := p.Get(ctx, &definition.Connector{Name: "B", Type: "not", Params: map[string]string{"password": "${SECRET}"}}); err == nil {
+		t.Error("it opened")
+	}
+	down := p.Down()
+	if len(down) != 2 || down["A"] != "it is full" || !strings.Contains(down["B"], "it is away") || strings.Contains(down["B"], "hunter2") {
+		t.Errorf("down are %v", down)
+	}
+}

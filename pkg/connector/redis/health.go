@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"strings"
 	"sync"
 
 	"github.com/kisgrid/kisgrid/internal/redisreply"
@@ -62,6 +63,11 @@ func (c *Connection) Down() error {
 func (c *Connection) note(a aspect, err error, slot int, letter byte) {
 	if c.isClosing() {
 		return
+	}
+	if err != nil {
+		if text, _, args := strings.Cut(err.Error(), ", with args beginning with"); args {
+			err = answerError(text) // they may be a row's
+		}
 	}
 	h := &c.health
 	h.mu.Lock()
