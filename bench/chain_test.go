@@ -69,6 +69,41 @@ func kisflow(r *kis.Registry) {
 	})
 }
 
+// retriedDocuments are of a chain whose second function may be tried again, on rows that lead to more than themselves.
+const retriedDocuments = `
+kistype: flow
+status: 1
+flow_name: Chain
+flows:
+  - fname: Collect
+  - fname: Average
+---
+kistype: func
+fname: Collect
+fmode: Calculate
+---
+kistype: func
+fname: Average
+fmode: Calculate
+option: {retry_times: 3, retry_duration: 1s}
+`
+
+// collected is a student with all scores.
+type collected struct {
+	ID     int            `json:"stu_id"`
+	Scores []int          `json:"scores"`
+	By     map[string]int `json:"by"`
+}
+
+func retried(r *kis.Registry) {
+	r.Func("Collect", kis.Calculate(func(_ context.Context, s students.Scores12) (*collected, error) {
+		return &collected{s.ID, []int{s.Score1, s.Score2}, map[string]int{"score_1": s.Score1}}, nil
+	}))
+	r.Func("Average", kis.Calculate(func(_ context.Context, c *collected) (students.Avg, error) {
+		return students.Avg{ID: c.ID, Avg: float64(c.Scores[0]+c.Scores[1]) / 2}, nil
+	}))
+}
+
 // rows are packed as a client packs them.
 func rows(n int) batch.Columns {
 	var c batch.Columns
@@ -78,7 +113,7 @@ func rows(n int) batch.Columns {
 	return c
 }
 
-func plan(b *testing.B, register func(*kis.Registry)) *flowexec.Plan {
+func plan(b *testing.B, documents string, register func(*kis.Registry)) *flowexec.Plan {
 	set, err := definition.NewSet(definition.Split("chain.yml", []byte(documents)))
 	if err != nil {
 		b.Fatal(err)
@@ -99,8 +134,12 @@ func plan(b *testing.B, register func(*kis.Registry)) *flowexec.Plan {
 // chain runs batches of n rows on copies of the flow. Each copy has one batch under way and one queued, and whoever ends a
 // batch enqueues the next: so waking goroutines up is not part of what is measured.
 func chain(register func(*kis.Registry), copies, n int, output bool) func(*testing.B) {
+	return chainOf(documents, register, copies, n, output)
+}
+
+func chainOf(documents string, register func(*kis.Registry), copies, n int, output bool) func(*testing.B) {
 	return func(b *testing.B) {
-		plan, columns := plan(b, register), rows(n)
+		plan, columns := plan(b, documents, register), rows(n)
 		lanes := flowexec.StartLanes(flowexec.LanesConfig{Flow: "Chain", Copies: copies})
 		defer lanes.Stop()
 		left := atomic.Int64{}
@@ -174,6 +213,7 @@ func BenchmarkChain(b *testing.B) {
 	b.Run("typed-output", chain(students.Register, 1, n, true))
 	b.Run("typed-2", chain(students.Register, 2, n, false))
 	b.Run("kisflow", chain(kisflow, 1, n, false))
+	b.Run("retries", chainOf(retriedDocuments, retried, 1, n, false)) // rows are copied before what may be tried again
 	// What a batch costs beside its rows shows in how a row's share changes with their number.
 	for _, n := range []int{10, 100, 10_000, 100_000} {
 		b.Run(fmt.Sprintf("typed-%d", n), chain(students.Register, 1, n, false))

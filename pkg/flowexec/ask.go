@@ -189,8 +189,11 @@ func pause(tries int) time.Duration {
 
 // chargeKept takes the time for which rows have waited for their connector off what they have left.
 func (r *run) chargeKept(rs *rowset, now time.Duration) {
+	if rs.beside == nil {
+		return
+	}
 	charged := make(map[uint32]time.Duration) // the outputs of one row have waited together
-	for i, k := range rs.keeps {
+	for i, k := range rs.beside.keeps {
 		if k == nil {
 			continue
 		}
@@ -201,7 +204,7 @@ func (r *run) chargeKept(rs *rowset, now time.Duration) {
 		}
 		renewed := *k
 		renewed.since = now
-		rs.keeps[i] = &renewed
+		rs.beside.keeps[i] = &renewed
 	}
 }
 

@@ -115,6 +115,12 @@ func (r *run) settle(row int, f *fault, call callFunc, attempt int) int {
 			return row + 1
 		default:
 			attempt++
+			if !r.again(row) {
+				if !r.halted {
+					r.x.gone = append(r.x.gone, uint32(row))
+				}
+				return row + 1
+			}
 		}
 		r.x.frame.Call.Attempt = attempt
 		_, f = r.x.guarded(call, row, row+1)
@@ -362,6 +368,9 @@ func (r *run) jump(rs *rowset) {
 	}
 	for _, g := range groups {
 		sub := r.x.subset(g.from, rows[g], g.target)
+		if r.plan.steps[g.target].changes {
+			sub = r.x.asCame(g.from, rows[g], g.target)
+		}
 		sub.trip, sub.path = trips[g], picked(rs.path, jumped[g]) // rows that came of one jump back as several
 		r.pass(sub, g.target)
 	}

@@ -58,9 +58,18 @@ func (r *run) entered(rs *rowset, i uint32) ([]byte, string, error) {
 	if r.work.in.values == nil && (rs.vec == nil || rs.born == r.part.Start) {
 		return slices.Clone(r.source(rs, int(i))), r.work.in.columns.Encoding, nil
 	}
-	if m, ok := rs.vec.At(int(i)).(proto.Message); ok && r.work.in.columns.Encoding == batch.Protobuf {
+	rows := rs.vec
+	if came := rs.came(); came != nil {
+		rows = came
+	}
+	if m, ok := rows.At(int(i)).(proto.Message); ok && r.work.in.columns.Encoding == batch.Protobuf {
 		data, err := proto.Marshal(m)
 		return data, batch.Protobuf, err
+	}
+	if came := rs.came(); came != nil {
+		was := *rs
+		was.vec, was.beside = came, nil
+		rs = &was
 	}
 	data, err := r.writer(rs)(nil, int(i))
 	return data, "", err
@@ -73,7 +82,7 @@ func (r *run) blameDead(dead []batch.DeadRow, i int, goesOn bool, o *batch.RowOu
 	if r.part.KeepDead == 0 {
 		return dead
 	}
-	if goesOn && rs.vec != nil && rs.born != r.part.Start {
+	if goesOn && rs.vec != nil && rs.came() == nil && rs.born != r.part.Start {
 		o.NotKept = batch.Held
 		return dead
 	}

@@ -86,7 +86,7 @@ func (x *executor) execute(w *work) {
 	x.begin(w)
 	x.traceRun(w)
 	began := x.run.clock
-	result, parked := x.runSafely()
+	result, parked := x.run.execute()
 	x.using.end()
 	x.endRun(&result, parked)
 	if w.from == nil && lanes.metrics.runs != nil {
@@ -120,33 +120,30 @@ func (x *executor) execute(w *work) {
 	}
 }
 
-// runSafely executes the run. If something panics on the way that is no function, the lane goes on in another goroutine: it
+// survive is deferred by the run. If something panicked on the way that is no function, the lane goes on in another goroutine: it
 // calls functions for one row at a time then, and if it panics again the rows fail.
-func (x *executor) runSafely() (Run, *parcel) {
-	defer func() {
-		panicked := recover()
-		if panicked == nil {
-			return
-		}
-		what, stack := fmt.Sprintf("a %T", panicked), string(debug.Stack()) // its text may be a row's
-		switch panicked := panicked.(type) {
-		case runtime.Error:
-			what = panicked.Error()
-		case *fault:
-			stack = panicked.stack
-		}
-		x.lane.lanes.config.Logger.Error("a lane panicked, and goes on: please report this", "flow", x.lane.lanes.config.Flow,
-			"function", x.frame.Call.Function, "panic", what, "stack", stack)
-		if x.run.step == nil {
-			x.run.step, x.run.now = x.run.plan.steps[0], new(rowset)
-		}
-		x.inCall = false
-		x.using.end()
-		x.succeed(batch.RowOutcome{Outcome: batch.Failed, Code: batch.CodeInternal,
-			Reason: "the worker's own code panicked while the row was under way; its log says where: report this"}, -1, false)
-		runtime.Goexit()
-	}()
-	return x.run.execute()
+func (x *executor) survive() {
+	panicked := recover()
+	if panicked == nil {
+		return
+	}
+	what, stack := fmt.Sprintf("a %T", panicked), string(debug.Stack()) // its text may be a row's
+	switch panicked := panicked.(type) {
+	case runtime.Error:
+		what = panicked.Error()
+	case *fault:
+		stack = panicked.stack
+	}
+	x.lane.lanes.config.Logger.Error("a lane panicked, and goes on: please report this", "flow", x.lane.lanes.config.Flow,
+		"function", x.frame.Call.Function, "panic", what, "stack", stack)
+	if x.run.step == nil {
+		x.run.step, x.run.now = x.run.plan.steps[0], new(rowset)
+	}
+	x.inCall = false
+	x.using.end()
+	x.succeed(batch.RowOutcome{Outcome: batch.Failed, Code: batch.CodeInternal,
+		Reason: "the worker's own code panicked while the row was under way; its log says where: report this"}, -1, false)
+	runtime.Goexit()
 }
 
 // enterPart says that rows are about to run.
@@ -178,10 +175,11 @@ func (x *executor) wait() *work {
 	return x.lane.next()
 }
 
-// guarded calls the function for rows lo to hi-1 under the watchdog. A panic is a fault, as an error is.
+// guarded calls the function for rows lo to hi-1 under the watchdog. A panic is a fault, as an error is. What was returned is read
+// here, too: it is a value of the user's, whose methods may do all that a function may.
 func (x *executor) guarded(call callFunc, lo, hi int) (row int, f *fault) {
 	x.enter(lo, hi, false)
-	return x.guard1(call, lo, hi)
+	return x.called(call, lo, hi)
 }
 
 // reading runs code that may call methods of row types for rows lo to hi-1 of the current function, which it tells of each
@@ -192,57 +190,73 @@ func (x *executor) reading(lo, hi int, read func()) *fault {
 		return nil
 	}
 	x.enter(lo, hi, true)
-	_, f := x.guard1(func(*kis.Frame, int, int) (int, error) {
+	_, f := x.called(func(*kis.Frame, int, int) (int, error) {
 		read()
 		return hi, nil
 	}, lo, hi)
 	return f
 }
 
-// guard1 is the call that enter began.
-func (x *executor) guard1(call callFunc, lo, hi int) (row int, f *fault) {
-	finished := false
-	x.inCall = true
+// called is the call that enter began.
+func (x *executor) called(call callFunc, lo, hi int) (row int, f *fault) {
+	returned := false
 	defer func() {
-		var panicked any
-		if !finished {
-			panicked = recover() // of what judged the function's panic
-		}
-		exiting := !finished && panicked == nil // the function called runtime.Goexit
-		x.inCall = false
-		switch alive := x.leave(); {
-		case !alive:
-			x.lane.lanes.config.Metrics.addAbandoned(-1)
-			x.using.end()
-			if !exiting {
-				runtime.Goexit()
+		if returned {
+			if !x.leave() {
+				x.ended(false, false)
 			}
-		case exiting:
-			x.using.end()
-			x.succeed(batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeFunctionPanic, Reason: x.exited()}, x.frame.Row, false)
-		case panicked != nil:
-			row, f = x.frame.Row, &fault{panicked: true, text: fmt.Sprintf("panic: a %T, whose own text panics", panicked)}
+			return
 		}
+		panicked := recover()
+		if panicked != nil { // else the function called runtime.Goexit
+			row, f = x.frame.Row, x.panicked(panicked)
+			x.redact(f)
+		}
+		x.ended(panicked == nil, x.leave())
 	}()
-	row, f = x.judged(call, lo, hi)
-	finished = true
+	row, err := call(&x.frame, lo, hi)
+	if err != nil {
+		f = faultOf(err)
+		x.redact(f)
+	}
+	returned = true
 	return row, f
 }
 
-// judged calls the function, and reads what it returned or panicked with: both are values of the user's, whose methods may do
-// all that a function may.
-func (x *executor) judged(call callFunc, lo, hi int) (row int, f *fault) {
-	defer func() {
-		if panicked := recover(); panicked != nil {
-			row, f = x.frame.Row, newPanic(panicked)
-			if x.guard.reading {
-				f.stack = string(debug.Stack())
-			}
+// ended ends a call that did not end well. It does not return if the goroutine was abandoned, and another one has the lane if it is exiting.
+func (x *executor) ended(exiting, alive bool) {
+	switch {
+	case !alive:
+		x.lane.lanes.config.Metrics.addAbandoned(-1)
+		x.using.end()
+		if !exiting {
+			runtime.Goexit()
 		}
-		x.redact(f)
+	case exiting:
+		x.using.end()
+		x.succeed(batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeFunctionPanic, Reason: x.exited()}, x.frame.Row, false)
+	}
+}
+
+// panicked reads what a function panicked with. To print it may panic, or end the goroutine.
+func (x *executor) panicked(value any) (f *fault) {
+	finished := false
+	defer func() {
+		if finished {
+			return
+		}
+		if again := recover(); again != nil {
+			f = &fault{panicked: true, text: fmt.Sprintf("panic: a %T, whose own text panics", value)}
+			return
+		}
+		x.ended(true, x.leave())
 	}()
-	row, err := call(&x.frame, lo, hi)
-	return row, faultOf(err)
+	f = newPanic(value)
+	if x.guard.reading {
+		f.stack = string(debug.Stack())
+	}
+	finished = true
+	return f
 }
 
 // exited says that the goroutine was ended.

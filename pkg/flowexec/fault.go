@@ -57,7 +57,7 @@ func faultOf(err error) *fault {
 // newPanic is called by the function that recovered; it keeps the user's part of the stack.
 func newPanic(value any) *fault {
 	var pcs [64]uintptr
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs[:])])
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(4, pcs[:])])
 	var stack strings.Builder
 	for lines := 0; lines < 8; {
 		frame, more := frames.Next()

@@ -53,7 +53,7 @@ type guard struct {
 
 // enter begins a call for rows lo to hi-1.
 func (x *executor) enter(lo, hi int, reading bool) {
-	x.lo, x.hi = lo, hi
+	x.lo, x.hi, x.inCall = lo, hi, true
 	x.frame.Row = lo
 	budget, over := x.run.budget(lo, reading)
 	x.frame.Watch.Store(0)
@@ -69,6 +69,7 @@ func (x *executor) enter(lo, hi int, reading bool) {
 
 // leave ends a call. False: the goroutine was abandoned meanwhile, and must end without touching anything.
 func (x *executor) leave() bool {
+	x.inCall = false
 	g := &x.guard
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -54,17 +54,21 @@ func (r *run) runLoad(s *step, rs *rowset) {
 		r.loadDeclared(s, rs, values)
 		return
 	}
-	if !r.reading(r.plan.types.hasOwnCode(s.code.Saved()), rs, func() { rs, _ = r.readSaved(s, rs, values) }) {
+	if !r.reading(r.plan.types.hasOwnCode(s.code.Saved()), rs, func() { rs, values = r.readSaved(s, rs, values) }) {
 		return
 	}
 	out := r.x.vectors.lend(s.outKind, s.code.NewOut)
 	out.Reset(rs.len())
 	f.Out = out
+	if s.again {
+		r.reload = func(i int) { r.readSavedRow(i, values[i]) }
+	}
 	if r.through(rs, s.code.Call, false) {
 		r.refuseNil(s, rs, out)
 		r.pass(r.x.next(rs, out, r.x.gone, s.index+1), s.index+1)
 		r.leave(rs)
 	}
+	r.reload = nil
 }
 
 // advance drops the rows that are gone and goes on with the others.
@@ -147,8 +151,8 @@ func (r *run) loadKeyed(s *step, rs *rowset, keys []string) (*rowset, []string, 
 			r.askAgain(i, *k, k.ask.asked.err)
 		default:
 			values[i] = k.ask.asked.values[key]
-			if rs.keeps != nil {
-				rs.keeps[i] = nil
+			if k := rs.beside; k != nil && k.keeps != nil {
+				k.keeps[i] = nil
 			}
 		}
 	}
@@ -303,6 +307,18 @@ func (r *run) readSaved(s *step, rs *rowset, values []connector.Value) (*rowset,
 	}
 	rs, values = r.advanceWith(rs, values)
 	return r.readSaved(s, rs, values)
+}
+
+// readSavedRow reads the value of one row again, which was read before.
+func (r *run) readSavedRow(i int, v connector.Value) {
+	f := &r.x.frame
+	row := f.Saved.Type()
+	into := unsafe.Add(f.Saved.Pointer(), uintptr(i)*row.Size())
+	f.Saved.Slice().Index(i).SetZero()
+	if !v.Missing() {
+		reader := savedReader{row: row, types: r.plan.types}
+		r.reading(r.plan.types.hasOwnCode(row), r.now, func() { _ = reader.read(into, v.Fields) }) // it could be read before
+	}
 }
 
 // savedReader reads saved fields into values of one type: map[string]string, or a struct by its fields' JSON names.

@@ -54,8 +54,9 @@ func (r *run) encode(rs *rowset, out *batch.Output) {
 			return proto.MarshalOptions{}.MarshalAppend(dst, rs.vec.At(i).(proto.Message))
 		}
 	}
+	watched := r.x.inCall
 	for i, origin := range rs.origin {
-		if !r.x.asks(i) {
+		if watched && !r.x.at(i) {
 			if o := r.x.stopped(); o != nil {
 				r.end(rs, uint32(i), *o)
 			}

@@ -1,7 +1,6 @@
 package flowexec
 
 import (
-	"cmp"
 	"encoding/json"
 	"math"
 	"slices"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowcopy"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
@@ -195,7 +195,16 @@ func (r *run) keepAside(rs *rowset) {
 		}
 	}
 	sub := r.x.subset(rs, rows, rs.born)
-	sub.holds, sub.keeps = holds, keeps
+	if came := sub.came(); came != nil {
+		for i := range rows {
+			if keeps == nil || keeps[i] == nil { // its function is to be called
+				sub.vec.Slice().Index(i).Set(came.Slice().Index(i))
+			}
+		}
+	}
+	if sub.holds, sub.beside = holds, nil; keeps != nil {
+		sub.beside = &beside{keeps: keeps}
+	}
 	r.aside.sets[r.step.index] = append(r.aside.sets[r.step.index], sub)
 	r.x.aside = r.x.aside[:0]
 }
@@ -229,14 +238,6 @@ func (r *run) mayEnter(rs *rowset) *rowset {
 	kept := r.x.keep(rs, r.x.gone)
 	r.x.gone = r.x.gone[:0]
 	return kept
-}
-
-// keptBy is what row i had said to its connector before it parked; nil: nothing.
-func (rs *rowset) keptBy(i int) *kept {
-	if rs.keeps == nil {
-		return nil
-	}
-	return rs.keeps[i]
 }
 
 // holdOf is what row i brought along.
@@ -317,6 +318,9 @@ func (x *executor) again(rs *rowset, rows, origins []uint32) *rowset {
 	if rs.vec != nil {
 		sub.vec = x.vectors.like(rs.vec)
 		sub.vec.Gather(rs.vec, rows)
+		if rowcopy.For(rs.vec.Type()).Deep() {
+			sub.vec = copyOf(sub.vec) // a goroutine that is left behind may go on with it
+		}
 	}
 	if rs.holds != nil {
 		sub.holds = make([]hold, len(rows))
@@ -324,7 +328,9 @@ func (x *executor) again(rs *rowset, rows, origins []uint32) *rowset {
 			sub.holds[i] = rs.holds[row]
 		}
 	}
-	sub.keeps = picked(rs.keeps, rows)
+	if rs.beside != nil {
+		sub.beside = rs.beside.subset(rows)
+	}
 	return sub
 }
 
@@ -464,8 +470,10 @@ func packed(rs *rowset, origins []uint32, start int) *rowset {
 		renumbered[i] = uint32(at)
 	}
 	c := copied(rs, rows, renumbered, start)
-	c.keeps = picked(rs.keeps, rows)
-	if c.keeps != nil || slices.ContainsFunc(rs.holds, func(h hold) bool { return h != (hold{}) }) {
+	if rs.beside != nil {
+		c.beside = rs.beside.subset(rows)
+	}
+	if c.beside != nil || slices.ContainsFunc(rs.holds, func(h hold) bool { return h != (hold{}) }) {
 		c.holds = make([]hold, len(rows))
 		for i, row := range rows {
 			c.holds[i] = rs.holds[row]
@@ -487,104 +495,6 @@ func (r *run) partOf(rows []uint32) *Part {
 		own.Rows[i] = r.part.place(row)
 	}
 	return &own
-}
-
-// divide parts the outcomes of rows that have ended from those of parked ones, which then count in the parcel.
-func divide(all []batch.RowOutcome, parked []uint32) (ended, held []batch.RowOutcome) {
-	for _, o := range all {
-		if at, ok := slices.BinarySearch(parked, o.Row); ok {
-			o.Row = uint32(at)
-			held = append(held, o)
-		} else {
-			ended = append(ended, o)
-		}
-	}
-	return ended, held
-}
-
-func divideOutput(all batch.Output, parked []uint32) (ended, held batch.Output) {
-	var stay, rest []uint32
-	for i, origin := range all.Origins {
-		if at, ok := slices.BinarySearch(parked, origin); ok {
-			rest = append(rest, uint32(i))
-			held.Origins = append(held.Origins, uint32(at))
-		} else {
-			stay = append(stay, uint32(i))
-			ended.Origins = append(ended.Origins, origin)
-		}
-	}
-	if len(rest) == 0 {
-		return all, batch.Output{}
-	}
-	ended.Rows, held.Rows = all.Rows.Select(stay), all.Rows.Select(rest)
-	return ended, held
-}
-
-// takeUp adds what had become of the rows before they parked to the result of their run. Rows count in the parcel.
-func (p *parcel) takeUp(result *Run, rows []uint32) {
-	var places []uint32
-	for i, origin := range p.output.Origins {
-		if _, ok := slices.BinarySearch(rows, origin); ok {
-			places = append(places, uint32(i))
-		}
-	}
-	if len(places) == 0 {
-		return
-	}
-	all := batch.Output{Rows: p.output.Rows.Select(places), Origins: picked(p.output.Origins, places)}
-	for i, origin := range result.Output.Origins {
-		all.Rows.Append(result.Output.Rows.Row(i))
-		all.Origins = append(all.Origins, origin)
-	}
-	all.Rows.Encoding = cmp.Or(result.Output.Rows.Encoding, all.Rows.Encoding)
-	order := span(0, len(all.Origins))
-	slices.SortStableFunc(order, func(a, b uint32) int { return cmp.Compare(all.Origins[a], all.Origins[b]) })
-	result.Output = batch.Output{Rows: all.Rows.Select(order), Origins: picked(all.Origins, order)}
-}
-
-// returned gives rows of the parcel back.
-func (p *parcel) returned(groups []*group) Run {
-	var rows []uint32
-	for _, g := range groups {
-		for _, row := range g.rows() {
-			rows = append(rows, p.rows[row])
-		}
-	}
-	slices.Sort(rows)
-	return Run{Part: p.part.given(), Rows: rows, Returned: slices.Clone(rows)}
-}
-
-// byParcel sorts groups by their parcels.
-func byParcel(groups []*group) map[*parcel][]*group {
-	by := make(map[*parcel][]*group)
-	for _, g := range groups {
-		by[g.parcel] = append(by[g.parcel], g)
-	}
-	return by
-}
-
-// rowsOf are the rows of groups of one parcel, ascending.
-func rowsOf(groups []*group) []uint32 {
-	var rows []uint32
-	for _, g := range groups {
-		rows = append(rows, g.rows()...)
-	}
-	slices.Sort(rows)
-	return rows
-}
-
-// count has the rows of a result count in the part that the parcel's came with.
-func (p *parcel) count(result *Run) {
-	result.Rows = picked(p.rows, result.Rows)
-	for i := range result.NotDone {
-		result.NotDone[i].Row = p.rows[result.NotDone[i].Row]
-	}
-	for i := range result.Dead {
-		result.Dead[i].Row = p.rows[result.Dead[i].Row]
-	}
-	for i, origin := range result.Output.Origins {
-		result.Output.Origins[i] = p.rows[origin]
-	}
 }
 
 // entering is how many rows have not entered their step before.

@@ -53,6 +53,8 @@ type step struct {
 	mustSeen   rowjson.Must   // the same, for the codec of the only row type read; 0: it can't tell
 	wide       *wide          // nil: rows as they came are decoded for this step
 	ownCode    bool           // to read rows may call methods of the user's types
+	again      bool           // it may be called again for a row
+	changes    bool           // it may change what rows lead to
 	retries    int
 	retryAfter time.Duration
 	timeout    time.Duration
@@ -117,6 +119,7 @@ func Compile(b *definition.Bundle, r *kis.Registry) (*Plan, error) {
 	}
 	p.findWide()
 	p.findOwnCode()
+	p.findChanges()
 	return p, nil
 }
 

@@ -30,12 +30,47 @@ type rowset struct {
 	wide kis.Vector
 	seen []uint32
 	// holds are what rows bring along that have parked before this step; nil: nothing.
-	// keeps are what those of them had said that wait for their connector; nil: none does.
 	holds []hold
-	keeps []*kept
+	// beside is what few rows have; nil: none of them has any.
+	beside *beside
 	// forced: the next function is entered even without rows. behind are then the origins that stand behind what it makes.
 	forced bool
+	viewed int32 // the step that view was made for
 	behind []uint32
+}
+
+// beside is what rows have beside them in one step.
+type beside struct {
+	// keeps are what rows had said that wait for their connector; nil: none does.
+	keeps []*kept
+	// came is a copy of the rows from before the step's function was called, which may change what rows lead to; nil: there is none.
+	came kis.Vector
+}
+
+// subset is what some of the rows have.
+func (b *beside) subset(rows []uint32) *beside {
+	sub := &beside{keeps: picked(b.keeps, rows)}
+	if b.came != nil {
+		sub.came = b.came.New()
+		sub.came.Gather(b.came, rows)
+	}
+	return sub
+}
+
+// keptBy is what row i had said to its connector before it parked; nil: nothing.
+func (rs *rowset) keptBy(i int) *kept {
+	if rs.beside == nil || rs.beside.keeps == nil {
+		return nil
+	}
+	return rs.beside.keeps[i]
+}
+
+// came is the rows as they came to the step; nil: they can't have changed.
+func (rs *rowset) came() kis.Vector {
+	if rs.beside == nil {
+		return nil
+	}
+	return rs.beside.came
 }
 
 func (rs *rowset) len() int { return len(rs.origin) }
@@ -78,9 +113,13 @@ func (x *executor) subset(rs *rowset, rows []uint32, born int) *rowset {
 		sub.vec = x.vectors.like(rs.vec)
 		sub.vec.Gather(rs.vec, rows)
 	}
+	if rs.beside != nil {
+		sub.beside = rs.beside.subset(rows)
+	}
 	if rs.view != nil && rs.view != rs.vec {
 		sub.view = x.vectors.like(rs.view)
 		sub.view.Gather(rs.view, rows)
+		sub.viewed = rs.viewed
 	}
 	if rs.holds != nil {
 		sub.holds = make([]hold, len(rows))
@@ -88,7 +127,6 @@ func (x *executor) subset(rs *rowset, rows []uint32, born int) *rowset {
 			sub.holds[i] = rs.holds[row]
 		}
 	}
-	sub.keeps = picked(rs.keeps, rows)
 	if rs.wide != nil {
 		sub.seen = x.words.pick(rs.seen, rows)
 		if sub.wide = sub.view; rs.wide != rs.view {

@@ -31,6 +31,7 @@ type run struct {
 	// returned: the run parked as a whole, and is given back.
 	returned bool
 	cause    error         // the first error of a function that ended rows
+	reload   func(i int)   // reads what a Load's row i gets beside it anew; nil: nothing
 	woke     time.Duration // when it last rested until
 	// loadSince is when a Load in KisFlow's shape began to wait.
 	loadSince time.Duration
@@ -89,6 +90,7 @@ func (r *run) source(rs *rowset, i int) []byte {
 // execute takes the rows through the flow. Among rows that are about to enter different steps those of the earliest go first,
 // so that rows that jumped back catch up with the others. What has not ended then is parked.
 func (r *run) execute() (Run, *parcel) {
+	defer r.x.survive()
 	r.start()
 	if left := r.work.abandoned; left != nil {
 		r.takeOver(left)
@@ -237,7 +239,7 @@ func span(lo, hi int) []uint32 {
 
 // pass sends rows on to a step.
 func (r *run) pass(rs *rowset, step int) {
-	rs.holds, rs.keeps = nil, nil // they were for the step before
+	rs.holds, rs.beside = nil, nil // they were for the step before
 	if rs.len() > 0 || rs.forced {
 		r.waiting[step] = append(r.waiting[step], rs)
 	}
@@ -277,6 +279,9 @@ func (r *run) enter(s *step, rs *rowset) {
 		default:
 			r.runVerify(s, rs)
 		}
+	}
+	if rs.beside != nil {
+		rs.beside = nil
 	}
 	x.endFunction()
 	if !x.lane.lanes.timed {

@@ -31,7 +31,7 @@ func (r *run) runSave(s *step, rs *rowset) {
 	// From here on the rows that are gone have ended, jumped or parked.
 	rows := r.x.without(rs.len(), r.x.gone)
 	r.now, r.x.gone, r.x.jumps = saved, r.x.gone[:0], r.x.jumps[:0]
-	if len(f.Effects) > 0 || saved.keeps != nil {
+	if len(f.Effects) > 0 || saved.beside != nil {
 		if !r.send(s, rs, rows) {
 			return
 		}

@@ -23,8 +23,11 @@ var (
 // end, each for itself.
 func (r *run) prepare(s *step, rs *rowset) *rowset {
 	r.now = rs
+	if !r.readsOwnCode(s, rs) {
+		return r.makeReadable(s, rs)
+	}
 	var readable *rowset
-	r.reading(r.readsOwnCode(s, rs), rs, func() { readable = r.makeReadable(s, rs) })
+	r.reading(true, rs, func() { readable = r.makeReadable(s, rs) })
 	return readable
 }
 
@@ -72,6 +75,9 @@ func (r *run) makeReadable(s *step, rs *rowset) *rowset {
 		}
 		x.frame.In = append(x.frame.In, view)
 	}
+	if s.changes && rs.vec != nil {
+		r.keepCame(s, rs)
+	}
 	x.frame.Rows = rs.len()
 	r.now = rs
 	return rs
@@ -83,6 +89,9 @@ func (r *run) view(s *step, rs *rowset, i int) (kis.Vector, []uint32) {
 		return r.unmarshal(s, rs, i)
 	}
 	kind := s.inKinds[i]
+	if s.again && s.changes {
+		rs.forgetView(s)
+	}
 	switch {
 	case rs.vec != nil && kindOf(rs.vec) == kind, rs.vec != nil && s.form == kis.FormFaaS && rs.vec.Type() == kind.row:
 		return rs.vec, nil
@@ -95,6 +104,7 @@ func (r *run) view(s *step, rs *rowset, i int) (kis.Vector, []uint32) {
 		rs.view = r.newView(s, i)
 		rs.view.Reset(rs.len())
 	}
+	rs.viewed = int32(s.index)
 	return rs.view, r.read(s, rs, rs.view)
 }
 
@@ -114,7 +124,9 @@ func (r *run) read(s *step, rs *rowset, view kis.Vector) (bad []uint32) {
 		bad = append(bad, uint32(i))
 	}
 	if rs.vec == nil {
-		if lacking := r.decode(s, rs, view, fail); len(lacking) > 0 {
+		lacking := r.decode(s, rs, view, fail)
+		r.ownRaw(s, view)
+		if len(lacking) > 0 {
 			bad = append(bad, r.lackFields(s, rs, lacking)...)
 			slices.Sort(bad)
 		}
@@ -221,8 +233,9 @@ func (r *run) convert(vec kis.Vector, row reflect.Type, base unsafe.Pointer, siz
 		at = func(i int) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Add(source, uintptr(i)*step)) }
 	}
 	convert := r.plan.types.converter(from, row).Convert
+	watched := r.x.inCall
 	for i := range vec.Len() {
-		if !r.x.asks(i) {
+		if watched && !r.x.at(i) {
 			return
 		}
 		if err := convert(unsafe.Add(base, uintptr(i)*size), at(i)); err != nil {

@@ -62,8 +62,12 @@ func (r *run) callWhole(s *step, rs *rowset) (*rowset, batch.RowOutcome) {
 		case r.halted:
 			return rs, o
 		case again && !fault.paused:
+			rs = r.allAgain(s, rs)
 		case again, spent && !r.loseSpent(0, o):
 			attempt-- // it was ended for rows that have no time left: the others had no part in that
+			if !fault.paused {
+				rs = r.allAgain(s, rs)
+			}
 		default:
 			return rs, o
 		}
@@ -185,6 +189,9 @@ func (r *run) runGroups(s *step, rs *rowset, groups [][]uint32, all kis.Vector) 
 	for _, rows := range groups {
 		x.gone, x.jumps = x.gone[:0], x.jumps[:0]
 		sub := x.subset(rs, rows, rs.born)
+		if s.changes {
+			sub = x.asCame(rs, rows, rs.born)
+		}
 		if !sub.holdOf(0).load {
 			sub.holds = nil // its attempts are its own
 		}

@@ -55,8 +55,9 @@ func (r *run) decodeWide(reader *step, rs *rowset) {
 	rs.wide.Reset(rs.len())
 	row, base := slab(rs.wide)
 	size, codec := row.Size(), reader.codec
+	watched := r.x.inCall
 	for i := range rs.origin {
-		if !r.x.asks(i) {
+		if watched && !r.x.at(i) {
 			return
 		}
 		into := unsafe.Add(base, uintptr(i)*size)

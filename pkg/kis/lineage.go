@@ -103,7 +103,7 @@ func (f *Frame) traceInPlace(passed, given rowList) bool {
 
 // tracePointers finds rows passed on among those given. Only pointers are compared: other rows may be of types that can't be.
 func (f *Frame) tracePointers(passed, given rowList) bool {
-	if given.len() == 0 || !isPointer(passed.at(0)) {
+	if given.len() == 0 || !samePointers(passed.at(0), given.at(0)) {
 		return false
 	}
 	places := make(map[any]uint32, given.len())

@@ -1,0 +1,135 @@
+package flowexec
+
+import (
+	"encoding/json"
+	"reflect"
+	"slices"
+	"unsafe"
+
+	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowcopy"
+	"github.com/kisgrid/kisgrid/pkg/kis"
+)
+
+// This file is how a function that is called again for a row, and a letter, get the row as it came to the function, whatever
+// the function has changed meanwhile through what the row leads to. Rows that are still as they came to the flow are decoded anew.
+// Rows that a function made are copied before the call.
+
+// findChanges notes the steps that may be called again for a row, and those that can change what rows lead to.
+func (p *Plan) findChanges() {
+	for _, s := range p.steps {
+		s.again = s.retries > 0 || s.form.Whole() && !p.whole() ||
+			s.form == kis.FormFaaS && s.mode == definition.ModeLoad && s.onMissing == definition.OnMissingWait
+		s.changes = s.form == kis.FormFaaS || // which may ask for its input
+			slices.ContainsFunc(s.in, func(in reflect.Type) bool { return rowcopy.For(in).Deep() })
+	}
+}
+
+// mustCome reports whether rows must be had later as they came to the step.
+func (r *run) mustCome(s *step) bool { return s.changes && (s.again || r.part.KeepDead > 0) }
+
+// forgetView drops what an earlier step read, which its function may have changed, before a step that reads the same type and may be
+// called again: all attempts get the same.
+func (rs *rowset) forgetView(s *step) {
+	if rs.view == nil || int(rs.viewed) == s.index {
+		return
+	}
+	if rs.wide == rs.view {
+		rs.wide, rs.seen = nil, nil
+	}
+	rs.view = nil
+}
+
+// keepCame copies rows that a function made before the step's function may change them.
+func (r *run) keepCame(s *step, rs *rowset) {
+	if rs.came() == nil && r.mustCome(s) && rowcopy.For(rs.vec.Type()).Deep() {
+		b := &beside{came: copyOf(rs.vec)}
+		if rs.beside != nil {
+			b.keeps = rs.beside.keeps
+		}
+		rs.beside = b
+	}
+}
+
+// copyOf is a vector of the same rows that shares nothing with it.
+func copyOf(v kis.Vector) kis.Vector {
+	made := v.New()
+	made.Reset(v.Len())
+	copier, size := rowcopy.For(v.Type()), v.Type().Size()
+	to, from := made.Pointer(), v.Pointer()
+	for i := range uintptr(v.Len()) {
+		copier.Copy(unsafe.Add(to, i*size), unsafe.Add(from, i*size))
+	}
+	return made
+}
+
+// asCame is rows of a rowset as they came to the step.
+func (x *executor) asCame(rs *rowset, rows []uint32, born int) *rowset {
+	was := *rs
+	was.view, was.wide, was.seen, was.beside = nil, nil, nil, nil
+	came := rs.came()
+	if came != nil {
+		was.vec = came
+	}
+	sub := x.subset(&was, rows, born)
+	sub.prev = rs
+	if came != nil {
+		sub.vec = copyOf(sub.vec) // it may come again
+	}
+	return sub
+}
+
+// again makes row i of the rows under way readable anew, as it came, before its function is called for it once more. False: it
+// can't be read, and has ended.
+func (r *run) again(i int) bool {
+	s, rs, f := r.step, r.now, &r.x.frame
+	if r.reload != nil {
+		r.reload(i)
+	}
+	if !s.changes || s.code == nil {
+		return true
+	}
+	in, n := slices.Clone(f.In), f.Rows
+	sub := r.x.asCame(rs, []uint32{uint32(i)}, rs.born)
+	one := r.prepare(s, sub)
+	if r.halted {
+		return false
+	}
+	if one.len() == 1 {
+		for k, v := range f.In {
+			in[k].Slice().Index(i).Set(v.Slice().Index(0))
+		}
+		if rs.came() != nil {
+			rs.vec.Slice().Index(i).Set(one.vec.Slice().Index(0))
+		}
+	}
+	f.In, f.Rows, r.now = append(f.In[:0], in...), n, rs
+	return one.len() == 1
+}
+
+// allAgain is again for all rows under way: it returns them.
+func (r *run) allAgain(s *step, rs *rowset) *rowset {
+	if !s.changes || rs.len() == 0 {
+		return rs
+	}
+	rs.view, rs.wide, rs.seen = nil, nil, nil
+	if came := rs.came(); came != nil {
+		rs.vec = copyOf(came)
+	}
+	return r.prepare(s, rs)
+}
+
+// ownRaw gives a function that may be called again, or whose rows are kept, raw rows of its own: what it changes in them it
+// would change in the part.
+func (r *run) ownRaw(s *step, view kis.Vector) {
+	if elem(view.Type()) != rawType || !r.mustCome(s) {
+		return
+	}
+	for i := range view.Len() {
+		row, ok := view.At(i).(*json.RawMessage)
+		if !ok {
+			row = &rawRows(view)[i]
+		}
+		*row = slices.Clone(*row)
+	}
+}

@@ -1,0 +1,108 @@
+package flowexec
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+// This file is what had become of rows before they parked, and of their results when they end.
+
+// divide parts the outcomes of rows that have ended from those of parked ones, which then count in the parcel.
+func divide(all []batch.RowOutcome, parked []uint32) (ended, held []batch.RowOutcome) {
+	for _, o := range all {
+		if at, ok := slices.BinarySearch(parked, o.Row); ok {
+			o.Row = uint32(at)
+			held = append(held, o)
+		} else {
+			ended = append(ended, o)
+		}
+	}
+	return ended, held
+}
+
+func divideOutput(all batch.Output, parked []uint32) (ended, held batch.Output) {
+	var stay, rest []uint32
+	for i, origin := range all.Origins {
+		if at, ok := slices.BinarySearch(parked, origin); ok {
+			rest = append(rest, uint32(i))
+			held.Origins = append(held.Origins, uint32(at))
+		} else {
+			stay = append(stay, uint32(i))
+			ended.Origins = append(ended.Origins, origin)
+		}
+	}
+	if len(rest) == 0 {
+		return all, batch.Output{}
+	}
+	ended.Rows, held.Rows = all.Rows.Select(stay), all.Rows.Select(rest)
+	return ended, held
+}
+
+// takeUp adds what had become of the rows before they parked to the result of their run. Rows count in the parcel.
+func (p *parcel) takeUp(result *Run, rows []uint32) {
+	var places []uint32
+	for i, origin := range p.output.Origins {
+		if _, ok := slices.BinarySearch(rows, origin); ok {
+			places = append(places, uint32(i))
+		}
+	}
+	if len(places) == 0 {
+		return
+	}
+	all := batch.Output{Rows: p.output.Rows.Select(places), Origins: picked(p.output.Origins, places)}
+	for i, origin := range result.Output.Origins {
+		all.Rows.Append(result.Output.Rows.Row(i))
+		all.Origins = append(all.Origins, origin)
+	}
+	all.Rows.Encoding = cmp.Or(result.Output.Rows.Encoding, all.Rows.Encoding)
+	order := span(0, len(all.Origins))
+	slices.SortStableFunc(order, func(a, b uint32) int { return cmp.Compare(all.Origins[a], all.Origins[b]) })
+	result.Output = batch.Output{Rows: all.Rows.Select(order), Origins: picked(all.Origins, order)}
+}
+
+// returned gives rows of the parcel back.
+func (p *parcel) returned(groups []*group) Run {
+	var rows []uint32
+	for _, g := range groups {
+		for _, row := range g.rows() {
+			rows = append(rows, p.rows[row])
+		}
+	}
+	slices.Sort(rows)
+	return Run{Part: p.part.given(), Rows: rows, Returned: slices.Clone(rows)}
+}
+
+// byParcel sorts groups by their parcels.
+func byParcel(groups []*group) map[*parcel][]*group {
+	by := make(map[*parcel][]*group)
+	for _, g := range groups {
+		by[g.parcel] = append(by[g.parcel], g)
+	}
+	return by
+}
+
+// rowsOf are the rows of groups of one parcel, ascending.
+func rowsOf(groups []*group) []uint32 {
+	var rows []uint32
+	for _, g := range groups {
+		rows = append(rows, g.rows()...)
+	}
+	slices.Sort(rows)
+	return rows
+}
+
+// count has the rows of a result count in the part that the parcel's came with.
+func (p *parcel) count(result *Run) {
+	result.Rows = picked(p.rows, result.Rows)
+	for i := range result.NotDone {
+		result.NotDone[i].Row = p.rows[result.NotDone[i].Row]
+	}
+	for i := range result.Dead {
+		result.Dead[i].Row = p.rows[result.Dead[i].Row]
+	}
+	for i, origin := range result.Output.Origins {
+		result.Output.Origins[i] = p.rows[origin]
+	}
+}
