@@ -3,6 +3,8 @@
 package upgrade
 
 import (
+	"slices"
+
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
@@ -14,16 +16,18 @@ type upgradeCase struct {
 	refused string
 }
 
-// cases has one for each kind of document that the earlier build took and this one refuses.
+// cases has one for each kind of document that the earlier build took and this one refuses, and then some that it takes, whose
+// function others use too.
 func cases() []upgradeCase {
 	return []upgradeCase{
+		{flow: "OwnNames", refused: "--document-env allows", documents: append(saving("OwnNames", "key: \"${KISGRID_CASE:upgrade:}names:\"\n"), flow("OwnNames", "SaveOwnNames"))},
+		{flow: "Files", refused: "--document-files names", documents: append(saving("Files", "username: default\npassword_file: /etc/hostname\n"), flow("Files", "SaveFiles"))},
+		{flow: "Long", documents: []definition.Document{flow("Long", slices.Repeat([]string{"VerifyStu"}, 1000)...)}, refused: "--max-steps"},
+		{flow: "OwnKeys", refused: "choose another beginning", documents: append(saving("OwnKeys", "key: \"kisgrid:app:\"\n"), flow("OwnKeys", "SaveOwnKeys"))},
 		{flow: "Plain", documents: []definition.Document{flow("Plain", "VerifyStu"),
 			document(definition.KindFunc, "VerifyStu", "fmode: Verify\n")}},
 		{flow: "Unsharded", documents: []definition.Document{
 			document(definition.KindFlow, "Unsharded", "status: 1\nflows:\n  - fname: Count\n")}},
-		{flow: "OwnNames", refused: "--document-env allows", documents: append(saving("OwnNames", "key: \"${KISGRID_CASE:upgrade:}names:\"\n"), flow("OwnNames", "SaveOwnNames"))},
-		{flow: "Files", refused: "--document-files names", documents: append(saving("Files", "username: default\npassword_file: /etc/hostname\n"), flow("Files", "SaveFiles"))},
-		{flow: "OwnKeys", refused: "choose another beginning", documents: append(saving("OwnKeys", "key: \"kisgrid:app:\"\n"), flow("OwnKeys", "SaveOwnKeys"))},
 	}
 }
 

@@ -79,8 +79,6 @@ func TestUpgrade(t *testing.T) {
 			k.documents[i].YAML = append(k.documents[i].YAML, "# written again\n"...)
 		}
 		g.put(k.documents...)
-	}
-	for _, k := range cases() {
 		if k.refused == "" {
 			g.awaitStatus(k.flow, "is active again", func(s *cluster.FlowStatus) bool { return isActive(s) && s.Active > active[k.flow] })
 			continue
