@@ -138,7 +138,7 @@ var columns = map[string]string{
 	"functions":    "NAME\tSTATE\tWANTED\tACTIVE\tFLOWS",
 	"connectors":   "NAME\tSTATE\tWANTED\tACTIVE\tFLOWS\tSTORE",
 	"workers":      "ID\tADDRESS\tLANES\tFUNCTIONS\tSTATE\tAGE\tBUILD",
-	"coordinators": "ID\tADDRESS\tHTTP\tSTREAMS\tLEADER\tAGE\tBUILD",
+	"coordinators": "ID\tADDRESS\tHTTP\tSTREAMS\tWORKERS\tLEADER\tAGE\tBUILD",
 }
 
 func printTable(out io.Writer, kind string, resources []*pb.Resource) error {
@@ -155,7 +155,10 @@ func printTable(out io.Writer, kind string, resources []*pb.Resource) error {
 		}
 		fmt.Fprintln(w, strings.Join(cells, "\t"))
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil || kind != "coordinators" {
+		return err
+	}
+	return printUnreachable(out, resources)
 }
 
 func row(kind string, r *pb.Resource) ([]string, error) {
@@ -183,7 +186,7 @@ func row(kind string, r *pb.Resource) ([]string, error) {
 		if v.Leader {
 			leader = "yes"
 		}
-		return []string{v.ID, v.Address, or(v.HTTP, "-"), strconv.Itoa(v.Streams), leader, age(v.Started), or(v.Build, "-")}, err
+		return []string{v.ID, v.Address, or(v.HTTP, "-"), strconv.Itoa(v.Streams), reached(v), leader, age(v.Started), or(v.Build, "-")}, err
 	default:
 		var v coordinator.DocumentView
 		err := json.Unmarshal(r.GetStatus(), &v)
@@ -197,6 +200,37 @@ func row(kind string, r *pb.Resource) ([]string, error) {
 		}
 		return cells, err
 	}
+}
+
+// reached says how many workers a coordinator has sessions with, and how many it can't reach.
+func reached(c cluster.Coordinator) string {
+	switch {
+	case c.Sessions == nil:
+		return "-" // of a build that does not say
+	case c.Missed > 0:
+		return fmt.Sprintf("%d, %d out of reach", *c.Sessions, c.Missed)
+	}
+	return strconv.Itoa(*c.Sessions)
+}
+
+// printUnreachable says, below the table of coordinators, whom each can't reach, and why.
+func printUnreachable(out io.Writer, resources []*pb.Resource) error {
+	for _, r := range resources {
+		var c cluster.Coordinator
+		if err := json.Unmarshal(r.GetStatus(), &c); err != nil {
+			return fmt.Errorf("read the status of %s %s: %w", r.GetKind(), r.GetName(), err)
+		}
+		if c.CutOff {
+			fmt.Fprintf(out, "%s takes no batches: it reaches too few workers\n", c.ID)
+		}
+		for _, u := range c.Unreachable {
+			fmt.Fprintf(out, "%s can't reach worker %s at %s: %s\n", c.ID, u.Worker, u.Address, u.Reason)
+		}
+		if more := c.Missed - len(c.Unreachable); more > 0 {
+			fmt.Fprintf(out, "%s can't reach %d more\n", c.ID, more)
+		}
+	}
+	return nil
 }
 
 func or(s, otherwise string) string {

@@ -44,3 +44,37 @@ func TestAdvertisedElsewhere(t *testing.T) {
 		t.Errorf("got %q (%v), want an address that others can dial", got, err)
 	}
 }
+
+func TestOnlyHere(t *testing.T) {
+	t.Parallel()
+	for address, here := range map[string]bool{
+		"127.0.0.1:7701": true, "127.8.0.1:7701": true, "[::1]:7701": true, "[::ffff:127.0.0.1]:7701": true, "localhost:7701": true, "LOCALHOST.:7701": true,
+		"a.localhost:7701": true, "0.0.0.0:7701": true, "[::]:7701": true, ":7701": true, "10.0.0.1:7701": false, "[fe80::1%eth0]:7701": false,
+		"grid:7701": false, "localhost.example:7701": false, "127.example:7701": false,
+	} {
+		if got := transport.OnlyHere(address); got != here {
+			t.Errorf("%s means any machine: %t, want %t", address, got, here)
+		}
+	}
+}
+
+func TestElsewhere(t *testing.T) {
+	t.Parallel()
+	for address, elsewhere := range map[string]bool{
+		"192.0.2.1:7700": true, "[2001:db8::1]:7700": true, "127.0.0.1:7700": false, "localhost:7700": false, "0.0.0.0:7700": false, ":7700": false,
+		"no-such-name.invalid:7700": false, "no port": false,
+	} {
+		if got := transport.Elsewhere(t.Context(), address); got != elsewhere {
+			t.Errorf("%s is elsewhere: %t, want %t", address, got, elsewhere)
+		}
+	}
+	own, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range own {
+		if n, ok := a.(*net.IPNet); ok && transport.Elsewhere(t.Context(), net.JoinHostPort(n.IP.String(), "7700")) {
+			t.Errorf("%s is this machine's, and said to be elsewhere", n.IP)
+		}
+	}
+}

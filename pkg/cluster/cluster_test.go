@@ -56,6 +56,7 @@ var conformance = []struct {
 	{"documents change together or not at all", false, testConflict},
 	{"limits are those of etcd", false, testLimits},
 	{"a worker's life", false, testWorker},
+	{"names", false, testNames},
 	{"coordinators", false, testCoordinators},
 	{"a record that can't be read", false, testUnreadableWorker},
 	{"a lease revoked", false, testLeaseRevoked},

@@ -129,6 +129,7 @@ type reach struct {
 
 // survey looks whom this coordinator reaches.
 func (f *fleet) survey() (r reach) {
+	was := f.board.load().cutOff
 	for _, id := range slices.Sorted(maps.Keys(f.members)) {
 		m := f.members[id]
 		k := m.link
@@ -152,7 +153,7 @@ func (f *fleet) survey() (r reach) {
 		case k.lost.Load():
 			r.lost++
 			r.far++
-		case never && why != nil:
+		case never && (why != nil || was): // one that was cut off needs to be shown that it reaches them
 			r.far++
 		}
 		if why != nil {
@@ -160,7 +161,7 @@ func (f *fleet) survey() (r reach) {
 		}
 	}
 	switch {
-	case r.lost > r.sessions:
+	case r.lost > r.sessions, was && r.far > r.sessions:
 		r.outdone = f.outdone(r.sessions, true)
 		r.cutOff = r.outdone || r.sessions == 0
 	case r.far > r.sessions:

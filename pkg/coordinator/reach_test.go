@@ -207,7 +207,7 @@ func TestCutOffByWhatOthersSay(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := &fleet{id: "c", members: map[string]*member{}}
+			f := &fleet{id: "c", members: map[string]*member{}, board: newBoard()}
 			all := map[string]cluster.Coordinator{"c": {Ready: true, Sessions: n(c.up)}}
 			for i, o := range c.others {
 				all[fmt.Sprint(i)] = o
