@@ -202,7 +202,7 @@ func (t *saving) read(s *script) {
 		return
 	}
 	for _, share := range s.shares {
-		share.err, share.answered, share.tried = err, err == nil, share.alone
+		share.err, share.answered, share.tried, share.first = err, err == nil, share.alone, false
 	}
 	switch f := faultOf(err); {
 	case s.probe:
