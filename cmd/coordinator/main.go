@@ -26,6 +26,7 @@ type flags struct {
 	lease, drain, noWorker  time.Duration
 	budget                  int64
 	limits                  batch.Limits
+	steps                   int
 	transport               transport.Config
 	logging                 command.Logging
 	tracing                 command.Tracing
@@ -63,6 +64,7 @@ SIGTERM or SIGINT drains it: no new batches are taken, those under way end. A se
 	fs.Int64Var(&f.budget, "budget-bytes", 96<<20, "`bytes` of rows that clients may have under way together; each stream takes at least 512 KiB of it")
 	fs.IntVar(&f.limits.RowBytes, "max-row-bytes", 1<<20, "limit for one row, in `bytes`")
 	fs.IntVar(&f.limits.BatchRows, "max-batch-rows", 65536, "limit for one batch, in `rows`")
+	fs.IntVar(&f.steps, "max-steps", coordinator.DefaultMaxSteps, "how many `steps` a flow's document may have to be taken in; one that was accepted before goes on")
 	f.dead.BindFlags(fs)
 	f.transport.BindServerFlags(fs, "")
 	f.logging.BindFlags(fs)
@@ -109,7 +111,7 @@ func (f *flags) run(ctx context.Context, errs io.Writer) error {
 	}
 	config := coordinator.Config{
 		Store: store, Listener: listener, Advertise: advertise, Transport: f.transport, Lease: f.lease, NoWorker: f.noWorker,
-		Limits: f.limits, Budget: f.budget, DeadLetters: letters, Build: command.Build(), Logger: log, Tracing: provider,
+		Limits: f.limits, MaxSteps: f.steps, Budget: f.budget, DeadLetters: letters, Build: command.Build(), Logger: log, Tracing: provider,
 	}
 	if f.http != "" {
 		if config.HTTP, err = transport.Listen(ctx, f.http); err != nil {

@@ -132,7 +132,8 @@ func exportCommand() *cobra.Command {
 }
 
 func lintCommand() *cobra.Command {
-	return &cobra.Command{
+	var steps int
+	cmd := &cobra.Command{
 		Use:   "lint DIR",
 		Short: "Check documents without a cluster",
 		Long: `lint parses a folder's documents and checks what they say of each other. Whether functions exist and row types fit, the
@@ -142,7 +143,7 @@ lint of a worker's own program checks: go run ./cmd/worker lint DIR.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			set, docs, err := definition.Load(args[0])
 			if err == nil {
-				err = set.Intake()
+				err = set.Intake(steps)
 			}
 			if mistakes, ok := errors.AsType[definition.Mistakes](err); ok { // as compilers tell them, a line each
 				fmt.Fprintln(cmd.ErrOrStderr(), mistakes)
@@ -156,4 +157,6 @@ lint of a worker's own program checks: go run ./cmd/worker lint DIR.`,
 			return err
 		},
 	}
+	cmd.Flags().IntVar(&steps, "max-steps", definition.MaxSteps, "how many `steps` a flow may have: what the coordinators' flag says")
+	return cmd
 }

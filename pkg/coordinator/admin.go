@@ -88,8 +88,8 @@ func (a *admin) change(ctx context.Context, in []*pb.Document) (comparison, erro
 		return comparison{}, err
 	}
 	c := compare(stored, given)
-	c.after = compile(c.all, before)
-	return c, c.check(a.steps)
+	c.after = compile(c.all, before, a.steps)
+	return c, c.check()
 }
 
 func documentBytes(in []*pb.Document) (n int) {
@@ -178,7 +178,7 @@ func diffOf(before definition.Document, there bool, after definition.Document) s
 
 // check refuses a change after which a flow that it concerns would be wrong, and finds those flows. Flows that it does not
 // concern may be wrong already: that is not this change's fault.
-func (c *comparison) check(steps int) error {
+func (c *comparison) check() error {
 	changed := map[cluster.Key]bool{}
 	for _, d := range c.put {
 		changed[cluster.Key{Kind: d.Kind, Name: d.Name}] = true
@@ -191,14 +191,12 @@ func (c *comparison) check(steps int) error {
 		}
 		c.flows = append(c.flows, name)
 		wrong = append(wrong, w.reasons...)
-		if reason := w.tooLong(steps); reason != "" && changed[keyOf(w.documents[0])] {
-			wrong = append(wrong, reason) // one that was taken in stays, whatever changes beside it
-		}
 	}
 	for _, d := range c.put {
 		if d.Kind != definition.KindFlow {
-			wrong = append(append(wrong, c.after.ownMistakes(d)...), c.after.documents[keyOf(d)].intake...)
+			wrong = append(wrong, c.after.ownMistakes(d)...)
 		}
+		wrong = append(wrong, c.after.documents[keyOf(d)].intake...)
 	}
 	if len(wrong) > 0 {
 		slices.Sort(wrong)
@@ -368,7 +366,7 @@ func (a *admin) Delete(ctx context.Context, in *pb.DeleteRequest) (*pb.DeleteRes
 		gone = append(gone, key)
 		left = slices.Delete(slices.Clone(left), i, i+1)
 	}
-	for name, c := range compile(left, before).wanted {
+	for name, c := range compile(left, before, a.steps).wanted {
 		if c.revision == nil && before.wanted[name].revision != nil {
 			return nil, wire.Status(batch.Errorf(batch.CodeBadDocument, "nothing was deleted: flow %s needs it: %s", name, strings.Join(c.reasons, "; ")))
 		}

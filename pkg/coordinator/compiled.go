@@ -3,7 +3,6 @@ package coordinator
 import (
 	"bytes"
 	"errors"
-	"fmt"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
@@ -38,15 +37,16 @@ type candidate struct {
 	revision  *revision    // nil when the documents are wrong
 	documents []definition.Document
 	reasons   []string
-	steps     int // how many the flow's document has; 0 where it can't be read
+	breaks    bool // rules of intake
 
 	// needs are the documents that it was made of, nil for one that is not there.
 	needs map[cluster.Key]*readDocument
 }
 
 // compile reads what the documents ask for. Documents that before has as well, and flows whose documents are all the same
-// there, are taken from it: what a change does not concern costs a comparison. before may be nil.
-func compile(docs []definition.Document, before *compiled) *compiled {
+// there, are taken from it: what a change does not concern costs a comparison. before may be nil; else it was made with the same
+// limit for a flow's steps.
+func compile(docs []definition.Document, before *compiled, steps int) *compiled {
 	if before == nil {
 		before = &compiled{}
 	}
@@ -57,8 +57,8 @@ func compile(docs []definition.Document, before *compiled) *compiled {
 		if read == nil || !read.is(d) {
 			read = &readDocument{document: d}
 			read.parsed, read.err = definition.Parse(d)
-			if read.err == nil && read.parsed.Connector != nil {
-				if err := read.parsed.Connector.Intake(); err != nil {
+			if read.err == nil {
+				if err := read.parsed.Intake(steps); err != nil {
 					read.intake = lines(err)
 				}
 			}
@@ -101,12 +101,12 @@ func (c *compiled) candidate(flow definition.Document) *candidate {
 		if read != nil {
 			made.documents = append(made.documents, read.document)
 			made.number = max(made.number, read.document.Revision)
+			made.breaks = made.breaks || len(read.intake) > 0
 		}
 		return read
 	}
 	// Documents that can't be read name nothing that they need; BundleOf says what is wrong with them.
 	if f := need(keyOf(flow)); f.err == nil {
-		made.steps = len(f.parsed.Flow.Functions)
 		for _, step := range f.parsed.Flow.Functions {
 			function := need(cluster.Key{Kind: definition.KindFunc, Name: step.Name})
 			if function != nil && function.err == nil && function.parsed.Function.Connector != "" {
@@ -136,14 +136,6 @@ func (c *candidate) settled() string {
 		return cluster.StateActive
 	}
 	return cluster.StateDisabled
-}
-
-// tooLong says why a flow has too many steps to be taken in; empty where it has not.
-func (c *candidate) tooLong(limit int) string {
-	if c.steps <= limit {
-		return ""
-	}
-	return fmt.Sprintf("%s: flows: has %d steps, over the limit of %d (--max-steps of the coordinators): split the flow, or do more in one function", c.documents[0], c.steps, limit)
 }
 
 // ownMistakes are what is wrong with a function's or connector's document, whoever needs it.

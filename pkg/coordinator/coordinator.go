@@ -36,6 +36,9 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
+// DefaultMaxSteps is the default of Config.MaxSteps.
+const DefaultMaxSteps = definition.MaxSteps
+
 // Config says how a coordinator runs. Store and Listener must be given; zero fields mean the defaults.
 type Config struct {
 	// Store is the connection to etcd. The caller closes it after Run.
@@ -58,7 +61,7 @@ type Config struct {
 	// Limits of a batch.
 	Limits batch.Limits
 	// MaxSteps is how many steps a flow's document may have to be taken in. One that was accepted earlier goes on. Default
-	// definition.MaxSteps.
+	// DefaultMaxSteps.
 	MaxSteps int
 	// Budget is how many bytes of rows clients may have under way together; one batch may overdraw it. Beside it each stream
 	// may hold one message that waits for its place, and a stream takes at least 512 KiB, so there are no more than Budget has
@@ -113,7 +116,7 @@ func New(c Config) (*Coordinator, error) {
 		c.Lease = cluster.DefaultTTL
 	}
 	if c.MaxSteps <= 0 {
-		c.MaxSteps = definition.MaxSteps
+		c.MaxSteps = DefaultMaxSteps
 	}
 	if c.historyAge <= 0 {
 		c.historyAge = cluster.HistoryAge
@@ -158,6 +161,7 @@ func New(c Config) (*Coordinator, error) {
 	}
 	k.fleet.init()
 	k.keeper = newKeeper(c.DeadLetters, c.Logger.Named("dead-letters"))
+	k.fleet.forgets = append(k.fleet.forgets, k.keeper.forget, func(flow string) { k.fleet.rejections.DeleteLabelValues(flow) })
 	k.ingest = &ingest{
 		id: k.id, loop: k.loop, board: k.board, fleet: k.fleet, tracer: tracer, keeper: k.keeper, limits: c.Limits, message: c.Transport.MessageBytes(),
 		budget: newBudget(c.Budget), ready: k.ready, draining: k.draining, streams: map[batch.StreamID]*stream{},

@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -44,6 +45,8 @@ type enquiries struct {
 	store *cluster.Store
 	wake  chan struct{} // holds a token while questions may be waiting
 	done  chan struct{} // closed when run returned
+	// requests counts the requests to etcd.
+	requests atomic.Uint64
 
 	mu      sync.Mutex
 	waiting map[question][]chan<- reply // guarded by mu; each channel has room for its reply
@@ -143,6 +146,7 @@ func (e *enquiries) put(ctx context.Context, some map[question][]chan<- reply) {
 			revisions = append(revisions, cluster.Kept{Flow: q.flow, Revision: q.revision.Number})
 		}
 	}
+	e.requests.Add(1)
 	statuses, kept, err := e.store.Look(ctx, flows, revisions)
 	read := 0
 	for q, who := range some {
@@ -168,6 +172,7 @@ func (e *enquiries) put(ctx context.Context, some map[question][]chan<- reply) {
 
 // entry reads a revision of the history; nil where another one has its number, or it was removed meanwhile.
 func (e *enquiries) entry(ctx context.Context, q question) (*cluster.HistoryEntry, error) {
+	e.requests.Add(1)
 	entry, err := e.store.Revision(ctx, q.flow, q.revision.Number)
 	switch {
 	case batch.CodeOf(err) == batch.CodeRevisionGone:

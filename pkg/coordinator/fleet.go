@@ -47,6 +47,8 @@ type fleet struct {
 	news chan struct{}
 	// rejections counts revisions that the leader rejected, by flow.
 	rejections *prometheus.CounterVec
+	// forgets are told of each deleted flow when nothing of it is under way any more: they drop its metrics.
+	forgets []func(flow string)
 	// links and removals are the goroutines of links, dropped ones too, and those that remove keys; run waits for them.
 	links, removals sync.WaitGroup
 
@@ -64,6 +66,7 @@ type fleet struct {
 	pending map[string]*pendingSwitch
 	// services are the flows that the scheduler runs.
 	services map[string]*service
+	erasing  map[string]*time.Timer // of deleted flows
 
 	enquiries *enquiries
 }
@@ -76,6 +79,8 @@ type member struct {
 	rivalry time.Time // since when another one is registered under its name, that came later; zero: there is none
 	defined map[definitionKey]verdict
 	asked   uint64 // how many definitions it was sent
+	// renewed are the revisions for which its session began anew, as it knew another one by their number.
+	renewed map[definitionKey]bool
 }
 
 // verdict is what a worker said of a definition.
@@ -97,6 +102,7 @@ func (f *fleet) init() {
 	f.members, f.flows = map[string]*member{}, map[string]*flowEntry{}
 	f.wanted, f.pending = map[string]*revision{}, map[string]*pendingSwitch{}
 	f.services, f.enquiries = map[string]*service{}, newEnquiries(f.store)
+	f.erasing = map[string]*time.Timer{}
 }
 
 // run owns the fleet's state until ctx is done, then waits for its links.
@@ -112,6 +118,9 @@ func (f *fleet) run(ctx context.Context) {
 			f.links.Wait()
 			for _, p := range f.pending {
 				p.timer.Stop()
+			}
+			for _, t := range f.erasing {
+				t.Stop()
 			}
 			for _, s := range f.services {
 				if s.timer != nil {
@@ -182,7 +191,7 @@ func (f *fleet) setWorkers(ctx context.Context, workers map[string]cluster.Worke
 		}
 		f.log.Info("worker joined", "worker", id, "address", w.Address)
 		f.rival(w)
-		m := &member{worker: w, defined: map[definitionKey]verdict{}}
+		m := &member{worker: w, defined: map[definitionKey]verdict{}, renewed: map[definitionKey]bool{}}
 		linkCtx, cancel := context.WithCancelCause(ctx)
 		m.link = &link{
 			worker: w, name: f.nameOf(w), secret: newSecret(), fleet: f, loop: f.loop, log: f.log.Named("session"), outbox: newOutbox[order](),
@@ -277,7 +286,9 @@ func (f *fleet) define(m *member, r *revision) {
 	if _, done := m.defined[key]; done || !m.link.connected.Load() {
 		return
 	}
-	if !m.link.digests.Load() && m.confuses(key) {
+	// Should the other revision still be needed in the next session, the sender tells whichever is needed next, again and again.
+	if !m.link.digests.Load() && m.confuses(key) && !m.renewed[key] {
+		m.renewed[key] = true
 		f.log.Info("a revision's number was given again, and this worker's build knows it by number alone: its session begins anew", "worker", m.worker.ID,
 			"flow", key.flow, "revision", key.revision)
 		m.link.beginAnew()

@@ -48,6 +48,16 @@ func newKeeper(store *deadletter.Store, log hclog.Logger) *keeper {
 	}
 }
 
+// forget drops what is counted of a flow that was deleted.
+func (k *keeper) forget(flow string) {
+	for _, counts := range []*prometheus.CounterVec{k.kept, k.notKept, k.redriven} {
+		counts.DeletePartialMatch(prometheus.Labels{"flow": flow})
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.full, flow)
+}
+
 // look tells the log where the store is away, or may lose letters. Rows are reported meanwhile.
 func (k *keeper) look(ctx context.Context) {
 	if k.store == nil {

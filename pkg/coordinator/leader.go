@@ -37,7 +37,7 @@ type leader struct {
 	wrote     map[string]time.Time      // when the leader wrote a flow's status, since read
 	told      time.Time                 // when described was written
 	rejected  map[string]batch.Revision // revisions that were counted as rejected last, by flow
-	long      map[string]batch.Revision // revisions with too many steps that were told of last, by flow
+	lenient   map[string]batch.Revision // revisions that would be refused by now and were told of last, by flow
 	orphans   map[string]time.Time      // since when a flow has a history and nothing else
 	again     *time.Timer
 }
@@ -72,7 +72,7 @@ func (f *fleet) lead(ctx context.Context, leadership *cluster.Leadership, log hc
 	defer cancel()
 	l := &leader{
 		leadership: leadership, fleet: f, log: log, again: time.NewTimer(time.Hour), rejected: map[string]batch.Revision{},
-		long: map[string]batch.Revision{}, orphans: map[string]time.Time{},
+		lenient: map[string]batch.Revision{}, orphans: map[string]time.Time{},
 	}
 	defer l.again.Stop()
 	trim := time.NewTicker(f.historyAge / 10)
@@ -105,7 +105,7 @@ func (f *fleet) lead(ctx context.Context, leadership *cluster.Leadership, log hc
 		case <-leadership.Lost():
 			return leadership.Err()
 		case docs := <-documents:
-			l.stored, l.asked = docs, compile(docs, l.asked)
+			l.stored, l.asked = docs, compile(docs, l.asked, f.steps)
 		case <-f.news:
 		case <-l.again.C:
 		case <-trim.C:
@@ -218,7 +218,7 @@ func (l *leader) reconcileAll(ctx context.Context) error {
 			delete(l.statuses, name)
 			delete(l.running, name)
 			delete(l.rejected, name)
-			delete(l.long, name)
+			delete(l.lenient, name)
 			l.wrote[name] = time.Now()
 			l.log.Info("flow deleted", "flow", name)
 		}
@@ -235,10 +235,13 @@ func (l *leader) reconcileAll(ctx context.Context) error {
 func (l *leader) reconcile(ctx context.Context, name string, c *candidate) error {
 	now, known := l.statuses[name]
 	runs := l.running[name]
+	if c.breaks && c.revision != nil && len(c.intake(runs)) == 0 {
+		l.tellLenient(name, c)
+	}
 	if c.revision != nil && known && now.Wanted == c.number && now.Active == c.number && runs.revision == c.id() && now.State == c.settled() {
 		return nil
 	}
-	c = l.limited(name, c.takenIn(runs), runs)
+	c = c.takenIn(runs)
 	asked := c.revision
 	if asked != nil && !asked.enabled {
 		asked = nil
@@ -254,34 +257,29 @@ func (l *leader) reconcile(ctx context.Context, name string, c *candidate) error
 	return l.put(ctx, next)
 }
 
-// limited refuses a candidate with too many steps. A flow's document that was taken in once stays, and so do those that it
-// was taken in with, whatever the limit is by now: that is told.
-func (l *leader) limited(name string, c *candidate, runs running) *candidate {
-	reason := c.tooLong(l.fleet.steps)
-	switch {
-	case reason == "" || c.revision == nil:
-		return c
-	case runs.took(c.documents[0]):
-		if l.long[name] != c.id() {
-			l.long[name] = c.id()
-			l.log.Warn("a flow that was accepted earlier is over the limit for steps; it goes on, and can't be changed unless it is made shorter", "flow", name, "steps", c.steps, "limit", l.fleet.steps)
-		}
-		return c
+// tellLenient tells, once, that a flow goes on with documents that would be refused by now.
+func (l *leader) tellLenient(name string, c *candidate) {
+	if l.lenient[name] != c.id() {
+		l.lenient[name] = c.id()
+		l.log.Warn("a flow goes on with documents that were accepted earlier and would be refused by now", "flow", name, "revision", c.id(), "reasons", c.intake(running{}))
 	}
-	refused := *c
-	refused.revision, refused.reasons = nil, []string{reason}
-	return &refused
 }
 
-// takenIn refuses a candidate with a connector that breaks a rule of intake. One that the flow runs with already goes on. Of the
-// others workers are told that they are fresh: they have rules of their own.
-func (c *candidate) takenIn(runs running) *candidate {
-	var reasons []string
+// intake is why a candidate can't be taken in: the rules of intake that its documents break, but for those that the flow runs with
+// already.
+func (c *candidate) intake(runs running) (reasons []string) {
 	for _, d := range c.documents {
 		if read := c.needs[keyOf(d)]; len(read.intake) > 0 && !runs.took(d) {
 			reasons = append(reasons, read.intake...)
 		}
 	}
+	return reasons
+}
+
+// takenIn refuses a candidate with a document that breaks a rule of intake. One that the flow runs with already goes on. Of the
+// others workers are told that they are fresh: they have rules of their own.
+func (c *candidate) takenIn(runs running) *candidate {
+	reasons := c.intake(runs)
 	if c.revision == nil {
 		return c
 	}

@@ -40,7 +40,7 @@ func TestCandidates(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			all := compile(c.docs, nil).wanted
+			all := compile(c.docs, nil, definition.MaxSteps).wanted
 			got := all["F"]
 			if len(all) != 1 || got == nil || got.number != c.number {
 				t.Fatalf("candidates %v", all)
@@ -61,7 +61,7 @@ func TestCandidates(t *testing.T) {
 			}
 		})
 	}
-	two := compile([]definition.Document{flowDocument("A", "", "echo"), flowDocument("B", "", "lost"), funcDocument("echo")}, nil).wanted
+	two := compile([]definition.Document{flowDocument("A", "", "echo"), flowDocument("B", "", "lost"), funcDocument("echo")}, nil, definition.MaxSteps).wanted
 	if two["A"].revision == nil || two["B"].revision != nil {
 		t.Errorf("a mistake in one flow concerns another: %v, %v", two["A"], two["B"])
 	}
@@ -75,7 +75,7 @@ func TestIntake(t *testing.T) {
 		at(4, definition.Document{Kind: definition.KindFunc, Name: "save", YAML: []byte("kistype: func\nfname: save\nfmode: Save\nsource:\n  name: rows\noption:\n  cname: store\n")}),
 		at(8, definition.Document{Kind: definition.KindConn, Name: "store", YAML: []byte("kistype: conn\ncname: store\naddrs: 127.0.0.1:6379\ntype: redis\nkey: \"kisgrid:app:\"\n")}),
 	}
-	c := compile(docs, nil).wanted["F"]
+	c := compile(docs, nil, definition.MaxSteps).wanted["F"]
 	if c.revision == nil || len(c.reasons) > 0 {
 		t.Fatalf("it does not compile as before: %+v", c)
 	}

@@ -48,6 +48,8 @@ var (
 		"Dead letters that were forgotten because of their age; the same at each coordinator.", []string{"flow"}, nil)
 	deadLettersUp = prometheus.NewDesc("kisgrid_dead_letters_up",
 		"1 while the store of dead letters answers, 0 while it does not; missing where there is none.", nil, nil)
+	enquiriesMade = prometheus.NewDesc("kisgrid_etcd_enquiries_total",
+		"Requests to etcd for flows and revisions that clients named and this coordinator did not know; each may be for many.", nil, nil)
 	isLeader = prometheus.NewDesc("kisgrid_coordinator_leader",
 		"1 for the coordinator that decides revisions.", nil, nil)
 )
@@ -58,7 +60,7 @@ type collector struct{ coordinator *Coordinator }
 // Describe implements prometheus.Collector.
 func (*collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		rowsIn, rowsEnded, rowsInFlight, rowsAgain, flowRevision, flowWanted, sessions, workerStates, workersUnreachable, isCutOff, streams, windowBytes, windowUsed, budgetBytes, isLeader,
+		rowsIn, rowsEnded, rowsInFlight, rowsAgain, flowRevision, flowWanted, enquiriesMade, sessions, workerStates, workersUnreachable, isCutOff, streams, windowBytes, windowUsed, budgetBytes, isLeader,
 		deadLetters, deadLettersLimit, deadLettersExpired, deadLettersUp,
 	} {
 		out <- d
@@ -85,6 +87,7 @@ func (m *collector) Collect(out chan<- prometheus.Metric) {
 		counter(rowsAgain, l.Redispatched, flow, "lost")
 		counter(rowsAgain, l.HandedBack, flow, "returned")
 	}
+	counter(enquiriesMade, c.fleet.enquiries.requests.Load())
 	now := c.board.load()
 	gauge(sessions, float64(now.sessions))
 	gauge(workersUnreachable, float64(len(now.missed)))

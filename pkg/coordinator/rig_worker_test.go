@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,19 +30,25 @@ type fakeWorker struct {
 	compile func(*pb.Definition) []string
 	// byNumber: it is of a build that knows revisions by number alone. Set before it registers.
 	byNumber bool
+	// answers: it answers each handshake, and nobody asks for its sessions. Set before it registers.
+	answers bool
+	// unfitFor is a text that the flow's document must not have, or the worker's build is unfit. Set before it registers.
+	unfitFor string
 	// grant is the credit that it gives a flow with the first definition of a session.
 	grant        *pb.Credit
 	store        *cluster.Store // that it registers with
+	lease        time.Duration  // under which it registers
 	registration *cluster.Registration[cluster.Worker]
 	killed       sync.Once
 	served       sync.WaitGroup
+	latest       atomic.Pointer[workerSession]
 }
 
 // newWorker makes a worker that listens, and is not registered yet.
 func (r *rig) newWorker(name string, functions ...string) *fakeWorker {
 	r.t.Helper()
 	w := &fakeWorker{
-		rig: r, store: r.store, sessions: make(chan *workerSession, 100), grant: &pb.Credit{Rows: 1 << 20, Bytes: 64 << 20},
+		rig: r, store: r.store, lease: lease, sessions: make(chan *workerSession, 100), grant: &pb.Credit{Rows: 1 << 20, Bytes: 64 << 20},
 		record: cluster.Worker{ID: fmt.Sprintf("%s-%d", name, prefixes.Add(1)), Name: name, Lanes: 1, Started: time.Now()},
 	}
 	for _, f := range functions {
@@ -69,13 +77,14 @@ func (w *fakeWorker) serve() {
 func (w *fakeWorker) register() *fakeWorker {
 	w.rig.t.Helper()
 	var err error
-	if w.registration, err = w.store.RegisterWorker(w.rig.t.Context(), w.record, lease); err != nil {
+	if w.registration, err = w.store.RegisterWorker(w.rig.t.Context(), w.record, w.lease); err != nil {
 		w.rig.t.Fatal(err)
 	}
+	registration := w.registration
 	w.rig.t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		_ = w.registration.Close(ctx) // its etcd may be gone
+		_ = registration.Close(ctx) // its etcd may be gone
 	})
 	return w
 }
@@ -101,6 +110,9 @@ func (w *fakeWorker) session() *workerSession {
 	return within(w.rig.t, "a session with "+w.record.ID, w.sessions)
 }
 
+// last is the session that a coordinator opened last.
+func (w *fakeWorker) last() *workerSession { return w.latest.Load() }
+
 // workerSession is a session as the worker sees it.
 type workerSession struct {
 	worker   *fakeWorker
@@ -117,7 +129,8 @@ type workerSession struct {
 	over        chan struct{} // closed when its reader has ended
 	end         chan error    // ends the call
 
-	mu      sync.Mutex                // for Send
+	mu      sync.Mutex                // for Send, and told
+	told    []*pb.Definition          // all that came
 	defined map[string]map[int64]bool // revisions by flow; only its reader's
 	number  uint64                    // of the last result; only the test's goroutine
 }
@@ -133,7 +146,12 @@ func (w *fakeWorker) Session(stream pb.Worker_SessionServer) error {
 		definitions: make(chan *pb.Definition, 1000), releases: make(chan *pb.Release, 1000), forgets: make(chan *pb.Forget, 1000), acks: make(chan uint64, 10000),
 		over: make(chan struct{}), end: make(chan error, 1), defined: map[string]map[int64]bool{},
 	}
-	w.sessions <- s
+	w.latest.Store(s)
+	if w.answers {
+		s.welcome(s.hello.GetResume(), 0)
+	} else {
+		w.sessions <- s
+	}
 	select {
 	case err := <-s.end:
 		return err
@@ -164,13 +182,20 @@ func (s *workerSession) read() {
 			if s.worker.compile != nil {
 				mistakes = s.worker.compile(d)
 			}
+			unfit := s.worker.unfitFor != "" && strings.Contains(string(d.GetDocuments()[0].GetYaml()), s.worker.unfitFor)
+			if unfit {
+				mistakes = append(mistakes, "the build is another")
+			}
+			s.mu.Lock()
+			s.told = append(s.told, d)
+			s.mu.Unlock()
 			fresh := len(s.defined[d.GetFlow()]) == 0
 			if fresh {
 				s.defined[d.GetFlow()] = map[int64]bool{}
 			}
 			s.defined[d.GetFlow()][d.GetRevision()] = true
 			s.send(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Compiled{Compiled: &pb.Compiled{
-				Flow: d.GetFlow(), Revision: d.GetRevision(), Errors: mistakes, Fresh: fresh, Digest: s.worker.digest(d.GetDigest()),
+				Flow: d.GetFlow(), Revision: d.GetRevision(), Errors: mistakes, Unfit: unfit, Fresh: fresh, Digest: s.worker.digest(d.GetDigest()),
 			}}})
 			if g := s.worker.grant; g != nil && fresh {
 				s.credit(d.GetFlow(), g.GetRows(), g.GetBytes())

@@ -54,7 +54,8 @@ func (f *fleet) outlast(ctx context.Context, flow string, earlier revisions) {
 	s := f.services[flow]
 	switch {
 	case s == nil:
-		f.forget(ctx, flow) // it never ran: workers took it, and others refused it
+		f.forget(ctx, flow) // it never ran, or is retired
+		f.erase(ctx, flow)
 		return
 	case s.timer != nil:
 		return
@@ -106,14 +107,37 @@ func (f *fleet) retire(ctx context.Context, flow string, s *service) {
 	}
 	delete(f.services, flow)
 	f.log.Info("flow retired", "flow", flow)
+	f.erase(ctx, flow)
+}
+
+// erase takes away what is left of a deleted flow, and does so once more a lease time later: credit that was on its way, and
+// answers that were being told, make traces of it meanwhile.
+func (f *fleet) erase(ctx context.Context, flow string) {
+	if f.flows[flow] != nil {
+		return
+	}
+	for _, forget := range f.forgets {
+		forget(flow)
+	}
+	if f.erasing[flow] != nil {
+		return
+	}
+	f.erasing[flow] = time.AfterFunc(f.lease, func() {
+		f.ask(ctx, func() {
+			if f.flows[flow] == nil && f.services[flow] == nil && f.forget(ctx, flow) {
+				f.erase(ctx, flow)
+			}
+			delete(f.erasing, flow)
+		})
+	})
 }
 
 // forget has every worker forget a flow, unless something of it is under way or to come.
 func (f *fleet) forget(ctx context.Context, flow string) bool {
-	idle := f.wanted[flow] == nil && f.pending[flow] == nil
+	idle, gone := f.wanted[flow] == nil && f.pending[flow] == nil, f.flows[flow] == nil
 	if !idle || !f.loop.do(ctx, func(l *loop) {
 		if idle = l.scheduler.Idle(flow); idle {
-			l.step(scheduler.FlowRetired{Flow: flow})
+			l.step(scheduler.FlowRetired{Flow: flow, Gone: gone})
 		}
 	}) {
 		return false // where it is shutting down, idle may still be written to

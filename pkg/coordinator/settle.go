@@ -33,7 +33,7 @@ func (a *admin) documents(ctx context.Context) (stored []definition.Document, as
 		done()
 		return nil, nil, nil, err
 	}
-	a.compiled = compile(stored, a.compiled)
+	a.compiled = compile(stored, a.compiled, a.steps)
 	return stored, a.compiled, done, nil
 }
 

@@ -1,6 +1,7 @@
 package definition
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -11,17 +12,38 @@ const OwnKeys = "kisgrid:"
 
 // Intake says what is wrong with the set's documents for somebody who takes them in: whoever checks a folder, applies documents,
 // or sees a revision for the first time. These are rules that are younger than documents which run: a document that was
-// taken in before goes on without them, so parsing and compiling don't ask.
-func (s *Set) Intake() error {
+// taken in before goes on without them, so parsing and compiling don't ask. A flow may have that many steps.
+func (s *Set) Intake(steps int) error {
 	var mistakes Mistakes
+	for _, name := range sortedKeys(s.Flows) {
+		mistakes = append(mistakes, s.Flows[name].intake(steps)...)
+	}
 	for _, name := range sortedKeys(s.Connectors) {
 		mistakes = append(mistakes, s.Connectors[name].intake()...)
 	}
 	return mistakes.err()
 }
 
-// Intake is Set's for one connector.
-func (c *Connector) Intake() error { return c.intake().err() }
+// Intake is Set's for one document.
+func (p Parsed) Intake(steps int) error {
+	switch {
+	case p.Flow != nil:
+		return p.Flow.intake(steps).err()
+	case p.Connector != nil:
+		return p.Connector.intake().err()
+	}
+	return nil
+}
+
+func (f *Flow) intake(steps int) Mistakes {
+	if len(f.Functions) <= steps {
+		return nil
+	}
+	return Mistakes{{
+		Document: f.Document.String(), Line: f.Functions[steps].Line, Key: "flows", Code: batch.CodeBadDocument,
+		Problem: fmt.Sprintf("has %d steps, over the limit of %d: split the flow, or do more in one function; --max-steps, of lint and of coordinators, raises the limit", len(f.Functions), steps),
+	}}
+}
 
 func (c *Connector) intake() (mistakes Mistakes) {
 	if strings.HasPrefix(c.Key, OwnKeys) {

@@ -3,8 +3,11 @@ package scheduler
 import "slices"
 
 // FlowRetired says that every worker is told to forget the flow: with its definitions goes its credit. It does nothing while
-// Idle is false.
-type FlowRetired struct{ Flow string }
+// Idle is false. Gone: the flow was deleted, and its ledger goes too.
+type FlowRetired struct {
+	Flow string
+	Gone bool
+}
 
 // CreditEnded says that a worker, which knew nothing of the flow, took a definition of it: what credit it gave before is void.
 type CreditEnded struct{ Worker, Flow string }
@@ -27,6 +30,10 @@ func (e FlowRetired) step(s *Scheduler) {
 	}
 	name, ledger, epoch := f.name, f.ledger, f.epoch
 	*f = flow{name: name, ledger: ledger, epoch: epoch + 1}
+	if e.Gone {
+		delete(s.byName, name)
+		s.flows = slices.DeleteFunc(s.flows, func(o *flow) bool { return o == f })
+	}
 }
 
 func (e CreditEnded) step(s *Scheduler) {

@@ -16,6 +16,7 @@ import (
 
 func lintCommand(register func(*kis.Registry)) *cobra.Command {
 	var access command.Access
+	var steps int
 	cmd := &cobra.Command{
 		Use:   "lint DIR",
 		Short: "Check a folder of documents against the functions of this build",
@@ -39,7 +40,7 @@ mistake a line, and exits with 1 if anything is.`,
 			if err := documents.Valid(); err != nil {
 				return err
 			}
-			if err := errors.Join(set.Intake(), documents.CheckSet(set)); err != nil {
+			if err := errors.Join(set.Intake(steps), documents.CheckSet(set)); err != nil {
 				return tellMistakes(cmd.ErrOrStderr(), err)
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d flows are right, with their %d functions and %d connectors\n",
@@ -48,6 +49,7 @@ mistake a line, and exits with 1 if anything is.`,
 		},
 	}
 	access.BindFlags(cmd.Flags())
+	cmd.Flags().IntVar(&steps, "max-steps", definition.MaxSteps, "how many `steps` a flow may have: what the coordinators' flag says")
 	return cmd
 }
 
