@@ -33,8 +33,7 @@ func TestBlockingCallsOfALocalEndWithTheirContext(t *testing.T) {
 			return err
 		}},
 		{"Send, behind another", func(ctx context.Context, b bed) error {
-			go func() { _, _ = b.stream.Send(b.life, batch.Rows(1)) }() // it ends with the stream
-			time.Sleep(20 * time.Millisecond)                           // so that the other one is most likely the first: right either way
+			go func() { _, _ = b.stream.Send(b.life, batch.Rows(1)) }() // it ends with the stream; whichever is the first, both wait
 			_, err := b.stream.Send(ctx, batch.Rows(1))
 			return err
 		}},
