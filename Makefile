@@ -13,7 +13,7 @@ CHAOS_TIME    ?= 20m
 CHAOS_RATE    ?= 4000
 CHAOS_SEED    ?= $(shell date +%s)
 
-.PHONY: help build images test lint proto proto-check proto-freeze bench soak-once soak-join soak-wakeups soak-records soak-windows soak-config fuzz sim sim-steps chaos vuln e2e-k8s
+.PHONY: help build images test lint proto proto-check proto-freeze bench soak-once soak-join soak-wakeups soak-records soak-windows soak-config fuzz sim sim-steps settle chaos vuln e2e-k8s
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' Makefile
@@ -114,6 +114,9 @@ sim: ## Simulate coordinators and workers in virtual time: SIM_ROWS, SIM_WORKERS
 
 sim-steps: ## Let things happen to one of 1,000 workers that has SIM_BATCHES small batches, and print the longest step of each
 	go test ./pkg/scheduler -run TestStepsAreShort -v -timeout 1h -long.workers=1000 -long.batches=$(SIM_BATCHES)
+
+settle: ## Change a function that 2,400 flows share, and print how long it takes until all run on it
+	go test ./pkg/coordinator -run TestSharedFunctionSettles -v -settle.flows=2400
 
 chaos: ## Kill, stop and cut off real processes under load for CHAOS_TIME: CHAOS_RATE rows per second, CHAOS_SEED
 	go test ./e2e/chaos -v -timeout 0 -chaos.gap=2s -chaos.patience=12s -chaos.open=0 -chaos.duration=$(CHAOS_TIME) -chaos.rate=$(CHAOS_RATE) -chaos.seed=$(CHAOS_SEED)

@@ -97,6 +97,24 @@ type State struct {
 	records []flowRecord
 }
 
+// Mark stands for what was read of a flow. Of two States that one FollowState has shown, a flow with the same mark is the same;
+// another one says nothing.
+type Mark struct {
+	status *FlowStatus
+	active *HistoryEntry
+}
+
+// Marks are those of Flows, in their order.
+func (s State) Marks() []Mark {
+	marks := make([]Mark, 0, len(s.Flows))
+	for _, r := range s.records { // sorted as Flows are
+		if r.status != nil {
+			marks = append(marks, Mark{r.status, s.Flows[len(marks)].Active})
+		}
+	}
+	return marks
+}
+
 // Documents are the statuses of functions and connectors.
 func (s State) Documents() map[Key]DocumentStatus {
 	all := map[Key]DocumentStatus{}

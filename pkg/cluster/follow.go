@@ -23,6 +23,7 @@ type follower[T any] struct {
 
 	mu       sync.Mutex           // held by read while it writes what follows, and by snapshot
 	records  map[string]record[T] // by key; nil before the first list
+	keys     []string             // of records, sorted
 	revision int64
 
 	changed chan struct{} // holds a token when there is something new to show
@@ -66,7 +67,7 @@ func (f *follower[T]) snapshot() (int64, []T) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	values := make([]T, 0, len(f.records))
-	for _, key := range slices.Sorted(maps.Keys(f.records)) {
+	for _, key := range f.keys {
 		values = append(values, f.records[key].value)
 	}
 	return f.revision, values
@@ -135,7 +136,7 @@ func (f *follower[T]) replace(kvs []*mvccpb.KeyValue, revision int64) {
 	// Only this goroutine writes the copy, so it reads it without the lock, here and in record.
 	same := f.records != nil && maps.EqualFunc(f.records, records, func(a, b record[T]) bool { return a.is(b.kv) })
 	f.mu.Lock()
-	f.records, f.revision = records, revision
+	f.records, f.keys, f.revision = records, slices.Sorted(maps.Keys(records)), revision
 	f.mu.Unlock()
 	if !same {
 		f.tell()
@@ -159,10 +160,20 @@ func (f *follower[T]) apply(events []*clientv3.Event) {
 	}
 	f.mu.Lock()
 	for _, e := range events {
-		delete(f.records, string(e.Kv.Key))
+		key := string(e.Kv.Key)
+		i, known := slices.BinarySearch(f.keys, key)
+		switch value, is := written[key]; {
+		case is && !known:
+			f.keys = slices.Insert(f.keys, i, key)
+			fallthrough
+		case is:
+			f.records[key] = value
+		case known:
+			f.keys = slices.Delete(f.keys, i, i+1)
+			delete(f.records, key)
+		}
 		f.revision = e.Kv.ModRevision
 	}
-	maps.Copy(f.records, written)
 	f.mu.Unlock()
 	f.tell()
 }

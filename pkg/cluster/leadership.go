@@ -83,33 +83,83 @@ func (l *Leadership) Resign(ctx context.Context) error { return l.claim.close(ct
 // lost, and CodeBadDocument when it is too large for one transaction of etcd. After CodeUnavailable, CodeDeadline and
 // CodeCancelled it may have been written all the same.
 func (l *Leadership) Activate(ctx context.Context, status FlowStatus, entry HistoryEntry) error {
-	if status.Flow != entry.Flow || status.Active != entry.Revision || entry.Revision == 0 {
-		return batch.Errorf(batch.CodeInternal, "activate flow %q: the status says revision %d of flow %q, the history entry revision %d of flow %q",
+	return l.Decide(ctx, []Decision{{Status: status, Entry: &entry}})[0]
+}
+
+// Decision is what the leader says of a flow: a status, and, where that switches the flow to a revision, the entry of it.
+type Decision struct {
+	Status FlowStatus
+	Entry  *HistoryEntry // nil: the status changes alone, as with PutStatus
+}
+
+// decisionsAtOnce is how many decisions go into one transaction, if they are not too large together.
+const decisionsAtOnce = maxOperations / 4
+
+// Decide writes decisions, many in one transaction, so that etcd writes to disk, and tells those who follow, once for all of
+// them; what belongs to one is always in the same. It returns an error for each, as Activate's; nil: it was written.
+func (l *Leadership) Decide(ctx context.Context, decisions []Decision) []error {
+	errs := make([]error, len(decisions))
+	var t *transaction
+	var within []int // decisions of t
+	commit := func() {
+		if t == nil {
+			return
+		}
+		if len(within) > 1 {
+			t.doing = fmt.Sprintf("writing the status of flow %q and %d more", decisions[within[0]].Status.Flow, len(within)-1)
+		}
+		err := l.commit(ctx, t)
+		for _, i := range within {
+			errs[i] = err
+		}
+		t, within = nil, nil
+	}
+	for i, d := range decisions {
+		one, err := l.decision(d)
+		if err != nil {
+			errs[i] = err
+			continue
+		}
+		if t != nil && (len(within) >= decisionsAtOnce || t.bytes+one.bytes+requestOverhead > maxBytes/2) {
+			commit()
+		}
+		if t == nil {
+			t = one
+		} else {
+			t.then, t.bytes = append(t.then, one.then...), t.bytes+one.bytes
+		}
+		within = append(within, i)
+	}
+	commit()
+	return errs
+}
+
+// decision is the transaction of a single one.
+func (l *Leadership) decision(d Decision) (*transaction, error) {
+	status, entry := d.Status, d.Entry
+	if entry != nil && (status.Flow != entry.Flow || status.Active != entry.Revision || entry.Revision == 0) {
+		return nil, batch.Errorf(batch.CodeInternal, "activate flow %q: the status says revision %d of flow %q, the history entry revision %d of flow %q",
 			entry.Flow, status.Active, status.Flow, entry.Revision, entry.Flow)
 	}
-	statusValue, err := encodeStatus(status)
+	value, err := encodeStatus(status)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	entryValue, err := encodeEntry(entry)
-	if err != nil {
-		return err
+	t := l.store.transaction(fmt.Sprintf("writing the status of flow %q", status.Flow))
+	t.put(l.store.keys.status(status.Flow), value)
+	if entry != nil {
+		if value, err = encodeEntry(*entry); err != nil {
+			return nil, err
+		}
+		t.doing = fmt.Sprintf("activating revision %d of flow %q", entry.Revision, entry.Flow)
+		t.put(l.store.keys.revision(entry.Flow, entry.Revision), value)
 	}
-	t := l.store.transaction(fmt.Sprintf("activating revision %d of flow %q", entry.Revision, entry.Flow))
-	t.put(l.store.keys.status(status.Flow), statusValue)
-	t.put(l.store.keys.revision(entry.Flow, entry.Revision), entryValue)
-	return l.commit(ctx, t)
+	return t, nil
 }
 
 // PutStatus writes a flow's status. Status.Active must be 0 or what Activate wrote last.
 func (l *Leadership) PutStatus(ctx context.Context, status FlowStatus) error {
-	value, err := encodeStatus(status)
-	if err != nil {
-		return err
-	}
-	t := l.store.transaction(fmt.Sprintf("writing the status of flow %q", status.Flow))
-	t.put(l.store.keys.status(status.Flow), value)
-	return l.commit(ctx, t)
+	return l.Decide(ctx, []Decision{{Status: status}})[0]
 }
 
 // DeleteStatus removes the status of a flow that has no document any more; its history stays. A flow without status is no

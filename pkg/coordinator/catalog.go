@@ -27,6 +27,7 @@ type flowEntry struct {
 	active    *revision
 	revisions revisions // those that a batch may name, active included
 	status    cluster.FlowStatus
+	mark      cluster.Mark // of status and active in etcd
 }
 
 // maxRevisions is how many revisions of a flow stay in memory: those that batches are likely to name.

@@ -297,8 +297,9 @@ func (c *Coordinator) follow(ctx context.Context) error {
 	g.Go(func() error {
 		return s.FollowState(ctx, func(state cluster.State) {
 			f.seen.Store(&state)
-			f.ask(ctx, func() {
-				f.setFlows(ctx, state.Flows)
+			// Changes that come meanwhile come together.
+			f.wait(ctx, func() {
+				f.setFlows(ctx, state)
 				listed()
 			})
 		})

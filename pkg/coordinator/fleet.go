@@ -62,6 +62,7 @@ type fleet struct {
 	// Owned by run.
 	members map[string]*member
 	flows   map[string]*flowEntry
+	touched map[string]bool      // flows that are not shown as they are; publish shows them
 	wanted  map[string]*revision // what the leader asks workers to take, by flow
 	pending map[string]*pendingSwitch
 	// services are the flows that the scheduler runs.
@@ -77,7 +78,7 @@ type member struct {
 	link    *link
 	buried  bool      // known to be dead, although its key is still there
 	rivalry time.Time // since when another one is registered under its name, that came later; zero: there is none
-	defined map[definitionKey]verdict
+	defined byDefinition[verdict]
 	asked   uint64 // how many definitions it was sent
 	// renewed are the revisions for which its session began anew, as it knew another one by their number.
 	renewed map[definitionKey]bool
@@ -99,7 +100,7 @@ type pendingSwitch struct {
 
 func (f *fleet) init() {
 	f.requests, f.done, f.news = make(chan func(), 64), make(chan struct{}), make(chan struct{}, 1)
-	f.members, f.flows = map[string]*member{}, map[string]*flowEntry{}
+	f.members, f.flows, f.touched = map[string]*member{}, map[string]*flowEntry{}, map[string]bool{}
 	f.wanted, f.pending = map[string]*revision{}, map[string]*pendingSwitch{}
 	f.services, f.enquiries = map[string]*service{}, newEnquiries(f.store)
 	f.erasing = map[string]*time.Timer{}
@@ -191,7 +192,7 @@ func (f *fleet) setWorkers(ctx context.Context, workers map[string]cluster.Worke
 		}
 		f.log.Info("worker joined", "worker", id, "address", w.Address)
 		f.rival(w)
-		m := &member{worker: w, defined: map[definitionKey]verdict{}, renewed: map[definitionKey]bool{}}
+		m := &member{worker: w, defined: byDefinition[verdict]{}, renewed: map[definitionKey]bool{}}
 		linkCtx, cancel := context.WithCancelCause(ctx)
 		m.link = &link{
 			worker: w, name: f.nameOf(w), secret: newSecret(), fleet: f, loop: f.loop, log: f.log.Named("session"), outbox: newOutbox[order](),
@@ -249,7 +250,7 @@ func (f *fleet) up(ctx context.Context, k *link, resumed bool) {
 			return
 		}
 		before := m.defined
-		m.defined = map[definitionKey]verdict{}
+		m.defined = byDefinition[verdict]{}
 		for _, name := range slices.Sorted(maps.Keys(f.services)) {
 			f.define(m, f.services[name].revision)
 		}
@@ -259,9 +260,12 @@ func (f *fleet) up(ctx context.Context, k *link, resumed bool) {
 		for _, name := range slices.Sorted(maps.Keys(f.wanted)) {
 			f.define(m, f.wanted[name])
 		}
-		for key := range before {
-			if _, again := m.defined[key]; resumed && !again {
-				m.link.outbox.put(order{forget: &key}) // rows that need it bring it along
+		for flow, revisions := range before {
+			for name := range revisions {
+				key := definitionKey{flow, name}
+				if _, again := m.defined.get(key); resumed && !again {
+					m.link.outbox.put(order{forget: &key}) // rows that need it bring it along
+				}
 			}
 		}
 		f.changed()
@@ -283,11 +287,11 @@ func (f *fleet) define(m *member, r *revision) {
 		return
 	}
 	key := definitionKey{r.message.GetFlow(), r.id()}
-	if _, done := m.defined[key]; done || !m.link.connected.Load() {
+	if _, done := m.defined.get(key); done || !m.link.connected.Load() {
 		return
 	}
 	// Should the other revision still be needed in the next session, the sender tells whichever is needed next, again and again.
-	if !m.link.digests.Load() && m.confuses(key) && !m.renewed[key] {
+	if !m.link.digests.Load() && m.defined.another(key) && !m.renewed[key] {
 		m.renewed[key] = true
 		f.log.Info("a revision's number was given again, and this worker's build knows it by number alone: its session begins anew", "worker", m.worker.ID,
 			"flow", key.flow, "revision", key.revision)
@@ -295,18 +299,8 @@ func (f *fleet) define(m *member, r *revision) {
 		return
 	}
 	m.asked++
-	m.defined[key] = verdict{asked: true, place: m.asked}
+	m.defined.set(key, verdict{asked: true, place: m.asked})
 	m.link.outbox.put(order{define: r})
-}
-
-// confuses reports whether the worker was sent another revision of that number in this session.
-func (m *member) confuses(key definitionKey) bool {
-	for known := range m.defined {
-		if known != key && known.confusable(key) {
-			return true
-		}
-	}
-	return false
 }
 
 // lacks lists the functions of the revision that the worker does not have.
@@ -329,7 +323,8 @@ func (f *fleet) compiled(ctx context.Context, k *link, digest batch.Digest, c *p
 		}
 		lasting := context.WithoutCancel(ctx) // what follows from it stands, should the session be over by now
 		key := definitionKey{c.GetFlow(), batch.Revision{Number: c.GetRevision(), Digest: digest}}
-		m.defined[key] = verdict{place: m.defined[key].place, errors: c.GetErrors(), unfit: c.GetUnfit()}
+		said, _ := m.defined.get(key)
+		m.defined.set(key, verdict{place: said.place, errors: c.GetErrors(), unfit: c.GetUnfit()})
 		if len(c.GetErrors()) > 0 {
 			f.log.Warn("a worker rejects a revision", "worker", k.worker.ID, "flow", c.GetFlow(), "revision", c.GetRevision(), "errors", c.GetErrors())
 		} else if s := f.services[key.flow]; s != nil && s.revision.id() == key.revision {
@@ -346,6 +341,12 @@ func (f *fleet) compiled(ctx context.Context, k *link, digest batch.Digest, c *p
 	})
 }
 
+// forget has the worker forget a revision.
+func (m *member) forget(key definitionKey) {
+	m.defined.remove(key)
+	m.link.outbox.put(order{forget: &key})
+}
+
 // prune has workers forget the revisions of a flow that batches are no longer likely to name. Should one be named all the
 // same, it is sent again. The newest that a worker can run stays with it: it may be about to become active.
 func (f *fleet) prune(flow string) {
@@ -356,24 +357,24 @@ func (f *fleet) prune(flow string) {
 	}
 	for _, m := range f.members {
 		newest := uint64(0) // of those that it can run, the one that it was sent last
-		for key, v := range m.defined {
-			if key.flow == flow && !v.asked && len(v.errors) == 0 {
+		for _, v := range m.defined[flow] {
+			if !v.asked && len(v.errors) == 0 {
 				newest = max(newest, v.place)
 			}
 		}
-		for key, v := range m.defined {
-			if key.flow == flow && !v.asked && v.place != newest && !needed(key.revision) {
-				delete(m.defined, key)
-				m.link.outbox.put(order{forget: &key})
+		for name, v := range m.defined[flow] {
+			if !v.asked && v.place != newest && !needed(name) {
+				m.forget(definitionKey{flow, name})
 			}
 		}
 	}
 }
 
 // setFlows takes over what the leader decided.
-func (f *fleet) setFlows(ctx context.Context, flows []cluster.ActiveFlow) {
-	there := map[string]bool{}
-	for _, fl := range flows {
+func (f *fleet) setFlows(ctx context.Context, state cluster.State) {
+	there := make(map[string]bool, len(state.Flows))
+	marks := state.Marks()
+	for i, fl := range state.Flows {
 		name := fl.Status.Flow
 		there[name] = true
 		e := f.flows[name]
@@ -381,7 +382,11 @@ func (f *fleet) setFlows(ctx context.Context, flows []cluster.ActiveFlow) {
 			e = &flowEntry{name: name}
 			f.flows[name] = e
 		}
-		e.status = fl.Status
+		if e.mark == marks[i] {
+			continue
+		}
+		e.mark, e.status = marks[i], fl.Status
+		f.touched[name] = true
 		switch {
 		case fl.Active == nil:
 		case e.active == nil || e.active.id() != fl.Active.Name():
@@ -393,6 +398,7 @@ func (f *fleet) setFlows(ctx context.Context, flows []cluster.ActiveFlow) {
 	for name, e := range f.flows {
 		if !there[name] {
 			delete(f.flows, name)
+			f.touched[name] = true
 			f.endSwitch(name)
 			f.outlast(ctx, name, e.revisions)
 			f.prune(name)
@@ -436,13 +442,14 @@ func (f *fleet) trySwitch(ctx context.Context, flow string, force bool) {
 	}
 	key := definitionKey{flow, p.revision.id()}
 	for _, m := range f.members {
-		if m.defined[key].asked && m.link.connected.Load() && !force {
+		if m.defined[flow][key.revision].asked && m.link.connected.Load() && !force {
 			return
 		}
 	}
 	f.endSwitch(flow)
 	e.active = p.revision
 	e.keep(p.revision)
+	f.touched[flow] = true
 	if e.on() {
 		f.serve(ctx, flow, p.revision)
 	} else {
@@ -453,87 +460,27 @@ func (f *fleet) trySwitch(ctx context.Context, flow string, force bool) {
 	f.publish()
 }
 
-// publish shows the flows, and how many sessions are up, as they are now.
+// publish shows the flows, and how many sessions are up, as they are now. What has not been touched since is shown as it was.
 func (f *fleet) publish() {
-	c := &catalog{reach: f.survey(), flows: make(map[string]*flowEntry, len(f.flows))}
+	c := &catalog{reach: f.survey(), flows: f.board.load().flows}
 	if was := f.board.load(); was.cutOff != c.cutOff {
 		f.log.Warn("this coordinator's reach changed", "cut_off", c.cutOff, "reached", c.sessions, "not_reached", len(c.missed), "lost", c.lost)
 	}
-	for name, e := range f.flows {
-		shown := *e
-		c.flows[name] = &shown
+	if len(f.touched) > 0 {
+		if c.flows = maps.Clone(c.flows); c.flows == nil {
+			c.flows = map[string]*flowEntry{}
+		}
+		for name := range f.touched {
+			if e := f.flows[name]; e != nil {
+				shown := *e
+				c.flows[name] = &shown
+			} else {
+				delete(c.flows, name)
+			}
+		}
+		clear(f.touched)
 	}
 	f.board.publish(c)
-}
-
-// rollout is how far the workers are with a revision.
-type rollout struct {
-	capable  []string            // live workers that have its functions
-	acks     int                 // of them, those that took it
-	lagging  []string            // of them, those that have not answered
-	rejected map[string][]string // of them, those that refuse it, and why
-	unfit    map[string][]string // workers whose build has its functions, but others than it needs, and why
-	missing  map[string]int      // functions that workers lack, and how many lack them
-}
-
-// want asks every capable worker to take the revision, and tells how far that is. A nil revision asks for nothing more.
-func (f *fleet) want(ctx context.Context, flow string, r *revision) (rollout, bool) {
-	var s rollout
-	ok := f.wait(ctx, func() {
-		before := f.wanted[flow]
-		if r == nil {
-			delete(f.wanted, flow)
-			f.prune(flow)
-			return
-		}
-		f.wanted[flow] = r
-		if before != nil && before.id() != r.id() {
-			f.prune(flow)
-		}
-		for _, m := range f.members {
-			f.define(m, r)
-		}
-		s = f.rollout(r)
-	})
-	if !ok {
-		return rollout{}, false // s may still be written to
-	}
-	return s, true
-}
-
-func (f *fleet) rollout(r *revision) rollout {
-	s := rollout{rejected: map[string][]string{}, unfit: map[string][]string{}, missing: map[string]int{}}
-	key := definitionKey{r.message.GetFlow(), r.id()}
-	for _, id := range slices.Sorted(maps.Keys(f.members)) {
-		m := f.members[id]
-		if m.buried || m.worker.Draining || m.link.draining.Load() {
-			continue
-		}
-		if lacks := m.lacks(r); len(lacks) > 0 {
-			for _, name := range lacks {
-				s.missing[name]++
-			}
-			continue
-		}
-		v, sent := m.defined[key]
-		if v.unfit {
-			s.unfit[id] = v.errors
-			continue
-		}
-		if m.link.lost.Load() {
-			continue // when it is reached again it takes the revision before any row
-		}
-		s.capable = append(s.capable, id)
-		switch {
-		case !sent || v.asked:
-			s.lagging = append(s.lagging, id)
-		case len(v.errors) > 0:
-			s.rejected[id] = v.errors
-		default:
-			s.acks++
-		}
-	}
-	return s
 }
 
 // workers are the live members as etcd has them.

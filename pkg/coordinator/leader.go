@@ -94,9 +94,11 @@ func (f *fleet) lead(ctx context.Context, leadership *cluster.Leadership, log hc
 		if l.asked == nil {
 			return
 		}
+		var wishes []wish
 		for name := range l.asked.wanted {
-			f.want(context.WithoutCancel(ctx), name, nil)
+			wishes = append(wishes, wish{flow: name})
 		}
+		f.want(context.WithoutCancel(ctx), wishes...)
 	}()
 	for {
 		select {
@@ -210,7 +212,7 @@ func (l *leader) reconcileAll(ctx context.Context) error {
 	var failed []error
 	for _, name := range slices.Sorted(maps.Keys(l.statuses)) {
 		if l.asked.wanted[name] == nil {
-			l.fleet.want(ctx, name, nil)
+			l.fleet.want(ctx, wish{flow: name})
 			if err := l.leadership.DeleteStatus(ctx, name); err != nil {
 				failed = append(failed, err)
 				continue
@@ -223,38 +225,66 @@ func (l *leader) reconcileAll(ctx context.Context) error {
 			l.log.Info("flow deleted", "flow", name)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(l.asked.wanted)) {
-		if err := l.reconcile(ctx, name, l.asked.wanted[name]); err != nil {
-			failed = append(failed, err)
-		}
-	}
-	return errors.Join(failed...)
+	return errors.Join(append(failed, l.reconcile(ctx))...)
 }
 
-// reconcile takes one flow a step nearer to what is wanted.
-func (l *leader) reconcile(ctx context.Context, name string, c *candidate) error {
-	now, known := l.statuses[name]
-	runs := l.running[name]
-	if c.breaks && c.revision != nil && len(c.intake(runs)) == 0 {
-		l.tellLenient(name, c)
+// reconcile takes each flow that is not where it is to be a step nearer.
+func (l *leader) reconcile(ctx context.Context) error {
+	var steps []*candidate
+	var wishes []wish
+	for _, name := range slices.Sorted(maps.Keys(l.asked.wanted)) {
+		c := l.asked.wanted[name]
+		now, known := l.statuses[name]
+		runs := l.running[name]
+		if c.breaks && c.revision != nil && len(c.intake(runs)) == 0 {
+			l.tellLenient(name, c)
+		}
+		if c.revision != nil && known && now.Wanted == c.number && now.Active == c.number && runs.revision == c.id() && now.State == c.settled() {
+			continue
+		}
+		c = c.takenIn(runs)
+		w := wish{name, c.revision}
+		if c.revision != nil && !c.revision.enabled {
+			w.revision = nil
+		}
+		steps, wishes = append(steps, c), append(wishes, w)
 	}
-	if c.revision != nil && known && now.Wanted == c.number && now.Active == c.number && runs.revision == c.id() && now.State == c.settled() {
-		return nil
-	}
-	c = c.takenIn(runs)
-	asked := c.revision
-	if asked != nil && !asked.enabled {
-		asked = nil
-	}
-	r, ok := l.fleet.want(ctx, name, asked)
+	rollouts, ok := l.fleet.want(ctx, wishes...)
 	if !ok {
 		return nil // shutting down
 	}
-	next := decide(name, c, r, batch.Revision{Number: now.Active, Digest: runs.revision.Digest})
-	if c.revision != nil && next.State == c.settled() {
-		return l.activate(ctx, next, c)
+	var decisions []cluster.Decision
+	var decided []*candidate
+	for i, c := range steps {
+		flow := wishes[i].flow
+		d := cluster.Decision{Status: decide(flow, c, rollouts[i], batch.Revision{Number: l.statuses[flow].Active, Digest: l.running[flow].revision.Digest})}
+		activates := c.revision != nil && d.Status.State == c.settled()
+		if !activates && !l.isNews(&d.Status) {
+			continue
+		}
+		d.Status.Updated = time.Now().UTC()
+		if activates {
+			d.Entry = &cluster.HistoryEntry{
+				Flow: flow, Revision: c.number, Documents: c.documents, Accepted: d.Status.Updated, ShardKey: c.revision.shardKey, Enabled: c.revision.enabled,
+			}
+		}
+		decisions, decided = append(decisions, d), append(decided, c)
 	}
-	return l.put(ctx, next)
+	var failed []error
+	wishes = nil
+	for i, err := range l.leadership.Decide(ctx, decisions) {
+		switch d := decisions[i]; {
+		case err != nil:
+			failed = append(failed, err)
+		case d.Entry != nil:
+			l.activated(d.Status, decided[i])
+			wishes = append(wishes, wish{flow: d.Status.Flow})
+		default:
+			l.written(d.Status)
+		}
+	}
+	l.fleet.want(ctx, wishes...)
+	return errors.Join(failed...)
 }
 
 // tellLenient tells, once, that a flow goes on with documents that would be refused by now.
@@ -324,39 +354,29 @@ func decide(flow string, c *candidate, r rollout, active batch.Revision) cluster
 	return next
 }
 
-// activate makes the candidate the flow's active revision.
-func (l *leader) activate(ctx context.Context, s cluster.FlowStatus, c *candidate) error {
-	s.Updated = time.Now().UTC()
-	err := l.leadership.Activate(ctx, s, cluster.HistoryEntry{
-		Flow: s.Flow, Revision: c.number, Documents: c.documents, Accepted: s.Updated,
-		ShardKey: c.revision.shardKey, Enabled: c.revision.enabled,
-	})
-	if err != nil {
-		return err
-	}
+// activated notes that the candidate is the flow's active revision. What is left of its history trim removes.
+func (l *leader) activated(s cluster.FlowStatus, c *candidate) {
 	l.statuses[s.Flow], l.running[s.Flow], l.wrote[s.Flow] = s, runningOf(c.id(), c.documents), s.Updated
-	l.fleet.want(ctx, s.Flow, nil)
 	l.log.Info("flow activated", "flow", s.Flow, "revision", c.id(), "state", s.State)
-	return l.leadership.TrimHistory(ctx, s.Flow, cluster.HistoryKeep, l.fleet.historyAge)
 }
 
-// put writes a status that says something new, progress of a rollout not oftener than once in statusPause.
-func (l *leader) put(ctx context.Context, s cluster.FlowStatus) error {
+// isNews reports whether a status says something new, progress of a rollout not oftener than once in statusPause.
+func (l *leader) isNews(s *cluster.FlowStatus) bool {
 	old, known := l.statuses[s.Flow]
 	s.Updated = old.Updated
-	if known && reflect.DeepEqual(old, s) {
-		return nil
-	}
-	now := time.Now().UTC()
-	if known && old.State == s.State && s.State == cluster.StateApplying && now.Sub(old.Updated) < statusPause {
+	switch {
+	case known && reflect.DeepEqual(old, *s):
+		return false
+	case known && old.State == s.State && s.State == cluster.StateApplying && time.Since(old.Updated) < statusPause:
 		l.lookAgain()
-		return nil
+		return false
 	}
-	s.Updated = now
-	if err := l.leadership.PutStatus(ctx, s); err != nil {
-		return err
-	}
-	l.statuses[s.Flow], l.wrote[s.Flow] = s, now
+	return true
+}
+
+// written notes that a status was written.
+func (l *leader) written(s cluster.FlowStatus) {
+	l.statuses[s.Flow], l.wrote[s.Flow] = s, s.Updated
 	if s.State == cluster.StateRejected && l.rejected[s.Flow] != s.WantedRevision() {
 		l.rejected[s.Flow] = s.WantedRevision()
 		l.fleet.rejections.WithLabelValues(s.Flow).Inc()
@@ -364,7 +384,6 @@ func (l *leader) put(ctx context.Context, s cluster.FlowStatus) error {
 	if s.State != cluster.StateApplying {
 		l.log.Warn("a flow's documents ask for what does not run", "flow", s.Flow, "state", s.State, "wanted", s.Wanted, "active", s.Active, "reasons", s.Reasons)
 	}
-	return nil
 }
 
 // trim removes the history that nobody needs: of each flow the revisions that are old and followed by enough others, and all of a

@@ -500,7 +500,7 @@ const (
 
 // write sends orders, and acknowledges results, until the session ends.
 func (k *link) write(ctx context.Context, stream pb.Worker_SessionClient) error {
-	s := sender{stream: stream, link: k, defined: map[definitionKey]bool{}}
+	s := sender{stream: stream, link: k, defined: byDefinition[bool]{}}
 	late := time.NewTimer(acknowledgeAfter)
 	defer late.Stop()
 	var orders []order

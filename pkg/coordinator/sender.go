@@ -15,6 +15,39 @@ type definitionKey struct {
 	revision batch.Revision
 }
 
+// byDefinition holds something for each of some revisions. Those of one flow stand together, so that what is asked about a flow
+// costs nothing for the others.
+type byDefinition[T any] map[string]map[batch.Revision]T
+
+func (d byDefinition[T]) get(key definitionKey) (T, bool) {
+	v, there := d[key.flow][key.revision]
+	return v, there
+}
+
+func (d byDefinition[T]) set(key definitionKey, v T) {
+	if d[key.flow] == nil {
+		d[key.flow] = map[batch.Revision]T{}
+	}
+	d[key.flow][key.revision] = v
+}
+
+func (d byDefinition[T]) remove(key definitionKey) {
+	delete(d[key.flow], key.revision)
+	if len(d[key.flow]) == 0 {
+		delete(d, key.flow)
+	}
+}
+
+// another reports whether there is another revision of that number.
+func (d byDefinition[T]) another(key definitionKey) bool {
+	for other := range d[key.flow] {
+		if other != key.revision && (definitionKey{key.flow, other}).confusable(key) {
+			return true
+		}
+	}
+	return false
+}
+
 // confusable reports whether both name a revision of the same number, of the same flow.
 func (k definitionKey) confusable(other definitionKey) bool {
 	return k.flow == other.flow && k.revision.Number == other.revision.Number
@@ -24,8 +57,8 @@ func (k definitionKey) confusable(other definitionKey) bool {
 type sender struct {
 	link         *link
 	stream       pb.Worker_SessionClient
-	defined      map[definitionKey]bool // sent in this session
-	acknowledged uint64                 // results
+	defined      byDefinition[bool] // sent in this session
+	acknowledged uint64             // results
 }
 
 func (s *sender) send(o order) error {
@@ -36,25 +69,15 @@ func (s *sender) send(o order) error {
 		r := &pb.Release{Flow: o.release.Flow, Slots: wire.FromRanges(o.release.Slots)}
 		return s.message(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Release{Release: r}})
 	case o.forget != nil:
-		if !s.link.digests.Load() && s.another(*o.forget) {
+		if !s.link.digests.Load() && s.defined.another(*o.forget) {
 			return nil // the worker knows the number only, and would forget that one
 		}
-		delete(s.defined, *o.forget)
+		s.defined.remove(*o.forget)
 		f := &pb.Forget{Flow: o.forget.flow, Revision: o.forget.revision.Number, Digest: wire.FromDigest(o.forget.revision.Digest)}
 		return s.message(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Forget{Forget: f}})
 	default:
 		return s.define(o.define, false)
 	}
-}
-
-// another reports whether another revision of that number was sent last.
-func (s *sender) another(key definitionKey) bool {
-	for other := range s.defined {
-		if other != key && other.confusable(key) {
-			return true
-		}
-	}
-	return false
 }
 
 func (s *sender) message(m *pb.CoordinatorMessage) error { return s.messageAs(m, m) }
@@ -73,14 +96,14 @@ func (s *sender) messageAs(m *pb.CoordinatorMessage, form any) error {
 // the last that it was sent: it is sent the other one again when rows need that.
 func (s *sender) define(r *revision, recalled bool) error {
 	key := definitionKey{r.message.GetFlow(), r.id()}
-	if s.defined[key] {
+	if s.defined[key.flow][key.revision] {
 		return nil
 	}
 	if !s.link.digests.Load() {
-		maps.DeleteFunc(s.defined, func(other definitionKey, _ bool) bool { return other.confusable(key) })
+		maps.DeleteFunc(s.defined[key.flow], func(other batch.Revision, _ bool) bool { return (definitionKey{key.flow, other}).confusable(key) })
 		s.link.unanswered.add(key)
 	}
-	s.defined[key] = true
+	s.defined.set(key, true)
 	m := r.message
 	if recalled {
 		m = &pb.Definition{Flow: m.GetFlow(), Revision: m.GetRevision(), Digest: m.GetDigest(), Documents: m.GetDocuments(), Recalled: true}

@@ -40,7 +40,7 @@ func (f *fleet) serve(ctx context.Context, flow string, r *revision) *service {
 	for _, id := range slices.Sorted(maps.Keys(f.members)) {
 		m := f.members[id]
 		f.define(m, r)
-		if v, sent := m.defined[key]; sent && m.link.connected.Load() && !v.asked && len(v.errors) == 0 {
+		if v, sent := m.defined.get(key); sent && m.link.connected.Load() && !v.asked && len(v.errors) == 0 {
 			ready = append(ready, id)
 		}
 	}
@@ -79,6 +79,7 @@ func (f *fleet) recall(ctx context.Context, flow string, named batch.Revision, r
 	}
 	if e != nil && e.revisions.find(r.id()) == nil {
 		e.keep(r)
+		f.touched[flow] = true
 		f.publish()
 	}
 	if !e.on() {
@@ -146,10 +147,9 @@ func (f *fleet) forget(ctx context.Context, flow string) bool {
 		return false
 	}
 	for _, m := range f.members {
-		for key, v := range m.defined {
-			if key.flow == flow && !v.asked {
-				delete(m.defined, key)
-				m.link.outbox.put(order{forget: &key})
+		for name, v := range m.defined[flow] {
+			if !v.asked {
+				m.forget(definitionKey{flow, name})
 			}
 		}
 	}

@@ -55,6 +55,12 @@ func (w asked) renew(now *compiled, tell func(*pb.Progress) error) error {
 	return nil
 }
 
+// lookedAt is what the progress of a flow follows from.
+type lookedAt struct {
+	entry  *flowEntry
+	wanted batch.Revision
+}
+
 // settle tells how far flows are until each has settled on what its documents ask for: it runs here, was refused, waits for a
 // worker, or was deleted. Where the wait ends before that, its error begins with so, which says how things stand, and names the
 // command that says how they went on.
@@ -62,9 +68,19 @@ func (a *admin) settle(ctx context.Context, waiting asked, so, command string, t
 	again := time.NewTicker(askAgain)
 	defer again.Stop()
 	told := map[string]*pb.Progress{}
+	looked := map[string]lookedAt{}
 	for {
 		c, changed := a.board.watch()
-		for _, flow := range slices.Sorted(maps.Keys(waiting)) {
+		var news []string // what is shown of the others has not changed
+		for flow, wanted := range waiting {
+			is := lookedAt{c.flows[flow], wanted}
+			if was, there := looked[flow]; !there || was != is {
+				looked[flow] = is
+				news = append(news, flow)
+			}
+		}
+		slices.Sort(news)
+		for _, flow := range news {
 			p := progress(flow, c.flows[flow], waiting[flow])
 			if !proto.Equal(told[flow], p) {
 				told[flow] = p

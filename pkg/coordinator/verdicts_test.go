@@ -64,14 +64,14 @@ func TestSessionOverWhenASwitchFollows(t *testing.T) {
 	f.init()
 	k := &link{worker: cluster.Worker{ID: "w"}, fleet: f, outbox: newOutbox[order]()}
 	k.connected.Store(true)
-	m := &member{worker: k.worker, link: k, defined: map[definitionKey]verdict{}}
+	m := &member{worker: k.worker, link: k, defined: byDefinition[verdict]{}}
 	f.members["w"] = m
 	for i := range 20 { // whether an event is dropped that is posted too late, is chance
 		name := fmt.Sprintf("flow-%d", i)
 		r := &revision{number: 1, enabled: true, message: &pb.Definition{Flow: name, Revision: 1}}
 		f.flows[name] = &flowEntry{name: name}
 		f.pending[name] = &pendingSwitch{revision: r, timer: time.NewTimer(time.Hour)}
-		m.defined[definitionKey{name, r.id()}] = verdict{asked: true}
+		m.defined.set(definitionKey{name, r.id()}, verdict{asked: true})
 		session, end := context.WithCancel(context.Background())
 		f.compiled(session, k, r.digest, &pb.Compiled{Flow: name, Revision: 1})
 		end()
