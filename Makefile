@@ -13,10 +13,10 @@ CHAOS_TIME    ?= 20m
 CHAOS_RATE    ?= 4000
 CHAOS_SEED    ?= $(shell date +%s)
 
-.PHONY: help build images test lint proto proto-check proto-freeze bench soak-once soak-join soak-wakeups soak-records soak-windows soak-config fuzz sim sim-steps settle chaos vuln e2e-k8s
+.PHONY: help build images test lint proto proto-check proto-freeze bench soak-once soak-join soak-wakeups soak-records soak-windows soak-config soak-revisions fuzz sim sim-steps settle chaos vuln e2e-k8s
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' Makefile
 
 build: ## Build the programs into bin/
 	go build -trimpath -ldflags '-X github.com/kisgrid/kisgrid/internal/command.Version=$(VERSION)' -o bin/ ./cmd/...
@@ -29,7 +29,7 @@ images: ## Build container images for amd64 and arm64 into bin/images, the same 
 # Tests use free ports and end what they start; a server that is installed need not run.
 test: ## Run every test; with the real redis-server, etcd and etcdctl where they are installed
 	@for tool in redis-server etcd etcdctl; do \
-		printf '%-13s %s\n' $$tool "$$(command -v $$tool || echo 'not installed: an embedded one stands in, or the test says that it is skipped')"; \
+		printf '%-15s %s\n' $$tool "$$(command -v $$tool || echo 'not installed: an embedded one stands in, or the test says that it is skipped')"; \
 	done
 	go vet ./... && go test -race -timeout 15m ./...
 
@@ -100,6 +100,14 @@ soak-windows: ## Go through WINDOW_ROUNDS histories of once-windows that differ 
 
 soak-config: ## Change definitions under load for SOAK_FOR, SOAK_RATE versions a minute, from SOAK_SEED
 	go test -run '^TestSoak$$' -v -timeout 0 ./e2e/live -soak.for $(SOAK_FOR) -soak.rate $(SOAK_RATE) -soak.seed $(SOAK_SEED)
+
+# The suite runs four of them, within 300ms of an apply.
+REVISION_ROUNDS ?= 200
+REVISION_WAIT   ?= 10s
+REVISION_SEED   ?= $(shell date +%s)
+
+soak-revisions: ## Have etcd lose its data, or go back to a copy, within REVISION_WAIT of an apply, REVISION_ROUNDS times, from REVISION_SEED
+	go test -run '^TestRevisionRounds$$' -v -timeout 0 ./pkg/coordinator -revisions.rounds $(REVISION_ROUNDS) -revisions.wait $(REVISION_WAIT) -revisions.seed $(REVISION_SEED)
 
 fuzz: ## Run each fuzz test for FUZZTIME
 	@set -e; for file in $$(grep -rl --include='*_test.go' '^func Fuzz' .); do \

@@ -59,11 +59,16 @@ func (e *etcdOf) save() string {
 		e.t.Fatal(err)
 	}
 	copied := filepath.Join(e.t.TempDir(), "saved")
-	if err := os.CopyFS(copied, os.DirFS(e.dir)); err != nil {
-		e.t.Fatal(err)
-	}
+	copyFolder(e.t, copied, e.dir)
 	e.start(e.dir)
 	return copied
+}
+
+func copyFolder(t *testing.T, to, from string) {
+	t.Helper()
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // advance writes keys that nobody looks at until the next revision is the one given; false when that is over already.
@@ -156,6 +161,9 @@ func TestNumbersGivenAgain(t *testing.T) {
 			r.awaitCatalog("etcd has none of the flows", func(c *catalog) bool { return len(c.flows) == 0 })
 			until(t, "it leads again", r.c.leading.Load)
 			for _, w := range workers {
+				if !c.restored {
+					closed(t, "the worker's key is lost", w.registration.Lost())
+				}
 				r.awaitSession(w)
 			}
 			r.put(funcDocument("echo"))
@@ -235,11 +243,7 @@ func (r *rig) awaitEtcd() {
 func (r *rig) awaitSession(w *fakeWorker) *workerSession {
 	r.t.Helper()
 	until(r.t, "a session with "+w.record.ID, func() bool {
-		select {
-		case <-w.registration.Lost():
-			w.register()
-		default:
-		}
+		w.keep()
 		up := false
 		r.c.fleet.wait(r.t.Context(), func() {
 			m := r.c.fleet.members[w.record.ID]
@@ -248,6 +252,17 @@ func (r *rig) awaitSession(w *fakeWorker) *workerSession {
 		return up
 	})
 	return w.last()
+}
+
+// keep registers the worker again where etcd lost its key.
+func (w *fakeWorker) keep() {
+	select {
+	case <-w.registration.Lost():
+		if r, err := w.store.RegisterWorker(w.rig.t.Context(), w.record, w.lease); err == nil {
+			w.registered(r)
+		}
+	default:
+	}
 }
 
 // documents is the flow's document of a revision, as the session's worker was told last; a worker of an earlier build goes by

@@ -80,13 +80,18 @@ func (w *fakeWorker) register() *fakeWorker {
 	if w.registration, err = w.store.RegisterWorker(w.rig.t.Context(), w.record, w.lease); err != nil {
 		w.rig.t.Fatal(err)
 	}
-	registration := w.registration
+	w.registered(w.registration)
+	return w
+}
+
+// registered takes over a registration, which ends with the test.
+func (w *fakeWorker) registered(r *cluster.Registration[cluster.Worker]) {
+	w.registration = r
 	w.rig.t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		_ = registration.Close(ctx) // its etcd may be gone
+		_ = r.Close(ctx) // its etcd may be gone
 	})
-	return w
 }
 
 // join registers a worker with function echo and welcomes the coordinator's first session.

@@ -46,14 +46,55 @@ func Diff(before, after []Document) []Change {
 	return sorted
 }
 
-// String is the change as a unified diff.
+// maxCompared bounds how many pairs of lines are compared to find those that a change keeps: looking for them takes more than their
+// square in time.
+const maxCompared = 1 << 20
+
+// String is the change as a unified diff. Of documents with very many lines that differ, all between the first and the last one that
+// does is told as changed.
 func (c Change) String() string {
+	if text, large := c.replaced(); large {
+		return text
+	}
 	text, _ := difflib.GetUnifiedDiffString(difflib.UnifiedDiff{
 		A: lines(c.Before), FromFile: c.side(c.Before),
 		B: lines(c.After), ToFile: c.side(c.After),
 		Context: 3,
 	}) // writing to memory does not fail
 	return text
+}
+
+// replaced is the change as one block of lines that go and one of lines that come; false where the lines are few enough to be
+// compared one by one.
+func (c Change) replaced() (text string, large bool) {
+	const context = 3
+	before, after := lines(c.Before), lines(c.After)
+	first, most := 0, min(len(before), len(after))
+	for first < most && before[first] == after[first] {
+		first++
+	}
+	last := 0
+	for last < most-first && before[len(before)-1-last] == after[len(after)-1-last] {
+		last++
+	}
+	if (len(before)-first-last)*(len(after)-first-last) <= maxCompared {
+		return "", false
+	}
+	from, tail := max(0, first-context), min(last, context)
+	var out strings.Builder
+	fmt.Fprintf(&out, "--- %s\n+++ %s\n@@ -%d,%d +%d,%d @@\n", c.side(c.Before), c.side(c.After),
+		from+1, len(before)-last+tail-from, from+1, len(after)-last+tail-from)
+	write := func(mark byte, some []string) {
+		for _, line := range some {
+			out.WriteByte(mark)
+			out.WriteString(line)
+		}
+	}
+	write(' ', before[from:first])
+	write('-', before[first:len(before)-last])
+	write('+', after[first:len(after)-last])
+	write(' ', after[len(after)-last:len(after)-last+tail])
+	return out.String(), true
 }
 
 func (c Change) side(d *Document) string {
