@@ -142,6 +142,17 @@ func raise(number *atomic.Int64, n int64) {
 	}
 }
 
+// flows are those of the grid, by name.
+var flows = map[string]string{
+	"Slow":       "shard_key: key\nflows: [{fname: Slow}]\n",
+	"Quick":      "shard_key: key\nflows: [{fname: Quick}]\n",
+	"Wide":       "shard_key: key\nflows: [{fname: Wide}]\n",
+	"WideThen":   "shard_key: key\nflows: [{fname: Wide}, {fname: Quick}]\n",
+	"Large":      "shard_key: key\nflows: [{fname: Large}, {fname: Quick}]\n",
+	"WideWhole":  "flows: [{fname: Quick}, {fname: Wide}]\n",
+	"LargeWhole": "flows: [{fname: Quick}, {fname: Large}]\n",
+}
+
 func startGrid(t *testing.T) (address string, coordinator, w *process.Process) {
 	t.Helper()
 	etcd, dir := process.Address(t), t.TempDir()
@@ -154,10 +165,11 @@ func startGrid(t *testing.T) (address string, coordinator, w *process.Process) {
 	}
 	defer store.Close()
 	var documents []definition.Document
-	for _, name := range []string{"Slow", "Quick"} {
-		documents = append(documents,
-			definition.Document{Kind: definition.KindFlow, Name: name, YAML: []byte("kistype: flow\nflow_name: " + name + "\nstatus: 1\nshard_key: key\nflows: [{fname: " + name + "}]\n")},
-			definition.Document{Kind: definition.KindFunc, Name: name, YAML: []byte("kistype: func\nfname: " + name + "\nfmode: Calculate\n")})
+	for name, mode := range map[string]string{"Slow": "Calculate", "Quick": "Calculate", "Wide": "Expand", "Large": "Calculate"} {
+		documents = append(documents, definition.Document{Kind: definition.KindFunc, Name: name, YAML: []byte("kistype: func\nfname: " + name + "\nfmode: " + mode + "\n")})
+	}
+	for name, body := range flows {
+		documents = append(documents, definition.Document{Kind: definition.KindFlow, Name: name, YAML: []byte("kistype: flow\nflow_name: " + name + "\nstatus: 1\n" + body)})
 	}
 	if _, err := store.PutDocuments(t.Context(), nil, documents, nil); err != nil {
 		t.Fatal(err)
@@ -172,7 +184,7 @@ func startGrid(t *testing.T) (address string, coordinator, w *process.Process) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	for _, flow := range []string{"Slow", "Quick"} {
+	for flow := range flows {
 		process.Until(t, "flow "+flow+" runs", func() error {
 			_, err := c.Submit(t.Context(), flow, rows(1))
 			return err

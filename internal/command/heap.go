@@ -2,7 +2,9 @@ package command
 
 import (
 	"os"
+	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 )
 
 // ballast is memory that nobody touches: no page of it exists.
@@ -21,4 +23,36 @@ func LimitHeap(budgets int64) {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(budgets + ballastBytes)
 	}
+}
+
+// FollowHeap is for processes that run functions of others, whose memory no budget tells. As long as little is alive, the collector
+// runs before the process has much more than so many bytes of budgets, or 16 MiB more than was alive; where functions keep much, it
+// runs when a quarter more is there than was alive. It does nothing where the environment has GOMEMLIMIT or GOGC. Call it once; it lasts as long as the process.
+func FollowHeap(budgets int64) {
+	if os.Getenv("GOMEMLIMIT") == "" && os.Getenv("GOGC") == "" {
+		(&follower{least: budgets + 2*ballastBytes, live: []metrics.Sample{{Name: "/gc/heap/live:bytes"}}}).follow()
+	}
+}
+
+// follower sets the limit anew after each collection.
+type follower struct {
+	least, limit int64
+	live         []metrics.Sample
+}
+
+// collected is garbage as soon as it is made: its finalizer runs after each collection, in the runtime's goroutine for those.
+type collected struct{ f *follower }
+
+func (f *follower) follow() {
+	metrics.Read(f.live)
+	live := int64(f.live[0].Value.Uint64())
+	more := live / 4
+	if live < 2*f.least {
+		more = ballastBytes / 2
+	}
+	if limit := max(f.least, live+more); limit < f.limit-f.limit/16 || limit > f.limit {
+		f.limit = limit
+		debug.SetMemoryLimit(limit)
+	}
+	runtime.SetFinalizer(&collected{f}, func(c *collected) { c.f.follow() })
 }

@@ -21,8 +21,13 @@ type jump struct {
 // says: the call says what to ask the connector for, and is left out for rows that have said it. False: the run is over.
 func (r *run) through(rs *rowset, call callFunc, says bool) bool {
 	r.now = rs
+	g := r.grows(rs)
+	r.growth = g
 	for i, n := 0, rs.len(); i < n; {
 		hi := n
+		if g != nil {
+			hi = min(hi, i+g.stretch)
+		}
 		if r.work.abandoned != nil || len(r.spent) > 0 {
 			hi = i + 1
 		}
@@ -45,6 +50,9 @@ func (r *run) through(rs *rowset, call callFunc, says bool) bool {
 		if f == nil {
 			i = hi
 			r.renewAfterTimeout()
+			if g != nil && r.grown(g, i) {
+				i = r.enough(g, i)
+			}
 			continue
 		}
 		if i = r.settle(at, f, call, attempt); r.halted {

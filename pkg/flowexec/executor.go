@@ -87,6 +87,8 @@ func (x *executor) execute(w *work) {
 	x.traceRun(w)
 	began := x.run.clock
 	result, parked := x.run.execute()
+	pieces := x.run.pieces
+	x.lane.relax(x.run)
 	x.using.end()
 	x.endRun(&result, parked)
 	if w.from == nil && lanes.metrics.runs != nil {
@@ -98,7 +100,7 @@ func (x *executor) execute(w *work) {
 		lanes.setBusy(-1)
 	}
 	if parked == nil || len(result.Rows) > 0 {
-		w.part.Done(result)
+		x.tell(w, result, pieces)
 	}
 	x.leavePart()
 	if parked != nil {
@@ -117,6 +119,19 @@ func (x *executor) execute(w *work) {
 	}
 	if over {
 		lanes.end()
+	}
+}
+
+// tell tells the part how the run ended, in pieces where its output came in such.
+func (x *executor) tell(w *work, result Run, pieces []batch.Output) {
+	if len(pieces) > 0 {
+		for _, run := range w.inPieces(&result, pieces) {
+			w.part.Done(run)
+			result.Part = nil
+		}
+	}
+	if result.Part != nil {
+		w.part.Done(result)
 	}
 }
 

@@ -43,6 +43,11 @@ type LanesConfig struct {
 	Copy *kis.Copy
 	// Saves is that of the process, for Loads in KisFlow's shape. Default: one of these lanes alone.
 	Saves *Saves
+	// RunBytes is about how many bytes of what functions make of its rows a run holds: with more, rows of it that have not entered
+	// the function become runs of their own. PieceBytes is about how many of them Done gets with one call, for a run that is not
+	// divided so. What comes of one row is never divided. Default: no bounds.
+	RunBytes   int64
+	PieceBytes int
 	// Observe is told of each function that rows went through, or did not. It must not block. Default: nobody.
 	Observe func(Observed)
 }
@@ -94,6 +99,7 @@ const noMore = 1 << 62
 type lane struct {
 	lanes *Lanes
 	index int
+	few   atomic.Int32        // how many parked rows go on together, as functions make much of them; 0: all that may
 	slow  atomic.Pointer[ask] // the last call to a connector that took longer than the lane waited; nil: none did
 
 	mu     sync.Mutex
@@ -346,8 +352,13 @@ func (ln *lane) pick() *work {
 			}
 		}
 		if len(ln.queue) > 0 {
-			w := ln.queue[0]
-			ln.queue = slices.Delete(ln.queue, 0, 1)
+			w, rest := ln.queue[0].first()
+			if rest != nil {
+				ln.queue[0] = rest
+				ln.lanes.alsoPending()
+			} else {
+				ln.queue = slices.Delete(ln.queue, 0, 1)
+			}
 			w.behind = ln.lot.blocked(w)
 			return ln.takes(w)
 		}
@@ -379,7 +390,7 @@ func (ln *lane) isEmpty() bool {
 
 // unpark makes a run of parked rows that may go on; nil: there are none.
 func (ln *lane) unpark() *work {
-	groups := ln.lot.next()
+	groups := ln.lot.next(int(ln.few.Load()))
 	if groups == nil {
 		return nil
 	}
@@ -410,6 +421,19 @@ func (ln *lane) release(c recall) (back []*work, groups []*group) {
 	}
 	ln.queue, back = ln.lanes.cut(ln.queue, c, nil)
 	return back, groups
+}
+
+// first is the run that is next: all of it, or one row where rows run one by one; rest is what comes behind that, nil for nothing.
+func (w *work) first() (next, rest *work) {
+	if !w.part.OneByOne || len(w.in.columns.Keys) == 0 || w.part.Plan.whole() || w.len() < 2 {
+		return w, nil
+	}
+	rows := w.rows
+	if rows == nil {
+		rows = span(0, w.len())
+	}
+	part := func(rows []uint32) *work { return &work{part: w.part, in: w.in, rows: rows} }
+	return part(rows[:1:1]), part(rows[1:])
 }
 
 // cut parts the rows that are in the slots from those that are not; nil: none. A part without keys has no slots.

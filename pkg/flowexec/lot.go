@@ -162,8 +162,8 @@ func (t *lot) makeReady(g *group) {
 	}
 }
 
-// next takes the groups of a parcel that may go on; nil: there are none.
-func (t *lot) next() []*group {
+// next takes the groups of a parcel that may go on, of about so many rows together, 0: of any number; nil: there are none.
+func (t *lot) next(most int) []*group {
 	for len(t.ready) > 0 {
 		p := t.ready[0]
 		t.ready[0] = nil
@@ -173,6 +173,14 @@ func (t *lot) next() []*group {
 		if len(groups) == 0 {
 			continue // they were given back
 		}
+		if p.part.OneByOne {
+			most = 1
+		}
+		if n := fewOf(groups, most); n < len(groups) {
+			p.ready = slices.Clone(groups[n:])
+			groups = groups[:n:n]
+			t.ready = append(t.ready, p)
+		}
 		for _, g := range groups {
 			g.state = groupRunning
 			p.lane.lanes.countParked(-int(g.n))
@@ -180,6 +188,19 @@ func (t *lot) next() []*group {
 		return groups
 	}
 	return nil
+}
+
+// fewOf is how many groups have about so many rows together, at least one.
+func fewOf(groups []*group, rows int) int {
+	if rows <= 0 {
+		return len(groups)
+	}
+	for i, g := range groups {
+		if rows -= int(g.n); rows < 0 && i > 0 {
+			return i
+		}
+	}
+	return len(groups)
 }
 
 // blocked are the rows of a run that wait behind parked ones.

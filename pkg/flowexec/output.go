@@ -17,7 +17,7 @@ func (r *run) output() batch.Output {
 	last := len(r.plan.steps)
 	sets := r.take(last)
 	r.step = r.plan.steps[last-1]
-	var out batch.Output
+	out := r.open
 	rows := 0
 	for _, rs := range sets {
 		rows += rs.len()
@@ -25,25 +25,40 @@ func (r *run) output() batch.Output {
 	if rows == 0 {
 		return out
 	}
+	if len(r.pieces) > 0 || out.Rows.Len() > 0 {
+		r.write(sets, &out)
+		return out
+	}
 	if size := len(r.work.in.columns.Data); size > 0 {
 		// Mostly rows are about as long when they leave as when they came.
 		out.Rows.Data = make([]byte, 0, int(int64(size)*int64(r.n)/int64(r.work.in.len()))*9/8)
 	}
 	out.Rows.Ends, out.Origins = make([]uint32, 0, rows), make([]uint32, 0, rows)
-	out.Rows.Encoding = r.encoding(sets)
+	r.write(sets, &out)
+	return out
+}
+
+// write appends rows to the output.
+func (r *run) write(sets []*rowset, out *batch.Output) {
+	if encoding := r.encoding(sets); out.Rows.Len() == 0 || encoding == out.Rows.Encoding {
+		out.Rows.Encoding = encoding
+	} else {
+		r.pieces = append(r.pieces, *out)
+		*out = batch.Output{}
+		out.Rows.Encoding = encoding
+	}
 	r.x.frame.Call.Function, r.x.frame.Call.Attempt = r.step.name, 1
 	for _, rs := range sets {
 		r.now = rs
 		if !r.writesOwnCode(rs) {
-			r.encode(rs, &out)
+			r.encode(rs, out)
 			continue
 		}
-		if f := r.x.reading(0, rs.len(), func() { r.encode(rs, &out) }); f != nil {
+		if f := r.x.reading(0, rs.len(), func() { r.encode(rs, out) }); f != nil {
 			panic(f) // panics of types are errors of their rows: it is our own
 		}
 		r.renewAfterTimeout()
 	}
-	return out
 }
 
 // encode appends rows to the output. A row that can't be written ends as dead.
@@ -56,6 +71,9 @@ func (r *run) encode(rs *rowset, out *batch.Output) {
 	}
 	watched := r.x.inCall
 	for i, origin := range rs.origin {
+		if i == 0 || origin != rs.origin[i-1] {
+			r.cutPiece(out)
+		}
 		if watched && !r.x.at(i) {
 			if o := r.x.stopped(); o != nil {
 				r.end(rs, uint32(i), *o)

@@ -36,6 +36,8 @@ type Part struct {
 	KeepDead int
 	// Attempt counts from 1 how often the rows were sent to a worker.
 	Attempt int
+	// OneByOne: each row is a run of its own, where the flow has a shard key: what a row does to the process is its own fault.
+	OneByOne bool
 	// Trace is the span that the part belongs to; the zero value for none.
 	Trace trace.SpanContext
 	// Deadline is when what has not ended is failed with DEADLINE. Zero: never.
@@ -44,6 +46,9 @@ type Part struct {
 	// when the lanes are stopped. What it returns is called when those of the rows that have not ended run no more: they are
 	// parked, or left behind by a function that does not return. Nil: nobody is asked.
 	Enter func(ctx context.Context, rows []uint32) (leave func())
+	// Grow is called when functions have made more of the rows of a run without keys than LanesConfig.RunBytes, once a run. It may
+	// hold the lane up; ctx is done when the run is to end. Nil: nobody is asked.
+	Grow func(ctx context.Context)
 	// Done is called once or more for each run, by goroutines of the lanes, possibly at the same time for several runs: each
 	// call names rows that end with it, and each row is named once. Rows that park end in a later call than the others.
 	Done func(Run)

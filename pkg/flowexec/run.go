@@ -35,11 +35,16 @@ type run struct {
 	woke     time.Duration // when it last rested until
 	// loadSince is when a Load in KisFlow's shape began to wait.
 	loadSince time.Duration
-	saves     uint64        // how often its connector had saved when it was last called
-	empty     int           // jumps without rows
-	clock     time.Duration // when the last step ended, by the clock of the lanes, if somebody wants to know
-	ledger    ledger
-	dead      []batch.DeadRow // as they entered their functions, with their origins as rows
+	saves     uint64  // how often its connector had saved when it was last called
+	empty     int     // jumps without rows
+	growth    *growth // what the function under way has made; nil: it is not followed
+	// pieces are full pieces of the output of a run without keys, open the one that is being written.
+	pieces []batch.Output
+	open   batch.Output
+	large  bool          // the part was told
+	clock  time.Duration // when the last step ended, by the clock of the lanes, if somebody wants to know
+	ledger ledger
+	dead   []batch.DeadRow // as they entered their functions, with their origins as rows
 	// spent is what slow rows have used up of the flow's timeout, by origin.
 	spent map[uint32]time.Duration
 }
@@ -307,7 +312,12 @@ func (r *run) runCalculate(s *step, rs *rowset) {
 	out := r.x.vectors.lend(s.outKind, s.code.NewOut)
 	out.Reset(rs.len())
 	r.x.frame.Out = out
-	if r.through(rs, s.code.Call, false) {
+	over := !r.through(rs, s.code.Call, false)
+	switch written := r.endGrowth(over); {
+	case over:
+	case written:
+		r.leave(rs)
+	default:
 		r.refuseNil(s, rs, out)
 		r.pass(r.x.next(rs, out, r.x.gone, s.index+1), s.index+1)
 		r.leave(rs)
@@ -324,7 +334,12 @@ func (r *run) runExpand(s *step, rs *rowset) {
 	f := &r.x.frame
 	f.Out, f.Parents = r.x.vectors.lend(s.outKind, s.code.NewOut), f.Parents[:0]
 	f.Out.Reset(0)
-	if r.through(rs, s.code.Call, false) {
+	over := !r.through(rs, s.code.Call, false)
+	switch written := r.endGrowth(over); {
+	case over:
+	case written:
+		r.leave(rs)
+	default:
 		r.passMade(s, rs, f.Out, f.Parents)
 		r.leave(rs)
 	}

@@ -22,9 +22,17 @@ const heardTimeout = time.Second
 func (p *peer) enter(t *part) func(context.Context, []uint32) func() {
 	s := p.server
 	if t.deaths == 0 {
-		return s.together
+		return func(ctx context.Context, _ []uint32) func() {
+			expected := t.account.tenant.enter(ctx) // before the lock, which whoever has room may need
+			s.alone.RLock()
+			return func() {
+				s.alone.RUnlock()
+				t.account.tenant.leave(t, expected)
+			}
+		}
 	}
 	return func(ctx context.Context, rows []uint32) func() {
+		expected := t.account.tenant.enter(ctx)
 		lock, unlock := s.alone.RLock, s.alone.RUnlock
 		if t.deaths >= aloneFrom {
 			lock, unlock = s.alone.Lock, s.alone.Unlock
@@ -37,14 +45,9 @@ func (p *peer) enter(t *part) func(context.Context, []uint32) func() {
 		return func() {
 			p.withdraw(ctx, t, rows) // first: what runs next may kill the worker
 			unlock()
+			t.account.tenant.leave(t, expected)
 		}
 	}
-}
-
-// together lets rows run beside others.
-func (s *server) together(context.Context, []uint32) func() {
-	s.alone.RLock()
-	return s.unlock
 }
 
 // announce says that rows are about to run, and waits until the coordinator knows; not where there is no session, since a

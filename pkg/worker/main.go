@@ -133,6 +133,7 @@ func (s *serving) run(register func(*kis.Registry)) func(*cobra.Command, []strin
 		if err != nil {
 			return err
 		}
+		command.FollowHeap(c.MemoryBudget)
 		return command.Serve(cmd.Context(), w, s.drain, log)
 	}
 }

@@ -31,6 +31,7 @@ type part struct {
 	charged        amount         // to the account, of size
 	open           int            // rows that have not ended
 	ended          []flowexec.Run // not in a result yet
+	made           int64          // bytes of ended
 	since          time.Time      // when the first of them ended
 	span           trace.Span     // nil where nobody traces
 	reporting      bool           // somebody makes results of them now
@@ -72,7 +73,9 @@ func (k *session) part(m *pb.Part) error {
 		work.KeepDead = t.takes
 	}
 	s.trace(t, m)
+	work.OneByOne = t.deaths >= aloneFrom
 	work.Enter = p.enter(t)
+	work.Grow = func(ctx context.Context) { t.account.tenant.grow(ctx, t) }
 	work.Done = func(run flowexec.Run) { p.end(t, run) }
 	if err := p.hold(t); err != nil {
 		tracing.End(t.span, err)

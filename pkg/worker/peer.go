@@ -69,6 +69,7 @@ func (p *peer) openCredit() *credit {
 		c.due.Store(true)
 		p.wakeUp()
 	})
+	c.account.tenant = &tenant{room: p.server.room}
 	return c
 }
 
@@ -134,7 +135,7 @@ func (p *peer) clear() {
 	p.mu.Unlock()
 
 	for _, r := range results {
-		r.part.account.release(amount{bytes: r.bytes})
+		r.part.account.releaseOutput(r.bytes)
 		if r.heard != nil {
 			close(r.heard)
 		}

@@ -52,6 +52,9 @@ func (p *peer) note(t *part, run flowexec.Run) (complete, wake bool) {
 	defer p.mu.Unlock()
 	t.open -= rows
 	t.ended = append(t.ended, run)
+	bytes := made(&run)
+	t.made += bytes
+	t.account.holdOutput(bytes, true)
 	t.endAnnounced(run)
 	if t.open == 0 {
 		return true, false
@@ -66,27 +69,30 @@ func (p *peer) note(t *part, run flowexec.Run) (complete, wake bool) {
 
 // report makes results of what has ended of a part.
 func (p *peer) report(t *part) {
-	ended, last := p.collect(t)
-	for ; len(ended) > 0; ended, last = p.collect(t) {
-		p.keep(t, p.server.resultsSafely(t, ended, last))
+	ended, bytes, last := p.collect(t)
+	for ; len(ended) > 0; ended, bytes, last = p.collect(t) {
+		p.keep(t, p.server.resultsSafely(t, ended, last), bytes)
 	}
 	if last {
 		tracing.End(t.span, nil)
 	}
 }
 
-// collect takes what has ended of a part and is in no result yet. It takes nothing while somebody else makes results of the
-// part, and will collect again.
-func (p *peer) collect(t *part) (ended []flowexec.Run, last bool) {
+// collect takes what has ended of a part and is in no result yet, and its bytes, which go on counting. It takes nothing while
+// somebody else makes results of the part, and will collect again.
+func (p *peer) collect(t *part) (ended []flowexec.Run, bytes int64, last bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case t.reporting:
-		return nil, false
+		return nil, 0, false
 	case p.gone:
 		t.ended = nil
+		t.account.releaseOutput(t.made)
+		t.made = 0
 	}
 	ended, t.ended = t.ended, nil
+	bytes, t.made = t.made, 0
 	t.reporting = len(ended) > 0
 	if t.open == 0 && !t.reporting && t.Part != nil {
 		// All is in results: the rows' bytes are free. Nobody acknowledges to one that is gone.
@@ -96,14 +102,15 @@ func (p *peer) collect(t *part) (ended []flowexec.Run, last bool) {
 			t.free(t.size)
 		}
 	}
-	return ended, t.open == 0
+	return ended, bytes, t.open == 0
 }
 
-// keep numbers results and puts them where the sender finds them.
-func (p *peer) keep(t *part, messages []*pb.Result) {
+// keep numbers results and puts them where the sender finds them, in place of what had ended with so many bytes.
+func (p *peer) keep(t *part, messages []*pb.Result, bytes int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	t.reporting = false
+	t.account.releaseOutput(bytes)
 	if p.gone {
 		return
 	}
@@ -128,7 +135,7 @@ func (p *peer) post(t *part, messages ...*pb.Result) {
 		p.results = append(p.results, r)
 		total += r.bytes
 	}
-	t.account.hold(amount{bytes: total})
+	t.account.holdOutput(total, false)
 	p.server.metrics.resultsKept.Add(float64(len(messages)))
 }
 
@@ -152,7 +159,7 @@ func (p *peer) acknowledged(number uint64) error {
 	n := int(number - p.known)
 	for i := range p.results[:n] {
 		r := &p.results[i]
-		r.part.account.release(amount{bytes: r.bytes})
+		r.part.account.releaseOutput(r.bytes)
 		if r.heard != nil {
 			close(r.heard)
 		}
@@ -210,9 +217,13 @@ func (s *server) results(t *part, ended []flowexec.Run, last bool) []*pb.Result 
 	encoding := func(run flowexec.Run) string { return run.Output.Rows.Encoding }
 	slices.SortStableFunc(ended, func(a, b flowexec.Run) int { return strings.Compare(encoding(a), encoding(b)) })
 	var messages []*pb.Result
+	limit := int64(min(s.config.ResultBytes, t.takes))
 	for i := 0; i < len(ended); {
-		n := i + 1
+		n, bytes := i+1, made(&ended[i])
 		for n < len(ended) && encoding(ended[n]) == encoding(ended[i]) {
+			if bytes += made(&ended[n]); bytes > limit {
+				break // what needs more than one message is not put together first
+			}
 			n++
 		}
 		messages = append(messages, s.gather(t, ended[i:n], last && n == len(ended))...)

@@ -42,8 +42,8 @@ type server struct {
 
 	// alone is held by runs for as long as they run, exclusively by those of rows that nothing may run beside. It is taken
 	// before all other locks.
-	alone  sync.RWMutex
-	unlock func() // alone.RUnlock
+	alone sync.RWMutex
+	room  *room // of what functions pass on
 
 	draining atomic.Bool
 	changed  chan struct{} // holds a token while something that drain waits for may have happened
@@ -69,10 +69,9 @@ func newServer(c serverConfig) (*server, error) {
 		return nil, err
 	}
 	s := &server{
-		config: c, log: c.Logger, metrics: newMetrics(c.Metrics), budget: newBudget(c.Budget),
+		config: c, log: c.Logger, metrics: newMetrics(c.Metrics), budget: newBudget(c.Budget), room: newRoom(c.Budget.bytes / 2),
 		changed: make(chan struct{}, 1), readiness: func() {}, peers: map[string]*peer{}, sessions: map[*session]bool{},
 	}
-	s.unlock = s.alone.RUnlock
 	s.budget.watch(c.Metrics)
 	saves := new(flowexec.Saves)
 	s.flows = &flows{
@@ -80,6 +79,7 @@ func newServer(c serverConfig) (*server, error) {
 		start: func(flow string, copies int) *flowexec.Lanes {
 			return flowexec.StartLanes(flowexec.LanesConfig{
 				Flow: flow, Copies: copies, Connectors: c.Connectors, Saves: saves, Logger: c.Logger.With("flow", flow), Metrics: flowMetrics, Tracer: c.Tracer,
+				RunBytes: max(c.Budget.bytes/runShare, leastRunBytes), PieceBytes: c.ResultBytes - c.ResultBytes/4,
 			})
 		},
 	}

@@ -1,8 +1,10 @@
-// Command slow is a worker with a function that takes a millisecond for each row, and one that takes no time.
+// Command slow is a worker with a function that takes a millisecond for each row, one that takes no time, one that makes a thousand
+// rows of each, and one that makes large rows.
 package main
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/kis"
@@ -24,6 +26,16 @@ func main() {
 			case <-ctx.Done():
 				return in, ctx.Err()
 			}
+		}))
+		r.Func("Wide", kis.Expand(func(_ context.Context, in row, emit func(row)) error {
+			for range 1000 {
+				emit(in)
+			}
+			return nil
+		}))
+		r.Func("Large", kis.Calculate(func(_ context.Context, in row) (row, error) {
+			in.Text = strings.Repeat("x", 64<<10)
+			return in, nil
 		}))
 		r.Func("Quick", kis.Calculate(func(_ context.Context, in row) (row, error) { return in, nil }))
 	})

@@ -1,0 +1,280 @@
+package flowexec
+
+import (
+	"reflect"
+	"slices"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/kis"
+)
+
+// A function may make far more of its rows than they were: many rows of one, or large ones of small ones. This file bounds what a
+// run holds of that, as LanesConfig.RunBytes says. What functions make is weighed while they run. In a run with keys, whose rows
+// need not go together, those that have not entered the function yet park when there is enough, and go on as runs of their own. A
+// run without keys goes on as a whole: there only what its last function makes is written at once, and leaves the run in pieces.
+// What comes of one row is never divided.
+
+// growth is what a function has made so far of the rows under way. It belongs to the run's goroutine.
+type growth struct {
+	limit   int64
+	made    int64 // bytes, about
+	done    int   // the rows of In that this is of
+	seen    int   // the rows of Out that Expand made of them
+	stretch int   // how many rows go into the next call
+	spilled int   // the rows of In of which what was made is written
+	// What was written before.
+	pieces int
+	open   batch.Output
+}
+
+const (
+	firstStretch = 16 // rows that a function gets before what it makes is weighed
+	mostStretch  = 64 // that it gets at once, however little it made of those before
+	weighed      = 3  // rows of what it made of them
+)
+
+// grows begins to follow what the step makes of rs; nil: it need not be followed.
+func (r *run) grows(rs *rowset) *growth {
+	limit := r.x.lane.lanes.config.RunBytes
+	s := r.step
+	last := s.index+1 == len(r.plan.steps)
+	switch {
+	case limit <= 0 || rs.len() < 2 || !r.keyed && !last || r.work.in.values != nil:
+		return nil
+	case s.form == kis.FormExpand:
+		return &growth{limit: limit, stretch: 1, pieces: len(r.pieces), open: r.open}
+	case s.form == kis.FormCalculate && rs.len() > firstStretch:
+		return &growth{limit: limit, stretch: firstStretch, pieces: len(r.pieces), open: r.open}
+	}
+	return nil
+}
+
+// grown weighs what was made of the rows before hi. True: it is enough.
+func (r *run) grown(g *growth, hi int) bool {
+	out := r.x.frame.Out
+	from, to := g.done, hi
+	if r.step.form == kis.FormExpand {
+		from, to = g.seen, out.Len()
+		g.seen = to
+	}
+	g.done = hi
+	g.made += weigh(out, from, to)
+	each := max(1, g.made/int64(hi))
+	g.stretch = int(min(max((g.limit-g.made)/each, 1), mostStretch))
+	return g.made >= g.limit
+}
+
+// weigh is about how many bytes the rows from to to-1 take.
+func weigh(rows kis.Vector, from, to int) int64 {
+	n := to - from
+	if n <= 0 {
+		return 0
+	}
+	all, step, sum := rows.Slice(), max(1, n/weighed), int64(0)
+	looked := 0
+	for i := from; i < to; i += step {
+		sum += weightOf(all.Index(i), 4)
+		looked++
+	}
+	return sum * int64(n) / int64(looked)
+}
+
+// weightOf is about how many bytes a value takes, with what it leads to. It looks at a few elements of a list, and at none of a
+// map.
+func weightOf(v reflect.Value, depth int) int64 {
+	bytes := int64(v.Type().Size())
+	if depth == 0 {
+		return bytes
+	}
+	switch v.Kind() {
+	case reflect.String:
+		bytes += int64(v.Len())
+	case reflect.Slice:
+		n, each := v.Len(), int64(v.Type().Elem().Size())
+		if looked := min(n, weighed); looked > 0 && each > 1 {
+			sum := int64(0)
+			for i := range looked {
+				sum += weightOf(v.Index(i*(n/looked)), depth-1)
+			}
+			each = sum / int64(looked)
+		}
+		bytes += int64(n) * each
+	case reflect.Map:
+		bytes += int64(v.Len()) * int64(v.Type().Key().Size()+v.Type().Elem().Size()+16)
+	case reflect.Pointer, reflect.Interface:
+		if !v.IsNil() {
+			bytes += weightOf(v.Elem(), depth-1)
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			f := v.Field(i)
+			bytes += weightOf(f, depth-1) - int64(f.Type().Size())
+		}
+	}
+	return bytes
+}
+
+// enough says with which row the function goes on, now that it has made enough of those before hi. In a run with keys the others park,
+// in one without what was made is written.
+func (r *run) enough(g *growth, hi int) int {
+	if !r.keyed {
+		r.spill(g)
+		return hi
+	}
+	rs := r.now
+	whole := hi
+	for whole < rs.len() && rs.origin[whole] == rs.origin[whole-1] {
+		whole++
+	}
+	if whole > hi {
+		g.stretch = whole - hi // what came of one row stays together
+		return hi
+	}
+	if hi == rs.len() {
+		return hi
+	}
+	now := r.x.lane.lanes.now()
+	for i := hi; i < rs.len(); i++ {
+		if h := rs.holdOf(i); r.behind(rs, i) {
+			r.setAside(i, h)
+		} else {
+			r.park(i, hold{due: now, attempt: h.attempt})
+		}
+	}
+	r.x.lane.few.Store(int32(countOrigins(rs.origin[:hi])))
+	return rs.len()
+}
+
+// countOrigins counts how many input rows stand behind rows, of which those of one stand together.
+func countOrigins(rows []uint32) (n int) {
+	for i, origin := range rows {
+		if i == 0 || origin != rows[i-1] {
+			n++
+		}
+	}
+	return n
+}
+
+// spill writes what the last function has made as output, and forgets it.
+func (r *run) spill(g *growth) {
+	if !r.large && r.part.Grow != nil {
+		r.large = true
+		r.part.Grow(r.x.ctx)
+	}
+	s, x, f, rs := r.step, r.x, &r.x.frame, r.now
+	made := x.sets.take()
+	made.born, made.prev, made.vec = s.index+1, rs, f.Out
+	if s.form == kis.FormExpand {
+		made.parent = slices.Clone(f.Parents)
+	} else {
+		for i := g.spilled; i < g.done; i++ {
+			if _, gone := slices.BinarySearch(x.gone, uint32(i)); !gone {
+				made.parent = append(made.parent, uint32(i))
+			}
+		}
+		made.vec = x.vectors.like(f.Out)
+		made.vec.Gather(f.Out, made.parent)
+	}
+	made.origin = picked(rs.origin, made.parent)
+	made = x.keep(made, r.nils(s, made))
+	if r.part.Output && made.len() > 0 {
+		r.write([]*rowset{made}, &r.open)
+		r.now, r.step = rs, s
+	}
+	if s.form == kis.FormExpand {
+		f.Out.Reset(0)
+		f.Parents = f.Parents[:0]
+	} else {
+		f.Out.Slice().Slice(g.spilled, g.done).Clear()
+		made.vec.Reset(0)
+	}
+	*made = rowset{} // nobody asks what these rows were
+	g.spilled, g.seen, g.made = g.done, 0, 0
+}
+
+// endGrowth is the end of a call that was followed: over, it was cut off, and nothing that it made leaves the run. It reports whether
+// all that the function made is written.
+func (r *run) endGrowth(over bool) (written bool) {
+	g := r.growth
+	r.growth = nil
+	if g == nil || g.spilled == 0 {
+		return false
+	}
+	if over {
+		r.pieces, r.open = r.pieces[:g.pieces], g.open
+		return true
+	}
+	g.done = r.now.len()
+	r.spill(g)
+	return true
+}
+
+// cutPiece begins another piece of the output of a run without keys, if the one that is being written is large enough.
+func (r *run) cutPiece(out *batch.Output) {
+	limit := r.x.lane.lanes.config.PieceBytes
+	if limit <= 0 || r.keyed || len(out.Rows.Data)+8*len(out.Origins) < limit {
+		return
+	}
+	r.pieces = append(r.pieces, *out)
+	bytes, rows := len(out.Rows.Data), len(out.Origins) // the next is much the same
+	*out = batch.Output{
+		Rows:    batch.Columns{Data: make([]byte, 0, bytes+bytes/16), Ends: make([]uint32, 0, rows+rows/16), Encoding: out.Rows.Encoding},
+		Origins: make([]uint32, 0, rows+rows/16),
+	}
+}
+
+// inPieces divides the result of a run whose output came in pieces: each with the rows that end with it. Nil: it can't be divided,
+// and has all output in one.
+func (w *work) inPieces(result *Run, pieces []batch.Output) (runs []Run) {
+	if result.Output.Rows.Len() > 0 {
+		pieces = append(pieces, result.Output)
+	}
+	for i := range pieces {
+		o := pieces[i].Origins
+		if !slices.IsSorted(o) || o[len(o)-1] == batch.WholeBatch || i > 0 && pieces[i-1].Origins[len(pieces[i-1].Origins)-1] >= o[0] {
+			result.Output = batch.Join(pieces)
+			return nil
+		}
+	}
+	rows := result.Rows
+	if rows == nil {
+		rows = span(0, w.len())
+	}
+	notDone := result.NotDone
+	for i, piece := range pieces {
+		last := piece.Origins[len(piece.Origins)-1]
+		part := Run{Part: result.Part, Output: piece}
+		if i == len(pieces)-1 {
+			last, part.Err = batch.WholeBatch, result.Err
+		}
+		n, _ := slices.BinarySearch(rows, last)
+		if n < len(rows) && rows[n] == last {
+			n++
+		}
+		part.Rows, rows = rows[:n:n], rows[n:]
+		n = 0
+		for n < len(notDone) && notDone[n].Row <= last {
+			n++
+		}
+		part.NotDone, notDone = notDone[:n:n], notDone[n:]
+		for _, d := range result.Dead {
+			if _, in := slices.BinarySearch(part.Rows, d.Row); in {
+				part.Dead = append(part.Dead, d)
+			}
+		}
+		runs = append(runs, part)
+	}
+	return runs
+}
+
+// relax has more parked rows go on together once fewer come to less than a run may hold.
+func (ln *lane) relax(r *run) {
+	few := ln.few.Load()
+	if few == 0 || r.work.from == nil || r.aside != nil {
+		return // none was parked for it, or there was enough, or something else to wait for
+	}
+	if few *= 2; few > 1<<16 {
+		few = 0
+	}
+	ln.few.Store(few)
+}
