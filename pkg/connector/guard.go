@@ -8,37 +8,62 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// Guard keeps rows away from the keys that KisGrid itself keeps in a store: records of effects and dead letters. A key that
-// begins with definition.OwnKeys, together with the connector's prefix, is neither saved nor loaded, whatever row it comes
-// from. Connectors take their Saves and Loads through one. The zero Guard is that of a connector without a prefix.
+// Guard keeps rows away from the keys that KisGrid itself keeps in a store: records of effects, dead letters, and those at which
+// connectors try a store. A key that begins with definition.OwnKeys, or ends as ProbeKey does, together with the connector's
+// prefix, is neither saved nor loaded, whatever row it comes from. Connectors take their Saves and Loads through one. The zero Guard is that of a connector without a prefix.
 type Guard struct {
 	name, prefix string
-	// apart: the prefix itself begins with OwnKeys, in a document that a cluster had accepted before that was refused; but no
-	// key under it is one of KisGrid's.
-	apart bool
+	// accepted: the prefix itself begins with OwnKeys, in a document that a cluster had accepted before that was refused. Its
+	// rows go on, but for those whose key is one of KisGrid's.
+	accepted bool
 }
 
 // ownKeys are what KisGrid's keys begin with, each.
 var ownKeys = []string{definition.OwnKeys + "once:", definition.OwnKeys + "dead:", definition.OwnKeys + "window"}
 
+// probes are what the keys end with that connectors write and remove at once, to see whether their store takes anything.
+const probes = "}:" + definition.OwnKeys + "probe"
+
+// ProbeKey is the key, behind the prefix, at which a connector may try its store: no row reaches it. On a Redis Cluster the tag
+// chooses its slot.
+func ProbeKey(tag string) string { return "{" + tag + probes }
+
 // NewGuard makes the guard of a connector's resolved document.
 func NewGuard(c *definition.Connector) Guard {
-	reaches := func(own string) bool { return strings.HasPrefix(own, c.Key) || strings.HasPrefix(c.Key, own) }
-	return Guard{
-		name: c.Name, prefix: c.Key,
-		apart: c.Document.Revision > 0 && strings.HasPrefix(c.Key, definition.OwnKeys) && !slices.ContainsFunc(ownKeys, reaches),
-	}
+	return Guard{name: c.Name, prefix: c.Key, accepted: c.Document.Revision > 0 && strings.HasPrefix(c.Key, definition.OwnKeys)}
 }
 
 // refuses says whether a row's key is one of KisGrid's own. It allocates nothing.
 func (g *Guard) refuses(key string) bool {
-	n := min(len(g.prefix), len(definition.OwnKeys))
-	return g.prefix[:n] == definition.OwnKeys[:n] && strings.HasPrefix(key, definition.OwnKeys[n:]) && !g.apart
+	if !g.begins(key, definition.OwnKeys) {
+		return g.ends(key, probes)
+	}
+	if !g.accepted {
+		return true
+	}
+	for _, own := range ownKeys {
+		if g.begins(key, own) {
+			return true
+		}
+	}
+	return g.ends(key, probes)
+}
+
+// begins reports that prefix and key together begin with text.
+func (g *Guard) begins(key, text string) bool {
+	n := min(len(g.prefix), len(text))
+	return g.prefix[:n] == text[:n] && strings.HasPrefix(key, text[n:])
+}
+
+// ends reports that prefix and key together end with text.
+func (g *Guard) ends(key, text string) bool {
+	n := min(len(key), len(text))
+	return key[len(key)-n:] == text[len(text)-n:] && strings.HasSuffix(g.prefix, text[:len(text)-n])
 }
 
 func (g *Guard) refusal(code batch.Code, doing, key string) error {
-	return batch.Errorf(code, "connector %s: %s %q: keys that begin with %s are KisGrid's own; give the row another key, or the connector's document a key prefix",
-		g.name, doing, g.prefix+key, definition.OwnKeys)
+	return batch.Errorf(code, "connector %s: %s %q: keys that begin with %s, or end with %s, are KisGrid's own; give the row another key, or the connector's document a key prefix",
+		g.name, doing, g.prefix+key, definition.OwnKeys, probes)
 }
 
 // Save has save carry out the effects that rows may have. Its verdict on the others is CodeSaveFailed.

@@ -55,6 +55,10 @@ func ownKeys(t *testing.T, s Store) {
 		}
 	}
 	c := s.Open(t, "")
+	probe := connector.ProbeKey("") // the store removes it
+	if verdicts, err := c.Save(t.Context(), cause(), []connector.Effect{set(probe, "f", "v")}); err != nil || len(verdicts) != 1 || batch.CodeOf(verdicts[0]) != batch.CodeSaveFailed {
+		t.Errorf("%q: verdicts %v, error %v", probe, verdicts, err)
+	}
 	for _, near := range []string{"kisgrid", "kisgrid;x", "Kisgrid:x", "KISGRID:once:x", " kisgrid:x", "xkisgrid:x", "{kisgrid:x}"} {
 		save(t, c, set(near, "f", "v"))
 		check(t, c, map[string]map[string]string{near: {"f": "v"}})

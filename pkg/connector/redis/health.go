@@ -144,6 +144,6 @@ func (c *Connection) tryFailing(ctx context.Context) {
 		_ = c.saves.do(ctx, c.probe(slot, letter), "saving") // it shows in the connection's state
 	}
 	if c.reason(loads) != nil {
-		_, _ = c.Load(ctx, []string{c.probeKey(0)}) // it shows in the connection's state
+		_, _ = c.load(ctx, []string{c.probeKey(0)}) // it shows in the connection's state
 	}
 }

@@ -142,7 +142,7 @@ local answer, touched = {0}, {}
 local k, a, n, part = tonumber(ARGV[2]), 2, 0, 0 -- keys, arguments, effects and parts that are through
 if k == 1 then
   local widest = pcall('HMGET', KEYS[1], 'keep')
-  if not failure(widest) then keep = math.max(keep, tonumber(widest[1] or 0)) end
+  if not failure(widest) then keep = math.max(keep, tonumber(widest[1] or 0) or 0) end
 end
 while k < #KEYS do
   local record = KEYS[k + 1]

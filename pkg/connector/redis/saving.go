@@ -164,6 +164,9 @@ func (t *saving) settle(ctx context.Context) error {
 	switch {
 	case failed != nil:
 		t.conn.refusesSaves(failed.err, failed.slot, failed.letters[0]|capital)
+		if faultOf(failed.err) == keyFault {
+			t.conn.doubtWindows() // each script names their key
+		}
 	case unsure != nil:
 		t.conn.note(saves, unsure, 0, letterSet)
 	default:
@@ -424,7 +427,7 @@ func (c *Connection) probeKey(slot int) string {
 	if c.cluster != nil {
 		tag = slotTags()[slot]
 	}
-	return "{" + tag + "}:kisgrid:probe"
+	return connector.ProbeKey(tag)
 }
 
 // tookPlace reports that Redis carried out in this trip what a share that was tried alone asked for, for somebody else.

@@ -35,13 +35,14 @@ type windows struct {
 	own, keep time.Duration // the document's, and how long its own records are kept
 	heard     atomic.Pointer[heard]
 	asking    chan struct{} // holds a token while nobody asks
-	off       atomic.Bool   // the user may not read the key: the document's window alone counts
 }
 
 // heard is what Redis said of windows.
 type heard struct {
-	at   time.Time
-	keep time.Duration
+	at time.Time
+	// alone: the user may not use the key, or it holds something else. The document's window alone counts, until it is asked again.
+	alone bool
+	keep  time.Duration
 	// steps are the windows up to the connection's own, and from when on records are kept for them.
 	steps []windowStep
 }
@@ -72,7 +73,7 @@ func (c *Connection) admit(ctx context.Context, cause *connector.Cause, now time
 // of is the window that holds for a batch of that age.
 func (w *windows) of(age time.Duration, now time.Time) (window time.Duration) {
 	h := w.heard.Load()
-	if h == nil {
+	if h == nil || h.alone {
 		return w.own
 	}
 	for _, s := range h.steps {
@@ -93,31 +94,49 @@ func (w *windows) kept() time.Duration {
 
 // windowKeys are what the script for Saves reads, beside records and data, to keep records for the widest window.
 func (c *Connection) windowKeys() []any {
-	if c.cluster != nil || c.windows.off.Load() {
+	if h := c.windows.heard.Load(); c.cluster != nil || h == nil || h.alone {
 		return nil
 	}
 	return []any{windowsKey}
 }
 
+// doubtWindows has Redis asked for the windows at the next Save: the user may have lost its right to them.
+func (c *Connection) doubtWindows() {
+	at := c.now().Add(-windowPause)
+	if h := c.windows.heard.Load(); h != nil && !h.alone && h.at.After(at) {
+		doubted := *h
+		doubted.at = at
+		c.windows.heard.CompareAndSwap(h, &doubted)
+	}
+}
+
+// due says whether it is time to ask for the windows, and whether Saves may go on by what was heard last.
+func (w *windows) due(now time.Time) (due, usable bool) {
+	h := w.heard.Load()
+	if h == nil {
+		return true, false
+	}
+	age := max(now.Sub(h.at), now.Round(0).Sub(h.at.Round(0)))
+	if h.alone {
+		return age >= windowGrace, true
+	}
+	return age >= windowPause, age < windowLag
+}
+
 // hearWindows asks Redis for the windows in use, if it is time to: one caller for all, while what was heard last is good.
 func (c *Connection) hearWindows(ctx context.Context, now time.Time) error {
 	w := &c.windows
-	age := func() time.Duration {
-		if h := w.heard.Load(); h != nil {
-			return max(now.Sub(h.at), now.Round(0).Sub(h.at.Round(0)))
-		}
-		return windowLag
-	}
-	if w.off.Load() || age() < windowPause {
+	due, usable := w.due(now)
+	switch {
+	case !due:
 		return nil
-	}
-	if age() < windowLag {
+	case usable:
 		select {
 		case <-w.asking:
 		default:
 			return nil // somebody does
 		}
-	} else {
+	default:
 		select {
 		case <-w.asking:
 		case <-ctx.Done():
@@ -127,20 +146,21 @@ func (c *Connection) hearWindows(ctx context.Context, now time.Time) error {
 		}
 	}
 	defer func() { w.asking <- struct{}{} }()
-	fresh := age() < windowLag
-	if w.off.Load() || age() < windowPause {
+	if due, usable = w.due(now); !due {
 		return nil
 	}
-	err := c.askWindows(ctx, !fresh)
+	err := c.askWindows(ctx, !usable)
 	switch {
 	case err == nil:
 		return nil
-	case isRight(err):
-		w.off.Store(true)
-		c.log.Info("redis does not let this user use the key "+windowsKey+": raise once_window only while nothing is under way, "+
-			"or give the user that key and the command time", "error", err)
+	case isRefused(err):
+		if h := w.heard.Load(); h == nil || !h.alone {
+			c.log.Info("redis does not let this connector use the key "+windowsKey+": raise once_window only while nothing is under way, or give the "+
+				"user that key and the command time, or delete the key where it holds something else; it is tried again each minute", "error", err)
+		}
+		w.heard.Store(&heard{at: c.now(), alone: true})
 		return nil
-	case fresh:
+	case usable:
 		return nil // the save itself tells what is wrong
 	case ctx.Err() != nil:
 		return connector.Ended(ctx, c.name, "saving")
@@ -158,7 +178,7 @@ func (c *Connection) askWindows(ctx context.Context, again bool) error {
 	ask := goredis.NewIntSliceCmd(ctx, "eval", windowSource, 1, windowsKey,
 		own, windowGrace.Milliseconds(), lag.Milliseconds(), strconv.FormatInt(time.Now().UnixMilli(), 10))
 	_ = c.attempt(ctx, "window", []goredis.Cmder{ask}) // ask tells
-	if again && !isRight(ask.Err()) {
+	if again && !isRefused(ask.Err()) {
 		c.roundTrip(ctx, "window", question{ask})
 	}
 	if err := ask.Err(); err != nil {
@@ -178,6 +198,12 @@ func (c *Connection) askWindows(ctx context.Context, again bool) error {
 	}
 	c.windows.heard.Store(h)
 	return nil
+}
+
+// isRefused reports that Redis answered, and will answer the same again: it says nothing of itself.
+func isRefused(err error) bool {
+	f := faultOf(err)
+	return f != noFault && f != storeFault
 }
 
 // isRight reports that Redis told the user that it lacks a right.

@@ -224,3 +224,67 @@ func TestWindowsMayNotBeUsed(t *testing.T) {
 		t.Errorf("%v, %v", values, err)
 	}
 }
+
+// Rights to the key for windows may come and go while a connection is open, and it may hold something that a row of an older build put
+// there: Saves go on, and the windows count as soon as they can be used.
+func TestWindowsMayBeUsedNowAndThen(t *testing.T) {
+	s := startServer(t, "", "--user", "worker", "on", "nopass", "resetchannels", "&kisgrid:*", "~stu_*", "~kisgrid:once:*", "+@all")
+	admin := goredis.NewClient(&goredis.Options{Addr: s.addr})
+	defer admin.Close()
+	do := func(args ...any) {
+		t.Helper()
+		if err := admin.Do(t.Context(), args...).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now := time.Now()
+	doc := windowed("1h", s.addr)
+	doc.Key, doc.Username = "stu_", "worker"
+	doc.Params["password"], doc.Params["retries"] = "any", "0"
+	c := openWith(t, Config{tick: -1, now: func() time.Time { return now }}, doc)
+	cause := connector.Cause{Flow: "F", Function: "s", Batch: batch.ID{Stream: batch.NewStreamID()}, Floor: 1, Born: now.Add(-time.Second)}
+	saved := func(tries int) {
+		t.Helper()
+		cause.Batch.Sequence++
+		var err error
+		for range tries {
+			if err = count(t, c, cause); err == nil {
+				break
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := admin.HGet(t.Context(), "stu_n"+strconv.FormatUint(cause.Batch.Sequence, 10), "n").Val(); got != "1" {
+			t.Errorf("the effect took place %q times", got)
+		}
+	}
+	known := func(want bool) {
+		t.Helper()
+		if got := admin.HExists(t.Context(), windowsKey, strconv.Itoa(3_600_000)).Val(); got != want {
+			t.Errorf("Redis knows of the window: %v", got)
+		}
+	}
+	saved(1)
+	known(false)
+	do("acl", "setuser", "worker", "~kisgrid:window")
+	now = now.Add(windowGrace)
+	saved(1)
+	known(true)
+	do("acl", "setuser", "worker", "resetkeys", "~stu_*", "~kisgrid:once:*")
+	saved(2) // the first try may find out
+	saved(1)
+	do("acl", "setuser", "worker", "~kisgrid:window")
+	for _, leftover := range [][]any{{"rpush", windowsKey, "v"}, {"hset", windowsKey, "x", "1 2", "keep", "x"}, {"set", windowsKey, "v"}} {
+		do("del", windowsKey)
+		do(leftover...)
+		now = now.Add(windowGrace)
+		saved(1)
+		c = openWith(t, Config{tick: -1, now: func() time.Time { return now }}, doc)
+		saved(1)
+	}
+	do("del", windowsKey)
+	now = now.Add(windowGrace)
+	saved(1)
+	known(true)
+}
