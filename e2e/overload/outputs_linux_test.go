@@ -16,7 +16,7 @@ import (
 // worker stays small. KISGRID_OUTPUT_BATCHES says how many batches each of four streams sends; the is 16.
 func TestOutputsStayInBudget(t *testing.T) {
 	const streams, most = 4, 64<<20 + 96<<20 // the worker's budget, and what it may take beside
-	batches := 4
+	batches := 2
 	if n, err := strconv.Atoi(os.Getenv("KISGRID_OUTPUT_BATCHES")); err == nil {
 		batches = n
 	}

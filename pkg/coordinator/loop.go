@@ -141,7 +141,7 @@ func failure(code batch.Code, flow string) string {
 	case batch.CodeNoCapableWorker:
 		return "no worker is ready for flow " + flow + ": start one that has its functions (kisgrid get flow " + flow + " says which), then submit the same batch again"
 	case batch.CodePoison:
-		return "three workers died running it, the last one running nothing else"
+		return "three workers died running it, the last one running nothing else: look at what they logged last, and whether the system killed them for their memory (OOMKilled)"
 	}
 	return code.String()
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -134,6 +135,23 @@ func (s *serving) run(register func(*kis.Registry)) func(*cobra.Command, []strin
 			return err
 		}
 		command.FollowHeap(c.MemoryBudget)
+		warnOfMemory(log, command.ReadCgroup(), c.MemoryBudget)
 		return command.Serve(cmd.Context(), w, s.drain, log)
+	}
+}
+
+// besideBudget is how many bytes a worker takes beside its budget, without what functions keep.
+const besideBudget = 96 << 20
+
+// warnOfMemory tells what the system says of memory: that it has killed workers in this place for it, which coordinators can't see,
+// or that it will.
+func warnOfMemory(log hclog.Logger, of command.Cgroup, budget int64) {
+	if of.Kills > 0 {
+		log.Warn("the system has killed processes here for their memory: raise the limit, lower --memory-budget, or let functions keep less",
+			"kills", of.Kills, "limit", of.Limit)
+	}
+	if of.Limit > 0 && of.Limit < budget+besideBudget {
+		log.Warn("the system's limit of memory is below what the budget may come to: raise it, or lower --memory-budget",
+			"limit", of.Limit, "budget", budget, "needed", budget+besideBudget)
 	}
 }
