@@ -1,7 +1,6 @@
 package scheduler
 
 import (
-	"container/heap"
 	"errors"
 	"fmt"
 	"iter"
@@ -333,100 +332,6 @@ func (c *checker) counts(f *flow) {
 			c.errorf("flow %s, slot %d: %d rows are of an earlier revision, counted are %d", f.name, slot, earlier[uint16(slot)], f.counts.earlier[slot])
 		}
 	}
-}
-
-// order checks that each slot's rows stand in order, from those at workers over those that are held to the end of the inbox.
-func (c *checker) order(f *flow) {
-	last, stood := map[uint16][2]uint64{}, map[uint16]string{}
-	where := "at workers"
-	see := func(b *Batch, row uint32) {
-		if len(b.Keys) == 0 || b.over {
-			return
-		}
-		slot := b.slot(row)
-		if h := f.held[slot]; h != nil && h.counts {
-			return // it is not let go before its queued rows have joined the others
-		}
-		at := [2]uint64{b.arrival, uint64(row)}
-		if before, ok := last[slot]; ok && slices.Compare(before[:], at[:]) >= 0 {
-			c.errorf("flow %s, slot %d: row %d of batch %d %s stands behind row %d of batch %d %s", f.name, slot, row, b.arrival, where, before[1], before[0], stood[slot])
-		}
-		last[slot], stood[slot] = at, where
-	}
-	rows := func(g *segment) {
-		for _, r := range g.list() {
-			see(g.batch, r)
-		}
-	}
-	parts := func(l *link) {
-		for p := l.first; p != nil; p = p.next {
-			p.eachOpen(func(i uint32) {
-				// Who hands rows of a held slot back may do so in any order.
-				if len(p.Batch.Keys) > 0 && f.held[p.Batch.slot(p.Row(i))] == nil {
-					see(p.Batch, p.Row(i))
-				}
-			})
-		}
-	}
-	placed := func(g *segment) {
-		for _, r := range g.list() {
-			if f.held[g.batch.slot(r)] == nil {
-				see(g.batch, r)
-			}
-		}
-	}
-	for l := range f.each {
-		parts(l)
-		if l.isCrowded() {
-			for _, b := range l.shares.crowded {
-				l.shares.aside[b].each(placed)
-			}
-		}
-		l.queue.each(placed)
-	}
-	where = "that is held"
-	for _, h := range f.held {
-		var all []heldRow
-		for _, run := range h.runs {
-			all = append(all, run...)
-		}
-		slices.SortFunc(all, func(a, b heldRow) int {
-			if a.before(&b) {
-				return -1
-			}
-			return 1
-		})
-		for _, r := range all {
-			see(r.batch, r.row)
-		}
-	}
-	where = "that waits"
-	f.waiting.each(rows)
-	for i, from := range slices.Backward(f.inbox) {
-		where = fmt.Sprintf("in the inbox (%d, %T)", i, from)
-		switch from := from.(type) {
-		case *residue:
-			parts(from.link)
-		case *merge:
-			rest := merge{}
-			for _, run := range *from {
-				rest = append(rest, slices.Clone(run))
-			}
-			for len(rest) > 0 {
-				r := rest[0][0]
-				see(r.batch, r.row)
-				if rest[0] = rest[0][1:]; len(rest[0]) == 0 {
-					heap.Pop(&rest)
-				} else {
-					heap.Fix(&rest, 0)
-				}
-			}
-		default:
-			from.each(func(g segment) { rows(&g) })
-		}
-	}
-	where = "in fresh"
-	f.fresh.each(rows)
 }
 
 func (c *checker) link(l *link) {
