@@ -92,19 +92,6 @@ func TestRetries(t *testing.T) {
 	})
 }
 
-func TestMust(t *testing.T) {
-	k := newKit(t)
-	k.linkAs(config.NewFuncConfig("f", common.V, &config.KisSource{Name: "s", Must: []string{"id", "user"}}, nil), func(_ context.Context, f kis.Flow) error {
-		k.seen = append(k.seen, fmt.Sprint(f.Input()))
-		return nil
-	})
-	k.commit(`{"id":1}`, `{"id":2,"user":3}`)
-	if err := k.flow.Run(context.Background()); batch.CodeOf(err) != batch.CodeMissingField || !strings.Contains(err.Error(), "user") {
-		t.Errorf("Run returned %v", err)
-	}
-	k.saw(`[{"id":2,"user":3}]`)
-}
-
 // What Link says comes back from Run, if the program did not look.
 func TestLinkErrors(t *testing.T) {
 	for name, c := range map[string]struct {

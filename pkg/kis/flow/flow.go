@@ -154,7 +154,7 @@ func (f *KisFlow) Run(ctx context.Context) error {
 	if err := f.enabled(); err != nil {
 		return err
 	}
-	plan, err := f.compiled()
+	plan, err := f.compiled(ctx)
 	if err != nil {
 		return err
 	}
@@ -223,7 +223,7 @@ func saidBy(err error, o batch.RowOutcome) bool {
 }
 
 // compiled is the flow's plan.
-func (f *KisFlow) compiled() (*flowexec.Plan, error) {
+func (f *KisFlow) compiled(ctx context.Context) (*flowexec.Plan, error) {
 	n := f.chain.Len()
 	f.mu.Lock()
 	plan, length, wrong := f.plan, f.length, errors.Join(f.wrong...)
@@ -247,6 +247,7 @@ func (f *KisFlow) compiled() (*flowexec.Plan, error) {
 		return nil, err
 	}
 	f.boundTimes(bundle)
+	f.leaveMust(ctx, bundle)
 	if plan, err = flowexec.Compile(bundle, f.registry); err != nil {
 		return nil, err
 	}
