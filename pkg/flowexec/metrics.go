@@ -51,6 +51,23 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 	return m, nil
 }
 
+// Forget drops what is told of a flow that does not run here any more. No lanes of the flow may be running.
+func (m *Metrics) Forget(flow string) {
+	if m == nil {
+		return
+	}
+	for label, all := range map[string][]interface {
+		DeletePartialMatch(prometheus.Labels) int
+	}{
+		"flow":      {m.flowSeconds, m.seconds, m.rows, m.parked},
+		"flow_name": {m.FlowDataTotal, m.FlowScheduleCntsToTal, m.FlowDuration},
+	} {
+		for _, metric := range all {
+			metric.DeletePartialMatch(prometheus.Labels{label: flow})
+		}
+	}
+}
+
 // flowMetrics is one flow's share of the metrics, looked up once for its lanes.
 type flowMetrics struct {
 	seconds, milliseconds prometheus.Observer

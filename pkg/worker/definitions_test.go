@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -96,4 +97,72 @@ func TestUnfit(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestRevisionsOfOneNumber defines two revisions that have the same number: the digest says which one a part runs on, and which one
+// is forgotten. For a coordinator that goes by the number alone it is the last that it defined.
+func TestRevisionsOfOneNumber(t *testing.T) {
+	inBubble(t, wideBudget, func(t *testing.T, r *rig) {
+		b := r.dial()
+		b.hello("c-1", false)
+		define := func(digest string, docs []*pb.Document) *pb.Compiled {
+			t.Helper()
+			d := &pb.Definition{Flow: "sharded", Revision: 5, Digest: []byte(digest), Documents: docs}
+			b.send(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Definition{Definition: d}})
+			for {
+				if c := b.must().GetCompiled(); c != nil {
+					return c
+				}
+			}
+		}
+		runs := func(number uint64, digest string, done bool) {
+			t.Helper()
+			p := batchOf(number, "sharded", "a")
+			p.Revision, p.Digest = 5, []byte(digest)
+			b.sendPart(p)
+			if result := b.result(); (len(result.GetNotDone()) == 0) != done {
+				t.Errorf("part %d of digest %.1q ended as %v", number, digest, result)
+			}
+			b.ack()
+		}
+		good, bad := strings.Repeat("g", 32), strings.Repeat("b", 32)
+		right := documents("sharded", "id", "echo", 1)
+		if c := define(good, right); len(c.GetErrors()) > 0 || string(c.GetDigest()) != good {
+			t.Fatalf("compiled %v", c)
+		}
+		if c := define(bad, documents("sharded", "id", "nobody", 1)); len(c.GetErrors()) == 0 || string(c.GetDigest()) != bad {
+			t.Fatalf("compiled %v", c)
+		}
+		runs(1, good, true)
+		runs(2, bad, false)
+		b.send(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Forget{Forget: &pb.Forget{Flow: "sharded", Revision: 5, Digest: []byte(bad)}}})
+		runs(3, good, true)
+	})
+}
+
+// TestForgottenFlowLeavesNoMetrics forgets a flow that has run: no metric tells of it any more.
+func TestForgottenFlowLeavesNoMetrics(t *testing.T) {
+	inBubble(t, wideBudget, func(t *testing.T, r *rig) {
+		b := r.dial()
+		b.hello("c-1", false)
+		b.define("sharded")
+		b.sendPart(batchOf(1, "sharded", "a"))
+		b.result()
+		b.ack()
+		told := func() bool {
+			synctest.Wait()
+			families, err := r.metrics.Gather()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return strings.Contains(fmt.Sprint(families), `"sharded"`)
+		}
+		if !told() {
+			t.Error("no metric tells of a flow that runs")
+		}
+		b.send(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Forget{Forget: &pb.Forget{Flow: "sharded", Revision: 5}}})
+		if told() {
+			t.Error("metrics tell of a flow that is forgotten")
+		}
+	})
 }

@@ -12,6 +12,7 @@ import (
 type flows struct {
 	compile func(definitionDocuments) (*flowexec.Plan, error)
 	start   func(flow string, copies int) *flowexec.Lanes
+	forget  func(flow string) // drops the metrics of a flow that has no lanes any more
 	metrics *metrics
 
 	resizing sync.Mutex // held while a flow's lanes change their number, so that the last plan says how many there are
@@ -86,7 +87,14 @@ func (f *flows) leave(w *flow) {
 func (f *flows) retire(w *flow) {
 	if w.plans == 0 && w.running == 0 && f.byName[w.name] == w {
 		delete(f.byName, w.name)
-		f.stop(w.lanes)
+		f.stopping.Go(func() {
+			w.lanes.Stop()
+			f.mu.Lock() // so that no other lanes start meanwhile
+			defer f.mu.Unlock()
+			if f.byName[w.name] == nil {
+				f.forget(w.name)
+			}
+		})
 	}
 }
 

@@ -75,7 +75,7 @@ func newServer(c serverConfig) (*server, error) {
 	s.budget.watch(c.Metrics)
 	saves := new(flowexec.Saves)
 	s.flows = &flows{
-		compile: s.compile, metrics: s.metrics, byName: map[string]*flow{}, plans: map[planKey]*plan{},
+		compile: s.compile, forget: flowMetrics.Forget, metrics: s.metrics, byName: map[string]*flow{}, plans: map[planKey]*plan{},
 		start: func(flow string, copies int) *flowexec.Lanes {
 			return flowexec.StartLanes(flowexec.LanesConfig{
 				Flow: flow, Copies: copies, Connectors: c.Connectors, Saves: saves, Logger: c.Logger.With("flow", flow), Metrics: flowMetrics, Tracer: c.Tracer,
