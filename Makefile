@@ -7,13 +7,14 @@ FUZZTIME      ?= 10s
 BENCH         ?= .
 SIM_ROWS      ?= 10000000
 SIM_BATCHES   ?= 40000
+OUTPUT_BATCHES ?= 16
 SIM_WORKERS   ?= 1000
 SIM_SEED      ?= $(shell date +%s)
 CHAOS_TIME    ?= 20m
 CHAOS_RATE    ?= 4000
 CHAOS_SEED    ?= $(shell date +%s)
 
-.PHONY: help build images test lint proto proto-check proto-freeze bench soak-once soak-join soak-wakeups soak-records soak-windows soak-config soak-revisions fuzz sim sim-steps settle chaos vuln e2e-k8s
+.PHONY: help build images test lint proto proto-check proto-freeze bench soak-once soak-join soak-wakeups soak-records soak-windows soak-config soak-revisions fuzz sim sim-steps settle outputs chaos vuln e2e-k8s
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' Makefile
@@ -125,6 +126,9 @@ sim-steps: ## Let things happen to one of 1,000 workers that has SIM_BATCHES sma
 
 settle: ## Change a function that 2,400 flows share, and print how long it takes until all run on it
 	go test ./pkg/coordinator -run TestSharedFunctionSettles -v -settle.flows=2400
+
+outputs: ## Have functions make a thousand times as much of OUTPUT_BATCHES batches, and print what worker and coordinator take
+	go test ./e2e/overload -run TestOutputsStayInBudget -v -timeout 1h -outputs.batches=$(OUTPUT_BATCHES)
 
 chaos: ## Kill, stop and cut off real processes under load for CHAOS_TIME: CHAOS_RATE rows per second, CHAOS_SEED
 	go test ./e2e/chaos -v -timeout 0 -chaos.gap=2s -chaos.patience=12s -chaos.open=0 -chaos.duration=$(CHAOS_TIME) -chaos.rate=$(CHAOS_RATE) -chaos.seed=$(CHAOS_SEED)

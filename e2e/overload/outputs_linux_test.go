@@ -1,9 +1,8 @@
 package overload
 
 import (
+	"flag"
 	"fmt"
-	"os"
-	"strconv"
 	"testing"
 	"time"
 
@@ -12,15 +11,14 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/client"
 )
 
+var outputBatches = flag.Int("outputs.batches", 2, "how many batches each of four streams sends")
+
 // TestOutputsStayInBudget has streams send batches of which functions make a thousand times as much: each row is passed on, and the
-// worker stays small. KISGRID_OUTPUT_BATCHES says how many batches each of four streams sends; the is 16.
+// worker stays small.
 func TestOutputsStayInBudget(t *testing.T) {
 	const streams, most = 4, 64<<20 + 96<<20 // the worker's budget, and what it may take beside
-	batches := 2
-	if n, err := strconv.Atoi(os.Getenv("KISGRID_OUTPUT_BATCHES")); err == nil {
-		batches = n
-	}
-	address, coordinator, worker := startGrid(t)
+	batches := *outputBatches
+	address, coordinator, worker := startGrid(t, nil)
 	c, err := client.Dial(address, client.WithRetryFor(time.Minute))
 	if err != nil {
 		t.Fatal(err)

@@ -41,7 +41,7 @@ func TestOverload(t *testing.T) {
 		calm    = 2 * time.Second
 		pushing = 7 * time.Second
 	)
-	address, coordinator, worker := startGrid(t)
+	address, coordinator, worker := startGrid(t, nil)
 	var sent, blocked atomic.Int64             // rows; nanoseconds that a Send took at the longest
 	var refused, unhinted, broken atomic.Int64 // calls: by the coordinator, and of these without a time to wait; by the connection
 	count := func(ctx context.Context, method string, in, out any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
@@ -150,10 +150,15 @@ var flows = map[string]string{
 	"WideThen":   "shard_key: key\nflows: [{fname: Wide}, {fname: Quick}]\n",
 	"Large":      "shard_key: key\nflows: [{fname: Large}, {fname: Quick}]\n",
 	"WideWhole":  "flows: [{fname: Quick}, {fname: Wide}]\n",
+	"Grow":       "shard_key: key\nflows: [{fname: Grow}]\n",
+	"GrowWhole":  "flows: [{fname: Grow}]\n",
 	"LargeWhole": "flows: [{fname: Quick}, {fname: Large}]\n",
 }
 
-func startGrid(t *testing.T) (address string, coordinator, w *process.Process) {
+// flags are more flags of a program, by its name.
+type flags map[string][]string
+
+func startGrid(t *testing.T, more flags) (address string, coordinator, w *process.Process) {
 	t.Helper()
 	etcd, dir := process.Address(t), t.TempDir()
 	process.StartEtcd(t, "http://"+etcd, dir, func() (io.Closer, error) {
@@ -165,7 +170,7 @@ func startGrid(t *testing.T) (address string, coordinator, w *process.Process) {
 	}
 	defer store.Close()
 	var documents []definition.Document
-	for name, mode := range map[string]string{"Slow": "Calculate", "Quick": "Calculate", "Wide": "Expand", "Large": "Calculate"} {
+	for name, mode := range map[string]string{"Slow": "Calculate", "Quick": "Calculate", "Wide": "Expand", "Large": "Calculate", "Grow": "Calculate"} {
 		documents = append(documents, definition.Document{Kind: definition.KindFunc, Name: name, YAML: []byte("kistype: func\nfname: " + name + "\nfmode: " + mode + "\n")})
 	}
 	for name, body := range flows {
@@ -176,8 +181,8 @@ func startGrid(t *testing.T) (address string, coordinator, w *process.Process) {
 	}
 	address = process.Address(t)
 	listen := process.Address(t)
-	w = process.Start(t, process.Config{Name: "worker"}, "slow", "--listen", listen, "--advertise", listen, "--http", "", "--etcd", etcd)
-	coordinator = process.Start(t, process.Config{}, "coordinator", "--listen", address, "--http", "", "--etcd", etcd)
+	w = process.Start(t, process.Config{Name: "worker"}, "slow", append(more["worker"], "--listen", listen, "--advertise", listen, "--http", "", "--etcd", etcd)...)
+	coordinator = process.Start(t, process.Config{}, "coordinator", append(more["coordinator"], "--listen", address, "--http", "", "--etcd", etcd)...)
 	coordinator.Await(`ready:`)
 	c, err := client.Dial(address)
 	if err != nil {

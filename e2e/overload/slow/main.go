@@ -1,5 +1,5 @@
 // Command slow is a worker with a function that takes a millisecond for each row, one that takes no time, one that makes a thousand
-// rows of each, and one that makes large rows.
+// rows of each, one that makes large rows, and one that makes rows as long as their key says.
 package main
 
 import (
@@ -35,6 +35,10 @@ func main() {
 		}))
 		r.Func("Large", kis.Calculate(func(_ context.Context, in row) (row, error) {
 			in.Text = strings.Repeat("x", 64<<10)
+			return in, nil
+		}))
+		r.Func("Grow", kis.Calculate(func(_ context.Context, in row) (row, error) {
+			in.Text = strings.Repeat("x", in.Key)
 			return in, nil
 		}))
 		r.Func("Quick", kis.Calculate(func(_ context.Context, in row) (row, error) { return in, nil }))
