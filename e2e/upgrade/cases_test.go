@@ -24,6 +24,13 @@ func cases() []upgradeCase {
 		{flow: "Files", refused: "--document-files names", documents: append(saving("Files", "username: default\npassword_file: /etc/hostname\n"), flow("Files", "SaveFiles"))},
 		{flow: "Long", documents: []definition.Document{flow("Long", slices.Repeat([]string{"VerifyStu"}, 1000)...)}, refused: "--max-steps"},
 		{flow: "OwnKeys", refused: "choose another beginning", documents: append(saving("OwnKeys", "key: \"kisgrid:app:\"\n"), flow("OwnKeys", "SaveOwnKeys"))},
+		{flow: "Octal", refused: "decimal digits", documents: []definition.Document{
+			document(definition.KindFlow, "Octal", "status: 1\ncopies: 010\nflows:\n  - fname: Count\n")}},
+		{flow: "Underscore", refused: "decimal digits", documents: append(saving("Underscore", "")[:1], flow("Underscore", "SaveUnderscore"),
+			document(definition.KindFunc, "SaveUnderscore", "fmode: Save\noption:\n  cname: StoreUnderscore\n  retry_times: 1_0\n  save: {key: \"{id}\", set: {n: one}}\n"))},
+		{flow: "Off", refused: "as a text elsewhere", documents: append(saving("Off", "tls: 'off'\n"), flow("Off", "SaveOff"))},
+		{flow: "Null", refused: "as if the key were not there", documents: append(saving("Null", "username: ~\n"), flow("Null", "SaveNull"))},
+		{flow: "NullParam", refused: "as an empty text", documents: append(saving("NullParam", "params: {mine: null}\n"), flow("NullParam", "SaveNullParam"))},
 		{flow: "Plain", documents: []definition.Document{flow("Plain", "VerifyStu"),
 			document(definition.KindFunc, "VerifyStu", "fmode: Verify\n")}},
 		{flow: "Unsharded", documents: []definition.Document{

@@ -46,16 +46,14 @@ type leader struct {
 type running struct {
 	revision  batch.Revision
 	documents map[cluster.Key]int64 // their revisions
-	// taken are the documents of the flow itself and of its connectors, for which there are rules of intake.
+	// taken are the documents that it was made of: rules of intake are not asked again.
 	taken map[cluster.Key]batch.Digest
 }
 
 func runningOf(name batch.Revision, docs []definition.Document) running {
 	r := running{revision: name, documents: revisionsOf(docs), taken: map[cluster.Key]batch.Digest{}}
 	for _, d := range docs {
-		if d.Kind != definition.KindFunc {
-			r.taken[keyOf(d)] = definition.Digest([]definition.Document{d})
-		}
+		r.taken[keyOf(d)] = definition.Digest([]definition.Document{d})
 	}
 	return r
 }

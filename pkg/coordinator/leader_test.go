@@ -102,6 +102,30 @@ func TestIntake(t *testing.T) {
 	})
 }
 
+// Documents of each kind may have a spelling that is doubtful: one that runs goes on, another is refused.
+func TestIntakeOfDoubts(t *testing.T) {
+	t.Parallel()
+	docs := []definition.Document{
+		at(3, definition.Document{Kind: definition.KindFlow, Name: "F", YAML: []byte("kistype: flow\nflow_name: F\nstatus: 1\ncopies: 010\nflows:\n- fname: save\n")}),
+		at(4, definition.Document{Kind: definition.KindFunc, Name: "save", YAML: []byte("kistype: func\nfname: save\nfmode: Save\noption:\n  cname: store\n  retry_times: 1_0\n")}),
+		at(8, definition.Document{Kind: definition.KindConn, Name: "store", YAML: []byte("kistype: conn\ncname: store\ntype: memory\nreplicas: 0\ntls: 'off'\n")}),
+	}
+	c := compile(docs, nil, definition.MaxSteps).wanted["F"]
+	if c.revision == nil || !c.breaks {
+		t.Fatalf("it does not compile as before: %+v", c)
+	}
+	if got := c.takenIn(runningOf(c.id(), docs)); got.revision == nil {
+		t.Errorf("what runs is refused: %q", got.reasons)
+	}
+	for i, want := range []string{"/F:4: copies: is 010", "/save:6: option.retry_times: is 1_0", "/store:5: tls: is \"off\""} {
+		others := append(slices.Clone(docs[:i]), docs[i+1:]...)
+		got := c.takenIn(runningOf(c.id(), others))
+		if got.revision != nil || len(got.reasons) != 1 || !strings.Contains(got.reasons[0], want) {
+			t.Errorf("beside the others, a new %s: %q, want %q", docs[i], got.reasons, want)
+		}
+	}
+}
+
 func TestDecide(t *testing.T) {
 	t.Parallel()
 	wrong := &candidate{number: 9, reasons: []string{"flow F: line 3"}}

@@ -137,7 +137,7 @@ func (y *asYAML) parsed(got Parsed) Parsed {
 			TLS: y.TLS, Username: y.Username, PasswordFile: y.PasswordFile, Replicas: y.Replicas,
 		}
 	case KindGlobal:
-		p.Global = &Global{y.PrometheusEnable, y.PrometheusListen, y.PrometheusServe, Document{}}
+		p.Global = &Global{PrometheusEnable: y.PrometheusEnable, PrometheusListen: y.PrometheusListen, PrometheusServe: y.PrometheusServe}
 	}
 	return p
 }

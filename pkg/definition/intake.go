@@ -18,8 +18,14 @@ func (s *Set) Intake(steps int) error {
 	for _, name := range sortedKeys(s.Flows) {
 		mistakes = append(mistakes, s.Flows[name].intake(steps)...)
 	}
+	for _, name := range sortedKeys(s.Functions) {
+		mistakes = append(mistakes, s.Functions[name].Document.doubts()...)
+	}
 	for _, name := range sortedKeys(s.Connectors) {
 		mistakes = append(mistakes, s.Connectors[name].intake()...)
+	}
+	if s.Global != nil {
+		mistakes = append(mistakes, s.Global.Document.doubts()...)
 	}
 	return mistakes.err()
 }
@@ -29,23 +35,29 @@ func (p Parsed) Intake(steps int) error {
 	switch {
 	case p.Flow != nil:
 		return p.Flow.intake(steps).err()
+	case p.Function != nil:
+		return p.Function.Document.doubts().err()
 	case p.Connector != nil:
 		return p.Connector.intake().err()
+	case p.Global != nil:
+		return p.Global.Document.doubts().err()
 	}
 	return nil
 }
 
 func (f *Flow) intake(steps int) Mistakes {
+	doubts := f.Document.doubts()
 	if len(f.Functions) <= steps {
-		return nil
+		return doubts
 	}
-	return Mistakes{{
+	return append(doubts, &Mistake{
 		Document: f.Document.String(), Line: f.Functions[steps].Line, Key: "flows", Code: batch.CodeBadDocument,
 		Problem: fmt.Sprintf("has %d steps, over the limit of %d: split the flow, or do more in one function; --max-steps, of lint and of coordinators, raises the limit", len(f.Functions), steps),
-	}}
+	})
 }
 
-func (c *Connector) intake() (mistakes Mistakes) {
+func (c *Connector) intake() Mistakes {
+	mistakes := c.Document.doubts()
 	if strings.HasPrefix(c.Key, OwnKeys) {
 		mistakes = append(mistakes, &Mistake{
 			Document: c.Document.String(), Line: c.Document.LineOf("key"), Key: "key", Code: batch.CodeBadDocument,

@@ -25,6 +25,18 @@ func Parse(d Document) (Parsed, error) {
 }
 
 func parse(d Document) (Parsed, Mistakes) {
+	p, r := read(d)
+	return p, r.finish()
+}
+
+// doubts are what people read in two ways in a document that parses.
+func (d Document) doubts() Mistakes {
+	_, r := read(d)
+	slices.SortStableFunc(r.doubts, func(a, b *Mistake) int { return a.Line - b.Line })
+	return r.doubts.cut()
+}
+
+func read(d Document) (Parsed, *reader) {
 	r := &reader{document: d.String(), storedAs: d.Name, offset: max(d.Line, 1) - 1}
 	var p Parsed
 	if root := r.root(d.YAML); root != nil {
@@ -45,7 +57,7 @@ func parse(d Document) (Parsed, Mistakes) {
 			p.Global.Document = d.named("")
 		}
 	}
-	return p, r.finish()
+	return p, r
 }
 
 // root reads the text's one YAML document; nil with a mistake if there is none.
@@ -201,7 +213,7 @@ func (f *Function) parseOption(o object) {
 	if v, ok := o.values["on_missing"]; ok {
 		f.OnMissing = OnMissing(v.oneOf(string(OnMissingWait), string(OnMissingDead), string(OnMissingNull)))
 	}
-	if v, ok := o.nulls["on_missing"]; ok {
+	if v, ok := o.nulls["on_missing"]; ok && v.node.Value == "null" {
 		f.OnMissing = OnMissingNull
 		o.values["on_missing"] = v // it is there, for the check of the mode
 	}

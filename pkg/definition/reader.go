@@ -29,13 +29,18 @@ type reader struct {
 	offset   int    // of the document's first line within its file
 	aliased  int
 	mistakes Mistakes
+	doubts   Mistakes // what people read in two ways: no mistake of a document that was taken in already
 }
 
 func (r *reader) mistake(line int, key, format string, args ...any) {
+	r.mistakes = append(r.mistakes, r.wrong(line, key, format, args...))
+}
+
+func (r *reader) wrong(line int, key, format string, args ...any) *Mistake {
 	if line > 0 {
 		line += r.offset
 	}
-	r.mistakes = append(r.mistakes, &Mistake{Document: r.document, Line: line, Key: key, Code: batch.CodeBadDocument, Problem: fmt.Sprintf(format, args...)})
+	return &Mistake{Document: r.document, Line: line, Key: key, Code: batch.CodeBadDocument, Problem: fmt.Sprintf(format, args...)}
 }
 
 // follow is the node that an alias stands for; any other node is itself. Past maxAliased it is nothing.
@@ -67,6 +72,11 @@ type value struct {
 }
 
 func (v value) mistake(format string, args ...any) { v.r.mistake(v.node.Line, v.path, format, args...) }
+
+// doubt notes a value that is read as it ever was, and that people read in two ways.
+func (v value) doubt(format string, args ...any) {
+	v.r.doubts = append(v.r.doubts, v.r.wrong(v.node.Line, v.path, format, args...))
+}
 
 // null reports a value that is not there: KisFlow's documents write `params:` or `load: null` for none.
 func (v value) null() bool { return v.node.ShortTag() == "!!null" }
@@ -113,7 +123,7 @@ type field struct {
 type object struct {
 	value
 	values map[string]value
-	nulls  map[string]value // keys that say null in so many letters; to all others but one it means that they are not there
+	nulls  map[string]value // keys that say null, in any of its spellings; to all but one it means that they are not there
 }
 
 // object reads a mapping that may have the keys named and no others.
@@ -131,11 +141,26 @@ func (v value) object(keys ...string) object {
 		switch {
 		case !f.value.null():
 			o.values[f.name] = f.value
-		case f.value.node != nil && f.value.node.Value == "null":
+		case f.value.node.Value != "":
 			o.nulls[f.name] = f.value
+			f.value.doubtNull(f.name)
 		}
 	}
 	return o
+}
+
+// manyValued are the keys with a list or keys of their own, of which KisFlow's documents write null for none.
+var manyValued = []string{"flows", "params", "source", "must", "option", "default_params", "save", "load", "set", "incr", "append"}
+
+// doubtNull doubts a null that is spelled out for one value: is it a text, none, or the default? on_missing has a null of its own.
+func (v value) doubtNull(key string) {
+	switch {
+	case slices.Contains(manyValued, key), key == "on_missing" && v.node.Value == "null":
+	case key == "on_missing":
+		v.doubt("is %s, which is read as if on_missing were not there: write null, or take the key out", quote(v.node.Value))
+	default:
+		v.doubt("is %s, which is read as if the key were not there: take the key out, or put the text in quotes", quote(v.node.Value))
+	}
 }
 
 // require is the value of a key that must be there.
@@ -231,14 +256,25 @@ func (o object) integer(key string, least, most int) int {
 		v.mistake("is %d; it may be %d to %d", n, least, most)
 		return 0
 	}
+	if v.node.Value != strconv.Itoa(n) {
+		v.doubt("is %s, which is read as %d and could be meant otherwise: write %d, or the number that you mean, in decimal digits alone", v.node.Value, n, n)
+	}
 	return n
 }
+
+// flags are what every reader of YAML takes for true or false.
+var flags = []string{"true", "True", "TRUE", "false", "False", "FALSE"}
 
 // flag reads true or false; false if the key is not there.
 func (o object) flag(key string) bool {
 	var b bool
-	if v, ok := o.values[key]; ok && (v.node.Kind != yaml.ScalarNode || v.node.Decode(&b) != nil) {
+	v, ok := o.values[key]
+	switch {
+	case !ok:
+	case v.node.Kind != yaml.ScalarNode || v.node.Decode(&b) != nil:
 		v.mistake("wants true or false, not %s", describe(v.node))
+	case !slices.Contains(flags, v.node.Value):
+		v.doubt("is %s, which is read as %t here and as a text elsewhere: write %t", quote(v.node.Value), b, b)
 	}
 	return b
 }
@@ -326,8 +362,11 @@ func (o object) textMap(key string) map[string]string {
 			texts = make(map[string]string)
 		}
 		texts[f.name] = "" // what KisFlow gives a parameter that is null
-		if !f.value.null() {
+		switch {
+		case !f.value.null():
 			texts[f.name], _ = f.value.text()
+		case f.value.node.Value != "":
+			f.value.doubt("is %s, which is read as an empty text: write \"\", or put the text in quotes", quote(f.value.node.Value))
 		}
 	}
 	return texts
