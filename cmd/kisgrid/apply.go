@@ -81,6 +81,9 @@ func apply(ctx context.Context, a pb.AdminClient, docs []definition.Document, dr
 			fmt.Fprintf(os.Stderr, "%s is left out: a global document rules local runs only, flags rule clusters\n", d)
 			continue
 		}
+		for _, warning := range p.Warnings() {
+			fmt.Fprintf(os.Stderr, "warning: %s\n", warning)
+		}
 		d = p.Document()
 		in.Documents = append(in.Documents, &pb.Document{Kind: string(d.Kind), Name: d.Name, Yaml: d.YAML})
 	}

@@ -24,3 +24,23 @@ DIR/conn.yaml:3: type: is "radis"; it may be redis, memory, mysql, kafka, tidb, 
 		t.Errorf("a folder that is not there: %v", err)
 	}
 }
+
+// One run tells mistakes of spelling, of documents and of what they refer to, and warns of parameters that nobody knows.
+func TestLintTellsAllAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "conn.yml", "kistype: conn\ncname: C\ntype: redis\naddrs: 127.0.0.1\nparams:\n  read_timeout: 3000\n  pool_sise: 3\ntls: 'on'\n")
+	write(t, dir, "flow.yml", "kistype: flow\nflow_name: F\nstatus: 1\nflows:\n  - fname: Sum\n")
+	write(t, dir, "func.yml", "kistype: func\nfname: Som\nfmode: Calculation\n")
+	out, err := kisgrid("lint", dir)
+	if !errors.Is(err, errTold) {
+		t.Errorf("lint returned %v", err)
+	}
+	for _, want := range []string{
+		"warning: DIR/conn.yml:7: params.pool_sise: ", `did you mean "pool_size"?`, "\nDIR/conn.yml:4: addrs: ", "\nDIR/conn.yml:6: params.read_timeout: ",
+		"\nDIR/conn.yml:8: tls: ", "\nDIR/flow.yml:5: flows[0].fname: ", "\nDIR/func.yml:3: fmode: ",
+	} {
+		if got := "\n" + strings.ReplaceAll(out, dir, "DIR"); !strings.Contains(got, want) {
+			t.Errorf("lint told\n%s\nwithout %q", got, want)
+		}
+	}
+}

@@ -141,19 +141,25 @@ lint of a worker's own program checks: go run ./cmd/worker lint DIR.`,
 		Example: "  kisgrid lint examples/students/conf",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			set, docs, err := definition.Load(args[0])
-			if err == nil {
-				err = set.Intake(steps)
-			}
-			if mistakes, ok := errors.AsType[definition.Mistakes](err); ok { // as compilers tell them, a line each
-				fmt.Fprintln(cmd.ErrOrStderr(), mistakes)
-				return errTold
-			}
+			docs, err := definition.Read(args[0])
 			if err != nil {
 				return err
 			}
+			set, err := definition.NewSet(docs)
+			for _, warning := range set.Warnings() {
+				fmt.Fprintln(cmd.ErrOrStderr(), "warning: "+warning)
+			}
+			var mistakes definition.Mistakes
+			for _, err := range []error{err, set.Intake(steps)} {
+				more, _ := errors.AsType[definition.Mistakes](err)
+				mistakes = append(mistakes, more...)
+			}
+			if len(mistakes) > 0 { // as compilers tell them, a line each
+				fmt.Fprintln(cmd.ErrOrStderr(), mistakes)
+				return errTold
+			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d documents are right: %d flows, %d functions, %d connectors\n",
-				len(docs), len(set.Flows), len(set.Functions), len(set.Connectors))
+				len(set.Documents()), len(set.Flows), len(set.Functions), len(set.Connectors))
 			return err
 		},
 	}

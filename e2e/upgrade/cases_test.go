@@ -31,6 +31,7 @@ func cases() []upgradeCase {
 		{flow: "Off", refused: "as a text elsewhere", documents: append(saving("Off", "tls: 'off'\n"), flow("Off", "SaveOff"))},
 		{flow: "Null", refused: "as if the key were not there", documents: append(saving("Null", "username: ~\n"), flow("Null", "SaveNull"))},
 		{flow: "NullParam", refused: "as an empty text", documents: append(saving("NullParam", "params: {mine: null}\n"), flow("NullParam", "SaveNullParam"))},
+		{flow: "Zeros", refused: "params.pool_size", documents: append(saving("Zeros", "params: {pool_size: 08}\n"), flow("Zeros", "SaveZeros"))},
 		{flow: "Plain", documents: []definition.Document{flow("Plain", "VerifyStu"),
 			document(definition.KindFunc, "VerifyStu", "fmode: Verify\n")}},
 		{flow: "Unsharded", documents: []definition.Document{

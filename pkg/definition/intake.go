@@ -58,6 +58,9 @@ func (f *Flow) intake(steps int) Mistakes {
 
 func (c *Connector) intake() Mistakes {
 	mistakes := c.Document.doubts()
+	if c.Type == "redis" {
+		mistakes = append(mistakes, c.redisIntake()...)
+	}
 	if strings.HasPrefix(c.Key, OwnKeys) {
 		mistakes = append(mistakes, &Mistake{
 			Document: c.Document.String(), Line: c.Document.LineOf("key"), Key: "key", Code: batch.CodeBadDocument,

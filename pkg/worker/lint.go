@@ -32,15 +32,18 @@ mistake a line, and exits with 1 if anything is.`,
 			if err != nil {
 				return err
 			}
-			set, err := definition.NewSet(docs)
-			if _, err := flowexec.CompileAll(set, err, registry); err != nil {
-				return tellMistakes(cmd.ErrOrStderr(), err)
-			}
 			documents := access.Of(cmd.Flags())
 			if err := documents.Valid(); err != nil {
 				return err
 			}
-			if err := errors.Join(set.Intake(steps), documents.CheckSet(set)); err != nil {
+			set, err := definition.NewSet(docs)
+			for _, warning := range set.Warnings() {
+				if _, err := fmt.Fprintln(cmd.ErrOrStderr(), "warning: "+warning); err != nil {
+					return err
+				}
+			}
+			_, err = flowexec.CompileAll(set, err, registry)
+			if err := errors.Join(err, set.Intake(steps), documents.CheckSet(set)); err != nil {
 				return tellMistakes(cmd.ErrOrStderr(), err)
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d flows are right, with their %d functions and %d connectors\n",

@@ -141,3 +141,14 @@ func TestOptionsMistakes(t *testing.T) {
 		})
 	}
 }
+
+// A document is taken in by a list of parameters that is kept with documents: it is the connector's.
+func TestParamsAreThoseOfIntake(t *testing.T) {
+	o, err := readOptions(document("localhost:6379"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if known := definition.RedisParams(); !slices.Equal(o.known, known) {
+		t.Errorf("the connector knows %q, and documents may have %q", o.known, known)
+	}
+}

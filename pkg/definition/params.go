@@ -1,0 +1,136 @@
+package definition
+
+import (
+	"fmt"
+	"net"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+// redisParams are the parameters that mean something to a connector of type redis, with what is wrong with a value; nil: any text
+// will do. The connector's own reading is pkg/connector/redis, whose tests hold the two together.
+var redisParams = map[string]func(string) string{
+	"master": nil, "sentinel_username": nil, "sentinel_password": nil, "password": nil,
+	"tls_ca": nil, "tls_cert": nil, "tls_key": nil, "tls_server_name": nil,
+	"cluster": flagProblem, "tls": flagProblem, "tls_skip_verify": flagProblem,
+	"db": numberProblem(0), "retries": numberProblem(0), "pool_size": numberProblem(1),
+	"dial_timeout": durationProblem, "read_timeout": durationProblem, "write_timeout": durationProblem, "retry_min": durationProblem,
+	"retry_max": durationProblem, "replica_timeout": durationProblem, "once_window": durationProblem,
+}
+
+// RedisParams are the names of the parameters that mean something to a connector of type redis, sorted.
+func RedisParams() []string { return sortedKeys(redisParams) }
+
+func flagProblem(value string) string {
+	if _, err := strconv.ParseBool(value); err != nil {
+		return "write true or false"
+	}
+	return ""
+}
+
+func numberProblem(least int) func(string) string {
+	return func(value string) string {
+		if n, err := strconv.Atoi(value); err != nil || n < least || strconv.Itoa(n) != value {
+			return fmt.Sprintf("write a whole number from %d, in decimal digits alone", least)
+		}
+		return ""
+	}
+}
+
+func durationProblem(value string) string {
+	if d, err := time.ParseDuration(value); err != nil || d <= 0 {
+		return "write a time over 0 with its unit, such as 500ms or 3s"
+	}
+	return ""
+}
+
+// redisIntake says what a connector of type redis can't be opened with. What ${NAME} has a part in, workers see.
+func (c *Connector) redisIntake() (mistakes Mistakes) {
+	blame := func(key, format string, args ...any) {
+		mistakes = append(mistakes, &Mistake{
+			Document: c.Document.String(), Line: c.Document.LineOf(key), Key: key, Code: batch.CodeBadDocument, Problem: fmt.Sprintf(format, args...),
+		})
+	}
+	for _, addr := range c.Addrs {
+		if problem := addressProblem(addr); problem != "" && !strings.Contains(addr, "${") {
+			shown := quote(addr)
+			if strings.Contains(addr, "@") {
+				shown = "an address with an @" // a password may stand before it
+			}
+			blame("addrs", "has %s, which %s: write host:port, [IPv6]:port, or the path of a unix socket", shown, problem)
+		}
+	}
+	for _, name := range sortedKeys(c.Params) {
+		problem, value := redisParams[name], c.Params[name]
+		if problem == nil || value == "" || strings.Contains(value, "${") {
+			continue
+		}
+		if advice := problem(value); advice != "" {
+			blame("params."+name, "is %s: %s", quote(value), advice)
+		}
+	}
+	return mistakes
+}
+
+var portName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*$`)
+
+// addressProblem says why nothing can be dialled at an address; empty if it can.
+func addressProblem(addr string) string {
+	if strings.HasPrefix(addr, "/") {
+		return ""
+	}
+	if scheme, _, found := strings.Cut(addr, "://"); found {
+		return "begins with " + scheme + ":// as no address does here"
+	}
+	host, port, err := net.SplitHostPort(addr)
+	switch {
+	case err != nil && strings.Contains(err.Error(), "missing port"):
+		return "has no port"
+	case err != nil:
+		return "is no address"
+	case strings.ContainsAny(host, "/@ \t,?#"):
+		return "has no host's name before its port"
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); (err != nil || n == 0) && !portName.MatchString(port) {
+		return "has a port that is none"
+	}
+	return ""
+}
+
+// Warnings say what in the set's documents means nothing, so that it may be a slip: parameters of connectors that KisGrid does not
+// know. They are no mistakes, since KisFlow's documents carry the user's own. Each is document:line: key: what.
+func (s *Set) Warnings() (warnings []string) {
+	for _, name := range sortedKeys(s.Connectors) {
+		warnings = append(warnings, s.Connectors[name].warnings()...)
+	}
+	return warnings
+}
+
+// Warnings is Set's for one document.
+func (p Parsed) Warnings() []string {
+	if p.Connector == nil {
+		return nil
+	}
+	return p.Connector.warnings()
+}
+
+func (c *Connector) warnings() (warnings []string) {
+	if c.Type != "redis" {
+		return nil
+	}
+	for _, param := range sortedKeys(c.Params) {
+		if _, known := redisParams[param]; !known {
+			key := "params." + param
+			m := Mistake{
+				Document: c.Document.String(), Line: c.Document.LineOf(key), Key: key,
+				Problem: "means nothing to KisGrid, and is left to your own code" + suggest(param, RedisParams()),
+			}
+			warnings = append(warnings, m.Error())
+		}
+	}
+	return warnings
+}
