@@ -49,6 +49,7 @@ func (s *step) bind(b *definition.Bundle, doc *definition.Function, entry defini
 		}
 		if s.out != nil {
 			s.outKind, s.outPointer = kindOf(code.NewOut()), s.out.Kind() == reflect.Pointer
+			s.weigher = newWeigher(s.out)
 		}
 	}
 	if !s.form.Whole() && s.form.String() != string(doc.Mode) {

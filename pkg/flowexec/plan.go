@@ -46,6 +46,7 @@ type step struct {
 	serializers []kis.Serialize
 	outKind     vectorKind
 	outPointer  bool
+	weigher     *weigher // of out; nil where out is
 
 	params     map[string]string
 	must       []string

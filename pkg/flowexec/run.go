@@ -38,6 +38,7 @@ type run struct {
 	saves     uint64  // how often its connector had saved when it was last called
 	empty     int     // jumps without rows
 	growth    *growth // what the function under way has made; nil: it is not followed
+	followed  growth  // what growth points to
 	// pieces are full pieces of the output of a run without keys, open the one that is being written.
 	pieces []batch.Output
 	open   batch.Output
@@ -335,6 +336,7 @@ func (r *run) runExpand(s *step, rs *rowset) {
 	f.Out, f.Parents = r.x.vectors.lend(s.outKind, s.code.NewOut), f.Parents[:0]
 	f.Out.Reset(0)
 	over := !r.through(rs, s.code.Call, false)
+	r.x.lane.noteWide(rs.len(), f.Out.Len())
 	switch written := r.endGrowth(over); {
 	case over:
 	case written:
