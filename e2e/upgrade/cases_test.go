@@ -29,7 +29,7 @@ func cases() []upgradeCase {
 		{flow: "Underscore", refused: "decimal digits", documents: append(saving("Underscore", "")[:1], flow("Underscore", "SaveUnderscore"),
 			document(definition.KindFunc, "SaveUnderscore", "fmode: Save\noption:\n  cname: StoreUnderscore\n  retry_times: 1_0\n  save: {key: \"{id}\", set: {n: one}}\n"))},
 		{flow: "Off", refused: "as a text elsewhere", documents: append(saving("Off", "tls: 'off'\n"), flow("Off", "SaveOff"))},
-		{flow: "Null", refused: "as if the key were not there", documents: append(saving("Null", "username: ~\n"), flow("Null", "SaveNull"))},
+		{flow: "Tilde", refused: "as if the key were not there", documents: append(saving("Tilde", "username: ~\n"), flow("Tilde", "SaveTilde"))},
 		{flow: "NullParam", refused: "as an empty text", documents: append(saving("NullParam", "params: {mine: null}\n"), flow("NullParam", "SaveNullParam"))},
 		{flow: "Zeros", refused: "params.pool_size", documents: append(saving("Zeros", "params: {pool_size: 08}\n"), flow("Zeros", "SaveZeros"))},
 		{flow: "Plain", documents: []definition.Document{flow("Plain", "VerifyStu"),
