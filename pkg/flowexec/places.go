@@ -154,6 +154,8 @@ func (l *Lanes) resize(copies int) (back []*work) {
 	if p.shut || copies == p.copies {
 		return nil
 	}
+	// First: a lane whose run ends now either has none of its keys any more when it is asked below, or finds this set and turns.
+	p.turning.Store(true)
 	p.copies = copies
 	var works []*work
 	away := make(map[uint64]*lane)
