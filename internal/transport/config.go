@@ -39,8 +39,9 @@ type Config struct {
 	Attentive bool
 	// BatchBytes and BatchRows are the limits for one batch; MessageBytes follows from them. 0 means 8 MiB, and 65,536.
 	BatchBytes, BatchRows int
-	// MaxConnections is how many connections a gRPC listener takes; further ones are hung up on. Connections on which no call
-	// has come yet don't count: they have a share of 128 beside it, of which the oldest makes room. 0 means 1000.
+	// MaxConnections is how many connections of a gRPC listener may make calls. A further one takes the place of the one that has
+	// had no call under way for longest, a second at least; where there is none, its call is refused. Connections on which no call has
+	// come yet don't count: they have a share of 128 beside it, of which the oldest makes room. 0 means 1000.
 	MaxConnections int
 	// MaxConnectionsPerAddress is how many of MaxConnections may come from one address. Raise it where many clients share one, as
 	// behind a proxy. 0 means three quarters of MaxConnections.
@@ -48,7 +49,7 @@ type Config struct {
 	// MaxCalls is how many calls a gRPC listener has under way; further ones are refused. 0 means 4096.
 	MaxCalls int
 	// ReceiveBytes is how many bytes of messages may be on their way in before a handler has them, over all connections of a
-	// gRPC listener; the connection that holds most is cut when they are more. 0 means 64 MiB; at least four times
+	// gRPC listener; the connection whose bytes have cost most, by size and time, is cut when they are more. 0 means 64 MiB; at least four times
 	// MessageBytes are taken.
 	ReceiveBytes int64
 	// Logger is told of reloaded files and refused connections. Nil: nobody is.
@@ -77,12 +78,12 @@ func (c *Config) BindServerFlags(fs *pflag.FlagSet, prefix string) {
 	fs.IntVar(&c.BatchBytes, prefix+"max-batch-bytes", batch.Limits{BatchBytes: c.BatchBytes}.WithDefaults().BatchBytes,
 		"limit for the rows of one batch, in `bytes`; the same for coordinators and workers")
 	limits := c.withLimits()
-	fs.IntVar(&c.MaxConnections, prefix+"max-connections", limits.MaxConnections, "limit for open connections; further ones are hung up on")
+	fs.IntVar(&c.MaxConnections, prefix+"max-connections", limits.MaxConnections, "limit for connections that make calls; further ones take the place of one that rests, or are refused")
 	fs.IntVar(&c.MaxConnectionsPerAddress, prefix+"max-connections-per-address", c.MaxConnectionsPerAddress,
 		"limit for open connections from one address, such as a proxy's (default: three quarters of max-connections)")
 	fs.IntVar(&c.MaxCalls, prefix+"max-calls", limits.MaxCalls, "limit for calls under way; further ones are refused")
 	fs.Int64Var(&c.ReceiveBytes, prefix+"max-receive-bytes", limits.ReceiveBytes,
-		"limit for messages on their way in, in `bytes` over all connections; the one that holds most is cut")
+		"limit for messages on their way in, in `bytes` over all connections; the one whose bytes have cost most, by size and time, is cut")
 }
 
 // withLimits is c with its listeners' limits filled in.

@@ -2,30 +2,33 @@ package transport
 
 import (
 	"cmp"
+	"container/list"
 	"crypto/tls"
 	"fmt"
 	"net"
 	"slices"
 	"sync"
-	"sync/atomic"
+	"time"
 )
 
 // connections bounds the connections of one port, so that those that say nothing shut nobody else out.
 //
-//	        accepted             first call            closed
-//	(none) ─────────► newcomer ─────────────► admitted ───────► (none)
-//	                     │    room is needed, or closed            ▲
-//	                     └─────────────────────────────────────────┘
+//	        accepted             first call            room is needed while it rests, or closed
+//	(none) ─────────► newcomer ─────────────► admitted ─────────────────────────────────────────► (none)
+//	                     │    room is needed, or closed                                             ▲
+//	                     └──────────────────────────────────────────────────────────────────────────┘
 //
 // A connection is a newcomer until its first call or page has come, so handshakes and silence cost newcomers only. They have a
 // share of their own; when it is used up, the oldest newcomer of the address that has most of them is closed. So a newcomer that
 // speaks at once gets through a flood of silent ones, whatever their number. Admitted connections are bounded in all and for
-// each address. A probe of health admits nothing, and is answered from the share of the newcomers.
+// each address; one that has had no call under way for a while, and rests, is closed where another one has a call and finds no
+// room. A probe of health admits nothing, and is answered from the share of the newcomers.
 type connections struct {
 	limit, perAddress, newcomers int
 
 	mu       sync.Mutex
 	waiting  []*admission   // guarded by mu: the newcomers, oldest first
+	resting  list.List      // guarded by mu: of the admitted ones, those without a call under way, the longest first
 	admitted map[string]int // guarded by mu: by address
 	sum      int            // guarded by mu: of admitted
 }
@@ -43,23 +46,16 @@ type admission struct {
 	conn    net.Conn // below TLS: to close it neither blocks nor writes
 	address string   // of the peer, without its port
 
-	admitted atomic.Bool // written with of.mu held; it never becomes false again
-	gone     bool        // guarded by of.mu
+	admitted bool          // guarded by of.mu; it never becomes false again
+	gone     bool          // guarded by of.mu
+	calls    int           // guarded by of.mu: under way, while it is admitted
+	rests    *list.Element // guarded by of.mu: of of.resting
+	since    time.Time     // guarded by of.mu: when its last call ended
 }
 
-// full tells that a further connection could not be admitted.
-func (c *connections) full() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.fullLocked()
-}
-
-func (c *connections) fullLocked() error {
-	if c.sum >= c.limit {
-		return fmt.Errorf("%d connections are open, which is the limit", c.limit)
-	}
-	return nil
-}
+// restAfter is how long a connection must have had no call before it gives way to one that has. A client that makes one call after
+// the other keeps its connection.
+const restAfter = time.Second
 
 // accept gives a connection its place as a newcomer, and closes another newcomer where there are too many.
 func (c *connections) accept(conn net.Conn) *admission {
@@ -97,47 +93,115 @@ func (c *connections) dropLocked(a *admission) {
 	}
 }
 
-// admit makes a newcomer an admitted connection. It does nothing for one that is admitted, and costs it no lock. An error says
-// which limit is reached.
-func (a *admission) admit() error {
-	if a.admitted.Load() {
-		return nil
+// enter counts in a call, or a page, on the connection, which makes a newcomer an admitted connection. Where there is no room for it,
+// one that rests is closed. An error says which limit is reached; else exit is to follow.
+func (a *admission) enter() error {
+	now := time.Now()
+	c := a.of
+	c.mu.Lock()
+	var closed *admission
+	defer func() {
+		c.mu.Unlock()
+		if closed != nil {
+			_ = closed.conn.Close() // who reads from it sees that, and tells of its end
+		}
+	}()
+	if !a.admitted && !a.gone {
+		var full error
+		here := ""
+		switch {
+		case c.admitted[a.address] >= c.perAddress:
+			here = a.address
+			full = fmt.Errorf("%d connections from %s are open, which is the limit for one address", c.perAddress, a.address)
+		case c.sum >= c.limit:
+			full = fmt.Errorf("%d connections are open, which is the limit", c.limit)
+		}
+		if full != nil {
+			if closed = c.restingLocked(here, now); closed == nil {
+				return full
+			}
+			c.leaveLocked(closed)
+		}
+		c.dropLocked(a)
+		c.admitted[a.address]++
+		c.sum++
+		a.admitted = true
 	}
+	a.calls++
+	c.wakeLocked(a)
+	return nil
+}
+
+// restingLocked is the connection that gives way: of those from the address, or of the address that has most of those that rest, the
+// one that has rested longest. An empty address is any. Nil: none has rested long enough.
+func (c *connections) restingLocked(address string, now time.Time) (first *admission) {
+	of, best := map[string]int{}, map[string]*admission{}
+	for e := c.resting.Front(); e != nil; e = e.Next() {
+		a := e.Value.(*admission)
+		if now.Sub(a.since) < restAfter {
+			break // and so are those behind it
+		}
+		if address != "" && a.address != address {
+			continue
+		}
+		if of[a.address]++; of[a.address] == 1 {
+			best[a.address] = a
+		}
+		if first == nil || of[a.address] > of[first.address] {
+			first = best[a.address]
+		}
+	}
+	return first
+}
+
+// exit counts a call out that enter counted in.
+func (a *admission) exit() {
 	c := a.of
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if a.gone || a.admitted.Load() {
-		return nil
+	if a.calls--; a.calls == 0 && a.admitted && !a.gone {
+		a.since = time.Now()
+		a.rests = c.resting.PushBack(a)
 	}
-	if err := c.fullLocked(); err != nil {
-		return err
+}
+
+func (c *connections) wakeLocked(a *admission) {
+	if a.rests != nil {
+		c.resting.Remove(a.rests)
+		a.rests = nil
 	}
-	if c.admitted[a.address] >= c.perAddress {
-		return fmt.Errorf("%d connections from %s are open, which is the limit for one address", c.perAddress, a.address)
-	}
-	c.dropLocked(a)
-	c.admitted[a.address]++
-	c.sum++
-	a.admitted.Store(true)
-	return nil
 }
 
 // leave gives the place back. Safe to call twice.
 func (a *admission) leave() {
-	c := a.of
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	a.of.mu.Lock()
+	defer a.of.mu.Unlock()
+	a.of.leaveLocked(a)
+}
+
+func (c *connections) leaveLocked(a *admission) {
 	if a.gone {
 		return
 	}
 	a.gone = true
-	if !a.admitted.Load() {
+	if !a.admitted {
 		c.dropLocked(a)
 		return
 	}
+	c.wakeLocked(a)
 	c.sum--
 	if c.admitted[a.address]--; c.admitted[a.address] == 0 {
 		delete(c.admitted, a.address)
+	}
+}
+
+// closeNewcomers closes the connections on which no call has come.
+func (c *connections) closeNewcomers() {
+	c.mu.Lock()
+	waiting := slices.Clone(c.waiting)
+	c.mu.Unlock()
+	for _, a := range waiting {
+		_ = a.conn.Close() // who reads from it sees that, and tells of its end
 	}
 }
 
@@ -149,45 +213,19 @@ func host(address net.Addr) string {
 	return address.String()
 }
 
-// limited is a listener whose connections have a place among connections. It hangs up on those for which no place is left.
+// limited is a listener whose connections have a place among connections.
 type limited struct {
 	net.Listener
 	connections *connections
-	refused     func(net.Addr, error) // is told of each
-	// hanging counts hang-ups in good order; while there are too many, further ones are abrupt.
-	hanging sync.WaitGroup
-	room    chan struct{}
-}
-
-// maxHangUps bounds hang-ups in good order, each of which takes a second at the most.
-const maxHangUps = 100
-
-func (i *intake) limit(l net.Listener) *limited {
-	return &limited{Listener: l, connections: i.connections, refused: i.refusedConnection, room: make(chan struct{}, maxHangUps)}
 }
 
 // Accept implements net.Listener.
 func (l *limited) Accept() (net.Conn, error) {
-	for {
-		conn, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		full := l.connections.full()
-		if full == nil {
-			return &placed{Conn: conn, admission: l.connections.accept(conn)}, nil
-		}
-		l.refused(conn.RemoteAddr(), full)
-		select {
-		case l.room <- struct{}{}:
-			l.hanging.Go(func() {
-				hangUp(conn)
-				<-l.room
-			})
-		default:
-			_ = conn.Close() // nobody else knows of it
-		}
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
 	}
+	return &placed{Conn: conn, admission: l.connections.accept(conn)}, nil
 }
 
 // placed is a connection that has its place until it is closed.

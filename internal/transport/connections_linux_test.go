@@ -2,9 +2,12 @@ package transport_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +15,7 @@ import (
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
@@ -102,6 +106,11 @@ func get(t *testing.T, from, address, path string) (int, error) {
 // probes are answered.
 func TestProbesGetThrough(t *testing.T) {
 	page := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	begun, release := make(chan struct{}), make(chan struct{})
+	slow := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		begun <- struct{}{}
+		<-release
+	})
 	t.Run("silent", func(t *testing.T) {
 		address := pages(t, map[string]http.Handler{"GET /page": page})
 		silence(t, address, 150, "")
@@ -114,18 +123,41 @@ func TestProbesGetThrough(t *testing.T) {
 	})
 	t.Run("idle", func(t *testing.T) {
 		address := pages(t, map[string]http.Handler{"GET /page": page})
-		for i := range 75 {
-			if code, err := get(t, "127.0.0.1", address, "/page"); code != http.StatusOK {
+		for i := range 100 {
+			if code, err := get(t, fmt.Sprintf("127.0.0.%d", 1+i%2), address, "/page"); code != http.StatusOK {
 				t.Fatalf("page %d: %d, %v", i, code, err)
 			}
+		}
+		for i := range 150 {
+			until(t, func() error {
+				if code, err := get(t, "127.0.0.3", address, "/page"); code != http.StatusOK {
+					return fmt.Errorf("page %d: %d, %v", i, code, err)
+				}
+				return nil
+			})
+		}
+	})
+	t.Run("under way", func(t *testing.T) {
+		address := pages(t, map[string]http.Handler{"GET /page": page, "GET /slow": slow})
+		var ask sync.WaitGroup
+		defer ask.Wait()
+		defer close(release)
+		hold := func(from string) {
+			ask.Go(func() {
+				if code, err := get(t, from, address, "/slow"); code != http.StatusOK {
+					t.Errorf("a slow page: %d, %v", code, err)
+				}
+			})
+			<-begun
+		}
+		for range 75 {
+			hold("127.0.0.1")
 		}
 		if code, err := get(t, "127.0.0.1", address, "/page"); code != http.StatusServiceUnavailable {
 			t.Errorf("beyond the limit of one address: %d, %v", code, err)
 		}
-		for i := range 25 {
-			if code, err := get(t, "127.0.0.2", address, "/page"); code != http.StatusOK {
-				t.Fatalf("another address, page %d: %d, %v", i, code, err)
-			}
+		for range 25 {
+			hold("127.0.0.2")
 		}
 		if code, err := get(t, "127.0.0.2", address, "/page"); code != http.StatusServiceUnavailable {
 			t.Errorf("beyond the limit of all: %d, %v", code, err)
@@ -138,20 +170,89 @@ func TestProbesGetThrough(t *testing.T) {
 	})
 }
 
+// from dials from one of the loopback's addresses.
+func from(ip string) grpc.DialOption {
+	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
+	return grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+		return dialer.DialContext(ctx, "tcp", address)
+	})
+}
+
+// TestRestingConnectionsGiveWay fills a port with connections that made a call and then stay: clients that have calls get in all the
+// same, and a connection with a call under way is left alone.
+func TestRestingConnectionsGiveWay(t *testing.T) {
+	_, address := serve(t, transport.Config{MaxConnections: 8})
+	_, kept := dial(t, address, transport.Config{}, from("127.0.0.1"))
+	busy(t, kept)
+	for i := range 7 {
+		if _, conn := dial(t, address, transport.Config{}, from(fmt.Sprintf("127.0.0.%d", 1+i%2))); call(conn) != nil {
+			t.Fatalf("connection %d is refused", i)
+		}
+	}
+	for _, ip := range []string{"127.0.0.1", "127.0.0.3", "127.0.0.3", "127.0.0.3"} {
+		_, conn := dial(t, address, transport.Config{}, from(ip))
+		until(t, func() error { return call(conn) })
+		busy(t, conn)
+	}
+	if state := kept.GetState(); state != connectivity.Ready {
+		t.Errorf("the connection with a call under way is %v", state)
+	}
+}
+
+// TestSlowSendersShutNobodyOut has many connections hold a small piece of a message each, and together all that a server takes:
+// they are cut, and not a client whose whole messages are larger than any of these.
+func TestSlowSendersShutNobodyOut(t *testing.T) {
+	config := transport.Config{BatchBytes: 1, ReceiveBytes: 1}
+	_, address := serve(t, config)
+	for range 4*config.MessageBytes()/(60<<10) + 1 {
+		r := dialRaw(t, address)
+		go func() { _, _ = io.Copy(io.Discard, r.Conn) }()
+		if err := r.open(1, healthpb.Health_Check_FullMethodName); err != nil {
+			t.Fatal(err)
+		}
+		piece := append([]byte{0, 0, 0x0f, 0, 0}, make([]byte, 15<<10)...)
+		for range 4 {
+			if err := r.WriteData(1, false, piece); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	honest, _ := dial(t, address, transport.Config{})
+	well := 0
+	until(t, func() error { // the pieces must have been there for a while
+		for ; well < 20; well++ {
+			if _, err := check(t, honest, strings.Repeat("x", 1<<20-100)); status.Code(err) != codes.NotFound {
+				well = 0
+				return fmt.Errorf("got %v, want health's NotFound", err)
+			}
+		}
+		return nil
+	})
+}
+
+// TestProbesOfABusyServer has as many calls under way as a server takes: health is told all the same.
+func TestProbesOfABusyServer(t *testing.T) {
+	_, address := serve(t, transport.Config{MaxCalls: 4})
+	_, conn := dial(t, address, transport.Config{})
+	for range 4 {
+		busy(t, conn)
+	}
+	health, another := dial(t, address, transport.Config{})
+	if err := call(another); batch.CodeOf(wire.FromStatus(err)) != batch.CodeOverloaded {
+		t.Errorf("a call beyond the limit: %v", err)
+	}
+	if _, err := check(t, health, transport.Live); err != nil {
+		t.Errorf("a probe: %v", err)
+	}
+}
+
 // TestAddressesAreLimited fills the share of one address: it is refused further connections, with a code and advice, and others
 // are served.
 func TestAddressesAreLimited(t *testing.T) {
 	_, address := serve(t, transport.Config{MaxConnections: 4})
-	from := func(ip string) grpc.DialOption {
-		dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
-		return grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
-			return dialer.DialContext(ctx, "tcp", address)
-		})
-	}
-	for i := range 3 {
-		if _, conn := dial(t, address, transport.Config{}, from("127.0.0.1")); call(conn) != nil {
-			t.Fatalf("connection %d is refused", i)
-		}
+	for range 3 {
+		_, conn := dial(t, address, transport.Config{}, from("127.0.0.1"))
+		busy(t, conn)
 	}
 	health, conn := dial(t, address, transport.Config{}, from("127.0.0.1"))
 	err := call(conn)

@@ -15,7 +15,7 @@ import (
 // Limits of the HTTP port.
 const (
 	maxBodyBytes       = 1 << 20 // of one request
-	maxHTTPConnections = 100     // that have asked for a page; further ones get none
+	maxHTTPConnections = 100     // that have asked for a page; further ones get none while these use theirs
 )
 
 // HTTPConfig says what the HTTP port serves: GET /metrics, /livez and /readyz, and what else is handed in.
@@ -121,12 +121,13 @@ func (h *httpPlaces) state(conn net.Conn, state http.ConnState) {
 func (h *httpPlaces) admitted(pages http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if a, _ := r.Context().Value(placeKey{}).(*admission); a != nil && !probe(r) {
-			if err := a.admit(); err != nil {
+			if err := a.enter(); err != nil {
 				w.Header().Set("Connection", "close")
 				w.Header().Set("Retry-After", "1")
 				http.Error(w, err.Error()+": close some, and try again", http.StatusServiceUnavailable)
 				return
 			}
+			defer a.exit()
 		}
 		pages.ServeHTTP(w, r)
 	})

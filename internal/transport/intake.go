@@ -22,13 +22,15 @@ import (
 // messages that are on their way in. gRPC itself bounds the bytes per stream only, which a client may have a thousand of.
 //
 // Bytes are counted for the call that they belong to, and given back when a handler has them, or when the call is over, however
-// it ended. When the bytes are too many, the connection that holds most of them is cut: honest clients have messages under way
-// for moments, and one that is cut sends again.
+// it ended. When there are too many, the connection is cut that has cost most: each byte counts for as long as it has been there.
+// Honest clients have messages under way for moments, however large, and one that is cut sends again. In the same way calls are
+// ended that have no message yet.
 type intake struct {
 	calls, bytes int64 // limits
 	connections  *connections
 	config       *Config
 	refusals     refusals
+	start        time.Time // of the clock of calls and bytes
 
 	running atomic.Int64 // calls there are
 
@@ -41,6 +43,7 @@ type intake struct {
 func newIntake(c *Config) *intake {
 	return &intake{
 		connections: newConnections(c.MaxConnections, c.MaxConnectionsPerAddress),
+		start:       time.Now(),
 		calls:       int64(c.MaxCalls), bytes: c.ReceiveBytes, config: c, meters: map[string]*meter{},
 	}
 }
@@ -59,46 +62,63 @@ const refusedGrace = time.Second
 // from the connection.
 func (i *intake) call(ctx context.Context, info *tap.Info) (context.Context, error) {
 	m, _ := ctx.Value(meterKey{}).(*meter)
-	if m != nil && m.place != nil && info.FullMethodName != healthpb.Health_Check_FullMethodName {
-		if err := m.place.admit(); err != nil {
+	probe := info.FullMethodName == healthpb.Health_Check_FullMethodName // which no limit may keep out
+	var place *admission
+	if m != nil && !probe {
+		place = m.place
+	}
+	if place != nil {
+		if err := place.enter(); err != nil {
 			i.refusedConnection(m.RemoteAddr(), err)
-			conn := m.place.conn
+			conn := place.conn
 			time.AfterFunc(refusedGrace, func() { _ = conn.Close() }) // then its client looks for another server
 			return nil, wire.Status(batch.Errorf(batch.CodeOverloaded, "%w (%s, %s): try another server, or raise the limit",
 				err, i.config.flag("max-connections"), i.config.flag("max-connections-per-address")))
 		}
 	}
-	if n := i.running.Add(1); n > i.calls {
-		i.running.Add(-1)
+	leave := func() {
+		if place != nil {
+			place.exit()
+		}
+		if !probe {
+			i.running.Add(-1)
+		}
+	}
+	if !probe && i.running.Add(1) > i.calls {
+		leave()
 		return nil, wire.Status(batch.Errorf(batch.CodeOverloaded,
 			"%d calls are under way, which is the server's limit (%s): try again, or another server", i.calls, i.config.flag("max-calls")))
 	}
 	if m == nil {
-		context.AfterFunc(ctx, func() { i.running.Add(-1) })
+		context.AfterFunc(ctx, leave)
 		return ctx, nil
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	c := &callMeter{meter: m, stream: m.frames.opened, cancel: cancel, waits: strings.HasPrefix(info.FullMethodName, "/grpc.")}
+	c := &callMeter{meter: m, stream: m.frames.opened, ctx: ctx, cancel: cancel, began: i.now(), waits: strings.HasPrefix(info.FullMethodName, "/grpc.")}
 	i.begin(c)
 	context.AfterFunc(ctx, func() {
-		i.running.Add(-1)
+		leave()
 		i.ended(c)
 	})
 	return context.WithValue(ctx, callKey{}, c), nil
 }
 
-// begin notes a call, which has brought no message yet. Such calls have a share of all; when it is used up, the oldest one on the
-// connection that has most of them is ended.
+// now is the time in microseconds.
+func (i *intake) now() int64 { return time.Since(i.start).Microseconds() }
+
+// begin notes a call, which has brought no message yet. Such calls have a share of all; when it is used up, the oldest one is ended
+// of the connection whose silent calls have waited longest, all their times together.
 func (i *intake) begin(c *callMeter) {
 	i.mu.Lock()
 	c.meter.calls[c.stream] = c
 	c.silent = c.meter.silent.PushBack(c)
+	c.meter.began += c.began
 	i.silent++
 	var crowded *callMeter
 	if i.silent > max(1, i.calls/silentShare) {
 		most := c.meter
 		for _, m := range i.meters {
-			if m.silent.Len() > most.silent.Len() {
+			if m.silence(c.began) > most.silence(c.began) {
 				most = m
 			}
 		}
@@ -111,9 +131,13 @@ func (i *intake) begin(c *callMeter) {
 	}
 }
 
+// silence is how long the connection's silent calls have waited, all together. The caller holds the intake's lock.
+func (m *meter) silence(now int64) int64 { return int64(m.silent.Len())*now - m.began }
+
 func (i *intake) spokeLocked(c *callMeter) {
 	if c.silent != nil {
 		c.meter.silent.Remove(c.silent)
+		c.meter.began -= c.began
 		c.silent = nil
 		i.silent--
 	}
@@ -145,14 +169,22 @@ func (i *intake) came(m *meter, stream uint32, n int64) {
 		i.mu.Unlock()
 		return
 	}
+	if c.held == 0 {
+		c.since = i.now()
+	}
 	c.held += n
 	m.held += n
 	i.held += n
 	var most *meter
 	if i.held > i.bytes {
+		i.settleLocked()
+	}
+	if i.held > i.bytes {
+		var worst float64
+		now := i.now()
 		for _, other := range i.meters {
-			if most == nil || other.held > most.held {
-				most = other
+			if cost := other.cost(now); cost > worst {
+				most, worst = other, cost
 			}
 		}
 	}
@@ -170,11 +202,34 @@ func (i *intake) came(m *meter, stream uint32, n int64) {
 	}
 }
 
+// haste is what a byte counts at least, in microseconds: so a connection that brings very many at once counts, too.
+const haste = 50_000
+
+// cost is what the bytes that a connection holds have cost others. The caller holds the intake's lock.
+func (m *meter) cost(now int64) (cost float64) {
+	for _, c := range m.calls {
+		cost += float64(c.held) * float64(haste+now-c.since)
+	}
+	return cost
+}
+
+// settleLocked gives back what came for calls that are over, and whose end comes to be noted only in a moment.
+func (i *intake) settleLocked() {
+	for _, m := range i.meters {
+		for _, c := range m.calls {
+			if c.held > 0 && c.ctx.Err() != nil {
+				i.releaseLocked(c, c.held)
+			}
+		}
+	}
+}
+
 // delivered notes bytes of messages that a handler has now.
 func (i *intake) delivered(c *callMeter, n int64) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.releaseLocked(c, min(n, c.held)) // padding came beside it, perhaps
+	c.since = i.now()                  // what is left belongs to later messages
 	i.spokeLocked(c)
 }
 

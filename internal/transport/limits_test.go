@@ -24,6 +24,8 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/kisgrid/kisgrid/internal/transport"
+	"github.com/kisgrid/kisgrid/internal/wire"
+	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
 // raw speaks HTTP/2 to a server as gRPC's client would not.
@@ -84,30 +86,55 @@ func call(conn *grpc.ClientConn) error {
 	return err
 }
 
-func TestConnectionsAreLimited(t *testing.T) {
-	log, logger := newLines()
-	_, address := serve(t, transport.Config{MaxConnections: 2, MaxConnectionsPerAddress: 2, Logger: logger})
-	_, held := dial(t, address, transport.Config{})
-	_, second := dial(t, address, transport.Config{})
-	for _, conn := range []*grpc.ClientConn{held, second} {
-		if err := call(conn); err != nil {
+// busy keeps a call under way on the connection until the test ends.
+func busy(t *testing.T, conn *grpc.ClientConn) {
+	t.Helper()
+	watch, err := healthpb.NewHealthClient(conn).Watch(t.Context(), &healthpb.HealthCheckRequest{})
+	if err == nil {
+		_, err = watch.Recv()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// until tries again, as clients do, until there is no error.
+func until(t *testing.T, try func() error) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; {
+		err := try()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
 			t.Fatal(err)
 		}
 	}
-	_, third := dial(t, address, transport.Config{})
+}
+
+func TestConnectionsAreLimited(t *testing.T) {
+	log, logger := newLines()
+	_, address := serve(t, transport.Config{MaxConnections: 2, MaxConnectionsPerAddress: 3, Logger: logger})
+	_, held := dial(t, address, transport.Config{})
+	_, second := dial(t, address, transport.Config{})
+	for _, conn := range []*grpc.ClientConn{held, second} {
+		busy(t, conn)
+	}
+	health, third := dial(t, address, transport.Config{})
+	if _, err := check(t, health, transport.Live); err != nil {
+		t.Errorf("a probe: %v", err)
+	}
 	err := call(third)
-	if status.Code(err) != codes.Unavailable {
-		t.Fatalf("got %v, want Unavailable", err)
+	if batch.CodeOf(wire.FromStatus(err)) != batch.CodeOverloaded {
+		t.Fatalf("got %v, want OVERLOADED", err)
 	}
 	contains(t, "the client's error", err.Error(), "--max-connections")
-	contains(t, "the server's log", log.wait(t), "refused a connection", "2 connections are open, which is the limit (--max-connections)")
+	contains(t, "the server's log", log.wait(t), "refused a connection", "2 connections from 127.0.0.1 are open", "--max-connections")
 
 	if err := held.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := third.Invoke(t.Context(), "/a/b", &healthpb.HealthCheckRequest{}, &healthpb.HealthCheckResponse{}, grpc.WaitForReady(true)); status.Code(err) != codes.Unimplemented {
-		t.Errorf("with room for it: %v", err)
-	}
+	until(t, func() error { return call(third) })
 }
 
 func TestConnectionsAreLimitedUnderTLS(t *testing.T) {
@@ -116,11 +143,12 @@ func TestConnectionsAreLimitedUnderTLS(t *testing.T) {
 	server.MaxConnections = 1
 	_, address := serve(t, server)
 	_, first := dial(t, address, ours.config(t, ours, leaf{}))
-	if err := call(first); err != nil {
-		t.Fatal(err)
+	busy(t, first)
+	health, second := dial(t, address, ours.config(t, ours, leaf{}))
+	if _, err := check(t, health, transport.Live); err != nil {
+		t.Errorf("a probe: %v", err)
 	}
-	_, second := dial(t, address, ours.config(t, ours, leaf{}))
-	contains(t, "the client's error", call(second).Error(), "the server hung up during the handshake", "--max-connections")
+	contains(t, "the client's error", call(second).Error(), "1 connections from 127.0.0.1 are open", "--max-connections")
 }
 
 func TestPagesAskForCertificates(t *testing.T) {

@@ -28,10 +28,10 @@ const (
 
 // A client that sends more frames than idleFrames at once that ask for work and bring nothing, and more than idleFramesPerSecond
 // for long, is cut. These are resets of calls, empty frames of data, settings and priorities. A client that gives up all the calls
-// that it may have, again and again, stays below.
+// that it may have, ten times a second, stays below.
 const (
-	idleFrames          = 10 * maxStreams
-	idleFramesPerSecond = maxStreams
+	idleFrames          = 20 * maxStreams
+	idleFramesPerSecond = 10 * maxStreams
 )
 
 var errFlood = errors.New("cut off: it sends frames that bring nothing, such as resets of calls, faster than any client needs to")
@@ -46,6 +46,7 @@ type meter struct {
 	place  *admission            // nil: its listener has no limit
 	calls  map[uint32]*callMeter // guarded by the intake's lock: by the stream's number
 	silent list.List             // guarded by the intake's lock: of the calls, those that brought no message yet, oldest first
+	began  int64                 // guarded by the intake's lock: sum of the times at which the silent calls began
 	held   int64                 // guarded by the intake's lock: bytes of its calls
 	gone   bool                  // guarded by the intake's lock
 
@@ -59,10 +60,13 @@ type meter struct {
 type callMeter struct {
 	meter  *meter
 	stream uint32
+	ctx    context.Context    // it is over when the call is
 	cancel context.CancelFunc // ends the call
 	waits  bool               // it ends only when its client or the server does, as a health watch
+	began  int64              // in microseconds, by the intake's clock
 
 	held   int64         // guarded by the intake's lock
+	since  int64         // guarded by the intake's lock: since when some of these bytes are held, at the most; as began
 	silent *list.Element // guarded by the intake's lock: of meter.silent, until its first message was delivered
 }
 

@@ -90,11 +90,9 @@ func NewServer(c Config, opts ...grpc.ServerOption) (*Server, error) {
 	return s, nil
 }
 
-// Serve takes connections until the server stops, as grpc.Server's does, but no more at a time than MaxConnections.
+// Serve takes connections until the server stops, as grpc.Server's does, and lets no more than MaxConnections of them make calls.
 func (s *Server) Serve(l net.Listener) error {
-	limited := s.intake.limit(l)
-	defer limited.hanging.Wait()
-	return s.Server.Serve(limited)
+	return s.Server.Serve(&limited{Listener: l, connections: s.intake.connections})
 }
 
 // SetReady says whether the process can take calls. It has no effect once the server drains.
@@ -111,7 +109,7 @@ func (s *Server) SetReady(ready bool) {
 const silentGrace = time.Second
 
 // Drain takes no new calls and waits for those that run. It ends the calls that would wait for the server's own end, as a watch of
-// its health does, and a second later those that brought no message yet. When ctx is done first it cuts all calls off, as Stop
+// its health does, and a second later those that brought no message yet, and connections without a call. When ctx is done first it cuts all calls off, as Stop
 // does, waits until their handlers have returned, and returns ctx's error. Safe to call twice, and after Stop.
 func (s *Server) Drain(ctx context.Context) error {
 	s.health.Shutdown()
@@ -129,6 +127,7 @@ func (s *Server) Drain(ctx context.Context) error {
 			return nil
 		case <-silence.C:
 			s.intake.end(true)
+			s.intake.connections.closeNewcomers()
 		case <-ctx.Done():
 			waiting = false
 		}
