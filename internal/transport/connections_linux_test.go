@@ -293,7 +293,19 @@ func TestGivenUpCallsHoldNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			<-started
-			go func() { _, _ = io.Copy(io.Discard, r.Conn) }() // so that the server can write
+			refused := make(chan uint32, 1<<10)
+			go func() {
+				defer close(refused)
+				for {
+					frame, err := r.ReadFrame()
+					if err != nil {
+						return
+					}
+					if end, ok := frame.(*http2.HeadersFrame); ok && end.StreamEnded() {
+						refused <- end.StreamID
+					}
+				}
+			}()
 			chunk := append([]byte{0, 0, 0x0f, 0, 0}, make([]byte, 16<<10-5)...)
 			for sent, stream := 0, uint32(3); sent < 4*limit; stream += 2 {
 				method := "/comes/to/nothing"
@@ -309,10 +321,12 @@ func TestGivenUpCallsHoldNothing(t *testing.T) {
 					}
 					sent += len(chunk)
 				}
-				if end != nil {
-					if err := end(r, stream); err != nil {
-						t.Fatalf("after %d bytes: %v", sent, err)
+				if end == nil {
+					if _, ok := <-refused; !ok { // its handler has run
+						t.Fatalf("after %d bytes: the connection was cut", sent)
 					}
+				} else if err := end(r, stream); err != nil {
+					t.Fatalf("after %d bytes: %v", sent, err)
 				}
 			}
 			honest, _ := dial(t, address, transport.Config{})
