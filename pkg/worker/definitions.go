@@ -134,9 +134,18 @@ func (f *flows) compileSafely(d definitionDocuments) (p *flowexec.Plan, err erro
 	return f.compile(d)
 }
 
-// drop takes back what define counted.
-func (f *flows) drop(p *plan) {
+// drop takes back what define counted, as a coordinator needs the plan no more.
+func (f *flows) drop(p *plan) { f.undefine(p, false) }
+
+// lose takes back what define counted for a coordinator that is gone and said nothing of the flow, which may well run on elsewhere
+// and come back: what is counted of it stays.
+func (f *flows) lose(p *plan) { f.undefine(p, true) }
+
+func (f *flows) undefine(p *plan, lost bool) {
 	f.mu.Lock()
+	if p.flow != nil {
+		p.flow.lost = lost
+	}
 	p.users--
 	last := p.users == 0
 	if last {

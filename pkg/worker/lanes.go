@@ -12,7 +12,7 @@ import (
 type flows struct {
 	compile func(definitionDocuments) (*flowexec.Plan, error)
 	start   func(flow string, copies int) *flowexec.Lanes
-	forget  func(flow string) // drops the metrics of a flow that has no lanes any more
+	forget  func(flow string) // drops the metrics of a flow that is over
 	metrics *metrics
 
 	resizing sync.Mutex // held while a flow's lanes change their number, so that the last plan says how many there are
@@ -29,9 +29,10 @@ type flows struct {
 type flow struct {
 	name    string
 	lanes   *flowexec.Lanes
-	wanted  int // copies of the revision that a coordinator said last the flow is to run on
-	plans   int // that are in use
-	running int // parts of which not all rows have ended
+	wanted  int  // copies of the revision that a coordinator said last the flow is to run on
+	plans   int  // that are in use
+	running int  // parts of which not all rows have ended
+	lost    bool // whoever needed a plan last is gone, and did not say that the flow is over
 }
 
 // join makes the plan one of its flow's, and starts the lanes where it is the first. Where the flow is to run on it, there are
@@ -91,7 +92,7 @@ func (f *flows) retire(w *flow) {
 			w.lanes.Stop()
 			f.mu.Lock() // so that no other lanes start meanwhile
 			defer f.mu.Unlock()
-			if f.byName[w.name] == nil {
+			if f.byName[w.name] == nil && !w.lost {
 				f.forget(w.name)
 			}
 		})

@@ -149,7 +149,7 @@ func (p *peer) clear() {
 		c.close()
 	}
 	for _, made := range plans {
-		p.server.flows.drop(made)
+		p.server.flows.lose(made)
 	}
 }
 
