@@ -298,7 +298,7 @@ func (r *run) endGrowth(over bool) (written bool) {
 // cutPiece begins another piece of the output of a run without keys, if the one that is being written is large enough.
 func (r *run) cutPiece(out *batch.Output) {
 	limit := r.x.lane.lanes.config.PieceBytes
-	if limit <= 0 || r.keyed || len(out.Rows.Data)+8*len(out.Origins) < limit {
+	if len(out.Rows.Data)+8*len(out.Origins) < limit {
 		return
 	}
 	r.pieces = append(r.pieces, *out)

@@ -69,9 +69,9 @@ func (r *run) encode(rs *rowset, out *batch.Output) {
 			return proto.MarshalOptions{}.MarshalAppend(dst, rs.vec.At(i).(proto.Message))
 		}
 	}
-	watched := r.x.inCall
+	watched, cuts := r.x.inCall, r.x.lane.lanes.config.PieceBytes > 0 && !r.keyed
 	for i, origin := range rs.origin {
-		if i == 0 || origin != rs.origin[i-1] {
+		if cuts && (i == 0 || origin != rs.origin[i-1]) {
 			r.cutPiece(out)
 		}
 		if watched && !r.x.at(i) {

@@ -6,7 +6,8 @@ import "sync"
 // it is free: none waits behind a slow one.
 type wholes struct {
 	mu     sync.Mutex
-	queue  []*work // guarded by mu
+	queue  []*work // guarded by mu: those from head on wait
+	head   int     // guarded by mu
 	free   []*lane // guarded by mu: lanes that wait for something to do
 	closed bool    // guarded by mu: no more are taken
 }
@@ -37,7 +38,7 @@ func (l *Lanes) enqueueWhole(w *work) {
 // wake takes out a lane that waits, to be told that there is something to do; nil: none does. It must be called with mu held.
 func (q *wholes) wake() *lane {
 	n := len(q.free) - 1
-	if n < 0 || len(q.queue) == 0 {
+	if n < 0 || q.head == len(q.queue) {
 		return nil
 	}
 	ln := q.free[n]
@@ -68,16 +69,20 @@ func (ln *lane) signal() {
 func (q *wholes) next(ln *lane) *work {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.queue) == 0 {
+	if q.head == len(q.queue) {
 		if ln.freeAt == 0 {
 			q.free = append(q.free, ln)
 			ln.freeAt = len(q.free)
 		}
 		return nil
 	}
-	w := q.queue[0]
-	q.queue[0] = nil
-	q.queue = q.queue[1:]
+	w := q.queue[q.head]
+	q.queue[q.head] = nil
+	if q.head++; 2*q.head >= len(q.queue) { // so that the room before it is used again
+		n := copy(q.queue, q.queue[q.head:])
+		clear(q.queue[n:])
+		q.queue, q.head = q.queue[:n], 0
+	}
 	return w
 }
 
@@ -96,7 +101,7 @@ func (q *wholes) isBusy(ln *lane) {
 func (q *wholes) len() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.queue)
+	return len(q.queue) - q.head
 }
 
 // take takes parts out of the queue.
@@ -104,7 +109,7 @@ func (q *wholes) take(which func(*work) bool) (taken []*work) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	kept := q.queue[:0]
-	for _, w := range q.queue {
+	for _, w := range q.queue[q.head:] {
 		if which(w) {
 			taken = append(taken, w)
 		} else {
@@ -112,7 +117,7 @@ func (q *wholes) take(which func(*work) bool) (taken []*work) {
 		}
 	}
 	clear(q.queue[len(kept):])
-	q.queue = kept
+	q.queue, q.head = kept, 0
 	return taken
 }
 
