@@ -122,7 +122,7 @@ func (r *run) allAgain(s *step, rs *rowset) *rowset {
 // ownRaw gives a function that may be called again, or whose rows are kept, raw rows of its own: what it changes in them it
 // would change in the part.
 func (r *run) ownRaw(s *step, view kis.Vector) {
-	if elem(view.Type()) != rawType || !r.mustCome(s) {
+	if !r.mustCome(s) || elem(view.Type()) != rawType {
 		return
 	}
 	for i := range view.Len() {

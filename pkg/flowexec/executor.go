@@ -99,8 +99,12 @@ func (x *executor) execute(w *work) {
 	if !x.away {
 		lanes.setBusy(-1)
 	}
-	if parked == nil || len(result.Rows) > 0 {
-		x.tell(w, result, pieces)
+	switch {
+	case parked != nil && len(result.Rows) == 0:
+	case len(pieces) > 0:
+		tellPieces(w, result, pieces)
+	default:
+		w.part.Done(result)
 	}
 	x.leavePart()
 	if parked != nil {
@@ -122,15 +126,13 @@ func (x *executor) execute(w *work) {
 	}
 }
 
-// tell tells the part how the run ended, in pieces where its output came in such.
-func (x *executor) tell(w *work, result Run, pieces []batch.Output) {
-	if len(pieces) > 0 {
-		for _, run := range w.inPieces(&result, pieces) {
-			w.part.Done(run)
-			result.Part = nil
-		}
+// tellPieces tells the part how the run ended, in pieces as its output came.
+func tellPieces(w *work, result Run, pieces []batch.Output) {
+	runs := w.inPieces(&result, pieces)
+	for _, run := range runs {
+		w.part.Done(run)
 	}
-	if result.Part != nil {
+	if len(runs) == 0 {
 		w.part.Done(result)
 	}
 }

@@ -103,18 +103,19 @@ type lane struct {
 	wide  atomic.Bool         // an Expand made many rows of each lately
 	slow  atomic.Pointer[ask] // the last call to a connector that took longer than the lane waited; nil: none did
 
-	mu     sync.Mutex
-	ready  sync.Cond // something below changed
-	queue  []*work   // guarded by mu
-	lot    lot       // guarded by mu
-	rests  []*rest   // guarded by mu: runs without keys that are parked
-	parked bool      // guarded by mu: it is the turn of what was parked, not of the queue
-	closed bool      // guarded by mu: the goroutine ends when the queue is empty
-	leaves bool      // guarded by mu: its place is no more; it is closed when nothing of it is left
-	now    *work     // guarded by mu: what it runs, or has begun to; nil: nothing
-	freeAt int       // guarded by wholes.mu: its place among those that wait, from 1; 0: it has none
-	behind []*work   // guarded by places.mu: they wait for keys that the lane still has although they are another's
-	exec   *executor // guarded by mu: what the lane's goroutine runs on now, for the watchdog
+	mu      sync.Mutex
+	ready   sync.Cond // something below changed
+	queue   []*work   // guarded by mu
+	lot     lot       // guarded by mu
+	rests   []*rest   // guarded by mu: runs without keys that are parked
+	parked  bool      // guarded by mu: it is the turn of what was parked, not of the queue
+	closed  bool      // guarded by mu: the goroutine ends when the queue is empty
+	leaves  bool      // guarded by mu: its place is no more; it is closed when nothing of it is left
+	now     *work     // guarded by mu: what it runs, or has begun to; nil: nothing
+	offered bool      // of its goroutine: it may be among those that wait for a whole part
+	freeAt  int       // guarded by wholes.mu: its place among those that wait, from 1; 0: it has none
+	behind  []*work   // guarded by places.mu: they wait for keys that the lane still has although they are another's
+	exec    *executor // guarded by mu: what the lane's goroutine runs on now, for the watchdog
 }
 
 // work is one run to be.
@@ -330,23 +331,27 @@ func (ln *lane) enqueue(w *work) bool {
 // next waits for a run; nil: the goroutine is to end, because the lane is closed or belongs to a run that has rested. What
 // was parked and what is queued take turns.
 func (ln *lane) next() *work {
-	ln.mu.Lock()
-	ln.lot.running, ln.lot.recalls, ln.now = false, nil, nil
-	ln.mu.Unlock()
-	ln.lanes.turn(ln)
-	w := ln.pick()
-	ln.lanes.wholes.isBusy(ln)
+	w, other := ln.pick()
+	if other != nil {
+		other.signal()
+	}
 	return w
 }
 
-// pick waits for what the lane is to run next.
-func (ln *lane) pick() *work {
+// pick waits for what the lane is to run next. other is a lane to wake for a whole part instead of this one; nil: none.
+func (ln *lane) pick() (next *work, other *lane) {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
+	ln.lot.running, ln.lot.recalls, ln.now = false, nil, nil
+	if l := ln.lanes; l.places.turning.Load() { // looked at once nothing runs: who sets it looks whether something does
+		ln.mu.Unlock()
+		l.turn(ln)
+		ln.mu.Lock()
+	}
 	for {
 		if ln.parked = !ln.parked; ln.parked {
 			if ln.yield() {
-				return nil
+				return nil, ln.isBusy() // from now on the lane is the other goroutine's
 			}
 			if w := ln.unpark(); w != nil {
 				return ln.takes(w)
@@ -366,7 +371,7 @@ func (ln *lane) pick() *work {
 		switch {
 		case ln.closed || ln.leaves && ln.isEmpty():
 			ln.closed, ln.exec = true, nil
-			return nil
+			return nil, ln.isBusy()
 		case !ln.leaves:
 			if w := ln.lanes.wholes.next(ln); w != nil {
 				return ln.takes(w)
@@ -379,9 +384,19 @@ func (ln *lane) pick() *work {
 }
 
 // takes notes what the lane runs. It must be called with mu held.
-func (ln *lane) takes(w *work) *work {
+func (ln *lane) takes(w *work) (_ *work, other *lane) {
 	ln.lot.running, ln.now = true, w
-	return w
+	return w, ln.isBusy()
+}
+
+// isBusy takes the lane out of those that wait for a whole part. Where it was woken for one, and runs something else, another lane
+// is to be: the caller wakes it once it has let go of mu, which must be held here.
+func (ln *lane) isBusy() (other *lane) {
+	if !ln.offered {
+		return nil
+	}
+	ln.offered = false
+	return ln.lanes.wholes.without(ln)
 }
 
 // isEmpty reports whether nothing of the lane is left. It must be called with mu held.

@@ -65,7 +65,8 @@ func (ln *lane) signal() {
 	ln.ready.Signal()
 }
 
-// next is the part that a lane is to run; nil: there is none, and the lane is among those that wait.
+// next is the part that a lane is to run, which then is not among those that wait; nil: there is none, and the lane is among them.
+// It must be called with the lane's lock held.
 func (q *wholes) next(ln *lane) *work {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -74,8 +75,11 @@ func (q *wholes) next(ln *lane) *work {
 			q.free = append(q.free, ln)
 			ln.freeAt = len(q.free)
 		}
+		ln.offered = true
 		return nil
 	}
+	q.leave(ln)
+	ln.offered = false
 	w := q.queue[q.head]
 	q.queue[q.head] = nil
 	if q.head++; 2*q.head >= len(q.queue) { // so that the room before it is used again
@@ -86,15 +90,12 @@ func (q *wholes) next(ln *lane) *work {
 	return w
 }
 
-// isBusy takes a lane out of those that wait. Where it was woken for a part, and runs something else, another one is to be.
-func (q *wholes) isBusy(ln *lane) {
+// without takes a lane out of those that wait, and returns one that is to be woken in its place; nil: none need be.
+func (q *wholes) without(ln *lane) (other *lane) {
 	q.mu.Lock()
+	defer q.mu.Unlock()
 	q.leave(ln)
-	other := q.wake()
-	q.mu.Unlock()
-	if other != nil {
-		other.signal()
-	}
+	return q.wake()
 }
 
 // len is how many parts wait.
