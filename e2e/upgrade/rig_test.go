@@ -218,13 +218,15 @@ func (g *grid) replaceCoordinators(build string) {
 	}
 }
 
-// put writes documents as etcdctl does, unparsed.
+// put writes documents as etcdctl does, unparsed, in one transaction: nobody sees some of them beside what the others were before.
 func (g *grid) put(documents ...definition.Document) {
 	g.t.Helper()
+	var puts []clientv3.Op
 	for _, d := range documents {
-		if _, err := g.client.Put(g.t.Context(), "/kisgrid/config/"+string(d.Kind)+"/"+d.Name, string(d.YAML)); err != nil {
-			g.t.Fatal(err)
-		}
+		puts = append(puts, clientv3.OpPut("/kisgrid/config/"+string(d.Kind)+"/"+d.Name, string(d.YAML)))
+	}
+	if _, err := g.client.Txn(g.t.Context()).Then(puts...).Commit(); err != nil {
+		g.t.Fatal(err)
 	}
 }
 
