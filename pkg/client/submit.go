@@ -153,7 +153,7 @@ func (c *Client) call(ctx context.Context, flow string, f *calls, producer *prod
 		return true, wire.FromStatus(err)
 	default:
 		p.pin()
-		return false, wire.FromStatus(err)
+		return false, c.cutShort(ctx, wire.FromStatus(err))
 	}
 	answer := response.GetAnswer()
 	revision, err := wire.ToRevision(answer.GetRevision(), answer.GetDigest())
@@ -169,6 +169,20 @@ func (c *Client) call(ctx context.Context, flow string, f *calls, producer *prod
 	}
 	p.batch.PinTo(revision)
 	return false, p.add(answer, nil)
+}
+
+// cutShort is the error of a call that was cancelled. Where nobody did so here the coordinator has, such as one that shuts down and
+// waits for no call whose message is still on its way: that is as good as a broken connection, and the call is made again.
+func (c *Client) cutShort(ctx context.Context, err error) error {
+	select {
+	case <-c.closed:
+		return err
+	default:
+	}
+	if batch.CodeOf(err) != batch.CodeCancelled || ctx.Err() != nil {
+		return err
+	}
+	return batch.Errorf(batch.CodeUnavailable, "the coordinator ended the call: %w", err)
 }
 
 // unreadable is the error of a call whose answer came and could not be taken: splitting the batch would run its rows again.

@@ -555,3 +555,31 @@ func TestBatchesThatCannotBeSubmittedAgain(t *testing.T) {
 		}
 	})
 }
+
+// TestCallThatTheCoordinatorCutsIsMadeAgain has a coordinator cancel calls as gRPC does, without a word of ours: the same batch comes
+// again. One that the caller cancelled does not.
+func TestCallThatTheCoordinatorCutsIsMadeAgain(t *testing.T) {
+	inNetwork(t, func(t *testing.T, n *network) {
+		k := n.start("a:7700")
+		c := n.dial("passthrough:///a:7700")
+		got := submit(t.Context(), c, "F", client.Rows(avg{1, 10}))
+		first := <-k.calls
+		first.fail(status.Error(codes.Canceled, "context canceled"))
+		again := <-k.calls
+		if again.Submission.Sequence != first.Submission.Sequence || string(again.Stream) != string(first.Stream) {
+			t.Errorf("the batch came again as %v, not as %v", again.SubmitRequest, first.SubmitRequest)
+		}
+		again.answer(&pb.Answer{Sequence: first.Submission.Sequence, Revision: 42, Last: true})
+		if r := <-got; r.err != nil {
+			t.Error(r.err)
+		}
+
+		ctx, cancel := context.WithCancel(t.Context())
+		got = submit(ctx, c, "F", client.Rows(avg{2, 20}))
+		<-k.calls
+		cancel()
+		if r := <-got; !errors.Is(r.err, context.Canceled) {
+			t.Errorf("a call that was cancelled here ended with %v", r.err)
+		}
+	})
+}
