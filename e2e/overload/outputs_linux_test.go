@@ -18,7 +18,8 @@ var outputBatches = flag.Int("outputs.batches", 2, "how many batches each of fou
 func TestOutputsStayInBudget(t *testing.T) {
 	const streams, most = 4, 64<<20 + 96<<20 // the worker's budget, and what it may take beside
 	batches := *outputBatches
-	address, coordinator, worker := startGrid(t, nil)
+	// The coordinator has room for all that this client takes more slowly than the worker makes it: none of it is left out.
+	address, coordinator, worker := startGrid(t, flags{"coordinator": {"--budget-bytes", fmt.Sprint(16 << 30)}})
 	c, err := client.Dial(address, client.WithRetryFor(time.Minute))
 	if err != nil {
 		t.Fatal(err)
