@@ -3,6 +3,7 @@ package flowexec
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
@@ -12,6 +13,7 @@ import (
 
 // using are the connections that functions of a run asked for: held until it ends. A function may ask on several goroutines.
 type using struct {
+	any   atomic.Bool // conns was written
 	mu    sync.Mutex
 	conns map[*definition.Connector]connector.Connection // guarded by mu
 }
@@ -62,6 +64,7 @@ func (u *using) keep(c *definition.Connector, conn connector.Connection) connect
 			u.conns = make(map[*definition.Connector]connector.Connection)
 		}
 		u.conns[c] = conn
+		u.any.Store(true)
 	}
 	u.mu.Unlock()
 	if held == nil {
@@ -73,7 +76,11 @@ func (u *using) keep(c *definition.Connector, conn connector.Connection) connect
 
 // end lets go of them.
 func (u *using) end() {
+	if !u.any.Load() {
+		return
+	}
 	u.mu.Lock()
+	u.any.Store(false)
 	conns := u.conns
 	u.conns = nil
 	u.mu.Unlock()

@@ -15,16 +15,17 @@ import (
 // executor executes the runs of a lane, one after another, on one goroutine, to which all but guard belongs. When that
 // goroutine hangs in a function, the executor is abandoned with it and the lane gets another.
 type executor struct {
-	lane   *lane
-	guard  guard
-	ctx    context.Context // of functions; guarded by guard.mu against the watchdog
-	cancel context.CancelCauseFunc
-	copy   *kis.Copy
-	frame  kis.Frame
-	run    *run // nil between runs
-	own    run  // what run points to
-	lo, hi int  // the rows of the call under way
-	inCall bool // a call is under way
+	lane     *lane
+	guard    guard
+	ctx      context.Context // of functions; guarded by guard.mu against the watchdog
+	cancel   context.CancelCauseFunc
+	copy     *kis.Copy
+	frame    kis.Frame
+	run      *run   // nil between runs
+	own      run    // what run points to
+	followed growth // what run.growth points to
+	lo, hi   int    // the rows of the call under way
+	inCall   bool   // a call is under way
 
 	words   words
 	vectors vectors
@@ -123,6 +124,9 @@ func (x *executor) execute(w *work) {
 	}
 	if over {
 		lanes.end()
+	}
+	if w.from == nil && parked == nil && !x.away && len(w.in.columns.Keys) == 0 {
+		x.lane.spent = w
 	}
 }
 

@@ -51,8 +51,8 @@ func (r *run) grows(rs *rowset) *growth {
 	if rs.len() <= stretch {
 		return nil
 	}
-	r.followed = growth{limit: limit, stretch: stretch, pieces: len(r.pieces), open: r.open}
-	return &r.followed
+	r.x.followed = growth{limit: limit, stretch: stretch, pieces: len(r.pieces), open: r.open}
+	return &r.x.followed
 }
 
 // grown weighs what was made of the rows before hi. True: it is enough.
@@ -286,6 +286,7 @@ func (r *run) endGrowth(over bool) (written bool) {
 	if g == nil || g.spilled == 0 {
 		return false
 	}
+	defer func() { *g = growth{} }() // else it would keep the output
 	if over {
 		r.pieces, r.open = r.pieces[:g.pieces], g.open
 		return true

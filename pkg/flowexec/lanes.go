@@ -112,6 +112,7 @@ type lane struct {
 	closed  bool      // guarded by mu: the goroutine ends when the queue is empty
 	leaves  bool      // guarded by mu: its place is no more; it is closed when nothing of it is left
 	now     *work     // guarded by mu: what it runs, or has begun to; nil: nothing
+	spent   *work     // of its goroutine: a whole part that has ended, which nobody looks at any more
 	offered bool      // of its goroutine: it may be among those that wait for a whole part
 	freeAt  int       // guarded by wholes.mu: its place among those that wait, from 1; 0: it has none
 	behind  []*work   // guarded by places.mu: they wait for keys that the lane still has although they are another's
@@ -208,7 +209,7 @@ func orDefault(copies int) int {
 func (l *Lanes) Enqueue(p *Part) {
 	in := p.take()
 	if len(in.columns.Keys) == 0 {
-		l.enqueueWhole(&work{part: p, in: in})
+		l.enqueueWhole(p, in)
 		return
 	}
 	l.giveBack(l.place(&work{part: p, in: in}))

@@ -38,7 +38,6 @@ type run struct {
 	saves     uint64  // how often its connector had saved when it was last called
 	empty     int     // jumps without rows
 	growth    *growth // what the function under way has made; nil: it is not followed
-	followed  growth  // what growth points to
 	// pieces are full pieces of the output of a run without keys, open the one that is being written.
 	pieces []batch.Output
 	open   batch.Output
@@ -159,7 +158,7 @@ func (r *run) takeOver(left *abandoned) {
 
 // err is the first error that a function ended rows with, or else the failure of a run without rows.
 func (r *run) err() error {
-	if first := r.ledger.first; r.cause == nil && r.n == 0 && first.Outcome != 0 {
+	if first := r.ledger.first; r.cause == nil && r.n == 0 && first != nil {
 		return batch.Errorf(first.Code, "%s: %s", first.Function, first.Reason)
 	}
 	return r.cause
@@ -559,13 +558,14 @@ type ledger struct {
 	n       int
 	places  []uint32 // for each row 1 + its place in notDone; nil while all are done
 	notDone []batch.RowOutcome
-	first   batch.RowOutcome // that is dead or failed; behind it may stand no row at all
+	first   *batch.RowOutcome // that is dead or failed; behind it may stand no row at all. Nil: none is
 }
 
 // end records an outcome of a row, or of all with batch.WholeBatch.
 func (l *ledger) end(origin uint32, o batch.RowOutcome) {
-	if l.first.Outcome == 0 && (o.Outcome == batch.Dead || o.Outcome == batch.Failed) {
-		l.first = o
+	if l.first == nil && (o.Outcome == batch.Dead || o.Outcome == batch.Failed) {
+		first := o
+		l.first = &first
 	}
 	if origin == batch.WholeBatch {
 		for i := range uint32(l.n) {

@@ -38,8 +38,10 @@ func (r *run) runWhole(s *step, rs *rowset) {
 func (r *run) callWhole(s *step, rs *rowset) (*rowset, batch.RowOutcome) {
 	f := &r.x.frame
 	for attempt := r.now.attempt(0); ; attempt++ {
-		if o := timedOut(errRowTimeout, s, r.plan); r.loseSpent(0, o) {
-			return rs, o
+		if len(r.spent) > 0 {
+			if o := timedOut(errRowTimeout, s, r.plan); r.loseSpent(0, o) {
+				return rs, o
+			}
 		}
 		if rs = r.withoutLost(s, rs); r.halted {
 			return rs, batch.RowOutcome{}

@@ -8,23 +8,29 @@ type wholes struct {
 	mu     sync.Mutex
 	queue  []*work // guarded by mu: those from head on wait
 	head   int     // guarded by mu
+	spare  []*work // guarded by mu: empty, to be used again; at most spareWorks
 	free   []*lane // guarded by mu: lanes that wait for something to do
 	closed bool    // guarded by mu: no more are taken
 }
 
+// spareWorks is how many works are kept to be used again.
+const spareWorks = 64
+
 // enqueueWhole queues a part without keys, and sees to it that a lane takes it.
-func (l *Lanes) enqueueWhole(w *work) {
+func (l *Lanes) enqueueWhole(p *Part, in input) {
 	q := &l.wholes
 	if !l.begin() {
-		l.giveBack([]*work{w})
+		l.giveBack([]*work{{part: p, in: in}})
 		return
 	}
 	q.mu.Lock()
 	if q.closed {
 		q.mu.Unlock()
-		l.giveBack([]*work{w})
+		l.giveBack([]*work{{part: p, in: in}})
 		return
 	}
+	w := q.unused()
+	w.part, w.in = p, in
 	q.queue = append(q.queue, w)
 	ln := q.wake()
 	q.mu.Unlock()
@@ -33,6 +39,17 @@ func (l *Lanes) enqueueWhole(w *work) {
 		return
 	}
 	l.oneMore()
+}
+
+// unused is an empty work. It must be called with mu held.
+func (q *wholes) unused() *work {
+	n := len(q.spare) - 1
+	if n < 0 {
+		return new(work)
+	}
+	w := q.spare[n]
+	q.spare = q.spare[:n]
+	return w
 }
 
 // wake takes out a lane that waits, to be told that there is something to do; nil: none does. It must be called with mu held.
@@ -70,6 +87,13 @@ func (ln *lane) signal() {
 func (q *wholes) next(ln *lane) *work {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if w := ln.spent; w != nil {
+		ln.spent = nil
+		if len(q.spare) < spareWorks {
+			*w = work{}
+			q.spare = append(q.spare, w)
+		}
+	}
 	if q.head == len(q.queue) {
 		if ln.freeAt == 0 {
 			q.free = append(q.free, ln)
