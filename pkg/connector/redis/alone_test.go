@@ -233,3 +233,30 @@ func TestOutageOfWrites(t *testing.T) {
 		})
 	}
 }
+
+// A value, a field or a key that is longer than Redis takes costs its row alone: Redis would cut the connection of all.
+func TestTooLongForRedis(t *testing.T) {
+	s := startServer(t, "", "--proto-max-bulk-len", "1mb")
+	doc := document(s.addr)
+	doc.Params = map[string]string{"retry_min": "1h", "retry_max": "1h"} // a pause would not end
+	c := open(t, doc)
+	ctx, long := patient(t), strings.Repeat("x", 1<<20+1)
+	most := long[1:]
+	for _, e := range []connector.Effect{
+		set("k", "f", long), set("k", long, "v"), set(long, "f", "v"), {Op: connector.Append, Key: "l", Value: long}, {Op: connector.Delete, Key: long},
+		{Op: connector.Incr, Key: "n", Field: long, Value: "1"},
+	} {
+		verdicts, err := c.Save(ctx, connector.Cause{Flow: "F", Function: "s"}, []connector.Effect{set("before", "f", "v"), e, set("behind", "f", most)})
+		if err != nil || len(verdicts) != 3 || verdicts[0] != nil || verdicts[2] != nil || batch.CodeOf(verdicts[1]) != batch.CodeSaveFailed ||
+			!strings.Contains(verdicts[1].Error(), "proto-max-bulk-len") {
+			t.Errorf("op %v: %v, %v", e.Op, verdicts, err)
+		}
+	}
+	values, err := c.Load(ctx, []string{"before", long, "behind"})
+	if err != nil || batch.CodeOf(values[1].Err) != batch.CodeConversionFailed || values[0].Missing() || values[2].Missing() {
+		t.Errorf("Load: %v", err)
+	}
+	if values, err := c.Load(ctx, []string{long}); err != nil || batch.CodeOf(values[0].Err) != batch.CodeConversionFailed {
+		t.Errorf("Load of the long key alone: %v", err)
+	}
+}

@@ -30,6 +30,9 @@ func (c *Connection) load(ctx context.Context, keys []string) ([]connector.Value
 		hashes[i] = goredis.NewStringSliceCmd(ctx, args[2*i:2*i+2:2*i+2]...)
 		hashes[i].SetErr(errUnsent)
 		call.commands[i] = hashes[i]
+		if err := c.checkLength(call.keys[i]); err != nil {
+			call.refuse(i, batch.Errorf(batch.CodeConversionFailed, "connector %s: %w", c.name, err))
+		}
 	}
 	if err := c.loads.do(ctx, call, "loading"); err != nil {
 		return nil, err

@@ -48,6 +48,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -114,7 +115,8 @@ type Connection struct {
 	saves, loads gatherer
 	waits        waits
 	health       health
-	risks        risks // see there
+	risks        risks        // see there
+	longest      atomic.Int64 // bytes of one key, field or value that Redis takes; 0: not known
 
 	closing    <-chan struct{}    // closed when Close begins
 	cancel     context.CancelFunc // of the context that the goroutines work under

@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -89,6 +90,10 @@ func (c *Connection) encode(cause *connector.Cause, effects []connector.Effect) 
 		e := &effects[i]
 		call.keys[i] = c.prefix + e.Key
 		call.bytes += len(call.keys[i]) + len(e.Field) + len(e.Value)
+		if err := c.checkLength(call.keys[i], e.Field, e.Value); err != nil {
+			call.refuse(i, batch.Errorf(batch.CodeSaveFailed, "connector %s: %w", c.name, err))
+			continue
+		}
 		if e.Op == connector.Incr {
 			if err := connector.CheckAddend(e.Value); err != nil {
 				call.refuse(i, c.refused(batch.CodeSaveFailed, "incr", call.keys[i], err))
@@ -144,6 +149,21 @@ func (c *Connection) encode(cause *connector.Cause, effects []connector.Effect) 
 		s.head()
 	}
 	return call, nil
+}
+
+// checkLength refuses what is longer than Redis takes in one piece: it would cut the connection, and everything that goes along.
+func (c *Connection) checkLength(texts ...string) error {
+	longest := c.longest.Load()
+	if longest == 0 {
+		return nil
+	}
+	for _, text := range texts {
+		if int64(len(text)) > longest {
+			return fmt.Errorf("a key, field or value has %d bytes, and Redis takes %d in one piece: give the row a shorter one, or raise proto-max-bulk-len in Redis",
+				len(text), longest)
+		}
+	}
+	return nil
 }
 
 // addition chooses the operation: adding whole numbers takes Redis half the time.

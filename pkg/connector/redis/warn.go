@@ -3,6 +3,7 @@ package redis
 import (
 	"bufio"
 	"context"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -31,15 +32,20 @@ var riskWarnings = map[risk]string{
 // recheck, and to Close once that has ended.
 type risks map[risk]bool
 
-// inspect looks at Redis's settings, keeps the metric, and warns of what it did not warn of the last time. What a server does
+// inspect looks at Redis's settings, keeps the metric and what Redis takes in one piece, and warns of what it did not warn of the last time. What a server does
 // not let us see is not judged.
 func (c *Connection) inspect(ctx context.Context) {
 	var mu sync.Mutex
 	found := risks{} // guarded by mu
+	longest := int64(0) // guarded by mu
 	look := func(ctx context.Context, node redisInfo) error {
 		here, err := inspectNode(ctx, node)
+		takes := longestOf(ctx, node)
 		mu.Lock()
 		defer mu.Unlock()
+		if takes > 0 && (longest == 0 || takes < longest) {
+			longest = takes
+		}
 		for r, there := range here {
 			found[r] = found[r] || there
 		}
@@ -51,6 +57,7 @@ func (c *Connection) inspect(ctx context.Context) {
 	} else {
 		err = look(ctx, c.client)
 	}
+	c.longest.Store(longest)
 	if err != nil {
 		c.log.Debug("redis does not show its settings", "error", err)
 	}
@@ -108,4 +115,18 @@ func inspectNode(ctx context.Context, node redisInfo) (risks, error) {
 		found[riskNotOnDisk] = snapshots["save"] == ""
 	}
 	return found, nil
+}
+
+// longestOf is how many bytes of one key, field or value a server takes; 0: it does not say. It cuts the connection on more.
+func longestOf(ctx context.Context, node redisInfo) int64 {
+	const name = "proto-max-bulk-len"
+	settings, err := node.ConfigGet(ctx, name).Result()
+	if err != nil {
+		return 0 // many operators forbid CONFIG
+	}
+	bytes, err := strconv.ParseInt(settings[name], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return bytes
 }
