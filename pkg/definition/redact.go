@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
@@ -92,6 +93,9 @@ func literal(text string) string { return regexp.QuoteMeta(string([]rune(text)))
 // take it apart into.
 func formsOf(value string) []string {
 	parts := []string{value}
+	if d, err := time.ParseDuration(value); err == nil {
+		parts = append(parts, d.String()) // as messages write a parameter that is one
+	}
 	for part := range strings.SplitSeq(value, ",") {
 		part = strings.TrimSpace(part)
 		parts = append(parts, part)

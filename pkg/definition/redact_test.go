@@ -49,6 +49,8 @@ func TestRedactor(t *testing.T) {
 		{"a.b:1, c.d:2", "at c.d:2 and a.b:1", "at ${N} and ${N}"},
 		{"redis://u:sesame@h.i/0", `parse "redis://u:sesame@h.i/0": no; sesame; redis is away`, `parse "${N}": no; ${N}; redis is away`},
 		{"a\"b", `"a\"b"`, `"${N}"`},
+		{"1500ms", "it had 1.5s, of 11.5s", "it had ${N}, of 1${N}"},
+		{"1000ms", "it had 1s, of 11s", "it had ${N}, of 11s"},
 		{"", "nothing", "nothing"},
 	} {
 		if got := NewRedactor(Secret{"${N}", test.value}).Text(test.text); got != test.want {
