@@ -35,7 +35,8 @@ function in which it died, and why it did.
   kisgrid dead drop --flow F --since 1h         forget letters
 
 A redrive begins at the function in which the row died, on the flow's active revision, with what that function was given then:
-what the functions before it have saved is not saved again. Letters whose row ends are no more, those that die again stay.`,
+what the functions before it have saved is not saved again. Letters whose row ends are no more, those that die again stay. What
+the flow passes on for them is thrown away, unless redrive --results has it printed.`,
 	}
 	cmd.AddCommand(deadListCommand(), deadShowCommand(), deadEditCommand(), deadRedriveCommand(), deadDropCommand())
 	return cmd
@@ -75,6 +76,19 @@ func (f *deadFilter) message(ids []string, now time.Time) (*pb.DeadFilter, error
 		m.SinceUnixMilliseconds = since.UnixMilli()
 	}
 	return m, nil
+}
+
+// chosen is the filter of a verb that changes the letters which it selects. Where nothing says which, all must have been asked for.
+func (f *deadFilter) chosen(cmd *cobra.Command, ids []string, all bool) (*pb.DeadFilter, error) {
+	for _, name := range []string{"flow", "function", "code", "since"} {
+		if flag := cmd.Flags().Lookup(name); flag.Changed && flag.Value.String() == "" {
+			return nil, fmt.Errorf("--%s is empty, and would select everything: give it a value, or leave it out", name)
+		}
+	}
+	if !all && len(ids) == 0 && *f == (deadFilter{}) {
+		return nil, errors.New("name letters, or say which with --flow, --function, --code or --since; --all is for all letters of all flows")
+	}
+	return f.message(ids, time.Now())
 }
 
 func deadListCommand() *cobra.Command {
@@ -358,15 +372,12 @@ func deadDropCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "drop [ID...]",
 		Short:   "Forget dead letters",
-		Long:    "drop forgets the letters named, or those that every flag says yes to. They can't be had back; --dry-run counts them first.",
+		Long:    "drop forgets the letters named, or those that every flag says yes to; all letters of all flows only with --all. They can't be had back; --dry-run counts them first.",
 		Example: "  kisgrid dead drop ID\n  kisgrid dead drop --flow CalStuAvgScore12 --code LOAD_TIMEOUT --dry-run",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			filter, err := f.message(args, time.Now())
+			filter, err := f.chosen(cmd, args, all || dry)
 			if err != nil {
 				return err
-			}
-			if !all && len(args) == 0 && f == (deadFilter{}) {
-				return errors.New("name letters, or say which with --flow, --function, --code or --since; --all is for all there are")
 			}
 			return s.admin(func(a pb.AdminClient) error {
 				r, err := a.DropDead(cmd.Context(), &pb.DropDeadRequest{Filter: filter, DryRun: dry})

@@ -9,7 +9,10 @@ import (
 
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
+	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
@@ -19,14 +22,19 @@ func deadRedriveCommand() *cobra.Command {
 	var s server
 	var o output
 	var f deadFilter
-	var dry bool
+	var dry, all, results bool
 	var patience time.Duration
 	cmd := &cobra.Command{
 		Use:   "redrive [ID...]",
 		Short: "Run dead letters again, from the function in which they died",
 		Long: `redrive runs the letters named, or those that every flag says yes to, on the flow's active revision, each from the function in
-which it died. Letters of one shard key run one after the other, in the order in which they were kept. A letter whose row ends
-is no more; one that dies again stays, with the new reason; so does one whose function is not in the flow any more.
+which it died. All letters of all flows are run only with --all. Letters of one shard key run one after the other, in the order in
+which they were kept. A letter whose row ends is no more; one that dies again stays, with the new reason; so does one whose
+function is not in the flow any more.
+
+What the flow passes on for a row is thrown away, unless --results has it printed on standard output, one row a line; progress and
+summary then go to standard error. A letter whose output can't be told stays. When the redrive is cut off and goes on, output of
+letters that ended at that moment may be printed twice.
 
 It may be cut off at any time, and so may the coordinator: a letter that was under way then is run again under the same id by
 the next redrive, and what it has saved already is not saved again, within the hour for which that is known. When its coordinator
@@ -34,18 +42,23 @@ goes away, redrive goes on with another one.
 
 It exits with 1 when a letter died again or could not be run. With -o json it prints one line of progress after the other, the last
 one with the outcome.`,
-		Example: "  kisgrid dead redrive --flow CalStuAvgScore12 --function SaveScoreAvg12 --dry-run\n  kisgrid dead redrive --flow CalStuAvgScore12",
+		Example: "  kisgrid dead redrive --flow CalStuAvgScore12 --function SaveScoreAvg12 --dry-run\n  kisgrid dead redrive --flow CalStuAvgScore12\n  kisgrid dead redrive --flow CalStuAvgScore12 --results > averages.ndjson",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			filter, err := f.message(args, time.Now())
+			filter, err := f.chosen(cmd, args, all || dry)
 			if err != nil {
 				return err
 			}
 			r := redriving{in: &pb.RedriveDeadRequest{Filter: filter, DryRun: dry}, patience: patience, format: o.format, out: cmd.OutOrStdout(), progress: cmd.ErrOrStderr()}
+			if results {
+				r.results, r.out = r.out, r.progress
+			}
 			return s.admin(func(a pb.AdminClient) error { return r.run(cmd.Context(), a) })
 		},
 	}
 	f.bind(cmd)
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "only say how many would be run, and which could not be")
+	cmd.Flags().BoolVar(&all, "all", false, "all letters of all flows")
+	cmd.Flags().BoolVar(&results, "results", false, "print what the flow passes on, one row a line")
 	cmd.Flags().DurationVar(&patience, "retry-for", 30*time.Second, "how long to look for another coordinator when one goes away")
 	o.bind(cmd, "json")
 	s.bind(cmd)
@@ -59,6 +72,7 @@ type redriving struct {
 	format   string
 	out      io.Writer
 	progress io.Writer
+	results  io.Writer // takes what the flow passes on; nil: nobody asked for it
 	bar      *progressbar.ProgressBar
 
 	// ended is what earlier calls ended: their letters are no more, so later calls don't select them.
@@ -97,20 +111,22 @@ func gone(p *pb.DeadProgress) uint64 { return p.GetDone() + p.GetFiltered() + p.
 
 // call is one call to one coordinator.
 func (r *redriving) call(ctx context.Context, a pb.AdminClient) error {
-	events, err := a.RedriveDead(ctx, r.in)
+	next, err := r.begin(ctx, a)
 	if err != nil {
 		return err
 	}
 	var p *pb.DeadProgress
 	for {
-		next, err := events.Recv()
-		if err == nil {
-			p = next
-			err = r.show(p)
-		}
-		if errors.Is(err, io.EOF) {
+		e, err := next()
+		switch {
+		case errors.Is(err, io.EOF):
 			r.last = p
 			return nil
+		case err == nil && e.GetResults() != nil:
+			err = r.print(e.GetResults())
+		case err == nil:
+			p = e.GetProgress()
+			err = r.show(p)
 		}
 		if err != nil {
 			r.ended.Done += p.GetDone()
@@ -119,6 +135,42 @@ func (r *redriving) call(ctx context.Context, a pb.AdminClient) error {
 			return err
 		}
 	}
+}
+
+// begin makes the call. next gives what comes of it, and io.EOF at the end.
+func (r *redriving) begin(ctx context.Context, a pb.AdminClient) (next func() (*pb.RedriveEvent, error), err error) {
+	if r.results == nil {
+		events, err := a.RedriveDead(ctx, r.in)
+		return func() (*pb.RedriveEvent, error) {
+			p, err := events.Recv()
+			return &pb.RedriveEvent{Kind: &pb.RedriveEvent_Progress{Progress: p}}, err
+		}, err
+	}
+	events, err := a.RedriveDeadWithResults(ctx, &pb.RedriveDeadWithResultsRequest{Filter: r.in.GetFilter(), DryRun: r.in.GetDryRun()})
+	return func() (*pb.RedriveEvent, error) {
+		e, err := events.Recv()
+		if status.Code(err) == codes.Unimplemented {
+			err = batch.Errorf(batch.CodeProtocolMismatch, "the coordinator is of an earlier build, which can't tell what the flow passes on, and nothing was run: "+
+				"name another coordinator with --server, or leave out --results, and what is passed on is thrown away")
+		}
+		return e, err
+	}, err
+}
+
+// print prints what the flow passed on. It is printed at once: the letters are about to be no more.
+func (r *redriving) print(c *pb.Columns) error {
+	rows, most := wire.ToColumns(c), (&transport.Config{}).MessageBytes()
+	if err := rows.Check(batch.Limits{BatchBytes: most, BatchRows: most}); err != nil {
+		return err
+	}
+	text := make([]byte, 0, len(rows.Data)+rows.Len())
+	for i := range rows.Len() {
+		text = append(append(text, rows.Row(i)...), '\n')
+	}
+	if _, err := r.results.Write(text); err != nil {
+		return fmt.Errorf("write results: %w", err)
+	}
+	return nil
 }
 
 // sum is what this call and those before have come to.
@@ -139,7 +191,7 @@ func (r *redriving) show(p *pb.DeadProgress) error {
 		}
 		return err
 	}
-	if r.in.GetDryRun() || p.GetSelected() == 0 {
+	if r.in.GetDryRun() || r.results != nil || p.GetSelected() == 0 { // rows and a bar on one terminal would write over each other
 		return nil
 	}
 	if r.bar == nil {

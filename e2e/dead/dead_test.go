@@ -317,6 +317,42 @@ func TestOperator(t *testing.T) {
 	}
 }
 
+// TestRedriveResults prints what the flow passes on for the rows of letters, those of an account in their order, as submit does.
+// Without being told which letters it runs none.
+func TestRedriveResults(t *testing.T) {
+	const rows = 2000
+	r := start(t, 2, register)
+	r.apply(documents(true))
+	submit(t, r.dial(), 0, rows)
+	r.apply(documents(false))
+	if out, code := r.kisgrid("dead", "redrive"); code != 1 || !strings.Contains(out, "--all") {
+		t.Errorf("a redrive of nothing in particular ended with %d:\n%s", code, out)
+	}
+	if letters, _ := r.list(); len(letters) != rows {
+		t.Fatalf("%d letters are left", len(letters))
+	}
+	code, out, log := process.Run(t, process.Config{Env: r.env()}, "kisgrid", "dead", "redrive", "--all", "--results")
+	if code != 0 || !strings.Contains(log, fmt.Sprintf("%d letters: %d done", rows, rows)) {
+		t.Fatalf("the redrive ended with %d:\n%s", code, log)
+	}
+	last, n := map[int]int{}, 0
+	for line := range strings.Lines(out) {
+		var p priced
+		if err := json.Unmarshal([]byte(line), &p); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		if before, some := last[p.Account]; some && p.N != before+accounts || !some && p.N != p.Account || p.Cents != 100*p.N {
+			t.Errorf("after %d of account %d comes %+v", last[p.Account], p.Account, p)
+		}
+		last[p.Account] = p.N
+		n++
+	}
+	if letters, _ := r.list(); n != rows || len(letters) != 0 {
+		t.Errorf("%d rows are printed of %d, and %d letters are left", n, rows, len(letters))
+	}
+	expectData(t, r.data(), faultless(rows))
+}
+
 // TestNotKept says of each dead row that is not kept why: it was to be reported only, the store is full, away, or not there.
 func TestNotKept(t *testing.T) {
 	dead := process.Address(t)

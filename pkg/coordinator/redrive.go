@@ -3,7 +3,6 @@ package coordinator
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -29,20 +28,20 @@ const (
 
 // RedriveDead runs letters again.
 func (a *admin) RedriveDead(in *pb.RedriveDeadRequest, out pb.Admin_RedriveDeadServer) error {
-	return wire.Status(a.redriveDead(in, out))
+	t := &redriveTally{send: out.Send, reasons: map[deadReason]uint64{}}
+	return wire.Status(a.redriveDead(out.Context(), in.GetFilter(), in.GetDryRun(), t))
 }
 
-func (a *admin) redriveDead(in *pb.RedriveDeadRequest, out pb.Admin_RedriveDeadServer) error {
-	ctx := out.Context()
+// redriveDead redrives the letters that the filter selects, and tells t what becomes of them.
+func (a *admin) redriveDead(ctx context.Context, filter *pb.DeadFilter, dry bool, t *redriveTally) error {
 	store, err := a.letters()
 	if err != nil {
 		return err
 	}
-	s, err := a.selection(ctx, store, in.GetFilter())
+	s, err := a.selection(ctx, store, filter)
 	if err != nil {
 		return err
 	}
-	t := &redriveTally{out: out, reasons: map[deadReason]uint64{}}
 	last := make([]string, len(s.flows)) // letters that come later, such as those of rows that die again, are not redriven
 	for i, flow := range s.flows {
 		if last[i], err = store.Last(ctx, flow); err != nil {
@@ -50,7 +49,7 @@ func (a *admin) redriveDead(in *pb.RedriveDeadRequest, out pb.Admin_RedriveDeadS
 		}
 		if err := s.each(ctx, store, flow, func(letters []*deadletter.Letter) error {
 			t.selected += uint64(len(letters))
-			if in.GetDryRun() {
+			if dry {
 				for _, l := range letters {
 					if _, err := a.batchOf(l); err != nil {
 						t.count(l.Flow, l.Function, batch.Failed, batch.CodeOf(err), message(err))
@@ -62,7 +61,7 @@ func (a *admin) redriveDead(in *pb.RedriveDeadRequest, out pb.Admin_RedriveDeadS
 			return err
 		}
 	}
-	if in.GetDryRun() || t.selected == 0 {
+	if dry || t.selected == 0 {
 		return t.tell(true)
 	}
 	cost := callCost(redriveRows, redriveBytes)
@@ -116,6 +115,7 @@ type trial struct {
 	in      string // the function
 	dead    []batch.DeadRow
 	notKept batch.NotKept
+	results []*pb.Columns // what the flow passed on, in pieces; nil where nobody asked for it
 }
 
 // keyQueue is the letters of one shard key: one is under way, the others wait for it.
@@ -167,6 +167,7 @@ func (r *redrive) run(ctx context.Context) error {
 func (r *redrive) cancel() {
 	for sub := range r.under {
 		r.admin.loop.post(context.Background(), scheduler.Cancelled{Batch: &sub.Batch})
+		sub.letGoResults()
 	}
 }
 
@@ -239,6 +240,7 @@ func (r *redrive) queue(ctx context.Context, l *deadletter.Letter) error {
 
 func (r *redrive) send(ctx context.Context, l *deadletter.Letter, sub *submission) error {
 	sub.endings = r.endings
+	r.wantResults(sub)
 	r.under[sub] = &trial{letter: l}
 	if !r.admin.loop.post(ctx, scheduler.Submitted{Batch: &sub.Batch}) {
 		return errStopped()
@@ -270,7 +272,11 @@ func (r *redrive) settle(ctx context.Context, endings []ending) error {
 		t.take(e)
 		if e.last {
 			ended = append(ended, e.submission)
+			t.leaveWithout(e.submission)
 			if s, ok := t.settlement(e.submission); ok {
+				if err := r.tellResults(t); err != nil { // while the letter is there: cut off, it runs again
+					return err
+				}
 				settled = append(settled, s)
 			}
 		}
@@ -281,6 +287,7 @@ func (r *redrive) settle(ctx context.Context, endings []ending) error {
 	for _, sub := range ended {
 		t := r.under[sub]
 		delete(r.under, sub)
+		sub.letGoResults()
 		r.tally.count(sub.Flow, cmp.Or(t.in, t.letter.Function), t.outcome, t.code, t.reason)
 		r.admin.keeper.redriven.WithLabelValues(sub.Flow, t.outcome.String()).Inc()
 		r.done(t.letter)
@@ -331,6 +338,7 @@ func (t *trial) take(e *ending) {
 			t.notKept = batch.NotKept(o.GetNotKept())
 		}
 		t.dead, _ = wire.ToDeadRows(r.GetDead(), 1) // link has checked them
+		t.gather(e)
 	case len(e.rows) > 0:
 		t.outcome, t.code, t.reason = e.outcome, e.code, failure(e.code, e.submission.Flow)
 	}
@@ -427,55 +435,4 @@ func (s *submission) key(l *deadletter.Letter) error {
 // message is an error without its code.
 func message(err error) string {
 	return wire.FromError(err).GetMessage()
-}
-
-// redriveTally counts letters by what became of them.
-type redriveTally struct {
-	out      pb.Admin_RedriveDeadServer
-	selected uint64
-	outcomes batch.Counts
-	reasons  map[deadReason]uint64
-	told     uint64
-	began    bool
-}
-
-// deadReason is why a letter stays.
-type deadReason struct {
-	flow, function string
-	code           batch.Code
-	reason         string
-}
-
-// maxReasons bounds how many different reasons are told.
-const maxReasons = 20
-
-func (t *redriveTally) count(flow, function string, o batch.Outcome, code batch.Code, reason string) {
-	t.outcomes[o]++
-	if o != batch.Dead && o != batch.Failed {
-		return
-	}
-	key := deadReason{flow, function, code, reason}
-	if _, known := t.reasons[key]; !known && len(t.reasons) >= maxReasons {
-		key.reason = fmt.Sprintf("and other reasons, beyond the first %d", maxReasons)
-	}
-	t.reasons[key]++
-}
-
-// tell tells how far it has come, if that has changed or it is over.
-func (t *redriveTally) tell(over bool) error {
-	if n := t.outcomes.Total(); n == t.told && t.began && !over {
-		return nil
-	}
-	t.told, t.began = t.outcomes.Total(), true
-	m := &pb.DeadProgress{
-		Selected: t.selected, Done: t.outcomes[batch.Done], Filtered: t.outcomes[batch.Filtered], Aborted: t.outcomes[batch.Aborted],
-		Dead: t.outcomes[batch.Dead], Left: t.outcomes[batch.Failed],
-	}
-	for key, n := range t.reasons {
-		m.Reasons = append(m.Reasons, &pb.DeadReason{Flow: key.flow, Function: key.function, Code: pb.Code(key.code), Reason: key.reason, Letters: n})
-	}
-	slices.SortFunc(m.GetReasons(), func(a, b *pb.DeadReason) int {
-		return cmp.Or(-cmp.Compare(a.GetLetters(), b.GetLetters()), cmp.Compare(a.GetReason(), b.GetReason()))
-	})
-	return t.out.Send(m)
 }

@@ -1695,6 +1695,142 @@ func (x *RedriveDeadRequest) GetDryRun() bool {
 	return false
 }
 
+type RedriveDeadWithResultsRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Filter *DeadFilter            `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Only say what would be run, and what could not be.
+	DryRun        bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RedriveDeadWithResultsRequest) Reset() {
+	*x = RedriveDeadWithResultsRequest{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RedriveDeadWithResultsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RedriveDeadWithResultsRequest) ProtoMessage() {}
+
+func (x *RedriveDeadWithResultsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RedriveDeadWithResultsRequest.ProtoReflect.Descriptor instead.
+func (*RedriveDeadWithResultsRequest) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *RedriveDeadWithResultsRequest) GetFilter() *DeadFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *RedriveDeadWithResultsRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type RedriveEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Kind:
+	//
+	//	*RedriveEvent_Progress
+	//	*RedriveEvent_Results
+	Kind          isRedriveEvent_Kind `protobuf_oneof:"kind"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RedriveEvent) Reset() {
+	*x = RedriveEvent{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RedriveEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RedriveEvent) ProtoMessage() {}
+
+func (x *RedriveEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RedriveEvent.ProtoReflect.Descriptor instead.
+func (*RedriveEvent) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *RedriveEvent) GetKind() isRedriveEvent_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return nil
+}
+
+func (x *RedriveEvent) GetProgress() *DeadProgress {
+	if x != nil {
+		if x, ok := x.Kind.(*RedriveEvent_Progress); ok {
+			return x.Progress
+		}
+	}
+	return nil
+}
+
+func (x *RedriveEvent) GetResults() *Columns {
+	if x != nil {
+		if x, ok := x.Kind.(*RedriveEvent_Results); ok {
+			return x.Results
+		}
+	}
+	return nil
+}
+
+type isRedriveEvent_Kind interface {
+	isRedriveEvent_Kind()
+}
+
+type RedriveEvent_Progress struct {
+	Progress *DeadProgress `protobuf:"bytes,1,opt,name=progress,proto3,oneof"`
+}
+
+type RedriveEvent_Results struct {
+	// What the flow passed on for letters that end now. If the call breaks before their end is told, they may come again.
+	Results *Columns `protobuf:"bytes,2,opt,name=results,proto3,oneof"`
+}
+
+func (*RedriveEvent_Progress) isRedriveEvent_Kind() {}
+
+func (*RedriveEvent_Results) isRedriveEvent_Kind() {}
+
 type DropDeadRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Filter *DeadFilter            `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
@@ -1706,7 +1842,7 @@ type DropDeadRequest struct {
 
 func (x *DropDeadRequest) Reset() {
 	*x = DropDeadRequest{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[24]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1718,7 +1854,7 @@ func (x *DropDeadRequest) String() string {
 func (*DropDeadRequest) ProtoMessage() {}
 
 func (x *DropDeadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[24]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1731,7 +1867,7 @@ func (x *DropDeadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropDeadRequest.ProtoReflect.Descriptor instead.
 func (*DropDeadRequest) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DropDeadRequest) GetFilter() *DeadFilter {
@@ -1757,7 +1893,7 @@ type DropDeadResponse struct {
 
 func (x *DropDeadResponse) Reset() {
 	*x = DropDeadResponse{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[25]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1769,7 +1905,7 @@ func (x *DropDeadResponse) String() string {
 func (*DropDeadResponse) ProtoMessage() {}
 
 func (x *DropDeadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[25]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1782,7 +1918,7 @@ func (x *DropDeadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropDeadResponse.ProtoReflect.Descriptor instead.
 func (*DropDeadResponse) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DropDeadResponse) GetLetters() uint64 {
@@ -1813,7 +1949,7 @@ type DeadProgress struct {
 
 func (x *DeadProgress) Reset() {
 	*x = DeadProgress{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[26]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1825,7 +1961,7 @@ func (x *DeadProgress) String() string {
 func (*DeadProgress) ProtoMessage() {}
 
 func (x *DeadProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[26]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1838,7 +1974,7 @@ func (x *DeadProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadProgress.ProtoReflect.Descriptor instead.
 func (*DeadProgress) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DeadProgress) GetSelected() uint64 {
@@ -1903,7 +2039,7 @@ type DeadReason struct {
 
 func (x *DeadReason) Reset() {
 	*x = DeadReason{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[27]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1915,7 +2051,7 @@ func (x *DeadReason) String() string {
 func (*DeadReason) ProtoMessage() {}
 
 func (x *DeadReason) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[27]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1928,7 +2064,7 @@ func (x *DeadReason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadReason.ProtoReflect.Descriptor instead.
 func (*DeadReason) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DeadReason) GetFlow() string {
@@ -2091,7 +2227,14 @@ const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\x03row\x18\x03 \x01(\fR\x03row\"]\n" +
 	"\x12RedriveDeadRequest\x12.\n" +
 	"\x06filter\x18\x01 \x01(\v2\x16.kisgrid.v1.DeadFilterR\x06filter\x12\x17\n" +
-	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"Z\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"h\n" +
+	"\x1dRedriveDeadWithResultsRequest\x12.\n" +
+	"\x06filter\x18\x01 \x01(\v2\x16.kisgrid.v1.DeadFilterR\x06filter\x12\x17\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"\x7f\n" +
+	"\fRedriveEvent\x126\n" +
+	"\bprogress\x18\x01 \x01(\v2\x18.kisgrid.v1.DeadProgressH\x00R\bprogress\x12/\n" +
+	"\aresults\x18\x02 \x01(\v2\x13.kisgrid.v1.ColumnsH\x00R\aresultsB\x06\n" +
+	"\x04kind\"Z\n" +
 	"\x0fDropDeadRequest\x12.\n" +
 	"\x06filter\x18\x01 \x01(\v2\x16.kisgrid.v1.DeadFilterR\x06filter\x12\x17\n" +
 	"\adry_run\x18\x02 \x01(\bR\x06dryRun\",\n" +
@@ -2111,7 +2254,7 @@ const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\bfunction\x18\x02 \x01(\tR\bfunction\x12$\n" +
 	"\x04code\x18\x03 \x01(\x0e2\x10.kisgrid.v1.CodeR\x04code\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x18\n" +
-	"\aletters\x18\x05 \x01(\x04R\aletters2\x99\x05\n" +
+	"\aletters\x18\x05 \x01(\x04R\aletters2\xfa\x05\n" +
 	"\x05Admin\x12;\n" +
 	"\x05Apply\x12\x18.kisgrid.v1.ApplyRequest\x1a\x16.kisgrid.v1.ApplyEvent0\x01\x126\n" +
 	"\x03Get\x12\x16.kisgrid.v1.GetRequest\x1a\x17.kisgrid.v1.GetResponse\x12?\n" +
@@ -2121,7 +2264,8 @@ const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\aExplain\x12\x1a.kisgrid.v1.ExplainRequest\x1a\x1b.kisgrid.v1.ExplainResponse\x12@\n" +
 	"\bListDead\x12\x1b.kisgrid.v1.ListDeadRequest\x1a\x15.kisgrid.v1.DeadEvent0\x01\x12?\n" +
 	"\bEditDead\x12\x1b.kisgrid.v1.EditDeadRequest\x1a\x16.kisgrid.v1.DeadLetter\x12I\n" +
-	"\vRedriveDead\x12\x1e.kisgrid.v1.RedriveDeadRequest\x1a\x18.kisgrid.v1.DeadProgress0\x01\x12E\n" +
+	"\vRedriveDead\x12\x1e.kisgrid.v1.RedriveDeadRequest\x1a\x18.kisgrid.v1.DeadProgress0\x01\x12_\n" +
+	"\x16RedriveDeadWithResults\x12).kisgrid.v1.RedriveDeadWithResultsRequest\x1a\x18.kisgrid.v1.RedriveEvent0\x01\x12E\n" +
 	"\bDropDead\x12\x1b.kisgrid.v1.DropDeadRequest\x1a\x1c.kisgrid.v1.DropDeadResponseB7Z5github.com/kisgrid/kisgrid/proto/kisgrid/v1;kisgridv1b\x06proto3"
 
 var (
@@ -2136,87 +2280,95 @@ func file_kisgrid_v1_admin_proto_rawDescGZIP() []byte {
 	return file_kisgrid_v1_admin_proto_rawDescData
 }
 
-var file_kisgrid_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_kisgrid_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_kisgrid_v1_admin_proto_goTypes = []any{
-	(*ApplyRequest)(nil),       // 0: kisgrid.v1.ApplyRequest
-	(*ApplyEvent)(nil),         // 1: kisgrid.v1.ApplyEvent
-	(*Diff)(nil),               // 2: kisgrid.v1.Diff
-	(*Change)(nil),             // 3: kisgrid.v1.Change
-	(*Progress)(nil),           // 4: kisgrid.v1.Progress
-	(*GetRequest)(nil),         // 5: kisgrid.v1.GetRequest
-	(*GetResponse)(nil),        // 6: kisgrid.v1.GetResponse
-	(*Resource)(nil),           // 7: kisgrid.v1.Resource
-	(*DeleteRequest)(nil),      // 8: kisgrid.v1.DeleteRequest
-	(*DocumentName)(nil),       // 9: kisgrid.v1.DocumentName
-	(*DeleteResponse)(nil),     // 10: kisgrid.v1.DeleteResponse
-	(*ExplainRequest)(nil),     // 11: kisgrid.v1.ExplainRequest
-	(*ExplainResponse)(nil),    // 12: kisgrid.v1.ExplainResponse
-	(*RolloutRequest)(nil),     // 13: kisgrid.v1.RolloutRequest
-	(*HistoryRequest)(nil),     // 14: kisgrid.v1.HistoryRequest
-	(*HistoryResponse)(nil),    // 15: kisgrid.v1.HistoryResponse
-	(*Accepted)(nil),           // 16: kisgrid.v1.Accepted
-	(*DeadFilter)(nil),         // 17: kisgrid.v1.DeadFilter
-	(*ListDeadRequest)(nil),    // 18: kisgrid.v1.ListDeadRequest
-	(*DeadEvent)(nil),          // 19: kisgrid.v1.DeadEvent
-	(*DeadLetter)(nil),         // 20: kisgrid.v1.DeadLetter
-	(*DeadStore)(nil),          // 21: kisgrid.v1.DeadStore
-	(*EditDeadRequest)(nil),    // 22: kisgrid.v1.EditDeadRequest
-	(*RedriveDeadRequest)(nil), // 23: kisgrid.v1.RedriveDeadRequest
-	(*DropDeadRequest)(nil),    // 24: kisgrid.v1.DropDeadRequest
-	(*DropDeadResponse)(nil),   // 25: kisgrid.v1.DropDeadResponse
-	(*DeadProgress)(nil),       // 26: kisgrid.v1.DeadProgress
-	(*DeadReason)(nil),         // 27: kisgrid.v1.DeadReason
-	(*Document)(nil),           // 28: kisgrid.v1.Document
-	(*Error)(nil),              // 29: kisgrid.v1.Error
-	(Code)(0),                  // 30: kisgrid.v1.Code
-	(*BatchID)(nil),            // 31: kisgrid.v1.BatchID
+	(*ApplyRequest)(nil),                  // 0: kisgrid.v1.ApplyRequest
+	(*ApplyEvent)(nil),                    // 1: kisgrid.v1.ApplyEvent
+	(*Diff)(nil),                          // 2: kisgrid.v1.Diff
+	(*Change)(nil),                        // 3: kisgrid.v1.Change
+	(*Progress)(nil),                      // 4: kisgrid.v1.Progress
+	(*GetRequest)(nil),                    // 5: kisgrid.v1.GetRequest
+	(*GetResponse)(nil),                   // 6: kisgrid.v1.GetResponse
+	(*Resource)(nil),                      // 7: kisgrid.v1.Resource
+	(*DeleteRequest)(nil),                 // 8: kisgrid.v1.DeleteRequest
+	(*DocumentName)(nil),                  // 9: kisgrid.v1.DocumentName
+	(*DeleteResponse)(nil),                // 10: kisgrid.v1.DeleteResponse
+	(*ExplainRequest)(nil),                // 11: kisgrid.v1.ExplainRequest
+	(*ExplainResponse)(nil),               // 12: kisgrid.v1.ExplainResponse
+	(*RolloutRequest)(nil),                // 13: kisgrid.v1.RolloutRequest
+	(*HistoryRequest)(nil),                // 14: kisgrid.v1.HistoryRequest
+	(*HistoryResponse)(nil),               // 15: kisgrid.v1.HistoryResponse
+	(*Accepted)(nil),                      // 16: kisgrid.v1.Accepted
+	(*DeadFilter)(nil),                    // 17: kisgrid.v1.DeadFilter
+	(*ListDeadRequest)(nil),               // 18: kisgrid.v1.ListDeadRequest
+	(*DeadEvent)(nil),                     // 19: kisgrid.v1.DeadEvent
+	(*DeadLetter)(nil),                    // 20: kisgrid.v1.DeadLetter
+	(*DeadStore)(nil),                     // 21: kisgrid.v1.DeadStore
+	(*EditDeadRequest)(nil),               // 22: kisgrid.v1.EditDeadRequest
+	(*RedriveDeadRequest)(nil),            // 23: kisgrid.v1.RedriveDeadRequest
+	(*RedriveDeadWithResultsRequest)(nil), // 24: kisgrid.v1.RedriveDeadWithResultsRequest
+	(*RedriveEvent)(nil),                  // 25: kisgrid.v1.RedriveEvent
+	(*DropDeadRequest)(nil),               // 26: kisgrid.v1.DropDeadRequest
+	(*DropDeadResponse)(nil),              // 27: kisgrid.v1.DropDeadResponse
+	(*DeadProgress)(nil),                  // 28: kisgrid.v1.DeadProgress
+	(*DeadReason)(nil),                    // 29: kisgrid.v1.DeadReason
+	(*Document)(nil),                      // 30: kisgrid.v1.Document
+	(*Error)(nil),                         // 31: kisgrid.v1.Error
+	(Code)(0),                             // 32: kisgrid.v1.Code
+	(*BatchID)(nil),                       // 33: kisgrid.v1.BatchID
+	(*Columns)(nil),                       // 34: kisgrid.v1.Columns
 }
 var file_kisgrid_v1_admin_proto_depIdxs = []int32{
-	28, // 0: kisgrid.v1.ApplyRequest.documents:type_name -> kisgrid.v1.Document
+	30, // 0: kisgrid.v1.ApplyRequest.documents:type_name -> kisgrid.v1.Document
 	2,  // 1: kisgrid.v1.ApplyEvent.diff:type_name -> kisgrid.v1.Diff
 	4,  // 2: kisgrid.v1.ApplyEvent.progress:type_name -> kisgrid.v1.Progress
 	3,  // 3: kisgrid.v1.Diff.changes:type_name -> kisgrid.v1.Change
 	7,  // 4: kisgrid.v1.GetResponse.resources:type_name -> kisgrid.v1.Resource
-	28, // 5: kisgrid.v1.Resource.document:type_name -> kisgrid.v1.Document
+	30, // 5: kisgrid.v1.Resource.document:type_name -> kisgrid.v1.Document
 	9,  // 6: kisgrid.v1.DeleteRequest.documents:type_name -> kisgrid.v1.DocumentName
-	29, // 7: kisgrid.v1.ExplainResponse.error:type_name -> kisgrid.v1.Error
+	31, // 7: kisgrid.v1.ExplainResponse.error:type_name -> kisgrid.v1.Error
 	16, // 8: kisgrid.v1.HistoryResponse.revisions:type_name -> kisgrid.v1.Accepted
-	28, // 9: kisgrid.v1.Accepted.documents:type_name -> kisgrid.v1.Document
-	30, // 10: kisgrid.v1.DeadFilter.code:type_name -> kisgrid.v1.Code
+	30, // 9: kisgrid.v1.Accepted.documents:type_name -> kisgrid.v1.Document
+	32, // 10: kisgrid.v1.DeadFilter.code:type_name -> kisgrid.v1.Code
 	17, // 11: kisgrid.v1.ListDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
 	20, // 12: kisgrid.v1.DeadEvent.letter:type_name -> kisgrid.v1.DeadLetter
 	21, // 13: kisgrid.v1.DeadEvent.store:type_name -> kisgrid.v1.DeadStore
-	30, // 14: kisgrid.v1.DeadLetter.code:type_name -> kisgrid.v1.Code
-	31, // 15: kisgrid.v1.DeadLetter.batch:type_name -> kisgrid.v1.BatchID
+	32, // 14: kisgrid.v1.DeadLetter.code:type_name -> kisgrid.v1.Code
+	33, // 15: kisgrid.v1.DeadLetter.batch:type_name -> kisgrid.v1.BatchID
 	17, // 16: kisgrid.v1.RedriveDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
-	17, // 17: kisgrid.v1.DropDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
-	27, // 18: kisgrid.v1.DeadProgress.reasons:type_name -> kisgrid.v1.DeadReason
-	30, // 19: kisgrid.v1.DeadReason.code:type_name -> kisgrid.v1.Code
-	0,  // 20: kisgrid.v1.Admin.Apply:input_type -> kisgrid.v1.ApplyRequest
-	5,  // 21: kisgrid.v1.Admin.Get:input_type -> kisgrid.v1.GetRequest
-	8,  // 22: kisgrid.v1.Admin.Delete:input_type -> kisgrid.v1.DeleteRequest
-	13, // 23: kisgrid.v1.Admin.Rollout:input_type -> kisgrid.v1.RolloutRequest
-	14, // 24: kisgrid.v1.Admin.History:input_type -> kisgrid.v1.HistoryRequest
-	11, // 25: kisgrid.v1.Admin.Explain:input_type -> kisgrid.v1.ExplainRequest
-	18, // 26: kisgrid.v1.Admin.ListDead:input_type -> kisgrid.v1.ListDeadRequest
-	22, // 27: kisgrid.v1.Admin.EditDead:input_type -> kisgrid.v1.EditDeadRequest
-	23, // 28: kisgrid.v1.Admin.RedriveDead:input_type -> kisgrid.v1.RedriveDeadRequest
-	24, // 29: kisgrid.v1.Admin.DropDead:input_type -> kisgrid.v1.DropDeadRequest
-	1,  // 30: kisgrid.v1.Admin.Apply:output_type -> kisgrid.v1.ApplyEvent
-	6,  // 31: kisgrid.v1.Admin.Get:output_type -> kisgrid.v1.GetResponse
-	10, // 32: kisgrid.v1.Admin.Delete:output_type -> kisgrid.v1.DeleteResponse
-	4,  // 33: kisgrid.v1.Admin.Rollout:output_type -> kisgrid.v1.Progress
-	15, // 34: kisgrid.v1.Admin.History:output_type -> kisgrid.v1.HistoryResponse
-	12, // 35: kisgrid.v1.Admin.Explain:output_type -> kisgrid.v1.ExplainResponse
-	19, // 36: kisgrid.v1.Admin.ListDead:output_type -> kisgrid.v1.DeadEvent
-	20, // 37: kisgrid.v1.Admin.EditDead:output_type -> kisgrid.v1.DeadLetter
-	26, // 38: kisgrid.v1.Admin.RedriveDead:output_type -> kisgrid.v1.DeadProgress
-	25, // 39: kisgrid.v1.Admin.DropDead:output_type -> kisgrid.v1.DropDeadResponse
-	30, // [30:40] is the sub-list for method output_type
-	20, // [20:30] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	17, // 17: kisgrid.v1.RedriveDeadWithResultsRequest.filter:type_name -> kisgrid.v1.DeadFilter
+	28, // 18: kisgrid.v1.RedriveEvent.progress:type_name -> kisgrid.v1.DeadProgress
+	34, // 19: kisgrid.v1.RedriveEvent.results:type_name -> kisgrid.v1.Columns
+	17, // 20: kisgrid.v1.DropDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
+	29, // 21: kisgrid.v1.DeadProgress.reasons:type_name -> kisgrid.v1.DeadReason
+	32, // 22: kisgrid.v1.DeadReason.code:type_name -> kisgrid.v1.Code
+	0,  // 23: kisgrid.v1.Admin.Apply:input_type -> kisgrid.v1.ApplyRequest
+	5,  // 24: kisgrid.v1.Admin.Get:input_type -> kisgrid.v1.GetRequest
+	8,  // 25: kisgrid.v1.Admin.Delete:input_type -> kisgrid.v1.DeleteRequest
+	13, // 26: kisgrid.v1.Admin.Rollout:input_type -> kisgrid.v1.RolloutRequest
+	14, // 27: kisgrid.v1.Admin.History:input_type -> kisgrid.v1.HistoryRequest
+	11, // 28: kisgrid.v1.Admin.Explain:input_type -> kisgrid.v1.ExplainRequest
+	18, // 29: kisgrid.v1.Admin.ListDead:input_type -> kisgrid.v1.ListDeadRequest
+	22, // 30: kisgrid.v1.Admin.EditDead:input_type -> kisgrid.v1.EditDeadRequest
+	23, // 31: kisgrid.v1.Admin.RedriveDead:input_type -> kisgrid.v1.RedriveDeadRequest
+	24, // 32: kisgrid.v1.Admin.RedriveDeadWithResults:input_type -> kisgrid.v1.RedriveDeadWithResultsRequest
+	26, // 33: kisgrid.v1.Admin.DropDead:input_type -> kisgrid.v1.DropDeadRequest
+	1,  // 34: kisgrid.v1.Admin.Apply:output_type -> kisgrid.v1.ApplyEvent
+	6,  // 35: kisgrid.v1.Admin.Get:output_type -> kisgrid.v1.GetResponse
+	10, // 36: kisgrid.v1.Admin.Delete:output_type -> kisgrid.v1.DeleteResponse
+	4,  // 37: kisgrid.v1.Admin.Rollout:output_type -> kisgrid.v1.Progress
+	15, // 38: kisgrid.v1.Admin.History:output_type -> kisgrid.v1.HistoryResponse
+	12, // 39: kisgrid.v1.Admin.Explain:output_type -> kisgrid.v1.ExplainResponse
+	19, // 40: kisgrid.v1.Admin.ListDead:output_type -> kisgrid.v1.DeadEvent
+	20, // 41: kisgrid.v1.Admin.EditDead:output_type -> kisgrid.v1.DeadLetter
+	28, // 42: kisgrid.v1.Admin.RedriveDead:output_type -> kisgrid.v1.DeadProgress
+	25, // 43: kisgrid.v1.Admin.RedriveDeadWithResults:output_type -> kisgrid.v1.RedriveEvent
+	27, // 44: kisgrid.v1.Admin.DropDead:output_type -> kisgrid.v1.DropDeadResponse
+	34, // [34:45] is the sub-list for method output_type
+	23, // [23:34] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_kisgrid_v1_admin_proto_init() }
@@ -2234,13 +2386,17 @@ func file_kisgrid_v1_admin_proto_init() {
 		(*DeadEvent_Letter)(nil),
 		(*DeadEvent_Store)(nil),
 	}
+	file_kisgrid_v1_admin_proto_msgTypes[25].OneofWrappers = []any{
+		(*RedriveEvent_Progress)(nil),
+		(*RedriveEvent_Results)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kisgrid_v1_admin_proto_rawDesc), len(file_kisgrid_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,16 +19,17 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Admin_Apply_FullMethodName       = "/kisgrid.v1.Admin/Apply"
-	Admin_Get_FullMethodName         = "/kisgrid.v1.Admin/Get"
-	Admin_Delete_FullMethodName      = "/kisgrid.v1.Admin/Delete"
-	Admin_Rollout_FullMethodName     = "/kisgrid.v1.Admin/Rollout"
-	Admin_History_FullMethodName     = "/kisgrid.v1.Admin/History"
-	Admin_Explain_FullMethodName     = "/kisgrid.v1.Admin/Explain"
-	Admin_ListDead_FullMethodName    = "/kisgrid.v1.Admin/ListDead"
-	Admin_EditDead_FullMethodName    = "/kisgrid.v1.Admin/EditDead"
-	Admin_RedriveDead_FullMethodName = "/kisgrid.v1.Admin/RedriveDead"
-	Admin_DropDead_FullMethodName    = "/kisgrid.v1.Admin/DropDead"
+	Admin_Apply_FullMethodName                  = "/kisgrid.v1.Admin/Apply"
+	Admin_Get_FullMethodName                    = "/kisgrid.v1.Admin/Get"
+	Admin_Delete_FullMethodName                 = "/kisgrid.v1.Admin/Delete"
+	Admin_Rollout_FullMethodName                = "/kisgrid.v1.Admin/Rollout"
+	Admin_History_FullMethodName                = "/kisgrid.v1.Admin/History"
+	Admin_Explain_FullMethodName                = "/kisgrid.v1.Admin/Explain"
+	Admin_ListDead_FullMethodName               = "/kisgrid.v1.Admin/ListDead"
+	Admin_EditDead_FullMethodName               = "/kisgrid.v1.Admin/EditDead"
+	Admin_RedriveDead_FullMethodName            = "/kisgrid.v1.Admin/RedriveDead"
+	Admin_RedriveDeadWithResults_FullMethodName = "/kisgrid.v1.Admin/RedriveDeadWithResults"
+	Admin_DropDead_FullMethodName               = "/kisgrid.v1.Admin/DropDead"
 )
 
 // AdminClient is the client API for Admin service.
@@ -57,6 +58,9 @@ type AdminClient interface {
 	// RedriveDead runs letters again, from the function in which they died, on the active revision. A letter that ends is no
 	// more; one that dies again stays. It reports as it goes, and ends when each letter selected was run once.
 	RedriveDead(ctx context.Context, in *RedriveDeadRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DeadProgress], error)
+	// RedriveDeadWithResults is RedriveDead that also reports what the flow passes on for each letter, before the letter is no
+	// more. It is a call of its own so that a coordinator of a build without it refuses before it runs anything.
+	RedriveDeadWithResults(ctx context.Context, in *RedriveDeadWithResultsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RedriveEvent], error)
 	// DropDead forgets letters.
 	DropDead(ctx context.Context, in *DropDeadRequest, opts ...grpc.CallOption) (*DropDeadResponse, error)
 }
@@ -195,6 +199,25 @@ func (c *adminClient) RedriveDead(ctx context.Context, in *RedriveDeadRequest, o
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Admin_RedriveDeadClient = grpc.ServerStreamingClient[DeadProgress]
 
+func (c *adminClient) RedriveDeadWithResults(ctx context.Context, in *RedriveDeadWithResultsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RedriveEvent], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[4], Admin_RedriveDeadWithResults_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[RedriveDeadWithResultsRequest, RedriveEvent]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_RedriveDeadWithResultsClient = grpc.ServerStreamingClient[RedriveEvent]
+
 func (c *adminClient) DropDead(ctx context.Context, in *DropDeadRequest, opts ...grpc.CallOption) (*DropDeadResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DropDeadResponse)
@@ -231,6 +254,9 @@ type AdminServer interface {
 	// RedriveDead runs letters again, from the function in which they died, on the active revision. A letter that ends is no
 	// more; one that dies again stays. It reports as it goes, and ends when each letter selected was run once.
 	RedriveDead(*RedriveDeadRequest, grpc.ServerStreamingServer[DeadProgress]) error
+	// RedriveDeadWithResults is RedriveDead that also reports what the flow passes on for each letter, before the letter is no
+	// more. It is a call of its own so that a coordinator of a build without it refuses before it runs anything.
+	RedriveDeadWithResults(*RedriveDeadWithResultsRequest, grpc.ServerStreamingServer[RedriveEvent]) error
 	// DropDead forgets letters.
 	DropDead(context.Context, *DropDeadRequest) (*DropDeadResponse, error)
 	mustEmbedUnimplementedAdminServer()
@@ -269,6 +295,9 @@ func (UnimplementedAdminServer) EditDead(context.Context, *EditDeadRequest) (*De
 }
 func (UnimplementedAdminServer) RedriveDead(*RedriveDeadRequest, grpc.ServerStreamingServer[DeadProgress]) error {
 	return status.Error(codes.Unimplemented, "method RedriveDead not implemented")
+}
+func (UnimplementedAdminServer) RedriveDeadWithResults(*RedriveDeadWithResultsRequest, grpc.ServerStreamingServer[RedriveEvent]) error {
+	return status.Error(codes.Unimplemented, "method RedriveDeadWithResults not implemented")
 }
 func (UnimplementedAdminServer) DropDead(context.Context, *DropDeadRequest) (*DropDeadResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DropDead not implemented")
@@ -428,6 +457,17 @@ func _Admin_RedriveDead_Handler(srv interface{}, stream grpc.ServerStream) error
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Admin_RedriveDeadServer = grpc.ServerStreamingServer[DeadProgress]
 
+func _Admin_RedriveDeadWithResults_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(RedriveDeadWithResultsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AdminServer).RedriveDeadWithResults(m, &grpc.GenericServerStream[RedriveDeadWithResultsRequest, RedriveEvent]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_RedriveDeadWithResultsServer = grpc.ServerStreamingServer[RedriveEvent]
+
 func _Admin_DropDead_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DropDeadRequest)
 	if err := dec(in); err != nil {
@@ -497,6 +537,11 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "RedriveDead",
 			Handler:       _Admin_RedriveDead_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "RedriveDeadWithResults",
+			Handler:       _Admin_RedriveDeadWithResults_Handler,
 			ServerStreams: true,
 		},
 	},

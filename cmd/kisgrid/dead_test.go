@@ -1,0 +1,165 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/kisgrid/kisgrid/internal/wire"
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// deadServer is a coordinator that notes what it is asked about dead letters.
+type deadServer struct {
+	pb.UnimplementedAdminServer
+	old bool // of a build without RedriveDeadWithResults
+
+	mu    sync.Mutex
+	asked []string // guarded by mu
+}
+
+func (s *deadServer) note(verb string, f *pb.DeadFilter, dry bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	what := verb
+	if dry {
+		what += " dry"
+	}
+	for _, part := range []string{f.GetFlow(), f.GetFunction(), strings.Join(f.GetIds(), ",")} {
+		if part != "" {
+			what += " " + part
+		}
+	}
+	s.asked = append(s.asked, what)
+}
+
+// take returns what was asked since it was called last.
+func (s *deadServer) take() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	asked := s.asked
+	s.asked = nil
+	return asked
+}
+
+func (s *deadServer) RedriveDead(in *pb.RedriveDeadRequest, out pb.Admin_RedriveDeadServer) error {
+	s.note("redrive", in.GetFilter(), in.GetDryRun())
+	return out.Send(&pb.DeadProgress{Selected: 2, Done: 2})
+}
+
+func (s *deadServer) RedriveDeadWithResults(in *pb.RedriveDeadWithResultsRequest, out pb.Admin_RedriveDeadWithResultsServer) error {
+	if s.old {
+		return status.Error(codes.Unimplemented, "unknown method RedriveDeadWithResults for service kisgrid.v1.Admin")
+	}
+	s.note("results", in.GetFilter(), in.GetDryRun())
+	var c batch.Columns
+	c.Append([]byte(`{"n":1}`))
+	c.Append([]byte(`{"n":2}`))
+	for _, e := range []*pb.RedriveEvent{
+		{Kind: &pb.RedriveEvent_Progress{Progress: &pb.DeadProgress{Selected: 2}}},
+		{Kind: &pb.RedriveEvent_Results{Results: wire.FromColumns(c)}},
+		{Kind: &pb.RedriveEvent_Progress{Progress: &pb.DeadProgress{Selected: 2, Done: 2}}},
+	} {
+		if err := out.Send(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *deadServer) DropDead(_ context.Context, in *pb.DropDeadRequest) (*pb.DropDeadResponse, error) {
+	s.note("drop", in.GetFilter(), in.GetDryRun())
+	return &pb.DropDeadResponse{}, nil
+}
+
+// start serves, and returns the address.
+func (s *deadServer) start(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := grpc.NewServer()
+	pb.RegisterAdminServer(g, s)
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = g.Serve(l) })
+	t.Cleanup(func() { g.Stop(); serving.Wait() })
+	return l.Addr().String()
+}
+
+// Verbs that change letters change all of them only where they are told so, also where an empty variable of a shell says less than
+// its author meant. A verb that changes nothing needs not be told.
+func TestAllLettersOnlyWhenTold(t *testing.T) {
+	s := &deadServer{}
+	server := s.start(t)
+	for _, verb := range []string{"redrive", "drop"} {
+		for _, c := range []struct {
+			args  []string
+			asks  string // "": it asks for nothing
+			error string
+		}{
+			{nil, "", "--all"},
+			{[]string{"--flow", ""}, "", "--flow is empty"},
+			{[]string{"--flow", "", "--function", "G"}, "", "--flow is empty"},
+			{[]string{"--flow", "F", "--code="}, "", "--code is empty"},
+			{[]string{"--all", "--since", ""}, "", "--since is empty"},
+			{[]string{"--all"}, verb, ""},
+			{[]string{"--dry-run"}, verb + " dry", ""},
+			{[]string{"--flow", "F"}, verb + " F", ""},
+			{[]string{"--flow", "F", "--function", "G"}, verb + " F G", ""},
+			{[]string{"aa", "bb"}, verb + " aa,bb", ""},
+		} {
+			_, err := kisgrid(append([]string{"dead", verb, "--server", server}, c.args...)...)
+			asked := strings.Join(s.take(), "; ")
+			if asked != c.asks || (err == nil) != (c.error == "") || err != nil && !strings.Contains(err.Error(), c.error) {
+				t.Errorf("dead %s %q asked for %q and ended with %v", verb, c.args, asked, err)
+			}
+		}
+	}
+}
+
+func TestRedriveResults(t *testing.T) {
+	s := &deadServer{}
+	server := s.start(t)
+	for _, format := range []string{"", "json"} {
+		out, log, err := apart("dead", "redrive", "--server", server, "--flow", "F", "--results", "-o", format)
+		if err != nil || out != "{\"n\":1}\n{\"n\":2}\n" || format == "" && log != "2 letters: 2 done, 0 filtered, 0 aborted; 0 died again and stay, 0 could not be run and stay\n" ||
+			format == "json" && strings.Count(log, `"selected"`) != 2 {
+			t.Errorf("%v, printed\n%s\ntold\n%s", err, out, log)
+		}
+	}
+	if asked := s.take(); !slices.Equal(asked, []string{"results F", "results F"}) {
+		t.Errorf("asked for %q", asked)
+	}
+	if out, _, err := apart("dead", "redrive", "--server", server, "--flow", "F"); err != nil || !strings.HasPrefix(out, "2 letters: 2 done") {
+		t.Errorf("%v, printed %s", err, out)
+	}
+	s.take()
+
+	// A coordinator that can't tell results runs nothing for them.
+	s = &deadServer{old: true}
+	out, _, err := apart("dead", "redrive", "--server", s.start(t), "--flow", "F", "--results")
+	if err == nil || !strings.Contains(err.Error(), "earlier build") || !strings.Contains(err.Error(), "--results") || out != "" || len(s.take()) != 0 {
+		t.Errorf("an old coordinator: %v, printed %q", err, out)
+	}
+}
+
+// apart is kisgrid with what it prints on standard output and on standard error apart.
+func apart(args ...string) (out, log string, err error) {
+	var o, l bytes.Buffer
+	cmd := root()
+	cmd.SetArgs(args)
+	cmd.SetOut(&o)
+	cmd.SetErr(&l)
+	err = cmd.Execute()
+	return o.String(), l.String(), err
+}
