@@ -86,8 +86,8 @@ func TestRollout(t *testing.T) {
 
 	// A function that no worker has leaves the flow waiting, and the old revision running.
 	third := short + "  - fname: Third\n---\nkistype: func\nfname: Third\nfmode: Verify\n"
-	says(fails(third, "apply", "-f", "-"), "flow CalStuAvgScore12: pending", "stays active", "function Third is missing on 1 live workers")
-	says(fails("", "rollout", "status", "CalStuAvgScore12"), "pending", "Third")
+	says(fails(third, "apply", "-f", "-", "--timeout", "2s"), "flow CalStuAvgScore12: pending", "stays active", "function Third is missing on 1 live workers")
+	says(fails("", "rollout", "status", "CalStuAvgScore12", "--timeout", "1s"), "pending", "Third")
 	says(g.mustKisgrid("", "rollout", "undo", "CalStuAvgScore12", "--to", activeOf(t, g)), "flow CalStuAvgScore12: active")
 
 	// A worker that does not answer is named when the time is up.

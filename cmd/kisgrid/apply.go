@@ -23,15 +23,15 @@ func applyCommand() *cobra.Command {
 	var s server
 	var o output
 	var path string
-	var dryRun bool
-	var timeout time.Duration
+	var how applyOptions
 	cmd := &cobra.Command{
 		Use:   "apply -f DIR|FILE|-",
 		Short: "Change flows, functions and connectors as one",
 		Long: `apply shows what the documents would change, checks them together with those stored, writes them in one transaction, and
-waits until each flow concerned runs on every capable worker, or says why it doesn't. What runs stays until then.
+waits until each flow concerned runs on every capable worker, or says why it doesn't. What runs stays until then. A flow
+that no worker can run yet is waited for: workers may be about to start.
 
-It exits with 1 when a flow is rejected, waits for a worker, or has not settled within --timeout.`,
+It exits with 1 when a flow is rejected, or has not settled within --timeout.`,
 		Example: "  kisgrid apply -f examples/students/conf\n  kisgrid apply -f flow.yml --dry-run\n  cat flow.yml | kisgrid apply -f -",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -39,20 +39,36 @@ It exits with 1 when a flow is rejected, waits for a worker, or has not settled 
 			if err != nil {
 				return err
 			}
-			ctx, cancel := context.WithTimeoutCause(cmd.Context(), timeout, fmt.Errorf("not settled within --timeout %s", timeout))
+			how.asJSON = o.format == "json"
+			ctx, cancel := how.bound(cmd.Context())
 			defer cancel()
 			return s.admin(func(a pb.AdminClient) error {
-				return apply(ctx, a, docs, dryRun, o.format == "json", cmd.OutOrStdout())
+				return apply(ctx, a, docs, how, cmd.OutOrStdout())
 			})
 		},
 	}
 	cmd.Flags().StringVarP(&path, "filename", "f", "", "`folder`, file, or - for standard input")
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show what would change")
-	cmd.Flags().DurationVar(&timeout, "timeout", time.Minute, "how long to wait for the workers")
+	cmd.Flags().BoolVar(&how.dryRun, "dry-run", false, "only show what would change")
+	how.bind(cmd)
 	o.bind(cmd, "json, one event a line")
 	s.bind(cmd)
 	_ = cmd.MarkFlagRequired("filename")
 	return cmd
+}
+
+// applyOptions say how documents are applied.
+type applyOptions struct {
+	dryRun, asJSON bool
+	timeout        time.Duration // of all of it
+}
+
+func (o *applyOptions) bind(cmd *cobra.Command) {
+	cmd.Flags().DurationVar(&o.timeout, "timeout", time.Minute, "how long to wait for the workers")
+}
+
+// bound is ctx, which ends with the timeout.
+func (o *applyOptions) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("not settled within --timeout %s", o.timeout))
 }
 
 // readDocuments reads a folder, a file, or standard input. Nothing is parsed: the coordinator does that.
@@ -68,8 +84,8 @@ func readDocuments(path string, stdin io.Reader) ([]definition.Document, error) 
 }
 
 // apply sends the documents and prints what comes of them.
-func apply(ctx context.Context, a pb.AdminClient, docs []definition.Document, dryRun, asJSON bool, out io.Writer) error {
-	in := &pb.ApplyRequest{DryRun: dryRun}
+func apply(ctx context.Context, a pb.AdminClient, docs []definition.Document, how applyOptions, out io.Writer) error {
+	in := &pb.ApplyRequest{DryRun: how.dryRun, WorkersMilliseconds: milliseconds(how.timeout)}
 	var mistakes []error
 	for _, d := range docs {
 		p, err := definition.Parse(d)
@@ -106,13 +122,13 @@ func apply(ctx context.Context, a pb.AdminClient, docs []definition.Document, dr
 		if p := e.GetProgress(); p != nil {
 			settled[p.GetFlow()] = p
 		}
-		if asJSON {
+		if how.asJSON {
 			if err := printEvent(out, e); err != nil {
 				return err
 			}
 			continue
 		}
-		describeEvent(out, e, dryRun)
+		describeEvent(out, e, how.dryRun)
 	}
 	for _, p := range settled {
 		if p.GetState() != cluster.StateActive && p.GetState() != cluster.StateDisabled {
@@ -121,6 +137,9 @@ func apply(ctx context.Context, a pb.AdminClient, docs []definition.Document, dr
 	}
 	return nil
 }
+
+// milliseconds is a wait as requests have it.
+func milliseconds(d time.Duration) uint64 { return uint64(max(0, d.Milliseconds())) }
 
 // inTime is the error of a call, or that the time given for it was up: the coordinator may see that first.
 func inTime(ctx context.Context, err error) error {

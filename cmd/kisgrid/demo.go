@@ -115,7 +115,7 @@ func applyAll(ctx context.Context, coordinator string, docs []definition.Documen
 	}
 	defer conn.Close()
 	var told strings.Builder
-	if err := apply(ctx, pb.NewAdminClient(conn), docs, false, false, &told); err != nil {
+	if err := apply(ctx, pb.NewAdminClient(conn), docs, applyOptions{}, &told); err != nil {
 		return fmt.Errorf("apply the documents: %w\n%s", wire.FromStatus(err), told.String())
 	}
 	return nil

@@ -167,7 +167,7 @@ func row(kind string, r *pb.Resource) ([]string, error) {
 		var v coordinator.FlowView
 		err := json.Unmarshal(r.GetStatus(), &v)
 		n := func(outcome string) string { return strconv.FormatUint(v.Rows[outcome], 10) }
-		return []string{v.Flow, v.State, strconv.FormatInt(v.Active, 10), or(v.ShardKey, "-"), n("in"), n("in_flight"), n("dead"), n("failed")}, err
+		return []string{v.Flow, flowState(v), strconv.FormatInt(v.Active, 10), or(v.ShardKey, "-"), n("in"), n("in_flight"), n("dead"), n("failed")}, err
 	case "workers":
 		var v cluster.Worker
 		err := json.Unmarshal(r.GetStatus(), &v)
@@ -200,6 +200,14 @@ func row(kind string, r *pb.Resource) ([]string, error) {
 		}
 		return cells, err
 	}
+}
+
+// flowState is a flow's state in a few words.
+func flowState(v coordinator.FlowView) string {
+	if len(v.Unserved) > 0 && v.State != cluster.StateUnserved {
+		return v.State + ", " + cluster.StateUnserved
+	}
+	return v.State
 }
 
 // reached says how many workers a coordinator has sessions with, and how many it can't reach.
@@ -250,7 +258,7 @@ func describeFlow(out io.Writer, r *pb.Resource) error {
 	}
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "flow\t%s\n", v.Flow)
-	fmt.Fprintf(w, "state\t%s\n", v.State)
+	fmt.Fprintf(w, "state\t%s\n", flowState(v))
 	fmt.Fprintf(w, "wanted\trevision %d\n", v.Wanted)
 	if v.Active > 0 {
 		fmt.Fprintf(w, "active\trevision %d\n", v.Active)
@@ -264,7 +272,13 @@ func describeFlow(out io.Writer, r *pb.Resource) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	return describeRest(out, v.Reasons, r)
+	reasons := v.Reasons
+	for _, why := range v.Unserved {
+		if !slices.Contains(reasons, why) {
+			reasons = append(reasons, "no worker can run it: "+why)
+		}
+	}
+	return describeRest(out, reasons, r)
 }
 
 // describeDocument tells everything about one function's or connector's document.

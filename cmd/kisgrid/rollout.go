@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -32,13 +34,15 @@ func rolloutStatusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status FLOW",
 		Short: "Wait until what the documents ask for has settled",
-		Long:  "status tells how far the workers are with what the documents ask for, and waits until it is active, or says why it isn't; then it exits with 1.",
-		Args:  cobra.ExactArgs(1),
+		Long: `status tells how far the workers are with what the documents ask for, and waits until it is active, or says why it isn't; then it
+exits with 1. It does so too where the flow is active and unserved: no worker can run it. A worker that is about to come, or to
+come back, is waited for, 10 s at the most.`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeoutCause(cmd.Context(), timeout, fmt.Errorf("not settled within --timeout %s", timeout))
 			defer cancel()
 			return s.admin(func(a pb.AdminClient) error {
-				return rolloutStatus(ctx, a, args[0], cmd.OutOrStdout())
+				return rolloutStatus(ctx, a, args[0], min(workerPatience, timeout), cmd.OutOrStdout())
 			})
 		},
 	}
@@ -47,8 +51,11 @@ func rolloutStatusCommand() *cobra.Command {
 	return cmd
 }
 
-func rolloutStatus(ctx context.Context, a pb.AdminClient, flow string, out io.Writer) error {
-	events, err := a.Rollout(ctx, &pb.RolloutRequest{Flow: flow})
+// workerPatience is how long rollout status waits for a worker where none can run the flow: as long as rows wait by default.
+const workerPatience = 10 * time.Second
+
+func rolloutStatus(ctx context.Context, a pb.AdminClient, flow string, workers time.Duration, out io.Writer) error {
+	events, err := a.Rollout(ctx, &pb.RolloutRequest{Flow: flow, WorkersMilliseconds: milliseconds(workers)})
 	if err != nil {
 		return err
 	}
@@ -130,55 +137,93 @@ func printHistory(out io.Writer, h *pb.HistoryResponse, format string) error {
 func rolloutUndoCommand() *cobra.Command {
 	var s server
 	var to int64
-	var timeout time.Duration
+	var how applyOptions
 	cmd := &cobra.Command{
 		Use:   "undo FLOW",
-		Short: "Go back to the revision before the active one, or to another one of the history",
-		Long: `undo writes the documents of an earlier revision again, in one transaction: the flow's, and those of its functions and
-connectors. Other flows that share them are concerned too, as with apply. The revision gets a new number.`,
+		Short: "Drop a change that is not active, or go back to the revision before the active one, or to another one of the history",
+		Long: `undo takes back the last change of a flow. Where the documents ask for what is not active, because it was rejected, waits for a
+worker or is still being applied, the documents of the active revision are written again, and it stays. Else, and with --to, those of
+an earlier revision are: the flow's, and those of its functions and connectors. Other flows that share them are concerned too,
+as with apply. The revision gets a new number.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, cancel := context.WithTimeoutCause(cmd.Context(), timeout, fmt.Errorf("not settled within --timeout %s", timeout))
+			ctx, cancel := how.bound(cmd.Context())
 			defer cancel()
 			return s.admin(func(a pb.AdminClient) error {
-				docs, err := earlier(ctx, a, args[0], to)
-				if err != nil {
-					return err
-				}
-				return apply(ctx, a, docs, false, false, cmd.OutOrStdout())
+				return undo(ctx, a, args[0], to, how, cmd.OutOrStdout())
 			})
 		},
 	}
-	cmd.Flags().Int64Var(&to, "to", 0, "`revision` to go back to (default: the one before the active one)")
-	cmd.Flags().DurationVar(&timeout, "timeout", time.Minute, "how long to wait for the workers")
+	cmd.Flags().Int64Var(&to, "to", 0, "`revision` to go back to (default: the active one where something else is wanted, else the one before)")
+	how.bind(cmd)
 	s.bind(cmd)
 	return cmd
 }
 
-// earlier finds the documents of the revision to go back to.
-func earlier(ctx context.Context, a pb.AdminClient, flow string, to int64) ([]definition.Document, error) {
+func undo(ctx context.Context, a pb.AdminClient, flow string, to int64, how applyOptions, out io.Writer) error {
 	h, err := a.History(ctx, &pb.HistoryRequest{Flow: flow})
 	if err != nil {
-		return nil, err
+		return inTime(ctx, err)
 	}
-	var found *pb.Accepted
-	for _, r := range h.GetRevisions() {
-		if to != 0 && r.GetRevision() == to || to == 0 && !r.GetActive() {
-			found = r
+	all := h.GetRevisions()
+	if active := slices.IndexFunc(all, (*pb.Accepted).GetActive); to == 0 && active >= 0 {
+		drops, err := differs(ctx, a, all[active])
+		if err != nil {
+			return inTime(ctx, err)
 		}
-		if to == 0 && r.GetActive() {
-			break
+		if drops {
+			fmt.Fprintf(out, "flow %s: what its documents ask for is not active, and is dropped; revision %d stays\n", flow, all[active].GetRevision())
+			return apply(ctx, a, documentsOf(all[active]), how, out)
 		}
+		to = before(all[:active], all[active])
+	} else if to == 0 && len(all) > 0 {
+		to = all[len(all)-1].GetRevision() // none is active: the last that was
 	}
+	i := slices.IndexFunc(all, func(r *pb.Accepted) bool { return r.GetRevision() == to })
 	switch {
-	case found == nil && to != 0:
-		return nil, batch.Errorf(batch.CodeRevisionGone, "revision %d of flow %s is not kept: kisgrid rollout history %s lists those that are", to, flow, flow)
-	case found == nil:
-		return nil, batch.Errorf(batch.CodeRevisionGone, "no revision of flow %s before the active one is kept", flow)
+	case to == 0:
+		return batch.Errorf(batch.CodeRevisionGone, "no revision of flow %s before the active one is kept: write the documents that it is to have, and apply them", flow)
+	case i < 0:
+		return batch.Errorf(batch.CodeRevisionGone, "revision %d of flow %s is not kept: kisgrid rollout history %s lists those that are", to, flow, flow)
 	}
-	var docs []definition.Document
-	for _, d := range found.GetDocuments() {
+	return apply(ctx, a, documentsOf(all[i]), how, out)
+}
+
+// before is the last of earlier revisions that has other documents than the active one; 0 for none. To write the same again
+// would undo nothing.
+func before(earlier []*pb.Accepted, active *pb.Accepted) int64 {
+	for _, r := range slices.Backward(earlier) {
+		if !slices.EqualFunc(r.GetDocuments(), active.GetDocuments(), func(a, b *pb.Document) bool {
+			return a.GetKind() == b.GetKind() && a.GetName() == b.GetName() && bytes.Equal(a.GetYaml(), b.GetYaml())
+		}) {
+			return r.GetRevision()
+		}
+	}
+	return 0
+}
+
+// differs reports whether documents that a revision was made of have changed since, or are gone.
+func differs(ctx context.Context, a pb.AdminClient, r *pb.Accepted) (bool, error) {
+	events, err := a.Apply(ctx, &pb.ApplyRequest{Documents: r.GetDocuments(), DryRun: true})
+	if err != nil {
+		return false, err
+	}
+	found := false
+	for {
+		e, err := events.Recv()
+		if errors.Is(err, io.EOF) {
+			return found, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		found = found || slices.ContainsFunc(e.GetDiff().GetChanges(), func(c *pb.Change) bool { return c.GetAction() != "unchanged" })
+	}
+}
+
+func documentsOf(r *pb.Accepted) (docs []definition.Document) {
+	for _, d := range r.GetDocuments() {
 		docs = append(docs, definition.Document{Kind: definition.Kind(d.GetKind()), Name: d.GetName(), YAML: d.GetYaml()})
 	}
-	return docs, nil
+	return docs
 }

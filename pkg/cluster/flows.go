@@ -23,6 +23,12 @@ const (
 	StateUnused   = "unused"   // no flow needs the document
 )
 
+// States that a coordinator tells of what it sees now; they don't stand in etcd.
+const (
+	StateUnserved = "unserved" // the flow is active, and no worker can run it
+	StateDegraded = "degraded" // it is active, and a connector of it is of no use to some worker
+)
+
 // FlowStatus is what the leader says of a flow.
 type FlowStatus struct {
 	Flow string `json:"flow"`

@@ -70,8 +70,10 @@ func (a *admin) apply(in *pb.ApplyRequest, out pb.Admin_ApplyServer) error {
 	for _, name := range c.flows {
 		waiting[name] = batch.Revision{Number: diff.GetRevision(), Digest: c.after.wanted[name].digest}
 	}
-	so := fmt.Sprintf("the documents are written at revision %d", diff.GetRevision())
-	return a.settle(ctx, waiting, so, "kisgrid get flows", func(p *pb.Progress) error {
+	return a.settle(ctx, waiting, settling{
+		so: fmt.Sprintf("the documents are written at revision %d", diff.GetRevision()), command: "kisgrid get flows",
+		workers: patienceOf(in.GetWorkersMilliseconds()),
+	}, func(p *pb.Progress) error {
 		return out.Send(&pb.ApplyEvent{Kind: &pb.ApplyEvent_Progress{Progress: p}})
 	})
 }
@@ -89,7 +91,7 @@ func (a *admin) change(ctx context.Context, in []*pb.Document) (comparison, erro
 	}
 	c := compare(stored, given)
 	c.after = compile(c.all, before, a.steps)
-	return c, c.check()
+	return c, c.check(a.board.load().runs)
 }
 
 func documentBytes(in []*pb.Document) (n int) {
@@ -177,8 +179,9 @@ func diffOf(before definition.Document, there bool, after definition.Document) s
 }
 
 // check refuses a change after which a flow that it concerns would be wrong, and finds those flows. Flows that it does not
-// concern may be wrong already: that is not this change's fault.
-func (c *comparison) check() error {
+// concern may be wrong already: that is not this change's fault. Rules of intake are not asked of a document that a flow runs with,
+// as runs says.
+func (c *comparison) check(runs func(definition.Document) bool) error {
 	changed := map[cluster.Key]bool{}
 	for _, d := range c.put {
 		changed[cluster.Key{Kind: d.Kind, Name: d.Name}] = true
@@ -196,7 +199,9 @@ func (c *comparison) check() error {
 		if d.Kind != definition.KindFlow {
 			wrong = append(wrong, c.after.ownMistakes(d)...)
 		}
-		wrong = append(wrong, c.after.documents[keyOf(d)].intake...)
+		if intake := c.after.documents[keyOf(d)].intake; len(intake) > 0 && !runs(d) {
+			wrong = append(wrong, intake...)
+		}
 	}
 	if len(wrong) > 0 {
 		slices.Sort(wrong)
@@ -263,8 +268,12 @@ func resource(kind, name string, status any, document *definition.Document) *pb.
 
 // FlowView is the status of a flow as Get tells it.
 type FlowView struct {
+	// FlowStatus is what stands in etcd, but for the state of an active flow that no worker can run: that is cluster.StateUnserved.
 	cluster.FlowStatus
-	ShardKey string `json:"shard_key,omitempty"`
+	// Unserved is why no worker can run the flow now, as far as this coordinator sees; empty while one can, and while the flow is
+	// off.
+	Unserved []string `json:"unserved,omitempty"`
+	ShardKey string   `json:"shard_key,omitempty"`
 	// Rows are those that came in through this coordinator process, by outcome and in flight.
 	Rows map[string]uint64 `json:"rows"`
 }
@@ -273,6 +282,16 @@ func (a *admin) flows(ctx context.Context) ([]*pb.Resource, error) {
 	_, docs, err := a.store.Documents(ctx)
 	if err != nil {
 		return nil, err
+	}
+	var names []string
+	for _, d := range docs {
+		if d.Kind == definition.KindFlow {
+			names = append(names, d.Name)
+		}
+	}
+	unserved, ok := a.fleet.unserved(ctx, names)
+	if !ok {
+		return nil, errStopped()
 	}
 	c, ledgers := a.board.load(), a.loop.ledgers(ctx)
 	var all []*pb.Resource
@@ -287,6 +306,9 @@ func (a *admin) flows(ctx context.Context) ([]*pb.Resource, error) {
 			if e.active != nil {
 				v.ShardKey = e.active.shardKey
 			}
+		}
+		if v.Unserved = unserved[d.Name]; len(v.Unserved) > 0 && v.State == cluster.StateActive {
+			v.State = cluster.StateUnserved
 		}
 		all = append(all, resource("flow", d.Name, v, d))
 	}

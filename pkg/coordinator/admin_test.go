@@ -107,7 +107,7 @@ func TestCompare(t *testing.T) {
 	stored := []definition.Document{at(7, flowDocument("W", "", "echo")), at(3, funcDocument("echo"))}
 	c := compare(stored, []definition.Document{flowDocument("W", "", "echo", "copies: 2"), funcDocument("echo"), flowDocument("X", "", "echo")})
 	c.after = compile(c.all, nil, definition.MaxSteps)
-	if err := c.check(); err != nil {
+	if err := c.check(new(catalog).runs); err != nil {
 		t.Fatal(err)
 	}
 	if got := c.expect[cluster.Key{Kind: definition.KindFlow, Name: "W"}]; got != 7 || len(c.expect) != 2 {

@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -165,6 +166,18 @@ func (c *catalog) active(flow string) (*revision, error) {
 	default:
 		return nil, batch.Errorf(batch.CodeNoCapableWorker, "no revision of flow %s is active yet: it waits for its workers' acknowledgement", flow)
 	}
+}
+
+// runs reports whether a flow runs with the document as it is given.
+func (c *catalog) runs(given definition.Document) bool {
+	for _, e := range c.flows {
+		if e.active != nil && slices.ContainsFunc(e.active.message.GetDocuments(), func(d *pb.Document) bool {
+			return d.GetKind() == string(given.Kind) && d.GetName() == given.Name && bytes.Equal(d.GetYaml(), given.YAML)
+		}) {
+			return true
+		}
+	}
+	return false
 }
 
 func errDisabled(flow string) error {

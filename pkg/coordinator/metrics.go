@@ -2,6 +2,8 @@ package coordinator
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,6 +24,8 @@ var (
 		"Revision of the flow that new batches run on; 0 for none.", []string{"flow"}, nil)
 	flowWanted = prometheus.NewDesc("kisgrid_flow_wanted_revision",
 		"Revision of the flow that its documents ask for; another than kisgrid_flow_revision while that is not what runs.", []string{"flow"}, nil)
+	flowUnserved = prometheus.NewDesc("kisgrid_flow_unserved",
+		"1 while no worker can run the flow, as far as this coordinator sees, 0 while one can; kisgrid get flow NAME says why.", []string{"flow"}, nil)
 	rowsAgain = prometheus.NewDesc("kisgrid_rows_redispatched_total",
 		"Rows that went to a worker again, each time, by why: lost where the worker was given up, returned where it gave them back.", []string{"flow", "why"}, nil)
 	sessions = prometheus.NewDesc("kisgrid_coordinator_sessions",
@@ -60,7 +64,7 @@ type collector struct{ coordinator *Coordinator }
 // Describe implements prometheus.Collector.
 func (*collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		rowsIn, rowsEnded, rowsInFlight, rowsAgain, flowRevision, flowWanted, enquiriesMade, sessions, workerStates, workersUnreachable, isCutOff, streams, windowBytes, windowUsed, budgetBytes, isLeader,
+		rowsIn, rowsEnded, rowsInFlight, rowsAgain, flowRevision, flowWanted, flowUnserved, enquiriesMade, sessions, workerStates, workersUnreachable, isCutOff, streams, windowBytes, windowUsed, budgetBytes, isLeader,
 		deadLetters, deadLettersLimit, deadLettersExpired, deadLettersUp,
 	} {
 		out <- d
@@ -92,7 +96,11 @@ func (m *collector) Collect(out chan<- prometheus.Metric) {
 	gauge(sessions, float64(now.sessions))
 	gauge(workersUnreachable, float64(len(now.missed)))
 	gauge(isCutOff, oneIf(now.cutOff))
+	unserved, seen := c.fleet.unserved(ctx, slices.Collect(maps.Keys(now.flows)))
 	for name, e := range now.flows {
+		if seen {
+			gauge(flowUnserved, oneIf(len(unserved[name]) > 0), name)
+		}
 		number := int64(0)
 		if e.active != nil {
 			number = e.active.number

@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -12,11 +13,11 @@ import (
 
 // Rollout reports how far a flow has come, until it has settled.
 func (a *admin) Rollout(in *pb.RolloutRequest, out pb.Admin_RolloutServer) error {
-	return wire.Status(a.rollout(in.GetFlow(), out))
+	return wire.Status(a.rollout(in, out))
 }
 
-func (a *admin) rollout(flow string, out pb.Admin_RolloutServer) error {
-	ctx := out.Context()
+func (a *admin) rollout(in *pb.RolloutRequest, out pb.Admin_RolloutServer) error {
+	ctx, flow := out.Context(), in.GetFlow()
 	_, now, done, err := a.documents(ctx)
 	if err != nil {
 		return err
@@ -26,21 +27,33 @@ func (a *admin) rollout(flow string, out pb.Admin_RolloutServer) error {
 	if c == nil {
 		return batch.Errorf(batch.CodeNotFound, "there is no flow %q: kisgrid get flows lists them", flow)
 	}
-	return a.settle(ctx, asked{flow: c.id()}, fmt.Sprintf("flow %s has not settled", flow), "kisgrid rollout status "+flow, out.Send)
+	return a.settle(ctx, asked{flow: c.id()}, settling{
+		so: fmt.Sprintf("flow %s has not settled", flow), command: "kisgrid rollout status " + flow,
+		workers: patienceOf(in.GetWorkersMilliseconds()), serving: true,
+	}, out.Send)
+}
+
+// patienceOf is how long a caller wants to be kept waiting, a day at the most.
+func patienceOf(milliseconds uint64) time.Duration {
+	return time.Duration(min(milliseconds, uint64(24*time.Hour/time.Millisecond))) * time.Millisecond
 }
 
 // History lists the accepted revisions of a flow that are kept.
 func (a *admin) History(ctx context.Context, in *pb.HistoryRequest) (*pb.HistoryResponse, error) {
+	status, err := a.store.Status(ctx, in.GetFlow()) // before the entries, so that the one that it names is among them
+	if err != nil {
+		return nil, wire.Status(fmt.Errorf("history of flow %s: %w", in.GetFlow(), err))
+	}
 	entries, err := a.store.History(ctx, in.GetFlow())
 	if err != nil {
 		return nil, wire.Status(fmt.Errorf("history of flow %s: %w", in.GetFlow(), err))
 	}
 	if len(entries) == 0 {
-		return nil, wire.Status(batch.Errorf(batch.CodeNotFound, "no revision of flow %q was ever accepted: kisgrid get flows lists what there is", in.GetFlow()))
+		return nil, wire.Status(batch.Errorf(batch.CodeNotFound, "no revision of flow %q is kept, or was ever accepted: kisgrid get flow says why, kisgrid delete flow removes it", in.GetFlow()))
 	}
 	active := int64(0)
-	if e := a.board.load().flows[in.GetFlow()]; e != nil {
-		active = e.status.Active
+	if status != nil {
+		active = status.Active
 	}
 	out := &pb.HistoryResponse{}
 	for _, e := range entries {

@@ -61,34 +61,57 @@ type lookedAt struct {
 	wanted batch.Revision
 }
 
+// settling says how flows are waited for.
+type settling struct {
+	// so says how things stand, and begins the error of a wait that ends before the flows have settled; command says how they went
+	// on.
+	so, command string
+	// workers is how long a flow is waited for that no worker can run, from when that is seen. Workers may be about to come.
+	workers time.Duration
+	// serving: a flow that is active, and that no worker can run, has not settled.
+	serving bool
+}
+
 // settle tells how far flows are until each has settled on what its documents ask for: it runs here, was refused, waits for a
-// worker, or was deleted. Where the wait ends before that, its error begins with so, which says how things stand, and names the
-// command that says how they went on.
-func (a *admin) settle(ctx context.Context, waiting asked, so, command string, tell func(*pb.Progress) error) error {
+// worker in vain, or was deleted.
+func (a *admin) settle(ctx context.Context, waiting asked, s settling, tell func(*pb.Progress) error) error {
 	again := time.NewTicker(askAgain)
 	defer again.Stop()
 	told := map[string]*pb.Progress{}
 	looked := map[string]lookedAt{}
+	lacking := map[string]time.Time{} // since when it is seen that no worker can run the flow
 	for {
 		c, changed := a.board.watch()
 		var news []string // what is shown of the others has not changed
 		for flow, wanted := range waiting {
 			is := lookedAt{c.flows[flow], wanted}
-			if was, there := looked[flow]; !there || was != is {
+			if was, there := looked[flow]; !there || was != is || !lacking[flow].IsZero() {
 				looked[flow] = is
 				news = append(news, flow)
 			}
 		}
 		slices.Sort(news)
-		for _, flow := range news {
-			p := progress(flow, c.flows[flow], waiting[flow])
+		steps := make([]*pb.Progress, len(news))
+		for i, flow := range news {
+			steps[i] = progress(flow, c.flows[flow], waiting[flow])
+		}
+		if s.serving && !a.markUnserved(ctx, steps) {
+			return s.over(ctx)
+		}
+		for i, flow := range news {
+			p := steps[i]
 			if !proto.Equal(told[flow], p) {
 				told[flow] = p
 				if err := tell(p); err != nil {
 					return err
 				}
 			}
-			if p.GetState() != cluster.StateApplying {
+			if p.GetState() != cluster.StatePending && p.GetState() != cluster.StateUnserved {
+				delete(lacking, flow)
+			} else if lacking[flow].IsZero() {
+				lacking[flow] = time.Now()
+			}
+			if since, lacks := lacking[flow]; p.GetState() != cluster.StateApplying && (!lacks || time.Since(since) >= s.workers) {
 				delete(waiting, flow)
 			}
 		}
@@ -107,13 +130,41 @@ func (a *admin) settle(ctx context.Context, waiting asked, so, command string, t
 				return err
 			}
 		case <-a.draining:
-			return batch.Errorf(batch.CodeShutdown, "%s; this coordinator is shutting down: another one says what became of it with %s", so, command)
+			return batch.Errorf(batch.CodeShutdown, "%s; this coordinator is shutting down: another one says what became of it with %s", s.so, s.command)
 		case <-a.loop.done:
-			return errStopped()
+			return s.over(ctx)
 		case <-ctx.Done():
-			return batch.Errorf(batch.CodeCancelled, "%s; what became of it says %s: %w", so, command, ctx.Err())
+			return s.over(ctx)
 		}
 	}
+}
+
+// over is the error of a wait whose caller gave up, or whose coordinator has ended.
+func (s *settling) over(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return errStopped()
+	}
+	return batch.Errorf(batch.CodeCancelled, "%s; what became of it says %s: %w", s.so, s.command, ctx.Err())
+}
+
+// markUnserved says of flows that are active where no worker can run them; false when ctx or the fleet ended first.
+func (a *admin) markUnserved(ctx context.Context, steps []*pb.Progress) bool {
+	var active []string
+	for _, p := range steps {
+		if p.GetState() == cluster.StateActive {
+			active = append(active, p.GetFlow())
+		}
+	}
+	if len(active) == 0 {
+		return true
+	}
+	unserved, ok := a.fleet.unserved(ctx, active)
+	for _, p := range steps {
+		if reasons := unserved[p.GetFlow()]; len(reasons) > 0 {
+			p.State, p.Reasons = cluster.StateUnserved, reasons
+		}
+	}
+	return ok
 }
 
 // progress is how far a flow is with a revision that its documents ask for. A flow runs on it when new batches do so here.

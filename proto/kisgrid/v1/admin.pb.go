@@ -25,7 +25,16 @@ type ApplyRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Documents []*Document            `protobuf:"bytes,1,rep,name=documents,proto3" json:"documents,omitempty"`
 	// Stop after the diff.
-	DryRun        bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	DryRun bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// How long a flow is waited for that no worker can run, from when that is seen; 0: not at all.
+	WorkersMilliseconds uint64 `protobuf:"varint,3,opt,name=workers_milliseconds,json=workersMilliseconds,proto3" json:"workers_milliseconds,omitempty"`
+	// Say how the flows' connectors stand, once no flow is waited for any more.
+	TellConnectors bool `protobuf:"varint,4,opt,name=tell_connectors,json=tellConnectors,proto3" json:"tell_connectors,omitempty"`
+	// How long that waits until all are connected; 0: not at all.
+	ConnectorsMilliseconds uint64 `protobuf:"varint,5,opt,name=connectors_milliseconds,json=connectorsMilliseconds,proto3" json:"connectors_milliseconds,omitempty"`
+	// Write in several transactions, in the order connectors, functions, flows, where one does not take all documents. What an
+	// error leaves unwritten, the same call writes when it is made again.
+	InParts       bool `protobuf:"varint,6,opt,name=in_parts,json=inParts,proto3" json:"in_parts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -74,12 +83,41 @@ func (x *ApplyRequest) GetDryRun() bool {
 	return false
 }
 
+func (x *ApplyRequest) GetWorkersMilliseconds() uint64 {
+	if x != nil {
+		return x.WorkersMilliseconds
+	}
+	return 0
+}
+
+func (x *ApplyRequest) GetTellConnectors() bool {
+	if x != nil {
+		return x.TellConnectors
+	}
+	return false
+}
+
+func (x *ApplyRequest) GetConnectorsMilliseconds() uint64 {
+	if x != nil {
+		return x.ConnectorsMilliseconds
+	}
+	return 0
+}
+
+func (x *ApplyRequest) GetInParts() bool {
+	if x != nil {
+		return x.InParts
+	}
+	return false
+}
+
 type ApplyEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Kind:
 	//
 	//	*ApplyEvent_Diff
 	//	*ApplyEvent_Progress
+	//	*ApplyEvent_Connectors
 	Kind          isApplyEvent_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -140,6 +178,15 @@ func (x *ApplyEvent) GetProgress() *Progress {
 	return nil
 }
 
+func (x *ApplyEvent) GetConnectors() *Connectors {
+	if x != nil {
+		if x, ok := x.Kind.(*ApplyEvent_Connectors); ok {
+			return x.Connectors
+		}
+	}
+	return nil
+}
+
 type isApplyEvent_Kind interface {
 	isApplyEvent_Kind()
 }
@@ -154,9 +201,133 @@ type ApplyEvent_Progress struct {
 	Progress *Progress `protobuf:"bytes,2,opt,name=progress,proto3,oneof"`
 }
 
+type ApplyEvent_Connectors struct {
+	// Last, where that was asked for.
+	Connectors *Connectors `protobuf:"bytes,3,opt,name=connectors,proto3,oneof"`
+}
+
 func (*ApplyEvent_Diff) isApplyEvent_Kind() {}
 
 func (*ApplyEvent_Progress) isApplyEvent_Kind() {}
+
+func (*ApplyEvent_Connectors) isApplyEvent_Kind() {}
+
+// Connectors are those that the flows applied need, on the workers that run them.
+type Connectors struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those that are not connected, by connector and worker.
+	Degraded []*ConnectorStanding `protobuf:"bytes,1,rep,name=degraded,proto3" json:"degraded,omitempty"`
+	// Those of which nothing is known, as their worker is of a build that does not say.
+	Unknown       []*ConnectorStanding `protobuf:"bytes,2,rep,name=unknown,proto3" json:"unknown,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Connectors) Reset() {
+	*x = Connectors{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Connectors) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Connectors) ProtoMessage() {}
+
+func (x *Connectors) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Connectors.ProtoReflect.Descriptor instead.
+func (*Connectors) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Connectors) GetDegraded() []*ConnectorStanding {
+	if x != nil {
+		return x.Degraded
+	}
+	return nil
+}
+
+func (x *Connectors) GetUnknown() []*ConnectorStanding {
+	if x != nil {
+		return x.Unknown
+	}
+	return nil
+}
+
+// ConnectorStanding is how a connector stands on one worker.
+type ConnectorStanding struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Connector string                 `protobuf:"bytes,1,opt,name=connector,proto3" json:"connector,omitempty"`
+	Worker    string                 `protobuf:"bytes,2,opt,name=worker,proto3" json:"worker,omitempty"`
+	// Why it is not connected, a line for an operator.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConnectorStanding) Reset() {
+	*x = ConnectorStanding{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConnectorStanding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConnectorStanding) ProtoMessage() {}
+
+func (x *ConnectorStanding) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConnectorStanding.ProtoReflect.Descriptor instead.
+func (*ConnectorStanding) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ConnectorStanding) GetConnector() string {
+	if x != nil {
+		return x.Connector
+	}
+	return ""
+}
+
+func (x *ConnectorStanding) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
+func (x *ConnectorStanding) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
 
 type Diff struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -169,7 +340,7 @@ type Diff struct {
 
 func (x *Diff) Reset() {
 	*x = Diff{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[2]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -181,7 +352,7 @@ func (x *Diff) String() string {
 func (*Diff) ProtoMessage() {}
 
 func (x *Diff) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[2]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -194,7 +365,7 @@ func (x *Diff) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Diff.ProtoReflect.Descriptor instead.
 func (*Diff) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{2}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Diff) GetChanges() []*Change {
@@ -225,7 +396,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[3]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -237,7 +408,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[3]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -250,7 +421,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{3}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Change) GetKind() string {
@@ -284,20 +455,23 @@ func (x *Change) GetDiff() string {
 type Progress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Flow  string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
-	// "active", "applying", "pending", "rejected" or "disabled".
-	State         string   `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
-	Wanted        int64    `protobuf:"varint,3,opt,name=wanted,proto3" json:"wanted,omitempty"`
-	Active        int64    `protobuf:"varint,4,opt,name=active,proto3" json:"active,omitempty"`
-	Applied       uint32   `protobuf:"varint,5,opt,name=applied,proto3" json:"applied,omitempty"`
-	Of            uint32   `protobuf:"varint,6,opt,name=of,proto3" json:"of,omitempty"`
-	Reasons       []string `protobuf:"bytes,7,rep,name=reasons,proto3" json:"reasons,omitempty"`
+	// "active", "applying", "pending", "rejected", "disabled", "deleted", or "unserved": what is wanted is active, and no worker can
+	// run it.
+	State   string   `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
+	Wanted  int64    `protobuf:"varint,3,opt,name=wanted,proto3" json:"wanted,omitempty"`
+	Active  int64    `protobuf:"varint,4,opt,name=active,proto3" json:"active,omitempty"`
+	Applied uint32   `protobuf:"varint,5,opt,name=applied,proto3" json:"applied,omitempty"`
+	Of      uint32   `protobuf:"varint,6,opt,name=of,proto3" json:"of,omitempty"`
+	Reasons []string `protobuf:"bytes,7,rep,name=reasons,proto3" json:"reasons,omitempty"`
+	// Connectors that are not connected on workers that run the flow. It is active all the same.
+	Degraded      []*ConnectorStanding `protobuf:"bytes,8,rep,name=degraded,proto3" json:"degraded,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[4]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -309,7 +483,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[4]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -322,7 +496,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{4}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Progress) GetFlow() string {
@@ -374,19 +548,28 @@ func (x *Progress) GetReasons() []string {
 	return nil
 }
 
+func (x *Progress) GetDegraded() []*ConnectorStanding {
+	if x != nil {
+		return x.Degraded
+	}
+	return nil
+}
+
 type GetRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "flows", "functions", "connectors", "workers" or "coordinators".
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	// Empty: all.
-	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// While etcd is away: answer from what is known here, and say of when that is.
+	Known         bool `protobuf:"varint,3,opt,name=known,proto3" json:"known,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[5]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -398,7 +581,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[5]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -411,7 +594,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{5}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetRequest) GetKind() string {
@@ -428,16 +611,27 @@ func (x *GetRequest) GetName() string {
 	return ""
 }
 
+func (x *GetRequest) GetKnown() bool {
+	if x != nil {
+		return x.Known
+	}
+	return false
+}
+
 type GetResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Resources     []*Resource            `protobuf:"bytes,1,rep,name=resources,proto3" json:"resources,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Resources []*Resource            `protobuf:"bytes,1,rep,name=resources,proto3" json:"resources,omitempty"`
+	// When etcd answered last, where it is away and this is what was known then; 0: it is what etcd says now.
+	KnownUnixMilliseconds int64 `protobuf:"varint,2,opt,name=known_unix_milliseconds,json=knownUnixMilliseconds,proto3" json:"known_unix_milliseconds,omitempty"`
+	// Why etcd was not asked, or did not answer.
+	Away          string `protobuf:"bytes,3,opt,name=away,proto3" json:"away,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetResponse) Reset() {
 	*x = GetResponse{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[6]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -449,7 +643,7 @@ func (x *GetResponse) String() string {
 func (*GetResponse) ProtoMessage() {}
 
 func (x *GetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[6]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -462,7 +656,7 @@ func (x *GetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
 func (*GetResponse) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{6}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetResponse) GetResources() []*Resource {
@@ -470,6 +664,20 @@ func (x *GetResponse) GetResources() []*Resource {
 		return x.Resources
 	}
 	return nil
+}
+
+func (x *GetResponse) GetKnownUnixMilliseconds() int64 {
+	if x != nil {
+		return x.KnownUnixMilliseconds
+	}
+	return 0
+}
+
+func (x *GetResponse) GetAway() string {
+	if x != nil {
+		return x.Away
+	}
+	return ""
 }
 
 // Resource is one thing that Get lists.
@@ -487,7 +695,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[7]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -499,7 +707,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[7]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -512,7 +720,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{7}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Resource) GetKind() string {
@@ -552,7 +760,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[8]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -564,7 +772,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[8]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -577,7 +785,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{8}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DeleteRequest) GetDocuments() []*DocumentName {
@@ -597,7 +805,7 @@ type DocumentName struct {
 
 func (x *DocumentName) Reset() {
 	*x = DocumentName{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[9]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -609,7 +817,7 @@ func (x *DocumentName) String() string {
 func (*DocumentName) ProtoMessage() {}
 
 func (x *DocumentName) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[9]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -622,7 +830,7 @@ func (x *DocumentName) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DocumentName.ProtoReflect.Descriptor instead.
 func (*DocumentName) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DocumentName) GetKind() string {
@@ -648,7 +856,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[10]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -660,7 +868,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[10]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -673,7 +881,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DeleteResponse) GetRevision() int64 {
@@ -694,7 +902,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[11]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -706,7 +914,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[11]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -719,7 +927,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ExplainRequest) GetFlow() string {
@@ -760,7 +968,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[12]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -772,7 +980,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[12]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -785,7 +993,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ExplainResponse) GetSlot() uint32 {
@@ -859,15 +1067,17 @@ func (x *ExplainResponse) GetHeld() uint64 {
 }
 
 type RolloutRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Flow          string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Flow  string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
+	// How long the flow is waited for while no worker can run it, from when that is seen; 0: not at all.
+	WorkersMilliseconds uint64 `protobuf:"varint,2,opt,name=workers_milliseconds,json=workersMilliseconds,proto3" json:"workers_milliseconds,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *RolloutRequest) Reset() {
 	*x = RolloutRequest{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[13]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -879,7 +1089,7 @@ func (x *RolloutRequest) String() string {
 func (*RolloutRequest) ProtoMessage() {}
 
 func (x *RolloutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[13]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -892,7 +1102,7 @@ func (x *RolloutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RolloutRequest.ProtoReflect.Descriptor instead.
 func (*RolloutRequest) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RolloutRequest) GetFlow() string {
@@ -900,6 +1110,13 @@ func (x *RolloutRequest) GetFlow() string {
 		return x.Flow
 	}
 	return ""
+}
+
+func (x *RolloutRequest) GetWorkersMilliseconds() uint64 {
+	if x != nil {
+		return x.WorkersMilliseconds
+	}
+	return 0
 }
 
 type HistoryRequest struct {
@@ -911,7 +1128,7 @@ type HistoryRequest struct {
 
 func (x *HistoryRequest) Reset() {
 	*x = HistoryRequest{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[14]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -923,7 +1140,7 @@ func (x *HistoryRequest) String() string {
 func (*HistoryRequest) ProtoMessage() {}
 
 func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[14]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -936,7 +1153,7 @@ func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRequest.ProtoReflect.Descriptor instead.
 func (*HistoryRequest) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *HistoryRequest) GetFlow() string {
@@ -956,7 +1173,7 @@ type HistoryResponse struct {
 
 func (x *HistoryResponse) Reset() {
 	*x = HistoryResponse{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[15]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -968,7 +1185,7 @@ func (x *HistoryResponse) String() string {
 func (*HistoryResponse) ProtoMessage() {}
 
 func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[15]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -981,7 +1198,7 @@ func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryResponse.ProtoReflect.Descriptor instead.
 func (*HistoryResponse) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *HistoryResponse) GetRevisions() []*Accepted {
@@ -1008,7 +1225,7 @@ type Accepted struct {
 
 func (x *Accepted) Reset() {
 	*x = Accepted{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[16]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1020,7 +1237,7 @@ func (x *Accepted) String() string {
 func (*Accepted) ProtoMessage() {}
 
 func (x *Accepted) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[16]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1033,7 +1250,7 @@ func (x *Accepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Accepted.ProtoReflect.Descriptor instead.
 func (*Accepted) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Accepted) GetRevision() int64 {
@@ -1087,7 +1304,7 @@ type DeadFilter struct {
 
 func (x *DeadFilter) Reset() {
 	*x = DeadFilter{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[17]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1099,7 +1316,7 @@ func (x *DeadFilter) String() string {
 func (*DeadFilter) ProtoMessage() {}
 
 func (x *DeadFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[17]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1112,7 +1329,7 @@ func (x *DeadFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadFilter.ProtoReflect.Descriptor instead.
 func (*DeadFilter) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DeadFilter) GetFlow() string {
@@ -1163,7 +1380,7 @@ type ListDeadRequest struct {
 
 func (x *ListDeadRequest) Reset() {
 	*x = ListDeadRequest{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[18]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1175,7 +1392,7 @@ func (x *ListDeadRequest) String() string {
 func (*ListDeadRequest) ProtoMessage() {}
 
 func (x *ListDeadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[18]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1188,7 +1405,7 @@ func (x *ListDeadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeadRequest.ProtoReflect.Descriptor instead.
 func (*ListDeadRequest) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListDeadRequest) GetFilter() *DeadFilter {
@@ -1225,7 +1442,7 @@ type DeadEvent struct {
 
 func (x *DeadEvent) Reset() {
 	*x = DeadEvent{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[19]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1237,7 +1454,7 @@ func (x *DeadEvent) String() string {
 func (*DeadEvent) ProtoMessage() {}
 
 func (x *DeadEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[19]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1250,7 +1467,7 @@ func (x *DeadEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadEvent.ProtoReflect.Descriptor instead.
 func (*DeadEvent) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DeadEvent) GetKind() isDeadEvent_Kind {
@@ -1331,7 +1548,7 @@ type DeadLetter struct {
 
 func (x *DeadLetter) Reset() {
 	*x = DeadLetter{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[20]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1343,7 +1560,7 @@ func (x *DeadLetter) String() string {
 func (*DeadLetter) ProtoMessage() {}
 
 func (x *DeadLetter) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[20]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1356,7 +1573,7 @@ func (x *DeadLetter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetter.ProtoReflect.Descriptor instead.
 func (*DeadLetter) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DeadLetter) GetId() string {
@@ -1510,7 +1727,7 @@ type DeadStore struct {
 
 func (x *DeadStore) Reset() {
 	*x = DeadStore{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[21]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1522,7 +1739,7 @@ func (x *DeadStore) String() string {
 func (*DeadStore) ProtoMessage() {}
 
 func (x *DeadStore) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[21]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1535,7 +1752,7 @@ func (x *DeadStore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadStore.ProtoReflect.Descriptor instead.
 func (*DeadStore) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DeadStore) GetFlow() string {
@@ -1593,7 +1810,7 @@ type EditDeadRequest struct {
 
 func (x *EditDeadRequest) Reset() {
 	*x = EditDeadRequest{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[22]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1605,7 +1822,7 @@ func (x *EditDeadRequest) String() string {
 func (*EditDeadRequest) ProtoMessage() {}
 
 func (x *EditDeadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[22]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1618,7 +1835,7 @@ func (x *EditDeadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EditDeadRequest.ProtoReflect.Descriptor instead.
 func (*EditDeadRequest) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *EditDeadRequest) GetFlow() string {
@@ -1653,7 +1870,7 @@ type RedriveDeadRequest struct {
 
 func (x *RedriveDeadRequest) Reset() {
 	*x = RedriveDeadRequest{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[23]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1665,7 +1882,7 @@ func (x *RedriveDeadRequest) String() string {
 func (*RedriveDeadRequest) ProtoMessage() {}
 
 func (x *RedriveDeadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[23]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1678,7 +1895,7 @@ func (x *RedriveDeadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedriveDeadRequest.ProtoReflect.Descriptor instead.
 func (*RedriveDeadRequest) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RedriveDeadRequest) GetFilter() *DeadFilter {
@@ -1706,7 +1923,7 @@ type RedriveDeadWithResultsRequest struct {
 
 func (x *RedriveDeadWithResultsRequest) Reset() {
 	*x = RedriveDeadWithResultsRequest{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[24]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1718,7 +1935,7 @@ func (x *RedriveDeadWithResultsRequest) String() string {
 func (*RedriveDeadWithResultsRequest) ProtoMessage() {}
 
 func (x *RedriveDeadWithResultsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[24]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1731,7 +1948,7 @@ func (x *RedriveDeadWithResultsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedriveDeadWithResultsRequest.ProtoReflect.Descriptor instead.
 func (*RedriveDeadWithResultsRequest) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RedriveDeadWithResultsRequest) GetFilter() *DeadFilter {
@@ -1761,7 +1978,7 @@ type RedriveEvent struct {
 
 func (x *RedriveEvent) Reset() {
 	*x = RedriveEvent{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[25]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1773,7 +1990,7 @@ func (x *RedriveEvent) String() string {
 func (*RedriveEvent) ProtoMessage() {}
 
 func (x *RedriveEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[25]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1786,7 +2003,7 @@ func (x *RedriveEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedriveEvent.ProtoReflect.Descriptor instead.
 func (*RedriveEvent) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RedriveEvent) GetKind() isRedriveEvent_Kind {
@@ -1842,7 +2059,7 @@ type DropDeadRequest struct {
 
 func (x *DropDeadRequest) Reset() {
 	*x = DropDeadRequest{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[26]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1854,7 +2071,7 @@ func (x *DropDeadRequest) String() string {
 func (*DropDeadRequest) ProtoMessage() {}
 
 func (x *DropDeadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[26]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1867,7 +2084,7 @@ func (x *DropDeadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropDeadRequest.ProtoReflect.Descriptor instead.
 func (*DropDeadRequest) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DropDeadRequest) GetFilter() *DeadFilter {
@@ -1893,7 +2110,7 @@ type DropDeadResponse struct {
 
 func (x *DropDeadResponse) Reset() {
 	*x = DropDeadResponse{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[27]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1905,7 +2122,7 @@ func (x *DropDeadResponse) String() string {
 func (*DropDeadResponse) ProtoMessage() {}
 
 func (x *DropDeadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[27]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1918,7 +2135,7 @@ func (x *DropDeadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropDeadResponse.ProtoReflect.Descriptor instead.
 func (*DropDeadResponse) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DropDeadResponse) GetLetters() uint64 {
@@ -1949,7 +2166,7 @@ type DeadProgress struct {
 
 func (x *DeadProgress) Reset() {
 	*x = DeadProgress{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[28]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1961,7 +2178,7 @@ func (x *DeadProgress) String() string {
 func (*DeadProgress) ProtoMessage() {}
 
 func (x *DeadProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[28]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1974,7 +2191,7 @@ func (x *DeadProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadProgress.ProtoReflect.Descriptor instead.
 func (*DeadProgress) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DeadProgress) GetSelected() uint64 {
@@ -2039,7 +2256,7 @@ type DeadReason struct {
 
 func (x *DeadReason) Reset() {
 	*x = DeadReason{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[29]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2051,7 +2268,7 @@ func (x *DeadReason) String() string {
 func (*DeadReason) ProtoMessage() {}
 
 func (x *DeadReason) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[29]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2064,7 +2281,7 @@ func (x *DeadReason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadReason.ProtoReflect.Descriptor instead.
 func (*DeadReason) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DeadReason) GetFlow() string {
@@ -2107,15 +2324,30 @@ var File_kisgrid_v1_admin_proto protoreflect.FileDescriptor
 const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"\x16kisgrid/v1/admin.proto\x12\n" +
-	"kisgrid.v1\x1a\x16kisgrid/v1/batch.proto\x1a\x17kisgrid/v1/worker.proto\"[\n" +
+	"kisgrid.v1\x1a\x16kisgrid/v1/batch.proto\x1a\x17kisgrid/v1/worker.proto\"\x8b\x02\n" +
 	"\fApplyRequest\x122\n" +
 	"\tdocuments\x18\x01 \x03(\v2\x14.kisgrid.v1.DocumentR\tdocuments\x12\x17\n" +
-	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"p\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x121\n" +
+	"\x14workers_milliseconds\x18\x03 \x01(\x04R\x13workersMilliseconds\x12'\n" +
+	"\x0ftell_connectors\x18\x04 \x01(\bR\x0etellConnectors\x127\n" +
+	"\x17connectors_milliseconds\x18\x05 \x01(\x04R\x16connectorsMilliseconds\x12\x19\n" +
+	"\bin_parts\x18\x06 \x01(\bR\ainParts\"\xaa\x01\n" +
 	"\n" +
 	"ApplyEvent\x12&\n" +
 	"\x04diff\x18\x01 \x01(\v2\x10.kisgrid.v1.DiffH\x00R\x04diff\x122\n" +
-	"\bprogress\x18\x02 \x01(\v2\x14.kisgrid.v1.ProgressH\x00R\bprogressB\x06\n" +
-	"\x04kind\"P\n" +
+	"\bprogress\x18\x02 \x01(\v2\x14.kisgrid.v1.ProgressH\x00R\bprogress\x128\n" +
+	"\n" +
+	"connectors\x18\x03 \x01(\v2\x16.kisgrid.v1.ConnectorsH\x00R\n" +
+	"connectorsB\x06\n" +
+	"\x04kind\"\x80\x01\n" +
+	"\n" +
+	"Connectors\x129\n" +
+	"\bdegraded\x18\x01 \x03(\v2\x1d.kisgrid.v1.ConnectorStandingR\bdegraded\x127\n" +
+	"\aunknown\x18\x02 \x03(\v2\x1d.kisgrid.v1.ConnectorStandingR\aunknown\"a\n" +
+	"\x11ConnectorStanding\x12\x1c\n" +
+	"\tconnector\x18\x01 \x01(\tR\tconnector\x12\x16\n" +
+	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"P\n" +
 	"\x04Diff\x12,\n" +
 	"\achanges\x18\x01 \x03(\v2\x12.kisgrid.v1.ChangeR\achanges\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\"\\\n" +
@@ -2123,7 +2355,7 @@ const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
 	"\x06action\x18\x03 \x01(\tR\x06action\x12\x12\n" +
-	"\x04diff\x18\x04 \x01(\tR\x04diff\"\xa8\x01\n" +
+	"\x04diff\x18\x04 \x01(\tR\x04diff\"\xe3\x01\n" +
 	"\bProgress\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
@@ -2131,13 +2363,17 @@ const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\x06active\x18\x04 \x01(\x03R\x06active\x12\x18\n" +
 	"\aapplied\x18\x05 \x01(\rR\aapplied\x12\x0e\n" +
 	"\x02of\x18\x06 \x01(\rR\x02of\x12\x18\n" +
-	"\areasons\x18\a \x03(\tR\areasons\"4\n" +
+	"\areasons\x18\a \x03(\tR\areasons\x129\n" +
+	"\bdegraded\x18\b \x03(\v2\x1d.kisgrid.v1.ConnectorStandingR\bdegraded\"J\n" +
 	"\n" +
 	"GetRequest\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"A\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
+	"\x05known\x18\x03 \x01(\bR\x05known\"\x8d\x01\n" +
 	"\vGetResponse\x122\n" +
-	"\tresources\x18\x01 \x03(\v2\x14.kisgrid.v1.ResourceR\tresources\"|\n" +
+	"\tresources\x18\x01 \x03(\v2\x14.kisgrid.v1.ResourceR\tresources\x126\n" +
+	"\x17known_unix_milliseconds\x18\x02 \x01(\x03R\x15knownUnixMilliseconds\x12\x12\n" +
+	"\x04away\x18\x03 \x01(\tR\x04away\"|\n" +
 	"\bResource\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
@@ -2164,9 +2400,10 @@ const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\x04sent\x18\b \x01(\x04R\x04sent\x12\x16\n" +
 	"\x06queued\x18\t \x01(\x04R\x06queued\x12\x12\n" +
 	"\x04held\x18\n" +
-	" \x01(\x04R\x04held\"$\n" +
+	" \x01(\x04R\x04held\"W\n" +
 	"\x0eRolloutRequest\x12\x12\n" +
-	"\x04flow\x18\x01 \x01(\tR\x04flow\"$\n" +
+	"\x04flow\x18\x01 \x01(\tR\x04flow\x121\n" +
+	"\x14workers_milliseconds\x18\x02 \x01(\x04R\x13workersMilliseconds\"$\n" +
 	"\x0eHistoryRequest\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\"E\n" +
 	"\x0fHistoryResponse\x122\n" +
@@ -2280,95 +2517,101 @@ func file_kisgrid_v1_admin_proto_rawDescGZIP() []byte {
 	return file_kisgrid_v1_admin_proto_rawDescData
 }
 
-var file_kisgrid_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_kisgrid_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_kisgrid_v1_admin_proto_goTypes = []any{
 	(*ApplyRequest)(nil),                  // 0: kisgrid.v1.ApplyRequest
 	(*ApplyEvent)(nil),                    // 1: kisgrid.v1.ApplyEvent
-	(*Diff)(nil),                          // 2: kisgrid.v1.Diff
-	(*Change)(nil),                        // 3: kisgrid.v1.Change
-	(*Progress)(nil),                      // 4: kisgrid.v1.Progress
-	(*GetRequest)(nil),                    // 5: kisgrid.v1.GetRequest
-	(*GetResponse)(nil),                   // 6: kisgrid.v1.GetResponse
-	(*Resource)(nil),                      // 7: kisgrid.v1.Resource
-	(*DeleteRequest)(nil),                 // 8: kisgrid.v1.DeleteRequest
-	(*DocumentName)(nil),                  // 9: kisgrid.v1.DocumentName
-	(*DeleteResponse)(nil),                // 10: kisgrid.v1.DeleteResponse
-	(*ExplainRequest)(nil),                // 11: kisgrid.v1.ExplainRequest
-	(*ExplainResponse)(nil),               // 12: kisgrid.v1.ExplainResponse
-	(*RolloutRequest)(nil),                // 13: kisgrid.v1.RolloutRequest
-	(*HistoryRequest)(nil),                // 14: kisgrid.v1.HistoryRequest
-	(*HistoryResponse)(nil),               // 15: kisgrid.v1.HistoryResponse
-	(*Accepted)(nil),                      // 16: kisgrid.v1.Accepted
-	(*DeadFilter)(nil),                    // 17: kisgrid.v1.DeadFilter
-	(*ListDeadRequest)(nil),               // 18: kisgrid.v1.ListDeadRequest
-	(*DeadEvent)(nil),                     // 19: kisgrid.v1.DeadEvent
-	(*DeadLetter)(nil),                    // 20: kisgrid.v1.DeadLetter
-	(*DeadStore)(nil),                     // 21: kisgrid.v1.DeadStore
-	(*EditDeadRequest)(nil),               // 22: kisgrid.v1.EditDeadRequest
-	(*RedriveDeadRequest)(nil),            // 23: kisgrid.v1.RedriveDeadRequest
-	(*RedriveDeadWithResultsRequest)(nil), // 24: kisgrid.v1.RedriveDeadWithResultsRequest
-	(*RedriveEvent)(nil),                  // 25: kisgrid.v1.RedriveEvent
-	(*DropDeadRequest)(nil),               // 26: kisgrid.v1.DropDeadRequest
-	(*DropDeadResponse)(nil),              // 27: kisgrid.v1.DropDeadResponse
-	(*DeadProgress)(nil),                  // 28: kisgrid.v1.DeadProgress
-	(*DeadReason)(nil),                    // 29: kisgrid.v1.DeadReason
-	(*Document)(nil),                      // 30: kisgrid.v1.Document
-	(*Error)(nil),                         // 31: kisgrid.v1.Error
-	(Code)(0),                             // 32: kisgrid.v1.Code
-	(*BatchID)(nil),                       // 33: kisgrid.v1.BatchID
-	(*Columns)(nil),                       // 34: kisgrid.v1.Columns
+	(*Connectors)(nil),                    // 2: kisgrid.v1.Connectors
+	(*ConnectorStanding)(nil),             // 3: kisgrid.v1.ConnectorStanding
+	(*Diff)(nil),                          // 4: kisgrid.v1.Diff
+	(*Change)(nil),                        // 5: kisgrid.v1.Change
+	(*Progress)(nil),                      // 6: kisgrid.v1.Progress
+	(*GetRequest)(nil),                    // 7: kisgrid.v1.GetRequest
+	(*GetResponse)(nil),                   // 8: kisgrid.v1.GetResponse
+	(*Resource)(nil),                      // 9: kisgrid.v1.Resource
+	(*DeleteRequest)(nil),                 // 10: kisgrid.v1.DeleteRequest
+	(*DocumentName)(nil),                  // 11: kisgrid.v1.DocumentName
+	(*DeleteResponse)(nil),                // 12: kisgrid.v1.DeleteResponse
+	(*ExplainRequest)(nil),                // 13: kisgrid.v1.ExplainRequest
+	(*ExplainResponse)(nil),               // 14: kisgrid.v1.ExplainResponse
+	(*RolloutRequest)(nil),                // 15: kisgrid.v1.RolloutRequest
+	(*HistoryRequest)(nil),                // 16: kisgrid.v1.HistoryRequest
+	(*HistoryResponse)(nil),               // 17: kisgrid.v1.HistoryResponse
+	(*Accepted)(nil),                      // 18: kisgrid.v1.Accepted
+	(*DeadFilter)(nil),                    // 19: kisgrid.v1.DeadFilter
+	(*ListDeadRequest)(nil),               // 20: kisgrid.v1.ListDeadRequest
+	(*DeadEvent)(nil),                     // 21: kisgrid.v1.DeadEvent
+	(*DeadLetter)(nil),                    // 22: kisgrid.v1.DeadLetter
+	(*DeadStore)(nil),                     // 23: kisgrid.v1.DeadStore
+	(*EditDeadRequest)(nil),               // 24: kisgrid.v1.EditDeadRequest
+	(*RedriveDeadRequest)(nil),            // 25: kisgrid.v1.RedriveDeadRequest
+	(*RedriveDeadWithResultsRequest)(nil), // 26: kisgrid.v1.RedriveDeadWithResultsRequest
+	(*RedriveEvent)(nil),                  // 27: kisgrid.v1.RedriveEvent
+	(*DropDeadRequest)(nil),               // 28: kisgrid.v1.DropDeadRequest
+	(*DropDeadResponse)(nil),              // 29: kisgrid.v1.DropDeadResponse
+	(*DeadProgress)(nil),                  // 30: kisgrid.v1.DeadProgress
+	(*DeadReason)(nil),                    // 31: kisgrid.v1.DeadReason
+	(*Document)(nil),                      // 32: kisgrid.v1.Document
+	(*Error)(nil),                         // 33: kisgrid.v1.Error
+	(Code)(0),                             // 34: kisgrid.v1.Code
+	(*BatchID)(nil),                       // 35: kisgrid.v1.BatchID
+	(*Columns)(nil),                       // 36: kisgrid.v1.Columns
 }
 var file_kisgrid_v1_admin_proto_depIdxs = []int32{
-	30, // 0: kisgrid.v1.ApplyRequest.documents:type_name -> kisgrid.v1.Document
-	2,  // 1: kisgrid.v1.ApplyEvent.diff:type_name -> kisgrid.v1.Diff
-	4,  // 2: kisgrid.v1.ApplyEvent.progress:type_name -> kisgrid.v1.Progress
-	3,  // 3: kisgrid.v1.Diff.changes:type_name -> kisgrid.v1.Change
-	7,  // 4: kisgrid.v1.GetResponse.resources:type_name -> kisgrid.v1.Resource
-	30, // 5: kisgrid.v1.Resource.document:type_name -> kisgrid.v1.Document
-	9,  // 6: kisgrid.v1.DeleteRequest.documents:type_name -> kisgrid.v1.DocumentName
-	31, // 7: kisgrid.v1.ExplainResponse.error:type_name -> kisgrid.v1.Error
-	16, // 8: kisgrid.v1.HistoryResponse.revisions:type_name -> kisgrid.v1.Accepted
-	30, // 9: kisgrid.v1.Accepted.documents:type_name -> kisgrid.v1.Document
-	32, // 10: kisgrid.v1.DeadFilter.code:type_name -> kisgrid.v1.Code
-	17, // 11: kisgrid.v1.ListDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
-	20, // 12: kisgrid.v1.DeadEvent.letter:type_name -> kisgrid.v1.DeadLetter
-	21, // 13: kisgrid.v1.DeadEvent.store:type_name -> kisgrid.v1.DeadStore
-	32, // 14: kisgrid.v1.DeadLetter.code:type_name -> kisgrid.v1.Code
-	33, // 15: kisgrid.v1.DeadLetter.batch:type_name -> kisgrid.v1.BatchID
-	17, // 16: kisgrid.v1.RedriveDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
-	17, // 17: kisgrid.v1.RedriveDeadWithResultsRequest.filter:type_name -> kisgrid.v1.DeadFilter
-	28, // 18: kisgrid.v1.RedriveEvent.progress:type_name -> kisgrid.v1.DeadProgress
-	34, // 19: kisgrid.v1.RedriveEvent.results:type_name -> kisgrid.v1.Columns
-	17, // 20: kisgrid.v1.DropDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
-	29, // 21: kisgrid.v1.DeadProgress.reasons:type_name -> kisgrid.v1.DeadReason
-	32, // 22: kisgrid.v1.DeadReason.code:type_name -> kisgrid.v1.Code
-	0,  // 23: kisgrid.v1.Admin.Apply:input_type -> kisgrid.v1.ApplyRequest
-	5,  // 24: kisgrid.v1.Admin.Get:input_type -> kisgrid.v1.GetRequest
-	8,  // 25: kisgrid.v1.Admin.Delete:input_type -> kisgrid.v1.DeleteRequest
-	13, // 26: kisgrid.v1.Admin.Rollout:input_type -> kisgrid.v1.RolloutRequest
-	14, // 27: kisgrid.v1.Admin.History:input_type -> kisgrid.v1.HistoryRequest
-	11, // 28: kisgrid.v1.Admin.Explain:input_type -> kisgrid.v1.ExplainRequest
-	18, // 29: kisgrid.v1.Admin.ListDead:input_type -> kisgrid.v1.ListDeadRequest
-	22, // 30: kisgrid.v1.Admin.EditDead:input_type -> kisgrid.v1.EditDeadRequest
-	23, // 31: kisgrid.v1.Admin.RedriveDead:input_type -> kisgrid.v1.RedriveDeadRequest
-	24, // 32: kisgrid.v1.Admin.RedriveDeadWithResults:input_type -> kisgrid.v1.RedriveDeadWithResultsRequest
-	26, // 33: kisgrid.v1.Admin.DropDead:input_type -> kisgrid.v1.DropDeadRequest
-	1,  // 34: kisgrid.v1.Admin.Apply:output_type -> kisgrid.v1.ApplyEvent
-	6,  // 35: kisgrid.v1.Admin.Get:output_type -> kisgrid.v1.GetResponse
-	10, // 36: kisgrid.v1.Admin.Delete:output_type -> kisgrid.v1.DeleteResponse
-	4,  // 37: kisgrid.v1.Admin.Rollout:output_type -> kisgrid.v1.Progress
-	15, // 38: kisgrid.v1.Admin.History:output_type -> kisgrid.v1.HistoryResponse
-	12, // 39: kisgrid.v1.Admin.Explain:output_type -> kisgrid.v1.ExplainResponse
-	19, // 40: kisgrid.v1.Admin.ListDead:output_type -> kisgrid.v1.DeadEvent
-	20, // 41: kisgrid.v1.Admin.EditDead:output_type -> kisgrid.v1.DeadLetter
-	28, // 42: kisgrid.v1.Admin.RedriveDead:output_type -> kisgrid.v1.DeadProgress
-	25, // 43: kisgrid.v1.Admin.RedriveDeadWithResults:output_type -> kisgrid.v1.RedriveEvent
-	27, // 44: kisgrid.v1.Admin.DropDead:output_type -> kisgrid.v1.DropDeadResponse
-	34, // [34:45] is the sub-list for method output_type
-	23, // [23:34] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	32, // 0: kisgrid.v1.ApplyRequest.documents:type_name -> kisgrid.v1.Document
+	4,  // 1: kisgrid.v1.ApplyEvent.diff:type_name -> kisgrid.v1.Diff
+	6,  // 2: kisgrid.v1.ApplyEvent.progress:type_name -> kisgrid.v1.Progress
+	2,  // 3: kisgrid.v1.ApplyEvent.connectors:type_name -> kisgrid.v1.Connectors
+	3,  // 4: kisgrid.v1.Connectors.degraded:type_name -> kisgrid.v1.ConnectorStanding
+	3,  // 5: kisgrid.v1.Connectors.unknown:type_name -> kisgrid.v1.ConnectorStanding
+	5,  // 6: kisgrid.v1.Diff.changes:type_name -> kisgrid.v1.Change
+	3,  // 7: kisgrid.v1.Progress.degraded:type_name -> kisgrid.v1.ConnectorStanding
+	9,  // 8: kisgrid.v1.GetResponse.resources:type_name -> kisgrid.v1.Resource
+	32, // 9: kisgrid.v1.Resource.document:type_name -> kisgrid.v1.Document
+	11, // 10: kisgrid.v1.DeleteRequest.documents:type_name -> kisgrid.v1.DocumentName
+	33, // 11: kisgrid.v1.ExplainResponse.error:type_name -> kisgrid.v1.Error
+	18, // 12: kisgrid.v1.HistoryResponse.revisions:type_name -> kisgrid.v1.Accepted
+	32, // 13: kisgrid.v1.Accepted.documents:type_name -> kisgrid.v1.Document
+	34, // 14: kisgrid.v1.DeadFilter.code:type_name -> kisgrid.v1.Code
+	19, // 15: kisgrid.v1.ListDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
+	22, // 16: kisgrid.v1.DeadEvent.letter:type_name -> kisgrid.v1.DeadLetter
+	23, // 17: kisgrid.v1.DeadEvent.store:type_name -> kisgrid.v1.DeadStore
+	34, // 18: kisgrid.v1.DeadLetter.code:type_name -> kisgrid.v1.Code
+	35, // 19: kisgrid.v1.DeadLetter.batch:type_name -> kisgrid.v1.BatchID
+	19, // 20: kisgrid.v1.RedriveDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
+	19, // 21: kisgrid.v1.RedriveDeadWithResultsRequest.filter:type_name -> kisgrid.v1.DeadFilter
+	30, // 22: kisgrid.v1.RedriveEvent.progress:type_name -> kisgrid.v1.DeadProgress
+	36, // 23: kisgrid.v1.RedriveEvent.results:type_name -> kisgrid.v1.Columns
+	19, // 24: kisgrid.v1.DropDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
+	31, // 25: kisgrid.v1.DeadProgress.reasons:type_name -> kisgrid.v1.DeadReason
+	34, // 26: kisgrid.v1.DeadReason.code:type_name -> kisgrid.v1.Code
+	0,  // 27: kisgrid.v1.Admin.Apply:input_type -> kisgrid.v1.ApplyRequest
+	7,  // 28: kisgrid.v1.Admin.Get:input_type -> kisgrid.v1.GetRequest
+	10, // 29: kisgrid.v1.Admin.Delete:input_type -> kisgrid.v1.DeleteRequest
+	15, // 30: kisgrid.v1.Admin.Rollout:input_type -> kisgrid.v1.RolloutRequest
+	16, // 31: kisgrid.v1.Admin.History:input_type -> kisgrid.v1.HistoryRequest
+	13, // 32: kisgrid.v1.Admin.Explain:input_type -> kisgrid.v1.ExplainRequest
+	20, // 33: kisgrid.v1.Admin.ListDead:input_type -> kisgrid.v1.ListDeadRequest
+	24, // 34: kisgrid.v1.Admin.EditDead:input_type -> kisgrid.v1.EditDeadRequest
+	25, // 35: kisgrid.v1.Admin.RedriveDead:input_type -> kisgrid.v1.RedriveDeadRequest
+	26, // 36: kisgrid.v1.Admin.RedriveDeadWithResults:input_type -> kisgrid.v1.RedriveDeadWithResultsRequest
+	28, // 37: kisgrid.v1.Admin.DropDead:input_type -> kisgrid.v1.DropDeadRequest
+	1,  // 38: kisgrid.v1.Admin.Apply:output_type -> kisgrid.v1.ApplyEvent
+	8,  // 39: kisgrid.v1.Admin.Get:output_type -> kisgrid.v1.GetResponse
+	12, // 40: kisgrid.v1.Admin.Delete:output_type -> kisgrid.v1.DeleteResponse
+	6,  // 41: kisgrid.v1.Admin.Rollout:output_type -> kisgrid.v1.Progress
+	17, // 42: kisgrid.v1.Admin.History:output_type -> kisgrid.v1.HistoryResponse
+	14, // 43: kisgrid.v1.Admin.Explain:output_type -> kisgrid.v1.ExplainResponse
+	21, // 44: kisgrid.v1.Admin.ListDead:output_type -> kisgrid.v1.DeadEvent
+	22, // 45: kisgrid.v1.Admin.EditDead:output_type -> kisgrid.v1.DeadLetter
+	30, // 46: kisgrid.v1.Admin.RedriveDead:output_type -> kisgrid.v1.DeadProgress
+	27, // 47: kisgrid.v1.Admin.RedriveDeadWithResults:output_type -> kisgrid.v1.RedriveEvent
+	29, // 48: kisgrid.v1.Admin.DropDead:output_type -> kisgrid.v1.DropDeadResponse
+	38, // [38:49] is the sub-list for method output_type
+	27, // [27:38] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_kisgrid_v1_admin_proto_init() }
@@ -2381,12 +2624,13 @@ func file_kisgrid_v1_admin_proto_init() {
 	file_kisgrid_v1_admin_proto_msgTypes[1].OneofWrappers = []any{
 		(*ApplyEvent_Diff)(nil),
 		(*ApplyEvent_Progress)(nil),
+		(*ApplyEvent_Connectors)(nil),
 	}
-	file_kisgrid_v1_admin_proto_msgTypes[19].OneofWrappers = []any{
+	file_kisgrid_v1_admin_proto_msgTypes[21].OneofWrappers = []any{
 		(*DeadEvent_Letter)(nil),
 		(*DeadEvent_Store)(nil),
 	}
-	file_kisgrid_v1_admin_proto_msgTypes[25].OneofWrappers = []any{
+	file_kisgrid_v1_admin_proto_msgTypes[27].OneofWrappers = []any{
 		(*RedriveEvent_Progress)(nil),
 		(*RedriveEvent_Results)(nil),
 	}
@@ -2396,7 +2640,7 @@ func file_kisgrid_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kisgrid_v1_admin_proto_rawDesc), len(file_kisgrid_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   30,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,6 +21,61 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type ConnectorState_Standing int32
+
+const (
+	// Nothing is known yet: the first try is under way.
+	ConnectorState_STANDING_UNSPECIFIED ConnectorState_Standing = 0
+	ConnectorState_STANDING_CONNECTED   ConnectorState_Standing = 1
+	// It is of no use now, and tried again. Rows that need it wait.
+	ConnectorState_STANDING_DEGRADED ConnectorState_Standing = 2
+	// No revision that the worker has needs it any more.
+	ConnectorState_STANDING_GONE ConnectorState_Standing = 3
+)
+
+// Enum value maps for ConnectorState_Standing.
+var (
+	ConnectorState_Standing_name = map[int32]string{
+		0: "STANDING_UNSPECIFIED",
+		1: "STANDING_CONNECTED",
+		2: "STANDING_DEGRADED",
+		3: "STANDING_GONE",
+	}
+	ConnectorState_Standing_value = map[string]int32{
+		"STANDING_UNSPECIFIED": 0,
+		"STANDING_CONNECTED":   1,
+		"STANDING_DEGRADED":    2,
+		"STANDING_GONE":        3,
+	}
+)
+
+func (x ConnectorState_Standing) Enum() *ConnectorState_Standing {
+	p := new(ConnectorState_Standing)
+	*p = x
+	return p
+}
+
+func (x ConnectorState_Standing) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ConnectorState_Standing) Descriptor() protoreflect.EnumDescriptor {
+	return file_kisgrid_v1_worker_proto_enumTypes[0].Descriptor()
+}
+
+func (ConnectorState_Standing) Type() protoreflect.EnumType {
+	return &file_kisgrid_v1_worker_proto_enumTypes[0]
+}
+
+func (x ConnectorState_Standing) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ConnectorState_Standing.Descriptor instead.
+func (ConnectorState_Standing) EnumDescriptor() ([]byte, []int) {
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{12, 0}
+}
+
 type CoordinatorMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The number of the last result received: the worker may forget those up to it.
@@ -178,7 +233,9 @@ func (*CoordinatorMessage_Ack) isCoordinatorMessage_Kind() {}
 func (*CoordinatorMessage_Forget) isCoordinatorMessage_Kind() {}
 
 type Ack struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Revisions on which new batches of their flows run from now on. What their connectors' documents said before is replaced.
+	Active        []*ActiveRevision `protobuf:"bytes,1,rep,name=active,proto3" json:"active,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -213,6 +270,74 @@ func (*Ack) Descriptor() ([]byte, []int) {
 	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{1}
 }
 
+func (x *Ack) GetActive() []*ActiveRevision {
+	if x != nil {
+		return x.Active
+	}
+	return nil
+}
+
+// ActiveRevision names a revision as its Definition did.
+type ActiveRevision struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Flow          string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
+	Revision      int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	Digest        []byte                 `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ActiveRevision) Reset() {
+	*x = ActiveRevision{}
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ActiveRevision) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ActiveRevision) ProtoMessage() {}
+
+func (x *ActiveRevision) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ActiveRevision.ProtoReflect.Descriptor instead.
+func (*ActiveRevision) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ActiveRevision) GetFlow() string {
+	if x != nil {
+		return x.Flow
+	}
+	return ""
+}
+
+func (x *ActiveRevision) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *ActiveRevision) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
+	}
+	return nil
+}
+
 // Hello is the first message of a session.
 type Hello struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -238,7 +363,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[2]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -250,7 +375,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[2]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -263,7 +388,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{2}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Hello) GetProtocolMin() uint32 {
@@ -348,7 +473,7 @@ type Definition struct {
 
 func (x *Definition) Reset() {
 	*x = Definition{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[3]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -360,7 +485,7 @@ func (x *Definition) String() string {
 func (*Definition) ProtoMessage() {}
 
 func (x *Definition) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[3]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -373,7 +498,7 @@ func (x *Definition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Definition.ProtoReflect.Descriptor instead.
 func (*Definition) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{3}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Definition) GetFlow() string {
@@ -429,7 +554,7 @@ type Document struct {
 
 func (x *Document) Reset() {
 	*x = Document{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[4]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -441,7 +566,7 @@ func (x *Document) String() string {
 func (*Document) ProtoMessage() {}
 
 func (x *Document) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[4]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -454,7 +579,7 @@ func (x *Document) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Document.ProtoReflect.Descriptor instead.
 func (*Document) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{4}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Document) GetKind() string {
@@ -506,7 +631,7 @@ type Forget struct {
 
 func (x *Forget) Reset() {
 	*x = Forget{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[5]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -518,7 +643,7 @@ func (x *Forget) String() string {
 func (*Forget) ProtoMessage() {}
 
 func (x *Forget) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[5]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -531,7 +656,7 @@ func (x *Forget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Forget.ProtoReflect.Descriptor instead.
 func (*Forget) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{5}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Forget) GetFlow() string {
@@ -596,7 +721,7 @@ type Part struct {
 
 func (x *Part) Reset() {
 	*x = Part{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[6]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -608,7 +733,7 @@ func (x *Part) String() string {
 func (*Part) ProtoMessage() {}
 
 func (x *Part) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[6]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -621,7 +746,7 @@ func (x *Part) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Part.ProtoReflect.Descriptor instead.
 func (*Part) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{6}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Part) GetNumber() uint64 {
@@ -761,7 +886,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[7]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -773,7 +898,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[7]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -786,7 +911,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{7}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Release) GetFlow() string {
@@ -820,7 +945,7 @@ type WorkerMessage struct {
 
 func (x *WorkerMessage) Reset() {
 	*x = WorkerMessage{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[8]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -832,7 +957,7 @@ func (x *WorkerMessage) String() string {
 func (*WorkerMessage) ProtoMessage() {}
 
 func (x *WorkerMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[8]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -845,7 +970,7 @@ func (x *WorkerMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerMessage.ProtoReflect.Descriptor instead.
 func (*WorkerMessage) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{8}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WorkerMessage) GetKind() isWorkerMessage_Kind {
@@ -959,7 +1084,7 @@ type Draining struct {
 
 func (x *Draining) Reset() {
 	*x = Draining{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[9]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -971,7 +1096,7 @@ func (x *Draining) String() string {
 func (*Draining) ProtoMessage() {}
 
 func (x *Draining) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[9]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -984,18 +1109,20 @@ func (x *Draining) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Draining.ProtoReflect.Descriptor instead.
 func (*Draining) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{9}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{10}
 }
 
 type Heartbeat struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Connectors that stand otherwise than this session was told last; its first message of them has all.
+	Connectors    []*ConnectorState `protobuf:"bytes,1,rep,name=connectors,proto3" json:"connectors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[10]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1007,7 +1134,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[10]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1020,7 +1147,85 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{10}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Heartbeat) GetConnectors() []*ConnectorState {
+	if x != nil {
+		return x.Connectors
+	}
+	return nil
+}
+
+// ConnectorState is how the connector that one document describes stands in the worker.
+type ConnectorState struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Of the document, as that of a Definition is.
+	Digest   []byte                  `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	Standing ConnectorState_Standing `protobuf:"varint,3,opt,name=standing,proto3,enum=kisgrid.v1.ConnectorState_Standing" json:"standing,omitempty"`
+	// Why it is degraded, without secrets.
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConnectorState) Reset() {
+	*x = ConnectorState{}
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConnectorState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConnectorState) ProtoMessage() {}
+
+func (x *ConnectorState) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConnectorState.ProtoReflect.Descriptor instead.
+func (*ConnectorState) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ConnectorState) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ConnectorState) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
+	}
+	return nil
+}
+
+func (x *ConnectorState) GetStanding() ConnectorState_Standing {
+	if x != nil {
+		return x.Standing
+	}
+	return ConnectorState_STANDING_UNSPECIFIED
+}
+
+func (x *ConnectorState) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
 }
 
 // Welcome answers Hello.
@@ -1037,15 +1242,17 @@ type Welcome struct {
 	// The worker tells revisions of the same number apart by their digests.
 	Digests bool `protobuf:"varint,12,opt,name=digests,proto3" json:"digests,omitempty"`
 	// What a part may measure at the most; 0: the worker is of a build that takes what Hello says, or refuses the session.
-	BatchBytes    uint32 `protobuf:"varint,15,opt,name=batch_bytes,json=batchBytes,proto3" json:"batch_bytes,omitempty"`
-	BatchRows     uint32 `protobuf:"varint,16,opt,name=batch_rows,json=batchRows,proto3" json:"batch_rows,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	BatchBytes uint32 `protobuf:"varint,15,opt,name=batch_bytes,json=batchBytes,proto3" json:"batch_bytes,omitempty"`
+	BatchRows  uint32 `protobuf:"varint,16,opt,name=batch_rows,json=batchRows,proto3" json:"batch_rows,omitempty"`
+	// The worker tells how its connectors stand.
+	TellsConnectors bool `protobuf:"varint,17,opt,name=tells_connectors,json=tellsConnectors,proto3" json:"tells_connectors,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[11]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1057,7 +1264,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[11]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1070,7 +1277,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{11}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Welcome) GetProtocol() uint32 {
@@ -1129,6 +1336,13 @@ func (x *Welcome) GetBatchRows() uint32 {
 	return 0
 }
 
+func (x *Welcome) GetTellsConnectors() bool {
+	if x != nil {
+		return x.TellsConnectors
+	}
+	return false
+}
+
 // Compiled acknowledges a Definition.
 type Compiled struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -1149,7 +1363,7 @@ type Compiled struct {
 
 func (x *Compiled) Reset() {
 	*x = Compiled{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[12]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1161,7 +1375,7 @@ func (x *Compiled) String() string {
 func (*Compiled) ProtoMessage() {}
 
 func (x *Compiled) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[12]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1174,7 +1388,7 @@ func (x *Compiled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Compiled.ProtoReflect.Descriptor instead.
 func (*Compiled) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{12}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Compiled) GetFlow() string {
@@ -1233,7 +1447,7 @@ type FlowCredit struct {
 
 func (x *FlowCredit) Reset() {
 	*x = FlowCredit{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[13]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1245,7 +1459,7 @@ func (x *FlowCredit) String() string {
 func (*FlowCredit) ProtoMessage() {}
 
 func (x *FlowCredit) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[13]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1258,7 +1472,7 @@ func (x *FlowCredit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowCredit.ProtoReflect.Descriptor instead.
 func (*FlowCredit) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{13}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *FlowCredit) GetFlow() string {
@@ -1311,7 +1525,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[14]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1323,7 +1537,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[14]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1336,7 +1550,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{14}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Result) GetNumber() uint64 {
@@ -1425,8 +1639,13 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\arelease\x18\x05 \x01(\v2\x13.kisgrid.v1.ReleaseH\x00R\arelease\x12#\n" +
 	"\x03ack\x18\x06 \x01(\v2\x0f.kisgrid.v1.AckH\x00R\x03ack\x12,\n" +
 	"\x06forget\x18\a \x01(\v2\x12.kisgrid.v1.ForgetH\x00R\x06forgetB\x06\n" +
-	"\x04kind\"\x05\n" +
-	"\x03Ack\"\x9e\x02\n" +
+	"\x04kind\"9\n" +
+	"\x03Ack\x122\n" +
+	"\x06active\x18\x01 \x03(\v2\x1a.kisgrid.v1.ActiveRevisionR\x06active\"X\n" +
+	"\x0eActiveRevision\x12\x12\n" +
+	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
+	"\x06digest\x18\x03 \x01(\fR\x06digest\"\x9e\x02\n" +
 	"\x05Hello\x12!\n" +
 	"\fprotocol_min\x18\x01 \x01(\rR\vprotocolMin\x12!\n" +
 	"\fprotocol_max\x18\x02 \x01(\rR\vprotocolMax\x12 \n" +
@@ -1489,8 +1708,21 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\theartbeat\x18\x06 \x01(\v2\x15.kisgrid.v1.HeartbeatH\x00R\theartbeatB\x06\n" +
 	"\x04kind\"\n" +
 	"\n" +
-	"\bDraining\"\v\n" +
-	"\tHeartbeat\"\x8f\x02\n" +
+	"\bDraining\"G\n" +
+	"\tHeartbeat\x12:\n" +
+	"\n" +
+	"connectors\x18\x01 \x03(\v2\x1a.kisgrid.v1.ConnectorStateR\n" +
+	"connectors\"\xfd\x01\n" +
+	"\x0eConnectorState\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\fR\x06digest\x12?\n" +
+	"\bstanding\x18\x03 \x01(\x0e2#.kisgrid.v1.ConnectorState.StandingR\bstanding\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"f\n" +
+	"\bStanding\x12\x18\n" +
+	"\x14STANDING_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12STANDING_CONNECTED\x10\x01\x12\x15\n" +
+	"\x11STANDING_DEGRADED\x10\x02\x12\x11\n" +
+	"\rSTANDING_GONE\x10\x03\"\xba\x02\n" +
 	"\aWelcome\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x18\n" +
@@ -1501,7 +1733,8 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\vbatch_bytes\x18\x0f \x01(\rR\n" +
 	"batchBytes\x12\x1d\n" +
 	"\n" +
-	"batch_rows\x18\x10 \x01(\rR\tbatchRows\"\x96\x01\n" +
+	"batch_rows\x18\x10 \x01(\rR\tbatchRows\x12)\n" +
+	"\x10tells_connectors\x18\x11 \x01(\bR\x0ftellsConnectors\"\x96\x01\n" +
 	"\bCompiled\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
@@ -1541,61 +1774,68 @@ func file_kisgrid_v1_worker_proto_rawDescGZIP() []byte {
 	return file_kisgrid_v1_worker_proto_rawDescData
 }
 
-var file_kisgrid_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_kisgrid_v1_worker_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_kisgrid_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_kisgrid_v1_worker_proto_goTypes = []any{
-	(*CoordinatorMessage)(nil), // 0: kisgrid.v1.CoordinatorMessage
-	(*Ack)(nil),                // 1: kisgrid.v1.Ack
-	(*Hello)(nil),              // 2: kisgrid.v1.Hello
-	(*Definition)(nil),         // 3: kisgrid.v1.Definition
-	(*Document)(nil),           // 4: kisgrid.v1.Document
-	(*Forget)(nil),             // 5: kisgrid.v1.Forget
-	(*Part)(nil),               // 6: kisgrid.v1.Part
-	(*Release)(nil),            // 7: kisgrid.v1.Release
-	(*WorkerMessage)(nil),      // 8: kisgrid.v1.WorkerMessage
-	(*Draining)(nil),           // 9: kisgrid.v1.Draining
-	(*Heartbeat)(nil),          // 10: kisgrid.v1.Heartbeat
-	(*Welcome)(nil),            // 11: kisgrid.v1.Welcome
-	(*Compiled)(nil),           // 12: kisgrid.v1.Compiled
-	(*FlowCredit)(nil),         // 13: kisgrid.v1.FlowCredit
-	(*Result)(nil),             // 14: kisgrid.v1.Result
-	(*BatchID)(nil),            // 15: kisgrid.v1.BatchID
-	(*Columns)(nil),            // 16: kisgrid.v1.Columns
-	(*Range)(nil),              // 17: kisgrid.v1.Range
-	(*RowOutcome)(nil),         // 18: kisgrid.v1.RowOutcome
-	(*Output)(nil),             // 19: kisgrid.v1.Output
-	(*DeadRow)(nil),            // 20: kisgrid.v1.DeadRow
+	(ConnectorState_Standing)(0), // 0: kisgrid.v1.ConnectorState.Standing
+	(*CoordinatorMessage)(nil),   // 1: kisgrid.v1.CoordinatorMessage
+	(*Ack)(nil),                  // 2: kisgrid.v1.Ack
+	(*ActiveRevision)(nil),       // 3: kisgrid.v1.ActiveRevision
+	(*Hello)(nil),                // 4: kisgrid.v1.Hello
+	(*Definition)(nil),           // 5: kisgrid.v1.Definition
+	(*Document)(nil),             // 6: kisgrid.v1.Document
+	(*Forget)(nil),               // 7: kisgrid.v1.Forget
+	(*Part)(nil),                 // 8: kisgrid.v1.Part
+	(*Release)(nil),              // 9: kisgrid.v1.Release
+	(*WorkerMessage)(nil),        // 10: kisgrid.v1.WorkerMessage
+	(*Draining)(nil),             // 11: kisgrid.v1.Draining
+	(*Heartbeat)(nil),            // 12: kisgrid.v1.Heartbeat
+	(*ConnectorState)(nil),       // 13: kisgrid.v1.ConnectorState
+	(*Welcome)(nil),              // 14: kisgrid.v1.Welcome
+	(*Compiled)(nil),             // 15: kisgrid.v1.Compiled
+	(*FlowCredit)(nil),           // 16: kisgrid.v1.FlowCredit
+	(*Result)(nil),               // 17: kisgrid.v1.Result
+	(*BatchID)(nil),              // 18: kisgrid.v1.BatchID
+	(*Columns)(nil),              // 19: kisgrid.v1.Columns
+	(*Range)(nil),                // 20: kisgrid.v1.Range
+	(*RowOutcome)(nil),           // 21: kisgrid.v1.RowOutcome
+	(*Output)(nil),               // 22: kisgrid.v1.Output
+	(*DeadRow)(nil),              // 23: kisgrid.v1.DeadRow
 }
 var file_kisgrid_v1_worker_proto_depIdxs = []int32{
-	2,  // 0: kisgrid.v1.CoordinatorMessage.hello:type_name -> kisgrid.v1.Hello
-	3,  // 1: kisgrid.v1.CoordinatorMessage.definition:type_name -> kisgrid.v1.Definition
-	6,  // 2: kisgrid.v1.CoordinatorMessage.part:type_name -> kisgrid.v1.Part
-	7,  // 3: kisgrid.v1.CoordinatorMessage.release:type_name -> kisgrid.v1.Release
-	1,  // 4: kisgrid.v1.CoordinatorMessage.ack:type_name -> kisgrid.v1.Ack
-	5,  // 5: kisgrid.v1.CoordinatorMessage.forget:type_name -> kisgrid.v1.Forget
-	4,  // 6: kisgrid.v1.Definition.documents:type_name -> kisgrid.v1.Document
-	15, // 7: kisgrid.v1.Part.batch:type_name -> kisgrid.v1.BatchID
-	16, // 8: kisgrid.v1.Part.columns:type_name -> kisgrid.v1.Columns
-	17, // 9: kisgrid.v1.Release.slots:type_name -> kisgrid.v1.Range
-	11, // 10: kisgrid.v1.WorkerMessage.welcome:type_name -> kisgrid.v1.Welcome
-	12, // 11: kisgrid.v1.WorkerMessage.compiled:type_name -> kisgrid.v1.Compiled
-	14, // 12: kisgrid.v1.WorkerMessage.result:type_name -> kisgrid.v1.Result
-	13, // 13: kisgrid.v1.WorkerMessage.credit:type_name -> kisgrid.v1.FlowCredit
-	9,  // 14: kisgrid.v1.WorkerMessage.draining:type_name -> kisgrid.v1.Draining
-	10, // 15: kisgrid.v1.WorkerMessage.heartbeat:type_name -> kisgrid.v1.Heartbeat
-	17, // 16: kisgrid.v1.Result.finished:type_name -> kisgrid.v1.Range
-	18, // 17: kisgrid.v1.Result.not_done:type_name -> kisgrid.v1.RowOutcome
-	17, // 18: kisgrid.v1.Result.returned:type_name -> kisgrid.v1.Range
-	19, // 19: kisgrid.v1.Result.output:type_name -> kisgrid.v1.Output
-	17, // 20: kisgrid.v1.Result.began:type_name -> kisgrid.v1.Range
-	17, // 21: kisgrid.v1.Result.parked:type_name -> kisgrid.v1.Range
-	20, // 22: kisgrid.v1.Result.dead:type_name -> kisgrid.v1.DeadRow
-	0,  // 23: kisgrid.v1.Worker.Session:input_type -> kisgrid.v1.CoordinatorMessage
-	8,  // 24: kisgrid.v1.Worker.Session:output_type -> kisgrid.v1.WorkerMessage
-	24, // [24:25] is the sub-list for method output_type
-	23, // [23:24] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	4,  // 0: kisgrid.v1.CoordinatorMessage.hello:type_name -> kisgrid.v1.Hello
+	5,  // 1: kisgrid.v1.CoordinatorMessage.definition:type_name -> kisgrid.v1.Definition
+	8,  // 2: kisgrid.v1.CoordinatorMessage.part:type_name -> kisgrid.v1.Part
+	9,  // 3: kisgrid.v1.CoordinatorMessage.release:type_name -> kisgrid.v1.Release
+	2,  // 4: kisgrid.v1.CoordinatorMessage.ack:type_name -> kisgrid.v1.Ack
+	7,  // 5: kisgrid.v1.CoordinatorMessage.forget:type_name -> kisgrid.v1.Forget
+	3,  // 6: kisgrid.v1.Ack.active:type_name -> kisgrid.v1.ActiveRevision
+	6,  // 7: kisgrid.v1.Definition.documents:type_name -> kisgrid.v1.Document
+	18, // 8: kisgrid.v1.Part.batch:type_name -> kisgrid.v1.BatchID
+	19, // 9: kisgrid.v1.Part.columns:type_name -> kisgrid.v1.Columns
+	20, // 10: kisgrid.v1.Release.slots:type_name -> kisgrid.v1.Range
+	14, // 11: kisgrid.v1.WorkerMessage.welcome:type_name -> kisgrid.v1.Welcome
+	15, // 12: kisgrid.v1.WorkerMessage.compiled:type_name -> kisgrid.v1.Compiled
+	17, // 13: kisgrid.v1.WorkerMessage.result:type_name -> kisgrid.v1.Result
+	16, // 14: kisgrid.v1.WorkerMessage.credit:type_name -> kisgrid.v1.FlowCredit
+	11, // 15: kisgrid.v1.WorkerMessage.draining:type_name -> kisgrid.v1.Draining
+	12, // 16: kisgrid.v1.WorkerMessage.heartbeat:type_name -> kisgrid.v1.Heartbeat
+	13, // 17: kisgrid.v1.Heartbeat.connectors:type_name -> kisgrid.v1.ConnectorState
+	0,  // 18: kisgrid.v1.ConnectorState.standing:type_name -> kisgrid.v1.ConnectorState.Standing
+	20, // 19: kisgrid.v1.Result.finished:type_name -> kisgrid.v1.Range
+	21, // 20: kisgrid.v1.Result.not_done:type_name -> kisgrid.v1.RowOutcome
+	20, // 21: kisgrid.v1.Result.returned:type_name -> kisgrid.v1.Range
+	22, // 22: kisgrid.v1.Result.output:type_name -> kisgrid.v1.Output
+	20, // 23: kisgrid.v1.Result.began:type_name -> kisgrid.v1.Range
+	20, // 24: kisgrid.v1.Result.parked:type_name -> kisgrid.v1.Range
+	23, // 25: kisgrid.v1.Result.dead:type_name -> kisgrid.v1.DeadRow
+	1,  // 26: kisgrid.v1.Worker.Session:input_type -> kisgrid.v1.CoordinatorMessage
+	10, // 27: kisgrid.v1.Worker.Session:output_type -> kisgrid.v1.WorkerMessage
+	27, // [27:28] is the sub-list for method output_type
+	26, // [26:27] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_kisgrid_v1_worker_proto_init() }
@@ -1612,7 +1852,7 @@ func file_kisgrid_v1_worker_proto_init() {
 		(*CoordinatorMessage_Ack)(nil),
 		(*CoordinatorMessage_Forget)(nil),
 	}
-	file_kisgrid_v1_worker_proto_msgTypes[8].OneofWrappers = []any{
+	file_kisgrid_v1_worker_proto_msgTypes[9].OneofWrappers = []any{
 		(*WorkerMessage_Welcome)(nil),
 		(*WorkerMessage_Compiled)(nil),
 		(*WorkerMessage_Result)(nil),
@@ -1625,13 +1865,14 @@ func file_kisgrid_v1_worker_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kisgrid_v1_worker_proto_rawDesc), len(file_kisgrid_v1_worker_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   15,
+			NumEnums:      1,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_kisgrid_v1_worker_proto_goTypes,
 		DependencyIndexes: file_kisgrid_v1_worker_proto_depIdxs,
+		EnumInfos:         file_kisgrid_v1_worker_proto_enumTypes,
 		MessageInfos:      file_kisgrid_v1_worker_proto_msgTypes,
 	}.Build()
 	File_kisgrid_v1_worker_proto = out.File

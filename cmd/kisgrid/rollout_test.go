@@ -1,0 +1,127 @@
+package main
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/kisgrid/kisgrid/pkg/flowtest"
+)
+
+// Workers that are about to come are waited for: there is none at first, then one that lacks a function, then all.
+func TestApplyWaitsForWorkers(t *testing.T) {
+	g := flowtest.Cluster(t, 0)
+	docs := marks([]string{"Check", "Count"})
+	apply := begin(t, g, docs, "apply", "-f", "-", "--timeout", patience.String())
+	apply.out.await(t, "flow Marks: pending\n  no worker has registered")
+	g.AddWorker(flowtest.WorkerConfig{Register: registers("Check")})
+	apply.out.await(t, "function Count is missing on 1 live workers")
+	g.AddWorker(flowtest.WorkerConfig{Register: registers("Check", "Count")})
+	out, err := apply.end(t)
+	if err != nil {
+		t.Errorf("apply ended with %v", err)
+	}
+	prints(t, out, "flow Marks: active, taken by 1 of 1 workers")
+
+	// What no worker ever comes for is told when the time is up, and so it is to whoever asks for the rollout.
+	lacking := marks([]string{"Check", "Count", "Third"})
+	fails(t, g, lacking, []string{"apply", "-f", "-", "--timeout", "1s"}, "flow Marks: pending", "stays active", "function Third is missing on 2 live workers", "not settled within --timeout 1s")
+	fails(t, g, "", []string{"rollout", "status", "Marks", "--timeout", "1s"}, "flow Marks: pending", "Third")
+	status := begin(t, g, "", "rollout", "status", "Marks")
+	status.out.await(t, "flow Marks: pending")
+	g.AddWorker(flowtest.WorkerConfig{Register: registers("Check", "Count", "Third")})
+	if out, err := status.end(t); err != nil {
+		t.Errorf("rollout status ended with %v:\n%s", err, out)
+	}
+}
+
+// A flow that no worker can run is unserved, whatever became of the workers, and only as long as that is so.
+func TestUnserved(t *testing.T) {
+	g := flowtest.Cluster(t, 1, flowtest.Register(registers("Check")))
+	runs(t, g, marks([]string{"Check"}), []string{"apply", "-f", "-"}, "active")
+	served := func() bool { return g.Coordinator(0).Metric("kisgrid_flow_unserved", "flow", "Marks") == 0 }
+	unserved := func(why string) {
+		t.Helper()
+		until(t, "the metric says that the flow is unserved", func() bool { return !served() })
+		if out := runs(t, g, "", []string{"get", "flows"}); !regexp.MustCompile(`Marks +unserved `).MatchString(out) {
+			t.Errorf("get flows prints:\n%s", out)
+		}
+		runs(t, g, "", []string{"get", "flow", "Marks"}, "unserved", "no worker can run it: ", why)
+		runs(t, g, "", []string{"get", "flow", "Marks", "-o", "json"}, `"state": "unserved"`)
+		fails(t, g, "", []string{"rollout", "status", "Marks", "--timeout", "1s"}, "flow Marks: unserved", why)
+	}
+	back := func() {
+		t.Helper()
+		until(t, "the flow is served", served)
+		runs(t, g, "", []string{"rollout", "status", "Marks"}, "flow Marks: active")
+		if out := runs(t, g, "", []string{"get", "flow", "Marks"}); strings.Contains(out, "unserved") {
+			t.Errorf("while a worker can run it:\n%s", out)
+		}
+	}
+	back()
+	g.Worker(0).Drain()
+	unserved("no worker has registered")
+	other := g.AddWorker(flowtest.WorkerConfig{Register: registers("Other")})
+	unserved("function Check is missing on 1 live workers")
+	other.Drain()
+
+	// Who asks while a worker is about to come back is told how it stands then.
+	status := begin(t, g, "", "rollout", "status", "Marks")
+	status.out.await(t, "flow Marks: unserved")
+	w := g.AddWorker(flowtest.WorkerConfig{})
+	if out, err := status.end(t); err != nil || !strings.HasSuffix(strings.TrimSpace(out), "flow Marks: active, taken by 1 of 1 workers") {
+		t.Errorf("rollout status ended with %v:\n%s", err, out)
+	}
+	back()
+	heal := w.Cut()
+	unserved("worker " + w.ID() + ": ")
+	heal()
+	back()
+
+	// One that is off is not unserved, nor one that is gone.
+	runs(t, g, strings.Replace(marks([]string{"Check"}), "status: 1", "status: 0", 1), []string{"apply", "-f", "-"}, "disabled")
+	w.Drain()
+	runs(t, g, "", []string{"rollout", "status", "Marks"}, "flow Marks: disabled")
+	until(t, "the metric says nothing of it", served)
+}
+
+// What is wanted and not active is dropped by undo, and only what is active is gone back from.
+func TestUndo(t *testing.T) {
+	for name, bad := range map[string]string{
+		"rejected":      marks([]string{"Check"}, "copies: 7") + "---\nkistype: func\nfname: Check\nfmode: Calculate\n",
+		"a connector's": marks([]string{"Check"}) + "option:\n  cname: Lost\n---\nkistype: conn\ncname: Lost\ntype: redis\naddrs: ${KISGRID_TEST_NOBODY_HAS_IT}\nkey: k\n",
+		"pending":       marks([]string{"Check", "Third"}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := flowtest.Cluster(t, 1, flowtest.Register(registers("Check")))
+			runs(t, g, marks([]string{"Check"}, "copies: 1"), []string{"apply", "-f", "-"}, "active")
+			runs(t, g, marks([]string{"Check"}, "copies: 2"), []string{"apply", "-f", "-"}, "active")
+			if name == "rejected" {
+				bad = strings.Replace(bad, "---\nkistype: func\nfname: Check\nfmode: Verify\n", "", 1)
+			}
+			fails(t, g, bad, []string{"apply", "-f", "-", "--timeout", "3s"}, "flow Marks: ", "stays active")
+			runsOn := func(copies string) {
+				t.Helper()
+				out := runs(t, g, "", []string{"get", "flow", "Marks"}, "copies: "+copies, "active\n")
+				if strings.Contains(out, "because") {
+					t.Errorf("it is not settled:\n%s", out)
+				}
+			}
+			out := runs(t, g, "", []string{"rollout", "undo", "Marks"}, "what its documents ask for is not active, and is dropped; revision ", " stays", "flow Marks: active")
+			if strings.Contains(out, "copies: 1") {
+				t.Errorf("it goes back behind the active revision:\n%s", out)
+			}
+			runsOn("2")
+			if out := runs(t, g, "", []string{"rollout", "undo", "Marks"}, "+copies: 1", "flow Marks: active"); strings.Contains(out, "dropped") {
+				t.Errorf("the second undo says:\n%s", out)
+			}
+			runsOn("1")
+			runs(t, g, "", []string{"rollout", "undo", "Marks"}, "+copies: 2", "flow Marks: active")
+			runsOn("2")
+		})
+	}
+	g := flowtest.Cluster(t, 1, flowtest.Register(registers("Check")))
+	fails(t, g, marks([]string{"Third"}), []string{"apply", "-f", "-", "--timeout", "1s"}, "pending")
+	fails(t, g, "", []string{"rollout", "undo", "Marks"}, "no revision of flow", "kisgrid delete flow")
+}
