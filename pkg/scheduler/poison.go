@@ -10,7 +10,7 @@ import (
 // can say for sure: what had ended may not have been told. So the first death counts against all that may have been under
 // way, which costs these rows little: from then on their worker announces them, and waits until that has arrived, before it
 // runs them. A second death counts only against rows that were announced. After it a row runs with nothing beside it in its
-// worker, so that the third is proof.
+// worker, or beside calls alone that have long been under way without harm, so that the third is proof.
 
 // poison is how many deaths a row may survive.
 const poison = 2

@@ -10,7 +10,7 @@ import (
 )
 
 // Rows that may have killed a worker are announced before they run, so that their coordinator knows what the next death
-// counts against; after two deaths nothing runs beside them, in any lane of this process.
+// counts against; after two deaths they are to run with nothing beside them, in any lane of this process: see gate.
 
 // aloneFrom is from how many deaths on.
 const aloneFrom = 2
@@ -18,35 +18,52 @@ const aloneFrom = 2
 // heardTimeout bounds how long rows wait until it is known that they were announced.
 const heardTimeout = time.Second
 
-// enter is what lanes call before rows of the part run.
+// enter is what lanes call before rows of the part run. It waits for room first, and at the gate then: who has room may be at
+// the gate, and keeps nobody out there.
 func (p *peer) enter(t *part) func(context.Context, []uint32) func() {
-	s := p.server
+	gate := p.server.gate
 	if t.deaths == 0 {
 		return func(ctx context.Context, _ []uint32) func() {
-			expected := t.account.tenant.enter(ctx) // before the lock, which whoever has room may need
-			s.alone.RLock()
+			expected := t.account.tenant.enter(ctx)
+			gate.begin(ctx, false)
 			return func() {
-				s.alone.RUnlock()
+				gate.end(false)
 				t.account.tenant.leave(t, expected)
 			}
 		}
 	}
 	return func(ctx context.Context, rows []uint32) func() {
-		expected := t.account.tenant.enter(ctx)
-		lock, unlock := s.alone.RLock, s.alone.RUnlock
-		if t.deaths >= aloneFrom {
-			lock, unlock = s.alone.Lock, s.alone.Unlock
+		var expected int64
+		leave := func() { gate.end(true) }
+		if t.deaths < aloneFrom || !gate.await(ctx) {
+			expected = t.account.tenant.enter(ctx)
+			gate.begin(ctx, true)
+		} else {
+			expected = p.enterAlone(ctx, t)
+			leave = gate.give
 		}
-		lock()
 		if rows == nil {
 			rows = everyRow(t)
 		}
 		p.announce(ctx, t, rows)
 		return func() {
 			p.withdraw(ctx, t, rows) // first: what runs next may kill the worker
-			unlock()
+			leave()
 			t.account.tenant.leave(t, expected)
 		}
+	}
+}
+
+// enterAlone waits for room, and for the moment at which rows of the part may run alone. It has the turn.
+func (p *peer) enterAlone(ctx context.Context, t *part) (expected int64) {
+	gate, tenant := p.server.gate, t.account.tenant
+	for {
+		gate.rest(ctx)
+		expected = tenant.enter(ctx)
+		if gate.close(ctx) {
+			return expected
+		}
+		tenant.leave(t, expected)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -103,15 +104,16 @@ func TestAloneRowByRow(t *testing.T) {
 
 // TestAlone sends a part that two workers died of: it runs when nothing else does, and nothing begins beside it.
 func TestAlone(t *testing.T) {
-	r := newRig(t, wideBudget)
+	inBubble(t, wideBudget, aloneInTurn)
+}
+
+func aloneInTurn(t *testing.T, r *rig) {
 	b := r.dial()
 	b.hello("c-1", false)
 	b.define("sharded")
 	r.hold("first", "suspect")
 	b.sendPart(batchOf(1, "sharded", "first"))
-	for len(r.began()) == 0 {
-		runtime.Gosched()
-	}
+	synctest.Wait()
 	suspect := batchOf(2, "sharded", "suspect")
 	suspect.Deaths = aloneFrom
 	suspect.Columns.Keys[0] = slotOf(1) // on the second lane
@@ -124,17 +126,16 @@ func TestAlone(t *testing.T) {
 	if m.GetPart() != 2 || len(m.GetBegan()) != 1 {
 		t.Fatalf("result %v, want the announcement", m)
 	}
-	if r.server.alone.TryRLock() {
-		t.Error("something else could begin")
-	}
 	b.sendPart(batchOf(3, "sharded", "other"))
 	b.ack()
+	synctest.Wait()
 	r.open("suspect")
 	if m := b.result(); m.GetPart() != 2 || !m.GetLast() {
 		t.Fatalf("result %v, want the end of what ran alone", m)
 	}
-	if r.server.alone.TryRLock() {
-		t.Error("something else could begin before that end was heard")
+	synctest.Wait()
+	if ran := r.began(); slices.Contains(ran, "other") {
+		t.Error("something else began before that end was heard")
 	}
 	b.ack()
 	if m := b.result(); m.GetPart() != 3 || !m.GetLast() {
@@ -161,8 +162,7 @@ func TestGoneBeforeItRuns(t *testing.T) {
 	suspect.Deaths = aloneFrom
 	suspect.Columns.Keys[0] = suspect.Columns.Keys[1] // both on the second lane
 	b.sendPart(suspect)
-	for r.server.alone.TryRLock() { // until the lane waits
-		r.server.alone.RUnlock()
+	for len(r.server.gate.turn) == 0 { // until the lane waits
 		runtime.Gosched()
 	}
 	r.server.mu.Lock()

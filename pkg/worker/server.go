@@ -40,10 +40,8 @@ type server struct {
 	budget  *budget
 	flows   *flows
 
-	// alone is held by runs for as long as they run, exclusively by those of rows that nothing may run beside. It is taken
-	// before all other locks.
-	alone sync.RWMutex
-	room  *room // of what functions pass on
+	gate *gate // that all runs pass
+	room *room // of what functions pass on
 
 	draining atomic.Bool
 	changed  chan struct{} // holds a token while something that drain waits for may have happened
@@ -69,7 +67,7 @@ func newServer(c serverConfig) (*server, error) {
 		return nil, err
 	}
 	s := &server{
-		config: c, log: c.Logger, metrics: newMetrics(c.Metrics), budget: newBudget(c.Budget), room: newRoom(c.Budget.bytes / 2),
+		config: c, log: c.Logger, metrics: newMetrics(c.Metrics), budget: newBudget(c.Budget), gate: newGate(), room: newRoom(c.Budget.bytes / 2),
 		changed: make(chan struct{}, 1), readiness: func() {}, peers: map[string]*peer{}, sessions: map[*session]bool{},
 	}
 	s.budget.watch(c.Metrics)
