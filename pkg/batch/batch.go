@@ -3,6 +3,7 @@
 package batch
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"sync"
@@ -27,10 +28,12 @@ type Batch struct {
 	givenUp  bool
 }
 
-// Rows packs one row per value, encoded as JSON; a value that is a string, a []byte or a json.RawMessage is taken for a row
-// that is encoded already. A value that can't be encoded makes the batch unusable: Submit and Send return that error.
+// Rows packs one row per value, encoded as JSON, in which '<', '>' and '&' stay as they are; a value that is a string, a []byte or
+// a json.RawMessage is taken for a row that is encoded already. A value that can't be encoded makes the batch unusable: Submit and Send return that error.
 func Rows[T any](rows ...T) *Batch {
 	b := &Batch{columns: Columns{Ends: make([]uint32, 0, len(rows))}}
+	var text bytes.Buffer
+	var encoder *json.Encoder // nil while no row needed it
 	for i := range rows {
 		var row []byte
 		switch r := any(rows[i]).(type) {
@@ -41,11 +44,16 @@ func Rows[T any](rows ...T) *Batch {
 		case json.RawMessage:
 			row = r
 		default:
-			var err error
-			if row, err = json.Marshal(rows[i]); err != nil {
+			if encoder == nil {
+				encoder = json.NewEncoder(&text)
+				encoder.SetEscapeHTML(false)
+			}
+			text.Reset()
+			if err := encoder.Encode(rows[i]); err != nil {
 				b.err = fmt.Errorf("encode row %d (%T) as JSON: %w", i, rows[i], err)
 				return b
 			}
+			row = text.Bytes()[:text.Len()-1] // without the line's end
 		}
 		b.columns.Append(row)
 	}

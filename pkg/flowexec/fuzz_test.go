@@ -240,11 +240,13 @@ func wantedOf(t *testing.T, row []byte) (want string, code batch.Code) {
 
 func written(t *testing.T, row any) string {
 	t.Helper()
-	text, err := json.Marshal(row)
-	if err != nil {
+	var text strings.Builder
+	e := json.NewEncoder(&text)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(row); err != nil {
 		t.Fatal(err)
 	}
-	return string(text)
+	return strings.TrimSuffix(text.String(), "\n")
 }
 
 // check submits a row twice beside one that is good, and compares both. code 0 is done; CodeInternal is dead, for whatever reason.

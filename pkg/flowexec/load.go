@@ -469,5 +469,5 @@ func (r *run) withFields(s *step, rs *rowset, i int, value connector.Value, read
 			}
 		}
 	}
-	return json.Marshal(fields)
+	return rowjson.AppendAny(nil, fields)
 }

@@ -106,7 +106,7 @@ func Compile(b *definition.Bundle, r *kis.Registry) (*Plan, error) {
 		s, wrong := compileStep(b, r, i)
 		mistakes = append(mistakes, wrong...)
 		if len(s.in) == 1 {
-			s.codec = p.types.codec(elem(s.in[0]))
+			s.codec = p.types.reader(s, elem(s.in[0]))
 			s.mustSeen, _ = s.codec.Must(s.must)
 		}
 		p.steps = append(p.steps, s)

@@ -3,9 +3,11 @@ package flowexec_test
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
@@ -63,4 +65,133 @@ func TestRawRowsConvert(t *testing.T) {
 		1 dead CONVERSION_FAILED check: the row does not fit flowexec_test.out, which check reads: json: cannot unmarshal string into Go struct field out.m of type int
 		0 → {"k":"a","m":2}
 		2 → {"k":"c","m":6}`)
+}
+
+// texts are what strings of KisFlow's rows may be: also what looks like JSON, but for its strings, which are read as that.
+var texts = []string{"123", "true", "null", "1e3", "-0", `{"a":1}`, `{"a": 1}`, "[1, 2]", " 7 ", "plain", "a<b>&c", "", `"`, "\u2028", `\`, `"a`, "\xff"}
+
+// A string that a function in KisFlow's shape passes on comes to the next as it went, whatever it looks like.
+func TestTextsComeAsTheyWent(t *testing.T) {
+	type text string
+	for name, second := range map[string]func(*kis.Registry, func(string)){
+		"[]string": func(r *kis.Registry, saw func(string)) {
+			r.FaaS("second", func(_ context.Context, _ kis.Flow, rows []string) error {
+				for _, row := range rows {
+					saw(row)
+				}
+				return nil
+			})
+		},
+		"a string type": func(r *kis.Registry, saw func(string)) {
+			r.FaaS("second", func(_ context.Context, _ kis.Flow, rows []text) error {
+				for _, row := range rows {
+					saw(string(row))
+				}
+				return nil
+			})
+		},
+		"pointers": func(r *kis.Registry, saw func(string)) {
+			r.FaaS("second", func(_ context.Context, _ kis.Flow, rows []*string) error {
+				for _, row := range rows {
+					saw(*row)
+				}
+				return nil
+			})
+		},
+		"Batch": func(r *kis.Registry, saw func(string)) {
+			r.Func("second", kis.Batch(func(_ context.Context, rows []string) ([]string, error) {
+				for _, row := range rows {
+					saw(row)
+				}
+				return rows, nil
+			}))
+		},
+		"Calculate": func(r *kis.Registry, saw func(string)) {
+			r.Func("second", kis.Calculate(func(_ context.Context, row string) (string, error) { saw(row); return row, nil }))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var seen []string
+			l := local(t, chain("", "first Calculate", "second Calculate"), func(r *kis.Registry) {
+				r.FaaS("first", func(_ context.Context, flow kis.Flow, _ []json.RawMessage) error { return flow.CommitRowBatch(texts) })
+				second(r, func(row string) { seen = append(seen, row) })
+			})
+			if told := submit(t, l, `{}`); strings.Contains(told, "dead") || !slices.Equal(seen, texts) {
+				t.Errorf("of %q the second function saw %q:\n%s", texts, seen, told)
+			}
+		})
+	}
+}
+
+// A row of JSON that is no string comes as the text that it is to a function in KisFlow's shape that takes strings, and leaves so.
+func TestJSONAsTexts(t *testing.T) {
+	l := local(t, chain("", "first Calculate", "second Calculate"), func(r *kis.Registry) {
+		pass := func(_ context.Context, flow kis.Flow, rows []string) error { return flow.CommitRowBatch(rows) }
+		r.FaaS("first", pass)
+		r.FaaS("second", pass)
+	})
+	expect(t, submit(t, l, `123`, `true`, `null`, `1.50`, `{"a": "\u003c"}`, `[1, 2]`, `"text"`, `"a<b"`), `
+		0 → 123
+		1 → true
+		2 → null
+		3 → 1.50
+		4 → {"a": "\u003c"}
+		5 → [1, 2]
+		6 → "text"
+		7 → "a<b"`)
+}
+
+// '<', '>' and '&' leave a flow as they came, whatever writes the row.
+func TestWritesNoHTML(t *testing.T) {
+	type named struct {
+		K string `json:"k"`
+	}
+	type nested struct {
+		K string         `json:"k"`
+		M map[string]any `json:"m,omitempty"`
+	}
+	for name, code := range map[string]func(r *kis.Registry){
+		"Verify": func(r *kis.Registry) { r.Func("f", kis.Verify(func(context.Context, named) error { return nil })) },
+		"Calculate": func(r *kis.Registry) {
+			r.Func("f", kis.Calculate(func(_ context.Context, n named) (named, error) { return n, nil }))
+		},
+		"a nested type": func(r *kis.Registry) {
+			r.Func("f", kis.Calculate(func(_ context.Context, n nested) (*nested, error) { return &n, nil }))
+		},
+		"a map": func(r *kis.Registry) {
+			r.Func("f", kis.Calculate(func(_ context.Context, m map[string]any) (map[string]any, error) { return m, nil }))
+		},
+		"KisFlow's shape": func(r *kis.Registry) {
+			r.FaaS("f", func(_ context.Context, flow kis.Flow, rows []*named) error { return flow.CommitRowBatch(rows) })
+		},
+		"KisFlow's serializer": func(r *kis.Registry) {
+			r.FaaS("f", func(_ context.Context, flow kis.Flow, rows []*named) error {
+				for _, row := range rows {
+					texts, err := new(kis.DefaultSerialize).Marshal(row)
+					if err != nil {
+						return err
+					}
+					if err := flow.CommitRow(texts[0]); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			mode := "Calculate"
+			if name == "Verify" {
+				mode = name
+			}
+			l := local(t, chain("", "f "+mode), code)
+			for _, rows := range []*batch.Batch{batch.Rows(`{"k":"<a>&"}`), batch.Rows(named{"<a>&"})} {
+				result, err := l.Submit(t.Context(), "F", rows)
+				if err != nil {
+					t.Fatal(err)
+				}
+				expect(t, tell(result), `0 → {"k":"<a>&"}`)
+			}
+		})
+	}
 }

@@ -386,8 +386,8 @@ func TestDeclared(t *testing.T) {
 	expect(t, submit(t, l, row("7", 1), `{"k":"b"}`, `[]`, row("c", 3)), `
 		1 dead MISSING_FIELD s: the key {k}/{n}: the row lacks the field n
 		2 dead ROW_UNDECODABLE s: s needs the row's fields, and it is no JSON object: …
-		0 → {"all":"{7 7 1 1 \u003cnil\u003e}"}
-		3 → {"all":"{c c 3 3 \u003cnil\u003e}"}`)
+		0 → {"all":"{7 7 1 1 <nil>}"}
+		3 → {"all":"{c c 3 3 <nil>}"}`)
 	expect(t, store.effects(0), `
 		1 7/1.n=1 row 0 output 0 visit 0 command 0 of s
 		1 7/1.name=7 row 0 output 0 visit 0 command 1 of s

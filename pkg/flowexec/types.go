@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"sync"
+	"unicode/utf8"
 	"unsafe"
 
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowjson"
@@ -15,6 +16,7 @@ import (
 // types are the codecs and converters of a plan's row types, made when first needed. It is safe for concurrent use.
 type types struct {
 	codecs     sync.Map // reflect.Type → *rowjson.Codec
+	texts      sync.Map // reflect.Type → *rowjson.Codec, of types that take rows of JSON as texts
 	converters sync.Map // [2]reflect.Type → *rowjson.Converter
 	marshalers sync.Map // reflect.Type → kis.Serialize, nil for none
 	own        sync.Map // reflect.Type → bool: reading or writing it may call methods of the user's
@@ -64,8 +66,26 @@ func (t *types) written(row any) (any, error) {
 	return text, err
 }
 
-// convertAny turns a row of whatever type into the zero row of type to at into.
-func (t *types) convertAny(row any, to reflect.Type, into unsafe.Pointer) error {
+// reader is the codec for rows that a step reads as a type. A function that takes all rows at once, and takes strings, gets a row of
+// JSON that is no string as the text that it is.
+func (t *types) reader(s *step, row reflect.Type) *rowjson.Codec {
+	if s.form.Whole() && rowjson.IsText(row) {
+		return t.text(row)
+	}
+	return t.codec(row)
+}
+
+// text is the codec of a string type that takes any row as a text.
+func (t *types) text(row reflect.Type) *rowjson.Codec {
+	if c, ok := t.texts.Load(row); ok {
+		return c.(*rowjson.Codec)
+	}
+	c, _ := t.texts.LoadOrStore(row, rowjson.ForText(row))
+	return c.(*rowjson.Codec)
+}
+
+// convertAny turns a row of whatever type into the zero row of the codec's type, to, at into.
+func (t *types) convertAny(row any, codec *rowjson.Codec, to reflect.Type, into unsafe.Pointer) error {
 	switch of := reflect.TypeOf(row); {
 	case of == nil:
 		return errors.New("it is nil")
@@ -81,11 +101,11 @@ func (t *types) convertAny(row any, to reflect.Type, into unsafe.Pointer) error 
 			reflect.NewAt(to, into).Elem().SetString(v)
 			return nil
 		}
-		return t.codec(to).DecodeString(v, into)
+		return codec.DecodeString(v, into)
 	case []byte:
-		return t.codec(to).Decode(v, into)
+		return codec.Decode(v, into)
 	case json.RawMessage:
-		return t.codec(to).Decode(v, into)
+		return codec.Decode(v, into)
 	}
 	v := reflect.ValueOf(row)
 	target := reflect.NewAt(to, into).Elem()
@@ -104,8 +124,16 @@ func (t *types) convertAny(row any, to reflect.Type, into unsafe.Pointer) error 
 	return t.converter(v.Type(), to).Convert(into, p.UnsafePointer())
 }
 
-// appendJSON writes a row of whatever type behind dst; a string, []byte or json.RawMessage is JSON already.
+// appendJSON writes a row of whatever type behind dst; a string, []byte or json.RawMessage is JSON already. A string that is none
+// is written as a string of JSON.
 func (t *types) appendJSON(dst []byte, row any) ([]byte, error) {
+	if text, ok := row.(string); ok && utf8.ValidString(text) {
+		out, err := appendRaw(dst, []byte(text))
+		if err != nil {
+			return rowjson.AppendAny(dst, text)
+		}
+		return out, nil
+	}
 	row, err := t.written(row)
 	if err != nil {
 		return dst, err

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowjson"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
@@ -144,7 +145,7 @@ func (r *run) read(s *step, rs *rowset, view kis.Vector) (bad []uint32) {
 			rows[i] = rs.vec.At(i)
 		}
 	case rs.vec.Type() == rawType:
-		codec := r.plan.types.codec(row)
+		codec := r.plan.types.reader(s, row)
 		for i, raw := range rawRows(rs.vec) {
 			if !r.x.asks(i) {
 				return bad
@@ -154,11 +155,15 @@ func (r *run) read(s *step, rs *rowset, view kis.Vector) (bad []uint32) {
 			}
 		}
 	case rs.vec.Type().Kind() == reflect.Interface || r.plan.types.marshaler(rs.vec.Type()) != nil:
+		codec := r.plan.types.reader(s, row)
+		if rowjson.IsText(row) && (rs.born != r.part.Start || r.work.in.values != nil) {
+			codec = r.plan.types.text(row) // a string of the process may look like any JSON
+		}
 		for i := range rs.len() {
 			if !r.x.asks(i) {
 				return bad
 			}
-			if err := r.plan.types.convertAny(rs.vec.At(i), row, unsafe.Add(base, uintptr(i)*size)); err != nil {
+			if err := r.plan.types.convertAny(rs.vec.At(i), codec, row, unsafe.Add(base, uintptr(i)*size)); err != nil {
 				fail(i, batch.CodeConversionFailed, err)
 			}
 		}
@@ -179,7 +184,7 @@ func (r *run) decode(s *step, rs *rowset, view kis.Vector, fail func(int, batch.
 	row, base := slab(view)
 	size, codec := row.Size(), s.codec
 	if codec == nil {
-		codec = r.plan.types.codec(row)
+		codec = r.plan.types.reader(s, row)
 	}
 	watched := r.x.inCall
 	for i := range rs.origin {

@@ -1,10 +1,13 @@
 package kis
 
 import (
+	"bytes"
+	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 )
 
 // Serialize is how a row type is read and written, if it has these methods, on values or on pointers; a type that has not,
@@ -31,7 +34,8 @@ var (
 )
 
 // UnMarshal reads rows as a slice type: those that are of its element type, or point to it, as they are, texts as JSON, and
-// others as the JSON that they are written as. The error is about the first row that can't be read so.
+// others as the JSON that they are written as. As strings, texts of JSON that is no string, or that are no JSON, are read as they
+// are. The error is about the first row that can't be read so.
 func (*DefaultSerialize) UnMarshal(rows []any, slice reflect.Type) (reflect.Value, error) {
 	if slice == askedDefaultType {
 		return reflect.Value{}, errDefault
@@ -53,7 +57,7 @@ func readRow(row any, into reflect.Value) error {
 	switch {
 	case !v.IsValid():
 		return errors.New("it is nil")
-	case v.Type().AssignableTo(into.Type()) && into.Kind() != reflect.String:
+	case v.Type().AssignableTo(into.Type()) && (into.Kind() != reflect.String || v.Type() != stringType):
 		into.Set(v)
 		return nil
 	case v.Kind() == reflect.Pointer && !v.IsNil() && v.Type().Elem() == into.Type():
@@ -64,12 +68,16 @@ func readRow(row any, into reflect.Value) error {
 	switch row := row.(type) {
 	case string:
 		text = []byte(row)
-		if into.Kind() == reflect.String && !json.Valid(text) {
+		if into.Kind() == reflect.String && (!json.Valid(text) || !isString(text) && !readsItself(into.Type())) {
 			into.SetString(row)
 			return nil
 		}
 	case []byte:
 		text = row
+		if into.Kind() == reflect.String && !readsItself(into.Type()) && !(json.Valid(text) && isString(text)) {
+			into.SetString(string(row))
+			return nil
+		}
 	default:
 		var err error
 		if text, err = json.Marshal(row); err != nil {
@@ -79,6 +87,17 @@ func readRow(row any, into reflect.Value) error {
 	return json.Unmarshal(text, into.Addr().Interface())
 }
 
+var stringType = reflect.TypeFor[string]()
+
+// isString reports whether JSON is a string.
+func isString(text []byte) bool { return bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n"), []byte(`"`)) }
+
+// readsItself reports whether a type says itself how it is read from JSON.
+func readsItself(t reflect.Type) bool {
+	return reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]()) ||
+		reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
+}
+
 // Marshal writes a value, or each element of a slice or array, as a text of JSON.
 func (*DefaultSerialize) Marshal(value any) ([]any, error) {
 	if value == (any)(askedDefault{}) {
@@ -86,21 +105,30 @@ func (*DefaultSerialize) Marshal(value any) ([]any, error) {
 	}
 	list := reflect.ValueOf(value)
 	if !list.IsValid() || list.Kind() != reflect.Slice && list.Kind() != reflect.Array {
-		text, err := json.Marshal(value)
+		text, err := asJSON(value)
 		if err != nil {
 			return nil, fmt.Errorf("write %T as JSON: %w", value, err)
 		}
-		return []any{string(text)}, nil
+		return []any{text}, nil
 	}
 	rows := make([]any, list.Len())
 	for i := range rows {
-		text, err := json.Marshal(list.Index(i).Interface())
+		text, err := asJSON(list.Index(i).Interface())
 		if err != nil {
 			return nil, fmt.Errorf("write row %d as JSON: %w", i, err)
 		}
-		rows[i] = string(text)
+		rows[i] = text
 	}
 	return rows, nil
+}
+
+// asJSON is a value as encoding/json writes it, but for '<', '>' and '&', which stay as they are.
+func asJSON(value any) (string, error) {
+	var text strings.Builder
+	e := json.NewEncoder(&text)
+	e.SetEscapeHTML(false)
+	err := e.Encode(value)
+	return strings.TrimSuffix(text.String(), "\n"), err
 }
 
 // serializer is a zero value of the row type, if that has the methods; nil: it has not.

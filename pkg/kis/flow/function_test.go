@@ -3,6 +3,7 @@ package flow_test
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -22,6 +23,31 @@ func TestShapes(t *testing.T) {
 	k.commit("plain", `"quoted"`)
 	k.run()
 	k.saw("[plain quoted] 0 <nil> trueF")
+}
+
+// Strings that look like JSON come as they went, from the program and from a function; a function that is called by hand and a
+// row type's serializer read them so too.
+func TestTexts(t *testing.T) {
+	k := newKit(t)
+	texts := []string{"123", "true", "null", "1e3", `{"a":1}`, "[1, 2]", " 7 ", "plain", "<"}
+	look := func(_ context.Context, f kis.Flow, rows []string) error {
+		k.seen = append(k.seen, strings.Join(rows, "|"))
+		return f.CommitRowBatch(rows)
+	}
+	k.link("first", look)
+	k.link("second", look)
+	rows := make([]any, len(texts))
+	for i, text := range texts {
+		rows[i] = text
+	}
+	k.commit(rows...)
+	k.run()
+	all := strings.Join(texts, "|")
+	k.saw(all, all)
+	read, err := new(kis.DefaultSerialize).UnMarshal(rows, reflect.TypeFor[[]string]())
+	if got := read.Interface(); err != nil || fmt.Sprint(got) != fmt.Sprint(texts) {
+		t.Errorf("the serializer reads %q as %q, %v", texts, got, err)
+	}
 }
 
 func TestParams(t *testing.T) {

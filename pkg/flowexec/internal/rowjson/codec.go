@@ -1,6 +1,7 @@
 // Package rowjson reads rows from JSON, writes them, and turns rows of one type into rows of another, all as encoding/json
-// does. Structs of plain fields are dealt with by code that is compiled once for each type; what that is in doubt about is
-// left to encoding/json, row by row.
+// does, with one difference: '<', '>' and '&' are written as they are, as they stand in rows that pass on as they came. Structs of
+// plain fields are dealt with by code that is compiled once for each type; what that is in doubt about is left to encoding/json,
+// row by row.
 package rowjson
 
 import (
@@ -11,6 +12,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"sync"
 	"unsafe"
 )
 
@@ -20,7 +22,9 @@ type Codec struct {
 	// refuseNull: null would leave the row as if it had been empty.
 	refuseNull bool
 	// raw: the row is json.RawMessage, which keeps its JSON as it came.
-	raw    bool
+	raw bool
+	// text: the row is a string, and JSON that is no string is the text that it is.
+	text   bool
 	fields []field // nil: encoding/json does it all
 	plain  bool    // all fields are read without code of their own, which might keep the row's bytes
 }
@@ -44,6 +48,14 @@ func For(row reflect.Type) *Codec {
 	}
 	return c
 }
+
+// IsText reports whether rows of a type are strings, without methods of their own to read or write them.
+func IsText(row reflect.Type) bool {
+	return row.Kind() == reflect.String && !marshalsItself(row) && row != numberType
+}
+
+// ForText makes a codec of a type that IsText says, which reads JSON that is no string, and what is no JSON, as the text that it is.
+func ForText(row reflect.Type) *Codec { return &Codec{row: row, text: true} }
 
 func marshalsItself(t reflect.Type) bool {
 	for _, own := range []reflect.Type{unmarshalerType, textUnmarshalerType, marshalerType, textMarshalerType} {
@@ -100,6 +112,10 @@ func (c *Codec) Slow(row []byte, into unsafe.Pointer) error {
 		return nil
 	}
 	target := reflect.NewAt(c.row, into)
+	if i := skipSpace(row, 0); c.text && (i == len(row) || row[i] != '"' || !json.Valid(row)) {
+		target.Elem().SetString(string(row))
+		return nil
+	}
 	if c.fields != nil {
 		target.Elem().SetZero() // decode may have begun to fill it
 	}
@@ -114,16 +130,6 @@ func unmarshal(text []byte, into reflect.Value) (err error) {
 		}
 	}()
 	return json.Unmarshal(text, into.Interface())
-}
-
-// marshal is encoding/json's, with a panic of a type's own code as an error.
-func marshal(v any) (text []byte, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			text, err = nil, fmt.Errorf("writing %T panicked: %v", v, p)
-		}
-	}()
-	return json.Marshal(v)
 }
 
 func isNull(row []byte) bool {
@@ -141,11 +147,48 @@ func (c *Codec) Append(dst []byte, from unsafe.Pointer) ([]byte, error) {
 	return AppendAny(dst, reflect.NewAt(c.row, from).Interface())
 }
 
-// AppendAny writes a row of whatever type behind dst. A panic of a type's own MarshalJSON is an error.
-func AppendAny(dst []byte, row any) ([]byte, error) {
-	text, err := marshal(row)
-	return append(dst, text...), err
+// AppendAny writes a row of whatever type behind dst. A panic of a type's own MarshalJSON is an error. After an error dst is as
+// it was.
+func AppendAny(dst []byte, row any) (out []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			out, err = dst, fmt.Errorf("writing %T panicked: %v", row, p)
+		}
+	}()
+	e, ok := encoders.Get().(*encoder)
+	if !ok {
+		e = newEncoder()
+	}
+	e.text.Reset()
+	if err := e.json.Encode(row); err != nil {
+		encoders.Put(e)
+		return dst, err
+	}
+	text := e.text.Bytes()
+	out = append(dst, text[:len(text)-1]...) // without the line's end that it writes
+	if e.text.Cap() <= maxKept {
+		encoders.Put(e)
+	}
+	return out, nil
 }
+
+// encoder is encoding/json's, which leaves '<', '>' and '&' alone. One goroutine has it at a time; one that panicked is dropped.
+type encoder struct {
+	text bytes.Buffer
+	json *json.Encoder
+}
+
+func newEncoder() *encoder {
+	e := new(encoder)
+	e.json = json.NewEncoder(&e.text)
+	e.json.SetEscapeHTML(false)
+	return e
+}
+
+var encoders sync.Pool // of *encoder
+
+// maxKept is the largest buffer, in bytes, that is kept for the next row.
+const maxKept = 64 << 10
 
 // kind is how a field is read and written.
 type kind uint8
@@ -189,7 +232,7 @@ type field struct {
 func compile(row reflect.Type) []field {
 	fields := make([]field, 0, 8)
 	for _, f := range Fields(row) {
-		if f.ThroughPointer || f.Quoted || f.OmitZero || !plainName(f.Name) {
+		if f.ThroughPointer || f.Hidden || f.Quoted || f.OmitZero || !plainName(f.Name) {
 			return nil
 		}
 		fields = append(fields, field{
@@ -202,7 +245,7 @@ func compile(row reflect.Type) []field {
 // plainName reports whether a name stands in JSON as it is, and has no other spellings than in the case of its ASCII letters.
 func plainName(name string) bool {
 	for i := range len(name) {
-		if c := name[i]; c < ' ' || c >= 0x80 || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+		if c := name[i]; c < ' ' || c >= 0x80 || c == '"' || c == '\\' {
 			return false
 		}
 	}

@@ -1,7 +1,9 @@
 package rowjson
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"math"
 	"reflect"
 	"strings"
@@ -98,10 +100,24 @@ func same[T any](t testing.TB, row []byte) {
 func written[T any](t failer, row T) {
 	t.Helper()
 	got, gotErr := For(reflect.TypeFor[T]()).Append([]byte("before"), unsafe.Pointer(&row))
-	want, wantErr := json.Marshal(&row)
+	want, wantErr := asJSON(&row)
 	if (gotErr == nil) != (wantErr == nil) || string(got) != "before"+string(want) {
 		t.Fatalf("%+v is written as %s, %v; encoding/json writes %s, %v", row, got, gotErr, want, wantErr)
 	}
+}
+
+// asJSON is encoding/json, which leaves '<', '>' and '&' alone.
+func asJSON(v any) (text []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			text, err = nil, fmt.Errorf("%v", p)
+		}
+	}()
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err = e.Encode(v)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
 var seeds = []string{

@@ -32,7 +32,7 @@ func converted[From, To any](t failer, from From) {
 	t.Helper()
 	var got, want To
 	gotErr := NewConverter(reflect.TypeFor[From](), reflect.TypeFor[To]()).Convert(unsafe.Pointer(&got), unsafe.Pointer(&from))
-	row, wantErr := json.Marshal(&from)
+	row, wantErr := asJSON(&from)
 	if wantErr == nil {
 		wantErr = json.Unmarshal(row, &want)
 	}

@@ -1,7 +1,6 @@
 package rowjson
 
 import (
-	"encoding/json"
 	"math"
 	"reflect"
 	"strconv"
@@ -62,8 +61,8 @@ func (f *field) encode(dst []byte, p unsafe.Pointer) ([]byte, bool) {
 		return appendFloat(dst, *(*float64)(p), 64)
 	}
 	// A struct's field is addressable, so encoding/json calls a MarshalJSON of its pointer, too.
-	b, err := marshal(reflect.NewAt(f.typ, p).Interface())
-	return append(dst, b...), err == nil
+	dst, err := AppendAny(dst, reflect.NewAt(f.typ, p).Interface())
+	return dst, err == nil
 }
 
 // isEmpty is what omitempty asks.
@@ -81,9 +80,9 @@ func (f *field) isEmpty(p unsafe.Pointer) bool {
 // appendString writes a string of plain ASCII; any other is in doubt.
 func appendString(dst []byte, s string) ([]byte, bool) {
 	for i := range len(s) {
-		if b := s[i]; b < ' ' || b >= 0x7f || b == '"' || b == '\\' || b == '<' || b == '>' || b == '&' {
-			quoted, err := json.Marshal(s)
-			return append(dst, quoted...), err == nil
+		if b := s[i]; b < ' ' || b >= 0x7f || b == '"' || b == '\\' {
+			dst, err := AppendAny(dst, s)
+			return dst, err == nil
 		}
 	}
 	dst = append(dst, '"')

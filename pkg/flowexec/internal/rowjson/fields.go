@@ -18,6 +18,9 @@ type Field struct {
 	ThroughPointer bool
 	// OmitEmpty, OmitZero and Quoted are the tag's options omitempty, omitzero and string.
 	OmitEmpty, OmitZero, Quoted bool
+	// Hidden: it is an embedded struct whose type is not exported, and that has a name of its own by its tag. Reflection reads and
+	// sets what it has, and not the struct itself.
+	Hidden bool
 
 	tagged bool
 }
@@ -66,10 +69,8 @@ func Fields(t reflect.Type) []Field {
 					}
 					continue
 				}
-				if !sf.IsExported() {
-					continue
-				}
-				f := Field{Name: name, Type: sf.Type, Index: index, Offset: l.offset + sf.Offset, ThroughPointer: l.far, tagged: name != ""}
+				f := Field{Name: name, Type: sf.Type, Index: index, Offset: l.offset + sf.Offset, ThroughPointer: l.far,
+					Hidden: !sf.IsExported(), tagged: name != ""}
 				if name == "" {
 					f.Name = sf.Name
 				}

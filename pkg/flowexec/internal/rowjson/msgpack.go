@@ -2,7 +2,6 @@ package rowjson
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -82,8 +81,7 @@ func appendAny(dst []byte, value any, err error) ([]byte, error) {
 	if err != nil {
 		return dst, err
 	}
-	text, err := json.Marshal(value)
-	return append(dst, text...), err
+	return AppendAny(dst, value)
 }
 
 func appendList(dst []byte, d *msgpack.Decoder, depth, n int, err error) ([]byte, error) {

@@ -70,7 +70,7 @@ func isPlainMap(t reflect.Type) bool {
 // through takes a value through JSON; without a type to become, it finds out whether JSON can hold it.
 func through(p pair) value {
 	return func(to, from unsafe.Pointer) bool {
-		text, err := marshal(reflect.NewAt(p.from, from).Interface())
+		text, err := AppendAny(nil, reflect.NewAt(p.from, from).Interface())
 		return err == nil && (p.to == nil || unmarshal(text, reflect.NewAt(p.to, to)) == nil)
 	}
 }

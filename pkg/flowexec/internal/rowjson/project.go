@@ -36,6 +36,12 @@ func Project(narrow, wide *Codec) (*Projection, bool) {
 	if narrow.fields == nil || wide.fields == nil {
 		return nil, false
 	}
+	// A name that the wide type has a field for, and the narrow one a field that differs in case only, would go to two places.
+	for _, f := range wide.fields {
+		if _, doubt := narrow.find([]byte(f.name)); doubt {
+			return nil, false
+		}
+	}
 	p := new(Projection)
 	for _, f := range narrow.fields {
 		place, doubt := wide.find([]byte(f.name))
