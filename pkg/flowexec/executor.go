@@ -33,6 +33,7 @@ type executor struct {
 	jumps   []jump
 	aside   []asideRow
 	sets    sets
+	turns   turns
 
 	using using
 	left  func() // what the part's Enter returned for the rows that run; nil: none do

@@ -427,6 +427,13 @@ func (ln *lane) close() (works []*work, groups []*group) {
 	return works, groups
 }
 
+// recalled are the rows that Release has asked for since the run under way began: those that park in it go back.
+func (ln *lane) recalled() []recall {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	return slices.Clip(ln.lot.recalls)
+}
+
 // release takes the rows of the slots out of the lane.
 func (ln *lane) release(c recall) (back []*work, groups []*group) {
 	ln.mu.Lock()

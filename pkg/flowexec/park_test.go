@@ -124,7 +124,7 @@ func TestParkInExpansion(t *testing.T) {
 		b.expect("la04 la14 lb02 lb12 va14 vb02 vb12")
 		b.expectEnded(p, "[1] 1→b02 1→b12")
 		b.save("a2")
-		b.expect("la24 la34 la01 va24 va34")
+		b.expect("la24 la34 va24 va34 la01")
 		b.expectEnded(p, "[0 1 2] 0 FUNCTION_ERROR d 2 FUNCTION_ERROR d 0→a14 0→a24 0→a34 1→b02 1→b12")
 		values, err := b.store.Connection.Load(t.Context(), []string{"sum"})
 		if err != nil {

@@ -26,9 +26,11 @@ type Plan struct {
 	timeout  time.Duration
 	steps    []*step
 	places   map[string][]int // where a function stands in steps
-	types    *types
-	bundle   *definition.Bundle
-	registry *kis.Registry
+	// stretches are where rows of one key go one after the other; nil: nowhere.
+	stretches []stretch
+	types     *types
+	bundle    *definition.Bundle
+	registry  *kis.Registry
 }
 
 // step is one function in its place in the flow.
@@ -121,6 +123,7 @@ func Compile(b *definition.Bundle, r *kis.Registry) (*Plan, error) {
 	p.findWide()
 	p.findOwnCode()
 	p.findChanges()
+	p.findStretches()
 	return p, nil
 }
 

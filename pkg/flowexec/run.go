@@ -38,6 +38,7 @@ type run struct {
 	saves     uint64  // how often its connector had saved when it was last called
 	empty     int     // jumps without rows
 	growth    *growth // what the function under way has made; nil: it is not followed
+	turns     *turns  // a stretch of the flow is under way; nil: none is
 	// pieces are full pieces of the output of a run without keys, open the one that is being written.
 	pieces []batch.Output
 	open   batch.Output
@@ -73,6 +74,9 @@ func (x *executor) finish() {
 		clear(sets[:cap(sets)])
 		waiting[k] = sets[:0]
 	}
+	if x.own.plan.stretches != nil {
+		x.turns.reset()
+	}
 	x.own, x.run = run{waiting: waiting}, nil
 	x.words.reset()
 	x.vectors.reset()
@@ -100,7 +104,14 @@ func (r *run) execute() (Run, *parcel) {
 	if left := r.work.abandoned; left != nil {
 		r.takeOver(left)
 	}
-	for k := r.earliest(); k < len(r.plan.steps) && !r.halted; k = r.earliest() {
+	for !r.halted {
+		k := r.earliest()
+		if r.keyed && r.plan.stretches != nil && !r.inTurn(k) {
+			continue
+		}
+		if k == len(r.plan.steps) {
+			break
+		}
 		sets := r.take(k)
 		next := sets[0]
 		r.waiting[k] = slices.Delete(sets, 0, 1)
@@ -108,6 +119,9 @@ func (r *run) execute() (Run, *parcel) {
 	}
 	if r.returned {
 		return r.work.returned(), nil
+	}
+	if r.turns != nil {
+		r.endTurns()
 	}
 	result := Run{Part: r.part.given(), Rows: r.work.rows}
 	if r.part.Output {
@@ -192,24 +206,26 @@ func (r *run) withoutDead(rs *rowset) *rowset {
 // one key stay in order also when one of them took another way.
 func (r *run) take(k int) []*rowset {
 	sets := r.waiting[k]
-	if len(sets) < 2 || r.plan.whole() {
+	if len(sets) < 2 || r.plan.whole() || areOrdered(sets) {
 		return sets
 	}
 	var ordered []*rowset
 	next := make([]int, len(sets))
 	for {
-		// The set with the earliest row goes on up to the earliest row of another one.
-		first, limit := -1, batch.WholeBatch
+		// The set with the earliest row goes on up to the earliest row of another one. Of rows of one origin those that came here first
+		// go first, as they do when their row is alone.
+		first, limit, second := -1, batch.WholeBatch, 0
 		for i, rs := range sets {
-			switch {
-			case next[i] >= rs.len():
-			case first < 0 || rs.origin[next[i]] < sets[first].origin[next[first]]:
-				if first >= 0 {
-					limit = sets[first].origin[next[first]]
-				}
+			if next[i] >= rs.len() {
+				continue
+			}
+			switch origin := rs.origin[next[i]]; {
+			case first < 0:
 				first = i
-			default:
-				limit = min(limit, rs.origin[next[i]])
+			case origin < sets[first].origin[next[first]]:
+				limit, second, first = sets[first].origin[next[first]], first, i
+			case origin < limit:
+				limit, second = origin, i
 			}
 		}
 		if first < 0 {
@@ -217,7 +233,7 @@ func (r *run) take(k int) []*rowset {
 		}
 		rs, lo := sets[first], next[first]
 		hi := lo + 1
-		for hi < rs.len() && rs.origin[hi] <= limit {
+		for hi < rs.len() && (rs.origin[hi] < limit || rs.origin[hi] == limit && first < second) {
 			hi++
 		}
 		next[first] = hi
@@ -232,6 +248,22 @@ func (r *run) take(k int) []*rowset {
 		}
 	}
 	return ordered
+}
+
+// areOrdered reports whether no row of a rowset goes before one of those in front of it.
+func areOrdered(sets []*rowset) bool {
+	last := uint32(0)
+	for _, rs := range sets {
+		n := rs.len()
+		if n == 0 {
+			continue
+		}
+		if rs.origin[0] < last {
+			return false
+		}
+		last = rs.origin[n-1]
+	}
+	return true
 }
 
 func span(lo, hi int) []uint32 {
@@ -318,6 +350,7 @@ func (r *run) runCalculate(s *step, rs *rowset) {
 	case written:
 		r.leave(rs)
 	default:
+		r.noteMade(s)
 		r.refuseNil(s, rs, out)
 		r.pass(r.x.next(rs, out, r.x.gone, s.index+1), s.index+1)
 		r.leave(rs)
@@ -341,6 +374,7 @@ func (r *run) runExpand(s *step, rs *rowset) {
 	case written:
 		r.leave(rs)
 	default:
+		r.noteMade(s)
 		r.passMade(s, rs, f.Out, f.Parents)
 		r.leave(rs)
 	}
@@ -430,6 +464,7 @@ func (r *run) lose(i int, o batch.RowOutcome) {
 // halt ends all rows that are under way, those of the current step included, and with them the run.
 func (r *run) halt(o batch.RowOutcome) {
 	r.halted = true
+	r.forgoTurns()
 	r.keepAside(r.now)
 	o.Function = cmp.Or(o.Function, r.step.name)
 	for i, origin := range r.now.origin {
@@ -551,48 +586,4 @@ func (x *executor) metricsOf(p *Plan, s *step) functionMetrics {
 		}
 	}
 	return x.metrics[s.index]
-}
-
-// ledger keeps how the rows of a run ended, the worst that happened to each.
-type ledger struct {
-	n       int
-	places  []uint32 // for each row 1 + its place in notDone; nil while all are done
-	notDone []batch.RowOutcome
-	first   *batch.RowOutcome // that is dead or failed; behind it may stand no row at all. Nil: none is
-}
-
-// end records an outcome of a row, or of all with batch.WholeBatch.
-func (l *ledger) end(origin uint32, o batch.RowOutcome) {
-	if l.first == nil && (o.Outcome == batch.Dead || o.Outcome == batch.Failed) {
-		first := o
-		l.first = &first
-	}
-	if origin == batch.WholeBatch {
-		for i := range uint32(l.n) {
-			l.end(i, o)
-		}
-		return
-	}
-	if l.places == nil {
-		l.places = make([]uint32, l.n)
-	}
-	o.Row = origin
-	switch place := l.places[origin]; {
-	case place == 0:
-		l.notDone = append(l.notDone, o)
-		l.places[origin] = uint32(len(l.notDone))
-	case l.notDone[place-1].Outcome < o.Outcome:
-		l.notDone[place-1] = o
-	case l.notDone[place-1].Outcome == o.Outcome && l.notDone[place-1].NotKept == 0:
-		l.notDone[place-1].NotKept = o.NotKept
-	}
-}
-
-// list is the outcomes by row, with the rows counted within the part.
-func (l *ledger) list(w *work) []batch.RowOutcome {
-	slices.SortFunc(l.notDone, func(a, b batch.RowOutcome) int { return cmp.Compare(a.Row, b.Row) })
-	for i := range l.notDone {
-		l.notDone[i].Row = w.row(l.notDone[i].Row)
-	}
-	return l.notDone
 }

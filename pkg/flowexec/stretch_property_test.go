@@ -1,0 +1,281 @@
+package flowexec_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/hashicorp/go-hclog"
+	"pgregory.net/rapid"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/connector"
+	"github.com/kisgrid/kisgrid/pkg/connector/memory"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/flowexec"
+	"github.com/kisgrid/kisgrid/pkg/kis"
+)
+
+// tale is a row of TestCutsDoNotMatter. Functions decide by all of it, and by how often it has come to them.
+type tale struct {
+	K    string          `json:"k"`
+	ID   int             `json:"id"`
+	N    int             `json:"n"`
+	Last json.RawMessage `json:"last,omitempty"`
+}
+
+// chance is a number below of that follows from the row and its visit alone.
+func (s tale) chance(ctx context.Context, of int) int {
+	call := kis.From(ctx)
+	h := fnv.New64a()
+	fmt.Fprint(h, call.Function, s.K, s.ID, s.N, string(s.Last), call.RowID().Visit)
+	return int(h.Sum64() >> 20 % uint64(of))
+}
+
+// fails is an error for the first attempts at some rows, and for all at few. Pauses are of random lengths, so rows that come of one
+// overtake each other: where there may be such rows none fails.
+func (s tale) fails(ctx context.Context) error {
+	if kis.From(ctx).Param("expands") == "" && kis.From(ctx).Attempt <= max(0, s.chance(ctx, 12)-8) {
+		return errors.New("not yet")
+	}
+	return nil
+}
+
+// effectLog is connectors in memory that note what was done to each key.
+type effectLog struct {
+	store *memory.Store
+	mu    sync.Mutex
+	done  map[string][]string // guarded by mu
+}
+
+func (l *effectLog) open(ctx context.Context, c *definition.Connector) (connector.Connection, error) {
+	conn, err := l.store.Open(ctx, c)
+	return &logged{conn, l, c.Name}, err
+}
+
+// logged is a connection of effectLog.
+type logged struct {
+	connector.Connection
+	log  *effectLog
+	name string
+}
+
+func (l *logged) Save(ctx context.Context, cause connector.Cause, effects []connector.Effect) ([]error, error) {
+	l.log.mu.Lock()
+	for _, e := range effects {
+		key := l.name + " " + e.Key
+		l.log.done[key] = append(l.log.done[key], fmt.Sprint(e.Op, e.Field, e.Value))
+	}
+	l.log.mu.Unlock()
+	return l.Connection.Save(ctx, cause, effects)
+}
+
+// A flow's forms of functions, by their first letters.
+var taleForms = map[byte]string{
+	's': "Save; cname: %s; save: {key: '{k}', set: {n: n}}",
+	'i': "Save; cname: %s; save: {key: '{k}', incr: {n: n, m: id}}",
+	'a': "Save; cname: %s; save: {key: '{k}l', append: {x: n}}",
+	'd': "Save; cname: %s; save: {key: '{k}', delete: true}",
+	'l': "Load; cname: %s; on_missing: 'null'; load: {key: '{k}', set: {last: n}}",
+	'm': "Load; cname: %s; on_missing: dead; load: {key: '{k}', set: {last: m}}",
+	'w': "Load; cname: %s; wait: 300ms; load: {key: '{k}', set: {last: n}}",
+	'L': "Load; cname: %s; on_missing: 'null'; retry_times: 2; retry_duration: 20ms",
+	'S': "Save; cname: %s; retry_times: 2; retry_duration: 20ms",
+	'v': "Verify; retry_times: 2; retry_duration: 50ms",
+	'c': "Calculate; retry_times: 2; retry_duration: 50ms",
+	'e': "Expand",
+}
+
+// drawTale draws a flow, in which a row may jump from each Verify, as jumps says.
+func drawTale(t *rapid.T) (functions []string, jumps map[string][]string) {
+	forms := rapid.SliceOfN(rapid.SampledFrom([]byte("siadlmwLSLSvvce")), 2, 7).Draw(t, "forms")
+	type step struct {
+		name, connector string
+		saves           bool
+	}
+	var steps []step
+	for i, form := range forms {
+		s := step{name: fmt.Sprintf("%c%d", form, i)}
+		text := taleForms[form]
+		if strings.Contains(text, "%s") {
+			s.connector = rapid.SampledFrom([]string{"store", "store", "other"}).Draw(t, "connector")
+			s.saves = strings.HasPrefix(text, "Save")
+			text = fmt.Sprintf(text, s.connector)
+		}
+		if steps = append(steps, s); slices.Contains(forms, 'e') {
+			text += "; default_params: {expands: x}"
+		}
+		functions = append(functions, s.name+" "+text)
+	}
+	uses := make(map[string]int)
+	for _, s := range steps {
+		uses[s.connector]++
+	}
+	jumps = make(map[string][]string)
+	for i, s := range steps {
+		for k, target := range steps {
+			// A connector that only one step uses has no stretch: rows that jump back over it are outside of the promise.
+			alone := func(s step) bool { return s.saves && uses[s.connector] == 1 }
+			if s.name[0] == 'v' && (k > i || !slices.ContainsFunc(steps[k:i], alone)) && k != i {
+				jumps[s.name] = append(jumps[s.name], target.name)
+			}
+		}
+	}
+	return functions, jumps
+}
+
+func registerTale(r *kis.Registry, functions []string, jumps map[string][]string) {
+	for _, f := range functions {
+		name, _, _ := strings.Cut(f, " ")
+		switch name[0] {
+		case 'L':
+			r.Func(name, kis.Load(func(s tale) string { return s.K }, func(ctx context.Context, s tale, saved *map[string]string) (tale, error) {
+				if s.Last = nil; saved != nil {
+					s.Last = json.RawMessage(raw(*saved))
+				}
+				return s, s.fails(ctx)
+			}))
+		case 'S':
+			r.Func(name, kis.Save(func(ctx context.Context, w kis.Writer, s tale) error {
+				switch s.chance(ctx, 6) {
+				case 0:
+				case 1:
+					w.Delete(s.K)
+				case 2:
+					w.Incr(s.K, "m", s.ID)
+				case 3:
+					w.Append(s.K+"l", s.ID)
+					w.Set(s.K, "n", s.N)
+				default:
+					w.Set(s.K, "n", s.N)
+					w.Incr(s.K, "n", 1)
+				}
+				return s.fails(ctx)
+			}))
+		case 'v':
+			r.Func(name, kis.Verify(func(ctx context.Context, s tale) error {
+				targets, c := jumps[name], s.chance(ctx, 12)
+				switch visit := kis.From(ctx).RowID().Visit; {
+				case c == 0:
+					return kis.Drop("so it is")
+				case c < 4 && visit < 3 && len(targets) > 0:
+					return kis.Jump(targets[s.chance(ctx, len(targets))])
+				}
+				return s.fails(ctx)
+			}))
+		case 'c':
+			r.Func(name, kis.Calculate(func(ctx context.Context, s tale) (tale, error) {
+				s.N += len(s.Last) + 1
+				return s, s.fails(ctx)
+			}))
+		case 'e':
+			r.Func(name, kis.Expand(func(ctx context.Context, s tale, emit func(tale)) error {
+				for i := range s.chance(ctx, 4) {
+					s.N += i
+					emit(s)
+				}
+				return nil
+			}))
+		}
+	}
+}
+
+// drawBatches cuts rows of few keys into batches.
+func drawBatches(t *rapid.T) (batches [][]string) {
+	for id, n := 0, rapid.IntRange(1, 5).Draw(t, "batches"); len(batches) < n; {
+		var rows []string
+		for range rapid.IntRange(1, 12).Draw(t, "rows") {
+			id++
+			rows = append(rows, raw(tale{K: rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "key"), ID: id, N: rapid.IntRange(0, 3).Draw(t, "n")}))
+		}
+		batches = append(batches, rows)
+	}
+	return batches
+}
+
+// told runs batches as one stream, or each row once the one before has ended, and tells how each row ended, and what was done to each
+// key.
+func told(t *testing.T, l *flowexec.Local, log *effectLog, batches [][]string, each bool) string {
+	s, err := l.Stream(t.Context(), "F")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var pending []*flowexec.Pending
+	var lines []string
+	wait := func() {
+		for _, p := range pending {
+			result, err := p.Wait(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			rows := make([]string, p.Batch().Len())
+			for _, o := range result.NotDone {
+				rows[o.Row] = fmt.Sprintf("%s %s %s %s %d", o.Outcome, o.Code, o.Function, o.Reason, o.Attempts)
+			}
+			for i, origin := range result.Output.Origins {
+				rows[origin] += " " + string(result.Output.Rows.Row(i))
+			}
+			lines = append(lines, rows...)
+		}
+		pending = nil
+	}
+	for _, rows := range batches {
+		cuts := [][]string{rows}
+		if each {
+			cuts = slices.Collect(slices.Chunk(rows, 1))
+		}
+		for _, rows := range cuts {
+			p, err := s.Send(t.Context(), batch.Rows(rows...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if pending = append(pending, p); each {
+				wait()
+			}
+		}
+	}
+	wait()
+	for i := range lines {
+		lines[i] = fmt.Sprintf("%d: %s", i+1, lines[i])
+	}
+	keys := make([]string, 0, len(log.done))
+	for key, effects := range log.done {
+		keys = append(keys, fmt.Sprint(key, " ", effects))
+	}
+	slices.Sort(keys)
+	return strings.Join(append(lines, keys...), "\n")
+}
+
+// However rows are cut into batches, they end as if each was submitted when the one before had ended, and so do connectors.
+func TestCutsDoNotMatter(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		functions, jumps := drawTale(rt)
+		batches := drawBatches(rt)
+		copies := rapid.IntRange(1, 3).Draw(rt, "copies")
+		docs := append(chain(fmt.Sprintf("shard_key: k\ncopies: %d\n", copies), functions...),
+			definition.Document{YAML: []byte("kistype: conn\ncname: other\ntype: redis\naddrs: localhost:1\n")})
+		for i := range docs {
+			docs[i].YAML = []byte(strings.Replace(string(docs[i].YAML), "  cname: store\n  cname", "  cname", 1))
+		}
+		var got [2]string
+		for i := range got {
+			synctest.Test(t, func(t *testing.T) {
+				log := &effectLog{store: memory.New(), done: make(map[string][]string)}
+				l := local(t, docs, func(r *kis.Registry) { registerTale(r, functions, jumps) },
+					flowexec.WithOpeners(map[string]connector.Opener{"redis": log.open}), flowexec.WithLogger(hclog.New(&hclog.LoggerOptions{Level: hclog.Error})))
+				got[i] = told(t, l, log, batches, i == 0)
+			})
+		}
+		if got[0] != got[1] {
+			rt.Errorf("flow %q, jumps %v\nrow by row it is\n%s\nin batches\n%s", functions, jumps, got[0], got[1])
+		}
+	})
+}

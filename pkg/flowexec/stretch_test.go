@@ -1,0 +1,159 @@
+package flowexec_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/flowexec"
+	"github.com/kisgrid/kisgrid/pkg/kis"
+)
+
+// seen is a row of which a Load says what its key had before.
+type seen struct {
+	K    string  `json:"k"`
+	N    int     `json:"n"`
+	Last *string `json:"last"`
+}
+
+// lastSeen registers a Load of a key's last number, a Save of it, and what stands between and behind them in the tests.
+func lastSeen(r *kis.Registry) {
+	r.Func("load", kis.Load(func(s seen) string { return s.K }, func(_ context.Context, s seen, saved *map[string]string) (seen, error) {
+		if saved != nil {
+			last := (*saved)["n"]
+			s.Last = &last
+		}
+		return s, nil
+	}))
+	r.Func("save", kis.Save(func(_ context.Context, w kis.Writer, s seen) error {
+		w.Set(s.K, "n", s.N)
+		return nil
+	}))
+	r.Func("drop20", kis.Verify(func(_ context.Context, s seen) error {
+		if s.N == 20 {
+			return kis.Drop("twenty")
+		}
+		return nil
+	}))
+	r.Func("twice", kis.Expand(func(_ context.Context, s seen, emit func(seen)) error {
+		emit(s)
+		emit(seen{K: s.K, N: s.N + 100})
+		return nil
+	}))
+	r.Func("back", kis.Verify(func(_ context.Context, s seen) error {
+		if s.Last == nil || *s.Last != fmt.Sprint(s.N) {
+			return kis.Jump("load")
+		}
+		return nil
+	}))
+}
+
+// Rows of one key find what the row before has saved, and nothing of those behind, in one batch as in many.
+func TestStretch(t *testing.T) {
+	const load, save = "l Load; on_missing: 'null'; load: {key: '{k}', set: {last: n}}", "s Save; save: {key: '{k}', set: {n: n}}"
+	const incr = "i Save; save: {key: '{k}', incr: {n: n}}"
+	for _, test := range []struct {
+		name      string
+		functions []string
+		rows      []string
+		want      string
+	}{
+		{
+			name: "Load then Save", functions: []string{load, save}, rows: []string{row("a", 20), row("a", 25), row("a", 27)},
+			want: `0 → {"k":"a","last":null,"n":20}
+				1 → {"k":"a","last":20,"n":25}
+				2 → {"k":"a","last":25,"n":27}`,
+		},
+		{
+			name: "Incr then Load", functions: []string{incr, load}, rows: []string{row("a", 1), row("a", 1), row("a", 1)},
+			want: `0 → {"k":"a","last":1,"n":1}
+				1 → {"k":"a","last":2,"n":1}
+				2 → {"k":"a","last":3,"n":1}`,
+		},
+		{
+			name: "Set then Incr then Load", functions: []string{save, incr, load}, rows: []string{row("a", 1), row("a", 2), row("a", 15), row("b", 4)},
+			want: `0 → {"k":"a","last":2,"n":1}
+				1 → {"k":"a","last":4,"n":2}
+				2 → {"k":"a","last":30,"n":15}
+				3 → {"k":"b","last":8,"n":4}`,
+		},
+		{
+			name: "keys go together", functions: []string{load, save}, rows: []string{row("a", 1), row("b", 2), row("a", 3), row("c", 4), row("b", 5), row("a", 6)},
+			want: `0 → {"k":"a","last":null,"n":1}
+				1 → {"k":"b","last":null,"n":2}
+				2 → {"k":"a","last":1,"n":3}
+				3 → {"k":"c","last":null,"n":4}
+				4 → {"k":"b","last":2,"n":5}
+				5 → {"k":"a","last":3,"n":6}`,
+		},
+		{
+			name: "functions", functions: []string{"load Load; on_missing: 'null'", "save Save"}, rows: []string{row("a", 20), row("a", 25), row("a", 27)},
+			want: `0 → {"k":"a","n":20,"last":null}
+				1 → {"k":"a","n":25,"last":"20"}
+				2 → {"k":"a","n":27,"last":"25"}`,
+		},
+		{
+			name: "a row that is dropped in between saves nothing", functions: []string{"load Load; on_missing: 'null'", "drop20 Verify", "save Save"},
+			rows: []string{row("a", 19), row("a", 20), row("a", 27)},
+			want: `1 filtered DROPPED drop20: twenty
+				0 → {"k":"a","n":19,"last":null}
+				2 → {"k":"a","n":27,"last":"19"}`,
+		},
+		{
+			name: "an input row goes with all that comes of it", functions: []string{"twice Expand", "load Load; on_missing: 'null'", "save Save"},
+			rows: []string{row("a", 20), row("a", 25)},
+			want: `0 → {"k":"a","n":20,"last":null}
+				0 → {"k":"a","n":120,"last":null}
+				1 → {"k":"a","n":25,"last":"120"}
+				1 → {"k":"a","n":125,"last":"120"}`,
+		},
+		{
+			name: "a row comes back from behind the last of these steps", functions: []string{"load Load; on_missing: 'null'", "save Save", "back Verify"},
+			rows: []string{row("a", 20), row("a", 25), row("a", 27)},
+			want: `0 → {"k":"a","n":20,"last":"20"}
+				1 → {"k":"a","n":25,"last":"25"}
+				2 → {"k":"a","n":27,"last":"27"}`,
+		},
+		{
+			name: "a Save behind them goes on with all rows", functions: []string{load, save, "z Save; cname: other; save: {key: '{k}', append: {n: n}}"},
+			rows: []string{row("a", 20), row("a", 25), row("a", 27)},
+			want: `0 → {"k":"a","last":null,"n":20}
+				1 → {"k":"a","last":20,"n":25}
+				2 → {"k":"a","last":25,"n":27}`,
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			docs := append(chain("shard_key: k\n", test.functions...),
+				definition.Document{YAML: []byte("kistype: conn\ncname: other\ntype: redis\naddrs: localhost:1\n")})
+			for i := range docs { // a function names another connector than the usual one
+				docs[i].YAML = bytes.Replace(docs[i].YAML, []byte("  cname: store\n  cname"), []byte("  cname"), 1)
+			}
+			expect(t, submit(t, local(t, docs, lastSeen), test.rows...), test.want)
+			expect(t, submitEach(t, local(t, docs, lastSeen), test.rows), test.want)
+		})
+	}
+}
+
+// submitEach is submit for rows that are a batch each.
+func submitEach(t testing.TB, l *flowexec.Local, rows []string) string {
+	t.Helper()
+	all := &batch.Result{}
+	for i, row := range rows {
+		r, err := l.Submit(context.Background(), "F", batch.Rows(row))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range r.NotDone {
+			o.Row = uint32(i)
+			all.NotDone = append(all.NotDone, o)
+		}
+		for j := range r.Output.Origins {
+			all.Output.Rows.Append(r.Output.Rows.Row(j))
+			all.Output.Origins = append(all.Output.Origins, uint32(i))
+		}
+	}
+	return tell(all)
+}
