@@ -9,10 +9,15 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -127,8 +132,47 @@ func (i *intake) begin(c *callMeter) {
 	}
 	i.mu.Unlock()
 	if crowded != nil {
-		crowded.cancel()
+		go i.cut(crowded) // the caller holds a lock of gRPC's
 	}
+}
+
+// errUnread ends calls for whose message the server does not wait: Drain's, and those that are too many.
+var errUnread = batch.Errorf(batch.CodeOverloaded, "the server ended the call before its message had come, as it shuts down or has too many "+
+	"such calls: nothing was done: try again, or another server")
+
+// unread is errUnread as the detail of the status with which gRPC ends a call that is cancelled while its handler waits for the
+// message. gRPC takes a detail from the trailer only where the status has none of its own, and the same code.
+var unread = sync.OnceValue(func() metadata.MD {
+	s := status.New(codes.Canceled, errUnread.Error())
+	if with, err := s.WithDetails(wire.FromError(errUnread)); err == nil {
+		s = with
+	}
+	packed, _ := proto.Marshal(s.Proto()) // a message of strings and numbers can always be packed
+	return metadata.Pairs("grpc-status-details-bin", string(packed))
+})
+
+// reads notes that a handler is about to read the one message of its call. False: the call was ended before.
+func (i *intake) reads(ctx context.Context) bool {
+	c, _ := ctx.Value(callKey{}).(*callMeter)
+	if c == nil {
+		return true
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	c.reader = ctx
+	return !c.over
+}
+
+// cut ends a call. Where a handler waits for the call's one message, the call's error says that nothing was done.
+func (i *intake) cut(c *callMeter) {
+	i.mu.Lock()
+	reader := c.reader
+	c.over = true
+	i.mu.Unlock()
+	if reader != nil {
+		_ = grpc.SetTrailer(reader, unread()) // it fails where the call has ended
+	}
+	c.cancel()
 }
 
 // silence is how long the connection's silent calls have waited, all together. The caller holds the intake's lock.
@@ -156,7 +200,7 @@ func (i *intake) end(silent bool) {
 	}
 	i.mu.Unlock()
 	for _, c := range over {
-		c.cancel()
+		i.cut(c)
 	}
 }
 

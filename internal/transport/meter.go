@@ -65,9 +65,11 @@ type callMeter struct {
 	waits  bool               // it ends only when its client or the server does, as a health watch
 	began  int64              // in microseconds, by the intake's clock
 
-	held   int64         // guarded by the intake's lock
-	since  int64         // guarded by the intake's lock: since when some of these bytes are held, at the most; as began
-	silent *list.Element // guarded by the intake's lock: of meter.silent, until its first message was delivered
+	held   int64           // guarded by the intake's lock
+	since  int64           // guarded by the intake's lock: since when some of these bytes are held, at the most; as began
+	silent *list.Element   // guarded by the intake's lock: of meter.silent, until its first message was delivered
+	over   bool            // guarded by the intake's lock: the server ends it
+	reader context.Context // guarded by the intake's lock: of the handler that reads its one message; nil: it has not begun, or reads a stream
 }
 
 // Read implements net.Conn.

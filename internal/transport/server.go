@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -88,6 +89,23 @@ func NewServer(c Config, opts ...grpc.ServerOption) (*Server, error) {
 	healthpb.RegisterHealthServer(s.Server, s.health)
 	reflection.Register(s.Server)
 	return s, nil
+}
+
+// RegisterService registers a service as grpc.Server's method does. Where the server ends a call without a stream before its message
+// has come, the call's error says that nothing was done, which gRPC's own would leave open.
+func (s *Server) RegisterService(service *grpc.ServiceDesc, implementation any) {
+	own := *service
+	own.Methods = slices.Clone(service.Methods)
+	for i := range own.Methods {
+		handle := own.Methods[i].Handler
+		own.Methods[i].Handler = func(srv any, ctx context.Context, read func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
+			if !s.intake.reads(ctx) {
+				return nil, wire.Status(errUnread)
+			}
+			return handle(srv, ctx, read, interceptor)
+		}
+	}
+	s.Server.RegisterService(&own, implementation)
 }
 
 // Serve takes connections until the server stops, as grpc.Server's does, and lets no more than MaxConnections of them make calls.

@@ -127,6 +127,48 @@ func TestDrain(t *testing.T) {
 	})
 }
 
+// A call that a draining server ends before its message came says that nothing was done: its handler does not run.
+func TestCallsWithoutAMessageSayThatNothingWasDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, err := transport.NewServer(transport.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ran := false
+		server.RegisterService(&grpc.ServiceDesc{ServiceName: "a", HandlerType: (*any)(nil), Methods: []grpc.MethodDesc{{MethodName: "b",
+			Handler: func(_ any, _ context.Context, read func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+				if err := read(&healthpb.HealthCheckRequest{}); err != nil {
+					return nil, err
+				}
+				ran = true
+				return &healthpb.HealthCheckResponse{}, nil
+			}}}}, server)
+		listener := bufconn.Listen(1 << 20)
+		run(t, server, listener)
+		_, conn := dial(t, "passthrough:///worker", transport.Config{}, grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			return listener.DialContext(ctx)
+		}))
+		if err := <-invoke(conn); err != nil || !ran {
+			t.Fatalf("a call ended with %v, and its handler ran: %t", err, ran)
+		}
+		ran = false
+		silent, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ClientStreams: true}, "/a/b") // as a message that is slow on its way
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- silent.RecvMsg(&healthpb.HealthCheckResponse{}) }()
+		synctest.Wait()
+		if err := server.Drain(t.Context()); err != nil {
+			t.Error(err)
+		}
+		err = wire.FromStatus(<-ended)
+		if batch.CodeOf(err) != batch.CodeOverloaded || wire.LeavesOpen(batch.CodeOf(err)) || ran {
+			t.Errorf("the silent call ended with %v, and its handler ran: %t", err, ran)
+		}
+	})
+}
+
 // invoke makes a call and tells how it ended.
 func invoke(conn *grpc.ClientConn) <-chan error {
 	ended := make(chan error, 1)

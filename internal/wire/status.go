@@ -100,6 +100,16 @@ func Status(err error) error {
 	return s.Err()
 }
 
+// LeavesOpen reports whether an error of the code, with which a call ended, leaves open whether the call was carried out: with these
+// codes a handler ends calls that it had begun, too. Of any other code a handler says it instead of carrying the call out.
+func LeavesOpen(code batch.Code) bool {
+	switch code {
+	case batch.CodeInternal, batch.CodeDeadline, batch.CodeCancelled, batch.CodeShutdown, batch.CodeUnavailable:
+		return true
+	}
+	return false
+}
+
 // FromStatus is the error of a gRPC call as a *batch.Error, wherever it was made: by our handler, by gRPC here, or on the
 // way. An error that has a *batch.Error in its chain stays as it is, and so does io.EOF, which ends a stream well.
 func FromStatus(err error) error {

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 
+	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -141,12 +142,7 @@ func refused(err error, bytes int64) bool {
 
 // ranNothing reports whether an error with which a coordinator ended a call means that it ran nothing of the batch.
 func ranNothing(e *pb.Error) bool {
-	switch batch.Code(e.GetCode()) {
-	case batch.CodeInternal, batch.CodeDeadline, batch.CodeCancelled, batch.CodeShutdown, batch.CodeUnavailable:
-		return false
-	case batch.CodeOverloaded:
-		// Builds that say this by a code alone end a call so whose rows have run: what they passed on found no room.
-		return !strings.Contains(e.GetMessage(), "takes its answers too slowly")
-	}
-	return true
+	code := batch.Code(e.GetCode())
+	// Builds that say OVERLOADED by a code alone end a call so whose rows have run: what they passed on found no room.
+	return !wire.LeavesOpen(code) && (code != batch.CodeOverloaded || !strings.Contains(e.GetMessage(), "takes its answers too slowly"))
 }

@@ -233,6 +233,8 @@ func TestEndsOfCallsTellWhatRan(t *testing.T) {
 			{status.Error(codes.ResourceExhausted, "a proxy's limit"), true},
 			{wire.Status(batch.Errorf(batch.CodeShutdown, "stopped")), true},
 			{wire.Status(batch.Errorf(batch.CodeMissingKeys, "no keys")), false},
+			{status.Error(codes.Canceled, "context canceled"), true},
+			{unread(t), false},
 		} {
 			got := submit(t.Context(), c, "F", numbered(1))
 			(<-k.calls).fail(test.err)
@@ -241,6 +243,15 @@ func TestEndsOfCallsTellWhatRan(t *testing.T) {
 			}
 		}
 	})
+}
+
+// unread is the error of a call that the coordinator ended before its message had come: gRPC's own, with our detail.
+func unread(t *testing.T) error {
+	s, err := status.New(codes.Canceled, "context canceled").WithDetails(&pb.Error{Code: pb.Code_CODE_OVERLOADED, Message: "nothing was done"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Err()
 }
 
 // TestBatchesThatCannotBeSent: nothing of them ran, whoever finds that out.

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/kisgrid/kisgrid/internal/transport"
+	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
@@ -85,6 +86,11 @@ func TestDrain(t *testing.T) {
 		t.Error("a new stream was opened")
 	}
 	quiet(t, "the drain is over before the rows are", drained)
+	late, err := r.c.ingest.Submit(t.Context(), &pb.SubmitRequest{Flow: "W", Submission: &pb.Submission{Sequence: 7, Rows: rows(4)}}) // a call that had come in
+	if err != nil || late.GetAnswer().GetSequence() != 7 || !late.GetAnswer().GetLast() {
+		t.Errorf("a call during the drain is answered %v, %v", late, err)
+	}
+	wantCode(t, wire.ToError(late.GetAnswer().GetRefused()), batch.CodeShutdown, "another one")
 	for _, p := range parts {
 		s.done(p)
 	}
@@ -173,7 +179,10 @@ func TestStopBeforeReady(t *testing.T) {
 	r := &rig{t: t, prefix: "/away/", etcd: away}
 	r.start(func(c *Config) { c.HTTP = pages })
 	u := within(t, "an answer", r.call(t.Context(), "W", &pb.Submission{Sequence: 1, Rows: rows(1)}))
-	wantCode(t, u.err, batch.CodeUnavailable, "waits for etcd")
+	if u.err != nil { // an error of this code would leave open whether rows ran
+		t.Errorf("the call ended with %v", u.err)
+	}
+	wantCode(t, wire.ToError(u.answer.GetRefused()), batch.CodeUnavailable, "waits for etcd")
 	_, err = r.tryOpen(batch.NewStreamID(), "W")
 	wantCode(t, err, batch.CodeUnavailable, "waits for etcd")
 	_, err = pb.NewAdminClient(r.conn).Get(t.Context(), &pb.GetRequest{Kind: "flows"})

@@ -75,7 +75,7 @@ func (e *enquiries) ask(ctx context.Context, q question) reply {
 	case <-ctx.Done():
 		return reply{err: batch.Errorf(batch.CodeCancelled, "ask etcd for flow %s: the caller gave up: %w", q.flow, context.Cause(ctx))}
 	case <-e.done:
-		return reply{err: errStopped()}
+		return reply{err: errDraining()}
 	}
 }
 

@@ -72,7 +72,7 @@ func (i *ingest) closed() error {
 	case !isClosed(i.ready):
 		return batch.Errorf(batch.CodeUnavailable, "this coordinator has just started and waits for etcd to tell it the flows: try again, or another one")
 	case i.board.load().cutOff:
-		return errCutOff()
+		return batch.Errorf(batch.CodeUnavailable, "this coordinator can't reach most workers: submit to another one, the same batch if it was sent")
 	}
 	return nil
 }
@@ -121,10 +121,18 @@ func refused(in *pb.Submission, spent size) *submission {
 	return &submission{id: batch.ID{Sequence: in.GetSequence()}, spent: spent, begun: true}
 }
 
+// refusedCall ends a call of whose batch nothing ran. Where the error's code leaves that open, an answer says it.
+func refusedCall(in *pb.Submission, err error) (*pb.SubmitResponse, error) {
+	if !wire.LeavesOpen(batch.CodeOf(err)) {
+		return nil, wire.Status(err)
+	}
+	return &pb.SubmitResponse{Answer: &pb.Answer{Sequence: in.GetSequence(), Refused: wire.FromError(err), Last: true}}, nil
+}
+
 // Submit runs one batch and answers when each of its rows has an outcome.
 func (i *ingest) Submit(ctx context.Context, in *pb.SubmitRequest) (_ *pb.SubmitResponse, failed error) {
 	if err := i.closed(); err != nil {
-		return nil, wire.Status(err)
+		return refusedCall(in.GetSubmission(), err)
 	}
 	id, err := batch.StreamIDFrom(in.GetStream())
 	if err != nil {
@@ -141,7 +149,7 @@ func (i *ingest) Submit(ctx context.Context, in *pb.SubmitRequest) (_ *pb.Submit
 		return &pb.SubmitResponse{Answer: changed.answer(in.GetSubmission()), Limits: limitsOf(i.limits)}, nil
 	}
 	if err != nil {
-		return nil, wire.Status(err)
+		return refusedCall(in.GetSubmission(), err)
 	}
 	sub.endings = newOutbox[ending]()
 	sub.untaken = &untaken{budget: i.budget, allowance: cost, shed: func() bool {
@@ -152,7 +160,8 @@ func (i *ingest) Submit(ctx context.Context, in *pb.SubmitRequest) (_ *pb.Submit
 	defer sub.untaken.close()
 	defer func() { sub.span.end(failed) }()
 	if !i.loop.post(ctx, scheduler.Submitted{Batch: &sub.Batch}) {
-		return nil, wire.Status(errStopped())
+		failed = errDraining()
+		return refusedCall(in.GetSubmission(), failed)
 	}
 	answer, err := i.await(ctx, sub, answerLimit(takes))
 	if err != nil {

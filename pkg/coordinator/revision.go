@@ -94,7 +94,7 @@ func (f *fleet) enquire(ctx context.Context, flow string, named batch.Revision) 
 		case <-ctx.Done():
 			return nil, batch.Errorf(batch.CodeCancelled, "wait for flow %s: the caller gave up: %w", flow, context.Cause(ctx))
 		case <-f.done:
-			return nil, errStopped()
+			return nil, errDraining()
 		}
 	}
 }
