@@ -354,22 +354,33 @@ func TestFloodsAreCut(t *testing.T) {
 		"priorities": func(r *raw, _ uint32) error { return r.WritePriority(1, http2.PriorityParam{StreamDep: 5}) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			log, logger := newLines()
-			_, address := serve(t, transport.Config{Logger: logger})
-			r := dialRaw(t, address)
-			if err := r.open(1, healthpb.Health_Check_FullMethodName); err != nil {
-				t.Fatal(err)
-			}
-			go func() { _, _ = io.Copy(io.Discard, r.Conn) }()
-			for stream := uint32(3); ; stream += 2 {
-				if err := flood(r, stream); err != nil {
-					break
+			synctest.Test(t, func(t *testing.T) { // no time passes while the flood goes on, however slow the machine is
+				log, logger := newLines()
+				server, err := transport.NewServer(transport.Config{Logger: logger})
+				if err != nil {
+					t.Fatal(err)
 				}
-				if stream > 1_500_000 {
-					t.Fatal("the server takes all of it")
+				listener := bufconn.Listen(1 << 20)
+				run(t, server, listener)
+				conn, err := listener.DialContext(t.Context())
+				if err != nil {
+					t.Fatal(err)
 				}
-			}
-			contains(t, "the server's log", log.wait(t), "frames that bring nothing")
+				r := rawOn(t, conn)
+				if err := r.open(1, healthpb.Health_Check_FullMethodName); err != nil {
+					t.Fatal(err)
+				}
+				go func() { _, _ = io.Copy(io.Discard, conn) }()
+				for stream := uint32(3); ; stream += 2 {
+					if err := flood(r, stream); err != nil {
+						break
+					}
+					if stream > 1_500_000 {
+						t.Fatal("the server takes all of it")
+					}
+				}
+				contains(t, "the server's log", log.wait(t), "frames that bring nothing")
+			})
 		})
 	}
 }

@@ -40,6 +40,12 @@ func dialRaw(t *testing.T, address string) *raw {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return rawOn(t, conn)
+}
+
+// rawOn begins HTTP/2 on a connection, which it closes with the test.
+func rawOn(t *testing.T, conn net.Conn) *raw {
+	t.Helper()
 	t.Cleanup(func() { _ = conn.Close() })
 	if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
 		t.Fatal(err)
