@@ -47,7 +47,7 @@ func root() *cobra.Command {
   kisgrid dead list                     rows that could not be done; dead redrive runs them again`,
 		SilenceUsage: true, SilenceErrors: true, Version: command.Build(),
 	}
-	cmd.AddCommand(demoCommand(), devCommand(), newCommand(), applyCommand(), getCommand(), deleteCommand(), exportCommand(), rolloutCommand(), submitCommand(), deadCommand(), explainCommand(), lintCommand())
+	cmd.AddCommand(demoCommand(), devCommand(), newCommand(), applyCommand(), getCommand(), deleteCommand(), exportCommand(), rolloutCommand(), submitCommand(), deadCommand(), explainCommand(), lintCommand(), versionCommand())
 	command.FromEnvironment(cmd)
 	return cmd
 }

@@ -109,7 +109,7 @@ func (p *project) name(dir string) error {
 
 // require finds the KisGrid to build with: a checkout, else the release that this program is of.
 func (p *project) require(checkout string) error {
-	p.KisGrid, p.Version, p.Go = modulePath, command.Version, strings.TrimPrefix(runtime.Version(), "go")
+	p.KisGrid, p.Version, p.Go = modulePath, command.ReadBuild().Version, strings.TrimPrefix(runtime.Version(), "go")
 	if checkout == "" {
 		checkout = enclosingCheckout()
 	}

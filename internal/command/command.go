@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -18,23 +17,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
-
-// Version is set by the linker; "dev" otherwise.
-var Version = "dev"
-
-// Build says which build of the program this is: the version, and the commit where the build knows it.
-func Build() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return Version
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
-			return Version + "+" + s.Value[:12]
-		}
-	}
-	return Version
-}
 
 // FromEnvironment lets every flag of the command and its children that the command line does not give fall back to
 // KISGRID_<FLAG>, dashes as underscores. Call it once, on the root, after all flags are bound.

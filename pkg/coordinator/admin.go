@@ -31,6 +31,7 @@ type admin struct {
 	checking chan struct{}
 	compiled *compiled // what was stored when somebody checked last; owned by who holds checking
 	steps    int       // limit of a flow
+	build    string    // which build this is
 
 	// What redrives need.
 	id       string

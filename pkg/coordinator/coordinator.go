@@ -69,7 +69,7 @@ type Config struct {
 	Budget int64
 	// DeadLetters keeps dead rows. The caller closes it after Run. Default: they are only reported.
 	DeadLetters *deadletter.Store
-	// Build says which build of the program this is.
+	// Build says which build of the program this is: the version, and behind a "+" the commit where it is known.
 	Build string
 	// Logger gets what an operator should know. Default: nobody.
 	Logger hclog.Logger
@@ -169,7 +169,7 @@ func New(c Config) (*Coordinator, error) {
 	pb.RegisterIngestServer(server, k.ingest)
 	pb.RegisterAdminServer(server, &admin{
 		store: c.Store, fleet: k.fleet, loop: k.loop, board: k.board, draining: k.draining, checking: make(chan struct{}, 1),
-		id: k.id, keeper: k.keeper, budget: k.ingest.budget, limits: c.Limits, steps: c.MaxSteps,
+		id: k.id, keeper: k.keeper, budget: k.ingest.budget, limits: c.Limits, steps: c.MaxSteps, build: c.Build,
 	})
 	c.Registry.MustRegister(&collector{coordinator: k}, k.fleet.rejections, k.keeper.kept, k.keeper.notKept, k.keeper.redriven)
 	return k, nil

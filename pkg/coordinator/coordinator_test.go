@@ -177,7 +177,7 @@ func TestStopBeforeReady(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := &rig{t: t, prefix: "/away/", etcd: away}
-	r.start(func(c *Config) { c.HTTP = pages })
+	r.start(func(c *Config) { c.HTTP, c.Build = pages, "v1.2.3+0123456789ab" })
 	u := within(t, "an answer", r.call(t.Context(), "W", &pb.Submission{Sequence: 1, Rows: rows(1)}))
 	if u.err != nil { // an error of this code would leave open whether rows ran
 		t.Errorf("the call ended with %v", u.err)
@@ -187,6 +187,11 @@ func TestStopBeforeReady(t *testing.T) {
 	wantCode(t, err, batch.CodeUnavailable, "waits for etcd")
 	_, err = pb.NewAdminClient(r.conn).Get(t.Context(), &pb.GetRequest{Kind: "flows"})
 	wantCode(t, err, batch.CodeUnavailable, away)
+	// Which build it is, it knows without etcd.
+	v, err := pb.NewAdminClient(r.conn).Version(t.Context(), &pb.VersionRequest{})
+	if err != nil || v.GetId() != r.c.id || v.GetVersion() != "v1.2.3" || v.GetCommit() != "0123456789ab" || v.GetGo() == "" || v.GetPlatform() == "" {
+		t.Errorf("asked for its version it says %v, %v", v, err)
+	}
 	for path, want := range map[string]int{"/livez": http.StatusOK, "/readyz": http.StatusServiceUnavailable, "/metrics": http.StatusOK} {
 		if status, body := get(t, "http://"+pages.Addr().String()+path); status != want {
 			t.Errorf("%s answers %d: %s", path, status, body)

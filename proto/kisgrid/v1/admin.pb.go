@@ -2319,6 +2319,125 @@ func (x *DeadReason) GetLetters() uint64 {
 	return 0
 }
 
+type VersionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VersionRequest) Reset() {
+	*x = VersionRequest{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VersionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VersionRequest) ProtoMessage() {}
+
+func (x *VersionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VersionRequest.ProtoReflect.Descriptor instead.
+func (*VersionRequest) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{32}
+}
+
+// VersionResponse is one coordinator's build; others of the cluster may be of another one.
+type VersionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The coordinator's id, as Get lists it.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The release, such as "v1.2.3"; "dev" for a build that is of none.
+	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	// The first twelve digits of the commit that it was built from, with "-dirty" behind it if files differed; empty where the
+	// build does not know it.
+	Commit string `protobuf:"bytes,3,opt,name=commit,proto3" json:"commit,omitempty"`
+	// The version of Go that built it, such as "go1.26.8".
+	Go string `protobuf:"bytes,4,opt,name=go,proto3" json:"go,omitempty"`
+	// The system and processor that it was built for, such as "linux/amd64".
+	Platform      string `protobuf:"bytes,5,opt,name=platform,proto3" json:"platform,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VersionResponse) Reset() {
+	*x = VersionResponse{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VersionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VersionResponse) ProtoMessage() {}
+
+func (x *VersionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VersionResponse.ProtoReflect.Descriptor instead.
+func (*VersionResponse) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *VersionResponse) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *VersionResponse) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *VersionResponse) GetCommit() string {
+	if x != nil {
+		return x.Commit
+	}
+	return ""
+}
+
+func (x *VersionResponse) GetGo() string {
+	if x != nil {
+		return x.Go
+	}
+	return ""
+}
+
+func (x *VersionResponse) GetPlatform() string {
+	if x != nil {
+		return x.Platform
+	}
+	return ""
+}
+
 var File_kisgrid_v1_admin_proto protoreflect.FileDescriptor
 
 const file_kisgrid_v1_admin_proto_rawDesc = "" +
@@ -2491,7 +2610,14 @@ const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\bfunction\x18\x02 \x01(\tR\bfunction\x12$\n" +
 	"\x04code\x18\x03 \x01(\x0e2\x10.kisgrid.v1.CodeR\x04code\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x18\n" +
-	"\aletters\x18\x05 \x01(\x04R\aletters2\xfa\x05\n" +
+	"\aletters\x18\x05 \x01(\x04R\aletters\"\x10\n" +
+	"\x0eVersionRequest\"\x7f\n" +
+	"\x0fVersionResponse\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\x12\x16\n" +
+	"\x06commit\x18\x03 \x01(\tR\x06commit\x12\x0e\n" +
+	"\x02go\x18\x04 \x01(\tR\x02go\x12\x1a\n" +
+	"\bplatform\x18\x05 \x01(\tR\bplatform2\xbe\x06\n" +
 	"\x05Admin\x12;\n" +
 	"\x05Apply\x12\x18.kisgrid.v1.ApplyRequest\x1a\x16.kisgrid.v1.ApplyEvent0\x01\x126\n" +
 	"\x03Get\x12\x16.kisgrid.v1.GetRequest\x1a\x17.kisgrid.v1.GetResponse\x12?\n" +
@@ -2503,7 +2629,8 @@ const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\bEditDead\x12\x1b.kisgrid.v1.EditDeadRequest\x1a\x16.kisgrid.v1.DeadLetter\x12I\n" +
 	"\vRedriveDead\x12\x1e.kisgrid.v1.RedriveDeadRequest\x1a\x18.kisgrid.v1.DeadProgress0\x01\x12_\n" +
 	"\x16RedriveDeadWithResults\x12).kisgrid.v1.RedriveDeadWithResultsRequest\x1a\x18.kisgrid.v1.RedriveEvent0\x01\x12E\n" +
-	"\bDropDead\x12\x1b.kisgrid.v1.DropDeadRequest\x1a\x1c.kisgrid.v1.DropDeadResponseB7Z5github.com/kisgrid/kisgrid/proto/kisgrid/v1;kisgridv1b\x06proto3"
+	"\bDropDead\x12\x1b.kisgrid.v1.DropDeadRequest\x1a\x1c.kisgrid.v1.DropDeadResponse\x12B\n" +
+	"\aVersion\x12\x1a.kisgrid.v1.VersionRequest\x1a\x1b.kisgrid.v1.VersionResponseB7Z5github.com/kisgrid/kisgrid/proto/kisgrid/v1;kisgridv1b\x06proto3"
 
 var (
 	file_kisgrid_v1_admin_proto_rawDescOnce sync.Once
@@ -2517,7 +2644,7 @@ func file_kisgrid_v1_admin_proto_rawDescGZIP() []byte {
 	return file_kisgrid_v1_admin_proto_rawDescData
 }
 
-var file_kisgrid_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_kisgrid_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_kisgrid_v1_admin_proto_goTypes = []any{
 	(*ApplyRequest)(nil),                  // 0: kisgrid.v1.ApplyRequest
 	(*ApplyEvent)(nil),                    // 1: kisgrid.v1.ApplyEvent
@@ -2551,14 +2678,16 @@ var file_kisgrid_v1_admin_proto_goTypes = []any{
 	(*DropDeadResponse)(nil),              // 29: kisgrid.v1.DropDeadResponse
 	(*DeadProgress)(nil),                  // 30: kisgrid.v1.DeadProgress
 	(*DeadReason)(nil),                    // 31: kisgrid.v1.DeadReason
-	(*Document)(nil),                      // 32: kisgrid.v1.Document
-	(*Error)(nil),                         // 33: kisgrid.v1.Error
-	(Code)(0),                             // 34: kisgrid.v1.Code
-	(*BatchID)(nil),                       // 35: kisgrid.v1.BatchID
-	(*Columns)(nil),                       // 36: kisgrid.v1.Columns
+	(*VersionRequest)(nil),                // 32: kisgrid.v1.VersionRequest
+	(*VersionResponse)(nil),               // 33: kisgrid.v1.VersionResponse
+	(*Document)(nil),                      // 34: kisgrid.v1.Document
+	(*Error)(nil),                         // 35: kisgrid.v1.Error
+	(Code)(0),                             // 36: kisgrid.v1.Code
+	(*BatchID)(nil),                       // 37: kisgrid.v1.BatchID
+	(*Columns)(nil),                       // 38: kisgrid.v1.Columns
 }
 var file_kisgrid_v1_admin_proto_depIdxs = []int32{
-	32, // 0: kisgrid.v1.ApplyRequest.documents:type_name -> kisgrid.v1.Document
+	34, // 0: kisgrid.v1.ApplyRequest.documents:type_name -> kisgrid.v1.Document
 	4,  // 1: kisgrid.v1.ApplyEvent.diff:type_name -> kisgrid.v1.Diff
 	6,  // 2: kisgrid.v1.ApplyEvent.progress:type_name -> kisgrid.v1.Progress
 	2,  // 3: kisgrid.v1.ApplyEvent.connectors:type_name -> kisgrid.v1.Connectors
@@ -2567,24 +2696,24 @@ var file_kisgrid_v1_admin_proto_depIdxs = []int32{
 	5,  // 6: kisgrid.v1.Diff.changes:type_name -> kisgrid.v1.Change
 	3,  // 7: kisgrid.v1.Progress.degraded:type_name -> kisgrid.v1.ConnectorStanding
 	9,  // 8: kisgrid.v1.GetResponse.resources:type_name -> kisgrid.v1.Resource
-	32, // 9: kisgrid.v1.Resource.document:type_name -> kisgrid.v1.Document
+	34, // 9: kisgrid.v1.Resource.document:type_name -> kisgrid.v1.Document
 	11, // 10: kisgrid.v1.DeleteRequest.documents:type_name -> kisgrid.v1.DocumentName
-	33, // 11: kisgrid.v1.ExplainResponse.error:type_name -> kisgrid.v1.Error
+	35, // 11: kisgrid.v1.ExplainResponse.error:type_name -> kisgrid.v1.Error
 	18, // 12: kisgrid.v1.HistoryResponse.revisions:type_name -> kisgrid.v1.Accepted
-	32, // 13: kisgrid.v1.Accepted.documents:type_name -> kisgrid.v1.Document
-	34, // 14: kisgrid.v1.DeadFilter.code:type_name -> kisgrid.v1.Code
+	34, // 13: kisgrid.v1.Accepted.documents:type_name -> kisgrid.v1.Document
+	36, // 14: kisgrid.v1.DeadFilter.code:type_name -> kisgrid.v1.Code
 	19, // 15: kisgrid.v1.ListDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
 	22, // 16: kisgrid.v1.DeadEvent.letter:type_name -> kisgrid.v1.DeadLetter
 	23, // 17: kisgrid.v1.DeadEvent.store:type_name -> kisgrid.v1.DeadStore
-	34, // 18: kisgrid.v1.DeadLetter.code:type_name -> kisgrid.v1.Code
-	35, // 19: kisgrid.v1.DeadLetter.batch:type_name -> kisgrid.v1.BatchID
+	36, // 18: kisgrid.v1.DeadLetter.code:type_name -> kisgrid.v1.Code
+	37, // 19: kisgrid.v1.DeadLetter.batch:type_name -> kisgrid.v1.BatchID
 	19, // 20: kisgrid.v1.RedriveDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
 	19, // 21: kisgrid.v1.RedriveDeadWithResultsRequest.filter:type_name -> kisgrid.v1.DeadFilter
 	30, // 22: kisgrid.v1.RedriveEvent.progress:type_name -> kisgrid.v1.DeadProgress
-	36, // 23: kisgrid.v1.RedriveEvent.results:type_name -> kisgrid.v1.Columns
+	38, // 23: kisgrid.v1.RedriveEvent.results:type_name -> kisgrid.v1.Columns
 	19, // 24: kisgrid.v1.DropDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
 	31, // 25: kisgrid.v1.DeadProgress.reasons:type_name -> kisgrid.v1.DeadReason
-	34, // 26: kisgrid.v1.DeadReason.code:type_name -> kisgrid.v1.Code
+	36, // 26: kisgrid.v1.DeadReason.code:type_name -> kisgrid.v1.Code
 	0,  // 27: kisgrid.v1.Admin.Apply:input_type -> kisgrid.v1.ApplyRequest
 	7,  // 28: kisgrid.v1.Admin.Get:input_type -> kisgrid.v1.GetRequest
 	10, // 29: kisgrid.v1.Admin.Delete:input_type -> kisgrid.v1.DeleteRequest
@@ -2596,19 +2725,21 @@ var file_kisgrid_v1_admin_proto_depIdxs = []int32{
 	25, // 35: kisgrid.v1.Admin.RedriveDead:input_type -> kisgrid.v1.RedriveDeadRequest
 	26, // 36: kisgrid.v1.Admin.RedriveDeadWithResults:input_type -> kisgrid.v1.RedriveDeadWithResultsRequest
 	28, // 37: kisgrid.v1.Admin.DropDead:input_type -> kisgrid.v1.DropDeadRequest
-	1,  // 38: kisgrid.v1.Admin.Apply:output_type -> kisgrid.v1.ApplyEvent
-	8,  // 39: kisgrid.v1.Admin.Get:output_type -> kisgrid.v1.GetResponse
-	12, // 40: kisgrid.v1.Admin.Delete:output_type -> kisgrid.v1.DeleteResponse
-	6,  // 41: kisgrid.v1.Admin.Rollout:output_type -> kisgrid.v1.Progress
-	17, // 42: kisgrid.v1.Admin.History:output_type -> kisgrid.v1.HistoryResponse
-	14, // 43: kisgrid.v1.Admin.Explain:output_type -> kisgrid.v1.ExplainResponse
-	21, // 44: kisgrid.v1.Admin.ListDead:output_type -> kisgrid.v1.DeadEvent
-	22, // 45: kisgrid.v1.Admin.EditDead:output_type -> kisgrid.v1.DeadLetter
-	30, // 46: kisgrid.v1.Admin.RedriveDead:output_type -> kisgrid.v1.DeadProgress
-	27, // 47: kisgrid.v1.Admin.RedriveDeadWithResults:output_type -> kisgrid.v1.RedriveEvent
-	29, // 48: kisgrid.v1.Admin.DropDead:output_type -> kisgrid.v1.DropDeadResponse
-	38, // [38:49] is the sub-list for method output_type
-	27, // [27:38] is the sub-list for method input_type
+	32, // 38: kisgrid.v1.Admin.Version:input_type -> kisgrid.v1.VersionRequest
+	1,  // 39: kisgrid.v1.Admin.Apply:output_type -> kisgrid.v1.ApplyEvent
+	8,  // 40: kisgrid.v1.Admin.Get:output_type -> kisgrid.v1.GetResponse
+	12, // 41: kisgrid.v1.Admin.Delete:output_type -> kisgrid.v1.DeleteResponse
+	6,  // 42: kisgrid.v1.Admin.Rollout:output_type -> kisgrid.v1.Progress
+	17, // 43: kisgrid.v1.Admin.History:output_type -> kisgrid.v1.HistoryResponse
+	14, // 44: kisgrid.v1.Admin.Explain:output_type -> kisgrid.v1.ExplainResponse
+	21, // 45: kisgrid.v1.Admin.ListDead:output_type -> kisgrid.v1.DeadEvent
+	22, // 46: kisgrid.v1.Admin.EditDead:output_type -> kisgrid.v1.DeadLetter
+	30, // 47: kisgrid.v1.Admin.RedriveDead:output_type -> kisgrid.v1.DeadProgress
+	27, // 48: kisgrid.v1.Admin.RedriveDeadWithResults:output_type -> kisgrid.v1.RedriveEvent
+	29, // 49: kisgrid.v1.Admin.DropDead:output_type -> kisgrid.v1.DropDeadResponse
+	33, // 50: kisgrid.v1.Admin.Version:output_type -> kisgrid.v1.VersionResponse
+	39, // [39:51] is the sub-list for method output_type
+	27, // [27:39] is the sub-list for method input_type
 	27, // [27:27] is the sub-list for extension type_name
 	27, // [27:27] is the sub-list for extension extendee
 	0,  // [0:27] is the sub-list for field type_name
@@ -2640,7 +2771,7 @@ func file_kisgrid_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kisgrid_v1_admin_proto_rawDesc), len(file_kisgrid_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   32,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

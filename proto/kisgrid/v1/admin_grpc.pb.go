@@ -30,6 +30,7 @@ const (
 	Admin_RedriveDead_FullMethodName            = "/kisgrid.v1.Admin/RedriveDead"
 	Admin_RedriveDeadWithResults_FullMethodName = "/kisgrid.v1.Admin/RedriveDeadWithResults"
 	Admin_DropDead_FullMethodName               = "/kisgrid.v1.Admin/DropDead"
+	Admin_Version_FullMethodName                = "/kisgrid.v1.Admin/Version"
 )
 
 // AdminClient is the client API for Admin service.
@@ -63,6 +64,8 @@ type AdminClient interface {
 	RedriveDeadWithResults(ctx context.Context, in *RedriveDeadWithResultsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RedriveEvent], error)
 	// DropDead forgets letters.
 	DropDead(ctx context.Context, in *DropDeadRequest, opts ...grpc.CallOption) (*DropDeadResponse, error)
+	// Version says which build of its program the coordinator that answers is.
+	Version(ctx context.Context, in *VersionRequest, opts ...grpc.CallOption) (*VersionResponse, error)
 }
 
 type adminClient struct {
@@ -228,6 +231,16 @@ func (c *adminClient) DropDead(ctx context.Context, in *DropDeadRequest, opts ..
 	return out, nil
 }
 
+func (c *adminClient) Version(ctx context.Context, in *VersionRequest, opts ...grpc.CallOption) (*VersionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(VersionResponse)
+	err := c.cc.Invoke(ctx, Admin_Version_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServer is the server API for Admin service.
 // All implementations must embed UnimplementedAdminServer
 // for forward compatibility.
@@ -259,6 +272,8 @@ type AdminServer interface {
 	RedriveDeadWithResults(*RedriveDeadWithResultsRequest, grpc.ServerStreamingServer[RedriveEvent]) error
 	// DropDead forgets letters.
 	DropDead(context.Context, *DropDeadRequest) (*DropDeadResponse, error)
+	// Version says which build of its program the coordinator that answers is.
+	Version(context.Context, *VersionRequest) (*VersionResponse, error)
 	mustEmbedUnimplementedAdminServer()
 }
 
@@ -301,6 +316,9 @@ func (UnimplementedAdminServer) RedriveDeadWithResults(*RedriveDeadWithResultsRe
 }
 func (UnimplementedAdminServer) DropDead(context.Context, *DropDeadRequest) (*DropDeadResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DropDead not implemented")
+}
+func (UnimplementedAdminServer) Version(context.Context, *VersionRequest) (*VersionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Version not implemented")
 }
 func (UnimplementedAdminServer) mustEmbedUnimplementedAdminServer() {}
 func (UnimplementedAdminServer) testEmbeddedByValue()               {}
@@ -486,6 +504,24 @@ func _Admin_DropDead_Handler(srv interface{}, ctx context.Context, dec func(inte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_Version_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(VersionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).Version(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_Version_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).Version(ctx, req.(*VersionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Admin_ServiceDesc is the grpc.ServiceDesc for Admin service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -516,6 +552,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DropDead",
 			Handler:    _Admin_DropDead_Handler,
+		},
+		{
+			MethodName: "Version",
+			Handler:    _Admin_Version_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/kisgrid/kisgrid/internal/command"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// serverWait is how long version waits for a coordinator unless it is told otherwise: one that is there answers at once.
+const serverWait = 3 * time.Second
+
+func versionCommand() *cobra.Command {
+	var s server
+	var o output
+	var client bool
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "version",
+		Short: "Say which builds this program and the coordinator are",
+		Long: `version prints the release and the commit of this program, and those of the coordinator that answers. It ends with 1 when no
+coordinator answers; this program's own are printed all the same. Other coordinators and the workers may be of other builds:
+kisgrid get coordinators and kisgrid get workers list them.`,
+		Example: "  kisgrid version\n  kisgrid version --client\n  kisgrid version -o json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.format != "" && o.format != "json" {
+				return fmt.Errorf("--output %q: give json", o.format)
+			}
+			if timeout <= 0 {
+				return fmt.Errorf("--timeout %s: give a time above 0, such as 3s", timeout)
+			}
+			v := versions{Client: ownBuild()}
+			answered := true
+			if !client {
+				v.Server, answered = askBuild(cmd.Context(), &s, timeout)
+			}
+			if err := v.print(cmd.OutOrStdout(), cmd.ErrOrStderr(), o.format); err != nil {
+				return err
+			}
+			if !answered {
+				return errTold
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&client, "client", false, "only this program's: ask no coordinator")
+	cmd.Flags().DurationVar(&timeout, "timeout", serverWait, "how long to wait for the coordinator")
+	o.bind(cmd, "json")
+	s.bind(cmd)
+	return cmd
+}
+
+// versions is what version prints.
+type versions struct {
+	Client build        `json:"client"`
+	Server *serverBuild `json:"server,omitempty"` // nil means that none was asked
+}
+
+type build struct {
+	Version  string `json:"version,omitempty"`
+	Commit   string `json:"commit,omitempty"`
+	Go       string `json:"go,omitempty"`
+	Platform string `json:"platform,omitempty"`
+}
+
+type serverBuild struct {
+	Address string `json:"address"` // as --server has it
+	ID      string `json:"id,omitempty"`
+	build
+	Reason string `json:"reason,omitempty"` // why the rest is not known
+}
+
+func ownBuild() build {
+	b := command.ReadBuild()
+	return build{Version: b.Version, Commit: b.Commit, Go: b.Go, Platform: b.Platform}
+}
+
+// askBuild asks the coordinator. answered is false when none was there to be asked.
+func askBuild(ctx context.Context, s *server, timeout time.Duration) (out *serverBuild, answered bool) {
+	out = &serverBuild{Address: s.address}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	older := false
+	err := s.admin(func(a pb.AdminClient) error {
+		r, err := a.Version(ctx, &pb.VersionRequest{})
+		if status.Code(err) == codes.Unimplemented {
+			older = true
+			return nil
+		}
+		out.ID = r.GetId()
+		out.build = build{Version: r.GetVersion(), Commit: r.GetCommit(), Go: r.GetGo(), Platform: r.GetPlatform()}
+		return err
+	})
+	switch {
+	case err != nil && ctx.Err() != nil:
+		out.Reason = fmt.Sprintf("no answer within %s; raise --timeout, or name another coordinator with --server: %v", timeout, err)
+	case err != nil:
+		out.Reason = err.Error()
+	case older:
+		out.Reason = "the coordinator is of a build before this verb, and can't tell; kisgrid get coordinators may list its build"
+	}
+	return out, err == nil
+}
+
+// print writes a table, and the reason for what lacks behind it.
+func (v versions) print(out, log io.Writer, format string) error {
+	if format == "json" {
+		e := json.NewEncoder(out)
+		e.SetIndent("", "  ")
+		return e.Encode(v)
+	}
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "PROGRAM\tVERSION\tCOMMIT\tGO\tPLATFORM\tADDRESS")
+	line := func(program string, b build, address string) {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", program, or(b.Version, "-"), or(b.Commit, "-"), or(b.Go, "-"), or(b.Platform, "-"), address)
+	}
+	line("kisgrid", v.Client, "-")
+	if v.Server != nil && v.Server.Reason == "" {
+		line(v.Server.ID, v.Server.build, v.Server.Address)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if v.Server != nil && v.Server.Reason != "" {
+		fmt.Fprintln(log, "the coordinator's version is not known: "+v.Server.Reason)
+	}
+	return nil
+}

@@ -1,0 +1,15 @@
+package coordinator
+
+import (
+	"context"
+	"runtime"
+	"strings"
+
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// Version says which build this coordinator is. It asks nobody, so that it answers also while etcd is away.
+func (a *admin) Version(context.Context, *pb.VersionRequest) (*pb.VersionResponse, error) {
+	version, commit, _ := strings.Cut(a.build, "+")
+	return &pb.VersionResponse{Id: a.id, Version: version, Commit: commit, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}, nil
+}
