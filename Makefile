@@ -3,6 +3,8 @@
 GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUF           := go tool -modfile=../tools/go.mod buf
 VERSION       := $(shell git describe --tags --dirty 2>/dev/null || echo dev)
+COMMIT        := $(shell git rev-parse HEAD 2>/dev/null)$(shell git status --porcelain 2>/dev/null | grep -q . && echo -dirty)
+STAMP         := -X github.com/kisgrid/kisgrid/internal/command.Version=$(VERSION) -X github.com/kisgrid/kisgrid/internal/command.Commit=$(COMMIT)
 FUZZTIME      ?= 10s
 BENCH         ?= .
 SIM_ROWS      ?= 10000000
@@ -20,19 +22,29 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' Makefile
 
 build: ## Build the programs into bin/
-	go build -trimpath -ldflags '-X github.com/kisgrid/kisgrid/internal/command.Version=$(VERSION)' -o bin/ ./cmd/...
+	go build -trimpath -ldflags '$(STAMP)' -o bin/ ./cmd/...
 
-images: ## Build container images for amd64 and arm64 into bin/images, the same bytes from the same commit
-	cd tools && go run ./images -o ../bin/images -version $(VERSION) -revision "$$(git rev-parse HEAD)" \
-		-ldflags '-X github.com/kisgrid/kisgrid/internal/command.Version=$(VERSION)' \
+# IMAGES are further flags, such as -push or -repository registry.example.com/grid: see cd tools && go run ./images -h.
+images: ## Build container images for amd64 and arm64 into bin/images, the same bytes from the same commit: IMAGES
+	cd tools && go run ./images -o ../bin/images -version $(VERSION) -revision "$(COMMIT)" -ldflags '$(STAMP)' $(IMAGES) \
 		coordinator=../cmd/coordinator worker=../cmd/worker kisgrid=../cmd/kisgrid
 
-# Tests use free ports and end what they start; a server that is installed need not run.
-test: ## Run every test; with the real redis-server, etcd and etcdctl where they are installed
+# Tests use free ports and end what they start; a server that is installed need not run. Whether the race detector can be had, a
+# small program tells that is built with it: it needs a C compiler, a C library's headers, and a platform that has it.
+PACKAGES ?= ./...
+
+test: ## Run every test of PACKAGES; with the race detector, the real redis-server, etcd and etcdctl where they are installed
 	@for tool in redis-server etcd etcdctl; do \
 		printf '%-15s %s\n' $$tool "$$(command -v $$tool || echo 'not installed: an embedded one stands in, or the test says that it is skipped')"; \
 	done
-	go vet ./... && go test -race -timeout 15m ./...
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && echo 'package main; func main() {}' >"$$dir/main.go" && race=-race && \
+	if go build -race -o "$$dir/main" "$$dir/main.go" >"$$dir/why" 2>&1; then \
+		printf '%-15s %s\n' 'race detector' on; \
+	else \
+		race=; export CGO_ENABLED=0; sed 's/^/                /' "$$dir/why"; \
+		printf '%-15s %s\n' 'race detector' 'OFF: nothing can be built with it (see above), and races go unseen; install a C compiler (Debian: gcc libc6-dev)'; \
+	fi && echo "go vet $(PACKAGES) && go test $$race -timeout 15m $(PACKAGES)" && go vet $(PACKAGES) && go test $$race -timeout 15m $(PACKAGES) && \
+	cd tools && go vet ./... && go test ./...
 
 lint: ## Check style, and the .proto files
 	$(GOLANGCI_LINT) run ./...
