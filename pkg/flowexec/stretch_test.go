@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
 	"github.com/kisgrid/kisgrid/pkg/kis"
@@ -156,4 +157,72 @@ func submitEach(t testing.TB, l *flowexec.Local, rows []string) string {
 		}
 	}
 	return tell(all)
+}
+
+// hotKey is a part of n rows of one key, with their places in a batch of all from first on.
+func (c *collector) hotKey(plan *flowexec.Plan, first, all int) *flowexec.Part {
+	p := &flowexec.Part{Plan: plan, Batch: batch.ID{Stream: batch.NewStreamID(), Sequence: 1}, BatchRows: all, Output: true, Attempt: 1, Done: c.done}
+	for i := first; i < all; i++ {
+		p.Columns.Append([]byte(row("a", i)))
+		p.Columns.Keys = append(p.Columns.Keys, keyOf("a"))
+		p.Rows = append(p.Rows, uint32(i))
+	}
+	return p
+}
+
+// A slot that is recalled while a hot key is under way goes at once: the rows that have not begun come back, and the next owner goes on
+// with the first of them. No row is left out, runs twice, or overtakes another.
+func TestRecallBetweenRounds(t *testing.T) {
+	const rows, stops = 1 << 16, 1000
+	docs := chain("shard_key: k\n", "l Load; on_missing: 'null'; load: {key: '{k}', set: {last: n}}", "s Save; save: {key: '{k}', set: {n: n}}")
+	plan, err := flowexec.Compile(bundle(t, docs), kis.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := newRecorder(t)
+	start := func() *flowexec.Lanes {
+		lanes := flowexec.StartLanes(flowexec.LanesConfig{Flow: "F", Copies: 2, Connectors: pool{store}})
+		t.Cleanup(lanes.Stop)
+		return lanes
+	}
+	old, next := start(), start()
+	store.refuse = func(e connector.Effect) error { // which is asked about each effect while the row is under way
+		if e.Value == fmt.Sprint(stops-1) {
+			old.Release([]batch.Range{{First: 'a', Count: 1}}, nil)
+		}
+		return nil
+	}
+	var c, rest collector
+	first := c.hotKey(plan, 0, rows)
+	old.Enqueue(first)
+	if err := old.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	times, returned := c.rows(first)
+	if len(times) != rows || len(returned) != rows-stops || returned[0] != stops {
+		t.Fatalf("%d rows came back, %d of them not begun, from %d on; not %d, %d and %d", len(times), len(returned), returned[0], rows, rows-stops, stops)
+	}
+	second := rest.hotKey(plan, stops, rows)
+	next.Enqueue(second)
+	if err := next.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, runs := range [][]flowexec.Run{c.runs, rest.runs} {
+		for _, r := range runs {
+			for i := range r.Output.Origins {
+				last := fmt.Sprint(n - 1)
+				if n == 0 {
+					last = "null"
+				}
+				if got, want := string(r.Output.Rows.Row(i)), fmt.Sprintf(`{"k":"a","last":%s,"n":%d}`, last, n); got != want {
+					t.Fatalf("row %d came out as %s, not %s", n, got, want)
+				}
+				n++
+			}
+		}
+	}
+	if n != rows {
+		t.Errorf("%d rows came out, not %d", n, rows)
+	}
 }
