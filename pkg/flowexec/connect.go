@@ -20,13 +20,13 @@ type using struct {
 
 // connect is the frame's Connect.
 func (x *executor) connect(ctx context.Context) (kis.Connection, error) {
-	r := x.run
-	if r == nil {
+	var s *step
+	if !x.during(func(r *run) { s = r.step }) {
 		return nil, batch.Errorf(batch.CodeUnknownConnector, "the call that this context was given to is over, and its connection with it: ask while the function runs")
 	}
-	c := r.step.connector
+	c := s.connector
 	if c == nil {
-		return nil, batch.Errorf(batch.CodeUnknownConnector, "function %s has no connector: name one in its document, with option.cname", r.step.name)
+		return nil, batch.Errorf(batch.CodeUnknownConnector, "function %s has no connector: name one in its document, with option.cname", s.name)
 	}
 	if conn := x.using.find(c); conn != nil {
 		return conn, nil

@@ -61,7 +61,7 @@ func (ln *lane) start(resume *work) {
 func (ln *lane) launch(resume *work, c *kis.Copy) {
 	x := &executor{lane: ln, copy: c}
 	x.renew()
-	x.frame.Copy, x.frame.Pause, x.frame.Identify, x.frame.Raw, x.frame.Connect = x.copy, x.pause, x.identify, x.raw, x.connect
+	x.frame.Copy, x.frame.Pause, x.frame.Identify, x.frame.Raw, x.frame.Connect, x.frame.Late = x.copy, x.pause, x.identify, x.raw, x.connect, x.late
 	ln.exec = x
 	go x.loop(resume)
 }
@@ -316,19 +316,47 @@ func (x *executor) succeed(o batch.RowOutcome, row int, goesOn bool) {
 // callFunc is kis.Code's Call or Keys.
 type callFunc func(f *kis.Frame, lo, hi int) (int, error)
 
-// identify is the id of a row of the frame; that of no row, if there is none of that number, or the call is over.
-func (x *executor) identify(row int) batch.RowID {
-	r := x.run
-	if r == nil || r.now == nil || row < 0 || row >= r.now.len() {
-		return batch.RowID{}
+// during calls look with the run while a call of a function is under way, and reports whether one is. The call does not end
+// meanwhile, whatever goroutine asks: what a function has left behind finds nothing that the lane changes.
+func (x *executor) during(look func(*run)) bool {
+	g := &x.guard
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.calling {
+		look(x.run)
 	}
-	id := batch.RowID{Batch: r.part.Batch}
-	id.Row, id.Output, id.Visit = r.identity(r.step, r.now, row)
+	return g.calling
+}
+
+// identify is the id of a row of the frame; that of no row, if there is none of that number, or no call is under way.
+func (x *executor) identify(row int) (id batch.RowID) {
+	x.during(func(r *run) {
+		if row >= 0 && row < r.now.len() {
+			id.Batch = r.part.Batch
+			id.Row, id.Output, id.Visit = r.identity(r.step, r.now, row)
+		}
+	})
 	return id
 }
 
-// raw is the frame's rows as they came.
-func (x *executor) raw() []any { return x.run.raw(x.run.now) }
+// raw is the frame's rows as they came; nil: no call is under way.
+func (x *executor) raw() []any {
+	var r *run
+	var rs *rowset
+	if !x.during(func(now *run) { r, rs = now, now.now }) {
+		return nil
+	}
+	return r.raw(rs)
+}
+
+// late tells, once for each function, of what it used after its call. It runs on goroutines of the function's.
+func (x *executor) late(function, what string) {
+	lanes := x.lane.lanes
+	if _, told := lanes.late.LoadOrStore([2]string{function, what}, true); !told {
+		lanes.config.Logger.Warn("a function used what it had for its call after that, which is ignored: let the function wait for the goroutines "+
+			"that it starts", "flow", lanes.config.Flow, "function", function, "used", what)
+	}
+}
 
 // raw is rows as they came: JSON as strings.
 func (r *run) raw(rs *rowset) []any {

@@ -79,6 +79,7 @@ type Lanes struct {
 	watchdog sync.WaitGroup
 	began    time.Time    // what parked rows count time from
 	parked   atomic.Int64 // rows
+	late     sync.Map     // what functions used after their calls, told once: [2]string{function, what} → true
 
 	watching sync.Mutex
 	watches  map[*definition.Connector]*watch // guarded by watching

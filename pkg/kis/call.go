@@ -90,7 +90,7 @@ func (c *Call) Connection() (Connection, error) {
 // it, rows that are the same pointers or as many as were given name their origin themselves; otherwise all rows given stand
 // behind each row returned, which a flow with a shard_key refuses (LINEAGE_LOST).
 func (c *Call) Origins(given ...int) {
-	if c.frame != nil {
+	if c.frame != nil && c.frame.calls.Load()%2 == 1 { // else the call is over
 		c.frame.named = append(c.frame.named[:0], given...)
 		c.frame.hasNamed = true
 	}

@@ -96,6 +96,13 @@ func (c *connection) init(ctx context.Context) error {
 // begin is the one Init under way.
 func (c *connection) begin() (err error) {
 	err = errors.New("what CaaSInit registered did not return")
+	defer func() { // also where the text of what it returned panics, or ends the goroutine
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.open = err == nil
+		close(c.opening)
+		c.opening = nil
+	}()
 	defer func() {
 		if p := recover(); p != nil {
 			err = newPanic(p)
@@ -103,11 +110,6 @@ func (c *connection) begin() (err error) {
 		if err != nil {
 			err = c.redactor.Error(fmt.Errorf("open connector %s: %w", c.config.CName, err))
 		}
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.open = err == nil
-		close(c.opening)
-		c.opening = nil
 	}()
 	return c.registry.CallConnInit(c)
 }

@@ -82,7 +82,8 @@ func (c *calculate[In, Out]) Call(f *Frame, lo, hi int) (int, error) {
 }
 
 // Expand turns each row into any number of others, which it hands to emit one by one. What was emitted before an error
-// counts for nothing. emit must not be called after the function has returned.
+// counts for nothing. One goroutine at a time may call emit, and only until the function returns: what is emitted later is ignored,
+// and the log says so once.
 func Expand[In, Out any](fn func(ctx context.Context, row In, emit func(Out)) error) Func {
 	return checked(&expand[In, Out]{base[In, Out]{FormExpand}, fn}, fn == nil)
 }
@@ -94,11 +95,11 @@ type expand[In, Out any] struct {
 
 func (c *expand[In, Out]) Call(f *Frame, lo, hi int) (int, error) {
 	in, out := rowsOf[In](f.In[0])[:hi], f.Out.(*Vec[Out])
-	f.emits++
-	call := f.emits
+	call, function := f.calls.Add(1), f.Call.Function
 	emit := func(row Out) {
-		if f.emits != call {
-			panic("kis: emit was called after its function had returned")
+		if f.calls.Load() != call {
+			f.late(function, "emit") // on whatever goroutine: a panic would end the process
+			return
 		}
 		out.Rows = append(out.Rows, row)
 		f.Parents = append(f.Parents, uint32(f.Row))
@@ -106,7 +107,7 @@ func (c *expand[In, Out]) Call(f *Frame, lo, hi int) (int, error) {
 	start := len(out.Rows)
 	// Whether it ends by an error or a panic: the row's own emits go.
 	defer func() {
-		f.emits++
+		f.calls.Add(1)
 		out.Rows, f.Parents = out.Rows[:start], f.Parents[:start]
 	}()
 	for i := lo; i < hi; i++ {
@@ -136,9 +137,12 @@ type save[In any] struct {
 
 func (c *save[In]) Call(f *Frame, lo, hi int) (int, error) {
 	in := rowsOf[In](f.In[0])[:hi]
-	w := &writer{frame: f}
+	w := &writer{frame: f, function: f.Call.Function}
 	start := len(f.Effects)
-	defer func() { f.Effects = f.Effects[:start] }()
+	defer func() {
+		w.over.Store(true)
+		f.Effects = f.Effects[:start]
+	}()
 	for i := lo; i < hi; i++ {
 		if err := f.begin(i); err != nil {
 			return i, err
@@ -217,6 +221,8 @@ func (c *whole[In, Out]) Call(f *Frame, lo, hi int) (int, error) {
 		return lo, err
 	}
 	f.hasNamed = false
+	f.calls.Add(1)
+	defer f.calls.Add(1)
 	in := rowsOf[In](f.In[0])[lo:hi]
 	// The slice is the function's to keep and to change, and a retry gets the rows as they came.
 	given := slices.Clone(in)

@@ -96,9 +96,12 @@ type Frame struct {
 	// Watch is looked at before each row; when it is not 0, Pause is called, and an error from it ends the call.
 	Watch atomic.Uint32
 	Pause func(row int) error
+	// Late is told that a function used what was its own during its call only, after that; nil: nobody is. It may be called on
+	// any goroutine, at any time.
+	Late func(function, what string)
 
 	ctx      context.Context
-	emits    uint64 // odd while a call of an Expand is under way: an emit is of that call alone
+	calls    atomic.Uint64 // odd while a call of an Expand or a Batch is under way: an emit is of that call alone
 	named    []int
 	hasNamed bool
 }
@@ -139,6 +142,13 @@ func (f *Frame) SetContext(ctx context.Context) {
 
 // Context is what SetContext made.
 func (f *Frame) Context() context.Context { return f.ctx }
+
+// late tells of a use after the call.
+func (f *Frame) late(function, what string) {
+	if f.Late != nil {
+		f.Late(function, what)
+	}
+}
 
 // begin is the check before each row: one atomic load, unless something happened.
 func (f *Frame) begin(row int) error {

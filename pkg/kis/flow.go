@@ -7,6 +7,7 @@ import (
 	"maps"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -39,7 +40,7 @@ type Flow interface {
 	// GetThisFunction is the function, GetThisFuncConf its configuration; nil outside a function.
 	GetThisFunction() Function
 	GetThisFuncConf() *FuncConfig
-	// GetConnector is the function's connector, open; GetConnConf its configuration.
+	// GetConnector is the function's connector, open; an error once the call has returned. GetConnConf is its configuration.
 	GetConnector() (Connector, error)
 	GetConnConf() (*ConnConfig, error)
 	// GetConfig is the flow's configuration, GetFuncConfigByName that of one of its functions; nil: it has none of this name.
@@ -114,7 +115,7 @@ type flowRun struct {
 	named   bool     // whether From named any origin
 	origins []uint32 // of the rows in out, if it did
 	action  Action
-	over    bool // the call has ended: out is another's
+	over    atomic.Bool // the call has ended: out is another's
 	// connector is the function's once it asked, release the end of the hold on it.
 	connector Connector
 	release   func()
@@ -123,7 +124,7 @@ type flowRun struct {
 func (r *flowRun) GetName() string { return r.frame.Call.Flow }
 
 func (r *flowRun) Input() []any {
-	if r.over {
+	if r.over.Load() {
 		return nil // by now the frame has the rows of another call, or none
 	}
 	return r.frame.Raw()
@@ -133,9 +134,11 @@ func (r *flowRun) CommitRow(row any) error { return r.commit(row, unknown) }
 
 func (r *flowRun) CommitRowBatch(rows any) error { return r.commitBatch(rows, unknown) }
 
+var errOver = errors.New("the call that this flow was given to has returned: commit rows, and name actions, before")
+
 func (r *flowRun) commit(row any, origin uint32) error {
-	if r.over {
-		return errors.New("commit a row: the call that this flow was given to has returned: commit before")
+	if r.over.Load() {
+		return errOver
 	}
 	switch v := row.(type) {
 	case nil:
@@ -175,6 +178,9 @@ type flowOrigin struct {
 }
 
 func (o flowOrigin) check() error {
+	if o.run.over.Load() {
+		return errOver
+	}
 	if o.given < 0 || o.given >= o.run.frame.Rows {
 		return fmt.Errorf("commit from row %d: %d rows were given", o.given, o.run.frame.Rows)
 	}
@@ -202,6 +208,9 @@ func (o flowOrigin) CommitRowBatch(rows any) error {
 }
 
 func (r *flowRun) Next(actions ...ActionFunc) error {
+	if r.over.Load() {
+		return errOver
+	}
 	r.action = LoadActions(actions)
 	return nil
 }

@@ -2,6 +2,7 @@ package kis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -52,6 +53,9 @@ func (r *flowRun) GetFuncParamsAllFuncs() map[string]FParam { return r.chain().P
 
 // GetConnector opens the connector if that has not been done, and keeps it open until the call ends.
 func (r *flowRun) GetConnector() (Connector, error) {
+	if r.over.Load() {
+		return nil, errors.New("ask for the connector: the call that this flow was given to has returned: ask before, and use it before")
+	}
 	if r.connector != nil {
 		return r.connector, nil
 	}
@@ -84,7 +88,7 @@ func (r *flowRun) GetConnConf() (*ConnConfig, error) {
 
 // close ends the call.
 func (r *flowRun) close() {
-	r.over = true
+	r.over.Store(true)
 	if r.release != nil {
 		r.release()
 	}

@@ -7,12 +7,14 @@ import (
 	"math"
 	"reflect"
 	"strconv"
+	"sync/atomic"
 )
 
 // Writer gathers the effects of one row's Save. They are sent together with those of the run's other rows after the
 // function has returned without an error, in the order of the calls, and take effect once. Keys are without the connector's
 // prefix. Values are strings, numbers, bools, encoding.TextMarshaler, and anything else as JSON; a value that can't be
-// written fails the row. A Writer must not be used after its function returned.
+// written fails the row. One goroutine at a time may use a Writer, and only until its function returns: what it is told later is
+// ignored, and the log says so once.
 //
 // When a row runs again, the n-th call for it is the n-th effect of before, and takes place no second time. So a function makes
 // the same calls in the same order each time: range over a map's keys only once they are sorted. On a Redis Cluster, which
@@ -50,11 +52,25 @@ type Effect struct {
 
 // writer is the Writer of one frame. err is the first value of the row that could not be written.
 type writer struct {
-	frame *Frame
-	err   error
+	frame    *Frame
+	function string
+	over     atomic.Bool // the call has ended: the frame's effects are another's
+	err      error
+}
+
+// late tells of a call of the Writer after its function's.
+func (w *writer) late() bool {
+	if !w.over.Load() {
+		return false
+	}
+	w.frame.late(w.function, "its Writer")
+	return true
 }
 
 func (w *writer) add(op Op, key, field string, value any) {
+	if w.late() {
+		return
+	}
 	e := Effect{Op: op, Key: key, Field: field, Row: w.frame.Row}
 	if op != OpDelete {
 		var err error
@@ -72,6 +88,9 @@ func (w *writer) Append(key string, value any) { w.add(OpAppend, key, "", value)
 func (w *writer) Delete(key string) { w.add(OpDelete, key, "", nil) }
 
 func (w *writer) Incr(key, field string, by any) {
+	if w.late() {
+		return
+	}
 	switch v := reflect.ValueOf(by); {
 	case v.IsValid() && (v.CanInt() || v.CanUint() || v.CanFloat()):
 	default:
