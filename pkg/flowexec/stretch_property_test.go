@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"pgregory.net/rapid"
@@ -48,16 +49,42 @@ func (s tale) fails(ctx context.Context) error {
 	return nil
 }
 
-// effectLog is connectors in memory that note what was done to each key.
+// effectLog is connectors in memory that note what was done to each key. Some calls take long, and some fail: rows park for both.
 type effectLog struct {
 	store *memory.Store
+	moods []byte // of the calls, one after the other, again and again; nil: all are quick
 	mu    sync.Mutex
+	calls int                 // guarded by mu
 	done  map[string][]string // guarded by mu
 }
 
 func (l *effectLog) open(ctx context.Context, c *definition.Connector) (connector.Connection, error) {
 	conn, err := l.store.Open(ctx, c)
 	return &logged{conn, l, c.Name}, err
+}
+
+// mood is how the next call goes.
+func (l *effectLog) mood(ctx context.Context) error {
+	l.mu.Lock()
+	mood := byte(0)
+	if l.calls++; len(l.moods) > 0 {
+		mood = l.moods[l.calls%len(l.moods)]
+	}
+	l.mu.Unlock()
+	switch {
+	case mood < 200:
+	case mood < 230:
+		return errors.New("the store is away")
+	default:
+		timer := time.NewTimer(time.Duration(mood) * time.Millisecond)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 // logged is a connection of effectLog.
@@ -67,7 +94,17 @@ type logged struct {
 	name string
 }
 
+func (l *logged) Load(ctx context.Context, keys []string) ([]connector.Value, error) {
+	if err := l.log.mood(ctx); err != nil {
+		return nil, err
+	}
+	return l.Connection.Load(ctx, keys)
+}
+
 func (l *logged) Save(ctx context.Context, cause connector.Cause, effects []connector.Effect) ([]error, error) {
+	if err := l.log.mood(ctx); err != nil {
+		return nil, err
+	}
 	l.log.mu.Lock()
 	for _, e := range effects {
 		key := l.name + " " + e.Key
@@ -263,6 +300,10 @@ func TestCutsDoNotMatter(t *testing.T) {
 		functions, jumps := drawTale(rt)
 		batches := drawBatches(rt)
 		copies := rapid.IntRange(1, 3).Draw(rt, "copies")
+		var moods []byte
+		if !strings.Contains(strings.Join(functions, " "), "expands") {
+			moods = append(rapid.SliceOfN(rapid.Byte(), 0, 20).Draw(rt, "moods"), 0, 0, 0)
+		}
 		docs := append(chain(fmt.Sprintf("shard_key: k\ncopies: %d\n", copies), functions...),
 			definition.Document{YAML: []byte("kistype: conn\ncname: other\ntype: redis\naddrs: localhost:1\n")})
 		for i := range docs {
@@ -272,6 +313,9 @@ func TestCutsDoNotMatter(t *testing.T) {
 		for i := range got {
 			synctest.Test(t, func(t *testing.T) {
 				log := &effectLog{store: memory.New(), done: make(map[string][]string)}
+				if i == 1 {
+					log.moods = moods
+				}
 				l := local(t, docs, func(r *kis.Registry) { registerTale(r, functions, jumps) },
 					flowexec.WithOpeners(map[string]connector.Opener{"redis": log.open}), flowexec.WithLogger(hclog.New(&hclog.LoggerOptions{Level: hclog.Error})))
 				got[i] = told(t, l, log, batches, i == 0)

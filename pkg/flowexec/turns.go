@@ -284,13 +284,33 @@ func (x *executor) join(sets []*rowset) []*rowset {
 		for n < len(rows) && kind[rows[n].set] == kind[rows[0].set] {
 			n++
 		}
-		joined, rows = append(joined, x.joinRows(sets, rows[:n])), rows[n:]
+		joined, rows = append(joined, x.joinAlike(sets, rows[:n])), rows[n:]
 	}
 	return append(joined, empty...)
 }
 
-// isAlike reports whether two rowsets, and all that their rows were before, are of the same steps and types.
+// joinAlike is the rows named of rowsets that are alike.
+func (x *executor) joinAlike(sets []*rowset, rows []rowAt) *rowset {
+	first := rows[0].set
+	if slices.ContainsFunc(rows, func(at rowAt) bool { return at.set != first }) {
+		return x.joinRows(sets, rows)
+	}
+	if len(rows) == sets[first].len() {
+		return sets[first]
+	}
+	places := x.words.take(len(rows))
+	for i, at := range rows {
+		places[i] = at.row
+	}
+	return x.subset(sets[first], places, sets[first].born)
+}
+
+// isAlike reports whether two rowsets, and all that their rows were before, are of the same steps and types. Rows that bring along what
+// they had parked with are like no others.
 func isAlike(a, b *rowset) bool {
+	if a.holds != nil || a.beside != nil || b.holds != nil || b.beside != nil {
+		return a == b
+	}
 	for a != b {
 		if a == nil || b == nil || a.born != b.born || (a.vec == nil) != (b.vec == nil) {
 			return false
