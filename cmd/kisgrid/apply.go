@@ -31,6 +31,9 @@ func applyCommand() *cobra.Command {
 waits until each flow concerned runs on every capable worker, or says why it doesn't. What runs stays until then. A flow
 that no worker can run yet is waited for: workers may be about to start.
 
+Once the flows are active it waits, for --wait at the most, until their connectors are connected on each worker, and says which are
+not, and why. They are tried again and again, and the flows run: that is no failure unless --require-connected says so.
+
 It exits with 1 when a flow is rejected, or has not settled within --timeout.`,
 		Example: "  kisgrid apply -f examples/students/conf\n  kisgrid apply -f flow.yml --dry-run\n  cat flow.yml | kisgrid apply -f -",
 		Args:    cobra.NoArgs,
@@ -60,10 +63,14 @@ It exits with 1 when a flow is rejected, or has not settled within --timeout.`,
 type applyOptions struct {
 	dryRun, asJSON bool
 	timeout        time.Duration // of all of it
+	wait           time.Duration // for connectors
+	connected      bool          // they must be
 }
 
 func (o *applyOptions) bind(cmd *cobra.Command) {
-	cmd.Flags().DurationVar(&o.timeout, "timeout", time.Minute, "how long to wait for the workers")
+	cmd.Flags().DurationVar(&o.timeout, "timeout", time.Minute, "how long to wait for the workers, and for all else")
+	cmd.Flags().DurationVar(&o.wait, "wait", 10*time.Second, "how long to wait for the flows' connectors, once the flows are active")
+	cmd.Flags().BoolVar(&o.connected, "require-connected", false, "exit with 1 when a connector is not connected then")
 }
 
 // bound is ctx, which ends with the timeout.
@@ -85,7 +92,7 @@ func readDocuments(path string, stdin io.Reader) ([]definition.Document, error) 
 
 // apply sends the documents and prints what comes of them.
 func apply(ctx context.Context, a pb.AdminClient, docs []definition.Document, how applyOptions, out io.Writer) error {
-	in := &pb.ApplyRequest{DryRun: how.dryRun, WorkersMilliseconds: milliseconds(how.timeout)}
+	in := &pb.ApplyRequest{DryRun: how.dryRun, WorkersMilliseconds: milliseconds(how.timeout), TellConnectors: true, ConnectorsMilliseconds: milliseconds(how.wait)}
 	var mistakes []error
 	for _, d := range docs {
 		p, err := definition.Parse(d)
@@ -111,6 +118,7 @@ func apply(ctx context.Context, a pb.AdminClient, docs []definition.Document, ho
 		return err
 	}
 	settled := map[string]*pb.Progress{}
+	var connectors *pb.Connectors
 	for {
 		e, err := events.Recv()
 		if errors.Is(err, io.EOF) {
@@ -121,6 +129,9 @@ func apply(ctx context.Context, a pb.AdminClient, docs []definition.Document, ho
 		}
 		if p := e.GetProgress(); p != nil {
 			settled[p.GetFlow()] = p
+		}
+		if c := e.GetConnectors(); c != nil {
+			connectors = c
 		}
 		if how.asJSON {
 			if err := printEvent(out, e); err != nil {
@@ -134,6 +145,13 @@ func apply(ctx context.Context, a pb.AdminClient, docs []definition.Document, ho
 		if p.GetState() != cluster.StateActive && p.GetState() != cluster.StateDisabled {
 			return errTold
 		}
+	}
+	switch {
+	case !how.connected || how.dryRun:
+	case connectors == nil:
+		return errors.New("the coordinator is of a build that does not say how connectors stand: upgrade it, or leave --require-connected out")
+	case len(connectors.GetDegraded())+len(connectors.GetUnknown()) > 0:
+		return errTold
 	}
 	return nil
 }
@@ -174,7 +192,19 @@ func describeEvent(out io.Writer, e *pb.ApplyEvent, dryRun bool) {
 		}
 		return
 	}
-	describeProgress(out, e.GetProgress())
+	if p := e.GetProgress(); p != nil {
+		describeProgress(out, p)
+	}
+	if c := e.GetConnectors(); c != nil {
+		describeStandings(out, "degraded", c.GetDegraded())
+		describeStandings(out, "not known to be connected", c.GetUnknown())
+	}
+}
+
+func describeStandings(out io.Writer, state string, all []*pb.ConnectorStanding) {
+	for _, s := range all {
+		fmt.Fprintf(out, "connector %s: %s on worker %s: %s\n", s.GetConnector(), state, s.GetWorker(), s.GetReason())
+	}
 }
 
 func describeProgress(out io.Writer, p *pb.Progress) {
@@ -189,6 +219,7 @@ func describeProgress(out io.Writer, p *pb.Progress) {
 	for _, reason := range p.GetReasons() {
 		fmt.Fprintln(out, "  "+strings.ReplaceAll(reason, "\n", "\n  "))
 	}
+	describeStandings(out, "degraded", p.GetDegraded())
 }
 
 // printEvent prints an event as one line of JSON.
@@ -200,10 +231,20 @@ func printEvent(out io.Writer, e *pb.ApplyEvent) error {
 			changes = append(changes, map[string]string{"kind": c.GetKind(), "name": c.GetName(), "action": c.GetAction(), "diff": c.GetDiff()})
 		}
 		line["changes"], line["revision"] = changes, d.GetRevision()
+	} else if c := e.GetConnectors(); c != nil {
+		line["degraded"], line["unknown"] = standings(c.GetDegraded()), standings(c.GetUnknown())
 	} else {
 		p := e.GetProgress()
 		line["flow"], line["state"], line["wanted"], line["active"] = p.GetFlow(), p.GetState(), p.GetWanted(), p.GetActive()
 		line["applied"], line["of"], line["reasons"] = p.GetApplied(), p.GetOf(), append([]string{}, p.GetReasons()...)
 	}
 	return json.NewEncoder(out).Encode(line)
+}
+
+func standings(all []*pb.ConnectorStanding) []map[string]string {
+	out := []map[string]string{}
+	for _, s := range all {
+		out = append(out, map[string]string{"connector": s.GetConnector(), "worker": s.GetWorker(), "reason": s.GetReason()})
+	}
+	return out
 }

@@ -196,7 +196,7 @@ func row(kind string, r *pb.Resource) ([]string, error) {
 		case len(v.Down) == 0:
 			cells = append(cells, "-")
 		default:
-			cells = append(cells, fmt.Sprintf("of no use to %d workers", len(v.Down)))
+			cells = append(cells, fmt.Sprintf("degraded on %d workers", len(v.Down)))
 		}
 		return cells, err
 	}
@@ -273,6 +273,11 @@ func describeFlow(out io.Writer, r *pb.Resource) error {
 		return err
 	}
 	reasons := v.Reasons
+	for _, name := range slices.Sorted(maps.Keys(v.Degraded)) {
+		for _, worker := range slices.Sorted(maps.Keys(v.Degraded[name])) {
+			reasons = append(reasons, fmt.Sprintf("connector %s is degraded on worker %s: %s", name, worker, v.Degraded[name][worker]))
+		}
+	}
 	for _, why := range v.Unserved {
 		if !slices.Contains(reasons, why) {
 			reasons = append(reasons, "no worker can run it: "+why)
@@ -299,7 +304,7 @@ func describeDocument(out io.Writer, r *pb.Resource) error {
 	fmt.Fprintf(w, "run by\t%d of %d flows that need it\n", v.Applied, v.Of)
 	fmt.Fprintf(w, "flows\t%s\n", or(strings.Join(v.Flows, ", "), "none"))
 	for _, worker := range slices.Sorted(maps.Keys(v.Down)) {
-		fmt.Fprintf(w, "store\tof no use to %s: %s\n", worker, v.Down[worker])
+		fmt.Fprintf(w, "store\tdegraded on %s: %s\n", worker, v.Down[worker])
 	}
 	if err := w.Flush(); err != nil {
 		return err

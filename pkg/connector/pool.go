@@ -27,7 +27,9 @@ type Pool struct {
 	log     hclog.Logger
 	metrics *Metrics
 
-	opening   sync.WaitGroup
+	changed func() // is told, without a lock, when a connection has opened, or has failed to
+
+	opening   sync.WaitGroup // goroutines that open connections, or close them
 	closeOnce sync.Once
 	closeErr  error
 
@@ -53,7 +55,9 @@ type link struct {
 	failed   int   // tries so far
 	last     error // of the last one
 	users    int
-	retired  bool // a newer version is open
+	keepers  int  // see Keep
+	used     bool // somebody uses it, or has
+	retired  bool // a newer version is open and used
 	dropped  bool // the pool no longer knows it
 }
 
@@ -64,8 +68,13 @@ func NewPool(openers map[string]Opener, lookup func(string) (string, bool), log 
 	if log == nil {
 		log = hclog.NewNullLogger()
 	}
-	return &Pool{openers: maps.Clone(openers), lookup: lookup, log: log, metrics: metrics, links: map[string][]*link{}}
+	return &Pool{
+		openers: maps.Clone(openers), lookup: lookup, log: log, metrics: metrics, links: map[string][]*link{}, changed: func() {},
+	}
 }
+
+// Notify has changed called, which must not block, when a connection has opened, or has failed to. Call it before anything else.
+func (p *Pool) Notify(changed func()) { p.changed = changed }
 
 // Restrict says what documents may read of this process: call it before anything else. Without it the default Access holds, but
 // for documents that run already, which a warning is logged for.
@@ -172,14 +181,21 @@ func (p *Pool) join(ctx context.Context, resolved *definition.Connector, secrets
 	if p.closed {
 		return nil, Closed(resolved.Name)
 	}
+	l := p.link(ctx, resolved, secrets, warnings, open)
+	l.users++
+	p.use(l)
+	return l, nil
+}
+
+// link finds the document's link, and makes it, and begins to open it, if there is none. Called with mu held.
+func (p *Pool) link(ctx context.Context, resolved *definition.Connector, secrets []definition.Secret, warnings []string, open Opener) *link {
 	for _, l := range p.links[resolved.Name] {
 		if same(l.document, resolved) && slices.Equal(l.secrets, secrets) { // else it would log what this document hides
 			l.revision = max(l.revision, resolved.Document.Revision)
-			l.users++
-			return l, nil
+			return l
 		}
 	}
-	l := &link{document: resolved, secrets: secrets, redactor: definition.NewRedactor(secrets...), revision: resolved.Document.Revision, since: time.Now(), ready: make(chan struct{}), users: 1}
+	l := &link{document: resolved, secrets: secrets, redactor: definition.NewRedactor(secrets...), revision: resolved.Document.Revision, since: time.Now(), ready: make(chan struct{})}
 	p.links[resolved.Name] = append(p.links[resolved.Name], l)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // its caller may leave
 	l.cancel = cancel
@@ -187,7 +203,7 @@ func (p *Pool) join(ctx context.Context, resolved *definition.Connector, secrets
 		defer cancel()
 		p.open(ctx, l, warnings, open)
 	})
-	return l, nil
+	return l
 }
 
 // same reports whether two documents describe the same connection, wherever they come from and whoever uses it.
@@ -212,8 +228,8 @@ func (p *Pool) open(ctx context.Context, l *link, warnings []string, open Opener
 		if wrong != nil {
 			return nil, backoff.Permanent(l.redactor.Error(wrong))
 		}
-		conn, err := l.opened(ctx, open)
-		if err != nil && batch.CodeOf(err) == batch.CodeBadDocument {
+		conn, passes, err := l.opened(ctx, open)
+		if err != nil && batch.CodeOf(err) == batch.CodeBadDocument && !passes {
 			return nil, backoff.Permanent(err)
 		}
 		if err != nil {
@@ -236,7 +252,9 @@ func (p *Pool) open(ctx context.Context, l *link, warnings []string, open Opener
 	}
 	if err == nil {
 		l.conn = conn
-		p.retire(l)
+		if l.used {
+			p.retire(l)
+		}
 	} else {
 		l.err = err
 		p.drop(l)
@@ -244,6 +262,7 @@ func (p *Pool) open(ctx context.Context, l *link, warnings []string, open Opener
 	close(l.ready)
 	done = append(done, p.idle(l.document.Name)...)
 	p.mu.Unlock()
+	p.changed()
 	if err == nil {
 		if strings.HasPrefix(l.document.Key, definition.OwnKeys) {
 			p.log.Warn("the connector's key begins with "+definition.OwnKeys+", as KisGrid's own keys do: documents are no longer taken in so, "+
@@ -263,14 +282,9 @@ func (p *Pool) Down() map[string]string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for name, links := range p.links {
+		used := slices.ContainsFunc(links, func(l *link) bool { return l.used })
 		for _, l := range links {
-			var why error
-			if conn, tells := l.conn.(interface{ Down() error }); tells {
-				why = conn.Down()
-			} else if l.conn == nil {
-				why = l.last
-			}
-			if why != nil {
+			if why := l.down(); why != nil && l.used == used { // else it is only kept, and others are used
 				down[name] = l.redactor.Text(why.Error())
 			}
 		}
@@ -285,6 +299,7 @@ func (p *Pool) failed(l *link, err error) {
 	l.last = err
 	first := l.failed == 1
 	p.mu.Unlock()
+	p.changed()
 	if first {
 		p.metrics.Up(l.document.Name, 1, 1)
 		p.log.Warn("connector does not open, trying on", "connector", l.document.Name, "error", err)
@@ -300,7 +315,7 @@ func (p *Pool) retire(opened *link) {
 			behind = true
 		case other.revision < opened.revision, other.revision == opened.revision && behind:
 			other.retired = true
-		case other.conn != nil:
+		case other.conn != nil && other.used:
 			opened.retired = true
 		}
 	}
@@ -318,7 +333,7 @@ func (p *Pool) leave(l *link) error {
 // idle takes the links that nobody needs any more out of the pool. Called with mu held.
 func (p *Pool) idle(name string) (idle []*link) {
 	for _, l := range p.links[name] {
-		if l.retired && l.users == 0 {
+		if l.users == 0 && (l.retired || !l.used && l.keepers == 0) {
 			idle = append(idle, l)
 		}
 	}

@@ -442,3 +442,85 @@ func TestDown(t *testing.T) {
 		t.Errorf("down are %v", down)
 	}
 }
+
+// A document that is kept is opened beside the one that is used, and takes its place when it is used or in force; one that never is
+// leaves the other alone.
+func TestPoolKeeps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &shop{}
+		p := s.pool(t)
+		stands := func(k *connector.Kept, want connector.Standing) {
+			t.Helper()
+			synctest.Wait()
+			if got, why := k.Standing(); got != want {
+				t.Errorf("it stands %v (%s), want %v", got, why, want)
+			}
+		}
+		a := p.Keep(document("a", 1))
+		stands(a, connector.Connected)
+		end(t, get(t, p, document("a", 1)))
+		rejected := p.Keep(document("b", 2))
+		stands(rejected, connector.Connected)
+		expect(t, s, "opened a, opened b")
+		for range 3 { // while b is there, and nobody's
+			end(t, get(t, p, document("a", 1)))
+		}
+		rejected.Release()
+		rejected.Release()
+		expect(t, s, "opened a, opened b, closed b")
+
+		c := p.Keep(document("c", 3))
+		c.InForce() // before it is open
+		expect(t, s, "opened a, opened b, closed b, opened c, closed a")
+		d := p.Keep(document("d", 4))
+		expect(t, s, "opened a, opened b, closed b, opened c, closed a, opened d")
+		end(t, get(t, p, document("d", 4))) // as flows of coordinators that say nothing do
+		expect(t, s, "opened a, opened b, closed b, opened c, closed a, opened d, closed c")
+		c.Renew(5) // flows go back to it
+		c.Renew(5)
+		stands(c, connector.Connected)
+		c.InForce()
+		expect(t, s, "opened a, opened b, closed b, opened c, closed a, opened d, closed c, opened c, closed d")
+		c.Release()
+		d.Release()
+		a.Release()
+		expect(t, s, "opened a, opened b, closed b, opened c, closed a, opened d, closed c, opened c, closed d")
+	})
+}
+
+// What is outside of a document does not make it wrong: it is tried again, and the reason is told meanwhile.
+func TestPoolKeepsTrying(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var away atomic.Pointer[error]
+		set := func(err error) { away.Store(&err) }
+		s := &shop{fail: func(string) error { return *away.Load() }}
+		p := s.pool(t)
+		var told atomic.Int32
+		p.Notify(func() { told.Add(1) })
+		set(batch.Errorf(batch.CodeBadDocument, "connector Cache: %w", errors.Join(errors.New("x"), connector.Outside(errors.New("no such file")))))
+		k := p.Keep(document("${ADDR}", 1))
+		synctest.Wait()
+		if standing, why := k.Standing(); standing != connector.Degraded || !strings.Contains(why, "no such file") || told.Load() == 0 {
+			t.Errorf("it stands %v (%s), and was told %d times", standing, why, told.Load())
+		}
+		time.Sleep(time.Minute)
+		set(nil)
+		time.Sleep(10 * time.Second) // more than the longest pause
+		synctest.Wait()
+		if standing, why := k.Standing(); standing != connector.Connected {
+			t.Errorf("it stands %v (%s)", standing, why)
+		}
+		// One that is wrong for good is told too.
+		wrong := document("a", 2)
+		wrong.Type = "song"
+		if standing, why := p.Keep(wrong).Standing(); standing != connector.Degraded || !strings.Contains(why, "song") {
+			t.Errorf("it stands %v (%s)", standing, why)
+		}
+		set(batch.Errorf(batch.CodeBadDocument, "db is x"))
+		k = p.Keep(document("b", 3))
+		synctest.Wait()
+		if standing, why := k.Standing(); standing != connector.Degraded || !strings.Contains(why, "db is x") {
+			t.Errorf("it stands %v (%s)", standing, why)
+		}
+	})
+}

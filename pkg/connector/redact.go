@@ -20,15 +20,17 @@ func RedactorOf(ctx context.Context) *definition.Redactor {
 	return r
 }
 
-// opened calls an opener. A panic in it is an error: it must not end the process.
-func (l *link) opened(ctx context.Context, open Opener) (conn Connection, err error) {
+// opened calls an opener. A panic in it is an error: it must not end the process. passes: the error may pass although its code is
+// that of a wrong document.
+func (l *link) opened(ctx context.Context, open Opener) (conn Connection, passes bool, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			conn, err = nil, fmt.Errorf("connector %s: opening it panicked, which is a defect of what opens type %q: %v", l.document.Name, l.document.Type, p)
 		}
-		err = l.redactor.Error(err)
+		passes, err = isOutside(err), l.redactor.Error(err)
 	}()
-	return open(context.WithValue(ctx, redactorKey{}, l.redactor), l.document)
+	conn, err = open(context.WithValue(ctx, redactorKey{}, l.redactor), l.document)
+	return conn, false, err
 }
 
 // Redact is a text without the values, for what a function says that went around the connection.

@@ -64,19 +64,37 @@ func (a *admin) apply(in *pb.ApplyRequest, out pb.Admin_ApplyServer) error {
 			return err
 		}
 	}
-	if err := out.Send(&pb.ApplyEvent{Kind: &pb.ApplyEvent_Diff{Diff: diff}}); err != nil || diff.GetRevision() == 0 {
+	if err := out.Send(&pb.ApplyEvent{Kind: &pb.ApplyEvent_Diff{Diff: diff}}); err != nil || in.GetDryRun() {
 		return err
 	}
-	waiting := asked{}
+	waiting, told := asked{}, map[string]*pb.Progress{}
 	for _, name := range c.flows {
 		waiting[name] = batch.Revision{Number: diff.GetRevision(), Digest: c.after.wanted[name].digest}
 	}
-	return a.settle(ctx, waiting, settling{
+	if in.GetTellConnectors() { // then flows are told too that the documents concern and don't change
+		for _, name := range c.concerned() {
+			if _, changes := waiting[name]; !changes {
+				waiting[name] = c.after.wanted[name].id()
+			}
+		}
+	}
+	err = a.settle(ctx, waiting, settling{
 		so: fmt.Sprintf("the documents are written at revision %d", diff.GetRevision()), command: "kisgrid get flows",
 		workers: patienceOf(in.GetWorkersMilliseconds()),
 	}, func(p *pb.Progress) error {
+		told[p.GetFlow()] = p
 		return out.Send(&pb.ApplyEvent{Kind: &pb.ApplyEvent_Progress{Progress: p}})
 	})
+	if err != nil || !in.GetTellConnectors() {
+		return err
+	}
+	connectors := &pb.Connectors{}
+	if active := activeOf(told); len(active) > 0 {
+		if connectors, err = a.awaitConnectors(ctx, active, patienceOf(in.GetConnectorsMilliseconds())); err != nil {
+			return err
+		}
+	}
+	return out.Send(&pb.ApplyEvent{Kind: &pb.ApplyEvent_Connectors{Connectors: connectors}})
 }
 
 // change checks documents together with those stored.
@@ -125,6 +143,7 @@ func (c *compiled) parse(in []*pb.Document) ([]definition.Document, error) {
 
 // comparison is what applying documents changes.
 type comparison struct {
+	given   []definition.Document
 	changes []*pb.Change
 	put     []definition.Document
 	expect  map[cluster.Key]int64
@@ -134,7 +153,7 @@ type comparison struct {
 }
 
 func compare(stored, given []definition.Document) comparison {
-	c := comparison{expect: map[cluster.Key]int64{}}
+	c := comparison{given: given, expect: map[cluster.Key]int64{}}
 	old := map[cluster.Key]definition.Document{}
 	for _, d := range stored {
 		old[cluster.Key{Kind: d.Kind, Name: d.Name}] = d
@@ -211,6 +230,21 @@ func (c *comparison) check(runs func(definition.Document) bool) error {
 	return nil
 }
 
+// concerned are the flows that need one of the documents given, by name.
+func (c *comparison) concerned() []string {
+	given := map[cluster.Key]bool{}
+	for _, d := range c.given {
+		given[keyOf(d)] = true
+	}
+	var flows []string
+	for _, name := range slices.Sorted(maps.Keys(c.after.wanted)) {
+		if slices.ContainsFunc(c.after.wanted[name].documents, func(d definition.Document) bool { return given[keyOf(d)] }) {
+			flows = append(flows, name)
+		}
+	}
+	return flows
+}
+
 // Get lists resources of one kind, or one by its name.
 func (a *admin) Get(ctx context.Context, in *pb.GetRequest) (*pb.GetResponse, error) {
 	all, err := a.list(ctx, in.GetKind())
@@ -274,7 +308,10 @@ type FlowView struct {
 	// Unserved is why no worker can run the flow now, as far as this coordinator sees; empty while one can, and while the flow is
 	// off.
 	Unserved []string `json:"unserved,omitempty"`
-	ShardKey string   `json:"shard_key,omitempty"`
+	// Degraded are, by connector and worker, why connectors that the flow needs are of no use now. Rows that need them wait. The
+	// state of an active flow is then cluster.StateDegraded, unless it is unserved.
+	Degraded map[string]map[string]string `json:"degraded,omitempty"`
+	ShardKey string                       `json:"shard_key,omitempty"`
 	// Rows are those that came in through this coordinator process, by outcome and in flight.
 	Rows map[string]uint64 `json:"rows"`
 }
@@ -291,7 +328,8 @@ func (a *admin) flows(ctx context.Context) ([]*pb.Resource, error) {
 		}
 	}
 	unserved, ok := a.fleet.unserved(ctx, names)
-	if !ok {
+	conns, alive := a.fleet.connectors(ctx)
+	if !ok || !alive {
 		return nil, errStopped()
 	}
 	c, ledgers := a.board.load(), a.loop.ledgers(ctx)
@@ -311,6 +349,12 @@ func (a *admin) flows(ctx context.Context) ([]*pb.Resource, error) {
 		if v.Unserved = unserved[d.Name]; len(v.Unserved) > 0 && v.State == cluster.StateActive {
 			v.State = cluster.StateUnserved
 		}
+		if e := c.flows[d.Name]; e != nil {
+			v.Degraded = downBy(conns.degraded, e)
+		}
+		if len(v.Degraded) > 0 && v.State == cluster.StateActive {
+			v.State = cluster.StateDegraded
+		}
 		all = append(all, resource("flow", d.Name, v, d))
 	}
 	return all, nil
@@ -327,7 +371,8 @@ func rowCounts(l scheduler.Ledger) map[string]uint64 {
 // DocumentView is the status of a function's or connector's document as Get tells it.
 type DocumentView struct {
 	cluster.DocumentStatus
-	// Down is, of a connector, by worker why its store is of no use there now. Rows that need it wait.
+	// Down is, of a connector, by worker why its store is of no use there now. Rows that need it wait. The state of an active
+	// connector is then cluster.StateDegraded.
 	Down map[string]string `json:"down,omitempty"`
 }
 
@@ -340,9 +385,13 @@ func (a *admin) ofKind(ctx context.Context, kind definition.Kind) ([]*pb.Resourc
 	if err != nil {
 		return nil, err
 	}
-	var workers map[string]cluster.Worker
+	var down map[string]map[string]string
 	if kind == definition.KindConn {
-		workers = a.fleet.workers(ctx)
+		conns, ok := a.fleet.connectors(ctx)
+		if !ok {
+			return nil, errStopped()
+		}
+		down = downBy(conns.degraded, nil)
 	}
 	var all []*pb.Resource
 	for i := range docs {
@@ -355,14 +404,9 @@ func (a *admin) ofKind(ctx context.Context, kind definition.Kind) ([]*pb.Resourc
 			s.Wanted, s.State, s.Reasons = d.Revision, cluster.StateApplying, nil
 			s.Flows = append([]string{}, s.Flows...)
 		}
-		v := DocumentView{DocumentStatus: s}
-		for id, w := range workers {
-			if why, down := w.Stores[d.Name]; down {
-				if v.Down == nil {
-					v.Down = make(map[string]string)
-				}
-				v.Down[id] = why
-			}
+		v := DocumentView{DocumentStatus: s, Down: down[d.Name]}
+		if len(v.Down) > 0 && v.State == cluster.StateActive {
+			v.State = cluster.StateDegraded
 		}
 		all = append(all, resource(string(kind), d.Name, v, d))
 	}

@@ -71,6 +71,7 @@ type revision struct {
 	copies    int             // lanes in a worker; 0: as many as the worker says
 	keys      *batch.KeyField // reads shardKey; nil without one
 	functions []string        // those that workers must have registered
+	conns     []connectorKey  // what it needs of connectors
 	steps     []string        // the functions in the flow's order, each as often as it stands there
 	message   *pb.Definition
 }
@@ -122,6 +123,9 @@ func bundleRevision(b *definition.Bundle, name batch.Revision) *revision {
 	}
 	for _, d := range b.Documents() {
 		r.message.Documents = append(r.message.Documents, &pb.Document{Kind: string(d.Kind), Name: d.Name, Yaml: d.YAML, Revision: d.Revision})
+		if d.Kind == definition.KindConn {
+			r.conns = append(r.conns, connectorKey{d.Name, definition.Digest([]definition.Document{d})})
+		}
 	}
 	return r
 }

@@ -328,6 +328,7 @@ func (f *fleet) compiled(ctx context.Context, k *link, digest batch.Digest, c *p
 		if len(c.GetErrors()) > 0 {
 			f.log.Warn("a worker rejects a revision", "worker", k.worker.ID, "flow", c.GetFlow(), "revision", c.GetRevision(), "errors", c.GetErrors())
 		} else if s := f.services[key.flow]; s != nil && s.revision.id() == key.revision {
+			m.activate(key)
 			f.loop.post(ctx, scheduler.WorkerReady{Worker: k.worker.ID, Flow: key.flow, Revision: key.revision.Number, Digest: digest})
 		}
 		if p := f.pending[key.flow]; p != nil && p.revision.id() == key.revision {
@@ -339,6 +340,13 @@ func (f *fleet) compiled(ctx context.Context, k *link, digest batch.Digest, c *p
 		}
 		f.changed()
 	})
+}
+
+// activate tells a worker that has a revision that new batches run on it, where its build asks for that.
+func (m *member) activate(key definitionKey) {
+	if m.link.connectors.told() {
+		m.link.outbox.put(order{active: &key})
+	}
 }
 
 // forget has the worker forget a revision.

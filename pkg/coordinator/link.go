@@ -29,6 +29,7 @@ type order struct {
 	release *scheduler.Release
 	define  *revision
 	forget  *definitionKey
+	active  *definitionKey // new batches run on it from now on
 }
 
 // link keeps a session with one worker going until the worker is given up.
@@ -69,6 +70,9 @@ type link struct {
 	unanswered unanswered
 	// anew ends the session that is up, with errAnew; nil while none is. Written by run.
 	anew atomic.Pointer[context.CancelCauseFunc]
+
+	// connectors are how the worker's connectors stand; written by the session's goroutines.
+	connectors standings
 
 	spans partSpans // of what the worker has, where somebody traces
 
@@ -344,6 +348,7 @@ func (k *link) greet(ctx context.Context, stream pb.Worker_SessionClient) (resum
 		return false, batch.Errorf(batch.CodeProtocolMismatch, "worker %s chose protocol %d, this coordinator speaks %d", k.worker.ID, welcome.GetProtocol(), protocol)
 	}
 	k.digests.Store(welcome.GetDigests())
+	k.connectors.reset(welcome.GetTellsConnectors())
 	k.unanswered.clear()
 	if got := welcome.GetPartsReceived(); k.met && welcome.GetResumed() && got > k.sent {
 		return false, batch.Errorf(batch.CodeBadMessage, "worker %s has part %d, and the last one that it was sent is %d", k.worker.ID, got, k.sent)
@@ -382,6 +387,11 @@ func (k *link) read(ctx context.Context, stream pb.Worker_SessionClient) error {
 		case *pb.WorkerMessage_Result:
 			err = k.result(ctx, &result{m.Result, lent})
 		case *pb.WorkerMessage_Heartbeat:
+			if states := m.Heartbeat.GetConnectors(); len(states) > 0 {
+				if err = k.connectors.learn(states); err == nil {
+					k.fleet.down(ctx) // whoever waits for connectors looks again
+				}
+			}
 		case *pb.WorkerMessage_Credit:
 			c := m.Credit
 			k.loop.post(ctx, scheduler.Credited{Worker: k.worker.ID, Flow: c.GetFlow(), Rows: int64(c.GetRows()), Bytes: int64(c.GetBytes())})

@@ -26,6 +26,8 @@ var (
 		"Revision of the flow that its documents ask for; another than kisgrid_flow_revision while that is not what runs.", []string{"flow"}, nil)
 	flowUnserved = prometheus.NewDesc("kisgrid_flow_unserved",
 		"1 while no worker can run the flow, as far as this coordinator sees, 0 while one can; kisgrid get flow NAME says why.", []string{"flow"}, nil)
+	connectorDegraded = prometheus.NewDesc("kisgrid_connector_degraded",
+		"1 for a worker on which a connector that an active flow needs is of no use now, with the reason, 0 while it is connected or being opened.", []string{"connector", "worker", "reason"}, nil)
 	rowsAgain = prometheus.NewDesc("kisgrid_rows_redispatched_total",
 		"Rows that went to a worker again, each time, by why: lost where the worker was given up, returned where it gave them back.", []string{"flow", "why"}, nil)
 	sessions = prometheus.NewDesc("kisgrid_coordinator_sessions",
@@ -64,7 +66,7 @@ type collector struct{ coordinator *Coordinator }
 // Describe implements prometheus.Collector.
 func (*collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		rowsIn, rowsEnded, rowsInFlight, rowsAgain, flowRevision, flowWanted, flowUnserved, enquiriesMade, sessions, workerStates, workersUnreachable, isCutOff, streams, windowBytes, windowUsed, budgetBytes, isLeader,
+		rowsIn, rowsEnded, rowsInFlight, rowsAgain, flowRevision, flowWanted, flowUnserved, connectorDegraded, enquiriesMade, sessions, workerStates, workersUnreachable, isCutOff, streams, windowBytes, windowUsed, budgetBytes, isLeader,
 		deadLetters, deadLettersLimit, deadLettersExpired, deadLettersUp,
 	} {
 		out <- d
@@ -108,6 +110,7 @@ func (m *collector) Collect(out chan<- prometheus.Metric) {
 		gauge(flowRevision, float64(number), name)
 		gauge(flowWanted, float64(e.status.Wanted), name)
 	}
+	m.collectConnectors(ctx, gauge)
 	for state, n := range c.fleet.states(ctx) {
 		gauge(workerStates, float64(n), state)
 	}
@@ -120,6 +123,24 @@ func (m *collector) Collect(out chan<- prometheus.Metric) {
 	gauge(budgetBytes, float64(c.ingest.budget.remaining()))
 	c.keeper.collectDead(ctx, gauge, counter)
 	gauge(isLeader, oneIf(c.leading.Load()))
+}
+
+// collectConnectors tells how connectors stand: of one that flows have in several versions, that one is degraded.
+func (m *collector) collectConnectors(ctx context.Context, gauge func(*prometheus.Desc, float64, ...string)) {
+	c, _ := m.coordinator.fleet.connectors(ctx)
+	down := downBy(c.degraded, nil)
+	for name, workers := range down {
+		for worker, reason := range workers {
+			gauge(connectorDegraded, 1, name, worker, reason)
+		}
+	}
+	up := map[[2]string]bool{}
+	for _, s := range slices.Concat(c.connected, c.opening) {
+		if at := [2]string{s.name, s.worker}; down[s.name][s.worker] == "" && !up[at] {
+			up[at] = true
+			gauge(connectorDegraded, 0, s.name, s.worker, "")
+		}
+	}
 }
 
 func oneIf(is bool) float64 {

@@ -30,6 +30,8 @@ type fakeWorker struct {
 	compile func(*pb.Definition) []string
 	// byNumber: it is of a build that knows revisions by number alone. Set before it registers.
 	byNumber bool
+	// tellsConnectors: its build does. Set before it registers.
+	tellsConnectors bool
 	// answers: it answers each handshake, and nobody asks for its sessions. Set before it registers.
 	answers bool
 	// unfitFor is a text that the flow's document must not have, or the worker's build is unfit. Set before it registers.
@@ -229,6 +231,7 @@ func (s *workerSession) send(m *pb.WorkerMessage) {
 func (s *workerSession) welcome(resumed bool, partsReceived uint64) *workerSession {
 	s.send(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Welcome{Welcome: &pb.Welcome{
 		Protocol: protocol, Worker: s.worker.record.ID, Resumed: resumed, PartsReceived: partsReceived, Digests: !s.worker.byNumber,
+		TellsConnectors: s.worker.tellsConnectors,
 	}}})
 	go s.read()
 	return s

@@ -75,6 +75,11 @@ func (s *sender) send(o order) error {
 		s.defined.remove(*o.forget)
 		f := &pb.Forget{Flow: o.forget.flow, Revision: o.forget.revision.Number, Digest: wire.FromDigest(o.forget.revision.Digest)}
 		return s.message(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Forget{Forget: f}})
+	case o.active != nil:
+		r := o.active.revision
+		return s.message(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Ack{Ack: &pb.Ack{Active: []*pb.ActiveRevision{
+			{Flow: o.active.flow, Revision: r.Number, Digest: wire.FromDigest(r.Digest)},
+		}}}})
 	default:
 		return s.define(o.define, false)
 	}

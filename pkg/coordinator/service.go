@@ -42,6 +42,7 @@ func (f *fleet) serve(ctx context.Context, flow string, r *revision) *service {
 		f.define(m, r)
 		if v, sent := m.defined.get(key); sent && m.link.connected.Load() && !v.asked && len(v.errors) == 0 {
 			ready = append(ready, id)
+			m.activate(key)
 		}
 	}
 	f.loop.post(ctx, scheduler.FlowSwitched{Flow: flow, Revision: r.number, Digest: r.digest, Ready: ready})

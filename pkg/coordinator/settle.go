@@ -95,7 +95,7 @@ func (a *admin) settle(ctx context.Context, waiting asked, s settling, tell func
 		for i, flow := range news {
 			steps[i] = progress(flow, c.flows[flow], waiting[flow])
 		}
-		if s.serving && !a.markUnserved(ctx, steps) {
+		if s.serving && !a.markNow(ctx, steps) {
 			return s.over(ctx)
 		}
 		for i, flow := range news {
@@ -147,8 +147,9 @@ func (s *settling) over(ctx context.Context) error {
 	return batch.Errorf(batch.CodeCancelled, "%s; what became of it says %s: %w", s.so, s.command, ctx.Err())
 }
 
-// markUnserved says of flows that are active where no worker can run them; false when ctx or the fleet ended first.
-func (a *admin) markUnserved(ctx context.Context, steps []*pb.Progress) bool {
+// markNow says of flows that are active where no worker can run them, and which of their connectors are degraded; false when ctx or the
+// fleet ended first.
+func (a *admin) markNow(ctx context.Context, steps []*pb.Progress) bool {
 	var active []string
 	for _, p := range steps {
 		if p.GetState() == cluster.StateActive {
@@ -160,9 +161,15 @@ func (a *admin) markUnserved(ctx context.Context, steps []*pb.Progress) bool {
 	}
 	unserved, ok := a.fleet.unserved(ctx, active)
 	for _, p := range steps {
+		if p.GetState() != cluster.StateActive {
+			continue
+		}
 		if reasons := unserved[p.GetFlow()]; len(reasons) > 0 {
 			p.State, p.Reasons = cluster.StateUnserved, reasons
+			continue
 		}
+		c, alive := a.fleet.connectors(ctx, p.GetFlow())
+		p.Degraded, ok = toWire(c.degraded...), ok && alive
 	}
 	return ok
 }

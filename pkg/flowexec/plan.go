@@ -80,6 +80,15 @@ func (p *Plan) ShardKey() string { return p.shardKey }
 // Copies is how many lanes the flow is to have: what its document says, else GOMAXPROCS.
 func (p *Plan) Copies() int { return p.copies }
 
+// Connectors are those that functions of the flow have, each once, by name.
+func (p *Plan) Connectors() []*definition.Connector {
+	var all []*definition.Connector
+	for _, name := range slices.Sorted(maps.Keys(p.bundle.Connectors)) {
+		all = append(all, p.bundle.Connectors[name])
+	}
+	return all
+}
+
 // Place is where in the flow a function stands: the use-th time that it does, counted from 0. false: it does not.
 func (p *Plan) Place(function string, use int) (place int, ok bool) {
 	places := p.places[function]

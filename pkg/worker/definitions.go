@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -48,6 +49,9 @@ type plan struct {
 	// recalled: it was compiled for batches sent before, and is not what the flow is to run on.
 	recalled bool
 	flow     *flow // nil where compiled is
+
+	keeping sync.Once
+	kept    []connectorKey // written by keeping, read once nobody uses the plan
 
 	users int // guarded by the lock of flows
 }
@@ -109,6 +113,9 @@ func (f *flows) define(d definitionDocuments) *plan {
 	if known {
 		f.metrics.redefinitions.Inc()
 		<-p.ready
+		if !d.recalled {
+			f.keep(p)
+		}
 		return p
 	}
 	defer close(p.ready)
@@ -120,8 +127,18 @@ func (f *flows) define(d definitionDocuments) *plan {
 	}
 	p.compiled = compiled
 	f.join(p)
+	if !d.recalled {
+		f.keep(p)
+	}
 	f.metrics.definitions.WithLabelValues("ready").Inc()
 	return p
+}
+
+// keep has the connectors of a plan opened that not only batches sent before need. Its caller is counted as a user.
+func (f *flows) keep(p *plan) {
+	if p.compiled != nil {
+		p.keeping.Do(func() { p.kept = f.standings.keep(p.compiled.Connectors()) })
+	}
 }
 
 // compileSafely makes a panic an error: documents must not end sessions, and others wait for the same plan.
@@ -154,6 +171,7 @@ func (f *flows) undefine(p *plan, lost bool) {
 	}
 	f.mu.Unlock()
 	if last && p.flow != nil {
+		f.standings.release(p.kept)
 		f.leave(p.flow)
 	}
 }
@@ -220,6 +238,25 @@ func (k *session) forget(m *pb.Forget) error {
 	}
 	if unused := k.peer.abandon(key); unused != nil {
 		k.server.flows.drop(unused)
+	}
+	return nil
+}
+
+// activate takes note of revisions on which their flows run from now on.
+func (k *session) activate(active []*pb.ActiveRevision) error {
+	for _, a := range active {
+		key, err := readRevision(a.GetFlow(), a.GetRevision(), a.GetDigest())
+		if err != nil {
+			return err
+		}
+		p := k.peer
+		p.mu.Lock()
+		made := p.plans[key]
+		p.mu.Unlock()
+		if made != nil { // which only this session's reader drops
+			k.server.flows.keep(made)
+			k.server.standings.inForce(made.kept)
+		}
 	}
 	return nil
 }

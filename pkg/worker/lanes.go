@@ -12,8 +12,10 @@ import (
 type flows struct {
 	compile func(definitionDocuments) (*flowexec.Plan, error)
 	start   func(flow string, copies int) *flowexec.Lanes
-	forget  func(flow string) // drops the metrics of a flow that is over
-	metrics *metrics
+	// standings have the connectors of plans opened.
+	standings *standings
+	forget    func(flow string) // drops the metrics of a flow that is over
+	metrics   *metrics
 
 	resizing sync.Mutex // held while a flow's lanes change their number, so that the last plan says how many there are
 

@@ -1,6 +1,8 @@
 package worker
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,6 +45,10 @@ type server struct {
 	gate *gate // that all runs pass
 	room *room // of what functions pass on
 
+	standings *standings
+	watching  sync.WaitGroup // the goroutine that looks at them
+	unwatch   chan struct{}  // closed to end it
+
 	draining atomic.Bool
 	changed  chan struct{} // holds a token while something that drain waits for may have happened
 	// readiness is called, without a lock, when inSession may have changed, or draining has. Set before the first session.
@@ -54,6 +60,7 @@ type server struct {
 	known    bool              // coordinators may know it by an id that it had
 	peers    map[string]*peer  // by peerOf
 	sessions map[*session]bool // true once the handshake is over
+	watched  bool              // the goroutine that looks at standings was started, with the first session
 	closed   bool
 
 	// goroutines are readers, senders and those that forget peers. It grows only while the call of a session is counted in
@@ -69,11 +76,12 @@ func newServer(c serverConfig) (*server, error) {
 	s := &server{
 		config: c, log: c.Logger, metrics: newMetrics(c.Metrics), budget: newBudget(c.Budget), gate: newGate(), room: newRoom(c.Budget.bytes / 2),
 		changed: make(chan struct{}, 1), readiness: func() {}, peers: map[string]*peer{}, sessions: map[*session]bool{},
+		standings: newStandings(c.Connectors), unwatch: make(chan struct{}),
 	}
 	s.budget.watch(c.Metrics)
 	saves := new(flowexec.Saves)
 	s.flows = &flows{
-		compile: s.compile, forget: flowMetrics.Forget, metrics: s.metrics, byName: map[string]*flow{}, plans: map[planKey]*plan{},
+		compile: s.compile, standings: s.standings, forget: flowMetrics.Forget, metrics: s.metrics, byName: map[string]*flow{}, plans: map[planKey]*plan{},
 		start: func(flow string, copies int) *flowexec.Lanes {
 			return flowexec.StartLanes(flowexec.LanesConfig{
 				Flow: flow, Copies: copies, Connectors: c.Connectors, Saves: saves, Logger: c.Logger.With("flow", flow), Metrics: flowMetrics, Tracer: c.Tracer,
@@ -82,6 +90,16 @@ func newServer(c serverConfig) (*server, error) {
 		},
 	}
 	return s, nil
+}
+
+// tellAll has the senders of all sessions look at what there is to say.
+func (s *server) tellAll() {
+	s.mu.Lock()
+	peers := slices.Collect(maps.Values(s.peers))
+	s.mu.Unlock()
+	for _, p := range peers {
+		p.wakeUp()
+	}
 }
 
 // identity is the id that the worker has at the moment.
@@ -97,6 +115,10 @@ func (s *server) enter(k *session) bool {
 	defer s.mu.Unlock()
 	if s.closed {
 		return false
+	}
+	if !s.watched {
+		s.watched = true
+		s.watching.Go(func() { s.standings.watch(s.unwatch, s.tellAll) })
 	}
 	s.sessions[k] = false
 	s.goroutines.Add(1) // until leave, so that the session may start goroutines of its own
@@ -219,8 +241,13 @@ func (s *server) reset(why error) {
 // close ends everything, for good, and waits for it. Safe twice.
 func (s *server) close() {
 	s.mu.Lock()
+	first := !s.closed
 	s.closed = true
 	s.mu.Unlock()
 	s.reset(errClosed)
 	s.goroutines.Wait()
+	if first {
+		close(s.unwatch)
+	}
+	s.watching.Wait()
 }

@@ -36,6 +36,7 @@ type session struct {
 	// Guarded by the peer's lock.
 	outbox       []*pb.WorkerMessage // goes before everything else
 	toldDraining time.Time
+	told         map[connectorKey]*pb.ConnectorState // how connectors stood when it was told last
 }
 
 // Session is the call that a coordinator makes.
@@ -112,7 +113,7 @@ func (k *session) act(m *pb.CoordinatorMessage) error {
 	case *pb.CoordinatorMessage_Part:
 		return k.part(m.Part)
 	case *pb.CoordinatorMessage_Ack:
-		return nil
+		return k.activate(m.Ack.GetActive())
 	case *pb.CoordinatorMessage_Definition:
 		return k.define(m.Definition)
 	case *pb.CoordinatorMessage_Release:
@@ -197,6 +198,9 @@ func (p *peer) take(k *session, messages []*pb.WorkerMessage) (_ []*pb.WorkerMes
 	}
 	messages = append(messages, k.outbox...)
 	k.outbox = nil
+	if news := p.server.standings.news(&k.told); len(news) > 0 {
+		messages = append(messages, &pb.WorkerMessage{Kind: &pb.WorkerMessage_Heartbeat{Heartbeat: &pb.Heartbeat{Connectors: news}}})
+	}
 	for flow, c := range p.credits {
 		if m := c.take(flow); m != nil {
 			messages = append(messages, m)

@@ -191,7 +191,7 @@ func (p *params) file(name, path, given string) string {
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
-		p.mistake("%s: %w", name, err)
+		p.mistake("%s: %w", name, connector.Outside(err))
 	}
 	return strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
 }
@@ -210,7 +210,7 @@ func (p *params) tls(on bool, o *goredis.UniversalOptions, log hclog.Logger) {
 	case given && !trusting:
 		dial, err := files.Dialer()
 		if err != nil {
-			p.mistake("params: %w", err)
+			p.mistake("params: %w", connector.Outside(err))
 			return
 		}
 		o.Dialer = func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -221,7 +221,7 @@ func (p *params) tls(on bool, o *goredis.UniversalOptions, log hclog.Logger) {
 	default:
 		secure, err := files.ClientTLS()
 		if err != nil {
-			p.mistake("params: %w", err)
+			p.mistake("params: %w", connector.Outside(err))
 			return
 		}
 		if secure == nil {

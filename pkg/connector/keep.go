@@ -1,0 +1,171 @@
+package connector
+
+import (
+	"cmp"
+	"context"
+	"errors"
+
+	"github.com/kisgrid/kisgrid/pkg/definition"
+)
+
+// A connector stands as its connection does: whether that is opened, and the store is of use, is known before the first row needs
+// it, and while none does. That it is not, is never a reason to refuse a document: it may pass without a change of the document.
+
+// Standing is how the connection that a document describes stands.
+type Standing uint8
+
+// The standings.
+const (
+	// Opening: the first try is under way.
+	Opening Standing = iota
+	// Connected: the store is of use.
+	Connected
+	// Degraded: it is of no use now, and tried again and again. Rows that need it wait.
+	Degraded
+)
+
+// Kept is a connection that is opened, and stays open, although nobody may use it. Its methods may be called by several
+// goroutines, and don't block.
+type Kept struct {
+	pool     *Pool
+	find     func() *link // finds or makes it; nil where the document is wrong. Called with pool.mu held
+	err      error        // why it is wrong
+	link     *link        // guarded by pool.mu, as what follows
+	released bool
+}
+
+// Keep opens the connection that c's document describes, in the background, and keeps it while it is not released: how it stands is
+// known before somebody uses it. Beside the connection that flows use of the same connector it stands until somebody uses it, or
+// InForce says that they will; then it takes that one's place. It does not block.
+func (p *Pool) Keep(c *definition.Connector) *Kept {
+	k := &Kept{pool: p}
+	warnings, err := p.access.CheckNames(c, true)
+	if err != nil {
+		k.err = err
+		return k
+	}
+	resolved, secrets, err := p.resolve(c)
+	if err != nil {
+		k.err = err
+		return k
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		k.err = Closed(resolved.Name)
+		return k
+	}
+	k.find = func() *link { return p.link(context.Background(), resolved, secrets, warnings, p.openers[c.Type]) }
+	k.link = k.find()
+	k.link.keepers++
+	return k
+}
+
+// Renew says that a newer document, whose revision this is, describes the same connection. That is opened again where another one has
+// taken its place since: flows go back to it.
+func (k *Kept) Renew(revision int64) {
+	if k.find == nil {
+		return
+	}
+	k.pool.mu.Lock()
+	defer k.pool.mu.Unlock()
+	if k.link.dropped && !k.released && !k.pool.closed {
+		k.link = k.find()
+		k.link.keepers++
+	}
+	k.link.revision = max(k.link.revision, revision)
+}
+
+// Standing is how the connection stands, and why it is degraded, without secrets.
+func (k *Kept) Standing() (Standing, string) {
+	if k.find == nil {
+		return Degraded, k.err.Error()
+	}
+	k.pool.mu.Lock()
+	defer k.pool.mu.Unlock()
+	l := k.link
+	switch why := l.down(); {
+	case why != nil:
+		return Degraded, l.redactor.Text(why.Error())
+	case l.conn != nil:
+		return Connected, ""
+	}
+	return Opening, ""
+}
+
+// InForce says that flows run with the document from now on: once it is open, the connections of earlier documents close when their
+// last users leave.
+func (k *Kept) InForce() {
+	if k.find == nil {
+		return
+	}
+	k.pool.mu.Lock()
+	defer k.pool.mu.Unlock()
+	if !k.released {
+		k.pool.use(k.link)
+	}
+}
+
+// Release lets the connection go: where nobody ever used it, it closes. Safe twice.
+func (k *Kept) Release() {
+	if k.find == nil {
+		return
+	}
+	k.pool.mu.Lock()
+	defer k.pool.mu.Unlock()
+	if k.released {
+		return
+	}
+	k.released = true
+	k.link.keepers--
+	k.pool.closeLater(k.pool.idle(k.link.document.Name))
+}
+
+// use notes that a link is used, or about to be. Called with mu held.
+func (p *Pool) use(l *link) {
+	if l.used {
+		return
+	}
+	l.used = true
+	if l.conn != nil {
+		p.retire(l)
+		p.closeLater(p.idle(l.document.Name))
+	}
+}
+
+// closeLater closes links that the pool no longer knows, on a goroutine that Close waits for. Called with mu held.
+func (p *Pool) closeLater(links []*link) {
+	if len(links) == 0 || p.closed {
+		return // Close has them
+	}
+	p.opening.Go(func() {
+		if err := closeAll(links); err != nil {
+			p.log.Warn("closing a connection that is no longer needed", "connector", links[0].document.Name, "error", err)
+		}
+	})
+}
+
+// down is why the link is of no use now; nil: it is, or its first try is under way. Called with the pool's mu held.
+func (l *link) down() error {
+	if l.conn == nil {
+		return cmp.Or(l.err, l.last)
+	}
+	conn, tells := l.conn.(interface{ Down() error })
+	if !tells {
+		return nil
+	}
+	return conn.Down()
+}
+
+// Outside marks the error of an Opener that its document is not to blame for, such as a file that is missing: what it says may pass
+// without a change of the document, so it is tried again, whatever its code.
+func Outside(err error) error { return outside{err} }
+
+type outside struct{ error }
+
+func (o outside) Unwrap() error { return o.error }
+
+func isOutside(err error) bool {
+	_, is := errors.AsType[outside](err)
+	return is
+}
