@@ -17,7 +17,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/internal/command"
 	"github.com/kisgrid/kisgrid/internal/devcluster"
-	"github.com/kisgrid/kisgrid/internal/transport"
+	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/coordinator"
 	"github.com/kisgrid/kisgrid/pkg/kis"
@@ -153,7 +153,7 @@ func (p *processes) run(role, next, name string) (address string) {
 
 // listen tells the benchmark the address.
 func listen(ctx context.Context) (net.Listener, error) {
-	l, err := transport.Listen(ctx, "127.0.0.1:0")
+	l, err := serve.Listen(ctx, "127.0.0.1:0")
 	if err == nil {
 		fmt.Println(l.Addr())
 	}

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -44,7 +45,7 @@ func serveStream(ctx context.Context, handler grpc.StreamHandler, options ...grp
 	if err != nil {
 		return err
 	}
-	s, err := transport.NewServer(transport.Config{}, options...)
+	s, err := serve.NewServer(transport.Config{}, options...)
 	if err != nil {
 		return err
 	}

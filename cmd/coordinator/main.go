@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kisgrid/kisgrid/internal/command"
+	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
@@ -66,7 +67,7 @@ SIGTERM or SIGINT drains it: no new batches are taken, those under way end. A se
 	fs.IntVar(&f.limits.BatchRows, "max-batch-rows", 65536, "limit for one batch, in `rows`")
 	fs.IntVar(&f.steps, "max-steps", coordinator.DefaultMaxSteps, "how many `steps` a flow's document may have to be taken in; one that was accepted before goes on")
 	f.dead.BindFlags(fs)
-	f.transport.BindServerFlags(fs, "")
+	serve.BindFlags(&f.transport, fs)
 	f.logging.BindFlags(fs)
 	f.tracing.BindFlags(fs)
 	command.FromEnvironment(cmd)
@@ -101,11 +102,11 @@ func (f *flags) run(ctx context.Context, errs io.Writer) error {
 	if letters != nil {
 		defer letters.Close()
 	}
-	listener, err := transport.Listen(ctx, f.listen)
+	listener, err := serve.Listen(ctx, f.listen)
 	if err != nil {
 		return err
 	}
-	advertise, err := transport.Advertised(f.advertise, f.listen, listener.Addr(), f.etcd.Endpoints)
+	advertise, err := serve.Advertised(f.advertise, f.listen, listener.Addr(), f.etcd.Endpoints)
 	if err != nil {
 		return err
 	}
@@ -114,7 +115,7 @@ func (f *flags) run(ctx context.Context, errs io.Writer) error {
 		Limits: f.limits, MaxSteps: f.steps, Budget: f.budget, DeadLetters: letters, Build: command.Build(), Logger: log, Tracing: provider,
 	}
 	if f.http != "" {
-		if config.HTTP, err = transport.Listen(ctx, f.http); err != nil {
+		if config.HTTP, err = serve.Listen(ctx, f.http); err != nil {
 			return fmt.Errorf("metrics: %w (--http \"\" serves none)", err)
 		}
 	}

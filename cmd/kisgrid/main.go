@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kisgrid/kisgrid/internal/command"
+	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
@@ -61,7 +62,7 @@ type server struct {
 func (s *server) bind(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.StringVar(&s.address, "server", "localhost:7700", "`address` of a coordinator; a list, or dns:///NAME, for several")
-	s.transport.BindFlags(fs, "")
+	serve.BindDialFlags(&s.transport, fs, "")
 }
 
 // admin calls f with a connection to a coordinator's Admin service.

@@ -11,7 +11,9 @@ var arrows = []struct {
 	{"pkg/batch", nil},
 	{"pkg/definition", []string{"pkg/batch"}},
 	{"internal/wire", []string{"pkg/batch", "proto/kisgrid/v1"}},
-	{"internal/transport", []string{"pkg/batch", "internal/wire"}},
+	{"internal/frames", nil},
+	{"internal/transport", []string{"pkg/batch", "internal/wire", "internal/frames"}},
+	{"internal/serve", []string{"pkg/batch", "internal/wire", "internal/frames", "internal/transport"}},
 	{"internal/tracing", nil},
 	{"internal/redisreply", nil},
 
@@ -27,32 +29,32 @@ var arrows = []struct {
 	{"pkg/flowexec/internal/…", []string{"pkg/kis", "pkg/batch", "pkg/flowexec/internal/…"}},
 	{"pkg/deadletter", []string{"pkg/batch", "internal/redisreply"}},
 	{"pkg/cluster", []string{"pkg/batch", "pkg/definition"}},
-	{"internal/command", []string{"pkg/cluster", "pkg/deadletter", "pkg/definition", "internal/transport"}},
+	{"internal/command", []string{"pkg/cluster", "pkg/deadletter", "pkg/definition", "internal/transport", "internal/serve"}},
 	{"internal/authority", nil},
 	{"internal/submission", []string{"pkg/batch"}},
 
 	// The processes, and their clients.
 	{"pkg/coordinator", []string{
 		"pkg/scheduler", "pkg/cluster", "pkg/definition", "pkg/deadletter", "pkg/batch",
-		"internal/wire", "internal/transport", "internal/tracing", "proto/kisgrid/v1",
+		"internal/wire", "internal/transport", "internal/serve", "internal/tracing", "proto/kisgrid/v1",
 	}},
 	{"pkg/worker", []string{
 		"pkg/flowexec", "pkg/kis", "pkg/cluster", "pkg/definition", "pkg/connector", "pkg/connector/redis", "pkg/connector/memory", "pkg/batch",
-		"internal/wire", "internal/transport", "internal/tracing", "internal/command", "internal/submission", "proto/kisgrid/v1",
+		"internal/wire", "internal/transport", "internal/serve", "internal/tracing", "internal/command", "internal/submission", "proto/kisgrid/v1",
 	}},
 	{"pkg/client", []string{"pkg/batch", "internal/wire", "internal/transport", "internal/tracing", "proto/kisgrid/v1"}},
 
 	// What puts processes together.
-	{"internal/devcluster", []string{"pkg/connector", "pkg/coordinator", "pkg/deadletter", "pkg/worker", "pkg/cluster", "pkg/definition", "pkg/kis", "pkg/batch", "internal/transport"}},
+	{"internal/devcluster", []string{"pkg/connector", "pkg/coordinator", "pkg/deadletter", "pkg/worker", "pkg/cluster", "pkg/definition", "pkg/kis", "pkg/batch", "internal/transport", "internal/serve"}},
 	{"pkg/flowtest", []string{
-		"internal/devcluster", "pkg/coordinator", "pkg/worker", "pkg/client", "pkg/cluster", "pkg/definition", "pkg/kis", "pkg/batch", "internal/transport", "internal/wire",
+		"internal/devcluster", "pkg/coordinator", "pkg/worker", "pkg/client", "pkg/cluster", "pkg/definition", "pkg/kis", "pkg/batch", "internal/transport", "internal/serve", "internal/wire",
 		"proto/kisgrid/v1",
 	}},
-	{"cmd/coordinator", []string{"pkg/coordinator", "pkg/cluster", "pkg/batch", "internal/command", "internal/transport"}},
+	{"cmd/coordinator", []string{"pkg/coordinator", "pkg/cluster", "pkg/batch", "internal/command", "internal/transport", "internal/serve"}},
 	{"cmd/worker", []string{"pkg/worker", "examples/students"}},
 	{"cmd/kisgrid", []string{
 		"pkg/client", "pkg/coordinator", "pkg/worker", "pkg/cluster", "pkg/definition", "pkg/flowexec", "pkg/kis", "pkg/batch",
-		"internal/devcluster", "internal/wire", "internal/transport", "internal/authority", "internal/command", "internal/submission", "proto/kisgrid/v1", "examples/students",
+		"internal/devcluster", "internal/wire", "internal/transport", "internal/serve", "internal/authority", "internal/command", "internal/submission", "proto/kisgrid/v1", "examples/students",
 	}},
 	{"cmd/kisgrid/…", []string{"pkg/…", "internal/…", "proto/kisgrid/v1", "examples/…", "cmd/kisgrid/…"}},
 	{"examples/…", []string{"pkg/kis…", "pkg/client", "pkg/batch", "pkg/flowexec", "pkg/worker", "examples/…"}},
@@ -72,6 +74,8 @@ var never = []struct {
 	{"pkg/kis", []string{"pkg/flowexec"}},
 	// Libraries make spans; where they go, programs say.
 	{"pkg/client", []string{"go.opentelemetry.io/otel/sdk…", "go.opentelemetry.io/otel/exporters…"}},
+	// A client serves nothing, and has no flags.
+	{"pkg/client", []string{"internal/serve", "github.com/prometheus/…", "net/http/pprof", "google.golang.org/grpc/reflection…", "github.com/spf13/pflag"}},
 	{"pkg/coordinator", []string{"go.opentelemetry.io/otel/sdk…", "go.opentelemetry.io/otel/exporters…"}},
 	{"pkg/flowexec", []string{"go.opentelemetry.io/otel/sdk…", "go.opentelemetry.io/otel/exporters…"}},
 	// It reads rows that are encoded in protobuf, but knows nothing of the wire.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/deadletter"
 )
@@ -30,7 +31,7 @@ func (d *DeadLetters) BindFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&d.PasswordFile, "dead-letters-password-file", "", "`file` with its password; "+deadLettersPassword+" may have it instead")
 	fs.IntVar(&d.Max, "dead-letters-max", deadletter.DefaultMax, "the most dead `letters` that a flow may have; further dead rows are not kept, and their clients are told so")
 	fs.DurationVar(&d.MaxAge, "dead-letters-max-age", deadletter.DefaultMaxAge, "how long a dead letter is kept; negative: for ever")
-	d.transport.BindFlags(fs, "dead-letters-")
+	serve.BindDialFlags(&d.transport, fs, "dead-letters-")
 }
 
 // Open makes the store; nil without a URL. It does not wait for Redis.

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/pflag"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 )
@@ -25,7 +26,7 @@ func (e *Etcd) BindFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&e.Prefix, "etcd-prefix", cluster.DefaultPrefix, "what every key in etcd begins with")
 	fs.StringVar(&e.Username, "etcd-username", "", "user `name` in etcd, where it asks for one")
 	fs.StringVar(&e.PasswordFile, "etcd-password-file", "", "`file` with that user's password")
-	e.transport.BindFlags(fs, "etcd-")
+	serve.BindDialFlags(&e.transport, fs, "etcd-")
 }
 
 // Config is for programs that open the store themselves.

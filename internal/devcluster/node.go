@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
-	"github.com/kisgrid/kisgrid/internal/transport"
+	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/coordinator"
 	"github.com/kisgrid/kisgrid/pkg/kis"
@@ -201,7 +201,7 @@ func listenAt(ctx context.Context, address string) (net.Listener, error) {
 	if address == "" {
 		address = "127.0.0.1:0"
 	}
-	return transport.Listen(ctx, address)
+	return serve.Listen(ctx, address)
 }
 
 // WorkerConfig says what a further worker is like. Only Name must be given.

@@ -4,13 +4,10 @@
 package transport
 
 import (
-	"context"
-	"fmt"
 	"net"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/spf13/pflag"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
@@ -56,57 +53,7 @@ type Config struct {
 	Logger hclog.Logger
 	// Call says how errors call a setting, given as tls-cert, tls-key or tls-ca. Nil: by its flag, --tls-cert.
 	Call func(setting string) string
-
-	prefix string // of the flags, so that errors name them
 }
-
-// BindFlags binds what a dialer needs: <prefix>tls-cert, -key, -ca and -server-name.
-func (c *Config) BindFlags(fs *pflag.FlagSet, prefix string) {
-	c.prefix = prefix
-	fs.StringVar(&c.TLSCert, prefix+"tls-cert", c.TLSCert, "PEM `file` of this process's certificate, with its intermediates")
-	fs.StringVar(&c.TLSKey, prefix+"tls-key", c.TLSKey, "PEM `file` of the certificate's key")
-	fs.StringVar(&c.TLSCA, prefix+"tls-ca", c.TLSCA, "PEM `file` of the authorities that peers' certificates must come from")
-	fs.StringVar(&c.TLSServerName, prefix+"tls-server-name", c.TLSServerName, "`name` that the certificates of those dialled must have (default: the host dialled)")
-}
-
-// BindServerFlags binds what a listener needs besides: <prefix>tls-require-client-cert, <prefix>max-batch-bytes,
-// -connections, -connections-per-address, -calls and
-// -receive-bytes.
-func (c *Config) BindServerFlags(fs *pflag.FlagSet, prefix string) {
-	c.BindFlags(fs, prefix)
-	fs.BoolVar(&c.RequireClientCert, prefix+"tls-require-client-cert", c.RequireClientCert, "refuse clients that show no certificate")
-	fs.IntVar(&c.BatchBytes, prefix+"max-batch-bytes", batch.Limits{BatchBytes: c.BatchBytes}.WithDefaults().BatchBytes,
-		"limit for the rows of one batch, in `bytes`; the same for coordinators and workers")
-	limits := c.withLimits()
-	fs.IntVar(&c.MaxConnections, prefix+"max-connections", limits.MaxConnections, "limit for connections that make calls; further ones take the place of one that rests, or are refused")
-	fs.IntVar(&c.MaxConnectionsPerAddress, prefix+"max-connections-per-address", c.MaxConnectionsPerAddress,
-		"limit for open connections from one address, such as a proxy's (default: three quarters of max-connections)")
-	fs.IntVar(&c.MaxCalls, prefix+"max-calls", limits.MaxCalls, "limit for calls under way; further ones are refused")
-	fs.Int64Var(&c.ReceiveBytes, prefix+"max-receive-bytes", limits.ReceiveBytes,
-		"limit for messages on their way in, in `bytes` over all connections; the one whose bytes have cost most, by size and time, is cut")
-}
-
-// withLimits is c with its listeners' limits filled in.
-func (c *Config) withLimits() *Config {
-	limited := *c
-	if limited.MaxConnections <= 0 {
-		limited.MaxConnections = 1000
-	}
-	if limited.MaxConnectionsPerAddress <= 0 {
-		limited.MaxConnectionsPerAddress = max(1, limited.MaxConnections*3/4)
-	}
-	if limited.MaxCalls <= 0 {
-		limited.MaxCalls = 4096
-	}
-	if limited.ReceiveBytes <= 0 {
-		limited.ReceiveBytes = 64 << 20
-	}
-	limited.ReceiveBytes = max(limited.ReceiveBytes, 4*int64(c.MessageBytes()))
-	return &limited
-}
-
-// IntakeBytes is how many bytes of messages a gRPC listener really lets be on their way in: ReceiveBytes, or what it is raised to.
-func (c *Config) IntakeBytes() int64 { return c.withLimits().ReceiveBytes }
 
 // MessageBytes is the limit for one gRPC message: the batch limit in bytes, a quarter more, and what travels beside each row,
 // which is its end, its key and its place.
@@ -116,15 +63,16 @@ func (c *Config) MessageBytes() int {
 	return limit.BatchBytes + limit.BatchBytes/4 + beside*limit.BatchRows
 }
 
-// flag is how errors call a flag.
-func (c *Config) flag(name string) string {
+// Flag is how errors call a setting.
+func (c *Config) Flag(setting string) string {
 	if c.Call != nil {
-		return c.Call(name)
+		return c.Call(setting)
 	}
-	return "--" + c.prefix + name
+	return "--" + setting
 }
 
-func (c *Config) logger() hclog.Logger {
+// Log is the logger, or one that tells nobody.
+func (c *Config) Log() hclog.Logger {
 	if c.Logger == nil {
 		return hclog.NewNullLogger()
 	}
@@ -140,13 +88,20 @@ const (
 	probeCount    = 3
 )
 
-var probes = net.KeepAliveConfig{Enable: true, Idle: probeIdle, Interval: probeInterval, Count: probeCount}
+// Probes are the kernel's keepalive of every connection.
+var Probes = net.KeepAliveConfig{Enable: true, Idle: probeIdle, Interval: probeInterval, Count: probeCount}
 
-// Listen opens a TCP listener whose connections notice a dead peer.
-func Listen(ctx context.Context, address string) (net.Listener, error) {
-	listener, err := (&net.ListenConfig{KeepAliveConfig: probes}).Listen(ctx, "tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s: choose another address, or end what holds it: %w", address, err)
-	}
-	return listener, nil
-}
+// Limits of one connection, of both sides.
+const (
+	StreamWindow     = 8 << 20   // bytes that may be on their way in one stream
+	ConnectionWindow = 16 << 20  // bytes that may be on their way in all streams together
+	Buffer           = 256 << 10 // bytes gathered for one read or write
+	MaxHeaderBytes   = 64 << 10  // of one answer; an error's text travels there
+)
+
+// gRPC's own pings: a client can ping a server every 10 s at most.
+const (
+	// PingTimeout is how long a ping may go unanswered.
+	PingTimeout = 3 * time.Second
+	clientPing  = 10 * time.Second
+)

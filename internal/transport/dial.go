@@ -21,7 +21,7 @@ var redial = grpc.ConnectParams{
 }
 
 // dialer makes every connection.
-var dialer = net.Dialer{Timeout: dialTimeout, KeepAliveConfig: probes}
+var dialer = net.Dialer{Timeout: dialTimeout, KeepAliveConfig: Probes}
 
 // Dial makes a connection that connects at its first call, and again whenever it breaks. It does not block. target is
 // host:port or one of gRPC's (dns:///…); proxies of the environment are not used. Options come after the package's own and
@@ -41,12 +41,12 @@ func Dial(target string, c Config, opts ...grpc.DialOption) (*grpc.ClientConn, e
 		grpc.WithDisableServiceConfig(), // one DNS lookup less, and nobody else's retries
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(c.MessageBytes()), grpc.ForceCodecV2(wire.Codec{})),
 		experimental.WithBufferPool(wire.Buffers()),
-		grpc.WithMaxHeaderListSize(maxHeaderBytes),
-		grpc.WithInitialWindowSize(streamWindow),
-		grpc.WithInitialConnWindowSize(connectionWindow),
-		grpc.WithReadBufferSize(buffer),
-		grpc.WithWriteBufferSize(buffer),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: clientPing, Timeout: pingTimeout, PermitWithoutStream: true}),
+		grpc.WithMaxHeaderListSize(MaxHeaderBytes),
+		grpc.WithInitialWindowSize(StreamWindow),
+		grpc.WithInitialConnWindowSize(ConnectionWindow),
+		grpc.WithReadBufferSize(Buffer),
+		grpc.WithWriteBufferSize(Buffer),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: clientPing, Timeout: PingTimeout, PermitWithoutStream: true}),
 		grpc.WithChainUnaryInterceptor(c.hintUnary),
 		grpc.WithChainStreamInterceptor(c.hintStream),
 	}

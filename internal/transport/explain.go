@@ -28,10 +28,10 @@ func (c *Config) explainClient(address string, err error) error {
 	switch {
 	case errors.As(err, &wrongName):
 		return fmt.Errorf("connect to %s with TLS: the server's certificate is for another name: dial a name that it has, or give one as %s: %w",
-			address, c.flag("tls-server-name"), err)
+			address, c.Flag("tls-server-name"), err)
 	case errors.As(err, &notTLS):
 		return fmt.Errorf("connect to %s with TLS: the server does not speak TLS: give it a certificate, or leave out %s and %s here: %w",
-			address, c.flag("tls-ca"), c.flag("tls-cert"), err)
+			address, c.Flag("tls-ca"), c.Flag("tls-cert"), err)
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
 		return fmt.Errorf("connect to %s with TLS: the server hung up during the handshake: it may not speak TLS, or have as many connections as its --max-connections allows: %w", address, err)
 	case remoteAlert(err) != "":
@@ -48,12 +48,12 @@ func (c *Config) explainServer(err error) error {
 	var notTLS tls.RecordHeaderError
 	switch {
 	case errors.As(err, &notTLS):
-		return fmt.Errorf("the client does not speak TLS: give it %s: %w", c.flag("tls-ca"), err)
+		return fmt.Errorf("the client does not speak TLS: give it %s: %w", c.Flag("tls-ca"), err)
 	case strings.Contains(err.Error(), "didn't provide a certificate"):
-		return fmt.Errorf("the client shows no certificate: give it %s and %s: %w", c.flag("tls-cert"), c.flag("tls-key"), err)
+		return fmt.Errorf("the client shows no certificate: give it %s and %s: %w", c.Flag("tls-cert"), c.Flag("tls-key"), err)
 	case remoteAlert(err) != "":
 		return fmt.Errorf("the client refuses this server's certificate: it must be valid, be for the name that the client dials, and come from the client's %s: %w",
-			c.flag("tls-ca"), err)
+			c.Flag("tls-ca"), err)
 	case errors.Is(err, io.EOF):
 		return fmt.Errorf("the client hung up before the handshake was over: %w", err)
 	}
@@ -67,9 +67,9 @@ func (c *Config) certificateAdvice(whose string, err error) string {
 	switch {
 	case errors.As(err, &unknown):
 		if c.TLSCA == "" {
-			return fmt.Sprintf("%s certificate comes from an authority that this system does not trust: give its file as %s", whose, c.flag("tls-ca"))
+			return fmt.Sprintf("%s certificate comes from an authority that this system does not trust: give its file as %s", whose, c.Flag("tls-ca"))
 		}
-		return fmt.Sprintf("%s certificate comes from an authority that is not in %s (%s): add it there", whose, c.TLSCA, c.flag("tls-ca"))
+		return fmt.Sprintf("%s certificate comes from an authority that is not in %s (%s): add it there", whose, c.TLSCA, c.Flag("tls-ca"))
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return fmt.Sprintf("%s certificate is valid from %s to %s only: renew it, or set the clock right",
 			whose, invalid.Cert.NotBefore.UTC().Format(time.RFC3339), invalid.Cert.NotAfter.UTC().Format(time.RFC3339))
@@ -90,9 +90,9 @@ func remoteAlert(err error) string {
 
 func (c *Config) alertAdvice(alert string) string {
 	if strings.Contains(alert, "certificate required") {
-		return fmt.Sprintf("the server asks for a certificate: give one with %s and %s", c.flag("tls-cert"), c.flag("tls-key"))
+		return fmt.Sprintf("the server asks for a certificate: give one with %s and %s", c.Flag("tls-cert"), c.Flag("tls-key"))
 	}
-	return fmt.Sprintf("the server refuses this process's certificate (%s): it must be valid and come from the server's %s", c.TLSCert, c.flag("tls-ca"))
+	return fmt.Sprintf("the server refuses this process's certificate (%s): it must be valid and come from the server's %s", c.TLSCert, c.Flag("tls-ca"))
 }
 
 // hint adds to the error of a call that was made without TLS what may mend the connection behind it: a server that speaks
@@ -103,7 +103,7 @@ func (c *Config) hint(err error) error {
 		return err
 	}
 	hinted := s.Proto()
-	hinted.Message = "the server hung up before it said a word: it may speak TLS only, then give " + c.flag("tls-ca") +
+	hinted.Message = "the server hung up before it said a word: it may speak TLS only, then give " + c.Flag("tls-ca") +
 		", or have as many connections as its --max-connections allows: " + s.Message()
 	return status.ErrorProto(hinted)
 }
@@ -117,14 +117,15 @@ func (c *Config) hintStream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc
 	return stream, c.hint(err)
 }
 
-// refusals logs refused connections, one a second: whoever can connect could fill the log otherwise.
-type refusals struct {
+// Refusals logs refused connections, one a second: whoever can connect could fill the log otherwise.
+type Refusals struct {
 	mu     sync.Mutex
 	last   time.Time // guarded by mu
 	unsaid int       // guarded by mu: refused since, without a line
 }
 
-func (r *refusals) log(log hclog.Logger, peer net.Addr, err error) {
+// Log logs a refused connection, unless another one was within the second.
+func (r *Refusals) Log(log hclog.Logger, peer net.Addr, err error) {
 	r.mu.Lock()
 	unsaid, now := r.unsaid, time.Now()
 	if now.Sub(r.last) < time.Second {

@@ -37,13 +37,13 @@ func openFiles(c Config) (*files, error) {
 	switch {
 	case c.TLSCert == "" && c.TLSKey == "" && c.TLSCA == "":
 		if c.RequireClientCert {
-			return nil, fmt.Errorf("%s needs TLS: give %s, %s and %s", c.flag("tls-require-client-cert"), c.flag("tls-cert"), c.flag("tls-key"), c.flag("tls-ca"))
+			return nil, fmt.Errorf("%s needs TLS: give %s, %s and %s", c.Flag("tls-require-client-cert"), c.Flag("tls-cert"), c.Flag("tls-key"), c.Flag("tls-ca"))
 		}
 		return nil, nil
 	case (c.TLSCert == "") != (c.TLSKey == ""):
-		return nil, fmt.Errorf("%s and %s go together: give both or none", c.flag("tls-cert"), c.flag("tls-key"))
+		return nil, fmt.Errorf("%s and %s go together: give both or none", c.Flag("tls-cert"), c.Flag("tls-key"))
 	case c.RequireClientCert && c.TLSCA == "":
-		return nil, fmt.Errorf("%s needs %s: the file of the authorities that clients' certificates come from", c.flag("tls-require-client-cert"), c.flag("tls-ca"))
+		return nil, fmt.Errorf("%s needs %s: the file of the authorities that clients' certificates come from", c.Flag("tls-require-client-cert"), c.Flag("tls-ca"))
 	}
 	f := &files{config: c, start: time.Now()}
 	id, err := f.read()
@@ -64,7 +64,7 @@ func (f *files) get() *identity {
 }
 
 func (f *files) reload() {
-	log := f.config.logger()
+	log := f.config.Log()
 	id, err := f.read()
 	if err != nil {
 		complaint := err.Error()
@@ -98,7 +98,7 @@ func (f *files) read() (*identity, error) {
 		}
 		content, err := os.ReadFile(file.path)
 		if err != nil {
-			return nil, fmt.Errorf("read the file of %s: %w", f.config.flag(file.flag), err)
+			return nil, fmt.Errorf("read the file of %s: %w", f.config.Flag(file.flag), err)
 		}
 		*file.content = content
 	}
@@ -121,7 +121,7 @@ func (f *files) parse(id *identity) error {
 	if c.TLSCA != "" {
 		id.roots = x509.NewCertPool()
 		if !id.roots.AppendCertsFromPEM(id.ca) {
-			return fmt.Errorf("%s (%s) holds no PEM certificate", c.TLSCA, c.flag("tls-ca"))
+			return fmt.Errorf("%s (%s) holds no PEM certificate", c.TLSCA, c.Flag("tls-ca"))
 		}
 	}
 	id.client = &tls.Config{

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/credentials"
+
+	"github.com/kisgrid/kisgrid/internal/frames"
 )
 
 // A process that hangs, or is stopped, is found by its silence: its kernel goes on acknowledging what comes. gRPC's own pings, which
@@ -44,10 +46,6 @@ func (a *attentive) Clone() credentials.TransportCredentials {
 	return &attentive{a.TransportCredentials.Clone()}
 }
 
-// askFrame is an empty frame of settings, which every peer must acknowledge (RFC 9113, section 6.5.3). Unlike pings, which servers
-// count, it may come at any time; gRPC takes the acknowledgement without a word.
-var askFrame = []byte{0, 0, 0, settingsFrame, 0, 0, 0, 0, 0}
-
 // listening is a client's HTTP/2 connection, behind its handshake, that asks a silent server for a word. What is not guarded belongs
 // to the goroutine that reads.
 type listening struct {
@@ -58,12 +56,12 @@ type listening struct {
 	deadlines sync.Mutex
 	given     bool // guarded by deadlines: somebody else says how long to read
 
-	writing sync.Mutex // held while something is written
-	frames  frames     // guarded by writing: what was written
+	writing sync.Mutex    // held while something is written
+	frames  frames.Reader // guarded by writing: what was written
 }
 
 func newListening(conn net.Conn) *listening {
-	l := &listening{Conn: conn, heard: time.Now(), frames: frames{skip: prefaceBytes}}
+	l := &listening{Conn: conn, heard: time.Now(), frames: frames.FromPreface()}
 	l.wake(l.heard.Add(quiet))
 	return l
 }
@@ -127,11 +125,11 @@ func (l *listening) ask(now time.Time) error {
 		return nil
 	}
 	defer l.writing.Unlock()
-	if !l.frames.between() {
+	if !l.frames.Between() {
 		return nil
 	}
 	_ = l.Conn.SetWriteDeadline(now.Add(wordWithin)) // of a closed connection, which Write tells
-	_, err := l.Conn.Write(askFrame)
+	_, err := l.Conn.Write(frames.Ask)
 	_ = l.Conn.SetWriteDeadline(time.Time{})
 	return err
 }
@@ -142,13 +140,7 @@ func (l *listening) Write(p []byte) (int, error) {
 	defer l.writing.Unlock()
 	n, err := l.Conn.Write(p)
 	for done := 0; done < n; {
-		done += l.frames.scan(p[done:n], func(uint32, int) {})
+		done += l.frames.Scan(p[done:n], func(uint32, int) {})
 	}
 	return n, err
-}
-
-// between reports whether another frame may stand here: none is begun, nor the headers of a call.
-func (f *frames) between() bool {
-	kind, flags := f.header[3], f.header[4]
-	return f.skip == 0 && f.filled == 0 && (kind != headersFrame && kind != continuationFrame || flags&endHeaders != 0)
 }

@@ -156,29 +156,3 @@ func TestQuietServerIsLeftInPeace(t *testing.T) {
 		}
 	})
 }
-
-// TestAskOnlyBetweenFrames: the frame that asks never stands within another one, nor between the headers of a call.
-func TestAskOnlyBetweenFrames(t *testing.T) {
-	frame := func(kind, flags byte, length int) []byte {
-		return append([]byte{0, 0, byte(length), kind, flags, 0, 0, 0, 1}, make([]byte, length)...)
-	}
-	pieces := [][]byte{
-		make([]byte, prefaceBytes), frame(settingsFrame, 0, 6), frame(headersFrame, 0, 5), frame(continuationFrame, 0, 0),
-		frame(continuationFrame, endHeaders, 3), frame(dataFrame, endStream, 10), frame(headersFrame, endHeaders, 0), frame(dataFrame, 0, 0),
-	}
-	var all []byte
-	may := map[int]bool{}
-	for i, p := range pieces {
-		all = append(all, p...)
-		may[len(all)] = i != 2 && i != 3
-	}
-	for cut := 1; cut <= len(all); cut++ {
-		f := frames{skip: prefaceBytes}
-		for done := 0; done < cut; {
-			done += f.scan(all[done:cut], func(uint32, int) {})
-		}
-		if f.between() != may[cut] {
-			t.Errorf("after %d bytes a frame may stand: %t, want %t", cut, f.between(), may[cut])
-		}
-	}
-}

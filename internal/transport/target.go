@@ -64,6 +64,12 @@ func Resolve(target string) (string, []grpc.DialOption, error) {
 	return list.Scheme() + ":///" + addresses[0].Addr, append(dial, grpc.WithResolvers(list)), nil
 }
 
+// CheckAddress is nil for an address that can be dialled: host:port. Else the error says what is wrong with it.
+func CheckAddress(a string) error {
+	_, _, err := address(a, "")
+	return err
+}
+
 // address splits an address that need not have a port, as hostPort does. The error names an address that can't be.
 func address(a, standard string) (host, port string, err error) {
 	wrong := func(why string) (string, string, error) {

@@ -68,10 +68,19 @@ func (c *Config) Credentials() (credentials.TransportCredentials, error) {
 	return f.credentials(), nil
 }
 
+// ServerCredentials are for gRPC servers. What they refuse is logged.
+func (c *Config) ServerCredentials() (credentials.TransportCredentials, error) {
+	f, err := c.serverFiles()
+	if err != nil {
+		return nil, err
+	}
+	return f.credentials(), nil
+}
+
 // serverFiles are the files of a listener, which can't do with a CA alone.
 func (c *Config) serverFiles() (*files, error) {
 	if c.TLSCA != "" && c.TLSCert == "" {
-		return nil, fmt.Errorf("%s alone does not make a listener speak TLS: give %s and %s too", c.flag("tls-ca"), c.flag("tls-cert"), c.flag("tls-key"))
+		return nil, fmt.Errorf("%s alone does not make a listener speak TLS: give %s and %s too", c.Flag("tls-ca"), c.Flag("tls-cert"), c.Flag("tls-key"))
 	}
 	return openFiles(*c)
 }
@@ -88,14 +97,14 @@ func (f *files) credentials() credentials.TransportCredentials {
 	if f == nil {
 		return insecure.NewCredentials()
 	}
-	return &tlsCredentials{files: f, name: f.config.TLSServerName, refusals: &refusals{}}
+	return &tlsCredentials{files: f, name: f.config.TLSServerName, refusals: &Refusals{}}
 }
 
 // tlsCredentials are gRPC's TLS, with what the files say at each handshake, and with errors that tell what to do.
 type tlsCredentials struct {
 	files    *files
 	name     string // to be found in the server's certificate; empty: the authority's host
-	refusals *refusals
+	refusals *Refusals
 }
 
 func (t *tlsCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
@@ -142,7 +151,7 @@ func (t *tlsCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials.Au
 		err = errors.New("the client does not ask for HTTP/2 (ALPN h2), as gRPC does")
 	}
 	if err != nil {
-		t.refusals.log(t.files.config.logger(), raw.RemoteAddr(), err)
+		t.refusals.Log(t.files.config.Log(), raw.RemoteAddr(), err)
 		hangUp(raw)
 		return nil, nil, err
 	}
@@ -160,7 +169,7 @@ func hangUp(raw net.Conn) {
 		return
 	}
 	if raw.SetReadDeadline(time.Now().Add(hangUpTimeout)) == nil {
-		_, _ = io.CopyN(io.Discard, raw, maxHeaderBytes) // ends in an error: the client's hanging up, or the deadline
+		_, _ = io.CopyN(io.Discard, raw, MaxHeaderBytes) // ends in an error: the client's hanging up, or the deadline
 	}
 }
 

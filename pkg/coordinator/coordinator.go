@@ -26,6 +26,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/internal/tracing"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -91,7 +92,7 @@ type Coordinator struct {
 	fleet  *fleet
 	ingest *ingest
 	keeper *keeper
-	server *transport.Server
+	server *serve.Server
 
 	leading atomic.Bool
 	led     chan struct{} // holds a token when leading changed
@@ -141,7 +142,7 @@ func New(c Config) (*Coordinator, error) {
 		return nil, fmt.Errorf("make a coordinator: a budget of %d bytes does not hold one batch: raise it to %d, or lower the limits of a batch", c.Budget, need)
 	}
 	c.Transport.BatchBytes, c.Transport.BatchRows = c.Limits.BatchBytes, c.Limits.BatchRows
-	server, err := transport.NewServer(c.Transport)
+	server, err := serve.NewServer(c.Transport)
 	if err != nil {
 		return nil, fmt.Errorf("make a coordinator: %w", err)
 	}
@@ -193,7 +194,7 @@ func (c *Coordinator) ID() string { return c.id }
 
 // Budgets are the bytes that clients can have it hold: of rows, answers that nobody takes included, and of messages on their
 // way in.
-func (c *Coordinator) Budgets() int64 { return c.config.Budget + c.config.Transport.IntakeBytes() }
+func (c *Coordinator) Budgets() int64 { return c.config.Budget + serve.IntakeBytes(c.config.Transport) }
 
 // Ready is closed once the coordinator knows the flows and takes batches.
 func (c *Coordinator) Ready() <-chan struct{} { return c.ready }
@@ -448,7 +449,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 }
 
 func (c *Coordinator) serveHTTP(ctx context.Context) error {
-	server, err := transport.NewHTTPServer(transport.HTTPConfig{Transport: c.config.Transport, Metrics: c.config.Registry, Ready: func(context.Context) error {
+	server, err := serve.NewHTTPServer(serve.HTTPConfig{Transport: c.config.Transport, Metrics: c.config.Registry, Ready: func(context.Context) error {
 		select {
 		case <-c.ready:
 			return nil

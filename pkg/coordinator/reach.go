@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/kisgrid/kisgrid/internal/transport"
+	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 )
 
@@ -99,7 +99,7 @@ func (k *link) miss(ctx context.Context, why string) {
 	address := *k.address.Load()
 	k.missed.CompareAndSwap(nil, &why) // the first reason stays, so that it is not news again and again
 	advice := []any{"worker", k.worker.ID, "address", address, "error", why}
-	if transport.OnlyHere(address) {
+	if serve.OnlyHere(address) {
 		advice = append(advice, "advice", "the address means whatever machine dials it: where the worker is on another one, give it --advertise host:port, as coordinators dial it")
 	}
 	k.log.Warn("worker can't be reached; it is tried again", advice...)

@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"google.golang.org/grpc"
 
+	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -78,7 +79,7 @@ func (r *rig) start(change ...func(*Config)) {
 	if r.store, err = cluster.Open(cluster.Config{Endpoints: []string{r.etcd}, Prefix: r.prefix}); err != nil {
 		t.Fatal(err)
 	}
-	listener, err := transport.Listen(t.Context(), "127.0.0.1:0")
+	listener, err := serve.Listen(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/kisgrid/kisgrid/internal/transport"
+	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -23,7 +23,7 @@ type fakeWorker struct {
 	pb.UnimplementedWorkerServer
 	rig      *rig
 	record   cluster.Worker
-	server   *transport.Server
+	server   *serve.Server
 	listener net.Listener
 	sessions chan *workerSession
 	// compile is what it says of a definition. Set before it registers.
@@ -57,7 +57,7 @@ func (r *rig) newWorker(name string, functions ...string) *fakeWorker {
 		w.record.Functions = append(w.record.Functions, cluster.Function{Name: f, Mode: "Calculate"})
 	}
 	var err error
-	if w.listener, err = transport.Listen(r.t.Context(), "127.0.0.1:0"); err != nil {
+	if w.listener, err = serve.Listen(r.t.Context(), "127.0.0.1:0"); err != nil {
 		r.t.Fatal(err)
 	}
 	w.record.Address = w.listener.Addr().String()
@@ -68,7 +68,7 @@ func (r *rig) newWorker(name string, functions ...string) *fakeWorker {
 
 func (w *fakeWorker) serve() {
 	var err error
-	if w.server, err = transport.NewServer(w.rig.config.Transport); err != nil {
+	if w.server, err = serve.NewServer(w.rig.config.Transport); err != nil {
 		w.rig.t.Fatal(err)
 	}
 	pb.RegisterWorkerServer(w.server, w)

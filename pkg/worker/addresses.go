@@ -8,12 +8,12 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/kisgrid/kisgrid/internal/transport"
+	"github.com/kisgrid/kisgrid/internal/serve"
 )
 
 // listen opens a port, or, where that is in use and elsewhere will do, a free one.
 func listen(ctx context.Context, address string, elsewhere bool, log hclog.Logger) (net.Listener, error) {
-	l, err := transport.Listen(ctx, address)
+	l, err := serve.Listen(ctx, address)
 	if err == nil || !elsewhere || !errors.Is(err, syscall.EADDRINUSE) {
 		return l, err
 	}
@@ -21,7 +21,7 @@ func listen(ctx context.Context, address string, elsewhere bool, log hclog.Logge
 	if splitErr != nil {
 		return nil, err
 	}
-	if l, err = transport.Listen(ctx, net.JoinHostPort(host, "0")); err != nil {
+	if l, err = serve.Listen(ctx, net.JoinHostPort(host, "0")); err != nil {
 		return nil, err
 	}
 	log.Warn("the port is in use, took a free one instead", "wanted", address, "listen", l.Addr().String())
@@ -30,5 +30,5 @@ func listen(ctx context.Context, address string, elsewhere bool, log hclog.Logge
 
 // advertised is where coordinators are to dial a worker that listens on an address.
 func (c *Config) advertised(listening net.Addr) (string, error) {
-	return transport.Advertised(c.Advertise, c.Listen, listening, c.Etcd.Endpoints)
+	return serve.Advertised(c.Advertise, c.Listen, listening, c.Etcd.Endpoints)
 }

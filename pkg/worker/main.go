@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/kisgrid/kisgrid/internal/command"
+	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
@@ -101,7 +102,7 @@ func (s *serving) bind(fs *pflag.FlagSet) {
 	fs.Int64Var(&c.RowBudget, "row-budget", 256<<10, "the same in `rows`")
 	fs.DurationVar(&s.drain, "drain-timeout", 30*time.Second, "how long a stop waits for rows under way")
 	fs.IntVar(&c.Limits.BatchRows, "max-batch-rows", 65536, "limit for one batch, in `rows`")
-	c.Transport.BindServerFlags(fs, "")
+	serve.BindFlags(&c.Transport, fs)
 	s.access.BindFlags(fs)
 	s.logging.BindFlags(fs)
 	s.tracing.BindFlags(fs)

@@ -11,7 +11,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/kisgrid/kisgrid/internal/transport"
+	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 )
@@ -325,14 +325,14 @@ const hereOnlyPause = 2 * time.Second
 // means that machine there. It returns then, or when ctx is done. Where etcd does not let the worker see coordinators, it
 // finds none.
 func (m *member) warnOfAddress(ctx context.Context) {
-	if !transport.OnlyHere(m.address) {
+	if !serve.OnlyHere(m.address) {
 		return
 	}
 	for {
 		coordinators, _ := m.store.Coordinators(ctx) // an error is told by who registers
 		for _, c := range coordinators {
 			looking, cancel := context.WithTimeout(ctx, hereOnlyPause)
-			elsewhere := transport.Elsewhere(looking, c.Address)
+			elsewhere := serve.Elsewhere(looking, c.Address)
 			cancel()
 			if elsewhere {
 				m.log.Warn("the advertised address means whatever machine dials it, and a coordinator is on another one: "+

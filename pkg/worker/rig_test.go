@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -31,7 +32,7 @@ import (
 type rig struct {
 	t       *testing.T
 	server  *server
-	calls   *transport.Server
+	calls   *serve.Server
 	listen  *bufconn.Listener
 	metrics *prometheus.Registry
 
@@ -69,7 +70,7 @@ func newRig(t *testing.T, budget amount) *rig {
 		t.Fatal(err)
 	}
 	r.server.answerTo(workerID)
-	if r.calls, err = transport.NewServer(transport.Config{}); err != nil {
+	if r.calls, err = serve.NewServer(transport.Config{}); err != nil {
 		t.Fatal(err)
 	}
 	pb.RegisterWorkerServer(r.calls, r.server)

@@ -16,8 +16,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kisgrid/kisgrid/internal/command"
+	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/internal/submission"
-	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
@@ -105,11 +105,11 @@ func (r *localRun) run(ctx context.Context, conf string, register func(*kis.Regi
 // serve serves the metrics until stop is called.
 func (r *localRun) serve(ctx context.Context, metrics *prometheus.Registry, log hclog.Logger) (stop func(), err error) {
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	server, err := transport.NewHTTPServer(transport.HTTPConfig{Metrics: metrics})
+	server, err := serve.NewHTTPServer(serve.HTTPConfig{Metrics: metrics})
 	if err != nil {
 		return nil, err
 	}
-	listener, err := transport.Listen(ctx, r.http)
+	listener, err := serve.Listen(ctx, r.http)
 	if err != nil {
 		return nil, err
 	}

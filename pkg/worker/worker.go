@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/internal/tracing"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/internal/wire"
@@ -231,7 +232,7 @@ func (w *Worker) serve() error {
 	if err != nil {
 		return err
 	}
-	calls, err := transport.NewServer(w.config.Transport)
+	calls, err := serve.NewServer(w.config.Transport)
 	if err != nil {
 		return err
 	}
@@ -322,7 +323,7 @@ func (w *Worker) servePages() (*pages, error) {
 	if w.config.HTTP == "" {
 		return p, nil
 	}
-	server, err := transport.NewHTTPServer(transport.HTTPConfig{
+	server, err := serve.NewHTTPServer(serve.HTTPConfig{
 		Transport: w.config.Transport, Metrics: w.registry, Ready: w.member.ready,
 		Handlers: map[string]http.Handler{"GET /healthz": http.HandlerFunc(w.member.health)},
 	})

@@ -1,4 +1,4 @@
-package transport_test
+package serve_test
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/kisgrid/kisgrid/internal/transport"
+	"github.com/kisgrid/kisgrid/internal/serve"
 )
 
 func TestHTTPPages(t *testing.T) {
@@ -25,14 +25,14 @@ func TestHTTPPages(t *testing.T) {
 			http.Error(w, err.Error(), http.StatusRequestEntityTooLarge)
 		}
 	})
-	config := transport.HTTPConfig{
+	config := serve.HTTPConfig{
 		Metrics:  registry,
 		Ready:    func(context.Context) error { return ready },
 		Handlers: map[string]http.Handler{"POST /echo": echo},
 	}
 	ask := func(method, path, body string) *httptest.ResponseRecorder {
 		t.Helper()
-		server, err := transport.NewHTTPServer(config)
+		server, err := serve.NewHTTPServer(config)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package transport
+package serve
 
 import (
 	"context"
@@ -10,6 +10,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/kisgrid/kisgrid/internal/transport"
 )
 
 // Limits of the HTTP port.
@@ -22,7 +24,7 @@ const (
 type HTTPConfig struct {
 	// Transport gives the port TLS where it has a certificate. The zero value is plaintext. Where it requires certificates of
 	// clients, /livez and /readyz are shown without one all the same: the kubelet has none.
-	Transport Config
+	Transport transport.Config
 	// Metrics is what /metrics gathers. Nil: the page does not exist.
 	Metrics prometheus.Gatherer
 	// Ready says what the process still waits for; /readyz answers 503 with its error. Nil: the process is always ready.
@@ -65,7 +67,7 @@ func NewHTTPServer(c HTTPConfig) (*http.Server, error) {
 	}
 	var pages http.Handler = mux
 	if c.Transport.RequireClientCert {
-		pages = c.Transport.certified(mux)
+		pages = certified(&c.Transport, mux)
 	}
 	places := &httpPlaces{connections: newConnections(maxHTTPConnections, maxHTTPConnections*3/4), of: map[net.Conn]*admission{}}
 	return &http.Server{
@@ -77,8 +79,8 @@ func NewHTTPServer(c HTTPConfig) (*http.Server, error) {
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      60 * time.Second, // a profile takes half of it
 		IdleTimeout:       60 * time.Second,
-		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          c.Transport.logger().StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Warn}),
+		MaxHeaderBytes:    transport.MaxHeaderBytes,
+		ErrorLog:          c.Transport.Log().StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Warn}),
 	}, nil
 }
 
@@ -134,10 +136,10 @@ func (h *httpPlaces) admitted(pages http.Handler) http.Handler {
 }
 
 // certified shows pages, other than those for probes, to clients with a certificate only.
-func (c *Config) certified(pages http.Handler) http.Handler {
+func certified(c *transport.Config, pages http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !probe(r) && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0) {
-			http.Error(w, "this page asks for a client certificate that comes from the server's "+c.flag("tls-ca"), http.StatusForbidden)
+			http.Error(w, "this page asks for a client certificate that comes from the server's "+c.Flag("tls-ca"), http.StatusForbidden)
 			return
 		}
 		pages.ServeHTTP(w, r)

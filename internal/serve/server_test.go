@@ -1,4 +1,4 @@
-package transport_test
+package serve_test
 
 import (
 	"context"
@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -25,7 +26,7 @@ import (
 var watching = &grpc.StreamDesc{ServerStreams: true}
 
 func TestHealth(t *testing.T) {
-	server, address := serve(t, transport.Config{})
+	server, address := serveOn(t, transport.Config{})
 	client, _ := dial(t, address, transport.Config{})
 	for _, step := range []struct {
 		name  string
@@ -38,7 +39,7 @@ func TestHealth(t *testing.T) {
 		{"not ready any more", func() { server.SetReady(false) }, healthpb.HealthCheckResponse_NOT_SERVING, healthpb.HealthCheckResponse_SERVING},
 	} {
 		step.do()
-		for service, want := range map[string]healthpb.HealthCheckResponse_ServingStatus{"": step.ready, transport.Ready: step.ready, transport.Live: step.live} {
+		for service, want := range map[string]healthpb.HealthCheckResponse_ServingStatus{"": step.ready, serve.Ready: step.ready, serve.Live: step.live} {
 			if got, err := check(t, client, service); err != nil || got != want {
 				t.Errorf("%s: %q is %v, %v; want %v", step.name, service, got, err, want)
 			}
@@ -54,7 +55,7 @@ func TestMessageLimitIsNamed(t *testing.T) {
 	if c.MessageBytes() != 1000+250+1<<20 {
 		t.Fatalf("the limit is %d", c.MessageBytes())
 	}
-	_, address := serve(t, c)
+	_, address := serveOn(t, c)
 	client, _ := dial(t, address, transport.Config{})
 	_, err := check(t, client, strings.Repeat("x", c.MessageBytes()))
 	if err = wire.FromStatus(err); batch.CodeOf(err) != batch.CodeBatchTooLarge {
@@ -69,7 +70,7 @@ func TestMessageLimitIsNamed(t *testing.T) {
 func TestTheLongestErrorArrives(t *testing.T) {
 	long := batch.Errorf(batch.CodeFlowUncompilable, "%s", strings.Repeat("ö", 1<<20))
 	refuse := grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { return wire.Status(long) })
-	_, address := serve(t, transport.Config{}, refuse)
+	_, address := serveOn(t, transport.Config{}, refuse)
 	_, conn := dial(t, address, transport.Config{})
 	err := wire.FromStatus(<-invoke(conn))
 	if batch.CodeOf(err) != batch.CodeFlowUncompilable || len(err.Error()) < 8000 {
@@ -93,7 +94,7 @@ func blocking(started chan<- struct{}, release <-chan struct{}) grpc.ServerOptio
 func TestDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		started, release := make(chan struct{}, 1), make(chan struct{})
-		server, err := transport.NewServer(transport.Config{}, blocking(started, release))
+		server, err := serve.NewServer(transport.Config{}, blocking(started, release))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -130,7 +131,7 @@ func TestDrain(t *testing.T) {
 // A call that a draining server ends before its message came says that nothing was done: its handler does not run.
 func TestCallsWithoutAMessageSayThatNothingWasDone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server, err := transport.NewServer(transport.Config{})
+		server, err := serve.NewServer(transport.Config{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -180,7 +181,7 @@ func invoke(conn *grpc.ClientConn) <-chan error {
 
 func TestDrainCutsOffAtItsBound(t *testing.T) {
 	started := make(chan struct{}, 1)
-	server, address := serve(t, transport.Config{}, blocking(started, nil))
+	server, address := serveOn(t, transport.Config{}, blocking(started, nil))
 	_, conn := dial(t, address, transport.Config{})
 	ended := invoke(conn)
 	<-started
@@ -258,7 +259,7 @@ func (c connectionEnds) HandleConn(_ context.Context, s stats.ConnStats) {
 func TestPartitionIsNoticed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ends, cut := make(connectionEnds, 1), make(chan struct{})
-		server, err := transport.NewServer(transport.Config{}, grpc.StatsHandler(ends))
+		server, err := serve.NewServer(transport.Config{}, grpc.StatsHandler(ends))
 		if err != nil {
 			t.Fatal(err)
 		}

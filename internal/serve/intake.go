@@ -1,4 +1,4 @@
-package transport
+package serve
 
 import (
 	"context"
@@ -19,6 +19,8 @@ import (
 	"google.golang.org/grpc/tap"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/kisgrid/kisgrid/internal/frames"
+	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
@@ -33,8 +35,8 @@ import (
 type intake struct {
 	calls, bytes int64 // limits
 	connections  *connections
-	config       *Config
-	refusals     refusals
+	config       *transport.Config
+	refusals     transport.Refusals
 	start        time.Time // of the clock of calls and bytes
 
 	running atomic.Int64 // calls there are
@@ -45,7 +47,7 @@ type intake struct {
 	meters map[string]*meter // guarded by mu: by the client's address
 }
 
-func newIntake(c *Config) *intake {
+func newIntake(c *transport.Config) *intake {
 	return &intake{
 		connections: newConnections(c.MaxConnections, c.MaxConnectionsPerAddress),
 		start:       time.Now(),
@@ -54,7 +56,7 @@ func newIntake(c *Config) *intake {
 }
 
 func (i *intake) refusedConnection(peer net.Addr, err error) {
-	i.refusals.log(i.config.logger(), peer, fmt.Errorf("%w (%s)", err, i.config.flag("max-connections")))
+	i.refusals.Log(i.config.Log(), peer, fmt.Errorf("%w (%s)", err, i.config.Flag("max-connections")))
 }
 
 // silentShare is which part of all calls, one in so many, may have brought no message yet.
@@ -78,7 +80,7 @@ func (i *intake) call(ctx context.Context, info *tap.Info) (context.Context, err
 			conn := place.conn
 			time.AfterFunc(refusedGrace, func() { _ = conn.Close() }) // then its client looks for another server
 			return nil, wire.Status(batch.Errorf(batch.CodeOverloaded, "%w (%s, %s): try another server, or raise the limit",
-				err, i.config.flag("max-connections"), i.config.flag("max-connections-per-address")))
+				err, i.config.Flag("max-connections"), i.config.Flag("max-connections-per-address")))
 		}
 	}
 	leave := func() {
@@ -92,14 +94,14 @@ func (i *intake) call(ctx context.Context, info *tap.Info) (context.Context, err
 	if !probe && i.running.Add(1) > i.calls {
 		leave()
 		return nil, wire.Status(batch.Errorf(batch.CodeOverloaded,
-			"%d calls are under way, which is the server's limit (%s): try again, or another server", i.calls, i.config.flag("max-calls")))
+			"%d calls are under way, which is the server's limit (%s): try again, or another server", i.calls, i.config.Flag("max-calls")))
 	}
 	if m == nil {
 		context.AfterFunc(ctx, leave)
 		return ctx, nil
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	c := &callMeter{meter: m, stream: m.frames.opened, ctx: ctx, cancel: cancel, began: i.now(), waits: strings.HasPrefix(info.FullMethodName, "/grpc.")}
+	c := &callMeter{meter: m, stream: m.frames.Opened(), ctx: ctx, cancel: cancel, began: i.now(), waits: strings.HasPrefix(info.FullMethodName, "/grpc.")}
 	i.begin(c)
 	context.AfterFunc(ctx, func() {
 		leave()
@@ -239,9 +241,9 @@ func (i *intake) came(m *meter, stream uint32, n int64) {
 	}
 	i.mu.Unlock()
 	if most != nil {
-		i.refusals.log(i.config.logger(), most.RemoteAddr(), fmt.Errorf(
+		i.refusals.Log(i.config.Log(), most.RemoteAddr(), fmt.Errorf(
 			"cut off: messages on their way in have more than %d bytes, which is the limit (%s), and this connection had %d of them",
-			i.bytes, i.config.flag("max-receive-bytes"), held))
+			i.bytes, i.config.Flag("max-receive-bytes"), held))
 		_ = most.Conn.Close() // its reader sees that
 	}
 }
@@ -351,7 +353,7 @@ func (c *meteredCredentials) ServerHandshake(raw net.Conn) (net.Conn, credential
 	if err != nil {
 		return nil, nil, err
 	}
-	m := &meter{Conn: conn, intake: c.intake, calls: map[uint32]*callMeter{}, frames: frames{skip: prefaceBytes}}
+	m := &meter{Conn: conn, intake: c.intake, calls: map[uint32]*callMeter{}, frames: frames.FromPreface()}
 	if p, ok := raw.(*placed); ok {
 		m.place = p.admission
 	}

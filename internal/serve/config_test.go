@@ -1,4 +1,4 @@
-package transport_test
+package serve_test
 
 import (
 	"path/filepath"
@@ -6,24 +6,35 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/internal/transport"
 )
 
 func TestFlags(t *testing.T) {
 	var c transport.Config
 	fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
-	c.BindServerFlags(fs, "etcd-")
+	serve.BindDialFlags(&c, fs, "etcd-")
 	if err := fs.Parse([]string{"--etcd-tls-ca=/no/such/ca.crt"}); err != nil {
 		t.Fatal(err)
 	}
-	if c.TLSCA != "/no/such/ca.crt" || c.BatchBytes != 8<<20 || c.MessageBytes() != 11<<20 {
-		t.Errorf("got %+v with a message limit of %d", c, c.MessageBytes())
+	if c.TLSCA != "/no/such/ca.crt" {
+		t.Errorf("got %+v", c)
 	}
 	_, err := c.ClientTLS()
 	if err == nil {
 		t.Fatal("a file that is not there is no mistake")
 	}
 	contains(t, "the error", err.Error(), "--etcd-tls-ca", "/no/such/ca.crt")
+
+	var both transport.Config
+	fs = pflag.NewFlagSet("test", pflag.ContinueOnError)
+	serve.BindFlags(&both, fs)
+	if err := fs.Parse([]string{"--tls-ca=/no/such/ca.crt", "--max-calls=7"}); err != nil {
+		t.Fatal(err)
+	}
+	if both.TLSCA != "/no/such/ca.crt" || both.MaxCalls != 7 || both.MaxConnections != 1000 || both.BatchBytes != 8<<20 || both.MessageBytes() != 11<<20 {
+		t.Errorf("got %+v with a message limit of %d", both, both.MessageBytes())
+	}
 }
 
 func TestMistakesNameTheFlag(t *testing.T) {
@@ -46,7 +57,7 @@ func TestMistakesNameTheFlag(t *testing.T) {
 		{"no such file", transport.Config{TLSCert: "/no/such", TLSKey: good.TLSKey}, []string{"--tls-cert", "/no/such"}},
 	} {
 		for via, err := range map[string]error{
-			"NewServer": second(transport.NewServer(c.config)),
+			"NewServer": second(serve.NewServer(c.config)),
 			"ServerTLS": second(c.config.ServerTLS()),
 		} {
 			if err == nil {
@@ -72,13 +83,13 @@ func TestPlaintextIsNoConfig(t *testing.T) {
 }
 
 func TestListenSaysWhatHoldsTheAddress(t *testing.T) {
-	first, err := transport.Listen(t.Context(), "127.0.0.1:0")
+	first, err := serve.Listen(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer first.Close()
 	address := first.Addr().String()
-	if _, err := transport.Listen(t.Context(), address); err == nil {
+	if _, err := serve.Listen(t.Context(), address); err == nil {
 		t.Error("an address is listened on twice")
 	} else {
 		contains(t, "the error", err.Error(), address, "choose another address")

@@ -1,4 +1,4 @@
-package transport
+package serve
 
 import (
 	"context"
@@ -16,28 +16,22 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 
+	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/internal/wire"
 )
 
-// Limits of one connection, beside the message limit.
+// Limits of one connection, beside the message limit and those that both sides have.
 const (
-	streamWindow     = 8 << 20   // bytes that may be on their way in one stream
-	connectionWindow = 16 << 20  // bytes that may be on their way in all streams together
-	buffer           = 256 << 10 // bytes gathered for one read or write
-	serverBuffer     = 64 << 10  // the same at a listener, which may have many connections
-	maxHeaderBytes   = 64 << 10  // of one answer; an error's text travels there
-	maxRequestHeader = 16 << 10  // of one call
-	maxStreams       = 1024      // concurrent calls of one client connection
+	serverBuffer     = 64 << 10 // bytes gathered for one read at a listener, which may have many connections
+	maxRequestHeader = 16 << 10 // of one call
+	maxStreams       = 1024     // concurrent calls of one client connection
 	handshakeTimeout = 5 * time.Second
 )
 
-// gRPC's own pings. A server pings a silent client after pingIdle; a client can ping a
-// server every 10 s at most.
+// A server pings a silent client after pingIdle.
 const (
-	pingIdle    = 2 * time.Second
-	pingTimeout = 3 * time.Second
-	clientPing  = 10 * time.Second
-	patience    = 5 * time.Second // a client that pings oftener is cut off
+	pingIdle = 2 * time.Second
+	patience = 5 * time.Second // a client that pings oftener is cut off
 )
 
 // The services whose health a Server tells, besides "", which is Ready's.
@@ -56,17 +50,17 @@ type Server struct {
 }
 
 // NewServer makes a server that speaks TLS where c has a certificate. Options come after the package's own and win.
-func NewServer(c Config, opts ...grpc.ServerOption) (*Server, error) {
-	f, err := c.serverFiles()
+func NewServer(c transport.Config, opts ...grpc.ServerOption) (*Server, error) {
+	credentials, err := c.ServerCredentials()
 	if err != nil {
 		return nil, err
 	}
 	limit := c.MessageBytes()
-	in := newIntake(c.withLimits())
+	in := newIntake(withLimits(c))
 	own := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(wire.Codec{}),
 		experimental.BufferPool(wire.Buffers()),
-		grpc.Creds(&meteredCredentials{f.credentials(), in}),
+		grpc.Creds(&meteredCredentials{credentials, in}),
 		grpc.StatsHandler(in),
 		grpc.InTapHandle(in.call),
 		grpc.RPCDecompressor(refusingDecompressor{}), //nolint:staticcheck // nothing else comes before the compressors that packages register
@@ -75,11 +69,11 @@ func NewServer(c Config, opts ...grpc.ServerOption) (*Server, error) {
 		grpc.MaxSendMsgSize(limit),
 		grpc.MaxHeaderListSize(maxRequestHeader),
 		grpc.MaxConcurrentStreams(maxStreams),
-		grpc.InitialWindowSize(streamWindow),
-		grpc.InitialConnWindowSize(connectionWindow),
+		grpc.InitialWindowSize(transport.StreamWindow),
+		grpc.InitialConnWindowSize(transport.ConnectionWindow),
 		grpc.ReadBufferSize(serverBuffer),
-		grpc.WriteBufferSize(buffer),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingIdle, Timeout: pingTimeout}),
+		grpc.WriteBufferSize(transport.Buffer),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingIdle, Timeout: transport.PingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: patience, PermitWithoutStream: true}),
 		grpc.WaitForHandlers(true), // so that nothing of a call outlives Stop
 	}

@@ -1,4 +1,4 @@
-package transport_test
+package serve_test
 
 import (
 	"bytes"
@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -120,14 +121,14 @@ func until(t *testing.T, try func() error) {
 
 func TestConnectionsAreLimited(t *testing.T) {
 	log, logger := newLines()
-	_, address := serve(t, transport.Config{MaxConnections: 2, MaxConnectionsPerAddress: 3, Logger: logger})
+	_, address := serveOn(t, transport.Config{MaxConnections: 2, MaxConnectionsPerAddress: 3, Logger: logger})
 	_, held := dial(t, address, transport.Config{})
 	_, second := dial(t, address, transport.Config{})
 	for _, conn := range []*grpc.ClientConn{held, second} {
 		busy(t, conn)
 	}
 	health, third := dial(t, address, transport.Config{})
-	if _, err := check(t, health, transport.Live); err != nil {
+	if _, err := check(t, health, serve.Live); err != nil {
 		t.Errorf("a probe: %v", err)
 	}
 	err := call(third)
@@ -147,11 +148,11 @@ func TestConnectionsAreLimitedUnderTLS(t *testing.T) {
 	ours := newAuthority(t, "ours")
 	server := ours.config(t, ours, leaf{})
 	server.MaxConnections = 1
-	_, address := serve(t, server)
+	_, address := serveOn(t, server)
 	_, first := dial(t, address, ours.config(t, ours, leaf{}))
 	busy(t, first)
 	health, second := dial(t, address, ours.config(t, ours, leaf{}))
-	if _, err := check(t, health, transport.Live); err != nil {
+	if _, err := check(t, health, serve.Live); err != nil {
 		t.Errorf("a probe: %v", err)
 	}
 	contains(t, "the client's error", call(second).Error(), "1 connections from 127.0.0.1 are open", "--max-connections")
@@ -161,11 +162,11 @@ func TestPagesAskForCertificates(t *testing.T) {
 	ours := newAuthority(t, "ours")
 	config := ours.config(t, ours, leaf{})
 	config.RequireClientCert = true
-	server, err := transport.NewHTTPServer(transport.HTTPConfig{Transport: config, Metrics: prometheus.NewRegistry()})
+	server, err := serve.NewHTTPServer(serve.HTTPConfig{Transport: config, Metrics: prometheus.NewRegistry()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := transport.Listen(t.Context(), "127.0.0.1:0")
+	listener, err := serve.Listen(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +203,7 @@ func TestPagesAskForCertificates(t *testing.T) {
 
 func TestCallsAreLimited(t *testing.T) {
 	started, release := make(chan struct{}, 1), make(chan struct{})
-	_, address := serve(t, transport.Config{MaxCalls: 1}, blocking(started, release))
+	_, address := serveOn(t, transport.Config{MaxCalls: 1}, blocking(started, release))
 	_, conn := dial(t, address, transport.Config{})
 	ended := invoke(conn)
 	<-started
@@ -226,9 +227,9 @@ func TestCallsAreLimited(t *testing.T) {
 }
 
 func TestHeadersAreLimited(t *testing.T) {
-	_, address := serve(t, transport.Config{})
+	_, address := serveOn(t, transport.Config{})
 	client, _ := dial(t, address, transport.Config{})
-	if _, err := check(t, client, transport.Live); err != nil { // now the client knows the limit
+	if _, err := check(t, client, serve.Live); err != nil { // now the client knows the limit
 		t.Fatal(err)
 	}
 	ctx := metadata.AppendToOutgoingContext(t.Context(), "x", strings.Repeat("x", 16<<10))
@@ -240,7 +241,7 @@ func TestHeadersAreLimited(t *testing.T) {
 }
 
 func TestTooManyPings(t *testing.T) {
-	_, address := serve(t, transport.Config{})
+	_, address := serveOn(t, transport.Config{})
 	r := dialRaw(t, address)
 	for i := range byte(10) {
 		if r.WritePing(false, [8]byte{i}) != nil {
@@ -266,9 +267,9 @@ func TestUnfinishedMessages(t *testing.T) {
 	log, logger := newLines()
 	config := transport.Config{BatchBytes: 1, ReceiveBytes: 1, Logger: logger} // which makes 4 MiB
 	limit := 4 * config.MessageBytes()
-	_, address := serve(t, config)
+	_, address := serveOn(t, config)
 	honest, _ := dial(t, address, transport.Config{})
-	if _, err := check(t, honest, transport.Live); err != nil {
+	if _, err := check(t, honest, serve.Live); err != nil {
 		t.Fatal(err)
 	}
 
@@ -305,14 +306,14 @@ func TestUnfinishedMessages(t *testing.T) {
 	}
 	hungUp(t, hostile)
 	contains(t, "the server's log", log.wait(t), "cut off", "which is the limit (--max-receive-bytes)")
-	if _, err := check(t, honest, transport.Live); err != nil {
+	if _, err := check(t, honest, serve.Live); err != nil {
 		t.Errorf("the honest client: %v", err)
 	}
 }
 
 // TestManyMessages sends far more than may be on its way, in messages that end.
 func TestManyMessages(t *testing.T) {
-	_, address := serve(t, transport.Config{BatchBytes: 1, ReceiveBytes: 1})
+	_, address := serveOn(t, transport.Config{BatchBytes: 1, ReceiveBytes: 1})
 	client, _ := dial(t, address, transport.Config{})
 	for range 20 {
 		if _, err := check(t, client, strings.Repeat("x", 1<<20-100)); status.Code(err) != codes.NotFound {
@@ -345,7 +346,7 @@ func TestSlowClients(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				listener := bufconn.Listen(1 << 20)
 				if c.pages {
-					server, err := transport.NewHTTPServer(transport.HTTPConfig{Transport: c.config})
+					server, err := serve.NewHTTPServer(serve.HTTPConfig{Transport: c.config})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -364,7 +365,7 @@ func TestSlowClients(t *testing.T) {
 						}
 					}()
 				} else {
-					server, err := transport.NewServer(c.config)
+					server, err := serve.NewServer(c.config)
 					if err != nil {
 						t.Fatal(err)
 					}

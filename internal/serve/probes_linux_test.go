@@ -1,4 +1,4 @@
-package transport_test
+package serve_test
 
 import (
 	"net"
@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/internal/transport"
 )
 
@@ -25,18 +26,18 @@ func (a accepted) Accept() (net.Conn, error) {
 }
 
 func TestKernelProbes(t *testing.T) {
-	server, err := transport.NewServer(transport.Config{})
+	server, err := serve.NewServer(transport.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := transport.Listen(t.Context(), "127.0.0.1:0")
+	listener, err := serve.Listen(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	conns := make(chan *net.TCPConn, 1)
 	run(t, server, accepted{listener, conns})
 	client, _ := dial(t, listener.Addr().String(), transport.Config{})
-	if _, err := check(t, client, transport.Live); err != nil {
+	if _, err := check(t, client, serve.Live); err != nil {
 		t.Fatal(err)
 	}
 	probed(t, "accepted", <-conns)
@@ -71,4 +72,4 @@ func probed(t *testing.T, which string, conn *net.TCPConn) {
 	}
 }
 
-var _ grpc.ServiceRegistrar = (*transport.Server)(nil)
+var _ grpc.ServiceRegistrar = (*serve.Server)(nil)

@@ -1,4 +1,4 @@
-package transport_test
+package serve_test
 
 import (
 	"context"
@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -54,13 +55,13 @@ func TestSilenceShutsNobodyOut(t *testing.T) {
 		"TLS, silent": {config: secure}, "TLS, slow": {config: secure, says: hello},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, address := serve(t, c.config)
+			_, address := serveOn(t, c.config)
 			silence(t, address, 1300, c.says)
 			honest, conn := dial(t, address, c.config)
 			if err := call(conn); err != nil {
 				t.Errorf("an honest client: %v", err)
 			}
-			if _, err := check(t, honest, transport.Live); err != nil {
+			if _, err := check(t, honest, serve.Live); err != nil {
 				t.Errorf("a probe: %v", err)
 			}
 		})
@@ -70,11 +71,11 @@ func TestSilenceShutsNobodyOut(t *testing.T) {
 // pages serves the HTTP port.
 func pages(t *testing.T, handlers map[string]http.Handler) (address string) {
 	t.Helper()
-	server, err := transport.NewHTTPServer(transport.HTTPConfig{Handlers: handlers})
+	server, err := serve.NewHTTPServer(serve.HTTPConfig{Handlers: handlers})
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := transport.Listen(t.Context(), "127.0.0.1:0")
+	listener, err := serve.Listen(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +182,7 @@ func from(ip string) grpc.DialOption {
 // TestRestingConnectionsGiveWay fills a port with connections that made a call and then stay: clients that have calls get in all the
 // same, and a connection with a call under way is left alone.
 func TestRestingConnectionsGiveWay(t *testing.T) {
-	_, address := serve(t, transport.Config{MaxConnections: 8})
+	_, address := serveOn(t, transport.Config{MaxConnections: 8})
 	_, kept := dial(t, address, transport.Config{}, from("127.0.0.1"))
 	busy(t, kept)
 	for i := range 7 {
@@ -203,7 +204,7 @@ func TestRestingConnectionsGiveWay(t *testing.T) {
 // they are cut, and not a client whose whole messages are larger than any of these.
 func TestSlowSendersShutNobodyOut(t *testing.T) {
 	config := transport.Config{BatchBytes: 1, ReceiveBytes: 1}
-	_, address := serve(t, config)
+	_, address := serveOn(t, config)
 	for range 4*config.MessageBytes()/(60<<10) + 1 {
 		r := dialRaw(t, address)
 		go func() { _, _ = io.Copy(io.Discard, r.Conn) }()
@@ -219,7 +220,7 @@ func TestSlowSendersShutNobodyOut(t *testing.T) {
 	}
 	honest, _ := dial(t, address, transport.Config{})
 	for began := time.Now(); time.Since(began) < 3*time.Second; { // the pieces cost by their time
-		if _, err := check(t, honest, transport.Live); err != nil {
+		if _, err := check(t, honest, serve.Live); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -232,7 +233,7 @@ func TestSlowSendersShutNobodyOut(t *testing.T) {
 
 // TestProbesOfABusyServer has as many calls under way as a server takes: health is told all the same.
 func TestProbesOfABusyServer(t *testing.T) {
-	_, address := serve(t, transport.Config{MaxCalls: 4})
+	_, address := serveOn(t, transport.Config{MaxCalls: 4})
 	_, conn := dial(t, address, transport.Config{})
 	for range 4 {
 		busy(t, conn)
@@ -241,7 +242,7 @@ func TestProbesOfABusyServer(t *testing.T) {
 	if err := call(another); batch.CodeOf(wire.FromStatus(err)) != batch.CodeOverloaded {
 		t.Errorf("a call beyond the limit: %v", err)
 	}
-	if _, err := check(t, health, transport.Live); err != nil {
+	if _, err := check(t, health, serve.Live); err != nil {
 		t.Errorf("a probe: %v", err)
 	}
 }
@@ -249,7 +250,7 @@ func TestProbesOfABusyServer(t *testing.T) {
 // TestAddressesAreLimited fills the share of one address: it is refused further connections, with a code and advice, and others
 // are served.
 func TestAddressesAreLimited(t *testing.T) {
-	_, address := serve(t, transport.Config{MaxConnections: 4})
+	_, address := serveOn(t, transport.Config{MaxConnections: 4})
 	for range 3 {
 		_, conn := dial(t, address, transport.Config{}, from("127.0.0.1"))
 		busy(t, conn)
@@ -260,7 +261,7 @@ func TestAddressesAreLimited(t *testing.T) {
 		t.Fatalf("beyond the limit: %v, want OVERLOADED", err)
 	}
 	contains(t, "the error", err.Error(), "3 connections from 127.0.0.1 are open", "--max-connections-per-address", "try another server")
-	if _, err := check(t, health, transport.Live); err != nil {
+	if _, err := check(t, health, serve.Live); err != nil {
 		t.Errorf("a probe from that address: %v", err)
 	}
 	if _, conn := dial(t, address, transport.Config{}, from("127.0.0.2")); call(conn) != nil {
@@ -280,7 +281,7 @@ func TestGivenUpCallsHoldNothing(t *testing.T) {
 			limit := 4 * config.MessageBytes()
 			started := make(chan struct{}, 1)
 			config.MaxCalls = 1 << 20
-			_, address := serve(t, config, grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
+			_, address := serveOn(t, config, grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
 				if method, _ := grpc.MethodFromServerStream(stream); method != "/stays/open" {
 					return status.Error(codes.Aborted, "not taken")
 				}
@@ -330,7 +331,7 @@ func TestGivenUpCallsHoldNothing(t *testing.T) {
 				}
 			}
 			honest, _ := dial(t, address, transport.Config{})
-			if _, err := check(t, honest, transport.Live); err != nil {
+			if _, err := check(t, honest, serve.Live); err != nil {
 				t.Error(err)
 			}
 			if err := r.WritePing(false, [8]byte{1}); err != nil {
@@ -356,7 +357,7 @@ func TestFloodsAreCut(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { // no time passes while the flood goes on, however slow the machine is
 				log, logger := newLines()
-				server, err := transport.NewServer(transport.Config{Logger: logger})
+				server, err := serve.NewServer(transport.Config{Logger: logger})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -387,7 +388,7 @@ func TestFloodsAreCut(t *testing.T) {
 
 // TestSilentCallsShutNobodyOut opens as many calls as a server takes and sends no message on any.
 func TestSilentCallsShutNobodyOut(t *testing.T) {
-	_, address := serve(t, transport.Config{MaxCalls: 400})
+	_, address := serveOn(t, transport.Config{MaxCalls: 400})
 	for range 4 {
 		r := dialRaw(t, address)
 		go func() { _, _ = io.Copy(io.Discard, r.Conn) }()
@@ -399,7 +400,7 @@ func TestSilentCallsShutNobodyOut(t *testing.T) {
 	}
 	honest, _ := dial(t, address, transport.Config{})
 	for i := range 200 {
-		if _, err := check(t, honest, transport.Live); err != nil {
+		if _, err := check(t, honest, serve.Live); err != nil {
 			t.Fatalf("call %d: %v", i, err)
 		}
 	}
@@ -408,7 +409,7 @@ func TestSilentCallsShutNobodyOut(t *testing.T) {
 // TestDrainWaitsForNobodyWhoOnlyWaits drains a server that has calls which would stay open until it ends. Time is virtual.
 func TestDrainWaitsForNobodyWhoOnlyWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server, err := transport.NewServer(transport.Config{}, grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
+		server, err := serve.NewServer(transport.Config{}, grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
 			return stream.RecvMsg(&healthpb.HealthCheckRequest{})
 		}))
 		if err != nil {

@@ -1,29 +1,14 @@
-package transport
+package serve
 
 import (
 	"container/list"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"time"
-)
 
-// HTTP/2, as far as a meter knows it (RFC 9113, section 4.1).
-const (
-	prefaceBytes     = 24
-	frameHeaderBytes = 9
-
-	dataFrame         = 0
-	headersFrame      = 1
-	priorityFrame     = 2
-	resetFrame        = 3
-	settingsFrame     = 4
-	continuationFrame = 9
-
-	endStream  = 1 // flag of a frame of data or headers
-	endHeaders = 4 // flag of a frame of headers or their continuation
+	"github.com/kisgrid/kisgrid/internal/frames"
 )
 
 // A client that sends more frames than idleFrames at once that ask for work and bring nothing, and more than idleFramesPerSecond
@@ -50,7 +35,7 @@ type meter struct {
 	held   int64                 // guarded by the intake's lock: bytes of its calls
 	gone   bool                  // guarded by the intake's lock
 
-	frames frames
+	frames frames.Reader
 	rest   []byte  // was read from the connection, and follows the headers of a call
 	idle   float64 // frames that bring nothing, less those that time has made up for
 	since  time.Time
@@ -75,13 +60,13 @@ type callMeter struct {
 // Read implements net.Conn.
 func (m *meter) Read(p []byte) (int, error) {
 	if len(m.rest) > 0 {
-		n := m.frames.scan(m.rest[:min(len(p), len(m.rest))], m.came)
+		n := m.frames.Scan(m.rest[:min(len(p), len(m.rest))], m.came)
 		copy(p, m.rest[:n])
 		m.rest = m.rest[n:]
 		return n, m.flooded()
 	}
 	n, err := m.Conn.Read(p)
-	if end := m.frames.scan(p[:n], m.came); end < n {
+	if end := m.frames.Scan(p[:n], m.came); end < n {
 		m.rest = append([]byte(nil), p[end:n]...)
 		n, err = end, nil // an error comes again with the next Read
 	}
@@ -95,16 +80,17 @@ func (m *meter) came(stream uint32, data int) { m.intake.came(m, stream, int64(d
 
 // flooded is an error when the client has sent too many frames that bring nothing.
 func (m *meter) flooded() error {
-	if m.frames.idle == 0 {
+	idle := m.frames.TakeIdle()
+	if idle == 0 {
 		return nil
 	}
 	now := time.Now()
-	m.idle = max(0, m.idle-now.Sub(m.since).Seconds()*idleFramesPerSecond) + float64(m.frames.idle)
-	m.since, m.frames.idle = now, 0
+	m.idle = max(0, m.idle-now.Sub(m.since).Seconds()*idleFramesPerSecond) + float64(idle)
+	m.since = now
 	if m.idle <= idleFrames {
 		return nil
 	}
-	m.intake.refusals.log(m.intake.config.logger(), m.RemoteAddr(), errFlood)
+	m.intake.refusals.Log(m.intake.config.Log(), m.RemoteAddr(), errFlood)
 	return fmt.Errorf("%s: %w", m.RemoteAddr(), errFlood)
 }
 
@@ -114,75 +100,4 @@ func (m *meter) Close() error {
 	m.intake.forget(m)
 	m.intake.mu.Unlock()
 	return m.Conn.Close()
-}
-
-// frames follows the frames in a stream of bytes.
-type frames struct {
-	skip   int // bytes before the next frame's header
-	data   int // of skip: bytes of a frame of data
-	header [frameHeaderBytes]byte
-	filled int // bytes of header
-
-	stream uint32 // of the frame that is being read
-	ends   bool   // the headers of a call end with the frame that is being read
-	opened uint32 // the stream whose headers were read last
-	idle   int    // frames that brought nothing, since it was set to 0
-}
-
-// scan goes through p up to its end, or to the end of a call's headers, and returns how much that is. It tells came of each piece of
-// data and of the stream that it is for.
-func (f *frames) scan(p []byte, came func(stream uint32, data int)) (n int) {
-	for n < len(p) {
-		if f.skip > 0 {
-			step := min(f.skip, len(p)-n)
-			f.skip -= step
-			n += step
-			if f.data > 0 {
-				f.data -= step
-				came(f.stream, step)
-			}
-			if f.skip == 0 && f.ends {
-				f.ends = false
-				return n
-			}
-			continue
-		}
-		copied := copy(f.header[f.filled:], p[n:])
-		f.filled += copied
-		n += copied
-		if f.filled == frameHeaderBytes {
-			f.filled = 0
-			f.begin()
-			if f.skip == 0 && f.ends {
-				f.ends = false
-				return n
-			}
-		}
-	}
-	return n
-}
-
-// begin reads the header of a frame.
-func (f *frames) begin() {
-	kind, flags := f.header[3], f.header[4]
-	f.skip = int(binary.BigEndian.Uint32(f.header[:4]) >> 8)
-	f.stream = binary.BigEndian.Uint32(f.header[5:]) &^ (1 << 31)
-	f.data, f.ends = 0, false
-	switch kind {
-	case dataFrame:
-		f.data = f.skip
-		if f.skip == 0 && flags&endStream == 0 {
-			f.idle++
-		}
-	case headersFrame:
-		f.opened = f.stream
-		f.ends = flags&endHeaders != 0
-	case continuationFrame:
-		f.ends = flags&endHeaders != 0
-		if f.skip == 0 {
-			f.idle++
-		}
-	case resetFrame, settingsFrame, priorityFrame:
-		f.idle++
-	}
 }

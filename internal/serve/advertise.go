@@ -1,4 +1,4 @@
-package transport
+package serve
 
 import (
 	"context"
@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/kisgrid/kisgrid/internal/transport"
 )
 
 // Advertised is where others are to dial a process whose listener, opened at the address listen, is bound to an address. It
@@ -19,7 +21,7 @@ func Advertised(given, listen string, bound net.Addr, etcd []string) (string, er
 		if err != nil || host == "" || port == "" {
 			return "", fmt.Errorf("--advertise %q: give host:port, as others dial it", given)
 		}
-		if _, _, err := address(given, ""); err != nil {
+		if err := transport.CheckAddress(given); err != nil {
 			return "", fmt.Errorf("--advertise %q, which others are to dial: %w", given, err)
 		}
 		return given, nil

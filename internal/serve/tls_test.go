@@ -1,4 +1,4 @@
-package transport_test
+package serve_test
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/internal/transport"
 )
 
@@ -78,10 +79,10 @@ func TestHandshakesTellBothSidesWhatIsWrong(t *testing.T) {
 			t.Parallel()
 			var log lines
 			log, c.server.Logger = newLines()
-			_, address := serve(t, c.server)
+			_, address := serveOn(t, c.server)
 			client, conn := dial(t, address, c.client)
 
-			_, err := check(t, client, transport.Live)
+			_, err := check(t, client, serve.Live)
 			if c.told == nil {
 				if err != nil {
 					t.Fatal(err)
@@ -107,11 +108,11 @@ func TestHandshakesTellBothSidesWhatIsWrong(t *testing.T) {
 
 func TestDialerAndServerTLS(t *testing.T) {
 	ours, theirs := newAuthority(t, "ours"), newAuthority(t, "theirs")
-	server, err := transport.NewHTTPServer(transport.HTTPConfig{Transport: ours.config(t, ours, leaf{})})
+	server, err := serve.NewHTTPServer(serve.HTTPConfig{Transport: ours.config(t, ours, leaf{})})
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := transport.Listen(t.Context(), "127.0.0.1:0")
+	listener, err := serve.Listen(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

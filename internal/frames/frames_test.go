@@ -1,4 +1,4 @@
-package transport
+package frames
 
 import (
 	"encoding/binary"
@@ -40,12 +40,12 @@ func TestFramesInAnyPieces(t *testing.T) {
 				wantStops = append(wantStops, opened{len(wire), newest})
 			}
 		}
-		var f frames
+		var f Reader
 		var stops []opened
 		data := map[uint32]int{}
 		for at := 0; at < len(wire); {
 			piece := wire[at:min(len(wire), at+rapid.IntRange(1, 60).Draw(t, "piece"))]
-			n := f.scan(piece, func(stream uint32, n int) { data[stream] += n })
+			n := f.Scan(piece, func(stream uint32, n int) { data[stream] += n })
 			if n == 0 {
 				t.Fatal("nothing was read")
 			}
@@ -68,4 +68,30 @@ func TestFramesInAnyPieces(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestAskOnlyBetweenFrames: the frame that asks never stands within another one, nor between the headers of a call.
+func TestAskOnlyBetweenFrames(t *testing.T) {
+	frame := func(kind, flags byte, length int) []byte {
+		return append([]byte{0, 0, byte(length), kind, flags, 0, 0, 0, 1}, make([]byte, length)...)
+	}
+	pieces := [][]byte{
+		make([]byte, prefaceBytes), frame(settingsFrame, 0, 6), frame(headersFrame, 0, 5), frame(continuationFrame, 0, 0),
+		frame(continuationFrame, endHeaders, 3), frame(dataFrame, endStream, 10), frame(headersFrame, endHeaders, 0), frame(dataFrame, 0, 0),
+	}
+	var all []byte
+	may := map[int]bool{}
+	for i, p := range pieces {
+		all = append(all, p...)
+		may[len(all)] = i != 2 && i != 3
+	}
+	for cut := 1; cut <= len(all); cut++ {
+		f := FromPreface()
+		for done := 0; done < cut; {
+			done += f.Scan(all[done:cut], func(uint32, int) {})
+		}
+		if f.Between() != may[cut] {
+			t.Errorf("after %d bytes a frame may stand: %t, want %t", cut, f.Between(), may[cut])
+		}
+	}
 }
