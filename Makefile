@@ -121,6 +121,7 @@ REVISION_SEED   ?= $(shell date +%s)
 
 soak-revisions: ## Have etcd lose its data, or go back to a copy, within REVISION_WAIT of an apply, REVISION_ROUNDS times, from REVISION_SEED
 	go test -run '^TestRevisionRounds$$' -v -timeout 0 ./pkg/coordinator -revisions.rounds $(REVISION_ROUNDS) -revisions.wait $(REVISION_WAIT) -revisions.seed $(REVISION_SEED)
+	go test -run '^TestEtcdLost$$' -v -timeout 0 ./e2e/upgrade -lost.rounds $(REVISION_ROUNDS) -lost.wait $(REVISION_WAIT) -lost.seed $(REVISION_SEED)
 
 # Inputs are made smaller in few tries: with Go's default of a minute for each, little else is done.
 fuzz: ## Run each fuzz test for FUZZTIME

@@ -28,13 +28,20 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-func TestMain(m *testing.M) { os.Exit(process.Main(m, "../../cmd/coordinator", "../../cmd/worker")) }
+func TestMain(m *testing.M) {
+	code := process.Main(m, "../../cmd/coordinator", "../../cmd/worker", "../../cmd/kisgrid")
+	_ = os.RemoveAll(earlierPrograms)
+	os.Exit(code)
+}
 
 // earlier is the commit whose build is upgraded.
 const earlier = "f305d08"
 
-// buildEarlier builds the earlier programs and returns their folder. It skips the test where git has not the commit, as in an
-// archive of the sources or a shallow clone.
+// earlierPrograms is the folder of the earlier programs.
+var earlierPrograms = filepath.Join(os.TempDir(), fmt.Sprintf("kisgrid-%s-%d", earlier, os.Getpid()))
+
+// buildEarlier builds the earlier programs and returns their folder. It fails with errNoHistory where git has not the commit, as
+// in an archive of the sources or a shallow clone.
 var buildEarlier = sync.OnceValues(func() (string, error) {
 	sources, err := os.MkdirTemp("", "kisgrid-earlier-")
 	if err != nil {
@@ -44,7 +51,7 @@ var buildEarlier = sync.OnceValues(func() (string, error) {
 	if err := unpack(sources); err != nil {
 		return "", err
 	}
-	programs := filepath.Join(os.TempDir(), fmt.Sprintf("kisgrid-%s-%d", earlier, os.Getpid()))
+	programs := earlierPrograms
 	// Without paths and version control's state in them the same sources give the same bytes, which the build cache knows again.
 	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", programs+"/", "./cmd/coordinator", "./cmd/worker")
 	build.Dir = sources
@@ -82,6 +89,8 @@ type grid struct {
 	t                *testing.T
 	earlier          string // folder of the earlier programs
 	etcd, redis      string // addresses
+	etcdDir          string // etcd's data
+	stopEtcd         func()
 	env              []string
 	store            *cluster.Store
 	client           *clientv3.Client
@@ -99,6 +108,19 @@ type member struct {
 // startGrid starts etcd, Redis, and coordinators and workers of the earlier build.
 func startGrid(t *testing.T, coordinators, workers int) *grid {
 	t.Helper()
+	g := startStores(t)
+	for range coordinators {
+		g.addCoordinator(g.earlier)
+	}
+	for range workers {
+		g.startWorker(g.earlier)
+	}
+	return g
+}
+
+// startStores starts etcd and Redis.
+func startStores(t *testing.T) *grid {
+	t.Helper()
 	programs, err := buildEarlier()
 	if errors.Is(err, errNoHistory) {
 		fmt.Fprintln(os.Stderr, "SKIPPED, nothing was upgraded:", err)
@@ -107,11 +129,8 @@ func startGrid(t *testing.T, coordinators, workers int) *grid {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(programs) })
 	g := &grid{t: t, earlier: programs, etcd: process.Address(t), redis: process.Address(t)}
-	process.StartEtcd(t, "http://"+g.etcd, t.TempDir(), func() (io.Closer, error) {
-		return devcluster.StartEtcd(t.Context(), devcluster.EtcdConfig{Address: g.etcd, DataDir: t.TempDir()})
-	})
+	g.startEtcd(t.TempDir())
 	process.StartRedis(t, g.redis, func() (io.Closer, error) {
 		return devcluster.StartRedis(devcluster.RedisConfig{Address: g.redis})
 	})
@@ -124,15 +143,23 @@ func startGrid(t *testing.T, coordinators, workers int) *grid {
 	}
 	t.Cleanup(func() { _ = g.client.Close() })
 	g.env = append(g.env, "REDIS_ADDR="+g.redis, "KISGRID_UPGRADE_REDIS="+g.redis)
-	for range coordinators {
-		c := &member{address: process.Address(t), http: process.Address(t)}
-		g.startCoordinator(c, g.earlier)
-		g.coordinators = append(g.coordinators, c)
-	}
-	for range workers {
-		g.startWorker(g.earlier)
-	}
 	return g
+}
+
+// startEtcd starts etcd at its address with the data in a folder.
+func (g *grid) startEtcd(dir string) {
+	g.t.Helper()
+	g.etcdDir = dir
+	g.stopEtcd = process.StartEtcd(g.t, "http://"+g.etcd, dir, func() (io.Closer, error) {
+		return devcluster.StartEtcd(g.t.Context(), devcluster.EtcdConfig{Address: g.etcd, DataDir: dir})
+	})
+}
+
+func (g *grid) addCoordinator(build string) {
+	g.t.Helper()
+	c := &member{address: process.Address(g.t), http: process.Address(g.t)}
+	g.startCoordinator(c, build)
+	g.coordinators = append(g.coordinators, c)
 }
 
 // program is a program of the earlier build in a folder, or of this one where folder is empty.
