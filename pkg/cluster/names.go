@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
@@ -85,6 +86,25 @@ func (s *Store) namesakes(ctx context.Context, name string) (all []namesake, rev
 		}
 	}
 	return named, revision, nil
+}
+
+// Remaining is how long a worker's record stands unless the worker renews its lease meanwhile; 0: it has none any more. The lease
+// may be another one than the worker asked for, and is renewed as a whole when etcd is restored, or gets another leader.
+func (s *Store) Remaining(ctx context.Context, worker string) (time.Duration, error) {
+	if err := checkName(worker); err != nil {
+		return 0, batch.Errorf(batch.CodeInternal, "asking for the lease of a worker: %w", err)
+	}
+	kvs, _, err := s.list(ctx, keyRange{from: s.keys.worker(worker)})
+	if err != nil || len(kvs) == 0 {
+		return 0, err
+	}
+	call, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	left, err := s.client.TimeToLive(call, clientv3.LeaseID(kvs[0].Lease))
+	if err != nil {
+		return 0, s.explain(ctx, "asking for the lease of worker "+worker, err)
+	}
+	return time.Duration(max(left.TTL, 0)) * time.Second, nil
 }
 
 // FollowNamed is FollowWorkers for those of one name, in no order.

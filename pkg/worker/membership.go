@@ -139,12 +139,22 @@ func (m *member) judge(first bool) func(cluster.Worker) cluster.Standing {
 const nameMargin = 2 * time.Second
 
 // awaitName waits until nobody holds the worker's name any more, or ctx is done. One that holds it and is dead loses it when
-// coordinators find that out, or when its lease is over; one that lives keeps it, and that is an error.
+// coordinators find that out, or when its lease is over, which may be longer than this worker's; one that lives keeps it, and that is
+// an error.
 func (m *member) awaitName(ctx context.Context, first bool, holder cluster.Worker) error {
-	taken := batch.Errorf(batch.CodeConflict, "the name %s is that of worker %s at %s, which coordinators have sessions with: give this worker another --name, "+
-		"or none where each has an address of its own to advertise; end the other one first where this one is to take its place", m.name, holder.ID, holder.Address)
+	holds := "which coordinators have sessions with"
+	if holder.Session == cluster.SessionNone {
+		holds = "which has registered since"
+	}
+	taken := batch.Errorf(batch.CodeConflict, "the name %s is that of worker %s at %s, %s: give this worker another --name, "+
+		"or none where each has an address of its own to advertise; end the other one first where this one is to take its place", m.name, holder.ID, holder.Address, holds)
 	m.await(taken)
-	waiting, free := context.WithTimeout(ctx, m.worker.config.Lease+nameMargin)
+	patience := m.worker.config.Lease
+	// Where etcd can't say, it is out of reach, and the next try to register asks again, or it does not let this worker ask.
+	if left, err := m.store.Remaining(ctx, holder.ID); err == nil {
+		patience = max(patience, left)
+	}
+	waiting, free := context.WithTimeout(ctx, patience+nameMargin)
 	defer free()
 	judge := m.judge(first)
 	open := false // written by the callback, read when following has ended

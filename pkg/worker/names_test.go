@@ -2,7 +2,6 @@ package worker_test
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -87,19 +86,20 @@ func TestNameOfAWorkerWithoutSession(t *testing.T) {
 	dial(t, follow(t, etcd.Address()).awaitWorker()).double(1, 3)
 }
 
-// TestNameOfADeadWorker starts a worker again whose process was killed: it waits until the death is seen, or the lease over.
+// TestNameOfADeadWorker starts a worker again whose process was killed: it waits until the death is seen, or the lease over, also
+// where that is longer than its own.
 func TestNameOfADeadWorker(t *testing.T) {
 	etcd := startEtcd(t, devcluster.EtcdConfig{})
 	members := follow(t, etcd.Address())
-	for _, seen := range []bool{true, false} {
-		name := fmt.Sprintf("w-%t", seen)
+	for name, ttl := range map[string]time.Duration{"seen": 2 * time.Second, "unseen": 2 * time.Second, "longer": 8 * time.Second} {
+		seen := name == "seen"
 		ctx, kill := context.WithCancel(t.Context())
 		dead := cluster.Worker{ID: name + "-1", Name: name, Address: "127.0.0.1:1", Session: cluster.SessionLiving}
 		store, err := cluster.Open(cluster.Config{Endpoints: []string{etcd.Address()}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := store.RegisterWorker(ctx, dead, 2*time.Second); err != nil {
+		if _, err := store.RegisterWorker(ctx, dead, ttl); err != nil {
 			t.Fatal(err)
 		}
 		if err := store.Close(); err != nil { // its lease is renewed no more
