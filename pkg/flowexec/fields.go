@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
@@ -23,8 +24,26 @@ var (
 	numberType          = reflect.TypeFor[json.Number]()
 )
 
-// fieldsOf are the fields that a row type has in JSON; false: it may have any.
+// knownTypes are the fields of types that were asked for: reflect.Type → typeFields.
+var knownTypes sync.Map
+
+type typeFields struct {
+	fields []rowjson.Field
+	ok     bool
+}
+
+// fieldsOf are the fields that a row type has in JSON, not to be changed; false: it may have any.
 func fieldsOf(t reflect.Type) ([]rowjson.Field, bool) {
+	known, found := knownTypes.Load(t)
+	if !found {
+		fields, ok := findFields(t)
+		known, _ = knownTypes.LoadOrStore(t, typeFields{fields, ok})
+	}
+	of := known.(typeFields)
+	return of.fields, of.ok
+}
+
+func findFields(t reflect.Type) ([]rowjson.Field, bool) {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
