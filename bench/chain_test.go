@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/kisgrid/kisgrid/examples/students"
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/connector"
+	"github.com/kisgrid/kisgrid/pkg/connector/memory"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
 	"github.com/kisgrid/kisgrid/pkg/kis"
@@ -102,6 +105,100 @@ func retried(r *kis.Registry) {
 	r.Func("Average", kis.Calculate(func(_ context.Context, c *collected) (students.Avg, error) {
 		return students.Avg{ID: c.ID, Avg: float64(c.Scores[0]+c.Scores[1]) / 2}, nil
 	}))
+}
+
+// stretchDocuments are of a chain in which two steps use one connector, so that rows of one key go one after the other: a Load of what
+// the key had last, and a Save of what it has now.
+const stretchDocuments = `
+kistype: flow
+status: 1
+flow_name: Chain
+shard_key: stu_id
+flows:
+  - fname: Last
+  - fname: Note
+---
+kistype: func
+fname: Last
+fmode: Load
+option: {cname: Store, on_missing: 'null'}
+---
+kistype: func
+fname: Note
+fmode: Save
+option: {cname: Store}
+---
+kistype: conn
+cname: Store
+type: memory
+`
+
+// changed is a student's score, and that before.
+type changed struct {
+	ID     int `json:"stu_id"`
+	Score1 int `json:"score_1"`
+	Before int `json:"before"`
+}
+
+func stretched(r *kis.Registry) {
+	r.Func("Last", kis.Load(func(c changed) string { return strconv.Itoa(c.ID) }, func(_ context.Context, c changed, last *changed) (changed, error) {
+		if last != nil {
+			c.Before = last.Score1
+		}
+		return c, nil
+	}))
+	r.Func("Note", kis.Save(func(_ context.Context, to kis.Writer, c changed) error {
+		to.Set(strconv.Itoa(c.ID), "score_1", c.Score1)
+		return nil
+	}))
+}
+
+// oneStore is a connector in memory.
+type oneStore struct{ connector.Connection }
+
+func (s oneStore) Get(context.Context, *definition.Connector) (connector.Connection, error) {
+	return s, nil
+}
+
+// Close ends a hold only.
+func (oneStore) Close() error { return nil }
+
+// stretch runs batches of n rows through stretchDocuments, each of a key of its own or all of one.
+func stretch(n int, hot bool) func(*testing.B) {
+	return func(b *testing.B) {
+		plan, columns := plan(b, stretchDocuments, stretched), rows(n)
+		key := batch.NewKeyField("stu_id")
+		if hot {
+			columns = batch.Columns{}
+			for i := range n {
+				columns.Append(fmt.Appendf(nil, `{"stu_id":7,"score_1":%d,"score_2":50}`, 50+i%51))
+			}
+		}
+		if bad := key.Fill(&columns); bad != nil {
+			b.Fatal(bad)
+		}
+		store, err := memory.New().Open(b.Context(), &definition.Connector{Name: "Store", Type: "memory"})
+		if err != nil {
+			b.Fatal(err)
+		}
+		lanes := flowexec.StartLanes(flowexec.LanesConfig{Flow: "Chain", Copies: 1, Connectors: oneStore{store}})
+		defer lanes.Stop()
+		stream := batch.NewStreamID()
+		b.ReportAllocs()
+		b.ResetTimer()
+		begin := time.Now()
+		for sequence := range uint64(b.N) {
+			ended := make(chan flowexec.Run, 1)
+			lanes.Enqueue(&flowexec.Part{
+				Plan: plan, Batch: batch.ID{Stream: stream, Sequence: sequence + 1}, Floor: sequence + 1, BatchRows: n, Columns: columns, Attempt: 1,
+				Done: func(r flowexec.Run) { ended <- r },
+			})
+			if r := <-ended; len(r.NotDone) > 0 {
+				b.Fatalf("not all rows are done: %+v", r.NotDone[0])
+			}
+		}
+		report(b, b.N*n, begin)
+	}
 }
 
 // rows are packed as a client packs them.
@@ -214,6 +311,8 @@ func BenchmarkChain(b *testing.B) {
 	b.Run("typed-2", chain(students.Register, 2, n, false))
 	b.Run("kisflow", chain(kisflow, 1, n, false))
 	b.Run("retries", chainOf(retriedDocuments, retried, 1, n, false)) // rows are copied before what may be tried again
+	b.Run("stretch", stretch(n, false))                               // a key has one row, as most have
+	b.Run("stretch-hot", stretch(n, true))                            // all rows are of one key
 	// What a batch costs beside its rows shows in how a row's share changes with their number.
 	for _, n := range []int{10, 100, 10_000, 100_000} {
 		b.Run(fmt.Sprintf("typed-%d", n), chain(students.Register, 1, n, false))
