@@ -5,6 +5,7 @@ BUF           := go tool -modfile=../tools/go.mod buf
 VERSION       := $(shell git describe --tags --dirty 2>/dev/null || echo dev)
 COMMIT        := $(shell git rev-parse HEAD 2>/dev/null)$(shell git status --porcelain 2>/dev/null | grep -q . && echo -dirty)
 STAMP         := -X github.com/kisgrid/kisgrid/internal/command.Version=$(VERSION) -X github.com/kisgrid/kisgrid/internal/command.Commit=$(COMMIT)
+APIDIFF       := golang.org/x/exp/cmd/apidiff@v0.0.0-20261113113407-e3970619a1a4
 FUZZTIME      ?= 10s
 BENCH         ?= .
 SIM_ROWS      ?= 10000000
@@ -16,7 +17,7 @@ CHAOS_TIME    ?= 20m
 CHAOS_RATE    ?= 4000
 CHAOS_SEED    ?= $(shell date +%s)
 
-.PHONY: help build images test lint proto proto-check proto-freeze bench soak-once soak-join soak-wakeups soak-records soak-windows soak-config soak-revisions fuzz sim sim-steps settle outputs chaos vuln e2e-k8s
+.PHONY: help build images release api test test-tools lint lint-ci tools-lint tools-proto tools-modules tools-api proto proto-check proto-freeze bench soak-once soak-join soak-wakeups soak-records soak-windows soak-config soak-revisions fuzz sim sim-steps settle outputs chaos vuln e2e-k8s
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' Makefile
@@ -26,8 +27,21 @@ build: ## Build the programs into bin/
 
 # IMAGES are further flags, such as -push or -repository registry.example.com/grid: see cd tools && go run ./images -h.
 images: ## Build container images for amd64 and arm64 into bin/images, the same bytes from the same commit: IMAGES
-	cd tools && go run ./images -o ../bin/images -version $(VERSION) -revision "$(COMMIT)" -ldflags '$(STAMP)' $(IMAGES) \
+	@cd tools && go run ./images -o ../bin/images -version $(VERSION) -revision "$(COMMIT)" -ldflags '$(STAMP)' $(IMAGES) \
 		coordinator=../cmd/coordinator worker=../cmd/worker kisgrid=../cmd/kisgrid
+
+# Without SNAPSHOT it takes only a commit that has a tag. RELEASING.md says what to do before and after.
+release: ## Build into bin/release what the release of this commit's tag consists of; SNAPSHOT=1: try it, without a tag; IMAGES
+	@[ -n "$(SNAPSHOT)" ] || git describe --tags --exact-match --match 'v[0-9]*' >/dev/null || \
+		{ echo "release: this commit has no tag such as v1.2.3: check one out, or try it with make release SNAPSHOT=1" >&2; exit 1; }
+	@[ -n "$(SNAPSHOT)" ] || $(MAKE) --no-print-directory api
+	rm -rf bin/release && mkdir -p bin/release
+	@$(MAKE) --no-print-directory images >bin/release/images.txt && cat bin/release/images.txt
+	cd tools && go run ./release -o ../bin/release -root .. -version "$(VERSION)" -commit "$(COMMIT)" \
+		-time "$$(git log -1 --format=%ct)" $(if $(SNAPSHOT),-snapshot)
+
+api: ## Fail when a stable package has lost what programs use of the release before; BREAKS=allowed only says so
+	./tools/api.sh $(APIDIFF)
 
 # Tests use free ports and end what they start; a server that is installed need not run. Whether the race detector can be had, a
 # small program tells that is built with it: it needs a C compiler, a C library's headers, and a platform that has it.
@@ -43,12 +57,33 @@ test: ## Run every test of PACKAGES; with the race detector, the real redis-serv
 	else \
 		race=; export CGO_ENABLED=0; sed 's/^/                /' "$$dir/why"; \
 		printf '%-15s %s\n' 'race detector' 'OFF: nothing can be built with it (see above), and races go unseen; install a C compiler (Debian: gcc libc6-dev)'; \
-	fi && echo "go vet $(PACKAGES) && go test $$race -timeout 15m $(PACKAGES)" && go vet $(PACKAGES) && go test $$race -timeout 15m $(PACKAGES) && \
+	fi && echo "go vet $(PACKAGES) && go test $$race -timeout 15m $(PACKAGES)" && go vet $(PACKAGES) && go test $$race -timeout 15m $(PACKAGES)
+
+test-tools: ## Run the tests of the programs in tools/, a module of its own
 	cd tools && go vet ./... && go test ./...
 
 lint: ## Check style, and the .proto files
 	$(GOLANGCI_LINT) run ./...
+	cd tools && $(GOLANGCI_LINT) run ./...
 	cd proto && $(BUF) lint && $(BUF) format --diff --exit-code
+
+# These found mistakes here, or would find some that tests hardly do; the others found style.
+LINTERS_CI := govet,staticcheck,unused,errcheck,errchkjson,errorlint,ineffassign,durationcheck,noctx,bodyclose
+
+lint-ci: ## Check for mistakes and gofmt only: the part of lint that CI runs
+	$(GOLANGCI_LINT) run --enable-only $(LINTERS_CI) ./...
+	@files=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')) && { [ -z "$$files" ] || { echo "these are not as gofmt has them:"; echo "$$files"; exit 1; }; }
+
+# What these build stays in Go's cache. They fail only when a tool can't be had.
+tools-lint:
+	$(GOLANGCI_LINT) version
+tools-proto:
+	cd proto && $(BUF) --version && go build -modfile=../tools/go.mod -o /dev/null google.golang.org/protobuf/cmd/protoc-gen-go && \
+		go build -modfile=../tools/go.mod -o /dev/null google.golang.org/grpc/cmd/protoc-gen-go-grpc
+tools-modules:
+	cd tools && go build ./...
+tools-api:
+	go build -o /dev/null $(APIDIFF)
 
 GOVULNDB ?= https://vuln.go.dev
 
@@ -62,8 +97,8 @@ proto: ## Generate the wire's code, if the .proto files break nobody
 	cd proto && $(BUF) lint && $(BUF) breaking --against kisgrid.binpb && $(BUF) generate
 	cd proto && sha256sum kisgrid/v1/*.proto kisgrid/v1/*.pb.go > SHA256SUMS
 
-proto-check: ## Fail when the generated code is not what the .proto files give
-	cd proto && $(BUF) breaking --against kisgrid.binpb && sha256sum --quiet --check SHA256SUMS
+proto-check: ## Fail when the generated code is not what the .proto files give, or these break the wire or style
+	cd proto && $(BUF) lint && $(BUF) format --diff --exit-code && $(BUF) breaking --against kisgrid.binpb && sha256sum --quiet --check SHA256SUMS
 	@generated=$$(mktemp -d) && trap 'rm -rf "$$generated"' EXIT && \
 		(cd proto && $(BUF) generate -o "$$generated") && \
 		for file in proto/kisgrid/v1/*.pb.go; do diff -u "$$file" "$$generated/kisgrid/v1/$${file##*/}" || exit 1; done
