@@ -218,7 +218,9 @@ func TestSelectedIsThePartWithItsRows(t *testing.T) {
 				}
 			}
 			part := &pb.Part{Number: 7, Flow: "flow", Rows: rows, BatchRows: uint32(n), Output: true}
-			m := &pb.CoordinatorMessage{ResultsReceived: 5, Kind: &pb.CoordinatorMessage_Part{Part: part}}
+			m := &pb.CoordinatorMessage{
+				ResultsReceived: 5, Untaken: []*pb.Untaken{{Flow: "flow", Bytes: 6}}, UntakenLimit: 8, Kind: &pb.CoordinatorMessage_Part{Part: part},
+			}
 			sent, err := wire.Codec{}.Marshal(&wire.Selected{Message: m, Batch: &all})
 			if err != nil {
 				t.Fatal(err)

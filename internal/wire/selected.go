@@ -37,7 +37,9 @@ func (p *pieces) selected(s *Selected) error {
 	if size > math.MaxInt32 {
 		return batch.Errorf(batch.CodeBatchTooLarge, "the part has %d bytes: a message has 2 GiB at most", size)
 	}
-	head := &pb.CoordinatorMessage{ResultsReceived: s.Message.GetResultsReceived()}
+	head := &pb.CoordinatorMessage{
+		ResultsReceived: s.Message.GetResultsReceived(), Untaken: s.Message.GetUntaken(), UntakenLimit: s.Message.GetUntakenLimit(),
+	}
 	var err error
 	if p.gathered, err = (proto.MarshalOptions{}).MarshalAppend(p.gathered, head); err != nil {
 		return err

@@ -66,7 +66,7 @@ type Config struct {
 	MaxSteps int
 	// Budget is how many bytes of rows clients may have under way together; one batch may overdraw it. Beside it each stream
 	// may hold one message that waits for its place, and a stream takes at least 512 KiB, so there are no more than Budget has
-	// room for. Default 96 MiB.
+	// room for. Answers that clients have not taken may come to half of it more. Default 96 MiB.
 	Budget int64
 	// DeadLetters keeps dead rows. The caller closes it after Run. Default: they are only reported.
 	DeadLetters *deadletter.Store
@@ -154,7 +154,7 @@ func New(c Config) (*Coordinator, error) {
 	tracer := tracing.Tracer(c.Tracing)
 	k.fleet = &fleet{
 		id: k.id, store: c.Store, loop: k.loop, board: k.board, log: c.Logger.Named("fleet"),
-		transport: c.Transport, dial: c.DialWorker, tracer: tracer, lease: c.Lease, limits: c.Limits, steps: c.MaxSteps, historyAge: c.historyAge,
+		transport: c.Transport, dial: c.DialWorker, tracer: tracer, lease: c.Lease, limits: c.Limits, untaken: c.Budget / 2, steps: c.MaxSteps, historyAge: c.historyAge,
 		rejections: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kisgrid_revisions_rejected_total",
 			Help: "Revisions that this coordinator, leading, rejected; what ran before runs on.",

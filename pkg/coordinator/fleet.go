@@ -41,6 +41,7 @@ type fleet struct {
 	// historyAge is how long a revision is kept after another one took its place, or its flow was deleted.
 	historyAge time.Duration
 	limits     batch.Limits // of a batch, and so of a part
+	untaken    int64        // bytes of all workers' results that clients need not have taken before workers wait for them
 	requests   chan func()
 	done       chan struct{} // closed when run returned
 	// news holds a token when something changed that the leader decides by.
@@ -198,12 +199,18 @@ func (f *fleet) setWorkers(ctx context.Context, workers map[string]cluster.Worke
 			worker: w, name: f.nameOf(w), secret: newSecret(), fleet: f, loop: f.loop, log: f.log.Named("session"), outbox: newOutbox[order](),
 			began: time.Now(), cancel: cancel,
 		}
+		m.link.backlog = newBacklog(m.link.outbox.wake)
 		m.link.address.Store(&w.Address)
 		f.members[id] = m
 		f.links.Go(func() { m.link.run(linkCtx) })
 	}
 	f.changed()
 	f.publish()
+}
+
+// untakenLimit is how many bytes of one worker's results clients need not have taken before it waits for them.
+func (f *fleet) untakenLimit() int64 {
+	return max(leastUntaken, f.untaken/int64(max(1, f.board.load().sessions)))
 }
 
 // drop ends a member's link for good.

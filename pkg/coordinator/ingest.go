@@ -143,6 +143,8 @@ func (i *ingest) Submit(ctx context.Context, in *pb.SubmitRequest) (_ *pb.Submit
 		return nil, wire.Status(errOverloaded())
 	}
 	defer i.budget.release(cost, false)
+	i.budget.call(1)
+	defer i.budget.call(-1)
 	takes := i.takes(in.GetTakesBytes())
 	sub, err := i.submission(ctx, in.GetFlow(), id, in.GetSubmission(), takes, true)
 	if changed, ok := errors.AsType[revisionChanged](err); ok {
@@ -228,7 +230,7 @@ func (g *gathering) count(u *untaken, came int64) {
 		held += int64(g.output)
 	}
 	u.take(came + max(0, g.counted-held))
-	u.hold(max(0, held-g.counted))
+	u.hold(max(0, held-g.counted), false)
 	g.counted = held
 }
 

@@ -151,6 +151,6 @@ func (s *sender) refuse(p *scheduler.Part, sub *submission, o batch.RowOutcome) 
 	}
 	m.NotDone = wire.FromRowOutcomes(outcomes)
 	ctx, worker := s.stream.Context(), s.link.worker.ID
-	s.link.loop.post(ctx, scheduler.Answered{Worker: worker, Part: p.Number, NotDone: outcomes, Last: true, Result: &result{m, nil}})
+	s.link.loop.post(ctx, scheduler.Answered{Worker: worker, Part: p.Number, NotDone: outcomes, Last: true, Result: &result{Result: m}})
 	s.link.loop.post(ctx, scheduler.Credited{Worker: worker, Flow: p.Batch.Flow, Rows: int64(len(outcomes)), Bytes: bytes})
 }

@@ -34,15 +34,16 @@ type order struct {
 
 // link keeps a session with one worker going until the worker is given up.
 type link struct {
-	worker cluster.Worker
-	name   string // by which slots are shared out: the worker's, or its id while another one has that name
-	secret []byte // known to this coordinator and the worker alone; goes into each Hello
-	fleet  *fleet
-	loop   *loop
-	log    hclog.Logger
-	outbox *outbox[order]
-	began  time.Time
-	cancel context.CancelCauseFunc // with errGone: the worker's key is
+	worker  cluster.Worker
+	name    string // by which slots are shared out: the worker's, or its id while another one has that name
+	secret  []byte // known to this coordinator and the worker alone; goes into each Hello
+	fleet   *fleet
+	loop    *loop
+	log     hclog.Logger
+	outbox  *outbox[order]
+	backlog *backlog // what clients have not taken of its results
+	began   time.Time
+	cancel  context.CancelCauseFunc // with errGone: the worker's key is
 
 	// received is the number of the last result; written by the session's reader, read by its writer.
 	received atomic.Uint64
@@ -327,9 +328,11 @@ func (k *link) greet(ctx context.Context, stream pb.Worker_SessionClient) (resum
 	hello := &pb.Hello{
 		ProtocolMin: protocol, ProtocolMax: protocol, Coordinator: k.fleet.id, Worker: k.worker.ID, Resume: k.met, Secret: k.secret,
 		BatchBytes: uint32(k.fleet.limits.BatchBytes), BatchRows: uint32(k.fleet.limits.BatchRows),
-		FollowsLimits: true,
+		FollowsLimits: true, UntakenLimit: uint64(k.fleet.untakenLimit()),
 	}
-	err = stream.Send(&pb.CoordinatorMessage{ResultsReceived: k.received.Load(), Kind: &pb.CoordinatorMessage_Hello{Hello: hello}})
+	err = stream.Send(&pb.CoordinatorMessage{
+		ResultsReceived: k.received.Load(), Untaken: k.backlog.begin(int64(hello.GetUntakenLimit())), Kind: &pb.CoordinatorMessage_Hello{Hello: hello},
+	})
 	if err != nil && !errors.Is(err, io.EOF) {
 		return false, err
 	}
@@ -385,7 +388,7 @@ func (k *link) read(ctx context.Context, stream pb.Worker_SessionClient) error {
 		k.hear()
 		switch m := m.GetKind().(type) {
 		case *pb.WorkerMessage_Result:
-			err = k.result(ctx, &result{m.Result, lent})
+			err = k.result(ctx, &result{Result: m.Result, lent: lent})
 		case *pb.WorkerMessage_Heartbeat:
 			if states := m.Heartbeat.GetConnectors(); len(states) > 0 {
 				if err = k.connectors.learn(states); err == nil {
@@ -414,28 +417,6 @@ func (k *link) read(ctx context.Context, stream pb.Worker_SessionClient) error {
 			return err
 		}
 	}
-}
-
-// result is a worker's result, and what its output lies in.
-type result struct {
-	*pb.Result
-	lent *wire.Lent
-}
-
-// size is about how many bytes it holds for a client.
-func (r *result) size() (bytes int64) {
-	if r == nil {
-		return 0
-	}
-	o := r.GetOutput()
-	bytes = int64(len(o.GetRows().GetData()) + 4*len(o.GetRows().GetEnds()) + 4*len(o.GetOrigins()))
-	for _, n := range r.GetNotDone() {
-		bytes += int64(64 + len(n.GetFunction()) + len(n.GetReason()))
-	}
-	for _, d := range r.GetDead() {
-		bytes += int64(64 + len(d.GetData()))
-	}
-	return bytes
 }
 
 // result hands a result to the scheduler, unless a session before had it.
@@ -477,10 +458,13 @@ func (k *link) result(ctx context.Context, r *result) error {
 	if k.fleet.tracer != nil {
 		k.spans.answered(r.Result)
 	}
-	if k.loop.post(ctx, e) {
-		k.received.Store(r.GetNumber())
-		k.outbox.wake()
+	r.count(k.backlog) // before it is acknowledged
+	if !k.loop.post(ctx, e) {
+		r.taken() // it comes again, or the coordinator ends
+		return nil
 	}
+	k.received.Store(r.GetNumber())
+	k.outbox.wake()
 	return nil
 }
 
@@ -530,15 +514,14 @@ func (k *link) write(ctx context.Context, stream pb.Worker_SessionClient) error 
 			}
 		}
 		switch n := k.received.Load() - s.acknowledged; {
-		case n == 0:
-		case !due && n < acknowledgeMany:
+		case k.backlog.due() || n > 0 && due || n >= acknowledgeMany:
+			if err := s.message(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Ack{Ack: &pb.Ack{}}}); err != nil {
+				return err
+			}
+		case n > 0:
 			if !waiting {
 				waiting = true
 				late.Reset(acknowledgeAfter)
-			}
-		default:
-			if err := s.message(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Ack{Ack: &pb.Ack{}}}); err != nil {
-				return err
 			}
 		}
 	}

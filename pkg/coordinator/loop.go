@@ -99,6 +99,11 @@ func (l *loop) step(e scheduler.Event) {
 	for _, a := range l.scheduler.Step(e, time.Now()) {
 		l.carryOut(a)
 	}
+	if e, ok := e.(scheduler.Answered); ok {
+		if r := e.Result.(*result); !r.claimed { //nolint:forcetypeassert // every result is link's
+			r.taken() // its batch is over, or its rows are another's
+		}
+	}
 }
 
 func (l *loop) carryOut(a scheduler.Action) {
@@ -114,6 +119,7 @@ func (l *loop) carryOut(a scheduler.Action) {
 		}
 	case scheduler.Answer:
 		r := a.Result.(*result) //nolint:forcetypeassert // every result is link's
+		r.claimed = true
 		submissionOf(a.Part.Batch).put(ending{part: a.Part, result: r, only: a.Only, last: a.Last})
 	case scheduler.Fail:
 		submissionOf(a.Batch).put(ending{rows: a.Rows, outcome: a.Outcome, code: a.Code, last: a.Last})

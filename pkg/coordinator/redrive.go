@@ -69,6 +69,8 @@ func (a *admin) redriveDead(ctx context.Context, filter *pb.DeadFilter, dry bool
 		return errOverloaded()
 	}
 	defer a.budget.release(cost, false)
+	a.budget.call(1)
+	defer a.budget.call(-1)
 	for i, flow := range s.flows {
 		p := s.pages(store, flow)
 		if p.last = last[i]; p.last == "" {

@@ -32,6 +32,8 @@ type fakeWorker struct {
 	byNumber bool
 	// tellsConnectors: its build does. Set before it registers.
 	tellsConnectors bool
+	// waits: it is of a build that waits for clients, and says of results whose flow they are. Set before it registers.
+	waits string
 	// answers: it answers each handshake, and nobody asks for its sessions. Set before it registers.
 	answers bool
 	// unfitFor is a text that the flow's document must not have, or the worker's build is unfit. Set before it registers.
@@ -138,6 +140,7 @@ type workerSession struct {
 
 	mu      sync.Mutex                // for Send, and told
 	told    []*pb.Definition          // all that came
+	untaken map[string]uint64         // by flow, as the coordinator tells it
 	defined map[string]map[int64]bool // revisions by flow; only its reader's
 	number  uint64                    // of the last result; only the test's goroutine
 }
@@ -151,8 +154,9 @@ func (w *fakeWorker) Session(stream pb.Worker_SessionServer) error {
 	s := &workerSession{
 		worker: w, t: w.rig.t, stream: stream, hello: m.GetHello(), received: m.GetResultsReceived(), parts: make(chan *pb.Part, 10000),
 		definitions: make(chan *pb.Definition, 1000), releases: make(chan *pb.Release, 1000), forgets: make(chan *pb.Forget, 1000), acks: make(chan uint64, 10000),
-		over: make(chan struct{}), end: make(chan error, 1), defined: map[string]map[int64]bool{},
+		over: make(chan struct{}), end: make(chan error, 1), defined: map[string]map[int64]bool{}, untaken: map[string]uint64{},
 	}
+	s.hear(m)
 	w.latest.Store(s)
 	if w.answers {
 		s.welcome(s.hello.GetResume(), 0)
@@ -175,6 +179,22 @@ func (w *fakeWorker) digest(d []byte) []byte {
 	return d
 }
 
+// hear takes in how much is untaken.
+func (s *workerSession) hear(m *pb.CoordinatorMessage) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, u := range m.GetUntaken() {
+		s.untaken[u.GetFlow()] = u.GetBytes()
+	}
+}
+
+// untakenOf is how much of a flow is untaken.
+func (s *workerSession) untakenOf(flow string) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.untaken[flow]
+}
+
 func (s *workerSession) read() {
 	for {
 		m, err := s.stream.Recv()
@@ -182,6 +202,7 @@ func (s *workerSession) read() {
 			close(s.over)
 			return
 		}
+		s.hear(m)
 		switch k := m.GetKind().(type) {
 		case *pb.CoordinatorMessage_Definition:
 			d := k.Definition
@@ -250,6 +271,9 @@ func (s *workerSession) part() *pb.Part {
 func (s *workerSession) result(r *pb.Result) {
 	s.number++
 	r.Number = s.number
+	if len(r.GetOutput().GetOrigins())+len(r.GetNotDone()) > 0 {
+		r.Flow = s.worker.waits
+	}
 	s.send(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Result{Result: r}})
 }
 

@@ -89,7 +89,8 @@ func (s *sender) message(m *pb.CoordinatorMessage) error { return s.messageAs(m,
 
 // messageAs sends a message in a form that says where its rows are.
 func (s *sender) messageAs(m *pb.CoordinatorMessage, form any) error {
-	m.ResultsReceived = s.link.received.Load()
+	m.ResultsReceived = s.link.received.Load() // first: what these hold counts as untaken by now, or is taken
+	s.link.backlog.tell(m, s.link.fleet.untakenLimit())
 	if err := s.stream.SendMsg(form); err != nil {
 		return wire.FromStatus(err)
 	}

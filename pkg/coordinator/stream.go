@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -86,11 +88,14 @@ func (i *ingest) Stream(server pb.Ingest_StreamServer) error {
 	}
 	cancel(err)
 	s.cancelBatches()
+	for _, e := range s.endings.close() {
+		e.result.taken()
+	}
 	return wire.Status(err)
 }
 
-// takePatience is how long a client may take for one answer while others wait for what its window has overdrawn; at the most
-// twice that.
+// takePatience is how long a client may take for one answer while others wait for what its window has overdrawn, or for workers that
+// wait for it; at the most twice that.
 const takePatience = 5 * time.Second
 
 // await waits for the end of the call, and ends it when its client takes nothing and others wait for that.
@@ -105,12 +110,43 @@ func (s *stream) await(ctx context.Context, sent <-chan error) error {
 			return nil
 		case <-look.C:
 			now := s.writes.Load()
-			if now%2 == 1 && now == before && (s.window.blocks() || s.window.untaken.blocks()) {
+			if now%2 == 1 && now == before && (s.window.blocks() || s.window.untaken.blocks() || s.holdsUpOthers(ctx)) {
 				return errUntaken()
 			}
 			before = now
 		}
 	}
+}
+
+// holdsUpOthers reports whether workers wait for this client, maybe among others, to take its answers, and there are others whose rows
+// may wait there: streams whose clients take theirs, calls, and clients of other coordinators.
+func (s *stream) holdsUpOthers(ctx context.Context) bool {
+	i := s.ingest
+	if !i.budget.called() && len(i.fleet.coordinators()) < 2 && !i.anotherBusy(s) {
+		return false
+	}
+	holds := make(chan bool, 1)
+	i.loop.do(ctx, func(l *loop) {
+		some := false
+		for _, k := range l.links {
+			some = some || k.backlog.holdsBack(s.flow)
+		}
+		holds <- some
+	})
+	select {
+	case some := <-holds:
+		return some
+	default: // the call ends, or the coordinator
+		return false
+	}
+}
+
+// anotherBusy reports whether there is another stream with batches under way whose client takes what it is answered.
+func (i *ingest) anotherBusy(s *stream) bool {
+	i.mu.Lock()
+	open := slices.Collect(maps.Values(i.streams))
+	i.mu.Unlock()
+	return slices.ContainsFunc(open, func(o *stream) bool { return o != s && o.writes.Load()%2 == 0 && !o.idle() })
 }
 
 // open reads the first message and answers it.
@@ -233,7 +269,7 @@ func (s *stream) receive(ctx context.Context) error {
 			s.endings.put(ending{submission: refused(in, spent), refused: err, last: true})
 			continue
 		}
-		sub.endings, sub.untaken, sub.lent, sub.spent = s.endings, s.window.untaken, lent, spent
+		sub.endings, sub.untaken, sub.streams, sub.lent, sub.spent = s.endings, s.window.untaken, true, lent, spent
 		if err := s.track(sub); err != nil {
 			return err
 		}
@@ -309,6 +345,11 @@ func (s *stream) cancelBatches() {
 // send writes answers and credit until the client has closed its side and has every answer, or the call ends.
 func (s *stream) send(ctx context.Context, received <-chan struct{}) error {
 	var items []ending
+	defer func() {
+		for _, e := range items {
+			e.result.taken() // nobody will, where it was not sent
+		}
+	}()
 	closed := false
 	draining := s.ingest.draining
 	for {
@@ -390,6 +431,7 @@ func (s *stream) sendEnding(e ending) error {
 	if e.result != nil {
 		e.result.lent.Release()
 	}
+	e.result.taken()
 	if e.bytes > 0 {
 		s.window.untaken.take(e.bytes)
 	}

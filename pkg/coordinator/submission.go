@@ -40,6 +40,7 @@ type submission struct {
 	endings *outbox[ending]
 	spent   size                        // of its stream's window
 	untaken *untaken                    // counts them until the client took them; nil: nobody does
+	streams bool                        // its client takes them one by one; false: when the batch has ended
 	span    *batchSpan                  // nil where nobody traces
 	shed    atomic.Bool                 // output is not held any more
 	omitted atomic.Pointer[batch.Error] // why output is not all there; nil: it is
@@ -82,11 +83,16 @@ func (s *submission) letGo() {
 func (s *submission) put(e ending) {
 	e.submission = s
 	s.leaveOut(e.result)
+	if !s.streams {
+		e.result.taken() // else its worker would wait for rows behind it, and the answer for these
+	}
 	if s.untaken != nil {
 		e.bytes = e.result.size()
-		s.untaken.hold(e.bytes)
+		s.untaken.hold(e.bytes, e.result.waits())
 	}
-	s.endings.put(e)
+	if !s.endings.put(e) {
+		e.result.taken()
+	}
 }
 
 // shedOutput lets go of the output that is still to come, and of what is on its way out.
@@ -96,6 +102,7 @@ func (s *submission) shedOutput() { s.shed.Store(true) }
 func (s *submission) leaveOut(r *result) {
 	if r != nil && s.shed.Load() && len(r.GetOutput().GetOrigins()) > 0 {
 		r.Output = nil
+		r.taken()
 		s.omit(errShed())
 	}
 }

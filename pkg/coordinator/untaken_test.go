@@ -67,10 +67,10 @@ func TestUntakenCounts(t *testing.T) {
 		return &untaken{budget: b, allowance: 300, end: func(err error) { ended[name] = err }}
 	}
 	a, c := holder("a"), holder("c")
-	a.hold(700)
-	c.hold(300)
+	a.hold(700, false)
+	c.hold(300, false)
 	a.take(100)
-	c.hold(100)
+	c.hold(100, false)
 	if len(ended) > 0 || b.remaining() != 0 {
 		t.Fatalf("ended %v with %d left", ended, b.remaining())
 	}
@@ -78,15 +78,15 @@ func TestUntakenCounts(t *testing.T) {
 		t.Error("it holds all that is allowed, and does not say so")
 	}
 	c.take(400)
-	c.hold(300)
+	c.hold(300, false)
 	a.take(500)
-	c.hold(800)
+	c.hold(800, false)
 	if b.remaining() != 900 || len(ended) != 1 {
 		t.Fatalf("ended %v with %d left, want c only and 900", ended, b.remaining())
 	}
 	wantCode(t, ended["c"], batch.CodeOverloaded, "submit the same batches again")
 	c.take(100)
-	c.hold(10_000)
+	c.hold(10_000, false)
 	c.close()
 	a.close()
 	if b.remaining() != 1000 {
@@ -117,7 +117,7 @@ func TestOverdrawnClientThatTakesNothing(t *testing.T) {
 		if err := first.spend(ctx, large); err != nil {
 			t.Fatal(err)
 		}
-		s := &stream{server: deaf{ctx: ctx}, window: first}
+		s := &stream{ingest: &ingest{budget: b, fleet: &fleet{}}, server: deaf{ctx: ctx}, window: first}
 		sent, ended := make(chan error, 1), make(chan error, 1)
 		go func() { sent <- s.write(nil) }()
 		go func() { ended <- s.await(ctx, sent) }()
@@ -248,4 +248,104 @@ func TestStreamOverBudgetEndsOnce(t *testing.T) {
 	if a := c.answer(); len(a.GetOutput().GetOrigins()) != 1 || a.GetOutputOmitted() != nil {
 		t.Errorf("the next batch is answered %v", a)
 	}
+}
+
+// TestWorkerIsToldWhatIsUntaken has a worker that waits for clients hear what they have not taken: in each session anew, and nothing any
+// more once it is taken, or nobody wants it. What only a call or a redrive gathers counts for nothing. However much that is, no output
+// is left out; a client that takes nothing is ended while others wait for the worker.
+func TestWorkerIsToldWhatIsUntaken(t *testing.T) {
+	t.Parallel()
+	const budget, most, output, much = 64 << 20, 192, 192 << 10, 13 << 20 // a connection holds 16 MiB at the most
+	r := newRig(t, func(c *Config) {
+		c.Limits, c.Budget = batch.Limits{BatchRows: 1000, BatchBytes: 1 << 20, RowBytes: 1 << 20}, budget
+	})
+	w := r.newWorker("w", "echo")
+	w.waits = "S"
+	w.register()
+	s := w.session().welcome(false, 0)
+	if limit := s.hello.GetUntakenLimit(); limit != budget/2 {
+		t.Errorf("the worker is told a limit of %d, want %d", limit, budget/2)
+	}
+	r.sharded()
+	r.owns("S", 1)
+	untaken := func(what string, is func(uint64) bool) {
+		t.Helper()
+		until(t, what, func() bool { return is(s.untakenOf("S")) })
+	}
+	none, some := func(n uint64) bool { return n == 0 }, func(n uint64) bool { return n > much }
+	open := func() *clientStream {
+		t.Helper()
+		id := batch.NewStreamID()
+		c, err := r.tryOpenWith(&pb.Open{Flow: "S", Stream: id[:], TakesBytes: 4 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+
+	c := open()
+	c.submit(&pb.Submission{Sequence: 1, Rows: sequence(most), Output: true})
+	p := s.part()
+	s.floods(p, output)
+	untaken("it waits for its client", some)
+	number := s.number
+	s.breaks(errBroken)
+	s = w.session()
+	untaken("Hello tells what is untaken", some)
+	s.welcome(true, p.GetNumber())
+	s.number = number
+	bytes, omitted := 0, (*pb.Error)(nil)
+	for last := false; !last; {
+		a := c.answer()
+		bytes, omitted, last = bytes+len(a.GetOutput().GetRows().GetData()), a.GetOutputOmitted(), a.GetLast()
+	}
+	if bytes != most*output || omitted != nil {
+		t.Errorf("%d bytes came of %d, omitted %v", bytes, most*output, omitted)
+	}
+	untaken("the client has taken all", none)
+	c.cancel()
+
+	call := r.call(t.Context(), "S", &pb.Submission{Sequence: 1, Rows: sequence(8), Output: true})
+	p = s.part()
+	for row := range uint32(7) { // the call has to wait for the eighth
+		s.result(&pb.Result{
+			Part: p.GetNumber(), Finished: []*pb.Range{{First: row, Count: 1}},
+			Output: &pb.Output{Rows: &pb.Columns{Data: make([]byte, 512<<10), Ends: []uint32{512 << 10}}, Origins: []uint32{row}},
+		})
+	}
+	untaken("a call's output is nobody's to take", none)
+	s.done(p)
+	r.answered(call)
+
+	c = open()
+	c.submit(&pb.Submission{Sequence: 1, Rows: sequence(most), Output: true})
+	s.floods(s.part(), output)
+	untaken("it waits for a client that leaves", some)
+	c.cancel()
+	untaken("the client is gone", none)
+
+	c = open()
+	c.submit(&pb.Submission{Sequence: 1, Rows: sequence(most), Output: true})
+	p = s.part()
+	c.cancel()
+	until(t, "the stream has ended", func() bool {
+		r.c.ingest.mu.Lock()
+		defer r.c.ingest.mu.Unlock()
+		return len(r.c.ingest.streams) == 0
+	})
+	s.floods(p, output)
+	untaken("nobody wants what comes of a batch that was given up", none)
+
+	c = open()
+	c.submit(&pb.Submission{Sequence: 1, Rows: sequence(most), Output: true})
+	s.floods(s.part(), output)
+	untaken("it waits for a client that takes nothing", some)
+	call = r.call(t.Context(), "S", &pb.Submission{Sequence: 1, Rows: rows(1), Output: true})
+	p = s.part()
+	untaken("the client was ended, as a call waits", none)
+	s.echo(p)
+	if a := r.answered(call); len(a.GetOutput().GetOrigins()) != 1 {
+		t.Errorf("the call is answered %v", a)
+	}
+	wantCode(t, fromStatus(c.ends()), batch.CodeOverloaded, "too slowly")
 }

@@ -12,7 +12,7 @@ import (
 
 // budget is how many bytes of rows the process lets clients have under way: windows of streams, what overdraws them,
 // unary calls, and answers that their clients have not taken yet. Beside it a stream holds one message at most, which waits
-// for its place here.
+// for its place here; and answers may come to half of it more, which is what workers make before they wait for clients.
 type budget struct {
 	size int64
 
@@ -20,6 +20,7 @@ type budget struct {
 	left  int64                // guarded by mu; below zero when a batch was let in that did not fit
 	over  int                  // guarded by mu: windows that are overdrawn
 	wait  int                  // guarded by mu: windows with a batch that waits for its place
+	calls int                  // guarded by mu: calls that wait for rows, redrives among them
 	open  map[*window]struct{} // guarded by mu: windows of streams
 	freed chan struct{}        // guarded by mu; closed and replaced when bytes come back
 }
@@ -91,7 +92,8 @@ func (b *budget) release(bytes int64, balanced bool) {
 // untaken counts the bytes of answers that wait for their client to take them. A worker's result can't be refused: so they
 // are taken out of the budget even if it has no more, and windows grow, and calls are let in, the less. When it is used up, who
 // holds more than its allowance lets go of output, or is ended: its batches are safe, as its client may submit them again. A call
-// is never ended so: its rows have run, and would run again, and again.
+// is never ended so: its rows have run, and would run again, and again. Nor is any stream for results whose workers make no more than
+// there is room for until clients have taken them.
 type untaken struct {
 	budget *budget
 	shed   func() bool // has the holder let go of output; false: it can't, and is to be ended. Nil: it never can. As end is called
@@ -102,8 +104,8 @@ type untaken struct {
 	ended     bool  // guarded by budget.mu: end was called, or nobody counts any more
 }
 
-// hold counts an answer. It does not block.
-func (u *untaken) hold(bytes int64) {
+// hold counts an answer; waits: its worker waits until it is taken. It does not block.
+func (u *untaken) hold(bytes int64, waits bool) {
 	b := u.budget
 	b.mu.Lock()
 	if u.ended {
@@ -112,7 +114,7 @@ func (u *untaken) hold(bytes int64) {
 	}
 	b.left -= bytes
 	u.held += bytes
-	full := u.full()
+	full := !waits && u.full()
 	b.mu.Unlock()
 	if !full || u.shed != nil && u.shed() {
 		return
@@ -173,6 +175,20 @@ func (b *budget) waiting(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.wait += n
+}
+
+// call counts a call in or out, which waits for rows.
+func (b *budget) call(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.calls += n
+}
+
+// called reports whether a call waits for rows.
+func (b *budget) called() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.calls > 0
 }
 
 // waiters are the windows with a batch that waits for its place.

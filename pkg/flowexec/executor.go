@@ -104,7 +104,7 @@ func (x *executor) execute(w *work) {
 	switch {
 	case parked != nil && len(result.Rows) == 0:
 	case len(pieces) > 0:
-		tellPieces(w, result, pieces)
+		x.tellPieces(w, result, pieces)
 	default:
 		w.part.Done(result)
 	}
@@ -132,13 +132,23 @@ func (x *executor) execute(w *work) {
 }
 
 // tellPieces tells the part how the run ended, in pieces as its output came.
-func tellPieces(w *work, result Run, pieces []batch.Output) {
+func (x *executor) tellPieces(w *work, result Run, pieces []batch.Output) {
 	runs := w.inPieces(&result, pieces)
-	for _, run := range runs {
-		w.part.Done(run)
-	}
 	if len(runs) == 0 {
-		w.part.Done(result)
+		runs = []Run{result}
+	}
+	size := func(r *Run) int64 { return int64(len(r.Output.Rows.Data) + 8*len(r.Output.Origins)) }
+	left := int64(0)
+	for i := range runs {
+		left += size(&runs[i])
+	}
+	for i, run := range runs {
+		runs[i] = Run{}
+		if w.part.Piece != nil {
+			w.part.Piece(x.ctx, size(&run), left)
+		}
+		left -= size(&run)
+		w.part.Done(run)
 	}
 }
 

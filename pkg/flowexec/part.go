@@ -49,6 +49,10 @@ type Part struct {
 	// Grow is called when functions have made more of the rows of a run without keys than LanesConfig.RunBytes, once a run. It may
 	// hold the lane up; ctx is done when the run is to end. Nil: nobody is asked.
 	Grow func(ctx context.Context)
+	// Piece is called before Done takes a piece of the output of a run without keys, of about so many bytes; left is how many bytes
+	// of the run are still to go, the piece among them. It may hold the lane up, at nobody's cost; ctx ends when the lanes are
+	// stopped. Nil: nobody is asked.
+	Piece func(ctx context.Context, bytes, left int64)
 	// Done is called once or more for each run, by goroutines of the lanes, possibly at the same time for several runs: each
 	// call names rows that end with it, and each row is named once. Rows that park end in a later call than the others.
 	Done func(Run)

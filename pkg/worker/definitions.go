@@ -223,7 +223,7 @@ func (p *peer) adopt(k *session, key revisionKey, made *plan, answer *pb.Compile
 	unused = p.plans[key]
 	p.plans[key] = made
 	if made.compiled != nil && p.credits[key.flow] == nil {
-		p.credits[key.flow] = p.openCredit()
+		p.credits[key.flow] = p.openCredit(key.flow)
 		answer.Fresh = true
 	}
 	k.tell(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Compiled{Compiled: answer}})

@@ -15,6 +15,7 @@ const settleTime = 250 * time.Millisecond
 // acknowledged. It returns when no coordinator is left, or with an error when ctx is done first.
 func (s *server) drain(ctx context.Context) error {
 	s.draining.Store(true)
+	s.room.drain()
 	s.metrics.draining.Set(1)
 	s.readiness()
 	for _, p := range s.everyPeer() {

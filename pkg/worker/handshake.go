@@ -47,12 +47,12 @@ func (k *session) greet(m *pb.CoordinatorMessage) error {
 		return batch.Errorf(batch.CodeBadMessage, "Hello has a secret of %d bytes, and %d are taken: who dials is defective", n, maxSecret)
 	}
 	k.log = k.server.log.With("coordinator", hello.GetCoordinator())
-	agreed, err := k.join(hello, hello.GetResume(), m.GetResultsReceived())
+	agreed, err := k.join(m, hello.GetResume(), m.GetResultsReceived())
 	if err == nil && !agreed {
 		// One more time: a new peer agrees with everybody.
 		k.server.metrics.peersAnew.Inc()
 		k.log.Warn("this coordinator has other results than were sent to it: it is forgotten, and begins anew", "received", m.GetResultsReceived())
-		_, err = k.join(hello, false, 0)
+		_, err = k.join(m, false, 0)
 	}
 	return err
 }
@@ -60,8 +60,8 @@ func (k *session) greet(m *pb.CoordinatorMessage) error {
 // join makes k the session of the coordinator's peer. Where resume is false, or the coordinator is not known, that is a new
 // one. agreed is false where the coordinator says that it has received results which were not sent, or lacks some that it
 // has acknowledged: then its peer is dropped, and the session has none.
-func (k *session) join(hello *pb.Hello, resume bool, received uint64) (agreed bool, err error) {
-	p, before, err := k.server.meet(hello, resume)
+func (k *session) join(m *pb.CoordinatorMessage, resume bool, received uint64) (agreed bool, err error) {
+	p, before, err := k.server.meet(m.GetHello(), resume)
 	if err != nil {
 		return false, err
 	}
@@ -71,7 +71,7 @@ func (k *session) join(hello *pb.Hello, resume bool, received uint64) (agreed bo
 	if err := p.attach(k); err != nil {
 		return false, err
 	}
-	agreed, err = p.begin(k, received)
+	agreed, err = p.begin(k, m, received)
 	if err != nil || agreed {
 		return agreed, err
 	}
@@ -155,7 +155,7 @@ func (p *peer) attach(k *session) error {
 
 // begin makes k's sender start with the Welcome, and go on with what the coordinator has not acknowledged. Where the coordinator
 // does not agree about what that is, begin does nothing and returns false.
-func (p *peer) begin(k *session, received uint64) (agreed bool, err error) {
+func (p *peer) begin(k *session, m *pb.CoordinatorMessage, received uint64) (agreed bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.session.Load() != k || p.gone {
@@ -180,6 +180,7 @@ func (p *peer) begin(k *session, received uint64) (agreed bool, err error) {
 	}
 	p.met = true
 	p.taken = p.known
+	p.outlet.begin(m.GetHello(), m.GetUntaken())
 	for _, c := range p.credits {
 		c.renew = true
 		c.due.Store(true)

@@ -67,6 +67,18 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 }
 
+// watch registers what the room knows.
+func (r *room) watch(to prometheus.Registerer) {
+	to.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "kisgrid_worker_lanes_waiting",
+		Help: "Lanes that wait until there is room for what functions pass on: until coordinators have it, and clients have taken enough of it.",
+	}, func() float64 {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return float64(r.waiting)
+	}))
+}
+
 // watch registers what the budget knows.
 func (b *budget) watch(r prometheus.Registerer) {
 	gauge := func(name, help string, value func() int64) {

@@ -76,6 +76,7 @@ func (k *session) part(m *pb.Part) error {
 	work.OneByOne = t.deaths >= aloneFrom
 	work.Enter = p.enter(t)
 	work.Grow = func(ctx context.Context) { t.account.tenant.grow(ctx, t) }
+	work.Piece = func(ctx context.Context, bytes, left int64) { t.account.tenant.pass(ctx, t, bytes, left) }
 	work.Done = func(run flowexec.Run) { p.end(t, run) }
 	if err := p.hold(t); err != nil {
 		tracing.End(t.span, err)

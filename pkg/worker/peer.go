@@ -16,6 +16,7 @@ type peer struct {
 	key         string // in the server's peers
 	coordinator string // its id
 	takes       int    // bytes of what comes of one row; set before the first session
+	outlet      *outlet
 
 	// session is the latest; it may be over. Written with the lock held.
 	session atomic.Pointer[session]
@@ -46,7 +47,7 @@ type credit struct {
 
 func newPeer(s *server, key, coordinator string) *peer {
 	return &peer{
-		server: s, key: key, coordinator: coordinator,
+		server: s, key: key, coordinator: coordinator, outlet: newOutlet(s.room),
 		plans: map[revisionKey]*plan{}, credits: map[string]*credit{}, parts: map[uint64]*part{},
 	}
 }
@@ -62,14 +63,14 @@ func (p *peer) wakeUp() {
 }
 
 // openCredit makes the account of a flow.
-func (p *peer) openCredit() *credit {
+func (p *peer) openCredit(flow string) *credit {
 	c := &credit{}
 	c.due.Store(true)
 	c.account = p.server.budget.open(func() {
 		c.due.Store(true)
 		p.wakeUp()
 	})
-	c.account.tenant = &tenant{room: p.server.room}
+	c.account.tenant = &tenant{room: p.server.room, outlet: p.outlet, flow: flow}
 	return c
 }
 
@@ -134,6 +135,7 @@ func (p *peer) clear() {
 	}
 	p.mu.Unlock()
 
+	p.outlet.close()
 	for _, r := range results {
 		r.part.account.releaseOutput(r.bytes)
 		if r.heard != nil {
@@ -156,7 +158,7 @@ func (p *peer) clear() {
 // release hands rows back that have not begun: those of these slots, nil for all, of one flow or, with "", of all flows.
 func (p *peer) release(name string, slots []batch.Range) {
 	p.mu.Lock()
-	mine := map[*flow]map[*flowexec.Part]bool{}
+	mine, tenants := map[*flow]map[*flowexec.Part]bool{}, map[*tenant]bool{}
 	for _, t := range p.parts {
 		if t.Part == nil || (name != "" && t.flow.name != name) {
 			continue
@@ -165,9 +167,13 @@ func (p *peer) release(name string, slots []batch.Range) {
 			mine[t.flow] = map[*flowexec.Part]bool{}
 		}
 		mine[t.flow][t.Part] = true
+		tenants[t.account.tenant] = true
 	}
 	p.mu.Unlock()
 	for flow, parts := range mine {
 		p.server.flows.release(flow, slots, func(t *flowexec.Part) bool { return parts[t] })
+	}
+	for t := range tenants {
+		t.recall()
 	}
 }

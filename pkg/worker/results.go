@@ -125,6 +125,9 @@ func (p *peer) post(t *part, messages ...*pb.Result) {
 	for _, m := range messages {
 		number++
 		m.Number = number
+		if len(m.GetNotDone())+len(m.GetOutput().GetOrigins())+len(m.GetDead()) > 0 {
+			m.Flow = t.flow.name
+		}
 		r := result{
 			message: &pb.WorkerMessage{Kind: &pb.WorkerMessage_Result{Result: m}},
 			number:  number, part: t, bytes: int64(proto.Size(m)), last: m.GetLast(),

@@ -25,60 +25,75 @@ const (
 //     whose coordinator takes nothing can't hold up the flow of another, nor one that makes much the one that its rows wait for.
 //
 // So what is held may be over the room by what the first runs make of a flow that makes much, and by one run for each account.
-// Rows that are parked take none: what they wait for may have to run here.
+// Rows that are parked take none: what they wait for may have to run here. What a coordinator has and its clients have not taken is
+// the coordinator's memory: outlet.go has a run wait for that.
 type room struct {
 	size int64
 
 	mu       sync.Mutex
 	held     int64         // bytes that coordinators do not have yet; guarded by mu, as what follows
+	stalled  int64         // bytes that runs have made, and that wait for clients to take others
 	expected int64         // that the runs under way will make
 	running  int           // runs
 	large    *part         // that whose run, without keys, makes more than a run is to hold; nil: there is none
 	waiting  int           // lanes that wait for room
 	changed  chan struct{} // closed, and replaced, when there may be room for one that waits
+	draining bool          // no run waits for clients any more
 }
 
 // tenant is an account's part of a room. Its fields are guarded by the room's lock.
 type tenant struct {
-	room    *room
-	held    int64
-	running int
-	lately  int64 // what a run made: the most, less an eighth for each since then
+	room     *room
+	outlet   *outlet // of its coordinator
+	flow     string
+	held     int64
+	stalled  int64
+	expected int64
+	running  int
+	lately   int64  // what a run made: the most, less an eighth for each since then
+	recalls  uint64 // how often rows of it were asked back
 }
 
 func newRoom(size int64) *room { return &room{size: size, changed: make(chan struct{})} }
 
-// fits reports whether a run may begin. It is called with the lock held.
+// fits reports whether there is room for a run. It is called with the lock held.
 func (t *tenant) fits() bool {
 	r := t.room
-	switch {
-	case r.held+r.expected+t.lately <= r.size:
+	switch held := r.held + r.stalled; {
+	case held+r.expected+t.lately <= r.size:
 		return true
-	case r.running == 0 && r.held <= r.size/2:
+	case r.running == 0 && held <= r.size/2:
 		return true
 	}
 	return t.held == 0 && t.running == 0
 }
 
-// enter waits until there is room for a run, or ctx is done: then the run has to find that out for itself. It returns what leave is
-// to be called with.
+// enter waits until there is room for a run and its output may go on to clients, or ctx is done: then the run has to find that out
+// for itself. It returns what leave is to be called with.
 func (t *tenant) enter(ctx context.Context) (expected int64) {
 	r := t.room
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.wait(ctx, t.fits)
-	r.running++
-	t.running++
-	r.expected += t.lately
+	before := t.recalls
+	r.wait(ctx, func() bool { return t.fits() && (t.goesOn() || t.recalls != before) })
+	t.counts(1, t.lately)
 	return t.lately
 }
 
-// grow waits until a run that can't be divided may hold more than others do: one at a time may, when most of the room is free.
+// counts counts runs that are under way in, or with less than none out. It is called with the lock held.
+func (t *tenant) counts(runs int, expected int64) {
+	r, o := t.room, t.outlet
+	r.running, t.running, o.running = r.running+runs, t.running+runs, o.running+runs
+	r.expected, t.expected, o.expected = r.expected+expected, t.expected+expected, o.expected+expected
+}
+
+// grow waits until a run that can't be divided may hold more than others do: one at a time may, when most of the room is free. What
+// other accounts' runs have made, and their clients take slowly, does not count: each account may have one such run.
 func (t *tenant) grow(ctx context.Context, p *part) {
 	r := t.room
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.wait(ctx, func() bool { return r.large == nil && r.held <= r.size/8 })
+	r.wait(ctx, func() bool { return r.large == nil && r.held+t.stalled <= r.size/8 })
 	if r.large == nil {
 		r.large = p
 	}
@@ -107,9 +122,7 @@ func (t *tenant) leave(p *part, expected int64) {
 	if r.large == p {
 		r.large = nil
 	}
-	r.running--
-	t.running--
-	r.expected -= expected
+	t.counts(-1, -expected)
 	r.tell()
 }
 
@@ -118,8 +131,7 @@ func (t *tenant) hold(bytes int64, made bool) {
 	r := t.room
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.held += bytes
-	t.held += bytes
+	t.holds(bytes)
 	if made {
 		t.lately = max(bytes, t.lately-t.lately/8)
 	}
@@ -130,9 +142,13 @@ func (t *tenant) release(bytes int64) {
 	r := t.room
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.held -= bytes
-	t.held -= bytes
+	t.holds(-bytes)
 	r.tell()
+}
+
+// holds counts bytes that the coordinator does not have. It is called with the lock held.
+func (t *tenant) holds(bytes int64) {
+	t.room.held, t.held, t.outlet.held = t.room.held+bytes, t.held+bytes, t.outlet.held+bytes
 }
 
 // tell has those look again that wait. It is called with the lock held.

@@ -11,7 +11,8 @@ import (
 func TestRoomForOutputs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRoom(1000)
-		greedy, modest := &tenant{room: r}, &tenant{room: r}
+		out := newOutlet(r)
+		greedy, modest := &tenant{room: r, outlet: out, flow: "greedy"}, &tenant{room: r, outlet: out, flow: "modest"}
 		begins := func(who *tenant, ctx context.Context) (began chan int64) {
 			began = make(chan int64, 1)
 			go func() { began <- who.enter(ctx) }()
@@ -86,8 +87,7 @@ func TestRoomForOutputs(t *testing.T) {
 			t.Fatal("the second run never grows")
 		}
 		greedy.leave(q, 0)
-		greedy.running++ // it was never entered
-		r.running++
+		greedy.counts(1, 0) // it was never entered
 		if r.held != 0 || r.expected != 0 || r.running != 0 || greedy.running != 0 || r.large != nil || r.waiting != 0 {
 			t.Errorf("at the end: %d held, %d expected, %d run, %d wait", r.held, r.expected, r.running, r.waiting)
 		}

@@ -79,6 +79,7 @@ func newServer(c serverConfig) (*server, error) {
 		standings: newStandings(c.Connectors), unwatch: make(chan struct{}),
 	}
 	s.budget.watch(c.Metrics)
+	s.room.watch(c.Metrics)
 	saves := new(flowexec.Saves)
 	s.flows = &flows{
 		compile: s.compile, standings: s.standings, forget: flowMetrics.Forget, metrics: s.metrics, byName: map[string]*flow{}, plans: map[planKey]*plan{},

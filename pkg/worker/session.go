@@ -106,6 +106,7 @@ func (k *session) receive() {
 
 // act does what a message asks for.
 func (k *session) act(m *pb.CoordinatorMessage) error {
+	k.peer.outlet.told(m) // first: what is acknowledged may be in there
 	if err := k.peer.acknowledge(m.GetResultsReceived()); err != nil {
 		return err
 	}

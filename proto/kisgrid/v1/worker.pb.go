@@ -73,7 +73,7 @@ func (x ConnectorState_Standing) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ConnectorState_Standing.Descriptor instead.
 func (ConnectorState_Standing) EnumDescriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{12, 0}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{13, 0}
 }
 
 type CoordinatorMessage struct {
@@ -88,7 +88,12 @@ type CoordinatorMessage struct {
 	//	*CoordinatorMessage_Release
 	//	*CoordinatorMessage_Ack
 	//	*CoordinatorMessage_Forget
-	Kind          isCoordinatorMessage_Kind `protobuf_oneof:"kind"`
+	Kind isCoordinatorMessage_Kind `protobuf_oneof:"kind"`
+	// Where Hello says untaken_limit: how much clients have not taken of this worker's results up to results_received, and of some
+	// beyond maybe, for the flows of which that has changed since the message before. Each session begins with none.
+	Untaken []*Untaken `protobuf:"bytes,25,rep,name=untaken,proto3" json:"untaken,omitempty"`
+	// The limit of now on; 0: it is as it was.
+	UntakenLimit  uint64 `protobuf:"varint,26,opt,name=untaken_limit,json=untakenLimit,proto3" json:"untaken_limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -191,6 +196,20 @@ func (x *CoordinatorMessage) GetForget() *Forget {
 	return nil
 }
 
+func (x *CoordinatorMessage) GetUntaken() []*Untaken {
+	if x != nil {
+		return x.Untaken
+	}
+	return nil
+}
+
+func (x *CoordinatorMessage) GetUntakenLimit() uint64 {
+	if x != nil {
+		return x.UntakenLimit
+	}
+	return 0
+}
+
 type isCoordinatorMessage_Kind interface {
 	isCoordinatorMessage_Kind()
 }
@@ -212,7 +231,7 @@ type CoordinatorMessage_Release struct {
 }
 
 type CoordinatorMessage_Ack struct {
-	// Only results_received counts.
+	// Only what is beside it counts.
 	Ack *Ack `protobuf:"bytes,6,opt,name=ack,proto3,oneof"`
 }
 
@@ -232,6 +251,59 @@ func (*CoordinatorMessage_Ack) isCoordinatorMessage_Kind() {}
 
 func (*CoordinatorMessage_Forget) isCoordinatorMessage_Kind() {}
 
+// Untaken is how many bytes of one flow's results wait at the coordinator for clients to take them.
+type Untaken struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Flow          string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
+	Bytes         uint64                 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Untaken) Reset() {
+	*x = Untaken{}
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Untaken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Untaken) ProtoMessage() {}
+
+func (x *Untaken) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Untaken.ProtoReflect.Descriptor instead.
+func (*Untaken) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Untaken) GetFlow() string {
+	if x != nil {
+		return x.Flow
+	}
+	return ""
+}
+
+func (x *Untaken) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
 type Ack struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Revisions on which new batches of their flows run from now on. What their connectors' documents said before is replaced.
@@ -242,7 +314,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[1]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -254,7 +326,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[1]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -267,7 +339,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{1}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Ack) GetActive() []*ActiveRevision {
@@ -289,7 +361,7 @@ type ActiveRevision struct {
 
 func (x *ActiveRevision) Reset() {
 	*x = ActiveRevision{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[2]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -301,7 +373,7 @@ func (x *ActiveRevision) String() string {
 func (*ActiveRevision) ProtoMessage() {}
 
 func (x *ActiveRevision) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[2]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -314,7 +386,7 @@ func (x *ActiveRevision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActiveRevision.ProtoReflect.Descriptor instead.
 func (*ActiveRevision) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{2}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ActiveRevision) GetFlow() string {
@@ -357,13 +429,17 @@ type Hello struct {
 	Secret []byte `protobuf:"bytes,8,opt,name=secret,proto3" json:"secret,omitempty"`
 	// The coordinator sends no part over the limits that Welcome tells: the worker need not refuse the session for its own.
 	FollowsLimits bool `protobuf:"varint,15,opt,name=follows_limits,json=followsLimits,proto3" json:"follows_limits,omitempty"`
+	// Above 0: the coordinator tells what clients have not taken, and the worker begins no run while that, and what it holds for
+	// the coordinator, is more than so many bytes. Each flow may have one run under way of which nothing waits. 0: the coordinator is
+	// of a build that does not tell; the worker makes output as fast as it can.
+	UntakenLimit  uint64 `protobuf:"varint,25,opt,name=untaken_limit,json=untakenLimit,proto3" json:"untaken_limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[3]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -375,7 +451,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[3]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -388,7 +464,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{3}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Hello) GetProtocolMin() uint32 {
@@ -454,6 +530,13 @@ func (x *Hello) GetFollowsLimits() bool {
 	return false
 }
 
+func (x *Hello) GetUntakenLimit() uint64 {
+	if x != nil {
+		return x.UntakenLimit
+	}
+	return 0
+}
+
 // Definition tells a worker the documents of one revision of a flow, before the first part that needs them.
 type Definition struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -473,7 +556,7 @@ type Definition struct {
 
 func (x *Definition) Reset() {
 	*x = Definition{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[4]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -485,7 +568,7 @@ func (x *Definition) String() string {
 func (*Definition) ProtoMessage() {}
 
 func (x *Definition) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[4]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -498,7 +581,7 @@ func (x *Definition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Definition.ProtoReflect.Descriptor instead.
 func (*Definition) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{4}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Definition) GetFlow() string {
@@ -554,7 +637,7 @@ type Document struct {
 
 func (x *Document) Reset() {
 	*x = Document{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[5]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -566,7 +649,7 @@ func (x *Document) String() string {
 func (*Document) ProtoMessage() {}
 
 func (x *Document) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[5]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -579,7 +662,7 @@ func (x *Document) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Document.ProtoReflect.Descriptor instead.
 func (*Document) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{5}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Document) GetKind() string {
@@ -631,7 +714,7 @@ type Forget struct {
 
 func (x *Forget) Reset() {
 	*x = Forget{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[6]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -643,7 +726,7 @@ func (x *Forget) String() string {
 func (*Forget) ProtoMessage() {}
 
 func (x *Forget) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[6]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -656,7 +739,7 @@ func (x *Forget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Forget.ProtoReflect.Descriptor instead.
 func (*Forget) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{6}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Forget) GetFlow() string {
@@ -721,7 +804,7 @@ type Part struct {
 
 func (x *Part) Reset() {
 	*x = Part{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[7]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -733,7 +816,7 @@ func (x *Part) String() string {
 func (*Part) ProtoMessage() {}
 
 func (x *Part) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[7]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -746,7 +829,7 @@ func (x *Part) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Part.ProtoReflect.Descriptor instead.
 func (*Part) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{7}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Part) GetNumber() uint64 {
@@ -886,7 +969,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[8]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -898,7 +981,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[8]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -911,7 +994,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{8}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Release) GetFlow() string {
@@ -945,7 +1028,7 @@ type WorkerMessage struct {
 
 func (x *WorkerMessage) Reset() {
 	*x = WorkerMessage{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[9]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -957,7 +1040,7 @@ func (x *WorkerMessage) String() string {
 func (*WorkerMessage) ProtoMessage() {}
 
 func (x *WorkerMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[9]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -970,7 +1053,7 @@ func (x *WorkerMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerMessage.ProtoReflect.Descriptor instead.
 func (*WorkerMessage) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{9}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *WorkerMessage) GetKind() isWorkerMessage_Kind {
@@ -1084,7 +1167,7 @@ type Draining struct {
 
 func (x *Draining) Reset() {
 	*x = Draining{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[10]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1096,7 +1179,7 @@ func (x *Draining) String() string {
 func (*Draining) ProtoMessage() {}
 
 func (x *Draining) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[10]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1109,7 +1192,7 @@ func (x *Draining) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Draining.ProtoReflect.Descriptor instead.
 func (*Draining) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{10}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{11}
 }
 
 type Heartbeat struct {
@@ -1122,7 +1205,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[11]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1134,7 +1217,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[11]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1147,7 +1230,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{11}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Heartbeat) GetConnectors() []*ConnectorState {
@@ -1172,7 +1255,7 @@ type ConnectorState struct {
 
 func (x *ConnectorState) Reset() {
 	*x = ConnectorState{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[12]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1184,7 +1267,7 @@ func (x *ConnectorState) String() string {
 func (*ConnectorState) ProtoMessage() {}
 
 func (x *ConnectorState) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[12]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1197,7 +1280,7 @@ func (x *ConnectorState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectorState.ProtoReflect.Descriptor instead.
 func (*ConnectorState) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{12}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ConnectorState) GetName() string {
@@ -1252,7 +1335,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[13]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1264,7 +1347,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[13]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1277,7 +1360,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{13}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Welcome) GetProtocol() uint32 {
@@ -1363,7 +1446,7 @@ type Compiled struct {
 
 func (x *Compiled) Reset() {
 	*x = Compiled{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[14]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1375,7 +1458,7 @@ func (x *Compiled) String() string {
 func (*Compiled) ProtoMessage() {}
 
 func (x *Compiled) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[14]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1388,7 +1471,7 @@ func (x *Compiled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Compiled.ProtoReflect.Descriptor instead.
 func (*Compiled) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{14}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Compiled) GetFlow() string {
@@ -1447,7 +1530,7 @@ type FlowCredit struct {
 
 func (x *FlowCredit) Reset() {
 	*x = FlowCredit{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[15]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1459,7 +1542,7 @@ func (x *FlowCredit) String() string {
 func (*FlowCredit) ProtoMessage() {}
 
 func (x *FlowCredit) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[15]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1472,7 +1555,7 @@ func (x *FlowCredit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowCredit.ProtoReflect.Descriptor instead.
 func (*FlowCredit) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{15}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *FlowCredit) GetFlow() string {
@@ -1518,14 +1601,17 @@ type Result struct {
 	Parked []*Range `protobuf:"bytes,9,rep,name=parked,proto3" json:"parked,omitempty"`
 	// The dead rows of not_done as they entered their function, where the part asked for them. A row's come in the result in
 	// which the row ends.
-	Dead          []*DeadRow `protobuf:"bytes,10,rep,name=dead,proto3" json:"dead,omitempty"`
+	Dead []*DeadRow `protobuf:"bytes,10,rep,name=dead,proto3" json:"dead,omitempty"`
+	// The flow, where clients have something to take: not_done, output or dead. Empty otherwise, and from builds that go on although
+	// clients take nothing.
+	Flow          string `protobuf:"bytes,25,opt,name=flow,proto3" json:"flow,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[16]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1537,7 +1623,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[16]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1550,7 +1636,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{16}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Result) GetNumber() uint64 {
@@ -1623,12 +1709,19 @@ func (x *Result) GetDead() []*DeadRow {
 	return nil
 }
 
+func (x *Result) GetFlow() string {
+	if x != nil {
+		return x.Flow
+	}
+	return ""
+}
+
 var File_kisgrid_v1_worker_proto protoreflect.FileDescriptor
 
 const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\n" +
 	"\x17kisgrid/v1/worker.proto\x12\n" +
-	"kisgrid.v1\x1a\x16kisgrid/v1/batch.proto\"\xd8\x02\n" +
+	"kisgrid.v1\x1a\x16kisgrid/v1/batch.proto\"\xac\x03\n" +
 	"\x12CoordinatorMessage\x12)\n" +
 	"\x10results_received\x18\x01 \x01(\x04R\x0fresultsReceived\x12)\n" +
 	"\x05hello\x18\x02 \x01(\v2\x11.kisgrid.v1.HelloH\x00R\x05hello\x128\n" +
@@ -1638,14 +1731,19 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\x04part\x18\x04 \x01(\v2\x10.kisgrid.v1.PartH\x00R\x04part\x12/\n" +
 	"\arelease\x18\x05 \x01(\v2\x13.kisgrid.v1.ReleaseH\x00R\arelease\x12#\n" +
 	"\x03ack\x18\x06 \x01(\v2\x0f.kisgrid.v1.AckH\x00R\x03ack\x12,\n" +
-	"\x06forget\x18\a \x01(\v2\x12.kisgrid.v1.ForgetH\x00R\x06forgetB\x06\n" +
-	"\x04kind\"9\n" +
+	"\x06forget\x18\a \x01(\v2\x12.kisgrid.v1.ForgetH\x00R\x06forget\x12-\n" +
+	"\auntaken\x18\x19 \x03(\v2\x13.kisgrid.v1.UntakenR\auntaken\x12#\n" +
+	"\runtaken_limit\x18\x1a \x01(\x04R\funtakenLimitB\x06\n" +
+	"\x04kind\"3\n" +
+	"\aUntaken\x12\x12\n" +
+	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\"9\n" +
 	"\x03Ack\x122\n" +
 	"\x06active\x18\x01 \x03(\v2\x1a.kisgrid.v1.ActiveRevisionR\x06active\"X\n" +
 	"\x0eActiveRevision\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
-	"\x06digest\x18\x03 \x01(\fR\x06digest\"\x9e\x02\n" +
+	"\x06digest\x18\x03 \x01(\fR\x06digest\"\xc3\x02\n" +
 	"\x05Hello\x12!\n" +
 	"\fprotocol_min\x18\x01 \x01(\rR\vprotocolMin\x12!\n" +
 	"\fprotocol_max\x18\x02 \x01(\rR\vprotocolMax\x12 \n" +
@@ -1657,7 +1755,8 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\n" +
 	"batch_rows\x18\a \x01(\rR\tbatchRows\x12\x16\n" +
 	"\x06secret\x18\b \x01(\fR\x06secret\x12%\n" +
-	"\x0efollows_limits\x18\x0f \x01(\bR\rfollowsLimits\"\xa4\x01\n" +
+	"\x0efollows_limits\x18\x0f \x01(\bR\rfollowsLimits\x12#\n" +
+	"\runtaken_limit\x18\x19 \x01(\x04R\funtakenLimit\"\xa4\x01\n" +
 	"\n" +
 	"Definition\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x1a\n" +
@@ -1746,7 +1845,7 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"FlowCredit\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x12\n" +
 	"\x04rows\x18\x02 \x01(\rR\x04rows\x12\x14\n" +
-	"\x05bytes\x18\x03 \x01(\rR\x05bytes\"\x82\x03\n" +
+	"\x05bytes\x18\x03 \x01(\rR\x05bytes\"\x96\x03\n" +
 	"\x06Result\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x12\n" +
 	"\x04part\x18\x02 \x01(\x04R\x04part\x12-\n" +
@@ -1758,7 +1857,8 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\x05began\x18\b \x03(\v2\x11.kisgrid.v1.RangeR\x05began\x12)\n" +
 	"\x06parked\x18\t \x03(\v2\x11.kisgrid.v1.RangeR\x06parked\x12'\n" +
 	"\x04dead\x18\n" +
-	" \x03(\v2\x13.kisgrid.v1.DeadRowR\x04dead2R\n" +
+	" \x03(\v2\x13.kisgrid.v1.DeadRowR\x04dead\x12\x12\n" +
+	"\x04flow\x18\x19 \x01(\tR\x04flow2R\n" +
 	"\x06Worker\x12H\n" +
 	"\aSession\x12\x1e.kisgrid.v1.CoordinatorMessage\x1a\x19.kisgrid.v1.WorkerMessage(\x010\x01B7Z5github.com/kisgrid/kisgrid/proto/kisgrid/v1;kisgridv1b\x06proto3"
 
@@ -1775,67 +1875,69 @@ func file_kisgrid_v1_worker_proto_rawDescGZIP() []byte {
 }
 
 var file_kisgrid_v1_worker_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_kisgrid_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_kisgrid_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_kisgrid_v1_worker_proto_goTypes = []any{
 	(ConnectorState_Standing)(0), // 0: kisgrid.v1.ConnectorState.Standing
 	(*CoordinatorMessage)(nil),   // 1: kisgrid.v1.CoordinatorMessage
-	(*Ack)(nil),                  // 2: kisgrid.v1.Ack
-	(*ActiveRevision)(nil),       // 3: kisgrid.v1.ActiveRevision
-	(*Hello)(nil),                // 4: kisgrid.v1.Hello
-	(*Definition)(nil),           // 5: kisgrid.v1.Definition
-	(*Document)(nil),             // 6: kisgrid.v1.Document
-	(*Forget)(nil),               // 7: kisgrid.v1.Forget
-	(*Part)(nil),                 // 8: kisgrid.v1.Part
-	(*Release)(nil),              // 9: kisgrid.v1.Release
-	(*WorkerMessage)(nil),        // 10: kisgrid.v1.WorkerMessage
-	(*Draining)(nil),             // 11: kisgrid.v1.Draining
-	(*Heartbeat)(nil),            // 12: kisgrid.v1.Heartbeat
-	(*ConnectorState)(nil),       // 13: kisgrid.v1.ConnectorState
-	(*Welcome)(nil),              // 14: kisgrid.v1.Welcome
-	(*Compiled)(nil),             // 15: kisgrid.v1.Compiled
-	(*FlowCredit)(nil),           // 16: kisgrid.v1.FlowCredit
-	(*Result)(nil),               // 17: kisgrid.v1.Result
-	(*BatchID)(nil),              // 18: kisgrid.v1.BatchID
-	(*Columns)(nil),              // 19: kisgrid.v1.Columns
-	(*Range)(nil),                // 20: kisgrid.v1.Range
-	(*RowOutcome)(nil),           // 21: kisgrid.v1.RowOutcome
-	(*Output)(nil),               // 22: kisgrid.v1.Output
-	(*DeadRow)(nil),              // 23: kisgrid.v1.DeadRow
+	(*Untaken)(nil),              // 2: kisgrid.v1.Untaken
+	(*Ack)(nil),                  // 3: kisgrid.v1.Ack
+	(*ActiveRevision)(nil),       // 4: kisgrid.v1.ActiveRevision
+	(*Hello)(nil),                // 5: kisgrid.v1.Hello
+	(*Definition)(nil),           // 6: kisgrid.v1.Definition
+	(*Document)(nil),             // 7: kisgrid.v1.Document
+	(*Forget)(nil),               // 8: kisgrid.v1.Forget
+	(*Part)(nil),                 // 9: kisgrid.v1.Part
+	(*Release)(nil),              // 10: kisgrid.v1.Release
+	(*WorkerMessage)(nil),        // 11: kisgrid.v1.WorkerMessage
+	(*Draining)(nil),             // 12: kisgrid.v1.Draining
+	(*Heartbeat)(nil),            // 13: kisgrid.v1.Heartbeat
+	(*ConnectorState)(nil),       // 14: kisgrid.v1.ConnectorState
+	(*Welcome)(nil),              // 15: kisgrid.v1.Welcome
+	(*Compiled)(nil),             // 16: kisgrid.v1.Compiled
+	(*FlowCredit)(nil),           // 17: kisgrid.v1.FlowCredit
+	(*Result)(nil),               // 18: kisgrid.v1.Result
+	(*BatchID)(nil),              // 19: kisgrid.v1.BatchID
+	(*Columns)(nil),              // 20: kisgrid.v1.Columns
+	(*Range)(nil),                // 21: kisgrid.v1.Range
+	(*RowOutcome)(nil),           // 22: kisgrid.v1.RowOutcome
+	(*Output)(nil),               // 23: kisgrid.v1.Output
+	(*DeadRow)(nil),              // 24: kisgrid.v1.DeadRow
 }
 var file_kisgrid_v1_worker_proto_depIdxs = []int32{
-	4,  // 0: kisgrid.v1.CoordinatorMessage.hello:type_name -> kisgrid.v1.Hello
-	5,  // 1: kisgrid.v1.CoordinatorMessage.definition:type_name -> kisgrid.v1.Definition
-	8,  // 2: kisgrid.v1.CoordinatorMessage.part:type_name -> kisgrid.v1.Part
-	9,  // 3: kisgrid.v1.CoordinatorMessage.release:type_name -> kisgrid.v1.Release
-	2,  // 4: kisgrid.v1.CoordinatorMessage.ack:type_name -> kisgrid.v1.Ack
-	7,  // 5: kisgrid.v1.CoordinatorMessage.forget:type_name -> kisgrid.v1.Forget
-	3,  // 6: kisgrid.v1.Ack.active:type_name -> kisgrid.v1.ActiveRevision
-	6,  // 7: kisgrid.v1.Definition.documents:type_name -> kisgrid.v1.Document
-	18, // 8: kisgrid.v1.Part.batch:type_name -> kisgrid.v1.BatchID
-	19, // 9: kisgrid.v1.Part.columns:type_name -> kisgrid.v1.Columns
-	20, // 10: kisgrid.v1.Release.slots:type_name -> kisgrid.v1.Range
-	14, // 11: kisgrid.v1.WorkerMessage.welcome:type_name -> kisgrid.v1.Welcome
-	15, // 12: kisgrid.v1.WorkerMessage.compiled:type_name -> kisgrid.v1.Compiled
-	17, // 13: kisgrid.v1.WorkerMessage.result:type_name -> kisgrid.v1.Result
-	16, // 14: kisgrid.v1.WorkerMessage.credit:type_name -> kisgrid.v1.FlowCredit
-	11, // 15: kisgrid.v1.WorkerMessage.draining:type_name -> kisgrid.v1.Draining
-	12, // 16: kisgrid.v1.WorkerMessage.heartbeat:type_name -> kisgrid.v1.Heartbeat
-	13, // 17: kisgrid.v1.Heartbeat.connectors:type_name -> kisgrid.v1.ConnectorState
-	0,  // 18: kisgrid.v1.ConnectorState.standing:type_name -> kisgrid.v1.ConnectorState.Standing
-	20, // 19: kisgrid.v1.Result.finished:type_name -> kisgrid.v1.Range
-	21, // 20: kisgrid.v1.Result.not_done:type_name -> kisgrid.v1.RowOutcome
-	20, // 21: kisgrid.v1.Result.returned:type_name -> kisgrid.v1.Range
-	22, // 22: kisgrid.v1.Result.output:type_name -> kisgrid.v1.Output
-	20, // 23: kisgrid.v1.Result.began:type_name -> kisgrid.v1.Range
-	20, // 24: kisgrid.v1.Result.parked:type_name -> kisgrid.v1.Range
-	23, // 25: kisgrid.v1.Result.dead:type_name -> kisgrid.v1.DeadRow
-	1,  // 26: kisgrid.v1.Worker.Session:input_type -> kisgrid.v1.CoordinatorMessage
-	10, // 27: kisgrid.v1.Worker.Session:output_type -> kisgrid.v1.WorkerMessage
-	27, // [27:28] is the sub-list for method output_type
-	26, // [26:27] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	5,  // 0: kisgrid.v1.CoordinatorMessage.hello:type_name -> kisgrid.v1.Hello
+	6,  // 1: kisgrid.v1.CoordinatorMessage.definition:type_name -> kisgrid.v1.Definition
+	9,  // 2: kisgrid.v1.CoordinatorMessage.part:type_name -> kisgrid.v1.Part
+	10, // 3: kisgrid.v1.CoordinatorMessage.release:type_name -> kisgrid.v1.Release
+	3,  // 4: kisgrid.v1.CoordinatorMessage.ack:type_name -> kisgrid.v1.Ack
+	8,  // 5: kisgrid.v1.CoordinatorMessage.forget:type_name -> kisgrid.v1.Forget
+	2,  // 6: kisgrid.v1.CoordinatorMessage.untaken:type_name -> kisgrid.v1.Untaken
+	4,  // 7: kisgrid.v1.Ack.active:type_name -> kisgrid.v1.ActiveRevision
+	7,  // 8: kisgrid.v1.Definition.documents:type_name -> kisgrid.v1.Document
+	19, // 9: kisgrid.v1.Part.batch:type_name -> kisgrid.v1.BatchID
+	20, // 10: kisgrid.v1.Part.columns:type_name -> kisgrid.v1.Columns
+	21, // 11: kisgrid.v1.Release.slots:type_name -> kisgrid.v1.Range
+	15, // 12: kisgrid.v1.WorkerMessage.welcome:type_name -> kisgrid.v1.Welcome
+	16, // 13: kisgrid.v1.WorkerMessage.compiled:type_name -> kisgrid.v1.Compiled
+	18, // 14: kisgrid.v1.WorkerMessage.result:type_name -> kisgrid.v1.Result
+	17, // 15: kisgrid.v1.WorkerMessage.credit:type_name -> kisgrid.v1.FlowCredit
+	12, // 16: kisgrid.v1.WorkerMessage.draining:type_name -> kisgrid.v1.Draining
+	13, // 17: kisgrid.v1.WorkerMessage.heartbeat:type_name -> kisgrid.v1.Heartbeat
+	14, // 18: kisgrid.v1.Heartbeat.connectors:type_name -> kisgrid.v1.ConnectorState
+	0,  // 19: kisgrid.v1.ConnectorState.standing:type_name -> kisgrid.v1.ConnectorState.Standing
+	21, // 20: kisgrid.v1.Result.finished:type_name -> kisgrid.v1.Range
+	22, // 21: kisgrid.v1.Result.not_done:type_name -> kisgrid.v1.RowOutcome
+	21, // 22: kisgrid.v1.Result.returned:type_name -> kisgrid.v1.Range
+	23, // 23: kisgrid.v1.Result.output:type_name -> kisgrid.v1.Output
+	21, // 24: kisgrid.v1.Result.began:type_name -> kisgrid.v1.Range
+	21, // 25: kisgrid.v1.Result.parked:type_name -> kisgrid.v1.Range
+	24, // 26: kisgrid.v1.Result.dead:type_name -> kisgrid.v1.DeadRow
+	1,  // 27: kisgrid.v1.Worker.Session:input_type -> kisgrid.v1.CoordinatorMessage
+	11, // 28: kisgrid.v1.Worker.Session:output_type -> kisgrid.v1.WorkerMessage
+	28, // [28:29] is the sub-list for method output_type
+	27, // [27:28] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_kisgrid_v1_worker_proto_init() }
@@ -1852,7 +1954,7 @@ func file_kisgrid_v1_worker_proto_init() {
 		(*CoordinatorMessage_Ack)(nil),
 		(*CoordinatorMessage_Forget)(nil),
 	}
-	file_kisgrid_v1_worker_proto_msgTypes[9].OneofWrappers = []any{
+	file_kisgrid_v1_worker_proto_msgTypes[10].OneofWrappers = []any{
 		(*WorkerMessage_Welcome)(nil),
 		(*WorkerMessage_Compiled)(nil),
 		(*WorkerMessage_Result)(nil),
@@ -1866,7 +1968,7 @@ func file_kisgrid_v1_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kisgrid_v1_worker_proto_rawDesc), len(file_kisgrid_v1_worker_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
