@@ -158,6 +158,9 @@ lint of a worker's own program checks: go run ./cmd/worker lint DIR.`,
 				fmt.Fprintln(cmd.ErrOrStderr(), mistakes)
 				return errTold
 			}
+			for _, warning := range set.FlowWarnings() {
+				fmt.Fprintln(cmd.ErrOrStderr(), "warning: "+warning)
+			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d documents are right: %d flows, %d functions, %d connectors\n",
 				len(set.Documents()), len(set.Flows), len(set.Functions), len(set.Connectors))
 			return err

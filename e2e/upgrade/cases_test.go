@@ -32,6 +32,8 @@ func cases() []upgradeCase {
 		{flow: "Tilde", refused: "as if the key were not there", documents: append(saving("Tilde", "username: ~\n"), flow("Tilde", "SaveTilde"))},
 		{flow: "NullParam", refused: "as an empty text", documents: append(saving("NullParam", "params: {mine: null}\n"), flow("NullParam", "SaveNullParam"))},
 		{flow: "Zeros", refused: "params.pool_size", documents: append(saving("Zeros", "params: {pool_size: 08}\n"), flow("Zeros", "SaveZeros"))},
+		{flow: "Colon", refused: "whose form", documents: append(saving("Colon", "")[:1], flow("Colon", "SaveColon"),
+			document(definition.KindFunc, "SaveColon", "fmode: Save\noption:\n  cname: StoreColon\n  save: {key: \"{ns:id}\", set: {n: one}}\n"))},
 		{flow: "Plain", documents: []definition.Document{flow("Plain", "VerifyStu"),
 			document(definition.KindFunc, "VerifyStu", "fmode: Verify\n")}},
 		{flow: "Unsharded", documents: []definition.Document{

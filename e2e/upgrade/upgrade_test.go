@@ -124,6 +124,7 @@ type row struct {
 	Key     int    `json:"k"`
 	One     int    `json:"one"`
 	Student int    `json:"stu_id"`
+	Colon   string `json:"ns:id"` // as ID
 }
 
 // produce submits batches until ctx is done, with at most four unanswered, and fails the test for each row that is not done.
@@ -143,7 +144,8 @@ func (p *producer) produce(ctx context.Context) {
 		<-pause.C
 		rows := make([]row, 5)
 		for i := range rows {
-			rows[i] = row{ID: fmt.Sprintf("%s-%d", p.flow, p.rows), Key: p.rows % 7, One: 1, Student: p.rows % 1000}
+			id := fmt.Sprintf("%s-%d", p.flow, p.rows)
+			rows[i] = row{ID: id, Key: p.rows % 7, One: 1, Student: p.rows % 1000, Colon: id}
 			p.rows++
 		}
 		open <- struct{}{}

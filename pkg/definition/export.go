@@ -94,6 +94,11 @@ func (f *Function) Marshal() (Document, error) {
 		load := newWriter()
 		load.put("key", textNode(f.Load.Key.Text))
 		load.textMap("set", f.Load.Fields)
+		types := make(map[string]string, len(f.Load.Types))
+		for name, kind := range f.Load.Types {
+			types[name] = string(kind)
+		}
+		load.textMap("types", types)
 		option.object("load", load)
 	}
 	w.object("option", option)

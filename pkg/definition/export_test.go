@@ -257,7 +257,12 @@ func drawSet(t *rapid.T) *Set {
 		if declared := rapid.Bool().Draw(t, "declared"); declared || rapid.Bool().Draw(t, "connected") {
 			f.Connector = connector.Draw(t, "connector")
 			if declared && f.Mode == ModeLoad {
-				f.Load = &DeclaredLoad{Key: template.Draw(t, "key"), Fields: fields.Draw(t, "fields")}
+				f.Load = &DeclaredLoad{Key: template.Draw(t, "key"), Fields: fields.Draw(t, "fields"), Types: map[string]LoadType{}}
+				for _, field := range sortedKeys(f.Load.Fields) {
+					if rapid.Bool().Draw(t, "typed") {
+						f.Load.Types[field] = LoadType(rapid.SampledFrom(loadTypes).Draw(t, "type"))
+					}
+				}
 			} else if declared && f.Mode == ModeSave {
 				f.Save = &DeclaredSave{Key: template.Draw(t, "key"), Op: SaveOp(rapid.SampledFrom(saveOps).Draw(t, "op"))}
 				if f.Save.Op != SaveDelete {

@@ -126,11 +126,26 @@ type DeclaredSave struct {
 	Line int
 }
 
-// DeclaredLoad is `option.load`: `key`, and `set` (row field: field).
+// LoadType is as what a declared Load reads a text.
+type LoadType string
+
+// The types. A text that is not of its type ends its row.
+const (
+	LoadString LoadType = "string" // a string, whatever it looks like
+	LoadInt    LoadType = "int"    // a whole number, in digits alone
+	LoadFloat  LoadType = "float"  // any number of JSON
+	LoadBool   LoadType = "bool"   // true or false
+	LoadJSON   LoadType = "json"   // any JSON
+)
+
+// DeclaredLoad is `option.load`: `key`, `set` (row field: field) and `types` (row field: type).
 type DeclaredLoad struct {
 	Key Template
 	// Fields maps a field of the row to the field of the key that it gets its value from.
 	Fields map[string]string
+	// Types says as what fields of the row are read which no later function of the flow reads. A field that is not in it is JSON
+	// if its text is that, else a string.
+	Types map[string]LoadType
 	// Line is where the declaration stands in the document.
 	Line int
 }

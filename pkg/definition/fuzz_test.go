@@ -47,8 +47,9 @@ type asYAML struct {
 			Delete bool              `yaml:"delete"`
 		} `yaml:"save"`
 		Load *struct {
-			Key string            `yaml:"key"`
-			Set map[string]string `yaml:"set"`
+			Key   string              `yaml:"key"`
+			Set   map[string]string   `yaml:"set"`
+			Types map[string]LoadType `yaml:"types"`
 		} `yaml:"load"`
 	} `yaml:"option"`
 
@@ -128,7 +129,7 @@ func (y *asYAML) parsed(got Parsed) Parsed {
 		}
 		if l := o.Load; l != nil {
 			key, _ := ParseTemplate(l.Key)
-			f.Load = &DeclaredLoad{Key: key, Fields: l.Set, Line: got.Function.Load.Line}
+			f.Load = &DeclaredLoad{Key: key, Fields: l.Set, Types: l.Types, Line: got.Function.Load.Line}
 		}
 		p.Function = f
 	case KindConn:

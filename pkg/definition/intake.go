@@ -2,6 +2,7 @@ package definition
 
 import (
 	"fmt"
+	"iter"
 	"strings"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -19,7 +20,7 @@ func (s *Set) Intake(steps int) error {
 		mistakes = append(mistakes, s.Flows[name].intake(steps)...)
 	}
 	for _, name := range sortedKeys(s.Functions) {
-		mistakes = append(mistakes, s.Functions[name].Document.doubts()...)
+		mistakes = append(mistakes, s.Functions[name].intake()...)
 	}
 	for _, name := range sortedKeys(s.Connectors) {
 		mistakes = append(mistakes, s.Connectors[name].intake()...)
@@ -36,7 +37,7 @@ func (p Parsed) Intake(steps int) error {
 	case p.Flow != nil:
 		return p.Flow.intake(steps).err()
 	case p.Function != nil:
-		return p.Function.Document.doubts().err()
+		return p.Function.intake().err()
 	case p.Connector != nil:
 		return p.Connector.intake().err()
 	case p.Global != nil:
@@ -54,6 +55,30 @@ func (f *Flow) intake(steps int) Mistakes {
 		Document: f.Document.String(), Line: f.Functions[steps].Line, Key: "flows", Code: batch.CodeBadDocument,
 		Problem: fmt.Sprintf("has %d steps, over the limit of %d: split the flow, or do more in one function; --max-steps, of lint and of coordinators, raises the limit", len(f.Functions), steps),
 	})
+}
+
+func (f *Function) intake() Mistakes {
+	mistakes := f.Document.doubts()
+	for key, t := range f.templates() {
+		if doubt := t.doubt(); doubt != "" {
+			mistakes = append(mistakes, &Mistake{
+				Document: f.Document.String(), Line: f.Document.LineOf(key), Key: key, Code: batch.CodeBadDocument, Problem: doubt,
+			})
+		}
+	}
+	return mistakes
+}
+
+// templates are the keys that the function's document declares, by where they stand in it.
+func (f *Function) templates() iter.Seq2[string, Template] {
+	return func(yield func(string, Template) bool) {
+		if f.Save != nil && !yield("option.save.key", f.Save.Key) {
+			return
+		}
+		if f.Load != nil {
+			yield("option.load.key", f.Load.Key)
+		}
+	}
 }
 
 func (c *Connector) intake() Mistakes {

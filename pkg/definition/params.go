@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -128,6 +129,40 @@ func (c *Connector) warnings() (warnings []string) {
 			m := Mistake{
 				Document: c.Document.String(), Line: c.Document.LineOf(key), Key: key,
 				Problem: "means nothing to KisGrid, and is left to your own code" + suggest(param, RedisParams()),
+			}
+			warnings = append(warnings, m.Error())
+		}
+	}
+	return warnings
+}
+
+// FlowWarnings say what in the set's flows may be a slip, once their documents are right: keys that go by the spelling of the field by
+// whose value the flow is sharded. Each is document:line: key: what.
+func (s *Set) FlowWarnings() (warnings []string) {
+	for _, name := range sortedKeys(s.Flows) {
+		warnings = append(warnings, s.spelledKeys(s.Flows[name])...)
+	}
+	return warnings
+}
+
+// spelledKeys warns of keys that a flow's functions declare with the shard key by its spelling: rows that are ordered among each other
+// may go to several keys of the store.
+func (s *Set) spelledKeys(flow *Flow) (warnings []string) {
+	told := make(map[string]bool)
+	for _, step := range flow.Functions {
+		f := s.Functions[step.Name]
+		if f == nil || flow.ShardKey == "" || told[step.Name] {
+			continue
+		}
+		told[step.Name] = true
+		for key, t := range f.templates() {
+			if !slices.ContainsFunc(t.Parts, func(p TemplatePart) bool { return !p.ByValue && strings.EqualFold(p.Field, flow.ShardKey) }) {
+				continue
+			}
+			m := Mistake{
+				Document: f.Document.String(), Line: f.Document.LineOf(key), Key: key,
+				Problem: fmt.Sprintf("goes by the spelling of %s, and the flow %s is sharded by its value: 7 and 7.0 are one shard key and two keys here; write {%s:value}",
+					flow.ShardKey, flow.Name, flow.ShardKey),
 			}
 			warnings = append(warnings, m.Error())
 		}

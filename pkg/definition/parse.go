@@ -285,12 +285,35 @@ func (o object) declaredLoad() *DeclaredLoad {
 	if !ok {
 		return nil
 	}
-	l := v.object("key", "set")
+	l := v.object("key", "set", "types")
 	load := &DeclaredLoad{Key: l.template("key"), Line: v.node.Line + v.r.offset}
 	if _, ok := l.require("set", "the row fields to set, as row field: field"); ok {
 		load.Fields = l.fieldMap("set")
 	}
+	load.Types = l.loadTypes(load.Fields)
 	return load
+}
+
+var loadTypes = []string{string(LoadString), string(LoadInt), string(LoadFloat), string(LoadBool), string(LoadJSON)}
+
+// loadTypes reads the types of fields that a declared Load sets.
+func (o object) loadTypes(fields map[string]string) map[string]LoadType {
+	v, ok := o.values["types"]
+	if !ok {
+		return nil
+	}
+	names := o.fieldMap("types")
+	types := make(map[string]LoadType, len(names))
+	for _, name := range sortedKeys(names) {
+		if _, set := fields[name]; !set && name != "" {
+			v.mistake("has %s, which set does not name%s: give types of the row fields that it sets", quote(name), suggest(name, sortedKeys(fields)))
+		}
+		if kind := names[name]; !slices.Contains(loadTypes, kind) && kind != "" {
+			v.mistake("has %s: %s; write one of %s%s", name, quote(kind), strings.Join(loadTypes, ", "), suggest(kind, loadTypes))
+		}
+		types[name] = LoadType(names[name])
+	}
+	return types
 }
 
 func (o object) template(key string) Template {

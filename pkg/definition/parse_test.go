@@ -341,7 +341,7 @@ x.yml:3: flows[3]: wants keys with values, not nothing`},
 		{save + "option: {cname: c, save: {key: 'a}', set: {a: b}}}\n", "x.yml:4: option.save.key: has a } without its {: a literal brace is written twice"},
 		{save + "option: {cname: c, save: {key: '{}', set: {a: b}}}\n", `x.yml:4: option.save.key: names the field "", which is no name of a JSON field`},
 		{load + "option: {cname: c, load: {key: a}}\n", "x.yml:4: option.load.set: is missing: write the row fields to set, as row field: field"},
-		{load + "option: {cname: c, load: {key: a, set: {a: b}, incr: {a: b}}}\n", "x.yml:4: option.load.incr: is no key here; the keys are key, set"},
+		{load + "option: {cname: c, load: {key: a, set: {a: b}, incr: {a: b}}}\n", "x.yml:4: option.load.incr: is no key here; the keys are key, set, types"},
 
 		// Connectors.
 		{"kistype: conn\n", `x.yml:1: cname: is missing: write the connector's name

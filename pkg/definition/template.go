@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// Template is a key with row fields in it: "{stu_id}" or "{school}/{stu_id}". A literal brace is written twice.
+// Template is a key with row fields in it: "{stu_id}" or "{school}/{stu_id}". A field stands in the key as it is spelled in the row;
+// with "{stu_id:value}" it goes by value, as shard keys do: 7, 7.0 and 70e-1 are one key. A literal brace is written twice.
 type Template struct {
 	// Text is the template as the document has it.
 	Text string
@@ -15,7 +16,11 @@ type Template struct {
 }
 
 // TemplatePart is a literal, or a row's field: one of the two is set.
-type TemplatePart struct{ Literal, Field string }
+type TemplatePart struct {
+	Literal, Field string
+	// ByValue: the field goes by its value, and not by its spelling.
+	ByValue bool
+}
 
 // ParseTemplate reads a template. The error says what is wrong, not where.
 func ParseTemplate(text string) (Template, error) {
@@ -46,7 +51,11 @@ func ParseTemplate(text string) (Template, error) {
 				return Template{}, fmt.Errorf("names the field %q, which is no name of a JSON field", field)
 			}
 			flush()
-			t.Parts = append(t.Parts, TemplatePart{Field: field})
+			part := TemplatePart{Field: field}
+			if name, ok := strings.CutSuffix(field, ":value"); ok && name != "" {
+				part = TemplatePart{Field: name, ByValue: true}
+			}
+			t.Parts = append(t.Parts, part)
 			rest = after
 		default:
 			literal.WriteByte(rest[0])
@@ -55,4 +64,23 @@ func ParseTemplate(text string) (Template, error) {
 	}
 	flush()
 	return t, nil
+}
+
+// doubt says which field of a template may be meant as a form that there is not, and why; empty: none. Names of JSON fields may have
+// colons, so that documents with such names run.
+func (t Template) doubt() string {
+	for _, part := range t.Parts {
+		if name, form, found := cutLast(part.Field, ":"); found && !part.ByValue {
+			return fmt.Sprintf("has {%s}, whose form %s is not known: write {%s}, or {%s:value} for a key that goes by value; a field with a colon in its name is written {%s:value}",
+				part.Field, quote(form), name, name, part.Field)
+		}
+	}
+	return ""
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
 }

@@ -1,13 +1,11 @@
 package flowexec
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"time"
 	"unsafe"
@@ -321,86 +319,6 @@ func (r *run) readSavedRow(i int, v connector.Value) {
 	}
 }
 
-// savedReader reads saved fields into values of one type: map[string]string, or a struct by its fields' JSON names.
-type savedReader struct {
-	row   reflect.Type
-	types *types
-	known map[string]savedField // that came before, by name
-	raw   []byte                // used again for each value
-}
-
-// savedField is what a field is read into, and its name as JSON.
-type savedField struct {
-	kind reflect.Kind
-	name []byte
-}
-
-func (r *savedReader) read(into unsafe.Pointer, fields []connector.Field) error {
-	if r.row.Kind() == reflect.Map {
-		all := make(map[string]string, len(fields))
-		for _, f := range fields {
-			all[f.Name] = f.Value
-		}
-		reflect.NewAt(r.row, into).Elem().Set(reflect.ValueOf(all))
-		return nil
-	}
-	// Names that differ in case only may mean one field: which of them counts must not depend on the store.
-	byName := func(a, b connector.Field) int { return cmp.Compare(a.Name, b.Name) }
-	if !slices.IsSortedFunc(fields, byName) {
-		fields = slices.SortedFunc(slices.Values(fields), byName)
-	}
-	r.raw = append(r.raw[:0], '{')
-	for i, f := range fields {
-		field, ok := r.known[f.Name]
-		if !ok {
-			if r.known == nil {
-				r.known = make(map[string]savedField)
-			}
-			field = savedField{kindOfField(r.row, f.Name), jsonOf(f.Name, reflect.String)}
-			r.known[f.Name] = field
-		}
-		if i > 0 {
-			r.raw = append(r.raw, ',')
-		}
-		r.raw = append(append(r.raw, field.name...), ':')
-		start := len(r.raw)
-		if r.raw = append(r.raw, f.Value...); field.kind == reflect.String || !json.Valid(r.raw[start:]) {
-			r.raw = append(r.raw[:start], jsonOf(f.Value, reflect.String)...)
-		}
-	}
-	r.raw = append(r.raw, '}')
-	return r.types.codec(r.row).Decode(r.raw, into)
-}
-
-// kindOfField is the kind of the field that encoding/json reads a name into; Invalid if there is none.
-func kindOfField(t reflect.Type, name string) reflect.Kind {
-	fields, _ := fieldsOf(t)
-	found, ok := rowjson.Find(fields, name)
-	if !ok {
-		return reflect.Invalid
-	}
-	f := found.Type
-	for f.Kind() == reflect.Pointer {
-		f = f.Elem()
-	}
-	if reflect.PointerTo(f).Implements(textUnmarshalerType) {
-		return reflect.String
-	}
-	return f.Kind()
-}
-
-// jsonOf is a stored text as JSON: for a string field a string, else the JSON that it is, or a string if it is none.
-func jsonOf(text string, kind reflect.Kind) json.RawMessage {
-	if kind != reflect.String && json.Valid([]byte(text)) {
-		return json.RawMessage(text)
-	}
-	quoted, err := json.Marshal(text)
-	if err != nil {
-		panic(err) // a string can always be written
-	}
-	return quoted
-}
-
 // declaredKeys are the keys that the function's document says.
 func (r *run) declaredKeys(s *step, rs *rowset) {
 	for i := range rs.len() {
@@ -427,17 +345,16 @@ func (r *run) declaredKeys(s *step, rs *rowset) {
 // loadDeclared sets the rows' fields as the function's document says.
 func (r *run) loadDeclared(s *step, rs *rowset, values []connector.Value) {
 	out := new(kis.Vec[json.RawMessage])
-	var reader reflect.Type // what reads the rows next tells strings from numbers
-	if next := s.index + 1; next < len(r.plan.steps) && len(r.plan.steps[next].in) > 0 {
-		reader = r.plan.steps[next].in[0]
-	}
-	if !r.reading(r.writesOwnCode(rs), rs, func() {
+	if !r.reading(s.sets.ownCode || r.writesOwnCode(rs), rs, func() {
 		for i := range rs.len() {
 			if !r.x.asks(i) {
 				return
 			}
-			row, err := r.withFields(s, rs, i, values[i], reader)
-			if err != nil {
+			row, err := r.withFields(s, rs, i, values[i])
+			var unfit *unfitError
+			if errors.As(err, &unfit) {
+				r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeConversionFailed, Attempts: 1, Reason: trimmed(err.Error())})
+			} else if err != nil {
 				r.lose(i, undecodable(s, err))
 			}
 			out.Rows = append(out.Rows, row)
@@ -448,7 +365,7 @@ func (r *run) loadDeclared(s *step, rs *rowset, values []connector.Value) {
 	r.pass(r.x.next(rs, out, r.x.gone, s.index+1), s.index+1)
 }
 
-func (r *run) withFields(s *step, rs *rowset, i int, value connector.Value, reader reflect.Type) (json.RawMessage, error) {
+func (r *run) withFields(s *step, rs *rowset, i int, value connector.Value) (json.RawMessage, error) {
 	row, err := r.object(rs, i)
 	if err != nil {
 		return nil, err
@@ -457,15 +374,14 @@ func (r *run) withFields(s *step, rs *rowset, i int, value connector.Value, read
 		return nil, errors.New("it is null")
 	}
 	fields := row.byName()
-	for _, name := range slices.Sorted(maps.Keys(s.load.Fields)) {
-		fields[name] = json.RawMessage("null")
+	for _, set := range s.sets.fields {
+		row.replace(fields, set.name)
+		fields[set.name] = json.RawMessage("null")
 		for _, f := range value.Fields {
-			if f.Name == s.load.Fields[name] {
-				kind := reflect.Invalid
-				if reader != nil {
-					kind = kindOfField(reader, name)
+			if f.Name == set.from {
+				if fields[set.name], err = set.asJSON(f.Value); err != nil {
+					return nil, err
 				}
-				fields[name] = jsonOf(f.Value, kind)
 			}
 		}
 	}

@@ -62,3 +62,16 @@ func (o object) byName() map[string]json.RawMessage {
 	}
 	return fields
 }
+
+// replace takes what a name stands for out of fields, which are the object's by name: where the name itself is not there, those that
+// differ in case only. A function that reads the name would read them.
+func (o object) replace(fields map[string]json.RawMessage, name string) {
+	if _, ok := fields[name]; ok {
+		return
+	}
+	for _, m := range o {
+		if strings.EqualFold(m.name, name) {
+			delete(fields, m.name)
+		}
+	}
+}

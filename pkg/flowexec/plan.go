@@ -66,6 +66,7 @@ type step struct {
 	connector  *definition.Connector // nil: none
 	save       *definition.DeclaredSave
 	load       *definition.DeclaredLoad
+	sets       loadSets // of load
 }
 
 // Flow is the flow's name.
@@ -130,6 +131,7 @@ func Compile(b *definition.Bundle, r *kis.Registry) (*Plan, error) {
 		return nil, batch.Errorf(batch.CodeFlowUncompilable, "flow %s does not compile: %w", b.Flow.Name, mistakes)
 	}
 	p.findWide()
+	p.findSets()
 	p.findOwnCode()
 	p.findChanges()
 	p.findStretches()

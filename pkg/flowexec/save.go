@@ -224,6 +224,9 @@ func keyOf(t definition.Template, fields object) (string, error) {
 			continue
 		}
 		text, err := textOf(fields, part.Field)
+		if part.ByValue {
+			text, err = valueOf(fields, part.Field)
+		}
 		if err != nil {
 			return "", fmt.Errorf("the key %s: %w", t.Text, err)
 		}
@@ -243,5 +246,18 @@ func textOf(fields object, name string) (string, error) {
 	}
 	var text string
 	err := json.Unmarshal(raw, &text)
+	return text, err
+}
+
+// valueOf is a field as it stands in a key that goes by value.
+func valueOf(fields object, name string) (string, error) {
+	raw, ok := fields.field(name)
+	if !ok {
+		return "", fmt.Errorf("the row lacks the field %s", name)
+	}
+	text, err := batch.KeyText(raw)
+	if err != nil {
+		err = fmt.Errorf("the field %s can't be in a key by its value: %w", name, err)
+	}
 	return text, err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"math"
+	"math/big"
 	"reflect"
 	"strings"
 	"testing"
@@ -130,6 +131,25 @@ func TestText(t *testing.T) {
 		if got, err := kis.Text(value); err == nil {
 			t.Errorf("%T is written as %q", value, got)
 		}
+	}
+	var inner *int
+	for _, value := range []any{(*string)(nil), (*time.Time)(nil), (*big.Int)(nil), (*row)(nil), (*json.RawMessage)(nil), &inner, new([]int), new(map[string]int)} {
+		if got, err := kis.Text(value); err == nil || !strings.Contains(err.Error(), "leave the call out") && !strings.Contains(err.Error(), "write what it leads to") {
+			t.Errorf("%T that leads to nil is written as %q, %v", value, got, err)
+		}
+	}
+}
+
+type panics struct{}
+
+func (panics) MarshalText() ([]byte, error)  { return nil, nil }
+func (*panics) UnmarshalText(_ []byte) error { panic("no text") }
+
+// A panic of a type's own method is an error of its value.
+func TestTextReaderPanics(t *testing.T) {
+	var into panics
+	if err := kis.TextReader(reflect.TypeFor[panics]())("", reflect.ValueOf(&into).Elem()); err == nil || !strings.Contains(err.Error(), "no text") {
+		t.Errorf("it is read with %v", err)
 	}
 }
 

@@ -1,20 +1,17 @@
 package kis
 
 import (
-	"encoding"
-	"encoding/json"
 	"fmt"
-	"math"
 	"reflect"
-	"strconv"
 	"sync/atomic"
 )
 
 // Writer gathers the effects of one row's Save. They are sent together with those of the run's other rows after the
 // function has returned without an error, in the order of the calls, and take effect once. Keys are without the connector's
-// prefix. Values are strings, numbers, bools, encoding.TextMarshaler, and anything else as JSON; a value that can't be
-// written fails the row. One goroutine at a time may use a Writer, and only until its function returns: what it is told later is
-// ignored, and the log says so once.
+// prefix. Values are strings, []byte, numbers, bools, encoding.TextMarshaler, and anything else as JSON. A Load into the same type
+// gets an equal value, as far as encoding/json keeps it inside of structs, slices and maps. A value that can't be written, or that
+// would come back as another one, fails the row, and so does a nil pointer. One goroutine at a time may use a Writer, and only until
+// its function returns: what it is told later is ignored, and the log says so once.
 //
 // When a row runs again, the n-th call for it is the n-th effect of before, and takes place no second time. So a function makes
 // the same calls in the same order each time: range over a map's keys only once they are sorted. On a Redis Cluster, which
@@ -100,52 +97,4 @@ func (w *writer) Incr(key, field string, by any) {
 		return
 	}
 	w.add(OpIncr, key, field, by)
-}
-
-// Text is a value as connectors store it: strings as they are, numbers and bools as JSON writes them, what marshals itself
-// as text so, and anything else as JSON.
-func Text(value any) (string, error) {
-	switch v := value.(type) {
-	case string:
-		return v, nil
-	case []byte:
-		return string(v), nil
-	case int:
-		return strconv.Itoa(v), nil
-	case float64:
-		return floatText(v, 64)
-	case encoding.TextMarshaler:
-		b, err := v.MarshalText()
-		return string(b), err
-	case json.Marshaler:
-		b, err := json.Marshal(value)
-		return string(b), err
-	}
-	switch v := reflect.ValueOf(value); v.Kind() {
-	case reflect.String:
-		return v.String(), nil
-	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
-		return strconv.FormatInt(v.Int(), 10), nil
-	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
-		return strconv.FormatUint(v.Uint(), 10), nil
-	case reflect.Bool:
-		return strconv.FormatBool(v.Bool()), nil
-	case reflect.Float32:
-		return floatText(v.Float(), 32)
-	case reflect.Float64:
-		return floatText(v.Float(), 64)
-	}
-	b, err := json.Marshal(value)
-	return string(b), err
-}
-
-func floatText(f float64, bits int) (string, error) {
-	if math.IsNaN(f) || math.IsInf(f, 0) {
-		return "", fmt.Errorf("%v is no number that can be stored", f)
-	}
-	format := byte('f')
-	if a := math.Abs(f); a != 0 && (a < 1e-6 || a >= 1e21) {
-		format = 'e'
-	}
-	return strconv.FormatFloat(f, format, -1, bits), nil
 }

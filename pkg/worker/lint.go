@@ -37,14 +37,15 @@ mistake a line, and exits with 1 if anything is.`,
 				return err
 			}
 			set, err := definition.NewSet(docs)
-			for _, warning := range set.Warnings() {
-				if _, err := fmt.Fprintln(cmd.ErrOrStderr(), "warning: "+warning); err != nil {
-					return err
-				}
+			if err := warn(cmd.ErrOrStderr(), set.Warnings()); err != nil {
+				return err
 			}
 			_, err = flowexec.CompileAll(set, err, registry)
 			if err := errors.Join(err, set.Intake(steps), documents.CheckSet(set)); err != nil {
 				return tellMistakes(cmd.ErrOrStderr(), err)
+			}
+			if err := warn(cmd.ErrOrStderr(), set.FlowWarnings()); err != nil {
+				return err
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d flows are right, with their %d functions and %d connectors\n",
 				len(set.Flows), len(set.Functions), len(set.Connectors))
@@ -54,6 +55,16 @@ mistake a line, and exits with 1 if anything is.`,
 	access.BindFlags(cmd.Flags())
 	cmd.Flags().IntVar(&steps, "max-steps", definition.MaxSteps, "how many `steps` a flow may have: what the coordinators' flag says")
 	return cmd
+}
+
+// warn writes warnings, a line each.
+func warn(out io.Writer, warnings []string) error {
+	for _, warning := range warnings {
+		if _, err := fmt.Fprintln(out, "warning: "+warning); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // tellMistakes writes an error's mistakes as compilers do, a line each; an error that is none comes back.
