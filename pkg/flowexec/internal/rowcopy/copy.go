@@ -25,23 +25,49 @@ type Copier struct {
 type copyFunc func(to, from unsafe.Pointer, s *seen)
 
 // seen is what was copied of one row already: something that is there twice stays one thing, also if it holds itself.
-type seen struct{ copies map[place]reflect.Value }
+type seen struct {
+	copies map[place]reflect.Value
+	depth  int    // how many copies wait for the one under way
+	later  []part // what lies too deep for these
+	inside bool   // what is copied is no row, but something that one leads to
+}
 
 type place struct {
 	at  unsafe.Pointer
 	typ reflect.Type
+	len int // of a slice
 }
 
-func (s *seen) find(at unsafe.Pointer, t reflect.Type) (reflect.Value, bool) {
-	v, ok := s.copies[place{at, t}]
+// part is a value of which the copy is still zero.
+type part struct {
+	copy     copyFunc
+	to, from unsafe.Pointer
+}
+
+// deepest is how deep copies go into each other. Lists may be linked for ever, and a stack has an end, which is that of the process.
+const deepest = 100
+
+// into makes the value at to a copy of the one at from, now or later: what it leads to is somewhere else.
+func (s *seen) into(copy copyFunc, to, from unsafe.Pointer) {
+	if s.depth >= deepest {
+		s.later = append(s.later, part{copy, to, from})
+		return
+	}
+	s.depth++
+	copy(to, from, s)
+	s.depth--
+}
+
+func (s *seen) find(p place) (reflect.Value, bool) {
+	v, ok := s.copies[p]
 	return v, ok
 }
 
-func (s *seen) note(at unsafe.Pointer, t reflect.Type, v reflect.Value) {
+func (s *seen) note(p place, v reflect.Value) {
 	if s.copies == nil {
 		s.copies = make(map[place]reflect.Value)
 	}
-	s.copies[place{at, t}] = v
+	s.copies[p] = v
 }
 
 // Deep reports whether two values of the type share something after an assignment.
@@ -51,7 +77,12 @@ func (c *Copier) Deep() bool { return c.deep }
 func (c *Copier) Copy(to, from unsafe.Pointer) {
 	into := reflect.NewAt(c.typ, to).Elem()
 	into.SetZero()
-	c.copy(to, from, new(seen))
+	s := new(seen)
+	for c.copy(to, from, s); len(s.later) > 0; {
+		last := s.later[len(s.later)-1]
+		s.later = s.later[:len(s.later)-1]
+		last.copy(last.to, last.from, s)
+	}
 }
 
 var copiers sync.Map // reflect.Type → *Copier
@@ -85,6 +116,24 @@ func isOpaque(t reflect.Type) bool {
 	return path != "" && t.Kind() == reflect.Struct && !slices.Contains(values, t) && slices.ContainsFunc(opaque, func(p string) bool {
 		return path == p || (p == "internal" || p == "crypto" || strings.Contains(p, ".")) && strings.HasPrefix(path, p+"/")
 	})
+}
+
+// isGuarded reports whether a struct has a lock of its own and a map: others may be using the map, and to read it then would end the
+// process. What rows lead to of such types is shared; a row itself is copied.
+func isGuarded(t reflect.Type) bool {
+	if t.Kind() != reflect.Struct {
+		return false
+	}
+	lock, mapped := false, false
+	for i := range t.NumField() {
+		switch f := t.Field(i).Type; {
+		case f == reflect.TypeFor[sync.Mutex](), f == reflect.TypeFor[sync.RWMutex]():
+			lock = true
+		case f.Kind() == reflect.Map, f.Kind() == reflect.Slice && f.Elem().Kind() == reflect.Map:
+			mapped = true
+		}
+	}
+	return lock && mapped
 }
 
 var (
@@ -170,17 +219,22 @@ func copyMessage(t reflect.Type) copyFunc {
 }
 
 func copyPointer(t reflect.Type) copyFunc {
-	elem := inner(t.Elem())
+	elem, shared := inner(t.Elem()), isGuarded(t.Elem())
 	return func(to, from unsafe.Pointer, s *seen) {
 		at := *(*unsafe.Pointer)(from)
 		if at == nil {
 			return
 		}
-		made, ok := s.find(at, t)
+		if shared && s.inside {
+			*(*unsafe.Pointer)(to) = at
+			return
+		}
+		p := place{at: at, typ: t}
+		made, ok := s.find(p)
 		if !ok {
 			made = reflect.New(t.Elem())
-			s.note(at, t, made)
-			elem(made.UnsafePointer(), at, s)
+			s.note(p, made)
+			s.into(elem, made.UnsafePointer(), at)
 		}
 		*(*unsafe.Pointer)(to) = made.UnsafePointer()
 	}
@@ -194,13 +248,21 @@ func copySlice(t reflect.Type) copyFunc {
 			return
 		}
 		n, at := was.Len(), was.UnsafePointer()
-		made := reflect.MakeSlice(t, n, n)
 		if plain {
+			made := reflect.MakeSlice(t, n, n)
 			reflect.Copy(made, was)
-		} else {
+			reflect.NewAt(t, to).Elem().Set(made)
+			return
+		}
+		p := place{at, t, n}
+		made, ok := s.find(p)
+		if !ok || n == 0 {
+			made = reflect.MakeSlice(t, n, n)
+			s.note(p, made)
+			s.inside = true
 			into := made.UnsafePointer()
 			for i := range uintptr(n) {
-				elem(unsafe.Add(into, i*size), unsafe.Add(at, i*size), s)
+				s.into(elem, unsafe.Add(into, i*size), unsafe.Add(at, i*size))
 			}
 		}
 		reflect.NewAt(t, to).Elem().Set(made)
@@ -214,21 +276,28 @@ func copyMap(t reflect.Type) copyFunc {
 		if was.IsNil() {
 			return
 		}
-		made, ok := s.find(was.UnsafePointer(), t)
+		p := place{at: was.UnsafePointer(), typ: t}
+		made, ok := s.find(p)
 		if !ok {
 			made = reflect.MakeMapWithSize(t, was.Len())
-			s.note(was.UnsafePointer(), t, made)
+			s.note(p, made)
+			s.inside = true
 			value := reflect.New(t.Elem())
 			for each := was.MapRange(); each.Next(); {
 				value.Elem().SetIterValue(each)
 				own := reflect.New(t.Elem())
+				s.depth++ // what is no pointer must be whole before the map has it
 				elem(own.UnsafePointer(), value.UnsafePointer(), s)
+				s.depth--
 				made.SetMapIndex(each.Key(), own.Elem())
 			}
 		}
 		reflect.NewAt(t, to).Elem().Set(made)
 	}
 }
+
+// mostBoxed is how many interfaces and maps may hold one another as values. What lies deeper is shared.
+const mostBoxed = 10_000
 
 func copyInterface(t reflect.Type) copyFunc {
 	return func(to, from unsafe.Pointer, s *seen) {
@@ -238,32 +307,35 @@ func copyInterface(t reflect.Type) copyFunc {
 			return
 		}
 		c := For(held.Type())
-		if !c.deep {
+		if !c.deep || s.depth >= mostBoxed { // values that hold each other are whole before what holds them
 			reflect.NewAt(t, to).Elem().Set(was)
 			return
 		}
 		value, own := reflect.New(held.Type()), reflect.New(held.Type())
 		value.Elem().Set(held)
+		s.depth++
 		c.copy(own.UnsafePointer(), value.UnsafePointer(), s)
+		s.depth--
 		reflect.NewAt(t, to).Elem().Set(own.Elem())
 	}
 }
 
 func copyStruct(t reflect.Type) copyFunc {
 	whole := assignment(t)
-	type part struct {
+	type field struct {
 		typ    reflect.Type
 		offset uintptr
 		copy   copyFunc
 	}
-	var deep []part
+	var deep []field
 	for i := range t.NumField() {
 		if f := t.Field(i); isDeep(f.Type, nil) {
-			deep = append(deep, part{f.Type, f.Offset, inner(f.Type)})
+			deep = append(deep, field{f.Type, f.Offset, inner(f.Type)})
 		}
 	}
 	return func(to, from unsafe.Pointer, s *seen) {
 		whole(to, from, s)
+		s.inside = true
 		for _, p := range deep {
 			into := unsafe.Add(to, p.offset)
 			reflect.NewAt(p.typ, into).Elem().SetZero()

@@ -96,3 +96,96 @@ func TestCopyRows(t *testing.T) {
 		}
 	}
 }
+
+// Rows that hold themselves, or lead very far, are copied too: a stack that overflows would end the process.
+func TestEndlessRows(t *testing.T) {
+	list := make([]any, 2)
+	list[0], list[1] = list, []int{1}
+	got := copied(t, list)
+	got[0].([]any)[1].([]int)[0] = 7
+	if got[1].([]int)[0] != 7 || list[1].([]int)[0] != 1 {
+		t.Errorf("the copy of a list that holds itself is %v, and its original is %v", got[1], list[1])
+	}
+	part := make([]any, 2)
+	part[0], part[1] = part[:1], []int{1}
+	if got := copied(t, part); len(got[0].([]any)) != 1 || &got[0].([]any)[0] == &part[0] {
+		t.Error("a list that holds a part of itself is not copied")
+	}
+	byName := map[string]any{"n": new(int)}
+	byName["self"] = byName
+	if got := copied(t, byName); reflect.ValueOf(got["self"]).Pointer() != reflect.ValueOf(got).Pointer() || got["n"] == byName["n"] {
+		t.Error("a map that holds itself is not copied")
+	}
+
+	const long = 30_000
+	first := &node{own: []int{0}}
+	for n, last := 1, first; n < long; n++ {
+		last.Next = &node{own: []int{n}}
+		last = last.Next
+	}
+	n := 0
+	for was, got := first, copied(t, first); was != nil; was, got = was.Next, got.Next {
+		if got == was || got.own[0] != n || &got.own[0] == &was.own[0] {
+			t.Fatalf("node %d is not copied", n)
+		}
+		n++
+	}
+	if n != long {
+		t.Errorf("%d nodes were copied of %d", n, long)
+	}
+	type slices []slices
+	deep := slices{}
+	for range long {
+		deep = slices{deep}
+	}
+	depth := 0
+	for was, got := deep, copied(t, deep); len(was) > 0; was, got = was[0], got[0] {
+		if depth++; &was[0] == &got[0] {
+			t.Fatalf("list %d is not copied", depth)
+		}
+	}
+	if depth != long {
+		t.Errorf("%d lists were copied", depth)
+	}
+	type box struct{ A any }
+	boxed := any(new(int))
+	for range 5000 {
+		boxed = box{boxed}
+	}
+	was, own := boxed, copied(t, boxed)
+	for range 5000 {
+		was, own = was.(box).A, own.(box).A
+	}
+	if was == own {
+		t.Error("what lies in many boxes is not copied")
+	}
+	for range 2 * mostBoxed {
+		boxed = box{boxed}
+	}
+	copied(t, boxed)
+}
+
+// What has a lock and a map may be in use: it is shared where a row leads to it, as it can't be read.
+func TestGuardedMaps(t *testing.T) {
+	type cache struct {
+		mu sync.Mutex
+		m  map[string]int
+	}
+	type row struct {
+		Cache *cache
+		N     *int
+	}
+	was := &row{&cache{m: map[string]int{"a": 1}}, new(int)}
+	if got := copied(t, was); got.Cache != was.Cache || got.N == was.N {
+		t.Errorf("the copy is %+v of %+v", got, was)
+	}
+	own := &cache{m: map[string]int{"a": 1}} // a row itself
+	if got := copied(t, own); got == own || got.m["a"] != 1 {
+		t.Errorf("the copy is %+v", got)
+	} else if got.m["a"] = 2; own.m["a"] != 1 {
+		t.Error("the row's map is shared")
+	}
+	if got := copied[any](t, own); got == any(own) {
+		t.Error("a row in an interface is shared")
+	}
+}
