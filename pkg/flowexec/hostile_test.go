@@ -159,9 +159,8 @@ func TestHostileFunctions(t *testing.T) {
 						if whole && flowLines[0] != 's' {
 							want = fmt.Sprintf("[0 1 2] 0 %[1]s f 1 %[1]s f 2 %[1]s f", code)
 						}
-						if whole && flowLines[0] == 's' && (code == batch.CodeFunctionTimeout || code == batch.CodeDropped ||
-							name == "exit" || name == "Error exits" || name == "panic exits") {
-							want = fmt.Sprintf("[0 1 2] 0 %[1]s f 1 %[1]s f 2 %[1]s f", code) // no error of a call: all of its rows are to blame
+						if whole && flowLines[0] == 's' && code == batch.CodeDropped {
+							want = fmt.Sprintf("[0 1 2] 0 %[1]s f 1 %[1]s f 2 %[1]s f", code) // what it says is of all rows of the call
 						}
 						b.expectEnded(p, want)
 						for _, run := range b.runs {
@@ -398,5 +397,51 @@ func TestLanePanics(t *testing.T) {
 			panics = times
 			b.expectEnded(b.send("a 3"), "[0] 0→a3")
 		})
+	}
+}
+
+// A Batch or FaaS function that takes too long for the rows of several keys together is called for each key alone: a key that is
+// slow costs itself alone, whether the function heeds its context or not, and keys that are slow only together end well.
+func TestSlowKeysOfACall(t *testing.T) {
+	for _, heeds := range []bool{true, false} {
+		for _, faas := range []bool{true, false} {
+			for _, retries := range []string{"", "; retry_times: 2; retry_duration: 10ms"} {
+				synctest.Test(t, func(t *testing.T) {
+					untilEnd(t)
+					// work takes N seconds for each row, and for ever from 9 on.
+					work := func(ctx context.Context, rows []in) error {
+						for _, i := range rows {
+							took := time.After(time.Duration(i.N) * time.Second)
+							if i.N >= 9 {
+								took = nil
+							}
+							done := ctx.Done()
+							if !heeds {
+								done = nil
+							}
+							select {
+							case <-took:
+							case <-done:
+								return ctx.Err()
+							case <-forever:
+							}
+						}
+						return nil
+					}
+					b := newBed(t, "shard_key: k\ntimeout: 10m\n", func(_ *bed, r *kis.Registry) {
+						if faas {
+							r.FaaS("f", func(ctx context.Context, flow kis.Flow, rows []in) error {
+								return errors.Join(work(ctx, rows), flow.CommitRowBatch(rows))
+							})
+							return
+						}
+						r.Func("f", kis.Batch(func(ctx context.Context, rows []in) ([]in, error) { return rows, work(ctx, rows) }))
+					}, "f Calculate; timeout: 7s"+retries)
+					p := b.send("a 3", "b 9", "c 2", "a 3", "d 5", "e 10")
+					time.Sleep(5 * time.Minute)
+					b.expectEnded(p, "[0 1 2 3 4 5] 1 FUNCTION_TIMEOUT f 5 FUNCTION_TIMEOUT f 0→a3 2→c2 3→a3 4→d5")
+				})
+			}
+		}
 	}
 }

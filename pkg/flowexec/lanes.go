@@ -142,6 +142,8 @@ type abandoned struct {
 	dead []batch.RowOutcome
 	rows []batch.DeadRow
 	over *batch.RowOutcome
+	// apart are the steps whose Batch or FaaS function did not come back from a call for several keys: it is called for each alone.
+	apart []*step
 }
 
 func (w *work) len() int {

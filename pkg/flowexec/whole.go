@@ -11,13 +11,19 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// runWhole takes rows through a Batch or FaaS function, in one call for all of them. In a flow whose batches are split, an
-// error or a panic makes it try key by key before any row is dead.
+// runWhole takes rows through a Batch or FaaS function, in one call for all of them. In a flow whose batches are split, it is called
+// key by key before any row is dead of its error, its panic, or the time that it takes.
 func (r *run) runWhole(s *step, rs *rowset) {
 	x := r.x
 	out := x.vectors.lend(s.outKind, s.code.NewOut)
 	out.Reset(0)
 	x.frame.Out, x.frame.Parents = out, x.frame.Parents[:0]
+	if left := r.work.abandoned; left != nil && slices.Contains(left.apart, s) {
+		if groups := r.groups(rs); len(groups) > 1 {
+			r.runGroups(s, rs, groups, out)
+			return
+		}
+	}
 	rs, o := r.callWhole(s, rs)
 	switch {
 	case r.halted:
@@ -26,11 +32,21 @@ func (r *run) runWhole(s *step, rs *rowset) {
 		r.passWhole(s, rs, out)
 		return
 	}
-	if groups := r.groups(rs); len(groups) > 1 && (o.Code == batch.CodeFunctionError || o.Code == batch.CodeFunctionPanic) {
+	if groups := r.groups(rs); len(groups) > 1 && ofTheCall(o) {
 		r.runGroups(s, rs, groups, out)
 		return
 	}
 	r.endAll(rs, o)
+}
+
+// ofTheCall reports whether an outcome is one of a call for many rows of which nobody knows which is to blame.
+func ofTheCall(o batch.RowOutcome) bool {
+	return o.Code == batch.CodeFunctionError || o.Code == batch.CodeFunctionPanic || o.Code == batch.CodeFunctionTimeout
+}
+
+// mayGoApart reports whether the call under way, from which the function does not come back, is to be made again for each key alone.
+func (r *run) mayGoApart(o batch.RowOutcome) bool {
+	return r.step.form.Whole() && !r.x.guard.reading && ofTheCall(o) && len(r.groups(r.now)) > 1
 }
 
 // callWhole calls the function for the rows under way, which rs are. Rows whose time is used up end alone: it returns the
