@@ -1,10 +1,8 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -45,53 +43,6 @@ func deleteCommand() *cobra.Command {
 	}
 	s.bind(cmd)
 	return cmd
-}
-
-func explainCommand() *cobra.Command {
-	var s server
-	var o output
-	cmd := &cobra.Command{
-		Use:   "explain FLOW KEY",
-		Short: "Say where a row with this shard key goes, and why",
-		Long: `explain says which worker, and which lane of it, a row would go to now, and on which revision, or why nowhere. It also says how
-many rows of the same slot have no outcome yet, and where they wait. KEY is the shard key's value as it stands in the row's JSON.`,
-		Example: "  kisgrid explain CalStuAvgScore12 101\n  kisgrid explain Orders '\"customer-7\"' -o json",
-		Args:    cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if o.format != "" && o.format != "json" {
-				return fmt.Errorf("--output %q: give json", o.format)
-			}
-			return s.admin(func(a pb.AdminClient) error {
-				r, err := a.Explain(cmd.Context(), &pb.ExplainRequest{Flow: args[0], Key: args[1]})
-				if err != nil {
-					return err
-				}
-				return printExplanation(cmd.OutOrStdout(), args[0], args[1], r, o.format)
-			})
-		},
-	}
-	o.bind(cmd, "json")
-	s.bind(cmd)
-	return cmd
-}
-
-// printExplanation tells where rows go.
-func printExplanation(out io.Writer, flow, key string, r *pb.ExplainResponse, format string) error {
-	if format == "json" {
-		e := json.NewEncoder(out)
-		e.SetIndent("", "  ")
-		return e.Encode(map[string]any{
-			"flow": flow, "key": key, "revision": r.GetRevision(), "slot": r.GetSlot(), "worker": r.GetWorker(), "lane": r.GetLane(), "lanes": r.GetLanes(),
-			"reason": r.GetReason(), "rows": map[string]uint64{"sent": r.GetSent(), "queued": r.GetQueued(), "held": r.GetHeld()},
-		})
-	}
-	worker := or(r.GetWorker(), "nowhere")
-	if r.GetWorker() != "" {
-		worker += fmt.Sprintf(", lane %d of %d", r.GetLane(), r.GetLanes())
-	}
-	_, err := fmt.Fprintf(out, "slot %d goes to %s: %s\nrevision %d\nrows of the slot without an outcome: %d with a worker (begun, queued or parked there), %d waiting for credit or a session, %d held back\n",
-		r.GetSlot(), worker, r.GetReason(), r.GetRevision(), r.GetSent(), r.GetQueued(), r.GetHeld())
-	return err
 }
 
 func exportCommand() *cobra.Command {

@@ -33,6 +33,8 @@ type admin struct {
 	steps    int       // limit of a flow
 	build    string    // which build this is
 
+	explaining chan struct{} // holds a token for each call that looks for rows
+
 	// What redrives need.
 	id       string
 	redrives atomic.Uint64 // that were begun
@@ -443,31 +445,4 @@ func (a *admin) Delete(ctx context.Context, in *pb.DeleteRequest) (*pb.DeleteRes
 		return nil, wire.Status(err)
 	}
 	return &pb.DeleteResponse{Revision: revision}, nil
-}
-
-// Explain says where a row with this shard key would go now, and why.
-func (a *admin) Explain(ctx context.Context, in *pb.ExplainRequest) (*pb.ExplainResponse, error) {
-	r, err := a.board.load().active(in.GetFlow())
-	if err != nil {
-		return nil, wire.Status(err)
-	}
-	if r.shardKey == "" {
-		return &pb.ExplainResponse{Revision: r.number, Reason: "the flow has no shard key: each batch goes whole to the least loaded worker"}, nil
-	}
-	hash, err := r.keys.HashValue([]byte(in.GetKey()))
-	if err != nil {
-		return nil, wire.Status(err)
-	}
-	var e scheduler.Explanation
-	if !a.loop.do(ctx, func(l *loop) { e = l.scheduler.Explain(in.GetFlow(), hash) }) {
-		return nil, wire.Status(errStopped())
-	}
-	lanes := uint32(r.copies)
-	if lanes == 0 {
-		lanes = uint32(a.fleet.workers(ctx)[e.Worker].Lanes)
-	}
-	return &pb.ExplainResponse{
-		Slot: uint32(e.Slot), Worker: e.Worker, Reason: e.Reason, Revision: e.Revision, Lanes: lanes, Lane: uint32(uint64(e.Slot) * uint64(lanes) / scheduler.Slots),
-		Sent: uint64(e.Sent), Queued: uint64(e.Queued), Held: uint64(e.Held),
-	}, nil
 }

@@ -170,7 +170,8 @@ func New(c Config) (*Coordinator, error) {
 	pb.RegisterIngestServer(server, k.ingest)
 	pb.RegisterAdminServer(server, &admin{
 		store: c.Store, fleet: k.fleet, loop: k.loop, board: k.board, draining: k.draining, checking: make(chan struct{}, 1),
-		id: k.id, keeper: k.keeper, budget: k.ingest.budget, limits: c.Limits, steps: c.MaxSteps, build: c.Build,
+		explaining: make(chan struct{}, explainsAtOnce),
+		id:         k.id, keeper: k.keeper, budget: k.ingest.budget, limits: c.Limits, steps: c.MaxSteps, build: c.Build,
 	})
 	c.Registry.MustRegister(&collector{coordinator: k}, k.fleet.rejections, k.keeper.kept, k.keeper.notKept, k.keeper.redriven)
 	return k, nil

@@ -30,6 +30,7 @@ type order struct {
 	define  *revision
 	forget  *definitionKey
 	active  *definitionKey // new batches run on it from now on
+	locate  *pb.Locate
 }
 
 // link keeps a session with one worker going until the worker is given up.
@@ -67,6 +68,10 @@ type link struct {
 
 	// digests: the worker tells revisions of the same number apart; written by the handshake.
 	digests atomic.Bool
+	// locates: the worker says where rows are; written by the handshake.
+	locates atomic.Bool
+	// inquiries are about where rows are.
+	inquiries inquiries
 	// unanswered are definitions that a worker without digests has not answered in this session.
 	unanswered unanswered
 	// anew ends the session that is up, with errAnew; nil while none is. Written by run.
@@ -352,6 +357,7 @@ func (k *link) greet(ctx context.Context, stream pb.Worker_SessionClient) (resum
 	}
 	k.digests.Store(welcome.GetDigests())
 	k.connectors.reset(welcome.GetTellsConnectors())
+	k.locates.Store(welcome.GetLocates())
 	k.unanswered.clear()
 	if got := welcome.GetPartsReceived(); k.met && welcome.GetResumed() && got > k.sent {
 		return false, batch.Errorf(batch.CodeBadMessage, "worker %s has part %d, and the last one that it was sent is %d", k.worker.ID, got, k.sent)
@@ -406,6 +412,8 @@ func (k *link) read(ctx context.Context, stream pb.Worker_SessionClient) error {
 			if digest, err = k.answeredOf(m.Compiled); err == nil {
 				k.fleet.compiled(ctx, k, digest, m.Compiled)
 			}
+		case *pb.WorkerMessage_Located:
+			k.inquiries.answer(m.Located)
 		case *pb.WorkerMessage_Draining:
 			k.draining.Store(true)
 			k.loop.post(ctx, scheduler.WorkerDraining{Worker: k.worker.ID})

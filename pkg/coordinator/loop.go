@@ -123,6 +123,8 @@ func (l *loop) carryOut(a scheduler.Action) {
 		submissionOf(a.Part.Batch).put(ending{part: a.Part, result: r, only: a.Only, last: a.Last})
 	case scheduler.Fail:
 		submissionOf(a.Batch).put(ending{rows: a.Rows, outcome: a.Outcome, code: a.Code, last: a.Last})
+	case scheduler.Searched:
+		close(a.Search.Owner.(chan struct{})) //nolint:forcetypeassert // every search is find's
 	case scheduler.Finish:
 		submissionOf(a.Batch).put(ending{last: true})
 	}

@@ -36,6 +36,8 @@ type fakeWorker struct {
 	waits string
 	// answers: it answers each handshake, and nobody asks for its sessions. Set before it registers.
 	answers bool
+	// locate answers for where rows are; it is asked only if that is set. Set before it registers.
+	locate func(*pb.Locate) *pb.Located
 	// unfitFor is a text that the flow's document must not have, or the worker's build is unfit. Set before it registers.
 	unfitFor string
 	// grant is the credit that it gives a flow with the first definition of a session.
@@ -236,6 +238,10 @@ func (s *workerSession) read() {
 		case *pb.CoordinatorMessage_Forget:
 			delete(s.defined[k.Forget.GetFlow()], k.Forget.GetRevision())
 			s.forgets <- k.Forget
+		case *pb.CoordinatorMessage_Locate:
+			if answer := s.worker.locate(k.Locate); answer != nil {
+				s.send(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Located{Located: answer}})
+			}
 		case *pb.CoordinatorMessage_Ack:
 			s.acks <- m.GetResultsReceived()
 		}
@@ -252,7 +258,7 @@ func (s *workerSession) send(m *pb.WorkerMessage) {
 func (s *workerSession) welcome(resumed bool, partsReceived uint64) *workerSession {
 	s.send(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Welcome{Welcome: &pb.Welcome{
 		Protocol: protocol, Worker: s.worker.record.ID, Resumed: resumed, PartsReceived: partsReceived, Digests: !s.worker.byNumber,
-		TellsConnectors: s.worker.tellsConnectors,
+		TellsConnectors: s.worker.tellsConnectors, Locates: s.worker.locate != nil,
 	}}})
 	go s.read()
 	return s

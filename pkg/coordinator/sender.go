@@ -68,6 +68,11 @@ func (s *sender) send(o order) error {
 	case o.release != nil:
 		r := &pb.Release{Flow: o.release.Flow, Slots: wire.FromRanges(o.release.Slots)}
 		return s.message(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Release{Release: r}})
+	case o.locate != nil:
+		if !s.link.locates.Load() {
+			return nil // the session before was with another build
+		}
+		return s.message(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Locate{Locate: o.locate}})
 	case o.forget != nil:
 		if !s.link.digests.Load() && s.defined.another(*o.forget) {
 			return nil // the worker knows the number only, and would forget that one

@@ -188,7 +188,9 @@ func (x *executor) enterPart(w *work) {
 	if w.from != nil {
 		rows = picked(w.from.rows, rows)
 	}
+	x.lane.entering.Store(true)
 	x.left = enter(x.ctx, rows)
+	x.lane.entering.Store(false)
 }
 
 // leavePart says that those that have not ended run no more.

@@ -44,6 +44,8 @@ type guard struct {
 	// began is when the row under way is known to have been under way; zero: not yet known. row is which it is; -1: not known.
 	began time.Time
 	row   int
+	// step is the one whose function is called.
+	step *step
 	// reading: it is methods of row types that are called, not the function.
 	reading bool
 	// cancelled is when the context of the call was cancelled; zero: it was not.
@@ -61,7 +63,7 @@ func (x *executor) enter(lo, hi int, reading bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.calling, g.budget, g.over, g.began, g.cancelled, g.row = true, budget, over, time.Time{}, time.Time{}, -1
-	g.reading = reading
+	g.reading, g.step = reading, x.run.step
 	if hi == lo+1 {
 		g.row = lo
 	}

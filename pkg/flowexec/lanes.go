@@ -118,6 +118,9 @@ type lane struct {
 	freeAt  int       // guarded by wholes.mu: its place among those that wait, from 1; 0: it has none
 	behind  []*work   // guarded by places.mu: they wait for keys that the lane still has although they are another's
 	exec    *executor // guarded by mu: what the lane's goroutine runs on now, for the watchdog
+
+	since    time.Duration // guarded by mu: when it took now
+	entering atomic.Bool   // it waits for leave to run now
 }
 
 // work is one run to be.
@@ -389,7 +392,7 @@ func (ln *lane) pick() (next *work, other *lane) {
 
 // takes notes what the lane runs. It must be called with mu held.
 func (ln *lane) takes(w *work) (_ *work, other *lane) {
-	ln.lot.running, ln.now = true, w
+	ln.lot.running, ln.now, ln.since = true, w, ln.lanes.now()
 	return w, ln.isBusy()
 }
 

@@ -83,6 +83,7 @@ type parcel struct {
 	hear   map[*group]hearing // those of groups that wait for any Save through the connector of step, too
 	asks   map[*group]*ask    // the calls that groups wait for
 	byKey  []uint32           // the rows of each group, one group behind the other
+	since  time.Duration      // when they parked
 	// What has become of other rows of the same origins, and how much time they have used up.
 	notDone []batch.RowOutcome
 	dead    []batch.DeadRow
@@ -403,7 +404,7 @@ func (r *run) pack(result *Run) *parcel {
 		parked[i] = r.work.row(origin)
 	}
 	groups := make([]*asideGroup, 0, len(r.aside.groups))
-	p := &parcel{lane: r.x.lane, part: r.partOf(parked), rows: parked, sets: make([][]*rowset, len(r.aside.sets))}
+	p := &parcel{lane: r.x.lane, since: r.x.lane.lanes.now(), part: r.partOf(parked), rows: parked, sets: make([][]*rowset, len(r.aside.sets))}
 	if r.work.from != nil {
 		p.rows = picked(r.work.from.rows, parked)
 	}

@@ -208,6 +208,7 @@ func (e Cancelled) step(s *Scheduler) {
 	}
 	b.flow.ledger.Outcomes[batch.Failed] += uint64(b.remaining)
 	b.flow.sweep.over++
+	b.cancelled = true
 	s.ended(b, b.remaining)
 }
 

@@ -551,3 +551,20 @@ const (
 
 // Spent is the work that the last Step did.
 func (s *Scheduler) Spent() int { return s.config.Slice - s.budget }
+
+// OpenRows are the rows of a batch that have no outcome.
+func OpenRows(b *Batch) []uint32 { return b.open() }
+
+// GivenUp counts the rows with keys that workers have of a flow although their batches are over.
+func (s *Scheduler) GivenUp(flow string) (n int) {
+	if f := s.byName[flow]; f != nil {
+		for l := range f.each {
+			for p := l.first; p != nil; p = p.next {
+				if p.Batch.over && len(p.Batch.Keys) > 0 {
+					n += p.open
+				}
+			}
+		}
+	}
+	return n
+}

@@ -62,6 +62,7 @@ type link struct {
 	returning    bool     // it hands back rows of its own accord: it gets none before all are back
 	answered     uint64   // the number of the newest part of which a row has ended
 	expiring     *Part    // the next one to look at for slots that were held for too long
+	looking      *Part    // the next one that a search looks at; nil: none is left
 	moves, pumps bool     // it is in flow.moves, flow.pumps
 }
 

@@ -1,6 +1,7 @@
 package scheduler_test
 
 import (
+	"maps"
 	"testing"
 	"time"
 
@@ -74,6 +75,28 @@ func FuzzStep(f *testing.F) {
 		now := time.Unix(0, 0)
 		var batches []*scheduler.Batch
 		live := map[*scheduler.Batch]bool{}
+		asked := map[*scheduler.Search]bool{}
+		do := func(e scheduler.Event) {
+			for _, a := range s.Step(e, now) {
+				switch a := a.(type) {
+				case scheduler.Answer:
+					if a.Last {
+						delete(live, a.Part.Batch)
+					}
+				case scheduler.Fail:
+					if a.Last {
+						delete(live, a.Batch)
+					}
+				case scheduler.Finish:
+					delete(live, a.Batch)
+				case scheduler.Searched:
+					if a.Search.Reason == "" {
+						t.Fatalf("a search found no reason: %+v", a.Search)
+					}
+					delete(asked, a.Search)
+				}
+			}
+		}
 		for len(data) > 0 {
 			var e scheduler.Event
 			switch next() % events {
@@ -132,25 +155,14 @@ func FuzzStep(f *testing.F) {
 			case goOn:
 				e = scheduler.Continue{}
 			case explain:
-				if x := s.Explain(flow(), uint64(next())); x.Reason == "" {
+				q := &scheduler.Search{Flow: flow(), Key: uint64(next()), Most: int(next())}
+				if x := s.Explain(q.Flow, q.Key); x.Reason == "" {
 					t.Fatal("Explain gives no reason")
 				}
-				continue
+				asked[q] = true
+				e = scheduler.Asked{Search: q}
 			}
-			for _, a := range s.Step(e, now) {
-				switch a := a.(type) {
-				case scheduler.Answer:
-					if a.Last {
-						delete(live, a.Part.Batch)
-					}
-				case scheduler.Fail:
-					if a.Last {
-						delete(live, a.Batch)
-					}
-				case scheduler.Finish:
-					delete(live, a.Batch)
-				}
-			}
+			do(e)
 			var all []*scheduler.Batch
 			for b := range live {
 				all = append(all, b)
@@ -159,5 +171,73 @@ func FuzzStep(f *testing.F) {
 				t.Fatalf("after %T: %v", e, err)
 			}
 		}
+		for steps := 0; s.Behind(); steps++ {
+			if do(scheduler.Continue{}); steps > 1_000_000 {
+				t.Fatal("the work that is left does not end")
+			}
+		}
+		if len(asked) > 0 {
+			t.Fatalf("%d searches did not end", len(asked))
+		}
+		searchAll(t, s, do, batches, live)
 	})
+}
+
+// searchAll looks for the rows of each key, one key after the other. Those without an outcome are found once, each, and so are those that
+// workers have although they were given up.
+func searchAll(t *testing.T, s *scheduler.Scheduler, do func(scheduler.Event), batches []*scheduler.Batch, live map[*scheduler.Batch]bool) {
+	type row struct {
+		batch *scheduler.Batch
+		row   uint32
+	}
+	open := map[uint64]map[row]bool{}
+	for _, b := range batches {
+		for _, key := range b.Keys {
+			if open[key] == nil {
+				open[key] = map[row]bool{}
+			}
+		}
+		if live[b] && len(b.Keys) > 0 {
+			for _, r := range scheduler.OpenRows(b) {
+				open[b.Keys[r]][row{b, r}] = true
+			}
+		}
+	}
+	givenUp := 0
+	for key, rows := range open {
+		const most = 1 << 16
+		q := &scheduler.Search{Flow: "sharded", Key: key, Most: most}
+		for do(scheduler.Asked{Search: q}); s.Behind(); {
+			do(scheduler.Continue{})
+		}
+		counts := map[scheduler.Place]int{}
+		for _, f := range q.Rows {
+			counts[scheduler.Place{Where: f.Where, Worker: f.Worker}]++
+			if f.GivenUp {
+				givenUp++
+				if live[f.Batch] || f.Where != scheduler.AtWorker {
+					t.Errorf("a row that has no outcome is given up: %+v", f)
+				}
+				continue
+			}
+			if at := (row{f.Batch, f.Row}); !rows[at] {
+				t.Errorf("a row was found twice, or has an outcome: %+v", f)
+			} else {
+				delete(rows, at)
+			}
+		}
+		if len(rows) > 0 || q.Unsettled || !maps.Equal(counts, q.Counts) {
+			t.Errorf("%d rows of key %d were not found; the others are counted as %v", len(rows), key, q.Counts)
+		}
+		few := &scheduler.Search{Flow: "sharded", Key: key, Most: 1}
+		for do(scheduler.Asked{Search: few}); s.Behind(); {
+			do(scheduler.Continue{})
+		}
+		if len(few.Rows) != min(1, len(q.Rows)) || !maps.Equal(few.Counts, q.Counts) {
+			t.Errorf("of %v one row is to be told: %+v", q.Counts, few.Rows)
+		}
+	}
+	if want := s.GivenUp("sharded"); givenUp != want {
+		t.Errorf("%d rows that were given up are found, and workers have %d", givenUp, want)
+	}
 }

@@ -88,6 +88,19 @@ func TestStepsAreShort(t *testing.T) {
 			m.do(scheduler.Tick{})
 		}},
 		"joins": {all, func(m *long) { m.join(workers) }},
+		// Somebody asks for the rows of a key, under way or queued, while others come and go.
+		"asked":         {all, func(m *long) { m.ask() }},
+		"asked, queued": {8, func(m *long) { m.ask() }},
+		"asked while it drains": {all, func(m *long) {
+			m.do(scheduler.WorkerDraining{Worker: workerName(0)})
+			m.ask()
+		}},
+		"asked without workers": {8, func(m *long) {
+			m.do(scheduler.FlowSwitched{Flow: flowName(0), Revision: 2})
+			m.do(scheduler.WorkerGone{Worker: workerName(0)})
+			m.finish()
+			m.ask()
+		}},
 	}
 	for name, c := range cases {
 		for _, sharded := range []bool{true, false} {
@@ -147,6 +160,31 @@ func (m *long) do(e scheduler.Event) {
 	m.s.Step(e, m.now)
 	m.longest = max(m.longest, time.Since(began))
 	m.most = max(m.most, m.s.Spent())
+}
+
+// ask asks for the rows of a key that many batches have.
+func (m *long) ask() {
+	q := &scheduler.Search{Flow: flowName(0), Most: 10}
+	if m.sharded {
+		q.Key = m.keys[0]
+	}
+	m.do(scheduler.Asked{Search: q})
+	steps := m.finish()
+	want := 0
+	for _, b := range m.batchesOf {
+		for _, key := range b.Keys {
+			if key == q.Key {
+				want++
+			}
+		}
+	}
+	found := 0
+	for _, n := range q.Counts {
+		found += n
+	}
+	if found != want || len(q.Rows) != min(10, want) {
+		m.t.Errorf("in %d steps %d rows of %d were found, and %d told", steps, found, want, len(q.Rows))
+	}
 }
 
 // finish lets the scheduler go on until nothing is left to do.

@@ -33,6 +33,7 @@ const chunkSegments = 64
 type queue struct {
 	first, last *chunk
 	sweeping    *chunk // the next one that sweep looks at; nil: it begins anew
+	looking     *chunk // the next one that a search looks at; nil: none is left
 }
 
 type chunk struct {
@@ -78,6 +79,9 @@ func (q *queue) remove(c *chunk) {
 	if q.sweeping == c {
 		q.sweeping = c.next
 	}
+	if q.looking == c {
+		q.looking = c.next
+	}
 	if c.prev != nil {
 		c.prev.next = c.next
 	} else {
@@ -93,7 +97,7 @@ func (q *queue) remove(c *chunk) {
 // take empties the queue and returns another one with all that was in it.
 func (q *queue) take() queue {
 	all := *q
-	all.sweeping = nil
+	all.sweeping, all.looking = nil, nil
 	*q = queue{}
 	return all
 }

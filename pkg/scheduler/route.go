@@ -13,7 +13,7 @@ func (e Submitted) step(s *Scheduler) {
 	b := e.Batch
 	f := s.flow(b.Flow)
 	s.arrivals++
-	b.flow, b.arrival, b.remaining, b.heapIndex = f, s.arrivals, b.Rows()-len(b.Ended), -1
+	b.flow, b.arrival, b.remaining, b.heapIndex, b.came = f, s.arrivals, b.Rows()-len(b.Ended), -1, s.now
 	f.ledger.In += uint64(b.Rows())
 	for i := range b.Ended {
 		f.ledger.Outcomes[b.Ended[i].Outcome]++

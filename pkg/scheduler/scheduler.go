@@ -59,6 +59,7 @@ type Scheduler struct {
 	budget   int // of the step under way
 	awake    []*flow
 	resuming []*worker // whose parts are being sent again
+	searches []*Search // the first one is under way
 	ticked   time.Time // of the last Tick
 }
 
@@ -111,7 +112,9 @@ type Batch struct {
 	remaining int  // rows without an outcome
 	done      Rows // rows with an outcome; nil while there is none
 	over      bool // answered in full, or cancelled
-	heapIndex int  // place in deadlines; -1 for none
+	cancelled bool // nobody waited for it any more
+	came      time.Time
+	heapIndex int // place in deadlines; -1 for none
 }
 
 func (b *Batch) revision() batch.Revision {

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"math"
 	"slices"
+	"time"
 )
 
 // Part is rows of one batch that went to one worker together. Its exported fields do not change.
@@ -25,6 +26,7 @@ type Part struct {
 	// When it was sent: the flow's epoch, and whether its batch was of another revision than the active one.
 	epoch uint32
 	old   bool
+	sent  time.Time // first
 }
 
 // early reports whether the part's batch may be of another revision than the active one.
@@ -132,12 +134,15 @@ func (p *Part) relink(first, last *Part) {
 	if p.link.expiring == p {
 		p.link.expiring = first
 	}
+	if p.link.looking == p {
+		p.link.looking = first
+	}
 }
 
 // replace puts a part of what is open of p into its place.
 func (p *Part) replace() *Part {
 	n := &Part{Number: p.Number, Batch: p.Batch, Rows: p.rest().rows, Deaths: p.Deaths, link: p.link,
-		prev: p.prev, next: p.next, open: p.open, epoch: p.epoch, old: p.old}
+		prev: p.prev, next: p.next, open: p.open, epoch: p.epoch, old: p.old, sent: p.sent}
 	p.relink(n, n)
 	sent := &p.link.worker.sent
 	sent.parts[p.Number-sent.first] = n
@@ -245,7 +250,7 @@ func (s *Scheduler) send(l *link, g segment) {
 	w, f := l.worker, l.flow
 	p := &Part{
 		Number: w.sent.next(), Batch: g.batch, Rows: g.rows, Deaths: g.deaths, link: l, open: g.len(), epoch: f.epoch,
-		old: g.batch.revision() != f.revision,
+		old: g.batch.revision() != f.revision, sent: s.now,
 	}
 	s.spend(costPart + p.open)
 	w.sent.parts = append(w.sent.parts, p)

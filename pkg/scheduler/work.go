@@ -25,7 +25,9 @@ func (s *Scheduler) spend(units int) { s.budget -= units }
 
 // Behind reports whether work of earlier events is left. Then Step is to be called soon, with Continue if nothing else
 // happened: deadlines and order hold in any case, but rows wait for it.
-func (s *Scheduler) Behind() bool { return len(s.awake) > 0 || len(s.resuming) > 0 || s.late() }
+func (s *Scheduler) Behind() bool {
+	return len(s.awake) > 0 || len(s.resuming) > 0 || s.late() || len(s.searches) > 0
+}
 
 // late reports whether a batch is to be failed whose deadline passed before the last Tick.
 func (s *Scheduler) late() bool {
@@ -43,7 +45,7 @@ func (s *Scheduler) wake(f *flow) {
 // work goes on with what is to be done.
 func (s *Scheduler) work() {
 	for s.budget > 0 && s.Behind() {
-		// None of the three may keep the others waiting.
+		// None of the four may keep the others waiting.
 		for leave := s.budget / 2; s.budget > leave && s.late(); {
 			b := s.deadlines[0]
 			s.spend(costPart + b.Rows())
@@ -51,6 +53,9 @@ func (s *Scheduler) work() {
 		}
 		for leave := s.budget / 2; s.budget > leave && len(s.resuming) > 0; {
 			s.resume(s.resuming[0])
+		}
+		if len(s.searches) > 0 {
+			s.searchSome()
 		}
 		for n := len(s.awake); n > 0 && s.budget > 0; n-- {
 			f := s.awake[0]

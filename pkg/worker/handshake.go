@@ -171,7 +171,7 @@ func (p *peer) begin(k *session, m *pb.CoordinatorMessage, received uint64) (agr
 	}
 	k.tell(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Welcome{Welcome: &pb.Welcome{
 		Protocol: protocol, Worker: p.server.identity(), Resumed: p.met, PartsReceived: p.received,
-		HeartbeatMilliseconds: uint32(2 * p.server.heartbeat().Milliseconds()), Digests: true, TellsConnectors: true,
+		HeartbeatMilliseconds: uint32(2 * p.server.heartbeat().Milliseconds()), Digests: true, TellsConnectors: true, Locates: true,
 		BatchBytes: uint32(min(p.server.config.Limits.BatchBytes, math.MaxUint32)),
 		BatchRows:  uint32(min(p.server.config.Limits.BatchRows, math.MaxUint32)),
 	}}})

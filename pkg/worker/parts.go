@@ -22,6 +22,7 @@ type part struct {
 	flow    *flow
 	account *account
 	size    amount
+	came    time.Time
 	deaths  uint32 // of workers that count against it
 	takes   int    // the most bytes of output, or of letters, that one row may come to: the coordinator takes no more
 	longest int    // the most bytes of one row of output: the client takes no more
@@ -65,7 +66,7 @@ func (k *session) part(m *pb.Part) error {
 	if err != nil {
 		return batch.Errorf(batch.CodeBadMessage, "part %d of flow %s: %w", m.GetNumber(), m.GetFlow(), err)
 	}
-	t := &part{Part: work, number: m.GetNumber(), flow: flow, size: size, deaths: m.GetDeaths(), takes: p.takes, longest: p.takes, open: int(size.rows)}
+	t := &part{Part: work, number: m.GetNumber(), flow: flow, size: size, came: time.Now(), deaths: m.GetDeaths(), takes: p.takes, longest: p.takes, open: int(size.rows)}
 	if limit := int(m.GetOutputRowBytes()); limit > 0 {
 		t.longest = min(limit, t.longest)
 	}

@@ -121,6 +121,8 @@ func (k *session) act(m *pb.CoordinatorMessage) error {
 		return k.release(m.Release)
 	case *pb.CoordinatorMessage_Forget:
 		return k.forget(m.Forget)
+	case *pb.CoordinatorMessage_Locate:
+		return k.locate(m.Locate)
 	case *pb.CoordinatorMessage_Hello:
 		return batch.Errorf(batch.CodeBadMessage, "Hello comes once, at the beginning: the coordinator is defective")
 	}

@@ -895,7 +895,10 @@ type ExplainRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Flow  string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
 	// A JSON value as it stands in the row: 101, "a".
-	Key           string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// Say where the key's rows are, too, and tell so many of them one by one.
+	Rows          bool   `protobuf:"varint,20,opt,name=rows,proto3" json:"rows,omitempty"`
+	Most          uint32 `protobuf:"varint,21,opt,name=most,proto3" json:"most,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -944,6 +947,20 @@ func (x *ExplainRequest) GetKey() string {
 	return ""
 }
 
+func (x *ExplainRequest) GetRows() bool {
+	if x != nil {
+		return x.Rows
+	}
+	return false
+}
+
+func (x *ExplainRequest) GetMost() uint32 {
+	if x != nil {
+		return x.Most
+	}
+	return 0
+}
+
 type ExplainResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Slot  uint32                 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
@@ -959,9 +976,18 @@ type ExplainResponse struct {
 	Lanes uint32 `protobuf:"varint,7,opt,name=lanes,proto3" json:"lanes,omitempty"`
 	// Rows of the slot, which has other keys too, that have no outcome: those that a worker has, begun, queued or parked there;
 	// those that wait for credit or for a session; those that wait for a worker, or until the slot has been handed over.
-	Sent          uint64 `protobuf:"varint,8,opt,name=sent,proto3" json:"sent,omitempty"`
-	Queued        uint64 `protobuf:"varint,9,opt,name=queued,proto3" json:"queued,omitempty"`
-	Held          uint64 `protobuf:"varint,10,opt,name=held,proto3" json:"held,omitempty"`
+	Sent   uint64 `protobuf:"varint,8,opt,name=sent,proto3" json:"sent,omitempty"`
+	Queued uint64 `protobuf:"varint,9,opt,name=queued,proto3" json:"queued,omitempty"`
+	Held   uint64 `protobuf:"varint,10,opt,name=held,proto3" json:"held,omitempty"`
+	// Rows of the key itself, where they were asked for: those that have no outcome, and those given up that a worker still has.
+	// Those first that others wait for; the counts are of all of them.
+	Rows    []*RowPlace   `protobuf:"bytes,20,rep,name=rows,proto3" json:"rows,omitempty"`
+	Counts  []*PlaceCount `protobuf:"bytes,21,rep,name=counts,proto3" json:"counts,omitempty"`
+	GivenUp uint64        `protobuf:"varint,22,opt,name=given_up,json=givenUp,proto3" json:"given_up,omitempty"`
+	// What could not be found out, and why.
+	Unknown []string `protobuf:"bytes,23,rep,name=unknown,proto3" json:"unknown,omitempty"`
+	// The key's rows were looked for. False: not asked, without a shard key, or by a coordinator of a build that can't.
+	Looked        bool `protobuf:"varint,24,opt,name=looked,proto3" json:"looked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1064,6 +1090,41 @@ func (x *ExplainResponse) GetHeld() uint64 {
 		return x.Held
 	}
 	return 0
+}
+
+func (x *ExplainResponse) GetRows() []*RowPlace {
+	if x != nil {
+		return x.Rows
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetCounts() []*PlaceCount {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetGivenUp() uint64 {
+	if x != nil {
+		return x.GivenUp
+	}
+	return 0
+}
+
+func (x *ExplainResponse) GetUnknown() []string {
+	if x != nil {
+		return x.Unknown
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetLooked() bool {
+	if x != nil {
+		return x.Looked
+	}
+	return false
 }
 
 type RolloutRequest struct {
@@ -2504,10 +2565,12 @@ const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\",\n" +
 	"\x0eDeleteResponse\x12\x1a\n" +
-	"\brevision\x18\x01 \x01(\x03R\brevision\"6\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\"^\n" +
 	"\x0eExplainRequest\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x10\n" +
-	"\x03key\x18\x02 \x01(\tR\x03key\"\x84\x02\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x12\n" +
+	"\x04rows\x18\x14 \x01(\bR\x04rows\x12\x12\n" +
+	"\x04most\x18\x15 \x01(\rR\x04most\"\xab\x03\n" +
 	"\x0fExplainResponse\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x16\n" +
@@ -2519,7 +2582,12 @@ const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\x04sent\x18\b \x01(\x04R\x04sent\x12\x16\n" +
 	"\x06queued\x18\t \x01(\x04R\x06queued\x12\x12\n" +
 	"\x04held\x18\n" +
-	" \x01(\x04R\x04held\"W\n" +
+	" \x01(\x04R\x04held\x12(\n" +
+	"\x04rows\x18\x14 \x03(\v2\x14.kisgrid.v1.RowPlaceR\x04rows\x12.\n" +
+	"\x06counts\x18\x15 \x03(\v2\x16.kisgrid.v1.PlaceCountR\x06counts\x12\x19\n" +
+	"\bgiven_up\x18\x16 \x01(\x04R\agivenUp\x12\x18\n" +
+	"\aunknown\x18\x17 \x03(\tR\aunknown\x12\x16\n" +
+	"\x06looked\x18\x18 \x01(\bR\x06looked\"W\n" +
 	"\x0eRolloutRequest\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x121\n" +
 	"\x14workers_milliseconds\x18\x02 \x01(\x04R\x13workersMilliseconds\"$\n" +
@@ -2682,9 +2750,11 @@ var file_kisgrid_v1_admin_proto_goTypes = []any{
 	(*VersionResponse)(nil),               // 33: kisgrid.v1.VersionResponse
 	(*Document)(nil),                      // 34: kisgrid.v1.Document
 	(*Error)(nil),                         // 35: kisgrid.v1.Error
-	(Code)(0),                             // 36: kisgrid.v1.Code
-	(*BatchID)(nil),                       // 37: kisgrid.v1.BatchID
-	(*Columns)(nil),                       // 38: kisgrid.v1.Columns
+	(*RowPlace)(nil),                      // 36: kisgrid.v1.RowPlace
+	(*PlaceCount)(nil),                    // 37: kisgrid.v1.PlaceCount
+	(Code)(0),                             // 38: kisgrid.v1.Code
+	(*BatchID)(nil),                       // 39: kisgrid.v1.BatchID
+	(*Columns)(nil),                       // 40: kisgrid.v1.Columns
 }
 var file_kisgrid_v1_admin_proto_depIdxs = []int32{
 	34, // 0: kisgrid.v1.ApplyRequest.documents:type_name -> kisgrid.v1.Document
@@ -2699,50 +2769,52 @@ var file_kisgrid_v1_admin_proto_depIdxs = []int32{
 	34, // 9: kisgrid.v1.Resource.document:type_name -> kisgrid.v1.Document
 	11, // 10: kisgrid.v1.DeleteRequest.documents:type_name -> kisgrid.v1.DocumentName
 	35, // 11: kisgrid.v1.ExplainResponse.error:type_name -> kisgrid.v1.Error
-	18, // 12: kisgrid.v1.HistoryResponse.revisions:type_name -> kisgrid.v1.Accepted
-	34, // 13: kisgrid.v1.Accepted.documents:type_name -> kisgrid.v1.Document
-	36, // 14: kisgrid.v1.DeadFilter.code:type_name -> kisgrid.v1.Code
-	19, // 15: kisgrid.v1.ListDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
-	22, // 16: kisgrid.v1.DeadEvent.letter:type_name -> kisgrid.v1.DeadLetter
-	23, // 17: kisgrid.v1.DeadEvent.store:type_name -> kisgrid.v1.DeadStore
-	36, // 18: kisgrid.v1.DeadLetter.code:type_name -> kisgrid.v1.Code
-	37, // 19: kisgrid.v1.DeadLetter.batch:type_name -> kisgrid.v1.BatchID
-	19, // 20: kisgrid.v1.RedriveDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
-	19, // 21: kisgrid.v1.RedriveDeadWithResultsRequest.filter:type_name -> kisgrid.v1.DeadFilter
-	30, // 22: kisgrid.v1.RedriveEvent.progress:type_name -> kisgrid.v1.DeadProgress
-	38, // 23: kisgrid.v1.RedriveEvent.results:type_name -> kisgrid.v1.Columns
-	19, // 24: kisgrid.v1.DropDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
-	31, // 25: kisgrid.v1.DeadProgress.reasons:type_name -> kisgrid.v1.DeadReason
-	36, // 26: kisgrid.v1.DeadReason.code:type_name -> kisgrid.v1.Code
-	0,  // 27: kisgrid.v1.Admin.Apply:input_type -> kisgrid.v1.ApplyRequest
-	7,  // 28: kisgrid.v1.Admin.Get:input_type -> kisgrid.v1.GetRequest
-	10, // 29: kisgrid.v1.Admin.Delete:input_type -> kisgrid.v1.DeleteRequest
-	15, // 30: kisgrid.v1.Admin.Rollout:input_type -> kisgrid.v1.RolloutRequest
-	16, // 31: kisgrid.v1.Admin.History:input_type -> kisgrid.v1.HistoryRequest
-	13, // 32: kisgrid.v1.Admin.Explain:input_type -> kisgrid.v1.ExplainRequest
-	20, // 33: kisgrid.v1.Admin.ListDead:input_type -> kisgrid.v1.ListDeadRequest
-	24, // 34: kisgrid.v1.Admin.EditDead:input_type -> kisgrid.v1.EditDeadRequest
-	25, // 35: kisgrid.v1.Admin.RedriveDead:input_type -> kisgrid.v1.RedriveDeadRequest
-	26, // 36: kisgrid.v1.Admin.RedriveDeadWithResults:input_type -> kisgrid.v1.RedriveDeadWithResultsRequest
-	28, // 37: kisgrid.v1.Admin.DropDead:input_type -> kisgrid.v1.DropDeadRequest
-	32, // 38: kisgrid.v1.Admin.Version:input_type -> kisgrid.v1.VersionRequest
-	1,  // 39: kisgrid.v1.Admin.Apply:output_type -> kisgrid.v1.ApplyEvent
-	8,  // 40: kisgrid.v1.Admin.Get:output_type -> kisgrid.v1.GetResponse
-	12, // 41: kisgrid.v1.Admin.Delete:output_type -> kisgrid.v1.DeleteResponse
-	6,  // 42: kisgrid.v1.Admin.Rollout:output_type -> kisgrid.v1.Progress
-	17, // 43: kisgrid.v1.Admin.History:output_type -> kisgrid.v1.HistoryResponse
-	14, // 44: kisgrid.v1.Admin.Explain:output_type -> kisgrid.v1.ExplainResponse
-	21, // 45: kisgrid.v1.Admin.ListDead:output_type -> kisgrid.v1.DeadEvent
-	22, // 46: kisgrid.v1.Admin.EditDead:output_type -> kisgrid.v1.DeadLetter
-	30, // 47: kisgrid.v1.Admin.RedriveDead:output_type -> kisgrid.v1.DeadProgress
-	27, // 48: kisgrid.v1.Admin.RedriveDeadWithResults:output_type -> kisgrid.v1.RedriveEvent
-	29, // 49: kisgrid.v1.Admin.DropDead:output_type -> kisgrid.v1.DropDeadResponse
-	33, // 50: kisgrid.v1.Admin.Version:output_type -> kisgrid.v1.VersionResponse
-	39, // [39:51] is the sub-list for method output_type
-	27, // [27:39] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	36, // 12: kisgrid.v1.ExplainResponse.rows:type_name -> kisgrid.v1.RowPlace
+	37, // 13: kisgrid.v1.ExplainResponse.counts:type_name -> kisgrid.v1.PlaceCount
+	18, // 14: kisgrid.v1.HistoryResponse.revisions:type_name -> kisgrid.v1.Accepted
+	34, // 15: kisgrid.v1.Accepted.documents:type_name -> kisgrid.v1.Document
+	38, // 16: kisgrid.v1.DeadFilter.code:type_name -> kisgrid.v1.Code
+	19, // 17: kisgrid.v1.ListDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
+	22, // 18: kisgrid.v1.DeadEvent.letter:type_name -> kisgrid.v1.DeadLetter
+	23, // 19: kisgrid.v1.DeadEvent.store:type_name -> kisgrid.v1.DeadStore
+	38, // 20: kisgrid.v1.DeadLetter.code:type_name -> kisgrid.v1.Code
+	39, // 21: kisgrid.v1.DeadLetter.batch:type_name -> kisgrid.v1.BatchID
+	19, // 22: kisgrid.v1.RedriveDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
+	19, // 23: kisgrid.v1.RedriveDeadWithResultsRequest.filter:type_name -> kisgrid.v1.DeadFilter
+	30, // 24: kisgrid.v1.RedriveEvent.progress:type_name -> kisgrid.v1.DeadProgress
+	40, // 25: kisgrid.v1.RedriveEvent.results:type_name -> kisgrid.v1.Columns
+	19, // 26: kisgrid.v1.DropDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
+	31, // 27: kisgrid.v1.DeadProgress.reasons:type_name -> kisgrid.v1.DeadReason
+	38, // 28: kisgrid.v1.DeadReason.code:type_name -> kisgrid.v1.Code
+	0,  // 29: kisgrid.v1.Admin.Apply:input_type -> kisgrid.v1.ApplyRequest
+	7,  // 30: kisgrid.v1.Admin.Get:input_type -> kisgrid.v1.GetRequest
+	10, // 31: kisgrid.v1.Admin.Delete:input_type -> kisgrid.v1.DeleteRequest
+	15, // 32: kisgrid.v1.Admin.Rollout:input_type -> kisgrid.v1.RolloutRequest
+	16, // 33: kisgrid.v1.Admin.History:input_type -> kisgrid.v1.HistoryRequest
+	13, // 34: kisgrid.v1.Admin.Explain:input_type -> kisgrid.v1.ExplainRequest
+	20, // 35: kisgrid.v1.Admin.ListDead:input_type -> kisgrid.v1.ListDeadRequest
+	24, // 36: kisgrid.v1.Admin.EditDead:input_type -> kisgrid.v1.EditDeadRequest
+	25, // 37: kisgrid.v1.Admin.RedriveDead:input_type -> kisgrid.v1.RedriveDeadRequest
+	26, // 38: kisgrid.v1.Admin.RedriveDeadWithResults:input_type -> kisgrid.v1.RedriveDeadWithResultsRequest
+	28, // 39: kisgrid.v1.Admin.DropDead:input_type -> kisgrid.v1.DropDeadRequest
+	32, // 40: kisgrid.v1.Admin.Version:input_type -> kisgrid.v1.VersionRequest
+	1,  // 41: kisgrid.v1.Admin.Apply:output_type -> kisgrid.v1.ApplyEvent
+	8,  // 42: kisgrid.v1.Admin.Get:output_type -> kisgrid.v1.GetResponse
+	12, // 43: kisgrid.v1.Admin.Delete:output_type -> kisgrid.v1.DeleteResponse
+	6,  // 44: kisgrid.v1.Admin.Rollout:output_type -> kisgrid.v1.Progress
+	17, // 45: kisgrid.v1.Admin.History:output_type -> kisgrid.v1.HistoryResponse
+	14, // 46: kisgrid.v1.Admin.Explain:output_type -> kisgrid.v1.ExplainResponse
+	21, // 47: kisgrid.v1.Admin.ListDead:output_type -> kisgrid.v1.DeadEvent
+	22, // 48: kisgrid.v1.Admin.EditDead:output_type -> kisgrid.v1.DeadLetter
+	30, // 49: kisgrid.v1.Admin.RedriveDead:output_type -> kisgrid.v1.DeadProgress
+	27, // 50: kisgrid.v1.Admin.RedriveDeadWithResults:output_type -> kisgrid.v1.RedriveEvent
+	29, // 51: kisgrid.v1.Admin.DropDead:output_type -> kisgrid.v1.DropDeadResponse
+	33, // 52: kisgrid.v1.Admin.Version:output_type -> kisgrid.v1.VersionResponse
+	41, // [41:53] is the sub-list for method output_type
+	29, // [29:41] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_kisgrid_v1_admin_proto_init() }

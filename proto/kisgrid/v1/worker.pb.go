@@ -88,6 +88,7 @@ type CoordinatorMessage struct {
 	//	*CoordinatorMessage_Release
 	//	*CoordinatorMessage_Ack
 	//	*CoordinatorMessage_Forget
+	//	*CoordinatorMessage_Locate
 	Kind isCoordinatorMessage_Kind `protobuf_oneof:"kind"`
 	// Where Hello says untaken_limit: how much clients have not taken of this worker's results up to results_received, and of some
 	// beyond maybe, for the flows of which that has changed since the message before. Each session begins with none.
@@ -196,6 +197,15 @@ func (x *CoordinatorMessage) GetForget() *Forget {
 	return nil
 }
 
+func (x *CoordinatorMessage) GetLocate() *Locate {
+	if x != nil {
+		if x, ok := x.Kind.(*CoordinatorMessage_Locate); ok {
+			return x.Locate
+		}
+	}
+	return nil
+}
+
 func (x *CoordinatorMessage) GetUntaken() []*Untaken {
 	if x != nil {
 		return x.Untaken
@@ -239,6 +249,11 @@ type CoordinatorMessage_Forget struct {
 	Forget *Forget `protobuf:"bytes,7,opt,name=forget,proto3,oneof"`
 }
 
+type CoordinatorMessage_Locate struct {
+	// Only to a worker whose Welcome says locates.
+	Locate *Locate `protobuf:"bytes,20,opt,name=locate,proto3,oneof"`
+}
+
 func (*CoordinatorMessage_Hello) isCoordinatorMessage_Kind() {}
 
 func (*CoordinatorMessage_Definition) isCoordinatorMessage_Kind() {}
@@ -250,6 +265,8 @@ func (*CoordinatorMessage_Release) isCoordinatorMessage_Kind() {}
 func (*CoordinatorMessage_Ack) isCoordinatorMessage_Kind() {}
 
 func (*CoordinatorMessage_Forget) isCoordinatorMessage_Kind() {}
+
+func (*CoordinatorMessage_Locate) isCoordinatorMessage_Kind() {}
 
 // Untaken is how many bytes of one flow's results wait at the coordinator for clients to take them.
 type Untaken struct {
@@ -1021,6 +1038,7 @@ type WorkerMessage struct {
 	//	*WorkerMessage_Credit
 	//	*WorkerMessage_Draining
 	//	*WorkerMessage_Heartbeat
+	//	*WorkerMessage_Located
 	Kind          isWorkerMessage_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1117,6 +1135,15 @@ func (x *WorkerMessage) GetHeartbeat() *Heartbeat {
 	return nil
 }
 
+func (x *WorkerMessage) GetLocated() *Located {
+	if x != nil {
+		if x, ok := x.Kind.(*WorkerMessage_Located); ok {
+			return x.Located
+		}
+	}
+	return nil
+}
+
 type isWorkerMessage_Kind interface {
 	isWorkerMessage_Kind()
 }
@@ -1147,6 +1174,10 @@ type WorkerMessage_Heartbeat struct {
 	Heartbeat *Heartbeat `protobuf:"bytes,6,opt,name=heartbeat,proto3,oneof"`
 }
 
+type WorkerMessage_Located struct {
+	Located *Located `protobuf:"bytes,20,opt,name=located,proto3,oneof"`
+}
+
 func (*WorkerMessage_Welcome) isWorkerMessage_Kind() {}
 
 func (*WorkerMessage_Compiled) isWorkerMessage_Kind() {}
@@ -1158,6 +1189,8 @@ func (*WorkerMessage_Credit) isWorkerMessage_Kind() {}
 func (*WorkerMessage_Draining) isWorkerMessage_Kind() {}
 
 func (*WorkerMessage_Heartbeat) isWorkerMessage_Kind() {}
+
+func (*WorkerMessage_Located) isWorkerMessage_Kind() {}
 
 type Draining struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1324,6 +1357,8 @@ type Welcome struct {
 	HeartbeatMilliseconds uint32 `protobuf:"varint,5,opt,name=heartbeat_milliseconds,json=heartbeatMilliseconds,proto3" json:"heartbeat_milliseconds,omitempty"`
 	// The worker tells revisions of the same number apart by their digests.
 	Digests bool `protobuf:"varint,12,opt,name=digests,proto3" json:"digests,omitempty"`
+	// The worker answers Locate.
+	Locates bool `protobuf:"varint,20,opt,name=locates,proto3" json:"locates,omitempty"`
 	// What a part may measure at the most; 0: the worker is of a build that takes what Hello says, or refuses the session.
 	BatchBytes uint32 `protobuf:"varint,15,opt,name=batch_bytes,json=batchBytes,proto3" json:"batch_bytes,omitempty"`
 	BatchRows  uint32 `protobuf:"varint,16,opt,name=batch_rows,json=batchRows,proto3" json:"batch_rows,omitempty"`
@@ -1405,6 +1440,13 @@ func (x *Welcome) GetDigests() bool {
 	return false
 }
 
+func (x *Welcome) GetLocates() bool {
+	if x != nil {
+		return x.Locates
+	}
+	return false
+}
+
 func (x *Welcome) GetBatchBytes() uint32 {
 	if x != nil {
 		return x.BatchBytes
@@ -1422,6 +1464,412 @@ func (x *Welcome) GetBatchRows() uint32 {
 func (x *Welcome) GetTellsConnectors() bool {
 	if x != nil {
 		return x.TellsConnectors
+	}
+	return false
+}
+
+// Locate asks where the rows of one key stand.
+type Locate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The answer has it, too.
+	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	Flow   string `protobuf:"bytes,2,opt,name=flow,proto3" json:"flow,omitempty"`
+	// The hash of the shard key.
+	Key uint64 `protobuf:"fixed64,3,opt,name=key,proto3" json:"key,omitempty"`
+	// At most so many rows are to be told one by one.
+	Most          uint32 `protobuf:"varint,4,opt,name=most,proto3" json:"most,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Locate) Reset() {
+	*x = Locate{}
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Locate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Locate) ProtoMessage() {}
+
+func (x *Locate) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Locate.ProtoReflect.Descriptor instead.
+func (*Locate) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Locate) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Locate) GetFlow() string {
+	if x != nil {
+		return x.Flow
+	}
+	return ""
+}
+
+func (x *Locate) GetKey() uint64 {
+	if x != nil {
+		return x.Key
+	}
+	return 0
+}
+
+func (x *Locate) GetMost() uint32 {
+	if x != nil {
+		return x.Most
+	}
+	return 0
+}
+
+// Located answers Locate.
+type Located struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Number uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// Rows of any coordinator that have not ended, those first that others wait for.
+	Rows []*RowPlace `protobuf:"bytes,2,rep,name=rows,proto3" json:"rows,omitempty"`
+	// All of them, by where they are; those of other coordinators are counted by themselves.
+	Counts        []*PlaceCount `protobuf:"bytes,3,rep,name=counts,proto3" json:"counts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Located) Reset() {
+	*x = Located{}
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Located) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Located) ProtoMessage() {}
+
+func (x *Located) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Located.ProtoReflect.Descriptor instead.
+func (*Located) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Located) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Located) GetRows() []*RowPlace {
+	if x != nil {
+		return x.Rows
+	}
+	return nil
+}
+
+func (x *Located) GetCounts() []*PlaceCount {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+// RowPlace says where a row is that has no outcome.
+type RowPlace struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At a worker: "running", "entering" (it waits for leave to run), "parked", "lane" (it waits for its lane). On its way there or
+	// back: "travelling". "at_worker" where the worker does not say more. At its coordinator: "set_aside" (its key has all the rows
+	// at the worker that one key may have), "queued" (it waits for room at the worker, or for a session), "held_back" (it waits
+	// until the slot's old owner, from, has no rows of it), "no_worker".
+	Where  string   `protobuf:"bytes,1,opt,name=where,proto3" json:"where,omitempty"`
+	Worker string   `protobuf:"bytes,2,opt,name=worker,proto3" json:"worker,omitempty"`
+	Lane   uint32   `protobuf:"varint,3,opt,name=lane,proto3" json:"lane,omitempty"`
+	Batch  *BatchID `protobuf:"bytes,4,opt,name=batch,proto3" json:"batch,omitempty"`
+	Row    uint32   `protobuf:"varint,5,opt,name=row,proto3" json:"row,omitempty"`
+	// In a worker's answer: the part and the row within it, where they are the asking coordinator's.
+	Part    uint64 `protobuf:"varint,6,opt,name=part,proto3" json:"part,omitempty"`
+	PartRow uint32 `protobuf:"varint,7,opt,name=part_row,json=partRow,proto3" json:"part_row,omitempty"`
+	// The row is this other coordinator's; broken: it has no session with the worker now.
+	Coordinator string `protobuf:"bytes,8,opt,name=coordinator,proto3" json:"coordinator,omitempty"`
+	Broken      bool   `protobuf:"varint,9,opt,name=broken,proto3" json:"broken,omitempty"`
+	// The function in which it is.
+	Function string `protobuf:"bytes,10,opt,name=function,proto3" json:"function,omitempty"`
+	// What a parked row waits for: "order" (rows of its key before it), "retry", "key" (its Save), "save" (any Save through
+	// connector), "store" (connector's answer, or its next try), "turn" (its lane).
+	Wait      string `protobuf:"bytes,11,opt,name=wait,proto3" json:"wait,omitempty"`
+	Connector string `protobuf:"bytes,12,opt,name=connector,proto3" json:"connector,omitempty"`
+	Key       string `protobuf:"bytes,13,opt,name=key,proto3" json:"key,omitempty"`
+	// Of a retry: the attempt to come.
+	Attempt uint32 `protobuf:"varint,14,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// For how long it has been there, and for how long it still waits at the most; 0: that is open.
+	ForMilliseconds uint64 `protobuf:"varint,15,opt,name=for_milliseconds,json=forMilliseconds,proto3" json:"for_milliseconds,omitempty"`
+	DueMilliseconds uint64 `protobuf:"varint,16,opt,name=due_milliseconds,json=dueMilliseconds,proto3" json:"due_milliseconds,omitempty"`
+	// Nobody waits for it any more: "cancelled" (its client gave it up), or "over" (its deadline passed, or it ended elsewhere).
+	GivenUp string `protobuf:"bytes,17,opt,name=given_up,json=givenUp,proto3" json:"given_up,omitempty"`
+	From    string `protobuf:"bytes,18,opt,name=from,proto3" json:"from,omitempty"`
+	// How many rows its run has, where it runs.
+	RunRows       uint32 `protobuf:"varint,19,opt,name=run_rows,json=runRows,proto3" json:"run_rows,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RowPlace) Reset() {
+	*x = RowPlace{}
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RowPlace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RowPlace) ProtoMessage() {}
+
+func (x *RowPlace) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RowPlace.ProtoReflect.Descriptor instead.
+func (*RowPlace) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RowPlace) GetWhere() string {
+	if x != nil {
+		return x.Where
+	}
+	return ""
+}
+
+func (x *RowPlace) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
+func (x *RowPlace) GetLane() uint32 {
+	if x != nil {
+		return x.Lane
+	}
+	return 0
+}
+
+func (x *RowPlace) GetBatch() *BatchID {
+	if x != nil {
+		return x.Batch
+	}
+	return nil
+}
+
+func (x *RowPlace) GetRow() uint32 {
+	if x != nil {
+		return x.Row
+	}
+	return 0
+}
+
+func (x *RowPlace) GetPart() uint64 {
+	if x != nil {
+		return x.Part
+	}
+	return 0
+}
+
+func (x *RowPlace) GetPartRow() uint32 {
+	if x != nil {
+		return x.PartRow
+	}
+	return 0
+}
+
+func (x *RowPlace) GetCoordinator() string {
+	if x != nil {
+		return x.Coordinator
+	}
+	return ""
+}
+
+func (x *RowPlace) GetBroken() bool {
+	if x != nil {
+		return x.Broken
+	}
+	return false
+}
+
+func (x *RowPlace) GetFunction() string {
+	if x != nil {
+		return x.Function
+	}
+	return ""
+}
+
+func (x *RowPlace) GetWait() string {
+	if x != nil {
+		return x.Wait
+	}
+	return ""
+}
+
+func (x *RowPlace) GetConnector() string {
+	if x != nil {
+		return x.Connector
+	}
+	return ""
+}
+
+func (x *RowPlace) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *RowPlace) GetAttempt() uint32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *RowPlace) GetForMilliseconds() uint64 {
+	if x != nil {
+		return x.ForMilliseconds
+	}
+	return 0
+}
+
+func (x *RowPlace) GetDueMilliseconds() uint64 {
+	if x != nil {
+		return x.DueMilliseconds
+	}
+	return 0
+}
+
+func (x *RowPlace) GetGivenUp() string {
+	if x != nil {
+		return x.GivenUp
+	}
+	return ""
+}
+
+func (x *RowPlace) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *RowPlace) GetRunRows() uint32 {
+	if x != nil {
+		return x.RunRows
+	}
+	return 0
+}
+
+type PlaceCount struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Where  string                 `protobuf:"bytes,1,opt,name=where,proto3" json:"where,omitempty"`
+	Worker string                 `protobuf:"bytes,2,opt,name=worker,proto3" json:"worker,omitempty"`
+	Rows   uint64                 `protobuf:"varint,3,opt,name=rows,proto3" json:"rows,omitempty"`
+	// The rows are another coordinator's.
+	Others        bool `protobuf:"varint,4,opt,name=others,proto3" json:"others,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlaceCount) Reset() {
+	*x = PlaceCount{}
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlaceCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlaceCount) ProtoMessage() {}
+
+func (x *PlaceCount) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlaceCount.ProtoReflect.Descriptor instead.
+func (*PlaceCount) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *PlaceCount) GetWhere() string {
+	if x != nil {
+		return x.Where
+	}
+	return ""
+}
+
+func (x *PlaceCount) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
+func (x *PlaceCount) GetRows() uint64 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
+func (x *PlaceCount) GetOthers() bool {
+	if x != nil {
+		return x.Others
 	}
 	return false
 }
@@ -1446,7 +1894,7 @@ type Compiled struct {
 
 func (x *Compiled) Reset() {
 	*x = Compiled{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[15]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1458,7 +1906,7 @@ func (x *Compiled) String() string {
 func (*Compiled) ProtoMessage() {}
 
 func (x *Compiled) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[15]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1471,7 +1919,7 @@ func (x *Compiled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Compiled.ProtoReflect.Descriptor instead.
 func (*Compiled) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{15}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Compiled) GetFlow() string {
@@ -1530,7 +1978,7 @@ type FlowCredit struct {
 
 func (x *FlowCredit) Reset() {
 	*x = FlowCredit{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[16]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1542,7 +1990,7 @@ func (x *FlowCredit) String() string {
 func (*FlowCredit) ProtoMessage() {}
 
 func (x *FlowCredit) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[16]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1555,7 +2003,7 @@ func (x *FlowCredit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowCredit.ProtoReflect.Descriptor instead.
 func (*FlowCredit) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{16}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *FlowCredit) GetFlow() string {
@@ -1611,7 +2059,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[17]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1623,7 +2071,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[17]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1636,7 +2084,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{17}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Result) GetNumber() uint64 {
@@ -1721,7 +2169,7 @@ var File_kisgrid_v1_worker_proto protoreflect.FileDescriptor
 const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\n" +
 	"\x17kisgrid/v1/worker.proto\x12\n" +
-	"kisgrid.v1\x1a\x16kisgrid/v1/batch.proto\"\xac\x03\n" +
+	"kisgrid.v1\x1a\x16kisgrid/v1/batch.proto\"\xda\x03\n" +
 	"\x12CoordinatorMessage\x12)\n" +
 	"\x10results_received\x18\x01 \x01(\x04R\x0fresultsReceived\x12)\n" +
 	"\x05hello\x18\x02 \x01(\v2\x11.kisgrid.v1.HelloH\x00R\x05hello\x128\n" +
@@ -1731,7 +2179,8 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\x04part\x18\x04 \x01(\v2\x10.kisgrid.v1.PartH\x00R\x04part\x12/\n" +
 	"\arelease\x18\x05 \x01(\v2\x13.kisgrid.v1.ReleaseH\x00R\arelease\x12#\n" +
 	"\x03ack\x18\x06 \x01(\v2\x0f.kisgrid.v1.AckH\x00R\x03ack\x12,\n" +
-	"\x06forget\x18\a \x01(\v2\x12.kisgrid.v1.ForgetH\x00R\x06forget\x12-\n" +
+	"\x06forget\x18\a \x01(\v2\x12.kisgrid.v1.ForgetH\x00R\x06forget\x12,\n" +
+	"\x06locate\x18\x14 \x01(\v2\x12.kisgrid.v1.LocateH\x00R\x06locate\x12-\n" +
 	"\auntaken\x18\x19 \x03(\v2\x13.kisgrid.v1.UntakenR\auntaken\x12#\n" +
 	"\runtaken_limit\x18\x1a \x01(\x04R\funtakenLimitB\x06\n" +
 	"\x04kind\"3\n" +
@@ -1797,14 +2246,15 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\x10output_row_bytes\x18\x14 \x01(\rR\x0eoutputRowBytes\"F\n" +
 	"\aRelease\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12'\n" +
-	"\x05slots\x18\x02 \x03(\v2\x11.kisgrid.v1.RangeR\x05slots\"\xc7\x02\n" +
+	"\x05slots\x18\x02 \x03(\v2\x11.kisgrid.v1.RangeR\x05slots\"\xf8\x02\n" +
 	"\rWorkerMessage\x12/\n" +
 	"\awelcome\x18\x01 \x01(\v2\x13.kisgrid.v1.WelcomeH\x00R\awelcome\x122\n" +
 	"\bcompiled\x18\x02 \x01(\v2\x14.kisgrid.v1.CompiledH\x00R\bcompiled\x12,\n" +
 	"\x06result\x18\x03 \x01(\v2\x12.kisgrid.v1.ResultH\x00R\x06result\x120\n" +
 	"\x06credit\x18\x04 \x01(\v2\x16.kisgrid.v1.FlowCreditH\x00R\x06credit\x122\n" +
 	"\bdraining\x18\x05 \x01(\v2\x14.kisgrid.v1.DrainingH\x00R\bdraining\x125\n" +
-	"\theartbeat\x18\x06 \x01(\v2\x15.kisgrid.v1.HeartbeatH\x00R\theartbeatB\x06\n" +
+	"\theartbeat\x18\x06 \x01(\v2\x15.kisgrid.v1.HeartbeatH\x00R\theartbeat\x12/\n" +
+	"\alocated\x18\x14 \x01(\v2\x13.kisgrid.v1.LocatedH\x00R\alocatedB\x06\n" +
 	"\x04kind\"\n" +
 	"\n" +
 	"\bDraining\"G\n" +
@@ -1821,19 +2271,56 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\x14STANDING_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12STANDING_CONNECTED\x10\x01\x12\x15\n" +
 	"\x11STANDING_DEGRADED\x10\x02\x12\x11\n" +
-	"\rSTANDING_GONE\x10\x03\"\xba\x02\n" +
+	"\rSTANDING_GONE\x10\x03\"\xd4\x02\n" +
 	"\aWelcome\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x18\n" +
 	"\aresumed\x18\x03 \x01(\bR\aresumed\x12%\n" +
 	"\x0eparts_received\x18\x04 \x01(\x04R\rpartsReceived\x125\n" +
 	"\x16heartbeat_milliseconds\x18\x05 \x01(\rR\x15heartbeatMilliseconds\x12\x18\n" +
-	"\adigests\x18\f \x01(\bR\adigests\x12\x1f\n" +
+	"\adigests\x18\f \x01(\bR\adigests\x12\x18\n" +
+	"\alocates\x18\x14 \x01(\bR\alocates\x12\x1f\n" +
 	"\vbatch_bytes\x18\x0f \x01(\rR\n" +
 	"batchBytes\x12\x1d\n" +
 	"\n" +
 	"batch_rows\x18\x10 \x01(\rR\tbatchRows\x12)\n" +
-	"\x10tells_connectors\x18\x11 \x01(\bR\x0ftellsConnectors\"\x96\x01\n" +
+	"\x10tells_connectors\x18\x11 \x01(\bR\x0ftellsConnectors\"Z\n" +
+	"\x06Locate\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x12\n" +
+	"\x04flow\x18\x02 \x01(\tR\x04flow\x12\x10\n" +
+	"\x03key\x18\x03 \x01(\x06R\x03key\x12\x12\n" +
+	"\x04most\x18\x04 \x01(\rR\x04most\"{\n" +
+	"\aLocated\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12(\n" +
+	"\x04rows\x18\x02 \x03(\v2\x14.kisgrid.v1.RowPlaceR\x04rows\x12.\n" +
+	"\x06counts\x18\x03 \x03(\v2\x16.kisgrid.v1.PlaceCountR\x06counts\"\x8c\x04\n" +
+	"\bRowPlace\x12\x14\n" +
+	"\x05where\x18\x01 \x01(\tR\x05where\x12\x16\n" +
+	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x12\n" +
+	"\x04lane\x18\x03 \x01(\rR\x04lane\x12)\n" +
+	"\x05batch\x18\x04 \x01(\v2\x13.kisgrid.v1.BatchIDR\x05batch\x12\x10\n" +
+	"\x03row\x18\x05 \x01(\rR\x03row\x12\x12\n" +
+	"\x04part\x18\x06 \x01(\x04R\x04part\x12\x19\n" +
+	"\bpart_row\x18\a \x01(\rR\apartRow\x12 \n" +
+	"\vcoordinator\x18\b \x01(\tR\vcoordinator\x12\x16\n" +
+	"\x06broken\x18\t \x01(\bR\x06broken\x12\x1a\n" +
+	"\bfunction\x18\n" +
+	" \x01(\tR\bfunction\x12\x12\n" +
+	"\x04wait\x18\v \x01(\tR\x04wait\x12\x1c\n" +
+	"\tconnector\x18\f \x01(\tR\tconnector\x12\x10\n" +
+	"\x03key\x18\r \x01(\tR\x03key\x12\x18\n" +
+	"\aattempt\x18\x0e \x01(\rR\aattempt\x12)\n" +
+	"\x10for_milliseconds\x18\x0f \x01(\x04R\x0fforMilliseconds\x12)\n" +
+	"\x10due_milliseconds\x18\x10 \x01(\x04R\x0fdueMilliseconds\x12\x19\n" +
+	"\bgiven_up\x18\x11 \x01(\tR\agivenUp\x12\x12\n" +
+	"\x04from\x18\x12 \x01(\tR\x04from\x12\x19\n" +
+	"\brun_rows\x18\x13 \x01(\rR\arunRows\"f\n" +
+	"\n" +
+	"PlaceCount\x12\x14\n" +
+	"\x05where\x18\x01 \x01(\tR\x05where\x12\x16\n" +
+	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x12\n" +
+	"\x04rows\x18\x03 \x01(\x04R\x04rows\x12\x16\n" +
+	"\x06others\x18\x04 \x01(\bR\x06others\"\x96\x01\n" +
 	"\bCompiled\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
@@ -1875,7 +2362,7 @@ func file_kisgrid_v1_worker_proto_rawDescGZIP() []byte {
 }
 
 var file_kisgrid_v1_worker_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_kisgrid_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_kisgrid_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_kisgrid_v1_worker_proto_goTypes = []any{
 	(ConnectorState_Standing)(0), // 0: kisgrid.v1.ConnectorState.Standing
 	(*CoordinatorMessage)(nil),   // 1: kisgrid.v1.CoordinatorMessage
@@ -1893,15 +2380,19 @@ var file_kisgrid_v1_worker_proto_goTypes = []any{
 	(*Heartbeat)(nil),            // 13: kisgrid.v1.Heartbeat
 	(*ConnectorState)(nil),       // 14: kisgrid.v1.ConnectorState
 	(*Welcome)(nil),              // 15: kisgrid.v1.Welcome
-	(*Compiled)(nil),             // 16: kisgrid.v1.Compiled
-	(*FlowCredit)(nil),           // 17: kisgrid.v1.FlowCredit
-	(*Result)(nil),               // 18: kisgrid.v1.Result
-	(*BatchID)(nil),              // 19: kisgrid.v1.BatchID
-	(*Columns)(nil),              // 20: kisgrid.v1.Columns
-	(*Range)(nil),                // 21: kisgrid.v1.Range
-	(*RowOutcome)(nil),           // 22: kisgrid.v1.RowOutcome
-	(*Output)(nil),               // 23: kisgrid.v1.Output
-	(*DeadRow)(nil),              // 24: kisgrid.v1.DeadRow
+	(*Locate)(nil),               // 16: kisgrid.v1.Locate
+	(*Located)(nil),              // 17: kisgrid.v1.Located
+	(*RowPlace)(nil),             // 18: kisgrid.v1.RowPlace
+	(*PlaceCount)(nil),           // 19: kisgrid.v1.PlaceCount
+	(*Compiled)(nil),             // 20: kisgrid.v1.Compiled
+	(*FlowCredit)(nil),           // 21: kisgrid.v1.FlowCredit
+	(*Result)(nil),               // 22: kisgrid.v1.Result
+	(*BatchID)(nil),              // 23: kisgrid.v1.BatchID
+	(*Columns)(nil),              // 24: kisgrid.v1.Columns
+	(*Range)(nil),                // 25: kisgrid.v1.Range
+	(*RowOutcome)(nil),           // 26: kisgrid.v1.RowOutcome
+	(*Output)(nil),               // 27: kisgrid.v1.Output
+	(*DeadRow)(nil),              // 28: kisgrid.v1.DeadRow
 }
 var file_kisgrid_v1_worker_proto_depIdxs = []int32{
 	5,  // 0: kisgrid.v1.CoordinatorMessage.hello:type_name -> kisgrid.v1.Hello
@@ -1910,34 +2401,39 @@ var file_kisgrid_v1_worker_proto_depIdxs = []int32{
 	10, // 3: kisgrid.v1.CoordinatorMessage.release:type_name -> kisgrid.v1.Release
 	3,  // 4: kisgrid.v1.CoordinatorMessage.ack:type_name -> kisgrid.v1.Ack
 	8,  // 5: kisgrid.v1.CoordinatorMessage.forget:type_name -> kisgrid.v1.Forget
-	2,  // 6: kisgrid.v1.CoordinatorMessage.untaken:type_name -> kisgrid.v1.Untaken
-	4,  // 7: kisgrid.v1.Ack.active:type_name -> kisgrid.v1.ActiveRevision
-	7,  // 8: kisgrid.v1.Definition.documents:type_name -> kisgrid.v1.Document
-	19, // 9: kisgrid.v1.Part.batch:type_name -> kisgrid.v1.BatchID
-	20, // 10: kisgrid.v1.Part.columns:type_name -> kisgrid.v1.Columns
-	21, // 11: kisgrid.v1.Release.slots:type_name -> kisgrid.v1.Range
-	15, // 12: kisgrid.v1.WorkerMessage.welcome:type_name -> kisgrid.v1.Welcome
-	16, // 13: kisgrid.v1.WorkerMessage.compiled:type_name -> kisgrid.v1.Compiled
-	18, // 14: kisgrid.v1.WorkerMessage.result:type_name -> kisgrid.v1.Result
-	17, // 15: kisgrid.v1.WorkerMessage.credit:type_name -> kisgrid.v1.FlowCredit
-	12, // 16: kisgrid.v1.WorkerMessage.draining:type_name -> kisgrid.v1.Draining
-	13, // 17: kisgrid.v1.WorkerMessage.heartbeat:type_name -> kisgrid.v1.Heartbeat
-	14, // 18: kisgrid.v1.Heartbeat.connectors:type_name -> kisgrid.v1.ConnectorState
-	0,  // 19: kisgrid.v1.ConnectorState.standing:type_name -> kisgrid.v1.ConnectorState.Standing
-	21, // 20: kisgrid.v1.Result.finished:type_name -> kisgrid.v1.Range
-	22, // 21: kisgrid.v1.Result.not_done:type_name -> kisgrid.v1.RowOutcome
-	21, // 22: kisgrid.v1.Result.returned:type_name -> kisgrid.v1.Range
-	23, // 23: kisgrid.v1.Result.output:type_name -> kisgrid.v1.Output
-	21, // 24: kisgrid.v1.Result.began:type_name -> kisgrid.v1.Range
-	21, // 25: kisgrid.v1.Result.parked:type_name -> kisgrid.v1.Range
-	24, // 26: kisgrid.v1.Result.dead:type_name -> kisgrid.v1.DeadRow
-	1,  // 27: kisgrid.v1.Worker.Session:input_type -> kisgrid.v1.CoordinatorMessage
-	11, // 28: kisgrid.v1.Worker.Session:output_type -> kisgrid.v1.WorkerMessage
-	28, // [28:29] is the sub-list for method output_type
-	27, // [27:28] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	16, // 6: kisgrid.v1.CoordinatorMessage.locate:type_name -> kisgrid.v1.Locate
+	2,  // 7: kisgrid.v1.CoordinatorMessage.untaken:type_name -> kisgrid.v1.Untaken
+	4,  // 8: kisgrid.v1.Ack.active:type_name -> kisgrid.v1.ActiveRevision
+	7,  // 9: kisgrid.v1.Definition.documents:type_name -> kisgrid.v1.Document
+	23, // 10: kisgrid.v1.Part.batch:type_name -> kisgrid.v1.BatchID
+	24, // 11: kisgrid.v1.Part.columns:type_name -> kisgrid.v1.Columns
+	25, // 12: kisgrid.v1.Release.slots:type_name -> kisgrid.v1.Range
+	15, // 13: kisgrid.v1.WorkerMessage.welcome:type_name -> kisgrid.v1.Welcome
+	20, // 14: kisgrid.v1.WorkerMessage.compiled:type_name -> kisgrid.v1.Compiled
+	22, // 15: kisgrid.v1.WorkerMessage.result:type_name -> kisgrid.v1.Result
+	21, // 16: kisgrid.v1.WorkerMessage.credit:type_name -> kisgrid.v1.FlowCredit
+	12, // 17: kisgrid.v1.WorkerMessage.draining:type_name -> kisgrid.v1.Draining
+	13, // 18: kisgrid.v1.WorkerMessage.heartbeat:type_name -> kisgrid.v1.Heartbeat
+	17, // 19: kisgrid.v1.WorkerMessage.located:type_name -> kisgrid.v1.Located
+	14, // 20: kisgrid.v1.Heartbeat.connectors:type_name -> kisgrid.v1.ConnectorState
+	0,  // 21: kisgrid.v1.ConnectorState.standing:type_name -> kisgrid.v1.ConnectorState.Standing
+	18, // 22: kisgrid.v1.Located.rows:type_name -> kisgrid.v1.RowPlace
+	19, // 23: kisgrid.v1.Located.counts:type_name -> kisgrid.v1.PlaceCount
+	23, // 24: kisgrid.v1.RowPlace.batch:type_name -> kisgrid.v1.BatchID
+	25, // 25: kisgrid.v1.Result.finished:type_name -> kisgrid.v1.Range
+	26, // 26: kisgrid.v1.Result.not_done:type_name -> kisgrid.v1.RowOutcome
+	25, // 27: kisgrid.v1.Result.returned:type_name -> kisgrid.v1.Range
+	27, // 28: kisgrid.v1.Result.output:type_name -> kisgrid.v1.Output
+	25, // 29: kisgrid.v1.Result.began:type_name -> kisgrid.v1.Range
+	25, // 30: kisgrid.v1.Result.parked:type_name -> kisgrid.v1.Range
+	28, // 31: kisgrid.v1.Result.dead:type_name -> kisgrid.v1.DeadRow
+	1,  // 32: kisgrid.v1.Worker.Session:input_type -> kisgrid.v1.CoordinatorMessage
+	11, // 33: kisgrid.v1.Worker.Session:output_type -> kisgrid.v1.WorkerMessage
+	33, // [33:34] is the sub-list for method output_type
+	32, // [32:33] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_kisgrid_v1_worker_proto_init() }
@@ -1953,6 +2449,7 @@ func file_kisgrid_v1_worker_proto_init() {
 		(*CoordinatorMessage_Release)(nil),
 		(*CoordinatorMessage_Ack)(nil),
 		(*CoordinatorMessage_Forget)(nil),
+		(*CoordinatorMessage_Locate)(nil),
 	}
 	file_kisgrid_v1_worker_proto_msgTypes[10].OneofWrappers = []any{
 		(*WorkerMessage_Welcome)(nil),
@@ -1961,6 +2458,7 @@ func file_kisgrid_v1_worker_proto_init() {
 		(*WorkerMessage_Credit)(nil),
 		(*WorkerMessage_Draining)(nil),
 		(*WorkerMessage_Heartbeat)(nil),
+		(*WorkerMessage_Located)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1968,7 +2466,7 @@ func file_kisgrid_v1_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kisgrid_v1_worker_proto_rawDesc), len(file_kisgrid_v1_worker_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   18,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
