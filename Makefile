@@ -17,7 +17,7 @@ CHAOS_TIME    ?= 20m
 CHAOS_RATE    ?= 4000
 CHAOS_SEED    ?= $(shell date +%s)
 
-.PHONY: help build images release api test test-tools lint lint-ci tools-lint tools-proto tools-modules tools-api proto proto-check proto-freeze bench soak-once soak-join soak-wakeups soak-records soak-windows soak-config soak-revisions fuzz sim sim-steps settle outputs chaos vuln e2e-k8s
+.PHONY: help build images release api figures test test-tools lint lint-ci tools-lint tools-proto tools-modules tools-api proto proto-check proto-freeze bench soak-once soak-join soak-wakeups soak-records soak-windows soak-config soak-revisions fuzz sim sim-steps settle outputs chaos vuln e2e-k8s
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' Makefile
@@ -39,6 +39,9 @@ release: ## Build into bin/release what the release of this commit's tag consist
 	@$(MAKE) --no-print-directory images >bin/release/images.txt && cat bin/release/images.txt
 	cd tools && go run ./release -o ../bin/release -root .. -version "$(VERSION)" -commit "$(COMMIT)" \
 		-time "$$(git log -1 --format=%ct)" $(if $(SNAPSHOT),-snapshot)
+
+figures: ## Print what makes the code hard to enter, in figures; DRAW=20: draw so many doc comments to be explained, SEED
+	@cd tools && go run ./figures -root .. $(if $(DRAW),-draw $(DRAW)) $(if $(SEED),-seed "$(SEED)")
 
 api: ## Fail when a stable package has lost what programs use of the release before; BREAKS=allowed only says so
 	./tools/api.sh $(APIDIFF)
