@@ -27,7 +27,7 @@ type flags struct {
 	lease, drain, noWorker  time.Duration
 	budget                  int64
 	limits                  batch.Limits
-	steps                   int
+	steps, txnOps           int
 	transport               transport.Config
 	logging                 command.Logging
 	tracing                 command.Tracing
@@ -66,6 +66,7 @@ SIGTERM or SIGINT drains it: no new batches are taken, those under way end. A se
 	fs.IntVar(&f.limits.RowBytes, "max-row-bytes", 1<<20, "limit for one row, in `bytes`")
 	fs.IntVar(&f.limits.BatchRows, "max-batch-rows", 65536, "limit for one batch, in `rows`")
 	fs.IntVar(&f.steps, "max-steps", coordinator.DefaultMaxSteps, "how many `steps` a flow's document may have to be taken in; one that was accepted before goes on")
+	fs.IntVar(&f.txnOps, "max-txn-ops", cluster.DefaultMaxOperations, "how many `documents` one change may write, where it is not made in parts: no more than etcd's flag of this name")
 	f.dead.BindFlags(fs)
 	serve.BindFlags(&f.transport, fs)
 	f.logging.BindFlags(fs)
@@ -73,6 +74,9 @@ SIGTERM or SIGINT drains it: no new batches are taken, those under way end. A se
 	command.FromEnvironment(cmd)
 	return cmd
 }
+
+// leastTxnOps is how many operations the coordinator needs for what it writes in one transaction for itself.
+const leastTxnOps = 8
 
 func (f *flags) run(ctx context.Context, errs io.Writer) error {
 	log, err := f.logging.Logger("coordinator", errs)
@@ -86,7 +90,15 @@ func (f *flags) run(ctx context.Context, errs io.Writer) error {
 		return err
 	}
 	defer endTraces()
-	store, err := f.etcd.Open(log.Named("etcd"))
+	if f.txnOps < leastTxnOps {
+		return fmt.Errorf("--max-txn-ops %d: give what etcd's --max-txn-ops is, 128 where nobody sets it, and %d at the least", f.txnOps, leastTxnOps)
+	}
+	etcd, err := f.etcd.Config(log.Named("etcd"))
+	if err != nil {
+		return err
+	}
+	etcd.MaxOperations = f.txnOps
+	store, err := cluster.Open(etcd)
 	if err != nil {
 		return err
 	}

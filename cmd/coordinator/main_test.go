@@ -40,6 +40,7 @@ func TestFlags(t *testing.T) {
 		{"no-worker", "10s", "1s", "KISGRID_NO_WORKER", "2s"},
 		{"drain-timeout", "30s", "5s", "KISGRID_DRAIN_TIMEOUT", "6s"},
 		{"budget-bytes", "100663296", "1000", "KISGRID_BUDGET_BYTES", "2000"},
+		{"max-txn-ops", "128", "10", "KISGRID_MAX_TXN_OPS", "20"},
 		{"max-row-bytes", "1048576", "10", "KISGRID_MAX_ROW_BYTES", "20"},
 		{"max-batch-bytes", "8388608", "30", "KISGRID_MAX_BATCH_BYTES", "40"},
 		{"max-batch-rows", "65536", "50", "KISGRID_MAX_BATCH_ROWS", "60"},
@@ -93,6 +94,7 @@ func TestWrongFlags(t *testing.T) {
 		"half of TLS":    {[]string{"--tls-cert", "tls.crt"}, "--tls-key"},
 		"no such file":   {[]string{"--tls-cert", "no.crt", "--tls-key", "no.key"}, "no.crt"},
 		"etcd's CA":      {[]string{"--etcd-tls-ca", filepath.Join(t.TempDir(), "no-ca.crt")}, "no-ca.crt"},
+		"few operations": {[]string{"--max-txn-ops", "0"}, "--max-txn-ops"},
 		"small budget":   {[]string{"--budget-bytes", "1000"}, "budget"},
 		"too many words": {[]string{"serve"}, "serve"},
 	} {

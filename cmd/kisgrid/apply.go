@@ -34,6 +34,10 @@ that no worker can run yet is waited for: workers may be about to start.
 Once the flows are active it waits, for --wait at the most, until their connectors are connected on each worker, and says which are
 not, and why. They are tried again and again, and the flows run: that is no failure unless --require-connected says so.
 
+One transaction takes 128 documents (the coordinators' --max-txn-ops) and 1.5 MiB. With --in-parts more are written in several:
+connectors, then functions, then flows, each as long as nobody else has changed them. What runs meanwhile may be some of the
+change; where the command is cut off, the same command writes the rest.
+
 It exits with 1 when a flow is rejected, or has not settled within --timeout.`,
 		Example: "  kisgrid apply -f examples/students/conf\n  kisgrid apply -f flow.yml --dry-run\n  cat flow.yml | kisgrid apply -f -",
 		Args:    cobra.NoArgs,
@@ -65,12 +69,14 @@ type applyOptions struct {
 	timeout        time.Duration // of all of it
 	wait           time.Duration // for connectors
 	connected      bool          // they must be
+	inParts        bool
 }
 
 func (o *applyOptions) bind(cmd *cobra.Command) {
 	cmd.Flags().DurationVar(&o.timeout, "timeout", time.Minute, "how long to wait for the workers, and for all else")
 	cmd.Flags().DurationVar(&o.wait, "wait", 10*time.Second, "how long to wait for the flows' connectors, once the flows are active")
 	cmd.Flags().BoolVar(&o.connected, "require-connected", false, "exit with 1 when a connector is not connected then")
+	cmd.Flags().BoolVar(&o.inParts, "in-parts", false, "write more documents than one transaction takes: connectors, then functions, then flows")
 }
 
 // bound is ctx, which ends with the timeout.
@@ -92,7 +98,7 @@ func readDocuments(path string, stdin io.Reader) ([]definition.Document, error) 
 
 // apply sends the documents and prints what comes of them.
 func apply(ctx context.Context, a pb.AdminClient, docs []definition.Document, how applyOptions, out io.Writer) error {
-	in := &pb.ApplyRequest{DryRun: how.dryRun, WorkersMilliseconds: milliseconds(how.timeout), TellConnectors: true, ConnectorsMilliseconds: milliseconds(how.wait)}
+	in := &pb.ApplyRequest{DryRun: how.dryRun, WorkersMilliseconds: milliseconds(how.timeout), TellConnectors: true, ConnectorsMilliseconds: milliseconds(how.wait), InParts: how.inParts}
 	var mistakes []error
 	for _, d := range docs {
 		p, err := definition.Parse(d)

@@ -60,8 +60,9 @@ func (s *said) await(t *testing.T, text string) {
 
 // running is a command that runs beside the test.
 type running struct {
-	out   said
-	ended chan error
+	out    said
+	ended  chan error
+	cancel context.CancelFunc
 }
 
 // begin runs the command line against the first coordinator.
@@ -74,6 +75,7 @@ func begin(t *testing.T, g *flowtest.Grid, stdin string, args ...string) *runnin
 	cmd.SetOut(&r.out)
 	cmd.SetErr(&r.out)
 	ctx, cancel := context.WithCancel(t.Context())
+	r.cancel = cancel
 	done := make(chan struct{})
 	t.Cleanup(func() { cancel(); <-done })
 	go func() {

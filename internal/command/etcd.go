@@ -29,7 +29,7 @@ func (e *Etcd) BindFlags(fs *pflag.FlagSet) {
 	serve.BindDialFlags(&e.transport, fs, "etcd-")
 }
 
-// Config is for programs that open the store themselves.
+// Config is what cluster.Open wants to know.
 func (e *Etcd) Config(log hclog.Logger) (cluster.Config, error) {
 	e.transport.Logger = log
 	secure, err := e.transport.Credentials()
@@ -42,13 +42,4 @@ func (e *Etcd) Config(log hclog.Logger) (cluster.Config, error) {
 	return cluster.Config{
 		Endpoints: e.Endpoints, Prefix: e.Prefix, Credentials: secure, Username: e.Username, PasswordFile: e.PasswordFile, Logger: log,
 	}, nil
-}
-
-// Open makes the store. It does not wait for etcd.
-func (e *Etcd) Open(log hclog.Logger) (*cluster.Store, error) {
-	config, err := e.Config(log)
-	if err != nil {
-		return nil, err
-	}
-	return cluster.Open(config)
 }

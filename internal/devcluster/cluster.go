@@ -223,7 +223,7 @@ func (k *Cluster) WorkerCommand() string {
 	return command
 }
 
-// Put writes documents as etcdctl does, all in one transaction, without waiting for what becomes of them. Documents that
+// Put writes documents as etcdctl does, in as few transactions as take them, without waiting for what becomes of them. Documents that
 // stand so already are not written again.
 func (k *Cluster) Put(ctx context.Context, docs []definition.Document) error {
 	_, stored, err := k.store.Documents(ctx)
@@ -236,11 +236,12 @@ func (k *Cluster) Put(ctx context.Context, docs []definition.Document) error {
 			put = append(put, *change.After)
 		}
 	}
-	if len(put) == 0 {
-		return nil
+	for _, part := range k.store.Parts(put) {
+		if _, err := k.store.PutDocuments(ctx, nil, part, nil); err != nil {
+			return err
+		}
 	}
-	_, err = k.store.PutDocuments(ctx, nil, put, nil)
-	return err
+	return nil
 }
 
 // Wait blocks until ctx is done, or a process of the cluster fails; then it returns why.

@@ -55,6 +55,7 @@ var conformance = []struct {
 	{"foreign keys are reported once", false, testForeignKeys},
 	{"documents change together or not at all", false, testConflict},
 	{"limits are those of etcd", false, testLimits},
+	{"parts are what etcd takes", false, testParts},
 	{"a worker's life", false, testWorker},
 	{"names", false, testNames},
 	{"coordinators", false, testCoordinators},

@@ -42,7 +42,7 @@ func (s *Store) readDocument(kv *mvccpb.KeyValue) (definition.Document, error) {
 // put only Kind, Name and YAML count; one to delete need not be there.
 //
 // With expect, nothing is written unless each document named in it still is at the revision given, 0 for not there: the error
-// is CodeConflict and names those that are not. What etcd can't take in one transaction (128 documents, 1.5 MiB) is refused with
+// is CodeConflict and names those that are not. What etcd can't take in one transaction (Config.MaxOperations documents, 1.5 MiB) is refused with
 // CodeBadDocument before anything is sent. After CodeUnavailable, CodeDeadline and CodeCancelled it may have been written all
 // the same.
 func (s *Store) PutDocuments(ctx context.Context, expect map[Key]int64, put []definition.Document, del []Key) (revision int64, err error) {
@@ -86,6 +86,33 @@ func (s *Store) PutDocuments(ctx context.Context, expect map[Key]int64, put []de
 	}
 	return answer.Header.Revision, nil
 }
+
+// Parts divides documents into as few parts as PutDocuments takes, each with the revisions of its documents expected. Connectors come
+// first, then functions, then flows, so that a document never comes before one that it names. What is too large for any
+// transaction is a part of its own, which PutDocuments refuses.
+func (s *Store) Parts(docs []definition.Document) (parts [][]definition.Document) {
+	ordered := slices.Clone(docs)
+	slices.SortStableFunc(ordered, func(a, b definition.Document) int {
+		return slices.Index(kindsInOrder, a.Kind) - slices.Index(kindsInOrder, b.Kind)
+	})
+	var part []definition.Document
+	bytes := requestOverhead
+	for _, d := range ordered {
+		// The key stands in what is written, in its condition, and in what is read where that does not hold.
+		weight := len(d.YAML) + 3*(len(s.keys.document(Key{d.Kind, d.Name}))+entryOverhead)
+		if len(part) > 0 && (len(part) >= s.most || bytes+weight > maxBytes) {
+			parts, part, bytes = append(parts, part), nil, requestOverhead
+		}
+		part, bytes = append(part, d), bytes+weight
+	}
+	if len(part) > 0 {
+		parts = append(parts, part)
+	}
+	return parts
+}
+
+// kindsInOrder are the kinds in the order in which their documents may be written one after the other.
+var kindsInOrder = []definition.Kind{definition.KindConn, definition.KindFunc, definition.KindFlow}
 
 // conflict names the documents that are not at the revision expected. The answer holds what was found, in the same order.
 func conflict(expected []Key, expect map[Key]int64, answer *clientv3.TxnResponse) error {

@@ -3,6 +3,7 @@ package cluster_test
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os/exec"
 	"slices"
 	"strings"
@@ -209,5 +210,45 @@ func testLimits(t *testing.T, s *server) {
 	} {
 		_, err := store.PutDocuments(t.Context(), nil, c.put, c.del)
 		wantCode(t, err, batch.CodeBadDocument, c.says)
+	}
+}
+
+// testParts divides random documents, and has etcd take each part, under conditions.
+func testParts(t *testing.T, s *server) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for _, most := range []int{1, 7, 128} {
+		store := s.open(t, cluster.Config{MaxOperations: most})
+		var docs []definition.Document
+		expect := map[cluster.Key]int64{}
+		for i := range 40 {
+			size := random.IntN(2000)
+			if i%8 == 0 {
+				size = random.IntN(1 << 20)
+			}
+			kind := []definition.Kind{"flow", "func", "conn"}[random.IntN(3)]
+			docs = append(docs, document(kind, fmt.Sprintf("%s-%d-%d", strings.Repeat("n", random.IntN(100)), most, i), strings.Repeat("x", size)))
+		}
+		order := map[definition.Kind]int{"conn": 0, "func": 1, "flow": 2}
+		parts, written, last := store.Parts(docs), 0, 0
+		for i, part := range parts {
+			clear(expect)
+			for _, d := range part {
+				expect[cluster.Key{Kind: d.Kind, Name: d.Name}] = 0
+				if order[d.Kind] < last {
+					t.Errorf("with %d at once, a %s comes too late", most, d.Kind)
+				}
+				last = order[d.Kind]
+			}
+			if _, err := store.PutDocuments(t.Context(), expect, part, nil); err != nil {
+				t.Errorf("with %d at once, part %d of %d documents: %v", most, i, len(part), err)
+			}
+			written += len(part)
+		}
+		if written != len(docs) || most == 1 && len(parts) != len(docs) || len(parts) < 5 {
+			t.Errorf("with %d at once, %d documents make %d parts of %d documents", most, len(docs), len(parts), written)
+		}
+		if got := store.Parts(nil); len(got) != 0 {
+			t.Errorf("nothing makes %d parts", len(got))
+		}
 	}
 }

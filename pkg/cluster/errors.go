@@ -22,7 +22,7 @@ var refusals = []struct {
 	{rpctypes.ErrUserEmpty, batch.CodeUnavailable, "etcd asks for a sign-in: give a user name and a password file"},
 	{rpctypes.ErrNoSpace, batch.CodeUnavailable, "compact and defragment etcd or raise its quota, then disarm its alarm"},
 	{rpctypes.ErrRequestTooLarge, batch.CodeBadDocument, "write less at once, or raise etcd's --max-request-bytes"},
-	{rpctypes.ErrTooManyOps, batch.CodeBadDocument, "write less at once, or raise etcd's --max-txn-ops"},
+	{rpctypes.ErrTooManyOps, batch.CodeBadDocument, "etcd's --max-txn-ops is below that of this coordinator: raise etcd's, or lower the coordinators' to the same; kisgrid apply --in-parts writes less at once"},
 }
 
 // explain classifies the error of a call to etcd and says what to do about it. The context is the caller's, so that its

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -181,8 +182,8 @@ type Kept struct {
 }
 
 // Look reads, in one request, what the leader says of flows, and which of the revisions are kept, as it stands when etcd
-// answers. A flow without a status, or with one that can't be read, is not among the statuses. Together there may be at most
-// 128 flows and revisions.
+// answers. A flow without a status, or with one that can't be read, is not among the statuses. Where there are more flows and
+// revisions than one request takes (Config.MaxOperations, 128 at the most) it makes several.
 func (s *Store) Look(ctx context.Context, flows []string, revisions []Kept) (statuses map[string]FlowStatus, kept map[Kept]bool, err error) {
 	var gets []clientv3.Op
 	for _, flow := range flows {
@@ -191,14 +192,18 @@ func (s *Store) Look(ctx context.Context, flows []string, revisions []Kept) (sta
 	for _, r := range revisions {
 		gets = append(gets, clientv3.OpGet(s.keys.revision(r.Flow, r.Revision), clientv3.WithKeysOnly()))
 	}
-	call, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
-	answer, err := s.client.Txn(call).Then(gets...).Commit()
-	if err != nil {
-		return nil, nil, s.explain(ctx, "reading the status of flows", err)
+	var responses []*etcdserverpb.ResponseOp
+	for some := range slices.Chunk(gets, s.ownMost()) {
+		call, cancel := context.WithTimeout(ctx, s.timeout)
+		answer, err := s.client.Txn(call).Then(some...).Commit()
+		cancel()
+		if err != nil {
+			return nil, nil, s.explain(ctx, "reading the status of flows", err)
+		}
+		responses = append(responses, answer.Responses...)
 	}
 	statuses, kept = map[string]FlowStatus{}, map[Kept]bool{}
-	for i, response := range answer.Responses {
+	for i, response := range responses {
 		kvs := response.GetResponseRange().Kvs
 		switch {
 		case len(kvs) == 0:

@@ -92,8 +92,11 @@ type Decision struct {
 	Entry  *HistoryEntry // nil: the status changes alone, as with PutStatus
 }
 
-// decisionsAtOnce is how many decisions go into one transaction, if they are not too large together.
-const decisionsAtOnce = maxOperations / 4
+// ownMost is how many operations of one transaction we use for ourselves: no more than any etcd takes, one at least.
+func (s *Store) ownMost() int { return max(1, min(s.most, DefaultMaxOperations)) }
+
+// decisionsAtOnce is how many decisions, each of two operations, go into one transaction, if they are not too large together.
+func (s *Store) decisionsAtOnce() int { return max(1, s.ownMost()/4) }
 
 // Decide writes decisions, many in one transaction, so that etcd writes to disk, and tells those who follow, once for all of
 // them; what belongs to one is always in the same. It returns an error for each, as Activate's; nil: it was written.
@@ -120,7 +123,7 @@ func (l *Leadership) Decide(ctx context.Context, decisions []Decision) []error {
 			errs[i] = err
 			continue
 		}
-		if t != nil && (len(within) >= decisionsAtOnce || t.bytes+one.bytes+requestOverhead > maxBytes/2) {
+		if t != nil && (len(within) >= l.store.decisionsAtOnce() || t.bytes+one.bytes+requestOverhead > maxBytes/2) {
 			commit()
 		}
 		if t == nil {
@@ -181,7 +184,7 @@ func (l *Leadership) TrimHistory(ctx context.Context, flow string, keep int, age
 	if err != nil {
 		return err
 	}
-	for some := range slices.Chunk(old, maxOperations) {
+	for some := range slices.Chunk(old, l.store.ownMost()) {
 		t := l.store.transaction(fmt.Sprintf("trimming the history of flow %q", flow))
 		for _, revision := range some {
 			t.delete(l.store.keys.revision(flow, revision))

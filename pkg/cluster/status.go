@@ -56,7 +56,7 @@ func (l *Leadership) PutDocumentStatuses(ctx context.Context, put []DocumentStat
 	const doing = "writing the status of functions and connectors"
 	t := l.store.transaction(doing)
 	add := func(write func()) error {
-		if len(t.then) == maxOperations || t.bytes > maxBytes/2 {
+		if len(t.then) == l.store.ownMost() || t.bytes > maxBytes/2 {
 			if err := l.commit(ctx, t); err != nil {
 				return err
 			}

@@ -30,6 +30,8 @@ const (
 	DefaultPrefix  = "/kisgrid/"
 	DefaultTimeout = 5 * time.Second
 	DefaultTTL     = 10 * time.Second
+	// DefaultMaxOperations is what etcd's --max-txn-ops is where nobody sets it.
+	DefaultMaxOperations = 128
 )
 
 // Config says how to reach etcd. Only Endpoints must be given.
@@ -47,6 +49,9 @@ type Config struct {
 	PasswordFile string
 	// Timeout bounds each call to etcd, beside the caller's context. Default 5 s.
 	Timeout time.Duration
+	// MaxOperations is how many documents one transaction may write: no more than etcd's --max-txn-ops. Default
+	// DefaultMaxOperations.
+	MaxOperations int
 	// Logger gets outages of etcd, once each, and records that can't be read, once each. Default: nobody.
 	Logger hclog.Logger
 }
@@ -58,6 +63,7 @@ type Store struct {
 	keys      keys
 	endpoints string // for messages
 	timeout   time.Duration
+	most      int // operations of a transaction
 	outage    outage
 	skipped   skipped
 }
@@ -72,6 +78,9 @@ func Open(c Config) (*Store, error) {
 	}
 	if c.Timeout <= 0 {
 		c.Timeout = DefaultTimeout
+	}
+	if c.MaxOperations <= 0 {
+		c.MaxOperations = DefaultMaxOperations
 	}
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
@@ -117,6 +126,7 @@ func Open(c Config) (*Store, error) {
 		keys:      keys{prefix: strings.TrimSuffix(c.Prefix, "/") + "/"},
 		endpoints: strings.Join(c.Endpoints, ","),
 		timeout:   c.Timeout,
+		most:      c.MaxOperations,
 	}
 	s.outage.logger = c.Logger.With("endpoints", s.endpoints)
 	s.skipped.logger = c.Logger

@@ -8,10 +8,9 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// What etcd takes in one transaction where it is not configured otherwise, and what a request weighs beside its keys and
-// values, rounded up.
+// What etcd takes in one transaction where it is not configured otherwise, what we write in one for ourselves, and what a request
+// weighs beside its keys and values, rounded up.
 const (
-	maxOperations   = 128
 	maxBytes        = 3 << 19 // 1.5 MiB
 	requestOverhead = 256
 	entryOverhead   = 32
@@ -72,10 +71,11 @@ func (t *transaction) onFailure(key string) {
 // the answer says whether the conditions held. After an error of the connection it may have been written all the same.
 func (t *transaction) commit(ctx context.Context) (*clientv3.TxnResponse, error) {
 	switch n := max(len(t.conditions), len(t.then)); {
-	case n > maxOperations:
-		return nil, batch.Errorf(batch.CodeBadDocument, "%s: %d keys at once, etcd takes %d in one transaction: write them in parts", t.doing, n, maxOperations)
+	case n > t.store.most:
+		return nil, batch.Errorf(batch.CodeBadDocument, "%s: %d keys at once, etcd takes %d in one transaction: write them in parts (kisgrid apply --in-parts does), "+
+			"or raise etcd's --max-txn-ops, and then the coordinators' to the same", t.doing, n, t.store.most)
 	case t.bytes+requestOverhead > maxBytes:
-		return nil, batch.Errorf(batch.CodeBadDocument, "%s: %d bytes at once, etcd takes %d in one transaction: write less, or in parts",
+		return nil, batch.Errorf(batch.CodeBadDocument, "%s: %d bytes at once, etcd takes %d in one transaction: write less, or in parts (kisgrid apply --in-parts does)",
 			t.doing, t.bytes+requestOverhead, maxBytes)
 	}
 	call, cancel := context.WithTimeout(ctx, t.store.timeout)

@@ -62,21 +62,28 @@ func (a *admin) apply(in *pb.ApplyRequest, out pb.Admin_ApplyServer) error {
 	}
 	diff := &pb.Diff{Changes: c.changes}
 	if !in.GetDryRun() && len(c.put) > 0 {
-		if diff.Revision, err = a.store.PutDocuments(ctx, c.expect, c.put, nil); err != nil {
+		parts := [][]definition.Document{c.put}
+		if in.GetInParts() {
+			parts = a.store.Parts(c.put)
+		}
+		if err := c.write(parts, func(expect map[cluster.Key]int64, put []definition.Document) (int64, error) {
+			return a.store.PutDocuments(ctx, expect, put, nil)
+		}); err != nil {
 			return err
 		}
+		diff.Revision = c.revision
 	}
 	if err := out.Send(&pb.ApplyEvent{Kind: &pb.ApplyEvent_Diff{Diff: diff}}); err != nil || in.GetDryRun() {
 		return err
 	}
 	waiting, told := asked{}, map[string]*pb.Progress{}
 	for _, name := range c.flows {
-		waiting[name] = batch.Revision{Number: diff.GetRevision(), Digest: c.after.wanted[name].digest}
+		waiting[name] = c.asks(name)
 	}
 	if in.GetTellConnectors() { // then flows are told too that the documents concern and don't change
 		for _, name := range c.concerned() {
 			if _, changes := waiting[name]; !changes {
-				waiting[name] = c.after.wanted[name].id()
+				waiting[name] = c.asks(name)
 			}
 		}
 	}
@@ -152,6 +159,42 @@ type comparison struct {
 	all     []definition.Document // as they will stand
 	after   *compiled             // what they will ask for
 	flows   []string              // flows that the change concerns
+
+	written  map[cluster.Key]int64 // at which revisions
+	revision int64                 // of what was written last
+}
+
+// write writes part after part, each on the condition that its documents are as they were looked at. An error says how many
+// documents are written already.
+func (c *comparison) write(parts [][]definition.Document, put func(expect map[cluster.Key]int64, put []definition.Document) (int64, error)) error {
+	c.written = map[cluster.Key]int64{}
+	for _, part := range parts {
+		expect := make(map[cluster.Key]int64, len(part))
+		for _, d := range part {
+			expect[keyOf(d)] = c.expect[keyOf(d)]
+		}
+		revision, err := put(expect, part)
+		if err != nil && len(c.written) > 0 {
+			return batch.Errorf(batch.CodeOf(err), "%d of %d documents are written; apply the same again with --in-parts, and the others are: %w", len(c.written), len(c.put), err)
+		}
+		if err != nil {
+			return err
+		}
+		for _, d := range part {
+			c.written[keyOf(d)] = revision
+		}
+		c.revision = revision
+	}
+	return nil
+}
+
+// asks is the revision of a flow that the documents ask for, now that they are written.
+func (c *comparison) asks(flow string) batch.Revision {
+	wanted := c.after.wanted[flow].id()
+	for _, d := range c.after.wanted[flow].documents {
+		wanted.Number = max(wanted.Number, c.written[keyOf(d)])
+	}
+	return wanted
 }
 
 func compare(stored, given []definition.Document) comparison {

@@ -13,7 +13,7 @@ import (
 const (
 	// enquiryGap is the least time between two requests to etcd in which questions are put.
 	enquiryGap = 50 * time.Millisecond
-	// enquiryMany is how many questions one request puts at most: each is one key or two of the 128 that etcd takes.
+	// enquiryMany is how many questions one request puts at most: each is one key or two of those that etcd takes.
 	enquiryMany = 64
 	// enquiryEntries is how many entries of the history are read after one request at most. They are large.
 	enquiryEntries = 8

@@ -1,0 +1,146 @@
+package coordinator
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// manyDocuments are n flows, each with a function and a connector of its own, in no good order.
+func manyDocuments(n int) (docs []definition.Document) {
+	for i := range n {
+		docs = append(docs, flowDocument(fmt.Sprintf("F%d", i), "id", fmt.Sprintf("save%d", i)),
+			definition.Document{Kind: definition.KindFunc, Name: fmt.Sprintf("save%d", i), YAML: fmt.Appendf(nil,
+				"kistype: func\nfname: save%d\nfmode: Save\noption:\n  cname: shelf%d\n  save:\n    key: a\n    set:\n      x: x\n", i, i)},
+			definition.Document{Kind: definition.KindConn, Name: fmt.Sprintf("shelf%d", i), YAML: fmt.Appendf(nil, "kistype: conn\ncname: shelf%d\ntype: memory\nkey: k\n", i)})
+	}
+	return docs
+}
+
+// TestWriteInParts cuts a change off before and after each of its parts. Whatever stands then, the same change writes what is missing
+// and nothing else, and no document ever stands without those that it names.
+func TestWriteInParts(t *testing.T) {
+	t.Parallel()
+	docs := manyDocuments(7)
+	store, err := cluster.Open(cluster.Config{Endpoints: []string{SharedEtcd}, Prefix: "/parts/", MaxOperations: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	parts := len(store.Parts(docs))
+	if parts != 6 {
+		t.Fatalf("21 documents of at most 4 at once make %d parts, want 6", parts)
+	}
+	for cutAt := range parts {
+		for _, answered := range []bool{false, true} { // the transaction that is cut off was made, or not
+			var stored []definition.Document
+			now := int64(0)
+			budget := cutAt
+			put := func(expect map[cluster.Key]int64, part []definition.Document) (int64, error) {
+				if budget == 0 && !answered {
+					return 0, batch.Errorf(batch.CodeUnavailable, "etcd is away")
+				}
+				now++
+				for _, d := range part {
+					if expect[keyOf(d)] != 0 {
+						t.Errorf("%s is expected at %d", keyOf(d), expect[keyOf(d)])
+					}
+					d.Revision = now
+					stored = append(stored, d)
+				}
+				if budget == 0 {
+					return 0, batch.Errorf(batch.CodeUnavailable, "etcd is away")
+				}
+				budget--
+				return now, nil
+			}
+			write := func() (comparison, error) {
+				c := compare(stored, docs)
+				c.after = compile(c.all, nil, definition.MaxSteps)
+				if err := c.check(new(catalog).runs); err != nil {
+					t.Fatal(err)
+				}
+				return c, c.write(store.Parts(c.put), put)
+			}
+			c, err := write()
+			if batch.CodeOf(err) != batch.CodeUnavailable || (cutAt > 0) != strings.Contains(err.Error(), fmt.Sprintf("%d of 21 documents are written", len(c.written))) {
+				t.Errorf("cut off at part %d: %v", cutAt, err)
+			}
+			for name, w := range compile(stored, nil, definition.MaxSteps).wanted {
+				if w.revision == nil {
+					t.Errorf("cut off at part %d flow %s stands without what it needs: %q", cutAt, name, w.reasons)
+				}
+			}
+			before := len(stored)
+			budget = parts
+			c, err = write()
+			if err != nil || before+len(c.written) != len(docs) || len(stored) != len(docs) {
+				t.Errorf("after it was cut off at part %d: %v, %d documents were there and %d are written", cutAt, err, before, len(c.written))
+			}
+			for name, w := range compile(stored, nil, definition.MaxSteps).wanted {
+				if got := c.asks(name); got != w.id() {
+					t.Errorf("flow %s asks for %v, and is waited for at %v", name, w.id(), got)
+				}
+			}
+		}
+	}
+	_, err = store.PutDocuments(t.Context(), nil, docs, nil)
+	wantCode(t, err, batch.CodeBadDocument, "21 keys at once, etcd takes 4")
+}
+
+// TestApplyInParts finds a document changed by somebody else between two parts.
+func TestApplyInParts(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	_, _ = r.join("w")
+	docs := manyDocuments(60)
+	in := &pb.ApplyRequest{InParts: true}
+	for _, d := range docs {
+		in.Documents = append(in.Documents, &pb.Document{Kind: string(d.Kind), Name: d.Name, Yaml: d.YAML})
+	}
+	stream, err := pb.NewAdminClient(r.conn).Apply(t.Context(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := (&applying{t, stream}).ends(); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []string{"F0", "F59"} {
+		if e := r.c.board.load().flows[d]; e == nil || e.active == nil || e.status.Wanted != e.status.Active {
+			t.Errorf("flow %s has not settled: %+v", d, e)
+		}
+	}
+	_, stored, err := r.store.Documents(t.Context())
+	if err != nil || len(stored) != len(docs) {
+		t.Fatalf("%d documents stand, %v", len(stored), err)
+	}
+	changed := make([]definition.Document, len(docs))
+	for i, d := range docs {
+		changed[i] = d
+		changed[i].YAML = append(append([]byte(nil), d.YAML...), "# changed\n"...)
+	}
+	c := compare(stored, changed)
+	c.after = compile(c.all, nil, definition.MaxSteps)
+	first := true
+	err = c.write(r.store.Parts(c.put), func(expect map[cluster.Key]int64, put []definition.Document) (int64, error) {
+		revision, err := r.store.PutDocuments(t.Context(), expect, put, nil)
+		if first {
+			first = false
+			other := docs[59*3]
+			other.YAML = append(append([]byte(nil), other.YAML...), "# somebody else\n"...)
+			r.put(other)
+		}
+		return revision, err
+	})
+	if wanted := new(batch.Error); !errors.As(err, &wanted) {
+		t.Fatalf("it is written over somebody else's change: %v", err)
+	}
+	wantCode(t, err, batch.CodeConflict, "flow/F59 is at revision")
+	wantCode(t, err, batch.CodeConflict, "of 180 documents are written")
+}
