@@ -74,7 +74,63 @@ func (c *Connector) redisIntake() (mistakes Mistakes) {
 			blame("params."+name, "is %s: %s", quote(value), advice)
 		}
 	}
+	if len(mistakes) == 0 {
+		c.redisTogether(blame)
+	}
 	return mistakes
+}
+
+// redisTogether says what does not go together, of values that are right by themselves and known here.
+func (c *Connector) redisTogether(blame func(key, format string, args ...any)) {
+	given := func(name string) bool { return c.Params[name] != "" }
+	unknown := func(text string) bool { return strings.Contains(text, "${") }
+	duration := func(name string, byDefault time.Duration) (d time.Duration, ok bool) {
+		if !given(name) {
+			return byDefault, true
+		}
+		d, err := time.ParseDuration(c.Params[name])
+		return d, err == nil
+	}
+	least, leastOK := duration("retry_min", 50*time.Millisecond)
+	most, mostOK := duration("retry_max", 2*time.Second)
+	if leastOK && mostOK && least > most {
+		key := "params.retry_min"
+		if !given("retry_min") {
+			key = "params.retry_max"
+		}
+		blame(key, "does not go with the other limit: retry_min (%s) must not be over retry_max (%s)", least, most)
+	}
+	wait, waitOK := duration("replica_timeout", time.Second)
+	read, readOK := duration("read_timeout", 3*time.Second)
+	if c.Replicas > 0 && waitOK && readOK && wait >= read {
+		key := "params.replica_timeout"
+		if !given("replica_timeout") {
+			key = "params.read_timeout"
+		}
+		blame(key, "does not go with replicas: replica_timeout (%s) must be under read_timeout (%s)", wait, read)
+	}
+	if given("password") && c.PasswordFile != "" {
+		blame("password_file", "stands beside params.password: keep one of the two")
+	}
+	if (c.Params["tls_cert"] == "") != (c.Params["tls_key"] == "") {
+		blame("params.tls_"+map[bool]string{true: "cert", false: "key"}[given("tls_cert")], "wants the other one of tls_cert and tls_key: write both or none")
+	}
+	cluster, _ := strconv.ParseBool(c.Params["cluster"])
+	if cluster && given("master") && !unknown(c.Params["master"]) {
+		blame("params.master", "is for Sentinel, and does not go with cluster: keep one of the two")
+		return
+	}
+	// Several addresses without a master are a Cluster's too.
+	several := len(c.Addrs) > 1 && !given("master") && !slices.ContainsFunc(c.Addrs, unknown)
+	if !cluster && !several {
+		return
+	}
+	if db, err := strconv.Atoi(c.Params["db"]); err == nil && db != 0 {
+		blame("params.db", "is %d, and a Cluster has database 0 only: leave it out, or name one server, or its Sentinels and master", db)
+	}
+	if c.Replicas > 0 {
+		blame("replicas", "works with a single server or Sentinel: on a Cluster set min-replicas-to-write in its servers")
+	}
 }
 
 var portName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*$`)

@@ -45,7 +45,11 @@ func TestConnectorIntake(t *testing.T) {
 	} {
 		for _, name := range c.names {
 			for _, value := range c.right {
-				if mistakes := intake(t, good, "  "+name+": "+value); len(mistakes) > 0 {
+				other := ""
+				if name == "retry_min" {
+					other = "\n  retry_max: 2h"
+				}
+				if mistakes := intake(t, good, "  "+name+": "+value+other); len(mistakes) > 0 {
 					t.Errorf("%s: %s is refused: %q", name, value, mistakes)
 				}
 			}
@@ -55,6 +59,59 @@ func TestConnectorIntake(t *testing.T) {
 					t.Errorf("%s: %s: %q, want one mistake of line 7", name, value, mistakes)
 				}
 			}
+		}
+	}
+}
+
+// Values that are right by themselves and can't be together are refused, with the line of one of them; what a worker puts in is not judged.
+func TestConnectorIntakeTogether(t *testing.T) {
+	for more, want := range map[string]string{
+		"params: {retry_min: 3s, retry_max: 2s}":         "params.retry_min",
+		"params: {retry_min: 2s, retry_max: 2s}":         "",
+		"params: {retry_min: \"${MIN}\", retry_max: 2s}": "",
+		"params: {retry_min: 3s}":                        "params.retry_min",
+		"params: {retry_max: 10ms}":                      "params.retry_max",
+		"params: {retry_min: 3s, retry_max: \"${MAX}\"}": "",
+		"params: {master: m, cluster: true}":             "params.master",
+		"params: {master: m, cluster: false}":            "",
+		"params: {master: \"${M}\", cluster: true}":      "",
+		"params: {db: 1, cluster: true}":                 "params.db",
+		"params: {db: 1, cluster: \"${C}\"}":             "",
+		"params: {db: 0, cluster: true}":                 "",
+		"params: {db: 1}":                                "",
+		"params: {db: 1, master: m}":                     "",
+		"params: {cluster: true}\nreplicas: 1":           "replicas",
+		"replicas: 1\nparams: {replica_timeout: 3s}":     "params.replica_timeout",
+		"replicas: 1\nparams: {read_timeout: 1s}":        "params.read_timeout",
+		"replicas: 1\nparams: {read_timeout: \"${T}\"}":  "",
+		"replicas: 1": "",
+		"password_file: /run/p\nparams: {password: x}":                              "password_file",
+		"params: {tls_cert: /run/c}":                                                "params.tls_cert",
+		"params: {tls_key: /run/c}":                                                 "params.tls_key",
+		"params: {tls_key: /run/c, tls_cert: /run/c}":                               "",
+		"addrs: a:1,b:1\nparams: {db: 1}":                                           "params.db",
+		"addrs: a:1,b:1\nreplicas: 1":                                               "replicas",
+		"addrs: a:1,b:1\nparams: {db: 1, master: m}":                                "",
+		"addrs: \"${A:a:1},b:1\"\nparams: {db: 1}":                                  "",
+		"params: {retry_min: 3s, retry_max: 2s, pool_size: 0}":                      "params.pool_size",
+		"params: {cluster: true, db: 2, password: \"${P}\"}\npassword_file: /run/p": "password_file params.db",
+	} {
+		if !strings.Contains(more, "addrs") {
+			more = "addrs: a:1\n" + more
+		}
+		p, err := Parse(Document{YAML: []byte("kistype: conn\ncname: c\ntype: redis\n" + more)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mistakes, _ := errors.AsType[Mistakes](p.Intake(MaxSteps))
+		var keys []string
+		for _, m := range mistakes {
+			if keys = append(keys, m.Key); m.Line == 0 || m.Line != p.Connector.Document.LineOf(m.Key) {
+				t.Errorf("%s: line %d", more, m.Line)
+			}
+		}
+		if got := strings.Join(keys, " "); got != want {
+			t.Errorf("%s\nis refused for %q: %v, want %q", more, got, mistakes, want)
 		}
 	}
 }

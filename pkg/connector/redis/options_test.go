@@ -9,6 +9,7 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+	"pgregory.net/rapid"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
@@ -150,5 +151,42 @@ func TestParamsAreThoseOfIntake(t *testing.T) {
 	}
 	if known := definition.RedisParams(); !slices.Equal(o.known, known) {
 		t.Errorf("the connector knows %q, and documents may have %q", o.known, known)
+	}
+}
+
+// What documents are refused for when they are taken in is what the connector can't be opened with, also of values that are right by
+// themselves.
+func TestIntakeIsTheConnectors(t *testing.T) {
+	refused := 0
+	rapid.Check(t, func(r *rapid.T) {
+		yaml := "kistype: conn\ncname: c\ntype: redis\naddrs: " + rapid.SampledFrom([]string{"h:1", "h:1,h:2", "/run/r.sock"}).Draw(r, "addrs") + "\n"
+		if replicas := rapid.IntRange(0, 1).Draw(r, "replicas"); replicas > 0 {
+			yaml += "replicas: 1\n"
+		}
+		yaml += "params:\n  other: x\n"
+		times := []string{"1ms", "40ms", "2s", "3s", "1h"}
+		for name, values := range map[string][]string{
+			"retry_min": times, "retry_max": times, "read_timeout": times, "replica_timeout": times, "once_window": times,
+			"db": {"0", "1", "x"}, "cluster": {"true", "false", "1"}, "master": {"m", "''"}, "pool_size": {"0", "1"}, "retries": {"0"},
+		} {
+			if rapid.IntRange(0, 2).Draw(r, "has "+name) == 0 {
+				yaml += "  " + name + ": " + rapid.SampledFrom(values).Draw(r, name) + "\n"
+			}
+		}
+		p, err := definition.Parse(definition.Document{YAML: []byte(yaml)})
+		if err != nil {
+			r.Fatal(err)
+		}
+		_, opened := readOptions(p.Connector, nil)
+		taken := p.Intake(definition.MaxSteps)
+		if (opened == nil) != (taken == nil) {
+			r.Fatalf("%s\nis taken in with %v, and opened with %v", yaml, taken, opened)
+		}
+		if taken != nil {
+			refused++
+		}
+	})
+	if refused == 0 {
+		t.Error("nothing was refused")
 	}
 }
