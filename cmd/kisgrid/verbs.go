@@ -112,6 +112,9 @@ lint of a worker's own program checks: go run ./cmd/worker lint DIR.`,
 			for _, warning := range set.FlowWarnings() {
 				fmt.Fprintln(cmd.ErrOrStderr(), "warning: "+warning)
 			}
+			for _, note := range set.Notes() {
+				fmt.Fprintln(cmd.ErrOrStderr(), "note: "+note)
+			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d documents are right: %d flows, %d functions, %d connectors\n",
 				len(set.Documents()), len(set.Flows), len(set.Functions), len(set.Connectors))
 			return err

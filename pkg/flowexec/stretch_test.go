@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -224,5 +225,38 @@ func TestRecallBetweenRounds(t *testing.T) {
 	}
 	if n != rows {
 		t.Errorf("%d rows came out, not %d", n, rows)
+	}
+}
+
+// A plan says which functions get many rows at once where others take them one after the other.
+func TestPlanNotes(t *testing.T) {
+	const load, save = "l Load; load: {key: '{k}', set: {last: n}}", "s Save; save: {key: '{k}', set: {n: n}}"
+	pass := func(_ context.Context, rows []in) ([]in, error) { return rows, nil }
+	for _, test := range []struct {
+		name      string
+		flow      string
+		functions []string
+		want      string
+	}{
+		{"nothing to say", "shard_key: k\n", []string{"b Calculate", load, save, "c Calculate"}, ""},
+		{"between", "shard_key: k\n", []string{load, "b Calculate", save}, "flows[1].fname: b stands between steps that use connector store, and gets many"},
+		{"by hand", "shard_key: k\n", []string{load, "f Save"}, "flows[1].fname: f uses connector store, as other steps do, and gets many rows at once"},
+		{"a connector of a Calculate", "shard_key: k\n", []string{"c Calculate; cname: store"}, "flows[0].fname: c has connector store: what it does with that by hand"},
+		{"without a shard key documents say it", "", []string{load, "b Calculate", save}, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := kis.NewRegistry()
+			r.Func("b", kis.Batch(pass))
+			r.Func("c", kis.Calculate(double))
+			r.FaaS("f", func(_ context.Context, _ kis.Flow, _ []*in) error { return nil })
+			plan, err := flowexec.Compile(bundle(t, chain(test.flow, test.functions...)), r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch notes := plan.Notes(); {
+			case test.want == "" && len(notes) > 0, test.want != "" && (len(notes) != 1 || !strings.Contains(notes[0], test.want)):
+				t.Errorf("it says %q, not %q", notes, test.want)
+			}
+		})
 	}
 }

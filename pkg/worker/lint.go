@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -37,14 +39,18 @@ mistake a line, and exits with 1 if anything is.`,
 				return err
 			}
 			set, err := definition.NewSet(docs)
-			if err := warn(cmd.ErrOrStderr(), set.Warnings()); err != nil {
+			if err := say(cmd.ErrOrStderr(), "warning", set.Warnings()); err != nil {
 				return err
 			}
-			_, err = flowexec.CompileAll(set, err, registry)
+			plans, err := flowexec.CompileAll(set, err, registry)
 			if err := errors.Join(err, set.Intake(steps), documents.CheckSet(set)); err != nil {
 				return tellMistakes(cmd.ErrOrStderr(), err)
 			}
-			if err := warn(cmd.ErrOrStderr(), set.FlowWarnings()); err != nil {
+			notes := set.Notes()
+			for _, name := range slices.Sorted(maps.Keys(plans)) {
+				notes = append(notes, plans[name].Notes()...)
+			}
+			if err := errors.Join(say(cmd.ErrOrStderr(), "warning", set.FlowWarnings()), say(cmd.ErrOrStderr(), "note", notes)); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d flows are right, with their %d functions and %d connectors\n",
@@ -57,10 +63,10 @@ mistake a line, and exits with 1 if anything is.`,
 	return cmd
 }
 
-// warn writes warnings, a line each.
-func warn(out io.Writer, warnings []string) error {
-	for _, warning := range warnings {
-		if _, err := fmt.Fprintln(out, "warning: "+warning); err != nil {
+// say writes warnings or notes, a line each.
+func say(out io.Writer, kind string, texts []string) error {
+	for _, text := range texts {
+		if _, err := fmt.Fprintln(out, kind+": "+text); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,62 @@
+package flowexec
+
+import (
+	"fmt"
+
+	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/kis"
+)
+
+// Notes say where what rows find in a connector may depend on how rows are cut into batches, as far as only the functions' forms
+// show it: definition.Set.Notes has the rest. They are no mistakes. Each is document:line: key: note.
+func (p *Plan) Notes() (notes []string) {
+	if p.whole() {
+		return nil
+	}
+	tell := func(s *step, format string, args ...any) {
+		m := definition.Mistake{
+			Document: p.bundle.Flow.Document.String(), Line: p.bundle.Flow.Functions[s.index].Line, Key: fmt.Sprintf("flows[%d].fname", s.index),
+			Problem: s.name + " " + fmt.Sprintf(format, args...),
+		}
+		notes = append(notes, m.Error())
+	}
+	type uses struct {
+		first, last int
+		n           int
+		saves       bool
+	}
+	of := make(map[*definition.Connector]*uses)
+	for _, s := range p.steps {
+		if s.connector == nil {
+			continue
+		}
+		u := of[s.connector]
+		if u == nil {
+			u = &uses{first: s.index}
+			of[s.connector] = u
+		}
+		u.last, u.n, u.saves = s.index, u.n+1, u.saves || s.mode == definition.ModeSave
+	}
+	for _, s := range p.steps {
+		switch u := of[s.connector]; {
+		case s.connector == nil:
+		case s.form.Whole() && u.saves && u.n > 1:
+			tell(s, "uses connector %s, as other steps do, and gets many rows at once: what rows find there depends on how they are cut "+
+				"into batches", s.connector.Name)
+		case !s.form.Whole() && s.form != kis.FormSave && s.form != kis.FormLoad:
+			tell(s, "has connector %s: what it does with that by hand is outside of all promises, and depends on how rows are cut into "+
+				"batches", s.connector.Name)
+		}
+		if !s.form.Whole() {
+			continue
+		}
+		for _, other := range p.steps { // in the order of the flow
+			if u := of[other.connector]; other.connector != nil && other.index == u.first && u.saves && u.first < s.index && s.index < u.last &&
+				other.connector != s.connector {
+				tell(s, "stands between steps that use connector %s, and gets many rows at once: what rows find there depends on how they "+
+					"are cut into batches", other.connector.Name)
+			}
+		}
+	}
+	return notes
+}
