@@ -445,3 +445,53 @@ func TestSlowKeysOfACall(t *testing.T) {
 		}
 	}
 }
+
+// A function whose rows may be anything passes on nothing for a row, in whatever way Go has to say so, or what no row can be: that
+// costs this row alone, and no function is called with it that reads structs.
+func TestNoRows(t *testing.T) {
+	var pointer *in
+	for name, none := range map[string]any{
+		"nil": nil, "pointer": pointer, "pointer to it": &pointer, "another pointer": (*ownFields)(nil), "map": map[string]any(nil), "raw": json.RawMessage(nil),
+		"slice": []int(nil), "type with methods": (*own)(nil), "serialized": (*serialized)(nil), "function": (func())(nil), "channel": make(chan int),
+		"half JSON": json.RawMessage(`{`),
+	} {
+		for _, maker := range []string{"calculate Calculate", "expand Expand", "batch Calculate"} {
+			for _, reader := range []string{"struct Verify", "pointer Verify", "again Verify; retry_times: 1", "batchers Calculate"} {
+				for _, flowLines := range []string{"shard_key: k\n", ""} {
+					t.Run(name+" "+maker+" "+reader+flowLines, func(t *testing.T) {
+						synctest.Test(t, func(t *testing.T) {
+							b := newBed(t, flowLines, func(_ *bed, r *kis.Registry) {
+								made := func(i in) any {
+									if i.N == 1 {
+										return none
+									}
+									return &i
+								}
+								r.Func("calculate", kis.Calculate(func(_ context.Context, i in) (any, error) { return made(i), nil }))
+								r.Func("expand", kis.Expand(func(_ context.Context, i in, emit func(any)) error { emit(made(i)); return nil }))
+								r.Func("batch", kis.Batch(func(_ context.Context, rows []in) (all []any, _ error) {
+									for _, i := range rows {
+										all = append(all, made(i))
+									}
+									return all, nil
+								}))
+								r.Func("struct", kis.Verify(func(context.Context, in) error { return nil }))
+								look := func(_ context.Context, i *in) error {
+									if i == nil || i.N == 1 {
+										t.Error("a function got it")
+									}
+									return nil
+								}
+								r.Func("pointer", kis.Verify(look))
+								r.Func("again", kis.Verify(look))
+								r.Func("batchers", kis.Batch(func(_ context.Context, rows []*in) ([]*in, error) { return rows, nil }))
+							}, maker, reader)
+							f, _, _ := strings.Cut(reader, " ")
+							b.expectEnded(b.send("a 0", "b 1", "c 2"), fmt.Sprintf("[0 1 2] 1 CONVERSION_FAILED %s 0→a0 2→c2", f))
+						})
+					})
+				}
+			}
+		}
+	}
+}

@@ -90,6 +90,8 @@ func (t *types) convertAny(row any, codec *rowjson.Codec, to reflect.Type, into 
 	switch of := reflect.TypeOf(row); {
 	case of == nil:
 		return errors.New("it is nil")
+	case of.Kind() == reflect.Pointer && reflect.ValueOf(row).IsNil():
+		return fmt.Errorf("it is a nil %v", of)
 	case elem(of) != to:
 		var err error
 		if row, err = t.written(row); err != nil {

@@ -219,7 +219,7 @@ func takeSame(view, rows kis.Vector) bool {
 	}
 	pointers := unsafe.Slice((*unsafe.Pointer)(view.Pointer()), view.Len())
 	for i, row := range vec.Rows {
-		if reflect.TypeOf(row) != want {
+		if reflect.TypeOf(row) != want || reflect.ValueOf(row).IsNil() {
 			clear(pointers)
 			return false
 		}
