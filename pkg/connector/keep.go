@@ -58,6 +58,7 @@ func (p *Pool) Keep(c *definition.Connector) *Kept {
 	k.find = func() *link { return p.link(context.Background(), resolved, secrets, warnings, p.openers[c.Type]) }
 	k.link = k.find()
 	k.link.keepers++
+	k.link.kept = true
 	return k
 }
 
@@ -72,6 +73,7 @@ func (k *Kept) Renew(revision int64) {
 	if k.link.dropped && !k.released && !k.pool.closed {
 		k.link = k.find()
 		k.link.keepers++
+		k.link.kept = true
 	}
 	k.link.revision = max(k.link.revision, revision)
 }
@@ -106,7 +108,7 @@ func (k *Kept) InForce() {
 	}
 }
 
-// Release lets the connection go: where nobody ever used it, it closes. Safe twice.
+// Release lets the connection go: where nobody else keeps it, it closes when its last user leaves. Safe twice.
 func (k *Kept) Release() {
 	if k.find == nil {
 		return

@@ -58,7 +58,8 @@ func (m *Metrics) RoundTrip(connector, op string, took time.Duration) {
 }
 
 // Up records that so many more of a connector's connections are open or being opened, or fewer, and that the store of so many more
-// of them does not answer. The connector is up while all of them answer; it shows no longer than there are any.
+// of them does not answer. The connector is up while all of them answer. All that is told of a connector goes with its last
+// connection: nobody needs it then, or its document was deleted.
 func (m *Metrics) Up(connector string, more, down int) {
 	if m == nil {
 		return
@@ -69,7 +70,11 @@ func (m *Metrics) Up(connector string, more, down int) {
 	s.all, s.down = s.all+more, s.down+down
 	if s.all == 0 {
 		delete(m.stand, connector)
-		m.up.DeleteLabelValues(connector)
+		for _, metric := range []interface {
+			DeletePartialMatch(prometheus.Labels) int
+		}{m.roundTrips, m.up, m.waiting, m.risk} {
+			metric.DeletePartialMatch(prometheus.Labels{"connector": connector})
+		}
 		return
 	}
 	m.stand[connector] = s

@@ -39,7 +39,7 @@ type Pool struct {
 }
 
 // link is the connection for one version of a connector's document: being opened, then open until the pool closes, or until
-// a newer version is open and the last user has left.
+// the last user has left, and a newer version is open or all who kept it have let it go.
 type link struct {
 	document *definition.Connector // resolved
 	secrets  []definition.Secret   // that were filled in
@@ -56,6 +56,7 @@ type link struct {
 	last     error // of the last one
 	users    int
 	keepers  int  // see Keep
+	kept     bool // there is a keeper, or was one
 	used     bool // somebody uses it, or has
 	retired  bool // a newer version is open and used
 	dropped  bool // the pool no longer knows it
@@ -333,7 +334,7 @@ func (p *Pool) leave(l *link) error {
 // idle takes the links that nobody needs any more out of the pool. Called with mu held.
 func (p *Pool) idle(name string) (idle []*link) {
 	for _, l := range p.links[name] {
-		if l.users == 0 && (l.retired || !l.used && l.keepers == 0) {
+		if l.users == 0 && (l.retired || l.keepers == 0 && (l.kept || !l.used)) {
 			idle = append(idle, l)
 		}
 	}

@@ -259,6 +259,32 @@ func TestMetricsOfConnections(t *testing.T) {
 	}
 }
 
+// All that is told of a connector goes with its last connection.
+func TestMetricsGoWithTheirConnections(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	m := connector.NewMetrics(registry)
+	for _, name := range []string{"gone", "there"} {
+		m.Up(name, 2, 0)
+		m.RoundTrip(name, "save", time.Second)
+		m.Risk(name, "evicts", 1)
+		m.Waiting(name, 2)
+		m.Waiting(name, -2)
+		m.Risk(name, "evicts", -1)
+		m.Up(name, -1, 0)
+	}
+	m.Up("gone", -1, 0)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(families) != 4 {
+		t.Errorf("told are %v, want four metrics of the connector that is there", families)
+	}
+	if strings.Contains(fmt.Sprint(families), "gone") {
+		t.Errorf("told are %v, although no connection is left", families)
+	}
+}
+
 func TestPoolRefusesAWrongDocument(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		wrong := true
@@ -444,7 +470,7 @@ func TestDown(t *testing.T) {
 }
 
 // A document that is kept is opened beside the one that is used, and takes its place when it is used or in force; one that never is
-// leaves the other alone.
+// leaves the other alone. A connection that was kept closes when nobody keeps and nobody uses it.
 func TestPoolKeeps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &shop{}
@@ -481,10 +507,13 @@ func TestPoolKeeps(t *testing.T) {
 		stands(c, connector.Connected)
 		c.InForce()
 		expect(t, s, "opened a, opened b, closed b, opened c, closed a, opened d, closed c, opened c, closed d")
+		user := get(t, p, document("c", 6))
 		c.Release()
 		d.Release()
 		a.Release()
 		expect(t, s, "opened a, opened b, closed b, opened c, closed a, opened d, closed c, opened c, closed d")
+		end(t, user) // nobody keeps it any more: it was the last flow's
+		expect(t, s, "opened a, opened b, closed b, opened c, closed a, opened d, closed c, opened c, closed d, closed c")
 	})
 }
 

@@ -68,6 +68,19 @@ func (m *Metrics) Forget(flow string) {
 	}
 }
 
+// ForgetFunction drops what is told of a function in a flow that has it no more. elsewhere: other flows here have it.
+func (m *Metrics) ForgetFunction(flow, function, mode string, elsewhere bool) {
+	if m == nil {
+		return
+	}
+	m.seconds.DeleteLabelValues(flow, function)
+	m.rows.DeleteLabelValues(flow, function)
+	if !elsewhere {
+		m.FunctionDuration.DeleteLabelValues(function, mode)
+		m.FuncScheduleCntsTotal.DeleteLabelValues(function, mode)
+	}
+}
+
 // flowMetrics is one flow's share of the metrics, looked up once for its lanes.
 type flowMetrics struct {
 	seconds, milliseconds prometheus.Observer

@@ -90,6 +90,15 @@ func (p *Plan) Connectors() []*definition.Connector {
 	return all
 }
 
+// Functions are the modes of the flow's functions, as KisFlow calls them, by name.
+func (p *Plan) Functions() map[string]string {
+	all := map[string]string{}
+	for _, s := range p.steps {
+		all[s.name] = string(s.mode)
+	}
+	return all
+}
+
 // Place is where in the flow a function stands: the use-th time that it does, counted from 0. false: it does not.
 func (p *Plan) Place(function string, use int) (place int, ok bool) {
 	places := p.places[function]

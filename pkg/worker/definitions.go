@@ -169,6 +169,13 @@ func (f *flows) undefine(p *plan, lost bool) {
 		delete(f.plans, p.key)
 		f.metrics.plans.Dec()
 	}
+	if last && p.flow != nil {
+		for _, gone := range f.count(p, -1) {
+			if !lost {
+				f.forgetFunction(gone.flow, gone.function, gone.mode, f.functions[functionOf{"", gone.function, gone.mode}] > 0)
+			}
+		}
+	}
 	f.mu.Unlock()
 	if last && p.flow != nil {
 		f.standings.release(p.kept)

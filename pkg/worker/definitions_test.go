@@ -140,7 +140,8 @@ func TestRevisionsOfOneNumber(t *testing.T) {
 	})
 }
 
-// TestForgottenFlowLeavesNoMetrics forgets a flow that has run: no metric tells of it any more.
+// TestForgottenFlowLeavesNoMetrics forgets a flow that has run: no metric tells of it any more. Nor does one tell of a function that
+// no flow has any more, while another flow's still does.
 func TestForgottenFlowLeavesNoMetrics(t *testing.T) {
 	inBubble(t, wideBudget, func(t *testing.T, r *rig) {
 		b := r.dial()
@@ -149,19 +150,53 @@ func TestForgottenFlowLeavesNoMetrics(t *testing.T) {
 		b.sendPart(batchOf(1, "sharded", "a"))
 		b.result()
 		b.ack()
-		told := func() bool {
+		told := func(name string) bool {
 			synctest.Wait()
 			families, err := r.metrics.Gather()
 			if err != nil {
 				t.Fatal(err)
 			}
-			return strings.Contains(fmt.Sprint(families), `"sharded"`)
+			return strings.Contains(fmt.Sprint(families), `"`+name+`"`)
 		}
-		if !told() {
+		forget := func(flow string, revision int64) {
+			b.send(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Forget{Forget: &pb.Forget{Flow: flow, Revision: revision}}})
+		}
+		b.define("whole")
+		b.sendPart(batchOf(2, "whole", "a"))
+		b.result()
+		b.ack()
+		if !told("sharded") || !told("echo") {
 			t.Error("no metric tells of a flow that runs")
 		}
-		b.send(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Forget{Forget: &pb.Forget{Flow: "sharded", Revision: 5}}})
-		if told() {
+		if errs := b.defineAs("sharded", 6, documents("sharded", "id", "repeat", 2)); len(errs) > 0 {
+			t.Fatal(errs)
+		}
+		next := batchOf(3, "sharded", "a")
+		next.Revision = 6
+		b.sendPart(next)
+		b.result()
+		b.ack()
+		forget("sharded", 5)
+		if !told("echo") || !told("repeat") {
+			t.Error("no metric tells of functions that are there")
+		}
+		of, err := r.metrics.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, family := range of {
+			for _, metric := range family.GetMetric() {
+				if labels := fmt.Sprint(metric.GetLabel()); strings.Contains(labels, `"sharded"`) && strings.Contains(labels, `"echo"`) {
+					t.Errorf("%s tells of a function that the flow has no more", family.GetName())
+				}
+			}
+		}
+		forget("whole", 5)
+		if told("echo") || !told("sharded") {
+			t.Error("metrics tell of a function that no flow has, or of a flow no more")
+		}
+		forget("sharded", 6)
+		if told("sharded") || told("repeat") {
 			t.Error("metrics tell of a flow that is forgotten")
 		}
 	})

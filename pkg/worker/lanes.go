@@ -15,13 +15,17 @@ type flows struct {
 	// standings have the connectors of plans opened.
 	standings *standings
 	forget    func(flow string) // drops the metrics of a flow that is over
-	metrics   *metrics
+	// forgetFunction drops those of a function that a flow has no more; elsewhere: others have it.
+	forgetFunction func(flow, function, mode string, elsewhere bool)
+	metrics        *metrics
 
 	resizing sync.Mutex // held while a flow's lanes change their number, so that the last plan says how many there are
 
 	mu     sync.Mutex
 	byName map[string]*flow  // guarded by mu
 	plans  map[planKey]*plan // guarded by mu
+	// functions counts the plans that have a function, for each flow, and under the name "" for all flows; guarded by mu
+	functions map[functionOf]int
 
 	stopping sync.WaitGroup // lanes that nobody needs any more
 }
@@ -35,6 +39,26 @@ type flow struct {
 	plans   int  // that are in use
 	running int  // parts of which not all rows have ended
 	lost    bool // whoever needed a plan last is gone, and did not say that the flow is over
+}
+
+// functionOf is a function in a flow.
+type functionOf struct{ flow, function, mode string }
+
+// count counts a plan's functions in (1) or out (-1), and returns those that its flow has no more. The caller holds the lock.
+func (f *flows) count(p *plan, plans int) (gone []functionOf) {
+	for function, mode := range p.compiled.Functions() {
+		for _, flow := range []string{p.key.flow, ""} {
+			key := functionOf{flow, function, mode}
+			if f.functions[key] += plans; f.functions[key] > 0 {
+				continue
+			}
+			delete(f.functions, key)
+			if flow != "" {
+				gone = append(gone, key)
+			}
+		}
+	}
+	return gone
 }
 
 // join makes the plan one of its flow's, and starts the lanes where it is the first. Where the flow is to run on it, there are
@@ -55,6 +79,7 @@ func (f *flows) join(p *plan) {
 	}
 	w.plans++
 	p.flow = w
+	f.count(p, 1)
 	f.mu.Unlock()
 	if changed {
 		w.lanes.Resize(copies)

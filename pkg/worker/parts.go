@@ -101,6 +101,7 @@ func (k *session) part(m *pb.Part) error {
 		p.report(t)
 		return nil
 	}
+	s.flows.keep(made) // also what was recalled: its connections go with it
 	s.flows.run(t.flow, work)
 	return nil
 }

@@ -82,7 +82,8 @@ func newServer(c serverConfig) (*server, error) {
 	s.room.watch(c.Metrics)
 	saves := new(flowexec.Saves)
 	s.flows = &flows{
-		compile: s.compile, standings: s.standings, forget: flowMetrics.Forget, metrics: s.metrics, byName: map[string]*flow{}, plans: map[planKey]*plan{},
+		compile: s.compile, standings: s.standings, forget: flowMetrics.Forget, forgetFunction: flowMetrics.ForgetFunction, metrics: s.metrics,
+		byName: map[string]*flow{}, plans: map[planKey]*plan{}, functions: map[functionOf]int{},
 		start: func(flow string, copies int) *flowexec.Lanes {
 			return flowexec.StartLanes(flowexec.LanesConfig{
 				Flow: flow, Copies: copies, Connectors: c.Connectors, Saves: saves, Logger: c.Logger.With("flow", flow), Metrics: flowMetrics, Tracer: c.Tracer,
