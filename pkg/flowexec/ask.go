@@ -197,7 +197,7 @@ func (r *run) chargeKept(rs *rowset, now time.Duration) {
 		if k == nil {
 			continue
 		}
-		origin, waited := rs.origin[i], k.waited(now)
+		origin, waited := rs.origin[i], k.waited(now-r.x.heldUp)
 		if before := charged[origin]; waited > before {
 			r.charge(origin, waited-before)
 			charged[origin] = waited

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -83,6 +84,36 @@ func TestFaaSLoadHearsSaves(t *testing.T) {
 			})
 		}
 	}
+}
+
+// How long a lane is held up before parked rows go on, as by clients that take their answers slowly, is nobody's time.
+func TestHeldUpLaneCostsRowsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var saved atomic.Bool
+		var held atomic.Int64
+		b := newBed(t, "shard_key: k\ntimeout: 30s\n", func(_ *bed, r *kis.Registry) {
+			r.FaaS("f", func(_ context.Context, flow kis.Flow, _ []*in) error {
+				if !saved.Load() {
+					return errors.New("not there")
+				}
+				return flow.Next(kis.ActionDataReuse)
+			})
+			r.Func("v", kis.Verify(polite))
+		}, "f Load; wait: 10m", "v Verify")
+		b.enter = func(context.Context, []uint32) func() {
+			time.Sleep(time.Duration(held.Load()))
+			return func() {}
+		}
+		p := b.send("a 10000", "b 10000")
+		time.Sleep(5 * time.Second)
+		b.expectEnded(p, "[]")
+		held.Store(int64(time.Minute))
+		time.Sleep(time.Minute)
+		saved.Store(true)
+		held.Store(0)
+		time.Sleep(2 * time.Minute)
+		b.expectEnded(p, "[0 1] 0→a10000 1→b10000")
+	})
 }
 
 // A connector that is away is not waited for in the lane: rows that don't need it go on, and those that do keep their order.

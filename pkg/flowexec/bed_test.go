@@ -34,6 +34,7 @@ type bed struct {
 	lanes *flowexec.Lanes
 	store *recorder
 	begin time.Time
+	enter func(context.Context, []uint32) func() // of the parts that are sent from now on
 
 	logging sync.Mutex
 	log     []string // guarded by logging
@@ -56,7 +57,7 @@ func newBed(t *testing.T, flowLines string, register func(*bed, *kis.Registry), 
 
 // send enqueues rows "key number", all for the one lane.
 func (b *bed) send(rows ...string) *flowexec.Part {
-	p := &flowexec.Part{Plan: b.plan, BatchRows: len(rows), Output: true, Attempt: 1, Done: b.done}
+	p := &flowexec.Part{Plan: b.plan, BatchRows: len(rows), Output: true, Attempt: 1, Done: b.done, Enter: b.enter}
 	for _, text := range rows {
 		var key string
 		var n int

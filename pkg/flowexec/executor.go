@@ -37,6 +37,8 @@ type executor struct {
 
 	using using
 	left  func() // what the part's Enter returned for the rows that run; nil: none do
+	// heldUp is how long the lane was held up since the rows that go on were parked, which is nobody's time.
+	heldUp time.Duration
 
 	away bool // it rests, and has no lane; guarded by lane.mu, or by rest.turn
 
@@ -189,8 +191,13 @@ func (x *executor) enterPart(w *work) {
 		rows = picked(w.from.rows, rows)
 	}
 	x.lane.entering.Store(true)
+	began := x.lane.lanes.now()
 	x.left = enter(x.ctx, rows)
+	held := x.lane.held.Add(int64(x.lane.lanes.now() - began))
 	x.lane.entering.Store(false)
+	if x.heldUp = 0; w.from != nil {
+		x.heldUp = max(0, time.Duration(held-w.from.held))
+	}
 }
 
 // leavePart says that those that have not ended run no more.

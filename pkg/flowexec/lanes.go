@@ -102,6 +102,7 @@ type lane struct {
 	index int
 	few   atomic.Int32        // how many parked rows go on together, as functions make much of them; 0: all that may
 	wide  atomic.Bool         // an Expand made many rows of each lately
+	held  atomic.Int64        // for how long parts' Enter held it up, in nanoseconds
 	slow  atomic.Pointer[ask] // the last call to a connector that took longer than the lane waited; nil: none did
 
 	mu      sync.Mutex

@@ -90,6 +90,7 @@ type parcel struct {
 	output  batch.Output
 	spent   map[uint32]time.Duration
 
+	held  int64    // lane.held when the rows were parked
 	left  int      // groups that are not gone; guarded by lane.mu
 	ready []*group // guarded by lane.mu
 }
@@ -216,11 +217,12 @@ func (r *run) mayEnter(rs *rowset) *rowset {
 		return rs
 	}
 	now := r.x.lane.lanes.now()
+	began := now - r.x.heldUp
 	r.chargeKept(rs, now)
 	for i := range rs.len() {
 		if rs.holdOf(i).load && r.step.form == kis.FormFaaS {
 			if i == 0 || rs.origin[i] != rs.origin[i-1] { // the outputs of one row wait together
-				r.charge(rs.origin[i], now-rs.holds[i].due)
+				r.charge(rs.origin[i], max(0, began-rs.holds[i].due))
 			}
 			rs.holds[i].due = now
 		}
@@ -404,7 +406,10 @@ func (r *run) pack(result *Run) *parcel {
 		parked[i] = r.work.row(origin)
 	}
 	groups := make([]*asideGroup, 0, len(r.aside.groups))
-	p := &parcel{lane: r.x.lane, since: r.x.lane.lanes.now(), part: r.partOf(parked), rows: parked, sets: make([][]*rowset, len(r.aside.sets))}
+	p := &parcel{
+		lane: r.x.lane, since: r.x.lane.lanes.now(), held: r.x.lane.held.Load(),
+		part: r.partOf(parked), rows: parked, sets: make([][]*rowset, len(r.aside.sets)),
+	}
 	if r.work.from != nil {
 		p.rows = picked(r.work.from.rows, parked)
 	}
