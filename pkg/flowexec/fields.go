@@ -100,7 +100,7 @@ func checkTypes(b *definition.Bundle, steps []*step) definition.Mistakes {
 				}
 			}
 			for _, d := range s.declared() {
-				if !slices.Contains(fieldNames(has), d.field) {
+				if _, ok := rowjson.Find(has, d.field); !ok {
 					doc := b.Functions[s.name].Document
 					wrong(doc, doc.LineOf(d.key), d.key, "in the flow %s it names %s", b.Flow.Name, lacks(d.field))
 				}

@@ -25,7 +25,8 @@ func lintCommand(register func(*kis.Registry)) *cobra.Command {
 		Long: `lint reads the flow, func and conn documents of a folder and compiles each flow as a worker of this build would: unknown
 keys, functions that are missing, modes that differ, fields that a function reads and the one before it loses. With the worker's
 --document-env and --document-files it also tells what connectors read that they may not. It tells everything that is wrong, a
-mistake a line, and exits with 1 if anything is.`,
+mistake a line, and exits with 1 if anything is. What may be a slip is a warning: fields that a Verify reads and rows never have
+there, and keys that spell the shard key.`,
 		Args: exactly("a folder of documents"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			registry := kis.NewRegistry()
@@ -46,11 +47,12 @@ mistake a line, and exits with 1 if anything is.`,
 			if err := errors.Join(err, set.Intake(steps), documents.CheckSet(set)); err != nil {
 				return tellMistakes(cmd.ErrOrStderr(), err)
 			}
-			notes := set.Notes()
+			warnings, notes := set.FlowWarnings(), set.Notes()
 			for _, name := range slices.Sorted(maps.Keys(plans)) {
+				warnings = append(warnings, plans[name].Warnings()...)
 				notes = append(notes, plans[name].Notes()...)
 			}
-			if err := errors.Join(say(cmd.ErrOrStderr(), "warning", set.FlowWarnings()), say(cmd.ErrOrStderr(), "note", notes)); err != nil {
+			if err := errors.Join(say(cmd.ErrOrStderr(), "warning", warnings), say(cmd.ErrOrStderr(), "note", notes)); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d flows are right, with their %d functions and %d connectors\n",
