@@ -219,8 +219,8 @@ func TestSavedValuesComeBack(t *testing.T) {
 		func(n *big.Int) bool { return n == nil }, nil)
 	carry(t, rapid.Map(whole, func(n *big.Int) big.Int { return *n }), func(a, b big.Int) bool { return a.Cmp(&b) == 0 }, func(big.Int) bool { return true }, nil)
 	carry(t, rapid.Map(whole, func(n *big.Int) *big.Rat { return big.NewRat(1, 1).SetFrac(n, big.NewInt(7)) }), func(a, b *big.Rat) bool { return a.Cmp(b) == 0 }, nil, nil)
-	// Its own method reads it with a precision of 64 bits.
-	carry(t, rapid.Map(rapid.Float64(), big.NewFloat), func(a, b *big.Float) bool { return new(big.Float).SetPrec(53).Set(a).Cmp(b) == 0 }, nil, nil)
+	// Its own methods write the digits that its precision needs, and read them with 64 bits.
+	carry(t, rapid.Map(rapid.Int32(), func(n int32) *big.Float { return big.NewFloat(float64(n) / 8) }), func(a, b *big.Float) bool { return a.Cmp(b) == 0 }, nil, nil)
 	carry(t, rapid.SampledFrom([]netip.Addr{netip.MustParseAddr("::1"), netip.MustParseAddr("10.0.0.1"), {}}), same[netip.Addr], nil, nil)
 
 	small := rapid.IntRange(-5, 5)
