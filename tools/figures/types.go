@@ -74,8 +74,8 @@ func named(t types.Type) *types.TypeName {
 	}
 }
 
-// arrows are those between the files of a package: one for each pair of files of which the first uses something that the second
-// declares: a function, method, type, variable or constant. Fields count for nothing, since their type does.
+// arrows are those between the files of a package: one for each pair of files of which the first uses a function or method that
+// the second declares. Types, variables and constants count for nothing: a reader looks them up, and does not go there.
 type arrows struct {
 	all    int
 	listed bool // the package's comment lists its files in the order in which to read them
@@ -93,7 +93,7 @@ func arrowsOf(p *packages.Package) arrows {
 				return true
 			}
 			used := p.TypesInfo.Uses[id]
-			if used == nil || used.Pkg() != p.Types || !declared(used) {
+			if f, ok := used.(*types.Func); !ok || f.Pkg() != p.Types {
 				return true
 			}
 			position := p.Fset.Position(used.Pos())
@@ -111,19 +111,6 @@ func arrowsOf(p *packages.Package) arrows {
 		}
 	}
 	return a
-}
-
-// declared reports whether an object stands for itself in a file: not a parameter, a field, or something within a function.
-func declared(o types.Object) bool {
-	switch o := o.(type) {
-	case *types.Func:
-		return true
-	case *types.TypeName, *types.Const:
-		return o.Parent() == o.Pkg().Scope()
-	case *types.Var:
-		return !o.IsField() && o.Parent() == o.Pkg().Scope()
-	}
-	return false
 }
 
 // listLine is a line of a package's comment that lists a file: its name first, then what it is about.
