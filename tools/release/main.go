@@ -243,6 +243,8 @@ func modulesOf(built []*debug.BuildInfo) []debug.Module {
 	for _, m := range seen {
 		out = append(out, m)
 	}
-	slices.SortFunc(out, func(a, b debug.Module) int { return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Version, b.Version)) })
+	slices.SortFunc(out, func(a, b debug.Module) int {
+		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Version, b.Version))
+	})
 	return out
 }
