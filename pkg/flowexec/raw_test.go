@@ -3,6 +3,7 @@ package flowexec_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -192,6 +193,55 @@ func TestWritesNoHTML(t *testing.T) {
 				}
 				expect(t, tell(result), `0 → {"k":"<a>&"}`)
 			}
+		})
+	}
+}
+
+// withMethod is written by a method of pointers to it.
+type withMethod struct{ N int }
+
+func (w *withMethod) MarshalJSON() ([]byte, error) {
+	return fmt.Appendf(nil, `{"N":%d,"by":"method"}`, w.N), nil
+}
+
+// A struct leaves a flow with all of its methods, whether a function passes on the struct or a pointer to it, and so it comes to the next.
+func TestStructsHaveTheirMethods(t *testing.T) {
+	type held struct {
+		W withMethod     `json:"w"`
+		L [1]withMethod  `json:"l"`
+		P *withMethod    `json:"p"`
+		M map[string]int `json:"m,omitempty"`
+	}
+	row := held{W: withMethod{1}, L: [1]withMethod{{2}}, P: &withMethod{3}}
+	for name, code := range map[string]func(r *kis.Registry){
+		"Calculate": func(r *kis.Registry) {
+			r.Func("f", kis.Calculate(func(context.Context, in) (held, error) { return row, nil }))
+		},
+		"Calculate of pointers": func(r *kis.Registry) {
+			r.Func("f", kis.Calculate(func(context.Context, in) (*held, error) { return &row, nil }))
+		},
+		"Calculate of any": func(r *kis.Registry) {
+			r.Func("f", kis.Calculate(func(context.Context, in) (any, error) { return row, nil }))
+		},
+		"KisFlow's shape": func(r *kis.Registry) {
+			r.FaaS("f", func(_ context.Context, flow kis.Flow, _ []in) error { return flow.CommitRow(row) })
+		},
+		"KisFlow's shape with pointers": func(r *kis.Registry) {
+			r.FaaS("f", func(_ context.Context, flow kis.Flow, _ []in) error { return flow.CommitRow(&row) })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			const want = `{"w":{"N":1,"by":"method"},"l":[{"N":2,"by":"method"}],"p":{"N":3,"by":"method"}}`
+			expect(t, submit(t, local(t, chain("", "f Calculate"), code), `{}`), "0 → "+want)
+			next := local(t, chain("", "f Calculate", "next Calculate"), func(r *kis.Registry) {
+				code(r)
+				r.Func("next", kis.Calculate(func(_ context.Context, row struct {
+					W, P map[string]any
+				}) (string, error) {
+					return fmt.Sprint(row.W["by"], row.P["by"]), nil
+				}))
+			})
+			expect(t, submit(t, next, `{}`), `0 → "methodmethod"`)
 		})
 	}
 }

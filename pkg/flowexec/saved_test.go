@@ -59,6 +59,11 @@ type (
 	lossy struct {
 		N big.Int `json:"n"`
 	}
+	unset struct {
+		*inner
+		X int
+	}
+	inner  struct{ A int }
 	doubly struct {
 		P **int  `json:"p"`
 		S *[]int `json:"s"`
@@ -263,9 +268,47 @@ func TestSavedValuesComeBack(t *testing.T) {
 	carry(t, rapid.Map(small, func(n int) promoted { return promoted{time.Unix(5, 0).UTC(), n} }), same[promoted], func(p promoted) bool { return p.X != 0 }, nil)
 	carry(t, rapid.Map(small, func(n int) lossy { return lossy{*big.NewInt(int64(n))} }), same[lossy], func(lossy) bool { return true }, nil)
 	carry(t, rapid.Map(small, func(n int) *lossy { return &lossy{*big.NewInt(int64(n))} }), func(a, b *lossy) bool { return a.N.Cmp(&b.N) == 0 }, nil, nil)
+	carry(t, rapid.SampledFrom([]unset{{X: 1}, {&inner{2}, 1}}), same[unset], func(u unset) bool { return u.inner != nil }, nil)
 	carry(t, rapid.Custom(func(r *rapid.T) doubly {
 		return doubly{rapid.Ptr(rapid.Ptr(small, true), true).Draw(r, "p"), rapid.Ptr(rapid.SampledFrom([][]int{nil, {1}}), true).Draw(r, "s")}
 	}), same[doubly], func(d doubly) bool { return d.P != nil && *d.P == nil || d.S != nil && *d.S == nil }, nil)
+}
+
+// Saved fields are read by the names that encoding/json has for a type's fields, wherever these lie.
+func TestLoadFindsFields(t *testing.T) {
+	type tagged struct {
+		Deep []byte `json:"deep"`
+	}
+	type Through struct {
+		Far  *string `json:"far"`
+		Both int     `json:"both"`
+	}
+	type saved struct {
+		inner // a
+		*Through
+		N       int           `json:"n,string"`
+		Folded  *big.Int      `json:"FOLDED"`
+		Skipped string        `json:"-"`
+		Own     time.Duration `json:"own,omitempty"`
+		tagged  `json:"tagged"`
+		both    int
+	}
+	far := "null"
+	want := saved{inner: inner{1}, Through: &Through{&far, 2}, N: 3, Folded: big.NewInt(4), Own: 5, tagged: tagged{[]byte("hi")}}
+	var got *saved
+	l := local(t, chain("", "keep Save", "get Load"), func(r *kis.Registry) {
+		r.Func("keep", kis.Save(func(_ context.Context, w kis.Writer, i in) error {
+			for field, value := range map[string]any{"A": 1, "far": &far, "both": 2, "n": 3, "folded": want.Folded, "Skipped": "x", "-": "x", "own": want.Own, "tagged": want.tagged, "none": 1} {
+				w.Set(i.K, field, value)
+			}
+			return nil
+		}))
+		r.Func("get", kis.Load(func(i in) string { return i.K }, func(_ context.Context, i in, s *saved) (in, error) { got = s; return i, nil }))
+	})
+	expect(t, submit(t, l, row("k", 1)), `0 → {"k":"k","n":1}`)
+	if !reflect.DeepEqual(*got, want) || got.both != 0 {
+		t.Errorf("got %+v, want %+v", *got, want)
+	}
 }
 
 // The first function that reads what a declared Load sets decides as what it is read; else the document does; else it is guessed.

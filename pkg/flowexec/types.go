@@ -149,6 +149,15 @@ func (t *types) appendJSON(dst []byte, row any) ([]byte, error) {
 	case json.RawMessage:
 		return appendRaw(dst, v)
 	}
+	// A struct is written as one that has an address, whether a function passes on the struct or a pointer: with all of its methods.
+	switch v := reflect.ValueOf(row); {
+	case v.Kind() == reflect.Pointer && v.Type().Elem().Kind() == reflect.Struct && !v.IsNil():
+		return t.codec(v.Type().Elem()).Append(dst, v.UnsafePointer())
+	case v.Kind() == reflect.Struct:
+		p := reflect.New(v.Type())
+		p.Elem().Set(v)
+		return t.codec(v.Type()).Append(dst, p.UnsafePointer())
+	}
 	return rowjson.AppendAny(dst, row)
 }
 

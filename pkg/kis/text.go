@@ -133,22 +133,31 @@ func isScalar(t reflect.Type) bool {
 // Texts that were stored in other ways are read too, where that leaves no doubt. A panic of the type's own methods is an error. The
 // function is safe for concurrent use.
 func TextReader(t reflect.Type) func(text string, into reflect.Value) error {
-	first := firstReader(t)
+	first, readsTexts := firstReader(t), guessesText(t)
 	return func(text string, into reflect.Value) (err error) {
 		defer func() {
 			if p := recover(); p != nil {
 				err = fmt.Errorf("reading it as %v: %w", t, newPanic(p))
 			}
 		}()
-		if first == nil {
-			return readGuessed(text, into)
-		}
-		if first(text, into) == nil {
+		if first != nil && first(text, into) == nil {
 			return nil
 		}
 		into.SetZero()
-		return readGuessed(text, into)
+		// It is the JSON that it looks like, or a string where it is none.
+		if readsTexts || !json.Valid([]byte(text)) {
+			return readQuoted(text, into)
+		}
+		return readJSON(text, into)
 	}
+}
+
+// guessesText reports whether a type reads any text as a string of JSON, where nothing says how the text was written.
+func guessesText(t reflect.Type) bool {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return t.Kind() == reflect.String || methodsOf(reflect.PointerTo(t)).readsText
 }
 
 // firstReader is what Text asks for; nil: what it wrote may as well be guessed.
@@ -189,13 +198,11 @@ func firstReader(t reflect.Type) func(string, reflect.Value) error {
 		return readUnquoted
 	case t.Kind() == reflect.Pointer:
 		return readJSON
-	case isInt(t) && !reads.reads():
+	case isScalar(t) && !reads.reads():
 		return readPlain
 	}
 	return nil
 }
-
-func isInt(t reflect.Type) bool { return reflect.Int <= t.Kind() && t.Kind() <= reflect.Int64 }
 
 // readByText reads a text with the type's UnmarshalText.
 func readByText(text string, into reflect.Value) error {
@@ -219,9 +226,20 @@ func readPlain(text string, into reflect.Value) error {
 	case k == reflect.String:
 		into.SetString(text)
 		return nil
-	case isInt(into.Type()) && isWhole(text):
+	case k == reflect.Bool && (text == "true" || text == "false"):
+		into.SetBool(text == "true")
+		return nil
+	case into.CanInt() && isWhole(text):
 		n, err := strconv.ParseInt(text, 10, into.Type().Bits())
 		into.SetInt(n)
+		return err
+	case into.CanUint() && isWhole(text):
+		n, err := strconv.ParseUint(text, 10, into.Type().Bits())
+		into.SetUint(n)
+		return err
+	case into.CanFloat() && isNumber(text):
+		f, err := strconv.ParseFloat(text, into.Type().Bits())
+		into.SetFloat(f)
 		return err
 	}
 	plain := reflect.New(plainTypes[into.Kind()])
@@ -266,18 +284,6 @@ func readUnquoted(text string, into reflect.Value) error {
 	return nil
 }
 
-// readGuessed reads a text as the JSON that it is, and as a string where it is none, or where a type reads texts.
-func readGuessed(text string, into reflect.Value) error {
-	t := into.Type()
-	for t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	if t.Kind() == reflect.String || methodsOf(reflect.PointerTo(t)).readsText || !json.Valid([]byte(text)) {
-		return readQuoted(text, into)
-	}
-	return readJSON(text, into)
-}
-
 // quoted is a text as a string of JSON.
 func quoted(text string) string {
 	b, err := json.Marshal(text)
@@ -304,8 +310,8 @@ func mayChange(v reflect.Value) bool {
 	return may
 }
 
-// changes looks for what encoding/json loses without a word: methods of pointers to values that have no address, methods that come from
-// an embedded field and leave the others out, and pointers to what may be null as well.
+// changes looks for what encoding/json loses or can't read again: methods of pointers to values that have no address, methods that come
+// from an embedded field and leave the others out, pointers to what may be null as well, and embedded pointers to types that are not exported.
 func changes(t reflect.Type, addressed bool, within []reflect.Type) bool {
 	if slices.Contains(within, t) {
 		return false
@@ -328,7 +334,8 @@ func changes(t reflect.Type, addressed bool, within []reflect.Type) bool {
 		return changes(t.Elem(), false, within)
 	case reflect.Struct:
 		for i := range t.NumField() {
-			if f := t.Field(i); isRead(f) && changes(f.Type, addressed, within) {
+			f := t.Field(i)
+			if isRead(f) && changes(f.Type, addressed, within) || f.Anonymous && !f.IsExported() && f.Type.Kind() == reflect.Pointer {
 				return true
 			}
 		}
