@@ -10,7 +10,9 @@ tag=$(git describe --tags --abbrev=0 --match 'v[0-9]*' HEAD^ 2>/dev/null) || {
 	echo "api: there is no tag before this commit, so there is no release whose API could be kept: nothing was compared"
 	exit 0
 }
-mapfile -t stable < <(sed -n 's/^| `\(pkg\/[a-z\/]*\)` | stable |.*/\1/p' docs/stability.md)
+# What the tag called stable counts: a package that is called unstable since then is a broken promise, too.
+page=$(git show "$tag:docs/stability.md" 2>/dev/null) || page=$(<docs/stability.md)
+mapfile -t stable < <(sed -n 's/^| `\(pkg\/[a-z\/]*\)` | stable |.*/\1/p' <<<"$page")
 ((${#stable[@]})) || { echo "api: docs/stability.md has no line for a stable package, such as | \`pkg/client\` | stable |" >&2; exit 1; }
 
 old=$(mktemp -d)
@@ -25,6 +27,8 @@ for package in "${stable[@]}"; do
 	(cd "$old/tree" && go run "$apidiff" -w "$old/export" "github.com/kisgrid/kisgrid/$package")
 	if ! [[ -d $package ]]; then
 		difference="- the package is no more"
+	elif ! grep -q "^| \`$package\` | stable |" docs/stability.md; then
+		difference="- docs/stability.md calls it stable no more"
 	else
 		difference=$(go run "$apidiff" -incompatible "$old/export" "github.com/kisgrid/kisgrid/$package")
 	fi
