@@ -3,6 +3,8 @@
 //
 // Errors are *batch.Error: CodeUnavailable when etcd does not answer or refuses the user, CodeConflict when somebody else
 // was faster, CodeCancelled and CodeDeadline when the caller's context ended.
+//
+// It is exported for the project's own programs and changes with them: see docs/stability.md.
 package cluster
 
 import (

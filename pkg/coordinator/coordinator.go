@@ -3,6 +3,8 @@
 // leaves in parts by the sessions with workers (link.go, sender.go), and its results go back as answers (submission.go).
 // Beside that path the fleet (fleet.go) knows workers and flows, and one coordinator of all, the leader (leader.go), decides
 // which revision of a flow is active.
+//
+// It is exported for the project's own programs and changes with them: see docs/stability.md.
 package coordinator
 
 import (

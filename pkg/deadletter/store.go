@@ -1,6 +1,8 @@
 // Package deadletter keeps the rows that could not be done: one Redis stream for each flow, with limits by count and age that
 // show when they are reached. The coordinator puts letters in before it answers their client, and runs them again when an
 // operator says so.
+//
+// It is exported for the project's own programs and changes with them: see docs/stability.md.
 package deadletter
 
 import (

@@ -3,4 +3,6 @@
 //
 // A run goes through its flow function by function. Its rows stand in vectors of one Go type, with the input row that each
 // comes from beside them, so that a row function costs a call for each row and nothing else.
+//
+// Local is for programs of others. All else is exported for the project's own and changes with them: see docs/stability.md.
 package flowexec

@@ -8,6 +8,8 @@
 // (answer.go). Slots (table.go) change their owner when workers become ready, drain or are gone (membership.go), by hand-over
 // (handover.go), so that rows of one key from one stream are first executed in the order in which they were submitted. Whose
 // fault the death of a worker may be is poison.go's.
+//
+// It is exported for the project's own programs and changes with them: see docs/stability.md.
 package scheduler
 
 import (
