@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
@@ -259,4 +261,30 @@ func TestPlanNotes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Rows of a key that have not begun when their batch's deadline passes end with it, as the row under way does; those before are done.
+func TestDeadlineBetweenRounds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		docs := chain("shard_key: k\n", "l Load; on_missing: 'null'; load: {key: '{k}', set: {last: n}}", "w Verify", "s Save; save: {key: '{k}', set: {n: n}}")
+		l := local(t, docs, func(r *kis.Registry) {
+			r.Func("w", kis.Verify(func(ctx context.Context, _ in) error {
+				timer := time.NewTimer(400 * time.Millisecond)
+				defer timer.Stop()
+				select {
+				case <-timer.C:
+					return nil
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}))
+		})
+		result, err := l.Submit(t.Context(), "F", batch.Rows(row("a", 0), row("a", 1), row("a", 2), row("a", 3), row("a", 4)), flowexec.Timeout(time.Second))
+		if err != nil {
+			t.Fatal(err)
+		}
+		const failed = ": the batch's deadline passed while the row was under way: submit the batch again with more time\n"
+		expect(t, tell(result), "2 failed DEADLINE w"+failed+"3 failed DEADLINE "+failed+"4 failed DEADLINE "+failed+`0 → {"k":"a","last":null,"n":0}
+			1 → {"k":"a","last":0,"n":1}`)
+	})
 }
