@@ -17,7 +17,7 @@ CHAOS_TIME    ?= 20m
 CHAOS_RATE    ?= 4000
 CHAOS_SEED    ?= $(shell date +%s)
 
-.PHONY: help build images release api figures test test-tools lint lint-ci tools-lint tools-proto tools-modules tools-api proto proto-check proto-freeze bench soak-once soak-join soak-wakeups soak-records soak-windows soak-config soak-revisions fuzz sim sim-steps settle outputs chaos vuln e2e-k8s
+.PHONY: help build images release api figures test test-tools lint lint-ci tools-lint tools-proto tools-modules tools-api tools-prometheus alerts proto proto-check proto-freeze bench soak-once soak-join soak-wakeups soak-records soak-windows soak-config soak-revisions fuzz sim sim-steps settle outputs chaos vuln e2e-k8s
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' Makefile
@@ -54,6 +54,7 @@ test: ## Run every test of PACKAGES; with the race detector, the real redis-serv
 	@for tool in redis-server etcd etcdctl; do \
 		printf '%-15s %s\n' $$tool "$$(command -v $$tool || echo 'not installed: an embedded one stands in, or the test says that it is skipped')"; \
 	done
+	@printf '%-15s %s\n' prometheus "$$(command -v prometheus || ls bin/prometheus/usr/bin/prometheus 2>/dev/null || echo 'NOT INSTALLED: alerts are not tried; make tools-prometheus gets it')"
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && echo 'package main; func main() {}' >"$$dir/main.go" && race=-race && \
 	if go build -race -o "$$dir/main" "$$dir/main.go" >"$$dir/why" 2>&1; then \
 		printf '%-15s %s\n' 'race detector' on; \
@@ -61,6 +62,19 @@ test: ## Run every test of PACKAGES; with the race detector, the real redis-serv
 		race=; export CGO_ENABLED=0; sed 's/^/                /' "$$dir/why"; \
 		printf '%-15s %s\n' 'race detector' 'OFF: nothing can be built with it (see above), and races go unseen; install a C compiler (Debian: gcc libc6-dev)'; \
 	fi && echo "go vet $(PACKAGES) && go test $$race -timeout 15m $(PACKAGES)" && go vet $(PACKAGES) && go test $$race -timeout 15m $(PACKAGES)
+
+# Debian's package, unpacked beside what is built: nothing is installed, and no service starts. Where both programs are on the PATH
+# already, these are used.
+tools-prometheus: ## Get Debian's Prometheus into bin/prometheus, unless it is installed
+	@{ command -v prometheus && command -v promtool; } >/dev/null || [ -x bin/prometheus/usr/bin/promtool ] || { \
+		dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && (cd "$$dir" && apt-get download -q prometheus) && \
+			dpkg-deb -x "$$dir"/prometheus_*.deb "$$dir/unpacked" && rm -rf bin/prometheus && mkdir -p bin && mv "$$dir/unpacked" bin/prometheus; \
+	} || { echo "tools-prometheus: apt-get could not get the package prometheus: run apt-get update, or put prometheus and promtool on the PATH" >&2; exit 1; }
+
+# A new alert needs a case that fires it and one that does not, in deploy/prometheus/alerts_test.yml. ALERTS are further flags of the
+# tests, such as -run TestCases.
+alerts: tools-prometheus ## Try each alert of deploy/prometheus on a real Prometheus, which is got if need be: ALERTS
+	go test -count=1 -timeout 10m ./e2e/alerts -alerts.required $(ALERTS)
 
 test-tools: ## Run the tests of the programs in tools/, a module of its own
 	cd tools && go vet ./... && go test ./...

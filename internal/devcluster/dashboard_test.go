@@ -58,6 +58,9 @@ func wrongIn(expr string, known map[string]metric) (wrong []string) {
 		if strings.HasSuffix(name, "(") || slices.Contains([]string{"sum", "max", "min", "and", "or", "unless", "bool"}, name) {
 			continue
 		}
+		if name == "process_start_time_seconds" {
+			continue // every process has it
+		}
 		m, there := known[name]
 		for _, suffix := range []string{"_bucket", "_sum", "_count"} {
 			if base, cut := strings.CutSuffix(name, suffix); cut && known[base].kind == "histogram" {

@@ -48,6 +48,20 @@ func newKeeper(store *deadletter.Store, log hclog.Logger) *keeper {
 	}
 }
 
+// lossReasons are why a dead row is not kept that should have been.
+var lossReasons = []batch.NotKept{batch.StoreFull, batch.StoreAway, batch.TooLarge, batch.Unwritable, batch.Held}
+
+// expect makes the counters of a flow that is there begin at 0: who looks how far a counter rises does not see the step to its first value.
+func (k *keeper) expect(flow string) {
+	if k.store == nil {
+		return
+	}
+	k.kept.WithLabelValues(flow)
+	for _, reason := range lossReasons {
+		k.notKept.WithLabelValues(flow, reason.Name())
+	}
+}
+
 // forget drops what is counted of a flow that was deleted.
 func (k *keeper) forget(flow string) {
 	for _, counts := range []*prometheus.CounterVec{k.kept, k.notKept, k.redriven} {

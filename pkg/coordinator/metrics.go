@@ -85,6 +85,7 @@ func (m *collector) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
 	for flow, l := range c.loop.ledgers(ctx) {
+		c.keeper.expect(flow)
 		counter(rowsIn, l.In, flow)
 		for o := batch.Done; o <= batch.Failed; o++ {
 			counter(rowsEnded, l.Outcomes[o], flow, o.String())

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/deadletter"
@@ -32,4 +34,41 @@ func TestCountedTogether(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// TestLossesBeginAtZero shows the counters of dead rows that are not kept before there is one: their first step is a rise, too.
+func TestLossesBeginAtZero(t *testing.T) {
+	store, err := deadletter.Open(deadletter.Config{URL: "redis://" + miniredis.RunT(t).Addr()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	series := func(k *keeper) (n int) {
+		t.Helper()
+		registry := prometheus.NewRegistry()
+		registry.MustRegister(k.kept, k.notKept)
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				if n++; m.GetCounter().GetValue() != 0 {
+					t.Errorf("%s begins at %v", f.GetName(), m.GetCounter().GetValue())
+				}
+			}
+		}
+		return n
+	}
+	k := newKeeper(store, hclog.NewNullLogger())
+	k.expect("F")
+	if n := series(k); n != 1+len(lossReasons) {
+		t.Errorf("there are %d counters", n)
+	}
+	k.forget("F")
+	none := newKeeper(nil, hclog.NewNullLogger())
+	none.expect("F")
+	if n := series(k) + series(none); n != 0 {
+		t.Errorf("there are %d counters of a deleted flow, or without a store", n)
+	}
 }

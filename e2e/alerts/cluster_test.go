@@ -1,0 +1,267 @@
+package alerts
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/kisgrid/kisgrid/internal/devcluster"
+	"github.com/kisgrid/kisgrid/internal/process"
+)
+
+func TestMain(m *testing.M) { os.Exit(process.Main(m, "../../cmd/...")) }
+
+// lease of everything in the cluster.
+const lease = "3s"
+
+// watched is a Prometheus that scrapes one coordinator and one worker, and what it watches.
+type watched struct {
+	t                   *testing.T
+	prometheus          string // addresses
+	etcd, redis, dead   string
+	coordinator         string
+	coordinatorHTTP     string
+	workerHTTP          string
+	coordinating, works *process.Process
+	stopDead            func()
+}
+
+// durations are those in rules: numbers of minutes and hours.
+var durations = regexp.MustCompile(`\b(\d+)(m|h)\b`)
+
+// inSeconds are the rules with seconds for minutes, so that what takes minutes is seen in seconds.
+func inSeconds(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(rulesFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return durations.ReplaceAllStringFunc(string(text), func(d string) string {
+		n, _ := strconv.Atoi(d[:len(d)-1])
+		if strings.HasSuffix(d, "h") {
+			n *= 60
+		}
+		return fmt.Sprintf("%ds", n)
+	})
+}
+
+// watch starts a Prometheus. What it scrapes is not there yet.
+func watch(t *testing.T) *watched {
+	t.Helper()
+	tool := program(t, "prometheus")
+	w := &watched{
+		t: t, prometheus: process.Address(t), etcd: process.Address(t), redis: process.Address(t), dead: process.Address(t),
+		coordinator: process.Address(t), coordinatorHTTP: process.Address(t), workerHTTP: process.Address(t),
+	}
+	dir := t.TempDir()
+	config := fmt.Sprintf(`global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 250ms}
+rule_files: [rules.yml]
+scrape_configs:
+  - job_name: kisgrid
+    static_configs: [{targets: [%q, %q]}]
+`, w.coordinatorHTTP, w.workerHTTP)
+	for name, text := range map[string]string{"prometheus.yml": config, "rules.yml": inSeconds(t)} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	process.Start(t, process.Config{Name: "prometheus"}, tool, "--config.file="+filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path="+filepath.Join(dir, "data"),
+		"--web.listen-address="+w.prometheus, "--log.level=warn")
+	return w
+}
+
+// get asks Prometheus.
+func (w *watched) get(path string, into any) error {
+	r, err := http.Get("http://" + w.prometheus + path)
+	if err != nil {
+		return err
+	}
+	defer r.Body.Close()
+	text, err := io.ReadAll(r.Body)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(text, into)
+}
+
+// firing are the alerts that fire now, by name, with the values of the label. Each text must have got its values.
+func (w *watched) firing(label string) (map[string][]string, error) {
+	var answer struct {
+		Data struct {
+			Alerts []struct {
+				Labels, Annotations map[string]string
+				State               string
+			}
+		}
+	}
+	if err := w.get("/api/v1/alerts", &answer); err != nil {
+		return nil, err
+	}
+	all := map[string][]string{}
+	for _, a := range answer.Data.Alerts {
+		for _, text := range a.Annotations {
+			if strings.Contains(text, "<no value>") || strings.Contains(text, "<error") {
+				w.t.Errorf("%s says %q", a.Labels["alertname"], text)
+			}
+		}
+		if a.State == "firing" {
+			all[a.Labels["alertname"]] = append(all[a.Labels["alertname"]], a.Labels[label])
+		}
+	}
+	return all, nil
+}
+
+// fires waits until an alert fires, for the label's value where one is given.
+func (w *watched) fires(alert, label, value string) {
+	w.t.Helper()
+	process.Until(w.t, alert+" fires", func() error {
+		all, err := w.firing(label)
+		if err == nil && !slices.Contains(all[alert], value) {
+			err = fmt.Errorf("these fire: %v", all)
+		}
+		return err
+	})
+}
+
+// rest waits until none of the alerts fires.
+func (w *watched) rest(alerts ...string) {
+	w.t.Helper()
+	process.Until(w.t, fmt.Sprintf("%v rest", alerts), func() error {
+		all, err := w.firing("")
+		for _, a := range alerts {
+			if all[a] != nil {
+				err = errors.Join(err, fmt.Errorf("%s fires", a))
+			}
+		}
+		return err
+	})
+}
+
+// value is the value of a query; 0: it has none.
+func (w *watched) value(query string) (float64, error) {
+	var answer struct {
+		Data struct {
+			Result []struct{ Value [2]any }
+		}
+	}
+	if err := w.get("/api/v1/query?query="+url.QueryEscape(query), &answer); err != nil || len(answer.Data.Result) == 0 {
+		return 0, err
+	}
+	text, _ := answer.Data.Result[0].Value[1].(string)
+	return strconv.ParseFloat(text, 64)
+}
+
+// kisgrid runs the command line, and returns all that it printed.
+func (w *watched) kisgrid(stdin string, args ...string) string {
+	w.t.Helper()
+	_, out, log := process.Run(w.t, process.Config{Stdin: stdin, Env: []string{"KISGRID_SERVER=" + w.coordinator}}, "kisgrid", args...)
+	return out + log
+}
+
+// bad are rows that die: a score is no number.
+func bad(rows int) string {
+	return strings.Repeat("{\"stu_id\":1,\"score_1\":\"x\",\"score_2\":2}\n", rows)
+}
+
+func (w *watched) startServers() {
+	w.t.Helper()
+	process.StartEtcd(w.t, "http://"+w.etcd, w.t.TempDir(), func() (io.Closer, error) {
+		return devcluster.StartEtcd(w.t.Context(), devcluster.EtcdConfig{Address: w.etcd})
+	})
+	for _, address := range []string{w.redis, w.dead} {
+		w.stopDead = process.StartRedis(w.t, address, func() (io.Closer, error) {
+			return devcluster.StartRedis(devcluster.RedisConfig{Address: address})
+		})
+	}
+}
+
+func (w *watched) startCluster() {
+	w.t.Helper()
+	w.coordinating = process.Start(w.t, process.Config{}, "coordinator", "--listen", w.coordinator, "--http", w.coordinatorHTTP, "--etcd", w.etcd, "--lease", lease,
+		"--dead-letters", "redis://"+w.dead, "--dead-letters-max", "10")
+	w.works = process.Start(w.t, process.Config{Env: []string{"REDIS_ADDR=" + w.redis}}, "worker", "--name", "w", "--listen", process.Address(w.t),
+		"--http", w.workerHTTP, "--etcd", w.etcd, "--lease", lease)
+	process.Until(w.t, "the students' flows are active", func() error {
+		if out := w.kisgrid("", "apply", "-f", "../../examples/students/conf"); strings.Count(out, "active") < 2 {
+			return errors.New(out)
+		}
+		return nil
+	})
+}
+
+// TestCluster lets what is most of the trouble happen to a cluster that Prometheus scrapes: for each alert it waits until it fires, and
+// before that, where nothing is the matter, that it does not.
+func TestCluster(t *testing.T) {
+	w := watch(t)
+	// Nothing is there.
+	w.fires("KisGridNoCoordinator", "severity", "critical")
+	w.fires("KisGridNoWorker", "severity", "critical")
+	w.startServers()
+	w.startCluster()
+	trouble := []string{
+		"KisGridNoCoordinator", "KisGridNoWorker", "KisGridNoLeader", "KisGridFlowUnserved", "KisGridRowsDead", "KisGridRowsFailed", "KisGridRowsUnaccountedFor",
+		"KisGridDeadLettersFull", "KisGridDeadLettersNearlyFull", "KisGridDeadLettersAway", "KisGridDeadRowsNotKept", "KisGridRowsParkedForLong",
+	}
+	w.rest(trouble...)
+	if out := w.kisgrid("{\"stu_id\":1,\"score_1\":1,\"score_2\":2}\n", "submit", "CalStuAvgScore12"); !strings.Contains(out, "1 done") {
+		t.Fatal(out)
+	}
+	w.rest(trouble...)
+
+	// A row is parked: that is pending before it fires.
+	parked := process.Start(t, process.Config{Stdin: "{\"stu_id\":77,\"score_3\":5}\n", Env: []string{"KISGRID_SERVER=" + w.coordinator}}, "kisgrid", "submit", "CalStuAvgScore3")
+	process.Until(t, "the parked row is seen", func() error {
+		n, err := w.value(`count_over_time(ALERTS{alertname="KisGridRowsParkedForLong",alertstate="pending"}[1h])`)
+		if err == nil && n == 0 {
+			err = errors.New("the alert is not pending")
+		}
+		return err
+	})
+
+	// Rows die, are kept up to the limit, and are not kept above it.
+	w.kisgrid(bad(9), "submit", "CalStuAvgScore12")
+	w.fires("KisGridRowsDead", "flow", "CalStuAvgScore12")
+	w.fires("KisGridDeadLettersNearlyFull", "flow", "CalStuAvgScore12")
+	w.rest("KisGridDeadLettersFull", "KisGridDeadRowsNotKept", "KisGridDeadLettersAway")
+	w.kisgrid(bad(3), "submit", "CalStuAvgScore12")
+	w.fires("KisGridDeadLettersFull", "flow", "CalStuAvgScore12")
+	w.fires("KisGridDeadRowsNotKept", "reason", "store_full")
+	w.rest("KisGridDeadLettersNearlyFull")
+	w.stopDead()
+	w.fires("KisGridDeadLettersAway", "severity", "critical")
+	w.kisgrid(bad(1), "submit", "CalStuAvgScore3")
+	w.fires("KisGridDeadRowsNotKept", "reason", "store_away")
+
+	// The worker goes, then the coordinator.
+	w.rest("KisGridNoWorker", "KisGridFlowUnserved", "KisGridNoCoordinator")
+	w.works.Kill()
+	w.fires("KisGridNoWorker", "severity", "critical")
+	w.fires("KisGridFlowUnserved", "flow", "CalStuAvgScore12")
+	w.rest("KisGridNoCoordinator")
+	w.coordinating.Kill()
+	w.fires("KisGridNoCoordinator", "severity", "critical")
+	parked.Kill()
+
+	// Longer than any alert waits ahead of time, nothing but what happened was told.
+	if n, err := w.value(`count_over_time(ALERTS{alertname=~"KisGridRowsUnaccountedFor|KisGridFunctionAbandoned|KisGridOverloaded",alertstate="firing"}[1h])`); err != nil || n > 0 {
+		t.Errorf("alerts fired of which nothing happened: %v, %v", n, err)
+	}
+}
+
+// The rules with seconds for minutes must be the same rules.
+func TestInSeconds(t *testing.T) {
+	text := inSeconds(t)
+	if durations.MatchString(text) || !strings.Contains(text, "for: 15s") || !strings.Contains(text, "[60s]") || !strings.Contains(text, "15 * 60") {
+		t.Errorf("the rules are\n%s", text)
+	}
+}
