@@ -177,15 +177,19 @@ func (p *Plan) findSets() {
 }
 
 // readerOf is the field that the first function behind a declared Load reads what it sets into. Functions that take any JSON there leave it
-// to later ones, as long as the row goes on to them; jumps are not looked at. nil: none does.
+// to later ones, as long as the field may go on to them; jumps are not looked at. nil: none does.
 func (p *Plan) readerOf(load *step, name string) *rowjson.Field {
 	for _, s := range p.steps[load.index+1:] {
+		drops := s.out != nil && s.form != kis.FormFaaS // which may pass on its own rows
 		for _, in := range s.in {
-			if f, ok := fieldOf(in, name); ok && f.Type.Kind() != reflect.Interface && f.Type != rawType {
+			f, ok := fieldOf(in, name)
+			if ok && f.Type.Kind() != reflect.Interface && f.Type != rawType {
 				return &f
 			}
+			_, known := fieldsOf(in)
+			drops = drops && known && !ok
 		}
-		if s.load != nil && s.load.Fields[name] != "" || s.code != nil && !s.passesOn() {
+		if drops || s.load != nil && s.load.Fields[name] != "" {
 			return nil
 		}
 	}

@@ -339,6 +339,8 @@ func TestDeclaredLoadTypes(t *testing.T) {
 			return nil
 		}))
 		r.FaaS("faas", func(_ context.Context, flow kis.Flow, rows []*text) error { return flow.Next(kis.ActionDataReuse) })
+		r.FaaS("reuses", func(_ context.Context, flow kis.Flow, _ []*narrow) error { return flow.Next(kis.ActionDataReuse) })
+		r.Func("map", kis.Calculate(func(_ context.Context, m map[string]any) (map[string]any, error) { return m, nil }))
 		r.Func("drops", kis.Calculate(func(_ context.Context, n narrow) (narrow, error) { return n, nil }))
 		r.Func("twoStep", kis.Verify(func(ctx context.Context, n narrow) error { return kis.Jump("text") }))
 	}
@@ -352,6 +354,8 @@ func TestDeclaredLoadTypes(t *testing.T) {
 		{"true", "", []string{"any", "texts"}, `"true"`},
 		{"12345", "", []string{"narrow", "faas"}, `"12345"`},
 		{"12345", "", []string{"narrow", "int"}, `12345`},
+		{"12345", "", []string{"reuses", "text"}, `"12345"`},
+		{"null", "", []string{"map", "narrow", "text"}, `"null"`},
 		{"12345", "", []string{"narrow", "number"}, `12345`},
 		{"12345", "", []string{"number", "int"}, `12345`},
 		{"12345", "", []string{"quoted"}, `"12345"`},
@@ -385,8 +389,8 @@ func TestDeclaredLoadTypes(t *testing.T) {
 			}
 			steps := []string{"keep Save", load + "}"}
 			for _, step := range test.steps {
-				if step == "drops" {
-					steps = append(steps, "drops Calculate")
+				if step == "drops" || step == "reuses" || step == "map" {
+					steps = append(steps, step+" Calculate")
 				} else {
 					steps = append(steps, verify(step))
 				}
