@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
 	"github.com/kisgrid/kisgrid/pkg/flowtest"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
@@ -174,4 +177,26 @@ func marks(functions []string, more ...string) string {
 		text += "---\nkistype: func\nfname: " + name + "\nfmode: Verify\n"
 	}
 	return text
+}
+
+// put writes a document as etcdctl does.
+func put(t *testing.T, g *flowtest.Grid, key, document string) {
+	t.Helper()
+	etcd, err := clientv3.New(clientv3.Config{Endpoints: []string{g.Etcd()}, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer etcd.Close()
+	if _, err := etcd.Put(t.Context(), "/kisgrid/config/"+key, document); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func containsLine(text, line string) bool {
+	for l := range strings.Lines(text) {
+		if strings.TrimRight(l, "\n") == line {
+			return true
+		}
+	}
+	return false
 }

@@ -27,11 +27,13 @@ func getCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:       "get " + strings.Join(kinds, "|") + " [NAME]",
 		Short:     "List what a cluster has",
+		Long: `get lists what a cluster has, or tells everything about one thing. Rows of flows are those that came in through the coordinator that
+is asked. While etcd is away, get answers from what that coordinator knows, and says how old it is.`,
 		Example:   "  kisgrid get flows\n  kisgrid get flow CalStuAvgScore12 -o yaml\n  kisgrid get workers -o json",
 		ValidArgs: kinds,
 		Args:      cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			in := &pb.GetRequest{Kind: plural(args[0])}
+			in := &pb.GetRequest{Kind: plural(args[0]), Known: true}
 			if len(args) == 2 {
 				in.Name = args[1]
 			}
@@ -43,7 +45,11 @@ func getCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printResources(cmd.OutOrStdout(), in, got.GetResources(), o.format)
+			if got.GetKnownUnixMilliseconds() != 0 {
+				fmt.Fprintf(cmd.ErrOrStderr(), "etcd does not answer (%s): this is what was known %s ago\n",
+					got.GetAway(), age(time.UnixMilli(got.GetKnownUnixMilliseconds())))
+			}
+			return printResources(cmd.OutOrStdout(), in, got, o.format)
 		},
 	}
 	o.bind(cmd, "json, yaml or name")
@@ -59,7 +65,8 @@ func plural(kind string) string {
 	return kind
 }
 
-func printResources(out io.Writer, in *pb.GetRequest, resources []*pb.Resource, format string) error {
+func printResources(out io.Writer, in *pb.GetRequest, got *pb.GetResponse, format string) error {
+	resources := got.GetResources()
 	switch format {
 	case "":
 		switch kind := in.GetKind(); {
@@ -76,14 +83,14 @@ func printResources(out io.Writer, in *pb.GetRequest, resources []*pb.Resource, 
 		}
 		return nil
 	case "json", "yaml":
-		return printData(out, in, resources, format)
+		return printData(out, in, got, format)
 	}
 	return fmt.Errorf("--output %q: give json, yaml or name", format)
 }
 
-func printData(out io.Writer, in *pb.GetRequest, resources []*pb.Resource, format string) error {
+func printData(out io.Writer, in *pb.GetRequest, got *pb.GetResponse, format string) error {
 	all := []map[string]any{}
-	for _, r := range resources {
+	for _, r := range got.GetResources() {
 		one := map[string]any{"kind": r.GetKind(), "name": r.GetName()}
 		d := json.NewDecoder(bytes.NewReader(r.GetStatus()))
 		d.UseNumber()
@@ -92,6 +99,9 @@ func printData(out io.Writer, in *pb.GetRequest, resources []*pb.Resource, forma
 			return fmt.Errorf("read the status of %s %s: %w", r.GetKind(), r.GetName(), err)
 		}
 		one["status"] = status
+		if known := got.GetKnownUnixMilliseconds(); known != 0 {
+			one["known_as_of"] = time.UnixMilli(known).UTC()
+		}
 		if doc := r.GetDocument(); doc != nil {
 			one["document"], one["revision"] = string(doc.GetYaml()), doc.GetRevision()
 		}
@@ -134,7 +144,7 @@ func blockStyle(n *yaml.Node) {
 
 // columns are what a table shows of each kind.
 var columns = map[string]string{
-	"flows":        "NAME\tSTATE\tREVISION\tSHARD KEY\tROWS\tIN FLIGHT\tDEAD\tFAILED",
+	"flows":        "NAME\tSTATE\tREVISION\tSHARD KEY\tROWS\tIN FLIGHT\tDEAD\tFAILED\tCOUNTED FOR",
 	"functions":    "NAME\tSTATE\tWANTED\tACTIVE\tFLOWS",
 	"connectors":   "NAME\tSTATE\tWANTED\tACTIVE\tFLOWS\tSTORE",
 	"workers":      "ID\tADDRESS\tLANES\tFUNCTIONS\tSTATE\tAGE\tBUILD",
@@ -155,10 +165,48 @@ func printTable(out io.Writer, kind string, resources []*pb.Resource) error {
 		}
 		fmt.Fprintln(w, strings.Join(cells, "\t"))
 	}
-	if err := w.Flush(); err != nil || kind != "coordinators" {
+	if err := w.Flush(); err != nil {
 		return err
 	}
-	return printUnreachable(out, resources)
+	switch kind {
+	case "flows":
+		return printCounter(out, resources)
+	case "coordinators":
+		return printUnreachable(out, resources)
+	}
+	return nil
+}
+
+// printCounter says, below the table of flows, whose counts they are.
+func printCounter(out io.Writer, resources []*pb.Resource) error {
+	var v coordinator.FlowView
+	if err := json.Unmarshal(resources[0].GetStatus(), &v); err != nil {
+		return fmt.Errorf("read the status of flow %s: %w", resources[0].GetName(), err)
+	}
+	if v.Counted.By == "" {
+		return nil // of a coordinator whose build does not say
+	}
+	_, err := fmt.Fprintf(out, "rows are those that came in through %s at %s; each coordinator counts its own\n", v.Counted.By, v.Counted.At)
+	return err
+}
+
+// countedFor is for how long rows of a flow have been counted.
+func countedFor(v coordinator.FlowView) string {
+	if v.Counted.Since.IsZero() {
+		return "-"
+	}
+	return age(v.Counted.Since)
+}
+
+// shardKey is a flow's shard key, none where it has none.
+func shardKey(v coordinator.FlowView, none string) string {
+	switch {
+	case v.ShardKeyUnread:
+		return "?"
+	case v.Wants != nil:
+		return fmt.Sprintf("%s (wanted: %s)", or(v.ShardKey, none), or(*v.Wants, none))
+	}
+	return or(v.ShardKey, none)
 }
 
 func row(kind string, r *pb.Resource) ([]string, error) {
@@ -167,7 +215,7 @@ func row(kind string, r *pb.Resource) ([]string, error) {
 		var v coordinator.FlowView
 		err := json.Unmarshal(r.GetStatus(), &v)
 		n := func(outcome string) string { return strconv.FormatUint(v.Rows[outcome], 10) }
-		return []string{v.Flow, flowState(v), strconv.FormatInt(v.Active, 10), or(v.ShardKey, "-"), n("in"), n("in_flight"), n("dead"), n("failed")}, err
+		return []string{v.Flow, flowState(v), strconv.FormatInt(v.Active, 10), shardKey(v, "-"), n("in"), n("in_flight"), n("dead"), n("failed"), countedFor(v)}, err
 	case "workers":
 		var v cluster.Worker
 		err := json.Unmarshal(r.GetStatus(), &v)
@@ -266,9 +314,16 @@ func describeFlow(out io.Writer, r *pb.Resource) error {
 		fmt.Fprintf(w, "active\tnone\n")
 	}
 	fmt.Fprintf(w, "taken by\t%d of %d capable workers\n", v.Applied, v.Of)
-	fmt.Fprintf(w, "shard key\t%s\n", or(v.ShardKey, "none"))
+	if v.ShardKeyUnread {
+		fmt.Fprintf(w, "shard key\tnot known: the document can't be read\n")
+	} else {
+		fmt.Fprintf(w, "shard key\t%s\n", shardKey(v, "none"))
+	}
 	fmt.Fprintf(w, "rows\tin %d = done %d + filtered %d + aborted %d + dead %d + failed %d + in flight %d (through this coordinator)\n",
 		v.Rows["in"], v.Rows["done"], v.Rows["filtered"], v.Rows["aborted"], v.Rows["dead"], v.Rows["failed"], v.Rows["in_flight"])
+	if v.Counted.By != "" {
+		fmt.Fprintf(w, "counted by\t%s at %s, since %s (%s)\n", v.Counted.By, v.Counted.At, v.Counted.Since.UTC().Format(time.RFC3339), age(v.Counted.Since))
+	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
@@ -315,6 +370,10 @@ func describeDocument(out io.Writer, r *pb.Resource) error {
 func describeRest(out io.Writer, reasons []string, r *pb.Resource) error {
 	for _, reason := range reasons {
 		fmt.Fprintln(out, "because: "+strings.ReplaceAll(reason, "\n", "\n         "))
+	}
+	if r.GetDocument() == nil {
+		_, err := fmt.Fprintln(out, "document: not known, as etcd does not answer and no flow runs with it")
+		return err
 	}
 	_, err := fmt.Fprintf(out, "document:\n%s\n", bytes.TrimSpace(r.GetDocument().GetYaml()))
 	return err

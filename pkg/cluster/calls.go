@@ -17,14 +17,22 @@ import (
 // time: they fail at once, with the reason. And it signs in with the token that it has: see door.
 type calls struct {
 	opened atomic.Bool
-	door   *door // nil without a user; set before opened
+	door   *door        // nil without a user; set before opened
+	heard  atomic.Int64 // when etcd answered last, in nanoseconds since 1970; 0: never
 }
+
+// hear notes that etcd has answered.
+func (c *calls) hear() { c.heard.Store(time.Now().UnixNano()) }
 
 func (c *calls) intercept(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
 	answer, signsIn := reply.(*etcdserverpb.AuthenticateResponse)
 	switch {
 	case !signsIn:
-		return failFast(ctx, method, request, reply, conn, invoke, options...)
+		err := failFast(ctx, method, request, reply, conn, invoke, options...)
+		if err == nil {
+			c.hear()
+		}
+		return err
 	case !c.opened.Load():
 		return rpctypes.ErrGRPCAuthNotEnabled
 	}

@@ -122,6 +122,7 @@ func (c *claim) renew(ctx context.Context) {
 				renewed = nil
 				continue
 			}
+			c.store.calls.hear()
 			expiry.Reset(c.ttl)
 		case <-expiry.C:
 			c.lose(batch.Errorf(batch.CodeUnavailable, "keeping %s in etcd at %s: its lease of %s was not renewed in time: start again under a new id",

@@ -110,6 +110,7 @@ func (f *follower[T]) watch(ctx context.Context, from int64, begun func()) error
 		if err != nil {
 			return f.store.explain(ctx, "watching "+f.span.from, err)
 		}
+		f.store.calls.hear()
 		if answer.Created {
 			if answer.Header.Revision < from-1 {
 				// This etcd is not as far as the one that was listed: it lost data, and would be watched only from when it has caught

@@ -15,6 +15,17 @@ type outage struct {
 	mu      sync.Mutex
 	waiting int       // guarded by mu
 	since   time.Time // guarded by mu
+	reason  error     // of the first who waits; guarded by mu
+}
+
+// now reports whether somebody waits for etcd, and why.
+func (o *outage) now() (away bool, why string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.waiting == 0 {
+		return false, ""
+	}
+	return true, o.reason.Error()
 }
 
 // begins counts one more who waits for etcd.
@@ -23,7 +34,7 @@ func (o *outage) begins(reason error) {
 	o.waiting++
 	first := o.waiting == 1
 	if first {
-		o.since = time.Now()
+		o.since, o.reason = time.Now(), reason
 	}
 	o.mu.Unlock()
 	if first {

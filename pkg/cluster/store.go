@@ -61,6 +61,7 @@ type Config struct {
 // Store is what KisGrid keeps in one etcd. Its methods may be called by several goroutines at the same time.
 type Store struct {
 	client    *clientv3.Client
+	calls     *calls
 	door      *door // nil without a user
 	keys      keys
 	endpoints string // for messages
@@ -124,6 +125,7 @@ func Open(c Config) (*Store, error) {
 	calls.opened.Store(true)
 	s := &Store{
 		client:    client,
+		calls:     calls,
 		door:      calls.door,
 		keys:      keys{prefix: strings.TrimSuffix(c.Prefix, "/") + "/"},
 		endpoints: strings.Join(c.Endpoints, ","),
@@ -154,6 +156,18 @@ func readPassword(username, file string) (string, error) {
 	}
 	return password, nil
 }
+
+// Heard is when etcd answered last, by this process's clock; zero: it never did. While somebody holds a Registration, that is no
+// longer ago than a third of its lease, unless etcd is away. What is followed stands then as it did in etcd, or is newer.
+func (s *Store) Heard() time.Time {
+	if at := s.calls.heard.Load(); at != 0 {
+		return time.Unix(0, at)
+	}
+	return time.Time{}
+}
+
+// Away reports whether somebody who follows etcd waits for it, and why. It does not ask etcd.
+func (s *Store) Away() (away bool, why string) { return s.outage.now() }
 
 // Close ends the connection. Every Follow and Campaign returns, and leases run out unless their owners closed them before.
 func (s *Store) Close() error {

@@ -3,7 +3,6 @@ package coordinator
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,7 +13,6 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/definition"
-	"github.com/kisgrid/kisgrid/pkg/scheduler"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
@@ -34,6 +32,8 @@ type admin struct {
 	build    string    // which build this is
 
 	explaining chan struct{} // holds a token for each call that looks for rows
+
+	address string // where others reach this coordinator
 
 	// What redrives need.
 	id       string
@@ -288,174 +288,6 @@ func (c *comparison) concerned() []string {
 		}
 	}
 	return flows
-}
-
-// Get lists resources of one kind, or one by its name.
-func (a *admin) Get(ctx context.Context, in *pb.GetRequest) (*pb.GetResponse, error) {
-	all, err := a.list(ctx, in.GetKind())
-	if err != nil {
-		return nil, wire.Status(err)
-	}
-	out := &pb.GetResponse{}
-	for _, r := range all {
-		if in.GetName() == "" || in.GetName() == r.GetName() {
-			out.Resources = append(out.Resources, r)
-		}
-	}
-	if in.GetName() != "" && len(out.GetResources()) == 0 {
-		return nil, wire.Status(batch.Errorf(batch.CodeNotFound, "there is no %s %q: kisgrid get %s lists them", strings.TrimSuffix(in.GetKind(), "s"), in.GetName(), in.GetKind()))
-	}
-	slices.SortFunc(out.GetResources(), func(a, b *pb.Resource) int { return strings.Compare(a.GetName(), b.GetName()) })
-	return out, nil
-}
-
-func (a *admin) list(ctx context.Context, kind string) ([]*pb.Resource, error) {
-	switch kind {
-	case "flows":
-		return a.flows(ctx)
-	case "functions":
-		return a.ofKind(ctx, definition.KindFunc)
-	case "connectors":
-		return a.ofKind(ctx, definition.KindConn)
-	case "workers":
-		var all []*pb.Resource
-		for id, w := range a.fleet.workers(ctx) {
-			all = append(all, resource("worker", id, w, nil))
-		}
-		return all, nil
-	case "coordinators":
-		var all []*pb.Resource
-		for id, c := range a.fleet.coordinators() {
-			all = append(all, resource("coordinator", id, c, nil))
-		}
-		return all, nil
-	}
-	return nil, batch.Errorf(batch.CodeNotFound, "there is no kind %q: get flows, functions, connectors, workers or coordinators", kind)
-}
-
-func resource(kind, name string, status any, document *definition.Document) *pb.Resource {
-	r := &pb.Resource{Kind: kind, Name: name}
-	text, err := json.Marshal(status)
-	if err != nil {
-		panic(fmt.Sprintf("the status of %s %s is not JSON: %v", kind, name, err)) // our own types always are
-	}
-	r.Status = text
-	if document != nil {
-		r.Document = &pb.Document{Kind: string(document.Kind), Name: document.Name, Yaml: document.YAML, Revision: document.Revision}
-	}
-	return r
-}
-
-// FlowView is the status of a flow as Get tells it.
-type FlowView struct {
-	// FlowStatus is what stands in etcd, but for the state of an active flow that no worker can run: that is cluster.StateUnserved.
-	cluster.FlowStatus
-	// Unserved is why no worker can run the flow now, as far as this coordinator sees; empty while one can, and while the flow is
-	// off.
-	Unserved []string `json:"unserved,omitempty"`
-	// Degraded are, by connector and worker, why connectors that the flow needs are of no use now. Rows that need them wait. The
-	// state of an active flow is then cluster.StateDegraded, unless it is unserved.
-	Degraded map[string]map[string]string `json:"degraded,omitempty"`
-	ShardKey string                       `json:"shard_key,omitempty"`
-	// Rows are those that came in through this coordinator process, by outcome and in flight.
-	Rows map[string]uint64 `json:"rows"`
-}
-
-func (a *admin) flows(ctx context.Context) ([]*pb.Resource, error) {
-	_, docs, err := a.store.Documents(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, d := range docs {
-		if d.Kind == definition.KindFlow {
-			names = append(names, d.Name)
-		}
-	}
-	unserved, ok := a.fleet.unserved(ctx, names)
-	conns, alive := a.fleet.connectors(ctx)
-	if !ok || !alive {
-		return nil, errStopped()
-	}
-	c, ledgers := a.board.load(), a.loop.ledgers(ctx)
-	var all []*pb.Resource
-	for i := range docs {
-		d := &docs[i]
-		if d.Kind != definition.KindFlow {
-			continue
-		}
-		v := FlowView{FlowStatus: cluster.FlowStatus{Flow: d.Name, Wanted: d.Revision, State: cluster.StateApplying}, Rows: rowCounts(ledgers[d.Name])}
-		if e := c.flows[d.Name]; e != nil {
-			v.FlowStatus = e.status
-			if e.active != nil {
-				v.ShardKey = e.active.shardKey
-			}
-		}
-		if v.Unserved = unserved[d.Name]; len(v.Unserved) > 0 && v.State == cluster.StateActive {
-			v.State = cluster.StateUnserved
-		}
-		if e := c.flows[d.Name]; e != nil {
-			v.Degraded = downBy(conns.degraded, e)
-		}
-		if len(v.Degraded) > 0 && v.State == cluster.StateActive {
-			v.State = cluster.StateDegraded
-		}
-		all = append(all, resource("flow", d.Name, v, d))
-	}
-	return all, nil
-}
-
-func rowCounts(l scheduler.Ledger) map[string]uint64 {
-	counts := map[string]uint64{"in": l.In, "in_flight": l.InFlight()}
-	for o := batch.Done; o <= batch.Failed; o++ {
-		counts[o.String()] = l.Outcomes[o]
-	}
-	return counts
-}
-
-// DocumentView is the status of a function's or connector's document as Get tells it.
-type DocumentView struct {
-	cluster.DocumentStatus
-	// Down is, of a connector, by worker why its store is of no use there now. Rows that need it wait. The state of an active
-	// connector is then cluster.StateDegraded.
-	Down map[string]string `json:"down,omitempty"`
-}
-
-func (a *admin) ofKind(ctx context.Context, kind definition.Kind) ([]*pb.Resource, error) {
-	_, docs, err := a.store.Documents(ctx)
-	if err != nil {
-		return nil, err
-	}
-	statuses, err := a.store.DocumentStatuses(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var down map[string]map[string]string
-	if kind == definition.KindConn {
-		conns, ok := a.fleet.connectors(ctx)
-		if !ok {
-			return nil, errStopped()
-		}
-		down = downBy(conns.degraded, nil)
-	}
-	var all []*pb.Resource
-	for i := range docs {
-		d := &docs[i]
-		if d.Kind != kind {
-			continue
-		}
-		s := statuses[keyOf(*d)]
-		if s.Wanted != d.Revision { // the leader has not come to it yet
-			s.Wanted, s.State, s.Reasons = d.Revision, cluster.StateApplying, nil
-			s.Flows = append([]string{}, s.Flows...)
-		}
-		v := DocumentView{DocumentStatus: s, Down: down[d.Name]}
-		if len(v.Down) > 0 && v.State == cluster.StateActive {
-			v.State = cluster.StateDegraded
-		}
-		all = append(all, resource(string(kind), d.Name, v, d))
-	}
-	return all, nil
 }
 
 // Delete removes documents in one transaction.

@@ -29,6 +29,7 @@ type flowEntry struct {
 	revisions revisions // those that a batch may name, active included
 	status    cluster.FlowStatus
 	mark      cluster.Mark // of status and active in etcd
+	since     time.Time    // since when its rows are counted
 }
 
 // maxRevisions is how many revisions of a flow stay in memory: those that batches are likely to name.

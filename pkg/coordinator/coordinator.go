@@ -173,7 +173,7 @@ func New(c Config) (*Coordinator, error) {
 	pb.RegisterAdminServer(server, &admin{
 		store: c.Store, fleet: k.fleet, loop: k.loop, board: k.board, draining: k.draining, checking: make(chan struct{}, 1),
 		explaining: make(chan struct{}, explainsAtOnce),
-		id:         k.id, keeper: k.keeper, budget: k.ingest.budget, limits: c.Limits, steps: c.MaxSteps, build: c.Build,
+		id:         k.id, keeper: k.keeper, budget: k.ingest.budget, limits: c.Limits, steps: c.MaxSteps, build: c.Build, address: c.Advertise,
 	})
 	c.Registry.MustRegister(&collector{coordinator: k}, k.fleet.rejections, k.keeper.kept, k.keeper.notKept, k.keeper.redriven)
 	return k, nil

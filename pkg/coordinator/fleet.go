@@ -69,6 +69,7 @@ type fleet struct {
 	// services are the flows that the scheduler runs.
 	services map[string]*service
 	erasing  map[string]*time.Timer // of deleted flows
+	since    map[string]time.Time   // since when rows are counted, of flows that have a ledger, or may have
 
 	enquiries *enquiries
 }
@@ -104,7 +105,7 @@ func (f *fleet) init() {
 	f.members, f.flows, f.touched = map[string]*member{}, map[string]*flowEntry{}, map[string]bool{}
 	f.wanted, f.pending = map[string]*revision{}, map[string]*pendingSwitch{}
 	f.services, f.enquiries = map[string]*service{}, newEnquiries(f.store)
-	f.erasing = map[string]*time.Timer{}
+	f.erasing, f.since = map[string]*time.Timer{}, map[string]time.Time{}
 }
 
 // run owns the fleet's state until ctx is done, then waits for its links.
@@ -394,7 +395,10 @@ func (f *fleet) setFlows(ctx context.Context, state cluster.State) {
 		there[name] = true
 		e := f.flows[name]
 		if e == nil {
-			e = &flowEntry{name: name}
+			if f.since[name].IsZero() {
+				f.since[name] = time.Now().UTC()
+			}
+			e = &flowEntry{name: name, since: f.since[name]}
 			f.flows[name] = e
 		}
 		if e.mark == marks[i] {

@@ -147,6 +147,9 @@ func (f *fleet) forget(ctx context.Context, flow string) bool {
 	if !idle {
 		return false
 	}
+	if gone {
+		delete(f.since, flow)
+	}
 	for _, m := range f.members {
 		for name, v := range m.defined[flow] {
 			if !v.asked {
