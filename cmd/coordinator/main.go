@@ -22,6 +22,8 @@ import (
 
 type flags struct {
 	listen, advertise, http string
+	// listenElsewhere and httpElsewhere: where the port is in use, a free one will do.
+	listenElsewhere, httpElsewhere bool
 	etcd                    command.Etcd
 	dead                    command.DeadLetters
 	lease, drain, noWorker  time.Duration
@@ -51,13 +53,17 @@ like: any of them takes any client, and one of them, elected in etcd, decides wh
 
 SIGTERM or SIGINT drains it: no new batches are taken, those under way end. A second signal cuts them off.`,
 		Args: cobra.NoArgs, SilenceUsage: true, SilenceErrors: true, Version: command.Build(),
-		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), cmd.ErrOrStderr()) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			f.listenElsewhere = !cmd.Flags().Changed("listen") && f.advertise == "" // which names the port
+			f.httpElsewhere = !cmd.Flags().Changed("http")
+			return f.run(cmd.Context(), cmd.ErrOrStderr())
+		},
 	}
 	fs := cmd.Flags()
 	fs.SortFlags = false
-	fs.StringVar(&f.listen, "listen", ":7700", "`address` for clients and the command line")
+	fs.StringVar(&f.listen, "listen", ":7700", "`address` for clients and the command line; if the default is in use, any free port")
 	fs.StringVar(&f.advertise, "advertise", "", "`address` that others are told (default: --listen, with 127.0.0.1 where etcd is on this machine, else with this machine's first address)")
-	fs.StringVar(&f.http, "http", ":7702", "`address` for /metrics, /livez and /readyz; empty for none")
+	fs.StringVar(&f.http, "http", ":7702", "`address` for /metrics, /livez and /readyz; empty for none; if the default is in use, any free port")
 	f.etcd.BindFlags(fs)
 	fs.DurationVar(&f.lease, "lease", cluster.DefaultTTL, "how long a worker that can't be reached is waited for")
 	fs.DurationVar(&f.noWorker, "no-worker", 10*time.Second, "how long rows wait while no worker is ready for their flow; then they are failed")
@@ -114,7 +120,7 @@ func (f *flags) run(ctx context.Context, errs io.Writer) error {
 	if letters != nil {
 		defer letters.Close()
 	}
-	listener, err := serve.Listen(ctx, f.listen)
+	listener, err := serve.ListenNear(ctx, f.listen, f.listenElsewhere, log)
 	if err != nil {
 		return err
 	}
@@ -127,7 +133,7 @@ func (f *flags) run(ctx context.Context, errs io.Writer) error {
 		Limits: f.limits, MaxSteps: f.steps, Budget: f.budget, DeadLetters: letters, Build: command.Build(), Logger: log, Tracing: provider,
 	}
 	if f.http != "" {
-		if config.HTTP, err = serve.Listen(ctx, f.http); err != nil {
+		if config.HTTP, err = serve.ListenNear(ctx, f.http, f.httpElsewhere, log); err != nil {
 			return fmt.Errorf("metrics: %w (--http \"\" serves none)", err)
 		}
 	}

@@ -134,7 +134,7 @@ func (l *logged) Write(p []byte) (int, error) {
 
 func (l *logged) await(t *testing.T, line string) {
 	t.Helper()
-	timeout := time.After(20 * time.Second)
+	timeout := time.After(time.Minute)
 	for {
 		l.mu.Lock()
 		text := l.text.String()
@@ -171,5 +171,44 @@ func TestWaitsForEtcd(t *testing.T) {
 	stop()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestPortsInUse starts a coordinator without a word about ports where others hold the usual ones: it takes free ones, and says so. One
+// that is told a port, or that advertises one, does not.
+func TestPortsInUse(t *testing.T) {
+	for _, port := range []string{":7700", ":7702"} {
+		if l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", port); err == nil { // else somebody else holds it
+			defer l.Close()
+		}
+	}
+	begin := func(args ...string) (log *logged, ended chan error, cancel func()) {
+		log, ended = &logged{changed: make(chan struct{}, 1)}, make(chan error, 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		cmd := root()
+		cmd.SetArgs(append(args, "--etcd", "127.0.0.1:1"))
+		cmd.SetErr(log)
+		go func() { ended <- cmd.ExecuteContext(ctx) }()
+		return log, ended, cancel
+	}
+	log, ended, cancel := begin()
+	defer cancel()
+	log.await(t, "wanted=:7700")
+	log.await(t, "wanted=:7702")
+	log.await(t, "starting")
+	cancel()
+	<-ended // as etcd never was there, it need not end well
+	for _, args := range [][]string{{"--listen", ":7700"}, {"--http", ":7702"}, {"--advertise", "somewhere:7700"}} {
+		_, ended, cancel := begin(args...)
+		select {
+		case err := <-ended:
+			if err == nil || !strings.Contains(err.Error(), "choose another address, or end what holds it") {
+				t.Errorf("with %q it ended with %v", args, err)
+			}
+		case <-time.After(time.Minute):
+			cancel()
+			t.Fatalf("with %q it does not end", args)
+		}
+		cancel()
 	}
 }

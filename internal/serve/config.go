@@ -4,9 +4,12 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"syscall"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/pflag"
 
 	"github.com/kisgrid/kisgrid/internal/transport"
@@ -67,4 +70,22 @@ func Listen(ctx context.Context, address string) (net.Listener, error) {
 		return nil, fmt.Errorf("listen on %s: choose another address, or end what holds it: %w", address, err)
 	}
 	return listener, nil
+}
+
+// ListenNear is Listen, but where the port is in use and elsewhere will do it takes a free one of the same host, and logs which. It
+// is for ports that nobody chose: a second process on a machine need not be told others.
+func ListenNear(ctx context.Context, address string, elsewhere bool, log hclog.Logger) (net.Listener, error) {
+	l, err := Listen(ctx, address)
+	if err == nil || !elsewhere || !errors.Is(err, syscall.EADDRINUSE) {
+		return l, err
+	}
+	host, _, splitErr := net.SplitHostPort(address)
+	if splitErr != nil {
+		return nil, err
+	}
+	if l, err = Listen(ctx, net.JoinHostPort(host, "0")); err != nil {
+		return nil, err
+	}
+	log.Warn("the port is in use, took a free one instead", "wanted", address, "listen", l.Addr().String())
+	return l, nil
 }

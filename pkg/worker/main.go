@@ -120,7 +120,7 @@ func (s *serving) run(register func(*kis.Registry)) func(*cobra.Command, []strin
 		c.Registry, c.Build, c.Logger = registry, command.Build(), log
 		c.Limits.BatchBytes = c.Transport.BatchBytes
 		c.Documents = s.access.Of(cmd.Flags())
-		c.ListenElsewhere = !cmd.Flags().Changed("listen")
+		c.ListenElsewhere = !cmd.Flags().Changed("listen") && c.Advertise == "" // which names the port
 		c.HTTPElsewhere = !cmd.Flags().Changed("http")
 		if c.Etcd, err = s.etcd.Config(log.Named("etcd")); err != nil {
 			return err

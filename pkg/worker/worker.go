@@ -223,7 +223,7 @@ func (w *Worker) Run(ctx context.Context) error {
 
 // serve opens everything, waits, and closes everything.
 func (w *Worker) serve() error {
-	listener, err := listen(w.ctx, w.config.Listen, w.config.ListenElsewhere, w.log)
+	listener, err := serve.ListenNear(w.ctx, w.config.Listen, w.config.ListenElsewhere, w.log)
 	if err != nil {
 		return err
 	}
@@ -330,7 +330,7 @@ func (w *Worker) servePages() (*pages, error) {
 	if err != nil {
 		return nil, err
 	}
-	listener, err := listen(w.ctx, w.config.HTTP, w.config.HTTPElsewhere, w.log)
+	listener, err := serve.ListenNear(w.ctx, w.config.HTTP, w.config.HTTPElsewhere, w.log)
 	if err != nil {
 		return nil, fmt.Errorf("%w, or serve no metrics with an empty --http", err)
 	}
