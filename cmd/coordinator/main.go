@@ -24,15 +24,15 @@ type flags struct {
 	listen, advertise, http string
 	// listenElsewhere and httpElsewhere: where the port is in use, a free one will do.
 	listenElsewhere, httpElsewhere bool
-	etcd                    command.Etcd
-	dead                    command.DeadLetters
-	lease, drain, noWorker  time.Duration
-	budget                  int64
-	limits                  batch.Limits
-	steps, txnOps           int
-	transport               transport.Config
-	logging                 command.Logging
-	tracing                 command.Tracing
+	etcd                           command.Etcd
+	dead                           command.DeadLetters
+	lease, drain, noWorker         time.Duration
+	budget                         int64
+	limits                         batch.Limits
+	steps, txnOps                  int
+	transport                      transport.Config
+	logging                        command.Logging
+	tracing                        command.Tracing
 }
 
 func main() {

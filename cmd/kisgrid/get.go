@@ -25,8 +25,8 @@ func getCommand() *cobra.Command {
 	var o output
 	kinds := []string{"flows", "functions", "connectors", "workers", "coordinators"}
 	cmd := &cobra.Command{
-		Use:       "get " + strings.Join(kinds, "|") + " [NAME]",
-		Short:     "List what a cluster has",
+		Use:   "get " + strings.Join(kinds, "|") + " [NAME]",
+		Short: "List what a cluster has",
 		Long: `get lists what a cluster has, or tells everything about one thing. Rows of flows are those that came in through the coordinator that
 is asked. While etcd is away, get answers from what that coordinator knows, and says how old it is.`,
 		Example:   "  kisgrid get flows\n  kisgrid get flow CalStuAvgScore12 -o yaml\n  kisgrid get workers -o json",
