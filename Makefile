@@ -80,15 +80,15 @@ test-tools: ## Run the tests of the programs in tools/, a module of its own
 	cd tools && go vet ./... && go test ./...
 
 lint: ## Check style, and the .proto files
-	$(GOLANGCI_LINT) run ./...
-	cd tools && $(GOLANGCI_LINT) run ./...
+	$(GOLANGCI_LINT) run --allow-parallel-runners ./...
+	cd tools && $(GOLANGCI_LINT) run --allow-parallel-runners ./...
 	cd proto && $(BUF) lint && $(BUF) format --diff --exit-code
 
 # These found mistakes here, or would find some that tests hardly do; the others found style.
 LINTERS_CI := govet,staticcheck,unused,errcheck,errchkjson,errorlint,ineffassign,durationcheck,noctx,bodyclose
 
 lint-ci: ## Check for mistakes and gofmt only: the part of lint that CI runs
-	$(GOLANGCI_LINT) run --enable-only $(LINTERS_CI) ./...
+	$(GOLANGCI_LINT) run --allow-parallel-runners --enable-only $(LINTERS_CI) ./...
 	@files=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')) && { [ -z "$$files" ] || { echo "these are not as gofmt has them:"; echo "$$files"; exit 1; }; }
 
 # What these build stays in Go's cache. They fail only when a tool can't be had.
@@ -99,8 +99,8 @@ tools-proto:
 		go build -modfile=../tools/go.mod -o /dev/null google.golang.org/grpc/cmd/protoc-gen-go-grpc
 tools-modules:
 	cd tools && go build ./...
-tools-api:
-	go build -o /dev/null $(APIDIFF)
+tools-api: # not before there is a tag to compare with
+	@if git describe --tags --abbrev=0 --match 'v[0-9]*' HEAD^ >/dev/null 2>&1; then why=$$(go run $(APIDIFF) -h 2>&1) || { echo "$$why"; exit 1; }; fi
 
 GOVULNDB ?= https://vuln.go.dev
 

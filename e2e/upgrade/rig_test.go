@@ -86,17 +86,17 @@ func unpack(dir string) error {
 
 // grid is a cluster of processes, each of which may be of either build.
 type grid struct {
-	t                *testing.T
-	earlier          string // folder of the earlier programs
-	etcd, redis      string // addresses
-	etcdDir          string // etcd's data
-	stopEtcd         func()
-	env              []string
-	store            *cluster.Store
-	client           *clientv3.Client
-	coordinators     []*member
-	workers          []*process.Process
-	started, awaited int // workers: ever, and at the same time
+	t            *testing.T
+	earlier      string // folder of the earlier programs
+	etcd, redis  string // addresses
+	etcdDir      string // etcd's data
+	stopEtcd     func()
+	env          []string
+	store        *cluster.Store
+	client       *clientv3.Client
+	coordinators []*member
+	workers      []*process.Process
+	started      int // workers, ever
 }
 
 // member is a coordinator, which keeps its addresses when another build takes its place.

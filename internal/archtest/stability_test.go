@@ -37,7 +37,9 @@ func TestEveryPackageSaysWhetherItIsStable(t *testing.T) {
 			t.Errorf("docs/stability.md names %s, which is not there", name)
 		}
 		// Who reads go doc sees it, too.
-		says := slices.ContainsFunc(p[name], func(f file) bool { return f.syntax.Doc != nil && strings.Contains(f.syntax.Doc.Text(), "docs/stability.md") })
+		says := slices.ContainsFunc(p[name], func(f file) bool {
+			return f.syntax.Doc != nil && strings.Contains(f.syntax.Doc.Text(), "docs/stability.md")
+		})
 		if says != (is == "unstable") {
 			t.Errorf("%s is %s: the comment of an unstable package, and of no other, names docs/stability.md", name, is)
 		}

@@ -178,7 +178,7 @@ func TestNobodyChangesGlobals(t *testing.T) {
 					return true
 				}
 				if x, ok := s.X.(*ast.Ident); ok && x.Obj == nil {
-					for _, f := range strings.Fields(globals[names[x.Name]]) {
+					for f := range strings.FieldsSeq(globals[names[x.Name]]) {
 						if f == s.Sel.Name && name != "internal/command" { // which is the main function of programs
 							t.Errorf("%s calls %s.%s, which changes the whole process", name, x.Name, f)
 						}

@@ -132,7 +132,7 @@ func TestProbesGetThrough(t *testing.T) {
 		for i := range 150 {
 			until(t, func() error {
 				if code, err := get(t, "127.0.0.3", address, "/page"); code != http.StatusOK {
-					return fmt.Errorf("page %d: %d, %v", i, code, err)
+					return fmt.Errorf("page %d: %d, error %q", i, code, fmt.Sprint(err))
 				}
 				return nil
 			})

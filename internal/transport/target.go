@@ -98,7 +98,7 @@ func address(a, standard string) (host, port string, err error) {
 		if number < 1 || number > math.MaxUint16 {
 			return wrong(fmt.Sprintf("port %d can't be, ports go from 1 to %d", number, math.MaxUint16))
 		}
-	} else if _, err := net.LookupPort("tcp", port); err != nil {
+	} else if _, err := net.LookupPort("tcp", port); err != nil { //nolint:noctx // names of services stand in a file of this machine
 		return wrong(fmt.Sprintf("port %q is no number, and no service has that name", port))
 	}
 	return host, port, nil

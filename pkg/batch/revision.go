@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"strconv"
 )
 
 // Digest stands for the documents of a revision: SHA-256 over them. Zero means that it is not known, as from a process of a
@@ -55,7 +56,7 @@ func (r Revision) Is(other Revision) bool {
 // String is the revision as messages name it: its number, and the first digits of its digest where that is known.
 func (r Revision) String() string {
 	if r.Digest.IsZero() {
-		return fmt.Sprint(r.Number)
+		return strconv.FormatInt(r.Number, 10)
 	}
 	return fmt.Sprintf("%d (%s)", r.Number, r.Digest.String()[:8])
 }

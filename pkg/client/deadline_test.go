@@ -143,20 +143,20 @@ func TestManyTimeoutsOfAStream(t *testing.T) {
 		k := n.start("a:7700")
 		s, remote := k.stream(n.dial("passthrough:///a:7700"), 1000, 100_000)
 		began := time.Now()
-		pendings := map[time.Duration]*client.Pending{}
-		for _, ms := range []time.Duration{700, 100, 60_000, 300, 0} {
+		pendings := map[int]*client.Pending{} // by milliseconds
+		for _, ms := range []int{700, 100, 60_000, 300, 0} {
 			var opts []client.SubmitOption
 			if ms > 0 {
-				opts = append(opts, client.Timeout(ms*time.Millisecond))
+				opts = append(opts, client.Timeout(time.Duration(ms)*time.Millisecond))
 			}
 			pendings[ms] = send(t, s, numbered(1), opts...)
 			remote.next()
 		}
 		k.kill()
-		for _, ms := range []time.Duration{100, 300, 700} {
+		for _, ms := range []int{100, 300, 700} {
 			_, err := pendings[ms].Wait(t.Context())
 			wantError(t, err, batch.CodeDeadline, true)
-			if took := time.Since(began); took != ms*time.Millisecond {
+			if took := time.Since(began); took != time.Duration(ms)*time.Millisecond {
 				t.Errorf("a Timeout of %d ms ended after %s", ms, took)
 			}
 		}

@@ -14,11 +14,11 @@ import (
 type Standing int
 
 const (
-	// Holds: it keeps the name, and the other one does not register.
+	// Holds means that it keeps the name, and the other one does not register.
 	Holds Standing = iota
-	// Yields: its record goes as the other one's comes.
+	// Yields means that its record goes as the other one's comes.
 	Yields
-	// Shares: both stand side by side.
+	// Shares means that both stand side by side.
 	Shares
 )
 

@@ -32,7 +32,7 @@ var fileParams = []string{"tls_ca", "tls_cert", "tls_key"}
 // Valid says what is wrong with the names.
 func (a Access) Valid() error {
 	for _, name := range a.Env {
-		if prefix, any := strings.CutSuffix(name, "*"); !validVariable(name) && !(any && (prefix == "" || validVariable(prefix))) {
+		if prefix, open := strings.CutSuffix(name, "*"); !validVariable(name) && (!open || prefix != "" && !validVariable(prefix)) {
 			return fmt.Errorf("%q names no environment variable: give NAME, or PREFIX* for all that begin so", name)
 		}
 	}
@@ -61,8 +61,8 @@ func (a Access) readsName(name string) bool {
 
 func matches(patterns []string, name string) bool {
 	return slices.ContainsFunc(patterns, func(pattern string) bool {
-		prefix, any := strings.CutSuffix(pattern, "*")
-		return pattern == name || any && strings.HasPrefix(name, prefix)
+		prefix, open := strings.CutSuffix(pattern, "*")
+		return pattern == name || open && strings.HasPrefix(name, prefix)
 	})
 }
 
@@ -180,9 +180,9 @@ func whereabouts(path string) (string, error) {
 		}
 		path = here + string(filepath.Separator) + path // not joined: a .. goes back from where a link before it leads
 	}
-	real, err := filepath.EvalSymlinks(path)
+	resolved, err := filepath.EvalSymlinks(path)
 	if err == nil || slices.Contains(strings.Split(filepath.ToSlash(path), "/"), "..") {
-		return real, err
+		return resolved, err
 	}
 	for behind := ""; ; {
 		info, errLink := os.Lstat(path)
@@ -190,8 +190,8 @@ func whereabouts(path string) (string, error) {
 			return "", err // a link that leads nowhere yet, or what may not be looked at
 		}
 		behind, path = filepath.Join(filepath.Base(path), behind), filepath.Dir(path)
-		if real, err = filepath.EvalSymlinks(path); err == nil {
-			return filepath.Join(real, behind), nil
+		if resolved, err = filepath.EvalSymlinks(path); err == nil {
+			return filepath.Join(resolved, behind), nil
 		}
 	}
 }

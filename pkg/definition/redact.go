@@ -116,7 +116,7 @@ func formsOf(value string) []string {
 	var forms []string
 	for _, part := range parts {
 		quoted, ascii, text := strconv.Quote(part), strconv.QuoteToASCII(part), []byte(nil)
-		text, _ = json.Marshal(part) // of a string there is no error
+		text, _ = json.Marshal(part) //nolint:errchkjson // of a string there is no error
 		for _, form := range []string{
 			part, quoted[1 : len(quoted)-1], ascii[1 : len(ascii)-1], string(text[1 : len(text)-1]), url.QueryEscape(part), url.PathEscape(part),
 			strings.ToValidUTF8(part, "\uFFFD"),

@@ -130,7 +130,7 @@ func TestNilArgumentsOfALocal(t *testing.T) {
 		r.Func("Same", kis.Calculate(func(_ context.Context, in int) (int, error) { return in, nil }))
 	}
 	set := bundleSet(t, docs)
-	for want, make := range map[string]func() (*flowexec.Local, error){
+	for want, open := range map[string]func() (*flowexec.Local, error){
 		"registers functions": func() (*flowexec.Local, error) { return flowexec.NewLocalSet(set, nil) },
 		"set of documents":    func() (*flowexec.Local, error) { return flowexec.NewLocalSet(nil, register) },
 		"file system":         func() (*flowexec.Local, error) { return flowexec.NewLocalFS(nil, register) },
@@ -140,7 +140,7 @@ func TestNilArgumentsOfALocal(t *testing.T) {
 			return flowexec.NewLocalSet(set, register, flowexec.WithEnvironment(nil))
 		},
 	} {
-		if _, err := make(); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := open(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("the error is %v, want %q in it", err, want)
 		}
 	}

@@ -57,7 +57,7 @@ func (m *Metrics) Forget(flow string) {
 		return
 	}
 	for label, all := range map[string][]interface {
-		DeletePartialMatch(prometheus.Labels) int
+		DeletePartialMatch(labels prometheus.Labels) int
 	}{
 		"flow":      {m.flowSeconds, m.seconds, m.rows, m.parked},
 		"flow_name": {m.FlowDataTotal, m.FlowScheduleCntsToTal, m.FlowDuration},

@@ -226,7 +226,7 @@ func (set *loadSet) asJSON(text string) (json.RawMessage, error) {
 	}
 	raw := []byte(text)
 	number := isNumber(text)
-	fits := true
+	var fits bool
 	switch set.as {
 	case definition.LoadString:
 		return quotedJSON(text), nil

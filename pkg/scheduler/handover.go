@@ -50,8 +50,7 @@ func (h *heldSlot) keep(f *flow, r heldRow) {
 // slotSet is a set of slots.
 type slotSet [Slots / 64]uint64
 
-func (s *slotSet) has(slot uint16) bool { return s[slot/64]&(1<<(slot%64)) != 0 }
-func (s *slotSet) add(slot uint16)      { s[slot/64] |= 1 << (slot % 64) }
+func (s *slotSet) add(slot uint16) { s[slot/64] |= 1 << (slot % 64) }
 
 // move is a hand-over under way: slots, whose owner has changed already, move away from living workers. Slots of which these
 // have no unanswered rows go at once, with what is queued; the others are held. Of slots of which a worker has rows on an earlier

@@ -80,7 +80,7 @@ func TestRights(t *testing.T) {
 				name := fmt.Sprintf("%s %s, batch of %v", rights, keys, of)
 				client.FlushAll(t.Context())
 				user := []any{"acl", "setuser", "worker", "reset", "on", ">secret", "&*"}
-				for _, right := range strings.Fields(rights + " " + keys) {
+				for right := range strings.FieldsSeq(rights + " " + keys) {
 					user = append(user, right)
 				}
 				if err := client.Do(t.Context(), user...).Err(); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -72,9 +73,7 @@ func startRig(t *testing.T, params map[string]string, args ...string) *rig {
 	r := &rig{Server: redisfault.Start(t, s.addr)}
 	doc := document(r.Addr())
 	doc.Params = map[string]string{"retry_min": "1ms", "retry_max": "2ms", "retries": "2", "pool_size": "2", "dial_timeout": "5s", "db": "1"}
-	for name, value := range params {
-		doc.Params[name] = value
-	}
+	maps.Copy(doc.Params, params)
 	r.conn = open(t, doc)
 	r.backend = goredis.NewClient(&goredis.Options{Addr: s.addr, DB: 1, Password: doc.Params["password"]})
 	t.Cleanup(func() { _ = r.backend.Close() })

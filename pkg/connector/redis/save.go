@@ -17,8 +17,7 @@ func (c *Connection) Save(ctx context.Context, cause connector.Cause, effects []
 }
 
 func (c *Connection) save(ctx context.Context, cause connector.Cause, effects []connector.Effect) ([]error, error) {
-	switch {
-	case len(effects) == 0:
+	if len(effects) == 0 {
 		return nil, nil
 	}
 	if err := c.admit(ctx, &cause, c.now()); err != nil {

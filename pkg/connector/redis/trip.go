@@ -191,7 +191,7 @@ func (c *Connection) roundTrip(ctx context.Context, op string, t trip, tail ...g
 		if len(commands) == 0 {
 			return
 		}
-		c.attempt(ctx, op, commands, tail...)
+		_ = c.attempt(ctx, op, commands, tail...) // settle finds it at the commands
 		rounds++
 		err := t.settle(ctx)
 		if err == nil && rounds%maxRounds != 0 {

@@ -281,7 +281,7 @@ func (w *waits) sweep() (unsubscribe []string, none bool) {
 	return unsubscribe, len(w.keys) == 0
 }
 
-// lateness counts the ticks since subscriptions are open. They are asked for again at the second, the fourth, the eighth, …
+// lateness counts the ticks since subscriptions are open. They are asked for again at the second, the fourth, the eighth, and so on.
 type lateness struct{ ticks, next int }
 
 // mostLate is how many ticks lie between two questions at the most.

@@ -36,7 +36,7 @@ type risks map[risk]bool
 // not let us see is not judged.
 func (c *Connection) inspect(ctx context.Context) {
 	var mu sync.Mutex
-	found := risks{} // guarded by mu
+	found := risks{}    // guarded by mu
 	longest := int64(0) // guarded by mu
 	look := func(ctx context.Context, node redisInfo) error {
 		here, err := inspectNode(ctx, node)
