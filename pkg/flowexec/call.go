@@ -45,7 +45,9 @@ func (r *run) through(rs *rowset, call callFunc, says bool) bool {
 		}
 		attempt := rs.attempt(i)
 		r.x.frame.Call.Attempt = attempt
+		t := r.try(i, attempt)
 		at, f := r.x.guarded(call, i, hi)
+		r.tried(i, t)
 		r.x.frame.Call.Attempt = 1
 		if f == nil {
 			i = hi
@@ -131,7 +133,9 @@ func (r *run) settle(row int, f *fault, call callFunc, attempt int) int {
 			}
 		}
 		r.x.frame.Call.Attempt = attempt
+		t := r.try(row, attempt)
 		_, f = r.x.guarded(call, row, row+1)
+		r.tried(row, t)
 		r.x.frame.Call.Attempt = 1
 	}
 	r.renewAfterTimeout()
@@ -168,7 +172,7 @@ func (r *run) judge(row int, f *fault, attempt int) (o batch.RowOutcome, again b
 		}
 	}
 	switch {
-	case wait == 0:
+	case wait == 0 && (r.step.form.Whole() || r.left(row) > 0):
 	case wait >= r.left(row) && !r.step.form.Whole():
 		r.blameOn(f)
 		return r.noTime(f, attempt), false
@@ -178,7 +182,7 @@ func (r *run) judge(row int, f *fault, attempt int) (o batch.RowOutcome, again b
 	case r.keyed && r.now.len() > 0:
 		r.retryLater(row, attempt+1, wait)
 		return batch.RowOutcome{}, false
-	case !r.sleep(row, wait, r.asksAgain(attempt)):
+	case !r.sleep(row, attempt, wait, r.asksAgain(attempt)):
 		if stopped := x.stopped(); stopped != nil && !r.returned {
 			r.halt(*stopped)
 		}
@@ -202,10 +206,10 @@ func (r *run) retryLater(row, attempt int, wait time.Duration) {
 	case r.asksAgain(attempt - 1):
 		r.askLater(hold{since: r.askedSince(row, attempt-1), due: now, attempt: uint32(attempt), load: true}, wait)
 	case r.step.form.Whole():
-		r.spend(row, wait)
+		r.spendRetry(row, attempt, wait)
 		r.parkAll(hold{due: now + wait, attempt: uint32(attempt)})
 	default:
-		r.spend(row, wait)
+		r.spendRetry(row, attempt, wait)
 		r.park(row, hold{due: now + wait, attempt: uint32(attempt)})
 	}
 }

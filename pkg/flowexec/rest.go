@@ -40,20 +40,20 @@ func (s *rest) heard() { s.happened() }
 
 // sleep waits at the cost of row i, and parks the run meanwhile. A Load in KisFlow's shape asks again when its connector
 // saves. False: the run was cancelled or is given back.
-func (r *run) sleep(i int, d time.Duration, asks bool) bool {
+func (r *run) sleep(i, attempt int, d time.Duration, asks bool) bool {
 	switch {
 	case !r.keyed && asks && r.step.connector != nil:
 		began := time.Now()
 		if !r.rest(soonest(d), nil, nil, nil) || !r.rest(d-soonest(d), r.step.connector, nil, nil) {
 			return false
 		}
-		r.spend(i, min(d, time.Since(began)))
+		r.spendRetry(i, attempt, min(d, time.Since(began)))
 		return true
 	case !r.keyed:
-		r.spend(i, d)
+		r.spendRetry(i, attempt, d)
 		return r.rest(d, nil, nil, nil)
 	}
-	r.spend(i, d)
+	r.spendRetry(i, attempt, d)
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

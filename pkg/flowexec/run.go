@@ -523,61 +523,6 @@ func (r *run) blame(o batch.RowOutcome, row int, goesOn bool) ([]batch.RowOutcom
 	return dead, entered
 }
 
-// budget is how long row i of the rows under way may take now, and what happens when it took longer. In Batch and FaaS it is
-// that of the row with the least time left.
-func (r *run) budget(i int, reading bool) (time.Duration, error) {
-	left := r.left(i)
-	if r.step.form.Whole() && !reading {
-		for i := range r.now.len() {
-			left = min(left, r.left(i))
-		}
-	}
-	if r.step.timeout <= left {
-		return r.step.timeout, errFunctionTimeout
-	}
-	return left, errRowTimeout
-}
-
-// left is what row i of the rows under way has left of the flow's timeout.
-func (r *run) left(i int) time.Duration {
-	if len(r.spent) == 0 || i >= r.now.len() {
-		return r.plan.timeout
-	}
-	return r.plan.timeout - r.spent[r.now.origin[i]]
-}
-
-// slow is how long a row takes at least for it to be noted.
-const slow = 10 * time.Millisecond
-
-// spend takes time off what a row has left of the flow's timeout.
-func (r *run) spend(i int, took time.Duration) {
-	if took < slow || i < 0 || i >= r.now.len() {
-		return
-	}
-	if r.spent == nil {
-		r.spent = make(map[uint32]time.Duration)
-	}
-	if !r.step.form.Whole() {
-		r.spent[r.now.origin[i]] += took
-		return
-	}
-	charged := make(map[uint32]bool) // the outputs of one row are called together
-	for _, origin := range r.now.origin {
-		if !charged[origin] {
-			r.spent[origin] += took
-			charged[origin] = true
-		}
-	}
-}
-
-// charge takes a wait off what a row has left of the flow's timeout.
-func (r *run) charge(origin uint32, waited time.Duration) {
-	if r.spent == nil {
-		r.spent = make(map[uint32]time.Duration)
-	}
-	r.spent[origin] += waited
-}
-
 func (x *executor) metricsOf(p *Plan, s *step) functionMetrics {
 	if x.plan != p {
 		x.plan, x.metrics = p, make([]functionMetrics, len(p.steps))

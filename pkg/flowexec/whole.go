@@ -55,7 +55,8 @@ func (r *run) callWhole(s *step, rs *rowset) (*rowset, batch.RowOutcome) {
 	f := &r.x.frame
 	for attempt := r.now.attempt(0); ; attempt++ {
 		if len(r.spent) > 0 {
-			if o := timedOut(errRowTimeout, s, r.plan); r.loseSpent(0, o) {
+			o := timedOut(errRowTimeout, s, r.plan)
+			if o.Attempts = uint32(attempt - 1); r.loseSpent(0, o) {
 				return rs, o
 			}
 		}
@@ -68,7 +69,9 @@ func (r *run) callWhole(s *step, rs *rowset) (*rowset, batch.RowOutcome) {
 		if s.mode == definition.ModeLoad && s.connector != nil {
 			r.saves = r.x.lane.lanes.config.Saves.count(s.connector.Name)
 		}
+		t := r.try(0, attempt)
 		_, fault := r.x.guarded(s.code.Call, 0, r.now.len())
+		r.tried(0, t)
 		f.Call.Attempt = 1
 		if fault == nil {
 			r.renewAfterTimeout()
