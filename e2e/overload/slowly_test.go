@@ -36,8 +36,10 @@ type made struct {
 
 // smallGrid is a coordinator with a small budget and a worker in this process.
 type smallGrid struct {
-	address string
-	worker  *worker.Worker
+	address     string
+	worker      *worker.Worker
+	coordinator *coordinator.Coordinator
+	startWorker func() *worker.Worker // starts another one
 
 	mu   sync.Mutex
 	ran  map[int]int // how often a row's function was called; guarded by mu
@@ -90,12 +92,16 @@ func startSmallGrid(t *testing.T) *smallGrid {
 	registry := kis.NewRegistry()
 	registry.Func("Make", kis.Expand(g.make))
 	registry.Func("Pass", kis.Calculate(func(_ context.Context, in made) (made, error) { return in, nil }))
-	listen := process.Address(t)
-	var err error
-	if g.worker, err = worker.New(worker.Config{Registry: registry, Listen: listen, Advertise: listen, Etcd: cluster.Config{Endpoints: []string{etcd}}}); err != nil {
-		t.Fatal(err)
+	g.startWorker = func() *worker.Worker {
+		listen := process.Address(t)
+		w, err := worker.New(worker.Config{Registry: registry, Listen: listen, Advertise: listen, Etcd: cluster.Config{Endpoints: []string{etcd}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		run(w.Run)
+		return w
 	}
-	run(g.worker.Run)
+	g.worker = g.startWorker()
 	listener, err := serve.Listen(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -117,6 +123,7 @@ func startSmallGrid(t *testing.T) *smallGrid {
 		t.Fatal(err)
 	}
 	run(c.Run)
+	g.coordinator = c
 	quick, err := client.Dial(g.address, client.WithRetryFor(time.Minute))
 	if err != nil {
 		t.Fatal(err)
@@ -154,10 +161,10 @@ func (g *smallGrid) cut() {
 	g.open = nil
 }
 
-// waiting is how many lanes of the worker wait.
-func (g *smallGrid) waiting(t *testing.T) (n float64) {
+// waiting is how many lanes of a worker wait.
+func waiting(t *testing.T, w *worker.Worker) (n float64) {
 	t.Helper()
-	families, err := g.worker.Metrics().Gather()
+	families, err := w.Metrics().Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,25 +188,96 @@ func (c slowConn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p[:min(len(p), 16<<10)])
 }
 
+// slowly makes a client's connections slow.
+func slowly(pause *atomic.Int64) client.Option {
+	return client.WithDialOptions(grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+		conn, err := transport.DialTCP(ctx, address)
+		return slowConn{conn, pause}, err
+	}))
+}
+
+func (g *smallGrid) dial(t *testing.T, opts ...client.Option) *client.Client {
+	t.Helper()
+	c, err := client.Dial(g.address, append(opts, client.WithRetryFor(time.Minute))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// send sends batches of rows, with ids from first on, of each of which so many are made. end waits until all is answered, and checks
+// that each row ran once.
+func (g *smallGrid) send(t *testing.T, c *client.Client, flow string, first, batches, rows, each int) (end func()) {
+	t.Helper()
+	s, err := c.Stream(t.Context(), flow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answered, sent := make(chan error, batches), make(chan error, 1)
+	go func() {
+		for b := range batches {
+			all := make([]string, rows)
+			for i := range all {
+				all[i] = fmt.Sprintf(`{"id":%d,"rows":%d}`, first+b*rows+i, each)
+			}
+			p, err := s.Send(t.Context(), client.Rows(all...))
+			if err != nil {
+				sent <- err
+				return
+			}
+			go func() {
+				r, err := p.Wait(t.Context())
+				switch {
+				case err != nil:
+				case len(r.NotDone) > 0:
+					err = fmt.Errorf("%d rows are not done, the first %v", len(r.NotDone), r.NotDone[0])
+				case r.Output.Rows.Len() != rows*each:
+					err = fmt.Errorf("%d rows came of %d, want %d", r.Output.Rows.Len(), rows, rows*each)
+				}
+				answered <- err
+			}()
+		}
+		sent <- nil
+	}()
+	return func() {
+		t.Helper()
+		if err := <-sent; err != nil {
+			t.Fatalf("flow %s, %d batches: %v", flow, batches, err)
+		}
+		var all error
+		for range batches {
+			all = errors.Join(all, <-answered)
+		}
+		if err := errors.Join(all, s.Close()); err != nil {
+			t.Fatalf("flow %s, %d batches: %v", flow, batches, err)
+		}
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		for id := first; id < first+batches*rows; id++ {
+			if n := g.ran[id]; n != 1 {
+				t.Errorf("flow %s, %d batches: row %d ran %d times", flow, batches, id, n)
+			}
+		}
+	}
+}
+
+// waits is nil once a lane of the worker waits.
+func waits(t *testing.T, w *worker.Worker) error {
+	t.Helper()
+	if waiting(t, w) == 0 {
+		return errors.New("no lane waits")
+	}
+	return nil
+}
+
 // TestClientThatTakesSlowly has a client take its answers more slowly than the worker makes them, many times the coordinator's budget of
 // them: it gets each once, of rows that ran once, although the session between coordinator and worker breaks meanwhile; and another
 // flow goes on.
 func TestClientThatTakesSlowly(t *testing.T) {
 	g := startSmallGrid(t)
 	var pause atomic.Int64
-	dial := func(opts ...client.Option) *client.Client {
-		c, err := client.Dial(g.address, append(opts, client.WithRetryFor(time.Minute))...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = c.Close() })
-		return c
-	}
-	slow := dial(client.WithDialOptions(grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
-		conn, err := transport.DialTCP(ctx, address)
-		return slowConn{conn, &pause}, err
-	})))
-	quick := dial()
+	slow, quick := g.dial(t, slowly(&pause)), g.dial(t)
 	id := 0
 	for _, c := range []struct {
 		flow                string
@@ -209,39 +287,11 @@ func TestClientThatTakesSlowly(t *testing.T) {
 	} {
 		what := fmt.Sprintf("flow %s, %d batches", c.flow, c.batches)
 		pause.Store(int64(10 * time.Millisecond))
-		s, err := slow.Stream(t.Context(), c.flow)
-		if err != nil {
-			t.Fatal(err)
-		}
 		first := id
-		answered := make(chan error, c.batches)
-		for range c.batches {
-			rows := make([]string, c.rows)
-			for i := range rows {
-				rows[i] = fmt.Sprintf(`{"id":%d,"rows":%d}`, id, c.each)
-				id++
-			}
-			p, err := s.Send(t.Context(), client.Rows(rows...))
-			if err != nil {
-				t.Fatalf("%s: %v", what, err)
-			}
-			go func() {
-				r, err := p.Wait(t.Context())
-				switch {
-				case err != nil:
-				case len(r.NotDone) > 0:
-					err = fmt.Errorf("%d rows are not done, the first %v", len(r.NotDone), r.NotDone[0])
-				case r.Output.Rows.Len() != c.rows*c.each:
-					err = fmt.Errorf("%d rows came of %d, want %d", r.Output.Rows.Len(), c.rows, c.rows*c.each)
-				}
-				answered <- err
-			}()
-		}
+		id += c.batches * c.rows
+		end := g.send(t, slow, c.flow, first, c.batches, c.rows, c.each)
 		process.Until(t, what+": the worker waits for the client", func() error {
-			if g.waiting(t) == 0 {
-				return errors.New("no lane waits")
-			}
-			return nil
+			return waits(t, g.worker)
 		})
 		for range 5 {
 			r, err := quick.Submit(t.Context(), "Other", client.Rows(`{"id":1}`, `{"id":2}`))
@@ -255,22 +305,37 @@ func TestClientThatTakesSlowly(t *testing.T) {
 			return err
 		})
 		pause.Store(int64(time.Millisecond))
-		var all error
-		for range c.batches {
-			all = errors.Join(all, <-answered)
-		}
-		if err := errors.Join(all, s.Close()); err != nil {
-			t.Fatalf("%s: %v", what, err)
-		}
-		g.mu.Lock()
-		for ; first < id; first++ {
-			if n := g.ran[first]; n != 1 {
-				t.Errorf("%s: row %d ran %d times", what, first, n)
-			}
-		}
-		g.mu.Unlock()
-		if n := g.waiting(t); n != 0 {
+		end()
+		if n := waiting(t, g.worker); n != 0 {
 			t.Errorf("%s: at the end %v lanes wait", what, n)
 		}
+	}
+}
+
+// TestWorkerLeavesBesideSlowClient has a worker that waits for a client drain, after another one has joined and got some of its keys:
+// it does not wait for the client any more, and each row runs once.
+func TestWorkerLeavesBesideSlowClient(t *testing.T) {
+	g := startSmallGrid(t)
+	var pause atomic.Int64
+	pause.Store(int64(100 * time.Millisecond)) // so that all would take minutes
+	slow := g.dial(t, slowly(&pause))
+	var ends []func()
+	for i, flow := range []string{"Keyed", "Whole"} {
+		ends = append(ends, g.send(t, slow, flow, 1000*i, 60, 4, 8))
+	}
+	process.Until(t, "the worker waits for the client", func() error { return waits(t, g.worker) })
+	second := g.startWorker()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := g.coordinator.AwaitWorkers(ctx, 2); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.worker.Drain(ctx); err != nil {
+		t.Errorf("the worker waits for the client as it drains: %v", err)
+	}
+	process.Until(t, "the other worker waits for the client", func() error { return waits(t, second) })
+	pause.Store(0)
+	for _, end := range ends {
+		end()
 	}
 }
