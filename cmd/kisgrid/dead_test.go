@@ -3,13 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
-	"net"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -81,26 +79,11 @@ func (s *deadServer) DropDead(_ context.Context, in *pb.DropDeadRequest) (*pb.Dr
 	return &pb.DropDeadResponse{}, nil
 }
 
-// start serves, and returns the address.
-func (s *deadServer) start(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	g := grpc.NewServer()
-	pb.RegisterAdminServer(g, s)
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = g.Serve(l) })
-	t.Cleanup(func() { g.Stop(); serving.Wait() })
-	return l.Addr().String()
-}
-
 // Verbs that change letters change all of them only where they are told so, also where an empty variable of a shell says less than
 // its author meant. A verb that changes nothing needs not be told.
 func TestAllLettersOnlyWhenTold(t *testing.T) {
 	s := &deadServer{}
-	server := s.start(t)
+	server := serveAdmin(t, s)
 	for _, verb := range []string{"redrive", "drop"} {
 		for _, c := range []struct {
 			args  []string
@@ -129,7 +112,7 @@ func TestAllLettersOnlyWhenTold(t *testing.T) {
 
 func TestRedriveResults(t *testing.T) {
 	s := &deadServer{}
-	server := s.start(t)
+	server := serveAdmin(t, s)
 	for _, format := range []string{"", "json"} {
 		out, log, err := apart("dead", "redrive", "--server", server, "--flow", "F", "--results", "-o", format)
 		if err != nil || out != "{\"n\":1}\n{\"n\":2}\n" || format == "" && log != "2 letters: 2 done, 0 filtered, 0 aborted; 0 died again and stay, 0 could not be run and stay\n" ||
@@ -147,7 +130,7 @@ func TestRedriveResults(t *testing.T) {
 
 	// A coordinator that can't tell results runs nothing for them.
 	s = &deadServer{old: true}
-	out, _, err := apart("dead", "redrive", "--server", s.start(t), "--flow", "F", "--results")
+	out, _, err := apart("dead", "redrive", "--server", serveAdmin(t, s), "--flow", "F", "--results")
 	if err == nil || !strings.Contains(err.Error(), "earlier build") || !strings.Contains(err.Error(), "--results") || out != "" || len(s.take()) != 0 {
 		t.Errorf("an old coordinator: %v, printed %q", err, out)
 	}

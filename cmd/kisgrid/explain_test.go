@@ -3,12 +3,8 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"net"
 	"strings"
-	"sync"
 	"testing"
-
-	"google.golang.org/grpc"
 
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -23,20 +19,6 @@ type explainServer struct {
 func (s *explainServer) Explain(_ context.Context, in *pb.ExplainRequest) (*pb.ExplainResponse, error) {
 	s.asked <- in
 	return s.answer, nil
-}
-
-func (s *explainServer) start(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	g := grpc.NewServer()
-	pb.RegisterAdminServer(g, s)
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = g.Serve(l) })
-	t.Cleanup(func() { g.Stop(); serving.Wait() })
-	return l.Addr().String()
 }
 
 // TestExplainPlaces says of each place and each wait what they are, in words, and what a coordinator of an earlier build leaves out.
@@ -64,7 +46,7 @@ func TestExplainPlaces(t *testing.T) {
 		},
 		Counts: []*pb.PlaceCount{{Where: "parked", Worker: "w", Rows: 100}, {Where: "lane", Worker: "w", Rows: 5, Others: true}},
 	}}
-	server := s.start(t)
+	server := serveAdmin(t, s)
 	out, err := kisgrid("explain", "F", "7", "--server", server, "--limit", "33")
 	if in := <-s.asked; err != nil || !in.GetRows() || in.GetMost() != 33 {
 		t.Errorf("asked %v: %v", in, err)

@@ -22,7 +22,7 @@ import (
 func TestMain(m *testing.M) { os.Exit(process.Main(m, "../../cmd/...")) }
 
 // lease of everything in the cluster.
-const lease = "3s"
+const lease = "6s"
 
 // watched is a Prometheus that scrapes one coordinator and one worker, and what it watches.
 type watched struct {
