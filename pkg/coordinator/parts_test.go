@@ -144,3 +144,23 @@ func TestApplyInParts(t *testing.T) {
 	wantCode(t, err, batch.CodeConflict, "flow/F59 is at revision")
 	wantCode(t, err, batch.CodeConflict, "of 180 documents are written")
 }
+
+// TestWhatRunsIsTakenIn writes a document again that a flow runs with, as undo does: rules of intake that are younger are not asked of
+// it, and are asked of any other.
+func TestWhatRunsIsTakenIn(t *testing.T) {
+	t.Parallel()
+	old := flowDocument("F", "", "echo", "copies: 010")
+	stored := []definition.Document{at(7, flowDocument("F", "", "echo", "copies: 9")), at(3, funcDocument("echo"))}
+	running := compile([]definition.Document{at(5, old), at(3, funcDocument("echo"))}, nil, definition.MaxSteps).wanted["F"].revision
+	runs := &catalog{flows: map[string]*flowEntry{"F": {name: "F", active: running}}}
+	check := func(given definition.Document, now *catalog) error {
+		c := compare(stored, []definition.Document{given})
+		c.after = compile(c.all, nil, definition.MaxSteps)
+		return c.check(now.runs)
+	}
+	if err := check(old, runs); err != nil {
+		t.Errorf("what runs is refused: %v", err)
+	}
+	wantCode(t, check(old, new(catalog)), batch.CodeBadDocument, "copies")
+	wantCode(t, check(flowDocument("F", "", "echo", "copies: 011"), runs), batch.CodeBadDocument, "copies")
+}
