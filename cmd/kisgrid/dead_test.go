@@ -19,7 +19,8 @@ import (
 // deadServer is a coordinator that notes what it is asked about dead letters.
 type deadServer struct {
 	pb.UnimplementedAdminServer
-	old bool // of a build without RedriveDeadWithResults
+	old bool   // of a build without RedriveDeadWithResults
+	row []byte // of the letter that it lists; nil: it lists none
 
 	mu    sync.Mutex
 	asked []string // guarded by mu
@@ -67,11 +68,18 @@ func (s *deadServer) RedriveDeadWithResults(in *pb.RedriveDeadWithResultsRequest
 		{Kind: &pb.RedriveEvent_Results{Results: wire.FromColumns(c)}},
 		{Kind: &pb.RedriveEvent_Progress{Progress: &pb.DeadProgress{Selected: 2, Done: 2}}},
 	} {
+		if e.GetResults() != nil && s.row != nil {
+			e = &pb.RedriveEvent{Kind: &pb.RedriveEvent_Results{Results: &pb.Columns{Data: s.row, Ends: []uint32{uint32(len(s.row))}}}}
+		}
 		if err := out.Send(e); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (s *deadServer) ListDead(_ *pb.ListDeadRequest, out pb.Admin_ListDeadServer) error {
+	return out.Send(&pb.DeadEvent{Kind: &pb.DeadEvent_Letter{Letter: &pb.DeadLetter{Id: "aa", Flow: "F", Row: s.row}}})
 }
 
 func (s *deadServer) DropDead(_ context.Context, in *pb.DropDeadRequest) (*pb.DropDeadResponse, error) {
@@ -133,6 +141,21 @@ func TestRedriveResults(t *testing.T) {
 	out, _, err := apart("dead", "redrive", "--server", serveAdmin(t, s), "--flow", "F", "--results")
 	if err == nil || !strings.Contains(err.Error(), "earlier build") || !strings.Contains(err.Error(), "--results") || out != "" || len(s.take()) != 0 {
 		t.Errorf("an old coordinator: %v, printed %q", err, out)
+	}
+}
+
+// A letter, and what a redrive passes on, may be as long as the limit of a coordinator that takes more than by default.
+func TestLongLetters(t *testing.T) {
+	s := &deadServer{row: bytes.Repeat([]byte("7"), 24<<20)}
+	server := s.start(t)
+	for what, args := range map[string][]string{
+		"show":    {"show", "--row", "aa"},
+		"results": {"redrive", "--flow", "F", "--results"},
+	} {
+		out, _, err := apart(append([]string{"dead"}, append(args, "--server", server)...)...)
+		if got := strings.TrimSuffix(out, "\n"); err != nil || got != string(s.row) {
+			t.Errorf("dead %s printed %d bytes of %d: %v", what, len(got), len(s.row), err)
+		}
 	}
 }
 

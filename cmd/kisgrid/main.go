@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
 
 	"github.com/kisgrid/kisgrid/internal/command"
 	"github.com/kisgrid/kisgrid/internal/serve"
@@ -53,6 +54,10 @@ func root() *cobra.Command {
 	return cmd
 }
 
+// takesBytes is how many bytes of one message the cluster verbs take: more than any coordinator's limit by default. Which one's is
+// higher they can't know, and a letter may be as long as that.
+const takesBytes = 256 << 20
+
 // server is how the cluster verbs reach a coordinator.
 type server struct {
 	address   string
@@ -72,7 +77,7 @@ func (s *server) admin(f func(pb.AdminClient) error) error {
 		return err
 	}
 	s.transport.Attentive = true
-	conn, err := transport.Dial(address, s.transport, dial...)
+	conn, err := transport.Dial(address, s.transport, append(dial, grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(takesBytes)))...)
 	if err != nil {
 		return err
 	}

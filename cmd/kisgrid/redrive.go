@@ -12,7 +12,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
@@ -159,8 +158,8 @@ func (r *redriving) begin(ctx context.Context, a pb.AdminClient) (next func() (*
 
 // print prints what the flow passed on. It is printed at once: the letters are about to be no more.
 func (r *redriving) print(c *pb.Columns) error {
-	rows, most := wire.ToColumns(c), (&transport.Config{}).MessageBytes()
-	if err := rows.Check(batch.Limits{BatchBytes: most, BatchRows: most}); err != nil {
+	rows := wire.ToColumns(c)
+	if err := rows.Check(batch.Limits{BatchBytes: takesBytes, BatchRows: takesBytes}); err != nil {
 		return err
 	}
 	text := make([]byte, 0, len(rows.Data)+rows.Len())
