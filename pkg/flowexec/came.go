@@ -25,8 +25,11 @@ func (p *Plan) findChanges() {
 	}
 }
 
-// mustCome reports whether rows must be had later as they came to the step.
-func (r *run) mustCome(s *step) bool { return s.changes && (s.again || r.part.KeepDead > 0) }
+// mustCome reports whether rows must be had later as they came to the step: for another attempt, a letter, or a goroutine that goes on
+// behind one which does not return.
+func (r *run) mustCome(s *step) bool {
+	return s.changes && (s.again || r.part.KeepDead > 0 || r.plan.stretches != nil)
+}
 
 // forgetView drops what an earlier step read, which its function may have changed, before a step that reads the same type and may be
 // called again: all attempts get the same.

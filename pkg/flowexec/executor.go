@@ -317,13 +317,14 @@ func (x *executor) succeed(o batch.RowOutcome, row int, goesOn bool) {
 	if again.abandoned != nil {
 		left = *again.abandoned
 	}
-	w.abandoned = &left
+	w.abandoned, left.carried = &left, nil
 	if o.Outcome != 0 {
 		o.Function, o.Attempts = x.frame.Call.Function, uint32(x.frame.Call.Attempt)
 		if x.run.mayGoApart(o) {
 			left.apart = append(slices.Clip(left.apart), x.run.step)
 		} else {
 			blamed, entered := x.run.blame(o, row, goesOn)
+			left.carried = x.run.carry(row, entered)
 			left.rows = append(slices.Clip(left.rows), entered...)
 			if left.dead = append(slices.Clip(left.dead), blamed...); len(blamed) == 0 && x.run.work.abandoned != nil {
 				left.over = &o // it hangs again and again, without a row

@@ -148,6 +148,8 @@ type abandoned struct {
 	over *batch.RowOutcome
 	// apart are the steps whose Batch or FaaS function did not come back from a call for several keys: it is called for each alone.
 	apart []*step
+	// carried is where the other rows stood; nil: they begin anew.
+	carried *carried
 }
 
 func (w *work) len() int {

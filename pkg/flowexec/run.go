@@ -100,7 +100,11 @@ func (r *run) source(rs *rowset, i int) []byte {
 // so that rows that jumped back catch up with the others. What has not ended then is parked.
 func (r *run) execute() (Run, *parcel) {
 	defer r.x.survive()
-	r.start()
+	if left := r.work.abandoned; left != nil && left.carried != nil {
+		r.takeOn(left.carried)
+	} else {
+		r.start()
+	}
 	if left := r.work.abandoned; left != nil {
 		r.takeOver(left)
 	}
@@ -159,7 +163,9 @@ func (r *run) start() {
 
 // takeOver ends the rows that abandoned goroutines are to blame on, or all of the run.
 func (r *run) takeOver(left *abandoned) {
-	r.dead = append(r.dead, left.rows...)
+	if left.carried == nil {
+		r.dead = append(r.dead, left.rows...)
+	}
 	for _, o := range left.dead {
 		r.ledger.end(o.Row, o)
 	}

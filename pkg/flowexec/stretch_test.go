@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -287,4 +288,39 @@ func TestDeadlineBetweenRounds(t *testing.T) {
 		expect(t, tell(result), "2 failed DEADLINE w"+failed+"3 failed DEADLINE "+failed+"4 failed DEADLINE "+failed+`0 → {"k":"a","last":null,"n":0}
 			1 → {"k":"a","last":0,"n":1}`)
 	})
+}
+
+// A function that never returns costs its own row: rows of other rounds and keys go on where they were, and load nothing twice.
+func TestHangInStretch(t *testing.T) {
+	for _, place := range []string{"before", "between", "behind"} {
+		t.Run(place, func(t *testing.T) {
+			functions := []string{"load Load; on_missing: 'null'", "save Save"}
+			at := map[string]int{"before": 0, "between": 1, "behind": 2}[place]
+			functions = slices.Insert(functions, at, "hang Verify; timeout: 1s")
+			rows := []string{row("a", 1), row("b", 4), row("a", 2), row("b", 5), row("a", 3), row("a", 20), row("b", 6), row("c", 2), row("c", 7)}
+			var got [2]string
+			for i := range got {
+				synctest.Test(t, func(t *testing.T) {
+					l := local(t, chain("shard_key: k\ncopies: 1\n", functions...), func(r *kis.Registry) {
+						lastSeen(r)
+						r.Func("hang", kis.Verify(func(_ context.Context, s seen) error {
+							if s.N == 2 || s.N == 20 {
+								time.Sleep(20 * time.Second)
+							}
+							return nil
+						}))
+					})
+					if i == 0 {
+						got[i] = submitEach(t, l, rows)
+					} else {
+						got[i] = submit(t, l, rows...)
+					}
+					time.Sleep(time.Minute) // until what was left behind has ended
+				})
+			}
+			if got[0] != got[1] || !strings.Contains(got[0], "2 dead FUNCTION_TIMEOUT hang") {
+				t.Errorf("row by row\n%s\nin one batch\n%s", got[0], got[1])
+			}
+		})
+	}
 }
