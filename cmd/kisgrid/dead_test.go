@@ -147,7 +147,7 @@ func TestRedriveResults(t *testing.T) {
 // A letter, and what a redrive passes on, may be as long as the limit of a coordinator that takes more than by default.
 func TestLongLetters(t *testing.T) {
 	s := &deadServer{row: bytes.Repeat([]byte("7"), 24<<20)}
-	server := s.start(t)
+	server := serveAdmin(t, s)
 	for what, args := range map[string][]string{
 		"show":    {"show", "--row", "aa"},
 		"results": {"redrive", "--flow", "F", "--results"},
