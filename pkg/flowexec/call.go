@@ -172,6 +172,9 @@ func (r *run) judge(row int, f *fault, attempt int) (o batch.RowOutcome, again b
 		}
 	}
 	switch {
+	case r.step.form.Whole() && r.least() <= max(wait, r.plan.timeout/2) && len(r.groups(r.now)) > 1:
+		r.blameOn(f) // each key alone is called at once, while there is time: those that are not to blame need no other attempt
+		return o, false
 	case wait == 0 && (r.step.form.Whole() || r.left(row) > 0):
 	case wait >= r.left(row) && !r.step.form.Whole():
 		r.blameOn(f)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -58,7 +59,7 @@ func TestQuickRetriesEnd(t *testing.T) {
 								rows = 3
 							}
 							for _, o := range r.NotDone {
-								if failed++; o.Code != batch.CodeRowTimeout || o.Row != 1 && function == "row Verify" {
+								if failed++; o.Code != batch.CodeRowTimeout || o.Row != 1 && (function == "row Verify" || flowLines != "") {
 									t.Errorf("%+v", o)
 								}
 							}
@@ -72,5 +73,27 @@ func TestQuickRetriesEnd(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// Retries of a call for several keys that the rows have no time for are left out: each key is called alone, and the one that fails
+// costs itself alone.
+func TestRetriesWithoutTime(t *testing.T) {
+	for _, pause := range []string{"1s", "25s", "2m"} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBed(t, "shard_key: k\ntimeout: 1m\n", func(_ *bed, r *kis.Registry) {
+				r.Func("f", kis.Batch(func(_ context.Context, rows []in) ([]in, error) {
+					for _, i := range rows {
+						if i.N == 1 {
+							return nil, errors.New("no")
+						}
+					}
+					return rows, nil
+				}))
+			}, "f Calculate; retry_times: 1000; retry_duration: "+pause)
+			p := b.send("a 0", "b 1", "c 2", "a 3")
+			time.Sleep(time.Hour)
+			b.expectEnded(p, "[0 1 2 3] 1 ROW_TIMEOUT f 0→a0 2→c2 3→a3")
+		})
 	}
 }

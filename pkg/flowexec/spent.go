@@ -9,14 +9,21 @@ import "time"
 func (r *run) budget(i int, reading bool) (time.Duration, error) {
 	left := r.left(i)
 	if r.step.form.Whole() && !reading {
-		for i := range r.now.len() {
-			left = min(left, r.left(i))
-		}
+		left = min(left, r.least())
 	}
 	if r.step.timeout <= left {
 		return r.step.timeout, errFunctionTimeout
 	}
 	return left, errRowTimeout
+}
+
+// least is what the row with the least time has left of the rows under way.
+func (r *run) least() time.Duration {
+	least := r.plan.timeout
+	for i := range r.now.len() {
+		least = min(least, r.left(i))
+	}
+	return least
 }
 
 // left is what row i of the rows under way has left of the flow's timeout.
