@@ -91,7 +91,7 @@ func TestNameOfAWorkerWithoutSession(t *testing.T) {
 func TestNameOfADeadWorker(t *testing.T) {
 	etcd := startEtcd(t, devcluster.EtcdConfig{})
 	members := follow(t, etcd.Address())
-	for name, ttl := range map[string]time.Duration{"seen": 2 * time.Second, "unseen": 2 * time.Second, "longer": 8 * time.Second} {
+	for name, ttl := range map[string]time.Duration{"seen": 2 * time.Second, "unseen": 2 * time.Second, "longer": 6 * time.Second} {
 		seen := name == "seen"
 		ctx, kill := context.WithCancel(t.Context())
 		dead := cluster.Worker{ID: name + "-1", Name: name, Address: "127.0.0.1:1", Session: cluster.SessionLiving}
