@@ -148,7 +148,7 @@ func (i *ingest) Submit(ctx context.Context, in *pb.SubmitRequest) (_ *pb.Submit
 	takes := i.takes(in.GetTakesBytes())
 	sub, err := i.submission(ctx, in.GetFlow(), id, in.GetSubmission(), takes, true)
 	if changed, ok := errors.AsType[revisionChanged](err); ok {
-		return &pb.SubmitResponse{Answer: changed.answer(in.GetSubmission()), Limits: limitsOf(i.limits)}, nil
+		return &pb.SubmitResponse{Answer: changed.answer(in.GetSubmission())}, nil
 	}
 	if err != nil {
 		return refusedCall(in.GetSubmission(), err)
@@ -170,7 +170,7 @@ func (i *ingest) Submit(ctx context.Context, in *pb.SubmitRequest) (_ *pb.Submit
 		i.loop.post(context.WithoutCancel(ctx), scheduler.Cancelled{Batch: &sub.Batch})
 		return nil, wire.Status(err)
 	}
-	return &pb.SubmitResponse{Answer: answer, Limits: limitsOf(i.limits)}, nil
+	return &pb.SubmitResponse{Answer: answer}, nil
 }
 
 // callCost is what a unary call takes out of the budget: nobody counts how many there are, so each pays for itself.

@@ -92,10 +92,8 @@ func (x *SubmitRequest) GetTakesBytes() uint32 {
 }
 
 type SubmitResponse struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	Answer *Answer                `protobuf:"bytes,1,opt,name=answer,proto3" json:"answer,omitempty"`
-	// What the coordinator takes in one batch; none: it is of a build that does not say.
-	Limits        *Limits `protobuf:"bytes,15,opt,name=limits,proto3" json:"limits,omitempty"`
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Answer        *Answer                `protobuf:"bytes,1,opt,name=answer,proto3" json:"answer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -133,13 +131,6 @@ func (*SubmitResponse) Descriptor() ([]byte, []int) {
 func (x *SubmitResponse) GetAnswer() *Answer {
 	if x != nil {
 		return x.Answer
-	}
-	return nil
-}
-
-func (x *SubmitResponse) GetLimits() *Limits {
-	if x != nil {
-		return x.Limits
 	}
 	return nil
 }
@@ -1048,10 +1039,9 @@ const file_kisgrid_v1_ingest_proto_rawDesc = "" +
 	"submission\x18\x03 \x01(\v2\x16.kisgrid.v1.SubmissionR\n" +
 	"submission\x12\x1f\n" +
 	"\vtakes_bytes\x18\x0f \x01(\rR\n" +
-	"takesBytes\"h\n" +
+	"takesBytes\"B\n" +
 	"\x0eSubmitResponse\x12*\n" +
-	"\x06answer\x18\x01 \x01(\v2\x12.kisgrid.v1.AnswerR\x06answer\x12*\n" +
-	"\x06limits\x18\x0f \x01(\v2\x12.kisgrid.v1.LimitsR\x06limits\"y\n" +
+	"\x06answer\x18\x01 \x01(\v2\x12.kisgrid.v1.AnswerR\x06answerJ\x04\b\x0f\x10\x10\"y\n" +
 	"\rStreamRequest\x12&\n" +
 	"\x04open\x18\x01 \x01(\v2\x10.kisgrid.v1.OpenH\x00R\x04open\x128\n" +
 	"\n" +
@@ -1164,30 +1154,29 @@ var file_kisgrid_v1_ingest_proto_goTypes = []any{
 var file_kisgrid_v1_ingest_proto_depIdxs = []int32{
 	4,  // 0: kisgrid.v1.SubmitRequest.submission:type_name -> kisgrid.v1.Submission
 	11, // 1: kisgrid.v1.SubmitResponse.answer:type_name -> kisgrid.v1.Answer
-	7,  // 2: kisgrid.v1.SubmitResponse.limits:type_name -> kisgrid.v1.Limits
-	3,  // 3: kisgrid.v1.StreamRequest.open:type_name -> kisgrid.v1.Open
-	4,  // 4: kisgrid.v1.StreamRequest.submission:type_name -> kisgrid.v1.Submission
-	12, // 5: kisgrid.v1.Submission.rows:type_name -> kisgrid.v1.Columns
-	6,  // 6: kisgrid.v1.StreamResponse.opened:type_name -> kisgrid.v1.Opened
-	11, // 7: kisgrid.v1.StreamResponse.answer:type_name -> kisgrid.v1.Answer
-	8,  // 8: kisgrid.v1.StreamResponse.credit:type_name -> kisgrid.v1.Credit
-	9,  // 9: kisgrid.v1.StreamResponse.switched:type_name -> kisgrid.v1.Switched
-	10, // 10: kisgrid.v1.StreamResponse.move:type_name -> kisgrid.v1.Move
-	7,  // 11: kisgrid.v1.Opened.limits:type_name -> kisgrid.v1.Limits
-	13, // 12: kisgrid.v1.Answer.finished:type_name -> kisgrid.v1.Range
-	14, // 13: kisgrid.v1.Answer.not_done:type_name -> kisgrid.v1.RowOutcome
-	15, // 14: kisgrid.v1.Answer.output:type_name -> kisgrid.v1.Output
-	16, // 15: kisgrid.v1.Answer.refused:type_name -> kisgrid.v1.Error
-	16, // 16: kisgrid.v1.Answer.output_omitted:type_name -> kisgrid.v1.Error
-	0,  // 17: kisgrid.v1.Ingest.Submit:input_type -> kisgrid.v1.SubmitRequest
-	2,  // 18: kisgrid.v1.Ingest.Stream:input_type -> kisgrid.v1.StreamRequest
-	1,  // 19: kisgrid.v1.Ingest.Submit:output_type -> kisgrid.v1.SubmitResponse
-	5,  // 20: kisgrid.v1.Ingest.Stream:output_type -> kisgrid.v1.StreamResponse
-	19, // [19:21] is the sub-list for method output_type
-	17, // [17:19] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	3,  // 2: kisgrid.v1.StreamRequest.open:type_name -> kisgrid.v1.Open
+	4,  // 3: kisgrid.v1.StreamRequest.submission:type_name -> kisgrid.v1.Submission
+	12, // 4: kisgrid.v1.Submission.rows:type_name -> kisgrid.v1.Columns
+	6,  // 5: kisgrid.v1.StreamResponse.opened:type_name -> kisgrid.v1.Opened
+	11, // 6: kisgrid.v1.StreamResponse.answer:type_name -> kisgrid.v1.Answer
+	8,  // 7: kisgrid.v1.StreamResponse.credit:type_name -> kisgrid.v1.Credit
+	9,  // 8: kisgrid.v1.StreamResponse.switched:type_name -> kisgrid.v1.Switched
+	10, // 9: kisgrid.v1.StreamResponse.move:type_name -> kisgrid.v1.Move
+	7,  // 10: kisgrid.v1.Opened.limits:type_name -> kisgrid.v1.Limits
+	13, // 11: kisgrid.v1.Answer.finished:type_name -> kisgrid.v1.Range
+	14, // 12: kisgrid.v1.Answer.not_done:type_name -> kisgrid.v1.RowOutcome
+	15, // 13: kisgrid.v1.Answer.output:type_name -> kisgrid.v1.Output
+	16, // 14: kisgrid.v1.Answer.refused:type_name -> kisgrid.v1.Error
+	16, // 15: kisgrid.v1.Answer.output_omitted:type_name -> kisgrid.v1.Error
+	0,  // 16: kisgrid.v1.Ingest.Submit:input_type -> kisgrid.v1.SubmitRequest
+	2,  // 17: kisgrid.v1.Ingest.Stream:input_type -> kisgrid.v1.StreamRequest
+	1,  // 18: kisgrid.v1.Ingest.Submit:output_type -> kisgrid.v1.SubmitResponse
+	5,  // 19: kisgrid.v1.Ingest.Stream:output_type -> kisgrid.v1.StreamResponse
+	18, // [18:20] is the sub-list for method output_type
+	16, // [16:18] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_kisgrid_v1_ingest_proto_init() }
