@@ -107,7 +107,7 @@ func parse(document string) (steps []step, err error) {
 		case "go", "yaml":
 			name := fileName.FindStringSubmatch(before)
 			if name == nil {
-				return nil, fmt.Errorf("line %d: say before it into which file it goes, as in: This is `conf/flows.yml`:", s.line)
+				return nil, fmt.Errorf("line %d: say before it into which file it goes, in a line that ends with its name and a colon, such as This is `conf/flows.yml`: and nothing more", s.line)
 			}
 			s.file = name[1]
 			steps = append(steps, s)

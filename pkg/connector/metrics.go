@@ -71,7 +71,7 @@ func (m *Metrics) Up(connector string, more, down int) {
 	if s.all == 0 {
 		delete(m.stand, connector)
 		for _, metric := range []interface {
-			DeletePartialMatch(prometheus.Labels) int
+			DeletePartialMatch(labels prometheus.Labels) int
 		}{m.roundTrips, m.up, m.waiting, m.risk} {
 			metric.DeletePartialMatch(prometheus.Labels{"connector": connector})
 		}

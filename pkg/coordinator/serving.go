@@ -2,9 +2,9 @@ package coordinator
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 )
@@ -74,7 +74,7 @@ func (f *fleet) whyUnserved(flow string) (reasons []string) {
 		reasons = append(reasons, some(draining)+" drains: start another one")
 	}
 	if len(late) > 0 {
-		reasons = append(reasons, some(late)+" has not answered yet whether it can run revision "+fmt.Sprint(e.active.number))
+		reasons = append(reasons, some(late)+" has not answered yet whether it can run revision "+strconv.FormatInt(e.active.number, 10))
 	}
 	if len(reasons) == 0 || len(missing) > 0 {
 		reasons = append(reasons, pendingReasons(rollout{missing: missing})...)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -149,7 +150,7 @@ func TestAttemptsGetRowsAsTheyCame(t *testing.T) {
 										}
 										return nil
 									})
-								}, append(before[:len(before):len(before)], "f "+spoiler.mode+"; retry_times: 3; retry_duration: "+pause)...)
+								}, append(slices.Clip(before), "f "+spoiler.mode+"; retry_times: 3; retry_duration: "+pause)...)
 								if _, err := b.store.Connection.Save(t.Context(), connector.Cause{}, []connector.Effect{{Op: connector.Set, Key: "loaded", Field: "n", Value: "1"}}); err != nil {
 									t.Fatal(err)
 								}

@@ -37,7 +37,7 @@ var rings = map[string]func(r *ring){
 // A row that holds itself can't be written, and costs itself alone, wherever it is copied, weighed or written: what goes round in
 // it for ever would end the process.
 func TestRowsThatHoldThemselves(t *testing.T) {
-	for name, close := range rings {
+	for name, shut := range rings {
 		for _, flowLines := range []string{"shard_key: k\n", ""} {
 			for _, functions := range [][]string{
 				{"make Calculate"}, {"make Calculate", "fail Verify; retry_times: 2"}, {"make Calculate", "look Verify"},
@@ -46,20 +46,20 @@ func TestRowsThatHoldThemselves(t *testing.T) {
 			} {
 				t.Run(name+" "+functions[len(functions)-1]+flowLines, func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
-						make := func(i in) *ring {
+						link := func(i in) *ring {
 							r := &ring{K: i.K, N: i.N}
 							if i.N == 1 {
-								close(r)
+								shut(r)
 							}
 							return r
 						}
 						registry := kis.NewRegistry()
-						registry.Func("make", kis.Calculate(func(_ context.Context, i in) (*ring, error) { return make(i), nil }))
-						registry.Func("expand", kis.Expand(func(_ context.Context, i in, emit func(*ring)) error { emit(make(i)); return nil }))
+						registry.Func("make", kis.Calculate(func(_ context.Context, i in) (*ring, error) { return link(i), nil }))
+						registry.Func("expand", kis.Expand(func(_ context.Context, i in, emit func(*ring)) error { emit(link(i)); return nil }))
 						registry.FaaS("faas", func(_ context.Context, flow kis.Flow, rows []in) error {
 							var errs []error
 							for _, i := range rows {
-								errs = append(errs, flow.CommitRow(make(i)))
+								errs = append(errs, flow.CommitRow(link(i)))
 							}
 							return errors.Join(errs...)
 						})

@@ -74,7 +74,7 @@ var faults = map[string]struct {
 	"uncomparable":        {func() error { return uncomparable{"a"} }, batch.CodeFunctionError},
 	"no UTF-8":            {func() error { return errors.New("\xff") }, batch.CodeFunctionError},
 	"panic":               {func() error { panic("oh") }, batch.CodeFunctionPanic},
-	"panic of nil":        {func() error { panic(nil) }, batch.CodeFunctionPanic}, //nolint:govet // on purpose
+	"panic of nil":        {func() error { panic(nil) }, batch.CodeFunctionPanic},
 	"unprintable panic":   {func() error { panic(shouter{}) }, batch.CodeFunctionPanic},
 	"panic with an error": {func() error { panic(&hostile{do: map[string]func(){"Error": func() { panic("again") }}}) }, batch.CodeFunctionPanic},
 	"panic exits":         {func() error { panic(&hostile{do: map[string]func(){"Error": runtime.Goexit}}) }, batch.CodeFunctionPanic},

@@ -2,6 +2,7 @@ package flowexec
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -113,9 +114,7 @@ func (rows *rowFields) after(s *step) *rowFields {
 		return rows
 	}
 	behind := &rowFields{fields: slices.Clone(rows.fields), from: rows.from, loads: make(map[string]string, len(rows.loads))}
-	for name, load := range rows.loads {
-		behind.loads[name] = load
-	}
+	maps.Copy(behind.loads, rows.loads)
 	for _, set := range s.sets.fields {
 		behind.fields = slices.DeleteFunc(behind.fields, func(f rowjson.Field) bool { return f.Name == set.name })
 		field := rowjson.Field{Name: set.name, Type: anyType}

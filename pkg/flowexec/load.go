@@ -351,8 +351,7 @@ func (r *run) loadDeclared(s *step, rs *rowset, values []connector.Value) {
 				return
 			}
 			row, err := r.withFields(s, rs, i, values[i])
-			var unfit *unfitError
-			if errors.As(err, &unfit) {
+			if _, unfit := errors.AsType[*unfitError](err); unfit {
 				r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeConversionFailed, Attempts: 1, Reason: trimmed(err.Error())})
 			} else if err != nil {
 				r.lose(i, undecodable(s, err))

@@ -165,7 +165,7 @@ func (r *run) setAside(i int, h hold) {
 
 // parkAll sets all rows under way aside but those lost already.
 func (r *run) parkAll(h hold) {
-	lost := r.x.gone[:len(r.x.gone):len(r.x.gone)]
+	lost := slices.Clip(r.x.gone)
 	for i := range r.now.len() {
 		if _, gone := slices.BinarySearch(lost, uint32(i)); gone {
 			continue

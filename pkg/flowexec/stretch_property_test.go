@@ -324,7 +324,6 @@ func toldBounded(t *testing.T, plan *flowexec.Plan, log *effectLog, batches [][]
 	var c collector
 	lanes := flowexec.StartLanes(flowexec.LanesConfig{Flow: "F", Copies: plan.Copies(), Connectors: log, RunBytes: 400})
 	defer lanes.Stop()
-	var parts []*flowexec.Part
 	first := make(map[*flowexec.Part]int)
 	key, n, stream := batch.NewKeyField("k"), 0, batch.NewStreamID()
 	for i, rows := range batches {
@@ -335,7 +334,7 @@ func toldBounded(t *testing.T, plan *flowexec.Plan, log *effectLog, batches [][]
 		if bad := key.Fill(&p.Columns); bad != nil {
 			t.Fatal(bad)
 		}
-		parts, first[p] = append(parts, p), n
+		first[p] = n
 		n += len(rows)
 		lanes.Enqueue(p)
 	}

@@ -157,7 +157,7 @@ func TestLocalAndClusterAgree(t *testing.T) {
 		{"what can't be", func(t *testing.T, h house, _ *meeting) []string {
 			return []string{
 				said(h.submit(t.Context(), "Meet", nil)),
-				said(h.submit(nil, "Meet", batch.Rows(row{ID: 1}))), //nolint:staticcheck // that is what is tried
+				said(h.submit(nil, "Meet", batch.Rows(row{ID: 1}))),
 				said(h.submit(t.Context(), "M\xff", batch.Rows(row{ID: 1}))),
 				said(h.submit(t.Context(), "Meet", batch.Rows[row]())),
 				said(h.submit(t.Context(), "Meet", batch.Pack(batch.Columns{Data: []byte("1"), Ends: []uint32{1}, Encoding: "j\xff"}))),

@@ -89,7 +89,7 @@ func tellMistakes(out io.Writer, err error) error {
 
 // mistakesOf are those of an error, or of each that it joins; nil: it has none.
 func mistakesOf(err error) (all definition.Mistakes) {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // one that is joined
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { // one that is joined
 		for _, e := range joined.Unwrap() {
 			all = append(all, mistakesOf(e)...)
 		}

@@ -111,12 +111,13 @@ func (k *session) isOver() bool {
 func placeOf(at *flowexec.Stand, now time.Time) *pb.RowPlace {
 	r := &pb.RowPlace{
 		Where: string(at.Stage), Lane: uint32(at.Lane), Batch: wire.FromID(at.Part.Batch), Row: at.Part.BatchRow(at.Row),
-		Function: at.Function, Wait: string(at.Wait), Connector: at.Connector, Key: at.Key, Attempt: at.Attempt, RunRows: uint32(at.Rows),
+		Function: at.Function, Wait: string(at.Wait), Connector: at.Connector, Attempt: at.Attempt, RunRows: uint32(at.Rows),
 	}
-	if len(r.Key) > maxKeyTold {
-		r.Key = r.Key[:maxKeyTold] + "…"
+	key := at.Key
+	if len(key) > maxKeyTold {
+		key = key[:maxKeyTold] + "…"
 	}
-	r.Key = strings.ToValidUTF8(r.Key, "\uFFFD")
+	r.Key = strings.ToValidUTF8(key, "\uFFFD")
 	if !at.Since.IsZero() {
 		r.ForMilliseconds = uint64(max(0, now.Sub(at.Since).Milliseconds()))
 	}

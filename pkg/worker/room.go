@@ -80,7 +80,7 @@ func (t *tenant) enter(ctx context.Context) (expected int64) {
 	return t.lately
 }
 
-// counts counts runs that are under way in, or with less than none out. It is called with the lock held.
+// counts notes that so many more runs are under way, or with a number below 0 so many less. It is called with the lock held.
 func (t *tenant) counts(runs int, expected int64) {
 	r, o := t.room, t.outlet
 	r.running, t.running, o.running = r.running+runs, t.running+runs, o.running+runs

@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -110,7 +111,7 @@ func (m *module) print(out io.Writer) error {
 		t, a := largest(p), arrowsOf(p)
 		up := "no list"
 		if a.listed {
-			up = fmt.Sprint(a.up)
+			up = strconv.Itoa(a.up)
 		}
 		fmt.Fprintf(w, "| %s\t %s\t %d\t %d\t %d\t %s\t %.2f\t %.1f\n", m.name(p), orDash(t.name), t.methods, t.files, a.all, up, c.commented(), c.whats())
 	}
@@ -167,7 +168,7 @@ func (m *module) links(name string) (string, error) {
 
 // command runs a program in a folder and returns what it prints, without the last newline.
 func command(dir, name string, args ...string) (string, error) {
-	c := exec.Command(name, args...)
+	c := exec.Command(name, args...) //nolint:gosec,noctx // the program is one of two that this one names; it ends with this one
 	c.Dir = dir
 	text, err := c.Output()
 	if err != nil {

@@ -196,7 +196,7 @@ func TestErrorsInPlaceOfAnswers(t *testing.T) {
 
 // errorOf is the first of joined errors.
 func errorOf(err error) error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // as errors.Join makes it
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { // as errors.Join makes it
 		return joined.Unwrap()[0]
 	}
 	return err

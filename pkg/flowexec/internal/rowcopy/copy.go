@@ -48,13 +48,13 @@ type part struct {
 const deepest = 100
 
 // into makes the value at to a copy of the one at from, now or later: what it leads to is somewhere else.
-func (s *seen) into(copy copyFunc, to, from unsafe.Pointer) {
+func (s *seen) into(one copyFunc, to, from unsafe.Pointer) {
 	if s.depth >= deepest {
-		s.later = append(s.later, part{copy, to, from})
+		s.later = append(s.later, part{one, to, from})
 		return
 	}
 	s.depth++
-	copy(to, from, s)
+	one(to, from, s)
 	s.depth--
 }
 
