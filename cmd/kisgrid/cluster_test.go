@@ -179,15 +179,21 @@ func marks(functions []string, more ...string) string {
 	return text
 }
 
-// put writes a document as etcdctl does.
-func put(t *testing.T, g *flowtest.Grid, key, document string) {
+// etcdOf is a client of the cluster's etcd.
+func etcdOf(t *testing.T, g *flowtest.Grid) *clientv3.Client {
 	t.Helper()
 	etcd, err := clientv3.New(clientv3.Config{Endpoints: []string{g.Etcd()}, Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer etcd.Close()
-	if _, err := etcd.Put(t.Context(), "/kisgrid/config/"+key, document); err != nil {
+	t.Cleanup(func() { _ = etcd.Close() })
+	return etcd
+}
+
+// put writes a document as etcdctl does.
+func put(t *testing.T, g *flowtest.Grid, key, document string) {
+	t.Helper()
+	if _, err := etcdOf(t, g).Put(t.Context(), "/kisgrid/config/"+key, document); err != nil {
 		t.Fatal(err)
 	}
 }

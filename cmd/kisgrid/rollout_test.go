@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/kisgrid/kisgrid/pkg/flowtest"
 )
 
@@ -124,4 +126,27 @@ func TestUndo(t *testing.T) {
 	g := flowtest.Cluster(t, 1, flowtest.Register(registers("Check")))
 	fails(t, g, marks([]string{"Third"}), []string{"apply", "-f", "-", "--timeout", "1s"}, "pending")
 	fails(t, g, "", []string{"rollout", "undo", "Marks"}, "no revision of flow", "kisgrid delete flow")
+}
+
+// TestUndoToWhatIsRefusedByNow: an undo goes back to what was accepted, although rules of intake that came later refuse it. It is
+// refused where nobody accepted it.
+func TestUndoToWhatIsRefusedByNow(t *testing.T) {
+	t.Parallel()
+	g := flowtest.Cluster(t, 1, flowtest.Register(registers("Check")))
+	runs(t, g, marks([]string{"Check"}, "copies: 1"), []string{"apply", "-f", "-"}, "active")
+	runs(t, g, marks([]string{"Check"}, "copies: 2"), []string{"apply", "-f", "-"}, "active")
+	etcd := etcdOf(t, g)
+	history, err := etcd.Get(t.Context(), "/kisgrid/history/flow/Marks/", clientv3.WithPrefix(), clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortAscend))
+	if err != nil || len(history.Kvs) != 2 {
+		t.Fatalf("%d entries, error %v", len(history.Kvs), err)
+	}
+	first := history.Kvs[0]
+	if old := strings.Replace(string(first.Value), "copies: 1", "copies: 010", 1); old == string(first.Value) {
+		t.Fatalf("the entry does not have its text: %s", first.Value)
+	} else if _, err := etcd.Put(t.Context(), string(first.Key), old); err != nil {
+		t.Fatal(err)
+	}
+	runs(t, g, "", []string{"rollout", "undo", "Marks"}, "flow Marks: active")
+	runs(t, g, "", []string{"get", "flow", "Marks"}, "copies: 010", "active\n")
+	fails(t, g, marks([]string{"Check"}, "copies: 011"), []string{"apply", "-f", "-"}, "copies: is 011")
 }

@@ -119,7 +119,27 @@ func (a *admin) change(ctx context.Context, in []*pb.Document) (comparison, erro
 	}
 	c := compare(stored, given)
 	c.after = compile(c.all, before, a.steps)
-	return c, c.check(a.board.load().runs)
+	var failed error
+	accepted := func(d definition.Document) bool {
+		if a.board.load().runs(d) {
+			return true
+		}
+		for _, flow := range c.after.flowsOf(d) {
+			history, err := a.store.History(ctx, flow)
+			if err != nil {
+				failed = err
+				return false
+			}
+			if historic(history).has(d) {
+				return true
+			}
+		}
+		return false
+	}
+	if err := c.check(accepted); failed == nil {
+		return c, err
+	}
+	return c, fmt.Errorf("read what was accepted earlier: %w", failed)
 }
 
 func documentBytes(in []*pb.Document) (n int) {
@@ -244,9 +264,9 @@ func diffOf(before definition.Document, there bool, after definition.Document) s
 }
 
 // check refuses a change after which a flow that it concerns would be wrong, and finds those flows. Flows that it does not
-// concern may be wrong already: that is not this change's fault. Rules of intake are not asked of a document that a flow runs with,
-// as runs says.
-func (c *comparison) check(runs func(definition.Document) bool) error {
+// concern may be wrong already: that is not this change's fault. Rules of intake are not asked of a document that was accepted before
+// they were made.
+func (c *comparison) check(accepted func(definition.Document) bool) error {
 	changed := map[cluster.Key]bool{}
 	for _, d := range c.put {
 		changed[cluster.Key{Kind: d.Kind, Name: d.Name}] = true
@@ -264,7 +284,7 @@ func (c *comparison) check(runs func(definition.Document) bool) error {
 		if d.Kind != definition.KindFlow {
 			wrong = append(wrong, c.after.ownMistakes(d)...)
 		}
-		if intake := c.after.documents[keyOf(d)].intake; len(intake) > 0 && !runs(d) {
+		if intake := c.after.documents[keyOf(d)].intake; len(intake) > 0 && !accepted(d) {
 			wrong = append(wrong, intake...)
 		}
 	}

@@ -3,6 +3,8 @@ package coordinator
 import (
 	"bytes"
 	"errors"
+	"maps"
+	"slices"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
@@ -28,6 +30,16 @@ type readDocument struct {
 func (r *readDocument) is(d definition.Document) bool {
 	o := r.document
 	return o.Kind == d.Kind && o.Name == d.Name && o.Revision == d.Revision && o.Path == d.Path && o.Line == d.Line && bytes.Equal(o.YAML, d.YAML)
+}
+
+// flowsOf are the flows that want a document of that kind and name.
+func (c *compiled) flowsOf(d definition.Document) (flows []string) {
+	for _, name := range slices.Sorted(maps.Keys(c.wanted)) {
+		if slices.ContainsFunc(c.wanted[name].documents, func(o definition.Document) bool { return keyOf(o) == keyOf(d) }) {
+			flows = append(flows, name)
+		}
+	}
+	return flows
 }
 
 // candidate is what the documents ask for of one flow.

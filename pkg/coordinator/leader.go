@@ -40,6 +40,8 @@ type leader struct {
 	lenient   map[string]batch.Revision // revisions that would be refused by now and were told of last, by flow
 	orphans   map[string]time.Time      // since when a flow has a history and nothing else
 	again     *time.Timer
+	// earlier is what a flow's history had, by flow, where a candidate was asked about whose documents break a rule of intake.
+	earlier map[string]acceptedEarlier
 }
 
 // running is what a flow runs on.
@@ -71,6 +73,7 @@ func (f *fleet) lead(ctx context.Context, leadership *cluster.Leadership, log hc
 	l := &leader{
 		leadership: leadership, fleet: f, log: log, again: time.NewTimer(time.Hour), rejected: map[string]batch.Revision{},
 		lenient: map[string]batch.Revision{}, orphans: map[string]time.Time{},
+		earlier: map[string]acceptedEarlier{},
 	}
 	defer l.again.Stop()
 	trim := time.NewTicker(f.historyAge / 10)
@@ -219,6 +222,7 @@ func (l *leader) reconcileAll(ctx context.Context) error {
 			delete(l.running, name)
 			delete(l.rejected, name)
 			delete(l.lenient, name)
+			delete(l.earlier, name)
 			l.wrote[name] = time.Now()
 			l.log.Info("flow deleted", "flow", name)
 		}
@@ -234,13 +238,20 @@ func (l *leader) reconcile(ctx context.Context) error {
 		c := l.asked.wanted[name]
 		now, known := l.statuses[name]
 		runs := l.running[name]
-		if c.breaks && c.revision != nil && len(c.intake(runs)) == 0 {
-			l.tellLenient(name, c)
+		took := runs.took
+		if c.breaks && c.revision != nil {
+			var err error
+			if took, err = l.tookEarlier(ctx, name, c, &runs); err != nil {
+				return err
+			}
+			if len(c.intake(took)) == 0 {
+				l.tellLenient(name, c)
+			}
 		}
 		if c.revision != nil && known && now.Wanted == c.number && now.Active == c.number && runs.revision == c.id() && now.State == c.settled() {
 			continue
 		}
-		c = c.takenIn(runs)
+		c = c.takenIn(took)
 		w := wish{name, c.revision}
 		if c.revision != nil && !c.revision.enabled {
 			w.revision = nil
@@ -289,25 +300,66 @@ func (l *leader) reconcile(ctx context.Context) error {
 func (l *leader) tellLenient(name string, c *candidate) {
 	if l.lenient[name] != c.id() {
 		l.lenient[name] = c.id()
-		l.log.Warn("a flow goes on with documents that were accepted earlier and would be refused by now", "flow", name, "revision", c.id(), "reasons", c.intake(running{}))
+		l.log.Warn("a flow goes on with documents that were accepted earlier and would be refused by now", "flow", name, "revision", c.id(), "reasons", c.intake(func(definition.Document) bool { return false }))
 	}
 }
 
-// intake is why a candidate can't be taken in: the rules of intake that its documents break, but for those that the flow runs with
+// tookEarlier tells of a document whether the flow runs with it, or has it in the history: an undo of a change goes back to what
+// was accepted, whatever rules of intake there are by now. It asks etcd for the history where that decides.
+func (l *leader) tookEarlier(ctx context.Context, name string, c *candidate, runs *running) (took func(definition.Document) bool, err error) {
+	if len(c.intake(runs.took)) == 0 {
+		return runs.took, nil
+	}
+	earlier, known := l.earlier[name]
+	if !known || earlier.of != c.id() {
+		history, err := l.fleet.store.History(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		earlier = acceptedEarlier{c.id(), historic(history)}
+		l.earlier[name] = earlier
+	}
+	return func(d definition.Document) bool { return runs.took(d) || earlier.has(d) }, nil
+}
+
+// acceptedEarlier are the documents that a flow's history had when a candidate was looked at.
+type acceptedEarlier struct {
+	of batch.Revision
+	historicDocuments
+}
+
+// historicDocuments are documents of revisions that were accepted.
+type historicDocuments map[batch.Digest]bool
+
+func historic(history []cluster.HistoryEntry) historicDocuments {
+	all := historicDocuments{}
+	for _, h := range history {
+		for _, d := range h.Documents {
+			all[definition.Digest([]definition.Document{d})] = true
+		}
+	}
+	return all
+}
+
+func (h historicDocuments) has(d definition.Document) bool {
+	return h[definition.Digest([]definition.Document{d})]
+}
+
+// intake is why a candidate can't be taken in: the rules of intake that its documents break, but for those that the flow took in
 // already.
-func (c *candidate) intake(runs running) (reasons []string) {
+func (c *candidate) intake(took func(definition.Document) bool) (reasons []string) {
 	for _, d := range c.documents {
-		if read := c.needs[keyOf(d)]; len(read.intake) > 0 && !runs.took(d) {
+		if read := c.needs[keyOf(d)]; len(read.intake) > 0 && !took(d) {
 			reasons = append(reasons, read.intake...)
 		}
 	}
 	return reasons
 }
 
-// takenIn refuses a candidate with a document that breaks a rule of intake. One that the flow runs with already goes on. Of the
+// takenIn refuses a candidate with a document that breaks a rule of intake. One that the flow took in already goes on. Of the
 // others workers are told that they are fresh: they have rules of their own.
-func (c *candidate) takenIn(runs running) *candidate {
-	reasons := c.intake(runs)
+func (c *candidate) takenIn(took func(definition.Document) bool) *candidate {
+	reasons := c.intake(took)
 	if c.revision == nil {
 		return c
 	}
@@ -316,7 +368,7 @@ func (c *candidate) takenIn(runs running) *candidate {
 		taken.revision, taken.reasons = nil, reasons
 		return &taken
 	}
-	taken.revision = c.revision.fresh(func(d definition.Document) bool { return d.Kind == definition.KindConn && !runs.took(d) }, c.documents)
+	taken.revision = c.revision.fresh(func(d definition.Document) bool { return d.Kind == definition.KindConn && !took(d) }, c.documents)
 	return &taken
 }
 

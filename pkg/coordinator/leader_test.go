@@ -79,17 +79,17 @@ func TestIntake(t *testing.T) {
 	if c.revision == nil || len(c.reasons) > 0 {
 		t.Fatalf("it does not compile as before: %+v", c)
 	}
-	if got := c.takenIn(runningOf(c.id(), docs)); got.revision == nil {
+	if got := c.takenIn(took(c.id(), docs)); got.revision == nil {
 		t.Errorf("what runs is refused: %q", got.reasons)
 	}
 	// Whatever changes beside it, a connector that runs goes on.
-	if got := c.takenIn(runningOf(c.id(), append(slices.Clone(docs[1:]), at(2, flowDocument("F", "k", "save"))))); got.revision == nil {
+	if got := c.takenIn(took(c.id(), append(slices.Clone(docs[1:]), at(2, flowDocument("F", "k", "save"))))); got.revision == nil {
 		t.Errorf("with another flow: %q", got.reasons)
 	}
 	other := docs[2]
 	other.YAML = append(slices.Clone(other.YAML), '\n')
 	for name, runs := range map[string]running{"nothing": {}, "another document": runningOf(c.id(), append(slices.Clone(docs[:2]), other))} {
-		got := c.takenIn(runs)
+		got := c.takenIn(runs.took)
 		if s := decide("F", got, rollout{}, runs.revision); s.State != cluster.StateRejected || s.Wanted != 8 || !strings.Contains(strings.Join(s.Reasons, ""), "choose another beginning") {
 			t.Errorf("beside %s: %+v", name, s)
 		}
@@ -114,12 +114,12 @@ func TestIntakeOfDoubts(t *testing.T) {
 	if c.revision == nil || !c.breaks {
 		t.Fatalf("it does not compile as before: %+v", c)
 	}
-	if got := c.takenIn(runningOf(c.id(), docs)); got.revision == nil {
+	if got := c.takenIn(took(c.id(), docs)); got.revision == nil {
 		t.Errorf("what runs is refused: %q", got.reasons)
 	}
 	for i, want := range []string{"/F:4: copies: is 010", "/save:6: option.retry_times: is 1_0", "/store:5: tls: is \"off\""} {
 		others := append(slices.Clone(docs[:i]), docs[i+1:]...)
-		got := c.takenIn(runningOf(c.id(), others))
+		got := c.takenIn(took(c.id(), others))
 		if got.revision != nil || len(got.reasons) != 1 || !strings.Contains(got.reasons[0], want) {
 			t.Errorf("beside the others, a new %s: %q, want %q", docs[i], got.reasons, want)
 		}
@@ -389,4 +389,10 @@ func TestUnreachableHoldsNothingUp(t *testing.T) {
 		default:
 		}
 	}
+}
+
+// took tells of the documents that a flow runs with.
+func took(name batch.Revision, docs []definition.Document) func(definition.Document) bool {
+	runs := runningOf(name, docs)
+	return runs.took
 }
