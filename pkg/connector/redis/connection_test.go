@@ -525,8 +525,12 @@ func TestWarnings(t *testing.T) {
 				if err := closing.Close(); err != nil {
 					t.Error(err)
 				}
-				if n := metric(t, registry, "kisgrid_connector_risk"); n != float64(1-i) {
-					t.Errorf("with %d connections closed, the metric shows %v at risk", i+1, n)
+				if i == 1 {
+					if families, err := registry.Gather(); err != nil || slices.ContainsFunc(families, func(f *dto.MetricFamily) bool { return f.GetName() == "kisgrid_connector_risk" }) {
+						t.Errorf("with no connection left there is a metric of risks, or error %v", err)
+					}
+				} else if n := metric(t, registry, "kisgrid_connector_risk"); n != 1 {
+					t.Errorf("with one of two connections closed, the metric shows %v at risk", n)
 				}
 			}
 		})
