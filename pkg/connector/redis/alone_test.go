@@ -1,6 +1,8 @@
 package redis
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -8,6 +10,7 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/kisgrid/kisgrid/internal/redisfault"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -258,5 +261,34 @@ func TestTooLongForRedis(t *testing.T) {
 	}
 	if values, err := c.Load(ctx, []string{long}); err != nil || batch.CodeOf(values[0].Err) != batch.CodeConversionFailed {
 		t.Errorf("Load of the long key alone: %v", err)
+	}
+}
+
+// Who has no time left for a Redis that is of no use hears why it is.
+func TestEndedCallTellsWhatKeptIt(t *testing.T) {
+	s := startServer(t, "")
+	client := goredis.NewClient(&goredis.Options{Addr: s.addr})
+	defer client.Close()
+	doc := document(s.addr)
+	doc.Params = map[string]string{"retry_min": "1h", "retry_max": "1h"} // a pause would not end
+	c := open(t, doc)
+	if err := client.ConfigSet(t.Context(), "maxmemory", "1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(patient(t))
+	defer cancel()
+	var saving errgroup.Group
+	saving.Go(func() error {
+		_, err := c.Save(ctx, connector.Cause{}, []connector.Effect{set("k", "f", "v")})
+		return err
+	})
+	for c.Down() == nil && ctx.Err() == nil {
+		time.Sleep(time.Millisecond) // the state has no signal
+	}
+	cancel()
+	err := saving.Wait()
+	if batch.CodeOf(err) != batch.CodeCancelled || !errors.Is(err, context.Canceled) || !strings.Contains(fmt.Sprint(err), "OOM command not allowed") ||
+		!strings.Contains(fmt.Sprint(err), "raise maxmemory") {
+		t.Errorf("the error is %v", err)
 	}
 }

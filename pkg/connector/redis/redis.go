@@ -245,8 +245,23 @@ func (c *Connection) Close() error {
 	return c.closeErr
 }
 
+// ended is the error of a call whose ctx is over. Where Redis is of no use now it says why, as nobody will hear of that otherwise.
+func (c *Connection) ended(ctx context.Context, doing string) error {
+	err := connector.Ended(ctx, c.name, doing)
+	down := c.Down()
+	if down == nil {
+		return err
+	}
+	return batch.Errorf(batch.CodeOf(err), "connector %s: %s at redis %s was not done in time: %w, as redis is of no use: %v; %s",
+		c.name, doing, c.addrs, ctx.Err(), down, c.advice(down))
+}
+
 // unavailable says that Redis could not be asked, or did not do it, and what to do about it.
 func (c *Connection) unavailable(doing string, err error) error {
-	advice := cmp.Or(storeAdvice(err, c.prefix), "see that Redis runs there and can be reached from here; then try again")
-	return batch.Errorf(batch.CodeConnectorUnavailable, "connector %s: %s at redis %s: %w; %s", c.name, doing, c.addrs, err, advice)
+	return batch.Errorf(batch.CodeConnectorUnavailable, "connector %s: %s at redis %s: %w; %s", c.name, doing, c.addrs, err, c.advice(err))
+}
+
+// advice says what to do about an error that is Redis's own.
+func (c *Connection) advice(err error) string {
+	return cmp.Or(storeAdvice(err, c.prefix), "see that Redis runs there and can be reached from here; then try again")
 }

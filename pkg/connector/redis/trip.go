@@ -69,13 +69,13 @@ func (g *gatherer) do(ctx context.Context, c *call, doing string) error {
 	case g.conn.isClosing():
 		return connector.Closed(g.conn.name)
 	case ctx.Err() != nil:
-		return connector.Ended(ctx, g.conn.name, doing)
+		return g.conn.ended(ctx, doing)
 	}
 	c.done, c.gone = make(chan struct{}), ctx.Done()
 	select {
 	case g.calls <- c:
 	case <-ctx.Done():
-		return connector.Ended(ctx, g.conn.name, doing)
+		return g.conn.ended(ctx, doing)
 	case <-g.conn.closing:
 		return connector.Closed(g.conn.name)
 	}
@@ -83,7 +83,7 @@ func (g *gatherer) do(ctx context.Context, c *call, doing string) error {
 	case <-c.done:
 		return c.err
 	case <-ctx.Done():
-		return connector.Ended(ctx, g.conn.name, doing)
+		return g.conn.ended(ctx, doing)
 	}
 }
 

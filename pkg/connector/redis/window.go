@@ -140,7 +140,7 @@ func (c *Connection) hearWindows(ctx context.Context, now time.Time) error {
 		select {
 		case <-w.asking:
 		case <-ctx.Done():
-			return connector.Ended(ctx, c.name, "saving")
+			return c.ended(ctx, "saving")
 		case <-c.closing:
 			return connector.Closed(c.name)
 		}
@@ -163,7 +163,7 @@ func (c *Connection) hearWindows(ctx context.Context, now time.Time) error {
 	case usable:
 		return nil // the save itself tells what is wrong
 	case ctx.Err() != nil:
-		return connector.Ended(ctx, c.name, "saving")
+		return c.ended(ctx, "saving")
 	}
 	return c.unavailable("saving", err)
 }
