@@ -32,6 +32,9 @@ func TestRollingRestarts(t *testing.T) {
 		producing.Go(func() { p.produce(ctx, stop, *rateFlag/clients) })
 	}
 	c := &chaos{grid: g, underWay: map[string]bool{}}
+	for _, w := range g.workers {
+		w.Await(`session began`) // before that a signal would just end it
+	}
 	for _, w := range append([]*workerProcess(nil), g.workers...) {
 		e := c.begin("restart worker", w.Name(), -1)
 		again := g.startWorker("")
