@@ -165,9 +165,9 @@ func apply(ctx context.Context, a pb.AdminClient, docs []definition.Document, ho
 // milliseconds is a wait as requests have it.
 func milliseconds(d time.Duration) uint64 { return uint64(max(0, d.Milliseconds())) }
 
-// inTime is the error of a call, or that the time given for it was up: the coordinator may see that first.
+// inTime is the error of a call, or that the time given for it was up: the coordinator may see that a moment earlier.
 func inTime(ctx context.Context, err error) error {
-	if status.Code(err) == codes.DeadlineExceeded {
+	if end, ok := ctx.Deadline(); ok && time.Until(end) < time.Second && status.Code(err) == codes.DeadlineExceeded {
 		<-ctx.Done()
 	}
 	if ctx.Err() != nil {

@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -144,7 +145,11 @@ func (s *settling) over(ctx context.Context) error {
 	if ctx.Err() == nil {
 		return errStopped()
 	}
-	return batch.Errorf(batch.CodeCancelled, "%s; what became of it says %s: %w", s.so, s.command, ctx.Err())
+	code := batch.CodeCancelled
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		code = batch.CodeDeadline
+	}
+	return batch.Errorf(code, "%s; what became of it says %s: %w", s.so, s.command, ctx.Err())
 }
 
 // markNow says of flows that are active where no worker can run them, and which of their connectors are degraded; false when ctx or the
