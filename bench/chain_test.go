@@ -107,8 +107,8 @@ func retried(r *kis.Registry) {
 	}))
 }
 
-// stretchDocuments are of a chain in which two steps use one connector, so that rows of one key go one after the other: a Load of what
-// the key had last, and a Save of what it has now.
+// stretchDocuments are of a chain in which two steps use one connector, so that rows of one key go one after the other: a Load of
+// the key's last state, and a Save of its new one.
 const stretchDocuments = `
 kistype: flow
 status: 1

@@ -120,7 +120,7 @@ type lane struct {
 	behind  []*work   // guarded by places.mu: they wait for keys that the lane still has although they are another's
 	exec    *executor // guarded by mu: what the lane's goroutine runs on now, for the watchdog
 
-	since    time.Duration // guarded by mu: when it took now
+	since    time.Duration // guarded by mu: when it took now, if that has keys
 	entering atomic.Bool   // it waits for leave to run now
 }
 
@@ -395,7 +395,10 @@ func (ln *lane) pick() (next *work, other *lane) {
 
 // takes notes what the lane runs. It must be called with mu held.
 func (ln *lane) takes(w *work) (_ *work, other *lane) {
-	ln.lot.running, ln.now, ln.since = true, w, ln.lanes.now()
+	ln.lot.running, ln.now = true, w
+	if len(w.in.columns.Keys) > 0 { // of others nobody asks
+		ln.since = ln.lanes.now()
+	}
 	return w, ln.isBusy()
 }
 

@@ -20,6 +20,9 @@ func (r *run) budget(i int, reading bool) (time.Duration, error) {
 // least is what the row with the least time has left of the rows under way.
 func (r *run) least() time.Duration {
 	least := r.plan.timeout
+	if len(r.spent) == 0 {
+		return least
+	}
 	for i := range r.now.len() {
 		least = min(least, r.left(i))
 	}
@@ -66,9 +69,18 @@ type trial struct {
 	counts bool
 }
 
-// try begins an attempt for row i, or in Batch and FaaS for all rows.
+// try begins an attempt for row i, or in Batch and FaaS for all rows. Most attempts count for nothing: the test stands apart, so that
+// the compiler inlines it.
 func (r *run) try(i, attempt int) (t trial) {
-	if attempt > quick && i < r.now.len() {
+	if attempt > quick {
+		t = r.counted(i)
+	}
+	return t
+}
+
+// counted is an attempt that counts, which begins now.
+func (r *run) counted(i int) (t trial) {
+	if i < r.now.len() {
 		t = trial{r.now.origin[i], r.x.lane.lanes.now(), r.spent[r.now.origin[i]], true}
 	}
 	return t
@@ -76,7 +88,14 @@ func (r *run) try(i, attempt int) (t trial) {
 
 // tried takes the time of an attempt that has ended off what its rows have left, as far as it is not noted yet.
 func (r *run) tried(i int, t trial) {
-	if !t.counts || i >= r.now.len() || r.now.origin[i] != t.origin {
+	if t.counts {
+		r.settleTrial(i, t)
+	}
+}
+
+// settleTrial is tried, for an attempt that counts.
+func (r *run) settleTrial(i int, t trial) {
+	if i >= r.now.len() || r.now.origin[i] != t.origin {
 		return
 	}
 	took := max(r.x.lane.lanes.now()-t.began, time.Microsecond) // a clock may be coarse

@@ -271,7 +271,8 @@ func TestEndedCallTellsWhatKeptIt(t *testing.T) {
 	defer client.Close()
 	doc := document(s.addr)
 	doc.Params = map[string]string{"retry_min": "1h", "retry_max": "1h"} // a pause would not end
-	c := open(t, doc)
+	log, lines := logged()
+	c := openWith(t, Config{Logger: log, tick: -1}, doc)
 	if err := client.ConfigSet(t.Context(), "maxmemory", "1").Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -282,9 +283,7 @@ func TestEndedCallTellsWhatKeptIt(t *testing.T) {
 		_, err := c.Save(ctx, connector.Cause{}, []connector.Effect{set("k", "f", "v")})
 		return err
 	})
-	for c.Down() == nil && ctx.Err() == nil {
-		time.Sleep(time.Millisecond) // the state has no signal
-	}
+	lines.await(t, "redis does not take what is saved")
 	cancel()
 	err := saving.Wait()
 	if batch.CodeOf(err) != batch.CodeCancelled || !errors.Is(err, context.Canceled) || !strings.Contains(fmt.Sprint(err), "OOM command not allowed") ||
