@@ -11,7 +11,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/kisgrid/kisgrid/examples/students"
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/connector/redis"
@@ -204,8 +204,8 @@ func kisFlowLoad(b *testing.B, address string) {
 // BenchmarkRedis measures flows that save and load against a real redis-server, effects once, and what plain pipelines reach
 // there: the limit; and what KisFlow's example does for the same rows. Rates are in rows; a batch has 1,000.
 func BenchmarkRedis(b *testing.B) {
-	address := process.Socket(b)
-	process.StartRedis(b, address, nil)
+	address := testprocess.Socket(b)
+	testprocess.StartRedis(b, address, nil)
 	client := goredis.NewClient(&goredis.Options{Addr: address, Network: "unix"})
 	defer client.Close()
 	for i := range redisRows { // what loads find, whichever case is run

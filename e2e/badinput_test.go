@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/definition"
@@ -69,13 +69,13 @@ func TestBadInput(t *testing.T) {
 	k := g.Client(client.WithRetryFor(0))
 	good := `{"id":1,"n":0}`
 	for _, flow := range []string{"Fails", "Panics", "Hangs", "Drops"} {
-		process.Until(t, flow+" is active", func() error {
+		testprocess.Until(t, flow+" is active", func() error {
 			_, err := k.Submit(t.Context(), flow, client.Rows(good))
 			return err
 		})
 	}
 	for flow, code := range map[string]batch.Code{"Disabled": batch.CodeFlowDisabled, "Orphaned": batch.CodeNoCapableWorker, "Misspelt": batch.CodeFlowUncompilable} {
-		process.Until(t, flow+" is refused", func() error {
+		testprocess.Until(t, flow+" is refused", func() error {
 			_, err := k.Submit(t.Context(), flow, client.Rows(good))
 			if batch.CodeOf(err) != code {
 				return fmt.Errorf("the error is %w", err)

@@ -8,7 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 )
 
 // conf is the students' example.
@@ -23,14 +23,14 @@ type grid struct {
 	etcd, redis        string // addresses
 	etcdDir            string
 	coordinator, http  string // addresses
-	coordinatorProcess *process.Process
-	workers            []*process.Process
+	coordinatorProcess *testprocess.Process
+	workers            []*testprocess.Process
 }
 
 // startGrid starts a grid with so many workers, named w1, w2, …, and waits until it is up.
 func startGrid(t *testing.T, workers int) *grid {
 	t.Helper()
-	g := &grid{t: t, etcd: process.Address(t), redis: process.Address(t), etcdDir: t.TempDir(), coordinator: process.Address(t), http: process.Address(t)}
+	g := &grid{t: t, etcd: testprocess.Address(t), redis: testprocess.Address(t), etcdDir: t.TempDir(), coordinator: testprocess.Address(t), http: testprocess.Address(t)}
 	startEtcd(t, g.etcd, g.etcdDir)
 	startRedis(t, g.redis)
 	g.coordinatorProcess = g.startCoordinator()
@@ -42,21 +42,21 @@ func startGrid(t *testing.T, workers int) *grid {
 	return g
 }
 
-func (g *grid) startCoordinator() *process.Process {
+func (g *grid) startCoordinator() *testprocess.Process {
 	g.t.Helper()
-	return process.Start(g.t, process.Config{}, "coordinator", "--listen", g.coordinator, "--http", g.http, "--etcd", g.etcd, "--lease", lease)
+	return testprocess.Start(g.t, testprocess.Config{}, "coordinator", "--listen", g.coordinator, "--http", g.http, "--etcd", g.etcd, "--lease", lease)
 }
 
-func (g *grid) startWorker(name string) *process.Process {
+func (g *grid) startWorker(name string) *testprocess.Process {
 	g.t.Helper()
-	return process.Start(g.t, process.Config{Name: name, Env: []string{"REDIS_ADDR=" + g.redis}},
-		"worker", "--name", name, "--listen", process.Address(g.t), "--http", process.Address(g.t), "--etcd", g.etcd, "--lease", lease)
+	return testprocess.Start(g.t, testprocess.Config{Name: name, Env: []string{"REDIS_ADDR=" + g.redis}},
+		"worker", "--name", name, "--listen", testprocess.Address(g.t), "--http", testprocess.Address(g.t), "--etcd", g.etcd, "--lease", lease)
 }
 
 // awaitWorkers waits until the coordinator has a session with so many workers.
 func (g *grid) awaitWorkers(n int) {
 	g.t.Helper()
-	process.Until(g.t, fmt.Sprintf("%d sessions", n), func() error {
+	testprocess.Until(g.t, fmt.Sprintf("%d sessions", n), func() error {
 		got, err := metric(g.http, "kisgrid_coordinator_sessions", "")
 		if err == nil && int(got) != n {
 			err = fmt.Errorf("%g sessions", got)
@@ -68,7 +68,7 @@ func (g *grid) awaitWorkers(n int) {
 // kisgrid runs the command line against the grid's coordinator.
 func (g *grid) kisgrid(stdin string, args ...string) (code int, out, log string) {
 	g.t.Helper()
-	return process.Run(g.t, process.Config{Stdin: stdin}, "kisgrid", append(args, "--server", g.coordinator)...)
+	return testprocess.Run(g.t, testprocess.Config{Stdin: stdin}, "kisgrid", append(args, "--server", g.coordinator)...)
 }
 
 func (g *grid) mustKisgrid(stdin string, args ...string) (out string) {

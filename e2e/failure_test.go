@@ -11,7 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 )
 
 // scores writes rows of 1,000 students, whose scores tell their averages apart, into a file.
@@ -60,8 +60,8 @@ func TestKilledWorker(t *testing.T) {
 	g.mustKisgrid("", "apply", "-f", conf)
 	path, want := scores(t, rows)
 
-	submit := process.Start(t, process.Config{Name: "submit"}, "kisgrid", "submit", "CalStuAvgScore12", "-f", path, "-o", "json", "--server", g.coordinator)
-	process.Until(t, "a fifth of the rows is done", func() error {
+	submit := testprocess.Start(t, testprocess.Config{Name: "submit"}, "kisgrid", "submit", "CalStuAvgScore12", "-f", path, "-o", "json", "--server", g.coordinator)
+	testprocess.Until(t, "a fifth of the rows is done", func() error {
 		n, err := metric(g.http, "kisgrid_rows_ended_total", `flow="CalStuAvgScore12",outcome="done"`)
 		if err == nil && n < rows/5 {
 			err = fmt.Errorf("%g are", n)
@@ -77,7 +77,7 @@ func TestKilledWorker(t *testing.T) {
 	}
 	g.checkAverages(want)
 	for name, labels := range map[string]string{"kisgrid_rows_in_total": "", "kisgrid_rows_ended_total": `,outcome="done"`} {
-		process.Until(t, name+" counts all rows", func() error { // it follows the answers
+		testprocess.Until(t, name+" counts all rows", func() error { // it follows the answers
 			n, err := metric(g.http, name, `flow="CalStuAvgScore12"`+labels)
 			if err == nil && n != rows {
 				err = fmt.Errorf("it is %g, not %d", n, rows)
@@ -89,10 +89,10 @@ func TestKilledWorker(t *testing.T) {
 
 // TestEtcdAway starts a coordinator and a worker before their etcd, and takes it away again while they run.
 func TestEtcdAway(t *testing.T) {
-	g := &grid{t: t, etcd: process.Address(t), redis: process.Address(t), etcdDir: t.TempDir(), coordinator: process.Address(t), http: process.Address(t)}
+	g := &grid{t: t, etcd: testprocess.Address(t), redis: testprocess.Address(t), etcdDir: t.TempDir(), coordinator: testprocess.Address(t), http: testprocess.Address(t)}
 	startRedis(t, g.redis)
 	g.coordinatorProcess = g.startCoordinator()
-	g.workers = []*process.Process{g.startWorker("w1")}
+	g.workers = []*testprocess.Process{g.startWorker("w1")}
 	g.coordinatorProcess.Await(`etcd .*` + g.etcd)
 	g.workers[0].Await(`etcd.*` + g.etcd)
 	stop := startEtcd(t, g.etcd, g.etcdDir)
@@ -106,7 +106,7 @@ func TestEtcdAway(t *testing.T) {
 		t.Errorf("without etcd, submit prints:\n%s", out)
 	}
 	startEtcd(t, g.etcd, g.etcdDir)
-	process.Until(t, "the worker is in etcd again", func() error {
+	testprocess.Until(t, "the worker is in etcd again", func() error {
 		code, out, log := g.kisgrid("", "get", "workers")
 		if code != 0 || !strings.Contains(out, "w1-") {
 			return fmt.Errorf("get workers ended with %d: %s%s", code, out, log)
@@ -118,16 +118,16 @@ func TestEtcdAway(t *testing.T) {
 
 // TestRedisAway submits rows while Redis is away, at first and again later: they wait for it.
 func TestRedisAway(t *testing.T) {
-	g := &grid{t: t, etcd: process.Address(t), redis: process.Address(t), etcdDir: t.TempDir(), coordinator: process.Address(t), http: process.Address(t)}
+	g := &grid{t: t, etcd: testprocess.Address(t), redis: testprocess.Address(t), etcdDir: t.TempDir(), coordinator: testprocess.Address(t), http: testprocess.Address(t)}
 	startEtcd(t, g.etcd, g.etcdDir)
 	g.coordinatorProcess = g.startCoordinator()
 	g.coordinatorProcess.Await(`ready:`)
-	g.workers = []*process.Process{g.startWorker("w1")}
+	g.workers = []*testprocess.Process{g.startWorker("w1")}
 	g.awaitWorkers(1)
 	g.mustKisgrid("", "apply", "-f", conf)
 
-	submit := func() *process.Process {
-		return process.Start(t, process.Config{Name: "submit", Stdin: "{\"stu_id\":101,\"score_1\":100,\"score_2\":90}\n"},
+	submit := func() *testprocess.Process {
+		return testprocess.Start(t, testprocess.Config{Name: "submit", Stdin: "{\"stu_id\":101,\"score_1\":100,\"score_2\":90}\n"},
 			"kisgrid", "submit", "CalStuAvgScore12", "--results", "--server", g.coordinator)
 	}
 	waiting := submit()
@@ -138,7 +138,7 @@ func TestRedisAway(t *testing.T) {
 	}
 	stop()
 	waiting = submit()
-	process.Until(t, "the row is under way", func() error {
+	testprocess.Until(t, "the row is under way", func() error {
 		n, err := metric(g.http, "kisgrid_rows_in_flight", `flow="CalStuAvgScore12"`)
 		if err == nil && n != 1 {
 			err = fmt.Errorf("%g rows in flight", n)

@@ -14,7 +14,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/encoding/gzip"
 
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -26,10 +26,10 @@ func TestHostileClients(t *testing.T) {
 		budget, receive, itself = 32 << 20, 64 << 20, 64 << 20
 		most                    = (budget+2*receive)*3/2 + itself // a message is there twice while it is read
 	)
-	g := &grid{t: t, etcd: process.Address(t), redis: process.Address(t), etcdDir: t.TempDir(), coordinator: process.Address(t), http: process.Address(t)}
+	g := &grid{t: t, etcd: testprocess.Address(t), redis: testprocess.Address(t), etcdDir: t.TempDir(), coordinator: testprocess.Address(t), http: testprocess.Address(t)}
 	startEtcd(t, g.etcd, g.etcdDir)
 	startRedis(t, g.redis)
-	g.coordinatorProcess = process.Start(t, process.Config{Env: []string{"GOMEMLIMIT=" + strconv.Itoa(most*4/5)}}, "coordinator", "--listen", g.coordinator,
+	g.coordinatorProcess = testprocess.Start(t, testprocess.Config{Env: []string{"GOMEMLIMIT=" + strconv.Itoa(most*4/5)}}, "coordinator", "--listen", g.coordinator,
 		"--http", g.http, "--etcd", g.etcd, "--lease", "2s", "--no-worker", "10m", "--budget-bytes", strconv.Itoa(budget), "--max-receive-bytes", strconv.Itoa(receive))
 	g.coordinatorProcess.Await(`ready:`)
 	worker := g.startWorker("w1")
@@ -116,14 +116,14 @@ func TestHostileClients(t *testing.T) {
 			}
 		})
 	}
-	process.Until(t, "the budget is back", func() error {
+	testprocess.Until(t, "the budget is back", func() error {
 		left, err := metric(g.http, "kisgrid_coordinator_budget_left_bytes", "")
 		if err == nil && left != budget {
 			err = fmt.Errorf("%g of %d bytes are left", left, budget)
 		}
 		return err
 	})
-	g.workers = []*process.Process{g.startWorker("w2")}
+	g.workers = []*testprocess.Process{g.startWorker("w2")}
 	g.awaitWorkers(1)
 	if out := g.mustKisgrid("{\"stu_id\":101,\"score_1\":100,\"score_2\":90}\n", "submit", flow, "--results"); out != "{\"stu_id\":101,\"avg_score\":95}\n" {
 		t.Errorf("an honest client is answered:\n%s", out)

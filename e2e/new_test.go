@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 )
 
 // TestNewProject does what somebody does who starts a project: everything README tells them but the cluster.
@@ -21,7 +21,7 @@ func TestNewProject(t *testing.T) {
 	if out := must(t, "", "kisgrid", "new", dir, "--replace", checkout); !strings.Contains(out, "go run . run ./conf Grades -f rows.ndjson") {
 		t.Errorf("new prints:\n%s", out)
 	}
-	if code, _, log := process.Run(t, process.Config{}, "kisgrid", "new", dir, "--replace", checkout); code != 1 || !strings.Contains(log, "is not empty") {
+	if code, _, log := testprocess.Run(t, testprocess.Config{}, "kisgrid", "new", dir, "--replace", checkout); code != 1 || !strings.Contains(log, "is not empty") {
 		t.Errorf("a second new ended with %d: %s", code, log)
 	}
 	if out := must(t, "", "kisgrid", "lint", filepath.Join(dir, "conf")); out != "3 documents are right: 1 flows, 2 functions, 0 connectors\n" {
@@ -66,7 +66,7 @@ func TestNewProject(t *testing.T) {
 
 	// What ran in process runs on a cluster, with the same outcomes.
 	g := startGrid(t, 0)
-	process.Start(t, process.Config{}, program, "--name", "grades", "--listen", process.Address(t), "--http", process.Address(t), "--etcd", g.etcd, "--lease", lease)
+	testprocess.Start(t, testprocess.Config{}, program, "--name", "grades", "--listen", testprocess.Address(t), "--http", testprocess.Address(t), "--etcd", g.etcd, "--lease", lease)
 	g.awaitWorkers(1)
 	if out := g.mustKisgrid("", "apply", "-f", filepath.Join(dir, "conf")); !strings.Contains(out, "flow Grades: active, taken by 1 of 1 workers") {
 		t.Errorf("apply prints:\n%s", out)

@@ -12,15 +12,15 @@ import (
 	"testing"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 )
 
-func TestMain(m *testing.M) { os.Exit(process.Main(m, "../cmd/...")) }
+func TestMain(m *testing.M) { os.Exit(testprocess.Main(m, "../cmd/...")) }
 
 // must runs a program that has to succeed.
 func must(t *testing.T, stdin, program string, args ...string) (out string) {
 	t.Helper()
-	code, out, log := process.Run(t, process.Config{Stdin: stdin}, program, args...)
+	code, out, log := testprocess.Run(t, testprocess.Config{Stdin: stdin}, program, args...)
 	if code != 0 {
 		t.Fatalf("%s %s ended with %d:\n%s%s", program, strings.Join(args, " "), code, out, log)
 	}
@@ -30,7 +30,7 @@ func must(t *testing.T, stdin, program string, args ...string) (out string) {
 // startEtcd starts an etcd at the address with its data in dir.
 func startEtcd(t *testing.T, address, dir string) (stop func()) {
 	t.Helper()
-	return process.StartEtcd(t, "http://"+address, dir, func() (io.Closer, error) {
+	return testprocess.StartEtcd(t, "http://"+address, dir, func() (io.Closer, error) {
 		return devcluster.StartEtcd(t.Context(), devcluster.EtcdConfig{Address: address, DataDir: dir})
 	})
 }
@@ -38,7 +38,7 @@ func startEtcd(t *testing.T, address, dir string) (stop func()) {
 // startRedis starts a Redis at the address.
 func startRedis(t *testing.T, address string) (stop func()) {
 	t.Helper()
-	return process.StartRedis(t, address, func() (io.Closer, error) {
+	return testprocess.StartRedis(t, address, func() (io.Closer, error) {
 		return devcluster.StartRedis(devcluster.RedisConfig{Address: address})
 	})
 }

@@ -10,7 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 )
 
 // short is CalStuAvgScore12 without its first and third function.
@@ -51,7 +51,7 @@ func TestRollout(t *testing.T) {
 	if lines := strings.Split(strings.TrimSpace(history), "\n"); len(lines) != 3 || !strings.Contains(lines[2], "yes") || strings.Contains(lines[1], "yes") {
 		t.Errorf("the history is:\n%s", history)
 	}
-	process.Until(t, "SaveScoreAvg12 is needed by nobody", func() error {
+	testprocess.Until(t, "SaveScoreAvg12 is needed by nobody", func() error {
 		if out := g.mustKisgrid("", "get", "function", "SaveScoreAvg12"); !strings.Contains(out, "unused") {
 			return fmt.Errorf("it is: %s", out)
 		}
@@ -59,7 +59,7 @@ func TestRollout(t *testing.T) {
 	})
 	says(g.mustKisgrid("", "rollout", "undo", "CalStuAvgScore12"), "+  - fname: VerifyStu", "flow CalStuAvgScore12: active")
 	says(g.mustKisgrid("", "apply", "-f", dir), "nothing to change")
-	process.Until(t, "the documents of functions and connectors have a status", func() error {
+	testprocess.Until(t, "the documents of functions and connectors have a status", func() error {
 		out := g.mustKisgrid("", "get", "function", "VerifyStu") + g.mustKisgrid("", "get", "connector", "Score12Cache")
 		if strings.Count(out, "2 of 2 flows that need it") != 2 || !strings.Contains(out, "CalStuAvgScore12") {
 			return fmt.Errorf("get prints:\n%s", out)
@@ -95,7 +95,7 @@ func TestRollout(t *testing.T) {
 	out := fails(short, "apply", "-f", "-", "--timeout", "1s")
 	g.workers[0].Signal(syscall.SIGCONT)
 	says(out, "applying, taken by 0 of 1 workers", "w1-", "has not answered yet", "not settled within --timeout 1s")
-	process.Until(t, "the worker takes it", func() error {
+	testprocess.Until(t, "the worker takes it", func() error {
 		if code, out, log := g.kisgrid("", "rollout", "status", "CalStuAvgScore12"); code != 0 {
 			return fmt.Errorf("rollout status ended with %d: %s%s", code, out, log)
 		}
@@ -135,7 +135,7 @@ func TestBadDocumentOutlivesCoordinators(t *testing.T) {
 		}
 		return nil
 	}
-	process.Until(t, "the flow is rejected", rejected)
+	testprocess.Until(t, "the flow is rejected", rejected)
 	g.coordinatorProcess.Kill()
 	g.coordinatorProcess = g.startCoordinator()
 	g.coordinatorProcess.Await(`ready:`)
@@ -143,8 +143,8 @@ func TestBadDocumentOutlivesCoordinators(t *testing.T) {
 	if out := g.mustKisgrid("{\"stu_id\":101,\"score_1\":100,\"score_2\":90}\n", "submit", "CalStuAvgScore12", "--results"); out != "{\"stu_id\":101,\"avg_score\":95}\n" {
 		t.Errorf("after a restart submit prints:\n%s", out)
 	}
-	process.Until(t, "the flow is still rejected", rejected)
-	process.Until(t, "the function is rejected", func() error {
+	testprocess.Until(t, "the flow is still rejected", rejected)
+	testprocess.Until(t, "the function is rejected", func() error {
 		if out := g.mustKisgrid("", "get", "function", "AvgStuScore12"); !strings.Contains(out, "rejected") || !strings.Contains(out, "Calkulate") {
 			return fmt.Errorf("get function prints:\n%s", out)
 		}

@@ -24,7 +24,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 )
 
 // prefix is where the shared etcd has room for this cluster.
@@ -43,7 +43,7 @@ type secured struct {
 func startSecured(t *testing.T) *secured {
 	t.Helper()
 	files := t.TempDir()
-	e := &secured{t: t, address: process.Address(t), dir: t.TempDir()}
+	e := &secured{t: t, address: testprocess.Address(t), dir: t.TempDir()}
 	for name, file := range map[string]*string{"cert.pem": &e.cert, "key.pem": &e.key, "ca.pem": &e.ca} {
 		*file = filepath.Join(files, name)
 	}
@@ -111,7 +111,7 @@ func (e *secured) certificate(authority *x509.Certificate, by *ecdsa.PrivateKey)
 
 func (e *secured) start() {
 	e.t.Helper()
-	e.stop = process.StartEtcd(e.t, "https://"+e.address, e.dir, func() (io.Closer, error) {
+	e.stop = testprocess.StartEtcd(e.t, "https://"+e.address, e.dir, func() (io.Closer, error) {
 		return devcluster.StartEtcd(e.t.Context(), devcluster.EtcdConfig{Address: e.address, DataDir: e.dir, TLSCert: e.cert, TLSKey: e.key})
 	}, "--cert-file", e.cert, "--key-file", e.key, "--auth-token-ttl", "3")
 }
@@ -125,11 +125,11 @@ func (e *secured) client(user, password string) *clientv3.Client {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(text)
-	ctx, cancel := context.WithTimeout(e.t.Context(), process.Patience)
+	ctx, cancel := context.WithTimeout(e.t.Context(), testprocess.Patience)
 	e.t.Cleanup(cancel)
 	c, err := clientv3.New(clientv3.Config{
 		Endpoints: []string{"https://" + e.address}, TLS: &tls.Config{RootCAs: roots}, Username: user, Password: password,
-		Context: ctx, DialTimeout: process.Patience, Logger: zap.NewNop(),
+		Context: ctx, DialTimeout: testprocess.Patience, Logger: zap.NewNop(),
 	})
 	if err != nil {
 		e.t.Fatal(err)
@@ -141,7 +141,7 @@ func (e *secured) client(user, password string) *clientv3.Client {
 // secure makes the users and roles that docs/operating.md tells of, with etcdctl where it is installed.
 func (e *secured) secure() {
 	e.t.Helper()
-	process.Until(e.t, "etcd answers", func() error { _, err := e.client("", "").Get(e.t.Context(), "a"); return err })
+	testprocess.Until(e.t, "etcd answers", func() error { _, err := e.client("", "").Get(e.t.Context(), "a"); return err })
 	users := map[string]struct{ password, prefix string }{
 		"kisgrid-coordinator": {"for coordinators", prefix}, "kisgrid-worker": {"for workers", prefix + "workers/"},
 	}
@@ -198,15 +198,15 @@ func (e *secured) secure() {
 func TestSharedEtcd(t *testing.T) {
 	e := startSecured(t)
 	e.secure()
-	g := &grid{t: t, etcd: e.address, redis: process.Address(t), coordinator: process.Address(t), http: process.Address(t)}
+	g := &grid{t: t, etcd: e.address, redis: testprocess.Address(t), coordinator: testprocess.Address(t), http: testprocess.Address(t)}
 	startRedis(t, g.redis)
 	flags := func(user, password string, more ...string) []string {
 		return append(more, "--etcd", e.address, "--etcd-prefix", prefix, "--etcd-tls-ca", e.ca, "--etcd-username", user, "--etcd-password-file", password, "--lease", lease)
 	}
-	coordinator := process.Start(t, process.Config{}, "coordinator", flags("kisgrid-coordinator", e.coordinator, "--listen", g.coordinator, "--http", g.http)...)
+	coordinator := testprocess.Start(t, testprocess.Config{}, "coordinator", flags("kisgrid-coordinator", e.coordinator, "--listen", g.coordinator, "--http", g.http)...)
 	coordinator.Await(`ready:`)
-	process.Start(t, process.Config{Name: "w1", Env: []string{"REDIS_ADDR=" + g.redis}},
-		"worker", flags("kisgrid-worker", e.other, "--name", "w1", "--listen", process.Address(t), "--http", process.Address(t))...)
+	testprocess.Start(t, testprocess.Config{Name: "w1", Env: []string{"REDIS_ADDR=" + g.redis}},
+		"worker", flags("kisgrid-worker", e.other, "--name", "w1", "--listen", testprocess.Address(t), "--http", testprocess.Address(t))...)
 	g.awaitWorkers(1)
 	if out := g.mustKisgrid("", "apply", "-f", conf); !strings.Contains(out, "flow CalStuAvgScore12: active, taken by 1 of 1 workers") {
 		t.Errorf("apply prints:\n%s", out)
@@ -239,7 +239,7 @@ func TestSharedEtcd(t *testing.T) {
 	e.issue()
 	e.start()
 	flow := "kistype: flow\nstatus: 1\nflow_name: CalStuAvgScore12\nshard_key: stu_id\nflows:\n  - fname: AvgStuScore12\n  - fname: PrintStuAvgScore\n"
-	process.Until(t, "a change after etcd came back with another certificate", func() error {
+	testprocess.Until(t, "a change after etcd came back with another certificate", func() error {
 		code, out, log := g.kisgrid(flow, "apply", "-f", "-", "--timeout", "10s")
 		if code != 0 {
 			return &told{out + log}
@@ -254,7 +254,7 @@ func TestSharedEtcd(t *testing.T) {
 	if out := g.mustKisgrid("", "apply", "-f", conf); !strings.Contains(out, "flow CalStuAvgScore12: active, taken by 1 of 1 workers") {
 		t.Errorf("apply after the tokens' end prints:\n%s", out)
 	}
-	process.Until(t, "the worker is there after the tokens' end", func() error {
+	testprocess.Until(t, "the worker is there after the tokens' end", func() error {
 		if out := g.mustKisgrid("", "get", "workers"); !strings.Contains(out, "w1-") {
 			return &told{out}
 		}
@@ -262,7 +262,7 @@ func TestSharedEtcd(t *testing.T) {
 	})
 
 	// A wrong password is told, with what to do.
-	wrong := process.Start(t, process.Config{Name: "stranger"}, "worker", flags("kisgrid-worker", e.coordinator, "--name", "w2", "--listen", process.Address(t), "--http", process.Address(t))...)
+	wrong := testprocess.Start(t, testprocess.Config{Name: "stranger"}, "worker", flags("kisgrid-worker", e.coordinator, "--name", "w2", "--listen", testprocess.Address(t), "--http", testprocess.Address(t))...)
 	wrong.Await(`check the user name and the password file`)
 }
 

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/client"
 )
 
@@ -100,7 +100,7 @@ func TestAddedCoordinators(t *testing.T) {
 		rows             = 10 // of each batch
 		streamed, called = "CalStuAvgScore12", "Check"
 	)
-	g := &grid{t: t, etcd: process.Address(t), redis: process.Address(t), etcdDir: t.TempDir(), coordinator: process.Address(t)}
+	g := &grid{t: t, etcd: testprocess.Address(t), redis: testprocess.Address(t), etcdDir: t.TempDir(), coordinator: testprocess.Address(t)}
 	_, port, err := net.SplitHostPort(g.coordinator)
 	if err != nil {
 		t.Fatal(err)
@@ -108,12 +108,12 @@ func TestAddedCoordinators(t *testing.T) {
 	hosts := []string{"127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"}
 	var addresses, http []string
 	for _, host := range hosts {
-		addresses, http = append(addresses, net.JoinHostPort(host, port)), append(http, process.Address(t))
+		addresses, http = append(addresses, net.JoinHostPort(host, port)), append(http, testprocess.Address(t))
 	}
 	startEtcd(t, g.etcd, g.etcdDir)
 	startRedis(t, g.redis)
 	start := func(i int) {
-		p := process.Start(t, process.Config{Name: fmt.Sprintf("coordinator-%d", i+1)},
+		p := testprocess.Start(t, testprocess.Config{Name: fmt.Sprintf("coordinator-%d", i+1)},
 			"coordinator", "--listen", addresses[i], "--http", http[i], "--etcd", g.etcd, "--lease", lease)
 		p.Await(`ready:`)
 	}
@@ -167,7 +167,7 @@ func TestAddedCoordinators(t *testing.T) {
 		}
 		return all
 	}
-	process.Until(t, "the first two coordinators share the batches", func() error {
+	testprocess.Until(t, "the first two coordinators share the batches", func() error {
 		for _, flow := range []string{streamed, called} {
 			if n := counts(flow); n[0] < clients || n[1] < clients {
 				return fmt.Errorf("flow %s has sent them %v rows", flow, n)
@@ -211,7 +211,7 @@ func TestAddedCoordinators(t *testing.T) {
 	for _, n := range sent {
 		total += float64(n)
 	}
-	process.Until(t, "the coordinators have counted each row once", func() error { // it follows the answers
+	testprocess.Until(t, "the coordinators have counted each row once", func() error { // it follows the answers
 		sum := 0.0
 		for _, n := range counts(streamed) {
 			sum += n

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 )
 
 // averages is what the demo, and anyone who runs the students' example, must see.
@@ -21,7 +21,7 @@ CalStuAvgScore3   102     83.33333333333333
 `
 
 func TestDemo(t *testing.T) {
-	code, out, log := process.Run(t, process.Config{}, "kisgrid", "demo")
+	code, out, log := testprocess.Run(t, testprocess.Config{}, "kisgrid", "demo")
 	if code != 0 || out != averages {
 		t.Fatalf("demo ended with %d and printed:\n%s\nIt told:\n%s", code, out, log)
 	}
@@ -65,9 +65,9 @@ func TestOperator(t *testing.T) {
 	}
 
 	// Flow 3 comes first: it waits for what flow 12 saves.
-	waiting := process.Start(t, process.Config{Name: "submit CalStuAvgScore3", Stdin: "{\"stu_id\":101,\"score_3\":80}\n{\"stu_id\":102,\"score_3\":70}\n"},
+	waiting := testprocess.Start(t, testprocess.Config{Name: "submit CalStuAvgScore3", Stdin: "{\"stu_id\":101,\"score_3\":80}\n{\"stu_id\":102,\"score_3\":70}\n"},
 		"kisgrid", "submit", "CalStuAvgScore3", "--results", "--server", g.coordinator)
-	process.Until(t, "flow 3 is under way", func() error {
+	testprocess.Until(t, "flow 3 is under way", func() error {
 		n, err := metric(g.http, "kisgrid_rows_in_flight", `flow="CalStuAvgScore3"`)
 		if err == nil && n != 2 {
 			err = fmt.Errorf("%g rows in flight", n)
@@ -112,7 +112,7 @@ func TestOperator(t *testing.T) {
 	for _, w := range g.workers {
 		w.Stop()
 	}
-	process.Until(t, "the coordinator has seen the workers go", func() error {
+	testprocess.Until(t, "the coordinator has seen the workers go", func() error {
 		if out := g.mustKisgrid("", "get", "workers"); !strings.Contains(out, "no workers") {
 			return &told{out}
 		}
@@ -149,7 +149,7 @@ func TestEtcdctl(t *testing.T) {
 	}
 	awaitFlow := func(flow, want string) {
 		t.Helper()
-		process.Until(t, flow+" is "+want, func() error {
+		testprocess.Until(t, flow+" is "+want, func() error {
 			code, out, log := g.kisgrid("", "get", "flow", flow)
 			if code != 0 || !strings.Contains(out, want) {
 				return fmt.Errorf("get flow ended with %d: %s%s", code, out, log)
@@ -166,7 +166,7 @@ func TestEtcdctl(t *testing.T) {
 	// Without VerifyStu, student 5000 is like any other. The next batch runs it.
 	flow := "kistype: flow\nstatus: 1\nflow_name: CalStuAvgScore12\nshard_key: stu_id\nflows:\n  - fname: AvgStuScore12\n  - fname: PrintStuAvgScore\n"
 	etcdctl(flow, "put", "/kisgrid/config/flow/CalStuAvgScore12")
-	process.Until(t, "the new revision runs", func() error {
+	testprocess.Until(t, "the new revision runs", func() error {
 		if code, out, log := g.kisgrid(rows, "submit", "CalStuAvgScore12", "--results"); code != 0 || out != "{\"stu_id\":5000,\"avg_score\":3}\n" {
 			return fmt.Errorf("submit ended with %d: %s%s", code, out, log)
 		}
@@ -189,7 +189,7 @@ func TestEtcdctl(t *testing.T) {
 		}
 	}
 	etcdctl("", "del", "/kisgrid/config/flow/CalStuAvgScore12")
-	process.Until(t, "the flow is gone", func() error {
+	testprocess.Until(t, "the flow is gone", func() error {
 		if code, _, log := g.kisgrid(rows, "submit", "CalStuAvgScore12"); code != 1 || !strings.Contains(log, "UNKNOWN_FLOW") {
 			return fmt.Errorf("submit ended with %d: %s", code, log)
 		}

@@ -10,7 +10,7 @@ import (
 	"github.com/kisgrid/kisgrid/examples/students"
 	"github.com/kisgrid/kisgrid/internal/authority"
 	"github.com/kisgrid/kisgrid/internal/devcluster"
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/definition"
@@ -87,7 +87,7 @@ func faults(t *testing.T, ours *authority.Authority) map[string]fault {
 func TestTLSFaults(t *testing.T) {
 	ours := newAuthority(t, "ours")
 	good := issue(t, ours, ours, here)
-	plain, secured := process.Address(t), process.Address(t)
+	plain, secured := testprocess.Address(t), testprocess.Address(t)
 	startEtcd(t, plain, t.TempDir())
 	etcd, err := devcluster.StartEtcd(t.Context(), devcluster.EtcdConfig{Address: secured, TLSCert: good.Cert, TLSKey: good.Key, TLSCA: good.CA})
 	if err != nil {
@@ -97,10 +97,10 @@ func TestTLSFaults(t *testing.T) {
 	serving := []string{"--http", "", "--listen", "127.0.0.1:0", "--etcd"}
 	mutual := flags("", good, "--tls-require-client-cert", "--lease", lease)
 
-	address := process.Address(t)
-	coordinator := process.Start(t, process.Config{}, "coordinator", append(mutual, "--http", "", "--listen", address, "--etcd", plain)...)
+	address := testprocess.Address(t)
+	coordinator := testprocess.Start(t, testprocess.Config{}, "coordinator", append(mutual, "--http", "", "--listen", address, "--etcd", plain)...)
 	coordinator.Await(`ready:`)
-	worker := process.Start(t, process.Config{}, "worker", append(append(mutual, serving...), plain, "--name", "w")...)
+	worker := testprocess.Start(t, testprocess.Config{}, "worker", append(append(mutual, serving...), plain, "--name", "w")...)
 	worker.Await(`session began`)
 
 	for name, f := range faults(t, ours) {
@@ -111,8 +111,8 @@ func TestTLSFaults(t *testing.T) {
 			return flags(prefix, f.files, "--"+prefix+"tls-server-name", f.name)
 		}
 		t.Run("kisgrid, "+name, func(t *testing.T) {
-			process.Until(t, "the coordinator tells too", func() error { // it logs one refusal a second
-				code, _, log := process.Run(t, process.Config{}, "kisgrid", append(named(""), "get", "flows", "--server", address)...)
+			testprocess.Until(t, "the coordinator tells too", func() error { // it logs one refusal a second
+				code, _, log := testprocess.Run(t, testprocess.Config{}, "kisgrid", append(named(""), "get", "flows", "--server", address)...)
 				if code == 0 || !strings.Contains(log, f.dialling) {
 					t.Errorf("it ends with %d and says\n%s\nnot %q", code, log, f.dialling)
 				}
@@ -134,7 +134,7 @@ func TestTLSFaults(t *testing.T) {
 			}
 		})
 		t.Run("coordinator to worker, "+name, func(t *testing.T) {
-			stranger := process.Start(t, process.Config{Name: "stranger"}, "coordinator", append(append(named(""), serving...), plain, "--lease", lease)...)
+			stranger := testprocess.Start(t, testprocess.Config{Name: "stranger"}, "coordinator", append(append(named(""), serving...), plain, "--lease", lease)...)
 			if f.files.CA != "" && f.files.Cert == "" {
 				stranger.Await("--tls-ca alone does not make a listener speak TLS") // so it never comes to dial
 				return
@@ -149,7 +149,7 @@ func TestTLSFaults(t *testing.T) {
 				if f.files.CA == "" {
 					told = "waiting for etcd" // its client tells no more: TLS is never begun
 				}
-				stranger := process.Start(t, process.Config{Name: "stranger"}, program, append(append(named("etcd-"), serving...), endpoint)...)
+				stranger := testprocess.Start(t, testprocess.Config{Name: "stranger"}, program, append(append(named("etcd-"), serving...), endpoint)...)
 				stranger.Await(told)
 				stranger.Stop()
 			})
@@ -199,7 +199,7 @@ func TestTLSRotation(t *testing.T) {
 		return err
 	}
 	first := dial(files)
-	process.Until(t, "the flow runs", func() error { return submit(first) })
+	testprocess.Until(t, "the flow runs", func() error { return submit(first) })
 
 	// The load is one stream, opened before everything else, and no batch of it may fail.
 	ctx, stop := context.WithCancel(t.Context())
@@ -233,7 +233,7 @@ func TestTLSRotation(t *testing.T) {
 	replace(t, files.Key, key)
 	replace(t, files.CA, next.PEM())
 	stranger := issue(t, old, next, here)
-	process.Until(t, "certificates of the old authority are refused", func() error {
+	testprocess.Until(t, "certificates of the old authority are refused", func() error {
 		k := dial(stranger)
 		defer k.Close()
 		switch err := submit(k); {

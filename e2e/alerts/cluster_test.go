@@ -16,10 +16,10 @@ import (
 	"testing"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 )
 
-func TestMain(m *testing.M) { os.Exit(process.Main(m, "../../cmd/...")) }
+func TestMain(m *testing.M) { os.Exit(testprocess.Main(m, "../../cmd/...")) }
 
 // lease of everything in the cluster.
 const lease = "6s"
@@ -32,7 +32,7 @@ type watched struct {
 	coordinator         string
 	coordinatorHTTP     string
 	workerHTTP          string
-	coordinating, works *process.Process
+	coordinating, works *testprocess.Process
 	stopDead            func()
 }
 
@@ -60,8 +60,8 @@ func watch(t *testing.T) *watched {
 	t.Helper()
 	tool := program(t, "prometheus")
 	w := &watched{
-		t: t, prometheus: process.Address(t), etcd: process.Address(t), redis: process.Address(t), dead: process.Address(t),
-		coordinator: process.Address(t), coordinatorHTTP: process.Address(t), workerHTTP: process.Address(t),
+		t: t, prometheus: testprocess.Address(t), etcd: testprocess.Address(t), redis: testprocess.Address(t), dead: testprocess.Address(t),
+		coordinator: testprocess.Address(t), coordinatorHTTP: testprocess.Address(t), workerHTTP: testprocess.Address(t),
 	}
 	dir := t.TempDir()
 	config := fmt.Sprintf(`global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 250ms}
@@ -75,7 +75,7 @@ scrape_configs:
 			t.Fatal(err)
 		}
 	}
-	process.Start(t, process.Config{Name: "prometheus"}, tool, "--config.file="+filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path="+filepath.Join(dir, "data"),
+	testprocess.Start(t, testprocess.Config{Name: "prometheus"}, tool, "--config.file="+filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path="+filepath.Join(dir, "data"),
 		"--web.listen-address="+w.prometheus, "--log.level=warn")
 	return w
 }
@@ -124,7 +124,7 @@ func (w *watched) firing(label string) (map[string][]string, error) {
 // fires waits until an alert fires, for the label's value where one is given.
 func (w *watched) fires(alert, label, value string) {
 	w.t.Helper()
-	process.Until(w.t, alert+" fires", func() error {
+	testprocess.Until(w.t, alert+" fires", func() error {
 		all, err := w.firing(label)
 		if err == nil && !slices.Contains(all[alert], value) {
 			err = fmt.Errorf("these fire: %v", all)
@@ -136,7 +136,7 @@ func (w *watched) fires(alert, label, value string) {
 // rest waits until none of the alerts fires.
 func (w *watched) rest(alerts ...string) {
 	w.t.Helper()
-	process.Until(w.t, fmt.Sprintf("%v rest", alerts), func() error {
+	testprocess.Until(w.t, fmt.Sprintf("%v rest", alerts), func() error {
 		all, err := w.firing("")
 		for _, a := range alerts {
 			if all[a] != nil {
@@ -164,7 +164,7 @@ func (w *watched) value(query string) (float64, error) {
 // kisgrid runs the command line, and returns all that it printed.
 func (w *watched) kisgrid(stdin string, args ...string) string {
 	w.t.Helper()
-	_, out, log := process.Run(w.t, process.Config{Stdin: stdin, Env: []string{"KISGRID_SERVER=" + w.coordinator}}, "kisgrid", args...)
+	_, out, log := testprocess.Run(w.t, testprocess.Config{Stdin: stdin, Env: []string{"KISGRID_SERVER=" + w.coordinator}}, "kisgrid", args...)
 	return out + log
 }
 
@@ -175,11 +175,11 @@ func bad(rows int) string {
 
 func (w *watched) startServers() {
 	w.t.Helper()
-	process.StartEtcd(w.t, "http://"+w.etcd, w.t.TempDir(), func() (io.Closer, error) {
+	testprocess.StartEtcd(w.t, "http://"+w.etcd, w.t.TempDir(), func() (io.Closer, error) {
 		return devcluster.StartEtcd(w.t.Context(), devcluster.EtcdConfig{Address: w.etcd})
 	})
 	for _, address := range []string{w.redis, w.dead} {
-		w.stopDead = process.StartRedis(w.t, address, func() (io.Closer, error) {
+		w.stopDead = testprocess.StartRedis(w.t, address, func() (io.Closer, error) {
 			return devcluster.StartRedis(devcluster.RedisConfig{Address: address})
 		})
 	}
@@ -187,11 +187,11 @@ func (w *watched) startServers() {
 
 func (w *watched) startCluster() {
 	w.t.Helper()
-	w.coordinating = process.Start(w.t, process.Config{}, "coordinator", "--listen", w.coordinator, "--http", w.coordinatorHTTP, "--etcd", w.etcd, "--lease", lease,
+	w.coordinating = testprocess.Start(w.t, testprocess.Config{}, "coordinator", "--listen", w.coordinator, "--http", w.coordinatorHTTP, "--etcd", w.etcd, "--lease", lease,
 		"--dead-letters", "redis://"+w.dead, "--dead-letters-max", "10")
-	w.works = process.Start(w.t, process.Config{Env: []string{"REDIS_ADDR=" + w.redis}}, "worker", "--name", "w", "--listen", process.Address(w.t),
+	w.works = testprocess.Start(w.t, testprocess.Config{Env: []string{"REDIS_ADDR=" + w.redis}}, "worker", "--name", "w", "--listen", testprocess.Address(w.t),
 		"--http", w.workerHTTP, "--etcd", w.etcd, "--lease", lease)
-	process.Until(w.t, "the students' flows are active", func() error {
+	testprocess.Until(w.t, "the students' flows are active", func() error {
 		if out := w.kisgrid("", "apply", "-f", "../../examples/students/conf"); strings.Count(out, "active") < 2 {
 			return errors.New(out)
 		}
@@ -219,8 +219,8 @@ func TestCluster(t *testing.T) {
 	w.rest(trouble...)
 
 	// A row is parked: that is pending before it fires.
-	parked := process.Start(t, process.Config{Stdin: "{\"stu_id\":77,\"score_3\":5}\n", Env: []string{"KISGRID_SERVER=" + w.coordinator}}, "kisgrid", "submit", "CalStuAvgScore3")
-	process.Until(t, "the parked row is seen", func() error {
+	parked := testprocess.Start(t, testprocess.Config{Stdin: "{\"stu_id\":77,\"score_3\":5}\n", Env: []string{"KISGRID_SERVER=" + w.coordinator}}, "kisgrid", "submit", "CalStuAvgScore3")
+	testprocess.Until(t, "the parked row is seen", func() error {
 		n, err := w.value(`count_over_time(ALERTS{alertname="KisGridRowsParkedForLong",alertstate="pending"}[1h])`)
 		if err == nil && n == 0 {
 			err = errors.New("the alert is not pending")

@@ -10,7 +10,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 )
 
 var required = flag.Bool("alerts.required", false, "fail, instead of being skipped, where Prometheus is not installed")
@@ -118,7 +118,7 @@ func TestEachAlertHasCases(t *testing.T) {
 func TestCases(t *testing.T) {
 	tool := program(t, "promtool")
 	for _, args := range [][]string{{"check", "rules", rulesFile}, {"test", "rules", casesFile}} {
-		if code, out, log := process.Run(t, process.Config{}, tool, args...); code != 0 {
+		if code, out, log := testprocess.Run(t, testprocess.Config{}, tool, args...); code != 0 {
 			t.Errorf("promtool %s ended with %d:\n%s%s", strings.Join(args, " "), code, out, log)
 		}
 	}

@@ -18,7 +18,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/worker"
 )
 
@@ -47,7 +47,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(roleVariable) == "worker" {
 		worker.Main(register)
 	}
-	os.Exit(process.Main(m, "../../cmd/coordinator"))
+	os.Exit(testprocess.Main(m, "../../cmd/coordinator"))
 }
 
 func TestChaos(t *testing.T) {

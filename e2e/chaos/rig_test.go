@@ -19,19 +19,19 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 )
 
 // start starts a program whose log stays in the grid's folder.
-func (g *grid) start(name string, env []string, program string, args ...string) *process.Process {
+func (g *grid) start(name string, env []string, program string, args ...string) *testprocess.Process {
 	g.t.Helper()
-	return process.Start(g.t, process.Config{Name: name, Env: env, Logs: g.dir}, program, args...)
+	return testprocess.Start(g.t, testprocess.Config{Name: name, Env: env, Logs: g.dir}, program, args...)
 }
 
 // workerProcess is a worker's process and the proxy by which coordinators reach it.
 type workerProcess struct {
-	*process.Process
+	*testprocess.Process
 	index int // among all that ever ran
 	proxy *proxy
 	busy  bool // stopped, cut off or leaving: nothing else is done to it; guarded by the grid's lock
@@ -39,7 +39,7 @@ type workerProcess struct {
 
 // coordinator is a coordinator's place; its process changes.
 type coordinator struct {
-	*process.Process
+	*testprocess.Process
 	address string
 	proxies []*proxy // one per client
 	starts  int
@@ -47,7 +47,7 @@ type coordinator struct {
 
 // member is one member of etcd.
 type member struct {
-	*process.Process
+	*testprocess.Process
 	name, client, peer, dir string
 }
 
@@ -72,14 +72,14 @@ type grid struct {
 // startGrid starts everything and waits until the flow runs.
 func startGrid(t *testing.T, clients int) *grid {
 	t.Helper()
-	g := &grid{t: t, dir: *dirFlag, redis: process.Address(t), peak: map[string]int64{}}
+	g := &grid{t: t, dir: *dirFlag, redis: testprocess.Address(t), peak: map[string]int64{}}
 	if g.dir == "" {
 		g.dir = t.TempDir()
 	} else if err := os.MkdirAll(g.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	g.startEtcd()
-	process.StartRedis(t, g.redis, func() (io.Closer, error) {
+	testprocess.StartRedis(t, g.redis, func() (io.Closer, error) {
 		return devcluster.StartRedis(devcluster.RedisConfig{Address: g.redis})
 	})
 	store, err := cluster.Open(cluster.Config{Endpoints: g.etcd})
@@ -98,7 +98,7 @@ func startGrid(t *testing.T, clients int) *grid {
 		g.startWorker("")
 	}
 	for range 2 {
-		c := &coordinator{address: process.Address(t)}
+		c := &coordinator{address: testprocess.Address(t)}
 		g.coordinators = append(g.coordinators, c)
 		g.startCoordinator(c)
 		for range clients {
@@ -112,14 +112,14 @@ func (g *grid) startEtcd() {
 	g.t.Helper()
 	if _, err := exec.LookPath("etcd"); err != nil {
 		g.t.Log("etcd is not installed: an embedded one of one member takes its place")
-		g.etcd = []string{process.Address(g.t)}
+		g.etcd = []string{testprocess.Address(g.t)}
 		g.startEmbedded()
 		g.t.Cleanup(func() { _ = g.embedded.Close() })
 		return
 	}
 	var initial []string
 	for i := range 3 {
-		m := &member{name: fmt.Sprintf("etcd-%d", i+1), client: process.Address(g.t), peer: "http://" + process.Address(g.t), dir: g.t.TempDir()}
+		m := &member{name: fmt.Sprintf("etcd-%d", i+1), client: testprocess.Address(g.t), peer: "http://" + testprocess.Address(g.t), dir: g.t.TempDir()}
 		g.members = append(g.members, m)
 		g.etcd = append(g.etcd, m.client)
 		initial = append(initial, m.name+"="+m.peer)
@@ -195,7 +195,7 @@ func (g *grid) startWorker(name string) *workerProcess {
 		name = fmt.Sprintf("worker-%d", w.index+1)
 	}
 	record := fmt.Sprintf("%s.%d", name, w.index+1)
-	listen := process.Address(g.t)
+	listen := testprocess.Address(g.t)
 	w.proxy = startProxy(g.t, listen)
 	w.Process = g.start(record, []string{roleVariable + "=worker", recordVariable + "=" + recordPath(g.dir, record), "REDIS_ADDR=" + g.redis},
 		os.Args[0], "--name", name, "--listen", listen, "--advertise", w.proxy.address(), "--http", "",

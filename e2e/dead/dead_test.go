@@ -13,7 +13,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/kis"
@@ -173,7 +173,7 @@ func TestRedriveKilled(t *testing.T) {
 	// The first command line is killed once some letters are gone, the coordinator of the second one later.
 	left := func() int { return int(r.redis.XLen(t.Context(), "kisgrid:dead:{Pay}:letters").Val()) }
 	first := r.command("dead", "redrive", "--flow", "Pay")
-	process.Until(t, "letters are redriven", func() error {
+	testprocess.Until(t, "letters are redriven", func() error {
 		if left() > rows-500 {
 			return errors.New("too few yet")
 		}
@@ -185,7 +185,7 @@ func TestRedriveKilled(t *testing.T) {
 		t.Error("the command line was killed too late to show anything")
 	}
 	second := r.command("dead", "redrive", "--flow", "Pay", "-o", "json")
-	process.Until(t, "letters are redriven again", func() error {
+	testprocess.Until(t, "letters are redriven again", func() error {
 		for line := range strings.Lines(second.Out()) {
 			var p struct{ Done string }
 			if err := json.Unmarshal([]byte(line), &p); err == nil && len(p.Done) > 2 {
@@ -331,7 +331,7 @@ func TestRedriveResults(t *testing.T) {
 	if letters, _ := r.list(); len(letters) != rows {
 		t.Fatalf("%d letters are left", len(letters))
 	}
-	code, out, log := process.Run(t, process.Config{Env: r.env()}, "kisgrid", "dead", "redrive", "--all", "--results")
+	code, out, log := testprocess.Run(t, testprocess.Config{Env: r.env()}, "kisgrid", "dead", "redrive", "--all", "--results")
 	if code != 0 || !strings.Contains(log, fmt.Sprintf("%d letters: %d done", rows, rows)) {
 		t.Fatalf("the redrive ended with %d:\n%s", code, log)
 	}
@@ -355,7 +355,7 @@ func TestRedriveResults(t *testing.T) {
 
 // TestNotKept says of each dead row that is not kept why: it was to be reported only, the store is full, away, or not there.
 func TestNotKept(t *testing.T) {
-	dead := process.Address(t)
+	dead := testprocess.Address(t)
 	stop := startRedis(t, dead)
 	r := start(t, 1, register, "--dead-letters", "redis://"+dead, "--dead-letters-max", "5")
 	r.apply(documents(true))

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
@@ -36,7 +36,7 @@ func TestExplainGivenUp(t *testing.T) {
 	})
 	explain := func(want ...string) (out string) {
 		t.Helper()
-		process.Until(t, "the rows are explained", func() error {
+		testprocess.Until(t, "the rows are explained", func() error {
 			out = r.must("explain", "Pay", "7")
 			for _, text := range want {
 				if !strings.Contains(out, text) {

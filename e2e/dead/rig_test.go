@@ -18,14 +18,14 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 	"github.com/kisgrid/kisgrid/pkg/worker"
 )
 
-func TestMain(m *testing.M) { os.Exit(process.Main(m, "../../cmd/coordinator", "../../cmd/kisgrid")) }
+func TestMain(m *testing.M) { os.Exit(testprocess.Main(m, "../../cmd/coordinator", "../../cmd/kisgrid")) }
 
 // rig is a cluster: an etcd in this process, a Redis, coordinators as processes, a worker in this process.
 type rig struct {
@@ -37,14 +37,14 @@ type rig struct {
 }
 
 type coordinator struct {
-	*process.Process
+	*testprocess.Process
 	address, http string
 }
 
 // start starts a cluster with so many coordinators, which get these flags too; none: they have the store in the cluster's Redis.
 func start(t *testing.T, coordinators int, register func(*kis.Registry), flags ...string) *rig {
 	t.Helper()
-	r := &rig{t: t, address: process.Address(t)}
+	r := &rig{t: t, address: testprocess.Address(t)}
 	startRedis(t, r.address)
 	r.redis = goredis.NewClient(&goredis.Options{Addr: r.address})
 	t.Cleanup(func() { _ = r.redis.Close() })
@@ -67,7 +67,7 @@ func start(t *testing.T, coordinators int, register func(*kis.Registry), flags .
 // startRedis starts a redis-server at the address, or an embedded one where it is not installed.
 func startRedis(t *testing.T, address string) (stop func()) {
 	t.Helper()
-	return process.StartRedis(t, address, func() (io.Closer, error) {
+	return testprocess.StartRedis(t, address, func() (io.Closer, error) {
 		return devcluster.StartRedis(devcluster.RedisConfig{Address: address})
 	})
 }
@@ -75,8 +75,8 @@ func startRedis(t *testing.T, address string) (stop func()) {
 // coordinate starts one more coordinator.
 func (r *rig) coordinate(flags ...string) {
 	r.t.Helper()
-	c := &coordinator{address: process.Address(r.t), http: process.Address(r.t)}
-	c.Process = process.Start(r.t, process.Config{}, "coordinator",
+	c := &coordinator{address: testprocess.Address(r.t), http: testprocess.Address(r.t)}
+	c.Process = testprocess.Start(r.t, testprocess.Config{}, "coordinator",
 		append([]string{"--etcd", r.etcd, "--listen", c.address, "--http", c.http, "--lease", "2s"}, flags...)...)
 	r.coordinators = append(r.coordinators, c)
 }
@@ -113,15 +113,15 @@ func (r *rig) addresses() string {
 }
 
 // command starts a kisgrid command.
-func (r *rig) command(args ...string) *process.Process {
+func (r *rig) command(args ...string) *testprocess.Process {
 	r.t.Helper()
-	return process.Start(r.t, process.Config{Env: r.env()}, "kisgrid", args...)
+	return testprocess.Start(r.t, testprocess.Config{Env: r.env()}, "kisgrid", args...)
 }
 
 // kisgrid runs a command to its end.
 func (r *rig) kisgrid(args ...string) (out string, code int) {
 	r.t.Helper()
-	code, out, log := process.Run(r.t, process.Config{Env: r.env()}, "kisgrid", args...)
+	code, out, log := testprocess.Run(r.t, testprocess.Config{Env: r.env()}, "kisgrid", args...)
 	return out + log, code
 }
 
@@ -146,7 +146,7 @@ func (r *rig) apply(documents map[string]string) {
 			r.t.Fatal(err)
 		}
 	}
-	process.Until(r.t, "a coordinator takes documents", func() error {
+	testprocess.Until(r.t, "a coordinator takes documents", func() error {
 		if out, code := r.kisgrid("apply", "-f", dir); code != 0 {
 			return errors.New(out)
 		}
@@ -156,7 +156,7 @@ func (r *rig) apply(documents map[string]string) {
 
 func (r *rig) dial() *client.Client {
 	r.t.Helper()
-	c, err := client.Dial(r.addresses(), client.WithRetryFor(process.Patience))
+	c, err := client.Dial(r.addresses(), client.WithRetryFor(testprocess.Patience))
 	if err != nil {
 		r.t.Fatal(err)
 	}

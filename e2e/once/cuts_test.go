@@ -13,7 +13,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	redisconnector "github.com/kisgrid/kisgrid/pkg/connector/redis"
@@ -59,7 +59,7 @@ option: {cname: Store, save: {key: '{k}:log', append: {x: now}}}
 // TestCutsOnRedis runs the same rows one by one and in batches of random sizes over a Redis: what comes out of the flow, and what is in
 // the store in the end, is the same.
 func TestCutsOnRedis(t *testing.T) {
-	address := process.Address(t)
+	address := testprocess.Address(t)
 	_, r := startRedis(t, address)
 	random := rand.New(rand.NewPCG(4, 7))
 	var rows []string
@@ -111,7 +111,7 @@ func runCuts(t *testing.T, r *redis.Client, address, prefix string, batches [][]
 		t.Fatal(err)
 	}
 	defer local.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), process.Patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testprocess.Patience)
 	defer cancel()
 	for _, rows := range batches {
 		result, err := local.Submit(ctx, "Cut", batch.Rows(rows...))

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	kisredis "github.com/kisgrid/kisgrid/pkg/connector/redis"
@@ -25,12 +25,12 @@ import (
 func TestFailover(t *testing.T) {
 	for _, replicas := range []int{0, 1} {
 		t.Run(fmt.Sprintf("replicas %d", replicas), func(t *testing.T) {
-			masterAddress, replicaAddress := process.Address(t), process.Address(t)
+			masterAddress, replicaAddress := testprocess.Address(t), testprocess.Address(t)
 			stopMaster, first := startRedis(t, masterAddress, "--repl-diskless-sync-delay", "0")
 			line := startLine(t, masterAddress)
 			host, port, _ := net.SplitHostPort(line.listener.Addr().String())
 			_, second := startRedis(t, replicaAddress, "--replicaof", host+" "+port)
-			process.Until(t, "the replica is linked", func() error {
+			testprocess.Until(t, "the replica is linked", func() error {
 				if info := second.Info(t.Context(), "replication").Val(); !strings.Contains(info, "master_link_status:up") {
 					return errors.New(info)
 				}
@@ -42,7 +42,7 @@ func TestFailover(t *testing.T) {
 			if err := conn.Set(t.Context(), "fed", "1", 0).Err(); err != nil {
 				t.Fatal(err)
 			}
-			if n, err := conn.Wait(t.Context(), 1, process.Patience).Result(); n != 1 {
+			if n, err := conn.Wait(t.Context(), 1, testprocess.Patience).Result(); n != 1 {
 				t.Fatalf("%d replicas are fed: %v", n, err)
 			}
 			open := func(address string) connector.Connection {

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/kisgrid/kisgrid/examples/students"
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/flowtest"
 )
@@ -29,7 +29,7 @@ var (
 // one is killed every few rounds: every average is right, and no row is dead.
 func TestJoin(t *testing.T) {
 	t.Logf("seed %d", *joinSeedFlag)
-	address := process.Address(t)
+	address := testprocess.Address(t)
 	_, r := startRedis(t, address)
 	g := flowtest.Cluster(t, 3, flowtest.Register(students.Register), flowtest.ConfFS(students.Conf), flowtest.RedisAt(address))
 	c, workers := g.Client(), g.Workers()

@@ -18,7 +18,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 )
 
 // The defaults are those of the suite; `make soak-once` asks for more.
@@ -30,7 +30,7 @@ var (
 
 func TestOnce(t *testing.T) {
 	t.Logf("seed %d", *seedFlag)
-	address := process.Address(t)
+	address := testprocess.Address(t)
 	_, r := startRedis(t, address)
 	g := startGrid(t, 2, 3, fmt.Sprintf("addrs: %q\nkey: \"once:\"\nsave: [Count]\n", address), documents())
 	const producers = 6

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/definition"
@@ -35,12 +35,12 @@ func waitDocuments(wait time.Duration) []definition.Document {
 // lane rows wait. The flow that saves what they wait for is not held up, and lets them go on.
 func TestFullWaitingFlow(t *testing.T) {
 	const streams, size, budget = 12, 100, 4 << 20
-	address := process.Address(t)
+	address := testprocess.Address(t)
 	startRedis(t, address)
 	g := startGridWith(t, 1, 1, fmt.Sprintf("addrs: %q\nkey: \"once:\"\nsave: [Count]\nload: [Await]\n", address),
 		append(documents(), waitDocuments(time.Minute)...), []string{"--budget-bytes", strconv.Itoa(4 * budget)}, []string{"--memory-budget", strconv.Itoa(budget)})
 	c := g.dial()
-	ctx, cancel := context.WithTimeout(t.Context(), process.Patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testprocess.Patience)
 	defer cancel()
 	filler := strings.Repeat("x", 10<<10)
 	var sending sync.WaitGroup
@@ -71,7 +71,7 @@ func TestFullWaitingFlow(t *testing.T) {
 		})
 	}
 	waiting, since := 0, time.Now()
-	process.Until(t, "rows that wait fill the worker, and nothing moves any more", func() error {
+	testprocess.Until(t, "rows that wait fill the worker, and nothing moves any more", func() error {
 		batches := int64(0)
 		for i := range sent {
 			batches += sent[i].Load()
@@ -117,11 +117,11 @@ func TestFullWaitingFlow(t *testing.T) {
 func TestParkedRows(t *testing.T) {
 	const streams, batches, size = 20, 5, 1000 // a stream's first window takes no more
 	const total, patience = streams * batches * size, 10 * time.Second
-	address := process.Address(t)
+	address := testprocess.Address(t)
 	_, r := startRedis(t, address)
 	g := startGrid(t, 2, 2, fmt.Sprintf("addrs: %q\nkey: \"once:\"\nload: [Await]\n", address), waitDocuments(patience))
 	c := g.dial()
-	ctx, cancel := context.WithTimeout(t.Context(), process.Patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testprocess.Patience)
 	defer cancel()
 	var all [streams]*client.Stream
 	for i := range all {
@@ -147,7 +147,7 @@ func TestParkedRows(t *testing.T) {
 	}
 	sending.Wait()
 	began, waiting := time.Now(), 0
-	process.Until(t, "all rows wait", func() error { // each key that is waited for has a channel, and one tells that somebody waits
+	testprocess.Until(t, "all rows wait", func() error { // each key that is waited for has a channel, and one tells that somebody waits
 		_, info, _ := strings.Cut(r.Info(ctx, "stats").Val(), "pubsub_channels:")
 		if _, err := fmt.Sscan(info, &waiting); err != nil {
 			return fmt.Errorf("the channels of %q: %w", info, err)

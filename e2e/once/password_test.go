@@ -11,7 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/definition"
@@ -22,7 +22,7 @@ import (
 // handshake. Rows wait until the password is gone: then each is done, and in Redis.
 func TestPasswordSetMeanwhile(t *testing.T) {
 	const rows = 100
-	address := process.Address(t)
+	address := testprocess.Address(t)
 	_, r := startRedis(t, address)
 	g := startGrid(t, 1, 1, fmt.Sprintf("addrs: %q\nkey: \"pw:\"\nsave: [Put]\nload: [Take]\nparams: {retry_max: 50ms}\n", address), []definition.Document{
 		{Kind: definition.KindFlow, Name: "Put", YAML: []byte("kistype: flow\nflow_name: Put\nstatus: 1\nshard_key: key\nflows: [{fname: Put}]\n")},
@@ -69,7 +69,7 @@ func TestPasswordSetMeanwhile(t *testing.T) {
 		all = append(all, put{fmt.Sprintf("k%d", i), i})
 	}
 	saving, loading := send(puts, all...), send(takes, put{Key: "there"})
-	process.Until(t, "connections were refused", func() error {
+	testprocess.Until(t, "connections were refused", func() error {
 		var n int
 		info := admin.Info(ctx, "errorstats").Val()
 		if _, text, ok := strings.Cut(info, "errorstat_NOAUTH:count="); ok {
@@ -90,7 +90,7 @@ func TestPasswordSetMeanwhile(t *testing.T) {
 	}
 	status := func(says string) {
 		t.Helper()
-		process.Until(t, "the connector's status has "+says, func() error {
+		testprocess.Until(t, "the connector's status has "+says, func() error {
 			response, err := g.admin.Get(ctx, &pb.GetRequest{Kind: "connectors"})
 			if err != nil {
 				return err
@@ -129,7 +129,7 @@ func TestPasswordSetMeanwhile(t *testing.T) {
 // TestFullRedis fills Redis up: writes are refused, and reads are answered. Rows that save have no other end than their time's, and
 // are told why.
 func TestFullRedis(t *testing.T) {
-	address := process.Address(t)
+	address := testprocess.Address(t)
 	_, r := startRedis(t, address)
 	g := startGrid(t, 1, 1, fmt.Sprintf("addrs: %q\nkey: \"full:\"\nsave: [Put]\nparams: {retries: 2, retry_max: 50ms}\n", address), []definition.Document{
 		{Kind: definition.KindFlow, Name: "Put", YAML: []byte("kistype: flow\nflow_name: Put\nstatus: 1\nshard_key: key\ntimeout: 2s\nflows: [{fname: Put}]\n")},

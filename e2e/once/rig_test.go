@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/definition"
@@ -32,13 +32,13 @@ func TestMain(m *testing.M) {
 	if os.Getenv(roleVariable) == "worker" {
 		worker.Main(func(r *kis.Registry) { register(r); registerWait(r) })
 	}
-	os.Exit(process.Main(m, "../../cmd/coordinator"))
+	os.Exit(testprocess.Main(m, "../../cmd/coordinator"))
 }
 
 // startRedis starts a redis-server, and a client of it. An embedded one would not do.
 func startRedis(t *testing.T, address string, args ...string) (stop func(), c *redis.Client) {
 	t.Helper()
-	stop = process.StartRedis(t, address, nil, args...)
+	stop = testprocess.StartRedis(t, address, nil, args...)
 	c = redis.NewClient(&redis.Options{Addr: address})
 	t.Cleanup(func() { _ = c.Close() })
 	return stop, c
@@ -52,12 +52,12 @@ type grid struct {
 	etcd         string
 	workerFlags  []string
 	addresses    []string           // of the coordinators
-	processes    []*process.Process // theirs
+	processes    []*testprocess.Process // theirs
 	coordinators []pb.IngestClient
 	admin        pb.AdminClient // of the last one
 
 	mu      sync.Mutex
-	workers []*process.Process // guarded by mu
+	workers []*testprocess.Process // guarded by mu
 	started int                // workers; guarded by mu
 }
 
@@ -89,8 +89,8 @@ func startGridWith(t *testing.T, coordinators, workers int, conn string, documen
 		g.startWorker()
 	}
 	for range coordinators {
-		address := process.Address(t)
-		g.processes = append(g.processes, process.Start(t, process.Config{}, "coordinator",
+		address := testprocess.Address(t)
+		g.processes = append(g.processes, testprocess.Start(t, testprocess.Config{}, "coordinator",
 			append([]string{"--listen", address, "--http", "", "--etcd", g.etcd, "--lease", lease.String()}, coordinatorFlags...)...))
 		c, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 		if err != nil {
@@ -106,7 +106,7 @@ func startGridWith(t *testing.T, coordinators, workers int, conn string, documen
 // stream opens a stream, once the flow is active.
 func (g *grid) stream(ctx context.Context, c *client.Client, flow string) (s *client.Stream) {
 	g.t.Helper()
-	process.Until(g.t, "flow "+flow+" is active", func() (err error) {
+	testprocess.Until(g.t, "flow "+flow+" is active", func() (err error) {
 		s, err = c.Stream(ctx, flow)
 		return err
 	})
@@ -116,7 +116,7 @@ func (g *grid) stream(ctx context.Context, c *client.Client, flow string) (s *cl
 // dial is a client of all coordinators.
 func (g *grid) dial() *client.Client {
 	g.t.Helper()
-	c, err := client.Dial(strings.Join(g.addresses, ","), client.WithRetryFor(process.Patience))
+	c, err := client.Dial(strings.Join(g.addresses, ","), client.WithRetryFor(testprocess.Patience))
 	if err != nil {
 		g.t.Fatal(err)
 	}
@@ -129,14 +129,14 @@ func (g *grid) startWorker() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.started++
-	listen := process.Address(g.t)
-	g.workers = append(g.workers, process.Start(g.t, process.Config{Env: []string{roleVariable + "=worker"}}, os.Args[0],
+	listen := testprocess.Address(g.t)
+	g.workers = append(g.workers, testprocess.Start(g.t, testprocess.Config{Env: []string{roleVariable + "=worker"}}, os.Args[0],
 		append([]string{"--name", fmt.Sprintf("worker-%d", g.started), "--listen", listen, "--advertise", listen, "--http", "", "--etcd", g.etcd,
 			"--lease", lease.String()}, g.workerFlags...)...))
 }
 
 // take removes a worker from those that run.
-func (g *grid) take(i int) *process.Process {
+func (g *grid) take(i int) *testprocess.Process {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	i %= len(g.workers)

@@ -14,20 +14,20 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/client"
 )
 
 // TestSentinelFailover kills the master of a Redis under a cluster's load. Sentinel promotes the replica, and rows go on there: none
 // failed, and with replicas: 1 every effect is there once, in order. TestFailover shows what is lost without.
 func TestSentinelFailover(t *testing.T) {
-	masterAddress, replicaAddress, sentinel := process.Address(t), process.Address(t), process.Address(t)
+	masterAddress, replicaAddress, sentinel := testprocess.Address(t), testprocess.Address(t), testprocess.Address(t)
 	stopMaster, _ := startRedis(t, masterAddress, "--repl-diskless-sync-delay", "0")
 	promoted := startReplica(t, replicaAddress, masterAddress)
-	process.StartSentinel(t, sentinel, "students", masterAddress)
+	testprocess.StartSentinel(t, sentinel, "students", masterAddress)
 	watch := redis.NewSentinelClient(&redis.Options{Addr: sentinel})
 	t.Cleanup(func() { _ = watch.Close() })
-	process.Until(t, "the Sentinel knows the replica", func() error {
+	testprocess.Until(t, "the Sentinel knows the replica", func() error {
 		known, err := watch.Replicas(t.Context(), "students").Result()
 		if err == nil && (len(known) != 1 || known[0]["master-link-status"] != "ok") {
 			err = fmt.Errorf("it knows %v", known)
@@ -47,7 +47,7 @@ func TestSentinelFailover(t *testing.T) {
 	more := func(what string) {
 		t.Helper()
 		least := done.Load() + 5000
-		process.Until(t, "rows are done "+what, func() error {
+		testprocess.Until(t, "rows are done "+what, func() error {
 			select {
 			case err := <-stopped:
 				t.Fatalf("the load ended with %v", err)
@@ -62,7 +62,7 @@ func TestSentinelFailover(t *testing.T) {
 	more("at first")
 	stopMaster()
 	killed := time.Now()
-	process.Until(t, "the replica is promoted", func() error {
+	testprocess.Until(t, "the replica is promoted", func() error {
 		if info := promoted.Info(t.Context(), "replication").Val(); !strings.Contains(info, "role:master") {
 			return errors.New(info)
 		}
@@ -70,7 +70,7 @@ func TestSentinelFailover(t *testing.T) {
 	})
 	t.Logf("the replica was promoted %v after the master's death", time.Since(killed).Round(time.Millisecond))
 	// It has no replica yet, so no Save is acknowledged. As an operator would, somebody starts one.
-	startReplica(t, process.Address(t), replicaAddress)
+	startReplica(t, testprocess.Address(t), replicaAddress)
 	more("after the failover")
 	t.Logf("rows go on %v after it", time.Since(killed).Round(time.Millisecond))
 	close(stop)
@@ -85,7 +85,7 @@ func startReplica(t *testing.T, address, of string) *redis.Client {
 	t.Helper()
 	host, port, _ := net.SplitHostPort(of)
 	_, c := startRedis(t, address, "--replicaof", host+" "+port, "--repl-diskless-sync-delay", "0")
-	process.Until(t, "the replica is linked", func() error {
+	testprocess.Until(t, "the replica is linked", func() error {
 		if info := c.Info(t.Context(), "replication").Val(); !strings.Contains(info, "master_link_status:up") {
 			return errors.New(info)
 		}

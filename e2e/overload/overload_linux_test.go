@@ -20,7 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/client"
@@ -28,7 +28,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-func TestMain(m *testing.M) { os.Exit(process.Main(m, "../../cmd/coordinator", "./slow")) }
+func TestMain(m *testing.M) { os.Exit(testprocess.Main(m, "../../cmd/coordinator", "./slow")) }
 
 // most is what a coordinator and a worker with the default budgets may take.
 const most = 256 << 20
@@ -131,7 +131,7 @@ func TestOverload(t *testing.T) {
 	if p99 := quantile(during, 99); p99 > 15*time.Second { // behind the slow flow's rows it would wait for minutes
 		t.Errorf("the quick flow waits for the slow one: p99 is %s", p99)
 	}
-	for _, p := range []*process.Process{coordinator, worker} {
+	for _, p := range []*testprocess.Process{coordinator, worker} {
 		if size := p.Peak(); size > most {
 			t.Errorf("%s took %d MiB, and may take %d", p.Name(), size>>20, most>>20)
 		} else {
@@ -166,10 +166,10 @@ var flows = map[string]string{
 // flags are more flags of a program, by its name.
 type flags map[string][]string
 
-func startGrid(t *testing.T, more flags) (address string, coordinator, w *process.Process) {
+func startGrid(t *testing.T, more flags) (address string, coordinator, w *testprocess.Process) {
 	t.Helper()
-	etcd, dir := process.Address(t), t.TempDir()
-	process.StartEtcd(t, "http://"+etcd, dir, func() (io.Closer, error) {
+	etcd, dir := testprocess.Address(t), t.TempDir()
+	testprocess.StartEtcd(t, "http://"+etcd, dir, func() (io.Closer, error) {
 		return devcluster.StartEtcd(t.Context(), devcluster.EtcdConfig{Address: etcd, DataDir: dir})
 	})
 	store, err := cluster.Open(cluster.Config{Endpoints: []string{etcd}})
@@ -187,10 +187,10 @@ func startGrid(t *testing.T, more flags) (address string, coordinator, w *proces
 	if _, err := store.PutDocuments(t.Context(), nil, documents, nil); err != nil {
 		t.Fatal(err)
 	}
-	address = process.Address(t)
-	listen := process.Address(t)
-	w = process.Start(t, process.Config{Name: "worker"}, "slow", append(more["worker"], "--listen", listen, "--advertise", listen, "--http", "", "--etcd", etcd)...)
-	coordinator = process.Start(t, process.Config{}, "coordinator", append(more["coordinator"], "--listen", address, "--http", "", "--etcd", etcd)...)
+	address = testprocess.Address(t)
+	listen := testprocess.Address(t)
+	w = testprocess.Start(t, testprocess.Config{Name: "worker"}, "slow", append(more["worker"], "--listen", listen, "--advertise", listen, "--http", "", "--etcd", etcd)...)
+	coordinator = testprocess.Start(t, testprocess.Config{}, "coordinator", append(more["coordinator"], "--listen", address, "--http", "", "--etcd", etcd)...)
 	coordinator.Await(`ready:`)
 	c, err := client.Dial(address)
 	if err != nil {
@@ -198,7 +198,7 @@ func startGrid(t *testing.T, more flags) (address string, coordinator, w *proces
 	}
 	defer c.Close()
 	for flow := range flows {
-		process.Until(t, "flow "+flow+" runs", func() error {
+		testprocess.Until(t, "flow "+flow+" runs", func() error {
 			_, err := c.Submit(t.Context(), flow, rows(1))
 			return err
 		})

@@ -15,7 +15,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -52,8 +52,8 @@ const smallBudget = 3 << 20
 func startSmallGrid(t *testing.T) *smallGrid {
 	t.Helper()
 	g := &smallGrid{ran: map[int]int{}}
-	etcd, dir := process.Address(t), t.TempDir()
-	process.StartEtcd(t, "http://"+etcd, dir, func() (io.Closer, error) {
+	etcd, dir := testprocess.Address(t), t.TempDir()
+	testprocess.StartEtcd(t, "http://"+etcd, dir, func() (io.Closer, error) {
 		return devcluster.StartEtcd(t.Context(), devcluster.EtcdConfig{Address: etcd, DataDir: dir})
 	})
 	open := func() *cluster.Store {
@@ -93,7 +93,7 @@ func startSmallGrid(t *testing.T) *smallGrid {
 	registry.Func("Make", kis.Expand(g.make))
 	registry.Func("Pass", kis.Calculate(func(_ context.Context, in made) (made, error) { return in, nil }))
 	g.startWorker = func() *worker.Worker {
-		listen := process.Address(t)
+		listen := testprocess.Address(t)
 		w, err := worker.New(worker.Config{Registry: registry, Listen: listen, Advertise: listen, Etcd: cluster.Config{Endpoints: []string{etcd}}})
 		if err != nil {
 			t.Fatal(err)
@@ -130,7 +130,7 @@ func startSmallGrid(t *testing.T) *smallGrid {
 	}
 	defer quick.Close()
 	for flow := range small {
-		process.Until(t, "flow "+flow+" runs", func() error {
+		testprocess.Until(t, "flow "+flow+" runs", func() error {
 			_, err := quick.Submit(t.Context(), flow, client.Rows(`{"id":-1}`))
 			return err
 		})
@@ -290,7 +290,7 @@ func TestClientThatTakesSlowly(t *testing.T) {
 		first := id
 		id += c.batches * c.rows
 		end := g.send(t, slow, c.flow, first, c.batches, c.rows, c.each)
-		process.Until(t, what+": the worker waits for the client", func() error {
+		testprocess.Until(t, what+": the worker waits for the client", func() error {
 			return waits(t, g.worker)
 		})
 		for range 5 {
@@ -300,7 +300,7 @@ func TestClientThatTakesSlowly(t *testing.T) {
 			}
 		}
 		g.cut()
-		process.Until(t, what+": another flow goes on after the cut", func() error {
+		testprocess.Until(t, what+": another flow goes on after the cut", func() error {
 			_, err := quick.Submit(t.Context(), "Other", client.Rows(`{"id":1}`))
 			return err
 		})
@@ -323,7 +323,7 @@ func TestWorkerLeavesBesideSlowClient(t *testing.T) {
 	for i, flow := range []string{"Keyed", "Whole"} {
 		ends = append(ends, g.send(t, slow, flow, 1000*i, 60, 4, 8))
 	}
-	process.Until(t, "the worker waits for the client", func() error { return waits(t, g.worker) })
+	testprocess.Until(t, "the worker waits for the client", func() error { return waits(t, g.worker) })
 	second := g.startWorker()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -333,7 +333,7 @@ func TestWorkerLeavesBesideSlowClient(t *testing.T) {
 	if err := g.worker.Drain(ctx); err != nil {
 		t.Errorf("the worker waits for the client as it drains: %v", err)
 	}
-	process.Until(t, "the other worker waits for the client", func() error { return waits(t, second) })
+	testprocess.Until(t, "the other worker waits for the client", func() error { return waits(t, second) })
 	pause.Store(0)
 	for _, end := range ends {
 		end()

@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 )
 
 // patience bounds each block, on a machine that is busy with other things too. Most take less than a second.
@@ -163,8 +163,8 @@ type reader struct {
 
 func newReader(t *testing.T) *reader {
 	t.Helper()
-	etcd, redis, coordinator, http := process.Address(t), process.Address(t), process.Address(t), process.Address(t)
-	process.StartRedis(t, redis, func() (io.Closer, error) { return devcluster.StartRedis(devcluster.RedisConfig{Address: redis}) })
+	etcd, redis, coordinator, http := testprocess.Address(t), testprocess.Address(t), testprocess.Address(t), testprocess.Address(t)
+	testprocess.StartRedis(t, redis, func() (io.Closer, error) { return devcluster.StartRedis(devcluster.RedisConfig{Address: redis}) })
 	bin := t.TempDir()
 	return &reader{
 		t:         t,

@@ -14,7 +14,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
@@ -70,7 +70,7 @@ func TestEtcdLost(t *testing.T) {
 	server := g.coordinators[0].address
 	var clients []*client.Client
 	for _, c := range g.coordinators {
-		c, err := client.Dial(c.address, client.WithRetryFor(process.Patience))
+		c, err := client.Dial(c.address, client.WithRetryFor(testprocess.Patience))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -120,15 +120,15 @@ func TestEtcdLost(t *testing.T) {
 	// runs applies the next version, and has rows run on it.
 	runs := func() {
 		dir := write()
-		process.Until(t, fmt.Sprintf("version %d is applied", n), func() error {
-			if code, out, log := process.Run(t, process.Config{}, "kisgrid", "apply", "-f", dir, "--server", server); code != 0 {
+		testprocess.Until(t, fmt.Sprintf("version %d is applied", n), func() error {
+			if code, out, log := testprocess.Run(t, testprocess.Config{}, "kisgrid", "apply", "-f", dir, "--server", server); code != 0 {
 				return errors.New(out + log)
 			}
 			return nil
 		})
 		g.awaitSessions()
 		for i, c := range clients {
-			if code, out, log := process.Run(t, process.Config{}, "kisgrid", "rollout", "status", "Lost", "--server", g.coordinators[i].address); code != 0 {
+			if code, out, log := testprocess.Run(t, testprocess.Config{}, "kisgrid", "rollout", "status", "Lost", "--server", g.coordinators[i].address); code != 0 {
 				t.Fatalf("version %d does not run at coordinator %d: %s%s", n, i, out, log)
 			}
 			submit(c)
@@ -148,7 +148,7 @@ func TestEtcdLost(t *testing.T) {
 		}
 		dir := write()
 		wait := time.Duration(random.Int64N(int64(*lostWait)))
-		apply := process.Start(t, process.Config{Name: fmt.Sprintf("apply-%d", n)}, "kisgrid", "apply", "-f", dir, "--server", server, "--timeout", "20s")
+		apply := testprocess.Start(t, testprocess.Config{Name: fmt.Sprintf("apply-%d", n)}, "kisgrid", "apply", "-f", dir, "--server", server, "--timeout", "20s")
 		time.Sleep(wait) // the chance that is tried
 		g.stopEtcd()
 		switch dir := g.etcdDir; what {

@@ -23,13 +23,13 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
 func TestMain(m *testing.M) {
-	code := process.Main(m, "../../cmd/coordinator", "../../cmd/worker", "../../cmd/kisgrid")
+	code := testprocess.Main(m, "../../cmd/coordinator", "../../cmd/worker", "../../cmd/kisgrid")
 	_ = os.RemoveAll(earlierPrograms)
 	os.Exit(code)
 }
@@ -95,13 +95,13 @@ type grid struct {
 	store        *cluster.Store
 	client       *clientv3.Client
 	coordinators []*member
-	workers      []*process.Process
+	workers      []*testprocess.Process
 	started      int // workers, ever
 }
 
 // member is a coordinator, which keeps its addresses when another build takes its place.
 type member struct {
-	*process.Process
+	*testprocess.Process
 	address, http string
 }
 
@@ -129,9 +129,9 @@ func startStores(t *testing.T) *grid {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &grid{t: t, earlier: programs, etcd: process.Address(t), redis: process.Address(t)}
+	g := &grid{t: t, earlier: programs, etcd: testprocess.Address(t), redis: testprocess.Address(t)}
 	g.startEtcd(t.TempDir())
-	process.StartRedis(t, g.redis, func() (io.Closer, error) {
+	testprocess.StartRedis(t, g.redis, func() (io.Closer, error) {
 		return devcluster.StartRedis(devcluster.RedisConfig{Address: g.redis})
 	})
 	if g.store, err = cluster.Open(cluster.Config{Endpoints: []string{g.etcd}}); err != nil {
@@ -150,14 +150,14 @@ func startStores(t *testing.T) *grid {
 func (g *grid) startEtcd(dir string) {
 	g.t.Helper()
 	g.etcdDir = dir
-	g.stopEtcd = process.StartEtcd(g.t, "http://"+g.etcd, dir, func() (io.Closer, error) {
+	g.stopEtcd = testprocess.StartEtcd(g.t, "http://"+g.etcd, dir, func() (io.Closer, error) {
 		return devcluster.StartEtcd(g.t.Context(), devcluster.EtcdConfig{Address: g.etcd, DataDir: dir})
 	})
 }
 
 func (g *grid) addCoordinator(build string) {
 	g.t.Helper()
-	c := &member{address: process.Address(g.t), http: process.Address(g.t)}
+	c := &member{address: testprocess.Address(g.t), http: testprocess.Address(g.t)}
 	g.startCoordinator(c, build)
 	g.coordinators = append(g.coordinators, c)
 }
@@ -172,18 +172,18 @@ func program(folder, name string) string {
 
 func (g *grid) startCoordinator(c *member, build string) {
 	g.t.Helper()
-	c.Process = process.Start(g.t, process.Config{Name: "coordinator"}, program(build, "coordinator"),
+	c.Process = testprocess.Start(g.t, testprocess.Config{Name: "coordinator"}, program(build, "coordinator"),
 		"--listen", c.address, "--http", c.http, "--etcd", g.etcd)
 	c.Await(`ready:`)
 }
 
 // startWorker starts a worker and waits until every coordinator has a session with all workers.
-func (g *grid) startWorker(build string) *process.Process {
+func (g *grid) startWorker(build string) *testprocess.Process {
 	g.t.Helper()
 	g.started++
 	name := fmt.Sprintf("w%d", g.started)
-	listen := process.Address(g.t)
-	w := process.Start(g.t, process.Config{Name: name, Env: g.env}, program(build, "worker"),
+	listen := testprocess.Address(g.t)
+	w := testprocess.Start(g.t, testprocess.Config{Name: name, Env: g.env}, program(build, "worker"),
 		"--name", name, "--listen", listen, "--advertise", listen, "--http", "", "--etcd", g.etcd)
 	g.workers = append(g.workers, w)
 	g.awaitSessions()
@@ -194,7 +194,7 @@ func (g *grid) startWorker(build string) *process.Process {
 func (g *grid) awaitSessions() {
 	g.t.Helper()
 	for _, c := range g.coordinators {
-		process.Until(g.t, fmt.Sprintf("%d sessions at %s", len(g.workers), c.address), func() error {
+		testprocess.Until(g.t, fmt.Sprintf("%d sessions at %s", len(g.workers), c.address), func() error {
 			n, err := sessions(c.http)
 			if err == nil && n != len(g.workers) {
 				err = fmt.Errorf("%d sessions", n)
@@ -261,8 +261,8 @@ func (g *grid) put(documents ...definition.Document) {
 func (g *grid) awaitStatus(flow, what string, is func(*cluster.FlowStatus) bool) *cluster.FlowStatus {
 	g.t.Helper()
 	var last *cluster.FlowStatus
-	process.Until(g.t, "flow "+flow+" "+what, func() error {
-		ctx, cancel := context.WithTimeout(g.t.Context(), process.Patience)
+	testprocess.Until(g.t, "flow "+flow+" "+what, func() error {
+		ctx, cancel := context.WithTimeout(g.t.Context(), testprocess.Patience)
 		defer cancel()
 		status, err := g.store.Status(ctx, flow)
 		switch {

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/definition"
@@ -35,7 +35,7 @@ func TestUpgrade(t *testing.T) {
 	for _, c := range g.coordinators {
 		addresses = append(addresses, c.address)
 	}
-	c, err := client.Dial(strings.Join(addresses, ","), client.WithRetryFor(process.Patience))
+	c, err := client.Dial(strings.Join(addresses, ","), client.WithRetryFor(testprocess.Patience))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,8 +178,8 @@ func (p *producer) awaitProgress() {
 	for range 2 {
 		select {
 		case <-p.news:
-		case <-time.After(process.Patience):
-			p.t.Fatalf("flow %s: nothing was answered within %v", p.flow, process.Patience)
+		case <-time.After(testprocess.Patience):
+			p.t.Fatalf("flow %s: nothing was answered within %v", p.flow, testprocess.Patience)
 		}
 	}
 }

@@ -15,15 +15,15 @@ import (
 	"testing"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 )
 
-func TestMain(m *testing.M) { os.Exit(process.Main(m, "./...")) }
+func TestMain(m *testing.M) { os.Exit(testprocess.Main(m, "./...")) }
 
 // program runs a program in its own folder, and gives back what it printed.
 func program(t *testing.T, name string, env ...string) string {
 	t.Helper()
-	code, out, log := process.Run(t, process.Config{Dir: name, Env: env}, name)
+	code, out, log := testprocess.Run(t, testprocess.Config{Dir: name, Env: env}, name)
 	if code != 0 {
 		t.Fatalf("%s ended with %d:\n%s%s", name, code, out, log)
 	}
@@ -104,7 +104,7 @@ func TestProgramWithConnector(t *testing.T) {
 }
 
 func TestProgramWithoutItsRedisSaysSo(t *testing.T) {
-	code, out, _ := process.Run(t, process.Config{Dir: "8-connector", Env: []string{"REDIS_ADDR=127.0.0.1:1"}}, "8-connector")
+	code, out, _ := testprocess.Run(t, testprocess.Config{Dir: "8-connector", Env: []string{"REDIS_ADDR=127.0.0.1:1"}}, "8-connector")
 	if code == 0 || !strings.Contains(out, "open connector Score12Cache: ") || strings.Contains(out, "panic") {
 		t.Errorf("it ended with %d and printed\n%s", code, out)
 	}
@@ -127,7 +127,7 @@ func TestProgramWithLogger(t *testing.T) {
 
 func TestProgramWithMetrics(t *testing.T) {
 	// The document names the port, as KisFlow's does. The test runs the program with another one.
-	address := process.Address(t)
+	address := testprocess.Address(t)
 	dir := filepath.Join(t.TempDir(), "10-metrics")
 	if err := os.CopyFS(dir, os.DirFS("10-metrics")); err != nil {
 		t.Fatal(err)
@@ -140,10 +140,10 @@ func TestProgramWithMetrics(t *testing.T) {
 	if err := os.WriteFile(global, bytes.Replace(text, []byte("0.0.0.0:20004"), []byte(address), 1), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	process.Start(t, process.Config{Dir: dir}, "10-metrics")
+	testprocess.Start(t, testprocess.Config{Dir: dir}, "10-metrics")
 	// A row has gone through, and the next one is a second away: the counts stand for one row, or few.
 	var got string
-	process.Until(t, "a run is counted", func() error {
+	testprocess.Until(t, "a run is counted", func() error {
 		got, err = get(t.Context(), "http://"+address+"/metrics")
 		if err == nil && !strings.Contains(got, `flow_run_duration_count{flow_name="CalStuAvgScore"}`) {
 			err = errors.New(got)

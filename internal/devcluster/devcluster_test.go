@@ -17,7 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -48,7 +48,7 @@ func dialEtcd(t *testing.T, address string) *clientv3.Client {
 
 func TestEtcdKeepsItsDataAcrossRestarts(t *testing.T) {
 	dir := t.TempDir()
-	first := startEtcd(t, devcluster.EtcdConfig{DataDir: dir, Address: process.Address(t)})
+	first := startEtcd(t, devcluster.EtcdConfig{DataDir: dir, Address: testprocess.Address(t)})
 	client := dialEtcd(t, first.Address())
 	if _, err := client.Put(t.Context(), "a", "1"); err != nil {
 		t.Fatal(err)

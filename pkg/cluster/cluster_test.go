@@ -19,7 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 )
@@ -136,10 +136,10 @@ func embedded(t *testing.T) *server {
 
 func installed(t *testing.T) *server {
 	dir := t.TempDir()
-	s := &server{address: process.Address(t), stop: func(*testing.T) {}}
+	s := &server{address: testprocess.Address(t), stop: func(*testing.T) {}}
 	s.start = func(t *testing.T) {
 		t.Helper()
-		stop := process.StartEtcd(t, "http://"+s.address, dir, nil, "--heartbeat-interval", "10", "--election-timeout", "100")
+		stop := testprocess.StartEtcd(t, "http://"+s.address, dir, nil, "--heartbeat-interval", "10", "--election-timeout", "100")
 		s.stop = func(*testing.T) { stop() }
 	}
 	return s

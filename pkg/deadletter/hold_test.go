@@ -15,7 +15,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	goredis "github.com/redis/go-redis/v9"
 
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/deadletter"
 )
@@ -66,7 +66,7 @@ func TestHoldIsRenewed(t *testing.T) {
 			if err := s.Hold(ctx, "F", "you", nothing); batch.CodeOf(err) != batch.CodeConflict {
 				return fmt.Errorf("another may redrive too: %w", err)
 			}
-			process.Until(t, "the right is renewed", func() error {
+			testprocess.Until(t, "the right is renewed", func() error {
 				if ttl := server.TTL(deadletter.DefaultPrefix + "{F}:redrive"); ctx.Err() == nil && ttl < 3*time.Second {
 					return fmt.Errorf("it lasts %v more", ttl)
 				}
@@ -87,7 +87,7 @@ func TestHoldIsLost(t *testing.T) {
 	mine.HoldFor(1500 * time.Millisecond)
 	err := mine.Hold(t.Context(), "F", "me", func(held context.Context) error {
 		line.stall()
-		process.Until(t, "another redrives the flow", func() error {
+		testprocess.Until(t, "another redrives the flow", func() error {
 			return yours.Hold(t.Context(), "F", "you", func(context.Context) error {
 				if held.Err() == nil {
 					t.Error("two have the right")
@@ -122,10 +122,10 @@ func TestHoldIsGivenTooLate(t *testing.T) {
 	}()
 	store := goredis.NewClient(&goredis.Options{Addr: address})
 	defer store.Close()
-	process.Until(t, "the store gives the right", func() error {
+	testprocess.Until(t, "the store gives the right", func() error {
 		return store.Get(t.Context(), deadletter.DefaultPrefix+"{F}:redrive").Err()
 	})
-	process.Until(t, "another redrives the flow", func() error {
+	testprocess.Until(t, "another redrives the flow", func() error {
 		return yours.Hold(t.Context(), "F", "you", func(context.Context) error {
 			heard()
 			if err := <-ended; batch.CodeOf(err) != batch.CodeUnavailable {

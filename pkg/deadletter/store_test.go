@@ -20,7 +20,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/deadletter"
 )
@@ -34,8 +34,8 @@ func startEmbedded(t *testing.T, _ ...string) string { return miniredis.RunT(t).
 
 // startRedis starts a real redis-server, or skips the test where there is none.
 func startRedis(t *testing.T, args ...string) string {
-	address := process.Address(t)
-	process.StartRedis(t, address, nil, args...)
+	address := testprocess.Address(t)
+	testprocess.StartRedis(t, address, nil, args...)
 	return address
 }
 

@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -253,7 +253,7 @@ func awaitPage(t *testing.T, url string, status int, text string) {
 func TestWorkerFromStartToDrain(t *testing.T) {
 	etcd := startEtcd(t, devcluster.EtcdConfig{})
 	members := follow(t, etcd.Address())
-	pages := process.Address(t)
+	pages := testprocess.Address(t)
 	w := start(t, etcd.Address(), func(c *worker.Config) { c.HTTP = pages })
 	record := members.awaitWorker()
 	if !strings.HasPrefix(record.ID, "w-") || record.ID != w.ID() || record.Name != "w" || record.Build != "test" || record.Lanes < 1 || record.Draining {
@@ -329,7 +329,7 @@ func TestWorkerThatIsGivenUpTakesAnotherID(t *testing.T) {
 }
 
 func TestWorkerWaitsForEtcd(t *testing.T) {
-	address, pages := process.Address(t), process.Address(t)
+	address, pages := testprocess.Address(t), testprocess.Address(t)
 	start(t, address, func(c *worker.Config) { c.HTTP = pages })
 	awaitPage(t, "http://"+pages+"/readyz", http.StatusServiceUnavailable, address)
 	startEtcd(t, devcluster.EtcdConfig{Address: address})
@@ -337,9 +337,9 @@ func TestWorkerWaitsForEtcd(t *testing.T) {
 }
 
 func TestWorkerOutlivesAnOutageOfEtcd(t *testing.T) {
-	data, address := t.TempDir(), process.Address(t)
+	data, address := t.TempDir(), testprocess.Address(t)
 	etcd := startEtcd(t, devcluster.EtcdConfig{Address: address, DataDir: data})
-	pages := process.Address(t)
+	pages := testprocess.Address(t)
 	start(t, address, func(c *worker.Config) { c.HTTP = pages })
 	before := follow(t, address).awaitWorker()
 	s := dial(t, before)

@@ -11,7 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/connector/memory"
@@ -40,8 +40,8 @@ func TestConnectorsAgree(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer embedded.Close()
-	installed := process.Address(t)
-	process.StartRedis(t, installed, nil)
+	installed := testprocess.Address(t)
+	testprocess.StartRedis(t, installed, nil)
 	for name, addr := range map[string]string{"redis-server": installed, "embedded": embedded.Address()} {
 		t.Run(name, func(t *testing.T) { agree(t, addr) })
 	}

@@ -18,7 +18,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	goredis "github.com/redis/go-redis/v9"
 
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 )
@@ -538,9 +538,9 @@ func TestWarnings(t *testing.T) {
 }
 
 func TestSentinel(t *testing.T) {
-	master := startServer(t, process.Address(t))
-	addr := process.Address(t)
-	process.StartSentinel(t, addr, "students", master.addr)
+	master := startServer(t, testprocess.Address(t))
+	addr := testprocess.Address(t)
+	testprocess.StartSentinel(t, addr, "students", master.addr)
 	doc := document(addr)
 	doc.Params = map[string]string{"master": "students"}
 	c := open(t, doc)
@@ -556,7 +556,7 @@ func TestSentinel(t *testing.T) {
 }
 
 func TestReplicas(t *testing.T) {
-	master := startServer(t, process.Address(t), "--repl-diskless-sync-delay", "0")
+	master := startServer(t, testprocess.Address(t), "--repl-diskless-sync-delay", "0")
 	doc := document(master.addr)
 	doc.Replicas, doc.Params = 1, map[string]string{"replica_timeout": "10ms"}
 	_, err := open(t, doc).Save(t.Context(), connector.Cause{}, []connector.Effect{set("k", "f", "v")})

@@ -11,7 +11,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
-	"github.com/kisgrid/kisgrid/internal/process"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
@@ -29,9 +29,9 @@ type server struct {
 func startServer(tb testing.TB, addr string, args ...string) *server {
 	tb.Helper()
 	if addr == "" {
-		addr = process.Socket(tb)
+		addr = testprocess.Socket(tb)
 	}
-	return &server{addr: addr, stop: process.StartRedis(tb, addr, nil, args...)}
+	return &server{addr: addr, stop: testprocess.StartRedis(tb, addr, nil, args...)}
 }
 
 // startCluster starts three masters that share the slots.
@@ -41,7 +41,7 @@ func startCluster(tb testing.TB) (addrs []string) {
 	var clients []*goredis.Client
 	meet := []any{"cluster", "meet"} // the first
 	for i := range nodes {
-		addr, bus := process.Address(tb), process.Address(tb)
+		addr, bus := testprocess.Address(tb), testprocess.Address(tb)
 		startServer(tb, addr, "--cluster-enabled", "yes", "--cluster-port", bus[strings.IndexByte(bus, ':')+1:])
 		c := goredis.NewClient(&goredis.Options{Addr: addr})
 		defer c.Close()

@@ -1,6 +1,6 @@
-// Package process runs programs beside a test: those of this module, built once per test binary, and servers that are installed.
+// Package testprocess runs programs beside a test: those of this module, built once per test binary, and servers that are installed.
 // What they write is kept in files. None outlives its test.
-package process
+package testprocess
 
 import (
 	"bytes"
