@@ -15,7 +15,7 @@ import (
 
 // This file is how rows of a run with keys are set aside. One row parks, because it waits for a retry or for a Load; what
 // its key has behind it in the run goes with it, to stay behind it. At the end of the run they are packed into a parcel,
-// copied out of their part, and the lane takes them (lot.go) until they are to go on, as a run of their own.
+// copied out of their part, and the lane takes them (park_lot.go) until they are to go on, as a run of their own.
 
 // never is a time that does not come.
 const never = time.Duration(math.MaxInt64)

@@ -20,7 +20,7 @@ type rowset struct {
 	origin []uint32
 	// nth counts the rows behind which the whole batch stands, trip how often a row has jumped. nil: all 0.
 	nth, trip []uint32
-	// path tells apart the rows of one origin, or of the batch (lineage.go). nil: all 0.
+	// path tells apart the rows of one origin, or of the batch (run_lineage.go). nil: all 0.
 	path []uint64
 	// vec holds the rows; nil: they are still as they came in the part's columns.
 	vec kis.Vector

@@ -7,7 +7,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// stretch is steps of a flow, both ends included, through which the rows of one key go one after the other (turns.go): from the
+// stretch is steps of a flow, both ends included, through which the rows of one key go one after the other (run_turns.go): from the
 // first to the last step that uses a connector, where several do and one of them saves.
 //
 // Functions with code may send their rows back, and nobody knows where to before they do. A row that came back into the stretch
