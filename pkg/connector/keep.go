@@ -28,9 +28,9 @@ const (
 // goroutines, and don't block.
 type Kept struct {
 	pool     *Pool
-	find     func() *link // finds or makes it; nil where the document is wrong. Called with pool.mu held
+	find     func() *pooledConn // finds or makes it; nil where the document is wrong. Called with pool.mu held
 	err      error        // why it is wrong
-	link     *link        // guarded by pool.mu, as what follows
+	conn     *pooledConn        // guarded by pool.mu, as what follows
 	released bool
 }
 
@@ -55,10 +55,10 @@ func (p *Pool) Keep(c *definition.Connector) *Kept {
 		k.err = Closed(resolved.Name)
 		return k
 	}
-	k.find = func() *link { return p.link(context.Background(), resolved, secrets, warnings, p.openers[c.Type]) }
-	k.link = k.find()
-	k.link.keepers++
-	k.link.kept = true
+	k.find = func() *pooledConn { return p.pooled(context.Background(), resolved, secrets, warnings, p.openers[c.Type]) }
+	k.conn = k.find()
+	k.conn.keepers++
+	k.conn.kept = true
 	return k
 }
 
@@ -70,12 +70,12 @@ func (k *Kept) Renew(revision int64) {
 	}
 	k.pool.mu.Lock()
 	defer k.pool.mu.Unlock()
-	if k.link.dropped && !k.released && !k.pool.closed {
-		k.link = k.find()
-		k.link.keepers++
-		k.link.kept = true
+	if k.conn.dropped && !k.released && !k.pool.closed {
+		k.conn = k.find()
+		k.conn.keepers++
+		k.conn.kept = true
 	}
-	k.link.revision = max(k.link.revision, revision)
+	k.conn.revision = max(k.conn.revision, revision)
 }
 
 // Standing is how the connection stands, and why it is degraded, without secrets.
@@ -85,11 +85,11 @@ func (k *Kept) Standing() (Standing, string) {
 	}
 	k.pool.mu.Lock()
 	defer k.pool.mu.Unlock()
-	l := k.link
-	switch why := l.down(); {
+	pc := k.conn
+	switch why := pc.down(); {
 	case why != nil:
-		return Degraded, l.redactor.Text(why.Error())
-	case l.conn != nil:
+		return Degraded, pc.redactor.Text(why.Error())
+	case pc.conn != nil:
 		return Connected, ""
 	}
 	return Opening, ""
@@ -104,7 +104,7 @@ func (k *Kept) InForce() {
 	k.pool.mu.Lock()
 	defer k.pool.mu.Unlock()
 	if !k.released {
-		k.pool.use(k.link)
+		k.pool.use(k.conn)
 	}
 }
 
@@ -119,40 +119,40 @@ func (k *Kept) Release() {
 		return
 	}
 	k.released = true
-	k.link.keepers--
-	k.pool.closeLater(k.pool.idle(k.link.document.Name))
+	k.conn.keepers--
+	k.pool.closeLater(k.pool.idle(k.conn.document.Name))
 }
 
 // use notes that a link is used, or about to be. Called with mu held.
-func (p *Pool) use(l *link) {
-	if l.used {
+func (p *Pool) use(pc *pooledConn) {
+	if pc.used {
 		return
 	}
-	l.used = true
-	if l.conn != nil {
-		p.retire(l)
-		p.closeLater(p.idle(l.document.Name))
+	pc.used = true
+	if pc.conn != nil {
+		p.retire(pc)
+		p.closeLater(p.idle(pc.document.Name))
 	}
 }
 
-// closeLater closes links that the pool no longer knows, on a goroutine that Close waits for. Called with mu held.
-func (p *Pool) closeLater(links []*link) {
-	if len(links) == 0 || p.closed {
+// closeLater closes conns that the pool no longer knows, on a goroutine that Close waits for. Called with mu held.
+func (p *Pool) closeLater(conns []*pooledConn) {
+	if len(conns) == 0 || p.closed {
 		return // Close has them
 	}
 	p.opening.Go(func() {
-		if err := closeAll(links); err != nil {
-			p.log.Warn("closing a connection that is no longer needed", "connector", links[0].document.Name, "error", err)
+		if err := closeAll(conns); err != nil {
+			p.log.Warn("closing a connection that is no longer needed", "connector", conns[0].document.Name, "error", err)
 		}
 	})
 }
 
 // down is why the link is of no use now; nil: it is, or its first try is under way. Called with the pool's mu held.
-func (l *link) down() error {
-	if l.conn == nil {
-		return cmp.Or(l.err, l.last)
+func (pc *pooledConn) down() error {
+	if pc.conn == nil {
+		return cmp.Or(pc.err, pc.last)
 	}
-	conn, tells := l.conn.(interface{ Down() error })
+	conn, tells := pc.conn.(interface{ Down() error })
 	if !tells {
 		return nil
 	}

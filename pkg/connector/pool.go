@@ -35,12 +35,12 @@ type Pool struct {
 
 	mu     sync.Mutex
 	closed bool               // guarded by mu
-	links  map[string][]*link // by connector name, in the order of first use; guarded by mu
+	conns  map[string][]*pooledConn // by connector name, in the order of first use; guarded by mu
 }
 
-// link is the connection for one version of a connector's document: being opened, then open until the pool closes, or until
+// pooledConn is the connection for one version of a connector's document: being opened, then open until the pool closes, or until
 // the last user has left, and a newer version is open or all who kept it have let it go.
-type link struct {
+type pooledConn struct {
 	document *definition.Connector // resolved
 	secrets  []definition.Secret   // that were filled in
 	redactor *definition.Redactor  // of them
@@ -70,7 +70,7 @@ func NewPool(openers map[string]Opener, lookup func(string) (string, bool), log 
 		log = hclog.NewNullLogger()
 	}
 	return &Pool{
-		openers: maps.Clone(openers), lookup: lookup, log: log, metrics: metrics, links: map[string][]*link{}, changed: func() {},
+		openers: maps.Clone(openers), lookup: lookup, log: log, metrics: metrics, conns: map[string][]*pooledConn{}, changed: func() {},
 	}
 }
 
@@ -98,20 +98,20 @@ func (p *Pool) Get(ctx context.Context, c *definition.Connector) (Connection, er
 	if err != nil {
 		return nil, err
 	}
-	l, err := p.join(ctx, resolved, secrets, warnings, p.openers[c.Type])
+	pc, err := p.join(ctx, resolved, secrets, warnings, p.openers[c.Type])
 	if err != nil {
 		return nil, err
 	}
 	select {
-	case <-l.ready:
-		err = l.err
+	case <-pc.ready:
+		err = pc.err
 	case <-ctx.Done():
-		err = p.unopened(ctx, l)
+		err = p.unopened(ctx, pc)
 	}
 	if err != nil {
-		return nil, errors.Join(err, p.leave(l))
+		return nil, errors.Join(err, p.leave(pc))
 	}
-	return &hold{Connection: l.conn, redactor: l.redactor, leave: sync.OnceValue(func() error { return p.leave(l) })}, nil
+	return &handle{Connection: pc.conn, redactor: pc.redactor, leave: sync.OnceValue(func() error { return p.leave(pc) })}, nil
 }
 
 // Check says what is wrong with c's document in this process: a type that nothing here opens, a ${NAME} that its environment
@@ -143,30 +143,30 @@ func (p *Pool) resolve(c *definition.Connector) (*definition.Connector, []defini
 	return c.ResolveSecrets(p.lookup)
 }
 
-// hold is one user's part in a link.
-type hold struct {
+// handle is one user's part in a link.
+type handle struct {
 	Connection
 	redactor *definition.Redactor // see redact.go
 	leave    func() error
 }
 
-func (h *hold) Close() error { return h.leave() }
+func (h *handle) Close() error { return h.leave() }
 
 // Unwrap is the connection that is held, for packages that know its type.
-func (h *hold) Unwrap() Connection { return h.Connection }
+func (h *handle) Unwrap() Connection { return h.Connection }
 
 // Close ends all openings and closes all connections, also those that somebody holds. Safe twice.
 func (p *Pool) Close() error {
 	p.closeOnce.Do(func() {
 		p.mu.Lock()
 		p.closed = true
-		var all []*link
-		for _, links := range p.links {
-			all = append(all, links...)
+		var all []*pooledConn
+		for _, conns := range p.conns {
+			all = append(all, conns...)
 		}
-		for _, l := range all {
-			p.drop(l)
-			l.cancel()
+		for _, pc := range all {
+			p.drop(pc)
+			pc.cancel()
 		}
 		p.mu.Unlock()
 		p.opening.Wait()
@@ -176,35 +176,35 @@ func (p *Pool) Close() error {
 }
 
 // join counts a user in at the document's link, and makes it if there is none.
-func (p *Pool) join(ctx context.Context, resolved *definition.Connector, secrets []definition.Secret, warnings []string, open Opener) (*link, error) {
+func (p *Pool) join(ctx context.Context, resolved *definition.Connector, secrets []definition.Secret, warnings []string, open Opener) (*pooledConn, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
 		return nil, Closed(resolved.Name)
 	}
-	l := p.link(ctx, resolved, secrets, warnings, open)
-	l.users++
-	p.use(l)
-	return l, nil
+	pc := p.pooled(ctx, resolved, secrets, warnings, open)
+	pc.users++
+	p.use(pc)
+	return pc, nil
 }
 
-// link finds the document's link, and makes it, and begins to open it, if there is none. Called with mu held.
-func (p *Pool) link(ctx context.Context, resolved *definition.Connector, secrets []definition.Secret, warnings []string, open Opener) *link {
-	for _, l := range p.links[resolved.Name] {
-		if same(l.document, resolved) && slices.Equal(l.secrets, secrets) { // else it would log what this document hides
-			l.revision = max(l.revision, resolved.Document.Revision)
-			return l
+// pooled finds the document's link, and makes it, and begins to open it, if there is none. Called with mu held.
+func (p *Pool) pooled(ctx context.Context, resolved *definition.Connector, secrets []definition.Secret, warnings []string, open Opener) *pooledConn {
+	for _, pc := range p.conns[resolved.Name] {
+		if same(pc.document, resolved) && slices.Equal(pc.secrets, secrets) { // else it would log what this document hides
+			pc.revision = max(pc.revision, resolved.Document.Revision)
+			return pc
 		}
 	}
-	l := &link{document: resolved, secrets: secrets, redactor: definition.NewRedactor(secrets...), revision: resolved.Document.Revision, since: time.Now(), ready: make(chan struct{})}
-	p.links[resolved.Name] = append(p.links[resolved.Name], l)
+	pc := &pooledConn{document: resolved, secrets: secrets, redactor: definition.NewRedactor(secrets...), revision: resolved.Document.Revision, since: time.Now(), ready: make(chan struct{})}
+	p.conns[resolved.Name] = append(p.conns[resolved.Name], pc)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // its caller may leave
-	l.cancel = cancel
+	pc.cancel = cancel
 	p.opening.Go(func() {
 		defer cancel()
-		p.open(ctx, l, warnings, open)
+		p.open(ctx, pc, warnings, open)
 	})
-	return l
+	return pc
 }
 
 // same reports whether two documents describe the same connection, wherever they come from and whoever uses it.
@@ -217,62 +217,62 @@ func same(a, b *definition.Connector) bool {
 }
 
 // open tries until the connection is open, its document proves wrong, or nobody wants it any more.
-func (p *Pool) open(ctx context.Context, l *link, warnings []string, open Opener) {
-	more, wrong := p.access.CheckFiles(l.document, true)
+func (p *Pool) open(ctx context.Context, pc *pooledConn, warnings []string, open Opener) {
+	more, wrong := p.access.CheckFiles(pc.document, true)
 	for _, warning := range append(warnings, more...) {
 		p.log.Warn("a document reads what new ones may not: allow it with --document-env or --document-files, or change the document",
-			"connector", l.document.Name, "reads", l.redactor.Text(warning))
+			"connector", pc.document.Name, "reads", pc.redactor.Text(warning))
 	}
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval, pause.Multiplier = 100*time.Millisecond, 5*time.Second, 2
 	conn, err := backoff.Retry(ctx, func() (Connection, error) {
 		if wrong != nil {
-			return nil, backoff.Permanent(l.redactor.Error(wrong))
+			return nil, backoff.Permanent(pc.redactor.Error(wrong))
 		}
-		conn, passes, err := l.opened(ctx, open)
+		conn, passes, err := pc.opened(ctx, open)
 		if err != nil && batch.CodeOf(err) == batch.CodeBadDocument && !passes {
 			return nil, backoff.Permanent(err)
 		}
 		if err != nil {
-			p.failed(l, err)
+			p.failed(pc, err)
 		}
 		return conn, err
 	}, backoff.WithBackOff(pause), backoff.WithMaxElapsedTime(0))
 	if err != nil && ctx.Err() != nil {
-		err = Closed(l.document.Name)
+		err = Closed(pc.document.Name)
 	}
-	if l.failed > 0 { // failed, which writes it, ran on this goroutine
-		p.metrics.Up(l.document.Name, -1, -1)
+	if pc.failed > 0 { // failed, which writes it, ran on this goroutine
+		p.metrics.Up(pc.document.Name, -1, -1)
 	}
 
-	var done []*link
+	var done []*pooledConn
 	p.mu.Lock()
-	if err == nil && l.dropped {
+	if err == nil && pc.dropped {
 		// Its last user left while it opened.
-		done, err = []*link{{conn: conn, redactor: l.redactor, ready: l.ready, cancel: l.cancel}}, Closed(l.document.Name)
+		done, err = []*pooledConn{{conn: conn, redactor: pc.redactor, ready: pc.ready, cancel: pc.cancel}}, Closed(pc.document.Name)
 	}
 	if err == nil {
-		l.conn = conn
-		if l.used {
-			p.retire(l)
+		pc.conn = conn
+		if pc.used {
+			p.retire(pc)
 		}
 	} else {
-		l.err = err
-		p.drop(l)
+		pc.err = err
+		p.drop(pc)
 	}
-	close(l.ready)
-	done = append(done, p.idle(l.document.Name)...)
+	close(pc.ready)
+	done = append(done, p.idle(pc.document.Name)...)
 	p.mu.Unlock()
 	p.changed()
 	if err == nil {
-		if strings.HasPrefix(l.document.Key, definition.OwnKeys) {
+		if strings.HasPrefix(pc.document.Key, definition.OwnKeys) {
 			p.log.Warn("the connector's key begins with "+definition.OwnKeys+", as KisGrid's own keys do: documents are no longer taken in so, "+
-				"and rows whose key may be one of KisGrid's are refused; move the data under another key", "connector", l.document.Name)
+				"and rows whose key may be one of KisGrid's are refused; move the data under another key", "connector", pc.document.Name)
 		}
-		p.log.Info("connector is open", "connector", l.document.Name, "after", time.Since(l.since))
+		p.log.Info("connector is open", "connector", pc.document.Name, "after", time.Since(pc.since))
 	}
 	if err := closeAll(done); err != nil {
-		p.log.Warn("closing a connection that is no longer needed", "connector", l.document.Name, "error", err)
+		p.log.Warn("closing a connection that is no longer needed", "connector", pc.document.Name, "error", err)
 	}
 }
 
@@ -282,11 +282,11 @@ func (p *Pool) Down() map[string]string {
 	down := map[string]string{}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for name, links := range p.links {
-		used := slices.ContainsFunc(links, func(l *link) bool { return l.used })
-		for _, l := range links {
-			if why := l.down(); why != nil && l.used == used { // else it is only kept, and others are used
-				down[name] = l.redactor.Text(why.Error())
+	for name, conns := range p.conns {
+		used := slices.ContainsFunc(conns, func(pc *pooledConn) bool { return pc.used })
+		for _, pc := range conns {
+			if why := pc.down(); why != nil && pc.used == used { // else it is only kept, and others are used
+				down[name] = pc.redactor.Text(why.Error())
 			}
 		}
 	}
@@ -294,23 +294,23 @@ func (p *Pool) Down() map[string]string {
 }
 
 // failed notes a failed try. The first is worth a warning, all are told to those who wait.
-func (p *Pool) failed(l *link, err error) {
+func (p *Pool) failed(pc *pooledConn, err error) {
 	p.mu.Lock()
-	l.failed++
-	l.last = err
-	first := l.failed == 1
+	pc.failed++
+	pc.last = err
+	first := pc.failed == 1
 	p.mu.Unlock()
 	p.changed()
 	if first {
-		p.metrics.Up(l.document.Name, 1, 1)
-		p.log.Warn("connector does not open, trying on", "connector", l.document.Name, "error", err)
+		p.metrics.Up(pc.document.Name, 1, 1)
+		p.log.Warn("connector does not open, trying on", "connector", pc.document.Name, "error", err)
 	}
 }
 
 // retire marks the versions that another one, being open, replaces. Called with mu held.
-func (p *Pool) retire(opened *link) {
+func (p *Pool) retire(opened *pooledConn) {
 	behind := false // opened's place in the list is behind other's
-	for _, other := range slices.Backward(p.links[opened.document.Name]) {
+	for _, other := range slices.Backward(p.conns[opened.document.Name]) {
 		switch {
 		case other == opened:
 			behind = true
@@ -323,59 +323,59 @@ func (p *Pool) retire(opened *link) {
 }
 
 // leave counts a user out.
-func (p *Pool) leave(l *link) error {
+func (p *Pool) leave(pc *pooledConn) error {
 	p.mu.Lock()
-	l.users--
-	idle := p.idle(l.document.Name)
+	pc.users--
+	idle := p.idle(pc.document.Name)
 	p.mu.Unlock()
 	return closeAll(idle)
 }
 
-// idle takes the links that nobody needs any more out of the pool. Called with mu held.
-func (p *Pool) idle(name string) (idle []*link) {
-	for _, l := range p.links[name] {
-		if l.users == 0 && (l.retired || l.keepers == 0 && (l.kept || !l.used)) {
-			idle = append(idle, l)
+// idle takes the conns that nobody needs any more out of the pool. Called with mu held.
+func (p *Pool) idle(name string) (idle []*pooledConn) {
+	for _, pc := range p.conns[name] {
+		if pc.users == 0 && (pc.retired || pc.keepers == 0 && (pc.kept || !pc.used)) {
+			idle = append(idle, pc)
 		}
 	}
-	for _, l := range idle {
-		p.drop(l)
+	for _, pc := range idle {
+		p.drop(pc)
 	}
 	return idle
 }
 
 // drop takes a link out of the pool. Called with mu held.
-func (p *Pool) drop(l *link) {
-	l.dropped = true
-	rest := slices.DeleteFunc(slices.Clone(p.links[l.document.Name]), func(o *link) bool { return o == l })
-	if p.links[l.document.Name] = rest; len(rest) == 0 {
-		delete(p.links, l.document.Name)
+func (p *Pool) drop(pc *pooledConn) {
+	pc.dropped = true
+	rest := slices.DeleteFunc(slices.Clone(p.conns[pc.document.Name]), func(o *pooledConn) bool { return o == pc })
+	if p.conns[pc.document.Name] = rest; len(rest) == 0 {
+		delete(p.conns, pc.document.Name)
 	}
 }
 
-// closeAll closes links that the pool no longer knows.
-func closeAll(links []*link) error {
+// closeAll closes conns that the pool no longer knows.
+func closeAll(conns []*pooledConn) error {
 	var failures []error
-	for _, l := range links {
-		l.cancel()
-		<-l.ready
-		if l.conn != nil {
-			failures = append(failures, l.redactor.Error(l.conn.Close()))
+	for _, pc := range conns {
+		pc.cancel()
+		<-pc.ready
+		if pc.conn != nil {
+			failures = append(failures, pc.redactor.Error(pc.conn.Close()))
 		}
 	}
 	return errors.Join(failures...)
 }
 
 // unopened is the error of a Get whose ctx ended before the connection was open.
-func (p *Pool) unopened(ctx context.Context, l *link) error {
+func (p *Pool) unopened(ctx context.Context, pc *pooledConn) error {
 	p.mu.Lock()
-	failed, last := l.failed, l.last
+	failed, last := pc.failed, pc.last
 	p.mu.Unlock()
 	progress := "the first try is under way"
 	if last != nil {
 		progress = fmt.Sprintf("tries so far: %d, the last ended with: %v", failed, last)
 	}
 	return batch.Errorf(batch.CodeConnectorUnavailable, "connector %s (%s at %s) is not open: %w after waiting since %s (%v); %s",
-		l.document.Name, l.document.Type, l.redactor.Text(strings.Join(l.document.Addrs, ",")), ctx.Err(),
-		l.since.Format(time.TimeOnly), time.Since(l.since).Round(time.Millisecond), progress)
+		pc.document.Name, pc.document.Type, pc.redactor.Text(strings.Join(pc.document.Addrs, ",")), ctx.Err(),
+		pc.since.Format(time.TimeOnly), time.Since(pc.since).Round(time.Millisecond), progress)
 }

@@ -22,21 +22,21 @@ func RedactorOf(ctx context.Context) *definition.Redactor {
 
 // opened calls an opener. A panic in it is an error: it must not end the process. passes: the error may pass although its code is
 // that of a wrong document.
-func (l *link) opened(ctx context.Context, open Opener) (conn Connection, passes bool, err error) {
+func (pc *pooledConn) opened(ctx context.Context, open Opener) (conn Connection, passes bool, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			conn, err = nil, fmt.Errorf("connector %s: opening it panicked, which is a defect of what opens type %q: %v", l.document.Name, l.document.Type, p)
+			conn, err = nil, fmt.Errorf("connector %s: opening it panicked, which is a defect of what opens type %q: %v", pc.document.Name, pc.document.Type, p)
 		}
-		passes, err = isOutside(err), l.redactor.Error(err)
+		passes, err = isOutside(err), pc.redactor.Error(err)
 	}()
-	conn, err = open(context.WithValue(ctx, redactorKey{}, l.redactor), l.document)
+	conn, err = open(context.WithValue(ctx, redactorKey{}, pc.redactor), pc.document)
 	return conn, false, err
 }
 
 // Redact is a text without the values, for what a function says that went around the connection.
-func (h *hold) Redact(text string) string { return h.redactor.Text(text) }
+func (h *handle) Redact(text string) string { return h.redactor.Text(text) }
 
-func (h *hold) Save(ctx context.Context, cause Cause, effects []Effect) ([]error, error) {
+func (h *handle) Save(ctx context.Context, cause Cause, effects []Effect) ([]error, error) {
 	verdicts, err := h.Connection.Save(ctx, cause, effects)
 	if h.redactor == nil {
 		return verdicts, err
@@ -47,7 +47,7 @@ func (h *hold) Save(ctx context.Context, cause Cause, effects []Effect) ([]error
 	return verdicts, h.redactor.Error(err)
 }
 
-func (h *hold) Load(ctx context.Context, keys []string) ([]Value, error) {
+func (h *handle) Load(ctx context.Context, keys []string) ([]Value, error) {
 	values, err := h.Connection.Load(ctx, keys)
 	if h.redactor == nil {
 		return values, err
@@ -58,11 +58,11 @@ func (h *hold) Load(ctx context.Context, keys []string) ([]Value, error) {
 	return values, h.redactor.Error(err)
 }
 
-func (h *hold) Wait(ctx context.Context, keys []string) error {
+func (h *handle) Wait(ctx context.Context, keys []string) error {
 	return h.redactor.Error(h.Connection.Wait(ctx, keys))
 }
 
-func (h *hold) Ping(ctx context.Context) error { return h.redactor.Error(h.Connection.Ping(ctx)) }
+func (h *handle) Ping(ctx context.Context) error { return h.redactor.Error(h.Connection.Ping(ctx)) }
 
 // Redacting is a logger that logs what l does, without the values that r takes out. l itself where r is nil.
 func Redacting(l hclog.Logger, r *definition.Redactor) hclog.Logger {

@@ -38,10 +38,10 @@ type ConnInit func(conn Connector) error
 type CaaS func(ctx context.Context, conn Connector, fn Function, flow Flow, args any) (any, error)
 
 // NewConnector is a connector apart from those that flows share, for the caller to Init.
-func NewConnector(r *Registry, c *ConnConfig) Connector { return newConnection(r, c) }
+func NewConnector(r *Registry, c *ConnConfig) Connector { return newSharedConnector(r, c) }
 
-// connection is the Connector of one configuration.
-type connection struct {
+// sharedConnector is the Connector of one configuration.
+type sharedConnector struct {
 	registry *Registry
 	id       string
 	config   *ConnConfig
@@ -52,25 +52,25 @@ type connection struct {
 	opening chan struct{} // closed when the Init under way ends; nil: none is; guarded by mu
 	open    bool          // guarded by mu
 
-	// Guarded by connections.mu:
+	// Guarded by connectorTable.mu:
 	holds   int  // calls of functions under way that use it, and flows made in code
 	retired bool // another configuration of the name is in use
 }
 
-func newConnection(r *Registry, c *ConnConfig) *connection {
-	return &connection{registry: r, id: NewID("conn"), config: c}
+func newSharedConnector(r *Registry, c *ConnConfig) *sharedConnector {
+	return &sharedConnector{registry: r, id: NewID("conn"), config: c}
 }
 
-func (c *connection) GetID() string                     { return c.id }
-func (c *connection) GetName() string                   { return c.config.CName }
-func (c *connection) GetConfig() *ConnConfig            { return c.config }
-func (c *connection) GetMetaData(key string) any        { return c.meta.get(key) }
-func (c *connection) SetMetaData(key string, value any) { c.meta.set(key, value) }
+func (c *sharedConnector) GetID() string                     { return c.id }
+func (c *sharedConnector) GetName() string                   { return c.config.CName }
+func (c *sharedConnector) GetConfig() *ConnConfig            { return c.config }
+func (c *sharedConnector) GetMetaData(key string) any        { return c.meta.get(key) }
+func (c *sharedConnector) SetMetaData(key string, value any) { c.meta.set(key, value) }
 
-func (c *connection) Init() error { return c.init(context.Background()) }
+func (c *sharedConnector) Init() error { return c.init(context.Background()) }
 
 // init opens the connection, or waits for who does, under ctx.
-func (c *connection) init(ctx context.Context) error {
+func (c *sharedConnector) init(ctx context.Context) error {
 	for {
 		c.mu.Lock()
 		if c.open {
@@ -94,7 +94,7 @@ func (c *connection) init(ctx context.Context) error {
 }
 
 // begin is the one Init under way.
-func (c *connection) begin() (err error) {
+func (c *sharedConnector) begin() (err error) {
 	err = errors.New("what CaaSInit registered did not return")
 	defer func() { // also where the text of what it returned panics, or ends the goroutine
 		c.mu.Lock()
@@ -116,13 +116,13 @@ func (c *connection) begin() (err error) {
 
 func newPanic(value any) error { return fmt.Errorf("panic: %v", value) }
 
-func (c *connection) Call(ctx context.Context, flow Flow, args any) (any, error) {
+func (c *sharedConnector) Call(ctx context.Context, flow Flow, args any) (any, error) {
 	answer, err := c.registry.CallConnector(ctx, flow, c, args)
 	return answer, c.redactor.Error(err)
 }
 
 // close closes what was kept with the connector and can be closed.
-func (c *connection) close() error {
+func (c *sharedConnector) close() error {
 	c.mu.Lock()
 	c.open = false
 	c.mu.Unlock()
@@ -152,10 +152,10 @@ func closeOne(closer io.Closer) (err error) {
 	return err
 }
 
-// connections are a Registry's connectors.
-type connections struct {
+// connectorTable is a Registry's connectors.
+type connectorTable struct {
 	mu     sync.Mutex
-	byName map[string][]*connection // guarded by mu
+	byName map[string][]*sharedConnector // guarded by mu
 }
 
 // connect is the open connector of a configuration, shared by all that use it, and what ends the caller's hold on it. When a
@@ -165,8 +165,8 @@ func (r *Registry) connect(ctx context.Context, config *ConnConfig) (Connector, 
 	if err != nil {
 		return nil, nil, err
 	}
-	c := r.connections.hold(r, resolved, secrets)
-	release := sync.OnceFunc(func() { r.connections.release(c) })
+	c := r.connectors.hold(r, resolved, secrets)
+	release := sync.OnceFunc(func() { r.connectors.release(c) })
 	if err := c.init(ctx); err != nil {
 		release()
 		return nil, nil, err
@@ -174,49 +174,49 @@ func (r *Registry) connect(ctx context.Context, config *ConnConfig) (Connector, 
 	return c, release, nil
 }
 
-func (cs *connections) hold(r *Registry, config *ConnConfig, secrets []definition.Secret) *connection {
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	if cs.byName == nil {
-		cs.byName = make(map[string][]*connection)
+func (t *connectorTable) hold(r *Registry, config *ConnConfig, secrets []definition.Secret) *sharedConnector {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.byName == nil {
+		t.byName = make(map[string][]*sharedConnector)
 	}
-	var held *connection
-	for _, c := range cs.byName[config.CName] {
+	var held *sharedConnector
+	for _, c := range t.byName[config.CName] {
 		if c.retired = !c.config.same(config); !c.retired {
 			held = c
 		}
 	}
 	if held == nil {
-		held = newConnection(r, config)
+		held = newSharedConnector(r, config)
 		held.redactor = definition.NewRedactor(secrets...)
-		cs.byName[config.CName] = append(cs.byName[config.CName], held)
+		t.byName[config.CName] = append(t.byName[config.CName], held)
 	}
 	held.holds++
 	return held
 }
 
-func (cs *connections) release(c *connection) {
-	cs.mu.Lock()
+func (t *connectorTable) release(c *sharedConnector) {
+	t.mu.Lock()
 	c.holds--
-	var idle []*connection
-	cs.byName[c.config.CName] = slices.DeleteFunc(cs.byName[c.config.CName], func(c *connection) bool {
+	var idle []*sharedConnector
+	t.byName[c.config.CName] = slices.DeleteFunc(t.byName[c.config.CName], func(c *sharedConnector) bool {
 		if !c.retired || c.holds > 0 {
 			return false
 		}
 		idle = append(idle, c)
 		return true
 	})
-	cs.mu.Unlock()
+	t.mu.Unlock()
 	for _, c := range idle {
 		_ = c.close() // nobody is left to be told
 	}
 }
 
-func (cs *connections) close() error {
-	cs.mu.Lock()
-	all := cs.byName
-	cs.byName = nil
-	cs.mu.Unlock()
+func (t *connectorTable) close() error {
+	t.mu.Lock()
+	all := t.byName
+	t.byName = nil
+	t.mu.Unlock()
 	var errs []error
 	for _, named := range all {
 		for _, c := range named {

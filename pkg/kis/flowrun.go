@@ -21,10 +21,10 @@ func (r *flowRun) chain() *Chain {
 	return f.Copy.Chain
 }
 
-func (r *flowRun) link() *link {
-	links := r.chain().all()
-	if r.frame.Place < len(links) {
-		return links[r.frame.Place]
+func (r *flowRun) entry() *chainEntry {
+	entries := r.chain().all()
+	if r.frame.Place < len(entries) {
+		return entries[r.frame.Place]
 	}
 	return nil
 }
@@ -32,15 +32,15 @@ func (r *flowRun) link() *link {
 func (r *flowRun) GetID() string { return r.chain().id }
 
 func (r *flowRun) GetThisFunction() Function {
-	if l := r.link(); l != nil {
-		return runningFunction{l, r}
+	if e := r.entry(); e != nil {
+		return runningFunction{e, r}
 	}
 	return nil
 }
 
 func (r *flowRun) GetThisFuncConf() *FuncConfig {
-	if l := r.link(); l != nil {
-		return l.GetConfig()
+	if e := r.entry(); e != nil {
+		return e.GetConfig()
 	}
 	return nil
 }
@@ -59,14 +59,14 @@ func (r *flowRun) GetConnector() (Connector, error) {
 	if r.connector != nil {
 		return r.connector, nil
 	}
-	l := r.link()
-	if l == nil {
+	e := r.entry()
+	if e == nil {
 		return nil, fmt.Errorf("flow %s has no function in place %d", r.GetName(), r.frame.Place)
 	}
-	if c := l.GetConnector(); c != nil {
+	if c := e.GetConnector(); c != nil {
 		return c, nil
 	}
-	config, err := l.GetConfig().GetConnConfig()
+	config, err := e.GetConfig().GetConnConfig()
 	if err != nil {
 		return nil, err
 	}

@@ -58,11 +58,11 @@ func NewID(prefixes ...string) string {
 
 // NewFunction is a function that is in no flow's chain.
 func NewFunction(r *Registry, c *FuncConfig) Function {
-	return &link{registry: r, id: NewID("func"), config: c}
+	return &chainEntry{registry: r, id: NewID("func"), config: c}
 }
 
-// link is a function in a chain.
-type link struct {
+// chainEntry is a function in a chain.
+type chainEntry struct {
 	registry *Registry
 	own      FParam // the flow's parameters for it
 	params   FParam // those over the function's own
@@ -77,69 +77,69 @@ type link struct {
 	next      Function    // guarded by mu
 }
 
-// get reads a field of the link.
-func get[T any](l *link, field *T) T {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
+// get reads a field of the entry.
+func get[T any](e *chainEntry, field *T) T {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
 	return *field
 }
 
-// set writes a field of the link.
-func set[T any](l *link, field *T, value T) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+// set writes a field of the entry.
+func set[T any](e *chainEntry, field *T, value T) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	*field = value
 }
 
-func (l *link) Call(ctx context.Context, flow Flow) error {
-	return l.registry.CallFunction(ctx, l.GetConfig().FName, flow)
+func (e *chainEntry) Call(ctx context.Context, flow Flow) error {
+	return e.registry.CallFunction(ctx, e.GetConfig().FName, flow)
 }
 
-func (l *link) SetConfig(c *FuncConfig) error {
+func (e *chainEntry) SetConfig(c *FuncConfig) error {
 	if c == nil {
 		return errors.New("configure a function: the configuration is nil")
 	}
-	set(l, &l.config, c)
+	set(e, &e.config, c)
 	return nil
 }
 
-func (l *link) SetFlow(f Flow) error {
+func (e *chainEntry) SetFlow(f Flow) error {
 	if f == nil {
 		return errors.New("give a function its flow: it is nil")
 	}
-	set(l, &l.flow, f)
+	set(e, &e.flow, f)
 	return nil
 }
 
-func (l *link) AddConnector(c Connector) error {
+func (e *chainEntry) AddConnector(c Connector) error {
 	if c == nil {
 		return errors.New("give a function its connector: it is nil")
 	}
-	set(l, &l.connector, c)
+	set(e, &e.connector, c)
 	return nil
 }
 
-func (l *link) GetConfig() *FuncConfig            { return get(l, &l.config) }
-func (l *link) GetFlow() Flow                     { return get(l, &l.flow) }
-func (l *link) GetConnector() Connector           { return get(l, &l.connector) }
-func (l *link) CreateId()                         { set(l, &l.id, NewID("func")) }
-func (l *link) GetID() string                     { return get(l, &l.id) }
-func (l *link) Next() Function                    { return get(l, &l.next) }
-func (l *link) Prev() Function                    { return get(l, &l.prev) }
-func (l *link) SetN(f Function)                   { set(l, &l.next, f) }
-func (l *link) SetP(f Function)                   { set(l, &l.prev, f) }
-func (l *link) GetMetaData(key string) any        { return l.meta.get(key) }
-func (l *link) SetMetaData(key string, value any) { l.meta.set(key, value) }
+func (e *chainEntry) GetConfig() *FuncConfig            { return get(e, &e.config) }
+func (e *chainEntry) GetFlow() Flow                     { return get(e, &e.flow) }
+func (e *chainEntry) GetConnector() Connector           { return get(e, &e.connector) }
+func (e *chainEntry) CreateId()                         { set(e, &e.id, NewID("func")) }
+func (e *chainEntry) GetID() string                     { return get(e, &e.id) }
+func (e *chainEntry) Next() Function                    { return get(e, &e.next) }
+func (e *chainEntry) Prev() Function                    { return get(e, &e.prev) }
+func (e *chainEntry) SetN(f Function)                   { set(e, &e.next, f) }
+func (e *chainEntry) SetP(f Function)                   { set(e, &e.prev, f) }
+func (e *chainEntry) GetMetaData(key string) any        { return e.meta.get(key) }
+func (e *chainEntry) SetMetaData(key string, value any) { e.meta.set(key, value) }
 
-func (l *link) GetPrevId() string {
-	if prev := l.Prev(); prev != nil {
+func (e *chainEntry) GetPrevId() string {
+	if prev := e.Prev(); prev != nil {
 		return prev.GetID()
 	}
 	return FirstVirtual
 }
 
-func (l *link) GetNextId() string {
-	if next := l.Next(); next != nil {
+func (e *chainEntry) GetNextId() string {
+	if next := e.Next(); next != nil {
 		return next.GetID()
 	}
 	return LastVirtual
@@ -147,7 +147,7 @@ func (l *link) GetNextId() string {
 
 // runningFunction is a function while it runs: its flow is the run.
 type runningFunction struct {
-	*link
+	*chainEntry
 	run *flowRun
 }
 
@@ -170,8 +170,8 @@ type Chain struct {
 	flow     Flow               // nil in a cluster
 	bundle   *definition.Bundle // what it was made of; nil: of configurations
 
-	mu    sync.RWMutex
-	links []*link // guarded by mu
+	mu      sync.RWMutex
+	entries []*chainEntry // guarded by mu
 }
 
 // NewChain makes an empty chain for a flow that calls what is registered in r.
@@ -182,11 +182,11 @@ func NewChain(r *Registry, flow Flow, c *FlowConfig) *Chain {
 // chainOf makes the chain of a flow's documents. What functions of the same names kept in the chain before it is kept.
 func chainOf(b *definition.Bundle, r *Registry, before *Chain) *Chain {
 	c := &Chain{registry: r, id: NewID("flow"), config: FlowConfigOf(b.Flow), bundle: b}
-	kept := make(map[string][]*link)
+	kept := make(map[string][]*chainEntry)
 	if before != nil {
 		c.id = before.id
-		for _, l := range before.all() {
-			kept[l.config.FName] = append(kept[l.config.FName], l)
+		for _, e := range before.all() {
+			kept[e.config.FName] = append(kept[e.config.FName], e)
 		}
 	}
 	connectors := make(map[string]*ConnConfig)
@@ -195,9 +195,9 @@ func chainOf(b *definition.Bundle, r *Registry, before *Chain) *Chain {
 	}
 	for _, function := range b.Flow.Functions {
 		doc := b.Functions[function.Name]
-		l := c.add(FuncConfigOf(doc, connectors[doc.Connector]), function.Params)
+		e := c.add(FuncConfigOf(doc, connectors[doc.Connector]), function.Params)
 		if old := kept[function.Name]; len(old) > 0 {
-			old[0].meta.copyTo(&l.meta)
+			old[0].meta.copyTo(&e.meta)
 			kept[function.Name] = old[1:]
 		}
 	}
@@ -235,33 +235,33 @@ func (c *Chain) Append(function *FuncConfig, params FParam) error {
 			}
 		}
 	}
-	l := c.add(function, params)
+	e := c.add(function, params)
 	if connector != nil {
-		set(l, &l.connector, connector)
+		set(e, &e.connector, connector)
 	}
 	return unavailable
 }
 
-func (c *Chain) add(function *FuncConfig, params FParam) *link {
-	l := &link{registry: c.registry, id: NewID("func"), config: function, own: maps.Clone(params), params: maps.Clone(function.Option.Params), flow: c.flow}
-	if l.params == nil {
-		l.params = make(FParam)
+func (c *Chain) add(function *FuncConfig, params FParam) *chainEntry {
+	e := &chainEntry{registry: c.registry, id: NewID("func"), config: function, own: maps.Clone(params), params: maps.Clone(function.Option.Params), flow: c.flow}
+	if e.params == nil {
+		e.params = make(FParam)
 	}
-	maps.Copy(l.params, params)
+	maps.Copy(e.params, params)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if n := len(c.links); n > 0 {
-		l.prev = c.links[n-1]
-		set(c.links[n-1], &c.links[n-1].next, Function(l))
+	if n := len(c.entries); n > 0 {
+		e.prev = c.entries[n-1]
+		set(c.entries[n-1], &c.entries[n-1].next, Function(e))
 	}
-	c.links = append(c.links, l)
-	return l
+	c.entries = append(c.entries, e)
+	return e
 }
 
-func (c *Chain) all() []*link {
+func (c *Chain) all() []*chainEntry {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return slices.Clip(c.links)
+	return slices.Clip(c.entries)
 }
 
 // Fork makes the same chain for another flow, with functions of its own, and the same connectors.
@@ -269,9 +269,9 @@ func (c *Chain) Fork(flow Flow) *Chain {
 	config := *c.config
 	config.Flows = slices.Clone(config.Flows)
 	fork := NewChain(c.registry, flow, &config)
-	for _, l := range c.all() {
-		forked := fork.add(l.GetConfig(), l.own)
-		forked.connector = l.GetConnector()
+	for _, e := range c.all() {
+		forked := fork.add(e.GetConfig(), e.own)
+		forked.connector = e.GetConnector()
 	}
 	return fork
 }
@@ -281,16 +281,16 @@ func (c *Chain) Len() int { return len(c.all()) }
 
 // Function is the function in a place, from 0; nil if there is none.
 func (c *Chain) Function(place int) Function {
-	if links := c.all(); place >= 0 && place < len(links) {
-		return links[place]
+	if entries := c.all(); place >= 0 && place < len(entries) {
+		return entries[place]
 	}
 	return nil
 }
 
 // FuncConfig is the configuration of a function by its name; nil if there is none.
 func (c *Chain) FuncConfig(name string) *FuncConfig {
-	for _, l := range c.all() {
-		if config := l.GetConfig(); config.FName == name {
+	for _, e := range c.all() {
+		if config := e.GetConfig(); config.FName == name {
 			return config
 		}
 	}
@@ -300,8 +300,8 @@ func (c *Chain) FuncConfig(name string) *FuncConfig {
 // Params are a copy of the parameters of each function, by the function's id.
 func (c *Chain) Params() map[string]FParam {
 	all := make(map[string]FParam)
-	for _, l := range c.all() {
-		all[l.GetID()] = maps.Clone(l.params)
+	for _, e := range c.all() {
+		all[e.GetID()] = maps.Clone(e.params)
 	}
 	return all
 }
@@ -309,7 +309,7 @@ func (c *Chain) Params() map[string]FParam {
 // Documents describe the flow, each function and each connector once, sorted as a bundle is. The error has all mistakes.
 func (c *Chain) Documents() ([]definition.Document, error) {
 	var errs []error
-	flow, links := *c.config, c.all()
+	flow, entries := *c.config, c.all()
 	flow.Flows = nil
 	seen := make(map[string]definition.Document)
 	var docs []definition.Document
@@ -327,9 +327,9 @@ func (c *Chain) Documents() ([]definition.Document, error) {
 			errs = append(errs, batch.Errorf(batch.CodeBadDocument, "flow %s has two %ss named %s that differ: give them different names", flow.FlowName, d.Kind, d.Name))
 		}
 	}
-	for _, l := range links {
-		config := l.GetConfig()
-		flow.Flows = append(flow.Flows, FlowFunctionParam{config.FName, l.own})
+	for _, e := range entries {
+		config := e.GetConfig()
+		flow.Flows = append(flow.Flows, FlowFunctionParam{config.FName, e.own})
 		add(config.Document())
 		if config.connector != nil && config.Option.CName != "" {
 			add(config.connector.Document())

@@ -23,8 +23,8 @@ var pool = sync.OnceValue(NewRegistry)
 // Pool is the default Registry: what KisFlow's programs register with, and flows made in code or imported call.
 func Pool() *Registry { return pool() }
 
-// kisflow is what a Registry holds for KisFlow's programs beside functions.
-type kisflow struct {
+// kisflowState is what a Registry holds for KisFlow's programs beside functions.
+type kisflowState struct {
 	mu      sync.RWMutex
 	flows   map[string]Flow             // guarded by mu
 	inits   map[string]ConnInit         // by connector; guarded by mu
@@ -210,5 +210,5 @@ func (r *Registry) Close() error {
 	for _, closer := range slices.Backward(closers) {
 		errs = append(errs, closer())
 	}
-	return errors.Join(append(errs, r.connections.close())...)
+	return errors.Join(append(errs, r.connectors.close())...)
 }

@@ -18,14 +18,14 @@ import (
 // user's runs under its lock: registering while flows run delays nobody, and flows compiled before don't change.
 type Registry struct {
 	mu        sync.RWMutex
-	functions map[string]registered // guarded by mu
-	mistakes  []error               // guarded by mu
+	functions map[string]registration // guarded by mu
+	mistakes  []error                 // guarded by mu
 
-	kisflow     kisflow
-	connections connections
+	kisflow    kisflowState
+	connectors connectorTable
 }
 
-type registered struct {
+type registration struct {
 	code  Code
 	place string
 }
@@ -82,9 +82,9 @@ func (r *Registry) add(name string, code Code, err error) {
 		return
 	}
 	if r.functions == nil {
-		r.functions = make(map[string]registered)
+		r.functions = make(map[string]registration)
 	}
-	r.functions[name] = registered{code, place}
+	r.functions[name] = registration{code, place}
 }
 
 // mistake is one of registration, at a place in the program.

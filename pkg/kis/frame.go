@@ -140,9 +140,6 @@ func (f *Frame) SetContext(ctx context.Context) {
 	f.ctx = &callContext{ctx, &f.Call}
 }
 
-// Context is what SetContext made.
-func (f *Frame) Context() context.Context { return f.ctx }
-
 // late tells of a use after the call.
 func (f *Frame) late(function, what string) {
 	if f.Late != nil {
