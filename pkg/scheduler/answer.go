@@ -16,14 +16,14 @@ func (e Answered) step(s *Scheduler) {
 	if p == nil {
 		return
 	}
-	b, f := p.Batch, p.link.flow
+	b, f := p.Batch, p.workerFlow.flow
 	if len(e.Returned) > 0 && len(b.Keys) > 0 && !b.over {
-		s.unasked(p, e.Returned)
+		s.holdReturned(p, e.Returned)
 	}
 	p.announce(e.Began, true)
 	p.announce(e.Parked, false)
 	if e.Last || len(e.Finished)+len(e.NotDone) > 0 {
-		p.link.answered = max(p.link.answered, p.Number)
+		p.workerFlow.newestAnswered = max(p.workerFlow.newestAnswered, p.Number)
 	}
 	returned := p.closeRanges(e.Returned)
 	p.moved = p.moved || len(returned) > 0
@@ -37,7 +37,7 @@ func (e Answered) step(s *Scheduler) {
 		only = newRows(p.Len())
 	}
 	end := func(i uint32, outcome batch.Outcome) {
-		if !b.over && b.end(p.Row(i)) {
+		if !b.over && b.markEnded(p.Row(i)) {
 			counts[outcome]++
 			if only != nil {
 				only.add(i)
@@ -72,7 +72,7 @@ func (e Answered) step(s *Scheduler) {
 			f.ledger.Outcomes[outcome] += n
 		}
 		if n := counts.Total(); n > 0 {
-			s.act(Answer{Part: p, Result: e.Result, Only: only, Last: s.ended(b, int(n))})
+			s.act(Answer{Part: p, Result: e.Result, Only: only, Last: s.countEnded(b, int(n))})
 		}
 	}
 	if len(returned) > 0 && !b.over {
@@ -81,15 +81,15 @@ func (e Answered) step(s *Scheduler) {
 	if p.open == 0 {
 		p.drop()
 	}
-	l := p.link
-	s.returned(l)
-	if l.isCrowded() {
-		s.pump(l)
+	wf := p.workerFlow
+	s.readmitWorker(wf)
+	if wf.hasAside() {
+		s.sendQueued(wf)
 	}
-	if len(f.over) > 0 {
+	if len(f.handedOverSlots) > 0 {
 		s.wake(f)
 	}
-	s.uncount(f)
+	s.stopCounting(f)
 }
 
 // has reports whether the part has a row i that is still the worker's.
@@ -113,7 +113,7 @@ func (s *Scheduler) takeBack(f *flow, p *Part, returned []uint32) {
 	if len(returned) == p.Batch.Rows() {
 		g.rows = nil
 	}
-	s.whole(f, g, true)
+	s.queueWhole(f, g, true)
 }
 
 // closeRanges takes rows from the worker and returns those that were its own.
@@ -140,7 +140,7 @@ func (p *Part) each(ranges []batch.Range, f func(i uint32)) {
 // rest is the rows that are the worker's, as a segment.
 func (p *Part) rest() segment {
 	g := segment{batch: p.Batch, deaths: p.Deaths}
-	if p.Rows != nil || p.ended != nil {
+	if p.Rows != nil || p.closedRows != nil {
 		g.rows = make([]uint32, 0, p.open)
 		p.eachOpen(func(i uint32) { g.rows = append(g.rows, p.Row(i)) })
 	}
@@ -153,7 +153,7 @@ func (p *Part) eachOpen(f func(i uint32)) {
 		return
 	}
 	for i := range uint32(p.Len()) {
-		if p.ended == nil || !p.ended.Has(i) {
+		if p.closedRows == nil || !p.closedRows.Has(i) {
 			f(i)
 		}
 	}
@@ -162,9 +162,9 @@ func (p *Part) eachOpen(f func(i uint32)) {
 // closeAll takes all rows from the worker.
 func (p *Part) closeAll() {
 	if len(p.Batch.Keys) > 0 {
-		p.eachOpen(p.answered)
+		p.eachOpen(p.countAnswered)
 	}
-	p.link.load(-p.open)
+	p.workerFlow.addUnanswered(-p.open)
 	p.open = 0
 }
 
@@ -175,7 +175,7 @@ func (s *Scheduler) fail(b *Batch, rows []uint32, outcome batch.Outcome, code ba
 	}
 	failed := rows[:0:0]
 	for _, r := range rows {
-		if b.end(r) {
+		if b.markEnded(r) {
 			failed = append(failed, r)
 		}
 	}
@@ -183,7 +183,7 @@ func (s *Scheduler) fail(b *Batch, rows []uint32, outcome batch.Outcome, code ba
 		return
 	}
 	b.flow.ledger.Outcomes[outcome] += uint64(len(failed))
-	last := s.ended(b, len(failed))
+	last := s.countEnded(b, len(failed))
 	if last {
 		b.flow.sweep.over++
 	}
@@ -191,7 +191,7 @@ func (s *Scheduler) fail(b *Batch, rows []uint32, outcome batch.Outcome, code ba
 }
 
 // ended counts rows of a batch that got their outcome, and reports whether they were its last.
-func (s *Scheduler) ended(b *Batch, rows int) bool {
+func (s *Scheduler) countEnded(b *Batch, rows int) bool {
 	b.remaining -= rows
 	if b.remaining > 0 {
 		return false
@@ -209,28 +209,28 @@ func (e Cancelled) step(s *Scheduler) {
 	b.flow.ledger.Outcomes[batch.Failed] += uint64(b.remaining)
 	b.flow.sweep.over++
 	b.cancelled = true
-	s.ended(b, b.remaining)
+	s.countEnded(b, b.remaining)
 }
 
 func (Tick) step(s *Scheduler) {
 	s.ticked = s.now
 	for _, f := range s.flows {
-		f.expires = f.expires || len(f.held) > 0 && !f.expiry.After(s.now)
-		f.starves = f.starves || f.ready() == 0 && (!f.waiting.empty() || len(f.wholes) > 0) && s.now.Sub(f.since) >= s.config.NoWorker
-		f.sweeps = f.sweeps || f.sweep.isDue(s.now)
-		if f.expires || f.starves || f.sweeps {
+		f.expiryDue = f.expiryDue || len(f.held) > 0 && !f.expiry.After(s.now)
+		f.starvationDue = f.starvationDue || f.readyCount() == 0 && (!f.waiting.empty() || len(f.wholeLines) > 0) && s.now.Sub(f.waitingSince) >= s.config.NoWorker
+		f.sweepDue = f.sweepDue || f.sweep.isDue(s.now)
+		if f.expiryDue || f.starvationDue || f.sweepDue {
 			s.wake(f)
 		}
 	}
 }
 
 // starveSome fails rows that waited for a worker for too long, until somebody is ready.
-func (s *Scheduler) starveSome(f *flow) {
-	for f.ready() == 0 {
+func (s *Scheduler) failStarving(f *flow) {
+	for f.readyCount() == 0 {
 		q := &f.waiting
-		for q.empty() && len(f.wholes) > 0 {
-			if q = f.wholes[0].next(); q == nil {
-				f.wholes = f.wholes[1:]
+		for q.empty() && len(f.wholeLines) > 0 {
+			if q = f.wholeLines[0].next(); q == nil {
+				f.wholeLines = f.wholeLines[1:]
 				q = &f.waiting
 			}
 		}
@@ -245,7 +245,7 @@ func (s *Scheduler) starveSome(f *flow) {
 		s.spend(costPart + g.len())
 		s.fail(g.batch, g.list(), batch.Failed, batch.CodeNoCapableWorker)
 	}
-	f.starves = false
+	f.starvationDue = false
 }
 
 // deadlines is a heap of batches, the nearest deadline first.

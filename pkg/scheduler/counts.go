@@ -13,35 +13,35 @@ const (
 type slotCounts struct {
 	open [Slots]int32
 	// earlier are those of them that may be of another revision than the active one; nil: none is.
-	earlier []int32
+	otherRevision []int32
 }
 
 // counted is the flow's counts.
-func (s *Scheduler) counted(f *flow) *slotCounts {
+func (s *Scheduler) countsOf(f *flow) *slotCounts {
 	if f.counts != nil {
 		return f.counts
 	}
-	if n := len(s.spare); n > 0 {
-		f.counts, s.spare = s.spare[n-1], s.spare[:n-1]
+	if n := len(s.spareCounts); n > 0 {
+		f.counts, s.spareCounts = s.spareCounts[n-1], s.spareCounts[:n-1]
 	} else {
 		f.counts = new(slotCounts)
 	}
 	s.spend(int(f.unanswered))
-	for l := range f.each {
-		f.countLink(l)
+	for wf := range f.each {
+		f.countLink(wf)
 	}
 	for _, from := range f.inbox {
-		if dead, ok := from.(*residue); ok {
-			f.countLink(dead.link)
+		if dead, ok := from.(*lostParts); ok {
+			f.countLink(dead.workerFlow)
 		}
 	}
 	return f.counts
 }
 
-func (f *flow) countLink(l *link) {
-	for p := l.first; p != nil; p = p.next {
+func (f *flow) countLink(wf *workerFlow) {
+	for p := wf.first; p != nil; p = p.next {
 		if len(p.Batch.Keys) > 0 {
-			p.eachOpen(func(i uint32) { f.counts.add(p.Batch.slot(p.Row(i)), 1, p.early()) })
+			p.eachOpen(func(i uint32) { f.counts.add(p.Batch.slot(p.Row(i)), 1, p.mayBeOtherRevision()) })
 		}
 	}
 }
@@ -49,32 +49,32 @@ func (f *flow) countLink(l *link) {
 func (c *slotCounts) add(slot uint16, n int32, early bool) {
 	c.open[slot] += n
 	if early {
-		if c.earlier == nil {
-			c.earlier = make([]int32, Slots)
+		if c.otherRevision == nil {
+			c.otherRevision = make([]int32, Slots)
 		}
-		c.earlier[slot] += n
+		c.otherRevision[slot] += n
 	}
 }
 
 // switched makes all that is counted so far rows of another revision than the active one.
 func (c *slotCounts) switched() {
-	if c.earlier == nil {
-		c.earlier = make([]int32, Slots)
+	if c.otherRevision == nil {
+		c.otherRevision = make([]int32, Slots)
 	}
-	copy(c.earlier, c.open[:])
+	copy(c.otherRevision, c.open[:])
 }
 
 // uncount ends the counting where few rows are left.
-func (s *Scheduler) uncount(f *flow) {
-	if f.counts == nil || f.unanswered > countTo || f.move != nil {
+func (s *Scheduler) stopCounting(f *flow) {
+	if f.counts == nil || f.unanswered > countTo || f.handOver != nil {
 		return
 	}
-	if c := f.counts; len(s.spare) < 4 {
+	if c := f.counts; len(s.spareCounts) < 4 {
 		if f.unanswered > 0 {
 			clear(c.open[:])
 		}
-		c.earlier = nil
-		s.spare = append(s.spare, c)
+		c.otherRevision = nil
+		s.spareCounts = append(s.spareCounts, c)
 	}
 	f.counts = nil
 }

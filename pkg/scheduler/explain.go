@@ -17,15 +17,15 @@ func (s *Scheduler) Explain(flow string, key uint64) Explanation {
 	switch {
 	case f == nil || f.revision.IsZero():
 		e.Reason = "no revision of the flow is active"
-	case f.ready() == 0:
+	case f.readyCount() == 0:
 		e.Revision = f.revision.Number
 		e.Reason = "no worker is ready for the active revision"
-		for l := range f.each {
-			w := l.worker
+		for wf := range f.each {
+			w := wf.worker
 			switch {
 			case w.draining:
 				e.Reason += "; " + w.id + " drains"
-			case l.acknowledged != f.revision:
+			case wf.acknowledged != f.revision:
 				e.Reason += "; " + w.id + " has not acknowledged it"
 			}
 		}
@@ -36,7 +36,7 @@ func (s *Scheduler) Explain(flow string, key uint64) Explanation {
 		e.Reason = "it weighs most for the slot among the workers that are ready"
 		switch {
 		case f.held[e.Slot] != nil:
-			e.Reason += "; rows wait until the slot's old owner, " + f.held[e.Slot].from.worker.id + ", is done"
+			e.Reason += "; rows wait until the slot's old owner, " + f.held[e.Slot].oldOwner.worker.id + ", is done"
 		case !w.connected:
 			e.Reason += "; rows wait until its session is back"
 		}

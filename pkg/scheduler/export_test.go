@@ -56,7 +56,7 @@ func (o *Owners) Moves(before *Owners) iter.Seq2[string, string] {
 // Check compares the whole state with what must always hold between steps. live are the batches that are not over; slots
 // picks the slots whose owner is worked out anew (all: 0 of 1).
 func (s *Scheduler) Check(live []*Batch, remainder, divisor int) error {
-	c := checker{s: s, at: map[*Batch]Rows{}, open: map[*link]map[uint16]int{}}
+	c := checker{s: s, at: map[*Batch]Rows{}, open: map[*workerFlow]map[uint16]int{}}
 	inFlight := map[*flow]uint64{}
 	for _, b := range live {
 		c.at[b] = newRows(b.Rows())
@@ -79,7 +79,7 @@ func (s *Scheduler) Check(live []*Batch, remainder, divisor int) error {
 		}
 	}
 	for _, b := range live {
-		open, found := b.open(), 0
+		open, found := b.openRows(), 0
 		for _, r := range open {
 			if c.at[b].Has(r) {
 				found++
@@ -97,7 +97,7 @@ func (s *Scheduler) Check(live []*Batch, remainder, divisor int) error {
 type checker struct {
 	s    *Scheduler
 	at   map[*Batch]Rows // rows found so far
-	open map[*link]map[uint16]int
+	open map[*workerFlow]map[uint16]int
 	errs []error
 }
 
@@ -116,7 +116,7 @@ func (c *checker) found(b *Batch, row uint32, where string) {
 	switch {
 	case !live:
 		c.errorf("%s has row %d of a batch that nobody submitted", where, row)
-	case b.done != nil && b.done.Has(row):
+	case b.endedRows != nil && b.endedRows.Has(row):
 		c.errorf("%s has row %d of batch %d, which has its outcome", where, row, b.arrival)
 	case !at.add(row):
 		c.errorf("%s has row %d of batch %d, which is elsewhere too", where, row, b.arrival)
@@ -136,20 +136,20 @@ func (c *checker) segment(g *segment, where string) {
 	}
 }
 
-// openAt counts, by slot, the rows that a link has not answered, or keeps in its queue.
-func (c *checker) openAt(l *link) map[uint16]int {
-	slots := c.open[l]
+// openAt counts, by slot, the rows that a workerFlow has not answered, or keeps in its queue.
+func (c *checker) openAt(wf *workerFlow) map[uint16]int {
+	slots := c.open[wf]
 	if slots == nil {
 		slots = map[uint16]int{}
-		c.open[l] = slots
+		c.open[wf] = slots
 	}
 	return slots
 }
 
 func (c *checker) worker(w *worker) {
-	unanswered := map[*link]int64{}
+	unanswered := map[*workerFlow]int64{}
 	if len(w.sent.parts) > 0 && w.sent.parts[0] == nil {
-		c.errorf("worker %s: the window begins with a part that is answered", w.id)
+		c.errorf("worker %s: sentParts begins with a part that is answered", w.id)
 	}
 	for i, p := range w.sent.parts {
 		if p == nil {
@@ -158,7 +158,7 @@ func (c *checker) worker(w *worker) {
 		if want := w.sent.first + uint64(i); p.Number != want {
 			c.errorf("worker %s: part %d is kept as part %d", w.id, p.Number, want)
 		}
-		if p.link.worker != w || p.link.flow.links[w.seat] != p.link {
+		if p.workerFlow.worker != w || p.workerFlow.flow.workerFlows[w.seat] != p.workerFlow {
 			c.errorf("worker %s: part %d belongs to another", w.id, p.Number)
 		}
 		n := 0
@@ -166,20 +166,20 @@ func (c *checker) worker(w *worker) {
 			n++
 			c.found(p.Batch, p.Row(i), w.id)
 			if len(p.Batch.Keys) > 0 {
-				c.openAt(p.link)[p.Batch.slot(p.Row(i))]++
+				c.openAt(p.workerFlow)[p.Batch.slot(p.Row(i))]++
 			}
 		})
 		if n == 0 || n != p.open {
 			c.errorf("worker %s: part %d has %d open rows, counted are %d", w.id, p.Number, n, p.open)
 		}
-		unanswered[p.link] += int64(n)
+		unanswered[p.workerFlow] += int64(n)
 	}
-	for _, l := range w.links {
-		if unanswered[l] != l.unanswered {
-			c.errorf("worker %s, flow %s: %d rows are unanswered, counted are %d", w.id, l.flow.name, unanswered[l], l.unanswered)
+	for _, wf := range w.workerFlows {
+		if unanswered[wf] != wf.unanswered {
+			c.errorf("worker %s, flow %s: %d rows are unanswered, counted are %d", w.id, wf.flow.name, unanswered[wf], wf.unanswered)
 		}
-		if !w.connected && (l.rows != 0 || l.bytes != 0) {
-			c.errorf("worker %s, flow %s: credit without a session", w.id, l.flow.name)
+		if !w.connected && (wf.creditRows != 0 || wf.creditBytes != 0) {
+			c.errorf("worker %s, flow %s: credit without a session", w.id, wf.flow.name)
 		}
 	}
 }
@@ -196,106 +196,106 @@ func live(q *queue) *segment {
 }
 
 func (c *checker) flow(f *flow, remainder, divisor int) {
-	if !f.awake && (!f.settled() || len(f.pumps)+len(f.expiring) > 0 || f.pumpsWhole || f.expires || f.starves || f.sweeps) {
+	if !f.awake && (!f.settled() || len(f.sendDue)+len(f.expiring) > 0 || f.wholeDue || f.expiryDue || f.starvationDue || f.sweepDue) {
 		c.errorf("flow %s has something to do, and will not do it", f.name)
 	}
 	ready := 0
-	for seat, l := range f.links {
+	for seat, wf := range f.workerFlows {
 		load := int64(notReady)
-		if l != nil && l.worker.gone {
-			if !l.moves {
-				c.errorf("flow %s: worker %s is gone, and nobody buries it", f.name, l.worker.id)
+		if wf != nil && wf.worker.gone {
+			if !wf.membershipDue {
+				c.errorf("flow %s: worker %s is gone, and nobody buries it", f.name, wf.worker.id)
 			}
-			c.gone(l)
+			c.gone(wf)
 		}
-		if l != nil && l.ready {
+		if wf != nil && wf.ready {
 			ready++
-			load = l.unanswered
+			load = wf.unanswered
 		}
-		if l != nil && !l.worker.gone {
-			if int(l.worker.seat) != seat || l.flow != f || c.s.seats[seat] != l.worker {
-				c.errorf("flow %s: worker %s sits at %d, and its link at %d", f.name, l.worker.id, l.worker.seat, seat)
+		if wf != nil && !wf.worker.gone {
+			if int(wf.worker.seat) != seat || wf.flow != f || c.s.seats[seat] != wf.worker {
+				c.errorf("flow %s: worker %s sits at %d, and its workerFlow at %d", f.name, wf.worker.id, wf.worker.seat, seat)
 			}
-			c.link(l)
+			c.workerFlow(wf)
 		}
-		if is := l != nil && l.ready; is != (f.table != nil && f.table.members.has(uint16(seat))) {
+		if is := wf != nil && wf.ready; is != (f.table != nil && f.table.members.has(uint16(seat))) {
 			c.errorf("flow %s: the worker at %d is ready: %v, its table says otherwise", f.name, seat, is)
 		}
 		if f.loads[seat] != load {
 			c.errorf("flow %s: the load of the worker at %d is %d, not %d", f.name, seat, load, f.loads[seat])
 		}
 	}
-	if ready != f.ready() {
-		c.errorf("flow %s: %d workers are ready, counted are %d", f.name, ready, f.ready())
+	if ready != f.readyCount() {
+		c.errorf("flow %s: %d workers are ready, counted are %d", f.name, ready, f.readyCount())
 	}
 	c.owners(f, remainder, divisor)
 	for _, from := range f.inbox {
 		from.each(func(g segment) { c.segment(&g, "the inbox") })
-		if dead, ok := from.(*residue); ok {
-			c.gone(dead.link)
+		if dead, ok := from.(*lostParts); ok {
+			c.gone(dead.workerFlow)
 		}
 	}
-	c.queue(&f.fresh, "fresh")
+	c.queue(&f.submitted, "fresh")
 	c.held(f)
 	c.counts(f)
 	c.order(f)
 	c.queue(&f.waiting, "waiting")
-	if !f.waiting.empty() && f.ready() > 0 {
+	if !f.waiting.empty() && f.readyCount() > 0 {
 		c.errorf("flow %s: rows wait for a worker although one is ready", f.name)
 	}
-	for _, line := range f.wholes {
-		c.queue(&line.again, "whole")
-		c.queue(&line.fresh, "whole")
-		if f.pumpsWhole || live(&line.again) == nil && live(&line.fresh) == nil {
+	for _, line := range f.wholeLines {
+		c.queue(&line.returned, "whole")
+		c.queue(&line.submitted, "whole")
+		if f.wholeDue || live(&line.returned) == nil && live(&line.submitted) == nil {
 			continue
 		}
-		g := live(&line.again)
+		g := live(&line.returned)
 		if g == nil {
-			g = live(&line.fresh)
+			g = live(&line.submitted)
 		}
 		taken := false
-		for l := range f.each {
-			taken = taken || l.ready && l.worker.takes(g.batch)
+		for wf := range f.each {
+			taken = taken || wf.ready && wf.worker.takes(g.batch)
 		}
-		for l := range f.each {
-			mayRun := l.ready && l.mayRun() && (l.worker.takes(g.batch) || !taken)
+		for wf := range f.each {
+			mayRun := wf.ready && wf.maySend() && (wf.worker.takes(g.batch) || !taken)
 			if line.revision != f.revision {
-				old, some := f.remaining(g.batch)
+				old, some := f.stillOn(g.batch)
 				mayRun = mayRun && !some || old != nil
 			}
 			if mayRun {
-				c.errorf("flow %s: a whole batch of revision %d waits although worker %s has credit", f.name, line.revision.Number, l.worker.id)
+				c.errorf("flow %s: a whole batch of revision %d waits although worker %s has credit", f.name, line.revision.Number, wf.worker.id)
 			}
 		}
 	}
 }
 
 // gone looks at what a worker had that is gone.
-func (c *checker) gone(l *link) {
-	for p := l.first; p != nil; p = p.next {
+func (c *checker) gone(wf *workerFlow) {
+	for p := wf.first; p != nil; p = p.next {
 		p.eachOpen(func(i uint32) {
-			c.found(p.Batch, p.Row(i), "the residue of "+l.worker.id)
+			c.found(p.Batch, p.Row(i), "the lost parts of "+wf.worker.id)
 			if len(p.Batch.Keys) > 0 {
-				c.openAt(l)[p.Batch.slot(p.Row(i))]++
+				c.openAt(wf)[p.Batch.slot(p.Row(i))]++
 			}
 		})
 	}
-	l.queue.each(func(g *segment) {
-		c.segment(g, "the queue of "+l.worker.id)
+	wf.queue.each(func(g *segment) {
+		c.segment(g, "the queue of "+wf.worker.id)
 	})
-	if l.isCrowded() {
-		for _, b := range l.shares.crowded {
-			c.queue(l.shares.aside[b], "what is set aside of "+l.worker.id)
+	if wf.hasAside() {
+		for _, b := range wf.shares.crowded {
+			c.queue(wf.shares.aside[b], "what is set aside of "+wf.worker.id)
 		}
 	}
 }
 
-// links are all that have rows of the flow.
-func (f *flow) holders() []*link {
+// workerFlows are all that have rows of the flow.
+func (f *flow) holders() []*workerFlow {
 	all := slices.Collect(f.each)
 	for _, from := range f.inbox {
-		if dead, ok := from.(*residue); ok {
-			all = append(all, dead.link)
+		if dead, ok := from.(*lostParts); ok {
+			all = append(all, dead.workerFlow)
 		}
 	}
 	return all
@@ -304,15 +304,15 @@ func (f *flow) holders() []*link {
 // counts compares what is counted with what there is.
 func (c *checker) counts(f *flow) {
 	unanswered, open, earlier := int64(0), map[uint16]int32{}, map[uint16]int32{}
-	for _, l := range f.holders() {
-		for p := l.first; p != nil; p = p.next {
+	for _, wf := range f.holders() {
+		for p := wf.first; p != nil; p = p.next {
 			unanswered += int64(p.open)
 			if len(p.Batch.Keys) == 0 {
 				continue
 			}
 			p.eachOpen(func(i uint32) {
 				open[p.Batch.slot(p.Row(i))]++
-				if p.early() {
+				if p.mayBeOtherRevision() {
 					earlier[p.Batch.slot(p.Row(i))]++
 				}
 			})
@@ -328,36 +328,36 @@ func (c *checker) counts(f *flow) {
 		if n := f.counts.open[slot]; n != open[uint16(slot)] {
 			c.errorf("flow %s, slot %d: %d rows are unanswered, counted are %d", f.name, slot, open[uint16(slot)], n)
 		}
-		if f.counts.earlier != nil && f.counts.earlier[slot] != earlier[uint16(slot)] {
-			c.errorf("flow %s, slot %d: %d rows are of an earlier revision, counted are %d", f.name, slot, earlier[uint16(slot)], f.counts.earlier[slot])
+		if f.counts.otherRevision != nil && f.counts.otherRevision[slot] != earlier[uint16(slot)] {
+			c.errorf("flow %s, slot %d: %d rows are of an earlier revision, counted are %d", f.name, slot, earlier[uint16(slot)], f.counts.otherRevision[slot])
 		}
 	}
 }
 
-func (c *checker) link(l *link) {
-	where := fmt.Sprintf("the queue of worker %s, flow %s", l.worker.id, l.flow.name)
-	if c.s.workers[l.worker.id] != l.worker {
+func (c *checker) workerFlow(wf *workerFlow) {
+	where := fmt.Sprintf("the queue of worker %s, flow %s", wf.worker.id, wf.flow.name)
+	if c.s.workers[wf.worker.id] != wf.worker {
 		c.errorf("%s: the worker is gone", where)
 	}
-	if l.mayServe() != l.ready && !l.moves {
-		c.errorf("worker %s, flow %s: may serve: %v, is ready: %v", l.worker.id, l.flow.name, l.mayServe(), l.ready)
+	if wf.mayServe() != wf.ready && !wf.membershipDue {
+		c.errorf("worker %s, flow %s: may serve: %v, is ready: %v", wf.worker.id, wf.flow.name, wf.mayServe(), wf.ready)
 	}
 	var waiting []*segment
 	add := func(g *segment) { waiting = append(waiting, g) }
-	if l.shares != nil {
-		for b, q := range l.shares.aside {
+	if wf.shares != nil {
+		for b, q := range wf.shares.aside {
 			if q != nil {
 				q.each(add)
 			}
-			if (q != nil) != slices.Contains(l.shares.crowded, uint8(b)) || q != nil && q.empty() && !l.pumps {
+			if (q != nil) != slices.Contains(wf.shares.crowded, uint8(b)) || q != nil && q.empty() && !wf.sendDue {
 				c.errorf("%s: bucket %d is set aside for nothing", where, b)
 			}
 		}
-		if l.unanswered == 0 && len(waiting) > 0 && l.mayRun() && !l.pumps {
+		if wf.unanswered == 0 && len(waiting) > 0 && wf.maySend() && !wf.sendDue {
 			c.errorf("%s: rows are set aside although none is unanswered", where)
 		}
 	}
-	l.queue.each(add)
+	wf.queue.each(add)
 	for _, g := range waiting {
 		c.segment(g, where)
 	}
@@ -373,8 +373,8 @@ func (c *checker) link(l *link) {
 	}
 	var before *Part
 	parts := 0
-	for p := l.first; p != nil; before, p = p, p.next {
-		if p.prev != before || p.link != l || l.worker.sent.part(p.Number) != p || before != nil && before.Number >= p.Number {
+	for p := wf.first; p != nil; before, p = p, p.next {
+		if p.prev != before || p.workerFlow != wf || wf.worker.sent.part(p.Number) != p || before != nil && before.Number >= p.Number {
 			c.errorf("%s: part %d stands in the wrong place", where, p.Number)
 		}
 		parts++
@@ -385,46 +385,46 @@ func (c *checker) link(l *link) {
 			})
 		}
 	}
-	for _, p := range l.worker.sent.parts {
-		if p != nil && p.link == l {
+	for _, p := range wf.worker.sent.parts {
+		if p != nil && p.workerFlow == wf {
 			parts--
 		}
 	}
-	if parts != 0 || l.last != before {
+	if parts != 0 || wf.last != before {
 		c.errorf("%s: the parts of the flow are not those of the worker", where)
 	}
 	for b := range buckets {
-		if l.shares != nil && l.shares.rows[b] != shares[uint8(b)] {
-			c.errorf("%s: bucket %d has %d rows unanswered, counted are %d", where, b, shares[uint8(b)], l.shares.rows[b])
+		if wf.shares != nil && wf.shares.rows[b] != shares[uint8(b)] {
+			c.errorf("%s: bucket %d has %d rows unanswered, counted are %d", where, b, shares[uint8(b)], wf.shares.rows[b])
 		}
 	}
 	for _, g := range waiting {
-		if !l.mixed && g.batch.revision() != l.flow.revision {
+		if !wf.mayMixRevisions && g.batch.revision() != wf.flow.revision {
 			c.errorf("%s has rows of an earlier revision, and does not know", where)
 		}
 		for _, r := range g.list() {
 			inOrder(g.batch, r)
 			switch slot := g.batch.slot(r); {
-			case l.flow.held[slot] != nil && l.flow.held[slot].counts && l.flow.held[slot].from == l:
-			case !l.flow.settled():
-			case !l.owns(slot):
+			case wf.flow.held[slot] != nil && wf.flow.held[slot].countsQueued && wf.flow.held[slot].oldOwner == wf:
+			case !wf.flow.settled():
+			case !wf.owns(slot):
 				c.errorf("%s has slot %d, which is another's", where, slot)
-			case l.flow.held[slot] != nil:
+			case wf.flow.held[slot] != nil:
 				c.errorf("%s has slot %d, which is held", where, slot)
 			}
 		}
 	}
-	if live(&l.queue) != nil && l.mayRun() && !l.pumps {
+	if live(&wf.queue) != nil && wf.maySend() && !wf.sendDue {
 		c.errorf("%s waits although there is credit", where)
 	}
-	for slot, n := range c.open[l] {
-		h := l.flow.held[slot]
+	for slot, n := range c.open[wf] {
+		h := wf.flow.held[slot]
 		switch {
-		case !l.flow.settled():
-		case h == nil && !l.owns(slot):
-			c.errorf("worker %s, flow %s, slot %d: %d rows run at a worker that does not own it", l.worker.id, l.flow.name, slot, n)
-		case h != nil && h.from != l:
-			c.errorf("worker %s, flow %s, slot %d: %d rows run while %s hands it over", l.worker.id, l.flow.name, slot, n, h.from.worker.id)
+		case !wf.flow.settled():
+		case h == nil && !wf.owns(slot):
+			c.errorf("worker %s, flow %s, slot %d: %d rows run at a worker that does not own it", wf.worker.id, wf.flow.name, slot, n)
+		case h != nil && h.oldOwner != wf:
+			c.errorf("worker %s, flow %s, slot %d: %d rows run while %s hands it over", wf.worker.id, wf.flow.name, slot, n, h.oldOwner.worker.id)
 		}
 	}
 }
@@ -460,8 +460,8 @@ func (c *checker) tables() {
 		}
 	}
 	for i, t := range c.s.tables {
-		if t.flows != flows[t] || t.flows == 0 {
-			c.errorf("a table is in use by %d flows, counted are %d", flows[t], t.flows)
+		if t.users != flows[t] || t.users == 0 {
+			c.errorf("a table is in use by %d flows, counted are %d", flows[t], t.users)
 		}
 		if n := len(t.members.list()); n != t.count {
 			c.errorf("a table has %d members, counted are %d", n, t.count)
@@ -474,15 +474,15 @@ func (c *checker) tables() {
 	}
 }
 
-func (l *link) owns(slot uint16) bool { return l.ready && l.flow.owner(slot) == l }
+func (wf *workerFlow) owns(slot uint16) bool { return wf.ready && wf.flow.owner(slot) == wf }
 
 func (c *checker) held(f *flow) {
-	handing, staying, heldRows := map[*link]int{}, map[*link]int{}, 0
+	handing, staying, heldRows := map[*workerFlow]int{}, map[*workerFlow]int{}, 0
 	for slot, h := range f.held {
-		handing[h.from]++
+		handing[h.oldOwner]++
 		n := 0
-		for _, l := range f.holders() {
-			n += c.open[l][slot]
+		for _, wf := range f.holders() {
+			n += c.open[wf][slot]
 		}
 		queued := func(g *segment) {
 			for _, r := range g.list() {
@@ -491,33 +491,33 @@ func (c *checker) held(f *flow) {
 				}
 			}
 		}
-		if h.counts {
+		if h.countsQueued {
 			// While the hand-over is under way that made it, they are still to be counted.
-			uncounted := f.move != nil && f.move.round == h.round
+			uncounted := f.handOver != nil && f.handOver.number == h.handOver
 			if !uncounted {
-				h.from.queue.each(queued)
+				h.oldOwner.queue.each(queued)
 			}
-			if !uncounted && h.from.isCrowded() {
-				for _, b := range h.from.shares.crowded {
-					h.from.shares.aside[b].each(queued)
+			if !uncounted && h.oldOwner.hasAside() {
+				for _, b := range h.oldOwner.shares.crowded {
+					h.oldOwner.shares.aside[b].each(queued)
 				}
 			}
 			for _, from := range f.inbox {
-				if q, ok := from.(*requeued); ok && q.link == h.from && q.round > h.round {
+				if q, ok := from.(*requeuedRows); ok && q.workerFlow == h.oldOwner && q.handOver > h.handOver {
 					q.each(func(g segment) { queued(&g) })
 				}
 			}
 		}
-		if slices.Contains(h.from.guarded, slot) {
+		if slices.Contains(h.oldOwner.guardedSlots, slot) {
 			n++
 		}
-		if h.open != n || n == 0 && !slices.Contains(f.over, slot) {
-			c.errorf("flow %s, slot %d: %d rows are open at %s, counted are %d", f.name, slot, n, h.from.worker.id, h.open)
+		if h.open != n || n == 0 && !slices.Contains(f.handedOverSlots, slot) {
+			c.errorf("flow %s, slot %d: %d rows are open at %s, counted are %d", f.name, slot, n, h.oldOwner.worker.id, h.open)
 		}
-		if h.stays {
-			staying[h.from]++
+		if h.keepsRows {
+			staying[h.oldOwner]++
 		}
-		for _, run := range h.runs {
+		for _, run := range h.lists {
 			heldRows += len(run)
 			for i, r := range run {
 				c.found(r.batch, r.row, "what is held")
@@ -530,15 +530,15 @@ func (c *checker) held(f *flow) {
 			}
 		}
 	}
-	if heldRows != f.heldRows {
-		c.errorf("flow %s: %d rows are held, counted are %d", f.name, heldRows, f.heldRows)
+	if heldRows != f.heldCount {
+		c.errorf("flow %s: %d rows are held, counted are %d", f.name, heldRows, f.heldCount)
 	}
-	for l := range f.each {
-		if handing[l] != l.handing {
-			c.errorf("worker %s, flow %s: %d slots are handed over, counted are %d", l.worker.id, f.name, handing[l], l.handing)
+	for wf := range f.each {
+		if handing[wf] != wf.handingOver {
+			c.errorf("worker %s, flow %s: %d slots are handed over, counted are %d", wf.worker.id, f.name, handing[wf], wf.handingOver)
 		}
-		if staying[l] != l.staying {
-			c.errorf("worker %s, flow %s: %d slots stay, counted are %d", l.worker.id, f.name, staying[l], l.staying)
+		if staying[wf] != wf.keeping {
+			c.errorf("worker %s, flow %s: %d slots stay, counted are %d", wf.worker.id, f.name, staying[wf], wf.keeping)
 		}
 	}
 }
@@ -553,18 +553,27 @@ const (
 func (s *Scheduler) Spent() int { return s.config.Slice - s.budget }
 
 // OpenRows are the rows of a batch that have no outcome.
-func OpenRows(b *Batch) []uint32 { return b.open() }
+func OpenRows(b *Batch) []uint32 { return b.openRows() }
 
 // GivenUp counts the rows with keys that workers have of a flow although their batches are over.
 func (s *Scheduler) GivenUp(flow string) (n int) {
 	if f := s.byName[flow]; f != nil {
-		for l := range f.each {
-			for p := l.first; p != nil; p = p.next {
+		for wf := range f.each {
+			for p := wf.first; p != nil; p = p.next {
 				if p.Batch.over && len(p.Batch.Keys) > 0 {
 					n += p.open
 				}
 			}
 		}
+	}
+	return n
+}
+
+// InFlight counts the rows of all flows that have no outcome yet.
+func (s *Scheduler) InFlight() uint64 {
+	var n uint64
+	for _, f := range s.flows {
+		n += f.ledger.InFlight()
 	}
 	return n
 }

@@ -64,14 +64,14 @@ type Search struct {
 	// Unsettled: rows of the flow were going from worker to worker all the time, and those were not looked at.
 	Unsettled bool
 
-	flow   *flow
-	slot   uint16
-	since  time.Time // when it was asked
-	begun  bool
-	seat   int          // of the next link
-	link   *link        // whose rows are looked at
-	places []searchable // still to be looked at, of the link or, without one, of the flow
-	runs   int          // of held rows, looked at so far; below zero: they are next
+	flow       *flow
+	slot       uint16
+	since      time.Time // when it was asked
+	begun      bool
+	seat       int          // of the next workerFlow
+	workerFlow *workerFlow  // whose rows are looked at
+	places     []searchable // still to be looked at, of the workerFlow or, without one, of the flow
+	lists      int          // of held rows, looked at so far; below zero: they are next
 }
 
 // Place is where rows are.
@@ -84,7 +84,7 @@ type Place struct {
 type searchable struct {
 	where Where
 	queue *queue
-	parts *link
+	parts *workerFlow
 	begun bool
 }
 
@@ -105,7 +105,7 @@ func (e Asked) step(s *Scheduler) {
 const settling = time.Second
 
 // searchSome goes on with the first search, for half of the Step's budget.
-func (s *Scheduler) searchSome() {
+func (s *Scheduler) continueSearch() {
 	q := s.searches[0]
 	if !q.begun && !s.beginSearch(q) {
 		return
@@ -115,7 +115,7 @@ func (s *Scheduler) searchSome() {
 			s.searches[0] = nil
 			s.searches = s.searches[1:]
 			q.Explanation = s.Explain(q.Flow, q.Key)
-			q.flow, q.link, q.places = nil, nil, nil
+			q.flow, q.workerFlow, q.places = nil, nil, nil
 			s.act(Searched{q})
 			return
 		}
@@ -135,7 +135,7 @@ func (s *Scheduler) beginSearch(q *Search) bool {
 		}
 		q.Unsettled = true
 	}
-	q.begun, q.flow, q.slot, q.runs, q.Counts = true, f, Slot(q.Key), -1, map[Place]int{}
+	q.begun, q.flow, q.slot, q.lists, q.Counts = true, f, Slot(q.Key), -1, map[Place]int{}
 	return true
 }
 
@@ -150,50 +150,50 @@ func (s *Scheduler) searchNext(q *Search) bool {
 			q.places = q.places[1:]
 		}
 		return true
-	case q.seat < len(f.links):
+	case q.seat < len(f.workerFlows):
 		s.spend(1)
-		q.link = f.links[q.seat]
+		q.workerFlow = f.workerFlows[q.seat]
 		q.seat++
-		if q.link != nil {
-			q.places = q.link.searchables(q.slot, q.places[:0])
+		if q.workerFlow != nil {
+			q.places = q.workerFlow.searchables(q.slot, q.places[:0])
 		}
 		return true
-	case q.runs < 0:
-		q.link, q.runs = nil, 0
+	case q.lists < 0:
+		q.workerFlow, q.lists = nil, 0
 		q.places = append(q.places[:0], searchable{where: NoWorker, queue: &f.waiting})
 		return true
 	}
 	h := f.held[q.slot]
-	if h == nil || q.runs >= len(h.runs) {
+	if h == nil || q.lists >= len(h.lists) {
 		return false
 	}
-	run := h.runs[q.runs]
-	q.runs++
+	run := h.lists[q.lists]
+	q.lists++
 	s.spend(costSegment + len(run))
 	for _, r := range run {
 		if !r.batch.over {
 			q.Held++
 			if r.batch.Keys[r.row] == q.Key {
-				q.found(Found{Where: HeldBack, Batch: r.batch, Row: r.row, Since: r.batch.came, From: h.from.worker.id})
+				q.found(Found{Where: HeldBack, Batch: r.batch, Row: r.row, Since: r.batch.submittedAt, From: h.oldOwner.worker.id})
 			}
 		}
 	}
 	return true
 }
 
-// searchables are the places where the link may have rows of the slot.
-func (l *link) searchables(slot uint16, places []searchable) []searchable {
-	if h := l.shares; h != nil {
+// searchables are the places where the workerFlow may have rows of the slot.
+func (wf *workerFlow) searchables(slot uint16, places []searchable) []searchable {
+	if h := wf.shares; h != nil {
 		b := bucket(slot)
 		if h.rows[b] > 0 {
-			places = append(places, searchable{where: AtWorker, parts: l})
+			places = append(places, searchable{where: AtWorker, parts: wf})
 		}
 		if h.aside[b] != nil {
 			places = append(places, searchable{where: SetAside, queue: h.aside[b]})
 		}
 	}
-	if !l.queue.empty() {
-		places = append(places, searchable{where: Queued, queue: &l.queue})
+	if !wf.queue.empty() {
+		places = append(places, searchable{where: Queued, queue: &wf.queue})
 	}
 	return places
 }
@@ -201,15 +201,15 @@ func (l *link) searchables(slot uint16, places []searchable) []searchable {
 // look looks at the next part, or at the next segments of a queue; false: there are none.
 func (s *Scheduler) look(q *Search, at *searchable) bool {
 	if at.parts != nil {
-		l := at.parts
+		wf := at.parts
 		if !at.begun {
-			at.begun, l.looking = true, l.first
+			at.begun, wf.nextSearched = true, wf.first
 		}
-		p := l.looking
+		p := wf.nextSearched
 		if p == nil {
 			return false
 		}
-		l.looking = p.next
+		wf.nextSearched = p.next
 		s.spend(costPart + p.Len()/4)
 		q.lookAtPart(p)
 		return true
@@ -267,9 +267,9 @@ func (q *Search) lookAtSegment(where Where, g *segment) {
 			q.Queued++
 		}
 		if b.Keys[row] == q.Key {
-			r := Found{Where: where, Batch: b, Row: row, Since: b.came}
-			if q.link != nil {
-				r.Worker = q.link.worker.id
+			r := Found{Where: where, Batch: b, Row: row, Since: b.submittedAt}
+			if q.workerFlow != nil {
+				r.Worker = q.workerFlow.worker.id
 			}
 			q.found(r)
 		}
@@ -311,7 +311,7 @@ func (s *Scheduler) At(worker string, part uint64, row uint32) (Found, bool) {
 // found is the part's i-th row, as somebody finds it.
 func (p *Part) found(i uint32) Found {
 	return Found{
-		Where: AtWorker, Batch: p.Batch, Row: p.Row(i), Worker: p.link.worker.id, Part: p, PartRow: i, Since: p.sent,
+		Where: AtWorker, Batch: p.Batch, Row: p.Row(i), Worker: p.workerFlow.worker.id, Part: p, PartRow: i, Since: p.sentAt,
 		GivenUp: p.Batch.over, Cancelled: p.Batch.cancelled,
 	}
 }

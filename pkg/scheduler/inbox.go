@@ -16,7 +16,7 @@ func (s *Scheduler) enter(f *flow, from source) {
 	s.wake(f)
 }
 
-func (f *flow) inboxEmpty() bool { return len(f.inbox) == 0 && f.fresh.empty() }
+func (f *flow) inboxEmpty() bool { return len(f.inbox) == 0 && f.submitted.empty() }
 
 // routeNext routes some rows of the flow's inbox.
 func (s *Scheduler) routeNext(f *flow) {
@@ -27,15 +27,15 @@ func (s *Scheduler) routeNext(f *flow) {
 		}
 		return
 	}
-	g := *f.fresh.front()
-	f.fresh.pop()
+	g := *f.submitted.front()
+	f.submitted.pop()
 	s.route(f, g)
 }
 
 // queued is rows that waited for a worker to become ready.
-type queued struct{ queue queue }
+type waitedRows struct{ queue queue }
 
-func (q *queued) next(s *Scheduler, f *flow) bool {
+func (q *waitedRows) next(s *Scheduler, f *flow) bool {
 	if q.queue.empty() {
 		return false
 	}
@@ -45,22 +45,22 @@ func (q *queued) next(s *Scheduler, f *flow) bool {
 	return true
 }
 
-func (q *queued) each(yield func(segment)) { q.queue.each(func(g *segment) { yield(*g) }) }
+func (q *waitedRows) each(yield func(segment)) { q.queue.each(func(g *segment) { yield(*g) }) }
 
 // residue is what a worker that is gone had been sent of a flow.
-type residue struct {
-	link *link
+type lostParts struct {
+	workerFlow *workerFlow
 	blame
 }
 
-func (r *residue) next(s *Scheduler, f *flow) bool {
-	p := r.link.first
+func (r *lostParts) next(s *Scheduler, f *flow) bool {
+	p := r.workerFlow.first
 	if p == nil {
 		return false
 	}
 	s.spend(costPart)
 	if !p.Batch.over {
-		for _, g := range r.of(p) {
+		for _, g := range r.segmentsOf(p) {
 			s.redispatch(f, g)
 		}
 	}
@@ -72,76 +72,76 @@ func (r *residue) next(s *Scheduler, f *flow) bool {
 // redispatch sends on rows that a worker had which is gone.
 func (s *Scheduler) redispatch(f *flow, g segment) {
 	switch {
-	case g.deaths > poison:
+	case g.deaths > survivableDeaths:
 		s.fail(g.batch, g.list(), batch.Dead, batch.CodePoison)
 		return
 	case len(g.batch.Keys) > 0:
 		s.route(f, g)
 	default:
-		s.whole(f, g, true)
+		s.queueWhole(f, g, true)
 	}
 	f.ledger.Redispatched += uint64(g.len())
 }
 
-func (r *residue) each(func(segment)) {} // they are still the link's
+func (r *lostParts) each(func(segment)) {} // they are still the workerFlow's
 
-// requeued is what stood in the queue of a link some of whose slots moved. What is the link's still goes back there.
-type requeued struct {
-	link   *link
-	queues []*queue
-	round  uint64 // of the hand-over that it belongs to
-	keeps  bool   // the link keeps its rows of slots that moved, too
+// requeued is what stood in the queue of a workerFlow some of whose slots moved. What is the workerFlow's still goes back there.
+type requeuedRows struct {
+	workerFlow *workerFlow
+	queues     []*queue
+	handOver   uint64 // of the hand-over that it belongs to
+	keepsRows  bool   // the workerFlow keeps its rows of slots that moved, too
 }
 
-// requeue empties the queue of a link, to route what is in it anew. keeps: what it has stays there, also of slots that moved.
-func (s *Scheduler) requeue(l *link, round uint64, keeps bool) {
-	if l.queue.empty() && !l.isCrowded() && len(l.guarded) == 0 {
+// requeue empties the queue of a workerFlow, to route what is in it anew. keeps: what it has stays there, also of slots that moved.
+func (s *Scheduler) requeue(wf *workerFlow, round uint64, keeps bool) {
+	if wf.queue.empty() && !wf.hasAside() && len(wf.guardedSlots) == 0 {
 		return
 	}
-	q := &requeued{link: l, round: round, keeps: keeps}
-	if l.shares != nil {
-		q.queues = l.shares.take()
+	q := &requeuedRows{workerFlow: wf, handOver: round, keepsRows: keeps}
+	if wf.shares != nil {
+		q.queues = wf.shares.take()
 	}
-	all := l.queue.take()
+	all := wf.queue.take()
 	q.queues = append(q.queues, &all)
-	l.mixed = false
-	if w := &l.flow.sweep; w.link == l {
-		w.queues = w.queues[:0] // they are the link's no more
+	wf.mayMixRevisions = false
+	if w := &wf.flow.sweep; w.workerFlow == wf {
+		w.queues = w.queues[:0] // they are the workerFlow's no more
 	}
-	l.requeues++
-	s.enter(l.flow, q)
+	wf.requeuing++
+	s.enter(wf.flow, q)
 }
 
-func (q *requeued) next(s *Scheduler, f *flow) bool {
+func (q *requeuedRows) next(s *Scheduler, f *flow) bool {
 	for len(q.queues) > 0 && q.queues[0].empty() {
 		q.queues = q.queues[1:]
 	}
 	if len(q.queues) == 0 {
-		s.unguard(q.link)
+		s.releaseGuarded(q.workerFlow)
 		return false
 	}
 	g := *q.queues[0].front()
 	q.queues[0].pop()
-	if len(f.held) == 0 && !q.keeps {
+	if len(f.held) == 0 && !q.keepsRows {
 		s.route(f, g)
 		return true
 	}
 	s.spend(costSegment + 4*g.len())
-	l := q.link
+	wf := q.workerFlow
 	var stay, rest []uint32
 	for _, r := range g.list() {
 		slot := g.batch.slot(r)
 		h := f.held[slot]
-		counted := h != nil && h.from == l && h.counts && h.round < q.round
-		if h == nil && q.keeps && !g.batch.over && !l.isLeaving() && !f.owns(l, slot) {
-			h = s.hold(f, slot, l, int(s.counted(f).open[slot]), true)
-			h.round = q.round
+		counted := h != nil && h.oldOwner == wf && h.countsQueued && h.handOver < q.handOver
+		if h == nil && q.keepsRows && !g.batch.over && !wf.isLeaving() && !f.owns(wf, slot) {
+			h = s.hold(f, slot, wf, int(s.countsOf(f).open[slot]), true)
+			h.handOver = q.handOver
 		}
 		switch {
 		case g.batch.over:
 		case h == nil:
 			rest = append(rest, r)
-		case h.from == l && h.stays && !l.isLeaving():
+		case h.oldOwner == wf && h.keepsRows && !wf.isLeaving():
 			if !counted {
 				h.open++ // from now on
 			}
@@ -151,12 +151,12 @@ func (q *requeued) next(s *Scheduler, f *flow) bool {
 			h.keep(f, heldRow{g.batch, r, g.deaths})
 		}
 		if counted {
-			f.handedOver(slot)
+			f.countHandedOver(slot)
 		}
 	}
 	if len(stay) > 0 {
-		l.push(segment{batch: g.batch, rows: stay, deaths: g.deaths})
-		s.pump(l)
+		wf.push(segment{batch: g.batch, rows: stay, deaths: g.deaths})
+		s.sendQueued(wf)
 	}
 	if len(rest) > 0 {
 		s.route(f, segment{batch: g.batch, rows: rest, deaths: g.deaths})
@@ -164,20 +164,20 @@ func (q *requeued) next(s *Scheduler, f *flow) bool {
 	return true
 }
 
-func (q *requeued) each(yield func(segment)) {
+func (q *requeuedRows) each(yield func(segment)) {
 	for i := range q.queues {
 		q.queues[i].each(func(g *segment) { yield(*g) })
 	}
 }
 
-// unguard lets the slots go that were kept until all that stood in the link's queue is back there.
-func (s *Scheduler) unguard(l *link) {
-	if l.requeues--; l.requeues > 0 {
+// unguard lets the slots go that were kept until all that stood in the workerFlow's queue is back there.
+func (s *Scheduler) releaseGuarded(wf *workerFlow) {
+	if wf.requeuing--; wf.requeuing > 0 {
 		return
 	}
-	s.spend(costSlot * len(l.guarded))
-	for _, slot := range l.guarded {
-		l.flow.handedOver(slot)
+	s.spend(costSlot * len(wf.guardedSlots))
+	for _, slot := range wf.guardedSlots {
+		wf.flow.countHandedOver(slot)
 	}
-	l.guarded = nil
+	wf.guardedSlots = nil
 }

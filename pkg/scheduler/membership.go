@@ -13,7 +13,7 @@ func (e WorkerConnected) step(s *Scheduler) {
 	}
 	s.leastRows, s.leastBytes = min(s.leastRows, w.partRows), min(s.leastBytes, w.partBytes)
 	s.workers[e.Worker] = w
-	s.sit(w)
+	s.takeSeat(w)
 }
 
 func (e WorkerDisconnected) step(s *Scheduler) {
@@ -21,10 +21,10 @@ func (e WorkerDisconnected) step(s *Scheduler) {
 	if w == nil {
 		return
 	}
-	w.connected, w.resuming = false, false
-	for _, l := range w.links {
-		l.rows, l.bytes = 0, 0
-		s.pumpWholeSoon(l.flow) // others need not leave it to this one
+	w.connected, w.resending = false, false
+	for _, wf := range w.workerFlows {
+		wf.creditRows, wf.creditBytes = 0, 0
+		s.sendWholeSoon(wf.flow) // others need not leave it to this one
 	}
 }
 
@@ -33,10 +33,10 @@ func (e WorkerResumed) step(s *Scheduler) {
 	if w == nil {
 		return
 	}
-	w.connected, w.resume = true, e.PartsReceived+1
-	if !w.resuming {
-		w.resuming = true
-		s.resuming = append(s.resuming, w)
+	w.connected, w.resendNext = true, e.PartsReceived+1
+	if !w.resending {
+		w.resending = true
+		s.resending = append(s.resending, w)
 	}
 }
 
@@ -45,11 +45,11 @@ func (e Credited) step(s *Scheduler) {
 	if w == nil || !w.connected {
 		return
 	}
-	l := s.link(s.flow(e.Flow), w)
-	l.rows += e.Rows
-	l.bytes += e.Bytes
-	s.pump(l)
-	s.pumpWhole(l.flow)
+	wf := s.workerFlow(s.flow(e.Flow), w)
+	wf.creditRows += e.Rows
+	wf.creditBytes += e.Bytes
+	s.sendQueued(wf)
+	s.sendWhole(wf.flow)
 }
 
 func (e WorkerReady) step(s *Scheduler) {
@@ -59,9 +59,9 @@ func (e WorkerReady) step(s *Scheduler) {
 	}
 	f := s.flow(e.Flow)
 	if r := e.revision(); r == f.revision {
-		l := s.link(f, w)
-		l.acknowledged = r
-		s.move(l)
+		wf := s.workerFlow(f, w)
+		wf.acknowledged = r
+		s.updateMembershipSoon(wf)
 	}
 }
 
@@ -73,26 +73,26 @@ func (e FlowSwitched) step(s *Scheduler) {
 		if f.counts != nil {
 			f.counts.switched()
 		}
-		for l := range f.each {
-			l.mixed = !l.queue.empty() || l.isCrowded()
+		for wf := range f.each {
+			wf.mayMixRevisions = !wf.queue.empty() || wf.hasAside()
 		}
 	}
 	for _, id := range e.Ready {
 		if w := s.workers[id]; w != nil {
-			l := s.link(f, w)
-			l.acknowledged = f.revision
+			wf := s.workerFlow(f, w)
+			wf.acknowledged = f.revision
 		}
 	}
 	// First those that come, so that rows of those that go find somebody.
-	for l := range f.each {
-		if l.mayServe() {
-			s.move(l)
+	for wf := range f.each {
+		if wf.mayServe() {
+			s.updateMembershipSoon(wf)
 		}
 	}
-	for l := range f.each {
-		s.move(l)
+	for wf := range f.each {
+		s.updateMembershipSoon(wf)
 	}
-	s.pumpWholeSoon(f)
+	s.sendWholeSoon(f)
 }
 
 func (e WorkerDraining) step(s *Scheduler) {
@@ -101,73 +101,73 @@ func (e WorkerDraining) step(s *Scheduler) {
 		return
 	}
 	w.draining = true
-	for _, l := range w.links {
-		s.move(l)
-		s.pumpWholeSoon(l.flow)
+	for _, wf := range w.workerFlows {
+		s.updateMembershipSoon(wf)
+		s.sendWholeSoon(wf.flow)
 	}
 }
 
-// mayServe reports whether the link's worker may own slots of its flow.
-func (l *link) mayServe() bool {
-	return !l.flow.revision.IsZero() && l.acknowledged == l.flow.revision && !l.isLeaving()
+// mayServe reports whether the workerFlow's worker may own slots of its flow.
+func (wf *workerFlow) mayServe() bool {
+	return !wf.flow.revision.IsZero() && wf.acknowledged == wf.flow.revision && !wf.isLeaving()
 }
 
-// place makes a link ready, or not, as its worker's state asks for.
-func (s *Scheduler) place(l *link) {
-	if l.worker.gone {
-		s.bury(l)
+// place makes a workerFlow ready, or not, as its worker's state asks for.
+func (s *Scheduler) updateMembership(wf *workerFlow) {
+	if wf.worker.gone {
+		s.removeGone(wf)
 		return
 	}
-	if l.isLeaving() && l.staying > 0 {
-		s.giveUp(l)
+	if wf.isLeaving() && wf.keeping > 0 {
+		s.handOverKept(wf)
 	}
 	switch {
-	case l.mayServe() && !l.ready:
-		s.join(l)
-	case !l.mayServe() && l.ready:
-		s.handOver(l.flow, nil, s.leave(l), l)
-		s.returned(l)
-		s.pumpWholeSoon(l.flow)
+	case wf.mayServe() && !wf.ready:
+		s.join(wf)
+	case !wf.mayServe() && wf.ready:
+		s.beginHandOver(wf.flow, nil, s.leave(wf), wf)
+		s.readmitWorker(wf)
+		s.sendWholeSoon(wf.flow)
 	}
 }
 
-// join gives a link the slots for which it weighs most.
-func (s *Scheduler) join(l *link) {
-	f, seat := l.flow, l.worker.seat
-	l.ready, f.loads[seat] = true, l.unanswered
-	s.pumpWholeSoon(f)
-	if !l.queue.empty() {
-		s.pumpSoon(l)
+// join gives a workerFlow the slots for which it weighs most.
+func (s *Scheduler) join(wf *workerFlow) {
+	f, seat := wf.flow, wf.worker.seat
+	wf.ready, f.loads[seat] = true, wf.unanswered
+	s.sendWholeSoon(f)
+	if !wf.queue.empty() {
+		s.sendQueuedSoon(wf)
 	}
 	if f.table == nil {
-		s.adopt(f, s.alone(seat))
+		s.setTable(f, s.tableOfOne(seat))
 		if !f.waiting.empty() { // for somebody to be ready
-			s.enter(f, &queued{f.waiting.take()})
+			s.enter(f, &waitedRows{f.waiting.take()})
 		}
 		return
 	}
 	s.spend(costTable)
-	old, moves := f.table, s.shift(f.table, seat)
-	s.adopt(f, moves.to)
-	losers := make([]*link, len(moves.losers))
+	old, moves := f.table, s.changeOf(f.table, seat)
+	s.setTable(f, moves.to)
+	losers := make([]*workerFlow, len(moves.losers))
 	for i, loser := range moves.losers {
-		losers[i] = f.links[loser]
+		losers[i] = f.workerFlows[loser]
 	}
-	s.handOver(f, old, &moves.slots, losers...)
+	s.beginHandOver(f, old, &moves.slots, losers...)
 }
 
-// leave takes a link's slots from it and gives each to the link that weighs most of those left. It returns the slots.
-func (s *Scheduler) leave(l *link) *slotSet {
-	f, seat := l.flow, l.worker.seat
+// leave takes a workerFlow's slots from it and gives each to the workerFlow that weighs most of those left. It returns the slots.
+func (s *Scheduler) leave(wf *workerFlow) *slotSet {
+	f, seat := wf.flow, wf.worker.seat
 	s.spend(costTable)
-	l.ready, f.loads[seat] = false, notReady
+	wf.ready, f.loads[seat] = false, notReady
 	if f.table.count == 1 {
-		s.adopt(f, nil)
-		f.since = s.now
+		s.setTable(f, nil)
+		f.waitingSince = s.now
 		return &allSlots
 	}
-	moves := s.shift(f.table, seat)
-	s.adopt(f, moves.to)
+	moves := s.changeOf(f.table, seat)
+	s.setTable(f, moves.to)
 	return &moves.slots
 }
 
@@ -185,30 +185,30 @@ func (e WorkerGone) step(s *Scheduler) {
 		return
 	}
 	delete(s.workers, e.Worker)
-	w.gone, w.died, w.alone = true, e.Died, w.ranAlone()
-	w.connected, w.resuming = false, false
-	if w.unburied = len(w.links); w.unburied == 0 {
-		s.stand(w)
+	w.gone, w.died, w.diedAlone = true, e.Died, w.ranAlone()
+	w.connected, w.resending = false, false
+	if w.left = len(w.workerFlows); w.left == 0 {
+		s.freeSeat(w)
 	}
-	for _, l := range w.links {
-		s.move(l)
-		s.pumpWholeSoon(l.flow)
+	for _, wf := range w.workerFlows {
+		s.updateMembershipSoon(wf)
+		s.sendWholeSoon(wf.flow)
 	}
 }
 
-// bury takes a link out of its flow whose worker is gone. What it had goes on in the order in which it was sent, then what
+// bury takes a workerFlow out of its flow whose worker is gone. What it had goes on in the order in which it was sent, then what
 // waited for it.
-func (s *Scheduler) bury(l *link) {
-	f, w := l.flow, l.worker
+func (s *Scheduler) removeGone(wf *workerFlow) {
+	f, w := wf.flow, wf.worker
 	s.spend(costSlot)
-	if l.ready {
-		s.leave(l)
+	if wf.ready {
+		s.leave(wf)
 	}
-	f.links[w.seat] = nil
-	s.round++
-	s.requeue(l, s.round, false)
-	s.enter(f, &residue{l, blame{died: w.died, alone: w.alone}})
-	if w.unburied--; w.unburied == 0 {
-		s.stand(w)
+	f.workerFlows[w.seat] = nil
+	s.handOvers++
+	s.requeue(wf, s.handOvers, false)
+	s.enter(f, &lostParts{wf, blame{died: w.died, diedAlone: w.diedAlone}})
+	if w.left--; w.left == 0 {
+		s.freeSeat(w)
 	}
 }

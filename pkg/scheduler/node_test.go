@@ -159,11 +159,11 @@ func (t *tie) grant(flow string) credit {
 func (t *tie) hold(p *scheduler.Part, sign int64) *credit {
 	held := amounts(t.held, p.Batch.Flow)
 	held.rows += sign * int64(p.Len())
-	held.bytes += sign * size(p)
+	held.bytes += sign * sizeClass(p)
 	return held
 }
 
-func size(p *scheduler.Part) int64 { return 50 * int64(p.Len()) } // see submit
+func sizeClass(p *scheduler.Part) int64 { return 50 * int64(p.Len()) } // see submit
 
 // receive queues a part.
 func (t *tie) receive(part *scheduler.Part) {
@@ -174,7 +174,7 @@ func (t *tie) receive(part *scheduler.Part) {
 	t.parts = part.Number
 	n.cluster.traceRows(part, nil, "reaches %s", n.id)
 	left := amounts(t.left, part.Batch.Flow)
-	left.rows, left.bytes = left.rows-int64(part.Len()), left.bytes-size(part)
+	left.rows, left.bytes = left.rows-int64(part.Len()), left.bytes-sizeClass(part)
 	held := t.hold(part, 1)
 	if most := int64(windowRows + max(overdrawRows, part.Batch.Rows())); held.rows > most {
 		t.coordinator.fatalf("worker %s holds %d rows, over %d", n.id, held.rows, most)

@@ -15,7 +15,7 @@ func (c *checker) order(f *flow) {
 			return
 		}
 		slot := b.slot(row)
-		if h := f.held[slot]; h != nil && h.counts {
+		if h := f.held[slot]; h != nil && h.countsQueued {
 			return // it is not let go before its queued rows have joined the others
 		}
 		at := [2]uint64{b.arrival, uint64(row)}
@@ -29,8 +29,8 @@ func (c *checker) order(f *flow) {
 			see(g.batch, r)
 		}
 	}
-	parts := func(l *link) {
-		for p := l.first; p != nil; p = p.next {
+	parts := func(wf *workerFlow) {
+		for p := wf.first; p != nil; p = p.next {
 			p.eachOpen(func(i uint32) {
 				// Who hands rows of a held slot back may do so in any order.
 				if len(p.Batch.Keys) > 0 && f.held[p.Batch.slot(p.Row(i))] == nil {
@@ -46,19 +46,19 @@ func (c *checker) order(f *flow) {
 			}
 		}
 	}
-	for l := range f.each {
-		parts(l)
-		if l.isCrowded() {
-			for _, b := range l.shares.crowded {
-				l.shares.aside[b].each(placed)
+	for wf := range f.each {
+		parts(wf)
+		if wf.hasAside() {
+			for _, b := range wf.shares.crowded {
+				wf.shares.aside[b].each(placed)
 			}
 		}
-		l.queue.each(placed)
+		wf.queue.each(placed)
 	}
 	where = "that is held"
 	for _, h := range f.held {
 		var all []heldRow
-		for _, run := range h.runs {
+		for _, run := range h.lists {
 			all = append(all, run...)
 		}
 		slices.SortFunc(all, func(a, b heldRow) int {
@@ -76,10 +76,10 @@ func (c *checker) order(f *flow) {
 	for i, from := range slices.Backward(f.inbox) {
 		where = fmt.Sprintf("in the inbox (%d, %T)", i, from)
 		switch from := from.(type) {
-		case *residue:
-			parts(from.link)
-		case *merge:
-			rest := merge{}
+		case *lostParts:
+			parts(from.workerFlow)
+		case *releasedRows:
+			rest := releasedRows{}
 			for _, run := range *from {
 				rest = append(rest, slices.Clone(run))
 			}
@@ -97,5 +97,5 @@ func (c *checker) order(f *flow) {
 		}
 	}
 	where = "in fresh"
-	f.fresh.each(rows)
+	f.submitted.each(rows)
 }

@@ -13,11 +13,11 @@ import (
 // worker, or beside calls alone that have long been under way without harm, so that the third is proof.
 
 // poison is how many deaths a row may survive.
-const poison = 2
+const survivableDeaths = 2
 
-// unheard is how many parts of a link, beyond the newest one that was answered, may have begun: those that its lanes run, and
+// unheard is how many parts of a workerFlow, beyond the newest one that was answered, may have begun: those that its lanes run, and
 // those that ended without being told. Should a death be the fault of one further behind, the next one gets closer.
-const unheard = 128
+const mayHaveBegun = 128
 
 // announce notes which rows run, as far as the worker tells.
 func (p *Part) announce(ranges []batch.Range, runs bool) {
@@ -33,27 +33,27 @@ func (p *Part) announce(ranges []batch.Range, runs bool) {
 	})
 }
 
-// blame says, for the parts of a link in their order, in which segments the rest of each goes on after its worker is gone.
+// blame says, for the parts of a workerFlow in their order, in which segments the rest of each goes on after its worker is gone.
 type blame struct {
-	died  bool // only that counts
-	alone bool // a part ran with nothing beside it
-	begun int  // parts that may have begun although they are newer than what was answered
+	died      bool // only that counts
+	diedAlone bool // a part ran with nothing beside it
+	begun     int  // parts that may have begun although they are newer than what was answered
 }
 
 // ranAlone reports whether a part that runs with nothing beside it was running.
 func (w *worker) ranAlone() bool {
-	return slices.ContainsFunc(w.suspects, func(p *Part) bool { return p.runs() })
+	return slices.ContainsFunc(w.suspects, func(p *Part) bool { return p.isRunning() })
 }
 
-func (b *blame) of(p *Part) []segment {
+func (b *blame) segmentsOf(p *Part) []segment {
 	g := p.rest()
 	switch {
-	case !b.died || b.alone && p.Deaths < poison:
+	case !b.died || b.diedAlone && p.Deaths < survivableDeaths:
 	case p.Deaths > 0:
 		return p.blameAnnounced(g)
-	case p.Number <= p.link.answered:
+	case p.Number <= p.workerFlow.newestAnswered:
 		g.deaths++
-	case b.begun < unheard:
+	case b.begun < mayHaveBegun:
 		b.begun++
 		g.deaths++
 	}
@@ -61,7 +61,7 @@ func (b *blame) of(p *Part) []segment {
 }
 
 // runs reports whether a row that was announced runs.
-func (p *Part) runs() bool {
+func (p *Part) isRunning() bool {
 	found := false
 	if p.running != nil {
 		p.eachOpen(func(i uint32) { found = found || p.running.Has(i) })

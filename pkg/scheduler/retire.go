@@ -15,7 +15,7 @@ type CreditEnded struct{ Worker, Flow string }
 // Idle reports whether no row of the flow is with anybody.
 func (s *Scheduler) Idle(name string) bool {
 	f := s.byName[name]
-	return f == nil || f.ledger.InFlight() == 0 && !f.awake && !slices.ContainsFunc(f.links, func(l *link) bool { return l != nil && l.unanswered > 0 })
+	return f == nil || f.ledger.InFlight() == 0 && !f.awake && !slices.ContainsFunc(f.workerFlows, func(wf *workerFlow) bool { return wf != nil && wf.unanswered > 0 })
 }
 
 func (e FlowRetired) step(s *Scheduler) {
@@ -23,10 +23,10 @@ func (e FlowRetired) step(s *Scheduler) {
 	if f == nil || !s.Idle(e.Flow) {
 		return
 	}
-	s.adopt(f, nil)
-	for l := range f.each {
-		w := l.worker
-		w.links = slices.DeleteFunc(w.links, func(m *link) bool { return m == l })
+	s.setTable(f, nil)
+	for wf := range f.each {
+		w := wf.worker
+		w.workerFlows = slices.DeleteFunc(w.workerFlows, func(m *workerFlow) bool { return m == wf })
 	}
 	name, ledger, epoch := f.name, f.ledger, f.epoch
 	*f = flow{name: name, ledger: ledger, epoch: epoch + 1}
@@ -38,9 +38,9 @@ func (e FlowRetired) step(s *Scheduler) {
 
 func (e CreditEnded) step(s *Scheduler) {
 	w, f := s.workers[e.Worker], s.byName[e.Flow]
-	if w == nil || f == nil || int(w.seat) >= len(f.links) || f.links[w.seat] == nil {
+	if w == nil || f == nil || int(w.seat) >= len(f.workerFlows) || f.workerFlows[w.seat] == nil {
 		return
 	}
-	l := f.links[w.seat]
-	l.rows, l.bytes = 0, 0
+	wf := f.workerFlows[w.seat]
+	wf.creditRows, wf.creditBytes = 0, 0
 }

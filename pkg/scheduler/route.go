@@ -3,7 +3,7 @@ package scheduler
 import "slices"
 
 // scratch is what split reuses from batch to batch.
-type scratch struct {
+type splitBuffers struct {
 	counts []int      // by seat, how many of the rows are its; zero in between
 	rows   [][]uint32 // by seat, the rows; nil in between
 	seats  []uint16   // those with rows
@@ -13,7 +13,7 @@ func (e Submitted) step(s *Scheduler) {
 	b := e.Batch
 	f := s.flow(b.Flow)
 	s.arrivals++
-	b.flow, b.arrival, b.remaining, b.heapIndex, b.came = f, s.arrivals, b.Rows()-len(b.Ended), -1, s.now
+	b.flow, b.arrival, b.remaining, b.heapIndex, b.submittedAt = f, s.arrivals, b.Rows()-len(b.Ended), -1, s.now
 	f.ledger.In += uint64(b.Rows())
 	for i := range b.Ended {
 		f.ledger.Outcomes[b.Ended[i].Outcome]++
@@ -28,20 +28,20 @@ func (e Submitted) step(s *Scheduler) {
 	}
 	g := segment{batch: b}
 	if len(b.Ended) > 0 {
-		g.rows = b.open()
+		g.rows = b.openRows()
 	}
 	switch {
 	case len(b.Keys) == 0:
-		s.whole(f, g, false)
+		s.queueWhole(f, g, false)
 	case f.settled():
 		s.route(f, g)
 	default:
-		f.fresh.push(g)
+		f.submitted.push(g)
 		s.wake(f)
 	}
 }
 
-// route divides a segment, whose rows have keys, over the queues of the links that own its rows' slots, and sends what may be
+// route divides a segment, whose rows have keys, over the queues of the workerFlows that own its rows' slots, and sends what may be
 // sent.
 func (s *Scheduler) route(f *flow, g segment) {
 	s.spend(costSegment + 2*g.len())
@@ -54,33 +54,33 @@ func (s *Scheduler) route(f *flow, g segment) {
 			return
 		}
 	}
-	switch f.ready() {
+	switch f.readyCount() {
 	case 0:
-		s.starve(f)
+		s.noteWaiting(f)
 		f.waiting.push(g)
 	case 1:
-		l := f.owner(0)
-		l.push(g)
-		s.pump(l)
+		wf := f.owner(0)
+		wf.push(g)
+		s.sendQueued(wf)
 	default:
 		s.split(f, g)
 	}
 }
 
 // starve notes since when rows wait for a worker to become ready.
-func (s *Scheduler) starve(f *flow) {
-	if f.ready() == 0 && f.waiting.empty() && len(f.wholes) == 0 {
-		f.since = s.now
+func (s *Scheduler) noteWaiting(f *flow) {
+	if f.readyCount() == 0 && f.waiting.empty() && len(f.wholeLines) == 0 {
+		f.waitingSince = s.now
 	}
 }
 
-// split counts the rows of each link, carves their index out of one allocation, and fills it.
+// split counts the rows of each workerFlow, carves their index out of one allocation, and fills it.
 func (s *Scheduler) split(f *flow, g segment) {
 	b, owner := g.batch, &f.table.owner
-	if n := len(f.links); len(s.scratch.counts) < n {
-		s.scratch = scratch{counts: make([]int, n), rows: make([][]uint32, n)}
+	if n := len(f.workerFlows); len(s.splitBuffers.counts) < n {
+		s.splitBuffers = splitBuffers{counts: make([]int, n), rows: make([][]uint32, n)}
 	}
-	counts, rows, seats := s.scratch.counts, s.scratch.rows, s.scratch.seats[:0]
+	counts, rows, seats := s.splitBuffers.counts, s.splitBuffers.rows, s.splitBuffers.seats[:0]
 	if g.rows == nil {
 		for _, key := range b.Keys {
 			o := owner[Slot(key)]
@@ -96,12 +96,12 @@ func (s *Scheduler) split(f *flow, g segment) {
 			}
 		}
 	}
-	s.scratch.seats = seats
+	s.splitBuffers.seats = seats
 	if len(seats) == 1 {
 		counts[seats[0]] = 0
-		l := f.links[seats[0]]
-		l.push(g)
-		s.pump(l)
+		wf := f.workerFlows[seats[0]]
+		wf.push(g)
+		s.sendQueued(wf)
 		return
 	}
 	slices.Sort(seats)
@@ -122,9 +122,9 @@ func (s *Scheduler) split(f *flow, g segment) {
 		}
 	}
 	for _, o := range seats {
-		l := f.links[o]
-		l.push(segment{batch: b, rows: rows[o], deaths: g.deaths})
+		wf := f.workerFlows[o]
+		wf.push(segment{batch: b, rows: rows[o], deaths: g.deaths})
 		rows[o] = nil
-		s.pump(l)
+		s.sendQueued(wf)
 	}
 }

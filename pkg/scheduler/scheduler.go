@@ -4,7 +4,7 @@
 // However much an event concerns, its Step is short: the rest follows in further ones (work.go, inbox.go).
 //
 // A batch enters with Submitted. Its rows are split by slot (route.go) over the workers that are ready for the flow, wait in
-// the queue of a link (one worker, one flow) for credit, and leave as parts (send.go); batches without keys go whole (whole.go). Answered counts their outcomes
+// the queue of a workerFlow (one worker, one flow) for credit, and leave as parts (send.go); batches without keys go whole (whole.go). Answered counts their outcomes
 // (answer.go). Slots (table.go) change their owner when workers become ready, drain or are gone (membership.go), by hand-over
 // (handover.go), so that rows of one key from one stream are first executed in the order in which they were submitted. Whose
 // fault the death of a worker may be is poison.go's.
@@ -40,29 +40,29 @@ type Config struct {
 
 // Scheduler is the state. It is not safe for concurrent use: one goroutine owns it.
 type Scheduler struct {
-	config    Config
-	flows     []*flow // in the order in which they were first named
-	byName    map[string]*flow
-	workers   map[string]*worker
-	seats     []*worker // nil: free
-	hashes    []uint64  // by seat, of the workers' names
-	tables    []*table  // those in use
-	deadlines deadlines // batches that have one
-	arrivals  uint64    // batches submitted so far
-	round     uint64    // hand-overs so far
-	now       time.Time // of the step under way
-	actions   []Action
-	scratch   scratch
-	spare     []*slotCounts
+	config       Config
+	flows        []*flow // in the order in which they were first named
+	byName       map[string]*flow
+	workers      map[string]*worker
+	seats        []*worker // nil: free
+	hashes       []uint64  // by seat, of the workers' names
+	tables       []*table  // those in use
+	deadlines    deadlines // batches that have one
+	arrivals     uint64    // batches submitted so far
+	handOvers    uint64    // hand-overs so far
+	now          time.Time // of the step under way
+	actions      []Action
+	splitBuffers splitBuffers
+	spareCounts  []*slotCounts
 	// The least that a worker ever took in one part.
 	leastRows, leastBytes int64
 
 	// What is to be done (work.go).
-	budget   int // of the step under way
-	awake    []*flow
-	resuming []*worker // whose parts are being sent again
-	searches []*Search // the first one is under way
-	ticked   time.Time // of the last Tick
+	budget    int // of the step under way
+	awake     []*flow
+	resending []*worker // whose parts are being sent again
+	searches  []*Search // the first one is under way
+	ticked    time.Time // of the last Tick
 }
 
 // New makes a scheduler without flows and workers.
@@ -85,7 +85,7 @@ func (s *Scheduler) Step(e Event, now time.Time) []Action {
 	clear(s.actions)
 	s.actions, s.now, s.budget = s.actions[:0], now, s.config.Slice
 	e.step(s)
-	s.work()
+	s.doPending()
 	return s.actions
 }
 
@@ -109,14 +109,14 @@ type Batch struct {
 	// Owner is the caller's own.
 	Owner any
 
-	flow      *flow
-	arrival   uint64
-	remaining int  // rows without an outcome
-	done      Rows // rows with an outcome; nil while there is none
-	over      bool // answered in full, or cancelled
-	cancelled bool // nobody waited for it any more
-	came      time.Time
-	heapIndex int // place in deadlines; -1 for none
+	flow        *flow
+	arrival     uint64
+	remaining   int  // rows without an outcome
+	endedRows   Rows // rows with an outcome; nil while there is none
+	over        bool // answered in full, or cancelled
+	cancelled   bool // nobody waited for it any more
+	submittedAt time.Time
+	heapIndex   int // place in deadlines; -1 for none
 }
 
 func (b *Batch) revision() batch.Revision {
@@ -136,24 +136,24 @@ func (b *Batch) size(row uint32) int64 {
 func (b *Batch) slot(row uint32) uint16 { return Slot(b.Keys[row]) }
 
 // end marks a row as having its outcome; false when it had one.
-func (b *Batch) end(row uint32) bool {
-	if b.done == nil {
-		b.done = newRows(b.Rows())
+func (b *Batch) markEnded(row uint32) bool {
+	if b.endedRows == nil {
+		b.endedRows = newRows(b.Rows())
 		for i := range b.Ended {
-			b.done.add(b.Ended[i].Row)
+			b.endedRows.add(b.Ended[i].Row)
 		}
 	}
-	return b.done.add(row)
+	return b.endedRows.add(row)
 }
 
 // open lists the rows without an outcome.
-func (b *Batch) open() []uint32 {
+func (b *Batch) openRows() []uint32 {
 	rows := make([]uint32, 0, b.remaining)
 	ended := b.Ended
 	for r := range uint32(b.Rows()) {
 		switch {
-		case b.done != nil:
-			if b.done.Has(r) {
+		case b.endedRows != nil:
+			if b.endedRows.Has(r) {
 				continue
 			}
 		case len(ended) > 0 && ended[0].Row == r:
@@ -182,13 +182,4 @@ func (s *Scheduler) Ledgers(f func(flow string, l Ledger)) {
 	for _, fl := range s.flows {
 		f(fl.name, fl.ledger)
 	}
-}
-
-// InFlight is the rows of all flows that have no outcome yet.
-func (s *Scheduler) InFlight() uint64 {
-	var n uint64
-	for _, fl := range s.flows {
-		n += fl.ledger.InFlight()
-	}
-	return n
 }

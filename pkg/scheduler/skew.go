@@ -2,8 +2,8 @@ package scheduler
 
 import "slices"
 
-// A hot key must not hold the credit of a whole link: rows of other keys, of other streams too, would wait behind it for
-// nothing. So no key has more than a quarter of the link's window unanswered. What is beyond that is set aside, with all that
+// A hot key must not hold the credit of a whole workerFlow: rows of other keys, of other streams too, would wait behind it for
+// nothing. So no key has more than a quarter of the workerFlow's window unanswered. What is beyond that is set aside, with all that
 // comes after it, while other keys go on; the client's own window bounds how much that can be. Keys are counted together
 // where their slots share a bucket, of which there are few: counting costs little then, and a cold key is seldom unlucky.
 
@@ -14,7 +14,7 @@ const fewRows = 8
 
 func bucket(slot uint16) uint8 { return uint8(slot ^ slot>>8) }
 
-// shares is what each bucket's keys have of a link's window.
+// shares is what each bucket's keys have of a workerFlow's window.
 type shares struct {
 	rows [buckets]int32 // unanswered
 	// aside are the rows of each bucket that wait for their share, in order, and crowded the buckets that have some, in the
@@ -23,31 +23,31 @@ type shares struct {
 	crowded []uint8
 }
 
-// limit is how many rows of the link one key may have unanswered.
-func (l *link) limit() int64 { return max(fewRows, (l.unanswered+max(0, l.rows))/4) }
+// limit is how many rows of the workerFlow one key may have unanswered.
+func (wf *workerFlow) keyLimit() int64 { return max(fewRows, (wf.unanswered+max(0, wf.creditRows))/4) }
 
 // share counts a row of a slot that was sent, or, below zero, that is the worker's no more.
-func (l *link) share(slot uint16, n int32) {
-	if l.shares == nil {
-		l.shares = new(shares)
+func (wf *workerFlow) addShare(slot uint16, n int32) {
+	if wf.shares == nil {
+		wf.shares = new(shares)
 	}
-	l.shares.rows[bucket(slot)] += n
+	wf.shares.rows[bucket(slot)] += n
 }
 
 // isCrowded reports whether rows are set aside.
-func (l *link) isCrowded() bool { return l.shares != nil && len(l.shares.crowded) > 0 }
+func (wf *workerFlow) hasAside() bool { return wf.shares != nil && len(wf.shares.crowded) > 0 }
 
 // admit leaves of a segment what may be sent now, as far as shares go, and sets the rest aside. False: nothing is left.
-func (s *Scheduler) admit(l *link, g *segment) bool {
-	limit := l.limit()
-	if !l.isCrowded() && l.unanswered+int64(g.len()) <= limit {
+func (s *Scheduler) admit(wf *workerFlow, g *segment) bool {
+	limit := wf.keyLimit()
+	if !wf.hasAside() && wf.unanswered+int64(g.len()) <= limit {
 		return true
 	}
-	if l.shares == nil {
-		l.shares = new(shares)
+	if wf.shares == nil {
+		wf.shares = new(shares)
 	}
 	s.spend(costSegment + 2*g.len())
-	h := l.shares
+	h := wf.shares
 	var taken [buckets]int32
 	full := func(row uint32) bool {
 		b := bucket(g.batch.slot(row))
@@ -95,23 +95,23 @@ func (h *shares) setAside(g *segment, row uint32) {
 
 // readmit sends rows that were set aside, as far as their buckets' shares go: a bucket's from when it has half of its share
 // left. False: the Step's budget does not suffice, and some may be left that can go.
-func (s *Scheduler) readmit(l *link) bool {
-	h := l.shares
+func (s *Scheduler) readmit(wf *workerFlow) bool {
+	h := wf.shares
 	enough := true
 	h.crowded = slices.DeleteFunc(h.crowded, func(b uint8) bool {
 		q := h.aside[b]
-		waits := int64(h.rows[b]) > l.limit()/2
+		waits := int64(h.rows[b]) > wf.keyLimit()/2
 		for !q.empty() {
 			g := q.front()
-			room := l.limit() - int64(h.rows[b])
+			room := wf.keyLimit() - int64(h.rows[b])
 			switch {
 			case g.batch.over && enough:
 				s.spend(costSegment)
-				s.unqueued(l, g)
+				s.noteUnqueued(wf, g)
 				q.pop()
 				enough = s.budget > 0
 				continue
-			case waits || room <= 0 || !enough || !l.mayRun():
+			case waits || room <= 0 || !enough || !wf.maySend():
 				return false
 			case s.budget <= 0:
 				enough = false
@@ -119,12 +119,12 @@ func (s *Scheduler) readmit(l *link) bool {
 			}
 			part := segment{batch: g.batch, deaths: g.deaths}
 			var rest []uint32
-			if part.rows, rest = l.fit(g, room); rest == nil {
+			if part.rows, rest = wf.fit(g, room); rest == nil {
 				q.pop()
 			} else {
 				g.rows = rest
 			}
-			s.send(l, part)
+			s.send(wf, part)
 		}
 		h.aside[b] = nil
 		return true

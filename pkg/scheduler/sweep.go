@@ -10,13 +10,13 @@ const sweepAtLeast = time.Second
 
 // sweep is how far that is.
 type sweep struct {
-	over   int       // batches since the last one that had rows in queues, perhaps
-	looked int       // segments of the one under way
-	last   int       // segments of the last one
-	began  time.Time // the last one
-	queues []*queue  // still to be looked at; nil: it has not begun
-	link   *link     // whose the first is; nil: nobody's
-	seat   int       // of the next link
+	over       int         // batches since the last one that had rows in queues, perhaps
+	looked     int         // segments of the one under way
+	last       int         // segments of the last one
+	began      time.Time   // the last one
+	queues     []*queue    // still to be looked at; nil: it has not begun
+	workerFlow *workerFlow // whose the first is; nil: nobody's
+	seat       int         // of the next workerFlow
 }
 
 func (w *sweep) isDue(now time.Time) bool {
@@ -24,13 +24,13 @@ func (w *sweep) isDue(now time.Time) bool {
 }
 
 // sweepSome goes on with it.
-func (s *Scheduler) sweepSome(f *flow) {
+func (s *Scheduler) continueSweep(f *flow) {
 	w := &f.sweep
 	if w.queues == nil {
-		w.over, w.looked, w.began, w.link, w.seat = 0, 0, s.now, nil, 0
+		w.over, w.looked, w.began, w.workerFlow, w.seat = 0, 0, s.now, nil, 0
 		w.queues = append(w.queues, &f.waiting)
-		for i := range f.wholes {
-			w.queues = append(w.queues, &f.wholes[i].again, &f.wholes[i].fresh)
+		for i := range f.wholeLines {
+			w.queues = append(w.queues, &f.wholeLines[i].returned, &f.wholeLines[i].submitted)
 		}
 		s.sweepHeld(f)
 	}
@@ -40,8 +40,8 @@ func (s *Scheduler) sweepSome(f *flow) {
 				return
 			}
 			looked, done := w.queues[0].sweep(func(g *segment) bool {
-				if g.batch.over && w.link != nil {
-					s.unqueued(w.link, g)
+				if g.batch.over && w.workerFlow != nil {
+					s.noteUnqueued(w.workerFlow, g)
 				}
 				return g.batch.over
 			})
@@ -50,50 +50,50 @@ func (s *Scheduler) sweepSome(f *flow) {
 				w.queues = w.queues[1:]
 			}
 		}
-		for w.link = nil; w.link == nil && w.seat < len(f.links); w.seat++ {
+		for w.workerFlow = nil; w.workerFlow == nil && w.seat < len(f.workerFlows); w.seat++ {
 			s.spend(1)
-			if l := f.links[w.seat]; l != nil {
-				w.link = l
+			if wf := f.workerFlows[w.seat]; wf != nil {
+				w.workerFlow = wf
 			}
 		}
-		l := w.link
-		if l == nil {
+		wf := w.workerFlow
+		if wf == nil {
 			break
 		}
-		w.queues = append(w.queues, &l.queue)
-		if l.isCrowded() {
-			for _, b := range l.shares.crowded {
-				w.queues = append(w.queues, l.shares.aside[b])
+		w.queues = append(w.queues, &wf.queue)
+		if wf.hasAside() {
+			for _, b := range wf.shares.crowded {
+				w.queues = append(w.queues, wf.shares.aside[b])
 			}
-			s.pumpSoon(l) // buckets may have nothing left
+			s.sendQueuedSoon(wf) // buckets may have nothing left
 		}
 	}
-	f.sweeps = false
+	f.sweepDue = false
 	w.queues, w.last = nil, w.looked
 }
 
 // sweepHeld drops rows of batches that are over from those that are held. Many are left where they are: they go soon anyway.
 func (s *Scheduler) sweepHeld(f *flow) {
-	if f.heldRows > countFrom {
+	if f.heldCount > countFrom {
 		return
 	}
-	s.spend(costSlot*len(f.held) + f.heldRows)
+	s.spend(costSlot*len(f.held) + f.heldCount)
 	for _, h := range f.held {
-		runs := h.runs[:0]
-		for _, run := range h.runs {
+		runs := h.lists[:0]
+		for _, run := range h.lists {
 			kept := run[:0]
 			for _, r := range run {
 				if !r.batch.over {
 					kept = append(kept, r)
 				}
 			}
-			f.heldRows -= len(run) - len(kept)
+			f.heldCount -= len(run) - len(kept)
 			clear(run[len(kept):])
 			if len(kept) > 0 {
 				runs = append(runs, kept)
 			}
 		}
-		clear(h.runs[len(runs):])
-		h.runs = runs
+		clear(h.lists[len(runs):])
+		h.lists = runs
 	}
 }

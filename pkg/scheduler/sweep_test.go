@@ -29,9 +29,9 @@ func TestEndedBatchesLeaveTheQueues(t *testing.T) {
 			step(Tick{})
 
 			f := s.byName["f"]
-			q := &f.links[0].queue
+			q := &f.workerFlows[0].queue
 			if keys == nil {
-				q = &f.wholes[0].fresh
+				q = &f.wholeLines[0].submitted
 			}
 			var queued []*Batch
 			q.each(func(g *segment) { queued = append(queued, g.batch) })

@@ -11,15 +11,15 @@ import (
 
 // table says which of its members owns each slot. It does not change once it is made.
 type table struct {
-	members seats
-	count   int           // of the members
-	owner   [Slots]uint16 // their seats
-	flows   int           // that go by it
-	last    *shift        // the last one from here; nil once a seat of it may be another's
+	members    seats
+	count      int           // of the members
+	owner      [Slots]uint16 // their seats
+	users      int           // that go by it
+	lastChange *tableChange  // the last one from here; nil once a seat of it may be another's
 }
 
 // shift is what moves when a worker comes to those of a table, or goes.
-type shift struct {
+type tableChange struct {
 	seat   uint16
 	to     *table
 	slots  slotSet
@@ -56,7 +56,7 @@ func (s seats) list() []uint16 {
 }
 
 // sit gives a worker the first free seat.
-func (s *Scheduler) sit(w *worker) {
+func (s *Scheduler) takeSeat(w *worker) {
 	seat := slices.Index(s.seats, nil)
 	if seat < 0 {
 		seat = len(s.seats)
@@ -67,23 +67,23 @@ func (s *Scheduler) sit(w *worker) {
 }
 
 // stand frees the seat of a worker that is ready for no flow.
-func (s *Scheduler) stand(w *worker) {
+func (s *Scheduler) freeSeat(w *worker) {
 	s.seats[w.seat] = nil
 	for _, t := range s.tables {
-		t.last = nil
+		t.lastChange = nil
 	}
 }
 
 // adopt makes a flow go by a table; nil: nobody is ready.
-func (s *Scheduler) adopt(f *flow, t *table) {
+func (s *Scheduler) setTable(f *flow, t *table) {
 	if t != nil {
-		if t.flows == 0 {
+		if t.users == 0 {
 			s.tables = append(s.tables, t)
 		}
-		t.flows++
+		t.users++
 	}
 	if old := f.table; old != nil {
-		if old.flows--; old.flows == 0 {
+		if old.users--; old.users == 0 {
 			s.tables = slices.DeleteFunc(s.tables, func(t *table) bool { return t == old })
 		}
 	}
@@ -102,12 +102,12 @@ func (s *Scheduler) tableOf(members seats) *table {
 
 // shift works out what moves when the worker of a seat comes to those of a table, or goes if it is among them and not the
 // only one.
-func (s *Scheduler) shift(from *table, seat uint16) *shift {
-	if last := from.last; last != nil && last.seat == seat && last.to.flows > 0 {
+func (s *Scheduler) changeOf(from *table, seat uint16) *tableChange {
+	if last := from.lastChange; last != nil && last.seat == seat && last.to.users > 0 {
 		return last
 	}
 	comes := !from.members.has(seat)
-	h := &shift{seat: seat}
+	h := &tableChange{seat: seat}
 	members := from.members.toggled(seat)
 	if h.to = s.tableOf(members); h.to == nil {
 		h.to = s.derive(from, members, seat, comes)
@@ -124,7 +124,7 @@ func (s *Scheduler) shift(from *table, seat uint16) *shift {
 			h.losers = append(h.losers, uint16(loser))
 		}
 	}
-	from.last = h
+	from.lastChange = h
 	return h
 }
 
@@ -159,7 +159,7 @@ func (s *Scheduler) derive(from *table, members seats, seat uint16, comes bool) 
 }
 
 // alone is the table of one worker.
-func (s *Scheduler) alone(seat uint16) *table {
+func (s *Scheduler) tableOfOne(seat uint16) *table {
 	members := seats(nil).toggled(seat)
 	t := s.tableOf(members)
 	if t == nil {
@@ -198,12 +198,12 @@ func hashName(name string) uint64 {
 const notReady = math.MaxInt64
 
 // ready counts the workers that may get new rows of the flow.
-func (f *flow) ready() int {
+func (f *flow) readyCount() int {
 	if f.table == nil {
 		return 0
 	}
 	return f.table.count
 }
 
-// owner is the link that a slot's new rows go to. Somebody is ready.
-func (f *flow) owner(slot uint16) *link { return f.links[f.table.owner[slot]] }
+// owner is the workerFlow that a slot's new rows go to. Somebody is ready.
+func (f *flow) owner(slot uint16) *workerFlow { return f.workerFlows[f.table.owner[slot]] }

@@ -13,22 +13,22 @@ import (
 
 // wholeLine is batches that can all go to the same workers.
 type wholeLine struct {
-	revision batch.Revision
-	size     size
-	again    queue // those that a worker had already
-	fresh    queue
+	revision  batch.Revision
+	sizeClass sizeClass
+	returned  queue // those that a worker had already
+	submitted queue
 }
 
 // size is about what a batch measures which some worker does not take: the lengths of its rows and bytes as binary numbers.
 // Zero: all take it.
-type size struct{ rows, bytes int }
+type sizeClass struct{ rows, bytes int }
 
-func (s *Scheduler) size(b *Batch) size {
+func (s *Scheduler) sizeClassOf(b *Batch) sizeClass {
 	rows, bytes := b.Rows(), int64(b.Ends[b.Rows()-1])
 	if int64(rows) <= s.leastRows && bytes <= s.leastBytes {
-		return size{}
+		return sizeClass{}
 	}
-	return size{bits.Len(uint(rows)), bits.Len64(uint64(bytes))}
+	return sizeClass{bits.Len(uint(rows)), bits.Len64(uint64(bytes))}
 }
 
 // takes reports whether the whole batch may go to the worker as one part.
@@ -37,8 +37,8 @@ func (w *worker) takes(b *Batch) bool {
 }
 
 // next is the queue that the line's next batch is in; nil: there is none.
-func (l *wholeLine) next() *queue {
-	for _, q := range [...]*queue{&l.again, &l.fresh} {
+func (line *wholeLine) next() *queue {
+	for _, q := range [...]*queue{&line.returned, &line.submitted} {
 		for !q.empty() && q.front().batch.over {
 			q.pop()
 		}
@@ -50,43 +50,43 @@ func (l *wholeLine) next() *queue {
 }
 
 // whole queues a batch that goes to one worker whole, and sends what can go.
-func (s *Scheduler) whole(f *flow, g segment, again bool) {
-	s.starve(f)
-	revision, size := g.batch.revision(), s.size(g.batch)
-	i := slices.IndexFunc(f.wholes, func(l *wholeLine) bool { return l.revision == revision && l.size == size })
+func (s *Scheduler) queueWhole(f *flow, g segment, again bool) {
+	s.noteWaiting(f)
+	revision, size := g.batch.revision(), s.sizeClassOf(g.batch)
+	i := slices.IndexFunc(f.wholeLines, func(line *wholeLine) bool { return line.revision == revision && line.sizeClass == size })
 	if i < 0 {
-		i = len(f.wholes)
-		f.wholes = append(f.wholes, &wholeLine{revision: revision, size: size})
+		i = len(f.wholeLines)
+		f.wholeLines = append(f.wholeLines, &wholeLine{revision: revision, sizeClass: size})
 	}
-	q := &f.wholes[i].fresh
+	q := &f.wholeLines[i].submitted
 	if again {
-		q = &f.wholes[i].again
+		q = &f.wholeLines[i].returned
 	}
 	q.push(g)
-	s.pumpWhole(f)
+	s.sendWhole(f)
 }
 
 // pumpWholeSoon sends whole batches when it is their turn.
-func (s *Scheduler) pumpWholeSoon(f *flow) {
-	if len(f.wholes) > 0 {
-		f.pumpsWhole = true
+func (s *Scheduler) sendWholeSoon(f *flow) {
+	if len(f.wholeLines) > 0 {
+		f.wholeDue = true
 		s.wake(f)
 	}
 }
 
 // pumpWhole sends whole batches to the least loaded workers that have credit, those first that came first.
-func (s *Scheduler) pumpWhole(f *flow) {
+func (s *Scheduler) sendWhole(f *flow) {
 	for {
 		if s.budget <= 0 {
-			s.pumpWholeSoon(f)
+			s.sendWholeSoon(f)
 			return
 		}
 		var first *queue
-		var to *link
-		for i := 0; i < len(f.wholes); i++ {
-			q := f.wholes[i].next()
+		var to *workerFlow
+		for i := 0; i < len(f.wholeLines); i++ {
+			q := f.wholeLines[i].next()
 			if q == nil {
-				f.wholes = slices.Delete(f.wholes, i, i+1)
+				f.wholeLines = slices.Delete(f.wholeLines, i, i+1)
 				i--
 				continue
 			}
@@ -94,8 +94,8 @@ func (s *Scheduler) pumpWhole(f *flow) {
 				continue
 			}
 			s.spend(costSegment + len(f.loads)/16)
-			if l := f.runner(q.front().batch); l != nil {
-				first, to = q, l
+			if wf := f.workerForWhole(q.front().batch); wf != nil {
+				first, to = q, wf
 			}
 		}
 		if first == nil {
@@ -107,41 +107,41 @@ func (s *Scheduler) pumpWhole(f *flow) {
 	}
 }
 
-// runner is the link that a whole batch goes to now; nil for none.
-func (f *flow) runner(b *Batch) *link {
+// runner is the workerFlow that a whole batch goes to now; nil for none.
+func (f *flow) workerForWhole(b *Batch) *workerFlow {
 	if b.revision() != f.revision {
-		if l, some := f.remaining(b); some {
-			return l
+		if wf, some := f.stillOn(b); some {
+			return wf
 		}
 	}
 	return f.leastLoaded(b)
 }
 
-// remaining is the least loaded link with credit whose worker is still on the batch's revision, not the active one, and so can
+// remaining is the least loaded workerFlow with credit whose worker is still on the batch's revision, not the active one, and so can
 // certainly run it; nil for none. some: there are such workers, if only without credit.
-func (f *flow) remaining(b *Batch) (best *link, some bool) {
+func (f *flow) stillOn(b *Batch) (best *workerFlow, some bool) {
 	revision := b.revision()
-	for l := range f.each {
-		if l.acknowledged != revision || !l.worker.connected || l.isLeaving() || !l.worker.takes(b) {
+	for wf := range f.each {
+		if wf.acknowledged != revision || !wf.worker.connected || wf.isLeaving() || !wf.worker.takes(b) {
 			continue
 		}
 		some = true
-		if l.hasCredit() && (best == nil || l.unanswered < best.unanswered) {
-			best = l
+		if wf.hasCredit() && (best == nil || wf.unanswered < best.unanswered) {
+			best = wf
 		}
 	}
 	return best, some
 }
 
-// leastLoaded is the ready link with credit that has the fewest rows to answer; nil for none. Its worker takes a batch of that
+// leastLoaded is the ready workerFlow with credit that has the fewest rows to answer; nil for none. Its worker takes a batch of that
 // size, if any ready one does; where none does, whoever is sent the batch has its rows failed.
-func (f *flow) leastLoaded(b *Batch) *link {
-	best := f.least(func(*worker) bool { return true })
+func (f *flow) leastLoaded(b *Batch) *workerFlow {
+	best := f.leastLoadedWhere(func(*worker) bool { return true })
 	if best == nil || best.worker.takes(b) {
 		return best
 	}
 	takers := false
-	better := f.least(func(w *worker) bool {
+	better := f.leastLoadedWhere(func(w *worker) bool {
 		takes := w.takes(b)
 		takers = takers || takes
 		return takes
@@ -152,13 +152,13 @@ func (f *flow) leastLoaded(b *Batch) *link {
 	return better
 }
 
-// least is the ready link with credit that has the fewest rows to answer, of those whose worker may do; nil for none.
-func (f *flow) least(may func(*worker) bool) *link {
-	var best *link
+// least is the ready workerFlow with credit that has the fewest rows to answer, of those whose worker may do; nil for none.
+func (f *flow) leastLoadedWhere(may func(*worker) bool) *workerFlow {
+	var best *workerFlow
 	least := int64(notReady)
 	for seat, load := range f.loads {
-		if load < least && may(f.links[seat].worker) && f.links[seat].mayRun() {
-			best, least = f.links[seat], load
+		if load < least && may(f.workerFlows[seat].worker) && f.workerFlows[seat].maySend() {
+			best, least = f.workerFlows[seat], load
 		}
 	}
 	return best

@@ -5,7 +5,7 @@ import "github.com/kisgrid/kisgrid/pkg/batch"
 // However much an event concerns, its Step must not hold up those behind it. So an event only notes what is to be done for a
 // flow, and work does it, as far as the Step's budget goes; the rest follows in further Steps, with other events in between.
 // Two rules keep each key's rows in order meanwhile:
-//   - A flow's rows that are not at a worker, in a link's queue, or held stand in its inbox, in order. While there are any,
+//   - A flow's rows that are not at a worker, in a workerFlow's queue, or held stand in its inbox, in order. While there are any,
 //     or its slots are about to move, rows that come are put behind them.
 //   - Rows that leave a worker or a queue are older than all that stand in the inbox, so they are put in front.
 
@@ -26,11 +26,11 @@ func (s *Scheduler) spend(units int) { s.budget -= units }
 // Behind reports whether work of earlier events is left. Then Step is to be called soon, with Continue if nothing else
 // happened: deadlines and order hold in any case, but rows wait for it.
 func (s *Scheduler) Behind() bool {
-	return len(s.awake) > 0 || len(s.resuming) > 0 || s.late() || len(s.searches) > 0
+	return len(s.awake) > 0 || len(s.resending) > 0 || s.deadlinePassed() || len(s.searches) > 0
 }
 
 // late reports whether a batch is to be failed whose deadline passed before the last Tick.
-func (s *Scheduler) late() bool {
+func (s *Scheduler) deadlinePassed() bool {
 	return len(s.deadlines) > 0 && !s.deadlines[0].Deadline.After(s.ticked)
 }
 
@@ -43,26 +43,26 @@ func (s *Scheduler) wake(f *flow) {
 }
 
 // work goes on with what is to be done.
-func (s *Scheduler) work() {
+func (s *Scheduler) doPending() {
 	for s.budget > 0 && s.Behind() {
 		// None of the four may keep the others waiting.
-		for leave := s.budget / 2; s.budget > leave && s.late(); {
+		for leave := s.budget / 2; s.budget > leave && s.deadlinePassed(); {
 			b := s.deadlines[0]
 			s.spend(costPart + b.Rows())
-			s.fail(b, b.open(), batch.Failed, batch.CodeDeadline)
+			s.fail(b, b.openRows(), batch.Failed, batch.CodeDeadline)
 		}
-		for leave := s.budget / 2; s.budget > leave && len(s.resuming) > 0; {
-			s.resume(s.resuming[0])
+		for leave := s.budget / 2; s.budget > leave && len(s.resending) > 0; {
+			s.sendNextAgain(s.resending[0])
 		}
 		if len(s.searches) > 0 {
-			s.searchSome()
+			s.continueSearch()
 		}
 		for n := len(s.awake); n > 0 && s.budget > 0; n-- {
 			f := s.awake[0]
 			s.awake[0] = nil
 			s.awake = s.awake[1:]
 			f.awake = false
-			if !s.progress(f) {
+			if !s.doPendingOf(f) {
 				s.wake(f)
 			}
 		}
@@ -70,41 +70,41 @@ func (s *Scheduler) work() {
 }
 
 // progress goes on with what is to be done for a flow; true when that is all.
-func (s *Scheduler) progress(f *flow) bool {
+func (s *Scheduler) doPendingOf(f *flow) bool {
 	// Whatever it is, it gets on by a step while there is a budget.
 	for ; s.budget > 0; s.spend(1) {
 		switch {
-		case f.move != nil:
-			s.handOverSome(f)
-		case len(f.moves) > 0:
-			l := f.moves[0]
-			f.moves[0] = nil
-			f.moves = f.moves[1:]
-			l.moves = false
-			s.place(l)
+		case f.handOver != nil:
+			s.continueHandOver(f)
+		case len(f.membershipDue) > 0:
+			wf := f.membershipDue[0]
+			f.membershipDue[0] = nil
+			f.membershipDue = f.membershipDue[1:]
+			wf.membershipDue = false
+			s.updateMembership(wf)
 		case len(f.expiring) > 0:
-			s.expireSome(f)
-		case len(f.over) > 0:
-			s.release(f)
+			s.takeBackExpired(f)
+		case len(f.handedOverSlots) > 0:
+			s.releaseHeld(f)
 		case !f.inboxEmpty():
 			s.routeNext(f)
-		case len(f.pumps) > 0:
-			l := f.pumps[len(f.pumps)-1]
-			f.pumps = f.pumps[:len(f.pumps)-1]
-			l.pumps = false
-			s.pump(l)
-		case f.pumpsWhole:
-			f.pumpsWhole = false
-			s.pumpWhole(f)
-		case f.expires:
-			f.expires = false
-			s.expire(f)
-		case f.starves:
-			s.starveSome(f)
-		case f.sweeps:
-			s.sweepSome(f)
+		case len(f.sendDue) > 0:
+			wf := f.sendDue[len(f.sendDue)-1]
+			f.sendDue = f.sendDue[:len(f.sendDue)-1]
+			wf.sendDue = false
+			s.sendQueued(wf)
+		case f.wholeDue:
+			f.wholeDue = false
+			s.sendWhole(f)
+		case f.expiryDue:
+			f.expiryDue = false
+			s.findExpired(f)
+		case f.starvationDue:
+			s.failStarving(f)
+		case f.sweepDue:
+			s.continueSweep(f)
 		default:
-			s.uncount(f)
+			s.stopCounting(f)
 			return true
 		}
 	}
@@ -113,7 +113,7 @@ func (s *Scheduler) progress(f *flow) bool {
 
 // settled reports whether rows with keys may be routed at once: none stand before them, and no slot is about to move.
 func (f *flow) settled() bool {
-	return f.move == nil && len(f.moves) == 0 && len(f.over) == 0 && f.inboxEmpty()
+	return f.handOver == nil && len(f.membershipDue) == 0 && len(f.handedOverSlots) == 0 && f.inboxEmpty()
 }
 
 // Continue lets a Step go on with what earlier ones left.
