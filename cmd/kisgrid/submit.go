@@ -8,14 +8,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kisgrid/kisgrid/internal/command"
-	"github.com/kisgrid/kisgrid/internal/submission"
+	"github.com/kisgrid/kisgrid/internal/rowfile"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/client"
 )
 
 func submitCommand() *cobra.Command {
 	var s server
-	var sub submission.Submission
+	var sub rowfile.Submitter
 	var tracing command.Tracing
 	cmd := &cobra.Command{
 		Use:   "submit FLOW -f rows.ndjson",
@@ -41,12 +41,12 @@ It exits with 1 when a row is dead or failed, or was not answered.`,
 				return err
 			}
 			defer c.Close()
-			open := func(ctx context.Context) (submission.Stream, error) {
+			open := func(ctx context.Context) (rowfile.Stream, error) {
 				stream, err := c.Stream(ctx, sub.Flow)
 				return remote{stream}, err
 			}
 			err = sub.Run(cmd.Context(), open, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
-			if errors.Is(err, submission.ErrNotDone) {
+			if errors.Is(err, rowfile.ErrNotDone) {
 				return errTold
 			}
 			return err
@@ -61,8 +61,8 @@ It exits with 1 when a row is dead or failed, or was not answered.`,
 // remote is a client's stream.
 type remote struct{ *client.Stream }
 
-// Send implements submission.Stream.
-func (r remote) Send(ctx context.Context, b *batch.Batch, output bool) (submission.Answer, error) {
+// Send implements rowfile.Stream.
+func (r remote) Send(ctx context.Context, b *batch.Batch, output bool) (rowfile.Answer, error) {
 	if !output {
 		return r.Stream.Send(ctx, b, client.NoOutput())
 	}

@@ -31,7 +31,7 @@ var arrows = []struct {
 	{"pkg/cluster", []string{"pkg/batch", "pkg/definition"}},
 	{"internal/command", []string{"pkg/cluster", "pkg/deadletter", "pkg/definition", "internal/transport", "internal/serve"}},
 	{"internal/authority", nil},
-	{"internal/submission", []string{"pkg/batch"}},
+	{"internal/rowfile", []string{"pkg/batch"}},
 
 	// The processes, and their clients.
 	{"pkg/coordinator", []string{
@@ -40,7 +40,7 @@ var arrows = []struct {
 	}},
 	{"pkg/worker", []string{
 		"pkg/flowexec", "pkg/kis", "pkg/cluster", "pkg/definition", "pkg/connector", "pkg/connector/redis", "pkg/connector/memory", "pkg/batch",
-		"internal/wire", "internal/transport", "internal/serve", "internal/tracing", "internal/command", "internal/submission", "proto/kisgrid/v1",
+		"internal/wire", "internal/transport", "internal/serve", "internal/tracing", "internal/command", "internal/rowfile", "proto/kisgrid/v1",
 	}},
 	{"pkg/client", []string{"pkg/batch", "internal/wire", "internal/transport", "internal/tracing", "proto/kisgrid/v1"}},
 
@@ -54,7 +54,7 @@ var arrows = []struct {
 	{"cmd/worker", []string{"pkg/worker", "examples/students"}},
 	{"cmd/kisgrid", []string{
 		"pkg/client", "pkg/coordinator", "pkg/worker", "pkg/cluster", "pkg/definition", "pkg/flowexec", "pkg/kis", "pkg/batch",
-		"internal/devcluster", "internal/wire", "internal/transport", "internal/serve", "internal/authority", "internal/command", "internal/submission", "proto/kisgrid/v1", "examples/students",
+		"internal/devcluster", "internal/wire", "internal/transport", "internal/serve", "internal/authority", "internal/command", "internal/rowfile", "proto/kisgrid/v1", "examples/students",
 	}},
 	{"cmd/kisgrid/…", []string{"pkg/…", "internal/…", "proto/kisgrid/v1", "examples/…", "cmd/kisgrid/…"}},
 	{"examples/…", []string{"pkg/kis…", "pkg/client", "pkg/batch", "pkg/flowexec", "pkg/worker", "examples/…"}},

@@ -14,8 +14,8 @@ const (
 // before. Then it has send stop, and end the session when all that went out is answered, so that batches of one key are not
 // under way at two coordinators, unless it takes longer than moveBound. It returns what it found when the session is over; nil:
 // the stream is not to move.
-func (s *Stream) move(at *connection, asked <-chan int, over <-chan struct{}) *connection {
-	var next *connection
+func (s *Stream) move(at *session, asked <-chan int, over <-chan struct{}) *session {
+	var next *session
 	for next == nil {
 		select {
 		case n := <-asked:
@@ -49,7 +49,7 @@ func (s *Stream) moves() bool {
 
 // elsewhere asks coordinators, of which there are n, to take the stream; nil: none does, or the session is over. Calls go round
 // all that are there, but others' go round with them: two rounds reach nearly all.
-func (s *Stream) elsewhere(at *connection, n int) *connection {
+func (s *Stream) elsewhere(at *session, n int) *session {
 	for range min(2*n, moveTries) {
 		// An error means that this one has its share, or can't be reached. Nothing is lost by staying.
 		if next, err := s.open(at); err == nil {

@@ -48,14 +48,14 @@ func (s *Stream) run() {
 
 // sessions returns why the stream ended.
 func (s *Stream) sessions(tries *retries) error {
-	var at *connection
+	var at *session
 	defer func() {
 		if at != nil {
 			at.cancel()
 		}
 	}()
 	for {
-		next, good, err := s.session(at)
+		next, good, err := s.runSession(at)
 		at = next
 		if s.ctx.Err() != nil {
 			return ended(s.ctx, "the stream ended")
@@ -108,8 +108,8 @@ func final(c batch.Code) bool {
 	return !c.Retryable()
 }
 
-// connection is a gRPC stream that a coordinator has taken. Who has it last calls cancel.
-type connection struct {
+// session is a gRPC stream that a coordinator has taken. Who has it last calls cancel.
+type session struct {
 	remote rpc
 	opened *pb.Opened
 	active batch.Revision // as opened has it
@@ -117,9 +117,9 @@ type connection struct {
 	cancel context.CancelFunc
 }
 
-// session is the life of one connection, which it opens unless one is given: it sends what is unanswered, then what comes,
+// runSession is the life of one session, which it opens unless one is given: it sends what is unanswered, then what comes,
 // until something breaks, or the stream can move to the next one. good tells that it was of use.
-func (s *Stream) session(at *connection) (next *connection, good bool, err error) {
+func (s *Stream) runSession(at *session) (next *session, good bool, err error) {
 	if at == nil {
 		if at, err = s.open(nil); err != nil {
 			return nil, false, err
@@ -131,7 +131,7 @@ func (s *Stream) session(at *connection) (next *connection, good bool, err error
 
 	var answers int
 	var broken error
-	over, asked, moved := make(chan struct{}), make(chan int, 1), make(chan *connection, 1)
+	over, asked, moved := make(chan struct{}), make(chan int, 1), make(chan *session, 1)
 	go func() {
 		defer close(over)
 		answers, broken = s.receive(at.remote, asked)
@@ -150,7 +150,7 @@ func (s *Stream) session(at *connection) (next *connection, good bool, err error
 
 // open asks a coordinator to take the stream; one that has fewer than its share, and while the session lasts, if the stream is
 // to leave another.
-func (s *Stream) open(leaving *connection) (*connection, error) {
+func (s *Stream) open(leaving *session) (*session, error) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	attached := func() bool { return true }
 	if leaving != nil {
@@ -178,7 +178,7 @@ func (s *Stream) open(leaving *connection) (*connection, error) {
 		cancel()
 		return nil, err
 	}
-	return &connection{remote: remote, opened: opened, active: active, ctx: ctx, cancel: cancel}, nil
+	return &session{remote: remote, opened: opened, active: active, ctx: ctx, cancel: cancel}, nil
 }
 
 // ask sends the first request and waits for the first response.

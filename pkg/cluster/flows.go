@@ -175,16 +175,16 @@ func (s *Store) Status(ctx context.Context, flow string) (*FlowStatus, error) {
 	return decodeStatus(flow, kvs[0].Value)
 }
 
-// Kept names a revision that may be in the history.
-type Kept struct {
+// FlowRevision names a revision that may be in the history.
+type FlowRevision struct {
 	Flow     string
 	Revision int64
 }
 
-// Look reads, in one request, what the leader says of flows, and which of the revisions are kept, as it stands when etcd
+// ReadStatuses reads, in one request, what the leader says of flows, and which of the revisions are kept, as it stands when etcd
 // answers. A flow without a status, or with one that can't be read, is not among the statuses. Where there are more flows and
 // revisions than one request takes (Config.MaxOperations, 128 at the most) it makes several.
-func (s *Store) Look(ctx context.Context, flows []string, revisions []Kept) (statuses map[string]FlowStatus, kept map[Kept]bool, err error) {
+func (s *Store) ReadStatuses(ctx context.Context, flows []string, revisions []FlowRevision) (statuses map[string]FlowStatus, kept map[FlowRevision]bool, err error) {
 	var gets []clientv3.Op
 	for _, flow := range flows {
 		gets = append(gets, clientv3.OpGet(s.keys.status(flow)))
@@ -202,7 +202,7 @@ func (s *Store) Look(ctx context.Context, flows []string, revisions []Kept) (sta
 		}
 		responses = append(responses, answer.Responses...)
 	}
-	statuses, kept = map[string]FlowStatus{}, map[Kept]bool{}
+	statuses, kept = map[string]FlowStatus{}, map[FlowRevision]bool{}
 	for i, response := range responses {
 		kvs := response.GetResponseRange().Kvs
 		switch {

@@ -10,16 +10,16 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// Standing is what becomes of a worker under whose name another one registers.
-type Standing int
+// NamesakeVerdict is what becomes of a worker under whose name another one registers.
+type NamesakeVerdict int
 
 const (
-	// Holds means that it keeps the name, and the other one does not register.
-	Holds Standing = iota
-	// Yields means that its record goes as the other one's comes.
-	Yields
-	// Shares means that both stand side by side.
-	Shares
+	// NamesakeKeeps means that it keeps the name, and the other one does not register.
+	NamesakeKeeps NamesakeVerdict = iota
+	// NamesakeYields means that its record goes as the other one's comes.
+	NamesakeYields
+	// NamesakeShares means that both stand side by side.
+	NamesakeShares
 )
 
 // maxNameTries is how often a registration is tried that others of the name cross.
@@ -30,7 +30,7 @@ const maxNameTries = 20
 // RegisterNamed writes nothing, and returns that one. No other worker that registers so comes between judge and the record.
 // Ids must begin with the name and a hyphen.
 func (s *Store) RegisterNamed(
-	ctx context.Context, w Worker, ttl time.Duration, judge func(Worker) Standing,
+	ctx context.Context, w Worker, ttl time.Duration, judge func(Worker) NamesakeVerdict,
 ) (*Registration[Worker], *Worker, error) {
 	for range maxNameTries {
 		var yields []namesake
@@ -40,11 +40,11 @@ func (s *Store) RegisterNamed(
 		}
 		for _, n := range all {
 			switch judge(n.worker) {
-			case Holds:
+			case NamesakeKeeps:
 				return nil, &n.worker, nil
-			case Yields:
+			case NamesakeYields:
 				yields = append(yields, n)
-			case Shares:
+			case NamesakeShares:
 			}
 		}
 		r, err := register(ctx, s, s.keys.worker(w.ID), w.ID, w, ttl, func(t *transaction) {

@@ -22,10 +22,10 @@ func testNames(t *testing.T, s *server) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.Close(context.Background()) })
-	register := func(id string, judge func(cluster.Worker) cluster.Standing) (bool, *cluster.Worker) {
+	register := func(id string, judge func(cluster.Worker) cluster.NamesakeVerdict) (bool, *cluster.Worker) {
 		w := workerA
 		w.ID, w.Name = id, "w"
-		r, holder, err := store.RegisterNamed(t.Context(), w, 0, func(o cluster.Worker) cluster.Standing {
+		r, holder, err := store.RegisterNamed(t.Context(), w, 0, func(o cluster.Worker) cluster.NamesakeVerdict {
 			if o.Name != "w" {
 				t.Errorf("asked about %s", o.Name)
 			}
@@ -39,7 +39,7 @@ func testNames(t *testing.T, s *server) {
 		}
 		return r != nil, holder
 	}
-	holds := func(cluster.Worker) cluster.Standing { return cluster.Holds }
+	holds := func(cluster.Worker) cluster.NamesakeVerdict { return cluster.NamesakeKeeps }
 	var all sync.WaitGroup
 	var registered atomic.Int64
 	for i := range 8 {
@@ -56,11 +56,11 @@ func testNames(t *testing.T, s *server) {
 	if n := registered.Load(); n != 1 {
 		t.Fatalf("%d workers have one name", n)
 	}
-	if ok, holder := register("w-next", func(cluster.Worker) cluster.Standing { return cluster.Yields }); !ok {
+	if ok, holder := register("w-next", func(cluster.Worker) cluster.NamesakeVerdict { return cluster.NamesakeYields }); !ok {
 		t.Fatalf("kept out by %v", holder)
 	}
 	follower.await(t, "one took the other's place", has("w-next", "w-x-1"))
-	if ok, _ := register("w-beside", func(cluster.Worker) cluster.Standing { return cluster.Shares }); !ok {
+	if ok, _ := register("w-beside", func(cluster.Worker) cluster.NamesakeVerdict { return cluster.NamesakeShares }); !ok {
 		t.Error("kept out by one that shares")
 	}
 	follower.await(t, "both stand", has("w-next", "w-beside", "w-x-1"))

@@ -157,17 +157,17 @@ func readPassword(username, file string) (string, error) {
 	return password, nil
 }
 
-// Heard is when etcd answered last, by this process's clock; zero: it never did. While somebody holds a Registration, that is no
+// LastAnswer is when etcd answered last, by this process's clock; zero: it never did. While somebody holds a Registration, that is no
 // longer ago than a third of its lease, unless etcd is away. What is followed stands then as it did in etcd, or is newer.
-func (s *Store) Heard() time.Time {
+func (s *Store) LastAnswer() time.Time {
 	if at := s.calls.heard.Load(); at != 0 {
 		return time.Unix(0, at)
 	}
 	return time.Time{}
 }
 
-// Away reports whether somebody who follows etcd waits for it, and why. It does not ask etcd.
-func (s *Store) Away() (away bool, why string) { return s.outage.now() }
+// Outage reports whether somebody who follows etcd waits for it, and why. It does not ask etcd.
+func (s *Store) Outage() (away bool, why string) { return s.outage.now() }
 
 // Close ends the connection. Every Follow and Campaign returns, and leases run out unless their owners closed them before.
 func (s *Store) Close() error {

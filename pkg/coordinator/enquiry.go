@@ -135,7 +135,7 @@ func (e *enquiries) take() map[question][]chan<- reply {
 // put asks etcd, and answers who waits. Questions whose entries are too many to be read now wait again.
 func (e *enquiries) put(ctx context.Context, some map[question][]chan<- reply) {
 	var flows []string
-	var revisions []cluster.Kept
+	var revisions []cluster.FlowRevision
 	listed := map[string]bool{}
 	for q := range some {
 		if !listed[q.flow] {
@@ -143,18 +143,18 @@ func (e *enquiries) put(ctx context.Context, some map[question][]chan<- reply) {
 			flows = append(flows, q.flow)
 		}
 		if q.revision.Number != 0 {
-			revisions = append(revisions, cluster.Kept{Flow: q.flow, Revision: q.revision.Number})
+			revisions = append(revisions, cluster.FlowRevision{Flow: q.flow, Revision: q.revision.Number})
 		}
 	}
 	e.requests.Add(1)
-	statuses, kept, err := e.store.Look(ctx, flows, revisions)
+	statuses, kept, err := e.store.ReadStatuses(ctx, flows, revisions)
 	read := 0
 	for q, who := range some {
 		r := reply{err: err}
 		if status, there := statuses[q.flow]; there {
 			r.status = &status
 		}
-		if kept[cluster.Kept{Flow: q.flow, Revision: q.revision.Number}] {
+		if kept[cluster.FlowRevision{Flow: q.flow, Revision: q.revision.Number}] {
 			if read++; read > enquiryEntries {
 				e.add(q, who...)
 				continue

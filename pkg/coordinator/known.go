@@ -27,13 +27,13 @@ const awayPatience = time.Second
 // picture asks etcd for what Get lists. While that is away, it is what is known here, for callers who want that: of a flow, a
 // function or a connector then only a document that runs is known.
 func (a *admin) picture(ctx context.Context, in *pb.GetRequest) (now picture, err error) {
-	away, why := a.store.Away()
+	away, why := a.store.Outage()
 	known := a.fleet.seen.Load()
 	switch in.GetKind() {
 	case "flows", "functions", "connectors":
 	default: // which are known anyway
 		if away {
-			now.away, now.asOf = why, a.store.Heard()
+			now.away, now.asOf = why, a.store.LastAnswer()
 		}
 		return now, nil
 	}
@@ -51,7 +51,7 @@ func (a *admin) picture(ctx context.Context, in *pb.GetRequest) (now picture, er
 	if err == nil || !in.GetKnown() || known == nil || ctx.Err() != nil || code != batch.CodeUnavailable && code != batch.CodeDeadline {
 		return now, err
 	}
-	return picture{docs: knownDocuments(known), statuses: known.Documents(), away: err.Error(), asOf: a.store.Heard()}, nil
+	return picture{docs: knownDocuments(known), statuses: known.Documents(), away: err.Error(), asOf: a.store.LastAnswer()}, nil
 }
 
 // knownDocuments are those that flows run with, and, without their text, the others that have a status.

@@ -86,7 +86,7 @@ func (a *admin) redriveDead(ctx context.Context, filter *pb.DeadFilter, dry bool
 // redriveFlow redrives the selected letters of one flow, as long as that is nobody else's.
 func (a *admin) redriveFlow(ctx context.Context, p *pages, t *redriveTally) error {
 	who := a.id + "/" + strconv.FormatUint(a.redrives.Add(1), 10) // another call here is somebody else
-	return p.store.Hold(ctx, p.flow, who, func(ctx context.Context) error {
+	return p.store.WithLock(ctx, p.flow, who, func(ctx context.Context) error {
 		r := &redrive{admin: a, pages: p, tally: t, endings: newOutbox[ending](), under: map[*submission]*trial{}, keys: map[uint64]*keyQueue{}}
 		defer r.cancel()
 		return r.run(ctx)

@@ -2,5 +2,5 @@ package deadletter
 
 import "time"
 
-// HoldFor is how long a right lasts that is not renewed.
-func (s *Store) HoldFor(d time.Duration) { s.holdFor = d }
+// LockFor is how long a right lasts that is not renewed.
+func (s *Store) LockFor(d time.Duration) { s.lockFor = d }

@@ -68,7 +68,7 @@ func TestFaults(t *testing.T) {
 		if begun, err := s.Begin(ctx, "F", []*deadletter.Letter{letter("F", 0)}); !fails(err) && len(begun) != 1 {
 			t.Errorf("%s: a letter that is there does not begin", what)
 		}
-		err = s.Hold(ctx, "F", "me", func(ctx context.Context) error {
+		err = s.WithLock(ctx, "F", "me", func(ctx context.Context) error {
 			if backend.Get(ctx, "kisgrid:dead:{F}:redrive").Val() != "me" {
 				t.Errorf("%s: a right is held that the store has not given", what)
 			}

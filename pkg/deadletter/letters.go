@@ -190,7 +190,7 @@ func (s *Store) fields(ctx context.Context, key string, names []string) ([]any, 
 // JSON where the row is.
 func (s *Store) Edit(ctx context.Context, flow string, id batch.StreamID, row []byte) (l *Letter, err error) {
 	// A redrive that began meanwhile would run the row as it was, and then forget the letter with the new one.
-	err = s.Hold(ctx, flow, "edit "+batch.NewStreamID().String(), func(ctx context.Context) error {
+	err = s.WithLock(ctx, flow, "edit "+batch.NewStreamID().String(), func(ctx context.Context) error {
 		found, _, err := s.Get(ctx, flow, id)
 		if err != nil {
 			return err

@@ -156,9 +156,9 @@ for _, id in ipairs(ARGV) do
 end
 return n`)
 
-// holdScript takes, keeps or lets go of the right to redrive a flow.
+// lockScript takes, keeps or lets go of the right to redrive a flow.
 // KEYS: the flow's redrive. ARGV: who, and for how many milliseconds; 0: not any more. Returns 1 where it is theirs.
-var holdScript = goredis.NewScript(`
+var lockScript = goredis.NewScript(`
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
 if tonumber(ARGV[2]) > 0 then

@@ -55,7 +55,7 @@ type Config struct {
 type Store struct {
 	config  Config
 	client  *goredis.Client
-	holdFor time.Duration // but for tests, as the constant is
+	lockFor time.Duration // but for tests, as the constant is
 
 	mu     sync.Mutex
 	flows  map[string]bool      // that the store knows of; guarded by mu
@@ -111,7 +111,7 @@ func Open(c Config) (*Store, error) {
 	options.DialTimeout, options.ReadTimeout, options.WriteTimeout = c.Timeout, patience*c.Timeout, patience*c.Timeout
 	client := goredis.NewClient(options)
 	redisreply.Own(client)
-	return &Store{config: c, client: client, holdFor: holdFor, flows: map[string]bool{}, looked: map[string]time.Time{}}, nil
+	return &Store{config: c, client: client, lockFor: lockFor, flows: map[string]bool{}, looked: map[string]time.Time{}}, nil
 }
 
 // hidden leaves the URL, which may hold a secret, out of an error.

@@ -347,7 +347,7 @@ func TestEdit(t *testing.T) {
 		if _, err := s.Edit(ctx, "F", letter("F", 9).ID, []byte(`{}`)); batch.CodeOf(err) != batch.CodeNotFound {
 			t.Errorf("a letter that is not there is edited: %v", err)
 		}
-		if err := s.Hold(ctx, "F", "me", func(ctx context.Context) error {
+		if err := s.WithLock(ctx, "F", "me", func(ctx context.Context) error {
 			if _, err := s.Edit(ctx, "F", letter("F", 0).ID, []byte(`{}`)); batch.CodeOf(err) != batch.CodeConflict {
 				t.Errorf("edited while it is redriven: %v", err)
 			}
@@ -360,7 +360,7 @@ func TestEdit(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if err := s.Hold(ctx, "F", "me", nothing); err != nil {
+		if err := s.WithLock(ctx, "F", "me", nothing); err != nil {
 			t.Errorf("after an edit the flow is held: %v", err)
 		}
 		want := []*deadletter.Letter{letter("F", 0), letter("F", 1)}

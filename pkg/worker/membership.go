@@ -118,19 +118,19 @@ func (m *member) register(ctx context.Context, first bool) (*cluster.Registratio
 
 // judge says what becomes of another worker that is registered under this one's name. first: this process was not registered
 // before; else it does not take the place of the one that may have taken its own.
-func (m *member) judge(first bool) func(cluster.Worker) cluster.Standing {
-	return func(w cluster.Worker) cluster.Standing {
+func (m *member) judge(first bool) func(cluster.Worker) cluster.NamesakeVerdict {
+	return func(w cluster.Worker) cluster.NamesakeVerdict {
 		switch {
 		case w.Draining:
-			return cluster.Shares // it has no slots any more
+			return cluster.NamesakeShares // it has no slots any more
 		case w.Session == "":
 			m.log.Warn("a worker of an earlier build has this one's name, which is let be: each gets its share of the rows", "name", m.name, "other", w.ID, "at", w.Address)
-			return cluster.Shares
+			return cluster.NamesakeShares
 		case w.Session == cluster.SessionNone && first:
 			m.log.Info("taking the place of a worker that no coordinator has a session with", "name", m.name, "other", w.ID, "at", w.Address)
-			return cluster.Yields
+			return cluster.NamesakeYields
 		}
-		return cluster.Holds
+		return cluster.NamesakeKeeps
 	}
 }
 
@@ -160,7 +160,7 @@ func (m *member) awaitName(ctx context.Context, first bool, holder cluster.Worke
 	open := false // written by the callback, read when following has ended
 	_ = m.store.FollowNamed(waiting, m.name, func(others []cluster.Worker) {
 		for _, w := range others {
-			if judge(w) == cluster.Holds {
+			if judge(w) == cluster.NamesakeKeeps {
 				return
 			}
 		}

@@ -16,8 +16,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kisgrid/kisgrid/internal/command"
+	"github.com/kisgrid/kisgrid/internal/rowfile"
 	"github.com/kisgrid/kisgrid/internal/serve"
-	"github.com/kisgrid/kisgrid/internal/submission"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
@@ -25,7 +25,7 @@ import (
 )
 
 func runCommand(register func(*kis.Registry)) *cobra.Command {
-	r := localRun{rows: submission.Submission{Results: true}, logging: command.Logging{Level: "warn"}}
+	r := localRun{rows: rowfile.Submitter{Results: true}, logging: command.Logging{Level: "warn"}}
 	cmd := &cobra.Command{
 		Use:   "run CONF FLOW [-f rows.ndjson]",
 		Short: "Run a flow in this process, without a cluster",
@@ -44,7 +44,7 @@ It exits with 1 when a row is dead or failed.`,
 			defer stop()
 			r.rows.Flow, r.documents = args[1], r.access.Of(cmd.Flags())
 			err := r.run(ctx, args[0], register, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
-			if errors.Is(err, submission.ErrNotDone) {
+			if errors.Is(err, rowfile.ErrNotDone) {
 				return errTold
 			}
 			return tellMistakes(cmd.ErrOrStderr(), err)
@@ -62,7 +62,7 @@ It exits with 1 when a row is dead or failed.`,
 
 // localRun is what the command line says about a run in this process.
 type localRun struct {
-	rows    submission.Submission
+	rows    rowfile.Submitter
 	metrics bool
 	http    string
 	logging command.Logging
@@ -88,7 +88,7 @@ func (r *localRun) run(ctx context.Context, conf string, register func(*kis.Regi
 		}
 		defer stop()
 	}
-	open := func(ctx context.Context) (submission.Stream, error) {
+	open := func(ctx context.Context) (rowfile.Stream, error) {
 		stream, err := local.Stream(ctx, r.rows.Flow)
 		return inProcess{stream}, err
 	}
@@ -142,8 +142,8 @@ func writeMetrics(out io.Writer, metrics prometheus.Gatherer) error {
 // inProcess is a stream of a Local.
 type inProcess struct{ *flowexec.Stream }
 
-// Send implements submission.Stream.
-func (p inProcess) Send(ctx context.Context, b *batch.Batch, output bool) (submission.Answer, error) {
+// Send implements rowfile.Stream.
+func (p inProcess) Send(ctx context.Context, b *batch.Batch, output bool) (rowfile.Answer, error) {
 	if !output {
 		return p.Stream.Send(ctx, b, flowexec.NoOutput())
 	}

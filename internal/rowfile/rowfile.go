@@ -1,6 +1,6 @@
-// Package submission runs a file of rows, one JSON object a line, through a flow and tells how they ended. What the rows go
+// Package rowfile runs a file of rows, one JSON object a line, through a flow and tells how they ended. What the rows go
 // through, a cluster or this process, is the caller's.
-package submission
+package rowfile
 
 import (
 	"bufio"
@@ -43,8 +43,8 @@ type Answer interface {
 	Wait(ctx context.Context) (*batch.Result, error)
 }
 
-// Submission is what the command line says about one file of rows.
-type Submission struct {
+// Submitter is what the command line says about one file of rows.
+type Submitter struct {
 	Flow string
 	// Results prints what the flow passes on; false asks for no output at all.
 	Results bool
@@ -61,7 +61,7 @@ type Submission struct {
 }
 
 // BindFlags binds --filename, --batch-rows, --results, by default s.Results, and --output.
-func (s *Submission) BindFlags(fs *pflag.FlagSet) {
+func (s *Submitter) BindFlags(fs *pflag.FlagSet) {
 	fs.StringVarP(&s.path, "filename", "f", "-", "`file` of rows, one JSON object a line; - for standard input")
 	fs.IntVar(&s.batchRows, "batch-rows", 1000, "`rows` in a batch")
 	fs.BoolVar(&s.Results, "results", s.Results, "print what the flow passes on, one row a line")
@@ -71,7 +71,7 @@ func (s *Submission) BindFlags(fs *pflag.FlagSet) {
 // Run opens the stream, sends the rows and tells how they ended: what the flow passes on goes to out, the first rows that
 // are not done and a summary to log, as JSON to out where no results go there. It returns ErrNotDone when a row is dead or
 // failed.
-func (s *Submission) Run(ctx context.Context, open func(context.Context) (Stream, error), in io.Reader, out, log io.Writer) error {
+func (s *Submitter) Run(ctx context.Context, open func(context.Context) (Stream, error), in io.Reader, out, log io.Writer) error {
 	if s.format != "" && s.format != "json" {
 		return fmt.Errorf("--output %q: give json, or leave it out", s.format)
 	}
@@ -121,34 +121,34 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// lot is rows for one batch.
-type lot struct {
+// chunk is rows for one batch.
+type chunk struct {
 	columns batch.Columns
 	lines   []int // where the rows stand
 	err     error // why no more can be read, nil for the end
 }
 
-// sent is a batch under way.
-type sent struct {
+// sentBatch is a batch under way.
+type sentBatch struct {
 	answer Answer
 	lines  []int // of its rows
 	bytes  int
 }
 
 // submit sends the rows and gathers how they ended, in order.
-func (s *Submission) submit(ctx context.Context, open func(context.Context) (Stream, error)) (*summary, error) {
+func (s *Submitter) submit(ctx context.Context, open func(context.Context) (Stream, error)) (*summary, error) {
 	sum := &summary{Flow: s.Flow, Counts: map[string]int{}, Revisions: []int64{}}
 	stream, err := open(ctx)
 	if err != nil {
 		return sum, err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	lots, sending := make(chan lot), make(chan sent, underWay)
+	chunks, sending := make(chan chunk), make(chan sentBatch, underWay)
 	// Nobody waits for the reader: nothing can end a read of a terminal or a pipe that nothing comes from. It ends with that.
-	go s.read(ctx, lots)
+	go s.read(ctx, chunks)
 	g.Go(func() error {
 		defer close(sending)
-		return s.send(ctx, stream, lots, sending)
+		return s.send(ctx, stream, chunks, sending)
 	})
 	g.Go(func() error { return s.gather(ctx, sending, sum) })
 	if err := g.Wait(); err != nil {
@@ -158,7 +158,7 @@ func (s *Submission) submit(ctx context.Context, open func(context.Context) (Str
 }
 
 // inDoubt adds to an error which lines may have taken effect: who sends them again sends them in other batches.
-func (s *Submission) inDoubt(err error) error {
+func (s *Submitter) inDoubt(err error) error {
 	if s.sentTo <= s.told {
 		return err
 	}
@@ -166,16 +166,16 @@ func (s *Submission) inDoubt(err error) error {
 		err, s.told+1, s.sentTo)
 }
 
-// read packs lines into lots, the last of which says why it is the last. It ends when ctx is over, at the next line.
-func (s *Submission) read(ctx context.Context, lots chan<- lot) {
-	defer close(lots)
+// read packs lines into chunks, the last of which says why it is the last. It ends when ctx is over, at the next line.
+func (s *Submitter) read(ctx context.Context, chunks chan<- chunk) {
+	defer close(chunks)
 	lines := bufio.NewScanner(s.in)
 	lines.Buffer(make([]byte, 64<<10), lineBytes)
-	var l lot
+	var l chunk
 	pass := func() bool {
 		select {
-		case lots <- l:
-			l = lot{}
+		case chunks <- l:
+			l = chunk{}
 			return true
 		case <-ctx.Done():
 			return false
@@ -203,13 +203,13 @@ func (s *Submission) read(ctx context.Context, lots chan<- lot) {
 	pass()
 }
 
-// send makes a batch of each lot.
-func (s *Submission) send(ctx context.Context, stream Stream, lots <-chan lot, sending chan<- sent) error {
+// send makes a batch of each chunk.
+func (s *Submitter) send(ctx context.Context, stream Stream, chunks <-chan chunk, sending chan<- sentBatch) error {
 	for {
-		var l lot
+		var l chunk
 		var more bool
 		select {
-		case l, more = <-lots:
+		case l, more = <-chunks:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -217,7 +217,7 @@ func (s *Submission) send(ctx context.Context, stream Stream, lots <-chan lot, s
 			return nil
 		}
 		if len(l.lines) > 0 {
-			b := sent{lines: l.lines, bytes: len(l.columns.Data) + len(l.lines)}
+			b := sentBatch{lines: l.lines, bytes: len(l.columns.Data) + len(l.lines)}
 			var err error
 			if b.answer, err = stream.Send(ctx, batch.Pack(l.columns), s.Results); err != nil {
 				if errors.Is(err, batch.ErrUnanswered) {
@@ -232,12 +232,12 @@ func (s *Submission) send(ctx context.Context, stream Stream, lots <-chan lot, s
 				return context.Cause(ctx)
 			}
 		}
-		s.unread = l.err // the last lot's: told when all that was read is answered
+		s.unread = l.err // the last chunk's: told when all that was read is answered
 	}
 }
 
 // gather waits for the answers.
-func (s *Submission) gather(ctx context.Context, sending <-chan sent, sum *summary) error {
+func (s *Submitter) gather(ctx context.Context, sending <-chan sentBatch, sum *summary) error {
 	results := bufio.NewWriter(s.out)
 	var omitted error // why rows of the output are not among the results; nil: they all are
 	for b := range sending {

@@ -1,4 +1,4 @@
-package submission
+package rowfile
 
 import (
 	"encoding/json"
@@ -12,7 +12,7 @@ import (
 // maxListed is how many rows that are not done are listed one by one.
 const maxListed = 10
 
-// summary is how a submission's rows ended.
+// summary is how the rows of a file ended.
 type summary struct {
 	Flow      string         `json:"flow"`
 	Rows      int            `json:"rows"`

@@ -22,16 +22,16 @@ import (
 
 func nothing(context.Context) error { return nil }
 
-// TestHold lets one redrive a flow at a time.
-func TestHold(t *testing.T) {
+// TestLock lets one redrive a flow at a time.
+func TestLock(t *testing.T) {
 	onEach(t, func(t *testing.T, address string) {
 		s, ctx := open(t, address, nil), t.Context()
 		failure := errors.New("not this time")
-		err := s.Hold(ctx, "F", "me", func(ctx context.Context) error {
-			if err := s.Hold(ctx, "F", "you", nothing); batch.CodeOf(err) != batch.CodeConflict || !strings.Contains(err.Error(), "held by me") {
+		err := s.WithLock(ctx, "F", "me", func(ctx context.Context) error {
+			if err := s.WithLock(ctx, "F", "you", nothing); batch.CodeOf(err) != batch.CodeConflict || !strings.Contains(err.Error(), "held by me") {
 				t.Errorf("two redrive: %v", err)
 			}
-			if err := s.Hold(ctx, "G", "you", nothing); err != nil {
+			if err := s.WithLock(ctx, "G", "you", nothing); err != nil {
 				t.Error(err)
 			}
 			return failure
@@ -39,31 +39,31 @@ func TestHold(t *testing.T) {
 		if !errors.Is(err, failure) {
 			t.Errorf("got %v", err)
 		}
-		if err := s.Hold(ctx, "F", "you", nothing); err != nil {
+		if err := s.WithLock(ctx, "F", "you", nothing); err != nil {
 			t.Error(err)
 		}
 		leaving, leave := context.WithCancel(ctx)
-		if err := s.Hold(leaving, "F", "me", func(ctx context.Context) error {
+		if err := s.WithLock(leaving, "F", "me", func(ctx context.Context) error {
 			leave()
 			return context.Cause(ctx)
 		}); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}
-		if err := s.Hold(ctx, "F", "you", nothing); err != nil {
+		if err := s.WithLock(ctx, "F", "you", nothing); err != nil {
 			t.Errorf("who left still holds the flow: %v", err)
 		}
 	})
 }
 
-// TestHoldIsRenewed holds a flow for longer than a right lasts: the store's clock goes on by three of these.
-func TestHoldIsRenewed(t *testing.T) {
+// TestLockIsRenewed holds a flow for longer than a right lasts: the store's clock goes on by three of these.
+func TestLockIsRenewed(t *testing.T) {
 	server := miniredis.RunT(t)
 	s := open(t, server.Addr(), nil)
-	s.HoldFor(3 * time.Second)
-	if err := s.Hold(t.Context(), "F", "me", func(ctx context.Context) error {
+	s.LockFor(3 * time.Second)
+	if err := s.WithLock(t.Context(), "F", "me", func(ctx context.Context) error {
 		for range 4 {
 			server.FastForward(2500 * time.Millisecond)
-			if err := s.Hold(ctx, "F", "you", nothing); batch.CodeOf(err) != batch.CodeConflict {
+			if err := s.WithLock(ctx, "F", "you", nothing); batch.CodeOf(err) != batch.CodeConflict {
 				return fmt.Errorf("another may redrive too: %w", err)
 			}
 			testprocess.Until(t, "the right is renewed", func() error {
@@ -79,16 +79,16 @@ func TestHoldIsRenewed(t *testing.T) {
 	}
 }
 
-// TestHoldIsLost ends what a holder does whose store does not answer any more, before another has the right.
-func TestHoldIsLost(t *testing.T) {
+// TestLockIsLost ends what a holder does whose store does not answer any more, before another has the right.
+func TestLockIsLost(t *testing.T) {
 	address := startRedis(t)
 	line := startLine(t, address)
 	mine, yours := open(t, line.listener.Addr().String(), nil), open(t, address, nil)
-	mine.HoldFor(1500 * time.Millisecond)
-	err := mine.Hold(t.Context(), "F", "me", func(held context.Context) error {
+	mine.LockFor(1500 * time.Millisecond)
+	err := mine.WithLock(t.Context(), "F", "me", func(held context.Context) error {
 		line.stall()
 		testprocess.Until(t, "another redrives the flow", func() error {
-			return yours.Hold(t.Context(), "F", "you", func(context.Context) error {
+			return yours.WithLock(t.Context(), "F", "you", func(context.Context) error {
 				if held.Err() == nil {
 					t.Error("two have the right")
 				}
@@ -103,19 +103,19 @@ func TestHoldIsLost(t *testing.T) {
 	}
 }
 
-// TestHoldIsGivenTooLate does not begin where the store gave the right, but says so only when another has it.
-func TestHoldIsGivenTooLate(t *testing.T) {
+// TestLockIsGivenTooLate does not begin where the store gave the right, but says so only when another has it.
+func TestLockIsGivenTooLate(t *testing.T) {
 	address := startRedis(t)
 	line := startLine(t, address)
 	mine, yours := open(t, line.listener.Addr().String(), nil), open(t, address, nil)
-	mine.HoldFor(2 * time.Second)
-	if err := mine.Hold(t.Context(), "F", "me", nothing); err != nil { // so that there is a connection
+	mine.LockFor(2 * time.Second)
+	if err := mine.WithLock(t.Context(), "F", "me", nothing); err != nil { // so that there is a connection
 		t.Fatal(err)
 	}
 	heard := line.deafen()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- mine.Hold(t.Context(), "F", "me", func(context.Context) error {
+		ended <- mine.WithLock(t.Context(), "F", "me", func(context.Context) error {
 			t.Error("two have the right")
 			return nil
 		})
@@ -126,7 +126,7 @@ func TestHoldIsGivenTooLate(t *testing.T) {
 		return store.Get(t.Context(), deadletter.DefaultPrefix+"{F}:redrive").Err()
 	})
 	testprocess.Until(t, "another redrives the flow", func() error {
-		return yours.Hold(t.Context(), "F", "you", func(context.Context) error {
+		return yours.WithLock(t.Context(), "F", "you", func(context.Context) error {
 			heard()
 			if err := <-ended; batch.CodeOf(err) != batch.CodeUnavailable {
 				t.Errorf("got %v", err)

@@ -1,4 +1,4 @@
-package submission
+package rowfile
 
 import (
 	"bytes"
@@ -61,9 +61,9 @@ func (a answer) Wait(context.Context) (*batch.Result, error) { return a.result, 
 // allDone is the answer of a flow that nothing is wrong with.
 func allDone([]string) ([]batch.RowOutcome, error) { return nil, nil }
 
-// submit runs a submission with flags.
+// submit runs a Submitter with flags.
 func submit(s Stream, in io.Reader, flags ...string) (out, log string, err error) {
-	sub := Submission{Flow: "F"}
+	sub := Submitter{Flow: "F"}
 	fs := pflag.NewFlagSet("submit", pflag.ContinueOnError)
 	sub.BindFlags(fs)
 	if err := fs.Parse(flags); err != nil {
@@ -113,7 +113,7 @@ func TestManyNotDone(t *testing.T) {
 	}
 }
 
-// What a stream can't do ends the submission, and what was answered before is told.
+// What a stream can't do ends the run, and what was answered before is told.
 func TestStreamErrors(t *testing.T) {
 	lost := errors.New("the answer is lost")
 	for name, s := range map[string]*stream{
@@ -157,7 +157,7 @@ func TestReadErrors(t *testing.T) {
 func TestGivenUpWhileReading(t *testing.T) {
 	in, rows := io.Pipe()
 	ctx, cancel := context.WithCancel(context.Background())
-	sub := Submission{Flow: "F", path: "-", batchRows: 1}
+	sub := Submitter{Flow: "F", path: "-", batchRows: 1}
 	answered := make(chan struct{})
 	s := &stream{answer: func([]string) ([]batch.RowOutcome, error) {
 		close(answered)
