@@ -1,5 +1,3 @@
-// Package rowfile runs a file of rows, one JSON object a line, through a flow and tells how they ended. What the rows go
-// through, a cluster or this process, is the caller's.
 package rowfile
 
 import (
