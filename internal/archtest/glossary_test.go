@@ -15,7 +15,7 @@ import (
 var worded = []string{"pkg/client", "pkg/coordinator", "pkg/scheduler", "pkg/worker", "pkg/flowexec"}
 
 // leastWords must be in the glossary: rows are counted and passed on under these names.
-var leastWords = []string{"row", "batch", "part", "run", "result", "outcome", "ledger", "flow", "revision", "slot", "lane", "stream", "session", "link", "window", "credit", "lineage", "effect"}
+var leastWords = []string{"row", "batch", "part", "run", "result", "outcome", "ledger", "flow", "revision", "slot", "lane", "stream", "session", "peer", "window", "credit", "lineage", "effect"}
 
 var typeName = regexp.MustCompile("`((?:pkg|internal)/[a-z/]+)\\.([A-Za-z]+)`")
 

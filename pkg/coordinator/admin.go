@@ -21,15 +21,15 @@ type admin struct {
 	pb.UnimplementedAdminServer
 	store *cluster.Store
 	fleet *fleet
-	loop  *loop
-	board *board
+	loop  *schedulerLoop
+	board *snapshotBoard
 	// draining is closed when nobody is to be kept waiting any more.
 	draining <-chan struct{}
 	// checking is held by the one call that checks documents.
-	checking chan struct{}
-	compiled *compiled // what was stored when somebody checked last; owned by who holds checking
-	steps    int       // limit of a flow
-	build    string    // which build this is
+	checking    chan struct{}
+	lastDesired *desiredState // what was stored when somebody checked last; owned by who holds checking
+	maxSteps    int           // limit of a flow
+	build       string        // which build this is
 
 	explaining chan struct{} // holds a token for each call that looks for rows
 
@@ -38,7 +38,7 @@ type admin struct {
 	// What redrives need.
 	id       string
 	redrives atomic.Uint64 // that were begun
-	keeper   *keeper
+	keeper   *letterKeeper
 	budget   *budget
 	limits   batch.Limits
 }
@@ -76,7 +76,7 @@ func (a *admin) apply(in *pb.ApplyRequest, out pb.Admin_ApplyServer) error {
 	if err := out.Send(&pb.ApplyEvent{Kind: &pb.ApplyEvent_Diff{Diff: diff}}); err != nil || in.GetDryRun() {
 		return err
 	}
-	waiting, told := asked{}, map[string]*pb.Progress{}
+	waiting, told := awaitedRevisions{}, map[string]*pb.Progress{}
 	for _, name := range c.flows {
 		waiting[name] = c.asks(name)
 	}
@@ -87,7 +87,7 @@ func (a *admin) apply(in *pb.ApplyRequest, out pb.Admin_ApplyServer) error {
 			}
 		}
 	}
-	err = a.settle(ctx, waiting, settling{
+	err = a.awaitFlows(ctx, waiting, flowWait{
 		so: fmt.Sprintf("the documents are written at revision %d", diff.GetRevision()), command: "kisgrid get flows",
 		workers: patienceOf(in.GetWorkersMilliseconds()),
 	}, func(p *pb.Progress) error {
@@ -118,7 +118,7 @@ func (a *admin) change(ctx context.Context, in []*pb.Document) (comparison, erro
 		return comparison{}, err
 	}
 	c := compare(stored, given)
-	c.after = compile(c.all, before, a.steps)
+	c.after = compileDocuments(c.all, before, a.maxSteps)
 	var failed error
 	accepted := func(d definition.Document) bool {
 		if a.board.load().runs(d) {
@@ -150,7 +150,7 @@ func documentBytes(in []*pb.Document) (n int) {
 }
 
 // parse checks documents that somebody wants to apply; those that are stored so already need no second look.
-func (c *compiled) parse(in []*pb.Document) ([]definition.Document, error) {
+func (c *desiredState) parse(in []*pb.Document) ([]definition.Document, error) {
 	docs := make([]definition.Document, len(in))
 	for i, d := range in {
 		given := definition.Document{Kind: definition.Kind(d.GetKind()), Name: d.GetName(), YAML: d.GetYaml()}
@@ -177,7 +177,7 @@ type comparison struct {
 	put     []definition.Document
 	expect  map[cluster.Key]int64
 	all     []definition.Document // as they will stand
-	after   *compiled             // what they will ask for
+	after   *desiredState         // what they will ask for
 	flows   []string              // flows that the change concerns
 
 	written  map[cluster.Key]int64 // at which revisions
@@ -330,7 +330,7 @@ func (a *admin) Delete(ctx context.Context, in *pb.DeleteRequest) (*pb.DeleteRes
 		gone = append(gone, key)
 		left = slices.Delete(slices.Clone(left), i, i+1)
 	}
-	for name, c := range compile(left, before, a.steps).wanted {
+	for name, c := range compileDocuments(left, before, a.maxSteps).wanted {
 		if c.revision == nil && before.wanted[name].revision != nil {
 			return nil, wire.Status(batch.Errorf(batch.CodeBadDocument, "nothing was deleted: flow %s needs it: %s", name, strings.Join(c.reasons, "; ")))
 		}

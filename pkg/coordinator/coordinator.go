@@ -86,19 +86,19 @@ type Config struct {
 
 // Coordinator is one coordinator process. Its methods may be called by several goroutines at the same time.
 type Coordinator struct {
-	config Config
-	id     string
-	log    hclog.Logger
-	loop   *loop
-	board  *board
-	fleet  *fleet
-	ingest *ingest
-	keeper *keeper
-	server *serve.Server
+	config  Config
+	id      string
+	log     hclog.Logger
+	loop    *schedulerLoop
+	board   *snapshotBoard
+	fleet   *fleet
+	ingest  *ingest
+	letters *letterKeeper
+	server  *serve.Server
 
-	leading atomic.Bool
-	led     chan struct{} // holds a token when leading changed
-	ready   chan struct{} // closed when the flows were listed
+	leading           atomic.Bool
+	leadershipChanged chan struct{} // holds a token when leading changed
+	ready             chan struct{} // closed when the flows were listed
 
 	draining  chan struct{} // closed when no batch is taken any more
 	drainOnce sync.Once
@@ -150,32 +150,32 @@ func New(c Config) (*Coordinator, error) {
 	}
 	k := &Coordinator{
 		config: c, id: newID(), log: c.Logger, server: server,
-		loop: newLoop(scheduler.Config{NoWorker: c.NoWorker}), board: newBoard(),
-		led: make(chan struct{}, 1), ready: make(chan struct{}), draining: make(chan struct{}), stop: make(chan struct{}), done: make(chan struct{}),
+		loop: newSchedulerLoop(scheduler.Config{NoWorker: c.NoWorker}), board: newSnapshotBoard(),
+		leadershipChanged: make(chan struct{}, 1), ready: make(chan struct{}), draining: make(chan struct{}), stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	tracer := tracing.Tracer(c.Tracing)
 	k.fleet = &fleet{
 		id: k.id, store: c.Store, loop: k.loop, board: k.board, log: c.Logger.Named("fleet"),
-		transport: c.Transport, dial: c.DialWorker, tracer: tracer, lease: c.Lease, limits: c.Limits, untaken: c.Budget / 2, steps: c.MaxSteps, historyAge: c.historyAge,
+		transport: c.Transport, dial: c.DialWorker, tracer: tracer, lease: c.Lease, limits: c.Limits, untakenTotal: c.Budget / 2, maxSteps: c.MaxSteps, historyAge: c.historyAge,
 		rejections: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kisgrid_revisions_rejected_total",
 			Help: "Revisions that this coordinator, leading, rejected; what ran before runs on.",
 		}, []string{"flow"}),
 	}
 	k.fleet.init()
-	k.keeper = newKeeper(c.DeadLetters, c.Logger.Named("dead-letters"))
-	k.fleet.forgets = append(k.fleet.forgets, k.keeper.forget, func(flow string) { k.fleet.rejections.DeleteLabelValues(flow) })
+	k.letters = newLetterKeeper(c.DeadLetters, c.Logger.Named("dead-letters"))
+	k.fleet.onFlowDeleted = append(k.fleet.onFlowDeleted, k.letters.forget, func(flow string) { k.fleet.rejections.DeleteLabelValues(flow) })
 	k.ingest = &ingest{
-		id: k.id, loop: k.loop, board: k.board, fleet: k.fleet, tracer: tracer, keeper: k.keeper, limits: c.Limits, message: c.Transport.MessageBytes(),
+		id: k.id, loop: k.loop, board: k.board, fleet: k.fleet, tracer: tracer, letters: k.letters, limits: c.Limits, maxMessage: c.Transport.MessageBytes(),
 		budget: newBudget(c.Budget), ready: k.ready, draining: k.draining, streams: map[batch.StreamID]*stream{},
 	}
 	pb.RegisterIngestServer(server, k.ingest)
 	pb.RegisterAdminServer(server, &admin{
 		store: c.Store, fleet: k.fleet, loop: k.loop, board: k.board, draining: k.draining, checking: make(chan struct{}, 1),
 		explaining: make(chan struct{}, explainsAtOnce),
-		id:         k.id, keeper: k.keeper, budget: k.ingest.budget, limits: c.Limits, steps: c.MaxSteps, build: c.Build, address: c.Advertise,
+		id:         k.id, keeper: k.letters, budget: k.ingest.budget, limits: c.Limits, maxSteps: c.MaxSteps, build: c.Build, address: c.Advertise,
 	})
-	c.Registry.MustRegister(&collector{coordinator: k}, k.fleet.rejections, k.keeper.kept, k.keeper.notKept, k.keeper.redriven)
+	c.Registry.MustRegister(&collector{coordinator: k}, k.fleet.rejections, k.letters.kept, k.letters.notKept, k.letters.redriven)
 	return k, nil
 }
 
@@ -234,12 +234,12 @@ func (c *Coordinator) Run(ctx context.Context) error {
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { c.fleet.run(ctx); return nil })
-	g.Go(func() error { c.fleet.enquiries.run(ctx); return nil })
+	g.Go(func() error { c.fleet.lookups.run(ctx); return nil })
 	g.Go(func() error { return c.follow(ctx) })
-	g.Go(func() error { c.keeper.look(ctx); return nil })
-	g.Go(func() error { return c.member(ctx) })
+	g.Go(func() error { c.letters.checkStore(ctx); return nil })
+	g.Go(func() error { return c.register(ctx) })
 	g.Go(func() error { return c.campaign(ctx) })
-	g.Go(func() error { c.ingest.spread(ctx); return nil })
+	g.Go(func() error { c.ingest.balanceStreams(ctx); return nil })
 	g.Go(func() error {
 		if err := c.server.Serve(c.config.Listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 			return fmt.Errorf("serve %s: %w", c.config.Listener.Addr(), err)
@@ -292,7 +292,7 @@ func (c *Coordinator) follow(ctx context.Context) error {
 		return s.FollowWorkers(ctx, func(workers map[string]cluster.Worker) { f.ask(ctx, func() { f.setWorkers(ctx, workers) }) })
 	})
 	g.Go(func() error {
-		return s.FollowCoordinators(ctx, func(peers map[string]cluster.Coordinator) { f.peers.Store(&peers) })
+		return s.FollowCoordinators(ctx, func(peers map[string]cluster.Coordinator) { f.coordinatorsByID.Store(&peers) })
 	})
 	listed := sync.OnceFunc(func() {
 		close(c.ready)
@@ -331,26 +331,26 @@ func (c *Coordinator) tellReady(ctx context.Context) error {
 }
 
 // member keeps this coordinator's key in etcd.
-func (c *Coordinator) member(ctx context.Context) error {
+func (c *Coordinator) register(ctx context.Context) error {
 	record := cluster.Coordinator{ID: c.id, Address: c.config.Advertise, Build: c.config.Build, Started: time.Now().UTC()}
 	if c.config.HTTP != nil {
-		record.HTTP = beside(c.config.HTTP.Addr(), c.config.Advertise)
+		record.HTTP = httpAddress(c.config.HTTP.Addr(), c.config.Advertise)
 	}
 	for ctx.Err() == nil {
-		record = c.upToDate(record)
+		record = c.currentRecord(record)
 		registration, err := c.config.Store.RegisterCoordinator(ctx, record, c.config.Lease)
 		if err == nil {
-			c.hold(ctx, registration, record)
+			c.keepRecord(ctx, registration, record)
 		} else if ctx.Err() == nil {
 			c.log.Warn("this coordinator is not registered; it is tried again", "error", err)
-			pause(ctx, time.Second)
+			sleep(ctx, time.Second)
 		}
 	}
 	return nil
 }
 
 // beside is a listener's address with the host by which others know this machine, where the listener's says none.
-func beside(listening net.Addr, known string) string {
+func httpAddress(listening net.Addr, known string) string {
 	tcp, ok := listening.(*net.TCPAddr)
 	host, _, err := net.SplitHostPort(known)
 	if !ok || err != nil || !tcp.IP.IsUnspecified() {
@@ -360,16 +360,16 @@ func beside(listening net.Addr, known string) string {
 }
 
 // upToDate is the record with what changes.
-func (c *Coordinator) upToDate(record cluster.Coordinator) cluster.Coordinator {
-	record.Leader, record.Ready, record.Streams = c.leading.Load(), c.ingest.closed() == nil, c.ingest.count()
+func (c *Coordinator) currentRecord(record cluster.Coordinator) cluster.Coordinator {
+	record.Leader, record.Ready, record.Streams = c.leading.Load(), c.ingest.whyClosed() == nil, c.ingest.streamCount()
 	now := c.board.load()
-	record.Sessions, record.CutOff, record.Namesakes = &now.sessions, now.cutOff, now.namesakes
-	record.Missed, record.Unreachable = len(now.missed), now.missed[:min(len(now.missed), cluster.MaxUnreachable)]
+	record.Sessions, record.CutOff, record.Namesakes = &now.sessions, now.cutOff, now.sharingName
+	record.Missed, record.Unreachable = len(now.unreachable), now.unreachable[:min(len(now.unreachable), cluster.MaxUnreachable)]
 	return record
 }
 
 // hold keeps the record true until the key is lost or ctx is done, and takes it back then.
-func (c *Coordinator) hold(ctx context.Context, r *cluster.Registration[cluster.Coordinator], record cluster.Coordinator) {
+func (c *Coordinator) keepRecord(ctx context.Context, r *cluster.Registration[cluster.Coordinator], record cluster.Coordinator) {
 	defer func() {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 		defer cancel()
@@ -377,10 +377,10 @@ func (c *Coordinator) hold(ctx context.Context, r *cluster.Registration[cluster.
 			c.log.Warn("this coordinator's key stays until its lease is over", "error", err)
 		}
 	}()
-	news := time.NewTicker(spreadPause)
+	news := time.NewTicker(balanceInterval)
 	defer news.Stop()
 	for {
-		if next := c.upToDate(record); !reflect.DeepEqual(next, record) && r.Update(ctx, next) == nil {
+		if next := c.currentRecord(record); !reflect.DeepEqual(next, record) && r.Update(ctx, next) == nil {
 			record = next // what could not be written is tried again
 		}
 		select {
@@ -389,7 +389,7 @@ func (c *Coordinator) hold(ctx context.Context, r *cluster.Registration[cluster.
 		case <-r.Lost():
 			c.log.Warn("this coordinator's key was lost; it registers again", "error", r.Err())
 			return
-		case <-c.led:
+		case <-c.leadershipChanged:
 		case <-news.C:
 		}
 	}
@@ -398,7 +398,7 @@ func (c *Coordinator) hold(ctx context.Context, r *cluster.Registration[cluster.
 // campaign leads whenever it can, and others do not reach more workers: a leader that reaches too few would wait for
 // acknowledgements that it can't get.
 func (c *Coordinator) campaign(ctx context.Context) error {
-	for c.board.await(ctx, func(now *catalog) bool { return !now.outdone }) && ctx.Err() == nil {
+	for c.board.await(ctx, func(now *fleetSnapshot) bool { return !now.othersReachMore }) && ctx.Err() == nil {
 		reaching, stop := c.board.whileReaching(ctx)
 		c.lead(reaching)
 		stop()
@@ -412,7 +412,7 @@ func (c *Coordinator) lead(ctx context.Context) {
 	leads := func(leads bool) {
 		c.leading.Store(leads)
 		select {
-		case c.led <- struct{}{}:
+		case c.leadershipChanged <- struct{}{}:
 		default:
 		}
 	}
@@ -420,7 +420,7 @@ func (c *Coordinator) lead(ctx context.Context) {
 	if err != nil {
 		if ctx.Err() == nil {
 			log.Warn("the campaign ended; it is tried again", "error", err)
-			pause(ctx, time.Second)
+			sleep(ctx, time.Second)
 		}
 		return
 	}
@@ -429,8 +429,8 @@ func (c *Coordinator) lead(ctx context.Context) {
 	err = c.fleet.lead(ctx, leadership, log)
 	leads(false)
 	switch {
-	case errors.Is(context.Cause(ctx), errOutdone):
-		log.Warn("leading no more", "error", errOutdone)
+	case errors.Is(context.Cause(ctx), errOthersReachMore):
+		log.Warn("leading no more", "error", errOthersReachMore)
 	case err != nil && ctx.Err() == nil:
 		log.Warn("leading no more", "error", err)
 	}
@@ -442,7 +442,7 @@ func (c *Coordinator) lead(ctx context.Context) {
 }
 
 // pause waits; false when ctx is done.
-func pause(ctx context.Context, d time.Duration) bool {
+func sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():
 		return false

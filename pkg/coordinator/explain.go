@@ -85,7 +85,7 @@ func (a *admin) explain(ctx context.Context, in *pb.ExplainRequest) (*pb.Explain
 }
 
 // find has the scheduler make a search.
-func (l *loop) find(ctx context.Context, s *scheduler.Search) (*scheduler.Search, error) {
+func (l *schedulerLoop) find(ctx context.Context, s *scheduler.Search) (*scheduler.Search, error) {
 	found := make(chan struct{})
 	s.Owner = found
 	if !l.post(ctx, scheduler.Asked{Search: s}) {
@@ -103,7 +103,7 @@ func (l *loop) find(ctx context.Context, s *scheduler.Search) (*scheduler.Search
 
 // explanation gathers where the rows of a key are. Its call's goroutine owns it.
 type explanation struct {
-	loop   *loop
+	loop   *schedulerLoop
 	most   int
 	now    time.Time
 	search *scheduler.Search
@@ -131,10 +131,10 @@ func (e *explanation) ask(ctx context.Context) {
 		e.unknown("%d workers have rows of the key, and %d of them were asked what their rows wait for", len(workers), workersAsked)
 		workers = workers[:workersAsked]
 	}
-	links := make([]*link, len(workers))
-	if !e.loop.do(ctx, func(l *loop) {
+	links := make([]*workerPeer, len(workers))
+	if !e.loop.do(ctx, func(l *schedulerLoop) {
 		for i, id := range workers {
-			links[i] = l.links[id]
+			links[i] = l.peers[id]
 		}
 	}) {
 		return
@@ -147,8 +147,8 @@ func (e *explanation) ask(ctx context.Context) {
 			continue
 		}
 		answers[i] = make(chan *pb.Located, 1)
-		asked[i] = k.inquiries.add(answers[i])
-		k.outbox.put(order{locate: &pb.Locate{Number: asked[i], Flow: e.search.Flow, Key: e.search.Key, Most: uint32(e.most)}})
+		asked[i] = k.locateCalls.add(answers[i])
+		k.instructions.put(instruction{locate: &pb.Locate{Number: asked[i], Flow: e.search.Flow, Key: e.search.Key, Most: uint32(e.most)}})
 	}
 	e.said = map[string]*pb.Located{}
 	for i, id := range workers {
@@ -164,7 +164,7 @@ func (e *explanation) ask(ctx context.Context) {
 		select {
 		case e.said[id] = <-answers[i]:
 		case <-ctx.Done():
-			k.inquiries.remove(asked[i])
+			k.locateCalls.remove(asked[i])
 			delete(e.said, id)
 			e.unknown("worker %s did not say within %v where its rows are", id, workerPatience)
 		}
@@ -182,7 +182,7 @@ type workerRow struct {
 func (e *explanation) tell(ctx context.Context) error {
 	known := map[workerRow]scheduler.Found{}
 	open := make([]bool, len(e.search.Rows))
-	if !e.loop.do(ctx, func(l *loop) { // what was answered meanwhile is no more
+	if !e.loop.do(ctx, func(l *schedulerLoop) { // what was answered meanwhile is no more
 		for id, said := range e.said {
 			for _, r := range said.GetRows() {
 				if f, ok := l.scheduler.At(id, r.GetPart(), r.GetPartRow()); ok && r.GetPart() > 0 {

@@ -30,68 +30,68 @@ const switchPatience = 2 * time.Second
 type fleet struct {
 	id        string // the coordinator's
 	store     *cluster.Store
-	loop      *loop
-	board     *board
+	loop      *schedulerLoop
+	board     *snapshotBoard
 	log       hclog.Logger
 	transport transport.Config
 	dial      func(context.Context, cluster.Worker) (net.Conn, error)
 	tracer    trace.Tracer // nil where nobody traces
 	lease     time.Duration
-	steps     int // limit of a flow
+	maxSteps  int // limit of a flow
 	// historyAge is how long a revision is kept after another one took its place, or its flow was deleted.
-	historyAge time.Duration
-	limits     batch.Limits // of a batch, and so of a part
-	untaken    int64        // bytes of all workers' results that clients need not have taken before workers wait for them
-	requests   chan func()
-	done       chan struct{} // closed when run returned
+	historyAge   time.Duration
+	limits       batch.Limits // of a batch, and so of a part
+	untakenTotal int64        // bytes of all workers' results that clients need not have taken before workers wait for them
+	requests     chan func()
+	done         chan struct{} // closed when run returned
 	// news holds a token when something changed that the leader decides by.
-	news chan struct{}
+	leaderNews chan struct{}
 	// rejections counts revisions that the leader rejected, by flow.
 	rejections *prometheus.CounterVec
 	// forgets are told of each deleted flow when nothing of it is under way any more: they drop its metrics.
-	forgets []func(flow string)
+	onFlowDeleted []func(flow string)
 	// links and removals are the goroutines of links, dropped ones too, and those that remove keys; run waits for them.
-	links, removals sync.WaitGroup
+	peerGoroutines, removals sync.WaitGroup
 
 	// peers are all coordinators by id, this one among them, as etcd has them. Each map stays as it is; the follower of etcd
 	// replaces it.
-	peers atomic.Pointer[map[string]cluster.Coordinator]
+	coordinatorsByID atomic.Pointer[map[string]cluster.Coordinator]
 
 	// seen is what leaders have written, as this coordinator follows it; nil until it is listed.
 	seen atomic.Pointer[cluster.State]
 
 	// Owned by run.
-	members map[string]*member
-	flows   map[string]*flowEntry
-	touched map[string]bool      // flows that are not shown as they are; publish shows them
-	wanted  map[string]*revision // what the leader asks workers to take, by flow
-	pending map[string]*pendingSwitch
+	members      map[string]*member
+	flows        map[string]*flowEntry
+	changedFlows map[string]bool      // flows that are not shown as they are; publish shows them
+	rollingOut   map[string]*revision // what the leader asks workers to take, by flow
+	pending      map[string]*pendingSwitch
 	// services are the flows that the scheduler runs.
-	services map[string]*service
-	erasing  map[string]*time.Timer // of deleted flows
-	since    map[string]time.Time   // since when rows are counted, of flows that have a ledger, or may have
+	scheduled    map[string]*scheduledFlow
+	eraseTimers  map[string]*time.Timer // of deleted flows
+	countedSince map[string]time.Time   // since when rows are counted, of flows that have a ledger, or may have
 
-	enquiries *enquiries
+	lookups *etcdLookups
 }
 
 // member is a worker that has a key in etcd.
 type member struct {
-	worker  cluster.Worker
-	link    *link
-	buried  bool      // known to be dead, although its key is still there
-	rivalry time.Time // since when another one is registered under its name, that came later; zero: there is none
-	defined byDefinition[verdict]
-	asked   uint64 // how many definitions it was sent
+	worker          cluster.Worker
+	peer            *workerPeer
+	dead            bool      // known to be dead, although its key is still there
+	sameNameSince   time.Time // since when another one is registered under its name, that came later; zero: there is none
+	definitions     byDefinition[definitionAnswer]
+	definitionsSent uint64 // how many definitions it was sent
 	// renewed are the revisions for which its session began anew, as it knew another one by their number.
 	renewed map[definitionKey]bool
 }
 
 // verdict is what a worker said of a definition.
-type verdict struct {
-	asked  bool   // and not answered yet
-	place  uint64 // among all that the worker was sent: that which was sent last has the greatest
-	errors []string
-	unfit  bool // the errors are only that its build is another
+type definitionAnswer struct {
+	pending bool   // and not answered yet
+	sentAs  uint64 // among all that the worker was sent: that which was sent last has the greatest
+	errors  []string
+	unfit   bool // the errors are only that its build is another
 }
 
 // pendingSwitch is an active revision that new batches do not run on yet.
@@ -101,33 +101,33 @@ type pendingSwitch struct {
 }
 
 func (f *fleet) init() {
-	f.requests, f.done, f.news = make(chan func(), 64), make(chan struct{}), make(chan struct{}, 1)
-	f.members, f.flows, f.touched = map[string]*member{}, map[string]*flowEntry{}, map[string]bool{}
-	f.wanted, f.pending = map[string]*revision{}, map[string]*pendingSwitch{}
-	f.services, f.enquiries = map[string]*service{}, newEnquiries(f.store)
-	f.erasing, f.since = map[string]*time.Timer{}, map[string]time.Time{}
+	f.requests, f.done, f.leaderNews = make(chan func(), 64), make(chan struct{}), make(chan struct{}, 1)
+	f.members, f.flows, f.changedFlows = map[string]*member{}, map[string]*flowEntry{}, map[string]bool{}
+	f.rollingOut, f.pending = map[string]*revision{}, map[string]*pendingSwitch{}
+	f.scheduled, f.lookups = map[string]*scheduledFlow{}, newEtcdLookups(f.store)
+	f.eraseTimers, f.countedSince = map[string]*time.Timer{}, map[string]time.Time{}
 }
 
 // run owns the fleet's state until ctx is done, then waits for its links.
 func (f *fleet) run(ctx context.Context) {
 	defer close(f.done)
-	look := time.NewTicker(reachPause)
+	look := time.NewTicker(reachCheckInterval)
 	defer look.Stop()
 	for {
 		select {
 		case <-look.C:
-			f.look(ctx)
+			f.checkReach(ctx)
 		case <-ctx.Done():
-			f.links.Wait()
+			f.peerGoroutines.Wait()
 			for _, p := range f.pending {
 				p.timer.Stop()
 			}
-			for _, t := range f.erasing {
+			for _, t := range f.eraseTimers {
 				t.Stop()
 			}
-			for _, s := range f.services {
-				if s.timer != nil {
-					s.timer.Stop()
+			for _, s := range f.scheduled {
+				if s.retirement != nil {
+					s.retirement.Stop()
 				}
 			}
 			f.removals.Wait()
@@ -165,9 +165,9 @@ func (f *fleet) wait(ctx context.Context, g func()) bool {
 }
 
 // changed tells the leader's side to look again.
-func (f *fleet) changed() {
+func (f *fleet) tellLeader() {
 	select {
-	case f.news <- struct{}{}:
+	case f.leaderNews <- struct{}{}:
 	default:
 	}
 }
@@ -177,7 +177,7 @@ func (f *fleet) setWorkers(ctx context.Context, workers map[string]cluster.Worke
 	for id, m := range f.members {
 		if _, there := workers[id]; !there {
 			f.log.Info("worker left", "worker", id)
-			f.drop(m)
+			f.closePeer(m)
 			delete(f.members, id)
 		}
 	}
@@ -186,56 +186,56 @@ func (f *fleet) setWorkers(ctx context.Context, workers map[string]cluster.Worke
 		id := w.ID
 		if m := f.members[id]; m != nil {
 			m.worker = w
-			m.link.address.Store(&w.Address)
+			m.peer.address.Store(&w.Address)
 			if w.Draining {
-				m.link.draining.Store(true)
+				m.peer.draining.Store(true)
 			}
 			continue
 		}
 		f.log.Info("worker joined", "worker", id, "address", w.Address)
-		f.rival(w)
-		m := &member{worker: w, defined: byDefinition[verdict]{}, renewed: map[definitionKey]bool{}}
+		f.noteSameName(w)
+		m := &member{worker: w, definitions: byDefinition[definitionAnswer]{}, renewed: map[definitionKey]bool{}}
 		linkCtx, cancel := context.WithCancelCause(ctx)
-		m.link = &link{
-			worker: w, name: f.nameOf(w), secret: newSecret(), fleet: f, loop: f.loop, log: f.log.Named("session"), outbox: newOutbox[order](),
-			began: time.Now(), cancel: cancel,
+		m.peer = &workerPeer{
+			worker: w, slotName: f.slotNameFor(w), secret: newSecret(), fleet: f, loop: f.loop, log: f.log.Named("session"), instructions: newQueue[instruction](),
+			createdAt: time.Now(), cancel: cancel,
 		}
-		m.link.backlog = newBacklog(m.link.outbox.wake)
-		m.link.address.Store(&w.Address)
+		m.peer.untaken = newUntakenResults(m.peer.instructions.wake)
+		m.peer.address.Store(&w.Address)
 		f.members[id] = m
-		f.links.Go(func() { m.link.run(linkCtx) })
+		f.peerGoroutines.Go(func() { m.peer.run(linkCtx) })
 	}
-	f.changed()
+	f.tellLeader()
 	f.publish()
 }
 
 // untakenLimit is how many bytes of one worker's results clients need not have taken before it waits for them.
 func (f *fleet) untakenLimit() int64 {
-	return max(leastUntaken, f.untaken/int64(max(1, f.board.load().sessions)))
+	return max(leastUntaken, f.untakenTotal/int64(max(1, f.board.load().sessions)))
 }
 
 // drop ends a member's link for good.
-func (f *fleet) drop(m *member) {
-	if !m.buried {
-		m.buried = true
-		m.link.cancel(errGone)
+func (f *fleet) closePeer(m *member) {
+	if !m.dead {
+		m.dead = true
+		m.peer.cancel(errWorkerGone)
 	}
 }
 
 // bury is called by a link whose worker is proven dead.
-func (f *fleet) bury(ctx context.Context, k *link) {
+func (f *fleet) workerDied(ctx context.Context, k *workerPeer) {
 	f.ask(ctx, func() {
 		if m := f.members[k.worker.ID]; m != nil {
-			m.buried = true
-			f.changed()
+			m.dead = true
+			f.tellLeader()
 		}
 	})
-	f.remove(ctx, k.worker.ID)
+	f.removeWorkerKey(ctx, k.worker.ID)
 }
 
 // remove deletes a dead worker's key, so that other coordinators need not find out for themselves. It tries until that is
 // done: should the process live all the same, it comes back under a new id only when its key is gone.
-func (f *fleet) remove(ctx context.Context, id string) {
+func (f *fleet) removeWorkerKey(ctx context.Context, id string) {
 	for told := false; ; told = true {
 		err := f.store.RemoveWorker(ctx, id)
 		if err == nil {
@@ -244,75 +244,75 @@ func (f *fleet) remove(ctx context.Context, id string) {
 		if !told && ctx.Err() == nil {
 			f.log.Warn("a dead worker's key could not be removed; it is tried again", "worker", id, "error", err)
 		}
-		if !pause(ctx, time.Second) {
+		if !sleep(ctx, time.Second) {
 			return
 		}
 	}
 }
 
 // up is called by a link when its session begins; resumed: the worker still has what it was told before.
-func (f *fleet) up(ctx context.Context, k *link, resumed bool) {
+func (f *fleet) sessionBegan(ctx context.Context, k *workerPeer, resumed bool) {
 	f.ask(ctx, func() {
 		m := f.members[k.worker.ID]
-		if m == nil || m.link != k {
+		if m == nil || m.peer != k {
 			return
 		}
-		before := m.defined
-		m.defined = byDefinition[verdict]{}
-		for _, name := range slices.Sorted(maps.Keys(f.services)) {
-			f.define(m, f.services[name].revision)
+		before := m.definitions
+		m.definitions = byDefinition[definitionAnswer]{}
+		for _, name := range slices.Sorted(maps.Keys(f.scheduled)) {
+			f.sendDefinition(m, f.scheduled[name].revision)
 		}
 		for _, name := range slices.Sorted(maps.Keys(f.pending)) {
-			f.define(m, f.pending[name].revision)
+			f.sendDefinition(m, f.pending[name].revision)
 		}
-		for _, name := range slices.Sorted(maps.Keys(f.wanted)) {
-			f.define(m, f.wanted[name])
+		for _, name := range slices.Sorted(maps.Keys(f.rollingOut)) {
+			f.sendDefinition(m, f.rollingOut[name])
 		}
 		for flow, revisions := range before {
 			for name := range revisions {
 				key := definitionKey{flow, name}
-				if _, again := m.defined.get(key); resumed && !again {
-					m.link.outbox.put(order{forget: &key}) // rows that need it bring it along
+				if _, again := m.definitions.get(key); resumed && !again {
+					m.peer.instructions.put(instruction{forget: &key}) // rows that need it bring it along
 				}
 			}
 		}
-		f.changed()
+		f.tellLeader()
 		f.publish()
 	})
 }
 
 // down is called by a link when its session has ended.
-func (f *fleet) down(ctx context.Context) {
+func (f *fleet) peerChanged(ctx context.Context) {
 	f.ask(ctx, func() {
-		f.changed()
+		f.tellLeader()
 		f.publish()
 	})
 }
 
 // define sends a capable member the revision, unless that was done in this session.
-func (f *fleet) define(m *member, r *revision) {
-	if r == nil || !r.enabled || m.buried || len(m.lacks(r)) > 0 {
+func (f *fleet) sendDefinition(m *member, r *revision) {
+	if r == nil || !r.enabled || m.dead || len(m.missingFunctions(r)) > 0 {
 		return
 	}
 	key := definitionKey{r.message.GetFlow(), r.id()}
-	if _, done := m.defined.get(key); done || !m.link.connected.Load() {
+	if _, done := m.definitions.get(key); done || !m.peer.connected.Load() {
 		return
 	}
 	// Should the other revision still be needed in the next session, the sender tells whichever is needed next, again and again.
-	if !m.link.digests.Load() && m.defined.another(key) && !m.renewed[key] {
+	if !m.peer.digests.Load() && m.definitions.hasOtherOfNumber(key) && !m.renewed[key] {
 		m.renewed[key] = true
 		f.log.Info("a revision's number was given again, and this worker's build knows it by number alone: its session begins anew", "worker", m.worker.ID,
 			"flow", key.flow, "revision", key.revision)
-		m.link.beginAnew()
+		m.peer.restartSession()
 		return
 	}
-	m.asked++
-	m.defined.set(key, verdict{asked: true, place: m.asked})
-	m.link.outbox.put(order{define: r})
+	m.definitionsSent++
+	m.definitions.set(key, definitionAnswer{pending: true, sentAs: m.definitionsSent})
+	m.peer.instructions.put(instruction{define: r})
 }
 
 // lacks lists the functions of the revision that the worker does not have.
-func (m *member) lacks(r *revision) []string {
+func (m *member) missingFunctions(r *revision) []string {
 	var missing []string
 	for _, name := range r.functions {
 		if !slices.ContainsFunc(m.worker.Functions, func(f cluster.Function) bool { return f.Name == name }) {
@@ -323,64 +323,64 @@ func (m *member) lacks(r *revision) []string {
 }
 
 // compiled is called by a link when its worker answered a definition.
-func (f *fleet) compiled(ctx context.Context, k *link, digest batch.Digest, c *pb.Compiled) {
+func (f *fleet) definitionAnswered(ctx context.Context, k *workerPeer, digest batch.Digest, c *pb.Compiled) {
 	f.ask(ctx, func() {
 		m := f.members[k.worker.ID]
-		if m == nil || m.link != k {
+		if m == nil || m.peer != k {
 			return
 		}
 		lasting := context.WithoutCancel(ctx) // what follows from it stands, should the session be over by now
 		key := definitionKey{c.GetFlow(), batch.Revision{Number: c.GetRevision(), Digest: digest}}
-		said, _ := m.defined.get(key)
-		m.defined.set(key, verdict{place: said.place, errors: c.GetErrors(), unfit: c.GetUnfit()})
+		said, _ := m.definitions.get(key)
+		m.definitions.set(key, definitionAnswer{sentAs: said.sentAs, errors: c.GetErrors(), unfit: c.GetUnfit()})
 		if len(c.GetErrors()) > 0 {
 			f.log.Warn("a worker rejects a revision", "worker", k.worker.ID, "flow", c.GetFlow(), "revision", c.GetRevision(), "errors", c.GetErrors())
-		} else if s := f.services[key.flow]; s != nil && s.revision.id() == key.revision {
-			m.activate(key)
+		} else if s := f.scheduled[key.flow]; s != nil && s.revision.id() == key.revision {
+			m.announceActive(key)
 			f.loop.post(ctx, scheduler.WorkerReady{Worker: k.worker.ID, Flow: key.flow, Revision: key.revision.Number, Digest: digest})
 		}
 		if p := f.pending[key.flow]; p != nil && p.revision.id() == key.revision {
 			f.trySwitch(lasting, key.flow, false)
 		}
-		f.prune(key.flow)
-		if f.flows[key.flow] == nil && f.services[key.flow] == nil {
-			f.forget(lasting, key.flow) // it was deleted meanwhile
+		f.pruneDefinitions(key.flow)
+		if f.flows[key.flow] == nil && f.scheduled[key.flow] == nil {
+			f.forgetFlow(lasting, key.flow) // it was deleted meanwhile
 		}
-		f.changed()
+		f.tellLeader()
 	})
 }
 
 // activate tells a worker that has a revision that new batches run on it, where its build asks for that.
-func (m *member) activate(key definitionKey) {
-	if m.link.connectors.told() {
-		m.link.outbox.put(order{active: &key})
+func (m *member) announceActive(key definitionKey) {
+	if m.peer.connectors.tellsStates() {
+		m.peer.instructions.put(instruction{active: &key})
 	}
 }
 
 // forget has the worker forget a revision.
-func (m *member) forget(key definitionKey) {
-	m.defined.remove(key)
-	m.link.outbox.put(order{forget: &key})
+func (m *member) forgetDefinition(key definitionKey) {
+	m.definitions.remove(key)
+	m.peer.instructions.put(instruction{forget: &key})
 }
 
 // prune has workers forget the revisions of a flow that batches are no longer likely to name. Should one be named all the
 // same, it is sent again. The newest that a worker can run stays with it: it may be about to become active.
-func (f *fleet) prune(flow string) {
-	e, w, p, s := f.flows[flow], f.wanted[flow], f.pending[flow], f.services[flow]
+func (f *fleet) pruneDefinitions(flow string) {
+	e, w, p, s := f.flows[flow], f.rollingOut[flow], f.pending[flow], f.scheduled[flow]
 	needed := func(name batch.Revision) bool {
 		return e.on() && e.revisions.find(name) != nil || w != nil && w.id() == name || p != nil && p.revision.id() == name ||
 			s != nil && (s.revision.id() == name || s.earlier.find(name) != nil)
 	}
 	for _, m := range f.members {
 		newest := uint64(0) // of those that it can run, the one that it was sent last
-		for _, v := range m.defined[flow] {
-			if !v.asked && len(v.errors) == 0 {
-				newest = max(newest, v.place)
+		for _, v := range m.definitions[flow] {
+			if !v.pending && len(v.errors) == 0 {
+				newest = max(newest, v.sentAs)
 			}
 		}
-		for name, v := range m.defined[flow] {
-			if !v.asked && v.place != newest && !needed(name) {
-				m.forget(definitionKey{flow, name})
+		for name, v := range m.definitions[flow] {
+			if !v.pending && v.sentAs != newest && !needed(name) {
+				m.forgetDefinition(definitionKey{flow, name})
 			}
 		}
 	}
@@ -395,17 +395,17 @@ func (f *fleet) setFlows(ctx context.Context, state cluster.State) {
 		there[name] = true
 		e := f.flows[name]
 		if e == nil {
-			if f.since[name].IsZero() {
-				f.since[name] = time.Now().UTC()
+			if f.countedSince[name].IsZero() {
+				f.countedSince[name] = time.Now().UTC()
 			}
-			e = &flowEntry{name: name, since: f.since[name]}
+			e = &flowEntry{name: name, since: f.countedSince[name]}
 			f.flows[name] = e
 		}
 		if e.mark == marks[i] {
 			continue
 		}
 		e.mark, e.status = marks[i], fl.Status
-		f.touched[name] = true
+		f.changedFlows[name] = true
 		switch {
 		case fl.Active == nil:
 		case e.active == nil || e.active.id() != fl.Active.Name():
@@ -417,10 +417,10 @@ func (f *fleet) setFlows(ctx context.Context, state cluster.State) {
 	for name, e := range f.flows {
 		if !there[name] {
 			delete(f.flows, name)
-			f.touched[name] = true
+			f.changedFlows[name] = true
 			f.endSwitch(name)
-			f.outlast(ctx, name, e.revisions)
-			f.prune(name)
+			f.scheduleRetirement(ctx, name, e.revisions)
+			f.pruneDefinitions(name)
 		}
 	}
 	f.publish()
@@ -441,7 +441,7 @@ func (f *fleet) beginSwitch(ctx context.Context, e *flowEntry, h cluster.History
 		f.ask(ctx, func() { f.trySwitch(ctx, e.name, true) })
 	})}
 	for _, m := range f.members {
-		f.define(m, r)
+		f.sendDefinition(m, r)
 	}
 	f.trySwitch(ctx, e.name, false)
 }
@@ -461,35 +461,35 @@ func (f *fleet) trySwitch(ctx context.Context, flow string, force bool) {
 	}
 	key := definitionKey{flow, p.revision.id()}
 	for _, m := range f.members {
-		if m.defined[flow][key.revision].asked && m.link.connected.Load() && !force {
+		if m.definitions[flow][key.revision].pending && m.peer.connected.Load() && !force {
 			return
 		}
 	}
 	f.endSwitch(flow)
 	e.active = p.revision
 	e.keep(p.revision)
-	f.touched[flow] = true
+	f.changedFlows[flow] = true
 	if e.on() {
-		f.serve(ctx, flow, p.revision)
+		f.schedule(ctx, flow, p.revision)
 	} else {
 		f.log.Info("flow switched off", "flow", flow, "revision", p.revision.number)
-		f.outlast(ctx, flow, e.revisions)
+		f.scheduleRetirement(ctx, flow, e.revisions)
 	}
-	f.prune(flow)
+	f.pruneDefinitions(flow)
 	f.publish()
 }
 
 // publish shows the flows, and how many sessions are up, as they are now. What has not been touched since is shown as it was.
 func (f *fleet) publish() {
-	c := &catalog{reach: f.survey(), flows: f.board.load().flows}
+	c := &fleetSnapshot{reachability: f.surveyReach(), flows: f.board.load().flows}
 	if was := f.board.load(); was.cutOff != c.cutOff {
-		f.log.Warn("this coordinator's reach changed", "cut_off", c.cutOff, "reached", c.sessions, "not_reached", len(c.missed), "lost", c.lost)
+		f.log.Warn("this coordinator's reach changed", "cut_off", c.cutOff, "reached", c.sessions, "not_reached", len(c.unreachable), "lost", c.lost)
 	}
-	if len(f.touched) > 0 {
+	if len(f.changedFlows) > 0 {
 		if c.flows = maps.Clone(c.flows); c.flows == nil {
 			c.flows = map[string]*flowEntry{}
 		}
-		for name := range f.touched {
+		for name := range f.changedFlows {
 			if e := f.flows[name]; e != nil {
 				shown := *e
 				c.flows[name] = &shown
@@ -497,7 +497,7 @@ func (f *fleet) publish() {
 				delete(c.flows, name)
 			}
 		}
-		clear(f.touched)
+		clear(f.changedFlows)
 	}
 	f.board.publish(c)
 }
@@ -507,7 +507,7 @@ func (f *fleet) workers(ctx context.Context) map[string]cluster.Worker {
 	all := map[string]cluster.Worker{}
 	if !f.wait(ctx, func() {
 		for id, m := range f.members {
-			if !m.buried {
+			if !m.dead {
 				all[id] = m.worker
 			}
 		}
@@ -522,8 +522,8 @@ func (f *fleet) states(ctx context.Context) map[string]int {
 	all := map[string]int{"up": 0, "draining": 0, "down": 0, "lost": 0}
 	if !f.wait(ctx, func() {
 		for _, m := range f.members {
-			if !m.buried {
-				all[m.link.state()]++
+			if !m.dead {
+				all[m.peer.state()]++
 			}
 		}
 	}) {
@@ -534,7 +534,7 @@ func (f *fleet) states(ctx context.Context) map[string]int {
 
 // coordinators are this one and its peers as etcd has them.
 func (f *fleet) coordinators() map[string]cluster.Coordinator {
-	if peers := f.peers.Load(); peers != nil {
+	if peers := f.coordinatorsByID.Load(); peers != nil {
 		return *peers
 	}
 	return nil

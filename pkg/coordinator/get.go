@@ -18,7 +18,7 @@ import (
 
 // Get lists resources of one kind, or one by its name.
 func (a *admin) Get(ctx context.Context, in *pb.GetRequest) (*pb.GetResponse, error) {
-	now, err := a.picture(ctx, in)
+	now, err := a.storedState(ctx, in)
 	if err != nil {
 		return nil, wire.Status(err)
 	}
@@ -42,7 +42,7 @@ func (a *admin) Get(ctx context.Context, in *pb.GetRequest) (*pb.GetResponse, er
 	return out, nil
 }
 
-func (a *admin) list(ctx context.Context, kind string, now picture) ([]*pb.Resource, error) {
+func (a *admin) list(ctx context.Context, kind string, now storedState) ([]*pb.Resource, error) {
 	switch kind {
 	case "flows":
 		return a.flows(ctx, now)
@@ -127,7 +127,7 @@ func (v *FlowView) setShardKey(d definition.Document, e *flowEntry) {
 	}
 }
 
-func (a *admin) flows(ctx context.Context, now picture) ([]*pb.Resource, error) {
+func (a *admin) flows(ctx context.Context, now storedState) ([]*pb.Resource, error) {
 	docs := now.docs
 	var names []string
 	for _, d := range docs {
@@ -147,7 +147,7 @@ func (a *admin) flows(ctx context.Context, now picture) ([]*pb.Resource, error) 
 		if d.Kind != definition.KindFlow {
 			continue
 		}
-		v := FlowView{FlowStatus: cluster.FlowStatus{Flow: d.Name, Wanted: d.Revision, State: cluster.StateApplying}, Rows: rowCounts(ledgers[d.Name]), Counted: Counted{By: a.id, At: a.address, Since: start}}
+		v := FlowView{FlowStatus: cluster.FlowStatus{Flow: d.Name, Wanted: d.Revision, State: cluster.StateApplying}, Rows: rowCounts(ledgers[d.Name]), Counted: Counted{By: a.id, At: a.address, Since: processStart}}
 		if e := c.flows[d.Name]; e != nil {
 			v.FlowStatus, v.Counted.Since = e.status, e.since
 		}
@@ -182,7 +182,7 @@ type DocumentView struct {
 	Down map[string]string `json:"down,omitempty"`
 }
 
-func (a *admin) ofKind(ctx context.Context, kind definition.Kind, now picture) ([]*pb.Resource, error) {
+func (a *admin) ofKind(ctx context.Context, kind definition.Kind, now storedState) ([]*pb.Resource, error) {
 	docs, statuses := now.docs, now.statuses
 	var down map[string]map[string]string
 	if kind == definition.KindConn {

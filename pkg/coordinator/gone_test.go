@@ -65,7 +65,7 @@ func TestDeletedGoes(t *testing.T) {
 	}
 	r.put(flowDocument("Off", "id", "echo", "status: 0"))
 	r.put(flowDocument("Wrong", "id", "echo", "bogus: 1"))
-	r.awaitCatalog("both are told", func(c *catalog) bool {
+	r.awaitCatalog("both are told", func(c *fleetSnapshot) bool {
 		return c.flows["Off"].status.State == cluster.StateDisabled && c.flows["Wrong"] != nil && c.flows["Wrong"].status.State == cluster.StateRejected
 	})
 	for _, flow := range []string{"Ran", "Off", "Wrong"} {
@@ -94,9 +94,9 @@ func TestRemovedByHand(t *testing.T) {
 	_, s := r.join("w")
 	r.sharded()
 	r.put(flowDocument("Wrong", "id", "echo", "bogus: 1"))
-	r.awaitCatalog("it is told", func(c *catalog) bool { return c.flows["Wrong"] != nil })
+	r.awaitCatalog("it is told", func(c *fleetSnapshot) bool { return c.flows["Wrong"] != nil })
 	until(t, "the function is told", func() bool { return r.keysOf(c, "status/func/echo") == 1 })
-	active := r.awaitCatalog("it runs", func(c *catalog) bool { return c.flows["S"].on() }).flows["S"].active.id()
+	active := r.awaitCatalog("it runs", func(c *fleetSnapshot) bool { return c.flows["S"].on() }).flows["S"].active.id()
 	keys := []string{"status/flow/S", "status/flow/Wrong", "status/func/echo", fmt.Sprintf("history/flow/S/%d", active.Number)}
 	for _, key := range keys {
 		if answer, err := c.Delete(t.Context(), r.prefix+key); err != nil || answer.Deleted != 1 {
@@ -169,8 +169,8 @@ func TestAskedForWhatIsGone(t *testing.T) {
 	r := newRig(t)
 	_, s := r.join("w")
 	r.sharded()
-	active := r.awaitCatalog("it runs", func(c *catalog) bool { return c.flows["S"].on() }).flows["S"].active.id()
-	reads := func() int { return int(r.c.fleet.enquiries.requests.Load()) }
+	active := r.awaitCatalog("it runs", func(c *fleetSnapshot) bool { return c.flows["S"].on() }).flows["S"].active.id()
+	reads := func() int { return int(r.c.fleet.lookups.requests.Load()) }
 	const calls = 200
 	began := time.Now()
 	for i := range calls {
@@ -200,7 +200,7 @@ func TestAskedForWhatIsGone(t *testing.T) {
 	for range calls {
 		wantCode(t, within(t, "an answer", asked).err, batch.CodeUnknownFlow, "there are S")
 	}
-	if n, most := reads()-before, 3+int(time.Since(began)/enquiryGap); n > most {
+	if n, most := reads()-before, 3+int(time.Since(began)/lookupGap); n > most {
 		t.Errorf("%d calls for flows that are not there cost %d reads of etcd in %v, want at most %d", calls, n, time.Since(began), most)
 	}
 	// What comes into being is found at once all the same.

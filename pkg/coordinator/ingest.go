@@ -19,17 +19,17 @@ import (
 // ingest is the gRPC service that takes batches from clients.
 type ingest struct {
 	pb.UnimplementedIngestServer
-	id       string
-	loop     *loop
-	board    *board
-	fleet    *fleet
-	tracer   trace.Tracer // nil where nobody traces
-	keeper   *keeper
-	limits   batch.Limits
-	message  int // limit of one message, in bytes
-	budget   *budget
-	ready    <-chan struct{} // closed when the flows are known
-	draining <-chan struct{} // closed when no batch is taken any more
+	id         string
+	loop       *schedulerLoop
+	board      *snapshotBoard
+	fleet      *fleet
+	tracer     trace.Tracer // nil where nobody traces
+	letters    *letterKeeper
+	limits     batch.Limits
+	maxMessage int // limit of one message, in bytes
+	budget     *budget
+	ready      <-chan struct{} // closed when the flows are known
+	draining   <-chan struct{} // closed when no batch is taken any more
 
 	// carriers are the goroutines that read and write client streams.
 	carriers sync.WaitGroup
@@ -65,7 +65,7 @@ func errUntaken() error {
 }
 
 // closed is why no batch is taken now, nil if one is.
-func (i *ingest) closed() error {
+func (i *ingest) whyClosed() error {
 	switch {
 	case isClosed(i.draining):
 		return errDraining()
@@ -111,7 +111,7 @@ func (i *ingest) submission(ctx context.Context, flow string, stream batch.Strea
 	}
 	s.goesTo(takes, i.limits)
 	s.trace(i.tracer, in.GetTraceParent())
-	s.keeper, s.reportOnly, s.keeps = i.keeper, in.GetReportOnly(), i.keeper.store != nil && !in.GetReportOnly()
+	s.letters, s.reportOnly, s.keepsDead = i.letters, in.GetReportOnly(), i.letters.store != nil && !in.GetReportOnly()
 	return s, nil
 }
 
@@ -131,7 +131,7 @@ func refusedCall(in *pb.Submission, err error) (*pb.SubmitResponse, error) {
 
 // Submit runs one batch and answers when each of its rows has an outcome.
 func (i *ingest) Submit(ctx context.Context, in *pb.SubmitRequest) (_ *pb.SubmitResponse, failed error) {
-	if err := i.closed(); err != nil {
+	if err := i.whyClosed(); err != nil {
 		return refusedCall(in.GetSubmission(), err)
 	}
 	id, err := batch.StreamIDFrom(in.GetStream())
@@ -145,7 +145,7 @@ func (i *ingest) Submit(ctx context.Context, in *pb.SubmitRequest) (_ *pb.Submit
 	defer i.budget.release(cost, false)
 	i.budget.call(1)
 	defer i.budget.call(-1)
-	takes := i.takes(in.GetTakesBytes())
+	takes := i.clientTakes(in.GetTakesBytes())
 	sub, err := i.submission(ctx, in.GetFlow(), id, in.GetSubmission(), takes, true)
 	if changed, ok := errors.AsType[revisionChanged](err); ok {
 		return &pb.SubmitResponse{Answer: changed.answer(in.GetSubmission())}, nil
@@ -153,13 +153,13 @@ func (i *ingest) Submit(ctx context.Context, in *pb.SubmitRequest) (_ *pb.Submit
 	if err != nil {
 		return refusedCall(in.GetSubmission(), err)
 	}
-	sub.endings = newOutbox[ending]()
-	sub.untaken = &untaken{budget: i.budget, allowance: cost, shed: func() bool {
+	sub.endings = newQueue[ending]()
+	sub.answers = &heldAnswers{budget: i.budget, allowance: cost, shed: func() bool {
 		sub.shedOutput()
 		sub.endings.wake() // what is gathered goes, too
 		return true
 	}}
-	defer sub.untaken.close()
+	defer sub.answers.close()
 	defer func() { sub.span.end(failed) }()
 	if !i.loop.post(ctx, scheduler.Submitted{Batch: &sub.Batch}) {
 		failed = errDraining()
@@ -179,7 +179,7 @@ func callCost(rows, bytes int) int64 { return 4<<10 + 12*int64(rows) + int64(byt
 // await gathers a batch's answers into one of at most so many bytes. Rows run meanwhile: it returns no error whose code says that
 // none did.
 func (i *ingest) await(ctx context.Context, sub *submission, limit int) (*pb.Answer, error) {
-	g := gathering{whole: sub.message(&pb.Answer{Last: true}), limit: limit}
+	g := gatheredAnswer{whole: sub.message(&pb.Answer{Last: true}), limit: limit}
 	var items []ending
 	for {
 		now, changed := i.board.watch()
@@ -195,7 +195,7 @@ func (i *ingest) await(ctx context.Context, sub *submission, limit int) (*pb.Ans
 		case <-sub.endings.ready:
 		}
 		items = sub.endings.take(items)
-		i.keeper.keep(ctx, items)
+		i.letters.keep(ctx, items)
 		for _, e := range items {
 			sub.leaveOut(e.result) // it may have come before output was let go
 			for _, a := range sub.answer(e) {
@@ -204,18 +204,18 @@ func (i *ingest) await(ctx context.Context, sub *submission, limit int) (*pb.Ans
 			if e.last {
 				return g.whole, nil
 			}
-			g.count(sub.untaken, e.bytes)
+			g.count(sub.answers, e.bytes)
 		}
 		if sub.shed.Load() {
 			g.shed(errShed())
-			g.count(sub.untaken, 0)
+			g.count(sub.answers, 0)
 		}
 	}
 }
 
 // gathering is the answers of one batch as one, which must fit into a message. Outcomes come first: when they take half of
 // it, further ones go without their reasons; when the output does not fit beside them, it is left out, and that is said.
-type gathering struct {
+type gatheredAnswer struct {
 	whole            *pb.Answer
 	limit            int
 	outcomes, output int   // bytes so far
@@ -224,7 +224,7 @@ type gathering struct {
 }
 
 // count counts as untaken what is gathered, in place of the bytes that it came in.
-func (g *gathering) count(u *untaken, came int64) {
+func (g *gatheredAnswer) count(u *heldAnswers, came int64) {
 	held := int64(g.outcomes)
 	if g.whole.GetOutput() != nil {
 		held += int64(g.output)
@@ -235,7 +235,7 @@ func (g *gathering) count(u *untaken, came int64) {
 }
 
 // shed lets go of the output, and of further outcomes' reasons, because the coordinator has no memory for them.
-func (g *gathering) shed(why *batch.Error) {
+func (g *gatheredAnswer) shed(why *batch.Error) {
 	g.bare = true
 	if g.output > 0 {
 		g.leaveOut(wire.FromError(why))
@@ -243,7 +243,7 @@ func (g *gathering) shed(why *batch.Error) {
 }
 
 // leaveOut leaves out the output, for good. The first reason counts.
-func (g *gathering) leaveOut(why *pb.Error) {
+func (g *gatheredAnswer) leaveOut(why *pb.Error) {
 	g.whole.Output = nil
 	g.output = g.limit + 1 // nor does more of it fit
 	if g.whole.GetOutputOmitted() == nil {
@@ -251,7 +251,7 @@ func (g *gathering) leaveOut(why *pb.Error) {
 	}
 }
 
-func (g *gathering) add(a *pb.Answer) {
+func (g *gatheredAnswer) add(a *pb.Answer) {
 	for _, o := range a.GetNotDone() {
 		if g.bare || g.outcomes > g.limit/2 {
 			o.Reason = ""

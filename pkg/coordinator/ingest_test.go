@@ -25,7 +25,7 @@ func TestRefusals(t *testing.T) {
 	r.sharded()
 	r.owns("S", 1)
 	r.put(flowDocument("disabled", "", "echo", "status: 0"), flowDocument("nobody", "", "lost"), funcDocument("lost"))
-	r.awaitCatalog("the flows are known", func(c *catalog) bool {
+	r.awaitCatalog("the flows are known", func(c *fleetSnapshot) bool {
 		d, n := c.flows["disabled"], c.flows["nobody"]
 		return d != nil && d.active != nil && n != nil && len(n.status.Reasons) > 0
 	})

@@ -26,34 +26,34 @@ type leader struct {
 	fleet      *fleet
 	log        hclog.Logger
 
-	stored []definition.Document
-	asked  *compiled // what stored asks for; nil until it is listed
+	stored  []definition.Document
+	desired *desiredState // what stored asks for; nil until it is listed
 	// statuses are as this leader wrote or found them; nil while it must read them. running are the revisions that flows run on,
 	// and described what etcd says of functions and connectors; both are read when statuses is.
-	statuses  map[string]cluster.FlowStatus
-	running   map[string]running
-	described map[cluster.Key]cluster.DocumentStatus
-	read      time.Time                 // when statuses was
-	wrote     map[string]time.Time      // when the leader wrote a flow's status, since read
-	told      time.Time                 // when described was written
-	rejected  map[string]batch.Revision // revisions that were counted as rejected last, by flow
-	lenient   map[string]batch.Revision // revisions that would be refused by now and were told of last, by flow
-	orphans   map[string]time.Time      // since when a flow has a history and nothing else
-	again     *time.Timer
+	statuses        map[string]cluster.FlowStatus
+	running         map[string]runningFlow
+	described       map[cluster.Key]cluster.DocumentStatus
+	readAt          time.Time                 // when statuses was
+	writtenAt       map[string]time.Time      // when the leader wrote a flow's status, since read
+	describedAt     time.Time                 // when described was written
+	countedRejected map[string]batch.Revision // revisions that were counted as rejected last, by flow
+	toldLenient     map[string]batch.Revision // revisions that would be refused by now and were told of last, by flow
+	orphans         map[string]time.Time      // since when a flow has a history and nothing else
+	passTimer       *time.Timer
 	// earlier is what a flow's history had, by flow, where a candidate was asked about whose documents break a rule of intake.
 	earlier map[string]acceptedEarlier
 }
 
 // running is what a flow runs on.
-type running struct {
+type runningFlow struct {
 	revision  batch.Revision
 	documents map[cluster.Key]int64 // their revisions
 	// taken are the documents that it was made of: rules of intake are not asked again.
 	taken map[cluster.Key]batch.Digest
 }
 
-func runningOf(name batch.Revision, docs []definition.Document) running {
-	r := running{revision: name, documents: revisionsOf(docs), taken: map[cluster.Key]batch.Digest{}}
+func runningOf(name batch.Revision, docs []definition.Document) runningFlow {
+	r := runningFlow{revision: name, documents: revisionsOf(docs), taken: map[cluster.Key]batch.Digest{}}
 	for _, d := range docs {
 		r.taken[keyOf(d)] = definition.Digest([]definition.Document{d})
 	}
@@ -61,7 +61,7 @@ func runningOf(name batch.Revision, docs []definition.Document) running {
 }
 
 // took reports whether the flow runs on the document already.
-func (r *running) took(d definition.Document) bool {
+func (r *runningFlow) took(d definition.Document) bool {
 	digest, there := r.taken[keyOf(d)]
 	return there && digest == definition.Digest([]definition.Document{d})
 }
@@ -71,11 +71,11 @@ func (f *fleet) lead(ctx context.Context, leadership *cluster.Leadership, log hc
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	l := &leader{
-		leadership: leadership, fleet: f, log: log, again: time.NewTimer(time.Hour), rejected: map[string]batch.Revision{},
-		lenient: map[string]batch.Revision{}, orphans: map[string]time.Time{},
+		leadership: leadership, fleet: f, log: log, passTimer: time.NewTimer(time.Hour), countedRejected: map[string]batch.Revision{},
+		toldLenient: map[string]batch.Revision{}, orphans: map[string]time.Time{},
 		earlier: map[string]acceptedEarlier{},
 	}
-	defer l.again.Stop()
+	defer l.passTimer.Stop()
 	trim := time.NewTicker(f.historyAge / 10)
 	defer trim.Stop()
 	documents := make(chan []definition.Document)
@@ -92,14 +92,14 @@ func (f *fleet) lead(ctx context.Context, leadership *cluster.Leadership, log hc
 	}()
 	defer func() { cancel(); <-followed }()
 	defer func() {
-		if l.asked == nil {
+		if l.desired == nil {
 			return
 		}
-		var wishes []wish
-		for name := range l.asked.wanted {
-			wishes = append(wishes, wish{flow: name})
+		var wishes []rolloutRequest
+		for name := range l.desired.wanted {
+			wishes = append(wishes, rolloutRequest{flow: name})
 		}
-		f.want(context.WithoutCancel(ctx), wishes...)
+		f.requestRollouts(context.WithoutCancel(ctx), wishes...)
 	}()
 	for {
 		select {
@@ -108,9 +108,9 @@ func (f *fleet) lead(ctx context.Context, leadership *cluster.Leadership, log hc
 		case <-leadership.Lost():
 			return leadership.Err()
 		case docs := <-documents:
-			l.stored, l.asked = docs, compile(docs, l.asked, f.steps)
-		case <-f.news:
-		case <-l.again.C:
+			l.stored, l.desired = docs, compileDocuments(docs, l.desired, f.maxSteps)
+		case <-f.leaderNews:
+		case <-l.passTimer.C:
 		case <-trim.C:
 			if err := l.trim(ctx); errors.Is(err, cluster.ErrNotLeader) {
 				return err
@@ -119,14 +119,14 @@ func (f *fleet) lead(ctx context.Context, leadership *cluster.Leadership, log hc
 			}
 			continue
 		}
-		if l.asked == nil {
+		if l.desired == nil {
 			continue // the documents are not listed yet
 		}
 		if err := l.pass(ctx); errors.Is(err, cluster.ErrNotLeader) {
 			return err
 		} else if err != nil && ctx.Err() == nil {
 			log.Warn("flows are not up to date in etcd; it is tried again", "error", err)
-			l.lookAgain()
+			l.passAgainSoon()
 		}
 	}
 }
@@ -138,7 +138,7 @@ func (l *leader) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.statuses, l.running = make(map[string]cluster.FlowStatus, len(state.Flows)), map[string]running{}
+	l.statuses, l.running = make(map[string]cluster.FlowStatus, len(state.Flows)), map[string]runningFlow{}
 	for _, f := range state.Flows {
 		l.statuses[f.Status.Flow] = f.Status
 		if f.Active != nil {
@@ -146,7 +146,7 @@ func (l *leader) load(ctx context.Context) error {
 		}
 	}
 	l.described = state.Documents()
-	l.read, l.wrote = time.Now(), map[string]time.Time{}
+	l.readAt, l.writtenAt = time.Now(), map[string]time.Time{}
 	return nil
 }
 
@@ -160,11 +160,11 @@ func (l *leader) compare() {
 	if seen == nil || l.statuses == nil {
 		return
 	}
-	differs, settling := false, time.Since(l.read) < newsPatience
+	differs, settling := false, time.Since(l.readAt) < newsPatience
 	there := make(map[string]bool, len(seen.Flows))
 	note := func(flow string) {
-		if settling || time.Since(l.wrote[flow]) < newsPatience {
-			l.lookAgain()
+		if settling || time.Since(l.writtenAt[flow]) < newsPatience {
+			l.passAgainSoon()
 			return
 		}
 		differs = true
@@ -212,18 +212,18 @@ func (l *leader) pass(ctx context.Context) error {
 func (l *leader) reconcileAll(ctx context.Context) error {
 	var failed []error
 	for _, name := range slices.Sorted(maps.Keys(l.statuses)) {
-		if l.asked.wanted[name] == nil {
-			l.fleet.want(ctx, wish{flow: name})
+		if l.desired.wanted[name] == nil {
+			l.fleet.requestRollouts(ctx, rolloutRequest{flow: name})
 			if err := l.leadership.DeleteStatus(ctx, name); err != nil {
 				failed = append(failed, err)
 				continue
 			}
 			delete(l.statuses, name)
 			delete(l.running, name)
-			delete(l.rejected, name)
-			delete(l.lenient, name)
+			delete(l.countedRejected, name)
+			delete(l.toldLenient, name)
 			delete(l.earlier, name)
-			l.wrote[name] = time.Now()
+			l.writtenAt[name] = time.Now()
 			l.log.Info("flow deleted", "flow", name)
 		}
 	}
@@ -233,13 +233,13 @@ func (l *leader) reconcileAll(ctx context.Context) error {
 // reconcile takes each flow that is not where it is to be a step nearer.
 func (l *leader) reconcile(ctx context.Context) error {
 	var steps []*candidate
-	var wishes []wish
-	for _, name := range slices.Sorted(maps.Keys(l.asked.wanted)) {
-		c := l.asked.wanted[name]
+	var wishes []rolloutRequest
+	for _, name := range slices.Sorted(maps.Keys(l.desired.wanted)) {
+		c := l.desired.wanted[name]
 		now, known := l.statuses[name]
 		runs := l.running[name]
 		took := runs.took
-		if c.breaks && c.revision != nil {
+		if c.breaksIntake && c.revision != nil {
 			var err error
 			if took, err = l.tookEarlier(ctx, name, c, &runs); err != nil {
 				return err
@@ -252,13 +252,13 @@ func (l *leader) reconcile(ctx context.Context) error {
 			continue
 		}
 		c = c.takenIn(took)
-		w := wish{name, c.revision}
+		w := rolloutRequest{name, c.revision}
 		if c.revision != nil && !c.revision.enabled {
 			w.revision = nil
 		}
 		steps, wishes = append(steps, c), append(wishes, w)
 	}
-	rollouts, ok := l.fleet.want(ctx, wishes...)
+	rollouts, ok := l.fleet.requestRollouts(ctx, wishes...)
 	if !ok {
 		return nil // shutting down
 	}
@@ -287,26 +287,26 @@ func (l *leader) reconcile(ctx context.Context) error {
 			failed = append(failed, err)
 		case d.Entry != nil:
 			l.activated(d.Status, decided[i])
-			wishes = append(wishes, wish{flow: d.Status.Flow})
+			wishes = append(wishes, rolloutRequest{flow: d.Status.Flow})
 		default:
 			l.written(d.Status)
 		}
 	}
-	l.fleet.want(ctx, wishes...)
+	l.fleet.requestRollouts(ctx, wishes...)
 	return errors.Join(failed...)
 }
 
 // tellLenient tells, once, that a flow goes on with documents that would be refused by now.
 func (l *leader) tellLenient(name string, c *candidate) {
-	if l.lenient[name] != c.id() {
-		l.lenient[name] = c.id()
+	if l.toldLenient[name] != c.id() {
+		l.toldLenient[name] = c.id()
 		l.log.Warn("a flow goes on with documents that were accepted earlier and would be refused by now", "flow", name, "revision", c.id(), "reasons", c.intake(func(definition.Document) bool { return false }))
 	}
 }
 
 // tookEarlier tells of a document whether the flow runs with it, or has it in the history: an undo of a change goes back to what
 // was accepted, whatever rules of intake there are by now. It asks etcd for the history where that decides.
-func (l *leader) tookEarlier(ctx context.Context, name string, c *candidate, runs *running) (took func(definition.Document) bool, err error) {
+func (l *leader) tookEarlier(ctx context.Context, name string, c *candidate, runs *runningFlow) (took func(definition.Document) bool, err error) {
 	if len(c.intake(runs.took)) == 0 {
 		return runs.took, nil
 	}
@@ -374,7 +374,7 @@ func (c *candidate) takenIn(took func(definition.Document) bool) *candidate {
 
 // decide is the status that a candidate deserves, now that the workers are so far with it. It switches by making the
 // candidate's revision the active one.
-func decide(flow string, c *candidate, r rollout, active batch.Revision) cluster.FlowStatus {
+func decide(flow string, c *candidate, r rolloutProgress, active batch.Revision) cluster.FlowStatus {
 	next := cluster.FlowStatus{
 		Flow: flow, Wanted: c.number, WantedDigest: c.digest, Active: active.Number, ActiveDigest: active.Digest,
 		State: cluster.StateRejected, Reasons: c.reasons,
@@ -391,13 +391,13 @@ func decide(flow string, c *candidate, r rollout, active batch.Revision) cluster
 	next.Workers = r.verdicts()
 	switch {
 	case len(r.capable) == 0 && len(r.unfit) > 0:
-		next.Reasons = told(r.unfit)
+		next.Reasons = reasonLines(r.unfit)
 	case len(r.capable) == 0:
 		next.State, next.Reasons = cluster.StatePending, pendingReasons(r)
 	case len(r.rejected) > 0:
-		next.Reasons = told(r.rejected)
+		next.Reasons = reasonLines(r.rejected)
 	case len(r.lagging) > 0:
-		next.State, next.Reasons = cluster.StateApplying, []string{some(r.lagging) + " has not answered yet"}
+		next.State, next.Reasons = cluster.StateApplying, []string{nameWorkers(r.lagging) + " has not answered yet"}
 	default:
 		activate(cluster.StateActive)
 	}
@@ -406,7 +406,7 @@ func decide(flow string, c *candidate, r rollout, active batch.Revision) cluster
 
 // activated notes that the candidate is the flow's active revision. What is left of its history trim removes.
 func (l *leader) activated(s cluster.FlowStatus, c *candidate) {
-	l.statuses[s.Flow], l.running[s.Flow], l.wrote[s.Flow] = s, runningOf(c.id(), c.documents), s.Updated
+	l.statuses[s.Flow], l.running[s.Flow], l.writtenAt[s.Flow] = s, runningOf(c.id(), c.documents), s.Updated
 	l.log.Info("flow activated", "flow", s.Flow, "revision", c.id(), "state", s.State)
 }
 
@@ -418,7 +418,7 @@ func (l *leader) isNews(s *cluster.FlowStatus) bool {
 	case known && reflect.DeepEqual(old, *s):
 		return false
 	case known && old.State == s.State && s.State == cluster.StateApplying && time.Since(old.Updated) < statusPause:
-		l.lookAgain()
+		l.passAgainSoon()
 		return false
 	}
 	return true
@@ -426,9 +426,9 @@ func (l *leader) isNews(s *cluster.FlowStatus) bool {
 
 // written notes that a status was written.
 func (l *leader) written(s cluster.FlowStatus) {
-	l.statuses[s.Flow], l.wrote[s.Flow] = s, s.Updated
-	if s.State == cluster.StateRejected && l.rejected[s.Flow] != s.WantedRevision() {
-		l.rejected[s.Flow] = s.WantedRevision()
+	l.statuses[s.Flow], l.writtenAt[s.Flow] = s, s.Updated
+	if s.State == cluster.StateRejected && l.countedRejected[s.Flow] != s.WantedRevision() {
+		l.countedRejected[s.Flow] = s.WantedRevision()
 		l.fleet.rejections.WithLabelValues(s.Flow).Inc()
 	}
 	if s.State != cluster.StateApplying {
@@ -440,7 +440,7 @@ func (l *leader) written(s cluster.FlowStatus) {
 // flow that was deleted as long ago as a batch may be sent again. Since when that is, this leader knows by itself.
 func (l *leader) trim(ctx context.Context) error {
 	seen := l.fleet.seen.Load()
-	if seen == nil || l.statuses == nil || l.asked == nil {
+	if seen == nil || l.statuses == nil || l.desired == nil {
 		return nil
 	}
 	histories := seen.Histories()
@@ -452,7 +452,7 @@ func (l *leader) trim(ctx context.Context) error {
 	var failed []error
 	for _, flow := range slices.Sorted(maps.Keys(histories)) {
 		_, known := l.statuses[flow]
-		if known || l.asked.wanted[flow] != nil {
+		if known || l.desired.wanted[flow] != nil {
 			delete(l.orphans, flow)
 			if histories[flow] > cluster.HistoryKeep {
 				failed = append(failed, l.leadership.TrimHistory(ctx, flow, cluster.HistoryKeep, l.fleet.historyAge))
@@ -474,4 +474,4 @@ func (l *leader) trim(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
-func (l *leader) lookAgain() { l.again.Reset(statusPause) }
+func (l *leader) passAgainSoon() { l.passTimer.Reset(statusPause) }

@@ -40,7 +40,7 @@ func TestCandidates(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			all := compile(c.docs, nil, definition.MaxSteps).wanted
+			all := compileDocuments(c.docs, nil, definition.MaxSteps).wanted
 			got := all["F"]
 			if len(all) != 1 || got == nil || got.number != c.number {
 				t.Fatalf("candidates %v", all)
@@ -61,7 +61,7 @@ func TestCandidates(t *testing.T) {
 			}
 		})
 	}
-	two := compile([]definition.Document{flowDocument("A", "", "echo"), flowDocument("B", "", "lost"), funcDocument("echo")}, nil, definition.MaxSteps).wanted
+	two := compileDocuments([]definition.Document{flowDocument("A", "", "echo"), flowDocument("B", "", "lost"), funcDocument("echo")}, nil, definition.MaxSteps).wanted
 	if two["A"].revision == nil || two["B"].revision != nil {
 		t.Errorf("a mistake in one flow concerns another: %v, %v", two["A"], two["B"])
 	}
@@ -75,7 +75,7 @@ func TestIntake(t *testing.T) {
 		at(4, definition.Document{Kind: definition.KindFunc, Name: "save", YAML: []byte("kistype: func\nfname: save\nfmode: Save\nsource:\n  name: rows\noption:\n  cname: store\n")}),
 		at(8, definition.Document{Kind: definition.KindConn, Name: "store", YAML: []byte("kistype: conn\ncname: store\naddrs: 127.0.0.1:6379\ntype: redis\nkey: \"kisgrid:app:\"\n")}),
 	}
-	c := compile(docs, nil, definition.MaxSteps).wanted["F"]
+	c := compileDocuments(docs, nil, definition.MaxSteps).wanted["F"]
 	if c.revision == nil || len(c.reasons) > 0 {
 		t.Fatalf("it does not compile as before: %+v", c)
 	}
@@ -88,15 +88,15 @@ func TestIntake(t *testing.T) {
 	}
 	other := docs[2]
 	other.YAML = append(slices.Clone(other.YAML), '\n')
-	for name, runs := range map[string]running{"nothing": {}, "another document": runningOf(c.id(), append(slices.Clone(docs[:2]), other))} {
+	for name, runs := range map[string]runningFlow{"nothing": {}, "another document": runningOf(c.id(), append(slices.Clone(docs[:2]), other))} {
 		got := c.takenIn(runs.took)
-		if s := decide("F", got, rollout{}, runs.revision); s.State != cluster.StateRejected || s.Wanted != 8 || !strings.Contains(strings.Join(s.Reasons, ""), "choose another beginning") {
+		if s := decide("F", got, rolloutProgress{}, runs.revision); s.State != cluster.StateRejected || s.Wanted != 8 || !strings.Contains(strings.Join(s.Reasons, ""), "choose another beginning") {
 			t.Errorf("beside %s: %+v", name, s)
 		}
 	}
 	r := newRig(t)
 	r.put(docs[0], docs[1], docs[2])
-	r.awaitCatalog("the flow is rejected", func(c *catalog) bool {
+	r.awaitCatalog("the flow is rejected", func(c *fleetSnapshot) bool {
 		e := c.flows["F"]
 		return e != nil && e.status.State == cluster.StateRejected && strings.Contains(strings.Join(e.status.Reasons, ""), "choose another beginning")
 	})
@@ -110,8 +110,8 @@ func TestIntakeOfDoubts(t *testing.T) {
 		at(4, definition.Document{Kind: definition.KindFunc, Name: "save", YAML: []byte("kistype: func\nfname: save\nfmode: Save\noption:\n  cname: store\n  retry_times: 1_0\n")}),
 		at(8, definition.Document{Kind: definition.KindConn, Name: "store", YAML: []byte("kistype: conn\ncname: store\ntype: memory\nreplicas: 0\ntls: 'off'\n")}),
 	}
-	c := compile(docs, nil, definition.MaxSteps).wanted["F"]
-	if c.revision == nil || !c.breaks {
+	c := compileDocuments(docs, nil, definition.MaxSteps).wanted["F"]
+	if c.revision == nil || !c.breaksIntake {
 		t.Fatalf("it does not compile as before: %+v", c)
 	}
 	if got := c.takenIn(took(c.id(), docs)); got.revision == nil {
@@ -133,20 +133,20 @@ func TestDecide(t *testing.T) {
 	disabled := &candidate{number: 9, revision: &revision{number: 9}}
 	for name, c := range map[string]struct {
 		candidate *candidate
-		rollout   rollout
+		rollout   rolloutProgress
 		state     string
 		active    int64
 		applied   string
 		says      string
 	}{
-		"wrong documents":      {wrong, rollout{}, cluster.StateRejected, 5, "0/0", "line 3"},
-		"disabled":             {disabled, rollout{}, cluster.StateDisabled, 9, "0/0", ""},
-		"no worker at all":     {enabled, rollout{}, cluster.StatePending, 5, "0/0", "no worker has registered"},
-		"no capable worker":    {enabled, rollout{missing: map[string]int{"echo": 2}}, cluster.StatePending, 5, "0/0", "function echo is missing on 2 live workers"},
-		"all acknowledged":     {enabled, rollout{capable: []string{"a", "b"}, acks: 2, missing: map[string]int{"echo": 1}}, cluster.StateActive, 9, "2/2", ""},
-		"one lags":             {enabled, rollout{capable: []string{"a", "b"}, acks: 1, lagging: []string{"b"}}, cluster.StateApplying, 5, "1/2", "worker b has not answered yet"},
-		"one rejects":          {enabled, rollout{capable: []string{"a", "b"}, acks: 1, rejected: map[string][]string{"b": {"no such field"}}}, cluster.StateRejected, 5, "1/2", "worker b: no such field"},
-		"one rejects, one lag": {enabled, rollout{capable: []string{"a", "b"}, lagging: []string{"a"}, rejected: map[string][]string{"b": {"no"}}}, cluster.StateRejected, 5, "0/2", "worker b: no"},
+		"wrong documents":      {wrong, rolloutProgress{}, cluster.StateRejected, 5, "0/0", "line 3"},
+		"disabled":             {disabled, rolloutProgress{}, cluster.StateDisabled, 9, "0/0", ""},
+		"no worker at all":     {enabled, rolloutProgress{}, cluster.StatePending, 5, "0/0", "no worker has registered"},
+		"no capable worker":    {enabled, rolloutProgress{missing: map[string]int{"echo": 2}}, cluster.StatePending, 5, "0/0", "function echo is missing on 2 live workers"},
+		"all acknowledged":     {enabled, rolloutProgress{capable: []string{"a", "b"}, acks: 2, missing: map[string]int{"echo": 1}}, cluster.StateActive, 9, "2/2", ""},
+		"one lags":             {enabled, rolloutProgress{capable: []string{"a", "b"}, acks: 1, lagging: []string{"b"}}, cluster.StateApplying, 5, "1/2", "worker b has not answered yet"},
+		"one rejects":          {enabled, rolloutProgress{capable: []string{"a", "b"}, acks: 1, rejected: map[string][]string{"b": {"no such field"}}}, cluster.StateRejected, 5, "1/2", "worker b: no such field"},
+		"one rejects, one lag": {enabled, rolloutProgress{capable: []string{"a", "b"}, lagging: []string{"a"}, rejected: map[string][]string{"b": {"no"}}}, cluster.StateRejected, 5, "0/2", "worker b: no"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -167,7 +167,7 @@ func TestRollout(t *testing.T) {
 	r := newRig(t)
 	state := func(want string, says string) cluster.FlowStatus {
 		t.Helper()
-		e := r.awaitCatalog(fmt.Sprintf("flow W is %s: %s", want, says), func(c *catalog) bool {
+		e := r.awaitCatalog(fmt.Sprintf("flow W is %s: %s", want, says), func(c *fleetSnapshot) bool {
 			e := c.flows["W"]
 			return e != nil && e.status.State == want && strings.Contains(strings.Join(e.status.Reasons, "\n"), says)
 		}).flows["W"]
@@ -228,7 +228,7 @@ func TestRollout(t *testing.T) {
 	if _, err := r.store.PutDocuments(t.Context(), nil, nil, []cluster.Key{{Kind: definition.KindFlow, Name: "W"}}); err != nil {
 		t.Fatal(err)
 	}
-	r.awaitCatalog("the flow is gone", func(c *catalog) bool { return c.flows["W"] == nil })
+	r.awaitCatalog("the flow is gone", func(c *fleetSnapshot) bool { return c.flows["W"] == nil })
 	u := within(t, "an answer", r.call(t.Context(), "W", &pb.Submission{Sequence: 1, Rows: rows(1)}))
 	wantCode(t, u.err, batch.CodeUnknownFlow, "none is defined yet")
 }
@@ -257,7 +257,7 @@ func TestSecondLeader(t *testing.T) {
 	first.end()
 	until(t, "the second one leads", second.c.leading.Load)
 	until(t, "its record says so", leads(second, second.c.ID()))
-	e := second.awaitCatalog("the status is the new leader's", func(c *catalog) bool { return c.flows["S"].status.State == cluster.StatePending }).flows["S"]
+	e := second.awaitCatalog("the status is the new leader's", func(c *fleetSnapshot) bool { return c.flows["S"].status.State == cluster.StatePending }).flows["S"]
 	if e.status.Active != revision || e.active.number != revision {
 		t.Errorf("after the change of leaders, status is %+v", e.status)
 	}
@@ -281,7 +281,7 @@ func TestRestart(t *testing.T) {
 	first.put(flowDocument("S", "id", "echo", "copies: 2")) // pending: there is no worker
 	first.end()
 	second := first.peer()
-	e := second.awaitCatalog("the flow is known", func(c *catalog) bool { return c.flows["S"] != nil && c.flows["S"].active != nil }).flows["S"]
+	e := second.awaitCatalog("the flow is known", func(c *fleetSnapshot) bool { return c.flows["S"] != nil && c.flows["S"].active != nil }).flows["S"]
 	if e.active.number != revision {
 		t.Errorf("revision %d is active, want %d", e.active.number, revision)
 	}
@@ -361,7 +361,7 @@ func TestUnreachableHoldsNothingUp(t *testing.T) {
 	r := newRig(t)
 	status := func(what string, is func(cluster.FlowStatus) bool) {
 		t.Helper()
-		r.awaitCatalog(what, func(c *catalog) bool { return c.flows["S"] != nil && is(c.flows["S"].status) })
+		r.awaitCatalog(what, func(c *fleetSnapshot) bool { return c.flows["S"] != nil && is(c.flows["S"].status) })
 	}
 	never := r.newWorker("never", "echo").register() // it takes connections and answers no handshake
 	_, good := r.join("good")

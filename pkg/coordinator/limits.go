@@ -23,13 +23,13 @@ func limitsOf(l batch.Limits) *pb.Limits {
 }
 
 // takes is how many bytes of one answer a client takes that said so much. Builds that say nothing take the default message limit.
-func (i *ingest) takes(said uint32) int {
+func (i *ingest) clientTakes(said uint32) int {
 	const least = 2 << 20 // pieces of answers are half of that
 	takes := max(least, int(min(said, math.MaxInt32)))
 	if said == 0 {
 		takes = (&transport.Config{}).MessageBytes()
 	}
-	return min(takes, i.message)
+	return min(takes, i.maxMessage)
 }
 
 // answerLimit is how many bytes of rows go into a message of so many bytes, beside what else it says.
@@ -37,24 +37,24 @@ func answerLimit(message int) int { return message - message/8 }
 
 // goesTo says that the answers go to a client that takes messages of so many bytes.
 func (s *submission) goesTo(takes int, limits batch.Limits) {
-	s.piece = min(wire.SplitBytes, takes/2)
+	s.answerPiece = min(wire.SplitBytes, takes/2)
 	if longest := answerLimit(takes); longest < limits.BatchBytes {
-		s.longest = longest
+		s.maxOutputRow = longest
 	}
 }
 
-func (s *submission) pieceBytes() int { return cmp.Or(s.piece, wire.SplitBytes) }
+func (s *submission) pieceBytes() int { return cmp.Or(s.answerPiece, wire.SplitBytes) }
 
 // endTooLong ends the rows whose output has a row that the client can't take, and leaves their output out. Workers see to it,
 // those of earlier builds don't.
 func (s *submission) endTooLong(a *pb.Answer) {
-	if s.longest == 0 || len(a.GetOutput().GetRows().GetData()) <= s.longest {
+	if s.maxOutputRow == 0 || len(a.GetOutput().GetRows().GetData()) <= s.maxOutputRow {
 		return
 	}
 	c, origins := wire.ToColumns(a.GetOutput().GetRows()), a.GetOutput().GetOrigins()
 	refused := map[uint32]bool{}
 	for i, origin := range origins {
-		if n := len(c.Row(i)); n > s.longest && !refused[origin] {
+		if n := len(c.Row(i)); n > s.maxOutputRow && !refused[origin] {
 			refused[origin] = true
 			s.endTooLongRow(a, origin, n)
 		}
@@ -72,7 +72,7 @@ func (s *submission) endTooLong(a *pb.Answer) {
 }
 
 func (s *submission) endTooLongRow(a *pb.Answer, origin uint32, n int) {
-	reason := fmt.Sprintf("what was passed on for the row has a row of %d bytes, and the client takes %d bytes: pass on less", n, s.longest)
+	reason := fmt.Sprintf("what was passed on for the row has a row of %d bytes, and the client takes %d bytes: pass on less", n, s.maxOutputRow)
 	if origin == batch.WholeBatch {
 		s.omit(batch.Errorf(batch.CodeRowTooLarge, "%s", reason))
 		return
@@ -131,7 +131,7 @@ func (l partLimits) refusal(p *scheduler.Part) *batch.RowOutcome {
 
 // refuse ends the rows of a part that the worker would not take, in the worker's place, and gives back the credit that the
 // scheduler spent for it.
-func (s *sender) refuse(p *scheduler.Part, sub *submission, o batch.RowOutcome) {
+func (s *sessionWriter) refuse(p *scheduler.Part, sub *submission, o batch.RowOutcome) {
 	m := &pb.Result{Part: p.Number, Last: true}
 	outcomes := make([]batch.RowOutcome, p.Len())
 	bytes := int64(0)
@@ -143,14 +143,14 @@ func (s *sender) refuse(p *scheduler.Part, sub *submission, o batch.RowOutcome) 
 		outcomes[i].Row = uint32(i)
 		if sub.redrive {
 			outcomes[i].Outcome = batch.Failed // it stays what it is
-		} else if o.Outcome == batch.Dead && sub.keeps {
+		} else if o.Outcome == batch.Dead && sub.keepsDead {
 			m.Dead = append(m.Dead, &pb.DeadRow{
 				Row: uint32(i), Code: pb.Code(o.Code), Reason: o.Reason, Encoding: sub.columns.Encoding, Data: slices.Clone(data),
 			})
 		}
 	}
 	m.NotDone = wire.FromRowOutcomes(outcomes)
-	ctx, worker := s.stream.Context(), s.link.worker.ID
-	s.link.loop.post(ctx, scheduler.Answered{Worker: worker, Part: p.Number, NotDone: outcomes, Last: true, Result: &result{Result: m}})
-	s.link.loop.post(ctx, scheduler.Credited{Worker: worker, Flow: p.Batch.Flow, Rows: int64(len(outcomes)), Bytes: bytes})
+	ctx, worker := s.stream.Context(), s.peer.worker.ID
+	s.peer.loop.post(ctx, scheduler.Answered{Worker: worker, Part: p.Number, NotDone: outcomes, Last: true, Result: &result{Result: m}})
+	s.peer.loop.post(ctx, scheduler.Credited{Worker: worker, Flow: p.Batch.Flow, Rows: int64(len(outcomes)), Bytes: bytes})
 }

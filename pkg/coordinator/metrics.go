@@ -54,7 +54,7 @@ var (
 		"Dead letters that were forgotten because of their age; the same at each coordinator.", []string{"flow"}, nil)
 	deadLettersUp = prometheus.NewDesc("kisgrid_dead_letters_up",
 		"1 while the store of dead letters answers, 0 while it does not; missing where there is none.", nil, nil)
-	enquiriesMade = prometheus.NewDesc("kisgrid_etcd_enquiries_total",
+	lookupsMade = prometheus.NewDesc("kisgrid_etcd_enquiries_total",
 		"Requests to etcd for flows and revisions that clients named and this coordinator did not know; each may be for many.", nil, nil)
 	isLeader = prometheus.NewDesc("kisgrid_coordinator_leader",
 		"1 for the coordinator that decides revisions.", nil, nil)
@@ -66,7 +66,7 @@ type collector struct{ coordinator *Coordinator }
 // Describe implements prometheus.Collector.
 func (*collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		rowsIn, rowsEnded, rowsInFlight, rowsAgain, flowRevision, flowWanted, flowUnserved, connectorDegraded, enquiriesMade, sessions, workerStates, workersUnreachable, isCutOff, streams, windowBytes, windowUsed, budgetBytes, isLeader,
+		rowsIn, rowsEnded, rowsInFlight, rowsAgain, flowRevision, flowWanted, flowUnserved, connectorDegraded, lookupsMade, sessions, workerStates, workersUnreachable, isCutOff, streams, windowBytes, windowUsed, budgetBytes, isLeader,
 		deadLetters, deadLettersLimit, deadLettersExpired, deadLettersUp,
 	} {
 		out <- d
@@ -85,7 +85,7 @@ func (m *collector) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
 	for flow, l := range c.loop.ledgers(ctx) {
-		c.keeper.expect(flow)
+		c.letters.initCounters(flow)
 		counter(rowsIn, l.In, flow)
 		for o := batch.Done; o <= batch.Failed; o++ {
 			counter(rowsEnded, l.Outcomes[o], flow, o.String())
@@ -94,10 +94,10 @@ func (m *collector) Collect(out chan<- prometheus.Metric) {
 		counter(rowsAgain, l.Redispatched, flow, "lost")
 		counter(rowsAgain, l.HandedBack, flow, "returned")
 	}
-	counter(enquiriesMade, c.fleet.enquiries.requests.Load())
+	counter(lookupsMade, c.fleet.lookups.requests.Load())
 	now := c.board.load()
 	gauge(sessions, float64(now.sessions))
-	gauge(workersUnreachable, float64(len(now.missed)))
+	gauge(workersUnreachable, float64(len(now.unreachable)))
 	gauge(isCutOff, oneIf(now.cutOff))
 	unserved, seen := c.fleet.unserved(ctx, slices.Collect(maps.Keys(now.flows)))
 	for name, e := range now.flows {
@@ -122,7 +122,7 @@ func (m *collector) Collect(out chan<- prometheus.Metric) {
 		gauge(windowUsed, float64(w.used), flow)
 	}
 	gauge(budgetBytes, float64(c.ingest.budget.remaining()))
-	c.keeper.collectDead(ctx, gauge, counter)
+	c.letters.collectDead(ctx, gauge, counter)
 	gauge(isLeader, oneIf(c.leading.Load()))
 }
 
@@ -159,7 +159,7 @@ const (
 )
 
 // counted is what the store said last. It belongs to the one who asks in asking, for all who want to know meanwhile.
-type counted struct {
+type letterCounts struct {
 	asking singleflight.Group
 	at     time.Time
 	flows  []deadletter.Status
@@ -167,7 +167,7 @@ type counted struct {
 }
 
 // ask asks the store, unless it has just been asked.
-func (c *counted) ask(ctx context.Context, store *deadletter.Store) ([]deadletter.Status, error) {
+func (c *letterCounts) ask(ctx context.Context, store *deadletter.Store) ([]deadletter.Status, error) {
 	flows, err, _ := c.asking.Do("", func() (any, error) {
 		if time.Since(c.at) < storeNews {
 			return c.flows, c.err
@@ -191,7 +191,7 @@ func (c *counted) ask(ctx context.Context, store *deadletter.Store) ([]deadlette
 }
 
 // collectDead asks the store how many letters there are.
-func (k *keeper) collectDead(ctx context.Context, gauge func(*prometheus.Desc, float64, ...string), counter func(*prometheus.Desc, uint64, ...string)) {
+func (k *letterKeeper) collectDead(ctx context.Context, gauge func(*prometheus.Desc, float64, ...string), counter func(*prometheus.Desc, uint64, ...string)) {
 	if k.store == nil {
 		return
 	}

@@ -24,7 +24,7 @@ func TestCountedTogether(t *testing.T) {
 	if _, err := store.Keep(t.Context(), "F", []*deadletter.Letter{letter}); err != nil {
 		t.Fatal(err)
 	}
-	var c counted
+	var c letterCounts
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
@@ -43,7 +43,7 @@ func TestLossesBeginAtZero(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	series := func(k *keeper) (n int) {
+	series := func(k *letterKeeper) (n int) {
 		t.Helper()
 		registry := prometheus.NewRegistry()
 		registry.MustRegister(k.kept, k.notKept)
@@ -60,14 +60,14 @@ func TestLossesBeginAtZero(t *testing.T) {
 		}
 		return n
 	}
-	k := newKeeper(store, hclog.NewNullLogger())
-	k.expect("F")
+	k := newLetterKeeper(store, hclog.NewNullLogger())
+	k.initCounters("F")
 	if n := series(k); n != 1+len(lossReasons) {
 		t.Errorf("there are %d counters", n)
 	}
 	k.forget("F")
-	none := newKeeper(nil, hclog.NewNullLogger())
-	none.expect("F")
+	none := newLetterKeeper(nil, hclog.NewNullLogger())
+	none.initCounters("F")
 	if n := series(k) + series(none); n != 0 {
 		t.Errorf("there are %d counters of a deleted flow, or without a store", n)
 	}

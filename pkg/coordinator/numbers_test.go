@@ -101,7 +101,7 @@ func version(flow string, n int) definition.Document {
 // awaitVersion waits until new batches run on a version of the flow here, and returns its revision.
 func (r *rig) awaitVersion(flow string, n int) batch.Revision {
 	r.t.Helper()
-	e := r.awaitCatalog(fmt.Sprintf("version %d of flow %s is active", n, flow), func(c *catalog) bool {
+	e := r.awaitCatalog(fmt.Sprintf("version %d of flow %s is active", n, flow), func(c *fleetSnapshot) bool {
 		e := c.flows[flow]
 		return e.on() && e.active.copies == n
 	}).flows[flow]
@@ -158,7 +158,7 @@ func TestNumbersGivenAgain(t *testing.T) {
 				saved = t.TempDir()
 			}
 			e.replace(saved)
-			r.awaitCatalog("etcd has none of the flows", func(c *catalog) bool { return len(c.flows) == 0 })
+			r.awaitCatalog("etcd has none of the flows", func(c *fleetSnapshot) bool { return len(c.flows) == 0 })
 			until(t, "it leads again", r.c.leading.Load)
 			for _, w := range workers {
 				if !c.restored {
@@ -219,7 +219,7 @@ func TestBackToACopy(t *testing.T) {
 	r.put(version("F", 2))
 	two := r.awaitVersion("F", 2)
 	e.replace(saved)
-	r.awaitCatalog("what the copy has runs", func(c *catalog) bool { return c.flows["F"].on() && c.flows["F"].active.id() == one })
+	r.awaitCatalog("what the copy has runs", func(c *fleetSnapshot) bool { return c.flows["F"].on() && c.flows["F"].active.id() == one })
 	s := r.awaitSession(w)
 	r.owns("F", 1)
 	call := r.call(t.Context(), "F", named(1, one))
@@ -247,7 +247,7 @@ func (r *rig) awaitSession(w *fakeWorker) *workerSession {
 		up := false
 		r.c.fleet.wait(r.t.Context(), func() {
 			m := r.c.fleet.members[w.record.ID]
-			up = m != nil && m.link.connected.Load()
+			up = m != nil && m.peer.connected.Load()
 		})
 		return up
 	})

@@ -62,8 +62,8 @@ func TestWriteInParts(t *testing.T) {
 			}
 			write := func() (comparison, error) {
 				c := compare(stored, docs)
-				c.after = compile(c.all, nil, definition.MaxSteps)
-				if err := c.check(new(catalog).runs); err != nil {
+				c.after = compileDocuments(c.all, nil, definition.MaxSteps)
+				if err := c.check(new(fleetSnapshot).runs); err != nil {
 					t.Fatal(err)
 				}
 				return c, c.write(store.Parts(c.put), put)
@@ -72,7 +72,7 @@ func TestWriteInParts(t *testing.T) {
 			if batch.CodeOf(err) != batch.CodeUnavailable || (cutAt > 0) != strings.Contains(err.Error(), fmt.Sprintf("%d of 21 documents are written", len(c.written))) {
 				t.Errorf("cut off at part %d: %v", cutAt, err)
 			}
-			for name, w := range compile(stored, nil, definition.MaxSteps).wanted {
+			for name, w := range compileDocuments(stored, nil, definition.MaxSteps).wanted {
 				if w.revision == nil {
 					t.Errorf("cut off at part %d flow %s stands without what it needs: %q", cutAt, name, w.reasons)
 				}
@@ -83,7 +83,7 @@ func TestWriteInParts(t *testing.T) {
 			if err != nil || before+len(c.written) != len(docs) || len(stored) != len(docs) {
 				t.Errorf("after it was cut off at part %d: %v, %d documents were there and %d are written", cutAt, err, before, len(c.written))
 			}
-			for name, w := range compile(stored, nil, definition.MaxSteps).wanted {
+			for name, w := range compileDocuments(stored, nil, definition.MaxSteps).wanted {
 				if got := c.asks(name); got != w.id() {
 					t.Errorf("flow %s asks for %v, and is waited for at %v", name, w.id(), got)
 				}
@@ -126,7 +126,7 @@ func TestApplyInParts(t *testing.T) {
 		changed[i].YAML = append(append([]byte(nil), d.YAML...), "# changed\n"...)
 	}
 	c := compare(stored, changed)
-	c.after = compile(c.all, nil, definition.MaxSteps)
+	c.after = compileDocuments(c.all, nil, definition.MaxSteps)
 	first := true
 	err = c.write(r.store.Parts(c.put), func(expect map[cluster.Key]int64, put []definition.Document) (int64, error) {
 		revision, err := r.store.PutDocuments(t.Context(), expect, put, nil)
@@ -151,16 +151,16 @@ func TestWhatRunsIsTakenIn(t *testing.T) {
 	t.Parallel()
 	old := flowDocument("F", "", "echo", "copies: 010")
 	stored := []definition.Document{at(7, flowDocument("F", "", "echo", "copies: 9")), at(3, funcDocument("echo"))}
-	running := compile([]definition.Document{at(5, old), at(3, funcDocument("echo"))}, nil, definition.MaxSteps).wanted["F"].revision
-	runs := &catalog{flows: map[string]*flowEntry{"F": {name: "F", active: running}}}
-	check := func(given definition.Document, now *catalog) error {
+	running := compileDocuments([]definition.Document{at(5, old), at(3, funcDocument("echo"))}, nil, definition.MaxSteps).wanted["F"].revision
+	runs := &fleetSnapshot{flows: map[string]*flowEntry{"F": {name: "F", active: running}}}
+	check := func(given definition.Document, now *fleetSnapshot) error {
 		c := compare(stored, []definition.Document{given})
-		c.after = compile(c.all, nil, definition.MaxSteps)
+		c.after = compileDocuments(c.all, nil, definition.MaxSteps)
 		return c.check(now.runs)
 	}
 	if err := check(old, runs); err != nil {
 		t.Errorf("what runs is refused: %v", err)
 	}
-	wantCode(t, check(old, new(catalog)), batch.CodeBadDocument, "copies")
+	wantCode(t, check(old, new(fleetSnapshot)), batch.CodeBadDocument, "copies")
 	wantCode(t, check(flowDocument("F", "", "echo", "copies: 011"), runs), batch.CodeBadDocument, "copies")
 }

@@ -87,7 +87,7 @@ func (a *admin) redriveDead(ctx context.Context, filter *pb.DeadFilter, dry bool
 func (a *admin) redriveFlow(ctx context.Context, p *pages, t *redriveTally) error {
 	who := a.id + "/" + strconv.FormatUint(a.redrives.Add(1), 10) // another call here is somebody else
 	return p.store.WithLock(ctx, p.flow, who, func(ctx context.Context) error {
-		r := &redrive{admin: a, pages: p, tally: t, endings: newOutbox[ending](), under: map[*submission]*trial{}, keys: map[uint64]*keyQueue{}}
+		r := &redrive{admin: a, pages: p, tally: t, endings: newQueue[ending](), underWay: map[*submission]*redrivenLetter{}, keys: map[uint64]*keyQueue{}}
 		defer r.cancel()
 		return r.run(ctx)
 	})
@@ -98,26 +98,26 @@ type redrive struct {
 	admin   *admin
 	pages   *pages
 	tally   *redriveTally
-	endings *outbox[ending]
+	endings *queue[ending]
 
-	next  []*deadletter.Letter // read, and not begun
-	over  bool                 // there are no more to read
-	under map[*submission]*trial
-	keys  map[uint64]*keyQueue
-	rows  int // under way, or waiting for their key
-	bytes int
+	next     []*deadletter.Letter // read, and not begun
+	over     bool                 // there are no more to read
+	underWay map[*submission]*redrivenLetter
+	keys     map[uint64]*keyQueue
+	rows     int // under way, or waiting for their key
+	bytes    int
 }
 
 // trial is a letter that is under way.
-type trial struct {
-	letter  *deadletter.Letter
-	outcome batch.Outcome // 0: none yet
-	code    batch.Code
-	reason  string
-	in      string // the function
-	dead    []batch.DeadRow
-	notKept batch.NotKept
-	results []*pb.Columns // what the flow passed on, in pieces; nil where nobody asked for it
+type redrivenLetter struct {
+	letter   *deadletter.Letter
+	outcome  batch.Outcome // 0: none yet
+	code     batch.Code
+	reason   string
+	function string // the function
+	dead     []batch.DeadRow
+	notKept  batch.NotKept
+	results  []*pb.Columns // what the flow passed on, in pieces; nil where nobody asked for it
 }
 
 // keyQueue is the letters of one shard key: one is under way, the others wait for it.
@@ -136,7 +136,7 @@ func (r *redrive) run(ctx context.Context) error {
 		if err := r.begin(ctx); err != nil {
 			return err
 		}
-		if len(r.under) == 0 && r.over && len(r.next) == 0 {
+		if len(r.underWay) == 0 && r.over && len(r.next) == 0 {
 			if draining == nil {
 				return errDraining()
 			}
@@ -167,7 +167,7 @@ func (r *redrive) run(ctx context.Context) error {
 
 // cancel tells the scheduler that nobody waits for what is under way any more.
 func (r *redrive) cancel() {
-	for sub := range r.under {
+	for sub := range r.underWay {
 		r.admin.loop.post(context.Background(), scheduler.Cancelled{Batch: &sub.Batch})
 		sub.letGoResults()
 	}
@@ -243,7 +243,7 @@ func (r *redrive) queue(ctx context.Context, l *deadletter.Letter) error {
 func (r *redrive) send(ctx context.Context, l *deadletter.Letter, sub *submission) error {
 	sub.endings = r.endings
 	r.wantResults(sub)
-	r.under[sub] = &trial{letter: l}
+	r.underWay[sub] = &redrivenLetter{letter: l}
 	if !r.admin.loop.post(ctx, scheduler.Submitted{Batch: &sub.Batch}) {
 		return errStopped()
 	}
@@ -267,7 +267,7 @@ func (r *redrive) settle(ctx context.Context, endings []ending) error {
 	var settled []deadletter.Settlement
 	for i := range endings {
 		e := &endings[i]
-		t := r.under[e.submission]
+		t := r.underWay[e.submission]
 		if t == nil {
 			continue
 		}
@@ -287,10 +287,10 @@ func (r *redrive) settle(ctx context.Context, endings []ending) error {
 		return err
 	}
 	for _, sub := range ended {
-		t := r.under[sub]
-		delete(r.under, sub)
+		t := r.underWay[sub]
+		delete(r.underWay, sub)
 		sub.letGoResults()
-		r.tally.count(sub.Flow, cmp.Or(t.in, t.letter.Function), t.outcome, t.code, t.reason)
+		r.tally.count(sub.Flow, cmp.Or(t.function, t.letter.Function), t.outcome, t.code, t.reason)
 		r.admin.keeper.redriven.WithLabelValues(sub.Flow, t.outcome.String()).Inc()
 		r.done(t.letter)
 		if err := r.release(ctx, sub, t.outcome == batch.Failed); err != nil {
@@ -331,12 +331,12 @@ func (r *redrive) release(ctx context.Context, sub *submission, failed bool) err
 }
 
 // take takes in what an ending says of the letter's row.
-func (t *trial) take(e *ending) {
+func (t *redrivenLetter) take(e *ending) {
 	switch {
 	case e.part != nil && e.counts(0):
 		r := e.result
 		for _, o := range r.GetNotDone() {
-			t.outcome, t.code, t.reason, t.in = batch.Outcome(o.GetOutcome()), batch.Code(o.GetCode()), o.GetReason(), o.GetFunction()
+			t.outcome, t.code, t.reason, t.function = batch.Outcome(o.GetOutcome()), batch.Code(o.GetCode()), o.GetReason(), o.GetFunction()
 			t.notKept = batch.NotKept(o.GetNotKept())
 		}
 		t.dead, _ = wire.ToDeadRows(r.GetDead(), 1) // link has checked them
@@ -350,7 +350,7 @@ func (t *trial) take(e *ending) {
 }
 
 // settlement says what takes the letter's place; false: what became of it is not known.
-func (t *trial) settlement(sub *submission) (deadletter.Settlement, bool) {
+func (t *redrivenLetter) settlement(sub *submission) (deadletter.Settlement, bool) {
 	l := t.letter
 	s := deadletter.Settlement{ID: l.ID}
 	switch t.outcome {
@@ -400,7 +400,7 @@ func (a *admin) batchOf(l *deadletter.Letter) (*submission, error) {
 	}
 	now := time.Now()
 	sub := &submission{
-		id: batch.ID{Stream: l.ID, Sequence: l.Sequence}, floor: l.Sequence, born: now, revision: r, keeper: a.keeper, keeps: true, redrive: true,
+		id: batch.ID{Stream: l.ID, Sequence: l.Sequence}, floor: l.Sequence, born: now, revision: r, letters: a.keeper, keepsDead: true, redrive: true,
 		start: l.Function, startUse: l.Use,
 		columns: batch.Columns{Data: l.Row, Ends: []uint32{uint32(len(l.Row))}, Encoding: l.Encoding},
 	}

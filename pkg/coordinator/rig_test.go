@@ -130,7 +130,7 @@ func (r *rig) awaitReady() {
 }
 
 // awaitCatalog waits until what the coordinator knows of flows is as is says.
-func (r *rig) awaitCatalog(what string, is func(*catalog) bool) *catalog {
+func (r *rig) awaitCatalog(what string, is func(*fleetSnapshot) bool) *fleetSnapshot {
 	r.t.Helper()
 	timeout := time.After(patience)
 	for {
@@ -238,7 +238,7 @@ func (r *rig) activate(docs ...definition.Document) int64 {
 
 func (r *rig) awaitActive(flow string, revision int64) {
 	r.t.Helper()
-	r.awaitCatalog(fmt.Sprintf("revision %d of flow %s is active", revision, flow), func(c *catalog) bool {
+	r.awaitCatalog(fmt.Sprintf("revision %d of flow %s is active", revision, flow), func(c *fleetSnapshot) bool {
 		e := c.flows[flow]
 		return e != nil && e.active != nil && e.active.number >= revision
 	})
@@ -249,7 +249,7 @@ func (r *rig) owns(flow string, workers int) {
 	r.t.Helper()
 	until(r.t, fmt.Sprintf("%d workers are ready for flow %s", workers, flow), func() bool {
 		ids := map[string]bool{}
-		r.c.loop.do(r.t.Context(), func(l *loop) {
+		r.c.loop.do(r.t.Context(), func(l *schedulerLoop) {
 			for slot := range uint64(4096) {
 				ids[l.scheduler.Explain(flow, slot).Worker] = true
 			}

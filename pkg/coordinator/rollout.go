@@ -27,7 +27,7 @@ func (a *admin) rollout(in *pb.RolloutRequest, out pb.Admin_RolloutServer) error
 	if c == nil {
 		return batch.Errorf(batch.CodeNotFound, "there is no flow %q: kisgrid get flows lists them", flow)
 	}
-	return a.settle(ctx, asked{flow: c.id()}, settling{
+	return a.awaitFlows(ctx, awaitedRevisions{flow: c.id()}, flowWait{
 		so: fmt.Sprintf("flow %s has not settled", flow), command: "kisgrid rollout status " + flow,
 		workers: patienceOf(in.GetWorkersMilliseconds()), serving: true,
 	}, out.Send)

@@ -21,21 +21,21 @@ const protocol = 1
 
 // stream is one client's Stream call.
 type stream struct {
-	ingest  *ingest
-	server  pb.Ingest_StreamServer
-	id      batch.StreamID
-	flow    string
-	window  *window
-	endings *outbox[ending]
-	cancel  context.CancelCauseFunc
-	moves   chan int      // capacity 1: the stream is to move, there being so many coordinators
-	done    chan struct{} // closed when the call has ended and its batches are cancelled
-	moving  bool          // it comes from another coordinator, which has more than its share
-	takes   int           // bytes of one message
-	sheds   bool          // the client understands that output was left out
+	ingest          *ingest
+	server          pb.Ingest_StreamServer
+	id              batch.StreamID
+	flow            string
+	window          *window
+	endings         *queue[ending]
+	cancel          context.CancelCauseFunc
+	moveRequests    chan int      // capacity 1: the stream is to move, there being so many coordinators
+	done            chan struct{} // closed when the call has ended and its batches are cancelled
+	movedHere       bool          // it comes from another coordinator, which has more than its share
+	maxAnswer       int           // bytes of one message
+	acceptsOmission bool          // the client understands that output was left out
 
-	asked    time.Time     // guarded by ingest.mu: when it was last asked to move
-	patience time.Duration // guarded by ingest.mu: how long it counts as moving since then
+	askedToMove  time.Time     // guarded by ingest.mu: when it was last asked to move
+	movePatience time.Duration // guarded by ingest.mu: how long it counts as moving since then
 
 	writes atomic.Uint64 // begun and ended, together: odd while one is under way
 
@@ -61,11 +61,11 @@ func (i *ingest) Stream(server pb.Ingest_StreamServer) error {
 	}
 	defer s.window.close()
 	ctx, cancel := context.WithCancelCause(server.Context())
-	s.cancel, s.window.untaken.end, s.window.untaken.shed = cancel, cancel, s.shed
+	s.cancel, s.window.answers.end, s.window.answers.shed = cancel, cancel, s.shed
 	defer cancel(nil)
 	err = i.register(ctx, s)
-	if s.moving {
-		i.arrived()
+	if s.movedHere {
+		i.movingArrived()
 	}
 	if err != nil {
 		return wire.Status(err)
@@ -110,7 +110,7 @@ func (s *stream) await(ctx context.Context, sent <-chan error) error {
 			return nil
 		case <-look.C:
 			now := s.writes.Load()
-			if now%2 == 1 && now == before && (s.window.blocks() || s.window.untaken.blocks() || s.holdsUpOthers(ctx)) {
+			if now%2 == 1 && now == before && (s.window.blocks() || s.window.answers.blocks() || s.holdsUpOthers(ctx)) {
 				return errUntaken()
 			}
 			before = now
@@ -126,10 +126,10 @@ func (s *stream) holdsUpOthers(ctx context.Context) bool {
 		return false
 	}
 	holds := make(chan bool, 1)
-	i.loop.do(ctx, func(l *loop) {
+	i.loop.do(ctx, func(l *schedulerLoop) {
 		some := false
-		for _, k := range l.links {
-			some = some || k.backlog.holdsBack(s.flow)
+		for _, k := range l.peers {
+			some = some || k.untaken.holdsBack(s.flow)
 		}
 		holds <- some
 	})
@@ -167,16 +167,16 @@ func (i *ingest) open(server pb.Ingest_StreamServer) (_ *stream, failed error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := i.closed(); err != nil {
+	if err := i.whyClosed(); err != nil {
 		return nil, err
 	}
 	if o.GetMoving() { // first, as it may be asked often, and in vain
-		if !i.expect(id) {
+		if !i.admitMoving(id) {
 			return nil, batch.Errorf(batch.CodeUnavailable, "this coordinator has its share of streams: the stream stays where it is, or moves to another one")
 		}
 		defer func() {
 			if failed != nil {
-				i.arrived()
+				i.movingArrived()
 			}
 		}()
 	}
@@ -193,9 +193,9 @@ func (i *ingest) open(server pb.Ingest_StreamServer) (_ *stream, failed error) {
 		return nil, errOverloaded()
 	}
 	s := &stream{
-		ingest: i, server: server, id: id, flow: o.GetFlow(), window: w, endings: newOutbox[ending](), moves: make(chan int, 1), moving: o.GetMoving(),
+		ingest: i, server: server, id: id, flow: o.GetFlow(), window: w, endings: newQueue[ending](), moveRequests: make(chan int, 1), movedHere: o.GetMoving(),
 		done: make(chan struct{}), revision: r.id(), unanswered: map[uint64]*submission{},
-		takes: i.takes(o.GetTakesBytes()), sheds: o.GetTakesBytes() > 0,
+		maxAnswer: i.clientTakes(o.GetTakesBytes()), acceptsOmission: o.GetTakesBytes() > 0,
 	}
 	opened := &pb.Opened{
 		Protocol: protocol, Coordinator: i.id, Revision: r.number, Digest: wire.FromDigest(r.digest), ShardKey: r.shardKey,
@@ -264,12 +264,12 @@ func (s *stream) receive(ctx context.Context) error {
 		if err := s.window.spend(ctx, spent); err != nil {
 			return err
 		}
-		sub, err := s.ingest.submission(ctx, s.flow, s.id, in, s.takes, false)
+		sub, err := s.ingest.submission(ctx, s.flow, s.id, in, s.maxAnswer, false)
 		if err != nil {
 			s.endings.put(ending{submission: refused(in, spent), refused: err, last: true})
 			continue
 		}
-		sub.endings, sub.untaken, sub.streams, sub.lent, sub.spent = s.endings, s.window.untaken, true, lent, spent
+		sub.endings, sub.answers, sub.streams, sub.lent, sub.spent = s.endings, s.window.answers, true, lent, spent
 		if err := s.track(sub); err != nil {
 			return err
 		}
@@ -308,7 +308,7 @@ func (s *stream) forget(sub *submission) {
 // shed lets go of the output of the stream's only batch, if the client understands that: ended and sent again, it would come to the
 // same. A stream with more batches is ended, and sends fewer at a time when it is opened again.
 func (s *stream) shed() bool {
-	if !s.sheds {
+	if !s.acceptsOmission {
 		return false
 	}
 	s.mu.Lock()
@@ -337,7 +337,7 @@ func (s *stream) cancelBatches() {
 	s.mu.Unlock()
 	s.posting.Wait()
 	for _, sub := range left {
-		sub.span.end(errLeft)
+		sub.span.end(errStreamEnded)
 		s.ingest.loop.post(context.Background(), scheduler.Cancelled{Batch: &sub.Batch})
 	}
 }
@@ -370,14 +370,14 @@ func (s *stream) send(ctx context.Context, received <-chan struct{}) error {
 		case <-draining:
 			draining = nil
 		case <-changed:
-		case n := <-s.moves:
+		case n := <-s.moveRequests:
 			if err := s.write(&pb.StreamResponse{Kind: &pb.StreamResponse_Move{Move: &pb.Move{Coordinators: uint32(n)}}}); err != nil {
 				return err
 			}
 		case <-s.endings.ready:
 		}
 		items = s.endings.take(items)
-		s.ingest.keeper.keep(ctx, items)
+		s.ingest.letters.keep(ctx, items)
 		for _, e := range items {
 			if err := s.sendEnding(e); err != nil {
 				return err
@@ -396,7 +396,7 @@ func (s *stream) send(ctx context.Context, received <-chan struct{}) error {
 }
 
 // sendSwitched tells the client when another revision is active, so that it hashes the right field.
-func (s *stream) sendSwitched(c *catalog) error {
+func (s *stream) sendSwitched(c *fleetSnapshot) error {
 	e := c.flows[s.flow]
 	if e == nil || e.active == nil || e.active.id() == s.revision {
 		return nil
@@ -433,7 +433,7 @@ func (s *stream) sendEnding(e ending) error {
 	}
 	e.result.taken()
 	if e.bytes > 0 {
-		s.window.untaken.take(e.bytes)
+		s.window.answers.take(e.bytes)
 	}
 	if !e.last {
 		return nil

@@ -26,20 +26,20 @@ type submission struct {
 	lent     *wire.Lent
 	users    atomic.Int32
 	revision *revision
-	keeper   *keeper
+	letters  *letterKeeper
 	// keeps: dead rows are kept as letters. reportOnly: the client wants them to be reported only.
-	keeps, reportOnly bool
-	redrive           bool // it is a dead letter's row, run again
+	keepsDead, reportOnly bool
+	redrive               bool // it is a dead letter's row, run again
 	// piece is about how many bytes of rows go into one answer; 0: wire.SplitBytes. longest is how many bytes one row of output may
 	// have there; 0: as many as workers send.
-	piece, longest int
+	answerPiece, maxOutputRow int
 	// start is the function that the rows enter first, startUse which of its places; "": the flow's first one.
 	start    string
 	startUse uint32
 	// endings take what the scheduler decides; its taker turns each into an answer.
-	endings *outbox[ending]
+	endings *queue[ending]
 	spent   size                        // of its stream's window
-	untaken *untaken                    // counts them until the client took them; nil: nobody does
+	answers *heldAnswers                // counts them until the client took them; nil: nobody does
 	streams bool                        // its client takes them one by one; false: when the batch has ended
 	span    *batchSpan                  // nil where nobody traces
 	shed    atomic.Bool                 // output is not held any more
@@ -86,9 +86,9 @@ func (s *submission) put(e ending) {
 	if !s.streams {
 		e.result.taken() // else its worker would wait for rows behind it, and the answer for these
 	}
-	if s.untaken != nil {
+	if s.answers != nil {
 		e.bytes = e.result.size()
-		s.untaken.hold(e.bytes, e.result.waits())
+		s.answers.hold(e.bytes, e.result.waits())
 	}
 	if !s.endings.put(e) {
 		e.result.taken()

@@ -17,9 +17,9 @@ import (
 )
 
 // testCatalog has flow S, sharded by id, and flow W.
-func testCatalog() *catalog {
+func testCatalog() *fleetSnapshot {
 	keys := batch.NewKeyField("id")
-	c := &catalog{flows: map[string]*flowEntry{}}
+	c := &fleetSnapshot{flows: map[string]*flowEntry{}}
 	for name, r := range map[string]*revision{
 		"S": {number: 5, enabled: true, shardKey: "id", keys: &keys},
 		"W": {number: 6, enabled: true},
@@ -245,7 +245,7 @@ func TestLargeAnswers(t *testing.T) {
 	answers = append(answers, s.answer(ending{part: part, result: &result{Result: all}, last: true})...)
 
 	var transport transport.Config
-	g := gathering{whole: &pb.Answer{}, limit: transport.MessageBytes() - transport.MessageBytes()/8}
+	g := gatheredAnswer{whole: &pb.Answer{}, limit: transport.MessageBytes() - transport.MessageBytes()/8}
 	seen := make([]int, n)
 	var origins []uint32
 	for i, a := range answers {
@@ -284,7 +284,7 @@ func TestLargeAnswers(t *testing.T) {
 
 func TestGatherOutput(t *testing.T) {
 	t.Parallel()
-	g := gathering{whole: &pb.Answer{}, limit: 1000}
+	g := gatheredAnswer{whole: &pb.Answer{}, limit: 1000}
 	g.add(&pb.Answer{Output: &pb.Output{Rows: rows(1, 2), Origins: []uint32{0, 1}}})
 	g.add(&pb.Answer{})
 	g.add(&pb.Answer{Output: &pb.Output{Rows: rows(3), Origins: []uint32{2}}})

@@ -14,8 +14,8 @@ import (
 )
 
 var (
-	errLeft    = errors.New("the client's stream ended before its answer")
-	errGivenUp = errors.New("the worker was given up: what it had not answered runs on another one")
+	errStreamEnded = errors.New("the client's stream ended before its answer")
+	errGivenUp     = errors.New("the worker was given up: what it had not answered runs on another one")
 )
 
 // batchSpan is the span of a submission. A nil one is that of nobody who traces.
@@ -45,7 +45,7 @@ func (s *batchSpan) end(err error) {
 }
 
 // part begins the span of a part. One whose batch has lost parts names them: its rows may have been among theirs.
-func (s *batchSpan) part(k *link, p *scheduler.Part) trace.Span {
+func (s *batchSpan) part(k *workerPeer, p *scheduler.Part) trace.Span {
 	s.mu.Lock()
 	links := s.lost
 	s.mu.Unlock()
@@ -69,7 +69,7 @@ type partSpan struct {
 
 // sent is told that a part goes to the worker, and returns its span for the message. A part that is sent again on the next
 // session has its span already.
-func (s *partSpans) sent(k *link, batch *batchSpan, p *scheduler.Part) (parent string) {
+func (s *partSpans) sent(k *workerPeer, batch *batchSpan, p *scheduler.Part) (parent string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	span, again := s.open[p.Number]

@@ -63,8 +63,8 @@ func TestUntakenCounts(t *testing.T) {
 	t.Parallel()
 	b := newBudget(1000)
 	ended := map[string]error{}
-	holder := func(name string) *untaken {
-		return &untaken{budget: b, allowance: 300, end: func(err error) { ended[name] = err }}
+	holder := func(name string) *heldAnswers {
+		return &heldAnswers{budget: b, allowance: 300, end: func(err error) { ended[name] = err }}
 	}
 	a, c := holder("a"), holder("c")
 	a.hold(700, false)
@@ -138,8 +138,8 @@ func TestOverdrawnClientThatTakesNothing(t *testing.T) {
 			t.Errorf("who waited: %v", err)
 		}
 		second.close()
-		if b.remaining() != b.size || b.over != 0 || b.wait != 0 {
-			t.Errorf("at the end %d of %d bytes are left, %d windows overdrawn, %d waiting", b.remaining(), b.size, b.over, b.wait)
+		if b.remaining() != b.size || b.overdrawn != 0 || b.waiting != 0 {
+			t.Errorf("at the end %d of %d bytes are left, %d windows overdrawn, %d waiting", b.remaining(), b.size, b.overdrawn, b.waiting)
 		}
 	})
 }

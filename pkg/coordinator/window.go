@@ -16,17 +16,17 @@ import (
 type budget struct {
 	size int64
 
-	mu    sync.Mutex
-	left  int64                // guarded by mu; below zero when a batch was let in that did not fit
-	over  int                  // guarded by mu: windows that are overdrawn
-	wait  int                  // guarded by mu: windows with a batch that waits for its place
-	calls int                  // guarded by mu: calls that wait for rows, redrives among them
-	open  map[*window]struct{} // guarded by mu: windows of streams
-	freed chan struct{}        // guarded by mu; closed and replaced when bytes come back
+	mu        sync.Mutex
+	left      int64                // guarded by mu; below zero when a batch was let in that did not fit
+	overdrawn int                  // guarded by mu: windows that are overdrawn
+	waiting   int                  // guarded by mu: windows with a batch that waits for its place
+	calls     int                  // guarded by mu: calls that wait for rows, redrives among them
+	windows   map[*window]struct{} // guarded by mu: windows of streams
+	freed     chan struct{}        // guarded by mu; closed and replaced when bytes come back
 }
 
 func newBudget(size int64) *budget {
-	return &budget{size: size, left: size, freed: make(chan struct{}), open: map[*window]struct{}{}}
+	return &budget{size: size, left: size, freed: make(chan struct{}), windows: map[*window]struct{}{}}
 }
 
 // reserve takes bytes out, all or nothing. Where they are not there, idle windows lend theirs.
@@ -37,7 +37,7 @@ func (b *budget) reserve(bytes int64) bool {
 // reclaim has idle windows lend what they hold, until so many bytes are left, and reports whether any did.
 func (b *budget) reclaim(bytes int64) (some bool) {
 	b.mu.Lock()
-	windows, now := slices.Collect(maps.Keys(b.open)), time.Now()
+	windows, now := slices.Collect(maps.Keys(b.windows)), time.Now()
 	b.mu.Unlock()
 	for _, w := range windows {
 		if b.remaining() >= bytes {
@@ -67,12 +67,12 @@ func (b *budget) reserveAbove(bytes, floor int64) bool {
 func (b *budget) overdraw(bytes int64, counted bool) (wait <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.left < bytes && b.over > 0 {
+	if b.left < bytes && b.overdrawn > 0 {
 		return b.freed
 	}
 	b.left -= bytes
 	if !counted {
-		b.over++
+		b.overdrawn++
 	}
 	return nil
 }
@@ -83,7 +83,7 @@ func (b *budget) release(bytes int64, balanced bool) {
 	defer b.mu.Unlock()
 	b.left += bytes
 	if balanced {
-		b.over--
+		b.overdrawn--
 	}
 	close(b.freed)
 	b.freed = make(chan struct{})
@@ -94,7 +94,7 @@ func (b *budget) release(bytes int64, balanced bool) {
 // holds more than its allowance lets go of output, or is ended: its batches are safe, as its client may submit them again. A call
 // is never ended so: its rows have run, and would run again, and again. Nor is any stream for results whose workers make no more than
 // there is room for until clients have taken them.
-type untaken struct {
+type heldAnswers struct {
 	budget *budget
 	shed   func() bool // has the holder let go of output; false: it can't, and is to be ended. Nil: it never can. As end is called
 	end    func(error) // called at most once, without the lock; it does not block
@@ -105,7 +105,7 @@ type untaken struct {
 }
 
 // hold counts an answer; waits: its worker waits until it is taken. It does not block.
-func (u *untaken) hold(bytes int64, waits bool) {
+func (u *heldAnswers) hold(bytes int64, waits bool) {
 	b := u.budget
 	b.mu.Lock()
 	if u.ended {
@@ -124,17 +124,17 @@ func (u *untaken) hold(bytes int64, waits bool) {
 }
 
 // full reports whether more is held than is allowed, and the budget used up. The caller holds the lock.
-func (u *untaken) full() bool { return !u.ended && u.budget.left < 0 && u.held > u.allowance }
+func (u *heldAnswers) full() bool { return !u.ended && u.budget.left < 0 && u.held > u.allowance }
 
 // blocks reports whether others find the budget used up by what is held.
-func (u *untaken) blocks() bool {
+func (u *heldAnswers) blocks() bool {
 	u.budget.mu.Lock()
 	defer u.budget.mu.Unlock()
 	return u.full()
 }
 
 // take says that the client took an answer.
-func (u *untaken) take(bytes int64) {
+func (u *heldAnswers) take(bytes int64) {
 	u.budget.mu.Lock()
 	defer u.budget.mu.Unlock()
 	if !u.ended {
@@ -144,7 +144,7 @@ func (u *untaken) take(bytes int64) {
 }
 
 // allow sets what may be held although the budget is used up, and reports whether as much is held now.
-func (u *untaken) allow(bytes int64) (reached bool) {
+func (u *heldAnswers) allow(bytes int64) (reached bool) {
 	u.budget.mu.Lock()
 	defer u.budget.mu.Unlock()
 	u.allowance = bytes
@@ -152,7 +152,7 @@ func (u *untaken) allow(bytes int64) (reached bool) {
 }
 
 // close gives the budget back what is held.
-func (u *untaken) close() {
+func (u *heldAnswers) close() {
 	u.budget.mu.Lock()
 	defer u.budget.mu.Unlock()
 	if !u.ended {
@@ -164,17 +164,17 @@ func (u *untaken) close() {
 // refund gives bytes of answers back. The caller holds the lock.
 func (b *budget) refund(bytes int64) {
 	b.left += bytes
-	if b.over > 0 && bytes > 0 { // nobody waits otherwise
+	if b.overdrawn > 0 && bytes > 0 { // nobody waits otherwise
 		close(b.freed)
 		b.freed = make(chan struct{})
 	}
 }
 
 // waiting counts a window in or out whose batch waits for its place.
-func (b *budget) waiting(n int) {
+func (b *budget) addWaiting(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.wait += n
+	b.waiting += n
 }
 
 // call counts a call in or out, which waits for rows.
@@ -195,7 +195,7 @@ func (b *budget) called() bool {
 func (b *budget) waiters() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.wait
+	return b.waiting
 }
 
 // remaining is what is left.
@@ -218,17 +218,17 @@ const (
 // window is what a client stream may have unanswered.
 type window struct {
 	budget  *budget
-	untaken *untaken // answers; it allows as much as the window has bytes
+	answers *heldAnswers // answers; it allows as much as the window has bytes
 
-	mu      sync.Mutex
-	size    int64     // guarded by mu: bytes of credit given to the client; 0 once closed
-	lent    int64     // guarded by mu: of size, given back to the budget while nothing is under way; the rest is reserved
-	idle    time.Time // guarded by mu: since when nothing is under way; zero while nothing ever was
-	over    int64     // guarded by mu: bytes reserved beyond, while the window is overdrawn and the budget counts it so
-	waits   bool      // guarded by mu: a batch waits for its place, and is not under way yet
-	batches int       // guarded by mu: under way
-	rows    int64     // guarded by mu: credit left; below zero when overdrawn
-	bytes   int64     // guarded by mu
+	mu         sync.Mutex
+	size       int64     // guarded by mu: bytes of credit given to the client; 0 once closed
+	lent       int64     // guarded by mu: of size, given back to the budget while nothing is under way; the rest is reserved
+	idleSince  time.Time // guarded by mu: since when nothing is under way; zero while nothing ever was
+	overdrawn  int64     // guarded by mu: bytes reserved beyond, while the window is overdrawn and the budget counts it so
+	batchWaits bool      // guarded by mu: a batch waits for its place, and is not under way yet
+	batches    int       // guarded by mu: under way
+	rows       int64     // guarded by mu: credit left; below zero when overdrawn
+	bytes      int64     // guarded by mu
 }
 
 // openWindow reserves a first window; nil when the budget is used up.
@@ -237,11 +237,11 @@ func openWindow(b *budget) *window {
 		return nil
 	}
 	w := &window{
-		budget: b, untaken: &untaken{budget: b, allowance: firstWindowBytes},
+		budget: b, answers: &heldAnswers{budget: b, allowance: firstWindowBytes},
 		size: firstWindowBytes, rows: firstWindowRows, bytes: firstWindowBytes,
 	}
 	b.mu.Lock()
-	b.open[w] = struct{}{}
+	b.windows[w] = struct{}{}
 	b.mu.Unlock()
 	return w
 }
@@ -254,7 +254,7 @@ const lendAfter = time.Second
 func (w *window) lend(now time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.batches > 0 || w.waits || w.lent == w.size || !w.idle.IsZero() && now.Sub(w.idle) < lendAfter {
+	if w.batches > 0 || w.batchWaits || w.lent == w.size || !w.idleSince.IsZero() && now.Sub(w.idleSince) < lendAfter {
 		return false
 	}
 	w.budget.release(w.size-w.lent, false)
@@ -280,21 +280,21 @@ func (w *window) spend(ctx context.Context, b size) error {
 	for {
 		w.recall()
 		// While it waits it counts for nothing: the window would be overdrawn until then, and wait for itself.
-		need := max(0, debt(w.batches+1, w.bytes-w.lent-b.bytes)-w.over)
+		need := max(0, debt(w.batches+1, w.bytes-w.lent-b.bytes)-w.overdrawn)
 		var wait <-chan struct{}
 		if need > 0 {
-			wait = w.budget.overdraw(need, w.over > 0)
+			wait = w.budget.overdraw(need, w.overdrawn > 0)
 		}
 		if wait == nil {
 			w.batches++
 			w.rows -= b.rows
 			w.bytes -= b.bytes
-			w.over += need
+			w.overdrawn += need
 			w.balance() // the window may be closed
 			return nil
 		}
-		w.waits = true
-		w.budget.waiting(1)
+		w.batchWaits = true
+		w.budget.addWaiting(1)
 		w.mu.Unlock()
 		var left error
 		select {
@@ -303,8 +303,8 @@ func (w *window) spend(ctx context.Context, b size) error {
 			left = context.Cause(ctx)
 		}
 		w.mu.Lock()
-		w.waits = false
-		w.budget.waiting(-1)
+		w.batchWaits = false
+		w.budget.addWaiting(-1)
 		if left != nil {
 			return left
 		}
@@ -321,9 +321,9 @@ func (w *window) balance() {
 	if w.size == 0 {
 		need = 0
 	}
-	if w.over > need {
-		w.budget.release(w.over-need, need == 0)
-		w.over = need
+	if w.overdrawn > need {
+		w.budget.release(w.overdrawn-need, need == 0)
+		w.overdrawn = need
 	}
 }
 
@@ -334,19 +334,19 @@ func (w *window) restore(b size) (credit size) {
 	credit = b
 	w.recall()
 	full := w.bytes < w.size/4 || w.rows < w.size/(4*firstWindowBytes/firstWindowRows)
-	if full && w.lent == 0 && w.batches <= maxGrowBatches && w.size < maxWindowBytes && !w.untaken.allow(w.size) && w.budget.grow(w.size) {
+	if full && w.lent == 0 && w.batches <= maxGrowBatches && w.size < maxWindowBytes && !w.answers.allow(w.size) && w.budget.grow(w.size) {
 		credit.bytes += w.size
 		credit.rows += w.size / (firstWindowBytes / firstWindowRows)
 		w.size *= 2
-		w.untaken.allow(w.size)
+		w.answers.allow(w.size)
 	}
 	if w.batches--; w.batches == 0 {
-		w.idle = time.Now()
+		w.idleSince = time.Now()
 	}
 	w.rows += credit.rows
 	w.bytes += credit.bytes
 	w.balance()
-	if w.waits {
+	if w.batchWaits {
 		w.budget.release(0, false) // what waits may fit into the window now
 	}
 	return credit
@@ -357,10 +357,10 @@ func (w *window) blocks() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	others := w.budget.waiters()
-	if w.waits {
+	if w.batchWaits {
 		others--
 	}
-	return w.over > 0 && others > 0
+	return w.overdrawn > 0 && others > 0
 }
 
 // use is how large the window is, and how much of it is used.
@@ -377,9 +377,9 @@ type windowUse struct{ size, used int64 }
 func (w *window) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.untaken.close()
+	w.answers.close()
 	w.budget.mu.Lock()
-	delete(w.budget.open, w)
+	delete(w.budget.windows, w)
 	w.budget.mu.Unlock()
 	w.budget.release(w.size-w.lent, false)
 	w.size, w.lent = 0, 0

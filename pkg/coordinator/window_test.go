@@ -187,8 +187,8 @@ func TestTinyBatchesCost(t *testing.T) {
 		}
 		first.close()
 		second.close()
-		if b.remaining() != b.size || b.over != 0 {
-			t.Errorf("at the end %d of %d bytes are left, %d windows overdrawn", b.remaining(), b.size, b.over)
+		if b.remaining() != b.size || b.overdrawn != 0 {
+			t.Errorf("at the end %d of %d bytes are left, %d windows overdrawn", b.remaining(), b.size, b.overdrawn)
 		}
 	})
 }
@@ -226,8 +226,8 @@ func TestOverdraft(t *testing.T) {
 		for _, w := range windows {
 			w.close()
 		}
-		if left := b.remaining(); left != b.size || b.over != 0 {
-			t.Errorf("at the end %d of %d bytes are left, %d windows overdrawn", left, b.size, b.over)
+		if left := b.remaining(); left != b.size || b.overdrawn != 0 {
+			t.Errorf("at the end %d of %d bytes are left, %d windows overdrawn", left, b.size, b.overdrawn)
 		}
 	})
 }
@@ -252,8 +252,8 @@ func TestOverdraftGivenUp(t *testing.T) {
 		}
 		second.close()
 		first.close()
-		if b.remaining() != b.size || b.over != 0 {
-			t.Errorf("at the end %d of %d bytes are left, %d windows overdrawn", b.remaining(), b.size, b.over)
+		if b.remaining() != b.size || b.overdrawn != 0 {
+			t.Errorf("at the end %d of %d bytes are left, %d windows overdrawn", b.remaining(), b.size, b.overdrawn)
 		}
 	})
 }
@@ -275,8 +275,8 @@ func TestOverdraftOfAClosedWindow(t *testing.T) {
 		if err := <-got; err != nil {
 			t.Error(err)
 		}
-		if b.remaining() != b.size || b.over != 0 {
-			t.Errorf("at the end %d of %d bytes are left, %d windows overdrawn", b.remaining(), b.size, b.over)
+		if b.remaining() != b.size || b.overdrawn != 0 {
+			t.Errorf("at the end %d of %d bytes are left, %d windows overdrawn", b.remaining(), b.size, b.overdrawn)
 		}
 	})
 }
@@ -294,7 +294,7 @@ func TestOverdrawnWindowDoesNotWaitForItself(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if w.over == 0 {
+		if w.overdrawn == 0 {
 			t.Fatal("the window is not overdrawn")
 		}
 		admitted := make(chan error, 1)
@@ -311,8 +311,8 @@ func TestOverdrawnWindowDoesNotWaitForItself(t *testing.T) {
 		}
 		w.close()
 		idle.close()
-		if b.remaining() != b.size || b.over != 0 {
-			t.Errorf("at the end %d of %d bytes are left, %d windows overdrawn", b.remaining(), b.size, b.over)
+		if b.remaining() != b.size || b.overdrawn != 0 {
+			t.Errorf("at the end %d of %d bytes are left, %d windows overdrawn", b.remaining(), b.size, b.overdrawn)
 		}
 	})
 }
@@ -346,7 +346,7 @@ func TestBudgetAddsUp(t *testing.T) {
 			if lent <= left { // it is taken back first
 				left, lent = left-lent, 0
 			}
-			need := int64(w.batches+1)*batchCost - (w.bytes - lent - a.bytes) - w.over
+			need := int64(w.batches+1)*batchCost - (w.bytes - lent - a.bytes) - w.overdrawn
 			if w.rows <= 0 || w.bytes <= 0 || need > left {
 				continue // it would wait
 			}
@@ -362,7 +362,7 @@ func TestBudgetAddsUp(t *testing.T) {
 	for w := range under {
 		w.close()
 	}
-	if b.remaining() != b.size || b.over != 0 {
-		t.Errorf("at the end %d of %d bytes are left, %d windows overdrawn", b.remaining(), b.size, b.over)
+	if b.remaining() != b.size || b.overdrawn != 0 {
+		t.Errorf("at the end %d of %d bytes are left, %d windows overdrawn", b.remaining(), b.size, b.overdrawn)
 	}
 }

@@ -1,0 +1,121 @@
+package coordinator
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+)
+
+func keyOf(d definition.Document) cluster.Key { return cluster.Key{Kind: d.Kind, Name: d.Name} }
+
+func byName(a, b cluster.Key) int { return strings.Compare(a.String(), b.String()) }
+
+func revisionsOf(docs []definition.Document) map[cluster.Key]int64 {
+	all := make(map[cluster.Key]int64, len(docs))
+	for _, d := range docs {
+		all[keyOf(d)] = d.Revision
+	}
+	return all
+}
+
+// describe brings the statuses of functions and connectors up to those of the flows that need them, not oftener than once in
+// statusPause.
+func (l *leader) describe(ctx context.Context) error {
+	if time.Since(l.describedAt) < statusPause {
+		l.passAgainSoon()
+		return nil
+	}
+	now, lost := l.descriptions(), l.lost()
+	var put []cluster.DocumentStatus
+	for _, key := range slices.SortedFunc(maps.Keys(now), byName) {
+		s, old := now[key], l.described[key]
+		if s.Updated = old.Updated; !reflect.DeepEqual(s, old) || lost(key) {
+			s.Updated = time.Now().UTC()
+			put = append(put, s)
+		}
+		now[key] = s
+	}
+	var gone []cluster.Key
+	for _, key := range slices.SortedFunc(maps.Keys(l.described), byName) {
+		if _, there := now[key]; !there {
+			gone = append(gone, key)
+		}
+	}
+	if len(put)+len(gone) == 0 {
+		return nil
+	}
+	if err := l.leadership.PutDocumentStatuses(ctx, put, gone); err != nil {
+		return err
+	}
+	l.described, l.describedAt = now, time.Now()
+	return nil
+}
+
+// lost tells of a document's status whether it was removed, or changed, by somebody else since it was written.
+func (l *leader) lost() func(cluster.Key) bool {
+	seen := l.fleet.seen.Load()
+	if seen == nil || time.Since(l.describedAt) < newsPatience || time.Since(l.readAt) < newsPatience {
+		l.passAgainSoon() // what was written need not have come back yet
+		return func(cluster.Key) bool { return false }
+	}
+	found := seen.Documents()
+	return func(key cluster.Key) bool {
+		is, there := found[key]
+		was, written := l.described[key]
+		return written && (!there || !is.Updated.Equal(was.Updated))
+	}
+}
+
+// descriptions are the statuses of functions and connectors as the documents and the flows' statuses have it now.
+func (l *leader) descriptions() map[cluster.Key]cluster.DocumentStatus {
+	users := map[cluster.Key][]string{}
+	for _, flow := range slices.Sorted(maps.Keys(l.desired.wanted)) {
+		for _, d := range l.desired.wanted[flow].documents[1:] { // the first is the flow's own
+			users[keyOf(d)] = append(users[keyOf(d)], flow)
+		}
+	}
+	all := map[cluster.Key]cluster.DocumentStatus{}
+	for _, d := range l.stored {
+		if d.Kind != definition.KindFlow {
+			all[keyOf(d)] = l.description(d, users[keyOf(d)])
+		}
+	}
+	return all
+}
+
+// severity orders the states of flows: a document has the worst of those that need it and don't run it.
+var severity = []string{cluster.StateActive, cluster.StateDisabled, cluster.StateApplying, cluster.StatePending, cluster.StateRejected}
+
+func (l *leader) description(d definition.Document, flows []string) cluster.DocumentStatus {
+	s := cluster.DocumentStatus{
+		Kind: d.Kind, Name: d.Name, Wanted: d.Revision, State: cluster.StateUnused, Of: len(flows), Flows: append([]string{}, flows...),
+	}
+	worst := slices.Index(severity, cluster.StateActive)
+	for i, flow := range flows {
+		runs := l.running[flow].documents[keyOf(d)]
+		if i == 0 || runs < s.Active {
+			s.Active = runs
+		}
+		if runs == d.Revision {
+			s.Applied++
+		} else {
+			f := l.statuses[flow]
+			worst = max(worst, slices.Index(severity, cluster.StateApplying), slices.Index(severity, f.State))
+			for _, reason := range f.Reasons {
+				s.Reasons = append(s.Reasons, fmt.Sprintf("flow %s: %s", flow, reason))
+			}
+		}
+		s.State = severity[worst]
+	}
+	if reasons := l.desired.ownMistakes(d); len(reasons) > 0 {
+		s.State, s.Reasons = cluster.StateRejected, reasons
+	}
+	return s
+}

@@ -1,0 +1,235 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/kisgrid/kisgrid/internal/serve"
+	"github.com/kisgrid/kisgrid/pkg/cluster"
+)
+
+// Whether a worker lives, a coordinator knows for sure in one case only: it had a session with that worker, and the address
+// to which the session went takes no connections any more. Any other failure may be this coordinator's own: it may be on
+// another machine than the one that the address is meant for, or behind a firewall. Then the worker's lease decides, and the
+// coordinator says whom it can't reach, tries less and less often, and leaves its clients to others that reach more.
+
+// attempt is one dial.
+type dialAttempt struct {
+	address string // as the worker's record has it
+	remote  string // the address that answered, as IP:port; empty where none did
+}
+
+// dial makes a connection to where the worker says that it is, and notes where that led.
+func (p *workerPeer) dial(ctx context.Context, address string) (net.Conn, error) {
+	w := p.worker
+	w.Address = address
+	conn, err := p.fleet.dial(ctx, w)
+	a := &dialAttempt{address: address}
+	if err == nil && conn.RemoteAddr() != nil {
+		a.remote = conn.RemoteAddr().String()
+	}
+	p.lastDial.Store(a)
+	return conn, err
+}
+
+// provesDeath reports whether a failed try to begin a session proves that the process which had this id is no more. It may
+// dial, and blocks for a second at the most.
+func (p *workerPeer) provesDeath(ctx context.Context, err error) bool {
+	tried := p.lastDial.Load()
+	if p.sessionDial == nil || tried == nil || tried.address != p.sessionDial.address {
+		return false // it was never reached, or has moved
+	}
+	if errors.Is(err, errAnotherWorker) {
+		return tried.remote == p.sessionDial.remote
+	}
+	where, refused := refusedAt(err)
+	if !refused || where == "" || where == p.sessionDial.remote {
+		return refused
+	}
+	// The name stands for several addresses, and another one than the session's refused first.
+	dialing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	w := p.worker
+	w.Address = p.sessionDial.remote
+	conn, err := p.fleet.dial(dialing, w)
+	if err == nil {
+		_ = conn.Close() // it was only asked whether somebody listens
+	}
+	where, refused = refusedAt(err)
+	return refused && (where == "" || where == p.sessionDial.remote)
+}
+
+// refusedAt reports whether a dial failed because a machine was reached, and nobody listens there, and at which address that
+// was; it is empty where the dialer does not tell. That a name server refuses says nothing about the worker.
+func refusedAt(err error) (address string, refused bool) {
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return "", false
+	}
+	if _, lookup := errors.AsType[*net.DNSError](err); lookup {
+		return "", false
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Addr != nil {
+		return op.Addr.String(), true
+	}
+	return "", true
+}
+
+// diedUnseen reports whether a worker whose key is gone has died: another coordinator may have seen that first. A key whose
+// lease ran out proves nothing.
+func (p *workerPeer) diedUnseen(ctx context.Context) bool {
+	if !p.resumable || p.draining.Load() {
+		return false
+	}
+	dialing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	conn, err := p.dial(dialing, *p.address.Load())
+	if err == nil {
+		_ = conn.Close()
+	}
+	return p.provesDeath(dialing, err)
+}
+
+// miss notes, and logs, that the worker can't be reached.
+func (p *workerPeer) noteUnreachable(ctx context.Context, why string) {
+	address := *p.address.Load()
+	p.unreachable.CompareAndSwap(nil, &why) // the first reason stays, so that it is not news again and again
+	advice := []any{"worker", p.worker.ID, "address", address, "error", why}
+	if serve.OnlyHere(address) {
+		advice = append(advice, "advice", "the address means whatever machine dials it: where the worker is on another one, give it --advertise host:port, as coordinators dial it")
+	}
+	p.log.Warn("worker can't be reached; it is tried again", advice...)
+	p.fleet.peerChanged(ctx)
+}
+
+const (
+	// reachPause is how often a coordinator compares whom it reaches with what others say that they reach.
+	reachCheckInterval = time.Second
+	// reachPatience is how long a worker that has just come may take for its first session before it counts as out of reach.
+	firstSessionPatience = 3 * time.Second
+)
+
+// reach is whom this coordinator reaches.
+type reachability struct {
+	sessions    int                   // that are up
+	lost        int                   // workers not reached for a lease time
+	unreached   int                   // workers not reached for a lease time, or never
+	unreachable []cluster.Unreachable // by id; those that were tried in vain, and have no session
+	// namesakes are workers with a session under whose names others have registered since, by id.
+	sharingName []string
+	// cutOff: it reaches fewer than half of the workers, and another coordinator reaches more, or it reaches none at all.
+	cutOff bool
+	// outdone: it is cut off, and another coordinator reaches more.
+	othersReachMore bool
+}
+
+// survey looks whom this coordinator reaches.
+func (f *fleet) surveyReach() (r reachability) {
+	was := f.board.load().cutOff
+	for _, id := range slices.Sorted(maps.Keys(f.members)) {
+		m := f.members[id]
+		k := m.peer
+		switch {
+		case k.connected.Load():
+			r.sessions++
+			if !m.sameNameSince.IsZero() {
+				r.sharingName = append(r.sharingName, id)
+			}
+			continue
+		case m.dead:
+			continue
+		}
+		why := k.unreachable.Load()
+		never := !k.everReached.Load()
+		if why == nil && never && time.Since(k.createdAt) > firstSessionPatience {
+			slow := "it has not answered for " + firstSessionPatience.String()
+			why = &slow
+		}
+		switch {
+		case k.lost.Load():
+			r.lost++
+			r.unreached++
+		case never && (why != nil || was): // one that was cut off needs to be shown that it reaches them
+			r.unreached++
+		}
+		if why != nil {
+			r.unreachable = append(r.unreachable, cluster.Unreachable{Worker: id, Address: *k.address.Load(), Reason: *why})
+		}
+	}
+	switch {
+	case r.lost > r.sessions, was && r.unreached > r.sessions:
+		r.othersReachMore = f.othersReachMore(r.sessions, true)
+		r.cutOff = r.othersReachMore || r.sessions == 0
+	case r.unreached > r.sessions:
+		r.othersReachMore = f.othersReachMore(r.sessions, false)
+		r.cutOff = r.othersReachMore
+	}
+	return r
+}
+
+// outdone reports whether another coordinator that takes batches has sessions with more workers. Builds that don't say how
+// many they have count as silent says.
+func (f *fleet) othersReachMore(sessions int, silent bool) bool {
+	for id, c := range f.coordinators() {
+		switch {
+		case id == f.id || !c.Ready:
+		case c.Sessions == nil && silent, c.Sessions != nil && *c.Sessions > sessions:
+			return true
+		}
+	}
+	return false
+}
+
+// look surveys, and tells everybody who goes by it when something has changed.
+func (f *fleet) checkReach(ctx context.Context) {
+	f.removeSuperseded(ctx)
+	if now, was := f.surveyReach(), f.board.load(); now.cutOff != was.cutOff || now.othersReachMore != was.othersReachMore || now.sessions != was.sessions ||
+		!slices.Equal(now.unreachable, was.unreachable) || !slices.Equal(now.sharingName, was.sharingName) {
+		f.publish()
+	}
+}
+
+// cutOff reports whether clients are left to others, because most workers can't be reached from here: then it is not they
+// that are lost.
+func (f *fleet) cutOff(ctx context.Context) bool {
+	cut := false
+	return f.wait(ctx, func() {
+		f.publish()
+		cut = f.board.load().cutOff
+	}) && cut
+}
+
+// whileReaching is ctx, which ends with errOutdone while other coordinators reach more workers and this one is cut off. stop
+// must be called, and waits until nothing is left of it.
+func (b *snapshotBoard) whileReaching(ctx context.Context) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if b.await(ctx, func(c *fleetSnapshot) bool { return c.othersReachMore }) {
+			cancel(errOthersReachMore)
+		}
+	}()
+	return ctx, func() { cancel(nil); <-ended }
+}
+
+var errOthersReachMore = errors.New("this coordinator can't reach most workers, and others can")
+
+// await waits until the catalog is as is says; false when ctx is done first.
+func (b *snapshotBoard) await(ctx context.Context, is func(*fleetSnapshot) bool) bool {
+	for {
+		now, changed := b.watch()
+		if is(now) {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}

@@ -1,0 +1,155 @@
+package coordinator
+
+import (
+	"context"
+	"time"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/scheduler"
+)
+
+// tick is how often deadlines are looked at.
+const tick = 20 * time.Millisecond
+
+// loop owns the scheduler: its goroutine alone touches it, takes the events in, and carries the actions out. It never blocks
+// on what it carries out.
+type schedulerLoop struct {
+	events chan loopItem
+	done   chan struct{} // closed when run returned
+
+	// Owned by run.
+	scheduler *scheduler.Scheduler
+	peers     map[string]*workerPeer // by worker id
+}
+
+// occurrence is an event, or something to do in the loop's goroutine.
+type loopItem struct {
+	event scheduler.Event
+	do    func(*schedulerLoop)
+}
+
+func newSchedulerLoop(c scheduler.Config) *schedulerLoop {
+	return &schedulerLoop{
+		events: make(chan loopItem, 256), done: make(chan struct{}),
+		scheduler: scheduler.New(c), peers: map[string]*workerPeer{},
+	}
+}
+
+// post hands an event to the loop, and waits while the loop is behind. After the loop has ended, and after ctx has, it drops
+// the event and returns false.
+func (l *schedulerLoop) post(ctx context.Context, e scheduler.Event) bool {
+	return l.put(ctx, loopItem{event: e})
+}
+
+func (l *schedulerLoop) put(ctx context.Context, o loopItem) bool {
+	select {
+	case l.events <- o:
+		return true
+	case <-ctx.Done():
+	case <-l.done:
+	}
+	return false
+}
+
+// do runs f in the loop's goroutine and waits for it; false when the loop or ctx ended first, and f may still run.
+func (l *schedulerLoop) do(ctx context.Context, f func(*schedulerLoop)) bool {
+	ran := make(chan struct{})
+	if !l.put(ctx, loopItem{do: func(l *schedulerLoop) { f(l); close(ran) }}) {
+		return false
+	}
+	select {
+	case <-ran:
+		return true
+	case <-ctx.Done():
+	case <-l.done:
+	}
+	return false
+}
+
+// run is the loop. It returns when ctx is done.
+func (l *schedulerLoop) run(ctx context.Context) {
+	defer close(l.done)
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	always := make(chan struct{})
+	close(always)
+	for {
+		var behind chan struct{}
+		if l.scheduler.Behind() { // goes on between other events
+			behind = always
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-behind:
+			l.step(scheduler.Continue{})
+		case <-ticker.C:
+			l.step(scheduler.Tick{})
+		case o := <-l.events:
+			if o.do != nil {
+				o.do(l)
+			} else {
+				l.step(o.event)
+			}
+		}
+	}
+}
+
+func (l *schedulerLoop) step(e scheduler.Event) {
+	for _, a := range l.scheduler.Step(e, time.Now()) {
+		l.carryOut(a)
+	}
+	if e, ok := e.(scheduler.Answered); ok {
+		if r := e.Result.(*result); !r.claimed { //nolint:forcetypeassert // every result is link's
+			r.taken() // its batch is over, or its rows are another's
+		}
+	}
+}
+
+func (l *schedulerLoop) carryOut(a scheduler.Action) {
+	switch a := a.(type) {
+	case scheduler.Send:
+		if k := l.peers[a.Worker]; k != nil {
+			submissionOf(a.Part.Batch).hold() // the batch is not over, so that its answers still hold it
+			k.instructions.put(instruction{part: a.Part})
+		}
+	case scheduler.Release:
+		if k := l.peers[a.Worker]; k != nil {
+			k.instructions.put(instruction{release: &a})
+		}
+	case scheduler.Answer:
+		r := a.Result.(*result) //nolint:forcetypeassert // every result is link's
+		r.claimed = true
+		submissionOf(a.Part.Batch).put(ending{part: a.Part, result: r, only: a.Only, last: a.Last})
+	case scheduler.Fail:
+		submissionOf(a.Batch).put(ending{rows: a.Rows, outcome: a.Outcome, code: a.Code, last: a.Last})
+	case scheduler.Searched:
+		close(a.Search.Owner.(chan struct{})) //nolint:forcetypeassert // every search is find's
+	case scheduler.Finish:
+		submissionOf(a.Batch).put(ending{last: true})
+	}
+}
+
+// ledgers is a snapshot of each flow's counts.
+func (l *schedulerLoop) ledgers(ctx context.Context) map[string]scheduler.Ledger {
+	all := map[string]scheduler.Ledger{}
+	if !l.do(ctx, func(l *schedulerLoop) {
+		l.scheduler.Ledgers(func(flow string, counts scheduler.Ledger) { all[flow] = counts })
+	}) {
+		return nil // all may still be written to
+	}
+	return all
+}
+
+// failure is how a row that the scheduler failed reads to its client.
+func failure(code batch.Code, flow string) string {
+	switch code {
+	case batch.CodeDeadline:
+		return "the batch's deadline passed before the row had an outcome; its effects may be unknown: submit the same batch again"
+	case batch.CodeNoCapableWorker:
+		return "no worker is ready for flow " + flow + ": start one that has its functions (kisgrid get flow " + flow + " says which), then submit the same batch again"
+	case batch.CodePoison:
+		return "three workers died running it, the last one running nothing else: look at what they logged last, and whether the system killed them for their memory (OOMKilled)"
+	}
+	return code.String()
+}

@@ -1,0 +1,78 @@
+package coordinator
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// picture is what stands in etcd of documents and their statuses.
+type storedState struct {
+	docs     []definition.Document
+	statuses map[cluster.Key]cluster.DocumentStatus // of functions and connectors
+	// away is why etcd does not say it now; asOf is when it answered last, and all of this was so.
+	away string
+	asOf time.Time
+}
+
+// awayPatience bounds how long an etcd is asked that others wait for already.
+const awayPatience = time.Second
+
+// picture asks etcd for what Get lists. While that is away, it is what is known here, for callers who want that: of a flow, a
+// function or a connector then only a document that runs is known.
+func (a *admin) storedState(ctx context.Context, in *pb.GetRequest) (now storedState, err error) {
+	away, why := a.store.Outage()
+	known := a.fleet.seen.Load()
+	switch in.GetKind() {
+	case "flows", "functions", "connectors":
+	default: // which are known anyway
+		if away {
+			now.away, now.asOf = why, a.store.LastAnswer()
+		}
+		return now, nil
+	}
+	asking := ctx
+	if away && in.GetKnown() && known != nil {
+		var cancel context.CancelFunc
+		asking, cancel = context.WithTimeout(ctx, awayPatience)
+		defer cancel()
+	}
+	_, now.docs, err = a.store.Documents(asking)
+	if err == nil && in.GetKind() != "flows" {
+		now.statuses, err = a.store.DocumentStatuses(asking)
+	}
+	code := batch.CodeOf(err)
+	if err == nil || !in.GetKnown() || known == nil || ctx.Err() != nil || code != batch.CodeUnavailable && code != batch.CodeDeadline {
+		return now, err
+	}
+	return storedState{docs: knownDocuments(known), statuses: known.Documents(), away: err.Error(), asOf: a.store.LastAnswer()}, nil
+}
+
+// knownDocuments are those that flows run with, and, without their text, the others that have a status.
+func knownDocuments(state *cluster.State) []definition.Document {
+	docs := map[cluster.Key]definition.Document{}
+	for key := range state.Documents() {
+		docs[key] = definition.Document{Kind: key.Kind, Name: key.Name}
+	}
+	for _, f := range state.Flows {
+		key := cluster.Key{Kind: definition.KindFlow, Name: f.Status.Flow}
+		docs[key] = definition.Document{Kind: key.Kind, Name: key.Name}
+	}
+	for _, f := range state.Flows {
+		if f.Active == nil {
+			continue
+		}
+		for _, d := range f.Active.Documents {
+			if was, listed := docs[keyOf(d)]; listed && d.Revision >= was.Revision {
+				docs[keyOf(d)] = d
+			}
+		}
+	}
+	return slices.SortedFunc(maps.Values(docs), func(x, y definition.Document) int { return byName(keyOf(x), keyOf(y)) })
+}
