@@ -17,25 +17,46 @@ var worded = []string{"pkg/client", "pkg/coordinator", "pkg/scheduler", "pkg/wor
 // leastWords must be in the glossary: rows are counted and passed on under these names.
 var leastWords = []string{"row", "batch", "part", "run", "result", "outcome", "ledger", "flow", "revision", "slot", "lane", "stream", "session", "peer", "window", "credit", "lineage", "effect"}
 
-var typeName = regexp.MustCompile("`((?:pkg|internal)/[a-z/]+)\\.([A-Za-z]+)`")
+var typeName = regexp.MustCompile("`((?:pkg|internal)/[a-z0-9/]+)\\.([A-Za-z0-9]+)`")
 
-// wrongWords compares a glossary with the project's types.
-func (p project) wrongWords(glossary string) []string {
-	types := map[string]map[string]bool{} // by package: its types
+// types maps each package to the names of its types. An alias counts for nothing: it is another name of a type that has its own line.
+func (p project) types() map[string]map[string]bool {
+	types := map[string]map[string]bool{}
 	for name, files := range p {
 		types[name] = map[string]bool{}
 		for _, f := range files {
 			for _, d := range f.syntax.Decls {
-				if g, ok := d.(*ast.GenDecl); ok {
-					for _, s := range g.Specs {
-						if s, ok := s.(*ast.TypeSpec); ok && !s.Assign.IsValid() { // an alias is another name of a type that has its own line
-							types[name][s.Name.Name] = true
-						}
+				g, ok := d.(*ast.GenDecl)
+				if !ok {
+					continue
+				}
+				for _, s := range g.Specs {
+					if s, ok := s.(*ast.TypeSpec); ok && !s.Assign.IsValid() {
+						types[name][s.Name.Name] = true
 					}
 				}
 			}
 		}
 	}
+	return types
+}
+
+// wrongTypes looks up every type that a document names in backquotes, as pkg/batch.Batch. Write a function as
+// folder/file.go:function, so that it is looked up there.
+func (p project) wrongTypes(document string) []string {
+	types := p.types()
+	var wrong []string
+	for _, found := range typeName.FindAllStringSubmatch(document, -1) {
+		if types[found[1]] != nil && !types[found[1]][found[2]] {
+			wrong = append(wrong, found[1]+"."+found[2]+" is not there")
+		}
+	}
+	return wrong
+}
+
+// wrongWords compares a glossary with the project's types.
+func (p project) wrongWords(glossary string) []string {
+	types := p.types()
 	var wrong []string
 	words := map[string]map[string]bool{} // by word: the types that it is, as package.Type
 	for line := range strings.Lines(glossary) {
@@ -109,6 +130,9 @@ func TestGlossaryCatchesWhatItIsFor(t *testing.T) {
 		}
 	}
 	const head = "| word | meaning | in Go | why several |\n|---|---|---|---|\n"
+	if got, want := p.wrongTypes("`pkg/worker.Part` `pkg/worker.gone` `pkg/other.gone`"), []string{"pkg/worker.gone is not there"}; !slices.Equal(got, want) {
+		t.Errorf("types: got %q, want %q", got, want)
+	}
 	got := p.wrongWords(head + rest.String() +
 		"| window | x | `pkg/worker.window`, `pkg/scheduler.window` | |\n| session | x | `pkg/coordinator.gone` | |\n| session | x | y | |\n")
 	want := []string{

@@ -79,7 +79,7 @@ func pagesOf(root string) (map[string]string, error) {
 	return pages, nil
 }
 
-// Every test and every Go file that a document names is there.
+// Every test, Go file, function and type that a document names is there.
 func TestDocumentsNameWhatIsThere(t *testing.T) {
 	root := os.DirFS("../..")
 	tests, err := testsOf(root)
@@ -97,7 +97,7 @@ func TestDocumentsNameWhatIsThere(t *testing.T) {
 	named := 0
 	for _, name := range slices.Sorted(maps.Keys(pages)) {
 		named += len(namedTest.FindAllString(pages[name], -1))
-		for _, wrong := range slices.Concat(wrongTests(pages[name], tests), p.wrongPlaces(pages[name])) {
+		for _, wrong := range slices.Concat(wrongTests(pages[name], tests), p.wrongPlaces(pages[name]), p.wrongTypes(pages[name])) {
 			t.Errorf("%s: %s", name, wrong)
 		}
 	}
