@@ -11,6 +11,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/rowfile"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/client"
+	"github.com/kisgrid/kisgrid/pkg/client/oteltrace"
 )
 
 func submitCommand() *cobra.Command {
@@ -36,7 +37,7 @@ It exits with 1 when a row is dead or failed, or was not answered.`,
 				return err
 			}
 			defer endTraces()
-			c, err := client.Dial(s.address, client.WithTracing(provider), client.WithTLSFiles(t.TLSCA, t.TLSCert, t.TLSKey), client.WithTLSServerName(t.TLSServerName))
+			c, err := client.Dial(s.address, oteltrace.WithTracing(provider), client.WithTLSFiles(t.TLSCA, t.TLSCert, t.TLSKey), client.WithTLSServerName(t.TLSServerName))
 			if err != nil {
 				return err
 			}

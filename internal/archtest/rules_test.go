@@ -42,22 +42,23 @@ var arrows = []struct {
 		"pkg/flowexec", "pkg/kis", "pkg/cluster", "pkg/definition", "pkg/connector", "pkg/connector/redis", "pkg/connector/memory", "pkg/batch",
 		"internal/wire", "internal/transport", "internal/serve", "internal/tracing", "internal/command", "internal/rowfile", "proto/kisgrid/v1",
 	}},
-	{"pkg/client", []string{"pkg/batch", "internal/wire", "internal/transport", "internal/tracing", "proto/kisgrid/v1"}},
+	{"pkg/client", []string{"pkg/batch", "internal/wire", "internal/transport", "proto/kisgrid/v1"}},
+	{"pkg/client/oteltrace", []string{"pkg/client", "pkg/batch", "internal/tracing"}},
 
 	// What puts processes together.
 	{"internal/devcluster", []string{"pkg/connector", "pkg/coordinator", "pkg/deadletter", "pkg/worker", "pkg/cluster", "pkg/definition", "pkg/kis", "pkg/batch", "internal/transport", "internal/serve"}},
 	{"pkg/flowtest", []string{
-		"internal/devcluster", "pkg/coordinator", "pkg/worker", "pkg/client", "pkg/cluster", "pkg/definition", "pkg/kis", "pkg/batch", "internal/transport", "internal/serve", "internal/wire",
+		"internal/devcluster", "pkg/coordinator", "pkg/worker", "pkg/client", "pkg/client/oteltrace", "pkg/cluster", "pkg/definition", "pkg/kis", "pkg/batch", "internal/transport", "internal/serve", "internal/wire",
 		"proto/kisgrid/v1",
 	}},
 	{"cmd/coordinator", []string{"pkg/coordinator", "pkg/cluster", "pkg/batch", "internal/command", "internal/transport", "internal/serve"}},
 	{"cmd/worker", []string{"pkg/worker", "examples/students"}},
 	{"cmd/kisgrid", []string{
-		"pkg/client", "pkg/coordinator", "pkg/worker", "pkg/cluster", "pkg/definition", "pkg/flowexec", "pkg/kis", "pkg/batch",
+		"pkg/client", "pkg/client/oteltrace", "pkg/coordinator", "pkg/worker", "pkg/cluster", "pkg/definition", "pkg/flowexec", "pkg/kis", "pkg/batch",
 		"internal/devcluster", "internal/wire", "internal/transport", "internal/serve", "internal/authority", "internal/command", "internal/rowfile", "proto/kisgrid/v1", "examples/students",
 	}},
 	{"cmd/kisgrid/…", []string{"pkg/…", "internal/…", "proto/kisgrid/v1", "examples/…", "cmd/kisgrid/…"}},
-	{"examples/…", []string{"pkg/kis…", "pkg/client", "pkg/batch", "pkg/flowexec", "pkg/worker", "examples/…"}},
+	{"examples/…", []string{"pkg/kis…", "pkg/client…", "pkg/batch", "pkg/flowexec", "pkg/worker", "examples/…"}},
 	{"bench…", []string{"pkg/…", "internal/…", "proto/kisgrid/v1", "examples/…", "bench…"}},
 	{"e2e…", []string{"pkg/…", "internal/…", "proto/kisgrid/v1", "examples/…", "e2e…"}},
 	{"internal/testprocess", nil},
@@ -73,8 +74,9 @@ var never = []struct {
 	{"pkg/scheduler", []string{"go.opentelemetry.io/…", "google.golang.org/grpc…", "google.golang.org/protobuf…", "proto/…", "go.etcd.io/…", "github.com/hashicorp/go-hclog"}},
 	{"pkg/kis", []string{"pkg/flowexec"}},
 	// Libraries make spans; where they go, programs say.
-	{"pkg/client", []string{"go.opentelemetry.io/otel/sdk…", "go.opentelemetry.io/otel/exporters…"}},
-	// A client serves nothing, and has no flags.
+	{"pkg/client/oteltrace", []string{"go.opentelemetry.io/otel/sdk…", "go.opentelemetry.io/otel/exporters…"}},
+	// A client serves nothing, and has no flags; it links OpenTelemetry only where a program imports pkg/client/oteltrace.
+	{"pkg/client", []string{"go.opentelemetry.io/…"}},
 	{"pkg/client", []string{"internal/serve", "github.com/prometheus/…", "net/http/pprof", "google.golang.org/grpc/reflection…", "github.com/spf13/pflag"}},
 	{"pkg/coordinator", []string{"go.opentelemetry.io/otel/sdk…", "go.opentelemetry.io/otel/exporters…"}},
 	{"pkg/flowexec", []string{"go.opentelemetry.io/otel/sdk…", "go.opentelemetry.io/otel/exporters…"}},

@@ -28,6 +28,7 @@ import (
 
 	_ "github.com/kisgrid/kisgrid/pkg/batch"
 	_ "github.com/kisgrid/kisgrid/pkg/client"
+	_ "github.com/kisgrid/kisgrid/pkg/client/oteltrace"
 	_ "github.com/kisgrid/kisgrid/pkg/cluster"
 	_ "github.com/kisgrid/kisgrid/pkg/connector"
 	_ "github.com/kisgrid/kisgrid/pkg/connector/conformance"

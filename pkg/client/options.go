@@ -6,11 +6,9 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
-	"github.com/kisgrid/kisgrid/internal/tracing"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
@@ -34,8 +32,8 @@ type options struct {
 	maxDelay   time.Duration
 	open       time.Duration
 	resubmit   time.Duration
-	tracer     trace.Tracer
-	wrong      error // of the first option that can't be; nil: none
+	tracer     Tracer // nil: nobody traces
+	wrong      error  // of the first option that can't be; nil: none
 }
 
 // longest bounds the delays of options: a longer one is a mistake, and sums of such would overflow.
@@ -149,10 +147,10 @@ func WithResubmitWithin(d time.Duration) Option {
 	}
 }
 
-// WithTracing has the client make a span of each batch, from Submit or Send to its answer, under the span of their context, and
-// coordinators and workers that trace hang theirs below it. Default: no spans, and no cost.
-func WithTracing(p trace.TracerProvider) Option {
-	return func(o *options) { o.tracer = tracing.Tracer(p) }
+// WithTracer makes a span of each batch with t. For OpenTelemetry use the option of package pkg/client/oteltrace instead, which calls
+// this one. Default, also with a nil Tracer: no spans, and no cost.
+func WithTracer(t Tracer) Option {
+	return func(o *options) { o.tracer = t }
 }
 
 // SubmitOption changes one Submit or Send.

@@ -32,7 +32,7 @@ func TestArgumentsThatCannotBe(t *testing.T) {
 	if _, err := client.Dial("host:99999"); err == nil || !strings.Contains(err.Error(), "host:99999") {
 		t.Errorf("a port that can't be: %v", err)
 	}
-	c, err := client.Dial("localhost", client.WithRetryFor(-1), client.WithRetryDelay(-1, -1), client.WithOpenTimeout(-1), client.WithResubmitWithin(-1), client.WithTracing(nil))
+	c, err := client.Dial("localhost", client.WithRetryFor(-1), client.WithRetryDelay(-1, -1), client.WithOpenTimeout(-1), client.WithResubmitWithin(-1), client.WithTracer(nil))
 	if err != nil {
 		t.Fatal(err)
 	}

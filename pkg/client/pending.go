@@ -6,9 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"go.opentelemetry.io/otel/trace"
-
-	"github.com/kisgrid/kisgrid/internal/tracing"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
@@ -23,7 +20,7 @@ type Pending struct {
 	deadline time.Time // zero for none
 	timed    bool      // the deadline is Timeout's, and before the context's
 	id       batch.ID
-	span     trace.Span // nil where nobody traces
+	span     Span // nil where nobody traces
 
 	order    uint64         // guarded by Stream.mu: its place among all that were sent on the stream
 	sent     bool           // guarded by Stream.mu: it went out in the session that is under way
@@ -171,7 +168,7 @@ func (p *Pending) submission(floor uint64, now time.Time) *pb.Submission {
 		ReportOnly:      p.options.reportOnly,
 		Rows:            wire.FromColumns(p.columns),
 		ShardKey:        p.shardKey,
-		TraceParent:     tracing.Parent(p.span),
+		TraceParent:     p.traceParent(),
 	}
 	if !p.deadline.IsZero() {
 		// Zero would mean none.

@@ -3,34 +3,55 @@ package client
 import (
 	"context"
 
-	"go.opentelemetry.io/otel/trace"
-
-	"github.com/kisgrid/kisgrid/internal/tracing"
+	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// trace begins the batch's span, if somebody traces.
-func (p *Pending) trace(ctx context.Context, t trace.Tracer, flow string) {
+// Tracer makes a span for each batch that a client submits. Package pkg/client/oteltrace implements it with OpenTelemetry; implement it
+// yourself only for another tracing system. Its methods, and those of Span, may be called from several goroutines at the same time,
+// and while the client holds locks: they must not block, and must not call the client.
+type Tracer interface {
+	// Start begins the span of a batch with so many rows for the flow. The parent is the span in ctx, which is the context of Submit or
+	// Send. The result must not be nil.
+	Start(ctx context.Context, flow string, rows int) Span
+}
+
+// Span covers the time from the call of Submit or Send to the batch's answer.
+type Span interface {
+	// TraceParent returns the span's name for coordinators and workers, in the format of the W3C traceparent header, such as
+	// "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01". They make their spans children of it. An empty text means no parent.
+	TraceParent() string
+	// Sent is called each time when the batch is sent: again after a connection broke, for example.
+	Sent()
+	// End is called once, when the batch has its answer or its error. The id is zero where the batch ended before it had one. Beside an
+	// error the result may be nil or incomplete.
+	End(id batch.ID, r *Result, err error)
+}
+
+// trace begins the batch's span. A nil Tracer means that nobody traces.
+func (p *Pending) trace(ctx context.Context, t Tracer, flow string) {
 	if t != nil {
-		_, p.span = t.Start(ctx, "submit "+flow, trace.WithSpanKind(trace.SpanKindClient),
-			trace.WithAttributes(tracing.Flow.String(flow), tracing.Rows.Int(p.columns.Len())))
+		p.span = t.Start(ctx, flow, p.columns.Len())
 	}
 }
 
-// traceSent notes that the batch goes out, again and again maybe.
+// traceParent returns what the message of a batch says of its span; empty means that nobody traces.
+func (p *Pending) traceParent() string {
+	if p.span == nil {
+		return ""
+	}
+	return p.span.TraceParent()
+}
+
+// traceSent tells the span that the batch is sent now, for the first time or again.
 func (p *Pending) traceSent() {
 	if p.span != nil {
-		p.span.AddEvent("sent")
+		p.span.Sent()
 	}
 }
 
-// endTrace ends the batch's span, which tells how the batch ended.
+// endTrace ends the batch's span, and tells it how the batch ended.
 func (p *Pending) endTrace(err error) {
-	if p.span == nil {
-		return
+	if p.span != nil {
+		p.span.End(p.id, p.result, err)
 	}
-	p.span.SetAttributes(tracing.Batch.String(p.id.String()))
-	if err == nil {
-		p.span.SetAttributes(tracing.Revision.Int64(p.result.Revision), tracing.NotDone.Int(len(p.result.NotDone)))
-	}
-	tracing.End(p.span, err)
 }

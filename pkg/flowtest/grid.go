@@ -22,6 +22,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/client"
+	"github.com/kisgrid/kisgrid/pkg/client/oteltrace"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/kis"
@@ -315,7 +316,7 @@ func (g *Grid) Await(workers int) {
 // Client dials all coordinators that live, over the network that faults disturb, and is closed when the test ends.
 func (g *Grid) Client(opts ...client.Option) *client.Client {
 	g.t.Helper()
-	own := []client.Option{client.WithRetryFor(patience), client.WithTracing(g.tracing), client.WithDialOptions(grpc.WithContextDialer(g.dialCoordinator))}
+	own := []client.Option{client.WithRetryFor(patience), oteltrace.WithTracing(g.tracing), client.WithDialOptions(grpc.WithContextDialer(g.dialCoordinator))}
 	c, err := client.Dial(strings.Join(g.addresses(), ","), append(own, opts...)...)
 	if err != nil {
 		g.t.Fatalf("dial the coordinators: %v", err)

@@ -1,0 +1,43 @@
+package importtest
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// maxClientPackages bounds how many packages a program links that imports pkg/client, those of the standard library among them. gRPC,
+// protobuf and hclog alone are about 315.
+const maxClientPackages = 330
+
+// notInClient are packages that no client needs; "…" at the end stands for everything below. The test of imports in archtest follows
+// only the project's own imports, this one also those of other modules.
+var notInClient = []string{
+	"github.com/prometheus/…", "net/http/pprof", "google.golang.org/grpc/reflection…", "github.com/spf13/…", "go.opentelemetry.io/…",
+	"go.etcd.io/…", "github.com/redis/…",
+}
+
+// TestClientLinksLittle asks Go what importing pkg/client links.
+func TestClientLinksLittle(t *testing.T) {
+	t.Parallel()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", module+"pkg/client").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	linked := strings.Fields(string(out))
+	if !slices.Contains(linked, module+"pkg/batch") {
+		t.Fatalf("go list names %d packages, and pkg/batch is not among them", len(linked))
+	}
+	if len(linked) > maxClientPackages {
+		t.Errorf("importing pkg/client links %d packages, over the bound of %d: go list -deps ./pkg/client names them", len(linked), maxClientPackages)
+	}
+	for _, name := range linked {
+		for _, bad := range notInClient {
+			prefix, below := strings.CutSuffix(bad, "…")
+			if name == prefix || below && strings.HasPrefix(name, prefix) {
+				t.Errorf("importing pkg/client links %s, which a client does not need", name)
+			}
+		}
+	}
+}
