@@ -16,17 +16,18 @@ var arrows = []struct {
 	{"internal/serve", []string{"pkg/batch", "internal/wire", "internal/frames", "internal/transport"}},
 	{"internal/tracing", nil},
 	{"internal/redisreply", nil},
+	{"internal/storetext", nil},
 
 	// What users' functions import.
-	{"pkg/kis", []string{"pkg/batch", "pkg/definition"}},
+	{"pkg/kis", []string{"pkg/batch", "pkg/definition", "internal/storetext"}},
 	{"pkg/kis/…", []string{"pkg/kis…", "pkg/flowexec", "pkg/batch", "pkg/definition", "pkg/connector…"}},
 
 	// What decides, what executes, what keeps.
 	{"pkg/scheduler", []string{"pkg/batch"}},
 	{"pkg/connector", []string{"pkg/batch", "pkg/definition"}},
 	{"pkg/connector/…", []string{"pkg/connector", "pkg/batch", "pkg/definition", "internal/transport", "internal/redisreply"}},
-	{"pkg/flowexec", []string{"pkg/kis", "pkg/batch", "pkg/definition", "pkg/connector", "pkg/connector/memory", "pkg/flowexec/internal/…"}},
-	{"pkg/flowexec/internal/…", []string{"pkg/kis", "pkg/batch", "pkg/flowexec/internal/…"}},
+	{"pkg/flowexec", []string{"pkg/kis", "pkg/batch", "pkg/definition", "pkg/connector", "pkg/connector/memory", "pkg/flowexec/internal/…", "internal/storetext"}},
+	{"pkg/flowexec/internal/…", []string{"pkg/kis", "pkg/batch", "pkg/flowexec/internal/…", "internal/storetext"}},
 	{"pkg/deadletter", []string{"pkg/batch", "internal/redisreply"}},
 	{"pkg/cluster", []string{"pkg/batch", "pkg/definition"}},
 	{"internal/command", []string{"pkg/cluster", "pkg/deadletter", "pkg/definition", "internal/transport", "internal/serve"}},

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"unsafe"
 
+	"github.com/kisgrid/kisgrid/internal/storetext"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowjson"
@@ -124,7 +125,7 @@ func (t *types) textReader(of reflect.Type) func(string, reflect.Value) error {
 	if read, ok := t.saved.Load(of); ok {
 		return read.(func(string, reflect.Value) error)
 	}
-	read, _ := t.saved.LoadOrStore(of, kis.TextReader(of))
+	read, _ := t.saved.LoadOrStore(of, storetext.Reader(of))
 	return read.(func(string, reflect.Value) error)
 }
 

@@ -19,7 +19,7 @@ type types struct {
 	texts      sync.Map // reflect.Type → *rowjson.Codec, of types that take rows of JSON as texts
 	converters sync.Map // [2]reflect.Type → *rowjson.Converter
 	marshalers sync.Map // reflect.Type → kis.Serialize, nil for none
-	saved      sync.Map // reflect.Type → func(string, reflect.Value) error: kis.TextReader's
+	saved      sync.Map // reflect.Type → func(string, reflect.Value) error: storetext.Reader's
 	own        sync.Map // reflect.Type → bool: reading or writing it may call methods of the user's
 }
 

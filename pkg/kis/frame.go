@@ -5,7 +5,6 @@ import (
 	"reflect"
 	"sync"
 	"sync/atomic"
-	"unsafe"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
@@ -154,74 +153,4 @@ func (f *Frame) begin(row int) error {
 		return f.Pause(row)
 	}
 	return nil
-}
-
-// Vector holds rows of one type, one behind the other. It belongs to one goroutine.
-type Vector interface {
-	// Type is that of a row.
-	Type() reflect.Type
-	Len() int
-	// Reset leaves n zero rows. Memory is used again where it suffices.
-	Reset(n int)
-	// Pointer is that of the first row; the rows lie Type().Size() apart. It holds until the vector changes.
-	Pointer() unsafe.Pointer
-	// At is row i.
-	At(i int) any
-	// Slice is the []T that holds the rows.
-	Slice() reflect.Value
-	// New makes an empty vector of the same kind.
-	New() Vector
-	// Gather makes the vector the rows named of another one with the same type, or of itself if the rows ascend.
-	Gather(from Vector, rows []uint32)
-	// Append adds the rows of another vector of the same kind.
-	Append(from Vector)
-}
-
-// Vec is a Vector whose type is known where it is compiled.
-type Vec[T any] struct{ Rows []T }
-
-// Type is that of a row.
-func (v *Vec[T]) Type() reflect.Type { return reflect.TypeFor[T]() }
-
-// Len is how many rows there are.
-func (v *Vec[T]) Len() int { return len(v.Rows) }
-
-// Reset leaves n zero rows.
-func (v *Vec[T]) Reset(n int) {
-	if cap(v.Rows) < n {
-		v.Rows = make([]T, n)
-		return
-	}
-	clear(v.Rows[:max(n, len(v.Rows))])
-	v.Rows = v.Rows[:n]
-}
-
-// Pointer is that of the first row.
-func (v *Vec[T]) Pointer() unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(v.Rows)) }
-
-// At is row i.
-func (v *Vec[T]) At(i int) any { return v.Rows[i] }
-
-// Slice is the []T that holds the rows.
-func (v *Vec[T]) Slice() reflect.Value { return reflect.ValueOf(v.Rows) }
-
-// Append adds the rows of from.
-func (v *Vec[T]) Append(from Vector) { v.Rows = append(v.Rows, from.(*Vec[T]).Rows...) }
-
-// New makes an empty vector of the same kind.
-func (v *Vec[T]) New() Vector { return new(Vec[T]) }
-
-// Gather makes v the rows named of from.
-func (v *Vec[T]) Gather(from Vector, rows []uint32) {
-	source := from.(*Vec[T]).Rows
-	if Vector(v) != from {
-		if cap(v.Rows) < len(rows) {
-			v.Rows = make([]T, len(rows))
-		}
-		v.Rows = v.Rows[:len(rows)]
-	}
-	for i, r := range rows {
-		v.Rows[i] = source[r]
-	}
-	v.Rows = v.Rows[:len(rows)]
 }

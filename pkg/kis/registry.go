@@ -1,131 +1,81 @@
 package kis
 
 import (
-	"errors"
-	"fmt"
-	"path/filepath"
 	"reflect"
-	"runtime"
 	"slices"
 	"strings"
-	"sync"
-
-	"github.com/kisgrid/kisgrid/pkg/batch"
-	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// Registry holds functions by name. The zero value is ready for use. It is safe for concurrent use, and nothing of the
-// user's runs under its lock: registering while flows run delays nobody, and flows compiled before don't change.
+// Registry holds functions by the names under which documents refer to them. A worker's program fills one when it starts:
+//
+//	func Register(r *kis.Registry) {
+//		r.Func("AvgStuScore", kis.Calculate(AvgStuScore))
+//	}
+//
+// Mistakes do not stop the program at once: Err reports them all together, and a worker refuses to start while there are any.
+//
+// The zero value is ready for use. A Registry is safe for concurrent use. It calls no code of the user while it holds its locks, so
+// that a registration never waits for a flow that runs. A flow that was compiled before a registration does not change.
 type Registry struct {
-	mu        sync.RWMutex
-	functions map[string]registration // guarded by mu
-	mistakes  []error                 // guarded by mu
-
-	kisflow    kisflowState
-	connectors connectorTable
-}
-
-type registration struct {
-	code  Code
-	place string
-}
-
-// FunctionInfo describes a registered function.
-type FunctionInfo struct {
-	Name string
-	// Mode is the constructor: Verify, Calculate, Expand, Save, Load, Batch or FaaS. Batch and FaaS fit any fmode.
-	Mode string
-	// In and Out are the row types as text; Out is empty where the rows pass on as they came, In where a FaaS function reads
-	// raw rows.
-	In, Out string
+	// KisFlowRegistry adds the methods of KisFlow's pool. Programs that are written for KisGrid need none of them.
+	KisFlowRegistry
 }
 
 // NewRegistry makes an empty Registry.
 func NewRegistry() *Registry { return new(Registry) }
 
-// Func registers f under a name. A name used twice or an empty one, a nil function, and row types that can't be rows are
-// mistakes, which Err reports.
-func (r *Registry) Func(name string, f Func) { r.add(name, f.code, f.err) }
+// Func registers f, which a constructor such as Calculate made, under a name. These are mistakes, which Err reports: a name that is
+// empty or already taken, a nil function, and a row type that JSON can't be read into.
+func (r *Registry) Func(name string, f Func) { r.functions.add(name, f.code, f.err) }
 
-// FaaS registers a function in one of KisFlow's shapes: it returns an error and takes, in any order, a context.Context, a
-// Flow, and slices of rows ([]T or []*T), each of which gets all rows of the run. Parameters of other types get their zero
-// value. Mistakes are reported by Err.
+// FaaS registers a function in one of KisFlow's shapes. The function returns an error. It takes, in any order, one context.Context,
+// one Flow, and any number of slices of rows ([]T or []*T); each slice holds all rows of the run, read as its own type. A parameter
+// of any other type gets its zero value. Err reports mistakes.
 func (r *Registry) FaaS(name string, fn any) {
 	f := newFaaS(fn)
-	r.add(name, f.code, f.err)
+	r.functions.add(name, f.code, f.err)
 }
 
-func (r *Registry) add(name string, code Code, err error) {
-	place := "unknown place"
-	if _, file, line, ok := runtime.Caller(2); ok {
-		place = fmt.Sprintf("%s:%d", filepath.Base(file), line)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	switch earlier, twice := r.functions[name]; {
-	case name == "":
-		err = errors.New("the name is empty: give the function the name that the flow's document uses")
-	case err != nil:
-	case code == nil:
-		err = errors.New("there is no function: pass what a constructor such as kis.Calculate returned")
-	case twice:
-		err = fmt.Errorf("the name is taken since %s: choose another, or remove one of the two", earlier.place)
-	}
-	if err != nil {
-		all := []error{err}
-		if joined, ok := err.(interface{ Unwrap() []error }); ok {
-			all = joined.Unwrap()
-		}
-		for _, err := range all {
-			r.mistakes = append(r.mistakes, mistake(place, fmt.Sprintf("register function %q: %v", name, err)))
-		}
-		return
-	}
-	if r.functions == nil {
-		r.functions = make(map[string]registration)
-	}
-	r.functions[name] = registration{code, place}
-}
+// Err returns all mistakes of registration so far, joined into one error. Each names the file and line that registered. nil means
+// that there are none.
+func (r *Registry) Err() error { return r.functions.err() }
 
-// mistake is one of registration, at a place in the program.
-func mistake(place, problem string) error {
-	return &definition.Mistake{Document: place, Code: batch.CodeFlowUncompilable, Problem: problem}
-}
-
-// Err is every mistake of registration so far, joined, each with its file and line; nil for none.
-func (r *Registry) Err() error {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return errors.Join(r.mistakes...)
-}
-
-// Place is where in the program a function was registered, as file:line; empty if it is not.
+// Place returns the file and line at which a function was registered, as "file.go:12". It returns "" for a name that is not
+// registered.
 func (r *Registry) Place(name string) string {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return r.functions[name].place
+	f, _ := r.functions.find(name)
+	return f.place
 }
 
-// Functions describes what is registered, sorted by name.
+// FunctionInfo describes a registered function, for tools that list what a worker can run.
+type FunctionInfo struct {
+	// Name is the name that the function was registered under.
+	Name string
+	// Mode is the name of the constructor: Verify, Calculate, Expand, Save, Load, Batch or FaaS. A function made by Batch or FaaS
+	// may stand for any fmode of a document.
+	Mode string
+	// In and Out are the row types that the function reads and passes on, written with their JSON fields: "Avg{stu_id int}". Out is
+	// empty if rows pass on unchanged. In is empty for a FaaS function without slices, which asks its Flow for the rows.
+	In, Out string
+}
+
+// Functions describes all registered functions, sorted by name.
 func (r *Registry) Functions() []FunctionInfo {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	infos := make([]FunctionInfo, 0, len(r.functions))
-	for name, f := range r.functions {
+	var infos []FunctionInfo
+	for name, f := range r.functions.all() {
 		infos = append(infos, FunctionInfo{name, f.code.Form().String(), typesText(f.code.In()), typeText(f.code.Out())})
 	}
 	slices.SortFunc(infos, func(a, b FunctionInfo) int { return strings.Compare(a.Name, b.Name) })
 	return infos
 }
 
-// Lookup finds the code of a function, for executors.
+// Lookup returns the code registered under a name, and whether there is any. It is for executors of flows.
 func (r *Registry) Lookup(name string) (Code, bool) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	f, ok := r.functions[name]
+	f, ok := r.functions.find(name)
 	return f.code, ok
 }
 
+// typesText writes several row types, separated by commas.
 func typesText(types []reflect.Type) string {
 	texts := make([]string, len(types))
 	for i, t := range types {
@@ -134,7 +84,8 @@ func typesText(types []reflect.Type) string {
 	return strings.Join(texts, ", ")
 }
 
-// typeText spells a row type with the fields that its JSON has: students.Avg{stu_id int, avg_score float64}.
+// typeText writes a row type with the fields that its JSON has, such as "students.Avg{stu_id int, avg_score float64}". A type that is
+// no struct is written as Go writes it, and nil as "".
 func typeText(t reflect.Type) string {
 	if t == nil {
 		return ""

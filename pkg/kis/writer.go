@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"reflect"
 	"sync/atomic"
+
+	"github.com/kisgrid/kisgrid/internal/storetext"
 )
 
 // Writer gathers the effects of one row's Save. They are sent together with those of the run's other rows after the
@@ -71,7 +73,7 @@ func (w *writer) add(op Op, key, field string, value any) {
 	e := Effect{Op: op, Key: key, Field: field, Row: w.frame.Row}
 	if op != OpDelete {
 		var err error
-		if e.Value, err = Text(value); err != nil && w.err == nil {
+		if e.Value, err = storetext.Write(value); err != nil && w.err == nil {
 			w.err = fmt.Errorf("write field %q of key %q: %w", field, key, err)
 		}
 	}

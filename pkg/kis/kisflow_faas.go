@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"unsafe"
 )
 
 var (
@@ -131,101 +130,33 @@ func (c *faas) callWith(ctx context.Context, flow Flow) error {
 	})
 }
 
-// finish tells the frame what became of the rows.
-func (r *flowRun) finish() error {
-	f, a := r.frame, r.action
-	switch {
-	case a.Abort:
-		return Abort("%s returned ActionAbort", f.Call.Function)
-	case a.JumpFunc != "":
-		return Jump(a.JumpFunc)
-	}
-	f.Reuse, f.Force = a.DataReuse, a.ForceEntryNext
-	if f.Reuse || len(r.out.Rows) == 0 {
-		return nil
-	}
-	passed := listOf[any](r.out.Rows)
-	if r.named {
-		f.Parents = f.Parents[:0]
-		for i, origin := range r.origins {
-			if origin == unknown {
-				f.Parents, f.Lost = f.Parents[:0], true
-				return fmt.Errorf("row %d was committed without an origin, others with flow.From: name it for all or for none", i)
-			}
-			f.Parents = append(f.Parents, origin)
-		}
-		return nil
-	}
-	if len(f.In) == 0 {
-		f.trace(passed, listOf[struct{}](make([]struct{}, f.Rows)))
-		return nil
-	}
-	// Rows given as pointers may come back in any of the slices.
-	for _, in := range f.In {
-		if in.Len() != f.Rows { // its serializer made more or less of them
-			f.Lost = true
-			return nil
-		}
-		if f.traceSame(r.out.Rows, in) {
-			return nil
-		}
-		if f.Lost = false; in.Type().Kind() == reflect.Pointer {
-			f.trace(passed, vectorList{in})
-			if !f.Lost {
-				return nil
-			}
-		}
-	}
-	f.Lost = false
-	f.trace(passed, vectorList{f.In[0]})
-	return nil
+// FaaS is a function in one of KisFlow's shapes, which Registry.FaaS describes.
+type FaaS = any
+
+// FaaSDesc describes such a function.
+type FaaSDesc struct {
+	// Serialize is how its first slice of rows is read and written.
+	Serialize
+	FnName    string
+	ArgsType  []reflect.Type
+	ArgNum    int
+	FuncType  reflect.Type
+	FuncValue reflect.Value
 }
 
-// NewVector makes a vector for a type that is known only when it runs.
-func NewVector(row reflect.Type) Vector {
-	return &reflected{row: row, rows: reflect.Zero(reflect.SliceOf(row))}
-}
-
-// VectorOf makes a vector of the rows of a slice.
-func VectorOf(rows reflect.Value) Vector { return &reflected{row: rows.Type().Elem(), rows: rows} }
-
-type reflected struct {
-	row  reflect.Type
-	rows reflect.Value // of []row
-}
-
-func (v *reflected) Type() reflect.Type      { return v.row }
-func (v *reflected) Len() int                { return v.rows.Len() }
-func (v *reflected) Pointer() unsafe.Pointer { return v.rows.UnsafePointer() }
-func (v *reflected) At(i int) any            { return v.rows.Index(i).Interface() }
-
-func (v *reflected) Reset(n int) {
-	if v.rows.Cap() < n {
-		v.rows = reflect.MakeSlice(reflect.SliceOf(v.row), n, n)
-		return
+// NewFaaSDesc describes a function. The error has all that keeps it from being one in KisFlow's shapes.
+func NewFaaSDesc(name string, fn FaaS) (*FaaSDesc, error) {
+	f := newFaaS(fn)
+	if f.err != nil {
+		return nil, fmt.Errorf("describe function %q: %w", name, f.err)
 	}
-	v.rows.Slice(0, max(n, v.rows.Len())).Clear()
-	v.rows = v.rows.Slice(0, n)
-}
-
-func (v *reflected) Slice() reflect.Value { return v.rows }
-
-func (v *reflected) Append(from Vector) { v.rows = reflect.AppendSlice(v.rows, from.Slice()) }
-func (v *reflected) New() Vector        { return NewVector(v.row) }
-
-func (v *reflected) Gather(from Vector, rows []uint32) {
-	source := from.Slice()
-	gathered := reflect.MakeSlice(reflect.SliceOf(v.row), len(rows), len(rows))
-	for i, r := range rows {
-		gathered.Index(i).Set(source.Index(int(r)))
+	code := f.code.(*faas)
+	d := &FaaSDesc{
+		Serialize: new(DefaultSerialize), FnName: name,
+		ArgsType: code.params, ArgNum: len(code.params), FuncType: code.fn.Type(), FuncValue: code.fn,
 	}
-	v.rows = gathered
-}
-
-// cloneOf copies a vector into a slice of its own.
-func cloneOf(v Vector, slice reflect.Type) reflect.Value {
-	rows := v.Slice()
-	clone := reflect.MakeSlice(slice, rows.Len(), rows.Len())
-	reflect.Copy(clone, rows)
-	return clone
+	if len(code.read) > 0 && code.read[0] != nil {
+		d.Serialize = code.read[0]
+	}
+	return d, nil
 }

@@ -38,11 +38,13 @@ type ConnInit func(conn Connector) error
 type CaaS func(ctx context.Context, conn Connector, fn Function, flow Flow, args any) (any, error)
 
 // NewConnector is a connector apart from those that flows share, for the caller to Init.
-func NewConnector(r *Registry, c *ConnConfig) Connector { return newSharedConnector(r, c) }
+func NewConnector(r *Registry, c *ConnConfig) Connector {
+	return newSharedConnector(&r.KisFlowRegistry, c)
+}
 
 // sharedConnector is the Connector of one configuration.
 type sharedConnector struct {
-	registry *Registry
+	registry *KisFlowRegistry
 	id       string
 	config   *ConnConfig
 	meta     metadata
@@ -57,7 +59,7 @@ type sharedConnector struct {
 	retired bool // another configuration of the name is in use
 }
 
-func newSharedConnector(r *Registry, c *ConnConfig) *sharedConnector {
+func newSharedConnector(r *KisFlowRegistry, c *ConnConfig) *sharedConnector {
 	return &sharedConnector{registry: r, id: NewID("conn"), config: c}
 }
 
@@ -160,7 +162,7 @@ type connectorTable struct {
 
 // connect is the open connector of a configuration, shared by all that use it, and what ends the caller's hold on it. When a
 // name's configuration changes, the connector of the one before is closed once no call uses it.
-func (r *Registry) connect(ctx context.Context, config *ConnConfig) (Connector, func(), error) {
+func (r *KisFlowRegistry) connect(ctx context.Context, config *ConnConfig) (Connector, func(), error) {
 	resolved, secrets, err := config.resolved(r.environment())
 	if err != nil {
 		return nil, nil, err
@@ -174,7 +176,7 @@ func (r *Registry) connect(ctx context.Context, config *ConnConfig) (Connector, 
 	return c, release, nil
 }
 
-func (t *connectorTable) hold(r *Registry, config *ConnConfig, secrets []definition.Secret) *sharedConnector {
+func (t *connectorTable) hold(r *KisFlowRegistry, config *ConnConfig, secrets []definition.Secret) *sharedConnector {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.byName == nil {

@@ -25,7 +25,6 @@ func (base[In, Out]) NewIn(int) Vector                   { return new(Vec[In]) }
 func (base[In, Out]) NewOut() Vector                     { return new(Vec[Out]) }
 func (base[In, Out]) NewSaved() Vector                   { return nil }
 func (base[In, Out]) Keys(*Frame, int, int) (int, error) { panic("kis: only a Load has keys") }
-func rowsOf[T any](v Vector) []T                         { return v.(*Vec[T]).Rows }
 
 // passing is base for the forms whose rows pass on as they came.
 type passing[In any] struct{ base[In, In] }

@@ -1,0 +1,308 @@
+package kis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"sync/atomic"
+	"time"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+// This file is what a flowRun tells of the flow that the function is in.
+
+// chain is the flow's functions, in this copy of it.
+func (r *flowRun) chain() *Chain {
+	f := r.frame
+	f.Copy.mu.Lock()
+	defer f.Copy.mu.Unlock()
+	if c := f.Copy.Chain; c == nil || c.bundle != nil && c.bundle != f.Bundle {
+		f.Copy.Chain = chainOf(f.Bundle, &f.Registry.KisFlowRegistry, c)
+	}
+	return f.Copy.Chain
+}
+
+func (r *flowRun) entry() *chainEntry {
+	entries := r.chain().all()
+	if r.frame.Place < len(entries) {
+		return entries[r.frame.Place]
+	}
+	return nil
+}
+
+func (r *flowRun) GetID() string { return r.chain().id }
+
+func (r *flowRun) GetThisFunction() Function {
+	if e := r.entry(); e != nil {
+		return runningFunction{e, r}
+	}
+	return nil
+}
+
+func (r *flowRun) GetThisFuncConf() *FuncConfig {
+	if e := r.entry(); e != nil {
+		return e.GetConfig()
+	}
+	return nil
+}
+
+func (r *flowRun) GetConfig() *FlowConfig { return r.chain().config }
+
+func (r *flowRun) GetFuncConfigByName(name string) *FuncConfig { return r.chain().FuncConfig(name) }
+
+func (r *flowRun) GetFuncParamsAllFuncs() map[string]FParam { return r.chain().Params() }
+
+// GetConnector opens the connector if that has not been done, and keeps it open until the call ends.
+func (r *flowRun) GetConnector() (Connector, error) {
+	if r.over.Load() {
+		return nil, errors.New("ask for the connector: the call that this flow was given to has returned: ask before, and use it before")
+	}
+	if r.connector != nil {
+		return r.connector, nil
+	}
+	e := r.entry()
+	if e == nil {
+		return nil, fmt.Errorf("flow %s has no function in place %d", r.GetName(), r.frame.Place)
+	}
+	if c := e.GetConnector(); c != nil {
+		return c, nil
+	}
+	config, err := e.GetConfig().GetConnConfig()
+	if err != nil {
+		return nil, err
+	}
+	c, release, err := r.frame.Registry.connect(r.frame.ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	r.connector, r.release = c, release
+	return c, nil
+}
+
+func (r *flowRun) GetConnConf() (*ConnConfig, error) {
+	config := r.GetThisFuncConf()
+	if config == nil {
+		return nil, batch.Errorf(batch.CodeUnknownConnector, "flow %s has no function in place %d", r.GetName(), r.frame.Place)
+	}
+	return config.GetConnConfig()
+}
+
+// close ends the call.
+func (r *flowRun) close() {
+	r.over.Store(true)
+	if r.release != nil {
+		r.release()
+	}
+}
+
+func (r *flowRun) Run(context.Context) error {
+	return fmt.Errorf("function %s can't run flow %s, which it is in: Fork the flow and run that", r.frame.Call.Function, r.GetName())
+}
+
+func (r *flowRun) Link(*FuncConfig, FParam) error {
+	return fmt.Errorf("function %s can't change flow %s, which it is in: link functions before Run", r.frame.Call.Function, r.GetName())
+}
+
+func (r *flowRun) AppendNewFunction(c *FuncConfig, params FParam) error { return r.Link(c, params) }
+
+// Fork is that of the flow that the program made. In a cluster there is none: what it returns there refuses to run.
+func (r *flowRun) Fork(ctx context.Context) Flow {
+	if flow := r.chain().flow; flow != nil {
+		return flow.Fork(ctx)
+	}
+	return unforked{r}
+}
+
+// unforked is the fork of a flow that runs in a cluster.
+type unforked struct{ *flowRun }
+
+func (f unforked) refused() error {
+	return fmt.Errorf("function %s can't run a fork of flow %s on a cluster, where what it runs would be in no batch: commit the rows, "+
+		"with flow.From(i) for those of row i, or submit them to a flow with package client", f.frame.Call.Function, f.GetName())
+}
+
+func (f unforked) Run(context.Context) error { return f.refused() }
+func (f unforked) CommitRow(any) error       { return f.refused() }
+func (f unforked) CommitRowBatch(any) error  { return f.refused() }
+func (f unforked) From(int) Committer        { return f }
+func (f unforked) Fork(context.Context) Flow { return f }
+
+// unknown is the origin of a row that From did not name.
+const unknown = ^uint32(0)
+
+// flowRun is the Flow of one call.
+type flowRun struct {
+	frame   *Frame
+	out     *Vec[any]
+	named   bool     // whether From named any origin
+	origins []uint32 // of the rows in out, if it did
+	action  Action
+	over    atomic.Bool // the call has ended: out is another's
+	// connector is the function's once it asked, release the end of the hold on it.
+	connector Connector
+	release   func()
+}
+
+func (r *flowRun) GetName() string { return r.frame.Call.Flow }
+
+func (r *flowRun) Input() []any {
+	if r.over.Load() {
+		return nil // by now the frame has the rows of another call, or none
+	}
+	return r.frame.Raw()
+}
+
+func (r *flowRun) CommitRow(row any) error { return r.commit(row, unknown) }
+
+func (r *flowRun) CommitRowBatch(rows any) error { return r.commitBatch(rows, unknown) }
+
+var errOver = errors.New("the call that this flow was given to has returned: commit rows, and name actions, before")
+
+func (r *flowRun) commit(row any, origin uint32) error {
+	if r.over.Load() {
+		return errOver
+	}
+	switch v := row.(type) {
+	case nil:
+		return errors.New("commit a row: it is nil; commit a struct, a pointer or JSON")
+	case []byte:
+		row = append([]byte(nil), v...)
+	default:
+		if v := reflect.ValueOf(row); v.Kind() == reflect.Pointer && v.IsNil() {
+			return fmt.Errorf("commit a row: it is a nil %T; commit a struct, a pointer or JSON", row)
+		}
+	}
+	r.out.Rows = append(r.out.Rows, row)
+	if r.named {
+		r.origins = append(r.origins, origin)
+	}
+	return nil
+}
+
+func (r *flowRun) commitBatch(rows any, origin uint32) error {
+	list := reflect.ValueOf(rows)
+	if list.Kind() != reflect.Slice {
+		return fmt.Errorf("commit a batch of rows: %T is no slice; CommitRow takes single rows", rows)
+	}
+	for i := range list.Len() {
+		if err := r.commit(list.Index(i).Interface(), origin); err != nil {
+			return fmt.Errorf("row %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+func (r *flowRun) From(given int) Committer { return flowOrigin{r, given} }
+
+type flowOrigin struct {
+	run   *flowRun
+	given int
+}
+
+func (o flowOrigin) check() error {
+	if o.run.over.Load() {
+		return errOver
+	}
+	if o.given < 0 || o.given >= o.run.frame.Rows {
+		return fmt.Errorf("commit from row %d: %d rows were given", o.given, o.run.frame.Rows)
+	}
+	if !o.run.named {
+		o.run.named = true
+		for range o.run.out.Rows {
+			o.run.origins = append(o.run.origins, unknown)
+		}
+	}
+	return nil
+}
+
+func (o flowOrigin) CommitRow(row any) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	return o.run.commit(row, uint32(o.given))
+}
+
+func (o flowOrigin) CommitRowBatch(rows any) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	return o.run.commitBatch(rows, uint32(o.given))
+}
+
+func (r *flowRun) Next(actions ...ActionFunc) error {
+	if r.over.Load() {
+		return errOver
+	}
+	r.action = LoadActions(actions)
+	return nil
+}
+
+// finish tells the frame what became of the rows.
+func (r *flowRun) finish() error {
+	f, a := r.frame, r.action
+	switch {
+	case a.Abort:
+		return Abort("%s returned ActionAbort", f.Call.Function)
+	case a.JumpFunc != "":
+		return Jump(a.JumpFunc)
+	}
+	f.Reuse, f.Force = a.DataReuse, a.ForceEntryNext
+	if f.Reuse || len(r.out.Rows) == 0 {
+		return nil
+	}
+	passed := listOf[any](r.out.Rows)
+	if r.named {
+		f.Parents = f.Parents[:0]
+		for i, origin := range r.origins {
+			if origin == unknown {
+				f.Parents, f.Lost = f.Parents[:0], true
+				return fmt.Errorf("row %d was committed without an origin, others with flow.From: name it for all or for none", i)
+			}
+			f.Parents = append(f.Parents, origin)
+		}
+		return nil
+	}
+	if len(f.In) == 0 {
+		f.trace(passed, listOf[struct{}](make([]struct{}, f.Rows)))
+		return nil
+	}
+	// Rows given as pointers may come back in any of the slices.
+	for _, in := range f.In {
+		if in.Len() != f.Rows { // its serializer made more or less of them
+			f.Lost = true
+			return nil
+		}
+		if f.traceSame(r.out.Rows, in) {
+			return nil
+		}
+		if f.Lost = false; in.Type().Kind() == reflect.Pointer {
+			f.trace(passed, vectorList{in})
+			if !f.Lost {
+				return nil
+			}
+		}
+	}
+	f.Lost = false
+	f.trace(passed, vectorList{f.In[0]})
+	return nil
+}
+
+func (r *flowRun) GetFuncParam(key string) string { return r.frame.Params[key] }
+
+func (r *flowRun) GetFuncParamAll() FParam { return maps.Clone(r.frame.Params) }
+
+func (r *flowRun) GetCacheData(key string) any {
+	value, _ := r.frame.Copy.Cache.Get(key)
+	return value
+}
+
+func (r *flowRun) SetCacheData(key string, value any, expire time.Duration) {
+	r.frame.Copy.Cache.Set(key, value, expire)
+}
+
+func (r *flowRun) GetMetaData(key string) any { return r.frame.Copy.meta.get(key) }
+
+func (r *flowRun) SetMetaData(key string, value any) { r.frame.Copy.meta.set(key, value) }

@@ -1,0 +1,113 @@
+package kis
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"runtime"
+	"sync"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+)
+
+// registrations is the table behind a Registry: functions by name, and the mistakes made while registering. The zero value is ready
+// for use. Any goroutine may call its methods.
+type registrations struct {
+	mu        sync.RWMutex
+	functions map[string]registration // guarded by mu
+	mistakes  []error                 // guarded by mu; in the order in which they were made
+}
+
+// registration is one function and the place in the program that registered it.
+type registration struct {
+	code  Code
+	place string // "file.go:12"
+}
+
+// add files code under a name. err is what a constructor found wrong with the code, which may be several errors joined. If there is
+// a mistake, the function is not added. The method must be called by the exported method that the user calls: it notes the line
+// two callers up.
+func (r *registrations) add(name string, code Code, err error) {
+	place := callerPlace()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch earlier, taken := r.functions[name]; {
+	case name == "":
+		err = errors.New("the name is empty: give the function the name that the flow's document uses")
+	case err != nil:
+	case code == nil:
+		err = errors.New("there is no function: pass the Func that a constructor such as kis.Calculate returned")
+	case taken:
+		err = fmt.Errorf("the name is taken since %s: choose another, or remove one of the two", earlier.place)
+	}
+	if err != nil {
+		all := []error{err}
+		if joined, ok := err.(interface{ Unwrap() []error }); ok {
+			all = joined.Unwrap()
+		}
+		for _, err := range all {
+			r.mistakes = append(r.mistakes, mistakeAt(place, fmt.Sprintf("register function %q: %v", name, err)))
+		}
+		return
+	}
+	if r.functions == nil {
+		r.functions = make(map[string]registration)
+	}
+	r.functions[name] = registration{code, place}
+}
+
+// refuse notes a mistake in the registration of something other than a function, such as the code that opens a connector. The
+// argument doing says what was registered. It does nothing if neither missing nor taken is true.
+func (r *registrations) refuse(doing string, missing, taken bool) {
+	place := callerPlace()
+	var problem string
+	switch {
+	case missing:
+		problem = "there is no function (nil)"
+	case taken:
+		problem = "it is registered already: remove one of the two"
+	default:
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mistakes = append(r.mistakes, mistakeAt(place, doing+": "+problem))
+}
+
+// err joins all mistakes; nil means that there are none.
+func (r *registrations) err() error {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return errors.Join(r.mistakes...)
+}
+
+// find returns the registration of a name.
+func (r *registrations) find(name string) (registration, bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	f, ok := r.functions[name]
+	return f, ok
+}
+
+// all returns a copy of the table.
+func (r *registrations) all() map[string]registration {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return maps.Clone(r.functions)
+}
+
+// mistakeAt is a mistake of registration at a place in the program.
+func mistakeAt(place, problem string) error {
+	return &definition.Mistake{Document: place, Code: batch.CodeFlowUncompilable, Problem: problem}
+}
+
+// callerPlace returns the file and line, as "file.go:12", that called the function which called callerPlace's caller: the user's line,
+// if an exported method calls add, and add calls callerPlace.
+func callerPlace() string {
+	if _, file, line, ok := runtime.Caller(3); ok {
+		return fmt.Sprintf("%s:%d", filepath.Base(file), line)
+	}
+	return "unknown place"
+}
