@@ -188,10 +188,10 @@ func stretch(n int, hot bool) func(*testing.B) {
 		b.ResetTimer()
 		begin := time.Now()
 		for sequence := range uint64(b.N) {
-			ended := make(chan flowexec.Run, 1)
+			ended := make(chan flowexec.RunResult, 1)
 			lanes.Enqueue(&flowexec.Part{
 				Plan: plan, Batch: batch.ID{Stream: stream, Sequence: sequence + 1}, Floor: sequence + 1, BatchRows: n, Columns: columns, Attempt: 1,
-				Done: func(r flowexec.Run) { ended <- r },
+				Done: func(r flowexec.RunResult) { ended <- r },
 			})
 			if r := <-ended; len(r.NotDone) > 0 {
 				b.Fatalf("not all rows are done: %+v", r.NotDone[0])
@@ -243,7 +243,7 @@ func chainOf(documents string, register func(*kis.Registry), copies, n int, outp
 		left.Store(int64(b.N))
 		var under sync.WaitGroup
 		var enqueue func()
-		end := func(r flowexec.Run) {
+		end := func(r flowexec.RunResult) {
 			if len(r.NotDone) > 0 || output && len(r.Output.Origins) != n {
 				b.Errorf("not all rows are done: %+v", r.NotDone)
 			}

@@ -17,7 +17,7 @@ import (
 func (b *bed) stands(key string, most int, parts ...*flowexec.Part) string {
 	b.t.Helper()
 	synctest.Wait()
-	stands, all := b.lanes.Stands(keyOf(key), most, func(p *flowexec.Part) bool { return slices.Contains(parts, p) })
+	stands, all := b.lanes.Locate(keyOf(key), most, func(p *flowexec.Part) bool { return slices.Contains(parts, p) })
 	counts := map[flowexec.Stage]int{}
 	for c, n := range all {
 		if counts[c.Stage] += n; !c.Mine {

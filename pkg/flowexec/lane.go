@@ -65,8 +65,8 @@ type Observed struct {
 // lanes of other flows. It is safe for concurrent use.
 type Lanes struct {
 	config   LanesConfig
-	places   places
-	wholes   wholes
+	table    laneTable
+	keyless  keylessQueue
 	metrics  flowMetrics
 	timed    bool            // somebody wants to know how long functions take
 	ctx      context.Context // done when running functions are to stop
@@ -79,10 +79,10 @@ type Lanes struct {
 	watchdog sync.WaitGroup
 	began    time.Time    // what parked rows count time from
 	parked   atomic.Int64 // rows
-	late     sync.Map     // what functions used after their calls, told once: [2]string{function, what} → true
+	lateUses sync.Map     // what functions used after their calls, told once: [2]string{function, what} → true
 
 	watching sync.Mutex
-	watches  map[*definition.Connector]*watch // guarded by watching
+	watches  map[*definition.Connector]*keyWatch // guarded by watching
 
 	alarms  sync.Mutex
 	earlier *time.Timer   // tells the watchdog of parked rows whose time has come
@@ -98,30 +98,30 @@ const noMore = 1 << 62
 
 // lane is a queue and the goroutine that owns one copy of the flow.
 type lane struct {
-	lanes *Lanes
-	index int
-	few   atomic.Int32        // how many parked rows go on together, as functions make much of them; 0: all that may
-	wide  atomic.Bool         // an Expand made many rows of each lately
-	held  atomic.Int64        // for how long parts' Enter held it up, in nanoseconds
-	slow  atomic.Pointer[ask] // the last call to a connector that took longer than the lane waited; nil: none did
+	lanes       *Lanes
+	index       int
+	resumeLimit atomic.Int32        // how many parked rows go on together, as functions make much of them; 0: all that may
+	expanding   atomic.Bool         // an Expand made many rows of each lately
+	heldUpTotal atomic.Int64        // for how long parts' Enter held it up, in nanoseconds
+	slowAsk     atomic.Pointer[ask] // the last call to a connector that took longer than the lane waited; nil: none did
 
-	mu      sync.Mutex
-	ready   sync.Cond // something below changed
-	queue   []*work   // guarded by mu
-	lot     lot       // guarded by mu
-	rests   []*rest   // guarded by mu: runs without keys that are parked
-	parked  bool      // guarded by mu: it is the turn of what was parked, not of the queue
-	closed  bool      // guarded by mu: the goroutine ends when the queue is empty
-	leaves  bool      // guarded by mu: its place is no more; it is closed when nothing of it is left
-	now     *work     // guarded by mu: what it runs, or has begun to; nil: nothing
-	spent   *work     // of its goroutine: a whole part that has ended, which nobody looks at any more
-	offered bool      // of its goroutine: it may be among those that wait for a whole part
-	freeAt  int       // guarded by wholes.mu: its place among those that wait, from 1; 0: it has none
-	behind  []*work   // guarded by places.mu: they wait for keys that the lane still has although they are another's
-	exec    *executor // guarded by mu: what the lane's goroutine runs on now, for the watchdog
+	mu             sync.Mutex
+	ready          sync.Cond     // something below changed
+	queue          []*work       // guarded by mu
+	parked         parkedRows    // guarded by mu
+	resting        []*restingRun // guarded by mu: runs without keys that are parked
+	parkedTurn     bool          // guarded by mu: it is the turn of what was parked, not of the queue
+	closed         bool          // guarded by mu: the goroutine ends when the queue is empty
+	leaving        bool          // guarded by mu: its place is no more; it is closed when nothing of it is left
+	current        *work         // guarded by mu: what it runs, or has begun to; nil: nothing
+	reusable       *work         // of its goroutine: a whole part that has ended, which nobody looks at any more
+	maybeIdle      bool          // of its goroutine: it may be among those that wait for a whole part
+	idleIndex      int           // guarded by wholes.mu: its place among those that wait, from 1; 0: it has none
+	waitingForKeys []*work       // guarded by places.mu: they wait for keys that the lane still has although they are another's
+	exec           *executor     // guarded by mu: what the lane's goroutine runs on now, for the watchdog
 
-	since    time.Duration // guarded by mu: when it took now, if that has keys
-	entering atomic.Bool   // it waits for leave to run now
+	currentSince time.Duration // guarded by mu: when it took now, if that has keys
+	entering     atomic.Bool   // it waits for leave to run now
 }
 
 // work is one run to be.
@@ -132,7 +132,7 @@ type work struct {
 	// abandoned is what the goroutines that ran it before have left behind; nil: none did.
 	abandoned *abandoned
 	// behind are rows, by their place in the run, whose keys have rows parked.
-	behind []uint32
+	blocked []uint32
 	// from and groups are the parked rows that go on with this run, whose part is then the parcel's; nil: it is the first.
 	from   *parcel
 	groups []*group
@@ -168,17 +168,17 @@ func (w *work) row(i uint32) uint32 {
 }
 
 // returned is the result of a run that never began.
-func (w *work) returned() Run {
+func (w *work) returned() RunResult {
 	rows := make([]uint32, w.len())
 	for i := range rows {
 		rows[i] = w.row(uint32(i))
 	}
-	return Run{Part: w.part.given(), Rows: w.rows, Returned: rows}
+	return RunResult{Part: w.part.enqueued(), Rows: w.rows, Returned: rows}
 }
 
 // StartLanes starts a flow's lanes. Stop ends them.
 func StartLanes(c LanesConfig) *Lanes {
-	c.Copies = orDefault(c.Copies)
+	c.Copies = laneCount(c.Copies)
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}
@@ -190,7 +190,7 @@ func StartLanes(c LanesConfig) *Lanes {
 	}
 	l := &Lanes{
 		config: c, metrics: c.Metrics.flow(c.Flow), wake: make(chan struct{}, 1), began: time.Now(),
-		watches: make(map[*definition.Connector]*watch), earlier: time.NewTimer(time.Hour), first: never,
+		watches: make(map[*definition.Connector]*keyWatch), earlier: time.NewTimer(time.Hour), first: never,
 		idle: make(chan struct{}), timed: c.Metrics != nil || c.Observe != nil,
 	}
 	l.setIdle = sync.OnceFunc(func() { close(l.idle) })
@@ -198,13 +198,13 @@ func StartLanes(c LanesConfig) *Lanes {
 	ended := make(chan struct{})
 	l.ended = sync.OnceFunc(func() { close(ended) })
 	l.ctx, l.cancel = context.WithCancelCause(c.Context)
-	l.places.copies, l.places.lanes = c.Copies, make(map[int]*lane)
-	l.watchdog.Go(func() { l.watch(ended) })
+	l.table.size, l.table.lanes = c.Copies, make(map[int]*lane)
+	l.watchdog.Go(func() { l.runWatchdog(ended) })
 	return l
 }
 
-// orDefault is how many lanes there may be.
-func orDefault(copies int) int {
+// laneCount is how many lanes there may be.
+func laneCount(copies int) int {
 	if copies <= 0 {
 		return runtime.GOMAXPROCS(0)
 	}
@@ -216,12 +216,12 @@ func orDefault(copies int) int {
 // slot run in the order of Enqueue. After Drain or Stop all rows come back as Returned before Enqueue returns. The part's
 // rows are the lanes' from here on.
 func (l *Lanes) Enqueue(p *Part) {
-	in := p.take()
+	in := p.takeInput()
 	if len(in.columns.Keys) == 0 {
-		l.enqueueWhole(p, in)
+		l.enqueueKeyless(p, in)
 		return
 	}
-	l.giveBack(l.place(&work{part: p, in: in}))
+	l.giveBack(l.enqueueKeyed(&work{part: p, in: in}))
 }
 
 // begin counts a run in, unless there are to be no more; then it is counted all the same, for giveBack.
@@ -266,15 +266,15 @@ func (l *Lanes) countParked(more int) {
 // returns; for those that park in a run which is under way, and whole parts that are parked, it is called as soon as can be.
 // belongs must not call the lanes.
 func (l *Lanes) Release(slots []batch.Range, belongs func(*Part) bool) {
-	c := recall{slots, belongs}
+	c := releaseRequest{slots, belongs}
 	lanes, back, parked := l.release(c)
 	if slots == nil {
-		back = append(back, l.wholes.take(func(w *work) bool { return c.part(w.part) })...)
+		back = append(back, l.keyless.take(func(w *work) bool { return c.includesPart(w.part) })...)
 	}
 	l.giveBack(back)
 	l.giveBackParked(parked)
 	for _, ln := range lanes {
-		l.turn(ln) // keys that waited for what has gone back
+		l.settleKeys(ln) // keys that waited for what has gone back
 	}
 }
 
@@ -310,13 +310,13 @@ func (l *Lanes) close() <-chan struct{} {
 func (l *Lanes) Stop() {
 	idle := l.close()
 	l.cancel(errShutdown)
-	lanes, back := l.shut()
+	lanes, back := l.closeTable()
 	for _, ln := range lanes {
 		works, groups := ln.close()
 		l.giveBack(works)
 		l.giveBackParked(groups)
 	}
-	l.giveBack(append(back, l.wholes.close()...))
+	l.giveBack(append(back, l.keyless.close()...))
 	<-idle
 	l.wg.Wait()
 	l.asks.Wait()
@@ -352,19 +352,19 @@ func (ln *lane) next() *work {
 func (ln *lane) pick() (next *work, other *lane) {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
-	ln.lot.running, ln.lot.recalls, ln.now = false, nil, nil
-	if l := ln.lanes; l.places.turning.Load() { // looked at once nothing runs: who sets it looks whether something does
+	ln.parked.running, ln.parked.releases, ln.current = false, nil, nil
+	if l := ln.lanes; l.table.unsettled.Load() { // looked at once nothing runs: who sets it looks whether something does
 		ln.mu.Unlock()
-		l.turn(ln)
+		l.settleKeys(ln)
 		ln.mu.Lock()
 	}
 	for {
-		if ln.parked = !ln.parked; ln.parked {
-			if ln.yield() {
-				return nil, ln.isBusy() // from now on the lane is the other goroutine's
+		if ln.parkedTurn = !ln.parkedTurn; ln.parkedTurn {
+			if ln.yieldToResting() {
+				return nil, ln.leaveIdle() // from now on the lane is the other goroutine's
 			}
-			if w := ln.unpark(); w != nil {
-				return ln.takes(w)
+			if w := ln.resumeParked(); w != nil {
+				return ln.startWork(w)
 			}
 		}
 		if len(ln.queue) > 0 {
@@ -375,56 +375,56 @@ func (ln *lane) pick() (next *work, other *lane) {
 			} else {
 				ln.queue = slices.Delete(ln.queue, 0, 1)
 			}
-			w.behind = ln.lot.blocked(w)
-			return ln.takes(w)
+			w.blocked = ln.parked.blockedRows(w)
+			return ln.startWork(w)
 		}
 		switch {
-		case ln.closed || ln.leaves && ln.isEmpty():
+		case ln.closed || ln.leaving && ln.isEmpty():
 			ln.closed, ln.exec = true, nil
-			return nil, ln.isBusy()
-		case !ln.leaves:
-			if w := ln.lanes.wholes.next(ln); w != nil {
-				return ln.takes(w)
+			return nil, ln.leaveIdle()
+		case !ln.leaving:
+			if w := ln.lanes.keyless.next(ln); w != nil {
+				return ln.startWork(w)
 			}
 		}
-		if ln.parked { // nothing is to go on either
+		if ln.parkedTurn { // nothing is to go on either
 			ln.ready.Wait()
 		}
 	}
 }
 
-// takes notes what the lane runs. It must be called with mu held.
-func (ln *lane) takes(w *work) (_ *work, other *lane) {
-	ln.lot.running, ln.now = true, w
+// startWork notes what the lane runs. It must be called with mu held.
+func (ln *lane) startWork(w *work) (_ *work, other *lane) {
+	ln.parked.running, ln.current = true, w
 	if len(w.in.columns.Keys) > 0 { // of others nobody asks
-		ln.since = ln.lanes.now()
+		ln.currentSince = ln.lanes.now()
 	}
-	return w, ln.isBusy()
+	return w, ln.leaveIdle()
 }
 
-// isBusy takes the lane out of those that wait for a whole part. Where it was woken for one, and runs something else, another lane
+// leaveIdle takes the lane out of those that wait for a whole part. Where it was woken for one, and runs something else, another lane
 // is to be: the caller wakes it once it has let go of mu, which must be held here.
-func (ln *lane) isBusy() (other *lane) {
-	if !ln.offered {
+func (ln *lane) leaveIdle() (other *lane) {
+	if !ln.maybeIdle {
 		return nil
 	}
-	ln.offered = false
-	return ln.lanes.wholes.without(ln)
+	ln.maybeIdle = false
+	return ln.lanes.keyless.wakeAnother(ln)
 }
 
 // isEmpty reports whether nothing of the lane is left. It must be called with mu held.
 func (ln *lane) isEmpty() bool {
-	return len(ln.queue) == 0 && len(ln.rests) == 0 && len(ln.lot.keys) == 0 && len(ln.lot.ready) == 0
+	return len(ln.queue) == 0 && len(ln.resting) == 0 && len(ln.parked.keys) == 0 && len(ln.parked.ready) == 0
 }
 
-// unpark makes a run of parked rows that may go on; nil: there are none.
-func (ln *lane) unpark() *work {
-	groups := ln.lot.next(int(ln.few.Load()))
+// resumeParked makes a run of parked rows that may go on; nil: there are none.
+func (ln *lane) resumeParked() *work {
+	groups := ln.parked.next(int(ln.resumeLimit.Load()))
 	if groups == nil {
 		return nil
 	}
 	p := groups[0].parcel
-	return &work{part: p.part, in: input{columns: p.part.Columns}, rows: rowsOf(groups), from: p, groups: groups}
+	return &work{part: p.part, in: input{columns: p.part.Columns}, rows: groupRows(groups), from: p, groups: groups}
 }
 
 // close empties the lane and lets its goroutine end.
@@ -433,26 +433,26 @@ func (ln *lane) close() (works []*work, groups []*group) {
 	defer ln.mu.Unlock()
 	works = ln.queue
 	ln.queue, ln.closed = nil, true
-	groups = ln.lot.recall(recall{})
-	ln.recallRests(recall{})
+	groups = ln.parked.release(releaseRequest{})
+	ln.releaseResting(releaseRequest{})
 	ln.ready.Broadcast()
 	return works, groups
 }
 
-// recalled are the rows that Release has asked for since the run under way began: those that park in it go back.
-func (ln *lane) recalled() []recall {
+// pendingReleases are the rows that Release has asked for since the run under way began: those that park in it go back.
+func (ln *lane) pendingReleases() []releaseRequest {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
-	return slices.Clip(ln.lot.recalls)
+	return slices.Clip(ln.parked.releases)
 }
 
 // release takes the rows of the slots out of the lane.
-func (ln *lane) release(c recall) (back []*work, groups []*group) {
+func (ln *lane) release(c releaseRequest) (back []*work, groups []*group) {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
-	ln.recallRests(c)
-	groups = ln.lot.recall(c)
-	if len(groups) > 0 || ln.leaves {
+	ln.releaseResting(c)
+	groups = ln.parked.release(c)
+	if len(groups) > 0 || ln.leaving {
 		ln.ready.Signal() // what was behind them may go on, and a lane without a place end
 	}
 	ln.queue, back = ln.lanes.cut(ln.queue, c, nil)
@@ -473,7 +473,7 @@ func (w *work) first() (next, rest *work) {
 }
 
 // cut parts the rows that are in the slots from those that are not; nil: none. A part without keys has no slots.
-func (w *work) cut(c recall) (stays, goes *work) {
+func (w *work) cut(c releaseRequest) (stays, goes *work) {
 	keys := w.in.columns.Keys
 	switch {
 	case c.slots == nil:
@@ -484,7 +484,7 @@ func (w *work) cut(c recall) (stays, goes *work) {
 	var in, out []uint32
 	for i := range uint32(w.len()) {
 		row := w.row(i)
-		if c.has(keys[row]) {
+		if c.includesKey(keys[row]) {
 			in = append(in, row)
 		} else {
 			out = append(out, row)

@@ -129,23 +129,23 @@ func (x *executor) execute(w *work) {
 		lanes.end()
 	}
 	if w.from == nil && parked == nil && !x.away && len(w.in.columns.Keys) == 0 {
-		x.lane.spent = w
+		x.lane.reusable = w
 	}
 }
 
 // tellPieces tells the part how the run ended, in pieces as its output came.
-func (x *executor) tellPieces(w *work, result Run, pieces []batch.Output) {
+func (x *executor) tellPieces(w *work, result RunResult, pieces []batch.Output) {
 	runs := w.inPieces(&result, pieces)
 	if len(runs) == 0 {
-		runs = []Run{result}
+		runs = []RunResult{result}
 	}
-	size := func(r *Run) int64 { return int64(len(r.Output.Rows.Data) + 8*len(r.Output.Origins)) }
+	size := func(r *RunResult) int64 { return int64(len(r.Output.Rows.Data) + 8*len(r.Output.Origins)) }
 	left := int64(0)
 	for i := range runs {
 		left += size(&runs[i])
 	}
 	for i, run := range runs {
-		runs[i] = Run{}
+		runs[i] = RunResult{}
 		if w.part.Piece != nil {
 			w.part.Piece(x.ctx, size(&run), left)
 		}
@@ -193,10 +193,10 @@ func (x *executor) enterPart(w *work) {
 	x.lane.entering.Store(true)
 	began := x.lane.lanes.now()
 	x.left = enter(x.ctx, rows)
-	held := x.lane.held.Add(int64(x.lane.lanes.now() - began))
+	held := x.lane.heldUpTotal.Add(int64(x.lane.lanes.now() - began))
 	x.lane.entering.Store(false)
 	if x.heldUp = 0; w.from != nil {
-		x.heldUp = max(0, time.Duration(held-w.from.held))
+		x.heldUp = max(0, time.Duration(held-w.from.heldUpBefore))
 	}
 }
 
@@ -376,7 +376,7 @@ func (x *executor) raw() []any {
 // late tells, once for each function, of what it used after its call. It runs on goroutines of the function's.
 func (x *executor) late(function, what string) {
 	lanes := x.lane.lanes
-	if _, told := lanes.late.LoadOrStore([2]string{function, what}, true); !told {
+	if _, told := lanes.lateUses.LoadOrStore([2]string{function, what}, true); !told {
 		lanes.config.Logger.Warn("a function used what it had for its call after that, which is ignored: let the function wait for the goroutines "+
 			"that it starts", "flow", lanes.config.Flow, "function", function, "used", what)
 	}

@@ -55,9 +55,9 @@ type Part struct {
 	Piece func(ctx context.Context, bytes, left int64)
 	// Done is called once or more for each run, by goroutines of the lanes, possibly at the same time for several runs: each
 	// call names rows that end with it, and each row is named once. Rows that park end in a later call than the others.
-	Done func(Run)
+	Done func(RunResult)
 
-	of *Part // of parked rows: what the lanes were given; nil in that itself
+	parkedFrom *Part // of parked rows: what the lanes were given; nil in that itself
 }
 
 // input is the rows of a part as they came: columns, or values. The lanes hold it, not the part, so that it goes with the
@@ -83,16 +83,16 @@ func (p *Part) Len() int {
 	return p.BatchRows
 }
 
-// given is the part as the lanes were given it.
-func (p *Part) given() *Part {
-	if p.of == nil {
+// enqueued is the part as the lanes were given it.
+func (p *Part) enqueued() *Part {
+	if p.parkedFrom == nil {
 		return p
 	}
-	return p.of
+	return p.parkedFrom
 }
 
-// take takes the rows out of the part.
-func (p *Part) take() input {
+// takeInput takes the rows out of the part.
+func (p *Part) takeInput() input {
 	in := input{p.Columns, p.Values}
 	p.Columns, p.Values = batch.Columns{}, nil
 	return in
@@ -106,8 +106,8 @@ func (p *Part) place(i uint32) uint32 {
 	return p.Rows[i]
 }
 
-// Run is how rows of a part that share a lane ended: all of them, or those that end together. Rows count within the part.
-type Run struct {
+// RunResult is how rows of a part that share a lane ended: all of them, or those that end together. Rows count within the part.
+type RunResult struct {
 	Part *Part
 	// Rows are the rows that ended, ascending; nil: all rows of the part.
 	Rows []uint32

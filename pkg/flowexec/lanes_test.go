@@ -31,10 +31,10 @@ func compile(t testing.TB, fn func(context.Context, in) error) *flowexec.Plan {
 // collector gathers the runs of parts.
 type collector struct {
 	mu   sync.Mutex
-	runs []flowexec.Run // guarded by mu
+	runs []flowexec.RunResult // guarded by mu
 }
 
-func (c *collector) done(r flowexec.Run) {
+func (c *collector) done(r flowexec.RunResult) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.runs = append(c.runs, r)

@@ -284,13 +284,13 @@ func (l *Local) Submit(ctx context.Context, flow string, b *batch.Batch, options
 	select {
 	case <-p.done:
 	case <-ctx.Done():
-		p.abandon(ended(ctx))
+		p.abandon(contextError(ctx))
 	}
 	return p.Wait(context.Background()) // which does not block
 }
 
 func (l *Local) submit(ctx context.Context, flow string, b *batch.Batch, options []SubmitOption) (*Pending, error) {
-	if err := given(ctx, "Submit"); err != nil {
+	if err := checkContext(ctx, "Submit"); err != nil {
 		return nil, err
 	}
 	f, err := l.flow(flow)
@@ -302,7 +302,7 @@ func (l *Local) submit(ctx context.Context, flow string, b *batch.Batch, options
 		return nil, err
 	}
 	if ctx.Err() != nil {
-		return nil, ended(ctx)
+		return nil, contextError(ctx)
 	}
 	return p, f.start(p, func(*Pending) {})
 }

@@ -23,7 +23,7 @@ type OnceConfig struct {
 
 // Once runs rows of this process as one batch through a plan, and blocks until all have ended. Functions' contexts come from
 // ctx; when it is done, what runs is failed.
-func (p *Plan) Once(ctx context.Context, rows []any, c OnceConfig) Run {
+func (p *Plan) Once(ctx context.Context, rows []any, c OnceConfig) RunResult {
 	if rows == nil {
 		rows = []any{}
 	}
@@ -31,7 +31,7 @@ func (p *Plan) Once(ctx context.Context, rows []any, c OnceConfig) Run {
 		Flow: p.flow, Copies: 1, Context: ctx, Copy: c.Copy, Connectors: c.Connectors, Saves: c.Saves, Metrics: c.Metrics, Observe: c.Observe,
 	})
 	defer l.Stop()
-	done := make(chan Run, 1)
-	l.Enqueue(&Part{Plan: p, Batch: c.Batch, Floor: c.Batch.Sequence, BatchRows: len(rows), Values: rows, Attempt: 1, Done: func(r Run) { done <- r }})
+	done := make(chan RunResult, 1)
+	l.Enqueue(&Part{Plan: p, Batch: c.Batch, Floor: c.Batch.Sequence, BatchRows: len(rows), Values: rows, Attempt: 1, Done: func(r RunResult) { done <- r }})
 	return <-done
 }

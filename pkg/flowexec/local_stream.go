@@ -37,7 +37,7 @@ type Stream struct {
 // Stream opens a stream to a flow. ctx is its life: when it is over, Send ends with its error, and what is unanswered ends with
 // one that matches batch.ErrUnanswered, though its rows may go on. Its deadline is that of every batch.
 func (l *Local) Stream(ctx context.Context, flow string) (*Stream, error) {
-	if err := given(ctx, "Stream"); err != nil {
+	if err := checkContext(ctx, "Stream"); err != nil {
 		return nil, err
 	}
 	f, err := l.flow(flow)
@@ -45,7 +45,7 @@ func (l *Local) Stream(ctx context.Context, flow string) (*Stream, error) {
 		return nil, err
 	}
 	if ctx.Err() != nil {
-		return nil, ended(ctx)
+		return nil, contextError(ctx)
 	}
 	s := &Stream{
 		local: l, flow: f, ctx: ctx, turn: make(chan struct{}, 1), producer: producer{only: true},
@@ -64,7 +64,7 @@ func (s *Stream) abandon() {
 	}
 	s.mu.Unlock()
 	for _, p := range left {
-		p.abandon(ended(s.ctx))
+		p.abandon(contextError(s.ctx))
 	}
 }
 
@@ -72,7 +72,7 @@ func (s *Stream) abandon() {
 // unanswered. ctx bounds that blocking, not the batch. After an error this call ran nothing of the batch; it matches
 // batch.ErrUnanswered where an earlier call may have.
 func (s *Stream) Send(ctx context.Context, b *batch.Batch, options ...SubmitOption) (*Pending, error) {
-	if err := given(ctx, "Send"); err != nil {
+	if err := checkContext(ctx, "Send"); err != nil {
 		return nil, b.Judge(err)
 	}
 	p, err := s.flow.prepare(s.ctx, b, &s.producer, options)
@@ -88,7 +88,7 @@ func (s *Stream) Send(ctx context.Context, b *batch.Batch, options ...SubmitOpti
 // enter waits for the batch's turn and room, and hands it to the lanes.
 func (s *Stream) enter(ctx context.Context, p *Pending) error {
 	if ctx.Err() != nil {
-		return ended(ctx)
+		return contextError(ctx)
 	}
 	var late <-chan time.Time // nil: never
 	if p.timed {
@@ -101,9 +101,9 @@ func (s *Stream) enter(ctx context.Context, p *Pending) error {
 	case <-late:
 		return p.errLate()
 	case <-ctx.Done():
-		return ended(ctx)
+		return contextError(ctx)
 	case <-s.ctx.Done():
-		return ended(s.ctx)
+		return contextError(s.ctx)
 	}
 	defer func() { <-s.turn }()
 	if err := s.await(ctx, p, late); err != nil {
@@ -114,7 +114,7 @@ func (s *Stream) enter(ctx context.Context, p *Pending) error {
 	}
 	err := s.flow.start(p, s.count)
 	if err == nil && s.ctx.Err() != nil {
-		p.abandon(ended(s.ctx)) // which the stream's end may have come too early for
+		p.abandon(contextError(s.ctx)) // which the stream's end may have come too early for
 	}
 	return err
 }
@@ -149,7 +149,7 @@ func (s *Stream) await(ctx context.Context, p *Pending, late <-chan time.Time) e
 		case closed:
 			return batch.Errorf(batch.CodeCancelled, "the stream is closed: open another")
 		case s.ctx.Err() != nil:
-			return ended(s.ctx)
+			return contextError(s.ctx)
 		case ok:
 			return nil
 		}
@@ -158,14 +158,14 @@ func (s *Stream) await(ctx context.Context, p *Pending, late <-chan time.Time) e
 		case <-late:
 			return p.errLate()
 		case <-ctx.Done():
-			return ended(ctx)
+			return contextError(ctx)
 		case <-s.ctx.Done():
 		}
 	}
 }
 
-// ended is the error of a call whose context is over.
-func ended(ctx context.Context) error {
+// contextError is the error of a call whose context is over.
+func contextError(ctx context.Context) error {
 	code := batch.CodeCancelled
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		code = batch.CodeDeadline
@@ -173,8 +173,8 @@ func ended(ctx context.Context) error {
 	return batch.Errorf(code, "the caller's context is over: %w", context.Cause(ctx))
 }
 
-// given is the error of a call whose context is nil; nil if it is not.
-func given(ctx context.Context, call string) error {
+// checkContext is the error of a call whose context is nil; nil if it is not.
+func checkContext(ctx context.Context, call string) error {
 	if ctx == nil {
 		return batch.Errorf(batch.CodeBadMessage, "%s: the context is nil: pass context.Background(), or one that ends", call)
 	}
@@ -184,7 +184,7 @@ func given(ctx context.Context, call string) error {
 // Flush blocks until every batch that was sent before has its answer, or its error, which its Pending tells. The error is
 // ctx's, and matches batch.ErrUnanswered.
 func (s *Stream) Flush(ctx context.Context) error {
-	if err := given(ctx, "Flush"); err != nil {
+	if err := checkContext(ctx, "Flush"); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -197,7 +197,7 @@ func (s *Stream) Flush(ctx context.Context) error {
 		select {
 		case <-p.done:
 		case <-ctx.Done():
-			return p.batch.Judge(ended(ctx))
+			return p.batch.Judge(contextError(ctx))
 		}
 	}
 	return nil
@@ -251,7 +251,7 @@ func (p *Pending) Done() <-chan struct{} { return p.done }
 // Wait blocks until the batch is answered or ctx is over; in the latter case the batch goes on, and Wait may be called again.
 // Every error matches batch.ErrUnanswered.
 func (p *Pending) Wait(ctx context.Context) (*batch.Result, error) {
-	if err := given(ctx, "Wait"); err != nil {
+	if err := checkContext(ctx, "Wait"); err != nil {
 		return nil, p.batch.Judge(err)
 	}
 	select {
@@ -260,7 +260,7 @@ func (p *Pending) Wait(ctx context.Context) (*batch.Result, error) {
 		select {
 		case <-p.done:
 		case <-ctx.Done():
-			return nil, p.batch.Judge(ended(ctx))
+			return nil, p.batch.Judge(contextError(ctx))
 		}
 	}
 	if p.err != nil {
@@ -363,7 +363,7 @@ func (f *localFlow) part(c batch.Columns, limits batch.Limits) (*Part, []batch.R
 }
 
 // end takes a run's result over.
-func (p *Pending) end(run Run) {
+func (p *Pending) end(run RunResult) {
 	rows := run.Rows
 	n := len(rows)
 	if rows == nil {

@@ -154,8 +154,8 @@ func (e *ends) called(i in) {
 	e.calls[i]++
 }
 
-func (e *ends) done(first uint32) func(flowexec.Run) {
-	return func(run flowexec.Run) {
+func (e *ends) done(first uint32) func(flowexec.RunResult) {
+	return func(run flowexec.RunResult) {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		rows := run.Rows

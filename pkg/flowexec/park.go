@@ -15,7 +15,7 @@ import (
 
 // This file is how rows of a run with keys are set aside. One row parks, because it waits for a retry or for a Load; what
 // its key has behind it in the run goes with it, to stay behind it. At the end of the run they are packed into a parcel,
-// copied out of their part, and the lane takes them (park_lot.go) until they are to go on, as a run of their own.
+// copied out of their part, and the lane takes them (park_rows.go) until they are to go on, as a run of their own.
 
 // never is a time that does not come.
 const never = time.Duration(math.MaxInt64)
@@ -33,19 +33,19 @@ type hold struct {
 type group struct {
 	parcel *parcel
 	// due is when it goes on at the latest, want what it waits for until then, in the connector of step; "": nothing else.
-	due  time.Duration
-	want string
+	due       time.Duration
+	wantedKey string
 
 	// Guarded by lane.mu once the lane has the parcel.
 	next *group // behind it in its key's queue
 
-	also *group // waits for the same; guarded by watch.mu
+	nextWaiting *group // waits for the same; guarded by watch.mu
 
-	first, n uint32 // its rows are these of parcel.byKey
-	place    int32  // in the lane's alarms, from 1; 0: in none; guarded by lane.mu, as what follows but step
-	waiting  bool   // what it waits for has not happened
-	state    groupState
-	step     uint16
+	first, n   uint32 // its rows are these of parcel.byKey
+	timerIndex int32  // in the lane's alarms, from 1; 0: in none; guarded by lane.mu, as what follows but step
+	waiting    bool   // what it waits for has not happened
+	state      groupState
+	step       uint16
 }
 
 // rows are the group's rows of the parcel, ascending.
@@ -53,11 +53,11 @@ func (g *group) rows() []uint32 { return g.parcel.byKey[g.first : g.first+g.n] }
 
 func (g *group) key() uint64 { return g.parcel.part.Columns.Keys[g.parcel.byKey[g.first]] }
 
-// from is the connector that has what the group waits for.
-func (g *group) from() *definition.Connector { return g.parcel.part.Plan.steps[g.step].connector }
+// connector is the connector that has what the group waits for.
+func (g *group) connector() *definition.Connector { return g.parcel.part.Plan.steps[g.step].connector }
 
-// hearing is how a group waits for any Save: for those after the first ones, and not before early.
-type hearing struct {
+// saveWait is how a group waits for any Save: for those after the first ones, and not before early.
+type saveWait struct {
 	saves uint64
 	early time.Duration
 }
@@ -78,21 +78,21 @@ type parcel struct {
 	part *Part
 	rows []uint32
 	// sets are the rows by the step that they enter next, each in the order of origins, which count in the parcel.
-	sets   [][]*rowset
-	groups []group
-	hear   map[*group]hearing // those of groups that wait for any Save through the connector of step, too
-	asks   map[*group]*ask    // the calls that groups wait for
-	byKey  []uint32           // the rows of each group, one group behind the other
-	since  time.Duration      // when they parked
+	sets      [][]*rowset
+	groups    []group
+	saveWaits map[*group]saveWait // those of groups that wait for any Save through the connector of step, too
+	asks      map[*group]*ask     // the calls that groups wait for
+	byKey     []uint32            // the rows of each group, one group behind the other
+	since     time.Duration       // when they parked
 	// What has become of other rows of the same origins, and how much time they have used up.
 	notDone []batch.RowOutcome
 	dead    []batch.DeadRow
 	output  batch.Output
 	spent   map[uint32]time.Duration
 
-	held  int64    // lane.held when the rows were parked
-	left  int      // groups that are not gone; guarded by lane.mu
-	ready []*group // guarded by lane.mu
+	heldUpBefore int64    // lane.held when the rows were parked
+	left         int      // groups that are not gone; guarded by lane.mu
+	ready        []*group // guarded by lane.mu
 }
 
 // aside is what a run has set aside so far.
@@ -103,15 +103,15 @@ type aside struct {
 
 // asideGroup is a group that is not packed yet.
 type asideGroup struct {
-	key   uint64
-	first uint32  // the first origin; what has a later one is behind it
-	in    *rowset // where it parked: rows of the same origin in there are behind it too
-	due   time.Duration
-	want  string
-	hear  *hearing
-	ask   *ask // that it waits for until then; nil: for none
-	step  int
-	rows  []uint32 // of the parcel, when it is packed
+	key       uint64
+	first     uint32  // the first origin; what has a later one is behind it
+	in        *rowset // where it parked: rows of the same origin in there are behind it too
+	due       time.Duration
+	wantedKey string
+	saveWait  *saveWait
+	ask       *ask // that it waits for until then; nil: for none
+	step      int
+	rows      []uint32 // of the parcel, when it is packed
 }
 
 // asideRow is a row of the rows under way that is set aside.
@@ -129,7 +129,7 @@ func (r *run) key(origin uint32) uint64 { return r.work.in.columns.Keys[r.work.r
 func (r *run) park(i int, h hold) *asideGroup {
 	g := r.asideGroup(r.now.origin[i])
 	g.first, g.in = r.now.origin[i], r.now
-	g.due, g.want, g.hear, g.ask, g.step = h.due, "", nil, nil, r.step.index
+	g.due, g.wantedKey, g.saveWait, g.ask, g.step = h.due, "", nil, nil, r.step.index
 	r.setAside(i, h)
 	return g
 }
@@ -253,15 +253,15 @@ func (rs *rowset) holdOf(i int) hold {
 
 // startBehind sets aside the rows that wait for parked ones of earlier runs.
 func (r *run) startBehind(rs *rowset) *rowset {
-	if len(r.work.behind) == 0 {
+	if len(r.work.blocked) == 0 {
 		return rs
 	}
-	for _, origin := range r.work.behind {
+	for _, origin := range r.work.blocked {
 		r.asideGroup(origin)
 	}
 	start := r.part.Start
-	r.aside.sets[start] = append(r.aside.sets[start], r.x.subset(rs, r.work.behind, start))
-	return r.x.keep(rs, r.work.behind)
+	r.aside.sets[start] = append(r.aside.sets[start], r.x.subset(rs, r.work.blocked, start))
+	return r.x.keep(rs, r.work.blocked)
 }
 
 // resume puts the rows of a parcel where they go on.
@@ -389,7 +389,7 @@ func picked[T any](list []T, places []uint32) []T {
 }
 
 // pack makes a parcel of what was set aside, and leaves in the result, whose rows count in r.part, only what has ended.
-func (r *run) pack(result *Run) *parcel {
+func (r *run) pack(result *RunResult) *parcel {
 	var origins []uint32
 	for _, sets := range r.aside.sets {
 		for _, rs := range sets {
@@ -407,7 +407,7 @@ func (r *run) pack(result *Run) *parcel {
 	}
 	groups := make([]*asideGroup, 0, len(r.aside.groups))
 	p := &parcel{
-		lane: r.x.lane, since: r.x.lane.lanes.now(), held: r.x.lane.held.Load(),
+		lane: r.x.lane, since: r.x.lane.lanes.now(), heldUpBefore: r.x.lane.heldUpTotal.Load(),
 		part: r.partOf(parked), rows: parked, sets: make([][]*rowset, len(r.aside.sets)),
 	}
 	if r.work.from != nil {
@@ -427,12 +427,12 @@ func (r *run) pack(result *Run) *parcel {
 	}
 	p.groups, p.byKey = make([]group, len(groups)), make([]uint32, 0, len(origins))
 	for i, g := range groups {
-		p.groups[i] = group{parcel: p, due: g.due, want: g.want, step: uint16(g.step), first: uint32(len(p.byKey)), n: uint32(len(g.rows))}
-		if g.hear != nil {
-			if p.hear == nil {
-				p.hear = make(map[*group]hearing)
+		p.groups[i] = group{parcel: p, due: g.due, wantedKey: g.wantedKey, step: uint16(g.step), first: uint32(len(p.byKey)), n: uint32(len(g.rows))}
+		if g.saveWait != nil {
+			if p.saveWaits == nil {
+				p.saveWaits = make(map[*group]saveWait)
 			}
-			p.hear[&p.groups[i]] = *g.hear
+			p.saveWaits[&p.groups[i]] = *g.saveWait
 		}
 		if g.ask != nil {
 			if p.asks == nil {
@@ -491,7 +491,7 @@ func packed(rs *rowset, origins []uint32, start int) *rowset {
 // partOf is a part of these rows of r.part alone.
 func (r *run) partOf(rows []uint32) *Part {
 	own := *r.part
-	own.of, own.Columns = r.part.given(), r.work.in.columns.Select(rows)
+	own.parkedFrom, own.Columns = r.part.enqueued(), r.work.in.columns.Select(rows)
 	if own.Rows == nil {
 		own.Rows = rows
 		return &own

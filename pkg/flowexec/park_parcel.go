@@ -41,7 +41,7 @@ func divideOutput(all batch.Output, parked []uint32) (ended, held batch.Output) 
 }
 
 // takeUp adds what had become of the rows before they parked to the result of their run. Rows count in the parcel.
-func (p *parcel) takeUp(result *Run, rows []uint32) {
+func (p *parcel) takeUp(result *RunResult, rows []uint32) {
 	var places []uint32
 	for i, origin := range p.output.Origins {
 		if _, ok := slices.BinarySearch(rows, origin); ok {
@@ -63,7 +63,7 @@ func (p *parcel) takeUp(result *Run, rows []uint32) {
 }
 
 // returned gives rows of the parcel back.
-func (p *parcel) returned(groups []*group) Run {
+func (p *parcel) returned(groups []*group) RunResult {
 	var rows []uint32
 	for _, g := range groups {
 		for _, row := range g.rows() {
@@ -71,7 +71,7 @@ func (p *parcel) returned(groups []*group) Run {
 		}
 	}
 	slices.Sort(rows)
-	return Run{Part: p.part.given(), Rows: rows, Returned: slices.Clone(rows)}
+	return RunResult{Part: p.part.enqueued(), Rows: rows, Returned: slices.Clone(rows)}
 }
 
 // byParcel sorts groups by their parcels.
@@ -83,8 +83,8 @@ func byParcel(groups []*group) map[*parcel][]*group {
 	return by
 }
 
-// rowsOf are the rows of groups of one parcel, ascending.
-func rowsOf(groups []*group) []uint32 {
+// groupRows are the rows of groups of one parcel, ascending.
+func groupRows(groups []*group) []uint32 {
 	var rows []uint32
 	for _, g := range groups {
 		rows = append(rows, g.rows()...)
@@ -94,7 +94,7 @@ func rowsOf(groups []*group) []uint32 {
 }
 
 // count has the rows of a result count in the part that the parcel's came with.
-func (p *parcel) count(result *Run) {
+func (p *parcel) count(result *RunResult) {
 	result.Rows = picked(p.rows, result.Rows)
 	for i := range result.NotDone {
 		result.NotDone[i].Row = p.rows[result.NotDone[i].Row]

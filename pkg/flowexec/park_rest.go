@@ -9,34 +9,34 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// rest is a run without keys that waits. It keeps its goroutine, with all that it has done so far, and leaves its lane to
+// restingRun is a run without keys that waits. It keeps its goroutine, with all that it has done so far, and leaves its lane to
 // another one; when its wait is over it gets the lane back from that one, between two runs. The lane's copy of the flow is
 // whoever has the lane's.
-type rest struct {
-	x    *executor
-	part *Part
-	rows int           // of it
-	turn chan struct{} // closed when it has the lane again
-	back chan struct{} // closed when its rows are to be given back
-	over chan struct{} // closed when all that it waits for has happened
+type restingRun struct {
+	x        *executor
+	part     *Part
+	rows     int           // of it
+	resumed  chan struct{} // closed when it has the lane again
+	released chan struct{} // closed when its rows are to be given back
+	waitOver chan struct{} // closed when all that it waits for has happened
 
-	entering bool // it asks for the lane; guarded by lane.mu
+	wantsLane bool // it asks for the lane; guarded by lane.mu
 
 	mu    sync.Mutex
 	wants int // keys that were not saved yet; guarded by mu
 }
 
-// happened is told of one key.
-func (s *rest) happened() {
+// keySaved is told of one key.
+func (s *restingRun) keySaved() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.wants--; s.wants == 0 {
-		close(s.over)
+		close(s.waitOver)
 	}
 }
 
-// heard is told that the connector which the run loads from has saved something.
-func (s *rest) heard() { s.happened() }
+// connectorSaved is told that the connector which the run loads from has saved something.
+func (s *restingRun) connectorSaved() { s.keySaved() }
 
 // sleep waits at the cost of row i, and parks the run meanwhile. A Load in KisFlow's shape asks again when its connector
 // saves. False: the run was cancelled or is given back.
@@ -68,8 +68,8 @@ func (r *run) sleep(i, attempt int, d time.Duration, asks bool) bool {
 // woke is when that was. False: the run was cancelled or is given back.
 func (r *run) rest(d time.Duration, c *definition.Connector, keys []string, a *ask) bool {
 	x, lanes := r.x, r.x.lane.lanes
-	s := &rest{x: x, part: r.part, rows: r.n, turn: make(chan struct{}), back: make(chan struct{}), over: make(chan struct{}), wants: len(keys)}
-	if !x.lane.leave(s) {
+	s := &restingRun{x: x, part: r.part, rows: r.n, resumed: make(chan struct{}), released: make(chan struct{}), waitOver: make(chan struct{}), wants: len(keys)}
+	if !x.lane.detach(s) {
 		r.giveBack()
 		return false
 	}
@@ -80,7 +80,7 @@ func (r *run) rest(d time.Duration, c *definition.Connector, keys []string, a *a
 		defer lanes.config.Saves.remove(c.Name, s)
 	}
 	if len(keys) > 0 {
-		if err := lanes.watched(x.ctx, c, func(w *watch) { w.addRest(s, keys) }); err != nil {
+		if err := lanes.watched(x.ctx, c, func(w *keyWatch) { w.addRest(s, keys) }); err != nil {
 			d = min(d, time.Second)
 		}
 		defer func() {
@@ -103,21 +103,21 @@ func (r *run) rest(d time.Duration, c *definition.Connector, keys []string, a *a
 	}
 	select {
 	case <-timer.C:
-	case <-s.over:
+	case <-s.waitOver:
 	case <-answered:
-	case <-s.back:
+	case <-s.released:
 	case <-lanes.ctx.Done():
 		if context.Cause(lanes.ctx) != errShutdown {
-			x.lane.forsake(s)
+			x.lane.dropResting(s)
 			return false
 		}
-		<-s.back // Stop gives it back
+		<-s.released // Stop gives it back
 	}
 	r.woke = lanes.now()
-	x.lane.enter(s)
+	x.lane.requestLane(s)
 	select {
-	case <-s.turn:
-	case <-s.back:
+	case <-s.resumed:
+	case <-s.released:
 		r.giveBack()
 		return false
 	}
@@ -129,21 +129,21 @@ func (r *run) rest(d time.Duration, c *definition.Connector, keys []string, a *a
 // giveBack ends the run without an outcome for any row.
 func (r *run) giveBack() { r.returned, r.halted = true, true }
 
-// leave has the lane go on with another goroutine. False: the run is to be given back instead.
-func (ln *lane) leave(s *rest) bool {
+// detach has the lane go on with another goroutine. False: the run is to be given back instead.
+func (ln *lane) detach(s *restingRun) bool {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
 	back := ln.closed
-	for _, c := range ln.lot.recalls {
-		back = back || c.slots == nil && c.part(s.part)
+	for _, c := range ln.parked.releases {
+		back = back || c.slots == nil && c.includesPart(s.part)
 	}
-	ln.lot.recalls = nil
+	ln.parked.releases = nil
 	if back {
 		return false
 	}
-	ln.lot.running = false
+	ln.parked.running = false
 	ln.exec = nil
-	ln.rests = append(ln.rests, s)
+	ln.resting = append(ln.resting, s)
 	ln.lanes.countParked(s.rows)
 	s.x.away = true
 	ln.lanes.setBusy(-1)
@@ -152,49 +152,49 @@ func (ln *lane) leave(s *rest) bool {
 	return true
 }
 
-// enter asks for the lane.
-func (ln *lane) enter(s *rest) {
+// requestLane asks for the lane.
+func (ln *lane) requestLane(s *restingRun) {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
-	s.entering = true
+	s.wantsLane = true
 	ln.ready.Signal()
 }
 
-// forsake forgets a resting run.
-func (ln *lane) forsake(s *rest) {
+// dropResting forgets a resting run.
+func (ln *lane) dropResting(s *restingRun) {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
-	if i := slices.Index(ln.rests, s); i >= 0 {
-		ln.rests = slices.Delete(ln.rests, i, i+1)
+	if i := slices.Index(ln.resting, s); i >= 0 {
+		ln.resting = slices.Delete(ln.resting, i, i+1)
 		ln.lanes.countParked(-s.rows)
 	}
 }
 
-// yield hands the lane to a run that has rested. It must be called with mu held. False: none asks for it.
-func (ln *lane) yield() bool {
-	i := slices.IndexFunc(ln.rests, func(s *rest) bool { return s.entering })
+// yieldToResting hands the lane to a run that has rested. It must be called with mu held. False: none asks for it.
+func (ln *lane) yieldToResting() bool {
+	i := slices.IndexFunc(ln.resting, func(s *restingRun) bool { return s.wantsLane })
 	if i < 0 {
 		return false
 	}
-	s := ln.rests[i]
-	ln.rests = slices.Delete(ln.rests, i, i+1)
+	s := ln.resting[i]
+	ln.resting = slices.Delete(ln.resting, i, i+1)
 	ln.lanes.countParked(-s.rows)
-	ln.exec, ln.lot.running, s.x.away = s.x, true, false
+	ln.exec, ln.parked.running, s.x.away = s.x, true, false
 	ln.lanes.setBusy(1)
-	close(s.turn)
+	close(s.resumed)
 	return true
 }
 
-// recallRests has resting runs given back. It must be called with mu held.
-func (ln *lane) recallRests(c recall) {
+// releaseResting has resting runs given back. It must be called with mu held.
+func (ln *lane) releaseResting(c releaseRequest) {
 	if c.slots != nil {
 		return // they have none
 	}
-	ln.rests = slices.DeleteFunc(ln.rests, func(s *rest) bool {
-		back := c.part(s.part)
+	ln.resting = slices.DeleteFunc(ln.resting, func(s *restingRun) bool {
+		back := c.includesPart(s.part)
 		if back {
 			ln.lanes.countParked(-s.rows)
-			close(s.back)
+			close(s.released)
 		}
 		return back
 	})

@@ -40,10 +40,10 @@ func TestQuickRetriesEnd(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					ended := make(chan flowexec.Run, 10)
+					ended := make(chan flowexec.RunResult, 10)
 					lanes := flowexec.StartLanes(flowexec.LanesConfig{Flow: "F", Copies: 1})
 					defer lanes.Stop()
-					part := &flowexec.Part{Plan: plan, BatchRows: 3, Attempt: 1, Done: func(r flowexec.Run) { ended <- r }}
+					part := &flowexec.Part{Plan: plan, BatchRows: 3, Attempt: 1, Done: func(r flowexec.RunResult) { ended <- r }}
 					for n, key := range []string{"a", "b", "c"} {
 						part.Columns.Append([]byte(row(key, n)))
 						if flowLines != "" {

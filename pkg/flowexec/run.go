@@ -98,7 +98,7 @@ func (r *run) source(rs *rowset, i int) []byte {
 
 // execute takes the rows through the flow. Among rows that are about to enter different steps those of the earliest go first,
 // so that rows that jumped back catch up with the others. What has not ended then is parked.
-func (r *run) execute() (Run, *parcel) {
+func (r *run) execute() (RunResult, *parcel) {
 	defer r.x.survive()
 	if left := r.work.abandoned; left != nil && left.carried != nil {
 		r.takeOn(left.carried)
@@ -127,7 +127,7 @@ func (r *run) execute() (Run, *parcel) {
 	if r.turns != nil {
 		r.endTurns()
 	}
-	result := Run{Part: r.part.given(), Rows: r.work.rows}
+	result := RunResult{Part: r.part.enqueued(), Rows: r.work.rows}
 	if r.part.Output {
 		result.Output = r.output()
 	}

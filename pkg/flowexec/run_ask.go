@@ -99,7 +99,7 @@ func (a *ask) tell() {
 	a.groups, a.told = nil, true
 	a.mu.Unlock()
 	for g := range groups {
-		g.parcel.lane.happened(g)
+		g.parcel.lane.waitOver(g)
 	}
 }
 
@@ -115,7 +115,7 @@ func (a *ask) add(g *group) {
 	}
 	a.mu.Unlock()
 	if told {
-		g.parcel.lane.happened(g)
+		g.parcel.lane.waitOver(g)
 	}
 }
 
@@ -130,14 +130,14 @@ func (a *ask) remove(g *group) {
 // call to the same connector is known to take longer, it does not wait.
 func (r *run) soon(a *ask, began time.Duration) (charged time.Duration, answered bool) {
 	ln := r.x.lane
-	if slow := ln.slow.Load(); slow == nil || slow.connector != a.connector || slow.isDone() {
+	if slow := ln.slowAsk.Load(); slow == nil || slow.connector != a.connector || slow.isDone() {
 		timer := time.NewTimer(patience)
 		defer timer.Stop()
 		select {
 		case <-a.done:
 		case <-r.x.ctx.Done():
 		case <-timer.C:
-			ln.slow.Store(a)
+			ln.slowAsk.Store(a)
 		}
 	}
 	if !a.isDone() {

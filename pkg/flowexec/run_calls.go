@@ -227,7 +227,7 @@ func (r *run) askLater(h hold, wait time.Duration) {
 		}
 		g.due = h.due + wait
 		if r.step.connector != nil {
-			g.hear = &hearing{r.saves, h.due + soonest(wait)}
+			g.saveWait = &saveWait{r.saves, h.due + soonest(wait)}
 		}
 	}
 }

@@ -95,7 +95,7 @@ func (r *run) blameDead(dead []batch.DeadRow, i int, goesOn bool, o *batch.RowOu
 }
 
 // tellDead puts those of the rows noted into the result that ended dead in it. A dead row of which none was noted says why.
-func (r *run) tellDead(result *Run) {
+func (r *run) tellDead(result *RunResult) {
 	if r.part.KeepDead == 0 {
 		return
 	}

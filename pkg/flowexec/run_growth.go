@@ -45,7 +45,7 @@ func (r *run) grows(rs *rowset) *growth {
 		return nil
 	}
 	stretch := firstStretch
-	if s.form == kis.FormExpand && r.x.lane.wide.Load() {
+	if s.form == kis.FormExpand && r.x.lane.expanding.Load() {
 		stretch = 1
 	}
 	if rs.len() <= stretch {
@@ -72,8 +72,8 @@ func (r *run) grown(g *growth, hi int) bool {
 
 // noteWide notes whether Expand makes many of each row, so that it gets one at a time first.
 func (ln *lane) noteWide(in, out int) {
-	if wide := out > 64*in; wide != ln.wide.Load() {
-		ln.wide.Store(wide)
+	if wide := out > 64*in; wide != ln.expanding.Load() {
+		ln.expanding.Store(wide)
 	}
 }
 
@@ -227,7 +227,7 @@ func (r *run) enough(g *growth, hi int) int {
 			r.park(i, hold{due: now, attempt: h.attempt})
 		}
 	}
-	r.x.lane.few.Store(int32(countOrigins(rs.origin[:hi])))
+	r.x.lane.resumeLimit.Store(int32(countOrigins(rs.origin[:hi])))
 	return rs.len()
 }
 
@@ -312,7 +312,7 @@ func (r *run) cutPiece(out *batch.Output) {
 
 // inPieces divides the result of a run whose output came in pieces: each with the rows that end with it. Nil: it can't be divided,
 // and has all output in one.
-func (w *work) inPieces(result *Run, pieces []batch.Output) (runs []Run) {
+func (w *work) inPieces(result *RunResult, pieces []batch.Output) (runs []RunResult) {
 	if result.Output.Rows.Len() > 0 {
 		pieces = append(pieces, result.Output)
 	}
@@ -330,7 +330,7 @@ func (w *work) inPieces(result *Run, pieces []batch.Output) (runs []Run) {
 	notDone := result.NotDone
 	for i, piece := range pieces {
 		last := piece.Origins[len(piece.Origins)-1]
-		part := Run{Part: result.Part, Output: piece}
+		part := RunResult{Part: result.Part, Output: piece}
 		if i == len(pieces)-1 {
 			last, part.Err = batch.WholeBatch, result.Err
 		}
@@ -356,12 +356,12 @@ func (w *work) inPieces(result *Run, pieces []batch.Output) (runs []Run) {
 
 // relax has more parked rows go on together once fewer come to less than a run may hold.
 func (ln *lane) relax(r *run) {
-	few := ln.few.Load()
+	few := ln.resumeLimit.Load()
 	if few == 0 || r.work.from == nil || r.aside != nil {
 		return // none was parked for it, or there was enough, or something else to wait for
 	}
 	if few *= 2; few > 1<<16 {
 		few = 0
 	}
-	ln.few.Store(few)
+	ln.resumeLimit.Store(few)
 }

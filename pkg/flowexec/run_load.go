@@ -229,7 +229,7 @@ func (r *run) missing(s *step, rs *rowset, keys []string, values []connector.Val
 		case r.keyed && v.Missing() && s.onMissing == definition.OnMissingWait && (!h.load || now < h.due):
 			h = r.loadHold(s, i, h, now, true)
 			h.since = now
-			r.park(i, h).want = keys[i]
+			r.park(i, h).wantedKey = keys[i]
 		case v.Err != nil:
 			r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeConversionFailed, Attempts: 1,
 				Reason: trimmed(fmt.Sprintf("connector %s can't read key %q: %v", s.connector.Name, s.connector.Key+keys[i], v.Err))})

@@ -37,7 +37,7 @@ func (x *executor) traceRun(w *work) {
 }
 
 // endRun ends the span of the run.
-func (x *executor) endRun(result *Run, parked *parcel) {
+func (x *executor) endRun(result *RunResult, parked *parcel) {
 	if x.traced.run == nil {
 		return
 	}

@@ -186,7 +186,7 @@ func (r *run) pick(rows []rowAt, steps [][]*rowset) {
 // all of them when the run holds enough. The latter two wait for nothing: they go on, or back, when the run has ended.
 func (r *run) parkTurns() {
 	t, lanes := r.turns, r.x.lane.lanes
-	recalls := r.x.lane.recalled()
+	recalls := r.x.lane.pendingReleases()
 	full := t.rounds >= maxRounds || lanes.config.RunBytes > 0 && t.made >= lanes.config.RunBytes
 	var groups map[uint64]*asideGroup
 	if r.aside != nil && len(r.aside.groups) != t.parked {
@@ -201,7 +201,7 @@ func (r *run) parkTurns() {
 		g := groups[key.key]
 		switch {
 		case g != nil && first > g.first:
-		case full, slices.ContainsFunc(recalls, func(c recall) bool { return c.has(key.key) && c.part(r.part) }):
+		case full, slices.ContainsFunc(recalls, func(c releaseRequest) bool { return c.includesKey(key.key) && c.includesPart(r.part) }):
 			r.asideGroup(first)
 		default:
 			left = append(left, key)
@@ -215,7 +215,7 @@ func (r *run) parkTurns() {
 		t.chosen = t.chosen[:0]
 	}
 	if full && t.rounds < maxRounds {
-		r.x.lane.few.Store(int32(t.began))
+		r.x.lane.resumeLimit.Store(int32(t.began))
 	}
 	if r.aside != nil {
 		t.parked = len(r.aside.groups)

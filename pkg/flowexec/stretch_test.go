@@ -212,7 +212,7 @@ func TestRecallBetweenRounds(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := 0
-	for _, runs := range [][]flowexec.Run{c.runs, rest.runs} {
+	for _, runs := range [][]flowexec.RunResult{c.runs, rest.runs} {
 		for _, r := range runs {
 			for i := range r.Output.Origins {
 				last := fmt.Sprint(n - 1)

@@ -10,7 +10,7 @@ import (
 // TestTracingOffAllocatesNothing goes through everything that a run would trace.
 func TestTracingOffAllocatesNothing(t *testing.T) {
 	x := &executor{lane: &lane{lanes: &Lanes{}}, ctx: context.Background()}
-	w, s, result := &work{part: &Part{}}, &step{connector: &definition.Connector{}}, &Run{}
+	w, s, result := &work{part: &Part{}}, &step{connector: &definition.Connector{}}, &RunResult{}
 	if n := testing.AllocsPerRun(100, func() {
 		x.traceRun(w)
 		x.traceFunction(s, 1)

@@ -145,7 +145,7 @@ func (p *peer) withdraw(ctx context.Context, t *part, rows []uint32) {
 }
 
 // endAnnounced takes the run's rows out of those that are announced. The caller holds the peer's lock.
-func (t *part) endAnnounced(run flowexec.Run) {
+func (t *part) endAnnounced(run flowexec.RunResult) {
 	if t.announced == nil {
 		return
 	}

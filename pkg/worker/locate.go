@@ -17,7 +17,7 @@ func (k *session) locate(m *pb.Locate) error {
 	answer := &pb.Located{Number: m.GetNumber()}
 	if lanes := k.server.flows.lanesOf(m.GetFlow()); lanes != nil {
 		mine := k.peer.held(m.GetFlow())
-		stands, counts := lanes.Stands(m.GetKey(), int(min(m.GetMost(), locateMost)), func(p *flowexec.Part) bool { return mine[p] != nil })
+		stands, counts := lanes.Locate(m.GetKey(), int(min(m.GetMost(), locateMost)), func(p *flowexec.Part) bool { return mine[p] != nil })
 		now, id := time.Now(), k.server.identity()
 		var others map[*flowexec.Part]owner
 		for i := range stands {
@@ -108,7 +108,7 @@ func (k *session) isOver() bool {
 }
 
 // placeOf is where a row stands, as coordinators are told.
-func placeOf(at *flowexec.Stand, now time.Time) *pb.RowPlace {
+func placeOf(at *flowexec.Location, now time.Time) *pb.RowPlace {
 	r := &pb.RowPlace{
 		Where: string(at.Stage), Lane: uint32(at.Lane), Batch: wire.FromID(at.Part.Batch), Row: at.Part.BatchRow(at.Row),
 		Function: at.Function, Wait: string(at.Wait), Connector: at.Connector, Attempt: at.Attempt, RunRows: uint32(at.Rows),
@@ -131,7 +131,7 @@ func placeOf(at *flowexec.Stand, now time.Time) *pb.RowPlace {
 const maxKeyTold = 200
 
 // placeSince completes where a row of the part stands: it has been queued since the part came.
-func (t *part) placeSince(r *pb.RowPlace, at *flowexec.Stand, now time.Time) {
+func (t *part) placeSince(r *pb.RowPlace, at *flowexec.Location, now time.Time) {
 	if at.Since.IsZero() {
 		r.ForMilliseconds = uint64(max(0, now.Sub(t.came).Milliseconds()))
 	}

@@ -28,15 +28,15 @@ type part struct {
 	longest int    // the most bytes of one row of output: the client takes no more
 
 	// What follows is guarded by the peer's lock.
-	*flowexec.Part                // nil once all rows have ended and are in results: their bytes are free then
-	charged        amount         // to the account, of size
-	open           int            // rows that have not ended
-	ended          []flowexec.Run // not in a result yet
-	made           int64          // bytes of ended
-	since          time.Time      // when the first of them ended
-	span           trace.Span     // nil where nobody traces
-	reporting      bool           // somebody makes results of them now
-	announced      rowSet         // rows that run, or wait for leave to; nil where none was announced
+	*flowexec.Part                      // nil once all rows have ended and are in results: their bytes are free then
+	charged        amount               // to the account, of size
+	open           int                  // rows that have not ended
+	ended          []flowexec.RunResult // not in a result yet
+	made           int64                // bytes of ended
+	since          time.Time            // when the first of them ended
+	span           trace.Span           // nil where nobody traces
+	reporting      bool                 // somebody makes results of them now
+	announced      rowSet               // rows that run, or wait for leave to; nil where none was announced
 }
 
 // part takes a part in.
@@ -78,7 +78,7 @@ func (k *session) part(m *pb.Part) error {
 	work.Enter = p.enter(t)
 	work.Grow = func(ctx context.Context) { t.account.tenant.grow(ctx, t) }
 	work.Piece = func(ctx context.Context, bytes, left int64) { t.account.tenant.pass(ctx, t, bytes, left) }
-	work.Done = func(run flowexec.Run) { p.end(t, run) }
+	work.Done = func(run flowexec.RunResult) { p.end(t, run) }
 	if err := p.hold(t); err != nil {
 		tracing.End(t.span, err)
 		return err
@@ -88,7 +88,7 @@ func (k *session) part(m *pb.Part) error {
 	p.wakeUp()
 
 	if made.compiled == nil {
-		p.note(t, flowexec.Run{Part: work, NotDone: uncompilable(t, made)})
+		p.note(t, flowexec.RunResult{Part: work, NotDone: uncompilable(t, made)})
 		p.report(t)
 		return nil
 	}
@@ -97,7 +97,7 @@ func (k *session) part(m *pb.Part) error {
 		p.mu.Lock()
 		k.tellDraining()
 		p.mu.Unlock()
-		p.note(t, flowexec.Run{Part: work, Returned: everyRow(t)})
+		p.note(t, flowexec.RunResult{Part: work, Returned: everyRow(t)})
 		p.report(t)
 		return nil
 	}

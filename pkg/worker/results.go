@@ -30,7 +30,7 @@ type result struct {
 }
 
 // end takes in how a run ended. Lanes call it, possibly at the same time.
-func (p *peer) end(t *part, run flowexec.Run) {
+func (p *peer) end(t *part, run flowexec.RunResult) {
 	complete, wake := p.note(t, run)
 	if wake {
 		p.wakeUp()
@@ -42,7 +42,7 @@ func (p *peer) end(t *part, run flowexec.Run) {
 }
 
 // note adds a run to what has ended of its part. wake: the sender does not know yet that rows wait for it.
-func (p *peer) note(t *part, run flowexec.Run) (complete, wake bool) {
+func (p *peer) note(t *part, run flowexec.RunResult) (complete, wake bool) {
 	p.server.metrics.rowsReturned.Add(float64(len(run.Returned)))
 	rows := len(run.Rows)
 	if run.Rows == nil {
@@ -80,7 +80,7 @@ func (p *peer) report(t *part) {
 
 // collect takes what has ended of a part and is in no result yet, and its bytes, which go on counting. It takes nothing while
 // somebody else makes results of the part, and will collect again.
-func (p *peer) collect(t *part) (ended []flowexec.Run, bytes int64, last bool) {
+func (p *peer) collect(t *part) (ended []flowexec.RunResult, bytes int64, last bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -186,7 +186,7 @@ func (p *peer) acknowledged(number uint64) error {
 }
 
 // resultsSafely is results; a defect there fails the rows, and ends neither the lane nor the process.
-func (s *server) resultsSafely(t *part, ended []flowexec.Run, last bool) (messages []*pb.Result) {
+func (s *server) resultsSafely(t *part, ended []flowexec.RunResult, last bool) (messages []*pb.Result) {
 	defer func() {
 		r := recover()
 		if r == nil {
@@ -216,9 +216,9 @@ func (s *server) resultsSafely(t *part, ended []flowexec.Run, last bool) (messag
 
 // results turns what has ended of a part into messages: one, unless it is large or its output rows are encoded differently.
 // With last the final one says by its silence that every row not mentioned is done.
-func (s *server) results(t *part, ended []flowexec.Run, last bool) []*pb.Result {
-	encoding := func(run flowexec.Run) string { return run.Output.Rows.Encoding }
-	slices.SortStableFunc(ended, func(a, b flowexec.Run) int { return strings.Compare(encoding(a), encoding(b)) })
+func (s *server) results(t *part, ended []flowexec.RunResult, last bool) []*pb.Result {
+	encoding := func(run flowexec.RunResult) string { return run.Output.Rows.Encoding }
+	slices.SortStableFunc(ended, func(a, b flowexec.RunResult) int { return strings.Compare(encoding(a), encoding(b)) })
 	var messages []*pb.Result
 	limit := int64(min(s.config.ResultBytes, t.takes))
 	for i := 0; i < len(ended); {
@@ -236,7 +236,7 @@ func (s *server) results(t *part, ended []flowexec.Run, last bool) []*pb.Result 
 }
 
 // gather makes one result of some runs, or splits it where it is large.
-func (s *server) gather(t *part, ended []flowexec.Run, last bool) []*pb.Result {
+func (s *server) gather(t *part, ended []flowexec.RunResult, last bool) []*pb.Result {
 	var all batch.Result
 	var dead []batch.DeadRow
 	var returned []uint32
@@ -265,7 +265,7 @@ func (s *server) gather(t *part, ended []flowexec.Run, last bool) []*pb.Result {
 type rowSet []uint64
 
 // finished are the rows that have an outcome.
-func finished(t *part, ended []flowexec.Run) rowSet {
+func finished(t *part, ended []flowexec.RunResult) rowSet {
 	n := uint32(t.size.rows)
 	set := make(rowSet, (n+63)/64)
 	for _, run := range ended {

@@ -160,7 +160,7 @@ func (r *room) tell() {
 }
 
 // made is about how many bytes a run ended with.
-func made(run *flowexec.Run) int64 {
+func made(run *flowexec.RunResult) int64 {
 	bytes := len(run.Output.Rows.Data) + outputRowBytes*run.Output.Rows.Len() + sizeOfDead(run.Dead)
 	for i := range run.NotDone {
 		bytes += sizeOf(&run.NotDone[i])

@@ -106,7 +106,7 @@ func TestResultsTellEverything(t *testing.T) {
 		large := rapid.SampledFrom([]int{10, 10, 200, 3000}).Draw(t, "largest output")
 		takes := rapid.SampledFrom([]int{8 << 10, 8 << 10, 4 << 10, 700}).Draw(t, "the coordinator takes")
 		oneRow := min(takes, rapid.SampledFrom([]int{8 << 10, 8 << 10, 2 << 10, 100}).Draw(t, "one row for the client"))
-		runs := make([]flowexec.Run, lanes)
+		runs := make([]flowexec.RunResult, lanes)
 		want := map[uint32]ending{}
 		for row := range uint32(n) {
 			run := &runs[rapid.IntRange(0, lanes-1).Draw(t, "lane")]
@@ -138,7 +138,7 @@ func TestResultsTellEverything(t *testing.T) {
 			}
 			want[row] = e
 		}
-		runs = slices.DeleteFunc(runs, func(r flowexec.Run) bool { return len(r.Rows) == 0 })
+		runs = slices.DeleteFunc(runs, func(r flowexec.RunResult) bool { return len(r.Rows) == 0 })
 		part := smallPart(n)
 		part.takes, part.longest = takes, oneRow
 		cut := rapid.IntRange(0, len(runs)-1).Draw(t, "reported before")
@@ -159,13 +159,13 @@ func TestResultsTellEverything(t *testing.T) {
 
 func TestWhatTheWholeBatchStandsBehind(t *testing.T) {
 	s := smallServer()
-	run := flowexec.Run{NotDone: []batch.RowOutcome{{Row: 7, Outcome: batch.Filtered, Code: batch.CodeDropped}}}
+	run := flowexec.RunResult{NotDone: []batch.RowOutcome{{Row: 7, Outcome: batch.Filtered, Code: batch.CodeDropped}}}
 	for range 5 {
 		run.Output.Rows.Append(make([]byte, 1<<10))
 		run.Output.Origins = append(run.Output.Origins, batch.WholeBatch)
 	}
 	part := smallPart(100)
-	got, whole := gatherEndings(t, s.results(part, []flowexec.Run{run}, true), 100, limit)
+	got, whole := gatherEndings(t, s.results(part, []flowexec.RunResult{run}, true), 100, limit)
 	if len(whole) != 5 || got[7].outcome != batch.Filtered || got[8].outcome != batch.Done {
 		t.Errorf("%d output rows, row 7 %v, row 8 %v", len(whole), got[7], got[8])
 	}
@@ -173,16 +173,16 @@ func TestWhatTheWholeBatchStandsBehind(t *testing.T) {
 		run.Output.Rows.Append(make([]byte, 1<<10))
 		run.Output.Origins = append(run.Output.Origins, batch.WholeBatch)
 	}
-	got, whole = gatherEndings(t, s.results(part, []flowexec.Run{run}, true), 100, limit)
+	got, whole = gatherEndings(t, s.results(part, []flowexec.RunResult{run}, true), 100, limit)
 	if len(whole) != 0 || got[7].outcome != batch.Filtered || got[8].outcome != batch.Dead || got[8].code != batch.CodeRowTooLarge {
 		t.Errorf("over the limit: %d output rows, row 7 %v, row 8 %v", len(whole), got[7], got[8])
 	}
 }
 
 func TestOutputsOfDifferentEncodingsDoNotMix(t *testing.T) {
-	var runs []flowexec.Run
+	var runs []flowexec.RunResult
 	for i, encoding := range []string{"", "msgpack", "", "msgpack"} {
-		run := flowexec.Run{Rows: []uint32{uint32(i)}}
+		run := flowexec.RunResult{Rows: []uint32{uint32(i)}}
 		run.Output.Rows.Append([]byte(encoding + fmt.Sprint(i)))
 		run.Output.Rows.Encoding, run.Output.Origins = encoding, []uint32{uint32(i)}
 		runs = append(runs, run)
@@ -207,12 +207,12 @@ func TestOutputsOfDifferentEncodingsDoNotMix(t *testing.T) {
 // A defect in results fails rows; it must not take the process with it.
 func TestResultsThatPanic(t *testing.T) {
 	inBubble(t, wideBudget, func(t *testing.T, r *rig) {
-		run := flowexec.Run{Rows: []uint32{0, 99}, NotDone: []batch.RowOutcome{{Row: 99, Reason: strings.Repeat("x", 1<<20)}}}
+		run := flowexec.RunResult{Rows: []uint32{0, 99}, NotDone: []batch.RowOutcome{{Row: 99, Reason: strings.Repeat("x", 1<<20)}}}
 		run.Output.Rows.Append(make([]byte, 2<<20))
 		run.Output.Origins = []uint32{5000}
 		p := smallPart(2)
 		p.flow = &flow{name: "f"}
-		results := r.server.resultsSafely(p, []flowexec.Run{run}, true)
+		results := r.server.resultsSafely(p, []flowexec.RunResult{run}, true)
 		if len(results) != 1 || len(results[0].GetNotDone()) != 2 || results[0].GetNotDone()[0].GetCode() != pb.Code_CODE_INTERNAL {
 			t.Errorf("results %v", results)
 		}

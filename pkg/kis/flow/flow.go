@@ -187,7 +187,7 @@ func (f *KisFlow) take() ([]any, batch.ID) {
 const maxLines = 10
 
 // verdict is the error of a run.
-func (f *KisFlow) verdict(ctx context.Context, result flowexec.Run) error {
+func (f *KisFlow) verdict(ctx context.Context, result flowexec.RunResult) error {
 	var errs []error
 	if result.Err != nil {
 		errs = append(errs, result.Err)

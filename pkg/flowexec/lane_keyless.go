@@ -2,23 +2,23 @@ package flowexec
 
 import "sync"
 
-// wholes are the parts without keys that wait for a lane. There is no order to keep, so any lane takes the next one as soon as
+// keylessQueue are the parts without keys that wait for a lane. There is no order to keep, so any lane takes the next one as soon as
 // it is free: none waits behind a slow one.
-type wholes struct {
+type keylessQueue struct {
 	mu     sync.Mutex
 	queue  []*work // guarded by mu: those from head on wait
 	head   int     // guarded by mu
 	spare  []*work // guarded by mu: empty, to be used again; at most spareWorks
-	free   []*lane // guarded by mu: lanes that wait for something to do
+	idle   []*lane // guarded by mu: lanes that wait for something to do
 	closed bool    // guarded by mu: no more are taken
 }
 
 // spareWorks is how many works are kept to be used again.
-const spareWorks = 64
+const maxSpare = 64
 
-// enqueueWhole queues a part without keys, and sees to it that a lane takes it.
-func (l *Lanes) enqueueWhole(p *Part, in input) {
-	q := &l.wholes
+// enqueueKeyless queues a part without keys, and sees to it that a lane takes it.
+func (l *Lanes) enqueueKeyless(p *Part, in input) {
+	q := &l.keyless
 	if !l.begin() {
 		l.giveBack([]*work{{part: p, in: in}})
 		return
@@ -29,10 +29,10 @@ func (l *Lanes) enqueueWhole(p *Part, in input) {
 		l.giveBack([]*work{{part: p, in: in}})
 		return
 	}
-	w := q.unused()
+	w := q.newWork()
 	w.part, w.in = p, in
 	q.queue = append(q.queue, w)
-	ln := q.wake()
+	ln := q.takeIdle()
 	q.mu.Unlock()
 	if ln != nil {
 		ln.signal()
@@ -41,8 +41,8 @@ func (l *Lanes) enqueueWhole(p *Part, in input) {
 	l.oneMore()
 }
 
-// unused is an empty work. It must be called with mu held.
-func (q *wholes) unused() *work {
+// newWork is an empty work. It must be called with mu held.
+func (q *keylessQueue) newWork() *work {
 	n := len(q.spare) - 1
 	if n < 0 {
 		return new(work)
@@ -52,28 +52,28 @@ func (q *wholes) unused() *work {
 	return w
 }
 
-// wake takes out a lane that waits, to be told that there is something to do; nil: none does. It must be called with mu held.
-func (q *wholes) wake() *lane {
-	n := len(q.free) - 1
+// takeIdle takes out a lane that waits, to be told that there is something to do; nil: none does. It must be called with mu held.
+func (q *keylessQueue) takeIdle() *lane {
+	n := len(q.idle) - 1
 	if n < 0 || q.head == len(q.queue) {
 		return nil
 	}
-	ln := q.free[n]
-	q.leave(ln)
+	ln := q.idle[n]
+	q.removeIdle(ln)
 	return ln
 }
 
-// leave takes a lane out of those that wait. It must be called with mu held.
-func (q *wholes) leave(ln *lane) {
-	if ln.freeAt == 0 {
+// removeIdle takes a lane out of those that wait. It must be called with mu held.
+func (q *keylessQueue) removeIdle(ln *lane) {
+	if ln.idleIndex == 0 {
 		return
 	}
-	n := len(q.free) - 1
-	last := q.free[n]
-	q.free[ln.freeAt-1], last.freeAt = last, ln.freeAt
-	q.free[n] = nil
-	q.free = q.free[:n]
-	ln.freeAt = 0
+	n := len(q.idle) - 1
+	last := q.idle[n]
+	q.idle[ln.idleIndex-1], last.idleIndex = last, ln.idleIndex
+	q.idle[n] = nil
+	q.idle = q.idle[:n]
+	ln.idleIndex = 0
 }
 
 func (ln *lane) signal() {
@@ -84,26 +84,26 @@ func (ln *lane) signal() {
 
 // next is the part that a lane is to run, which then is not among those that wait; nil: there is none, and the lane is among them.
 // It must be called with the lane's lock held.
-func (q *wholes) next(ln *lane) *work {
+func (q *keylessQueue) next(ln *lane) *work {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if w := ln.spent; w != nil {
-		ln.spent = nil
-		if len(q.spare) < spareWorks {
+	if w := ln.reusable; w != nil {
+		ln.reusable = nil
+		if len(q.spare) < maxSpare {
 			*w = work{}
 			q.spare = append(q.spare, w)
 		}
 	}
 	if q.head == len(q.queue) {
-		if ln.freeAt == 0 {
-			q.free = append(q.free, ln)
-			ln.freeAt = len(q.free)
+		if ln.idleIndex == 0 {
+			q.idle = append(q.idle, ln)
+			ln.idleIndex = len(q.idle)
 		}
-		ln.offered = true
+		ln.maybeIdle = true
 		return nil
 	}
-	q.leave(ln)
-	ln.offered = false
+	q.removeIdle(ln)
+	ln.maybeIdle = false
 	w := q.queue[q.head]
 	q.queue[q.head] = nil
 	if q.head++; 2*q.head >= len(q.queue) { // so that the room before it is used again
@@ -114,23 +114,23 @@ func (q *wholes) next(ln *lane) *work {
 	return w
 }
 
-// without takes a lane out of those that wait, and returns one that is to be woken in its place; nil: none need be.
-func (q *wholes) without(ln *lane) (other *lane) {
+// wakeAnother takes a lane out of those that wait, and returns one that is to be woken in its place; nil: none need be.
+func (q *keylessQueue) wakeAnother(ln *lane) (other *lane) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.leave(ln)
-	return q.wake()
+	q.removeIdle(ln)
+	return q.takeIdle()
 }
 
 // len is how many parts wait.
-func (q *wholes) len() int {
+func (q *keylessQueue) len() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return len(q.queue) - q.head
 }
 
 // take takes parts out of the queue.
-func (q *wholes) take(which func(*work) bool) (taken []*work) {
+func (q *keylessQueue) take(which func(*work) bool) (taken []*work) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	kept := q.queue[:0]
@@ -147,7 +147,7 @@ func (q *wholes) take(which func(*work) bool) (taken []*work) {
 }
 
 // close takes all parts out; no more are taken.
-func (q *wholes) close() []*work {
+func (q *keylessQueue) close() []*work {
 	q.mu.Lock()
 	q.closed = true
 	q.mu.Unlock()

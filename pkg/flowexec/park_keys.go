@@ -9,8 +9,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// watch is what the parked rows of all lanes wait for in one connector.
-type watch struct {
+// keyWatch is what the parked rows of all lanes wait for in one connector.
+type keyWatch struct {
 	conn    connector.Connection // held
 	watcher connector.Watcher
 
@@ -18,13 +18,13 @@ type watch struct {
 	registering sync.Mutex
 	closed      bool // guarded by registering
 
-	mu     sync.Mutex         // taken last
-	groups map[string]*group  // by key, linked by also; guarded by mu
-	rests  map[string][]*rest // by key; guarded by mu
+	mu      sync.Mutex               // taken last
+	groups  map[string]*group        // by key, linked by also; guarded by mu
+	resting map[string][]*restingRun // by key; guarded by mu
 }
 
 // watched finds or makes the watch of a connector, and adds to it.
-func (l *Lanes) watched(ctx context.Context, c *definition.Connector, add func(*watch)) error {
+func (l *Lanes) watched(ctx context.Context, c *definition.Connector, add func(*keyWatch)) error {
 	for {
 		w := l.watchOf(c)
 		if w == nil {
@@ -47,14 +47,14 @@ func (l *Lanes) watched(ctx context.Context, c *definition.Connector, add func(*
 
 // newWatch makes the watch of a connector, unless another lane was faster. Those of other versions with which nobody waits
 // any more are closed.
-func (l *Lanes) newWatch(ctx context.Context, c *definition.Connector) (*watch, error) {
+func (l *Lanes) newWatch(ctx context.Context, c *definition.Connector) (*keyWatch, error) {
 	conn, err := l.connection(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	w := &watch{conn: conn, groups: make(map[string]*group), rests: make(map[string][]*rest)}
-	w.watcher = conn.Watch(w.wake)
-	var idle []*watch
+	w := &keyWatch{conn: conn, groups: make(map[string]*group), resting: make(map[string][]*restingRun)}
+	w.watcher = conn.Watch(w.saved)
+	var idle []*keyWatch
 	l.watching.Lock()
 	for of, other := range l.watches {
 		if of != c && of.Name == c.Name && other.end(false) {
@@ -75,7 +75,7 @@ func (l *Lanes) newWatch(ctx context.Context, c *definition.Connector) (*watch, 
 
 // endWatches ends all watches.
 func (l *Lanes) endWatches() {
-	var all []*watch
+	var all []*keyWatch
 	l.watching.Lock()
 	for _, w := range l.watches {
 		w.end(true)
@@ -86,7 +86,7 @@ func (l *Lanes) endWatches() {
 	l.closeWatches(all)
 }
 
-func (l *Lanes) closeWatches(all []*watch) {
+func (l *Lanes) closeWatches(all []*keyWatch) {
 	for _, w := range all {
 		if err := w.conn.Close(); err != nil {
 			l.config.Logger.Warn("closing a connection that is no longer needed", "flow", l.config.Flow, "error", err)
@@ -95,86 +95,86 @@ func (l *Lanes) closeWatches(all []*watch) {
 }
 
 // end lets nobody wait any more; unless all is true, only if nobody does.
-func (w *watch) end(all bool) bool {
+func (w *keyWatch) end(all bool) bool {
 	w.registering.Lock()
 	defer w.registering.Unlock()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if all || len(w.groups)+len(w.rests) == 0 {
+	if all || len(w.groups)+len(w.resting) == 0 {
 		w.closed = true
 	}
 	return w.closed
 }
 
-// wake is told of a key that may be there.
-func (w *watch) wake(key string) {
+// saved is told of a key that may be there.
+func (w *keyWatch) saved(key string) {
 	w.mu.Lock()
-	groups, rests := w.groups[key], w.rests[key]
+	groups, rests := w.groups[key], w.resting[key]
 	delete(w.groups, key)
-	delete(w.rests, key)
+	delete(w.resting, key)
 	w.mu.Unlock()
 	for g := groups; g != nil; {
-		next := g.also
-		g.also = nil
-		g.parcel.lane.happened(g)
+		next := g.nextWaiting
+		g.nextWaiting = nil
+		g.parcel.lane.waitOver(g)
 		g = next
 	}
 	for _, r := range rests {
-		r.happened()
+		r.keySaved()
 	}
 }
 
 // add has a group go on when its key is saved. The caller holds registering.
-func (w *watch) add(g *group) {
+func (w *keyWatch) add(g *group) {
 	w.mu.Lock()
-	known := w.known(g.want)
-	g.also, w.groups[g.want] = w.groups[g.want], g
+	known := w.known(g.wantedKey)
+	g.nextWaiting, w.groups[g.wantedKey] = w.groups[g.wantedKey], g
 	w.mu.Unlock()
 	if !known {
-		w.watcher.Add(g.want)
+		w.watcher.Add(g.wantedKey)
 	}
 }
 
 // addRest has a resting run told of keys. The caller holds registering.
-func (w *watch) addRest(r *rest, keys []string) {
+func (w *keyWatch) addRest(r *restingRun, keys []string) {
 	var unknown []string
 	w.mu.Lock()
 	for _, key := range keys {
 		if !w.known(key) {
 			unknown = append(unknown, key)
 		}
-		w.rests[key] = append(w.rests[key], r)
+		w.resting[key] = append(w.resting[key], r)
 	}
 	w.mu.Unlock()
 	w.watcher.Add(unknown...)
 }
 
 // known reports whether somebody waits for a key. It must be called with mu held.
-func (w *watch) known(key string) bool { return w.groups[key] != nil || len(w.rests[key]) > 0 }
+func (w *keyWatch) known(key string) bool { return w.groups[key] != nil || len(w.resting[key]) > 0 }
 
 // remove takes a group off, or a resting run. It may have been told.
-func (w *watch) remove(key string, g *group, r *rest) {
+func (w *keyWatch) remove(key string, g *group, r *restingRun) {
 	w.registering.Lock()
 	defer w.registering.Unlock()
 	w.mu.Lock()
 	known := w.known(key)
-	for before, at := (*group)(nil), w.groups[key]; at != nil; before, at = at, at.also {
+	for before, at := (*group)(nil), w.groups[key]; at != nil; before, at = at, at.nextWaiting {
 		switch {
 		case at != g:
 			continue
 		case before != nil:
-			before.also = g.also
-		case g.also != nil:
-			w.groups[key] = g.also
+			before.nextWaiting = g.nextWaiting
+		case g.nextWaiting != nil:
+			w.groups[key] = g.nextWaiting
 		default:
 			delete(w.groups, key)
 		}
 		break
 	}
-	if rests := slices.DeleteFunc(w.rests[key], func(o *rest) bool { return o == r }); len(rests) > 0 {
-		w.rests[key] = rests
+	if rests := slices.DeleteFunc(w.resting[key], func(o *restingRun) bool { return o == r }); len(rests) > 0 {
+		w.resting[key] = rests
 	} else {
-		delete(w.rests, key)
+		delete(w.resting, key)
 	}
 	last := known && !w.known(key)
 	w.mu.Unlock()
@@ -187,25 +187,25 @@ func (w *watch) remove(key string, g *group, r *rest) {
 func (l *Lanes) await(ctx context.Context, groups []group) {
 	for i := range groups {
 		g := &groups[i]
-		if h, ok := g.parcel.hear[g]; ok {
-			l.config.Saves.add(g.from().Name, h.saves, g)
-			if g.parcel.lane.gone(g) {
+		if h, ok := g.parcel.saveWaits[g]; ok {
+			l.config.Saves.add(g.connector().Name, h.saves, g)
+			if g.parcel.lane.waitEnded(g) {
 				l.forget([]*group{g})
 			}
 		}
 		if a := g.parcel.asks[g]; a != nil {
 			a.add(g)
-			if g.parcel.lane.gone(g) {
+			if g.parcel.lane.waitEnded(g) {
 				l.forget([]*group{g})
 			}
 		}
-		if g.want == "" {
+		if g.wantedKey == "" {
 			continue
 		}
-		err := l.watched(ctx, g.from(), func(w *watch) { w.add(g) })
+		err := l.watched(ctx, g.connector(), func(w *keyWatch) { w.add(g) })
 		if err != nil {
-			g.parcel.lane.happened(g)
-		} else if g.parcel.lane.gone(g) {
+			g.parcel.lane.waitOver(g)
+		} else if g.parcel.lane.waitEnded(g) {
 			l.forget([]*group{g})
 		}
 	}
@@ -214,22 +214,22 @@ func (l *Lanes) await(ctx context.Context, groups []group) {
 // forget takes groups off that do not wait any more.
 func (l *Lanes) forget(groups []*group) {
 	for _, g := range groups {
-		if _, ok := g.parcel.hear[g]; ok {
-			l.config.Saves.remove(g.from().Name, g)
+		if _, ok := g.parcel.saveWaits[g]; ok {
+			l.config.Saves.remove(g.connector().Name, g)
 		}
 		if a := g.parcel.asks[g]; a != nil {
 			a.remove(g)
 		}
-		if g.want == "" {
+		if g.wantedKey == "" {
 			continue
 		}
-		if w := l.watchOf(g.from()); w != nil {
-			w.remove(g.want, g, nil)
+		if w := l.watchOf(g.connector()); w != nil {
+			w.remove(g.wantedKey, g, nil)
 		}
 	}
 }
 
-func (l *Lanes) watchOf(c *definition.Connector) *watch {
+func (l *Lanes) watchOf(c *definition.Connector) *keyWatch {
 	l.watching.Lock()
 	defer l.watching.Unlock()
 	return l.watches[c]

@@ -7,27 +7,27 @@ import (
 	"sync/atomic"
 )
 
-// places are where the lanes of a flow stand: each has an equal range of the slots. A lane is made when there are rows for it.
+// laneTable are where the lanes of a flow stand: each has an equal range of the slots. A lane is made when there are rows for it.
 //
 // When their number changes, most keys get another lane. What has not begun goes there at once. Rows of a key that its old
 // lane still runs, or that are parked there, stay; rows behind them wait until the old lane has none of that key.
-type places struct {
-	mu     sync.RWMutex
-	copies int              // guarded by mu
-	lanes  map[int]*lane    // guarded by mu: by place
-	leaves []*lane          // guarded by mu: those without a place, which may still have rows
-	away   map[uint64]*lane // guarded by mu: the keys that another lane than theirs has
-	shut   bool             // guarded by mu: no lane is made any more
+type laneTable struct {
+	mu        sync.RWMutex
+	size      int              // guarded by mu
+	lanes     map[int]*lane    // guarded by mu: by place
+	leaving   []*lane          // guarded by mu: those without a place, which may still have rows
+	oldOwners map[uint64]*lane // guarded by mu: the keys that another lane than theirs has
+	closed    bool             // guarded by mu: no lane is made any more
 
-	turning atomic.Bool // there is somebody in leaves, or a key in away
+	unsettled atomic.Bool // there is somebody in leaves, or a key in away
 }
 
-// place hands a run, counted in or not, to the lanes of its rows. It returns what they do not take.
-func (l *Lanes) place(w *work) (back []*work) {
-	p := &l.places
+// enqueueKeyed hands a run, counted in or not, to the lanes of its rows. It returns what they do not take.
+func (l *Lanes) enqueueKeyed(w *work) (back []*work) {
+	p := &l.table
 	p.mu.RLock()
-	if len(p.away) == 0 {
-		works := w.split(p.copies)
+	if len(p.oldOwners) == 0 {
+		works := w.split(p.size)
 		if there := !slices.ContainsFunc(works, func(w placed) bool { return p.lanes[w.place] == nil }); there {
 			for _, w := range works {
 				if !l.begin() || !p.lanes[w.place].enqueue(w.work) {
@@ -41,27 +41,27 @@ func (l *Lanes) place(w *work) (back []*work) {
 	p.mu.RUnlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !l.begin() || p.shut {
+	if !l.begin() || p.closed {
 		return []*work{w}
 	}
-	return l.replace(w)
+	return l.route(w)
 }
 
-// replace places a run that is counted in. It must be called with places.mu held.
-func (l *Lanes) replace(w *work) (back []*work) {
-	p := &l.places
+// route places a run that is counted in. It must be called with places.mu held.
+func (l *Lanes) route(w *work) (back []*work) {
+	p := &l.table
 	n := 0
 	count := func() {
 		if n++; n > 1 {
 			l.alsoPending()
 		}
 	}
-	if len(p.away) > 0 {
+	if len(p.oldOwners) > 0 {
 		var rest []uint32
 		behind := make(map[*lane][]uint32)
 		for i := range uint32(w.len()) {
 			row := w.row(i)
-			if ln := p.away[w.in.columns.Keys[row]]; ln != nil {
+			if ln := p.oldOwners[w.in.columns.Keys[row]]; ln != nil {
 				behind[ln] = append(behind[ln], row)
 			} else {
 				rest = append(rest, row)
@@ -69,7 +69,7 @@ func (l *Lanes) replace(w *work) (back []*work) {
 		}
 		for ln, rows := range behind {
 			count()
-			ln.behind = append(ln.behind, &work{part: w.part, in: w.in, rows: rows})
+			ln.waitingForKeys = append(ln.waitingForKeys, &work{part: w.part, in: w.in, rows: rows})
 		}
 		switch {
 		case rest == nil:
@@ -78,22 +78,22 @@ func (l *Lanes) replace(w *work) (back []*work) {
 			w = &work{part: w.part, in: w.in, rows: rest}
 		}
 	}
-	for _, w := range w.split(p.copies) {
+	for _, w := range w.split(p.size) {
 		count()
-		if !l.lane(w.place).enqueue(w.work) {
+		if !l.laneAt(w.place).enqueue(w.work) {
 			back = append(back, w.work)
 		}
 	}
 	return back
 }
 
-// lane is the lane of a place; it is made where there is none yet. It must be called with places.mu held.
-func (l *Lanes) lane(place int) *lane {
-	ln := l.places.lanes[place]
+// laneAt is the lane of a place; it is made where there is none yet. It must be called with places.mu held.
+func (l *Lanes) laneAt(place int) *lane {
+	ln := l.table.lanes[place]
 	if ln == nil {
 		ln = &lane{lanes: l, index: place}
 		ln.ready.L = &ln.mu
-		l.places.lanes[place] = ln
+		l.table.lanes[place] = ln
 		l.wg.Add(1)
 		ln.start(nil)
 	}
@@ -102,96 +102,96 @@ func (l *Lanes) lane(place int) *lane {
 
 // oneMore makes one more lane, if there may be more.
 func (l *Lanes) oneMore() {
-	p := &l.places
+	p := &l.table
 	p.mu.RLock()
-	full := p.shut || len(p.lanes) >= p.copies
+	full := p.closed || len(p.lanes) >= p.size
 	p.mu.RUnlock()
 	if full {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.shut || len(p.lanes) >= p.copies {
+	if p.closed || len(p.lanes) >= p.size {
 		return
 	}
 	place := len(p.lanes)
 	for p.lanes[place] != nil { // parts with keys came, too
-		place = (place + 1) % p.copies
+		place = (place + 1) % p.size
 	}
-	l.lane(place)
+	l.laneAt(place)
 }
 
 // all are the lanes that there are.
 func (l *Lanes) all() []*lane {
-	p := &l.places
+	p := &l.table
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	all := make([]*lane, 0, len(p.lanes)+len(p.leaves))
+	all := make([]*lane, 0, len(p.lanes)+len(p.leaving))
 	for _, ln := range p.lanes {
 		all = append(all, ln)
 	}
-	return append(all, p.leaves...)
+	return append(all, p.leaving...)
 }
 
 // Copies is how many lanes there may be.
 func (l *Lanes) Copies() int {
-	l.places.mu.RLock()
-	defer l.places.mu.RUnlock()
-	return l.places.copies
+	l.table.mu.RLock()
+	defer l.table.mu.RUnlock()
+	return l.table.size
 }
 
 // Resize changes how many lanes there may be; 0: GOMAXPROCS. What has not begun goes to them at once, so that more of them run beside
 // what is under way. A lane whose place is no more ends when what it runs has ended, and what is parked there. Resize does not
 // wait for that. It may be called at any time.
 func (l *Lanes) Resize(copies int) {
-	l.giveBack(l.resize(orDefault(copies)))
+	l.giveBack(l.resize(laneCount(copies)))
 }
 
 func (l *Lanes) resize(copies int) (back []*work) {
-	p := &l.places
+	p := &l.table
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.shut || copies == p.copies {
+	if p.closed || copies == p.size {
 		return nil
 	}
 	// First: a lane whose run ends now either has none of its keys any more when it is asked below, or finds this set and turns.
-	p.turning.Store(true)
-	p.copies = copies
+	p.unsettled.Store(true)
+	p.size = copies
 	var works []*work
 	away := make(map[uint64]*lane)
 	for place, ln := range p.lanes {
-		works = append(works, ln.stay(place, copies, away)...)
+		works = append(works, ln.vacate(place, copies, away)...)
 		if place >= copies {
 			delete(p.lanes, place)
-			p.leaves = append(p.leaves, ln)
+			p.leaving = append(p.leaving, ln)
 		}
 	}
-	for _, ln := range p.leaves {
-		works = append(works, ln.stay(-1, copies, away)...)
+	for _, ln := range p.leaving {
+		works = append(works, ln.vacate(-1, copies, away)...)
 	}
 	// In what waits for a key nothing stands before what was queued.
-	for _, ln := range append(slices.Collect(maps.Values(p.lanes)), p.leaves...) {
-		works = append(works, ln.behind...)
-		ln.behind = nil
+	for _, ln := range append(slices.Collect(maps.Values(p.lanes)), p.leaving...) {
+		works = append(works, ln.waitingForKeys...)
+		ln.waitingForKeys = nil
 	}
-	p.away = away
+	p.oldOwners = away
 	for _, w := range works {
-		back = append(back, l.replace(w)...)
+		back = append(back, l.route(w)...)
 	}
-	for n := l.wholes.len(); n > 0 && len(p.lanes) < copies; n-- {
+	for n := l.keyless.len(); n > 0 && len(p.lanes) < copies; n-- {
 		place := len(p.lanes)
 		for p.lanes[place] != nil {
 			place = (place + 1) % copies
 		}
-		l.lane(place)
+		l.laneAt(place)
 	}
-	p.turning.Store(len(p.away) > 0 || len(p.leaves) > 0)
+	p.unsettled.Store(len(p.oldOwners) > 0 || len(p.leaving) > 0)
 	return back
 }
 
-// stay empties the lane's queue, which goes elsewhere, and notes the keys that it has and that are not its own any more. A
+// vacate empties the lane's queue, which goes elsewhere, and notes the keys that it has and that are not its own any more. A
 // lane without a place ends when it has nothing left.
-func (ln *lane) stay(place, copies int, away map[uint64]*lane) []*work {
+func (ln *lane) vacate(place, copies int, away map[uint64]*lane) []*work {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
 	queue := ln.queue
@@ -201,75 +201,75 @@ func (ln *lane) stay(place, copies int, away map[uint64]*lane) []*work {
 			away[key] = ln
 		}
 	}
-	if w := ln.now; w != nil && len(w.in.columns.Keys) > 0 {
+	if w := ln.current; w != nil && len(w.in.columns.Keys) > 0 {
 		for i := range uint32(w.len()) {
 			note(w.in.columns.Keys[w.row(i)])
 		}
 	}
-	for key := range ln.lot.keys {
+	for key := range ln.parked.keys {
 		note(key)
 	}
 	if place < 0 || place >= copies {
-		ln.leaves = true
+		ln.leaving = true
 		ln.ready.Signal()
 	}
 	return queue
 }
 
-// turn lets the keys go that the lane does not have any more, and places what waited for them.
-func (l *Lanes) turn(ln *lane) {
-	if l.places.turning.Load() {
-		l.giveBack(l.settled(ln))
+// settleKeys lets the keys go that the lane does not have any more, and places what waited for them.
+func (l *Lanes) settleKeys(ln *lane) {
+	if l.table.unsettled.Load() {
+		l.giveBack(l.settleKeysOf(ln))
 	}
 }
 
-func (l *Lanes) settled(ln *lane) (back []*work) {
-	p := &l.places
+func (l *Lanes) settleKeysOf(ln *lane) (back []*work) {
+	p := &l.table
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	ln.mu.Lock()
-	if ln.now == nil {
-		for key, at := range p.away {
-			if at == ln && ln.lot.keys[key] == nil {
-				delete(p.away, key)
+	if ln.current == nil {
+		for key, at := range p.oldOwners {
+			if at == ln && ln.parked.keys[key] == nil {
+				delete(p.oldOwners, key)
 			}
 		}
 	}
 	ln.mu.Unlock()
-	behind := ln.behind
-	ln.behind = nil
+	behind := ln.waitingForKeys
+	ln.waitingForKeys = nil
 	for _, w := range behind {
-		back = append(back, l.replace(w)...)
+		back = append(back, l.route(w)...)
 	}
-	p.leaves = slices.DeleteFunc(p.leaves, func(ln *lane) bool {
+	p.leaving = slices.DeleteFunc(p.leaving, func(ln *lane) bool {
 		ln.mu.Lock()
 		defer ln.mu.Unlock()
 		return ln.closed
 	})
-	p.turning.Store(len(p.away) > 0 || len(p.leaves) > 0)
+	p.unsettled.Store(len(p.oldOwners) > 0 || len(p.leaving) > 0)
 	return back
 }
 
 // release takes out of all lanes what a Release asks for. Nothing changes its lane meanwhile.
-func (l *Lanes) release(c recall) (lanes []*lane, back []*work, parked []*group) {
-	p := &l.places
+func (l *Lanes) release(c releaseRequest) (lanes []*lane, back []*work, parked []*group) {
+	p := &l.table
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	lanes = append(slices.Collect(maps.Values(p.lanes)), p.leaves...)
+	lanes = append(slices.Collect(maps.Values(p.lanes)), p.leaving...)
 	for _, ln := range lanes {
 		works, groups := ln.release(c)
 		back, parked = append(back, works...), append(parked, groups...)
-		ln.behind, back = l.cut(ln.behind, c, back)
+		ln.waitingForKeys, back = l.cut(ln.waitingForKeys, c, back)
 	}
 	return lanes, back, parked
 }
 
 // cut parts queued runs in those that stay and those that go; the latter are appended to back.
-func (l *Lanes) cut(queue []*work, c recall, back []*work) (kept, gone []*work) {
+func (l *Lanes) cut(queue []*work, c releaseRequest, back []*work) (kept, gone []*work) {
 	kept = queue[:0]
 	for _, w := range queue {
 		stays, goes := w, (*work)(nil)
-		if c.part(w.part) {
+		if c.includesPart(w.part) {
 			stays, goes = w.cut(c)
 		}
 		if goes != nil {
@@ -286,18 +286,18 @@ func (l *Lanes) cut(queue []*work, c recall, back []*work) (kept, gone []*work) 
 	return kept, back
 }
 
-// shut ends the making of lanes. It returns those that there are, and what waits for keys.
-func (l *Lanes) shut() (lanes []*lane, back []*work) {
-	p := &l.places
+// closeTable ends the making of lanes. It returns those that there are, and what waits for keys.
+func (l *Lanes) closeTable() (lanes []*lane, back []*work) {
+	p := &l.table
 	p.mu.Lock()
-	p.shut = true
+	p.closed = true
 	p.mu.Unlock()
 	lanes = l.all()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, ln := range lanes {
-		back = append(back, ln.behind...)
-		ln.behind = nil
+		back = append(back, ln.waitingForKeys...)
+		ln.waitingForKeys = nil
 	}
 	return lanes, back
 }

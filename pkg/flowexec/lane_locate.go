@@ -42,8 +42,8 @@ const (
 	ForTurn Wait = "turn"
 )
 
-// Stand is where a row stands.
-type Stand struct {
+// Location is where a row stands.
+type Location struct {
 	// Part is the part as Enqueue was given it, Row a row of it.
 	Part  *Part
 	Row   uint32
@@ -61,52 +61,52 @@ type Stand struct {
 	Since, Due time.Time
 }
 
-// Count is rows in one stage, of parts that mine says yes to, or of the others.
-type Count struct {
+// StageCount is rows in one stage, of parts that mine says yes to, or of the others.
+type StageCount struct {
 	Stage Stage
 	Mine  bool
 }
 
-// Stands tells where the rows with the key stand, those first that others wait for, at most so many, and how many there are in
+// Locate tells where the rows with the key stand, those first that others wait for, at most so many, and how many there are in
 // each stage. It may be called at any time, and holds up a lane no longer than it takes to copy its queue's list. mine must not
 // call the lanes.
-func (l *Lanes) Stands(key uint64, most int, mine func(*Part) bool) (stands []Stand, counts map[Count]int) {
-	p := &l.places
-	q := inquiry{key: key, most: most, mine: mine, counts: map[Count]int{}}
+func (l *Lanes) Locate(key uint64, most int, mine func(*Part) bool) (stands []Location, counts map[StageCount]int) {
+	p := &l.table
+	q := locator{key: key, limit: most, mine: mine, counts: map[StageCount]int{}}
 	p.mu.RLock()
 	var works []work
-	lanes := []*lane{p.away[key], p.lanes[laneOf(key, p.copies)]} // who has rows of it that are older comes first
+	lanes := []*lane{p.oldOwners[key], p.lanes[laneOf(key, p.size)]} // who has rows of it that are older comes first
 	for i, ln := range lanes {
 		if ln == nil || i == 1 && ln == lanes[0] {
 			continue
 		}
 		works = append(works, q.look(ln)...)
-		for _, w := range ln.behind {
+		for _, w := range ln.waitingForKeys {
 			works = append(works, *w)
 		}
 	}
 	p.mu.RUnlock()
 	for i := range works {
-		q.addRun(&works[i], Stand{Stage: Queued, Lane: laneOf(key, l.Copies())})
+		q.addRun(&works[i], Location{Stage: Queued, Lane: laneOf(key, l.Copies())})
 	}
-	return q.stands, q.counts
+	return q.found, q.counts
 }
 
-// inquiry gathers where the rows of a key stand.
-type inquiry struct {
+// locator gathers where the rows of a key stand.
+type locator struct {
 	key    uint64
-	most   int
+	limit  int
 	mine   func(*Part) bool
-	stands []Stand
-	counts map[Count]int
+	found  []Location
+	counts map[StageCount]int
 }
 
 // look looks at what the lane runs and what is parked there, and returns what is queued.
-func (q *inquiry) look(ln *lane) (queued []work) {
+func (q *locator) look(ln *lane) (queued []work) {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
-	if w := ln.now; w != nil {
-		at := Stand{Stage: Running, Lane: ln.index, Rows: w.len(), Since: ln.lanes.began.Add(ln.since)}
+	if w := ln.current; w != nil {
+		at := Location{Stage: Running, Lane: ln.index, Rows: w.len(), Since: ln.lanes.began.Add(ln.currentSince)}
 		if ln.entering.Load() {
 			at.Stage = Entering
 		} else if ln.exec != nil {
@@ -115,7 +115,7 @@ func (q *inquiry) look(ln *lane) (queued []work) {
 		q.addRun(w, at)
 	}
 	ahead := len(q.counts) > 0
-	for g := ln.lot.keys[q.key]; g != nil; g = g.next {
+	for g := ln.parked.keys[q.key]; g != nil; g = g.next {
 		if g.state == groupParked || g.state == groupReady {
 			q.addParked(g, ahead)
 			ahead = true
@@ -138,12 +138,12 @@ func (x *executor) calling() string {
 }
 
 // addRun adds the rows of a run that have the key.
-func (q *inquiry) addRun(w *work, at Stand) {
+func (q *locator) addRun(w *work, at Location) {
 	keys := w.in.columns.Keys
 	if len(keys) == 0 {
 		return
 	}
-	at.Part = w.part.given()
+	at.Part = w.part.enqueued()
 	for i := range uint32(w.len()) {
 		row := w.row(i)
 		if keys[row] != q.key {
@@ -156,22 +156,22 @@ func (q *inquiry) addRun(w *work, at Stand) {
 	}
 }
 
-func (q *inquiry) add(at Stand) {
-	q.counts[Count{at.Stage, q.mine(at.Part)}]++
-	if len(q.stands) < q.most {
-		q.stands = append(q.stands, at)
+func (q *locator) add(at Location) {
+	q.counts[StageCount{at.Stage, q.mine(at.Part)}]++
+	if len(q.found) < q.limit {
+		q.found = append(q.found, at)
 	}
 }
 
 // addParked adds the rows of a parked group. The first one waits for something; the others are behind it, and so are all where rows
 // of the key are ahead. The caller holds lane.mu.
-func (q *inquiry) addParked(g *group, ahead bool) {
+func (q *locator) addParked(g *group, ahead bool) {
 	p := g.parcel
 	s := p.part.Plan.steps[g.step]
 	began := p.lane.lanes.began
 	for i, row := range g.rows() {
-		at := Stand{
-			Part: p.part.given(), Row: p.rows[row], Stage: Parked, Lane: p.lane.index, Function: s.name, Since: began.Add(p.since), Wait: ForOrder,
+		at := Location{
+			Part: p.part.enqueued(), Row: p.rows[row], Stage: Parked, Lane: p.lane.index, Function: s.name, Since: began.Add(p.since), Wait: ForOrder,
 		}
 		if i == 0 && !ahead {
 			g.waitsFor(&at)
@@ -181,7 +181,7 @@ func (q *inquiry) addParked(g *group, ahead bool) {
 }
 
 // waitsFor says what a group waits for that is the first of its key. The caller holds lane.mu.
-func (g *group) waitsFor(at *Stand) {
+func (g *group) waitsFor(at *Location) {
 	p := g.parcel
 	if g.state == groupReady || !g.waiting {
 		at.Wait = ForTurn
@@ -191,11 +191,11 @@ func (g *group) waitsFor(at *Stand) {
 		at.Due = p.lane.lanes.began.Add(g.due)
 	}
 	s := p.part.Plan.steps[g.step]
-	_, hears := p.hear[g]
+	_, hears := p.saveWaits[g]
 	h, keeps := g.hold()
 	switch {
-	case g.want != "":
-		at.Wait, at.Key = ForKey, s.connector.Key+g.want
+	case g.wantedKey != "":
+		at.Wait, at.Key = ForKey, s.connector.Key+g.wantedKey
 	case hears:
 		at.Wait = ForSave
 	case p.asks[g] != nil || keeps:

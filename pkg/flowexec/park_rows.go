@@ -9,38 +9,42 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// lot is a lane's parked rows. It is guarded by lane.mu.
-type lot struct {
+// parkedRows is a lane's parked rows. It is guarded by lane.mu.
+type parkedRows struct {
 	keys   map[uint64]*group // the head of each parked key's queue; what comes after it waits behind it
 	tails  map[uint64]*group // the tail, where that is not the head
 	ready  []*parcel         // with groups that may go on
-	alarms alarms
+	timers timerHeap
 	// recalls are the rows that Release asked for while a run was under way: what parks in it goes back.
-	recalls []recall
-	running bool
+	releases []releaseRequest
+	running  bool
 }
 
-// recall is one Release.
-type recall struct {
+// releaseRequest is one Release.
+type releaseRequest struct {
 	slots   []batch.Range // nil: all
 	belongs func(*Part) bool
 }
 
-func (c recall) part(p *Part) bool { return c.belongs == nil || c.belongs(p.given()) }
+func (c releaseRequest) includesPart(p *Part) bool {
+	return c.belongs == nil || c.belongs(p.enqueued())
+}
 
-// has reports whether the slots have a key.
-func (c recall) has(key uint64) bool {
+// includesKey reports whether the slots have a key.
+func (c releaseRequest) includesKey(key uint64) bool {
 	slot := slotOf(key)
 	return c.slots == nil || slices.ContainsFunc(c.slots, func(r batch.Range) bool { return slot >= r.First && slot-r.First < r.Count })
 }
 
-func (c recall) group(g *group) bool { return c.has(g.key()) && c.part(g.parcel.part) }
+func (c releaseRequest) includesGroup(g *group) bool {
+	return c.includesKey(g.key()) && c.includesPart(g.parcel.part)
+}
 
-// alarms are the groups that have a time, the next to go on first: a heap.
-type alarms []*group
+// timerHeap are the groups that have a time, the next to go on first: a heap.
+type timerHeap []*group
 
-// at is when the group is looked at.
-func (g *group) at() time.Duration {
+// wakeAt is when the group is looked at.
+func (g *group) wakeAt() time.Duration {
 	if !g.waiting {
 		return g.parcel.deadline()
 	}
@@ -55,50 +59,50 @@ func (p *parcel) deadline() time.Duration {
 	return p.lane.lanes.since(p.part.Deadline)
 }
 
-func (a alarms) Len() int           { return len(a) }
-func (a alarms) Less(i, j int) bool { return a[i].at() < a[j].at() }
-func (a alarms) Swap(i, j int) {
+func (a timerHeap) Len() int           { return len(a) }
+func (a timerHeap) Less(i, j int) bool { return a[i].wakeAt() < a[j].wakeAt() }
+func (a timerHeap) Swap(i, j int) {
 	a[i], a[j] = a[j], a[i]
-	a[i].place, a[j].place = int32(i+1), int32(j+1)
+	a[i].timerIndex, a[j].timerIndex = int32(i+1), int32(j+1)
 }
 
 // Push implements heap.Interface.
-func (a *alarms) Push(x any) {
+func (a *timerHeap) Push(x any) {
 	g := x.(*group)
 	*a = append(*a, g)
-	g.place = int32(len(*a))
+	g.timerIndex = int32(len(*a))
 }
 
 // Pop implements heap.Interface.
-func (a *alarms) Pop() any {
+func (a *timerHeap) Pop() any {
 	n := len(*a) - 1
 	g := (*a)[n]
 	(*a)[n] = nil
 	*a = (*a)[:n]
-	g.place = 0
+	g.timerIndex = 0
 	return g
 }
 
-// set has the group looked at in time. What it waits for may have changed.
-func (a *alarms) set(g *group) {
-	switch timed := g.at() != never; {
-	case g.place > 0 && timed:
-		heap.Fix(a, int(g.place-1))
-	case g.place > 0:
-		heap.Remove(a, int(g.place-1))
+// schedule has the group looked at in time. What it waits for may have changed.
+func (a *timerHeap) schedule(g *group) {
+	switch timed := g.wakeAt() != never; {
+	case g.timerIndex > 0 && timed:
+		heap.Fix(a, int(g.timerIndex-1))
+	case g.timerIndex > 0:
+		heap.Remove(a, int(g.timerIndex-1))
 	case timed:
 		heap.Push(a, g)
 	}
 }
 
-func (a *alarms) unset(g *group) {
-	if g.place > 0 {
-		heap.Remove(a, int(g.place-1))
+func (a *timerHeap) cancel(g *group) {
+	if g.timerIndex > 0 {
+		heap.Remove(a, int(g.timerIndex-1))
 	}
 }
 
-// enqueue puts a group into its key's queue.
-func (t *lot) enqueue(g *group, front bool) {
+// add puts a group into its key's queue.
+func (t *parkedRows) add(g *group, front bool) {
 	if t.keys == nil {
 		t.keys, t.tails = make(map[uint64]*group), make(map[uint64]*group)
 	}
@@ -119,8 +123,8 @@ func (t *lot) enqueue(g *group, front bool) {
 	}
 }
 
-// leave takes a group out of its key's queue.
-func (t *lot) leave(g *group) {
+// remove takes a group out of its key's queue.
+func (t *parkedRows) remove(g *group) {
 	key := g.key()
 	var before *group
 	at := t.keys[key]
@@ -147,15 +151,15 @@ func (t *lot) leave(g *group) {
 	g.next = nil
 }
 
-// check makes a group ready that has nothing to wait for any more.
-func (t *lot) check(g *group) {
+// readyIfFirst makes a group ready that has nothing to wait for any more.
+func (t *parkedRows) readyIfFirst(g *group) {
 	if g != nil && g.state == groupParked && !g.waiting && t.keys[g.key()] == g {
 		t.makeReady(g)
 	}
 }
 
-func (t *lot) makeReady(g *group) {
-	t.alarms.unset(g)
+func (t *parkedRows) makeReady(g *group) {
+	t.timers.cancel(g)
 	g.state = groupReady
 	if g.parcel.ready = append(g.parcel.ready, g); len(g.parcel.ready) == 1 {
 		t.ready = append(t.ready, g.parcel)
@@ -163,7 +167,7 @@ func (t *lot) makeReady(g *group) {
 }
 
 // next takes the groups of a parcel that may go on, of about so many rows together, 0: of any number; nil: there are none.
-func (t *lot) next(most int) []*group {
+func (t *parkedRows) next(most int) []*group {
 	for len(t.ready) > 0 {
 		p := t.ready[0]
 		t.ready[0] = nil
@@ -176,7 +180,7 @@ func (t *lot) next(most int) []*group {
 		if p.part.OneByOne {
 			most = 1
 		}
-		if n := fewOf(groups, most); n < len(groups) {
+		if n := groupsWithin(groups, most); n < len(groups) {
 			p.ready = slices.Clone(groups[n:])
 			groups = groups[:n:n]
 			t.ready = append(t.ready, p)
@@ -190,8 +194,8 @@ func (t *lot) next(most int) []*group {
 	return nil
 }
 
-// fewOf is how many groups have about so many rows together, at least one.
-func fewOf(groups []*group, rows int) int {
+// groupsWithin is how many groups have about so many rows together, at least one.
+func groupsWithin(groups []*group, rows int) int {
 	if rows <= 0 {
 		return len(groups)
 	}
@@ -203,8 +207,8 @@ func fewOf(groups []*group, rows int) int {
 	return len(groups)
 }
 
-// blocked are the rows of a run that wait behind parked ones.
-func (t *lot) blocked(w *work) (rows []uint32) {
+// blockedRows are the rows of a run that wait behind parked ones.
+func (t *parkedRows) blockedRows(w *work) (rows []uint32) {
 	keys := w.in.columns.Keys
 	if len(t.keys) == 0 || len(keys) == 0 || w.part.Plan.whole() {
 		return nil
@@ -222,14 +226,14 @@ func (t *lot) blocked(w *work) (rows []uint32) {
 func (ln *lane) settle(w *work, parked *parcel) (back []*group, over bool) {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
-	t := &ln.lot
+	t := &ln.parked
 	t.running = false
 	var stays []*group
 	if parked != nil {
 		for i := range parked.groups {
 			g := &parked.groups[i]
 			g.waiting = g.due != never
-			if ln.closed || slices.ContainsFunc(t.recalls, func(c recall) bool { return c.group(g) }) {
+			if ln.closed || slices.ContainsFunc(t.releases, func(c releaseRequest) bool { return c.includesGroup(g) }) {
 				g.state = groupGone
 				back = append(back, g)
 				continue
@@ -238,26 +242,26 @@ func (ln *lane) settle(w *work, parked *parcel) (back []*group, over bool) {
 		}
 		parked.left = len(parked.groups)
 	}
-	t.recalls = nil
+	t.releases = nil
 	var keys []uint64
 	for _, g := range w.groups {
 		g.state = groupGone
 		keys = append(keys, g.key())
-		t.leave(g)
+		t.remove(g)
 	}
 	for _, g := range stays {
 		keys = append(keys, g.key())
-		t.enqueue(g, w.groups != nil)
-		t.alarms.set(g)
+		t.add(g, w.groups != nil)
+		t.timers.schedule(g)
 		ln.lanes.countParked(int(g.n))
 	}
 	for _, key := range keys {
-		t.check(t.keys[key])
+		t.readyIfFirst(t.keys[key])
 	}
 	if len(t.keys) == 0 {
 		t.keys, t.tails = nil, nil // maps do not shrink
 	}
-	ln.lanes.alarm(t.first())
+	ln.lanes.alarm(t.nextTimer())
 	if w.groups == nil {
 		return back, true
 	}
@@ -265,70 +269,70 @@ func (ln *lane) settle(w *work, parked *parcel) (back []*group, over bool) {
 	return back, w.from.left == 0
 }
 
-// first is when the next group is to be looked at.
-func (t *lot) first() time.Duration {
-	if len(t.alarms) == 0 {
+// nextTimer is when the next group is to be looked at.
+func (t *parkedRows) nextTimer() time.Duration {
+	if len(t.timers) == 0 {
 		return never
 	}
-	return t.alarms[0].at()
+	return t.timers[0].wakeAt()
 }
 
-// happened lets a group go on whose wait is over, when nothing of its key is before it.
-func (ln *lane) happened(g *group) {
+// waitOver lets a group go on whose wait is over, when nothing of its key is before it.
+func (ln *lane) waitOver(g *group) {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
 	if g.state != groupParked || !g.waiting {
 		return
 	}
 	g.waiting = false
-	ln.lot.alarms.set(g)
-	ln.lot.check(g)
+	ln.parked.timers.schedule(g)
+	ln.parked.readyIfFirst(g)
 	ln.ready.Signal()
 }
 
-// heard is told that the connector of the group's step has saved something.
-func (g *group) heard() {
+// connectorSaved is told that the connector of the group's step has saved something.
+func (g *group) connectorSaved() {
 	ln := g.parcel.lane
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
-	if at := max(g.parcel.hear[g].early, ln.lanes.now()); g.state == groupParked && g.waiting && at < g.due {
+	if at := max(g.parcel.saveWaits[g].early, ln.lanes.now()); g.state == groupParked && g.waiting && at < g.due {
 		g.due = at
-		ln.lot.alarms.set(g)
+		ln.parked.timers.schedule(g)
 		ln.lanes.alarm(at)
 	}
 }
 
-// expire lets the groups go on whose time has come, all of them when their part's deadline has. It says when to look again.
-func (ln *lane) expire(now time.Duration) (over []*group, next time.Duration) {
+// resumeDue lets the groups go on whose time has come, all of them when their part's deadline has. It says when to look again.
+func (ln *lane) resumeDue(now time.Duration) (over []*group, next time.Duration) {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
-	t := &ln.lot
-	for t.first() <= now {
-		g := heap.Pop(&t.alarms).(*group)
+	t := &ln.parked
+	for t.nextTimer() <= now {
+		g := heap.Pop(&t.timers).(*group)
 		over = append(over, g)
 		g.waiting = false
 		switch {
 		case g.parcel.deadline() <= now:
 			if t.keys[g.key()] != g {
-				t.leave(g)
+				t.remove(g)
 			}
 			t.makeReady(g)
 		default:
-			t.alarms.set(g)
-			t.check(g)
+			t.timers.schedule(g)
+			t.readyIfFirst(g)
 		}
 	}
 	ln.ready.Signal()
-	return over, t.first()
+	return over, t.nextTimer()
 }
 
-// recall takes parked rows out of the lot; those that park in the run under way follow.
-func (t *lot) recall(c recall) (back []*group) {
+// release takes parked rows out of the lot; those that park in the run under way follow.
+func (t *parkedRows) release(c releaseRequest) (back []*group) {
 	if t.running {
-		t.recalls = append(t.recalls, c)
+		t.releases = append(t.releases, c)
 	}
 	for _, key := range slices.Collect(maps.Keys(t.keys)) {
-		if !c.has(key) {
+		if !c.includesKey(key) {
 			continue
 		}
 		var queue []*group
@@ -339,16 +343,16 @@ func (t *lot) recall(c recall) (back []*group) {
 		delete(t.tails, key)
 		for _, g := range queue {
 			g.next = nil
-			if g.state == groupRunning || !c.part(g.parcel.part) {
-				t.enqueue(g, false)
+			if g.state == groupRunning || !c.includesPart(g.parcel.part) {
+				t.add(g, false)
 				continue
 			}
-			t.alarms.unset(g)
+			t.timers.cancel(g)
 			g.state = groupGone
 			g.parcel.lane.lanes.countParked(-int(g.n))
 			back = append(back, g)
 		}
-		t.check(t.keys[key])
+		t.readyIfFirst(t.keys[key])
 	}
 	return back
 }
@@ -372,8 +376,8 @@ func (p *parcel) drop(n int) bool {
 	return p.left == 0
 }
 
-// gone reports whether a group is not parked any more.
-func (ln *lane) gone(g *group) bool {
+// waitEnded reports whether a group is not parked any more.
+func (ln *lane) waitEnded(g *group) bool {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
 	return g.state != groupParked || !g.waiting
@@ -401,7 +405,7 @@ func (l *Lanes) expire() {
 	l.first = never
 	l.alarms.Unlock()
 	for _, ln := range l.all() {
-		over, next := ln.expire(l.now())
+		over, next := ln.resumeDue(l.now())
 		l.alarm(next)
 		l.forget(over)
 	}
