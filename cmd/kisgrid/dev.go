@@ -25,7 +25,7 @@ func devCommand() *cobra.Command {
 	}
 	var conf string
 	var secure bool
-	var access command.Access
+	var access command.DocumentAccess
 	logging := command.Logging{Level: "warn"}
 	cmd := &cobra.Command{
 		Use:   "dev",
@@ -46,7 +46,7 @@ what dev prints has other programs use them.`,
 			if err != nil {
 				return err
 			}
-			config.Logger, config.Documents = log, access.Of(cmd.Flags())
+			config.Logger, config.Documents = log, access.Access(cmd.Flags())
 			config.Announce = func(what, where string) { fmt.Fprintf(out, "%-12s %s\n", what, where) }
 			docs, err := devDocuments(conf)
 			if err != nil {

@@ -76,7 +76,7 @@ func (s *server) admin(f func(pb.AdminClient) error) error {
 	if err != nil {
 		return err
 	}
-	s.transport.Attentive = true
+	s.transport.ProbeSilence = true
 	conn, err := transport.Dial(address, s.transport, append(dial, grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(takesBytes)))...)
 	if err != nil {
 		return err

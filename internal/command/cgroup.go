@@ -20,29 +20,29 @@ func ReadCgroup() Cgroup { return readCgroup("/") }
 
 func readCgroup(root string) (c Cgroup) {
 	own := ""
-	for line := range strings.Lines(read(root, "proc/self/cgroup")) {
+	for line := range strings.Lines(readFile(root, "proc/self/cgroup")) {
 		if after, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
 			own = after
 		}
 	}
 	for dir := path.Join("sys/fs/cgroup", own); ; dir = path.Dir(dir) {
-		if n := number(read(root, dir+"/memory.max")); n > 0 && (c.Limit == 0 || n < c.Limit) {
+		if n := parseNumber(readFile(root, dir+"/memory.max")); n > 0 && (c.Limit == 0 || n < c.Limit) {
 			c.Limit = n // the lowest of those above counts
 		}
 		if dir == "sys/fs/cgroup" || dir == "." {
 			break
 		}
 	}
-	for line := range strings.Lines(read(root, path.Join("sys/fs/cgroup", own, "memory.events"))) {
+	for line := range strings.Lines(readFile(root, path.Join("sys/fs/cgroup", own, "memory.events"))) {
 		if after, ok := strings.CutPrefix(line, "oom_kill "); ok {
-			c.Kills = number(after)
+			c.Kills = parseNumber(after)
 		}
 	}
 	return c
 }
 
 // read is a file's text; "" where there is none.
-func read(root, name string) string {
+func readFile(root, name string) string {
 	text, err := os.ReadFile(path.Join(root, name))
 	if err != nil {
 		return "" // another system, or another version
@@ -51,7 +51,7 @@ func read(root, name string) string {
 }
 
 // number is 0 for a text that is none, such as max.
-func number(text string) int64 {
+func parseNumber(text string) int64 {
 	n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
 	if err != nil {
 		return 0

@@ -25,12 +25,12 @@ func FromEnvironment(root *cobra.Command) {
 	root.PersistentPreRunE = func(cmd *cobra.Command, args []string) error {
 		var failed []error
 		cmd.Flags().VisitAll(func(f *pflag.Flag) {
-			value, there := os.LookupEnv(variable(f.Name))
+			value, there := os.LookupEnv(environmentName(f.Name))
 			if f.Changed || !there || f.Name == "help" {
 				return
 			}
 			if err := cmd.Flags().Set(f.Name, value); err != nil {
-				failed = append(failed, fmt.Errorf("environment variable %s: %w", variable(f.Name), err))
+				failed = append(failed, fmt.Errorf("environment variable %s: %w", environmentName(f.Name), err))
 			}
 		})
 		if err := errors.Join(failed...); err != nil {
@@ -45,7 +45,7 @@ func FromEnvironment(root *cobra.Command) {
 		"--log-level is KISGRID_LOG_LEVEL."
 }
 
-func variable(flag string) string {
+func environmentName(flag string) string {
 	return "KISGRID_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 

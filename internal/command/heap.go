@@ -30,29 +30,29 @@ func LimitHeap(budgets int64) {
 // runs when a quarter more is there than was alive. It does nothing where the environment has GOMEMLIMIT or GOGC. Call it once; it lasts as long as the process.
 func FollowHeap(budgets int64) {
 	if os.Getenv("GOMEMLIMIT") == "" && os.Getenv("GOGC") == "" {
-		(&follower{least: budgets + 2*ballastBytes, live: []metrics.Sample{{Name: "/gc/heap/live:bytes"}}}).follow()
+		(&heapLimiter{floor: budgets + 2*ballastBytes, live: []metrics.Sample{{Name: "/gc/heap/live:bytes"}}}).follow()
 	}
 }
 
 // follower sets the limit anew after each collection.
-type follower struct {
-	least, limit int64
+type heapLimiter struct {
+	floor, limit int64
 	live         []metrics.Sample
 }
 
 // collected is garbage as soon as it is made: its finalizer runs after each collection, in the runtime's goroutine for those.
-type collected struct{ f *follower }
+type collectionSignal struct{ f *heapLimiter }
 
-func (f *follower) follow() {
+func (f *heapLimiter) follow() {
 	metrics.Read(f.live)
 	live := int64(f.live[0].Value.Uint64())
 	more := live / 4
-	if live < 2*f.least {
+	if live < 2*f.floor {
 		more = ballastBytes / 2
 	}
-	if limit := max(f.least, live+more); limit < f.limit-f.limit/16 || limit > f.limit {
+	if limit := max(f.floor, live+more); limit < f.limit-f.limit/16 || limit > f.limit {
 		f.limit = limit
 		debug.SetMemoryLimit(limit)
 	}
-	runtime.SetFinalizer(&collected{f}, func(c *collected) { c.f.follow() })
+	runtime.SetFinalizer(&collectionSignal{f}, func(c *collectionSignal) { c.f.follow() })
 }

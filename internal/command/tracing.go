@@ -18,7 +18,7 @@ import (
 )
 
 // lastTraces bounds how long the end of a program waits until its last spans are taken.
-const lastTraces = 3 * time.Second
+const flushTimeout = 3 * time.Second
 
 // Tracing is where a program sends spans: nowhere, unless a flag or OpenTelemetry's environment says so.
 type Tracing struct {
@@ -35,7 +35,7 @@ func (t *Tracing) BindFlags(fs *pflag.FlagSet) {
 // else is OpenTelemetry's environment: OTEL_TRACES_SAMPLER, OTEL_SERVICE_NAME, OTEL_EXPORTER_OTLP_HEADERS and so on. It does
 // not wait for the collector; the logger is told when spans are lost.
 func (t *Tracing) Open(ctx context.Context, service string, log hclog.Logger) (provider trace.TracerProvider, end func(), err error) {
-	wanted, err := t.wanted()
+	wanted, err := t.enabled()
 	if err != nil || !wanted {
 		return nil, func() {}, err
 	}
@@ -61,7 +61,7 @@ func (t *Tracing) Open(ctx context.Context, service string, log hclog.Logger) (p
 	spans := sdk.NewTracerProvider(sdk.WithBatcher(exporter), sdk.WithResource(about))
 	log.Info("tracing is on")
 	return spans, func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastTraces)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
 		defer cancel()
 		if err := spans.Shutdown(ctx); err != nil {
 			log.Warn("the last spans are lost", "error", err)
@@ -70,7 +70,7 @@ func (t *Tracing) Open(ctx context.Context, service string, log hclog.Logger) (p
 }
 
 // wanted reports whether spans are to go anywhere.
-func (t *Tracing) wanted() (bool, error) {
+func (t *Tracing) enabled() (bool, error) {
 	first := func(names ...string) string {
 		for _, name := range names {
 			if value := os.Getenv(name); value != "" {

@@ -18,7 +18,7 @@ import (
 
 // BindDialFlags binds what a dialer needs: <prefix>tls-cert, -key, -ca and -server-name. Errors of c call settings by these flags.
 func BindDialFlags(c *transport.Config, fs *pflag.FlagSet, prefix string) {
-	c.Call = func(setting string) string { return "--" + prefix + setting }
+	c.SettingName = func(setting string) string { return "--" + prefix + setting }
 	fs.StringVar(&c.TLSCert, prefix+"tls-cert", c.TLSCert, "PEM `file` of this process's certificate, with its intermediates")
 	fs.StringVar(&c.TLSKey, prefix+"tls-key", c.TLSKey, "PEM `file` of the certificate's key")
 	fs.StringVar(&c.TLSCA, prefix+"tls-ca", c.TLSCA, "PEM `file` of the authorities that peers' certificates must come from")
@@ -61,7 +61,7 @@ func withLimits(c transport.Config) *transport.Config {
 }
 
 // IntakeBytes is how many bytes of messages a gRPC listener really lets be on their way in: ReceiveBytes, or what it is raised to.
-func IntakeBytes(c transport.Config) int64 { return withLimits(c).ReceiveBytes }
+func ReceiveLimit(c transport.Config) int64 { return withLimits(c).ReceiveBytes }
 
 // Listen opens a TCP listener whose connections notice a dead peer.
 func Listen(ctx context.Context, address string) (net.Listener, error) {

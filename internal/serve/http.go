@@ -67,13 +67,13 @@ func NewHTTPServer(c HTTPConfig) (*http.Server, error) {
 	}
 	var pages http.Handler = mux
 	if c.Transport.RequireClientCert {
-		pages = certified(&c.Transport, mux)
+		pages = requireCert(&c.Transport, mux)
 	}
-	places := &httpPlaces{connections: newConnections(maxHTTPConnections, maxHTTPConnections*3/4), of: map[net.Conn]*admission{}}
+	places := &httpConns{connections: newConnLimiter(maxHTTPConnections, maxHTTPConnections*3/4), entries: map[net.Conn]*connEntry{}}
 	return &http.Server{
-		Handler:           http.MaxBytesHandler(places.admitted(pages), maxBodyBytes),
-		ConnContext:       places.accept,
-		ConnState:         places.state,
+		Handler:           http.MaxBytesHandler(places.limit(pages), maxBodyBytes),
+		ConnContext:       places.add,
+		ConnState:         places.stateChanged,
 		TLSConfig:         config,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
@@ -85,60 +85,60 @@ func NewHTTPServer(c HTTPConfig) (*http.Server, error) {
 }
 
 // probe tells that a request is a probe's, which no limit of connections may keep out.
-func probe(r *http.Request) bool { return r.URL.Path == "/livez" || r.URL.Path == "/readyz" }
+func isProbe(r *http.Request) bool { return r.URL.Path == "/livez" || r.URL.Path == "/readyz" }
 
 // httpPlaces has the places of an HTTP server's connections.
-type httpPlaces struct {
-	connections *connections
+type httpConns struct {
+	connections *connLimiter
 	mu          sync.Mutex
-	of          map[net.Conn]*admission // guarded by mu
+	entries     map[net.Conn]*connEntry // guarded by mu
 }
 
 type placeKey struct{}
 
 // accept is for http.Server's ConnContext.
-func (h *httpPlaces) accept(ctx context.Context, conn net.Conn) context.Context {
-	a := h.connections.accept(conn)
+func (h *httpConns) add(ctx context.Context, conn net.Conn) context.Context {
+	a := h.connections.add(conn)
 	h.mu.Lock()
-	h.of[conn] = a
+	h.entries[conn] = a
 	h.mu.Unlock()
 	return context.WithValue(ctx, placeKey{}, a)
 }
 
 // state is for http.Server's ConnState.
-func (h *httpPlaces) state(conn net.Conn, state http.ConnState) {
+func (h *httpConns) stateChanged(conn net.Conn, state http.ConnState) {
 	if state != http.StateClosed && state != http.StateHijacked {
 		return
 	}
 	h.mu.Lock()
-	a := h.of[conn]
-	delete(h.of, conn)
+	a := h.entries[conn]
+	delete(h.entries, conn)
 	h.mu.Unlock()
 	if a != nil {
-		a.leave()
+		a.remove()
 	}
 }
 
 // admitted shows pages, other than those for probes, on as many connections as there may be.
-func (h *httpPlaces) admitted(pages http.Handler) http.Handler {
+func (h *httpConns) limit(pages http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if a, _ := r.Context().Value(placeKey{}).(*admission); a != nil && !probe(r) {
-			if err := a.enter(); err != nil {
+		if a, _ := r.Context().Value(placeKey{}).(*connEntry); a != nil && !isProbe(r) {
+			if err := a.beginCall(); err != nil {
 				w.Header().Set("Connection", "close")
 				w.Header().Set("Retry-After", "1")
 				http.Error(w, err.Error()+": close some, and try again", http.StatusServiceUnavailable)
 				return
 			}
-			defer a.exit()
+			defer a.endCall()
 		}
 		pages.ServeHTTP(w, r)
 	})
 }
 
 // certified shows pages, other than those for probes, to clients with a certificate only.
-func certified(c *transport.Config, pages http.Handler) http.Handler {
+func requireCert(c *transport.Config, pages http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !probe(r) && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0) {
+		if !isProbe(r) && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0) {
 			http.Error(w, "this page asks for a client certificate that comes from the server's "+c.Flag("tls-ca"), http.StatusForbidden)
 			return
 		}

@@ -30,8 +30,8 @@ const (
 
 // A server pings a silent client after pingIdle.
 const (
-	pingIdle = 2 * time.Second
-	patience = 5 * time.Second // a client that pings oftener is cut off
+	pingIdle          = 2 * time.Second
+	leastPingInterval = 5 * time.Second // a client that pings oftener is cut off
 )
 
 // The services whose health a Server tells, besides "", which is Ready's.
@@ -45,8 +45,8 @@ const (
 // Server is a gRPC server with health and reflection. Its methods may be called concurrently.
 type Server struct {
 	*grpc.Server
-	health *health.Server
-	intake *intake
+	health  *health.Server
+	limiter *limiter
 }
 
 // NewServer makes a server that speaks TLS where c has a certificate. Options come after the package's own and win.
@@ -56,13 +56,13 @@ func NewServer(c transport.Config, opts ...grpc.ServerOption) (*Server, error) {
 		return nil, err
 	}
 	limit := c.MessageBytes()
-	in := newIntake(withLimits(c))
+	in := newLimiter(withLimits(c))
 	own := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(wire.Codec{}),
 		experimental.BufferPool(wire.Buffers()),
 		grpc.Creds(&meteredCredentials{credentials, in}),
 		grpc.StatsHandler(in),
-		grpc.InTapHandle(in.call),
+		grpc.InTapHandle(in.admitCall),
 		grpc.RPCDecompressor(refusingDecompressor{}), //nolint:staticcheck // nothing else comes before the compressors that packages register
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.MaxRecvMsgSize(limit),
@@ -74,10 +74,10 @@ func NewServer(c transport.Config, opts ...grpc.ServerOption) (*Server, error) {
 		grpc.ReadBufferSize(serverBuffer),
 		grpc.WriteBufferSize(transport.Buffer),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingIdle, Timeout: transport.PingTimeout}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: patience, PermitWithoutStream: true}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: leastPingInterval, PermitWithoutStream: true}),
 		grpc.WaitForHandlers(true), // so that nothing of a call outlives Stop
 	}
-	s := &Server{Server: grpc.NewServer(append(own, opts...)...), health: health.NewServer(), intake: in}
+	s := &Server{Server: grpc.NewServer(append(own, opts...)...), health: health.NewServer(), limiter: in}
 	s.health.SetServingStatus(Live, healthpb.HealthCheckResponse_SERVING)
 	s.SetReady(false)
 	healthpb.RegisterHealthServer(s.Server, s.health)
@@ -93,7 +93,7 @@ func (s *Server) RegisterService(service *grpc.ServiceDesc, implementation any) 
 	for i := range own.Methods {
 		handle := own.Methods[i].Handler
 		own.Methods[i].Handler = func(srv any, ctx context.Context, read func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
-			if !s.intake.reads(ctx) {
+			if !s.limiter.beginRead(ctx) {
 				return nil, wire.Status(errUnread)
 			}
 			return handle(srv, ctx, read, interceptor)
@@ -104,7 +104,7 @@ func (s *Server) RegisterService(service *grpc.ServiceDesc, implementation any) 
 
 // Serve takes connections until the server stops, as grpc.Server's does, and lets no more than MaxConnections of them make calls.
 func (s *Server) Serve(l net.Listener) error {
-	return s.Server.Serve(&limited{Listener: l, connections: s.intake.connections})
+	return s.Server.Serve(&limitedListener{Listener: l, connections: s.limiter.connections})
 }
 
 // SetReady says whether the process can take calls. It has no effect once the server drains.
@@ -130,7 +130,7 @@ func (s *Server) Drain(ctx context.Context) error {
 		s.GracefulStop()
 		close(drained)
 	}()
-	s.intake.end(false)
+	s.limiter.cutCalls(false)
 	silence := time.NewTimer(silentGrace)
 	defer silence.Stop()
 	for waiting := true; waiting; {
@@ -138,8 +138,8 @@ func (s *Server) Drain(ctx context.Context) error {
 		case <-drained:
 			return nil
 		case <-silence.C:
-			s.intake.end(true)
-			s.intake.connections.closeNewcomers()
+			s.limiter.cutCalls(true)
+			s.limiter.connections.closeNewcomers()
 		case <-ctx.Done():
 			waiting = false
 		}

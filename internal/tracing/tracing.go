@@ -37,7 +37,7 @@ func Tracer(p trace.TracerProvider) trace.Tracer {
 const header = "traceparent"
 
 // Parent writes a span down for a message; empty for no span, or nil.
-func Parent(s trace.Span) string {
+func Inject(s trace.Span) string {
 	if s == nil {
 		return ""
 	}
@@ -47,7 +47,7 @@ func Parent(s trace.Span) string {
 }
 
 // Under is ctx with the span that a message brought; what is no span is none.
-func Under(ctx context.Context, parent string) context.Context {
+func Extract(ctx context.Context, parent string) context.Context {
 	if parent == "" {
 		return ctx
 	}

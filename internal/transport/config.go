@@ -33,7 +33,7 @@ type Config struct {
 	RequireClientCert bool
 	// Attentive has Dial's connections end when the server has been silent for some five seconds, though it was asked. It is for those
 	// who wait for answers and hear nothing else; sessions of workers have a beat of their own.
-	Attentive bool
+	ProbeSilence bool
 	// BatchBytes and BatchRows are the limits for one batch; MessageBytes follows from them. 0 means 8 MiB, and 65,536.
 	BatchBytes, BatchRows int
 	// MaxConnections is how many connections of a gRPC listener may make calls. A further one takes the place of the one that has
@@ -52,7 +52,7 @@ type Config struct {
 	// Logger is told of reloaded files and refused connections. Nil: nobody is.
 	Logger hclog.Logger
 	// Call says how errors call a setting, given as tls-cert, tls-key or tls-ca. Nil: by its flag, --tls-cert.
-	Call func(setting string) string
+	SettingName func(setting string) string
 }
 
 // MessageBytes is the limit for one gRPC message: the batch limit in bytes, a quarter more, and what travels beside each row,
@@ -65,8 +65,8 @@ func (c *Config) MessageBytes() int {
 
 // Flag is how errors call a setting.
 func (c *Config) Flag(setting string) string {
-	if c.Call != nil {
-		return c.Call(setting)
+	if c.SettingName != nil {
+		return c.SettingName(setting)
 	}
 	return "--" + setting
 }

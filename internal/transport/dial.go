@@ -31,8 +31,8 @@ func Dial(target string, c Config, opts ...grpc.DialOption) (*grpc.ClientConn, e
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", target, err)
 	}
-	if c.Attentive {
-		creds = Attentive(creds)
+	if c.ProbeSilence {
+		creds = ProbeSilence(creds)
 	}
 	own := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),

@@ -118,14 +118,14 @@ func (c *Config) hintStream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc
 }
 
 // Refusals logs refused connections, one a second: whoever can connect could fill the log otherwise.
-type Refusals struct {
+type RefusalLog struct {
 	mu     sync.Mutex
 	last   time.Time // guarded by mu
 	unsaid int       // guarded by mu: refused since, without a line
 }
 
 // Log logs a refused connection, unless another one was within the second.
-func (r *Refusals) Log(log hclog.Logger, peer net.Addr, err error) {
+func (r *RefusalLog) Log(log hclog.Logger, peer net.Addr, err error) {
 	r.mu.Lock()
 	unsaid, now := r.unsaid, time.Now()
 	if now.Sub(r.last) < time.Second {

@@ -14,17 +14,17 @@ import (
 const recheck = time.Second
 
 // files holds what the configured files say. All fields but the atomic ones are set once.
-type files struct {
+type tlsFiles struct {
 	config  Config
 	start   time.Time
 	checked atomic.Int64 // when the files were last looked at, after start; whoever moves it on looks
-	current atomic.Pointer[identity]
+	current atomic.Pointer[tlsState]
 	// complaint is the last one that was logged, so that a broken file is not logged once a second.
 	complaint atomic.Pointer[string]
 }
 
 // identity is what the files said at one time. It is never changed.
-type identity struct {
+type tlsState struct {
 	cert, key, ca []byte
 	certificate   *tls.Certificate // nil: none configured
 	roots         *x509.CertPool   // nil: the system's
@@ -33,7 +33,7 @@ type identity struct {
 }
 
 // openFiles reads the files; a Config without any is plaintext and gives nil.
-func openFiles(c Config) (*files, error) {
+func openFiles(c Config) (*tlsFiles, error) {
 	switch {
 	case c.TLSCert == "" && c.TLSKey == "" && c.TLSCA == "":
 		if c.RequireClientCert {
@@ -45,7 +45,7 @@ func openFiles(c Config) (*files, error) {
 	case c.RequireClientCert && c.TLSCA == "":
 		return nil, fmt.Errorf("%s needs %s: the file of the authorities that clients' certificates come from", c.Flag("tls-require-client-cert"), c.Flag("tls-ca"))
 	}
-	f := &files{config: c, start: time.Now()}
+	f := &tlsFiles{config: c, start: time.Now()}
 	id, err := f.read()
 	if err != nil {
 		return nil, err
@@ -55,7 +55,7 @@ func openFiles(c Config) (*files, error) {
 }
 
 // get is what the files say, no older than a second and one reading.
-func (f *files) get() *identity {
+func (f *tlsFiles) latest() *tlsState {
 	now, last := int64(time.Since(f.start)), f.checked.Load()
 	if now-last >= int64(recheck) && f.checked.CompareAndSwap(last, now) {
 		f.reload()
@@ -63,7 +63,7 @@ func (f *files) get() *identity {
 	return f.current.Load()
 }
 
-func (f *files) reload() {
+func (f *tlsFiles) reload() {
 	log := f.config.Log()
 	id, err := f.read()
 	if err != nil {
@@ -83,8 +83,8 @@ func (f *files) reload() {
 }
 
 // read reads the files; it returns the current identity where nothing changed.
-func (f *files) read() (*identity, error) {
-	id := new(identity)
+func (f *tlsFiles) read() (*tlsState, error) {
+	id := new(tlsState)
 	for _, file := range []struct {
 		flag, path string
 		content    *[]byte
@@ -109,7 +109,7 @@ func (f *files) read() (*identity, error) {
 }
 
 // parse makes of the files' contents what handshakes need.
-func (f *files) parse(id *identity) error {
+func (f *tlsFiles) parse(id *tlsState) error {
 	c := &f.config
 	if c.TLSCert != "" {
 		certificate, err := tls.X509KeyPair(id.cert, id.key)
@@ -152,7 +152,7 @@ func (f *files) parse(id *identity) error {
 }
 
 // shown is what a client shows to a server that asks for a certificate; an empty one where there is none.
-func (id *identity) shown() *tls.Certificate {
+func (id *tlsState) shown() *tls.Certificate {
 	if id.certificate == nil {
 		return new(tls.Certificate)
 	}

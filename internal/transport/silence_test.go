@@ -98,7 +98,7 @@ func atPatientServer(t *testing.T, service string, slow time.Duration, test func
 		grpc_health_v1.RegisterHealthServer(server, s)
 		served := make(chan error, 1)
 		go func() { served <- server.Serve(l) }()
-		conn, err := Dial("passthrough:///server", Config{Attentive: true}, grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }))
+		conn, err := Dial("passthrough:///server", Config{ProbeSilence: true}, grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -25,17 +25,17 @@ const balanced = `{"loadBalancingConfig":[{"round_robin":{}}]}`
 
 // Resolve turns what a user calls the cluster, one address or a list, into what gRPC dials.
 func Resolve(target string) (string, []grpc.DialOption, error) {
-	dial := []grpc.DialOption{grpc.WithDefaultServiceConfig(balanced), grpc.WithResolvers(names{lookUp})}
+	dial := []grpc.DialOption{grpc.WithDefaultServiceConfig(balanced), grpc.WithResolvers(dnsBuilder{lookUp})}
 	if scheme, rest, ok := strings.Cut(target, "://"); ok { // it names its resolver, e.g. dns:///name:7700
 		if scheme != "dns" {
 			return target, dial, nil
 		}
 		server, name, _ := strings.Cut(rest, "/")
-		if _, _, err := address(name, defaultPort); err != nil {
+		if _, _, err := parseAddress(name, defaultPort); err != nil {
 			return "", nil, err
 		}
 		if server != "" {
-			if _, _, err := address(server, "53"); err != nil {
+			if _, _, err := parseAddress(server, "53"); err != nil {
 				return "", nil, err
 			}
 		}
@@ -46,7 +46,7 @@ func Resolve(target string) (string, []grpc.DialOption, error) {
 		if a = strings.TrimSpace(a); a == "" {
 			continue
 		}
-		host, port, err := address(a, defaultPort)
+		host, port, err := parseAddress(a, defaultPort)
 		if err != nil {
 			return "", nil, err
 		}
@@ -66,12 +66,12 @@ func Resolve(target string) (string, []grpc.DialOption, error) {
 
 // CheckAddress is nil for an address that can be dialled: host:port. Else the error says what is wrong with it.
 func CheckAddress(a string) error {
-	_, _, err := address(a, "")
+	_, _, err := parseAddress(a, "")
 	return err
 }
 
 // address splits an address that need not have a port, as hostPort does. The error names an address that can't be.
-func address(a, standard string) (host, port string, err error) {
+func parseAddress(a, standard string) (host, port string, err error) {
 	wrong := func(why string) (string, string, error) {
 		return "", "", batch.Errorf(batch.CodeBadMessage, "dial %q: %s: write host:port, or [address]:port where the address is IPv6", a, why)
 	}

@@ -35,8 +35,8 @@ func (c *Config) ClientTLS() (*tls.Config, error) {
 	if f == nil {
 		return nil, err
 	}
-	config := f.get().client.Clone()
-	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return f.get().shown(), nil }
+	config := f.latest().client.Clone()
+	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return f.latest().shown(), nil }
 	return config, nil
 }
 
@@ -51,11 +51,11 @@ func (c *Config) Dialer() (func(ctx context.Context, network, address string) (n
 		if f == nil {
 			return dialer.DialContext(ctx, network, address)
 		}
-		conn, err := (&tls.Dialer{NetDialer: &dialer, Config: f.get().client}).DialContext(ctx, network, address)
+		conn, err := (&tls.Dialer{NetDialer: &dialer, Config: f.latest().client}).DialContext(ctx, network, address)
 		if err != nil {
 			return nil, f.config.explainClient(address, err)
 		}
-		return f.config.shaken(address, conn), nil
+		return f.config.explainReads(address, conn), nil
 	}, nil
 }
 
@@ -78,33 +78,33 @@ func (c *Config) ServerCredentials() (credentials.TransportCredentials, error) {
 }
 
 // serverFiles are the files of a listener, which can't do with a CA alone.
-func (c *Config) serverFiles() (*files, error) {
+func (c *Config) serverFiles() (*tlsFiles, error) {
 	if c.TLSCA != "" && c.TLSCert == "" {
 		return nil, fmt.Errorf("%s alone does not make a listener speak TLS: give %s and %s too", c.Flag("tls-ca"), c.Flag("tls-cert"), c.Flag("tls-key"))
 	}
 	return openFiles(*c)
 }
 
-func serverTLS(f *files) *tls.Config {
+func serverTLS(f *tlsFiles) *tls.Config {
 	return &tls.Config{
 		MinVersion:         tls.VersionTLS12,
-		NextProtos:         f.get().server.NextProtos,
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return f.get().server, nil },
+		NextProtos:         f.latest().server.NextProtos,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return f.latest().server, nil },
 	}
 }
 
-func (f *files) credentials() credentials.TransportCredentials {
+func (f *tlsFiles) credentials() credentials.TransportCredentials {
 	if f == nil {
 		return insecure.NewCredentials()
 	}
-	return &tlsCredentials{files: f, name: f.config.TLSServerName, refusals: &Refusals{}}
+	return &tlsCredentials{files: f, name: f.config.TLSServerName, refusals: &RefusalLog{}}
 }
 
 // tlsCredentials are gRPC's TLS, with what the files say at each handshake, and with errors that tell what to do.
 type tlsCredentials struct {
-	files    *files
+	files    *tlsFiles
 	name     string // to be found in the server's certificate; empty: the authority's host
-	refusals *Refusals
+	refusals *RefusalLog
 }
 
 func (t *tlsCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
@@ -112,38 +112,38 @@ func (t *tlsCredentials) ClientHandshake(ctx context.Context, authority string, 
 	if t.name != "" {
 		authority = t.name
 	}
-	conn, info, err := credentials.NewTLS(t.files.get().client).ClientHandshake(ctx, authority, raw)
+	conn, info, err := credentials.NewTLS(t.files.latest().client).ClientHandshake(ctx, authority, raw)
 	if err != nil {
 		return nil, nil, t.files.config.explainClient(dialled, err)
 	}
-	return t.files.config.shaken(dialled, conn), info, nil
+	return t.files.config.explainReads(dialled, conn), info, nil
 }
 
-func (c *Config) shaken(address string, conn net.Conn) net.Conn {
-	return &shaken{Conn: conn, explain: func(err error) error { return c.explainClient(address, err) }}
+func (c *Config) explainReads(address string, conn net.Conn) net.Conn {
+	return &handshakenConn{Conn: conn, explain: func(err error) error { return c.explainClient(address, err) }}
 }
 
 // shaken is a connection whose handshake is over on the client's side. What the server then refuses, as a client without a
 // certificate, it says in place of its first word.
-type shaken struct {
+type handshakenConn struct {
 	net.Conn
-	explain func(error) error
-	spoke   bool // the server has; owned by the goroutine that reads
+	explain     func(error) error
+	serverSpoke bool // the server has; owned by the goroutine that reads
 }
 
 // Read implements net.Conn.
-func (s *shaken) Read(p []byte) (int, error) {
+func (s *handshakenConn) Read(p []byte) (int, error) {
 	n, err := s.Conn.Read(p)
-	if !s.spoke && err != nil && remoteAlert(err) != "" {
+	if !s.serverSpoke && err != nil && remoteAlert(err) != "" {
 		err = errors.Join(s.explain(err)) // of a chain, go-redis would throw the first link away
 	}
-	s.spoke = s.spoke || n > 0
+	s.serverSpoke = s.serverSpoke || n > 0
 	return n, err
 }
 
 // ServerHandshake logs what it refuses: gRPC, to which it returns the error, tells nobody.
 func (t *tlsCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	conn := tls.Server(raw, t.files.get().server)
+	conn := tls.Server(raw, t.files.latest().server)
 	err := conn.HandshakeContext(context.Background()) // bounded by the deadline that gRPC has set on raw
 	if err != nil {
 		err = t.files.config.explainServer(err)

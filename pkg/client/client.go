@@ -52,7 +52,7 @@ func Dial(target string, opts ...Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.transport.Logger, o.transport.Attentive = o.logger, true
+	o.transport.Logger, o.transport.ProbeSilence = o.logger, true
 	dial = append(dial, grpc.WithStatsHandler(trips{}))
 	conn, err := transport.Dial(address, o.transport, append(dial, o.dial...)...)
 	if err != nil {

@@ -95,7 +95,7 @@ func WithTLS(c *tls.Config) Option {
 			o.missing("WithTLS", "configuration")
 			return
 		}
-		o.dial = append(o.dial, grpc.WithTransportCredentials(transport.Attentive(credentials.NewTLS(c))))
+		o.dial = append(o.dial, grpc.WithTransportCredentials(transport.ProbeSilence(credentials.NewTLS(c))))
 	}
 }
 

@@ -197,7 +197,7 @@ func (c *Coordinator) ID() string { return c.id }
 
 // Budgets are the bytes that clients can have it hold: of rows, answers that nobody takes included, and of messages on their
 // way in.
-func (c *Coordinator) Budgets() int64 { return c.config.Budget + serve.IntakeBytes(c.config.Transport) }
+func (c *Coordinator) Budgets() int64 { return c.config.Budget + serve.ReceiveLimit(c.config.Transport) }
 
 // Ready is closed once the coordinator knows the flows and takes batches.
 func (c *Coordinator) Ready() <-chan struct{} { return c.ready }

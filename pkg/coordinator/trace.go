@@ -32,7 +32,7 @@ func (s *submission) trace(t trace.Tracer, parent string) {
 	if t == nil {
 		return
 	}
-	_, span := t.Start(tracing.Under(context.Background(), parent), "batch "+s.Flow, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(
+	_, span := t.Start(tracing.Extract(context.Background(), parent), "batch "+s.Flow, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(
 		tracing.Flow.String(s.Flow), tracing.Revision.Int64(s.Revision), tracing.Batch.String(s.id.String()), tracing.Rows.Int(s.Rows())))
 	s.span = &batchSpan{Span: span, tracer: t}
 }
@@ -82,7 +82,7 @@ func (s *partSpans) sent(k *workerPeer, batch *batchSpan, p *scheduler.Part) (pa
 		span = partSpan{batch.part(k, p), batch}
 		s.open[p.Number] = span
 	}
-	return tracing.Parent(span.Span)
+	return tracing.Inject(span.Span)
 }
 
 // answered is told what the worker says of a part.

@@ -16,101 +16,101 @@ import (
 const aloneFrom = 2
 
 // heardTimeout bounds how long rows wait until it is known that they were announced.
-const heardTimeout = time.Second
+const announceTimeout = time.Second
 
 // enter is what lanes call before rows of the part run. It waits for room first, and at the gate then: who has room may be at
 // the gate, and keeps nobody out there.
-func (p *peer) enter(t *part) func(context.Context, []uint32) func() {
+func (p *peer) enter(part *heldPart) func(context.Context, []uint32) func() {
 	gate := p.server.gate
-	if t.deaths == 0 {
+	if part.deaths == 0 {
 		return func(ctx context.Context, _ []uint32) func() {
-			expected := t.account.tenant.enter(ctx)
+			expected := part.account.output.beginRun(ctx)
 			gate.begin(ctx, false)
 			return func() {
 				gate.end(false)
-				t.account.tenant.leave(t, expected)
+				part.account.output.endRun(part, expected)
 			}
 		}
 	}
 	return func(ctx context.Context, rows []uint32) func() {
 		var expected int64
 		leave := func() { gate.end(true) }
-		if t.deaths < aloneFrom || !gate.await(ctx) {
-			expected = t.account.tenant.enter(ctx)
+		if part.deaths < aloneFrom || !gate.takeTurn(ctx) {
+			expected = part.account.output.beginRun(ctx)
 			gate.begin(ctx, true)
 		} else {
-			expected = p.enterAlone(ctx, t)
-			leave = gate.give
+			expected = p.enterAlone(ctx, part)
+			leave = gate.returnTurn
 		}
 		if rows == nil {
-			rows = everyRow(t)
+			rows = everyRow(part)
 		}
-		p.announce(ctx, t, rows)
+		p.announce(ctx, part, rows)
 		return func() {
-			p.withdraw(ctx, t, rows) // first: what runs next may kill the worker
+			p.withdraw(ctx, part, rows) // first: what runs next may kill the worker
 			leave()
-			t.account.tenant.leave(t, expected)
+			part.account.output.endRun(part, expected)
 		}
 	}
 }
 
 // enterAlone waits for room, and for the moment at which rows of the part may run alone. It has the turn.
-func (p *peer) enterAlone(ctx context.Context, t *part) (expected int64) {
-	gate, tenant := p.server.gate, t.account.tenant
+func (p *peer) enterAlone(ctx context.Context, part *heldPart) (expected int64) {
+	gate, tenant := p.server.gate, part.account.output
 	for {
-		gate.rest(ctx)
-		expected = tenant.enter(ctx)
-		if gate.close(ctx) {
+		gate.waitToClose(ctx)
+		expected = tenant.beginRun(ctx)
+		if gate.closeForAlone(ctx) {
 			return expected
 		}
-		tenant.leave(t, expected)
+		tenant.endRun(part, expected)
 	}
 }
 
 // announce says that rows are about to run, and waits until the coordinator knows; not where there is no session, since a
 // lane serves other coordinators too.
-func (p *peer) announce(ctx context.Context, t *part, rows []uint32) {
+func (p *peer) announce(ctx context.Context, part *heldPart, rows []uint32) {
 	p.mu.Lock()
-	if p.gone {
+	if p.dropped {
 		p.mu.Unlock()
 		return
 	}
-	if t.announced == nil {
-		t.announced = make(rowSet, (t.size.rows+63)/64)
+	if part.announced == nil {
+		part.announced = make(rowSet, (part.size.rows+63)/64)
 	}
 	for _, row := range rows {
-		t.announced.add(row)
+		part.announced.add(row)
 	}
-	p.post(t, &pb.Result{Part: t.number, Began: wire.FromRanges(wire.Ranges(rows))})
-	heard := p.heard()
+	p.numberResults(part, &pb.Result{Part: part.number, Began: wire.FromRanges(wire.Ranges(rows))})
+	heard := p.newestAcknowledged()
 	p.mu.Unlock()
 	p.wakeUp()
-	p.await(ctx, heard)
+	p.awaitAcknowledged(ctx, heard)
 }
 
 // heard is closed when the coordinator has all results that there are, or never will. The caller holds the lock.
-func (p *peer) heard() <-chan struct{} {
+func (p *peer) newestAcknowledged() <-chan struct{} {
 	if len(p.results) == 0 {
 		return nil
 	}
 	newest := &p.results[len(p.results)-1]
-	if newest.heard == nil {
-		newest.heard = make(chan struct{})
+	if newest.acknowledged == nil {
+		newest.acknowledged = make(chan struct{})
 	}
-	return newest.heard
+	return newest.acknowledged
 }
 
 // await waits until results are heard; nil: they are.
-func (p *peer) await(ctx context.Context, heard <-chan struct{}) {
-	k := p.session.Load()
-	if heard == nil || k == nil {
+func (p *peer) awaitAcknowledged(ctx context.Context, heard <-chan struct{}) {
+	sess := p.session.Load()
+	if heard == nil || sess == nil {
 		return
 	}
-	timeout := time.NewTimer(heardTimeout)
+	timeout := time.NewTimer(announceTimeout)
 	defer timeout.Stop()
 	select {
 	case <-heard:
-	case <-k.over:
+	case <-sess.ended:
 	case <-ctx.Done():
 	case <-timeout.C:
 	}
@@ -118,41 +118,41 @@ func (p *peer) await(ctx context.Context, heard <-chan struct{}) {
 
 // withdraw says which of the rows have not ended, and run no more. Where they ran alone it waits until the coordinator knows
 // that, and of those that have ended: else the next row, should it kill the worker, would count as their third death.
-func (p *peer) withdraw(ctx context.Context, t *part, rows []uint32) {
-	p.report(t) // those that have
+func (p *peer) withdraw(ctx context.Context, part *heldPart, rows []uint32) {
+	p.report(part) // those that have
 	p.mu.Lock()
-	if p.gone {
+	if p.dropped {
 		p.mu.Unlock()
 		return
 	}
 	var parked []uint32
 	for _, row := range rows {
-		if t.announced.has(row) {
+		if part.announced.has(row) {
 			parked = append(parked, row)
-			t.announced.remove(row)
+			part.announced.remove(row)
 		}
 	}
 	if len(parked) > 0 {
-		p.post(t, &pb.Result{Part: t.number, Parked: wire.FromRanges(wire.Ranges(parked))})
+		p.numberResults(part, &pb.Result{Part: part.number, Parked: wire.FromRanges(wire.Ranges(parked))})
 	}
 	var heard <-chan struct{}
-	if t.deaths >= aloneFrom {
-		heard = p.heard()
+	if part.deaths >= aloneFrom {
+		heard = p.newestAcknowledged()
 	}
 	p.mu.Unlock()
 	p.wakeUp()
-	p.await(ctx, heard)
+	p.awaitAcknowledged(ctx, heard)
 }
 
 // endAnnounced takes the run's rows out of those that are announced. The caller holds the peer's lock.
-func (t *part) endAnnounced(run flowexec.RunResult) {
-	if t.announced == nil {
+func (part *heldPart) removeAnnounced(run flowexec.RunResult) {
+	if part.announced == nil {
 		return
 	}
 	if run.Rows == nil {
-		clear(t.announced)
+		clear(part.announced)
 	}
 	for _, row := range run.Rows {
-		t.announced.remove(row)
+		part.announced.remove(row)
 	}
 }

@@ -58,7 +58,7 @@ func TestUnheard(t *testing.T) {
 			if m := b.result(); len(m.GetBegan()) != 1 {
 				t.Fatalf("result %v", m)
 			}
-			want := heardTimeout
+			want := announceTimeout
 			if hangUp {
 				b.hangUp()
 				want = 0
@@ -168,7 +168,7 @@ func TestGoneBeforeItRuns(t *testing.T) {
 	r.server.mu.Lock()
 	p := r.server.peers["c-1"]
 	r.server.mu.Unlock()
-	r.server.remove(p)
+	r.server.removePeer(p)
 	p.drop(errExpired)
 	r.open("first")
 

@@ -66,19 +66,19 @@ type account struct {
 	recent *list.Element // its place in the budget's list; nil if it is not there
 	closed bool
 
-	tenant *tenant // what it has of the room for what functions pass on; set by who opens it
+	output *outputAccount // what it has of the room for what functions pass on; set by who opens it
 }
 
 // holdOutput counts what functions passed on, which needs no credit; made: it is the first time that it is counted.
 func (a *account) holdOutput(bytes int64, made bool) {
 	a.hold(amount{bytes: bytes})
-	a.tenant.hold(bytes, made)
+	a.output.hold(bytes, made)
 }
 
 // releaseOutput counts it out.
 func (a *account) releaseOutput(bytes int64) {
 	a.release(amount{bytes: bytes})
-	a.tenant.release(bytes)
+	a.output.release(bytes)
 }
 
 func newBudget(total amount) *budget {

@@ -50,8 +50,8 @@ type plan struct {
 	recalled bool
 	flow     *flow // nil where compiled is
 
-	keeping sync.Once
-	kept    []connectorKey // written by keeping, read once nobody uses the plan
+	keepOnce   sync.Once
+	connectors []connectorKey // written by keeping, read once nobody uses the plan
 
 	users int // guarded by the lock of flows
 }
@@ -114,30 +114,30 @@ func (f *flows) define(d definitionDocuments) *plan {
 		f.metrics.redefinitions.Inc()
 		<-p.ready
 		if !d.recalled {
-			f.keep(p)
+			f.keepConnectors(p)
 		}
 		return p
 	}
 	defer close(p.ready)
 	compiled, err := f.compileSafely(d)
 	if err != nil {
-		p.mistakes, p.unfit = mistakes(err), errors.As(err, new(misfit))
+		p.mistakes, p.unfit = mistakes(err), errors.As(err, new(unfitError))
 		f.metrics.definitions.WithLabelValues("rejected").Inc()
 		return p
 	}
 	p.compiled = compiled
-	f.join(p)
+	f.addPlan(p)
 	if !d.recalled {
-		f.keep(p)
+		f.keepConnectors(p)
 	}
 	f.metrics.definitions.WithLabelValues("ready").Inc()
 	return p
 }
 
 // keep has the connectors of a plan opened that not only batches sent before need. Its caller is counted as a user.
-func (f *flows) keep(p *plan) {
+func (f *flows) keepConnectors(p *plan) {
 	if p.compiled != nil {
-		p.keeping.Do(func() { p.kept = f.standings.keep(p.compiled.Connectors()) })
+		p.keepOnce.Do(func() { p.connectors = f.connectors.keep(p.compiled.Connectors()) })
 	}
 }
 
@@ -152,16 +152,16 @@ func (f *flows) compileSafely(d definitionDocuments) (p *flowexec.Plan, err erro
 }
 
 // drop takes back what define counted, as a coordinator needs the plan no more.
-func (f *flows) drop(p *plan) { f.undefine(p, false) }
+func (f *flows) releasePlan(p *plan) { f.removeUser(p, false) }
 
 // lose takes back what define counted for a coordinator that is gone and said nothing of the flow, which may well run on elsewhere
 // and come back: what is counted of it stays.
-func (f *flows) lose(p *plan) { f.undefine(p, true) }
+func (f *flows) releaseLostPlan(p *plan) { f.removeUser(p, true) }
 
-func (f *flows) undefine(p *plan, lost bool) {
+func (f *flows) removeUser(p *plan, lost bool) {
 	f.mu.Lock()
 	if p.flow != nil {
-		p.flow.lost = lost
+		p.flow.keepMetrics = lost
 	}
 	p.users--
 	last := p.users == 0
@@ -170,16 +170,16 @@ func (f *flows) undefine(p *plan, lost bool) {
 		f.metrics.plans.Dec()
 	}
 	if last && p.flow != nil {
-		for _, gone := range f.count(p, -1) {
+		for _, gone := range f.countFunctions(p, -1) {
 			if !lost {
-				f.forgetFunction(gone.flow, gone.function, gone.mode, f.functions[functionOf{"", gone.function, gone.mode}] > 0)
+				f.forgetFunctionMetrics(gone.flow, gone.function, gone.mode, f.functions[flowFunction{"", gone.function, gone.mode}] > 0)
 			}
 		}
 	}
 	f.mu.Unlock()
 	if last && p.flow != nil {
-		f.standings.release(p.kept)
-		f.leave(p.flow)
+		f.connectors.release(p.connectors)
+		f.planRemoved(p.flow)
 	}
 }
 
@@ -203,78 +203,78 @@ func mistakes(err error) []string {
 }
 
 // define answers a Definition.
-func (k *session) define(m *pb.Definition) error {
+func (sess *session) define(m *pb.Definition) error {
 	d, err := readDefinition(m)
 	if err != nil {
 		return err
 	}
-	p, f := k.peer, k.server.flows
-	made := f.define(d)
-	answer := &pb.Compiled{Flow: d.key.flow, Revision: d.key.revision.Number, Digest: m.GetDigest(), Errors: made.mistakes, Unfit: made.unfit}
-	k.log.Debug("flow defined", "flow", d.key.flow, "revision", d.key.revision, "mistakes", len(made.mistakes))
+	p, f := sess.peer, sess.server.flows
+	plan := f.define(d)
+	answer := &pb.Compiled{Flow: d.key.flow, Revision: d.key.revision.Number, Digest: m.GetDigest(), Errors: plan.mistakes, Unfit: plan.unfit}
+	sess.log.Debug("flow defined", "flow", d.key.flow, "revision", d.key.revision, "mistakes", len(plan.mistakes))
 
-	if unused := p.adopt(k, d.name, made, answer); unused != nil {
-		f.drop(unused)
+	if unused := p.keepPlan(sess, d.name, plan, answer); unused != nil {
+		f.releasePlan(unused)
 	}
 	p.wakeUp()
 	return nil
 }
 
 // adopt keeps a plan for the coordinator and tells it. It returns one that the coordinator needs no more.
-func (p *peer) adopt(k *session, key revisionKey, made *plan, answer *pb.Compiled) (unused *plan) {
+func (p *peer) keepPlan(sess *session, key revisionKey, plan *plan, answer *pb.Compiled) (unused *plan) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.gone {
-		return made
+	if p.dropped {
+		return plan
 	}
 	unused = p.plans[key]
-	p.plans[key] = made
-	if made.compiled != nil && p.credits[key.flow] == nil {
+	p.plans[key] = plan
+	if plan.compiled != nil && p.credits[key.flow] == nil {
 		p.credits[key.flow] = p.openCredit(key.flow)
 		answer.Fresh = true
 	}
-	k.tell(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Compiled{Compiled: answer}})
+	sess.enqueue(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Compiled{Compiled: answer}})
 	return unused
 }
 
 // forget drops a revision that the coordinator needs no more. Its parts that are under way go on.
-func (k *session) forget(m *pb.Forget) error {
+func (sess *session) forgetRevision(m *pb.Forget) error {
 	key, err := readRevision(m.GetFlow(), m.GetRevision(), m.GetDigest())
 	if err != nil {
 		return err
 	}
-	if unused := k.peer.abandon(key); unused != nil {
-		k.server.flows.drop(unused)
+	if unused := sess.peer.dropPlan(key); unused != nil {
+		sess.server.flows.releasePlan(unused)
 	}
 	return nil
 }
 
 // activate takes note of revisions on which their flows run from now on.
-func (k *session) activate(active []*pb.ActiveRevision) error {
+func (sess *session) activate(active []*pb.ActiveRevision) error {
 	for _, a := range active {
 		key, err := readRevision(a.GetFlow(), a.GetRevision(), a.GetDigest())
 		if err != nil {
 			return err
 		}
-		p := k.peer
+		p := sess.peer
 		p.mu.Lock()
-		made := p.plans[key]
+		plan := p.plans[key]
 		p.mu.Unlock()
-		if made != nil { // which only this session's reader drops
-			k.server.flows.keep(made)
-			k.server.standings.inForce(made.kept)
+		if plan != nil { // which only this session's reader drops
+			sess.server.flows.keepConnectors(plan)
+			sess.server.connectors.inForce(plan.connectors)
 		}
 	}
 	return nil
 }
 
 // abandon takes back what adopt keeps; the credit of a flow goes with its last revision.
-func (p *peer) abandon(key revisionKey) (unused *plan) {
+func (p *peer) dropPlan(key revisionKey) (unused *plan) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	unused = p.plans[key]
 	delete(p.plans, key)
-	if c := p.credits[key.flow]; c != nil && !p.defines(key.flow) {
+	if c := p.credits[key.flow]; c != nil && !p.hasPlan(key.flow) {
 		delete(p.credits, key.flow)
 		c.close()
 	}
@@ -282,9 +282,9 @@ func (p *peer) abandon(key revisionKey) (unused *plan) {
 }
 
 // misfit is why good documents don't compile here: this build's functions have other modes or row types.
-type misfit struct{ error }
+type unfitError struct{ error }
 
-func (m misfit) Unwrap() error { return m.error }
+func (m unfitError) Unwrap() error { return m.error }
 
 // compile compiles against what this build registered, and checks what connectors need of this process.
 func (s *server) compile(d definitionDocuments) (*flowexec.Plan, error) {
@@ -308,7 +308,7 @@ func (s *server) compile(d definitionDocuments) (*flowexec.Plan, error) {
 	}
 	p, err := flowexec.Compile(b, s.config.Registry)
 	if err != nil {
-		return nil, misfit{err}
+		return nil, unfitError{err}
 	}
 	return p, nil
 }

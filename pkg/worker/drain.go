@@ -9,26 +9,26 @@ import (
 
 // settleTime is how long a draining worker waits for parts that crossed its Draining message before it ends a session that has
 // nothing left to tell.
-const settleTime = 250 * time.Millisecond
+const crossingTime = 250 * time.Millisecond
 
 // drain takes nothing new, hands back what has not begun, and ends each session when everything that it has to tell is
 // acknowledged. It returns when no coordinator is left, or with an error when ctx is done first.
 func (s *server) drain(ctx context.Context) error {
 	s.draining.Store(true)
-	s.room.drain()
+	s.output.drain()
 	s.metrics.draining.Set(1)
 	s.readiness()
-	for _, p := range s.everyPeer() {
+	for _, p := range s.allPeers() {
 		p.mu.Lock()
-		if k := p.session.Load(); k != nil && p.met {
-			k.tellDraining()
+		if sess := p.session.Load(); sess != nil && p.hadSession {
+			sess.enqueueDraining()
 		}
 		p.mu.Unlock()
 		p.wakeUp()
-		p.release("", nil)
+		p.handBack("", nil)
 	}
 	for {
-		left, pause := s.dismiss()
+		left, pause := s.endIdleSessions()
 		if left == 0 {
 			return nil
 		}
@@ -47,7 +47,7 @@ func (s *server) drain(ctx context.Context) error {
 	}
 }
 
-func (s *server) everyPeer() []*peer {
+func (s *server) allPeers() []*peer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := make([]*peer, 0, len(s.peers))
@@ -59,9 +59,9 @@ func (s *server) everyPeer() []*peer {
 
 // dismiss ends the sessions of coordinators that need the worker no more. It returns how many are left, and when to look
 // again if nothing changes before.
-func (s *server) dismiss() (left int, pause time.Duration) {
-	for _, p := range s.everyPeer() {
-		wait, idle := p.idle()
+func (s *server) endIdleSessions() (left int, pause time.Duration) {
+	for _, p := range s.allPeers() {
+		wait, idle := p.isIdle()
 		switch {
 		case !idle:
 			left++
@@ -71,7 +71,7 @@ func (s *server) dismiss() (left int, pause time.Duration) {
 				pause = wait
 			}
 		default:
-			if s.remove(p) {
+			if s.removePeer(p) {
 				p.drop(errDrained)
 			}
 		}
@@ -80,23 +80,23 @@ func (s *server) dismiss() (left int, pause time.Duration) {
 }
 
 // idle reports whether the coordinator waits for nothing, and how long parts on their way to the worker may still take.
-func (p *peer) idle() (wait time.Duration, idle bool) {
+func (p *peer) isIdle() (wait time.Duration, idle bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.parts) > 0 || len(p.results) > 0 {
 		return 0, false
 	}
-	k := p.session.Load()
-	if k == nil {
-		return settleTime, true // its handshake is under way
+	sess := p.session.Load()
+	if sess == nil {
+		return crossingTime, true // its handshake is under way
 	}
 	select {
-	case <-k.over:
+	case <-sess.ended:
 		return 0, true
 	default:
 	}
-	if k.toldDraining.IsZero() {
-		return settleTime, true
+	if sess.toldDraining.IsZero() {
+		return crossingTime, true
 	}
-	return settleTime - time.Since(k.toldDraining), true
+	return crossingTime - time.Since(sess.toldDraining), true
 }

@@ -94,7 +94,7 @@ func TestDrainWaitsForACoordinatorToComeBack(t *testing.T) {
 		if err := <-drained; err != nil {
 			t.Error(err)
 		}
-		if waited := time.Since(began); waited > settleTime {
+		if waited := time.Since(began); waited > crossingTime {
 			t.Errorf("drained %v after the last word", waited)
 		}
 	})
@@ -133,7 +133,7 @@ func TestDrainWithoutWorkIsQuick(t *testing.T) {
 		b.define("whole")
 		synctest.Wait()
 		began := time.Now()
-		if err := r.server.drain(t.Context()); err != nil || time.Since(began) != settleTime {
+		if err := r.server.drain(t.Context()); err != nil || time.Since(began) != crossingTime {
 			t.Errorf("with a quiet coordinator: %v, after %v", err, time.Since(began))
 		}
 		wantCode(t, b.ends(), batch.CodeShutdown, "has drained")

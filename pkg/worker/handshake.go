@@ -16,17 +16,17 @@ const handshakeTimeout = 10 * time.Second
 
 // Why sessions end that nobody is to blame for.
 var (
-	errOvertaken = batch.Errorf(batch.CodeCancelled, "the coordinator has begun another session")
-	errAnew      = batch.Errorf(batch.CodeCancelled, "the coordinator has begun anew")
-	errExpired   = batch.Errorf(batch.CodeUnavailable, "the coordinator was away for a lease time and is forgotten")
-	errDrained   = batch.Errorf(batch.CodeShutdown, "the worker has drained")
-	errClosed    = batch.Errorf(batch.CodeShutdown, "the worker is shutting down")
-	errAlone     = batch.Errorf(batch.CodeUnavailable, "no coordinator has a session with this worker yet: one must run, and reach the address that the worker advertises")
-	errSilent    = batch.Errorf(batch.CodeDeadline, "the handshake was not over within %s", handshakeTimeout)
+	errReplaced         = batch.Errorf(batch.CodeCancelled, "the coordinator has begun another session")
+	errRestarted        = batch.Errorf(batch.CodeCancelled, "the coordinator has begun anew")
+	errExpired          = batch.Errorf(batch.CodeUnavailable, "the coordinator was away for a lease time and is forgotten")
+	errDrained          = batch.Errorf(batch.CodeShutdown, "the worker has drained")
+	errClosed           = batch.Errorf(batch.CodeShutdown, "the worker is shutting down")
+	errNoSession        = batch.Errorf(batch.CodeUnavailable, "no coordinator has a session with this worker yet: one must run, and reach the address that the worker advertises")
+	errHandshakeTimeout = batch.Errorf(batch.CodeDeadline, "the handshake was not over within %s", handshakeTimeout)
 )
 
 // greet answers the first message of a session: it finds or makes the coordinator's peer, and makes k its session.
-func (k *session) greet(m *pb.CoordinatorMessage) error {
+func (sess *session) greet(m *pb.CoordinatorMessage) error {
 	hello := m.GetHello()
 	switch {
 	case hello == nil:
@@ -37,22 +37,22 @@ func (k *session) greet(m *pb.CoordinatorMessage) error {
 	case hello.GetCoordinator() == "":
 		return batch.Errorf(batch.CodeBadMessage, "Hello names no coordinator: who dials is defective")
 	}
-	mine := k.server.config.Limits
+	mine := sess.server.config.Limits
 	if !hello.GetFollowsLimits() && (int(hello.GetBatchBytes()) > mine.BatchBytes || int(hello.GetBatchRows()) > mine.BatchRows) {
 		return batch.Errorf(batch.CodeProtocolMismatch, "the coordinator takes batches of up to %d bytes and %d rows, this worker of %d bytes and %d rows, "+
 			"and the coordinator's build can't send less: give both the same --max-batch-bytes and --max-batch-rows, or upgrade the coordinator",
 			hello.GetBatchBytes(), hello.GetBatchRows(), mine.BatchBytes, mine.BatchRows)
 	}
-	if n := len(hello.GetSecret()); n > maxSecret {
-		return batch.Errorf(batch.CodeBadMessage, "Hello has a secret of %d bytes, and %d are taken: who dials is defective", n, maxSecret)
+	if n := len(hello.GetSecret()); n > maxSecretBytes {
+		return batch.Errorf(batch.CodeBadMessage, "Hello has a secret of %d bytes, and %d are taken: who dials is defective", n, maxSecretBytes)
 	}
-	k.log = k.server.log.With("coordinator", hello.GetCoordinator())
-	agreed, err := k.join(m, hello.GetResume(), m.GetResultsReceived())
+	sess.log = sess.server.log.With("coordinator", hello.GetCoordinator())
+	agreed, err := sess.join(m, hello.GetResume(), m.GetResultsReceived())
 	if err == nil && !agreed {
 		// One more time: a new peer agrees with everybody.
-		k.server.metrics.peersAnew.Inc()
-		k.log.Warn("this coordinator has other results than were sent to it: it is forgotten, and begins anew", "received", m.GetResultsReceived())
-		_, err = k.join(m, false, 0)
+		sess.server.metrics.peersAnew.Inc()
+		sess.log.Warn("this coordinator has other results than were sent to it: it is forgotten, and begins anew", "received", m.GetResultsReceived())
+		_, err = sess.join(m, false, 0)
 	}
 	return err
 }
@@ -60,34 +60,34 @@ func (k *session) greet(m *pb.CoordinatorMessage) error {
 // join makes k the session of the coordinator's peer. Where resume is false, or the coordinator is not known, that is a new
 // one. agreed is false where the coordinator says that it has received results which were not sent, or lacks some that it
 // has acknowledged: then its peer is dropped, and the session has none.
-func (k *session) join(m *pb.CoordinatorMessage, resume bool, received uint64) (agreed bool, err error) {
-	p, before, err := k.server.meet(m.GetHello(), resume)
+func (sess *session) join(m *pb.CoordinatorMessage, resume bool, received uint64) (agreed bool, err error) {
+	p, before, err := sess.server.findPeer(m.GetHello(), resume)
 	if err != nil {
 		return false, err
 	}
 	if before != nil {
-		before.drop(errAnew)
+		before.drop(errRestarted)
 	}
-	if err := p.attach(k); err != nil {
+	if err := p.attach(sess); err != nil {
 		return false, err
 	}
-	agreed, err = p.begin(k, m, received)
+	agreed, err = p.startSession(sess, m, received)
 	if err != nil || agreed {
 		return agreed, err
 	}
-	if !p.forsake(k) {
-		return false, errOvertaken
+	if !p.dropInHandshake(sess) {
+		return false, errReplaced
 	}
-	k.server.remove(p)
+	sess.server.removePeer(p)
 	return false, nil
 }
 
 // maxSecret bounds a coordinator's secret, in bytes.
-const maxSecret = 64
+const maxSecretBytes = 64
 
 // peerOf is the key of a coordinator's peer. Who knows the coordinator's id, and not the secret that it drew for this worker,
 // finds another peer, and disturbs nobody.
-func peerOf(hello *pb.Hello) string {
+func peerKey(hello *pb.Hello) string {
 	if len(hello.GetSecret()) == 0 {
 		return hello.GetCoordinator() // of a build without
 	}
@@ -95,20 +95,20 @@ func peerOf(hello *pb.Hello) string {
 }
 
 // meet finds the coordinator's peer, or makes one. before is one that the coordinator has given up.
-func (s *server) meet(hello *pb.Hello, resume bool) (p, before *peer, err error) {
+func (s *server) findPeer(hello *pb.Hello, resume bool) (p, before *peer, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.closed:
 		return nil, nil, errClosed
-	case s.id == "" && s.known:
+	case s.id == "" && s.hadID:
 		return nil, nil, batch.Errorf(batch.CodeUnavailable, "the worker registers anew and has no id at the moment: dial it by its next record")
 	case s.id == "":
 		return nil, nil, batch.Errorf(batch.CodeNotFound, "worker %s is not at this address, one that is about to register is: dial by the records in etcd", hello.GetWorker())
 	case hello.GetWorker() != s.id:
 		return nil, nil, batch.Errorf(batch.CodeNotFound, "worker %s is not at this address, %s is: dial by the records in etcd", hello.GetWorker(), s.id)
 	}
-	key := peerOf(hello)
+	key := peerKey(hello)
 	p = s.peers[key]
 	if p != nil && resume {
 		return p, nil, nil
@@ -117,7 +117,7 @@ func (s *server) meet(hello *pb.Hello, resume bool) (p, before *peer, err error)
 		return nil, nil, errDrained
 	}
 	before, p = p, newPeer(s, key, hello.GetCoordinator())
-	p.takes = s.takes(hello)
+	p.maxOutputPerRow = s.maxOutputPerRow(hello)
 	s.peers[key] = p
 	if before == nil {
 		s.metrics.peers.Inc()
@@ -127,7 +127,7 @@ func (s *server) meet(hello *pb.Hello, resume bool) (p, before *peer, err error)
 
 // takes is how many bytes a coordinator takes for one row, output and letters each: what it takes for a batch, and no more than
 // this worker sends.
-func (s *server) takes(hello *pb.Hello) int {
+func (s *server) maxOutputPerRow(hello *pb.Hello) int {
 	if limit := int(hello.GetBatchBytes()); limit > 0 {
 		return min(limit, s.config.Limits.BatchBytes)
 	}
@@ -136,51 +136,51 @@ func (s *server) takes(hello *pb.Hello) int {
 
 // attach makes k the coordinator's session. The one before is over, and its reader has ended, when attach returns: what it
 // received stands in received, and nothing will be added behind the coordinator's back. It fails when k is overtaken itself.
-func (p *peer) attach(k *session) error {
+func (p *peer) attach(sess *session) error {
 	p.mu.Lock()
-	if p.gone {
+	if p.dropped {
 		p.mu.Unlock()
-		return errOvertaken
+		return errReplaced
 	}
-	before := p.session.Swap(k)
-	k.peer = p
+	before := p.session.Swap(sess)
+	sess.peer = p
 	p.mu.Unlock()
 	if before != nil {
 		close(before.replaced)
-		before.end(errOvertaken)
-		<-before.read
+		before.end(errReplaced)
+		<-before.readerDone
 	}
 	return nil
 }
 
 // begin makes k's sender start with the Welcome, and go on with what the coordinator has not acknowledged. Where the coordinator
 // does not agree about what that is, begin does nothing and returns false.
-func (p *peer) begin(k *session, m *pb.CoordinatorMessage, received uint64) (agreed bool, err error) {
+func (p *peer) startSession(sess *session, m *pb.CoordinatorMessage, received uint64) (agreed bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.session.Load() != k || p.gone {
-		return false, errOvertaken
+	if p.session.Load() != sess || p.dropped {
+		return false, errReplaced
 	}
-	if p.met {
-		if received < p.known || received > p.sent {
+	if p.hadSession {
+		if received < p.lastAcknowledged || received > p.lastSent {
 			return false, nil
 		}
-		if err := p.acknowledged(received); err != nil {
+		if err := p.acknowledgeLocked(received); err != nil {
 			return false, err
 		}
 	}
-	k.tell(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Welcome{Welcome: &pb.Welcome{
-		Protocol: protocol, Worker: p.server.identity(), Resumed: p.met, PartsReceived: p.received,
+	sess.enqueue(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Welcome{Welcome: &pb.Welcome{
+		Protocol: protocol, Worker: p.server.workerID(), Resumed: p.hadSession, PartsReceived: p.lastPart,
 		HeartbeatMilliseconds: uint32(2 * p.server.heartbeat().Milliseconds()), Digests: true, TellsConnectors: true, Locates: true,
 		BatchBytes: uint32(min(p.server.config.Limits.BatchBytes, math.MaxUint32)),
 		BatchRows:  uint32(min(p.server.config.Limits.BatchRows, math.MaxUint32)),
 	}}})
 	if p.server.draining.Load() {
-		k.tellDraining()
+		sess.enqueueDraining()
 	}
-	p.met = true
-	p.taken = p.known
-	p.outlet.begin(m.GetHello(), m.GetUntaken())
+	p.hadSession = true
+	p.lastTaken = p.lastAcknowledged
+	p.backlog.reset(m.GetHello(), m.GetUntaken())
 	for _, c := range p.credits {
 		c.renew = true
 		c.due.Store(true)

@@ -87,7 +87,7 @@ func TestSecretThatIsTooLong(t *testing.T) {
 	inBubble(t, wideBudget, func(t *testing.T, r *rig) {
 		b := r.dial()
 		m := hello("c-1", workerID, false)
-		m.GetHello().Secret = make([]byte, maxSecret+1)
+		m.GetHello().Secret = make([]byte, maxSecretBytes+1)
 		b.send(m)
 		wantCode(t, b.ends(), batch.CodeBadMessage, "65 bytes")
 	})

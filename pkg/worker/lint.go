@@ -17,7 +17,7 @@ import (
 )
 
 func lintCommand(register func(*kis.Registry)) *cobra.Command {
-	var access command.Access
+	var access command.DocumentAccess
 	var steps int
 	cmd := &cobra.Command{
 		Use:   "lint DIR",
@@ -27,7 +27,7 @@ keys, functions that are missing, modes that differ, fields that a function read
 --document-env and --document-files it also tells what connectors read that they may not. It tells everything that is wrong, a
 mistake a line, and exits with 1 if anything is. What may be a slip is a warning: fields that a Verify reads and rows never have
 there, and keys that spell the shard key.`,
-		Args: exactly("a folder of documents"),
+		Args: exactArgs("a folder of documents"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			registry := kis.NewRegistry()
 			register(registry)
@@ -35,24 +35,24 @@ there, and keys that spell the shard key.`,
 			if err != nil {
 				return err
 			}
-			documents := access.Of(cmd.Flags())
+			documents := access.Access(cmd.Flags())
 			if err := documents.Valid(); err != nil {
 				return err
 			}
 			set, err := definition.NewSet(docs)
-			if err := say(cmd.ErrOrStderr(), "warning", set.Warnings()); err != nil {
+			if err := printNotices(cmd.ErrOrStderr(), "warning", set.Warnings()); err != nil {
 				return err
 			}
 			plans, err := flowexec.CompileAll(set, err, registry)
 			if err := errors.Join(err, set.Intake(steps), documents.CheckSet(set)); err != nil {
-				return tellMistakes(cmd.ErrOrStderr(), err)
+				return printMistakes(cmd.ErrOrStderr(), err)
 			}
 			warnings, notes := set.FlowWarnings(), set.Notes()
 			for _, name := range slices.Sorted(maps.Keys(plans)) {
 				warnings = append(warnings, plans[name].Warnings()...)
 				notes = append(notes, plans[name].Notes()...)
 			}
-			if err := errors.Join(say(cmd.ErrOrStderr(), "warning", warnings), say(cmd.ErrOrStderr(), "note", notes)); err != nil {
+			if err := errors.Join(printNotices(cmd.ErrOrStderr(), "warning", warnings), printNotices(cmd.ErrOrStderr(), "note", notes)); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d flows are right, with their %d functions and %d connectors\n",
@@ -66,7 +66,7 @@ there, and keys that spell the shard key.`,
 }
 
 // say writes warnings or notes, a line each.
-func say(out io.Writer, kind string, texts []string) error {
+func printNotices(out io.Writer, kind string, texts []string) error {
 	for _, text := range texts {
 		if _, err := fmt.Fprintln(out, kind+": "+text); err != nil {
 			return err
@@ -76,7 +76,7 @@ func say(out io.Writer, kind string, texts []string) error {
 }
 
 // tellMistakes writes an error's mistakes as compilers do, a line each; an error that is none comes back.
-func tellMistakes(out io.Writer, err error) error {
+func printMistakes(out io.Writer, err error) error {
 	mistakes := mistakesOf(err)
 	if mistakes == nil {
 		return err
@@ -84,7 +84,7 @@ func tellMistakes(out io.Writer, err error) error {
 	if _, err := fmt.Fprintln(out, mistakes); err != nil {
 		return err
 	}
-	return errTold
+	return errAlreadyPrinted
 }
 
 // mistakesOf are those of an error, or of each that it joins; nil: it has none.
@@ -100,7 +100,7 @@ func mistakesOf(err error) (all definition.Mistakes) {
 }
 
 // exactly takes as many arguments as there are names for them.
-func exactly(names ...string) cobra.PositionalArgs {
+func exactArgs(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) == len(names) {
 			return nil

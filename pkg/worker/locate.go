@@ -10,32 +10,32 @@ import (
 )
 
 // locateMost bounds the rows that are told one by one, whatever a coordinator asks for.
-const locateMost = 1000
+const maxLocatedRows = 1000
 
 // locate tells a coordinator where the rows of a key stand. They are those of all coordinators, as one's rows wait for another's.
-func (k *session) locate(m *pb.Locate) error {
+func (sess *session) locate(m *pb.Locate) error {
 	answer := &pb.Located{Number: m.GetNumber()}
-	if lanes := k.server.flows.lanesOf(m.GetFlow()); lanes != nil {
-		mine := k.peer.held(m.GetFlow())
-		stands, counts := lanes.Locate(m.GetKey(), int(min(m.GetMost(), locateMost)), func(p *flowexec.Part) bool { return mine[p] != nil })
-		now, id := time.Now(), k.server.identity()
-		var others map[*flowexec.Part]owner
+	if lanes := sess.server.flows.lanesOf(m.GetFlow()); lanes != nil {
+		mine := sess.peer.heldParts(m.GetFlow())
+		stands, counts := lanes.Locate(m.GetKey(), int(min(m.GetMost(), maxLocatedRows)), func(p *flowexec.Part) bool { return mine[p] != nil })
+		now, id := time.Now(), sess.server.workerID()
+		var others map[*flowexec.Part]partOwner
 		for i := range stands {
 			at := &stands[i]
 			r := placeOf(at, now)
 			r.Worker = id
-			if t := mine[at.Part]; t != nil {
-				r.Part, r.PartRow = t.number, at.Row
-				t.placeSince(r, at, now)
+			if part := mine[at.Part]; part != nil {
+				r.Part, r.PartRow = part.number, at.Row
+				part.setQueuedSince(r, at, now)
 			} else {
 				if others == nil {
-					others = k.server.owners(k.peer, m.GetFlow())
+					others = sess.server.partOwners(sess.peer, m.GetFlow())
 				}
 				o := others[at.Part]
 				if r.Coordinator, r.Broken = o.coordinator, o.broken; o.part == nil {
 					r.Coordinator, r.Broken = "gone", true
 				} else {
-					o.part.placeSince(r, at, now)
+					o.part.setQueuedSince(r, at, now)
 				}
 			}
 			answer.Rows = append(answer.Rows, r)
@@ -44,10 +44,10 @@ func (k *session) locate(m *pb.Locate) error {
 			answer.Counts = append(answer.Counts, &pb.PlaceCount{Where: string(c.Stage), Worker: id, Rows: uint64(n), Others: !c.Mine})
 		}
 	}
-	k.peer.mu.Lock()
-	k.tell(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Located{Located: answer}})
-	k.peer.mu.Unlock()
-	k.peer.wakeUp()
+	sess.peer.mu.Lock()
+	sess.enqueue(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Located{Located: answer}})
+	sess.peer.mu.Unlock()
+	sess.peer.wakeUp()
 	return nil
 }
 
@@ -55,52 +55,52 @@ func (k *session) locate(m *pb.Locate) error {
 func (f *flows) lanesOf(name string) *flowexec.Lanes {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if w := f.byName[name]; w != nil {
-		return w.lanes
+	if flow := f.byName[name]; flow != nil {
+		return flow.lanes
 	}
 	return nil
 }
 
 // held are the parts of a flow that the coordinator has here, and that have not ended.
-func (p *peer) held(flow string) map[*flowexec.Part]*part {
+func (p *peer) heldParts(flow string) map[*flowexec.Part]*heldPart {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	held := make(map[*flowexec.Part]*part)
-	for _, t := range p.parts {
-		if t.Part != nil && t.flow.name == flow {
-			held[t.Part] = t
+	held := make(map[*flowexec.Part]*heldPart)
+	for _, part := range p.parts {
+		if part.Part != nil && part.flow.name == flow {
+			held[part.Part] = part
 		}
 	}
 	return held
 }
 
 // owner is whose a part is.
-type owner struct {
-	part        *part
+type partOwner struct {
+	part        *heldPart
 	coordinator string
 	broken      bool // it has no session now
 }
 
 // owners are those of the parts of a flow that are not one coordinator's.
-func (s *server) owners(but *peer, flow string) map[*flowexec.Part]owner {
-	all := map[*flowexec.Part]owner{}
-	for _, p := range s.everyPeer() {
+func (s *server) partOwners(but *peer, flow string) map[*flowexec.Part]partOwner {
+	all := map[*flowexec.Part]partOwner{}
+	for _, p := range s.allPeers() {
 		if p == but {
 			continue
 		}
-		k := p.session.Load()
-		broken := k == nil || k.isOver()
-		for work, t := range p.held(flow) {
-			all[work] = owner{t, p.coordinator, broken}
+		sess := p.session.Load()
+		broken := sess == nil || sess.hasEnded()
+		for work, part := range p.heldParts(flow) {
+			all[work] = partOwner{part, p.coordinator, broken}
 		}
 	}
 	return all
 }
 
 // isOver reports whether the session has ended.
-func (k *session) isOver() bool {
+func (sess *session) hasEnded() bool {
 	select {
-	case <-k.over:
+	case <-sess.ended:
 		return true
 	default:
 		return false
@@ -114,8 +114,8 @@ func placeOf(at *flowexec.Location, now time.Time) *pb.RowPlace {
 		Function: at.Function, Wait: string(at.Wait), Connector: at.Connector, Attempt: at.Attempt, RunRows: uint32(at.Rows),
 	}
 	key := at.Key
-	if len(key) > maxKeyTold {
-		key = key[:maxKeyTold] + "…"
+	if len(key) > maxKeyBytes {
+		key = key[:maxKeyBytes] + "…"
 	}
 	r.Key = strings.ToValidUTF8(key, "\uFFFD")
 	if !at.Since.IsZero() {
@@ -128,11 +128,11 @@ func placeOf(at *flowexec.Location, now time.Time) *pb.RowPlace {
 }
 
 // maxKeyTold bounds how much is told of a connector's key.
-const maxKeyTold = 200
+const maxKeyBytes = 200
 
 // placeSince completes where a row of the part stands: it has been queued since the part came.
-func (t *part) placeSince(r *pb.RowPlace, at *flowexec.Location, now time.Time) {
+func (part *heldPart) setQueuedSince(r *pb.RowPlace, at *flowexec.Location, now time.Time) {
 	if at.Since.IsZero() {
-		r.ForMilliseconds = uint64(max(0, now.Sub(t.came).Milliseconds()))
+		r.ForMilliseconds = uint64(max(0, now.Sub(part.received).Milliseconds()))
 	}
 }

@@ -28,12 +28,12 @@ func Main(register func(*kis.Registry)) {
 }
 
 // errTold makes a command fail whose output has said why.
-var errTold = errors.New("told already")
+var errAlreadyPrinted = errors.New("told already")
 
 // execute runs one command line and returns the exit status.
 func execute(register func(*kis.Registry), args []string, in io.Reader, out, errs io.Writer) int {
 	name := filepath.Base(args[0])
-	cmd := root(name, register)
+	cmd := rootCommand(name, register)
 	cmd.SetArgs(args[1:])
 	cmd.SetIn(in)
 	cmd.SetOut(out)
@@ -42,14 +42,14 @@ func execute(register func(*kis.Registry), args []string, in io.Reader, out, err
 	switch {
 	case err == nil:
 		return 0
-	case !errors.Is(err, errTold):
+	case !errors.Is(err, errAlreadyPrinted):
 		fmt.Fprintf(errs, "%s: %v\n", name, err)
 	}
 	return 1
 }
 
-func root(name string, register func(*kis.Registry)) *cobra.Command {
-	var s serving
+func rootCommand(name string, register func(*kis.Registry)) *cobra.Command {
+	var s serveFlags
 	cmd := &cobra.Command{
 		Use:   name,
 		Short: "Run the functions of flows for a KisGrid cluster",
@@ -80,16 +80,16 @@ cuts it off; what that leaves undone runs again on other workers.`,
 }
 
 // serving is what the flags say about serving.
-type serving struct {
+type serveFlags struct {
 	config  Config
 	etcd    command.Etcd
-	access  command.Access
+	access  command.DocumentAccess
 	logging command.Logging
 	tracing command.Tracing
 	drain   time.Duration
 }
 
-func (s *serving) bind(fs *pflag.FlagSet) {
+func (s *serveFlags) bind(fs *pflag.FlagSet) {
 	c := &s.config
 	fs.SortFlags = false
 	fs.StringVar(&c.Name, "name", "", "`name` that outlives the process: rows are shared out by it; no other worker may have it (default: the address that is advertised)")
@@ -108,7 +108,7 @@ func (s *serving) bind(fs *pflag.FlagSet) {
 	s.tracing.BindFlags(fs)
 }
 
-func (s *serving) run(register func(*kis.Registry)) func(*cobra.Command, []string) error {
+func (s *serveFlags) run(register func(*kis.Registry)) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, _ []string) error {
 		log, err := s.logging.Logger("worker", cmd.ErrOrStderr())
 		if err != nil {
@@ -119,7 +119,7 @@ func (s *serving) run(register func(*kis.Registry)) func(*cobra.Command, []strin
 		register(registry)
 		c.Registry, c.Build, c.Logger = registry, command.Build(), log
 		c.Limits.BatchBytes = c.Transport.BatchBytes
-		c.Documents = s.access.Of(cmd.Flags())
+		c.Documents = s.access.Access(cmd.Flags())
 		c.ListenElsewhere = !cmd.Flags().Changed("listen") && c.Advertise == "" // which names the port
 		c.HTTPElsewhere = !cmd.Flags().Changed("http")
 		if c.Etcd, err = s.etcd.Config(log.Named("etcd")); err != nil {

@@ -6,25 +6,25 @@ import (
 
 // metrics are the worker's own; those of flows, connectors and the Go runtime are registered beside them.
 type metrics struct {
-	sessions        prometheus.Gauge
-	sessionsEnded   *prometheus.CounterVec
-	peers           prometheus.Gauge
-	peersExpired    prometheus.Counter
-	peersAnew       prometheus.Counter
-	partsHeld       prometheus.Gauge
-	partsReceived   prometheus.Counter
-	partsRepeated   prometheus.Counter
-	rowsReturned    prometheus.Counter
-	resultsSent     prometheus.Counter
-	resultsResent   prometheus.Counter
-	resultsKept     prometheus.Gauge
-	definitions     *prometheus.CounterVec
-	redefinitions   prometheus.Counter
-	plans           prometheus.Gauge
-	registered      prometheus.Gauge
-	registrations   prometheus.Counter
-	registrationsEx *prometheus.CounterVec
-	draining        prometheus.Gauge
+	sessions          prometheus.Gauge
+	sessionsEnded     *prometheus.CounterVec
+	peers             prometheus.Gauge
+	peersExpired      prometheus.Counter
+	peersAnew         prometheus.Counter
+	partsHeld         prometheus.Gauge
+	partsReceived     prometheus.Counter
+	partsRepeated     prometheus.Counter
+	rowsReturned      prometheus.Counter
+	resultsSent       prometheus.Counter
+	resultsResent     prometheus.Counter
+	resultsKept       prometheus.Gauge
+	definitions       *prometheus.CounterVec
+	redefinitions     prometheus.Counter
+	plans             prometheus.Gauge
+	registered        prometheus.Gauge
+	registrations     prometheus.Counter
+	registrationsLost *prometheus.CounterVec
+	draining          prometheus.Gauge
 }
 
 // newMetrics makes the metrics and registers them.
@@ -45,42 +45,42 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		return c
 	}
 	return &metrics{
-		sessions:        gauge("sessions", "Sessions with coordinators that are open now."),
-		sessionsEnded:   counters("sessions_ended_total", "code", "Sessions that ended, by the code of the reason; NONE where the coordinator ended it."),
-		peers:           gauge("peers", "Coordinators whose parts or results are kept, with a session or for a lease time after it."),
-		peersExpired:    counter("peers_expired_total", "Coordinators that were forgotten because they did not come back within a lease time."),
-		peersAnew:       counter("peers_anew_total", "Coordinators that began anew because they had other results than were sent to them."),
-		partsHeld:       gauge("parts_held", "Parts of which not all rows have ended, or whose last result is not acknowledged."),
-		partsReceived:   counter("parts_received_total", "Parts taken in."),
-		partsRepeated:   counter("parts_repeated_total", "Parts that came again and were skipped."),
-		rowsReturned:    counter("rows_returned_total", "Rows handed back to their coordinators, not begun."),
-		resultsSent:     counter("results_sent_total", "Results sent, each time counted."),
-		resultsResent:   counter("results_resent_total", "Results sent again on a new session because the one before broke."),
-		resultsKept:     gauge("results_kept", "Results that are not acknowledged yet."),
-		definitions:     counters("definitions_total", "outcome", "Definitions compiled, by outcome: ready or rejected."),
-		redefinitions:   counter("redefinitions_total", "Definitions that came again, or from another coordinator, and were compiled already."),
-		plans:           gauge("plans", "Compiled revisions of flows that are kept."),
-		registered:      gauge("registered", "1 while the worker's record stands in etcd, as far as it knows."),
-		registrations:   counter("registrations_total", "Times that the worker put its record into etcd."),
-		registrationsEx: counters("registrations_lost_total", "reason", "Times that the record was lost: gone, or silent where etcd did not answer for a lease time."),
-		draining:        gauge("draining", "1 while the worker drains."),
+		sessions:          gauge("sessions", "Sessions with coordinators that are open now."),
+		sessionsEnded:     counters("sessions_ended_total", "code", "Sessions that ended, by the code of the reason; NONE where the coordinator ended it."),
+		peers:             gauge("peers", "Coordinators whose parts or results are kept, with a session or for a lease time after it."),
+		peersExpired:      counter("peers_expired_total", "Coordinators that were forgotten because they did not come back within a lease time."),
+		peersAnew:         counter("peers_anew_total", "Coordinators that began anew because they had other results than were sent to them."),
+		partsHeld:         gauge("parts_held", "Parts of which not all rows have ended, or whose last result is not acknowledged."),
+		partsReceived:     counter("parts_received_total", "Parts taken in."),
+		partsRepeated:     counter("parts_repeated_total", "Parts that came again and were skipped."),
+		rowsReturned:      counter("rows_returned_total", "Rows handed back to their coordinators, not begun."),
+		resultsSent:       counter("results_sent_total", "Results sent, each time counted."),
+		resultsResent:     counter("results_resent_total", "Results sent again on a new session because the one before broke."),
+		resultsKept:       gauge("results_kept", "Results that are not acknowledged yet."),
+		definitions:       counters("definitions_total", "outcome", "Definitions compiled, by outcome: ready or rejected."),
+		redefinitions:     counter("redefinitions_total", "Definitions that came again, or from another coordinator, and were compiled already."),
+		plans:             gauge("plans", "Compiled revisions of flows that are kept."),
+		registered:        gauge("registered", "1 while the worker's record stands in etcd, as far as it knows."),
+		registrations:     counter("registrations_total", "Times that the worker put its record into etcd."),
+		registrationsLost: counters("registrations_lost_total", "reason", "Times that the record was lost: gone, or silent where etcd did not answer for a lease time."),
+		draining:          gauge("draining", "1 while the worker drains."),
 	}
 }
 
 // watch registers what the room knows.
-func (r *room) watch(to prometheus.Registerer) {
+func (m *outputMemory) register(to prometheus.Registerer) {
 	to.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "kisgrid_worker_lanes_waiting",
 		Help: "Lanes that wait until there is room for what functions pass on: until coordinators have it, and clients have taken enough of it.",
 	}, func() float64 {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		return float64(r.waiting)
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return float64(m.waiting)
 	}))
 }
 
 // watch registers what the budget knows.
-func (b *budget) watch(r prometheus.Registerer) {
+func (b *budget) register(r prometheus.Registerer) {
 	gauge := func(name, help string, value func() int64) {
 		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "kisgrid_worker_" + name, Help: help},
 			func() float64 { return float64(value()) }))

@@ -17,31 +17,31 @@ import (
 )
 
 // part is a part that the worker holds, until its last result is acknowledged.
-type part struct {
-	number  uint64
-	flow    *flow
-	account *account
-	size    amount
-	came    time.Time
-	deaths  uint32 // of workers that count against it
-	takes   int    // the most bytes of output, or of letters, that one row may come to: the coordinator takes no more
-	longest int    // the most bytes of one row of output: the client takes no more
+type heldPart struct {
+	number          uint64
+	flow            *flow
+	account         *account
+	size            amount
+	received        time.Time
+	deaths          uint32 // of workers that count against it
+	maxOutputPerRow int    // the most bytes of output, or of letters, that one row may come to: the coordinator takes no more
+	maxOutputRow    int    // the most bytes of one row of output: the client takes no more
 
 	// What follows is guarded by the peer's lock.
 	*flowexec.Part                      // nil once all rows have ended and are in results: their bytes are free then
 	charged        amount               // to the account, of size
-	open           int                  // rows that have not ended
-	ended          []flowexec.RunResult // not in a result yet
-	made           int64                // bytes of ended
-	since          time.Time            // when the first of them ended
+	openRows       int                  // rows that have not ended
+	endedRuns      []flowexec.RunResult // not in a result yet
+	endedBytes     int64                // bytes of ended
+	endedSince     time.Time            // when the first of them ended
 	span           trace.Span           // nil where nobody traces
 	reporting      bool                 // somebody makes results of them now
 	announced      rowSet               // rows that run, or wait for leave to; nil where none was announced
 }
 
 // part takes a part in.
-func (k *session) part(m *pb.Part) error {
-	p, s := k.peer, k.server
+func (sess *session) takePart(m *pb.Part) error {
+	p, s := sess.peer, sess.server
 	size := amount{int64(len(m.GetColumns().GetEnds())), int64(len(m.GetColumns().GetData()))}
 
 	if m.GetNumber() == 0 {
@@ -51,7 +51,7 @@ func (k *session) part(m *pb.Part) error {
 	if err != nil {
 		return err
 	}
-	made, flow, again := p.plan(m, key, size)
+	plan, flow, again := p.planFor(m, key, size)
 	switch {
 	case again:
 		s.metrics.partsRepeated.Inc()
@@ -62,76 +62,76 @@ func (k *session) part(m *pb.Part) error {
 			"nor does another one: the coordinator is defective",
 			m.GetNumber(), m.GetRevision(), m.GetFlow())
 	}
-	work, err := s.readPart(m, made.compiled)
+	work, err := s.readPart(m, plan.compiled)
 	if err != nil {
 		return batch.Errorf(batch.CodeBadMessage, "part %d of flow %s: %w", m.GetNumber(), m.GetFlow(), err)
 	}
-	t := &part{Part: work, number: m.GetNumber(), flow: flow, size: size, came: time.Now(), deaths: m.GetDeaths(), takes: p.takes, longest: p.takes, open: int(size.rows)}
+	part := &heldPart{Part: work, number: m.GetNumber(), flow: flow, size: size, received: time.Now(), deaths: m.GetDeaths(), maxOutputPerRow: p.maxOutputPerRow, maxOutputRow: p.maxOutputPerRow, openRows: int(size.rows)}
 	if limit := int(m.GetOutputRowBytes()); limit > 0 {
-		t.longest = min(limit, t.longest)
+		part.maxOutputRow = min(limit, part.maxOutputRow)
 	}
 	if m.GetKeepDead() {
-		work.KeepDead = t.takes
+		work.KeepDead = part.maxOutputPerRow
 	}
-	s.trace(t, m)
-	work.OneByOne = t.deaths >= aloneFrom
-	work.Enter = p.enter(t)
-	work.Grow = func(ctx context.Context) { t.account.tenant.grow(ctx, t) }
-	work.Piece = func(ctx context.Context, bytes, left int64) { t.account.tenant.pass(ctx, t, bytes, left) }
-	work.Done = func(run flowexec.RunResult) { p.end(t, run) }
-	if err := p.hold(t); err != nil {
-		tracing.End(t.span, err)
+	s.startSpan(part, m)
+	work.OneByOne = part.deaths >= aloneFrom
+	work.Enter = p.enter(part)
+	work.Grow = func(ctx context.Context) { part.account.output.grow(ctx, part) }
+	work.Piece = func(ctx context.Context, bytes, left int64) { part.account.output.waitToSend(ctx, part, bytes, left) }
+	work.Done = func(run flowexec.RunResult) { p.runEnded(part, run) }
+	if err := p.holdPart(part); err != nil {
+		tracing.End(part.span, err)
 		return err
 	}
 	s.metrics.partsReceived.Inc()
 	s.metrics.partsHeld.Inc()
 	p.wakeUp()
 
-	if made.compiled == nil {
-		p.note(t, flowexec.RunResult{Part: work, NotDone: uncompilable(t, made)})
-		p.report(t)
+	if plan.compiled == nil {
+		p.addEnded(part, flowexec.RunResult{Part: work, NotDone: uncompilable(part, plan)})
+		p.report(part)
 		return nil
 	}
 	if s.draining.Load() {
 		// It crossed the Draining message, or comes before that: then it is told first, so that the coordinator sends no more.
 		p.mu.Lock()
-		k.tellDraining()
+		sess.enqueueDraining()
 		p.mu.Unlock()
-		p.note(t, flowexec.RunResult{Part: work, Returned: everyRow(t)})
-		p.report(t)
+		p.addEnded(part, flowexec.RunResult{Part: work, Returned: everyRow(part)})
+		p.report(part)
 		return nil
 	}
-	s.flows.keep(made) // also what was recalled: its connections go with it
-	s.flows.run(t.flow, work)
+	s.flows.keepConnectors(plan) // also what was recalled: its connections go with it
+	s.flows.enqueue(part.flow, work)
 	return nil
 }
 
 // trace begins the span of a part, below the coordinator's if that traces.
-func (s *server) trace(t *part, m *pb.Part) {
+func (s *server) startSpan(part *heldPart, m *pb.Part) {
 	if s.config.Tracer == nil {
 		return
 	}
-	_, t.span = s.config.Tracer.Start(tracing.Under(context.Background(), m.GetTraceParent()), "worker part "+t.flow.name,
+	_, part.span = s.config.Tracer.Start(tracing.Extract(context.Background(), m.GetTraceParent()), "worker part "+part.flow.name,
 		trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(
-			tracing.Flow.String(t.flow.name), tracing.Revision.Int64(m.GetRevision()), tracing.Worker.String(s.identity()), tracing.Part.Int64(int64(t.number)),
-			tracing.Rows.Int64(t.size.rows), tracing.Deaths.Int64(int64(t.deaths))))
-	t.Trace = t.span.SpanContext()
+			tracing.Flow.String(part.flow.name), tracing.Revision.Int64(m.GetRevision()), tracing.Worker.String(s.workerID()), tracing.Part.Int64(int64(part.number)),
+			tracing.Rows.Int64(part.size.rows), tracing.Deaths.Int64(int64(part.deaths))))
+	part.Trace = part.span.SpanContext()
 }
 
 // uncompilable are the outcomes of rows whose batch began on a revision that does not compile here, when no worker is left on
 // which it does.
-func uncompilable(t *part, made *plan) []batch.RowOutcome {
+func uncompilable(part *heldPart, plan *plan) []batch.RowOutcome {
 	reason := fmt.Sprintf("the batch began on revision %d of the flow, which this worker's build can't run: %s; submit the batch again when a worker can, or see what of it took place, and submit only what is missing",
-		made.key.revision.Number, strings.Join(made.mistakes, "; "))
-	failed := make([]batch.RowOutcome, t.size.rows)
+		plan.key.revision.Number, strings.Join(plan.mistakes, "; "))
+	failed := make([]batch.RowOutcome, part.size.rows)
 	for i := range failed {
 		failed[i] = batch.RowOutcome{Row: uint32(i), Outcome: batch.Failed, Code: batch.CodeNoCapableWorker, Reason: reason}
 	}
 	return failed
 }
 
-func everyRow(t *part) []uint32 {
-	rows := make([]uint32, t.size.rows)
+func everyRow(part *heldPart) []uint32 {
+	rows := make([]uint32, part.size.rows)
 	for i := range rows {
 		rows[i] = uint32(i)
 	}
@@ -140,24 +140,24 @@ func everyRow(t *part) []uint32 {
 
 // plan finds what a part runs on, unless the worker has the part: then only its credit is used up, and the part skipped.
 // The flow is nil where the coordinator had no leave to send the part.
-func (p *peer) plan(m *pb.Part, key revisionKey, size amount) (made *plan, flow *flow, again bool) {
+func (p *peer) planFor(m *pb.Part, key revisionKey, size amount) (plan *plan, flow *flow, again bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if m.GetNumber() > p.received {
-		made = p.plans[key]
+	if m.GetNumber() > p.lastPart {
+		plan = p.plans[key]
 		switch {
-		case made == nil:
+		case plan == nil:
 			return nil, nil, false
-		case made.flow != nil:
-			return made, made.flow, false
+		case plan.flow != nil:
+			return plan, plan.flow, false
 		}
 		// Credit is a flow's: another revision compiled, and has the lanes.
 		for key, other := range p.plans {
 			if key.flow == m.GetFlow() && other.flow != nil {
-				return made, other.flow, false
+				return plan, other.flow, false
 			}
 		}
-		return made, nil, false
+		return plan, nil, false
 	}
 	if c := p.credits[m.GetFlow()]; c != nil {
 		c.skip(size)
@@ -167,28 +167,28 @@ func (p *peer) plan(m *pb.Part, key revisionKey, size amount) (made *plan, flow 
 }
 
 // hold makes a part the peer's, and charges it to its flow.
-func (p *peer) hold(t *part) error {
+func (p *peer) holdPart(part *heldPart) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c := p.credits[t.flow.name]
-	if p.gone || c == nil {
-		return errOvertaken
+	c := p.credits[part.flow.name]
+	if p.dropped || c == nil {
+		return errReplaced
 	}
-	if !c.spend(t.size) {
-		return batch.Errorf(batch.CodeBadMessage, "part %d of flow %s came when the credit was overdrawn already: the coordinator is defective", t.number, t.flow.name)
+	if !c.spend(part.size) {
+		return batch.Errorf(batch.CodeBadMessage, "part %d of flow %s came when the credit was overdrawn already: the coordinator is defective", part.number, part.flow.name)
 	}
-	t.account, t.charged = c.account, t.size
-	p.received = t.number
-	p.parts[t.number] = t
+	part.account, part.charged = c.account, part.size
+	p.lastPart = part.number
+	p.parts[part.number] = part
 	c.due.Store(true)
 	return nil
 }
 
 // free gives back what of n is still charged.
-func (t *part) free(n amount) {
-	n = least(n, t.charged)
-	t.charged = t.charged.minus(n)
-	t.account.release(n)
+func (part *heldPart) releaseCredit(n amount) {
+	n = least(n, part.charged)
+	part.charged = part.charged.minus(n)
+	part.account.release(n)
 }
 
 // readPart checks a part, so that nobody behind it indexes by a number from outside. Without a plan it will not be run.
@@ -256,13 +256,13 @@ func ascending(rows []uint32) bool {
 const slots = 1 << 16
 
 // release hands rows back that go to another worker.
-func (k *session) release(m *pb.Release) error {
+func (sess *session) handBack(m *pb.Release) error {
 	ranges, err := wire.ToRanges(m.GetSlots(), slots)
 	if err != nil {
 		return err
 	}
 	if len(ranges) > 0 {
-		k.peer.release(m.GetFlow(), ranges)
+		sess.peer.handBack(m.GetFlow(), ranges)
 	}
 	return nil
 }

@@ -69,7 +69,7 @@ func newRig(t *testing.T, budget amount) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.server.answerTo(workerID)
+	r.server.setID(workerID)
 	if r.calls, err = serve.NewServer(transport.Config{}); err != nil {
 		t.Fatal(err)
 	}

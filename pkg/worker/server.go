@@ -42,12 +42,12 @@ type server struct {
 	budget  *budget
 	flows   *flows
 
-	gate *gate // that all runs pass
-	room *room // of what functions pass on
+	gate   *gate         // that all runs pass
+	output *outputMemory // of what functions pass on
 
-	standings *standings
-	watching  sync.WaitGroup // the goroutine that looks at them
-	unwatch   chan struct{}  // closed to end it
+	connectors *connectorStates
+	watching   sync.WaitGroup // the goroutine that looks at them
+	stopWatch  chan struct{}  // closed to end it
 
 	draining atomic.Bool
 	changed  chan struct{} // holds a token while something that drain waits for may have happened
@@ -55,13 +55,13 @@ type server struct {
 	readiness func()
 
 	// What follows is guarded by mu, under which no other lock is taken.
-	mu       sync.Mutex
-	id       string            // "" while the worker has none
-	known    bool              // coordinators may know it by an id that it had
-	peers    map[string]*peer  // by peerOf
-	sessions map[*session]bool // true once the handshake is over
-	watched  bool              // the goroutine that looks at standings was started, with the first session
-	closed   bool
+	mu           sync.Mutex
+	id           string            // "" while the worker has none
+	hadID        bool              // coordinators may know it by an id that it had
+	peers        map[string]*peer  // by peerOf
+	sessions     map[*session]bool // true once the handshake is over
+	watchStarted bool              // the goroutine that looks at standings was started, with the first session
+	closed       bool
 
 	// goroutines are readers, senders and those that forget peers. It grows only while the call of a session is counted in
 	// sessions, so that nothing is added once it is waited for.
@@ -74,20 +74,20 @@ func newServer(c serverConfig) (*server, error) {
 		return nil, err
 	}
 	s := &server{
-		config: c, log: c.Logger, metrics: newMetrics(c.Metrics), budget: newBudget(c.Budget), gate: newGate(), room: newRoom(c.Budget.bytes / 2),
+		config: c, log: c.Logger, metrics: newMetrics(c.Metrics), budget: newBudget(c.Budget), gate: newGate(), output: newOutputMemory(c.Budget.bytes / 2),
 		changed: make(chan struct{}, 1), readiness: func() {}, peers: map[string]*peer{}, sessions: map[*session]bool{},
-		standings: newStandings(c.Connectors), unwatch: make(chan struct{}),
+		connectors: newConnectorStates(c.Connectors), stopWatch: make(chan struct{}),
 	}
-	s.budget.watch(c.Metrics)
-	s.room.watch(c.Metrics)
+	s.budget.register(c.Metrics)
+	s.output.register(c.Metrics)
 	saves := new(flowexec.Saves)
 	s.flows = &flows{
-		compile: s.compile, standings: s.standings, forget: flowMetrics.Forget, forgetFunction: flowMetrics.ForgetFunction, metrics: s.metrics,
-		byName: map[string]*flow{}, plans: map[planKey]*plan{}, functions: map[functionOf]int{},
+		compile: s.compile, connectors: s.connectors, forgetMetrics: flowMetrics.Forget, forgetFunctionMetrics: flowMetrics.ForgetFunction, metrics: s.metrics,
+		byName: map[string]*flow{}, plans: map[planKey]*plan{}, functions: map[flowFunction]int{},
 		start: func(flow string, copies int) *flowexec.Lanes {
 			return flowexec.StartLanes(flowexec.LanesConfig{
 				Flow: flow, Copies: copies, Connectors: c.Connectors, Saves: saves, Logger: c.Logger.With("flow", flow), Metrics: flowMetrics, Tracer: c.Tracer,
-				RunBytes: max(c.Budget.bytes/runShare, leastRunBytes), PieceBytes: c.ResultBytes - c.ResultBytes/4,
+				RunBytes: max(c.Budget.bytes/runShares, leastRunBytes), PieceBytes: c.ResultBytes - c.ResultBytes/4,
 			})
 		},
 	}
@@ -95,7 +95,7 @@ func newServer(c serverConfig) (*server, error) {
 }
 
 // tellAll has the senders of all sessions look at what there is to say.
-func (s *server) tellAll() {
+func (s *server) wakeSenders() {
 	s.mu.Lock()
 	peers := slices.Collect(maps.Values(s.peers))
 	s.mu.Unlock()
@@ -105,34 +105,34 @@ func (s *server) tellAll() {
 }
 
 // identity is the id that the worker has at the moment.
-func (s *server) identity() string {
+func (s *server) workerID() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.id
 }
 
 // enter counts a session in; false: there are to be no more.
-func (s *server) enter(k *session) bool {
+func (s *server) addSession(sess *session) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return false
 	}
-	if !s.watched {
-		s.watched = true
-		s.watching.Go(func() { s.standings.watch(s.unwatch, s.tellAll) })
+	if !s.watchStarted {
+		s.watchStarted = true
+		s.watching.Go(func() { s.connectors.watch(s.stopWatch, s.wakeSenders) })
 	}
-	s.sessions[k] = false
+	s.sessions[sess] = false
 	s.goroutines.Add(1) // until leave, so that the session may start goroutines of its own
 	s.metrics.sessions.Inc()
 	return true
 }
 
 // welcome notes that a session's handshake is over.
-func (s *server) welcome(k *session) {
+func (s *server) sessionOpened(sess *session) {
 	s.mu.Lock()
-	if _, in := s.sessions[k]; in {
-		s.sessions[k] = true
+	if _, in := s.sessions[sess]; in {
+		s.sessions[sess] = true
 	}
 	s.mu.Unlock()
 	s.readiness()
@@ -151,47 +151,47 @@ func (s *server) inSession() bool {
 }
 
 // leave counts a session out that is over. Its peer is kept for a lease time.
-func (s *server) leave(k *session) {
+func (s *server) removeSession(sess *session) {
 	code := "NONE"
-	if k.err != nil {
-		code = batch.CodeOf(k.err).String()
+	if sess.err != nil {
+		code = batch.CodeOf(sess.err).String()
 	}
 	s.metrics.sessionsEnded.WithLabelValues(code).Inc()
 	s.metrics.sessions.Dec()
-	s.goroutines.Go(func() { s.forget(k) })
+	s.goroutines.Go(func() { s.expirePeer(sess) })
 	s.mu.Lock()
-	delete(s.sessions, k)
+	delete(s.sessions, sess)
 	s.mu.Unlock()
 	s.readiness()
 	s.goroutines.Done()
-	s.noteChange()
+	s.wakeDrain()
 }
 
 // forget drops the peer of a session that is over unless another session takes its place within a lease time.
-func (s *server) forget(k *session) {
-	<-k.read // what it set is safe to read from now on
-	k.log.Info("session ended", "lasted", time.Since(k.began).Round(time.Millisecond), "reason", k.err)
-	p := k.peer
+func (s *server) expirePeer(sess *session) {
+	<-sess.readerDone // what it set is safe to read from now on
+	sess.log.Info("session ended", "lasted", time.Since(sess.began).Round(time.Millisecond), "reason", sess.err)
+	p := sess.peer
 	if p == nil {
 		return
 	}
 	lease := time.NewTimer(s.config.Lease)
 	defer lease.Stop()
 	select {
-	case <-k.replaced:
+	case <-sess.replaced:
 		return
 	case <-lease.C:
 	}
-	if p.session.Load() == k && s.remove(p) {
+	if p.session.Load() == sess && s.removePeer(p) {
 		s.metrics.peersExpired.Inc()
 		s.log.Warn("forgot a coordinator: it did not come back within a lease time", "coordinator", p.coordinator)
 		p.drop(errExpired)
-		s.noteChange()
+		s.wakeDrain()
 	}
 }
 
 // remove takes a peer out of those that sessions may resume; false: it was not one of them any more.
-func (s *server) remove(p *peer) bool {
+func (s *server) removePeer(p *peer) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.peers[p.key] != p {
@@ -203,7 +203,7 @@ func (s *server) remove(p *peer) bool {
 }
 
 // noteChange lets drain look again.
-func (s *server) noteChange() {
+func (s *server) wakeDrain() {
 	select {
 	case s.changed <- struct{}{}:
 	default:
@@ -211,7 +211,7 @@ func (s *server) noteChange() {
 }
 
 // answerTo makes the worker answer to an id, which it did not have before; "" for none.
-func (s *server) answerTo(id string) {
+func (s *server) setID(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.id = id
@@ -220,24 +220,24 @@ func (s *server) answerTo(id string) {
 // reset ends all sessions, forgets all coordinators and stops all lanes, and leaves the worker without an id.
 func (s *server) reset(why error) {
 	s.mu.Lock()
-	s.id, s.known = "", s.known || s.id != ""
+	s.id, s.hadID = "", s.hadID || s.id != ""
 	peers := s.peers
 	s.peers = map[string]*peer{}
 	var strangers []*session // in their handshake
-	for k := range s.sessions {
-		strangers = append(strangers, k)
+	for sess := range s.sessions {
+		strangers = append(strangers, sess)
 	}
 	s.mu.Unlock()
 	for _, p := range peers {
 		p.drop(why)
 		s.metrics.peers.Dec()
 	}
-	for _, k := range strangers {
-		k.end(why)
-		<-k.read
+	for _, sess := range strangers {
+		sess.end(why)
+		<-sess.readerDone
 	}
 	s.flows.stopAll()
-	s.noteChange()
+	s.wakeDrain()
 }
 
 // close ends everything, for good, and waits for it. Safe twice.
@@ -249,7 +249,7 @@ func (s *server) close() {
 	s.reset(errClosed)
 	s.goroutines.Wait()
 	if first {
-		close(s.unwatch)
+		close(s.stopWatch)
 	}
 	s.watching.Wait()
 }

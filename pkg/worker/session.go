@@ -24,11 +24,11 @@ type session struct {
 	peer   *peer        // likewise
 	began  time.Time
 
-	greeted  chan struct{} // closed when the sender starts
-	over     chan struct{} // closed when the session ends
-	read     chan struct{} // closed when the reader has ended
-	replaced chan struct{} // closed when another session took its place, or nobody needs the peer any more
-	wake     chan struct{} // holds a token while there may be something to send
+	greeted    chan struct{} // closed when the sender starts
+	ended      chan struct{} // closed when the session ends
+	readerDone chan struct{} // closed when the reader has ended
+	replaced   chan struct{} // closed when another session took its place, or nobody needs the peer any more
+	wake       chan struct{} // holds a token while there may be something to send
 
 	once sync.Once
 	err  error // why it ended, nil where the coordinator ended it; read after over is closed
@@ -36,93 +36,93 @@ type session struct {
 	// Guarded by the peer's lock.
 	outbox       []*pb.WorkerMessage // goes before everything else
 	toldDraining time.Time
-	told         map[connectorKey]*pb.ConnectorState // how connectors stood when it was told last
+	toldStates   map[connectorKey]*pb.ConnectorState // how connectors stood when it was told last
 }
 
 // Session is the call that a coordinator makes.
 func (s *server) Session(stream pb.Worker_SessionServer) error {
-	k := &session{
+	sess := &session{
 		server: s, stream: stream, log: s.log, began: time.Now(),
-		greeted: make(chan struct{}), over: make(chan struct{}), read: make(chan struct{}),
+		greeted: make(chan struct{}), ended: make(chan struct{}), readerDone: make(chan struct{}),
 		replaced: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
-	if !s.enter(k) {
+	if !s.addSession(sess) {
 		return wire.Status(errClosed)
 	}
-	s.goroutines.Go(k.receive)
+	s.goroutines.Go(sess.receive)
 	silence := time.NewTimer(handshakeTimeout)
 	defer silence.Stop()
 	select {
-	case <-k.over:
-	case <-k.greeted:
-		<-k.over
+	case <-sess.ended:
+	case <-sess.greeted:
+		<-sess.ended
 	case <-silence.C:
-		k.end(errSilent)
+		sess.end(errHandshakeTimeout)
 	}
-	s.leave(k)
-	return wire.Status(k.err)
+	s.removeSession(sess)
+	return wire.Status(sess.err)
 }
 
 // end ends the session; the first reason counts. It does not wait.
-func (k *session) end(why error) {
-	k.once.Do(func() {
-		k.err = why
-		close(k.over)
+func (sess *session) end(why error) {
+	sess.once.Do(func() {
+		sess.err = why
+		close(sess.ended)
 	})
 }
 
 // rescue ends the session, and nothing else, when one of its goroutines panics.
-func (k *session) rescue(doing string) {
+func (sess *session) endOnPanic(doing string) {
 	if r := recover(); r != nil {
-		k.log.Error("defect: a session panicked", "while", doing, "panic", r, "stack", string(debug.Stack()))
-		k.end(batch.Errorf(batch.CodeInternal, "the worker panicked %s: %v: its log has the stack; please report it", doing, r))
+		sess.log.Error("defect: a session panicked", "while", doing, "panic", r, "stack", string(debug.Stack()))
+		sess.end(batch.Errorf(batch.CodeInternal, "the worker panicked %s: %v: its log has the stack; please report it", doing, r))
 	}
 }
 
 // receive is the reader.
-func (k *session) receive() {
-	defer close(k.read)
-	defer k.rescue("receiving")
-	m, err := k.stream.Recv()
+func (sess *session) receive() {
+	defer close(sess.readerDone)
+	defer sess.endOnPanic("receiving")
+	m, err := sess.stream.Recv()
 	if err == nil {
-		err = k.greet(m)
+		err = sess.greet(m)
 	}
 	if err == nil {
-		k.log.Info("session began", "worker", k.server.identity())
-		close(k.greeted)
-		k.server.welcome(k)
-		k.server.goroutines.Go(k.send)
+		sess.log.Info("session began", "worker", sess.server.workerID())
+		close(sess.greeted)
+		sess.server.sessionOpened(sess)
+		sess.server.goroutines.Go(sess.send)
 	}
 	for err == nil {
-		if m, err = k.stream.Recv(); err == nil {
-			err = k.act(m)
+		if m, err = sess.stream.Recv(); err == nil {
+			err = sess.handle(m)
 		}
 	}
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}
-	k.end(wire.FromStatus(err))
+	sess.end(wire.FromStatus(err))
 }
 
 // act does what a message asks for.
-func (k *session) act(m *pb.CoordinatorMessage) error {
-	k.peer.outlet.told(m) // first: what is acknowledged may be in there
-	if err := k.peer.acknowledge(m.GetResultsReceived()); err != nil {
+func (sess *session) handle(m *pb.CoordinatorMessage) error {
+	sess.peer.backlog.update(m) // first: what is acknowledged may be in there
+	if err := sess.peer.acknowledge(m.GetResultsReceived()); err != nil {
 		return err
 	}
 	switch m := m.GetKind().(type) {
 	case *pb.CoordinatorMessage_Part:
-		return k.part(m.Part)
+		return sess.takePart(m.Part)
 	case *pb.CoordinatorMessage_Ack:
-		return k.activate(m.Ack.GetActive())
+		return sess.activate(m.Ack.GetActive())
 	case *pb.CoordinatorMessage_Definition:
-		return k.define(m.Definition)
+		return sess.define(m.Definition)
 	case *pb.CoordinatorMessage_Release:
-		return k.release(m.Release)
+		return sess.handBack(m.Release)
 	case *pb.CoordinatorMessage_Forget:
-		return k.forget(m.Forget)
+		return sess.forgetRevision(m.Forget)
 	case *pb.CoordinatorMessage_Locate:
-		return k.locate(m.Locate)
+		return sess.locate(m.Locate)
 	case *pb.CoordinatorMessage_Hello:
 		return batch.Errorf(batch.CodeBadMessage, "Hello comes once, at the beginning: the coordinator is defective")
 	}
@@ -130,29 +130,29 @@ func (k *session) act(m *pb.CoordinatorMessage) error {
 }
 
 // tell puts a message before everything else that there is to send. The caller holds the peer's lock.
-func (k *session) tell(m *pb.WorkerMessage) { k.outbox = append(k.outbox, m) }
+func (sess *session) enqueue(m *pb.WorkerMessage) { sess.outbox = append(sess.outbox, m) }
 
 // tellDraining tells it once. The caller holds the peer's lock.
-func (k *session) tellDraining() {
-	if k.toldDraining.IsZero() {
-		k.toldDraining = time.Now()
-		k.tell(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Draining{Draining: &pb.Draining{}}})
+func (sess *session) enqueueDraining() {
+	if sess.toldDraining.IsZero() {
+		sess.toldDraining = time.Now()
+		sess.enqueue(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Draining{Draining: &pb.Draining{}}})
 	}
 }
 
 // send is the sender.
-func (k *session) send() {
-	defer k.rescue("sending")
+func (sess *session) send() {
+	defer sess.endOnPanic("sending")
 	var messages []*pb.WorkerMessage
-	beat := time.NewTicker(k.server.heartbeat())
+	beat := time.NewTicker(sess.server.heartbeat())
 	defer beat.Stop()
 	said := false // something, since the last beat
 	for {
 		var pause time.Duration
-		messages, pause = k.peer.take(k, messages[:0])
+		messages, pause = sess.peer.takeMessages(sess, messages[:0])
 		for _, m := range messages {
-			if err := k.stream.Send(m); err != nil {
-				k.end(wire.FromStatus(err))
+			if err := sess.stream.Send(m); err != nil {
+				sess.end(wire.FromStatus(err))
 				return
 			}
 		}
@@ -166,23 +166,23 @@ func (k *session) send() {
 			later = time.After(pause)
 		}
 		select {
-		case <-k.wake:
+		case <-sess.wake:
 		case <-later:
 		case <-beat.C:
 			if said {
 				said = false
-			} else if err := k.stream.Send(heartbeat); err != nil {
-				k.end(wire.FromStatus(err))
+			} else if err := sess.stream.Send(heartbeatMessage); err != nil {
+				sess.end(wire.FromStatus(err))
 				return
 			}
-		case <-k.over:
+		case <-sess.ended:
 			return
 		}
 	}
 }
 
 // heartbeat is what is sent when there is nothing to say.
-var heartbeat = &pb.WorkerMessage{Kind: &pb.WorkerMessage_Heartbeat{Heartbeat: &pb.Heartbeat{}}}
+var heartbeatMessage = &pb.WorkerMessage{Kind: &pb.WorkerMessage_Heartbeat{Heartbeat: &pb.Heartbeat{}}}
 
 // heartbeat is how often coordinators hear something: often enough that they notice a lost connection long before a lease
 // is over. It may be late by as much again.
@@ -190,39 +190,39 @@ func (s *server) heartbeat() time.Duration { return max(s.config.Lease/16, 10*ti
 
 // take appends what there is to send on k, in order: what was told, credit, results. Where parts have rows that wait to be
 // reported, it says for how long they may still wait; else 0.
-func (p *peer) take(k *session, messages []*pb.WorkerMessage) (_ []*pb.WorkerMessage, pause time.Duration) {
-	for t := p.overdue(&pause); t != nil; t = p.overdue(&pause) {
-		p.report(t)
+func (p *peer) takeMessages(sess *session, messages []*pb.WorkerMessage) (_ []*pb.WorkerMessage, pause time.Duration) {
+	for part := p.nextOverdue(&pause); part != nil; part = p.nextOverdue(&pause) {
+		p.report(part)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.session.Load() != k || p.gone {
+	if p.session.Load() != sess || p.dropped {
 		return messages, 0
 	}
-	messages = append(messages, k.outbox...)
-	k.outbox = nil
-	if news := p.server.standings.news(&k.told); len(news) > 0 {
+	messages = append(messages, sess.outbox...)
+	sess.outbox = nil
+	if news := p.server.connectors.changesSince(&sess.toldStates); len(news) > 0 {
 		messages = append(messages, &pb.WorkerMessage{Kind: &pb.WorkerMessage_Heartbeat{Heartbeat: &pb.Heartbeat{Connectors: news}}})
 	}
 	for flow, c := range p.credits {
-		if m := c.take(flow); m != nil {
+		if m := c.message(flow); m != nil {
 			messages = append(messages, m)
 		}
 	}
-	for _, r := range p.results[p.taken-p.known:] {
+	for _, r := range p.results[p.lastTaken-p.lastAcknowledged:] {
 		p.server.metrics.resultsSent.Inc()
-		if r.number <= p.sent {
+		if r.number <= p.lastSent {
 			p.server.metrics.resultsResent.Inc()
 		}
 		messages = append(messages, r.message)
-		p.taken = r.number
+		p.lastTaken = r.number
 	}
-	p.sent = max(p.sent, p.taken)
+	p.lastSent = max(p.lastSent, p.lastTaken)
 	return messages, pause
 }
 
 // take is the credit to send for the flow, if any. The caller holds the peer's lock.
-func (c *credit) take(flow string) *pb.WorkerMessage {
+func (c *credit) message(flow string) *pb.WorkerMessage {
 	if !c.due.Swap(false) {
 		return nil
 	}
@@ -240,22 +240,22 @@ func (c *credit) take(flow string) *pb.WorkerMessage {
 
 // overdue takes the next part whose ended rows have waited long enough for the others; nil for none, with the time that the
 // next has to wait in pause.
-func (p *peer) overdue(pause *time.Duration) *part {
+func (p *peer) nextOverdue(pause *time.Duration) *heldPart {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	*pause = 0
-	for len(p.waiting) > 0 {
-		t := p.waiting[0]
-		if len(t.ended) > 0 {
-			if *pause = partialDelay - time.Since(t.since); *pause > 0 {
+	for len(p.unreported) > 0 {
+		part := p.unreported[0]
+		if len(part.endedRuns) > 0 {
+			if *pause = partialDelay - time.Since(part.endedSince); *pause > 0 {
 				return nil
 			}
 			*pause = 0
 		}
-		p.waiting[0] = nil
-		p.waiting = p.waiting[1:]
-		if len(t.ended) > 0 {
-			return t
+		p.unreported[0] = nil
+		p.unreported = p.unreported[1:]
+		if len(part.endedRuns) > 0 {
+			return part
 		}
 	}
 	return nil

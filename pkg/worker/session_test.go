@@ -397,7 +397,7 @@ func TestWorkerThatTakesAnotherID(t *testing.T) {
 		early.send(hello("c-1", workerID, true))
 		wantCode(t, early.ends(), batch.CodeUnavailable, "registers anew")
 
-		r.server.answerTo("w-2")
+		r.server.setID("w-2")
 		late := r.dial()
 		late.send(hello("c-1", workerID, true))
 		wantCode(t, late.ends(), batch.CodeNotFound, "w-2 is")

@@ -19,15 +19,15 @@ const (
 	reasonBytes    = 1 << 10 // package wire cuts longer ones
 )
 
-func sizeOf(o *batch.RowOutcome) int {
+func sizeOfOutcome(o *batch.RowOutcome) int {
 	return outcomeBytes + len(o.Function) + min(len(o.Reason), reasonBytes)
 }
 
 // size is about how many bytes a result has on the wire.
-func size(r batch.Result) int {
+func sizeOfResult(r batch.Result) int {
 	n := len(r.Output.Rows.Data) + outputRowBytes*r.Output.Rows.Len()
 	for i := range r.NotDone {
-		n += sizeOf(&r.NotDone[i])
+		n += sizeOfOutcome(&r.NotDone[i])
 	}
 	return n
 }
@@ -45,36 +45,36 @@ func sizeOfDead(dead []batch.DeadRow) int {
 // split spreads a large result over several, each for consecutive rows of the part, the final one into final. A row ends in
 // the result that has its output: the coordinator takes no output of rows whose ending does not count for it. What the
 // whole batch stands behind comes with the last rows. What is too large for any message makes its row dead.
-func (s *server) split(t *part, final *pb.Result, ended rowSet, all batch.Result, dead []batch.DeadRow) []*pb.Result {
-	all = refuseTooLarge(all, ended, t.takes, t.longest)
+func (s *server) splitResult(part *heldPart, final *pb.Result, ended rowSet, all batch.Result, dead []batch.DeadRow) []*pb.Result {
+	all = refuseTooLarge(all, ended, part.maxOutputPerRow, part.maxOutputRow)
 	all.Sort()
 	slices.SortStableFunc(dead, func(a, b batch.DeadRow) int { return cmp.Compare(a.Row, b.Row) })
-	costs := make([]int, t.size.rows)
+	costs := make([]int, part.size.rows)
 	for i := range all.NotDone {
-		costs[all.NotDone[i].Row] += sizeOf(&all.NotDone[i])
+		costs[all.NotDone[i].Row] += sizeOfOutcome(&all.NotDone[i])
 	}
 	for i, origin := range all.Output.Origins {
 		if origin != batch.WholeBatch {
 			costs[origin] += len(all.Output.Rows.Row(i)) + outputRowBytes
 		}
 	}
-	dead = keepSendable(&all, dead, costs, t.takes)
+	dead = keepSendable(&all, dead, costs, part.maxOutputPerRow)
 	for i := range dead {
 		costs[dead[i].Row] += sizeOfDead(dead[i : i+1])
 	}
 	var messages []*pb.Result
-	limit := min(s.config.ResultBytes, t.takes)
+	limit := min(s.config.ResultBytes, part.maxOutputPerRow)
 	first, bytes := uint32(0), 0
 	for row, cost := range costs {
 		if bytes > 0 && bytes+cost > limit {
-			m := &pb.Result{Part: t.number}
-			dead = fill(m, ended, &all, dead, first, uint32(row))
+			m := &pb.Result{Part: part.number}
+			dead = fillMessage(m, ended, &all, dead, first, uint32(row))
 			messages = append(messages, m)
 			first, bytes = uint32(row), 0
 		}
 		bytes += cost
 	}
-	fill(final, ended, &all, dead, first, batch.WholeBatch)
+	fillMessage(final, ended, &all, dead, first, batch.WholeBatch)
 	return append(messages, final)
 }
 
@@ -100,7 +100,7 @@ func keepSendable(all *batch.Result, dead []batch.DeadRow, costs []int, limit in
 func byRow(o batch.RowOutcome, row uint32) int { return cmp.Compare(o.Row, row) }
 
 // fill moves what there is of the rows up to end from a sorted result into a message. It returns the dead rows that are left.
-func fill(m *pb.Result, ended rowSet, from *batch.Result, dead []batch.DeadRow, first, end uint32) []batch.DeadRow {
+func fillMessage(m *pb.Result, ended rowSet, from *batch.Result, dead []batch.DeadRow, first, end uint32) []batch.DeadRow {
 	if !m.GetLast() {
 		m.Finished = wire.FromRanges(ended.ranges(first, min(end, uint32(len(ended)*64))))
 	}
@@ -123,13 +123,13 @@ func fill(m *pb.Result, ended rowSet, from *batch.Result, dead []batch.DeadRow, 
 		stop, _ = slices.BinarySearch(origins, end)
 	}
 	if start < stop {
-		m.Output = wire.FromOutput(pick(from.Output, start, stop))
+		m.Output = wire.FromOutput(selectOutput(from.Output, start, stop))
 	}
 	return dead[n:]
 }
 
 // pick copies the output rows from start to stop-1.
-func pick(o batch.Output, start, stop int) batch.Output {
+func selectOutput(o batch.Output, start, stop int) batch.Output {
 	rows := make([]uint32, stop-start)
 	for i := range rows {
 		rows[i] = uint32(start + i)
@@ -138,7 +138,7 @@ func pick(o batch.Output, start, stop int) batch.Output {
 }
 
 // longest is how many bytes the longest row of output has.
-func longest(o batch.Output) (most int) {
+func longestRow(o batch.Output) (most int) {
 	start := uint32(0)
 	for _, end := range o.Rows.Ends {
 		most, start = max(most, int(end-start)), end

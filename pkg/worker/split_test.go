@@ -92,8 +92,8 @@ func smallServer() *server {
 }
 
 // smallPart is a part of a coordinator, and a client, that take as much as smallServer sends.
-func smallPart(rows int) *part {
-	return &part{number: 1, size: amount{rows: int64(rows)}, takes: 8 << 10, longest: 8 << 10}
+func smallPart(rows int) *heldPart {
+	return &heldPart{number: 1, size: amount{rows: int64(rows)}, maxOutputPerRow: 8 << 10, maxOutputRow: 8 << 10}
 }
 
 // TestResultsTellEverything makes results of random runs of a part, in random order, and reads them as a coordinator does: one that
@@ -140,13 +140,13 @@ func TestResultsTellEverything(t *testing.T) {
 		}
 		runs = slices.DeleteFunc(runs, func(r flowexec.RunResult) bool { return len(r.Rows) == 0 })
 		part := smallPart(n)
-		part.takes, part.longest = takes, oneRow
+		part.maxOutputPerRow, part.maxOutputRow = takes, oneRow
 		cut := rapid.IntRange(0, len(runs)-1).Draw(t, "reported before")
 		var results []*pb.Result
 		if cut > 0 {
-			results = s.results(part, runs[:cut], false)
+			results = s.resultMessages(part, runs[:cut], false)
 		}
-		results = append(results, s.results(part, runs[cut:], true)...)
+		results = append(results, s.resultMessages(part, runs[cut:], true)...)
 		got, _ := gatherEndings(t, results, n, limit)
 		for row, w := range want {
 			if g := got[row]; g.outcome != w.outcome || g.code != w.code || g.returned != w.returned || !slices.Equal(g.output, w.output) {
@@ -165,7 +165,7 @@ func TestWhatTheWholeBatchStandsBehind(t *testing.T) {
 		run.Output.Origins = append(run.Output.Origins, batch.WholeBatch)
 	}
 	part := smallPart(100)
-	got, whole := gatherEndings(t, s.results(part, []flowexec.RunResult{run}, true), 100, limit)
+	got, whole := gatherEndings(t, s.resultMessages(part, []flowexec.RunResult{run}, true), 100, limit)
 	if len(whole) != 5 || got[7].outcome != batch.Filtered || got[8].outcome != batch.Done {
 		t.Errorf("%d output rows, row 7 %v, row 8 %v", len(whole), got[7], got[8])
 	}
@@ -173,7 +173,7 @@ func TestWhatTheWholeBatchStandsBehind(t *testing.T) {
 		run.Output.Rows.Append(make([]byte, 1<<10))
 		run.Output.Origins = append(run.Output.Origins, batch.WholeBatch)
 	}
-	got, whole = gatherEndings(t, s.results(part, []flowexec.RunResult{run}, true), 100, limit)
+	got, whole = gatherEndings(t, s.resultMessages(part, []flowexec.RunResult{run}, true), 100, limit)
 	if len(whole) != 0 || got[7].outcome != batch.Filtered || got[8].outcome != batch.Dead || got[8].code != batch.CodeRowTooLarge {
 		t.Errorf("over the limit: %d output rows, row 7 %v, row 8 %v", len(whole), got[7], got[8])
 	}
@@ -187,7 +187,7 @@ func TestOutputsOfDifferentEncodingsDoNotMix(t *testing.T) {
 		run.Output.Rows.Encoding, run.Output.Origins = encoding, []uint32{uint32(i)}
 		runs = append(runs, run)
 	}
-	results := smallServer().results(smallPart(4), runs, true)
+	results := smallServer().resultMessages(smallPart(4), runs, true)
 	if len(results) != 2 {
 		t.Fatalf("%d results", len(results))
 	}
@@ -212,7 +212,7 @@ func TestResultsThatPanic(t *testing.T) {
 		run.Output.Origins = []uint32{5000}
 		p := smallPart(2)
 		p.flow = &flow{name: "f"}
-		results := r.server.resultsSafely(p, []flowexec.RunResult{run}, true)
+		results := r.server.resultMessagesSafely(p, []flowexec.RunResult{run}, true)
 		if len(results) != 1 || len(results[0].GetNotDone()) != 2 || results[0].GetNotDone()[0].GetCode() != pb.Code_CODE_INTERNAL {
 			t.Errorf("results %v", results)
 		}

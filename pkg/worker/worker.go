@@ -143,7 +143,7 @@ type Worker struct {
 	registry   *prometheus.Registry
 	connectors *connector.Pool
 	server     *server
-	member     *member
+	member     *membership
 
 	// ctx ends what Run started; cut ends it at once, also while it drains.
 	ctx context.Context
@@ -194,7 +194,7 @@ func New(c Config) (*Worker, error) {
 }
 
 // ID is the worker's id at the moment: drawn when it registers, and anew when it was given up by the cluster. "" before.
-func (w *Worker) ID() string { return w.server.identity() }
+func (w *Worker) ID() string { return w.server.workerID() }
 
 // Metrics are the worker's metrics, for programs that serve them themselves.
 func (w *Worker) Metrics() prometheus.Gatherer { return w.registry }
@@ -246,7 +246,7 @@ func (w *Worker) serve() error {
 	if name == "" {
 		name = address
 	}
-	w.member = newMember(w, store, name, address, calls.SetReady)
+	w.member = newMembership(w, store, name, address, calls.SetReady)
 	pages, err := w.servePages()
 	if err != nil {
 		return err
@@ -318,8 +318,8 @@ func (w *Worker) Drain(ctx context.Context) error {
 }
 
 // servePages serves metrics and health where that is asked for.
-func (w *Worker) servePages() (*pages, error) {
-	p := &pages{}
+func (w *Worker) servePages() (*httpServer, error) {
+	p := &httpServer{}
 	if w.config.HTTP == "" {
 		return p, nil
 	}
@@ -349,13 +349,13 @@ func (w *Worker) servePages() (*pages, error) {
 }
 
 // pages is the HTTP server, if there is one.
-type pages struct {
+type httpServer struct {
 	server  *http.Server
 	serving sync.WaitGroup
 }
 
 // Close cuts off what is served and waits.
-func (p *pages) Close() {
+func (p *httpServer) Close() {
 	if p.server != nil {
 		_ = p.server.Close() // of its listener, which may be closed
 		p.serving.Wait()

@@ -38,7 +38,7 @@ func (t tracer) Start(ctx context.Context, flow string, rows int) client.Span {
 type span struct{ otel trace.Span }
 
 // TraceParent implements client.Span.
-func (s span) TraceParent() string { return tracing.Parent(s.otel) }
+func (s span) TraceParent() string { return tracing.Inject(s.otel) }
 
 // Sent implements client.Span.
 func (s span) Sent() { s.otel.AddEvent("sent") }

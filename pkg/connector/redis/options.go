@@ -200,7 +200,7 @@ func (p *params) file(name, path, given string) string {
 func (p *params) tls(on bool, o *goredis.UniversalOptions, log hclog.Logger) {
 	files := transport.Config{
 		TLSCA: p.text("tls_ca"), TLSCert: p.text("tls_cert"), TLSKey: p.text("tls_key"), TLSServerName: p.text("tls_server_name"),
-		Logger: log, Call: func(setting string) string { return strings.ReplaceAll(setting, "-", "_") },
+		Logger: log, SettingName: func(setting string) string { return strings.ReplaceAll(setting, "-", "_") },
 	}
 	trusting := p.flag("tls_skip_verify")
 	given := files.TLSCA != "" || files.TLSCert != "" || files.TLSKey != ""

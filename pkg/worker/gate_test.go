@@ -104,10 +104,10 @@ func passGate(t *testing.T, seed uint64) {
 				if deaths < aloneFrom {
 					g.begin(t.Context(), deaths > 0)
 				} else {
-					g.await(t.Context())
-					for g.rest(t.Context()); !g.close(t.Context()); g.rest(t.Context()) {
+					g.takeTurn(t.Context())
+					for g.waitToClose(t.Context()); !g.closeForAlone(t.Context()); g.waitToClose(t.Context()) {
 					}
-					leave = g.give
+					leave = g.returnTurn
 				}
 				waited := time.Since(came)
 				mu.Lock()
@@ -148,7 +148,7 @@ func passGate(t *testing.T, seed uint64) {
 	if total := time.Since(began); keptOut > total/4 {
 		t.Errorf("seed %d: a lane was kept out for %s of %s", seed, keptOut, total)
 	}
-	if g.plain+g.marked+g.outside+g.waiting+len(g.turn) > 0 {
+	if g.ordinary+g.suspects+g.entering+g.waiting+len(g.turn) > 0 {
 		t.Errorf("seed %d: the gate is left as %+v", seed, g)
 	}
 }
@@ -161,17 +161,17 @@ func TestGateEndsWithContext(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var ended sync.WaitGroup
 		ended.Go(func() {
-			if g.await(ctx) {
-				for g.rest(ctx); !g.close(ctx); g.rest(ctx) {
+			if g.takeTurn(ctx) {
+				for g.waitToClose(ctx); !g.closeForAlone(ctx); g.waitToClose(ctx) {
 				}
 				ended.Go(func() { g.begin(ctx, true) })
 				ended.Go(func() {
-					if g.await(ctx) {
+					if g.takeTurn(ctx) {
 						t.Error("two have the turn")
 					}
 				})
 				synctest.Wait()
-				g.give()
+				g.returnTurn()
 			}
 		})
 		time.Sleep(time.Minute)

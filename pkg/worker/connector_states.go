@@ -22,32 +22,32 @@ type connectorKey struct {
 
 // standings know how the connectors stand that plans need, and have them opened before rows do. Its methods may be called by several
 // goroutines; one, watch, looks how they stand.
-type standings struct {
+type connectorStates struct {
 	pool *connector.Pool
 	wake chan struct{} // holds a token while something may stand otherwise
 
-	mu   sync.Mutex
-	held map[connectorKey]*held // guarded by mu
+	mu         sync.Mutex
+	connectors map[connectorKey]*heldConnector // guarded by mu
 
 	// now is how they stand; another map takes its place when one stands otherwise.
-	now atomic.Pointer[map[connectorKey]*pb.ConnectorState]
+	states atomic.Pointer[map[connectorKey]*pb.ConnectorState]
 }
 
 // held is a connector that plans need.
-type held struct {
+type heldConnector struct {
 	kept  *connector.Kept
 	plans int
 }
 
-func newStandings(pool *connector.Pool) *standings {
-	s := &standings{pool: pool, wake: make(chan struct{}, 1), held: map[connectorKey]*held{}}
-	s.now.Store(&map[connectorKey]*pb.ConnectorState{})
-	pool.Notify(s.look)
+func newConnectorStates(pool *connector.Pool) *connectorStates {
+	s := &connectorStates{pool: pool, wake: make(chan struct{}, 1), connectors: map[connectorKey]*heldConnector{}}
+	s.states.Store(&map[connectorKey]*pb.ConnectorState{})
+	pool.Notify(s.wakeWatch)
 	return s
 }
 
 // look has watch look soon.
-func (s *standings) look() {
+func (s *connectorStates) wakeWatch() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -55,45 +55,45 @@ func (s *standings) look() {
 }
 
 // keep has the connectors opened and kept for one more plan.
-func (s *standings) keep(connectors []*definition.Connector) []connectorKey {
+func (s *connectorStates) keep(connectors []*definition.Connector) []connectorKey {
 	keys := make([]connectorKey, len(connectors))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, c := range connectors {
 		keys[i] = connectorKey{c.Name, definition.Digest([]definition.Document{c.Document})}
-		h := s.held[keys[i]]
+		h := s.connectors[keys[i]]
 		if h == nil {
-			h = &held{kept: s.pool.Keep(c)}
-			s.held[keys[i]] = h
+			h = &heldConnector{kept: s.pool.Keep(c)}
+			s.connectors[keys[i]] = h
 		} else {
 			h.kept.Renew(c.Document.Revision)
 		}
 		h.plans++
 	}
-	s.look()
+	s.wakeWatch()
 	return keys
 }
 
 // release takes back what keep did.
-func (s *standings) release(keys []connectorKey) {
+func (s *connectorStates) release(keys []connectorKey) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, key := range keys {
-		h := s.held[key]
+		h := s.connectors[key]
 		if h.plans--; h.plans == 0 {
-			delete(s.held, key)
+			delete(s.connectors, key)
 			h.kept.Release()
 		}
 	}
-	s.look()
+	s.wakeWatch()
 }
 
 // inForce says that a flow runs with the connectors from now on.
-func (s *standings) inForce(keys []connectorKey) {
+func (s *connectorStates) inForce(keys []connectorKey) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, key := range keys {
-		if h := s.held[key]; h != nil {
+		if h := s.connectors[key]; h != nil {
 			h.kept.InForce()
 		}
 	}
@@ -101,8 +101,8 @@ func (s *standings) inForce(keys []connectorKey) {
 
 // watch looks how the connectors stand, once in storesEvery and when it is told to, until stop is closed. Then it calls changed if
 // one stands otherwise than before.
-func (s *standings) watch(stop <-chan struct{}, changed func()) {
-	every := time.NewTicker(storesEvery)
+func (s *connectorStates) watch(stop <-chan struct{}, changed func()) {
+	every := time.NewTicker(connectorsEvery)
 	defer every.Stop()
 	for {
 		select {
@@ -118,15 +118,15 @@ func (s *standings) watch(stop <-chan struct{}, changed func()) {
 }
 
 // refresh reports whether one stands otherwise than before. As reasons change with every try, that of the first stays.
-func (s *standings) refresh() (changed bool) {
+func (s *connectorStates) refresh() (changed bool) {
 	s.mu.Lock()
-	all := maps.Clone(s.held)
+	all := maps.Clone(s.connectors)
 	s.mu.Unlock()
-	was := *s.now.Load()
+	was := *s.states.Load()
 	now := make(map[connectorKey]*pb.ConnectorState, len(all))
 	for key, h := range all {
 		standing, reason := h.kept.Standing()
-		state := &pb.ConnectorState{Name: key.name, Digest: wire.FromDigest(key.digest), Standing: standingOnWire[standing], Reason: reasonOf(reason)}
+		state := &pb.ConnectorState{Name: key.name, Digest: wire.FromDigest(key.digest), Standing: standingOnWire[standing], Reason: oneLine(reason)}
 		if before := was[key]; before != nil && before.GetStanding() == state.GetStanding() {
 			now[key] = before
 			continue
@@ -134,7 +134,7 @@ func (s *standings) refresh() (changed bool) {
 		now[key], changed = state, true
 	}
 	if changed = changed || len(now) != len(was); changed {
-		s.now.Store(&now)
+		s.states.Store(&now)
 	}
 	return changed
 }
@@ -146,20 +146,20 @@ var standingOnWire = map[connector.Standing]pb.ConnectorState_Standing{
 }
 
 // maxReason bounds why a connector is degraded, in bytes.
-const maxReason = 500
+const maxReasonBytes = 500
 
 // reasonOf is a reason as one line for an operator.
-func reasonOf(text string) string {
+func oneLine(text string) string {
 	text = strings.Join(strings.Fields(strings.ToValidUTF8(text, "?")), " ")
-	if len(text) > maxReason {
-		text = strings.ToValidUTF8(text[:maxReason], "") + "…"
+	if len(text) > maxReasonBytes {
+		text = strings.ToValidUTF8(text[:maxReasonBytes], "") + "…"
 	}
 	return text
 }
 
 // news is what of it a session was not told yet: told is how they stood when it was told last.
-func (s *standings) news(told *map[connectorKey]*pb.ConnectorState) []*pb.ConnectorState {
-	was, now := *told, *s.now.Load()
+func (s *connectorStates) changesSince(told *map[connectorKey]*pb.ConnectorState) []*pb.ConnectorState {
+	was, now := *told, *s.states.Load()
 	var news []*pb.ConnectorState
 	for key, state := range now {
 		if was[key] != state {

@@ -10,21 +10,21 @@ import (
 // and one run at a time grows beyond what a run is to hold.
 func TestRoomForOutputs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRoom(1000)
-		out := newOutlet(r)
-		greedy, modest := &tenant{room: r, outlet: out, flow: "greedy"}, &tenant{room: r, outlet: out, flow: "modest"}
-		begins := func(who *tenant, ctx context.Context) (began chan int64) {
+		m := newOutputMemory(1000)
+		out := newClientBacklog(m)
+		greedy, modest := &outputAccount{memory: m, backlog: out, flow: "greedy"}, &outputAccount{memory: m, backlog: out, flow: "modest"}
+		begins := func(who *outputAccount, ctx context.Context) (began chan int64) {
 			began = make(chan int64, 1)
-			go func() { began <- who.enter(ctx) }()
+			go func() { began <- who.beginRun(ctx) }()
 			synctest.Wait()
 			return began
 		}
-		p, q := new(part), new(part)
+		p, q := new(heldPart), new(heldPart)
 		first, second := <-begins(greedy, t.Context()), <-begins(greedy, t.Context()) // nobody knows yet what they make
 		greedy.hold(700, true)
 		greedy.hold(700, true)
-		greedy.leave(p, first)
-		greedy.leave(p, second)
+		greedy.endRun(p, first)
+		greedy.endRun(p, second)
 
 		waits := begins(greedy, t.Context())
 		if len(waits) > 0 {
@@ -36,12 +36,12 @@ func TestRoomForOutputs(t *testing.T) {
 		}
 		if again := begins(modest, t.Context()); len(again) == 0 {
 			t.Log("a second one waits") // until the first has ended
-			modest.leave(q, <-other)
+			modest.endRun(q, <-other)
 			synctest.Wait()
 			if len(again) == 0 {
 				t.Fatal("the second run of the flow never begins")
 			}
-			modest.leave(q, <-again)
+			modest.endRun(q, <-again)
 		} else {
 			t.Error("two runs of a flow that holds nothing begin beside another's 1400 bytes")
 		}
@@ -68,7 +68,7 @@ func TestRoomForOutputs(t *testing.T) {
 		if len(given) == 0 {
 			t.Fatal("a lane that is to stop waits for room")
 		}
-		greedy.leave(q, <-given)
+		greedy.endRun(q, <-given)
 
 		greedy.release(400)
 		greedy.grow(t.Context(), p)
@@ -81,15 +81,15 @@ func TestRoomForOutputs(t *testing.T) {
 		if len(grown) > 0 {
 			t.Fatal("two runs grow at a time")
 		}
-		greedy.leave(p, expected)
+		greedy.endRun(p, expected)
 		synctest.Wait()
 		if len(grown) == 0 {
 			t.Fatal("the second run never grows")
 		}
-		greedy.leave(q, 0)
-		greedy.counts(1, 0) // it was never entered
-		if r.held != 0 || r.expected != 0 || r.running != 0 || greedy.running != 0 || r.large != nil || r.waiting != 0 {
-			t.Errorf("at the end: %d held, %d expected, %d run, %d wait", r.held, r.expected, r.running, r.waiting)
+		greedy.endRun(q, 0)
+		greedy.addRuns(1, 0) // it was never entered
+		if m.held != 0 || m.expected != 0 || m.running != 0 || greedy.running != 0 || m.growing != nil || m.waiting != 0 {
+			t.Errorf("at the end: %d held, %d expected, %d run, %d wait", m.held, m.expected, m.running, m.waiting)
 		}
 	})
 }

@@ -25,16 +25,16 @@ const (
 )
 
 // names resolves dns:///name:port, and dns://server:port/name:port, which asks that server.
-type names struct {
+type dnsBuilder struct {
 	// lookup returns a host's addresses; server is empty for the system's.
 	lookup func(ctx context.Context, server, host string) ([]string, error)
 }
 
 // Scheme implements resolver.Builder: it takes the place of gRPC's own.
-func (names) Scheme() string { return "dns" }
+func (dnsBuilder) Scheme() string { return "dns" }
 
 // Build implements resolver.Builder. A port without a host is this machine's, as everywhere in Go.
-func (n names) Build(target resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
+func (n dnsBuilder) Build(target resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
 	host, port := hostPort(target.Endpoint(), defaultPort)
 	switch {
 	case port == "" || target.Endpoint() == "":
@@ -43,7 +43,7 @@ func (n names) Build(target resolver.Target, cc resolver.ClientConn, _ resolver.
 		host = "localhost"
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &lookups{names: n, cc: cc, server: target.URL.Host, host: host, port: port, now: make(chan struct{}, 1), cancel: cancel}
+	l := &dnsResolver{dnsBuilder: n, cc: cc, server: target.URL.Host, host: host, port: port, lookNow: make(chan struct{}, 1), cancel: cancel}
 	l.running.Go(func() { l.run(ctx) })
 	return l, nil
 }
@@ -57,35 +57,35 @@ func hostPort(address, standard string) (host, port string) {
 }
 
 // lookups keeps the addresses of one name up to date. Its goroutine alone tells gRPC of them.
-type lookups struct {
-	names
+type dnsResolver struct {
+	dnsBuilder
 	cc                 resolver.ClientConn
 	server, host, port string
-	now                chan struct{} // holds a token when a connection broke
+	lookNow            chan struct{} // holds a token when a connection broke
 	cancel             context.CancelFunc
 	running            sync.WaitGroup
 }
 
 // ResolveNow implements resolver.Resolver.
-func (l *lookups) ResolveNow(resolver.ResolveNowOptions) {
+func (l *dnsResolver) ResolveNow(resolver.ResolveNowOptions) {
 	select {
-	case l.now <- struct{}{}:
+	case l.lookNow <- struct{}{}:
 	default:
 	}
 }
 
 // Close implements resolver.Resolver. It waits for the goroutine.
-func (l *lookups) Close() {
+func (l *dnsResolver) Close() {
 	l.cancel()
 	l.running.Wait()
 }
 
-func (l *lookups) run(ctx context.Context) {
+func (l *dnsResolver) run(ctx context.Context) {
 	var known []string
 	for {
-		found, err := l.look(ctx)
+		found, err := l.lookUpHosts(ctx)
 		if err == nil && !slices.Equal(found, known) {
-			if err = l.tell(found); err == nil {
+			if err = l.updateAddresses(found); err == nil {
 				known = found
 			}
 		}
@@ -101,7 +101,7 @@ func (l *lookups) run(ctx context.Context) {
 }
 
 // wait waits for the next lookup; false when there is none.
-func (l *lookups) wait(ctx context.Context, pause time.Duration) bool {
+func (l *dnsResolver) wait(ctx context.Context, pause time.Duration) bool {
 	began := time.Now()
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
@@ -109,7 +109,7 @@ func (l *lookups) wait(ctx context.Context, pause time.Duration) bool {
 		select {
 		case <-timer.C:
 			return true
-		case <-l.now:
+		case <-l.lookNow:
 			timer.Reset(min(pause, lookupRetry) - time.Since(began))
 		case <-ctx.Done():
 			return false
@@ -118,7 +118,7 @@ func (l *lookups) wait(ctx context.Context, pause time.Duration) bool {
 }
 
 // look returns the hosts that the name stands for, in order.
-func (l *lookups) look(ctx context.Context) ([]string, error) {
+func (l *dnsResolver) lookUpHosts(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	hosts, err := l.lookup(ctx, l.server, l.host)
@@ -132,7 +132,7 @@ func (l *lookups) look(ctx context.Context) ([]string, error) {
 	return slices.Compact(hosts), nil
 }
 
-func (l *lookups) tell(hosts []string) error {
+func (l *dnsResolver) updateAddresses(hosts []string) error {
 	var s resolver.State
 	for _, host := range hosts {
 		s.Addresses = append(s.Addresses, resolver.Address{Addr: net.JoinHostPort(host, l.port)})

@@ -12,29 +12,29 @@ import (
 // holds up no other flow.
 func TestOutletWaitsForClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRoom(8 * 1500)
-		o := newOutlet(r)
-		slow, other := &tenant{room: r, outlet: o, flow: "slow"}, &tenant{room: r, outlet: o, flow: "other"}
-		p := new(part)
+		m := newOutputMemory(8 * 1500)
+		b := newClientBacklog(m)
+		slow, other := &outputAccount{memory: m, backlog: b, flow: "slow"}, &outputAccount{memory: m, backlog: b, flow: "other"}
+		p := new(heldPart)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		enters := func(who *tenant) (entered chan int64) {
+		enters := func(who *outputAccount) (entered chan int64) {
 			entered = make(chan int64, 1)
-			go func() { entered <- who.enter(ctx) }()
+			go func() { entered <- who.beginRun(ctx) }()
 			synctest.Wait()
 			return entered
 		}
 		passes := func(bytes, left int64) (passed chan bool) {
 			passed = make(chan bool, 1)
 			go func() {
-				slow.pass(ctx, p, bytes, left)
+				slow.waitToSend(ctx, p, bytes, left)
 				passed <- true
 			}()
 			synctest.Wait()
 			return passed
 		}
 		tell := func(flow string, bytes uint64) {
-			o.told(&pb.CoordinatorMessage{Untaken: []*pb.Untaken{{Flow: flow, Bytes: bytes}}})
+			b.update(&pb.CoordinatorMessage{Untaken: []*pb.Untaken{{Flow: flow, Bytes: bytes}}})
 			synctest.Wait()
 		}
 		must := func(what string, goes bool, n int) {
@@ -43,18 +43,18 @@ func TestOutletWaitsForClients(t *testing.T) {
 				t.Fatalf("%s: goes on %t, want %t", what, n > 0, goes)
 			}
 		}
-		run := func(who *tenant, bytes int64) { // it has begun, and ends; the coordinator has its output
+		run := func(who *outputAccount, bytes int64) { // it has begun, and ends; the coordinator has its output
 			who.hold(bytes, true)
-			who.leave(p, who.expected/int64(who.running)) // all of its runs are expected to make as much
+			who.endRun(p, who.expected/int64(who.running)) // all of its runs are expected to make as much
 			who.release(bytes)
 		}
 
-		o.told(&pb.CoordinatorMessage{UntakenLimit: 1})
+		b.update(&pb.CoordinatorMessage{UntakenLimit: 1})
 		tell("slow", 1<<40)
 		must("a coordinator that tells nothing with Hello", true, len(enters(slow)))
 		run(slow, 100)
 
-		o.begin(&pb.Hello{UntakenLimit: 1600}, []*pb.Untaken{{Flow: "slow", Bytes: 1600}})
+		b.reset(&pb.Hello{UntakenLimit: 1600}, []*pb.Untaken{{Flow: "slow", Bytes: 1600}})
 		waits := enters(slow)
 		must("all of the limit is untaken", false, len(waits))
 		must("another flow's first run", true, len(enters(other)))
@@ -86,21 +86,21 @@ func TestOutletWaitsForClients(t *testing.T) {
 		must("a run beside that which is under way, expected to fit", true, len(large))
 		run(slow, 400)
 		tell("slow", 1500)
-		r.large = p
+		m.growing = p
 		piece = passes(200, 2000)
 		must("a piece that does not fit", false, len(piece))
-		if r.large != nil || r.stalled != 2000 {
-			t.Fatalf("of what waits %d bytes count, and it keeps others from growing: %t", r.stalled, r.large != nil)
+		if m.growing != nil || m.stalled != 2000 {
+			t.Fatalf("of what waits %d bytes count, and it keeps others from growing: %t", m.stalled, m.growing != nil)
 		}
 		grown := make(chan bool, 1)
 		go func() {
-			other.grow(ctx, new(part))
+			other.grow(ctx, new(heldPart))
 			grown <- true
 		}()
 		synctest.Wait()
 		must("another flow's run that can't be divided", true, len(grown))
 		<-grown
-		r.large = nil
+		m.growing = nil
 		go func() {
 			slow.grow(ctx, p)
 			grown <- true
@@ -110,21 +110,21 @@ func TestOutletWaitsForClients(t *testing.T) {
 		tell("slow", 1400)
 		must("the piece fits", true, len(piece))
 		must("the flow's next one that can't be divided", true, len(grown))
-		r.large = nil
-		if r.stalled != 0 || slow.stalled != 0 {
-			t.Fatalf("%d bytes wait", r.stalled)
+		m.growing = nil
+		if m.stalled != 0 || slow.stalled != 0 {
+			t.Fatalf("%d bytes wait", m.stalled)
 		}
 		run(slow, 400)
 
 		for what, letGo := range map[string]func(){
-			"rows are asked back":            slow.recall,
-			"a session with an old build":    func() { o.begin(&pb.Hello{}, nil) },
-			"the coordinator is forgotten":   o.close,
+			"rows are asked back":            slow.handBack,
+			"a session with an old build":    func() { b.reset(&pb.Hello{}, nil) },
+			"the coordinator is forgotten":   b.close,
 			"nothing is untaken any more":    func() { tell("slow", 0) },
-			"the limit is raised":            func() { o.told(&pb.CoordinatorMessage{UntakenLimit: 1 << 20}) },
-			"a session begins, none untaken": func() { o.begin(&pb.Hello{UntakenLimit: 1600}, nil) },
+			"the limit is raised":            func() { b.update(&pb.CoordinatorMessage{UntakenLimit: 1 << 20}) },
+			"a session begins, none untaken": func() { b.reset(&pb.Hello{UntakenLimit: 1600}, nil) },
 		} {
-			o.begin(&pb.Hello{UntakenLimit: 1600}, []*pb.Untaken{{Flow: "slow", Bytes: 1600}})
+			b.reset(&pb.Hello{UntakenLimit: 1600}, []*pb.Untaken{{Flow: "slow", Bytes: 1600}})
 			waits, piece = enters(slow), passes(10, 10)
 			must(what+": before", false, len(waits)+len(piece))
 			letGo()
@@ -133,7 +133,7 @@ func TestOutletWaitsForClients(t *testing.T) {
 			must(what+": a piece", true, len(piece))
 			run(slow, 400)
 		}
-		o.begin(&pb.Hello{UntakenLimit: 1600}, []*pb.Untaken{{Flow: "slow", Bytes: 1600}})
+		b.reset(&pb.Hello{UntakenLimit: 1600}, []*pb.Untaken{{Flow: "slow", Bytes: 1600}})
 		waits, piece = enters(slow), passes(10, 10)
 		must("before the end", false, len(waits)+len(piece))
 		cancel()
@@ -144,14 +144,14 @@ func TestOutletWaitsForClients(t *testing.T) {
 		ctx = t.Context()
 		waits, piece = enters(slow), passes(10, 10)
 		must("before the drain", false, len(waits)+len(piece))
-		r.drain()
+		m.drain()
 		synctest.Wait()
 		must("the worker drains: a run", true, len(waits))
 		must("the worker drains: a piece", true, len(piece))
 		must("the worker drains: the next piece", true, len(passes(10, 10)))
 		run(slow, 400)
-		if r.held != 0 || r.stalled != 0 || r.waiting != 0 || o.held != 0 {
-			t.Errorf("at the end: %d held, %d stalled, %d wait", r.held, r.stalled, r.waiting)
+		if m.held != 0 || m.stalled != 0 || m.waiting != 0 || b.held != 0 {
+			t.Errorf("at the end: %d held, %d stalled, %d wait", m.held, m.stalled, m.waiting)
 		}
 	})
 }

@@ -38,16 +38,16 @@ done, and a summary, to standard error. With -o json the summary is one line of 
 there. --metrics adds the metrics, --http serves them while rows run.
 
 It exits with 1 when a row is dead or failed.`,
-		Args: exactly("a folder of documents", "the name of a flow"),
+		Args: exactArgs("a folder of documents", "the name of a flow"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
-			r.rows.Flow, r.documents = args[1], r.access.Of(cmd.Flags())
+			r.rows.Flow, r.documents = args[1], r.access.Access(cmd.Flags())
 			err := r.run(ctx, args[0], register, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 			if errors.Is(err, rowfile.ErrNotDone) {
-				return errTold
+				return errAlreadyPrinted
 			}
-			return tellMistakes(cmd.ErrOrStderr(), err)
+			return printMistakes(cmd.ErrOrStderr(), err)
 		},
 	}
 	fs := cmd.Flags()
@@ -67,7 +67,7 @@ type localRun struct {
 	http    string
 	logging command.Logging
 
-	access    command.Access
+	access    command.DocumentAccess
 	documents definition.Access // what access says
 }
 

@@ -11,7 +11,7 @@ const (
 	shortestClosing = 20 * time.Millisecond
 	longestClosing  = time.Second
 	// openTimes is how many times longer the gate is open between two closings than it was closed.
-	openTimes = 4
+	openFactor = 4
 )
 
 // gate lets runs begin, and keeps others out where a row is to run alone: two workers died of it, and a third death is to be
@@ -30,22 +30,22 @@ const (
 type gate struct {
 	turn chan struct{} // has a token while a row is to run alone, or does
 
-	mu      sync.Mutex
-	plain   int           // runs under way of rows that no worker died of; guarded by mu, as what follows
-	marked  int           // runs under way of rows that a worker died of once
-	alone   bool          // the row that has the turn runs
-	shut    bool          // a closing is under way
-	until   time.Time     // while a row runs alone: when others may begin again
-	outside int           // runs that wait to begin
-	waiting int           // goroutines that wait for changed: these, and the one that has the turn
-	changed chan struct{} // closed, and replaced, when those that wait are to look again
-	closing time.Duration // how long the next closing may be
-	closed  time.Time     // when the last one began
-	again   time.Time     // before then there is none
+	mu          sync.Mutex
+	ordinary    int           // runs under way of rows that no worker died of; guarded by mu, as what follows
+	suspects    int           // runs under way of rows that a worker died of once
+	aloneRuns   bool          // the row that has the turn runs
+	closed      bool          // a closing is under way
+	aloneUntil  time.Time     // while a row runs alone: when others may begin again
+	entering    int           // runs that wait to begin
+	waiting     int           // goroutines that wait for changed: these, and the one that has the turn
+	changed     chan struct{} // closed, and replaced, when those that wait are to look again
+	closingTime time.Duration // how long the next closing may be
+	closedAt    time.Time     // when the last one began
+	nextClosing time.Time     // before then there is none
 }
 
 func newGate() *gate {
-	return &gate{turn: make(chan struct{}, 1), changed: make(chan struct{}), closing: shortestClosing}
+	return &gate{turn: make(chan struct{}, 1), changed: make(chan struct{}), closingTime: shortestClosing}
 }
 
 // begin waits until a run may begin, or ctx is done: then the run has to find that out for itself. marked: a worker died of its
@@ -53,21 +53,21 @@ func newGate() *gate {
 func (g *gate) begin(ctx context.Context, marked bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.outside++
+	g.entering++
 	for ctx.Err() == nil {
-		if g.shut || marked && g.alone {
+		if g.closed || marked && g.aloneRuns {
 			g.wait(ctx, time.Time{})
-		} else if !g.until.IsZero() && time.Now().Before(g.until) {
-			g.wait(ctx, g.until)
+		} else if !g.aloneUntil.IsZero() && time.Now().Before(g.aloneUntil) {
+			g.wait(ctx, g.aloneUntil)
 		} else {
 			break
 		}
 	}
-	g.outside--
+	g.entering--
 	if marked {
-		g.marked++
+		g.suspects++
 	} else {
-		g.plain++
+		g.ordinary++
 	}
 }
 
@@ -76,17 +76,17 @@ func (g *gate) end(marked bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if marked {
-		g.marked--
+		g.suspects--
 	} else {
-		g.plain--
+		g.ordinary--
 	}
-	if g.marked == 0 { // the last one, or the last that a row can't run beside
-		g.tell()
+	if g.suspects == 0 { // the last one, or the last that a row can't run beside
+		g.notify()
 	}
 }
 
 // await waits for the turn to run alone; false: ctx is done, and there is nothing to give back.
-func (g *gate) await(ctx context.Context) bool {
+func (g *gate) takeTurn(ctx context.Context) bool {
 	select {
 	case g.turn <- struct{}{}:
 		return true
@@ -96,43 +96,43 @@ func (g *gate) await(ctx context.Context) bool {
 }
 
 // rest has the one that has the turn wait until nothing runs or wants to, the gate may be closed again, or ctx is done.
-func (g *gate) rest(ctx context.Context) {
+func (g *gate) waitToClose(ctx context.Context) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for ctx.Err() == nil && g.plain+g.marked+g.outside > 0 && time.Now().Before(g.again) {
-		g.wait(ctx, g.again)
+	for ctx.Err() == nil && g.ordinary+g.suspects+g.entering > 0 && time.Now().Before(g.nextClosing) {
+		g.wait(ctx, g.nextClosing)
 	}
 }
 
 // close keeps others out until the row that has the turn may run, and reports that it may: then give must be called after it. It
 // also says so when ctx is done. False: the gate is open again, and rest says for how long.
-func (g *gate) close(ctx context.Context) bool {
+func (g *gate) closeForAlone(ctx context.Context) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.closed, g.shut = time.Now(), true
-	over := g.closed.Add(g.closing)
-	for ctx.Err() == nil && g.plain+g.marked > 0 && time.Now().Before(over) {
+	g.closedAt, g.closed = time.Now(), true
+	over := g.closedAt.Add(g.closingTime)
+	for ctx.Err() == nil && g.ordinary+g.suspects > 0 && time.Now().Before(over) {
 		g.wait(ctx, over)
 	}
-	g.shut, g.until = false, time.Now().Add(longestClosing)
+	g.closed, g.aloneUntil = false, time.Now().Add(longestClosing)
 	switch {
-	case g.plain+g.marked == 0:
-		g.closing = min(max(2*time.Since(g.closed), shortestClosing), longestClosing)
-	case ctx.Err() != nil, g.marked == 0 && g.closing == longestClosing:
+	case g.ordinary+g.suspects == 0:
+		g.closingTime = min(max(2*time.Since(g.closedAt), shortestClosing), longestClosing)
+	case ctx.Err() != nil, g.suspects == 0 && g.closingTime == longestClosing:
 	default:
-		g.closing = min(2*g.closing, longestClosing)
+		g.closingTime = min(2*g.closingTime, longestClosing)
 		g.open()
 		return false
 	}
-	g.alone = true
-	g.tell() // they wait for until now
+	g.aloneRuns = true
+	g.notify() // they wait for until now
 	return true
 }
 
 // give gives the turn back after the row has run.
-func (g *gate) give() {
+func (g *gate) returnTurn() {
 	g.mu.Lock()
-	g.alone = false
+	g.aloneRuns = false
 	g.open()
 	g.mu.Unlock()
 	<-g.turn
@@ -141,12 +141,12 @@ func (g *gate) give() {
 // open lets others begin, for some time. It is called with the lock held.
 func (g *gate) open() {
 	now := time.Now()
-	if g.until.After(now) {
-		g.until = now
+	if g.aloneUntil.After(now) {
+		g.aloneUntil = now
 	}
-	g.again = now.Add(openTimes * g.until.Sub(g.closed))
-	g.until = time.Time{}
-	g.tell()
+	g.nextClosing = now.Add(openFactor * g.aloneUntil.Sub(g.closedAt))
+	g.aloneUntil = time.Time{}
+	g.notify()
 }
 
 // wait waits for a change, until then at the longest, or until ctx is done. Without a then there is no such bound. It is called
@@ -173,7 +173,7 @@ func (g *gate) wait(ctx context.Context, then time.Time) {
 }
 
 // tell has those look again that wait. It is called with the lock held.
-func (g *gate) tell() {
+func (g *gate) notify() {
 	if g.waiting > 0 {
 		close(g.changed)
 		g.changed = make(chan struct{})

@@ -50,7 +50,7 @@ func TestNamesAreLookedUpAgain(t *testing.T) {
 		}
 		target, cc := resolver.Target{}, &told{}
 		target.URL.Host, target.URL.Path = "10.9.9.9", "/coordinators:7701"
-		r, err := names{func(_ context.Context, server, host string) ([]string, error) {
+		r, err := dnsBuilder{func(_ context.Context, server, host string) ([]string, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			lookups++
@@ -126,7 +126,7 @@ func TestNamesOfAllKinds(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			target, cc := resolver.Target{}, &told{}
 			target.URL.Path = "/" + test.endpoint
-			r, err := names{func(_ context.Context, _, host string) ([]string, error) {
+			r, err := dnsBuilder{func(_ context.Context, _, host string) ([]string, error) {
 				if host != test.host {
 					t.Errorf("%q: %q is looked up, want %q", test.endpoint, host, test.host)
 				}

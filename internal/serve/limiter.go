@@ -32,31 +32,31 @@ import (
 // it ended. When there are too many, the connection is cut that has cost most: each byte counts for as long as it has been there.
 // Honest clients have messages under way for moments, however large, and one that is cut sends again. In the same way calls are
 // ended that have no message yet.
-type intake struct {
+type limiter struct {
 	calls, bytes int64 // limits
-	connections  *connections
+	connections  *connLimiter
 	config       *transport.Config
-	refusals     transport.Refusals
+	refusals     transport.RefusalLog
 	start        time.Time // of the clock of calls and bytes
 
 	running atomic.Int64 // calls there are
 
 	mu     sync.Mutex
-	held   int64             // guarded by mu: bytes of all meters
-	silent int64             // guarded by mu: calls of all meters that brought no message yet
-	meters map[string]*meter // guarded by mu: by the client's address
+	held   int64                   // guarded by mu: bytes of all meters
+	silent int64                   // guarded by mu: calls of all meters that brought no message yet
+	meters map[string]*meteredConn // guarded by mu: by the client's address
 }
 
-func newIntake(c *transport.Config) *intake {
-	return &intake{
-		connections: newConnections(c.MaxConnections, c.MaxConnectionsPerAddress),
+func newLimiter(c *transport.Config) *limiter {
+	return &limiter{
+		connections: newConnLimiter(c.MaxConnections, c.MaxConnectionsPerAddress),
 		start:       time.Now(),
-		calls:       int64(c.MaxCalls), bytes: c.ReceiveBytes, config: c, meters: map[string]*meter{},
+		calls:       int64(c.MaxCalls), bytes: c.ReceiveBytes, config: c, meters: map[string]*meteredConn{},
 	}
 }
 
-func (i *intake) refusedConnection(peer net.Addr, err error) {
-	i.refusals.Log(i.config.Log(), peer, fmt.Errorf("%w (%s)", err, i.config.Flag("max-connections")))
+func (l *limiter) logRefusal(peer net.Addr, err error) {
+	l.refusals.Log(l.config.Log(), peer, fmt.Errorf("%w (%s)", err, l.config.Flag("max-connections")))
 }
 
 // silentShare is which part of all calls, one in so many, may have brought no message yet.
@@ -67,74 +67,74 @@ const refusedGrace = time.Second
 
 // call counts a call in, until its context is done, or refuses it. It runs under a lock of gRPC's, in the goroutine that reads
 // from the connection.
-func (i *intake) call(ctx context.Context, info *tap.Info) (context.Context, error) {
-	m, _ := ctx.Value(meterKey{}).(*meter)
+func (l *limiter) admitCall(ctx context.Context, info *tap.Info) (context.Context, error) {
+	m, _ := ctx.Value(meterKey{}).(*meteredConn)
 	probe := info.FullMethodName == healthpb.Health_Check_FullMethodName // which no limit may keep out
-	var place *admission
+	var place *connEntry
 	if m != nil && !probe {
-		place = m.place
+		place = m.entry
 	}
 	if place != nil {
-		if err := place.enter(); err != nil {
-			i.refusedConnection(m.RemoteAddr(), err)
+		if err := place.beginCall(); err != nil {
+			l.logRefusal(m.RemoteAddr(), err)
 			conn := place.conn
 			time.AfterFunc(refusedGrace, func() { _ = conn.Close() }) // then its client looks for another server
 			return nil, wire.Status(batch.Errorf(batch.CodeOverloaded, "%w (%s, %s): try another server, or raise the limit",
-				err, i.config.Flag("max-connections"), i.config.Flag("max-connections-per-address")))
+				err, l.config.Flag("max-connections"), l.config.Flag("max-connections-per-address")))
 		}
 	}
 	leave := func() {
 		if place != nil {
-			place.exit()
+			place.endCall()
 		}
 		if !probe {
-			i.running.Add(-1)
+			l.running.Add(-1)
 		}
 	}
-	if !probe && i.running.Add(1) > i.calls {
+	if !probe && l.running.Add(1) > l.calls {
 		leave()
 		return nil, wire.Status(batch.Errorf(batch.CodeOverloaded,
-			"%d calls are under way, which is the server's limit (%s): try again, or another server", i.calls, i.config.Flag("max-calls")))
+			"%d calls are under way, which is the server's limit (%s): try again, or another server", l.calls, l.config.Flag("max-calls")))
 	}
 	if m == nil {
 		context.AfterFunc(ctx, leave)
 		return ctx, nil
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	c := &callMeter{meter: m, stream: m.frames.Opened(), ctx: ctx, cancel: cancel, began: i.now(), waits: strings.HasPrefix(info.FullMethodName, "/grpc.")}
-	i.begin(c)
+	c := &meteredCall{conn: m, stream: m.frames.Opened(), ctx: ctx, cancel: cancel, began: l.now(), endsWithServer: strings.HasPrefix(info.FullMethodName, "/grpc.")}
+	l.addCall(c)
 	context.AfterFunc(ctx, func() {
 		leave()
-		i.ended(c)
+		l.removeCall(c)
 	})
 	return context.WithValue(ctx, callKey{}, c), nil
 }
 
 // now is the time in microseconds.
-func (i *intake) now() int64 { return time.Since(i.start).Microseconds() }
+func (l *limiter) now() int64 { return time.Since(l.start).Microseconds() }
 
 // begin notes a call, which has brought no message yet. Such calls have a share of all; when it is used up, the oldest one is ended
 // of the connection whose silent calls have waited longest, all their times together.
-func (i *intake) begin(c *callMeter) {
-	i.mu.Lock()
-	c.meter.calls[c.stream] = c
-	c.silent = c.meter.silent.PushBack(c)
-	c.meter.began += c.began
-	i.silent++
-	var crowded *callMeter
-	if i.silent > max(1, i.calls/silentShare) {
-		most := c.meter
-		for _, m := range i.meters {
-			if m.silence(c.began) > most.silence(c.began) {
+func (l *limiter) addCall(c *meteredCall) {
+	l.mu.Lock()
+	c.conn.calls[c.stream] = c
+	c.silent = c.conn.silent.PushBack(c)
+	c.conn.beganSum += c.began
+	l.silent++
+	var crowded *meteredCall
+	if l.silent > max(1, l.calls/silentShare) {
+		most := c.conn
+		for _, m := range l.meters {
+			if m.silentTime(c.began) > most.silentTime(c.began) {
 				most = m
 			}
 		}
-		crowded, _ = most.silent.Front().Value.(*callMeter)
-		i.spokeLocked(crowded)
+		crowded, _ = most.silent.Front().Value.(*meteredCall)
+		l.endSilenceLocked(crowded)
 	}
-	i.mu.Unlock()
+	l.mu.Unlock()
 	if crowded != nil {
-		go i.cut(crowded) // the caller holds a lock of gRPC's
+		go l.cutCall(crowded) // the caller holds a lock of gRPC's
 	}
 }
 
@@ -154,23 +154,23 @@ var unread = sync.OnceValue(func() metadata.MD {
 })
 
 // reads notes that a handler is about to read the one message of its call. False: the call was ended before.
-func (i *intake) reads(ctx context.Context) bool {
-	c, _ := ctx.Value(callKey{}).(*callMeter)
+func (l *limiter) beginRead(ctx context.Context) bool {
+	c, _ := ctx.Value(callKey{}).(*meteredCall)
 	if c == nil {
 		return true
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	c.reader = ctx
-	return !c.over
+	return !c.cut
 }
 
 // cut ends a call. Where a handler waits for the call's one message, the call's error says that nothing was done.
-func (i *intake) cut(c *callMeter) {
-	i.mu.Lock()
+func (l *limiter) cutCall(c *meteredCall) {
+	l.mu.Lock()
 	reader := c.reader
-	c.over = true
-	i.mu.Unlock()
+	c.cut = true
+	l.mu.Unlock()
 	if reader != nil {
 		_ = grpc.SetTrailer(reader, unread()) // it fails where the call has ended
 	}
@@ -178,57 +178,57 @@ func (i *intake) cut(c *callMeter) {
 }
 
 // silence is how long the connection's silent calls have waited, all together. The caller holds the intake's lock.
-func (m *meter) silence(now int64) int64 { return int64(m.silent.Len())*now - m.began }
+func (m *meteredConn) silentTime(now int64) int64 { return int64(m.silent.Len())*now - m.beganSum }
 
-func (i *intake) spokeLocked(c *callMeter) {
+func (l *limiter) endSilenceLocked(c *meteredCall) {
 	if c.silent != nil {
-		c.meter.silent.Remove(c.silent)
-		c.meter.began -= c.began
+		c.conn.silent.Remove(c.silent)
+		c.conn.beganSum -= c.began
 		c.silent = nil
-		i.silent--
+		l.silent--
 	}
 }
 
 // end ends the calls that only wait for the server's end and, if silent is set, those that brought no message yet.
-func (i *intake) end(silent bool) {
-	var over []*callMeter
-	i.mu.Lock()
-	for _, m := range i.meters {
+func (l *limiter) cutCalls(silent bool) {
+	var over []*meteredCall
+	l.mu.Lock()
+	for _, m := range l.meters {
 		for _, c := range m.calls {
-			if c.waits || silent && c.silent != nil {
+			if c.endsWithServer || silent && c.silent != nil {
 				over = append(over, c)
 			}
 		}
 	}
-	i.mu.Unlock()
+	l.mu.Unlock()
 	for _, c := range over {
-		i.cut(c)
+		l.cutCall(c)
 	}
 }
 
 // came notes bytes of a call's messages that came in, and cuts a connection when they are too many. Bytes for a call that is over,
 // or was refused, are held by nobody: gRPC drops them as they come.
-func (i *intake) came(m *meter, stream uint32, n int64) {
-	i.mu.Lock()
+func (l *limiter) addBytes(m *meteredConn, stream uint32, n int64) {
+	l.mu.Lock()
 	c := m.calls[stream]
 	if m.gone || c == nil {
-		i.mu.Unlock()
+		l.mu.Unlock()
 		return
 	}
 	if c.held == 0 {
-		c.since = i.now()
+		c.heldSince = l.now()
 	}
 	c.held += n
 	m.held += n
-	i.held += n
-	var most *meter
-	if i.held > i.bytes {
-		i.settleLocked()
+	l.held += n
+	var most *meteredConn
+	if l.held > l.bytes {
+		l.releaseCancelledLocked()
 	}
-	if i.held > i.bytes {
+	if l.held > l.bytes {
 		var worst float64
-		now := i.now()
-		for _, other := range i.meters {
+		now := l.now()
+		for _, other := range l.meters {
 			if cost := other.cost(now); cost > worst {
 				most, worst = other, cost
 			}
@@ -237,75 +237,75 @@ func (i *intake) came(m *meter, stream uint32, n int64) {
 	var held int64
 	if most != nil {
 		held = most.held
-		i.forget(most)
+		l.removeConnLocked(most)
 	}
-	i.mu.Unlock()
+	l.mu.Unlock()
 	if most != nil {
-		i.refusals.Log(i.config.Log(), most.RemoteAddr(), fmt.Errorf(
+		l.refusals.Log(l.config.Log(), most.RemoteAddr(), fmt.Errorf(
 			"cut off: messages on their way in have more than %d bytes, which is the limit (%s), and this connection had %d of them",
-			i.bytes, i.config.Flag("max-receive-bytes"), held))
+			l.bytes, l.config.Flag("max-receive-bytes"), held))
 		_ = most.Conn.Close() // its reader sees that
 	}
 }
 
 // haste is what a byte counts at least, in microseconds: so a connection that brings very many at once counts, too.
-const haste = 50_000
+const leastByteTime = 50_000
 
 // cost is what the bytes that a connection holds have cost others. The caller holds the intake's lock.
-func (m *meter) cost(now int64) (cost float64) {
+func (m *meteredConn) cost(now int64) (cost float64) {
 	for _, c := range m.calls {
-		cost += float64(c.held) * float64(haste+now-c.since)
+		cost += float64(c.held) * float64(leastByteTime+now-c.heldSince)
 	}
 	return cost
 }
 
 // settleLocked gives back what came for calls that are over, and whose end comes to be noted only in a moment.
-func (i *intake) settleLocked() {
-	for _, m := range i.meters {
+func (l *limiter) releaseCancelledLocked() {
+	for _, m := range l.meters {
 		for _, c := range m.calls {
 			if c.held > 0 && c.ctx.Err() != nil {
-				i.releaseLocked(c, c.held)
+				l.releaseLocked(c, c.held)
 			}
 		}
 	}
 }
 
 // delivered notes bytes of messages that a handler has now.
-func (i *intake) delivered(c *callMeter, n int64) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.releaseLocked(c, min(n, c.held)) // padding came beside it, perhaps
-	c.since = i.now()                  // what is left belongs to later messages
-	i.spokeLocked(c)
+func (l *limiter) delivered(c *meteredCall, n int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.releaseLocked(c, min(n, c.held)) // padding came beside it, perhaps
+	c.heldSince = l.now()              // what is left belongs to later messages
+	l.endSilenceLocked(c)
 }
 
 // ended forgets a call, and what had come for it.
-func (i *intake) ended(c *callMeter) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.releaseLocked(c, c.held)
-	i.spokeLocked(c)
-	delete(c.meter.calls, c.stream)
+func (l *limiter) removeCall(c *meteredCall) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.releaseLocked(c, c.held)
+	l.endSilenceLocked(c)
+	delete(c.conn.calls, c.stream)
 }
 
-func (i *intake) releaseLocked(c *callMeter, n int64) {
+func (l *limiter) releaseLocked(c *meteredCall, n int64) {
 	c.held -= n
-	if c.meter.gone {
+	if c.conn.gone {
 		return // what it held went with it
 	}
-	c.meter.held -= n
-	i.held -= n
+	c.conn.held -= n
+	l.held -= n
 }
 
 // forget drops a connection. The caller holds the lock.
-func (i *intake) forget(m *meter) {
+func (l *limiter) removeConnLocked(m *meteredConn) {
 	if m.gone {
 		return
 	}
 	m.gone = true
-	i.held -= m.held
-	if address := m.RemoteAddr().String(); i.meters[address] == m {
-		delete(i.meters, address)
+	l.held -= m.held
+	if address := m.RemoteAddr().String(); l.meters[address] == m {
+		delete(l.meters, address)
 	}
 }
 
@@ -317,26 +317,26 @@ type (
 )
 
 // TagConn implements stats.Handler.
-func (i *intake) TagConn(ctx context.Context, info *stats.ConnTagInfo) context.Context {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if m := i.meters[info.RemoteAddr.String()]; m != nil {
+func (l *limiter) TagConn(ctx context.Context, info *stats.ConnTagInfo) context.Context {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if m := l.meters[info.RemoteAddr.String()]; m != nil {
 		return context.WithValue(ctx, meterKey{}, m)
 	}
 	return ctx
 }
 
 // TagRPC implements stats.Handler.
-func (i *intake) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
+func (l *limiter) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
 
 // HandleConn implements stats.Handler.
-func (i *intake) HandleConn(context.Context, stats.ConnStats) {}
+func (l *limiter) HandleConn(context.Context, stats.ConnStats) {}
 
 // HandleRPC implements stats.Handler.
-func (i *intake) HandleRPC(ctx context.Context, s stats.RPCStats) {
+func (l *limiter) HandleRPC(ctx context.Context, s stats.RPCStats) {
 	if in, ok := s.(*stats.InPayload); ok {
-		if c, _ := ctx.Value(callKey{}).(*callMeter); c != nil {
-			i.delivered(c, int64(in.WireLength))
+		if c, _ := ctx.Value(callKey{}).(*meteredCall); c != nil {
+			l.delivered(c, int64(in.WireLength))
 		}
 	}
 }
@@ -344,7 +344,7 @@ func (i *intake) HandleRPC(ctx context.Context, s stats.RPCStats) {
 // meteredCredentials put a meter on each connection, behind the handshake.
 type meteredCredentials struct {
 	credentials.TransportCredentials
-	intake *intake
+	limiter *limiter
 }
 
 // ServerHandshake implements credentials.TransportCredentials.
@@ -353,17 +353,17 @@ func (c *meteredCredentials) ServerHandshake(raw net.Conn) (net.Conn, credential
 	if err != nil {
 		return nil, nil, err
 	}
-	m := &meter{Conn: conn, intake: c.intake, calls: map[uint32]*callMeter{}, frames: frames.FromPreface()}
-	if p, ok := raw.(*placed); ok {
-		m.place = p.admission
+	m := &meteredConn{Conn: conn, limiter: c.limiter, calls: map[uint32]*meteredCall{}, frames: frames.FromPreface()}
+	if p, ok := raw.(*limitedConn); ok {
+		m.entry = p.connEntry
 	}
-	c.intake.mu.Lock()
-	c.intake.meters[conn.RemoteAddr().String()] = m
-	c.intake.mu.Unlock()
+	c.limiter.mu.Lock()
+	c.limiter.meters[conn.RemoteAddr().String()] = m
+	c.limiter.mu.Unlock()
 	return m, info, nil
 }
 
 // Clone implements credentials.TransportCredentials.
 func (c *meteredCredentials) Clone() credentials.TransportCredentials {
-	return &meteredCredentials{c.TransportCredentials.Clone(), c.intake}
+	return &meteredCredentials{c.TransportCredentials.Clone(), c.limiter}
 }
