@@ -4,10 +4,10 @@ import (
 	"encoding/json"
 	"reflect"
 	"slices"
-	"unsafe"
 
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowcopy"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
@@ -31,55 +31,11 @@ func (r *run) mustCome(s *step) bool {
 	return s.changes && (s.again || r.part.KeepDead > 0 || r.plan.stretches != nil)
 }
 
-// forgetView drops what an earlier step read, which its function may have changed, before a step that reads the same type and may be
-// called again: all attempts get the same.
-func (rs *rowset) forgetView(s *step) {
-	if rs.view == nil || int(rs.viewed) == s.index {
-		return
-	}
-	if rs.wide == rs.view {
-		rs.wide, rs.seen = nil, nil
-	}
-	rs.view = nil
-}
-
 // keepCame copies rows that a function made before the step's function may change them.
-func (r *run) keepCame(s *step, rs *rowset) {
-	if rs.came() == nil && r.mustCome(s) && rowcopy.For(rs.vec.Type()).Deep() {
-		b := &beside{came: copyOf(rs.vec)}
-		if rs.beside != nil {
-			b.keeps = rs.beside.keeps
-		}
-		rs.beside = b
+func (r *run) keepCame(s *step, rs *rows.Set) {
+	if rs.Came == nil && r.mustCome(s) && rowcopy.For(rs.Vec.Type()).Deep() {
+		rs.Came = rows.CopyOf(rs.Vec)
 	}
-}
-
-// copyOf is a vector of the same rows that shares nothing with it.
-func copyOf(v kis.Vector) kis.Vector {
-	made := v.New()
-	made.Reset(v.Len())
-	copier, size := rowcopy.For(v.Type()), v.Type().Size()
-	to, from := made.Pointer(), v.Pointer()
-	for i := range uintptr(v.Len()) {
-		copier.Copy(unsafe.Add(to, i*size), unsafe.Add(from, i*size))
-	}
-	return made
-}
-
-// asCame is rows of a rowset as they came to the step.
-func (x *executor) asCame(rs *rowset, rows []uint32, born int) *rowset {
-	was := *rs
-	was.view, was.wide, was.seen, was.beside = nil, nil, nil, nil
-	came := rs.came()
-	if came != nil {
-		was.vec = came
-	}
-	sub := x.subset(&was, rows, born)
-	sub.prev = rs
-	if came != nil {
-		sub.vec = copyOf(sub.vec) // it may come again
-	}
-	return sub
 }
 
 // again makes row i of the rows under way readable anew, as it came, before its function is called for it once more. False: it
@@ -93,31 +49,31 @@ func (r *run) again(i int) bool {
 		return true
 	}
 	in, n := slices.Clone(f.In), f.Rows
-	sub := r.x.asCame(rs, []uint32{uint32(i)}, rs.born)
+	sub := r.x.mem.AsCame(rs, []uint32{uint32(i)}, rs.Born)
 	one := r.prepare(s, sub)
 	if r.halted {
 		return false
 	}
-	if one.len() == 1 {
+	if one.Len() == 1 {
 		for k, v := range f.In {
 			in[k].Slice().Index(i).Set(v.Slice().Index(0))
 		}
-		if rs.came() != nil {
-			rs.vec.Slice().Index(i).Set(one.vec.Slice().Index(0))
+		if rs.Came != nil {
+			rs.Vec.Slice().Index(i).Set(one.Vec.Slice().Index(0))
 		}
 	}
 	f.In, f.Rows, r.now = append(f.In[:0], in...), n, rs
-	return one.len() == 1
+	return one.Len() == 1
 }
 
 // allAgain is again for all rows under way: it returns them.
-func (r *run) allAgain(s *step, rs *rowset) *rowset {
-	if !s.changes || rs.len() == 0 {
+func (r *run) allAgain(s *step, rs *rows.Set) *rows.Set {
+	if !s.changes || rs.Len() == 0 {
 		return rs
 	}
-	rs.view, rs.wide, rs.seen = nil, nil, nil
-	if came := rs.came(); came != nil {
-		rs.vec = copyOf(came)
+	rs.View, rs.Wide, rs.Seen = nil, nil, nil
+	if came := rs.Came; came != nil {
+		rs.Vec = rows.CopyOf(came)
 	}
 	return r.prepare(s, rs)
 }

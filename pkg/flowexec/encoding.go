@@ -10,6 +10,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowjson"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
@@ -21,7 +22,7 @@ import (
 var messageType = reflect.TypeFor[proto.Message]()
 
 // readEncoded turns rows as they came into rows of the process. Those that can't be read end.
-func (r *run) readEncoded(s *step, rs *rowset) *rowset {
+func (r *run) readEncoded(s *step, rs *rows.Set) *rows.Set {
 	var rows kis.Vector
 	var bad []uint32
 	fail := func(i int, err error) {
@@ -32,7 +33,7 @@ func (r *run) readEncoded(s *step, rs *rowset) *rowset {
 	case "", batch.JSON:
 		return rs
 	case batch.MessagePack:
-		texts := &kis.Vec[any]{Rows: make([]any, rs.len())}
+		texts := &kis.Vec[any]{Rows: make([]any, rs.Len())}
 		for i := range texts.Rows {
 			text, err := rowjson.FromMessagePack(r.source(rs, i))
 			if err != nil {
@@ -44,31 +45,31 @@ func (r *run) readEncoded(s *step, rs *rowset) *rowset {
 	case batch.Protobuf:
 		message := r.plan.message(s)
 		if message == nil {
-			for i := range rs.len() {
+			for i := range rs.Len() {
 				fail(i, fmt.Errorf("the row is protobuf, but no function of flow %s from %s on reads a generated message: "+
 					"take a pointer to one in %s, or send JSON", r.plan.flow, s.name, s.name))
 			}
 			break
 		}
 		rows = kis.NewVector(message)
-		rows.Reset(rs.len())
+		rows.Reset(rs.Len())
 		row, base := slab(rows)
-		for i := range rs.len() {
+		for i := range rs.Len() {
 			into := reflect.NewAt(row, unsafe.Add(base, uintptr(i)*row.Size())).Interface().(proto.Message)
 			if err := proto.Unmarshal(r.source(rs, i), into); err != nil {
 				fail(i, fmt.Errorf("the row is no %v, which functions of flow %s read: %w", row, r.plan.flow, err))
 			}
 		}
 	default:
-		for i := range rs.len() {
+		for i := range rs.Len() {
 			fail(i, fmt.Errorf("the row is encoded as %q, which is not known here: send %s, %s or %s",
 				encoding, batch.JSON, batch.Protobuf, batch.MessagePack))
 		}
 	}
-	if len(bad) == rs.len() {
-		return r.x.keep(rs, bad)
+	if len(bad) == rs.Len() {
+		return r.x.mem.Keep(rs, bad)
 	}
-	return r.x.next(rs, rows, bad, rs.born)
+	return r.x.mem.Next(rs, rows, bad, rs.Born)
 }
 
 // message is the generated message, as a pointer, that a step or the first one behind it reads; nil: none does.
@@ -87,16 +88,16 @@ func (p *Plan) message(s *step) reflect.Type {
 }
 
 // encoding is what the flow's output is written in.
-func (r *run) encoding(sets []*rowset) string {
+func (r *run) encoding(sets []*rows.Set) string {
 	if r.work.in.columns.Encoding != batch.Protobuf {
 		return ""
 	}
 	for _, rs := range sets {
-		for i := range rs.len() {
-			if rs.vec == nil {
+		for i := range rs.Len() {
+			if rs.Vec == nil {
 				return ""
 			}
-			if _, ok := rs.vec.At(i).(proto.Message); !ok {
+			if _, ok := rs.Vec.At(i).(proto.Message); !ok {
 				return ""
 			}
 		}

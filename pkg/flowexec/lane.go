@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
+
 	"github.com/hashicorp/go-hclog"
 	"go.opentelemetry.io/otel/trace"
 
@@ -127,12 +129,12 @@ type lane struct {
 // work is one run to be.
 type work struct {
 	part *Part
-	in   input    // its rows, or the parcel's
-	rows []uint32 // of in, ascending; nil: all
+	in   input          // its rows, or the parcel's
+	rows []rows.PartRow // of in, ascending; nil: all
 	// abandoned is what the goroutines that ran it before have left behind; nil: none did.
 	abandoned *abandoned
 	// behind are rows, by their place in the run, whose keys have rows parked.
-	blocked []uint32
+	blocked []rows.RunRow
 	// from and groups are the parked rows that go on with this run, whose part is then the parcel's; nil: it is the first.
 	from   *parcel
 	groups []*group
@@ -160,20 +162,20 @@ func (w *work) len() int {
 }
 
 // row is the part's row behind the run's row i.
-func (w *work) row(i uint32) uint32 {
+func (w *work) row(i rows.RunRow) rows.PartRow {
 	if w.rows == nil {
-		return i
+		return rows.PartRow(i)
 	}
 	return w.rows[i]
 }
 
 // returned is the result of a run that never began.
 func (w *work) returned() RunResult {
-	rows := make([]uint32, w.len())
-	for i := range rows {
-		rows[i] = w.row(uint32(i))
+	all := make([]uint32, w.len())
+	for i := range all {
+		all[i] = uint32(w.row(rows.RunRow(i)))
 	}
-	return RunResult{Part: w.part.enqueued(), Rows: w.rows, Returned: rows}
+	return RunResult{Part: w.part.enqueued(), Rows: rows.As[uint32](w.rows), Returned: all}
 }
 
 // StartLanes starts a flow's lanes. Stop ends them.
@@ -424,7 +426,7 @@ func (ln *lane) resumeParked() *work {
 		return nil
 	}
 	p := groups[0].parcel
-	return &work{part: p.part, in: input{columns: p.part.Columns}, rows: groupRows(groups), from: p, groups: groups}
+	return &work{part: p.part, in: input{columns: p.part.Columns}, rows: rows.As[rows.PartRow](groupRows(groups)), from: p, groups: groups}
 }
 
 // close empties the lane and lets its goroutine end.
@@ -464,12 +466,11 @@ func (w *work) first() (next, rest *work) {
 	if !w.part.OneByOne || len(w.in.columns.Keys) == 0 || w.part.Plan.whole() || w.len() < 2 {
 		return w, nil
 	}
-	rows := w.rows
-	if rows == nil {
-		rows = span(0, w.len())
+	all := w.rows
+	if all == nil {
+		all = rows.Range[rows.PartRow](0, w.len())
 	}
-	part := func(rows []uint32) *work { return &work{part: w.part, in: w.in, rows: rows} }
-	return part(rows[:1:1]), part(rows[1:])
+	return &work{part: w.part, in: w.in, rows: all[:1:1]}, &work{part: w.part, in: w.in, rows: all[1:]}
 }
 
 // cut parts the rows that are in the slots from those that are not; nil: none. A part without keys has no slots.
@@ -481,9 +482,9 @@ func (w *work) cut(c releaseRequest) (stays, goes *work) {
 	case len(keys) == 0:
 		return w, nil
 	}
-	var in, out []uint32
-	for i := range uint32(w.len()) {
-		row := w.row(i)
+	var in, out []rows.PartRow
+	for i := range w.len() {
+		row := w.row(rows.RunRow(i))
 		if c.includesKey(keys[row]) {
 			in = append(in, row)
 		} else {

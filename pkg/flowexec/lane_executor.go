@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
@@ -27,13 +28,11 @@ type executor struct {
 	lo, hi   int    // the rows of the call under way
 	inCall   bool   // a call is under way
 
-	words   words
-	vectors vectors
-	gone    []uint32
-	jumps   []jump
-	aside   []asideRow
-	sets    sets
-	turns   turns
+	mem   rows.Memory
+	gone  []uint32
+	jumps []jump
+	aside []asideRow
+	turns turns
 
 	using using
 	left  func() // what the part's Enter returned for the rows that run; nil: none do
@@ -171,7 +170,7 @@ func (x *executor) survive() {
 	x.lane.lanes.config.Logger.Error("a lane panicked, and goes on: please report this", "flow", x.lane.lanes.config.Flow,
 		"function", x.frame.Call.Function, "panic", what, "stack", stack)
 	if x.run.step == nil {
-		x.run.step, x.run.now = x.run.plan.steps[0], new(rowset)
+		x.run.step, x.run.now = x.run.plan.steps[0], new(rows.Set)
 	}
 	x.inCall = false
 	x.using.end()
@@ -186,13 +185,13 @@ func (x *executor) enterPart(w *work) {
 	if enter == nil {
 		return
 	}
-	rows := w.rows
+	entering := w.rows
 	if w.from != nil {
-		rows = picked(w.from.rows, rows)
+		entering = rows.Pick(w.from.rows, entering)
 	}
 	x.lane.entering.Store(true)
 	began := x.lane.lanes.now()
-	x.left = enter(x.ctx, rows)
+	x.left = enter(x.ctx, rows.As[uint32](entering))
 	held := x.lane.heldUpTotal.Add(int64(x.lane.lanes.now() - began))
 	x.lane.entering.Store(false)
 	if x.heldUp = 0; w.from != nil {
@@ -355,7 +354,7 @@ func (x *executor) during(look func(*run)) bool {
 // identify is the id of a row of the frame; that of no row, if there is none of that number, or no call is under way.
 func (x *executor) identify(row int) (id batch.RowID) {
 	x.during(func(r *run) {
-		if row >= 0 && row < r.now.len() {
+		if row >= 0 && row < r.now.Len() {
 			id.Batch = r.part.Batch
 			id.Row, id.Output, id.Visit = r.identity(r.step, r.now, row)
 		}
@@ -366,7 +365,7 @@ func (x *executor) identify(row int) (id batch.RowID) {
 // raw is the frame's rows as they came; nil: no call is under way.
 func (x *executor) raw() []any {
 	var r *run
-	var rs *rowset
+	var rs *rows.Set
 	if !x.during(func(now *run) { r, rs = now, now.now }) {
 		return nil
 	}
@@ -383,11 +382,11 @@ func (x *executor) late(function, what string) {
 }
 
 // raw is rows as they came: JSON as strings.
-func (r *run) raw(rs *rowset) []any {
-	rows := make([]any, rs.len())
+func (r *run) raw(rs *rows.Set) []any {
+	rows := make([]any, rs.Len())
 	for i := range rows {
-		if rs.vec != nil {
-			rows[i] = rs.vec.At(i)
+		if rs.Vec != nil {
+			rows[i] = rs.Vec.At(i)
 		} else {
 			rows[i] = string(r.source(rs, i))
 		}

@@ -3,6 +3,8 @@ package flowexec
 import (
 	"slices"
 	"time"
+
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 )
 
 // This file tells where the rows of one key stand, for somebody who asks why the key does not move. What is parked is found by its
@@ -144,13 +146,13 @@ func (q *locator) addRun(w *work, at Location) {
 		return
 	}
 	at.Part = w.part.enqueued()
-	for i := range uint32(w.len()) {
+	for i := range rows.RunRow(w.len()) {
 		row := w.row(i)
 		if keys[row] != q.key {
 			continue
 		}
-		if at.Row = row; w.from != nil {
-			at.Row = w.from.rows[row]
+		if at.Row = uint32(row); w.from != nil {
+			at.Row = uint32(w.from.rows[row])
 		}
 		q.add(at)
 	}
@@ -171,7 +173,7 @@ func (q *locator) addParked(g *group, ahead bool) {
 	began := p.lane.lanes.began
 	for i, row := range g.rows() {
 		at := Location{
-			Part: p.part.enqueued(), Row: p.rows[row], Stage: Parked, Lane: p.lane.index, Function: s.name, Since: began.Add(p.since), Wait: ForOrder,
+			Part: p.part.enqueued(), Row: uint32(p.rows[row]), Stage: Parked, Lane: p.lane.index, Function: s.name, Since: began.Add(p.since), Wait: ForOrder,
 		}
 		if i == 0 && !ahead {
 			g.waitsFor(&at)
@@ -211,13 +213,13 @@ func (g *group) waitsFor(at *Location) {
 // hold is what the group's first row took along, and whether its function has run and its connector is to be asked.
 func (g *group) hold() (h hold, keeps bool) {
 	first := g.rows()[0]
-	for _, rs := range g.parcel.sets[g.step] {
-		if i, ok := slices.BinarySearch(rs.origin, first); ok {
-			return rs.holdOf(i), rs.keptBy(i) != nil
+	for _, packed := range g.parcel.sets[g.step] {
+		if i, ok := slices.BinarySearch(packed.origins, first); ok {
+			return holdOf(packed.set, i), keptOf(packed.set, i) != nil
 		}
 	}
 	return hold{}, false
 }
 
 // BatchRow is the place in the batch of a row of a part that Enqueue was given.
-func (p *Part) BatchRow(row uint32) uint32 { return p.place(row) }
+func (p *Part) BatchRow(row uint32) uint32 { return uint32(p.place(rows.PartRow(row))) }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
+
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -99,11 +101,11 @@ func (p *Part) takeInput() input {
 }
 
 // place is the place in the batch of the part's row i.
-func (p *Part) place(i uint32) uint32 {
+func (p *Part) place(i rows.PartRow) rows.BatchRow {
 	if p.Rows == nil {
-		return i
+		return rows.BatchRow(i)
 	}
-	return p.Rows[i]
+	return rows.BatchRow(p.Rows[i])
 }
 
 // RunResult is how rows of a part that share a lane ended: all of them, or those that end together. Rows count within the part.

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 )
 
 // laneTable are where the lanes of a flow stand: each has an equal range of the slots. A lane is made when there are rows for it.
@@ -57,9 +59,9 @@ func (l *Lanes) route(w *work) (back []*work) {
 		}
 	}
 	if len(p.oldOwners) > 0 {
-		var rest []uint32
-		behind := make(map[*lane][]uint32)
-		for i := range uint32(w.len()) {
+		var rest []rows.PartRow
+		behind := make(map[*lane][]rows.PartRow)
+		for i := range rows.RunRow(w.len()) {
 			row := w.row(i)
 			if ln := p.oldOwners[w.in.columns.Keys[row]]; ln != nil {
 				behind[ln] = append(behind[ln], row)
@@ -67,9 +69,9 @@ func (l *Lanes) route(w *work) (back []*work) {
 				rest = append(rest, row)
 			}
 		}
-		for ln, rows := range behind {
+		for ln, held := range behind {
 			count()
-			ln.waitingForKeys = append(ln.waitingForKeys, &work{part: w.part, in: w.in, rows: rows})
+			ln.waitingForKeys = append(ln.waitingForKeys, &work{part: w.part, in: w.in, rows: held})
 		}
 		switch {
 		case rest == nil:
@@ -202,7 +204,7 @@ func (ln *lane) vacate(place, copies int, away map[uint64]*lane) []*work {
 		}
 	}
 	if w := ln.current; w != nil && len(w.in.columns.Keys) > 0 {
-		for i := range uint32(w.len()) {
+		for i := range rows.RunRow(w.len()) {
 			note(w.in.columns.Keys[w.row(i)])
 		}
 	}
@@ -312,22 +314,22 @@ type placed struct {
 func (w *work) splitFew(copies int) []placed {
 	keys, n := w.in.columns.Keys, w.len()
 	counts := make([]uint32, copies)
-	for i := range n {
-		counts[laneOf(keys[w.row(uint32(i))], copies)]++
+	for i := range rows.RunRow(n) {
+		counts[laneOf(keys[w.row(i)], copies)]++
 	}
-	all, rows := make([]uint32, n), make([][]uint32, copies)
+	all, at := make([]rows.PartRow, n), make([][]rows.PartRow, copies)
 	for place, count := range counts {
-		rows[place], all = all[:0:count], all[count:]
+		at[place], all = all[:0:count], all[count:]
 	}
-	for i := range n {
-		row := w.row(uint32(i))
+	for i := range rows.RunRow(n) {
+		row := w.row(i)
 		place := laneOf(keys[row], copies)
-		rows[place] = append(rows[place], row)
+		at[place] = append(at[place], row)
 	}
 	works := make([]placed, 0, min(n, copies))
-	for place, rows := range rows {
-		if len(rows) > 0 {
-			works = append(works, placed{&work{part: w.part, in: w.in, rows: rows}, place})
+	for place, list := range at {
+		if len(list) > 0 {
+			works = append(works, placed{&work{part: w.part, in: w.in, rows: list}, place})
 		}
 	}
 	return works
@@ -339,7 +341,7 @@ func (w *work) split(copies int) []placed {
 	n := w.len()
 	first := laneOf(keys[w.row(0)], copies)
 	same := 1
-	for same < n && laneOf(keys[w.row(uint32(same))], copies) == first {
+	for same < n && laneOf(keys[w.row(rows.RunRow(same))], copies) == first {
 		same++
 	}
 	if same == n {
@@ -351,18 +353,18 @@ func (w *work) split(copies int) []placed {
 	// Sorted by place, then row: however many places there are, it costs what the rows cost.
 	order := make([]uint64, n)
 	for i := range order {
-		row := w.row(uint32(i))
+		row := w.row(rows.RunRow(i))
 		order[i] = uint64(laneOf(keys[row], copies))<<32 | uint64(row)
 	}
 	slices.Sort(order)
-	rows := make([]uint32, n)
+	list := make([]rows.PartRow, n)
 	var works []placed
 	for i := 0; i < n; {
 		place, from := order[i]>>32, i
 		for ; i < n && order[i]>>32 == place; i++ {
-			rows[i] = uint32(order[i])
+			list[i] = rows.PartRow(order[i])
 		}
-		works = append(works, placed{&work{part: w.part, in: w.in, rows: rows[from:i:i]}, int(place)})
+		works = append(works, placed{&work{part: w.part, in: w.in, rows: list[from:i:i]}, int(place)})
 	}
 	return works
 }

@@ -375,11 +375,11 @@ func (p *Pending) end(run RunResult) {
 			Reason: "the row had not begun, or was parked, when the Local was closed: submit the batch again"})
 	}
 	for i := range notDone {
-		notDone[i].Row = run.Part.place(notDone[i].Row)
+		notDone[i].Row = run.Part.BatchRow(notDone[i].Row)
 	}
 	for i, origin := range run.Output.Origins {
 		if origin != batch.WholeBatch {
-			run.Output.Origins[i] = run.Part.place(origin)
+			run.Output.Origins[i] = run.Part.BatchRow(origin)
 		}
 	}
 	p.add(notDone, run.Output, n)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
@@ -70,12 +71,12 @@ func (p *Plan) findOwnCode() {
 }
 
 // readsOwnCode reports whether making rows readable for a step may call methods of the user's.
-func (r *run) readsOwnCode(s *step, rs *rowset) bool {
+func (r *run) readsOwnCode(s *step, rs *rows.Set) bool {
 	switch {
-	case s.ownCode || rs.vec == nil:
+	case s.ownCode || rs.Vec == nil:
 		return s.ownCode
-	case len(s.must) == 0 && (len(s.in) == 0 || len(s.in) == 1 && kindOf(rs.vec) == s.inKinds[0]):
+	case len(s.must) == 0 && (len(s.in) == 0 || len(s.in) == 1 && rows.KindOf(rs.Vec) == s.inKinds[0]):
 		return false // they are what it reads
 	}
-	return r.plan.types.hasOwnCode(rs.vec.Type())
+	return r.plan.types.hasOwnCode(rs.Vec.Type())
 }

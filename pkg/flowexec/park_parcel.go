@@ -5,14 +5,15 @@ import (
 	"slices"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 )
 
 // This file is what had become of rows before they parked, and of their results when they end.
 
 // divide parts the outcomes of rows that have ended from those of parked ones, which then count in the parcel.
-func divide(all []batch.RowOutcome, parked []uint32) (ended, held []batch.RowOutcome) {
+func divide(all []batch.RowOutcome, parked []rows.PartRow) (ended, held []batch.RowOutcome) {
 	for _, o := range all {
-		if at, ok := slices.BinarySearch(parked, o.Row); ok {
+		if at, ok := slices.BinarySearch(parked, rows.PartRow(o.Row)); ok {
 			o.Row = uint32(at)
 			held = append(held, o)
 		} else {
@@ -22,10 +23,10 @@ func divide(all []batch.RowOutcome, parked []uint32) (ended, held []batch.RowOut
 	return ended, held
 }
 
-func divideOutput(all batch.Output, parked []uint32) (ended, held batch.Output) {
+func divideOutput(all batch.Output, parked []rows.PartRow) (ended, held batch.Output) {
 	var stay, rest []uint32
 	for i, origin := range all.Origins {
-		if at, ok := slices.BinarySearch(parked, origin); ok {
+		if at, ok := slices.BinarySearch(parked, rows.PartRow(origin)); ok {
 			rest = append(rest, uint32(i))
 			held.Origins = append(held.Origins, uint32(at))
 		} else {
@@ -41,37 +42,37 @@ func divideOutput(all batch.Output, parked []uint32) (ended, held batch.Output) 
 }
 
 // takeUp adds what had become of the rows before they parked to the result of their run. Rows count in the parcel.
-func (p *parcel) takeUp(result *RunResult, rows []uint32) {
+func (p *parcel) takeUp(result *RunResult, of []rows.PartRow) {
 	var places []uint32
 	for i, origin := range p.output.Origins {
-		if _, ok := slices.BinarySearch(rows, origin); ok {
+		if _, ok := slices.BinarySearch(of, rows.PartRow(origin)); ok {
 			places = append(places, uint32(i))
 		}
 	}
 	if len(places) == 0 {
 		return
 	}
-	all := batch.Output{Rows: p.output.Rows.Select(places), Origins: picked(p.output.Origins, places)}
+	all := batch.Output{Rows: p.output.Rows.Select(places), Origins: rows.Pick(p.output.Origins, places)}
 	for i, origin := range result.Output.Origins {
 		all.Rows.Append(result.Output.Rows.Row(i))
 		all.Origins = append(all.Origins, origin)
 	}
 	all.Rows.Encoding = cmp.Or(result.Output.Rows.Encoding, all.Rows.Encoding)
-	order := span(0, len(all.Origins))
+	order := rows.Range[uint32](0, len(all.Origins))
 	slices.SortStableFunc(order, func(a, b uint32) int { return cmp.Compare(all.Origins[a], all.Origins[b]) })
-	result.Output = batch.Output{Rows: all.Rows.Select(order), Origins: picked(all.Origins, order)}
+	result.Output = batch.Output{Rows: all.Rows.Select(order), Origins: rows.Pick(all.Origins, order)}
 }
 
 // returned gives rows of the parcel back.
 func (p *parcel) returned(groups []*group) RunResult {
-	var rows []uint32
+	var all []uint32
 	for _, g := range groups {
 		for _, row := range g.rows() {
-			rows = append(rows, p.rows[row])
+			all = append(all, uint32(p.rows[row]))
 		}
 	}
-	slices.Sort(rows)
-	return RunResult{Part: p.part.enqueued(), Rows: rows, Returned: slices.Clone(rows)}
+	slices.Sort(all)
+	return RunResult{Part: p.part.enqueued(), Rows: all, Returned: slices.Clone(all)}
 }
 
 // byParcel sorts groups by their parcels.
@@ -84,25 +85,25 @@ func byParcel(groups []*group) map[*parcel][]*group {
 }
 
 // groupRows are the rows of groups of one parcel, ascending.
-func groupRows(groups []*group) []uint32 {
-	var rows []uint32
+func groupRows(groups []*group) []rows.ParcelRow {
+	var all []rows.ParcelRow
 	for _, g := range groups {
-		rows = append(rows, g.rows()...)
+		all = append(all, g.rows()...)
 	}
-	slices.Sort(rows)
-	return rows
+	slices.Sort(all)
+	return all
 }
 
 // count has the rows of a result count in the part that the parcel's came with.
 func (p *parcel) count(result *RunResult) {
-	result.Rows = picked(p.rows, result.Rows)
+	result.Rows = rows.As[uint32](rows.Pick(p.rows, result.Rows))
 	for i := range result.NotDone {
-		result.NotDone[i].Row = p.rows[result.NotDone[i].Row]
+		result.NotDone[i].Row = uint32(p.rows[result.NotDone[i].Row])
 	}
 	for i := range result.Dead {
-		result.Dead[i].Row = p.rows[result.Dead[i].Row]
+		result.Dead[i].Row = uint32(p.rows[result.Dead[i].Row])
 	}
 	for i, origin := range result.Output.Origins {
-		result.Output.Origins[i] = p.rows[origin]
+		result.Output.Origins[i] = uint32(p.rows[origin])
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
+
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
@@ -208,17 +210,17 @@ func groupsWithin(groups []*group, rows int) int {
 }
 
 // blockedRows are the rows of a run that wait behind parked ones.
-func (t *parkedRows) blockedRows(w *work) (rows []uint32) {
+func (t *parkedRows) blockedRows(w *work) (behind []rows.RunRow) {
 	keys := w.in.columns.Keys
 	if len(t.keys) == 0 || len(keys) == 0 || w.part.Plan.whole() {
 		return nil
 	}
-	for i := range uint32(w.len()) {
+	for i := range rows.RunRow(w.len()) {
 		if t.keys[keys[w.row(i)]] != nil {
-			rows = append(rows, i)
+			behind = append(behind, i)
 		}
 	}
-	return rows
+	return behind
 }
 
 // settle takes in how a run ended: its groups are gone, and what it parked is here. What must go back at once is returned; over: nothing

@@ -11,6 +11,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowjson"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
@@ -43,10 +44,10 @@ type step struct {
 	in    []reflect.Type
 	out   reflect.Type // nil: rows pass on as they came
 	// inKinds and outKind are the kinds of code's vectors. outPointer: out is a pointer.
-	inKinds []vectorKind
+	inKinds []rows.Kind
 	// serializers are the row types' own ways to read rows; nil: as JSON.
 	serializers []kis.Serialize
-	outKind     vectorKind
+	outKind     rows.Kind
 	outPointer  bool
 	weigher     *weigher // of out; nil where out is
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
@@ -42,13 +43,13 @@ func (s *step) bind(b *definition.Bundle, doc *definition.Function, entry defini
 	default:
 		s.code, s.form, s.in, s.out = code, code.Form(), code.In(), code.Out()
 		for i := range s.in {
-			s.inKinds = append(s.inKinds, kindOf(code.NewIn(i)))
+			s.inKinds = append(s.inKinds, rows.KindOf(code.NewIn(i)))
 		}
 		if own, ok := code.(interface{ Serializers() []kis.Serialize }); ok {
 			s.serializers = own.Serializers()
 		}
 		if s.out != nil {
-			s.outKind, s.outPointer = kindOf(code.NewOut()), s.out.Kind() == reflect.Pointer
+			s.outKind, s.outPointer = rows.KindOf(code.NewOut()), s.out.Kind() == reflect.Pointer
 			s.weigher = newWeigher(s.out)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
@@ -22,12 +23,12 @@ type run struct {
 	part *Part
 	n    int
 	// waiting are the rows about to enter each step; behind the last one is the flow's output.
-	waiting [][]*rowset
+	waiting [][]*rows.Set
 	step    *step
-	now     *rowset // what is in the step
-	halted  bool    // the rest of the run was ended as a whole
-	keyed   bool    // rows park for themselves, else the run does as a whole
-	aside   *aside  // the rows that have parked; nil: none
+	now     *rows.Set // what is in the step
+	halted  bool      // the rest of the run was ended as a whole
+	keyed   bool      // rows park for themselves, else the run does as a whole
+	aside   *aside    // the rows that have parked; nil: none
 	// returned: the run parked as a whole, and is given back.
 	returned bool
 	cause    error         // the first error of a function that ended rows
@@ -47,14 +48,14 @@ type run struct {
 	ledger ledger
 	dead   []batch.DeadRow // as they entered their functions, with their origins as rows
 	// spent is what slow rows have used up of the flow's timeout, by origin.
-	spent map[uint32]time.Duration
+	spent map[rows.RunRow]time.Duration
 }
 
 // begin makes x.run of w, with the lists of the run before.
 func (x *executor) begin(w *work) {
 	r := &x.own // empty, but for the lists
 	if n := len(w.part.Plan.steps) + 1; cap(r.waiting) < n {
-		r.waiting = make([][]*rowset, n)
+		r.waiting = make([][]*rows.Set, n)
 	} else {
 		r.waiting = r.waiting[:n]
 	}
@@ -78,22 +79,20 @@ func (x *executor) finish() {
 		x.turns.reset()
 	}
 	x.own, x.run = run{waiting: waiting}, nil
-	x.words.reset()
-	x.vectors.reset()
-	x.sets.reset()
+	x.mem.Reset()
 }
 
 // place is the place in the batch of a row of the run.
-func (r *run) place(origin uint32) uint32 {
-	if origin == batch.WholeBatch {
-		return origin
+func (r *run) place(origin rows.RunRow) rows.BatchRow {
+	if origin == rows.WholeBatch {
+		return rows.BatchRow(origin)
 	}
 	return r.part.place(r.work.row(origin))
 }
 
 // source is a row as it came.
-func (r *run) source(rs *rowset, i int) []byte {
-	return r.work.in.columns.Row(int(r.work.row(rs.origin[i])))
+func (r *run) source(rs *rows.Set, i int) []byte {
+	return r.work.in.columns.Row(int(r.work.row(rs.Origins[i])))
 }
 
 // execute takes the rows through the flow. Among rows that are about to enter different steps those of the earliest go first,
@@ -116,7 +115,7 @@ func (r *run) execute() (RunResult, *parcel) {
 		if k == len(r.plan.steps) {
 			break
 		}
-		sets := r.take(k)
+		sets := r.inOrder(k)
 		next := sets[0]
 		r.waiting[k] = slices.Delete(sets, 0, 1)
 		r.enter(r.plan.steps[k], next)
@@ -127,7 +126,7 @@ func (r *run) execute() (RunResult, *parcel) {
 	if r.turns != nil {
 		r.endTurns()
 	}
-	result := RunResult{Part: r.part.enqueued(), Rows: r.work.rows}
+	result := RunResult{Part: r.part.enqueued(), Rows: rows.As[uint32](r.work.rows)}
 	if r.part.Output {
 		result.Output = r.output()
 	}
@@ -152,11 +151,11 @@ func (r *run) start() {
 	if r.work.from != nil {
 		r.resume(r.work.from)
 	} else {
-		rs := r.x.input(r.n)
+		rs := r.x.mem.Input(r.n)
 		if r.work.in.values != nil {
-			rs.vec, rs.forced = &kis.Vec[any]{Rows: r.work.in.values}, r.n == 0
+			rs.Vec, rs.Forced = &kis.Vec[any]{Rows: r.work.in.values}, r.n == 0
 		}
-		rs.born = r.part.Start
+		rs.Born = r.part.Start
 		r.pass(r.withoutDead(r.startBehind(rs)), r.part.Start)
 	}
 }
@@ -167,10 +166,10 @@ func (r *run) takeOver(left *abandoned) {
 		r.dead = append(r.dead, left.rows...)
 	}
 	for _, o := range left.dead {
-		r.ledger.end(o.Row, o)
+		r.ledger.end(rows.RunRow(o.Row), o)
 	}
 	if over := left.over; over != nil {
-		r.step, r.now = r.plan.steps[0], new(rowset)
+		r.step, r.now = r.plan.steps[0], new(rows.Set)
 		r.halt(*over)
 		r.cause = batch.Errorf(over.Code, "%s: %s", over.Function, over.Reason)
 	}
@@ -195,101 +194,29 @@ func (r *run) earliest() int {
 }
 
 // withoutDead leaves out the rows that an abandoned goroutine is to blame on.
-func (r *run) withoutDead(rs *rowset) *rowset {
+func (r *run) withoutDead(rs *rows.Set) *rows.Set {
 	if r.work.abandoned == nil {
 		return rs
 	}
 	var gone []uint32
-	for i, origin := range rs.origin {
+	for i, origin := range rs.Origins {
 		if r.ended(origin) {
 			gone = append(gone, uint32(i))
 		}
 	}
-	return r.x.keep(rs, gone)
-}
-
-// take is the rows that wait for a step, in the order of their origins: where sets interleave they are cut, so that rows of
-// one key stay in order also when one of them took another way.
-func (r *run) take(k int) []*rowset {
-	sets := r.waiting[k]
-	if len(sets) < 2 || r.plan.whole() || areOrdered(sets) {
-		return sets
-	}
-	var ordered []*rowset
-	next := make([]int, len(sets))
-	for {
-		// The set with the earliest row goes on up to the earliest row of another one. Of rows of one origin those that came here first
-		// go first, as they do when their row is alone.
-		first, limit, second := -1, batch.WholeBatch, 0
-		for i, rs := range sets {
-			if next[i] >= rs.len() {
-				continue
-			}
-			switch origin := rs.origin[next[i]]; {
-			case first < 0:
-				first = i
-			case origin < sets[first].origin[next[first]]:
-				limit, second, first = sets[first].origin[next[first]], first, i
-			case origin < limit:
-				limit, second = origin, i
-			}
-		}
-		if first < 0 {
-			break
-		}
-		rs, lo := sets[first], next[first]
-		hi := lo + 1
-		for hi < rs.len() && (rs.origin[hi] < limit || rs.origin[hi] == limit && first < second) {
-			hi++
-		}
-		next[first] = hi
-		if lo > 0 || hi < rs.len() {
-			rs = r.x.subset(rs, span(lo, hi), rs.born)
-		}
-		ordered = append(ordered, rs)
-	}
-	for _, rs := range sets {
-		if rs.len() == 0 {
-			ordered = append(ordered, rs)
-		}
-	}
-	return ordered
-}
-
-// areOrdered reports whether no row of a rowset goes before one of those in front of it.
-func areOrdered(sets []*rowset) bool {
-	last := uint32(0)
-	for _, rs := range sets {
-		n := rs.len()
-		if n == 0 {
-			continue
-		}
-		if rs.origin[0] < last {
-			return false
-		}
-		last = rs.origin[n-1]
-	}
-	return true
-}
-
-func span(lo, hi int) []uint32 {
-	rows := make([]uint32, hi-lo)
-	for i := range rows {
-		rows[i] = uint32(lo + i)
-	}
-	return rows
+	return r.x.mem.Keep(rs, gone)
 }
 
 // pass sends rows on to a step.
-func (r *run) pass(rs *rowset, step int) {
-	rs.holds, rs.beside = nil, nil // they were for the step before
-	if rs.len() > 0 || rs.forced {
+func (r *run) pass(rs *rows.Set, step int) {
+	rs.Along, rs.Came = nil, nil // they were for the step before
+	if rs.Len() > 0 || rs.Forced {
 		r.waiting[step] = append(r.waiting[step], rs)
 	}
 }
 
 // enter takes rows through one function.
-func (r *run) enter(s *step, rs *rowset) {
+func (r *run) enter(s *step, rs *rows.Set) {
 	x := r.x
 	r.step, r.now = s, rs
 	if o := x.stopped(); o != nil {
@@ -297,20 +224,20 @@ func (r *run) enter(s *step, rs *rowset) {
 		return
 	}
 	x.gone, x.jumps, x.aside = x.gone[:0], x.jumps[:0], x.aside[:0]
-	if rs = r.mayEnter(rs); rs.len() == 0 && !rs.forced {
+	if rs = r.mayEnter(rs); rs.Len() == 0 && !rs.Forced {
 		return
 	}
-	entered := rs.entering()
+	entered := entering(rs)
 	f := &x.frame
 	f.Call.Flow, f.Call.Function, f.Call.Revision, f.Call.Attempt = r.plan.flow, s.name, r.plan.revision, 1
 	f.Params = s.params
 	f.Bundle, f.Registry, f.Place = r.plan.bundle, r.plan.registry, s.index
 	x.traceFunction(s, entered)
-	if rs = r.prepare(s, rs); !r.halted && (rs.len() > 0 || rs.forced) {
+	if rs = r.prepare(s, rs); !r.halted && (rs.Len() > 0 || rs.Forced) {
 		switch {
 		case s.form.Whole():
 			r.runWhole(s, rs)
-		case rs.len() == 0:
+		case rs.Len() == 0:
 		case s.form == kis.FormSave:
 			r.runSave(s, rs)
 		case s.form == kis.FormLoad:
@@ -323,9 +250,7 @@ func (r *run) enter(s *step, rs *rowset) {
 			r.runVerify(s, rs)
 		}
 	}
-	if rs.beside != nil {
-		rs.beside = nil
-	}
+	rs.Along, rs.Came = nil, nil
 	x.endFunction()
 	if !x.lane.lanes.timed {
 		return
@@ -339,16 +264,16 @@ func (r *run) enter(s *step, rs *rowset) {
 	}
 }
 
-func (r *run) runVerify(s *step, rs *rowset) {
+func (r *run) runVerify(s *step, rs *rows.Set) {
 	if r.through(rs, s.code.Call, false) {
-		r.pass(r.x.keep(rs, r.x.gone), s.index+1)
+		r.pass(r.x.mem.Keep(rs, r.x.gone), s.index+1)
 		r.leave(rs)
 	}
 }
 
-func (r *run) runCalculate(s *step, rs *rowset) {
-	out := r.x.vectors.lend(s.outKind, s.code.NewOut)
-	out.Reset(rs.len())
+func (r *run) runCalculate(s *step, rs *rows.Set) {
+	out := r.x.mem.Lend(s.outKind, s.code.NewOut)
+	out.Reset(rs.Len())
 	r.x.frame.Out = out
 	over := !r.through(rs, s.code.Call, false)
 	switch written := r.endGrowth(over); {
@@ -358,23 +283,23 @@ func (r *run) runCalculate(s *step, rs *rowset) {
 	default:
 		r.noteMade(s)
 		r.refuseNil(s, rs, out)
-		r.pass(r.x.next(rs, out, r.x.gone, s.index+1), s.index+1)
+		r.pass(r.x.mem.Next(rs, out, r.x.gone, s.index+1), s.index+1)
 		r.leave(rs)
 	}
 }
 
 // leave sends the rows that jump to where they go, and notes those that are set aside.
-func (r *run) leave(rs *rowset) {
+func (r *run) leave(rs *rows.Set) {
 	r.jump(rs)
 	r.keepAside(rs)
 }
 
-func (r *run) runExpand(s *step, rs *rowset) {
+func (r *run) runExpand(s *step, rs *rows.Set) {
 	f := &r.x.frame
-	f.Out, f.Parents = r.x.vectors.lend(s.outKind, s.code.NewOut), f.Parents[:0]
+	f.Out, f.Parents = r.x.mem.Lend(s.outKind, s.code.NewOut), f.Parents[:0]
 	f.Out.Reset(0)
 	over := !r.through(rs, s.code.Call, false)
-	r.x.lane.noteWide(rs.len(), f.Out.Len())
+	r.x.lane.noteWide(rs.Len(), f.Out.Len())
 	switch written := r.endGrowth(over); {
 	case over:
 	case written:
@@ -387,9 +312,9 @@ func (r *run) runExpand(s *step, rs *rowset) {
 }
 
 // passMade passes on rows that name their parents, and ends the rows that nothing came of.
-func (r *run) passMade(s *step, rs *rowset, out kis.Vector, parents []uint32) {
-	if !isIdentity(parents, rs.len()) && s.index+1 < len(r.plan.steps) {
-		has := r.x.words.take(rs.len())
+func (r *run) passMade(s *step, rs *rows.Set, out kis.Vector, parents []uint32) {
+	if !isIdentity(parents, rs.Len()) && s.index+1 < len(r.plan.steps) {
+		has := r.x.mem.Numbers(rs.Len())
 		for _, p := range parents {
 			has[p] = 1
 		}
@@ -403,8 +328,8 @@ func (r *run) passMade(s *step, rs *rowset, out kis.Vector, parents []uint32) {
 			}
 		}
 	}
-	made := r.x.made(rs, out, parents, s.index+1)
-	r.pass(r.x.keep(made, r.nils(s, made)), s.index+1)
+	made := r.x.mem.Made(rs, out, parents, s.index+1)
+	r.pass(r.x.mem.Keep(made, r.nils(s, made)), s.index+1)
 }
 
 func isIdentity(rows []uint32, n int) bool {
@@ -420,7 +345,7 @@ func isIdentity(rows []uint32, n int) bool {
 }
 
 // refuseNil ends rows for which a nil pointer was passed on, and adds them to those gone.
-func (r *run) refuseNil(s *step, rs *rowset, out kis.Vector) {
+func (r *run) refuseNil(s *step, rs *rows.Set, out kis.Vector) {
 	if !s.outPointer {
 		return
 	}
@@ -435,12 +360,12 @@ func (r *run) refuseNil(s *step, rs *rowset, out kis.Vector) {
 }
 
 // nils are the rows made that are nil pointers; they end.
-func (r *run) nils(s *step, made *rowset) []uint32 {
+func (r *run) nils(s *step, made *rows.Set) []uint32 {
 	if !s.outPointer {
 		return nil
 	}
 	var gone []uint32
-	for i, p := range unsafe.Slice((*unsafe.Pointer)(made.vec.Pointer()), made.len()) {
+	for i, p := range unsafe.Slice((*unsafe.Pointer)(made.Vec.Pointer()), made.Len()) {
 		if p == nil {
 			r.end(made, uint32(i), nilPassed(s))
 			gone = append(gone, uint32(i))
@@ -455,10 +380,10 @@ func nilPassed(s *step) batch.RowOutcome {
 }
 
 // end ends row i of rs in the current step.
-func (r *run) end(rs *rowset, i uint32, o batch.RowOutcome) {
+func (r *run) end(rs *rows.Set, i uint32, o batch.RowOutcome) {
 	o.Function = r.step.name
 	r.noteDead(rs, i, &o)
-	r.ledger.end(rs.origin[i], o)
+	r.ledger.end(rs.Origins[i], o)
 }
 
 // lose ends row i of the rows under way, and takes it out of them. Rows are lost in ascending order.
@@ -467,27 +392,36 @@ func (r *run) lose(i int, o batch.RowOutcome) {
 	r.x.gone = append(r.x.gone, uint32(i))
 }
 
+// inOrder is the rows that wait for a step, in the order of their origins (rows.Memory.InOrder), where batches are split.
+func (r *run) inOrder(k int) []*rows.Set {
+	sets := r.waiting[k]
+	if len(sets) < 2 || r.plan.whole() {
+		return sets
+	}
+	return r.x.mem.InOrder(sets)
+}
+
 // halt ends all rows that are under way, those of the current step included, and with them the run.
 func (r *run) halt(o batch.RowOutcome) {
 	r.halted = true
 	r.forgoTurns()
 	r.keepAside(r.now)
 	o.Function = cmp.Or(o.Function, r.step.name)
-	for i, origin := range r.now.origin {
+	for i, origin := range r.now.Origins {
 		if _, gone := slices.BinarySearch(r.x.gone, uint32(i)); !gone {
 			r.ledger.end(origin, o)
 		}
 	}
 	for _, j := range r.x.jumps {
-		r.ledger.end(r.now.origin[j.row], o)
+		r.ledger.end(r.now.Origins[j.row], o)
 	}
-	for _, origin := range r.now.behind {
+	for _, origin := range r.now.Behind {
 		r.ledger.end(origin, o)
 	}
 	o.Function = ""
 	for _, sets := range r.waiting[:len(r.plan.steps)] {
 		for _, rs := range sets {
-			for _, origin := range slices.Concat(rs.origin, rs.behind) {
+			for _, origin := range slices.Concat(rs.Origins, rs.Behind) {
 				r.ledger.end(origin, o)
 			}
 		}
@@ -501,7 +435,7 @@ func (r *run) blame(o batch.RowOutcome, row int, goesOn bool) ([]batch.RowOutcom
 	if r.step.form.Whole() && !r.x.guard.reading {
 		rows = rows[:0]
 		least, _ := r.budget(0, false)
-		for i := range r.now.len() {
+		for i := range r.now.Len() {
 			if o.Code != batch.CodeRowTimeout || r.left(i) <= least {
 				rows = append(rows, i)
 			}
@@ -509,7 +443,8 @@ func (r *run) blame(o batch.RowOutcome, row int, goesOn bool) ([]batch.RowOutcom
 	}
 	var dead []batch.RowOutcome
 	var entered []batch.DeadRow
-	for _, o.Row = range r.now.behind {
+	for _, origin := range r.now.Behind {
+		o.Row = uint32(origin)
 		dead = append(dead, o)
 	}
 	for _, i := range rows {
@@ -518,7 +453,7 @@ func (r *run) blame(o batch.RowOutcome, row int, goesOn bool) ([]batch.RowOutcom
 		}
 		o := o
 		entered = r.blameDead(entered, i, goesOn, &o)
-		if o.Row = r.now.origin[i]; o.Row == batch.WholeBatch {
+		if o.Row = uint32(r.now.Origins[i]); o.Row == batch.WholeBatch {
 			for o.Row = range uint32(r.n) {
 				dead = append(dead, o)
 			}

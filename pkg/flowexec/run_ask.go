@@ -11,7 +11,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/definition"
-	"github.com/kisgrid/kisgrid/pkg/kis"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 )
 
 // This file is how rows ask their step's connector. The call goes on beside the lane, however long the store takes: the lane
@@ -144,41 +144,9 @@ func (r *run) soon(a *ask, began time.Duration) (charged time.Duration, answered
 		return began, false
 	}
 	if took := a.ended - began; took >= slow {
-		r.chargeAll(make([]bool, r.now.len()), took)
+		r.chargeAll(make([]bool, r.now.Len()), took)
 	}
 	return a.ended, true
-}
-
-// said is what a row's function said that it saves, or the key that it loads.
-type said struct {
-	effects []kis.Effect
-	key     string
-}
-
-// kept is what a row that waits for its connector takes along. Its function is not called again for that. It does not change
-// once it is made.
-type kept struct {
-	said
-	ask   *ask // that it waits for, or that answered it; nil: it is to ask when again has come
-	from  int  // where in the call's effects the row's begin
-	again time.Duration
-	since time.Duration // when it began to wait, as far as it was not charged for that
-	tries int           // that failed
-	err   error         // of the last of them
-}
-
-// answered reports whether the row's call has ended well.
-func (k *kept) answered() bool {
-	return k != nil && k.ask != nil && k.ask.isDone() && k.ask.asked.err == nil
-}
-
-// waited is how long the row has waited for its connector: behind a row of its key, too, that waits for the same, but not for
-// its lane once it was answered.
-func (k *kept) waited(now time.Duration) time.Duration {
-	if k.answered() {
-		now = min(now, k.ask.ended)
-	}
-	return max(0, now-k.since)
 }
 
 // pause is how long a store that is away is left alone after so many tries that failed.
@@ -188,36 +156,37 @@ func pause(tries int) time.Duration {
 }
 
 // chargeKept takes the time for which rows have waited for their connector off what they have left.
-func (r *run) chargeKept(rs *rowset, now time.Duration) {
-	if rs.beside == nil {
+func (r *run) chargeKept(rs *rows.Set, now time.Duration) {
+	a := alongOf(rs)
+	if a == nil {
 		return
 	}
-	charged := make(map[uint32]time.Duration) // the outputs of one row have waited together
-	for i, k := range rs.beside.keeps {
+	charged := make(map[rows.RunRow]time.Duration) // the outputs of one row have waited together
+	for i, k := range a.keeps {
 		if k == nil {
 			continue
 		}
-		origin, waited := rs.origin[i], k.waited(now-r.x.heldUp)
+		origin, waited := rs.Origins[i], k.waited(now-r.x.heldUp)
 		if before := charged[origin]; waited > before {
 			r.charge(origin, waited-before)
 			charged[origin] = waited
 		}
 		renewed := *k
 		renewed.since = now
-		rs.beside.keeps[i] = &renewed
+		a.keeps[i] = &renewed
 	}
 }
 
 // stillWaits sets row i of the rows under way aside if it is behind a parked one, or still waits for its connector. False: its
 // turn has come.
-func (r *run) stillWaits(rs *rowset, i int) bool {
-	if r.aside == nil && rs.holds == nil {
+func (r *run) stillWaits(rs *rows.Set, i int) bool {
+	if r.aside == nil && rs.Along == nil {
 		return false
 	}
-	k := rs.keptBy(i)
+	k := keptOf(rs, i)
 	switch {
 	case k == nil && r.behind(rs, i):
-		r.setAside(i, rs.holdOf(i))
+		r.setAside(i, holdOf(rs, i))
 	case k == nil:
 		return false
 	case r.behind(rs, i), k.ask != nil && !k.ask.isDone(), k.ask == nil && k.again > r.x.lane.lanes.now():
@@ -240,9 +209,9 @@ func (r *run) parkAsking(i int, k kept) {
 		r.lose(i, r.unasked(k.err))
 		return
 	}
-	h := r.now.holdOf(i)
+	h := holdOf(r.now, i)
 	if h.load && h.since != notSpent {
-		r.charge(r.now.origin[i], min(now, h.due)-h.since) // what it had waited for its key until then
+		r.charge(r.now.Origins[i], min(now, h.due)-h.since) // what it had waited for its key until then
 		h.since = notSpent
 	}
 	if r.behind(r.now, i) {
@@ -255,7 +224,7 @@ func (r *run) parkAsking(i int, k kept) {
 	}
 	r.x.aside[len(r.x.aside)-1].kept = &k
 	if !k.answered() {
-		g := r.aside.groups[r.key(r.now.origin[i])]
+		g := r.aside.groups[r.key(r.now.Origins[i])]
 		g.due = min(g.due, now+left+slack)
 	}
 }
@@ -298,7 +267,7 @@ func passing(err error) bool {
 // mostLeft is what the row with the most time has left.
 func (r *run) mostLeft() time.Duration {
 	var most time.Duration
-	for i := range r.now.len() {
+	for i := range r.now.Len() {
 		most = max(most, r.left(i))
 	}
 	return most
@@ -308,7 +277,7 @@ func (r *run) mostLeft() time.Duration {
 // rests meanwhile. over says which rows have no time left: the others go on. False: none does, or the run is over; the answer's
 // error is that of the last try then, nil if none has ended.
 func (r *run) persist(s *step, do func(context.Context, connector.Connection) (asked, error)) (answer asked, over []bool, ok bool) {
-	over = make([]bool, r.now.len())
+	over = make([]bool, r.now.Len())
 	for tries := 0; ; tries++ {
 		began := r.x.lane.lanes.now()
 		a := r.ask(s, r.mostLeft(), do)
@@ -368,8 +337,8 @@ func (r *run) leastLeft(over []bool) time.Duration {
 
 // chargeAll takes a wait off what the rows under way have left; those that have none then are over.
 func (r *run) chargeAll(over []bool, took time.Duration) {
-	charged := make(map[uint32]bool) // the outputs of one row wait together
-	for i, origin := range r.now.origin {
+	charged := make(map[rows.RunRow]bool) // the outputs of one row wait together
+	for i, origin := range r.now.Origins {
 		if !over[i] && !charged[origin] {
 			r.charge(origin, took)
 			charged[origin] = true

@@ -8,6 +8,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
@@ -19,11 +20,11 @@ type jump struct {
 
 // through calls a row function for all rows under way, in order. Those that do not get through end or jump, and are gone.
 // says: the call says what to ask the connector for, and is left out for rows that have said it. False: the run is over.
-func (r *run) through(rs *rowset, call callFunc, says bool) bool {
+func (r *run) through(rs *rows.Set, call callFunc, says bool) bool {
 	r.now = rs
 	g := r.grows(rs)
 	r.growth = g
-	for i, n := 0, rs.len(); i < n; {
+	for i, n := 0, rs.Len(); i < n; {
 		hi := n
 		if g != nil {
 			hi = min(hi, i+g.stretch)
@@ -31,7 +32,7 @@ func (r *run) through(rs *rowset, call callFunc, says bool) bool {
 		if r.work.abandoned != nil || len(r.spent) > 0 {
 			hi = i + 1
 		}
-		if r.aside != nil || rs.holds != nil {
+		if r.aside != nil || rs.Along != nil {
 			if r.stillWaits(rs, i) || says && r.saysAgain(i) {
 				i++
 				continue
@@ -43,7 +44,7 @@ func (r *run) through(rs *rowset, call callFunc, says bool) bool {
 			i++
 			continue
 		}
-		attempt := rs.attempt(i)
+		attempt := attemptOf(rs, i)
 		r.x.frame.Call.Attempt = attempt
 		t := r.try(i, attempt)
 		at, f := r.x.guarded(call, i, hi)
@@ -65,15 +66,15 @@ func (r *run) through(rs *rowset, call callFunc, says bool) bool {
 }
 
 // stretch is how far rows behind i go into one call: up to one that is behind a parked row, or has been tried before.
-func (r *run) stretch(rs *rowset, i, hi int) int {
+func (r *run) stretch(rs *rows.Set, i, hi int) int {
 	const most = 64 // a call that ends early is looked for again
 	hi = min(hi, i+most)
 	for k := i + 1; k < hi; k++ {
-		if r.behind(rs, k) || rs.attempt(k) > 1 || rs.keptBy(k) != nil {
+		if r.behind(rs, k) || attemptOf(rs, k) > 1 || keptOf(rs, k) != nil {
 			return k
 		}
 	}
-	if rs.attempt(i) > 1 {
+	if attemptOf(rs, i) > 1 {
 		return i + 1
 	}
 	return hi
@@ -81,7 +82,7 @@ func (r *run) stretch(rs *rowset, i, hi int) int {
 
 // saysAgain puts what row i had said before it parked beside what others say, if it had.
 func (r *run) saysAgain(i int) bool {
-	f, k := &r.x.frame, r.now.keptBy(i)
+	f, k := &r.x.frame, keptOf(r.now, i)
 	if k == nil {
 		return false
 	}
@@ -95,9 +96,6 @@ func (r *run) saysAgain(i int) bool {
 	}
 	return true
 }
-
-// attempt is how often row i will have been tried.
-func (rs *rowset) attempt(i int) int { return max(1, int(rs.holdOf(i).attempt)) }
 
 // renewAfterTimeout: a function may have come back rightly, but later than its context was cancelled.
 func (r *run) renewAfterTimeout() {
@@ -182,7 +180,7 @@ func (r *run) judge(row int, f *fault, attempt int) (o batch.RowOutcome, again b
 	case r.step.form.Whole() && r.loseSpent(wait, r.noTime(f, attempt)):
 		r.blameOn(f)
 		return r.noTime(f, attempt), false
-	case r.keyed && r.now.len() > 0:
+	case r.keyed && r.now.Len() > 0:
 		r.retryLater(row, attempt+1, wait)
 		return batch.RowOutcome{}, false
 	case !r.sleep(row, attempt, wait, r.asksAgain(attempt)):
@@ -220,7 +218,7 @@ func (r *run) retryLater(row, attempt int, wait time.Duration) {
 // askLater parks the rows of a Load in KisFlow's shape until its connector saves, at most for that long.
 func (r *run) askLater(h hold, wait time.Duration) {
 	r.parkAll(h)
-	for _, origin := range r.now.origin {
+	for _, origin := range r.now.Origins {
 		g := r.aside.groups[r.key(origin)]
 		if g == nil || g.in != r.now {
 			continue // its row has ended, or it is behind another
@@ -264,8 +262,8 @@ func (r *run) asksAgain(attempt int) bool {
 func (r *run) askedSince(row, attempt int) time.Duration {
 	if attempt == r.step.retries+1 {
 		r.loadSince = r.x.lane.lanes.now()
-	} else if r.keyed && r.now.len() > 0 {
-		return r.now.holdOf(row).since
+	} else if r.keyed && r.now.Len() > 0 {
+		return holdOf(r.now, row).since
 	}
 	return r.loadSince
 }
@@ -295,10 +293,10 @@ func (r *run) obey(row int, signal *kis.Signal) batch.RowOutcome {
 			Reason: fmt.Sprintf("the function jumps to %q, which is not in flow %s: name one of its functions", trimmed(signal.Target), r.plan.flow)}
 	}
 	if r.step.form.Whole() {
-		for i := range r.now.len() {
+		for i := range r.now.Len() {
 			r.jumpOrStop(i, target)
 		}
-		if r.now.len() == 0 {
+		if r.now.Len() == 0 {
 			r.jumpWithout(target)
 		}
 		return batch.RowOutcome{}
@@ -309,7 +307,7 @@ func (r *run) obey(row int, signal *kis.Signal) batch.RowOutcome {
 
 // jumpOrStop notes that a row jumps, unless it did so too often. The row is gone either way.
 func (r *run) jumpOrStop(row, target int) {
-	if at(r.now.trip, row) >= maxJumps {
+	if rows.At(r.now.Trips, row) >= maxJumps {
 		var cycle []string
 		for k := target; k <= r.step.index; k++ {
 			cycle = append(cycle, r.plan.steps[k].name)
@@ -328,13 +326,13 @@ func (r *run) jumpWithout(target int) {
 	if r.empty++; r.empty > maxJumps {
 		r.halt(batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeStepLimit, Attempts: 1,
 			Reason: fmt.Sprintf("the run jumped %d times without rows, at last to %s: let the jump end", maxJumps, r.plan.steps[target].name)})
-		if len(r.now.behind) == 0 {
+		if len(r.now.Behind) == 0 {
 			r.blameOn(batch.Errorf(batch.CodeStepLimit, "%s: the flow jumped %d times without rows, at last to %s: let the jump end",
 				r.step.name, maxJumps, r.plan.steps[target].name))
 		}
 		return
 	}
-	r.pass(&rowset{born: target, forced: true, behind: r.now.behind}, target)
+	r.pass(&rows.Set{Born: target, Forced: true, Behind: r.now.Behind}, target)
 }
 
 // target is where a jump from a step to a function goes: to its last place up to the step, else to its first behind it.
@@ -353,20 +351,20 @@ func (p *Plan) target(name string, from int) (int, bool) {
 }
 
 // jump sends the rows that jump to where they go.
-func (r *run) jump(rs *rowset) {
+func (r *run) jump(rs *rows.Set) {
 	if len(r.x.jumps) == 0 {
 		return
 	}
 	type group struct {
-		from   *rowset
+		from   *rows.Set
 		target int
 	}
 	var groups []group
-	rows, trips, jumped := make(map[group][]uint32), make(map[group][]uint32), make(map[group][]uint32)
+	places, trips, jumped := make(map[group][]uint32), make(map[group][]uint32), make(map[group][]uint32)
 	for _, j := range r.x.jumps {
 		from, row := rs, uint32(j.row)
 		if j.step <= r.step.index {
-			from, row = rs.ancestor(row, j.step)
+			from, row = rs.Ancestor(row, j.step)
 		}
 		if from == nil {
 			r.end(rs, uint32(j.row), batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeLineageLost, Attempts: 1,
@@ -375,18 +373,18 @@ func (r *run) jump(rs *rowset) {
 			continue
 		}
 		g := group{from, j.step}
-		if rows[g] == nil {
+		if places[g] == nil {
 			groups = append(groups, g)
 		}
-		rows[g] = append(rows[g], row)
-		trips[g], jumped[g] = append(trips[g], at(rs.trip, j.row)+1), append(jumped[g], uint32(j.row))
+		places[g] = append(places[g], row)
+		trips[g], jumped[g] = append(trips[g], rows.At(rs.Trips, j.row)+1), append(jumped[g], uint32(j.row))
 	}
 	for _, g := range groups {
-		sub := r.x.subset(g.from, rows[g], g.target)
+		sub := r.x.mem.Subset(g.from, places[g], g.target)
 		if r.plan.steps[g.target].changes {
-			sub = r.x.asCame(g.from, rows[g], g.target)
+			sub = r.x.mem.AsCame(g.from, places[g], g.target)
 		}
-		sub.trip, sub.path = trips[g], picked(rs.path, jumped[g]) // rows that came of one jump back as several
+		sub.Trips, sub.Paths = trips[g], rows.Pick(rs.Paths, jumped[g]) // rows that came of one jump back as several
 		r.pass(sub, g.target)
 	}
 }

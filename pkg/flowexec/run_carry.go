@@ -6,6 +6,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowcopy"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 )
 
 // This file is how a run goes on behind a function that does not return, in a flow with stretches. Begun anew, as other runs are, it would
@@ -15,12 +16,12 @@ import (
 // carried is where the rows of a run stood when a function did not return, and what had become of others. The old goroutine does not
 // touch it any more.
 type carried struct {
-	waiting [][]*rowset
+	waiting [][]*rows.Set
 	aside   *aside
 	turns   *turns
 	ledger  ledger
 	dead    []batch.DeadRow
-	spent   map[uint32]time.Duration
+	spent   map[rows.RunRow]time.Duration
 	cause   error
 }
 
@@ -31,12 +32,12 @@ func (r *run) carry(row int, entered []batch.DeadRow) *carried {
 	if r.plan.stretches == nil || !r.keyed || s.form.Whole() || r.x.guard.reading {
 		return nil
 	}
-	if row < 0 && now.vec != nil && now.came() == nil && rowcopy.For(now.vec.Type()).Deep() {
+	if row < 0 && now.Vec != nil && now.Came == nil && rowcopy.For(now.Vec.Type()).Deep() {
 		return nil // the function that goes on may change the row
 	}
 	r.keepAside(now)
 	var rows []uint32
-	for i := range uint32(now.len()) {
+	for i := range uint32(now.Len()) {
 		_, gone := slices.BinarySearch(r.x.gone, i)
 		if gone && slices.ContainsFunc(r.x.jumps, func(j jump) bool { return j.row == int(i) }) {
 			gone = false // it jumps again, with those that jump from here later: rows that come of one keep their order
@@ -46,10 +47,7 @@ func (r *run) carry(row int, entered []batch.DeadRow) *carried {
 		}
 	}
 	if len(rows) > 0 {
-		again := r.x.asCame(now, rows, now.born)
-		if now.beside != nil && now.beside.keeps != nil {
-			again.beside = &beside{keeps: picked(now.beside.keeps, rows)}
-		}
+		again := r.x.mem.AsCame(now, rows, now.Born)
 		r.waiting[s.index] = slices.Insert(r.waiting[s.index], 0, again)
 		if r.aside != nil {
 			for _, g := range r.aside.groups {

@@ -6,15 +6,16 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 )
 
 // noteDead notes row i of rs, which ends dead in the current step, as it entered that, if the part asks for it. It says in the
 // outcome why it can't.
-func (r *run) noteDead(rs *rowset, i uint32, o *batch.RowOutcome) {
+func (r *run) noteDead(rs *rows.Set, i uint32, o *batch.RowOutcome) {
 	if r.part.KeepDead == 0 || o.Outcome != batch.Dead {
 		return
 	}
-	if rs, i = rs.ancestor(i, r.step.index); rs == nil {
+	if rs, i = rs.Ancestor(i, r.step.index); rs == nil {
 		return
 	}
 	note := func() {
@@ -38,7 +39,7 @@ func (r *run) noteDead(rs *rowset, i uint32, o *batch.RowOutcome) {
 }
 
 // appendDead writes a dead row behind others, with its origin as its row, or says why it can't.
-func (r *run) appendDead(dead []batch.DeadRow, rs *rowset, i uint32, o batch.RowOutcome) ([]batch.DeadRow, batch.NotKept) {
+func (r *run) appendDead(dead []batch.DeadRow, rs *rows.Set, i uint32, o batch.RowOutcome) ([]batch.DeadRow, batch.NotKept) {
 	data, encoding, err := r.entered(rs, i)
 	switch {
 	case err != nil:
@@ -47,28 +48,28 @@ func (r *run) appendDead(dead []batch.DeadRow, rs *rowset, i uint32, o batch.Row
 		return dead, batch.TooLarge
 	}
 	return append(dead, batch.DeadRow{
-		Row: rs.origin[i], Function: r.step.name, Use: uint32(slices.Index(r.plan.places[r.step.name], r.step.index)),
-		Path: at(rs.path, int(i)), Visit: at(rs.trip, int(i)), Code: o.Code, Reason: o.Reason, Attempts: o.Attempts,
+		Row: uint32(rs.Origins[i]), Function: r.step.name, Use: uint32(slices.Index(r.plan.places[r.step.name], r.step.index)),
+		Path: rows.At(rs.Paths, int(i)), Visit: rows.At(rs.Trips, int(i)), Code: o.Code, Reason: o.Reason, Attempts: o.Attempts,
 		Encoding: encoding, Data: data,
 	}), 0
 }
 
 // entered is row i of rs in memory of its own, and its encoding: that in which it came, if no function has made it.
-func (r *run) entered(rs *rowset, i uint32) ([]byte, string, error) {
-	if r.work.in.values == nil && (rs.vec == nil || rs.born == r.part.Start) {
+func (r *run) entered(rs *rows.Set, i uint32) ([]byte, string, error) {
+	if r.work.in.values == nil && (rs.Vec == nil || rs.Born == r.part.Start) {
 		return slices.Clone(r.source(rs, int(i))), r.work.in.columns.Encoding, nil
 	}
-	rows := rs.vec
-	if came := rs.came(); came != nil {
+	rows := rs.Vec
+	if came := rs.Came; came != nil {
 		rows = came
 	}
 	if m, ok := rows.At(int(i)).(proto.Message); ok && r.work.in.columns.Encoding == batch.Protobuf {
 		data, err := proto.Marshal(m)
 		return data, batch.Protobuf, err
 	}
-	if came := rs.came(); came != nil {
+	if came := rs.Came; came != nil {
 		was := *rs
-		was.vec, was.beside = came, nil
+		was.Vec, was.Came = came, nil
 		rs = &was
 	}
 	data, err := r.writer(rs)(nil, int(i))
@@ -82,11 +83,11 @@ func (r *run) blameDead(dead []batch.DeadRow, i int, goesOn bool, o *batch.RowOu
 	if r.part.KeepDead == 0 {
 		return dead
 	}
-	if goesOn && rs.vec != nil && rs.came() == nil && rs.born != r.part.Start {
+	if goesOn && rs.Vec != nil && rs.Came == nil && rs.Born != r.part.Start {
 		o.NotKept = batch.Held
 		return dead
 	}
-	if r.writesOwnCode(rs) && rs.born != r.part.Start {
+	if r.writesOwnCode(rs) && rs.Born != r.part.Start {
 		o.NotKept = batch.Unwritable // nobody would watch over it
 		return dead
 	}
@@ -105,7 +106,7 @@ func (r *run) tellDead(result *RunResult) {
 		if d.Row == batch.WholeBatch {
 			d.Row = 0
 		}
-		d.Row = r.work.row(d.Row)
+		d.Row = uint32(r.work.row(rows.RunRow(d.Row)))
 		if at, ok := slices.BinarySearchFunc(result.NotDone, d.Row, byRow); ok && result.NotDone[at].Outcome == batch.Dead {
 			noted[d.Row] = true
 			result.Dead = append(result.Dead, d)
@@ -126,9 +127,9 @@ func (r *run) tellDead(result *RunResult) {
 func byRow(o batch.RowOutcome, row uint32) int { return int(o.Row) - int(row) }
 
 // parkDead is those of the rows noted that belong to parked ones, whose places in their part these are. They count in the parcel then.
-func (r *run) parkDead(parked []uint32) (held []batch.DeadRow) {
+func (r *run) parkDead(parked []rows.PartRow) (held []batch.DeadRow) {
 	for _, d := range r.dead {
-		if at, ok := slices.BinarySearch(parked, r.work.row(d.Row)); ok {
+		if at, ok := slices.BinarySearch(parked, r.work.row(rows.RunRow(d.Row))); ok {
 			d.Row = uint32(at)
 			held = append(held, d)
 		}

@@ -6,6 +6,7 @@ import (
 	"unsafe"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
@@ -35,10 +36,10 @@ const (
 )
 
 // grows begins to follow what the step makes of rs; nil: it need not be followed.
-func (r *run) grows(rs *rowset) *growth {
+func (r *run) grows(rs *rows.Set) *growth {
 	limit, s := r.x.lane.lanes.config.RunBytes, r.step
 	switch {
-	case limit <= 0 || rs.len() < 2 || r.work.in.values != nil || !r.keyed && s.index+1 < len(r.plan.steps):
+	case limit <= 0 || rs.Len() < 2 || r.work.in.values != nil || !r.keyed && s.index+1 < len(r.plan.steps):
 		return nil
 	case s.form == kis.FormExpand:
 	case s.form != kis.FormCalculate || s.weigher.fixed:
@@ -48,7 +49,7 @@ func (r *run) grows(rs *rowset) *growth {
 	if s.form == kis.FormExpand && r.x.lane.expanding.Load() {
 		stretch = 1
 	}
-	if rs.len() <= stretch {
+	if rs.Len() <= stretch {
 		return nil
 	}
 	r.x.followed = growth{limit: limit, stretch: stretch, pieces: len(r.pieces), open: r.open}
@@ -209,32 +210,32 @@ func (r *run) enough(g *growth, hi int) int {
 	}
 	rs := r.now
 	whole := hi
-	for whole < rs.len() && rs.origin[whole] == rs.origin[whole-1] {
+	for whole < rs.Len() && rs.Origins[whole] == rs.Origins[whole-1] {
 		whole++
 	}
 	if whole > hi {
 		g.stretch = whole - hi // what came of one row stays together
 		return hi
 	}
-	if hi == rs.len() {
+	if hi == rs.Len() {
 		return hi
 	}
 	now := r.x.lane.lanes.now()
-	for i := hi; i < rs.len(); i++ {
-		if h := rs.holdOf(i); r.behind(rs, i) {
+	for i := hi; i < rs.Len(); i++ {
+		if h := holdOf(rs, i); r.behind(rs, i) {
 			r.setAside(i, h)
 		} else {
 			r.park(i, hold{due: now, attempt: h.attempt})
 		}
 	}
-	r.x.lane.resumeLimit.Store(int32(countOrigins(rs.origin[:hi])))
-	return rs.len()
+	r.x.lane.resumeLimit.Store(int32(countOrigins(rs.Origins[:hi])))
+	return rs.Len()
 }
 
 // countOrigins counts how many input rows stand behind rows, of which those of one stand together.
-func countOrigins(rows []uint32) (n int) {
-	for i, origin := range rows {
-		if i == 0 || origin != rows[i-1] {
+func countOrigins(origins []rows.RunRow) (n int) {
+	for i, origin := range origins {
+		if i == 0 || origin != origins[i-1] {
 			n++
 		}
 	}
@@ -248,23 +249,23 @@ func (r *run) spill(g *growth) {
 		r.part.Grow(r.x.ctx)
 	}
 	s, x, f, rs := r.step, r.x, &r.x.frame, r.now
-	made := x.sets.take()
-	made.born, made.prev, made.vec = s.index+1, rs, f.Out
+	made := x.mem.New()
+	made.Born, made.Prev, made.Vec = s.index+1, rs, f.Out
 	if s.form == kis.FormExpand {
-		made.parent = slices.Clone(f.Parents)
+		made.Parents = slices.Clone(f.Parents)
 	} else {
 		for i := g.spilled; i < g.done; i++ {
 			if _, gone := slices.BinarySearch(x.gone, uint32(i)); !gone {
-				made.parent = append(made.parent, uint32(i))
+				made.Parents = append(made.Parents, uint32(i))
 			}
 		}
-		made.vec = x.vectors.like(f.Out)
-		made.vec.Gather(f.Out, made.parent)
+		made.Vec = x.mem.Like(f.Out)
+		made.Vec.Gather(f.Out, made.Parents)
 	}
-	made.origin = picked(rs.origin, made.parent)
-	made = x.keep(made, r.nils(s, made))
-	if r.part.Output && made.len() > 0 {
-		r.write([]*rowset{made}, &r.open)
+	made.Origins = rows.Pick(rs.Origins, made.Parents)
+	made = x.mem.Keep(made, r.nils(s, made))
+	if r.part.Output && made.Len() > 0 {
+		r.write([]*rows.Set{made}, &r.open)
 		r.now, r.step = rs, s
 	}
 	if s.form == kis.FormExpand {
@@ -272,9 +273,9 @@ func (r *run) spill(g *growth) {
 		f.Parents = f.Parents[:0]
 	} else {
 		f.Out.Slice().Slice(g.spilled, g.done).Clear()
-		made.vec.Reset(0)
+		made.Vec.Reset(0)
 	}
-	*made = rowset{} // nobody asks what these rows were
+	*made = rows.Set{} // nobody asks what these rows were
 	g.spilled, g.seen, g.made = g.done, 0, 0
 }
 
@@ -291,7 +292,7 @@ func (r *run) endGrowth(over bool) (written bool) {
 		r.pieces, r.open = r.pieces[:g.pieces], g.open
 		return true
 	}
-	g.done = r.now.len()
+	g.done = r.now.Len()
 	r.spill(g)
 	return true
 }
@@ -323,9 +324,9 @@ func (w *work) inPieces(result *RunResult, pieces []batch.Output) (runs []RunRes
 			return nil
 		}
 	}
-	rows := result.Rows
-	if rows == nil {
-		rows = span(0, w.len())
+	left := result.Rows
+	if left == nil {
+		left = rows.Range[uint32](0, w.len())
 	}
 	notDone := result.NotDone
 	for i, piece := range pieces {
@@ -334,11 +335,11 @@ func (w *work) inPieces(result *RunResult, pieces []batch.Output) (runs []RunRes
 		if i == len(pieces)-1 {
 			last, part.Err = batch.WholeBatch, result.Err
 		}
-		n, _ := slices.BinarySearch(rows, last)
-		if n < len(rows) && rows[n] == last {
+		n, _ := slices.BinarySearch(left, last)
+		if n < len(left) && left[n] == last {
 			n++
 		}
-		part.Rows, rows = rows[:n:n], rows[n:]
+		part.Rows, left = left[:n:n], left[n:]
 		n = 0
 		for n < len(notDone) && notDone[n].Row <= last {
 			n++

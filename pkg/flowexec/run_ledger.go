@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
+
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
@@ -16,13 +18,13 @@ type ledger struct {
 }
 
 // end records an outcome of a row, or of all with batch.WholeBatch.
-func (l *ledger) end(origin uint32, o batch.RowOutcome) {
+func (l *ledger) end(origin rows.RunRow, o batch.RowOutcome) {
 	if l.first == nil && (o.Outcome == batch.Dead || o.Outcome == batch.Failed) {
 		first := o
 		l.first = &first
 	}
-	if origin == batch.WholeBatch {
-		for i := range uint32(l.n) {
+	if origin == rows.WholeBatch {
+		for i := range rows.RunRow(l.n) {
 			l.end(i, o)
 		}
 		return
@@ -30,7 +32,7 @@ func (l *ledger) end(origin uint32, o batch.RowOutcome) {
 	if l.places == nil {
 		l.places = make([]uint32, l.n)
 	}
-	o.Row = origin
+	o.Row = uint32(origin)
 	switch place := l.places[origin]; {
 	case place == 0:
 		l.notDone = append(l.notDone, o)
@@ -46,7 +48,7 @@ func (l *ledger) end(origin uint32, o batch.RowOutcome) {
 func (l *ledger) list(w *work) []batch.RowOutcome {
 	slices.SortFunc(l.notDone, func(a, b batch.RowOutcome) int { return cmp.Compare(a.Row, b.Row) })
 	for i := range l.notDone {
-		l.notDone[i].Row = w.row(l.notDone[i].Row)
+		l.notDone[i].Row = uint32(w.row(rows.RunRow(l.notDone[i].Row)))
 	}
 	return l.notDone
 }

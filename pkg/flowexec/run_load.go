@@ -14,12 +14,13 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowjson"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
 // runLoad takes rows through a Load: their keys are read together, rows whose key is not there wait for it, then the
 // function gets each row with its value.
-func (r *run) runLoad(s *step, rs *rowset) {
+func (r *run) runLoad(s *step, rs *rows.Set) {
 	f := &r.x.frame
 	f.Keys = f.Keys[:0]
 	if s.code == nil {
@@ -33,7 +34,7 @@ func (r *run) runLoad(s *step, rs *rowset) {
 	// Keys has an entry only for the rows that are left.
 	rs = r.advance(rs)
 	keys := f.Keys
-	if rs.len() == 0 {
+	if rs.Len() == 0 {
 		return
 	}
 	var values []connector.Value
@@ -42,10 +43,10 @@ func (r *run) runLoad(s *step, rs *rowset) {
 	} else {
 		rs, keys, values = r.loadWhole(s, rs, keys)
 	}
-	if rs.len() == 0 || r.halted {
+	if rs.Len() == 0 || r.halted {
 		return
 	}
-	if rs, values = r.missing(s, rs, keys, values); rs.len() == 0 || r.halted {
+	if rs, values = r.missing(s, rs, keys, values); rs.Len() == 0 || r.halted {
 		return
 	}
 	if s.code == nil {
@@ -55,33 +56,33 @@ func (r *run) runLoad(s *step, rs *rowset) {
 	if !r.reading(r.plan.types.hasOwnCode(s.code.Saved()), rs, func() { rs, values = r.readSaved(s, rs, values) }) {
 		return
 	}
-	out := r.x.vectors.lend(s.outKind, s.code.NewOut)
-	out.Reset(rs.len())
+	out := r.x.mem.Lend(s.outKind, s.code.NewOut)
+	out.Reset(rs.Len())
 	f.Out = out
 	if s.again {
 		r.reload = func(i int) { r.readSavedRow(i, values[i]) }
 	}
 	if r.through(rs, s.code.Call, false) {
 		r.refuseNil(s, rs, out)
-		r.pass(r.x.next(rs, out, r.x.gone, s.index+1), s.index+1)
+		r.pass(r.x.mem.Next(rs, out, r.x.gone, s.index+1), s.index+1)
 		r.leave(rs)
 	}
 	r.reload = nil
 }
 
 // advance drops the rows that are gone and goes on with the others.
-func (r *run) advance(rs *rowset) *rowset {
+func (r *run) advance(rs *rows.Set) *rows.Set {
 	if len(r.x.gone) == 0 {
 		return rs
 	}
 	r.leave(rs)
-	kept := r.x.keep(rs, r.x.gone)
+	kept := r.x.mem.Keep(rs, r.x.gone)
 	r.x.gone, r.x.jumps = r.x.gone[:0], r.x.jumps[:0]
 	if r.step.code != nil {
 		view, _ := r.view(r.step, kept, 0)
 		r.x.frame.In = append(r.x.frame.In[:0], view)
 	}
-	r.x.frame.Rows, r.now = kept.len(), kept
+	r.x.frame.Rows, r.now = kept.Len(), kept
 	return kept
 }
 
@@ -110,10 +111,10 @@ func (r *run) load(keys []string) func(context.Context, connector.Connection) (a
 
 // loadKeyed reads the keys of the rows under way together. Those that were answered while they were parked are not read again,
 // and those that are not answered soon park. It returns the rows that go on, with their keys and values.
-func (r *run) loadKeyed(s *step, rs *rowset, keys []string) (*rowset, []string, []connector.Value) {
+func (r *run) loadKeyed(s *step, rs *rows.Set, keys []string) (*rows.Set, []string, []connector.Value) {
 	var wanted []string
 	for i, key := range keys {
-		if !rs.keptBy(i).answered() {
+		if !keptOf(rs, i).answered() {
 			wanted = append(wanted, key)
 		}
 	}
@@ -132,7 +133,7 @@ func (r *run) loadKeyed(s *step, rs *rowset, keys []string) (*rowset, []string, 
 	}
 	values := make([]connector.Value, len(keys))
 	for i, key := range keys {
-		k := rs.keptBy(i)
+		k := keptOf(rs, i)
 		switch {
 		case k.answered():
 		case k == nil:
@@ -149,8 +150,8 @@ func (r *run) loadKeyed(s *step, rs *rowset, keys []string) (*rowset, []string, 
 			r.askAgain(i, *k, k.ask.asked.err)
 		default:
 			values[i] = k.ask.asked.values[key]
-			if k := rs.beside; k != nil && k.keeps != nil {
-				k.keeps[i] = nil
+			if a := alongOf(rs); a != nil && a.keeps != nil {
+				a.keeps[i] = nil
 			}
 		}
 	}
@@ -158,9 +159,9 @@ func (r *run) loadKeyed(s *step, rs *rowset, keys []string) (*rowset, []string, 
 }
 
 // advanceKeyed is advance for rows that have keys and values beside them.
-func (r *run) advanceKeyed(rs *rowset, keys []string, values []connector.Value) (*rowset, []string, []connector.Value) {
+func (r *run) advanceKeyed(rs *rows.Set, keys []string, values []connector.Value) (*rows.Set, []string, []connector.Value) {
 	if len(r.x.gone) > 0 {
-		keys = picked(keys, r.x.without(rs.len(), r.x.gone))
+		keys = rows.Pick(keys, r.x.mem.Without(rs.Len(), r.x.gone))
 	}
 	rs, values = r.advanceWith(rs, values)
 	return rs, keys, values
@@ -168,7 +169,7 @@ func (r *run) advanceKeyed(rs *rowset, keys []string, values []connector.Value) 
 
 // loadWhole reads the keys of a run without keys, and waits for those that are missing, as long as the step says and their
 // rows have time. Rows whose connector could not be asked in time end.
-func (r *run) loadWhole(s *step, rs *rowset, keys []string) (*rowset, []string, []connector.Value) {
+func (r *run) loadWhole(s *step, rs *rows.Set, keys []string) (*rows.Set, []string, []connector.Value) {
 	answer, over, ok := r.persist(s, r.load(keys))
 	found := answer.values
 	began := r.x.lane.lanes.now()
@@ -205,7 +206,7 @@ func (r *run) loadWhole(s *step, rs *rowset, keys []string) (*rowset, []string, 
 	}
 	if !ok {
 		r.storeAway(answer.err)
-		return r.x.keep(rs, span(0, rs.len())), nil, nil
+		return r.x.mem.Keep(rs, rows.Range[uint32](0, rs.Len())), nil, nil
 	}
 	values := make([]connector.Value, len(keys))
 	for i, key := range keys {
@@ -217,11 +218,11 @@ func (r *run) loadWhole(s *step, rs *rowset, keys []string) (*rowset, []string, 
 }
 
 // missing ends the rows whose key is not there, if the step does not take that, or can't be read.
-func (r *run) missing(s *step, rs *rowset, keys []string, values []connector.Value) (*rowset, []connector.Value) {
+func (r *run) missing(s *step, rs *rows.Set, keys []string, values []connector.Value) (*rows.Set, []connector.Value) {
 	now := r.x.lane.lanes.now()
 	r.spendWaits(rs, now)
 	for i, v := range values {
-		switch h := rs.holdOf(i); {
+		switch h := holdOf(rs, i); {
 		case r.behind(rs, i):
 			h = r.loadHold(s, i, h, now, v.Missing())
 			h.since = notSpent
@@ -255,12 +256,12 @@ func (r *run) loadHold(s *step, i int, h hold, now time.Duration, missing bool) 
 	return h
 }
 
-// notSpent is the since of a row that waited behind another: that costs it nothing.
-const notSpent = -1
-
 // spendWaits takes the time for which rows waited for their Load off what they have left.
-func (r *run) spendWaits(rs *rowset, now time.Duration) {
-	for i, h := range rs.holds {
+func (r *run) spendWaits(rs *rows.Set, now time.Duration) {
+	if rs.Along == nil {
+		return
+	}
+	for i, h := range alongOf(rs).holds {
 		if h.load && h.since != notSpent {
 			r.spend(i, min(now, h.due)-h.since)
 		}
@@ -268,9 +269,9 @@ func (r *run) spendWaits(rs *rowset, now time.Duration) {
 }
 
 // advanceWith is advance for rows that have values beside them.
-func (r *run) advanceWith(rs *rowset, values []connector.Value) (*rowset, []connector.Value) {
+func (r *run) advanceWith(rs *rows.Set, values []connector.Value) (*rows.Set, []connector.Value) {
 	if len(r.x.gone) > 0 {
-		rows := r.x.without(rs.len(), r.x.gone)
+		rows := r.x.mem.Without(rs.Len(), r.x.gone)
 		kept := make([]connector.Value, len(rows))
 		for i, row := range rows {
 			kept[i] = values[row]
@@ -281,10 +282,10 @@ func (r *run) advanceWith(rs *rowset, values []connector.Value) (*rowset, []conn
 }
 
 // readSaved reads the values into the type that the function takes.
-func (r *run) readSaved(s *step, rs *rowset, values []connector.Value) (*rowset, []connector.Value) {
+func (r *run) readSaved(s *step, rs *rows.Set, values []connector.Value) (*rows.Set, []connector.Value) {
 	f := &r.x.frame
 	f.Saved, f.Found = s.code.NewSaved(), f.Found[:0]
-	f.Saved.Reset(rs.len())
+	f.Saved.Reset(rs.Len())
 	reader := savedReader{row: f.Saved.Type(), types: r.plan.types}
 	for i, v := range values {
 		f.Found = append(f.Found, !v.Missing())
@@ -320,8 +321,8 @@ func (r *run) readSavedRow(i int, v connector.Value) {
 }
 
 // declaredKeys are the keys that the function's document says.
-func (r *run) declaredKeys(s *step, rs *rowset) {
-	for i := range rs.len() {
+func (r *run) declaredKeys(s *step, rs *rows.Set) {
+	for i := range rs.Len() {
 		if !r.x.asks(i) {
 			return
 		}
@@ -343,10 +344,10 @@ func (r *run) declaredKeys(s *step, rs *rowset) {
 }
 
 // loadDeclared sets the rows' fields as the function's document says.
-func (r *run) loadDeclared(s *step, rs *rowset, values []connector.Value) {
+func (r *run) loadDeclared(s *step, rs *rows.Set, values []connector.Value) {
 	out := new(kis.Vec[json.RawMessage])
 	if !r.reading(s.sets.ownCode || r.writesOwnCode(rs), rs, func() {
-		for i := range rs.len() {
+		for i := range rs.Len() {
 			if !r.x.asks(i) {
 				return
 			}
@@ -361,10 +362,10 @@ func (r *run) loadDeclared(s *step, rs *rowset, values []connector.Value) {
 	}) {
 		return
 	}
-	r.pass(r.x.next(rs, out, r.x.gone, s.index+1), s.index+1)
+	r.pass(r.x.mem.Next(rs, out, r.x.gone, s.index+1), s.index+1)
 }
 
-func (r *run) withFields(s *step, rs *rowset, i int, value connector.Value) (json.RawMessage, error) {
+func (r *run) withFields(s *step, rs *rows.Set, i int, value connector.Value) (json.RawMessage, error) {
 	row, err := r.object(rs, i)
 	if err != nil {
 		return nil, err

@@ -9,18 +9,19 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
 // output is what the last function passed on, in the order of the input rows.
 func (r *run) output() batch.Output {
 	last := len(r.plan.steps)
-	sets := r.take(last)
+	sets := r.inOrder(last)
 	r.step = r.plan.steps[last-1]
 	out := r.open
 	rows := 0
 	for _, rs := range sets {
-		rows += rs.len()
+		rows += rs.Len()
 	}
 	if rows == 0 {
 		return out
@@ -39,7 +40,7 @@ func (r *run) output() batch.Output {
 }
 
 // write appends rows to the output.
-func (r *run) write(sets []*rowset, out *batch.Output) {
+func (r *run) write(sets []*rows.Set, out *batch.Output) {
 	if encoding := r.encoding(sets); out.Rows.Len() == 0 || encoding == out.Rows.Encoding {
 		out.Rows.Encoding = encoding
 	} else {
@@ -54,7 +55,7 @@ func (r *run) write(sets []*rowset, out *batch.Output) {
 			r.encode(rs, out)
 			continue
 		}
-		if f := r.x.reading(0, rs.len(), func() { r.encode(rs, out) }); f != nil {
+		if f := r.x.reading(0, rs.Len(), func() { r.encode(rs, out) }); f != nil {
 			panic(f) // panics of types are errors of their rows: it is our own
 		}
 		r.renewAfterTimeout()
@@ -62,16 +63,16 @@ func (r *run) write(sets []*rowset, out *batch.Output) {
 }
 
 // encode appends rows to the output. A row that can't be written ends as dead.
-func (r *run) encode(rs *rowset, out *batch.Output) {
+func (r *run) encode(rs *rows.Set, out *batch.Output) {
 	write := r.writer(rs)
 	if out.Rows.Encoding == batch.Protobuf {
 		write = func(dst []byte, i int) ([]byte, error) {
-			return proto.MarshalOptions{}.MarshalAppend(dst, rs.vec.At(i).(proto.Message))
+			return proto.MarshalOptions{}.MarshalAppend(dst, rs.Vec.At(i).(proto.Message))
 		}
 	}
 	watched, cuts := r.x.inCall, r.x.lane.lanes.config.PieceBytes > 0 && !r.keyed
-	for i, origin := range rs.origin {
-		if cuts && (i == 0 || origin != rs.origin[i-1]) {
+	for i, origin := range rs.Origins {
+		if cuts && (i == 0 || origin != rs.Origins[i-1]) {
 			r.cutPiece(out)
 		}
 		if watched && !r.x.at(i) {
@@ -88,31 +89,32 @@ func (r *run) encode(rs *rowset, out *batch.Output) {
 		}
 		out.Rows.Data = data
 		out.Rows.Ends = append(out.Rows.Ends, uint32(len(data)))
-		if origin != batch.WholeBatch {
-			origin = r.work.row(origin)
+		row := batch.WholeBatch
+		if origin != rows.WholeBatch {
+			row = uint32(r.work.row(origin))
 		}
-		out.Origins = append(out.Origins, origin)
+		out.Origins = append(out.Origins, row)
 	}
 }
 
 // writer is what writes row i of rs behind dst.
-func (r *run) writer(rs *rowset) func(dst []byte, i int) ([]byte, error) {
-	if rs.vec == nil {
+func (r *run) writer(rs *rows.Set) func(dst []byte, i int) ([]byte, error) {
+	if rs.Vec == nil {
 		return func(dst []byte, i int) ([]byte, error) { return append(dst, r.source(rs, i)...), nil }
 	}
-	row := rs.vec.Type()
-	base, size := rs.vec.Pointer(), row.Size()
+	row := rs.Vec.Type()
+	base, size := rs.Vec.Pointer(), row.Size()
 	switch {
 	case row == rawType:
-		rows := rawRows(rs.vec)
+		raw := rawRows(rs.Vec)
 		return func(dst []byte, i int) ([]byte, error) {
-			if rs.origin[i] != batch.WholeBatch && r.work.in.values == nil && sameBytes(rows[i], r.source(rs, i)) {
-				return append(dst, rows[i]...), nil // which a function read already
+			if rs.Origins[i] != rows.WholeBatch && r.work.in.values == nil && sameBytes(raw[i], r.source(rs, i)) {
+				return append(dst, raw[i]...), nil // which a function read already
 			}
-			return appendRaw(dst, rows[i])
+			return appendRaw(dst, raw[i])
 		}
 	case row.Kind() == reflect.Interface || r.plan.types.marshaler(row) != nil:
-		return func(dst []byte, i int) ([]byte, error) { return r.plan.types.appendJSON(dst, rs.vec.At(i)) }
+		return func(dst []byte, i int) ([]byte, error) { return r.plan.types.appendJSON(dst, rs.Vec.At(i)) }
 	case row.Kind() == reflect.Pointer:
 		codec := r.plan.types.codec(row.Elem())
 		return func(dst []byte, i int) ([]byte, error) {

@@ -10,12 +10,13 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
 // runSave takes rows through a Save: first the function says what to write, then all of it is sent at once. A row goes on
 // when its effects are there. What rows that were parked meanwhile had said before is sent again, or was answered.
-func (r *run) runSave(s *step, rs *rowset) {
+func (r *run) runSave(s *step, rs *rows.Set) {
 	f := &r.x.frame
 	f.Effects = f.Effects[:0]
 	if s.code == nil {
@@ -26,23 +27,23 @@ func (r *run) runSave(s *step, rs *rowset) {
 	} else if !r.through(rs, s.code.Call, true) {
 		return
 	}
-	saved := r.x.keep(rs, r.x.gone)
+	saved := r.x.mem.Keep(rs, r.x.gone)
 	r.leave(rs)
 	// From here on the rows that are gone have ended, jumped or parked.
-	rows := r.x.without(rs.len(), r.x.gone)
+	rows := r.x.mem.Without(rs.Len(), r.x.gone)
 	r.now, r.x.gone, r.x.jumps = saved, r.x.gone[:0], r.x.jumps[:0]
-	if len(f.Effects) > 0 || saved.beside != nil {
+	if len(f.Effects) > 0 || alongOf(saved) != nil && alongOf(saved).keeps != nil {
 		if !r.send(s, rs, rows) {
 			return
 		}
-		saved = r.x.keep(saved, r.x.gone)
+		saved = r.x.mem.Keep(saved, r.x.gone)
 	}
 	r.pass(saved, s.index+1)
 }
 
 // send sends what the rows under way write, and ends or parks those that do not go on; rows are their places in the frame, whose
 // rows rs are. False: none does.
-func (r *run) send(s *step, rs *rowset, rows []uint32) bool {
+func (r *run) send(s *step, rs *rows.Set, rows []uint32) bool {
 	written := r.x.frame.Effects
 	effects := r.effects(s, rs)
 	cause := connector.Cause{Flow: r.plan.flow, Function: s.name, Batch: r.part.Batch, Floor: r.part.Floor, Born: r.part.Born}
@@ -85,7 +86,7 @@ func (r *run) send(s *step, rs *rowset, rows []uint32) bool {
 	}
 	now := r.now
 	for i, row := range rows {
-		k := now.keptBy(i)
+		k := keptOf(now, i)
 		from, to := effectsOf(written, row)
 		switch {
 		case k.answered():
@@ -136,7 +137,7 @@ func (r *run) settleSave(s *step, i int, verdicts []error, from, to int) {
 }
 
 // effects names what the function wrote for ever.
-func (r *run) effects(s *step, rs *rowset) []connector.Effect {
+func (r *run) effects(s *step, rs *rows.Set) []connector.Effect {
 	written := r.x.frame.Effects
 	effects := make([]connector.Effect, len(written))
 	command, last := uint32(0), -1
@@ -170,10 +171,10 @@ func (r *run) storeAway(err error) {
 }
 
 // declareEffects writes what the function's document says.
-func (r *run) declareEffects(s *step, rs *rowset) {
+func (r *run) declareEffects(s *step, rs *rows.Set) {
 	f := &r.x.frame
 	names := slices.Sorted(maps.Keys(s.save.Fields))
-	for i := range rs.len() {
+	for i := range rs.Len() {
 		if !r.x.asks(i) {
 			return
 		}

@@ -1,6 +1,10 @@
 package flowexec
 
-import "time"
+import (
+	"time"
+
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
+)
 
 // This file counts what rows use up of the flow's timeout.
 
@@ -23,7 +27,7 @@ func (r *run) least() time.Duration {
 	if len(r.spent) == 0 {
 		return least
 	}
-	for i := range r.now.len() {
+	for i := range r.now.Len() {
 		least = min(least, r.left(i))
 	}
 	return least
@@ -31,10 +35,10 @@ func (r *run) least() time.Duration {
 
 // left is what row i of the rows under way has left of the flow's timeout.
 func (r *run) left(i int) time.Duration {
-	if len(r.spent) == 0 || i >= r.now.len() {
+	if len(r.spent) == 0 || i >= r.now.Len() {
 		return r.plan.timeout
 	}
-	return r.plan.timeout - r.spent[r.now.origin[i]]
+	return r.plan.timeout - r.spent[r.now.Origins[i]]
 }
 
 // slow is how long a row takes at least for it to be noted.
@@ -42,7 +46,7 @@ const slow = 10 * time.Millisecond
 
 // spend takes time off what a row has left of the flow's timeout.
 func (r *run) spend(i int, took time.Duration) {
-	if took >= slow && i >= 0 && i < r.now.len() {
+	if took >= slow && i >= 0 && i < r.now.Len() {
 		r.spendAll(i, took)
 	}
 }
@@ -63,7 +67,7 @@ func (r *run) spendRetry(i, attempt int, wait time.Duration) {
 
 // trial is an attempt whose time counts, however short.
 type trial struct {
-	origin uint32
+	origin rows.RunRow
 	began  time.Duration
 	before time.Duration // that its row, or the first one in Batch and FaaS, had spent
 	counts bool
@@ -80,8 +84,8 @@ func (r *run) try(i, attempt int) (t trial) {
 
 // counted is an attempt that counts, which begins now.
 func (r *run) counted(i int) (t trial) {
-	if i < r.now.len() {
-		t = trial{r.now.origin[i], r.x.lane.lanes.now(), r.spent[r.now.origin[i]], true}
+	if i < r.now.Len() {
+		t = trial{r.now.Origins[i], r.x.lane.lanes.now(), r.spent[r.now.Origins[i]], true}
 	}
 	return t
 }
@@ -95,7 +99,7 @@ func (r *run) tried(i int, t trial) {
 
 // settleTrial is tried, for an attempt that counts.
 func (r *run) settleTrial(i int, t trial) {
-	if i >= r.now.len() || r.now.origin[i] != t.origin {
+	if i >= r.now.Len() || r.now.Origins[i] != t.origin {
 		return
 	}
 	took := max(r.x.lane.lanes.now()-t.began, time.Microsecond) // a clock may be coarse
@@ -107,14 +111,14 @@ func (r *run) settleTrial(i int, t trial) {
 // spendAll is spend for however little.
 func (r *run) spendAll(i int, took time.Duration) {
 	if r.spent == nil {
-		r.spent = make(map[uint32]time.Duration)
+		r.spent = make(map[rows.RunRow]time.Duration)
 	}
 	if !r.step.form.Whole() {
-		r.spent[r.now.origin[i]] += took
+		r.spent[r.now.Origins[i]] += took
 		return
 	}
-	charged := make(map[uint32]bool) // the outputs of one row are called together
-	for _, origin := range r.now.origin {
+	charged := make(map[rows.RunRow]bool) // the outputs of one row are called together
+	for _, origin := range r.now.Origins {
 		if !charged[origin] {
 			r.spent[origin] += took
 			charged[origin] = true
@@ -123,9 +127,9 @@ func (r *run) spendAll(i int, took time.Duration) {
 }
 
 // charge takes a wait off what a row has left of the flow's timeout.
-func (r *run) charge(origin uint32, waited time.Duration) {
+func (r *run) charge(origin rows.RunRow, waited time.Duration) {
 	if r.spent == nil {
-		r.spent = make(map[uint32]time.Duration)
+		r.spent = make(map[rows.RunRow]time.Duration)
 	}
 	r.spent[origin] += waited
 }

@@ -3,6 +3,8 @@ package flowexec
 import (
 	"cmp"
 	"slices"
+
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 )
 
 // This file takes the rows of a run through a stretch of its flow in rounds: each key has one input row in a round, with all rows
@@ -18,11 +20,11 @@ const maxRounds = 4096
 // turns is a stretch that rows of the run are in. It belongs to the run's goroutine.
 type turns struct {
 	in      stretch
-	sets    []*rowset         // the rows as they came to the stretch
+	sets    []*rows.Set       // the rows as they came to the stretch
 	steps   []int             // which step each of the sets waits for
 	numbers map[uint64]uint32 // the place of each key in keys, while rows are shared out
 	keys    []turn            // the keys that have rows which have not begun
-	chosen  []rowAt           // used again for each round
+	chosen  []rows.Ref        // used again for each round
 	rounds  int
 	began   int   // input rows that have
 	made    int64 // bytes, about, that functions have made in all rounds; counted where the run is bounded
@@ -31,15 +33,13 @@ type turns struct {
 
 // turn is one key's rows that have not begun, by their origins. first and n are its first origin and the number of rows.
 type turn struct {
-	key      uint64
-	first, n uint32
-	rows     []rowAt
+	key   uint64
+	first rows.RunRow
+	n     uint32
+	rows  []rows.Ref
 }
 
-// rowAt is a row of one of several rowsets.
-type rowAt struct{ set, row uint32 }
-
-func (t *turns) origin(at rowAt) uint32 { return t.sets[at.set].origin[at.row] }
+func (t *turns) origin(at rows.Ref) rows.RunRow { return t.sets[at.Set].Origins[at.Row] }
 
 // inTurn is asked before the run goes on at a step, the earliest that rows wait for. False: other rows wait now, since a round
 // began or a stretch has ended.
@@ -68,12 +68,12 @@ func (r *run) beginTurns(in stretch) (rounds bool) {
 	t := &r.x.turns
 	t.reset()
 	t.in, r.turns = in, t
-	rows := 0
+	n := 0
 	for k := in.first; k <= in.last; k++ {
 		for _, rs := range r.waiting[k] {
-			if rs.len() > 0 {
+			if rs.Len() > 0 {
 				t.sets, t.steps = append(t.sets, rs), append(t.steps, k)
-				rows += rs.len()
+				n += rs.Len()
 			}
 		}
 	}
@@ -82,22 +82,22 @@ func (r *run) beginTurns(in stretch) (rounds bool) {
 		return false
 	}
 	for k := in.first; k <= in.last; k++ {
-		r.waiting[k] = slices.DeleteFunc(r.waiting[k], func(rs *rowset) bool { return rs.len() > 0 })
+		r.waiting[k] = slices.DeleteFunc(r.waiting[k], func(rs *rows.Set) bool { return rs.Len() > 0 })
 	}
-	all := make([]rowAt, rows)
+	all := make([]rows.Ref, n)
 	for i := range t.keys {
 		key := &t.keys[i]
 		key.rows, all = all[:0:key.n], all[key.n:]
 	}
 	for set, rs := range t.sets {
-		for i, origin := range rs.origin {
+		for i, origin := range rs.Origins {
 			key := &t.keys[t.numbers[r.key(origin)]]
-			key.rows = append(key.rows, rowAt{uint32(set), uint32(i)})
+			key.rows = append(key.rows, rows.Ref{Set: uint32(set), Row: uint32(i)})
 		}
 	}
 	if len(t.sets) > 1 {
 		for _, key := range t.keys {
-			slices.SortStableFunc(key.rows, func(a, b rowAt) int { return cmp.Compare(t.origin(a), t.origin(b)) })
+			slices.SortStableFunc(key.rows, func(a, b rows.Ref) int { return cmp.Compare(t.origin(a), t.origin(b)) })
 		}
 	}
 	r.beginRound()
@@ -108,7 +108,7 @@ func (r *run) beginTurns(in stretch) (rounds bool) {
 // there are no turns to take.
 func (r *run) findKeys(t *turns) (several bool) {
 	for _, rs := range t.sets {
-		for _, origin := range rs.origin {
+		for _, origin := range rs.Origins {
 			key := r.key(origin)
 			place, known := t.numbers[key]
 			if !known {
@@ -162,20 +162,20 @@ func (r *run) beginRound() {
 }
 
 // pick appends rows of the stretch to the lists of the steps that they wait for.
-func (r *run) pick(rows []rowAt, steps [][]*rowset) {
+func (r *run) pick(of []rows.Ref, steps [][]*rows.Set) {
 	t := r.turns
-	slices.SortFunc(rows, func(a, b rowAt) int { return cmp.Or(cmp.Compare(a.set, b.set), cmp.Compare(a.row, b.row)) })
-	for i := 0; i < len(rows); {
-		set, n := rows[i].set, i
-		for ; n < len(rows) && rows[n].set == set; n++ {
+	slices.SortFunc(of, func(a, b rows.Ref) int { return cmp.Or(cmp.Compare(a.Set, b.Set), cmp.Compare(a.Row, b.Row)) })
+	for i := 0; i < len(of); {
+		set, n := of[i].Set, i
+		for ; n < len(of) && of[n].Set == set; n++ {
 		}
 		rs := t.sets[set]
-		if n-i < rs.len() {
-			places := r.x.words.take(n - i)
+		if n-i < rs.Len() {
+			places := r.x.mem.Numbers(n - i)
 			for k := range places {
-				places[k] = rows[i+k].row
+				places[k] = of[i+k].Row
 			}
-			rs = r.x.subset(rs, places, rs.born)
+			rs = r.x.mem.Subset(rs, places, rs.Born)
 		}
 		steps[t.steps[set]] = append(steps[t.steps[set]], rs)
 		i = n
@@ -237,7 +237,7 @@ func (r *run) endTurns() {
 		return
 	}
 	for k := t.in.last + 1; k < len(r.waiting); k++ {
-		r.waiting[k] = r.x.join(r.waiting[k])
+		r.waiting[k] = r.x.mem.Join(r.waiting[k])
 	}
 }
 
@@ -253,149 +253,4 @@ func (r *run) forgoTurns() {
 	}
 	t.keys = nil
 	r.pick(t.chosen, r.waiting)
-}
-
-// join puts the rows of several rowsets in the order of their origins, those of one in the order of the sets. Neighbours come into one
-// set, with all that they were before, where functions have made them in the same way.
-func (x *executor) join(sets []*rowset) []*rowset {
-	if len(sets) < 2 {
-		return sets
-	}
-	var kinds, empty []*rowset // of each kind the first set
-	var rows []rowAt
-	kind := make([]int, len(sets))
-	for set, rs := range sets {
-		if rs.len() == 0 {
-			empty = append(empty, rs)
-			continue
-		}
-		if kind[set] = slices.IndexFunc(kinds, func(first *rowset) bool { return isAlike(first, rs) }); kind[set] < 0 {
-			kind[set] = len(kinds)
-			kinds = append(kinds, rs)
-		}
-		for i := range rs.origin {
-			rows = append(rows, rowAt{uint32(set), uint32(i)})
-		}
-	}
-	slices.SortStableFunc(rows, func(a, b rowAt) int { return cmp.Compare(sets[a.set].origin[a.row], sets[b.set].origin[b.row]) })
-	var joined []*rowset
-	for len(rows) > 0 {
-		n := 1
-		for n < len(rows) && kind[rows[n].set] == kind[rows[0].set] {
-			n++
-		}
-		joined, rows = append(joined, x.joinAlike(sets, rows[:n])), rows[n:]
-	}
-	return append(joined, empty...)
-}
-
-// joinAlike is the rows named of rowsets that are alike.
-func (x *executor) joinAlike(sets []*rowset, rows []rowAt) *rowset {
-	first := rows[0].set
-	if slices.ContainsFunc(rows, func(at rowAt) bool { return at.set != first }) {
-		return x.joinRows(sets, rows)
-	}
-	if len(rows) == sets[first].len() {
-		return sets[first]
-	}
-	places := x.words.take(len(rows))
-	for i, at := range rows {
-		places[i] = at.row
-	}
-	return x.subset(sets[first], places, sets[first].born)
-}
-
-// isAlike reports whether two rowsets, and all that their rows were before, are of the same steps and types. Rows that bring along what
-// they had parked with are like no others.
-func isAlike(a, b *rowset) bool {
-	if a.holds != nil || a.beside != nil || b.holds != nil || b.beside != nil {
-		return a == b
-	}
-	for a != b {
-		if a == nil || b == nil || a.born != b.born || (a.vec == nil) != (b.vec == nil) {
-			return false
-		}
-		if a.vec == nil {
-			return true // they were never anything else
-		}
-		if kindOf(a.vec) != kindOf(b.vec) {
-			return false
-		}
-		a, b = a.before(), b.before()
-	}
-	return true
-}
-
-// before is what the rows were at an earlier step; nil: nothing that is known.
-func (rs *rowset) before() *rowset {
-	prev := rs.prev
-	for prev != nil && prev.born >= rs.born {
-		prev = prev.prev
-	}
-	return prev
-}
-
-// joinRows is the rows named of rowsets; those of the rows are alike.
-func (x *executor) joinRows(sets []*rowset, rows []rowAt) *rowset {
-	first := sets[rows[0].set]
-	j := x.sets.take()
-	j.born, j.origin = first.born, x.words.take(len(rows))
-	for i, at := range rows {
-		j.origin[i] = sets[at.set].origin[at.row]
-	}
-	x.joinLists(j, sets, rows)
-	if first.vec == nil {
-		return j
-	}
-	// Several sets may come of one: each is there once.
-	all, begins := x.vectors.like(first.vec), make(map[*rowset]uint32)
-	var before []*rowset
-	places, was := x.words.take(len(rows)), make([]rowAt, len(rows))
-	numbers := make(map[*rowset]uint32)
-	for i, at := range rows {
-		rs, row := sets[at.set], at.row
-		begin, known := begins[rs]
-		if !known {
-			begin = uint32(all.Len())
-			begins[rs] = begin
-			all.Append(rs.vec)
-		}
-		places[i] = begin + row
-		prev, row := rs.ancestor(row, rs.born-1)
-		if prev == nil {
-			continue
-		}
-		number, known := numbers[prev]
-		if !known {
-			number = uint32(len(before))
-			numbers[prev] = number
-			before = append(before, prev)
-		}
-		was[i] = rowAt{number, row}
-	}
-	j.vec = x.vectors.like(all)
-	j.vec.Gather(all, places)
-	if before != nil {
-		j.prev = x.joinRows(before, was)
-	}
-	return j
-}
-
-// joinLists joins what few rows have.
-func (x *executor) joinLists(j *rowset, sets []*rowset, rows []rowAt) {
-	for i, a := range rows {
-		rs := sets[a.set]
-		if trip := at(rs.trip, int(a.row)); trip > 0 {
-			if j.trip == nil {
-				j.trip = x.words.take(len(rows))
-			}
-			j.trip[i] = trip
-		}
-		if path := at(rs.path, int(a.row)); path > 0 {
-			if j.path == nil {
-				j.path = make([]uint64, len(rows))
-			}
-			j.path[i] = path
-		}
-	}
 }

@@ -8,14 +8,15 @@ import (
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
 // runWhole takes rows through a Batch or FaaS function, in one call for all of them. In a flow whose batches are split, it is called
 // key by key before any row is dead of its error, its panic, or the time that it takes.
-func (r *run) runWhole(s *step, rs *rowset) {
+func (r *run) runWhole(s *step, rs *rows.Set) {
 	x := r.x
-	out := x.vectors.lend(s.outKind, s.code.NewOut)
+	out := x.mem.Lend(s.outKind, s.code.NewOut)
 	out.Reset(0)
 	x.frame.Out, x.frame.Parents = out, x.frame.Parents[:0]
 	if left := r.work.abandoned; left != nil && slices.Contains(left.apart, s) {
@@ -51,9 +52,9 @@ func (r *run) mayGoApart(o batch.RowOutcome) bool {
 
 // callWhole calls the function for the rows under way, which rs are. Rows whose time is used up end alone: it returns the
 // others. An outcome is what all of these are to end with; without one, they are through or jump, or the run is over.
-func (r *run) callWhole(s *step, rs *rowset) (*rowset, batch.RowOutcome) {
+func (r *run) callWhole(s *step, rs *rows.Set) (*rows.Set, batch.RowOutcome) {
 	f := &r.x.frame
-	for attempt := r.now.attempt(0); ; attempt++ {
+	for attempt := attemptOf(r.now, 0); ; attempt++ {
 		if len(r.spent) > 0 {
 			o := timedOut(errRowTimeout, s, r.plan)
 			if o.Attempts = uint32(attempt - 1); r.loseSpent(0, o) {
@@ -70,7 +71,7 @@ func (r *run) callWhole(s *step, rs *rowset) (*rowset, batch.RowOutcome) {
 			r.saves = r.x.lane.lanes.config.Saves.count(s.connector.Name)
 		}
 		t := r.try(0, attempt)
-		_, fault := r.x.guarded(s.code.Call, 0, r.now.len())
+		_, fault := r.x.guarded(s.code.Call, 0, r.now.Len())
 		r.tried(0, t)
 		f.Call.Attempt = 1
 		if fault == nil {
@@ -97,11 +98,11 @@ func (r *run) callWhole(s *step, rs *rowset) (*rowset, batch.RowOutcome) {
 
 // loseSpent ends the rows under way that have at most so much time left. True: none has more, and none of them is ended.
 func (r *run) loseSpent(least time.Duration, o batch.RowOutcome) (all bool) {
-	if len(r.spent) == 0 || r.now.len() == 0 {
+	if len(r.spent) == 0 || r.now.Len() == 0 {
 		return false
 	}
 	if all = r.mostLeft() <= least; !all {
-		for i := range r.now.len() {
+		for i := range r.now.Len() {
 			if r.left(i) <= least {
 				r.lose(i, o)
 			}
@@ -111,17 +112,17 @@ func (r *run) loseSpent(least time.Duration, o batch.RowOutcome) (all bool) {
 }
 
 // withoutLost is rs without the rows that were lost, made readable again.
-func (r *run) withoutLost(s *step, rs *rowset) *rowset {
+func (r *run) withoutLost(s *step, rs *rows.Set) *rows.Set {
 	if len(r.x.gone) == 0 {
 		return rs
 	}
-	rs = r.x.keep(rs, r.x.gone)
+	rs = r.x.mem.Keep(rs, r.x.gone)
 	r.x.gone = r.x.gone[:0]
 	return r.prepare(s, rs)
 }
 
 // passWhole passes on what a call made of all rows of rs.
-func (r *run) passWhole(s *step, rs *rowset, out kis.Vector) {
+func (r *run) passWhole(s *step, rs *rows.Set, out kis.Vector) {
 	f := &r.x.frame
 	next := s.index + 1
 	if s.mode == definition.ModeSave && s.connector != nil {
@@ -133,8 +134,8 @@ func (r *run) passWhole(s *step, rs *rowset, out kis.Vector) {
 	case f.Reuse:
 		r.pass(rs, next)
 	case out.Len() == 0 && f.Force:
-		r.pass(&rowset{born: next, forced: true, behind: slices.Concat(rs.origin, rs.behind)}, next)
-	case f.Lost || rs.len() == 0 && out.Len() > 0:
+		r.pass(&rows.Set{Born: next, Forced: true, Behind: slices.Concat(rs.Origins, rs.Behind)}, next)
+	case f.Lost || rs.Len() == 0 && out.Len() > 0:
 		r.passOrphans(s, rs, out)
 	default:
 		r.passMade(s, rs, out, f.Parents)
@@ -142,13 +143,13 @@ func (r *run) passWhole(s *step, rs *rowset, out kis.Vector) {
 }
 
 // passOrphans passes on rows behind which all rows given stand, if that is possible.
-func (r *run) passOrphans(s *step, rs *rowset, out kis.Vector) {
-	switch behind := slices.Concat(rs.origin, rs.behind); {
-	case rs.len() > 0 && allSame(rs.origin):
+func (r *run) passOrphans(s *step, rs *rows.Set, out kis.Vector) {
+	switch behind := slices.Concat(rs.Origins, rs.Behind); {
+	case rs.Len() > 0 && allSame(rs.Origins):
 		r.passMade(s, rs, out, make([]uint32, out.Len()))
 	case r.plan.whole():
-		made := r.orphans(rs, out, s.index+1)
-		r.pass(r.x.keep(made, r.nils(s, made)), s.index+1)
+		made := r.x.mem.OfWholeBatch(out, r.pathOfAll(rs, s.index+1), s.index+1)
+		r.pass(r.x.mem.Keep(made, r.nils(s, made)), s.index+1)
 	default:
 		r.step = s
 		r.endAll(rs, lineageLost(s, out.Len(), len(behind)))
@@ -161,7 +162,7 @@ func lineageLost(s *step, out, in int) batch.RowOutcome {
 			out, in, lineageAdvice)}
 }
 
-func allSame(origins []uint32) bool {
+func allSame(origins []rows.RunRow) bool {
 	for _, o := range origins {
 		if o != origins[0] {
 			return false
@@ -171,25 +172,25 @@ func allSame(origins []uint32) bool {
 }
 
 // endAll ends all rows of rs.
-func (r *run) endAll(rs *rowset, o batch.RowOutcome) {
-	for i := range rs.origin {
+func (r *run) endAll(rs *rows.Set, o batch.RowOutcome) {
+	for i := range rs.Origins {
 		r.end(rs, uint32(i), o)
 	}
 	o.Function = r.step.name
-	for _, origin := range rs.behind {
+	for _, origin := range rs.Behind {
 		r.ledger.end(origin, o)
 	}
 }
 
 // groups are the rows of rs by key, in the order of the keys' first rows; none where batches go whole.
-func (r *run) groups(rs *rowset) [][]uint32 {
+func (r *run) groups(rs *rows.Set) [][]uint32 {
 	keys := r.work.in.columns.Keys
 	if r.plan.whole() || len(keys) == 0 {
 		return nil
 	}
 	places := make(map[uint64]int)
 	var groups [][]uint32
-	for i, origin := range rs.origin {
+	for i, origin := range rs.Origins {
 		key := keys[r.work.row(origin)]
 		place, ok := places[key]
 		if !ok {
@@ -203,21 +204,21 @@ func (r *run) groups(rs *rowset) [][]uint32 {
 }
 
 // runGroups calls the function for each key's rows alone, and puts together again what it made of them.
-func (r *run) runGroups(s *step, rs *rowset, groups [][]uint32, all kis.Vector) {
+func (r *run) runGroups(s *step, rs *rows.Set, groups [][]uint32, all kis.Vector) {
 	x, f := r.x, &r.x.frame
 	all.Reset(0)
 	var parents, dead []uint32
 	for _, rows := range groups {
 		x.gone, x.jumps = x.gone[:0], x.jumps[:0]
-		sub := x.subset(rs, rows, rs.born)
+		sub := x.mem.Subset(rs, rows, rs.Born)
 		if s.changes {
-			sub = x.asCame(rs, rows, rs.born)
+			sub = x.mem.AsCame(rs, rows, rs.Born)
 		}
-		if !sub.holdOf(0).load {
-			sub.holds = nil // its attempts are its own
+		if !holdOf(sub, 0).load {
+			sub.Along = nil // its attempts are its own
 		}
 		sub = r.prepare(s, sub)
-		out := x.vectors.like(all)
+		out := x.mem.Like(all)
 		f.Out = out
 		var o batch.RowOutcome
 		given := sub
@@ -226,7 +227,7 @@ func (r *run) runGroups(s *step, rs *rowset, groups [][]uint32, all kis.Vector) 
 		}
 		switch {
 		case r.halted:
-			for i, origin := range rs.origin {
+			for i, origin := range rs.Origins {
 				if !slices.Contains(dead, uint32(i)) {
 					r.ledger.end(origin, o)
 				}
@@ -248,9 +249,9 @@ func (r *run) runGroups(s *step, rs *rowset, groups [][]uint32, all kis.Vector) 
 	x.gone, x.jumps = append(x.gone[:0], dead...), x.jumps[:0]
 	slices.Sort(x.gone)
 	r.now = rs
-	order := span(0, len(parents))
+	order := rows.Range[uint32](0, len(parents))
 	slices.SortStableFunc(order, func(a, b uint32) int { return cmp.Compare(parents[a], parents[b]) })
-	sorted := x.vectors.like(all)
+	sorted := x.mem.Like(all)
 	sorted.Gather(all, order)
-	r.passMade(s, rs, sorted, x.words.pick(parents, order))
+	r.passMade(s, rs, sorted, x.mem.Pick(parents, order))
 }

@@ -5,12 +5,13 @@ import (
 	"reflect"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
 // unmarshal has the row type read the rows itself, all at once as they are; when it refuses them, one by one, also as their
 // own types write them. Those that it refuses then end.
-func (r *run) unmarshal(s *step, rs *rowset, i int) (kis.Vector, []uint32) {
+func (r *run) unmarshal(s *step, rs *rows.Set, i int) (kis.Vector, []uint32) {
 	own, slice, rows := s.serializers[i], reflect.SliceOf(s.in[i]), r.raw(rs)
 	if r.work.abandoned == nil { // else it must be known which row it was
 		r.x.frame.Row = -1

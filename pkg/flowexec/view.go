@@ -12,6 +12,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowjson"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
@@ -22,24 +23,24 @@ var (
 
 // prepare makes the rows readable as the types that the step's function reads, in the frame's In. Rows that can't be read so
 // end, each for itself.
-func (r *run) prepare(s *step, rs *rowset) *rowset {
+func (r *run) prepare(s *step, rs *rows.Set) *rows.Set {
 	r.now = rs
 	if !r.readsOwnCode(s, rs) {
 		return r.makeReadable(s, rs)
 	}
-	var readable *rowset
+	var readable *rows.Set
 	r.reading(true, rs, func() { readable = r.makeReadable(s, rs) })
 	return readable
 }
 
 // reading reads or writes rows of rs, under the watchdog if that may call methods of the user's types. False: the run is
 // over.
-func (r *run) reading(ownCode bool, rs *rowset, read func()) bool {
+func (r *run) reading(ownCode bool, rs *rows.Set, read func()) bool {
 	if !ownCode {
 		read()
 		return true
 	}
-	if f := r.x.reading(0, rs.len(), read); f != nil {
+	if f := r.x.reading(0, rs.Len(), read); f != nil {
 		panic(f) // panics of types are errors of their rows: it is our own
 	}
 	r.renewAfterTimeout()
@@ -51,14 +52,14 @@ func (r *run) reading(ownCode bool, rs *rowset, read func()) bool {
 }
 
 // writesOwnCode reports whether writing rows may call methods of the user's types.
-func (r *run) writesOwnCode(rs *rowset) bool {
-	return rs.vec != nil && r.plan.types.hasOwnCode(rs.vec.Type())
+func (r *run) writesOwnCode(rs *rows.Set) bool {
+	return rs.Vec != nil && r.plan.types.hasOwnCode(rs.Vec.Type())
 }
 
 // makeReadable is prepare. It calls methods of row types.
-func (r *run) makeReadable(s *step, rs *rowset) *rowset {
+func (r *run) makeReadable(s *step, rs *rows.Set) *rows.Set {
 	x := r.x
-	if rs.vec == nil {
+	if rs.Vec == nil {
 		rs = r.readEncoded(s, rs)
 	}
 	if !r.mustWhenRead(s, rs) {
@@ -69,62 +70,64 @@ func (r *run) makeReadable(s *step, rs *rowset) *rowset {
 		view, bad := r.view(s, rs, i)
 		if len(bad) > 0 {
 			// The rows that are left are read again, as each type.
-			rs = x.keep(rs, bad)
+			rs = x.mem.Keep(rs, bad)
 			r.now = rs
 			x.frame.In, i = x.frame.In[:0], -1
 			continue
 		}
 		x.frame.In = append(x.frame.In, view)
 	}
-	if s.changes && rs.vec != nil {
+	if s.changes && rs.Vec != nil {
 		r.keepCame(s, rs)
 	}
-	x.frame.Rows = rs.len()
+	x.frame.Rows = rs.Len()
 	r.now = rs
 	return rs
 }
 
 // view is the rows as the i-th type that the function reads, and the rows that can't be.
-func (r *run) view(s *step, rs *rowset, i int) (kis.Vector, []uint32) {
+func (r *run) view(s *step, rs *rows.Set, i int) (kis.Vector, []uint32) {
 	if s.serializers != nil && s.serializers[i] != nil {
 		return r.unmarshal(s, rs, i)
 	}
 	kind := s.inKinds[i]
 	if s.again && s.changes {
-		rs.forgetView(s)
+		if rs.View != nil && int(rs.ViewedFor) != s.index {
+			rs.ForgetView()
+		}
 	}
 	switch {
-	case rs.vec != nil && kindOf(rs.vec) == kind, rs.vec != nil && s.form == kis.FormFaaS && rs.vec.Type() == kind.row:
-		return rs.vec, nil
-	case rs.view != nil && kindOf(rs.view) == kind:
-		return rs.view, nil
+	case rs.Vec != nil && rows.KindOf(rs.Vec) == kind, rs.Vec != nil && s.form == kis.FormFaaS && rs.Vec.Type() == kind.Row:
+		return rs.Vec, nil
+	case rs.View != nil && rows.KindOf(rs.View) == kind:
+		return rs.View, nil
 	}
-	if rs.vec == nil && rs.wide != nil && kindOf(rs.wide) == kind {
-		rs.view = rs.wide
+	if rs.Vec == nil && rs.Wide != nil && rows.KindOf(rs.Wide) == kind {
+		rs.View = rs.Wide
 	} else {
-		rs.view = r.newView(s, i)
-		rs.view.Reset(rs.len())
+		rs.View = r.newView(s, i)
+		rs.View.Reset(rs.Len())
 	}
-	rs.viewed = int32(s.index)
-	return rs.view, r.read(s, rs, rs.view)
+	rs.ViewedFor = int32(s.index)
+	return rs.View, r.read(s, rs, rs.View)
 }
 
 // newView is an empty vector for what the step reads.
 func (r *run) newView(s *step, i int) kis.Vector {
-	return r.x.vectors.lend(s.inKinds[i], func() kis.Vector { return s.code.NewIn(i) })
+	return r.x.mem.Lend(s.inKinds[i], func() kis.Vector { return s.code.NewIn(i) })
 }
 
 // read fills a vector of zero rows with rs; it returns the rows that ended because they don't fit.
-func (r *run) read(s *step, rs *rowset, view kis.Vector) (bad []uint32) {
+func (r *run) read(s *step, rs *rows.Set, view kis.Vector) (bad []uint32) {
 	fail := func(i int, code batch.Code, err error) {
-		if rs.born == r.part.Start {
+		if rs.Born == r.part.Start {
 			code = batch.CodeRowUndecodable // no function has made it
 		}
 		r.end(rs, uint32(i), batch.RowOutcome{Outcome: batch.Dead, Code: code, Attempts: 1,
 			Reason: trimmed(fmt.Sprintf("the row does not fit %v, which %s reads: %v", view.Type(), s.name, err))})
 		bad = append(bad, uint32(i))
 	}
-	if rs.vec == nil {
+	if rs.Vec == nil {
 		lacking := r.decode(s, rs, view, fail)
 		r.ownRaw(s, view)
 		if len(lacking) > 0 {
@@ -133,20 +136,20 @@ func (r *run) read(s *step, rs *rowset, view kis.Vector) (bad []uint32) {
 		}
 		return bad
 	}
-	if takeSame(view, rs.vec) {
+	if takeSame(view, rs.Vec) {
 		return nil
 	}
 	row, base := slab(view)
 	size := row.Size()
 	switch {
 	case row == anyType:
-		rows := unsafe.Slice((*any)(base), rs.len())
+		rows := unsafe.Slice((*any)(base), rs.Len())
 		for i := range rows {
-			rows[i] = rs.vec.At(i)
+			rows[i] = rs.Vec.At(i)
 		}
-	case rs.vec.Type() == rawType:
+	case rs.Vec.Type() == rawType:
 		codec := r.plan.types.reader(s, row)
-		for i, raw := range rawRows(rs.vec) {
+		for i, raw := range rawRows(rs.Vec) {
 			if !r.x.asks(i) {
 				return bad
 			}
@@ -154,29 +157,29 @@ func (r *run) read(s *step, rs *rowset, view kis.Vector) (bad []uint32) {
 				fail(i, batch.CodeConversionFailed, err)
 			}
 		}
-	case rs.vec.Type().Kind() == reflect.Interface || r.plan.types.marshaler(rs.vec.Type()) != nil:
+	case rs.Vec.Type().Kind() == reflect.Interface || r.plan.types.marshaler(rs.Vec.Type()) != nil:
 		codec := r.plan.types.reader(s, row)
-		if rowjson.IsText(row) && (rs.born != r.part.Start || r.work.in.values != nil) {
+		if rowjson.IsText(row) && (rs.Born != r.part.Start || r.work.in.values != nil) {
 			codec = r.plan.types.text(row) // a string of the process may look like any JSON
 		}
-		for i := range rs.len() {
+		for i := range rs.Len() {
 			if !r.x.asks(i) {
 				return bad
 			}
-			if err := r.plan.types.convertAny(rs.vec.At(i), codec, row, unsafe.Add(base, uintptr(i)*size)); err != nil {
+			if err := r.plan.types.convertAny(rs.Vec.At(i), codec, row, unsafe.Add(base, uintptr(i)*size)); err != nil {
 				fail(i, batch.CodeConversionFailed, err)
 			}
 		}
 	default:
-		r.convert(rs.vec, row, base, size, fail)
+		r.convert(rs.Vec, row, base, size, fail)
 	}
 	return bad
 }
 
 // decode reads rows as they came; it returns those that may lack a field which source.must names.
-func (r *run) decode(s *step, rs *rowset, view kis.Vector, fail func(int, batch.Code, error)) (lacking []uint32) {
+func (r *run) decode(s *step, rs *rows.Set, view kis.Vector, fail func(int, batch.Code, error)) (lacking []uint32) {
 	switch {
-	case view == rs.wide:
+	case view == rs.Wide:
 		return r.finishWide(s, rs, fail)
 	case s.wide != nil:
 		return r.takeWide(s, rs, view, fail)
@@ -187,7 +190,7 @@ func (r *run) decode(s *step, rs *rowset, view kis.Vector, fail func(int, batch.
 		codec = r.plan.types.reader(s, row)
 	}
 	watched := r.x.inCall
-	for i := range rs.origin {
+	for i := range rs.Origins {
 		if watched && !r.x.at(i) {
 			return nil
 		}
@@ -250,16 +253,16 @@ func (r *run) convert(vec kis.Vector, row reflect.Type, base unsafe.Pointer, siz
 }
 
 // object reads a row's fields.
-func (r *run) object(rs *rowset, i int) (object, error) {
+func (r *run) object(rs *rows.Set, i int) (object, error) {
 	var raw []byte
-	if rs.vec == nil {
+	if rs.Vec == nil {
 		raw = r.source(rs, i)
 	} else {
 		var err error
-		if m, ok := rs.vec.At(i).(proto.Message); ok {
+		if m, ok := rs.Vec.At(i).(proto.Message); ok {
 			raw, err = jsonOfMessage(m)
 		} else {
-			raw, err = r.plan.types.appendJSON(nil, rs.vec.At(i))
+			raw, err = r.plan.types.appendJSON(nil, rs.Vec.At(i))
 		}
 		if err != nil {
 			return nil, err
@@ -273,23 +276,23 @@ func (r *run) object(rs *rowset, i int) (object, error) {
 }
 
 // mustWhenRead reports whether the fields that source.must names are looked for when the rows are read, or were by Compile.
-func (r *run) mustWhenRead(s *step, rs *rowset) bool {
-	if len(s.must) == 0 || rs.vec != nil && rs.born > 0 && known(rs.vec.Type()) {
+func (r *run) mustWhenRead(s *step, rs *rows.Set) bool {
+	if len(s.must) == 0 || rs.Vec != nil && rs.Born > 0 && known(rs.Vec.Type()) {
 		return true
 	}
-	if rs.vec != nil || len(s.inKinds) == 0 || rs.view != nil && kindOf(rs.view) == s.inKinds[0] {
+	if rs.Vec != nil || len(s.inKinds) == 0 || rs.View != nil && rows.KindOf(rs.View) == s.inKinds[0] {
 		return false
 	}
 	return s.mustSeen != 0 || s.wide != nil
 }
 
 // requireFields leaves out the rows that lack a field which source.must names.
-func (r *run) requireFields(s *step, rs *rowset) *rowset {
-	return r.x.keep(rs, r.lackFields(s, rs, span(0, rs.len())))
+func (r *run) requireFields(s *step, rs *rows.Set) *rows.Set {
+	return r.x.mem.Keep(rs, r.lackFields(s, rs, rows.Range[uint32](0, rs.Len())))
 }
 
 // lackFields ends those of the rows that lack a field which source.must names.
-func (r *run) lackFields(s *step, rs *rowset, rows []uint32) (bad []uint32) {
+func (r *run) lackFields(s *step, rs *rows.Set, rows []uint32) (bad []uint32) {
 	for _, i := range rows {
 		if !r.x.asks(int(i)) {
 			return bad

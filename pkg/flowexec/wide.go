@@ -4,6 +4,8 @@ import (
 	"reflect"
 	"unsafe"
 
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
+
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowjson"
@@ -46,23 +48,20 @@ func (s *step) passesOn() bool {
 	return s.code != nil && (s.out == nil || s.form == kis.FormFaaS && s.mode == definition.ModeVerify)
 }
 
-// decoded marks a row in rowset.seen; the bits below are those of its fields.
-const decoded = 1 << 31
-
 // decodeWide decodes rows as a later step's type. Rows in doubt stay zero.
-func (r *run) decodeWide(reader *step, rs *rowset) {
-	rs.wide, rs.seen = r.newView(reader, 0), r.x.words.take(rs.len())
-	rs.wide.Reset(rs.len())
-	row, base := slab(rs.wide)
+func (r *run) decodeWide(reader *step, rs *rows.Set) {
+	rs.Wide, rs.Seen = r.newView(reader, 0), r.x.mem.Numbers(rs.Len())
+	rs.Wide.Reset(rs.Len())
+	row, base := slab(rs.Wide)
 	size, codec := row.Size(), reader.codec
 	watched := r.x.inCall
-	for i := range rs.origin {
+	for i := range rs.Origins {
 		if watched && !r.x.at(i) {
 			return
 		}
 		into := unsafe.Add(base, uintptr(i)*size)
 		if seen, ok := codec.Try(r.source(rs, i), into); ok {
-			rs.seen[i] = decoded | uint32(seen)
+			rs.Seen[i] = rows.DecodedBit | uint32(seen)
 		} else {
 			reflect.NewAt(row, into).Elem().SetZero()
 		}
@@ -70,16 +69,16 @@ func (r *run) decodeWide(reader *step, rs *rowset) {
 }
 
 // takeWide fills a view with the fields of rows that are decoded as a later step's type; those in doubt are decoded alone.
-func (r *run) takeWide(s *step, rs *rowset, view kis.Vector, fail func(int, batch.Code, error)) (lacking []uint32) {
-	if rs.wide == nil {
+func (r *run) takeWide(s *step, rs *rows.Set, view kis.Vector, fail func(int, batch.Code, error)) (lacking []uint32) {
+	if rs.Wide == nil {
 		r.decodeWide(s.wide.reader, rs)
 	}
 	row, base := slab(view)
 	size, codec := row.Size(), s.codec
-	from := rs.wide.Pointer()
-	step := rs.wide.Type().Size()
-	pointers := rs.wide.Type().Kind() == reflect.Pointer
-	for i, seen := range rs.seen {
+	from := rs.Wide.Pointer()
+	step := rs.Wide.Type().Size()
+	pointers := rs.Wide.Type().Kind() == reflect.Pointer
+	for i, seen := range rs.Seen {
 		into := unsafe.Add(base, uintptr(i)*size)
 		if seen == 0 {
 			if !r.x.asks(i) {
@@ -97,7 +96,7 @@ func (r *run) takeWide(s *step, rs *rowset, view kis.Vector, fail func(int, batc
 			source = *(*unsafe.Pointer)(source)
 		}
 		s.wide.project.Take(into, source)
-		if !s.wide.must.Has(uint64(seen &^ decoded)) {
+		if !s.wide.must.Has(uint64(seen &^ rows.DecodedBit)) {
 			lacking = append(lacking, uint32(i))
 		}
 	}
@@ -105,11 +104,11 @@ func (r *run) takeWide(s *step, rs *rowset, view kis.Vector, fail func(int, batc
 }
 
 // finishWide completes the rows that were decoded for the step before it read them.
-func (r *run) finishWide(s *step, rs *rowset, fail func(int, batch.Code, error)) (lacking []uint32) {
-	row, base := rs.wide.Type(), rs.wide.Pointer()
+func (r *run) finishWide(s *step, rs *rows.Set, fail func(int, batch.Code, error)) (lacking []uint32) {
+	row, base := rs.Wide.Type(), rs.Wide.Pointer()
 	step, pointers := row.Size(), row.Kind() == reflect.Pointer
 	codec := s.codec
-	for i, seen := range rs.seen {
+	for i, seen := range rs.Seen {
 		if seen == 0 {
 			if !r.x.asks(i) {
 				return nil
@@ -123,7 +122,7 @@ func (r *run) finishWide(s *step, rs *rowset, fail func(int, batch.Code, error))
 				continue
 			}
 		}
-		if len(s.must) > 0 && (seen == 0 || !s.mustSeen.Has(uint64(seen&^decoded))) {
+		if len(s.must) > 0 && (seen == 0 || !s.mustSeen.Has(uint64(seen&^rows.DecodedBit))) {
 			lacking = append(lacking, uint32(i))
 		}
 	}

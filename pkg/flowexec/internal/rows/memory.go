@@ -1,0 +1,164 @@
+package rows
+
+import (
+	"reflect"
+	"sync"
+
+	"github.com/kisgrid/kisgrid/pkg/kis"
+)
+
+// Memory is where the Sets of one run, their lists of numbers and their vectors live. Everything is handed out for the length of the run, and
+// Reset takes all of it back at once. So a run allocates next to nothing. The zero Memory is ready for use. It belongs to the goroutine of
+// one lane.
+type Memory struct {
+	sets    sets
+	numbers numbers
+	vectors vectors
+}
+
+// Reset takes everything back that was handed out. Nobody may use it any more.
+func (m *Memory) Reset() {
+	m.numbers.reset()
+	m.vectors.reset()
+	m.sets.reset()
+}
+
+// New is an empty Set.
+func (m *Memory) New() *Set { return m.sets.take() }
+
+// Numbers is a list of n zeros.
+func (m *Memory) Numbers(n int) []uint32 { return m.numbers.take(n) }
+
+// Pick is the elements of a list at the given places. Nil stays nil.
+func (m *Memory) Pick(list, places []uint32) []uint32 {
+	if list == nil {
+		return nil
+	}
+	picked := m.numbers.take(len(places))
+	for i, p := range places {
+		picked[i] = list[p]
+	}
+	return picked
+}
+
+// origins is Pick for origins.
+func (m *Memory) origins(list []RunRow, places []uint32) []RunRow {
+	return As[RunRow](m.Pick(As[uint32](list), places))
+}
+
+// Lend is a free vector of a kind, or one that fresh makes if none is free.
+func (m *Memory) Lend(kind Kind, fresh func() kis.Vector) kis.Vector {
+	return m.vectors.lend(kind, fresh)
+}
+
+// Like is an empty vector of the same kind as another.
+func (m *Memory) Like(v kis.Vector) kis.Vector { return m.vectors.lend(KindOf(v), v.New) }
+
+// sets hands out Sets.
+type sets struct {
+	chunk []Set
+	used  int
+}
+
+func (s *sets) take() *Set {
+	if s.chunk == nil {
+		s.chunk = make([]Set, 16)
+	}
+	if s.used == len(s.chunk) {
+		return new(Set)
+	}
+	s.used++
+	return &s.chunk[s.used-1]
+}
+
+func (s *sets) reset() {
+	clear(s.chunk[:s.used])
+	s.used = 0
+}
+
+// numbers hands out lists of numbers.
+type numbers struct {
+	chunk []uint32
+	used  int
+	spare int // how many numbers did not fit into chunk
+}
+
+// maxNumbers bounds the memory that is kept from run to run for lists of numbers: 1 MiB.
+const maxNumbers = 1 << 18
+
+func (w *numbers) take(n int) []uint32 {
+	if w.used+n > len(w.chunk) {
+		w.spare += n
+		return make([]uint32, n)
+	}
+	list := w.chunk[w.used : w.used+n : w.used+n]
+	w.used += n
+	clear(list)
+	return list
+}
+
+// reset takes all lists back, and makes room for those that did not fit.
+func (w *numbers) reset() {
+	if size := min(w.used+w.spare, maxNumbers); size > len(w.chunk) {
+		w.chunk = make([]uint32, size)
+	}
+	w.used, w.spare = 0, 0
+}
+
+// vectors lends vectors. Free ones lie in pools that all lanes share, where they may be as large as the largest runs were: the garbage
+// collector takes those that nobody has used for a while.
+type vectors struct {
+	pools []vectorPool // those that were needed so far
+	lent  []lentVector
+}
+
+type lentVector struct {
+	vector kis.Vector
+	free   *sync.Pool // where the vector goes back to
+}
+
+type vectorPool struct {
+	kind Kind
+	free *sync.Pool // of kis.Vector
+}
+
+// vectorPools are the pools that all lanes share: Kind → *sync.Pool.
+var vectorPools sync.Map
+
+// Kind is what two vectors have in common if rows can be copied from one to the other: the type of the rows, and that of the vector.
+type Kind struct{ Row, Vector reflect.Type }
+
+// KindOf is the kind of a vector.
+func KindOf(v kis.Vector) Kind { return Kind{v.Type(), reflect.TypeOf(v)} }
+
+// pool is where free vectors of a kind lie.
+func (p *vectors) pool(kind Kind) *sync.Pool {
+	for _, pool := range p.pools {
+		if pool.kind == kind {
+			return pool.free
+		}
+	}
+	free, _ := vectorPools.LoadOrStore(kind, new(sync.Pool))
+	p.pools = append(p.pools, vectorPool{kind, free.(*sync.Pool)})
+	return free.(*sync.Pool)
+}
+
+func (p *vectors) lend(kind Kind, fresh func() kis.Vector) kis.Vector {
+	free := p.pool(kind)
+	v, ok := free.Get().(kis.Vector)
+	if !ok {
+		v = fresh()
+	}
+	p.lent = append(p.lent, lentVector{v, free})
+	return v
+}
+
+// reset takes all vectors back, emptied of what they point to.
+func (p *vectors) reset() {
+	for i, l := range p.lent {
+		p.lent[i] = lentVector{}
+		l.vector.Reset(0)
+		l.free.Put(l.vector)
+	}
+	p.lent = p.lent[:0]
+}
