@@ -25,7 +25,9 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/worker"
 )
 
-func TestMain(m *testing.M) { os.Exit(testprocess.Main(m, "../../cmd/coordinator", "../../cmd/kisgrid")) }
+func TestMain(m *testing.M) {
+	os.Exit(testprocess.Main(m, "../../cmd/coordinator", "../../cmd/kisgrid"))
+}
 
 // rig is a cluster: an etcd in this process, a Redis, coordinators as processes, a worker in this process.
 type rig struct {

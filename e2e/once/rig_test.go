@@ -51,14 +51,14 @@ type grid struct {
 	t            *testing.T
 	etcd         string
 	workerFlags  []string
-	addresses    []string           // of the coordinators
+	addresses    []string               // of the coordinators
 	processes    []*testprocess.Process // theirs
 	coordinators []pb.IngestClient
 	admin        pb.AdminClient // of the last one
 
 	mu      sync.Mutex
 	workers []*testprocess.Process // guarded by mu
-	started int                // workers; guarded by mu
+	started int                    // workers; guarded by mu
 }
 
 // startGrid starts an etcd, coordinators and workers, for flows whose connector's document is given.

@@ -15,8 +15,8 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
-	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/internal/serve"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/client"
