@@ -6,95 +6,55 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/redis/go-redis/v9"
-
-	"github.com/kisgrid/kisgrid/internal/testprocess"
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 )
 
-// conf is the students' example.
+// conf is the folder of the students' example's documents.
 const conf = "../examples/students/conf"
 
-// lease is longer than a busy machine keeps a process from telling that it lives.
+// lease is longer than a busy machine keeps a process from renewing its lease.
 const lease = "6s"
 
-// grid is etcd, Redis and coordinators and workers as processes.
-type grid struct {
-	t                  *testing.T
-	etcd, redis        string // addresses
-	etcdDir            string
-	coordinator, http  string // addresses
-	coordinatorProcess *testprocess.Process
-	workers            []*testprocess.Process
-}
-
-// startGrid starts a grid with so many workers, named w1, w2, …, and waits until it is up.
-func startGrid(t *testing.T, workers int) *grid {
+// newGrid makes a grid of which nothing runs yet.
+func newGrid(t *testing.T) *testgrid.Grid {
 	t.Helper()
-	g := &grid{t: t, etcd: testprocess.Address(t), redis: testprocess.Address(t), etcdDir: t.TempDir(), coordinator: testprocess.Address(t), http: testprocess.Address(t)}
-	startEtcd(t, g.etcd, g.etcdDir)
-	startRedis(t, g.redis)
-	g.coordinatorProcess = g.startCoordinator()
-	g.coordinatorProcess.Await(`ready:`)
-	for i := range workers {
-		g.workers = append(g.workers, g.startWorker(fmt.Sprintf("w%d", i+1)))
-	}
-	g.awaitWorkers(workers)
+	g := testgrid.New(t)
+	g.Lease = lease
 	return g
 }
 
-func (g *grid) startCoordinator() *testprocess.Process {
-	g.t.Helper()
-	return testprocess.Start(g.t, testprocess.Config{}, "coordinator", "--listen", g.coordinator, "--http", g.http, "--etcd", g.etcd, "--lease", lease)
+// startGrid starts etcd, Redis, one coordinator, and so many workers, named w1, w2 and so on. It waits until they all have joined.
+func startGrid(t *testing.T, workers int) *testgrid.Grid {
+	t.Helper()
+	g := newGrid(t)
+	testgrid.StartEtcd(t, g.Etcd, t.TempDir())
+	testgrid.StartRedis(t, g.Redis)
+	g.AddCoordinator().Start().Ready()
+	for range workers {
+		g.StartWorker("")
+	}
+	g.AwaitWorkers(workers)
+	return g
 }
 
-func (g *grid) startWorker(name string) *testprocess.Process {
-	g.t.Helper()
-	return testprocess.Start(g.t, testprocess.Config{Name: name, Env: []string{"REDIS_ADDR=" + g.redis}},
-		"worker", "--name", name, "--listen", testprocess.Address(g.t), "--http", testprocess.Address(g.t), "--etcd", g.etcd, "--lease", lease)
-}
-
-// awaitWorkers waits until the coordinator has a session with so many workers.
-func (g *grid) awaitWorkers(n int) {
-	g.t.Helper()
-	testprocess.Until(g.t, fmt.Sprintf("%d sessions", n), func() error {
-		got, err := metric(g.http, "kisgrid_coordinator_sessions", "")
-		if err == nil && int(got) != n {
-			err = fmt.Errorf("%g sessions", got)
-		}
-		return err
-	})
-}
-
-// kisgrid runs the command line against the grid's coordinator.
-func (g *grid) kisgrid(stdin string, args ...string) (code int, out, log string) {
-	g.t.Helper()
-	return testprocess.Run(g.t, testprocess.Config{Stdin: stdin}, "kisgrid", append(args, "--server", g.coordinator)...)
-}
-
-func (g *grid) mustKisgrid(stdin string, args ...string) (out string) {
-	g.t.Helper()
-	return must(g.t, stdin, "kisgrid", append(args, "--server", g.coordinator)...)
-}
-
-// average reads what CalStuAvgScore12 saved for a student.
-func (g *grid) average(id int) string {
-	g.t.Helper()
-	c := redis.NewClient(&redis.Options{Addr: g.redis})
-	defer c.Close()
-	value, err := c.HGet(g.t.Context(), fmt.Sprintf("stu_score12_avg_%d", id), "avg_score").Result()
+// average reads the average that the flow CalStuAvgScore12 saved for a student.
+func average(g *testgrid.Grid, id int) string {
+	g.TB.Helper()
+	value, err := testgrid.RedisClient(g.TB, g.Redis).HGet(g.TB.Context(), fmt.Sprintf("stu_score12_avg_%d", id), "avg_score").Result()
 	if err != nil {
-		g.t.Fatalf("read student %d's average: %v", id, err)
+		g.TB.Fatalf("read student %d's average: %v", id, err)
 	}
 	return value
 }
 
-// summary is what submit -o json prints.
+// summary is the last line that submit -o json prints.
 type summary struct {
 	Rows      int            `json:"rows"`
 	Outcomes  map[string]int `json:"outcomes"`
 	Revisions []int64        `json:"revisions"`
 }
 
+// readSummary reads the summary from everything that submit -o json printed.
 func readSummary(t *testing.T, text string) summary {
 	t.Helper()
 	lines := strings.Split(strings.TrimSpace(text), "\n")

@@ -9,8 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/redis/go-redis/v9"
-
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/internal/testprocess"
 )
 
@@ -34,21 +33,20 @@ func scores(t *testing.T, rows int) (path string, want map[int]float64) {
 }
 
 // checkAverages compares Redis with what the rows ask for.
-func (g *grid) checkAverages(want map[int]float64) {
-	g.t.Helper()
-	c := redis.NewClient(&redis.Options{Addr: g.redis})
-	defer c.Close()
+func checkAverages(g *testgrid.Grid, want map[int]float64) {
+	g.TB.Helper()
+	c := testgrid.RedisClient(g.TB, g.Redis)
 	wrong := 0
 	for id, average := range want {
-		got, err := c.HGet(g.t.Context(), "stu_score12_avg_"+strconv.Itoa(id), "avg_score").Float64()
+		got, err := c.HGet(g.TB.Context(), "stu_score12_avg_"+strconv.Itoa(id), "avg_score").Float64()
 		if err != nil || got != average {
 			if wrong++; wrong <= 5 {
-				g.t.Errorf("student %d: Redis has %v (%v), want %v", id, got, err, average)
+				g.TB.Errorf("student %d: Redis has %v (%v), want %v", id, got, err, average)
 			}
 		}
 	}
 	if wrong > 0 {
-		g.t.Errorf("%d of %d averages are wrong", wrong, len(want))
+		g.TB.Errorf("%d of %d averages are wrong", wrong, len(want))
 	}
 }
 
@@ -57,28 +55,28 @@ func (g *grid) checkAverages(want map[int]float64) {
 func TestKilledWorker(t *testing.T) {
 	const rows = 100_000
 	g := startGrid(t, 2)
-	g.mustKisgrid("", "apply", "-f", conf)
+	g.MustKisgrid("", "apply", "-f", conf)
 	path, want := scores(t, rows)
 
-	submit := testprocess.Start(t, testprocess.Config{Name: "submit"}, "kisgrid", "submit", "CalStuAvgScore12", "-f", path, "-o", "json", "--server", g.coordinator)
+	submit := testprocess.Start(t, testprocess.Config{Name: "submit"}, "kisgrid", "submit", "CalStuAvgScore12", "-f", path, "-o", "json", "--server", g.Addresses())
 	testprocess.Until(t, "a fifth of the rows is done", func() error {
-		n, err := metric(g.http, "kisgrid_rows_ended_total", `flow="CalStuAvgScore12",outcome="done"`)
+		n, err := testgrid.Metric(g.Coordinators[0].HTTP, "kisgrid_rows_ended_total", `flow="CalStuAvgScore12",outcome="done"`)
 		if err == nil && n < rows/5 {
 			err = fmt.Errorf("%g are", n)
 		}
 		return err
 	})
-	g.workers[0].Kill()
+	g.Workers[0].Kill()
 	if code := submit.Wait(); code != 0 {
 		t.Fatalf("submit ended with %d:\n%s%s", code, submit.Out(), submit.Log())
 	}
 	if s := readSummary(t, submit.Out()); s.Rows != rows || s.Outcomes["done"] != rows {
 		t.Errorf("the rows ended so: %+v", s)
 	}
-	g.checkAverages(want)
+	checkAverages(g, want)
 	for name, labels := range map[string]string{"kisgrid_rows_in_total": "", "kisgrid_rows_ended_total": `,outcome="done"`} {
 		testprocess.Until(t, name+" counts all rows", func() error { // it follows the answers
-			n, err := metric(g.http, name, `flow="CalStuAvgScore12"`+labels)
+			n, err := testgrid.Metric(g.Coordinators[0].HTTP, name, `flow="CalStuAvgScore12"`+labels)
 			if err == nil && n != rows {
 				err = fmt.Errorf("it is %g, not %d", n, rows)
 			}
@@ -89,67 +87,66 @@ func TestKilledWorker(t *testing.T) {
 
 // TestEtcdAway starts a coordinator and a worker before their etcd, and takes it away again while they run.
 func TestEtcdAway(t *testing.T) {
-	g := &grid{t: t, etcd: testprocess.Address(t), redis: testprocess.Address(t), etcdDir: t.TempDir(), coordinator: testprocess.Address(t), http: testprocess.Address(t)}
-	startRedis(t, g.redis)
-	g.coordinatorProcess = g.startCoordinator()
-	g.workers = []*testprocess.Process{g.startWorker("w1")}
-	g.coordinatorProcess.Await(`etcd .*` + g.etcd)
-	g.workers[0].Await(`etcd.*` + g.etcd)
-	stop := startEtcd(t, g.etcd, g.etcdDir)
-	g.coordinatorProcess.Await(`ready:`)
-	g.awaitWorkers(1)
-	g.mustKisgrid("", "apply", "-f", conf)
+	g, etcdDir := newGrid(t), t.TempDir()
+	testgrid.StartRedis(t, g.Redis)
+	coordinator := g.AddCoordinator().Start()
+	g.StartWorker("w1")
+	coordinator.Await(`etcd .*` + g.Etcd)
+	g.Workers[0].Await(`etcd.*` + g.Etcd)
+	stop := testgrid.StartEtcd(t, g.Etcd, etcdDir)
+	coordinator.Ready()
+	g.AwaitWorkers(1)
+	g.MustKisgrid("", "apply", "-f", conf)
 
 	row := "{\"stu_id\":101,\"score_1\":100,\"score_2\":90}\n"
 	stop()
-	if out := g.mustKisgrid(row, "submit", "CalStuAvgScore12", "--results"); out != "{\"stu_id\":101,\"avg_score\":95}\n" {
+	if out := g.MustKisgrid(row, "submit", "CalStuAvgScore12", "--results"); out != "{\"stu_id\":101,\"avg_score\":95}\n" {
 		t.Errorf("without etcd, submit prints:\n%s", out)
 	}
-	startEtcd(t, g.etcd, g.etcdDir)
+	testgrid.StartEtcd(t, g.Etcd, etcdDir)
 	testprocess.Until(t, "the worker is in etcd again", func() error {
-		code, out, log := g.kisgrid("", "get", "workers")
+		code, out, log := g.Kisgrid("", "get", "workers")
 		if code != 0 || !strings.Contains(out, "w1-") {
 			return fmt.Errorf("get workers ended with %d: %s%s", code, out, log)
 		}
 		return nil
 	})
-	g.mustKisgrid(row, "submit", "CalStuAvgScore12")
+	g.MustKisgrid(row, "submit", "CalStuAvgScore12")
 }
 
 // TestRedisAway submits rows while Redis is away, at first and again later: they wait for it.
 func TestRedisAway(t *testing.T) {
-	g := &grid{t: t, etcd: testprocess.Address(t), redis: testprocess.Address(t), etcdDir: t.TempDir(), coordinator: testprocess.Address(t), http: testprocess.Address(t)}
-	startEtcd(t, g.etcd, g.etcdDir)
-	g.coordinatorProcess = g.startCoordinator()
-	g.coordinatorProcess.Await(`ready:`)
-	g.workers = []*testprocess.Process{g.startWorker("w1")}
-	g.awaitWorkers(1)
-	g.mustKisgrid("", "apply", "-f", conf)
+	g := newGrid(t)
+	testgrid.StartEtcd(t, g.Etcd, t.TempDir())
+	g.AddCoordinator().Start().Ready()
+	g.StartWorker("w1")
+	g.AwaitWorkers(1)
+	g.MustKisgrid("", "apply", "-f", conf)
 
 	submit := func() *testprocess.Process {
 		return testprocess.Start(t, testprocess.Config{Name: "submit", Stdin: "{\"stu_id\":101,\"score_1\":100,\"score_2\":90}\n"},
-			"kisgrid", "submit", "CalStuAvgScore12", "--results", "--server", g.coordinator)
+			"kisgrid", "submit", "CalStuAvgScore12", "--results", "--server", g.Addresses())
 	}
 	waiting := submit()
-	g.workers[0].Await(`(?i)redis|connector`)
-	stop := startRedis(t, g.redis)
+	g.Workers[0].Await(`(?i)redis|connector`)
+	stop := testgrid.StartRedis(t, g.Redis)
 	if waiting.Wait() != 0 || waiting.Out() != "{\"stu_id\":101,\"avg_score\":95}\n" {
 		t.Fatalf("submit before Redis ended with %d and printed:\n%s%s", waiting.Wait(), waiting.Out(), waiting.Log())
 	}
 	stop()
 	waiting = submit()
 	testprocess.Until(t, "the row is under way", func() error {
-		n, err := metric(g.http, "kisgrid_rows_in_flight", `flow="CalStuAvgScore12"`)
+		n, err := testgrid.Metric(g.Coordinators[0].HTTP, "kisgrid_rows_in_flight", `flow="CalStuAvgScore12"`)
 		if err == nil && n != 1 {
 			err = fmt.Errorf("%g rows in flight", n)
 		}
 		return err
 	})
-	startRedis(t, g.redis)
+	testgrid.StartRedis(t, g.Redis)
 	if waiting.Wait() != 0 || waiting.Out() != "{\"stu_id\":101,\"avg_score\":95}\n" {
 		t.Fatalf("submit while Redis was away ended with %d and printed:\n%s%s", waiting.Wait(), waiting.Out(), waiting.Log())
 	}
-	if got := g.average(101); got != "95" {
+	if got := average(g, 101); got != "95" {
 		t.Errorf("Redis has %s as the average", got)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/encoding/gzip"
 
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
@@ -26,17 +27,17 @@ func TestHostileClients(t *testing.T) {
 		budget, receive, itself = 32 << 20, 64 << 20, 64 << 20
 		most                    = (budget+2*receive)*3/2 + itself // a message is there twice while it is read
 	)
-	g := &grid{t: t, etcd: testprocess.Address(t), redis: testprocess.Address(t), etcdDir: t.TempDir(), coordinator: testprocess.Address(t), http: testprocess.Address(t)}
-	startEtcd(t, g.etcd, g.etcdDir)
-	startRedis(t, g.redis)
-	g.coordinatorProcess = testprocess.Start(t, testprocess.Config{Env: []string{"GOMEMLIMIT=" + strconv.Itoa(most*4/5)}}, "coordinator", "--listen", g.coordinator,
-		"--http", g.http, "--etcd", g.etcd, "--lease", "2s", "--no-worker", "10m", "--budget-bytes", strconv.Itoa(budget), "--max-receive-bytes", strconv.Itoa(receive))
-	g.coordinatorProcess.Await(`ready:`)
-	worker := g.startWorker("w1")
-	g.awaitWorkers(1)
-	g.mustKisgrid("", "apply", "-f", conf)
+	g := newGrid(t)
+	testgrid.StartEtcd(t, g.Etcd, t.TempDir())
+	testgrid.StartRedis(t, g.Redis)
+	g.Lease, g.Coordinator.Env = "2s", []string{"GOMEMLIMIT=" + strconv.Itoa(most*4/5)}
+	coordinator := g.AddCoordinator("--no-worker", "10m", "--budget-bytes", strconv.Itoa(budget), "--max-receive-bytes", strconv.Itoa(receive)).Start().Ready()
+	g.Lease = lease
+	worker := g.StartWorker("w1")
+	g.AwaitWorkers(1)
+	g.MustKisgrid("", "apply", "-f", conf)
 	worker.Kill()
-	g.awaitWorkers(0)
+	g.AwaitWorkers(0)
 
 	const flow = "CalStuAvgScore12"
 	row := []byte(`{"stu_id":1}`)
@@ -96,12 +97,12 @@ func TestHostileClients(t *testing.T) {
 		}},
 	} {
 		t.Run(attack.name, func(t *testing.T) {
-			g.coordinatorProcess.ForgetPeak()
+			coordinator.ForgetPeak()
 			ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 			defer cancel()
 			var clients sync.WaitGroup
 			for range attack.clients {
-				conn, err := grpc.NewClient(g.coordinator, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableServiceConfig())
+				conn, err := grpc.NewClient(coordinator.Address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableServiceConfig())
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -109,7 +110,7 @@ func TestHostileClients(t *testing.T) {
 				clients.Go(func() { attack.do(ctx, conn) })
 			}
 			clients.Wait()
-			peak := g.coordinatorProcess.Peak()
+			peak := coordinator.Peak()
 			t.Logf("the coordinator took %d MiB", peak>>20)
 			if peak > most {
 				t.Errorf("the coordinator took %d MiB, and it may take %d MiB", peak>>20, most>>20)
@@ -117,15 +118,15 @@ func TestHostileClients(t *testing.T) {
 		})
 	}
 	testprocess.Until(t, "the budget is back", func() error {
-		left, err := metric(g.http, "kisgrid_coordinator_budget_left_bytes", "")
+		left, err := testgrid.Metric(coordinator.HTTP, "kisgrid_coordinator_budget_left_bytes", "")
 		if err == nil && left != budget {
 			err = fmt.Errorf("%g of %d bytes are left", left, budget)
 		}
 		return err
 	})
-	g.workers = []*testprocess.Process{g.startWorker("w2")}
-	g.awaitWorkers(1)
-	if out := g.mustKisgrid("{\"stu_id\":101,\"score_1\":100,\"score_2\":90}\n", "submit", flow, "--results"); out != "{\"stu_id\":101,\"avg_score\":95}\n" {
+	g.StartWorker("w2")
+	g.AwaitWorkers(1)
+	if out := g.MustKisgrid("{\"stu_id\":101,\"score_1\":100,\"score_2\":90}\n", "submit", flow, "--results"); out != "{\"stu_id\":101,\"avg_score\":95}\n" {
 		t.Errorf("an honest client is answered:\n%s", out)
 	}
 }

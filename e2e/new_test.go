@@ -18,13 +18,13 @@ func TestNewProject(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(t.TempDir(), "grades")
-	if out := must(t, "", "kisgrid", "new", dir, "--replace", checkout); !strings.Contains(out, "go run . run ./conf Grades -f rows.ndjson") {
+	if out := testprocess.MustRun(t, testprocess.Config{}, "kisgrid", "new", dir, "--replace", checkout); !strings.Contains(out, "go run . run ./conf Grades -f rows.ndjson") {
 		t.Errorf("new prints:\n%s", out)
 	}
 	if code, _, log := testprocess.Run(t, testprocess.Config{}, "kisgrid", "new", dir, "--replace", checkout); code != 1 || !strings.Contains(log, "is not empty") {
 		t.Errorf("a second new ended with %d: %s", code, log)
 	}
-	if out := must(t, "", "kisgrid", "lint", filepath.Join(dir, "conf")); out != "3 documents are right: 1 flows, 2 functions, 0 connectors\n" {
+	if out := testprocess.MustRun(t, testprocess.Config{}, "kisgrid", "lint", filepath.Join(dir, "conf")); out != "3 documents are right: 1 flows, 2 functions, 0 connectors\n" {
 		t.Errorf("kisgrid lint prints %q", out)
 	}
 
@@ -66,12 +66,13 @@ func TestNewProject(t *testing.T) {
 
 	// What ran in process runs on a cluster, with the same outcomes.
 	g := startGrid(t, 0)
-	testprocess.Start(t, testprocess.Config{}, program, "--name", "grades", "--listen", testprocess.Address(t), "--http", testprocess.Address(t), "--etcd", g.etcd, "--lease", lease)
-	g.awaitWorkers(1)
-	if out := g.mustKisgrid("", "apply", "-f", filepath.Join(dir, "conf")); !strings.Contains(out, "flow Grades: active, taken by 1 of 1 workers") {
+	g.Worker.Path = program
+	g.StartWorker("grades")
+	g.AwaitWorkers(1)
+	if out := g.MustKisgrid("", "apply", "-f", filepath.Join(dir, "conf")); !strings.Contains(out, "flow Grades: active, taken by 1 of 1 workers") {
 		t.Errorf("apply prints:\n%s", out)
 	}
-	code, out, log := g.kisgrid("", "submit", "Grades", "-f", filepath.Join(dir, "rows.ndjson"), "--results")
+	code, out, log := g.Kisgrid("", "submit", "Grades", "-f", filepath.Join(dir, "rows.ndjson"), "--results")
 	if want := "{\"student\":\"ada\",\"grade\":\"passed\"}\n{\"student\":\"ben\",\"grade\":\"failed\"}\n"; code != 0 || out != want ||
 		!strings.HasPrefix(log, "line 3: filtered in CheckPoints: DROPPED: 101 points are not within 0..100\nGrades: 3 rows in 1 batches") {
 		t.Errorf("submit ended with %d:\n%s%s", code, out, log)

@@ -24,6 +24,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/internal/testprocess"
 )
 
@@ -149,7 +150,7 @@ func (e *secured) secure() {
 		e.t.Setenv("ETCDCTL_API", "3")
 		etcdctl := func(args ...string) {
 			e.t.Helper()
-			must(e.t, "", "etcdctl", append([]string{"--endpoints", "https://" + e.address, "--cacert", e.ca}, args...)...)
+			testprocess.MustRun(e.t, testprocess.Config{}, "etcdctl", append([]string{"--endpoints", "https://" + e.address, "--cacert", e.ca}, args...)...)
 		}
 		etcdctl("user", "add", "root:the root")
 		etcdctl("user", "grant-role", "root", "root")
@@ -198,21 +199,21 @@ func (e *secured) secure() {
 func TestSharedEtcd(t *testing.T) {
 	e := startSecured(t)
 	e.secure()
-	g := &grid{t: t, etcd: e.address, redis: testprocess.Address(t), coordinator: testprocess.Address(t), http: testprocess.Address(t)}
-	startRedis(t, g.redis)
-	flags := func(user, password string, more ...string) []string {
-		return append(more, "--etcd", e.address, "--etcd-prefix", prefix, "--etcd-tls-ca", e.ca, "--etcd-username", user, "--etcd-password-file", password, "--lease", lease)
+	g := newGrid(t)
+	g.Etcd = e.address
+	testgrid.StartRedis(t, g.Redis)
+	flags := func(user, password string) []string {
+		return []string{"--etcd-prefix", prefix, "--etcd-tls-ca", e.ca, "--etcd-username", user, "--etcd-password-file", password}
 	}
-	coordinator := testprocess.Start(t, testprocess.Config{}, "coordinator", flags("kisgrid-coordinator", e.coordinator, "--listen", g.coordinator, "--http", g.http)...)
-	coordinator.Await(`ready:`)
-	testprocess.Start(t, testprocess.Config{Name: "w1", Env: []string{"REDIS_ADDR=" + g.redis}},
-		"worker", flags("kisgrid-worker", e.other, "--name", "w1", "--listen", testprocess.Address(t), "--http", testprocess.Address(t))...)
-	g.awaitWorkers(1)
-	if out := g.mustKisgrid("", "apply", "-f", conf); !strings.Contains(out, "flow CalStuAvgScore12: active, taken by 1 of 1 workers") {
+	g.Coordinator.Flags, g.Worker.Flags = flags("kisgrid-coordinator", e.coordinator), flags("kisgrid-worker", e.other)
+	g.AddCoordinator().Start().Ready()
+	g.StartWorker("w1")
+	g.AwaitWorkers(1)
+	if out := g.MustKisgrid("", "apply", "-f", conf); !strings.Contains(out, "flow CalStuAvgScore12: active, taken by 1 of 1 workers") {
 		t.Errorf("apply prints:\n%s", out)
 	}
 	row := "{\"stu_id\":101,\"score_1\":100,\"score_2\":90}\n"
-	if out := g.mustKisgrid(row, "submit", "CalStuAvgScore12", "--results"); out != "{\"stu_id\":101,\"avg_score\":95}\n" {
+	if out := g.MustKisgrid(row, "submit", "CalStuAvgScore12", "--results"); out != "{\"stu_id\":101,\"avg_score\":95}\n" {
 		t.Errorf("submit prints:\n%s", out)
 	}
 
@@ -240,29 +241,30 @@ func TestSharedEtcd(t *testing.T) {
 	e.start()
 	flow := "kistype: flow\nstatus: 1\nflow_name: CalStuAvgScore12\nshard_key: stu_id\nflows:\n  - fname: AvgStuScore12\n  - fname: PrintStuAvgScore\n"
 	testprocess.Until(t, "a change after etcd came back with another certificate", func() error {
-		code, out, log := g.kisgrid(flow, "apply", "-f", "-", "--timeout", "10s")
+		code, out, log := g.Kisgrid(flow, "apply", "-f", "-", "--timeout", "10s")
 		if code != 0 {
 			return &told{out + log}
 		}
 		return nil
 	})
-	if out := g.mustKisgrid("{\"stu_id\":5000,\"score_1\":2,\"score_2\":4}\n", "submit", "CalStuAvgScore12", "--results"); out != "{\"stu_id\":5000,\"avg_score\":3}\n" {
+	if out := g.MustKisgrid("{\"stu_id\":5000,\"score_1\":2,\"score_2\":4}\n", "submit", "CalStuAvgScore12", "--results"); out != "{\"stu_id\":5000,\"avg_score\":3}\n" {
 		t.Errorf("after the change submit prints:\n%s", out)
 	}
 	// Tokens last 3 s where etcd is the real one: those of watches and leases are renewed too.
 	time.Sleep(4 * time.Second)
-	if out := g.mustKisgrid("", "apply", "-f", conf); !strings.Contains(out, "flow CalStuAvgScore12: active, taken by 1 of 1 workers") {
+	if out := g.MustKisgrid("", "apply", "-f", conf); !strings.Contains(out, "flow CalStuAvgScore12: active, taken by 1 of 1 workers") {
 		t.Errorf("apply after the tokens' end prints:\n%s", out)
 	}
 	testprocess.Until(t, "the worker is there after the tokens' end", func() error {
-		if out := g.mustKisgrid("", "get", "workers"); !strings.Contains(out, "w1-") {
+		if out := g.MustKisgrid("", "get", "workers"); !strings.Contains(out, "w1-") {
 			return &told{out}
 		}
 		return nil
 	})
 
 	// A wrong password is told, with what to do.
-	wrong := testprocess.Start(t, testprocess.Config{Name: "stranger"}, "worker", flags("kisgrid-worker", e.coordinator, "--name", "w2", "--listen", testprocess.Address(t), "--http", testprocess.Address(t))...)
+	g.Worker.Flags = flags("kisgrid-worker", e.coordinator)
+	wrong := g.StartWorker("w2")
 	wrong.Await(`check the user name and the password file`)
 }
 

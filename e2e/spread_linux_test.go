@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/client"
 )
@@ -100,35 +101,33 @@ func TestAddedCoordinators(t *testing.T) {
 		rows             = 10 // of each batch
 		streamed, called = "CalStuAvgScore12", "Check"
 	)
-	g := &grid{t: t, etcd: testprocess.Address(t), redis: testprocess.Address(t), etcdDir: t.TempDir(), coordinator: testprocess.Address(t)}
-	_, port, err := net.SplitHostPort(g.coordinator)
+	g := newGrid(t)
+	_, port, err := net.SplitHostPort(testprocess.Address(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	hosts := []string{"127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"}
-	var addresses, http []string
+	var addresses []string
 	for _, host := range hosts {
-		addresses, http = append(addresses, net.JoinHostPort(host, port)), append(http, testprocess.Address(t))
+		addresses = append(addresses, net.JoinHostPort(host, port))
 	}
-	startEtcd(t, g.etcd, g.etcdDir)
-	startRedis(t, g.redis)
+	testgrid.StartEtcd(t, g.Etcd, t.TempDir())
+	testgrid.StartRedis(t, g.Redis)
 	start := func(i int) {
-		p := testprocess.Start(t, testprocess.Config{Name: fmt.Sprintf("coordinator-%d", i+1)},
-			"coordinator", "--listen", addresses[i], "--http", http[i], "--etcd", g.etcd, "--lease", lease)
-		p.Await(`ready:`)
+		c := g.AddCoordinator()
+		c.Address = addresses[i]
+		c.Start().Ready()
 	}
 	start(0)
 	start(1)
-	g.startWorker("w1")
-	for _, g.http = range http[:2] {
-		g.awaitWorkers(1)
-	}
+	g.StartWorker("w1")
+	g.AwaitWorkers(1)
 	check := filepath.Join(t.TempDir(), "check.yaml")
 	if err := os.WriteFile(check, []byte("kistype: flow\nflow_name: "+called+"\nstatus: 1\nflows: [{fname: VerifyStu}]\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	g.mustKisgrid("", "apply", "-f", conf)
-	g.mustKisgrid("", "apply", "-f", check)
+	g.MustKisgrid("", "apply", "-f", conf)
+	g.MustKisgrid("", "apply", "-f", check)
 
 	names := startNameServer(t, hosts[:2]...)
 	targets := []string{strings.Join(addresses, ","), "dns://" + names.address + "/coordinators.test:" + port}
@@ -158,10 +157,14 @@ func TestAddedCoordinators(t *testing.T) {
 		})
 	}
 	counts := func(flow string) (all []float64) {
-		for _, address := range http {
-			n, err := metric(address, "kisgrid_rows_in_total", `flow="`+flow+`"`)
+		for i := range hosts {
+			if i >= len(g.Coordinators) {
+				all = append(all, 0) // it has not begun
+				continue
+			}
+			n, err := testgrid.Metric(g.Coordinators[i].HTTP, "kisgrid_rows_in_total", `flow="`+flow+`"`)
 			if err != nil {
-				n = 0 // it has had none, or has not begun
+				n = 0 // it has had none
 			}
 			all = append(all, n)
 		}
@@ -222,7 +225,7 @@ func TestAddedCoordinators(t *testing.T) {
 		return nil
 	})
 	for _, w := range want {
-		g.checkAverages(w)
+		checkAverages(g, w)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/internal/testprocess"
 )
 
@@ -36,7 +37,7 @@ func TestDemo(t *testing.T) {
 func TestOperator(t *testing.T) {
 	g := startGrid(t, 2)
 
-	out := g.mustKisgrid("", "apply", "-f", conf)
+	out := g.MustKisgrid("", "apply", "-f", conf)
 	for _, want := range []string{
 		"flow/CalStuAvgScore12 created", "flow/CalStuAvgScore3 created", "conn/Score12Cache created",
 		"flow CalStuAvgScore12: active, taken by 2 of 2 workers", "flow CalStuAvgScore3: active, taken by 2 of 2 workers",
@@ -45,18 +46,18 @@ func TestOperator(t *testing.T) {
 			t.Errorf("apply does not print %q:\n%s", want, out)
 		}
 	}
-	if out := g.mustKisgrid("", "apply", "-f", conf); !strings.Contains(out, "nothing to change") {
+	if out := g.MustKisgrid("", "apply", "-f", conf); !strings.Contains(out, "nothing to change") {
 		t.Errorf("applying the same again prints:\n%s", out)
 	}
 
 	for kind, want := range map[string][]string{
 		"flows":        {"CalStuAvgScore12", "CalStuAvgScore3", "active", "stu_id"},
 		"workers":      {"w1-", "w2-", "ready"},
-		"coordinators": {"coordinator-", g.coordinator},
+		"coordinators": {"coordinator-", g.Coordinators[0].Address},
 		"functions":    {"VerifyStu", "LoadScoreAvg12"},
 		"connectors":   {"Score12Cache"},
 	} {
-		out := g.mustKisgrid("", "get", kind)
+		out := g.MustKisgrid("", "get", kind)
 		for _, w := range want {
 			if !strings.Contains(out, w) {
 				t.Errorf("get %s does not print %q:\n%s", kind, w, out)
@@ -66,15 +67,15 @@ func TestOperator(t *testing.T) {
 
 	// Flow 3 comes first: it waits for what flow 12 saves.
 	waiting := testprocess.Start(t, testprocess.Config{Name: "submit CalStuAvgScore3", Stdin: "{\"stu_id\":101,\"score_3\":80}\n{\"stu_id\":102,\"score_3\":70}\n"},
-		"kisgrid", "submit", "CalStuAvgScore3", "--results", "--server", g.coordinator)
+		"kisgrid", "submit", "CalStuAvgScore3", "--results", "--server", g.Addresses())
 	testprocess.Until(t, "flow 3 is under way", func() error {
-		n, err := metric(g.http, "kisgrid_rows_in_flight", `flow="CalStuAvgScore3"`)
+		n, err := testgrid.Metric(g.Coordinators[0].HTTP, "kisgrid_rows_in_flight", `flow="CalStuAvgScore3"`)
 		if err == nil && n != 2 {
 			err = fmt.Errorf("%g rows in flight", n)
 		}
 		return err
 	})
-	code, out, log := g.kisgrid("{\"stu_id\":101,\"score_1\":100,\"score_2\":90}\n{\"stu_id\":102,\"score_1\":100,\"score_2\":80}\n", "submit", "CalStuAvgScore12", "--results")
+	code, out, log := g.Kisgrid("{\"stu_id\":101,\"score_1\":100,\"score_2\":90}\n{\"stu_id\":102,\"score_1\":100,\"score_2\":80}\n", "submit", "CalStuAvgScore12", "--results")
 	if want := "{\"stu_id\":101,\"avg_score\":95}\n{\"stu_id\":102,\"avg_score\":90}\n"; code != 0 || out != want {
 		t.Errorf("submit CalStuAvgScore12 ended with %d and printed:\n%s%s", code, out, log)
 	}
@@ -84,41 +85,41 @@ func TestOperator(t *testing.T) {
 	if want := "{\"stu_id\":101,\"avg_score\":90}\n{\"stu_id\":102,\"avg_score\":83.33333333333333}\n"; waiting.Wait() != 0 || waiting.Out() != want {
 		t.Errorf("submit CalStuAvgScore3 ended with %d and printed:\n%s%s", waiting.Wait(), waiting.Out(), waiting.Log())
 	}
-	if got := g.average(101); got != "95" {
+	if got := average(g, 101); got != "95" {
 		t.Errorf("Redis has %s as student 101's average", got)
 	}
 
 	// A row's own fault makes the exit code 1, and costs no other row anything.
-	code, _, log = g.kisgrid("{\"stu_id\":7,\"score_1\":1,\"score_2\":3}\nnot json\n{\"stu_id\":5000}\n", "submit", "CalStuAvgScore12")
+	code, _, log = g.Kisgrid("{\"stu_id\":7,\"score_1\":1,\"score_2\":3}\nnot json\n{\"stu_id\":5000}\n", "submit", "CalStuAvgScore12")
 	if code != 1 || !strings.Contains(log, "1 done 1 filtered 0 aborted 1 dead") || !strings.Contains(log, "line 2: dead: ROW_UNDECODABLE") ||
 		!strings.Contains(log, "line 3: filtered in VerifyStu: DROPPED: stu_id 5000 is outside 0..999") {
 		t.Errorf("submit of a bad row ended with %d and told:\n%s", code, log)
 	}
-	if got := g.average(7); got != "2" {
+	if got := average(g, 7); got != "2" {
 		t.Errorf("Redis has %s as student 7's average", got)
 	}
 
-	if out := g.mustKisgrid("", "explain", "CalStuAvgScore12", "101"); !strings.Contains(out, "goes to w") || !strings.Contains(out, ", lane ") || !strings.Contains(out, "0 held back") {
+	if out := g.MustKisgrid("", "explain", "CalStuAvgScore12", "101"); !strings.Contains(out, "goes to w") || !strings.Contains(out, ", lane ") || !strings.Contains(out, "0 held back") {
 		t.Errorf("explain prints %s", out)
 	}
-	if out := g.mustKisgrid("", "explain", "CalStuAvgScore12", "101", "-o", "json"); !json.Valid([]byte(out)) || !strings.Contains(out, `"worker": "w`) {
+	if out := g.MustKisgrid("", "explain", "CalStuAvgScore12", "101", "-o", "json"); !json.Valid([]byte(out)) || !strings.Contains(out, `"worker": "w`) {
 		t.Errorf("explain -o json prints %s", out)
 	}
-	if out := must(t, "", "kisgrid", "lint", conf); !strings.Contains(out, "2 flows, 6 functions, 1 connectors") {
+	if out := testprocess.MustRun(t, testprocess.Config{}, "kisgrid", "lint", conf); !strings.Contains(out, "2 flows, 6 functions, 1 connectors") {
 		t.Errorf("lint prints %s", out)
 	}
 
 	// Both stop cleanly, and take their keys with them.
-	for _, w := range g.workers {
+	for _, w := range g.Workers {
 		w.Stop()
 	}
 	testprocess.Until(t, "the coordinator has seen the workers go", func() error {
-		if out := g.mustKisgrid("", "get", "workers"); !strings.Contains(out, "no workers") {
+		if out := g.MustKisgrid("", "get", "workers"); !strings.Contains(out, "no workers") {
 			return &told{out}
 		}
 		return nil
 	})
-	g.coordinatorProcess.Stop()
+	g.Coordinators[0].Stop()
 }
 
 // TestEtcdctl changes flows as design says: what etcdctl puts is what runs.
@@ -130,7 +131,7 @@ func TestEtcdctl(t *testing.T) {
 	t.Setenv("ETCDCTL_API", "3")
 	etcdctl := func(stdin string, args ...string) string {
 		t.Helper()
-		return must(t, stdin, "etcdctl", append([]string{"--endpoints", g.etcd}, args...)...)
+		return testprocess.MustRun(t, testprocess.Config{Stdin: stdin}, "etcdctl", append([]string{"--endpoints", g.Etcd}, args...)...)
 	}
 	err := filepath.WalkDir(conf, func(path string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -150,7 +151,7 @@ func TestEtcdctl(t *testing.T) {
 	awaitFlow := func(flow, want string) {
 		t.Helper()
 		testprocess.Until(t, flow+" is "+want, func() error {
-			code, out, log := g.kisgrid("", "get", "flow", flow)
+			code, out, log := g.Kisgrid("", "get", "flow", flow)
 			if code != 0 || !strings.Contains(out, want) {
 				return fmt.Errorf("get flow ended with %d: %s%s", code, out, log)
 			}
@@ -159,7 +160,7 @@ func TestEtcdctl(t *testing.T) {
 	}
 	awaitFlow("CalStuAvgScore12", "active")
 	rows := "{\"stu_id\":5000,\"score_1\":2,\"score_2\":4}\n"
-	if _, _, log := g.kisgrid(rows, "submit", "CalStuAvgScore12"); !strings.Contains(log, "1 filtered") {
+	if _, _, log := g.Kisgrid(rows, "submit", "CalStuAvgScore12"); !strings.Contains(log, "1 filtered") {
 		t.Errorf("before the change, submit told:\n%s", log)
 	}
 
@@ -167,7 +168,7 @@ func TestEtcdctl(t *testing.T) {
 	flow := "kistype: flow\nstatus: 1\nflow_name: CalStuAvgScore12\nshard_key: stu_id\nflows:\n  - fname: AvgStuScore12\n  - fname: PrintStuAvgScore\n"
 	etcdctl(flow, "put", "/kisgrid/config/flow/CalStuAvgScore12")
 	testprocess.Until(t, "the new revision runs", func() error {
-		if code, out, log := g.kisgrid(rows, "submit", "CalStuAvgScore12", "--results"); code != 0 || out != "{\"stu_id\":5000,\"avg_score\":3}\n" {
+		if code, out, log := g.Kisgrid(rows, "submit", "CalStuAvgScore12", "--results"); code != 0 || out != "{\"stu_id\":5000,\"avg_score\":3}\n" {
 			return fmt.Errorf("submit ended with %d: %s%s", code, out, log)
 		}
 		return nil
@@ -176,10 +177,10 @@ func TestEtcdctl(t *testing.T) {
 	// A bad document changes nothing that runs, and says where it is wrong.
 	etcdctl(strings.Replace(flow, "flow_name", "flow_nmae", 1), "put", "/kisgrid/config/flow/CalStuAvgScore12")
 	awaitFlow("CalStuAvgScore12", "rejected")
-	if out := g.mustKisgrid("", "get", "flow", "CalStuAvgScore12"); !strings.Contains(out, "flow_nmae") || !strings.Contains(out, "/kisgrid/config/flow/CalStuAvgScore12:3") {
+	if out := g.MustKisgrid("", "get", "flow", "CalStuAvgScore12"); !strings.Contains(out, "flow_nmae") || !strings.Contains(out, "/kisgrid/config/flow/CalStuAvgScore12:3") {
 		t.Errorf("the status does not name document, line and key:\n%s", out)
 	}
-	if out := g.mustKisgrid(rows, "submit", "CalStuAvgScore12", "--results"); out != "{\"stu_id\":5000,\"avg_score\":3}\n" {
+	if out := g.MustKisgrid(rows, "submit", "CalStuAvgScore12", "--results"); out != "{\"stu_id\":5000,\"avg_score\":3}\n" {
 		t.Errorf("with a bad document in etcd, submit prints:\n%s", out)
 	}
 
@@ -190,7 +191,7 @@ func TestEtcdctl(t *testing.T) {
 	}
 	etcdctl("", "del", "/kisgrid/config/flow/CalStuAvgScore12")
 	testprocess.Until(t, "the flow is gone", func() error {
-		if code, _, log := g.kisgrid(rows, "submit", "CalStuAvgScore12"); code != 1 || !strings.Contains(log, "UNKNOWN_FLOW") {
+		if code, _, log := g.Kisgrid(rows, "submit", "CalStuAvgScore12"); code != 1 || !strings.Contains(log, "UNKNOWN_FLOW") {
 			return fmt.Errorf("submit ended with %d: %s", code, log)
 		}
 		return nil

@@ -10,6 +10,7 @@ import (
 	"github.com/kisgrid/kisgrid/examples/students"
 	"github.com/kisgrid/kisgrid/internal/authority"
 	"github.com/kisgrid/kisgrid/internal/devcluster"
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/client"
@@ -88,7 +89,7 @@ func TestTLSFaults(t *testing.T) {
 	ours := newAuthority(t, "ours")
 	good := issue(t, ours, ours, here)
 	plain, secured := testprocess.Address(t), testprocess.Address(t)
-	startEtcd(t, plain, t.TempDir())
+	testgrid.StartEtcd(t, plain, t.TempDir())
 	etcd, err := devcluster.StartEtcd(t.Context(), devcluster.EtcdConfig{Address: secured, TLSCert: good.Cert, TLSKey: good.Key, TLSCA: good.CA})
 	if err != nil {
 		t.Fatal(err)

@@ -63,6 +63,7 @@ var arrows = []struct {
 	{"bench…", []string{"pkg/…", "internal/…", "proto/kisgrid/v1", "examples/…", "bench…"}},
 	{"e2e…", []string{"pkg/…", "internal/…", "proto/kisgrid/v1", "examples/…", "e2e…"}},
 	{"internal/testprocess", nil},
+	{"internal/testgrid", []string{"internal/testprocess", "internal/devcluster", "pkg/client", "pkg/cluster", "pkg/definition"}},
 	{"internal/redisfault", nil},
 	{"internal/archtest", nil},
 }
@@ -91,7 +92,7 @@ var never = []struct {
 }
 
 // kits are for tests: they may import package testing, and nobody but tests may import them.
-var kits = []string{"pkg/flowtest…", "pkg/connector/conformance", "internal/testprocess", "internal/redisfault", "testing…", "net/http/httptest"}
+var kits = []string{"pkg/flowtest…", "pkg/connector/conformance", "internal/testprocess", "internal/testgrid", "internal/redisfault", "testing…", "net/http/httptest"}
 
 // pure lists the packages that start no goroutine, and of package time use only what does not look at a clock.
 var pure = []string{"pkg/scheduler"}

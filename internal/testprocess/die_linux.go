@@ -5,5 +5,5 @@ import (
 	"syscall"
 )
 
-// dieWithTest has a test that is cut off leave nothing behind.
+// dieWithTest has the system kill a process when the test's process ends, however that ends.
 func dieWithTest(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }

@@ -4,5 +4,5 @@ package testprocess
 
 import "os/exec"
 
-// dieWithTest does nothing: only Linux ends a process with its parent.
+// dieWithTest does nothing: only Linux can end a process with its parent.
 func dieWithTest(*exec.Cmd) {}

@@ -1,5 +1,3 @@
-// Package testprocess runs programs beside a test: those of this module, built once per test binary, and servers that are installed.
-// What they write is kept in files. None outlives its test.
 package testprocess
 
 import (
@@ -16,13 +14,15 @@ import (
 	"time"
 )
 
-// Patience bounds every wait: long enough for a slow machine, short enough to fail.
+// Patience is the longest that this package waits for anything. It is long enough for a slow machine, and short enough for a test to
+// fail before the test binary's own timeout.
 const Patience = 3 * time.Minute
 
-// bin is the folder of the built programs; Main sets it before tests run.
+// bin is the folder of the programs that Main built. Main sets it before tests run; empty means that Main built none.
 var bin string
 
-// Main builds the programs of packages, which Start then finds by their names, and runs the tests. It returns the exit code.
+// Main builds the programs of the packages, such as "../cmd/...", and runs the tests. Start finds the programs by their names. Main
+// returns the exit code for os.Exit; call it from TestMain.
 func Main(m *testing.M, packages ...string) int {
 	dir, err := os.MkdirTemp("", "kisgrid-")
 	if err != nil {
@@ -40,31 +40,33 @@ func Main(m *testing.M, packages ...string) int {
 	return m.Run()
 }
 
-// Config says how a program runs. The zero value will do.
+// Config says how a program runs. The zero value is usable.
 type Config struct {
-	// Name tells the process from others. Default: the program's.
+	// Name tells the process from others, in failures and file names. Default: the program's name.
 	Name string
-	// Dir is the working directory. Default: the test's.
+	// Dir is the working directory. Default: the working directory of the test.
 	Dir string
-	// Env is added to the test's environment.
+	// Env is added to the test's environment, as NAME=value.
 	Env []string
-	// Stdin is all that it reads.
+	// Stdin is all that the program can read from its standard input.
 	Stdin string
-	// Logs is the folder where Name.out and Name.log stay. Default: a temporary one; their ends are shown when the test failed.
+	// Logs is the folder for the files Name.out (standard output) and Name.log (standard error). Default: a temporary folder; then
+	// the last 60 lines of both files are shown when the test fails.
 	Logs string
 }
 
-// Process is a program that runs, or ran. Its methods may be called from several goroutines, but Await from one at a time.
+// Process is a program that runs or has ended. Its methods may be called from several goroutines, but Await from one at a time.
 type Process struct {
 	tb       testing.TB
 	name     string
 	cmd      *exec.Cmd
-	out, log *os.File
-	news     chan struct{} // has room for one: something was written since it was last read
-	exited   chan struct{}
+	out, log *os.File      // standard output and standard error
+	news     chan struct{} // capacity 1; holds a token when the process has written since Await last looked
+	exited   chan struct{} // closed when the process has ended
 }
 
-// Start starts a program that Main built, that is installed, or whose path is given. It is killed when the test ends.
+// Start starts a program and does not wait for it. The program is one that Main built, one that is installed, or the path of a file.
+// The process is killed when the test ends. A program that can't be started fails the test.
 func Start(tb testing.TB, c Config, program string, args ...string) *Process {
 	tb.Helper()
 	if c.Name == "" {
@@ -85,14 +87,14 @@ func Start(tb testing.TB, c Config, program string, args ...string) *Process {
 		p.cmd.Stdin = strings.NewReader(c.Stdin)
 	}
 	p.cmd.Stdout, p.cmd.Stderr = &output{p.out, p.news}, &output{p.log, p.news}
-	p.cmd.WaitDelay = time.Second // for children that hold its output
+	p.cmd.WaitDelay = time.Second // a child that lives on may hold the output open
 	dieWithTest(p.cmd)
 	if err := p.cmd.Start(); err != nil {
 		tb.Fatalf("start %s: %v", p.name, err)
 	}
 	go func() {
 		defer close(p.exited)
-		_ = p.cmd.Wait() // its state tells the exit code
+		_ = p.cmd.Wait() // the exit code is in ProcessState
 		_, _ = p.out.Close(), p.log.Close()
 	}()
 	tb.Cleanup(func() {
@@ -104,6 +106,7 @@ func Start(tb testing.TB, c Config, program string, args ...string) *Process {
 	return p
 }
 
+// create opens a file for appending, and makes it if need be.
 func create(tb testing.TB, path string) *os.File {
 	tb.Helper()
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
@@ -113,23 +116,27 @@ func create(tb testing.TB, path string) *os.File {
 	return file
 }
 
+// exists reports whether there is a file at the path.
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
 }
 
+// tail is the last 60 lines of a text.
 func tail(text string) string {
 	const lines = 60
 	all := strings.SplitAfter(text, "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "")
 }
 
-// output tells when its file is written to. It has no other method of the file's: copying would go by that one.
+// output writes to a file and leaves a token in news each time. It hides the file's other methods: exec would copy through them past
+// Write.
 type output struct {
 	file *os.File
 	news chan<- struct{}
 }
 
+// Write implements io.Writer.
 func (o *output) Write(p []byte) (int, error) {
 	n, err := o.file.Write(p)
 	select {
@@ -139,26 +146,37 @@ func (o *output) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Run runs a program to its end, and returns its exit code and what it wrote to standard output and standard error.
+// Run runs a program to its end. It returns the exit code, and the text on standard output (out) and on standard error (log).
 func Run(tb testing.TB, c Config, program string, args ...string) (code int, out, log string) {
 	tb.Helper()
 	if c.Logs == "" {
-		c.Logs = tb.TempDir() // the caller shows what matters
+		c.Logs = tb.TempDir() // so that Start shows nothing: the caller gets the output
 	}
 	p := Start(tb, c, program, args...)
 	code = p.Wait()
 	return code, p.Out(), p.Log()
 }
 
-// Name is what Config calls it.
+// MustRun is Run for a program that must end with 0; another exit code fails the test. It returns the standard output.
+func MustRun(tb testing.TB, c Config, program string, args ...string) (out string) {
+	tb.Helper()
+	code, out, log := Run(tb, c, program, args...)
+	if code != 0 {
+		tb.Fatalf("%s %s ended with %d:\n%s%s", program, strings.Join(args, " "), code, out, log)
+	}
+	return out
+}
+
+// Name is the name that Config gave the process.
 func (p *Process) Name() string { return p.name }
 
-// Out is what it has written to standard output so far.
+// Out is everything that the process has written to standard output so far.
 func (p *Process) Out() string { return p.read(p.out) }
 
-// Log is what it has written to standard error so far.
+// Log is everything that the process has written to standard error so far.
 func (p *Process) Log() string { return p.read(p.log) }
 
+// read is the text of one of the process's files; an error fails the test.
 func (p *Process) read(file *os.File) string {
 	text, err := os.ReadFile(file.Name())
 	if err != nil {
@@ -167,7 +185,8 @@ func (p *Process) read(file *os.File) string {
 	return string(text)
 }
 
-// Await waits until the process has written, to standard error or standard output, what the pattern says, and returns the match.
+// Await waits until the standard error or the standard output of the process matches a regular expression. It returns the match, and
+// the matches of its groups. Earlier output counts too. A process that ends without a match fails the test.
 func (p *Process) Await(pattern string) []string {
 	p.tb.Helper()
 	re := regexp.MustCompile(pattern)
@@ -195,10 +214,10 @@ func (p *Process) Await(pattern string) []string {
 	}
 }
 
-// Exited is closed when it has ended.
+// Exited is closed when the process has ended.
 func (p *Process) Exited() <-chan struct{} { return p.exited }
 
-// Wait waits for it to end, and returns its exit code, -1 after a signal.
+// Wait waits until the process has ended, and returns its exit code; -1 means that a signal ended it.
 func (p *Process) Wait() int {
 	p.tb.Helper()
 	select {
@@ -209,16 +228,16 @@ func (p *Process) Wait() int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// Signal sends a signal, if it has not ended yet.
+// Signal sends a signal to the process. A process that has ended gets none.
 func (p *Process) Signal(s syscall.Signal) { _ = p.cmd.Process.Signal(s) }
 
-// Kill ends it without a word of warning, and waits until it has ended.
+// Kill ends the process at once, as kill -9 does, and waits until it has ended. It is safe to call twice.
 func (p *Process) Kill() {
 	p.Signal(syscall.SIGKILL)
 	<-p.exited
 }
 
-// Stop asks it to end, and fails the test unless it does so cleanly.
+// Stop sends SIGTERM and waits for the end. An exit code other than 0 fails the test.
 func (p *Process) Stop() {
 	p.tb.Helper()
 	p.Signal(syscall.SIGTERM)
@@ -227,24 +246,24 @@ func (p *Process) Stop() {
 	}
 }
 
-// ID is the system's number for it.
+// ID is the process id.
 func (p *Process) ID() int { return p.cmd.Process.Pid }
 
-// Resident is how many bytes of memory it has at the moment; 0 once it has ended, or where there is no /proc.
+// Resident is the memory that the process has now, in bytes. It is 0 once the process has ended, or where there is no /proc.
 func (p *Process) Resident() int64 { return p.memory("VmRSS:") }
 
-// Peak is the most memory, in bytes, that it had at a time, or had since ForgetPeak. It fails the test where the system does not
-// tell.
+// Peak is the most memory that the process has had at a time, in bytes, since its start or since ForgetPeak. It fails the test where
+// the system does not tell.
 func (p *Process) Peak() int64 {
 	p.tb.Helper()
 	bytes := p.memory("VmHWM:")
 	if bytes == 0 {
-		p.tb.Fatalf("nothing tells what memory %s took at its peak", p.name)
+		p.tb.Fatalf("/proc does not tell how much memory %s had at its peak", p.name)
 	}
 	return bytes
 }
 
-// ForgetPeak lets the system measure the peak anew.
+// ForgetPeak makes the system measure the peak of the process's memory anew.
 func (p *Process) ForgetPeak() {
 	p.tb.Helper()
 	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.ID()), []byte("5"), 0); err != nil {
@@ -252,7 +271,7 @@ func (p *Process) ForgetPeak() {
 	}
 }
 
-// memory is a size from the process's status; 0: it is not there.
+// memory reads a size, in bytes, from a line of /proc/<id>/status. 0 means that the line is not there.
 func (p *Process) memory(name string) int64 {
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.ID()))
 	for line := range bytes.Lines(status) {
@@ -264,7 +283,8 @@ func (p *Process) memory(name string) int64 {
 	return 0
 }
 
-// Until asks a question until it is answered with nil. It is for what gives no signal: another process's state.
+// Until calls question every 20 ms until it returns nil. It is for states that give no signal, such as the state of another process;
+// what names the state in the failure. After Patience it fails the test with the latest error.
 func Until(tb testing.TB, what string, question func() error) {
 	tb.Helper()
 	deadline := time.Now().Add(Patience)

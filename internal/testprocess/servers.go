@@ -13,11 +13,11 @@ import (
 	"testing"
 )
 
-// given has the ports that Address gave away.
+// given holds the addresses that Address has returned in this test binary.
 var given sync.Map
 
-// Address is a host:port of loopback where nobody listens, and which it gives away once. It stays free, also while what listens
-// there is started again: the system's own choice for listeners and outgoing connections is from ports above.
+// Address returns a free address on 127.0.0.1, as host:port, and returns each address once. The port is below 32,000: there the
+// system takes none of its own accord, so the address is still free when a server that listened there is started again.
 func Address(tb testing.TB) string {
 	tb.Helper()
 	for range 1000 {
@@ -34,7 +34,7 @@ func Address(tb testing.TB) string {
 	return ""
 }
 
-// Socket is the path of a unix socket that nobody has made yet.
+// Socket returns a path for a unix socket, at which there is no file yet.
 func Socket(tb testing.TB) string {
 	tb.Helper()
 	dir, err := os.MkdirTemp("", "kisgrid") //nolint:usetesting // its path would be too long for a socket
@@ -45,9 +45,9 @@ func Socket(tb testing.TB) string {
 	return filepath.Join(dir, "socket")
 }
 
-// StartRedis starts a redis-server that keeps nothing on disk at an address, host:port or a socket's path, and waits until it
-// answers. Where none is installed, instead starts what takes its place; nil skips the test. Stop is safe twice, and called when
-// the test ends.
+// StartRedis starts a redis-server that keeps nothing on disk, and waits until it answers. The address is host:port, or the path of a
+// unix socket. Where no redis-server is installed, StartRedis calls instead, which starts a replacement; nil means that the test is
+// skipped. The returned function stops the server at once and is safe to call twice; the end of the test calls it too.
 func StartRedis(tb testing.TB, address string, instead func() (io.Closer, error), args ...string) (stop func()) {
 	tb.Helper()
 	if !installed("redis-server") {
@@ -62,8 +62,9 @@ func StartRedis(tb testing.TB, address string, instead func() (io.Closer, error)
 	return p.Kill
 }
 
-// StartSentinel starts a Redis Sentinel that alone decides whether the master, which it calls name, is down: after half a second of
-// silence it promotes a replica that it knows of. It skips the test where redis-server, which is a Sentinel too, is not installed.
+// StartSentinel starts a Redis Sentinel that watches the Redis at the address master, under the name. The Sentinel alone decides that
+// the master is down: after half a second of silence it promotes a replica of that master. Where redis-server, the program that is
+// also the Sentinel, is not installed, the test is skipped.
 func StartSentinel(tb testing.TB, address, name, master string) {
 	tb.Helper()
 	if !installed("redis-server") {
@@ -85,8 +86,9 @@ func StartSentinel(tb testing.TB, address, name, master string) {
 	Start(tb, Config{}, "redis-server", config, "--sentinel", "--bind", host, "--port", port).Await(`Sentinel ID is`)
 }
 
-// StartEtcd starts an etcd of one member that serves clients at a URL, with its data in dir, and waits until it does. Where none
-// is installed, instead starts what takes its place; nil skips the test. Stop is safe twice, and called when the test ends.
+// StartEtcd starts an etcd of one member that serves clients at a URL and keeps its data in the folder dir. It waits until the etcd
+// serves. Where no etcd is installed, StartEtcd calls instead, which starts a replacement; nil means that the test is skipped. The
+// returned function stops the server at once and is safe to call twice; the end of the test calls it too.
 func StartEtcd(tb testing.TB, url, dir string, instead func() (io.Closer, error), args ...string) (stop func()) {
 	tb.Helper()
 	if !installed("etcd") {
@@ -101,11 +103,13 @@ func StartEtcd(tb testing.TB, url, dir string, instead func() (io.Closer, error)
 	return p.Kill
 }
 
+// installed reports whether a program is on the PATH.
 func installed(program string) bool {
 	_, err := exec.LookPath(program)
 	return err == nil
 }
 
+// standIn starts the replacement of a program that is not installed; a nil start skips the test.
 func standIn(tb testing.TB, program string, start func() (io.Closer, error)) (stop func()) {
 	tb.Helper()
 	if start == nil {
