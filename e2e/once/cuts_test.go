@@ -13,6 +13,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
@@ -60,7 +61,7 @@ option: {cname: Store, save: {key: '{k}:log', append: {x: now}}}
 // the store in the end, is the same.
 func TestCutsOnRedis(t *testing.T) {
 	address := testprocess.Address(t)
-	_, r := startRedis(t, address)
+	_, r := testgrid.RealRedis(t, address)
 	random := rand.New(rand.NewPCG(4, 7))
 	var rows []string
 	for range 400 {

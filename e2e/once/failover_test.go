@@ -5,14 +5,13 @@ package once
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
@@ -26,10 +25,10 @@ func TestFailover(t *testing.T) {
 	for _, replicas := range []int{0, 1} {
 		t.Run(fmt.Sprintf("replicas %d", replicas), func(t *testing.T) {
 			masterAddress, replicaAddress := testprocess.Address(t), testprocess.Address(t)
-			stopMaster, first := startRedis(t, masterAddress, "--repl-diskless-sync-delay", "0")
-			line := startLine(t, masterAddress)
-			host, port, _ := net.SplitHostPort(line.listener.Addr().String())
-			_, second := startRedis(t, replicaAddress, "--replicaof", host+" "+port)
+			stopMaster, first := testgrid.RealRedis(t, masterAddress, "--repl-diskless-sync-delay", "0")
+			line := testprocess.StartLine(t, masterAddress)
+			host, port, _ := net.SplitHostPort(line.Address())
+			_, second := testgrid.RealRedis(t, replicaAddress, "--replicaof", host+" "+port)
 			testprocess.Until(t, "the replica is linked", func() error {
 				if info := second.Info(t.Context(), "replication").Val(); !strings.Contains(info, "master_link_status:up") {
 					return errors.New(info)
@@ -74,7 +73,7 @@ func TestFailover(t *testing.T) {
 			}
 			first.Wait(t.Context(), 1, 10*time.Second)
 			// From here on the replica gets nothing more; then the master dies.
-			line.cut()
+			line.Cut()
 			for row := 10; row < 20; row++ {
 				if err := save(row); err == nil {
 					acknowledged = append(acknowledged, strconv.Itoa(row))
@@ -118,56 +117,4 @@ func TestFailover(t *testing.T) {
 			}
 		})
 	}
-}
-
-// line is the way by which a replica reaches its master.
-type line struct {
-	listener net.Listener
-	mu       sync.Mutex
-	conns    []net.Conn // guarded by mu
-	isCut    bool       // guarded by mu
-	open     sync.WaitGroup
-}
-
-func startLine(t *testing.T, to string) *line {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := &line{listener: listener}
-	l.open.Go(func() {
-		for {
-			from, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			onward, err := net.Dial("tcp", to)
-			if err != nil {
-				_ = from.Close()
-				continue
-			}
-			l.mu.Lock()
-			if l.conns = append(l.conns, from, onward); l.isCut {
-				_ = errors.Join(from.Close(), onward.Close())
-			}
-			l.mu.Unlock()
-			l.open.Go(func() { _, _ = io.Copy(from, onward) })
-			l.open.Go(func() { _, _ = io.Copy(onward, from) })
-		}
-	})
-	t.Cleanup(l.cut)
-	return l
-}
-
-// cut ends the line. Safe twice.
-func (l *line) cut() {
-	_ = l.listener.Close()
-	l.mu.Lock()
-	l.isCut = true
-	for _, c := range l.conns {
-		_ = c.Close()
-	}
-	l.mu.Unlock()
-	l.open.Wait()
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kisgrid/kisgrid/examples/students"
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/flowtest"
@@ -30,7 +31,7 @@ var (
 func TestJoin(t *testing.T) {
 	t.Logf("seed %d", *joinSeedFlag)
 	address := testprocess.Address(t)
-	_, r := startRedis(t, address)
+	_, r := testgrid.RealRedis(t, address)
 	g := flowtest.Cluster(t, 3, flowtest.Register(students.Register), flowtest.ConfFS(students.Conf), flowtest.RedisAt(address))
 	c, workers := g.Client(), g.Workers()
 	j := &joins{random: rand.New(rand.NewPCG(*joinSeedFlag, 0)), thirds: join(t, c, "CalStuAvgScore3"), firsts: join(t, c, "CalStuAvgScore12")}

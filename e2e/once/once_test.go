@@ -18,6 +18,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/internal/testprocess"
 )
 
@@ -31,7 +32,7 @@ var (
 func TestOnce(t *testing.T) {
 	t.Logf("seed %d", *seedFlag)
 	address := testprocess.Address(t)
-	_, r := startRedis(t, address)
+	_, r := testgrid.RealRedis(t, address)
 	g := startGrid(t, 2, 3, fmt.Sprintf("addrs: %q\nkey: \"once:\"\nsave: [Count]\n", address), documents())
 	const producers = 6
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute+time.Duration(*rowsFlag)*2*time.Millisecond)
@@ -84,8 +85,8 @@ func disturb(g *grid, over <-chan struct{}) (killed, stopped int) {
 			return killed, stopped
 		case <-time.After(*gapFlag):
 		}
-		w := g.take(random.IntN(3))
-		g.startWorker()
+		w := g.TakeWorker(random.IntN(3))
+		g.StartWorker("")
 		if n%4 != 1 {
 			killed++
 			w.Kill()

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/client"
@@ -36,10 +37,10 @@ func waitDocuments(wait time.Duration) []definition.Document {
 func TestFullWaitingFlow(t *testing.T) {
 	const streams, size, budget = 12, 100, 4 << 20
 	address := testprocess.Address(t)
-	startRedis(t, address)
+	testgrid.RealRedis(t, address)
 	g := startGridWith(t, 1, 1, fmt.Sprintf("addrs: %q\nkey: \"once:\"\nsave: [Count]\nload: [Await]\n", address),
 		append(documents(), waitDocuments(time.Minute)...), []string{"--budget-bytes", strconv.Itoa(4 * budget)}, []string{"--memory-budget", strconv.Itoa(budget)})
-	c := g.dial()
+	c := g.Dial()
 	ctx, cancel := context.WithTimeout(t.Context(), testprocess.Patience)
 	defer cancel()
 	filler := strings.Repeat("x", 10<<10)
@@ -48,7 +49,7 @@ func TestFullWaitingFlow(t *testing.T) {
 	var pending [streams][]*client.Pending
 	full := make(chan struct{})
 	for i := range streams {
-		s := g.stream(ctx, c, "Wait")
+		s := g.Stream(ctx, c, "Wait")
 		sending.Go(func() {
 			for {
 				select {
@@ -87,7 +88,7 @@ func TestFullWaitingFlow(t *testing.T) {
 	close(full)
 	t.Logf("%d MiB of rows wait", waiting>>20)
 	// What the blocked calls are about to send is saved too.
-	saving := g.stream(ctx, c, "Once")
+	saving := g.Stream(ctx, c, "Once")
 	var saves []*client.Pending
 	for i := range streams {
 		for b := range int(sent[i].Load()) + 1 {
@@ -118,14 +119,14 @@ func TestParkedRows(t *testing.T) {
 	const streams, batches, size = 20, 5, 1000 // a stream's first window takes no more
 	const total, patience = streams * batches * size, 10 * time.Second
 	address := testprocess.Address(t)
-	_, r := startRedis(t, address)
+	_, r := testgrid.RealRedis(t, address)
 	g := startGrid(t, 2, 2, fmt.Sprintf("addrs: %q\nkey: \"once:\"\nload: [Await]\n", address), waitDocuments(patience))
-	c := g.dial()
+	c := g.Dial()
 	ctx, cancel := context.WithTimeout(t.Context(), testprocess.Patience)
 	defer cancel()
 	var all [streams]*client.Stream
 	for i := range all {
-		all[i] = g.stream(ctx, c, "Wait")
+		all[i] = g.Stream(ctx, c, "Wait")
 	}
 	var sending sync.WaitGroup
 	var sent [streams][]*client.Pending
@@ -160,8 +161,8 @@ func TestParkedRows(t *testing.T) {
 		return nil
 	})
 	t.Logf("%d rows wait", waiting)
-	g.take(0).Kill()
-	g.processes[0].Kill()
+	g.TakeWorker(0).Kill()
+	g.Coordinators[0].Kill()
 
 	for i := range sent {
 		for b, p := range sent[i] {

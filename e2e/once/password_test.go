@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/client"
@@ -23,7 +24,7 @@ import (
 func TestPasswordSetMeanwhile(t *testing.T) {
 	const rows = 100
 	address := testprocess.Address(t)
-	_, r := startRedis(t, address)
+	_, r := testgrid.RealRedis(t, address)
 	g := startGrid(t, 1, 1, fmt.Sprintf("addrs: %q\nkey: \"pw:\"\nsave: [Put]\nload: [Take]\nparams: {retry_max: 50ms}\n", address), []definition.Document{
 		{Kind: definition.KindFlow, Name: "Put", YAML: []byte("kistype: flow\nflow_name: Put\nstatus: 1\nshard_key: key\nflows: [{fname: Put}]\n")},
 		{Kind: definition.KindFunc, Name: "Put", YAML: []byte("kistype: func\nfname: Put\nfmode: Save\noption: {cname: Store, save: {key: \"{key}\", set: {n: n}}}\n")},
@@ -35,8 +36,8 @@ func TestPasswordSetMeanwhile(t *testing.T) {
 		N   int    `json:"n"`
 	}
 	ctx := t.Context()
-	c := g.dial()
-	puts, takes := g.stream(ctx, c, "Put"), g.stream(ctx, c, "Take")
+	c := g.Dial()
+	puts, takes := g.Stream(ctx, c, "Put"), g.Stream(ctx, c, "Take")
 	send := func(s *client.Stream, all ...put) *client.Pending {
 		p, err := s.Send(ctx, client.Rows(all...))
 		if err != nil {
@@ -130,7 +131,7 @@ func TestPasswordSetMeanwhile(t *testing.T) {
 // are told why.
 func TestFullRedis(t *testing.T) {
 	address := testprocess.Address(t)
-	_, r := startRedis(t, address)
+	_, r := testgrid.RealRedis(t, address)
 	g := startGrid(t, 1, 1, fmt.Sprintf("addrs: %q\nkey: \"full:\"\nsave: [Put]\nparams: {retries: 2, retry_max: 50ms}\n", address), []definition.Document{
 		{Kind: definition.KindFlow, Name: "Put", YAML: []byte("kistype: flow\nflow_name: Put\nstatus: 1\nshard_key: key\ntimeout: 2s\nflows: [{fname: Put}]\n")},
 		{Kind: definition.KindFunc, Name: "Put", YAML: []byte("kistype: func\nfname: Put\nfmode: Save\noption: {cname: Store, save: {key: \"{key}\", set: {n: n}}}\n")},
@@ -139,7 +140,7 @@ func TestFullRedis(t *testing.T) {
 		Key string `json:"key"`
 		N   int    `json:"n"`
 	}
-	puts := g.stream(t.Context(), g.dial(), "Put")
+	puts := g.Stream(t.Context(), g.Dial(), "Put")
 	save := func() *client.Result {
 		p, err := puts.Send(t.Context(), client.Rows(put{"a", 1}, put{"b", 2}))
 		if err != nil {

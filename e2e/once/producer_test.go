@@ -10,17 +10,18 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// row is what producers submit: the n-th row of a key.
+// row is a row that producers submit: the row number N of its key, from 1.
 type row struct {
 	Key  string `json:"key"`
 	N    int    `json:"n"`
-	Half int    `json:"half"`
+	Half int    `json:"half"` // 0 or 1, once Split has made two rows of one
 
 	Filler string `json:"filler,omitempty"` // makes the row large
 }
@@ -50,33 +51,32 @@ func register(r *kis.Registry) {
 	}))
 }
 
+// documents are the flow Once and its functions.
 func documents() []definition.Document {
-	document := func(kind definition.Kind, name, yaml string) definition.Document {
-		return definition.Document{Kind: kind, Name: name, YAML: []byte("kistype: " + string(kind) + "\n" + yaml)}
-	}
 	return []definition.Document{
-		document(definition.KindFlow, "Once", "flow_name: Once\nstatus: 1\nshard_key: key\nflows: [{fname: Split}, {fname: Count}, {fname: Again}]\n"),
-		document(definition.KindFunc, "Split", "fname: Split\nfmode: Expand\n"),
-		document(definition.KindFunc, "Count", "fname: Count\nfmode: Save\noption: {cname: Store}\n"),
-		document(definition.KindFunc, "Again", "fname: Again\nfmode: Verify\n"),
+		testgrid.Document(definition.KindFlow, "Once", "status: 1\nshard_key: key\nflows: [{fname: Split}, {fname: Count}, {fname: Again}]\n"),
+		testgrid.Document(definition.KindFunc, "Split", "fmode: Expand\n"),
+		testgrid.Document(definition.KindFunc, "Count", "fmode: Save\noption: {cname: Store}\n"),
+		testgrid.Document(definition.KindFunc, "Again", "fmode: Verify\n"),
 	}
 }
 
 // badPrefix begins the keys whose lists Redis refuses.
 const badPrefix = "bad"
 
-// producer submits batches one after another, as its keys need their order, and some of them several times.
+// producer is one client that submits batches one after the other, so that rows of a key keep their order, and some batches several
+// times. It calls coordinators itself, not through pkg/client, so that it can send the same batch through two at a time.
 type producer struct {
 	id       int
 	grid     *grid
 	random   *rand.Rand
 	stream   batch.StreamID
 	keys     []string
-	sent     map[string]int
-	sequence uint64
-	floor    uint64
-	held     []*pb.Submission // to be sent once more, later
-	resent   int
+	sent     map[string]int   // how many rows of each key were sent
+	sequence uint64           // of the latest batch
+	floor    uint64           // the lowest sequence that is not finished
+	held     []*pb.Submission // batches to be sent once more later, oldest first
+	resent   int              // how many batches were sent again
 }
 
 func newProducer(g *grid, id int, seed uint64) *producer {
@@ -117,7 +117,7 @@ func (p *producer) produce(ctx context.Context, rows int) error {
 // through another coordinator, or again later.
 func (p *producer) submit(ctx context.Context, m *pb.Submission) error {
 	m.Floor = p.floor
-	again, at := p.random.IntN(5) == 0, p.random.IntN(len(p.grid.coordinators))
+	again, at := p.random.IntN(5) == 0, p.random.IntN(len(p.grid.ingest))
 	twin := make(chan error, 1)
 	together := again && p.random.IntN(2) == 0
 	if together {
@@ -145,7 +145,7 @@ func (p *producer) resendHeld(ctx context.Context, all bool) error {
 		p.resent++
 		m := p.held[0]
 		p.held = p.held[1:]
-		if err := p.finish(ctx, m.GetSequence(), p.random.IntN(len(p.grid.coordinators)), m); err != nil {
+		if err := p.finish(ctx, m.GetSequence(), p.random.IntN(len(p.grid.ingest)), m); err != nil {
 			return err
 		}
 	}
@@ -168,7 +168,7 @@ func (p *producer) finish(ctx context.Context, sequence uint64, at int, m *pb.Su
 			return fmt.Errorf("producer %d, batch %d: %w; the last try ended with: %w", p.id, sequence, ctx.Err(), last)
 		}
 		bounded, cancel := context.WithTimeout(ctx, 30*time.Second)
-		answer, err := p.grid.coordinators[(at+try)%len(p.grid.coordinators)].Submit(bounded, &pb.SubmitRequest{Flow: "Once", Stream: p.stream[:], Submission: m})
+		answer, err := p.grid.ingest[(at+try)%len(p.grid.ingest)].Submit(bounded, &pb.SubmitRequest{Flow: "Once", Stream: p.stream[:], Submission: m})
 		cancel()
 		if err == nil {
 			m.Revision = answer.GetAnswer().GetRevision()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/client"
 )
@@ -22,7 +23,7 @@ import (
 // failed, and with replicas: 1 every effect is there once, in order. TestFailover shows what is lost without.
 func TestSentinelFailover(t *testing.T) {
 	masterAddress, replicaAddress, sentinel := testprocess.Address(t), testprocess.Address(t), testprocess.Address(t)
-	stopMaster, _ := startRedis(t, masterAddress, "--repl-diskless-sync-delay", "0")
+	stopMaster, _ := testgrid.RealRedis(t, masterAddress, "--repl-diskless-sync-delay", "0")
 	promoted := startReplica(t, replicaAddress, masterAddress)
 	testprocess.StartSentinel(t, sentinel, "students", masterAddress)
 	watch := redis.NewSentinelClient(&redis.Options{Addr: sentinel})
@@ -40,7 +41,7 @@ func TestSentinelFailover(t *testing.T) {
 	p.keys = p.keys[:len(p.keys)-1]
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	s := g.stream(ctx, g.dial(), "Once")
+	s := g.Stream(ctx, g.Dial(), "Once")
 	var done atomic.Int64
 	stop, stopped := make(chan struct{}), make(chan error, 1)
 	go func() { stopped <- p.load(ctx, s, stop, &done) }()
@@ -84,7 +85,7 @@ func TestSentinelFailover(t *testing.T) {
 func startReplica(t *testing.T, address, of string) *redis.Client {
 	t.Helper()
 	host, port, _ := net.SplitHostPort(of)
-	_, c := startRedis(t, address, "--replicaof", host+" "+port, "--repl-diskless-sync-delay", "0")
+	_, c := testgrid.RealRedis(t, address, "--replicaof", host+" "+port, "--repl-diskless-sync-delay", "0")
 	testprocess.Until(t, "the replica is linked", func() error {
 		if info := c.Info(t.Context(), "replication").Val(); !strings.Contains(info, "master_link_status:up") {
 			return errors.New(info)
@@ -94,48 +95,38 @@ func startReplica(t *testing.T, address, of string) *redis.Client {
 	return c
 }
 
-// load sends rows over a stream until stop is closed, and waits for them: each must be done. It counts them, and closes the stream.
-func (p *producer) load(ctx context.Context, s *client.Stream, stop <-chan struct{}, done *atomic.Int64) (err error) {
-	const size, window = 100, 20
-	var sent []*client.Pending
-	for {
-		select {
-		case <-stop:
-			for len(sent) > 0 {
-				if sent, err = p.await(ctx, sent, size, done); err != nil {
-					return err
-				}
+// load sends rows over a stream until stop is closed, and counts those that are answered. Each must be done. It closes the stream.
+func (p *producer) load(ctx context.Context, s *client.Stream, stop <-chan struct{}, done *atomic.Int64) error {
+	const size = 100
+	ctx, failed := context.WithCancelCause(ctx)
+	defer failed(nil)
+	load := testgrid.Load{
+		Stream: s, Open: 20, Options: []client.SubmitOption{client.NoOutput()},
+		Next: func(int) *client.Batch {
+			rows := make([]row, size)
+			for i := range rows {
+				key := p.keys[p.random.IntN(len(p.keys))]
+				p.sent[key]++
+				rows[i] = row{Key: key, N: p.sent[key]}
 			}
-			return s.Close()
-		default:
-		}
-		rows := make([]row, size)
-		for i := range rows {
-			key := p.keys[p.random.IntN(len(p.keys))]
-			p.sent[key]++
-			rows[i] = row{Key: key, N: p.sent[key]}
-		}
-		pending, err := s.Send(ctx, client.Rows(rows...), client.NoOutput())
-		if err != nil {
-			return err
-		}
-		if sent = append(sent, pending); len(sent) == window {
-			if sent, err = p.await(ctx, sent, size, done); err != nil {
-				return err
+			return client.Rows(rows...)
+		},
+		Answered: func(_ int, r *client.Result, err error) {
+			switch {
+			case err != nil:
+				failed(err)
+			case len(r.NotDone) > 0:
+				failed(fmt.Errorf("%d rows are not done: %+v", len(r.NotDone), r.NotDone[0]))
+			default:
+				done.Add(size)
 			}
-		}
+		},
 	}
-}
-
-// await waits for the oldest batch, all of whose rows must be done.
-func (p *producer) await(ctx context.Context, sent []*client.Pending, size int, done *atomic.Int64) ([]*client.Pending, error) {
-	result, err := sent[0].Wait(ctx)
-	if err != nil {
-		return nil, err
+	if err := load.Run(ctx, stop); err != nil {
+		return err
 	}
-	if len(result.NotDone) > 0 {
-		return nil, fmt.Errorf("%d rows are not done: %+v", len(result.NotDone), result.NotDone[0])
+	if err := context.Cause(ctx); err != nil {
+		return err
 	}
-	done.Add(int64(size))
-	return sent[1:], nil
+	return s.Close()
 }

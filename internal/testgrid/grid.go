@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -163,6 +164,14 @@ func (c *Coordinator) running() bool {
 	default:
 		return true
 	}
+}
+
+// TakeWorker removes a worker from Workers and returns it. It takes the worker at the index i, counted round where there are fewer.
+func (g *Grid) TakeWorker(i int) *testprocess.Process {
+	i %= len(g.Workers)
+	w := g.Workers[i]
+	g.Workers = slices.Delete(g.Workers, i, i+1)
+	return w
 }
 
 // Addresses are the addresses of all Coordinators with commas between them, for --server and for client.Dial.

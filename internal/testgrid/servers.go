@@ -29,6 +29,14 @@ func StartRedis(tb testing.TB, address string) (stop func()) {
 	})
 }
 
+// RealRedis starts the installed redis-server at the address (host:port) with more arguments, and returns a client of it. Where none is
+// installed the test is skipped: it needs more of Redis than the embedded one knows. Stop is as for StartRedis.
+func RealRedis(tb testing.TB, address string, args ...string) (stop func(), c *redis.Client) {
+	tb.Helper()
+	stop = testprocess.StartRedis(tb, address, nil, args...)
+	return stop, RedisClient(tb, address)
+}
+
 // EmbeddedEtcd starts an etcd in the test's process. The end of the test closes it, and fails the test when that returns an error.
 func EmbeddedEtcd(tb testing.TB, c devcluster.EtcdConfig) *devcluster.Etcd {
 	tb.Helper()
