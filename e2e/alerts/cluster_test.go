@@ -15,7 +15,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kisgrid/kisgrid/internal/devcluster"
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/internal/testprocess"
 )
 
@@ -24,16 +24,15 @@ func TestMain(m *testing.M) { os.Exit(testprocess.Main(m, "../../cmd/...")) }
 // lease of everything in the cluster.
 const lease = "6s"
 
-// watched is a Prometheus that scrapes one coordinator and one worker, and what it watches.
+// watched is a Prometheus, and the coordinator and the worker that it scrapes.
 type watched struct {
-	t                   *testing.T
-	prometheus          string // addresses
-	etcd, redis, dead   string
-	coordinator         string
-	coordinatorHTTP     string
-	workerHTTP          string
-	coordinating, works *testprocess.Process
-	stopDead            func()
+	*testgrid.Grid
+	t          *testing.T
+	prometheus string // address
+	dead       string // address of the Redis for dead letters
+	workerHTTP string // address
+	worker     *testprocess.Process
+	stopDead   func() // stops the Redis for dead letters
 }
 
 // durations are those in rules: numbers of minutes and hours.
@@ -59,17 +58,16 @@ func inSeconds(t *testing.T) string {
 func watch(t *testing.T) *watched {
 	t.Helper()
 	tool := program(t, "prometheus")
-	w := &watched{
-		t: t, prometheus: testprocess.Address(t), etcd: testprocess.Address(t), redis: testprocess.Address(t), dead: testprocess.Address(t),
-		coordinator: testprocess.Address(t), coordinatorHTTP: testprocess.Address(t), workerHTTP: testprocess.Address(t),
-	}
+	w := &watched{Grid: testgrid.New(t), t: t, prometheus: testprocess.Address(t), dead: testprocess.Address(t), workerHTTP: testprocess.Address(t)}
+	w.Lease = lease
+	w.AddCoordinator("--dead-letters", "redis://"+w.dead, "--dead-letters-max", "10")
 	dir := t.TempDir()
 	config := fmt.Sprintf(`global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 250ms}
 rule_files: [rules.yml]
 scrape_configs:
   - job_name: kisgrid
     static_configs: [{targets: [%q, %q]}]
-`, w.coordinatorHTTP, w.workerHTTP)
+`, w.Coordinators[0].HTTP, w.workerHTTP)
 	for name, text := range map[string]string{"prometheus.yml": config, "rules.yml": inSeconds(t)} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -164,7 +162,7 @@ func (w *watched) value(query string) (float64, error) {
 // kisgrid runs the command line, and returns all that it printed.
 func (w *watched) kisgrid(stdin string, args ...string) string {
 	w.t.Helper()
-	_, out, log := testprocess.Run(w.t, testprocess.Config{Stdin: stdin, Env: []string{"KISGRID_SERVER=" + w.coordinator}}, "kisgrid", args...)
+	_, out, log := w.Kisgrid(stdin, args...)
 	return out + log
 }
 
@@ -173,24 +171,19 @@ func bad(rows int) string {
 	return strings.Repeat("{\"stu_id\":1,\"score_1\":\"x\",\"score_2\":2}\n", rows)
 }
 
+// startServers starts the etcd, the Redis of the flows, and the Redis for dead letters.
 func (w *watched) startServers() {
 	w.t.Helper()
-	testprocess.StartEtcd(w.t, "http://"+w.etcd, w.t.TempDir(), func() (io.Closer, error) {
-		return devcluster.StartEtcd(w.t.Context(), devcluster.EtcdConfig{Address: w.etcd})
-	})
-	for _, address := range []string{w.redis, w.dead} {
-		w.stopDead = testprocess.StartRedis(w.t, address, func() (io.Closer, error) {
-			return devcluster.StartRedis(devcluster.RedisConfig{Address: address})
-		})
-	}
+	testgrid.StartEtcd(w.t, w.Etcd, w.t.TempDir())
+	testgrid.StartRedis(w.t, w.Redis)
+	w.stopDead = testgrid.StartRedis(w.t, w.dead)
 }
 
+// startCluster starts the coordinator and the worker, and applies the students' example.
 func (w *watched) startCluster() {
 	w.t.Helper()
-	w.coordinating = testprocess.Start(w.t, testprocess.Config{}, "coordinator", "--listen", w.coordinator, "--http", w.coordinatorHTTP, "--etcd", w.etcd, "--lease", lease,
-		"--dead-letters", "redis://"+w.dead, "--dead-letters-max", "10")
-	w.works = testprocess.Start(w.t, testprocess.Config{Env: []string{"REDIS_ADDR=" + w.redis}}, "worker", "--name", "w", "--listen", testprocess.Address(w.t),
-		"--http", w.workerHTTP, "--etcd", w.etcd, "--lease", lease)
+	w.Coordinators[0].Start()
+	w.worker = w.RunWorker(testprocess.Config{}, "w", testprocess.Address(w.t), w.workerHTTP)
 	testprocess.Until(w.t, "the students' flows are active", func() error {
 		if out := w.kisgrid("", "apply", "-f", "../../examples/students/conf"); strings.Count(out, "active") < 2 {
 			return errors.New(out)
@@ -219,7 +212,7 @@ func TestCluster(t *testing.T) {
 	w.rest(trouble...)
 
 	// A row is parked: that is pending before it fires.
-	parked := testprocess.Start(t, testprocess.Config{Stdin: "{\"stu_id\":77,\"score_3\":5}\n", Env: []string{"KISGRID_SERVER=" + w.coordinator}}, "kisgrid", "submit", "CalStuAvgScore3")
+	parked := w.StartKisgrid(testprocess.Config{Stdin: "{\"stu_id\":77,\"score_3\":5}\n"}, "submit", "CalStuAvgScore3")
 	testprocess.Until(t, "the parked row is seen", func() error {
 		n, err := w.value(`count_over_time(ALERTS{alertname="KisGridRowsParkedForLong",alertstate="pending"}[1h])`)
 		if err == nil && n == 0 {
@@ -244,11 +237,11 @@ func TestCluster(t *testing.T) {
 
 	// The worker goes, then the coordinator.
 	w.rest("KisGridNoWorker", "KisGridFlowUnserved", "KisGridNoCoordinator")
-	w.works.Kill()
+	w.worker.Kill()
 	w.fires("KisGridNoWorker", "severity", "critical")
 	w.fires("KisGridFlowUnserved", "flow", "CalStuAvgScore12")
 	w.rest("KisGridNoCoordinator")
-	w.coordinating.Kill()
+	w.Coordinators[0].Kill()
 	w.fires("KisGridNoCoordinator", "severity", "critical")
 	parked.Kill()
 

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/client"
@@ -153,7 +154,7 @@ func TestRedriveKilled(t *testing.T) {
 	const rows = 10_000
 	r := start(t, 2, register)
 	r.apply(documents(true))
-	notDone := submit(t, r.dial(), 0, rows)
+	notDone := submit(t, r.Dial(), 0, rows)
 	if len(notDone) != rows {
 		t.Fatalf("%d rows are not done", len(notDone))
 	}
@@ -172,7 +173,7 @@ func TestRedriveKilled(t *testing.T) {
 
 	// The first command line is killed once some letters are gone, the coordinator of the second one later.
 	left := func() int { return int(r.redis.XLen(t.Context(), "kisgrid:dead:{Pay}:letters").Val()) }
-	first := r.command("dead", "redrive", "--flow", "Pay")
+	first := r.StartKisgrid(testprocess.Config{}, "dead", "redrive", "--flow", "Pay")
 	testprocess.Until(t, "letters are redriven", func() error {
 		if left() > rows-500 {
 			return errors.New("too few yet")
@@ -184,7 +185,7 @@ func TestRedriveKilled(t *testing.T) {
 	if killed == 0 {
 		t.Error("the command line was killed too late to show anything")
 	}
-	second := r.command("dead", "redrive", "--flow", "Pay", "-o", "json")
+	second := r.StartKisgrid(testprocess.Config{}, "dead", "redrive", "--flow", "Pay", "-o", "json")
 	testprocess.Until(t, "letters are redriven again", func() error {
 		for line := range strings.Lines(second.Out()) {
 			var p struct{ Done string }
@@ -195,7 +196,7 @@ func TestRedriveKilled(t *testing.T) {
 		return fmt.Errorf("too few yet: %s", second.Out())
 	})
 	coordinators := 0
-	for _, c := range r.coordinators {
+	for _, c := range r.Coordinators {
 		if who, _, _ := strings.Cut(r.redis.Get(t.Context(), "kisgrid:dead:{Pay}:redrive").Val(), "/"); who != "" && strings.Contains(c.Log(), "id="+who) {
 			t.Logf("%d letters were left when the command line was killed, %d when the coordinator was", killed, left())
 			c.Kill()
@@ -239,9 +240,9 @@ func TestOneRedrive(t *testing.T) {
 	d["flow"] = strings.Replace(d["flow"], "flows:\n", "flows:\n  - fname: Gate\n", 1)
 	d["gate"] = "kistype: func\nfname: Gate\nfmode: Verify\n"
 	r.apply(d)
-	submit(t, r.dial(), 0, 10)
+	submit(t, r.Dial(), 0, 10)
 	mended.Store(true)
-	first := r.command("dead", "redrive", "--flow", "Pay")
+	first := r.StartKisgrid(testprocess.Config{}, "dead", "redrive", "--flow", "Pay")
 	<-entered
 	if out, code := r.kisgrid("dead", "redrive", "--flow", "Pay", "--retry-for", "1ms"); code != 1 || !strings.Contains(out, "CONFLICT") {
 		t.Errorf("the second redrive ended with %d:\n%s", code, out)
@@ -259,7 +260,7 @@ func TestOneRedrive(t *testing.T) {
 func TestOperator(t *testing.T) {
 	r := start(t, 1, register)
 	r.apply(documents(true))
-	c := r.dial()
+	c := r.Dial()
 	submit(t, c, 0, 10)
 	letters, _ := r.list()
 	if len(letters) != 10 {
@@ -323,7 +324,7 @@ func TestRedriveResults(t *testing.T) {
 	const rows = 2000
 	r := start(t, 2, register)
 	r.apply(documents(true))
-	submit(t, r.dial(), 0, rows)
+	submit(t, r.Dial(), 0, rows)
 	r.apply(documents(false))
 	if out, code := r.kisgrid("dead", "redrive"); code != 1 || !strings.Contains(out, "--all") {
 		t.Errorf("a redrive of nothing in particular ended with %d:\n%s", code, out)
@@ -331,7 +332,7 @@ func TestRedriveResults(t *testing.T) {
 	if letters, _ := r.list(); len(letters) != rows {
 		t.Fatalf("%d letters are left", len(letters))
 	}
-	code, out, log := testprocess.Run(t, testprocess.Config{Env: r.env()}, "kisgrid", "dead", "redrive", "--all", "--results")
+	code, out, log := r.Kisgrid("", "dead", "redrive", "--all", "--results")
 	if code != 0 || !strings.Contains(log, fmt.Sprintf("%d letters: %d done", rows, rows)) {
 		t.Fatalf("the redrive ended with %d:\n%s", code, log)
 	}
@@ -356,10 +357,10 @@ func TestRedriveResults(t *testing.T) {
 // TestNotKept says of each dead row that is not kept why: it was to be reported only, the store is full, away, or not there.
 func TestNotKept(t *testing.T) {
 	dead := testprocess.Address(t)
-	stop := startRedis(t, dead)
+	stop := testgrid.StartRedis(t, dead)
 	r := start(t, 1, register, "--dead-letters", "redis://"+dead, "--dead-letters-max", "5")
 	r.apply(documents(true))
-	c := r.dial()
+	c := r.Dial()
 	count := func(outcomes []client.RowOutcome) map[batch.NotKept]int {
 		n := map[batch.NotKept]int{}
 		for _, o := range outcomes {
@@ -397,7 +398,7 @@ func TestNotKept(t *testing.T) {
 
 	none := start(t, 1, register, "--dead-letters=")
 	none.apply(documents(true))
-	expect("without a store", submit(t, none.dial(), 0, 4), map[batch.NotKept]int{batch.NoStore: 4})
+	expect("without a store", submit(t, none.Dial(), 0, 4), map[batch.NotKept]int{batch.NoStore: 4})
 	if out, code := none.kisgrid("dead", "list"); code != 1 || !strings.Contains(out, "--dead-letters") {
 		t.Errorf("list ended with %d:\n%s", code, out)
 	}
@@ -429,7 +430,7 @@ func TestLargeBatch(t *testing.T) {
 	for i := range rows {
 		rows[i].Account = i
 	}
-	s, err := r.dial().Stream(t.Context(), "Wide")
+	s, err := r.Dial().Stream(t.Context(), "Wide")
 	if err != nil {
 		t.Fatal(err)
 	}

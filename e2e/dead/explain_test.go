@@ -48,7 +48,7 @@ func TestExplainGivenUp(t *testing.T) {
 		return out
 	}
 	explain("rows of the key that have not ended: 0\n")
-	c := r.dial()
+	c := r.Dial()
 	ctx, giveUp := context.WithCancel(t.Context())
 	defer giveUp()
 	ended := make(chan error, 2)

@@ -7,9 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -18,8 +16,8 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/internal/testprocess"
-	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 	"github.com/kisgrid/kisgrid/pkg/worker"
@@ -31,56 +29,27 @@ func TestMain(m *testing.M) {
 
 // rig is a cluster: an etcd in this process, a Redis, coordinators as processes, a worker in this process.
 type rig struct {
-	t            *testing.T
-	etcd         string
-	redis        *goredis.Client
-	address      string // Redis's
-	coordinators []*coordinator
+	*testgrid.Grid
+	t     *testing.T
+	redis *goredis.Client
 }
 
-type coordinator struct {
-	*testprocess.Process
-	address, http string
-}
-
-// start starts a cluster with so many coordinators, which get these flags too; none: they have the store in the cluster's Redis.
+// start starts a cluster with so many coordinators, which get the flags. No flags mean that dead letters are kept in the cluster's
+// Redis.
 func start(t *testing.T, coordinators int, register func(*kis.Registry), flags ...string) *rig {
 	t.Helper()
-	r := &rig{t: t, address: testprocess.Address(t)}
-	startRedis(t, r.address)
-	r.redis = goredis.NewClient(&goredis.Options{Addr: r.address})
-	t.Cleanup(func() { _ = r.redis.Close() })
-	e, err := devcluster.StartEtcd(t.Context(), devcluster.EtcdConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = e.Close() })
-	r.etcd = e.Address()
+	r := &rig{Grid: testgrid.New(t), t: t}
+	testgrid.StartRedis(t, r.Redis)
+	r.redis = testgrid.RedisClient(t, r.Redis)
+	r.Etcd, r.Lease = testgrid.EmbeddedEtcd(t, devcluster.EtcdConfig{}).Address(), "2s"
 	if len(flags) == 0 {
-		flags = []string{"--dead-letters", "redis://" + r.address}
+		flags = []string{"--dead-letters", "redis://" + r.Redis}
 	}
 	for range coordinators {
-		r.coordinate(flags...)
+		r.AddCoordinator(flags...).Start()
 	}
 	r.work(register)
 	return r
-}
-
-// startRedis starts a redis-server at the address, or an embedded one where it is not installed.
-func startRedis(t *testing.T, address string) (stop func()) {
-	t.Helper()
-	return testprocess.StartRedis(t, address, func() (io.Closer, error) {
-		return devcluster.StartRedis(devcluster.RedisConfig{Address: address})
-	})
-}
-
-// coordinate starts one more coordinator.
-func (r *rig) coordinate(flags ...string) {
-	r.t.Helper()
-	c := &coordinator{address: testprocess.Address(r.t), http: testprocess.Address(r.t)}
-	c.Process = testprocess.Start(r.t, testprocess.Config{}, "coordinator",
-		append([]string{"--etcd", r.etcd, "--listen", c.address, "--http", c.http, "--lease", "2s"}, flags...)...)
-	r.coordinators = append(r.coordinators, c)
 }
 
 // work starts a worker, which ends with the test.
@@ -89,8 +58,8 @@ func (r *rig) work(register func(*kis.Registry)) {
 	registry := kis.NewRegistry()
 	register(registry)
 	w, err := worker.New(worker.Config{
-		Registry: registry, Name: "w", Listen: "127.0.0.1:0", Lease: 2 * time.Second, Etcd: cluster.Config{Endpoints: []string{r.etcd}},
-		Environment: func(name string) (string, bool) { return r.address, name == "REDIS_ADDR" },
+		Registry: registry, Name: "w", Listen: "127.0.0.1:0", Lease: 2 * time.Second, Etcd: cluster.Config{Endpoints: []string{r.Etcd}},
+		Environment: func(name string) (string, bool) { return r.Redis, name == "REDIS_ADDR" },
 	})
 	if err != nil {
 		r.t.Fatal(err)
@@ -105,29 +74,12 @@ func (r *rig) work(register func(*kis.Registry)) {
 	r.t.Cleanup(func() { stop(); running.Wait() })
 }
 
-// addresses are the coordinators', for --server and clients.
-func (r *rig) addresses() string {
-	var all []string
-	for _, c := range r.coordinators {
-		all = append(all, c.address)
-	}
-	return strings.Join(all, ",")
-}
-
-// command starts a kisgrid command.
-func (r *rig) command(args ...string) *testprocess.Process {
-	r.t.Helper()
-	return testprocess.Start(r.t, testprocess.Config{Env: r.env()}, "kisgrid", args...)
-}
-
-// kisgrid runs a command to its end.
+// kisgrid runs a command to its end. It returns everything that the command printed, and the exit code.
 func (r *rig) kisgrid(args ...string) (out string, code int) {
 	r.t.Helper()
-	code, out, log := testprocess.Run(r.t, testprocess.Config{Env: r.env()}, "kisgrid", args...)
+	code, out, log := r.Kisgrid("", args...)
 	return out + log, code
 }
-
-func (r *rig) env() []string { return []string{"KISGRID_SERVER=" + r.addresses()} }
 
 // must is kisgrid for what has to succeed.
 func (r *rig) must(args ...string) string {
@@ -142,28 +94,13 @@ func (r *rig) must(args ...string) string {
 // apply writes documents, by file name, and waits until they are active.
 func (r *rig) apply(documents map[string]string) {
 	r.t.Helper()
-	dir := r.t.TempDir()
-	for name, text := range documents {
-		if err := os.WriteFile(filepath.Join(dir, name+".yml"), []byte(text), 0o600); err != nil {
-			r.t.Fatal(err)
-		}
-	}
+	dir := testgrid.WriteDocuments(r.t, documents)
 	testprocess.Until(r.t, "a coordinator takes documents", func() error {
 		if out, code := r.kisgrid("apply", "-f", dir); code != 0 {
 			return errors.New(out)
 		}
 		return nil
 	})
-}
-
-func (r *rig) dial() *client.Client {
-	r.t.Helper()
-	c, err := client.Dial(r.addresses(), client.WithRetryFor(testprocess.Patience))
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	r.t.Cleanup(func() { _ = c.Close() })
-	return c
 }
 
 // letter is what dead list -o json says of one.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -19,12 +18,11 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/kisgrid/kisgrid/internal/devcluster"
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/client"
-	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
@@ -166,44 +164,31 @@ var flows = map[string]string{
 // flags are more flags of a program, by its name.
 type flags map[string][]string
 
+// startGrid starts etcd, a worker and a coordinator with more flags, and waits until all flows run.
 func startGrid(t *testing.T, more flags) (address string, coordinator, w *testprocess.Process) {
 	t.Helper()
-	etcd, dir := testprocess.Address(t), t.TempDir()
-	testprocess.StartEtcd(t, "http://"+etcd, dir, func() (io.Closer, error) {
-		return devcluster.StartEtcd(t.Context(), devcluster.EtcdConfig{Address: etcd, DataDir: dir})
-	})
-	store, err := cluster.Open(cluster.Config{Endpoints: []string{etcd}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer store.Close()
+	g := testgrid.New(t)
+	g.Coordinator.Flags = more["coordinator"]
+	g.Worker = testgrid.Program{Path: "slow", Flags: more["worker"]}
+	testgrid.StartEtcd(t, g.Etcd, t.TempDir())
 	var documents []definition.Document
 	for name, mode := range map[string]string{"Slow": "Calculate", "Quick": "Calculate", "Wide": "Expand", "Large": "Calculate", "Grow": "Calculate"} {
-		documents = append(documents, definition.Document{Kind: definition.KindFunc, Name: name, YAML: []byte("kistype: func\nfname: " + name + "\nfmode: " + mode + "\n")})
+		documents = append(documents, testgrid.Document(definition.KindFunc, name, "fmode: "+mode+"\n"))
 	}
 	for name, body := range flows {
-		documents = append(documents, definition.Document{Kind: definition.KindFlow, Name: name, YAML: []byte("kistype: flow\nflow_name: " + name + "\nstatus: 1\n" + body)})
+		documents = append(documents, testgrid.Document(definition.KindFlow, name, "status: 1\n"+body))
 	}
-	if _, err := store.PutDocuments(t.Context(), nil, documents, nil); err != nil {
-		t.Fatal(err)
-	}
-	address = testprocess.Address(t)
-	listen := testprocess.Address(t)
-	w = testprocess.Start(t, testprocess.Config{Name: "worker"}, "slow", append(more["worker"], "--listen", listen, "--advertise", listen, "--http", "", "--etcd", etcd)...)
-	coordinator = testprocess.Start(t, testprocess.Config{}, "coordinator", append(more["coordinator"], "--listen", address, "--http", "", "--etcd", etcd)...)
-	coordinator.Await(`ready:`)
-	c, err := client.Dial(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	testgrid.OpenDefinitions(t, g.Etcd).Put(documents...)
+	w = g.StartWorker("worker")
+	c := g.AddCoordinator().Start().Ready()
+	quick := g.Dial()
 	for flow := range flows {
 		testprocess.Until(t, "flow "+flow+" runs", func() error {
-			_, err := c.Submit(t.Context(), flow, rows(1))
+			_, err := quick.Submit(t.Context(), flow, rows(1))
 			return err
 		})
 	}
-	return address, coordinator, w
+	return c.Address, c.Process, w
 }
 
 // texts are rows of about 100 bytes and as many keys.
@@ -230,25 +215,31 @@ func latencies(t *testing.T, c *client.Client, d time.Duration) []time.Duration 
 		t.Fatal(err)
 	}
 	var mu sync.Mutex
+	var began []time.Time // guarded by mu; when each batch was sent
 	var all []time.Duration
-	var waiting sync.WaitGroup
-	for end := time.Now().Add(d); time.Now().Before(end); {
-		began := time.Now()
-		p, err := s.Send(t.Context(), rows(5))
-		if err != nil {
-			t.Fatal(err)
-		}
-		waiting.Go(func() {
-			if _, err := p.Wait(t.Context()); err != nil {
+	load := testgrid.Load{
+		Stream: s, Every: 10 * time.Millisecond,
+		Next: func(int) *client.Batch {
+			mu.Lock()
+			defer mu.Unlock()
+			began = append(began, time.Now())
+			return rows(5)
+		},
+		Answered: func(n int, _ *client.Result, err error) {
+			if err != nil {
 				t.Errorf("the quick flow: %v", err)
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			all = append(all, time.Since(began))
-		})
-		pause(t.Context(), 10*time.Millisecond)
+			all = append(all, time.Since(began[n]))
+		},
 	}
-	waiting.Wait()
+	over := make(chan struct{})
+	timer := time.AfterFunc(d, func() { close(over) })
+	defer timer.Stop()
+	if err := load.Run(t.Context(), over); err != nil {
+		t.Fatal(err)
+	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}

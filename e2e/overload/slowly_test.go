@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strings"
 	"sync"
@@ -14,8 +13,8 @@ import (
 
 	"google.golang.org/grpc"
 
-	"github.com/kisgrid/kisgrid/internal/devcluster"
 	"github.com/kisgrid/kisgrid/internal/serve"
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -52,32 +51,20 @@ const smallBudget = 3 << 20
 func startSmallGrid(t *testing.T) *smallGrid {
 	t.Helper()
 	g := &smallGrid{ran: map[int]int{}}
-	etcd, dir := testprocess.Address(t), t.TempDir()
-	testprocess.StartEtcd(t, "http://"+etcd, dir, func() (io.Closer, error) {
-		return devcluster.StartEtcd(t.Context(), devcluster.EtcdConfig{Address: etcd, DataDir: dir})
-	})
-	open := func() *cluster.Store {
-		store, err := cluster.Open(cluster.Config{Endpoints: []string{etcd}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = store.Close() })
-		return store
-	}
-	store := open()
+	etcd := testprocess.Address(t)
+	testgrid.StartEtcd(t, etcd, t.TempDir())
+	definitions := testgrid.OpenDefinitions(t, etcd)
 	documents := []definition.Document{
-		{Kind: definition.KindFunc, Name: "Make", YAML: []byte("kistype: func\nfname: Make\nfmode: Expand\n")},
-		{Kind: definition.KindFunc, Name: "Pass", YAML: []byte("kistype: func\nfname: Pass\nfmode: Calculate\n")},
+		testgrid.Document(definition.KindFunc, "Make", "fmode: Expand\n"),
+		testgrid.Document(definition.KindFunc, "Pass", "fmode: Calculate\n"),
 	}
 	small := map[string]string{
 		"Keyed": "shard_key: id\nflows: [{fname: Make}]\n", "Whole": "flows: [{fname: Make}]\n", "Other": "shard_key: id\nflows: [{fname: Pass}]\n",
 	}
 	for name, body := range small {
-		documents = append(documents, definition.Document{Kind: definition.KindFlow, Name: name, YAML: []byte("kistype: flow\nflow_name: " + name + "\nstatus: 1\n" + body)})
+		documents = append(documents, testgrid.Document(definition.KindFlow, name, "status: 1\n"+body))
 	}
-	if _, err := store.PutDocuments(t.Context(), nil, documents, nil); err != nil {
-		t.Fatal(err)
-	}
+	definitions.Put(documents...)
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	t.Cleanup(running.Wait)
@@ -108,7 +95,7 @@ func startSmallGrid(t *testing.T) *smallGrid {
 	}
 	g.address = listener.Addr().String()
 	c, err := coordinator.New(coordinator.Config{
-		Store: store, Listener: listener, Budget: smallBudget, Limits: batch.Limits{BatchRows: 1000, BatchBytes: 128 << 10, RowBytes: 64 << 10},
+		Store: definitions.Store, Listener: listener, Budget: smallBudget, Limits: batch.Limits{BatchRows: 1000, BatchBytes: 128 << 10, RowBytes: 64 << 10},
 		DialWorker: func(ctx context.Context, w cluster.Worker) (net.Conn, error) {
 			conn, err := transport.DialTCP(ctx, w.Address)
 			if err == nil {
@@ -214,20 +201,23 @@ func (g *smallGrid) send(t *testing.T, c *client.Client, flow string, first, bat
 	if err != nil {
 		t.Fatal(err)
 	}
-	answered, sent := make(chan error, batches), make(chan error, 1)
+	ended := make(chan error, 1)
 	go func() {
-		for b := range batches {
-			all := make([]string, rows)
-			for i := range all {
-				all[i] = fmt.Sprintf(`{"id":%d,"rows":%d}`, first+b*rows+i, each)
-			}
-			p, err := s.Send(t.Context(), client.Rows(all...))
-			if err != nil {
-				sent <- err
-				return
-			}
-			go func() {
-				r, err := p.Wait(t.Context())
+		var mu sync.Mutex
+		var all error // of batches; guarded by mu
+		load := testgrid.Load{
+			Stream: s,
+			Next: func(n int) *client.Batch {
+				if n == batches {
+					return nil
+				}
+				all := make([]string, rows)
+				for i := range all {
+					all[i] = fmt.Sprintf(`{"id":%d,"rows":%d}`, first+n*rows+i, each)
+				}
+				return client.Rows(all...)
+			},
+			Answered: func(_ int, r *client.Result, err error) {
 				switch {
 				case err != nil:
 				case len(r.NotDone) > 0:
@@ -235,21 +225,17 @@ func (g *smallGrid) send(t *testing.T, c *client.Client, flow string, first, bat
 				case r.Output.Rows.Len() != rows*each:
 					err = fmt.Errorf("%d rows came of %d, want %d", r.Output.Rows.Len(), rows, rows*each)
 				}
-				answered <- err
-			}()
+				mu.Lock()
+				defer mu.Unlock()
+				all = errors.Join(all, err)
+			},
 		}
-		sent <- nil
+		err := load.Run(t.Context(), nil)
+		ended <- errors.Join(err, all, t.Context().Err())
 	}()
 	return func() {
 		t.Helper()
-		if err := <-sent; err != nil {
-			t.Fatalf("flow %s, %d batches: %v", flow, batches, err)
-		}
-		var all error
-		for range batches {
-			all = errors.Join(all, <-answered)
-		}
-		if err := errors.Join(all, s.Close()); err != nil {
+		if err := errors.Join(<-ended, s.Close()); err != nil {
 			t.Fatalf("flow %s, %d batches: %v", flow, batches, err)
 		}
 		g.mu.Lock()

@@ -5,6 +5,7 @@ package upgrade
 import (
 	"slices"
 
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
@@ -25,27 +26,27 @@ func cases() []upgradeCase {
 		{flow: "Long", documents: []definition.Document{flow("Long", slices.Repeat([]string{"VerifyStu"}, 1000)...)}, refused: "--max-steps"},
 		{flow: "OwnKeys", refused: "choose another beginning", documents: append(saving("OwnKeys", "key: \"kisgrid:app:\"\n"), flow("OwnKeys", "SaveOwnKeys"))},
 		{flow: "Octal", refused: "decimal digits", documents: []definition.Document{
-			document(definition.KindFlow, "Octal", "status: 1\ncopies: 010\nflows:\n  - fname: Count\n")}},
+			testgrid.Document(definition.KindFlow, "Octal", "status: 1\ncopies: 010\nflows:\n  - fname: Count\n")}},
 		{flow: "Underscore", refused: "decimal digits", documents: append(saving("Underscore", "")[:1], flow("Underscore", "SaveUnderscore"),
-			document(definition.KindFunc, "SaveUnderscore", "fmode: Save\noption:\n  cname: StoreUnderscore\n  retry_times: 1_0\n  save: {key: \"{id}\", set: {n: one}}\n"))},
+			testgrid.Document(definition.KindFunc, "SaveUnderscore", "fmode: Save\noption:\n  cname: StoreUnderscore\n  retry_times: 1_0\n  save: {key: \"{id}\", set: {n: one}}\n"))},
 		{flow: "Off", refused: "as a text elsewhere", documents: append(saving("Off", "tls: 'off'\n"), flow("Off", "SaveOff"))},
 		{flow: "Tilde", refused: "as if the key were not there", documents: append(saving("Tilde", "username: ~\n"), flow("Tilde", "SaveTilde"))},
 		{flow: "NullParam", refused: "as an empty text", documents: append(saving("NullParam", "params: {mine: null}\n"), flow("NullParam", "SaveNullParam"))},
 		{flow: "Zeros", refused: "params.pool_size", documents: append(saving("Zeros", "params: {pool_size: 08}\n"), flow("Zeros", "SaveZeros"))},
 		{flow: "Colon", refused: "whose form", documents: append(saving("Colon", "")[:1], flow("Colon", "SaveColon"),
-			document(definition.KindFunc, "SaveColon", "fmode: Save\noption:\n  cname: StoreColon\n  save: {key: \"{ns:id}\", set: {n: one}}\n"))},
+			testgrid.Document(definition.KindFunc, "SaveColon", "fmode: Save\noption:\n  cname: StoreColon\n  save: {key: \"{ns:id}\", set: {n: one}}\n"))},
 		{flow: "Plain", documents: []definition.Document{flow("Plain", "VerifyStu"),
-			document(definition.KindFunc, "VerifyStu", "fmode: Verify\n")}},
+			testgrid.Document(definition.KindFunc, "VerifyStu", "fmode: Verify\n")}},
 		{flow: "Unsharded", documents: []definition.Document{
-			document(definition.KindFlow, "Unsharded", "status: 1\nflows:\n  - fname: Count\n")}},
+			testgrid.Document(definition.KindFlow, "Unsharded", "status: 1\nflows:\n  - fname: Count\n")}},
 	}
 }
 
 // saving is a connector with what its document says beyond its address, and a function that saves to it.
 func saving(name, more string) []definition.Document {
 	return []definition.Document{
-		document(definition.KindConn, "Store"+name, "type: redis\naddrs: ${REDIS_ADDR}\n"+more),
-		document(definition.KindFunc, "Save"+name, "fmode: Save\noption:\n  cname: Store"+name+"\n  save: {key: \"{id}\", set: {n: one}}\n"),
+		testgrid.Document(definition.KindConn, "Store"+name, "type: redis\naddrs: ${REDIS_ADDR}\n"+more),
+		testgrid.Document(definition.KindFunc, "Save"+name, "fmode: Save\noption:\n  cname: Store"+name+"\n  save: {key: \"{id}\", set: {n: one}}\n"),
 	}
 }
 
@@ -55,5 +56,5 @@ func flow(name string, functions ...string) definition.Document {
 	for _, f := range append(functions, "Count") {
 		yaml += "  - fname: " + f + "\n"
 	}
-	return document(definition.KindFlow, name, yaml)
+	return testgrid.Document(definition.KindFlow, name, yaml)
 }

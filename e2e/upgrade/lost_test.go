@@ -14,6 +14,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/definition"
@@ -46,11 +47,11 @@ func (v *version) next(n int) {
 
 func (v *version) documents() []definition.Document {
 	all := []definition.Document{
-		document(definition.KindConn, "Lost", fmt.Sprintf("type: redis\naddrs: ${REDIS_ADDR}\nkey: \"lost%d:\"\n", v.conn)),
-		document(definition.KindFlow, "Lost", fmt.Sprintf("status: 1\nshard_key: k\nflows:\n  - fname: Keep%d\n", v.function)),
+		testgrid.Document(definition.KindConn, "Lost", fmt.Sprintf("type: redis\naddrs: ${REDIS_ADDR}\nkey: \"lost%d:\"\n", v.conn)),
+		testgrid.Document(definition.KindFlow, "Lost", fmt.Sprintf("status: 1\nshard_key: k\nflows:\n  - fname: Keep%d\n", v.function)),
 	}
 	for i, n := range v.fields {
-		all = append(all, document(definition.KindFunc, fmt.Sprintf("Keep%d", i),
+		all = append(all, testgrid.Document(definition.KindFunc, fmt.Sprintf("Keep%d", i),
 			fmt.Sprintf("fmode: Save\noption:\n  cname: Lost\n  save: {key: \"{id}\", set: {f%d_%d: one}}\n", i, n)))
 	}
 	return all
@@ -67,17 +68,17 @@ func TestEtcdLost(t *testing.T) {
 	g.addCoordinator("")
 	g.startWorker("")
 	g.startWorker(g.earlier)
-	server := g.coordinators[0].address
+	server := g.Coordinators[0].Address
 	var clients []*client.Client
-	for _, c := range g.coordinators {
-		c, err := client.Dial(c.address, client.WithRetryFor(testprocess.Patience))
+	for _, c := range g.Coordinators {
+		c, err := client.Dial(c.Address, client.WithRetryFor(testprocess.Patience))
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
 		clients = append(clients, c)
 	}
-	store := redis.NewClient(&redis.Options{Addr: g.redis})
+	store := redis.NewClient(&redis.Options{Addr: g.Redis})
 	defer store.Close()
 
 	var v version
@@ -128,7 +129,7 @@ func TestEtcdLost(t *testing.T) {
 		})
 		g.awaitSessions()
 		for i, c := range clients {
-			if code, out, log := testprocess.Run(t, testprocess.Config{}, "kisgrid", "rollout", "status", "Lost", "--server", g.coordinators[i].address); code != 0 {
+			if code, out, log := testprocess.Run(t, testprocess.Config{}, "kisgrid", "rollout", "status", "Lost", "--server", g.Coordinators[i].Address); code != 0 {
 				t.Fatalf("version %d does not run at coordinator %d: %s%s", n, i, out, log)
 			}
 			submit(c)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
@@ -22,24 +23,16 @@ import (
 // once. A case's documents, which this build would not take in, go on running; written anew they are refused, and change nothing.
 func TestUpgrade(t *testing.T) {
 	g := startGrid(t, 2, 2)
-	g.put(document(definition.KindConn, "Counts", "type: redis\naddrs: ${REDIS_ADDR}\nkey: \"upgrade:\"\nsave: [Count]\n"),
-		document(definition.KindFunc, "Count", "fmode: Save\noption:\n  cname: Counts\n  save: {key: \"{id}\", incr: {n: one}}\n"))
+	g.definitions.Put(testgrid.Document(definition.KindConn, "Counts", "type: redis\naddrs: ${REDIS_ADDR}\nkey: \"upgrade:\"\nsave: [Count]\n"),
+		testgrid.Document(definition.KindFunc, "Count", "fmode: Save\noption:\n  cname: Counts\n  save: {key: \"{id}\", incr: {n: one}}\n"))
 	active := map[string]int64{}
 	for _, c := range cases() {
-		g.put(c.documents...)
+		g.definitions.Put(c.documents...)
 	}
 	for _, c := range cases() {
-		active[c.flow] = g.awaitStatus(c.flow, "is active", isActive).Active
+		active[c.flow] = g.definitions.Await(c.flow, "is active", isActive).Active
 	}
-	var addresses []string
-	for _, c := range g.coordinators {
-		addresses = append(addresses, c.address)
-	}
-	c, err := client.Dial(strings.Join(addresses, ","), client.WithRetryFor(testprocess.Patience))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c := g.Dial()
 
 	load, calm := context.WithCancel(t.Context())
 	defer calm()
@@ -68,7 +61,7 @@ func TestUpgrade(t *testing.T) {
 	step("new coordinators, which know nothing of before", func() { g.replaceCoordinators("") })
 
 	for _, k := range cases() {
-		status := g.awaitStatus(k.flow, "is active", isActive)
+		status := g.definitions.Await(k.flow, "is active", isActive)
 		if status.Active != active[k.flow] {
 			t.Errorf("flow %s runs revision %d, not the accepted one, %d", k.flow, status.Active, active[k.flow])
 		}
@@ -78,13 +71,13 @@ func TestUpgrade(t *testing.T) {
 		for i := range k.documents {
 			k.documents[i].YAML = append(k.documents[i].YAML, "# written again\n"...)
 		}
-		g.put(k.documents...)
+		g.definitions.Put(k.documents...)
 		if k.refused == "" {
-			g.awaitStatus(k.flow, "is active again", func(s *cluster.FlowStatus) bool { return isActive(s) && s.Active > active[k.flow] })
+			g.definitions.Await(k.flow, "is active again", func(s cluster.FlowStatus) bool { return isActive(s) && s.Active > active[k.flow] })
 			continue
 		}
-		status := g.awaitStatus(k.flow, "is refused", func(s *cluster.FlowStatus) bool { return s.State == cluster.StateRejected })
-		if text := fmt.Sprintf("%+v", *status); !strings.Contains(text, k.refused) {
+		status := g.definitions.Await(k.flow, "is refused", func(s cluster.FlowStatus) bool { return s.State == cluster.StateRejected })
+		if text := fmt.Sprintf("%+v", status); !strings.Contains(text, k.refused) {
 			t.Errorf("flow %s is refused, and does not say %q: %s", k.flow, k.refused, text)
 		}
 		if status.Active != active[k.flow] {
@@ -108,15 +101,15 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
-func isActive(s *cluster.FlowStatus) bool { return s.State == cluster.StateActive }
+func isActive(s cluster.FlowStatus) bool { return s.State == cluster.StateActive }
 
 // producer submits rows to one flow on a stream.
 type producer struct {
 	t      *testing.T
 	flow   string
 	client *client.Client
-	news   chan struct{} // has room for one: a batch was answered
-	rows   int           // submitted; of produce's goroutine until it has ended
+	news   chan struct{} // capacity 1; holds a token when a batch was answered
+	rows   int           // how many were submitted; only the goroutine of produce uses it until produce has ended
 }
 
 type row struct {
@@ -135,40 +128,34 @@ func (p *producer) produce(ctx context.Context) {
 		return
 	}
 	defer s.Close()
-	pause := time.NewTicker(20 * time.Millisecond)
-	defer pause.Stop()
-	var waiting sync.WaitGroup
-	defer waiting.Wait()
-	open := make(chan struct{}, 4)
-	for ctx.Err() == nil {
-		<-pause.C
-		rows := make([]row, 5)
-		for i := range rows {
-			id := fmt.Sprintf("%s-%d", p.flow, p.rows)
-			rows[i] = row{ID: id, Key: p.rows % 7, One: 1, Student: p.rows % 1000, Colon: id}
-			p.rows++
-		}
-		open <- struct{}{}
-		sent, err := s.Send(p.t.Context(), client.Rows(rows...), client.ReportOnly())
-		if err != nil {
-			p.t.Errorf("flow %s: send: %v", p.flow, err)
-			return
-		}
-		waiting.Go(func() {
-			result, err := sent.Wait(p.t.Context())
-			<-open
+	const size = 5
+	load := testgrid.Load{
+		Stream: s, Every: 20 * time.Millisecond, Open: 4, Options: []client.SubmitOption{client.ReportOnly()},
+		Next: func(int) *client.Batch {
+			rows := make([]row, size)
+			for i := range rows {
+				id := fmt.Sprintf("%s-%d", p.flow, p.rows)
+				rows[i] = row{ID: id, Key: p.rows % 7, One: 1, Student: p.rows % 1000, Colon: id}
+				p.rows++
+			}
+			return client.Rows(rows...)
+		},
+		Answered: func(n int, result *client.Result, err error) {
 			if err != nil {
 				p.t.Errorf("flow %s: %v", p.flow, err)
 				return
 			}
 			for _, o := range result.NotDone {
-				p.t.Errorf("flow %s: row %s: %+v", p.flow, rows[o.Row].ID, o)
+				p.t.Errorf("flow %s: row %d: %+v", p.flow, size*n+int(o.Row), o)
 			}
 			select {
 			case p.news <- struct{}{}:
 			default:
 			}
-		})
+		},
+	}
+	if err := load.Run(p.t.Context(), ctx.Done()); err != nil {
+		p.t.Errorf("flow %s: %v", p.flow, err)
 	}
 }
 
@@ -182,9 +169,4 @@ func (p *producer) awaitProgress() {
 			p.t.Fatalf("flow %s: nothing was answered within %v", p.flow, testprocess.Patience)
 		}
 	}
-}
-
-func document(kind definition.Kind, name, yaml string) definition.Document {
-	named := map[definition.Kind]string{definition.KindFlow: "flow_name", definition.KindFunc: "fname", definition.KindConn: "cname"}[kind]
-	return definition.Document{Kind: kind, Name: name, YAML: fmt.Appendf(nil, "kistype: %s\n%s: %s\n%s", kind, named, name, yaml)}
 }
