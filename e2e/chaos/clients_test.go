@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/client"
 )
@@ -40,9 +41,6 @@ type producer struct {
 	zipf   *rand.Zipf
 	next   [keys]uint64 // sequences
 
-	waiting sync.WaitGroup // for batches
-	open    chan struct{}  // has a token per unanswered batch; nil where any number may be
-
 	mu       sync.Mutex
 	ledger   []*sent  // guarded by mu
 	breaches []string // guarded by mu
@@ -52,9 +50,6 @@ type producer struct {
 func startProducer(ctx context.Context, t *testing.T, id int, seed uint64, target string, logger hclog.Logger) *producer {
 	t.Helper()
 	p := &producer{id: uint32(id), random: rand.New(rand.NewPCG(seed, uint64(id))), resent: map[string]int{}}
-	if *openFlag > 0 {
-		p.open = make(chan struct{}, *openFlag)
-	}
 	p.zipf = rand.NewZipf(p.random, 1.1, 4, keys-1)
 	var err error
 	if p.client, err = client.Dial(target, client.WithLogger(logger.Named(fmt.Sprintf("client-%d", id)))); err != nil {
@@ -78,62 +73,39 @@ func (p *producer) breach(format string, args ...any) {
 	p.breaches = append(p.breaches, fmt.Sprintf("client %d: ", p.id)+fmt.Sprintf(format, args...))
 }
 
-// produce sends batches at a rate in rows per second until stop is closed, and fewer where too many are unanswered.
+// produce sends batches at a rate in rows per second until stop is closed, and fewer where too many are unanswered. It returns when
+// each batch is answered, or ctx is done.
 func (p *producer) produce(ctx context.Context, stop <-chan struct{}, rate float64) {
 	const every = 25 * time.Millisecond
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-stop:
-			return
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		if p.open != nil {
-			select {
-			case <-stop:
-				return
-			case <-ctx.Done():
-				return
-			case p.open <- struct{}{}:
+	load := testgrid.Load{
+		Stream: p.stream, Every: every, Open: *openFlag, KeepOn: true,
+		Next: func(int) *client.Batch {
+			n := 1 + p.random.IntN(max(1, int(2*rate*every.Seconds())))
+			s := &sent{rows: make([]row, n), outOfOrder: map[int]bool{}, tries: 1}
+			for i := range s.rows {
+				key := p.zipf.Uint64()
+				p.next[key]++
+				s.rows[i] = row{Client: p.id, Key: uint32(key), Sequence: p.next[key]}
 			}
-		}
-		n := 1 + p.random.IntN(max(1, int(2*rate*every.Seconds())))
-		s := &sent{rows: make([]row, n), outOfOrder: map[int]bool{}}
-		for i := range s.rows {
-			key := p.zipf.Uint64()
-			p.next[key]++
-			s.rows[i] = row{Client: p.id, Key: uint32(key), Sequence: p.next[key]}
-		}
-		s.batch = client.Rows(s.rows...)
-		p.mu.Lock()
-		p.ledger = append(p.ledger, s)
-		p.mu.Unlock()
-		s.at = time.Now()
-		pending, err := p.send(ctx, s)
-		p.waiting.Go(func() {
-			p.await(ctx, s, pending, err)
-			if p.open != nil {
-				<-p.open
-			}
-		})
+			s.batch, s.at = client.Rows(s.rows...), time.Now()
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.ledger = append(p.ledger, s)
+			return s.batch
+		},
+		Answered: func(n int, r *client.Result, err error) {
+			p.mu.Lock()
+			s := p.ledger[n]
+			p.mu.Unlock()
+			p.finish(ctx, s, r, err)
+		},
 	}
+	_ = load.Run(ctx, stop) // finish is told of each Send that fails
 }
 
-func (p *producer) send(ctx context.Context, s *sent) (*client.Pending, error) {
-	s.tries++
-	return p.stream.Send(ctx, s.batch)
-}
-
-// await submits the batch again and again until each of its rows is done.
-func (p *producer) await(ctx context.Context, s *sent, pending *client.Pending, err error) {
+// finish takes the answer to a batch, and submits the batch again and again until each of its rows is done.
+func (p *producer) finish(ctx context.Context, s *sent, r *client.Result, err error) {
 	for {
-		var r *client.Result
-		if err == nil {
-			r, err = pending.Wait(ctx)
-		}
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -153,7 +125,11 @@ func (p *producer) await(ctx context.Context, s *sent, pending *client.Pending, 
 			}
 		}
 		time.Sleep(50 * time.Millisecond)
-		pending, err = p.send(ctx, s)
+		s.tries++
+		var pending *client.Pending
+		if pending, err = p.stream.Send(ctx, s.batch); err == nil {
+			r, err = pending.Wait(ctx)
+		}
 	}
 }
 

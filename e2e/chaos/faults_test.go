@@ -254,7 +254,7 @@ func (c *chaos) cutClient() *event {
 	}
 	k := c.grid.coordinators[c.random.IntN(len(c.grid.coordinators))]
 	i := c.random.IntN(len(k.proxies))
-	what := fmt.Sprintf("client %d from %s", i, k.address)
+	what := fmt.Sprintf("client %d from %s", i, k.Address)
 	if c.random.IntN(2) == 0 {
 		e := c.begin("break client", what, -1)
 		k.proxies[i].breakAll()

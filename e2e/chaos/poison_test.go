@@ -37,7 +37,7 @@ func TestPoison(t *testing.T) {
 	defer keeping.Wait()
 	defer close(stop)
 
-	p := startProducer(t.Context(), t, 0, 1, g.coordinators[0].address, hclog.NewNullLogger())
+	p := startProducer(t.Context(), t, 0, 1, g.coordinators[0].Address, hclog.NewNullLogger())
 	defer p.stream.Close()
 	const batches, of = 60, 50
 	var all []*client.Pending

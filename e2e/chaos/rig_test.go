@@ -5,7 +5,6 @@ package chaos
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,15 +18,10 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 )
-
-// start starts a program whose log stays in the grid's folder.
-func (g *grid) start(name string, env []string, program string, args ...string) *testprocess.Process {
-	g.t.Helper()
-	return testprocess.Start(g.t, testprocess.Config{Name: name, Env: env, Logs: g.dir}, program, args...)
-}
 
 // workerProcess is a worker's process and the proxy by which coordinators reach it.
 type workerProcess struct {
@@ -39,10 +33,9 @@ type workerProcess struct {
 
 // coordinator is a coordinator's place; its process changes.
 type coordinator struct {
-	*testprocess.Process
-	address string
-	proxies []*proxy // one per client
-	starts  int
+	*testgrid.Coordinator
+	proxies []*proxy // one for each client
+	starts  int      // how many processes were started there
 }
 
 // member is one member of etcd.
@@ -51,63 +44,59 @@ type member struct {
 	name, client, peer, dir string
 }
 
-// grid is all processes. Its fields belong to the goroutine that makes things happen.
+// grid is all processes of the cluster. The goroutine that makes things happen owns the fields, unless a field says otherwise.
 type grid struct {
+	*testgrid.Grid
 	t            *testing.T
 	dir          string // of logs and records
 	members      []*member
-	embedded     *devcluster.Etcd // in place of members
-	initial      string           // members, as etcd wants to be told of them
+	embedded     *devcluster.Etcd // used in place of members where no etcd is installed
+	initial      string           // the members, as etcd's --initial-cluster has them
 	etcd         []string         // addresses
-	redis        string           // address
 	store        *cluster.Store
 	coordinators []*coordinator // their processes are guarded by mu
 
 	mu      sync.Mutex
 	workers []*workerProcess // that run; guarded by mu
 	all     []string         // names of all that ever ran, by index; guarded by mu
-	peak    map[string]int64
+	peak    map[string]int64 // the most memory of a coordinator and of a worker, in bytes; guarded by mu
 }
 
 // startGrid starts everything and waits until the flow runs.
 func startGrid(t *testing.T, clients int) *grid {
 	t.Helper()
-	g := &grid{t: t, dir: *dirFlag, redis: testprocess.Address(t), peak: map[string]int64{}}
+	g := &grid{Grid: testgrid.New(t), t: t, dir: *dirFlag, peak: map[string]int64{}}
 	if g.dir == "" {
 		g.dir = t.TempDir()
 	} else if err := os.MkdirAll(g.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	g.startEtcd()
-	testprocess.StartRedis(t, g.redis, func() (io.Closer, error) {
-		return devcluster.StartRedis(devcluster.RedisConfig{Address: g.redis})
-	})
-	store, err := cluster.Open(cluster.Config{Endpoints: g.etcd})
-	if err != nil {
+	g.Etcd, g.Lease = strings.Join(g.etcd, ","), leaseFlag.String()
+	g.Worker = testgrid.Program{Path: os.Args[0], Env: []string{roleVariable + "=worker"}}
+	testgrid.StartRedis(t, g.Redis)
+	g.store = testgrid.OpenDefinitions(t, g.etcd...).Store
+	if err := g.store.Wait(t.Context(), func(error) {}); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = store.Close() })
-	g.store = store
-	if err := store.Wait(t.Context(), func(error) {}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := store.PutDocuments(t.Context(), nil, documents(1), nil); err != nil {
+	if _, err := g.store.PutDocuments(t.Context(), nil, documents(1), nil); err != nil {
 		t.Fatal(err)
 	}
 	for range *workersFlag {
 		g.startWorker("")
 	}
 	for range 2 {
-		c := &coordinator{address: testprocess.Address(t)}
+		c := &coordinator{Coordinator: g.AddCoordinator()}
 		g.coordinators = append(g.coordinators, c)
 		g.startCoordinator(c)
 		for range clients {
-			c.proxies = append(c.proxies, startProxy(t, c.address))
+			c.proxies = append(c.proxies, startProxy(t, c.Address))
 		}
 	}
 	return g
 }
 
+// startEtcd starts an etcd of three members, or an embedded one of one member where no etcd is installed.
 func (g *grid) startEtcd() {
 	g.t.Helper()
 	if _, err := exec.LookPath("etcd"); err != nil {
@@ -141,7 +130,7 @@ func (g *grid) startEmbedded() {
 
 func (g *grid) startMember(m *member) {
 	g.t.Helper()
-	m.Process = g.start(m.name, nil, "etcd", "--name", m.name, "--data-dir", m.dir, "--log-level", "error", "--logger", "zap",
+	m.Process = testprocess.Start(g.t, testprocess.Config{Name: m.name, Logs: g.dir}, "etcd", "--name", m.name, "--data-dir", m.dir, "--log-level", "error", "--logger", "zap",
 		"--listen-client-urls", "http://"+m.client, "--advertise-client-urls", "http://"+m.client,
 		"--listen-peer-urls", m.peer, "--initial-advertise-peer-urls", m.peer, "--initial-cluster", g.initial)
 }
@@ -171,8 +160,7 @@ func (g *grid) startCoordinator(c *coordinator) {
 	name := fmt.Sprintf("coordinator-%d.%d", slices.Index(g.coordinators, c)+1, c.starts)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	c.Process = g.start(name, nil, "coordinator",
-		"--listen", c.address, "--http", "", "--etcd", strings.Join(g.etcd, ","), "--lease", leaseFlag.String())
+	c.Process = g.RunCoordinator(testprocess.Config{Name: name, Logs: g.dir}, c.Address, "")
 }
 
 var startingID = regexp.MustCompile(`starting: id=(coordinator-[0-9a-f]{12})`)
@@ -197,9 +185,8 @@ func (g *grid) startWorker(name string) *workerProcess {
 	record := fmt.Sprintf("%s.%d", name, w.index+1)
 	listen := testprocess.Address(g.t)
 	w.proxy = startProxy(g.t, listen)
-	w.Process = g.start(record, []string{roleVariable + "=worker", recordVariable + "=" + recordPath(g.dir, record), "REDIS_ADDR=" + g.redis},
-		os.Args[0], "--name", name, "--listen", listen, "--advertise", w.proxy.address(), "--http", "",
-		"--etcd", strings.Join(g.etcd, ","), "--lease", leaseFlag.String())
+	w.Process = g.RunWorker(testprocess.Config{Name: record, Env: []string{recordVariable + "=" + recordPath(g.dir, record)}, Logs: g.dir},
+		name, listen, "", "--advertise", w.proxy.address())
 	go func() {
 		<-w.Exited()
 		w.proxy.close()

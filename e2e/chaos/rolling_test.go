@@ -25,7 +25,7 @@ func TestRollingRestarts(t *testing.T) {
 	for i := range clients {
 		var addresses []string
 		for j := range g.coordinators { // each prefers another
-			addresses = append(addresses, g.coordinators[(i+j)%len(g.coordinators)].address)
+			addresses = append(addresses, g.coordinators[(i+j)%len(g.coordinators)].Address)
 		}
 		p := startProducer(ctx, t, i, *seedFlag, strings.Join(addresses, ","), hclog.NewNullLogger())
 		producers = append(producers, p)
@@ -54,7 +54,6 @@ func TestRollingRestarts(t *testing.T) {
 	close(stop)
 	producing.Wait()
 	for _, p := range producers {
-		p.waiting.Wait()
 		for code, n := range p.resent {
 			t.Errorf("client %d was told %s %d times", p.id, code, n)
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
@@ -18,11 +19,11 @@ import (
 // on one revision, whose documents belong together, and no row fails.
 func TestActivationUnderLoad(t *testing.T) {
 	r := start(t, devcluster.Config{Coordinators: 2, Workers: 3})
-	r.awaitState("Live", cluster.StateActive, r.put(documents(1)...))
+	r.awaitState("Live", cluster.StateActive, r.definitions.Put(documents(1)...))
 	l := r.startLoad("Live", 4, 50)
 	const versions = 20
 	for version := 2; version <= versions; version++ {
-		revision := r.put(documents(version)...)
+		revision := r.definitions.Put(documents(version)...)
 		if s := r.awaitState("Live", cluster.StateActive, revision); s.Active != revision || s.Applied != 3 || s.Of != 3 {
 			t.Errorf("version %d is active as %+v, want revision %d, taken by 3 of 3 workers", version, s, revision)
 		}
@@ -35,7 +36,7 @@ func TestActivationUnderLoad(t *testing.T) {
 		t.Errorf("%d of %d versions were seen to run", len(l.versions), versions)
 	}
 	t.Logf("%d batches with %d rows ran on %d revisions", l.batches, l.rows, len(l.versions))
-	if history, err := r.store.History(t.Context(), "Live"); err != nil || len(history) < cluster.HistoryKeep {
+	if history, err := r.definitions.Store.History(t.Context(), "Live"); err != nil || len(history) < cluster.HistoryKeep {
 		t.Errorf("the history has %d revisions (%v), want %d at least", len(history), err, cluster.HistoryKeep)
 	}
 }
@@ -44,12 +45,12 @@ func TestActivationUnderLoad(t *testing.T) {
 // revision as long as it is kept, and is refused with REVISION_GONE after that.
 func TestOldRevision(t *testing.T) {
 	r := start(t, devcluster.Config{Workers: 1})
-	old := r.put(documents(1)...)
+	old := r.definitions.Put(documents(1)...)
 	r.awaitState("Live", cluster.StateActive, old)
 	c := r.dial()
 	last := old
 	for version := 2; version <= cluster.HistoryKeep+2; version++ {
-		last = r.put(documents(version)...)
+		last = r.definitions.Put(documents(version)...)
 		r.awaitState("Live", cluster.StateActive, last)
 	}
 	sentAgain := client.Rows(row{ID: 1})
@@ -87,7 +88,7 @@ func TestOldRevision(t *testing.T) {
 
 // forget takes a revision out of the history, as time does.
 func (r *rig) forget(flow string, revision int64) error {
-	_, err := r.etcd.Delete(r.t.Context(), fmt.Sprintf("/kisgrid/history/flow/%s/%d", flow, revision))
+	_, err := r.definitions.Etcd.Delete(r.t.Context(), fmt.Sprintf("/kisgrid/history/flow/%s/%d", flow, revision))
 	return err
 }
 
@@ -109,13 +110,13 @@ func (r *rig) awaitRunning(c *client.Client, revision int64) {
 func TestFiftyWorkers(t *testing.T) {
 	const workers, changes = 50, 10
 	r := start(t, devcluster.Config{Coordinators: 2, Workers: workers, Lease: 30 * time.Second})
-	r.awaitState("Live", cluster.StateActive, r.put(documents(1)...))
+	r.awaitState("Live", cluster.StateActive, r.definitions.Put(documents(1)...))
 	c := r.dial()
 	r.awaitRunning(c, r.awaitState("Live", cluster.StateActive, 1).Active)
 	var took []time.Duration
 	for version := 2; version < 2+changes; version++ {
 		began := time.Now()
-		revision := r.put(documents(version)...)
+		revision := r.definitions.Put(documents(version)...)
 		s := r.awaitState("Live", cluster.StateActive, revision)
 		for _, n := range r.Coordinators() {
 			r.awaitRevisionAt(n.Address(), revision)
@@ -157,17 +158,17 @@ func TestDeletedFlowsLeaveNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := r.dial()
-	r.awaitState("Live", cluster.StateActive, r.put(documents(1)...))
+	r.awaitState("Live", cluster.StateActive, r.definitions.Put(documents(1)...))
 	flow := func(i int) string { return fmt.Sprintf("Flow%d", i) }
 	run := func(i int) {
-		revision := r.put(document(definition.KindFlow, flow(i), fmt.Sprintf("flow_name: %s\nstatus: 1\nshard_key: id\nflows: [{fname: First}, {fname: Second}]\n", flow(i))))
+		revision := r.definitions.Put(testgrid.Document(definition.KindFlow, flow(i), fmt.Sprintf("flow_name: %s\nstatus: 1\nshard_key: id\nflows: [{fname: First}, {fname: Second}]\n", flow(i))))
 		r.awaitState(flow(i), cluster.StateActive, revision)
 		for range 4 { // two coordinators
 			if result, err := c.Submit(t.Context(), flow(i), numbered(0, 100)); err != nil || len(result.NotDone) > 0 {
 				t.Fatalf("flow %s: %+v, %v", flow(i), result, err)
 			}
 		}
-		r.delete("flow/" + flow(i))
+		r.definitions.Delete("flow/" + flow(i))
 	}
 	plans := func() (all float64) {
 		for _, n := range workers {

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
@@ -43,7 +44,7 @@ const flowKey = "/kisgrid/config/flow/Live"
 // TestBadDocuments puts one bad document after another, as etcdctl would: nothing that runs changes, also not when every
 // coordinator restarts, and the status says what is wrong with which line of which document.
 func TestBadDocuments(t *testing.T) {
-	flow := func(yaml string) definition.Document { return document(definition.KindFlow, "Live", yaml) }
+	flow := func(yaml string) definition.Document { return testgrid.Document(definition.KindFlow, "Live", yaml) }
 	steps := func(names ...string) definition.Document {
 		text := "flow_name: Live\nstatus: 1\nshard_key: id\nflows:\n"
 		for _, name := range names {
@@ -66,34 +67,34 @@ func TestBadDocuments(t *testing.T) {
 		{"an unknown key", []definition.Document{flow("flow_name: Live\nstatus: 1\nshard_kye: id\nflows:\n  - fname: First\n")}, nil, []string{flowKey + ":4", "shard_kye", "shard_key"}},
 		{"a duplicate key", []definition.Document{flow("flow_name: Live\nstatus: 1\nstatus: 0\nflows:\n  - fname: First\n")}, nil, []string{flowKey + ":4", "status"}},
 		{"a wrong type", []definition.Document{flow("flow_name: Live\nstatus: 1\ncopies: many\nflows:\n  - fname: First\n")}, nil, []string{flowKey + ":4", "copies", "many"}},
-		{"a wrong type in a function", []definition.Document{document(definition.KindFunc, "First", "fname: First\nfmode: Calculate\ntimeout: soon\n")}, nil,
+		{"a wrong type in a function", []definition.Document{testgrid.Document(definition.KindFunc, "First", "fmode: Calculate\ntimeout: soon\n")}, nil,
 			[]string{"/kisgrid/config/func/First:4", "timeout", "soon"}},
 		{"a function without a document", []definition.Document{steps("First", "Third")}, nil, []string{flowKey + ":7", "flows[1].fname", "Third"}},
 		{"a connector without a document", []definition.Document{
-			document(definition.KindFunc, "Keep", "fname: Keep\nfmode: Save\noption:\n  cname: Nowhere\n"), steps("First", "Keep")}, nil,
+			testgrid.Document(definition.KindFunc, "Keep", "fmode: Save\noption:\n  cname: Nowhere\n"), steps("First", "Keep")}, nil,
 			[]string{"/kisgrid/config/func/Keep:5", "option.cname", "Nowhere"}},
 		{"a name that differs from its key", []definition.Document{flow("flow_name: Life\nstatus: 1\nflows:\n  - fname: First\n")}, nil, []string{flowKey + ":2", "Life", "Live"}},
 		{"a kind that differs from its key", []definition.Document{raw("kistype: conn\ncname: Live\ntype: memory\n")}, nil, []string{flowKey + ":1", "kistype", "conn"}},
 		{"over 1 MiB", []definition.Document{raw("kistype: flow\nflow_name: Live\nstatus: 1\nflows:\n  - fname: First\n#" + strings.Repeat("x", 1<<20) + "\n")}, nil,
 			[]string{flowKey, "over the limit of 1048576 bytes"}},
 		{"row types that don't fit", []definition.Document{
-			document(definition.KindFunc, "Narrow", "fname: Narrow\nfmode: Calculate\n"), document(definition.KindFunc, "Tally", "fname: Tally\nfmode: Verify\n"),
+			testgrid.Document(definition.KindFunc, "Narrow", "fmode: Calculate\n"), testgrid.Document(definition.KindFunc, "Tally", "fmode: Verify\n"),
 			steps("Narrow", "Tally")}, nil, []string{"worker-1", "flow/Live:7", "flows[1].fname", "points"}},
-		{"a mode that differs from the code's", []definition.Document{document(definition.KindFunc, "First", "fname: First\nfmode: Verify\n")}, nil,
+		{"a mode that differs from the code's", []definition.Document{testgrid.Document(definition.KindFunc, "First", "fmode: Verify\n")}, nil,
 			[]string{"worker-1", "func/First", "fmode", "Calculate"}},
 		{"a name that no environment has", []definition.Document{
-			document(definition.KindConn, "Store", "cname: Store\ntype: redis\naddrs: ${NO_SUCH_REDIS}\n"),
-			document(definition.KindFunc, "Keep", "fname: Keep\nfmode: Save\noption:\n  cname: Store\n"), steps("First", "Keep")}, nil,
+			testgrid.Document(definition.KindConn, "Store", "type: redis\naddrs: ${NO_SUCH_REDIS}\n"),
+			testgrid.Document(definition.KindFunc, "Keep", "fmode: Save\noption:\n  cname: Store\n"), steps("First", "Keep")}, nil,
 			[]string{"worker-1", "conn/Store", "addrs", "NO_SUCH_REDIS"}},
 		{"a type of connector that nothing opens", []definition.Document{
-			document(definition.KindConn, "Store", "cname: Store\ntype: stone\naddrs: here\n"),
-			document(definition.KindFunc, "Keep", "fname: Keep\nfmode: Save\noption:\n  cname: Store\n"), steps("First", "Keep")}, nil,
+			testgrid.Document(definition.KindConn, "Store", "type: stone\naddrs: here\n"),
+			testgrid.Document(definition.KindFunc, "Keep", "fmode: Save\noption:\n  cname: Store\n"), steps("First", "Keep")}, nil,
 			[]string{"conn/Store", "stone"}},
 		{"a needed function deleted", nil, []string{"func/Second"}, []string{flowKey, "flows[1].fname", "Second"}},
 	}
 
 	r := start(t, devcluster.Config{Coordinators: 2, Workers: 1, Register: registerTally})
-	revision := r.put(documents(1)...)
+	revision := r.definitions.Put(documents(1)...)
 	r.awaitState("Live", cluster.StateActive, revision)
 	c := r.dial()
 	runs := func(when string) {
@@ -118,10 +119,10 @@ func TestBadDocuments(t *testing.T) {
 			r.t = t // what waits in vain ends this case
 			before := counted()
 			if len(bad.put) > 0 {
-				r.put(bad.put...)
+				r.definitions.Put(bad.put...)
 			}
 			if len(bad.del) > 0 {
-				r.delete(bad.del...)
+				r.definitions.Delete(bad.del...)
 			}
 			rejected := func(s cluster.FlowStatus) bool {
 				text := strings.Join(s.Reasons, "\n")
@@ -133,7 +134,7 @@ func TestBadDocuments(t *testing.T) {
 				return s.State == cluster.StateRejected && s.Active == revision && (s.Wanted > revision || len(bad.put) == 0)
 			}
 			what := fmt.Sprintf("rejected for %q, with revision %d active", bad.says, revision)
-			r.await("Live", what, rejected)
+			r.definitions.Await("Live", what, rejected)
 			runs("after a bad document")
 			r.until("it is counted", func() error { // by the one that leads, just after the status is written
 				if now := counted(); now != before+1 {
@@ -146,9 +147,9 @@ func TestBadDocuments(t *testing.T) {
 			for _, n := range r.Coordinators() {
 				r.awaitAt(n, "Live", what, rejected)
 			}
-			r.await("Live", what, rejected)
+			r.definitions.Await("Live", what, rejected)
 			// What was right before is right again, under another number.
-			revision = r.put(documents(1)...)
+			revision = r.definitions.Put(documents(1)...)
 			r.awaitState("Live", cluster.StateActive, revision)
 			r.awaitRunning(c, revision)
 		})
@@ -238,9 +239,9 @@ func metric(t testing.TB, n *devcluster.Node, name, flow string) float64 {
 // TestRejectionsAreCounted reads the metric that counts rejected revisions.
 func TestRejectionsAreCounted(t *testing.T) {
 	r := start(t, devcluster.Config{Workers: 1})
-	r.awaitState("Live", cluster.StateActive, r.put(documents(1)...))
+	r.awaitState("Live", cluster.StateActive, r.definitions.Put(documents(1)...))
 	for i := range 3 {
-		revision := r.put(document(definition.KindFlow, "Live", fmt.Sprintf("flow_name: Live\nbad_%d: 1\n", i)))
+		revision := r.definitions.Put(testgrid.Document(definition.KindFlow, "Live", fmt.Sprintf("bad_%d: 1\n", i)))
 		r.awaitState("Live", cluster.StateRejected, revision)
 	}
 	n := r.Coordinators()[0]
@@ -263,9 +264,9 @@ func TestOffAndGone(t *testing.T) {
 		"disabled": {func(r *rig) {
 			d := documents(1)[0]
 			d.YAML = []byte(strings.Replace(string(d.YAML), "status: 1", "status: 0", 1))
-			r.put(d)
+			r.definitions.Put(d)
 		}, batch.CodeFlowDisabled},
-		"deleted": {func(r *rig) { r.delete("flow/Live") }, batch.CodeUnknownFlow},
+		"deleted": {func(r *rig) { r.definitions.Delete("flow/Live") }, batch.CodeUnknownFlow},
 	} {
 		t.Run(name, func(t *testing.T) {
 			entered, leave := make(chan struct{}, 16), make(chan struct{})
@@ -281,7 +282,7 @@ func TestOffAndGone(t *testing.T) {
 				}))
 				reg.Func("Second", kis.Calculate(second))
 			}})
-			revision := r.put(documents(1)...)
+			revision := r.definitions.Put(documents(1)...)
 			r.awaitState("Live", cluster.StateActive, revision)
 			k := r.dial()
 			s, err := k.Stream(t.Context(), "Live")

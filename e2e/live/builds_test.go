@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/definition"
@@ -17,7 +18,7 @@ import (
 
 // withThird are the documents of a version whose flow needs a function that only the new build has.
 func withThird(version int) []definition.Document {
-	docs := append(documents(version), document(definition.KindFunc, "Third", "fname: Third\nfmode: Verify\n"))
+	docs := append(documents(version), testgrid.Document(definition.KindFunc, "Third", "fmode: Verify\n"))
 	docs[0].YAML = append(docs[0].YAML, "  - fname: Third\n"...)
 	return docs
 }
@@ -52,12 +53,12 @@ func TestRollingOutAFunction(t *testing.T) {
 	if err := r.Await(t.Context(), len(old)); err != nil {
 		t.Fatal(err)
 	}
-	before := r.put(documents(1)...)
+	before := r.definitions.Put(documents(1)...)
 	r.awaitState("Live", cluster.StateActive, before)
 	l := r.startLoad("Live", 4, 50)
 	l.awaitRevision(before)
 
-	wanted := r.put(withThird(2)...)
+	wanted := r.definitions.Put(withThird(2)...)
 	s := r.awaitState("Live", cluster.StatePending, wanted)
 	if s.Active != before || !strings.Contains(strings.Join(s.Reasons, "\n"), "function Third is missing on 3 live workers") {
 		t.Errorf("without the function the status is %+v, want %d to stay active", s, before)
@@ -80,7 +81,7 @@ func TestRollingOutAFunction(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	last := r.put(withThird(3)...)
+	last := r.definitions.Put(withThird(3)...)
 	if s := r.awaitState("Live", cluster.StateActive, last); s.Of != 3 {
 		t.Errorf("after the replacement the status is %+v, want 3 capable workers", s)
 	}
@@ -126,9 +127,9 @@ func TestRowTypesOfBuilds(t *testing.T) {
 	if err := r.Await(t.Context(), 2); err != nil {
 		t.Fatal(err)
 	}
-	revision := r.put(
-		document(definition.KindFlow, "Typed", "flow_name: Typed\nstatus: 1\nshard_key: id\nflows: [{fname: Make}, {fname: Use}]\n"),
-		document(definition.KindFunc, "Make", "fname: Make\nfmode: Calculate\n"), document(definition.KindFunc, "Use", "fname: Use\nfmode: Calculate\n"))
+	revision := r.definitions.Put(
+		testgrid.Document(definition.KindFlow, "Typed", "status: 1\nshard_key: id\nflows: [{fname: Make}, {fname: Use}]\n"),
+		testgrid.Document(definition.KindFunc, "Make", "fmode: Calculate\n"), testgrid.Document(definition.KindFunc, "Use", "fmode: Calculate\n"))
 	s := r.awaitState("Typed", cluster.StateActive, revision)
 	if s.Applied != 1 || s.Of != 1 || len(s.Workers) != 1 || !strings.HasPrefix(s.Workers[0].ID, "old-") || s.Workers[0].State != "unfit" ||
 		!strings.Contains(strings.Join(s.Workers[0].Reasons, "\n"), "points") {
@@ -156,9 +157,9 @@ func TestRowTypesOfBuilds(t *testing.T) {
 // TestDeclaredFunctions runs a flow of functions that no worker has registered, since their documents say all.
 func TestDeclaredFunctions(t *testing.T) {
 	r := start(t, devcluster.Config{Workers: 1})
-	revision := r.put(
-		document(definition.KindFlow, "Told", "flow_name: Told\nstatus: 1\nshard_key: id\nflows: [{fname: First}, {fname: Store}]\n"), function("First", 1),
-		document(definition.KindFunc, "Store", "fname: Store\nfmode: Save\noption:\n  cname: Store\n  save: {key: \"{id}\", set: {id: id}}\n"),
-		document(definition.KindConn, "Store", "cname: Store\ntype: memory\n"))
+	revision := r.definitions.Put(
+		testgrid.Document(definition.KindFlow, "Told", "status: 1\nshard_key: id\nflows: [{fname: First}, {fname: Store}]\n"), function("First", 1),
+		testgrid.Document(definition.KindFunc, "Store", "fmode: Save\noption:\n  cname: Store\n  save: {key: \"{id}\", set: {id: id}}\n"),
+		testgrid.Document(definition.KindConn, "Store", "type: memory\n"))
 	r.awaitState("Told", cluster.StateActive, revision)
 }

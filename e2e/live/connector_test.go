@@ -11,6 +11,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/definition"
@@ -30,20 +31,10 @@ func keep(_ context.Context, to kis.Writer, in row) error {
 // withStore are the documents of a version that also saves each row, through a connector at these addresses.
 func withStore(version int, addrs string) []definition.Document {
 	docs := append(documents(version),
-		document(definition.KindFunc, "Keep", "fname: Keep\nfmode: Save\noption:\n  cname: Store\n"),
-		document(definition.KindConn, "Store", "cname: Store\ntype: redis\naddrs: "+addrs+"\n"))
+		testgrid.Document(definition.KindFunc, "Keep", "fmode: Save\noption:\n  cname: Store\n"),
+		testgrid.Document(definition.KindConn, "Store", "type: redis\naddrs: "+addrs+"\n"))
 	docs[0].YAML = append(docs[0].YAML, "  - fname: Keep\n"...)
 	return docs
-}
-
-func startRedis(t testing.TB) *miniredis.Miniredis {
-	t.Helper()
-	m := miniredis.NewMiniRedis()
-	if err := m.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(m.Close)
-	return m
 }
 
 // saved adds up what Keep counted.
@@ -63,14 +54,14 @@ func saved(t testing.TB, m *miniredis.Miniredis) int {
 // TestChangedAddress moves a connector from one Redis to another and back under load: no row fails and none is saved nowhere or
 // twice, and the connection to the one that is left is closed.
 func TestChangedAddress(t *testing.T) {
-	a, b := startRedis(t), startRedis(t)
+	a, b := miniredis.RunT(t), miniredis.RunT(t)
 	r := start(t, devcluster.Config{Workers: 2, Register: registerSave})
-	revision := r.put(withStore(1, a.Addr())...)
+	revision := r.definitions.Put(withStore(1, a.Addr())...)
 	r.awaitState("Live", cluster.StateActive, revision)
 	l := r.startLoad("Live", 3, 50)
 	l.awaitRevision(revision)
 	for i, to := range []*miniredis.Miniredis{b, a, b} {
-		revision = r.put(withStore(i+2, to.Addr())...)
+		revision = r.definitions.Put(withStore(i+2, to.Addr())...)
 		r.awaitState("Live", cluster.StateActive, revision)
 		l.awaitRevision(revision)
 	}
@@ -88,7 +79,7 @@ func TestChangedAddress(t *testing.T) {
 
 // TestEnvironmentOfEachWorker resolves ${NAME} on each worker, and has a name that one of them lacks rejected by that one.
 func TestEnvironmentOfEachWorker(t *testing.T) {
-	a, b := startRedis(t), startRedis(t)
+	a, b := miniredis.RunT(t), miniredis.RunT(t)
 	r := start(t, devcluster.Config{Register: registerSave})
 	for name, variables := range map[string]map[string]string{"one": {"STORE": a.Addr(), "ONLY_HERE": a.Addr()}, "other": {"STORE": b.Addr()}} {
 		environment := func(name string) (string, bool) { value, ok := variables[name]; return value, ok }
@@ -99,7 +90,7 @@ func TestEnvironmentOfEachWorker(t *testing.T) {
 	if err := r.Await(t.Context(), 2); err != nil {
 		t.Fatal(err)
 	}
-	revision := r.put(withStore(1, "${STORE}")...)
+	revision := r.definitions.Put(withStore(1, "${STORE}")...)
 	r.awaitState("Live", cluster.StateActive, revision)
 	c := r.dial()
 	r.awaitRunning(c, revision)
@@ -114,7 +105,7 @@ func TestEnvironmentOfEachWorker(t *testing.T) {
 	if atA, atB := saved(t, a), saved(t, b); atA == 0 || atB == 0 || atA+atB-before != len(rows) {
 		t.Errorf("%d and %d rows were saved, want some at both and %d together", atA, atB, len(rows)+before)
 	}
-	history, err := r.store.Revision(t.Context(), "Live", revision)
+	history, err := r.definitions.Store.Revision(t.Context(), "Live", revision)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,8 +115,8 @@ func TestEnvironmentOfEachWorker(t *testing.T) {
 		}
 	}
 
-	wanted := r.put(withStore(2, "${ONLY_HERE}")...)
-	s := r.await("Live", "rejected by one worker and taken by the other", func(s cluster.FlowStatus) bool {
+	wanted := r.definitions.Put(withStore(2, "${ONLY_HERE}")...)
+	s := r.definitions.Await("Live", "rejected by one worker and taken by the other", func(s cluster.FlowStatus) bool {
 		return s.State == cluster.StateRejected && s.Wanted >= wanted && s.Applied == 1
 	})
 	if s.Active != revision || len(s.Workers) != 1 || !strings.HasPrefix(s.Workers[0].ID, "other-") ||
@@ -137,7 +128,7 @@ func TestEnvironmentOfEachWorker(t *testing.T) {
 // TestConnectorChangesUnderARun changes a connector's address, and then what its keys begin with, while a row of the revision before
 // is between two functions: that row is saved where its revision says, and the next batches where theirs say.
 func TestConnectorChangesUnderARun(t *testing.T) {
-	a, b := startRedis(t), startRedis(t)
+	a, b := miniredis.RunT(t), miniredis.RunT(t)
 	entered, leave := make(chan struct{}), make(chan struct{})
 	const held = 7
 	r := start(t, devcluster.Config{Workers: 1, Register: func(reg *kis.Registry) {
@@ -185,7 +176,7 @@ func TestConnectorChangesUnderARun(t *testing.T) {
 	}
 	at := func(m *miniredis.Miniredis, key string) string { return m.HGet(key, "times") }
 
-	r.awaitState("Live", cluster.StateActive, r.put(slowly(withStore(1, a.Addr()))...))
+	r.awaitState("Live", cluster.StateActive, r.definitions.Put(slowly(withStore(1, a.Addr()))...))
 	ends(submit(1))
 	under := submit(held)
 	select {
@@ -193,7 +184,7 @@ func TestConnectorChangesUnderARun(t *testing.T) {
 	case <-time.After(patience):
 		t.Fatal("the row does not come to the second function")
 	}
-	revision := r.put(slowly(withStore(2, b.Addr()))...)
+	revision := r.definitions.Put(slowly(withStore(2, b.Addr()))...)
 	r.awaitState("Live", cluster.StateActive, revision)
 	r.awaitRunning(c, revision)
 	ends(submit(2))
@@ -202,7 +193,7 @@ func TestConnectorChangesUnderARun(t *testing.T) {
 	}
 	docs := slowly(withStore(3, b.Addr()))
 	docs[len(docs)-1].YAML = append(docs[len(docs)-1].YAML, "key: moved/\n"...)
-	revision = r.put(docs...)
+	revision = r.definitions.Put(docs...)
 	r.awaitState("Live", cluster.StateActive, revision)
 	r.awaitRunning(c, revision)
 	ends(submit(3))

@@ -147,7 +147,7 @@ func TestCutsWhileRevisionsSwitch(t *testing.T) {
 	const versions, callers = 15, 6
 	w := newWitness()
 	r := start(t, devcluster.Config{Coordinators: 3, Workers: 2, Register: w.register})
-	revision := r.put(documents(1)...)
+	revision := r.definitions.Put(documents(1)...)
 	r.awaitState("Live", cluster.StateActive, revision)
 	k := &cutter{one: 25, random: rand.New(rand.NewPCG(1, 2))}
 	c, err := client.Dial(r.addresses(), client.WithRetryFor(patience), client.WithRetryDelay(time.Millisecond, 10*time.Millisecond),
@@ -162,7 +162,7 @@ func TestCutsWhileRevisionsSwitch(t *testing.T) {
 	}
 	l.stream(c, "Live", 3, 20)
 	for version := 2; version <= versions; version++ {
-		revision = r.put(documents(version)...)
+		revision = r.definitions.Put(documents(version)...)
 		r.awaitState("Live", cluster.StateActive, revision)
 		l.awaitRevision(revision)
 	}

@@ -3,7 +3,6 @@ package live
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -12,11 +11,10 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/goleak"
-	"go.uber.org/zap"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
@@ -59,30 +57,26 @@ func register(r *kis.Registry) {
 	r.Func("Second", kis.Calculate(second))
 }
 
-func document(kind definition.Kind, name, yaml string) definition.Document {
-	return definition.Document{Kind: kind, Name: name, YAML: []byte("kistype: " + string(kind) + "\n" + yaml)}
-}
-
 // documents are those of the flow Live in one version, which each of them names.
 func documents(version int) []definition.Document {
 	return []definition.Document{
-		document(definition.KindFlow, "Live", fmt.Sprintf("flow_name: Live\nstatus: 1\nshard_key: id\nflows:\n  - fname: First\n    params: {flow: \"%d\"}\n  - fname: Second\n", version)),
+		testgrid.Document(definition.KindFlow, "Live", fmt.Sprintf("status: 1\nshard_key: id\nflows:\n  - fname: First\n    params: {flow: \"%d\"}\n  - fname: Second\n", version)),
 		function("First", version), function("Second", version),
 	}
 }
 
 func function(name string, version int) definition.Document {
-	return document(definition.KindFunc, name, fmt.Sprintf("fname: %s\nfmode: Calculate\noption:\n  default_params: {version: \"%d\"}\n", name, version))
+	return testgrid.Document(definition.KindFunc, name, fmt.Sprintf("fmode: Calculate\noption:\n  default_params: {version: \"%d\"}\n", version))
 }
 
-// rig is a cluster and what a test needs of it.
+// rig is a cluster in this process, with access to its definitions.
 type rig struct {
-	*devcluster.Cluster // nil where somebody else runs it
+	*devcluster.Cluster // nil where somebody else runs the cluster
+	definitions         *testgrid.Definitions
 	t                   testing.TB
-	store               *cluster.Store
-	etcd                *clientv3.Client
 }
 
+// start starts a cluster whose workers have the functions First and Second, unless c says otherwise.
 func start(t testing.TB, c devcluster.Config) *rig {
 	t.Helper()
 	if c.Register == nil {
@@ -110,75 +104,13 @@ func start(t testing.TB, c devcluster.Config) *rig {
 // reach makes a rig of a cluster that somebody else runs.
 func reach(t testing.TB, etcd string) *rig {
 	t.Helper()
-	r := &rig{t: t}
-	var err error
-	if r.store, err = cluster.Open(cluster.Config{Endpoints: []string{etcd}}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = r.store.Close() })
-	if r.etcd, err = clientv3.New(clientv3.Config{Endpoints: []string{etcd}, Logger: zap.NewNop()}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = r.etcd.Close() })
-	return r
+	return &rig{t: t, definitions: testgrid.OpenDefinitions(t, etcd)}
 }
 
-// put writes documents as etcdctl does, in one transaction, unparsed, and returns its revision.
-func (r *rig) put(docs ...definition.Document) int64 {
-	r.t.Helper()
-	var ops []clientv3.Op
-	for _, d := range docs {
-		ops = append(ops, clientv3.OpPut("/kisgrid/config/"+string(d.Kind)+"/"+d.Name, string(d.YAML)))
-	}
-	return r.commit(ops...)
-}
-
-func (r *rig) delete(keys ...string) int64 {
-	r.t.Helper()
-	var ops []clientv3.Op
-	for _, key := range keys {
-		ops = append(ops, clientv3.OpDelete("/kisgrid/config/"+key))
-	}
-	return r.commit(ops...)
-}
-
-func (r *rig) commit(ops ...clientv3.Op) int64 {
-	r.t.Helper()
-	answer, err := r.etcd.Txn(r.t.Context()).Then(ops...).Commit()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return answer.Header.Revision
-}
-
-// await blocks until the flow's status is as is says.
-func (r *rig) await(flow, what string, is func(cluster.FlowStatus) bool) cluster.FlowStatus {
-	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
-	defer cancel()
-	var last, found cluster.FlowStatus
-	done := errors.New("found")
-	ended, stop := context.WithCancelCause(ctx)
-	err := r.store.FollowFlows(ended, func(flows []cluster.ActiveFlow) {
-		for _, f := range flows {
-			if f.Status.Flow != flow || context.Cause(ended) != nil {
-				continue
-			}
-			if last = f.Status; is(f.Status) {
-				found = f.Status
-				stop(done)
-			}
-		}
-	})
-	if !errors.Is(context.Cause(ended), done) {
-		r.t.Fatalf("flow %s did not come to this: %s: %v; it is %+v", flow, what, err, last)
-	}
-	return found
-}
-
+// awaitState waits until the status of a flow has the state for the wanted revision, or for a newer one.
 func (r *rig) awaitState(flow, state string, wanted int64) cluster.FlowStatus {
 	r.t.Helper()
-	return r.await(flow, fmt.Sprintf("%s at revision %d", state, wanted), func(s cluster.FlowStatus) bool { return s.State == state && s.Wanted >= wanted })
+	return r.definitions.Await(flow, fmt.Sprintf("%s at revision %d", state, wanted), func(s cluster.FlowStatus) bool { return s.State == state && s.Wanted >= wanted })
 }
 
 // addresses are those of all coordinators there are.
@@ -276,43 +208,28 @@ func (l *load) end() {
 	l.ended.Wait()
 }
 
+// run sends the same rows again and again, with at most four batches unanswered, until the load ends. It closes the stream.
 func (l *load) run(s *client.Stream, id, rows int) {
-	const ahead = 4
-	var pending []*client.Pending
-	wait := func(p *client.Pending) {
-		result, err := p.Wait(context.Background())
-		if err != nil {
-			l.fail("a batch ended with %v", err)
-			return
-		}
-		l.check(id, rows, result)
+	sending := testgrid.Load{
+		Stream: s, Open: 4,
+		Next: func(int) *client.Batch { return numbered(id, rows) },
+		Answered: func(_ int, result *client.Result, err error) {
+			if err != nil {
+				l.fail("a batch ended with %v", err)
+				return
+			}
+			l.check(id, rows, result)
+		},
 	}
-	defer func() {
-		for _, p := range pending {
-			wait(p)
-		}
-		if err := s.Close(); err != nil {
-			l.fail("close the stream: %v", err)
-		}
-	}()
-	for {
-		select {
-		case <-l.stop:
-			return
-		default:
-		}
-		p, err := s.Send(context.Background(), numbered(id, rows))
-		if err != nil {
-			l.fail("send: %v", err)
-			return
-		}
-		if pending = append(pending, p); len(pending) == ahead {
-			wait(pending[0])
-			pending = append(pending[:0], pending[1:]...)
-		}
+	if err := sending.Run(context.Background(), l.stop); err != nil {
+		l.fail("%v", err)
+	}
+	if err := s.Close(); err != nil {
+		l.fail("close the stream: %v", err)
 	}
 }
 
+// fail fails the test, with the text of the first ten failures.
 func (l *load) fail(format string, arguments ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

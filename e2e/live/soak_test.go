@@ -67,14 +67,14 @@ func TestSoak(t *testing.T) {
 	}
 	t.Logf("-soak.for %v -soak.rate %d -soak.seed %d", *soakFor, *soakRate, *soakSeed)
 	w := newWitness()
-	s := &soak{random: rand.New(rand.NewPCG(*soakSeed, 1)), stores: []*miniredis.Miniredis{startRedis(t), startRedis(t)}}
+	s := &soak{random: rand.New(rand.NewPCG(*soakSeed, 1)), stores: []*miniredis.Miniredis{miniredis.RunT(t), miniredis.RunT(t)}}
 	s.grid = flowtest.Cluster(t, soakWorkers, flowtest.Coordinators(2), flowtest.Register(func(r *kis.Registry) {
 		w.register(r)
 		r.Func("Keep", kis.Save(keep))
 	}))
 	s.workers = s.grid.Workers()
 	s.rig = reach(t, s.grid.Etcd())
-	s.good = s.put(s.documents(1)...)
+	s.good = s.definitions.Put(s.documents(1)...)
 	s.version = 1
 	s.awaitState("Live", cluster.StateActive, s.good)
 	slow := s.watchSlowly()
@@ -100,7 +100,7 @@ func TestSoak(t *testing.T) {
 	late = s.measure()
 
 	// Everything converges on what was written last.
-	last := s.put(s.documents(s.next())...)
+	last := s.definitions.Put(s.documents(s.next())...)
 	s.awaitState("Live", cluster.StateActive, last)
 	for _, n := range s.grid.Coordinators() {
 		s.awaitRevisionAt(n.Address(), last)
@@ -249,7 +249,7 @@ func (s *soak) tryPut(ctx context.Context, docs []definition.Document) error {
 	for _, d := range docs {
 		ops = append(ops, clientv3.OpPut("/kisgrid/config/"+string(d.Kind)+"/"+d.Name, string(d.YAML)))
 	}
-	_, err := s.etcd.Txn(ctx).Then(ops...).Commit()
+	_, err := s.definitions.Etcd.Txn(ctx).Then(ops...).Commit()
 	return err
 }
 
@@ -318,9 +318,9 @@ func (s *soak) disturb(ctx context.Context) {
 			n.Drain()
 		},
 		"etcd compacted": func() {
-			answer, err := s.etcd.Get(s.t.Context(), "/kisgrid/leader")
+			answer, err := s.definitions.Etcd.Get(s.t.Context(), "/kisgrid/leader")
 			if err == nil {
-				_, err = s.etcd.Compact(s.t.Context(), answer.Header.Revision)
+				_, err = s.definitions.Etcd.Compact(s.t.Context(), answer.Header.Revision)
 			}
 			if err != nil && ctx.Err() == nil {
 				s.t.Errorf("compact: %v", err)
@@ -353,7 +353,7 @@ func (s *soak) converge(after string) {
 			if up := int(c.Metric("kisgrid_coordinator_sessions")); up != soakWorkers {
 				return fmt.Errorf("%s has sessions with %d of %d workers", c.Name(), up, soakWorkers)
 			}
-			status, err := s.store.Status(s.t.Context(), "Live")
+			status, err := s.definitions.Store.Status(s.t.Context(), "Live")
 			if err != nil {
 				return err
 			}

@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/flowtest"
 	"github.com/kisgrid/kisgrid/pkg/kis"
@@ -97,10 +98,10 @@ type load struct {
 	halted sync.Once
 	own    bool // end closes the stream
 	sender sync.WaitGroup
-	waits  sync.WaitGroup
 
 	mu     sync.Mutex
-	took   []time.Duration // of batches; guarded by mu
+	began  []time.Time     // when each batch was sent; guarded by mu
+	took   []time.Duration // how long each answered batch took; guarded by mu
 	failed []string        // guarded by mu
 }
 
@@ -124,22 +125,21 @@ func startLoadOn(t *testing.T, s *client.Stream, keys []int, every time.Duration
 	return l
 }
 
+// send sends a batch every interval until halt is called.
 func (l *load) send(ctx context.Context, every time.Duration) {
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
-	for n := 1; ; n++ {
-		rows := make([]row, len(l.keys))
-		for i, key := range l.keys {
-			rows[i] = row{Key: key, Sequence: n}
-		}
-		began := time.Now()
-		p, err := l.stream.Send(ctx, client.Rows(rows...))
-		if err != nil {
-			l.fail("batch %d: %v", n, err)
-			return
-		}
-		l.waits.Go(func() {
-			r, err := p.Wait(ctx)
+	sending := testgrid.Load{
+		Stream: l.stream, Every: every,
+		Next: func(n int) *client.Batch {
+			rows := make([]row, len(l.keys))
+			for i, key := range l.keys {
+				rows[i] = row{Key: key, Sequence: n + 1}
+			}
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.began = append(l.began, time.Now())
+			return client.Rows(rows...)
+		},
+		Answered: func(n int, r *client.Result, err error) {
 			switch {
 			case err != nil:
 				l.fail("batch %d: %v", n, err)
@@ -148,16 +148,15 @@ func (l *load) send(ctx context.Context, every time.Duration) {
 			}
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			l.took = append(l.took, time.Since(began))
-		})
-		select {
-		case <-l.stop:
-			return
-		case <-ticker.C:
-		}
+			l.took = append(l.took, time.Since(l.began[n]))
+		},
+	}
+	if err := sending.Run(ctx, l.stop); err != nil {
+		l.fail("%v", err)
 	}
 }
 
+// fail notes a failure; end tells the test the first five.
 func (l *load) fail(format string, a ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -187,7 +186,6 @@ func (l *load) end() (longest, p99 time.Duration) {
 	l.t.Helper()
 	l.halt()
 	l.sender.Wait()
-	l.waits.Wait()
 	if l.own {
 		if err := l.stream.Close(); err != nil {
 			l.t.Error(err)

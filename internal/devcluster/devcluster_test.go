@@ -17,24 +17,11 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/internal/testprocess"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-func startEtcd(t *testing.T, c devcluster.EtcdConfig) *devcluster.Etcd {
-	t.Helper()
-	e, err := devcluster.StartEtcd(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := e.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return e
-}
 
 func dialEtcd(t *testing.T, address string) *clientv3.Client {
 	t.Helper()
@@ -48,7 +35,7 @@ func dialEtcd(t *testing.T, address string) *clientv3.Client {
 
 func TestEtcdKeepsItsDataAcrossRestarts(t *testing.T) {
 	dir := t.TempDir()
-	first := startEtcd(t, devcluster.EtcdConfig{DataDir: dir, Address: testprocess.Address(t)})
+	first := testgrid.EmbeddedEtcd(t, devcluster.EtcdConfig{DataDir: dir, Address: testprocess.Address(t)})
 	client := dialEtcd(t, first.Address())
 	if _, err := client.Put(t.Context(), "a", "1"); err != nil {
 		t.Fatal(err)
@@ -56,7 +43,7 @@ func TestEtcdKeepsItsDataAcrossRestarts(t *testing.T) {
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	second := startEtcd(t, devcluster.EtcdConfig{DataDir: dir, Address: first.Address()})
+	second := testgrid.EmbeddedEtcd(t, devcluster.EtcdConfig{DataDir: dir, Address: first.Address()})
 	if first.Address() != second.Address() {
 		t.Errorf("restarted at %s, not %s", second.Address(), first.Address())
 	}
@@ -70,7 +57,7 @@ func TestEtcdKeepsItsDataAcrossRestarts(t *testing.T) {
 }
 
 func TestEtcdClosesAtOnceUnderAWatch(t *testing.T) {
-	e := startEtcd(t, devcluster.EtcdConfig{})
+	e := testgrid.EmbeddedEtcd(t, devcluster.EtcdConfig{})
 	client := dialEtcd(t, e.Address())
 	watch := client.Watch(clientv3.WithRequireLeader(t.Context()), "a", clientv3.WithCreatedNotify())
 	if created := <-watch; !created.Created {
@@ -164,7 +151,7 @@ func TestNothingIsPrinted(t *testing.T) {
 		}
 		return
 	}
-	e := startEtcd(t, devcluster.EtcdConfig{})
+	e := testgrid.EmbeddedEtcd(t, devcluster.EtcdConfig{})
 	client := dialEtcd(t, e.Address())
 	if _, err := client.Put(t.Context(), "a", "1"); err != nil {
 		t.Fatal(err)

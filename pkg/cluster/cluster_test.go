@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"io"
-	"net"
 	"strings"
 	"sync"
 	"syscall"
@@ -319,77 +317,4 @@ func (l *lines) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
-}
-
-// proxy passes connections on to an etcd until it is cut.
-type proxy struct {
-	address string
-	to      string
-
-	mu    sync.Mutex
-	cut   bool                  // guarded by mu
-	conns map[net.Conn]net.Conn // guarded by mu
-}
-
-func startProxy(t *testing.T, to string, listen net.Listener) *proxy {
-	t.Helper()
-	p := &proxy{address: listen.Addr().String(), to: to, conns: map[net.Conn]net.Conn{}}
-	var running sync.WaitGroup
-	running.Go(func() {
-		for {
-			conn, err := listen.Accept()
-			if err != nil {
-				return
-			}
-			running.Go(func() { p.serve(conn) })
-		}
-	})
-	t.Cleanup(func() {
-		listen.Close()
-		p.set(true)
-		running.Wait()
-	})
-	return p
-}
-
-func (p *proxy) serve(conn net.Conn) {
-	defer conn.Close()
-	up, err := net.Dial("tcp", p.to)
-	if err != nil {
-		return
-	}
-	defer up.Close()
-	p.mu.Lock()
-	if p.cut {
-		p.mu.Unlock()
-		return
-	}
-	p.conns[conn] = up
-	p.mu.Unlock()
-	var back sync.WaitGroup
-	back.Go(func() { relay(conn, up) })
-	relay(up, conn)
-	back.Wait()
-	p.mu.Lock()
-	delete(p.conns, conn)
-	p.mu.Unlock()
-}
-
-func relay(to, from net.Conn) {
-	_, _ = io.Copy(to, from)
-	to.Close()
-	from.Close()
-}
-
-// set cuts the connections there are and lets none through, or lets new ones through again.
-func (p *proxy) set(cut bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.cut = cut
-	if cut {
-		for a, b := range p.conns {
-			a.Close()
-			b.Close()
-		}
-	}
 }

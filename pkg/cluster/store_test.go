@@ -14,6 +14,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/definition"
@@ -194,12 +195,12 @@ func TestTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := startProxy(t, s.address, listen)
-	store := s.open(t, cluster.Config{Endpoints: []string{p.address}, TLS: &tls.Config{RootCAs: roots}})
+	p := testprocess.StartLineOn(t, s.address, listen)
+	store := s.open(t, cluster.Config{Endpoints: []string{p.Address()}, TLS: &tls.Config{RootCAs: roots}})
 	if err := store.Wait(t.Context(), nil); err != nil {
 		t.Error(err)
 	}
-	stranger := s.open(t, cluster.Config{Endpoints: []string{p.address}, TLS: &tls.Config{RootCAs: x509.NewCertPool()}})
+	stranger := s.open(t, cluster.Config{Endpoints: []string{p.Address()}, TLS: &tls.Config{RootCAs: x509.NewCertPool()}})
 	_, _, err = stranger.Documents(t.Context())
 	wantCode(t, err, batch.CodeUnavailable, "unknown authority")
 }

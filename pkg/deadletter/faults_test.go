@@ -16,7 +16,7 @@ import (
 // TestFaults has the store's handshakes and commands answered with every error, in place of being carried out or behind that, and
 // cut off. What can't be asked is an error: never kept, gone, held or missing.
 func TestFaults(t *testing.T) {
-	address := startRedis(t, "--requirepass", "secret")
+	address := realRedis(t, "--requirepass", "secret")
 	server := redisfault.Start(t, address)
 	backend := goredis.NewClient(&goredis.Options{Addr: address, Password: "secret", DB: 1})
 	t.Cleanup(func() { _ = backend.Close() })

@@ -4,11 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -81,12 +77,12 @@ func TestLockIsRenewed(t *testing.T) {
 
 // TestLockIsLost ends what a holder does whose store does not answer any more, before another has the right.
 func TestLockIsLost(t *testing.T) {
-	address := startRedis(t)
-	line := startLine(t, address)
-	mine, yours := open(t, line.listener.Addr().String(), nil), open(t, address, nil)
+	address := realRedis(t)
+	line := testprocess.StartLine(t, address)
+	mine, yours := open(t, line.Address(), nil), open(t, address, nil)
 	mine.LockFor(1500 * time.Millisecond)
 	err := mine.WithLock(t.Context(), "F", "me", func(held context.Context) error {
-		line.stall()
+		line.Stall()
 		testprocess.Until(t, "another redrives the flow", func() error {
 			return yours.WithLock(t.Context(), "F", "you", func(context.Context) error {
 				if held.Err() == nil {
@@ -105,14 +101,14 @@ func TestLockIsLost(t *testing.T) {
 
 // TestLockIsGivenTooLate does not begin where the store gave the right, but says so only when another has it.
 func TestLockIsGivenTooLate(t *testing.T) {
-	address := startRedis(t)
-	line := startLine(t, address)
-	mine, yours := open(t, line.listener.Addr().String(), nil), open(t, address, nil)
+	address := realRedis(t)
+	line := testprocess.StartLine(t, address)
+	mine, yours := open(t, line.Address(), nil), open(t, address, nil)
 	mine.LockFor(2 * time.Second)
 	if err := mine.WithLock(t.Context(), "F", "me", nothing); err != nil { // so that there is a connection
 		t.Fatal(err)
 	}
-	heard := line.deafen()
+	heard := line.Deafen()
 	ended := make(chan error, 1)
 	go func() {
 		ended <- mine.WithLock(t.Context(), "F", "me", func(context.Context) error {
@@ -134,82 +130,4 @@ func TestLockIsGivenTooLate(t *testing.T) {
 			return nil
 		})
 	})
-}
-
-// line is the way to a store.
-type line struct {
-	listener net.Listener
-	stalled  chan struct{} // closed: nothing goes either way any more
-	stall    func()
-	deaf     atomic.Pointer[context.Context] // no answer passes before it is done; nil: all do
-	end      context.Context                 // done when the line ends
-}
-
-// deafen lets no answer pass until heard is called.
-func (l *line) deafen() (heard func()) {
-	ctx, heard := context.WithCancel(l.end)
-	l.deaf.Store(&ctx)
-	return heard
-}
-
-// startLine starts one, which ends with the test.
-func startLine(t *testing.T, to string) *line {
-	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := &line{listener: listener, stalled: make(chan struct{})}
-	l.stall = sync.OnceFunc(func() { close(l.stalled) })
-	ctx, end := context.WithCancel(context.Background())
-	l.end = ctx
-	var open sync.WaitGroup
-	open.Go(func() {
-		for {
-			near, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			far, err := new(net.Dialer).DialContext(ctx, "tcp", to)
-			if err != nil {
-				_ = near.Close()
-				continue
-			}
-			context.AfterFunc(ctx, func() { _ = errors.Join(near.Close(), far.Close()) })
-			open.Go(func() { l.carry(far, near, func() {}) })
-			open.Go(func() {
-				l.carry(near, far, func() {
-					if deaf := l.deaf.Load(); deaf != nil {
-						<-(*deaf).Done()
-					}
-				})
-			})
-		}
-	})
-	t.Cleanup(func() {
-		_ = listener.Close()
-		end()
-		open.Wait()
-	})
-	return l
-}
-
-// carry copies until the line stalls or ends, each time when wait has returned.
-func (l *line) carry(to io.Writer, from io.Reader, wait func()) {
-	b := make([]byte, 32<<10)
-	for {
-		n, err := from.Read(b)
-		if err != nil {
-			return
-		}
-		select {
-		case <-l.stalled:
-			return
-		default:
-		}
-		wait()
-		if _, err := to.Write(b[:n]); err != nil {
-			return
-		}
-	}
 }

@@ -27,13 +27,14 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// servers are what the store must work on alike.
-var servers = map[string]func(*testing.T, ...string) string{"redis-server": startRedis, "embedded": startEmbedded}
+// servers start each kind of Redis that the store must work on, and return its address.
+var servers = map[string]func(*testing.T, ...string) string{"redis-server": realRedis, "embedded": embeddedRedis}
 
-func startEmbedded(t *testing.T, _ ...string) string { return miniredis.RunT(t).Addr() }
+// embeddedRedis starts a Redis in the test's process.
+func embeddedRedis(t *testing.T, _ ...string) string { return miniredis.RunT(t).Addr() }
 
-// startRedis starts a real redis-server, or skips the test where there is none.
-func startRedis(t *testing.T, args ...string) string {
+// realRedis starts a redis-server, or skips the test where none is installed.
+func realRedis(t *testing.T, args ...string) string {
 	address := testprocess.Address(t)
 	testprocess.StartRedis(t, address, nil, args...)
 	return address
@@ -457,7 +458,7 @@ func TestSettings(t *testing.T) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
-	address := startRedis(t, "--requirepass", "secret", "--maxmemory-policy", "allkeys-lru")
+	address := realRedis(t, "--requirepass", "secret", "--maxmemory-policy", "allkeys-lru")
 	file := filepath.Join(t.TempDir(), "password")
 	if err := os.WriteFile(file, []byte("secret\n"), 0o600); err != nil {
 		t.Fatal(err)

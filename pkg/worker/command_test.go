@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 	"github.com/kisgrid/kisgrid/pkg/worker"
@@ -135,7 +136,7 @@ func (s *synced) String() string {
 
 // The program serves with its defaults where nothing else is said, takes flags from the environment, and drains at SIGTERM.
 func TestServeUntilSIGTERM(t *testing.T) {
-	etcd := startEtcd(t, devcluster.EtcdConfig{})
+	etcd := testgrid.EmbeddedEtcd(t, devcluster.EtcdConfig{})
 	members := follow(t, etcd.Address())
 	t.Setenv("KISGRID_ETCD", etcd.Address())
 	t.Setenv("KISGRID_NAME", "from-the-environment")

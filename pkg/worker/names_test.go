@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/worker"
@@ -26,7 +27,7 @@ func inSession(all map[string]cluster.Worker) bool {
 
 // TestNameIsTheAddress starts two workers that nobody gave a name: each has its own.
 func TestNameIsTheAddress(t *testing.T) {
-	etcd := startEtcd(t, devcluster.EtcdConfig{})
+	etcd := testgrid.EmbeddedEtcd(t, devcluster.EtcdConfig{})
 	for range 2 {
 		start(t, etcd.Address(), func(c *worker.Config) { c.Name = "" })
 	}
@@ -45,7 +46,7 @@ func TestNameIsTheAddress(t *testing.T) {
 
 // TestNameOfALivingWorker refuses a worker whose name is that of one with a session, and leaves that one alone.
 func TestNameOfALivingWorker(t *testing.T) {
-	etcd := startEtcd(t, devcluster.EtcdConfig{})
+	etcd := testgrid.EmbeddedEtcd(t, devcluster.EtcdConfig{})
 	first := start(t, etcd.Address(), nil)
 	members := follow(t, etcd.Address())
 	record := members.awaitWorker()
@@ -69,7 +70,7 @@ func TestNameOfALivingWorker(t *testing.T) {
 // TestNameOfAWorkerWithoutSession takes the place of a worker that no coordinator has a session with; that one does not take it
 // back.
 func TestNameOfAWorkerWithoutSession(t *testing.T) {
-	etcd := startEtcd(t, devcluster.EtcdConfig{})
+	etcd := testgrid.EmbeddedEtcd(t, devcluster.EtcdConfig{})
 	first := start(t, etcd.Address(), nil)
 	members := follow(t, etcd.Address())
 	before := members.awaitWorker()
@@ -89,7 +90,7 @@ func TestNameOfAWorkerWithoutSession(t *testing.T) {
 // TestNameOfADeadWorker starts a worker again whose process was killed: it waits until the death is seen, or the lease over, also
 // where that is longer than its own.
 func TestNameOfADeadWorker(t *testing.T) {
-	etcd := startEtcd(t, devcluster.EtcdConfig{})
+	etcd := testgrid.EmbeddedEtcd(t, devcluster.EtcdConfig{})
 	members := follow(t, etcd.Address())
 	for name, ttl := range map[string]time.Duration{"seen": 2 * time.Second, "unseen": 2 * time.Second, "longer": 6 * time.Second} {
 		seen := name == "seen"
@@ -131,7 +132,7 @@ func TestNameOfADeadWorker(t *testing.T) {
 // TestNamesOfEarlierBuilds registers beside a worker whose record does not say whether it has sessions, and beside one that
 // drains: neither an upgrade nor a restart waits for them.
 func TestNamesOfEarlierBuilds(t *testing.T) {
-	etcd := startEtcd(t, devcluster.EtcdConfig{})
+	etcd := testgrid.EmbeddedEtcd(t, devcluster.EtcdConfig{})
 	members := follow(t, etcd.Address())
 	for name, other := range map[string]cluster.Worker{
 		"earlier":  {},
@@ -154,7 +155,7 @@ func TestNamesOfEarlierBuilds(t *testing.T) {
 
 // TestRecordTellsOfSessions follows what a worker's record says of its sessions.
 func TestRecordTellsOfSessions(t *testing.T) {
-	etcd := startEtcd(t, devcluster.EtcdConfig{})
+	etcd := testgrid.EmbeddedEtcd(t, devcluster.EtcdConfig{})
 	start(t, etcd.Address(), nil)
 	members := follow(t, etcd.Address())
 	if w := members.awaitWorker(); w.Session != cluster.SessionNone {
@@ -206,7 +207,7 @@ func (w *warnings) await(t *testing.T, says string) {
 
 // TestAddressThatMeansAnyMachine warns where a coordinator is elsewhere, and not before.
 func TestAddressThatMeansAnyMachine(t *testing.T) {
-	etcd := startEtcd(t, devcluster.EtcdConfig{})
+	etcd := testgrid.EmbeddedEtcd(t, devcluster.EtcdConfig{})
 	log := &warnings{came: make(chan struct{}, 1)}
 	members := follow(t, etcd.Address())
 	register := func(id, address string) {

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/internal/wire"
@@ -41,16 +42,6 @@ func functions(t *testing.T) *kis.Registry {
 		t.Fatal(err)
 	}
 	return r
-}
-
-func startEtcd(t *testing.T, c devcluster.EtcdConfig) *devcluster.Etcd {
-	t.Helper()
-	e, err := devcluster.StartEtcd(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = e.Close() })
-	return e
 }
 
 // running is a worker whose Run is under way.
@@ -251,7 +242,7 @@ func awaitPage(t *testing.T, url string, status int, text string) {
 }
 
 func TestWorkerFromStartToDrain(t *testing.T) {
-	etcd := startEtcd(t, devcluster.EtcdConfig{})
+	etcd := testgrid.EmbeddedEtcd(t, devcluster.EtcdConfig{})
 	members := follow(t, etcd.Address())
 	pages := testprocess.Address(t)
 	w := start(t, etcd.Address(), func(c *worker.Config) { c.HTTP = pages })
@@ -306,7 +297,7 @@ func TestWorkerFromStartToDrain(t *testing.T) {
 }
 
 func TestWorkerThatIsGivenUpTakesAnotherID(t *testing.T) {
-	etcd := startEtcd(t, devcluster.EtcdConfig{})
+	etcd := testgrid.EmbeddedEtcd(t, devcluster.EtcdConfig{})
 	members := follow(t, etcd.Address())
 	w := start(t, etcd.Address(), nil)
 	before := members.awaitWorker()
@@ -332,13 +323,13 @@ func TestWorkerWaitsForEtcd(t *testing.T) {
 	address, pages := testprocess.Address(t), testprocess.Address(t)
 	start(t, address, func(c *worker.Config) { c.HTTP = pages })
 	awaitPage(t, "http://"+pages+"/readyz", http.StatusServiceUnavailable, address)
-	startEtcd(t, devcluster.EtcdConfig{Address: address})
+	testgrid.EmbeddedEtcd(t, devcluster.EtcdConfig{Address: address})
 	dial(t, follow(t, address).awaitWorker()).double(1, 4)
 }
 
 func TestWorkerOutlivesAnOutageOfEtcd(t *testing.T) {
 	data, address := t.TempDir(), testprocess.Address(t)
-	etcd := startEtcd(t, devcluster.EtcdConfig{Address: address, DataDir: data})
+	etcd := testgrid.EmbeddedEtcd(t, devcluster.EtcdConfig{Address: address, DataDir: data})
 	pages := testprocess.Address(t)
 	start(t, address, func(c *worker.Config) { c.HTTP = pages })
 	before := follow(t, address).awaitWorker()
@@ -358,14 +349,14 @@ func TestWorkerOutlivesAnOutageOfEtcd(t *testing.T) {
 		}
 	}
 	s.double(part+1, 7)
-	startEtcd(t, devcluster.EtcdConfig{Address: address, DataDir: data})
+	testgrid.EmbeddedEtcd(t, devcluster.EtcdConfig{Address: address, DataDir: data})
 	awaitPage(t, "http://"+pages+"/readyz", http.StatusOK, "ok")
 	s.double(part+2, 5) // in the same session
 	follow(t, address).await("the same registration", func(all map[string]cluster.Worker) bool { return len(all) == 1 && all[before.ID].ID == before.ID })
 }
 
 func TestWorkerThatIsCutOff(t *testing.T) {
-	etcd := startEtcd(t, devcluster.EtcdConfig{})
+	etcd := testgrid.EmbeddedEtcd(t, devcluster.EtcdConfig{})
 	members := follow(t, etcd.Address())
 	w, err := worker.New(worker.Config{
 		Registry: functions(t), Name: "w", Listen: "127.0.0.1:0", Etcd: cluster.Config{Endpoints: []string{etcd.Address()}},
@@ -411,7 +402,7 @@ func TestPortsThatAreInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	etcd := startEtcd(t, devcluster.EtcdConfig{})
+	etcd := testgrid.EmbeddedEtcd(t, devcluster.EtcdConfig{})
 	for name, change := range map[string]func(*worker.Config){
 		"listen": func(c *worker.Config) { c.Listen = taken.Addr().String() },
 		"http":   func(c *worker.Config) { c.HTTP = taken.Addr().String() },
