@@ -16,6 +16,7 @@ import (
 
 var (
 	testFunction = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark|Example)\w*)\(`)
+	linkedTest   = regexp.MustCompile(`\[((?:Test|Fuzz|Benchmark|Example)\w*)\]\(([^)]+)/[^/)]+\)`)
 	namedTest    = regexp.MustCompile("`((?:Test|Fuzz|Benchmark|Example)[A-Z]\\w*)(?:/[^`]*)?`(?: \\(((?:pkg|internal|e2e|examples|bench|tools|cmd)[a-z0-9/_-]*))?")
 )
 
@@ -40,10 +41,15 @@ func testsOf(root fs.FS) (map[string][]string, error) {
 	return tests, err
 }
 
-// wrongTests looks up the tests that a document names in backquotes; a folder in parentheses behind the name has to be the test's.
-func wrongTests(document string, tests map[string][]string) []string {
+// wrongTests looks up the tests that the page of that name mentions, in backquotes or as a link's text. A folder in parentheses behind the
+// name has to be the test's, and so has the folder of the file to which the link leads.
+func wrongTests(page, document string, tests map[string][]string) []string {
 	var wrong []string
-	for _, found := range namedTest.FindAllStringSubmatch(document, -1) {
+	mentioned := namedTest.FindAllStringSubmatch(document, -1)
+	for _, link := range linkedTest.FindAllStringSubmatch(document, -1) {
+		mentioned = append(mentioned, []string{"", link[1], path.Join(path.Dir(page), link[2])})
+	}
+	for _, found := range mentioned {
 		name, folder := found[1], strings.TrimSuffix(found[2], "/")
 		switch folders := tests[name]; {
 		case len(folders) == 0:
@@ -97,7 +103,7 @@ func TestDocumentsNameWhatIsThere(t *testing.T) {
 	named := 0
 	for _, name := range slices.Sorted(maps.Keys(pages)) {
 		named += len(namedTest.FindAllString(pages[name], -1))
-		for _, wrong := range slices.Concat(wrongTests(pages[name], tests), p.wrongPlaces(pages[name]), p.wrongTypes(pages[name])) {
+		for _, wrong := range slices.Concat(wrongTests(name, pages[name], tests), p.wrongPlaces(pages[name]), p.wrongTypes(pages[name])) {
 			t.Errorf("%s: %s", name, wrong)
 		}
 	}
@@ -115,8 +121,8 @@ func TestNamesCatchWhatTheyAreFor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := wrongTests("`TestOnce` (e2e/once), `TestOnce/killed` (e2e), `TestGone` (pkg/kis)", tests)
-	want := []string{"TestOnce is not in e2e but in e2e/once", "no test is named TestGone"}
+	got := wrongTests("docs/a.md", "`TestOnce` (e2e/once), `TestOnce/killed` (e2e), `TestGone` (pkg/kis), [TestOnce](../e2e/once/a_test.go), [TestOnce](../e2e/a_test.go)", tests)
+	want := []string{"TestOnce is not in e2e but in e2e/once", "no test is named TestGone", "TestOnce is not in e2e but in e2e/once"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
