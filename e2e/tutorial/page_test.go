@@ -1,0 +1,153 @@
+//go:build unix
+
+package tutorial
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// step is one block of a page: something that the page tells its reader to do.
+type step struct {
+	line int // of the document
+	text string
+	file string // the text goes into this file; empty: it goes into a shell
+
+	terminal string   // the shell; empty for the first one, in others a program goes on until the end
+	fails    bool     // its last command does
+	again    bool     // it is repeated until it prints what it should
+	prints   []string // the lines that it prints; nil means that nobody looks at them
+
+	notRun string // why the block is only shown; empty for a block that is run, or written to a file
+}
+
+var (
+	fence    = regexp.MustCompile("^```([a-z]*)(.*)$")
+	fileName = regexp.MustCompile("`([^`]+)`:$")
+)
+
+// notRun begins the part of an opening fence that says why a block is only shown.
+const notRun = "not run: "
+
+// parse reads the blocks of a page. A block that is not run says why, behind the language: ```sh not run: it takes ten minutes. A block that is
+// indented instead of fenced would not be run without anybody noticing, so it is an error.
+func parse(document string) (steps []step, err error) {
+	lines := strings.Split(document, "\n")
+	before := "" // the last line of text
+	for i := 0; i < len(lines); i++ {
+		opening := fence.FindStringSubmatch(lines[i])
+		if opening == nil {
+			if i > 0 && strings.TrimSpace(lines[i-1]) == "" && strings.HasPrefix(lines[i], "    ") && strings.TrimSpace(lines[i]) != "" {
+				return nil, fmt.Errorf("line %d: a block is indented: put it between fences, as sh, text, go or yaml", i+1)
+			}
+			if strings.TrimSpace(lines[i]) != "" {
+				before = strings.TrimSpace(lines[i])
+			}
+			continue
+		}
+		s := step{line: i + 1}
+		var block []string
+		for i++; i < len(lines) && lines[i] != "```"; i++ {
+			block = append(block, lines[i])
+		}
+		s.text = strings.Join(block, "\n") + "\n"
+		if why, ok := strings.CutPrefix(strings.TrimSpace(opening[2]), strings.TrimSpace(notRun)); ok {
+			if s.notRun = strings.TrimSpace(why); s.notRun == "" {
+				return nil, fmt.Errorf("line %d: the block is not run: say why behind the colon", s.line)
+			}
+			steps = append(steps, s)
+			continue
+		}
+		switch opening[1] {
+		case "sh":
+			for flag := range strings.FieldsSeq(opening[2]) {
+				switch name, value, _ := strings.Cut(flag, "="); name {
+				case "terminal":
+					s.terminal = value
+				case "fails":
+					s.fails = true
+				case "again":
+					s.again = true
+				default:
+					return nil, fmt.Errorf("line %d: a block is %q: it may be terminal=NAME, fails, again, or not run: WHY", s.line, flag)
+				}
+			}
+			steps = append(steps, s)
+		case "text":
+			if len(steps) == 0 || steps[len(steps)-1].file != "" || steps[len(steps)-1].prints != nil || steps[len(steps)-1].notRun != "" {
+				return nil, fmt.Errorf("line %d: nothing that was run can print this", s.line)
+			}
+			steps[len(steps)-1].prints = block
+		case "go", "yaml":
+			name := fileName.FindStringSubmatch(before)
+			if name == nil {
+				return nil, fmt.Errorf("line %d: say before it into which file it goes, in a line that ends with its name and a colon, such as This is `conf/flows.yml`: and nothing more", s.line)
+			}
+			s.file = name[1]
+			steps = append(steps, s)
+		default:
+			return nil, fmt.Errorf("line %d: a block of %q: write sh, text, go or yaml", s.line, opening[1])
+		}
+	}
+	return steps, nil
+}
+
+// pattern is what lines that are printed must look like: … stands for anything in a line, or for lines if it is alone. Blanks are
+// alike, and empty lines count for nothing, on both sides.
+func pattern(lines []string, whole bool) *regexp.Regexp {
+	var out strings.Builder
+	for _, line := range lines {
+		switch line = blank(line); line {
+		case "":
+		case "…":
+			out.WriteString(`(?:.*\n)*?`)
+		default:
+			out.WriteString(strings.ReplaceAll(regexp.QuoteMeta(line), "…", ".*") + `\n`)
+		}
+	}
+	if whole {
+		return regexp.MustCompile(`\A` + out.String() + `\z`)
+	}
+	return regexp.MustCompile(`(?m)^` + out.String())
+}
+
+func blank(line string) string { return strings.Join(strings.Fields(line), " ") }
+
+// squeeze is a text as pattern compares it.
+func squeeze(text string) string {
+	var out strings.Builder
+	for line := range strings.Lines(text) {
+		if line = blank(line); line != "" {
+			out.WriteString(line + "\n")
+		}
+	}
+	return out.String()
+}
+
+// What is printed is compared line by line, and nothing else passes.
+func TestPattern(t *testing.T) {
+	for _, c := range []struct {
+		want, got string
+		alike     bool
+	}{
+		{"a  b", "a b\n", true},
+		{"a b", "a b\n\nc\n", false},
+		{"a b\n…", "a   b\nc\nd\n", true},
+		{"…\nd", "a\nd\n", true},
+		{"…\nd", "a\nde\n", false},
+		{"in … s: 1 done", "in 0.1 s: 1 done\n", true},
+		{"in … s: 1 done", "in 0.1 s: 0 done\n", false},
+		{"(x)", "x\n", false},
+	} {
+		if got := pattern(strings.Split(c.want, "\n"), true).MatchString(squeeze(c.got)); got != c.alike {
+			t.Errorf("%q is like %q: %v", c.got, c.want, got)
+		}
+	}
+	for _, bad := range []string{"```sh twice\nls\n```", "```text\nx\n```", "Some `file`\n\n```go\nx\n```", "```python\n```", "Text\n\n    ls\n", "```sh not run:\nls\n```", "```sh not run: so\nls\n```\n\n```text\nx\n```"} {
+		if steps, err := parse(bad); err == nil {
+			t.Errorf("%q was read as %+v", bad, steps)
+		}
+	}
+}

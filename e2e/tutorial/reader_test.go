@@ -1,0 +1,236 @@
+//go:build unix
+
+package tutorial
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kisgrid/kisgrid/internal/devcluster"
+	"github.com/kisgrid/kisgrid/internal/testprocess"
+)
+
+// patience bounds each block, on a machine that is busy with other things too. Most take less than a second.
+const patience = 4 * time.Minute
+
+// reader follows a page. The addresses that the page names are others here, since several tests run on one machine.
+type reader struct {
+	t         *testing.T
+	addresses *strings.Replacer
+	env       []string
+	special   map[string][]string // by the name of a terminal: more variables of its environment
+	terminals map[string]*terminal
+	scripts   string // a folder
+	n         int
+}
+
+// newReader makes a reader whose first terminal is in the checkout. A Redis runs at its address unless the page starts one itself.
+func newReader(t *testing.T, startsRedis bool) *reader {
+	t.Helper()
+	etcd, peers, redis, coordinator, http := testprocess.Address(t), testprocess.Address(t), testprocess.Address(t), testprocess.Address(t), testprocess.Address(t)
+	bin := t.TempDir()
+	if startsRedis {
+		redirectRedis(t, bin, redis)
+	} else {
+		testprocess.StartRedis(t, redis, func() (io.Closer, error) { return devcluster.StartRedis(devcluster.RedisConfig{Address: redis}) })
+	}
+	listening := []string{"KISGRID_LISTEN=" + coordinator, "KISGRID_HTTP=" + http}
+	return &reader{
+		t:         t,
+		addresses: strings.NewReplacer("127.0.0.1:2379", etcd, "127.0.0.1:6379", redis, "127.0.0.1:7700", coordinator, "127.0.0.1:7702", http),
+		env: append(os.Environ(), "GOBIN="+bin, "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"), "TMPDIR="+t.TempDir(), "GOFLAGS=",
+			"KISGRID_SERVER="+coordinator, "KISGRID_ETCD="+etcd, "REDIS_ADDR="+redis, "ETCDCTL_ENDPOINTS="+etcd, "ETCDCTL_API=3"),
+		special: map[string][]string{
+			"cluster":     append(slices.Clone(listening), "KISGRID_ETCD_LISTEN="+etcd, "KISGRID_REDIS="+redis), // kisgrid dev
+			"coordinator": listening,
+			"etcd": {
+				"ETCD_DATA_DIR=" + t.TempDir(), "ETCD_LISTEN_CLIENT_URLS=http://" + etcd, "ETCD_ADVERTISE_CLIENT_URLS=http://" + etcd,
+				"ETCD_LISTEN_PEER_URLS=http://" + peers, "ETCD_INITIAL_ADVERTISE_PEER_URLS=http://" + peers, "ETCD_INITIAL_CLUSTER=default=http://" + peers,
+			},
+		},
+		terminals: map[string]*terminal{}, scripts: t.TempDir(),
+	}
+}
+
+// redirectRedis puts a program named redis-server into a folder, which runs the installed one at another address than the default.
+func redirectRedis(t *testing.T, folder, address string) {
+	t.Helper()
+	installed, err := exec.LookPath("redis-server")
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := fmt.Sprintf("#!/bin/sh\nexec '%s' --bind %s --port %s --save '' --dir '%s' \"$@\"\n", installed, host, port, t.TempDir())
+	if err := os.WriteFile(filepath.Join(folder, "redis-server"), []byte(script), 0o700); err != nil { //nolint:gosec // it is to be run
+		t.Fatal(err)
+	}
+}
+
+// folder is where the first terminal is, in which the others are opened.
+func (r *reader) folder() string {
+	first := r.terminal("")
+	out, _ := r.enter(first, "pwd\n", true)
+	return strings.TrimSpace(out)
+}
+
+func (r *reader) terminal(name string) *terminal {
+	r.t.Helper()
+	if known := r.terminals[name]; known != nil {
+		return known
+	}
+	dir, env := "../..", r.env
+	if name != "" {
+		dir = r.folder()
+	}
+	r.terminals[name] = open(r.t, name, dir, slices.Concat(env, r.special[name]))
+	return r.terminals[name]
+}
+
+func (r *reader) write(s step) {
+	r.t.Helper()
+	if err := os.WriteFile(filepath.Join(r.folder(), s.file), []byte(s.text), 0o600); err != nil {
+		r.t.Fatalf("line %d: %v", s.line, err)
+	}
+}
+
+// follow runs a block, and compares.
+func (r *reader) follow(s step) {
+	r.t.Helper()
+	if s.terminal != "" {
+		t := r.terminal(s.terminal)
+		r.enter(t, s.text, false)
+		want := pattern(strings.Split(r.addresses.Replace(strings.Join(s.prints, "\n")), "\n"), false)
+		t.await(s.line, func(text string) bool { return want.MatchString(squeeze(text)) })
+		return
+	}
+	var want *regexp.Regexp
+	if s.prints != nil {
+		want = pattern(strings.Split(r.addresses.Replace(strings.Join(s.prints, "\n")), "\n"), true)
+	}
+	for began := time.Now(); ; {
+		out, code := r.enter(r.terminal(""), s.text, true)
+		if (code != 0) == s.fails && (want == nil || want.MatchString(squeeze(out))) {
+			return
+		}
+		if !s.again || time.Since(began) > patience {
+			r.t.Fatalf("line %d: it ended with %d, and printed\n%s\nwant\n%s", s.line, code, out, strings.Join(s.prints, "\n"))
+		}
+	}
+}
+
+// enter has a shell run a text. Where it is to end, enter returns what it printed, and the exit code of its last command.
+func (r *reader) enter(t *terminal, text string, ends bool) (out string, code int) {
+	r.t.Helper()
+	r.n++
+	script := filepath.Join(r.scripts, fmt.Sprintf("%d.sh", r.n))
+	if err := os.WriteFile(script, []byte(text), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	from := len(t.read())
+	end := fmt.Sprintf("\nend of %d with ", r.n)
+	if _, err := fmt.Fprintf(t.in, ". '%s' </dev/null; printf '\\nend of %d with %%d\\n' $?\n", script, r.n); err != nil {
+		r.t.Fatal(err)
+	}
+	if !ends {
+		return "", 0
+	}
+	t.await(0, func(all string) bool {
+		var rest string
+		var ok bool
+		out, rest, ok = strings.Cut(all[from:], end)
+		if !ok || !strings.Contains(rest, "\n") {
+			return false
+		}
+		_, err := fmt.Sscan(rest, &code)
+		return err == nil
+	})
+	return out, code
+}
+
+// terminal is a shell.
+type terminal struct {
+	t    *testing.T
+	name string
+	in   io.Writer
+	news chan struct{} // has room for one: something was printed
+	done chan struct{} // closed when the shell has ended
+
+	mu   sync.Mutex
+	text []byte // all that was printed; guarded by mu
+}
+
+// open opens a shell. With the test it ends, and with it all that it started.
+func open(t *testing.T, name, dir string, env []string) *terminal {
+	t.Helper()
+	w := &terminal{t: t, name: name, news: make(chan struct{}, 1), done: make(chan struct{})}
+	shell := exec.Command("bash", "--noprofile", "--norc", "-s")
+	shell.Dir, shell.Env, shell.Stdout, shell.Stderr = dir, env, w, w
+	shell.WaitDelay = time.Second                           // for children that hold its output
+	shell.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // its children are in its group
+	in, err := shell.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.in = in
+	if err := shell.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { defer close(w.done); _ = shell.Wait() }()
+	t.Cleanup(func() {
+		_ = syscall.Kill(-shell.Process.Pid, syscall.SIGKILL)
+		<-w.done
+		if t.Failed() {
+			t.Logf("terminal %q:\n%s", w.name, w.read())
+		}
+	})
+	return w
+}
+
+// Write takes what the shell and its programs print.
+func (w *terminal) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	w.text = append(w.text, p...)
+	w.mu.Unlock()
+	select {
+	case w.news <- struct{}{}:
+	default:
+	}
+	return len(p), nil
+}
+
+func (w *terminal) read() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return string(w.text)
+}
+
+// await waits until what was printed is as it should be.
+func (w *terminal) await(line int, enough func(text string) bool) {
+	w.t.Helper()
+	late := time.After(patience)
+	for !enough(w.read()) {
+		select {
+		case <-w.news:
+		case <-w.done:
+			if !enough(w.read()) {
+				w.t.Fatalf("line %d: the shell has ended", line)
+			}
+		case <-late:
+			w.t.Fatalf("line %d: it has not printed what it should after %s", line, patience)
+		}
+	}
+}
