@@ -41,7 +41,7 @@ type (
 	}
 )
 `
-	blocks := strings.Split(string(text), "```go\n")
+	blocks := strings.Split(string(text), "```go not run: TestAuthoring (e2e) compiles and runs it\n")
 	for _, block := range blocks[1:] {
 		code, _, _ := strings.Cut(block, "```")
 		source += "\n" + code
