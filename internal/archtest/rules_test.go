@@ -9,9 +9,12 @@ var arrows = []struct {
 	// What travels, and what describes it.
 	{"proto/kisgrid/v1", nil},
 	{"pkg/batch", nil},
-	{"pkg/definition", []string{"pkg/batch"}},
+	{"pkg/definition", []string{"pkg/batch", "internal/jsonrule"}},
 	{"internal/wire", []string{"pkg/batch", "proto/kisgrid/v1"}},
 	{"internal/frames", nil},
+	{"internal/bitset", nil},
+	{"internal/keyslot", nil},
+	{"internal/jsonrule", nil},
 	{"internal/transport", []string{"pkg/batch", "internal/wire", "internal/frames"}},
 	{"internal/serve", []string{"pkg/batch", "internal/wire", "internal/frames", "internal/transport"}},
 	{"internal/tracing", nil},
@@ -23,11 +26,11 @@ var arrows = []struct {
 	{"pkg/kis/…", []string{"pkg/kis…", "pkg/flowexec", "pkg/batch", "pkg/definition", "pkg/connector…"}},
 
 	// What decides, what executes, what keeps.
-	{"pkg/scheduler", []string{"pkg/batch"}},
+	{"pkg/scheduler", []string{"pkg/batch", "internal/bitset", "internal/keyslot"}},
 	{"pkg/connector", []string{"pkg/batch", "pkg/definition"}},
 	{"pkg/connector/…", []string{"pkg/connector", "pkg/batch", "pkg/definition", "internal/transport", "internal/redisreply"}},
-	{"pkg/flowexec", []string{"pkg/kis", "pkg/batch", "pkg/definition", "pkg/connector", "pkg/connector/memory", "pkg/flowexec/internal/…", "internal/storetext"}},
-	{"pkg/flowexec/internal/…", []string{"pkg/kis", "pkg/batch", "pkg/flowexec/internal/…", "internal/storetext"}},
+	{"pkg/flowexec", []string{"pkg/kis", "pkg/batch", "pkg/definition", "pkg/connector", "pkg/connector/memory", "pkg/flowexec/internal/…", "internal/storetext", "internal/keyslot", "internal/jsonrule"}},
+	{"pkg/flowexec/internal/…", []string{"pkg/kis", "pkg/batch", "pkg/flowexec/internal/…", "internal/storetext", "internal/jsonrule"}},
 	{"pkg/deadletter", []string{"pkg/batch", "internal/redisreply"}},
 	{"pkg/cluster", []string{"pkg/batch", "pkg/definition"}},
 	{"internal/command", []string{"pkg/cluster", "pkg/deadletter", "pkg/definition", "internal/transport", "internal/serve"}},
@@ -37,11 +40,11 @@ var arrows = []struct {
 	// The processes, and their clients.
 	{"pkg/coordinator", []string{
 		"pkg/scheduler", "pkg/cluster", "pkg/definition", "pkg/deadletter", "pkg/batch",
-		"internal/wire", "internal/transport", "internal/serve", "internal/tracing", "proto/kisgrid/v1",
+		"internal/wire", "internal/transport", "internal/serve", "internal/tracing", "proto/kisgrid/v1", "internal/bitset", "internal/keyslot",
 	}},
 	{"pkg/worker", []string{
 		"pkg/flowexec", "pkg/kis", "pkg/cluster", "pkg/definition", "pkg/connector", "pkg/connector/redis", "pkg/connector/memory", "pkg/batch",
-		"internal/wire", "internal/transport", "internal/serve", "internal/tracing", "internal/command", "internal/rowfile", "proto/kisgrid/v1",
+		"internal/wire", "internal/transport", "internal/serve", "internal/tracing", "internal/command", "internal/rowfile", "proto/kisgrid/v1", "internal/bitset", "internal/keyslot",
 	}},
 	{"pkg/client", []string{"pkg/batch", "internal/wire", "internal/transport", "proto/kisgrid/v1"}},
 	{"pkg/client/oteltrace", []string{"pkg/client", "pkg/batch", "internal/tracing"}},

@@ -12,6 +12,11 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
+// Protocol is the version of the wire protocol that this build speaks, between clients and coordinators and between coordinators and
+// workers. A peer says in its first message which versions it speaks; where this one is not among them, the call ends with
+// CodeProtocolMismatch.
+const Protocol = 1
+
 // maxReason bounds, in bytes, what a row's outcome says: the text comes from users' functions.
 const maxReason = 1 << 10
 

@@ -14,9 +14,6 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// The versions of the protocol that this build speaks.
-const protocolMin, protocolMax = 1, 1
-
 const (
 	// steady is how long a session must last to count as a success though it answered nothing.
 	steady = 5 * time.Second
@@ -169,9 +166,9 @@ func (s *Stream) open(leaving *session) (*session, error) {
 		err = gone(err)
 	case opened == nil:
 		err = batch.Errorf(batch.CodeBadMessage, "the coordinator's first message is not Opened: check its address and its build")
-	case opened.GetProtocol() < protocolMin || opened.GetProtocol() > protocolMax:
-		err = batch.Errorf(batch.CodeProtocolMismatch, "coordinator %s chose protocol %d, this client speaks %d to %d: use builds that share one",
-			opened.GetCoordinator(), opened.GetProtocol(), protocolMin, protocolMax)
+	case opened.GetProtocol() != wire.Protocol:
+		err = batch.Errorf(batch.CodeProtocolMismatch, "coordinator %s chose protocol %d, this client speaks %d: use builds that share one",
+			opened.GetCoordinator(), opened.GetProtocol(), wire.Protocol)
 	}
 	active, defect := wire.ToRevision(opened.GetRevision(), opened.GetDigest())
 	if err = cmp.Or(err, defect); err != nil {
@@ -189,7 +186,7 @@ func (s *Stream) ask(ctx context.Context, moving bool) (rpc, *pb.StreamResponse,
 	}
 	// A failed Send is told by Recv, with the reason.
 	_ = remote.Send(&pb.StreamRequest{Kind: &pb.StreamRequest_Open{Open: &pb.Open{
-		ProtocolMin: protocolMin, ProtocolMax: protocolMax,
+		ProtocolMin: wire.Protocol, ProtocolMax: wire.Protocol,
 		Flow: s.flow, Stream: s.producer.id[:], Floor: s.producer.floor(time.Now()), Unanswered: s.owed(), Moving: moving,
 		TakesBytes: takesBytes,
 	}}})

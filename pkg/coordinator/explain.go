@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/keyslot"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
@@ -69,7 +70,7 @@ func (a *admin) explain(ctx context.Context, in *pb.ExplainRequest) (*pb.Explain
 		lanes = uint32(a.fleet.workers(ctx)[s.Worker].Lanes)
 	}
 	e.out = &pb.ExplainResponse{
-		Slot: uint32(s.Slot), Worker: s.Worker, Reason: s.Reason, Revision: s.Revision, Lanes: lanes, Lane: uint32(uint64(s.Slot) * uint64(lanes) / scheduler.Slots),
+		Slot: uint32(s.Slot), Worker: s.Worker, Reason: s.Reason, Revision: s.Revision, Lanes: lanes, Lane: uint32(uint64(s.Slot) * uint64(lanes) / keyslot.Count),
 		Sent: uint64(s.Sent), Queued: uint64(s.Queued), Held: uint64(s.Held),
 	}
 	if e.out.Looked = in.GetRows(); e.out.GetLooked() {

@@ -10,6 +10,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 
 	"github.com/kisgrid/kisgrid/internal/transport"
+	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/deadletter"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
@@ -23,7 +24,7 @@ func (r *rig) joinTaking(name string, rows, bytes uint32) *workerSession {
 		r.t.Error("Hello does not say that the worker's limits are kept")
 	}
 	s.send(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Welcome{Welcome: &pb.Welcome{
-		Protocol: protocol, Worker: s.worker.record.ID, BatchRows: rows, BatchBytes: bytes,
+		Protocol: wire.Protocol, Worker: s.worker.record.ID, BatchRows: rows, BatchBytes: bytes,
 	}}})
 	go s.read()
 	return s

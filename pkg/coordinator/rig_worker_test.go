@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/kisgrid/kisgrid/internal/serve"
+	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -257,7 +258,7 @@ func (s *workerSession) send(m *pb.WorkerMessage) {
 // welcome answers Hello, and begins to read.
 func (s *workerSession) welcome(resumed bool, partsReceived uint64) *workerSession {
 	s.send(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Welcome{Welcome: &pb.Welcome{
-		Protocol: protocol, Worker: s.worker.record.ID, Resumed: resumed, PartsReceived: partsReceived, Digests: !s.worker.byNumber,
+		Protocol: wire.Protocol, Worker: s.worker.record.ID, Resumed: resumed, PartsReceived: partsReceived, Digests: !s.worker.byNumber,
 		TellsConnectors: s.worker.tellsConnectors, Locates: s.worker.locate != nil,
 	}}})
 	go s.read()

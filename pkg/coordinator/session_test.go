@@ -380,7 +380,7 @@ func TestNonsense(t *testing.T) {
 }
 
 func (s *workerSession) welcome2() {
-	s.send(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Welcome{Welcome: &pb.Welcome{Protocol: protocol}}})
+	s.send(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Welcome{Welcome: &pb.Welcome{Protocol: wire.Protocol}}})
 }
 
 // TestHarmlessNonsense takes results that name rows which the part does not have: what is right in them counts.

@@ -16,9 +16,6 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// protocol is the version of the wire that this build speaks with clients and workers.
-const protocol = 1
-
 // stream is one client's Stream call.
 type stream struct {
 	ingest          *ingest
@@ -159,9 +156,9 @@ func (i *ingest) open(server pb.Ingest_StreamServer) (_ *stream, failed error) {
 	if o == nil {
 		return nil, batch.Errorf(batch.CodeBadMessage, "a stream's first message is Open")
 	}
-	if o.GetProtocolMin() > protocol || o.GetProtocolMax() < protocol {
+	if o.GetProtocolMin() > wire.Protocol || o.GetProtocolMax() < wire.Protocol {
 		return nil, batch.Errorf(batch.CodeProtocolMismatch, "the client speaks protocol %d to %d, this coordinator %d: upgrade the older one",
-			o.GetProtocolMin(), o.GetProtocolMax(), protocol)
+			o.GetProtocolMin(), o.GetProtocolMax(), wire.Protocol)
 	}
 	id, err := batch.StreamIDFrom(o.GetStream())
 	if err != nil {
@@ -198,7 +195,7 @@ func (i *ingest) open(server pb.Ingest_StreamServer) (_ *stream, failed error) {
 		maxAnswer: i.clientTakes(o.GetTakesBytes()), acceptsOmission: o.GetTakesBytes() > 0,
 	}
 	opened := &pb.Opened{
-		Protocol: protocol, Coordinator: i.id, Revision: r.number, Digest: wire.FromDigest(r.digest), ShardKey: r.shardKey,
+		Protocol: wire.Protocol, Coordinator: i.id, Revision: r.number, Digest: wire.FromDigest(r.digest), ShardKey: r.shardKey,
 		Limits: limitsOf(i.limits),
 	}
 	for _, m := range []*pb.StreamResponse{

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bitset"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
@@ -56,7 +57,7 @@ type ending struct {
 	submission *submission
 	part       *scheduler.Part
 	result     *result
-	only       scheduler.Rows
+	only       bitset.Set
 	rows       []uint32
 	outcome    batch.Outcome
 	code       batch.Code

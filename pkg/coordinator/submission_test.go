@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/kisgrid/kisgrid/internal/bitset"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -149,8 +150,8 @@ func TestNewSubmission(t *testing.T) {
 }
 
 // set is a set of rows of a part.
-func set(rows ...uint32) scheduler.Rows {
-	s := make(scheduler.Rows, 1)
+func set(rows ...uint32) bitset.Set {
+	s := make(bitset.Set, 1)
 	for _, r := range rows {
 		s[0] |= 1 << r
 	}
@@ -175,7 +176,7 @@ func TestTranslate(t *testing.T) {
 	const whole = batch.WholeBatch
 	for name, c := range map[string]struct {
 		rows    []uint32 // of the part; nil: all ten
-		only    scheduler.Rows
+		only    bitset.Set
 		silent  bool // no output wanted
 		result  *pb.Result
 		notDone []uint32

@@ -335,7 +335,7 @@ func (p *workerPeer) session(ctx context.Context) (lived bool, err error) {
 // greet is the handshake, and tells the scheduler what came of it: whether the session goes on where the one before stood.
 func (p *workerPeer) handshake(ctx context.Context, stream pb.Worker_SessionClient) (resumed bool, err error) {
 	hello := &pb.Hello{
-		ProtocolMin: protocol, ProtocolMax: protocol, Coordinator: p.fleet.id, Worker: p.worker.ID, Resume: p.resumable, Secret: p.secret,
+		ProtocolMin: wire.Protocol, ProtocolMax: wire.Protocol, Coordinator: p.fleet.id, Worker: p.worker.ID, Resume: p.resumable, Secret: p.secret,
 		BatchBytes: uint32(p.fleet.limits.BatchBytes), BatchRows: uint32(p.fleet.limits.BatchRows),
 		FollowsLimits: true, UntakenLimit: uint64(p.fleet.untakenLimit()),
 	}
@@ -356,8 +356,8 @@ func (p *workerPeer) handshake(ctx context.Context, stream pb.Worker_SessionClie
 	switch {
 	case welcome == nil:
 		return false, batch.Errorf(batch.CodeBadMessage, "worker %s answered the handshake with something else", p.worker.ID)
-	case welcome.GetProtocol() != protocol:
-		return false, batch.Errorf(batch.CodeProtocolMismatch, "worker %s chose protocol %d, this coordinator speaks %d", p.worker.ID, welcome.GetProtocol(), protocol)
+	case welcome.GetProtocol() != wire.Protocol:
+		return false, batch.Errorf(batch.CodeProtocolMismatch, "worker %s chose protocol %d, this coordinator speaks %d", p.worker.ID, welcome.GetProtocol(), wire.Protocol)
 	}
 	p.digests.Store(welcome.GetDigests())
 	p.connectors.reset(welcome.GetTellsConnectors())

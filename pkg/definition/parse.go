@@ -12,6 +12,8 @@ import (
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/kisgrid/kisgrid/internal/jsonrule"
 )
 
 // Parse reads one document. It is strict: the error names every key that is unknown, written twice, missing or has a bad
@@ -156,7 +158,7 @@ func parseFlow(v value) *Flow {
 		Timeout: o.duration("timeout", DefaultFlowTimeout),
 	}
 	if key, ok := o.values["shard_key"]; ok {
-		if f.ShardKey, ok = key.text(); ok && !validFieldName(f.ShardKey) {
+		if f.ShardKey, ok = key.text(); ok && !jsonrule.ValidName(f.ShardKey) {
 			key.mistake("is %s, which is no name of a JSON field; a batch goes whole without the key", quote(f.ShardKey))
 		}
 	}

@@ -422,13 +422,3 @@ func nameProblem(name string) string {
 	}
 	return ""
 }
-
-// validFieldName reports whether encoding/json takes name as a field's name in a tag.
-func validFieldName(name string) bool {
-	for _, c := range name {
-		if !unicode.IsLetter(c) && !unicode.IsDigit(c) && !strings.ContainsRune("!#$%&()*+-./:;<=>?@[]^_{|}~ ", c) {
-			return false
-		}
-	}
-	return name != ""
-}

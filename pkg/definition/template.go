@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/kisgrid/kisgrid/internal/jsonrule"
 )
 
 // Template is a key with row fields in it: "{stu_id}" or "{school}/{stu_id}". A field stands in the key as it is spelled in the row;
@@ -47,7 +49,7 @@ func ParseTemplate(text string) (Template, error) {
 			if !closed {
 				return Template{}, errors.New("has a { without its }: a literal brace is written twice")
 			}
-			if !validFieldName(field) {
+			if !jsonrule.ValidName(field) {
 				return Template{}, fmt.Errorf("names the field %q, which is no name of a JSON field", field)
 			}
 			flush()

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/kisgrid/kisgrid/internal/keyslot"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/definition"
@@ -249,10 +250,9 @@ func (l *Lanes) end() {
 	}
 }
 
-// slotOf is a constant of the protocol: there are 1 << 16 slots.
-func slotOf(key uint64) uint32 { return uint32(key & 0xffff) }
-
-func laneOf(key uint64, lanes int) int { return int(uint64(slotOf(key)) * uint64(lanes) >> 16) }
+func laneOf(key uint64, lanes int) int {
+	return int(uint64(keyslot.Of(key)) * uint64(lanes) / keyslot.Count)
+}
 
 // Parked is how many rows are parked.
 func (l *Lanes) Parked() int { return int(l.parked.Load()) }

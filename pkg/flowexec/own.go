@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/jsonrule"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
@@ -40,10 +41,8 @@ func hasOwnCode(t reflect.Type, within []reflect.Type) bool {
 	if slices.Contains(within, t) || slices.Contains(plainTypes, t) {
 		return false
 	}
-	for _, method := range []reflect.Type{unmarshalerType, textUnmarshalerType, marshalerType, textMarshalerType, serializeType} {
-		if t.Kind() != reflect.Pointer && reflect.PointerTo(t).Implements(method) {
-			return true
-		}
+	if p := reflect.PointerTo(t); jsonrule.HasMethods(p) || p.Implements(serializeType) {
+		return true
 	}
 	within = append(slices.Clip(within), t)
 	switch t.Kind() {

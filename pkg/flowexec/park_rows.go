@@ -8,6 +8,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 
+	"github.com/kisgrid/kisgrid/internal/keyslot"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
@@ -34,7 +35,7 @@ func (c releaseRequest) includesPart(p *Part) bool {
 
 // includesKey reports whether the slots have a key.
 func (c releaseRequest) includesKey(key uint64) bool {
-	slot := slotOf(key)
+	slot := uint32(keyslot.Of(key))
 	return c.slots == nil || slices.ContainsFunc(c.slots, func(r batch.Range) bool { return slot >= r.First && slot-r.First < r.Count })
 }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/kisgrid/kisgrid/internal/jsonrule"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowjson"
@@ -18,9 +19,6 @@ import (
 
 var (
 	textUnmarshalerType = reflect.TypeFor[encoding.TextUnmarshaler]()
-	unmarshalerType     = reflect.TypeFor[json.Unmarshaler]()
-	marshalerType       = reflect.TypeFor[json.Marshaler]()
-	textMarshalerType   = reflect.TypeFor[encoding.TextMarshaler]()
 	numberType          = reflect.TypeFor[json.Number]()
 )
 
@@ -47,13 +45,8 @@ func findFields(t reflect.Type) ([]rowjson.Field, bool) {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	if t.Kind() != reflect.Struct || kis.Reader(t) != nil || kis.Marshaler(t) != nil {
+	if t.Kind() != reflect.Struct || kis.Reader(t) != nil || kis.Marshaler(t) != nil || jsonrule.HasMethods(reflect.PointerTo(t)) {
 		return nil, false
-	}
-	for _, own := range []reflect.Type{textUnmarshalerType, unmarshalerType, marshalerType, textMarshalerType} {
-		if reflect.PointerTo(t).Implements(own) {
-			return nil, false
-		}
 	}
 	return rowjson.Fields(t), true
 }
@@ -163,13 +156,8 @@ const (
 
 // shapeOf is anyShape for what may also be null, or is up to a method.
 func shapeOf(t reflect.Type) shape {
-	for _, own := range []reflect.Type{textUnmarshalerType, unmarshalerType, marshalerType, textMarshalerType} {
-		if reflect.PointerTo(t).Implements(own) {
-			return anyShape
-		}
-	}
 	switch k := t.Kind(); {
-	case t == numberType:
+	case t == numberType, jsonrule.HasMethods(reflect.PointerTo(t)):
 		return anyShape
 	case k == reflect.Bool:
 		return boolShape

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"unsafe"
 
+	"github.com/kisgrid/kisgrid/internal/jsonrule"
 	"github.com/kisgrid/kisgrid/internal/storetext"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/definition"
@@ -291,7 +292,5 @@ func isNumber(text string) bool {
 
 // readsOrWritesItself reports whether a type has methods of its own to be read or written as JSON.
 func readsOrWritesItself(t reflect.Type) bool {
-	return slices.ContainsFunc([]reflect.Type{textUnmarshalerType, unmarshalerType, marshalerType, textMarshalerType}, func(own reflect.Type) bool {
-		return reflect.PointerTo(t).Implements(own) || t.Implements(own)
-	})
+	return jsonrule.HasMethods(reflect.PointerTo(t)) || jsonrule.HasMethods(t)
 }

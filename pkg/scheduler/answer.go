@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"slices"
 
+	"github.com/kisgrid/kisgrid/internal/bitset"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
@@ -32,15 +33,15 @@ func (e Answered) step(s *Scheduler) {
 		p.moved = p.moved || !p.has(e.NotDone[i].Row) // it has ended before: the worker is defective
 	}
 	var counts batch.Counts
-	var only Rows
+	var only bitset.Set
 	if p.moved && !b.over {
-		only = newRows(p.Len())
+		only = bitset.New(p.Len())
 	}
 	end := func(i uint32, outcome batch.Outcome) {
 		if !b.over && b.markEnded(p.Row(i)) {
 			counts[outcome]++
 			if only != nil {
-				only.add(i)
+				only.Add(i)
 			}
 		}
 	}
@@ -59,7 +60,7 @@ func (e Answered) step(s *Scheduler) {
 			// What is left of the part is what is left of the batch: nobody will ask for single rows any more.
 			counts[batch.Done] += uint64(p.open)
 			if only != nil {
-				p.eachOpen(func(i uint32) { only.add(i) })
+				p.eachOpen(func(i uint32) { only.Add(i) })
 			}
 		default:
 			p.eachOpen(func(i uint32) { end(i, batch.Done) })

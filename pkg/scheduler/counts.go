@@ -1,5 +1,7 @@
 package scheduler
 
+import "github.com/kisgrid/kisgrid/internal/keyslot"
+
 // A hand-over must know of which slots rows are with workers. Looking through all parts for that takes as long as there are
 // rows, so a flow with many of them counts them by slot, as they are sent and answered. One with few is counted when it is
 // asked, and from then on: what counts take is never much beside what the rows do.
@@ -11,7 +13,7 @@ const (
 
 // slotCounts counts a flow's unanswered rows that have a key, wherever they are, by slot.
 type slotCounts struct {
-	open [Slots]int32
+	open [keyslot.Count]int32
 	// earlier are those of them that may be of another revision than the active one; nil: none is.
 	otherRevision []int32
 }
@@ -50,7 +52,7 @@ func (c *slotCounts) add(slot uint16, n int32, early bool) {
 	c.open[slot] += n
 	if early {
 		if c.otherRevision == nil {
-			c.otherRevision = make([]int32, Slots)
+			c.otherRevision = make([]int32, keyslot.Count)
 		}
 		c.otherRevision[slot] += n
 	}
@@ -59,7 +61,7 @@ func (c *slotCounts) add(slot uint16, n int32, early bool) {
 // switched makes all that is counted so far rows of another revision than the active one.
 func (c *slotCounts) switched() {
 	if c.otherRevision == nil {
-		c.otherRevision = make([]int32, Slots)
+		c.otherRevision = make([]int32, keyslot.Count)
 	}
 	copy(c.otherRevision, c.open[:])
 }

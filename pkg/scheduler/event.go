@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"github.com/kisgrid/kisgrid/internal/bitset"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
@@ -113,7 +114,7 @@ type Answer struct {
 	Part   *Part
 	Result any
 	// Only, where not nil, tells for each row of the part whether the result counts for it: others run elsewhere by now.
-	Only Rows
+	Only bitset.Set
 	Last bool
 }
 
@@ -135,24 +136,3 @@ func (Release) action() {}
 func (Answer) action()  {}
 func (Fail) action()    {}
 func (Finish) action()  {}
-
-// Rows is a set of rows of a part.
-type Rows []uint64
-
-func newRows(n int) Rows { return make(Rows, (n+63)/64) }
-
-// Has reports whether row is in the set.
-func (r Rows) Has(row uint32) bool { return r[row/64]&(1<<(row%64)) != 0 }
-
-// add puts row in, and reports whether it was not there before.
-func (r Rows) add(row uint32) bool {
-	word, bit := &r[row/64], uint64(1)<<(row%64)
-	if *word&bit != 0 {
-		return false
-	}
-	*word |= bit
-	return true
-}
-
-// remove takes row out.
-func (r Rows) remove(row uint32) { r[row/64] &^= 1 << (row % 64) }

@@ -1,5 +1,7 @@
 package scheduler
 
+import "github.com/kisgrid/kisgrid/internal/keyslot"
+
 // Explanation says where a row would go.
 type Explanation struct {
 	Slot uint16
@@ -12,7 +14,7 @@ type Explanation struct {
 
 // Explain says where a row of the flow with this key hash would go now, and why, or why nowhere. Asked finds the rows that there are.
 func (s *Scheduler) Explain(flow string, key uint64) Explanation {
-	e := Explanation{Slot: Slot(key)}
+	e := Explanation{Slot: keyslot.Of(key)}
 	f := s.byName[flow]
 	switch {
 	case f == nil || f.revision.IsZero():

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+
+	"github.com/kisgrid/kisgrid/internal/bitset"
+	"github.com/kisgrid/kisgrid/internal/keyslot"
 )
 
 // Owners is who owns each slot of a flow.
@@ -56,10 +59,10 @@ func (o *Owners) Moves(before *Owners) iter.Seq2[string, string] {
 // Check compares the whole state with what must always hold between steps. live are the batches that are not over; slots
 // picks the slots whose owner is worked out anew (all: 0 of 1).
 func (s *Scheduler) Check(live []*Batch, remainder, divisor int) error {
-	c := checker{s: s, at: map[*Batch]Rows{}, open: map[*workerFlow]map[uint16]int{}}
+	c := checker{s: s, at: map[*Batch]bitset.Set{}, open: map[*workerFlow]map[uint16]int{}}
 	inFlight := map[*flow]uint64{}
 	for _, b := range live {
-		c.at[b] = newRows(b.Rows())
+		c.at[b] = bitset.New(b.Rows())
 		inFlight[b.flow] += uint64(b.remaining)
 		if b.over {
 			c.errorf("batch %d is over, and its owner was not told", b.arrival)
@@ -96,7 +99,7 @@ func (s *Scheduler) Check(live []*Batch, remainder, divisor int) error {
 
 type checker struct {
 	s    *Scheduler
-	at   map[*Batch]Rows // rows found so far
+	at   map[*Batch]bitset.Set // rows found so far
 	open map[*workerFlow]map[uint16]int
 	errs []error
 }
@@ -118,7 +121,7 @@ func (c *checker) found(b *Batch, row uint32, where string) {
 		c.errorf("%s has row %d of a batch that nobody submitted", where, row)
 	case b.endedRows != nil && b.endedRows.Has(row):
 		c.errorf("%s has row %d of batch %d, which has its outcome", where, row, b.arrival)
-	case !at.add(row):
+	case !at.Add(row):
 		c.errorf("%s has row %d of batch %d, which is elsewhere too", where, row, b.arrival)
 	}
 }
@@ -438,7 +441,7 @@ func (c *checker) owners(f *flow, remainder, divisor int) {
 		c.errorf("flow %s: its table is not in use", f.name)
 	}
 	members := f.table.members.list()
-	for slot := remainder; slot < Slots; slot += divisor {
+	for slot := remainder; slot < keyslot.Count; slot += divisor {
 		best := members[0]
 		for _, seat := range members[1:] {
 			if c.s.beats(seat, best, uint16(slot)) {

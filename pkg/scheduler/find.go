@@ -1,6 +1,10 @@
 package scheduler
 
-import "time"
+import (
+	"time"
+
+	"github.com/kisgrid/kisgrid/internal/keyslot"
+)
 
 // Rows of one key are found by looking at all rows that the flow has: an index would cost something for each row, and is wanted
 // when somebody asks why a key does not move. So looking is work like any other: a slice in each Step, with other events in
@@ -135,7 +139,7 @@ func (s *Scheduler) beginSearch(q *Search) bool {
 		}
 		q.Unsettled = true
 	}
-	q.begun, q.flow, q.slot, q.lists, q.Counts = true, f, Slot(q.Key), -1, map[Place]int{}
+	q.begun, q.flow, q.slot, q.lists, q.Counts = true, f, keyslot.Of(q.Key), -1, map[Place]int{}
 	return true
 }
 

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/keyslot"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 )
 
@@ -25,14 +26,14 @@ func TestSlotsAreSpreadEvenly(t *testing.T) {
 			s.Step(scheduler.WorkerGone{Worker: fmt.Sprintf(format, 0)}, time.Time{})
 			after := s.Owners("orders")
 			shares, gains := map[string]int{}, map[string]int{}
-			for slot := range scheduler.Slots {
+			for slot := range keyslot.Count {
 				was, is := before.Of(uint16(slot)), after.Of(uint16(slot))
 				shares[was]++
 				if was != is {
 					gains[is]++
 				}
 			}
-			checkEven(t, fmt.Sprintf("the slots of %d workers named %s", workers, format), shares, workers, scheduler.Slots)
+			checkEven(t, fmt.Sprintf("the slots of %d workers named %s", workers, format), shares, workers, keyslot.Count)
 			checkEven(t, fmt.Sprintf("the slots of one that left %d workers named %s", workers, format), gains, workers-1, shares[fmt.Sprintf(format, 0)])
 		}
 	}
@@ -68,7 +69,7 @@ func TestSlotsBelongToNames(t *testing.T) {
 	h.step(scheduler.WorkerGone{Worker: "a-1"})
 	start("a-2", "a")
 	after := h.s.Owners("orders")
-	for slot := range scheduler.Slots {
+	for slot := range keyslot.Count {
 		was, is := before.Of(uint16(slot)), after.Of(uint16(slot))
 		if (was == "a-1") != (is == "a-2") {
 			t.Fatalf("slot %d belonged to %s, and belongs to %s", slot, was, is)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/keyslot"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
@@ -48,7 +49,7 @@ func (h *heldSlot) keep(f *flow, r heldRow) {
 }
 
 // slotSet is a set of slots.
-type slotSet [Slots / 64]uint64
+type slotSet [keyslot.Count / 64]uint64
 
 func (s *slotSet) add(slot uint16) { s[slot/64] |= 1 << (slot % 64) }
 

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/keyslot"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 )
 
@@ -131,7 +132,7 @@ type long struct {
 // own has all batches go to one worker.
 func (m *long) own(worker string) {
 	owners := m.s.Owners(flowName(0))
-	for slot := range scheduler.Slots {
+	for slot := range keyslot.Count {
 		if owners.Of(uint16(slot)) == worker {
 			m.keys = append(m.keys, uint64(slot))
 		}

@@ -3,6 +3,7 @@ package scheduler_test
 import (
 	"slices"
 
+	"github.com/kisgrid/kisgrid/internal/keyslot"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 )
@@ -62,7 +63,7 @@ type partModel struct {
 	open int // rows that are neither executed nor handed back
 }
 
-func (p *partModel) slot(i uint32) uint16 { return scheduler.Slot(p.Batch.Keys[p.Row(i)]) }
+func (p *partModel) slot(i uint32) uint16 { return keyslot.Of(p.Batch.Keys[p.Row(i)]) }
 
 func (p *partModel) owner() *submission { return p.Batch.Owner.(*submission) }
 

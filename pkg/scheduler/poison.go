@@ -3,6 +3,7 @@ package scheduler
 import (
 	"slices"
 
+	"github.com/kisgrid/kisgrid/internal/bitset"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
@@ -23,12 +24,12 @@ const mayHaveBegun = 128
 func (p *Part) announce(ranges []batch.Range, runs bool) {
 	p.each(ranges, func(i uint32) {
 		if p.running == nil {
-			p.running = newRows(p.Len())
+			p.running = bitset.New(p.Len())
 		}
 		if runs {
-			p.running.add(i)
+			p.running.Add(i)
 		} else {
-			p.running.remove(i)
+			p.running.Remove(i)
 		}
 	})
 }

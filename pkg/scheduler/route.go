@@ -1,6 +1,10 @@
 package scheduler
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/kisgrid/kisgrid/internal/keyslot"
+)
 
 // scratch is what split reuses from batch to batch.
 type splitBuffers struct {
@@ -83,7 +87,7 @@ func (s *Scheduler) split(f *flow, g segment) {
 	counts, rows, seats := s.splitBuffers.counts, s.splitBuffers.rows, s.splitBuffers.seats[:0]
 	if g.rows == nil {
 		for _, key := range b.Keys {
-			o := owner[Slot(key)]
+			o := owner[keyslot.Of(key)]
 			if counts[o]++; counts[o] == 1 {
 				seats = append(seats, o)
 			}
@@ -112,7 +116,7 @@ func (s *Scheduler) split(f *flow, g segment) {
 	}
 	if g.rows == nil {
 		for r, key := range b.Keys {
-			o := owner[Slot(key)]
+			o := owner[keyslot.Of(key)]
 			rows[o] = append(rows[o], uint32(r))
 		}
 	} else {

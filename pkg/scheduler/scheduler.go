@@ -16,14 +16,10 @@ import (
 	"math"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bitset"
+	"github.com/kisgrid/kisgrid/internal/keyslot"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
-
-// Slots is the number of hash buckets of shard keys: a constant of the protocol.
-const Slots = 1 << 16
-
-// Slot is the bucket of a key's hash.
-func Slot(key uint64) uint16 { return uint16(key) }
 
 // Config holds the scheduler's times. Zero fields mean the defaults.
 type Config struct {
@@ -111,10 +107,10 @@ type Batch struct {
 
 	flow        *flow
 	arrival     uint64
-	remaining   int  // rows without an outcome
-	endedRows   Rows // rows with an outcome; nil while there is none
-	over        bool // answered in full, or cancelled
-	cancelled   bool // nobody waited for it any more
+	remaining   int        // rows without an outcome
+	endedRows   bitset.Set // rows with an outcome; nil while there is none
+	over        bool       // answered in full, or cancelled
+	cancelled   bool       // nobody waited for it any more
 	submittedAt time.Time
 	heapIndex   int // place in deadlines; -1 for none
 }
@@ -133,17 +129,17 @@ func (b *Batch) size(row uint32) int64 {
 	return int64(b.Ends[row] - b.Ends[row-1])
 }
 
-func (b *Batch) slot(row uint32) uint16 { return Slot(b.Keys[row]) }
+func (b *Batch) slot(row uint32) uint16 { return keyslot.Of(b.Keys[row]) }
 
 // end marks a row as having its outcome; false when it had one.
 func (b *Batch) markEnded(row uint32) bool {
 	if b.endedRows == nil {
-		b.endedRows = newRows(b.Rows())
+		b.endedRows = bitset.New(b.Rows())
 		for i := range b.Ended {
-			b.endedRows.add(b.Ended[i].Row)
+			b.endedRows.Add(b.Ended[i].Row)
 		}
 	}
-	return b.endedRows.add(row)
+	return b.endedRows.Add(row)
 }
 
 // open lists the rows without an outcome.

@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/kisgrid/kisgrid/internal/bitset"
 )
 
 // Part is rows of one batch that went to one worker together. Its exported fields do not change.
@@ -18,11 +20,11 @@ type Part struct {
 	Deaths uint32
 
 	workerFlow *workerFlow
-	prev, next *Part // of the workerFlow
-	open       int   // rows that the worker has not answered and that were not taken away
-	closedRows Rows  // rows that are not open any more; nil while all are, or none is
-	running    Rows  // rows that were announced, and neither ended nor parked since; nil while there was none
-	moved      bool  // rows were taken away, or handed back, that a result must not end by its silence
+	prev, next *Part      // of the workerFlow
+	open       int        // rows that the worker has not answered and that were not taken away
+	closedRows bitset.Set // rows that are not open any more; nil while all are, or none is
+	running    bitset.Set // rows that were announced, and neither ended nor parked since; nil while there was none
+	moved      bool       // rows were taken away, or handed back, that a result must not end by its silence
 	// When it was sent: the flow's epoch, and whether its batch was of another revision than the active one.
 	epoch         uint32
 	otherRevision bool
@@ -61,9 +63,9 @@ func (p *Part) close(i uint32) bool {
 		return false
 	}
 	if p.closedRows == nil {
-		p.closedRows = newRows(p.Len())
+		p.closedRows = bitset.New(p.Len())
 	}
-	if !p.closedRows.add(i) {
+	if !p.closedRows.Add(i) {
 		return false
 	}
 	p.open--

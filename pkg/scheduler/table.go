@@ -4,6 +4,8 @@ import (
 	"math"
 	"math/bits"
 	"slices"
+
+	"github.com/kisgrid/kisgrid/internal/keyslot"
 )
 
 // A worker has a seat while it is known: the number by which tables and flows name it. Flows whose ready workers are the
@@ -12,10 +14,10 @@ import (
 // table says which of its members owns each slot. It does not change once it is made.
 type table struct {
 	members    seats
-	count      int           // of the members
-	owner      [Slots]uint16 // their seats
-	users      int           // that go by it
-	lastChange *tableChange  // the last one from here; nil once a seat of it may be another's
+	count      int                   // of the members
+	owner      [keyslot.Count]uint16 // their seats
+	users      int                   // that go by it
+	lastChange *tableChange          // the last one from here; nil once a seat of it may be another's
 }
 
 // shift is what moves when a worker comes to those of a table, or goes.

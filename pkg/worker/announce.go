@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bitset"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
@@ -76,10 +77,10 @@ func (p *peer) announce(ctx context.Context, part *heldPart, rows []uint32) {
 		return
 	}
 	if part.announced == nil {
-		part.announced = make(rowSet, (part.size.rows+63)/64)
+		part.announced = bitset.New(int(part.size.rows))
 	}
 	for _, row := range rows {
-		part.announced.add(row)
+		part.announced.Add(row)
 	}
 	p.numberResults(part, &pb.Result{Part: part.number, Began: wire.FromRanges(wire.Ranges(rows))})
 	heard := p.newestAcknowledged()
@@ -127,9 +128,9 @@ func (p *peer) withdraw(ctx context.Context, part *heldPart, rows []uint32) {
 	}
 	var parked []uint32
 	for _, row := range rows {
-		if part.announced.has(row) {
+		if part.announced.Has(row) {
 			parked = append(parked, row)
-			part.announced.remove(row)
+			part.announced.Remove(row)
 		}
 	}
 	if len(parked) > 0 {
@@ -153,6 +154,6 @@ func (part *heldPart) removeAnnounced(run flowexec.RunResult) {
 		clear(part.announced)
 	}
 	for _, row := range run.Rows {
-		part.announced.remove(row)
+		part.announced.Remove(row)
 	}
 }

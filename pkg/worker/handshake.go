@@ -4,12 +4,10 @@ import (
 	"math"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
-
-// protocol is the one version of the session protocol that this build speaks.
-const protocol = 1
 
 // handshakeTimeout bounds how long a coordinator may take to say Hello, and the worker to answer it.
 const handshakeTimeout = 10 * time.Second
@@ -31,9 +29,9 @@ func (sess *session) greet(m *pb.CoordinatorMessage) error {
 	switch {
 	case hello == nil:
 		return batch.Errorf(batch.CodeBadMessage, "the session does not begin with Hello: who dials is no coordinator, or defective")
-	case hello.GetProtocolMin() > protocol || hello.GetProtocolMax() < protocol:
+	case hello.GetProtocolMin() > wire.Protocol || hello.GetProtocolMax() < wire.Protocol:
 		return batch.Errorf(batch.CodeProtocolMismatch, "the coordinator speaks protocols %d to %d, this worker %d: bring both to builds that share one",
-			hello.GetProtocolMin(), hello.GetProtocolMax(), protocol)
+			hello.GetProtocolMin(), hello.GetProtocolMax(), wire.Protocol)
 	case hello.GetCoordinator() == "":
 		return batch.Errorf(batch.CodeBadMessage, "Hello names no coordinator: who dials is defective")
 	}
@@ -170,7 +168,7 @@ func (p *peer) startSession(sess *session, m *pb.CoordinatorMessage, received ui
 		}
 	}
 	sess.enqueue(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Welcome{Welcome: &pb.Welcome{
-		Protocol: protocol, Worker: p.server.workerID(), Resumed: p.hadSession, PartsReceived: p.lastPart,
+		Protocol: wire.Protocol, Worker: p.server.workerID(), Resumed: p.hadSession, PartsReceived: p.lastPart,
 		HeartbeatMilliseconds: uint32(2 * p.server.heartbeat().Milliseconds()), Digests: true, TellsConnectors: true, Locates: true,
 		BatchBytes: uint32(min(p.server.config.Limits.BatchBytes, math.MaxUint32)),
 		BatchRows:  uint32(min(p.server.config.Limits.BatchRows, math.MaxUint32)),

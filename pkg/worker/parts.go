@@ -9,6 +9,8 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/kisgrid/kisgrid/internal/bitset"
+	"github.com/kisgrid/kisgrid/internal/keyslot"
 	"github.com/kisgrid/kisgrid/internal/tracing"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -36,7 +38,7 @@ type heldPart struct {
 	endedSince     time.Time            // when the first of them ended
 	span           trace.Span           // nil where nobody traces
 	reporting      bool                 // somebody makes results of them now
-	announced      rowSet               // rows that run, or wait for leave to; nil where none was announced
+	announced      bitset.Set           // rows that run, or wait for leave to; nil where none was announced
 }
 
 // part takes a part in.
@@ -252,12 +254,9 @@ func ascending(rows []uint32) bool {
 	return true
 }
 
-// slots is how many buckets of shard keys there are: a constant of the protocol.
-const slots = 1 << 16
-
 // release hands rows back that go to another worker.
 func (sess *session) handBack(m *pb.Release) error {
-	ranges, err := wire.ToRanges(m.GetSlots(), slots)
+	ranges, err := wire.ToRanges(m.GetSlots(), keyslot.Count)
 	if err != nil {
 		return err
 	}

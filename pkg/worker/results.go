@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/kisgrid/kisgrid/internal/bitset"
 	"github.com/kisgrid/kisgrid/internal/tracing"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -254,51 +255,44 @@ func (s *server) resultMessage(part *heldPart, ended []flowexec.RunResult, last 
 		return s.splitResult(part, m, finishedRows(part, ended), all, dead)
 	}
 	if !last {
-		m.Finished = wire.FromRanges(finishedRows(part, ended).ranges(0, uint32(part.size.rows)))
+		m.Finished = wire.FromRanges(rangesOf(finishedRows(part, ended), 0, uint32(part.size.rows)))
 	}
 	m.NotDone, m.Output = wire.FromRowOutcomes(all.NotDone), wire.FromOutput(all.Output)
 	m.Dead = wire.FromDeadRows(dead)
 	return []*pb.Result{m}
 }
 
-// rowSet has a bit for each row of a part.
-type rowSet []uint64
-
 // finished are the rows that have an outcome.
-func finishedRows(part *heldPart, ended []flowexec.RunResult) rowSet {
+func finishedRows(part *heldPart, ended []flowexec.RunResult) bitset.Set {
 	n := uint32(part.size.rows)
-	set := make(rowSet, (n+63)/64)
+	set := bitset.New(int(n))
 	for _, run := range ended {
 		if run.Rows == nil {
 			for row := range n {
-				set.add(row)
+				set.Add(row)
 			}
 		}
 		for _, row := range run.Rows {
-			set.add(row)
+			set.Add(row)
 		}
 	}
 	for _, run := range ended {
 		for _, row := range run.Returned {
-			set.remove(row)
+			set.Remove(row)
 		}
 	}
 	return set
 }
 
-func (s rowSet) remove(row uint32)   { s[row/64] &^= 1 << (row % 64) }
-func (s rowSet) add(row uint32)      { s[row/64] |= 1 << (row % 64) }
-func (s rowSet) has(row uint32) bool { return s[row/64]&(1<<(row%64)) != 0 }
-
-// ranges are the rows of the set from first to end-1.
-func (s rowSet) ranges(first, end uint32) []batch.Range {
+// rangesOf packs the rows of a set, from first to end-1, into ranges.
+func rangesOf(s bitset.Set, first, end uint32) []batch.Range {
 	var out []batch.Range
 	for row := first; row < end; row++ {
-		if row%64 == 0 && s[row/64] == 0 {
+		if row%64 == 0 && !s.HasAnyNear(row) {
 			row += 63
 			continue
 		}
-		if !s.has(row) {
+		if !s.Has(row) {
 			continue
 		}
 		if n := len(out); n > 0 && out[n-1].First+out[n-1].Count == row {

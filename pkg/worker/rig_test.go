@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/kisgrid/kisgrid/internal/keyslot"
 	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/internal/wire"
@@ -434,7 +435,7 @@ func batchOf(number uint64, flow string, words ...string) *pb.Part {
 	}
 }
 
-func slotOf(word int) uint64 { return uint64(word%2*slots/2 + word) }
+func slotOf(word int) uint64 { return uint64(word%2*keyslot.Count/2 + word) }
 
 func (b *boss) sendPart(p *pb.Part) {
 	b.t.Helper()

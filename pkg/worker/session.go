@@ -126,7 +126,7 @@ func (sess *session) handle(m *pb.CoordinatorMessage) error {
 	case *pb.CoordinatorMessage_Hello:
 		return batch.Errorf(batch.CodeBadMessage, "Hello comes once, at the beginning: the coordinator is defective")
 	}
-	return batch.Errorf(batch.CodeBadMessage, "a message of a kind that protocol %d does not have: the coordinator is of another build, or defective", protocol)
+	return batch.Errorf(batch.CodeBadMessage, "a message of a kind that protocol %d does not have: the coordinator is of another build, or defective", wire.Protocol)
 }
 
 // tell puts a message before everything else that there is to send. The caller holds the peer's lock.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/kisgrid/kisgrid/internal/bitset"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
@@ -45,7 +46,7 @@ func sizeOfDead(dead []batch.DeadRow) int {
 // split spreads a large result over several, each for consecutive rows of the part, the final one into final. A row ends in
 // the result that has its output: the coordinator takes no output of rows whose ending does not count for it. What the
 // whole batch stands behind comes with the last rows. What is too large for any message makes its row dead.
-func (s *server) splitResult(part *heldPart, final *pb.Result, ended rowSet, all batch.Result, dead []batch.DeadRow) []*pb.Result {
+func (s *server) splitResult(part *heldPart, final *pb.Result, ended bitset.Set, all batch.Result, dead []batch.DeadRow) []*pb.Result {
 	all = refuseTooLarge(all, ended, part.maxOutputPerRow, part.maxOutputRow)
 	all.Sort()
 	slices.SortStableFunc(dead, func(a, b batch.DeadRow) int { return cmp.Compare(a.Row, b.Row) })
@@ -100,9 +101,9 @@ func keepSendable(all *batch.Result, dead []batch.DeadRow, costs []int, limit in
 func byRow(o batch.RowOutcome, row uint32) int { return cmp.Compare(o.Row, row) }
 
 // fill moves what there is of the rows up to end from a sorted result into a message. It returns the dead rows that are left.
-func fillMessage(m *pb.Result, ended rowSet, from *batch.Result, dead []batch.DeadRow, first, end uint32) []batch.DeadRow {
+func fillMessage(m *pb.Result, ended bitset.Set, from *batch.Result, dead []batch.DeadRow, first, end uint32) []batch.DeadRow {
 	if !m.GetLast() {
-		m.Finished = wire.FromRanges(ended.ranges(first, min(end, uint32(len(ended)*64))))
+		m.Finished = wire.FromRanges(rangesOf(ended, first, min(end, uint32(len(ended)*64))))
 	}
 	n := 0
 	for n < len(from.NotDone) && from.NotDone[n].Row < end {
@@ -148,7 +149,7 @@ func longestRow(o batch.Output) (most int) {
 
 // refuseTooLarge makes rows dead, and drops their output, where that alone is more than the coordinator takes, or a row of it
 // more than the client does.
-func refuseTooLarge(all batch.Result, ended rowSet, limit, longest int) batch.Result {
+func refuseTooLarge(all batch.Result, ended bitset.Set, limit, longest int) batch.Result {
 	type measure struct{ all, one int } // bytes: of all that a row came to, of the longest row of that
 	bytes := map[uint32]measure{}
 	for i, origin := range all.Output.Origins {
@@ -180,13 +181,13 @@ func refuseTooLarge(all batch.Result, ended rowSet, limit, longest int) batch.Re
 		kept.Origins[i] = all.Output.Origins[row]
 	}
 	all.Output = kept
-	reported := make(rowSet, len(ended))
+	reported := make(bitset.Set, len(ended))
 	for i := range all.NotDone {
-		reported.add(all.NotDone[i].Row)
+		reported.Add(all.NotDone[i].Row)
 	}
 	all.NotDone = slices.Clip(all.NotDone)
 	for row := range uint32(len(ended) * 64) {
-		if n, over := refused(row); n > 0 && ended.has(row) && !reported.has(row) {
+		if n, over := refused(row); n > 0 && ended.Has(row) && !reported.Has(row) {
 			all.NotDone = append(all.NotDone, batch.RowOutcome{
 				Row: row, Outcome: batch.Dead, Code: batch.CodeRowTooLarge, NotKept: batch.NothingLeft,
 				Reason: fmt.Sprintf("what was passed on for the row has %d bytes, over the limit of %d bytes: pass on less, or raise --max-batch-bytes "+

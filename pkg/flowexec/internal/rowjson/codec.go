@@ -6,7 +6,6 @@ package rowjson
 
 import (
 	"bytes"
-	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +13,8 @@ import (
 	"slices"
 	"sync"
 	"unsafe"
+
+	"github.com/kisgrid/kisgrid/internal/jsonrule"
 )
 
 // Codec reads and writes rows of one type. It is immutable and safe for concurrent use.
@@ -30,12 +31,9 @@ type Codec struct {
 }
 
 var (
-	unmarshalerType     = reflect.TypeFor[json.Unmarshaler]()
-	textUnmarshalerType = reflect.TypeFor[encoding.TextUnmarshaler]()
-	marshalerType       = reflect.TypeFor[json.Marshaler]()
-	textMarshalerType   = reflect.TypeFor[encoding.TextMarshaler]()
-	numberType          = reflect.TypeFor[json.Number]()
-	rawType             = reflect.TypeFor[json.RawMessage]()
+	unmarshalerType = reflect.TypeFor[json.Unmarshaler]()
+	numberType      = reflect.TypeFor[json.Number]()
+	rawType         = reflect.TypeFor[json.RawMessage]()
 )
 
 // For makes the codec of a row type.
@@ -57,14 +55,8 @@ func IsText(row reflect.Type) bool {
 // ForText makes a codec of a type that IsText says, which reads JSON that is no string, and what is no JSON, as the text that it is.
 func ForText(row reflect.Type) *Codec { return &Codec{row: row, text: true} }
 
-func marshalsItself(t reflect.Type) bool {
-	for _, own := range []reflect.Type{unmarshalerType, textUnmarshalerType, marshalerType, textMarshalerType} {
-		if reflect.PointerTo(t).Implements(own) {
-			return true
-		}
-	}
-	return false
-}
+// marshalsItself reports whether a type, or a pointer to it, reads or writes its own JSON.
+func marshalsItself(t reflect.Type) bool { return jsonrule.HasMethods(reflect.PointerTo(t)) }
 
 var errNull = errors.New("the row is null")
 

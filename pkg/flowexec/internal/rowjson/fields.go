@@ -4,7 +4,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"unicode"
+
+	"github.com/kisgrid/kisgrid/internal/jsonrule"
 )
 
 // Field is a field that a struct has in JSON.
@@ -59,7 +60,7 @@ func Fields(t reflect.Type) []Field {
 					continue
 				}
 				name, options, _ := strings.Cut(tag, ",")
-				if !validName(name) {
+				if !jsonrule.ValidName(name) {
 					name = ""
 				}
 				index := append(slices.Clip(l.index), i)
@@ -135,19 +136,6 @@ func quotable(t reflect.Type) bool {
 		return true
 	}
 	return false
-}
-
-// validName is what encoding/json takes for a name in a tag.
-func validName(name string) bool {
-	if name == "" {
-		return false
-	}
-	for _, c := range name {
-		if !strings.ContainsRune("!#$%&()*+-./:;<=>?@[]^_{|}~ ", c) && !unicode.IsLetter(c) && !unicode.IsDigit(c) {
-			return false
-		}
-	}
-	return true
 }
 
 // Find is the field that encoding/json reads a name into: the one of that name, else the first that differs in case only.
