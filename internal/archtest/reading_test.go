@@ -20,7 +20,7 @@ var withoutList = []string{
 	"internal/command", "internal/devcluster", "internal/testprocess", "internal/serve", "internal/transport", "internal/wire",
 	"pkg/batch", "pkg/client", "pkg/cluster", "pkg/connector", "pkg/connector/conformance", "pkg/connector/memory", "pkg/connector/redis",
 	"pkg/coordinator", "pkg/deadletter", "pkg/definition", "pkg/flowexec", "pkg/flowexec/internal/rowjson", "pkg/flowtest",
-	"pkg/kis", "pkg/kis/flow", "pkg/scheduler", "pkg/worker",
+	"pkg/kis", "pkg/kis/flow", "pkg/scheduler",
 }
 
 // listedFile is a line of a package's comment that says what stands in one of its files.

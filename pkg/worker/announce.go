@@ -6,7 +6,6 @@ import (
 
 	"github.com/kisgrid/kisgrid/internal/bitset"
 	"github.com/kisgrid/kisgrid/internal/wire"
-	"github.com/kisgrid/kisgrid/pkg/flowexec"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
@@ -143,17 +142,4 @@ func (p *peer) withdraw(ctx context.Context, part *heldPart, rows []uint32) {
 	p.mu.Unlock()
 	p.wakeUp()
 	p.awaitAcknowledged(ctx, heard)
-}
-
-// endAnnounced takes the run's rows out of those that are announced. The caller holds the peer's lock.
-func (part *heldPart) removeAnnounced(run flowexec.RunResult) {
-	if part.announced == nil {
-		return
-	}
-	if run.Rows == nil {
-		clear(part.announced)
-	}
-	for _, row := range run.Rows {
-		part.announced.Remove(row)
-	}
 }

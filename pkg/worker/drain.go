@@ -47,16 +47,6 @@ func (s *server) drain(ctx context.Context) error {
 	}
 }
 
-func (s *server) allPeers() []*peer {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	all := make([]*peer, 0, len(s.peers))
-	for _, p := range s.peers {
-		all = append(all, p)
-	}
-	return all
-}
-
 // dismiss ends the sessions of coordinators that need the worker no more. It returns how many are left, and when to look
 // again if nothing changes before.
 func (s *server) endIdleSessions() (left int, pause time.Duration) {

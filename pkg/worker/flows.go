@@ -138,17 +138,6 @@ func (f *flows) handBack(flow *flow, slots []batch.Range, belongs func(*flowexec
 	lanes.Release(slots, belongs)
 }
 
-// all are the flows that have lanes.
-func (f *flows) all() []*flow {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	all := make([]*flow, 0, len(f.byName))
-	for _, flow := range f.byName {
-		all = append(all, flow)
-	}
-	return all
-}
-
 // stopAll cancels what runs, takes back what does not, and waits for the lanes. Nobody may run a part meanwhile.
 func (f *flows) stopAll() {
 	f.mu.Lock()
@@ -158,4 +147,14 @@ func (f *flows) stopAll() {
 	}
 	f.mu.Unlock()
 	f.stopping.Wait()
+}
+
+// lanesOf are the lanes of a flow; nil: it has none.
+func (f *flows) lanesOf(name string) *flowexec.Lanes {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if flow := f.byName[name]; flow != nil {
+		return flow.lanes
+	}
+	return nil
 }

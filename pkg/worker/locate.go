@@ -51,16 +51,6 @@ func (sess *session) locate(m *pb.Locate) error {
 	return nil
 }
 
-// lanesOf are the lanes of a flow; nil: it has none.
-func (f *flows) lanesOf(name string) *flowexec.Lanes {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if flow := f.byName[name]; flow != nil {
-		return flow.lanes
-	}
-	return nil
-}
-
 // held are the parts of a flow that the coordinator has here, and that have not ended.
 func (p *peer) heldParts(flow string) map[*flowexec.Part]*heldPart {
 	p.mu.Lock()
@@ -95,16 +85,6 @@ func (s *server) partOwners(but *peer, flow string) map[*flowexec.Part]partOwner
 		}
 	}
 	return all
-}
-
-// isOver reports whether the session has ended.
-func (sess *session) hasEnded() bool {
-	select {
-	case <-sess.ended:
-		return true
-	default:
-		return false
-	}
 }
 
 // placeOf is where a row stands, as coordinators are told.

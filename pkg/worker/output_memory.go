@@ -3,8 +3,6 @@ package worker
 import (
 	"context"
 	"sync"
-
-	"github.com/kisgrid/kisgrid/pkg/flowexec"
 )
 
 // A run holds, of what functions make of its rows, the budget over runShare, before rows of it wait; at least leastRunBytes.
@@ -159,13 +157,4 @@ func (m *outputMemory) notify() {
 		close(m.changed)
 		m.changed = make(chan struct{})
 	}
-}
-
-// made is about how many bytes a run ended with.
-func sizeOfRun(run *flowexec.RunResult) int64 {
-	bytes := len(run.Output.Rows.Data) + outputRowBytes*run.Output.Rows.Len() + sizeOfDead(run.Dead)
-	for i := range run.NotDone {
-		bytes += sizeOfOutcome(&run.NotDone[i])
-	}
-	return int64(bytes)
 }

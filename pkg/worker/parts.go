@@ -9,7 +9,6 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/kisgrid/kisgrid/internal/bitset"
 	"github.com/kisgrid/kisgrid/internal/keyslot"
 	"github.com/kisgrid/kisgrid/internal/tracing"
 	"github.com/kisgrid/kisgrid/internal/wire"
@@ -17,29 +16,6 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
-
-// part is a part that the worker holds, until its last result is acknowledged.
-type heldPart struct {
-	number          uint64
-	flow            *flow
-	account         *account
-	size            amount
-	received        time.Time
-	deaths          uint32 // of workers that count against it
-	maxOutputPerRow int    // the most bytes of output, or of letters, that one row may come to: the coordinator takes no more
-	maxOutputRow    int    // the most bytes of one row of output: the client takes no more
-
-	// What follows is guarded by the peer's lock.
-	*flowexec.Part                      // nil once all rows have ended and are in results: their bytes are free then
-	charged        amount               // to the account, of size
-	openRows       int                  // rows that have not ended
-	endedRuns      []flowexec.RunResult // not in a result yet
-	endedBytes     int64                // bytes of ended
-	endedSince     time.Time            // when the first of them ended
-	span           trace.Span           // nil where nobody traces
-	reporting      bool                 // somebody makes results of them now
-	announced      bitset.Set           // rows that run, or wait for leave to; nil where none was announced
-}
 
 // part takes a part in.
 func (sess *session) takePart(m *pb.Part) error {
@@ -132,14 +108,6 @@ func uncompilable(part *heldPart, plan *plan) []batch.RowOutcome {
 	return failed
 }
 
-func everyRow(part *heldPart) []uint32 {
-	rows := make([]uint32, part.size.rows)
-	for i := range rows {
-		rows[i] = uint32(i)
-	}
-	return rows
-}
-
 // plan finds what a part runs on, unless the worker has the part: then only its credit is used up, and the part skipped.
 // The flow is nil where the coordinator had no leave to send the part.
 func (p *peer) planFor(m *pb.Part, key revisionKey, size amount) (plan *plan, flow *flow, again bool) {
@@ -184,13 +152,6 @@ func (p *peer) holdPart(part *heldPart) error {
 	p.parts[part.number] = part
 	c.due.Store(true)
 	return nil
-}
-
-// free gives back what of n is still charged.
-func (part *heldPart) releaseCredit(n amount) {
-	n = least(n, part.charged)
-	part.charged = part.charged.minus(n)
-	part.account.release(n)
 }
 
 // readPart checks a part, so that nobody behind it indexes by a number from outside. Without a plan it will not be run.

@@ -479,3 +479,14 @@ func wantCode(t *testing.T, err error, code batch.Code, says string) {
 		t.Errorf("got %v, want %v that says %q", err, code, says)
 	}
 }
+
+// all are the flows that have lanes.
+func (f *flows) all() []*flow {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := make([]*flow, 0, len(f.byName))
+	for _, flow := range f.byName {
+		all = append(all, flow)
+	}
+	return all
+}

@@ -253,3 +253,13 @@ func (s *server) close() {
 	}
 	s.watching.Wait()
 }
+
+func (s *server) allPeers() []*peer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*peer, 0, len(s.peers))
+	for _, p := range s.peers {
+		all = append(all, p)
+	}
+	return all
+}

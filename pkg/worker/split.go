@@ -8,6 +8,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/bitset"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/flowexec"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
@@ -196,4 +197,13 @@ func refuseTooLarge(all batch.Result, ended bitset.Set, limit, longest int) batc
 		}
 	}
 	return all
+}
+
+// made is about how many bytes a run ended with.
+func sizeOfRun(run *flowexec.RunResult) int64 {
+	bytes := len(run.Output.Rows.Data) + outputRowBytes*run.Output.Rows.Len() + sizeOfDead(run.Dead)
+	for i := range run.NotDone {
+		bytes += sizeOfOutcome(&run.NotDone[i])
+	}
+	return int64(bytes)
 }

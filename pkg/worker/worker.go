@@ -1,10 +1,3 @@
-// Package worker is the process that runs flows. Main makes a whole program of a function that registers users' functions;
-// Worker is the same for programs that bring their own main.
-//
-// A coordinator dials the worker and opens a session, which goes through these files: handshake.go answers Hello,
-// session.go reads and sends, definitions.go compiles flows, parts.go takes rows in, lanes.go hands them to package
-// flowexec, and results.go turns what comes back into messages. peer.go is what outlives a session, budget.go how much
-// coordinators may send. membership.go keeps the worker's record in etcd, drain.go ends everything in good order.
 package worker
 
 import (
@@ -371,4 +364,9 @@ func (w *Worker) record(id, name, address string) cluster.Worker {
 		r.Functions = append(r.Functions, cluster.Function{Name: f.Name, Mode: f.Mode, In: f.In, Out: f.Out})
 	}
 	return r
+}
+
+// advertised is where coordinators are to dial a worker that listens on an address.
+func (c *Config) advertised(listening net.Addr) (string, error) {
+	return serve.Advertised(c.Advertise, c.Listen, listening, c.Etcd.Endpoints)
 }

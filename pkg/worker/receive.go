@@ -1,0 +1,94 @@
+package worker
+
+import (
+	"errors"
+	"io"
+	"runtime/debug"
+	"time"
+
+	"github.com/kisgrid/kisgrid/internal/wire"
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// Session is the call that a coordinator makes.
+func (s *server) Session(stream pb.Worker_SessionServer) error {
+	sess := &session{
+		server: s, stream: stream, log: s.log, began: time.Now(),
+		greeted: make(chan struct{}), ended: make(chan struct{}), readerDone: make(chan struct{}),
+		replaced: make(chan struct{}), wake: make(chan struct{}, 1),
+	}
+	if !s.addSession(sess) {
+		return wire.Status(errClosed)
+	}
+	s.goroutines.Go(sess.receive)
+	silence := time.NewTimer(handshakeTimeout)
+	defer silence.Stop()
+	select {
+	case <-sess.ended:
+	case <-sess.greeted:
+		<-sess.ended
+	case <-silence.C:
+		sess.end(errHandshakeTimeout)
+	}
+	s.removeSession(sess)
+	return wire.Status(sess.err)
+}
+
+// receive is the reader.
+func (sess *session) receive() {
+	defer close(sess.readerDone)
+	defer sess.endOnPanic("receiving")
+	m, err := sess.stream.Recv()
+	if err == nil {
+		err = sess.greet(m)
+	}
+	if err == nil {
+		sess.log.Info("session began", "worker", sess.server.workerID())
+		close(sess.greeted)
+		sess.server.sessionOpened(sess)
+		sess.server.goroutines.Go(sess.send)
+	}
+	for err == nil {
+		if m, err = sess.stream.Recv(); err == nil {
+			err = sess.handle(m)
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	sess.end(wire.FromStatus(err))
+}
+
+// act does what a message asks for.
+func (sess *session) handle(m *pb.CoordinatorMessage) error {
+	sess.peer.backlog.update(m) // first: what is acknowledged may be in there
+	if err := sess.peer.acknowledge(m.GetResultsReceived()); err != nil {
+		return err
+	}
+	switch m := m.GetKind().(type) {
+	case *pb.CoordinatorMessage_Part:
+		return sess.takePart(m.Part)
+	case *pb.CoordinatorMessage_Ack:
+		return sess.activate(m.Ack.GetActive())
+	case *pb.CoordinatorMessage_Definition:
+		return sess.define(m.Definition)
+	case *pb.CoordinatorMessage_Release:
+		return sess.handBack(m.Release)
+	case *pb.CoordinatorMessage_Forget:
+		return sess.forgetRevision(m.Forget)
+	case *pb.CoordinatorMessage_Locate:
+		return sess.locate(m.Locate)
+	case *pb.CoordinatorMessage_Hello:
+		return batch.Errorf(batch.CodeBadMessage, "Hello comes once, at the beginning: the coordinator is defective")
+	}
+	return batch.Errorf(batch.CodeBadMessage, "a message of a kind that protocol %d does not have: the coordinator is of another build, or defective", wire.Protocol)
+}
+
+// rescue ends the session, and nothing else, when one of its goroutines panics.
+func (sess *session) endOnPanic(doing string) {
+	if r := recover(); r != nil {
+		sess.log.Error("defect: a session panicked", "while", doing, "panic", r, "stack", string(debug.Stack()))
+		sess.end(batch.Errorf(batch.CodeInternal, "the worker panicked %s: %v: its log has the stack; please report it", doing, r))
+	}
+}

@@ -1,0 +1,131 @@
+package worker
+
+import (
+	"runtime/debug"
+	"slices"
+	"strings"
+
+	"github.com/kisgrid/kisgrid/internal/bitset"
+	"github.com/kisgrid/kisgrid/internal/wire"
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/flowexec"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// resultsSafely is results; a defect there fails the rows, and ends neither the lane nor the process.
+func (s *server) resultMessagesSafely(part *heldPart, ended []flowexec.RunResult, last bool) (messages []*pb.Result) {
+	defer func() {
+		r := recover()
+		if r == nil {
+			return
+		}
+		s.log.Error("defect: results panicked", "flow", part.flow.name, "panic", r, "stack", string(debug.Stack()))
+		m := &pb.Result{Part: part.number, Last: last}
+		fail := func(row uint32) {
+			m.NotDone = append(m.NotDone, &pb.RowOutcome{
+				Row: row, Outcome: pb.Outcome_OUTCOME_FAILED, Code: pb.Code_CODE_INTERNAL, Reason: "a defect of the worker: its log has the stack",
+			})
+		}
+		for _, run := range ended {
+			for _, row := range run.Rows {
+				fail(row)
+			}
+			if run.Rows == nil {
+				for row := range uint32(part.size.rows) {
+					fail(row)
+				}
+			}
+		}
+		messages = []*pb.Result{m}
+	}()
+	return s.resultMessages(part, ended, last)
+}
+
+// results turns what has ended of a part into messages: one, unless it is large or its output rows are encoded differently.
+// With last the final one says by its silence that every row not mentioned is done.
+func (s *server) resultMessages(part *heldPart, ended []flowexec.RunResult, last bool) []*pb.Result {
+	encoding := func(run flowexec.RunResult) string { return run.Output.Rows.Encoding }
+	slices.SortStableFunc(ended, func(a, b flowexec.RunResult) int { return strings.Compare(encoding(a), encoding(b)) })
+	var messages []*pb.Result
+	limit := int64(min(s.config.ResultBytes, part.maxOutputPerRow))
+	for i := 0; i < len(ended); {
+		n, bytes := i+1, sizeOfRun(&ended[i])
+		for n < len(ended) && encoding(ended[n]) == encoding(ended[i]) {
+			if bytes += sizeOfRun(&ended[n]); bytes > limit {
+				break // what needs more than one message is not put together first
+			}
+			n++
+		}
+		messages = append(messages, s.resultMessage(part, ended[i:n], last && n == len(ended))...)
+		i = n
+	}
+	return messages
+}
+
+// gather makes one result of some runs, or splits it where it is large.
+func (s *server) resultMessage(part *heldPart, ended []flowexec.RunResult, last bool) []*pb.Result {
+	var all batch.Result
+	var dead []batch.DeadRow
+	var returned []uint32
+	outputs := make([]batch.Output, 0, len(ended))
+	for _, run := range ended {
+		all.NotDone = append(all.NotDone, run.NotDone...)
+		dead = append(dead, run.Dead...)
+		returned = append(returned, run.Returned...)
+		outputs = append(outputs, run.Output)
+	}
+	all.Output = batch.Join(outputs) // the client puts in order what comes from several workers anyway
+	slices.Sort(returned)
+	m := &pb.Result{Part: part.number, Returned: wire.FromRanges(wire.Ranges(returned)), Last: last}
+	if sizeOfResult(all)+sizeOfDead(dead) > min(s.config.ResultBytes, part.maxOutputPerRow) || len(all.Output.Rows.Data) > part.maxOutputRow && longestRow(all.Output) > part.maxOutputRow {
+		return s.splitResult(part, m, finishedRows(part, ended), all, dead)
+	}
+	if !last {
+		m.Finished = wire.FromRanges(rangesOf(finishedRows(part, ended), 0, uint32(part.size.rows)))
+	}
+	m.NotDone, m.Output = wire.FromRowOutcomes(all.NotDone), wire.FromOutput(all.Output)
+	m.Dead = wire.FromDeadRows(dead)
+	return []*pb.Result{m}
+}
+
+// finished are the rows that have an outcome.
+func finishedRows(part *heldPart, ended []flowexec.RunResult) bitset.Set {
+	n := uint32(part.size.rows)
+	set := bitset.New(int(n))
+	for _, run := range ended {
+		if run.Rows == nil {
+			for row := range n {
+				set.Add(row)
+			}
+		}
+		for _, row := range run.Rows {
+			set.Add(row)
+		}
+	}
+	for _, run := range ended {
+		for _, row := range run.Returned {
+			set.Remove(row)
+		}
+	}
+	return set
+}
+
+// rangesOf packs the rows of a set, from first to end-1, into ranges.
+func rangesOf(s bitset.Set, first, end uint32) []batch.Range {
+	var out []batch.Range
+	for row := first; row < end; row++ {
+		if row%64 == 0 && !s.HasAnyNear(row) {
+			row += 63
+			continue
+		}
+		if !s.Has(row) {
+			continue
+		}
+		if n := len(out); n > 0 && out[n-1].First+out[n-1].Count == row {
+			out[n-1].Count++
+		} else {
+			out = append(out, batch.Range{First: row, Count: 1})
+		}
+	}
+	return out
+}
