@@ -39,9 +39,11 @@ var arrows = []struct {
 
 	// The processes, and their clients.
 	{"pkg/coordinator", []string{
-		"pkg/scheduler", "pkg/cluster", "pkg/definition", "pkg/deadletter", "pkg/batch",
+		"pkg/coordinator/internal/…", "pkg/scheduler", "pkg/cluster", "pkg/definition", "pkg/deadletter", "pkg/batch",
 		"internal/wire", "internal/transport", "internal/serve", "internal/tracing", "proto/kisgrid/v1", "internal/bitset", "internal/keyslot",
 	}},
+	{"pkg/coordinator/internal/flowstate", []string{"pkg/cluster", "pkg/definition", "pkg/batch", "internal/wire", "proto/kisgrid/v1"}},
+	{"pkg/coordinator/internal/leader", []string{"pkg/coordinator/internal/flowstate", "pkg/cluster", "pkg/definition", "pkg/batch"}},
 	{"pkg/worker", []string{
 		"pkg/flowexec", "pkg/kis", "pkg/cluster", "pkg/definition", "pkg/connector", "pkg/connector/redis", "pkg/connector/memory", "pkg/batch",
 		"internal/wire", "internal/transport", "internal/serve", "internal/tracing", "internal/command", "internal/rowfile", "proto/kisgrid/v1", "internal/bitset", "internal/keyslot",

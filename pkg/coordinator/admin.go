@@ -1,7 +1,6 @@
 package coordinator
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"maps"
@@ -12,6 +11,8 @@ import (
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/leader"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -22,14 +23,14 @@ type admin struct {
 	store *cluster.Store
 	fleet *fleet
 	loop  *schedulerLoop
-	board *snapshotBoard
+	board *flowstate.Board
 	// draining is closed when nobody is to be kept waiting any more.
 	draining <-chan struct{}
 	// checking is held by the one call that checks documents.
 	checking    chan struct{}
-	lastDesired *desiredState // what was stored when somebody checked last; owned by who holds checking
-	maxSteps    int           // limit of a flow
-	build       string        // which build this is
+	lastDesired *leader.DesiredState // what was stored when somebody checked last; owned by who holds checking
+	maxSteps    int                  // limit of a flow
+	build       string               // which build this is
 
 	explaining chan struct{} // holds a token for each call that looks for rows
 
@@ -113,24 +114,24 @@ func (a *admin) change(ctx context.Context, in []*pb.Document) (comparison, erro
 		return comparison{}, err
 	}
 	defer done()
-	given, err := before.parse(in)
+	given, err := parseGiven(before, in)
 	if err != nil {
 		return comparison{}, err
 	}
 	c := compare(stored, given)
-	c.after = compileDocuments(c.all, before, a.maxSteps)
+	c.after = leader.CompileDocuments(c.all, before, a.maxSteps)
 	var failed error
 	accepted := func(d definition.Document) bool {
-		if a.board.load().runs(d) {
+		if a.board.Load().RunsDocument(d) {
 			return true
 		}
-		for _, flow := range c.after.flowsOf(d) {
+		for _, flow := range c.after.FlowsOf(d) {
 			history, err := a.store.History(ctx, flow)
 			if err != nil {
 				failed = err
 				return false
 			}
-			if historic(history).has(d) {
+			if leader.AcceptedDocuments(history).Has(d) {
 				return true
 			}
 		}
@@ -150,11 +151,11 @@ func documentBytes(in []*pb.Document) (n int) {
 }
 
 // parse checks documents that somebody wants to apply; those that are stored so already need no second look.
-func (c *desiredState) parse(in []*pb.Document) ([]definition.Document, error) {
+func parseGiven(c *leader.DesiredState, in []*pb.Document) ([]definition.Document, error) {
 	docs := make([]definition.Document, len(in))
 	for i, d := range in {
 		given := definition.Document{Kind: definition.Kind(d.GetKind()), Name: d.GetName(), YAML: d.GetYaml()}
-		if known := c.documents[keyOf(given)]; known != nil && known.err == nil && bytes.Equal(known.document.YAML, given.YAML) {
+		if c.Reads(given) {
 			docs[i] = given
 			continue
 		}
@@ -177,7 +178,7 @@ type comparison struct {
 	put     []definition.Document
 	expect  map[cluster.Key]int64
 	all     []definition.Document // as they will stand
-	after   *desiredState         // what they will ask for
+	after   *leader.DesiredState  // what they will ask for
 	flows   []string              // flows that the change concerns
 
 	written  map[cluster.Key]int64 // at which revisions
@@ -191,7 +192,7 @@ func (c *comparison) write(parts [][]definition.Document, put func(expect map[cl
 	for _, part := range parts {
 		expect := make(map[cluster.Key]int64, len(part))
 		for _, d := range part {
-			expect[keyOf(d)] = c.expect[keyOf(d)]
+			expect[flowstate.KeyOf(d)] = c.expect[flowstate.KeyOf(d)]
 		}
 		revision, err := put(expect, part)
 		if err != nil && len(c.written) > 0 {
@@ -201,7 +202,7 @@ func (c *comparison) write(parts [][]definition.Document, put func(expect map[cl
 			return err
 		}
 		for _, d := range part {
-			c.written[keyOf(d)] = revision
+			c.written[flowstate.KeyOf(d)] = revision
 		}
 		c.revision = revision
 	}
@@ -210,9 +211,9 @@ func (c *comparison) write(parts [][]definition.Document, put func(expect map[cl
 
 // asks is the revision of a flow that the documents ask for, now that they are written.
 func (c *comparison) asks(flow string) batch.Revision {
-	wanted := c.after.wanted[flow].id()
-	for _, d := range c.after.wanted[flow].documents {
-		wanted.Number = max(wanted.Number, c.written[keyOf(d)])
+	wanted := c.after.Flows[flow].ID()
+	for _, d := range c.after.Flows[flow].Documents {
+		wanted.Number = max(wanted.Number, c.written[flowstate.KeyOf(d)])
 	}
 	return wanted
 }
@@ -272,19 +273,19 @@ func (c *comparison) check(accepted func(definition.Document) bool) error {
 		changed[cluster.Key{Kind: d.Kind, Name: d.Name}] = true
 	}
 	var wrong []string
-	for _, name := range slices.Sorted(maps.Keys(c.after.wanted)) {
-		w := c.after.wanted[name]
-		if !slices.ContainsFunc(w.documents, func(d definition.Document) bool { return changed[cluster.Key{Kind: d.Kind, Name: d.Name}] }) {
+	for _, name := range slices.Sorted(maps.Keys(c.after.Flows)) {
+		w := c.after.Flows[name]
+		if !slices.ContainsFunc(w.Documents, func(d definition.Document) bool { return changed[cluster.Key{Kind: d.Kind, Name: d.Name}] }) {
 			continue
 		}
 		c.flows = append(c.flows, name)
-		wrong = append(wrong, w.reasons...)
+		wrong = append(wrong, w.Reasons...)
 	}
 	for _, d := range c.put {
 		if d.Kind != definition.KindFlow {
-			wrong = append(wrong, c.after.ownMistakes(d)...)
+			wrong = append(wrong, c.after.OwnMistakes(d)...)
 		}
-		if intake := c.after.documents[keyOf(d)].intake; len(intake) > 0 && !accepted(d) {
+		if intake := c.after.IntakeMistakes(d); len(intake) > 0 && !accepted(d) {
 			wrong = append(wrong, intake...)
 		}
 	}
@@ -299,11 +300,11 @@ func (c *comparison) check(accepted func(definition.Document) bool) error {
 func (c *comparison) concerned() []string {
 	given := map[cluster.Key]bool{}
 	for _, d := range c.given {
-		given[keyOf(d)] = true
+		given[flowstate.KeyOf(d)] = true
 	}
 	var flows []string
-	for _, name := range slices.Sorted(maps.Keys(c.after.wanted)) {
-		if slices.ContainsFunc(c.after.wanted[name].documents, func(d definition.Document) bool { return given[keyOf(d)] }) {
+	for _, name := range slices.Sorted(maps.Keys(c.after.Flows)) {
+		if slices.ContainsFunc(c.after.Flows[name].Documents, func(d definition.Document) bool { return given[flowstate.KeyOf(d)] }) {
 			flows = append(flows, name)
 		}
 	}
@@ -330,9 +331,9 @@ func (a *admin) Delete(ctx context.Context, in *pb.DeleteRequest) (*pb.DeleteRes
 		gone = append(gone, key)
 		left = slices.Delete(slices.Clone(left), i, i+1)
 	}
-	for name, c := range compileDocuments(left, before, a.maxSteps).wanted {
-		if c.revision == nil && before.wanted[name].revision != nil {
-			return nil, wire.Status(batch.Errorf(batch.CodeBadDocument, "nothing was deleted: flow %s needs it: %s", name, strings.Join(c.reasons, "; ")))
+	for name, c := range leader.CompileDocuments(left, before, a.maxSteps).Flows {
+		if c.Revision == nil && before.Flows[name].Revision != nil {
+			return nil, wire.Status(batch.Errorf(batch.CodeBadDocument, "nothing was deleted: flow %s needs it: %s", name, strings.Join(c.Reasons, "; ")))
 		}
 	}
 	revision, err := a.store.PutDocuments(ctx, expect, nil, gone)

@@ -8,6 +8,8 @@ import (
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/leader"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -106,8 +108,8 @@ func TestCompare(t *testing.T) {
 	t.Parallel()
 	stored := []definition.Document{at(7, flowDocument("W", "", "echo")), at(3, funcDocument("echo"))}
 	c := compare(stored, []definition.Document{flowDocument("W", "", "echo", "copies: 2"), funcDocument("echo"), flowDocument("X", "", "echo")})
-	c.after = compileDocuments(c.all, nil, definition.MaxSteps)
-	if err := c.check(new(fleetSnapshot).runs); err != nil {
+	c.after = leader.CompileDocuments(c.all, nil, definition.MaxSteps)
+	if err := c.check(new(flowstate.Snapshot).RunsDocument); err != nil {
 		t.Fatal(err)
 	}
 	if got := c.expect[cluster.Key{Kind: definition.KindFlow, Name: "W"}]; got != 7 || len(c.expect) != 2 {
@@ -136,7 +138,7 @@ func TestDelete(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.put(flowDocument("W", "", "echo"), funcDocument("echo"), funcDocument("unused"))
-	r.awaitCatalog("the flow is known", func(c *fleetSnapshot) bool { return c.flows["W"] != nil })
+	r.awaitCatalog("the flow is known", func(c *flowstate.Snapshot) bool { return c.Flows["W"] != nil })
 	admin := pb.NewAdminClient(r.conn)
 	remove := func(names ...string) error {
 		in := &pb.DeleteRequest{}
@@ -156,7 +158,7 @@ func TestDelete(t *testing.T) {
 	if err := remove("func/echo", "flow/W"); err != nil {
 		t.Error(err)
 	}
-	r.awaitCatalog("the flow is gone", func(c *fleetSnapshot) bool { return c.flows["W"] == nil })
+	r.awaitCatalog("the flow is gone", func(c *flowstate.Snapshot) bool { return c.Flows["W"] == nil })
 	// A flow that is wrong already does not keep others from going.
 	r.put(flowDocument("wrong", "", "lost"), funcDocument("unused"))
 	if err := remove("func/unused"); err != nil {

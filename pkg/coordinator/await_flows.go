@@ -11,6 +11,8 @@ import (
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/leader"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -23,7 +25,7 @@ const askAgain = time.Second
 
 // documents reads what is stored, and what that asks for. It does so for one caller at a time: read, YAML takes many times its
 // size. The caller calls done when it needs neither any more.
-func (a *admin) documents(ctx context.Context) (stored []definition.Document, asked *desiredState, done func(), err error) {
+func (a *admin) documents(ctx context.Context) (stored []definition.Document, asked *leader.DesiredState, done func(), err error) {
 	select {
 	case a.checking <- struct{}{}:
 	case <-ctx.Done():
@@ -34,7 +36,7 @@ func (a *admin) documents(ctx context.Context) (stored []definition.Document, as
 		done()
 		return nil, nil, nil, err
 	}
-	a.lastDesired = compileDocuments(stored, a.lastDesired, a.maxSteps)
+	a.lastDesired = leader.CompileDocuments(stored, a.lastDesired, a.maxSteps)
 	return stored, a.lastDesired, done, nil
 }
 
@@ -42,10 +44,10 @@ func (a *admin) documents(ctx context.Context) (stored []definition.Document, as
 type awaitedRevisions map[string]batch.Revision
 
 // renew takes over what the documents ask for by now; a flow that has none any more goes, and is told as deleted.
-func (w awaitedRevisions) renew(now *desiredState, tell func(*pb.Progress) error) error {
+func (w awaitedRevisions) renew(now *leader.DesiredState, tell func(*pb.Progress) error) error {
 	for _, flow := range slices.Sorted(maps.Keys(w)) {
-		if c := now.wanted[flow]; c != nil {
-			w[flow] = c.id()
+		if c := now.Flows[flow]; c != nil {
+			w[flow] = c.ID()
 			continue
 		}
 		delete(w, flow)
@@ -58,7 +60,7 @@ func (w awaitedRevisions) renew(now *desiredState, tell func(*pb.Progress) error
 
 // lookedAt is what the progress of a flow follows from.
 type progressInputs struct {
-	entry  *flowEntry
+	entry  *flowstate.Flow
 	wanted batch.Revision
 }
 
@@ -82,10 +84,10 @@ func (a *admin) awaitFlows(ctx context.Context, waiting awaitedRevisions, s flow
 	looked := map[string]progressInputs{}
 	lacking := map[string]time.Time{} // since when it is seen that no worker can run the flow
 	for {
-		c, changed := a.board.watch()
+		c, changed := a.board.Watch()
 		var news []string // what is shown of the others has not changed
 		for flow, wanted := range waiting {
-			is := progressInputs{c.flows[flow], wanted}
+			is := progressInputs{c.Flows[flow], wanted}
 			if was, there := looked[flow]; !there || was != is || !lacking[flow].IsZero() {
 				looked[flow] = is
 				news = append(news, flow)
@@ -94,7 +96,7 @@ func (a *admin) awaitFlows(ctx context.Context, waiting awaitedRevisions, s flow
 		slices.Sort(news)
 		steps := make([]*pb.Progress, len(news))
 		for i, flow := range news {
-			steps[i] = progress(flow, c.flows[flow], waiting[flow])
+			steps[i] = progress(flow, c.Flows[flow], waiting[flow])
 		}
 		if s.serving && !a.addServingState(ctx, steps) {
 			return s.endedEarly(ctx)
@@ -174,20 +176,20 @@ func (a *admin) addServingState(ctx context.Context, steps []*pb.Progress) bool 
 			continue
 		}
 		c, alive := a.fleet.connectors(ctx, p.GetFlow())
-		p.Degraded, ok = toWire(c.degraded...), ok && alive
+		p.Degraded, ok = toWire(c.Degraded...), ok && alive
 	}
 	return ok
 }
 
 // progress is how far a flow is with a revision that its documents ask for. A flow runs on it when new batches do so here.
-func progress(flow string, e *flowEntry, asked batch.Revision) *pb.Progress {
+func progress(flow string, e *flowstate.Flow, asked batch.Revision) *pb.Progress {
 	p := &pb.Progress{Flow: flow, State: cluster.StateApplying, Wanted: asked.Number}
-	if e == nil || !e.status.WantedRevision().Is(asked) {
+	if e == nil || !e.Status.WantedRevision().Is(asked) {
 		return p
 	}
-	s := e.status
+	s := e.Status
 	p.Active, p.Applied, p.Of, p.Reasons = s.Active, uint32(s.Applied), uint32(s.Of), s.Reasons
-	if s.State != cluster.StateActive && s.State != cluster.StateDisabled || e.active != nil && e.active.id() == asked {
+	if s.State != cluster.StateActive && s.State != cluster.StateDisabled || e.Active != nil && e.Active.Id() == asked {
 		p.State = s.State
 	}
 	return p

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
@@ -44,13 +45,13 @@ func TestSharedFunctionSettles(t *testing.T) {
 	}
 	settle := func(what string) {
 		began, first := time.Now(), r.put(funcDocument("echo")) // the newest document of all flows
-		r.awaitCatalog("all flows run on the function as it was put", func(c *fleetSnapshot) bool {
-			for _, e := range c.flows {
-				if e.active == nil || e.active.number != first {
+		r.awaitCatalog("all flows run on the function as it was put", func(c *flowstate.Snapshot) bool {
+			for _, e := range c.Flows {
+				if e.Active == nil || e.Active.Number != first {
 					return false
 				}
 			}
-			return len(c.flows) == n
+			return len(c.Flows) == n
 		})
 		took := time.Since(began)
 		writes := r.put(flow(n, "status: 0")) - first // each transaction is a revision of etcd's
@@ -59,21 +60,21 @@ func TestSharedFunctionSettles(t *testing.T) {
 		if most := int64(n/4 + 60); writes > most {
 			t.Errorf("%s: %d flows settled with %d transactions, more than %d", what, n, writes, most)
 		}
-		r.awaitCatalog("the flow that is off is known", func(c *fleetSnapshot) bool { return len(c.flows) == n+1 })
+		r.awaitCatalog("the flow that is off is known", func(c *flowstate.Snapshot) bool { return len(c.Flows) == n+1 })
 		if _, err := r.store.PutDocuments(t.Context(), nil, nil, []cluster.Key{{Kind: definition.KindFlow, Name: fmt.Sprintf("flow-%04d", n)}}); err != nil {
 			t.Fatal(err)
 		}
-		r.awaitCatalog("the flow is deleted", func(c *fleetSnapshot) bool { return len(c.flows) == n })
+		r.awaitCatalog("the flow is deleted", func(c *flowstate.Snapshot) bool { return len(c.Flows) == n })
 	}
 	settle("new")
 	settle("changed")
 
-	before := r.c.board.load()
+	before := r.c.board.Load()
 	revision := r.put(flow(0, "copies: 3"))
 	r.awaitActive("flow-0000", revision)
 	changed := 0
-	for name, e := range r.c.board.load().flows {
-		if e != before.flows[name] {
+	for name, e := range r.c.board.Load().Flows {
+		if e != before.Flows[name] {
 			changed++
 		}
 	}

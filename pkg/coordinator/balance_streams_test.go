@@ -181,7 +181,7 @@ func TestStreamIsAskedToMove(t *testing.T) {
 	wantCode(t, fromStatus(moving(r, batch.NewStreamID())), batch.CodeUnavailable, "its share")
 
 	p := r.peer()
-	p.awaitActive("W", r.c.board.load().flows["W"].active.number)
+	p.awaitActive("W", r.c.board.Load().Flows["W"].Active.Number)
 	asked := make(chan *clientStream, len(streams))
 	for _, s := range streams {
 		go func() {

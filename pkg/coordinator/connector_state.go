@@ -11,6 +11,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
@@ -18,17 +19,11 @@ import (
 // is of, and so are the flows that need it. It is never a reason to refuse what the documents ask for. Workers of builds that don't
 // tell say of a connector that it is of no use in their record in etcd, and else nothing.
 
-// connectorKey names what one document makes of a connector.
-type connectorKey struct {
-	name   string
-	digest batch.Digest // of the document
-}
-
 // standings are how one worker's connectors stand, as it tells.
 type connectorStates struct {
 	mu     sync.Mutex
-	tells  bool                                // its build does; guarded by mu
-	states map[connectorKey]*pb.ConnectorState // guarded by mu
+	tells  bool                                          // its build does; guarded by mu
+	states map[flowstate.ConnectorKey]*pb.ConnectorState // guarded by mu
 }
 
 // mostStandings bounds how many connectors of a worker are remembered.
@@ -38,7 +33,7 @@ const maxConnectorStates = 1 << 16
 func (s *connectorStates) reset(tells bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.tells, s.states = tells, map[connectorKey]*pb.ConnectorState{}
+	s.tells, s.states = tells, map[flowstate.ConnectorKey]*pb.ConnectorState{}
 }
 
 func (s *connectorStates) tellsStates() bool {
@@ -56,7 +51,7 @@ func (s *connectorStates) update(states []*pb.ConnectorState) error {
 		if err != nil {
 			return err
 		}
-		key := connectorKey{state.GetName(), r.Digest}
+		key := flowstate.ConnectorKey{Name: state.GetName(), Digest: r.Digest}
 		if state.GetStanding() == pb.ConnectorState_STANDING_GONE {
 			delete(s.states, key)
 		} else if s.states[key] != nil || len(s.states) < maxConnectorStates {
@@ -67,117 +62,84 @@ func (s *connectorStates) update(states []*pb.ConnectorState) error {
 }
 
 // find is how a connector stands; nil: the worker has not told. tells: its build does.
-func (s *connectorStates) find(key connectorKey) (state *pb.ConnectorState, tells bool) {
+func (s *connectorStates) find(key flowstate.ConnectorKey) (state *pb.ConnectorState, tells bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.states[key], s.tells
 }
 
-// connectorsOf is how the connectors of some flows stand, on the workers that a coordinator has sessions with.
-type connectorReport struct {
-	degraded  []connectorStatus // of no use now
-	connected []connectorStatus
-	opening   []connectorStatus // not connected yet, and not known to fail
-	unknown   []connectorStatus // the worker's build does not say
-}
-
-// standing is how a connector stands on a worker.
-type connectorStatus struct {
-	connectorKey
-	worker string
-	reason string // why it is not connected, as far as that is known
-}
-
 // look adds how a connector stands on a worker.
-func (c *connectorReport) add(id string, m *member, key connectorKey) {
-	at := connectorStatus{connectorKey: key, worker: id}
+func (m *member) addConnector(c *flowstate.ConnectorReport, id string, key flowstate.ConnectorKey) {
+	at := flowstate.ConnectorStatus{ConnectorKey: key, Worker: id}
 	state, tells := m.peer.connectors.find(key)
-	why, down := m.worker.Stores[key.name]
+	why, down := m.worker.Stores[key.Name]
 	switch {
 	case !tells && down:
-		at.reason = why
-		c.degraded = append(c.degraded, at)
+		at.Reason = why
+		c.Degraded = append(c.Degraded, at)
 	case !tells:
-		at.reason = "the worker's build does not say how its connectors stand"
-		c.unknown = append(c.unknown, at)
+		at.Reason = "the worker's build does not say how its connectors stand"
+		c.Unknown = append(c.Unknown, at)
 	case state.GetStanding() == pb.ConnectorState_STANDING_DEGRADED:
-		at.reason = cmp.Or(state.GetReason(), "the worker gives no reason")
-		c.degraded = append(c.degraded, at)
+		at.Reason = cmp.Or(state.GetReason(), "the worker gives no reason")
+		c.Degraded = append(c.Degraded, at)
 	case state.GetStanding() != pb.ConnectorState_STANDING_CONNECTED:
-		at.reason = "it is not connected yet: the first try is under way"
-		c.opening = append(c.opening, at)
+		at.Reason = "it is not connected yet: the first try is under way"
+		c.Opening = append(c.Opening, at)
 	default:
-		c.connected = append(c.connected, at)
+		c.Connected = append(c.Connected, at)
 	}
 }
 
 // connectors is how the connectors of active flows stand, of all flows where none is named, on the workers that have them. False:
 // ctx or the fleet ended first.
-func (f *fleet) connectors(ctx context.Context, flows ...string) (connectorReport, bool) {
-	var c connectorReport
+func (f *fleet) connectors(ctx context.Context, flows ...string) (flowstate.ConnectorReport, bool) {
+	var c flowstate.ConnectorReport
 	if !f.wait(ctx, func() {
 		if len(flows) == 0 {
 			flows = slices.Sorted(maps.Keys(f.flows))
 		}
-		seen := map[string]map[connectorKey]bool{} // by worker: flows share connectors
+		seen := map[string]map[flowstate.ConnectorKey]bool{} // by worker: flows share connectors
 		for _, flow := range flows {
-			if e := f.flows[flow]; e.on() && len(e.active.conns) > 0 {
-				f.connectorsAt(&c, definitionKey{flow, e.active.id()}, e.active.conns, seen)
+			if e := f.flows[flow]; e.TakesBatches() && len(e.Active.Connectors) > 0 {
+				f.connectorsAt(&c, definitionKey{flow, e.Active.Id()}, e.Active.Connectors, seen)
 			}
 		}
 	}) {
-		return connectorReport{}, false // c may still be written to
+		return flowstate.ConnectorReport{}, false // c may still be written to
 	}
-	for _, all := range [][]connectorStatus{c.degraded, c.opening, c.unknown} {
-		slices.SortFunc(all, func(a, b connectorStatus) int {
-			return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.worker, b.worker), cmp.Compare(a.reason, b.reason))
+	for _, all := range [][]flowstate.ConnectorStatus{c.Degraded, c.Opening, c.Unknown} {
+		slices.SortFunc(all, func(a, b flowstate.ConnectorStatus) int {
+			return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Worker, b.Worker), cmp.Compare(a.Reason, b.Reason))
 		})
 	}
 	return c, true
 }
 
 // connectorsAt looks at those of one revision, on the workers that run it.
-func (f *fleet) connectorsAt(c *connectorReport, revision definitionKey, conns []connectorKey, seen map[string]map[connectorKey]bool) {
+func (f *fleet) connectorsAt(c *flowstate.ConnectorReport, revision definitionKey, conns []flowstate.ConnectorKey, seen map[string]map[flowstate.ConnectorKey]bool) {
 	for id, m := range f.members {
 		v, sent := m.definitions.get(revision)
 		if m.dead || m.worker.Draining || !m.peer.connected.Load() || m.peer.draining.Load() || !sent || v.pending || len(v.errors) > 0 {
 			continue
 		}
 		if seen[id] == nil {
-			seen[id] = map[connectorKey]bool{}
+			seen[id] = map[flowstate.ConnectorKey]bool{}
 		}
 		for _, key := range conns {
 			if !seen[id][key] {
 				seen[id][key] = true
-				c.add(id, m, key)
+				m.addConnector(c, id, key)
 			}
 		}
 	}
 }
 
-// downBy is, by connector and worker, why connectors are degraded: those only that a flow's active revision needs, where one is given.
-func downBy(degraded []connectorStatus, of *flowEntry) map[string]map[string]string {
-	var by map[string]map[string]string
-	for _, d := range degraded {
-		if of != nil && !(of.on() && slices.Contains(of.active.conns, d.connectorKey)) {
-			continue
-		}
-		if by == nil {
-			by = map[string]map[string]string{}
-		}
-		if by[d.name] == nil {
-			by[d.name] = map[string]string{}
-		}
-		by[d.name][d.worker] = d.reason
-	}
-	return by
-}
-
 // toWire is how connectors stand as callers are told.
-func toWire(all ...connectorStatus) []*pb.ConnectorStanding {
+func toWire(all ...flowstate.ConnectorStatus) []*pb.ConnectorStanding {
 	out := make([]*pb.ConnectorStanding, len(all))
 	for i, s := range all {
-		out[i] = &pb.ConnectorStanding{Connector: s.name, Worker: s.worker, Reason: s.reason}
+		out[i] = &pb.ConnectorStanding{Connector: s.Name, Worker: s.Worker, Reason: s.Reason}
 	}
 	return out
 }
@@ -195,15 +157,15 @@ func (a *admin) awaitConnectors(ctx context.Context, flows []string, wait time.D
 	again := time.NewTicker(askAgain)
 	defer again.Stop()
 	for last := wait <= 0; ; {
-		_, changed := a.board.watch()
+		_, changed := a.board.Watch()
 		c, ok := a.fleet.connectors(ctx, flows...)
 		switch {
 		case !ok && ctx.Err() != nil:
 			return nil, batch.Errorf(batch.CodeCancelled, "the flows are active; how their connectors stand says kisgrid get connectors: %w", ctx.Err())
 		case !ok:
 			return nil, errStopped()
-		case last || len(c.degraded)+len(c.opening) == 0:
-			return &pb.Connectors{Degraded: toWire(append(c.degraded, c.opening...)...), Unknown: toWire(c.unknown...)}, nil
+		case last || len(c.Degraded)+len(c.Opening) == 0:
+			return &pb.Connectors{Degraded: toWire(append(c.Degraded, c.Opening...)...), Unknown: toWire(c.Unknown...)}, nil
 		}
 		select {
 		case <-changed:

@@ -8,6 +8,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -21,7 +22,7 @@ func TestStandings(t *testing.T) {
 	t.Parallel()
 	var s connectorStates
 	d := definition.Document{Kind: definition.KindConn, Name: "Shelf", YAML: []byte("kistype: conn\n")}
-	key := connectorKey{d.Name, definition.Digest([]definition.Document{d})}
+	key := flowstate.ConnectorKey{Name: d.Name, Digest: definition.Digest([]definition.Document{d})}
 	if state, tells := s.find(key); state != nil || tells {
 		t.Errorf("before the first session: %v, %v", state, tells)
 	}

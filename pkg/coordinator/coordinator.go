@@ -33,6 +33,8 @@ import (
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/leader"
 	"github.com/kisgrid/kisgrid/pkg/deadletter"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
@@ -90,7 +92,7 @@ type Coordinator struct {
 	id      string
 	log     hclog.Logger
 	loop    *schedulerLoop
-	board   *snapshotBoard
+	board   *flowstate.Board
 	fleet   *fleet
 	ingest  *ingest
 	letters *letterKeeper
@@ -150,13 +152,13 @@ func New(c Config) (*Coordinator, error) {
 	}
 	k := &Coordinator{
 		config: c, id: newID(), log: c.Logger, server: server,
-		loop: newSchedulerLoop(scheduler.Config{NoWorker: c.NoWorker}), board: newSnapshotBoard(),
+		loop: newSchedulerLoop(scheduler.Config{NoWorker: c.NoWorker}), board: flowstate.NewBoard(),
 		leadershipChanged: make(chan struct{}, 1), ready: make(chan struct{}), draining: make(chan struct{}), stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	tracer := tracing.Tracer(c.Tracing)
 	k.fleet = &fleet{
 		id: k.id, store: c.Store, loop: k.loop, board: k.board, log: c.Logger.Named("fleet"),
-		transport: c.Transport, dial: c.DialWorker, tracer: tracer, lease: c.Lease, limits: c.Limits, untakenTotal: c.Budget / 2, maxSteps: c.MaxSteps, historyAge: c.historyAge,
+		transport: c.Transport, dial: c.DialWorker, tracer: tracer, lease: c.Lease, limits: c.Limits, untakenTotal: c.Budget / 2,
 		rejections: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kisgrid_revisions_rejected_total",
 			Help: "Revisions that this coordinator, leading, rejected; what ran before runs on.",
@@ -205,8 +207,8 @@ func (c *Coordinator) Ready() <-chan struct{} { return c.ready }
 // AwaitWorkers blocks until sessions with at least n workers are up, or ctx is done.
 func (c *Coordinator) AwaitWorkers(ctx context.Context, n int) error {
 	for {
-		now, changed := c.board.watch()
-		if now.sessions >= n {
+		now, changed := c.board.Watch()
+		if now.Sessions >= n {
 			return nil
 		}
 		select {
@@ -214,7 +216,7 @@ func (c *Coordinator) AwaitWorkers(ctx context.Context, n int) error {
 		case <-c.done:
 			return errStopped()
 		case <-ctx.Done():
-			return fmt.Errorf("wait for %d workers, of which %d are there: %w", n, now.sessions, ctx.Err())
+			return fmt.Errorf("wait for %d workers, of which %d are there: %w", n, now.Sessions, ctx.Err())
 		}
 	}
 }
@@ -320,8 +322,8 @@ func (c *Coordinator) tellReady(ctx context.Context) error {
 		return nil
 	}
 	for {
-		now, changed := c.board.watch()
-		c.server.SetReady(!now.cutOff && !isClosed(c.draining))
+		now, changed := c.board.Watch()
+		c.server.SetReady(!now.CutOff && !isClosed(c.draining))
 		select {
 		case <-changed:
 		case <-ctx.Done():
@@ -362,9 +364,9 @@ func httpAddress(listening net.Addr, known string) string {
 // upToDate is the record with what changes.
 func (c *Coordinator) currentRecord(record cluster.Coordinator) cluster.Coordinator {
 	record.Leader, record.Ready, record.Streams = c.leading.Load(), c.ingest.whyClosed() == nil, c.ingest.streamCount()
-	now := c.board.load()
-	record.Sessions, record.CutOff, record.Namesakes = &now.sessions, now.cutOff, now.sharingName
-	record.Missed, record.Unreachable = len(now.unreachable), now.unreachable[:min(len(now.unreachable), cluster.MaxUnreachable)]
+	now := c.board.Load()
+	record.Sessions, record.CutOff, record.Namesakes = &now.Sessions, now.CutOff, now.SharingName
+	record.Missed, record.Unreachable = len(now.Unreachable), now.Unreachable[:min(len(now.Unreachable), cluster.MaxUnreachable)]
 	return record
 }
 
@@ -398,8 +400,8 @@ func (c *Coordinator) keepRecord(ctx context.Context, r *cluster.Registration[cl
 // campaign leads whenever it can, and others do not reach more workers: a leader that reaches too few would wait for
 // acknowledgements that it can't get.
 func (c *Coordinator) campaign(ctx context.Context) error {
-	for c.board.await(ctx, func(now *fleetSnapshot) bool { return !now.othersReachMore }) && ctx.Err() == nil {
-		reaching, stop := c.board.whileReaching(ctx)
+	for c.board.Await(ctx, func(now *flowstate.Snapshot) bool { return !now.OthersReachMore }) && ctx.Err() == nil {
+		reaching, stop := whileReaching(ctx, c.board)
 		c.lead(reaching)
 		stop()
 	}
@@ -426,7 +428,10 @@ func (c *Coordinator) lead(ctx context.Context) {
 	}
 	log.Info("leading", "id", c.id)
 	leads(true)
-	err = c.fleet.lead(ctx, leadership, log)
+	err = leader.Lead(ctx, leader.Config{
+		Leadership: leadership, Store: c.config.Store, Fleet: c.fleet, News: c.fleet.leaderNews, HistoryAge: c.config.historyAge,
+		MaxSteps: c.config.MaxSteps, Rejections: c.fleet.rejections, Log: log,
+	})
 	leads(false)
 	switch {
 	case errors.Is(context.Cause(ctx), errOthersReachMore):

@@ -40,14 +40,14 @@ func (a *admin) Explain(ctx context.Context, in *pb.ExplainRequest) (*pb.Explain
 }
 
 func (a *admin) explain(ctx context.Context, in *pb.ExplainRequest) (*pb.ExplainResponse, error) {
-	r, err := a.board.load().active(in.GetFlow())
+	r, err := a.board.Load().Active(in.GetFlow())
 	if err != nil {
 		return nil, err
 	}
-	if r.shardKey == "" {
-		return &pb.ExplainResponse{Revision: r.number, Reason: "the flow has no shard key: each batch goes whole to the least loaded worker"}, nil
+	if r.ShardKey == "" {
+		return &pb.ExplainResponse{Revision: r.Number, Reason: "the flow has no shard key: each batch goes whole to the least loaded worker"}, nil
 	}
-	hash, err := r.keys.HashValue([]byte(in.GetKey()))
+	hash, err := r.Keys.HashValue([]byte(in.GetKey()))
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func (a *admin) explain(ctx context.Context, in *pb.ExplainRequest) (*pb.Explain
 		return nil, err
 	}
 	s := e.search
-	lanes := uint32(r.copies)
+	lanes := uint32(r.Copies)
 	if lanes == 0 {
 		lanes = uint32(a.fleet.workers(ctx)[s.Worker].Lanes)
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
@@ -31,7 +32,7 @@ func (e revisionChanged) answer(in *pb.Submission) *pb.Answer {
 // a flow that is on. That of a call (single) must name the active revision; one of a stream may name the revision that the
 // stream was told last: what the client sends behind it must not overtake it. A client of an earlier build names revisions by
 // number alone; which one that is, etcd says now.
-func (f *fleet) revision(ctx context.Context, flow string, in *pb.Submission, single bool) (*revision, error) {
+func (f *fleet) revision(ctx context.Context, flow string, in *pb.Submission, single bool) (*flowstate.Revision, error) {
 	named, err := wire.ToRevision(in.GetRevision(), in.GetDigest())
 	if err != nil {
 		return nil, err
@@ -43,21 +44,21 @@ func (f *fleet) revision(ctx context.Context, flow string, in *pb.Submission, si
 	switch {
 	case err != nil:
 		return nil, err
-	case named.Is(active.id()) || !in.GetFirst():
+	case named.Is(active.Id()) || !in.GetFirst():
 		return active, nil
 	case named.Number == 0 || single:
-		changed := batch.Errorf(batch.CodeRevisionChanged, "flow %s runs on revision %d: name that one", flow, active.number)
-		return nil, revisionChanged{refusal: changed, active: active.id()}
+		changed := batch.Errorf(batch.CodeRevisionChanged, "flow %s runs on revision %d: name that one", flow, active.Number)
+		return nil, revisionChanged{refusal: changed, active: active.Id()}
 	}
 	return f.earlier(ctx, flow, named)
 }
 
 // active is what new batches of the flow run on here. Who names a revision that is not known here, or a flow that is not on
 // here, may have heard of it from somebody who is ahead of this coordinator, which then catches up.
-func (f *fleet) active(ctx context.Context, flow string, named batch.Revision) (*revision, error) {
-	c := f.board.load()
-	r, err := c.active(flow)
-	if err == nil && (named.Number == 0 || c.flows[flow].revisions.find(named) != nil || f.lookups.isGone(lookupKey{flow, named})) {
+func (f *fleet) active(ctx context.Context, flow string, named batch.Revision) (*flowstate.Revision, error) {
+	c := f.board.Load()
+	r, err := c.Active(flow)
+	if err == nil && (named.Number == 0 || c.Flows[flow].Revisions.Find(named) != nil || f.lookups.isGone(lookupKey{flow, named})) {
 		return r, nil
 	}
 	if err != nil {
@@ -66,7 +67,7 @@ func (f *fleet) active(ctx context.Context, flow string, named batch.Revision) (
 	if _, err := f.lookUp(ctx, flow, named); err != nil {
 		return nil, err
 	}
-	return f.board.load().active(flow)
+	return f.board.Load().Active(flow)
 }
 
 // enquire asks etcd for a flow, and for a revision of it where one is named, and waits until this coordinator runs what etcd
@@ -82,9 +83,9 @@ func (f *fleet) lookUp(ctx context.Context, flow string, named batch.Revision) (
 	late := time.NewTimer(2 * switchPatience)
 	defer late.Stop()
 	for {
-		c, changed := f.board.watch()
-		e := c.flows[flow]
-		if e != nil && (r.status.Active == 0 || e.active != nil && e.active.id().Is(r.status.ActiveRevision())) {
+		c, changed := f.board.Watch()
+		e := c.Flows[flow]
+		if e != nil && (r.status.Active == 0 || e.Active != nil && e.Active.Id().Is(r.status.ActiveRevision())) {
 			return r.entry, nil
 		}
 		select {
@@ -101,9 +102,9 @@ func (f *fleet) lookUp(ctx context.Context, flow string, named batch.Revision) (
 
 // earlier is the revision that a batch names which was sent before. It need not be active any more, nor the flow be on or
 // there: what began goes on, as long as the history has the revision.
-func (f *fleet) earlier(ctx context.Context, flow string, named batch.Revision) (*revision, error) {
-	if e := f.board.load().flows[flow]; e.on() {
-		if r := e.revisions.find(named); r != nil && r.enabled {
+func (f *fleet) earlier(ctx context.Context, flow string, named batch.Revision) (*flowstate.Revision, error) {
+	if e := f.board.Load().Flows[flow]; e.TakesBatches() {
+		if r := e.Revisions.Find(named); r != nil && r.Enabled {
 			return r, nil
 		}
 	}
@@ -127,12 +128,12 @@ func (f *fleet) earlier(ctx context.Context, flow string, named batch.Revision) 
 	case entry == nil:
 		return nil, gone
 	}
-	r, err := newRevision(*entry)
+	r, err := flowstate.FromHistory(*entry)
 	if err != nil {
 		return nil, err
 	}
-	if !r.enabled {
-		return nil, errDisabled(flow)
+	if !r.Enabled {
+		return nil, flowstate.Disabled(flow)
 	}
 	if _, err := f.recallHere(ctx, flow, named, r); err != nil {
 		return nil, err
@@ -141,8 +142,8 @@ func (f *fleet) earlier(ctx context.Context, flow string, named batch.Revision) 
 }
 
 // known is a revision that the fleet has in memory, or read where it had to be read; nil for none.
-func (f *fleet) recallHere(ctx context.Context, flow string, named batch.Revision, read *revision) (known *revision, err error) {
-	var found *revision
+func (f *fleet) recallHere(ctx context.Context, flow string, named batch.Revision, read *flowstate.Revision) (known *flowstate.Revision, err error) {
+	var found *flowstate.Revision
 	if !f.wait(ctx, func() { found = f.recall(ctx, flow, named, read) }) {
 		return nil, batch.Errorf(batch.CodeShutdown, "recall revision %s of flow %s: this coordinator is shutting down, or the caller gave up", named, flow)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -113,7 +114,7 @@ func TestSwitchedOffAndLost(t *testing.T) {
 			stream.submit(&pb.Submission{Sequence: 1, First: true, Revision: revision, Rows: rows(1)})
 			s.part()
 			c.change(first)
-			first.awaitCatalog("the flow is off", func(k *fleetSnapshot) bool { return !k.flows["S"].on() })
+			first.awaitCatalog("the flow is off", func(k *flowstate.Snapshot) bool { return !k.Flows["S"].TakesBatches() })
 			first.end()
 
 			second := first.peer()

@@ -17,6 +17,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -28,18 +29,15 @@ const switchPatience = 2 * time.Second
 // fleet knows the workers and the flows, and sees to it that each capable worker has each flow's definition. One goroutine,
 // run, owns its state; others hand it functions to run there.
 type fleet struct {
-	id        string // the coordinator's
-	store     *cluster.Store
-	loop      *schedulerLoop
-	board     *snapshotBoard
-	log       hclog.Logger
-	transport transport.Config
-	dial      func(context.Context, cluster.Worker) (net.Conn, error)
-	tracer    trace.Tracer // nil where nobody traces
-	lease     time.Duration
-	maxSteps  int // limit of a flow
-	// historyAge is how long a revision is kept after another one took its place, or its flow was deleted.
-	historyAge   time.Duration
+	id           string // the coordinator's
+	store        *cluster.Store
+	loop         *schedulerLoop
+	board        *flowstate.Board
+	log          hclog.Logger
+	transport    transport.Config
+	dial         func(context.Context, cluster.Worker) (net.Conn, error)
+	tracer       trace.Tracer // nil where nobody traces
+	lease        time.Duration
 	limits       batch.Limits // of a batch, and so of a part
 	untakenTotal int64        // bytes of all workers' results that clients need not have taken before workers wait for them
 	requests     chan func()
@@ -62,9 +60,9 @@ type fleet struct {
 
 	// Owned by run.
 	members      map[string]*member
-	flows        map[string]*flowEntry
-	changedFlows map[string]bool      // flows that are not shown as they are; publish shows them
-	rollingOut   map[string]*revision // what the leader asks workers to take, by flow
+	flows        map[string]*flowstate.Flow
+	changedFlows map[string]bool                // flows that are not shown as they are; publish shows them
+	rollingOut   map[string]*flowstate.Revision // what the leader asks workers to take, by flow
 	pending      map[string]*pendingSwitch
 	// services are the flows that the scheduler runs.
 	scheduled    map[string]*scheduledFlow
@@ -96,14 +94,14 @@ type definitionAnswer struct {
 
 // pendingSwitch is an active revision that new batches do not run on yet.
 type pendingSwitch struct {
-	revision *revision
+	revision *flowstate.Revision
 	timer    *time.Timer
 }
 
 func (f *fleet) init() {
 	f.requests, f.done, f.leaderNews = make(chan func(), 64), make(chan struct{}), make(chan struct{}, 1)
-	f.members, f.flows, f.changedFlows = map[string]*member{}, map[string]*flowEntry{}, map[string]bool{}
-	f.rollingOut, f.pending = map[string]*revision{}, map[string]*pendingSwitch{}
+	f.members, f.flows, f.changedFlows = map[string]*member{}, map[string]*flowstate.Flow{}, map[string]bool{}
+	f.rollingOut, f.pending = map[string]*flowstate.Revision{}, map[string]*pendingSwitch{}
 	f.scheduled, f.lookups = map[string]*scheduledFlow{}, newEtcdLookups(f.store)
 	f.eraseTimers, f.countedSince = map[string]*time.Timer{}, map[string]time.Time{}
 }
@@ -211,7 +209,7 @@ func (f *fleet) setWorkers(ctx context.Context, workers map[string]cluster.Worke
 
 // untakenLimit is how many bytes of one worker's results clients need not have taken before it waits for them.
 func (f *fleet) untakenLimit() int64 {
-	return max(leastUntaken, f.untakenTotal/int64(max(1, f.board.load().sessions)))
+	return max(leastUntaken, f.untakenTotal/int64(max(1, f.board.Load().Sessions)))
 }
 
 // drop ends a member's link for good.
@@ -290,11 +288,11 @@ func (f *fleet) peerChanged(ctx context.Context) {
 }
 
 // define sends a capable member the revision, unless that was done in this session.
-func (f *fleet) sendDefinition(m *member, r *revision) {
-	if r == nil || !r.enabled || m.dead || len(m.missingFunctions(r)) > 0 {
+func (f *fleet) sendDefinition(m *member, r *flowstate.Revision) {
+	if r == nil || !r.Enabled || m.dead || len(m.missingFunctions(r)) > 0 {
 		return
 	}
-	key := definitionKey{r.message.GetFlow(), r.id()}
+	key := definitionKey{r.Message.GetFlow(), r.Id()}
 	if _, done := m.definitions.get(key); done || !m.peer.connected.Load() {
 		return
 	}
@@ -312,9 +310,9 @@ func (f *fleet) sendDefinition(m *member, r *revision) {
 }
 
 // lacks lists the functions of the revision that the worker does not have.
-func (m *member) missingFunctions(r *revision) []string {
+func (m *member) missingFunctions(r *flowstate.Revision) []string {
 	var missing []string
-	for _, name := range r.functions {
+	for _, name := range r.Functions {
 		if !slices.ContainsFunc(m.worker.Functions, func(f cluster.Function) bool { return f.Name == name }) {
 			missing = append(missing, name)
 		}
@@ -335,11 +333,11 @@ func (f *fleet) definitionAnswered(ctx context.Context, k *workerPeer, digest ba
 		m.definitions.set(key, definitionAnswer{sentAs: said.sentAs, errors: c.GetErrors(), unfit: c.GetUnfit()})
 		if len(c.GetErrors()) > 0 {
 			f.log.Warn("a worker rejects a revision", "worker", k.worker.ID, "flow", c.GetFlow(), "revision", c.GetRevision(), "errors", c.GetErrors())
-		} else if s := f.scheduled[key.flow]; s != nil && s.revision.id() == key.revision {
+		} else if s := f.scheduled[key.flow]; s != nil && s.revision.Id() == key.revision {
 			m.announceActive(key)
 			f.loop.post(ctx, scheduler.WorkerReady{Worker: k.worker.ID, Flow: key.flow, Revision: key.revision.Number, Digest: digest})
 		}
-		if p := f.pending[key.flow]; p != nil && p.revision.id() == key.revision {
+		if p := f.pending[key.flow]; p != nil && p.revision.Id() == key.revision {
 			f.trySwitch(lasting, key.flow, false)
 		}
 		f.pruneDefinitions(key.flow)
@@ -368,8 +366,8 @@ func (m *member) forgetDefinition(key definitionKey) {
 func (f *fleet) pruneDefinitions(flow string) {
 	e, w, p, s := f.flows[flow], f.rollingOut[flow], f.pending[flow], f.scheduled[flow]
 	needed := func(name batch.Revision) bool {
-		return e.on() && e.revisions.find(name) != nil || w != nil && w.id() == name || p != nil && p.revision.id() == name ||
-			s != nil && (s.revision.id() == name || s.earlier.find(name) != nil)
+		return e.TakesBatches() && e.Revisions.Find(name) != nil || w != nil && w.Id() == name || p != nil && p.revision.Id() == name ||
+			s != nil && (s.revision.Id() == name || s.earlier.Find(name) != nil)
 	}
 	for _, m := range f.members {
 		newest := uint64(0) // of those that it can run, the one that it was sent last
@@ -398,17 +396,17 @@ func (f *fleet) setFlows(ctx context.Context, state cluster.State) {
 			if f.countedSince[name].IsZero() {
 				f.countedSince[name] = time.Now().UTC()
 			}
-			e = &flowEntry{name: name, since: f.countedSince[name]}
+			e = &flowstate.Flow{Name: name, Since: f.countedSince[name]}
 			f.flows[name] = e
 		}
-		if e.mark == marks[i] {
+		if e.Mark == marks[i] {
 			continue
 		}
-		e.mark, e.status = marks[i], fl.Status
+		e.Mark, e.Status = marks[i], fl.Status
 		f.changedFlows[name] = true
 		switch {
 		case fl.Active == nil:
-		case e.active == nil || e.active.id() != fl.Active.Name():
+		case e.Active == nil || e.Active.Id() != fl.Active.Name():
 			f.beginSwitch(ctx, e, *fl.Active)
 		default:
 			f.endSwitch(name) // etcd has gone back to what runs
@@ -419,7 +417,7 @@ func (f *fleet) setFlows(ctx context.Context, state cluster.State) {
 			delete(f.flows, name)
 			f.changedFlows[name] = true
 			f.endSwitch(name)
-			f.scheduleRetirement(ctx, name, e.revisions)
+			f.scheduleRetirement(ctx, name, e.Revisions)
 			f.pruneDefinitions(name)
 		}
 	}
@@ -427,23 +425,23 @@ func (f *fleet) setFlows(ctx context.Context, state cluster.State) {
 }
 
 // beginSwitch sends an active revision to this coordinator's workers; new batches run on it when they acknowledged it.
-func (f *fleet) beginSwitch(ctx context.Context, e *flowEntry, h cluster.HistoryEntry) {
-	if p := f.pending[e.name]; p != nil && p.revision.id() == h.Name() {
+func (f *fleet) beginSwitch(ctx context.Context, e *flowstate.Flow, h cluster.HistoryEntry) {
+	if p := f.pending[e.Name]; p != nil && p.revision.Id() == h.Name() {
 		return
 	}
-	r, err := newRevision(h)
+	r, err := flowstate.FromHistory(h)
 	if err != nil {
-		f.log.Error("an active revision can't be read; the one before stays", "flow", e.name, "revision", h.Revision, "error", err)
+		f.log.Error("an active revision can't be read; the one before stays", "flow", e.Name, "revision", h.Revision, "error", err)
 		return
 	}
-	f.endSwitch(e.name)
-	f.pending[e.name] = &pendingSwitch{revision: r, timer: time.AfterFunc(switchPatience, func() {
-		f.ask(ctx, func() { f.trySwitch(ctx, e.name, true) })
+	f.endSwitch(e.Name)
+	f.pending[e.Name] = &pendingSwitch{revision: r, timer: time.AfterFunc(switchPatience, func() {
+		f.ask(ctx, func() { f.trySwitch(ctx, e.Name, true) })
 	})}
 	for _, m := range f.members {
 		f.sendDefinition(m, r)
 	}
-	f.trySwitch(ctx, e.name, false)
+	f.trySwitch(ctx, e.Name, false)
 }
 
 func (f *fleet) endSwitch(flow string) {
@@ -459,21 +457,21 @@ func (f *fleet) trySwitch(ctx context.Context, flow string, force bool) {
 	if p == nil || e == nil {
 		return
 	}
-	key := definitionKey{flow, p.revision.id()}
+	key := definitionKey{flow, p.revision.Id()}
 	for _, m := range f.members {
 		if m.definitions[flow][key.revision].pending && m.peer.connected.Load() && !force {
 			return
 		}
 	}
 	f.endSwitch(flow)
-	e.active = p.revision
-	e.keep(p.revision)
+	e.Active = p.revision
+	e.Keep(p.revision)
 	f.changedFlows[flow] = true
-	if e.on() {
+	if e.TakesBatches() {
 		f.schedule(ctx, flow, p.revision)
 	} else {
-		f.log.Info("flow switched off", "flow", flow, "revision", p.revision.number)
-		f.scheduleRetirement(ctx, flow, e.revisions)
+		f.log.Info("flow switched off", "flow", flow, "revision", p.revision.Number)
+		f.scheduleRetirement(ctx, flow, e.Revisions)
 	}
 	f.pruneDefinitions(flow)
 	f.publish()
@@ -481,25 +479,25 @@ func (f *fleet) trySwitch(ctx context.Context, flow string, force bool) {
 
 // publish shows the flows, and how many sessions are up, as they are now. What has not been touched since is shown as it was.
 func (f *fleet) publish() {
-	c := &fleetSnapshot{reachability: f.surveyReach(), flows: f.board.load().flows}
-	if was := f.board.load(); was.cutOff != c.cutOff {
-		f.log.Warn("this coordinator's reach changed", "cut_off", c.cutOff, "reached", c.sessions, "not_reached", len(c.unreachable), "lost", c.lost)
+	c := &flowstate.Snapshot{Reachability: f.surveyReach(), Flows: f.board.Load().Flows}
+	if was := f.board.Load(); was.CutOff != c.CutOff {
+		f.log.Warn("this coordinator's reach changed", "cut_off", c.CutOff, "reached", c.Sessions, "not_reached", len(c.Unreachable), "lost", c.Lost)
 	}
 	if len(f.changedFlows) > 0 {
-		if c.flows = maps.Clone(c.flows); c.flows == nil {
-			c.flows = map[string]*flowEntry{}
+		if c.Flows = maps.Clone(c.Flows); c.Flows == nil {
+			c.Flows = map[string]*flowstate.Flow{}
 		}
 		for name := range f.changedFlows {
 			if e := f.flows[name]; e != nil {
 				shown := *e
-				c.flows[name] = &shown
+				c.Flows[name] = &shown
 			} else {
-				delete(c.flows, name)
+				delete(c.Flows, name)
 			}
 		}
 		clear(f.changedFlows)
 	}
-	f.board.publish(c)
+	f.board.Publish(c)
 }
 
 // workers are the live members as etcd has them.

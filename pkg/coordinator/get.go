@@ -11,6 +11,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
@@ -108,10 +109,10 @@ type Counted struct {
 }
 
 // setShardKey fills in what is known of the shard key.
-func (v *FlowView) setShardKey(d definition.Document, e *flowEntry) {
-	runs := e != nil && e.active != nil
+func (v *FlowView) setShardKey(d definition.Document, e *flowstate.Flow) {
+	runs := e != nil && e.Active != nil
 	if runs {
-		v.ShardKey = e.active.shardKey
+		v.ShardKey = e.Active.ShardKey
 		if v.WantedRevision() == v.ActiveRevision() {
 			return
 		}
@@ -140,7 +141,7 @@ func (a *admin) flows(ctx context.Context, now storedState) ([]*pb.Resource, err
 	if !ok || !alive {
 		return nil, errStopped()
 	}
-	c, ledgers := a.board.load(), a.loop.ledgers(ctx)
+	c, ledgers := a.board.Load(), a.loop.ledgers(ctx)
 	var all []*pb.Resource
 	for i := range docs {
 		d := &docs[i]
@@ -148,15 +149,15 @@ func (a *admin) flows(ctx context.Context, now storedState) ([]*pb.Resource, err
 			continue
 		}
 		v := FlowView{FlowStatus: cluster.FlowStatus{Flow: d.Name, Wanted: d.Revision, State: cluster.StateApplying}, Rows: rowCounts(ledgers[d.Name]), Counted: Counted{By: a.id, At: a.address, Since: processStart}}
-		if e := c.flows[d.Name]; e != nil {
-			v.FlowStatus, v.Counted.Since = e.status, e.since
+		if e := c.Flows[d.Name]; e != nil {
+			v.FlowStatus, v.Counted.Since = e.Status, e.Since
 		}
-		v.setShardKey(*d, c.flows[d.Name])
+		v.setShardKey(*d, c.Flows[d.Name])
 		if v.Unserved = unserved[d.Name]; len(v.Unserved) > 0 && v.State == cluster.StateActive {
 			v.State = cluster.StateUnserved
 		}
-		if e := c.flows[d.Name]; e != nil {
-			v.Degraded = downBy(conns.degraded, e)
+		if e := c.Flows[d.Name]; e != nil {
+			v.Degraded = flowstate.DownBy(conns.Degraded, e)
 		}
 		if len(v.Degraded) > 0 && v.State == cluster.StateActive {
 			v.State = cluster.StateDegraded
@@ -190,7 +191,7 @@ func (a *admin) ofKind(ctx context.Context, kind definition.Kind, now storedStat
 		if !ok {
 			return nil, errStopped()
 		}
-		down = downBy(conns.degraded, nil)
+		down = flowstate.DownBy(conns.Degraded, nil)
 	}
 	var all []*pb.Resource
 	for i := range docs {
@@ -198,7 +199,7 @@ func (a *admin) ofKind(ctx context.Context, kind definition.Kind, now storedStat
 		if d.Kind != kind {
 			continue
 		}
-		s := statuses[keyOf(*d)]
+		s := statuses[flowstate.KeyOf(*d)]
 		if now.away == "" && s.Wanted != d.Revision { // the leader has not come to it yet
 			s.Wanted, s.State, s.Reasons = d.Revision, cluster.StateApplying, nil
 			s.Flows = append([]string{}, s.Flows...)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -65,8 +66,8 @@ func TestDeletedGoes(t *testing.T) {
 	}
 	r.put(flowDocument("Off", "id", "echo", "status: 0"))
 	r.put(flowDocument("Wrong", "id", "echo", "bogus: 1"))
-	r.awaitCatalog("both are told", func(c *fleetSnapshot) bool {
-		return c.flows["Off"].status.State == cluster.StateDisabled && c.flows["Wrong"] != nil && c.flows["Wrong"].status.State == cluster.StateRejected
+	r.awaitCatalog("both are told", func(c *flowstate.Snapshot) bool {
+		return c.Flows["Off"].Status.State == cluster.StateDisabled && c.Flows["Wrong"] != nil && c.Flows["Wrong"].Status.State == cluster.StateRejected
 	})
 	for _, flow := range []string{"Ran", "Off", "Wrong"} {
 		r.delete(flow)
@@ -94,9 +95,9 @@ func TestRemovedByHand(t *testing.T) {
 	_, s := r.join("w")
 	r.sharded()
 	r.put(flowDocument("Wrong", "id", "echo", "bogus: 1"))
-	r.awaitCatalog("it is told", func(c *fleetSnapshot) bool { return c.flows["Wrong"] != nil })
+	r.awaitCatalog("it is told", func(c *flowstate.Snapshot) bool { return c.Flows["Wrong"] != nil })
 	until(t, "the function is told", func() bool { return r.keysOf(c, "status/func/echo") == 1 })
-	active := r.awaitCatalog("it runs", func(c *fleetSnapshot) bool { return c.flows["S"].on() }).flows["S"].active.id()
+	active := r.awaitCatalog("it runs", func(c *flowstate.Snapshot) bool { return c.Flows["S"].TakesBatches() }).Flows["S"].Active.Id()
 	keys := []string{"status/flow/S", "status/flow/Wrong", "status/func/echo", fmt.Sprintf("history/flow/S/%d", active.Number)}
 	for _, key := range keys {
 		if answer, err := c.Delete(t.Context(), r.prefix+key); err != nil || answer.Deleted != 1 {
@@ -169,7 +170,7 @@ func TestAskedForWhatIsGone(t *testing.T) {
 	r := newRig(t)
 	_, s := r.join("w")
 	r.sharded()
-	active := r.awaitCatalog("it runs", func(c *fleetSnapshot) bool { return c.flows["S"].on() }).flows["S"].active.id()
+	active := r.awaitCatalog("it runs", func(c *flowstate.Snapshot) bool { return c.Flows["S"].TakesBatches() }).Flows["S"].Active.Id()
 	reads := func() int { return int(r.c.fleet.lookups.requests.Load()) }
 	const calls = 200
 	began := time.Now()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -21,7 +22,7 @@ type ingest struct {
 	pb.UnimplementedIngestServer
 	id         string
 	loop       *schedulerLoop
-	board      *snapshotBoard
+	board      *flowstate.Board
 	fleet      *fleet
 	tracer     trace.Tracer // nil where nobody traces
 	letters    *letterKeeper
@@ -71,7 +72,7 @@ func (i *ingest) whyClosed() error {
 		return errDraining()
 	case !isClosed(i.ready):
 		return batch.Errorf(batch.CodeUnavailable, "this coordinator has just started and waits for etcd to tell it the flows: try again, or another one")
-	case i.board.load().cutOff:
+	case i.board.Load().CutOff:
 		return batch.Errorf(batch.CodeUnavailable, "this coordinator can't reach most workers: submit to another one, the same batch if it was sent")
 	}
 	return nil
@@ -182,8 +183,8 @@ func (i *ingest) await(ctx context.Context, sub *submission, limit int) (*pb.Ans
 	g := gatheredAnswer{whole: sub.message(&pb.Answer{Last: true}), limit: limit}
 	var items []ending
 	for {
-		now, changed := i.board.watch()
-		if now.cutOff {
+		now, changed := i.board.Watch()
+		if now.CutOff {
 			return nil, errCutOff()
 		}
 		select {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
@@ -25,9 +26,9 @@ func TestRefusals(t *testing.T) {
 	r.sharded()
 	r.owns("S", 1)
 	r.put(flowDocument("disabled", "", "echo", "status: 0"), flowDocument("nobody", "", "lost"), funcDocument("lost"))
-	r.awaitCatalog("the flows are known", func(c *fleetSnapshot) bool {
-		d, n := c.flows["disabled"], c.flows["nobody"]
-		return d != nil && d.active != nil && n != nil && len(n.status.Reasons) > 0
+	r.awaitCatalog("the flows are known", func(c *flowstate.Snapshot) bool {
+		d, n := c.Flows["disabled"], c.Flows["nobody"]
+		return d != nil && d.Active != nil && n != nil && len(n.Status.Reasons) > 0
 	})
 
 	t.Run("flows", func(t *testing.T) {

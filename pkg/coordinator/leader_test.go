@@ -2,164 +2,16 @@ package coordinator
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
-
-func at(revision int64, d definition.Document) definition.Document {
-	d.Revision = revision
-	return d
-}
-
-func TestCandidates(t *testing.T) {
-	t.Parallel()
-	saving := definition.Document{Kind: definition.KindFunc, Name: "save", YAML: []byte("kistype: func\nfname: save\nfmode: Save\nsource:\n  name: rows\noption:\n  cname: store\n")}
-	store := definition.Document{Kind: definition.KindConn, Name: "store", YAML: []byte("kistype: conn\ncname: store\naddrs: 127.0.0.1:6379\ntype: redis\nkey: k\nsave: [save]\n")}
-	broken := definition.Document{Kind: definition.KindFunc, Name: "echo", YAML: []byte("kistype: func\nfname: echo\nfmode: Sing\n")}
-	for name, c := range map[string]struct {
-		docs   []definition.Document
-		number int64
-		needs  string // documents, in no order
-		says   string // why it is wrong; empty: it is right
-	}{
-		"newest is the flow":      {[]definition.Document{at(9, flowDocument("F", "", "echo")), at(4, funcDocument("echo"))}, 9, "flow F, func echo", ""},
-		"newest is the function":  {[]definition.Document{at(3, flowDocument("F", "", "echo")), at(4, funcDocument("echo"))}, 4, "flow F, func echo", ""},
-		"newest is the connector": {[]definition.Document{at(3, flowDocument("F", "", "save")), at(4, saving), at(8, store)}, 8, "conn store, flow F, func save", ""},
-		"others don't count":      {[]definition.Document{at(3, flowDocument("F", "", "echo")), at(4, funcDocument("echo")), at(7, funcDocument("other")), at(8, store)}, 4, "flow F, func echo", ""},
-		"a function is missing":   {[]definition.Document{at(3, flowDocument("F", "", "echo"))}, 3, "flow F", "echo"},
-		"a connector is missing":  {[]definition.Document{at(3, flowDocument("F", "", "save")), at(4, saving)}, 4, "flow F, func save", "store"},
-		"a broken function":       {[]definition.Document{at(3, flowDocument("F", "", "echo")), at(6, broken)}, 6, "flow F, func echo", "Sing"},
-		"a broken flow":           {[]definition.Document{at(3, definition.Document{Kind: definition.KindFlow, Name: "F", YAML: []byte("kistype: flow\nflow_nam: F\n")}), at(4, funcDocument("echo"))}, 3, "flow F", "flow_nam"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			all := compileDocuments(c.docs, nil, definition.MaxSteps).wanted
-			got := all["F"]
-			if len(all) != 1 || got == nil || got.number != c.number {
-				t.Fatalf("candidates %v", all)
-			}
-			var needs []string
-			for _, d := range got.documents {
-				needs = append(needs, fmt.Sprintf("%s %s", d.Kind, d.Name))
-			}
-			slices.Sort(needs)
-			if strings.Join(needs, ", ") != c.needs {
-				t.Errorf("it needs %s, want %s", needs, c.needs)
-			}
-			if (got.revision == nil) != (c.says != "") || !strings.Contains(strings.Join(got.reasons, "\n"), c.says) {
-				t.Errorf("revision %v, reasons %q, want them to say %q", got.revision, got.reasons, c.says)
-			}
-			if got.revision != nil && (got.revision.number != c.number || len(got.revision.message.GetDocuments()) != len(got.documents)) {
-				t.Errorf("revision %d of %d documents", got.revision.number, len(got.revision.message.GetDocuments()))
-			}
-		})
-	}
-	two := compileDocuments([]definition.Document{flowDocument("A", "", "echo"), flowDocument("B", "", "lost"), funcDocument("echo")}, nil, definition.MaxSteps).wanted
-	if two["A"].revision == nil || two["B"].revision != nil {
-		t.Errorf("a mistake in one flow concerns another: %v, %v", two["A"], two["B"])
-	}
-}
-
-// A document that breaks a rule of intake is refused when it is new, and goes on where its revision is active already.
-func TestIntake(t *testing.T) {
-	t.Parallel()
-	docs := []definition.Document{
-		at(3, flowDocument("F", "", "save")),
-		at(4, definition.Document{Kind: definition.KindFunc, Name: "save", YAML: []byte("kistype: func\nfname: save\nfmode: Save\nsource:\n  name: rows\noption:\n  cname: store\n")}),
-		at(8, definition.Document{Kind: definition.KindConn, Name: "store", YAML: []byte("kistype: conn\ncname: store\naddrs: 127.0.0.1:6379\ntype: redis\nkey: \"kisgrid:app:\"\n")}),
-	}
-	c := compileDocuments(docs, nil, definition.MaxSteps).wanted["F"]
-	if c.revision == nil || len(c.reasons) > 0 {
-		t.Fatalf("it does not compile as before: %+v", c)
-	}
-	if got := c.takenIn(took(c.id(), docs)); got.revision == nil {
-		t.Errorf("what runs is refused: %q", got.reasons)
-	}
-	// Whatever changes beside it, a connector that runs goes on.
-	if got := c.takenIn(took(c.id(), append(slices.Clone(docs[1:]), at(2, flowDocument("F", "k", "save"))))); got.revision == nil {
-		t.Errorf("with another flow: %q", got.reasons)
-	}
-	other := docs[2]
-	other.YAML = append(slices.Clone(other.YAML), '\n')
-	for name, runs := range map[string]runningFlow{"nothing": {}, "another document": runningOf(c.id(), append(slices.Clone(docs[:2]), other))} {
-		got := c.takenIn(runs.took)
-		if s := decide("F", got, rolloutProgress{}, runs.revision); s.State != cluster.StateRejected || s.Wanted != 8 || !strings.Contains(strings.Join(s.Reasons, ""), "choose another beginning") {
-			t.Errorf("beside %s: %+v", name, s)
-		}
-	}
-	r := newRig(t)
-	r.put(docs[0], docs[1], docs[2])
-	r.awaitCatalog("the flow is rejected", func(c *fleetSnapshot) bool {
-		e := c.flows["F"]
-		return e != nil && e.status.State == cluster.StateRejected && strings.Contains(strings.Join(e.status.Reasons, ""), "choose another beginning")
-	})
-}
-
-// Documents of each kind may have a spelling that is doubtful: one that runs goes on, another is refused.
-func TestIntakeOfDoubts(t *testing.T) {
-	t.Parallel()
-	docs := []definition.Document{
-		at(3, definition.Document{Kind: definition.KindFlow, Name: "F", YAML: []byte("kistype: flow\nflow_name: F\nstatus: 1\ncopies: 010\nflows:\n- fname: save\n")}),
-		at(4, definition.Document{Kind: definition.KindFunc, Name: "save", YAML: []byte("kistype: func\nfname: save\nfmode: Save\noption:\n  cname: store\n  retry_times: 1_0\n")}),
-		at(8, definition.Document{Kind: definition.KindConn, Name: "store", YAML: []byte("kistype: conn\ncname: store\ntype: memory\nreplicas: 0\ntls: 'off'\n")}),
-	}
-	c := compileDocuments(docs, nil, definition.MaxSteps).wanted["F"]
-	if c.revision == nil || !c.breaksIntake {
-		t.Fatalf("it does not compile as before: %+v", c)
-	}
-	if got := c.takenIn(took(c.id(), docs)); got.revision == nil {
-		t.Errorf("what runs is refused: %q", got.reasons)
-	}
-	for i, want := range []string{"/F:4: copies: is 010", "/save:6: option.retry_times: is 1_0", "/store:5: tls: is \"off\""} {
-		others := append(slices.Clone(docs[:i]), docs[i+1:]...)
-		got := c.takenIn(took(c.id(), others))
-		if got.revision != nil || len(got.reasons) != 1 || !strings.Contains(got.reasons[0], want) {
-			t.Errorf("beside the others, a new %s: %q, want %q", docs[i], got.reasons, want)
-		}
-	}
-}
-
-func TestDecide(t *testing.T) {
-	t.Parallel()
-	wrong := &candidate{number: 9, reasons: []string{"flow F: line 3"}}
-	enabled := &candidate{number: 9, revision: &revision{number: 9, enabled: true}}
-	disabled := &candidate{number: 9, revision: &revision{number: 9}}
-	for name, c := range map[string]struct {
-		candidate *candidate
-		rollout   rolloutProgress
-		state     string
-		active    int64
-		applied   string
-		says      string
-	}{
-		"wrong documents":      {wrong, rolloutProgress{}, cluster.StateRejected, 5, "0/0", "line 3"},
-		"disabled":             {disabled, rolloutProgress{}, cluster.StateDisabled, 9, "0/0", ""},
-		"no worker at all":     {enabled, rolloutProgress{}, cluster.StatePending, 5, "0/0", "no worker has registered"},
-		"no capable worker":    {enabled, rolloutProgress{missing: map[string]int{"echo": 2}}, cluster.StatePending, 5, "0/0", "function echo is missing on 2 live workers"},
-		"all acknowledged":     {enabled, rolloutProgress{capable: []string{"a", "b"}, acks: 2, missing: map[string]int{"echo": 1}}, cluster.StateActive, 9, "2/2", ""},
-		"one lags":             {enabled, rolloutProgress{capable: []string{"a", "b"}, acks: 1, lagging: []string{"b"}}, cluster.StateApplying, 5, "1/2", "worker b has not answered yet"},
-		"one rejects":          {enabled, rolloutProgress{capable: []string{"a", "b"}, acks: 1, rejected: map[string][]string{"b": {"no such field"}}}, cluster.StateRejected, 5, "1/2", "worker b: no such field"},
-		"one rejects, one lag": {enabled, rolloutProgress{capable: []string{"a", "b"}, lagging: []string{"a"}, rejected: map[string][]string{"b": {"no"}}}, cluster.StateRejected, 5, "0/2", "worker b: no"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := decide("F", c.candidate, c.rollout, batch.Revision{Number: 5})
-			if s.Flow != "F" || s.Wanted != 9 || s.Active != c.active || s.State != c.state || fmt.Sprintf("%d/%d", s.Applied, s.Of) != c.applied {
-				t.Errorf("decided %+v", s)
-			}
-			if reasons := strings.Join(s.Reasons, "\n"); !strings.Contains(reasons, c.says) || (c.says == "") != (reasons == "") {
-				t.Errorf("reasons %q, want them to say %q", reasons, c.says)
-			}
-		})
-	}
-}
 
 // TestRollout takes a flow through its life, as the leader tells it in etcd.
 func TestRollout(t *testing.T) {
@@ -167,11 +19,11 @@ func TestRollout(t *testing.T) {
 	r := newRig(t)
 	state := func(want string, says string) cluster.FlowStatus {
 		t.Helper()
-		e := r.awaitCatalog(fmt.Sprintf("flow W is %s: %s", want, says), func(c *fleetSnapshot) bool {
-			e := c.flows["W"]
-			return e != nil && e.status.State == want && strings.Contains(strings.Join(e.status.Reasons, "\n"), says)
-		}).flows["W"]
-		return e.status
+		e := r.awaitCatalog(fmt.Sprintf("flow W is %s: %s", want, says), func(c *flowstate.Snapshot) bool {
+			e := c.Flows["W"]
+			return e != nil && e.Status.State == want && strings.Contains(strings.Join(e.Status.Reasons, "\n"), says)
+		}).Flows["W"]
+		return e.Status
 	}
 	r.put(flowDocument("W", "", "echo"), funcDocument("echo"))
 	state(cluster.StatePending, "no worker has registered")
@@ -228,7 +80,7 @@ func TestRollout(t *testing.T) {
 	if _, err := r.store.PutDocuments(t.Context(), nil, nil, []cluster.Key{{Kind: definition.KindFlow, Name: "W"}}); err != nil {
 		t.Fatal(err)
 	}
-	r.awaitCatalog("the flow is gone", func(c *fleetSnapshot) bool { return c.flows["W"] == nil })
+	r.awaitCatalog("the flow is gone", func(c *flowstate.Snapshot) bool { return c.Flows["W"] == nil })
 	u := within(t, "an answer", r.call(t.Context(), "W", &pb.Submission{Sequence: 1, Rows: rows(1)}))
 	wantCode(t, u.err, batch.CodeUnknownFlow, "none is defined yet")
 }
@@ -257,9 +109,9 @@ func TestSecondLeader(t *testing.T) {
 	first.end()
 	until(t, "the second one leads", second.c.leading.Load)
 	until(t, "its record says so", leads(second, second.c.ID()))
-	e := second.awaitCatalog("the status is the new leader's", func(c *fleetSnapshot) bool { return c.flows["S"].status.State == cluster.StatePending }).flows["S"]
-	if e.status.Active != revision || e.active.number != revision {
-		t.Errorf("after the change of leaders, status is %+v", e.status)
+	e := second.awaitCatalog("the status is the new leader's", func(c *flowstate.Snapshot) bool { return c.Flows["S"].Status.State == cluster.StatePending }).Flows["S"]
+	if e.Status.Active != revision || e.Active.Number != revision {
+		t.Errorf("after the change of leaders, status is %+v", e.Status)
 	}
 	call := second.call(t.Context(), "S", &pb.Submission{Sequence: 1, Rows: rows(1)})
 	s.done(s.part())
@@ -281,9 +133,9 @@ func TestRestart(t *testing.T) {
 	first.put(flowDocument("S", "id", "echo", "copies: 2")) // pending: there is no worker
 	first.end()
 	second := first.peer()
-	e := second.awaitCatalog("the flow is known", func(c *fleetSnapshot) bool { return c.flows["S"] != nil && c.flows["S"].active != nil }).flows["S"]
-	if e.active.number != revision {
-		t.Errorf("revision %d is active, want %d", e.active.number, revision)
+	e := second.awaitCatalog("the flow is known", func(c *flowstate.Snapshot) bool { return c.Flows["S"] != nil && c.Flows["S"].Active != nil }).Flows["S"]
+	if e.Active.Number != revision {
+		t.Errorf("revision %d is active, want %d", e.Active.Number, revision)
 	}
 	call := second.call(t.Context(), "S", &pb.Submission{Sequence: 1, Rows: rows(1)})
 	until(t, "the row waits", func() bool { l := second.ledger("S"); return l.InFlight() == 1 })
@@ -361,7 +213,7 @@ func TestUnreachableHoldsNothingUp(t *testing.T) {
 	r := newRig(t)
 	status := func(what string, is func(cluster.FlowStatus) bool) {
 		t.Helper()
-		r.awaitCatalog(what, func(c *fleetSnapshot) bool { return c.flows["S"] != nil && is(c.flows["S"].status) })
+		r.awaitCatalog(what, func(c *flowstate.Snapshot) bool { return c.Flows["S"] != nil && is(c.Flows["S"].Status) })
 	}
 	never := r.newWorker("never", "echo").register() // it takes connections and answers no handshake
 	_, good := r.join("good")
@@ -391,8 +243,17 @@ func TestUnreachableHoldsNothingUp(t *testing.T) {
 	}
 }
 
-// took tells of the documents that a flow runs with.
-func took(name batch.Revision, docs []definition.Document) func(definition.Document) bool {
-	runs := runningOf(name, docs)
-	return runs.took
+// TestLeaderRefusesAtIntake has the leader refuse a document that breaks a rule of intake.
+func TestLeaderRefusesAtIntake(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.put(
+		flowDocument("F", "", "save"),
+		definition.Document{Kind: definition.KindFunc, Name: "save", YAML: []byte("kistype: func\nfname: save\nfmode: Save\nsource:\n  name: rows\noption:\n  cname: store\n")},
+		definition.Document{Kind: definition.KindConn, Name: "store", YAML: []byte("kistype: conn\ncname: store\naddrs: 127.0.0.1:6379\ntype: redis\nkey: \"kisgrid:app:\"\n")},
+	)
+	r.awaitCatalog("the flow is rejected", func(c *flowstate.Snapshot) bool {
+		e := c.Flows["F"]
+		return e != nil && e.Status.State == cluster.StateRejected && strings.Contains(strings.Join(e.Status.Reasons, ""), "choose another beginning")
+	})
 }

@@ -284,7 +284,7 @@ func (s *submission) letter(row uint32, d batch.DeadRow) *deadletter.Letter {
 		Encoding: d.Encoding, Row: d.Data, Origin: origin, Path: d.Path, Visit: d.Visit,
 	}
 	if int(row) < len(s.columns.Keys) {
-		l.ShardKey, l.Key = s.revision.shardKey, s.columns.Keys[row]
+		l.ShardKey, l.Key = s.revision.ShardKey, s.columns.Keys[row]
 	}
 	return l
 }

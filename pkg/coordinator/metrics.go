@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	"github.com/kisgrid/kisgrid/pkg/deadletter"
 )
 
@@ -95,21 +96,21 @@ func (m *collector) Collect(out chan<- prometheus.Metric) {
 		counter(rowsAgain, l.HandedBack, flow, "returned")
 	}
 	counter(lookupsMade, c.fleet.lookups.requests.Load())
-	now := c.board.load()
-	gauge(sessions, float64(now.sessions))
-	gauge(workersUnreachable, float64(len(now.unreachable)))
-	gauge(isCutOff, oneIf(now.cutOff))
-	unserved, seen := c.fleet.unserved(ctx, slices.Collect(maps.Keys(now.flows)))
-	for name, e := range now.flows {
+	now := c.board.Load()
+	gauge(sessions, float64(now.Sessions))
+	gauge(workersUnreachable, float64(len(now.Unreachable)))
+	gauge(isCutOff, oneIf(now.CutOff))
+	unserved, seen := c.fleet.unserved(ctx, slices.Collect(maps.Keys(now.Flows)))
+	for name, e := range now.Flows {
 		if seen {
 			gauge(flowUnserved, oneIf(len(unserved[name]) > 0), name)
 		}
 		number := int64(0)
-		if e.active != nil {
-			number = e.active.number
+		if e.Active != nil {
+			number = e.Active.Number
 		}
 		gauge(flowRevision, float64(number), name)
-		gauge(flowWanted, float64(e.status.Wanted), name)
+		gauge(flowWanted, float64(e.Status.Wanted), name)
 	}
 	m.collectConnectors(ctx, gauge)
 	for state, n := range c.fleet.states(ctx) {
@@ -129,17 +130,17 @@ func (m *collector) Collect(out chan<- prometheus.Metric) {
 // collectConnectors tells how connectors stand: of one that flows have in several versions, that one is degraded.
 func (m *collector) collectConnectors(ctx context.Context, gauge func(*prometheus.Desc, float64, ...string)) {
 	c, _ := m.coordinator.fleet.connectors(ctx)
-	down := downBy(c.degraded, nil)
+	down := flowstate.DownBy(c.Degraded, nil)
 	for name, workers := range down {
 		for worker, reason := range workers {
 			gauge(connectorDegraded, 1, name, worker, reason)
 		}
 	}
 	up := map[[2]string]bool{}
-	for _, s := range slices.Concat(c.connected, c.opening) {
-		if at := [2]string{s.name, s.worker}; down[s.name][s.worker] == "" && !up[at] {
+	for _, s := range slices.Concat(c.Connected, c.Opening) {
+		if at := [2]string{s.Name, s.Worker}; down[s.Name][s.Worker] == "" && !up[at] {
 			up[at] = true
-			gauge(connectorDegraded, 0, s.name, s.worker, "")
+			gauge(connectorDegraded, 0, s.Name, s.Worker, "")
 		}
 	}
 }

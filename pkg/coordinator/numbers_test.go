@@ -14,6 +14,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -101,11 +102,11 @@ func version(flow string, n int) definition.Document {
 // awaitVersion waits until new batches run on a version of the flow here, and returns its revision.
 func (r *rig) awaitVersion(flow string, n int) batch.Revision {
 	r.t.Helper()
-	e := r.awaitCatalog(fmt.Sprintf("version %d of flow %s is active", n, flow), func(c *fleetSnapshot) bool {
-		e := c.flows[flow]
-		return e.on() && e.active.copies == n
-	}).flows[flow]
-	return e.active.id()
+	e := r.awaitCatalog(fmt.Sprintf("version %d of flow %s is active", n, flow), func(c *flowstate.Snapshot) bool {
+		e := c.Flows[flow]
+		return e.TakesBatches() && e.Active.Copies == n
+	}).Flows[flow]
+	return e.Active.Id()
 }
 
 // named is a submission that names a revision.
@@ -158,7 +159,7 @@ func TestNumbersGivenAgain(t *testing.T) {
 				saved = t.TempDir()
 			}
 			e.replace(saved)
-			r.awaitCatalog("etcd has none of the flows", func(c *fleetSnapshot) bool { return len(c.flows) == 0 })
+			r.awaitCatalog("etcd has none of the flows", func(c *flowstate.Snapshot) bool { return len(c.Flows) == 0 })
 			until(t, "it leads again", r.c.leading.Load)
 			for _, w := range workers {
 				if !c.restored {
@@ -219,7 +220,9 @@ func TestBackToACopy(t *testing.T) {
 	r.put(version("F", 2))
 	two := r.awaitVersion("F", 2)
 	e.replace(saved)
-	r.awaitCatalog("what the copy has runs", func(c *fleetSnapshot) bool { return c.flows["F"].on() && c.flows["F"].active.id() == one })
+	r.awaitCatalog("what the copy has runs", func(c *flowstate.Snapshot) bool {
+		return c.Flows["F"].TakesBatches() && c.Flows["F"].Active.Id() == one
+	})
 	s := r.awaitSession(w)
 	r.owns("F", 1)
 	call := r.call(t.Context(), "F", named(1, one))

@@ -8,6 +8,8 @@ import (
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/leader"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -48,8 +50,8 @@ func TestWriteInParts(t *testing.T) {
 				}
 				now++
 				for _, d := range part {
-					if expect[keyOf(d)] != 0 {
-						t.Errorf("%s is expected at %d", keyOf(d), expect[keyOf(d)])
+					if expect[flowstate.KeyOf(d)] != 0 {
+						t.Errorf("%s is expected at %d", flowstate.KeyOf(d), expect[flowstate.KeyOf(d)])
 					}
 					d.Revision = now
 					stored = append(stored, d)
@@ -62,8 +64,8 @@ func TestWriteInParts(t *testing.T) {
 			}
 			write := func() (comparison, error) {
 				c := compare(stored, docs)
-				c.after = compileDocuments(c.all, nil, definition.MaxSteps)
-				if err := c.check(new(fleetSnapshot).runs); err != nil {
+				c.after = leader.CompileDocuments(c.all, nil, definition.MaxSteps)
+				if err := c.check(new(flowstate.Snapshot).RunsDocument); err != nil {
 					t.Fatal(err)
 				}
 				return c, c.write(store.Parts(c.put), put)
@@ -72,9 +74,9 @@ func TestWriteInParts(t *testing.T) {
 			if batch.CodeOf(err) != batch.CodeUnavailable || (cutAt > 0) != strings.Contains(err.Error(), fmt.Sprintf("%d of 21 documents are written", len(c.written))) {
 				t.Errorf("cut off at part %d: %v", cutAt, err)
 			}
-			for name, w := range compileDocuments(stored, nil, definition.MaxSteps).wanted {
-				if w.revision == nil {
-					t.Errorf("cut off at part %d flow %s stands without what it needs: %q", cutAt, name, w.reasons)
+			for name, w := range leader.CompileDocuments(stored, nil, definition.MaxSteps).Flows {
+				if w.Revision == nil {
+					t.Errorf("cut off at part %d flow %s stands without what it needs: %q", cutAt, name, w.Reasons)
 				}
 			}
 			before := len(stored)
@@ -83,9 +85,9 @@ func TestWriteInParts(t *testing.T) {
 			if err != nil || before+len(c.written) != len(docs) || len(stored) != len(docs) {
 				t.Errorf("after it was cut off at part %d: %v, %d documents were there and %d are written", cutAt, err, before, len(c.written))
 			}
-			for name, w := range compileDocuments(stored, nil, definition.MaxSteps).wanted {
-				if got := c.asks(name); got != w.id() {
-					t.Errorf("flow %s asks for %v, and is waited for at %v", name, w.id(), got)
+			for name, w := range leader.CompileDocuments(stored, nil, definition.MaxSteps).Flows {
+				if got := c.asks(name); got != w.ID() {
+					t.Errorf("flow %s asks for %v, and is waited for at %v", name, w.ID(), got)
 				}
 			}
 		}
@@ -112,7 +114,7 @@ func TestApplyInParts(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, d := range []string{"F0", "F59"} {
-		if e := r.c.board.load().flows[d]; e == nil || e.active == nil || e.status.Wanted != e.status.Active {
+		if e := r.c.board.Load().Flows[d]; e == nil || e.Active == nil || e.Status.Wanted != e.Status.Active {
 			t.Errorf("flow %s has not settled: %+v", d, e)
 		}
 	}
@@ -126,7 +128,7 @@ func TestApplyInParts(t *testing.T) {
 		changed[i].YAML = append(append([]byte(nil), d.YAML...), "# changed\n"...)
 	}
 	c := compare(stored, changed)
-	c.after = compileDocuments(c.all, nil, definition.MaxSteps)
+	c.after = leader.CompileDocuments(c.all, nil, definition.MaxSteps)
 	first := true
 	err = c.write(r.store.Parts(c.put), func(expect map[cluster.Key]int64, put []definition.Document) (int64, error) {
 		revision, err := r.store.PutDocuments(t.Context(), expect, put, nil)
@@ -151,16 +153,16 @@ func TestWhatRunsIsTakenIn(t *testing.T) {
 	t.Parallel()
 	old := flowDocument("F", "", "echo", "copies: 010")
 	stored := []definition.Document{at(7, flowDocument("F", "", "echo", "copies: 9")), at(3, funcDocument("echo"))}
-	running := compileDocuments([]definition.Document{at(5, old), at(3, funcDocument("echo"))}, nil, definition.MaxSteps).wanted["F"].revision
-	runs := &fleetSnapshot{flows: map[string]*flowEntry{"F": {name: "F", active: running}}}
-	check := func(given definition.Document, now *fleetSnapshot) error {
+	running := leader.CompileDocuments([]definition.Document{at(5, old), at(3, funcDocument("echo"))}, nil, definition.MaxSteps).Flows["F"].Revision
+	runs := &flowstate.Snapshot{Flows: map[string]*flowstate.Flow{"F": {Name: "F", Active: running}}}
+	check := func(given definition.Document, now *flowstate.Snapshot) error {
 		c := compare(stored, []definition.Document{given})
-		c.after = compileDocuments(c.all, nil, definition.MaxSteps)
-		return c.check(now.runs)
+		c.after = leader.CompileDocuments(c.all, nil, definition.MaxSteps)
+		return c.check(now.RunsDocument)
 	}
 	if err := check(old, runs); err != nil {
 		t.Errorf("what runs is refused: %v", err)
 	}
-	wantCode(t, check(old, new(fleetSnapshot)), batch.CodeBadDocument, "copies")
+	wantCode(t, check(old, new(flowstate.Snapshot)), batch.CodeBadDocument, "copies")
 	wantCode(t, check(flowDocument("F", "", "echo", "copies: 011"), runs), batch.CodeBadDocument, "copies")
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 )
 
 // Whether a worker lives, a coordinator knows for sure in one case only: it had a session with that worker, and the address
@@ -113,31 +114,17 @@ const (
 	firstSessionPatience = 3 * time.Second
 )
 
-// reach is whom this coordinator reaches.
-type reachability struct {
-	sessions    int                   // that are up
-	lost        int                   // workers not reached for a lease time
-	unreached   int                   // workers not reached for a lease time, or never
-	unreachable []cluster.Unreachable // by id; those that were tried in vain, and have no session
-	// namesakes are workers with a session under whose names others have registered since, by id.
-	sharingName []string
-	// cutOff: it reaches fewer than half of the workers, and another coordinator reaches more, or it reaches none at all.
-	cutOff bool
-	// outdone: it is cut off, and another coordinator reaches more.
-	othersReachMore bool
-}
-
 // survey looks whom this coordinator reaches.
-func (f *fleet) surveyReach() (r reachability) {
-	was := f.board.load().cutOff
+func (f *fleet) surveyReach() (r flowstate.Reachability) {
+	was := f.board.Load().CutOff
 	for _, id := range slices.Sorted(maps.Keys(f.members)) {
 		m := f.members[id]
 		k := m.peer
 		switch {
 		case k.connected.Load():
-			r.sessions++
+			r.Sessions++
 			if !m.sameNameSince.IsZero() {
-				r.sharingName = append(r.sharingName, id)
+				r.SharingName = append(r.SharingName, id)
 			}
 			continue
 		case m.dead:
@@ -151,22 +138,22 @@ func (f *fleet) surveyReach() (r reachability) {
 		}
 		switch {
 		case k.lost.Load():
-			r.lost++
-			r.unreached++
+			r.Lost++
+			r.Unreached++
 		case never && (why != nil || was): // one that was cut off needs to be shown that it reaches them
-			r.unreached++
+			r.Unreached++
 		}
 		if why != nil {
-			r.unreachable = append(r.unreachable, cluster.Unreachable{Worker: id, Address: *k.address.Load(), Reason: *why})
+			r.Unreachable = append(r.Unreachable, cluster.Unreachable{Worker: id, Address: *k.address.Load(), Reason: *why})
 		}
 	}
 	switch {
-	case r.lost > r.sessions, was && r.unreached > r.sessions:
-		r.othersReachMore = f.othersReachMore(r.sessions, true)
-		r.cutOff = r.othersReachMore || r.sessions == 0
-	case r.unreached > r.sessions:
-		r.othersReachMore = f.othersReachMore(r.sessions, false)
-		r.cutOff = r.othersReachMore
+	case r.Lost > r.Sessions, was && r.Unreached > r.Sessions:
+		r.OthersReachMore = f.othersReachMore(r.Sessions, true)
+		r.CutOff = r.OthersReachMore || r.Sessions == 0
+	case r.Unreached > r.Sessions:
+		r.OthersReachMore = f.othersReachMore(r.Sessions, false)
+		r.CutOff = r.OthersReachMore
 	}
 	return r
 }
@@ -187,8 +174,8 @@ func (f *fleet) othersReachMore(sessions int, silent bool) bool {
 // look surveys, and tells everybody who goes by it when something has changed.
 func (f *fleet) checkReach(ctx context.Context) {
 	f.removeSuperseded(ctx)
-	if now, was := f.surveyReach(), f.board.load(); now.cutOff != was.cutOff || now.othersReachMore != was.othersReachMore || now.sessions != was.sessions ||
-		!slices.Equal(now.unreachable, was.unreachable) || !slices.Equal(now.sharingName, was.sharingName) {
+	if now, was := f.surveyReach(), f.board.Load(); now.CutOff != was.CutOff || now.OthersReachMore != was.OthersReachMore || now.Sessions != was.Sessions ||
+		!slices.Equal(now.Unreachable, was.Unreachable) || !slices.Equal(now.SharingName, was.SharingName) {
 		f.publish()
 	}
 }
@@ -199,18 +186,18 @@ func (f *fleet) cutOff(ctx context.Context) bool {
 	cut := false
 	return f.wait(ctx, func() {
 		f.publish()
-		cut = f.board.load().cutOff
+		cut = f.board.Load().CutOff
 	}) && cut
 }
 
 // whileReaching is ctx, which ends with errOutdone while other coordinators reach more workers and this one is cut off. stop
 // must be called, and waits until nothing is left of it.
-func (b *snapshotBoard) whileReaching(ctx context.Context) (_ context.Context, stop func()) {
+func whileReaching(ctx context.Context, b *flowstate.Board) (_ context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		if b.await(ctx, func(c *fleetSnapshot) bool { return c.othersReachMore }) {
+		if b.Await(ctx, func(c *flowstate.Snapshot) bool { return c.OthersReachMore }) {
 			cancel(errOthersReachMore)
 		}
 	}()
@@ -218,18 +205,3 @@ func (b *snapshotBoard) whileReaching(ctx context.Context) (_ context.Context, s
 }
 
 var errOthersReachMore = errors.New("this coordinator can't reach most workers, and others can")
-
-// await waits until the catalog is as is says; false when ctx is done first.
-func (b *snapshotBoard) await(ctx context.Context, is func(*fleetSnapshot) bool) bool {
-	for {
-		now, changed := b.watch()
-		if is(now) {
-			return true
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return false
-		}
-	}
-}

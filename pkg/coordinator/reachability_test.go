@@ -16,6 +16,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
@@ -173,9 +174,9 @@ func TestNobodyReachesMore(t *testing.T) {
 	}
 	until(t, "three workers are lost", func() bool {
 		r.c.fleet.wait(t.Context(), func() { r.c.fleet.publish() })
-		return r.c.board.load().lost == 3
+		return r.c.board.Load().Lost == 3
 	})
-	if r.c.board.load().cutOff {
+	if r.c.board.Load().CutOff {
 		t.Error("it takes no batches, and there is nobody else")
 	}
 	r.whole()
@@ -207,7 +208,7 @@ func TestCutOffByWhatOthersSay(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := &fleet{id: "c", members: map[string]*member{}, board: newSnapshotBoard()}
+			f := &fleet{id: "c", members: map[string]*member{}, board: flowstate.NewBoard()}
 			all := map[string]cluster.Coordinator{"c": {Ready: true, Sessions: n(c.up)}}
 			for i, o := range c.others {
 				all[fmt.Sprint(i)] = o
@@ -234,8 +235,8 @@ func TestCutOffByWhatOthersSay(t *testing.T) {
 				k.unreachable.Store(&why)
 				add(k)
 			}
-			if s := f.surveyReach(); s.cutOff != c.cutOff || s.othersReachMore != c.outdone {
-				t.Errorf("cut off %t, outdone %t, want %t and %t", s.cutOff, s.othersReachMore, c.cutOff, c.outdone)
+			if s := f.surveyReach(); s.CutOff != c.cutOff || s.OthersReachMore != c.outdone {
+				t.Errorf("cut off %t, outdone %t, want %t and %t", s.CutOff, s.OthersReachMore, c.cutOff, c.outdone)
 			}
 		})
 	}

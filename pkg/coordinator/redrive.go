@@ -383,13 +383,13 @@ func (t *redrivenLetter) settlement(sub *submission) (deadletter.Settlement, boo
 
 // batchOf is the batch that a redrive of a letter is, on the revision that is active now. The error says why there is none.
 func (a *admin) batchOf(l *deadletter.Letter) (*submission, error) {
-	r, err := a.board.load().active(l.Flow)
+	r, err := a.board.Load().Active(l.Flow)
 	if err != nil {
 		return nil, err
 	}
-	if l.Function != "" && !r.has(l.Function, l.Use) {
+	if l.Function != "" && !r.Has(l.Function, l.Use) {
 		return nil, batch.Errorf(batch.CodeUnknownFunction, "function %s, in which the row died, is not in revision %d of flow %s any more: "+
-			"put it back to redrive the letter, or drop the letter", l.Function, r.number, l.Flow)
+			"put it back to redrive the letter, or drop the letter", l.Function, r.Number, l.Flow)
 	}
 	if l.Function == "" && len(l.Row) > a.limits.RowBytes {
 		return nil, batch.Errorf(batch.CodeRowTooLarge, "the row has %d bytes, over the limit of %d bytes: edit it, or drop the letter", len(l.Row), a.limits.RowBytes)
@@ -407,7 +407,7 @@ func (a *admin) batchOf(l *deadletter.Letter) (*submission, error) {
 	if !l.Begun.IsZero() && l.Begun.Before(now) {
 		sub.born = l.Begun
 	}
-	sub.Batch = scheduler.Batch{Flow: l.Flow, Revision: r.number, Digest: r.digest, Ends: sub.columns.Ends, Owner: sub}
+	sub.Batch = scheduler.Batch{Flow: l.Flow, Revision: r.Number, Digest: r.Digest, Ends: sub.columns.Ends, Owner: sub}
 	if err := sub.key(l); err != nil {
 		return nil, err
 	}
@@ -417,7 +417,7 @@ func (a *admin) batchOf(l *deadletter.Letter) (*submission, error) {
 // key gives the row the shard key that it had, or the one that stands in it where it is as it was submitted, or where the flow
 // has another now.
 func (s *submission) key(l *deadletter.Letter) error {
-	field := s.revision.shardKey
+	field := s.revision.ShardKey
 	if field == "" {
 		return nil
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 )
@@ -130,11 +131,11 @@ func (r *rig) awaitReady() {
 }
 
 // awaitCatalog waits until what the coordinator knows of flows is as is says.
-func (r *rig) awaitCatalog(what string, is func(*fleetSnapshot) bool) *fleetSnapshot {
+func (r *rig) awaitCatalog(what string, is func(*flowstate.Snapshot) bool) *flowstate.Snapshot {
 	r.t.Helper()
 	timeout := time.After(patience)
 	for {
-		now, changed := r.c.board.watch()
+		now, changed := r.c.board.Watch()
 		if is(now) {
 			return now
 		}
@@ -238,9 +239,9 @@ func (r *rig) activate(docs ...definition.Document) int64 {
 
 func (r *rig) awaitActive(flow string, revision int64) {
 	r.t.Helper()
-	r.awaitCatalog(fmt.Sprintf("revision %d of flow %s is active", revision, flow), func(c *fleetSnapshot) bool {
-		e := c.flows[flow]
-		return e != nil && e.active != nil && e.active.number >= revision
+	r.awaitCatalog(fmt.Sprintf("revision %d of flow %s is active", revision, flow), func(c *flowstate.Snapshot) bool {
+		e := c.Flows[flow]
+		return e != nil && e.Active != nil && e.Active.Number >= revision
 	})
 }
 
@@ -284,4 +285,10 @@ func wantCode(t *testing.T, err error, code batch.Code, says string) {
 	if err == nil || batch.CodeOf(err) != code || !strings.Contains(err.Error(), says) {
 		t.Errorf("got %v, want %v that says %q", err, code, says)
 	}
+}
+
+// at is the document as it stands at a revision.
+func at(revision int64, d definition.Document) definition.Document {
+	d.Revision = revision
+	return d
 }

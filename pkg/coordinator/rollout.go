@@ -23,11 +23,11 @@ func (a *admin) rollout(in *pb.RolloutRequest, out pb.Admin_RolloutServer) error
 		return err
 	}
 	done()
-	c := now.wanted[flow]
+	c := now.Flows[flow]
 	if c == nil {
 		return batch.Errorf(batch.CodeNotFound, "there is no flow %q: kisgrid get flows lists them", flow)
 	}
-	return a.awaitFlows(ctx, awaitedRevisions{flow: c.id()}, flowWait{
+	return a.awaitFlows(ctx, awaitedRevisions{flow: c.ID()}, flowWait{
 		so: fmt.Sprintf("flow %s has not settled", flow), command: "kisgrid rollout status " + flow,
 		workers: patienceOf(in.GetWorkersMilliseconds()), serving: true,
 	}, out.Send)

@@ -49,8 +49,8 @@ func TestRevisionRounds(t *testing.T) {
 			for _, w := range workers {
 				w.keep()
 			}
-			e := r.c.board.load().flows["F"]
-			return e.on() && e.active.copies == n
+			e := r.c.board.Load().Flows["F"]
+			return e.TakesBatches() && e.Active.Copies == n
 		})
 		active := r.awaitVersion("F", n)
 		for _, w := range workers {

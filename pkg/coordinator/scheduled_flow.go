@@ -7,25 +7,23 @@ import (
 	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 )
 
 // service is a flow that the scheduler runs. It outlasts the flow: when that is switched off or deleted, what is under way
 // ends, and what was under way when a coordinator was lost may be sent again, until nothing came for a lease time.
 type scheduledFlow struct {
-	revision *revision // that workers must have acknowledged to get rows
+	revision *flowstate.Revision // that workers must have acknowledged to get rows
 
 	// What follows is for a flow that is off or gone.
-	retirement *time.Timer // nil while it is on
-	usedAgain  bool        // since the timer was set
-	earlier    revisions   // that batches sent again may name
+	retirement *time.Timer         // nil while it is on
+	usedAgain  bool                // since the timer was set
+	earlier    flowstate.Revisions // that batches sent again may name
 }
 
-// on reports whether new batches are taken.
-func (e *flowEntry) on() bool { return e != nil && e.active != nil && e.active.enabled }
-
 // serve has the scheduler run the flow by the workers that are ready for the revision.
-func (f *fleet) schedule(ctx context.Context, flow string, r *revision) *scheduledFlow {
+func (f *fleet) schedule(ctx context.Context, flow string, r *flowstate.Revision) *scheduledFlow {
 	s := f.scheduled[flow]
 	if s == nil {
 		s = &scheduledFlow{}
@@ -35,7 +33,7 @@ func (f *fleet) schedule(ctx context.Context, flow string, r *revision) *schedul
 		s.retirement.Stop()
 	}
 	*s = scheduledFlow{revision: r}
-	key := definitionKey{flow, r.id()}
+	key := definitionKey{flow, r.Id()}
 	var ready []string
 	for _, id := range slices.Sorted(maps.Keys(f.members)) {
 		m := f.members[id]
@@ -45,13 +43,13 @@ func (f *fleet) schedule(ctx context.Context, flow string, r *revision) *schedul
 			m.announceActive(key)
 		}
 	}
-	f.loop.post(ctx, scheduler.FlowSwitched{Flow: flow, Revision: r.number, Digest: r.digest, Ready: ready})
-	f.log.Info("flow runs", "flow", flow, "revision", r.number, "workers", len(ready))
+	f.loop.post(ctx, scheduler.FlowSwitched{Flow: flow, Revision: r.Number, Digest: r.Digest, Ready: ready})
+	f.log.Info("flow runs", "flow", flow, "revision", r.Number, "workers", len(ready))
 	return s
 }
 
 // outlast begins the time that a service has beyond its flow. earlier are the revisions that batches may name.
-func (f *fleet) scheduleRetirement(ctx context.Context, flow string, earlier revisions) {
+func (f *fleet) scheduleRetirement(ctx context.Context, flow string, earlier flowstate.Revisions) {
 	s := f.scheduled[flow]
 	switch {
 	case s == nil:
@@ -67,29 +65,29 @@ func (f *fleet) scheduleRetirement(ctx context.Context, flow string, earlier rev
 
 // recall finds a revision that a batch names which was sent before; r is that revision where it had to be read. Where the
 // flow is off or gone, it also sees to it that the scheduler runs it all the same.
-func (f *fleet) recall(ctx context.Context, flow string, named batch.Revision, r *revision) *revision {
+func (f *fleet) recall(ctx context.Context, flow string, named batch.Revision, r *flowstate.Revision) *flowstate.Revision {
 	e, s := f.flows[flow], f.scheduled[flow]
 	if r == nil && e != nil {
-		r = e.revisions.find(named)
+		r = e.Revisions.Find(named)
 	}
 	if r == nil && s != nil {
-		r = s.earlier.find(named)
+		r = s.earlier.Find(named)
 	}
-	if r == nil || !r.enabled {
+	if r == nil || !r.Enabled {
 		return nil
 	}
-	if e != nil && e.revisions.find(r.id()) == nil {
-		e.keep(r)
+	if e != nil && e.Revisions.Find(r.Id()) == nil {
+		e.Keep(r)
 		f.changedFlows[flow] = true
 		f.publish()
 	}
-	if !e.on() {
+	if !e.TakesBatches() {
 		ctx := context.WithoutCancel(ctx) // the flow outlasts who asks for it
-		if s == nil || s.revision.accepted.Before(r.accepted) {
+		if s == nil || s.revision.Accepted.Before(r.Accepted) {
 			s = f.schedule(ctx, flow, r)
 			f.scheduleRetirement(ctx, flow, nil)
 		}
-		if s.usedAgain = true; s.earlier.find(r.id()) == nil {
+		if s.usedAgain = true; s.earlier.Find(r.Id()) == nil {
 			s.earlier = append(slices.Clip(s.earlier), r)
 		}
 	}

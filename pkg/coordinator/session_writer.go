@@ -6,6 +6,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -105,8 +106,8 @@ func (s *sessionWriter) messageAs(m *pb.CoordinatorMessage, form any) error {
 
 // define sends a revision's documents, once in a session. recalled: rows of a batch need it, not the flow. A worker that knows revisions by number alone has one of each number,
 // the last that it was sent: it is sent the other one again when rows need that.
-func (s *sessionWriter) define(r *revision, recalled bool) error {
-	key := definitionKey{r.message.GetFlow(), r.id()}
+func (s *sessionWriter) define(r *flowstate.Revision, recalled bool) error {
+	key := definitionKey{r.Message.GetFlow(), r.Id()}
 	if s.defined[key.flow][key.revision] {
 		return nil
 	}
@@ -115,7 +116,7 @@ func (s *sessionWriter) define(r *revision, recalled bool) error {
 		s.peer.unanswered.add(key)
 	}
 	s.defined.set(key, true)
-	m := r.message
+	m := r.Message
 	if recalled {
 		m = &pb.Definition{Flow: m.GetFlow(), Revision: m.GetRevision(), Digest: m.GetDigest(), Documents: m.GetDocuments(), Recalled: true}
 	}

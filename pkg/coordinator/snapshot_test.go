@@ -6,16 +6,17 @@ import (
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
 func TestActive(t *testing.T) {
 	t.Parallel()
 	c := testCatalog()
-	c.flows["disabled"] = &flowEntry{active: &revision{number: 4}}
-	c.flows["rejected"] = &flowEntry{status: cluster.FlowStatus{State: cluster.StateRejected, Reasons: []string{"line 3 is wrong"}}}
-	c.flows["pending"] = &flowEntry{status: cluster.FlowStatus{State: cluster.StatePending, Reasons: []string{"function f is missing"}}}
-	c.flows["new"] = &flowEntry{}
+	c.Flows["disabled"] = &flowstate.Flow{Active: &flowstate.Revision{Number: 4}}
+	c.Flows["rejected"] = &flowstate.Flow{Status: cluster.FlowStatus{State: cluster.StateRejected, Reasons: []string{"line 3 is wrong"}}}
+	c.Flows["pending"] = &flowstate.Flow{Status: cluster.FlowStatus{State: cluster.StatePending, Reasons: []string{"function f is missing"}}}
+	c.Flows["new"] = &flowstate.Flow{}
 	for _, want := range []struct {
 		flow  string
 		finds int64
@@ -29,44 +30,44 @@ func TestActive(t *testing.T) {
 		{"new", 0, batch.CodeNoCapableWorker, "acknowledgement"},
 		{"no", 0, batch.CodeUnknownFlow, "there are S, W, disabled, new, pending, rejected"},
 	} {
-		r, err := c.active(want.flow)
+		r, err := c.Active(want.flow)
 		if want.code != 0 {
 			wantCode(t, err, want.code, want.says)
 			continue
 		}
-		if err != nil || r.number != want.finds {
+		if err != nil || r.Number != want.finds {
 			t.Errorf("flow %s: got %v (%v)", want.flow, r, err)
 		}
 	}
 	for i := range 20 {
-		c.flows[fmt.Sprintf("many-%02d", i)] = &flowEntry{}
+		c.Flows[fmt.Sprintf("many-%02d", i)] = &flowstate.Flow{}
 	}
-	_, err := c.active("no")
+	_, err := c.Active("no")
 	wantCode(t, err, batch.CodeUnknownFlow, "many-06 and 16 more")
 }
 
 func TestKeepRevisions(t *testing.T) {
 	t.Parallel()
-	e := &flowEntry{active: &revision{number: 1}}
+	e := &flowstate.Flow{Active: &flowstate.Revision{Number: 1}}
 	numbers := func() (all []int64) {
-		for _, r := range e.revisions {
-			all = append(all, r.number)
+		for _, r := range e.Revisions {
+			all = append(all, r.Number)
 		}
 		return all
 	}
 	for n := range int64(20) {
-		e.keep(&revision{number: n + 1})
+		e.Keep(&flowstate.Revision{Number: n + 1})
 	}
-	if got := numbers(); len(got) != maxRevisions || got[0] != 1 || got[1] != 12 || got[len(got)-1] != 20 {
+	if got := numbers(); len(got) != flowstate.MaxRevisions || got[0] != 1 || got[1] != 12 || got[len(got)-1] != 20 {
 		t.Errorf("kept %v, want the active one and those that came last", got)
 	}
-	e.keep(&revision{number: 5})
-	if got := numbers(); len(got) != maxRevisions || got[0] != 1 || got[len(got)-1] != 5 {
+	e.Keep(&flowstate.Revision{Number: 5})
+	if got := numbers(); len(got) != flowstate.MaxRevisions || got[0] != 1 || got[len(got)-1] != 5 {
 		t.Errorf("kept %v, want 5, which was asked for", got)
 	}
-	again := &revision{number: 5, digest: batch.Digest{1}}
-	e.keep(again)
-	if got := numbers(); len(got) != maxRevisions || e.revisions.find(batch.Revision{Number: 5}) != again || e.revisions.find(batch.Revision{Number: 5, Digest: batch.Digest{2}}) != nil {
+	again := &flowstate.Revision{Number: 5, Digest: batch.Digest{1}}
+	e.Keep(again)
+	if got := numbers(); len(got) != flowstate.MaxRevisions || e.Revisions.Find(batch.Revision{Number: 5}) != again || e.Revisions.Find(batch.Revision{Number: 5, Digest: batch.Digest{2}}) != nil {
 		t.Errorf("kept %v, want the last one with the number 5 only", got)
 	}
 }

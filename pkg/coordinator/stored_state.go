@@ -8,6 +8,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -69,10 +70,12 @@ func knownDocuments(state *cluster.State) []definition.Document {
 			continue
 		}
 		for _, d := range f.Active.Documents {
-			if was, listed := docs[keyOf(d)]; listed && d.Revision >= was.Revision {
-				docs[keyOf(d)] = d
+			if was, listed := docs[flowstate.KeyOf(d)]; listed && d.Revision >= was.Revision {
+				docs[flowstate.KeyOf(d)] = d
 			}
 		}
 	}
-	return slices.SortedFunc(maps.Values(docs), func(x, y definition.Document) int { return byName(keyOf(x), keyOf(y)) })
+	return slices.SortedFunc(maps.Values(docs), func(x, y definition.Document) int {
+		return flowstate.CompareKeys(flowstate.KeyOf(x), flowstate.KeyOf(y))
+	})
 }

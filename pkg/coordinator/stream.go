@@ -12,6 +12,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -181,7 +182,7 @@ func (i *ingest) open(server pb.Ingest_StreamServer) (_ *stream, failed error) {
 	switch {
 	case err == nil:
 	case o.GetUnanswered():
-		r = &revision{} // new batches are refused one by one
+		r = &flowstate.Revision{} // new batches are refused one by one
 	default:
 		return nil, err
 	}
@@ -191,11 +192,11 @@ func (i *ingest) open(server pb.Ingest_StreamServer) (_ *stream, failed error) {
 	}
 	s := &stream{
 		ingest: i, server: server, id: id, flow: o.GetFlow(), window: w, endings: newQueue[ending](), moveRequests: make(chan int, 1), movedHere: o.GetMoving(),
-		done: make(chan struct{}), revision: r.id(), unanswered: map[uint64]*submission{},
+		done: make(chan struct{}), revision: r.Id(), unanswered: map[uint64]*submission{},
 		maxAnswer: i.clientTakes(o.GetTakesBytes()), acceptsOmission: o.GetTakesBytes() > 0,
 	}
 	opened := &pb.Opened{
-		Protocol: wire.Protocol, Coordinator: i.id, Revision: r.number, Digest: wire.FromDigest(r.digest), ShardKey: r.shardKey,
+		Protocol: wire.Protocol, Coordinator: i.id, Revision: r.Number, Digest: wire.FromDigest(r.Digest), ShardKey: r.ShardKey,
 		Limits: limitsOf(i.limits),
 	}
 	for _, m := range []*pb.StreamResponse{
@@ -350,8 +351,8 @@ func (s *stream) send(ctx context.Context, received <-chan struct{}) error {
 	closed := false
 	draining := s.ingest.draining
 	for {
-		catalog, changed := s.ingest.board.watch()
-		if catalog.cutOff {
+		catalog, changed := s.ingest.board.Watch()
+		if catalog.CutOff {
 			return errCutOff()
 		}
 		if err := s.sendSwitched(catalog); err != nil {
@@ -393,13 +394,13 @@ func (s *stream) send(ctx context.Context, received <-chan struct{}) error {
 }
 
 // sendSwitched tells the client when another revision is active, so that it hashes the right field.
-func (s *stream) sendSwitched(c *fleetSnapshot) error {
-	e := c.flows[s.flow]
-	if e == nil || e.active == nil || e.active.id() == s.revision {
+func (s *stream) sendSwitched(c *flowstate.Snapshot) error {
+	e := c.Flows[s.flow]
+	if e == nil || e.Active == nil || e.Active.Id() == s.revision {
 		return nil
 	}
-	s.revision = e.active.id()
-	m := &pb.Switched{Revision: e.active.number, Digest: wire.FromDigest(e.active.digest), ShardKey: e.active.shardKey}
+	s.revision = e.Active.Id()
+	m := &pb.Switched{Revision: e.Active.Number, Digest: wire.FromDigest(e.Active.Digest), ShardKey: e.Active.ShardKey}
 	return s.write(&pb.StreamResponse{Kind: &pb.StreamResponse_Switched{Switched: m}})
 }
 

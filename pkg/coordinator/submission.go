@@ -10,6 +10,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/bitset"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -26,7 +27,7 @@ type submission struct {
 	// is to be sent is one.
 	lent     *wire.Lent
 	users    atomic.Int32
-	revision *revision
+	revision *flowstate.Revision
 	letters  *letterKeeper
 	// keeps: dead rows are kept as letters. reportOnly: the client wants them to be reported only.
 	keepsDead, reportOnly bool
@@ -122,7 +123,7 @@ func errShed() *batch.Error {
 
 // newSubmission checks a batch from outside and makes it ready for the scheduler. Rows that can't run have their outcome
 // already; an error means that the whole batch is refused.
-func newSubmission(r *revision, limits batch.Limits, flow string, stream batch.StreamID, in *pb.Submission, now time.Time) (*submission, error) {
+func newSubmission(r *flowstate.Revision, limits batch.Limits, flow string, stream batch.StreamID, in *pb.Submission, now time.Time) (*submission, error) {
 	if in.GetSequence() == 0 {
 		return nil, batch.Errorf(batch.CodeBadBatchID, "the batch has no sequence: count a stream's batches from 1")
 	}
@@ -134,7 +135,7 @@ func newSubmission(r *revision, limits batch.Limits, flow string, stream batch.S
 	if err := s.columns.Check(limits); err != nil {
 		return nil, err
 	}
-	s.Batch = scheduler.Batch{Flow: flow, Revision: r.number, Digest: r.digest, Ends: s.columns.Ends, Owner: s}
+	s.Batch = scheduler.Batch{Flow: flow, Revision: r.Number, Digest: r.Digest, Ends: s.columns.Ends, Owner: s}
 	if ms := in.GetDeadlineMilliseconds(); ms > 0 {
 		s.Deadline = now.Add(duration(ms))
 	}
@@ -155,7 +156,7 @@ func duration(milliseconds uint64) time.Duration {
 // fillKeys sees to it that each row has the hash of its shard key, if its flow has one. hashed names the field that the
 // client hashed; empty where its producer brought keys of its own.
 func (s *submission) fillKeys(hashed string) error {
-	field := s.revision.shardKey
+	field := s.revision.ShardKey
 	c := &s.columns
 	if field == "" {
 		c.Keys = nil
@@ -169,7 +170,7 @@ func (s *submission) fillKeys(hashed string) error {
 			"send the hash of each row's shard key with them", s.Flow, field, c.Encoding)
 	}
 	c.Keys = nil
-	s.Ended = s.revision.keys.Fill(c)
+	s.Ended = s.revision.Keys.Fill(c)
 	return nil
 }
 

@@ -13,19 +13,20 @@ import (
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
 // testCatalog has flow S, sharded by id, and flow W.
-func testCatalog() *fleetSnapshot {
+func testCatalog() *flowstate.Snapshot {
 	keys := batch.NewKeyField("id")
-	c := &fleetSnapshot{flows: map[string]*flowEntry{}}
-	for name, r := range map[string]*revision{
-		"S": {number: 5, enabled: true, shardKey: "id", keys: &keys},
-		"W": {number: 6, enabled: true},
+	c := &flowstate.Snapshot{Flows: map[string]*flowstate.Flow{}}
+	for name, r := range map[string]*flowstate.Revision{
+		"S": {Number: 5, Enabled: true, ShardKey: "id", Keys: &keys},
+		"W": {Number: 6, Enabled: true},
 	} {
-		c.flows[name] = &flowEntry{name: name, active: r, revisions: revisions{r}}
+		c.Flows[name] = &flowstate.Flow{Name: name, Active: r, Revisions: flowstate.Revisions{r}}
 	}
 	return c
 }
@@ -136,7 +137,7 @@ func TestNewSubmission(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, err := newSubmission(testCatalog().flows[c.flow].active, testLimits, c.flow, batch.StreamID{1}, c.in, now)
+			s, err := newSubmission(testCatalog().Flows[c.flow].Active, testLimits, c.flow, batch.StreamID{1}, c.in, now)
 			if c.code != 0 {
 				wantCode(t, err, c.code, c.says)
 				return

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/leader"
 )
 
 // unserved finds, of the flows named, those that are on, or wait for a worker, and that no worker can run now as far as this
@@ -37,9 +38,9 @@ func (f *fleet) whyUnserved(flow string) (reasons []string) {
 	switch {
 	case e == nil:
 		return nil
-	case e.active == nil && e.status.Active == 0 && e.status.State == cluster.StatePending:
-		return e.status.Reasons // nothing ran before, and nothing can
-	case !e.on():
+	case e.Active == nil && e.Status.Active == 0 && e.Status.State == cluster.StatePending:
+		return e.Status.Reasons // nothing ran before, and nothing can
+	case !e.TakesBatches():
 		return nil
 	}
 	var draining, late []string
@@ -49,13 +50,13 @@ func (f *fleet) whyUnserved(flow string) (reasons []string) {
 		if m.dead {
 			continue
 		}
-		if lacks := m.missingFunctions(e.active); len(lacks) > 0 {
+		if lacks := m.missingFunctions(e.Active); len(lacks) > 0 {
 			for _, name := range lacks {
 				missing[name]++
 			}
 			continue
 		}
-		v, sent := m.definitions.get(definitionKey{flow, e.active.id()})
+		v, sent := m.definitions.get(definitionKey{flow, e.Active.Id()})
 		switch {
 		case m.worker.Draining || m.peer.draining.Load():
 			draining = append(draining, id)
@@ -69,15 +70,15 @@ func (f *fleet) whyUnserved(flow string) (reasons []string) {
 			return nil
 		}
 	}
-	reasons = append(reasonLines(away), reasonLines(refused)...)
+	reasons = append(leader.ReasonLines(away), leader.ReasonLines(refused)...)
 	if len(draining) > 0 {
-		reasons = append(reasons, nameWorkers(draining)+" drains: start another one")
+		reasons = append(reasons, leader.NameWorkers(draining)+" drains: start another one")
 	}
 	if len(late) > 0 {
-		reasons = append(reasons, nameWorkers(late)+" has not answered yet whether it can run revision "+strconv.FormatInt(e.active.number, 10))
+		reasons = append(reasons, leader.NameWorkers(late)+" has not answered yet whether it can run revision "+strconv.FormatInt(e.Active.Number, 10))
 	}
 	if len(reasons) == 0 || len(missing) > 0 {
-		reasons = append(reasons, pendingReasons(rolloutProgress{missing: missing})...)
+		reasons = append(reasons, leader.PendingReasons(leader.RolloutProgress{Missing: missing})...)
 	}
 	return reasons
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -27,7 +28,7 @@ import (
 type instruction struct {
 	part    *scheduler.Part
 	release *scheduler.Release
-	define  *revision
+	define  *flowstate.Revision
 	forget  *definitionKey
 	active  *definitionKey // new batches run on it from now on
 	locate  *pb.Locate

@@ -1,4 +1,4 @@
-package coordinator
+package leader
 
 import (
 	"context"
@@ -6,21 +6,17 @@ import (
 	"maps"
 	"reflect"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
-
-func keyOf(d definition.Document) cluster.Key { return cluster.Key{Kind: d.Kind, Name: d.Name} }
-
-func byName(a, b cluster.Key) int { return strings.Compare(a.String(), b.String()) }
 
 func revisionsOf(docs []definition.Document) map[cluster.Key]int64 {
 	all := make(map[cluster.Key]int64, len(docs))
 	for _, d := range docs {
-		all[keyOf(d)] = d.Revision
+		all[flowstate.KeyOf(d)] = d.Revision
 	}
 	return all
 }
@@ -34,7 +30,7 @@ func (l *leader) describe(ctx context.Context) error {
 	}
 	now, lost := l.descriptions(), l.lost()
 	var put []cluster.DocumentStatus
-	for _, key := range slices.SortedFunc(maps.Keys(now), byName) {
+	for _, key := range slices.SortedFunc(maps.Keys(now), flowstate.CompareKeys) {
 		s, old := now[key], l.described[key]
 		if s.Updated = old.Updated; !reflect.DeepEqual(s, old) || lost(key) {
 			s.Updated = time.Now().UTC()
@@ -43,7 +39,7 @@ func (l *leader) describe(ctx context.Context) error {
 		now[key] = s
 	}
 	var gone []cluster.Key
-	for _, key := range slices.SortedFunc(maps.Keys(l.described), byName) {
+	for _, key := range slices.SortedFunc(maps.Keys(l.described), flowstate.CompareKeys) {
 		if _, there := now[key]; !there {
 			gone = append(gone, key)
 		}
@@ -51,7 +47,7 @@ func (l *leader) describe(ctx context.Context) error {
 	if len(put)+len(gone) == 0 {
 		return nil
 	}
-	if err := l.leadership.PutDocumentStatuses(ctx, put, gone); err != nil {
+	if err := l.Leadership.PutDocumentStatuses(ctx, put, gone); err != nil {
 		return err
 	}
 	l.described, l.describedAt = now, time.Now()
@@ -60,7 +56,7 @@ func (l *leader) describe(ctx context.Context) error {
 
 // lost tells of a document's status whether it was removed, or changed, by somebody else since it was written.
 func (l *leader) lost() func(cluster.Key) bool {
-	seen := l.fleet.seen.Load()
+	seen := l.Fleet.FollowedState()
 	if seen == nil || time.Since(l.describedAt) < newsPatience || time.Since(l.readAt) < newsPatience {
 		l.passAgainSoon() // what was written need not have come back yet
 		return func(cluster.Key) bool { return false }
@@ -76,15 +72,15 @@ func (l *leader) lost() func(cluster.Key) bool {
 // descriptions are the statuses of functions and connectors as the documents and the flows' statuses have it now.
 func (l *leader) descriptions() map[cluster.Key]cluster.DocumentStatus {
 	users := map[cluster.Key][]string{}
-	for _, flow := range slices.Sorted(maps.Keys(l.desired.wanted)) {
-		for _, d := range l.desired.wanted[flow].documents[1:] { // the first is the flow's own
-			users[keyOf(d)] = append(users[keyOf(d)], flow)
+	for _, flow := range slices.Sorted(maps.Keys(l.desired.Flows)) {
+		for _, d := range l.desired.Flows[flow].Documents[1:] { // the first is the flow's own
+			users[flowstate.KeyOf(d)] = append(users[flowstate.KeyOf(d)], flow)
 		}
 	}
 	all := map[cluster.Key]cluster.DocumentStatus{}
 	for _, d := range l.stored {
 		if d.Kind != definition.KindFlow {
-			all[keyOf(d)] = l.description(d, users[keyOf(d)])
+			all[flowstate.KeyOf(d)] = l.description(d, users[flowstate.KeyOf(d)])
 		}
 	}
 	return all
@@ -99,7 +95,7 @@ func (l *leader) description(d definition.Document, flows []string) cluster.Docu
 	}
 	worst := slices.Index(severity, cluster.StateActive)
 	for i, flow := range flows {
-		runs := l.running[flow].documents[keyOf(d)]
+		runs := l.running[flow].documents[flowstate.KeyOf(d)]
 		if i == 0 || runs < s.Active {
 			s.Active = runs
 		}
@@ -114,7 +110,7 @@ func (l *leader) description(d definition.Document, flows []string) cluster.Docu
 		}
 		s.State = severity[worst]
 	}
-	if reasons := l.desired.ownMistakes(d); len(reasons) > 0 {
+	if reasons := l.desired.OwnMistakes(d); len(reasons) > 0 {
 		s.State, s.Reasons = cluster.StateRejected, reasons
 	}
 	return s

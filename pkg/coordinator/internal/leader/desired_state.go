@@ -1,4 +1,4 @@
-package coordinator
+package leader
 
 import (
 	"bytes"
@@ -8,14 +8,15 @@ import (
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
 // compiled is what documents ask for, flow by flow: a mistake concerns those flows only that need the document. It does not
 // change once made.
-type desiredState struct {
+type DesiredState struct {
 	documents map[cluster.Key]*readDocument
-	wanted    map[string]*candidate
+	Flows     map[string]*Candidate
 }
 
 // readDocument is a document that was parsed, or why it can't be.
@@ -33,9 +34,9 @@ func (r *readDocument) is(d definition.Document) bool {
 }
 
 // flowsOf are the flows that want a document of that kind and name.
-func (c *desiredState) flowsOf(d definition.Document) (flows []string) {
-	for _, name := range slices.Sorted(maps.Keys(c.wanted)) {
-		if slices.ContainsFunc(c.wanted[name].documents, func(o definition.Document) bool { return keyOf(o) == keyOf(d) }) {
+func (c *DesiredState) FlowsOf(d definition.Document) (flows []string) {
+	for _, name := range slices.Sorted(maps.Keys(c.Flows)) {
+		if slices.ContainsFunc(c.Flows[name].Documents, func(o definition.Document) bool { return flowstate.KeyOf(o) == flowstate.KeyOf(d) }) {
 			flows = append(flows, name)
 		}
 	}
@@ -43,12 +44,12 @@ func (c *desiredState) flowsOf(d definition.Document) (flows []string) {
 }
 
 // candidate is what the documents ask for of one flow.
-type candidate struct {
+type Candidate struct {
 	number       int64
-	digest       batch.Digest // of documents
-	revision     *revision    // nil when the documents are wrong
-	documents    []definition.Document
-	reasons      []string
+	digest       batch.Digest        // of documents
+	Revision     *flowstate.Revision // nil when the documents are wrong
+	Documents    []definition.Document
+	Reasons      []string
 	breaksIntake bool // rules of intake
 
 	// needs are the documents that it was made of, nil for one that is not there.
@@ -58,13 +59,13 @@ type candidate struct {
 // compile reads what the documents ask for. Documents that before has as well, and flows whose documents are all the same
 // there, are taken from it: what a change does not concern costs a comparison. before may be nil; else it was made with the same
 // limit for a flow's steps.
-func compileDocuments(docs []definition.Document, before *desiredState, steps int) *desiredState {
+func CompileDocuments(docs []definition.Document, before *DesiredState, steps int) *DesiredState {
 	if before == nil {
-		before = &desiredState{}
+		before = &DesiredState{}
 	}
-	c := &desiredState{documents: make(map[cluster.Key]*readDocument, len(docs)), wanted: map[string]*candidate{}}
+	c := &DesiredState{documents: make(map[cluster.Key]*readDocument, len(docs)), Flows: map[string]*Candidate{}}
 	for _, d := range docs {
-		key := keyOf(d)
+		key := flowstate.KeyOf(d)
 		read := before.documents[key]
 		if read == nil || !read.is(d) {
 			read = &readDocument{document: d}
@@ -81,17 +82,17 @@ func compileDocuments(docs []definition.Document, before *desiredState, steps in
 		if d.Kind != definition.KindFlow {
 			continue
 		}
-		made := before.wanted[d.Name]
+		made := before.Flows[d.Name]
 		if made == nil || !c.has(made.needs) {
 			made = c.candidate(d)
 		}
-		c.wanted[d.Name] = made
+		c.Flows[d.Name] = made
 	}
 	return c
 }
 
 // has reports whether the documents are those of c.
-func (c *desiredState) has(needs map[cluster.Key]*readDocument) bool {
+func (c *DesiredState) has(needs map[cluster.Key]*readDocument) bool {
 	for key, read := range needs {
 		if c.documents[key] != read {
 			return false
@@ -101,8 +102,8 @@ func (c *desiredState) has(needs map[cluster.Key]*readDocument) bool {
 }
 
 // candidate gathers what a flow needs, and compiles it.
-func (c *desiredState) candidate(flow definition.Document) *candidate {
-	made := &candidate{needs: map[cluster.Key]*readDocument{}}
+func (c *DesiredState) candidate(flow definition.Document) *Candidate {
+	made := &Candidate{needs: map[cluster.Key]*readDocument{}}
 	need := func(key cluster.Key) *readDocument {
 		read, known := made.needs[key]
 		if known {
@@ -111,14 +112,14 @@ func (c *desiredState) candidate(flow definition.Document) *candidate {
 		read = c.documents[key]
 		made.needs[key] = read
 		if read != nil {
-			made.documents = append(made.documents, read.document)
+			made.Documents = append(made.Documents, read.document)
 			made.number = max(made.number, read.document.Revision)
 			made.breaksIntake = made.breaksIntake || len(read.intake) > 0
 		}
 		return read
 	}
 	// Documents that can't be read name nothing that they need; BundleOf says what is wrong with them.
-	if f := need(keyOf(flow)); f.err == nil {
+	if f := need(flowstate.KeyOf(flow)); f.err == nil {
 		for _, step := range f.parsed.Flow.Functions {
 			function := need(cluster.Key{Kind: definition.KindFunc, Name: step.Name})
 			if function != nil && function.err == nil && function.parsed.Function.Connector != "" {
@@ -126,33 +127,33 @@ func (c *desiredState) candidate(flow definition.Document) *candidate {
 			}
 		}
 	}
-	made.digest = definition.Digest(made.documents)
-	b, err := definition.BundleOf(made.documents, func(d definition.Document) (definition.Parsed, error) {
-		read := made.needs[keyOf(d)]
+	made.digest = definition.Digest(made.Documents)
+	b, err := definition.BundleOf(made.Documents, func(d definition.Document) (definition.Parsed, error) {
+		read := made.needs[flowstate.KeyOf(d)]
 		return read.parsed, read.err
 	})
 	if err != nil {
-		made.reasons = lines(err)
+		made.Reasons = lines(err)
 		return made
 	}
-	made.revision = bundleRevision(b, made.id())
+	made.Revision = flowstate.FromBundle(b, made.ID())
 	return made
 }
 
 // id names the revision that the candidate is.
-func (c *candidate) id() batch.Revision { return batch.Revision{Number: c.number, Digest: c.digest} }
+func (c *Candidate) ID() batch.Revision { return batch.Revision{Number: c.number, Digest: c.digest} }
 
 // settled is the state of a flow that runs on the candidate's revision, which must not be nil.
-func (c *candidate) settled() string {
-	if c.revision.enabled {
+func (c *Candidate) settled() string {
+	if c.Revision.Enabled {
 		return cluster.StateActive
 	}
 	return cluster.StateDisabled
 }
 
 // ownMistakes are what is wrong with a function's or connector's document, whoever needs it.
-func (c *desiredState) ownMistakes(d definition.Document) []string {
-	read := c.documents[keyOf(d)]
+func (c *DesiredState) OwnMistakes(d definition.Document) []string {
+	read := c.documents[flowstate.KeyOf(d)]
 	if read.err != nil {
 		return lines(read.err)
 	}
@@ -174,4 +175,15 @@ func lines(err error) []string {
 		return out
 	}
 	return []string{err.Error()}
+}
+
+// Reads reports whether a stored document of the same kind and name has the same text, and that text could be parsed.
+func (c *DesiredState) Reads(d definition.Document) bool {
+	known := c.documents[flowstate.KeyOf(d)]
+	return known != nil && known.err == nil && bytes.Equal(known.document.YAML, d.YAML)
+}
+
+// IntakeMistakes lists the rules of intake that a stored document breaks.
+func (c *DesiredState) IntakeMistakes(d definition.Document) []string {
+	return c.documents[flowstate.KeyOf(d)].intake
 }
