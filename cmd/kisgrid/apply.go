@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -19,26 +18,30 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
+// applyCommand makes the command apply.
 func applyCommand() *cobra.Command {
 	var s server
 	var o output
 	var path string
-	var how applyOptions
+	var opts applyOptions
 	cmd := &cobra.Command{
 		Use:   "apply -f DIR|FILE|-",
-		Short: "Change flows, functions and connectors as one",
-		Long: `apply shows what the documents would change, checks them together with those stored, writes them in one transaction, and
-waits until each flow concerned runs on every capable worker, or says why it doesn't. What runs stays until then. A flow
-that no worker can run yet is waited for: workers may be about to start.
+		Short: "Change flows, functions and connectors in one transaction",
+		Long: `apply changes the documents of a cluster while it runs:
 
-Once the flows are active it waits, for --wait at the most, until their connectors are connected on each worker, and says which are
-not, and why. They are tried again and again, and the flows run: that is no failure unless --require-connected says so.
+  1. It compares the given documents with those in etcd, and shows the differences.
+  2. It checks the given documents together with those in etcd.
+  3. It writes them in one transaction. With --dry-run it stops before this step.
+  4. It waits until each changed flow is active: every worker that has the flow's functions has compiled the new revision. Until then
+     the old revision runs. A flow whose functions no worker has is waited for too, because such a worker may be about to start.
+  5. It waits, for --wait at most, until the connectors of these flows are connected on each worker, and says which are not, and why.
+     Workers try such connectors again and again, and the flows run meanwhile. It is a failure only with --require-connected.
 
-One transaction takes 128 documents (the coordinators' --max-txn-ops) and 1.5 MiB. With --in-parts more are written in several:
-connectors, then functions, then flows, each as long as nobody else has changed them. What runs meanwhile may be some of the
-change; where the command is cut off, the same command writes the rest.
+One transaction takes 128 documents (--max-txn-ops of the coordinators) and 1.5 MiB. With --in-parts, more documents are written in
+several transactions: first connectors, then functions, then flows. Each transaction takes place only if nobody else has changed its
+documents. Meanwhile the cluster may run with some of the changes. When the command is interrupted, run it again: it writes the rest.
 
-It exits with 1 when a flow is rejected, or has not settled within --timeout.`,
+The exit code is 1 when a flow is rejected, or when a flow is not active within --timeout.`,
 		Example: "  kisgrid apply -f examples/students/conf\n  kisgrid apply -f flow.yml --dry-run\n  cat flow.yml | kisgrid apply -f -",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -46,45 +49,47 @@ It exits with 1 when a flow is rejected, or has not settled within --timeout.`,
 			if err != nil {
 				return err
 			}
-			how.asJSON = o.format == "json"
-			ctx, cancel := how.bound(cmd.Context())
+			opts.asJSON = o.format == "json"
+			ctx, cancel := opts.bound(cmd.Context())
 			defer cancel()
 			return s.admin(func(a pb.AdminClient) error {
-				return apply(ctx, a, docs, how, cmd.OutOrStdout())
+				return apply(ctx, a, docs, opts, cmd.OutOrStdout())
 			})
 		},
 	}
-	cmd.Flags().StringVarP(&path, "filename", "f", "", "`folder`, file, or - for standard input")
-	cmd.Flags().BoolVar(&how.dryRun, "dry-run", false, "only show what would change")
-	how.bind(cmd)
+	cmd.Flags().StringVarP(&path, "filename", "f", "", "`path` of a folder or a file of documents; - for standard input")
+	cmd.Flags().BoolVar(&opts.dryRun, "dry-run", false, "only show the differences, and write nothing")
+	opts.bind(cmd)
 	o.bind(cmd, "json, one event a line")
 	s.bind(cmd)
 	_ = cmd.MarkFlagRequired("filename")
 	return cmd
 }
 
-// applyOptions say how documents are applied.
+// applyOptions are the flags that say how documents are applied; rollout undo has most of them, too.
 type applyOptions struct {
 	dryRun, asJSON bool
-	timeout        time.Duration // of all of it
-	wait           time.Duration // for connectors
-	connected      bool          // they must be
-	inParts        bool
+	timeout        time.Duration // bounds the whole command
+	wait           time.Duration // bounds the wait for connectors
+	connected      bool          // a connector that is not connected in the end is a failure
+	inParts        bool          // several transactions may be used
 }
 
+// bind adds the flags that apply and rollout undo share to a command.
 func (o *applyOptions) bind(cmd *cobra.Command) {
-	cmd.Flags().DurationVar(&o.timeout, "timeout", time.Minute, "how long to wait for the workers, and for all else")
-	cmd.Flags().DurationVar(&o.wait, "wait", 10*time.Second, "how long to wait for the flows' connectors, once the flows are active")
-	cmd.Flags().BoolVar(&o.connected, "require-connected", false, "exit with 1 when a connector is not connected then")
-	cmd.Flags().BoolVar(&o.inParts, "in-parts", false, "write more documents than one transaction takes: connectors, then functions, then flows")
+	cmd.Flags().DurationVar(&o.timeout, "timeout", time.Minute, "how long the whole command may take, the wait for workers included")
+	cmd.Flags().DurationVar(&o.wait, "wait", 10*time.Second, "how long to wait for the connectors of the flows, once the flows are active")
+	cmd.Flags().BoolVar(&o.connected, "require-connected", false, "exit with 1 when a connector is not connected at the end of --wait")
+	cmd.Flags().BoolVar(&o.inParts, "in-parts", false, "use several transactions where one can't take all documents: connectors first, flows last")
 }
 
-// bound is ctx, which ends with the timeout.
+// bound is ctx with an end after the timeout. Its cause names the flag.
 func (o *applyOptions) bound(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("not settled within --timeout %s", o.timeout))
 }
 
-// readDocuments reads a folder, a file, or standard input. Nothing is parsed: the coordinator does that.
+// readDocuments reads the documents from a folder or a file, or from standard input where the path is "-". It splits the text into
+// documents and does not parse them.
 func readDocuments(path string, stdin io.Reader) ([]definition.Document, error) {
 	if path == "-" {
 		text, err := io.ReadAll(io.LimitReader(stdin, 64<<20))
@@ -96,9 +101,10 @@ func readDocuments(path string, stdin io.Reader) ([]definition.Document, error) 
 	return definition.Read(path)
 }
 
-// apply sends the documents and prints what comes of them.
-func apply(ctx context.Context, a pb.AdminClient, docs []definition.Document, how applyOptions, out io.Writer) error {
-	in := &pb.ApplyRequest{DryRun: how.dryRun, WorkersMilliseconds: milliseconds(how.timeout), TellConnectors: true, ConnectorsMilliseconds: milliseconds(how.wait), InParts: how.inParts}
+// apply sends the documents to a coordinator and prints its events until the flows have settled. It returns errReported where a flow
+// is neither active nor disabled in the end.
+func apply(ctx context.Context, a pb.AdminClient, docs []definition.Document, opts applyOptions, out io.Writer) error {
+	in := &pb.ApplyRequest{DryRun: opts.dryRun, WorkersMilliseconds: milliseconds(opts.timeout), TellConnectors: true, ConnectorsMilliseconds: milliseconds(opts.wait), InParts: opts.inParts}
 	var mistakes []error
 	for _, d := range docs {
 		p, err := definition.Parse(d)
@@ -107,7 +113,7 @@ func apply(ctx context.Context, a pb.AdminClient, docs []definition.Document, ho
 			continue
 		}
 		if p.Global != nil {
-			fmt.Fprintf(os.Stderr, "%s is left out: a global document rules local runs only, flags rule clusters\n", d)
+			fmt.Fprintf(os.Stderr, "%s is left out: a document of kind global is for local runs; a cluster has flags instead\n", d)
 			continue
 		}
 		for _, warning := range p.Warnings() {
@@ -123,7 +129,7 @@ func apply(ctx context.Context, a pb.AdminClient, docs []definition.Document, ho
 	if err != nil {
 		return err
 	}
-	settled := map[string]*pb.Progress{}
+	latest := map[string]*pb.Progress{} // by flow
 	var connectors *pb.Connectors
 	for {
 		e, err := events.Recv()
@@ -134,38 +140,39 @@ func apply(ctx context.Context, a pb.AdminClient, docs []definition.Document, ho
 			return inTime(ctx, err)
 		}
 		if p := e.GetProgress(); p != nil {
-			settled[p.GetFlow()] = p
+			latest[p.GetFlow()] = p
 		}
 		if c := e.GetConnectors(); c != nil {
 			connectors = c
 		}
-		if how.asJSON {
+		if opts.asJSON {
 			if err := printEvent(out, e); err != nil {
 				return err
 			}
 			continue
 		}
-		describeEvent(out, e, how.dryRun)
+		describeEvent(out, e, opts.dryRun)
 	}
-	for _, p := range settled {
+	for _, p := range latest {
 		if p.GetState() != cluster.StateActive && p.GetState() != cluster.StateDisabled {
-			return errTold
+			return errReported
 		}
 	}
 	switch {
-	case !how.connected || how.dryRun:
+	case !opts.connected || opts.dryRun:
 	case connectors == nil:
-		return errors.New("the coordinator is of a build that does not say how connectors stand: upgrade it, or leave --require-connected out")
+		return errors.New("the coordinator's build is too old to tell whether connectors are connected: upgrade it, or leave out --require-connected")
 	case len(connectors.GetDegraded())+len(connectors.GetUnknown()) > 0:
-		return errTold
+		return errReported
 	}
 	return nil
 }
 
-// milliseconds is a wait as requests have it.
+// milliseconds is a duration in the unit that requests have; a negative one is 0.
 func milliseconds(d time.Duration) uint64 { return uint64(max(0, d.Milliseconds())) }
 
-// inTime is the error of a call, or that the time given for it was up: the coordinator may see that a moment earlier.
+// inTime turns the error of a call into the one that names --timeout, where the time of ctx is up. The coordinator may notice that a
+// moment before ctx ends: then inTime waits for that moment.
 func inTime(ctx context.Context, err error) error {
 	if end, ok := ctx.Deadline(); ok && time.Until(end) < time.Second && status.Code(err) == codes.DeadlineExceeded {
 		<-ctx.Done()
@@ -176,6 +183,7 @@ func inTime(ctx context.Context, err error) error {
 	return err
 }
 
+// describeEvent prints an event of Apply for people.
 func describeEvent(out io.Writer, e *pb.ApplyEvent, dryRun bool) {
 	if d := e.GetDiff(); d != nil {
 		written := 0
@@ -207,12 +215,14 @@ func describeEvent(out io.Writer, e *pb.ApplyEvent, dryRun bool) {
 	}
 }
 
+// describeStandings prints a line for each connector that is not connected on a worker.
 func describeStandings(out io.Writer, state string, all []*pb.ConnectorStanding) {
 	for _, s := range all {
 		fmt.Fprintf(out, "connector %s: %s on worker %s: %s\n", s.GetConnector(), state, s.GetWorker(), s.GetReason())
 	}
 }
 
+// describeProgress prints how far one flow has come, with the reasons where it is not active.
 func describeProgress(out io.Writer, p *pb.Progress) {
 	fmt.Fprintf(out, "flow %s: %s", p.GetFlow(), p.GetState())
 	if p.GetOf() > 0 {
@@ -228,7 +238,7 @@ func describeProgress(out io.Writer, p *pb.Progress) {
 	describeStandings(out, "degraded", p.GetDegraded())
 }
 
-// printEvent prints an event as one line of JSON.
+// printEvent prints an event of Apply as one line of JSON.
 func printEvent(out io.Writer, e *pb.ApplyEvent) error {
 	line := map[string]any{}
 	if d := e.GetDiff(); d != nil {
@@ -244,9 +254,10 @@ func printEvent(out io.Writer, e *pb.ApplyEvent) error {
 		line["flow"], line["state"], line["wanted"], line["active"] = p.GetFlow(), p.GetState(), p.GetWanted(), p.GetActive()
 		line["applied"], line["of"], line["reasons"] = p.GetApplied(), p.GetOf(), append([]string{}, p.GetReasons()...)
 	}
-	return json.NewEncoder(out).Encode(line)
+	return printJSON(out, line)
 }
 
+// standings are connectors that are not connected on a worker, for JSON.
 func standings(all []*pb.ConnectorStanding) []map[string]string {
 	out := []map[string]string{}
 	for _, s := range all {

@@ -14,47 +14,49 @@ import (
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
+// deadCommand makes the command dead with its subcommands.
 func deadCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dead list|show|edit|redrive|drop",
 		Short: "Look at rows that could not be done, and run them again",
-		Long: `A row that dies, because a function returned an error on every try, because it does not decode, or because a key it waits
-for was never saved, is kept as a dead letter where the coordinators have a store (--dead-letters): the row as it entered the
-function in which it died, and why it did.
+		Long: `A row dies when a function returns an error on every attempt, when the row can't be decoded, or when a key that it waits for is never
+saved. Coordinators that have a store for it (--dead-letters) keep each dead row as a dead letter: the row as it entered the function
+in which it died, and the reason.
 
-  kisgrid dead list                             what there is, and whether a flow's store is full
-  kisgrid dead show ID                          all about one letter, with its row
-  kisgrid dead edit ID -f row.json              mend the row
-  kisgrid dead redrive --flow F --function G    after G was mended: run its letters again, from G on
-  kisgrid dead drop --flow F --since 1h         forget letters
+  kisgrid dead list                             list the letters, and whether the store of a flow is full
+  kisgrid dead show ID                          show one letter with its row
+  kisgrid dead edit ID -f row.json              replace the row of a letter
+  kisgrid dead redrive --flow F --function G    after G was corrected: run its letters again, from G on
+  kisgrid dead drop --flow F --since 1h         delete letters
 
-A redrive begins at the function in which the row died, on the flow's active revision, with what that function was given then:
-what the functions before it have saved is not saved again. Letters whose row ends are no more, those that die again stay. What
-the flow passes on for them is thrown away, unless redrive --results has it printed.`,
+A redrive runs a row on the active revision of its flow. It begins at the function in which the row died, with the row that this
+function got then, so that the functions before it save nothing twice. A letter is deleted when its row ends, and stays when the row
+dies again. The output of the flow is thrown away, unless redrive --results prints it.`,
 	}
 	cmd.AddCommand(deadListCommand(), deadShowCommand(), deadEditCommand(), deadRedriveCommand(), deadDropCommand())
 	return cmd
 }
 
-// deadFilter selects letters.
+// deadFilter holds the flags that select dead letters. A letter is selected when it fits each flag that is set.
 type deadFilter struct {
 	flow, function, code, since string
 }
 
+// bind adds the flags to a command.
 func (f *deadFilter) bind(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.StringVar(&f.flow, "flow", "", "only letters of this `flow`")
-	fs.StringVar(&f.function, "function", "", "only those that died in this `function`")
-	fs.StringVar(&f.code, "code", "", "only those with this `code`, such as FUNCTION_ERROR")
-	fs.StringVar(&f.since, "since", "", "only those kept since then: a `time` as 2026-11-22T08:00:00Z, or how long ago, as 2h")
+	fs.StringVar(&f.function, "function", "", "only letters of rows that died in this `function`")
+	fs.StringVar(&f.code, "code", "", "only letters with this `code`, such as FUNCTION_ERROR")
+	fs.StringVar(&f.since, "since", "", "only letters kept since this `time`, such as 2026-11-22T08:00:00Z, or since so long ago, such as 2h")
 }
 
+// message is the filter as requests have it. The ids select letters too. Now is the time from which --since 2h counts back.
 func (f *deadFilter) message(ids []string, now time.Time) (*pb.DeadFilter, error) {
 	m := &pb.DeadFilter{Flow: f.flow, Function: f.function, Ids: ids}
 	if f.code != "" {
@@ -69,7 +71,7 @@ func (f *deadFilter) message(ids []string, now time.Time) (*pb.DeadFilter, error
 		if err != nil {
 			ago, err := time.ParseDuration(f.since)
 			if err != nil || ago < 0 {
-				return nil, fmt.Errorf("--since: %q is neither a time as 2026-11-22T08:00:00Z nor how long ago, as 2h", f.since)
+				return nil, fmt.Errorf("--since: %q is neither a time, such as 2026-11-22T08:00:00Z, nor a duration, such as 2h", f.since)
 			}
 			since = now.Add(-ago)
 		}
@@ -78,19 +80,21 @@ func (f *deadFilter) message(ids []string, now time.Time) (*pb.DeadFilter, error
 	return m, nil
 }
 
-// chosen is the filter of a verb that changes the letters which it selects. Where nothing says which, all must have been asked for.
+// chosen is the filter of a command that changes or deletes the letters that it selects. It is an error when neither ids nor flags select
+// any and --all is not given.
 func (f *deadFilter) chosen(cmd *cobra.Command, ids []string, all bool) (*pb.DeadFilter, error) {
 	for _, name := range []string{"flow", "function", "code", "since"} {
 		if flag := cmd.Flags().Lookup(name); flag.Changed && flag.Value.String() == "" {
-			return nil, fmt.Errorf("--%s is empty, and would select everything: give it a value, or leave it out", name)
+			return nil, fmt.Errorf("--%s is empty and would select every letter: give it a value, or leave it out", name)
 		}
 	}
 	if !all && len(ids) == 0 && *f == (deadFilter{}) {
-		return nil, errors.New("name letters, or say which with --flow, --function, --code or --since; --all is for all letters of all flows")
+		return nil, errors.New("no letters are selected: give their ids, or select them with --flow, --function, --code or --since; --all selects all letters of all flows")
 	}
 	return f.message(ids, time.Now())
 }
 
+// deadListCommand makes the command dead list.
 func deadListCommand() *cobra.Command {
 	var s server
 	var o output
@@ -98,9 +102,10 @@ func deadListCommand() *cobra.Command {
 	var limit uint32
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List dead letters, and how the store of each flow stands",
-		Long: `list shows the letters in the order in which they were kept, which is the order in which a redrive runs those of one shard key,
-and behind each flow's how its store stands. With -o json it prints one object a line: {letter: …} or {store: …}.`,
+		Short: "List dead letters, and how full the store of each flow is",
+		Long: `list shows the dead letters, the oldest first. A redrive runs the letters of one shard key in the same order. After the letters comes
+one line for each flow: how many letters its store has, and how many dead rows were not kept because the store was full. With -o json
+it prints one object on each line: {letter: …} or {store: …}.`,
 		Example: "  kisgrid dead list --flow CalStuAvgScore12 --since 1h\n  kisgrid dead list --code LOAD_TIMEOUT -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -114,12 +119,13 @@ and behind each flow's how its store stands. With -o json it prints one object a
 		},
 	}
 	f.bind(cmd)
-	cmd.Flags().Uint32Var(&limit, "limit", 0, "at most so many `letters`; 0: all")
+	cmd.Flags().Uint32Var(&limit, "limit", 0, "list at most so many `letters`; 0 means all")
 	o.bind(cmd, "json")
 	s.bind(cmd)
 	return cmd
 }
 
+// listDead prints the letters and stores that a request selects.
 func listDead(ctx context.Context, a pb.AdminClient, in *pb.ListDeadRequest, format string, out io.Writer) error {
 	events, err := a.ListDead(ctx, in)
 	if err != nil {
@@ -169,7 +175,7 @@ func listDead(ctx context.Context, a pb.AdminClient, in *pb.ListDeadRequest, for
 	return nil
 }
 
-// storeLine says how a flow's store stands.
+// storeLine tells how many letters the store of a flow has, and how many dead rows it has lost.
 func storeLine(s *pb.DeadStore) string {
 	line := fmt.Sprintf("%s: %d of at most %d letters", s.GetFlow(), s.GetLetters(), s.GetLimit())
 	if s.GetLetters() >= s.GetLimit() {
@@ -184,15 +190,7 @@ func storeLine(s *pb.DeadStore) string {
 	return line
 }
 
-func firstLine(text string) string {
-	line, _, cut := strings.Cut(text, "\n")
-	if cut || len(line) > 100 {
-		line = strings.ToValidUTF8(line[:min(len(line), 100)], "") + " …"
-	}
-	return line
-}
-
-// deadLetter is a letter in JSON.
+// deadLetter is a dead letter as -o json prints it. docs/cli.md describes the fields.
 type deadLetter struct {
 	ID       string    `json:"id"`
 	Flow     string    `json:"flow"`
@@ -207,11 +205,12 @@ type deadLetter struct {
 	Batch    string    `json:"batch"`
 	Place    uint32    `json:"row_in_batch"`
 	Encoding string    `json:"encoding"`
-	// Row is the row itself where it is JSON, else a string, or RowBytes where it is no text.
+	// Row is the row as JSON where it is JSON, and as a string where it is other text. RowBytes is used where it is not text.
 	Row      any    `json:"row,omitempty"`
 	RowBytes []byte `json:"row_base64,omitempty"`
 }
 
+// letterView is a dead letter for -o json.
 func letterView(l *pb.DeadLetter) deadLetter {
 	v := deadLetter{
 		ID: l.GetId(), Flow: l.GetFlow(), Function: l.GetFunction(), Revision: l.GetRevision(), Code: batch.Code(l.GetCode()).String(), Reason: l.GetReason(),
@@ -230,6 +229,7 @@ func letterView(l *pb.DeadLetter) deadLetter {
 	return v
 }
 
+// storeView is the store of a flow for -o json.
 func storeView(s *pb.DeadStore) map[string]any {
 	return map[string]any{
 		"flow": s.GetFlow(), "letters": s.GetLetters(), "limit": s.GetLimit(), "full": s.GetLetters() >= s.GetLimit(),
@@ -237,16 +237,15 @@ func storeView(s *pb.DeadStore) map[string]any {
 	}
 }
 
-func printJSON(out io.Writer, v any) error { return json.NewEncoder(out).Encode(v) }
-
+// deadShowCommand makes the command dead show.
 func deadShowCommand() *cobra.Command {
 	var s server
 	var o output
 	var raw bool
 	cmd := &cobra.Command{
 		Use:     "show ID",
-		Short:   "Tell all about a dead letter",
-		Long:    "show tells why and where a row died, and the row as it was then. With --row it prints the row alone, byte for byte, to be edited.",
+		Short:   "Show everything about one dead letter",
+		Long:    "show prints in which function and why a row died, and the row as that function got it. With --row it prints only the row, byte for byte, for editing.",
 		Example: "  kisgrid dead show ID\n  kisgrid dead show ID --row > row.json && $EDITOR row.json && kisgrid dead edit ID -f row.json",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -259,12 +258,13 @@ func deadShowCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&raw, "row", false, "print the row alone")
+	cmd.Flags().BoolVar(&raw, "row", false, "print only the row")
 	o.bind(cmd, "json")
 	s.bind(cmd)
 	return cmd
 }
 
+// findLetter gets the dead letter with an id from a coordinator.
 func findLetter(ctx context.Context, a pb.AdminClient, id string) (*pb.DeadLetter, error) {
 	events, err := a.ListDead(ctx, &pb.ListDeadRequest{Filter: &pb.DeadFilter{Ids: []string{id}}})
 	if err != nil {
@@ -275,7 +275,7 @@ func findLetter(ctx context.Context, a pb.AdminClient, id string) (*pb.DeadLette
 		e, err := events.Recv()
 		switch {
 		case errors.Is(err, io.EOF) && found == nil:
-			return nil, batch.Errorf(batch.CodeNotFound, "there is no dead letter %s: it may have been redriven or dropped; kisgrid dead list shows those there are", id)
+			return nil, batch.Errorf(batch.CodeNotFound, "there is no dead letter %s: it may have been redriven or dropped; kisgrid dead list shows the letters that are left", id)
 		case errors.Is(err, io.EOF):
 			return found, nil
 		case err != nil:
@@ -286,6 +286,7 @@ func findLetter(ctx context.Context, a pb.AdminClient, id string) (*pb.DeadLette
 	}
 }
 
+// showLetter prints a dead letter: only its row where raw is set, as JSON where the format asks for it, else for people.
 func showLetter(out io.Writer, l *pb.DeadLetter, format string, raw bool) error {
 	if raw {
 		_, err := out.Write(l.GetRow())
@@ -320,21 +321,22 @@ func showLetter(out io.Writer, l *pb.DeadLetter, format string, raw bool) error 
 	return w.Flush()
 }
 
+// deadEditCommand makes the command dead edit.
 func deadEditCommand() *cobra.Command {
 	var s server
 	var file, row string
 	cmd := &cobra.Command{
 		Use:   "edit ID -f FILE|-",
-		Short: "Replace a dead letter's row, before it is redriven",
-		Long: `edit replaces the row, in the encoding that it has: JSON must be JSON. What is edited is what the function in which the row
-died is given. One line break at the end of the file is not part of the row.`,
+		Short: "Replace the row of a dead letter, before a redrive",
+		Long: `edit replaces the row of a dead letter. A redrive gives the new row to the function in which the old one died. The new row must have
+the encoding of the old one: for a letter in JSON it must be JSON. One line break at the end of the file is not part of the row.`,
 		Example: "  kisgrid dead edit ID -f row.json\n  kisgrid dead edit ID --row '{\"stu_id\": 101, \"score_1\": 100, \"score_2\": 90}'",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			text := []byte(row)
 			switch {
 			case (file == "") == (row == ""):
-				return errors.New("give the row either with -f or with --row")
+				return errors.New("give the new row either with -f or with --row")
 			case file != "":
 				var err error
 				if text, err = readRow(file, cmd.InOrStdin()); err != nil {
@@ -356,6 +358,7 @@ died is given. One line break at the end of the file is not part of the row.`,
 	return cmd
 }
 
+// readRow reads a row from a file, or from in where the file is "-", without one line break at its end.
 func readRow(file string, in io.Reader) (row []byte, err error) {
 	if file == "-" {
 		row, err = io.ReadAll(in)
@@ -365,14 +368,16 @@ func readRow(file string, in io.Reader) (row []byte, err error) {
 	return []byte(strings.TrimSuffix(strings.TrimSuffix(string(row), "\n"), "\r")), err
 }
 
+// deadDropCommand makes the command dead drop.
 func deadDropCommand() *cobra.Command {
 	var s server
 	var f deadFilter
 	var dry, all bool
 	cmd := &cobra.Command{
-		Use:     "drop [ID...]",
-		Short:   "Forget dead letters",
-		Long:    "drop forgets the letters named, or those that every flag says yes to; all letters of all flows only with --all. They can't be had back; --dry-run counts them first.",
+		Use:   "drop [ID...]",
+		Short: "Delete dead letters",
+		Long: `drop deletes dead letters: those with the given IDs, or those that fit every flag. To delete all letters of all flows, give --all.
+Deleted letters can't be restored: count them first with --dry-run.`,
 		Example: "  kisgrid dead drop ID\n  kisgrid dead drop --flow CalStuAvgScore12 --code LOAD_TIMEOUT --dry-run",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			filter, err := f.chosen(cmd, args, all || dry)
@@ -394,11 +399,8 @@ func deadDropCommand() *cobra.Command {
 		},
 	}
 	f.bind(cmd)
-	cmd.Flags().BoolVar(&dry, "dry-run", false, "only count them")
-	cmd.Flags().BoolVar(&all, "all", false, "all letters of all flows")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "only count the letters, and delete none")
+	cmd.Flags().BoolVar(&all, "all", false, "delete all letters of all flows")
 	s.bind(cmd)
 	return cmd
 }
-
-// progressJSON writes progress as one line of JSON, with a script's names.
-var progressJSON = protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true}

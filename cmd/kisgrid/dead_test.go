@@ -139,7 +139,7 @@ func TestRedriveResults(t *testing.T) {
 	// A coordinator that can't tell results runs nothing for them.
 	s = &deadServer{old: true}
 	out, _, err := apart("dead", "redrive", "--server", serveAdmin(t, s), "--flow", "F", "--results")
-	if err == nil || !strings.Contains(err.Error(), "earlier build") || !strings.Contains(err.Error(), "--results") || out != "" || len(s.take()) != 0 {
+	if err == nil || !strings.Contains(err.Error(), "build is too old") || !strings.Contains(err.Error(), "--results") || out != "" || len(s.take()) != 0 {
 		t.Errorf("an old coordinator: %v, printed %q", err, out)
 	}
 }

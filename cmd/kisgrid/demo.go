@@ -22,14 +22,15 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
+// demoCommand makes the command demo.
 func demoCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "demo",
 		Short: "Run a whole cluster in this process, and two flows that share data",
-		Long: `demo starts an etcd, a Redis, a coordinator and two workers in this process, applies the students' example, and submits
-both of its flows at the same time over gRPC. CalStuAvgScore3 loads what CalStuAvgScore12 saves: it waits for it.
+		Long: `demo starts an etcd, a Redis, a coordinator and two workers in this process, applies the students' example, and submits rows to both
+of its flows at the same time, over gRPC. The flow CalStuAvgScore3 waits for the averages that the flow CalStuAvgScore12 saves.
 
-Steps are told on standard error, the flows' output on standard output.`,
+It prints its steps on standard error, and the output of the flows on standard output.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), time.Minute)
@@ -39,6 +40,7 @@ Steps are told on standard error, the flows' output on standard output.`,
 	}
 }
 
+// demo runs the cluster and both flows. It prints the output of the flows to out, and each step, with the time since the start, to steps.
 func demo(ctx context.Context, out, steps io.Writer) (err error) {
 	began := time.Now()
 	step := func(format string, args ...any) {
@@ -88,6 +90,7 @@ func demo(ctx context.Context, out, steps io.Writer) (err error) {
 	return printAverages(out, map[string]*client.Result{"CalStuAvgScore3": results[0], "CalStuAvgScore12": results[1]})
 }
 
+// printAverages prints the output of both flows as one table. A row that is not done is an error.
 func printAverages(out io.Writer, results map[string]*client.Result) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "flow\tstu_id\tavg_score")
@@ -107,7 +110,7 @@ func printAverages(out io.Writer, results map[string]*client.Result) error {
 	return w.Flush()
 }
 
-// applyAll applies documents as kisgrid apply does, without a word unless it fails.
+// applyAll applies documents as kisgrid apply does. It prints nothing: where it fails, its error has the output of apply.
 func applyAll(ctx context.Context, coordinator string, docs []definition.Document) error {
 	conn, err := transport.Dial(coordinator, transport.Config{})
 	if err != nil {

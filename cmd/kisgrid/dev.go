@@ -18,6 +18,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
+// devCommand makes the command dev.
 func devCommand() *cobra.Command {
 	config := devcluster.Config{
 		Register: students.Register,
@@ -30,14 +31,14 @@ func devCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run a whole cluster in this process, until Ctrl-C",
-		Long: `dev starts an etcd, a Redis, a coordinator and workers in this process, with the students' example applied, and stays up
-until Ctrl-C. Everything listens on loopback, at the ports that other programs take for their defaults: etcdctl, redis-cli,
-kisgrid and go run ./cmd/worker find it without a flag.
+		Long: `dev starts an etcd, a Redis, a coordinator and workers in this process, applies the students' example, and runs until Ctrl-C. All of
+them listen on 127.0.0.1, at the default ports of other programs, so that etcdctl, redis-cli, kisgrid and go run ./cmd/worker find
+them without a flag.
 
-With --workers 0 there is no worker: start your own, which joins with its defaults.
+With --workers 0 no worker runs. Start your own: it joins without a flag.
 
-With --tls coordinator, workers and etcd speak mutual TLS, with certificates of an authority that is thrown away at the end;
-what dev prints has other programs use them.`,
+With --tls, coordinator, workers and etcd speak mutual TLS. The certificates come from an authority that is deleted at the end. dev
+prints the environment variables that let other programs use them.`,
 		Example: "  kisgrid dev\n  kisgrid dev --tls\n  kisgrid dev --workers 0 --conf ./conf     and, elsewhere:  go run ./cmd/worker",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -92,18 +93,18 @@ what dev prints has other programs use them.`,
 	fl.SortFlags = false
 	fl.IntVar(&config.Workers, "workers", 2, "how many workers to run, with the students' functions")
 	fl.StringVar(&conf, "conf", "", "`folder` of documents to apply (default: the students' example)")
-	fl.StringVar(&config.DataDir, "data-dir", "", "`folder` where etcd keeps its data from one start to the next (default: nothing is kept)")
+	fl.StringVar(&config.DataDir, "data-dir", "", "`folder` where etcd keeps its data from one start to the next (default: the data is deleted at the end)")
 	fl.StringVar(&config.Redis, "redis", "", "`address` of a Redis to use instead of an embedded one")
-	fl.StringVar(&config.Listen, "listen", config.Listen, "coordinator's `address`")
-	fl.StringVar(&config.HTTP, "http", config.HTTP, "`address` of the coordinator's metrics; empty for none")
-	fl.StringVar(&config.Etcd, "etcd-listen", config.Etcd, "etcd's `address`")
-	fl.BoolVar(&secure, "tls", false, "speak mutual TLS, with certificates of a throw-away authority; Redis stays plain")
+	fl.StringVar(&config.Listen, "listen", config.Listen, "`address` where the coordinator takes clients")
+	fl.StringVar(&config.HTTP, "http", config.HTTP, "`address` where the coordinator serves its metrics; empty means nowhere")
+	fl.StringVar(&config.Etcd, "etcd-listen", config.Etcd, "`address` where etcd takes clients")
+	fl.BoolVar(&secure, "tls", false, "speak mutual TLS, with certificates that are deleted at the end; Redis has no TLS")
 	access.BindFlags(fl)
 	logging.BindFlags(fl)
 	return cmd
 }
 
-// throwAway makes an authority, and a certificate for this machine, in a folder of their own.
+// throwAway makes an authority, and a certificate for this machine, in a new temporary folder. The caller deletes the folder.
 func throwAway() (authority.Files, error) {
 	a, err := authority.New("kisgrid dev", 30*24*time.Hour)
 	if err != nil {
@@ -116,7 +117,7 @@ func throwAway() (authority.Files, error) {
 	return a.Write(dir, authority.Leaf{Hosts: []string{"localhost", "127.0.0.1", "::1"}})
 }
 
-// explainTLS tells how other programs join.
+// explainTLS prints how other programs connect to a cluster that speaks TLS.
 func explainTLS(out io.Writer, address string, c *transport.Config) {
 	fmt.Fprintf(out, "%-12s mutual, with the files in %s, which are gone at the end\n\nIn other shells, for kisgrid and workers:\n", "tls", filepath.Dir(c.TLSCA))
 	for _, prefix := range []string{"", "ETCD_"} {
@@ -126,6 +127,7 @@ func explainTLS(out io.Writer, address string, c *transport.Config) {
 	fmt.Fprintf(out, "In Go:\n      client.Dial(%q, client.WithTLSFiles(%q, %q, %q))\n", address, c.TLSCA, c.TLSCert, c.TLSKey)
 }
 
+// devDocuments reads the documents of a folder, or of the students' example where conf is empty.
 func devDocuments(conf string) ([]definition.Document, error) {
 	if conf == "" {
 		return documents(students.Conf)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -13,23 +12,24 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
+// explainCommand makes the command explain.
 func explainCommand() *cobra.Command {
 	var s server
 	var o output
 	var limit uint32
 	cmd := &cobra.Command{
 		Use:   "explain FLOW KEY",
-		Short: "Say where a row with this shard key goes, and where those are that have not ended",
-		Long: `explain says which worker, and which lane of it, a row would go to now, and on which revision, or why nowhere. KEY is the shard key's
-value as it stands in the row's JSON.
+		Short: "Show where rows with a shard key go, and where the unfinished ones are",
+		Long: `explain shows to which worker and lane a row with the shard key KEY would go now, and on which revision it would run; or why it would
+go nowhere. KEY is the value of the shard key as it stands in the row's JSON.
 
-Then it tells of each row of the key that has no outcome where it is, for how long, and what it waits for: those first that others
-wait for. Rows of other coordinators that have come to the worker are among them. --limit bounds how many are told one by one, the
-counts are of all.
+Then explain lists the rows of the key that have no outcome yet: where each row is, for how long, and which event it waits for. Rows
+that others wait for come first. The list includes rows that other coordinators have sent to the worker. --limit bounds the list; the
+counts above it are of all rows.
 
-A row that its client gave up, or whose deadline passed, is not sent to a worker any more. One that a worker has already goes on to
-its end there, since it may have saved something: its function returns or times out, its retries or the wait for its key run out.
-Rows of the same key wait for that as for any other row, since they must not overtake it.`,
+Rows that were given up: when a client cancels a batch, or its deadline passes, rows that no worker has yet are not sent any more. A
+row that a worker has already runs to its end, because it may have saved something: until its function returns or times out, or its
+retries or its wait for a key run out. Later rows of the key wait for it, as for any other row, since they must not overtake it.`,
 		Example: "  kisgrid explain CalStuAvgScore12 101\n  kisgrid explain Orders '\"customer-7\"' -o json",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -45,13 +45,13 @@ Rows of the same key wait for that as for any other row, since they must not ove
 			})
 		},
 	}
-	cmd.Flags().Uint32Var(&limit, "limit", 20, "tell of at most so many `rows` one by one; at most 1000")
+	cmd.Flags().Uint32Var(&limit, "limit", 20, "list at most so many `rows`, up to 1000")
 	o.bind(cmd, "json")
 	s.bind(cmd)
 	return cmd
 }
 
-// explainedRow is a row without an outcome, in JSON. Fields that say nothing are left out.
+// explainedRow is one row without an outcome, as -o json prints it. Empty fields are left out. docs/cli.md describes the fields.
 type explainedRow struct {
 	Batch       string  `json:"batch"`
 	Row         uint32  `json:"row"`
@@ -73,7 +73,7 @@ type explainedRow struct {
 	Broken      bool    `json:"coordinator_away,omitempty"`
 }
 
-// explainedCount is how many rows of the key are in one place, in JSON.
+// explainedCount is the number of rows of the key in one place, as -o json prints it. Others means rows of other coordinators.
 type explainedCount struct {
 	Where  string `json:"where"`
 	Worker string `json:"worker,omitempty"`
@@ -81,7 +81,8 @@ type explainedCount struct {
 	Others bool   `json:"of_other_coordinators,omitempty"`
 }
 
-// behind is the row of the key that stands before one at the same worker; empty: none does, or none is told of.
+// behind names the row of the key that stands directly before the row at index i, at the same worker. It is empty where there is none, and
+// for a row that runs.
 func behind(rows []*pb.RowPlace, i int) string {
 	if i == 0 || !inLane(rows[i]) || !inLane(rows[i-1]) || rows[i].GetWorker() != rows[i-1].GetWorker() || rows[i].GetWhere() == "running" {
 		return ""
@@ -89,10 +90,12 @@ func behind(rows []*pb.RowPlace, i int) string {
 	return fmt.Sprintf("row %d of batch %s", rows[i-1].GetRow(), batchName(rows[i-1]))
 }
 
+// batchName is the id of a row's batch: its stream in hexadecimal, a dash, and its sequence.
 func batchName(r *pb.RowPlace) string {
 	return fmt.Sprintf("%x-%d", r.GetBatch().GetStream(), r.GetBatch().GetSequence())
 }
 
+// rowView is a row for -o json.
 func rowView(r *pb.RowPlace) explainedRow {
 	v := explainedRow{
 		Batch: batchName(r), Row: r.GetRow(), Where: r.GetWhere(), Worker: r.GetWorker(),
@@ -106,7 +109,7 @@ func rowView(r *pb.RowPlace) explainedRow {
 	return v
 }
 
-// inLane reports whether the worker has said where the row is.
+// inLane reports whether the row is in a lane of a worker, which the worker has told.
 func inLane(r *pb.RowPlace) bool {
 	switch r.GetWhere() {
 	case "running", "entering", "parked", "lane":
@@ -115,7 +118,7 @@ func inLane(r *pb.RowPlace) bool {
 	return false
 }
 
-// printExplanation tells where rows go, and where they are.
+// printExplanation prints the answer of explain: as JSON where the format asks for it, else for people.
 func printExplanation(out io.Writer, flow, key string, r *pb.ExplainResponse, format string) error {
 	if format == "json" {
 		rows, counts := []explainedRow{}, []explainedCount{}
@@ -127,9 +130,7 @@ func printExplanation(out io.Writer, flow, key string, r *pb.ExplainResponse, fo
 		for _, c := range r.GetCounts() {
 			counts = append(counts, explainedCount{c.GetWhere(), c.GetWorker(), c.GetRows(), c.GetOthers()})
 		}
-		e := json.NewEncoder(out)
-		e.SetIndent("", "  ")
-		return e.Encode(map[string]any{
+		return printIndented(out, map[string]any{
 			"flow": flow, "key": key, "revision": r.GetRevision(), "slot": r.GetSlot(), "worker": r.GetWorker(), "lane": r.GetLane(), "lanes": r.GetLanes(),
 			"reason": r.GetReason(), "rows": map[string]uint64{"sent": r.GetSent(), "queued": r.GetQueued(), "held": r.GetHeld()},
 			"key_rows": rows, "key_counts": counts, "given_up": r.GetGivenUp(), "looked": r.GetLooked(), "unknown": append([]string{}, r.GetUnknown()...),
@@ -144,13 +145,13 @@ func printExplanation(out io.Writer, flow, key string, r *pb.ExplainResponse, fo
 	switch {
 	case r.GetLooked():
 		return printRows(out, r)
-	case r.GetLanes() > 0: // it has a shard key
-		fmt.Fprintln(out, "the coordinator is of an earlier build, and does not say where the rows of the key are: name another one with --server")
+	case r.GetLanes() > 0: // the flow has a shard key
+		fmt.Fprintln(out, "the coordinator's build is too old to tell where the rows of the key are: name another coordinator with --server")
 	}
 	return nil
 }
 
-// printRows tells where the rows of the key are.
+// printRows prints the counts of the key's rows by place, then a table of single rows.
 func printRows(out io.Writer, r *pb.ExplainResponse) error {
 	all, others := uint64(0), uint64(0)
 	var counts []string
@@ -196,11 +197,12 @@ func printRows(out io.Writer, r *pb.ExplainResponse) error {
 	return nil
 }
 
+// ago is a number of milliseconds as a duration, rounded to tenths of a second.
 func ago(milliseconds uint64) string {
 	return (time.Duration(milliseconds) * time.Millisecond).Round(100 * time.Millisecond).String()
 }
 
-// where says where rows are.
+// where puts a place, and the worker that goes with it, into words. It returns a place that it does not know as it is.
 func where(place, worker string) string {
 	switch place {
 	case "running":
@@ -227,7 +229,7 @@ func where(place, worker string) string {
 	return strings.TrimSpace(place + " " + worker)
 }
 
-// rowWhere says where one row is.
+// rowWhere puts the place of one row into words: worker, lane, function, and whose row it is.
 func rowWhere(r *pb.RowPlace) string {
 	text := where(r.GetWhere(), r.GetWorker())
 	if inLane(r) {
@@ -252,7 +254,7 @@ func rowWhere(r *pb.RowPlace) string {
 	return text
 }
 
-// waitsFor says what a row waits for; before is the row before it.
+// waitsFor puts the event that a row waits for into words. Before names the row before it, and may be empty.
 func waitsFor(r *pb.RowPlace, before string) (text string) {
 	switch r.GetWhere() {
 	case "running":

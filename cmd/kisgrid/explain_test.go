@@ -70,7 +70,7 @@ func TestExplainPlaces(t *testing.T) {
 		t.Errorf("%v: as JSON it says\n%s", err, out)
 	}
 	s.answer = &pb.ExplainResponse{Worker: "w", Lanes: 2, Sent: 1}
-	if out, err = kisgrid("explain", "F", "7", "--server", server); err != nil || !strings.Contains(out, "earlier build") || strings.Contains(out, "not ended: 0") {
+	if out, err = kisgrid("explain", "F", "7", "--server", server); err != nil || !strings.Contains(out, "build is too old") || strings.Contains(out, "not ended: 0") {
 		t.Errorf("%v: an old coordinator is told of as\n%s", err, out)
 	}
 }

@@ -20,15 +20,18 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
+// getCommand makes the command get.
 func getCommand() *cobra.Command {
 	var s server
 	var o output
 	kinds := []string{"flows", "functions", "connectors", "workers", "coordinators"}
 	cmd := &cobra.Command{
 		Use:   "get " + strings.Join(kinds, "|") + " [NAME]",
-		Short: "List what a cluster has",
-		Long: `get lists what a cluster has, or tells everything about one thing. Rows of flows are those that came in through the coordinator that
-is asked. While etcd is away, get answers from what that coordinator knows, and says how old it is.`,
+		Short: "List the flows, functions, connectors, workers or coordinators of a cluster",
+		Long: `get lists everything of one kind, or, with a NAME, shows everything about one thing.
+
+The counts of a flow's rows are those of one coordinator, the one that get asks: they count the rows that came in through it. While
+etcd is away, that coordinator answers from its memory, and get says how old the answer is.`,
 		Example:   "  kisgrid get flows\n  kisgrid get flow CalStuAvgScore12 -o yaml\n  kisgrid get workers -o json",
 		ValidArgs: kinds,
 		Args:      cobra.RangeArgs(1, 2),
@@ -46,7 +49,7 @@ is asked. While etcd is away, get answers from what that coordinator knows, and 
 				return err
 			}
 			if got.GetKnownUnixMilliseconds() != 0 {
-				fmt.Fprintf(cmd.ErrOrStderr(), "etcd does not answer (%s): this is what was known %s ago\n",
+				fmt.Fprintf(cmd.ErrOrStderr(), "etcd does not answer (%s): this is the state of %s ago\n",
 					got.GetAway(), age(time.UnixMilli(got.GetKnownUnixMilliseconds())))
 			}
 			return printResources(cmd.OutOrStdout(), in, got, o.format)
@@ -57,7 +60,7 @@ is asked. While etcd is away, get answers from what that coordinator knows, and 
 	return cmd
 }
 
-// plural lets people say a kind in the singular too.
+// plural adds an s to a kind that is given in the singular.
 func plural(kind string) string {
 	if !strings.HasSuffix(kind, "s") {
 		kind += "s"
@@ -65,6 +68,7 @@ func plural(kind string) string {
 	return kind
 }
 
+// printResources prints the answer of get in the format, or for people where the format is empty.
 func printResources(out io.Writer, in *pb.GetRequest, got *pb.GetResponse, format string) error {
 	resources := got.GetResources()
 	switch format {
@@ -88,6 +92,7 @@ func printResources(out io.Writer, in *pb.GetRequest, got *pb.GetResponse, forma
 	return fmt.Errorf("--output %q: give json, yaml or name", format)
 }
 
+// printData prints the resources as JSON or YAML: an array, or one object where a name was asked for.
 func printData(out io.Writer, in *pb.GetRequest, got *pb.GetResponse, format string) error {
 	all := []map[string]any{}
 	for _, r := range got.GetResources() {
@@ -119,7 +124,7 @@ func printData(out io.Writer, in *pb.GetRequest, got *pb.GetResponse, format str
 		_, err = fmt.Fprintln(out, string(text))
 		return err
 	}
-	var node yaml.Node // of the JSON, so that numbers and order stay as they are
+	var node yaml.Node // made from the JSON, so that numbers and the order of fields stay as they are
 	if err := yaml.Unmarshal(text, &node); err != nil {
 		return err
 	}
@@ -132,6 +137,7 @@ func printData(out io.Writer, in *pb.GetRequest, got *pb.GetResponse, format str
 	return e.Close()
 }
 
+// blockStyle has a YAML node, and all below it, written over several lines, as people write YAML.
 func blockStyle(n *yaml.Node) {
 	n.Style = 0
 	if n.Kind == yaml.ScalarNode && strings.Contains(n.Value, "\n") {
@@ -142,7 +148,7 @@ func blockStyle(n *yaml.Node) {
 	}
 }
 
-// columns are what a table shows of each kind.
+// columns are the headings of the table for each kind.
 var columns = map[string]string{
 	"flows":        "NAME\tSTATE\tREVISION\tSHARD KEY\tROWS\tIN FLIGHT\tDEAD\tFAILED\tCOUNTED FOR",
 	"functions":    "NAME\tSTATE\tWANTED\tACTIVE\tFLOWS",
@@ -151,6 +157,7 @@ var columns = map[string]string{
 	"coordinators": "ID\tADDRESS\tHTTP\tSTREAMS\tWORKERS\tLEADER\tAGE\tBUILD",
 }
 
+// printTable prints a table with one line for each resource.
 func printTable(out io.Writer, kind string, resources []*pb.Resource) error {
 	if len(resources) == 0 {
 		_, err := fmt.Fprintf(out, "no %s\n", kind)
@@ -177,20 +184,20 @@ func printTable(out io.Writer, kind string, resources []*pb.Resource) error {
 	return nil
 }
 
-// printCounter says, below the table of flows, whose counts they are.
+// printCounter prints, below the table of flows, which coordinator counted the rows.
 func printCounter(out io.Writer, resources []*pb.Resource) error {
 	var v coordinator.FlowView
 	if err := json.Unmarshal(resources[0].GetStatus(), &v); err != nil {
 		return fmt.Errorf("read the status of flow %s: %w", resources[0].GetName(), err)
 	}
 	if v.Counted.By == "" {
-		return nil // of a coordinator whose build does not say
+		return nil // an earlier build of the coordinator does not tell
 	}
 	_, err := fmt.Fprintf(out, "rows are those that came in through %s at %s; each coordinator counts its own\n", v.Counted.By, v.Counted.At)
 	return err
 }
 
-// countedFor is for how long rows of a flow have been counted.
+// countedFor is how long the coordinator has been counting rows of the flow; "-" means that it does not tell.
 func countedFor(v coordinator.FlowView) string {
 	if v.Counted.Since.IsZero() {
 		return "-"
@@ -198,7 +205,8 @@ func countedFor(v coordinator.FlowView) string {
 	return age(v.Counted.Since)
 }
 
-// shardKey is a flow's shard key, none where it has none.
+// shardKey is the shard key of a flow, with the one that its newest document asks for where that differs. A flow without a shard key
+// gives the text none, and a document that can't be read gives "?".
 func shardKey(v coordinator.FlowView, none string) string {
 	switch {
 	case v.ShardKeyUnread:
@@ -209,6 +217,7 @@ func shardKey(v coordinator.FlowView, none string) string {
 	return or(v.ShardKey, none)
 }
 
+// row makes the cells of one line of the table.
 func row(kind string, r *pb.Resource) ([]string, error) {
 	switch kind {
 	case "flows":
@@ -250,7 +259,7 @@ func row(kind string, r *pb.Resource) ([]string, error) {
 	}
 }
 
-// flowState is a flow's state in a few words.
+// flowState is the state of a flow, with "unserved" added where no worker can run it now.
 func flowState(v coordinator.FlowView) string {
 	if len(v.Unserved) > 0 && v.State != cluster.StateUnserved {
 		return v.State + ", " + cluster.StateUnserved
@@ -258,18 +267,18 @@ func flowState(v coordinator.FlowView) string {
 	return v.State
 }
 
-// reached says how many workers a coordinator has sessions with, and how many it can't reach.
+// reached tells with how many workers a coordinator has sessions, and how many it can't reach.
 func reached(c cluster.Coordinator) string {
 	switch {
 	case c.Sessions == nil:
-		return "-" // of a build that does not say
+		return "-" // an earlier build of the coordinator does not tell
 	case c.Missed > 0:
 		return fmt.Sprintf("%d, %d out of reach", *c.Sessions, c.Missed)
 	}
 	return strconv.Itoa(*c.Sessions)
 }
 
-// printUnreachable says, below the table of coordinators, whom each can't reach, and why.
+// printUnreachable prints, below the table of coordinators, the workers that each coordinator can't reach, and why.
 func printUnreachable(out io.Writer, resources []*pb.Resource) error {
 	for _, r := range resources {
 		var c cluster.Coordinator
@@ -289,16 +298,7 @@ func printUnreachable(out io.Writer, resources []*pb.Resource) error {
 	return nil
 }
 
-func or(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
-}
-
-func age(t time.Time) string { return time.Since(t).Round(time.Second).String() }
-
-// describeFlow tells everything about one flow.
+// describeFlow prints everything about one flow.
 func describeFlow(out io.Writer, r *pb.Resource) error {
 	var v coordinator.FlowView
 	if err := json.Unmarshal(r.GetStatus(), &v); err != nil {
@@ -341,7 +341,7 @@ func describeFlow(out io.Writer, r *pb.Resource) error {
 	return describeRest(out, reasons, r)
 }
 
-// describeDocument tells everything about one function's or connector's document.
+// describeDocument prints everything about the document of one function or connector.
 func describeDocument(out io.Writer, r *pb.Resource) error {
 	var v coordinator.DocumentView
 	if err := json.Unmarshal(r.GetStatus(), &v); err != nil {
@@ -367,6 +367,7 @@ func describeDocument(out io.Writer, r *pb.Resource) error {
 	return describeRest(out, v.Reasons, r)
 }
 
+// describeRest prints the reasons for a state, and the document.
 func describeRest(out io.Writer, reasons []string, r *pb.Resource) error {
 	for _, reason := range reasons {
 		fmt.Fprintln(out, "because: "+strings.ReplaceAll(reason, "\n", "\n         "))

@@ -17,7 +17,7 @@ func TestLint(t *testing.T) {
 	want := `DIR/all.yml:3: status: wants a whole number, not "yes"
 DIR/conn.yaml:3: type: is "radis"; it may be redis, memory, mysql, kafka, tidb, es; did you mean "redis"?
 `
-	if got := strings.ReplaceAll(out, dir, "DIR"); !errors.Is(err, errTold) || got != want {
+	if got := strings.ReplaceAll(out, dir, "DIR"); !errors.Is(err, errReported) || got != want {
 		t.Errorf("%v\n%s", err, got)
 	}
 	if _, err := kisgrid("lint", dir+"/none"); err == nil || !strings.HasPrefix(err.Error(), "NOT_FOUND: reading definitions: ") {
@@ -32,7 +32,7 @@ func TestLintTellsAllAtOnce(t *testing.T) {
 	write(t, dir, "flow.yml", "kistype: flow\nflow_name: F\nstatus: 1\nflows:\n  - fname: Sum\n")
 	write(t, dir, "func.yml", "kistype: func\nfname: Som\nfmode: Calculation\n")
 	out, err := kisgrid("lint", dir)
-	if !errors.Is(err, errTold) {
+	if !errors.Is(err, errReported) {
 		t.Errorf("lint returned %v", err)
 	}
 	for _, want := range []string{

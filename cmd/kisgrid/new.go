@@ -20,22 +20,26 @@ import (
 	"github.com/kisgrid/kisgrid/internal/command"
 )
 
-// modulePath is KisGrid's.
+// modulePath is the path of the module KisGrid.
 const modulePath = "github.com/kisgrid/kisgrid"
 
+// templates are the files of a new project, as text/template has them. A file's name loses its ending .tmpl, and dot. at its beginning
+// becomes a dot.
+//
 //go:embed template
 var templates embed.FS
 
+// newCommand makes the command new.
 func newCommand() *cobra.Command {
 	var p project
 	var replace string
 	cmd := &cobra.Command{
 		Use:   "new DIR",
-		Short: "Write a project of your own: functions, a flow, a test, a worker",
-		Long: `new writes a Go project into DIR, a new or empty folder: a flow with two functions, their documents, a test, the main
-function of a worker, a Dockerfile. It builds and passes its test as it is.
+		Short: "Write a new Go project: functions, a flow, a test, a worker",
+		Long: `new writes a Go project into DIR, which must be new or empty: a flow with two functions, their documents, a test, the main function of
+a worker, and a Dockerfile. The project builds and passes its test as it is.
 
-The project needs the module ` + modulePath + `. With --replace it takes it from a checkout of KisGrid; within a
+The project needs the module ` + modulePath + `. With --replace, a checkout of KisGrid is used for it; within a
 checkout that is the default.`,
 		Example: "  kisgrid new grades\n  kisgrid new grades --module example.com/school/grades --replace ../kisgrid",
 		Args:    cobra.ExactArgs(1),
@@ -59,30 +63,33 @@ checkout that is the default.`,
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&p.Module, "module", "", "the project's module `path` (default: DIR's name)")
-	cmd.Flags().StringVar(&replace, "replace", "", "`folder` of a checkout of KisGrid to build with (default: the one around the current folder, else the release of this program)")
+	cmd.Flags().StringVar(&p.Module, "module", "", "module `path` of the project (default: the name of DIR)")
+	cmd.Flags().StringVar(&replace, "replace", "", "`folder` of a checkout of KisGrid to build with (default: the checkout that the current folder is in, else the release of this program)")
 	return cmd
 }
 
-// project is what the templates are filled in with.
+// project is the data that the templates are filled in with.
 type project struct {
+	// Name is the name of the project's folder and of its program, Image the name of its container image, Module its module path.
 	Name, Image, Module string
-	// KisGrid is its module's path, Version the one to require, Replace the folder that stands for it, as go.mod quotes it.
+	// KisGrid is the path of the module KisGrid, and Version the version to require. Replace is the folder of a checkout that is used
+	// in its place, quoted as go.mod needs it; empty means that the release is used.
 	KisGrid, Version, Replace string
-	// Go is the language's version.
+	// Go is the version of the language for go.mod.
 	Go string
-	// Requires are the modules with versions that a checkout needs; a release tells them itself.
+	// Requires are the modules that a checkout needs, each with its version. They are empty for a release: go mod tidy finds them.
 	Requires []string
 
-	sums []byte // go.sum of the checkout
+	sums []byte // go.sum of the checkout; nil for a release
 }
 
+// nameText is a name that may be a folder, a program and an element of a module path. release is the version of a release.
 var (
 	nameText = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$`)
 	release  = regexp.MustCompile(`^v[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$`)
 )
 
-// name finds the project's names, and checks them.
+// name derives the names of the project from its folder, and checks them and --module.
 func (p *project) name(dir string) error {
 	whole, err := filepath.Abs(dir)
 	if err != nil {
@@ -90,7 +97,7 @@ func (p *project) name(dir string) error {
 	}
 	p.Name = filepath.Base(whole)
 	if !nameText.MatchString(p.Name) {
-		return fmt.Errorf("the folder's name %q is the program's too: use letters, digits, dots, dashes and underscores, with a letter or digit at both ends", p.Name)
+		return fmt.Errorf("the folder's name %q would be the name of the program: use letters, digits, dots, dashes and underscores, with a letter or digit at both ends", p.Name)
 	}
 	p.Image = strings.ToLower(p.Name)
 	if p.Module == "" {
@@ -98,16 +105,16 @@ func (p *project) name(dir string) error {
 	}
 	for element := range strings.SplitSeq(p.Module, "/") {
 		if !nameText.MatchString(element) {
-			return fmt.Errorf("--module %q: %q is no element of a module's path: write one such as example.com/school/%s", p.Module, element, p.Image)
+			return fmt.Errorf("--module %q: %q can't be part of a module path: write a path such as example.com/school/%s", p.Module, element, p.Image)
 		}
 	}
 	if first, _, _ := strings.Cut(p.Module, "/"); first == "std" || first == "cmd" || p.Module == modulePath || strings.HasPrefix(p.Module, modulePath+"/") {
-		return fmt.Errorf("--module %q is taken: write one of your own, such as example.com/school/%s", p.Module, p.Image)
+		return fmt.Errorf("--module %q is a path of Go or of KisGrid: write a path such as example.com/school/%s", p.Module, p.Image)
 	}
 	return nil
 }
 
-// require finds the KisGrid to build with: a checkout, else the release that this program is of.
+// require finds the KisGrid to build with: a checkout, or else the release that this program belongs to.
 func (p *project) require(checkout string) error {
 	p.KisGrid, p.Version, p.Go = modulePath, command.ReadBuild().Version, strings.TrimPrefix(runtime.Version(), "go")
 	if checkout == "" {
@@ -115,7 +122,7 @@ func (p *project) require(checkout string) error {
 	}
 	if checkout == "" {
 		if !release.MatchString(p.Version) {
-			return errors.New("this program is of no release: say with --replace where a checkout of KisGrid is")
+			return errors.New("this program does not belong to a release: give the folder of a checkout of KisGrid with --replace")
 		}
 		return nil
 	}
@@ -128,7 +135,7 @@ func (p *project) require(checkout string) error {
 		return fmt.Errorf("read the checkout of KisGrid: %w", err)
 	}
 	if !isKisGrid(text) {
-		return fmt.Errorf("--replace %s: its go.mod is not that of %s: name the top folder of a checkout", checkout, modulePath)
+		return fmt.Errorf("--replace %s: its go.mod is not that of %s: give the top folder of a checkout", checkout, modulePath)
 	}
 	if p.sums, err = os.ReadFile(filepath.Join(whole, "go.sum")); err != nil {
 		return fmt.Errorf("read the checkout of KisGrid: %w", err)
@@ -138,7 +145,7 @@ func (p *project) require(checkout string) error {
 	return nil
 }
 
-// readMod takes over what a checkout's go.mod requires.
+// readMod reads the version of Go and the required modules from the go.mod of a checkout.
 func (p *project) readMod(text []byte) {
 	within := false
 	for line := range strings.Lines(string(text)) {
@@ -159,7 +166,7 @@ func (p *project) readMod(text []byte) {
 	}
 }
 
-// enclosingCheckout is the checkout of KisGrid that the current folder is in; empty for none.
+// enclosingCheckout is the top folder of the checkout of KisGrid that the current folder is in; empty means that it is in none.
 func enclosingCheckout() string {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -177,11 +184,12 @@ func enclosingCheckout() string {
 	}
 }
 
+// isKisGrid reports whether a go.mod is that of KisGrid.
 func isKisGrid(mod []byte) bool {
 	return bytes.HasPrefix(mod, []byte("module "+modulePath+"\n"))
 }
 
-// quoted is a path as go.mod takes it.
+// quoted is a path with quotes around it where go.mod needs them.
 func quoted(path string) string {
 	if strings.ContainsAny(path, " \t\"'`(),;") {
 		return strconv.Quote(path)
@@ -189,7 +197,7 @@ func quoted(path string) string {
 	return path
 }
 
-// first is what has to be done before anything else.
+// first is the command to run before all others, for the list of next steps; empty means that there is none.
 func (p *project) first() string {
 	if p.Replace == "" {
 		return "\n  go mod tidy"
@@ -197,7 +205,7 @@ func (p *project) first() string {
 	return ""
 }
 
-// write writes the project into a folder that is not there yet, or has nothing in it.
+// write writes the project's files into a folder, which must be new or empty.
 func (p *project) write(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("make the project's folder: %w", err)
@@ -231,6 +239,7 @@ func (p *project) write(dir string) error {
 	return nil
 }
 
+// fill fills in one template.
 func (p *project) fill(name string) ([]byte, error) {
 	t, err := template.ParseFS(templates, name)
 	if err != nil {
@@ -243,6 +252,7 @@ func (p *project) fill(name string) ([]byte, error) {
 	return text.Bytes(), nil
 }
 
+// writeNew writes a file into a folder, and makes the folder if need be.
 func writeNew(folder, file string, text []byte) error {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return err

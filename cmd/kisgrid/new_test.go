@@ -95,15 +95,15 @@ func TestNewRefuses(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"."}, "this program is of no release: say with --replace where a checkout of KisGrid is"},
+		{[]string{"."}, "this program does not belong to a release: give the folder of a checkout of KisGrid with --replace"},
 		{[]string{full, "--replace", checkout}, full + " is not empty (it has notes.txt): name a new folder"},
 		{[]string{"file", "--replace", checkout}, "make the project's folder: mkdir "},
-		{[]string{"my grades", "--replace", checkout}, `the folder's name "my grades" is the program's too: use letters`},
+		{[]string{"my grades", "--replace", checkout}, `the folder's name "my grades" would be the name of the program: use letters`},
 		{[]string{"-grades-", "--replace", checkout}, `unknown shorthand flag`},
 		{[]string{"grades-", "--replace", checkout}, `the folder's name "grades-"`},
-		{[]string{"grades", "--replace", checkout, "--module", "a//b"}, `--module "a//b": "" is no element of a module's path: write one such as example.com/school/grades`},
-		{[]string{"grades", "--replace", checkout, "--module", "github.com/kisgrid/kisgrid/grades"}, "is taken: write one of your own"},
-		{[]string{"std", "--replace", checkout}, `--module "std" is taken`},
+		{[]string{"grades", "--replace", checkout, "--module", "a//b"}, `--module "a//b": "" can't be part of a module path: write a path such as example.com/school/grades`},
+		{[]string{"grades", "--replace", checkout, "--module", "github.com/kisgrid/kisgrid/grades"}, "is a path of Go or of KisGrid: write a path such as"},
+		{[]string{"std", "--replace", checkout}, `--module "std" is a path of Go`},
 		{[]string{"grades", "--replace", other}, "--replace " + other + ": its go.mod is not that of github.com/kisgrid/kisgrid"},
 		{[]string{"grades", "--replace", "nowhere"}, "read the checkout of KisGrid: open "},
 		{[]string{}, "accepts 1 arg(s), received 0"},

@@ -11,12 +11,14 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
+// deadRedriveCommand makes the command dead redrive.
 func deadRedriveCommand() *cobra.Command {
 	var s server
 	var o output
@@ -26,28 +28,28 @@ func deadRedriveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "redrive [ID...]",
 		Short: "Run dead letters again, from the function in which they died",
-		Long: `redrive runs the letters named, or those that every flag says yes to, on the flow's active revision, each from the function in
-which it died. All letters of all flows are run only with --all. Letters of one shard key run one after the other, in the order in
-which they were kept. A letter whose row ends is no more; one that dies again stays, with the new reason; so does one whose
-function is not in the flow any more.
+		Long: `redrive runs dead letters again: those with the given IDs, or those that fit every flag. To run all letters of all flows, give --all.
+Each row runs on the active revision of its flow, from the function in which it died. Letters of one shard key run one after the
+other, the oldest first. A letter is deleted when its row ends. It stays when its row dies again, with the new reason, and when its
+function is no longer in the flow.
 
-What the flow passes on for a row is thrown away, unless --results has it printed on standard output, one row a line; progress and
-summary then go to standard error. A letter whose output can't be told stays. When the redrive is cut off and goes on, output of
+The output of the flow is thrown away. With --results it is printed on standard output, one row on each line, and progress and
+summary go to standard error. A letter whose output can't be sent stays. When a redrive is interrupted and continues, the output of
 letters that ended at that moment may be printed twice.
 
-It may be cut off at any time, and so may the coordinator: a letter that was under way then is run again under the same id by
-the next redrive, and what it has saved already is not saved again, within the hour for which that is known. When its coordinator
-goes away, redrive goes on with another one.
+A redrive may be interrupted at any time, and so may its coordinator. The next redrive runs a letter that was under way again, under
+the same id, so that nothing is saved twice; this holds for one hour (the once-window). When the coordinator goes away, redrive
+continues with another one.
 
-It exits with 1 when a letter died again or could not be run. With -o json it prints one line of progress after the other, the last
-one with the outcome.`,
+The exit code is 1 when a row died again or a letter could not be run. With -o json it prints its progress, one object on each line;
+the last one has the result.`,
 		Example: "  kisgrid dead redrive --flow CalStuAvgScore12 --function SaveScoreAvg12 --dry-run\n  kisgrid dead redrive --flow CalStuAvgScore12\n  kisgrid dead redrive --flow CalStuAvgScore12 --results > averages.ndjson",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			filter, err := f.chosen(cmd, args, all || dry)
 			if err != nil {
 				return err
 			}
-			r := redriving{in: &pb.RedriveDeadRequest{Filter: filter, DryRun: dry}, patience: patience, format: o.format, out: cmd.OutOrStdout(), progress: cmd.ErrOrStderr()}
+			r := redriver{in: &pb.RedriveDeadRequest{Filter: filter, DryRun: dry}, patience: patience, format: o.format, out: cmd.OutOrStdout(), progress: cmd.ErrOrStderr()}
 			if results {
 				r.results, r.out = r.out, r.progress
 			}
@@ -55,30 +57,34 @@ one with the outcome.`,
 		},
 	}
 	f.bind(cmd)
-	cmd.Flags().BoolVar(&dry, "dry-run", false, "only say how many would be run, and which could not be")
-	cmd.Flags().BoolVar(&all, "all", false, "all letters of all flows")
-	cmd.Flags().BoolVar(&results, "results", false, "print what the flow passes on, one row a line")
-	cmd.Flags().DurationVar(&patience, "retry-for", 30*time.Second, "how long to look for another coordinator when one goes away")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "only count the letters that would run, and those that could not")
+	cmd.Flags().BoolVar(&all, "all", false, "run all letters of all flows")
+	cmd.Flags().BoolVar(&results, "results", false, "print the output of the flow, one row on each line")
+	cmd.Flags().DurationVar(&patience, "retry-for", 30*time.Second, "how long to look for another coordinator when the one in use goes away")
 	o.bind(cmd, "json")
 	s.bind(cmd)
 	return cmd
 }
 
-// redriving is a redrive as the command line sees it: one call after the other, as long as coordinators go away.
-type redriving struct {
-	in       *pb.RedriveDeadRequest
-	patience time.Duration
-	format   string
-	out      io.Writer
-	progress io.Writer
-	results  io.Writer // takes what the flow passes on; nil: nobody asked for it
-	bar      *progressbar.ProgressBar
+// progressJSON writes progress as JSON with the field names of the .proto file, zero values included.
+var progressJSON = protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true}
 
-	// ended is what earlier calls ended: their letters are no more, so later calls don't select them.
-	ended, last *pb.DeadProgress
+// redriver runs one redrive: it calls a coordinator, and calls again when that coordinator goes away before the end.
+type redriver struct {
+	in       *pb.RedriveDeadRequest
+	patience time.Duration            // how long to go on without progress after a failed call
+	format   string                   // "json", or empty for people
+	out      io.Writer                // takes the summary, and the progress as JSON
+	progress io.Writer                // takes the progress bar
+	results  io.Writer                // takes the output of the flow; nil means that nobody asked for it
+	bar      *progressbar.ProgressBar // nil until there is progress to show
+
+	ended *pb.DeadProgress // letters that ended in earlier calls; they are deleted, so later calls don't select them
+	last  *pb.DeadProgress // the last progress of the call that succeeded
 }
 
-func (r *redriving) run(ctx context.Context, a pb.AdminClient) error {
+// run calls coordinators until a call succeeds, and prints the summary. It gives up when no letter has ended for patience.
+func (r *redriver) run(ctx context.Context, a pb.AdminClient) error {
 	r.ended = &pb.DeadProgress{}
 	since := time.Now()
 	for {
@@ -105,11 +111,11 @@ func (r *redriving) run(ctx context.Context, a pb.AdminClient) error {
 	return r.tell()
 }
 
-// gone is how many letters are no more.
+// gone is how many letters have ended and so are deleted.
 func gone(p *pb.DeadProgress) uint64 { return p.GetDone() + p.GetFiltered() + p.GetAborted() }
 
-// call is one call to one coordinator.
-func (r *redriving) call(ctx context.Context, a pb.AdminClient) error {
+// call makes one call to one coordinator, and prints what it sends. It adds the letters that ended to r.ended when the call fails.
+func (r *redriver) call(ctx context.Context, a pb.AdminClient) error {
 	next, err := r.begin(ctx, a)
 	if err != nil {
 		return err
@@ -136,8 +142,8 @@ func (r *redriving) call(ctx context.Context, a pb.AdminClient) error {
 	}
 }
 
-// begin makes the call. next gives what comes of it, and io.EOF at the end.
-func (r *redriving) begin(ctx context.Context, a pb.AdminClient) (next func() (*pb.RedriveEvent, error), err error) {
+// begin makes the call. The returned function next gives one event after the other, and io.EOF at the end.
+func (r *redriver) begin(ctx context.Context, a pb.AdminClient) (next func() (*pb.RedriveEvent, error), err error) {
 	if r.results == nil {
 		events, err := a.RedriveDead(ctx, r.in)
 		return func() (*pb.RedriveEvent, error) {
@@ -149,15 +155,15 @@ func (r *redriving) begin(ctx context.Context, a pb.AdminClient) (next func() (*
 	return func() (*pb.RedriveEvent, error) {
 		e, err := events.Recv()
 		if status.Code(err) == codes.Unimplemented {
-			err = batch.Errorf(batch.CodeProtocolMismatch, "the coordinator is of an earlier build, which can't tell what the flow passes on, and nothing was run: "+
-				"name another coordinator with --server, or leave out --results, and what is passed on is thrown away")
+			err = batch.Errorf(batch.CodeProtocolMismatch, "the coordinator's build is too old for --results, and nothing was run: "+
+				"name another coordinator with --server, or leave out --results, which throws the output away")
 		}
 		return e, err
 	}, err
 }
 
-// print prints what the flow passed on. It is printed at once: the letters are about to be no more.
-func (r *redriving) print(c *pb.Columns) error {
+// print prints output of the flow at once: the coordinator is about to delete the letters it belongs to.
+func (r *redriver) print(c *pb.Columns) error {
 	rows := wire.ToColumns(c)
 	if err := rows.Check(batch.Limits{BatchBytes: takesBytes, BatchRows: takesBytes}); err != nil {
 		return err
@@ -172,16 +178,16 @@ func (r *redriving) print(c *pb.Columns) error {
 	return nil
 }
 
-// sum is what this call and those before have come to.
-func (r *redriving) sum(p *pb.DeadProgress) *pb.DeadProgress {
+// sum adds the letters that ended in earlier calls to the progress of this one.
+func (r *redriver) sum(p *pb.DeadProgress) *pb.DeadProgress {
 	return &pb.DeadProgress{
 		Selected: p.GetSelected() + gone(r.ended), Done: p.GetDone() + r.ended.GetDone(), Filtered: p.GetFiltered() + r.ended.GetFiltered(),
 		Aborted: p.GetAborted() + r.ended.GetAborted(), Dead: p.GetDead(), Left: p.GetLeft(), Reasons: p.GetReasons(),
 	}
 }
 
-// show shows progress: a line of JSON, or a bar.
-func (r *redriving) show(p *pb.DeadProgress) error {
+// show shows progress: as a line of JSON, or as a bar.
+func (r *redriver) show(p *pb.DeadProgress) error {
 	p = r.sum(p)
 	if r.format == "json" {
 		text, err := progressJSON.Marshal(p)
@@ -201,12 +207,12 @@ func (r *redriving) show(p *pb.DeadProgress) error {
 	return r.bar.Set64(int64(gone(p) + p.GetDead() + p.GetLeft()))
 }
 
-// tell says what came of it.
-func (r *redriving) tell() error {
+// tell prints the summary. It returns errReported where letters died again or could not be run.
+func (r *redriver) tell() error {
 	p := r.sum(r.last)
 	if r.format != "json" {
 		if r.bar != nil {
-			_ = r.bar.Finish() // what it can't draw does no harm
+			_ = r.bar.Finish() // a bar that can't be drawn does no harm
 		}
 		if r.in.GetDryRun() {
 			fmt.Fprintf(r.out, "%d letters would be redriven, %d could not be\n", p.GetSelected()-p.GetLeft(), p.GetLeft())
@@ -220,7 +226,7 @@ func (r *redriving) tell() error {
 		}
 	}
 	if p.GetDead()+p.GetLeft() > 0 {
-		return errTold
+		return errReported
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +18,7 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
+// rolloutCommand makes the command rollout with its subcommands.
 func rolloutCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rollout status|history|undo FLOW",
@@ -28,15 +28,18 @@ func rolloutCommand() *cobra.Command {
 	return cmd
 }
 
+// rolloutStatusCommand makes the command rollout status.
 func rolloutStatusCommand() *cobra.Command {
 	var s server
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "status FLOW",
-		Short: "Wait until what the documents ask for has settled",
-		Long: `status tells how far the workers are with what the documents ask for, and waits until it is active, or says why it isn't; then it
-exits with 1. It does so too where the flow is active and unserved: no worker can run it. A worker that is about to come, or to
-come back, is waited for, 10 s at the most.`,
+		Short: "Wait until the newest documents of a flow are active",
+		Long: `status shows how many workers have taken the newest documents of a flow, and waits until that revision is active.
+
+The exit code is 1, and status says why, when the revision is rejected or not active within --timeout. It is 1 as well when the
+revision is active and no worker can run it ("unserved"). A worker may be about to start or to come back: status waits for it, for
+10 s at most.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeoutCause(cmd.Context(), timeout, fmt.Errorf("not settled within --timeout %s", timeout))
@@ -46,14 +49,17 @@ come back, is waited for, 10 s at the most.`,
 			})
 		},
 	}
-	cmd.Flags().DurationVar(&timeout, "timeout", time.Minute, "how long to wait for the workers")
+	cmd.Flags().DurationVar(&timeout, "timeout", time.Minute, "how long to wait until the flow is active")
 	s.bind(cmd)
 	return cmd
 }
 
-// workerPatience is how long rollout status waits for a worker where none can run the flow: as long as rows wait by default.
+// workerPatience is how long rollout status waits for a worker when none can run the flow. Rows wait as long by default
+// (--no-worker of the coordinators).
 const workerPatience = 10 * time.Second
 
+// rolloutStatus prints how far a flow has come until it has settled. It returns errReported where the flow is neither active nor disabled
+// in the end. Workers bounds the wait for a worker that can run the flow.
 func rolloutStatus(ctx context.Context, a pb.AdminClient, flow string, workers time.Duration, out io.Writer) error {
 	events, err := a.Rollout(ctx, &pb.RolloutRequest{Flow: flow, WorkersMilliseconds: milliseconds(workers)})
 	if err != nil {
@@ -72,17 +78,18 @@ func rolloutStatus(ctx context.Context, a pb.AdminClient, flow string, workers t
 		state = p.GetState()
 	}
 	if state != cluster.StateActive && state != cluster.StateDisabled {
-		return errTold
+		return errReported
 	}
 	return nil
 }
 
+// rolloutHistoryCommand makes the command rollout history.
 func rolloutHistoryCommand() *cobra.Command {
 	var s server
 	var o output
 	cmd := &cobra.Command{
 		Use:   "history FLOW",
-		Short: "List the accepted revisions of a flow: the last 10, and those of the last 10 minutes",
+		Short: "List the accepted revisions of a flow that are kept: the last 10, and all of the last 10 minutes",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var h *pb.HistoryResponse
@@ -101,6 +108,7 @@ func rolloutHistoryCommand() *cobra.Command {
 	return cmd
 }
 
+// printHistory prints the revisions as a table, or as JSON with their documents.
 func printHistory(out io.Writer, h *pb.HistoryResponse, format string) error {
 	if format == "json" {
 		type accepted struct {
@@ -118,9 +126,7 @@ func printHistory(out io.Writer, h *pb.HistoryResponse, format string) error {
 			}
 			all = append(all, one)
 		}
-		e := json.NewEncoder(out)
-		e.SetIndent("", "  ")
-		return e.Encode(all)
+		return printIndented(out, all)
 	}
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "REVISION\tACCEPTED\tENABLED\tACTIVE\tDOCUMENTS")
@@ -134,33 +140,39 @@ func printHistory(out io.Writer, h *pb.HistoryResponse, format string) error {
 	return w.Flush()
 }
 
+// rolloutUndoCommand makes the command rollout undo.
 func rolloutUndoCommand() *cobra.Command {
 	var s server
 	var to int64
-	var how applyOptions
+	var opts applyOptions
 	cmd := &cobra.Command{
 		Use:   "undo FLOW",
-		Short: "Drop a change that is not active, or go back to the revision before the active one, or to another one of the history",
-		Long: `undo takes back the last change of a flow. Where the documents ask for what is not active, because it was rejected, waits for a
-worker or is still being applied, the documents of the active revision are written again, and it stays. Else, and with --to, those of
-an earlier revision are: the flow's, and those of its functions and connectors. Other flows that share them are concerned too,
-as with apply. The revision gets a new number.`,
+		Short: "Take back the last change of a flow, or go back to an older revision",
+		Long: `undo takes back the last change of a flow by writing older documents again: those of the flow, of its functions and of its connectors.
+
+  - The newest documents are not active (they were rejected, wait for a worker, or are still being applied): undo writes the
+    documents of the active revision, which stays active.
+  - The newest documents are active: undo writes the documents of the revision before.
+  - --to names a revision of kisgrid rollout history: undo writes the documents of that revision.
+
+The result is a new revision with a new number. Other flows that use the same functions or connectors change too, as with apply.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, cancel := how.bound(cmd.Context())
+			ctx, cancel := opts.bound(cmd.Context())
 			defer cancel()
 			return s.admin(func(a pb.AdminClient) error {
-				return undo(ctx, a, args[0], to, how, cmd.OutOrStdout())
+				return undo(ctx, a, args[0], to, opts, cmd.OutOrStdout())
 			})
 		},
 	}
-	cmd.Flags().Int64Var(&to, "to", 0, "`revision` to go back to (default: the active one where something else is wanted, else the one before)")
-	how.bind(cmd)
+	cmd.Flags().Int64Var(&to, "to", 0, "`revision` to go back to (default: the active one while a newer one is not active, else the one before the active one)")
+	opts.bind(cmd)
 	s.bind(cmd)
 	return cmd
 }
 
-func undo(ctx context.Context, a pb.AdminClient, flow string, to int64, how applyOptions, out io.Writer) error {
+// undo writes the documents of an older revision again and waits until they are active. 0 for to means that undo chooses the revision.
+func undo(ctx context.Context, a pb.AdminClient, flow string, to int64, opts applyOptions, out io.Writer) error {
 	h, err := a.History(ctx, &pb.HistoryRequest{Flow: flow})
 	if err != nil {
 		return inTime(ctx, err)
@@ -172,25 +184,25 @@ func undo(ctx context.Context, a pb.AdminClient, flow string, to int64, how appl
 			return inTime(ctx, err)
 		}
 		if drops {
-			fmt.Fprintf(out, "flow %s: what its documents ask for is not active, and is dropped; revision %d stays\n", flow, all[active].GetRevision())
-			return apply(ctx, a, documentsOf(all[active]), how, out)
+			fmt.Fprintf(out, "flow %s: the newest documents are not active, and are dropped; revision %d stays\n", flow, all[active].GetRevision())
+			return apply(ctx, a, documentsOf(all[active]), opts, out)
 		}
 		to = before(all[:active], all[active])
 	} else if to == 0 && len(all) > 0 {
-		to = all[len(all)-1].GetRevision() // none is active: the last that was
+		to = all[len(all)-1].GetRevision() // none is active: the newest that was
 	}
 	i := slices.IndexFunc(all, func(r *pb.Accepted) bool { return r.GetRevision() == to })
 	switch {
 	case to == 0:
-		return batch.Errorf(batch.CodeRevisionGone, "no revision of flow %s before the active one is kept: write the documents that it is to have, and apply them", flow)
+		return batch.Errorf(batch.CodeRevisionGone, "the history of flow %s has no revision before the active one: write the documents that you want, and apply them", flow)
 	case i < 0:
 		return batch.Errorf(batch.CodeRevisionGone, "revision %d of flow %s is not kept: kisgrid rollout history %s lists those that are", to, flow, flow)
 	}
-	return apply(ctx, a, documentsOf(all[i]), how, out)
+	return apply(ctx, a, documentsOf(all[i]), opts, out)
 }
 
-// before is the last of earlier revisions that has other documents than the active one; 0 for none. To write the same again
-// would undo nothing.
+// before is the newest of the earlier revisions whose documents differ from those of the active one; 0 means that there is none. Equal
+// documents are passed over: to write them again would undo nothing.
 func before(earlier []*pb.Accepted, active *pb.Accepted) int64 {
 	for _, r := range slices.Backward(earlier) {
 		if !slices.EqualFunc(r.GetDocuments(), active.GetDocuments(), func(a, b *pb.Document) bool {
@@ -202,7 +214,7 @@ func before(earlier []*pb.Accepted, active *pb.Accepted) int64 {
 	return 0
 }
 
-// differs reports whether documents that a revision was made of have changed since, or are gone.
+// differs reports whether a document of a revision was changed or deleted since.
 func differs(ctx context.Context, a pb.AdminClient, r *pb.Accepted) (bool, error) {
 	events, err := a.Apply(ctx, &pb.ApplyRequest{Documents: r.GetDocuments(), DryRun: true})
 	if err != nil {
@@ -221,6 +233,7 @@ func differs(ctx context.Context, a pb.AdminClient, r *pb.Accepted) (bool, error
 	}
 }
 
+// documentsOf are the documents of a revision.
 func documentsOf(r *pb.Accepted) (docs []definition.Document) {
 	for _, d := range r.GetDocuments() {
 		docs = append(docs, definition.Document{Kind: definition.Kind(d.GetKind()), Name: d.GetName(), YAML: d.GetYaml()})

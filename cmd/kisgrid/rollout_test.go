@@ -110,7 +110,7 @@ func TestUndo(t *testing.T) {
 					t.Errorf("it is not settled:\n%s", out)
 				}
 			}
-			out := runs(t, g, "", []string{"rollout", "undo", "Marks"}, "what its documents ask for is not active, and is dropped; revision ", " stays", "flow Marks: active")
+			out := runs(t, g, "", []string{"rollout", "undo", "Marks"}, "the newest documents are not active, and are dropped; revision ", " stays", "flow Marks: active")
 			if strings.Contains(out, "copies: 1") {
 				t.Errorf("it goes back behind the active revision:\n%s", out)
 			}

@@ -14,6 +14,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/client/oteltrace"
 )
 
+// submitCommand makes the command submit.
 func submitCommand() *cobra.Command {
 	var s server
 	var sub rowfile.Submitter
@@ -21,11 +22,11 @@ func submitCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "submit FLOW -f rows.ndjson",
 		Short: "Run rows through a flow",
-		Long: `submit sends rows, one JSON object a line, through a flow in batches, in order, and tells how they ended: a summary on
-standard error, what the flow's last function passed on, with --results, on standard output. With -o json the summary is
-one line of JSON, on standard output unless results go there.
+		Long: `submit reads rows, one JSON object on each line, sends them through a flow in batches, in their order, and prints a summary of their
+outcomes on standard error. With --results it prints the output of the flow's last function on standard output. With -o json the
+summary is one line of JSON, on standard output, or on standard error where --results uses standard output.
 
-It exits with 1 when a row is dead or failed, or was not answered.`,
+The exit code is 1 when a row is dead or failed, or has no answer.`,
 		Example: "  kisgrid submit CalStuAvgScore12 -f rows.ndjson\n  producer | kisgrid submit CalStuAvgScore12 --results > averages.ndjson",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -44,11 +45,11 @@ It exits with 1 when a row is dead or failed, or was not answered.`,
 			defer c.Close()
 			open := func(ctx context.Context) (rowfile.Stream, error) {
 				stream, err := c.Stream(ctx, sub.Flow)
-				return remote{stream}, err
+				return clientStream{stream}, err
 			}
 			err = sub.Run(cmd.Context(), open, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 			if errors.Is(err, rowfile.ErrNotDone) {
-				return errTold
+				return errReported
 			}
 			return err
 		},
@@ -59,13 +60,16 @@ It exits with 1 when a row is dead or failed, or was not answered.`,
 	return cmd
 }
 
-// remote is a client's stream.
-type remote struct{ *client.Stream }
+// clientStream makes a stream of the SDK usable by package rowfile. It does not embed the stream: rowfile needs these two methods only.
+type clientStream struct{ stream *client.Stream }
 
 // Send implements rowfile.Stream.
-func (r remote) Send(ctx context.Context, b *batch.Batch, output bool) (rowfile.Answer, error) {
+func (c clientStream) Send(ctx context.Context, b *batch.Batch, output bool) (rowfile.Answer, error) {
 	if !output {
-		return r.Stream.Send(ctx, b, client.NoOutput())
+		return c.stream.Send(ctx, b, client.NoOutput())
 	}
-	return r.Stream.Send(ctx, b)
+	return c.stream.Send(ctx, b)
 }
+
+// Close implements rowfile.Stream.
+func (c clientStream) Close() error { return c.stream.Close() }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -16,9 +15,10 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// serverWait is how long version waits for a coordinator unless it is told otherwise: one that is there answers at once.
+// serverWait is the default of --timeout. A coordinator that runs answers at once.
 const serverWait = 3 * time.Second
 
+// versionCommand makes the command version.
 func versionCommand() *cobra.Command {
 	var s server
 	var o output
@@ -26,10 +26,11 @@ func versionCommand() *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "version",
-		Short: "Say which builds this program and the coordinator are",
-		Long: `version prints the release and the commit of this program, and those of the coordinator that answers. It ends with 1 when no
-coordinator answers; this program's own are printed all the same. Other coordinators and the workers may be of other builds:
-kisgrid get coordinators and kisgrid get workers list them.`,
+		Short: "Print the versions of this program and of a coordinator",
+		Long: `version prints the release and the commit of this program, and those of the coordinator that answers. When no coordinator answers it
+prints only the first, and the exit code is 1.
+
+Other coordinators and the workers may have other versions: kisgrid get coordinators and kisgrid get workers list them.`,
 		Example: "  kisgrid version\n  kisgrid version --client\n  kisgrid version -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -48,24 +49,25 @@ kisgrid get coordinators and kisgrid get workers list them.`,
 				return err
 			}
 			if !answered {
-				return errTold
+				return errReported
 			}
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&client, "client", false, "only this program's: ask no coordinator")
+	cmd.Flags().BoolVar(&client, "client", false, "print only the version of this program, and ask no coordinator")
 	cmd.Flags().DurationVar(&timeout, "timeout", serverWait, "how long to wait for the coordinator")
 	o.bind(cmd, "json")
 	s.bind(cmd)
 	return cmd
 }
 
-// versions is what version prints.
+// versions is the output of the command version.
 type versions struct {
 	Client build        `json:"client"`
-	Server *serverBuild `json:"server,omitempty"` // nil means that none was asked
+	Server *serverBuild `json:"server,omitempty"` // nil means that no coordinator was asked
 }
 
+// build says which build a program is. A field that is not known is empty.
 type build struct {
 	Version  string `json:"version,omitempty"`
 	Commit   string `json:"commit,omitempty"`
@@ -73,19 +75,21 @@ type build struct {
 	Platform string `json:"platform,omitempty"`
 }
 
+// serverBuild says which build a coordinator is, or why that is not known.
 type serverBuild struct {
-	Address string `json:"address"` // as --server has it
+	Address string `json:"address"` // the value of --server
 	ID      string `json:"id,omitempty"`
 	build
-	Reason string `json:"reason,omitempty"` // why the rest is not known
+	Reason string `json:"reason,omitempty"` // why the build is not known; empty means that it is known
 }
 
+// ownBuild is the build of this program.
 func ownBuild() build {
 	b := command.ReadBuild()
 	return build{Version: b.Version, Commit: b.Commit, Go: b.Go, Platform: b.Platform}
 }
 
-// askBuild asks the coordinator. answered is false when none was there to be asked.
+// askBuild asks a coordinator for its build. Answered is false when no coordinator answered in time.
 func askBuild(ctx context.Context, s *server, timeout time.Duration) (out *serverBuild, answered bool) {
 	out = &serverBuild{Address: s.address}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -107,17 +111,15 @@ func askBuild(ctx context.Context, s *server, timeout time.Duration) (out *serve
 	case err != nil:
 		out.Reason = err.Error()
 	case older:
-		out.Reason = "the coordinator is of a build before this verb, and can't tell; kisgrid get coordinators may list its build"
+		out.Reason = "the coordinator's build is too old for this question; kisgrid get coordinators may list its build"
 	}
 	return out, err == nil
 }
 
-// print writes a table, and the reason for what lacks behind it.
+// print writes a table to out, and to log why the coordinator's build is not known; or JSON to out where the format asks for it.
 func (v versions) print(out, log io.Writer, format string) error {
 	if format == "json" {
-		e := json.NewEncoder(out)
-		e.SetIndent("", "  ")
-		return e.Encode(v)
+		return printIndented(out, v)
 	}
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "PROGRAM\tVERSION\tCOMMIT\tGO\tPLATFORM\tADDRESS")

@@ -56,7 +56,7 @@ func TestVersion(t *testing.T) {
 	}{
 		"the coordinator tells":     {[]string{"--server", serving}, false, true, ""},
 		"only its own":              {[]string{"--client", "--server", refusingAddress(t)}, false, false, ""},
-		"an older coordinator":      {[]string{"--server", older}, false, true, "of a build before this verb"},
+		"an older coordinator":      {[]string{"--server", older}, false, true, "build is too old for this question"},
 		"nobody is there":           {[]string{"--server", refusingAddress(t)}, true, true, "--server or KISGRID_SERVER names another"},
 		"nobody says anything":      {[]string{"--server", silentAddress(t), "--timeout", "100ms"}, true, true, "no answer within 100ms"},
 		"the address is no address": {[]string{"--server", "a:b:c"}, true, true, "a:b:c"},

@@ -161,7 +161,7 @@ func TestDeletedFlowsLeaveNothing(t *testing.T) {
 	r.awaitState("Live", cluster.StateActive, r.definitions.Put(documents(1)...))
 	flow := func(i int) string { return fmt.Sprintf("Flow%d", i) }
 	run := func(i int) {
-		revision := r.definitions.Put(testgrid.Document(definition.KindFlow, flow(i), fmt.Sprintf("flow_name: %s\nstatus: 1\nshard_key: id\nflows: [{fname: First}, {fname: Second}]\n", flow(i))))
+		revision := r.definitions.Put(testgrid.Document(definition.KindFlow, flow(i), "status: 1\nshard_key: id\nflows: [{fname: First}, {fname: Second}]\n"))
 		r.awaitState(flow(i), cluster.StateActive, revision)
 		for range 4 { // two coordinators
 			if result, err := c.Submit(t.Context(), flow(i), numbered(0, 100)); err != nil || len(result.NotDone) > 0 {

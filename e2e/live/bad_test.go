@@ -46,7 +46,7 @@ const flowKey = "/kisgrid/config/flow/Live"
 func TestBadDocuments(t *testing.T) {
 	flow := func(yaml string) definition.Document { return testgrid.Document(definition.KindFlow, "Live", yaml) }
 	steps := func(names ...string) definition.Document {
-		text := "flow_name: Live\nstatus: 1\nshard_key: id\nflows:\n"
+		text := "status: 1\nshard_key: id\nflows:\n"
 		for _, name := range names {
 			text += "  - fname: " + name + "\n"
 		}
@@ -64,16 +64,16 @@ func TestBadDocuments(t *testing.T) {
 		{"not YAML", []definition.Document{raw("kistype: flow\n\tflows: [\n")}, nil, []string{flowKey + ":2", "not YAML"}},
 		{"not UTF-8", []definition.Document{raw("kistype: flow\nflow_name: \xff\n")}, nil, []string{flowKey, "UTF-8"}},
 		{"empty", []definition.Document{raw("")}, nil, []string{flowKey, "empty"}},
-		{"an unknown key", []definition.Document{flow("flow_name: Live\nstatus: 1\nshard_kye: id\nflows:\n  - fname: First\n")}, nil, []string{flowKey + ":4", "shard_kye", "shard_key"}},
-		{"a duplicate key", []definition.Document{flow("flow_name: Live\nstatus: 1\nstatus: 0\nflows:\n  - fname: First\n")}, nil, []string{flowKey + ":4", "status"}},
-		{"a wrong type", []definition.Document{flow("flow_name: Live\nstatus: 1\ncopies: many\nflows:\n  - fname: First\n")}, nil, []string{flowKey + ":4", "copies", "many"}},
+		{"an unknown key", []definition.Document{flow("status: 1\nshard_kye: id\nflows:\n  - fname: First\n")}, nil, []string{flowKey + ":4", "shard_kye", "shard_key"}},
+		{"a duplicate key", []definition.Document{flow("status: 1\nstatus: 0\nflows:\n  - fname: First\n")}, nil, []string{flowKey + ":4", "status"}},
+		{"a wrong type", []definition.Document{flow("status: 1\ncopies: many\nflows:\n  - fname: First\n")}, nil, []string{flowKey + ":4", "copies", "many"}},
 		{"a wrong type in a function", []definition.Document{testgrid.Document(definition.KindFunc, "First", "fmode: Calculate\ntimeout: soon\n")}, nil,
 			[]string{"/kisgrid/config/func/First:4", "timeout", "soon"}},
 		{"a function without a document", []definition.Document{steps("First", "Third")}, nil, []string{flowKey + ":7", "flows[1].fname", "Third"}},
 		{"a connector without a document", []definition.Document{
 			testgrid.Document(definition.KindFunc, "Keep", "fmode: Save\noption:\n  cname: Nowhere\n"), steps("First", "Keep")}, nil,
 			[]string{"/kisgrid/config/func/Keep:5", "option.cname", "Nowhere"}},
-		{"a name that differs from its key", []definition.Document{flow("flow_name: Life\nstatus: 1\nflows:\n  - fname: First\n")}, nil, []string{flowKey + ":2", "Life", "Live"}},
+		{"a name that differs from its key", []definition.Document{raw("kistype: flow\nflow_name: Life\nstatus: 1\nflows:\n  - fname: First\n")}, nil, []string{flowKey + ":2", "Life", "Live"}},
 		{"a kind that differs from its key", []definition.Document{raw("kistype: conn\ncname: Live\ntype: memory\n")}, nil, []string{flowKey + ":1", "kistype", "conn"}},
 		{"over 1 MiB", []definition.Document{raw("kistype: flow\nflow_name: Live\nstatus: 1\nflows:\n  - fname: First\n#" + strings.Repeat("x", 1<<20) + "\n")}, nil,
 			[]string{flowKey, "over the limit of 1048576 bytes"}},
@@ -116,7 +116,7 @@ func TestBadDocuments(t *testing.T) {
 	}
 	for i, bad := range cases {
 		t.Run(bad.name, func(t *testing.T) {
-			r.t = t // what waits in vain ends this case
+			r.t, r.definitions.TB = t, t // a wait in vain ends this case only
 			before := counted()
 			if len(bad.put) > 0 {
 				r.definitions.Put(bad.put...)

@@ -28,14 +28,14 @@ type Definitions struct {
 	Store *cluster.Store
 	// Etcd is a plain client of etcd, which knows nothing of the project.
 	Etcd *clientv3.Client
-
-	tb testing.TB
+	// TB is the test that a failure ends. A test that has subtests may set it to the one that runs.
+	TB testing.TB
 }
 
 // OpenDefinitions connects to an etcd at its addresses (host:port). The connections are closed when the test ends.
 func OpenDefinitions(tb testing.TB, addresses ...string) *Definitions {
 	tb.Helper()
-	d := &Definitions{tb: tb}
+	d := &Definitions{TB: tb}
 	var err error
 	if d.Store, err = cluster.Open(cluster.Config{Endpoints: addresses}); err != nil {
 		tb.Fatal(err)
@@ -51,7 +51,7 @@ func OpenDefinitions(tb testing.TB, addresses ...string) *Definitions {
 // Put writes documents as etcdctl does: unparsed, in one transaction, so that nobody sees only some of them. It returns the
 // transaction's revision in etcd.
 func (d *Definitions) Put(documents ...definition.Document) (revision int64) {
-	d.tb.Helper()
+	d.TB.Helper()
 	var puts []clientv3.Op
 	for _, doc := range documents {
 		puts = append(puts, clientv3.OpPut("/kisgrid/config/"+string(doc.Kind)+"/"+doc.Name, string(doc.YAML)))
@@ -61,7 +61,7 @@ func (d *Definitions) Put(documents ...definition.Document) (revision int64) {
 
 // Delete deletes documents, named as "kind/name", in one transaction. It returns the transaction's revision in etcd.
 func (d *Definitions) Delete(names ...string) (revision int64) {
-	d.tb.Helper()
+	d.TB.Helper()
 	var deletes []clientv3.Op
 	for _, name := range names {
 		deletes = append(deletes, clientv3.OpDelete("/kisgrid/config/"+name))
@@ -71,10 +71,10 @@ func (d *Definitions) Delete(names ...string) (revision int64) {
 
 // commit runs operations in one transaction and returns its revision.
 func (d *Definitions) commit(operations []clientv3.Op) (revision int64) {
-	d.tb.Helper()
-	answer, err := d.Etcd.Txn(d.tb.Context()).Then(operations...).Commit()
+	d.TB.Helper()
+	answer, err := d.Etcd.Txn(d.TB.Context()).Then(operations...).Commit()
 	if err != nil {
-		d.tb.Fatal(err)
+		d.TB.Fatal(err)
 	}
 	return answer.Header.Revision
 }
@@ -82,8 +82,8 @@ func (d *Definitions) commit(operations []clientv3.Op) (revision int64) {
 // Await waits until the status of a flow satisfies is, and returns that status. It looks at every status that the leader writes, also
 // at those that do not last. The text what says in the failure which status was wanted.
 func (d *Definitions) Await(flow, what string, is func(cluster.FlowStatus) bool) cluster.FlowStatus {
-	d.tb.Helper()
-	ctx, cancel := context.WithTimeout(d.tb.Context(), testprocess.Patience)
+	d.TB.Helper()
+	ctx, cancel := context.WithTimeout(d.TB.Context(), testprocess.Patience)
 	defer cancel()
 	var last, found cluster.FlowStatus
 	done := errors.New("found")
@@ -100,7 +100,7 @@ func (d *Definitions) Await(flow, what string, is func(cluster.FlowStatus) bool)
 		}
 	})
 	if !errors.Is(context.Cause(ended), done) {
-		d.tb.Fatalf("flow %s did not come to this: %s: %v; its status is %+v", flow, what, err, last)
+		d.TB.Fatalf("flow %s did not come to this: %s: %v; its status is %+v", flow, what, err, last)
 	}
 	return found
 }

@@ -1,0 +1,24 @@
+// Command kisgrid is the command line of KisGrid. It runs a cluster on one machine, writes new projects, changes the definitions of a
+// cluster, submits rows, and shows how a cluster, a flow, a shard key or a dead letter stands.
+//
+// Each command stands in a file of its own name. A command that needs a cluster calls the Admin service of one coordinator; submit
+// opens a stream as any client does. The files, in reading order:
+//
+//   - main.go: main, and the command kisgrid with all of its subcommands.
+//   - demo.go: demo, which runs a cluster and the students' flows in this process, and ends.
+//   - dev.go: dev, which runs a cluster in this process until Ctrl-C.
+//   - new.go: new, which writes a Go project from the templates.
+//   - lint.go: lint, which checks documents without a cluster.
+//   - rollout.go: rollout, which follows, lists and undoes changes of a flow.
+//   - apply.go: apply, which writes documents and waits until workers run on them.
+//   - delete.go: delete, which deletes documents.
+//   - export.go: export, which writes a cluster's documents into a folder.
+//   - submit.go: submit, which sends rows through a flow.
+//   - get.go: get, which lists flows, functions, connectors, workers and coordinators.
+//   - explain.go: explain, which finds the rows of one shard key.
+//   - dead.go: dead, with list, show, edit and drop for dead letters.
+//   - redrive.go: dead redrive, which runs dead letters again.
+//   - version.go: version, which tells the builds of this program and of a coordinator.
+//   - server.go: the flags by which commands reach a coordinator, and the connection to it.
+//   - print.go: small functions for printing that several commands use.
+package main
