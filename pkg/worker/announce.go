@@ -9,17 +9,25 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// Rows that may have killed a worker are announced before they run, so that their coordinator knows what the next death
-// counts against; after two deaths they are to run with nothing beside them, in any lane of this process: see gate.
+// A row may crash the process that runs it. After a worker has died, its unanswered rows are suspects: the next worker announces
+// them to the coordinator before they run, so that a second death counts against these rows alone. A row with two deaths runs
+// with nothing beside it in the whole process (see gate), so that a third death proves that this row is the cause.
 
-// aloneFrom is from how many deaths on.
+// aloneFrom is the number of dead workers from which on a row runs with nothing beside it.
 const aloneFrom = 2
 
-// heardTimeout bounds how long rows wait until it is known that they were announced.
+// announceTimeout limits how long rows wait until the coordinator has acknowledged their announcement.
 const announceTimeout = time.Second
 
-// enter is what lanes call before rows of the part run. It waits for room first, and at the gate then: who has room may be at
-// the gate, and keeps nobody out there.
+// enter returns the function that lanes call before rows of the part run, and that blocks until they may run. The function
+// returns a second one, which lanes call after the run. The number of workers that died while they ran these rows decides:
+//
+//	deaths  the run waits for                                  announced to the coordinator
+//	0       memory for its output, then the gate               no
+//	1       memory for its output, then the gate               yes
+//	2       its turn at the gate, memory, nothing else running yes
+//
+// Memory comes before the gate, because a run that waits for memory in front of the gate keeps no other run out.
 func (p *peer) enter(part *heldPart) func(context.Context, []uint32) func() {
 	gate := p.server.gate
 	if part.deaths == 0 {
@@ -47,14 +55,15 @@ func (p *peer) enter(part *heldPart) func(context.Context, []uint32) func() {
 		}
 		p.announce(ctx, part, rows)
 		return func() {
-			p.withdraw(ctx, part, rows) // first: what runs next may kill the worker
+			p.withdraw(ctx, part, rows) // before leave lets the next run begin, which may kill the worker
 			leave()
 			part.account.output.endRun(part, expected)
 		}
 	}
 }
 
-// enterAlone waits for room, and for the moment at which rows of the part may run alone. It has the turn.
+// enterAlone blocks until there is memory for the output of the run and the gate lets it run with nothing beside it. The
+// caller has the turn of the gate. It returns the expected output in bytes, which belongs into outputAccount.endRun.
 func (p *peer) enterAlone(ctx context.Context, part *heldPart) (expected int64) {
 	gate, tenant := p.server.gate, part.account.output
 	for {
@@ -67,8 +76,9 @@ func (p *peer) enterAlone(ctx context.Context, part *heldPart) (expected int64) 
 	}
 }
 
-// announce says that rows are about to run, and waits until the coordinator knows; not where there is no session, since a
-// lane serves other coordinators too.
+// announce tells the coordinator which rows are about to run, and blocks until it has acknowledged that. When the worker dies
+// in this run, the coordinator knows which rows the death counts against. announce does not wait where there is no session:
+// the lane serves other coordinators too.
 func (p *peer) announce(ctx context.Context, part *heldPart, rows []uint32) {
 	p.mu.Lock()
 	if p.dropped {
@@ -88,7 +98,8 @@ func (p *peer) announce(ctx context.Context, part *heldPart, rows []uint32) {
 	p.awaitAcknowledged(ctx, heard)
 }
 
-// heard is closed when the coordinator has all results that there are, or never will. The caller holds the lock.
+// newestAcknowledged returns a channel that is closed when the coordinator has acknowledged every result up to now, or is
+// forgotten. nil means that it has acknowledged all of them already. The caller holds p.mu.
 func (p *peer) newestAcknowledged() <-chan struct{} {
 	if len(p.results) == 0 {
 		return nil
@@ -100,7 +111,8 @@ func (p *peer) newestAcknowledged() <-chan struct{} {
 	return newest.acknowledged
 }
 
-// await waits until results are heard; nil: they are.
+// awaitAcknowledged blocks until the channel of newestAcknowledged is closed, the session ends, ctx is done, or
+// announceTimeout is over. A nil channel returns at once.
 func (p *peer) awaitAcknowledged(ctx context.Context, heard <-chan struct{}) {
 	sess := p.session.Load()
 	if heard == nil || sess == nil {
@@ -116,10 +128,11 @@ func (p *peer) awaitAcknowledged(ctx context.Context, heard <-chan struct{}) {
 	}
 }
 
-// withdraw says which of the rows have not ended, and run no more. Where they ran alone it waits until the coordinator knows
-// that, and of those that have ended: else the next row, should it kill the worker, would count as their third death.
+// withdraw tells the coordinator which announced rows have stopped running without an end, because they are parked. Rows that
+// had to run alone also wait until that is acknowledged. Otherwise the death of the worker in the next run would count against
+// them.
 func (p *peer) withdraw(ctx context.Context, part *heldPart, rows []uint32) {
-	p.report(part) // those that have
+	p.report(part) // results of rows that have ended
 	p.mu.Lock()
 	if p.dropped {
 		p.mu.Unlock()

@@ -5,87 +5,101 @@ import (
 	"sync"
 )
 
-// amount is rows and bytes, of a part, a credit or a budget.
+// amount is a number of rows together with their bytes: of a part, a credit or a budget.
 type amount struct{ rows, bytes int64 }
 
 func (a amount) plus(b amount) amount  { return amount{a.rows + b.rows, a.bytes + b.bytes} }
 func (a amount) minus(b amount) amount { return amount{a.rows - b.rows, a.bytes - b.bytes} }
-func (a amount) over(n int64) amount   { return amount{a.rows / n, a.bytes / n} }
-func (a amount) none() bool            { return a == amount{} }
-func (a amount) spent() bool           { return a.rows <= 0 || a.bytes <= 0 }
 
+// over divides both numbers by n.
+func (a amount) over(n int64) amount { return amount{a.rows / n, a.bytes / n} }
+
+// none reports whether both numbers are zero.
+func (a amount) none() bool { return a == amount{} }
+
+// spent reports whether one of the numbers is used up.
+func (a amount) spent() bool { return a.rows <= 0 || a.bytes <= 0 }
+
+// least returns the smaller number of rows and the smaller number of bytes.
 func least(a, b amount) amount { return amount{min(a.rows, b.rows), min(a.bytes, b.bytes)} }
-func most(a, b amount) amount  { return amount{max(a.rows, b.rows), max(a.bytes, b.bytes)} }
 
-// What a busy account is granted ahead of its parts is at most the budget over aheadShares and over the number of accounts;
-// an idle one gets at most the budget over idleShares. Credit can't be taken back, so this bounds what flows that have gone
-// quiet keep from the others.
+// most returns the larger number of rows and the larger number of bytes.
+func most(a, b amount) amount { return amount{max(a.rows, b.rows), max(a.bytes, b.bytes)} }
+
+// Shares of the budget that an account may be granted ahead of its parts. A busy account gets at most the budget divided by
+// aheadShares and by the number of accounts. An idle account gets at most the budget divided by idleShares. Credit can't be
+// taken back, so these shares bound the credit that silent flows withhold from the others.
 const (
 	aheadShares = 8
 	idleShares  = 1024
 )
 
-// maxCredit keeps credits within what their fields on the wire hold.
+// maxCredit keeps a credit within the range of its fields in messages.
 const maxCredit = 1 << 30
 
-// budget divides what the process may hold among accounts, one for each coordinator and flow. What an account uses is the
-// credit that its coordinator has left plus what the worker holds for it: parts until their last result is acknowledged,
-// results until they are. The policy, for rows and for bytes alike:
+// budget divides the rows and bytes that the process may hold among accounts. Each pair of coordinator and flow has an
+// account. An account uses two amounts: the credit that its coordinator still has, and the parts and results that the worker
+// holds for it. Parts and results count until they are acknowledged. The policy, for rows and for bytes alike:
 //
 //   - An account that holds nothing always has credit for one part, whatever the others use. So no flow starves.
-//   - Beyond that, no grant takes the sum of all uses over the budget. A part may overdraw its account's credit, so the sum
-//     may exceed the budget by one part for each account; and by what functions pass on, which cannot be refused: while
-//     that is so, only the credit for one part is granted.
-//   - Busy accounts share, evenly, what the idle ones don't use, with one share left over for the next that comes: one
-//     account alone gets half. Busy is who holds something, or sent something among the last rows that fill the budget.
-//   - No account gets much further ahead of its parts than keeps its coordinator sending.
+//   - Beyond that, no grant takes the sum of all uses over the budget. A part may overdraw its account's credit, so the sum may exceed
+//     the budget by one part for each account. Output of functions can't be refused, so it may exceed the budget too; as long as it
+//     does, accounts are granted only the credit for one part.
+//   - Busy accounts share evenly the part of the budget that idle accounts don't use. One more share stays free for the next account that
+//     becomes busy, so a single account gets half. An account is busy while it holds something, and after it has sent something until all
+//     accounts together have sent as many rows as the budget has.
+//   - An account gets only so far ahead of its parts as keeps its coordinator sending.
 //
-// It keeps no time and starts nothing. Its methods may be called by several goroutines.
+// Example: with a budget of 1,000 rows and two busy accounts each may use up to 333 rows.
+//
+// budget measures no time and starts no goroutine. Its methods may be called by several goroutines.
 type budget struct {
 	total amount
 
 	mu       sync.Mutex
-	accounts int // open ones
-	busy     int
-	used     amount     // by all accounts
-	idle     amount     // by those that are not busy
-	held     amount     // by all accounts
-	sent     int64      // rows, ever
-	recent   *list.List // of *account: who sent something lately, the latest last
-	starved  map[*account]bool
+	accounts int               // number of open accounts
+	busy     int               // number of busy accounts
+	used     amount            // sum over all accounts of credit and held
+	idle     amount            // the share of used that idle accounts have
+	held     amount            // sum over all accounts
+	sent     int64             // rows that all accounts have sent since the start
+	recent   *list.List        // *account; the accounts that sent something lately, the latest last
+	starved  map[*account]bool // accounts that got less credit than they could use
 }
 
-// account is one flow of one coordinator. Its fields are guarded by the budget's lock.
+// account is the share of the budget that one flow of one coordinator uses. Its fields are guarded by the budget's lock.
 type account struct {
 	budget *budget
-	wake   func() // tells the owner to call grant again; must not block
-	left   amount // credit not used; below zero where the last part overdrew it
-	held   amount
-	part   amount        // the last one
-	sent   int64         // the budget's rows when this one last sent
-	recent *list.Element // its place in the budget's list; nil if it is not there
+	wake   func()        // makes the owner call grant again; must not block
+	left   amount        // credit that is not used; below zero when the last part overdrew it
+	held   amount        // parts and results in this worker
+	part   amount        // size of the last part
+	sent   int64         // budget.sent when this account last sent something
+	recent *list.Element // place in budget.recent; nil when it is not there
 	closed bool
 
-	output *outputAccount // what it has of the room for what functions pass on; set by who opens it
+	output *outputAccount // this account's share of the memory for output; set when the account is opened
 }
 
-// holdOutput counts what functions passed on, which needs no credit; made: it is the first time that it is counted.
+// holdOutput counts output of functions, for which there is no credit. made says that this output is counted for the first
+// time.
 func (a *account) holdOutput(bytes int64, made bool) {
 	a.hold(amount{bytes: bytes})
 	a.output.hold(bytes, made)
 }
 
-// releaseOutput counts it out.
+// releaseOutput counts output out.
 func (a *account) releaseOutput(bytes int64) {
 	a.release(amount{bytes: bytes})
 	a.output.release(bytes)
 }
 
+// newBudget makes a budget without accounts.
 func newBudget(total amount) *budget {
 	return &budget{total: total, recent: list.New(), starved: map[*account]bool{}}
 }
 
-// sums is what all accounts use and hold together.
+// sums returns the uses of all accounts together.
 func (b *budget) sums() (s struct{ used, held amount }) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -93,7 +107,7 @@ func (b *budget) sums() (s struct{ used, held amount }) {
 	return s
 }
 
-// open adds an account without credit.
+// open adds an account, which has no credit yet. wake is called when a grant might give more than the one before.
 func (b *budget) open(wake func()) *account {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -101,11 +115,14 @@ func (b *budget) open(wake func()) *account {
 	return &account{budget: b, wake: wake}
 }
 
-// uses and busy are called with the lock held.
+// uses returns the credit and the held amount together. The caller holds the lock.
 func (a *account) uses() amount { return most(a.left, amount{}).plus(a.held) }
-func (a *account) busy() bool   { return a.recent != nil || !a.held.none() }
 
-// change alters an account, keeps the sums, and wakes who got less than it could use if there is more room now.
+// busy reports whether the account holds something or has sent something lately. The caller holds the lock.
+func (a *account) busy() bool { return a.recent != nil || !a.held.none() }
+
+// change runs f, which alters the account, and keeps the sums right. If the account uses less afterwards, change wakes the
+// accounts that got too little.
 func (a *account) change(f func()) {
 	wake := a.budget.change(a, f)
 	for _, w := range wake {
@@ -113,6 +130,7 @@ func (a *account) change(f func()) {
 	}
 }
 
+// change does the part of account.change that needs the lock. It returns the accounts to wake, which happens without the lock.
 func (b *budget) change(a *account, f func()) (wake []*account) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -131,7 +149,7 @@ func (b *budget) change(a *account, f func()) (wake []*account) {
 	return wake
 }
 
-// count adds an account to the sums, or takes it out.
+// count adds an account to the sums, or subtracts it where sign is -1.
 func (b *budget) count(a *account, sign int64) {
 	uses, held := a.uses(), a.held
 	if sign < 0 {
@@ -145,7 +163,8 @@ func (b *budget) count(a *account, sign int64) {
 	}
 }
 
-// forget ends the business of those that sent nothing for a whole budget of rows.
+// forget ends the busy state of accounts that have sent nothing while all accounts together sent as many rows as the budget
+// has.
 func (b *budget) forget() {
 	for e := b.recent.Front(); e != nil; e = b.recent.Front() {
 		a := e.Value.(*account)
@@ -159,8 +178,8 @@ func (b *budget) forget() {
 	}
 }
 
-// spend takes a part in: what was credit is held. It reports false, and changes nothing, where there was no credit left to
-// overdraw.
+// spend turns credit into held rows and bytes, for a part that has come. It returns false, and changes nothing, where no
+// credit was left.
 func (a *account) spend(part amount) (ok bool) {
 	a.change(func() {
 		if a.left.spent() {
@@ -179,16 +198,16 @@ func (a *account) spend(part amount) (ok bool) {
 	return ok
 }
 
-// skip takes credit for a part that is not held.
+// skip uses up credit for a part that the worker does not hold.
 func (a *account) skip(part amount) { a.change(func() { a.left = a.left.minus(part) }) }
 
-// hold adds what nobody asked credit for: results.
+// hold counts an amount for which there was no credit, such as results.
 func (a *account) hold(n amount) { a.change(func() { a.held = a.held.plus(n) }) }
 
-// release gives back what was held.
+// release gives back an amount that was held.
 func (a *account) release(n amount) { a.change(func() { a.held = a.held.minus(n) }) }
 
-// close takes back all credit, for good. What is held stays so until it is released.
+// close takes back all credit for good. Held amounts stay counted until they are released.
 func (a *account) close() {
 	a.change(func() {
 		if a.closed {
@@ -205,8 +224,8 @@ func (a *account) close() {
 	})
 }
 
-// renew starts a session's credit: it returns all that the account has left, which the coordinator forgot with the session
-// before. What it sends again uses this credit.
+// renew starts the credit of a new session. It returns the whole credit of the account: the coordinator has forgotten the
+// credit of the session before. Parts that the coordinator sends again use this credit.
 func (a *account) renew() (left amount) {
 	a.change(func() {
 		a.left = most(a.left, amount{})
@@ -216,13 +235,14 @@ func (a *account) renew() (left amount) {
 	return left
 }
 
-// grant gives the account more credit where it is short of it, and returns how much.
+// grant gives the account more credit where it is short of credit, and returns how much.
 func (a *account) grant() (more amount) {
 	a.change(func() { more = a.topUp() })
 	return more
 }
 
-// topUp is called within change, while the account is not counted in the sums.
+// topUp adds credit, as the policy of budget allows, and returns how much. change calls it while the account is not in the
+// sums.
 func (a *account) topUp() (more amount) {
 	if a.closed {
 		return amount{}
@@ -235,7 +255,8 @@ func (a *account) topUp() (more amount) {
 	if target.rows < want.rows || target.bytes < want.bytes {
 		a.budget.starved[a] = true
 	}
-	// In lumps, so that not every part is followed by a credit; and never so little that nothing may be sent for it.
+	// Credit is granted in large steps, so that not every part is followed by a credit message, and never so little that no part
+	// may be sent for it.
 	half := target.over(2)
 	if target.spent() || (a.left.rows > half.rows && a.left.bytes > half.bytes) {
 		return amount{}
@@ -245,7 +266,7 @@ func (a *account) topUp() (more amount) {
 	return more
 }
 
-// wants is how much credit the account should have ahead of its parts.
+// wants returns how much credit the account should have ahead of its parts.
 func (a *account) wants() amount {
 	b := a.budget
 	ahead := b.total.over(aheadShares * int64(b.accounts))
@@ -255,12 +276,12 @@ func (a *account) wants() amount {
 	return least(most(ahead, amount{1, 1}), amount{maxCredit, maxCredit})
 }
 
-// room is how much more the account may use; none where a part like its last would not fit.
+// room returns how much more the account may use. It is zero where a part like the last one would not fit.
 func (a *account) room() amount {
 	b := a.budget
 	free := b.total.minus(b.used).minus(a.uses())
 	if a.busy() {
-		share := b.total.minus(b.idle).over(int64(b.busy) + 2) // itself, the others, and the next that comes
+		share := b.total.minus(b.idle).over(int64(b.busy) + 2) // this account, the other busy ones, and the next one
 		free = least(free, share.minus(a.uses()))
 	}
 	if free.rows < a.part.rows || free.bytes < a.part.bytes {

@@ -6,39 +6,42 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// outletShare is the part of an outlet that each flow is sure of, whatever is untaken of the others.
+// backlogShares divides the limit of untaken output: each flow may use the limit divided by backlogShares, whatever the others
+// use.
 const backlogShares = 16
 
-// outlet is the way of what functions pass on through one coordinator to its clients. The coordinator tells how much of it clients
-// have not taken yet, and how much that may be, so that a client which takes its answers slowly slows its flow down, instead of
-// using up the coordinator's memory. What is untaken and what this worker holds for the coordinator count together. The policy:
+// clientBacklog knows how much output the clients of one coordinator have not taken yet, and how much that may be. The
+// coordinator tells both. So a client that takes its answers slowly slows its own flow down, instead of using up the
+// coordinator's memory. Untaken output and the output that this worker holds for the coordinator count together as used. The
+// policy:
 //
-//   - A run begins as long as that, and what the runs under way are expected to make, is within the limit.
+//   - A run begins as long as the used and the expected output are within the limit.
 //   - One run may always be under way while no more than half of the limit is used.
-//   - Each flow is sure of a small share, and may always begin one run while nothing of it is held or untaken, nor runs. So a
-//     flow whose clients take nothing can't hold up another one.
-//   - The output of a run without keys, which may be large, leaves in pieces under the same rules.
+//   - Each flow has a small share of its own. It may always begin one run while none of its output is used and no run of it is under way.
+//     So a flow whose clients take nothing can't stop another flow.
+//   - A run without keys may have much output. This output leaves in pieces, under the same rules.
 //
-// No run waits for clients once its rows are asked back, the worker drains, or the coordinator is forgotten: its output goes to
-// the coordinator then, or nowhere. Coordinators of earlier builds have no limit.
+// No run waits for clients when its rows are handed back, when the worker drains, or when the coordinator is forgotten.
+// Coordinators of earlier builds have no limit.
 //
-// Its fields are guarded by the room's lock.
+// The fields are guarded by the lock of memory.
 type clientBacklog struct {
 	memory *outputMemory
 
-	limit        int64            // bytes; 0: none
-	untaken      map[string]int64 // bytes, by flow
-	untakenTotal int64            // of untaken
-	held         int64            // of all accounts, as is what follows
-	expected     int64
-	running      int
+	limit        int64            // bytes; 0 means no limit
+	untaken      map[string]int64 // bytes by flow, as the coordinator told last
+	untakenTotal int64            // sum of untaken
+	held         int64            // bytes that this worker holds for the coordinator, over all flows
+	expected     int64            // bytes that the runs under way are expected to make
+	running      int              // runs under way
 }
 
+// newClientBacklog makes the backlog of a coordinator that has told nothing yet, so it has no limit.
 func newClientBacklog(m *outputMemory) *clientBacklog {
 	return &clientBacklog{memory: m, untaken: map[string]int64{}}
 }
 
-// begin is the beginning of a session: what the one before told is forgotten.
+// reset begins a session: it forgets the numbers of the session before and takes those of the handshake.
 func (b *clientBacklog) reset(hello *pb.Hello, untaken []*pb.Untaken) {
 	b.memory.mu.Lock()
 	defer b.memory.mu.Unlock()
@@ -47,7 +50,7 @@ func (b *clientBacklog) reset(hello *pb.Hello, untaken []*pb.Untaken) {
 	b.apply(untaken)
 }
 
-// told takes in what a message says.
+// update takes the numbers that a message of the coordinator has, if any.
 func (b *clientBacklog) update(m *pb.CoordinatorMessage) {
 	if len(m.GetUntaken()) == 0 && m.GetUntakenLimit() == 0 {
 		return
@@ -60,7 +63,7 @@ func (b *clientBacklog) update(m *pb.CoordinatorMessage) {
 	b.apply(m.GetUntaken())
 }
 
-// take takes in how much is untaken of some flows. It is called with the lock held.
+// apply stores how much output of some flows is untaken. The numbers are totals, not changes. The caller holds the lock.
 func (b *clientBacklog) apply(all []*pb.Untaken) {
 	for _, u := range all {
 		flow, bytes := u.GetFlow(), int64(u.GetBytes())
@@ -72,10 +75,10 @@ func (b *clientBacklog) apply(all []*pb.Untaken) {
 	b.memory.notify()
 }
 
-// close has no run wait for the coordinator's clients any more.
+// close lets no run wait for the coordinator's clients any more.
 func (b *clientBacklog) close() { b.reset(nil, nil) }
 
-// goesOn reports whether what a run makes may go on to clients. It is called with the room's lock held.
+// clientsKeepUp reports whether the policy of clientBacklog lets one more run begin. The caller holds the lock.
 func (a *outputAccount) clientsKeepUp() bool {
 	b, its := a.backlog, a.backlog.untaken[a.flow]+a.held
 	switch used := b.untakenTotal + b.held; {
@@ -89,8 +92,8 @@ func (a *outputAccount) clientsKeepUp() bool {
 	return true
 }
 
-// pass waits until a piece of what a run of the part has made may leave for the coordinator; left is how many bytes of the run are
-// still here, the piece among them. It returns at once when ctx is done.
+// waitToSend blocks until a piece of a run's output may go to the coordinator, or ctx is done. bytes is the size of the piece;
+// left is the size of all output of the run that is still here, the piece included.
 func (a *outputAccount) waitToSend(ctx context.Context, p *heldPart, bytes, left int64) {
 	m := a.memory
 	m.mu.Lock()
@@ -99,7 +102,7 @@ func (a *outputAccount) waitToSend(ctx context.Context, p *heldPart, bytes, left
 		return
 	}
 	if m.growing == p {
-		m.growing = nil // it grows no more, and may be here for long
+		m.growing = nil // the run has ended and does not grow; its output may wait here for long
 	}
 	before := a.handBacks
 	m.stalled, a.stalled = m.stalled+left, a.stalled+left
@@ -109,7 +112,7 @@ func (a *outputAccount) waitToSend(ctx context.Context, p *heldPart, bytes, left
 	m.notify()
 }
 
-// passes reports whether a piece may leave. It is called with the room's lock held.
+// pieceMayLeave reports whether a piece of output may go to the coordinator. The caller holds the lock.
 func (a *outputAccount) pieceMayLeave(bytes int64) bool {
 	b, its := a.backlog, a.backlog.untaken[a.flow]+a.held
 	switch used := b.untakenTotal + b.held; {
@@ -121,7 +124,8 @@ func (a *outputAccount) pieceMayLeave(bytes int64) bool {
 	return true
 }
 
-// recall lets the runs go on that wait for clients, as rows of the account are asked back: these may be among them.
+// handBack notes that rows of the account are handed back, and lets its runs go on that wait for clients. Their rows may be
+// among those.
 func (a *outputAccount) handBack() {
 	a.memory.mu.Lock()
 	defer a.memory.mu.Unlock()
@@ -129,7 +133,7 @@ func (a *outputAccount) handBack() {
 	a.memory.notify()
 }
 
-// drain has no run wait for clients any more.
+// drain lets no run wait for clients any more.
 func (m *outputMemory) drain() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

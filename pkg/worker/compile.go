@@ -12,7 +12,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
 )
 
-// compileSafely makes a panic an error: documents must not end sessions, and others wait for the same plan.
+// compileSafely calls compile. A panic becomes an error with code INTERNAL, because documents must not end a session, and
+// because other coordinators wait for the same plan.
 func (f *flows) compileSafely(d definitionDocuments) (p *flowexec.Plan, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -22,7 +23,8 @@ func (f *flows) compileSafely(d definitionDocuments) (p *flowexec.Plan, err erro
 	return f.compile(d)
 }
 
-// compile compiles against what this build registered, and checks what connectors need of this process.
+// compile makes a plan of documents with the functions of this build. It also checks whether this process may read the files
+// and environment variables that the connectors name.
 func (s *server) compile(d definitionDocuments) (*flowexec.Plan, error) {
 	b, err := definition.NewBundle(d.documents)
 	if err != nil {
@@ -49,7 +51,7 @@ func (s *server) compile(d definitionDocuments) (*flowexec.Plan, error) {
 	return p, nil
 }
 
-// mistakes are an error's reasons, one text each.
+// mistakes returns the texts of all mistakes that err consists of, one text for each.
 func mistakes(err error) []string {
 	var all []string
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
@@ -68,7 +70,8 @@ func mistakes(err error) []string {
 	return all
 }
 
-// misfit is why good documents don't compile here: this build's functions have other modes or row types.
+// unfitError wraps the reason why right documents don't compile here: the functions of this build have another mode or other
+// row types, or are missing.
 type unfitError struct{ error }
 
 func (m unfitError) Unwrap() error { return m.error }

@@ -14,31 +14,35 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// connectorKey names what one document makes of a connector.
+// connectorKey names a connector by its document: the name, and the digest of the text.
 type connectorKey struct {
 	name   string
 	digest batch.Digest // of the document
 }
 
-// standings know how the connectors stand that plans need, and have them opened before rows do. Its methods may be called by several
-// goroutines; one, watch, looks how they stand.
+// connectorStates opens the connectors of plans before rows need them, keeps them open, and knows whether each of them works.
+// Sessions report changes to coordinators. Its methods may be called by several goroutines; watch runs in one.
+//
+//	opening ──► connected ◄──► degraded
+//	   └─────────────────────────▲
 type connectorStates struct {
 	pool *connector.Pool
-	wake chan struct{} // holds a token while something may stand otherwise
+	wake chan struct{} // holds a token when watch should look at once
 
 	mu         sync.Mutex
 	connectors map[connectorKey]*heldConnector // guarded by mu
 
-	// now is how they stand; another map takes its place when one stands otherwise.
+	// states has the last known state of each connector. The map is never changed: a change stores another map.
 	states atomic.Pointer[map[connectorKey]*pb.ConnectorState]
 }
 
-// held is a connector that plans need.
+// heldConnector is an open connector together with the number of plans that need it.
 type heldConnector struct {
 	kept  *connector.Kept
 	plans int
 }
 
+// newConnectorStates makes the states of a pool of connections. The pool wakes watch when a connection changes.
 func newConnectorStates(pool *connector.Pool) *connectorStates {
 	s := &connectorStates{pool: pool, wake: make(chan struct{}, 1), connectors: map[connectorKey]*heldConnector{}}
 	s.states.Store(&map[connectorKey]*pb.ConnectorState{})
@@ -46,7 +50,7 @@ func newConnectorStates(pool *connector.Pool) *connectorStates {
 	return s
 }
 
-// look has watch look soon.
+// wakeWatch makes watch look at the connectors soon.
 func (s *connectorStates) wakeWatch() {
 	select {
 	case s.wake <- struct{}{}:
@@ -54,7 +58,7 @@ func (s *connectorStates) wakeWatch() {
 	}
 }
 
-// keep has the connectors opened and kept for one more plan.
+// keep opens the connectors for one more plan and keeps them open. release takes the returned keys.
 func (s *connectorStates) keep(connectors []*definition.Connector) []connectorKey {
 	keys := make([]connectorKey, len(connectors))
 	s.mu.Lock()
@@ -74,7 +78,7 @@ func (s *connectorStates) keep(connectors []*definition.Connector) []connectorKe
 	return keys
 }
 
-// release takes back what keep did.
+// release counts out a plan that needed these connectors. A connector that no plan needs is closed.
 func (s *connectorStates) release(keys []connectorKey) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -88,7 +92,7 @@ func (s *connectorStates) release(keys []connectorKey) {
 	s.wakeWatch()
 }
 
-// inForce says that a flow runs with the connectors from now on.
+// inForce tells the pool that a flow now runs with these connectors, so that the rules for documents in force hold for them.
 func (s *connectorStates) inForce(keys []connectorKey) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,8 +103,8 @@ func (s *connectorStates) inForce(keys []connectorKey) {
 	}
 }
 
-// watch looks how the connectors stand, once in storesEvery and when it is told to, until stop is closed. Then it calls changed if
-// one stands otherwise than before.
+// watch looks at the connectors every second, and whenever it is woken, until stop is closed. It calls changed when a state
+// has changed.
 func (s *connectorStates) watch(stop <-chan struct{}, changed func()) {
 	every := time.NewTicker(connectorsEvery)
 	defer every.Stop()
@@ -117,7 +121,8 @@ func (s *connectorStates) watch(stop <-chan struct{}, changed func()) {
 	}
 }
 
-// refresh reports whether one stands otherwise than before. As reasons change with every try, that of the first stays.
+// refresh reads the state of each connector and reports whether any has changed. While a connector stays degraded, its first
+// reason stays too: reasons change with every attempt.
 func (s *connectorStates) refresh() (changed bool) {
 	s.mu.Lock()
 	all := maps.Clone(s.connectors)
@@ -139,16 +144,17 @@ func (s *connectorStates) refresh() (changed bool) {
 	return changed
 }
 
+// standingOnWire translates a connection's state into that of a message.
 var standingOnWire = map[connector.Standing]pb.ConnectorState_Standing{
 	connector.Opening:   pb.ConnectorState_STANDING_UNSPECIFIED,
 	connector.Connected: pb.ConnectorState_STANDING_CONNECTED,
 	connector.Degraded:  pb.ConnectorState_STANDING_DEGRADED,
 }
 
-// maxReason bounds why a connector is degraded, in bytes.
+// maxReasonBytes limits the reason for a degraded connector, in bytes.
 const maxReasonBytes = 500
 
-// reasonOf is a reason as one line for an operator.
+// oneLine makes a text one line of valid UTF-8 and cuts it after maxReasonBytes.
 func oneLine(text string) string {
 	text = strings.Join(strings.Fields(strings.ToValidUTF8(text, "?")), " ")
 	if len(text) > maxReasonBytes {
@@ -157,7 +163,8 @@ func oneLine(text string) string {
 	return text
 }
 
-// news is what of it a session was not told yet: told is how they stood when it was told last.
+// changesSince returns the states that differ from told, and stores the current states in told. A connector that is gone is
+// reported as GONE.
 func (s *connectorStates) changesSince(told *map[connectorKey]*pb.ConnectorState) []*pb.ConnectorState {
 	was, now := *told, *s.states.Load()
 	var news []*pb.ConnectorState

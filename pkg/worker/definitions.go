@@ -9,16 +9,17 @@ import (
 // maxDocumentBytes is the limit for the documents of one flow together.
 const maxDocumentBytes = 1 << 20
 
-// definitionDocuments are the documents of one revision, as Definition brings them.
+// definitionDocuments is the content of one Definition message: the documents of one revision of a flow.
 type definitionDocuments struct {
-	key       planKey
-	name      revisionKey // as the coordinator names it
-	recalled  bool
+	key       planKey     // digest computed here; names the plan within this process
+	name      revisionKey // revision as the coordinator names it
+	recalled  bool        // the flow does not run on this revision; only batches of an earlier time need it
 	documents []definition.Document
-	fresh     map[string]bool // connectors with which the flow does not run yet
+	fresh     map[string]bool // names of connectors with which the flow does not run yet; stricter rules hold for them
 }
 
-// readDefinition checks what can be wrong with the message itself; what is wrong with the documents, compiling tells.
+// readDefinition checks the message and makes definitionDocuments of it. It does not look for mistakes in the documents, which
+// compile does. An error means that the coordinator is defective.
 func readDefinition(m *pb.Definition) (definitionDocuments, error) {
 	name, err := readRevision(m.GetFlow(), m.GetRevision(), m.GetDigest())
 	d := definitionDocuments{key: planKey{flow: m.GetFlow()}, name: name, recalled: m.GetRecalled()}
@@ -51,7 +52,8 @@ func readDefinition(m *pb.Definition) (definitionDocuments, error) {
 	return d, nil
 }
 
-// define answers a Definition.
+// define acts on a Definition message: it has the documents compiled, keeps the plan for this coordinator, and answers with
+// Compiled. Documents with mistakes are answered with their mistakes; only a message that can't be read ends the session.
 func (sess *session) define(m *pb.Definition) error {
 	d, err := readDefinition(m)
 	if err != nil {
@@ -69,7 +71,9 @@ func (sess *session) define(m *pb.Definition) error {
 	return nil
 }
 
-// adopt keeps a plan for the coordinator and tells it. It returns one that the coordinator needs no more.
+// keepPlan stores a plan under the coordinator's name for it and puts the answer into the session's outbox. With the first
+// plan of a flow the coordinator gets credit for the flow. unused is the plan that was stored there before, which the caller
+// must release; nil means none.
 func (p *peer) keepPlan(sess *session, key revisionKey, plan *plan, answer *pb.Compiled) (unused *plan) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -86,7 +90,7 @@ func (p *peer) keepPlan(sess *session, key revisionKey, plan *plan, answer *pb.C
 	return unused
 }
 
-// forget drops a revision that the coordinator needs no more. Its parts that are under way go on.
+// forgetRevision acts on a Forget message: the coordinator sends no more parts on this revision. Parts that it has sent go on.
 func (sess *session) forgetRevision(m *pb.Forget) error {
 	key, err := readRevision(m.GetFlow(), m.GetRevision(), m.GetDigest())
 	if err != nil {
@@ -98,7 +102,8 @@ func (sess *session) forgetRevision(m *pb.Forget) error {
 	return nil
 }
 
-// activate takes note of revisions on which their flows run from now on.
+// activate acts on the list of revisions on which flows run from now on. Their connectors stay open, and the pool of
+// connections is told that their documents are in force.
 func (sess *session) activate(active []*pb.ActiveRevision) error {
 	for _, a := range active {
 		key, err := readRevision(a.GetFlow(), a.GetRevision(), a.GetDigest())
@@ -109,7 +114,7 @@ func (sess *session) activate(active []*pb.ActiveRevision) error {
 		p.mu.Lock()
 		plan := p.plans[key]
 		p.mu.Unlock()
-		if plan != nil { // which only this session's reader drops
+		if plan != nil { // it can't go away meanwhile: only this goroutine drops plans of this coordinator
 			sess.server.flows.keepConnectors(plan)
 			sess.server.connectors.inForce(plan.connectors)
 		}
@@ -117,7 +122,8 @@ func (sess *session) activate(active []*pb.ActiveRevision) error {
 	return nil
 }
 
-// abandon takes back what adopt keeps; the credit of a flow goes with its last revision.
+// dropPlan takes a plan away from the coordinator and returns it for the caller to release. The credit of a flow ends with its
+// last plan.
 func (p *peer) dropPlan(key revisionKey) (unused *plan) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -7,12 +7,17 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// settleTime is how long a draining worker waits for parts that crossed its Draining message before it ends a session that has
-// nothing left to tell.
+// crossingTime is how long a draining worker keeps a session open that has nothing left to deliver. Parts that the coordinator
+// sent before it received the message Draining arrive in this time.
 const crossingTime = 250 * time.Millisecond
 
-// drain takes nothing new, hands back what has not begun, and ends each session when everything that it has to tell is
-// acknowledged. It returns when no coordinator is left, or with an error when ctx is done first.
+// drain ends all sessions in good order. The worker tells each coordinator that it drains, hands back the rows that have not
+// begun, and ends each session when the coordinator has acknowledged every result. drain returns nil when no coordinator is
+// left, and an error when ctx is done first.
+//
+//	serving ──► draining: no new rows ──► all results acknowledged, crossingTime over ──► session ended
+//	                   │ ctx is done
+//	                   └──► error; Worker.serve cuts off the rest
 func (s *server) drain(ctx context.Context) error {
 	s.draining.Store(true)
 	s.output.drain()
@@ -47,8 +52,8 @@ func (s *server) drain(ctx context.Context) error {
 	}
 }
 
-// dismiss ends the sessions of coordinators that need the worker no more. It returns how many are left, and when to look
-// again if nothing changes before.
+// endIdleSessions ends the sessions of coordinators for which the worker has nothing left to do. It returns how many
+// coordinators are left, and after which time to look again; 0 means when s.changed says so.
 func (s *server) endIdleSessions() (left int, pause time.Duration) {
 	for _, p := range s.allPeers() {
 		wait, idle := p.isIdle()
@@ -69,7 +74,8 @@ func (s *server) endIdleSessions() (left int, pause time.Duration) {
 	return left, pause
 }
 
-// idle reports whether the coordinator waits for nothing, and how long parts on their way to the worker may still take.
+// isIdle reports whether the coordinator waits for nothing: the worker holds no part and no result for it. wait is how long
+// parts that crossed the message Draining may still arrive.
 func (p *peer) isIdle() (wait time.Duration, idle bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -78,7 +84,7 @@ func (p *peer) isIdle() (wait time.Duration, idle bool) {
 	}
 	sess := p.session.Load()
 	if sess == nil {
-		return crossingTime, true // its handshake is under way
+		return crossingTime, true // the first session is in its handshake
 	}
 	select {
 	case <-sess.ended:

@@ -7,44 +7,49 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
 )
 
-// flows are the flows of this process, each with its lanes, shared by all coordinators. Its methods may be called by
-// several goroutines; nothing is compiled or waited for under its lock.
+// flows has every flow of this process with its lanes, and every plan. All coordinators share them. Its methods may be called
+// by several goroutines. Nothing is compiled, and nothing blocks, while mu is held.
 type flows struct {
-	compile func(definitionDocuments) (*flowexec.Plan, error)
-	start   func(flow string, copies int) *flowexec.Lanes
-	// standings have the connectors of plans opened.
-	connectors    *connectorStates
-	forgetMetrics func(flow string) // drops the metrics of a flow that is over
-	// forgetFunction drops those of a function that a flow has no more; elsewhere: others have it.
+	compile       func(definitionDocuments) (*flowexec.Plan, error) // server.compile
+	start         func(flow string, copies int) *flowexec.Lanes     // starts the lanes of a flow
+	connectors    *connectorStates                                  // opens the connectors of plans
+	forgetMetrics func(flow string)                                 // drops the metrics of a flow that has ended
+	// forgetFunctionMetrics drops the metrics of a function that its flow does not have any more. elsewhere says that another
+	// flow has it.
 	forgetFunctionMetrics func(flow, function, mode string, elsewhere bool)
 	metrics               *metrics
 
-	resizing sync.Mutex // held while a flow's lanes change their number, so that the last plan says how many there are
+	resizing sync.Mutex // held while the number of a flow's lanes changes, so that the last plan decides
 
 	mu     sync.Mutex
 	byName map[string]*flow  // guarded by mu
 	plans  map[planKey]*plan // guarded by mu
-	// functions counts the plans that have a function, for each flow, and under the name "" for all flows; guarded by mu
+	// functions counts the plans that have a function: for each flow, and for all flows under the name "". Guarded by mu.
 	functions map[flowFunction]int
 
-	stopping sync.WaitGroup // lanes that nobody needs any more
+	stopping sync.WaitGroup // goroutines that stop lanes
 }
 
-// flow is one flow's lanes. They start with the first plan, and stop when the last is dropped and its rows have ended. Its
-// fields are guarded by the lock of flows.
+// flow has the lanes of one flow. The lanes start with the first plan of the flow, and stop when its last plan is released and
+// all its rows have ended. The fields are guarded by flows.mu.
+//
+//	addPlan ──► running ──► last plan released ──► last part ended ──► lanes stopped
+//	               ▲                 │
+//	               └── addPlan ──────┘
 type flow struct {
 	name        string
 	lanes       *flowexec.Lanes
-	wanted      int  // copies of the revision that a coordinator said last the flow is to run on
-	plans       int  // that are in use
-	running     int  // parts of which not all rows have ended
-	keepMetrics bool // whoever needed a plan last is gone, and did not say that the flow is over
+	wanted      int  // number of lanes that the active revision asks for
+	plans       int  // plans in use
+	running     int  // parts that have rows which have not ended
+	keepMetrics bool // the last user of a plan was lost, so the flow may come back
 }
 
-// functionOf is a function in a flow.
+// flowFunction names a function within a flow, by its mode too.
 type flowFunction struct{ flow, function, mode string }
 
-// count counts a plan's functions in (1) or out (-1), and returns those that its flow has no more. The caller holds the lock.
+// countFunctions adds plans, which is 1 or -1, to the count of each function of the plan. It returns the functions that the
+// flow does not have any more. The caller holds f.mu.
 func (f *flows) countFunctions(p *plan, plans int) (gone []flowFunction) {
 	for function, mode := range p.compiled.Functions() {
 		for _, flow := range []string{p.key.flow, ""} {
@@ -61,8 +66,8 @@ func (f *flows) countFunctions(p *plan, plans int) (gone []flowFunction) {
 	return gone
 }
 
-// join makes the plan one of its flow's, and starts the lanes where it is the first. Where the flow is to run on it, there are
-// as many lanes as it says from now on, whatever runs.
+// addPlan gives the plan the lanes of its flow, and starts them for the first plan. Where the flow is to run on this plan, the
+// number of lanes becomes the plan's, also while rows run.
 func (f *flows) addPlan(p *plan) {
 	copies := p.compiled.Copies()
 	f.resizing.Lock()
@@ -86,7 +91,7 @@ func (f *flows) addPlan(p *plan) {
 	}
 }
 
-// run hands a part to its flow's lanes. It does not block.
+// enqueue gives a part to the lanes of its flow. It does not block.
 func (f *flows) enqueue(flow *flow, part *flowexec.Part) {
 	f.mu.Lock()
 	flow.running++
@@ -95,7 +100,7 @@ func (f *flows) enqueue(flow *flow, part *flowexec.Part) {
 	lanes.Enqueue(part)
 }
 
-// ran says that all rows of a part have ended. Lanes call it.
+// partEnded counts out a part whose rows have all ended. Lanes call it.
 func (f *flows) partEnded(flow *flow) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -103,7 +108,7 @@ func (f *flows) partEnded(flow *flow) {
 	f.retire(flow)
 }
 
-// leave says that nobody needs a plan of the flow any more.
+// planRemoved counts out a plan of the flow that has no user any more.
 func (f *flows) planRemoved(flow *flow) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -111,13 +116,13 @@ func (f *flows) planRemoved(flow *flow) {
 	f.retire(flow)
 }
 
-// retire stops lanes that nobody needs. The caller holds the lock.
+// retire stops the lanes of a flow that has no plan and no rows. The caller holds f.mu.
 func (f *flows) retire(flow *flow) {
 	if flow.plans == 0 && flow.running == 0 && f.byName[flow.name] == flow {
 		delete(f.byName, flow.name)
 		f.stopping.Go(func() {
 			flow.lanes.Stop()
-			f.mu.Lock() // so that no other lanes start meanwhile
+			f.mu.Lock() // held until the metrics are gone, so that new lanes of this flow don't lose theirs
 			defer f.mu.Unlock()
 			if f.byName[flow.name] == nil && !flow.keepMetrics {
 				f.forgetMetrics(flow.name)
@@ -126,11 +131,11 @@ func (f *flows) retire(flow *flow) {
 	}
 }
 
-// stop ends idle lanes, in a goroutine since lanes can't wait for themselves.
+// stop stops lanes in a goroutine of its own, because the caller may be one of these lanes, and a lane can't wait for itself.
 func (f *flows) stop(lanes *flowexec.Lanes) { f.stopping.Go(lanes.Stop) }
 
-// release takes back rows that have not begun: those of these slots, nil for all, in parts that belong to whom it is asked
-// for. They end as returned, soon.
+// handBack takes rows back that have not begun: those in these slots, where nil means all, of the parts for which belongs
+// returns true. The rows end as returned, soon.
 func (f *flows) handBack(flow *flow, slots []batch.Range, belongs func(*flowexec.Part) bool) {
 	f.mu.Lock()
 	lanes := flow.lanes
@@ -138,7 +143,8 @@ func (f *flows) handBack(flow *flow, slots []batch.Range, belongs func(*flowexec
 	lanes.Release(slots, belongs)
 }
 
-// stopAll cancels what runs, takes back what does not, and waits for the lanes. Nobody may run a part meanwhile.
+// stopAll cancels the running rows, takes back the others, and waits until all lanes have stopped. No part may be enqueued
+// meanwhile.
 func (f *flows) stopAll() {
 	f.mu.Lock()
 	for name, flow := range f.byName {
@@ -149,7 +155,7 @@ func (f *flows) stopAll() {
 	f.stopping.Wait()
 }
 
-// lanesOf are the lanes of a flow; nil: it has none.
+// lanesOf returns the lanes of a flow, nil when it has none.
 func (f *flows) lanesOf(name string) *flowexec.Lanes {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -6,56 +6,67 @@ import (
 	"time"
 )
 
-// A closing of the gate, for runs under way to end, is as short as that allows; see gate.
+// Times for which the gate is closed, so that the runs under way can end; see gate.
 const (
 	shortestClosing = 20 * time.Millisecond
 	longestClosing  = time.Second
-	// openTimes is how many times longer the gate is open between two closings than it was closed.
+	// openFactor is how many times longer the gate is open between two closings than it was closed.
 	openFactor = 4
 )
 
-// gate lets runs begin, and keeps others out where a row is to run alone: two workers died of it, and a third death is to be
-// its own. The rows of other flows pay for that with moments only, however long calls take that are under way. The policy:
+// gate lets runs begin. It keeps other runs out while a row runs alone: two workers died while they ran that row, and a third
+// death is to prove that this row is the cause. Rows of other flows wait only for moments, however long the calls under way
+// take. The policy:
 //
-//   - One such row at a time has the turn. It runs as soon as nothing else does. While it waits for that others begin, except
-//     during short closings: where all that is under way ends within one, the row has its moment.
-//   - A closing that was too short is followed by one twice as long, up to longestClosing, and the gate is open openTimes as
-//     long before that.
-//   - After a closing of longestClosing the row runs beside what is still under way, which has run so long without harm. Runs
-//     that a worker died of are never beside it: for their end it waits on.
-//   - Others may begin again when the row has run for longestClosing. Those that a worker died of wait until it has ended.
+//   - One row at a time has the turn to run alone. It runs as soon as nothing else runs. Until then other runs may begin, except during
+//     short closings. If all runs under way end within a closing, the row runs.
 //
-// So nobody is kept out for more than twice longestClosing, nor for more than a fifth of the time; and a row that must run
-// alone gets to run although calls never end all at once.
+//   - After a closing that was too short the gate is open for openFactor times as long, and the next closing is twice as long, up to
+//     longestClosing.
+//
+//   - After a closing of longestClosing the row runs beside the runs that are still under way: they have run for so long without harm.
+//     This does not hold for suspects, which are runs of rows that one worker died of. For their end the row waits.
+//
+//   - Other runs may begin again when the row has run for longestClosing. Suspects wait until the row has ended.
+//
+//     takeTurn            closeForAlone                     returnTurn
+//     open ─────────────► open, ─────────────────► closed ─► alone ───────────► open
+//     turn taken ◄───────────────┘
+//     too short
+//
+// So no run waits for more than twice longestClosing, and the gate is closed for at most a fifth of the time. A row that must
+// run alone gets to run even where there is always a call under way.
 type gate struct {
-	turn chan struct{} // has a token while a row is to run alone, or does
+	turn chan struct{} // holds a token while a row waits to run alone, or runs alone
 
-	mu          sync.Mutex
-	ordinary    int           // runs under way of rows that no worker died of; guarded by mu, as what follows
+	mu sync.Mutex
+	// The fields below are guarded by mu. ordinary counts runs under way of rows that no worker died of.
+	ordinary    int
 	suspects    int           // runs under way of rows that a worker died of once
 	aloneRuns   bool          // the row that has the turn runs
 	closed      bool          // a closing is under way
-	aloneUntil  time.Time     // while a row runs alone: when others may begin again
-	entering    int           // runs that wait to begin
-	waiting     int           // goroutines that wait for changed: these, and the one that has the turn
-	changed     chan struct{} // closed, and replaced, when those that wait are to look again
+	aloneUntil  time.Time     // while a row runs alone: when other runs may begin again
+	entering    int           // runs that wait in begin
+	waiting     int           // goroutines that wait for changed: those in begin, and the one that has the turn
+	changed     chan struct{} // closed, and replaced by a new channel, when waiting goroutines should look again
 	closingTime time.Duration // how long the next closing may be
-	closedAt    time.Time     // when the last one began
-	nextClosing time.Time     // before then there is none
+	closedAt    time.Time     // when the last closing began
+	nextClosing time.Time     // the gate is not closed again before then
 }
 
+// newGate makes an open gate.
 func newGate() *gate {
 	return &gate{turn: make(chan struct{}, 1), changed: make(chan struct{}), closingTime: shortestClosing}
 }
 
-// begin waits until a run may begin, or ctx is done: then the run has to find that out for itself. marked: a worker died of its
-// rows. end must be called after it.
-func (g *gate) begin(ctx context.Context, marked bool) {
+// begin blocks until a run may begin, or ctx is done; the run has to check ctx itself. suspect says that a worker died of
+// these rows. end must be called after the run in both cases.
+func (g *gate) begin(ctx context.Context, suspect bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.entering++
 	for ctx.Err() == nil {
-		if g.closed || marked && g.aloneRuns {
+		if g.closed || suspect && g.aloneRuns {
 			g.wait(ctx, time.Time{})
 		} else if !g.aloneUntil.IsZero() && time.Now().Before(g.aloneUntil) {
 			g.wait(ctx, g.aloneUntil)
@@ -64,28 +75,29 @@ func (g *gate) begin(ctx context.Context, marked bool) {
 		}
 	}
 	g.entering--
-	if marked {
+	if suspect {
 		g.suspects++
 	} else {
 		g.ordinary++
 	}
 }
 
-// end says that a run is no longer under way.
-func (g *gate) end(marked bool) {
+// end says that a run is over.
+func (g *gate) end(suspect bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if marked {
+	if suspect {
 		g.suspects--
 	} else {
 		g.ordinary--
 	}
-	if g.suspects == 0 { // the last one, or the last that a row can't run beside
+	if g.suspects == 0 { // only then the row that has the turn may be able to run
 		g.notify()
 	}
 }
 
-// await waits for the turn to run alone; false: ctx is done, and there is nothing to give back.
+// takeTurn blocks until the caller has the turn to run a row alone. It returns false when ctx is done; then there is no turn
+// to return.
 func (g *gate) takeTurn(ctx context.Context) bool {
 	select {
 	case g.turn <- struct{}{}:
@@ -95,7 +107,8 @@ func (g *gate) takeTurn(ctx context.Context) bool {
 	}
 }
 
-// rest has the one that has the turn wait until nothing runs or wants to, the gate may be closed again, or ctx is done.
+// waitToClose blocks, for the caller that has the turn, until the gate may be closed again, nothing runs or waits, or ctx is
+// done.
 func (g *gate) waitToClose(ctx context.Context) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -104,8 +117,9 @@ func (g *gate) waitToClose(ctx context.Context) {
 	}
 }
 
-// close keeps others out until the row that has the turn may run, and reports that it may: then give must be called after it. It
-// also says so when ctx is done. False: the gate is open again, and rest says for how long.
+// closeForAlone keeps other runs out until the row that has the turn may run. It returns true when it may, also when ctx is
+// done: then returnTurn must be called after the run. It returns false when the closing was too short: the gate is open again,
+// and waitToClose waits for the next time.
 func (g *gate) closeForAlone(ctx context.Context) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -125,11 +139,11 @@ func (g *gate) closeForAlone(ctx context.Context) bool {
 		return false
 	}
 	g.aloneRuns = true
-	g.notify() // they wait for until now
+	g.notify() // the waiting runs wait until aloneUntil from now on
 	return true
 }
 
-// give gives the turn back after the row has run.
+// returnTurn ends the run of the row that ran alone and gives the turn back.
 func (g *gate) returnTurn() {
 	g.mu.Lock()
 	g.aloneRuns = false
@@ -138,7 +152,7 @@ func (g *gate) returnTurn() {
 	<-g.turn
 }
 
-// open lets others begin, for some time. It is called with the lock held.
+// open lets other runs begin and sets when the gate may be closed next. The caller holds the lock.
 func (g *gate) open() {
 	now := time.Now()
 	if g.aloneUntil.After(now) {
@@ -149,8 +163,8 @@ func (g *gate) open() {
 	g.notify()
 }
 
-// wait waits for a change, until then at the longest, or until ctx is done. Without a then there is no such bound. It is called
-// with the lock held.
+// wait blocks until changed is closed, the time then has come, or ctx is done. A zero time means no limit. The caller holds
+// the lock, which wait gives up meanwhile.
 func (g *gate) wait(ctx context.Context, then time.Time) {
 	changed := g.changed
 	g.waiting++
@@ -172,7 +186,7 @@ func (g *gate) wait(ctx context.Context, then time.Time) {
 	}
 }
 
-// tell has those look again that wait. It is called with the lock held.
+// notify wakes everything that waits, to look again. The caller holds the lock.
 func (g *gate) notify() {
 	if g.waiting > 0 {
 		close(g.changed)

@@ -9,10 +9,11 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// handshakeTimeout bounds how long a coordinator may take to say Hello, and the worker to answer it.
+// handshakeTimeout limits the time from the opening of a session until the Welcome can be sent, Hello of the coordinator
+// included.
 const handshakeTimeout = 10 * time.Second
 
-// Why sessions end that nobody is to blame for.
+// Reasons for the end of a session. None of them is a fault of either side.
 var (
 	errReplaced         = batch.Errorf(batch.CodeCancelled, "the coordinator has begun another session")
 	errRestarted        = batch.Errorf(batch.CodeCancelled, "the coordinator has begun anew")
@@ -23,7 +24,8 @@ var (
 	errHandshakeTimeout = batch.Errorf(batch.CodeDeadline, "the handshake was not over within %s", handshakeTimeout)
 )
 
-// greet answers the first message of a session: it finds or makes the coordinator's peer, and makes k its session.
+// greet answers Hello, the first message of a session. It checks that both sides can work together, finds or makes the
+// coordinator's peer, and makes this session the peer's current one. It returns an error where the session must not go on.
 func (sess *session) greet(m *pb.CoordinatorMessage) error {
 	hello := m.GetHello()
 	switch {
@@ -47,7 +49,7 @@ func (sess *session) greet(m *pb.CoordinatorMessage) error {
 	sess.log = sess.server.log.With("coordinator", hello.GetCoordinator())
 	agreed, err := sess.join(m, hello.GetResume(), m.GetResultsReceived())
 	if err == nil && !agreed {
-		// One more time: a new peer agrees with everybody.
+		// The second attempt makes a new peer, which has sent no results and so agrees with any coordinator.
 		sess.server.metrics.peersAnew.Inc()
 		sess.log.Warn("this coordinator has other results than were sent to it: it is forgotten, and begins anew", "received", m.GetResultsReceived())
 		_, err = sess.join(m, false, 0)
@@ -55,9 +57,11 @@ func (sess *session) greet(m *pb.CoordinatorMessage) error {
 	return err
 }
 
-// join makes k the session of the coordinator's peer. Where resume is false, or the coordinator is not known, that is a new
-// one. agreed is false where the coordinator says that it has received results which were not sent, or lacks some that it
-// has acknowledged: then its peer is dropped, and the session has none.
+// join makes this session the current one of the coordinator's peer. The peer is a new one where resume is false or the
+// coordinator is not known. received is the number of the last result that the coordinator has.
+//
+// agreed is false where the two sides remember different results: the coordinator has results that this worker never sent, or
+// lacks results that it has acknowledged. Then join drops the peer, and the session has no peer.
 func (sess *session) join(m *pb.CoordinatorMessage, resume bool, received uint64) (agreed bool, err error) {
 	p, before, err := sess.server.findPeer(m.GetHello(), resume)
 	if err != nil {
@@ -80,19 +84,21 @@ func (sess *session) join(m *pb.CoordinatorMessage, resume bool, received uint64
 	return false, nil
 }
 
-// maxSecret bounds a coordinator's secret, in bytes.
+// maxSecretBytes is the largest secret of a coordinator that the worker accepts.
 const maxSecretBytes = 64
 
-// peerOf is the key of a coordinator's peer. Who knows the coordinator's id, and not the secret that it drew for this worker,
-// finds another peer, and disturbs nobody.
+// peerKey is the key of a coordinator's peer in server.peers: its id together with the secret that it drew for this worker. A
+// process that knows only the id gets a peer of its own, and so can't end the session of the real coordinator.
 func peerKey(hello *pb.Hello) string {
 	if len(hello.GetSecret()) == 0 {
-		return hello.GetCoordinator() // of a build without
+		return hello.GetCoordinator() // an earlier build has no secrets
 	}
 	return hello.GetCoordinator() + "\x00" + string(hello.GetSecret())
 }
 
-// meet finds the coordinator's peer, or makes one. before is one that the coordinator has given up.
+// findPeer returns the coordinator's peer, or makes a new one where resume is false or there is none. before is the earlier
+// peer that the new one replaces, nil where there was none. The error says that this worker is not the one that the
+// coordinator wants, or takes no new coordinators.
 func (s *server) findPeer(hello *pb.Hello, resume bool) (p, before *peer, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -123,8 +129,8 @@ func (s *server) findPeer(hello *pb.Hello, resume bool) (p, before *peer, err er
 	return p, before, nil
 }
 
-// takes is how many bytes a coordinator takes for one row, output and letters each: what it takes for a batch, and no more than
-// this worker sends.
+// maxOutputPerRow is the largest output of one row, and the largest dead letter, that the coordinator accepts, in bytes. It is
+// the coordinator's limit for a batch, and at most this worker's own.
 func (s *server) maxOutputPerRow(hello *pb.Hello) int {
 	if limit := int(hello.GetBatchBytes()); limit > 0 {
 		return min(limit, s.config.Limits.BatchBytes)
@@ -132,8 +138,8 @@ func (s *server) maxOutputPerRow(hello *pb.Hello) int {
 	return s.config.Limits.BatchBytes
 }
 
-// attach makes k the coordinator's session. The one before is over, and its reader has ended, when attach returns: what it
-// received stands in received, and nothing will be added behind the coordinator's back. It fails when k is overtaken itself.
+// attach makes sess the current session of the coordinator. When attach returns, the session before is over and its reader has
+// ended, so that lastPart does not change until sess reads. attach fails when sess itself was replaced by a newer session.
 func (p *peer) attach(sess *session) error {
 	p.mu.Lock()
 	if p.dropped {
@@ -151,8 +157,9 @@ func (p *peer) attach(sess *session) error {
 	return nil
 }
 
-// begin makes k's sender start with the Welcome, and go on with what the coordinator has not acknowledged. Where the coordinator
-// does not agree about what that is, begin does nothing and returns false.
+// startSession puts the Welcome into the outbox of sess and prepares the peer to send again every result that the coordinator
+// has not acknowledged. received is the number of the last result that the coordinator has. agreed is false, and nothing has
+// changed, where that number does not fit the results that this worker has sent.
 func (p *peer) startSession(sess *session, m *pb.CoordinatorMessage, received uint64) (agreed bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

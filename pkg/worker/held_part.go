@@ -9,37 +9,49 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
 )
 
-// part is a part that the worker holds, until its last result is acknowledged.
+// heldPart is one part, which is rows of one batch that came together, from its arrival until its last result is acknowledged.
+//
+//	received ──► queued ──► running ──► answered ──► acknowledged
+//	   │           │          │  ▲         ▲
+//	   │           │          ▼  │         │
+//	   │           │        parked         │
+//	   │           └─── handed back ───────┤
+//	   └─ draining, does not compile ──────┘
+//
+// The rows of a part go through these states one by one: some may be answered while others are queued. Package flowexec has
+// the states from queued to parked. A row is answered when a result that names it is in peer.results. The part is gone when
+// its last result, which ends every row, is acknowledged.
 type heldPart struct {
-	number          uint64
-	flow            *flow
-	account         *account
-	size            amount
+	number          uint64   // parts of one peer are numbered 1, 2, 3 and so on, across sessions
+	flow            *flow    // has the lanes
+	account         *account // is charged with the part's rows and bytes
+	size            amount   // rows and bytes of the part when it came
 	received        time.Time
-	deaths          uint32 // of workers that count against it
-	maxOutputPerRow int    // the most bytes of output, or of letters, that one row may come to: the coordinator takes no more
-	maxOutputRow    int    // the most bytes of one row of output: the client takes no more
+	deaths          uint32 // workers that died while these rows may have run there
+	maxOutputPerRow int    // the most bytes of output, or of dead letters, of one input row; the coordinator accepts no more
+	maxOutputRow    int    // the most bytes of one output row; the client accepts no more
 
-	// What follows is guarded by the peer's lock.
-	*flowexec.Part                      // nil once all rows have ended and are in results: their bytes are free then
-	charged        amount               // to the account, of size
-	openRows       int                  // rows that have not ended
-	endedRuns      []flowexec.RunResult // not in a result yet
-	endedBytes     int64                // bytes of ended
-	endedSince     time.Time            // when the first of them ended
-	span           trace.Span           // nil where nobody traces
-	reporting      bool                 // somebody makes results of them now
-	announced      bitset.Set           // rows that run, or wait for leave to; nil where none was announced
+	// The fields below are guarded by the peer's lock. Part is what lanes run. It is nil once all rows have ended and are in
+	// results, which frees the memory of the rows.
+	*flowexec.Part
+	charged    amount               // the share of size that is still charged to account
+	openRows   int                  // rows that have not ended
+	endedRuns  []flowexec.RunResult // in no result yet
+	endedBytes int64                // size of endedRuns
+	endedSince time.Time            // when the first of endedRuns ended
+	span       trace.Span           // nil when nobody traces
+	reporting  bool                 // a goroutine makes results of endedRuns now
+	announced  bitset.Set           // rows that run or wait to run, as the coordinator was told; nil when none was announced
 }
 
-// free gives back what of n is still charged.
+// releaseCredit gives n back to the account, and no more than is still charged.
 func (part *heldPart) releaseCredit(n amount) {
 	n = least(n, part.charged)
 	part.charged = part.charged.minus(n)
 	part.account.release(n)
 }
 
-// endAnnounced takes the run's rows out of those that are announced. The caller holds the peer's lock.
+// removeAnnounced removes the rows of a run that has ended from the announced ones. The caller holds the peer's lock.
 func (part *heldPart) removeAnnounced(run flowexec.RunResult) {
 	if part.announced == nil {
 		return
@@ -52,6 +64,7 @@ func (part *heldPart) removeAnnounced(run flowexec.RunResult) {
 	}
 }
 
+// everyRow returns the numbers of all rows of a part.
 func everyRow(part *heldPart) []uint32 {
 	rows := make([]uint32, part.size.rows)
 	for i := range rows {

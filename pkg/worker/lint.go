@@ -16,6 +16,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
+// lintCommand makes the command "lint", which compiles a folder of documents with this program's functions and prints every
+// mistake.
 func lintCommand(register func(*kis.Registry)) *cobra.Command {
 	var access command.DocumentAccess
 	var steps int
@@ -65,7 +67,7 @@ there, and keys that spell the shard key.`,
 	return cmd
 }
 
-// say writes warnings or notes, a line each.
+// printNotices writes warnings or notes, one in each line, with the kind in front.
 func printNotices(out io.Writer, kind string, texts []string) error {
 	for _, text := range texts {
 		if _, err := fmt.Fprintln(out, kind+": "+text); err != nil {
@@ -75,7 +77,8 @@ func printNotices(out io.Writer, kind string, texts []string) error {
 	return nil
 }
 
-// tellMistakes writes an error's mistakes as compilers do, a line each; an error that is none comes back.
+// printMistakes writes the mistakes in documents that err has, one in each line as compilers do, and then returns
+// errAlreadyPrinted. An error without mistakes is returned unchanged.
 func printMistakes(out io.Writer, err error) error {
 	mistakes := mistakesOf(err)
 	if mistakes == nil {
@@ -87,9 +90,9 @@ func printMistakes(out io.Writer, err error) error {
 	return errAlreadyPrinted
 }
 
-// mistakesOf are those of an error, or of each that it joins; nil: it has none.
+// mistakesOf collects the mistakes in documents that err, or each error joined in it, has. It returns nil when there are none.
 func mistakesOf(err error) (all definition.Mistakes) {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { // one that is joined
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { // made by errors.Join
 		for _, e := range joined.Unwrap() {
 			all = append(all, mistakesOf(e)...)
 		}
@@ -99,7 +102,7 @@ func mistakesOf(err error) (all definition.Mistakes) {
 	return all
 }
 
-// exactly takes as many arguments as there are names for them.
+// exactArgs accepts exactly as many arguments as there are names. The error lists the names.
 func exactArgs(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) == len(names) {

@@ -9,10 +9,11 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// locateMost bounds the rows that are told one by one, whatever a coordinator asks for.
+// maxLocatedRows limits the rows that are described one by one, also where a coordinator asks for more.
 const maxLocatedRows = 1000
 
-// locate tells a coordinator where the rows of a key stand. They are those of all coordinators, as one's rows wait for another's.
+// locate answers where the rows of one shard key are in this worker: queued, running or parked, and in which step. Rows of
+// other coordinators are included, because a row may wait for one of theirs.
 func (sess *session) locate(m *pb.Locate) error {
 	answer := &pb.Located{Number: m.GetNumber()}
 	if lanes := sess.server.flows.lanesOf(m.GetFlow()); lanes != nil {
@@ -51,7 +52,7 @@ func (sess *session) locate(m *pb.Locate) error {
 	return nil
 }
 
-// held are the parts of a flow that the coordinator has here, and that have not ended.
+// heldParts returns the coordinator's parts of a flow that have rows which have not ended.
 func (p *peer) heldParts(flow string) map[*flowexec.Part]*heldPart {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -64,14 +65,14 @@ func (p *peer) heldParts(flow string) map[*flowexec.Part]*heldPart {
 	return held
 }
 
-// owner is whose a part is.
+// partOwner says to which coordinator a part belongs.
 type partOwner struct {
 	part        *heldPart
 	coordinator string
-	broken      bool // it has no session now
+	broken      bool // the coordinator has no session now
 }
 
-// owners are those of the parts of a flow that are not one coordinator's.
+// partOwners returns the owners of all parts of a flow, except those of the coordinator but.
 func (s *server) partOwners(but *peer, flow string) map[*flowexec.Part]partOwner {
 	all := map[*flowexec.Part]partOwner{}
 	for _, p := range s.allPeers() {
@@ -87,7 +88,7 @@ func (s *server) partOwners(but *peer, flow string) map[*flowexec.Part]partOwner
 	return all
 }
 
-// placeOf is where a row stands, as coordinators are told.
+// placeOf makes the message that says where one row is, and since when.
 func placeOf(at *flowexec.Location, now time.Time) *pb.RowPlace {
 	r := &pb.RowPlace{
 		Where: string(at.Stage), Lane: uint32(at.Lane), Batch: wire.FromID(at.Part.Batch), Row: at.Part.BatchRow(at.Row),
@@ -107,10 +108,10 @@ func placeOf(at *flowexec.Location, now time.Time) *pb.RowPlace {
 	return r
 }
 
-// maxKeyTold bounds how much is told of a connector's key.
+// maxKeyBytes limits how much of a connector's key is sent.
 const maxKeyBytes = 200
 
-// placeSince completes where a row of the part stands: it has been queued since the part came.
+// setQueuedSince fills in how long a queued row has waited: since its part came. Rows that have begun have their own time.
 func (part *heldPart) setQueuedSince(r *pb.RowPlace, at *flowexec.Location, now time.Time) {
 	if at.Since.IsZero() {
 		r.ForMilliseconds = uint64(max(0, now.Sub(part.received).Milliseconds()))

@@ -19,15 +19,16 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// Main is the whole main function of a worker: it runs the program's command line with the functions that register
-// registers, and exits.
+// Main is the whole main function of a worker program. It runs the program's command line with the functions that register
+// adds to the registry, and ends the process.
 //
 //	func main() { worker.Main(students.Register) }
 func Main(register func(*kis.Registry)) {
 	os.Exit(execute(register, os.Args, os.Stdin, os.Stdout, os.Stderr))
 }
 
-// errTold makes a command fail whose output has said why.
+// errAlreadyPrinted ends a command with exit status 1 without printing an error. Commands return it when their output has
+// explained the failure.
 var errAlreadyPrinted = errors.New("told already")
 
 // execute runs one command line and returns the exit status.
@@ -48,6 +49,8 @@ func execute(register func(*kis.Registry), args []string, in io.Reader, out, err
 	return 1
 }
 
+// rootCommand makes the command line of a worker program: the commands "serve", "lint" and "run". Without a command the
+// program serves.
 func rootCommand(name string, register func(*kis.Registry)) *cobra.Command {
 	var s serveFlags
 	cmd := &cobra.Command{
@@ -79,16 +82,17 @@ cuts it off; what that leaves undone runs again on other workers.`,
 	return cmd
 }
 
-// serving is what the flags say about serving.
+// serveFlags has the values of the flags with which a worker serves a cluster.
 type serveFlags struct {
 	config  Config
 	etcd    command.Etcd
 	access  command.DocumentAccess
 	logging command.Logging
 	tracing command.Tracing
-	drain   time.Duration
+	drain   time.Duration // how long the first signal waits for running rows before it cuts them off
 }
 
+// bind adds the flags of serving to a flag set. The flags write into s.
 func (s *serveFlags) bind(fs *pflag.FlagSet) {
 	c := &s.config
 	fs.SortFlags = false
@@ -108,6 +112,7 @@ func (s *serveFlags) bind(fs *pflag.FlagSet) {
 	s.tracing.BindFlags(fs)
 }
 
+// run returns the function of the commands that serve: it makes a Worker out of the flags and runs it until a signal ends it.
 func (s *serveFlags) run(register func(*kis.Registry)) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, _ []string) error {
 		log, err := s.logging.Logger("worker", cmd.ErrOrStderr())
@@ -141,11 +146,11 @@ func (s *serveFlags) run(register func(*kis.Registry)) func(*cobra.Command, []st
 	}
 }
 
-// besideBudget is how many bytes a worker takes beside its budget, without what functions keep.
+// besideBudget is the memory in bytes that a worker needs besides its budget, without the data that functions keep.
 const besideBudget = 96 << 20
 
-// warnOfMemory tells what the system says of memory: that it has killed workers in this place for it, which coordinators can't see,
-// or that it will.
+// warnOfMemory logs a warning when the operating system has killed processes of this control group for their use of memory,
+// and when the group's limit is below the memory that the budget may need. Coordinators can't see either.
 func warnOfMemory(log hclog.Logger, of command.Cgroup, budget int64) {
 	if of.Kills > 0 {
 		log.Warn("the system has killed processes here for their memory: raise the limit, lower --memory-budget, or let functions keep less",

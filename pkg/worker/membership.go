@@ -16,12 +16,26 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 )
 
+// Times of registration in etcd.
 const (
-	registerPause = time.Second     // after a failed attempt
-	leaveTimeout  = 2 * time.Second // to take the record back at the end
+	registerPause = time.Second     // pause after a failed attempt to register
+	leaveTimeout  = 2 * time.Second // limit for removing the record when the worker ends
 )
 
-// member keeps the worker's record in etcd. Each time it registers, it does so under an id that nothing ever had.
+// membership keeps the worker's record in etcd, by which coordinators find the worker. Each registration uses a new id, so
+// that a coordinator never takes a worker that began anew for the earlier one.
+//
+//	             name is free            lease lost,            etcd answers: record still there
+//	registering ─────────────► registered ─────────► etcd away ─────────────────────────────────► registered
+//	   │  ▲  │                    │                      │
+//	   │  │  │ name is taken      │ ctx done             │ record is gone: cancel all runs
+//	   │  │  ▼                    ▼                      ▼
+//	   │ waiting for the name   record removed       registering, with a new id
+//	   │     │ the other worker keeps it
+//	   ▼     ▼
+//	ended  ended with an error
+//
+// Readiness follows: the worker is ready while it is registered, does not drain, and has at least one open session.
 type membership struct {
 	worker          *Worker
 	server          *server
@@ -29,13 +43,14 @@ type membership struct {
 	name            string
 	address         string
 	log             hclog.Logger
-	setReady        func(bool)
-	sessionsChanged chan struct{} // holds a token while sessions may have begun or ended
+	setReady        func(bool)    // sets the status of the gRPC health service
+	sessionsChanged chan struct{} // holds a token when sessions may have begun or ended
 
 	mu      sync.Mutex
-	waiting error // why the worker is not registered; nil while it is; guarded by mu
+	waiting error // why the worker is not registered; nil while it is registered; guarded by mu
 }
 
+// newMembership makes the membership of a worker, and lets the server report changes of its sessions to it.
 func newMembership(w *Worker, store *cluster.Store, name, address string, setReady func(bool)) *membership {
 	m := &membership{
 		worker: w, server: w.server, store: store, name: name, address: address, log: w.log.Named("membership"), setReady: setReady,
@@ -45,8 +60,9 @@ func newMembership(w *Worker, store *cluster.Store, name, address string, setRea
 	return m
 }
 
-// run registers, again whenever the record is lost, until ctx is done; then it takes the record back. Once drain is closed
-// the record says so. It returns an error where the worker's name is another one's.
+// run registers the worker, and registers it again whenever the record is lost, until ctx is done. Then it removes the record.
+// Once the channel drain is closed, the record says that the worker drains. run returns an error when another worker keeps the
+// name.
 func (m *membership) run(ctx context.Context, drain <-chan struct{}) error {
 	short := 0 // registrations in a row that did not last
 	for first := true; ctx.Err() == nil; first = false {
@@ -80,8 +96,8 @@ func (m *membership) run(ctx context.Context, drain <-chan struct{}) error {
 	return nil
 }
 
-// register puts a record with a new id into etcd, however long that takes; nil when ctx is done first, or, with an error, when
-// the worker's name is another one's.
+// register writes a record with a new id to etcd, and tries without a limit of time. It returns nil when ctx is done first. It
+// returns nil and an error when another worker keeps the name. first says that this process has not registered before.
 func (m *membership) register(ctx context.Context, first bool) (*cluster.Registration[cluster.Worker], cluster.Worker, error) {
 	for {
 		if err := m.store.Wait(ctx, m.setWaiting); err != nil {
@@ -89,7 +105,7 @@ func (m *membership) register(ctx context.Context, first bool) (*cluster.Registr
 		}
 		record := m.worker.record(newID(m.name), m.name, m.address)
 		record.Draining = m.server.draining.Load()
-		m.server.setID(record.ID) // before anybody can know it
+		m.server.setID(record.ID) // before the record is written, so that a coordinator that reads it can dial at once
 		registration, holder, err := m.store.RegisterNamed(ctx, record, m.worker.config.Lease, m.judge(first))
 		switch {
 		case err == nil && holder != nil:
@@ -107,7 +123,7 @@ func (m *membership) register(ctx context.Context, first bool) (*cluster.Registr
 			return nil, cluster.Worker{}, nil
 		}
 		m.setWaiting(err)
-		// The record may have been seen all the same.
+		// The attempt may have written the record all the same, and a coordinator may have opened a session by it.
 		m.server.reset(batch.Errorf(batch.CodeShutdown, "worker %s takes another id: %w", record.ID, err))
 		select {
 		case <-ctx.Done():
@@ -116,13 +132,14 @@ func (m *membership) register(ctx context.Context, first bool) (*cluster.Registr
 	}
 }
 
-// judge says what becomes of another worker that is registered under this one's name. first: this process was not registered
-// before; else it does not take the place of the one that may have taken its own.
+// judge returns the function that decides about another worker with the same name. The three verdicts are: both share the
+// name, the other worker yields its place, or the other worker keeps the name. first says that this process has not registered
+// before. A process that has lost its own record makes no other worker yield, because the other worker may be its successor.
 func (m *membership) judge(first bool) func(cluster.Worker) cluster.NamesakeVerdict {
 	return func(w cluster.Worker) cluster.NamesakeVerdict {
 		switch {
 		case w.Draining:
-			return cluster.NamesakeShares // it has no slots any more
+			return cluster.NamesakeShares // a draining worker has no slots
 		case w.Session == "":
 			m.log.Warn("a worker of an earlier build has this one's name, which is let be: each gets its share of the rows", "name", m.name, "other", w.ID, "at", w.Address)
 			return cluster.NamesakeShares
@@ -134,13 +151,13 @@ func (m *membership) judge(first bool) func(cluster.Worker) cluster.NamesakeVerd
 	}
 }
 
-// nameMargin is how much longer than a lease a worker waits for its name: etcd looks for leases that have run out from time to
-// time only.
+// nameMargin is how much longer than a lease a worker waits for its name, because etcd deletes the records of leases that have
+// run out only from time to time.
 const nameMargin = 2 * time.Second
 
-// awaitName waits until nobody holds the worker's name any more, or ctx is done. One that holds it and is dead loses it when
-// coordinators find that out, or when its lease is over, which may be longer than this worker's; one that lives keeps it, and that is
-// an error.
+// awaitName waits until no other worker keeps the name, or ctx is done; both give nil. A dead worker loses its name when
+// coordinators see its death, or when its lease runs out, which may take longer than this worker's own lease. A worker that
+// lives keeps its name: then the result is an error.
 func (m *membership) awaitName(ctx context.Context, first bool, holder cluster.Worker) error {
 	holds := "which coordinators have sessions with"
 	if holder.Session == cluster.SessionNone {
@@ -150,14 +167,14 @@ func (m *membership) awaitName(ctx context.Context, first bool, holder cluster.W
 		"or none where each has an address of its own to advertise; end the other one first where this one is to take its place", m.name, holder.ID, holder.Address, holds)
 	m.setWaiting(taken)
 	patience := m.worker.config.Lease
-	// Where etcd can't say, it is out of reach, and the next try to register asks again, or it does not let this worker ask.
+	// An error means that etcd can't be reached, or does not allow the question. Then the worker's own lease is the limit.
 	if left, err := m.store.Remaining(ctx, holder.ID); err == nil {
 		patience = max(patience, left)
 	}
 	waiting, free := context.WithTimeout(ctx, patience+nameMargin)
 	defer free()
 	judge := m.judge(first)
-	open := false // written by the callback, read when following has ended
+	open := false // whether the name is free; written by the callback, read when FollowNamed has returned
 	_ = m.store.FollowNamed(waiting, m.name, func(others []cluster.Worker) {
 		for _, w := range others {
 			if judge(w) == cluster.NamesakeKeeps {
@@ -166,20 +183,21 @@ func (m *membership) awaitName(ctx context.Context, first bool, holder cluster.W
 		}
 		open = true
 		free()
-	}) // it ends with waiting
+	}) // its error says only that waiting has ended
 	if open || ctx.Err() != nil {
 		return nil
 	}
 	return taken
 }
 
-// hold returns why the record is lost, or nil when ctx is done, with the registration to close. An outage of etcd alone does
-// not lose it, however long: the sessions go on, and so does the record if it still stands afterwards.
+// keepRegistered keeps the record current until it is lost or ctx is done. It returns the registration, which the caller
+// closes, and the reason when the record is lost. When etcd can't be reached, the record counts as kept: sessions go on,
+// however long that takes, and keepRegistered asks etcd afterwards whether the record is still there.
 func (m *membership) keepRegistered(
 	ctx context.Context, r *cluster.Registration[cluster.Worker], record cluster.Worker, drain <-chan struct{},
 ) (*cluster.Registration[cluster.Worker], error) {
-	stale := false                    // etcd has another record
-	var again, quiet <-chan time.Time // to write it again; to say that no session is left
+	stale := false                    // the record in etcd differs from record
+	var again, quiet <-chan time.Time // again: time to retry the write; quiet: a lease time without a session is over
 	stores := time.NewTicker(connectorsEvery)
 	defer stores.Stop()
 	for {
@@ -223,7 +241,7 @@ func (m *membership) keepRegistered(
 					r = resumed
 					m.setWaiting(nil)
 					m.log.Info("etcd is back, and the record still stands", "id", record.ID)
-					stale, again = true, nil // the outage may have swallowed news
+					stale, again = true, nil // a write may have been lost in the outage
 					continue
 				}
 				why = err
@@ -235,7 +253,7 @@ func (m *membership) keepRegistered(
 	}
 }
 
-// update writes the record, and reports whether that was done.
+// update writes the record to etcd and reports whether that succeeded.
 func (m *membership) update(ctx context.Context, r *cluster.Registration[cluster.Worker], record cluster.Worker) bool {
 	err := r.Update(ctx, record)
 	if err != nil && ctx.Err() == nil {
@@ -244,7 +262,8 @@ func (m *membership) update(ctx context.Context, r *cluster.Registration[cluster
 	return err == nil
 }
 
-// resume waits for etcd, again and again, until it says whether the record still stands, or ctx is done.
+// resume asks etcd, again and again, whether the record is still there. It returns the resumed registration, or the error that
+// says that the record is gone, or ctx's error.
 func (m *membership) resume(ctx context.Context, r *cluster.Registration[cluster.Worker], why error) (*cluster.Registration[cluster.Worker], error) {
 	for m.setWaiting(why); ; {
 		if err := m.store.Wait(ctx, m.setWaiting); err != nil {
@@ -262,7 +281,7 @@ func (m *membership) resume(ctx context.Context, r *cluster.Registration[cluster
 	}
 }
 
-// await notes why the worker is not registered, nil when it is, and tells when that changes.
+// setWaiting sets why the worker is not registered, nil when it is registered. It logs a reason that is new.
 func (m *membership) setWaiting(why error) {
 	m.mu.Lock()
 	before := m.waiting
@@ -279,14 +298,14 @@ func (m *membership) setWaiting(why error) {
 	}
 }
 
-// ready is why no rows come to the worker, nil if they can.
+// ready implements the check of /readyz: the error says why no rows can come to the worker, nil means ready.
 func (m *membership) ready(context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.readyLocked()
 }
 
-// unready is ready for callers that hold the lock.
+// readyLocked does the work of ready. The caller holds m.mu.
 func (m *membership) readyLocked() error {
 	switch {
 	case m.waiting != nil:
@@ -299,7 +318,8 @@ func (m *membership) readyLocked() error {
 	return nil
 }
 
-// refresh tells probes how things stand.
+// publishReadiness wakes keepRegistered and sets the status of the health service. The server calls it when a session begins
+// or ends.
 func (m *membership) publishReadiness() {
 	select {
 	case m.sessionsChanged <- struct{}{}:
@@ -307,10 +327,10 @@ func (m *membership) publishReadiness() {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.setReady(m.readyLocked() == nil) // with the lock held, so that the last word is the newest; it never blocks
+	m.setReady(m.readyLocked() == nil) // under the lock, so that the newest state is set last; it never blocks
 }
 
-// health answers that the process lives, and tells how it is.
+// health implements the page /healthz: it answers 200 as long as the process lives, with the worker's state as JSON.
 func (m *membership) health(w http.ResponseWriter, r *http.Request) {
 	report := struct {
 		ID         string `json:"id,omitempty"`
@@ -324,22 +344,23 @@ func (m *membership) health(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	if err := json.NewEncoder(w).Encode(report); err != nil {
-		return // who asked has gone
+		return // the client has closed the connection
 	}
 }
 
-// hereOnlyPause is how often a worker whose address means any machine looks whether a coordinator is on another one.
+// addressCheckEvery is how often a worker with an address such as localhost checks whether a coordinator runs on another
+// machine.
 const addressCheckEvery = 2 * time.Second
 
-// warnOfAddress warns, once, where a coordinator on another machine is registered, and the worker advertises an address that
-// means that machine there. It returns then, or when ctx is done. Where etcd does not let the worker see coordinators, it
-// finds none.
+// warnOfAddress logs one warning when the worker advertises an address such as localhost and a coordinator runs on another
+// machine, which can't reach the worker by that address. It returns after the warning, or when ctx is done. It finds no
+// coordinators where etcd does not let the worker read them.
 func (m *membership) warnOfAddress(ctx context.Context) {
 	if !serve.OnlyHere(m.address) {
 		return
 	}
 	for {
-		coordinators, _ := m.store.Coordinators(ctx) // an error is told by who registers
+		coordinators, _ := m.store.Coordinators(ctx) // register logs the errors of etcd
 		for _, c := range coordinators {
 			looking, cancel := context.WithTimeout(ctx, addressCheckEvery)
 			elsewhere := serve.Elsewhere(looking, c.Address)
@@ -359,17 +380,18 @@ func (m *membership) warnOfAddress(ctx context.Context) {
 	}
 }
 
-// newID draws an id.
+// newID returns a new worker id: the name and ten random hexadecimal digits.
 func newID(name string) string {
 	var random [5]byte
 	rand.Read(random[:]) // never fails: see crypto/rand
 	return name + "-" + hex.EncodeToString(random[:])
 }
 
-// storesEvery is how often the worker looks which stores are of no use, and tells when others are than before.
+// connectorsEvery is how often the worker checks which of its connectors work.
 const connectorsEvery = time.Second
 
-// sameNames reports that two maps have the same keys. Reasons change with every try.
+// sameNames reports whether two maps have the same keys. The values, which are reasons, are not compared: they change with
+// every attempt.
 func sameNames(a, b map[string]string) bool {
 	if len(a) != len(b) {
 		return false

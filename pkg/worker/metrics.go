@@ -4,7 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are the worker's own; those of flows, connectors and the Go runtime are registered beside them.
+// metrics has the metrics of sessions, peers, parts, results and plans. Flows, connectors and the Go runtime have their own.
 type metrics struct {
 	sessions          prometheus.Gauge
 	sessionsEnded     *prometheus.CounterVec
@@ -67,7 +67,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 }
 
-// watch registers what the room knows.
+// register adds the metric of lanes that wait for memory.
 func (m *outputMemory) register(to prometheus.Registerer) {
 	to.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "kisgrid_worker_lanes_waiting",
@@ -79,7 +79,7 @@ func (m *outputMemory) register(to prometheus.Registerer) {
 	}))
 }
 
-// watch registers what the budget knows.
+// register adds the metrics of the budget.
 func (b *budget) register(r prometheus.Registerer) {
 	gauge := func(name, help string, value func() int64) {
 		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "kisgrid_worker_" + name, Help: help},

@@ -5,58 +5,62 @@ import (
 	"sync"
 )
 
-// A run holds, of what functions make of its rows, the budget over runShare, before rows of it wait; at least leastRunBytes.
+// A run may hold the output of its functions up to the budget divided by runShares, and at least leastRunBytes, before rows of
+// it wait.
 const (
 	runShares     = 32
 	leastRunBytes = 256 << 10
 )
 
-// room is memory for what functions pass on, which nobody gives credit for. Lanes ask for room before they begin a run, and what a
-// run made takes room until its coordinator has it. The policy:
+// outputMemory limits the memory of output: rows that functions pass on, for which coordinators need no credit. A lane asks
+// before it begins a run. The output of a run takes memory until the coordinator has it. The policy:
 //
-//   - A run begins as long as all that is held, and what the runs under way are expected to make, fits. A run is expected to make
-//     what those of its flow made lately.
-//   - One run may always be under way while no more than half of the room is held: else a run that is expected to make more than
-//     all of it never began.
-//   - One run at a time may grow beyond what a run is to hold, where it can't be divided: that of a batch without keys.
-//   - An account that holds nothing, and of which no run is under way, may always begin one, whatever the others hold. So a flow
-//     whose coordinator takes nothing can't hold up the flow of another, nor one that makes much the one that its rows wait for.
+//   - A run begins as long as the held output and the expected output of all runs under way fit. The expected output of a run is what
+//     recent runs of its flow made.
+//   - One run may always be under way while no more than half of the memory is held. Otherwise a run that is expected to make more than
+//     the whole memory would never begin.
+//   - One run at a time may grow beyond the limit of a run, where the run can't be divided: the run of a batch without keys.
+//   - An account that holds nothing and has no run under way may always begin one, whatever the others hold. So a flow whose coordinator
+//     takes nothing can't stop another flow, and a flow with much output can't stop the flow that its rows wait for.
 //
-// So what is held may be over the room by what the first runs make of a flow that makes much, and by one run for each account.
-// Rows that are parked take none: what they wait for may have to run here. What a coordinator has and its clients have not taken is
-// the coordinator's memory: outlet.go has a run wait for that.
+// So the held output may exceed the memory by the first runs of a flow with much output, and by one run for each account.
+// Parked rows take none of this memory, because the rows that they wait for may have to run here. Output that the coordinator
+// has, and its clients have not taken, is the coordinator's memory: clientBacklog makes runs wait for that.
 type outputMemory struct {
 	size int64
 
-	mu       sync.Mutex
-	held     int64         // bytes that coordinators do not have yet; guarded by mu, as what follows
-	stalled  int64         // bytes that runs have made, and that wait for clients to take others
-	expected int64         // that the runs under way will make
-	running  int           // runs
-	growing  *heldPart     // that whose run, without keys, makes more than a run is to hold; nil: there is none
-	waiting  int           // lanes that wait for room
-	changed  chan struct{} // closed, and replaced, when there may be room for one that waits
-	draining bool          // no run waits for clients any more
+	mu sync.Mutex
+	// The fields below are guarded by mu. held is the bytes of output that coordinators don't have yet.
+	held     int64
+	stalled  int64         // bytes of finished output that waits in waitToSend for clients to take earlier output
+	expected int64         // bytes that the runs under way are expected to make
+	running  int           // runs under way
+	growing  *heldPart     // the part whose run, without keys, may grow beyond the limit of a run; nil means none
+	waiting  int           // lanes that wait
+	changed  chan struct{} // closed, and replaced by a new channel, when a waiting lane should look again
+	draining bool          // the worker drains: no run waits for clients any more
 }
 
-// tenant is an account's part of a room. Its fields are guarded by the room's lock.
+// outputAccount is the share of one account, which is one flow of one coordinator, in the output memory. Its fields are
+// guarded by the lock of outputMemory.
 type outputAccount struct {
 	memory    *outputMemory
 	backlog   *clientBacklog // of its coordinator
 	flow      string
-	held      int64
-	stalled   int64
-	expected  int64
-	running   int
-	estimate  int64  // what a run made: the most, less an eighth for each since then
-	handBacks uint64 // how often rows of it were asked back
+	held      int64  // bytes of output that the coordinator does not have yet
+	stalled   int64  // bytes of finished output that waits for clients
+	expected  int64  // bytes that the runs under way are expected to make
+	running   int    // runs under way
+	estimate  int64  // expected output of the next run: the largest of recent runs, an eighth less with each run since
+	handBacks uint64 // how often rows of the account were handed back
 }
 
+// newOutputMemory makes an output memory of size bytes.
 func newOutputMemory(size int64) *outputMemory {
 	return &outputMemory{size: size, changed: make(chan struct{})}
 }
 
-// fits reports whether there is room for a run. It is called with the lock held.
+// fits reports whether there is memory for one more run. The caller holds the lock.
 func (a *outputAccount) fits() bool {
 	m := a.memory
 	switch held := m.held + m.stalled; {
@@ -68,8 +72,9 @@ func (a *outputAccount) fits() bool {
 	return a.held == 0 && a.running == 0
 }
 
-// enter waits until there is room for a run and its output may go on to clients, or ctx is done: then the run has to find that out
-// for itself. It returns what leave is to be called with.
+// beginRun blocks until there is memory for a run and clients keep up, or ctx is done; the caller has to check ctx. It returns
+// the expected output in bytes, with which endRun must be called after the run. A wait for clients ends when rows of the
+// account are handed back.
 func (a *outputAccount) beginRun(ctx context.Context) (expected int64) {
 	m := a.memory
 	m.mu.Lock()
@@ -80,15 +85,17 @@ func (a *outputAccount) beginRun(ctx context.Context) (expected int64) {
 	return a.estimate
 }
 
-// counts notes that so many more runs are under way, or with a number below 0 so many less. It is called with the lock held.
+// addRuns adds runs, which may be negative, to the runs under way, and expected to their expected output. The caller holds the
+// lock.
 func (a *outputAccount) addRuns(runs int, expected int64) {
 	m, b := a.memory, a.backlog
 	m.running, a.running, b.running = m.running+runs, a.running+runs, b.running+runs
 	m.expected, a.expected, b.expected = m.expected+expected, a.expected+expected, b.expected+expected
 }
 
-// grow waits until a run that can't be divided may hold more than others do: one at a time may, when most of the room is free. What
-// other accounts' runs have made, and their clients take slowly, does not count: each account may have one such run.
+// grow blocks until a run that can't be divided may hold more output than other runs, or ctx is done. One run at a time may,
+// and only when most of the memory is free. Finished output of other accounts that waits for clients does not count: each
+// account may have one run of this kind waiting.
 func (a *outputAccount) grow(ctx context.Context, p *heldPart) {
 	m := a.memory
 	m.mu.Lock()
@@ -99,7 +106,7 @@ func (a *outputAccount) grow(ctx context.Context, p *heldPart) {
 	}
 }
 
-// wait waits for something that changes with the room, or until ctx is done. It is called with the lock held.
+// wait blocks until the condition is true or ctx is done. The caller holds the lock, which wait gives up meanwhile.
 func (m *outputMemory) wait(ctx context.Context, is func() bool) {
 	for !is() && ctx.Err() == nil {
 		changed := m.changed
@@ -114,7 +121,7 @@ func (m *outputMemory) wait(ctx context.Context, is func() bool) {
 	}
 }
 
-// leave says that a run of the part is no longer under way.
+// endRun says that a run of the part is over. expected is the value of beginRun.
 func (a *outputAccount) endRun(p *heldPart, expected int64) {
 	m := a.memory
 	m.mu.Lock()
@@ -126,7 +133,7 @@ func (a *outputAccount) endRun(p *heldPart, expected int64) {
 	m.notify()
 }
 
-// hold counts what a run made; made: it is the first time that it is counted.
+// hold counts output of a run. made says that this output is counted for the first time; then it also changes the estimate.
 func (a *outputAccount) hold(bytes int64, made bool) {
 	m := a.memory
 	m.mu.Lock()
@@ -137,7 +144,7 @@ func (a *outputAccount) hold(bytes int64, made bool) {
 	}
 }
 
-// release counts out what a coordinator has, or nobody will ask for.
+// release counts output out that the coordinator has, or that is not needed any more.
 func (a *outputAccount) release(bytes int64) {
 	m := a.memory
 	m.mu.Lock()
@@ -146,12 +153,12 @@ func (a *outputAccount) release(bytes int64) {
 	m.notify()
 }
 
-// holds counts bytes that the coordinator does not have. It is called with the lock held.
+// addHeld adds bytes, which may be negative, to the held output. The caller holds the lock.
 func (a *outputAccount) addHeld(bytes int64) {
 	a.memory.held, a.held, a.backlog.held = a.memory.held+bytes, a.held+bytes, a.backlog.held+bytes
 }
 
-// tell has those look again that wait. It is called with the lock held.
+// notify wakes everything that waits, to look again. The caller holds the lock.
 func (m *outputMemory) notify() {
 	if m.waiting > 0 {
 		close(m.changed)

@@ -17,7 +17,13 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// part takes a part in.
+// takePart acts on a Part message: it checks the rows, charges them to the flow's credit, and gives them to the lanes. An
+// error ends the session; it means that the coordinator broke the protocol.
+//
+//  1. A part that this worker has already, from the session before, is skipped.
+//  2. Rows of a revision that does not compile here end as failed, at once.
+//  3. Rows that come while the worker drains are handed back, at once.
+//  4. All other rows go to the lanes of their flow.
 func (sess *session) takePart(m *pb.Part) error {
 	p, s := sess.peer, sess.server
 	size := amount{int64(len(m.GetColumns().GetEnds())), int64(len(m.GetColumns().GetData()))}
@@ -71,7 +77,8 @@ func (sess *session) takePart(m *pb.Part) error {
 		return nil
 	}
 	if s.draining.Load() {
-		// It crossed the Draining message, or comes before that: then it is told first, so that the coordinator sends no more.
+		// The coordinator has not read the message Draining yet. It must come before this part's result, so that the rows are
+		// not sent to this worker again.
 		p.mu.Lock()
 		sess.enqueueDraining()
 		p.mu.Unlock()
@@ -79,12 +86,12 @@ func (sess *session) takePart(m *pb.Part) error {
 		p.report(part)
 		return nil
 	}
-	s.flows.keepConnectors(plan) // also what was recalled: its connections go with it
+	s.flows.keepConnectors(plan) // also for a recalled revision, once rows run on it
 	s.flows.enqueue(part.flow, work)
 	return nil
 }
 
-// trace begins the span of a part, below the coordinator's if that traces.
+// startSpan begins the part's span, as a child of the span in the message. It does nothing when nobody traces.
 func (s *server) startSpan(part *heldPart, m *pb.Part) {
 	if s.config.Tracer == nil {
 		return
@@ -96,8 +103,8 @@ func (s *server) startSpan(part *heldPart, m *pb.Part) {
 	part.Trace = part.span.SpanContext()
 }
 
-// uncompilable are the outcomes of rows whose batch began on a revision that does not compile here, when no worker is left on
-// which it does.
+// uncompilable returns the outcome failed for every row of a part. It is for a batch that began on a revision that no living
+// worker can compile any more.
 func uncompilable(part *heldPart, plan *plan) []batch.RowOutcome {
 	reason := fmt.Sprintf("the batch began on revision %d of the flow, which this worker's build can't run: %s; submit the batch again when a worker can, or see what of it took place, and submit only what is missing",
 		plan.key.revision.Number, strings.Join(plan.mistakes, "; "))
@@ -108,8 +115,9 @@ func uncompilable(part *heldPart, plan *plan) []batch.RowOutcome {
 	return failed
 }
 
-// plan finds what a part runs on, unless the worker has the part: then only its credit is used up, and the part skipped.
-// The flow is nil where the coordinator had no leave to send the part.
+// planFor finds the plan and the lanes for a part. again says that this worker has the part already: then only the credit for
+// it is used up. flow is nil where the coordinator was not allowed to send the part. The plan may be one that does not compile
+// here.
 func (p *peer) planFor(m *pb.Part, key revisionKey, size amount) (plan *plan, flow *flow, again bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -121,7 +129,7 @@ func (p *peer) planFor(m *pb.Part, key revisionKey, size amount) (plan *plan, fl
 		case plan.flow != nil:
 			return plan, plan.flow, false
 		}
-		// Credit is a flow's: another revision compiled, and has the lanes.
+		// This revision does not compile here. Credit belongs to the flow, so another revision compiles and has the lanes.
 		for key, other := range p.plans {
 			if key.flow == m.GetFlow() && other.flow != nil {
 				return plan, other.flow, false
@@ -136,7 +144,8 @@ func (p *peer) planFor(m *pb.Part, key revisionKey, size amount) (plan *plan, fl
 	return nil, nil, true
 }
 
-// hold makes a part the peer's, and charges it to its flow.
+// holdPart makes the part one of the peer's parts and charges its rows and bytes to the flow's credit. It fails when the
+// credit was used up before, and when the peer was dropped.
 func (p *peer) holdPart(part *heldPart) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -154,7 +163,8 @@ func (p *peer) holdPart(part *heldPart) error {
 	return nil
 }
 
-// readPart checks a part, so that nobody behind it indexes by a number from outside. Without a plan it will not be run.
+// readPart checks a Part message and makes the part that lanes run. Row numbers are checked here, so that code behind it can
+// use them as indexes. A nil plan means that the part will not run.
 func (s *server) readPart(m *pb.Part, plan *flowexec.Plan) (*flowexec.Part, error) {
 	columns := wire.ToColumns(m.GetColumns())
 	if err := columns.Check(s.config.Limits); err != nil {
@@ -168,7 +178,7 @@ func (s *server) readPart(m *pb.Part, plan *flowexec.Plan) (*flowexec.Part, erro
 	switch {
 	case plan == nil:
 	case plan.ShardKey() == "":
-		columns.Keys = nil // the batch is not split, whatever its producer hashed
+		columns.Keys = nil // without a shard key the batch is not split by lane, even where the client has sent hashes
 	case len(columns.Keys) == 0:
 		return nil, batch.Errorf(batch.CodeMissingKeys, "the flow is sharded by %s, and the rows have no keys", plan.ShardKey())
 	}
@@ -202,10 +212,12 @@ func (s *server) readPart(m *pb.Part, plan *flowexec.Plan) (*flowexec.Part, erro
 	return work, nil
 }
 
+// duration converts milliseconds of a message; a number that is too large gives the longest duration.
 func duration(ms uint64) time.Duration {
 	return time.Duration(min(ms, math.MaxInt64/uint64(time.Millisecond))) * time.Millisecond
 }
 
+// ascending reports whether each number is greater than the one before.
 func ascending(rows []uint32) bool {
 	for i := 1; i < len(rows); i++ {
 		if rows[i] <= rows[i-1] {
@@ -215,7 +227,8 @@ func ascending(rows []uint32) bool {
 	return true
 }
 
-// release hands rows back that go to another worker.
+// handBack acts on a Release message: the rows in these slots that have not begun go back to the coordinator, which sends them
+// to another worker.
 func (sess *session) handBack(m *pb.Release) error {
 	ranges, err := wire.ToRanges(m.GetSlots(), keyslot.Count)
 	if err != nil {

@@ -8,43 +8,59 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
 )
 
-// peer is what the worker keeps of one coordinator from session to session: parts and results are numbered across them, so
-// that a broken connection repeats no work. It lives until its coordinator has had no session for a lease time, or says
-// itself that it starts anew.
+// peer is what this worker knows of one coordinator, from session to session. Parts and results are numbered across sessions,
+// so that a broken connection repeats no work: in the handshake each side says which number it has last, and the other sends
+// on from there.
+//
+//	          Hello                   connection ends
+//	(none) ─────────► in session ──────────────────────► without a session
+//	                   │  ▲                                │  │
+//	                   │  └──── Hello, numbers agree ──────┘  │
+//	                   │                                      │ a lease time is over
+//	                   │ numbers disagree, the coordinator    │
+//	                   │ begins anew, the worker has drained  │
+//	                   ▼                                      ▼
+//	                dropped ◄─────────────────────────────────┘
+//
+// The queued rows of a dropped peer never run, and the results of its running rows are thrown away.
 type peer struct {
 	server          *server
-	key             string // in the server's peers
-	coordinator     string // its id
-	maxOutputPerRow int    // bytes of what comes of one row; set before the first session
-	backlog         *clientBacklog
+	key             string         // its key in server.peers
+	coordinator     string         // the coordinator's id
+	maxOutputPerRow int            // the most bytes of output of one row that the coordinator accepts; set before the first session
+	backlog         *clientBacklog // the output that the coordinator's clients have not taken
 
-	// session is the latest; it may be over. Written with the lock held.
+	// session is the current session, which may have ended; nil before the first one. It is written with mu held, and read
+	// without it.
 	session atomic.Pointer[session]
 
-	// What follows is guarded by mu, which is taken before the budget's lock and that of flows, and never with another peer's.
+	// mu guards the fields below. It is taken before the locks of the budget, of outputMemory and of flows, and never together
+	// with the lock of another peer.
 	mu         sync.Mutex
-	hadSession bool // a session has begun
-	dropped    bool // nobody will ask for results any more
-	plans      map[revisionKey]*plan
-	credits    map[string]*credit // by flow
+	hadSession bool                  // a session has begun
+	dropped    bool                  // the coordinator is forgotten: results go nowhere
+	plans      map[revisionKey]*plan // by the coordinator's name for the revision
+	credits    map[string]*credit    // by flow
 
-	lastPart   uint64               // the number of the last part
-	parts      map[uint64]*heldPart // until their last result is acknowledged
-	unreported []*heldPart          // of which rows have ended, and others not yet; the longest waiting first
+	lastPart   uint64               // number of the last part that came
+	parts      map[uint64]*heldPart // by number, until the last result of the part is acknowledged
+	unreported []*heldPart          // parts that have ended rows in no result, and rows that have not ended; the longest waiting first
 
-	results          []result // that the coordinator does not have yet, by number
-	lastAcknowledged uint64   // the number of the last result that the coordinator has
-	lastTaken        uint64   // the number of the last result that the latest session's sender took
-	lastSent         uint64   // the number of the last result that any session's sender took
+	results          []result // not acknowledged yet, by number
+	lastAcknowledged uint64   // number of the last result that the coordinator has acknowledged
+	lastTaken        uint64   // number of the last result that the sender of the current session took
+	lastSent         uint64   // number of the last result that the sender of any session took
 }
 
-// credit is the account of one flow.
+// credit is the account of one flow in the worker's budget, for one coordinator. Out of it the coordinator is granted leave to
+// send rows.
 type credit struct {
 	*account
-	due   atomic.Bool // there may be something to grant
-	renew bool        // a session began: all that is left is to be told; guarded by the peer's lock
+	due   atomic.Bool // there may be more credit to grant; set without a lock
+	renew bool        // a session began, and must be told the whole credit instead of an increase; guarded by the peer's lock
 }
 
+// newPeer makes the peer of a coordinator that has no session yet.
 func newPeer(s *server, key, coordinator string) *peer {
 	return &peer{
 		server: s, key: key, coordinator: coordinator, backlog: newClientBacklog(s.output),
@@ -52,7 +68,8 @@ func newPeer(s *server, key, coordinator string) *peer {
 	}
 }
 
-// wakeUp makes the sender of the latest session look at what there is to send. It takes no lock.
+// wakeUp makes the sender of the current session look for new messages. It takes no lock, so it can be called with any lock
+// held.
 func (p *peer) wakeUp() {
 	if sess := p.session.Load(); sess != nil {
 		select {
@@ -62,7 +79,7 @@ func (p *peer) wakeUp() {
 	}
 }
 
-// openCredit makes the account of a flow.
+// openCredit opens the account of a flow, with which credit for the flow begins.
 func (p *peer) openCredit(flow string) *credit {
 	c := &credit{}
 	c.due.Store(true)
@@ -74,7 +91,7 @@ func (p *peer) openCredit(flow string) *credit {
 	return c
 }
 
-// defines reports whether the coordinator has a plan of the flow. The caller holds the lock.
+// hasPlan reports whether the coordinator has a plan of the flow. The caller holds p.mu.
 func (p *peer) hasPlan(flow string) bool {
 	for key := range p.plans {
 		if key.flow == flow {
@@ -84,7 +101,8 @@ func (p *peer) hasPlan(flow string) bool {
 	return false
 }
 
-// drop forgets a coordinator: its session ends, what has not begun never does, and what runs ends unheard.
+// drop forgets a coordinator. Its session ends with the reason why, its queued rows never run, and the results of its running
+// rows are ignored. A second call does nothing.
 func (p *peer) drop(why error) {
 	p.mu.Lock()
 	if p.dropped {
@@ -97,13 +115,13 @@ func (p *peer) drop(why error) {
 	if sess != nil {
 		close(sess.replaced)
 		sess.end(why)
-		<-sess.readerDone // so that its reader enqueues nothing behind the release
+		<-sess.readerDone // after this the reader can't enqueue rows that releaseAll would miss
 	}
 	p.releaseAll()
 }
 
-// forsake forgets a coordinator as drop does, from within the handshake of the latest session, which goes on without the peer.
-// It returns false where k is not the latest session any more, and does nothing.
+// dropInHandshake forgets a coordinator within the handshake of its current session, which goes on and gets a new peer. It
+// returns false, and does nothing, where sess is not the current session any more.
 func (p *peer) dropInHandshake(sess *session) bool {
 	p.mu.Lock()
 	if p.dropped || p.session.Load() != sess {
@@ -117,7 +135,8 @@ func (p *peer) dropInHandshake(sess *session) bool {
 	return true
 }
 
-// clear gives back all that a peer holds that is gone, and has no reader any more.
+// releaseAll gives back everything that a dropped peer holds: results, queued rows, credit and plans. The peer's reader has
+// ended.
 func (p *peer) releaseAll() {
 	p.mu.Lock()
 	plans, credits, parts, results := p.plans, p.credits, p.parts, p.results
@@ -155,7 +174,8 @@ func (p *peer) releaseAll() {
 	}
 }
 
-// release hands rows back that have not begun: those of these slots, nil for all, of one flow or, with "", of all flows.
+// handBack hands rows back that have not begun: those in these slots of one flow. nil slots mean all slots, and the name ""
+// means all flows. The rows come to addEnded as returned, soon.
 func (p *peer) handBack(name string, slots []batch.Range) {
 	p.mu.Lock()
 	mine, tenants := map[*flow]map[*flowexec.Part]bool{}, map[*outputAccount]bool{}

@@ -9,45 +9,47 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
 )
 
-// plan is one revision of a flow, compiled once for all coordinators.
+// plan is one revision of a flow, compiled once for all coordinators that need it.
 type plan struct {
 	key   planKey
-	ready chan struct{} // closed when the fields below are set
-	// compiled is nil where the documents do not compile; mistakes then says why.
+	ready chan struct{} // closed when compiling is over and the fields below are set
+	// compiled is nil where the documents don't compile; then mistakes says why.
 	compiled *flowexec.Plan
 	mistakes []string
-	// unfit: the mistakes are only that this build's functions are others than the documents need.
+	// unfit says that the documents are right, but need other functions than this build has.
 	unfit bool
-	// recalled: it was compiled for batches sent before, and is not what the flow is to run on.
+	// recalled says that the plan was compiled for batches of an earlier time. The flow does not run on it.
 	recalled bool
-	flow     *flow // nil where compiled is
+	flow     *flow // has the lanes; nil where compiled is nil
 
-	keepOnce   sync.Once
-	connectors []connectorKey // written by keeping, read once nobody uses the plan
+	keepOnce   sync.Once      // opens the connectors once
+	connectors []connectorKey // the connectors that keepOnce opened
 
-	users int // guarded by the lock of flows
+	users int // coordinators that have the plan; guarded by the lock of flows
 }
 
-// planKey names a plan within the process. The digest is that of the documents: coordinators share a plan when they mean the
-// same.
+// planKey names a plan within this process. Its digest is computed from the documents, so that coordinators with the same
+// documents share a plan.
 type planKey struct {
 	flow     string
 	revision batch.Revision
 }
 
-// revisionKey names a revision to one coordinator. Its digest is zero where the coordinator knows revisions by number alone: it
-// has one of each number then, the last that it defined.
+// revisionKey is a coordinator's name for a revision of a flow. The digest is zero for a coordinator of an earlier build,
+// which knows revisions by number alone; then the name means the last documents that it sent with this number.
 type revisionKey struct {
 	flow     string
 	revision batch.Revision
 }
 
+// readRevision makes a revisionKey of the fields of a message.
 func readRevision(flow string, number int64, digest []byte) (revisionKey, error) {
 	r, err := wire.ToRevision(number, digest)
 	return revisionKey{flow, r}, err
 }
 
-// define returns the plan of these documents, compiled by whoever asks first, and counts the caller as its user.
+// define returns the plan of these documents and counts the caller as one of its users. The first caller compiles; later
+// callers block until that is done.
 func (f *flows) define(d definitionDocuments) *plan {
 	f.mu.Lock()
 	p := f.plans[d.key]
@@ -83,20 +85,22 @@ func (f *flows) define(d definitionDocuments) *plan {
 	return p
 }
 
-// keep has the connectors of a plan opened that not only batches sent before need. Its caller is counted as a user.
+// keepConnectors opens the connectors of a plan and keeps them open until the plan goes. The caller is a user of the plan.
 func (f *flows) keepConnectors(p *plan) {
 	if p.compiled != nil {
 		p.keepOnce.Do(func() { p.connectors = f.connectors.keep(p.compiled.Connectors()) })
 	}
 }
 
-// drop takes back what define counted, as a coordinator needs the plan no more.
+// releasePlan counts one user of the plan out, because the coordinator said that it does not need the plan any more.
 func (f *flows) releasePlan(p *plan) { f.removeUser(p, false) }
 
-// lose takes back what define counted for a coordinator that is gone and said nothing of the flow, which may well run on elsewhere
-// and come back: what is counted of it stays.
+// releaseLostPlan counts one user of the plan out, because the coordinator is gone. The flow may still run elsewhere and come
+// back, so its metrics stay.
 func (f *flows) releaseLostPlan(p *plan) { f.removeUser(p, true) }
 
+// removeUser counts one user of the plan out. With the last user the plan, its connectors and perhaps its flow go. lost says
+// that metrics stay.
 func (f *flows) removeUser(p *plan, lost bool) {
 	f.mu.Lock()
 	if p.flow != nil {

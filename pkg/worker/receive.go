@@ -11,7 +11,9 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// Session is the call that a coordinator makes.
+// Session implements the gRPC call of a coordinator: the call's life is one session. The goroutine of the call only waits for
+// the end, because a reader or sender that is blocked in the stream is freed when the call returns. The session's reader and
+// sender have goroutines that the server waits for.
 func (s *server) Session(stream pb.Worker_SessionServer) error {
 	sess := &session{
 		server: s, stream: stream, log: s.log, began: time.Now(),
@@ -35,7 +37,8 @@ func (s *server) Session(stream pb.Worker_SessionServer) error {
 	return wire.Status(sess.err)
 }
 
-// receive is the reader.
+// receive is the session's reader. It does the handshake, starts the sender, and then acts on one message after the other. The
+// first error ends the session.
 func (sess *session) receive() {
 	defer close(sess.readerDone)
 	defer sess.endOnPanic("receiving")
@@ -60,9 +63,10 @@ func (sess *session) receive() {
 	sess.end(wire.FromStatus(err))
 }
 
-// act does what a message asks for.
+// handle acts on one message of the coordinator. An error ends the session. Each message can acknowledge results and report
+// the output that clients have not taken, besides its own content.
 func (sess *session) handle(m *pb.CoordinatorMessage) error {
-	sess.peer.backlog.update(m) // first: what is acknowledged may be in there
+	sess.peer.backlog.update(m) // before acknowledge, so that output always counts: as held here, or as untaken there
 	if err := sess.peer.acknowledge(m.GetResultsReceived()); err != nil {
 		return err
 	}
@@ -85,7 +89,8 @@ func (sess *session) handle(m *pb.CoordinatorMessage) error {
 	return batch.Errorf(batch.CodeBadMessage, "a message of a kind that protocol %d does not have: the coordinator is of another build, or defective", wire.Protocol)
 }
 
-// rescue ends the session, and nothing else, when one of its goroutines panics.
+// endOnPanic is deferred by the reader and the sender. A panic in one of them ends this session with code INTERNAL, and
+// neither the process nor other sessions.
 func (sess *session) endOnPanic(doing string) {
 	if r := recover(); r != nil {
 		sess.log.Error("defect: a session panicked", "while", doing, "panic", r, "stack", string(debug.Stack()))

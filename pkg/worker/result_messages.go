@@ -12,7 +12,8 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// resultsSafely is results; a defect there fails the rows, and ends neither the lane nor the process.
+// resultMessagesSafely calls resultMessages. A panic there, which is a defect of KisGrid, makes the rows fail with code
+// INTERNAL; the lane and the process go on.
 func (s *server) resultMessagesSafely(part *heldPart, ended []flowexec.RunResult, last bool) (messages []*pb.Result) {
 	defer func() {
 		r := recover()
@@ -41,8 +42,8 @@ func (s *server) resultMessagesSafely(part *heldPart, ended []flowexec.RunResult
 	return s.resultMessages(part, ended, last)
 }
 
-// results turns what has ended of a part into messages: one, unless it is large or its output rows are encoded differently.
-// With last the final one says by its silence that every row not mentioned is done.
+// resultMessages makes messages of ended runs: one message, unless the output is large or its rows have different encodings.
+// With last the final message ends every row of the part that no message names: such a row is done.
 func (s *server) resultMessages(part *heldPart, ended []flowexec.RunResult, last bool) []*pb.Result {
 	encoding := func(run flowexec.RunResult) string { return run.Output.Rows.Encoding }
 	slices.SortStableFunc(ended, func(a, b flowexec.RunResult) int { return strings.Compare(encoding(a), encoding(b)) })
@@ -52,7 +53,7 @@ func (s *server) resultMessages(part *heldPart, ended []flowexec.RunResult, last
 		n, bytes := i+1, sizeOfRun(&ended[i])
 		for n < len(ended) && encoding(ended[n]) == encoding(ended[i]) {
 			if bytes += sizeOfRun(&ended[n]); bytes > limit {
-				break // what needs more than one message is not put together first
+				break // a result that needs several messages is not joined first, only to be split again
 			}
 			n++
 		}
@@ -62,7 +63,7 @@ func (s *server) resultMessages(part *heldPart, ended []flowexec.RunResult, last
 	return messages
 }
 
-// gather makes one result of some runs, or splits it where it is large.
+// resultMessage makes one message of runs with the same encoding, or several messages where the result is too large for one.
 func (s *server) resultMessage(part *heldPart, ended []flowexec.RunResult, last bool) []*pb.Result {
 	var all batch.Result
 	var dead []batch.DeadRow
@@ -74,7 +75,7 @@ func (s *server) resultMessage(part *heldPart, ended []flowexec.RunResult, last 
 		returned = append(returned, run.Returned...)
 		outputs = append(outputs, run.Output)
 	}
-	all.Output = batch.Join(outputs) // the client puts in order what comes from several workers anyway
+	all.Output = batch.Join(outputs) // the order of rows does not matter here: the client sorts the output of all workers
 	slices.Sort(returned)
 	m := &pb.Result{Part: part.number, Returned: wire.FromRanges(wire.Ranges(returned)), Last: last}
 	if sizeOfResult(all)+sizeOfDead(dead) > min(s.config.ResultBytes, part.maxOutputPerRow) || len(all.Output.Rows.Data) > part.maxOutputRow && longestRow(all.Output) > part.maxOutputRow {
@@ -88,7 +89,7 @@ func (s *server) resultMessage(part *heldPart, ended []flowexec.RunResult, last 
 	return []*pb.Result{m}
 }
 
-// finished are the rows that have an outcome.
+// finishedRows returns the rows of these runs that have an outcome. Rows that were handed back have none.
 func finishedRows(part *heldPart, ended []flowexec.RunResult) bitset.Set {
 	n := uint32(part.size.rows)
 	set := bitset.New(int(n))

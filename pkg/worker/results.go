@@ -12,21 +12,23 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// partialDelay is how long rows that have ended wait for the rest of their part before they are reported without it.
+// partialDelay is how long ended rows of a part wait for the other rows of the part, before a result is made of them alone. A
+// part that ends within this time needs one result.
 const partialDelay = 10 * time.Millisecond
 
-// result is a message that is kept until it is acknowledged.
+// result is one Result message. The peer keeps it until the coordinator acknowledges it, and sends it again in the next
+// session if the session ends before that.
 type result struct {
 	message      *pb.WorkerMessage
-	number       uint64
+	number       uint64 // results of one peer are numbered 1, 2, 3 and so on, across sessions
 	part         *heldPart
-	bytes        int64
-	rows         int64 // that end with it, of those that it names
-	lastOfPart   bool
-	acknowledged chan struct{} // closed when it is acknowledged, or never will be; nil: nobody waits for that
+	bytes        int64         // size of the message; it counts in the account's budget
+	rows         int64         // how many rows this result ends and names as ended
+	lastOfPart   bool          // it ends every row of the part that no result has named
+	acknowledged chan struct{} // closed when the coordinator has acknowledged the result or is forgotten; nil when nothing waits for that
 }
 
-// end takes in how a run ended. Lanes call it, possibly at the same time.
+// runEnded takes the outcome of one run of the part. Lanes call it, several at the same time.
 func (p *peer) runEnded(part *heldPart, run flowexec.RunResult) {
 	complete, wake := p.addEnded(part, run)
 	if wake {
@@ -38,7 +40,8 @@ func (p *peer) runEnded(part *heldPart, run flowexec.RunResult) {
 	}
 }
 
-// note adds a run to what has ended of its part. wake: the sender does not know yet that rows wait for it.
+// addEnded adds a run to the ended runs of its part. complete says that all rows of the part have ended. wake says that the
+// session's sender must be woken, because it does not know yet that ended rows wait.
 func (p *peer) addEnded(part *heldPart, run flowexec.RunResult) (complete, wake bool) {
 	p.server.metrics.rowsReturned.Add(float64(len(run.Returned)))
 	rows := len(run.Rows)
@@ -64,7 +67,7 @@ func (p *peer) addEnded(part *heldPart, run flowexec.RunResult) (complete, wake 
 	return false, wake
 }
 
-// report makes results of what has ended of a part.
+// report makes results of the part's ended runs, and the last result when all rows have ended.
 func (p *peer) report(part *heldPart) {
 	ended, bytes, last := p.takeEnded(part)
 	for ; len(ended) > 0; ended, bytes, last = p.takeEnded(part) {
@@ -75,8 +78,9 @@ func (p *peer) report(part *heldPart) {
 	}
 }
 
-// collect takes what has ended of a part and is in no result yet, and its bytes, which go on counting. It takes nothing while
-// somebody else makes results of the part, and will collect again.
+// takeEnded takes the ended runs that are in no result yet, together with their bytes, which stay counted. last says that all
+// rows of the part have ended. It returns nothing while another goroutine makes results of this part: that goroutine looks
+// again when it is done.
 func (p *peer) takeEnded(part *heldPart) (ended []flowexec.RunResult, bytes int64, last bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -92,7 +96,8 @@ func (p *peer) takeEnded(part *heldPart) (ended []flowexec.RunResult, bytes int6
 	bytes, part.endedBytes = part.endedBytes, 0
 	part.reporting = len(ended) > 0
 	if part.openRows == 0 && !part.reporting && part.Part != nil {
-		// All is in results: the rows' bytes are free. Nobody acknowledges to one that is gone.
+		// Every row is in a result, so the bytes of the rows are free. The rows stay charged until the last result is
+		// acknowledged; a dropped peer gets no acknowledgement.
 		part.Part = nil
 		part.releaseCredit(amount{bytes: part.size.bytes})
 		if p.dropped {
@@ -102,7 +107,8 @@ func (p *peer) takeEnded(part *heldPart) (ended []flowexec.RunResult, bytes int6
 	return ended, bytes, part.openRows == 0
 }
 
-// keep numbers results and puts them where the sender finds them, in place of what had ended with so many bytes.
+// keepResults gives numbers to new results and wakes the sender. From now on the size of the messages counts, instead of the
+// size of the runs that they were made of, which is bytes. Results of a dropped peer are thrown away.
 func (p *peer) keepResults(part *heldPart, messages []*pb.Result, bytes int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -115,7 +121,8 @@ func (p *peer) keepResults(part *heldPart, messages []*pb.Result, bytes int64) {
 	p.wakeUp()
 }
 
-// post numbers results. The caller holds the lock, and wakes the sender.
+// numberResults gives the next numbers to messages and appends them to p.results. The caller holds p.mu, and wakes the sender
+// afterwards.
 func (p *peer) numberResults(part *heldPart, messages ...*pb.Result) {
 	number := p.lastAcknowledged + uint64(len(p.results))
 	total := int64(0)
@@ -139,14 +146,15 @@ func (p *peer) numberResults(part *heldPart, messages ...*pb.Result) {
 	p.server.metrics.resultsKept.Add(float64(len(messages)))
 }
 
-// acknowledge forgets results that the coordinator has.
+// acknowledge forgets the results up to this number, which the coordinator now has, and gives their credit back. An error
+// means that the coordinator acknowledges a result that was never sent.
 func (p *peer) acknowledge(number uint64) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.acknowledgeLocked(number)
 }
 
-// acknowledged is acknowledge for callers that hold the lock.
+// acknowledgeLocked does the work of acknowledge. The caller holds p.mu.
 func (p *peer) acknowledgeLocked(number uint64) error {
 	switch {
 	case p.dropped:

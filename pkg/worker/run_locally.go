@@ -24,6 +24,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
+// runCommand makes the command "run", which runs a file of rows through a flow in this process, without a cluster.
 func runCommand(register func(*kis.Registry)) *cobra.Command {
 	r := localRun{rows: rowfile.Submitter{Results: true}, logging: command.Logging{Level: "warn"}}
 	cmd := &cobra.Command{
@@ -60,17 +61,18 @@ It exits with 1 when a row is dead or failed.`,
 	return cmd
 }
 
-// localRun is what the command line says about a run in this process.
+// localRun has the flags and arguments of one "run" command.
 type localRun struct {
 	rows    rowfile.Submitter
 	metrics bool
-	http    string
+	http    string // address for metrics; empty means none
 	logging command.Logging
 
 	access    command.DocumentAccess
-	documents definition.Access // what access says
+	documents definition.Access // the rules that the flags of access give
 }
 
+// run compiles the documents in the folder conf, runs the rows through the flow, and prints how they ended.
 func (r *localRun) run(ctx context.Context, conf string, register func(*kis.Registry), in io.Reader, out, errs io.Writer) error {
 	log, err := r.logging.Logger("run", errs)
 	if err != nil {
@@ -102,7 +104,7 @@ func (r *localRun) run(ctx context.Context, conf string, register func(*kis.Regi
 	return err
 }
 
-// serve serves the metrics until stop is called.
+// serve starts an HTTP server for the metrics. stop ends the server and waits for it.
 func (r *localRun) serve(ctx context.Context, metrics *prometheus.Registry, log hclog.Logger) (stop func(), err error) {
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	server, err := serve.NewHTTPServer(serve.HTTPConfig{Metrics: metrics})
@@ -121,11 +123,12 @@ func (r *localRun) serve(ctx context.Context, metrics *prometheus.Registry, log 
 		}
 	}()
 	return func() {
-		_ = server.Close() // nobody is told any more
+		_ = server.Close() // the command ends: an error of the listener changes nothing
 		<-served
 	}, nil
 }
 
+// writeMetrics writes all metrics in Prometheus's text format.
 func writeMetrics(out io.Writer, metrics prometheus.Gatherer) error {
 	families, err := metrics.Gather()
 	if err != nil {
@@ -139,10 +142,10 @@ func writeMetrics(out io.Writer, metrics prometheus.Gatherer) error {
 	return nil
 }
 
-// inProcess is a stream of a Local.
+// inProcess makes a stream of flowexec.Local usable as the stream of package rowfile.
 type inProcess struct{ *flowexec.Stream }
 
-// Send implements rowfile.Stream.
+// Send implements rowfile.Stream: it sends one batch into the flow, with or without the flow's output.
 func (p inProcess) Send(ctx context.Context, b *batch.Batch, output bool) (rowfile.Answer, error) {
 	if !output {
 		return p.Stream.Send(ctx, b, flowexec.NoOutput())

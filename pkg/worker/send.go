@@ -7,13 +7,14 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// send is the sender.
+// send is the session's sender. It sends everything that the peer has for the coordinator, and a heartbeat when it has sent
+// nothing for a while. The goroutine ends with the session; an error of the stream ends the session.
 func (sess *session) send() {
 	defer sess.endOnPanic("sending")
 	var messages []*pb.WorkerMessage
 	beat := time.NewTicker(sess.server.heartbeat())
 	defer beat.Stop()
-	said := false // something, since the last beat
+	said := false // whether anything was sent since the last beat
 	for {
 		var pause time.Duration
 		messages, pause = sess.peer.takeMessages(sess, messages[:0])
@@ -24,7 +25,7 @@ func (sess *session) send() {
 			}
 		}
 		if len(messages) > 0 {
-			clear(messages) // they are the peer's, who may forget them
+			clear(messages) // so that this slice does not keep results in memory that the peer forgets
 			said = true
 			continue
 		}
@@ -48,11 +49,12 @@ func (sess *session) send() {
 	}
 }
 
-// heartbeat is what is sent when there is nothing to say.
+// heartbeatMessage is the empty message that is sent when there is nothing else.
 var heartbeatMessage = &pb.WorkerMessage{Kind: &pb.WorkerMessage_Heartbeat{Heartbeat: &pb.Heartbeat{}}}
 
-// take appends what there is to send on k, in order: what was told, credit, results. Where parts have rows that wait to be
-// reported, it says for how long they may still wait; else 0.
+// takeMessages appends the messages that sess has to send, in this order: the outbox, changes of connectors, credit, results.
+// Before that it makes results of parts whose ended rows have waited for partialDelay. pause is how long the next of these
+// parts has to wait; 0 means that there is none. A session that is not the current one gets nothing.
 func (p *peer) takeMessages(sess *session, messages []*pb.WorkerMessage) (_ []*pb.WorkerMessage, pause time.Duration) {
 	for part := p.nextOverdue(&pause); part != nil; part = p.nextOverdue(&pause) {
 		p.report(part)
@@ -84,7 +86,8 @@ func (p *peer) takeMessages(sess *session, messages []*pb.WorkerMessage) (_ []*p
 	return messages, pause
 }
 
-// take is the credit to send for the flow, if any. The caller holds the peer's lock.
+// message returns the message that grants more credit for the flow, or nil when there is none to grant. The caller holds the
+// peer's lock.
 func (c *credit) message(flow string) *pb.WorkerMessage {
 	if !c.due.Swap(false) {
 		return nil
@@ -101,8 +104,8 @@ func (c *credit) message(flow string) *pb.WorkerMessage {
 	return &pb.WorkerMessage{Kind: &pb.WorkerMessage_Credit{Credit: &pb.FlowCredit{Flow: flow, Rows: uint32(more.rows), Bytes: uint32(more.bytes)}}}
 }
 
-// overdue takes the next part whose ended rows have waited long enough for the others; nil for none, with the time that the
-// next has to wait in pause.
+// nextOverdue takes one part out of p.unreported whose ended rows have waited for partialDelay. It returns nil when there is
+// none; then pause is how long the next part still has to wait, or 0.
 func (p *peer) nextOverdue(pause *time.Duration) *heldPart {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -18,22 +18,25 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// serverConfig is what sessions need of the worker. All fields but Tracer must be set.
+// serverConfig is the part of the worker's configuration that sessions need. Every field except Tracer must be set.
 type serverConfig struct {
 	Registry   *kis.Registry
 	Connectors *connector.Pool
 	Limits     batch.Limits
-	// ResultBytes is about how large a result may be before it is split.
+	// ResultBytes is about how large a Result message gets before it is split, in bytes.
 	ResultBytes int
 	Budget      amount
 	Lease       time.Duration
 	Logger      hclog.Logger
 	Metrics     prometheus.Registerer
-	// Tracer is nil where nobody traces.
+	// Tracer makes the spans of parts and runs; nil means that nobody traces.
 	Tracer trace.Tracer
 }
 
-// server answers coordinators. It knows nothing of etcd: Worker gives it the id that it answers to.
+// server has all sessions, peers, flows and limits of a worker, and implements its gRPC service. It knows nothing of etcd: the
+// membership sets the id to which the server answers.
+//
+// Lock order: peer.mu comes before the locks of budget, outputMemory and flows. No lock is taken while server.mu is held.
 type server struct {
 	pb.UnimplementedWorkerServer
 	config  serverConfig
@@ -42,32 +45,35 @@ type server struct {
 	budget  *budget
 	flows   *flows
 
-	gate   *gate         // that all runs pass
-	output *outputMemory // of what functions pass on
+	gate   *gate         // every run of every lane passes it
+	output *outputMemory // limits what functions pass on
 
-	connectors *connectorStates
-	watching   sync.WaitGroup // the goroutine that looks at them
-	stopWatch  chan struct{}  // closed to end it
+	connectors *connectorStates // whether the connectors of plans work
+	watching   sync.WaitGroup   // the goroutine of connectors.watch
+	stopWatch  chan struct{}    // closed to end that goroutine
 
-	draining atomic.Bool
-	changed  chan struct{} // holds a token while something that drain waits for may have happened
-	// readiness is called, without a lock, when inSession may have changed, or draining has. Set before the first session.
+	draining atomic.Bool   // the worker takes no new rows
+	changed  chan struct{} // holds a token when drain should look again
+	// readiness is called without a lock when inSession or draining may have changed. It is set before the first session
+	// begins.
 	readiness func()
 
 	// What follows is guarded by mu, under which no other lock is taken.
-	mu           sync.Mutex
-	id           string            // "" while the worker has none
-	hadID        bool              // coordinators may know it by an id that it had
-	peers        map[string]*peer  // by peerOf
-	sessions     map[*session]bool // true once the handshake is over
-	watchStarted bool              // the goroutine that looks at standings was started, with the first session
-	closed       bool
+	mu sync.Mutex
+	// The fields below are guarded by mu. id is the id of the worker's record; "" while there is no record.
+	id           string
+	hadID        bool              // the worker had an id earlier, by which coordinators may still dial it
+	peers        map[string]*peer  // by peerKey
+	sessions     map[*session]bool // every open session; the value is true once its handshake is over
+	watchStarted bool              // connectors.watch was started, with the first session
+	closed       bool              // there are to be no new sessions
 
-	// goroutines are readers, senders and those that forget peers. It grows only while the call of a session is counted in
-	// sessions, so that nothing is added once it is waited for.
+	// goroutines counts the readers and senders of sessions, and the goroutines that forget peers. It grows only between
+	// addSession and removeSession, so that close can wait for it.
 	goroutines sync.WaitGroup
 }
 
+// newServer makes the server and registers the metrics. Nothing runs yet.
 func newServer(c serverConfig) (*server, error) {
 	flowMetrics, err := flowexec.NewMetrics(c.Metrics)
 	if err != nil {
@@ -94,7 +100,7 @@ func newServer(c serverConfig) (*server, error) {
 	return s, nil
 }
 
-// tellAll has the senders of all sessions look at what there is to say.
+// wakeSenders wakes the senders of all sessions, so that they look for new messages.
 func (s *server) wakeSenders() {
 	s.mu.Lock()
 	peers := slices.Collect(maps.Values(s.peers))
@@ -104,14 +110,15 @@ func (s *server) wakeSenders() {
 	}
 }
 
-// identity is the id that the worker has at the moment.
+// workerID returns the worker's current id, "" while it has none.
 func (s *server) workerID() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.id
 }
 
-// enter counts a session in; false: there are to be no more.
+// addSession counts a new session in. It returns false when the server is closed. The first session starts the goroutine that
+// watches connectors.
 func (s *server) addSession(sess *session) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -123,12 +130,12 @@ func (s *server) addSession(sess *session) bool {
 		s.watching.Go(func() { s.connectors.watch(s.stopWatch, s.wakeSenders) })
 	}
 	s.sessions[sess] = false
-	s.goroutines.Add(1) // until leave, so that the session may start goroutines of its own
+	s.goroutines.Add(1) // removed by removeSession; until then the session may add its own goroutines
 	s.metrics.sessions.Inc()
 	return true
 }
 
-// welcome notes that a session's handshake is over.
+// sessionOpened notes that a session's handshake is over.
 func (s *server) sessionOpened(sess *session) {
 	s.mu.Lock()
 	if _, in := s.sessions[sess]; in {
@@ -138,7 +145,7 @@ func (s *server) sessionOpened(sess *session) {
 	s.readiness()
 }
 
-// inSession reports whether a coordinator can send rows.
+// inSession reports whether the worker has a session that can bring rows.
 func (s *server) inSession() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -150,7 +157,7 @@ func (s *server) inSession() bool {
 	return false
 }
 
-// leave counts a session out that is over. Its peer is kept for a lease time.
+// removeSession counts a session out that has ended, and starts a goroutine that forgets its peer after a lease time.
 func (s *server) removeSession(sess *session) {
 	code := "NONE"
 	if sess.err != nil {
@@ -167,9 +174,10 @@ func (s *server) removeSession(sess *session) {
 	s.wakeDrain()
 }
 
-// forget drops the peer of a session that is over unless another session takes its place within a lease time.
+// expirePeer waits for a lease time after the end of a session. If no other session of the coordinator began in that time, it
+// drops the coordinator's peer.
 func (s *server) expirePeer(sess *session) {
-	<-sess.readerDone // what it set is safe to read from now on
+	<-sess.readerDone // the reader sets log and peer
 	sess.log.Info("session ended", "lasted", time.Since(sess.began).Round(time.Millisecond), "reason", sess.err)
 	p := sess.peer
 	if p == nil {
@@ -190,7 +198,7 @@ func (s *server) expirePeer(sess *session) {
 	}
 }
 
-// remove takes a peer out of those that sessions may resume; false: it was not one of them any more.
+// removePeer takes a peer out of the peers that sessions can resume. It returns false when another peer has taken its place.
 func (s *server) removePeer(p *peer) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -202,7 +210,7 @@ func (s *server) removePeer(p *peer) bool {
 	return true
 }
 
-// noteChange lets drain look again.
+// wakeDrain makes drain look again whether everything is delivered.
 func (s *server) wakeDrain() {
 	select {
 	case s.changed <- struct{}{}:
@@ -210,20 +218,21 @@ func (s *server) wakeDrain() {
 	}
 }
 
-// answerTo makes the worker answer to an id, which it did not have before; "" for none.
+// setID sets the id to which the worker answers: "" for none, else an id that it never had before.
 func (s *server) setID(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.id = id
 }
 
-// reset ends all sessions, forgets all coordinators and stops all lanes, and leaves the worker without an id.
+// reset ends all sessions, drops all peers, stops all lanes, and takes the worker's id away. It waits for the lanes. The
+// server can be used again with a new id.
 func (s *server) reset(why error) {
 	s.mu.Lock()
 	s.id, s.hadID = "", s.hadID || s.id != ""
 	peers := s.peers
 	s.peers = map[string]*peer{}
-	var strangers []*session // in their handshake
+	var strangers []*session // sessions that have no peer yet, because they are in their handshake
 	for sess := range s.sessions {
 		strangers = append(strangers, sess)
 	}
@@ -240,7 +249,7 @@ func (s *server) reset(why error) {
 	s.wakeDrain()
 }
 
-// close ends everything, for good, and waits for it. Safe twice.
+// close ends everything for good and waits for all goroutines. It may be called twice.
 func (s *server) close() {
 	s.mu.Lock()
 	first := !s.closed
@@ -254,6 +263,7 @@ func (s *server) close() {
 	s.watching.Wait()
 }
 
+// allPeers returns the peers of all coordinators.
 func (s *server) allPeers() []*peer {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -9,32 +9,42 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// session is one connection's life between a coordinator and this worker. The call's own goroutine only waits for its end,
-// because returning from the call is what frees a reader or a sender that is stuck in it: a reader takes messages in and
-// acts on them, a sender sends what the peer has to tell. Any error of either ends the session.
+// session is one connection of a coordinator, from the opening of the stream to its end. A reader and a sender are its
+// goroutines.
+//
+//	  stream opened              Hello is right            Draining is sent
+//	──────────────► handshake ─────────────────► open ─────────────────────► draining
+//	                    │                          │                            │
+//	                    │ wrong Hello, timeout     │ error, coordinator         │ every result
+//	                    │                          │ hung up, replaced          │ is acknowledged
+//	                    ▼                          ▼                            ▼
+//	                  ended ◄───────────────────────────────────────────────────┘
+//
+// A session is replaced when the same coordinator opens another one. Nothing is lost with a session: the peer keeps parts and
+// results.
 type session struct {
 	server *server
 	stream pb.Worker_SessionServer
-	log    hclog.Logger // set by the reader, and read by others after greeted or read is closed
-	peer   *peer        // likewise
+	log    hclog.Logger // set by the reader in the handshake; others read it after greeted or readerDone is closed
+	peer   *peer        // nil before the handshake; set and read like log
 	began  time.Time
 
-	greeted    chan struct{} // closed when the sender starts
+	greeted    chan struct{} // closed when the handshake is over and the sender starts
 	ended      chan struct{} // closed when the session ends
-	readerDone chan struct{} // closed when the reader has ended
-	replaced   chan struct{} // closed when another session took its place, or nobody needs the peer any more
-	wake       chan struct{} // holds a token while there may be something to send
+	readerDone chan struct{} // closed when the reader's goroutine ends
+	replaced   chan struct{} // closed when another session takes its place, or its peer is dropped
+	wake       chan struct{} // holds a token when there may be something to send
 
 	once sync.Once
-	err  error // why it ended, nil where the coordinator ended it; read after over is closed
+	err  error // why the session ended; nil when the coordinator ended it; read after ended is closed
 
-	// Guarded by the peer's lock.
-	outbox       []*pb.WorkerMessage // goes before everything else
-	toldDraining time.Time
-	toldStates   map[connectorKey]*pb.ConnectorState // how connectors stood when it was told last
+	// The fields below are guarded by the peer's lock. outbox has the messages that are sent before everything else.
+	outbox       []*pb.WorkerMessage
+	toldDraining time.Time                           // when Draining went into the outbox; zero means not yet
+	toldStates   map[connectorKey]*pb.ConnectorState // the states of connectors that the coordinator was told last
 }
 
-// end ends the session; the first reason counts. It does not wait.
+// end ends the session with the reason why; only the first call counts. It does not wait for the goroutines.
 func (sess *session) end(why error) {
 	sess.once.Do(func() {
 		sess.err = why
@@ -42,10 +52,10 @@ func (sess *session) end(why error) {
 	})
 }
 
-// tell puts a message before everything else that there is to send. The caller holds the peer's lock.
+// enqueue appends a message to the outbox. The caller holds the peer's lock, and wakes the sender afterwards.
 func (sess *session) enqueue(m *pb.WorkerMessage) { sess.outbox = append(sess.outbox, m) }
 
-// tellDraining tells it once. The caller holds the peer's lock.
+// enqueueDraining puts Draining into the outbox, at most once per session. The caller holds the peer's lock.
 func (sess *session) enqueueDraining() {
 	if sess.toldDraining.IsZero() {
 		sess.toldDraining = time.Now()
@@ -53,11 +63,11 @@ func (sess *session) enqueueDraining() {
 	}
 }
 
-// heartbeat is how often coordinators hear something: often enough that they notice a lost connection long before a lease
-// is over. It may be late by as much again.
+// heartbeat is how often a session sends something, so that the coordinator notices a lost connection long before a lease is
+// over. A message may come later by as much again.
 func (s *server) heartbeat() time.Duration { return max(s.config.Lease/16, 10*time.Millisecond) }
 
-// isOver reports whether the session has ended.
+// hasEnded reports whether the session has ended.
 func (sess *session) hasEnded() bool {
 	select {
 	case <-sess.ended:

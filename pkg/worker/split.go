@@ -12,20 +12,21 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// Sizes on the wire, about.
+// Approximate sizes in a message, in bytes, without the texts and the rows themselves.
 const (
 	outputRowBytes = 8       // an end and an origin
-	outcomeBytes   = 24      // tags, numbers and lengths
-	deadRowBytes   = 48      // tags, numbers and lengths
-	limitSlack     = 8 << 10 // a message holds so much more than a batch, at least
-	reasonBytes    = 1 << 10 // package wire cuts longer ones
+	outcomeBytes   = 24      // tags, numbers and lengths of an outcome
+	deadRowBytes   = 48      // tags, numbers and lengths of a dead row
+	limitSlack     = 8 << 10 // a message may be at least so much larger than a batch
+	reasonBytes    = 1 << 10 // package wire cuts a reason that is longer
 )
 
+// sizeOfOutcome returns about how many bytes an outcome takes in a message.
 func sizeOfOutcome(o *batch.RowOutcome) int {
 	return outcomeBytes + len(o.Function) + min(len(o.Reason), reasonBytes)
 }
 
-// size is about how many bytes a result has on the wire.
+// sizeOfResult returns about how many bytes the output and the outcomes of a result take in a message.
 func sizeOfResult(r batch.Result) int {
 	n := len(r.Output.Rows.Data) + outputRowBytes*r.Output.Rows.Len()
 	for i := range r.NotDone {
@@ -34,7 +35,7 @@ func sizeOfResult(r batch.Result) int {
 	return n
 }
 
-// sizeOfDead is about how many bytes dead rows have on the wire.
+// sizeOfDead returns about how many bytes dead rows take in a message.
 func sizeOfDead(dead []batch.DeadRow) int {
 	n := 0
 	for i := range dead {
@@ -44,9 +45,11 @@ func sizeOfDead(dead []batch.DeadRow) int {
 	return n
 }
 
-// split spreads a large result over several, each for consecutive rows of the part, the final one into final. A row ends in
-// the result that has its output: the coordinator takes no output of rows whose ending does not count for it. What the
-// whole batch stands behind comes with the last rows. What is too large for any message makes its row dead.
+// splitResult spreads a large result over several messages. Each message is about consecutive rows of the part; the last of
+// them is final.
+//
+// The output of a row is in the message that ends the row, because the coordinator drops output of rows that have ended
+// before. Output of the whole batch is in the final message. A row whose output is too large for any message ends as dead.
 func (s *server) splitResult(part *heldPart, final *pb.Result, ended bitset.Set, all batch.Result, dead []batch.DeadRow) []*pb.Result {
 	all = refuseTooLarge(all, ended, part.maxOutputPerRow, part.maxOutputRow)
 	all.Sort()
@@ -80,8 +83,9 @@ func (s *server) splitResult(part *heldPart, final *pb.Result, ended bitset.Set,
 	return append(messages, final)
 }
 
-// keepSendable leaves out the dead rows of rows that have more of them than a message holds beside what else the row costs,
-// and says so in the row's outcome.
+// keepSendable returns the dead rows that fit into a message together with the rest of their input row. An input row whose
+// dead rows do not fit keeps its outcome, which then says that the row was not kept because it is too large. dead is sorted by
+// input row; costs has the bytes of each input row so far.
 func keepSendable(all *batch.Result, dead []batch.DeadRow, costs []int, limit int) []batch.DeadRow {
 	kept := dead[:0]
 	for len(dead) > 0 {
@@ -99,9 +103,11 @@ func keepSendable(all *batch.Result, dead []batch.DeadRow, costs []int, limit in
 	return kept
 }
 
+// byRow compares an outcome with a row number, for a binary search.
 func byRow(o batch.RowOutcome, row uint32) int { return cmp.Compare(o.Row, row) }
 
-// fill moves what there is of the rows up to end from a sorted result into a message. It returns the dead rows that are left.
+// fillMessage moves the outcomes, dead rows and output of the rows from first to end-1 into a message. The result and dead are
+// sorted by row. It returns the dead rows that are left.
 func fillMessage(m *pb.Result, ended bitset.Set, from *batch.Result, dead []batch.DeadRow, first, end uint32) []batch.DeadRow {
 	if !m.GetLast() {
 		m.Finished = wire.FromRanges(rangesOf(ended, first, min(end, uint32(len(ended)*64))))
@@ -130,7 +136,7 @@ func fillMessage(m *pb.Result, ended bitset.Set, from *batch.Result, dead []batc
 	return dead[n:]
 }
 
-// pick copies the output rows from start to stop-1.
+// selectOutput copies the output rows from start to stop-1.
 func selectOutput(o batch.Output, start, stop int) batch.Output {
 	rows := make([]uint32, stop-start)
 	for i := range rows {
@@ -139,7 +145,7 @@ func selectOutput(o batch.Output, start, stop int) batch.Output {
 	return batch.Output{Rows: o.Rows.Select(rows), Origins: o.Origins[start:stop]}
 }
 
-// longest is how many bytes the longest row of output has.
+// longestRow returns the length of the longest output row in bytes.
 func longestRow(o batch.Output) (most int) {
 	start := uint32(0)
 	for _, end := range o.Rows.Ends {
@@ -148,10 +154,10 @@ func longestRow(o batch.Output) (most int) {
 	return most
 }
 
-// refuseTooLarge makes rows dead, and drops their output, where that alone is more than the coordinator takes, or a row of it
-// more than the client does.
+// refuseTooLarge makes a row dead and drops its output where the output is too large to be delivered: in total more than limit
+// bytes, or with a single output row of more than longest bytes. ended are the rows that have an outcome; only these change.
 func refuseTooLarge(all batch.Result, ended bitset.Set, limit, longest int) batch.Result {
-	type measure struct{ all, one int } // bytes: of all that a row came to, of the longest row of that
+	type measure struct{ all, one int } // bytes of all output of one input row, and of the longest of its output rows
 	bytes := map[uint32]measure{}
 	for i, origin := range all.Output.Origins {
 		n, m := len(all.Output.Rows.Row(i)), bytes[origin]
@@ -199,7 +205,7 @@ func refuseTooLarge(all batch.Result, ended bitset.Set, limit, longest int) batc
 	return all
 }
 
-// made is about how many bytes a run ended with.
+// sizeOfRun returns about how many bytes everything takes that a run ended with: output, outcomes and dead rows.
 func sizeOfRun(run *flowexec.RunResult) int64 {
 	bytes := len(run.Output.Rows.Data) + outputRowBytes*run.Output.Rows.Len() + sizeOfDead(run.Dead)
 	for i := range run.NotDone {

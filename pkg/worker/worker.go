@@ -31,56 +31,65 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// closeTimeout bounds how long the end waits until connections have taken their last word.
+// closeTimeout limits how long the end of a worker waits for open connections. In this time coordinators receive the last
+// message of their sessions; then the connections are cut.
 const closeTimeout = time.Second
 
-// Config says what a worker runs and where. Only Registry must be set.
+// Config says which functions a worker has, and where it listens and registers. Only Registry must be set.
 type Config struct {
-	// Registry has the functions that this worker can run. Its mistakes make New fail.
+	// Registry has the functions that this worker can run. New fails when the registry has noted an error, such as a function
+	// that was registered twice.
 	Registry *kis.Registry
-	// Name outlives the process: rows are shared out by it. Default: the address that is advertised. No two workers have the same:
-	// a worker waits for a lease at most until another one of its name is gone, and Run fails where that one has sessions still.
+	// Name is the worker's name, which stays the same when the process is started again. Slots, and so rows, are assigned to
+	// workers by name. Two workers of one cluster can't have the same name: Run waits at most for the time of a lease until an
+	// earlier worker of this name is gone, and fails when that worker still has sessions. Default: the address that the worker
+	// advertises.
 	Name string
-	// Listen is where coordinators dial, host:port. Default ":7701"; port 0 takes any free one.
+	// Listen is the address, host:port, on which the worker accepts connections of coordinators. Port 0 takes any free port.
+	// Default ":7701".
 	Listen string
-	// Advertise is the host:port that coordinators are told to dial. Default: Listen, with 127.0.0.1 for its host where it
-	// has none and etcd is on this machine, else with this machine's first address.
+	// Advertise is the address, host:port, that the worker registers in etcd for coordinators to dial. Default: the address of
+	// Listen. Where Listen has no host, the default host is 127.0.0.1 if etcd is on this machine, and else the first address
+	// of this machine.
 	Advertise string
-	// HTTP is where metrics and health are served, host:port. Default: nowhere.
+	// HTTP is the address, host:port, on which the worker serves metrics and health. Default: it serves neither.
 	HTTP string
-	// ListenElsewhere and HTTPElsewhere take any free port, and log it, where the one asked for is in use.
+	// ListenElsewhere and HTTPElsewhere allow another port: when the port of Listen or HTTP is in use, the worker takes any
+	// free port and logs it. Default: a port that is in use is an error.
 	ListenElsewhere, HTTPElsewhere bool
-	// Etcd says where the cluster keeps its records. Default: etcd at 127.0.0.1:2379.
+	// Etcd says how to reach the etcd of the cluster. Default: etcd at 127.0.0.1:2379.
 	Etcd cluster.Config
-	// Lease is how long the cluster waits for a worker that says nothing, and the worker for a coordinator, before the other
-	// is given up. Whole seconds. Default 10 s.
+	// Lease is how long the cluster keeps a worker that it doesn't hear from before it counts the worker as dead. For the same
+	// time the worker keeps the parts and results of a coordinator that has no session. Whole seconds. Default 10 s.
 	Lease time.Duration
-	// MemoryBudget bounds, in bytes, the rows and results that the worker holds for its coordinators and has let them send;
-	// budget.go says how strictly. Default 64 MiB, at least 1 MiB.
+	// MemoryBudget limits the rows and results that the worker holds for all coordinators together, and the rows that it has
+	// allowed them to send, in bytes. budget.go says how strictly. Default 64 MiB, at least 1 MiB.
 	MemoryBudget int64
-	// RowBudget bounds the same in rows. Default 262,144, at least 1,024.
+	// RowBudget limits the same as MemoryBudget, counted in rows. Default 262,144, at least 1,024.
 	RowBudget int64
-	// Limits are what one part may measure. Default: those of batch.Limits.
+	// Limits are the largest size of one part, in rows and in bytes. Default: the defaults of batch.Limits.
 	Limits batch.Limits
-	// Transport secures what the worker listens on.
+	// Transport has the TLS files and connection limits of the ports on which the worker listens.
 	Transport transport.Config
-	// Connectors open connections by the type that a connector's document names. Default: redis, and memory, a store of
-	// this worker's own.
+	// Connectors has the function that opens a connection, for each type that a connector's document can name. Default:
+	// "redis", and "memory", which is a store in this worker's memory.
 	Connectors map[string]connector.Opener
-	// Environment resolves ${NAME} in connectors' documents. Default os.LookupEnv.
+	// Environment returns the value for ${NAME} in the documents of connectors. Default os.LookupEnv.
 	Environment func(string) (string, bool)
-	// Documents says what of this process connectors' documents may read: names of Environment, and files. Default: all names
-	// but KISGRID_* and OTEL_*, and no files; documents that a cluster accepted before are only warned of.
+	// Documents says which names of Environment, and which files, the documents of connectors may read. Default: all names
+	// except KISGRID_* and OTEL_*, and no files. A document that the cluster accepted before this rule existed still runs; the
+	// worker logs a warning.
 	Documents definition.Access
-	// Tracing takes spans of parts, runs, functions and connectors; functions find theirs in their context. Default: nobody
-	// traces, which costs nothing.
+	// Tracing receives the spans of parts, runs, functions and connectors. A function finds its span in its context. Default
+	// nil: no spans are made, which costs nothing.
 	Tracing trace.TracerProvider
-	// Build says which build of the program this is; any text.
+	// Build is a text that says which build of the program this is. It stands in the worker's record in etcd.
 	Build string
-	// Logger is told what happens, never row by row. Default: nobody is.
+	// Logger receives the log, in which no line belongs to a single row. Default: nothing is logged.
 	Logger hclog.Logger
 }
 
+// withDefaults returns the configuration with its defaults filled in, or an error that says which setting is wrong.
 func (c Config) withDefaults() (Config, error) {
 	if err := c.Documents.Valid(); err != nil {
 		return c, fmt.Errorf("configure the worker: what documents may read: %w", err)
@@ -129,28 +138,31 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
-// Worker is one worker. Run it once.
+// Worker is one worker process, apart from its command line. New makes it, Run runs it once, and Drain ends it in good order.
+//
+//	New ──► Run: open port ─► register in etcd ─► serve ─┬─ Drain ──► draining ──► ended
+//	                                                     └─ ctx done, Drain's ctx done ──► cut off ──► ended
 type Worker struct {
 	config     Config
 	log        hclog.Logger
 	registry   *prometheus.Registry
 	connectors *connector.Pool
 	server     *server
-	member     *membership
+	member     *membership // the record in etcd; set by serve, before the goroutines that use it start
 
-	// ctx ends what Run started; cut ends it at once, also while it drains.
+	// ctx is the context of everything that Run started. cut ends it at once, also while the worker drains.
 	ctx context.Context
 	cut context.CancelFunc
 
 	drain  chan struct{} // closed when the worker is to drain
-	ended  chan struct{} // closed when Run has returned, or never will run
+	ended  chan struct{} // closed when Run has returned, and by a Drain that comes before Run
 	mu     sync.Mutex
-	ran    bool  // Run was called, or will not be; guarded by mu
+	ran    bool  // Run was called, or must not be called any more; guarded by mu
 	asked  bool  // drain is closed; guarded by mu
-	result error // how the drain went; written before ended is closed
+	result error // the error of the drain, nil when it went well; written before ended is closed
 }
 
-// New checks the configuration and makes a Worker. Nothing is opened yet.
+// New checks the configuration and makes a Worker. It opens no port and no connection.
 func New(c Config) (*Worker, error) {
 	c, err := c.withDefaults()
 	if err != nil {
@@ -169,7 +181,7 @@ func New(c Config) (*Worker, error) {
 		}
 	}
 	c.Registry.SetEnvironment(c.Environment)
-	if c.Documents.Env != nil { // else the pool tells documents apart, which were checked before functions get connectors
+	if c.Documents.Env != nil { // without a list of names the pool checks each document when it is opened
 		c.Registry.SetEnvironment(c.Documents.Environment(c.Environment))
 	}
 	w.connectors = connector.NewPool(c.Connectors, c.Environment, c.Logger.Named("connector"), metrics)
@@ -186,15 +198,17 @@ func New(c Config) (*Worker, error) {
 	return w, nil
 }
 
-// ID is the worker's id at the moment: drawn when it registers, and anew when it was given up by the cluster. "" before.
+// ID returns the worker's current id, or "" before the worker has registered. The worker takes a new id each time it
+// registers, also when the cluster has counted it as dead and it registers again.
 func (w *Worker) ID() string { return w.server.workerID() }
 
-// Metrics are the worker's metrics, for programs that serve them themselves.
+// Metrics returns the worker's metrics, for programs that serve them themselves.
 func (w *Worker) Metrics() prometheus.Gatherer { return w.registry }
 
-// Run serves coordinators until ctx is done, or until Drain is through. It waits for etcd where etcd is away, as long as it
-// takes. When ctx is done, running functions are cancelled; what that leaves undone, the cluster runs elsewhere. The error
-// says why the worker could not start, or could not go on; an end that somebody asked for is none. Call it once.
+// Run serves coordinators until ctx is done, or until Drain has finished. While etcd can't be reached, Run waits for it
+// without a limit. When ctx is done, running functions are cancelled, and other workers run the rows that had not ended. The
+// error says why the worker could not start or could not continue; it is nil when ctx or Drain ended the worker. Call Run
+// once.
 func (w *Worker) Run(ctx context.Context) error {
 	w.mu.Lock()
 	if w.ran {
@@ -214,7 +228,8 @@ func (w *Worker) Run(ctx context.Context) error {
 	return err
 }
 
-// serve opens everything, waits, and closes everything.
+// serve opens the ports, registers the worker, and waits for the end. Then it closes everything in this order: the record in
+// etcd, the sessions, the port.
 func (w *Worker) serve() error {
 	listener, err := serve.ListenNear(w.ctx, w.config.Listen, w.config.ListenElsewhere, w.log)
 	if err != nil {
@@ -272,8 +287,8 @@ func (w *Worker) serve() error {
 	case <-w.ctx.Done():
 	case err = <-failed:
 	}
-	// First the record, so that nobody dials any more; then sessions, which frees their calls; then the port, once
-	// coordinators have been told why.
+	// The record goes first, so that no coordinator dials any more. Then the sessions end, which frees their calls. The port is
+	// closed last, when coordinators have received the reason.
 	leave()
 	<-left
 	w.server.close()
@@ -286,9 +301,10 @@ func (w *Worker) serve() error {
 	return err
 }
 
-// Drain asks the worker to end in good order: it takes nothing new, hands back what it has not begun, finishes what runs,
-// and waits until coordinators have the results. It returns when Run is about to return. When ctx is done first, what is
-// left is cut off, and the error says how much that was. Safe to call twice, before Run, and after it.
+// Drain ends the worker in good order. The worker takes no new rows, hands back the rows that have not begun, finishes the
+// rows that run, and waits until coordinators have acknowledged the results. Drain blocks until Run is about to return. When
+// ctx is done first, the rest is cut off, and the error says how much that was. Drain can be called twice, before Run, and
+// after Run has returned.
 func (w *Worker) Drain(ctx context.Context) error {
 	w.mu.Lock()
 	if !w.asked {
@@ -310,7 +326,7 @@ func (w *Worker) Drain(ctx context.Context) error {
 	return w.result
 }
 
-// servePages serves metrics and health where that is asked for.
+// servePages starts the HTTP server for metrics and health, if Config.HTTP asks for one.
 func (w *Worker) servePages() (*httpServer, error) {
 	p := &httpServer{}
 	if w.config.HTTP == "" {
@@ -341,21 +357,21 @@ func (w *Worker) servePages() (*httpServer, error) {
 	return p, nil
 }
 
-// pages is the HTTP server, if there is one.
+// httpServer is the worker's HTTP server together with its goroutine. Its server is nil when the worker serves no HTTP.
 type httpServer struct {
 	server  *http.Server
 	serving sync.WaitGroup
 }
 
-// Close cuts off what is served and waits.
+// Close ends the HTTP server, cuts off open requests, and waits for the server's goroutine.
 func (p *httpServer) Close() {
 	if p.server != nil {
-		_ = p.server.Close() // of its listener, which may be closed
+		_ = p.server.Close() // an error says only that the listener is closed already
 		p.serving.Wait()
 	}
 }
 
-// record is what the worker tells of itself.
+// record returns the record that the worker writes to etcd, with this id, name and address.
 func (w *Worker) record(id, name, address string) cluster.Worker {
 	r := cluster.Worker{
 		ID: id, Name: name, Address: address, Lanes: runtime.GOMAXPROCS(0), Build: w.config.Build, Started: time.Now(), Session: cluster.SessionNone,
@@ -366,7 +382,7 @@ func (w *Worker) record(id, name, address string) cluster.Worker {
 	return r
 }
 
-// advertised is where coordinators are to dial a worker that listens on an address.
+// advertised returns the address that coordinators are to dial, for a worker that listens on the address listening.
 func (c *Config) advertised(listening net.Addr) (string, error) {
 	return serve.Advertised(c.Advertise, c.Listen, listening, c.Etcd.Endpoints)
 }
