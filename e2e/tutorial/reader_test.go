@@ -27,7 +27,7 @@ const patience = 4 * time.Minute
 // reader follows a page. The addresses that the page names are others here, since several tests run on one machine.
 type reader struct {
 	t         *testing.T
-	addresses *strings.Replacer
+	addresses *strings.Replacer // from those that the page names to those of this test
 	env       []string
 	special   map[string][]string // by the name of a terminal: more variables of its environment
 	terminals map[string]*terminal
@@ -47,8 +47,9 @@ func newReader(t *testing.T, startsRedis bool) *reader {
 	}
 	listening := []string{"KISGRID_LISTEN=" + coordinator, "KISGRID_HTTP=" + http}
 	return &reader{
-		t:         t,
-		addresses: strings.NewReplacer("127.0.0.1:2379", etcd, "127.0.0.1:6379", redis, "127.0.0.1:7700", coordinator, "127.0.0.1:7702", http),
+		t: t,
+		addresses: strings.NewReplacer("127.0.0.1:2379", etcd, "127.0.0.1:6379", redis, "127.0.0.1:7700", coordinator, "127.0.0.1:7702", http,
+			"127.0.0.1:2389", testprocess.Address(t), "127.0.0.1:7710", testprocess.Address(t)), // of a second cluster
 		env: append(os.Environ(), "GOBIN="+bin, "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"), "TMPDIR="+t.TempDir(), "GOFLAGS=",
 			"KISGRID_SERVER="+coordinator, "KISGRID_ETCD="+etcd, "REDIS_ADDR="+redis, "ETCDCTL_ENDPOINTS="+etcd, "ETCDCTL_API=3"),
 		special: map[string][]string{
@@ -102,7 +103,7 @@ func (r *reader) terminal(name string) *terminal {
 
 func (r *reader) write(s step) {
 	r.t.Helper()
-	if err := os.WriteFile(filepath.Join(r.folder(), s.file), []byte(s.text), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(r.folder(), s.file), []byte(r.addresses.Replace(s.text)), 0o600); err != nil {
 		r.t.Fatalf("line %d: %v", s.line, err)
 	}
 }
@@ -137,7 +138,7 @@ func (r *reader) enter(t *terminal, text string, ends bool) (out string, code in
 	r.t.Helper()
 	r.n++
 	script := filepath.Join(r.scripts, fmt.Sprintf("%d.sh", r.n))
-	if err := os.WriteFile(script, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(script, []byte(r.addresses.Replace(text)), 0o600); err != nil {
 		r.t.Fatal(err)
 	}
 	from := len(t.read())

@@ -22,6 +22,9 @@ func TestAuthoring(t *testing.T) { follow(t, "docs/authoring.md") }
 // TestOperating follows the quick start of docs/operating.md, which starts an etcd and a Redis of its own.
 func TestOperating(t *testing.T) { follow(t, "docs/operating.md", "etcd", "redis-server") }
 
+// TestSDK follows docs/sdk.md, which compiles and runs a program for each thing that the Go client does.
+func TestSDK(t *testing.T) { follow(t, "docs/sdk.md") }
+
 // follow runs every block of a page, in order. The test is skipped where a program is not installed that the page needs.
 func follow(t *testing.T, page string, programs ...string) {
 	t.Helper()
