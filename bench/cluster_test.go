@@ -105,9 +105,9 @@ func startCluster(b *testing.B, passing ...string) (*client.Client, *processes) 
 // underWay is how many batches have no answer yet, at most, in relays and in the cluster alike.
 const underWay = 64
 
-// throughput sends b.N batches, with so many under way as windows allow, through a stream for each flow named, and checks that every row is
-// done, and passed on where output was asked for.
-func throughput(b *testing.B, columns batch.Columns, output bool, flows ...string) {
+// throughput sends b.N batches, with underWay of them unanswered at most, through a stream for each flow named. It checks that every row
+// is done, and passed on where output was asked for.
+func throughput(b *testing.B, columns batch.Columns, underWay int, output bool, flows ...string) {
 	c, processes := startCluster(b, slices.Compact(slices.DeleteFunc(slices.Clone(flows), func(flow string) bool { return flow == "Average" }))...)
 	streams := make([]*client.Stream, len(flows))
 	for i, flow := range flows {
@@ -171,15 +171,21 @@ func throughput(b *testing.B, columns batch.Columns, output bool, flows ...strin
 
 // BenchmarkCluster sends batches of 1,000 rows of 50 bytes over loopback; client, coordinator and two workers are processes
 // apart. /relay is the limit for what goes there and back, /relay-batches where both ends look at it, /relay-latency for one row alone; /streams-16 and /flows-64 are
-// /passthrough by way of more streams, and of more flows.
+// /passthrough by way of more streams, and of more flows; /rows-N has N rows in a batch, and /batches-N has N batches unanswered at most.
 func BenchmarkCluster(b *testing.B) {
 	columns := fiftyBytes(1000)
 	b.Run("relay", func(b *testing.B) { benchmarkRelay(b, columns, underWay, false, nil) })
 	b.Run("relay-batches", func(b *testing.B) { benchmarkRelay(b, columns, underWay, true, nil) })
-	b.Run("passthrough", func(b *testing.B) { throughput(b, columns, true, "Pass") })
-	b.Run("students", func(b *testing.B) { throughput(b, columns, false, "Average") })
-	b.Run("streams-16", func(b *testing.B) { throughput(b, columns, true, slices.Repeat([]string{"Pass"}, 16)...) })
-	b.Run("flows-64", func(b *testing.B) { throughput(b, columns, true, passing(64)...) })
+	b.Run("passthrough", func(b *testing.B) { throughput(b, columns, underWay, true, "Pass") })
+	b.Run("students", func(b *testing.B) { throughput(b, columns, underWay, false, "Average") })
+	b.Run("streams-16", func(b *testing.B) { throughput(b, columns, underWay, true, slices.Repeat([]string{"Pass"}, 16)...) })
+	for _, rows := range []int{1, 10, 100, 10000} {
+		b.Run(fmt.Sprintf("rows-%d", rows), func(b *testing.B) { throughput(b, fiftyBytes(rows), underWay, true, "Pass") })
+	}
+	for _, batches := range []int{1, 4, 16} {
+		b.Run(fmt.Sprintf("batches-%d", batches), func(b *testing.B) { throughput(b, columns, batches, true, "Pass") })
+	}
+	b.Run("flows-64", func(b *testing.B) { throughput(b, columns, underWay, true, passing(64)...) })
 	one := fiftyBytes(1)
 	b.Run("relay-latency", func(b *testing.B) {
 		took := make([]time.Duration, 0, b.N)
