@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/definition"
@@ -71,6 +73,31 @@ func (b *bed) send(rows ...string) *flowexec.Part {
 	}
 	b.lanes.Enqueue(p)
 	return p
+}
+
+// countParked makes metrics, and a function that reads how many rows of the flow F are parked.
+func countParked(t *testing.T) (m *flowexec.Metrics, parked func() int) {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	m, err := flowexec.NewMetrics(registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m, func() int {
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows := 0.0
+		for _, f := range families {
+			if f.GetName() == "kisgrid_lane_parked_rows" {
+				for _, metric := range f.GetMetric() {
+					rows += metric.GetGauge().GetValue()
+				}
+			}
+		}
+		return int(rows)
+	}
 }
 
 // keyOf has a slot of its own for each first letter.

@@ -47,24 +47,12 @@ type executor struct {
 	metrics []functionMetrics
 }
 
-// start gives the lane a goroutine and a copy. resume is what an abandoned one leaves behind; nil: nothing.
-func (ln *lane) start(resume *work) {
-	c := ln.lanes.config.Copy
-	if c == nil {
-		c = new(kis.Copy)
-	}
-	ln.mu.Lock()
-	defer ln.mu.Unlock()
-	ln.launch(resume, c)
-}
-
-// launch gives the lane a goroutine. It must be called with mu held.
-func (ln *lane) launch(resume *work, c *kis.Copy) {
+// newExecutor makes the executor of a lane, for a copy of its flow. Its loop runs on a goroutine of its own.
+func newExecutor(ln *lane, c *kis.Copy) *executor {
 	x := &executor{lane: ln, copy: c}
 	x.renew()
 	x.frame.Copy, x.frame.Pause, x.frame.Identify, x.frame.Raw, x.frame.Connect, x.frame.Late = x.copy, x.pause, x.identify, x.raw, x.connect, x.late
-	ln.exec = x
-	go x.loop(resume)
+	return x
 }
 
 // loop is the lane's goroutine. When a function ends it, or it is abandoned, the lane lives on in another one.
@@ -82,7 +70,7 @@ func (x *executor) loop(resume *work) {
 // execute runs w and tells its part.
 func (x *executor) execute(w *work) {
 	lanes := x.lane.lanes
-	lanes.setBusy(1)
+	lanes.busy.begin()
 	x.renew()
 	x.enterPart(w)
 	x.startRun(w.part.Deadline)
@@ -95,12 +83,12 @@ func (x *executor) execute(w *work) {
 	x.using.end()
 	x.endRun(&result, parked)
 	if w.from == nil && lanes.metrics.runs != nil {
-		lanes.metrics.observe(w.len(), lanes.now()-began)
+		lanes.metrics.observe(w.len(), lanes.clock.now()-began)
 	}
 	x.startRun(time.Time{})
 	x.finish()
 	if !x.away {
-		lanes.setBusy(-1)
+		lanes.busy.end()
 	}
 	switch {
 	case parked != nil && len(result.Rows) == 0:
@@ -111,21 +99,21 @@ func (x *executor) execute(w *work) {
 	}
 	x.leavePart()
 	if parked != nil {
-		lanes.alsoPending()
+		lanes.pending.more()
 	}
 	over := true
 	if !x.away && (parked != nil || w.groups != nil) {
 		var back []*group
-		back, over = x.lane.settle(w, parked)
+		back, over = x.lane.parked.settle(w, parked)
 		if parked != nil {
-			lanes.await(x.ctx, parked.groups)
+			lanes.sources.await(x.ctx, parked.groups)
 		}
 		if len(back) > 0 {
-			lanes.giveBackParked(back)
+			giveBackParked(back)
 		}
 	}
 	if over {
-		lanes.end()
+		lanes.pending.end()
 	}
 	if w.from == nil && parked == nil && !x.away && len(w.in.columns.Keys) == 0 {
 		x.lane.reusable = w
@@ -190,9 +178,9 @@ func (x *executor) enterPart(w *work) {
 		entering = rows.Pick(w.from.rows, entering)
 	}
 	x.lane.entering.Store(true)
-	began := x.lane.lanes.now()
+	began := x.lane.lanes.clock.now()
 	x.left = enter(x.ctx, rows.As[uint32](entering))
-	held := x.lane.heldUpTotal.Add(int64(x.lane.lanes.now() - began))
+	held := x.lane.heldUpTotal.Add(int64(x.lane.lanes.clock.now() - began))
 	x.lane.entering.Store(false)
 	if x.heldUp = 0; w.from != nil {
 		x.heldUp = max(0, time.Duration(held-w.from.heldUpBefore))
@@ -331,7 +319,7 @@ func (x *executor) succeed(o batch.RowOutcome, row int, goesOn bool) {
 		}
 	}
 	x.abandonTrace(o)
-	x.lane.lanes.setBusy(-1)
+	x.lane.lanes.busy.end()
 	x.leavePart()
 	x.lane.start(w)
 }

@@ -2,24 +2,27 @@ package flowexec
 
 import "sync"
 
-// keylessQueue are the parts without keys that wait for a lane. There is no order to keep, so any lane takes the next one as soon as
-// it is free: none waits behind a slow one.
+// keylessQueue is the queue of parts without keys, for all lanes of a flow together. Such parts have no order to keep, so that any lane
+// takes the next one as soon as it is free, and no part waits behind a slow one. A lane's goroutine that finds nothing to do is listed in
+// idle, and sleeps until it is signalled.
+//
+// Locks: lane.mu is taken before keylessQueue.mu.
 type keylessQueue struct {
 	mu     sync.Mutex
-	queue  []*work // guarded by mu: those from head on wait
+	queue  []*work // the elements from head on wait, those before are nil; guarded by mu
 	head   int     // guarded by mu
-	spare  []*work // guarded by mu: empty, to be used again; at most spareWorks
-	idle   []*lane // guarded by mu: lanes that wait for something to do
-	closed bool    // guarded by mu: no more are taken
+	spare  []*work // works to use again, at most maxSpare; guarded by mu
+	idle   []*lane // lanes whose goroutine sleeps; guarded by mu
+	closed bool    // no more parts are taken; guarded by mu
 }
 
-// spareWorks is how many works are kept to be used again.
+// maxSpare is how many works are kept, so that a part without keys needs no allocation.
 const maxSpare = 64
 
-// enqueueKeyless queues a part without keys, and sees to it that a lane takes it.
+// enqueueKeyless queues a part without keys. It wakes an idle lane, or else starts one more lane if the flow may have more.
 func (l *Lanes) enqueueKeyless(p *Part, in input) {
 	q := &l.keyless
-	if !l.begin() {
+	if !l.pending.begin() {
 		l.giveBack([]*work{{part: p, in: in}})
 		return
 	}
@@ -38,10 +41,10 @@ func (l *Lanes) enqueueKeyless(p *Part, in input) {
 		ln.signal()
 		return
 	}
-	l.oneMore()
+	l.startOneMore()
 }
 
-// newWork is an empty work. It must be called with mu held.
+// newWork is an empty work, used before or new. The caller holds mu.
 func (q *keylessQueue) newWork() *work {
 	n := len(q.spare) - 1
 	if n < 0 {
@@ -52,7 +55,8 @@ func (q *keylessQueue) newWork() *work {
 	return w
 }
 
-// takeIdle takes out a lane that waits, to be told that there is something to do; nil: none does. It must be called with mu held.
+// takeIdle takes a lane out of the idle ones, which the caller is to signal. It returns nil if no lane is idle, or if no part waits. The
+// caller holds mu.
 func (q *keylessQueue) takeIdle() *lane {
 	n := len(q.idle) - 1
 	if n < 0 || q.head == len(q.queue) {
@@ -63,7 +67,7 @@ func (q *keylessQueue) takeIdle() *lane {
 	return ln
 }
 
-// removeIdle takes a lane out of those that wait. It must be called with mu held.
+// removeIdle takes a lane out of the idle ones, if it is there. The caller holds mu.
 func (q *keylessQueue) removeIdle(ln *lane) {
 	if ln.idleIndex == 0 {
 		return
@@ -76,14 +80,7 @@ func (q *keylessQueue) removeIdle(ln *lane) {
 	ln.idleIndex = 0
 }
 
-func (ln *lane) signal() {
-	ln.mu.Lock()
-	defer ln.mu.Unlock()
-	ln.ready.Signal()
-}
-
-// next is the part that a lane is to run, which then is not among those that wait; nil: there is none, and the lane is among them.
-// It must be called with the lane's lock held.
+// next takes the next part for a lane. It returns nil if no part waits: then the lane is among the idle ones. The caller holds lane.mu.
 func (q *keylessQueue) next(ln *lane) *work {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -106,7 +103,7 @@ func (q *keylessQueue) next(ln *lane) *work {
 	ln.maybeIdle = false
 	w := q.queue[q.head]
 	q.queue[q.head] = nil
-	if q.head++; 2*q.head >= len(q.queue) { // so that the room before it is used again
+	if q.head++; 2*q.head >= len(q.queue) { // move the rest to the front, so that the memory before head is used again
 		n := copy(q.queue, q.queue[q.head:])
 		clear(q.queue[n:])
 		q.queue, q.head = q.queue[:n], 0
@@ -114,7 +111,8 @@ func (q *keylessQueue) next(ln *lane) *work {
 	return w
 }
 
-// wakeAnother takes a lane out of those that wait, and returns one that is to be woken in its place; nil: none need be.
+// wakeAnother takes a lane out of the idle ones, because it does something else. It returns another idle lane, which the caller is to signal,
+// if a part waits; else nil.
 func (q *keylessQueue) wakeAnother(ln *lane) (other *lane) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -129,7 +127,7 @@ func (q *keylessQueue) len() int {
 	return len(q.queue) - q.head
 }
 
-// take takes parts out of the queue.
+// take takes out the parts for which which returns true.
 func (q *keylessQueue) take(which func(*work) bool) (taken []*work) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -146,7 +144,7 @@ func (q *keylessQueue) take(which func(*work) bool) (taken []*work) {
 	return taken
 }
 
-// close takes all parts out; no more are taken.
+// close takes out all parts, and has enqueueKeyless take no more.
 func (q *keylessQueue) close() []*work {
 	q.mu.Lock()
 	q.closed = true

@@ -7,77 +7,81 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 )
 
-// This file tells where the rows of one key stand, for somebody who asks why the key does not move. What is parked is found by its
-// key; what is queued is looked through without holding up the lane.
-
 // Stage is how far a row has come that has not ended.
 type Stage string
 
 // The stages of a row.
 const (
-	// Running: it is in a run that its lane executes.
+	// Running means that the row is in a run that its lane executes.
 	Running Stage = "running"
-	// Entering: its lane has taken it, and waits for leave to run it: for room for what functions make, or to run alone.
+	// Entering means that the lane has taken the row and waits in Part.Enter, for memory or for its turn to run alone.
 	Entering Stage = "entering"
-	// Parked: it was set aside; Wait says what for.
+	// Parked means that the row was set aside. Location.Wait says what it waits for.
 	Parked Stage = "parked"
-	// Queued: it waits for its lane.
+	// Queued means that the row waits for its lane.
 	Queued Stage = "lane"
 )
 
-// Wait is what a parked row waits for.
+// Wait is the kind of thing that a parked row waits for.
 type Wait string
 
-// What rows wait for.
+// The kinds of things that rows wait for.
 const (
-	// ForOrder: for rows of its key that are before it.
+	// ForOrder is for earlier rows of the same key.
 	ForOrder Wait = "order"
-	// ForRetry: for the time of its function's next attempt.
+	// ForRetry is for the time of its function's next attempt.
 	ForRetry Wait = "retry"
-	// ForKey: for the Save of a key.
+	// ForKey is for the Save of a key.
 	ForKey Wait = "key"
-	// ForSave: for any Save through its connector, or the next look at it.
+	// ForSave is for any Save through its connector, or for the time of its next attempt.
 	ForSave Wait = "save"
-	// ForStore: for its connector's answer, or for the next try of a connector that is away.
+	// ForStore is for its connector's answer, or for the next call to a store that could not be reached.
 	ForStore Wait = "store"
-	// ForTurn: for its lane; what it waited for has happened.
+	// ForTurn is for its lane. The thing that the row waited for has happened.
 	ForTurn Wait = "turn"
 )
 
-// Location is where a row stands.
+// Location is where one row is, and what it waits for.
 type Location struct {
-	// Part is the part as Enqueue was given it, Row a row of it.
+	// Part is the part that Enqueue was given; Row is a row of it.
 	Part  *Part
 	Row   uint32
 	Stage Stage
-	Lane  int
-	// Function is the one that the row is parked in, or that its run calls now; empty: none.
+	// Lane is the number of the row's lane, from 0.
+	Lane int
+	// Function is the function that the row is parked in, or that its run calls now. It is empty if there is none.
 	Function string
-	// Rows is how many rows its run has, where it is Running or Entering.
+	// Rows is how many rows are in the same run, if the row is Running or Entering.
 	Rows int
-	// Wait, and what it is about: the connector, the whole key in it, and the number of the attempt to come; zero where there is none.
+	// Wait is set for parked rows. Connector, Key and Attempt say more where they apply: the connector, the whole key in it, and the number
+	// of the next attempt.
 	Wait           Wait
 	Connector, Key string
 	Attempt        uint32
-	// Since is when it came to this stage; zero: when its part came. Due is until when it waits; zero: that is open.
-	Since, Due time.Time
+	// Since is when the row came to this stage. The zero value means when its part came.
+	Since time.Time
+	// Due is when the wait ends at the latest. The zero value means that this is open.
+	Due time.Time
 }
 
-// StageCount is rows in one stage, of parts that mine says yes to, or of the others.
+// StageCount is what Locate counts rows by: their stage, and whether their part belongs to the caller.
 type StageCount struct {
 	Stage Stage
 	Mine  bool
 }
 
-// Locate tells where the rows with the key stand, those first that others wait for, at most so many, and how many there are in
-// each stage. It may be called at any time, and holds up a lane no longer than it takes to copy its queue's list. mine must not
+// Locate finds the rows with a key that have not ended, for somebody who asks why the key does not move. The rows that others wait for come
+// first. At most limit locations are returned, and the number of all rows by stage. mine says which parts belong to the caller; it must not
 // call the lanes.
-func (l *Lanes) Locate(key uint64, most int, mine func(*Part) bool) (stands []Location, counts map[StageCount]int) {
-	p := &l.table
-	q := locator{key: key, limit: most, mine: mine, counts: map[StageCount]int{}}
-	p.mu.RLock()
+//
+// Locate may be called at any time. It finds parked rows by their key. It copies the list of queued works under the lane's lock, and looks
+// through their rows afterwards.
+func (l *Lanes) Locate(key uint64, limit int, mine func(*Part) bool) (found []Location, counts map[StageCount]int) {
+	t := &l.table
+	q := locator{key: key, limit: limit, mine: mine, start: l.clock.start, counts: map[StageCount]int{}}
+	t.mu.RLock()
 	var works []work
-	lanes := []*lane{p.oldOwners[key], p.lanes[laneOf(key, p.size)]} // who has rows of it that are older comes first
+	lanes := []*lane{t.oldOwners[key], t.lanes[laneOf(key, t.size)]} // an old owner has the older rows
 	for i, ln := range lanes {
 		if ln == nil || i == 1 && ln == lanes[0] {
 			continue
@@ -87,28 +91,29 @@ func (l *Lanes) Locate(key uint64, most int, mine func(*Part) bool) (stands []Lo
 			works = append(works, *w)
 		}
 	}
-	p.mu.RUnlock()
+	t.mu.RUnlock()
 	for i := range works {
 		q.addRun(&works[i], Location{Stage: Queued, Lane: laneOf(key, l.Copies())})
 	}
 	return q.found, q.counts
 }
 
-// locator gathers where the rows of a key stand.
+// locator gathers the locations of the rows of one key, for one call of Locate.
 type locator struct {
 	key    uint64
 	limit  int
 	mine   func(*Part) bool
+	start  time.Time // of the lanes' clock
 	found  []Location
 	counts map[StageCount]int
 }
 
-// look looks at what the lane runs and what is parked there, and returns what is queued.
+// look adds the rows of a lane that run or are parked. It returns the works that are queued.
 func (q *locator) look(ln *lane) (queued []work) {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
 	if w := ln.current; w != nil {
-		at := Location{Stage: Running, Lane: ln.index, Rows: w.len(), Since: ln.lanes.began.Add(ln.currentSince)}
+		at := Location{Stage: Running, Lane: ln.index, Rows: w.len(), Since: q.start.Add(ln.currentSince)}
 		if ln.entering.Load() {
 			at.Stage = Entering
 		} else if ln.exec != nil {
@@ -119,7 +124,7 @@ func (q *locator) look(ln *lane) (queued []work) {
 	ahead := len(q.counts) > 0
 	for g := ln.parked.keys[q.key]; g != nil; g = g.next {
 		if g.state == groupParked || g.state == groupReady {
-			q.addParked(g, ahead)
+			q.addParked(g, ln.index, ahead)
 			ahead = true
 		}
 	}
@@ -129,17 +134,7 @@ func (q *locator) look(ln *lane) (queued []work) {
 	return queued
 }
 
-// calling is the function that the executor calls now; empty: none.
-func (x *executor) calling() string {
-	x.guard.mu.Lock()
-	defer x.guard.mu.Unlock()
-	if !x.guard.calling || x.guard.step == nil {
-		return ""
-	}
-	return x.guard.step.name
-}
-
-// addRun adds the rows of a run that have the key.
+// addRun adds the rows of a work that have the key. at is their location, but for part and row.
 func (q *locator) addRun(w *work, at Location) {
 	keys := w.in.columns.Keys
 	if len(keys) == 0 {
@@ -158,6 +153,7 @@ func (q *locator) addRun(w *work, at Location) {
 	}
 }
 
+// add counts a location, and keeps it if there are not too many.
 func (q *locator) add(at Location) {
 	q.counts[StageCount{at.Stage, q.mine(at.Part)}]++
 	if len(q.found) < q.limit {
@@ -165,34 +161,32 @@ func (q *locator) add(at Location) {
 	}
 }
 
-// addParked adds the rows of a parked group. The first one waits for something; the others are behind it, and so are all where rows
-// of the key are ahead. The caller holds lane.mu.
-func (q *locator) addParked(g *group, ahead bool) {
+// addParked adds the rows of a parked group. ahead says that there are earlier rows of the key. If there are none, the group's first row
+// waits for something, and the others wait for it. The caller holds lane.mu.
+func (q *locator) addParked(g *group, lane int, ahead bool) {
 	p := g.parcel
 	s := p.part.Plan.steps[g.step]
-	began := p.lane.lanes.began
 	for i, row := range g.rows() {
 		at := Location{
-			Part: p.part.enqueued(), Row: uint32(p.rows[row]), Stage: Parked, Lane: p.lane.index, Function: s.name, Since: began.Add(p.since), Wait: ForOrder,
+			Part: p.part.enqueued(), Row: uint32(p.rows[row]), Stage: Parked, Lane: lane, Function: s.name, Since: q.start.Add(p.since), Wait: ForOrder,
 		}
 		if i == 0 && !ahead {
-			g.waitsFor(&at)
+			q.addWait(&at, g, s)
 		}
 		q.add(at)
 	}
 }
 
-// waitsFor says what a group waits for that is the first of its key. The caller holds lane.mu.
-func (g *group) waitsFor(at *Location) {
+// addWait sets what the first row of a group waits for in the step s. The group is the first one of its key. The caller holds lane.mu.
+func (q *locator) addWait(at *Location, g *group, s *step) {
 	p := g.parcel
 	if g.state == groupReady || !g.waiting {
 		at.Wait = ForTurn
 		return
 	}
 	if g.due != never {
-		at.Due = p.lane.lanes.began.Add(g.due)
+		at.Due = q.start.Add(g.due)
 	}
-	s := p.part.Plan.steps[g.step]
 	_, hears := p.saveWaits[g]
 	h, keeps := g.hold()
 	switch {
@@ -210,7 +204,7 @@ func (g *group) waitsFor(at *Location) {
 	}
 }
 
-// hold is what the group's first row took along, and whether its function has run and its connector is to be asked.
+// hold returns what the group's first row remembers of its wait, and whether the row's function has run and its connector is to be asked.
 func (g *group) hold() (h hold, keeps bool) {
 	first := g.rows()[0]
 	for _, packed := range g.parcel.sets[g.step] {
@@ -220,6 +214,3 @@ func (g *group) hold() (h hold, keeps bool) {
 	}
 	return hold{}, false
 }
-
-// BatchRow is the place in the batch of a row of a part that Enqueue was given.
-func (p *Part) BatchRow(row uint32) uint32 { return uint32(p.place(rows.PartRow(row))) }

@@ -9,78 +9,88 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 )
 
-// laneTable are where the lanes of a flow stand: each has an equal range of the slots. A lane is made when there are rows for it.
+// laneTable has the lanes of a flow by their place. There are size places, each with an equal range of the slots. The lane of a place is
+// made when there are rows for it.
 //
-// When their number changes, most keys get another lane. What has not begun goes there at once. Rows of a key that its old
-// lane still runs, or that are parked there, stay; rows behind them wait until the old lane has none of that key.
+// When Resize changes the size, most keys get another lane:
+//
+//  1. Work that has not begun goes to the new lanes at once.
+//  2. Rows of a key that run in the old lane, or are parked there, stay there. Until these have ended the old lane is the key's old owner,
+//     and later rows of the key wait in the old lane's waitingForKeys.
+//  3. A lane that has no place any more is leaving: it closes when it has nothing left.
+//
+// Locks: laneTable.mu is taken before lane.mu.
 type laneTable struct {
 	mu        sync.RWMutex
 	size      int              // guarded by mu
-	lanes     map[int]*lane    // guarded by mu: by place
-	leaving   []*lane          // guarded by mu: those without a place, which may still have rows
-	oldOwners map[uint64]*lane // guarded by mu: the keys that another lane than theirs has
-	closed    bool             // guarded by mu: no lane is made any more
+	lanes     map[int]*lane    // by place; guarded by mu
+	leaving   []*lane          // lanes without a place, which may still have rows; guarded by mu
+	oldOwners map[uint64]*lane // the old owner of each key that has one; guarded by mu
+	closed    bool             // no more lanes are made; guarded by mu
 
-	unsettled atomic.Bool // there is somebody in leaves, or a key in away
+	// unsettled says that there are lanes in leaving, or keys in oldOwners. It is set under mu, and read without it.
+	unsettled atomic.Bool
 }
 
-// enqueueKeyed hands a run, counted in or not, to the lanes of its rows. It returns what they do not take.
+// enqueueKeyed queues work with keys in the lanes of its rows. It returns the works that could not be queued, for the caller to give back.
+// All of them are counted in pending, those that are returned too.
 func (l *Lanes) enqueueKeyed(w *work) (back []*work) {
-	p := &l.table
-	p.mu.RLock()
-	if len(p.oldOwners) == 0 {
-		works := w.split(p.size)
-		if there := !slices.ContainsFunc(works, func(w placed) bool { return p.lanes[w.place] == nil }); there {
+	t := &l.table
+	t.mu.RLock()
+	if len(t.oldOwners) == 0 {
+		works := w.split(t.size)
+		if there := !slices.ContainsFunc(works, func(w placedWork) bool { return t.lanes[w.place] == nil }); there {
 			for _, w := range works {
-				if !l.begin() || !p.lanes[w.place].enqueue(w.work) {
+				if !l.pending.begin() || !t.lanes[w.place].enqueue(w.work) {
 					back = append(back, w.work)
 				}
 			}
-			p.mu.RUnlock()
+			t.mu.RUnlock()
 			return back
 		}
 	}
-	p.mu.RUnlock()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !l.begin() || p.closed {
+	t.mu.RUnlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !l.pending.begin() || t.closed {
 		return []*work{w}
 	}
 	return l.route(w)
 }
 
-// route places a run that is counted in. It must be called with places.mu held.
+// route queues work that is counted in pending: in the lanes of its rows, which it makes where they are missing, or behind the old owners of
+// their keys. It returns the works that closed lanes did not take. The caller holds laneTable.mu for writing.
 func (l *Lanes) route(w *work) (back []*work) {
-	p := &l.table
+	t := &l.table
 	n := 0
-	count := func() {
+	count := func() { // the first one is counted already
 		if n++; n > 1 {
-			l.alsoPending()
+			l.pending.more()
 		}
 	}
-	if len(p.oldOwners) > 0 {
+	if len(t.oldOwners) > 0 {
 		var rest []rows.PartRow
-		behind := make(map[*lane][]rows.PartRow)
+		held := make(map[*lane][]rows.PartRow)
 		for i := range rows.RunRow(w.len()) {
 			row := w.row(i)
-			if ln := p.oldOwners[w.in.columns.Keys[row]]; ln != nil {
-				behind[ln] = append(behind[ln], row)
+			if ln := t.oldOwners[w.in.columns.Keys[row]]; ln != nil {
+				held[ln] = append(held[ln], row)
 			} else {
 				rest = append(rest, row)
 			}
 		}
-		for ln, held := range behind {
+		for ln, list := range held {
 			count()
-			ln.waitingForKeys = append(ln.waitingForKeys, &work{part: w.part, in: w.in, rows: held})
+			ln.waitingForKeys = append(ln.waitingForKeys, w.some(list))
 		}
 		switch {
 		case rest == nil:
 			return nil
-		case len(behind) > 0:
-			w = &work{part: w.part, in: w.in, rows: rest}
+		case len(held) > 0:
+			w = w.some(rest)
 		}
 	}
-	for _, w := range w.split(p.size) {
+	for _, w := range w.split(t.size) {
 		count()
 		if !l.laneAt(w.place).enqueue(w.work) {
 			back = append(back, w.work)
@@ -89,12 +99,11 @@ func (l *Lanes) route(w *work) (back []*work) {
 	return back
 }
 
-// laneAt is the lane of a place; it is made where there is none yet. It must be called with places.mu held.
+// laneAt returns the lane of a place, and makes it if it is missing. The caller holds laneTable.mu for writing.
 func (l *Lanes) laneAt(place int) *lane {
 	ln := l.table.lanes[place]
 	if ln == nil {
-		ln = &lane{lanes: l, index: place}
-		ln.ready.L = &ln.mu
+		ln = newLane(l, place)
 		l.table.lanes[place] = ln
 		l.wg.Add(1)
 		ln.start(nil)
@@ -102,37 +111,48 @@ func (l *Lanes) laneAt(place int) *lane {
 	return ln
 }
 
-// oneMore makes one more lane, if there may be more.
-func (l *Lanes) oneMore() {
-	p := &l.table
-	p.mu.RLock()
-	full := p.closed || len(p.lanes) >= p.size
-	p.mu.RUnlock()
+// isFull reports whether no lane can be added. The caller holds mu.
+func (t *laneTable) isFull() bool { return t.closed || len(t.lanes) >= t.size }
+
+// freePlace is a place without a lane. The table is not full, and the caller holds mu. Work with keys may have made lanes at any places.
+func (t *laneTable) freePlace() int {
+	place := len(t.lanes)
+	for t.lanes[place] != nil {
+		place = (place + 1) % t.size
+	}
+	return place
+}
+
+// startOneMore starts one more lane, for a part without keys, if the table is not full.
+func (l *Lanes) startOneMore() {
+	t := &l.table
+	t.mu.RLock()
+	full := t.isFull()
+	t.mu.RUnlock()
 	if full {
 		return
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed || len(p.lanes) >= p.size {
-		return
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.isFull() {
+		l.laneAt(t.freePlace())
 	}
-	place := len(p.lanes)
-	for p.lanes[place] != nil { // parts with keys came, too
-		place = (place + 1) % p.size
-	}
-	l.laneAt(place)
 }
 
-// all are the lanes that there are.
+// all returns all lanes, also those that are leaving.
 func (l *Lanes) all() []*lane {
-	p := &l.table
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	all := make([]*lane, 0, len(p.lanes)+len(p.leaving))
-	for _, ln := range p.lanes {
+	l.table.mu.RLock()
+	defer l.table.mu.RUnlock()
+	return l.table.all()
+}
+
+// all is Lanes.all for callers that hold mu.
+func (t *laneTable) all() []*lane {
+	all := make([]*lane, 0, len(t.lanes)+len(t.leaving))
+	for _, ln := range t.lanes {
 		all = append(all, ln)
 	}
-	return append(all, p.leaving...)
+	return append(all, t.leaving...)
 }
 
 // Copies is how many lanes there may be.
@@ -142,65 +162,64 @@ func (l *Lanes) Copies() int {
 	return l.table.size
 }
 
-// Resize changes how many lanes there may be; 0: GOMAXPROCS. What has not begun goes to them at once, so that more of them run beside
-// what is under way. A lane whose place is no more ends when what it runs has ended, and what is parked there. Resize does not
-// wait for that. It may be called at any time.
+// Resize changes how many lanes there may be; 0 means GOMAXPROCS. Rows that have not begun go to the new lanes at once, so that these work
+// beside the runs that are under way. A lane that has no place any more ends when its run has ended, and the rows that are parked there;
+// Resize does not wait for that. Resize may be called at any time.
 func (l *Lanes) Resize(copies int) {
 	l.giveBack(l.resize(laneCount(copies)))
 }
 
-func (l *Lanes) resize(copies int) (back []*work) {
-	p := &l.table
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed || copies == p.size {
+// resize is Resize. It returns the works that closed lanes did not take.
+func (l *Lanes) resize(size int) (back []*work) {
+	t := &l.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed || size == t.size {
 		return nil
 	}
-	// First: a lane whose run ends now either has none of its keys any more when it is asked below, or finds this set and turns.
-	p.unsettled.Store(true)
-	p.size = copies
+	// unsettled is set before vacate looks at the lanes: a lane whose run ends meanwhile is either asked after its run has ended, or finds
+	// unsettled set (lane.pick) and settles its keys.
+	t.unsettled.Store(true)
+	t.size = size
 	var works []*work
-	away := make(map[uint64]*lane)
-	for place, ln := range p.lanes {
-		works = append(works, ln.vacate(place, copies, away)...)
-		if place >= copies {
-			delete(p.lanes, place)
-			p.leaving = append(p.leaving, ln)
+	oldOwners := make(map[uint64]*lane)
+	for place, ln := range t.lanes {
+		works = append(works, ln.vacate(place, size, oldOwners)...)
+		if place >= size {
+			delete(t.lanes, place)
+			t.leaving = append(t.leaving, ln)
 		}
 	}
-	for _, ln := range p.leaving {
-		works = append(works, ln.vacate(-1, copies, away)...)
+	for _, ln := range t.leaving {
+		works = append(works, ln.vacate(-1, size, oldOwners)...)
 	}
-	// In what waits for a key nothing stands before what was queued.
-	for _, ln := range append(slices.Collect(maps.Values(p.lanes)), p.leaving...) {
+	// A key has rows either in a queue or in waitingForKeys, not in both, so that the order of rows stays.
+	for _, ln := range append(slices.Collect(maps.Values(t.lanes)), t.leaving...) {
 		works = append(works, ln.waitingForKeys...)
 		ln.waitingForKeys = nil
 	}
-	p.oldOwners = away
+	t.oldOwners = oldOwners
 	for _, w := range works {
 		back = append(back, l.route(w)...)
 	}
-	for n := l.keyless.len(); n > 0 && len(p.lanes) < copies; n-- {
-		place := len(p.lanes)
-		for p.lanes[place] != nil {
-			place = (place + 1) % copies
-		}
-		l.laneAt(place)
+	for n := l.keyless.len(); n > 0 && len(t.lanes) < size; n-- {
+		l.laneAt(t.freePlace())
 	}
-	p.unsettled.Store(len(p.oldOwners) > 0 || len(p.leaving) > 0)
+	t.unsettled.Store(len(t.oldOwners) > 0 || len(t.leaving) > 0)
 	return back
 }
 
-// vacate empties the lane's queue, which goes elsewhere, and notes the keys that it has and that are not its own any more. A
-// lane without a place ends when it has nothing left.
-func (ln *lane) vacate(place, copies int, away map[uint64]*lane) []*work {
+// vacate takes out the lane's queue, which goes to the lanes of the new size. It adds to oldOwners the keys that run or are parked in the
+// lane, and that belong to another one from now on. place is the lane's place, -1 for none: a lane without a place in the new size is
+// leaving.
+func (ln *lane) vacate(place, size int, oldOwners map[uint64]*lane) []*work {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
 	queue := ln.queue
 	ln.queue = nil
 	note := func(key uint64) {
-		if laneOf(key, copies) != place {
-			away[key] = ln
+		if laneOf(key, size) != place {
+			oldOwners[key] = ln
 		}
 	}
 	if w := ln.current; w != nil && len(w.in.columns.Keys) > 0 {
@@ -211,53 +230,55 @@ func (ln *lane) vacate(place, copies int, away map[uint64]*lane) []*work {
 	for key := range ln.parked.keys {
 		note(key)
 	}
-	if place < 0 || place >= copies {
+	if place < 0 || place >= size {
 		ln.leaving = true
-		ln.ready.Signal()
+		ln.changed.Signal()
 	}
 	return queue
 }
 
-// settleKeys lets the keys go that the lane does not have any more, and places what waited for them.
+// settleKeys is called when rows have ended in the lane, or were given back. After a Resize it lets go of the keys that the lane is the old
+// owner of and has no rows of any more, and queues the work that waited for them.
 func (l *Lanes) settleKeys(ln *lane) {
 	if l.table.unsettled.Load() {
 		l.giveBack(l.settleKeysOf(ln))
 	}
 }
 
+// settleKeysOf is settleKeys. It returns the works that closed lanes did not take.
 func (l *Lanes) settleKeysOf(ln *lane) (back []*work) {
-	p := &l.table
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	t := &l.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	ln.mu.Lock()
 	if ln.current == nil {
-		for key, at := range p.oldOwners {
-			if at == ln && ln.parked.keys[key] == nil {
-				delete(p.oldOwners, key)
+		for key, owner := range t.oldOwners {
+			if owner == ln && ln.parked.keys[key] == nil {
+				delete(t.oldOwners, key)
 			}
 		}
 	}
 	ln.mu.Unlock()
-	behind := ln.waitingForKeys
+	waiting := ln.waitingForKeys
 	ln.waitingForKeys = nil
-	for _, w := range behind {
+	for _, w := range waiting {
 		back = append(back, l.route(w)...)
 	}
-	p.leaving = slices.DeleteFunc(p.leaving, func(ln *lane) bool {
+	t.leaving = slices.DeleteFunc(t.leaving, func(ln *lane) bool {
 		ln.mu.Lock()
 		defer ln.mu.Unlock()
 		return ln.closed
 	})
-	p.unsettled.Store(len(p.oldOwners) > 0 || len(p.leaving) > 0)
+	t.unsettled.Store(len(t.oldOwners) > 0 || len(t.leaving) > 0)
 	return back
 }
 
-// release takes out of all lanes what a Release asks for. Nothing changes its lane meanwhile.
+// release takes out of all lanes what a Release asks for. It holds the table's lock for writing, so that no work changes its lane meanwhile.
 func (l *Lanes) release(c releaseRequest) (lanes []*lane, back []*work, parked []*group) {
-	p := &l.table
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	lanes = append(slices.Collect(maps.Values(p.lanes)), p.leaving...)
+	t := &l.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	lanes = t.all()
 	for _, ln := range lanes {
 		works, groups := ln.release(c)
 		back, parked = append(back, works...), append(parked, groups...)
@@ -266,7 +287,7 @@ func (l *Lanes) release(c releaseRequest) (lanes []*lane, back []*work, parked [
 	return lanes, back, parked
 }
 
-// cut parts queued runs in those that stay and those that go; the latter are appended to back.
+// cut takes the rows that a Release asks for out of a queue. The works of these rows are appended to back.
 func (l *Lanes) cut(queue []*work, c releaseRequest, back []*work) (kept, gone []*work) {
 	kept = queue[:0]
 	for _, w := range queue {
@@ -281,90 +302,23 @@ func (l *Lanes) cut(queue []*work, c releaseRequest, back []*work) (kept, gone [
 			kept = append(kept, stays)
 		}
 		if stays != nil && goes != nil {
-			l.alsoPending()
+			l.pending.more()
 		}
 	}
 	clear(queue[len(kept):])
 	return kept, back
 }
 
-// closeTable ends the making of lanes. It returns those that there are, and what waits for keys.
+// closeTable has no more lanes made. It returns the lanes that there are, and the works that wait for keys.
 func (l *Lanes) closeTable() (lanes []*lane, back []*work) {
-	p := &l.table
-	p.mu.Lock()
-	p.closed = true
-	p.mu.Unlock()
-	lanes = l.all()
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	t := &l.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
+	lanes = t.all()
 	for _, ln := range lanes {
 		back = append(back, ln.waitingForKeys...)
 		ln.waitingForKeys = nil
 	}
 	return lanes, back
-}
-
-// placed is a run and its place.
-type placed struct {
-	*work
-	place int
-}
-
-// splitFew is split where places are few: it counts the rows of each.
-func (w *work) splitFew(copies int) []placed {
-	keys, n := w.in.columns.Keys, w.len()
-	counts := make([]uint32, copies)
-	for i := range rows.RunRow(n) {
-		counts[laneOf(keys[w.row(i)], copies)]++
-	}
-	all, at := make([]rows.PartRow, n), make([][]rows.PartRow, copies)
-	for place, count := range counts {
-		at[place], all = all[:0:count], all[count:]
-	}
-	for i := range rows.RunRow(n) {
-		row := w.row(i)
-		place := laneOf(keys[row], copies)
-		at[place] = append(at[place], row)
-	}
-	works := make([]placed, 0, min(n, copies))
-	for place, list := range at {
-		if len(list) > 0 {
-			works = append(works, placed{&work{part: w.part, in: w.in, rows: list}, place})
-		}
-	}
-	return works
-}
-
-// split makes a run of the rows of each place.
-func (w *work) split(copies int) []placed {
-	keys := w.in.columns.Keys
-	n := w.len()
-	first := laneOf(keys[w.row(0)], copies)
-	same := 1
-	for same < n && laneOf(keys[w.row(rows.RunRow(same))], copies) == first {
-		same++
-	}
-	if same == n {
-		return []placed{{w, first}}
-	}
-	if copies <= max(n, 64) {
-		return w.splitFew(copies)
-	}
-	// Sorted by place, then row: however many places there are, it costs what the rows cost.
-	order := make([]uint64, n)
-	for i := range order {
-		row := w.row(rows.RunRow(i))
-		order[i] = uint64(laneOf(keys[row], copies))<<32 | uint64(row)
-	}
-	slices.Sort(order)
-	list := make([]rows.PartRow, n)
-	var works []placed
-	for i := 0; i < n; {
-		place, from := order[i]>>32, i
-		for ; i < n && order[i]>>32 == place; i++ {
-			list[i] = rows.PartRow(order[i])
-		}
-		works = append(works, placed{&work{part: w.part, in: w.in, rows: list[from:i:i]}, int(place)})
-	}
-	return works
 }

@@ -2,32 +2,36 @@ package flowexec
 
 import "time"
 
-// runWatchdog is the watchdog of all lanes. It sleeps while none is busy.
-func (l *Lanes) runWatchdog(ended <-chan struct{}) {
+// runWatchdog is the goroutine of the watchdog, one for all lanes of a flow, until stop is closed. It does two things:
+//
+//   - While a lane executes a run, it looks at the lane's executor every tick (run_guard.go), which enforces timeouts and deadlines. It
+//     abandons an executor whose function does not return.
+//   - When the clock's timer fires, it lets parked rows go on whose time has come.
+func (l *Lanes) runWatchdog(stop <-chan struct{}) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	stopping := l.ctx.Done()
 	for {
-		if l.busy.Load() == 0 {
+		if !l.busy.any() { // sleep without ticks
 			ticker.Stop()
 			select {
-			case <-l.wake:
+			case <-l.busy.wake:
 				ticker.Reset(tick)
-			case <-l.earlier.C:
-				l.expire()
+			case <-l.clock.timer.C:
+				l.resumeDue()
 				continue
-			case <-ended:
+			case <-stop:
 				return
 			}
 		}
 		select {
 		case <-ticker.C:
-		case <-l.earlier.C:
-			l.expire()
+		case <-l.clock.timer.C:
+			l.resumeDue()
 			continue
 		case <-stopping:
-			stopping = nil
-		case <-ended:
+			stopping = nil // it is closed for good; the ticks go on
+		case <-stop:
 			return
 		}
 		now := time.Now()
@@ -37,7 +41,17 @@ func (l *Lanes) runWatchdog(ended <-chan struct{}) {
 	}
 }
 
-// look abandons the lane's goroutine if it does not come back.
+// resumeDue lets the parked rows of all lanes go on whose time has come, and sets the clock's timer for the next ones.
+func (l *Lanes) resumeDue() {
+	l.clock.fired()
+	for _, ln := range l.all() {
+		due, next := ln.parked.resumeDue(l.clock.now())
+		l.clock.wakeAt(next)
+		l.sources.forget(due)
+	}
+}
+
+// look looks at the lane's executor. If that has to be abandoned, the lane goes on in another goroutine.
 func (ln *lane) look(now time.Time, stopping bool) {
 	ln.mu.Lock()
 	x := ln.exec
@@ -47,7 +61,7 @@ func (ln *lane) look(now time.Time, stopping bool) {
 	}
 	config := &ln.lanes.config
 	config.Metrics.addAbandoned(1)
-	config.Logger.Warn("abandoned a function that goes on after its context was cancelled",
+	config.Logger.Warn("a function did not return after its context was cancelled: its goroutine is abandoned, and its lane goes on in another one",
 		"flow", config.Flow, "function", x.frame.Call.Function)
 	x.succeed(x.overdue(), x.hung(), true)
 }

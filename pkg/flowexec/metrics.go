@@ -85,6 +85,8 @@ func (m *Metrics) ForgetFunction(flow, function, mode string, elsewhere bool) {
 type flowMetrics struct {
 	seconds, milliseconds prometheus.Observer
 	runs, rows, allRows   prometheus.Counter
+	flow                  string
+	parked                *prometheus.GaugeVec // nil where nothing is counted
 }
 
 func (m *Metrics) flow(flow string) flowMetrics {
@@ -93,7 +95,7 @@ func (m *Metrics) flow(flow string) flowMetrics {
 	}
 	return flowMetrics{
 		m.flowSeconds.WithLabelValues(flow), m.FlowDuration.WithLabelValues(flow),
-		m.FlowScheduleCntsToTal.WithLabelValues(flow), m.FlowDataTotal.WithLabelValues(flow), m.DataTotal,
+		m.FlowScheduleCntsToTal.WithLabelValues(flow), m.FlowDataTotal.WithLabelValues(flow), m.DataTotal, flow, m.parked,
 	}
 }
 
@@ -136,9 +138,10 @@ func (f functionMetrics) observe(rows int, took time.Duration) {
 	f.milliseconds.Observe(milliseconds(took))
 }
 
-func (m *Metrics) addParked(flow string, n int) {
-	if m != nil {
-		m.parked.WithLabelValues(flow).Add(float64(n))
+// addParked counts rows that were set aside, or, if n is negative, rows that are not any more. A flow whose rows never wait has no such metric.
+func (f flowMetrics) addParked(n int) {
+	if f.parked != nil {
+		f.parked.WithLabelValues(f.flow).Add(float64(n))
 	}
 }
 

@@ -19,39 +19,57 @@ import (
 // never is a time that does not come.
 const never = time.Duration(math.MaxInt64)
 
-// group is the parked rows of one key in one parcel. There may be as many as rows: each byte counts.
+// group is the parked rows of one key in one parcel: what waits together, and goes on together. There may be as many groups as rows, so
+// that each byte counts.
+//
+//	         the wait is over, and the group        a lane takes it        its run has ended (what parks
+//	         is the first one of its key            (takeReady)            in that run is a new group)
+//	parked ---------------------------------> ready ------------> running -------------------------------> gone
+//	  |        (happened, resumeDue)            |                                                           ^
+//	  |                                         |                                                           |
+//	  +-----------------------------------------+------------- Release, Stop: given back ------------------+
+//
+// When its part's deadline passes, a group is ready at once, even if other groups of its key are before it: its rows fail then.
 type group struct {
 	parcel *parcel
-	// due is when it goes on at the latest, want what it waits for until then, in the connector of step; "": nothing else.
-	due       time.Duration
+	// due is when the wait is over at the latest; never means that there is no such time. Guarded by lane.mu, as all fields below are once
+	// the lane has the parcel, except for those that say otherwise.
+	due time.Duration
+	// wantedKey is the key that the group waits for, in the connector of its step; "" means that it waits for no key. It does not change.
 	wantedKey string
-
-	// Guarded by lane.mu once the lane has the parcel.
-	next *group // behind it in its key's queue
-
-	nextWaiting *group // waits for the same; guarded by watch.mu
-
-	first, n   uint32 // its rows are these of parcel.byKey
-	timerIndex int32  // in the lane's alarms, from 1; 0: in none; guarded by lane.mu, as what follows but step
-	waiting    bool   // what it waits for has not happened
-	state      groupState
-	step       uint16
+	// next is the group behind this one in the queue of its key; nil means none.
+	next *group
+	// nextWaiting is another group that waits for the same wantedKey; nil means none. Guarded by keyWatch.mu.
+	nextWaiting *group
+	// The group's rows are the n ones of parcel.byKey from first on. These do not change.
+	first, n uint32
+	// timerIndex is the group's place in parkedRows.timers, from 1; 0 means that it is not there.
+	timerIndex int32
+	// waiting says that the wait is not over.
+	waiting bool
+	state   groupState
+	// step is the step that the rows have parked in. It does not change.
+	step uint16
 }
 
-// rows are the group's rows of the parcel, ascending.
+// rows are the group's rows, ascending.
 func (g *group) rows() []rows.ParcelRow { return g.parcel.byKey[g.first : g.first+g.n] }
 
+// key is the key of the group's rows.
 func (g *group) key() uint64 { return g.parcel.part.Columns.Keys[g.parcel.byKey[g.first]] }
 
-// connector is the connector that has what the group waits for.
+// connector is the connector of the group's step, in which wantedKey is; nil means that the step has none.
 func (g *group) connector() *definition.Connector { return g.parcel.part.Plan.steps[g.step].connector }
 
-// saveWait is how a group waits for any Save: for those after the first ones, and not before early.
+// saveWait is how a group waits for any Save through its connector, as a Load in KisFlow's shape does.
 type saveWait struct {
+	// saves is what Saves.count said before the row was tried. A Save after that ends the wait.
 	saves uint64
+	// early is the earliest time at which a Save may end the wait.
 	early time.Duration
 }
 
+// groupState is where a group is in its life; see group.
 type groupState uint8
 
 const (
@@ -63,7 +81,8 @@ const (
 
 // parcel is what parked rows of one run share. It does not change, but for what lane.mu guards.
 type parcel struct {
-	lane *lane
+	// home has the parked rows of the lane that the parcel belongs to.
+	home *parkedRows
 	// part is a part of its own, with the columns and places of these rows; rows are their places in the part they came with.
 	part *Part
 	rows []rows.PartRow
@@ -210,7 +229,7 @@ func (r *run) mayEnter(rs *rows.Set) *rows.Set {
 	if r.aside == nil && rs.Along == nil || !r.keyed {
 		return rs
 	}
-	now := r.x.lane.lanes.now()
+	now := r.x.lane.lanes.clock.now()
 	began := now - r.x.heldUp
 	r.chargeKept(rs, now)
 	for i := range rs.Len() {
@@ -316,7 +335,7 @@ func (r *run) pack(result *RunResult) *parcel {
 	}
 	groups := make([]*asideGroup, 0, len(r.aside.groups))
 	p := &parcel{
-		lane: r.x.lane, since: r.x.lane.lanes.now(), heldUpBefore: r.x.lane.heldUpTotal.Load(),
+		home: &r.x.lane.parked, since: r.x.lane.lanes.clock.now(), heldUpBefore: r.x.lane.heldUpTotal.Load(),
 		part: r.partOf(parked), rows: parked, sets: make([][]packedSet, len(r.aside.sets)),
 	}
 	if r.work.from != nil {

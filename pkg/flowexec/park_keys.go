@@ -5,31 +5,60 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// keyWatch is what the parked rows of all lanes wait for in one connector.
-type keyWatch struct {
-	conn    connector.Connection // held
-	watcher connector.Watcher
+// keyWatches has the keyWatch of each connector that rows of a flow wait for. It is safe for concurrent use.
+type keyWatches struct {
+	connectors Connectors
+	logger     hclog.Logger
+	flow       string // the flow's name, for the log
 
-	// registering is held while a key is added to the watcher or taken from it, so that the two stay in step with what waits.
-	registering sync.Mutex
-	closed      bool // guarded by registering
-
-	mu      sync.Mutex               // taken last
-	groups  map[string]*group        // by key, linked by also; guarded by mu
-	resting map[string][]*restingRun // by key; guarded by mu
+	mu          sync.Mutex
+	byConnector map[*definition.Connector]*keyWatch // guarded by mu
 }
 
-// watched finds or makes the watch of a connector, and adds to it.
-func (l *Lanes) watched(ctx context.Context, c *definition.Connector, add func(*keyWatch)) error {
+func newKeyWatches(c LanesConfig) *keyWatches {
+	return &keyWatches{connectors: c.Connectors, logger: c.Logger, flow: c.Flow, byConnector: make(map[*definition.Connector]*keyWatch)}
+}
+
+// keyWatch tells the parked rows and resting runs of all lanes of a flow when the keys that they wait for were saved, in one connector. A
+// watcher of the connection gives the news; the keyWatch keeps in the watcher exactly the keys that somebody waits for.
+//
+// Locks: registering is taken before mu. No other lock is taken while mu is held.
+type keyWatch struct {
+	conn    connector.Connection // a hold, which keyWatches closes
+	watcher connector.Watcher
+
+	// registering is held while keys are added to the watcher or taken from it, so that the watcher and the lists below agree.
+	registering sync.Mutex
+	closed      bool // nobody can be added any more; guarded by registering
+
+	mu sync.Mutex
+	// groups are the parked groups by the key that they wait for. Those of one key are linked by group.nextWaiting. Guarded by mu.
+	groups map[string]*group
+	// resting are the resting runs by key. Guarded by mu.
+	resting map[string][]*restingRun
+}
+
+// of returns the watch of a connector; nil means that nobody waits there.
+func (ws *keyWatches) of(c *definition.Connector) *keyWatch {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	return ws.byConnector[c]
+}
+
+// use calls add with the watch of a connector, which it opens first if there is none. add must add something that waits. The error is that
+// of the connection.
+func (ws *keyWatches) use(ctx context.Context, c *definition.Connector, add func(*keyWatch)) error {
 	for {
-		w := l.watchOf(c)
+		w := ws.of(c)
 		if w == nil {
 			var err error
-			if w, err = l.newWatch(ctx, c); err != nil {
+			if w, err = ws.open(ctx, c); err != nil {
 				return err
 			}
 		}
@@ -45,56 +74,57 @@ func (l *Lanes) watched(ctx context.Context, c *definition.Connector, add func(*
 	}
 }
 
-// newWatch makes the watch of a connector, unless another lane was faster. Those of other versions with which nobody waits
-// any more are closed.
-func (l *Lanes) newWatch(ctx context.Context, c *definition.Connector) (*keyWatch, error) {
-	conn, err := l.connection(ctx, c)
+// open opens the watch of a connector, or returns the one that another lane has opened meanwhile. It closes watches of other versions of the
+// connector's document that nobody uses any more.
+func (ws *keyWatches) open(ctx context.Context, c *definition.Connector) (*keyWatch, error) {
+	conn, err := connect(ctx, ws.connectors, c)
 	if err != nil {
 		return nil, err
 	}
 	w := &keyWatch{conn: conn, groups: make(map[string]*group), resting: make(map[string][]*restingRun)}
 	w.watcher = conn.Watch(w.saved)
-	var idle []*keyWatch
-	l.watching.Lock()
-	for of, other := range l.watches {
+	var unused []*keyWatch
+	ws.mu.Lock()
+	for of, other := range ws.byConnector {
 		if of != c && of.Name == c.Name && other.end(false) {
-			delete(l.watches, of)
-			idle = append(idle, other)
+			delete(ws.byConnector, of)
+			unused = append(unused, other)
 		}
 	}
-	if other := l.watches[c]; other != nil {
-		idle = append(idle, w)
+	if other := ws.byConnector[c]; other != nil {
+		unused = append(unused, w)
 		w = other
 	} else {
-		l.watches[c] = w
+		ws.byConnector[c] = w
 	}
-	l.watching.Unlock()
-	l.closeWatches(idle)
+	ws.mu.Unlock()
+	ws.disconnect(unused)
 	return w, nil
 }
 
-// endWatches ends all watches.
-func (l *Lanes) endWatches() {
+// close closes all watches. Nobody is told of any key after that.
+func (ws *keyWatches) close() {
 	var all []*keyWatch
-	l.watching.Lock()
-	for _, w := range l.watches {
+	ws.mu.Lock()
+	for _, w := range ws.byConnector {
 		w.end(true)
 		all = append(all, w)
 	}
-	clear(l.watches)
-	l.watching.Unlock()
-	l.closeWatches(all)
+	clear(ws.byConnector)
+	ws.mu.Unlock()
+	ws.disconnect(all)
 }
 
-func (l *Lanes) closeWatches(all []*keyWatch) {
+// disconnect closes the connections of watches that nobody can be added to.
+func (ws *keyWatches) disconnect(all []*keyWatch) {
 	for _, w := range all {
 		if err := w.conn.Close(); err != nil {
-			l.config.Logger.Warn("closing a connection that is no longer needed", "flow", l.config.Flow, "error", err)
+			ws.logger.Warn("closing the connection that told of saved keys failed; nothing waits for it any more", "flow", ws.flow, "error", err)
 		}
 	}
 }
 
-// end lets nobody wait any more; unless all is true, only if nobody does.
+// end has nobody added any more, and reports whether that is so. Unless all is true, it does so only if nobody waits.
 func (w *keyWatch) end(all bool) bool {
 	w.registering.Lock()
 	defer w.registering.Unlock()
@@ -106,25 +136,25 @@ func (w *keyWatch) end(all bool) bool {
 	return w.closed
 }
 
-// saved is told of a key that may be there.
+// saved tells everything that waits for a key that the key may have been saved. The connection calls it.
 func (w *keyWatch) saved(key string) {
 	w.mu.Lock()
-	groups, rests := w.groups[key], w.resting[key]
+	groups, resting := w.groups[key], w.resting[key]
 	delete(w.groups, key)
 	delete(w.resting, key)
 	w.mu.Unlock()
 	for g := groups; g != nil; {
 		next := g.nextWaiting
 		g.nextWaiting = nil
-		g.parcel.lane.waitOver(g)
+		g.happened()
 		g = next
 	}
-	for _, r := range rests {
-		r.keySaved()
+	for _, r := range resting {
+		r.happened()
 	}
 }
 
-// add has a group go on when its key is saved. The caller holds registering.
+// add has a parked group told when its wantedKey is saved. The caller holds registering.
 func (w *keyWatch) add(g *group) {
 	w.mu.Lock()
 	known := w.known(g.wantedKey)
@@ -135,8 +165,8 @@ func (w *keyWatch) add(g *group) {
 	}
 }
 
-// addRest has a resting run told of keys. The caller holds registering.
-func (w *keyWatch) addRest(r *restingRun, keys []string) {
+// addResting has a resting run told when each of the keys is saved. The caller holds registering.
+func (w *keyWatch) addResting(r *restingRun, keys []string) {
 	var unknown []string
 	w.mu.Lock()
 	for _, key := range keys {
@@ -149,15 +179,30 @@ func (w *keyWatch) addRest(r *restingRun, keys []string) {
 	w.watcher.Add(unknown...)
 }
 
-// known reports whether somebody waits for a key. It must be called with mu held.
+// known reports whether something waits for a key, which the watcher then watches. The caller holds mu.
 func (w *keyWatch) known(key string) bool { return w.groups[key] != nil || len(w.resting[key]) > 0 }
 
-// remove takes a group off, or a resting run. It may have been told.
+// remove has a group or a resting run, the other one being nil, told nothing more of a key. It may have been told already.
 func (w *keyWatch) remove(key string, g *group, r *restingRun) {
 	w.registering.Lock()
 	defer w.registering.Unlock()
 	w.mu.Lock()
 	known := w.known(key)
+	w.unlink(key, g)
+	if resting := slices.DeleteFunc(w.resting[key], func(o *restingRun) bool { return o == r }); len(resting) > 0 {
+		w.resting[key] = resting
+	} else {
+		delete(w.resting, key)
+	}
+	last := known && !w.known(key)
+	w.mu.Unlock()
+	if last {
+		w.watcher.Remove(key)
+	}
+}
+
+// unlink takes a group out of the linked list of a key, if it is there. The caller holds mu.
+func (w *keyWatch) unlink(key string, g *group) {
 	for before, at := (*group)(nil), w.groups[key]; at != nil; before, at = at, at.nextWaiting {
 		switch {
 		case at != g:
@@ -169,68 +214,6 @@ func (w *keyWatch) remove(key string, g *group, r *restingRun) {
 		default:
 			delete(w.groups, key)
 		}
-		break
+		return
 	}
-	if rests := slices.DeleteFunc(w.resting[key], func(o *restingRun) bool { return o == r }); len(rests) > 0 {
-		w.resting[key] = rests
-	} else {
-		delete(w.resting, key)
-	}
-	last := known && !w.known(key)
-	w.mu.Unlock()
-	if last {
-		w.watcher.Remove(key)
-	}
-}
-
-// await has parked groups told of the keys that they wait for. One that can't be goes on in a while, to see for itself.
-func (l *Lanes) await(ctx context.Context, groups []group) {
-	for i := range groups {
-		g := &groups[i]
-		if h, ok := g.parcel.saveWaits[g]; ok {
-			l.config.Saves.add(g.connector().Name, h.saves, g)
-			if g.parcel.lane.waitEnded(g) {
-				l.forget([]*group{g})
-			}
-		}
-		if a := g.parcel.asks[g]; a != nil {
-			a.add(g)
-			if g.parcel.lane.waitEnded(g) {
-				l.forget([]*group{g})
-			}
-		}
-		if g.wantedKey == "" {
-			continue
-		}
-		err := l.watched(ctx, g.connector(), func(w *keyWatch) { w.add(g) })
-		if err != nil {
-			g.parcel.lane.waitOver(g)
-		} else if g.parcel.lane.waitEnded(g) {
-			l.forget([]*group{g})
-		}
-	}
-}
-
-// forget takes groups off that do not wait any more.
-func (l *Lanes) forget(groups []*group) {
-	for _, g := range groups {
-		if _, ok := g.parcel.saveWaits[g]; ok {
-			l.config.Saves.remove(g.connector().Name, g)
-		}
-		if a := g.parcel.asks[g]; a != nil {
-			a.remove(g)
-		}
-		if g.wantedKey == "" {
-			continue
-		}
-		if w := l.watchOf(g.connector()); w != nil {
-			w.remove(g.wantedKey, g, nil)
-		}
-	}
-}
-
-func (l *Lanes) watchOf(c *definition.Connector) *keyWatch {
-	l.watching.Lock()
-	defer l.watching.Unlock()
-	return l.watches[c]
 }

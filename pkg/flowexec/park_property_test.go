@@ -156,7 +156,8 @@ func parking(t *testing.T, copies int, acts []act) (wrong []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lanes := flowexec.StartLanes(flowexec.LanesConfig{Flow: "F", Copies: copies, Connectors: pool{b.store}})
+	metrics, parked := countParked(t)
+	lanes := flowexec.StartLanes(flowexec.LanesConfig{Flow: "F", Copies: copies, Connectors: pool{b.store}, Metrics: metrics})
 	defer lanes.Stop()
 	b.save("there")
 	saved := map[string]bool{}
@@ -190,8 +191,8 @@ func parking(t *testing.T, copies int, acts []act) (wrong []string) {
 	if err := lanes.Drain(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if lanes.Parked() != 0 {
-		tell("%d rows are said to be parked", lanes.Parked())
+	if n := parked(); n != 0 {
+		tell("%d rows are said to be parked", n)
 	}
 	for of, numbers := range first {
 		if !slices.IsSorted(numbers) {

@@ -5,29 +5,43 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// restingRun is a run without keys that waits. It keeps its goroutine, with all that it has done so far, and leaves its lane to
-// another one; when its wait is over it gets the lane back from that one, between two runs. The lane's copy of the flow is
-// whoever has the lane's.
+// restingRun is a run without keys that waits. It keeps its goroutine, with all that it has done so far, and another goroutine takes over the
+// lane. When the wait is over the run asks for the lane, and gets it when the other goroutine has ended its own run. The flow's copy stays
+// with the lane: both goroutines use it, one after the other.
+//
+//	                      wait over                lane yields
+//	running --> resting -------------> wants lane -------------> running
+//	               |                       |
+//	               +-----------------------+--- Release, Stop ---> given back
+//	               |
+//	               +--- LanesConfig.Context ends ---> dropped: the run ends, and its rows fail
 type restingRun struct {
-	x        *executor
-	part     *Part
-	rows     int           // of it
-	resumed  chan struct{} // closed when it has the lane again
-	released chan struct{} // closed when its rows are to be given back
-	waitOver chan struct{} // closed when all that it waits for has happened
+	x    *executor // the run's executor, which has the goroutine
+	part *Part
+	rows int // the number of rows, for metrics
 
-	wantsLane bool // it asks for the lane; guarded by lane.mu
+	resumed  chan struct{} // closed when the run has the lane again
+	released chan struct{} // closed when the run is to give back its rows
+	waitOver chan struct{} // closed when everything that the run waits for has happened
+
+	wantsLane bool // the run asks for the lane; guarded by lane.mu
 
 	mu    sync.Mutex
-	wants int // keys that were not saved yet; guarded by mu
+	wants int // how many things the run still waits for: keys, or one Save of any key; guarded by mu
 }
 
-// keySaved is told of one key.
-func (s *restingRun) keySaved() {
+// newRestingRun is a run that waits for so many things, 0 meaning for a time alone.
+func newRestingRun(r *run, wants int) *restingRun {
+	return &restingRun{
+		x: r.x, part: r.part, rows: r.n, wants: wants,
+		resumed: make(chan struct{}), released: make(chan struct{}), waitOver: make(chan struct{}),
+	}
+}
+
+// happened implements waiter.
+func (s *restingRun) happened() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.wants--; s.wants == 0 {
@@ -35,167 +49,98 @@ func (s *restingRun) keySaved() {
 	}
 }
 
-// connectorSaved is told that the connector which the run loads from has saved something.
-func (s *restingRun) connectorSaved() { s.keySaved() }
+// connectorSaved implements waiter.
+func (s *restingRun) connectorSaved() { s.happened() }
 
-// sleep waits at the cost of row i, and parks the run meanwhile. A Load in KisFlow's shape asks again when its connector
-// saves. False: the run was cancelled or is given back.
-func (r *run) sleep(i, attempt int, d time.Duration, asks bool) bool {
-	switch {
-	case !r.keyed && asks && r.step.connector != nil:
-		began := time.Now()
-		if !r.rest(soonest(d), nil, nil, nil) || !r.rest(d-soonest(d), r.step.connector, nil, nil) {
-			return false
-		}
-		r.spendRetry(i, attempt, min(d, time.Since(began)))
-		return true
-	case !r.keyed:
-		r.spendRetry(i, attempt, d)
-		return r.rest(d, nil, nil, nil)
-	}
-	r.spendRetry(i, attempt, d)
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-r.x.ctx.Done():
-		return false
-	}
-}
-
-// rest parks the run until keys of a connector are saved, or without keys anything, or a call has ended, and for d at the longest;
-// woke is when that was. False: the run was cancelled or is given back.
-func (r *run) rest(d time.Duration, c *definition.Connector, keys []string, a *ask) bool {
-	x, lanes := r.x, r.x.lane.lanes
-	s := &restingRun{x: x, part: r.part, rows: r.n, resumed: make(chan struct{}), released: make(chan struct{}), waitOver: make(chan struct{}), wants: len(keys)}
-	if !x.lane.detach(s) {
-		r.giveBack()
-		return false
-	}
-	x.leavePart()
-	if c != nil && len(keys) == 0 {
-		s.wants = 1
-		lanes.config.Saves.add(c.Name, r.saves, s)
-		defer lanes.config.Saves.remove(c.Name, s)
-	}
-	if len(keys) > 0 {
-		if err := lanes.watched(x.ctx, c, func(w *keyWatch) { w.addRest(s, keys) }); err != nil {
-			d = min(d, time.Second)
-		}
-		defer func() {
-			if w := lanes.watchOf(c); w != nil {
-				for _, key := range keys {
-					w.remove(key, nil, s)
-				}
-			}
-		}()
-	}
+// await blocks until the run's wait is over: waitOver or answered is closed, d has passed, the part's deadline has passed, or the rows are
+// to be given back. A nil answered is never closed. It returns false if ctx, which is the lanes', ended for another reason than Stop: then
+// the run is over. After Stop it waits until the rows are to be given back.
+func (s *restingRun) await(ctx context.Context, d time.Duration, answered <-chan struct{}) bool {
 	deadline := never
-	if !r.part.Deadline.IsZero() {
-		deadline = time.Until(r.part.Deadline)
+	if !s.part.Deadline.IsZero() {
+		deadline = time.Until(s.part.Deadline)
 	}
 	timer := time.NewTimer(min(d, deadline))
 	defer timer.Stop()
-	var answered <-chan struct{}
-	if a != nil {
-		answered = a.done
-	}
 	select {
 	case <-timer.C:
 	case <-s.waitOver:
 	case <-answered:
 	case <-s.released:
-	case <-lanes.ctx.Done():
-		if context.Cause(lanes.ctx) != errShutdown {
-			x.lane.dropResting(s)
+	case <-ctx.Done():
+		if context.Cause(ctx) != errShutdown {
 			return false
 		}
-		<-s.released // Stop gives it back
+		<-s.released
 	}
-	r.woke = lanes.now()
-	x.lane.requestLane(s)
-	select {
-	case <-s.resumed:
-	case <-s.released:
-		r.giveBack()
-		return false
-	}
-	x.enterPart(r.work)
-	x.startRun(r.part.Deadline)
-	return x.ctx.Err() == nil
-}
-
-// giveBack ends the run without an outcome for any row.
-func (r *run) giveBack() { r.returned, r.halted = true, true }
-
-// detach has the lane go on with another goroutine. False: the run is to be given back instead.
-func (ln *lane) detach(s *restingRun) bool {
-	ln.mu.Lock()
-	defer ln.mu.Unlock()
-	back := ln.closed
-	for _, c := range ln.parked.releases {
-		back = back || c.slots == nil && c.includesPart(s.part)
-	}
-	ln.parked.releases = nil
-	if back {
-		return false
-	}
-	ln.parked.running = false
-	ln.exec = nil
-	ln.resting = append(ln.resting, s)
-	ln.lanes.countParked(s.rows)
-	s.x.away = true
-	ln.lanes.setBusy(-1)
-	ln.lanes.wg.Add(1)
-	ln.launch(nil, s.x.copy)
 	return true
 }
 
-// requestLane asks for the lane.
-func (ln *lane) requestLane(s *restingRun) {
-	ln.mu.Lock()
-	defer ln.mu.Unlock()
+// restingRuns has the runs that rest in a lane. The lane's lock guards runs.
+type restingRuns struct {
+	mu      *sync.Mutex // lane.mu
+	changed *sync.Cond  // lane.changed
+	metrics flowMetrics
+
+	runs []*restingRun
+}
+
+// add adds a run. The caller holds mu.
+func (rs *restingRuns) add(s *restingRun) {
+	rs.runs = append(rs.runs, s)
+	rs.metrics.addParked(s.rows)
+}
+
+// removeAt takes out a run. The caller holds mu.
+func (rs *restingRuns) removeAt(i int) *restingRun {
+	s := rs.runs[i]
+	rs.runs = slices.Delete(rs.runs, i, i+1)
+	rs.metrics.addParked(-s.rows)
+	return s
+}
+
+// requestLane asks for the lane for a run whose wait is over. The caller does not hold mu.
+func (rs *restingRuns) requestLane(s *restingRun) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
 	s.wantsLane = true
-	ln.ready.Signal()
+	rs.changed.Signal()
 }
 
-// dropResting forgets a resting run.
-func (ln *lane) dropResting(s *restingRun) {
-	ln.mu.Lock()
-	defer ln.mu.Unlock()
-	if i := slices.Index(ln.resting, s); i >= 0 {
-		ln.resting = slices.Delete(ln.resting, i, i+1)
-		ln.lanes.countParked(-s.rows)
+// drop takes out a run that is over. The caller does not hold mu.
+func (rs *restingRuns) drop(s *restingRun) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if i := slices.Index(rs.runs, s); i >= 0 {
+		rs.removeAt(i)
 	}
 }
 
-// yieldToResting hands the lane to a run that has rested. It must be called with mu held. False: none asks for it.
-func (ln *lane) yieldToResting() bool {
-	i := slices.IndexFunc(ln.resting, func(s *restingRun) bool { return s.wantsLane })
+// takeNext takes out the first run that asks for the lane; nil means that none asks. The caller holds mu.
+func (rs *restingRuns) takeNext() *restingRun {
+	i := slices.IndexFunc(rs.runs, func(s *restingRun) bool { return s.wantsLane })
 	if i < 0 {
-		return false
+		return nil
 	}
-	s := ln.resting[i]
-	ln.resting = slices.Delete(ln.resting, i, i+1)
-	ln.lanes.countParked(-s.rows)
-	ln.exec, ln.parked.running, s.x.away = s.x, true, false
-	ln.lanes.setBusy(1)
-	close(s.resumed)
-	return true
+	return rs.removeAt(i)
 }
 
-// releaseResting has resting runs given back. It must be called with mu held.
-func (ln *lane) releaseResting(c releaseRequest) {
+// isEmpty implements waitingRows.
+func (rs *restingRuns) isEmpty() bool { return len(rs.runs) == 0 }
+
+// release implements waitingRows: runs that a Release asks for are told to give back their rows. Their rows have no keys, so that a Release of
+// some slots does not ask for them.
+func (rs *restingRuns) release(c releaseRequest) []*group {
 	if c.slots != nil {
-		return // they have none
+		return nil
 	}
-	ln.resting = slices.DeleteFunc(ln.resting, func(s *restingRun) bool {
-		back := c.includesPart(s.part)
-		if back {
-			ln.lanes.countParked(-s.rows)
+	rs.runs = slices.DeleteFunc(rs.runs, func(s *restingRun) bool {
+		released := c.includesPart(s.part)
+		if released {
+			rs.metrics.addParked(-s.rows)
 			close(s.released)
 		}
-		return back
+		return released
 	})
+	return nil
 }

@@ -4,49 +4,44 @@ import (
 	"container/heap"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
-
-	"github.com/kisgrid/kisgrid/internal/keyslot"
-	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// parkedRows is a lane's parked rows. It is guarded by lane.mu.
+// parkedRows has the rows with keys that have parked in a lane, in groups: the rows of one key that parked at the end of one run. Each key
+// has a queue of groups, and only its first group may go on, so that the rows of a key keep their order. See group for a group's life.
+//
+// The lane's lock guards all fields but the first five. Methods say whether the caller holds it.
 type parkedRows struct {
-	keys   map[uint64]*group // the head of each parked key's queue; what comes after it waits behind it
-	tails  map[uint64]*group // the tail, where that is not the head
-	ready  []*parcel         // with groups that may go on
+	mu      *sync.Mutex // lane.mu
+	changed *sync.Cond  // lane.changed
+	sources *waitSources
+	pending *pendingRuns
+	metrics flowMetrics
+
+	// keys has the first group of each key's queue; group.next leads to the others. tails has the last group where that is not the first.
+	// Both are nil when nothing is parked.
+	keys  map[uint64]*group
+	tails map[uint64]*group
+	// ready has the parcels that have groups in state groupReady, in the order in which they go on.
+	ready []*parcel
+	// timers has the groups that have a time, see group.wakeAt.
 	timers timerHeap
-	// recalls are the rows that Release asked for while a run was under way: what parks in it goes back.
-	releases []releaseRequest
+	// running says that the lane executes a run, which may park rows. releases are the Releases since that run began: rows that it parks
+	// are given back if one of these asks for them.
 	running  bool
+	releases []releaseRequest
+	// closed says that the lane is closed: no row can park any more.
+	closed bool
 }
 
-// releaseRequest is one Release.
-type releaseRequest struct {
-	slots   []batch.Range // nil: all
-	belongs func(*Part) bool
-}
-
-func (c releaseRequest) includesPart(p *Part) bool {
-	return c.belongs == nil || c.belongs(p.enqueued())
-}
-
-// includesKey reports whether the slots have a key.
-func (c releaseRequest) includesKey(key uint64) bool {
-	slot := uint32(keyslot.Of(key))
-	return c.slots == nil || slices.ContainsFunc(c.slots, func(r batch.Range) bool { return slot >= r.First && slot-r.First < r.Count })
-}
-
-func (c releaseRequest) includesGroup(g *group) bool {
-	return c.includesKey(g.key()) && c.includesPart(g.parcel.part)
-}
-
-// timerHeap are the groups that have a time, the next to go on first: a heap.
+// timerHeap is a heap of parked groups by group.wakeAt, the earliest first, for container/heap.
 type timerHeap []*group
 
-// wakeAt is when the group is looked at.
+// wakeAt is when the group is to be looked at: its wait is over at the latest, or its part's deadline has passed. never means that there is
+// no such time.
 func (g *group) wakeAt() time.Duration {
 	if !g.waiting {
 		return g.parcel.deadline()
@@ -54,16 +49,21 @@ func (g *group) wakeAt() time.Duration {
 	return min(g.due, g.parcel.deadline())
 }
 
-// deadline is when the part's rows must have ended.
+// deadline is when the part's rows must have ended, by the clock of the lanes; never means that there is no deadline.
 func (p *parcel) deadline() time.Duration {
 	if p.part.Deadline.IsZero() {
 		return never
 	}
-	return p.lane.lanes.since(p.part.Deadline)
+	return p.home.sources.clock.since(p.part.Deadline)
 }
 
-func (a timerHeap) Len() int           { return len(a) }
+// Len implements heap.Interface.
+func (a timerHeap) Len() int { return len(a) }
+
+// Less implements heap.Interface.
 func (a timerHeap) Less(i, j int) bool { return a[i].wakeAt() < a[j].wakeAt() }
+
+// Swap implements heap.Interface.
 func (a timerHeap) Swap(i, j int) {
 	a[i], a[j] = a[j], a[i]
 	a[i].timerIndex, a[j].timerIndex = int32(i+1), int32(j+1)
@@ -86,7 +86,7 @@ func (a *timerHeap) Pop() any {
 	return g
 }
 
-// schedule has the group looked at in time. What it waits for may have changed.
+// schedule puts a group where its wakeAt belongs, in or out of the heap. It is called when that may have changed.
 func (a *timerHeap) schedule(g *group) {
 	switch timed := g.wakeAt() != never; {
 	case g.timerIndex > 0 && timed:
@@ -98,13 +98,15 @@ func (a *timerHeap) schedule(g *group) {
 	}
 }
 
+// cancel takes a group out of the heap, if it is there.
 func (a *timerHeap) cancel(g *group) {
 	if g.timerIndex > 0 {
 		heap.Remove(a, int(g.timerIndex-1))
 	}
 }
 
-// add puts a group into its key's queue.
+// add puts a group at the end of its key's queue, or at the front: rows that went on and park again are older than the others. The caller
+// holds mu.
 func (t *parkedRows) add(g *group, front bool) {
 	if t.keys == nil {
 		t.keys, t.tails = make(map[uint64]*group), make(map[uint64]*group)
@@ -126,7 +128,7 @@ func (t *parkedRows) add(g *group, front bool) {
 	}
 }
 
-// remove takes a group out of its key's queue.
+// remove takes a group out of its key's queue, if it is there. The caller holds mu.
 func (t *parkedRows) remove(g *group) {
 	key := g.key()
 	var before *group
@@ -154,13 +156,14 @@ func (t *parkedRows) remove(g *group) {
 	g.next = nil
 }
 
-// readyIfFirst makes a group ready that has nothing to wait for any more.
+// readyIfFirst makes a group ready if its wait is over and it is the first one of its key. g may be nil. The caller holds mu.
 func (t *parkedRows) readyIfFirst(g *group) {
 	if g != nil && g.state == groupParked && !g.waiting && t.keys[g.key()] == g {
 		t.makeReady(g)
 	}
 }
 
+// makeReady lets a group go on. The caller holds mu.
 func (t *parkedRows) makeReady(g *group) {
 	t.timers.cancel(g)
 	g.state = groupReady
@@ -169,8 +172,19 @@ func (t *parkedRows) makeReady(g *group) {
 	}
 }
 
-// next takes the groups of a parcel that may go on, of about so many rows together, 0: of any number; nil: there are none.
-func (t *parkedRows) next(most int) []*group {
+// nextWork makes work of ready groups of one parcel, of about limit rows together, 0 meaning any number. It returns nil if no group is
+// ready. The caller holds mu.
+func (t *parkedRows) nextWork(limit int) *work {
+	groups := t.takeReady(limit)
+	if groups == nil {
+		return nil
+	}
+	p := groups[0].parcel
+	return &work{part: p.part, in: input{columns: p.part.Columns}, rows: rows.As[rows.PartRow](groupRows(groups)), from: p, groups: groups}
+}
+
+// takeReady takes the groups for nextWork, whose state is groupRunning then. The caller holds mu.
+func (t *parkedRows) takeReady(limit int) []*group {
 	for len(t.ready) > 0 {
 		p := t.ready[0]
 		t.ready[0] = nil
@@ -181,23 +195,23 @@ func (t *parkedRows) next(most int) []*group {
 			continue // they were given back
 		}
 		if p.part.OneByOne {
-			most = 1
+			limit = 1
 		}
-		if n := groupsWithin(groups, most); n < len(groups) {
+		if n := groupsWithin(groups, limit); n < len(groups) {
 			p.ready = slices.Clone(groups[n:])
 			groups = groups[:n:n]
 			t.ready = append(t.ready, p)
 		}
 		for _, g := range groups {
 			g.state = groupRunning
-			p.lane.lanes.countParked(-int(g.n))
+			t.metrics.addParked(-int(g.n))
 		}
 		return groups
 	}
 	return nil
 }
 
-// groupsWithin is how many groups have about so many rows together, at least one.
+// groupsWithin is how many of the groups have about so many rows together, but at least one; 0 rows means no limit.
 func groupsWithin(groups []*group, rows int) int {
 	if rows <= 0 {
 		return len(groups)
@@ -210,33 +224,47 @@ func groupsWithin(groups []*group, rows int) int {
 	return len(groups)
 }
 
-// blockedRows are the rows of a run that wait behind parked ones.
-func (t *parkedRows) blockedRows(w *work) (behind []rows.RunRow) {
+// blockedRows returns the rows of new work whose keys have parked rows: they park behind these. The caller holds mu.
+func (t *parkedRows) blockedRows(w *work) (blocked []rows.RunRow) {
 	keys := w.in.columns.Keys
 	if len(t.keys) == 0 || len(keys) == 0 || w.part.Plan.whole() {
 		return nil
 	}
 	for i := range rows.RunRow(w.len()) {
 		if t.keys[keys[w.row(i)]] != nil {
-			behind = append(behind, i)
+			blocked = append(blocked, i)
 		}
 	}
-	return behind
+	return blocked
 }
 
-// settle takes in how a run ended: its groups are gone, and what it parked is here. What must go back at once is returned; over: nothing
-// of what the run was made of is left.
-func (ln *lane) settle(w *work, parked *parcel) (back []*group, over bool) {
-	ln.mu.Lock()
-	defer ln.mu.Unlock()
-	t := &ln.parked
+// isEmpty implements waitingRows.
+func (t *parkedRows) isEmpty() bool { return len(t.keys) == 0 && len(t.ready) == 0 }
+
+// runEnded notes that the lane executes no run. The caller holds mu.
+func (t *parkedRows) runEnded() { t.running, t.releases = false, nil }
+
+// pendingReleases are the Releases since the lane's run began. A long run looks at them to park their rows early. The caller does not
+// hold mu.
+func (t *parkedRows) pendingReleases() []releaseRequest {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clip(t.releases)
+}
+
+// settle takes in how work has ended: the groups that it was made of are gone, and the rows that it parked, nil for none, are parked here
+// from now on. It returns the groups that the caller must give back at once, because they were released meanwhile, or the lane is closed.
+// over reports whether nothing is left of the parcel that the work was made of. The caller does not hold mu.
+func (t *parkedRows) settle(w *work, parked *parcel) (back []*group, over bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.running = false
 	var stays []*group
 	if parked != nil {
 		for i := range parked.groups {
 			g := &parked.groups[i]
 			g.waiting = g.due != never
-			if ln.closed || slices.ContainsFunc(t.releases, func(c releaseRequest) bool { return c.includesGroup(g) }) {
+			if t.closed || slices.ContainsFunc(t.releases, func(c releaseRequest) bool { return c.includesGroup(g) }) {
 				g.state = groupGone
 				back = append(back, g)
 				continue
@@ -256,15 +284,15 @@ func (ln *lane) settle(w *work, parked *parcel) (back []*group, over bool) {
 		keys = append(keys, g.key())
 		t.add(g, w.groups != nil)
 		t.timers.schedule(g)
-		ln.lanes.countParked(int(g.n))
+		t.metrics.addParked(int(g.n))
 	}
 	for _, key := range keys {
 		t.readyIfFirst(t.keys[key])
 	}
 	if len(t.keys) == 0 {
-		t.keys, t.tails = nil, nil // maps do not shrink
+		t.keys, t.tails = nil, nil // a map keeps its memory when its keys are deleted
 	}
-	ln.lanes.alarm(t.nextTimer())
+	t.sources.clock.wakeAt(t.nextTimer())
 	if w.groups == nil {
 		return back, true
 	}
@@ -272,7 +300,7 @@ func (ln *lane) settle(w *work, parked *parcel) (back []*group, over bool) {
 	return back, w.from.left == 0
 }
 
-// nextTimer is when the next group is to be looked at.
+// nextTimer is when the next group is to be looked at; never means that there is none. The caller holds mu.
 func (t *parkedRows) nextTimer() time.Duration {
 	if len(t.timers) == 0 {
 		return never
@@ -280,39 +308,48 @@ func (t *parkedRows) nextTimer() time.Duration {
 	return t.timers[0].wakeAt()
 }
 
-// waitOver lets a group go on whose wait is over, when nothing of its key is before it.
-func (ln *lane) waitOver(g *group) {
-	ln.mu.Lock()
-	defer ln.mu.Unlock()
+// happened implements waiter: the group goes on as soon as it is the first one of its key.
+func (g *group) happened() {
+	t := g.parcel.home
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if g.state != groupParked || !g.waiting {
 		return
 	}
 	g.waiting = false
-	ln.parked.timers.schedule(g)
-	ln.parked.readyIfFirst(g)
-	ln.ready.Signal()
+	t.timers.schedule(g)
+	t.readyIfFirst(g)
+	t.changed.Signal()
 }
 
-// connectorSaved is told that the connector of the group's step has saved something.
+// connectorSaved implements waiter: the group is due now, or at saveWait.early if that is later.
 func (g *group) connectorSaved() {
-	ln := g.parcel.lane
-	ln.mu.Lock()
-	defer ln.mu.Unlock()
-	if at := max(g.parcel.saveWaits[g].early, ln.lanes.now()); g.state == groupParked && g.waiting && at < g.due {
+	t := g.parcel.home
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	clock := t.sources.clock
+	if at := max(g.parcel.saveWaits[g].early, clock.now()); g.state == groupParked && g.waiting && at < g.due {
 		g.due = at
-		ln.parked.timers.schedule(g)
-		ln.lanes.alarm(at)
+		t.timers.schedule(g)
+		clock.wakeAt(at)
 	}
 }
 
-// resumeDue lets the groups go on whose time has come, all of them when their part's deadline has. It says when to look again.
-func (ln *lane) resumeDue(now time.Duration) (over []*group, next time.Duration) {
-	ln.mu.Lock()
-	defer ln.mu.Unlock()
-	t := &ln.parked
+// waitEnded reports whether a group does not wait any more. The caller does not hold mu.
+func (t *parkedRows) waitEnded(g *group) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return g.state != groupParked || !g.waiting
+}
+
+// resumeDue ends the waits whose time has come. Groups whose part's deadline has passed go on even if rows of their key are before them. It
+// returns the groups that were due, and when to call it next. The watchdog calls it, and does not hold mu.
+func (t *parkedRows) resumeDue(now time.Duration) (due []*group, next time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	for t.nextTimer() <= now {
 		g := heap.Pop(&t.timers).(*group)
-		over = append(over, g)
+		due = append(due, g)
 		g.waiting = false
 		switch {
 		case g.parcel.deadline() <= now:
@@ -325,11 +362,11 @@ func (ln *lane) resumeDue(now time.Duration) (over []*group, next time.Duration)
 			t.readyIfFirst(g)
 		}
 	}
-	ln.ready.Signal()
-	return over, t.nextTimer()
+	t.changed.Signal()
+	return due, t.nextTimer()
 }
 
-// release takes parked rows out of the lot; those that park in the run under way follow.
+// release implements waitingRows. It remembers the request for the rows that park in the run that is under way, if there is one.
 func (t *parkedRows) release(c releaseRequest) (back []*group) {
 	if t.running {
 		t.releases = append(t.releases, c)
@@ -344,7 +381,7 @@ func (t *parkedRows) release(c releaseRequest) (back []*group) {
 		}
 		delete(t.keys, key)
 		delete(t.tails, key)
-		for _, g := range queue {
+		for _, g := range queue { // those that stay make a new queue
 			g.next = nil
 			if g.state == groupRunning || !c.includesPart(g.parcel.part) {
 				t.add(g, false)
@@ -352,7 +389,7 @@ func (t *parkedRows) release(c releaseRequest) (back []*group) {
 			}
 			t.timers.cancel(g)
 			g.state = groupGone
-			g.parcel.lane.lanes.countParked(-int(g.n))
+			t.metrics.addParked(-int(g.n))
 			back = append(back, g)
 		}
 		t.readyIfFirst(t.keys[key])
@@ -360,56 +397,22 @@ func (t *parkedRows) release(c releaseRequest) (back []*group) {
 	return back
 }
 
-// giveBackParked returns parked rows that do not go on here, and forgets what they waited for.
-func (l *Lanes) giveBackParked(back []*group) {
-	l.forget(back)
+// giveBackParked gives back groups that were taken out of their lanes: it calls Done for their rows, with Returned, and forgets what they
+// waited for. The caller holds no lane's lock.
+func giveBackParked(back []*group) {
 	for p, groups := range byParcel(back) {
+		p.home.sources.forget(groups)
 		p.part.Done(p.returned(groups))
-		if p.drop(len(groups)) {
-			l.end()
+		if p.home.drop(p, len(groups)) {
+			p.home.pending.end()
 		}
 	}
 }
 
-// drop counts groups out; true: none is left.
-func (p *parcel) drop(n int) bool {
-	p.lane.mu.Lock()
-	defer p.lane.mu.Unlock()
+// drop counts down the groups of a parcel that are not gone. It reports whether none is left. The caller does not hold mu.
+func (t *parkedRows) drop(p *parcel, n int) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	p.left -= n
 	return p.left == 0
-}
-
-// waitEnded reports whether a group is not parked any more.
-func (ln *lane) waitEnded(g *group) bool {
-	ln.mu.Lock()
-	defer ln.mu.Unlock()
-	return g.state != groupParked || !g.waiting
-}
-
-// now is the time since the lanes began.
-func (l *Lanes) now() time.Duration { return time.Since(l.began) }
-
-// since is a time by the clock of parked rows.
-func (l *Lanes) since(t time.Time) time.Duration { return t.Sub(l.began) }
-
-// alarm has the watchdog look at the lots at a time, or earlier.
-func (l *Lanes) alarm(at time.Duration) {
-	l.alarms.Lock()
-	defer l.alarms.Unlock()
-	if at < l.first {
-		l.first = at
-		l.earlier.Reset(at - l.now())
-	}
-}
-
-// expire is what the watchdog does when the timer has fired.
-func (l *Lanes) expire() {
-	l.alarms.Lock()
-	l.first = never
-	l.alarms.Unlock()
-	for _, ln := range l.all() {
-		over, next := ln.resumeDue(l.now())
-		l.alarm(next)
-		l.forget(over)
-	}
 }

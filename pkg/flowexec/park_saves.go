@@ -2,25 +2,24 @@ package flowexec
 
 import "sync"
 
-// Saves tells Loads in KisFlow's shape, which name no key, that something was saved in this process through the connector
-// that they load from. One serves all flows of a process. The zero value is ready for use; it is safe for concurrent use.
+// Saves tells Loads in KisFlow's shape that something was saved in this process through the connector that they load from. These Loads
+// name no key, so that a keyWatch can't tell them. One Saves serves all flows of a process. The zero value is ready to use. It is safe
+// for concurrent use.
 type Saves struct {
 	mu      sync.Mutex
-	counts  map[string]uint64                    // of Saves so far, by connector; guarded by mu
-	waiting map[string]map[saveListener]struct{} // by connector; guarded by mu
+	counts  map[string]uint64              // the number of Saves so far, by the connector's name; guarded by mu
+	waiting map[string]map[waiter]struct{} // by the connector's name; guarded by mu
 }
 
-// saveListener is told once. heard must not block.
-type saveListener interface{ connectorSaved() }
-
-// count is how often a connector has saved. What looks at the store after that misses nothing with add.
+// count is how often functions have saved through a connector. A caller that looks at the store after count, and passes the number to add,
+// misses no Save.
 func (s *Saves) count(connector string) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.counts[connector]
 }
 
-// saved tells who waits for a connector.
+// saved counts a Save through a connector, and tells everything that waits for one.
 func (s *Saves) saved(connector string) {
 	s.mu.Lock()
 	if s.counts == nil {
@@ -30,35 +29,35 @@ func (s *Saves) saved(connector string) {
 	all := s.waiting[connector]
 	delete(s.waiting, connector)
 	s.mu.Unlock()
-	for l := range all {
-		l.connectorSaved()
+	for w := range all {
+		w.connectorSaved()
 	}
 }
 
-// add has l told of the next Save through a connector, at once if there was one since its count.
-func (s *Saves) add(connector string, count uint64, l saveListener) {
+// add has w told, once, of the next Save through a connector. It is told at once if there was a Save since count returned the given number.
+func (s *Saves) add(connector string, count uint64, w waiter) {
 	s.mu.Lock()
 	missed := s.counts[connector] != count
 	if !missed {
 		if s.waiting == nil {
-			s.waiting = make(map[string]map[saveListener]struct{})
+			s.waiting = make(map[string]map[waiter]struct{})
 		}
 		if s.waiting[connector] == nil {
-			s.waiting[connector] = make(map[saveListener]struct{})
+			s.waiting[connector] = make(map[waiter]struct{})
 		}
-		s.waiting[connector][l] = struct{}{}
+		s.waiting[connector][w] = struct{}{}
 	}
 	s.mu.Unlock()
 	if missed {
-		l.connectorSaved()
+		w.connectorSaved()
 	}
 }
 
-// remove takes l off. It may have been told.
-func (s *Saves) remove(connector string, l saveListener) {
+// remove has w told nothing any more. It may have been told already.
+func (s *Saves) remove(connector string, w waiter) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if delete(s.waiting[connector], l); len(s.waiting[connector]) == 0 {
+	if delete(s.waiting[connector], w); len(s.waiting[connector]) == 0 {
 		delete(s.waiting, connector)
 	}
 }

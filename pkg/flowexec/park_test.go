@@ -445,6 +445,9 @@ func TestParkedMemory(t *testing.T) {
 				loader(b, r)
 				r.Func("c", kis.Calculate(func(_ context.Context, i in) (in, error) { return i, nil }))
 			}, append(test.functions[:len(test.functions)-1:len(test.functions)-1], "l Load; wait: 1h")...)
+			b.lanes.Stop()
+			metrics, parked := countParked(t)
+			b.lanes = flowexec.StartLanes(flowexec.LanesConfig{Flow: "F", Copies: 1, Connectors: pool{b.store}, Metrics: metrics})
 			before := heap()
 			bytes := 0
 			for from := 0; from < rows; from += size {
@@ -456,7 +459,7 @@ func TestParkedMemory(t *testing.T) {
 				bytes += len(p.Columns.Data)
 				b.lanes.Enqueue(p)
 			}
-			for b.lanes.Parked() < rows {
+			for parked() < rows {
 				runtime.Gosched()
 			}
 			perRow := (heap()-before-bytes)/rows - test.own

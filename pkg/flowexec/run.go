@@ -63,7 +63,7 @@ func (x *executor) begin(w *work) {
 	r.keyed = !r.plan.whole() && len(w.in.columns.Keys) > 0
 	r.ledger.n = r.n
 	if x.lane.lanes.timed {
-		r.clock = x.lane.lanes.now()
+		r.clock = x.lane.lanes.clock.now()
 	}
 	x.run = r
 }
@@ -256,7 +256,7 @@ func (r *run) enter(s *step, rs *rows.Set) {
 		return
 	}
 	began := r.clock
-	r.clock = x.lane.lanes.now()
+	r.clock = x.lane.lanes.clock.now()
 	took := r.clock - began
 	x.metricsOf(r.plan, s).observe(entered, took)
 	if observe := x.lane.lanes.config.Observe; observe != nil {

@@ -67,7 +67,7 @@ func (r *run) ask(s *step, most time.Duration, do func(context.Context, connecto
 		if span != nil {
 			endConnector(span, a.asked.err)
 		}
-		a.ended = lanes.now()
+		a.ended = lanes.clock.now()
 		close(a.done)
 		a.tell()
 	})
@@ -83,47 +83,13 @@ func (l *Lanes) call(ctx context.Context, s *step, do func(context.Context, conn
 				"report this to whoever made connectors of type %s", s.connector.Name, panicked, s.connector.Type)
 		}
 	}()
-	c, err := l.connection(ctx, s.connector)
+	c, err := connect(ctx, l.config.Connectors, s.connector)
 	if err == nil {
 		answer, err = do(ctx, c)
 		err = errors.Join(err, c.Close())
 	}
 	answer.err, returned = err, true
 	return answer
-}
-
-// tell lets the groups go on that wait.
-func (a *ask) tell() {
-	a.mu.Lock()
-	groups := a.groups
-	a.groups, a.told = nil, true
-	a.mu.Unlock()
-	for g := range groups {
-		g.parcel.lane.waitOver(g)
-	}
-}
-
-// add has a parked group go on when the call has ended, at once if it has.
-func (a *ask) add(g *group) {
-	a.mu.Lock()
-	told := a.told
-	if !told {
-		if a.groups == nil {
-			a.groups = make(map[*group]struct{})
-		}
-		a.groups[g] = struct{}{}
-	}
-	a.mu.Unlock()
-	if told {
-		g.parcel.lane.waitOver(g)
-	}
-}
-
-// remove takes a group off. It may have been told.
-func (a *ask) remove(g *group) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	delete(a.groups, g)
 }
 
 // soon waits for a moment until the call has ended, and charges the rows under way for it, up to the time returned. While another
@@ -189,7 +155,7 @@ func (r *run) stillWaits(rs *rows.Set, i int) bool {
 		r.setAside(i, holdOf(rs, i))
 	case k == nil:
 		return false
-	case r.behind(rs, i), k.ask != nil && !k.ask.isDone(), k.ask == nil && k.again > r.x.lane.lanes.now():
+	case r.behind(rs, i), k.ask != nil && !k.ask.isDone(), k.ask == nil && k.again > r.x.lane.lanes.clock.now():
 		r.parkAsking(i, *k)
 	case k.ask == nil && r.left(i) <= 0:
 		r.lose(i, r.unasked(k.err))
@@ -203,7 +169,7 @@ func (r *run) stillWaits(rs *rows.Set, i int) bool {
 
 // parkAsking parks row i while its connector is asked, or until it is to be asked again, but no longer than the row has time.
 func (r *run) parkAsking(i int, k kept) {
-	now := r.x.lane.lanes.now()
+	now := r.x.lane.lanes.clock.now()
 	left := r.left(i) - k.waited(now)
 	if left <= 0 && !k.answered() {
 		r.lose(i, r.unasked(k.err))
@@ -235,7 +201,7 @@ func (r *run) askAgain(i int, k kept, err error) {
 		r.lose(i, r.refusedFor(err))
 		return
 	}
-	now := r.x.lane.lanes.now()
+	now := r.x.lane.lanes.clock.now()
 	k.ask, k.again, k.tries, k.err = nil, now+pause(k.tries), k.tries+1, err
 	r.parkAsking(i, k)
 }
@@ -279,7 +245,7 @@ func (r *run) mostLeft() time.Duration {
 func (r *run) persist(s *step, do func(context.Context, connector.Connection) (asked, error)) (answer asked, over []bool, ok bool) {
 	over = make([]bool, r.now.Len())
 	for tries := 0; ; tries++ {
-		began := r.x.lane.lanes.now()
+		began := r.x.lane.lanes.clock.now()
 		a := r.ask(s, r.mostLeft(), do)
 		if began, answered := r.soon(a, began); !answered && !r.restFor(a, over, began) {
 			a.cancel()
@@ -292,7 +258,7 @@ func (r *run) persist(s *step, do func(context.Context, connector.Connection) (a
 		switch {
 		case answer.err == nil:
 			return answer, over, slices.Contains(over, false)
-		case !passing(answer.err), !r.restUntil(r.x.lane.lanes.now()+pause(tries), over):
+		case !passing(answer.err), !r.restUntil(r.x.lane.lanes.clock.now()+pause(tries), over):
 			return answer, over, false
 		}
 	}
@@ -300,7 +266,7 @@ func (r *run) persist(s *step, do func(context.Context, connector.Connection) (a
 
 // restFor rests until a call has ended. False: the run is over, or no row has time left.
 func (r *run) restFor(a *ask, over []bool, since time.Duration) bool {
-	for r.woke = r.x.lane.lanes.now(); !a.isDone(); {
+	for r.woke = r.x.lane.lanes.clock.now(); !a.isDone(); {
 		r.chargeAll(over, r.woke-since)
 		since = r.woke
 		least := r.leastLeft(over)
@@ -314,7 +280,7 @@ func (r *run) restFor(a *ask, over []bool, since time.Duration) bool {
 
 // restUntil rests until a time. False: the run is over, or no row has time left.
 func (r *run) restUntil(until time.Duration, over []bool) bool {
-	for since := r.x.lane.lanes.now(); since < until; since = r.woke {
+	for since := r.x.lane.lanes.clock.now(); since < until; since = r.woke {
 		least := r.leastLeft(over)
 		if least == never || !r.rest(min(least, until-since), nil, nil, nil) {
 			return false
@@ -347,12 +313,4 @@ func (r *run) chargeAll(over []bool, took time.Duration) {
 	for i := range over {
 		over[i] = over[i] || r.left(i) <= 0
 	}
-}
-
-// connection finds the connection of a connector.
-func (l *Lanes) connection(ctx context.Context, c *definition.Connector) (connector.Connection, error) {
-	if l.config.Connectors == nil {
-		return nil, batch.Errorf(batch.CodeUnknownConnector, "connector %s: this process has no connectors", c.Name)
-	}
-	return l.config.Connectors.Get(ctx, c)
 }

@@ -202,7 +202,7 @@ func (r *run) noTime(f *fault, attempt int) batch.RowOutcome {
 
 // retryLater parks the row whose function failed; in Batch and FaaS all rows of the call.
 func (r *run) retryLater(row, attempt int, wait time.Duration) {
-	now := r.x.lane.lanes.now()
+	now := r.x.lane.lanes.clock.now()
 	switch {
 	case r.asksAgain(attempt - 1):
 		r.askLater(hold{since: r.askedSince(row, attempt-1), due: now, attempt: uint32(attempt), load: true}, wait)
@@ -248,7 +248,7 @@ func (r *run) loadAgain(row, attempt int) time.Duration {
 	if !r.asksAgain(attempt) || len(r.groups(r.now)) > 1 {
 		return 0 // several keys: first it is tried for each alone
 	}
-	left := r.askedSince(row, attempt) + r.step.wait - r.x.lane.lanes.now()
+	left := r.askedSince(row, attempt) + r.step.wait - r.x.lane.lanes.clock.now()
 	return jitter(max(min(first<<min(attempt-r.step.retries-1, 10), most, left), 0))
 }
 
@@ -261,7 +261,7 @@ func (r *run) asksAgain(attempt int) bool {
 // askedSince is when such a Load began to wait.
 func (r *run) askedSince(row, attempt int) time.Duration {
 	if attempt == r.step.retries+1 {
-		r.loadSince = r.x.lane.lanes.now()
+		r.loadSince = r.x.lane.lanes.clock.now()
 	} else if r.keyed && r.now.Len() > 0 {
 		return holdOf(r.now, row).since
 	}

@@ -31,7 +31,7 @@ func (x *executor) connect(ctx context.Context) (kis.Connection, error) {
 	if conn := x.using.find(c); conn != nil {
 		return conn, nil
 	}
-	conn, err := x.lane.lanes.connection(ctx, c)
+	conn, err := connect(ctx, x.lane.lanes.config.Connectors, c)
 	if err != nil {
 		return nil, err
 	}

@@ -220,7 +220,7 @@ func (r *run) enough(g *growth, hi int) int {
 	if hi == rs.Len() {
 		return hi
 	}
-	now := r.x.lane.lanes.now()
+	now := r.x.lane.lanes.clock.now()
 	for i := hi; i < rs.Len(); i++ {
 		if h := holdOf(rs, i); r.behind(rs, i) {
 			r.setAside(i, h)

@@ -250,3 +250,13 @@ func timedOut(cause error, s *step, p *Plan) batch.RowOutcome {
 	return batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeRowTimeout, Function: s.name,
 		Reason: fmt.Sprintf("the row took longer than the flow's timeout of %v, waits included: raise timeout in the flow's document", p.timeout)}
 }
+
+// calling is the name of the function that the executor calls now; it is empty if there is none.
+func (x *executor) calling() string {
+	x.guard.mu.Lock()
+	defer x.guard.mu.Unlock()
+	if !x.guard.calling || x.guard.step == nil {
+		return ""
+	}
+	return x.guard.step.name
+}

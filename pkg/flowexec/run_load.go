@@ -119,7 +119,7 @@ func (r *run) loadKeyed(s *step, rs *rows.Set, keys []string) (*rows.Set, []stri
 		}
 	}
 	var a *ask
-	began, answered := r.x.lane.lanes.now(), true
+	began, answered := r.x.lane.lanes.clock.now(), true
 	if len(wanted) > 0 {
 		a = r.ask(s, r.mostLeft(), r.load(wanted))
 		began, answered = r.soon(a, began)
@@ -172,14 +172,14 @@ func (r *run) advanceKeyed(rs *rows.Set, keys []string, values []connector.Value
 func (r *run) loadWhole(s *step, rs *rows.Set, keys []string) (*rows.Set, []string, []connector.Value) {
 	answer, over, ok := r.persist(s, r.load(keys))
 	found := answer.values
-	began := r.x.lane.lanes.now()
+	began := r.x.lane.lanes.clock.now()
 	until := make([]time.Duration, len(keys))
 	for i := range until {
 		until[i] = began + min(s.wait, r.left(i))
 	}
 	for ok && s.onMissing == definition.OnMissingWait {
 		// The rows that wait are those whose key is missing: they alone are charged.
-		now, first := r.x.lane.lanes.now(), never
+		now, first := r.x.lane.lanes.clock.now(), never
 		idle := slices.Clone(over)
 		var missing []string
 		for i, key := range keys {
@@ -219,7 +219,7 @@ func (r *run) loadWhole(s *step, rs *rows.Set, keys []string) (*rows.Set, []stri
 
 // missing ends the rows whose key is not there, if the step does not take that, or can't be read.
 func (r *run) missing(s *step, rs *rows.Set, keys []string, values []connector.Value) (*rows.Set, []connector.Value) {
-	now := r.x.lane.lanes.now()
+	now := r.x.lane.lanes.clock.now()
 	r.spendWaits(rs, now)
 	for i, v := range values {
 		switch h := holdOf(rs, i); {

@@ -72,7 +72,7 @@ func (r *run) send(s *step, rs *rows.Set, rows []uint32) bool {
 		return true
 	}
 	var a *ask
-	began, answered := r.x.lane.lanes.now(), true
+	began, answered := r.x.lane.lanes.clock.now(), true
 	if len(effects) > 0 {
 		a = r.ask(s, r.mostLeft(), do)
 		began, answered = r.soon(a, began)

@@ -85,7 +85,7 @@ func (r *run) try(i, attempt int) (t trial) {
 // counted is an attempt that counts, which begins now.
 func (r *run) counted(i int) (t trial) {
 	if i < r.now.Len() {
-		t = trial{r.now.Origins[i], r.x.lane.lanes.now(), r.spent[r.now.Origins[i]], true}
+		t = trial{r.now.Origins[i], r.x.lane.lanes.clock.now(), r.spent[r.now.Origins[i]], true}
 	}
 	return t
 }
@@ -102,7 +102,7 @@ func (r *run) settleTrial(i int, t trial) {
 	if i >= r.now.Len() || r.now.Origins[i] != t.origin {
 		return
 	}
-	took := max(r.x.lane.lanes.now()-t.began, time.Microsecond) // a clock may be coarse
+	took := max(r.x.lane.lanes.clock.now()-t.began, time.Microsecond) // a clock may be coarse
 	if noted := r.spent[t.origin] - t.before; took > noted {
 		r.spendAll(i, took-noted)
 	}

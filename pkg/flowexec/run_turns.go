@@ -186,7 +186,7 @@ func (r *run) pick(of []rows.Ref, steps [][]*rows.Set) {
 // all of them when the run holds enough. The latter two wait for nothing: they go on, or back, when the run has ended.
 func (r *run) parkTurns() {
 	t, lanes := r.turns, r.x.lane.lanes
-	recalls := r.x.lane.pendingReleases()
+	recalls := r.x.lane.parked.pendingReleases()
 	full := t.rounds >= maxRounds || lanes.config.RunBytes > 0 && t.made >= lanes.config.RunBytes
 	var groups map[uint64]*asideGroup
 	if r.aside != nil && len(r.aside.groups) != t.parked {

@@ -1,0 +1,53 @@
+package flowexec
+
+import (
+	"sync"
+	"time"
+)
+
+// clock is the clock of one Lanes. It counts the time since the lanes were started, which parked rows and resting runs use in place of
+// time.Time, and it wakes the watchdog when the next of them is due. It is safe for concurrent use.
+type clock struct {
+	start time.Time
+	// timer fires at next. The watchdog receives from its channel, and calls fired then.
+	timer *time.Timer
+
+	mu   sync.Mutex
+	next time.Duration // never where the timer is not set; guarded by mu
+}
+
+// newClock starts a clock, with no alarm set.
+func newClock() *clock {
+	c := &clock{start: time.Now(), timer: time.NewTimer(time.Hour), next: never}
+	c.timer.Stop()
+	return c
+}
+
+// now is the time since the clock was started.
+func (c *clock) now() time.Duration { return time.Since(c.start) }
+
+// since converts a time to the time since the clock was started.
+func (c *clock) since(t time.Time) time.Duration { return t.Sub(c.start) }
+
+// time converts the time since the clock was started to a time.Time.
+func (c *clock) time(at time.Duration) time.Time { return c.start.Add(at) }
+
+// wakeAt has the timer fire at a time, or earlier where it is set to an earlier one already. The time never changes nothing.
+func (c *clock) wakeAt(at time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if at < c.next {
+		c.next = at
+		c.timer.Reset(at - c.now())
+	}
+}
+
+// fired notes that the timer has fired, so that the next wakeAt sets it again.
+func (c *clock) fired() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.next = never
+}
+
+// stop stops the timer for good.
+func (c *clock) stop() { c.timer.Stop() }

@@ -1,0 +1,267 @@
+package flowexec
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/kisgrid/kisgrid/pkg/kis"
+)
+
+// lane is a queue of work, and the goroutine that executes it on a copy of the flow. It also has the rows that have parked there, and the
+// runs that rest. Lanes that run a flow without a shard key have no queue of their own: they take work from the keylessQueue.
+//
+// The life of a lane:
+//
+//	(no lane) --rows for its place--> open --Resize to fewer lanes--> leaving --nothing is left--> closed
+//	                                   |                                                             ^
+//	                                   +------------------------- Stop ------------------------------+
+//
+// The life of a lane's goroutine, which is an executor's loop:
+//
+//	waiting --next finds work--> running --the run ends--> waiting
+//	running --the run rests--> resting, and a new goroutine has the lane --the wait is over--> running, and the other goroutine ends
+//	running --a function does not return--> abandoned, and a new goroutine has the lane and goes on with the run
+type lane struct {
+	lanes *Lanes
+	index int // the lane's place in the table when it was made
+
+	// resumeLimit is how many parked rows go on together, because functions have made much of them; 0 means no limit.
+	resumeLimit atomic.Int32
+	// expanding says that the flow's last Expand made many rows of each row.
+	expanding atomic.Bool
+	// heldUpTotal is for how many nanoseconds the Enter of parts has held up the lane, since it was started.
+	heldUpTotal atomic.Int64
+	// slowAsk is the last call to a connector that took longer than the lane waited for it; nil means there was none.
+	slowAsk atomic.Pointer[ask]
+	// entering says that the lane waits in a part's Enter, before it runs the part's rows.
+	entering atomic.Bool
+
+	mu sync.Mutex
+	// changed is signalled when next may find something to do: a field below has changed. It uses mu.
+	changed sync.Cond
+	queue   []*work     // guarded by mu
+	parked  parkedRows  // guarded by mu
+	resting restingRuns // guarded by mu
+	// parkedTurn says that it is the turn of parked rows and resting runs, rather than of the queue. Guarded by mu.
+	parkedTurn bool
+	// closed says that the goroutine ends once the queue is empty, and that nothing can be queued. Guarded by mu.
+	closed bool
+	// leaving says that the lane has no place in the table any more: it closes once it has nothing left. Guarded by mu.
+	leaving bool
+	// current is the work that the lane executes; nil means none. currentSince is when it began with that, for work with keys.
+	current      *work         // guarded by mu
+	currentSince time.Duration // guarded by mu
+	// exec is the executor that has the lane now; nil means that the lane is closed, or about to get another one. Guarded by mu.
+	exec *executor
+
+	// maybeIdle says that the lane may be in keylessQueue.idle. Only the lane's goroutine uses it.
+	maybeIdle bool
+	// reusable is a work that has ended and that nobody looks at any more, for the keylessQueue to use again; nil means none. Only the
+	// lane's goroutine uses it.
+	reusable *work
+
+	// idleIndex is the lane's place in keylessQueue.idle, from 1; 0 means that it is not there. Guarded by keylessQueue.mu.
+	idleIndex int
+	// waitingForKeys is work for other lanes whose keys this lane still has. Guarded by laneTable.mu.
+	waitingForKeys []*work
+}
+
+// newLane makes a lane, whose goroutine start starts.
+func newLane(l *Lanes, index int) *lane {
+	ln := &lane{lanes: l, index: index}
+	ln.changed.L = &ln.mu
+	ln.parked = parkedRows{mu: &ln.mu, changed: &ln.changed, sources: l.sources, pending: l.pending, metrics: l.metrics}
+	ln.resting = restingRuns{mu: &ln.mu, changed: &ln.changed, metrics: l.metrics}
+	return ln
+}
+
+// waiting is what the lane has set aside, in both ways of waiting.
+func (ln *lane) waiting() [2]waitingRows { return [...]waitingRows{&ln.parked, &ln.resting} }
+
+// start gives the lane a goroutine and a copy of the flow. resume is work that the goroutine before was abandoned with; nil means none.
+func (ln *lane) start(resume *work) {
+	c := ln.lanes.config.Copy
+	if c == nil {
+		c = new(kis.Copy)
+	}
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	ln.launch(resume, c)
+}
+
+// launch gives the lane a goroutine. The caller holds mu.
+func (ln *lane) launch(resume *work, c *kis.Copy) {
+	ln.exec = newExecutor(ln, c)
+	go ln.exec.loop(resume)
+}
+
+// enqueue queues work. It returns false if the lane is closed.
+func (ln *lane) enqueue(w *work) bool {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	if ln.closed {
+		return false
+	}
+	ln.queue = append(ln.queue, w)
+	ln.changed.Signal()
+	return true
+}
+
+// signal wakes the lane's goroutine, so that it looks for work again.
+func (ln *lane) signal() {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	ln.changed.Signal()
+}
+
+// next blocks until there is work for the lane. It returns nil when the calling goroutine is to end: the lane is closed, or a run that
+// rested has the lane again. Parked rows and queued work take turns.
+func (ln *lane) next() *work {
+	w, other := ln.pick()
+	if other != nil {
+		other.signal()
+	}
+	return w
+}
+
+// pick is next. other is a lane that the caller must signal, because it may take the work without keys that this lane was woken for; nil
+// means none.
+func (ln *lane) pick() (next *work, other *lane) {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	ln.parked.runEnded()
+	ln.current = nil
+	// Resize sets unsettled before it looks for each lane's current run, and here current is nil already: one of the two sees the other.
+	if l := ln.lanes; l.table.unsettled.Load() {
+		ln.mu.Unlock()
+		l.settleKeys(ln)
+		ln.mu.Lock()
+	}
+	for {
+		if ln.parkedTurn = !ln.parkedTurn; ln.parkedTurn {
+			if ln.yieldToResting() {
+				return nil, ln.leaveIdle()
+			}
+			if w := ln.parked.nextWork(int(ln.resumeLimit.Load())); w != nil {
+				return ln.startWork(w)
+			}
+		}
+		if len(ln.queue) > 0 {
+			return ln.startWork(ln.takeQueued())
+		}
+		switch {
+		case ln.closed || ln.leaving && ln.isEmpty():
+			ln.closed, ln.exec = true, nil
+			return nil, ln.leaveIdle()
+		case !ln.leaving:
+			if w := ln.lanes.keyless.next(ln); w != nil {
+				return ln.startWork(w)
+			}
+		}
+		if ln.parkedTurn { // both turns have found nothing
+			ln.changed.Wait()
+		}
+	}
+}
+
+// takeQueued takes the first work out of the queue, or only its first row if its rows run one by one. The caller holds mu, and the queue
+// is not empty.
+func (ln *lane) takeQueued() *work {
+	w, rest := ln.queue[0].first()
+	if rest != nil {
+		ln.queue[0] = rest
+		ln.lanes.pending.more()
+	} else {
+		ln.queue = slices.Delete(ln.queue, 0, 1)
+	}
+	w.blocked = ln.parked.blockedRows(w)
+	return w
+}
+
+// startWork notes the work that the lane executes from now on. It returns what pick returns. The caller holds mu.
+func (ln *lane) startWork(w *work) (_ *work, other *lane) {
+	ln.parked.running, ln.current = true, w
+	if len(w.in.columns.Keys) > 0 { // Locate looks for keys only, and the clock takes time
+		ln.currentSince = ln.lanes.clock.now()
+	}
+	return w, ln.leaveIdle()
+}
+
+// leaveIdle takes the lane out of the idle lanes of the keylessQueue. The lane may have been woken for work there and do something else
+// now: then another lane is returned, which the caller signals once it does not hold mu any more. The caller holds mu.
+func (ln *lane) leaveIdle() (other *lane) {
+	if !ln.maybeIdle {
+		return nil
+	}
+	ln.maybeIdle = false
+	return ln.lanes.keyless.wakeAnother(ln)
+}
+
+// isEmpty reports whether the lane has nothing queued and nothing set aside. The caller holds mu.
+func (ln *lane) isEmpty() bool {
+	return len(ln.queue) == 0 && ln.parked.isEmpty() && ln.resting.isEmpty()
+}
+
+// close takes everything out of the lane that does not run, for the caller to give back, and has the goroutine end after its run.
+func (ln *lane) close() (works []*work, groups []*group) {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	works = ln.queue
+	ln.queue, ln.closed, ln.parked.closed = nil, true, true
+	for _, waiting := range ln.waiting() {
+		groups = append(groups, waiting.release(releaseRequest{})...)
+	}
+	ln.changed.Broadcast()
+	return works, groups
+}
+
+// release takes out of the lane what a Release asks for, for the caller to give back.
+func (ln *lane) release(c releaseRequest) (back []*work, groups []*group) {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	for _, waiting := range ln.waiting() {
+		groups = append(groups, waiting.release(c)...)
+	}
+	if len(groups) > 0 || ln.leaving {
+		ln.changed.Signal() // rows behind the released ones may go on, and a leaving lane may be empty now
+	}
+	ln.queue, back = ln.lanes.cut(ln.queue, c, nil)
+	return back, groups
+}
+
+// detach gives the lane a new goroutine in place of the calling one, whose run is about to rest. It returns false if the run is to be given
+// back instead: the lane is closed, or a Release asks for its part.
+func (ln *lane) detach(s *restingRun) bool {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	released := ln.closed
+	for _, c := range ln.parked.releases {
+		released = released || c.slots == nil && c.includesPart(s.part)
+	}
+	ln.parked.releases = nil
+	if released {
+		return false
+	}
+	ln.parked.running, ln.exec = false, nil
+	ln.resting.add(s)
+	s.x.away = true
+	ln.lanes.busy.end()
+	ln.lanes.wg.Add(1)
+	ln.launch(nil, s.x.copy)
+	return true
+}
+
+// yieldToResting gives the lane to a run that has rested and asks for it: from then on the lane belongs to the goroutine of that run. It
+// returns false if no run asks. The caller holds mu.
+func (ln *lane) yieldToResting() bool {
+	s := ln.resting.takeNext()
+	if s == nil {
+		return false
+	}
+	ln.exec, ln.parked.running, s.x.away = s.x, true, false
+	ln.lanes.busy.begin()
+	close(s.resumed)
+	return true
+}

@@ -1,0 +1,35 @@
+package flowexec
+
+import (
+	"slices"
+
+	"github.com/kisgrid/kisgrid/internal/keyslot"
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+// laneOf is the place of the lane that has the slot of a key, where there are so many lanes: each has an equal range of slots.
+func laneOf(key uint64, lanes int) int {
+	return int(uint64(keyslot.Of(key)) * uint64(lanes) / keyslot.Count)
+}
+
+// releaseRequest says which rows one call of Lanes.Release asks for: those of some slots, in some parts.
+type releaseRequest struct {
+	slots   []batch.Range    // nil means all slots, and rows without keys, which have no slot
+	belongs func(*Part) bool // nil means all parts
+}
+
+// includesPart reports whether rows of the part are asked for. The part may be that of a parcel.
+func (c releaseRequest) includesPart(p *Part) bool {
+	return c.belongs == nil || c.belongs(p.enqueued())
+}
+
+// includesKey reports whether the slot of a key is asked for.
+func (c releaseRequest) includesKey(key uint64) bool {
+	slot := uint32(keyslot.Of(key))
+	return c.slots == nil || slices.ContainsFunc(c.slots, func(r batch.Range) bool { return slot >= r.First && slot-r.First < r.Count })
+}
+
+// includesGroup reports whether a group of parked rows is asked for.
+func (c releaseRequest) includesGroup(g *group) bool {
+	return c.includesKey(g.key()) && c.includesPart(g.parcel.part)
+}

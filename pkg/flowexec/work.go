@@ -1,0 +1,182 @@
+package flowexec
+
+import (
+	"slices"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
+)
+
+// work is rows of one part that a lane executes together: the input of one run. The rows of a part are one work at first. They are cut by
+// lane, by released slots, and row by row if Part.OneByOne says so.
+type work struct {
+	part *Part
+	// in has the rows, those of other works of the part among them.
+	in input
+	// rows are the rows of in that belong to the work, ascending; nil means all of them.
+	rows []rows.PartRow
+	// blocked are the rows whose keys have parked rows in the lane: they park behind these at once.
+	blocked []rows.RunRow
+	// abandoned is what earlier goroutines that ran the work have left behind; nil means that there were none.
+	abandoned *abandoned
+
+	// from and groups are the parked rows that go on with this work. Then part and in are the parcel's, and rows count in the parcel.
+	// nil means that the rows begin.
+	from   *parcel
+	groups []*group
+}
+
+// abandoned is what is known of work whose goroutine was abandoned, because a function did not return, or ended, because a function called
+// runtime.Goexit. Another goroutine does the work again, and gives functions one row at a time, so that it is known for which row
+// a function does not return.
+type abandoned struct {
+	// dead are outcomes of rows that have ended for this reason; the rows count in the work. rows are dead rows as they entered
+	// their function.
+	dead []batch.RowOutcome
+	rows []batch.DeadRow
+	// over is how all rows end, because goroutines were abandoned again and again, and no row is known to be the reason. nil means that
+	// the work goes on.
+	over *batch.RowOutcome
+	// apart are the steps whose Batch or FaaS function did not return from a call for several keys: it is called for each key alone.
+	apart []*step
+	// carried is where the other rows were in the flow; nil means that they begin again.
+	carried *carried
+}
+
+// len is the number of rows.
+func (w *work) len() int {
+	if w.rows == nil {
+		return w.in.len()
+	}
+	return len(w.rows)
+}
+
+// row converts a row of the run to the row of the part.
+func (w *work) row(i rows.RunRow) rows.PartRow {
+	if w.rows == nil {
+		return rows.PartRow(i)
+	}
+	return w.rows[i]
+}
+
+// some is work for some of the rows.
+func (w *work) some(list []rows.PartRow) *work { return &work{part: w.part, in: w.in, rows: list} }
+
+// returned is the result of work that never began: all rows are returned.
+func (w *work) returned() RunResult {
+	all := make([]uint32, w.len())
+	for i := range all {
+		all[i] = uint32(w.row(rows.RunRow(i)))
+	}
+	return RunResult{Part: w.part.enqueued(), Rows: rows.As[uint32](w.rows), Returned: all}
+}
+
+// first cuts off what is to run next: all of the work, or one row where rows run one by one. rest is nil if nothing else is left.
+func (w *work) first() (next, rest *work) {
+	if !w.part.OneByOne || len(w.in.columns.Keys) == 0 || w.part.Plan.whole() || w.len() < 2 {
+		return w, nil
+	}
+	all := w.rows
+	if all == nil {
+		all = rows.Range[rows.PartRow](0, w.len())
+	}
+	return w.some(all[:1:1]), w.some(all[1:])
+}
+
+// cut cuts the work in the rows that a Release asks for, and those that stay; nil means no rows. The caller has found that the part is
+// asked for.
+func (w *work) cut(c releaseRequest) (stays, goes *work) {
+	keys := w.in.columns.Keys
+	switch {
+	case c.slots == nil:
+		return nil, w
+	case len(keys) == 0:
+		return w, nil
+	}
+	var in, out []rows.PartRow
+	for i := range w.len() {
+		row := w.row(rows.RunRow(i))
+		if c.includesKey(keys[row]) {
+			in = append(in, row)
+		} else {
+			out = append(out, row)
+		}
+	}
+	switch {
+	case len(in) == 0:
+		return w, nil
+	case len(out) == 0:
+		return nil, w
+	}
+	return w.some(out), w.some(in)
+}
+
+// placedWork is work for the lane at one place.
+type placedWork struct {
+	*work
+	place int
+}
+
+// split cuts the work by lane, where there are so many lanes. All rows have keys.
+func (w *work) split(lanes int) []placedWork {
+	keys := w.in.columns.Keys
+	n := w.len()
+	first := laneOf(keys[w.row(0)], lanes)
+	same := 1
+	for same < n && laneOf(keys[w.row(rows.RunRow(same))], lanes) == first {
+		same++
+	}
+	if same == n {
+		return []placedWork{{w, first}}
+	}
+	if lanes <= max(n, 64) {
+		return w.splitByCounting(lanes)
+	}
+	return w.splitBySorting(lanes)
+}
+
+// splitByCounting is split for few lanes: it counts the rows of each lane first. Its cost grows with the number of lanes.
+func (w *work) splitByCounting(lanes int) []placedWork {
+	keys, n := w.in.columns.Keys, w.len()
+	counts := make([]uint32, lanes)
+	for i := range rows.RunRow(n) {
+		counts[laneOf(keys[w.row(i)], lanes)]++
+	}
+	all, at := make([]rows.PartRow, n), make([][]rows.PartRow, lanes)
+	for place, count := range counts {
+		at[place], all = all[:0:count], all[count:]
+	}
+	for i := range rows.RunRow(n) {
+		row := w.row(i)
+		place := laneOf(keys[row], lanes)
+		at[place] = append(at[place], row)
+	}
+	works := make([]placedWork, 0, min(n, lanes))
+	for place, list := range at {
+		if len(list) > 0 {
+			works = append(works, placedWork{w.some(list), place})
+		}
+	}
+	return works
+}
+
+// splitBySorting is split for many lanes: it sorts the rows by lane, then by row. Its cost does not depend on the number of lanes.
+func (w *work) splitBySorting(lanes int) []placedWork {
+	keys, n := w.in.columns.Keys, w.len()
+	order := make([]uint64, n) // place << 32 | row
+	for i := range order {
+		row := w.row(rows.RunRow(i))
+		order[i] = uint64(laneOf(keys[row], lanes))<<32 | uint64(row)
+	}
+	slices.Sort(order)
+	list := make([]rows.PartRow, n)
+	var works []placedWork
+	for i := 0; i < n; {
+		place, from := order[i]>>32, i
+		for ; i < n && order[i]>>32 == place; i++ {
+			list[i] = rows.PartRow(uint32(order[i]))
+		}
+		works = append(works, placedWork{w.some(list[from:i:i]), int(place)})
+	}
+	return works
+}
