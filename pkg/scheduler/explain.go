@@ -37,8 +37,8 @@ func (s *Scheduler) Explain(flow string, key uint64) Explanation {
 		e.Worker = w.id
 		e.Reason = "it weighs most for the slot among the workers that are ready"
 		switch {
-		case f.held[e.Slot] != nil:
-			e.Reason += "; rows wait until the slot's old owner, " + f.held[e.Slot].oldOwner.worker.id + ", is done"
+		case f.held.slots[e.Slot] != nil:
+			e.Reason += "; rows wait until the slot's old owner, " + f.held.slots[e.Slot].oldOwner.worker.id + ", is done"
 		case !w.connected:
 			e.Reason += "; rows wait until its session is back"
 		}

@@ -22,7 +22,7 @@ func (s *Scheduler) Owners(flow string) *Owners {
 	if f == nil || f.table == nil {
 		return nil
 	}
-	return &Owners{f.table, slices.Clone(s.seats)}
+	return &Owners{f.table, slices.Clone(s.placement.seats)}
 }
 
 // Of gives the id of a slot's owner.
@@ -216,7 +216,7 @@ func (c *checker) flow(f *flow, remainder, divisor int) {
 			load = wf.unanswered
 		}
 		if wf != nil && !wf.worker.gone {
-			if int(wf.worker.seat) != seat || wf.flow != f || c.s.seats[seat] != wf.worker {
+			if int(wf.worker.seat) != seat || wf.flow != f || c.s.placement.seats[seat] != wf.worker {
 				c.errorf("flow %s: worker %s sits at %d, and its workerFlow at %d", f.name, wf.worker.id, wf.worker.seat, seat)
 			}
 			c.workerFlow(wf)
@@ -408,11 +408,11 @@ func (c *checker) workerFlow(wf *workerFlow) {
 		for _, r := range g.list() {
 			inOrder(g.batch, r)
 			switch slot := g.batch.slot(r); {
-			case wf.flow.held[slot] != nil && wf.flow.held[slot].countsQueued && wf.flow.held[slot].oldOwner == wf:
+			case wf.flow.held.slots[slot] != nil && wf.flow.held.slots[slot].countsQueued && wf.flow.held.slots[slot].oldOwner == wf:
 			case !wf.flow.settled():
 			case !wf.owns(slot):
 				c.errorf("%s has slot %d, which is another's", where, slot)
-			case wf.flow.held[slot] != nil:
+			case wf.flow.held.slots[slot] != nil:
 				c.errorf("%s has slot %d, which is held", where, slot)
 			}
 		}
@@ -421,7 +421,7 @@ func (c *checker) workerFlow(wf *workerFlow) {
 		c.errorf("%s waits although there is credit", where)
 	}
 	for slot, n := range c.open[wf] {
-		h := wf.flow.held[slot]
+		h := wf.flow.held.slots[slot]
 		switch {
 		case !wf.flow.settled():
 		case h == nil && !wf.owns(slot):
@@ -437,19 +437,19 @@ func (c *checker) owners(f *flow, remainder, divisor int) {
 	if f.table == nil {
 		return
 	}
-	if !slices.Contains(c.s.tables, f.table) {
+	if !slices.Contains(c.s.placement.tables, f.table) {
 		c.errorf("flow %s: its table is not in use", f.name)
 	}
 	members := f.table.members.list()
 	for slot := remainder; slot < keyslot.Count; slot += divisor {
 		best := members[0]
 		for _, seat := range members[1:] {
-			if c.s.beats(seat, best, uint16(slot)) {
+			if c.s.placement.beats(seat, best, uint16(slot)) {
 				best = seat
 			}
 		}
 		if owner := f.table.owner[slot]; owner != best {
-			c.errorf("flow %s: slot %d belongs to %s, not to %s", f.name, slot, c.s.seats[best].id, c.s.seats[owner].id)
+			c.errorf("flow %s: slot %d belongs to %s, not to %s", f.name, slot, c.s.placement.seats[best].id, c.s.placement.seats[owner].id)
 		}
 	}
 }
@@ -462,14 +462,14 @@ func (c *checker) tables() {
 			flows[f.table]++
 		}
 	}
-	for i, t := range c.s.tables {
+	for i, t := range c.s.placement.tables {
 		if t.users != flows[t] || t.users == 0 {
 			c.errorf("a table is in use by %d flows, counted are %d", flows[t], t.users)
 		}
 		if n := len(t.members.list()); n != t.count {
 			c.errorf("a table has %d members, counted are %d", n, t.count)
 		}
-		for _, other := range c.s.tables[:i] {
+		for _, other := range c.s.placement.tables[:i] {
 			if slices.Equal(t.members, other.members) {
 				c.errorf("two tables have the same members")
 			}
@@ -481,7 +481,7 @@ func (wf *workerFlow) owns(slot uint16) bool { return wf.ready && wf.flow.owner(
 
 func (c *checker) held(f *flow) {
 	handing, staying, heldRows := map[*workerFlow]int{}, map[*workerFlow]int{}, 0
-	for slot, h := range f.held {
+	for slot, h := range f.held.slots {
 		handing[h.oldOwner]++
 		n := 0
 		for _, wf := range f.holders() {
@@ -514,7 +514,7 @@ func (c *checker) held(f *flow) {
 		if slices.Contains(h.oldOwner.guardedSlots, slot) {
 			n++
 		}
-		if h.open != n || n == 0 && !slices.Contains(f.handedOverSlots, slot) {
+		if h.open != n || n == 0 && !slices.Contains(f.held.handedOver, slot) {
 			c.errorf("flow %s, slot %d: %d rows are open at %s, counted are %d", f.name, slot, n, h.oldOwner.worker.id, h.open)
 		}
 		if h.keepsRows {
@@ -533,8 +533,8 @@ func (c *checker) held(f *flow) {
 			}
 		}
 	}
-	if heldRows != f.heldCount {
-		c.errorf("flow %s: %d rows are held, counted are %d", f.name, heldRows, f.heldCount)
+	if heldRows != f.held.rows {
+		c.errorf("flow %s: %d rows are held, counted are %d", f.name, heldRows, f.held.rows)
 	}
 	for wf := range f.each {
 		if handing[wf] != wf.handingOver {

@@ -111,11 +111,11 @@ const settling = time.Second
 // searchSome goes on with the first search, for half of the Step's budget.
 func (s *Scheduler) continueSearch() {
 	q := s.searches[0]
-	if !q.begun && !s.beginSearch(q) {
+	if !q.begun && !q.begin(s) {
 		return
 	}
 	for leave := s.budget / 2; s.budget > leave; {
-		if !s.searchNext(q) {
+		if !q.next(s) {
 			s.searches[0] = nil
 			s.searches = s.searches[1:]
 			q.Explanation = s.Explain(q.Flow, q.Key)
@@ -126,8 +126,8 @@ func (s *Scheduler) continueSearch() {
 	}
 }
 
-// beginSearch begins a search unless rows are on their way through the inbox, which goes on meanwhile.
-func (s *Scheduler) beginSearch(q *Search) bool {
+// begin begins a search unless rows are on their way through the inbox, which goes on meanwhile.
+func (q *Search) begin(s *Scheduler) bool {
 	f := s.byName[q.Flow]
 	if f != nil && !f.settled() {
 		if s.now.Sub(q.since) < settling {
@@ -143,14 +143,14 @@ func (s *Scheduler) beginSearch(q *Search) bool {
 	return true
 }
 
-// searchNext looks at one piece of what is left; false: nothing is left.
-func (s *Scheduler) searchNext(q *Search) bool {
+// next looks at one piece of what is left; false: nothing is left.
+func (q *Search) next(s *Scheduler) bool {
 	f := q.flow
 	switch {
 	case f == nil:
 		return false
 	case len(q.places) > 0:
-		if !s.look(q, &q.places[0]) {
+		if !q.look(s, &q.places[0]) {
 			q.places = q.places[1:]
 		}
 		return true
@@ -167,7 +167,7 @@ func (s *Scheduler) searchNext(q *Search) bool {
 		q.places = append(q.places[:0], searchable{where: NoWorker, queue: &f.waiting})
 		return true
 	}
-	h := f.held[q.slot]
+	h := f.held.slots[q.slot]
 	if h == nil || q.lists >= len(h.lists) {
 		return false
 	}
@@ -203,7 +203,7 @@ func (wf *workerFlow) searchables(slot uint16, places []searchable) []searchable
 }
 
 // look looks at the next part, or at the next segments of a queue; false: there are none.
-func (s *Scheduler) look(q *Search, at *searchable) bool {
+func (q *Search) look(s *Scheduler, at *searchable) bool {
 	if at.parts != nil {
 		wf := at.parts
 		if !at.begun {

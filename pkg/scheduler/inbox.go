@@ -1,6 +1,10 @@
 package scheduler
 
-import "github.com/kisgrid/kisgrid/pkg/batch"
+import (
+	"container/heap"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
 
 // source is where a flow's rows come from on their way into queues.
 type source interface {
@@ -122,7 +126,7 @@ func (q *requeuedRows) next(s *Scheduler, f *flow) bool {
 	}
 	g := *q.queues[0].front()
 	q.queues[0].pop()
-	if len(f.held) == 0 && !q.keepsRows {
+	if len(f.held.slots) == 0 && !q.keepsRows {
 		s.route(f, g)
 		return true
 	}
@@ -131,7 +135,7 @@ func (q *requeuedRows) next(s *Scheduler, f *flow) bool {
 	var stay, rest []uint32
 	for _, r := range g.list() {
 		slot := g.batch.slot(r)
-		h := f.held[slot]
+		h := f.held.slots[slot]
 		counted := h != nil && h.oldOwner == wf && h.countsQueued && h.handOver < q.handOver
 		if h == nil && q.keepsRows && !g.batch.over && !wf.isLeaving() && !f.owns(wf, slot) {
 			h = s.hold(f, slot, wf, int(s.countsOf(f).open[slot]), true)
@@ -148,10 +152,10 @@ func (q *requeuedRows) next(s *Scheduler, f *flow) bool {
 			stay = append(stay, r)
 			continue
 		default:
-			h.keep(f, heldRow{g.batch, r, g.deaths})
+			h.keep(&f.held, heldRow{g.batch, r, g.deaths})
 		}
 		if counted {
-			f.countHandedOver(slot)
+			f.held.countOne(slot)
 		}
 	}
 	if len(stay) > 0 {
@@ -177,7 +181,60 @@ func (s *Scheduler) releaseGuarded(wf *workerFlow) {
 	}
 	s.spend(costSlot * len(wf.guardedSlots))
 	for _, slot := range wf.guardedSlots {
-		wf.flow.countHandedOver(slot)
+		wf.flow.held.countOne(slot)
 	}
 	wf.guardedSlots = nil
+}
+
+// merge is a source of rows that waited for their slots: a heap of runs, the one that begins with the oldest row on top. Each
+// slot's rows go in the order in which they came; so all may.
+type releasedRows [][]heldRow
+
+func (m *releasedRows) next(s *Scheduler, f *flow) bool {
+	if len(*m) == 0 {
+		return false
+	}
+	first := (*m)[0][0]
+	g := segment{batch: first.batch, deaths: first.deaths}
+	for len(*m) > 0 {
+		top := (*m)[0]
+		r := &top[0]
+		if r.batch != g.batch || r.deaths != g.deaths {
+			break
+		}
+		g.rows = append(g.rows, r.row)
+		if (*m)[0] = top[1:]; len(top) == 1 {
+			heap.Pop(m)
+		} else if !r.before(&top[1]) || len(*m) > 1 {
+			heap.Fix(m, 0)
+		}
+	}
+	s.spend(costSlot * len(g.rows))
+	s.route(f, g)
+	return true
+}
+
+func (m *releasedRows) each(yield func(segment)) {
+	for _, run := range *m {
+		for _, r := range run {
+			yield(segment{batch: r.batch, rows: []uint32{r.row}, deaths: r.deaths})
+		}
+	}
+}
+
+// Len, Less, Swap, Push and Pop are heap.Interface's.
+func (m releasedRows) Len() int { return len(m) }
+
+func (m releasedRows) Less(i, j int) bool { return m[i][0].before(&m[j][0]) }
+
+func (m releasedRows) Swap(i, j int) { m[i], m[j] = m[j], m[i] }
+
+func (m *releasedRows) Push(x any) { *m = append(*m, x.([]heldRow)) }
+
+func (m *releasedRows) Pop() any {
+	last := len(*m) - 1
+	run := (*m)[last]
+	(*m)[last] = nil
+	*m = (*m)[:last]
+	return run
 }

@@ -13,7 +13,7 @@ func (e WorkerConnected) step(s *Scheduler) {
 	}
 	s.leastRows, s.leastBytes = min(s.leastRows, w.partRows), min(s.leastBytes, w.partBytes)
 	s.workers[e.Worker] = w
-	s.takeSeat(w)
+	s.placement.takeSeat(w)
 }
 
 func (e WorkerDisconnected) step(s *Scheduler) {
@@ -26,30 +26,6 @@ func (e WorkerDisconnected) step(s *Scheduler) {
 		wf.creditRows, wf.creditBytes = 0, 0
 		s.sendWholeSoon(wf.flow) // others need not leave it to this one
 	}
-}
-
-func (e WorkerResumed) step(s *Scheduler) {
-	w := s.workers[e.Worker]
-	if w == nil {
-		return
-	}
-	w.connected, w.resendNext = true, e.PartsReceived+1
-	if !w.resending {
-		w.resending = true
-		s.resending = append(s.resending, w)
-	}
-}
-
-func (e Credited) step(s *Scheduler) {
-	w := s.workers[e.Worker]
-	if w == nil || !w.connected {
-		return
-	}
-	wf := s.workerFlow(s.flow(e.Flow), w)
-	wf.creditRows += e.Rows
-	wf.creditBytes += e.Bytes
-	s.sendQueued(wf)
-	s.sendWhole(wf.flow)
 }
 
 func (e WorkerReady) step(s *Scheduler) {
@@ -107,11 +83,6 @@ func (e WorkerDraining) step(s *Scheduler) {
 	}
 }
 
-// mayServe reports whether the workerFlow's worker may own slots of its flow.
-func (wf *workerFlow) mayServe() bool {
-	return !wf.flow.revision.IsZero() && wf.acknowledged == wf.flow.revision && !wf.isLeaving()
-}
-
 // place makes a workerFlow ready, or not, as its worker's state asks for.
 func (s *Scheduler) updateMembership(wf *workerFlow) {
 	if wf.worker.gone {
@@ -140,15 +111,15 @@ func (s *Scheduler) join(wf *workerFlow) {
 		s.sendQueuedSoon(wf)
 	}
 	if f.table == nil {
-		s.setTable(f, s.tableOfOne(seat))
+		s.placement.setTable(f, s.placement.tableOfOne(seat))
 		if !f.waiting.empty() { // for somebody to be ready
 			s.enter(f, &waitedRows{f.waiting.take()})
 		}
 		return
 	}
 	s.spend(costTable)
-	old, moves := f.table, s.changeOf(f.table, seat)
-	s.setTable(f, moves.to)
+	old, moves := f.table, s.placement.changeOf(f.table, seat)
+	s.placement.setTable(f, moves.to)
 	losers := make([]*workerFlow, len(moves.losers))
 	for i, loser := range moves.losers {
 		losers[i] = f.workerFlows[loser]
@@ -162,22 +133,14 @@ func (s *Scheduler) leave(wf *workerFlow) *slotSet {
 	s.spend(costTable)
 	wf.ready, f.loads[seat] = false, notReady
 	if f.table.count == 1 {
-		s.setTable(f, nil)
+		s.placement.setTable(f, nil)
 		f.waitingSince = s.now
 		return &allSlots
 	}
-	moves := s.changeOf(f.table, seat)
-	s.setTable(f, moves.to)
+	moves := s.placement.changeOf(f.table, seat)
+	s.placement.setTable(f, moves.to)
 	return &moves.slots
 }
-
-// allSlots is never written to.
-var allSlots = func() (all slotSet) {
-	for i := range all {
-		all[i] = ^uint64(0)
-	}
-	return all
-}()
 
 func (e WorkerGone) step(s *Scheduler) {
 	w := s.workers[e.Worker]
@@ -188,7 +151,7 @@ func (e WorkerGone) step(s *Scheduler) {
 	w.gone, w.died, w.diedAlone = true, e.Died, w.ranAlone()
 	w.connected, w.resending = false, false
 	if w.left = len(w.workerFlows); w.left == 0 {
-		s.freeSeat(w)
+		s.placement.freeSeat(w)
 	}
 	for _, wf := range w.workerFlows {
 		s.updateMembershipSoon(wf)
@@ -209,6 +172,6 @@ func (s *Scheduler) removeGone(wf *workerFlow) {
 	s.requeue(wf, s.handOvers, false)
 	s.enter(f, &lostParts{wf, blame{died: w.died, diedAlone: w.diedAlone}})
 	if w.left--; w.left == 0 {
-		s.freeSeat(w)
+		s.placement.freeSeat(w)
 	}
 }

@@ -15,7 +15,7 @@ func (c *checker) order(f *flow) {
 			return
 		}
 		slot := b.slot(row)
-		if h := f.held[slot]; h != nil && h.countsQueued {
+		if h := f.held.slots[slot]; h != nil && h.countsQueued {
 			return // it is not let go before its queued rows have joined the others
 		}
 		at := [2]uint64{b.arrival, uint64(row)}
@@ -33,7 +33,7 @@ func (c *checker) order(f *flow) {
 		for p := wf.first; p != nil; p = p.next {
 			p.eachOpen(func(i uint32) {
 				// Who hands rows of a held slot back may do so in any order.
-				if len(p.Batch.Keys) > 0 && f.held[p.Batch.slot(p.Row(i))] == nil {
+				if len(p.Batch.Keys) > 0 && f.held.slots[p.Batch.slot(p.Row(i))] == nil {
 					see(p.Batch, p.Row(i))
 				}
 			})
@@ -41,7 +41,7 @@ func (c *checker) order(f *flow) {
 	}
 	placed := func(g *segment) {
 		for _, r := range g.list() {
-			if f.held[g.batch.slot(r)] == nil {
+			if f.held.slots[g.batch.slot(r)] == nil {
 				see(g.batch, r)
 			}
 		}
@@ -56,7 +56,7 @@ func (c *checker) order(f *flow) {
 		wf.queue.each(placed)
 	}
 	where = "that is held"
-	for _, h := range f.held {
+	for _, h := range f.held.slots {
 		var all []heldRow
 		for _, run := range h.lists {
 			all = append(all, run...)

@@ -23,7 +23,7 @@ func (e FlowRetired) step(s *Scheduler) {
 	if f == nil || !s.Idle(e.Flow) {
 		return
 	}
-	s.setTable(f, nil)
+	s.placement.setTable(f, nil)
 	for wf := range f.each {
 		w := wf.worker
 		w.workerFlows = slices.DeleteFunc(w.workerFlows, func(m *workerFlow) bool { return m == wf })
@@ -34,13 +34,4 @@ func (e FlowRetired) step(s *Scheduler) {
 		delete(s.byName, name)
 		s.flows = slices.DeleteFunc(s.flows, func(o *flow) bool { return o == f })
 	}
-}
-
-func (e CreditEnded) step(s *Scheduler) {
-	w, f := s.workers[e.Worker], s.byName[e.Flow]
-	if w == nil || f == nil || int(w.seat) >= len(f.workerFlows) || f.workerFlows[w.seat] == nil {
-		return
-	}
-	wf := f.workerFlows[w.seat]
-	wf.creditRows, wf.creditBytes = 0, 0
 }

@@ -52,9 +52,9 @@ func (s *Scheduler) route(f *flow, g segment) {
 	if g.batch.over {
 		return
 	}
-	if len(f.held) > 0 {
+	if len(f.held.slots) > 0 {
 		s.spend(3 * g.len())
-		if g = f.holdBack(g); g.len() == 0 {
+		if g = f.held.holdBack(g); g.len() == 0 {
 			return
 		}
 	}
@@ -68,13 +68,6 @@ func (s *Scheduler) route(f *flow, g segment) {
 		s.sendQueued(wf)
 	default:
 		s.split(f, g)
-	}
-}
-
-// starve notes since when rows wait for a worker to become ready.
-func (s *Scheduler) noteWaiting(f *flow) {
-	if f.readyCount() == 0 && f.waiting.empty() && len(f.wholeLines) == 0 {
-		f.waitingSince = s.now
 	}
 }
 

@@ -93,45 +93,6 @@ func (h *shares) setAside(g *segment, row uint32) {
 	q.push(segment{batch: g.batch, rows: []uint32{row}, deaths: g.deaths})
 }
 
-// readmit sends rows that were set aside, as far as their buckets' shares go: a bucket's from when it has half of its share
-// left. False: the Step's budget does not suffice, and some may be left that can go.
-func (s *Scheduler) readmit(wf *workerFlow) bool {
-	h := wf.shares
-	enough := true
-	h.crowded = slices.DeleteFunc(h.crowded, func(b uint8) bool {
-		q := h.aside[b]
-		waits := int64(h.rows[b]) > wf.keyLimit()/2
-		for !q.empty() {
-			g := q.front()
-			room := wf.keyLimit() - int64(h.rows[b])
-			switch {
-			case g.batch.over && enough:
-				s.spend(costSegment)
-				s.noteUnqueued(wf, g)
-				q.pop()
-				enough = s.budget > 0
-				continue
-			case waits || room <= 0 || !enough || !wf.maySend():
-				return false
-			case s.budget <= 0:
-				enough = false
-				return false
-			}
-			part := segment{batch: g.batch, deaths: g.deaths}
-			var rest []uint32
-			if part.rows, rest = wf.fit(g, room); rest == nil {
-				q.pop()
-			} else {
-				g.rows = rest
-			}
-			s.send(wf, part)
-		}
-		h.aside[b] = nil
-		return true
-	})
-	return enough
-}
-
 // take empties what is set aside.
 func (h *shares) take() []*queue {
 	queues := make([]*queue, 0, len(h.crowded)+1)

@@ -74,26 +74,9 @@ func (s *Scheduler) continueSweep(f *flow) {
 
 // sweepHeld drops rows of batches that are over from those that are held. Many are left where they are: they go soon anyway.
 func (s *Scheduler) sweepHeld(f *flow) {
-	if f.heldCount > countFrom {
+	if f.held.rows > countFrom {
 		return
 	}
-	s.spend(costSlot*len(f.held) + f.heldCount)
-	for _, h := range f.held {
-		runs := h.lists[:0]
-		for _, run := range h.lists {
-			kept := run[:0]
-			for _, r := range run {
-				if !r.batch.over {
-					kept = append(kept, r)
-				}
-			}
-			f.heldCount -= len(run) - len(kept)
-			clear(run[len(kept):])
-			if len(kept) > 0 {
-				runs = append(runs, kept)
-			}
-		}
-		clear(h.lists[len(runs):])
-		h.lists = runs
-	}
+	s.spend(costSlot*len(f.held.slots) + f.held.rows)
+	f.held.dropEnded()
 }

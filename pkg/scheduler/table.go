@@ -11,6 +11,13 @@ import (
 // A worker has a seat while it is known: the number by which tables and flows name it. Flows whose ready workers are the
 // same share one table of who owns which slot: so what a worker's coming or going costs hardly depends on the number of flows.
 
+// placement decides which worker owns which slot, for all flows.
+type placement struct {
+	seats  []*worker // nil: free
+	hashes []uint64  // by seat, of the workers' names
+	tables []*table  // those in use
+}
+
 // table says which of its members owns each slot. It does not change once it is made.
 type table struct {
 	members    seats
@@ -58,43 +65,43 @@ func (s seats) list() []uint16 {
 }
 
 // sit gives a worker the first free seat.
-func (s *Scheduler) takeSeat(w *worker) {
-	seat := slices.Index(s.seats, nil)
+func (p *placement) takeSeat(w *worker) {
+	seat := slices.Index(p.seats, nil)
 	if seat < 0 {
-		seat = len(s.seats)
-		s.seats, s.hashes = append(s.seats, nil), append(s.hashes, 0)
+		seat = len(p.seats)
+		p.seats, p.hashes = append(p.seats, nil), append(p.hashes, 0)
 	}
 	w.seat = uint16(seat)
-	s.seats[seat], s.hashes[seat] = w, w.hash
+	p.seats[seat], p.hashes[seat] = w, w.hash
 }
 
 // stand frees the seat of a worker that is ready for no flow.
-func (s *Scheduler) freeSeat(w *worker) {
-	s.seats[w.seat] = nil
-	for _, t := range s.tables {
+func (p *placement) freeSeat(w *worker) {
+	p.seats[w.seat] = nil
+	for _, t := range p.tables {
 		t.lastChange = nil
 	}
 }
 
 // adopt makes a flow go by a table; nil: nobody is ready.
-func (s *Scheduler) setTable(f *flow, t *table) {
+func (p *placement) setTable(f *flow, t *table) {
 	if t != nil {
 		if t.users == 0 {
-			s.tables = append(s.tables, t)
+			p.tables = append(p.tables, t)
 		}
 		t.users++
 	}
 	if old := f.table; old != nil {
 		if old.users--; old.users == 0 {
-			s.tables = slices.DeleteFunc(s.tables, func(t *table) bool { return t == old })
+			p.tables = slices.DeleteFunc(p.tables, func(t *table) bool { return t == old })
 		}
 	}
 	f.table = t
 }
 
 // tableOf is the table in use that has these members; nil for none.
-func (s *Scheduler) tableOf(members seats) *table {
-	for _, t := range s.tables {
+func (p *placement) tableOf(members seats) *table {
+	for _, t := range p.tables {
 		if slices.Equal(t.members, members) {
 			return t
 		}
@@ -104,17 +111,17 @@ func (s *Scheduler) tableOf(members seats) *table {
 
 // shift works out what moves when the worker of a seat comes to those of a table, or goes if it is among them and not the
 // only one.
-func (s *Scheduler) changeOf(from *table, seat uint16) *tableChange {
+func (p *placement) changeOf(from *table, seat uint16) *tableChange {
 	if last := from.lastChange; last != nil && last.seat == seat && last.to.users > 0 {
 		return last
 	}
 	comes := !from.members.has(seat)
 	h := &tableChange{seat: seat}
 	members := from.members.toggled(seat)
-	if h.to = s.tableOf(members); h.to == nil {
-		h.to = s.derive(from, members, seat, comes)
+	if h.to = p.tableOf(members); h.to == nil {
+		h.to = p.derive(from, members, seat, comes)
 	}
-	lost := make([]bool, len(s.seats))
+	lost := make([]bool, len(p.seats))
 	for slot, owner := range &from.owner {
 		if h.to.owner[slot] != owner {
 			h.slots.add(uint16(slot))
@@ -131,14 +138,14 @@ func (s *Scheduler) changeOf(from *table, seat uint16) *tableChange {
 }
 
 // derive makes the table of members, which are those of another one with one more, or less.
-func (s *Scheduler) derive(from *table, members seats, seat uint16, comes bool) *table {
+func (p *placement) derive(from *table, members seats, seat uint16, comes bool) *table {
 	t := &table{members: members, owner: from.owner}
 	if comes {
 		t.count = from.count + 1
-		hash := s.hashes[seat]
+		hash := p.hashes[seat]
 		for slot, owner := range &t.owner {
 			// Most lose, which needs no call to see.
-			if score(hash, uint16(slot)) >= score(s.hashes[owner], uint16(slot)) && s.beats(seat, owner, uint16(slot)) {
+			if score(hash, uint16(slot)) >= score(p.hashes[owner], uint16(slot)) && p.beats(seat, owner, uint16(slot)) {
 				t.owner[slot] = seat
 			}
 		}
@@ -150,7 +157,7 @@ func (s *Scheduler) derive(from *table, members seats, seat uint16, comes bool) 
 		if owner == seat {
 			best := left[0]
 			for _, other := range left[1:] {
-				if s.beats(other, best, uint16(slot)) {
+				if p.beats(other, best, uint16(slot)) {
 					best = other
 				}
 			}
@@ -161,9 +168,9 @@ func (s *Scheduler) derive(from *table, members seats, seat uint16, comes bool) 
 }
 
 // alone is the table of one worker.
-func (s *Scheduler) tableOfOne(seat uint16) *table {
+func (p *placement) tableOfOne(seat uint16) *table {
 	members := seats(nil).toggled(seat)
-	t := s.tableOf(members)
+	t := p.tableOf(members)
 	if t == nil {
 		t = &table{members: members, count: 1}
 		for slot := range t.owner {
@@ -181,9 +188,9 @@ func score(hash uint64, slot uint16) uint64 {
 }
 
 // beats reports whether the worker of seat a owns slot rather than that of seat b.
-func (s *Scheduler) beats(a, b, slot uint16) bool {
-	x, y := score(s.hashes[a], slot), score(s.hashes[b], slot)
-	return x > y || x == y && s.seats[a].id > s.seats[b].id
+func (p *placement) beats(a, b, slot uint16) bool {
+	x, y := score(p.hashes[a], slot), score(p.hashes[b], slot)
+	return x > y || x == y && p.seats[a].id > p.seats[b].id
 }
 
 // hashName is FNV-1a with a finisher: names that differ in one digit must not be alike.
@@ -199,13 +206,15 @@ func hashName(name string) uint64 {
 // notReady is the load of a seat whose worker is not ready for the flow.
 const notReady = math.MaxInt64
 
-// ready counts the workers that may get new rows of the flow.
-func (f *flow) readyCount() int {
-	if f.table == nil {
-		return 0
-	}
-	return f.table.count
-}
+// slotSet is a set of slots.
+type slotSet [keyslot.Count / 64]uint64
 
-// owner is the workerFlow that a slot's new rows go to. Somebody is ready.
-func (f *flow) owner(slot uint16) *workerFlow { return f.workerFlows[f.table.owner[slot]] }
+func (s *slotSet) add(slot uint16) { s[slot/64] |= 1 << (slot % 64) }
+
+// allSlots is never written to.
+var allSlots = func() (all slotSet) {
+	for i := range all {
+		all[i] = ^uint64(0)
+	}
+	return all
+}()

@@ -66,14 +66,6 @@ func (s *Scheduler) queueWhole(f *flow, g segment, again bool) {
 	s.sendWhole(f)
 }
 
-// pumpWholeSoon sends whole batches when it is their turn.
-func (s *Scheduler) sendWholeSoon(f *flow) {
-	if len(f.wholeLines) > 0 {
-		f.wholeDue = true
-		s.wake(f)
-	}
-}
-
 // pumpWhole sends whole batches to the least loaded workers that have credit, those first that came first.
 func (s *Scheduler) sendWhole(f *flow) {
 	for {

@@ -20,9 +20,6 @@ const (
 	costTable   = 30_000
 )
 
-// spend takes from the Step's budget.
-func (s *Scheduler) spend(units int) { s.budget -= units }
-
 // Behind reports whether work of earlier events is left. Then Step is to be called soon, with Continue if nothing else
 // happened: deadlines and order hold in any case, but rows wait for it.
 func (s *Scheduler) Behind() bool {
@@ -32,14 +29,6 @@ func (s *Scheduler) Behind() bool {
 // late reports whether a batch is to be failed whose deadline passed before the last Tick.
 func (s *Scheduler) deadlinePassed() bool {
 	return len(s.deadlines) > 0 && !s.deadlines[0].Deadline.After(s.ticked)
-}
-
-// wake puts a flow among those that have something to do.
-func (s *Scheduler) wake(f *flow) {
-	if !f.awake {
-		f.awake = true
-		s.awake = append(s.awake, f)
-	}
 }
 
 // work goes on with what is to be done.
@@ -52,7 +41,7 @@ func (s *Scheduler) doPending() {
 			s.fail(b, b.openRows(), batch.Failed, batch.CodeDeadline)
 		}
 		for leave := s.budget / 2; s.budget > leave && len(s.resending) > 0; {
-			s.sendNextAgain(s.resending[0])
+			s.resendNext(s.resending[0])
 		}
 		if len(s.searches) > 0 {
 			s.continueSearch()
@@ -84,7 +73,7 @@ func (s *Scheduler) doPendingOf(f *flow) bool {
 			s.updateMembership(wf)
 		case len(f.expiring) > 0:
 			s.takeBackExpired(f)
-		case len(f.handedOverSlots) > 0:
+		case len(f.held.handedOver) > 0:
 			s.releaseHeld(f)
 		case !f.inboxEmpty():
 			s.routeNext(f)
@@ -113,7 +102,7 @@ func (s *Scheduler) doPendingOf(f *flow) bool {
 
 // settled reports whether rows with keys may be routed at once: none stand before them, and no slot is about to move.
 func (f *flow) settled() bool {
-	return f.handOver == nil && len(f.membershipDue) == 0 && len(f.handedOverSlots) == 0 && f.inboxEmpty()
+	return f.handOver == nil && len(f.membershipDue) == 0 && len(f.held.handedOver) == 0 && f.inboxEmpty()
 }
 
 // Continue lets a Step go on with what earlier ones left.

@@ -1,0 +1,123 @@
+package scheduler
+
+import (
+	"container/heap"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+func (Tick) step(s *Scheduler) {
+	s.ticked = s.now
+	for _, f := range s.flows {
+		f.expiryDue = f.expiryDue || len(f.held.slots) > 0 && !f.held.expiry.After(s.now)
+		f.starvationDue = f.starvationDue || f.readyCount() == 0 && (!f.waiting.empty() || len(f.wholeLines) > 0) && s.now.Sub(f.waitingSince) >= s.config.NoWorker
+		f.sweepDue = f.sweepDue || f.sweep.isDue(s.now)
+		if f.expiryDue || f.starvationDue || f.sweepDue {
+			s.wake(f)
+		}
+	}
+}
+
+// starveSome fails rows that waited for a worker for too long, until somebody is ready.
+func (s *Scheduler) failStarving(f *flow) {
+	for f.readyCount() == 0 {
+		q := &f.waiting
+		for q.empty() && len(f.wholeLines) > 0 {
+			if q = f.wholeLines[0].next(); q == nil {
+				f.wholeLines = f.wholeLines[1:]
+				q = &f.waiting
+			}
+		}
+		if q.empty() {
+			break
+		}
+		if s.budget <= 0 {
+			return
+		}
+		g := *q.front()
+		q.pop()
+		s.spend(costPart + g.len())
+		s.fail(g.batch, g.list(), batch.Failed, batch.CodeNoCapableWorker)
+	}
+	f.starvationDue = false
+}
+
+// fail gives rows of a batch an outcome that no worker gave.
+func (s *Scheduler) fail(b *Batch, rows []uint32, outcome batch.Outcome, code batch.Code) {
+	if b.over {
+		return
+	}
+	failed := rows[:0:0]
+	for _, r := range rows {
+		if b.markEnded(r) {
+			failed = append(failed, r)
+		}
+	}
+	if len(failed) == 0 {
+		return
+	}
+	b.flow.ledger.Outcomes[outcome] += uint64(len(failed))
+	last := s.countEnded(b, len(failed))
+	if last {
+		b.flow.sweep.over++
+	}
+	s.act(Fail{Batch: b, Rows: failed, Outcome: outcome, Code: code, Last: last})
+}
+
+// ended counts rows of a batch that got their outcome, and reports whether they were its last.
+func (s *Scheduler) countEnded(b *Batch, rows int) bool {
+	b.remaining -= rows
+	if b.remaining > 0 {
+		return false
+	}
+	b.over = true
+	s.deadlines.remove(b)
+	return true
+}
+
+func (e Cancelled) step(s *Scheduler) {
+	b := e.Batch
+	if b.over || b.flow == nil {
+		return
+	}
+	b.flow.ledger.Outcomes[batch.Failed] += uint64(b.remaining)
+	b.flow.sweep.over++
+	b.cancelled = true
+	s.countEnded(b, b.remaining)
+}
+
+// deadlines is a heap of batches, the nearest deadline first.
+type deadlines []*Batch
+
+func (d *deadlines) add(b *Batch) { heap.Push(d, b) }
+
+func (d *deadlines) remove(b *Batch) {
+	if b.heapIndex >= 0 {
+		heap.Remove(d, b.heapIndex)
+	}
+}
+
+// Len, Less, Swap, Push and Pop are heap.Interface's.
+func (d deadlines) Len() int { return len(d) }
+
+func (d deadlines) Less(i, j int) bool { return d[i].Deadline.Before(d[j].Deadline) }
+
+func (d deadlines) Swap(i, j int) {
+	d[i], d[j] = d[j], d[i]
+	d[i].heapIndex, d[j].heapIndex = i, j
+}
+
+func (d *deadlines) Push(x any) {
+	b := x.(*Batch)
+	b.heapIndex = len(*d)
+	*d = append(*d, b)
+}
+
+func (d *deadlines) Pop() any {
+	last := len(*d) - 1
+	b := (*d)[last]
+	(*d)[last] = nil
+	*d = (*d)[:last]
+	b.heapIndex = -1
+	return b
+}

@@ -1,0 +1,210 @@
+package scheduler
+
+import (
+	"time"
+
+	"github.com/kisgrid/kisgrid/internal/bitset"
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+// Part is rows of one batch that went to one worker together. Its exported fields do not change.
+type Part struct {
+	// Number counts a worker's parts from 1.
+	Number uint64
+	Batch  *Batch
+	// Rows are their places in the batch, ascending; nil: the whole batch.
+	Rows []uint32
+	// Deaths is how many deaths of workers count against it. From the first on its worker announces its rows before it runs
+	// them, from the second on it runs nothing else meanwhile.
+	Deaths uint32
+
+	workerFlow *workerFlow
+	prev, next *Part      // of the workerFlow
+	open       int        // rows that the worker has not answered and that were not taken away
+	closedRows bitset.Set // rows that are not open any more; nil while all are, or none is
+	running    bitset.Set // rows that were announced, and neither ended nor parked since; nil while there was none
+	moved      bool       // rows were taken away, or handed back, that a result must not end by its silence
+	// When it was sent: the flow's epoch, and whether its batch was of another revision than the active one.
+	epoch         uint32
+	otherRevision bool
+	sentAt        time.Time // first
+}
+
+// early reports whether the part's batch may be of another revision than the active one.
+func (p *Part) mayBeOtherRevision() bool {
+	return p.otherRevision || p.epoch != p.workerFlow.flow.epoch
+}
+
+// Len is how many rows the part has.
+func (p *Part) Len() int {
+	if p.Rows == nil {
+		return p.Batch.Rows()
+	}
+	return len(p.Rows)
+}
+
+// Row is the place in the batch of the part's i-th row.
+func (p *Part) Row(i uint32) uint32 {
+	if p.Rows == nil {
+		return i
+	}
+	return p.Rows[i]
+}
+
+// isOpen reports whether the part's i-th row is still the worker's.
+func (p *Part) isOpen(i uint32) bool {
+	return p.open > 0 && (p.closedRows == nil || !p.closedRows.Has(i))
+}
+
+// has reports whether the part has a row i that is still the worker's.
+func (p *Part) has(i uint32) bool { return int(i) < p.Len() && p.isOpen(i) }
+
+// each calls f for each row of the ranges that the part has.
+func (p *Part) each(ranges []batch.Range, f func(i uint32)) {
+	n := uint64(p.Len())
+	for _, r := range ranges {
+		for i := uint64(r.First); i < min(uint64(r.First)+uint64(r.Count), n); i++ {
+			f(uint32(i))
+		}
+	}
+}
+
+// eachOpen calls f for each row that is the worker's, by its place in the part.
+func (p *Part) eachOpen(f func(i uint32)) {
+	if p.open == 0 {
+		return
+	}
+	for i := range uint32(p.Len()) {
+		if p.closedRows == nil || !p.closedRows.Has(i) {
+			f(i)
+		}
+	}
+}
+
+// rest is the rows that are the worker's, as a segment.
+func (p *Part) rest() segment {
+	g := segment{batch: p.Batch, deaths: p.Deaths}
+	if p.Rows != nil || p.closedRows != nil {
+		g.rows = make([]uint32, 0, p.open)
+		p.eachOpen(func(i uint32) { g.rows = append(g.rows, p.Row(i)) })
+	}
+	return g
+}
+
+// close takes the part's i-th row from the worker; false when it was not the worker's any more.
+func (p *Part) close(i uint32) bool {
+	if p.open == 0 {
+		return false
+	}
+	if p.closedRows == nil {
+		p.closedRows = bitset.New(p.Len())
+	}
+	if !p.closedRows.Add(i) {
+		return false
+	}
+	p.open--
+	p.workerFlow.addUnanswered(-1)
+	if len(p.Batch.Keys) > 0 {
+		p.countAnswered(i)
+	}
+	return true
+}
+
+// closeRanges takes rows from the worker and returns those that were its own.
+func (p *Part) closeRanges(ranges []batch.Range) []uint32 {
+	var rows []uint32
+	p.each(ranges, func(i uint32) {
+		if p.close(i) {
+			rows = append(rows, i)
+		}
+	})
+	return rows
+}
+
+// closeAll takes all rows from the worker.
+func (p *Part) closeAll() {
+	if len(p.Batch.Keys) > 0 {
+		p.eachOpen(p.countAnswered)
+	}
+	p.workerFlow.addUnanswered(-p.open)
+	p.open = 0
+}
+
+// answered counts the part's i-th row, which has a key, as the worker's no more.
+func (p *Part) countAnswered(i uint32) {
+	slot := p.Batch.slot(p.Row(i))
+	p.workerFlow.addShare(slot, -1)
+	f := p.workerFlow.flow
+	if f.counts != nil {
+		f.counts.add(slot, -1, p.mayBeOtherRevision())
+	}
+	if len(f.held.slots) > 0 {
+		f.held.countOne(slot)
+	}
+}
+
+// replace puts a part of what is open of p into its place.
+func (p *Part) replace() *Part {
+	n := &Part{Number: p.Number, Batch: p.Batch, Rows: p.rest().rows, Deaths: p.Deaths, workerFlow: p.workerFlow,
+		prev: p.prev, next: p.next, open: p.open, epoch: p.epoch, otherRevision: p.otherRevision, sentAt: p.sentAt}
+	p.relink(n, n)
+	sent := &p.workerFlow.worker.sent
+	sent.parts[p.Number-sent.first] = n
+	return n
+}
+
+// drop forgets a part of which every row is answered or taken away.
+func (p *Part) drop() {
+	p.relink(p.next, p.prev)
+	p.workerFlow.worker.sent.drop(p.Number)
+}
+
+// relink has the part's neighbours, or the workerFlow's ends, point to others instead of it.
+func (p *Part) relink(first, last *Part) {
+	if p.prev != nil {
+		p.prev.next = first
+	} else {
+		p.workerFlow.first = first
+	}
+	if p.next != nil {
+		p.next.prev = last
+	} else {
+		p.workerFlow.last = last
+	}
+	if p.workerFlow.nextExpiring == p {
+		p.workerFlow.nextExpiring = first
+	}
+	if p.workerFlow.nextSearched == p {
+		p.workerFlow.nextSearched = first
+	}
+}
+
+// window is the parts sent to a worker, by number.
+type sentParts struct {
+	first uint64  // the number of parts[0]
+	parts []*Part // nil once every row is answered; parts[0] is not nil
+}
+
+func (sent *sentParts) next() uint64 {
+	if sent.first == 0 {
+		sent.first = 1
+	}
+	return sent.first + uint64(len(sent.parts))
+}
+
+func (sent *sentParts) part(number uint64) *Part {
+	if number < sent.first || number-sent.first >= uint64(len(sent.parts)) {
+		return nil
+	}
+	return sent.parts[number-sent.first]
+}
+
+func (sent *sentParts) drop(number uint64) {
+	sent.parts[number-sent.first] = nil
+	n := 0
+	for n < len(sent.parts) && sent.parts[n] == nil {
+		n++
+	}
+	sent.parts = sent.parts[n:]
+	sent.first += uint64(n)
+}
