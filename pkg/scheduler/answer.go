@@ -7,6 +7,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
+// step takes the answered rows from the worker, counts the outcome of each row that has none yet, and passes the result on.
+// An answer of a part that is not known any more is ignored.
 func (e Answered) step(s *Scheduler) {
 	w := s.workers[e.Worker]
 	if w == nil {
@@ -29,7 +31,7 @@ func (e Answered) step(s *Scheduler) {
 	p.moved = p.moved || len(returned) > 0
 
 	for i := range e.NotDone {
-		p.moved = p.moved || !p.has(e.NotDone[i].Row) // it has ended before: the worker is defective
+		p.moved = p.moved || !p.has(e.NotDone[i].Row) // a row that ended before: the worker is defective
 	}
 	var counts batch.Counts
 	var only bitset.Set
@@ -56,7 +58,8 @@ func (e Answered) step(s *Scheduler) {
 		switch {
 		case b.over || p.open == 0:
 		case p.open == b.remaining-int(counts.Total()):
-			// What is left of the part is what is left of the batch: nobody will ask for single rows any more.
+			// The open rows of the part are the last ones of the batch. Nobody will ask for single rows any more, so they are
+			// counted together.
 			counts[batch.Done] += uint64(p.open)
 			if only != nil {
 				p.eachOpen(func(i uint32) { only.Add(i) })
@@ -92,7 +95,7 @@ func (e Answered) step(s *Scheduler) {
 	s.stopCounting(f)
 }
 
-// takeBack queues rows that a worker handed back.
+// takeBack queues rows of a part that the worker gave back. returned are places in the part; it is overwritten.
 func (s *Scheduler) takeBack(f *flow, p *Part, returned []uint32) {
 	for i, r := range returned {
 		returned[i] = p.Row(r)
@@ -100,7 +103,7 @@ func (s *Scheduler) takeBack(f *flow, p *Part, returned []uint32) {
 	slices.Sort(returned)
 	f.ledger.HandedBack += uint64(len(returned))
 	if len(p.Batch.Keys) > 0 {
-		// Their slots are held, and are not let go before this step is over.
+		// The slots of the rows are held: holdReturned saw to that. No slot is let go before this Step is over.
 		for _, r := range returned {
 			f.held.slots[p.Batch.slot(r)].keep(&f.held, heldRow{p.Batch, r, p.Deaths})
 		}

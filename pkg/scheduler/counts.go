@@ -2,23 +2,25 @@ package scheduler
 
 import "github.com/kisgrid/kisgrid/internal/keyslot"
 
-// A hand-over must know of which slots rows are with workers. Looking through all parts for that takes as long as there are
-// rows, so a flow with many of them counts them by slot, as they are sent and answered. One with few is counted when it is
-// asked, and from then on: what counts take is never much beside what the rows do.
+// A hand-over must know of which slots rows are with workers. To find out it would have to look at all parts, which takes longer the
+// more rows there are. So a flow with many unanswered rows counts them by slot whenever rows are sent and answered. A flow with few
+// rows is counted when a hand-over asks, and counts from then on. In both cases counting costs little beside the work on the rows.
 
+// A flow begins to count when it has more than countFrom unanswered rows, and stops when it has at most countTo.
 const (
-	countFrom = 8192 // unanswered rows
+	countFrom = 8192
 	countTo   = 512
 )
 
 // slotCounts counts a flow's unanswered rows that have a key, wherever they are, by slot.
 type slotCounts struct {
+	// open counts the rows of each slot that are not answered.
 	open [keyslot.Count]int32
-	// earlier are those of them that may be of another revision than the active one; nil: none is.
+	// otherRevision counts those of them that may be of another revision than the active one; nil means that none is.
 	otherRevision []int32
 }
 
-// counted is the flow's counts.
+// countsOf returns the counts of a flow. A flow that does not count its rows begins to.
 func (s *Scheduler) countsOf(f *flow) *slotCounts {
 	if f.counts != nil {
 		return f.counts
@@ -30,17 +32,18 @@ func (s *Scheduler) countsOf(f *flow) *slotCounts {
 	}
 	s.spend(int(f.unanswered))
 	for wf := range f.each {
-		f.countLink(wf)
+		f.countRows(wf)
 	}
 	for _, from := range f.inbox {
 		if dead, ok := from.(*lostParts); ok {
-			f.countLink(dead.workerFlow)
+			f.countRows(dead.workerFlow)
 		}
 	}
 	return f.counts
 }
 
-func (f *flow) countLink(wf *workerFlow) {
+// countRows counts the unanswered rows of a worker flow.
+func (f *flow) countRows(wf *workerFlow) {
 	for p := wf.first; p != nil; p = p.next {
 		if len(p.Batch.Keys) > 0 {
 			p.eachOpen(func(i uint32) { f.counts.add(p.Batch.slot(p.Row(i)), 1, p.mayBeOtherRevision()) })
@@ -48,6 +51,7 @@ func (f *flow) countLink(wf *workerFlow) {
 	}
 }
 
+// add counts n rows of a slot, below zero for rows that were answered or taken away.
 func (c *slotCounts) add(slot uint16, n int32, early bool) {
 	c.open[slot] += n
 	if early {
@@ -58,7 +62,7 @@ func (c *slotCounts) add(slot uint16, n int32, early bool) {
 	}
 }
 
-// switched makes all that is counted so far rows of another revision than the active one.
+// switched notes that another revision is active now: all rows counted so far may be of another one.
 func (c *slotCounts) switched() {
 	if c.otherRevision == nil {
 		c.otherRevision = make([]int32, keyslot.Count)
@@ -66,7 +70,7 @@ func (c *slotCounts) switched() {
 	copy(c.otherRevision, c.open[:])
 }
 
-// uncount ends the counting where few rows are left.
+// stopCounting ends the counting of a flow that has few unanswered rows.
 func (s *Scheduler) stopCounting(f *flow) {
 	if f.counts == nil || f.unanswered > countTo || f.handOver != nil {
 		return

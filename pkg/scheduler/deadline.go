@@ -6,6 +6,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
+// step looks which limits of time have passed, and notes the work that follows. Batches whose deadline passed are found by
+// deadlinePassed.
 func (Tick) step(s *Scheduler) {
 	s.ticked = s.now
 	for _, f := range s.flows {
@@ -18,7 +20,8 @@ func (Tick) step(s *Scheduler) {
 	}
 }
 
-// starveSome fails rows that waited for a worker for too long, until somebody is ready.
+// failStarving fails the rows of a flow that waited too long for a worker to become ready. It stops when a worker is ready,
+// or when the Step's budget is used up.
 func (s *Scheduler) failStarving(f *flow) {
 	for f.readyCount() == 0 {
 		q := &f.waiting
@@ -42,7 +45,7 @@ func (s *Scheduler) failStarving(f *flow) {
 	f.starvationDue = false
 }
 
-// fail gives rows of a batch an outcome that no worker gave.
+// fail gives rows of a batch an outcome that no worker gave. Rows that have an outcome already are left out.
 func (s *Scheduler) fail(b *Batch, rows []uint32, outcome batch.Outcome, code batch.Code) {
 	if b.over {
 		return
@@ -64,7 +67,8 @@ func (s *Scheduler) fail(b *Batch, rows []uint32, outcome batch.Outcome, code ba
 	s.act(Fail{Batch: b, Rows: failed, Outcome: outcome, Code: code, Last: last})
 }
 
-// ended counts rows of a batch that got their outcome, and reports whether they were its last.
+// countEnded counts rows of a batch that got their outcome, and reports whether these were its last ones. Then the batch is
+// over.
 func (s *Scheduler) countEnded(b *Batch, rows int) bool {
 	b.remaining -= rows
 	if b.remaining > 0 {
@@ -75,6 +79,8 @@ func (s *Scheduler) countEnded(b *Batch, rows int) bool {
 	return true
 }
 
+// step counts all rows of the batch that have no outcome as failed. Queued rows of it are dropped when their turn comes, or
+// by a sweep.
 func (e Cancelled) step(s *Scheduler) {
 	b := e.Batch
 	if b.over || b.flow == nil {
@@ -86,18 +92,20 @@ func (e Cancelled) step(s *Scheduler) {
 	s.countEnded(b, b.remaining)
 }
 
-// deadlines is a heap of batches, the nearest deadline first.
+// deadlines is a heap of the batches that have a deadline, the batch with the earliest one first.
 type deadlines []*Batch
 
+// add puts in a batch that has a deadline.
 func (d *deadlines) add(b *Batch) { heap.Push(d, b) }
 
+// remove takes a batch out, if it is in the heap.
 func (d *deadlines) remove(b *Batch) {
 	if b.heapIndex >= 0 {
 		heap.Remove(d, b.heapIndex)
 	}
 }
 
-// Len, Less, Swap, Push and Pop are heap.Interface's.
+// Len, Less, Swap, Push and Pop implement heap.Interface.
 func (d deadlines) Len() int { return len(d) }
 
 func (d deadlines) Less(i, j int) bool { return d[i].Deadline.Before(d[j].Deadline) }

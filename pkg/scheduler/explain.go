@@ -2,17 +2,19 @@ package scheduler
 
 import "github.com/kisgrid/kisgrid/internal/keyslot"
 
-// Explanation says where a row would go.
+// Explanation says where a new row would go.
 type Explanation struct {
-	Slot uint16
-	// Revision is the active one; 0: none.
+	Slot uint16 // of the key
+	// Revision is the number of the flow's active revision; 0 means none.
 	Revision int64
-	// Worker is its id; empty: nowhere.
+	// Worker is the id of the worker that would get the row; "" means none.
 	Worker string
+	// Reason says in words why that worker, or why none.
 	Reason string
 }
 
-// Explain says where a row of the flow with this key hash would go now, and why, or why nowhere. Asked finds the rows that there are.
+// Explain says where a row of the flow with this hash of its shard key would go now, and why. A Search finds the rows that
+// are there already.
 func (s *Scheduler) Explain(flow string, key uint64) Explanation {
 	e := Explanation{Slot: keyslot.Of(key)}
 	f := s.byName[flow]

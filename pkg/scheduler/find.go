@@ -6,115 +6,126 @@ import (
 	"github.com/kisgrid/kisgrid/internal/keyslot"
 )
 
-// Rows of one key are found by looking at all rows that the flow has: an index would cost something for each row, and is wanted
-// when somebody asks why a key does not move. So looking is work like any other: a slice in each Step, with other events in
-// between. A row that moves meanwhile may be found twice, or not at all; one that waits is found once.
+// A Search looks at all rows that the flow has. An index of the keys would make it faster and would cost something for each row,
+// and it is seldom that somebody asks why a key does not move. Looking is work like any other: a slice in each Step, with other
+// events in between. A row that moves meanwhile may be found twice, or not at all; a row that waits is found once.
 
-// Where says where a row of a flow waits.
+// Where says at which place in the scheduler a row waits.
 type Where uint8
 
-// The places of a row, in the order in which they are looked at. A row comes before all that are behind it.
+// The places of a row, in the order in which they are looked at. Of two rows of one key the
+// older one is never at a place with a higher number.
 const (
-	// AtWorker: a worker has been sent it, and has not answered.
+	// AtWorker: a worker was sent the row and has not answered it.
 	AtWorker Where = iota + 1
-	// SetAside: its key has all the rows at the worker that one key may have.
+	// SetAside: the worker has as many rows of the row's key as one key may have (skew.go).
 	SetAside
-	// Queued: it waits for room at its worker, or for a session with it.
+	// Queued: the row waits for credit of its worker, or for a session with it.
 	Queued
-	// HeldBack: it waits until the slot's old owner has no rows of the slot any more.
+	// HeldBack: the row's slot moved, and the row waits until the old owner has no rows of the slot any more.
 	HeldBack
 	// NoWorker: no worker is ready for the flow.
 	NoWorker
 )
 
-// Found is a row with the key that was asked for.
+// Found is a row with the key that a Search looked for.
 type Found struct {
 	Where Where
 	Batch *Batch
-	Row   uint32 // in the batch
-	// Worker has it, or gets it; empty: nobody yet. From is the slot's old owner, where the row is HeldBack.
+	Row   uint32 // place in the batch
+	// Worker has the row, or gets it; "" means that no worker was chosen yet. From is the old owner of the slot, where the
+	// row is HeldBack.
 	Worker, From string
-	// Part and PartRow name an AtWorker row to its worker.
+	// Part and PartRow are the row's part and its place in the part, where it is AtWorker. The worker knows the row by
+	// these.
 	Part    *Part
 	PartRow uint32
-	// Since is when it was sent, or when its batch came.
+	// Since is when the row was sent, or when its batch came if it was not sent yet.
 	Since time.Time
-	// GivenUp: an AtWorker row whose batch is over. Nobody waits for it, but it ends like any other. Cancelled: its client gave it
-	// up; else its deadline passed, or it ended elsewhere.
+	// GivenUp says that the row is AtWorker and its batch is over. Nobody waits for the row, but it still runs. Cancelled
+	// says that the client gave the batch up; else its deadline passed, or the row ended elsewhere.
 	GivenUp, Cancelled bool
 }
 
-// Open reports whether a row that is AtWorker has not been answered since. The scheduler's goroutine calls it.
+// Open reports whether the worker has still not answered a row that was AtWorker. The goroutine that owns the scheduler
+// calls it.
 func (f *Found) Open() bool { return f.Part.isOpen(f.PartRow) }
 
-// Search finds the rows of one key that have no outcome, and those that a worker still has although they were given up. Its
-// caller fills in what comes first, posts it with Asked, and has what comes second once the action Answered comes for it.
+// Search finds the rows of one key that have no outcome, and rows of the key that still run although their batch was given
+// up. The caller fills in the first four fields and posts the Search with Asked. The other fields are filled in when the
+// action Searched comes for it.
 type Search struct {
 	Flow string
-	Key  uint64
-	// Most bounds Rows. The first ones found are kept, which are those that others wait for.
+	Key  uint64 // hash of the shard key
+	// Most bounds the length of Rows. The rows found first are kept: the other rows of the key wait for them.
 	Most int
-	// Owner is the caller's own.
+	// Owner belongs to the caller.
 	Owner any
 
+	// The result. Explanation says where a new row of the key would go.
 	Explanation
 	Rows []Found
-	// Counts has all rows of the key by where they are, and by worker; GivenUp counts those of them at workers that were given up.
+	// Counts has the number of all rows of the key, by place and worker. GivenUp is how many of these are at workers and
+	// were given up.
 	Counts  map[Place]int
 	GivenUp int
-	// Sent, Queued and Held count the rows without an outcome of the slot, which has other keys too: those at workers; those that
-	// wait for room or for a session; those that wait for a worker, or until the slot has been handed over.
+	// Sent, Queued and Held count rows without an outcome of the key's whole slot, which other keys share. Sent: at
+	// workers. Queued: they wait for credit or for a session. Held: they wait for a worker to become ready, or for the
+	// slot's old owner.
 	Sent, Queued, Held int
-	// Unsettled: rows of the flow were going from worker to worker all the time, and those were not looked at.
+	// Unsettled says that rows of the flow were on their way between workers all the time. The search has not looked at
+	// these rows.
 	Unsettled bool
 
-	flow       *flow
-	slot       uint16
-	since      time.Time // when it was asked
+	flow       *flow     // nil where there is no flow of that name
+	slot       uint16    // of the key
+	since      time.Time // when the search was asked for
 	begun      bool
-	seat       int          // of the next workerFlow
-	workerFlow *workerFlow  // whose rows are looked at
-	places     []searchable // still to be looked at, of the workerFlow or, without one, of the flow
-	lists      int          // of held rows, looked at so far; below zero: they are next
+	seat       int          // of the next worker flow to look at
+	workerFlow *workerFlow  // whose rows are being looked at; nil for rows of the flow that no worker flow has
+	places     []searchable // still to be looked at
+	lists      int          // lists of held rows looked at so far; -1 until the queues have been looked at
 }
 
-// Place is where rows are.
+// Place is a place where rows wait, and the worker that it belongs to, if any.
 type Place struct {
 	Where  Where
 	Worker string
 }
 
-// searchable is rows in one place that are looked at one piece after the other. Exactly one of queue and parts is set.
+// searchable is one place whose rows a Search looks at piece by piece. Either queue is set, or parts, which is the worker
+// flow whose parts are meant.
 type searchable struct {
 	where Where
 	queue *queue
 	parts *workerFlow
-	begun bool
+	begun bool // the first piece was looked at
 }
 
-// Searched says that a search has ended.
+// Searched says that a search has ended, so its result can be read.
 type Searched struct{ Search *Search }
 
 func (Searched) action() {}
 
-// Asked begins a search. One is made after the other.
+// Asked begins a search. Several searches are made one after the other.
 type Asked struct{ Search *Search }
 
+// step puts the search behind the others.
 func (e Asked) step(s *Scheduler) {
 	e.Search.since = s.now
 	s.searches = append(s.searches, e.Search)
 }
 
-// settling is how long a search waits until no rows are on their way from one worker to another.
+// settling is how long a search waits for rows that are on their way between workers, before it goes on without them.
 const settling = time.Second
 
-// searchSome goes on with the first search, for half of the Step's budget.
+// continueSearch goes on with the first search, for half of the Step's budget.
 func (s *Scheduler) continueSearch() {
 	q := s.searches[0]
 	if !q.begun && !q.begin(s) {
 		return
 	}
-	for leave := s.budget / 2; s.budget > leave; {
+	for half := s.budget / 2; s.budget > half; {
 		if !q.next(s) {
 			s.searches[0] = nil
 			s.searches = s.searches[1:]
@@ -126,7 +137,8 @@ func (s *Scheduler) continueSearch() {
 	}
 }
 
-// begin begins a search unless rows are on their way through the inbox, which goes on meanwhile.
+// begin begins the search, and reports whether it could. It does not begin while rows are on their way through the inbox of
+// the flow. These go on in the meantime, and another search gets its turn.
 func (q *Search) begin(s *Scheduler) bool {
 	f := s.byName[q.Flow]
 	if f != nil && !f.settled() {
@@ -143,7 +155,7 @@ func (q *Search) begin(s *Scheduler) bool {
 	return true
 }
 
-// next looks at one piece of what is left; false: nothing is left.
+// next looks at one more piece. It returns false when nothing is left.
 func (q *Search) next(s *Scheduler) bool {
 	f := q.flow
 	switch {
@@ -185,7 +197,7 @@ func (q *Search) next(s *Scheduler) bool {
 	return true
 }
 
-// searchables are the places where the workerFlow may have rows of the slot.
+// searchables appends the places where the worker flow may have rows of the slot.
 func (wf *workerFlow) searchables(slot uint16, places []searchable) []searchable {
 	if h := wf.shares; h != nil {
 		b := bucket(slot)
@@ -202,7 +214,7 @@ func (wf *workerFlow) searchables(slot uint16, places []searchable) []searchable
 	return places
 }
 
-// look looks at the next part, or at the next segments of a queue; false: there are none.
+// look looks at the next part, or the next chunk of a queue. It returns false when the place has no more.
 func (q *Search) look(s *Scheduler, at *searchable) bool {
 	if at.parts != nil {
 		wf := at.parts
@@ -236,6 +248,7 @@ func (q *Search) look(s *Scheduler, at *searchable) bool {
 	return true
 }
 
+// lookAtPart adds the part's rows that the worker has not answered and that belong to the slot.
 func (q *Search) lookAtPart(p *Part) {
 	b := p.Batch
 	if len(b.Keys) == 0 {
@@ -259,6 +272,7 @@ func (q *Search) lookAtPart(p *Part) {
 	}
 }
 
+// lookAtSegment adds the segment's rows that belong to the slot.
 func (q *Search) lookAtSegment(where Where, g *segment) {
 	b := g.batch
 	look := func(row uint32) {
@@ -289,6 +303,7 @@ func (q *Search) lookAtSegment(where Where, g *segment) {
 	}
 }
 
+// found adds a row of the key to the result.
 func (q *Search) found(r Found) {
 	q.Counts[Place{r.Where, r.Worker}]++
 	if r.GivenUp {
@@ -299,7 +314,8 @@ func (q *Search) found(r Found) {
 	}
 }
 
-// At is the row of a part that a worker has been sent; false: it has answered it, or has none such.
+// At returns the row at a place of a part that a worker was sent. It returns false where the worker has answered the row,
+// or where there is no such row.
 func (s *Scheduler) At(worker string, part uint64, row uint32) (Found, bool) {
 	w := s.workers[worker]
 	if w == nil {
@@ -312,7 +328,7 @@ func (s *Scheduler) At(worker string, part uint64, row uint32) (Found, bool) {
 	return p.found(row), true
 }
 
-// found is the part's i-th row, as somebody finds it.
+// found describes the part's i-th row.
 func (p *Part) found(i uint32) Found {
 	return Found{
 		Where: AtWorker, Batch: p.Batch, Row: p.Row(i), Worker: p.workerFlow.worker.id, Part: p, PartRow: i, Since: p.sentAt,

@@ -9,57 +9,58 @@ import (
 // flow is the state of one flow.
 type flow struct {
 	name     string
-	revision batch.Revision // the active one; zero: none
-	epoch    uint32         // counts the revisions that were active
+	revision batch.Revision // the active one; zero means none
+	epoch    uint32         // counts the changes of revision
 	ledger   Ledger
 
-	workerFlows []*workerFlow // by seat; nil where the flow had nothing to do with the worker
-	table       *table        // who owns which slot, of the workers that may get new rows; nil while there is none
-	loads       []int64       // by seat, of the ready ones: their unanswered rows, side by side, as leastLoaded reads all
-	unanswered  int64         // rows of all workerFlows, those of workers that are gone included
-	counts      *slotCounts
-	held        heldSlots
+	workerFlows []*workerFlow // by seat of the worker; nil where the flow had nothing to do with the worker
+	table       *table        // owners of the slots, among the workers that are ready; nil while no worker is
+	// loads has, by seat, the unanswered rows of a ready worker, else notReady; side by side, since leastLoaded reads them all
+	loads      []int64
+	unanswered int64       // rows at all workers, including those that are gone and whose rows are in the inbox
+	counts     *slotCounts // nil while the flow has few unanswered rows (counts.go)
+	held       heldSlots
 
-	inbox        []source     // where rows come from before fresh, the last one first
-	submitted    queue        // submitted meanwhile
-	waiting      queue        // rows that found no ready worker, in order
-	wholeLines   []*wholeLine // batches that go to one worker whole
-	waitingSince time.Time    // when waiting, or wholes without a ready worker, began
+	inbox        []source     // sources of rows that go before submitted, the last one first
+	submitted    queue        // rows submitted while others had to go first
+	waiting      queue        // rows with keys that found no ready worker, in order
+	wholeLines   []*wholeLine // batches without keys
+	waitingSince time.Time    // when the oldest row began to wait for a ready worker
 
-	// What is to be done for the flow (work.go).
-	awake         bool          // it is in Scheduler.awake
-	handOver      *handOver     // the hand-over under way; nil: none
-	membershipDue []*workerFlow // those whose place is to be looked at
-	expiring      []*workerFlow // those that still have rows of slots that were held for too long
-	sendDue       []*workerFlow // those that may be able to send
-	wholeDue      bool          // a whole batch may be able to go
+	// Pending work (work.go). awake says that the flow is in Scheduler.awake.
+	awake         bool
+	handOver      *handOver     // the hand-over under way; nil means none
+	membershipDue []*workerFlow // worker flows that may have become ready, or not ready
+	expiring      []*workerFlow // worker flows that have rows of slots which are held for too long
+	sendDue       []*workerFlow // worker flows that may be able to send
+	wholeDue      bool          // a batch without keys may be able to go
 	expiryDue     bool          // a slot may be held for too long
-	starvationDue bool          // what waits for a worker is to be failed
-	sweepDue      bool          // rows of batches that are over are to be dropped
+	starvationDue bool          // rows that wait for a ready worker have to fail
+	sweepDue      bool          // a sweep has begun, or should
 	sweep         sweep
 }
 
-// worker is one worker process.
+// worker is one worker process, as the scheduler sees it.
 type worker struct {
-	id, name    string
-	hash        uint64 // of the name
-	seat        uint16
-	connected   bool
-	draining    bool
-	gone        bool
-	died        bool          // and so it is gone
-	diedAlone   bool          // and something ran with nothing beside it
-	left        int           // workerFlows of one that is gone
-	workerFlows []*workerFlow // one per flow that the worker had to do with
-	// The most that a part may measure.
-	partRows, partBytes int64
+	id, name            string // name stays when the process starts again; id does not
+	hash                uint64 // of the name
+	seat                uint16 // the number that stands for the worker in tables
+	connected           bool
+	draining            bool
+	gone                bool
+	died                bool          // gone, and its process died
+	diedAlone           bool          // died, and ran a row that must have nothing beside it
+	left                int           // worker flows that are still to be removed, once it is gone
+	workerFlows         []*workerFlow // one for each flow that the worker had to do with
+	partRows, partBytes int64         // The most rows, and the most bytes, of one part.
 
-	sent       sentParts
-	suspects   []*Part // those sent after so many deaths that they run alone
-	resending  bool    // parts are being sent again from number resume on; new ones must wait
+	sent       sentParts // parts with open rows
+	suspects   []*Part   // parts against which two deaths count; each runs alone
+	resending  bool      // parts from number resendNext on are being sent again; new ones must wait
 	resendNext uint64
 }
 
+// flow returns the flow of a name, and makes it where there is none yet.
 func (s *Scheduler) flow(name string) *flow {
 	f := s.byName[name]
 	if f == nil {
@@ -70,7 +71,7 @@ func (s *Scheduler) flow(name string) *flow {
 	return f
 }
 
-// each yields the workerFlows of the flow.
+// each yields the worker flows of the flow.
 func (f *flow) each(yield func(*workerFlow) bool) {
 	for _, wf := range f.workerFlows {
 		if wf != nil && !yield(wf) {
@@ -79,17 +80,27 @@ func (f *flow) each(yield func(*workerFlow) bool) {
 	}
 }
 
-// starve notes since when rows wait for a worker to become ready.
+// noteWaiting is called before a row is queued. It notes the time where the row is the first one to wait for a worker to
+// become ready.
 func (s *Scheduler) noteWaiting(f *flow) {
 	if f.readyCount() == 0 && f.waiting.empty() && len(f.wholeLines) == 0 {
 		f.waitingSince = s.now
 	}
 }
 
-// ready counts the workers that may get new rows of the flow.
+// readyCount returns how many workers may get new rows of the flow.
 func (f *flow) readyCount() int {
 	if f.table == nil {
 		return 0
 	}
 	return f.table.count
 }
+
+// settled reports whether rows with keys may be routed at once: no older rows are on their way, and no slot is about to
+// move.
+func (f *flow) settled() bool {
+	return f.handOver == nil && len(f.membershipDue) == 0 && len(f.held.handedOver) == 0 && f.inboxEmpty()
+}
+
+// inboxEmpty reports whether no rows of the flow have to be routed.
+func (f *flow) inboxEmpty() bool { return len(f.inbox) == 0 && f.submitted.empty() }

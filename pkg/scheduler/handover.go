@@ -8,20 +8,38 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// move is a hand-over under way: slots, whose owner has changed already, move away from living workers. Slots of which these
-// have no unanswered rows go at once, with what is queued; the others are held. Of slots of which a worker has rows on an earlier
-// revision it keeps all that it has, queued ones too: who comes next may not be able to run them.
+// handOver is a hand-over that has begun: some slots have new owners, and the old owners are alive and may have rows of
+// these slots. It looks at each of the slots once:
+//
+//   - A slot of which the old owner has no unanswered rows changes hands at once, with its queued rows.
+//   - Any other slot is held (held.go): the old owner is asked to give back its rows of the slot, and newer rows wait.
+//   - A slot of which the old owner has rows of an earlier revision is held, too, but the old owner keeps all its rows of
+//     the slot, queued ones included. The new owner may not be able to run that revision.
+//
+// The states of a slot that moves from worker A to worker B:
+//
+//	owned by A
+//	    │ A has no unanswered row of it: no need to hold it ──────────────────────────────────┐
+//	    │ hold                                                                                │
+//	    ▼                                                                                     ▼
+//	  held: B owns it, newer rows wait ──── A has no row of it any more ──▶ handed over ──▶ owned by B
+//	    │                          ▲                                         │  │ releaseHeld: waiting
+//	    │ Config.HandOver passed:  │                                         │  │ rows go to B
+//	    │ A's rows join the        └──── A, which keeps its rows, gets more ─┘
+//	    │ waiting ones                                                       ▲
+//	    └────────────────────────────────────────────────────────────────────┘
 type handOver struct {
-	slots    *slotSet
-	oldTable *table // before; nil where losers are one workerFlow
-	losers   []*workerFlow
-	number   uint64
-	asked    map[*workerFlow][]uint16
-	nextWord int // the word of slots to look at
+	slots    *slotSet                 // that move
+	oldTable *table                   // the owners before; nil where losers has only one worker flow
+	losers   []*workerFlow            // worker flows that lose slots and have rows
+	number   uint64                   // of this hand-over
+	asked    map[*workerFlow][]uint16 // slots of which a worker flow is to give rows back
+	nextWord int                      // the word of slots to look at next
 }
 
-// handOver begins a hand-over.
-func (s *Scheduler) beginHandOver(f *flow, owner *table, slots *slotSet, losers ...*workerFlow) {
+// beginHandOver begins a hand-over of slots away from the losers. oldTable has the owners before; it may be nil where there
+// is one loser.
+func (s *Scheduler) beginHandOver(f *flow, oldTable *table, slots *slotSet, losers ...*workerFlow) {
 	losers = slices.DeleteFunc(losers, func(wf *workerFlow) bool {
 		return wf.first == nil && wf.queue.empty() && !wf.hasAside() && wf.requeuing == 0
 	})
@@ -29,12 +47,13 @@ func (s *Scheduler) beginHandOver(f *flow, owner *table, slots *slotSet, losers 
 		return
 	}
 	s.handOvers++
-	f.handOver = &handOver{slots: slots, oldTable: owner, losers: losers, number: s.handOvers, asked: map[*workerFlow][]uint16{}}
+	f.handOver = &handOver{slots: slots, oldTable: oldTable, losers: losers, number: s.handOvers, asked: map[*workerFlow][]uint16{}}
 	s.wake(f)
 	s.continueHandOver(f)
 }
 
-// handOverSome goes on with the flow's hand-over: it holds slots, then asks for their rows, and routes anew what is queued.
+// continueHandOver goes on with the flow's hand-over as far as the budget goes. It holds slots; after the last one it asks
+// the old owners for their rows, and routes queued rows anew.
 func (s *Scheduler) continueHandOver(f *flow) {
 	m := f.handOver
 	for f.unanswered > 0 && m.nextWord < len(m.slots) {
@@ -43,6 +62,7 @@ func (s *Scheduler) continueHandOver(f *flow) {
 		}
 		counts := s.countsOf(f)
 		s.spend(1)
+		// Each bit that is set is a slot that moves.
 		for word := m.slots[m.nextWord]; word != 0; word &= word - 1 {
 			slot := uint16(m.nextWord*64 + bits.TrailingZeros64(word))
 			if counts.open[slot] == 0 || f.held.slots[slot] != nil {
@@ -52,14 +72,14 @@ func (s *Scheduler) continueHandOver(f *flow) {
 			if m.oldTable != nil {
 				from = f.workerFlows[m.oldTable.owner[slot]]
 			}
-			stays := !from.isLeaving() && (from.mayMixRevisions || counts.otherRevision != nil && counts.otherRevision[slot] > 0)
-			h := s.hold(f, slot, from, int(counts.open[slot]), stays)
+			keeps := !from.isLeaving() && (from.mayMixRevisions || counts.otherRevision != nil && counts.otherRevision[slot] > 0)
+			h := s.hold(f, slot, from, int(counts.open[slot]), keeps)
 			h.handOver = m.number
 			switch {
-			case !stays:
+			case !keeps:
 				m.asked[from] = append(m.asked[from], slot)
 			case from.requeuing > 0 || !from.queue.empty() || from.hasAside():
-				h.open++
+				h.open++ // until releaseGuarded
 				from.guardedSlots = append(from.guardedSlots, slot)
 			}
 		}
@@ -72,19 +92,21 @@ func (s *Scheduler) continueHandOver(f *flow) {
 	}
 }
 
-// hold makes newer rows of a slot wait until open rows of it are answered.
-func (s *Scheduler) hold(f *flow, slot uint16, from *workerFlow, open int, stays bool) *heldSlot {
+// hold holds a slot: newer rows of it wait until open rows of it, which are with the worker flow from, are answered or
+// taken away. keeps says that from keeps its rows of the slot, queued ones included.
+func (s *Scheduler) hold(f *flow, slot uint16, from *workerFlow, open int, keeps bool) *heldSlot {
 	s.spend(costSlot)
-	h := &heldSlot{oldOwner: from, open: open, keepsRows: stays, countsQueued: stays, until: s.now.Add(s.config.HandOver), handOver: s.handOvers}
+	h := &heldSlot{oldOwner: from, open: open, keepsRows: keeps, countsQueued: keeps, until: s.now.Add(s.config.HandOver), handOver: s.handOvers}
 	f.held.add(slot, h)
 	from.handingOver++
-	if stays {
+	if keeps {
 		from.keeping++
 	}
 	return h
 }
 
-// giveUp has a worker that keeps nothing any more hand over the slots of which it had kept its rows.
+// handOverKept asks a worker flow for its rows of slots that it was allowed to keep. This happens when its worker drains,
+// or is about to: it begins nothing new.
 func (s *Scheduler) handOverKept(wf *workerFlow) {
 	var asked []uint16
 	for slot, h := range wf.flow.held.slots {
@@ -100,7 +122,8 @@ func (s *Scheduler) handOverKept(wf *workerFlow) {
 	s.requeue(wf, s.handOvers, false)
 }
 
-// unqueued counts rows of held slots as the workerFlow's no more: they left its queue without being sent.
+// noteUnqueued counts rows that left a worker flow's queue without being sent, where they belong to held slots whose old
+// owner keeps its rows.
 func (s *Scheduler) noteUnqueued(wf *workerFlow, g *segment) {
 	if wf.keeping == 0 {
 		return
@@ -116,14 +139,16 @@ func (s *Scheduler) noteUnqueued(wf *workerFlow, g *segment) {
 	}
 }
 
-// ask asks a worker for rows of slots. One that is not connected is asked when it is again.
+// askForRows asks a worker to give back its rows of slots. A worker that is not connected is asked when it resumes its
+// session.
 func (s *Scheduler) askForRows(wf *workerFlow, slots []uint16) {
 	if len(slots) > 0 && wf.worker.connected {
 		s.act(Release{Worker: wf.worker.id, Flow: wf.flow.name, Slots: ranges(slots)})
 	}
 }
 
-// askAgain asks for what a worker still has of the slots that it hands over: the session before may not have told it.
+// askAgainForRows asks a worker again for its rows of all slots that it hands over. The request may have been lost with the
+// session before.
 func (s *Scheduler) askAgainForRows(wf *workerFlow) {
 	if wf.handingOver == 0 {
 		return
@@ -138,8 +163,9 @@ func (s *Scheduler) askAgainForRows(wf *workerFlow) {
 	s.askForRows(wf, slots)
 }
 
-// unasked holds slots of which a worker hands back rows of its own accord, as one does that is about to drain: newer rows must
-// wait until they and the others that it has of these slots are back. It gets no rows of the flow before all of its own are.
+// holdReturned holds the slots of rows that a worker gives back without having been asked, as it does just before it
+// drains. Newer rows of these slots wait until all of the worker's rows of them are back. The worker gets no rows of the
+// flow until then.
 func (s *Scheduler) holdReturned(p *Part, returned []batch.Range) {
 	f := p.workerFlow.flow
 	var asked []uint16
@@ -156,7 +182,8 @@ func (s *Scheduler) holdReturned(p *Part, returned []batch.Range) {
 	}
 }
 
-// returned lets a workerFlow have rows again that gave its own back, once its slots are others'.
+// readmitWorker lets a worker flow become ready again that gave back rows without having been asked. It may, once it has no
+// rows at all and its slots are with others.
 func (s *Scheduler) readmitWorker(wf *workerFlow) {
 	if wf.returning && wf.unanswered == 0 && !wf.ready {
 		wf.returning = false
@@ -164,7 +191,7 @@ func (s *Scheduler) readmitWorker(wf *workerFlow) {
 	}
 }
 
-// ranges packs slots.
+// ranges sorts slots and packs them into ranges.
 func ranges(slots []uint16) []batch.Range {
 	slices.Sort(slots)
 	var packed []batch.Range
@@ -178,7 +205,7 @@ func ranges(slots []uint16) []batch.Range {
 	return packed
 }
 
-// release sends on what waited for slots that are handed over.
+// releaseHeld routes the rows that waited for slots which are handed over now.
 func (s *Scheduler) releaseHeld(f *flow) {
 	var rows releasedRows
 	for len(f.held.handedOver) > 0 && s.budget > 0 {
@@ -196,7 +223,7 @@ func (s *Scheduler) releaseHeld(f *flow) {
 // isLate reports whether a slot is held for too long.
 func (s *Scheduler) isLate(h *heldSlot) bool { return !h.keepsRows && !h.until.After(s.now) }
 
-// expire looks for slots that were held for too long.
+// findExpired finds the worker flows that have rows of slots which are held for too long.
 func (s *Scheduler) findExpired(f *flow) {
 	s.spend(costSlot * len(f.held.slots))
 	f.held.expiry = s.now.Add(s.config.HandOver)
@@ -219,7 +246,8 @@ func (s *Scheduler) findExpired(f *flow) {
 	}
 }
 
-// expireSome takes rows of slots that were held for too long from their old owners.
+// takeBackExpired takes rows of slots that are held for too long from their old owner. It goes on with the first worker
+// flow that findExpired found, as far as the budget goes.
 func (s *Scheduler) takeBackExpired(f *flow) {
 	wf := f.expiring[0]
 	for p := wf.nextExpiring; p != nil && wf.handingOver > 0 && !wf.worker.gone; p = wf.nextExpiring {
@@ -243,7 +271,7 @@ func (s *Scheduler) takeBackExpired(f *flow) {
 	}
 }
 
-// takeAway puts the part's rows of held slots that which picks among those that wait for these slots.
+// takeAway moves rows of held slots from the part to the rows that wait for these slots. which picks the slots.
 func (p *Part) takeAway(which func(*heldSlot) bool) {
 	if p.workerFlow.handingOver == 0 {
 		return

@@ -4,28 +4,30 @@ import (
 	"time"
 )
 
-// heldSlots are the slots of a flow that are held.
+// heldSlots are the held slots of a flow, and the rows that wait for them. A slot is held while it has a new owner and the
+// old owner still has rows of it: handover.go has the states of a slot.
 type heldSlots struct {
-	slots      map[uint16]*heldSlot
-	rows       int       // that wait
-	expiry     time.Time // no slot's hold ends before; meaningless while none is held
-	handedOver []uint16  // held slots of which no row is unanswered any more
+	slots      map[uint16]*heldSlot // by slot; nil while none is held
+	rows       int                  // number of rows that wait, in all slots
+	expiry     time.Time            // no slot's hold ends before this; meaningless while no slot is held
+	handedOver []uint16             // held slots that no row was open of when they came here; they are to be let go
 }
 
-// heldSlot is a slot that has a new owner while a worker still has rows of it: newer rows wait here.
+// heldSlot is one held slot.
 type heldSlot struct {
 	oldOwner  *workerFlow
-	open      int         // rows that are not answered
-	lists     [][]heldRow // that wait, each run in order
-	keepsRows bool        // from goes on with what it has, queued rows included
-	until     time.Time   // then rows go to the new owner in any case, unless it stays
-	// counts: it stayed from the beginning, so that open counts queued rows, too. Those that stood in a queue that is being
-	// routed anew are counted as they come back there, if that began with round, or before; else they have been all the time.
+	open      int         // rows of the slot that the old owner has and has not answered
+	lists     [][]heldRow // rows that wait; the rows of each list are in order
+	keepsRows bool        // the old owner keeps its rows of the slot, queued ones too
+	until     time.Time   // when the rows go to the new owner in any case, unless keepsRows
+	// countsQueued says that the old owner kept its rows from the beginning, so that open counts its queued rows, too.
+	// Queued rows that are being routed anew are counted when they come back into the queue, if that began with this
+	// hand-over or an earlier one. Otherwise they have been counted all the time.
 	countsQueued bool
-	handOver     uint64 // of the hand-over that made it
+	handOver     uint64 // number of the hand-over that made it
 }
 
-// end makes the slot one less that its old owner hands over.
+// ended tells the old owner that it hands over one slot less.
 func (h *heldSlot) ended() {
 	h.oldOwner.handingOver--
 	if h.keepsRows {
@@ -33,20 +35,22 @@ func (h *heldSlot) ended() {
 	}
 }
 
+// heldRow is a row that waits for a held slot.
 type heldRow struct {
 	batch  *Batch
 	row    uint32
-	deaths uint32
+	deaths uint32 // deaths of workers that count against it
 }
 
+// before reports whether r was submitted before o.
 func (r *heldRow) before(o *heldRow) bool {
 	return r.batch.arrival < o.batch.arrival || r.batch == o.batch && r.row < o.row
 }
 
-// runLength bounds a run of held rows, so that none grows by being copied as a whole.
+// listLength bounds a list of waiting rows, so that no append copies more than so many.
 const listLength = 4096
 
-// keep makes a row wait.
+// keep lets a row wait. all are the flow's held slots.
 func (h *heldSlot) keep(all *heldSlots, r heldRow) {
 	all.rows++
 	if n := len(h.lists); n > 0 {
@@ -66,7 +70,8 @@ func (all *heldSlots) add(slot uint16, h *heldSlot) {
 	all.slots[slot] = h
 }
 
-// takeHandedOver takes out a slot that is handed over.
+// takeHandedOver takes out the next slot that is handed over, and returns the rows that waited for it. ok is false where
+// the old owner got rows of the slot again in the meantime, so that the slot stays held.
 func (all *heldSlots) takeHandedOver() (lists [][]heldRow, ok bool) {
 	last := len(all.handedOver) - 1
 	slot := all.handedOver[last]
@@ -85,7 +90,7 @@ func (all *heldSlots) takeHandedOver() (lists [][]heldRow, ok bool) {
 	return h.lists, true
 }
 
-// dropEnded drops rows of batches that are over.
+// dropEnded drops waiting rows of batches that are over.
 func (all *heldSlots) dropEnded() {
 	for _, h := range all.slots {
 		lists := h.lists[:0]
@@ -144,7 +149,7 @@ func (all *heldSlots) holdBack(g segment) segment {
 	return g
 }
 
-// handedOver counts a row of a slot as answered; the slot may be held.
+// countOne counts one row of a slot that the old owner has no more. It does nothing where the slot is not held.
 func (all *heldSlots) countOne(slot uint16) {
 	if h := all.slots[slot]; h != nil {
 		if h.open--; h.open == 0 {

@@ -6,23 +6,21 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// source is where a flow's rows come from on their way into queues.
+// source is where rows of a flow come from on their way into queues.
 type source interface {
-	// next routes the source's next rows; false when there are no more.
+	// next routes the next rows of the source. It returns false when the source has no more.
 	next(s *Scheduler, f *flow) bool
-	// each calls yield for each segment that is left, for who looks at the whole state.
+	// each calls yield for each segment that is left. Only tests use it, which check the whole state.
 	each(yield func(segment))
 }
 
-// enter puts a source in front of all others of the flow.
+// enter puts a source in front of all others of the flow: its rows are older than theirs.
 func (s *Scheduler) enter(f *flow, from source) {
 	f.inbox = append(f.inbox, from)
 	s.wake(f)
 }
 
-func (f *flow) inboxEmpty() bool { return len(f.inbox) == 0 && f.submitted.empty() }
-
-// routeNext routes some rows of the flow's inbox.
+// routeNext routes some rows of the flow's inbox: those of the newest source, or submitted rows where there is no source.
 func (s *Scheduler) routeNext(f *flow) {
 	if n := len(f.inbox); n > 0 {
 		if from := f.inbox[n-1]; !from.next(s, f) {
@@ -36,9 +34,10 @@ func (s *Scheduler) routeNext(f *flow) {
 	s.route(f, g)
 }
 
-// queued is rows that waited for a worker to become ready.
+// waitedRows is the source of rows that waited for a worker to become ready.
 type waitedRows struct{ queue queue }
 
+// next routes one segment.
 func (q *waitedRows) next(s *Scheduler, f *flow) bool {
 	if q.queue.empty() {
 		return false
@@ -49,14 +48,16 @@ func (q *waitedRows) next(s *Scheduler, f *flow) bool {
 	return true
 }
 
+// each yields all segments.
 func (q *waitedRows) each(yield func(segment)) { q.queue.each(func(g *segment) { yield(*g) }) }
 
-// residue is what a worker that is gone had been sent of a flow.
+// lostParts is the source of rows that a worker had been sent before it was gone.
 type lostParts struct {
-	workerFlow *workerFlow
-	blame
+	workerFlow *workerFlow // whose parts they are; its worker is gone
+	blame                  // whom the worker's death counts against
 }
 
+// next routes the open rows of one part again, unless its batch is over.
 func (r *lostParts) next(s *Scheduler, f *flow) bool {
 	p := r.workerFlow.first
 	if p == nil {
@@ -73,7 +74,8 @@ func (r *lostParts) next(s *Scheduler, f *flow) bool {
 	return true
 }
 
-// redispatch sends on rows that a worker had which is gone.
+// redispatch routes rows again that a worker had when it was gone. Rows that too many workers died with become dead
+// instead.
 func (s *Scheduler) redispatch(f *flow, g segment) {
 	switch {
 	case g.deaths > survivableDeaths:
@@ -87,22 +89,25 @@ func (s *Scheduler) redispatch(f *flow, g segment) {
 	f.ledger.Redispatched += uint64(g.len())
 }
 
-func (r *lostParts) each(func(segment)) {} // they are still the workerFlow's
+// each yields nothing: the parts are still in the list of the worker flow.
+func (r *lostParts) each(func(segment)) {}
 
-// requeued is what stood in the queue of a workerFlow some of whose slots moved. What is the workerFlow's still goes back there.
+// requeuedRows is the source of rows that stood in a worker flow's queue when slots moved. The rows that still belong to
+// the worker flow go back into its queue.
 type requeuedRows struct {
-	workerFlow *workerFlow
-	queues     []*queue
-	handOver   uint64 // of the hand-over that it belongs to
-	keepsRows  bool   // the workerFlow keeps its rows of slots that moved, too
+	workerFlow *workerFlow // whose queue it was
+	queues     []*queue    // the queue, and the rows that were set aside (skew.go)
+	handOver   uint64      // number of the hand-over
+	keepsRows  bool        // the worker flow keeps its rows of slots that moved, too
 }
 
-// requeue empties the queue of a workerFlow, to route what is in it anew. keeps: what it has stays there, also of slots that moved.
-func (s *Scheduler) requeue(wf *workerFlow, round uint64, keeps bool) {
+// requeue empties the queue of a worker flow, so that its rows are routed anew. keeps says that the worker flow keeps its
+// rows, also of slots that moved.
+func (s *Scheduler) requeue(wf *workerFlow, handOver uint64, keeps bool) {
 	if wf.queue.empty() && !wf.hasAside() && len(wf.guardedSlots) == 0 {
 		return
 	}
-	q := &requeuedRows{workerFlow: wf, handOver: round, keepsRows: keeps}
+	q := &requeuedRows{workerFlow: wf, handOver: handOver, keepsRows: keeps}
 	if wf.shares != nil {
 		q.queues = wf.shares.take()
 	}
@@ -110,12 +115,13 @@ func (s *Scheduler) requeue(wf *workerFlow, round uint64, keeps bool) {
 	q.queues = append(q.queues, &all)
 	wf.mayMixRevisions = false
 	if w := &wf.flow.sweep; w.workerFlow == wf {
-		w.queues = w.queues[:0] // they are the workerFlow's no more
+		w.queues = w.queues[:0] // they are not queues of this worker flow any more
 	}
 	wf.requeuing++
 	s.enter(wf.flow, q)
 }
 
+// next routes one segment. Rows of a held slot wait for it, or go back into the queue where the old owner keeps its rows.
 func (q *requeuedRows) next(s *Scheduler, f *flow) bool {
 	for len(q.queues) > 0 && q.queues[0].empty() {
 		q.queues = q.queues[1:]
@@ -147,7 +153,7 @@ func (q *requeuedRows) next(s *Scheduler, f *flow) bool {
 			rest = append(rest, r)
 		case h.oldOwner == wf && h.keepsRows && !wf.isLeaving():
 			if !counted {
-				h.open++ // from now on
+				h.open++ // its queued rows are counted from now on
 			}
 			stay = append(stay, r)
 			continue
@@ -168,13 +174,15 @@ func (q *requeuedRows) next(s *Scheduler, f *flow) bool {
 	return true
 }
 
+// each yields all segments.
 func (q *requeuedRows) each(yield func(segment)) {
 	for i := range q.queues {
 		q.queues[i].each(func(g *segment) { yield(*g) })
 	}
 }
 
-// unguard lets the slots go that were kept until all that stood in the workerFlow's queue is back there.
+// releaseGuarded lets go the slots that were guarded until all rows which stood in the worker flow's queue have been routed
+// anew.
 func (s *Scheduler) releaseGuarded(wf *workerFlow) {
 	if wf.requeuing--; wf.requeuing > 0 {
 		return
@@ -186,10 +194,11 @@ func (s *Scheduler) releaseGuarded(wf *workerFlow) {
 	wf.guardedSlots = nil
 }
 
-// merge is a source of rows that waited for their slots: a heap of runs, the one that begins with the oldest row on top. Each
-// slot's rows go in the order in which they came; so all may.
+// releasedRows is the source of rows that waited for held slots. It merges the lists of several slots: it is a heap of
+// lists, and the list that begins with the oldest row is on top. Rows of one slot leave in the order in which they came.
 type releasedRows [][]heldRow
 
+// next routes the oldest rows, as many as belong to one batch and have the same number of deaths.
 func (m *releasedRows) next(s *Scheduler, f *flow) bool {
 	if len(*m) == 0 {
 		return false
@@ -214,15 +223,16 @@ func (m *releasedRows) next(s *Scheduler, f *flow) bool {
 	return true
 }
 
+// each yields all rows, one by one.
 func (m *releasedRows) each(yield func(segment)) {
-	for _, run := range *m {
-		for _, r := range run {
+	for _, list := range *m {
+		for _, r := range list {
 			yield(segment{batch: r.batch, rows: []uint32{r.row}, deaths: r.deaths})
 		}
 	}
 }
 
-// Len, Less, Swap, Push and Pop are heap.Interface's.
+// Len, Less, Swap, Push and Pop implement heap.Interface.
 func (m releasedRows) Len() int { return len(m) }
 
 func (m releasedRows) Less(i, j int) bool { return m[i][0].before(&m[j][0]) }
@@ -233,8 +243,8 @@ func (m *releasedRows) Push(x any) { *m = append(*m, x.([]heldRow)) }
 
 func (m *releasedRows) Pop() any {
 	last := len(*m) - 1
-	run := (*m)[last]
+	list := (*m)[last]
 	(*m)[last] = nil
 	*m = (*m)[:last]
-	return run
+	return list
 }

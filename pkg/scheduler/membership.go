@@ -5,8 +5,9 @@ import (
 	"math"
 )
 
+// step makes the worker known. A worker of that id that was known before is treated as gone.
 func (e WorkerConnected) step(s *Scheduler) {
-	WorkerGone{Worker: e.Worker}.step(s) // what it had before is lost
+	WorkerGone{Worker: e.Worker}.step(s) // its rows of an earlier session are lost
 	w := &worker{
 		id: e.Worker, name: e.Name, hash: hashName(e.Name), connected: true,
 		partRows: cmp.Or(e.PartRows, math.MaxInt64), partBytes: cmp.Or(e.PartBytes, math.MaxInt64),
@@ -16,6 +17,7 @@ func (e WorkerConnected) step(s *Scheduler) {
 	s.placement.takeSeat(w)
 }
 
+// step notes that nothing can be sent to the worker. Credit ends with the session.
 func (e WorkerDisconnected) step(s *Scheduler) {
 	w := s.workers[e.Worker]
 	if w == nil {
@@ -24,10 +26,11 @@ func (e WorkerDisconnected) step(s *Scheduler) {
 	w.connected, w.resending = false, false
 	for _, wf := range w.workerFlows {
 		wf.creditRows, wf.creditBytes = 0, 0
-		s.sendWholeSoon(wf.flow) // others need not leave it to this one
+		s.sendWholeSoon(wf.flow) // batches that only this worker could run may go to others
 	}
 }
 
+// step notes which revision the worker can run. It may own slots from now on.
 func (e WorkerReady) step(s *Scheduler) {
 	w := s.workers[e.Worker]
 	if w == nil {
@@ -41,6 +44,7 @@ func (e WorkerReady) step(s *Scheduler) {
 	}
 }
 
+// step makes another revision the active one. Workers that have not acknowledged it lose their slots.
 func (e FlowSwitched) step(s *Scheduler) {
 	f := s.flow(e.Flow)
 	if r := e.revision(); f.revision != r {
@@ -59,7 +63,7 @@ func (e FlowSwitched) step(s *Scheduler) {
 			wf.acknowledged = f.revision
 		}
 	}
-	// First those that come, so that rows of those that go find somebody.
+	// Workers that become ready come first, so that rows of workers that lose their slots find a new owner.
 	for wf := range f.each {
 		if wf.mayServe() {
 			s.updateMembershipSoon(wf)
@@ -71,6 +75,7 @@ func (e FlowSwitched) step(s *Scheduler) {
 	s.sendWholeSoon(f)
 }
 
+// step takes the worker's slots away. The rows that it has begun stay with it.
 func (e WorkerDraining) step(s *Scheduler) {
 	w := s.workers[e.Worker]
 	if w == nil || w.draining {
@@ -83,7 +88,16 @@ func (e WorkerDraining) step(s *Scheduler) {
 	}
 }
 
-// place makes a workerFlow ready, or not, as its worker's state asks for.
+// updateMembership makes a worker flow ready, or not ready any more, as the state of its worker demands. Only ready worker
+// flows own slots. The states of a worker flow:
+//
+//	               join: it gets slots
+//	┌───────────┐ ─────────────────────────────────▶ ┌───────┐
+//	│ not ready │                                    │ ready │
+//	└───────────┘ ◀───────────────────────────────── └───────┘
+//	      │         leave: its slots go to others        │
+//	      │                                              │
+//	      └───▶ removed (removeGone): worker is gone ◀───┘
 func (s *Scheduler) updateMembership(wf *workerFlow) {
 	if wf.worker.gone {
 		s.removeGone(wf)
@@ -102,7 +116,8 @@ func (s *Scheduler) updateMembership(wf *workerFlow) {
 	}
 }
 
-// join gives a workerFlow the slots for which it weighs most.
+// join makes a worker flow ready. It gets the slots for which its worker weighs more than their owner so far (table.go), by
+// hand-over. Where no other worker was ready, it gets all slots, and the rows that waited for a worker.
 func (s *Scheduler) join(wf *workerFlow) {
 	f, seat := wf.flow, wf.worker.seat
 	wf.ready, f.loads[seat] = true, wf.unanswered
@@ -112,7 +127,7 @@ func (s *Scheduler) join(wf *workerFlow) {
 	}
 	if f.table == nil {
 		s.placement.setTable(f, s.placement.tableOfOne(seat))
-		if !f.waiting.empty() { // for somebody to be ready
+		if !f.waiting.empty() {
 			s.enter(f, &waitedRows{f.waiting.take()})
 		}
 		return
@@ -127,7 +142,8 @@ func (s *Scheduler) join(wf *workerFlow) {
 	s.beginHandOver(f, old, &moves.slots, losers...)
 }
 
-// leave takes a workerFlow's slots from it and gives each to the workerFlow that weighs most of those left. It returns the slots.
+// leave takes all slots from a worker flow, which is not ready any more. Each slot goes to the worker with the greatest
+// weight among those left. It returns the slots that moved.
 func (s *Scheduler) leave(wf *workerFlow) *slotSet {
 	f, seat := wf.flow, wf.worker.seat
 	s.spend(costTable)
@@ -142,6 +158,7 @@ func (s *Scheduler) leave(wf *workerFlow) *slotSet {
 	return &moves.slots
 }
 
+// step forgets the worker. Its rows and slots go to others, flow by flow, as work of the flows.
 func (e WorkerGone) step(s *Scheduler) {
 	w := s.workers[e.Worker]
 	if w == nil {
@@ -159,8 +176,8 @@ func (e WorkerGone) step(s *Scheduler) {
 	}
 }
 
-// bury takes a workerFlow out of its flow whose worker is gone. What it had goes on in the order in which it was sent, then what
-// waited for it.
+// removeGone takes a worker flow out of its flow after its worker is gone. The rows that the worker was sent are routed
+// again first, in the order in which they were sent; the rows that were queued for it follow.
 func (s *Scheduler) removeGone(wf *workerFlow) {
 	f, w := wf.flow, wf.worker
 	s.spend(costSlot)

@@ -7,35 +7,46 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// Part is rows of one batch that went to one worker together. Its exported fields do not change.
+// Part is rows of one batch that were sent to one worker together. Its exported fields do not change.
+//
+// The life of a part, and of each of its rows:
+//
+//	part:  send ──▶ open rows > 0 ──▶ open rows = 0: dropped
+//	                  │        ▲
+//	                  └ resend ┘ (after a session resumed; as a new Part of the same number, without rows that left)
+//
+//	row:   open ──▶ closed, because the worker ended it, gave it back, died, or the row was taken away
 type Part struct {
-	// Number counts a worker's parts from 1.
+	// Number counts the parts of a worker from 1, over all flows.
 	Number uint64
 	Batch  *Batch
-	// Rows are their places in the batch, ascending; nil: the whole batch.
+	// Rows are places in the batch, ascending; nil means the whole batch.
 	Rows []uint32
-	// Deaths is how many deaths of workers count against it. From the first on its worker announces its rows before it runs
-	// them, from the second on it runs nothing else meanwhile.
+	// Deaths is how many deaths of workers count against the part's rows. With one or more, the worker announces each row
+	// before it runs it. With two or more, the worker runs nothing else at the same time.
 	Deaths uint32
 
-	workerFlow *workerFlow
-	prev, next *Part      // of the workerFlow
-	open       int        // rows that the worker has not answered and that were not taken away
-	closedRows bitset.Set // rows that are not open any more; nil while all are, or none is
-	running    bitset.Set // rows that were announced, and neither ended nor parked since; nil while there was none
-	moved      bool       // rows were taken away, or handed back, that a result must not end by its silence
-	// When it was sent: the flow's epoch, and whether its batch was of another revision than the active one.
+	workerFlow *workerFlow // whose part it is
+	prev, next *Part       // neighbours in the list of the worker flow
+	open       int         // rows that the worker has not answered and that were not taken away
+	closedRows bitset.Set  // rows that are not open any more; nil while all are open, or all are not
+	running    bitset.Set  // rows that were announced and run; nil before the first one
+	// moved says that rows were taken away or given back. Then a result with Last must not end rows that it does not name
+	// without a check.
+	moved bool
+	// epoch is flow.epoch when the part was sent; otherRevision says whether its batch was of another revision than the
+	// active one then.
 	epoch         uint32
 	otherRevision bool
-	sentAt        time.Time // first
+	sentAt        time.Time // when it was sent first
 }
 
-// early reports whether the part's batch may be of another revision than the active one.
+// mayBeOtherRevision reports whether the part's batch may be of another revision than the active one.
 func (p *Part) mayBeOtherRevision() bool {
 	return p.otherRevision || p.epoch != p.workerFlow.flow.epoch
 }
 
-// Len is how many rows the part has.
+// Len returns how many rows the part has.
 func (p *Part) Len() int {
 	if p.Rows == nil {
 		return p.Batch.Rows()
@@ -43,7 +54,7 @@ func (p *Part) Len() int {
 	return len(p.Rows)
 }
 
-// Row is the place in the batch of the part's i-th row.
+// Row returns the place in the batch of the part's i-th row.
 func (p *Part) Row(i uint32) uint32 {
 	if p.Rows == nil {
 		return i
@@ -51,12 +62,12 @@ func (p *Part) Row(i uint32) uint32 {
 	return p.Rows[i]
 }
 
-// isOpen reports whether the part's i-th row is still the worker's.
+// isOpen reports whether the worker still has the part's i-th row.
 func (p *Part) isOpen(i uint32) bool {
 	return p.open > 0 && (p.closedRows == nil || !p.closedRows.Has(i))
 }
 
-// has reports whether the part has a row i that is still the worker's.
+// has reports whether the part has a row i that the worker still has.
 func (p *Part) has(i uint32) bool { return int(i) < p.Len() && p.isOpen(i) }
 
 // each calls f for each row of the ranges that the part has.
@@ -69,7 +80,7 @@ func (p *Part) each(ranges []batch.Range, f func(i uint32)) {
 	}
 }
 
-// eachOpen calls f for each row that is the worker's, by its place in the part.
+// eachOpen calls f for each row that the worker still has, with its place in the part.
 func (p *Part) eachOpen(f func(i uint32)) {
 	if p.open == 0 {
 		return
@@ -81,7 +92,7 @@ func (p *Part) eachOpen(f func(i uint32)) {
 	}
 }
 
-// rest is the rows that are the worker's, as a segment.
+// rest returns the open rows as a segment.
 func (p *Part) rest() segment {
 	g := segment{batch: p.Batch, deaths: p.Deaths}
 	if p.Rows != nil || p.closedRows != nil {
@@ -91,7 +102,7 @@ func (p *Part) rest() segment {
 	return g
 }
 
-// close takes the part's i-th row from the worker; false when it was not the worker's any more.
+// close takes the part's i-th row from the worker. It returns false when the worker did not have it any more.
 func (p *Part) close(i uint32) bool {
 	if p.open == 0 {
 		return false
@@ -110,7 +121,7 @@ func (p *Part) close(i uint32) bool {
 	return true
 }
 
-// closeRanges takes rows from the worker and returns those that were its own.
+// closeRanges takes rows from the worker, and returns the places of those that it still had.
 func (p *Part) closeRanges(ranges []batch.Range) []uint32 {
 	var rows []uint32
 	p.each(ranges, func(i uint32) {
@@ -130,7 +141,7 @@ func (p *Part) closeAll() {
 	p.open = 0
 }
 
-// answered counts the part's i-th row, which has a key, as the worker's no more.
+// countAnswered updates the counts by slot for the part's i-th row, which has a key and is not the worker's any more.
 func (p *Part) countAnswered(i uint32) {
 	slot := p.Batch.slot(p.Row(i))
 	p.workerFlow.addShare(slot, -1)
@@ -143,7 +154,7 @@ func (p *Part) countAnswered(i uint32) {
 	}
 }
 
-// replace puts a part of what is open of p into its place.
+// replace puts a new part with the same number, and only the open rows, into the place of p.
 func (p *Part) replace() *Part {
 	n := &Part{Number: p.Number, Batch: p.Batch, Rows: p.rest().rows, Deaths: p.Deaths, workerFlow: p.workerFlow,
 		prev: p.prev, next: p.next, open: p.open, epoch: p.epoch, otherRevision: p.otherRevision, sentAt: p.sentAt}
@@ -153,13 +164,13 @@ func (p *Part) replace() *Part {
 	return n
 }
 
-// drop forgets a part of which every row is answered or taken away.
+// drop forgets a part that has no open rows.
 func (p *Part) drop() {
 	p.relink(p.next, p.prev)
 	p.workerFlow.worker.sent.drop(p.Number)
 }
 
-// relink has the part's neighbours, or the workerFlow's ends, point to others instead of it.
+// relink makes the neighbours of the part, or the ends of the list, point to first and last instead of the part.
 func (p *Part) relink(first, last *Part) {
 	if p.prev != nil {
 		p.prev.next = first
@@ -179,12 +190,13 @@ func (p *Part) relink(first, last *Part) {
 	}
 }
 
-// window is the parts sent to a worker, by number.
+// sentParts are the parts that a worker was sent and that have open rows, by number.
 type sentParts struct {
-	first uint64  // the number of parts[0]
-	parts []*Part // nil once every row is answered; parts[0] is not nil
+	first uint64  // number of parts[0]
+	parts []*Part // nil for parts without open rows; parts[0] is not nil
 }
 
+// next returns the number of the next part.
 func (sent *sentParts) next() uint64 {
 	if sent.first == 0 {
 		sent.first = 1
@@ -192,6 +204,7 @@ func (sent *sentParts) next() uint64 {
 	return sent.first + uint64(len(sent.parts))
 }
 
+// part returns the part with a number; nil where it has no open rows, or was never sent.
 func (sent *sentParts) part(number uint64) *Part {
 	if number < sent.first || number-sent.first >= uint64(len(sent.parts)) {
 		return nil
@@ -199,6 +212,7 @@ func (sent *sentParts) part(number uint64) *Part {
 	return sent.parts[number-sent.first]
 }
 
+// drop forgets a part that has no open rows.
 func (sent *sentParts) drop(number uint64) {
 	sent.parts[number-sent.first] = nil
 	n := 0

@@ -7,20 +7,27 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// A row that kills whatever runs it must end, and none that only stood beside it may. What a worker ran when it died, nobody
-// can say for sure: what had ended may not have been told. So the first death counts against all that may have been under
-// way, which costs these rows little: from then on their worker announces them, and waits until that has arrived, before it
-// runs them. A second death counts only against rows that were announced. After it a row runs with nothing beside it in its
-// worker, or beside calls alone that have long been under way without harm, so that the third is proof.
+// A row that kills each worker which runs it must end, or it would kill them all. A row that only ran beside it must not end with it.
+// Nobody can say for sure what a worker ran when it died, since it may not have told what had ended. So a row gets three chances:
+//
+//	deaths of the row   how it runs                                        the next death counts against it
+//	0                   beside others                                      if it may have been running
+//	1                   its worker announces it first                      if it was announced, and had neither ended nor parked
+//	2                   announced, and the worker runs nothing beside it   in the same case; then it is dead, with CodePoison
+//
+// To announce a row, the worker tells the coordinator and waits until that has arrived before it runs the row. With two deaths a row
+// runs alone, except beside calls that have been running for long without harm. So its third death proves that the row is to blame.
+// A death of a worker in which such a row was running counts against no other row.
 
-// poison is how many deaths a row may survive.
+// survivableDeaths is how many deaths a row may survive. A row with more is dead, with CodePoison.
 const survivableDeaths = 2
 
-// unheard is how many parts of a workerFlow, beyond the newest one that was answered, may have begun: those that its lanes run, and
-// those that ended without being told. Should a death be the fault of one further behind, the next one gets closer.
+// mayHaveBegun is how many parts of a worker flow, beyond the newest one of which a row was answered, may have begun: parts
+// that lanes run, and parts that ended without the coordinator being told. If a row further behind is to blame for a death,
+// it is nearer at the next one.
 const mayHaveBegun = 128
 
-// announce notes which rows run, as far as the worker tells.
+// announce notes rows that run, or, with runs false, rows that stopped running, as the worker tells.
 func (p *Part) announce(ranges []batch.Range, runs bool) {
 	p.each(ranges, func(i uint32) {
 		if p.running == nil {
@@ -34,18 +41,21 @@ func (p *Part) announce(ranges []batch.Range, runs bool) {
 	})
 }
 
-// blame says, for the parts of a workerFlow in their order, in which segments the rest of each goes on after its worker is gone.
+// blame decides, for the parts of a worker flow whose worker is gone, which of their open rows the death counts against.
+// segmentsOf is called for each part in the order in which the parts were sent.
 type blame struct {
-	died      bool // only that counts
-	diedAlone bool // a part ran with nothing beside it
-	begun     int  // parts that may have begun although they are newer than what was answered
+	died      bool // the worker died; other ends count against nobody
+	diedAlone bool // a row ran that must have nothing beside it
+	// begun counts parts that may have begun, although they are newer than the newest answered one.
+	begun int
 }
 
-// ranAlone reports whether a part that runs with nothing beside it was running.
+// ranAlone reports whether a row was running that has nothing running beside it, because two deaths count against it.
 func (w *worker) ranAlone() bool {
 	return slices.ContainsFunc(w.suspects, func(p *Part) bool { return p.isRunning() })
 }
 
+// segmentsOf divides the open rows of a part by the deaths that count against them.
 func (b *blame) segmentsOf(p *Part) []segment {
 	g := p.rest()
 	switch {
@@ -61,7 +71,7 @@ func (b *blame) segmentsOf(p *Part) []segment {
 	return []segment{g}
 }
 
-// runs reports whether a row that was announced runs.
+// isRunning reports whether an open row of the part was announced and runs.
 func (p *Part) isRunning() bool {
 	found := false
 	if p.running != nil {
@@ -70,7 +80,7 @@ func (p *Part) isRunning() bool {
 	return found
 }
 
-// blameAnnounced divides the rest of a part into what ran and what did not.
+// blameAnnounced divides the open rows of a part into those that ran, which get one death more, and those that did not.
 func (p *Part) blameAnnounced(rest segment) []segment {
 	if p.running == nil {
 		return []segment{rest}

@@ -1,12 +1,13 @@
 package scheduler
 
-// segment is rows of one batch that go one way.
+// segment is rows of one batch that go the same way.
 type segment struct {
 	batch  *Batch
-	rows   []uint32 // nil: the whole batch
-	deaths uint32   // workers that died when they may have run them
+	rows   []uint32 // places in the batch, ascending; nil means the whole batch
+	deaths uint32   // deaths of workers that count against the rows
 }
 
+// len returns how many rows the segment has.
 func (g *segment) len() int {
 	if g.rows == nil {
 		return g.batch.Rows()
@@ -14,7 +15,7 @@ func (g *segment) len() int {
 	return len(g.rows)
 }
 
-// list is the segment's rows.
+// list returns the rows of the segment, also where it is the whole batch.
 func (g *segment) list() []uint32 {
 	if g.rows != nil {
 		return g.rows
@@ -26,27 +27,31 @@ func (g *segment) list() []uint32 {
 	return rows
 }
 
-// chunkSegments is how many segments of a queue stand together.
+// chunkSegments is how many segments a chunk of a queue holds.
 const chunkSegments = 64
 
-// queue is segments in order. It is a list of chunks, so that no operation moves more than one chunk, however long it is.
+// queue is a queue of segments. It is a linked list of chunks, so that no operation moves more than one chunk, however long
+// the queue is.
 type queue struct {
 	first, last *chunk
-	sweeping    *chunk // the next one that sweep looks at; nil: it begins anew
-	looking     *chunk // the next one that a search looks at; nil: none is left
+	sweeping    *chunk // the next chunk that sweep looks at; nil means that it begins anew
+	looking     *chunk // the next chunk that a search looks at; nil means none
 }
 
+// chunk is some consecutive segments of a queue.
 type chunk struct {
-	segments   []segment
-	head       int // those before it are gone
-	prev, next *chunk
+	segments   []segment // at most chunkSegments
+	head       int       // segments before it were popped
+	prev, next *chunk    // neighbours; nil means none
 }
 
+// empty reports whether the queue has no segment.
 func (q *queue) empty() bool { return q.first == nil || q.first.head == len(q.first.segments) }
 
-// front is the first segment; there is one.
+// front returns the first segment. The queue must not be empty.
 func (q *queue) front() *segment { return &q.first.segments[q.first.head] }
 
+// push puts a segment at the end.
 func (q *queue) push(g segment) {
 	c := q.last
 	if c == nil || len(c.segments) == chunkSegments {
@@ -61,6 +66,7 @@ func (q *queue) push(g segment) {
 	c.segments = append(c.segments, g)
 }
 
+// pop removes the first segment. The queue must not be empty.
 func (q *queue) pop() {
 	c := q.first
 	c.segments[c.head] = segment{}
@@ -94,7 +100,7 @@ func (q *queue) remove(c *chunk) {
 	}
 }
 
-// take empties the queue and returns another one with all that was in it.
+// take empties the queue, and returns another one with all its segments.
 func (q *queue) take() queue {
 	all := *q
 	all.sweeping, all.looking = nil, nil
@@ -111,8 +117,8 @@ func (q *queue) each(f func(*segment)) {
 	}
 }
 
-// sweep takes out of the next chunk the segments that satisfy over. It returns how many it looked at, and whether that was
-// the last chunk.
+// sweep removes from the next chunk the segments that satisfy over. It returns how many segments it looked at, and whether
+// that was the last chunk.
 func (q *queue) sweep(over func(*segment) bool) (looked int, done bool) {
 	c := q.sweeping
 	if c == nil {

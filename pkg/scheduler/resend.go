@@ -2,6 +2,7 @@ package scheduler
 
 import "slices"
 
+// step notes which parts did not reach the worker. They are sent again as pending work; new parts wait until that is done.
 func (e WorkerResumed) step(s *Scheduler) {
 	w := s.workers[e.Worker]
 	if w == nil {
@@ -14,7 +15,7 @@ func (e WorkerResumed) step(s *Scheduler) {
 	}
 }
 
-// resume sends the next part of a worker again that did not reach it.
+// resendNext sends the next part again that did not reach a worker. After the last one the worker gets new parts again.
 func (s *Scheduler) resendNext(w *worker) {
 	s.spend(costPart)
 	sent := &w.sent
@@ -33,7 +34,7 @@ func (s *Scheduler) resendNext(w *worker) {
 	}
 }
 
-// resumed goes on with new parts once all are sent again.
+// afterResending goes on with new parts for a worker once all parts are sent again that did not reach it.
 func (s *Scheduler) afterResending(w *worker) {
 	for _, wf := range w.workerFlows {
 		s.spend(costSlot)
@@ -46,8 +47,8 @@ func (s *Scheduler) afterResending(w *worker) {
 	}
 }
 
-// sendAgain sends a part that did not reach its worker, without the rows that shall run elsewhere: a key's later rows must
-// not run there before the earlier ones, which are elsewhere already.
+// resend sends a part again that did not reach its worker. It leaves out rows that have to run elsewhere by now. A later
+// row of a key must not run at this worker before an earlier one that is elsewhere already.
 func (s *Scheduler) resend(p *Part) {
 	wf, w := p.workerFlow, p.workerFlow.worker
 	s.spend(p.Len())

@@ -2,22 +2,32 @@ package scheduler
 
 import "slices"
 
-// FlowRetired says that every worker is told to forget the flow: with its definitions goes its credit. It does nothing while
-// Idle is false. Gone: the flow was deleted, and its ledger goes too.
+// FlowRetired says that every worker is told to forget the flow, together with the credit that it granted. The event is
+// ignored while Idle is false. The states of a flow:
+//
+//	          an event names it              FlowRetired
+//	unknown ────────────────────▶ in use ──────────────────▶ retired: only the ledger is left
+//	   ▲                          │    ▲                        │   │
+//	   │                          │    └── an event names it ───┘   │
+//	   └── FlowRetired with Gone ─┴─────────────────────────────────┘
 type FlowRetired struct {
 	Flow string
+	// Gone says that the flow was deleted, so its ledger is dropped, too.
 	Gone bool
 }
 
-// CreditEnded says that a worker, which knew nothing of the flow, took a definition of it: what credit it gave before is void.
+// CreditEnded says that a worker which knew nothing of the flow took a definition of it. Credit that it granted before is
+// void.
 type CreditEnded struct{ Worker, Flow string }
 
-// Idle reports whether no row of the flow is with anybody.
+// Idle reports whether a flow has no work, no row without an outcome, and no row at a worker. It is true for an unknown
+// flow.
 func (s *Scheduler) Idle(name string) bool {
 	f := s.byName[name]
 	return f == nil || f.ledger.InFlight() == 0 && !f.awake && !slices.ContainsFunc(f.workerFlows, func(wf *workerFlow) bool { return wf != nil && wf.unanswered > 0 })
 }
 
+// step drops the state of the flow, except its ledger and, so that old parts are told from new ones, its epoch.
 func (e FlowRetired) step(s *Scheduler) {
 	f := s.byName[e.Flow]
 	if f == nil || !s.Idle(e.Flow) {

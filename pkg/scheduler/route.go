@@ -6,47 +6,15 @@ import (
 	"github.com/kisgrid/kisgrid/internal/keyslot"
 )
 
-// scratch is what split reuses from batch to batch.
+// splitBuffers is memory that Scheduler.split uses again for each batch.
 type splitBuffers struct {
-	counts []int      // by seat, how many of the rows are its; zero in between
-	rows   [][]uint32 // by seat, the rows; nil in between
-	seats  []uint16   // those with rows
+	counts []int      // by seat, how many rows of the segment the worker gets; all 0 between two calls
+	rows   [][]uint32 // by seat, the rows that the worker gets; all nil between two calls
+	seats  []uint16   // the seats that get rows
 }
 
-func (e Submitted) step(s *Scheduler) {
-	b := e.Batch
-	f := s.flow(b.Flow)
-	s.arrivals++
-	b.flow, b.arrival, b.remaining, b.heapIndex, b.submittedAt = f, s.arrivals, b.Rows()-len(b.Ended), -1, s.now
-	f.ledger.In += uint64(b.Rows())
-	for i := range b.Ended {
-		f.ledger.Outcomes[b.Ended[i].Outcome]++
-	}
-	if b.remaining == 0 {
-		b.over = true
-		s.act(Finish{Batch: b})
-		return
-	}
-	if !b.Deadline.IsZero() {
-		s.deadlines.add(b)
-	}
-	g := segment{batch: b}
-	if len(b.Ended) > 0 {
-		g.rows = b.openRows()
-	}
-	switch {
-	case len(b.Keys) == 0:
-		s.queueWhole(f, g, false)
-	case f.settled():
-		s.route(f, g)
-	default:
-		f.submitted.push(g)
-		s.wake(f)
-	}
-}
-
-// route divides a segment, whose rows have keys, over the queues of the workerFlows that own its rows' slots, and sends what may be
-// sent.
+// route divides a segment, whose rows have keys, over the queues of the worker flows that own the rows' slots. It sends
+// what credit allows. Rows of held slots wait instead, and so do all rows while no worker is ready.
 func (s *Scheduler) route(f *flow, g segment) {
 	s.spend(costSegment + 2*g.len())
 	if g.batch.over {
@@ -71,7 +39,8 @@ func (s *Scheduler) route(f *flow, g segment) {
 	}
 }
 
-// split counts the rows of each workerFlow, carves their index out of one allocation, and fills it.
+// split divides a segment by the owners of its rows' slots. It counts the rows of each owner first, so that one allocation
+// holds the lists of all.
 func (s *Scheduler) split(f *flow, g segment) {
 	b, owner := g.batch, &f.table.owner
 	if n := len(f.workerFlows); len(s.splitBuffers.counts) < n {

@@ -5,18 +5,19 @@ import (
 	"slices"
 )
 
-// A part may overdraw what credit is left up to this much, so that the end of a window is not sent in crumbs.
+// A part may use up to this much more than the credit that is left. Otherwise the last rows of credit would go in many small parts.
 const (
 	overdrawRows  = 1024
 	overdrawBytes = 64 << 10
 )
 
-// pump sends what the workerFlow's queue and credit allow.
+// sendQueued sends queued rows of a worker flow as far as its credit goes. Rows that were set aside for their key's share
+// (skew.go) go before the queue.
 func (s *Scheduler) sendQueued(wf *workerFlow) {
 	if wf.queue.empty() && !wf.hasAside() {
 		return
 	}
-	if wf.flow.handOver != nil { // which slots are the workerFlow's is not settled
+	if wf.flow.handOver != nil { // its slots are not settled yet
 		s.sendQueuedSoon(wf)
 		return
 	}
@@ -57,8 +58,9 @@ func (s *Scheduler) sendQueued(wf *workerFlow) {
 	}
 }
 
-// fit divides a segment into what the credit, and the worker, allow to be sent now, which is at least one row and no more than
-// most, and the rest. A row that alone is more than the worker takes is alone in its part.
+// fit divides a segment into the rows that can be sent now and the rest. The first part has at least one row, and at most
+// so many as most, the credit and the worker's limits allow. A row that alone is over the worker's limits has a part for
+// itself. Both results are nil where the whole segment goes and it is the whole batch.
 func (wf *workerFlow) fit(g *segment, most int64) (rows, rest []uint32) {
 	b := g.batch
 	w := wf.worker
@@ -82,7 +84,8 @@ func (wf *workerFlow) fit(g *segment, most int64) (rows, rest []uint32) {
 	return g.rows, nil
 }
 
-// send numbers a part and hands it to its worker.
+// send gives a segment a part number, counts its rows as unanswered, takes the part from the credit, and sends it to the
+// worker.
 func (s *Scheduler) send(wf *workerFlow, g segment) {
 	w, f := wf.worker, wf.flow
 	p := &Part{
@@ -112,8 +115,8 @@ func (s *Scheduler) send(wf *workerFlow, g segment) {
 	s.act(Send{Worker: w.id, Part: p})
 }
 
-// readmit sends rows that were set aside, as far as their buckets' shares go: a bucket's from when it has half of its share
-// left. False: the Step's budget does not suffice, and some may be left that can go.
+// readmit sends rows that were set aside, as far as the shares of their buckets go. A bucket gets its turn when half of its
+// share is free. It returns false where the Step's budget was used up before all buckets were looked at.
 func (s *Scheduler) readmit(wf *workerFlow) bool {
 	h := wf.shares
 	enough := true

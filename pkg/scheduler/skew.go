@@ -2,31 +2,38 @@ package scheduler
 
 import "slices"
 
-// A hot key must not hold the credit of a whole workerFlow: rows of other keys, of other streams too, would wait behind it for
-// nothing. So no key has more than a quarter of the workerFlow's window unanswered. What is beyond that is set aside, with all that
-// comes after it, while other keys go on; the client's own window bounds how much that can be. Keys are counted together
-// where their slots share a bucket, of which there are few: counting costs little then, and a cold key is seldom unlucky.
+// A key with very many rows must not use up all credit of a worker: rows of other keys, and of other streams, would wait behind it
+// although the worker could run them in other lanes. So a key may have at most a quarter of the worker flow's unanswered rows and
+// credit. Further rows of the key are set aside, in order, while other keys go on. The window of a client, which bounds its
+// unanswered rows, bounds how many rows can be set aside.
+//
+// Keys are counted together where their slots are in one bucket. There are few buckets, so counting costs little, and enough that
+// a rare key is seldom in the bucket of a frequent one.
 
+// buckets is how many groups of slots there are whose rows are counted together.
 const buckets = 256
 
-// fewRows may always be unanswered: so little holds nobody up.
+// fewRows is the least share of a bucket, in rows: so few rows keep nobody waiting.
 const fewRows = 8
 
+// bucket returns the bucket of a slot.
 func bucket(slot uint16) uint8 { return uint8(slot ^ slot>>8) }
 
-// shares is what each bucket's keys have of a workerFlow's window.
+// shares counts, for one worker flow, how much of the credit each bucket of keys uses, and has the rows that have to wait
+// for their bucket's share.
 type shares struct {
-	rows [buckets]int32 // unanswered
-	// aside are the rows of each bucket that wait for their share, in order, and crowded the buckets that have some, in the
-	// order in which they were crowded out.
+	rows [buckets]int32 // unanswered rows, by bucket
+	// aside has the rows of each bucket that wait for the bucket's share, in order. crowded lists the buckets that have
+	// such rows, in the order in which they got the first one.
 	aside   [buckets]*queue
 	crowded []uint8
 }
 
-// limit is how many rows of the workerFlow one key may have unanswered.
+// keyLimit is how many unanswered rows one bucket may have: a quarter of the worker flow's unanswered rows and remaining
+// credit.
 func (wf *workerFlow) keyLimit() int64 { return max(fewRows, (wf.unanswered+max(0, wf.creditRows))/4) }
 
-// share counts a row of a slot that was sent, or, below zero, that is the worker's no more.
+// addShare counts n rows of a slot: above zero for rows that were sent, below zero for rows that the worker has no more.
 func (wf *workerFlow) addShare(slot uint16, n int32) {
 	if wf.shares == nil {
 		wf.shares = new(shares)
@@ -34,10 +41,11 @@ func (wf *workerFlow) addShare(slot uint16, n int32) {
 	wf.shares.rows[bucket(slot)] += n
 }
 
-// isCrowded reports whether rows are set aside.
+// hasAside reports whether rows are set aside.
 func (wf *workerFlow) hasAside() bool { return wf.shares != nil && len(wf.shares.crowded) > 0 }
 
-// admit leaves of a segment what may be sent now, as far as shares go, and sets the rest aside. False: nothing is left.
+// admit leaves in a segment the rows that may be sent now as far as shares go, and sets the others aside. It returns false
+// when no row is left.
 func (s *Scheduler) admit(wf *workerFlow, g *segment) bool {
 	limit := wf.keyLimit()
 	if !wf.hasAside() && wf.unanswered+int64(g.len()) <= limit {
@@ -75,7 +83,7 @@ func (s *Scheduler) admit(wf *workerFlow, g *segment) bool {
 	return len(stay) > 0
 }
 
-// setAside makes a row of a segment wait.
+// setAside puts a row of a segment behind the waiting rows of its bucket.
 func (h *shares) setAside(g *segment, row uint32) {
 	b := bucket(g.batch.slot(row))
 	q := h.aside[b]
@@ -93,7 +101,7 @@ func (h *shares) setAside(g *segment, row uint32) {
 	q.push(segment{batch: g.batch, rows: []uint32{row}, deaths: g.deaths})
 }
 
-// take empties what is set aside.
+// take empties the queues of rows that were set aside, and returns them.
 func (h *shares) take() []*queue {
 	queues := make([]*queue, 0, len(h.crowded)+1)
 	for _, b := range h.crowded {

@@ -2,28 +2,29 @@ package scheduler
 
 import "time"
 
-// Rows of batches that are over, behind others that wait for credit, would keep their batches in memory although nobody waits
-// for them. So they are taken out of the queues. It costs a look at all that is queued, and is done when it pays.
+// A queued row of a batch that is over would keep the whole batch in memory while other rows before it wait for credit. A sweep takes
+// such rows out of the queues. It looks at all that is queued, so it is made only when it pays.
 
-// sweepAtLeast is how often a few batches are worth it.
+// sweepAtLeast is how often the queues of a flow are swept, where only few batches are over.
 const sweepAtLeast = time.Second
 
-// sweep is how far that is.
+// sweep is the state of sweeping one flow's queues: taking out rows of batches that are over.
 type sweep struct {
-	over       int         // batches since the last one that had rows in queues, perhaps
-	looked     int         // segments of the one under way
-	last       int         // segments of the last one
-	began      time.Time   // the last one
-	queues     []*queue    // still to be looked at; nil: it has not begun
-	workerFlow *workerFlow // whose the first is; nil: nobody's
-	seat       int         // of the next workerFlow
+	over       int         // batches that became over since the last sweep began
+	looked     int         // segments that this sweep looked at
+	last       int         // segments that the last sweep looked at
+	began      time.Time   // when the last sweep began
+	queues     []*queue    // still to be looked at; nil where no sweep is under way
+	workerFlow *workerFlow // whose queues these are; nil for queues of no worker flow
+	seat       int         // of the next worker flow to look at
 }
 
+// isDue reports whether a sweep pays: enough batches are over, or a few are and the last sweep was a while ago.
 func (w *sweep) isDue(now time.Time) bool {
 	return w.over > 0 && (w.over >= w.last/16 || now.Sub(w.began) >= sweepAtLeast)
 }
 
-// sweepSome goes on with it.
+// continueSweep goes on with the sweep of a flow, as far as the budget goes. It begins one where none is under way.
 func (s *Scheduler) continueSweep(f *flow) {
 	w := &f.sweep
 	if w.queues == nil {
@@ -72,7 +73,8 @@ func (s *Scheduler) continueSweep(f *flow) {
 	w.queues, w.last = nil, w.looked
 }
 
-// sweepHeld drops rows of batches that are over from those that are held. Many are left where they are: they go soon anyway.
+// sweepHeld drops held rows of batches that are over. Where there are many held rows it does nothing: they are routed soon
+// anyway.
 func (s *Scheduler) sweepHeld(f *flow) {
 	if f.held.rows > countFrom {
 		return

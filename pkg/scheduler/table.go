@@ -8,41 +8,42 @@ import (
 	"github.com/kisgrid/kisgrid/internal/keyslot"
 )
 
-// A worker has a seat while it is known: the number by which tables and flows name it. Flows whose ready workers are the
-// same share one table of who owns which slot: so what a worker's coming or going costs hardly depends on the number of flows.
-
-// placement decides which worker owns which slot, for all flows.
+// placement decides which worker owns which slot, for all flows. A worker has a seat while it is known: a small number by
+// which tables and flows refer to it. Flows whose ready workers are the same share one table, so the cost of a worker that joins or
+// leaves hardly depends on the number of flows.
 type placement struct {
-	seats  []*worker // nil: free
-	hashes []uint64  // by seat, of the workers' names
-	tables []*table  // those in use
+	seats  []*worker // by seat; nil means free
+	hashes []uint64  // by seat: hash of the worker's name
+	tables []*table  // those that a flow uses
 }
 
 // table says which of its members owns each slot. It does not change once it is made.
 type table struct {
-	members    seats
-	count      int                   // of the members
-	owner      [keyslot.Count]uint16 // their seats
-	users      int                   // that go by it
-	lastChange *tableChange          // the last one from here; nil once a seat of it may be another's
+	members seats                 // seats of the workers that share the slots
+	count   int                   // of the members
+	owner   [keyslot.Count]uint16 // by slot: the seat of its owner
+	users   int                   // flows that use it
+	// lastChange is the last change that was worked out from this table; nil once a seat may have another worker.
+	lastChange *tableChange
 }
 
-// shift is what moves when a worker comes to those of a table, or goes.
+// tableChange is what moves when one worker joins the members of a table, or leaves them.
 type tableChange struct {
-	seat   uint16
-	to     *table
-	slots  slotSet
-	losers []uint16 // seats that slots move away from
+	seat   uint16   // of that worker
+	to     *table   // the table after the change
+	slots  slotSet  // that have another owner there
+	losers []uint16 // seats that lose slots
 }
 
-// seats is a set of seats, without zeros at its end.
+// seats is a set of seats, one bit for each. It has no zeros at its end, so equal sets are equal slices.
 type seats []uint64
 
+// has reports whether a seat is in the set.
 func (s seats) has(seat uint16) bool {
 	return int(seat/64) < len(s) && s[seat/64]&(1<<(seat%64)) != 0
 }
 
-// toggled is the set with the seat put in, or taken out if it was in.
+// toggled returns the set with a seat put in, or taken out if it was in.
 func (s seats) toggled(seat uint16) seats {
 	n := make(seats, max(len(s), int(seat/64)+1))
 	copy(n, s)
@@ -53,7 +54,7 @@ func (s seats) toggled(seat uint16) seats {
 	return n
 }
 
-// list is the seats in order.
+// list returns the seats in order.
 func (s seats) list() []uint16 {
 	var all []uint16
 	for i, word := range s {
@@ -64,7 +65,7 @@ func (s seats) list() []uint16 {
 	return all
 }
 
-// sit gives a worker the first free seat.
+// takeSeat gives a worker the first free seat.
 func (p *placement) takeSeat(w *worker) {
 	seat := slices.Index(p.seats, nil)
 	if seat < 0 {
@@ -75,7 +76,7 @@ func (p *placement) takeSeat(w *worker) {
 	p.seats[seat], p.hashes[seat] = w, w.hash
 }
 
-// stand frees the seat of a worker that is ready for no flow.
+// freeSeat frees the seat of a worker that is ready for no flow.
 func (p *placement) freeSeat(w *worker) {
 	p.seats[w.seat] = nil
 	for _, t := range p.tables {
@@ -83,7 +84,7 @@ func (p *placement) freeSeat(w *worker) {
 	}
 }
 
-// adopt makes a flow go by a table; nil: nobody is ready.
+// setTable makes a flow use a table; nil means that no worker is ready.
 func (p *placement) setTable(f *flow, t *table) {
 	if t != nil {
 		if t.users == 0 {
@@ -99,7 +100,7 @@ func (p *placement) setTable(f *flow, t *table) {
 	f.table = t
 }
 
-// tableOf is the table in use that has these members; nil for none.
+// tableOf returns the table in use that has these members; nil means none.
 func (p *placement) tableOf(members seats) *table {
 	for _, t := range p.tables {
 		if slices.Equal(t.members, members) {
@@ -109,8 +110,9 @@ func (p *placement) tableOf(members seats) *table {
 	return nil
 }
 
-// shift works out what moves when the worker of a seat comes to those of a table, or goes if it is among them and not the
-// only one.
+// changeOf works out what moves when the worker on a seat joins the members of a table, or leaves them if it is one of
+// them. It must not be the only one. A flow's change is often the same as that of the flow before, so each table keeps its
+// last one.
 func (p *placement) changeOf(from *table, seat uint16) *tableChange {
 	if last := from.lastChange; last != nil && last.seat == seat && last.to.users > 0 {
 		return last
@@ -137,7 +139,8 @@ func (p *placement) changeOf(from *table, seat uint16) *tableChange {
 	return h
 }
 
-// derive makes the table of members, which are those of another one with one more, or less.
+// derive makes the table of members. The table from has the same members without the worker on seat, where comes is true,
+// or with it.
 func (p *placement) derive(from *table, members seats, seat uint16, comes bool) *table {
 	t := &table{members: members, owner: from.owner}
 	if comes {
@@ -167,7 +170,7 @@ func (p *placement) derive(from *table, members seats, seat uint16, comes bool) 
 	return t
 }
 
-// alone is the table of one worker.
+// tableOfOne returns the table of which a single worker owns all slots.
 func (p *placement) tableOfOne(seat uint16) *table {
 	members := seats(nil).toggled(seat)
 	t := p.tableOf(members)
@@ -180,20 +183,23 @@ func (p *placement) tableOfOne(seat uint16) *table {
 	return t
 }
 
-// score is the rendezvous weight of a worker for a slot (Thaler and Ravishankar, 1998): the highest owns the slot. The name's
-// hash counts, not the id's, so a worker that comes back under its name gets its slots back.
+// score returns the weight of a worker for a slot. The ready worker with the greatest weight owns the slot (rendezvous
+// hashing, Thaler and Ravishankar, 1998), so a worker that joins or leaves moves no slots but its own. The hash is of the
+// worker's name, not of its id: a worker that comes back under its name gets its slots back.
 func score(hash uint64, slot uint16) uint64 {
 	hi, lo := bits.Mul64(hash^(uint64(slot)+1)*0x9e3779b97f4a7c15, 0xd6e8feb86659fd93)
 	return hi ^ lo
 }
 
-// beats reports whether the worker of seat a owns slot rather than that of seat b.
+// beats reports whether the worker on seat a weighs more for a slot than the one on seat b. Equal weights are decided by
+// the ids.
 func (p *placement) beats(a, b, slot uint16) bool {
 	x, y := score(p.hashes[a], slot), score(p.hashes[b], slot)
 	return x > y || x == y && p.seats[a].id > p.seats[b].id
 }
 
-// hashName is FNV-1a with a finisher: names that differ in one digit must not be alike.
+// hashName returns a hash of a worker's name: FNV-1a, and a last step that mixes it, since names often differ in one digit
+// only.
 func hashName(name string) uint64 {
 	h := uint64(14695981039346656037)
 	for i := range len(name) {
@@ -209,9 +215,10 @@ const notReady = math.MaxInt64
 // slotSet is a set of slots.
 type slotSet [keyslot.Count / 64]uint64
 
+// add puts a slot in.
 func (s *slotSet) add(slot uint16) { s[slot/64] |= 1 << (slot % 64) }
 
-// allSlots is never written to.
+// allSlots has all slots. It is never written to.
 var allSlots = func() (all slotSet) {
 	for i := range all {
 		all[i] = ^uint64(0)

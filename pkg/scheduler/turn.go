@@ -2,19 +2,20 @@ package scheduler
 
 import "time"
 
-// turn is the Step under way.
+// turn is one Step under way.
 type turn struct {
 	now     time.Time
-	budget  int
+	budget  int // what is left of Config.Slice; below zero when overdrawn
 	actions []Action
 }
 
+// act adds an action to those that the Step returns.
 func (t *turn) act(a Action) { t.actions = append(t.actions, a) }
 
-// spend takes from the Step's budget.
+// spend takes units from the Step's budget.
 func (t *turn) spend(units int) { t.budget -= units }
 
-// wake puts a flow among those that have something to do.
+// wake puts a flow among those that have work.
 func (s *Scheduler) wake(f *flow) {
 	if !f.awake {
 		f.awake = true
@@ -22,7 +23,7 @@ func (s *Scheduler) wake(f *flow) {
 	}
 }
 
-// move has the workerFlow's place looked at: it may have become ready, or be no more.
+// updateMembershipSoon calls updateMembership for a worker flow when it is the flow's turn.
 func (s *Scheduler) updateMembershipSoon(wf *workerFlow) {
 	if !wf.membershipDue {
 		wf.membershipDue = true
@@ -31,7 +32,7 @@ func (s *Scheduler) updateMembershipSoon(wf *workerFlow) {
 	}
 }
 
-// pumpSoon has the workerFlow send what it can when it is its turn.
+// sendQueuedSoon calls sendQueued for a worker flow when it is the flow's turn.
 func (s *Scheduler) sendQueuedSoon(wf *workerFlow) {
 	if !wf.sendDue {
 		wf.sendDue = true
@@ -40,7 +41,7 @@ func (s *Scheduler) sendQueuedSoon(wf *workerFlow) {
 	}
 }
 
-// pumpWholeSoon sends whole batches when it is their turn.
+// sendWholeSoon calls sendWhole when it is the flow's turn.
 func (s *Scheduler) sendWholeSoon(f *flow) {
 	if len(f.wholeLines) > 0 {
 		f.wholeDue = true

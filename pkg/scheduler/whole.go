@@ -7,22 +7,24 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// Batches without keys have no order to keep. So each goes to whichever worker can run it and has credit, and one that can't
-// go anywhere now holds up none that could: those of a revision stand in a line of their own, and so do those of about one size that
-// not every worker takes.
+// Batches without keys have no order to keep. Each one goes to any worker that can run it and has credit, and must not wait behind
+// a batch that no worker can take now. So there are several lines: one for each revision, and one for each class of batches that are
+// too large for some workers.
 
-// wholeLine is batches that can all go to the same workers.
+// wholeLine is a queue of batches without keys that the same workers can take: they run on the same revision, and are of
+// about the same size.
 type wholeLine struct {
 	revision  batch.Revision
-	sizeClass sizeClass
-	returned  queue // those that a worker had already
-	submitted queue
+	sizeClass sizeClass // zero where every worker takes the batches
+	returned  queue     // batches that a worker had before; they go first
+	submitted queue     // new batches
 }
 
-// size is about what a batch measures which some worker does not take: the lengths of its rows and bytes as binary numbers.
-// Zero: all take it.
+// sizeClass is about how large a batch is, as the number of binary digits of its rows and of its bytes. The zero sizeClass
+// is for every batch that is small enough for all workers.
 type sizeClass struct{ rows, bytes int }
 
+// sizeClassOf returns the size class of a batch.
 func (s *Scheduler) sizeClassOf(b *Batch) sizeClass {
 	rows, bytes := b.Rows(), int64(b.Ends[b.Rows()-1])
 	if int64(rows) <= s.leastRows && bytes <= s.leastBytes {
@@ -36,7 +38,7 @@ func (w *worker) takes(b *Batch) bool {
 	return int64(b.Rows()) <= w.partRows && int64(b.Ends[len(b.Ends)-1]) <= w.partBytes
 }
 
-// next is the queue that the line's next batch is in; nil: there is none.
+// next returns the queue of the line's next batch; nil means that the line is empty. It drops batches that are over.
 func (line *wholeLine) next() *queue {
 	for _, q := range [...]*queue{&line.returned, &line.submitted} {
 		for !q.empty() && q.front().batch.over {
@@ -49,7 +51,8 @@ func (line *wholeLine) next() *queue {
 	return nil
 }
 
-// whole queues a batch that goes to one worker whole, and sends what can go.
+// queueWhole queues a batch without keys, or what is left of one, and sends what can go. again says that a worker had it
+// before.
 func (s *Scheduler) queueWhole(f *flow, g segment, again bool) {
 	s.noteWaiting(f)
 	revision, size := g.batch.revision(), s.sizeClassOf(g.batch)
@@ -66,7 +69,7 @@ func (s *Scheduler) queueWhole(f *flow, g segment, again bool) {
 	s.sendWhole(f)
 }
 
-// pumpWhole sends whole batches to the least loaded workers that have credit, those first that came first.
+// sendWhole sends batches without keys, the oldest first, to the least loaded workers that have credit.
 func (s *Scheduler) sendWhole(f *flow) {
 	for {
 		if s.budget <= 0 {
@@ -99,7 +102,7 @@ func (s *Scheduler) sendWhole(f *flow) {
 	}
 }
 
-// runner is the workerFlow that a whole batch goes to now; nil for none.
+// workerForWhole returns the worker flow that a batch without keys goes to now; nil means that the batch has to wait.
 func (f *flow) workerForWhole(b *Batch) *workerFlow {
 	if b.revision() != f.revision {
 		if wf, some := f.stillOn(b); some {
@@ -109,8 +112,9 @@ func (f *flow) workerForWhole(b *Batch) *workerFlow {
 	return f.leastLoaded(b)
 }
 
-// remaining is the least loaded workerFlow with credit whose worker is still on the batch's revision, not the active one, and so can
-// certainly run it; nil for none. some: there are such workers, if only without credit.
+// stillOn returns the least loaded worker flow with credit whose worker still runs the batch's revision, which is not the
+// active one any more: such a worker can certainly run the batch. nil means none. some reports whether there are any, with
+// credit or without.
 func (f *flow) stillOn(b *Batch) (best *workerFlow, some bool) {
 	revision := b.revision()
 	for wf := range f.each {
@@ -125,8 +129,9 @@ func (f *flow) stillOn(b *Batch) (best *workerFlow, some bool) {
 	return best, some
 }
 
-// leastLoaded is the ready workerFlow with credit that has the fewest rows to answer; nil for none. Its worker takes a batch of that
-// size, if any ready one does; where none does, whoever is sent the batch has its rows failed.
+// leastLoaded returns the ready worker flow with credit that has the fewest rows to answer; nil means none. Its worker
+// takes a batch of that size, if any ready worker does. Where none does, any worker will do: it reports the batch's rows as
+// too large.
 func (f *flow) leastLoaded(b *Batch) *workerFlow {
 	best := f.leastLoadedWhere(func(*worker) bool { return true })
 	if best == nil || best.worker.takes(b) {
@@ -144,7 +149,8 @@ func (f *flow) leastLoaded(b *Batch) *workerFlow {
 	return better
 }
 
-// least is the ready workerFlow with credit that has the fewest rows to answer, of those whose worker may do; nil for none.
+// leastLoadedWhere returns the ready worker flow with credit that has the fewest rows to answer, among those whose worker
+// satisfies may; nil means none.
 func (f *flow) leastLoadedWhere(may func(*worker) bool) *workerFlow {
 	var best *workerFlow
 	least := int64(notReady)

@@ -2,45 +2,47 @@ package scheduler
 
 import "github.com/kisgrid/kisgrid/pkg/batch"
 
-// However much an event concerns, its Step must not hold up those behind it. So an event only notes what is to be done for a
-// flow, and work does it, as far as the Step's budget goes; the rest follows in further Steps, with other events in between.
-// Two rules keep each key's rows in order meanwhile:
-//   - A flow's rows that are not at a worker, in a workerFlow's queue, or held stand in its inbox, in order. While there are any,
-//     or its slots are about to move, rows that come are put behind them.
-//   - Rows that leave a worker or a queue are older than all that stand in the inbox, so they are put in front.
+// An event must not hold up those behind it, however many rows it concerns. So an event only notes the work that follows for a flow,
+// and doPending does as much of it as the Step's budget allows. The rest is done in further Steps, between other events.
+//
+// Two rules keep the rows of each key in order meanwhile:
+//   - Each row of a flow that has no outcome is at a worker, in a queue, held, or in the flow's inbox. While there are rows in the
+//     inbox, or slots are about to move, rows that are submitted go behind them.
+//   - Rows that leave a worker or a queue are older than all rows in the inbox, so they go in front.
 
-// slice is how much one Step does, in units of about 10 ns.
+// slice is the default of Config.Slice.
 const slice = 100_000
 
-// What things cost, in these units, beside one for each row.
+// The costs of some work in the units of Config.Slice. One row costs about one unit.
 const (
-	costSegment = 20
-	costPart    = 60
-	costSlot    = 10
-	costTable   = 30_000
+	costSegment = 20     // handling a segment, beside its rows
+	costPart    = 60     // handling a part, beside its rows
+	costSlot    = 10     // looking at a slot, or at a worker flow
+	costTable   = 30_000 // making a table of owners
 )
 
-// Behind reports whether work of earlier events is left. Then Step is to be called soon, with Continue if nothing else
-// happened: deadlines and order hold in any case, but rows wait for it.
+// Behind reports whether work of earlier events is left. Then the owner should call Step soon, with Continue if no other
+// event came. Deadlines and the order of rows hold in any case, but rows wait until the work is done.
 func (s *Scheduler) Behind() bool {
 	return len(s.awake) > 0 || len(s.resending) > 0 || s.deadlinePassed() || len(s.searches) > 0
 }
 
-// late reports whether a batch is to be failed whose deadline passed before the last Tick.
+// deadlinePassed reports whether a batch has to fail because its deadline passed before the last Tick.
 func (s *Scheduler) deadlinePassed() bool {
 	return len(s.deadlines) > 0 && !s.deadlines[0].Deadline.After(s.ticked)
 }
 
-// work goes on with what is to be done.
+// doPending does work that is pending, until the budget of the Step is used up. There are four kinds of it: batches whose
+// deadline passed, parts to be sent again, a search, and the flows that have work. Each kind gets some of the budget in
+// every round, so that none of them keeps the others waiting.
 func (s *Scheduler) doPending() {
 	for s.budget > 0 && s.Behind() {
-		// None of the four may keep the others waiting.
-		for leave := s.budget / 2; s.budget > leave && s.deadlinePassed(); {
+		for half := s.budget / 2; s.budget > half && s.deadlinePassed(); {
 			b := s.deadlines[0]
 			s.spend(costPart + b.Rows())
 			s.fail(b, b.openRows(), batch.Failed, batch.CodeDeadline)
 		}
-		for leave := s.budget / 2; s.budget > leave && len(s.resending) > 0; {
+		for half := s.budget / 2; s.budget > half && len(s.resending) > 0; {
 			s.resendNext(s.resending[0])
 		}
 		if len(s.searches) > 0 {
@@ -58,9 +60,10 @@ func (s *Scheduler) doPending() {
 	}
 }
 
-// progress goes on with what is to be done for a flow; true when that is all.
+// doPendingOf does pending work of one flow, and reports whether all of it is done. The cases stand in the order of their
+// priority: a hand-over comes first, since nobody knows who owns a slot before it is done. Each case makes some progress as
+// long as the budget is above zero.
 func (s *Scheduler) doPendingOf(f *flow) bool {
-	// Whatever it is, it gets on by a step while there is a budget.
 	for ; s.budget > 0; s.spend(1) {
 		switch {
 		case f.handOver != nil:
@@ -100,12 +103,7 @@ func (s *Scheduler) doPendingOf(f *flow) bool {
 	return false
 }
 
-// settled reports whether rows with keys may be routed at once: none stand before them, and no slot is about to move.
-func (f *flow) settled() bool {
-	return f.handOver == nil && len(f.membershipDue) == 0 && len(f.held.handedOver) == 0 && f.inboxEmpty()
-}
-
-// Continue lets a Step go on with what earlier ones left.
+// Continue is an event without content. Its Step goes on with work that earlier ones left.
 type Continue struct{}
 
 func (Continue) step(*Scheduler) {}

@@ -2,54 +2,58 @@ package scheduler
 
 import "github.com/kisgrid/kisgrid/pkg/batch"
 
-// workerFlow is one worker's side of one flow.
+// workerFlow is one flow on one worker: the parts that the worker was sent of the flow, its queue, and its credit.
 type workerFlow struct {
-	flow   *flow
-	worker *worker
-	ready  bool // its worker is in flow.table
-	// acknowledged is the last active revision that the worker said it is ready for.
-	acknowledged            batch.Revision
-	creditRows, creditBytes int64 // credit left; below zero when overdrawn
-	first, last             *Part // those with rows that the worker has not answered, in order
-	queue                   queue
-	mayMixRevisions         bool     // something in queue may be of another revision than the active one
-	shares                  *shares  // nil before the first row with a key
-	unanswered              int64    // rows sent
-	handingOver             int      // slots that are held until it has no rows of them
-	keeping                 int      // those of them that stay
-	guardedSlots            []uint16 // held slots that are not let go before all of requeues is through
-	requeuing               int      // how many sources are on their way back into queue
-	returning               bool     // it hands back rows of its own accord: it gets none before all are back
-	newestAnswered          uint64   // the number of the newest part of which a row has ended
-	nextExpiring            *Part    // the next one to look at for slots that were held for too long
-	nextSearched            *Part    // the next one that a search looks at; nil: none is left
-	membershipDue, sendDue  bool     // it is in flow.moves, flow.pumps
+	flow                    *flow
+	worker                  *worker
+	ready                   bool           // the worker owns slots: it is in flow.table
+	acknowledged            batch.Revision // acknowledged is the revision that the worker last said it can run.
+	creditRows, creditBytes int64          // remaining credit; below zero when overdrawn
+	// first and last are the ends of a linked list of the parts that have open rows, in the order of their numbers.
+	first, last     *Part
+	queue           queue   // rows that wait for credit
+	mayMixRevisions bool    // the queue may have rows of another revision than the active one
+	shares          *shares // nil before the first row with a key
+	unanswered      int64   // rows at the worker
+	handingOver     int     // held slots of which this is the old owner
+	keeping         int     // those of them with keepsRows
+	// guardedSlots are held slots that must not be let go before all rows of the queue have been routed anew. For each of
+	// them heldSlot.open is one too high.
+	guardedSlots []uint16
+	requeuing    int // sources of requeuedRows that are on their way back into queue
+	// returning says that the worker gives back rows without having been asked. It gets no new ones before all are back.
+	returning              bool
+	newestAnswered         uint64 // number of the newest part of which a row has ended
+	nextExpiring           *Part  // the next part that takeBackExpired looks at; nil means none
+	nextSearched           *Part  // the next part that a search looks at; nil means none
+	membershipDue, sendDue bool   // it is in the flow's list of that name
 }
 
-// mayServe reports whether the workerFlow's worker may own slots of its flow.
+// mayServe reports whether the worker may own slots: it can run the active revision, and is not about to end.
 func (wf *workerFlow) mayServe() bool {
 	return !wf.flow.revision.IsZero() && wf.acknowledged == wf.flow.revision && !wf.isLeaving()
 }
 
-// isLeaving reports whether the workerFlow's worker keeps nothing that it has not begun.
+// isLeaving reports whether the worker gives back, or gave back, all rows that it has not begun.
 func (wf *workerFlow) isLeaving() bool { return wf.worker.draining || wf.worker.gone || wf.returning }
 
+// hasCredit reports whether the worker is connected and some credit is left.
 func (wf *workerFlow) hasCredit() bool {
 	return wf.worker.connected && !wf.worker.resending && wf.creditRows > 0 && wf.creditBytes > 0
 }
 
-// mayRun reports whether the worker may be sent rows of this workerFlow now. One that hands slots over may have kept some.
+// maySend reports whether rows may be sent now. A worker that hands over slots may have kept rows of some in its queue.
 func (wf *workerFlow) maySend() bool {
 	return wf.hasCredit() && (wf.mayServe() || wf.handingOver > 0 && !wf.isLeaving())
 }
 
-// push queues rows for the workerFlow's worker.
+// push queues rows.
 func (wf *workerFlow) push(g segment) {
 	wf.mayMixRevisions = wf.mayMixRevisions || g.batch.revision() != wf.flow.revision
 	wf.queue.push(g)
 }
 
-// append puts a new part behind the workerFlow's others.
+// append puts a new part behind the others.
 func (wf *workerFlow) append(p *Part) {
 	if p.prev = wf.last; p.prev != nil {
 		p.prev.next = p
@@ -59,7 +63,7 @@ func (wf *workerFlow) append(p *Part) {
 	wf.last = p
 }
 
-// load counts rows that were sent, or, below zero, that are the worker's no more.
+// addUnanswered counts rows that were sent, or, below zero, rows that the worker has no more.
 func (wf *workerFlow) addUnanswered(rows int) {
 	wf.unanswered += int64(rows)
 	wf.flow.unanswered += int64(rows)
@@ -68,7 +72,7 @@ func (wf *workerFlow) addUnanswered(rows int) {
 	}
 }
 
-// pay takes a part from the workerFlow's credit.
+// takeCredit takes a part from the credit.
 func (wf *workerFlow) takeCredit(p *Part) {
 	wf.creditRows -= int64(p.Len())
 	if p.Rows == nil {
@@ -80,6 +84,7 @@ func (wf *workerFlow) takeCredit(p *Part) {
 	}
 }
 
+// workerFlow returns a flow on a worker, and makes it where there is none yet.
 func (s *Scheduler) workerFlow(f *flow, w *worker) *workerFlow {
 	for len(f.workerFlows) <= int(w.seat) {
 		f.workerFlows, f.loads = append(f.workerFlows, nil), append(f.loads, notReady)
@@ -93,10 +98,10 @@ func (s *Scheduler) workerFlow(f *flow, w *worker) *workerFlow {
 	return wf
 }
 
-// owns reports whether new rows of a slot go to the workerFlow.
+// owns reports whether new rows of a slot go to the worker flow.
 func (f *flow) owns(wf *workerFlow, slot uint16) bool {
 	return wf.ready && f.table.owner[slot] == wf.worker.seat
 }
 
-// owner is the workerFlow that a slot's new rows go to. Somebody is ready.
+// owner returns the worker flow that new rows of a slot go to. A worker must be ready.
 func (f *flow) owner(slot uint16) *workerFlow { return f.workerFlows[f.table.owner[slot]] }
