@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/kisgrid/kisgrid/examples/students"
 	"github.com/kisgrid/kisgrid/pkg/client"
@@ -31,7 +32,54 @@ func ExampleCluster() {
 	// [{101 75}] <nil>
 }
 
-// exampleTB stands for the *testing.T that an example does not have.
+// Apply changes definitions while the cluster runs, and returns when the change is active. A change that can't be made is an error.
+func ExampleGrid_Apply() {
+	t := new(exampleTB)
+	defer t.end()
+
+	g := flowtest.Cluster(t, 1, flowtest.Register(students.Register), flowtest.ConfFS(students.Conf))
+	const check = "kistype: flow\nflow_name: Check\nstatus: 1\nflows: [{fname: VerifyStu}]\n"
+	fmt.Println(g.Apply(check))
+	r, err := g.Client().Submit(t.Context(), "Check", client.Rows(students.Scores12{ID: 101}, students.Scores12{ID: 5000}))
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	for _, o := range r.NotDone {
+		fmt.Println("row", o.Row, "is", o.Outcome, "with", o.Code)
+	}
+	err = g.Apply(strings.Replace(check, "VerifyStu", "Nowhere", 1))
+	fmt.Println("a function without a document is refused:", err != nil)
+	// Output:
+	// <nil>
+	// row 1 is filtered with DROPPED
+	// a function without a document is refused: true
+}
+
+// A worker that is cut off from Redis keeps the rows that it has to save, and saves them when the cut ends.
+func ExampleNode_Cut() {
+	t := new(exampleTB)
+	defer t.end()
+
+	g := flowtest.Cluster(t, 1, flowtest.Register(students.Register), flowtest.ConfFS(students.Conf))
+	s, err := g.Client().Stream(t.Context(), "CalStuAvgScore12")
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	heal := g.Worker(0).Cut(flowtest.Redis)
+	p, err := s.Send(t.Context(), client.Rows(students.Scores12{ID: 101, Score1: 100, Score2: 90}))
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	heal()
+	r, err := p.Wait(t.Context())
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	fmt.Println("rows that are not done:", len(r.NotDone))
+	// Output: rows that are not done: 0
+}
+
+// exampleTB takes the place of the *testing.T that an example does not have.
 type exampleTB struct{ cleanups []func() }
 
 func (*exampleTB) Helper()                           {}

@@ -7,29 +7,37 @@ import (
 	"time"
 )
 
-// probeTimeout is how long a connection lives over which nothing gets through: the kernels' probes end it, as package
-// transport has set them.
+// probeTimeout is how long a connection lives while nothing gets through. In a real network the kernel's keepalive probes end it; package
+// internal/transport sets them to this time.
 const probeTimeout = 5 * time.Second
 
-// link is what lies between two parties: all their connections, whoever dialled.
+// link is the way between two parties: all their connections, whichever of the two dialled. Cuts, pauses and delays of a link add up,
+// and hold for all of its connections.
+//
+// Each connection is a relay of five goroutines:
+//
+//	a ──▶ read ──▶ chunks ──▶ write ──▶ b      (and the same from b to a)
+//	                            │
+//	                            └ waits while the link is cut or paused, and for the delay
+//	probe ends the connection when the link has been cut for 5 s
 type link struct {
 	mu      sync.Mutex
-	cuts    int           // that hold it; guarded by mu
-	pauses  int           // guarded by mu
-	delay   time.Duration // in each direction; guarded by mu
-	changed chan struct{} // closed and replaced when one of those changes; guarded by mu
-	conns   map[*relayed]bool
+	cuts    int             // how many Cuts are in force; guarded by mu
+	pauses  int             // how many Pauses are in force; guarded by mu
+	delay   time.Duration   // the sum of the delays in force, for each direction; guarded by mu
+	changed chan struct{}   // closed and replaced when one of the three above changes; guarded by mu
+	conns   map[*relay]bool // all open connections; guarded by mu
 }
 
-// relayed is one connection that goes over a link.
-type relayed struct {
+// relay is one connection over a link: its two ends, and how it is ended.
+type relay struct {
 	a, b   net.Conn
-	broken chan struct{} // closed when it is to end
+	broken chan struct{} // closed by end
 	once   sync.Once
 }
 
-// end ends it, abruptly: what is on its way is lost.
-func (r *relayed) end() {
+// end closes both ends at once. Bytes on their way are lost. It is safe to call twice.
+func (r *relay) end() {
 	r.once.Do(func() {
 		close(r.broken)
 		for _, c := range []net.Conn{r.a, r.b} {
@@ -41,18 +49,19 @@ func (r *relayed) end() {
 	})
 }
 
+// newLink makes a link that nothing disturbs.
 func newLink() *link {
-	return &link{changed: make(chan struct{}), conns: map[*relayed]bool{}}
+	return &link{changed: make(chan struct{}), conns: map[*relay]bool{}}
 }
 
-// state is how the link is now, and a channel that is closed when that changes.
+// state is how the link is disturbed now, and a channel that is closed when that changes.
 func (l *link) state() (cut, paused bool, delay time.Duration, changed <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.cuts > 0, l.pauses > 0, l.delay, l.changed
 }
 
-// change changes the link, and returns what takes that back, which is safe twice.
+// change adds cuts, pauses and a delay to the link. The function back takes them away again, and is safe to call twice.
 func (l *link) change(cuts, pauses int, delay time.Duration) (back func()) {
 	add := func(sign int) {
 		l.mu.Lock()
@@ -67,7 +76,7 @@ func (l *link) change(cuts, pauses int, delay time.Duration) (back func()) {
 	return sync.OnceFunc(func() { add(-1) })
 }
 
-// awaitDial waits until a connection can be made.
+// awaitDial waits until the link is not cut.
 func (l *link) awaitDial(ctx context.Context) error {
 	for {
 		cut, _, _, changed := l.state()
@@ -82,10 +91,10 @@ func (l *link) awaitDial(ctx context.Context) error {
 	}
 }
 
-// breakAll ends all connections.
+// breakAll ends all connections of the link.
 func (l *link) breakAll() {
 	l.mu.Lock()
-	all := make([]*relayed, 0, len(l.conns))
+	all := make([]*relay, 0, len(l.conns))
 	for r := range l.conns {
 		all = append(all, r)
 	}
@@ -95,9 +104,9 @@ func (l *link) breakAll() {
 	}
 }
 
-// carry carries a connection until one of its ends closes, it breaks, or stop is closed.
+// carry relays bytes between the two ends of a connection until one end closes, the connection is broken, or stop is closed.
 func (l *link) carry(stop <-chan struct{}, a, b net.Conn) {
-	r := &relayed{a: a, b: b, broken: make(chan struct{})}
+	r := &relay{a: a, b: b, broken: make(chan struct{})}
 	l.mu.Lock()
 	l.conns[r] = true
 	l.mu.Unlock()
@@ -119,14 +128,14 @@ func (l *link) carry(stop <-chan struct{}, a, b net.Conn) {
 	l.mu.Unlock()
 }
 
-// chunk is bytes on their way.
+// chunk is some bytes on their way over a relay, and when they were read.
 type chunk struct {
 	bytes []byte
 	sent  time.Time
 }
 
-// read takes what one side sends, as much as the way holds.
-func (l *link) read(r *relayed, from net.Conn, chunks chan<- chunk) {
+// read reads from one end and passes the bytes to write. It waits while 256 chunks are on their way.
+func (l *link) read(r *relay, from net.Conn, chunks chan<- chunk) {
 	defer close(chunks)
 	buffer := make([]byte, 64<<10)
 	for {
@@ -144,8 +153,8 @@ func (l *link) read(r *relayed, from net.Conn, chunks chan<- chunk) {
 	}
 }
 
-// write hands on what was sent, when it may. It ends the connection after the last byte.
-func (l *link) write(r *relayed, to net.Conn, chunks <-chan chunk) {
+// write writes the chunks to the other end, each when the link lets it pass. It ends the connection after the last chunk.
+func (l *link) write(r *relay, to net.Conn, chunks <-chan chunk) {
 	defer r.end()
 	for c := range chunks {
 		if !l.pass(r, c.sent) {
@@ -158,8 +167,8 @@ func (l *link) write(r *relayed, to net.Conn, chunks <-chan chunk) {
 	l.pass(r, time.Time{})
 }
 
-// pass waits until what was sent at a time may arrive; false: the connection broke first.
-func (l *link) pass(r *relayed, sent time.Time) bool {
+// pass waits until a chunk that was read at the time sent may be written. It returns false where the connection was broken first.
+func (l *link) pass(r *relay, sent time.Time) bool {
 	for {
 		cut, paused, delay, changed := l.state()
 		var due <-chan time.Time
@@ -180,8 +189,8 @@ func (l *link) pass(r *relayed, sent time.Time) bool {
 	}
 }
 
-// probe ends a connection that has been cut for so long that kernels would.
-func (l *link) probe(r *relayed) {
+// probe ends the connection when the link has been cut for probeTimeout without a break.
+func (l *link) probe(r *relay) {
 	var give <-chan time.Time
 	for {
 		cut, _, _, changed := l.state()

@@ -12,37 +12,41 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 )
 
-// network carries every connection of a Grid, through relays that can hold it, delay it or break it. It is safe for
-// concurrent use.
+// network makes every connection between two parties of a Grid, and carries it through a relay that can hold, delay or break it. It
+// implements devcluster.Network. Several goroutines may use it.
+//
+// A party is a string. It is the name of a service ("etcd") or of a node ("worker-1"); a later node of the same name is another party.
 type network struct {
-	stopped chan struct{} // closed by close
-	pairing sync.Mutex    // who holds it uses pairs
-	pairs   net.Listener
-	running sync.WaitGroup
+	stopped chan struct{}  // closed by close
+	pairing sync.Mutex     // held while pair uses pairs
+	pairs   net.Listener   // accepts the connections that pair makes
+	running sync.WaitGroup // counts relays and the goroutines of entries
 
 	mu       sync.Mutex
 	links    map[ends]*link            // guarded by mu
-	standing []*standing               // what is done to all links of a party, those too that come later; guarded by mu
-	bearers  map[string]string         // the party that has a name now, where that is another one than the name's first; guarded by mu
-	begun    map[string]int            // how many parties had a name; guarded by mu
-	dead     map[string]bool           // parties that were killed, and their ids; guarded by mu
-	entries  map[string][]net.Listener // by the party that dials them; guarded by mu
-	stopping bool                      // guarded by mu
+	standing []*standing               // disturbances of all links of a party, later links included; guarded by mu
+	bearers  map[string]string         // by name: the party that has the name now; empty means the party of that name; guarded by mu
+	begun    map[string]int            // by name: how many parties have had it; guarded by mu
+	dead     map[string]bool           // parties that were killed, and their ids in the cluster; guarded by mu
+	entries  map[string][]net.Listener // by party: the addresses at which that party reaches etcd and Redis; guarded by mu
+	stopping bool                      // close was called; guarded by mu
 
-	// bearer is the party that a worker of the cluster is, "" where that is not known yet. Constant.
+	// bearer is the party that belongs to a worker of the cluster; empty means that it is not known yet. It is set before use and
+	// never changes.
 	bearer func(w cluster.Worker) string
 }
 
-// standing is a disturbance of all links of a party. What it holds is guarded by the network's mu.
+// standing is a disturbance of all links of a party, links that are made later included. Its fields are guarded by the network's mu.
 type standing struct {
 	party  string
-	change func(*link) (back func())
-	backs  []func()
+	change func(*link) (back func()) // disturbs one link
+	backs  []func()                  // each ends the disturbance of one link
 }
 
-// ends are the two parties of a link, in the order of their names.
+// ends are the two parties of a link, the smaller name first.
 type ends struct{ a, b string }
 
+// endsOf are the ends of the link between two parties, in whichever order they are given.
 func endsOf(a, b string) ends {
 	if b < a {
 		a, b = b, a
@@ -50,6 +54,7 @@ func endsOf(a, b string) ends {
 	return ends{a, b}
 }
 
+// newNetwork makes a network without parties.
 func newNetwork() (*network, error) {
 	pairs, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -62,7 +67,7 @@ func newNetwork() (*network, error) {
 	}, nil
 }
 
-// between is the link of two parties.
+// between is the link between two parties. It makes the link where there is none yet, disturbed as both parties are.
 func (n *network) between(a, b string) *link {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -78,7 +83,7 @@ func (n *network) between(a, b string) *link {
 	return n.links[e]
 }
 
-// disturbAll changes all links of a party, those too that come later. back ends that, and is safe twice.
+// disturbAll changes all links of a party, links that are made later included. The function back ends that, and is safe to call twice.
 func (n *network) disturbAll(party string, change func(*link) (back func())) (back func()) {
 	d := &standing{party: party, change: change}
 	n.mu.Lock()
@@ -100,7 +105,8 @@ func (n *network) disturbAll(party string, change func(*link) (back func())) (ba
 	}
 }
 
-// begin makes a new party, which has the name from now on. Nothing that is done to those that had it before concerns it.
+// begin makes a new party, which has the name from now on. Disturbances of parties that had the name before don't reach it. The first
+// party of a name is called as the name, the second "worker-1, for the 2th time".
 func (n *network) begin(name string) (party string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -113,7 +119,7 @@ func (n *network) begin(name string) (party string) {
 	return party
 }
 
-// named is the party that has the name now.
+// named is the party that has a name now.
 func (n *network) named(name string) string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -135,12 +141,13 @@ func (n *network) isDead(parties ...string) bool {
 	return false
 }
 
+// errRefused is the error of a connection to a party that was killed.
 var errRefused = &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 
-// DialWorker implements devcluster.Network.
+// DialWorker implements devcluster.Network: it connects a coordinator to a worker.
 func (n *network) DialWorker(ctx context.Context, coordinator string, w cluster.Worker) (net.Conn, error) {
 	if n.isDead(w.ID) {
-		return nil, errRefused // also when another one has its name
+		return nil, errRefused // even where another party has its name by now
 	}
 	party := n.bearer(w)
 	if party == "" {
@@ -149,7 +156,8 @@ func (n *network) DialWorker(ctx context.Context, coordinator string, w cluster.
 	return n.dial(ctx, n.named(coordinator), party, w.Address)
 }
 
-// dial connects one party to another, at whose address somebody listens. Where nothing gets through it waits, as a dial does.
+// dial connects one party to another, which listens at the address, through a relay. While the two are cut off from each other it waits
+// until ctx ends, as a dial in a broken network does.
 func (n *network) dial(ctx context.Context, from, to, address string) (net.Conn, error) {
 	l := n.between(from, to)
 	if err := l.awaitDial(ctx); err != nil {
@@ -166,14 +174,14 @@ func (n *network) dial(ctx context.Context, from, to, address string) (net.Conn,
 	if err != nil {
 		return nil, errors.Join(err, remote.Close())
 	}
-	if !n.relay(l, relayed, remote) {
+	if !n.startRelay(l, relayed, remote) {
 		return nil, errors.Join(errRefused, local.Close(), relayed.Close(), remote.Close())
 	}
 	return relayedConn{local, remote.RemoteAddr()}, nil
 }
 
-// relayedConn is a connection through a relay. It tells the address of the other party, by which coordinators know whose death a
-// refusal proves, in place of the relay's.
+// relayedConn is a connection through a relay. Its remote address is the address of the other party, not of the relay: coordinators
+// compare it to tell whose death a refused connection proves.
 type relayedConn struct {
 	net.Conn
 	to net.Addr
@@ -182,7 +190,7 @@ type relayedConn struct {
 // RemoteAddr implements net.Conn.
 func (c relayedConn) RemoteAddr() net.Addr { return c.to }
 
-// pair makes two ends of a TCP connection.
+// pair makes a TCP connection within this process and returns its two ends.
 func (n *network) pair() (net.Conn, net.Conn, error) {
 	n.pairing.Lock()
 	defer n.pairing.Unlock()
@@ -197,8 +205,9 @@ func (n *network) pair() (net.Conn, net.Conn, error) {
 	return dialled, accepted, nil
 }
 
-// relay carries what comes over one connection to the other until one of them ends; false: the network is closed.
-func (n *network) relay(l *link, a, b net.Conn) bool {
+// startRelay starts a goroutine that carries bytes between two connections until one of them ends. It returns false, and starts nothing,
+// where the network is closed.
+func (n *network) startRelay(l *link, a, b net.Conn) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.stopping {
@@ -208,7 +217,8 @@ func (n *network) relay(l *link, a, b net.Conn) bool {
 	return true
 }
 
-// Reach implements devcluster.Network: the address is a relay's.
+// Reach implements devcluster.Network: it returns an address at which a node reaches a service ("etcd" or "redis") through relays. The
+// service itself listens at the given address.
 func (n *network) Reach(node, service, address string) (string, error) {
 	entry, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -229,10 +239,10 @@ func (n *network) Reach(node, service, address string) (string, error) {
 			}
 			remote, err := net.Dial("tcp", address)
 			if err != nil {
-				_ = conn.Close() // which says enough
+				_ = conn.Close() // the node sees that the service can't be reached
 				continue
 			}
-			if !n.relay(n.between(party, service), conn, remote) {
+			if !n.startRelay(n.between(party, service), conn, remote) {
 				_, _ = conn.Close(), remote.Close()
 			}
 		}
@@ -240,7 +250,7 @@ func (n *network) Reach(node, service, address string) (string, error) {
 	return entry.Addr().String(), nil
 }
 
-// kill breaks all connections of a party, and lets it have no other. id is what the cluster calls it.
+// kill breaks all connections of a party and refuses new ones. The id is the party's id in the cluster.
 func (n *network) kill(party, id string) {
 	n.mu.Lock()
 	n.dead[party], n.dead[id] = true, true
@@ -260,7 +270,7 @@ func (n *network) kill(party, id string) {
 	}
 }
 
-// close ends everything and waits for it.
+// close ends all connections and waits for all goroutines of the network.
 func (n *network) close() {
 	n.mu.Lock()
 	if n.stopping {

@@ -1,10 +1,6 @@
 package flowtest
 
 import (
-	"context"
-	"fmt"
-	"net"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -14,44 +10,56 @@ import (
 	"github.com/kisgrid/kisgrid/internal/devcluster"
 )
 
-// Party is somebody whom a node talks to: a *Node, Etcd, Redis or Clients.
-type Party interface{ party() string }
+// Party is one end of a connection in a cluster: a *Node, Etcd, Redis or Clients. Faults name the parties between which they take place.
+type Party interface {
+	// party is the name of the party in the network.
+	party() string
+}
 
-// The parties that are not nodes. Clients are those that Grid.Client made.
+// The parties that are not nodes. Clients stands for all clients that Grid.Client made.
 const (
 	Etcd    = service("etcd")
 	Redis   = service("redis")
 	Clients = service("clients")
 )
 
+// service is a Party that is not a node.
 type service string
 
 func (s service) party() string { return string(s) }
 
-// Node is one coordinator or worker of a Grid. Its methods may be called by several goroutines.
+// Node is one coordinator or worker of a Grid. Several goroutines may call its methods at the same time. Faults can be combined: a node
+// may be cut off from one party and slowed down towards another.
+//
+//	          Kill                       Restart, AddWorker
+//	running ────────▶ ended ─────────────────────────────▶ a new Node, running
+//	  │  ▲   Drain
+//	  ▼  │
+//	disturbed by Cut, Pause or Slow, until the returned function ends it
 type Node struct {
 	grid   *Grid
 	node   *devcluster.Node
-	key    string       // the party that it is in the network: unlike its name, nobody else ever has it
-	config WorkerConfig // a worker's
+	key    string       // the node's party in the network; unlike the name, no other node ever has it
+	config WorkerConfig // for a worker: how it was started
 	killed atomic.Bool
 }
 
 func (n *Node) party() string { return n.key }
 
-// Name is worker-1, worker-2, … or coordinator-1, …, or what AddWorker was given.
+// Name is the node's name: worker-1, worker-2 and so on, coordinator-1 and so on, or the name that AddWorker was given.
 func (n *Node) Name() string { return n.node.Name() }
 
-// ID is what the cluster calls it, its name and something random.
+// ID is the node's id in the cluster: its name and a random part.
 func (n *Node) ID() string { return n.node.ID() }
 
-// Address is where a coordinator takes clients; a client that dials it is one whom no fault reaches.
+// Address is the address (host:port) where a coordinator takes clients; it is empty for a worker. No fault reaches a connection that a
+// test makes to it directly.
 func (n *Node) Address() string { return n.node.Address() }
 
-// Kill ends the node as kill -9 does: from here on nothing that it does reaches anybody, its connections are broken and its
-// port refuses others, and its key stays in etcd until somebody removes it. What its functions were doing is cancelled a
-// moment later. AddWorker brings a worker back under its name, and Restart any node. A node that has ended stays as it is, and who
-// has its name meanwhile too.
+// Kill ends the node as kill -9 does. Its connections break, its port refuses new ones, and nothing that it still does reaches another
+// party. Its key stays in etcd until somebody removes it or its lease runs out. The contexts of its functions are cancelled a moment
+// later. A new worker may take the name (AddWorker), or Restart starts any node again. Killing a node that has ended does nothing, and
+// nothing to a node that has its name by now.
 func (n *Node) Kill() {
 	if n.killed.Swap(true) {
 		return
@@ -60,10 +68,10 @@ func (n *Node) Kill() {
 	n.node.Abandon()
 }
 
-// Restart starts the node anew: it kills it, unless it has ended, waits until it is gone, and starts another one in its place. A
-// coordinator has the address of this one, so that clients that are there find it, and is waited for until it takes batches; its
-// name is new. A worker has the name, the functions and the build of this one, and is waited for until every coordinator has a
-// session with it.
+// Restart kills the node if it has not ended, waits until it is gone, and starts a new node in its place, which it returns.
+//
+// A new coordinator has the same address, so that clients find it, and a new name; Restart waits until it takes batches. A new worker has
+// the same name, functions and build; Restart waits until every coordinator has a session with it.
 func (n *Node) Restart() *Node {
 	g := n.grid
 	g.t.Helper()
@@ -87,8 +95,8 @@ func (n *Node) Restart() *Node {
 	return g.add(again, again.Name(), WorkerConfig{})
 }
 
-// Drain ends the node in good order, as SIGTERM does, and waits for that: a worker hands back what it has not begun, a
-// coordinator answers what it has taken.
+// Drain ends the node in good order, as SIGTERM does, and waits until it has ended. A worker hands back the rows that it has not begun; a
+// coordinator answers the batches that it has taken.
 func (n *Node) Drain() {
 	n.grid.t.Helper()
 	ctx, cancel := n.grid.patient()
@@ -98,27 +106,32 @@ func (n *Node) Drain() {
 	}
 }
 
-// Cut parts the node from others, from all if none is named, those too that are started later: nothing gets through, in either
-// direction, and nobody is told. Connections break after 5 s of that, when the kernels' probes have found out. heal ends it, and is
-// safe twice; what was under way then arrives.
+// Cut cuts the node off from the given parties, as a broken network does: nothing gets through in either direction, and neither side is
+// told. Without a party it cuts the node off from all, those too that are started later. After 5 s the connections break, as the kernel's
+// probes would break them. The function heal ends the cut, and is safe to call twice; bytes that were on their way arrive then.
+//
+//	heal := g.Worker(0).Cut(g.Coordinator(0))
+//	...
+//	heal()
 func (n *Node) Cut(from ...Party) (heal func()) {
 	n.grid.t.Helper()
 	return n.disturb("cut", from, func(l *link) func() { return l.change(1, 0, 0) })
 }
 
-// Pause stops the node as SIGSTOP does, as far as others can see, those too that are started later: it takes in nothing and says
-// nothing, and its connections stand. resume has it go on where it was, and is safe twice. In between a function that runs goes on
-// running, up to the next thing that it needs from outside.
+// Pause stops the node, as far as others can see, as SIGSTOP does: it reads nothing and writes nothing, and its connections stay open.
+// Parties that are started later see it so too. The function resume ends the pause, and is safe to call twice. Inside the node a function
+// that runs goes on until it needs something from outside, such as Redis.
 func (n *Node) Pause() (resume func()) {
 	n.grid.t.Helper()
 	return n.disturb("pause", nil, func(l *link) func() { return l.change(0, 1, 0) })
 }
 
-// maxSlow bounds one Slow: a test is over long before, and sums of it don't overflow.
+// maxSlow is the longest delay of one Slow. No test lasts so long, and the sum of many such delays does not overflow.
 const maxSlow = 24 * time.Hour
 
-// Slow has everything between the node and others, all if none is named, those too that are started later, take so much longer in
-// each direction, a day at most. restore ends it, and is safe twice.
+// Slow delays everything between the node and the given parties by a duration, in each direction; a day at most. Without a party it
+// delays everything between the node and all others, those too that are started later. Several delays add up. The function restore ends
+// the delay, and is safe to call twice.
 func (n *Node) Slow(by time.Duration, to ...Party) (restore func()) {
 	n.grid.t.Helper()
 	if by < 0 || by > maxSlow {
@@ -127,7 +140,8 @@ func (n *Node) Slow(by time.Duration, to ...Party) (restore func()) {
 	return n.disturb("slow down", to, func(l *link) func() { return l.change(0, 0, by) })
 }
 
-// disturb changes the links to some parties, none for all. What can't be ends the test.
+// disturb changes the node's links to some parties, or to all where parties is empty. A party that can't be disturbed fails the test; the
+// text does names the fault in that failure.
 func (n *Node) disturb(does string, parties []Party, change func(*link) func()) (back func()) {
 	n.grid.t.Helper()
 	if len(parties) == 0 {
@@ -155,11 +169,13 @@ func (n *Node) disturb(does string, parties []Party, change func(*link) func()) 
 	}
 }
 
-// Metrics are what the node would serve to Prometheus.
+// Metrics are the metrics that the node would serve to Prometheus.
 func (n *Node) Metrics() prometheus.Gatherer { return n.node.Metrics() }
 
-// Metric is the value of one metric, of a histogram how often it was observed. Labels are pairs of name and value; series
-// that have others too are added up. A metric without such a series is 0.
+// Metric is the value of a counter or a gauge, or the number of observations of a histogram. Labels are pairs of a name and a value; the
+// values of all series that have these labels are added up. It is 0 where there is no series:
+//
+//	n.Metric("kisgrid_rows_ended_total", "flow", "Weather", "outcome", "done")
 func (n *Node) Metric(name string, labels ...string) float64 {
 	n.grid.t.Helper()
 	families, err := n.Metrics().Gather()
@@ -177,6 +193,7 @@ func (n *Node) Metric(name string, labels ...string) float64 {
 	return sum
 }
 
+// hasLabels reports whether a series has all the labels, which are pairs of a name and a value.
 func hasLabels(m *dto.Metric, labels []string) bool {
 	for i := 0; i+1 < len(labels); i += 2 {
 		found := false
@@ -188,14 +205,4 @@ func hasLabels(m *dto.Metric, labels []string) bool {
 		}
 	}
 	return true
-}
-
-// dialCoordinator makes the connections of clients.
-func (g *Grid) dialCoordinator(ctx context.Context, address string) (net.Conn, error) {
-	for _, n := range g.all() {
-		if n.Address() == address {
-			return g.network.dial(ctx, Clients.party(), n.key, address)
-		}
-	}
-	return nil, fmt.Errorf("no coordinator of this grid is at %s: there are %s", address, strings.Join(g.addresses(), ", "))
 }
