@@ -92,9 +92,6 @@ type Connection interface {
 	Save(ctx context.Context, cause Cause, effects []Effect) ([]error, error)
 	// Load reads keys in one round trip: one Value per key, in order.
 	Load(ctx context.Context, keys []string) ([]Value, error)
-	// Wait returns nil when one of the keys may have come to be there, at once if one is. The waiter is registered before
-	// Wait looks itself, so that no Save in between is missed. While the store is away, Wait goes on waiting. No keys: nil.
-	Wait(ctx context.Context, keys []string) error
 	// Watch makes a Watcher: what Wait does for one caller, for many keys without a goroutine for each. wake is called by
 	// whoever learns of a key, with no lock held; it must not block.
 	Watch(wake func(key string)) Watcher

@@ -29,7 +29,7 @@ const (
 type Kept struct {
 	pool     *Pool
 	find     func() *pooledConn // finds or makes it; nil where the document is wrong. Called with pool.mu held
-	err      error        // why it is wrong
+	err      error              // why it is wrong
 	conn     *pooledConn        // guarded by pool.mu, as what follows
 	released bool
 }
@@ -55,7 +55,9 @@ func (p *Pool) Keep(c *definition.Connector) *Kept {
 		k.err = Closed(resolved.Name)
 		return k
 	}
-	k.find = func() *pooledConn { return p.pooled(context.Background(), resolved, secrets, warnings, p.openers[c.Type]) }
+	k.find = func() *pooledConn {
+		return p.pooled(context.Background(), resolved, secrets, warnings, p.openers[c.Type])
+	}
 	k.conn = k.find()
 	k.conn.keepers++
 	k.conn.kept = true

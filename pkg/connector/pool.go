@@ -34,7 +34,7 @@ type Pool struct {
 	closeErr  error
 
 	mu     sync.Mutex
-	closed bool               // guarded by mu
+	closed bool                     // guarded by mu
 	conns  map[string][]*pooledConn // by connector name, in the order of first use; guarded by mu
 }
 

@@ -58,10 +58,6 @@ func (h *handle) Load(ctx context.Context, keys []string) ([]Value, error) {
 	return values, h.redactor.Error(err)
 }
 
-func (h *handle) Wait(ctx context.Context, keys []string) error {
-	return h.redactor.Error(h.Connection.Wait(ctx, keys))
-}
-
 func (h *handle) Ping(ctx context.Context) error { return h.redactor.Error(h.Connection.Ping(ctx)) }
 
 // Redacting is a logger that logs what l does, without the values that r takes out. l itself where r is nil.

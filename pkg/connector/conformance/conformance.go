@@ -24,7 +24,7 @@ type Store struct {
 	Open func(t testing.TB, prefix string) connector.Connection
 	// List reads the list under a whole key.
 	List func(t testing.TB, key string) []string
-	// Pairs is how many Saves and Waits race.
+	// Pairs is how many pairs of a Save and a Watcher race.
 	Pairs int
 	// Wraps says that the store does not notice when a whole number grows too large.
 	Wraps bool
@@ -47,7 +47,7 @@ func Run(t *testing.T, s Store) {
 		{"once", once}, {"repeated", repeated}, {"once under contention", contention}, {"once at random", random}, {"floor", floor}, {"age", age},
 		{"order of commands", order}, {"own keys", ownKeys},
 		{"callers share round trips", sharing}, {"a caller that gives up", givingUp}, {"wait", wait}, {"watch", watch},
-		{"wait ends", waitEnds}, {"wait races save", races}, {"close", closing},
+		{"wait races save", races}, {"close", closing},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, s) })
 	}
@@ -233,9 +233,9 @@ func emptyCalls(t *testing.T, s Store) {
 	if values, err := c.Load(t.Context(), nil); len(values) != 0 || err != nil {
 		t.Errorf("Load of nothing: %v, %v", values, err)
 	}
-	if err := c.Wait(t.Context(), nil); err != nil {
-		t.Errorf("Wait for nothing: %v", err)
-	}
+	w := c.Watch(func(key string) { t.Errorf("told of %q, which nobody waits for", key) })
+	w.Add()
+	w.Remove()
 	if err := c.Ping(t.Context()); err != nil {
 		t.Errorf("Ping: %v", err)
 	}
@@ -299,8 +299,7 @@ func givingUp(t *testing.T, s Store) {
 				}
 				_, errSave := c.Save(ctx, connector.Cause{}, []connector.Effect{set("given up", "f", "v")})
 				_, errLoad := c.Load(ctx, []string{"a"})
-				errWait := c.Wait(ctx, []string{"never"})
-				for _, err := range []error{errSave, errLoad, errWait} {
+				for _, err := range []error{errSave, errLoad} {
 					if batch.CodeOf(err) != code || !errors.Is(err, cause) {
 						t.Errorf("got %v, want %v", err, code)
 					}
@@ -323,11 +322,25 @@ func within(t *testing.T) context.Context {
 	return ctx
 }
 
+// await watches keys, and blocks until one of them may be there. If ctx ends first, it takes the keys back and returns ctx's error.
+func await(ctx context.Context, c connector.Connection, keys ...string) error {
+	woken := make(chan struct{}, len(keys))
+	w := c.Watch(func(string) { woken <- struct{}{} })
+	w.Add(keys...)
+	defer w.Remove(keys...)
+	select {
+	case <-woken:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 func wait(t *testing.T, s Store) {
 	t.Helper()
 	a, b := s.Open(t, prefix(t)), s.Open(t, prefix(t))
 	save(t, a, set("there", "f", "v"))
-	if err := b.Wait(within(t), []string{"missing", "there"}); err != nil {
+	if err := await(within(t), b, "missing", "there"); err != nil {
 		t.Errorf("a key that is there: %v", err)
 	}
 	tests := []struct {
@@ -344,12 +357,12 @@ func wait(t *testing.T, s Store) {
 			ctx := within(t)
 			done := make(chan error, 3)
 			for range 3 {
-				go func() { done <- a.Wait(ctx, []string{"never 1", test.effect.Key, test.effect.Key, "never 2"}) }()
+				go func() { done <- await(ctx, a, "never 1", test.effect.Key, "never 2") }()
 			}
 			// A waiter that leaves takes nobody with it.
 			leaving, leave := context.WithCancel(ctx)
 			leave()
-			if err := a.Wait(leaving, []string{test.effect.Key}); batch.CodeOf(err) != batch.CodeCancelled {
+			if err := await(leaving, a, test.effect.Key); err != nil && !errors.Is(err, context.Canceled) {
 				t.Errorf("the one that left: %v", err)
 			}
 			save(t, test.saver, set("somebody else's", "f", "v"), test.effect)
@@ -365,9 +378,9 @@ func wait(t *testing.T, s Store) {
 		done := make(chan error, 1)
 		ctx := within(t)
 		go func() {
-			// A Wait may end early: it is asked again until the key is there.
+			// A Watcher may be told early: the key is watched again until it is there.
 			for {
-				if err := a.Wait(ctx, []string{"again"}); err != nil {
+				if err := await(ctx, a, "again"); err != nil {
 					done <- err
 					return
 				}
@@ -390,13 +403,13 @@ func wait(t *testing.T, s Store) {
 		}
 		leaving, leave := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer leave()
-		if err := a.Wait(leaving, keys); batch.CodeOf(err) != batch.CodeDeadline {
+		if err := await(leaving, a, keys...); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("the one that left: %v", err)
 		}
 		save(t, b, effects...)
 		save(t, b, effects...) // time for the news of the first to have gone by
 		for _, key := range keys {
-			if err := a.Wait(within(t), []string{key}); err != nil {
+			if err := await(within(t), a, key); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -409,8 +422,8 @@ func wait(t *testing.T, s Store) {
 		}
 		done := make(chan error, 2)
 		ctx := within(t)
-		go func() { done <- a.Wait(ctx, keys) }()
-		go func() { done <- b.Wait(ctx, keys) }()
+		go func() { done <- await(ctx, a, keys...) }()
+		go func() { done <- await(ctx, b, keys...) }()
 		save(t, b, set(keys[n-1], "f", "v"))
 		for range 2 {
 			if err := <-done; err != nil {
@@ -473,18 +486,7 @@ func watch(t *testing.T, s Store) {
 	w.Remove("never")
 }
 
-func waitEnds(t *testing.T, s Store) {
-	t.Helper()
-	c := s.Open(t, prefix(t))
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	err := c.Wait(ctx, []string{"never", "nor this"})
-	if batch.CodeOf(err) != batch.CodeDeadline || !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("got %v", err)
-	}
-}
-
-// races has Waits and Saves of the same keys start together, on two connections, each the saver of half of the keys.
+// races has Watchers and Saves of the same keys start together, on two connections, each the saver of half of the keys.
 func races(t *testing.T, s Store) {
 	t.Helper()
 	const together = 64
@@ -499,7 +501,7 @@ func races(t *testing.T, s Store) {
 		pair := make(chan struct{}, 2)
 		group.Go(func() {
 			<-start
-			if err := connections[i%2].Wait(ctx, []string{key}); err != nil {
+			if err := await(ctx, connections[i%2], key); err != nil {
 				t.Errorf("pair %d: %v", i, err)
 			}
 			pair <- struct{}{}
@@ -524,8 +526,8 @@ func races(t *testing.T, s Store) {
 func closing(t *testing.T, s Store) {
 	t.Helper()
 	c := s.Open(t, prefix(t))
-	waiting := make(chan error, 1)
-	go func() { waiting <- c.Wait(within(t), []string{"never"}) }()
+	w := c.Watch(func(key string) { t.Errorf("told of %q, which nobody saved", key) })
+	w.Add("never")
 	var group sync.WaitGroup
 	for i := range 8 {
 		group.Go(func() {
@@ -550,10 +552,12 @@ func closing(t *testing.T, s Store) {
 		}
 	}
 	group.Wait()
+	w.Add("nor this")
+	w.Remove("never", "nor this")
 	_, errSave := c.Save(t.Context(), connector.Cause{}, []connector.Effect{set("k", "f", "v")})
 	_, errLoad := c.Load(t.Context(), []string{"k"})
 	for name, err := range map[string]error{
-		"waiting": <-waiting, "Save": errSave, "Load": errLoad, "Wait": c.Wait(t.Context(), []string{"k"}), "Ping": c.Ping(t.Context()),
+		"Save": errSave, "Load": errLoad, "Ping": c.Ping(t.Context()),
 	} {
 		if batch.CodeOf(err) != batch.CodeConnectorUnavailable {
 			t.Errorf("%s after Close: %v", name, err)

@@ -5,7 +5,6 @@ package memory
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -40,7 +39,7 @@ func (s *Store) table(name string) *table {
 	defer s.mu.Unlock()
 	t := s.tables[name]
 	if t == nil {
-		t = &table{entries: map[string]*entry{}, records: map[recordKey]*record{}, waiters: map[string][]*waiter{}}
+		t = &table{entries: map[string]*entry{}, records: map[recordKey]*record{}, watchers: map[string][]*watcher{}}
 		s.tables[name] = t
 	}
 	return t
@@ -48,10 +47,10 @@ func (s *Store) table(name string) *table {
 
 // table is one connector's data.
 type table struct {
-	mu      sync.Mutex
-	entries map[string]*entry     // guarded by mu
-	records map[recordKey]*record // guarded by mu, with all in them
-	waiters map[string][]*waiter  // who waits for a key that is not there; guarded by mu
+	mu       sync.Mutex
+	entries  map[string]*entry     // guarded by mu
+	records  map[recordKey]*record // guarded by mu, with all in them
+	watchers map[string][]*watcher // who waits for a key that is not there; guarded by mu
 }
 
 // entry is what a key holds: a hash, or a list.
@@ -60,22 +59,14 @@ type entry struct {
 	list   []string
 }
 
-// waiter is one caller of Wait, or a Watcher.
-type waiter struct {
-	woken chan struct{} // nil: a Watcher
-	once  sync.Once
-	tell  func(key string) // of a Watcher
-	conn  *connection      // of a Watcher
+// watcher is the connector.Watcher of this package.
+type watcher struct {
+	tell func(key string) // the caller's; key is without the connector's prefix
+	conn *connection
 }
 
-// wake must be called without a lock.
-func (w *waiter) wake(key string) {
-	if w.woken == nil {
-		w.tell(strings.TrimPrefix(key, w.conn.prefix))
-		return
-	}
-	w.once.Do(func() { close(w.woken) })
-}
+// wake tells the watcher of a key. Call it without a lock.
+func (w *watcher) wake(key string) { w.tell(strings.TrimPrefix(key, w.conn.prefix)) }
 
 type connection struct {
 	name, prefix string
@@ -114,8 +105,8 @@ func (c *connection) save(ctx context.Context, cause connector.Cause, effects []
 	if err != nil {
 		return nil, err
 	}
-	for key, waiters := range woken {
-		for _, w := range waiters {
+	for key, watchers := range woken {
+		for _, w := range watchers {
 			w.wake(key)
 		}
 	}
@@ -123,7 +114,7 @@ func (c *connection) save(ctx context.Context, cause connector.Cause, effects []
 }
 
 // apply carries effects out, and takes who waits for their keys off the table.
-func (c *connection) apply(cause *connector.Cause, effects []connector.Effect, now time.Time) (verdicts []error, woken map[string][]*waiter, err error) {
+func (c *connection) apply(cause *connector.Cause, effects []connector.Effect, now time.Time) (verdicts []error, woken map[string][]*watcher, err error) {
 	c.table.mu.Lock()
 	defer c.table.mu.Unlock()
 	done, ok := c.table.done(cause, now)
@@ -143,12 +134,12 @@ func (c *connection) apply(cause *connector.Cause, effects []connector.Effect, n
 			continue
 		}
 		done.add(id)
-		if waiters := c.table.waiters[key]; len(waiters) > 0 {
+		if watchers := c.table.watchers[key]; len(watchers) > 0 {
 			if woken == nil {
-				woken = make(map[string][]*waiter)
+				woken = make(map[string][]*watcher)
 			}
-			woken[key] = waiters
-			delete(c.table.waiters, key)
+			woken[key] = watchers
+			delete(c.table.watchers, key)
 		}
 	}
 	return verdicts, woken, nil
@@ -228,45 +219,26 @@ func (c *connection) load(ctx context.Context, keys []string) ([]connector.Value
 	return values, nil
 }
 
-func (c *connection) Wait(ctx context.Context, keys []string) error {
-	if err := c.usable(ctx, "waiting"); err != nil || len(keys) == 0 {
-		return err
-	}
-	w := &waiter{woken: make(chan struct{})}
-	defer c.leave(w, keys)
-	if c.join(w, keys) {
-		return nil
-	}
-	select {
-	case <-w.woken:
-		return nil
-	case <-ctx.Done():
-		return connector.Ended(ctx, c.name, fmt.Sprintf("waiting for %q, the first of %d keys", c.prefix+keys[0], len(keys)))
-	case <-c.closed:
-		return connector.Closed(c.name)
-	}
-}
-
 // join registers w for keys, unless one of them is there.
-func (c *connection) join(w *waiter, keys []string) (there bool) {
+func (c *connection) join(w *watcher, keys []string) (there bool) {
 	c.table.mu.Lock()
 	defer c.table.mu.Unlock()
 	for _, key := range keys {
 		if c.table.entries[c.prefix+key] != nil {
 			return true
 		}
-		c.table.waiters[c.prefix+key] = append(c.table.waiters[c.prefix+key], w)
+		c.table.watchers[c.prefix+key] = append(c.table.watchers[c.prefix+key], w)
 	}
 	return false
 }
 
 // Watch makes a Watcher.
 func (c *connection) Watch(wake func(key string)) connector.Watcher {
-	return &waiter{tell: wake, conn: c}
+	return &watcher{tell: wake, conn: c}
 }
 
 // Add implements connector.Watcher.
-func (w *waiter) Add(keys ...string) {
+func (w *watcher) Add(keys ...string) {
 	for _, key := range keys {
 		if w.conn.join(w, []string{key}) {
 			w.tell(key)
@@ -275,17 +247,17 @@ func (w *waiter) Add(keys ...string) {
 }
 
 // Remove implements connector.Watcher.
-func (w *waiter) Remove(keys ...string) { w.conn.leave(w, keys) }
+func (w *watcher) Remove(keys ...string) { w.conn.leave(w, keys) }
 
-func (c *connection) leave(w *waiter, keys []string) {
+func (c *connection) leave(w *watcher, keys []string) {
 	c.table.mu.Lock()
 	defer c.table.mu.Unlock()
 	for _, key := range keys {
-		rest := slices.DeleteFunc(c.table.waiters[c.prefix+key], func(o *waiter) bool { return o == w })
+		rest := slices.DeleteFunc(c.table.watchers[c.prefix+key], func(o *watcher) bool { return o == w })
 		if len(rest) == 0 {
-			delete(c.table.waiters, c.prefix+key)
+			delete(c.table.watchers, c.prefix+key)
 		} else {
-			c.table.waiters[c.prefix+key] = rest
+			c.table.watchers[c.prefix+key] = rest
 		}
 	}
 }

@@ -37,7 +37,7 @@ func TestConformance(t *testing.T) {
 		},
 		Pairs: 20_000,
 	})
-	if n := len(s.table("c").waiters); n != 0 {
+	if n := len(s.table("c").watchers); n != 0 {
 		t.Errorf("%d keys still have waiters", n)
 	}
 }

@@ -21,9 +21,9 @@ func BenchmarkSave(b *testing.B) {
 		b.Run(fmt.Sprintf("connector/callers=%d", callers), func(b *testing.B) { benchSave(b, open(b, document(s.addr)), callers) })
 		b.Run(fmt.Sprintf("waited/callers=%d", callers), func(b *testing.B) {
 			waiting, saving := open(b, document(s.addr)), open(b, document(s.addr))
-			w := &waiter{woken: make(chan struct{})}
-			waiting.waits.add(w, []string{"never"})
-			defer waiting.waits.remove(w, []string{"never"})
+			w := &watcher{wake: func(string) {}}
+			waiting.watched.add(w, []string{"never"})
+			defer waiting.watched.remove(w, []string{"never"})
 			benchSave(b, saving, callers)
 		})
 		b.Run(fmt.Sprintf("pipeline/callers=%d", callers), func(b *testing.B) {

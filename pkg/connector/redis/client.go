@@ -9,14 +9,15 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/connector"
 )
 
-// Client is go-redis's client behind a connection: the same sockets and pool that its Saves and Loads use. conn is what
-// kis.From(ctx).Connection returns in a function or a CaaS call, or a connector.Connection. A connection to another type of
-// store is an error.
+// Client returns go-redis's client of a connection, which uses the same sockets as the connection's Saves and Loads. In a
+// function, conn is the result of kis.From(ctx).Connection; elsewhere it may be a connector.Connection. It is an error if the
+// connector is not of type redis.
 //
-// What goes through the client is outside of the connector's guarantees: it happens as often as the function runs, in no
-// order with Saves that gather, without the document's key prefix, retries or replicas, and wakes no Load at once. With
-// kis.From(ctx).RowID as part of a key, a SET NX can make it idempotent. The client is safe for concurrent use, for as long
-// as conn may be used; its Close does nothing.
+// None of the connector's guarantees hold for commands that go through the client. They take place as often as the function runs,
+// not once. They are not ordered with Saves that wait to be sent. They get neither the document's key prefix nor its retries and
+// replicas, and they wake no Load at once. A command such as SET NX with kis.From(ctx).RowID in its key can make them idempotent.
+//
+// The client is safe for concurrent use, for as long as conn may be used. Its Close does nothing.
 func Client(conn interface {
 	Ping(ctx context.Context) error
 }) (goredis.UniversalClient, error) {
@@ -31,7 +32,7 @@ func Client(conn interface {
 	return sharedClient{c.client}, nil
 }
 
-// sharedClient is not its user's to close.
+// sharedClient is a client that its user can't close.
 type sharedClient struct{ goredis.UniversalClient }
 
 func (sharedClient) Close() error { return nil }

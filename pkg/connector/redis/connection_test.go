@@ -191,9 +191,9 @@ func TestRoundTripsAreBounded(t *testing.T) {
 	if n := longest.Load(); n > tripCommands+1 { // and the second's record
 		t.Errorf("a round trip of %d commands", n)
 	}
-	heavy := &call{keys: make([]string, 1), bytes: tripBytes}
-	if calls := c.saves.gather([]*call{heavy}); len(calls) != 1 {
-		t.Errorf("%d calls with the heavy one", len(calls))
+	heavy := &request{keys: make([]string, 1), bytes: tripBytes}
+	if reqs := c.saves.fill([]*request{heavy}); len(reqs) != 1 {
+		t.Errorf("%d calls with the heavy one", len(reqs))
 	}
 }
 
@@ -212,7 +212,7 @@ func TestRedisAway(t *testing.T) {
 
 	ctx := patient(t)
 	waiting := make(chan error, 1)
-	go func() { waiting <- c.Wait(ctx, []string{"k"}) }()
+	go func() { waiting <- await(ctx, c, "k") }()
 	s.stop()
 	saving, loading := make(chan error, 1), make(chan error, 1)
 	go func() {
@@ -383,12 +383,12 @@ func TestOtherWriters(t *testing.T) {
 	client := goredis.NewClient(&goredis.Options{Addr: s.addr, DB: 2})
 	defer client.Close()
 	ctx := patient(t)
-	keys := make([]string, 3*waitChunk)
+	keys := make([]string, 3*maxKeysPerCommand)
 	for i := range keys {
 		keys[i] = strconv.Itoa(i)
 	}
 	waiting := make(chan error, 1)
-	go func() { waiting <- c.Wait(ctx, keys) }()
+	go func() { waiting <- await(ctx, c, keys...) }()
 	awaitSubscribed(t, client, len(keys))
 	if err := client.HSet(ctx, "stu_"+keys[len(keys)-1], "f", "v").Err(); err != nil {
 		t.Fatal(err)
@@ -398,6 +398,20 @@ func TestOtherWriters(t *testing.T) {
 	}
 	// Nobody waits any more: nothing stays behind in Redis.
 	awaitSubscribed(t, client, -1)
+}
+
+// await watches keys, and blocks until one of them may be there. If ctx ends first, it takes the keys back and returns ctx's error.
+func await(ctx context.Context, c connector.Connection, keys ...string) error {
+	woken := make(chan struct{}, len(keys))
+	w := c.Watch(func(string) { woken <- struct{}{} })
+	w.Add(keys...)
+	defer w.Remove(keys...)
+	select {
+	case <-woken:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // awaitSubscribed blocks until so many keys are waited for, and one channel says that somebody waits.
@@ -424,12 +438,12 @@ func TestDatabasesAreApart(t *testing.T) {
 	defer client.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	waiting := make(chan error, 1)
-	go func() { waiting <- here.Wait(ctx, []string{"k"}) }()
+	go func() { waiting <- await(ctx, here, "k") }()
 	awaitSubscribed(t, client, 1)
 	save(t, there, set("k", "f", "v"))
 	save(t, there, set("k", "f", "v")) // the news of the first has gone by
 	cancel()
-	if err := <-waiting; batch.CodeOf(err) != batch.CodeCancelled {
+	if err := <-waiting; !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -442,19 +456,19 @@ func TestMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	waiting := func() float64 { return metric(t, registry, "kisgrid_connector_waiting_keys") }
-	one, two := &waiter{woken: make(chan struct{})}, &waiter{woken: make(chan struct{})}
-	c.waits.add(one, []string{"a", "b", "a"})
-	c.waits.add(two, []string{"b", "c"})
+	one, two := &watcher{wake: func(string) {}}, &watcher{wake: func(string) {}}
+	c.watched.add(one, []string{"a", "b", "a"})
+	c.watched.add(two, []string{"b", "c"})
 	if waiting() != 3 {
 		t.Errorf("%v keys waiting, want 3", waiting())
 	}
-	c.waits.wake([]string{"b", "b", "z"})
-	c.waits.remove(one, []string{"a", "b", "a"})
+	c.watched.wake([]string{"b", "b", "z"})
+	c.watched.remove(one, []string{"a", "b", "a"})
 	if waiting() != 1 {
 		t.Errorf("%v keys waiting, want 1", waiting())
 	}
-	c.waits.remove(two, []string{"b", "c"})
-	if waiting() != 0 || c.waits.waiting.Load() != 0 {
+	c.watched.remove(two, []string{"b", "c"})
+	if waiting() != 0 || c.watched.watching.Load() != 0 {
 		t.Errorf("%v keys waiting, want 0", waiting())
 	}
 	if n := metric(t, registry, "kisgrid_connector_round_trip_seconds"); n < 3 {
@@ -497,15 +511,15 @@ func TestWarnings(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			c.inspect(t.Context())
+			c.settings.inspect(t.Context())
 			if n := metric(t, registry, "kisgrid_connector_risk"); n != 0 {
 				t.Errorf("the metric shows %v risks although there are none any more", n)
 			}
 			if err := c.client.ConfigSet(t.Context(), "maxmemory-policy", "allkeys-lfu").Err(); err != nil {
 				t.Fatal(err)
 			}
-			c.inspect(t.Context())
-			c.inspect(t.Context())
+			c.settings.inspect(t.Context())
+			c.settings.inspect(t.Context())
 			log.Info("again")
 			if line := <-lines.lines; !strings.Contains(line, "drops keys when it is full") {
 				t.Errorf("logged %q", line)
@@ -545,7 +559,7 @@ func TestSentinel(t *testing.T) {
 	doc.Params = map[string]string{"master": "students"}
 	c := open(t, doc)
 	save(t, c, set("k", "f", "v"))
-	if err := c.Wait(patient(t), []string{"k"}); err != nil {
+	if err := await(patient(t), c, "k"); err != nil {
 		t.Error(err)
 	}
 	client := goredis.NewClient(&goredis.Options{Addr: master.addr})

@@ -10,30 +10,35 @@ import (
 	"github.com/kisgrid/kisgrid/internal/redisreply"
 )
 
-// fault says whose fault an error is.
+// fault says whose fault an error is. That decides whether one row ends with it, or all rows wait until Redis is well again.
 type fault uint8
 
 const (
+	// noFault means that there is no error.
 	noFault fault = iota
-	// rowFault: the command does not fit what its key holds, or its value is none. Nobody else is concerned, and it stays.
+	// rowFault means that the command does not fit the value that its key holds, or has a bad value itself. It concerns one row,
+	// and trying again does not help.
 	rowFault
-	// keyFault: the user has no rights to the command's keys. Where there are rights to other keys it is the row's.
+	// keyFault means that the Redis user has no right to the command's keys. If the user has rights to other keys, it is the
+	// row's fault.
 	keyFault
-	// commandFault: the user has no rights to the command. Where others were allowed the same it is the row's.
+	// commandFault means that the Redis user has no right to the command. If others were allowed the same command, it is the
+	// row's fault.
 	commandFault
-	// storeFault: Redis did not answer, or says something of itself: it concerns everybody, and may pass.
+	// storeFault means that Redis did not answer, or answered about its own state. It concerns all rows, and may pass.
 	storeFault
-	// oddFault: an answer that is in no list here. Tried alone, it turns out whose fault it is.
+	// oddFault means an answer that none of the lists here has. If the command is tried alone, it turns out whose fault it is.
 	oddFault
 )
 
-// rowAnswers begin what Redis says of a command on a key or value that does not fit it. The script gets the same list.
+// rowAnswers are the beginnings of answers about a command that does not fit its key or value. The Save script gets the same
+// list.
 var rowAnswers = []string{
 	"WRONGTYPE", "BUSYKEY", "BUSYGROUP", "NOGROUP", "ERR hash value is not ", "ERR value is not ", "ERR value is NaN ", "ERR value is out of range",
 	"ERR increment ", "ERR string exceeds maximum ", "ERR no such key", "ERR index out of range", "ERR offset is out of range",
 }
 
-// storeCodes are the first words of what Redis says of itself, or of us.
+// storeCodes are the first words of answers about the state of Redis, or about this client.
 var storeCodes = map[string]bool{
 	"LOADING": true, "BUSY": true, "NOTBUSY": true, "UNKILLABLE": true, "MISCONF": true, "OOM": true, "READONLY": true, "NOREPLICAS": true,
 	"MASTERDOWN": true, "NOMASTERLINK": true, "NOGOODSLAVE": true, "INPROG": true, "UNBLOCKED": true, "IOERR": true, "NOSCRIPT": true, "EXECABORT": true,
@@ -41,7 +46,7 @@ var storeCodes = map[string]bool{
 	"CLUSTERDOWN": true, "MOVED": true, "ASK": true, "TRYAGAIN": true, "CROSSSLOT": true, "REDIRECT": true,
 }
 
-// storeAnswers begin what Redis says of itself, or of us, without a code of its own.
+// storeAnswers are the beginnings of such answers that have no code of their own.
 var storeAnswers = []string{
 	"ERR max number of clients", "ERR operation not permitted", "ERR invalid password", "ERR AUTH ", "ERR Client sent AUTH", "ERR unauthenticated",
 	"ERR DB index ", "ERR invalid DB index", "ERR SELECT is not allowed", "ERR unknown command", "ERR unknown subcommand", "ERR Unknown subcommand",
@@ -50,7 +55,7 @@ var storeAnswers = []string{
 	"ERR Lua script attempted ", "ERR Script killed", "ERR Error compiling script", "ERR Error running script", "ERR command not allowed ",
 }
 
-// faultOf says whose fault an error is.
+// faultOf returns whose fault an error is.
 func faultOf(err error) fault {
 	switch {
 	case err == nil:
@@ -72,6 +77,7 @@ func faultOf(err error) fault {
 	return oddFault
 }
 
+// hasAnyPrefix reports whether a text begins with one of prefixes.
 func hasAnyPrefix(text string, prefixes []string) bool {
 	for _, prefix := range prefixes {
 		if strings.HasPrefix(text, prefix) {
@@ -81,7 +87,8 @@ func hasAnyPrefix(text string, prefixes []string) bool {
 	return false
 }
 
-// rightsOf tells what a user lacks rights to; false: the answer is about something else. Scripts are told so in other words.
+// rightsOf reads from an answer which right a user lacks. It returns false for an answer about something else. Redis tells
+// scripts in other words than clients.
 func rightsOf(text string) (fault, bool) {
 	for _, prefix := range []string{"NOPERM", "ERR ACL failure in script:", "ERR The user executing the script"} {
 		rest, ok := strings.CutPrefix(text, prefix)
@@ -96,10 +103,11 @@ func rightsOf(text string) (fault, bool) {
 	return noFault, false
 }
 
-// inScript is how Redis before 7 tells what a script's command was told: by an error of the script that has it at its end.
+// inScript matches the error of a script in which Redis before version 7 wraps the error of one of its commands. The command's
+// error stands at the end.
 var inScript = regexp.MustCompile(`^ERR Error running script .*@user_script: ?\d+: (?:@user_script: ?\d+: )?-?(.+)$`)
 
-// said is what Redis said, whoever passed it on.
+// said returns the text that Redis answered, without what clients and scripts put before it.
 func said(err error) string {
 	var answer goredis.Error
 	if !errors.As(err, &answer) {
@@ -112,7 +120,7 @@ func said(err error) string {
 	return text
 }
 
-// answerError is what Redis said of one command in a script, or of one part of it.
+// answerError is the error that Redis returned to one command in a script, or that the script returned about one of its parts.
 type answerError string
 
 func (e answerError) Error() string { return string(e) }
@@ -120,9 +128,10 @@ func (e answerError) Error() string { return string(e) }
 // RedisError implements goredis.Error.
 func (answerError) RedisError() {}
 
-// storeAdvice says what to do about an error that is the store's; "": it tells nothing but that Redis is not there.
+// storeAdvice says what to do about an error that is the fault of Redis. It returns "" if the error tells only that Redis is not
+// there.
 func storeAdvice(err error, prefix string) string {
-	if isRight(answerOf(err)) {
+	if isPermissionFault(answerOf(err)) {
 		return "give the user the rights to these commands, to the keys under " + prefix + ", kisgrid:once: and kisgrid:window, and to the channels kisgrid:*"
 	}
 	code, rest, _ := strings.Cut(said(err), " ")
@@ -157,11 +166,23 @@ func storeAdvice(err error, prefix string) string {
 	return ""
 }
 
-// answerOf is what Redis said, also where that was said to another command than the one that was asked.
+// answerOf returns the answer of Redis, even if Redis gave it to another command than the one that was asked, such as AUTH.
 func answerOf(err error) error {
 	var missed *redisreply.Unread
 	if errors.As(err, &missed) && missed.Reason != nil {
 		return missed.Reason
 	}
 	return err
+}
+
+// isRefusal reports whether Redis answered with an error about the command itself, which it will answer again.
+func isRefusal(err error) bool {
+	f := faultOf(err)
+	return f != noFault && f != storeFault
+}
+
+// isPermissionFault reports whether Redis answered that the user lacks a right.
+func isPermissionFault(err error) bool {
+	f := faultOf(err)
+	return f == keyFault || f == commandFault
 }

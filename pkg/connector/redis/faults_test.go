@@ -263,7 +263,7 @@ func TestWaitIsAskedForEachSave(t *testing.T) {
 		}
 		return redisfault.Fault{}
 	})
-	if _, err := c.Save(patient(t), connector.Cause{}, sets("k", maxShare+1)); batch.CodeOf(err) != batch.CodeConnectorUnavailable || waits.Load() != 2 {
+	if _, err := c.Save(patient(t), connector.Cause{}, sets("k", maxPart+1)); batch.CodeOf(err) != batch.CodeConnectorUnavailable || waits.Load() != 2 {
 		t.Errorf("the first of two WAITs failed: %v", err)
 	}
 	server.Let(func(args []string) redisfault.Fault {
@@ -289,7 +289,7 @@ func TestWaitingBehindFaults(t *testing.T) {
 			}
 			return redisfault.Fault{}
 		})
-		if err := c.Wait(patient(t), []string{"bad", "one", "never"}); err != nil {
+		if err := await(patient(t), c, "bad", "one", "never"); err != nil {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
@@ -309,7 +309,7 @@ func TestSubscriptionsAreAskedForAgain(t *testing.T) {
 	})
 	ctx := patient(t)
 	waiting := make(chan error, 1)
-	go func() { waiting <- c.Wait(ctx, []string{"later"}) }()
+	go func() { waiting <- await(ctx, c, "later") }()
 	client := goredis.NewClient(&goredis.Options{Addr: s.addr})
 	defer client.Close()
 	awaitSubscribed(t, client, 1)

@@ -8,40 +8,44 @@ import (
 	"github.com/kisgrid/kisgrid/internal/redisreply"
 )
 
-// aspect is one thing that a connection needs of Redis. Each fails and comes back by itself: a Redis that is full answers reads,
-// and says so of each write.
+// aspect is one thing that a connection needs from Redis. Each can fail and come back by itself: a Redis whose memory is full answers
+// reads, and refuses writes.
 type aspect uint8
 
 const (
-	// reach: Redis answers at all.
+	// reach means that Redis answers at all.
 	reach aspect = iota
-	// saves: it carries out what is saved.
+	// saves means that Redis carries out Saves.
 	saves
-	// loads: it lets us read.
+	// loads means that Redis lets keys be read.
 	loads
 
-	aspects
+	aspects // how many there are
 )
 
-// What the log says of an aspect that fails, and that comes back.
+// aspectLost is the log message for an aspect that begins to fail.
 var aspectLost = [aspects]string{
 	reach: "redis is away: calls wait and are tried again",
 	saves: "redis does not take what is saved: Saves wait and are tried again",
 	loads: "redis does not let keys be read: Loads wait and are tried again",
 }
 
+// aspectBack is the log message for an aspect that has come back.
 var aspectBack = [aspects]string{reach: "redis is back", saves: "redis takes what is saved again", loads: "redis lets keys be read again"}
 
-// health is how Redis stands towards a connection. It is up while nothing is wrong.
+// health knows which aspects of a connection fail. The connection is up (metric kisgrid_connector_up) while none does. Any goroutine
+// may call its methods.
 type health struct {
-	mu      sync.Mutex
-	failing [aspects]error // why; guarded by mu, as all below
-	slot    int            // saves failed there
-	letter  byte           // with this operation
-	closed  bool
+	conn *Connection
+
+	mu      sync.Mutex     // guards everything below
+	failing [aspects]error // why an aspect fails; nil means that it does not
+	slot    int            // the Cluster slot in which Saves began to fail
+	letter  byte           // the operation with which Saves began to fail
+	closed  bool           // the connection is closed: its metric is gone
 }
 
-// down is why the connection is of no use now; nil while it is. The first aspect counts.
+// down returns why the connection can't be used, the first failing aspect's error; nil means that it can. h.mu is held.
 func (h *health) down() error {
 	for _, err := range h.failing {
 		if err != nil {
@@ -51,25 +55,26 @@ func (h *health) down() error {
 	return nil
 }
 
-// Down is why Redis is of no use now: it is away, takes nothing that is saved, or lets no keys be read. nil: all is well. It
-// does not block.
+// Down returns why Redis can't be used now: it does not answer, carries out no Saves, or lets no keys be read. nil means that all is
+// well. It does not block.
 func (c *Connection) Down() error {
 	c.health.mu.Lock()
 	defer c.health.mu.Unlock()
 	return c.health.down()
 }
 
-// note keeps one aspect's state, the metric and the log. What fails while the connection is closed says nothing of Redis.
-func (c *Connection) note(a aspect, err error, slot int, letter byte) {
+// note sets or clears the error of an aspect, and keeps the metric and the log in step. slot and letter say where Saves fail; they are
+// used only if they begin to. An error while the connection is being closed is not noted, since it says nothing about Redis.
+func (h *health) note(a aspect, err error, slot int, letter byte) {
+	c := h.conn
 	if c.isClosing() {
 		return
 	}
 	if err != nil {
-		if text, _, args := strings.Cut(err.Error(), ", with args beginning with"); args {
-			err = answerError(text) // they may be a row's
+		if text, _, found := strings.Cut(err.Error(), ", with args beginning with"); found {
+			err = answerError(text) // the arguments may be a row's, which no log may show
 		}
 	}
-	h := &c.health
 	h.mu.Lock()
 	if h.closed {
 		h.mu.Unlock()
@@ -97,53 +102,63 @@ func (c *Connection) note(a aspect, err error, slot int, letter byte) {
 	}
 }
 
-// reason is why an aspect fails; nil: it does not.
-func (c *Connection) reason(a aspect) error {
-	c.health.mu.Lock()
-	defer c.health.mu.Unlock()
-	return c.health.failing[a]
+// close makes the health final. It reports whether the connection was up until now.
+func (h *health) close() (up bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+	return h.down() == nil
 }
 
-// reached notes whether Redis answers.
-func (c *Connection) reached(missed error) { c.note(reach, missed, 0, 0) }
+// reason returns why an aspect fails; nil means that it does not.
+func (h *health) reason(a aspect) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.failing[a]
+}
 
-// answersLoads notes whether Redis lets keys be read. One that did not answer at all has been noted.
-func (c *Connection) answersLoads(failure error) {
-	if redisreply.IsAnswer(failure) && (failure != nil || c.reason(loads) != nil) {
-		c.note(loads, failure, 0, 0)
+// reached notes that Redis answered, or with an error that it did not.
+func (h *health) reached(unanswered error) { h.note(reach, unanswered, 0, 0) }
+
+// answersLoads notes that Redis lets keys be read, or with an error that it does not. An error without an answer of Redis is passed
+// over: reached has noted it.
+func (h *health) answersLoads(failure error) {
+	if redisreply.IsAnswer(failure) && (failure != nil || h.reason(loads) != nil) {
+		h.note(loads, failure, 0, 0)
 	}
 }
 
-// refusesSaves notes that Redis does not take what is saved, in a slot by an operation. One that did not answer at all has been
-// noted.
-func (c *Connection) refusesSaves(failure error, slot int, letter byte) {
+// refusesSaves notes that Redis refused an operation in a slot. An error without an answer of Redis is passed over: reached has noted
+// it.
+func (h *health) refusesSaves(failure error, slot int, letter byte) {
 	if redisreply.IsAnswer(failure) {
-		c.note(saves, failure, slot, letter)
+		h.note(saves, failure, slot, letter)
 	}
 }
 
-// takesSaves notes that Redis carries out what is saved, if it does so where it did not: took tells.
-func (c *Connection) takesSaves(took func(slot int, letter byte) bool) {
-	if slot, letter, failing := c.failingSaves(); failing && took(slot, letter) {
-		c.note(saves, nil, 0, 0)
+// takesSaves clears the aspect saves if took says that Redis has now carried out the operation, in the slot, with which it failed.
+func (h *health) takesSaves(took func(slot int, letter byte) bool) {
+	if slot, letter, failing := h.failingSaves(); failing && took(slot, letter) {
+		h.note(saves, nil, 0, 0)
 	}
 }
 
-// failingSaves is where and by which operation Redis did not take what was saved.
-func (c *Connection) failingSaves() (slot int, letter byte, failing bool) {
-	c.health.mu.Lock()
-	defer c.health.mu.Unlock()
-	return c.health.slot, c.health.letter, c.health.failing[saves] != nil
+// failingSaves returns the slot and the operation with which Saves began to fail, and whether they still do.
+func (h *health) failingSaves() (slot int, letter byte, failing bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.slot, h.letter, h.failing[saves] != nil
 }
 
-// tryFailing asks anew for what Redis did not do the last time, so that it is seen to be back also when nobody saves or loads.
-func (c *Connection) tryFailing(ctx context.Context) {
+// retryFailing tries once more, at a key of our own, each aspect that fails, so that Redis is seen to be back also when nobody saves or
+// loads. It takes at most dial_timeout.
+func (c *Connection) retryFailing(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, c.options.client.DialTimeout)
 	defer cancel()
-	if slot, letter, failing := c.failingSaves(); failing {
-		_ = c.saves.do(ctx, c.probe(slot, letter), "saving") // it shows in the connection's state
+	if slot, letter, failing := c.health.failingSaves(); failing {
+		_ = c.saves.do(ctx, c.probe(slot, letter), "saving") // the result shows in the health
 	}
-	if c.reason(loads) != nil {
-		_, _ = c.load(ctx, []string{c.probeKey(0)}) // it shows in the connection's state
+	if c.health.reason(loads) != nil {
+		_, _ = c.load(ctx, []string{c.probeKey(0)}) // the result shows in the health
 	}
 }

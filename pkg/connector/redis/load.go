@@ -11,125 +11,126 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/connector"
 )
 
-// Load reads hashes. Loads of other callers may go in the same round trip.
+// Load implements connector.Connection. The keys of several callers may go to Redis in one round trip.
 func (c *Connection) Load(ctx context.Context, keys []string) ([]connector.Value, error) {
 	return c.guard.Load(keys, func(keys []string) ([]connector.Value, error) { return c.load(ctx, keys) })
 }
 
+// load is Load for keys that rows may use.
 func (c *Connection) load(ctx context.Context, keys []string) ([]connector.Value, error) {
 	if len(keys) == 0 {
 		return nil, nil
 	}
-	call := &call{commands: make([]goredis.Cmder, len(keys)), keys: make([]string, len(keys))}
+	req := &request{commands: make([]goredis.Cmder, len(keys)), keys: make([]string, len(keys))}
 	hashes := make([]*goredis.StringSliceCmd, len(keys)) // the commands
 	args := make([]any, 0, 2*len(keys))
 	for i, key := range keys {
-		call.keys[i] = c.prefix + key
-		call.bytes += len(call.keys[i])
-		args = append(args, "hgetall", &call.keys[i])
+		req.keys[i] = c.prefix + key
+		req.bytes += len(req.keys[i])
+		args = append(args, "hgetall", &req.keys[i])
 		hashes[i] = goredis.NewStringSliceCmd(ctx, args[2*i:2*i+2:2*i+2]...)
 		hashes[i].SetErr(errUnsent)
-		call.commands[i] = hashes[i]
-		if err := c.checkLength(call.keys[i]); err != nil {
-			call.refuse(i, batch.Errorf(batch.CodeConversionFailed, "connector %s: %w", c.name, err))
+		req.commands[i] = hashes[i]
+		if err := c.settings.checkLength(req.keys[i]); err != nil {
+			req.refuse(i, batch.Errorf(batch.CodeConversionFailed, "connector %s: %w", c.name, err))
 		}
 	}
-	if err := c.loads.do(ctx, call, "loading"); err != nil {
+	if err := c.loads.do(ctx, req, "loading"); err != nil {
 		return nil, err
 	}
-	return values(call, hashes), nil
+	return values(req, hashes), nil
 }
 
-// loading is a round trip of Loads on its way. One sender owns it. An answer that no list here tells whose fault it is of is asked
-// for once more, beside another key's.
-type loading struct {
-	conn   *Connection
-	calls  []*call // that have not been let go
-	again  map[goredis.Cmder]bool
-	beside *goredis.StringSliceCmd // of a key of our own
-	read   bool                    // Redis has answered with what a key holds
+// loadTrip is the trip of a batch of Loads. One sender owns it. If an answer does not tell whose fault it is, the key is asked
+// for once more, beside a control, which reads a key of our own. If the control can be read, it was the key's own fault.
+type loadTrip struct {
+	conn    *Connection
+	reqs    []*request              // whose callers wait
+	retried map[goredis.Cmder]bool  // keys that were asked for once more
+	control *goredis.StringSliceCmd // reads a key of our own
+	works   bool                    // Redis has answered what some key holds
 }
 
-// sendLoads is a round trip of Loads.
-func (c *Connection) sendLoads(ctx context.Context, calls []*call) {
-	t := &loading{conn: c, calls: slices.Clone(calls)}
+// sendLoads makes one round trip of a batch of Loads, and finishes them.
+func (c *Connection) sendLoads(ctx context.Context, reqs []*request) {
+	t := &loadTrip{conn: c, reqs: slices.Clone(reqs)}
 	c.roundTrip(ctx, "load", t)
-	c.finish(t.calls, "loading")
+	c.loads.finish(t.reqs, "loading")
 }
 
 // commands implements trip.
-func (t *loading) commands(ctx context.Context) []goredis.Cmder {
+func (t *loadTrip) commands(ctx context.Context) []goredis.Cmder {
 	n := 0
-	for _, call := range t.calls {
-		n += len(call.commands)
+	for _, req := range t.reqs {
+		n += len(req.commands)
 	}
 	commands := make([]goredis.Cmder, 0, n+1)
-	for _, call := range t.calls {
-		if call.abandoned() {
+	for _, req := range t.reqs {
+		if req.abandoned() {
 			continue
 		}
-		for i, command := range call.commands {
-			if !call.settled(i) {
+		for i, command := range req.commands {
+			if !req.settled(i) {
 				commands = append(commands, command)
 			}
 		}
 	}
-	if len(commands) > 0 && len(t.again) > 0 && !t.read {
-		t.beside = goredis.NewStringSliceCmd(ctx, "hgetall", t.conn.prefix+t.conn.probeKey(0))
-		commands = append(commands, t.beside)
+	if len(commands) > 0 && len(t.retried) > 0 && !t.works {
+		t.control = goredis.NewStringSliceCmd(ctx, "hgetall", t.conn.prefix+t.conn.probeKey(0))
+		commands = append(commands, t.control)
 	}
 	return commands
 }
 
 // settle implements trip.
-func (t *loading) settle(context.Context) error {
-	t.read = t.read || t.beside != nil && t.beside.Err() == nil
-	for _, call := range t.calls {
-		for _, command := range call.commands {
-			t.read = t.read || command.Err() == nil
+func (t *loadTrip) settle(context.Context) error {
+	t.works = t.works || t.control != nil && t.control.Err() == nil
+	for _, req := range t.reqs {
+		for _, command := range req.commands {
+			t.works = t.works || command.Err() == nil
 		}
 	}
 	failure := t.judge()
-	if failure != nil || t.read {
-		t.conn.answersLoads(failure)
+	if failure != nil || t.works {
+		t.conn.health.answersLoads(failure)
 	}
-	var over []*call
-	t.calls = slices.DeleteFunc(t.calls, func(call *call) bool {
-		for i := range call.commands {
-			if !call.settled(i) {
+	var over []*request
+	t.reqs = slices.DeleteFunc(t.reqs, func(req *request) bool {
+		for i := range req.commands {
+			if !req.settled(i) {
 				return false
 			}
 		}
-		over = append(over, call)
+		over = append(over, req)
 		return true
 	})
-	t.conn.finish(over, "loading")
+	t.conn.loads.finish(over, "loading")
 	return failure
 }
 
-// judge gives keys that can't be read by their own fault their verdicts. It returns the first failure that is the store's.
-func (t *loading) judge() (failure error) {
-	for _, call := range t.calls {
-		if call.abandoned() {
+// judge sets the verdict on keys that can't be read by their own fault. It returns the first error that is the fault of Redis.
+func (t *loadTrip) judge() (failure error) {
+	for _, req := range t.reqs {
+		if req.abandoned() {
 			continue
 		}
-		for i, command := range call.commands {
-			if call.settled(i) {
+		for i, command := range req.commands {
+			if req.settled(i) {
 				continue
 			}
 			err := command.Err()
 			switch f := faultOf(err); {
 			case f == storeFault:
 				failure = cmp.Or(failure, err)
-			case f == rowFault, t.again[command] && t.read:
-				call.refuse(i, t.conn.refused(batch.CodeConversionFailed, "HGETALL", call.keys[i], err))
-			case t.again[command]:
+			case f == rowFault, t.retried[command] && t.works:
+				req.refuse(i, t.conn.refused(batch.CodeConversionFailed, "HGETALL", req.keys[i], err))
+			case t.retried[command]:
 				failure = cmp.Or(failure, err)
 			default:
-				if t.again == nil {
-					t.again = make(map[goredis.Cmder]bool)
+				if t.retried == nil {
+					t.retried = make(map[goredis.Cmder]bool)
 				}
-				t.again[command] = true
+				t.retried[command] = true
 			}
 		}
 	}
@@ -137,10 +138,10 @@ func (t *loading) judge() (failure error) {
 }
 
 // partly implements trip.
-func (t *loading) partly() bool { return t.read }
+func (t *loadTrip) partly() bool { return t.works }
 
-// values are the answers to a Load.
-func values(call *call, hashes []*goredis.StringSliceCmd) []connector.Value {
+// values makes the result of a Load from the answers of its commands.
+func values(req *request, hashes []*goredis.StringSliceCmd) []connector.Value {
 	n := 0
 	for _, hash := range hashes {
 		n += len(hash.Val()) / 2
@@ -148,8 +149,8 @@ func values(call *call, hashes []*goredis.StringSliceCmd) []connector.Value {
 	fields := make([]connector.Field, 0, n) // of all keys
 	values := make([]connector.Value, len(hashes))
 	for i, hash := range hashes {
-		if call.verdicts != nil && call.verdicts[i] != nil {
-			values[i].Err = call.verdicts[i]
+		if req.verdicts != nil && req.verdicts[i] != nil {
+			values[i].Err = req.verdicts[i]
 			continue
 		}
 		flat := hash.Val()

@@ -23,13 +23,13 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// bufferSize is that of each connection in each direction: most of what goes over it is pipelines of thousands of commands.
+// bufferSize is the size in bytes of each socket's buffer, in each direction. Most pipelines have thousands of commands.
 const bufferSize = 128 << 10
 
-// longest bounds once_window: records kept for a quarter longer than the largest Duration would be kept for none at all.
+// longest is the largest once_window: records are kept a quarter longer, and that must fit into a time.Duration.
 const longest = 100 * 365 * 24 * time.Hour
 
-// options are what a document says, beside what go-redis needs of it.
+// options is what a document says: the options of go-redis, and those of this package.
 type options struct {
 	client         *goredis.UniversalOptions
 	retries        int
@@ -38,13 +38,14 @@ type options struct {
 	replicas       int
 	replicaTimeout time.Duration
 	onceWindow     time.Duration
-	onceKeep       time.Duration // how long records are kept: longer than batches may be old, for those under way
-	// ignored are parameters that mean nothing here. They are no mistake: KisFlow's documents carry the user's own.
+	onceKeep       time.Duration // how long records are kept: longer than onceWindow, for batches that are under way
+	// ignored are parameters that mean nothing to this connector. They are no mistake: KisFlow's documents carry parameters of
+	// the user's own.
 	ignored []string
-	known   []string // those that mean something
+	known   []string // the parameters that mean something
 }
 
-// readOptions turns a document into options; the error joins every mistake.
+// readOptions reads a document's options. The error joins all mistakes in the document.
 func readOptions(c *definition.Connector, log hclog.Logger) (*options, error) {
 	p := params{values: c.Params, known: map[string]bool{}}
 	o := &options{
@@ -94,7 +95,7 @@ func readOptions(c *definition.Connector, log hclog.Logger) (*options, error) {
 	return o, nil
 }
 
-// check finds what does not go together.
+// check looks for options that exclude each other, and for unknown parameters.
 func (o *options) check(c *definition.Connector, p *params) {
 	o.known = slices.Sorted(maps.Keys(p.known))
 	for _, name := range slices.Sorted(maps.Keys(p.values)) {
@@ -123,19 +124,20 @@ func (o *options) check(c *definition.Connector, p *params) {
 	}
 }
 
-// params reads a document's parameters, and gathers the mistakes in them and the names that were asked for.
+// params reads a document's parameters. It collects the mistakes in them, and the names that the connector knows.
 type params struct {
 	values   map[string]string
 	known    map[string]bool
 	mistakes []error
 }
 
+// mistake adds a mistake.
 func (p *params) mistake(format string, args ...any) {
 	p.mistakes = append(p.mistakes, fmt.Errorf(format, args...))
 }
 
-// given is how messages show a parameter: as the document has it, since a value that was read, and is written anew, is not known
-// again as one from the environment; value is the default.
+// given returns the text that messages show for a parameter: as the document has it, or value, the default. A value that is
+// parsed and written anew, such as 1m0s for 60s, could no longer be recognized as a secret from the environment.
 func (p *params) given(name string, value any) string {
 	if text := p.values[name]; text != "" {
 		return text
@@ -143,11 +145,13 @@ func (p *params) given(name string, value any) string {
 	return fmt.Sprint(value)
 }
 
+// text returns a parameter, and "" if the document does not have it.
 func (p *params) text(name string) string {
 	p.known[name] = true
 	return p.values[name]
 }
 
+// number reads a whole number that is at least least. Without the parameter it returns value.
 func (p *params) number(name string, value, least int) int {
 	if s := p.text(name); s != "" {
 		n, err := strconv.Atoi(s)
@@ -160,6 +164,7 @@ func (p *params) number(name string, value, least int) int {
 	return value
 }
 
+// duration reads a time over 0. Without the parameter it returns value.
 func (p *params) duration(name string, value time.Duration) time.Duration {
 	if s := p.text(name); s != "" {
 		d, err := time.ParseDuration(s)
@@ -172,6 +177,7 @@ func (p *params) duration(name string, value time.Duration) time.Duration {
 	return value
 }
 
+// flag reads true or false. Without the parameter it returns false.
 func (p *params) flag(name string) bool {
 	s := p.text(name)
 	if s == "" {
@@ -184,7 +190,8 @@ func (p *params) flag(name string) bool {
 	return b
 }
 
-// file reads a secret; one that the document gives as well is a mistake. One line break at the file's end is not part of it.
+// file reads a secret from a file, without one line break at its end. given is the same secret as another parameter gives it;
+// having both is a mistake.
 func (p *params) file(name, path, given string) string {
 	if given != "" {
 		p.mistake("%s and params.password exclude each other", name)
@@ -196,7 +203,7 @@ func (p *params) file(name, path, given string) string {
 	return strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
 }
 
-// tls has connections speak TLS if it is on, or any of its parameters is there.
+// tls makes connections use TLS if on is true, or if the document has any parameter about TLS.
 func (p *params) tls(on bool, o *goredis.UniversalOptions, log hclog.Logger) {
 	files := transport.Config{
 		TLSCA: p.text("tls_ca"), TLSCert: p.text("tls_cert"), TLSKey: p.text("tls_key"), TLSServerName: p.text("tls_server_name"),
@@ -227,7 +234,7 @@ func (p *params) tls(on bool, o *goredis.UniversalOptions, log hclog.Logger) {
 		if secure == nil {
 			secure = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: files.TLSServerName}
 		}
-		secure.InsecureSkipVerify = trusting // the operator's explicit choice, for tests
+		secure.InsecureSkipVerify = trusting // tls_skip_verify: the operator asked for it, for tests
 		o.TLSConfig = secure
 	}
 }

@@ -1,44 +1,3 @@
-// Package redis is the connector to Redis: a single node, Sentinel or a Cluster.
-//
-// A document of type redis names its servers in addrs: one address (host:port, or the path of a unix socket), several of a
-// Cluster, or those of the Sentinels. Beside key, tls, username, password_file and replicas it may say in params:
-//
-//	master             name of the master that the Sentinels in addrs watch; turns Sentinel on
-//	sentinel_username, sentinel_password
-//	cluster            true: the one address is a Cluster's (several addresses are one without it)
-//	db                 database number, 0; a Cluster has no other
-//	password           better ${NAME} from the environment, or password_file
-//	pool_size          connections per node, 8
-//	dial_timeout       5s      read_timeout, write_timeout  3s, each for a whole round trip
-//	retries            how often a round trip is tried again while Redis is away, 10
-//	retry_min          50ms, doubled each time up to retry_max, 2s: with 10 retries about ten seconds
-//	replica_timeout    how long a Save waits for its replicas, 1s
-//	once_window        how old a batch may be whose effects are carried out, 1h; what took place is remembered that long.
-//	                   One that is raised holds for batches that are born from then on (docs/redis.md)
-//	tls, tls_ca, tls_cert, tls_key, tls_server_name, tls_skip_verify      files in PEM form; any of them turns TLS on
-//
-// # What is kept how
-//
-// A key is the document's key followed by the row's key. Set and Incr make a hash, Append a list: other programs read them
-// as they are.
-//
-// # What holds
-//
-// An effect takes place once, whoever saves it how often: a script (save.lua) carries out what gathered, and notes in records,
-// hashes under kisgrid:once:, which effects took place. What Redis refuses is not noted, and costs no other effect. There is
-// a record for each stream, flow and function, on a Cluster for each slot as well, where it lies with the keys. It forgets
-// what lies below the stream's floor, and is gone a quarter longer than once_window after its last use: so it holds what a
-// stream has open, a bit for each effect. A Save that Redis acknowledged lasts as long as Redis keeps it, and its record with
-// it: what an asynchronous failover loses is lost, and done when it is asked for again, unless replicas says how many must
-// have it.
-//
-// # How waiting works
-//
-// Who waits for a key subscribes to a channel of that key, and to one that says that somebody waits; once that is confirmed,
-// the key is read. A Save asks at the end of its own round trip whether anybody waits, and only then publishes its keys. So
-// whichever comes first, the reader sees the key or the Save sees the reader. Redis forgets who waits when their
-// connection ends, and a connection that comes back subscribes and reads again. Writers that are not KisGrid publish
-// nothing: all keys waited for are read again once a second. A user with restricted rights needs &kisgrid:* channels.
 package redis
 
 import (
@@ -48,7 +7,6 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -60,31 +18,34 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// Config is what a process gives its connections beside their documents. The zero Config works.
+// Config is what a process gives to its connections beside their documents. The zero Config works.
 type Config struct {
-	// Logger defaults to none.
+	// Logger gets what a connection logs. nil means no log.
 	Logger hclog.Logger
-	// Metrics may be nil.
+	// Metrics measures the connections. nil means no metrics.
 	Metrics *connector.Metrics
 
-	// tick is how often waiting keys are read again, a second; below zero never, so that a test sees a lost wake-up.
+	// tick is how often keys that are waited for are read again. 0 means one second. Below 0 they are never read again, so that a
+	// test sees a lost notification.
 	tick time.Duration
-	// now is time.Now, but for tests.
+	// now is the clock, for tests. nil means time.Now.
 	now func() time.Time
 }
 
-// Open is Config's Open without logger and metrics.
+// Open connects as Config.Open does, without a log and without metrics.
 func Open(ctx context.Context, c *definition.Connector) (connector.Connection, error) {
 	return Config{}.Open(ctx, c)
 }
 
-// go-redis has one logger in a process, and reports there what calls return as errors too: it gets the first connection's, at
-// level debug. hidden has the redactor of each connection, as it does not say whose line it is.
+// go-redis has one logger for the whole process, and logs errors there that its calls return as well. It gets the logger of the
+// first connection, at level debug. A line of it does not say which connection it is about, so that each line goes through the
+// redactors of all connections.
 var (
-	quiet  sync.Once
-	hidden sync.Map // from *Connection to *definition.Redactor
+	setLogger sync.Once
+	redactors sync.Map // from *Connection to its *definition.Redactor
 )
 
+// clientLog is the logger that go-redis gets.
 type clientLog struct{ log hclog.Logger }
 
 func (l clientLog) Printf(_ context.Context, format string, args ...any) {
@@ -92,34 +53,35 @@ func (l clientLog) Printf(_ context.Context, format string, args ...any) {
 		return
 	}
 	line := fmt.Sprintf(format, args...)
-	hidden.Range(func(_, r any) bool {
+	redactors.Range(func(_, r any) bool {
 		line = r.(*definition.Redactor).Text(line)
 		return true
 	})
 	l.log.Debug(line)
 }
 
-// Connection is an open connection to Redis: a pool of sockets, and the goroutines that gather calls and wait for keys.
+// Connection is an open connection to Redis: a pool of sockets, the goroutines that send requests in batches, and those that wait
+// for keys.
 type Connection struct {
+	// The connector's name, its key prefix, and the addresses of its servers, separated by commas.
 	name, prefix, addrs string
 	options             *options
 	client              goredis.UniversalClient
-	cluster             *goredis.ClusterClient // the client, if it is a Cluster's
+	cluster             *goredis.ClusterClient // client, if it is that of a Cluster; else nil
 	log                 hclog.Logger
 	metrics             *connector.Metrics
 	tick                time.Duration
 	now                 func() time.Time
 
-	guard        connector.Guard
-	windows      windows
-	saves, loads gatherer
-	waits        waits
+	guard        connector.Guard // keeps rows away from KisGrid's own keys
+	windows      onceWindows
+	saves, loads batcher
+	watched      watchedKeys
 	health       health
-	risks        risks        // see there
-	longest      atomic.Int64 // bytes of one key, field or value that Redis takes; 0: not known
+	settings     settings
 
 	closing    <-chan struct{}    // closed when Close begins
-	cancel     context.CancelFunc // of the context that the goroutines work under
+	cancel     context.CancelFunc // ends the context that the goroutines work under
 	goroutines sync.WaitGroup
 	closeOnce  sync.Once
 	closeErr   error
@@ -127,8 +89,8 @@ type Connection struct {
 
 var _ connector.Opener = Config{}.Open
 
-// Open connects to the Redis that a resolved document describes: it fails when the document is wrong (CodeBadDocument) or
-// Redis does not answer once (CodeConnectorUnavailable).
+// Open connects to the Redis that a resolved document describes. The error has CodeBadDocument if the document is wrong, and
+// CodeConnectorUnavailable if Redis does not answer a ping.
 func (config Config) Open(ctx context.Context, doc *definition.Connector) (connector.Connection, error) {
 	o, err := readOptions(doc, config.Logger)
 	if err != nil {
@@ -136,19 +98,20 @@ func (config Config) Open(ctx context.Context, doc *definition.Connector) (conne
 	}
 	c := &Connection{
 		name: doc.Name, prefix: doc.Key, addrs: strings.Join(doc.Addrs, ","), options: o, metrics: config.Metrics,
-		log: config.Logger, tick: config.tick, now: config.now, risks: risks{},
+		log: config.Logger, tick: config.tick, now: config.now,
 	}
 	if c.now == nil {
 		c.now = time.Now
 	}
 	c.guard = connector.NewGuard(doc)
-	c.windows.init(o)
+	c.windows.init(c, o)
+	c.health.conn, c.settings.conn, c.settings.found = c, c, risks{}
 	if c.log == nil {
 		c.log = hclog.NewNullLogger()
 	}
 	redactor := connector.RedactorOf(ctx)
-	quiet.Do(func() { goredis.SetLogger(clientLog{c.log.Named("go-redis")}) })
-	hidden.Store(c, redactor)
+	setLogger.Do(func() { goredis.SetLogger(clientLog{c.log.Named("go-redis")}) })
+	redactors.Store(c, redactor)
 	c.log = connector.Redacting(c.log, redactor)
 	c.log = c.log.With("connector", c.name, "redis", c.addrs)
 	if len(o.ignored) > 0 {
@@ -162,27 +125,28 @@ func (config Config) Open(ctx context.Context, doc *definition.Connector) (conne
 	c.cluster, _ = c.client.(*goredis.ClusterClient)
 	if err := c.ping(ctx); err != nil {
 		_ = c.client.Close()
-		hidden.Delete(c)
+		redactors.Delete(c)
 		return nil, err
 	}
 	c.metrics.Up(c.name, 1, 0)
-	if err := c.hearWindows(ctx, c.now()); err != nil {
+	if err := c.windows.refresh(ctx, c.now()); err != nil {
 		c.log.Debug("redis has not noted the once-window; the first save asks again", "error", err)
 	}
-	c.inspect(ctx)
+	c.settings.inspect(ctx)
 	c.start(ctx)
 	return c, nil
 }
 
-// start makes the connection work until it is closed, however ctx ends.
+// start starts the connection's goroutines. They do not end with ctx, but with Close.
 func (c *Connection) start(ctx context.Context) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	c.closing, c.cancel = ctx.Done(), cancel
-	c.waits.start(ctx, c)
+	c.watched.start(ctx, c)
 	c.saves.start(ctx, c, c.sendSaves)
 	c.loads.start(ctx, c, c.sendLoads)
 }
 
+// isClosing reports whether Close has begun.
 func (c *Connection) isClosing() bool {
 	select {
 	case <-c.closing:
@@ -192,18 +156,19 @@ func (c *Connection) isClosing() bool {
 	}
 }
 
-// Ping asks Redis once whether it is there, for at most dial_timeout.
+// Ping asks Redis once whether it is there. It takes at most dial_timeout.
 func (c *Connection) Ping(ctx context.Context) error {
 	if c.isClosing() {
 		return connector.Closed(c.name)
 	}
 	err := c.ping(ctx)
 	if ctx.Err() == nil {
-		c.reached(err)
+		c.health.reached(err)
 	}
 	return err
 }
 
+// ping is Ping without regard to Close and to the connection's health.
 func (c *Connection) ping(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(ctx, c.options.client.DialTimeout)
 	defer cancel()
@@ -219,25 +184,19 @@ func (c *Connection) ping(ctx context.Context) error {
 	return c.unavailable("ping", err)
 }
 
-// Close ends the connection. It waits for the round trips under way, which their timeouts bound, and tries none again. Calls
-// that have not been sent, and Waits, end with an error.
+// Close ends the connection. It waits for the round trips under way, which the connection's timeouts bound, and does not retry
+// them. A request that has not been sent ends with an error. Watchers are told nothing more.
 func (c *Connection) Close() error {
 	c.closeOnce.Do(func() {
 		c.cancel()
 		c.goroutines.Wait()
-		for r := range c.risks {
-			c.setRisk(r, false)
-		}
-		c.health.mu.Lock()
-		c.health.closed = true
-		down := c.health.down() != nil
-		c.health.mu.Unlock()
-		if down {
-			c.metrics.Up(c.name, -1, -1)
-		} else {
+		c.settings.close()
+		if c.health.close() {
 			c.metrics.Up(c.name, -1, 0)
+		} else {
+			c.metrics.Up(c.name, -1, -1)
 		}
-		defer hidden.Delete(c)
+		defer redactors.Delete(c)
 		if err := c.client.Close(); err != nil && !errors.Is(err, goredis.ErrClosed) {
 			c.closeErr = fmt.Errorf("closing the connection of connector %s: %w", c.name, err)
 		}
@@ -245,18 +204,19 @@ func (c *Connection) Close() error {
 	return c.closeErr
 }
 
-// ended is the error of a call whose ctx is over. Where Redis is of no use now it says why, as nobody will hear of that otherwise.
+// ended is the error of a call whose context is over. If Redis can't be used at present, the error says why, since nothing else
+// would tell the caller.
 func (c *Connection) ended(ctx context.Context, doing string) error {
 	err := connector.Ended(ctx, c.name, doing)
 	down := c.Down()
 	if down == nil {
 		return err
 	}
-	return batch.Errorf(batch.CodeOf(err), "connector %s: %s at redis %s was not done in time: %w, as redis is of no use: %v; %s",
+	return batch.Errorf(batch.CodeOf(err), "connector %s: %s at redis %s was not done in time: %w; redis can't be used: %v; %s",
 		c.name, doing, c.addrs, ctx.Err(), down, c.advice(down))
 }
 
-// unavailable says that Redis could not be asked, or did not do it, and what to do about it.
+// unavailable is the error of a call that Redis could not be asked, or did not carry out. It says what to do about it.
 func (c *Connection) unavailable(doing string, err error) error {
 	return batch.Errorf(batch.CodeConnectorUnavailable, "connector %s: %s at redis %s: %w; %s", c.name, doing, c.addrs, err, c.advice(err))
 }

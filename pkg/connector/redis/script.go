@@ -9,13 +9,13 @@ import (
 	"github.com/kisgrid/kisgrid/internal/redisreply"
 )
 
-//go:embed save.lua
+// saveSource is the script without the list of answers that are an effect's own fault, which Go code and script share.
 var saveSource string
 
-// saveScript is what carries out Saves, and the name by which Redis knows it once it has run.
+// saveScript carries out Saves. Its SHA is the name by which Redis knows the script once it has run there.
 var saveScript = newLuaScript(strings.Replace(saveSource, "{--[[row answers]]}", luaList(rowAnswers), 1))
 
-// luaList is a list of texts as Lua writes it.
+// luaList writes texts as a Lua table.
 func luaList(texts []string) string {
 	quoted := make([]string, len(texts))
 	for i, text := range texts {
@@ -24,6 +24,7 @@ func luaList(texts []string) string {
 	return "{" + strings.Join(quoted, ", ") + "}"
 }
 
+// luaScript is the source of a script, and the SHA-1 of the source as hexadecimal digits.
 type luaScript struct{ source, sha string }
 
 func newLuaScript(source string) luaScript {
@@ -31,7 +32,7 @@ func newLuaScript(source string) luaScript {
 	return luaScript{source, hex.EncodeToString(sum[:])}
 }
 
-// isNoScript reports that Redis does not know a script by its name: it was restarted, or is another one.
+// isNoScript reports whether Redis does not know a script by its SHA: it was restarted, or it is another server.
 func isNoScript(err error) bool {
 	return err != nil && redisreply.IsAnswer(err) && strings.HasPrefix(err.Error(), "NOSCRIPT")
 }

@@ -123,7 +123,7 @@ func TestScriptsOfSeveralSaves(t *testing.T) {
 				e := connector.Effect{}
 				n := 1 + dice.IntN(20)
 				if dice.IntN(50) == 0 {
-					n += maxShare // more than one share
+					n += maxPart // more than one share
 				}
 				for row := range n {
 					if row == 0 || dice.IntN(4) == 0 {
@@ -140,7 +140,7 @@ func TestScriptsOfSeveralSaves(t *testing.T) {
 			}
 			for round := range rounds {
 				var saves []save
-				var calls []*call
+				var reqs []*request
 				for range 1 + dice.IntN(5) {
 					s := draw()
 					one, err := c.encode(&s.cause, s.effects)
@@ -148,19 +148,19 @@ func TestScriptsOfSeveralSaves(t *testing.T) {
 						t.Fatal(err)
 					}
 					one.done, one.gone = make(chan struct{}), context.Background().Done()
-					saves, calls = append(saves, s), append(calls, one)
+					saves, reqs = append(saves, s), append(reqs, one)
 				}
-				c.sendSaves(t.Context(), calls)
+				c.sendSaves(t.Context(), reqs)
 				for i, s := range saves {
-					if calls[i].err != nil {
-						t.Fatal(calls[i].err)
+					if reqs[i].err != nil {
+						t.Fatal(reqs[i].err)
 					}
 					refused, givenUp := m.save(&s.cause, s.effects)
-					if slices.ContainsFunc(calls[i].shares, func(s *share) bool { return s.givenUp }) != givenUp {
+					if slices.ContainsFunc(reqs[i].parts, func(s *scriptPart) bool { return s.givenUp }) != givenUp {
 						t.Fatalf("round %d: batch %v with floor %d is given up: %v", round, s.cause.Batch, s.cause.Floor, !givenUp)
 					}
 					for k := range refused {
-						if got := calls[i].verdicts != nil && calls[i].verdicts[k] != nil; got != refused[k] {
+						if got := reqs[i].verdicts != nil && reqs[i].verdicts[k] != nil; got != refused[k] {
 							t.Fatalf("round %d: %+v is refused: %v", round, s.effects[k], got)
 						}
 					}

@@ -187,7 +187,7 @@ func useAll(t *testing.T, c *Connection) {
 	t.Helper()
 	ctx := patient(t)
 	woken := make(chan error, 1)
-	go func() { woken <- c.Wait(ctx, []string{"later", "never"}) }()
+	go func() { woken <- await(ctx, c, "later", "never") }()
 	cause := connector.Cause{Flow: "F", Function: "s", Born: time.Now()}
 	cause.Batch.Stream[0] = 1
 	for sequence := uint64(1); sequence < 200; sequence++ { // so many that what lies below the floor is dropped
@@ -223,7 +223,7 @@ func TestRestrictedUser(t *testing.T) {
 	}
 	waiting := make(chan error, 1)
 	ctx := patient(t)
-	go func() { waiting <- c.Wait(ctx, []string{"later"}) }()
+	go func() { waiting <- await(ctx, c, "later") }()
 	save(t, open(t, document(s.addr)), set("stu_later", "f", "v"))
 	if err := <-waiting; err != nil {
 		t.Error(err)

@@ -5,30 +5,30 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/kisgrid/kisgrid/pkg/connector"
 )
 
-// blockRows is how many rows of a batch have their bits in one field of a record.
+// blockRows is how many rows of a batch share one field of a record: each has one bit of the field's value.
 const blockRows = 1 << 10
 
-// effectBits finds the bits that a record has for the effects of one part of a script. Row after row, the effects of a
-// function mostly have the same few fields.
+// effectBits collects the bits of a record that stand for the effects of one script part. The effects of a function mostly use
+// the same few fields, row after row, so that a few fields hold the bits of many effects.
 type effectBits struct {
-	fields []fieldName
-	bits   [][]byte
-	refs   []byte // of each effect: its field, in four bytes, counted from 1, and its bit, in two
-	recent [8]int // the field of the last effect, by its command; counted from 1
-	places map[fieldName]int
+	fields []fieldName       // in the order in which effects came to need them
+	bits   [][]byte          // of each field, as they are to be set
+	refs   []byte            // six bytes for each effect: its field, counted from 1, in four, and the number of its bit in two
+	recent [8]int            // the field of the last effect, by its command; counted from 1, 0 means none
+	places map[fieldName]int // where a field stands in fields, counted from 1
 }
 
-// fieldName is a field of a record, but for the sequence.
+// fieldName is the name of a record's field, without the batch's sequence.
 type fieldName struct {
 	block, command, visit uint32
 	output                uint64
 }
 
+// add adds the bit of an effect.
 func (b *effectBits) add(e *connector.Effect) {
 	name, bit := fieldName{e.Row / blockRows, e.Command, e.Visit, e.Output}, e.Row%blockRows
 	recent := &b.recent[e.Command%uint32(len(b.recent))]
@@ -40,9 +40,10 @@ func (b *effectBits) add(e *connector.Effect) {
 	b.set(place, bit)
 }
 
-// mark adds the bit of an effect by its name.
+// mark adds the bit of an effect whose field and bit are known.
 func (b *effectBits) mark(name fieldName, bit uint32) { b.set(b.place(name), bit) }
 
+// set sets a bit of the field at a place.
 func (b *effectBits) set(place int, bit uint32) {
 	bits := b.bits[place-1]
 	for int(bit/8) >= len(bits) {
@@ -54,7 +55,7 @@ func (b *effectBits) set(place int, bit uint32) {
 	b.refs = binary.LittleEndian.AppendUint16(b.refs, uint16(bit))
 }
 
-// place finds or makes a field.
+// place returns the place of a field, and adds the field if it is new.
 func (b *effectBits) place(name fieldName) int {
 	place := b.places[name]
 	if place == 0 {
@@ -68,7 +69,7 @@ func (b *effectBits) place(name fieldName) int {
 	return place
 }
 
-// text is the field's whole name: the sequence, and what else is not 0.
+// text returns the whole name of a field: the sequence, and the other numbers as far as they are not 0.
 func (f fieldName) text(sequence string) string {
 	if f == (fieldName{}) {
 		return sequence
@@ -83,11 +84,11 @@ func (f fieldName) text(sequence string) string {
 	return text
 }
 
-// digits is a number such that texts compare as numbers do.
+// digits writes a number with 20 digits, so that such texts compare as the numbers do.
 func digits(n uint64) string { return fmt.Sprintf("%020d", n) }
 
-// record is the key of what is remembered of a function's effects for a stream; on a Cluster one of a slot. A length in it
-// keeps names apart that have colons.
+// record returns the key of the record that remembers the effects of a function for a stream. On a Cluster, tag puts it into a
+// slot. The length of the flow's name is part of the key, so that names with colons can't be taken for each other.
 func record(cause *connector.Cause, tag string) string {
 	var key strings.Builder
 	key.WriteString("kisgrid:once:")
@@ -98,40 +99,3 @@ func record(cause *connector.Cause, tag string) string {
 	key.WriteString(":" + strconv.Itoa(len(cause.Flow)) + ":" + cause.Flow + ":" + cause.Function)
 	return key.String()
 }
-
-// slots is how many a Cluster has.
-const slots = 1 << 14
-
-// slotOf is the slot of a key on a Cluster: of what is between its first braces, if there is something.
-func slotOf(key string) int {
-	if open := strings.IndexByte(key, '{'); open >= 0 {
-		if tag, _, ok := strings.Cut(key[open+1:], "}"); ok && tag != "" {
-			key = tag
-		}
-	}
-	var crc uint16 // XMODEM's
-	for i := range len(key) {
-		crc ^= uint16(key[i]) << 8
-		for range 8 {
-			if carry := crc&0x8000 != 0; carry {
-				crc = crc<<1 ^ 0x1021
-			} else {
-				crc <<= 1
-			}
-		}
-	}
-	return int(crc % slots)
-}
-
-// slotTags have a text in each slot.
-var slotTags = sync.OnceValue(func() *[slots]string {
-	var tags [slots]string
-	for n, left := 0, slots; left > 0; n++ {
-		text := strconv.FormatInt(int64(n), 36)
-		if tag := &tags[slotOf(text)]; *tag == "" {
-			*tag = text
-			left--
-		}
-	}
-	return &tags
-})

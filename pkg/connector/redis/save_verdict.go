@@ -1,0 +1,188 @@
+package redis
+
+import (
+	"slices"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/connector"
+)
+
+// everyPlace returns the places of all effects of a part.
+func everyPlace(p *scriptPart) []int {
+	places := make([]int, len(p.keys))
+	for i := range places {
+		places[i] = i
+	}
+	return places
+}
+
+// split takes the effects at some places, which are in order, out of a part. It makes one new part for each key among them; the
+// new parts are sent alone. The effects that are left in the old part count as answered.
+func (t *saveTrip) split(p *scriptPart, places []int) (alone []*scriptPart) {
+	byKey := make(map[string][]int)
+	var keys []string
+	for _, place := range places {
+		key := *p.keys[place].(*string)
+		if _, known := byKey[key]; !known {
+			keys = append(keys, key)
+		}
+		byKey[key] = append(byKey[key], place)
+	}
+	for _, key := range keys {
+		part := p.take(byKey[key])
+		part.alone, part.err = true, p.err
+		alone = append(alone, part)
+	}
+	rest := slices.DeleteFunc(everyPlace(p), func(place int) bool {
+		_, taken := slices.BinarySearch(places, place)
+		return taken
+	})
+	*p = *p.take(rest)
+	p.answered = true
+	p.req.parts = append(p.req.parts, alone...)
+	return alone
+}
+
+// refuse sets the verdict on one effect, which failed by its own fault.
+func (p *scriptPart) refuse(c *Connection, place int, why error) {
+	i := p.effects[place]
+	p.req.refuse(i, c.refused(batch.CodeSaveFailed, operationNames[p.letters[place]|capital], p.req.keys[i], why))
+}
+
+// operationNames are the Redis commands that carry out operations.
+var operationNames = map[byte]string{
+	letterSet: "HSET", letterAdd: "HINCRBY", letterAddDecimal: "HINCRBYFLOAT", letterAppend: "RPUSH", letterDelete: "DEL",
+}
+
+// refuse ends a part that was sent alone with its error as the verdict. If the error is that of the first effect, the script did
+// not try the others: these become another part. Else the verdict is that of all effects.
+func (t *saveTrip) refuse(p *scriptPart) {
+	if p.first && len(p.keys) > 1 {
+		p.refuse(t.conn, 0, p.err)
+		rest := p.take(everyPlace(p)[1:])
+		rest.alone = true
+		p.req.parts = append(p.req.parts, rest)
+	} else {
+		for place := range p.keys {
+			p.refuse(t.conn, place, p.err)
+		}
+	}
+	p.err, p.answered = nil, true
+}
+
+// judge decides whose fault it was that parts which were sent alone did not take place, and prepares the next attempt. A part
+// whose control took place failed by its own fault, and is refused. It returns a part that failed by the fault of Redis, if there
+// is one.
+func (t *saveTrip) judge() (failed *scriptPart) {
+	for _, req := range t.reqs {
+		if req.abandoned() {
+			continue
+		}
+		for _, s := range req.parts {
+			if s.answered {
+				continue
+			}
+			if s.alone {
+				t.addControls(s)
+			}
+			switch f := faultOf(s.err); {
+			case f == noFault, f != storeFault && (!s.tried || t.noScript):
+			case f == rowFault, f != storeFault && t.tookPlace(s):
+				t.refuse(s)
+			case failed == nil:
+				failed = s
+			}
+		}
+	}
+	return failed
+}
+
+// addControls adds a control for each operation of a part that is about to be sent alone: the same operation on a key of our own
+// in the same slot. The key is removed at once.
+func (t *saveTrip) addControls(p *scriptPart) {
+	for _, letter := range p.letters {
+		letter |= capital
+		if t.controls[letter] != nil || t.works(letter) {
+			continue
+		}
+		if t.controls == nil {
+			t.controls = make(map[byte]*scriptPart)
+		}
+		t.controls[letter] = t.conn.probe(p.slot, letter).parts[0]
+	}
+}
+
+// probe makes a Save that leaves nothing behind: an operation on a key of our own in a slot, and the removal of that key.
+func (c *Connection) probe(slot int, letter byte) *request {
+	key := c.probeKey(slot)
+	effects := []connector.Effect{{Key: key, Field: "probe", Value: "1"}, {Op: connector.Delete, Key: key}}
+	switch letter {
+	case letterAdd:
+		effects[0].Op = connector.Incr
+	case letterAddDecimal:
+		effects[0].Op, effects[0].Value = connector.Incr, "0.5"
+	case letterAppend:
+		effects[0].Op = connector.Append
+	case letterDelete:
+		effects = effects[1:]
+	default:
+		effects[0].Op = connector.Set
+	}
+	req, err := c.encode(&connector.Cause{}, effects)
+	if err != nil {
+		panic(err) // encode refuses unknown operations only
+	}
+	for _, s := range req.parts {
+		s.alone = true
+	}
+	return req
+}
+
+// probeKey returns the key of probes in a slot, without the connector's prefix. The Guard keeps rows from using it.
+func (c *Connection) probeKey(slot int) string {
+	tag := ""
+	if c.cluster != nil {
+		tag = slotTags()[slot]
+	}
+	return connector.ProbeKey(tag)
+}
+
+// tookPlace reports whether Redis carried out in this trip, for a control or for another caller, each operation that a part asked
+// for. If only the first effect of the part was tried, only its operation counts.
+func (t *saveTrip) tookPlace(p *scriptPart) bool {
+	letters := p.letters
+	if p.first {
+		letters = letters[:1]
+	}
+	for _, letter := range letters {
+		if !t.works(letter | capital) {
+			return false
+		}
+	}
+	return true
+}
+
+// works reports whether Redis carried out an operation in this trip, for a control or a caller.
+func (t *saveTrip) works(letter byte) bool {
+	control := t.controls[letter]
+	return control != nil && control.answered || t.carriedOut(-1, letter)
+}
+
+// carriedOut reports whether Redis carried out an operation in a slot for one of the trip's callers. Slot -1 means any slot.
+func (t *saveTrip) carriedOut(slot int, letter byte) bool {
+	for _, reqs := range [][]*request{t.over, t.reqs} {
+		for _, req := range reqs {
+			for _, s := range req.parts {
+				if !s.answered || s.givenUp || slot >= 0 && s.slot != slot {
+					continue
+				}
+				for place, l := range s.letters {
+					if l|capital == letter && (req.verdicts == nil || req.verdicts[s.effects[place]] == nil) {
+						return true
+					}
+				}
+			}
+		}
+	}
+	return false
+}
