@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/decode"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
@@ -28,11 +29,12 @@ type executor struct {
 	lo, hi   int    // the rows of the call under way
 	inCall   bool   // a call is under way
 
-	mem   rows.Memory
-	gone  []uint32
-	jumps []jump
-	aside []asideRow
-	turns turns
+	mem    rows.Memory
+	reader decode.Reader // of the run under way
+	gone   []uint32
+	jumps  []jump
+	aside  []asideRow
+	turns  turns
 
 	using using
 	left  func() // what the part's Enter returned for the rows that run; nil: none do
@@ -50,6 +52,7 @@ type executor struct {
 // newExecutor makes the executor of a lane, for a copy of its flow. Its loop runs on a goroutine of its own.
 func newExecutor(ln *lane, c *kis.Copy) *executor {
 	x := &executor{lane: ln, copy: c}
+	x.reader.Memory, x.reader.Host = &x.mem, &x.own
 	x.renew()
 	x.frame.Copy, x.frame.Pause, x.frame.Identify, x.frame.Raw, x.frame.Connect, x.frame.Late = x.copy, x.pause, x.identify, x.raw, x.connect, x.late
 	return x
@@ -357,7 +360,7 @@ func (x *executor) raw() []any {
 	if !x.during(func(now *run) { r, rs = now, now.now }) {
 		return nil
 	}
-	return r.raw(rs)
+	return r.x.reader.Raw(rs)
 }
 
 // late tells, once for each function, of what it used after its call. It runs on goroutines of the function's.
@@ -367,17 +370,4 @@ func (x *executor) late(function, what string) {
 		lanes.config.Logger.Warn("a function used what it had for its call after that, which is ignored: let the function wait for the goroutines "+
 			"that it starts", "flow", lanes.config.Flow, "function", function, "used", what)
 	}
-}
-
-// raw is rows as they came: JSON as strings.
-func (r *run) raw(rs *rows.Set) []any {
-	rows := make([]any, rs.Len())
-	for i := range rows {
-		if rs.Vec != nil {
-			rows[i] = rs.Vec.At(i)
-		} else {
-			rows[i] = string(r.source(rs, i))
-		}
-	}
-	return rows
 }

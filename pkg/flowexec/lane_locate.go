@@ -168,7 +168,7 @@ func (q *locator) addParked(g *group, lane int, ahead bool) {
 	s := p.part.Plan.steps[g.step]
 	for i, row := range g.rows() {
 		at := Location{
-			Part: p.part.enqueued(), Row: uint32(p.rows[row]), Stage: Parked, Lane: lane, Function: s.name, Since: q.start.Add(p.since), Wait: ForOrder,
+			Part: p.part.enqueued(), Row: uint32(p.rows[row]), Stage: Parked, Lane: lane, Function: s.Name, Since: q.start.Add(p.since), Wait: ForOrder,
 		}
 		if i == 0 && !ahead {
 			q.addWait(&at, g, s)

@@ -123,8 +123,8 @@ func (m *Metrics) function(flow string, s *step) functionMetrics {
 	}
 	mode := string(s.mode)
 	return functionMetrics{
-		m.seconds.WithLabelValues(flow, s.name), m.FunctionDuration.WithLabelValues(s.name, mode),
-		m.rows.WithLabelValues(flow, s.name), m.FuncScheduleCntsTotal.WithLabelValues(s.name, mode),
+		m.seconds.WithLabelValues(flow, s.Name), m.FunctionDuration.WithLabelValues(s.Name, mode),
+		m.rows.WithLabelValues(flow, s.Name), m.FuncScheduleCntsTotal.WithLabelValues(s.Name, mode),
 	}
 }
 

@@ -144,7 +144,7 @@ func (r *run) key(origin rows.RunRow) uint64 { return r.work.in.columns.Keys[r.w
 func (r *run) park(i int, h hold) *asideGroup {
 	g := r.asideGroup(r.now.Origins[i])
 	g.first, g.in = r.now.Origins[i], r.now
-	g.due, g.wantedKey, g.saveWait, g.ask, g.step = h.due, "", nil, nil, r.step.index
+	g.due, g.wantedKey, g.saveWait, g.ask, g.step = h.due, "", nil, nil, r.step.Index
 	r.setAside(i, h)
 	return g
 }
@@ -220,7 +220,7 @@ func (r *run) keepAside(rs *rows.Set) {
 		}
 	}
 	sub.Along, sub.Came = &along{holds, keeps}, nil
-	r.aside.sets[r.step.index] = append(r.aside.sets[r.step.index], sub)
+	r.aside.sets[r.step.Index] = append(r.aside.sets[r.step.Index], sub)
 	r.x.aside = r.x.aside[:0]
 }
 

@@ -10,7 +10,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
-	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowjson"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/decode"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
@@ -29,45 +29,35 @@ type Plan struct {
 	places   map[string][]int // where a function stands in steps
 	// stretches are where rows of one key go one after the other; nil: nowhere.
 	stretches []stretch
-	types     *types
+	types     *decode.Types
 	bundle    *definition.Bundle
 	registry  *kis.Registry
 }
 
 // step is one function in its place in the flow.
 type step struct {
-	index int
-	name  string
-	mode  definition.Mode
-	form  kis.Form
-	code  kis.Code // nil: declared in the function's document
-	in    []reflect.Type
-	out   reflect.Type // nil: rows pass on as they came
-	// inKinds and outKind are the kinds of code's vectors. outPointer: out is a pointer.
-	inKinds []rows.Kind
-	// serializers are the row types' own ways to read rows; nil: as JSON.
-	serializers []kis.Serialize
-	outKind     rows.Kind
-	outPointer  bool
-	weigher     *weigher // of out; nil where out is
+	decode.Input // how the step reads rows
+
+	mode definition.Mode
+	form kis.Form
+	code kis.Code // nil means that the function is declared in its document
+	// out is the type of the rows that the function passes on; nil means that it passes rows on as they came. outKind is the kind of their vector,
+	// outPointer means that the type is a pointer, and weigher weighs them; it is nil where out is.
+	out        reflect.Type
+	outKind    rows.Kind
+	outPointer bool
+	weigher    *weigher
 
 	params     map[string]string
-	must       []string
-	codec      *rowjson.Codec // of the only row type read; nil: it reads several
-	mustSeen   rowjson.Must   // the same, for the codec of the only row type read; 0: it can't tell
-	wide       *wide          // nil: rows as they came are decoded for this step
-	ownCode    bool           // to read rows may call methods of the user's types
-	again      bool           // it may be called again for a row
-	changes    bool           // it may change what rows lead to
 	retries    int
 	retryAfter time.Duration
 	timeout    time.Duration
 	onMissing  definition.OnMissing
 	wait       time.Duration
-	connector  *definition.Connector // nil: none
+	connector  *definition.Connector // nil means that it has none
 	save       *definition.DeclaredSave
 	load       *definition.DeclaredLoad
-	sets       loadSets // of load
+	sets       decode.LoadedFields // the fields that load sets
 }
 
 // Flow is the flow's name.
@@ -95,7 +85,7 @@ func (p *Plan) Connectors() []*definition.Connector {
 func (p *Plan) Functions() map[string]string {
 	all := map[string]string{}
 	for _, s := range p.steps {
-		all[s.name] = string(s.mode)
+		all[s.Name] = string(s.mode)
 	}
 	return all
 }
@@ -117,7 +107,7 @@ func (p *Plan) whole() bool { return p.shardKey == "" }
 func Compile(b *definition.Bundle, r *kis.Registry) (*Plan, error) {
 	p := &Plan{
 		flow: b.Flow.Name, revision: b.Revision, shardKey: b.Flow.ShardKey, timeout: min(b.Flow.Timeout, 4*longest),
-		copies: b.Flow.Copies, places: make(map[string][]int), types: new(types),
+		copies: b.Flow.Copies, places: make(map[string][]int), types: new(decode.Types),
 		bundle: b, registry: r,
 	}
 	if p.copies <= 0 {
@@ -127,10 +117,6 @@ func Compile(b *definition.Bundle, r *kis.Registry) (*Plan, error) {
 	for i, entry := range b.Flow.Functions {
 		s, wrong := compileStep(b, r, i)
 		mistakes = append(mistakes, wrong...)
-		if len(s.in) == 1 {
-			s.codec = p.types.reader(s, elem(s.in[0]))
-			s.mustSeen, _ = s.codec.Must(s.must)
-		}
 		p.steps = append(p.steps, s)
 		p.places[entry.Name] = append(p.places[entry.Name], i)
 	}
@@ -140,10 +126,8 @@ func Compile(b *definition.Bundle, r *kis.Registry) (*Plan, error) {
 	if len(mistakes) > 0 {
 		return nil, batch.Errorf(batch.CodeFlowUncompilable, "flow %s does not compile: %w", b.Flow.Name, mistakes)
 	}
-	p.findWide()
+	p.findInputs()
 	p.findSets()
-	p.findOwnCode()
-	p.findChanges()
 	p.findStretches()
 	return p, nil
 }
@@ -201,7 +185,7 @@ func compileStep(b *definition.Bundle, r *kis.Registry, i int) (*step, definitio
 	entry := b.Flow.Functions[i]
 	doc := b.Functions[entry.Name]
 	s := &step{
-		index: i, name: entry.Name, mode: doc.Mode, must: doc.Source.Must,
+		Input: decode.Input{Index: i, Name: entry.Name, Must: doc.Source.Must}, mode: doc.Mode,
 		params:  maps.Clone(doc.DefaultParams),
 		retries: doc.RetryTimes, retryAfter: min(doc.RetryInterval, longest), timeout: min(doc.Timeout, longest),
 		onMissing: doc.OnMissing, wait: min(doc.Wait, longest), save: doc.Save, load: doc.Load,

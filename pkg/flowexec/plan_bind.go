@@ -20,12 +20,12 @@ func (s *step) bind(b *definition.Bundle, doc *definition.Function, entry defini
 			Document: d.String(), Line: line, Key: key, Code: code, Problem: fmt.Sprintf(format, args...),
 		})
 	}
-	code, ok := r.Lookup(s.name)
+	code, ok := r.Lookup(s.Name)
 	switch {
 	case !ok && doc.Save == nil && doc.Load == nil:
-		wrong(b.Flow.Document, entry.Line, fmt.Sprintf("flows[%d].fname", s.index), batch.CodeUnknownFunction,
+		wrong(b.Flow.Document, entry.Line, fmt.Sprintf("flows[%d].fname", s.Index), batch.CodeUnknownFunction,
 			"no function %q is registered here%s: register it under this name, or correct the name%s",
-			s.name, registered(r), definition.Suggest(s.name, names(r)))
+			s.Name, registered(r), definition.Suggest(s.Name, names(r)))
 		return mistakes
 	case ok && (doc.Save != nil || doc.Load != nil):
 		key := "option.save"
@@ -33,7 +33,7 @@ func (s *step) bind(b *definition.Bundle, doc *definition.Function, entry defini
 			key = "option.load"
 		}
 		wrong(doc.Document, doc.Document.LineOf(key), key, batch.CodeFlowUncompilable,
-			"%s is declared by its document, and registered as kis.%s too (%s): remove one of the two", s.name, code.Form(), r.Place(s.name))
+			"%s is declared by its document, and registered as kis.%s too (%s): remove one of the two", s.Name, code.Form(), r.Place(s.Name))
 		return mistakes
 	case !ok:
 		s.form = kis.FormSave
@@ -41,12 +41,13 @@ func (s *step) bind(b *definition.Bundle, doc *definition.Function, entry defini
 			s.form = kis.FormLoad
 		}
 	default:
-		s.code, s.form, s.in, s.out = code, code.Form(), code.In(), code.Out()
-		for i := range s.in {
-			s.inKinds = append(s.inKinds, rows.KindOf(code.NewIn(i)))
+		s.code, s.form, s.Types, s.out = code, code.Form(), code.In(), code.Out()
+		s.New = code.NewIn
+		for i := range s.Types {
+			s.Kinds = append(s.Kinds, rows.KindOf(code.NewIn(i)))
 		}
 		if own, ok := code.(interface{ Serializers() []kis.Serialize }); ok {
-			s.serializers = own.Serializers()
+			s.Serializers = own.Serializers()
 		}
 		if s.out != nil {
 			s.outKind, s.outPointer = rows.KindOf(code.NewOut()), s.out.Kind() == reflect.Pointer
@@ -55,11 +56,11 @@ func (s *step) bind(b *definition.Bundle, doc *definition.Function, entry defini
 	}
 	if !s.form.Whole() && s.form.String() != string(doc.Mode) {
 		wrong(doc.Document, doc.Document.LineOf("fmode"), "fmode", batch.CodeFlowUncompilable,
-			"is %s, but %s is registered as kis.%s (%s): make the two agree", doc.Mode, s.name, s.form, r.Place(s.name))
+			"is %s, but %s is registered as kis.%s (%s): make the two agree", doc.Mode, s.Name, s.form, r.Place(s.Name))
 	}
 	if (s.form == kis.FormSave || s.form == kis.FormLoad) && s.connector == nil {
 		wrong(doc.Document, cmp.Or(doc.Document.LineOf("option"), doc.Document.LineOf("fmode")), "option.cname", batch.CodeUnknownConnector,
-			"is missing: %s is a kis.%s (%s), and needs the name of a connector", s.name, s.form, r.Place(s.name))
+			"is missing: %s is a kis.%s (%s), and needs the name of a connector", s.Name, s.form, r.Place(s.Name))
 	}
 	return mistakes
 }

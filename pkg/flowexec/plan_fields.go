@@ -8,11 +8,11 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/kisgrid/kisgrid/internal/jsonrule"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/decode"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowjson"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
@@ -21,35 +21,6 @@ var (
 	textUnmarshalerType = reflect.TypeFor[encoding.TextUnmarshaler]()
 	numberType          = reflect.TypeFor[json.Number]()
 )
-
-// knownTypes are the fields of types that were asked for: reflect.Type → typeFields.
-var knownTypes sync.Map
-
-type typeFields struct {
-	fields []rowjson.Field
-	ok     bool
-}
-
-// fieldsOf are the fields that a row type has in JSON, not to be changed; false: it may have any.
-func fieldsOf(t reflect.Type) ([]rowjson.Field, bool) {
-	known, found := knownTypes.Load(t)
-	if !found {
-		fields, ok := findFields(t)
-		known, _ = knownTypes.LoadOrStore(t, typeFields{fields, ok})
-	}
-	of := known.(typeFields)
-	return of.fields, of.ok
-}
-
-func findFields(t reflect.Type) ([]rowjson.Field, bool) {
-	if t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	if t.Kind() != reflect.Struct || kis.Reader(t) != nil || kis.Marshaler(t) != nil || jsonrule.HasMethods(reflect.PointerTo(t)) {
-		return nil, false
-	}
-	return rowjson.Fields(t), true
-}
 
 // checkTypes finds fields that a function reads, or that its document names, and the row type before it lacks or has as
 // something else. A field that may be left out (omitempty, omitzero, a pointer) may also be lacking.
@@ -65,7 +36,7 @@ func checkTypes(b *definition.Bundle, steps []*step) definition.Mistakes {
 				})
 			}
 			wrongStep := func(format string, args ...any) {
-				wrong(b.Flow.Document, b.Flow.Functions[s.index].Line, fmt.Sprintf("flows[%d].fname", s.index), format, args...)
+				wrong(b.Flow.Document, b.Flow.Functions[s.Index].Line, fmt.Sprintf("flows[%d].fname", s.Index), format, args...)
 			}
 			lacks := func(name string) string {
 				fields := "no field"
@@ -75,26 +46,26 @@ func checkTypes(b *definition.Bundle, steps []*step) definition.Mistakes {
 				return fmt.Sprintf("the field %s, which %v lacks, that %s passes on (it has %s): add the field there%s",
 					name, carried, carrier, fields, definition.Suggest(name, fieldNames(has)))
 			}
-			for _, in := range s.in {
+			for _, in := range s.Types {
 				wants, _ := knownFields(in)
 				for _, f := range wants {
 					switch from, ok := rowjson.Find(has, f.Name); {
 					case ok && !fits(from, f):
 						wrongStep("%s reads (as %v) the field %s as %v, but it is %v in %v, that %s passes on: make the two types agree",
-							s.name, in, f.Name, f.Type, from.Type, carried, carrier)
+							s.Name, in, f.Name, f.Type, from.Type, carried, carrier)
 					case !ok && !f.OmitEmpty && !f.OmitZero && f.Type.Kind() != reflect.Pointer:
-						wrongStep("%s reads (as %v) %s", s.name, in, lacks(f.Name))
+						wrongStep("%s reads (as %v) %s", s.Name, in, lacks(f.Name))
 					}
 				}
 			}
-			for _, name := range s.must {
+			for _, name := range s.Must {
 				if _, ok := rowjson.Find(has, name); !ok {
-					wrongStep("%s must have (source.must) %s", s.name, lacks(name))
+					wrongStep("%s must have (source.must) %s", s.Name, lacks(name))
 				}
 			}
 			for _, d := range s.declared() {
 				if _, ok := rowjson.Find(has, d.field); !ok {
-					doc := b.Functions[s.name].Document
+					doc := b.Functions[s.Name].Document
 					wrong(doc, doc.LineOf(d.key), d.key, "in the flow %s it names %s", b.Flow.Name, lacks(d.field))
 				}
 			}
@@ -103,7 +74,7 @@ func checkTypes(b *definition.Bundle, steps []*step) definition.Mistakes {
 		case s.form == kis.FormFaaS || s.form == kis.FormLoad && s.code == nil:
 			carried = nil
 		case s.out != nil:
-			carried, carrier = s.out, s.name
+			carried, carrier = s.out, s.Name
 		}
 	}
 	return mistakes
@@ -175,7 +146,7 @@ func knownFields(t reflect.Type) ([]rowjson.Field, bool) {
 	if t == nil {
 		return nil, false
 	}
-	return fieldsOf(t)
+	return decode.FieldsOf(t)
 }
 
 func known(t reflect.Type) bool {

@@ -15,8 +15,8 @@ func (p *Plan) Notes() (notes []string) {
 	}
 	tell := func(s *step, format string, args ...any) {
 		m := definition.Mistake{
-			Document: p.bundle.Flow.Document.String(), Line: p.bundle.Flow.Functions[s.index].Line, Key: fmt.Sprintf("flows[%d].fname", s.index),
-			Problem: s.name + " " + fmt.Sprintf(format, args...),
+			Document: p.bundle.Flow.Document.String(), Line: p.bundle.Flow.Functions[s.Index].Line, Key: fmt.Sprintf("flows[%d].fname", s.Index),
+			Problem: s.Name + " " + fmt.Sprintf(format, args...),
 		}
 		notes = append(notes, m.Error())
 	}
@@ -32,10 +32,10 @@ func (p *Plan) Notes() (notes []string) {
 		}
 		u := of[s.connector]
 		if u == nil {
-			u = &uses{first: s.index}
+			u = &uses{first: s.Index}
 			of[s.connector] = u
 		}
-		u.last, u.n, u.saves = s.index, u.n+1, u.saves || s.mode == definition.ModeSave
+		u.last, u.n, u.saves = s.Index, u.n+1, u.saves || s.mode == definition.ModeSave
 	}
 	for _, s := range p.steps {
 		switch u := of[s.connector]; {
@@ -51,7 +51,7 @@ func (p *Plan) Notes() (notes []string) {
 			continue
 		}
 		for _, other := range p.steps { // in the order of the flow
-			if u := of[other.connector]; other.connector != nil && other.index == u.first && u.saves && u.first < s.index && s.index < u.last &&
+			if u := of[other.connector]; other.connector != nil && other.Index == u.first && u.saves && u.first < s.Index && s.Index < u.last &&
 				other.connector != s.connector {
 				tell(s, "stands between steps that use connector %s, and gets many rows at once: what rows find there depends on how they "+
 					"are cut into batches", other.connector.Name)

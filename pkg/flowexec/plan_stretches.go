@@ -41,17 +41,17 @@ func stretchesOf(steps []*step) []stretch {
 	lastCode := -1
 	for _, s := range steps {
 		if s.code != nil {
-			lastCode = s.index
+			lastCode = s.Index
 		}
 		if s.form != kis.FormSave && s.form != kis.FormLoad {
 			continue
 		}
 		u := uses[s.connector]
 		if u == nil {
-			u = &use{first: s.index}
+			u = &use{first: s.Index}
 			uses[s.connector] = u
 		}
-		u.last, u.saves = s.index, u.saves || s.form == kis.FormSave
+		u.last, u.saves = s.Index, u.saves || s.form == kis.FormSave
 	}
 	for _, u := range uses {
 		if u.saves && u.first < u.last {

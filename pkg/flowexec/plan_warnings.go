@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/decode"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowjson"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
@@ -34,17 +35,17 @@ func (p *Plan) Warnings() []string {
 		if rows != nil {
 			for _, problem := range rows.problems(s) {
 				m := definition.Mistake{
-					Document: p.bundle.Flow.Document.String(), Line: p.bundle.Flow.Functions[s.index].Line,
-					Key: fmt.Sprintf("flows[%d].fname", s.index), Problem: problem,
+					Document: p.bundle.Flow.Document.String(), Line: p.bundle.Flow.Functions[s.Index].Line,
+					Key: fmt.Sprintf("flows[%d].fname", s.Index), Problem: problem,
 				}
 				warnings = append(warnings, m.Error())
 			}
 		}
-		for _, set := range s.sets.fields {
-			if set.reader != nil && set.as != "" {
-				doc, key := p.bundle.Functions[s.name].Document, "option.load.types."+set.name
+		for _, set := range s.sets.Fields {
+			if set.Reader != nil && set.As != "" {
+				doc, key := p.bundle.Functions[s.Name].Document, "option.load.types."+set.Name
 				m := definition.Mistake{Document: doc.String(), Line: doc.LineOf(key), Key: key, Problem: fmt.Sprintf(
-					"is not asked in the flow %s, where a later function reads the field as %v, which decides: take it out, or have no other flow need it", p.flow, set.reader.Type)}
+					"is not asked in the flow %s, where a later function reads the field as %v, which decides: take it out, or have no other flow need it", p.flow, set.Reader.Type)}
 				warnings = append(warnings, m.Error())
 			}
 		}
@@ -56,32 +57,32 @@ func (p *Plan) Warnings() []string {
 // problems are what a step reads of rows that they don't have.
 func (rows *rowFields) problems(s *step) (problems []string) {
 	looks := s.mode == definition.ModeVerify && s.passesOn()
-	for _, in := range s.in {
-		wants, _ := fieldsOf(in)
+	for _, in := range s.Types {
+		wants, _ := decode.FieldsOf(in)
 		for _, f := range wants {
 			from, ok := rowjson.Find(rows.fields, f.Name)
 			optional := f.OmitEmpty || f.OmitZero || f.Type.Kind() == reflect.Pointer
 			switch {
 			case ok && !rows.certain && !fits(from, f):
 				problems = append(problems, fmt.Sprintf("%s reads (as %v) the field %s as %v, but it is %v as %s: rows whose value does not fit are dead, make the types agree",
-					s.name, in, f.Name, f.Type, from.Type, rows.origin(from.Name)))
+					s.Name, in, f.Name, f.Type, from.Type, rows.origin(from.Name)))
 			case !ok && (looks && optional || !rows.certain && !optional):
 				problems = append(problems, fmt.Sprintf("%s reads (as %v) the field %s, %s: it is always empty there, add the field before or take it out%s",
-					s.name, in, f.Name, rows.lack(), definition.Suggest(f.Name, fieldNames(rows.fields))))
+					s.Name, in, f.Name, rows.lack(), definition.Suggest(f.Name, fieldNames(rows.fields))))
 			}
 		}
 	}
 	if rows.certain {
 		return problems
 	}
-	for _, name := range s.must {
+	for _, name := range s.Must {
 		if _, ok := rowjson.Find(rows.fields, name); !ok {
-			problems = append(problems, fmt.Sprintf("%s must have (source.must) the field %s, %s: all rows are dead there", s.name, name, rows.lack()))
+			problems = append(problems, fmt.Sprintf("%s must have (source.must) the field %s, %s: all rows are dead there", s.Name, name, rows.lack()))
 		}
 	}
 	for _, d := range s.declared() {
 		if _, ok := rowjson.Find(rows.fields, d.field); !ok {
-			problems = append(problems, fmt.Sprintf("%s names (%s) the field %s, %s: all rows are dead there", s.name, d.key, d.field, rows.lack()))
+			problems = append(problems, fmt.Sprintf("%s names (%s) the field %s, %s: all rows are dead there", s.Name, d.key, d.field, rows.lack()))
 		}
 	}
 	return problems
@@ -105,24 +106,24 @@ func (rows *rowFields) after(s *step) *rowFields {
 	case s.form == kis.FormFaaS && s.mode != definition.ModeVerify:
 		return nil // which passes on whatever it likes
 	case s.out != nil && s.form != kis.FormFaaS:
-		fields, ok := fieldsOf(s.out)
+		fields, ok := decode.FieldsOf(s.out)
 		if !ok {
 			return nil
 		}
-		return &rowFields{fields: fields, from: s.name, certain: true}
+		return &rowFields{fields: fields, from: s.Name, certain: true}
 	case rows == nil || s.form != kis.FormFaaS && s.load == nil:
 		return rows
 	}
 	behind := &rowFields{fields: slices.Clone(rows.fields), from: rows.from, loads: make(map[string]string, len(rows.loads))}
 	maps.Copy(behind.loads, rows.loads)
-	for _, set := range s.sets.fields {
-		behind.fields = slices.DeleteFunc(behind.fields, func(f rowjson.Field) bool { return f.Name == set.name })
-		field := rowjson.Field{Name: set.name, Type: anyType}
-		if set.reader != nil {
-			field.Type, field.Quoted = set.reader.Type, set.reader.Quoted
+	for _, set := range s.sets.Fields {
+		behind.fields = slices.DeleteFunc(behind.fields, func(f rowjson.Field) bool { return f.Name == set.Name })
+		field := rowjson.Field{Name: set.Name, Type: reflect.TypeFor[any]()}
+		if set.Reader != nil {
+			field.Type, field.Quoted = set.Reader.Type, set.Reader.Quoted
 		}
 		behind.fields = append(behind.fields, field)
-		behind.loads[set.name] = s.name
+		behind.loads[set.Name] = s.Name
 	}
 	return behind
 }

@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/decode"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
@@ -66,6 +67,9 @@ func (x *executor) begin(w *work) {
 		r.clock = x.lane.lanes.clock.now()
 	}
 	x.run = r
+	x.reader.Types, x.reader.Flow, x.reader.Start = r.plan.types, r.plan.flow, r.part.Start
+	x.reader.Source = decode.Source{Columns: w.in.columns, Values: w.in.values, Rows: w.rows}
+	x.reader.KeepCame = r.part.KeepDead > 0 || r.plan.stretches != nil
 }
 
 // finish forgets the run, and takes back what was lent for it.
@@ -229,9 +233,9 @@ func (r *run) enter(s *step, rs *rows.Set) {
 	}
 	entered := entering(rs)
 	f := &x.frame
-	f.Call.Flow, f.Call.Function, f.Call.Revision, f.Call.Attempt = r.plan.flow, s.name, r.plan.revision, 1
+	f.Call.Flow, f.Call.Function, f.Call.Revision, f.Call.Attempt = r.plan.flow, s.Name, r.plan.revision, 1
 	f.Params = s.params
-	f.Bundle, f.Registry, f.Place = r.plan.bundle, r.plan.registry, s.index
+	f.Bundle, f.Registry, f.Place = r.plan.bundle, r.plan.registry, s.Index
 	x.traceFunction(s, entered)
 	if rs = r.prepare(s, rs); !r.halted && (rs.Len() > 0 || rs.Forced) {
 		switch {
@@ -260,13 +264,13 @@ func (r *run) enter(s *step, rs *rows.Set) {
 	took := r.clock - began
 	x.metricsOf(r.plan, s).observe(entered, took)
 	if observe := x.lane.lanes.config.Observe; observe != nil {
-		observe(Observed{Flow: r.plan.flow, Function: s.name, Mode: s.mode, Place: s.index, Rows: entered, Took: took})
+		observe(Observed{Flow: r.plan.flow, Function: s.Name, Mode: s.mode, Place: s.Index, Rows: entered, Took: took})
 	}
 }
 
 func (r *run) runVerify(s *step, rs *rows.Set) {
 	if r.through(rs, s.code.Call, false) {
-		r.pass(r.x.mem.Keep(rs, r.x.gone), s.index+1)
+		r.pass(r.x.mem.Keep(rs, r.x.gone), s.Index+1)
 		r.leave(rs)
 	}
 }
@@ -283,7 +287,7 @@ func (r *run) runCalculate(s *step, rs *rows.Set) {
 	default:
 		r.noteMade(s)
 		r.refuseNil(s, rs, out)
-		r.pass(r.x.mem.Next(rs, out, r.x.gone, s.index+1), s.index+1)
+		r.pass(r.x.mem.Next(rs, out, r.x.gone, s.Index+1), s.Index+1)
 		r.leave(rs)
 	}
 }
@@ -313,7 +317,7 @@ func (r *run) runExpand(s *step, rs *rows.Set) {
 
 // passMade passes on rows that name their parents, and ends the rows that nothing came of.
 func (r *run) passMade(s *step, rs *rows.Set, out kis.Vector, parents []uint32) {
-	if !isIdentity(parents, rs.Len()) && s.index+1 < len(r.plan.steps) {
+	if !isIdentity(parents, rs.Len()) && s.Index+1 < len(r.plan.steps) {
 		has := r.x.mem.Numbers(rs.Len())
 		for _, p := range parents {
 			has[p] = 1
@@ -328,8 +332,8 @@ func (r *run) passMade(s *step, rs *rows.Set, out kis.Vector, parents []uint32) 
 			}
 		}
 	}
-	made := r.x.mem.Made(rs, out, parents, s.index+1)
-	r.pass(r.x.mem.Keep(made, r.nils(s, made)), s.index+1)
+	made := r.x.mem.Made(rs, out, parents, s.Index+1)
+	r.pass(r.x.mem.Keep(made, r.nils(s, made)), s.Index+1)
 }
 
 func isIdentity(rows []uint32, n int) bool {
@@ -381,7 +385,7 @@ func nilPassed(s *step) batch.RowOutcome {
 
 // end ends row i of rs in the current step.
 func (r *run) end(rs *rows.Set, i uint32, o batch.RowOutcome) {
-	o.Function = r.step.name
+	o.Function = r.step.Name
 	r.noteDead(rs, i, &o)
 	r.ledger.end(rs.Origins[i], o)
 }
@@ -406,7 +410,7 @@ func (r *run) halt(o batch.RowOutcome) {
 	r.halted = true
 	r.forgoTurns()
 	r.keepAside(r.now)
-	o.Function = cmp.Or(o.Function, r.step.name)
+	o.Function = cmp.Or(o.Function, r.step.Name)
 	for i, origin := range r.now.Origins {
 		if _, gone := slices.BinarySearch(r.x.gone, uint32(i)); !gone {
 			r.ledger.end(origin, o)
@@ -471,5 +475,5 @@ func (x *executor) metricsOf(p *Plan, s *step) functionMetrics {
 			x.metrics[i] = x.lane.lanes.config.Metrics.function(p.flow, s)
 		}
 	}
-	return x.metrics[s.index]
+	return x.metrics[s.Index]
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/decode"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 )
 
@@ -211,7 +212,7 @@ func (r *run) unasked(err error) batch.RowOutcome {
 	if err == nil {
 		err = fmt.Errorf("it did not answer within what the row had left of the flow's timeout of %v", r.plan.timeout)
 	}
-	return batch.RowOutcome{Outcome: batch.Failed, Code: batch.CodeConnectorUnavailable, Attempts: 1, Reason: trimmed(fmt.Sprintf(
+	return batch.RowOutcome{Outcome: batch.Failed, Code: batch.CodeConnectorUnavailable, Attempts: 1, Reason: decode.Trimmed(fmt.Sprintf(
 		"connector %s could not be asked: %v: submit the batch again when it is there", r.step.connector.Name, err))}
 }
 
@@ -219,7 +220,7 @@ func (r *run) unasked(err error) batch.RowOutcome {
 func (r *run) refusedFor(err error) batch.RowOutcome {
 	if code := batch.CodeOf(err); code == batch.CodeBatchTooOld || code == batch.CodeBatchGivenUp {
 		// Nobody knows any more what of it took effect.
-		return batch.RowOutcome{Outcome: batch.Failed, Code: code, Attempts: 1, Reason: trimmed(err.Error())}
+		return batch.RowOutcome{Outcome: batch.Failed, Code: code, Attempts: 1, Reason: decode.Trimmed(err.Error())}
 	}
 	return r.unasked(err)
 }

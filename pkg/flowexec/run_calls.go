@@ -8,6 +8,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/decode"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
@@ -277,20 +278,20 @@ func jitter(d time.Duration) time.Duration {
 func (r *run) obey(row int, signal *kis.Signal) batch.RowOutcome {
 	switch signal.Kind {
 	case kis.SignalDrop:
-		return batch.RowOutcome{Outcome: batch.Filtered, Code: batch.CodeDropped, Reason: trimmed(signal.Reason)}
+		return batch.RowOutcome{Outcome: batch.Filtered, Code: batch.CodeDropped, Reason: decode.Trimmed(signal.Reason)}
 	case kis.SignalAbort:
 		if !r.plan.whole() {
 			return batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeNeedsWholeBatch, Attempts: 1,
-				Reason: "the function aborts its batch (" + trimmed(signal.Reason) + "), but the flow's shard_key splits batches: " +
+				Reason: "the function aborts its batch (" + decode.Trimmed(signal.Reason) + "), but the flow's shard_key splits batches: " +
 					"use kis.Drop, or remove shard_key"}
 		}
-		r.halt(batch.RowOutcome{Outcome: batch.Aborted, Code: batch.CodeAborted, Reason: trimmed(signal.Reason)})
+		r.halt(batch.RowOutcome{Outcome: batch.Aborted, Code: batch.CodeAborted, Reason: decode.Trimmed(signal.Reason)})
 		return batch.RowOutcome{}
 	}
-	target, ok := r.plan.target(signal.Target, r.step.index)
+	target, ok := r.plan.target(signal.Target, r.step.Index)
 	if !ok {
 		return batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeFunctionError, Attempts: 1,
-			Reason: fmt.Sprintf("the function jumps to %q, which is not in flow %s: name one of its functions", trimmed(signal.Target), r.plan.flow)}
+			Reason: fmt.Sprintf("the function jumps to %q, which is not in flow %s: name one of its functions", decode.Trimmed(signal.Target), r.plan.flow)}
 	}
 	if r.step.form.Whole() {
 		for i := range r.now.Len() {
@@ -309,12 +310,12 @@ func (r *run) obey(row int, signal *kis.Signal) batch.RowOutcome {
 func (r *run) jumpOrStop(row, target int) {
 	if rows.At(r.now.Trips, row) >= maxJumps {
 		var cycle []string
-		for k := target; k <= r.step.index; k++ {
-			cycle = append(cycle, r.plan.steps[k].name)
+		for k := target; k <= r.step.Index; k++ {
+			cycle = append(cycle, r.plan.steps[k].Name)
 		}
 		r.lose(row, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeStepLimit, Attempts: 1,
 			Reason: fmt.Sprintf("the row jumped %d times, at last round %s → %s: let the jump end", maxJumps,
-				strings.Join(cycle, " → "), r.plan.steps[target].name)})
+				strings.Join(cycle, " → "), r.plan.steps[target].Name)})
 		return
 	}
 	r.x.jumps = append(r.x.jumps, jump{row, target})
@@ -325,10 +326,10 @@ func (r *run) jumpOrStop(row, target int) {
 func (r *run) jumpWithout(target int) {
 	if r.empty++; r.empty > maxJumps {
 		r.halt(batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeStepLimit, Attempts: 1,
-			Reason: fmt.Sprintf("the run jumped %d times without rows, at last to %s: let the jump end", maxJumps, r.plan.steps[target].name)})
+			Reason: fmt.Sprintf("the run jumped %d times without rows, at last to %s: let the jump end", maxJumps, r.plan.steps[target].Name)})
 		if len(r.now.Behind) == 0 {
 			r.blameOn(batch.Errorf(batch.CodeStepLimit, "%s: the flow jumped %d times without rows, at last to %s: let the jump end",
-				r.step.name, maxJumps, r.plan.steps[target].name))
+				r.step.Name, maxJumps, r.plan.steps[target].Name))
 		}
 		return
 	}
@@ -363,13 +364,13 @@ func (r *run) jump(rs *rows.Set) {
 	places, trips, jumped := make(map[group][]uint32), make(map[group][]uint32), make(map[group][]uint32)
 	for _, j := range r.x.jumps {
 		from, row := rs, uint32(j.row)
-		if j.step <= r.step.index {
+		if j.step <= r.step.Index {
 			from, row = rs.Ancestor(row, j.step)
 		}
 		if from == nil {
 			r.end(rs, uint32(j.row), batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeLineageLost, Attempts: 1,
 				Reason: fmt.Sprintf("the row jumps back to %s, but nobody can say what it was there: %s",
-					r.plan.steps[j.step].name, lineageAdvice)})
+					r.plan.steps[j.step].Name, lineageAdvice)})
 			continue
 		}
 		g := group{from, j.step}
@@ -381,7 +382,7 @@ func (r *run) jump(rs *rows.Set) {
 	}
 	for _, g := range groups {
 		sub := r.x.mem.Subset(g.from, places[g], g.target)
-		if r.plan.steps[g.target].changes {
+		if r.plan.steps[g.target].Changes {
 			sub = r.x.mem.AsCame(g.from, places[g], g.target)
 		}
 		sub.Trips, sub.Paths = trips[g], rows.Pick(rs.Paths, jumped[g]) // rows that came of one jump back as several

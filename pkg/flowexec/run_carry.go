@@ -48,7 +48,7 @@ func (r *run) carry(row int, entered []batch.DeadRow) *carried {
 	}
 	if len(rows) > 0 {
 		again := r.x.mem.AsCame(now, rows, now.Born)
-		r.waiting[s.index] = slices.Insert(r.waiting[s.index], 0, again)
+		r.waiting[s.Index] = slices.Insert(r.waiting[s.Index], 0, again)
 		if r.aside != nil {
 			for _, g := range r.aside.groups {
 				if g.in == now {

@@ -26,7 +26,7 @@ func (x *executor) connect(ctx context.Context) (kis.Connection, error) {
 	}
 	c := s.connector
 	if c == nil {
-		return nil, batch.Errorf(batch.CodeUnknownConnector, "function %s has no connector: name one in its document, with option.cname", s.name)
+		return nil, batch.Errorf(batch.CodeUnknownConnector, "function %s has no connector: name one in its document, with option.cname", s.Name)
 	}
 	if conn := x.using.find(c); conn != nil {
 		return conn, nil

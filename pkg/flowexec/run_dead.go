@@ -3,8 +3,6 @@ package flowexec
 import (
 	"slices"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 )
@@ -15,7 +13,7 @@ func (r *run) noteDead(rs *rows.Set, i uint32, o *batch.RowOutcome) {
 	if r.part.KeepDead == 0 || o.Outcome != batch.Dead {
 		return
 	}
-	if rs, i = rs.Ancestor(i, r.step.index); rs == nil {
+	if rs, i = rs.Ancestor(i, r.step.Index); rs == nil {
 		return
 	}
 	note := func() {
@@ -25,7 +23,7 @@ func (r *run) noteDead(rs *rows.Set, i uint32, o *batch.RowOutcome) {
 			o.NotKept = why
 		}
 	}
-	if !r.writesOwnCode(rs) {
+	if !r.x.reader.RunsOwnCodeToWrite(rs) {
 		note()
 		return
 	}
@@ -40,7 +38,7 @@ func (r *run) noteDead(rs *rows.Set, i uint32, o *batch.RowOutcome) {
 
 // appendDead writes a dead row behind others, with its origin as its row, or says why it can't.
 func (r *run) appendDead(dead []batch.DeadRow, rs *rows.Set, i uint32, o batch.RowOutcome) ([]batch.DeadRow, batch.NotKept) {
-	data, encoding, err := r.entered(rs, i)
+	data, encoding, err := r.x.reader.Entered(rs, i)
 	switch {
 	case err != nil:
 		return dead, batch.Unwritable
@@ -48,32 +46,10 @@ func (r *run) appendDead(dead []batch.DeadRow, rs *rows.Set, i uint32, o batch.R
 		return dead, batch.TooLarge
 	}
 	return append(dead, batch.DeadRow{
-		Row: uint32(rs.Origins[i]), Function: r.step.name, Use: uint32(slices.Index(r.plan.places[r.step.name], r.step.index)),
+		Row: uint32(rs.Origins[i]), Function: r.step.Name, Use: uint32(slices.Index(r.plan.places[r.step.Name], r.step.Index)),
 		Path: rows.At(rs.Paths, int(i)), Visit: rows.At(rs.Trips, int(i)), Code: o.Code, Reason: o.Reason, Attempts: o.Attempts,
 		Encoding: encoding, Data: data,
 	}), 0
-}
-
-// entered is row i of rs in memory of its own, and its encoding: that in which it came, if no function has made it.
-func (r *run) entered(rs *rows.Set, i uint32) ([]byte, string, error) {
-	if r.work.in.values == nil && (rs.Vec == nil || rs.Born == r.part.Start) {
-		return slices.Clone(r.source(rs, int(i))), r.work.in.columns.Encoding, nil
-	}
-	rows := rs.Vec
-	if came := rs.Came; came != nil {
-		rows = came
-	}
-	if m, ok := rows.At(int(i)).(proto.Message); ok && r.work.in.columns.Encoding == batch.Protobuf {
-		data, err := proto.Marshal(m)
-		return data, batch.Protobuf, err
-	}
-	if came := rs.Came; came != nil {
-		was := *rs
-		was.Vec, was.Came = came, nil
-		rs = &was
-	}
-	data, err := r.writer(rs)(nil, int(i))
-	return data, "", err
 }
 
 // blameDead notes rows that a goroutine which was left behind is to blame on. A function that goes on may still change what a
@@ -87,7 +63,7 @@ func (r *run) blameDead(dead []batch.DeadRow, i int, goesOn bool, o *batch.RowOu
 		o.NotKept = batch.Held
 		return dead
 	}
-	if r.writesOwnCode(rs) && rs.Born != r.part.Start {
+	if r.x.reader.RunsOwnCodeToWrite(rs) && rs.Born != r.part.Start {
 		o.NotKept = batch.Unwritable // nobody would watch over it
 		return dead
 	}

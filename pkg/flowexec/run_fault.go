@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/decode"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
@@ -77,22 +78,11 @@ func newPanic(value any) *fault {
 	return &fault{panicked: true, text: fmt.Sprintf("panic: %v\n%s", value, strings.TrimRight(stack.String(), "\n"))}
 }
 
-// maxReason bounds what a row's outcome tells.
-const maxReason = 2048
-
 // outcome is that of the row whose function it was.
 func (f *fault) outcome() batch.RowOutcome {
-	o := batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeFunctionError, Reason: trimmed(f.text)}
+	o := batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeFunctionError, Reason: decode.Trimmed(f.text)}
 	if f.panicked {
 		o.Code = batch.CodeFunctionPanic
 	}
 	return o
-}
-
-// trimmed is a text of the user's as an outcome can tell it.
-func trimmed(reason string) string {
-	if len(reason) > maxReason {
-		return strings.ToValidUTF8(reason[:maxReason], "") + " …"
-	}
-	return strings.ToValidUTF8(reason, "\uFFFD")
 }

@@ -39,7 +39,7 @@ const (
 func (r *run) grows(rs *rows.Set) *growth {
 	limit, s := r.x.lane.lanes.config.RunBytes, r.step
 	switch {
-	case limit <= 0 || rs.Len() < 2 || r.work.in.values != nil || !r.keyed && s.index+1 < len(r.plan.steps):
+	case limit <= 0 || rs.Len() < 2 || r.work.in.values != nil || !r.keyed && s.Index+1 < len(r.plan.steps):
 		return nil
 	case s.form == kis.FormExpand:
 	case s.form != kis.FormCalculate || s.weigher.fixed:
@@ -250,7 +250,7 @@ func (r *run) spill(g *growth) {
 	}
 	s, x, f, rs := r.step, r.x, &r.x.frame, r.now
 	made := x.mem.New()
-	made.Born, made.Prev, made.Vec = s.index+1, rs, f.Out
+	made.Born, made.Prev, made.Vec = s.Index+1, rs, f.Out
 	if s.form == kis.FormExpand {
 		made.Parents = slices.Clone(f.Parents)
 	} else {

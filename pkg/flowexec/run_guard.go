@@ -244,10 +244,10 @@ func (x *executor) overdue() batch.RowOutcome {
 // timedOut is how a row ends that took too long.
 func timedOut(cause error, s *step, p *Plan) batch.RowOutcome {
 	if cause == errFunctionTimeout {
-		return batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeFunctionTimeout, Function: s.name,
+		return batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeFunctionTimeout, Function: s.Name,
 			Reason: fmt.Sprintf("the function did not return within its timeout of %v: make it faster, or raise timeout in its document", s.timeout)}
 	}
-	return batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeRowTimeout, Function: s.name,
+	return batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeRowTimeout, Function: s.Name,
 		Reason: fmt.Sprintf("the row took longer than the flow's timeout of %v, waits included: raise timeout in the flow's document", p.timeout)}
 }
 
@@ -258,5 +258,5 @@ func (x *executor) calling() string {
 	if !x.guard.calling || x.guard.step == nil {
 		return ""
 	}
-	return x.guard.step.name
+	return x.guard.step.Name
 }

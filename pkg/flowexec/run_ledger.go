@@ -4,9 +4,8 @@ import (
 	"cmp"
 	"slices"
 
-	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
-
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 )
 
 // ledger keeps how the rows of a run ended, the worst that happened to each.

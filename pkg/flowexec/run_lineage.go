@@ -22,10 +22,10 @@ func (r *run) identity(s *step, rs *rows.Set, i int) (row uint32, path uint64, v
 		row = uint32(r.place(origin))
 	}
 	// A function that stands in the flow several times is visited several times on one trip.
-	places := r.plan.places[s.name]
+	places := r.plan.places[s.Name]
 	visit = rows.At(rs.Trips, i) * uint32(len(places))
 	for _, place := range places {
-		if place < s.index {
+		if place < s.Index {
 			visit++
 		}
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/definition"
-	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowjson"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/decode"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
@@ -25,7 +25,7 @@ func (r *run) runLoad(s *step, rs *rows.Set) {
 	f.Keys = f.Keys[:0]
 	if s.code == nil {
 		r.now = rs
-		if !r.reading(r.writesOwnCode(rs), rs, func() { r.declaredKeys(s, rs) }) {
+		if !r.reading(r.x.reader.RunsOwnCodeToWrite(rs), rs, func() { r.declaredKeys(s, rs) }) {
 			return
 		}
 	} else if !r.through(rs, s.code.Keys, true) {
@@ -53,18 +53,18 @@ func (r *run) runLoad(s *step, rs *rows.Set) {
 		r.loadDeclared(s, rs, values)
 		return
 	}
-	if !r.reading(r.plan.types.hasOwnCode(s.code.Saved()), rs, func() { rs, values = r.readSaved(s, rs, values) }) {
+	if !r.reading(r.plan.types.HasOwnCode(s.code.Saved()), rs, func() { rs, values = r.readSaved(s, rs, values) }) {
 		return
 	}
 	out := r.x.mem.Lend(s.outKind, s.code.NewOut)
 	out.Reset(rs.Len())
 	f.Out = out
-	if s.again {
+	if s.CalledAgain {
 		r.reload = func(i int) { r.readSavedRow(i, values[i]) }
 	}
 	if r.through(rs, s.code.Call, false) {
 		r.refuseNil(s, rs, out)
-		r.pass(r.x.mem.Next(rs, out, r.x.gone, s.index+1), s.index+1)
+		r.pass(r.x.mem.Next(rs, out, r.x.gone, s.Index+1), s.Index+1)
 		r.leave(rs)
 	}
 	r.reload = nil
@@ -79,7 +79,7 @@ func (r *run) advance(rs *rows.Set) *rows.Set {
 	kept := r.x.mem.Keep(rs, r.x.gone)
 	r.x.gone, r.x.jumps = r.x.gone[:0], r.x.jumps[:0]
 	if r.step.code != nil {
-		view, _ := r.view(r.step, kept, 0)
+		view, _ := r.x.reader.View(&r.step.Input, kept, 0)
 		r.x.frame.In = append(r.x.frame.In[:0], view)
 	}
 	r.x.frame.Rows, r.now = kept.Len(), kept
@@ -233,7 +233,7 @@ func (r *run) missing(s *step, rs *rows.Set, keys []string, values []connector.V
 			r.park(i, h).wantedKey = keys[i]
 		case v.Err != nil:
 			r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeConversionFailed, Attempts: 1,
-				Reason: trimmed(fmt.Sprintf("connector %s can't read key %q: %v", s.connector.Name, s.connector.Key+keys[i], v.Err))})
+				Reason: decode.Trimmed(fmt.Sprintf("connector %s can't read key %q: %v", s.connector.Name, s.connector.Key+keys[i], v.Err))})
 		case !v.Missing() || s.onMissing == definition.OnMissingNull:
 		case s.onMissing == definition.OnMissingDead:
 			r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeLoadMissing, Attempts: 1,
@@ -286,7 +286,7 @@ func (r *run) readSaved(s *step, rs *rows.Set, values []connector.Value) (*rows.
 	f := &r.x.frame
 	f.Saved, f.Found = s.code.NewSaved(), f.Found[:0]
 	f.Saved.Reset(rs.Len())
-	reader := savedReader{row: f.Saved.Type(), types: r.plan.types}
+	reader := decode.StoredReader{Row: f.Saved.Type(), Types: r.plan.types}
 	for i, v := range values {
 		f.Found = append(f.Found, !v.Missing())
 		if v.Missing() {
@@ -295,10 +295,10 @@ func (r *run) readSaved(s *step, rs *rows.Set, values []connector.Value) (*rows.
 		if !r.x.asks(i) {
 			break
 		}
-		into := unsafe.Add(f.Saved.Pointer(), uintptr(i)*reader.row.Size())
-		if err := reader.read(into, v.Fields); err != nil {
+		into := unsafe.Add(f.Saved.Pointer(), uintptr(i)*reader.Row.Size())
+		if err := reader.Read(into, v.Fields); err != nil {
 			r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeConversionFailed, Attempts: 1,
-				Reason: trimmed(fmt.Sprintf("what connector %s has does not fit %v: %v", s.connector.Name, f.Saved.Type(), err))})
+				Reason: decode.Trimmed(fmt.Sprintf("what connector %s has does not fit %v: %v", s.connector.Name, f.Saved.Type(), err))})
 		}
 	}
 	if len(r.x.gone) == 0 {
@@ -315,8 +315,8 @@ func (r *run) readSavedRow(i int, v connector.Value) {
 	into := unsafe.Add(f.Saved.Pointer(), uintptr(i)*row.Size())
 	f.Saved.Slice().Index(i).SetZero()
 	if !v.Missing() {
-		reader := savedReader{row: row, types: r.plan.types}
-		r.reading(r.plan.types.hasOwnCode(row), r.now, func() { _ = reader.read(into, v.Fields) }) // it could be read before
+		reader := decode.StoredReader{Row: row, Types: r.plan.types}
+		r.reading(r.plan.types.HasOwnCode(row), r.now, func() { _ = reader.Read(into, v.Fields) }) // it could be read before
 	}
 }
 
@@ -329,14 +329,14 @@ func (r *run) declaredKeys(s *step, rs *rows.Set) {
 		if r.stillWaits(rs, i) || r.saysAgain(i) {
 			continue
 		}
-		fields, err := r.object(rs, i)
+		fields, err := r.x.reader.Object(rs, i)
 		if err != nil {
 			r.lose(i, undecodable(s, err))
 			continue
 		}
 		key, err := keyOf(s.load.Key, fields)
 		if err != nil {
-			r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeMissingField, Attempts: 1, Reason: trimmed(err.Error())})
+			r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeMissingField, Attempts: 1, Reason: decode.Trimmed(err.Error())})
 			continue
 		}
 		r.x.frame.Keys = append(r.x.frame.Keys, key)
@@ -346,14 +346,14 @@ func (r *run) declaredKeys(s *step, rs *rows.Set) {
 // loadDeclared sets the rows' fields as the function's document says.
 func (r *run) loadDeclared(s *step, rs *rows.Set, values []connector.Value) {
 	out := new(kis.Vec[json.RawMessage])
-	if !r.reading(s.sets.ownCode || r.writesOwnCode(rs), rs, func() {
+	if !r.reading(s.sets.OwnCode || r.x.reader.RunsOwnCodeToWrite(rs), rs, func() {
 		for i := range rs.Len() {
 			if !r.x.asks(i) {
 				return
 			}
-			row, err := r.withFields(s, rs, i, values[i])
-			if _, unfit := errors.AsType[*unfitError](err); unfit {
-				r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeConversionFailed, Attempts: 1, Reason: trimmed(err.Error())})
+			row, err := r.x.reader.WithFields(rs, i, &s.sets, values[i])
+			if _, unfit := errors.AsType[*decode.UnfitError](err); unfit {
+				r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeConversionFailed, Attempts: 1, Reason: decode.Trimmed(err.Error())})
 			} else if err != nil {
 				r.lose(i, undecodable(s, err))
 			}
@@ -362,28 +362,5 @@ func (r *run) loadDeclared(s *step, rs *rows.Set, values []connector.Value) {
 	}) {
 		return
 	}
-	r.pass(r.x.mem.Next(rs, out, r.x.gone, s.index+1), s.index+1)
-}
-
-func (r *run) withFields(s *step, rs *rows.Set, i int, value connector.Value) (json.RawMessage, error) {
-	row, err := r.object(rs, i)
-	if err != nil {
-		return nil, err
-	}
-	if row == nil {
-		return nil, errors.New("it is null")
-	}
-	fields := row.byName()
-	for _, set := range s.sets.fields {
-		row.replace(fields, set.name)
-		fields[set.name] = json.RawMessage("null")
-		for _, f := range value.Fields {
-			if f.Name == set.from {
-				if fields[set.name], err = set.asJSON(f.Value); err != nil {
-					return nil, err
-				}
-			}
-		}
-	}
-	return rowjson.AppendAny(nil, fields)
+	r.pass(r.x.mem.Next(rs, out, r.x.gone, s.Index+1), s.Index+1)
 }

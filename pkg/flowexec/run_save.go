@@ -10,6 +10,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/decode"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
@@ -21,7 +22,7 @@ func (r *run) runSave(s *step, rs *rows.Set) {
 	f.Effects = f.Effects[:0]
 	if s.code == nil {
 		r.now = rs
-		if !r.reading(r.writesOwnCode(rs), rs, func() { r.declareEffects(s, rs) }) {
+		if !r.reading(r.x.reader.RunsOwnCodeToWrite(rs), rs, func() { r.declareEffects(s, rs) }) {
 			return
 		}
 	} else if !r.through(rs, s.code.Call, true) {
@@ -38,7 +39,7 @@ func (r *run) runSave(s *step, rs *rows.Set) {
 		}
 		saved = r.x.mem.Keep(saved, r.x.gone)
 	}
-	r.pass(saved, s.index+1)
+	r.pass(saved, s.Index+1)
 }
 
 // send sends what the rows under way write, and ends or parks those that do not go on; rows are their places in the frame, whose
@@ -46,7 +47,7 @@ func (r *run) runSave(s *step, rs *rows.Set) {
 func (r *run) send(s *step, rs *rows.Set, rows []uint32) bool {
 	written := r.x.frame.Effects
 	effects := r.effects(s, rs)
-	cause := connector.Cause{Flow: r.plan.flow, Function: s.name, Batch: r.part.Batch, Floor: r.part.Floor, Born: r.part.Born}
+	cause := connector.Cause{Flow: r.plan.flow, Function: s.Name, Batch: r.part.Batch, Floor: r.part.Floor, Born: r.part.Born}
 	saves := r.x.lane.lanes.config.Saves
 	do := func(ctx context.Context, c connector.Connection) (asked, error) { // which may outlast the run
 		verdicts, err := c.Save(ctx, cause, effects)
@@ -130,7 +131,7 @@ func (r *run) settleSave(s *step, i int, verdicts []error, from, to int) {
 	for _, refused := range verdicts[from:to] {
 		if refused != nil {
 			r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeSaveFailed, Attempts: 1,
-				Reason: trimmed(fmt.Sprintf("connector %s refused what the row saves: %v", s.connector.Name, refused))})
+				Reason: decode.Trimmed(fmt.Sprintf("connector %s refused what the row saves: %v", s.connector.Name, refused))})
 			return
 		}
 	}
@@ -181,7 +182,7 @@ func (r *run) declareEffects(s *step, rs *rows.Set) {
 		if r.stillWaits(rs, i) || r.saysAgain(i) {
 			continue
 		}
-		fields, err := r.object(rs, i)
+		fields, err := r.x.reader.Object(rs, i)
 		if err != nil {
 			r.lose(i, undecodable(s, err))
 			continue
@@ -202,7 +203,7 @@ func (r *run) declareEffects(s *step, rs *rows.Set) {
 		}
 		if err != nil {
 			f.Effects = f.Effects[:start]
-			r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeMissingField, Attempts: 1, Reason: trimmed(err.Error())})
+			r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeMissingField, Attempts: 1, Reason: decode.Trimmed(err.Error())})
 		}
 	}
 }
@@ -213,11 +214,11 @@ var declaredOps = map[definition.SaveOp]kis.Op{
 
 func undecodable(s *step, err error) batch.RowOutcome {
 	return batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeRowUndecodable, Attempts: 1,
-		Reason: trimmed(fmt.Sprintf("%s needs the row's fields, and it is no JSON object: %v", s.name, err))}
+		Reason: decode.Trimmed(fmt.Sprintf("%s needs the row's fields, and it is no JSON object: %v", s.Name, err))}
 }
 
 // keyOf fills a key with a row's fields.
-func keyOf(t definition.Template, fields object) (string, error) {
+func keyOf(t definition.Template, fields decode.Object) (string, error) {
 	var key []byte
 	for _, part := range t.Parts {
 		key = append(key, part.Literal...)
@@ -237,8 +238,8 @@ func keyOf(t definition.Template, fields object) (string, error) {
 }
 
 // textOf is a field as connectors store it.
-func textOf(fields object, name string) (string, error) {
-	raw, ok := fields.field(name)
+func textOf(fields decode.Object, name string) (string, error) {
+	raw, ok := fields.Field(name)
 	if !ok {
 		return "", fmt.Errorf("the row lacks the field %s", name)
 	}
@@ -251,8 +252,8 @@ func textOf(fields object, name string) (string, error) {
 }
 
 // valueOf is a field as it stands in a key that goes by value.
-func valueOf(fields object, name string) (string, error) {
-	raw, ok := fields.field(name)
+func valueOf(fields decode.Object, name string) (string, error) {
+	raw, ok := fields.Field(name)
 	if !ok {
 		return "", fmt.Errorf("the row lacks the field %s", name)
 	}

@@ -62,8 +62,8 @@ func (x *executor) traceFunction(s *step, rows int) {
 		return
 	}
 	ctx := trace.ContextWithSpan(context.Background(), x.traced.run)
-	_, x.traced.function = x.lane.lanes.config.Tracer.Start(ctx, "function "+s.name, trace.WithAttributes(
-		flowAttribute.String(x.lane.lanes.config.Flow), attribute.String("kisgrid.function", s.name), rowsAttribute.Int(rows)))
+	_, x.traced.function = x.lane.lanes.config.Tracer.Start(ctx, "function "+s.Name, trace.WithAttributes(
+		flowAttribute.String(x.lane.lanes.config.Flow), attribute.String("kisgrid.function", s.Name), rowsAttribute.Int(rows)))
 	x.frame.SetContext(x.underSpan(x.ctx))
 }
 

@@ -124,7 +124,7 @@ func (r *run) withoutLost(s *step, rs *rows.Set) *rows.Set {
 // passWhole passes on what a call made of all rows of rs.
 func (r *run) passWhole(s *step, rs *rows.Set, out kis.Vector) {
 	f := &r.x.frame
-	next := s.index + 1
+	next := s.Index + 1
 	if s.mode == definition.ModeSave && s.connector != nil {
 		r.x.lane.lanes.config.Saves.saved(s.connector.Name)
 	}
@@ -148,8 +148,8 @@ func (r *run) passOrphans(s *step, rs *rows.Set, out kis.Vector) {
 	case rs.Len() > 0 && allSame(rs.Origins):
 		r.passMade(s, rs, out, make([]uint32, out.Len()))
 	case r.plan.whole():
-		made := r.x.mem.OfWholeBatch(out, r.pathOfAll(rs, s.index+1), s.index+1)
-		r.pass(r.x.mem.Keep(made, r.nils(s, made)), s.index+1)
+		made := r.x.mem.OfWholeBatch(out, r.pathOfAll(rs, s.Index+1), s.Index+1)
+		r.pass(r.x.mem.Keep(made, r.nils(s, made)), s.Index+1)
 	default:
 		r.step = s
 		r.endAll(rs, lineageLost(s, out.Len(), len(behind)))
@@ -157,7 +157,7 @@ func (r *run) passOrphans(s *step, rs *rows.Set, out kis.Vector) {
 }
 
 func lineageLost(s *step, out, in int) batch.RowOutcome {
-	return batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeLineageLost, Function: s.name, Attempts: 1,
+	return batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeLineageLost, Function: s.Name, Attempts: 1,
 		Reason: fmt.Sprintf("the function made %d rows of %d, and nobody can say which comes from which, as a flow with shard_key needs: %s",
 			out, in, lineageAdvice)}
 }
@@ -176,7 +176,7 @@ func (r *run) endAll(rs *rows.Set, o batch.RowOutcome) {
 	for i := range rs.Origins {
 		r.end(rs, uint32(i), o)
 	}
-	o.Function = r.step.name
+	o.Function = r.step.Name
 	for _, origin := range rs.Behind {
 		r.ledger.end(origin, o)
 	}
@@ -211,7 +211,7 @@ func (r *run) runGroups(s *step, rs *rows.Set, groups [][]uint32, all kis.Vector
 	for _, rows := range groups {
 		x.gone, x.jumps = x.gone[:0], x.jumps[:0]
 		sub := x.mem.Subset(rs, rows, rs.Born)
-		if s.changes {
+		if s.Changes {
 			sub = x.mem.AsCame(rs, rows, rs.Born)
 		}
 		if !holdOf(sub, 0).load {

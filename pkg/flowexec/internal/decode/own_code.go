@@ -1,4 +1,4 @@
-package flowexec
+package decode
 
 import (
 	"encoding/json"
@@ -10,22 +10,21 @@ import (
 	"time"
 
 	"github.com/kisgrid/kisgrid/internal/jsonrule"
-	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
 var serializeType = reflect.TypeFor[kis.Serialize]()
 
-// plainTypes have methods of their own that are known to return.
+// plainTypes are types of the standard library whose methods are known to return.
 var plainTypes = []reflect.Type{
 	reflect.TypeFor[time.Time](), reflect.TypeFor[json.RawMessage](), reflect.TypeFor[json.Number](), reflect.TypeFor[netip.Addr](),
 	reflect.TypeFor[netip.AddrPort](), reflect.TypeFor[netip.Prefix](), reflect.TypeFor[url.URL](), reflect.TypeFor[big.Int](),
 	reflect.TypeFor[big.Float](), reflect.TypeFor[big.Rat](),
 }
 
-// hasOwnCode reports whether to read or write a value of a type may call methods of the user's: the type's, or those of
-// something that it holds. An interface may hold anything.
-func (t *types) hasOwnCode(row reflect.Type) bool {
+// HasOwnCode reports whether reading or writing a value of a type may run code of the user's: a method of the type, or of a type within it. An
+// interface may hold anything. It is nil-safe: a nil type has own code.
+func (t *Types) HasOwnCode(row reflect.Type) bool {
 	if row == nil {
 		return true
 	}
@@ -37,6 +36,7 @@ func (t *types) hasOwnCode(row reflect.Type) bool {
 	return own
 }
 
+// hasOwnCode is HasOwnCode for a type within others, which may lead back to themselves.
 func hasOwnCode(t reflect.Type, within []reflect.Type) bool {
 	if slices.Contains(within, t) || slices.Contains(plainTypes, t) {
 		return false
@@ -60,22 +60,4 @@ func hasOwnCode(t reflect.Type, within []reflect.Type) bool {
 		}
 	}
 	return false
-}
-
-// findOwnCode notes the steps that read rows as they came as types which have code of the user's.
-func (p *Plan) findOwnCode() {
-	for _, s := range p.steps {
-		s.ownCode = s.wide != nil && p.types.hasOwnCode(s.wide.reader.in[0]) || slices.ContainsFunc(s.in, p.types.hasOwnCode)
-	}
-}
-
-// readsOwnCode reports whether making rows readable for a step may call methods of the user's.
-func (r *run) readsOwnCode(s *step, rs *rows.Set) bool {
-	switch {
-	case s.ownCode || rs.Vec == nil:
-		return s.ownCode
-	case len(s.must) == 0 && (len(s.in) == 0 || len(s.in) == 1 && rows.KindOf(rs.Vec) == s.inKinds[0]):
-		return false // they are what it reads
-	}
-	return r.plan.types.hasOwnCode(rs.Vec.Type())
 }

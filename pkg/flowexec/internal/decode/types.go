@@ -1,4 +1,4 @@
-package flowexec
+package decode
 
 import (
 	"encoding/json"
@@ -13,8 +13,9 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// types are the codecs and converters of a plan's row types, made when first needed. It is safe for concurrent use.
-type types struct {
+// Types are the codecs and converters of the row types of a plan. Each is made when it is first needed. The zero value is ready for use, and safe for
+// concurrent use.
+type Types struct {
 	codecs     sync.Map // reflect.Type → *rowjson.Codec
 	texts      sync.Map // reflect.Type → *rowjson.Codec, of types that take rows of JSON as texts
 	converters sync.Map // [2]reflect.Type → *rowjson.Converter
@@ -23,7 +24,7 @@ type types struct {
 	own        sync.Map // reflect.Type → bool: reading or writing it may call methods of the user's
 }
 
-func (t *types) codec(row reflect.Type) *rowjson.Codec {
+func (t *Types) codec(row reflect.Type) *rowjson.Codec {
 	if c, ok := t.codecs.Load(row); ok {
 		return c.(*rowjson.Codec)
 	}
@@ -31,7 +32,7 @@ func (t *types) codec(row reflect.Type) *rowjson.Codec {
 	return c.(*rowjson.Codec)
 }
 
-func (t *types) converter(from, to reflect.Type) *rowjson.Converter {
+func (t *Types) converter(from, to reflect.Type) *rowjson.Converter {
 	key := [2]reflect.Type{from, to}
 	if c, ok := t.converters.Load(key); ok {
 		return c.(*rowjson.Converter)
@@ -41,7 +42,7 @@ func (t *types) converter(from, to reflect.Type) *rowjson.Converter {
 }
 
 // marshaler is a row type's own way to write rows; nil: it has none.
-func (t *types) marshaler(row reflect.Type) kis.Serialize {
+func (t *Types) marshaler(row reflect.Type) kis.Serialize {
 	if row == nil {
 		return nil
 	}
@@ -55,7 +56,7 @@ func (t *types) marshaler(row reflect.Type) kis.Serialize {
 type marshaler struct{ own kis.Serialize }
 
 // written is a row as its type writes it: itself, if the type does not say how.
-func (t *types) written(row any) (any, error) {
+func (t *Types) written(row any) (any, error) {
 	own := t.marshaler(reflect.TypeOf(row))
 	if own == nil {
 		return row, nil
@@ -69,15 +70,15 @@ func (t *types) written(row any) (any, error) {
 
 // reader is the codec for rows that a step reads as a type. A function that takes all rows at once, and takes strings, gets a row of
 // JSON that is no string as the text that it is.
-func (t *types) reader(s *step, row reflect.Type) *rowjson.Codec {
-	if s.form.Whole() && rowjson.IsText(row) {
+func (t *Types) reader(in *Input, row reflect.Type) *rowjson.Codec {
+	if in.GetsAll && rowjson.IsText(row) {
 		return t.text(row)
 	}
 	return t.codec(row)
 }
 
 // text is the codec of a string type that takes any row as a text.
-func (t *types) text(row reflect.Type) *rowjson.Codec {
+func (t *Types) text(row reflect.Type) *rowjson.Codec {
 	if c, ok := t.texts.Load(row); ok {
 		return c.(*rowjson.Codec)
 	}
@@ -86,7 +87,7 @@ func (t *types) text(row reflect.Type) *rowjson.Codec {
 }
 
 // convertAny turns a row of whatever type into the zero row of the codec's type, to, at into.
-func (t *types) convertAny(row any, codec *rowjson.Codec, to reflect.Type, into unsafe.Pointer) error {
+func (t *Types) convertAny(row any, codec *rowjson.Codec, to reflect.Type, into unsafe.Pointer) error {
 	switch of := reflect.TypeOf(row); {
 	case of == nil:
 		return errors.New("it is nil")
@@ -129,7 +130,7 @@ func (t *types) convertAny(row any, codec *rowjson.Codec, to reflect.Type, into 
 
 // appendJSON writes a row of whatever type behind dst; a string, []byte or json.RawMessage is JSON already. A string that is none
 // is written as a string of JSON.
-func (t *types) appendJSON(dst []byte, row any) ([]byte, error) {
+func (t *Types) appendJSON(dst []byte, row any) ([]byte, error) {
 	if text, ok := row.(string); ok && utf8.ValidString(text) {
 		out, err := appendRaw(dst, []byte(text))
 		if err != nil {

@@ -1,0 +1,78 @@
+package decode
+
+import (
+	"reflect"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowcopy"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowjson"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
+	"github.com/kisgrid/kisgrid/pkg/kis"
+)
+
+// Input is what is known, once a flow is compiled, of how one of its steps reads rows. It does not change then.
+type Input struct {
+	// Index is the place of the step in the flow, from 0; Name is the name of its function.
+	Index int
+	Name  string
+	// Types are the row types that the function reads, Kinds those of their vectors, which New makes.
+	Types []reflect.Type
+	Kinds []rows.Kind
+	New   func(i int) kis.Vector
+	// Serializers are, for each of Types, the type's own way to read rows, or nil. The list is nil if none has one.
+	Serializers []kis.Serialize
+	// Must are the fields that source.must names: a row without one of them is dead.
+	Must []string
+	// GetsAll means that the function gets all rows of a run in one call (Batch and FaaS), FaaS that it has KisFlow's shape.
+	GetsAll, FaaS bool
+	// CalledAgain means that the function may be called more than once for a row.
+	CalledAgain bool
+	// PassesOn means that the function passes rows on as they came to it.
+	PassesOn bool
+	// Changes means that the function may change what rows point to. OwnCode means that reading rows as they came may run code of their types.
+	// Compile finds both, and what follows.
+	Changes, OwnCode bool
+
+	codec    *rowjson.Codec // of the only type that is read; nil if there are several
+	mustSeen rowjson.Must   // Must, for that codec; 0 if the codec can't tell
+	wide     *wide          // nil if rows as they came are decoded for this step
+	message  reflect.Type   // the generated protobuf message, as a pointer, that this step or the first one behind it reads; nil if none does
+}
+
+// Compile completes the inputs of a flow's steps, which are in the order of the flow.
+func (t *Types) Compile(steps []*Input) {
+	for _, in := range steps {
+		if len(in.Types) == 1 {
+			in.codec = t.reader(in, elem(in.Types[0]))
+			in.mustSeen, _ = in.codec.Must(in.Must)
+		}
+	}
+	findWide(steps)
+	var message reflect.Type
+	for _, in := range slices.Backward(steps) {
+		if own := messageOf(in.Types); own != nil {
+			message = own
+		}
+		in.message = message
+		in.OwnCode = in.wide != nil && t.HasOwnCode(in.wide.reader.Types[0]) || slices.ContainsFunc(in.Types, t.HasOwnCode)
+		in.Changes = in.FaaS || // which may ask for its input
+			slices.ContainsFunc(in.Types, func(row reflect.Type) bool { return rowcopy.For(row).Deep() })
+	}
+}
+
+var messageType = reflect.TypeFor[proto.Message]()
+
+// messageOf is the first of the types that is a generated protobuf message, as a pointer; nil if none is.
+func messageOf(types []reflect.Type) reflect.Type {
+	for _, t := range types {
+		if t.Kind() != reflect.Pointer {
+			t = reflect.PointerTo(t)
+		}
+		if t.Elem().Kind() == reflect.Struct && t.Implements(messageType) {
+			return t
+		}
+	}
+	return nil
+}

@@ -1,0 +1,161 @@
+package decode
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/kisgrid/kisgrid/internal/jsonrule"
+	"github.com/kisgrid/kisgrid/pkg/connector"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowjson"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
+)
+
+// LoadedFields are the fields of a row that a declared Load sets.
+type LoadedFields struct {
+	Fields []LoadedField // in the order of their names
+	// OwnCode means that setting them may run code of row types.
+	OwnCode bool
+}
+
+// LoadedField is one field that a declared Load sets.
+type LoadedField struct {
+	// Name is the field's name in the row, From its name in the store.
+	Name, From string
+	// Reader is the field of the first later function that reads it, which decides what the stored text means; Read reads texts as its type. Nil
+	// means that no function reads it.
+	Reader *rowjson.Field
+	Read   func(text string, into reflect.Value) error
+	// As is what the document says of the stored text, where no function reads it. Without either, the text is JSON if it is valid JSON, and a
+	// string if it is not.
+	As definition.LoadType
+}
+
+// WithFields is row i as JSON, with the fields set that a declared Load has read. The error is an *UnfitError for a text that is not of the type
+// that the document says.
+func (r *Reader) WithFields(rs *rows.Set, i int, load *LoadedFields, value connector.Value) (json.RawMessage, error) {
+	row, err := r.Object(rs, i)
+	if err != nil {
+		return nil, err
+	}
+	if row == nil {
+		return nil, errors.New("it is null")
+	}
+	fields := row.byName()
+	for n := range load.Fields {
+		set := &load.Fields[n]
+		row.replace(fields, set.Name)
+		fields[set.Name] = json.RawMessage("null")
+		for _, f := range value.Fields {
+			if f.Name == set.From {
+				if fields[set.Name], err = set.asJSON(f.Value); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	return rowjson.AppendAny(nil, fields)
+}
+
+// FieldOf is the field of a row type that encoding/json reads a name into. It returns false if the type has none, or says itself how it is read.
+func FieldOf(in reflect.Type, name string) (rowjson.Field, bool) {
+	if t := elem(in); t.Kind() == reflect.Map && t.Key().Kind() == reflect.String && !hasOwnCode(t, nil) {
+		return rowjson.Field{Name: name, Type: t.Elem()}, true
+	}
+	fields, _ := FieldsOf(in)
+	return rowjson.Find(fields, name)
+}
+
+// UnfitError says that a stored text is not of the type that a document gives it.
+type UnfitError struct {
+	field string
+	as    definition.LoadType
+}
+
+// Error says which text is not of which type, and what to do.
+func (e *UnfitError) Error() string {
+	return fmt.Sprintf("what is stored for the field %s is no %s, as option.load.types says: correct the type, or what is saved", e.field, e.as)
+}
+
+// asJSON is a stored text as it stands in the row. A nil error comes with JSON.
+func (set *LoadedField) asJSON(text string) (json.RawMessage, error) {
+	if set.Reader != nil {
+		value := set.forReader(text)
+		if set.Reader.Quoted && !bytes.Equal(value, []byte("null")) {
+			return quotedJSON(string(value)), nil
+		}
+		return value, nil
+	}
+	raw := []byte(text)
+	number := isNumber(text)
+	var fits bool
+	switch set.As {
+	case definition.LoadString:
+		return quotedJSON(text), nil
+	case definition.LoadInt:
+		fits = number && !bytes.ContainsAny(raw, ".eE \t\r\n")
+	case definition.LoadFloat:
+		fits = number && !bytes.ContainsAny(raw, " \t\r\n")
+	case definition.LoadBool:
+		fits = text == "true" || text == "false"
+	case definition.LoadJSON:
+		fits = json.Valid(raw)
+	default:
+		return guessedJSON(text), nil
+	}
+	if !fits {
+		return nil, &UnfitError{set.Name, set.As}
+	}
+	return raw, nil
+}
+
+var bytesType = reflect.TypeFor[[]byte]()
+
+// forReader is a text as the JSON that the reader's type reads as the value that was saved.
+func (set *LoadedField) forReader(text string) json.RawMessage {
+	t := set.Reader.Type
+	base := t
+	for base.Kind() == reflect.Pointer {
+		base = base.Elem()
+	}
+	switch own := readsOrWritesItself(base) || readsOrWritesItself(t); {
+	case t == bytesType:
+		// A declared Save stores base64, as it stands in the row's JSON, and a function the bytes themselves.
+		if decoded, err := base64.StdEncoding.Strict().DecodeString(text); err == nil && base64.StdEncoding.EncodeToString(decoded) == text {
+			return quotedJSON(text)
+		}
+		return quotedJSON(base64.StdEncoding.EncodeToString([]byte(text)))
+	case t.Kind() == reflect.String && !own && t != numberType:
+		return quotedJSON(text)
+	case own || base != t && base.Kind() == reflect.String:
+		value := reflect.New(t)
+		if set.Read(text, value.Elem()) == nil {
+			if written, err := rowjson.AppendAny(nil, value.Interface()); err == nil {
+				return written
+			}
+		}
+	}
+	if base.Kind() == reflect.String && !(base == numberType && isNumber(text)) || reflect.PointerTo(base).Implements(textUnmarshalerType) {
+		return quotedJSON(text)
+	}
+	return guessedJSON(text)
+}
+
+// isNumber reports whether a text is a number of JSON, with or without space around it.
+func isNumber(text string) bool {
+	if text == "" || !json.Valid([]byte(text)) {
+		return false
+	}
+	first := strings.TrimLeft(text, " \t\r\n")[0]
+	return first == '-' || first-'0' <= 9
+}
+
+// readsOrWritesItself reports whether a type has methods of its own to be read or written as JSON.
+func readsOrWritesItself(t reflect.Type) bool {
+	return jsonrule.HasMethods(reflect.PointerTo(t)) || jsonrule.HasMethods(t)
+}

@@ -1,0 +1,140 @@
+package decode
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"unsafe"
+
+	"github.com/kisgrid/kisgrid/internal/storetext"
+	"github.com/kisgrid/kisgrid/pkg/connector"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowjson"
+)
+
+// StoredReader reads the fields that a connector stores under a key into values of one type: a map[string]string, or a struct by the names that its
+// fields have in JSON. It belongs to one goroutine.
+type StoredReader struct {
+	// Row is the type of the values.
+	Row   reflect.Type
+	Types *Types
+	known map[string]storedField // the fields that came before, by name
+	raw   []byte                 // used again for each value
+}
+
+// storedField is how a field is read. read is nil where the type has no such field.
+type storedField struct {
+	rowjson.Field
+	read func(string, reflect.Value) error
+}
+
+// Read reads stored fields into the zero value at into.
+func (r *StoredReader) Read(into unsafe.Pointer, fields []connector.Field) error {
+	if r.Row.Kind() == reflect.Map {
+		all := make(map[string]string, len(fields))
+		for _, f := range fields {
+			all[f.Name] = f.Value
+		}
+		reflect.NewAt(r.Row, into).Elem().Set(reflect.ValueOf(all))
+		return nil
+	}
+	// Names that differ in case only may mean one field: which of them counts must not depend on the store.
+	byName := func(a, b connector.Field) int { return cmp.Compare(a.Name, b.Name) }
+	if !slices.IsSortedFunc(fields, byName) {
+		fields = slices.SortedFunc(slices.Values(fields), byName)
+	}
+	if _, ok := FieldsOf(r.Row); !ok {
+		return r.readWhole(into, fields)
+	}
+	for _, f := range fields {
+		field := r.field(f.Name)
+		if field.read == nil {
+			continue
+		}
+		place, err := placeOf(r.Row, into, field.Field)
+		if err == nil {
+			place.SetZero()
+			err = field.read(f.Value, place)
+		}
+		if err != nil {
+			return fmt.Errorf("%w (the field %s)", err, f.Name)
+		}
+	}
+	return nil
+}
+
+// field is the one that encoding/json reads a name into.
+func (r *StoredReader) field(name string) storedField {
+	field, ok := r.known[name]
+	if !ok {
+		fields, _ := FieldsOf(r.Row)
+		if found, ok := rowjson.Find(fields, name); ok {
+			field = storedField{found, r.Types.TextReader(found.Type)}
+		}
+		if r.known == nil {
+			r.known = make(map[string]storedField)
+		}
+		r.known[name] = field
+	}
+	return field
+}
+
+// placeOf is a field of the struct at base. Embedded pointers on the way to it are made.
+func placeOf(row reflect.Type, base unsafe.Pointer, f rowjson.Field) (reflect.Value, error) {
+	if !f.ThroughPointer {
+		return reflect.NewAt(f.Type, unsafe.Add(base, f.Offset)).Elem(), nil
+	}
+	v := reflect.NewAt(row, base).Elem()
+	for _, i := range f.Index {
+		if v.Kind() == reflect.Pointer {
+			if v.IsNil() && !v.CanSet() {
+				return v, fmt.Errorf("it is in the embedded pointer to %v, which is not exported and so can't be set: embed the struct, or export its type", v.Type().Elem())
+			}
+			if v.IsNil() {
+				v.Set(reflect.New(v.Type().Elem()))
+			}
+			v = v.Elem()
+		}
+		v = v.Field(i)
+	}
+	return reflect.NewAt(f.Type, v.Addr().UnsafePointer()).Elem(), nil
+}
+
+// readWhole reads all fields together, as an Object of JSON, with the type's own code.
+func (r *StoredReader) readWhole(into unsafe.Pointer, fields []connector.Field) error {
+	r.raw = append(r.raw[:0], '{')
+	for i, f := range fields {
+		if i > 0 {
+			r.raw = append(r.raw, ',')
+		}
+		r.raw = append(append(append(r.raw, quotedJSON(f.Name)...), ':'), guessedJSON(f.Value)...)
+	}
+	r.raw = append(r.raw, '}')
+	return r.Types.codec(r.Row).Decode(r.raw, into)
+}
+
+// TextReader is how stored texts become values of a type.
+func (t *Types) TextReader(of reflect.Type) func(string, reflect.Value) error {
+	if read, ok := t.saved.Load(of); ok {
+		return read.(func(string, reflect.Value) error)
+	}
+	read, _ := t.saved.LoadOrStore(of, storetext.Reader(of))
+	return read.(func(string, reflect.Value) error)
+}
+
+func quotedJSON(text string) json.RawMessage {
+	quoted, err := rowjson.AppendAny(nil, text)
+	if err != nil {
+		panic(err) // a string can always be written
+	}
+	return quoted
+}
+
+// guessedJSON is a stored text as JSON where nobody says as what it is to be read: the JSON that it is, or a string if it is none.
+func guessedJSON(text string) json.RawMessage {
+	if json.Valid([]byte(text)) {
+		return json.RawMessage(text)
+	}
+	return quotedJSON(text)
+}

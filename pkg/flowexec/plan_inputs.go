@@ -1,0 +1,67 @@
+package flowexec
+
+import (
+	"encoding/json"
+	"maps"
+	"reflect"
+	"slices"
+
+	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/decode"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowjson"
+	"github.com/kisgrid/kisgrid/pkg/kis"
+)
+
+// findInputs completes what is known of how steps read rows.
+func (p *Plan) findInputs() {
+	inputs := make([]*decode.Input, len(p.steps))
+	for i, s := range p.steps {
+		s.GetsAll, s.FaaS, s.PassesOn = s.form.Whole(), s.form == kis.FormFaaS, s.passesOn()
+		s.CalledAgain = s.retries > 0 || s.form.Whole() && !p.whole() ||
+			s.form == kis.FormFaaS && s.mode == definition.ModeLoad && s.onMissing == definition.OnMissingWait
+		inputs[i] = &s.Input
+	}
+	p.types.Compile(inputs)
+}
+
+// passesOn reports whether rows go on as they came. In KisFlow's shape a Verify is supposed to pass them on, with ActionDataReuse.
+func (s *step) passesOn() bool {
+	return s.code != nil && (s.out == nil || s.form == kis.FormFaaS && s.mode == definition.ModeVerify)
+}
+
+// findSets notes which fields of a row each declared Load sets, and as which type a later function reads them.
+func (p *Plan) findSets() {
+	for _, s := range p.steps {
+		if s.load == nil {
+			continue
+		}
+		for _, name := range slices.Sorted(maps.Keys(s.load.Fields)) {
+			set := decode.LoadedField{Name: name, From: s.load.Fields[name], As: s.load.Types[name]}
+			if reader := p.readerOf(s, name); reader != nil {
+				set.Reader, set.Read = reader, p.types.TextReader(reader.Type)
+				s.sets.OwnCode = s.sets.OwnCode || p.types.HasOwnCode(reader.Type)
+			}
+			s.sets.Fields = append(s.sets.Fields, set)
+		}
+	}
+}
+
+// readerOf is the field of a Go type as which the first function behind a declared Load reads a field that the Load sets; nil if none reads it. A
+// function that takes any JSON there leaves it to later ones, as long as the field may go on to them. Jumps are not looked at.
+func (p *Plan) readerOf(load *step, name string) *rowjson.Field {
+	for _, s := range p.steps[load.Index+1:] {
+		drops := s.out != nil && s.form != kis.FormFaaS // which may pass on its own rows
+		for _, in := range s.Types {
+			f, ok := decode.FieldOf(in, name)
+			if ok && f.Type.Kind() != reflect.Interface && f.Type != reflect.TypeFor[json.RawMessage]() {
+				return &f
+			}
+			_, known := decode.FieldsOf(in)
+			drops = drops && known && !ok
+		}
+		if drops || s.load != nil && s.load.Fields[name] != "" {
+			return nil
+		}
+	}
+	return nil
+}
