@@ -23,4 +23,5 @@
 //   - fields.go: the fields that a Go type has in JSON.
 //   - own_code.go: whether a Go type has code of its own.
 //   - types.go: Types, the codecs of a plan.
+//   - reason.go: the text of an outcome, trimmed.
 package decode
