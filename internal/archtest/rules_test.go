@@ -30,7 +30,7 @@ var arrows = []struct {
 	{"pkg/connector", []string{"pkg/batch", "pkg/definition"}},
 	{"pkg/connector/…", []string{"pkg/connector", "pkg/batch", "pkg/definition", "internal/transport", "internal/redisreply"}},
 	{"pkg/flowexec", []string{"pkg/kis", "pkg/batch", "pkg/definition", "pkg/connector", "pkg/connector/memory", "pkg/flowexec/internal/…", "internal/storetext", "internal/keyslot", "internal/jsonrule"}},
-	{"pkg/flowexec/internal/…", []string{"pkg/kis", "pkg/batch", "pkg/flowexec/internal/…", "internal/storetext", "internal/jsonrule"}},
+	{"pkg/flowexec/internal/…", []string{"pkg/kis", "pkg/batch", "pkg/definition", "pkg/connector", "pkg/flowexec/internal/…", "internal/storetext", "internal/jsonrule"}},
 	{"pkg/deadletter", []string{"pkg/batch", "internal/redisreply"}},
 	{"pkg/cluster", []string{"pkg/batch", "pkg/definition"}},
 	{"internal/command", []string{"pkg/cluster", "pkg/deadletter", "pkg/definition", "internal/transport", "internal/serve"}},
