@@ -19,7 +19,7 @@ var withoutList = []string{
 	"cmd/kisgrid", "e2e/k8s/load", "examples/students",
 	"internal/command", "internal/devcluster", "internal/testprocess", "internal/serve", "internal/transport", "internal/wire",
 	"pkg/batch", "pkg/client", "pkg/cluster", "pkg/connector", "pkg/connector/conformance", "pkg/connector/memory",
-	"pkg/coordinator", "pkg/deadletter", "pkg/definition", "pkg/flowexec", "pkg/flowexec/internal/rowjson", "pkg/flowtest",
+	"pkg/coordinator", "pkg/deadletter", "pkg/definition", "pkg/flowexec/internal/rowjson", "pkg/flowtest",
 	"pkg/kis", "pkg/kis/flow", "pkg/scheduler",
 }
 

@@ -1,8 +1,75 @@
-// Package flowexec compiles flows and runs them: Compile makes a Plan of a flow's documents and the functions registered
-// for it, Lanes run the parts of batches through plans, and Local does both in process, without a cluster.
+// Package flowexec compiles flows and runs them. Compile makes a Plan of a flow's documents and the Go functions registered for it. Lanes runs
+// the parts of batches through plans. Local does both in one process, without a cluster.
 //
-// A run goes through its flow function by function. Its rows stand in vectors of one Go type, with the input row that each
-// comes from beside them, so that a row function costs a call for each row and nothing else.
+// A run goes through its flow function by function. Its rows stand in vectors of one Go type, with the input row that each row comes from
+// beside them, so that a function that gets single rows costs one call for each row and nothing else.
 //
-// Local is for programs of others. All else is exported for the project's own and changes with them: see docs/stability.md.
+// Local is meant for programs of others. All other names are exported for the packages of this project, and change with them: see
+// docs/stability.md.
+//
+// The files, in the order in which rows go through them, callers first:
+//
+//   - local.go: Local, which runs flows in this process: its options, how it is made, Submit and Close.
+//   - local_stream.go: Stream and Pending: batches that are sent one after the other, and their answers.
+//   - local_producer.go: producer, which gives the batches of a stream their ids and knows which may be submitted again.
+//   - local_tally.go: tally, which counts the rows of a flow in a Local, for Prometheus.
+//   - local_once.go: Plan.Once, which runs rows once, without lanes that stay.
+//   - lane.go: Lanes, which runs one flow: its configuration, Enqueue, Release, Drain and Stop.
+//   - lane_table.go: laneTable, which has the lanes by their place; which lane gets a row; Resize.
+//   - lane_keyless.go: keylessQueue, the queue of parts without keys for all lanes together.
+//   - lane_queue.go: lane, with its queue and its goroutine, and what the goroutine does next.
+//   - lane_watchdog.go: the watchdog of all lanes: timeouts of functions, and parked rows whose time has come.
+//   - lane_locate.go: Lanes.Locate, which finds the rows of a key that have not ended.
+//   - lane_executor.go: executor, the goroutine that executes the work of a lane.
+//   - run_guard.go: guard, with which the watchdog ends calls that take too long.
+//   - run.go: run, one execution of a flow over the rows of a work.
+//   - run_turns.go: rounds through a stretch, in which each key has one input row.
+//   - run_calls.go: calls of functions for each row, and what their errors mean.
+//   - run_whole.go: calls of functions that get all rows at once.
+//   - run_load.go: Loads, which read the keys of their rows together.
+//   - run_save.go: Saves, which write the effects of their rows together.
+//   - run_ask.go: calls to a connector beside the lane, and rows that wait for the answer.
+//   - run_rest.go: how a run without keys rests.
+//   - run_growth.go: how a run is bounded when functions make much of its rows.
+//   - run_output.go: what the last function passes on.
+//   - run_dead.go: dead rows, as they entered their function.
+//   - run_carry.go: where rows stood when their goroutine was abandoned.
+//   - run_ledger.go: ledger, the outcomes of a run's rows.
+//   - run_lineage.go: names of rows by their lineage.
+//   - run_fault.go: fault, why a row could not be done.
+//   - run_time.go: the time that rows have used up.
+//   - run_trace.go: spans of runs, functions and calls.
+//   - run_connections.go: connections that functions hold while they run.
+//   - came.go: rows as they came to a function that is called again.
+//   - view.go: rows in the types that functions read.
+//   - wide.go: rows decoded once for several functions.
+//   - types.go: types, the row types of a plan.
+//   - encoding.go: rows in other encodings than JSON.
+//   - object.go: rows as objects, for functions without a row type.
+//   - serialize.go: row types that read themselves.
+//   - own.go: row types whose methods are the user's code.
+//   - saved.go: what declared Saves and Loads read and write.
+//   - park.go: how rows of a run are set aside and packed into a parcel, and how a parcel goes on.
+//   - park_rows.go: parkedRows, the rows with keys that have parked in a lane: their queues, times and release.
+//   - park_rest.go: restingRun and restingRuns, the runs without keys that rest in a lane.
+//   - park_waits.go: why there are two ways of waiting, what they have in common, and what both can wait for.
+//   - park_keys.go: keyWatch, which tells waiting rows that a key was saved.
+//   - park_saves.go: Saves, which tells waiting rows that something was saved through their connector.
+//   - park_answers.go: how parked rows wait for the answer of a call to their connector.
+//   - park_parcel.go: what had become of rows before they parked, and how it joins their results.
+//   - park_along.go: what parked rows bring along when they go on.
+//   - plan.go: Plan and step; Compile and CompileAll.
+//   - plan_bind.go: the code behind a step.
+//   - plan_fields.go: the fields of row types, and whether neighbouring steps agree on them.
+//   - plan_stretches.go: the stretches of a flow.
+//   - plan_warnings.go: Plan.Warnings, slips that keep no flow from running.
+//   - plan_notes.go: Plan.Notes, where results depend on how rows are cut into batches.
+//   - work.go: work, rows of a part that a lane executes together, and how it is cut.
+//   - part.go: Part, the rows that Enqueue is given, and RunResult, how they ended.
+//   - release.go: which lane has a key, and which rows a Release asks for.
+//   - connectors.go: Connectors, which hands out connections.
+//   - metrics.go: Metrics, the metrics of lanes and functions.
+//   - metrics_kisflow.go: KisFlowMetrics, the same under KisFlow's names.
+//   - counts.go: counts of pending runs and of busy lanes.
+//   - clock.go: clock, by which parked rows and resting runs measure time.
 package flowexec
