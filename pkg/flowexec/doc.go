@@ -30,6 +30,7 @@
 //   - run_save.go: Saves, which write the effects of their rows together.
 //   - run_ask.go: calls to a connector beside the lane, and rows that wait for the answer.
 //   - run_rest.go: how a run without keys rests.
+//   - run_read.go: how a run reads its rows for a function, and as they came.
 //   - run_growth.go: how a run is bounded when functions make much of its rows.
 //   - run_output.go: what the last function passes on.
 //   - run_dead.go: dead rows, as they entered their function.
@@ -40,15 +41,6 @@
 //   - run_time.go: the time that rows have used up.
 //   - run_trace.go: spans of runs, functions and calls.
 //   - run_connections.go: connections that functions hold while they run.
-//   - came.go: rows as they came to a function that is called again.
-//   - view.go: rows in the types that functions read.
-//   - wide.go: rows decoded once for several functions.
-//   - types.go: types, the row types of a plan.
-//   - encoding.go: rows in other encodings than JSON.
-//   - object.go: rows as objects, for functions without a row type.
-//   - serialize.go: row types that read themselves.
-//   - own.go: row types whose methods are the user's code.
-//   - saved.go: what declared Saves and Loads read and write.
 //   - park.go: how rows of a run are set aside and packed into a parcel, and how a parcel goes on.
 //   - park_rows.go: parkedRows, the rows with keys that have parked in a lane: their queues, times and release.
 //   - park_rest.go: restingRun and restingRuns, the runs without keys that rest in a lane.
@@ -60,6 +52,7 @@
 //   - park_along.go: what parked rows bring along when they go on.
 //   - plan.go: Plan and step; Compile and CompileAll.
 //   - plan_bind.go: the code behind a step.
+//   - plan_inputs.go: how the rows of each step are read: row types, and rows decoded once for several functions.
 //   - plan_fields.go: the fields of row types, and whether neighbouring steps agree on them.
 //   - plan_stretches.go: the stretches of a flow.
 //   - plan_warnings.go: Plan.Warnings, slips that keep no flow from running.
