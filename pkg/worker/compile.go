@@ -17,7 +17,7 @@ import (
 func (f *flows) compileSafely(d definitionDocuments) (p *flowexec.Plan, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = batch.Errorf(batch.CodeInternal, "compiling flow %s panicked, which is a defect of KisGrid: %v\n%s", d.key.flow, r, debug.Stack())
+			err = batch.Errorf(batch.CodeInternal, "compile flow %s: KisGrid panicked, which is a defect; please report it: %v\n%s", d.key.flow, r, debug.Stack())
 		}
 	}()
 	return f.compile(d)
@@ -31,7 +31,7 @@ func (s *server) compile(d definitionDocuments) (*flowexec.Plan, error) {
 		return nil, err
 	}
 	if b.Flow.Name != d.key.flow {
-		return nil, batch.Errorf(batch.CodeBadDocument, "the documents define flow %s, not %s: a document's name must be its key's", b.Flow.Name, d.key.flow)
+		return nil, batch.Errorf(batch.CodeBadDocument, "the documents define flow %s and stand under the key of flow %s: the name in a document must be the name in its key", b.Flow.Name, d.key.flow)
 	}
 	var wrong []error
 	for _, name := range slices.Sorted(maps.Keys(b.Connectors)) {

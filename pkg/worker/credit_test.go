@@ -63,7 +63,7 @@ func TestOverdraftEndsTheSession(t *testing.T) {
 			b.sendPart(batchOf(i+1, "whole", append([]string{"slow"}, words(999, 1)...)...))
 			synctest.Wait()
 		}
-		wantCode(t, b.ends(), batch.CodeBadMessage, "overdrawn already")
+		wantCode(t, b.ends(), batch.CodeBadMessage, "credit was used up")
 		if n := r.metric("kisgrid_worker_parts_held"); n != 1 {
 			t.Errorf("%v parts held, want the first alone", n)
 		}

@@ -27,7 +27,7 @@ func readDefinition(m *pb.Definition) (definitionDocuments, error) {
 	case err != nil:
 		return d, err
 	case d.name.flow == "" || d.name.revision.Number <= 0:
-		return d, batch.Errorf(batch.CodeBadMessage, "a definition names flow %q and revision %d: the coordinator is defective", m.GetFlow(), m.GetRevision())
+		return d, batch.Errorf(batch.CodeBadMessage, "read a definition: flow %q and revision %d are not valid: the coordinator is defective", m.GetFlow(), m.GetRevision())
 	}
 	size := 0
 	for _, m := range m.GetDocuments() {
@@ -45,7 +45,7 @@ func readDefinition(m *pb.Definition) (definitionDocuments, error) {
 		size += len(doc.YAML)
 	}
 	if size > maxDocumentBytes {
-		return d, batch.Errorf(batch.CodeBadMessage, "the documents of flow %s have %d bytes together, over the limit of %d bytes: the coordinator should not have accepted them",
+		return d, batch.Errorf(batch.CodeBadMessage, "the documents of flow %s have %d bytes in total, and the limit is %d bytes: make them smaller; a coordinator should not have accepted them",
 			d.key.flow, size, maxDocumentBytes)
 	}
 	d.key.revision = batch.Revision{Number: m.GetRevision(), Digest: definition.Digest(d.documents)}

@@ -46,8 +46,8 @@ func (s *server) drain(ctx context.Context) error {
 		case <-later:
 		case <-ctx.Done():
 			held := s.budget.sums().held.rows
-			return batch.Errorf(batch.CodeDeadline, "%d coordinators still waited for %d rows, or had not acknowledged them, when the time to drain was over: "+
-				"what they miss runs again elsewhere; give more time with --drain-timeout: %w", left, held, ctx.Err())
+			return batch.Errorf(batch.CodeDeadline, "drain the worker: %d coordinators still waited for %d rows, or had not acknowledged them, when the time was over: "+
+				"these rows run again on other workers; give more time with --drain-timeout: %w", left, held, ctx.Err())
 		}
 	}
 }

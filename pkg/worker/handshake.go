@@ -15,13 +15,13 @@ const handshakeTimeout = 10 * time.Second
 
 // Reasons for the end of a session. None of them is a fault of either side.
 var (
-	errReplaced         = batch.Errorf(batch.CodeCancelled, "the coordinator has begun another session")
-	errRestarted        = batch.Errorf(batch.CodeCancelled, "the coordinator has begun anew")
-	errExpired          = batch.Errorf(batch.CodeUnavailable, "the coordinator was away for a lease time and is forgotten")
+	errReplaced         = batch.Errorf(batch.CodeCancelled, "the coordinator has opened another session, which replaces this one")
+	errRestarted        = batch.Errorf(batch.CodeCancelled, "the coordinator has forgotten the earlier sessions and starts again")
+	errExpired          = batch.Errorf(batch.CodeUnavailable, "the coordinator had no session for the time of a lease, so the worker has forgotten it")
 	errDrained          = batch.Errorf(batch.CodeShutdown, "the worker has drained")
 	errClosed           = batch.Errorf(batch.CodeShutdown, "the worker is shutting down")
-	errNoSession        = batch.Errorf(batch.CodeUnavailable, "no coordinator has a session with this worker yet: one must run, and reach the address that the worker advertises")
-	errHandshakeTimeout = batch.Errorf(batch.CodeDeadline, "the handshake was not over within %s", handshakeTimeout)
+	errNoSession        = batch.Errorf(batch.CodeUnavailable, "no coordinator has a session with this worker: check that a coordinator runs, and that it can reach the address that the worker advertises")
+	errHandshakeTimeout = batch.Errorf(batch.CodeDeadline, "the handshake of the session took longer than %s", handshakeTimeout)
 )
 
 // greet answers Hello, the first message of a session. It checks that both sides can work together, finds or makes the
@@ -30,28 +30,28 @@ func (sess *session) greet(m *pb.CoordinatorMessage) error {
 	hello := m.GetHello()
 	switch {
 	case hello == nil:
-		return batch.Errorf(batch.CodeBadMessage, "the session does not begin with Hello: who dials is no coordinator, or defective")
+		return batch.Errorf(batch.CodeBadMessage, "the session does not begin with Hello: the program that opened it is not a coordinator, or is defective")
 	case hello.GetProtocolMin() > wire.Protocol || hello.GetProtocolMax() < wire.Protocol:
-		return batch.Errorf(batch.CodeProtocolMismatch, "the coordinator speaks protocols %d to %d, this worker %d: bring both to builds that share one",
+		return batch.Errorf(batch.CodeProtocolMismatch, "the coordinator speaks protocol versions %d to %d, and this worker speaks version %d: upgrade the older of the two",
 			hello.GetProtocolMin(), hello.GetProtocolMax(), wire.Protocol)
 	case hello.GetCoordinator() == "":
-		return batch.Errorf(batch.CodeBadMessage, "Hello names no coordinator: who dials is defective")
+		return batch.Errorf(batch.CodeBadMessage, "Hello has no coordinator's id: the program that opened the session is defective")
 	}
 	mine := sess.server.config.Limits
 	if !hello.GetFollowsLimits() && (int(hello.GetBatchBytes()) > mine.BatchBytes || int(hello.GetBatchRows()) > mine.BatchRows) {
-		return batch.Errorf(batch.CodeProtocolMismatch, "the coordinator takes batches of up to %d bytes and %d rows, this worker of %d bytes and %d rows, "+
-			"and the coordinator's build can't send less: give both the same --max-batch-bytes and --max-batch-rows, or upgrade the coordinator",
+		return batch.Errorf(batch.CodeProtocolMismatch, "the coordinator accepts batches of up to %d bytes and %d rows, this worker only of %d bytes and %d rows, "+
+			"and the coordinator's build can't send smaller parts: give both the same --max-batch-bytes and --max-batch-rows, or upgrade the coordinator",
 			hello.GetBatchBytes(), hello.GetBatchRows(), mine.BatchBytes, mine.BatchRows)
 	}
 	if n := len(hello.GetSecret()); n > maxSecretBytes {
-		return batch.Errorf(batch.CodeBadMessage, "Hello has a secret of %d bytes, and %d are taken: who dials is defective", n, maxSecretBytes)
+		return batch.Errorf(batch.CodeBadMessage, "Hello has a secret of %d bytes, and the limit is %d bytes: the program that opened the session is defective", n, maxSecretBytes)
 	}
 	sess.log = sess.server.log.With("coordinator", hello.GetCoordinator())
 	agreed, err := sess.join(m, hello.GetResume(), m.GetResultsReceived())
 	if err == nil && !agreed {
 		// The second attempt makes a new peer, which has sent no results and so agrees with any coordinator.
 		sess.server.metrics.peersAnew.Inc()
-		sess.log.Warn("this coordinator has other results than were sent to it: it is forgotten, and begins anew", "received", m.GetResultsReceived())
+		sess.log.Warn("the coordinator and this worker disagree about which results were delivered: forgetting the coordinator and starting again with it", "received", m.GetResultsReceived())
 		_, err = sess.join(m, false, 0)
 	}
 	return err
@@ -106,11 +106,11 @@ func (s *server) findPeer(hello *pb.Hello, resume bool) (p, before *peer, err er
 	case s.closed:
 		return nil, nil, errClosed
 	case s.id == "" && s.hadID:
-		return nil, nil, batch.Errorf(batch.CodeUnavailable, "the worker registers anew and has no id at the moment: dial it by its next record")
+		return nil, nil, batch.Errorf(batch.CodeUnavailable, "the worker is about to register again and has no id now: dial it when etcd has its next record")
 	case s.id == "":
-		return nil, nil, batch.Errorf(batch.CodeNotFound, "worker %s is not at this address, one that is about to register is: dial by the records in etcd", hello.GetWorker())
+		return nil, nil, batch.Errorf(batch.CodeNotFound, "worker %s is not at this address; another worker, which has not registered yet, is: read the address from the records in etcd", hello.GetWorker())
 	case hello.GetWorker() != s.id:
-		return nil, nil, batch.Errorf(batch.CodeNotFound, "worker %s is not at this address, %s is: dial by the records in etcd", hello.GetWorker(), s.id)
+		return nil, nil, batch.Errorf(batch.CodeNotFound, "worker %s is not at this address; worker %s is: read the address from the records in etcd", hello.GetWorker(), s.id)
 	}
 	key := peerKey(hello)
 	p = s.peers[key]

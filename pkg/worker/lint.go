@@ -24,11 +24,12 @@ func lintCommand(register func(*kis.Registry)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "lint DIR",
 		Short: "Check a folder of documents against the functions of this build",
-		Long: `lint reads the flow, func and conn documents of a folder and compiles each flow as a worker of this build would: unknown
-keys, functions that are missing, modes that differ, fields that a function reads and the one before it loses. With the worker's
---document-env and --document-files it also tells what connectors read that they may not. It tells everything that is wrong, a
-mistake a line, and exits with 1 if anything is. What may be a slip is a warning: fields that a Verify reads and rows never have
-there, and keys that spell the shard key.`,
+		Long: `lint reads the flow, func and conn documents of a folder, and compiles each flow as a worker of this build does. It finds, for example,
+unknown keys, missing functions, wrong modes, and fields that a function reads but the function before it does not pass on. With the
+--document-env and --document-files of your workers it also finds environment variables and files that connectors may not read.
+
+It prints every mistake, one in each line, and then exits with 1. A possible mistake is a warning: a field that a Verify function
+reads but rows never have at this place, and a key that differs from the shard key only in spelling.`,
 		Args: exactArgs("a folder of documents"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			registry := kis.NewRegistry()
@@ -63,7 +64,7 @@ there, and keys that spell the shard key.`,
 		},
 	}
 	access.BindFlags(cmd.Flags())
-	cmd.Flags().IntVar(&steps, "max-steps", definition.MaxSteps, "how many `steps` a flow may have: what the coordinators' flag says")
+	cmd.Flags().IntVar(&steps, "max-steps", definition.MaxSteps, "how many `steps` a flow may have; use the value that the coordinators have")
 	return cmd
 }
 
@@ -108,6 +109,6 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 		if len(args) == len(names) {
 			return nil
 		}
-		return fmt.Errorf("%s wants %s, and got %q: write %s", cmd.CommandPath(), strings.Join(names, " and "), args, cmd.UseLine())
+		return fmt.Errorf("%s needs %s, but the arguments are %q: write %s", cmd.CommandPath(), strings.Join(names, " and "), args, cmd.UseLine())
 	}
 }

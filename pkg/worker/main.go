@@ -29,7 +29,7 @@ func Main(register func(*kis.Registry)) {
 
 // errAlreadyPrinted ends a command with exit status 1 without printing an error. Commands return it when their output has
 // explained the failure.
-var errAlreadyPrinted = errors.New("told already")
+var errAlreadyPrinted = errors.New("the output has said why")
 
 // execute runs one command line and returns the exit status.
 func execute(register func(*kis.Registry), args []string, in io.Reader, out, errs io.Writer) int {
@@ -56,14 +56,15 @@ func rootCommand(name string, register func(*kis.Registry)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   name,
 		Short: "Run the functions of flows for a KisGrid cluster",
-		Long: name + ` is a worker: it runs flows, chains of the Go functions that are built into it, for a KisGrid cluster. Without a command it
-serves. It finds the cluster through etcd, registers there under its name, and waits for coordinators to dial it and to
-send flow definitions and rows. Start as many as you like: rows are shared out among them.
+		Long: name + ` is a worker of a KisGrid cluster. It runs flows, which are chains of the Go functions that are built into this program.
 
-Try a flow without any cluster with "run", and check your documents with "lint".
+Without a command it serves the cluster: it registers in etcd under its name, and coordinators then dial it and send it flow
+definitions and rows. You can start any number of workers; the rows are divided among them.
 
-SIGTERM or SIGINT drains it: rows that have not begun go back, those under way end, results are delivered. A second signal
-cuts it off; what that leaves undone runs again on other workers.`,
+The command "run" runs a flow without a cluster, and "lint" checks your documents.
+
+SIGTERM or SIGINT drains the worker: rows that have not begun go back to their coordinators, running rows end, and their results are
+delivered. A second signal cuts the running rows off; they run again on other workers.`,
 		Example: "  " + name + " --etcd etcd-0:2379,etcd-1:2379 --advertise $(hostname -i):7701\n" +
 			"  " + name + " lint ./conf\n" +
 			"  " + name + " run ./conf CalStuAvgScore12 -f rows.ndjson",
@@ -96,16 +97,16 @@ type serveFlags struct {
 func (s *serveFlags) bind(fs *pflag.FlagSet) {
 	c := &s.config
 	fs.SortFlags = false
-	fs.StringVar(&c.Name, "name", "", "`name` that outlives the process: rows are shared out by it; no other worker may have it (default: the address that is advertised)")
-	fs.StringVar(&c.Listen, "listen", ":7701", "`address` for coordinators; if the default is in use, any free port")
-	fs.StringVar(&c.Advertise, "advertise", "", "`address` that coordinators dial (default: --listen, with 127.0.0.1 where etcd is on this machine, else with this machine's first address)")
-	fs.StringVar(&c.HTTP, "http", ":7702", "`address` for /metrics, /healthz, /livez and /readyz; empty for none; if the default is in use, any free port")
+	fs.StringVar(&c.Name, "name", "", "`name` of the worker, by which rows are assigned to it; keep it over restarts, and give each worker another one (default: the advertised address)")
+	fs.StringVar(&c.Listen, "listen", ":7701", "`address` on which coordinators reach the worker; when the default port is in use, a free port is taken")
+	fs.StringVar(&c.Advertise, "advertise", "", "`address` that is registered in etcd for coordinators to dial (default: --listen, on 127.0.0.1 when etcd is on this machine, else on this machine's first address)")
+	fs.StringVar(&c.HTTP, "http", ":7702", "`address` of the pages /metrics, /healthz, /livez and /readyz; empty: no pages; when the default port is in use, a free port is taken")
 	s.etcd.BindFlags(fs)
-	fs.DurationVar(&c.Lease, "lease", cluster.DefaultTTL, "how long the cluster waits for a worker that says nothing, and the worker for a coordinator")
-	fs.Int64Var(&c.MemoryBudget, "memory-budget", 64<<20, "`bytes` of rows and results that the worker holds and lets coordinators send")
-	fs.Int64Var(&c.RowBudget, "row-budget", 256<<10, "the same in `rows`")
-	fs.DurationVar(&s.drain, "drain-timeout", 30*time.Second, "how long a stop waits for rows under way")
-	fs.IntVar(&c.Limits.BatchRows, "max-batch-rows", 65536, "limit for one batch, in `rows`")
+	fs.DurationVar(&c.Lease, "lease", cluster.DefaultTTL, "how long the cluster waits for a silent worker before it counts it as dead, and how long the worker keeps the rows of a coordinator that is away")
+	fs.Int64Var(&c.MemoryBudget, "memory-budget", 64<<20, "limit for the rows and results that the worker holds, and for rows that it lets coordinators send, in `bytes`")
+	fs.Int64Var(&c.RowBudget, "row-budget", 256<<10, "the same limit as --memory-budget, in `rows`")
+	fs.DurationVar(&s.drain, "drain-timeout", 30*time.Second, "how long a stop waits until running rows have ended and their results are delivered")
+	fs.IntVar(&c.Limits.BatchRows, "max-batch-rows", 65536, "limit for one batch, in `rows`; use the same value for coordinators and workers")
 	serve.BindFlags(&c.Transport, fs)
 	s.access.BindFlags(fs)
 	s.logging.BindFlags(fs)
@@ -153,11 +154,11 @@ const besideBudget = 96 << 20
 // and when the group's limit is below the memory that the budget may need. Coordinators can't see either.
 func warnOfMemory(log hclog.Logger, of command.Cgroup, budget int64) {
 	if of.Kills > 0 {
-		log.Warn("the system has killed processes here for their memory: raise the limit, lower --memory-budget, or let functions keep less",
+		log.Warn("the operating system has killed processes in this container for their use of memory: raise the container's limit, lower --memory-budget, or let functions keep less data",
 			"kills", of.Kills, "limit", of.Limit)
 	}
 	if of.Limit > 0 && of.Limit < budget+besideBudget {
-		log.Warn("the system's limit of memory is below what the budget may come to: raise it, or lower --memory-budget",
+		log.Warn("the container's memory limit is too low for the memory budget: raise the limit, or lower --memory-budget",
 			"limit", of.Limit, "budget", budget, "needed", budget+besideBudget)
 	}
 }

@@ -78,7 +78,7 @@ func (m *membership) run(ctx context.Context, drain <-chan struct{}) error {
 		}
 		leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 		if err := registration.Close(leaving); err != nil {
-			m.log.Warn("could not take the record back; it goes when its lease runs out", "id", record.ID, "error", err)
+			m.log.Warn("could not remove the worker's record from etcd; etcd deletes it when its lease runs out", "id", record.ID, "error", err)
 		}
 		cancel()
 		if short++; time.Since(began) > m.worker.config.Lease {
@@ -86,7 +86,7 @@ func (m *membership) run(ctx context.Context, drain <-chan struct{}) error {
 		}
 		if short > 1 && ctx.Err() == nil {
 			wait := min(registerPause<<min(short-2, 8), m.worker.config.Lease)
-			m.log.Warn("the record does not last: somebody removes it, such as a coordinator of an earlier build that can't reach this worker", "registers_after", wait)
+			m.log.Warn("the worker's record in etcd is deleted again and again: perhaps a coordinator of an earlier build can't reach this worker and deletes it", "registers_after", wait)
 			select {
 			case <-ctx.Done():
 			case <-time.After(wait):
@@ -141,10 +141,10 @@ func (m *membership) judge(first bool) func(cluster.Worker) cluster.NamesakeVerd
 		case w.Draining:
 			return cluster.NamesakeShares // a draining worker has no slots
 		case w.Session == "":
-			m.log.Warn("a worker of an earlier build has this one's name, which is let be: each gets its share of the rows", "name", m.name, "other", w.ID, "at", w.Address)
+			m.log.Warn("a worker of an earlier build has the same name; both stay, and each gets a share of the rows", "name", m.name, "other", w.ID, "at", w.Address)
 			return cluster.NamesakeShares
 		case w.Session == cluster.SessionNone && first:
-			m.log.Info("taking the place of a worker that no coordinator has a session with", "name", m.name, "other", w.ID, "at", w.Address)
+			m.log.Info("taking the name of another worker, with which no coordinator has a session", "name", m.name, "other", w.ID, "at", w.Address)
 			return cluster.NamesakeYields
 		}
 		return cluster.NamesakeKeeps
@@ -159,12 +159,12 @@ const nameMargin = 2 * time.Second
 // coordinators see its death, or when its lease runs out, which may take longer than this worker's own lease. A worker that
 // lives keeps its name: then the result is an error.
 func (m *membership) awaitName(ctx context.Context, first bool, holder cluster.Worker) error {
-	holds := "which coordinators have sessions with"
+	holds := "with which coordinators have sessions"
 	if holder.Session == cluster.SessionNone {
-		holds = "which has registered since"
+		holds = "which has registered since then"
 	}
-	taken := batch.Errorf(batch.CodeConflict, "the name %s is that of worker %s at %s, %s: give this worker another --name, "+
-		"or none where each has an address of its own to advertise; end the other one first where this one is to take its place", m.name, holder.ID, holder.Address, holds)
+	taken := batch.Errorf(batch.CodeConflict, "register the worker: the name %s belongs to worker %s at %s, %s: give this worker another --name, "+
+		"or no name when each worker advertises its own address; to replace the other worker, end it first", m.name, holder.ID, holder.Address, holds)
 	m.setWaiting(taken)
 	patience := m.worker.config.Lease
 	// An error means that etcd can't be reached, or does not allow the question. Then the worker's own lease is the limit.
@@ -232,7 +232,7 @@ func (m *membership) keepRegistered(
 			why := r.Err()
 			if batch.CodeOf(why) != batch.CodeNotFound {
 				m.server.metrics.registrationsLost.WithLabelValues("silent").Inc()
-				m.log.Warn("etcd is away: going on with the sessions there are", "id", record.ID, "error", why)
+				m.log.Warn("etcd can't be reached: the worker goes on with its open sessions", "id", record.ID, "error", why)
 				resumed, err := m.resume(ctx, r, why)
 				if ctx.Err() != nil {
 					return r, nil
@@ -240,14 +240,14 @@ func (m *membership) keepRegistered(
 				if err == nil {
 					r = resumed
 					m.setWaiting(nil)
-					m.log.Info("etcd is back, and the record still stands", "id", record.ID)
+					m.log.Info("etcd can be reached again, and the worker's record is still there", "id", record.ID)
 					stale, again = true, nil // a write may have been lost in the outage
 					continue
 				}
 				why = err
 			}
 			m.server.metrics.registrationsLost.WithLabelValues("gone").Inc()
-			m.log.Warn("the cluster has given this worker up: cancelling what runs, to begin anew under another id", "id", record.ID, "error", why)
+			m.log.Warn("the cluster has counted this worker as dead: cancelling all running rows and registering again under a new id", "id", record.ID, "error", why)
 			return r, why
 		}
 	}
@@ -257,7 +257,7 @@ func (m *membership) keepRegistered(
 func (m *membership) update(ctx context.Context, r *cluster.Registration[cluster.Worker], record cluster.Worker) bool {
 	err := r.Update(ctx, record)
 	if err != nil && ctx.Err() == nil {
-		m.log.Warn("could not write the worker's state to etcd; its sessions know, and it is tried again", "error", err)
+		m.log.Warn("could not write the worker's state to etcd; it is tried again, and open sessions know the state", "error", err)
 	}
 	return err == nil
 }
@@ -366,8 +366,8 @@ func (m *membership) warnOfAddress(ctx context.Context) {
 			elsewhere := serve.Elsewhere(looking, c.Address)
 			cancel()
 			if elsewhere {
-				m.log.Warn("the advertised address means whatever machine dials it, and a coordinator is on another one: "+
-					"it can't reach this worker; give --advertise host:port, as that coordinator dials it", "advertise", m.address,
+				m.log.Warn("the advertised address is valid on this machine only, and a coordinator runs on another machine: "+
+					"it can't reach this worker; give --advertise host:port with an address that the coordinator can dial", "advertise", m.address,
 					"coordinator", c.ID, "at", c.Address)
 				return
 			}

@@ -47,22 +47,22 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	return &metrics{
 		sessions:          gauge("sessions", "Sessions with coordinators that are open now."),
 		sessionsEnded:     counters("sessions_ended_total", "code", "Sessions that ended, by the code of the reason; NONE where the coordinator ended it."),
-		peers:             gauge("peers", "Coordinators whose parts or results are kept, with a session or for a lease time after it."),
-		peersExpired:      counter("peers_expired_total", "Coordinators that were forgotten because they did not come back within a lease time."),
-		peersAnew:         counter("peers_anew_total", "Coordinators that began anew because they had other results than were sent to them."),
-		partsHeld:         gauge("parts_held", "Parts of which not all rows have ended, or whose last result is not acknowledged."),
-		partsReceived:     counter("parts_received_total", "Parts taken in."),
-		partsRepeated:     counter("parts_repeated_total", "Parts that came again and were skipped."),
-		rowsReturned:      counter("rows_returned_total", "Rows handed back to their coordinators, not begun."),
-		resultsSent:       counter("results_sent_total", "Results sent, each time counted."),
+		peers:             gauge("peers", "Coordinators of which the worker keeps parts and results: those with a session, and others for a lease time after it."),
+		peersExpired:      counter("peers_expired_total", "Coordinators that were forgotten because they had no session for a lease time."),
+		peersAnew:         counter("peers_anew_total", "Coordinators that were forgotten because both sides disagreed about which results were delivered."),
+		partsHeld:         gauge("parts_held", "Parts that the worker holds: some rows have not ended, or the last result is not acknowledged."),
+		partsReceived:     counter("parts_received_total", "Parts received and accepted."),
+		partsRepeated:     counter("parts_repeated_total", "Parts that came a second time and were skipped."),
+		rowsReturned:      counter("rows_returned_total", "Rows that were handed back to their coordinators before they began."),
+		resultsSent:       counter("results_sent_total", "Results sent; a result that is sent twice counts twice."),
 		resultsResent:     counter("results_resent_total", "Results sent again on a new session because the one before broke."),
 		resultsKept:       gauge("results_kept", "Results that are not acknowledged yet."),
 		definitions:       counters("definitions_total", "outcome", "Definitions compiled, by outcome: ready or rejected."),
-		redefinitions:     counter("redefinitions_total", "Definitions that came again, or from another coordinator, and were compiled already."),
+		redefinitions:     counter("redefinitions_total", "Definitions that were compiled already, for an earlier session or another coordinator."),
 		plans:             gauge("plans", "Compiled revisions of flows that are kept."),
-		registered:        gauge("registered", "1 while the worker's record stands in etcd, as far as it knows."),
+		registered:        gauge("registered", "1 while the worker's record is in etcd, as far as the worker knows."),
 		registrations:     counter("registrations_total", "Times that the worker put its record into etcd."),
-		registrationsLost: counters("registrations_lost_total", "reason", "Times that the record was lost: gone, or silent where etcd did not answer for a lease time."),
+		registrationsLost: counters("registrations_lost_total", "reason", "Times that the record was lost: gone when it was deleted, silent when etcd did not answer for a lease time."),
 		draining:          gauge("draining", "1 while the worker drains."),
 	}
 }
@@ -71,7 +71,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 func (m *outputMemory) register(to prometheus.Registerer) {
 	to.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "kisgrid_worker_lanes_waiting",
-		Help: "Lanes that wait until there is room for what functions pass on: until coordinators have it, and clients have taken enough of it.",
+		Help: "Lanes that wait to begin a run, until coordinators and clients have taken enough of the output of earlier runs.",
 	}, func() float64 {
 		m.mu.Lock()
 		defer m.mu.Unlock()
@@ -85,7 +85,7 @@ func (b *budget) register(r prometheus.Registerer) {
 		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "kisgrid_worker_" + name, Help: help},
 			func() float64 { return float64(value()) }))
 	}
-	gauge("rows_held", "Rows of the parts held, but for those whose end is acknowledged.", func() int64 { return b.sums().held.rows })
+	gauge("rows_held", "Rows of the parts that the worker holds, without rows whose end is acknowledged.", func() int64 { return b.sums().held.rows })
 	gauge("bytes_held", "Bytes of rows that have not ended, and of results that are not acknowledged.", func() int64 { return b.sums().held.bytes })
 	gauge("rows_granted", "Rows that coordinators may still send.", func() int64 { s := b.sums(); return s.used.minus(s.held).rows })
 	gauge("bytes_granted", "Bytes that coordinators may still send.", func() int64 { s := b.sums(); return s.used.minus(s.held).bytes })

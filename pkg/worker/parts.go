@@ -42,8 +42,8 @@ func (sess *session) takePart(m *pb.Part) error {
 		p.wakeUp()
 		return nil
 	case flow == nil:
-		return batch.Errorf(batch.CodeBadMessage, "part %d needs revision %d of flow %s, which this session did not define, or which does not compile here, "+
-			"nor does another one: the coordinator is defective",
+		return batch.Errorf(batch.CodeBadMessage, "part %d needs revision %d of flow %s: this session has not defined the revision, or no revision of the flow compiles in this worker: "+
+			"the coordinator is defective",
 			m.GetNumber(), m.GetRevision(), m.GetFlow())
 	}
 	work, err := s.readPart(m, plan.compiled)
@@ -106,7 +106,7 @@ func (s *server) startSpan(part *heldPart, m *pb.Part) {
 // uncompilable returns the outcome failed for every row of a part. It is for a batch that began on a revision that no living
 // worker can compile any more.
 func uncompilable(part *heldPart, plan *plan) []batch.RowOutcome {
-	reason := fmt.Sprintf("the batch began on revision %d of the flow, which this worker's build can't run: %s; submit the batch again when a worker can, or see what of it took place, and submit only what is missing",
+	reason := fmt.Sprintf("the batch began on revision %d of the flow, which no living worker can run (%s): submit the batch again when a worker can, or find out which rows have had their effects, and submit only the others",
 		plan.key.revision.Number, strings.Join(plan.mistakes, "; "))
 	failed := make([]batch.RowOutcome, part.size.rows)
 	for i := range failed {
@@ -154,7 +154,7 @@ func (p *peer) holdPart(part *heldPart) error {
 		return errReplaced
 	}
 	if !c.spend(part.size) {
-		return batch.Errorf(batch.CodeBadMessage, "part %d of flow %s came when the credit was overdrawn already: the coordinator is defective", part.number, part.flow.name)
+		return batch.Errorf(batch.CodeBadMessage, "part %d of flow %s came although the flow's credit was used up: the coordinator is defective", part.number, part.flow.name)
 	}
 	part.account, part.charged = c.account, part.size
 	p.lastPart = part.number
@@ -180,19 +180,19 @@ func (s *server) readPart(m *pb.Part, plan *flowexec.Plan) (*flowexec.Part, erro
 	case plan.ShardKey() == "":
 		columns.Keys = nil // without a shard key the batch is not split by lane, even where the client has sent hashes
 	case len(columns.Keys) == 0:
-		return nil, batch.Errorf(batch.CodeMissingKeys, "the flow is sharded by %s, and the rows have no keys", plan.ShardKey())
+		return nil, batch.Errorf(batch.CodeMissingKeys, "the flow has the shard key %s, and the rows came without hashes of their keys", plan.ShardKey())
 	}
 	switch {
 	case len(rows) == 0 && int(m.GetBatchRows()) != n:
-		return nil, batch.Errorf(batch.CodeBadMessage, "it has %d rows and is the whole batch, of %d rows", n, m.GetBatchRows())
+		return nil, batch.Errorf(batch.CodeBadMessage, "the part has %d rows and is the whole batch, but the batch has %d rows", n, m.GetBatchRows())
 	case len(rows) == 0:
 		rows = nil
 	case len(rows) != n:
-		return nil, batch.Errorf(batch.CodeBadMessage, "it says of %d rows where they stand in the batch, and has %d", len(rows), n)
+		return nil, batch.Errorf(batch.CodeBadMessage, "the part has places in the batch for %d rows, and it has %d rows", len(rows), n)
 	case int64(rows[n-1]) >= int64(m.GetBatchRows()):
-		return nil, batch.Errorf(batch.CodeBadMessage, "it has row %d of a batch of %d rows", rows[n-1], m.GetBatchRows())
+		return nil, batch.Errorf(batch.CodeBadMessage, "the part has row %d of a batch with %d rows", rows[n-1], m.GetBatchRows())
 	case !ascending(rows):
-		return nil, batch.Errorf(batch.CodeBadMessage, "its rows do not ascend")
+		return nil, batch.Errorf(batch.CodeBadMessage, "the row numbers of the part do not ascend")
 	}
 	work := &flowexec.Part{
 		Plan: plan, Batch: id, BatchRows: int(m.GetBatchRows()), Rows: rows, Columns: columns,
@@ -203,7 +203,7 @@ func (s *server) readPart(m *pb.Part, plan *flowexec.Plan) (*flowexec.Part, erro
 	if start := m.GetStart(); start != "" && plan != nil {
 		var ok bool
 		if work.Start, ok = plan.Place(start, int(m.GetStartUse())); !ok {
-			return nil, batch.Errorf(batch.CodeBadMessage, "it begins at function %s, which is not in the flow so often: the coordinator is defective", start)
+			return nil, batch.Errorf(batch.CodeBadMessage, "the part begins at a use of function %s that the flow does not have: the coordinator is defective", start)
 		}
 	}
 	if ms := m.GetDeadlineMilliseconds(); ms > 0 {

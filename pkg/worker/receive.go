@@ -84,9 +84,9 @@ func (sess *session) handle(m *pb.CoordinatorMessage) error {
 	case *pb.CoordinatorMessage_Locate:
 		return sess.locate(m.Locate)
 	case *pb.CoordinatorMessage_Hello:
-		return batch.Errorf(batch.CodeBadMessage, "Hello comes once, at the beginning: the coordinator is defective")
+		return batch.Errorf(batch.CodeBadMessage, "Hello came a second time in the session: the coordinator is defective")
 	}
-	return batch.Errorf(batch.CodeBadMessage, "a message of a kind that protocol %d does not have: the coordinator is of another build, or defective", wire.Protocol)
+	return batch.Errorf(batch.CodeBadMessage, "the message has a kind that protocol version %d does not have: the coordinator's build does not fit this worker, or is defective", wire.Protocol)
 }
 
 // endOnPanic is deferred by the reader and the sender. A panic in one of them ends this session with code INTERNAL, and
@@ -94,6 +94,6 @@ func (sess *session) handle(m *pb.CoordinatorMessage) error {
 func (sess *session) endOnPanic(doing string) {
 	if r := recover(); r != nil {
 		sess.log.Error("defect: a session panicked", "while", doing, "panic", r, "stack", string(debug.Stack()))
-		sess.end(batch.Errorf(batch.CodeInternal, "the worker panicked %s: %v: its log has the stack; please report it", doing, r))
+		sess.end(batch.Errorf(batch.CodeInternal, "the worker panicked while %s: %v: this is a defect, please report it with the stack in the worker's log", doing, r))
 	}
 }

@@ -24,7 +24,7 @@ func (s *server) resultMessagesSafely(part *heldPart, ended []flowexec.RunResult
 		m := &pb.Result{Part: part.number, Last: last}
 		fail := func(row uint32) {
 			m.NotDone = append(m.NotDone, &pb.RowOutcome{
-				Row: row, Outcome: pb.Outcome_OUTCOME_FAILED, Code: pb.Code_CODE_INTERNAL, Reason: "a defect of the worker: its log has the stack",
+				Row: row, Outcome: pb.Outcome_OUTCOME_FAILED, Code: pb.Code_CODE_INTERNAL, Reason: "making the result panicked, which is a defect of the worker: its log has the stack",
 			})
 		}
 		for _, run := range ended {

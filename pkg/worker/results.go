@@ -162,7 +162,7 @@ func (p *peer) acknowledgeLocked(number uint64) error {
 	case number <= p.lastAcknowledged:
 		return nil
 	case number > p.lastSent:
-		return batch.Errorf(batch.CodeBadMessage, "result %d is acknowledged, and the last one sent was %d: the coordinator is defective", number, p.lastSent)
+		return batch.Errorf(batch.CodeBadMessage, "the coordinator acknowledges result %d, but the last result sent was %d: the coordinator is defective", number, p.lastSent)
 	}
 	n := int(number - p.lastAcknowledged)
 	for i := range p.results[:n] {

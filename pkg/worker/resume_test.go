@@ -99,7 +99,7 @@ func TestNextSessionOvertakesTheOneBefore(t *testing.T) {
 		if !w.GetResumed() {
 			t.Errorf("Welcome %v", w)
 		}
-		wantCode(t, before.ends(), batch.CodeCancelled, "begun another session")
+		wantCode(t, before.ends(), batch.CodeCancelled, "opened another session")
 		received := uint64(r.metric("kisgrid_worker_parts_received_total"))
 		if w.GetPartsReceived() != received {
 			t.Errorf("told %d parts, took %d", w.GetPartsReceived(), received)
@@ -133,7 +133,7 @@ func TestCoordinatorThatBeginsAnew(t *testing.T) {
 		if w := anew.hello("c-1", false); w.GetResumed() || w.GetPartsReceived() != 0 {
 			t.Errorf("Welcome %v", w)
 		}
-		wantCode(t, b.ends(), batch.CodeCancelled, "begun anew")
+		wantCode(t, b.ends(), batch.CodeCancelled, "starts again")
 		anew.define("sharded")
 		anew.sendPart(batchOf(1, "sharded", "c"))
 		r.open("slow")

@@ -30,15 +30,15 @@ func runCommand(register func(*kis.Registry)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run CONF FLOW [-f rows.ndjson]",
 		Short: "Run a flow in this process, without a cluster",
-		Long: `run runs rows, one JSON object a line, through a flow of the documents in the folder CONF, in this process: no etcd, no
-Redis, no coordinator. Every connector is a store in memory, empty at first. Outcomes and their codes, limits and metrics
-are those of a cluster.
+		Long: `run reads rows, one JSON object in each line, and runs them through the flow FLOW of the documents in the folder CONF. Everything
+happens in this process, without etcd, Redis or a coordinator: each connector is a store in memory, which is empty at first. Outcomes,
+codes, limits and metrics are the same as in a cluster.
 
-What the flow's last function passes on goes to standard output, one row a line, unless --results=false; rows that are not
-done, and a summary, to standard error. With -o json the summary is one line of JSON, on standard output if no results go
-there. --metrics adds the metrics, --http serves them while rows run.
+The output of the flow's last function goes to standard output, one row in each line, unless --results=false is given. Rows that are
+not done, and a summary, go to standard error. With -o json the summary is one line of JSON; it goes to standard output when no
+results go there. --metrics adds the metrics, and --http serves them while rows run.
 
-It exits with 1 when a row is dead or failed.`,
+The exit status is 1 when a row is dead or failed.`,
 		Args: exactArgs("a folder of documents", "the name of a flow"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
@@ -54,7 +54,7 @@ It exits with 1 when a row is dead or failed.`,
 	fs := cmd.Flags()
 	fs.SortFlags = false
 	r.rows.BindFlags(fs)
-	fs.BoolVar(&r.metrics, "metrics", false, "print the metrics in Prometheus's format, at the end, on standard error")
+	fs.BoolVar(&r.metrics, "metrics", false, "print the metrics at the end, in Prometheus's format, to standard error")
 	fs.StringVar(&r.http, "http", "", "`address` for /metrics while rows run (default: none)")
 	r.access.BindFlags(fs)
 	r.logging.BindFlags(fs)
@@ -119,7 +119,7 @@ func (r *localRun) serve(ctx context.Context, metrics *prometheus.Registry, log 
 	go func() {
 		defer close(served)
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			log.Error("metrics are served no more", "error", err)
+			log.Error("the server of metrics has failed", "error", err)
 		}
 	}()
 	return func() {

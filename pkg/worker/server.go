@@ -192,7 +192,7 @@ func (s *server) expirePeer(sess *session) {
 	}
 	if p.session.Load() == sess && s.removePeer(p) {
 		s.metrics.peersExpired.Inc()
-		s.log.Warn("forgot a coordinator: it did not come back within a lease time", "coordinator", p.coordinator)
+		s.log.Warn("forgot a coordinator, because it had no session for the time of a lease", "coordinator", p.coordinator)
 		p.drop(errExpired)
 		s.wakeDrain()
 	}

@@ -62,13 +62,13 @@ func TestHandshakeRefusals(t *testing.T) {
 		says  string
 	}{
 		{"no hello", &pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Ack{Ack: &pb.Ack{}}}, batch.CodeBadMessage, "does not begin with Hello"},
-		{"an older protocol", edit(func(h *pb.Hello) { h.ProtocolMin, h.ProtocolMax = 0, 0 }), batch.CodeProtocolMismatch, "protocols 0 to 0"},
-		{"a newer protocol", edit(func(h *pb.Hello) { h.ProtocolMin, h.ProtocolMax = 2, 9 }), batch.CodeProtocolMismatch, "protocols 2 to 9"},
-		{"no coordinator", edit(func(h *pb.Hello) { h.Coordinator = "" }), batch.CodeBadMessage, "names no coordinator"},
-		{"another worker", edit(func(h *pb.Hello) { h.Worker = "w-0" }), batch.CodeNotFound, "worker w-0 is not at this address, w-1 is"},
+		{"an older protocol", edit(func(h *pb.Hello) { h.ProtocolMin, h.ProtocolMax = 0, 0 }), batch.CodeProtocolMismatch, "versions 0 to 0"},
+		{"a newer protocol", edit(func(h *pb.Hello) { h.ProtocolMin, h.ProtocolMax = 2, 9 }), batch.CodeProtocolMismatch, "versions 2 to 9"},
+		{"no coordinator", edit(func(h *pb.Hello) { h.Coordinator = "" }), batch.CodeBadMessage, "no coordinator's id"},
+		{"another worker", edit(func(h *pb.Hello) { h.Worker = "w-0" }), batch.CodeNotFound, "worker w-0 is not at this address; worker w-1 is"},
 		{"larger batches", edit(func(h *pb.Hello) { h.BatchBytes = 9 << 20 }), batch.CodeProtocolMismatch, "same --max-batch-bytes"},
-		{"more rows", edit(func(h *pb.Hello) { h.BatchRows = 65537 }), batch.CodeProtocolMismatch, "this worker of 8388608 bytes and 65536 rows"},
-		{"nothing", nil, batch.CodeDeadline, "handshake was not over within 10s"},
+		{"more rows", edit(func(h *pb.Hello) { h.BatchRows = 65537 }), batch.CodeProtocolMismatch, "this worker only of 8388608 bytes and 65536 rows"},
+		{"nothing", nil, batch.CodeDeadline, "took longer than 10s"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inBubble(t, wideBudget, func(t *testing.T, r *rig) {
@@ -99,32 +99,32 @@ func TestMessagesThatEndTheSession(t *testing.T) {
 		message *pb.CoordinatorMessage
 		says    string
 	}{
-		{"hello again", hello("c-1", workerID, true), "Hello comes once"},
-		{"a kind of another build", &pb.CoordinatorMessage{}, "a kind that protocol 1 does not have"},
+		{"hello again", hello("c-1", workerID, true), "Hello came a second time"},
+		{"a kind of another build", &pb.CoordinatorMessage{}, "a kind that protocol version 1 does not have"},
 		{"a flow never defined", words(func(p *pb.Part) { p.Flow = "other" }), "part 3 needs revision 5 of flow other"},
 		{"a revision never defined", words(func(p *pb.Part) { p.Revision = 6 }), "part 3 needs revision 6"},
-		{"a flow that does not compile", words(func(p *pb.Part) { p.Flow = "broken" }), "does not compile here"},
+		{"a flow that does not compile", words(func(p *pb.Part) { p.Flow = "broken" }), "no revision of the flow compiles"},
 		{"no number", words(func(p *pb.Part) { p.Number = 0 }), "no number"},
 		{"no rows", words(func(p *pb.Part) { p.Columns = nil }), "has no rows"},
 		{"ends that fall", words(func(p *pb.Part) { p.Columns.Ends[0] = p.Columns.Ends[1] + 1 }), "before its start"},
 		{"ends beyond the data", words(func(p *pb.Part) { p.Columns.Data = p.Columns.Data[1:] }), "bytes of data"},
 		{"too few keys", words(func(p *pb.Part) { p.Columns.Keys = p.Columns.Keys[1:] }), "2 keys for 3 rows"},
-		{"no keys", words(func(p *pb.Part) { p.Columns.Keys = nil }), "sharded by id"},
+		{"no keys", words(func(p *pb.Part) { p.Columns.Keys = nil }), "shard key id"},
 		{"too many bytes", words(func(p *pb.Part) {
 			p.Columns = &pb.Columns{Data: make([]byte, 8<<20+1), Ends: []uint32{8<<20 + 1}, Keys: []uint64{1}}
 		}), "over the limit of 8388608 bytes"},
 		{"a stream id too short", words(func(p *pb.Part) { p.Batch.Stream = []byte("short") }), "a stream id has 16 bytes"},
 		{"no sequence", words(func(p *pb.Part) { p.Batch.Sequence = 0 }), "sequence 0"},
-		{"a whole batch of another size", words(func(p *pb.Part) { p.BatchRows = 4 }), "3 rows and is the whole batch, of 4 rows"},
-		{"too few places", words(func(p *pb.Part) { p.Rows = []uint32{1, 2} }), "says of 2 rows where"},
-		{"a place beyond the batch", words(func(p *pb.Part) { p.Rows = []uint32{0, 1, 3} }), "row 3 of a batch of 3 rows"},
+		{"a whole batch of another size", words(func(p *pb.Part) { p.BatchRows = 4 }), "3 rows and is the whole batch, but the batch has 4 rows"},
+		{"too few places", words(func(p *pb.Part) { p.Rows = []uint32{1, 2} }), "places in the batch for 2 rows"},
+		{"a place beyond the batch", words(func(p *pb.Part) { p.Rows = []uint32{0, 1, 3} }), "row 3 of a batch with 3 rows"},
 		{"places that do not ascend", words(func(p *pb.Part) { p.Rows = []uint32{1, 0, 2} }), "do not ascend"},
 		{"slots that are not there", &pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Release{Release: &pb.Release{
 			Flow: "sharded", Slots: []*pb.Range{{First: 65535, Count: 2}}}}}, "beyond the limit of 65536"},
-		{"a definition without a flow", defines(&pb.Definition{Revision: 1}), `names flow ""`},
+		{"a definition without a flow", defines(&pb.Definition{Revision: 1}), `flow ""`},
 		{"a definition without a revision", defines(&pb.Definition{Flow: "x"}), "revision 0"},
 		{"documents too large", defines(&pb.Definition{Flow: "x", Revision: 1, Documents: []*pb.Document{{Kind: "flow", Name: "x", Yaml: make([]byte, 1<<20+1)}}}),
-			"over the limit of 1048576 bytes"},
+			"the limit is 1048576 bytes"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inBubble(t, wideBudget, func(t *testing.T, r *rig) {
@@ -150,7 +150,7 @@ func TestAcknowledgingWhatWasNeverSentEndsTheSession(t *testing.T) {
 		b.hello("c-1", false)
 		b.received = 7
 		b.ack()
-		wantCode(t, b.ends(), batch.CodeBadMessage, "result 7 is acknowledged")
+		wantCode(t, b.ends(), batch.CodeBadMessage, "acknowledges result 7")
 	})
 }
 
@@ -395,7 +395,7 @@ func TestWorkerThatTakesAnotherID(t *testing.T) {
 		}
 		early := r.dial()
 		early.send(hello("c-1", workerID, true))
-		wantCode(t, early.ends(), batch.CodeUnavailable, "registers anew")
+		wantCode(t, early.ends(), batch.CodeUnavailable, "about to register again")
 
 		r.server.setID("w-2")
 		late := r.dial()

@@ -197,7 +197,7 @@ func refuseTooLarge(all batch.Result, ended bitset.Set, limit, longest int) batc
 		if n, over := refused(row); n > 0 && ended.Has(row) && !reported.Has(row) {
 			all.NotDone = append(all.NotDone, batch.RowOutcome{
 				Row: row, Outcome: batch.Dead, Code: batch.CodeRowTooLarge, NotKept: batch.NothingLeft,
-				Reason: fmt.Sprintf("what was passed on for the row has %d bytes, over the limit of %d bytes: pass on less, or raise --max-batch-bytes "+
+				Reason: fmt.Sprintf("the output of the row has %d bytes, and the limit is %d bytes: pass on less, or raise --max-batch-bytes "+
 					"of coordinators and workers", n, over),
 			})
 		}

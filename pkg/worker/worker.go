@@ -92,16 +92,16 @@ type Config struct {
 // withDefaults returns the configuration with its defaults filled in, or an error that says which setting is wrong.
 func (c Config) withDefaults() (Config, error) {
 	if err := c.Documents.Valid(); err != nil {
-		return c, fmt.Errorf("configure the worker: what documents may read: %w", err)
+		return c, fmt.Errorf("configure the worker: the rules for what documents may read are wrong: %w", err)
 	}
 	if c.Registry == nil {
-		return c, errors.New("configure the worker: it has no registry: give it one with the functions that it is to run")
+		return c, errors.New("configure the worker: Config.Registry is nil: set it to a registry with the functions that the worker runs")
 	}
 	if err := c.Registry.Err(); err != nil {
 		return c, fmt.Errorf("configure the worker: %w", err)
 	}
 	if strings.ContainsAny(c.Name, "/ \t\n") {
-		return c, fmt.Errorf("configure the worker: its name %q must have no slash and no space", c.Name)
+		return c, fmt.Errorf("configure the worker: the name %q has a slash or a space: choose a name without", c.Name)
 	}
 	if c.Listen == "" {
 		c.Listen = ":7701"
@@ -119,7 +119,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.RowBudget = 256 << 10
 	}
 	if c.MemoryBudget < 1<<20 || c.RowBudget < 1<<10 {
-		return c, fmt.Errorf("configure the worker: a budget of %d bytes and %d rows is too small to work with: give it at least 1 MiB and 1024 rows", c.MemoryBudget, c.RowBudget)
+		return c, fmt.Errorf("configure the worker: the budget of %d bytes and %d rows is too small: give at least 1 MiB and 1024 rows", c.MemoryBudget, c.RowBudget)
 	}
 	c.Limits = c.Limits.WithDefaults()
 	c.Transport.BatchBytes, c.Transport.BatchRows = c.Limits.BatchBytes, c.Limits.BatchRows
@@ -213,7 +213,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	w.mu.Lock()
 	if w.ran {
 		w.mu.Unlock()
-		return errors.New("run the worker: it has run, or was drained, already: make another one with New")
+		return errors.New("run the worker: Run or Drain was called before: make another worker with New")
 	}
 	w.ran = true
 	w.mu.Unlock()
@@ -274,7 +274,7 @@ func (w *Worker) serve() error {
 	go func() {
 		defer close(left)
 		if err := w.member.run(belonging, w.drain); err != nil {
-			failed <- fmt.Errorf("register: %w", err)
+			failed <- fmt.Errorf("register the worker in etcd: %w", err)
 		}
 	}()
 	running.Go(func() { w.member.warnOfAddress(belonging) })
@@ -295,7 +295,7 @@ func (w *Worker) serve() error {
 	closing, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	if cut := calls.Drain(closing); cut != nil {
-		w.log.Debug("connections had to be cut", "error", cut)
+		w.log.Debug("some connections had to be cut", "error", cut)
 	}
 	w.log.Info("worker ended")
 	return err
@@ -341,7 +341,7 @@ func (w *Worker) servePages() (*httpServer, error) {
 	}
 	listener, err := serve.ListenNear(w.ctx, w.config.HTTP, w.config.HTTPElsewhere, w.log)
 	if err != nil {
-		return nil, fmt.Errorf("%w, or serve no metrics with an empty --http", err)
+		return nil, fmt.Errorf("%w, or turn the metrics off with an empty --http", err)
 	}
 	p.server = server
 	p.serving.Go(func() {
@@ -350,7 +350,7 @@ func (w *Worker) servePages() (*httpServer, error) {
 			serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
 		}
 		if err := serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			w.log.Error("metrics and health are served no more", "listen", listener.Addr().String(), "error", err)
+			w.log.Error("the server of metrics and health has failed", "listen", listener.Addr().String(), "error", err)
 		}
 	})
 	w.log.Info("serving metrics and health", "listen", listener.Addr().String())

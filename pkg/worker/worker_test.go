@@ -391,7 +391,7 @@ func TestDrainBeforeRun(t *testing.T) {
 			t.Errorf("drain: %v", err)
 		}
 	}
-	if err := w.Run(context.Background()); err == nil || !strings.Contains(err.Error(), "drained, already") {
+	if err := w.Run(context.Background()); err == nil || !strings.Contains(err.Error(), "was called before") {
 		t.Errorf("run after that: %v", err)
 	}
 }
@@ -429,9 +429,9 @@ func TestConfigMistakes(t *testing.T) {
 		config worker.Config
 		says   string
 	}{
-		"no registry":       {worker.Config{}, "no registry"},
+		"no registry":       {worker.Config{}, "Config.Registry is nil"},
 		"a broken registry": {worker.Config{Registry: broken}, `"nothing"`},
-		"a name with slash": {worker.Config{Registry: functions(t), Name: "a/b"}, `"a/b" must have no slash`},
+		"a name with slash": {worker.Config{Registry: functions(t), Name: "a/b"}, `"a/b" has a slash`},
 		"too little memory": {worker.Config{Registry: functions(t), MemoryBudget: 1000}, "at least 1 MiB"},
 		"too few rows":      {worker.Config{Registry: functions(t), RowBudget: 1}, "1024 rows"},
 	} {
