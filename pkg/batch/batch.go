@@ -1,5 +1,3 @@
-// Package batch holds what travels: rows packed into columns, the ids of batches, how rows ended, and the codes that say
-// why. It is a leaf: it imports nothing else of the project, and everything else may import it.
 package batch
 
 import (
@@ -10,26 +8,30 @@ import (
 	"time"
 )
 
-// Batch is rows submitted together. It gets its id when it is first sent and keeps it, so that submitting the same Batch
-// again is safe after an error that leaves its outcome unknown. A Batch belongs to one goroutine at a time, and to the client
-// from Submit or Send until the answer; what the client notes in it is safe all the same when a program gets that wrong.
+// Batch is rows that are submitted together. It gets its id when it is first sent, and keeps it. So after an error that
+// leaves open what became of the rows, a program can safely submit the same Batch again: the id tells that it is the same.
+//
+// A Batch belongs to one goroutine at a time. From Submit or Send until the answer it belongs to the client. Where a
+// program breaks this rule, the notes that the client keeps in the Batch still stay sound.
 type Batch struct {
 	columns Columns
-	err     error
+	err     error // why the rows could not be encoded; nil where they could
 
-	mu       sync.Mutex // guards what follows; held for a few instructions only, and taken last
-	id       ID
-	revision Revision
-	first    time.Time
-	lent     bool   // somebody submits it now: from Begin to Answered or Ended
-	known    bool   // the id may have been seen by others than its producer
-	ran      ran    // what is known of its rows
-	flow     string // the one that may have run rows of it; "" while none may
-	givenUp  bool
+	// mu guards the fields below. It is held for a few instructions only, and no other lock is taken while it is held.
+	mu         sync.Mutex
+	id         ID        // zero until the first submission
+	revision   Revision  // that the batch first ran on; zero before its first answer
+	firstUsed  time.Time // when it got its id
+	submitting bool      // a submission is under way: from Begin until Answered or Ended
+	idSeen     bool      // others than the producer may have seen the id
+	rows       runState  // what is known of its rows
+	flow       string    // the flow that may have run rows of it; "" means none
+	givenUp    bool      // GiveUp was called: no more submissions
 }
 
-// Rows packs one row per value, encoded as JSON, in which '<', '>' and '&' stay as they are; a value that is a string, a []byte or
-// a json.RawMessage is taken for a row that is encoded already. A value that can't be encoded makes the batch unusable: Submit and Send return that error.
+// Rows makes a batch with one row for each value, encoded as JSON. The characters '<', '>' and '&' stay as they are, unlike
+// in encoding/json. A value that is a string, a []byte or a json.RawMessage is taken as a row that is encoded already. A
+// value that can't be encoded makes the batch unusable: Submit and Send return the error.
 func Rows[T any](rows ...T) *Batch {
 	b := &Batch{columns: Columns{Ends: make([]uint32, 0, len(rows))}}
 	var text bytes.Buffer
@@ -60,57 +62,58 @@ func Rows[T any](rows ...T) *Batch {
 	return b
 }
 
-// Pack makes a batch of columns that are packed already. The batch keeps them: the caller must not change them any more.
+// Pack makes a batch of rows that are packed into columns already. The batch keeps the columns: the caller must not change
+// them any more.
 func Pack(c Columns) *Batch { return &Batch{columns: c} }
 
-// Columns are the batch's rows, or the error with which they could not be encoded.
+// Columns returns the rows of the batch, or the error with which they could not be encoded.
 func (b *Batch) Columns() (Columns, error) { return b.columns, b.err }
 
-// Len is how many rows the batch has.
+// Len returns how many rows the batch has.
 func (b *Batch) Len() int { return b.columns.Len() }
 
-// ID is the batch's id, zero while it was never sent.
+// ID returns the id of the batch. It is zero as long as the batch was never sent.
 func (b *Batch) ID() ID {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.id
 }
 
-// Revision is the number of the flow's revision on which the batch first ran; 0 before its first answer.
+// Revision returns the number of the flow's revision on which the batch first ran. It is 0 before the first answer.
 func (b *Batch) Revision() int64 { return b.Pinned().Number }
 
-// Pinned is the revision on which the batch first ran; zero before its first answer.
+// Pinned returns the revision on which the batch first ran. It is zero before the first answer.
 func (b *Batch) Pinned() Revision {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.revision
 }
 
-// Age is how long before now the batch was first used; 0 before that.
+// Age returns how long before now the batch got its id; 0 while it has none.
 func (b *Batch) Age(now time.Time) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.first.IsZero() {
+	if b.firstUsed.IsZero() {
 		return 0
 	}
-	return max(0, now.Sub(b.first))
+	return max(0, now.Sub(b.firstUsed))
 }
 
-// Use gives the batch an id of the program's own, unless it has one, and returns the id it has from then on. As an earlier run
-// of the program may have sent a batch under that id, its rows count as rows that may have run.
+// Use gives the batch an id that the program chose, unless it has one already, and returns the id that it has then. An
+// earlier run of the program may have sent a batch under that id, so the rows count as rows that may have run.
 func (b *Batch) Use(now time.Time, next func() ID) ID {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.id.IsZero() {
-		b.id, b.first, b.known, b.ran = next(), now, true, mayHave
+		b.id, b.firstUsed, b.idSeen, b.rows = next(), now, true, mayHaveRun
 	}
 	return b.id
 }
 
-// Pin is PinTo for who knows the revision's number only.
+// Pin does what PinTo does, for callers that know only the revision's number.
 func (b *Batch) Pin(revision int64) { b.PinTo(Revision{Number: revision}) }
 
-// PinTo keeps the revision that the batch first ran on: a resend runs on it again.
+// PinTo notes the revision on which the batch first ran, unless one is noted. Later submissions run on the same revision.
 func (b *Batch) PinTo(r Revision) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

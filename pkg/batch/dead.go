@@ -1,49 +1,50 @@
 package batch
 
-// DeadRow is a row that died in a function, as it was when it entered that function: what a dead letter keeps. One row of a
-// batch may become several, each of which may die.
+// DeadRow is a row that died in a function, as it was when it entered the function: the content of a dead letter. One row
+// of a batch may have become several rows, each of which may die.
 type DeadRow struct {
-	// Row is the input row behind it, as its place in the batch.
+	// Row is the place in the batch of the input row that this row is or comes from.
 	Row uint32
-	// Function is where it died, Use which of the function's places in the flow that was, counted from 0.
+	// Function is where the row died. A flow may use the function at several places: Use says at which one, counted from 0.
 	Function string
 	Use      uint32
-	// Path tells apart the rows that came of one input row, 0 for the first; Visit is how often this one had jumped.
+	// Path tells the rows apart that came from one input row; it is 0 for the first. Visit is how often this row had
+	// jumped.
 	Path     uint64
 	Visit    uint32
 	Code     Code
 	Reason   string
 	Attempts uint32
-	// Data is the row in Encoding; "" means JSON.
-	Encoding string
+	Encoding string // Data is the row, and Encoding says how it is encoded; "" means JSON.
 	Data     []byte
 }
 
-// NotKept says why a dead row is not kept as a dead letter. Numbers are those of the wire.
+// NotKept says why a dead row is not kept as a dead letter. The numbers are those of the wire.
 type NotKept uint8
 
-// The reasons.
+// The reasons why a dead row is not kept.
 const (
-	// NoStore: nothing is configured that keeps dead letters.
+	// NoStore: no store for dead letters is configured.
 	NoStore NotKept = 1 + iota
-	// ReportOnly: whoever submitted the row asked so.
+	// ReportOnly: the submission of the row asked for a report only.
 	ReportOnly
-	// StoreFull: the flow has as many dead letters as it may.
+	// StoreFull: the flow has as many dead letters as it may have.
 	StoreFull
 	// StoreAway: the store did not answer in time.
 	StoreAway
-	// KeptOnce: the batch went through the function as a whole, and its letter is that of another of its rows.
+	// KeptOnce: the batch went through the function as a whole, and the dead letter of another of its rows stands for all.
 	KeptOnce
-	// TooLarge: what the row had become is over the limit for a batch.
+	// TooLarge: the row had become larger than a batch may be.
 	TooLarge
-	// Unwritable: what the row had become can't be written, as JSON has no word for it.
+	// Unwritable: the value that the row had become can't be written as JSON.
 	Unwritable
-	// Held: the function that never returned still has the row.
+	// Held: a function that never returned still has the row.
 	Held
-	// NothingLeft: there is no row to keep, as each function had run, or as it was none that died.
+	// NothingLeft: there is no row to keep, because every function had run, or because no row was in the function.
 	NothingLeft
 )
 
+// notKept has the texts of the reasons, by number.
 var notKept = [...]string{
 	"",
 	"there is no store for dead letters: --dead-letters of the coordinators names one",
@@ -57,11 +58,12 @@ var notKept = [...]string{
 	"there is no row to keep: each function had run, or no row was in the function",
 }
 
+// notKeptNames has the names of the reasons, by number.
 var notKeptNames = [...]string{
 	"", "no_store", "report_only", "store_full", "store_away", "kept_once", "too_large", "unwritable", "held", "nothing_left",
 }
 
-// Name is the reason in a word, as metrics and JSON have it; empty for a row that is kept.
+// Name returns the reason in one word, as metrics and JSON have it; "" for a row that is kept.
 func (n NotKept) Name() string {
 	if int(n) < len(notKeptNames) {
 		return notKeptNames[n]
@@ -69,7 +71,7 @@ func (n NotKept) Name() string {
 	return "unknown"
 }
 
-// String says it in words, and what to do next where something can be done; empty for a row that is kept.
+// String returns the reason as a sentence, with what to do next where something can be done; "" for a row that is kept.
 func (n NotKept) String() string {
 	if int(n) < len(notKept) {
 		return notKept[n]

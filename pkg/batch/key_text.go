@@ -8,10 +8,11 @@ import (
 	"strings"
 )
 
-// KeyText is the text that a value of JSON has in a key that goes by value: a string is its text, unescaped; true and false are
-// themselves; a number has one text, however it is spelled, so that 7, 7.0 and 70e-1 are one key, as they are one shard key. Nothing is
-// rounded: 1.50 is 1.5, and a number of more than 32 places is digits, the letter e and a power of ten. The string "7" has the same text
-// as the number 7. The error says that the value is an object, an array, null or no JSON.
+// KeyText returns the text that a JSON value has in a store's key. A string is its text, without escapes; true and false
+// are themselves. A number has one text, however it is spelled: 7, 7.0 and 70e-1 are one key, as they are one shard key.
+// Nothing is rounded: 1.50 is 1.5, and a number of more than 32 places is written as digits, the letter e and a power of
+// ten. The string "7" has the same text as the number 7. The error says that the value is an object, an array, null, or not
+// JSON.
 func KeyText(value []byte) (string, error) {
 	value = bytes.TrimSpace(value)
 	switch {
@@ -21,7 +22,7 @@ func KeyText(value []byte) (string, error) {
 		var text string
 		err := json.Unmarshal(value, &text)
 		return text, err
-	case string(value) == "true", string(value) == "false", isPlainInteger(value):
+	case string(value) == "true", string(value) == "false", isCanonicalInteger(value):
 		return string(value), nil
 	case value[0] != '-' && (value[0] < '0' || value[0] > '9'):
 		return "", errors.New("it is no string, number, true or false, as a key that goes by value must be")
@@ -30,15 +31,16 @@ func KeyText(value []byte) (string, error) {
 	if !ok {
 		return "", errors.New("it is no number of JSON")
 	}
-	return decimal(string(canonical)), nil
+	return withPoint(string(canonical)), nil
 }
 
-// decimal writes a canonical number with a point where it has a negative power of ten and not too many places.
-func decimal(canonical string) string {
+// withPoint writes a canonical number with a decimal point, where its power of ten is negative and it has not too many
+// places.
+func withPoint(canonical string) string {
 	number, negative := strings.CutPrefix(canonical, "-")
 	digits, power, found := strings.Cut(number, "e-")
 	places, err := strconv.Atoi(power)
-	if !found || err != nil || places > maxPlainDigits || len(digits) > maxPlainDigits {
+	if !found || err != nil || places > maxWrittenDigits || len(digits) > maxWrittenDigits {
 		return canonical
 	}
 	if short := places + 1 - len(digits); short > 0 {

@@ -5,9 +5,9 @@ import (
 	"sync"
 )
 
-// Merge puts outputs of one batch together in the batch's order: by origin, where rows of one origin keep the order of the
-// pieces and of their rows. Rows are copied, once; a piece that is alone and in order is returned as it is. The encoding is
-// that of the first piece. Together the pieces must be below 4 GiB.
+// Merge puts outputs of one batch together, in the batch's order: by origin. Rows of one origin keep the order of the
+// pieces and of the rows in them. Rows are copied once; a single piece that is in order already is returned as it is. The
+// encoding is that of the first piece. All pieces together must be smaller than 4 GiB.
 func Merge(pieces []Output) Output {
 	pieces = slices.DeleteFunc(slices.Clone(pieces), func(o Output) bool { return o.Rows.Len() == 0 })
 	switch {
@@ -17,21 +17,21 @@ func Merge(pieces []Output) Output {
 		return pieces[0]
 	}
 	// The rows' places follow from how many rows, and bytes, the origins before theirs have.
-	m := mergers.Get().(*merger)
-	defer mergers.Put(m)
-	out := m.begin(pieces)
+	index := mergeIndexes.Get().(*mergeIndex)
+	defer mergeIndexes.Put(index)
+	out := index.begin(pieces)
 	for i := range pieces {
-		m.count(&pieces[i])
+		index.countRows(&pieces[i])
 	}
-	m.sum()
+	index.placeAll()
 	for i := range pieces {
-		m.place(&pieces[i], &out)
+		index.copyRows(&pieces[i], &out)
 	}
 	return out
 }
 
-// Join puts outputs of one batch one behind the other, for somebody else to Merge. Rows are copied, once; a piece that is alone is
-// returned as it is. The pieces share an encoding, and have no keys; together they must be below 4 GiB.
+// Join puts outputs of one batch one behind the other, for a later Merge. Rows are copied once; a single piece is returned
+// as it is. The pieces must have the same encoding and no keys. All together must be smaller than 4 GiB.
 func Join(pieces []Output) Output {
 	bytes, rows, filled := 0, 0, 0
 	var last *Output
@@ -62,21 +62,23 @@ func Join(pieces []Output) Output {
 	return out
 }
 
-// mergers keeps those that were used, for their places.
-var mergers = sync.Pool{New: func() any { return new(merger) }}
+// mergeIndexes keeps used ones, so that their memory is used again.
+var mergeIndexes = sync.Pool{New: func() any { return new(mergeIndex) }}
 
-// merger finds each row its place among all others.
-type merger struct {
-	first uint32 // the lowest origin
-	// places has one element for each origin from first, and behind them one for WholeBatch.
-	places []place
+// mergeIndex finds the place in the merged output for each row. begin, countRows for each piece, placeAll, and copyRows for
+// each piece are called in this order.
+type mergeIndex struct {
+	firstOrigin uint32 // the lowest origin
+	// places has one element for each origin from firstOrigin on. The last element is for WholeBatch.
+	places []nextPlace
 }
 
-// place is where the next row of an origin goes, and its bytes; before sum, how many the origin has.
-type place struct{ row, byte uint32 }
+// nextPlace is where the next row of an origin goes: its row number, and its first byte. Before placeAll it is how many
+// rows and bytes the origin has.
+type nextPlace struct{ row, byte uint32 }
 
-// begin makes places for all origins, and an output for all rows.
-func (m *merger) begin(pieces []Output) Output {
+// begin makes places for all origins, and an output with room for all rows.
+func (index *mergeIndex) begin(pieces []Output) Output {
 	bytes, rows, keyed := 0, 0, true
 	first, last := WholeBatch, uint32(0)
 	for i := range pieces {
@@ -89,10 +91,10 @@ func (m *merger) begin(pieces []Output) Output {
 			}
 		}
 	}
-	m.first = min(first, last)
-	n := int(last-m.first) + 2
-	m.places = slices.Grow(m.places[:0], n)[:n]
-	clear(m.places)
+	index.firstOrigin = min(first, last)
+	n := int(last-index.firstOrigin) + 2
+	index.places = slices.Grow(index.places[:0], n)[:n]
+	clear(index.places)
 	out := Output{
 		Rows:    Columns{Data: make([]byte, bytes), Ends: make([]uint32, rows), Encoding: pieces[0].Rows.Encoding},
 		Origins: make([]uint32, rows),
@@ -103,33 +105,37 @@ func (m *merger) begin(pieces []Output) Output {
 	return out
 }
 
-func (m *merger) at(origin uint32) *place {
-	return &m.places[min(int(origin-m.first), len(m.places)-1)]
+// placeOf returns the place of an origin.
+func (index *mergeIndex) placeOf(origin uint32) *nextPlace {
+	return &index.places[min(int(origin-index.firstOrigin), len(index.places)-1)]
 }
 
-func (m *merger) count(o *Output) {
+// countRows counts the rows and bytes of a piece, by origin.
+func (index *mergeIndex) countRows(o *Output) {
 	start := uint32(0)
 	for i, end := range o.Rows.Ends {
-		p := m.at(o.Origins[i])
+		p := index.placeOf(o.Origins[i])
 		p.row++
 		p.byte += end - start
 		start = end
 	}
 }
 
-func (m *merger) sum() {
-	var next place
-	for i, n := range m.places {
-		m.places[i] = next
+// placeAll turns the counts into places: the rows of an origin go behind those of all origins before it.
+func (index *mergeIndex) placeAll() {
+	var next nextPlace
+	for i, n := range index.places {
+		index.places[i] = next
 		next.row += n.row
 		next.byte += n.byte
 	}
 }
 
-func (m *merger) place(o, out *Output) {
+// copyRows copies the rows of a piece to their places.
+func (index *mergeIndex) copyRows(o, out *Output) {
 	start := uint32(0)
 	for i, end := range o.Rows.Ends {
-		p := m.at(o.Origins[i])
+		p := index.placeOf(o.Origins[i])
 		row, at := p.row, p.byte
 		p.row++
 		p.byte += end - start

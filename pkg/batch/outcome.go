@@ -2,26 +2,27 @@ package batch
 
 import "slices"
 
-// Outcome is how a row ended. Numbers are those of the wire.
+// Outcome is how a row ended. The numbers are those of the wire.
 type Outcome uint8
 
-// The outcomes, in the order in which the worse of two wins.
+// The outcomes. Where a row has two, the later one in this list counts.
 const (
-	// Done: every function that wanted the row has seen it.
+	// Done: every function that the row was meant for has run.
 	Done Outcome = 1 + iota
-	// Filtered: a function dropped it.
+	// Filtered: a function dropped the row.
 	Filtered
-	// Aborted: a function aborted its run.
+	// Aborted: a function aborted the run that the row was in.
 	Aborted
-	// Dead: the row's own fault; running it again gives the same.
+	// Dead: the row itself is at fault. To run it again would give the same.
 	Dead
-	// Failed: the cluster's fault; effects may be unknown, the same batch may be submitted again.
+	// Failed: the cluster is at fault. Nobody may know which effects took place; the same batch may be submitted again.
 	Failed
 )
 
+// outcomeNames has the names of the outcomes, by number.
 var outcomeNames = [...]string{"", "done", "filtered", "aborted", "dead", "failed"}
 
-// String is the outcome's name, as metrics, the command line and documents spell it.
+// String returns the outcome's name, as metrics, the command line and documents spell it.
 func (o Outcome) String() string {
 	if int(o) < len(outcomeNames) && o != 0 {
 		return outcomeNames[o]
@@ -29,37 +30,37 @@ func (o Outcome) String() string {
 	return "unknown"
 }
 
-// RowOutcome says how a row that is not done ended.
+// RowOutcome says how a row ended that is not Done.
 type RowOutcome struct {
 	// Row is the row's place in its batch, from 0.
 	Row      uint32
 	Outcome  Outcome
 	Code     Code
-	Function string // the function that the row was in; empty for none
-	Reason   string
+	Function string // the function that the row was in; "" means none
+	Reason   string // in words
 	Attempts uint32 // how often the function was tried, the first time included
-	// Kept: a dead row that is kept as a dead letter. Else NotKept says why it is not, for dead rows only.
+	// Kept says that a dead row is kept as a dead letter. For a dead row that is not, NotKept says why.
 	Kept    bool
 	NotKept NotKept
 }
 
-// Range is Count consecutive rows from First.
+// Range is Count consecutive numbers from First, such as rows.
 type Range struct{ First, Count uint32 }
 
-// WholeBatch is the origin of an output row behind which the whole batch stands.
+// WholeBatch is the origin of an output row that was made of the whole batch instead of a single row.
 const WholeBatch = ^uint32(0)
 
-// Output is what a flow's last function passed on.
+// Output is the rows that a flow's last function passed on.
 type Output struct {
 	Rows Columns
-	// Origins names for each output row the input row that it comes from, or WholeBatch.
+	// Origins has, for each output row, the place in the batch of the input row that it comes from, or WholeBatch.
 	Origins []uint32
 }
 
-// Counts are rows by outcome: Counts[Done] and so on.
+// Counts has the number of rows by outcome: Counts[Done] and so on.
 type Counts [Failed + 1]uint64
 
-// Total is the rows of all outcomes.
+// Total returns the number of rows of all outcomes.
 func (c *Counts) Total() uint64 {
 	var n uint64
 	for _, v := range c {
@@ -71,18 +72,18 @@ func (c *Counts) Total() uint64 {
 // Result says how each row of a batch ended.
 type Result struct {
 	BatchID ID
-	// Revision of the flow that the whole batch ran on.
+	// Revision is the number of the flow's revision that the whole batch ran on.
 	Revision int64
 	// Rows is how many rows the batch had.
 	Rows int
-	// NotDone lists the rows that are not done, by row. All others are.
+	// NotDone lists the rows that are not Done, by row. All other rows are Done.
 	NotDone []RowOutcome
-	// Output is there when it was asked for. Rows that come from one input row stand in the order in which its function
-	// passed them on; input rows stand in the batch's order.
+	// Output is empty unless it was asked for. Its rows stand in the order of their input rows in the batch; rows that come
+	// from one input row stand in the order in which the function passed them on.
 	Output Output
 }
 
-// Counts counts the batch's rows by outcome.
+// Counts returns the number of the batch's rows by outcome.
 func (r *Result) Counts() Counts {
 	var c Counts
 	for i := range r.NotDone {
@@ -92,7 +93,8 @@ func (r *Result) Counts() Counts {
 	return c
 }
 
-// Sort puts NotDone and the output rows into the batch's order. Whoever gathers a Result from several answers calls it once.
+// Sort puts NotDone and the output rows into the batch's order. A caller that gathers a Result from several answers calls
+// it once, at the end.
 func (r *Result) Sort() {
 	slices.SortFunc(r.NotDone, func(a, b RowOutcome) int { return int(a.Row) - int(b.Row) })
 	r.Output = Merge([]Output{r.Output})

@@ -7,14 +7,14 @@ import (
 	"strconv"
 )
 
-// Digest stands for the documents of a revision: SHA-256 over them. Zero means that it is not known, as from a process of a
-// build that does not tell it.
+// Digest is a checksum over the documents of a revision: SHA-256. A zero Digest is unknown, for example because it comes
+// from an old build, which does not tell it.
 type Digest [sha256.Size]byte
 
-// IsZero reports whether the digest is not known.
+// IsZero reports whether the digest is unknown.
 func (d Digest) IsZero() bool { return d == Digest{} }
 
-// String is the digest in hexadecimal digits, empty where it is not known.
+// String returns the digest in hexadecimal digits, or "" where it is unknown.
 func (d Digest) String() string {
 	if d.IsZero() {
 		return ""
@@ -25,7 +25,7 @@ func (d Digest) String() string {
 // MarshalText writes the digest as String does.
 func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
-// UnmarshalText reads what MarshalText wrote. The error names a text that is no digest.
+// UnmarshalText reads the text that MarshalText writes. Any other text is an error.
 func (d *Digest) UnmarshalText(text []byte) error {
 	if len(text) == 0 {
 		*d = Digest{}
@@ -37,23 +37,23 @@ func (d *Digest) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Revision names a revision of a flow. The number alone does not: an etcd that lost its data, or was restored from an earlier
-// snapshot, gives numbers again. For the same reason a greater number does not make a revision the newer one; that is the one
-// of which etcd says so now.
+// Revision names a revision of a flow by its number and digest. The number alone is not enough: an etcd that lost its data,
+// or was restored from an earlier snapshot, gives the same numbers again. For the same reason a greater number does not
+// make a revision the newer one. The newest revision is the one that etcd has now.
 type Revision struct {
-	Number int64
+	Number int64 // of etcd, when the newest of the documents was written
 	Digest Digest
 }
 
 // IsZero reports whether no revision is named.
 func (r Revision) IsZero() bool { return r == Revision{} }
 
-// Is reports whether both may name the same revision: the numbers are the same, and the digests are, or one is not known.
+// Is reports whether both may name the same revision: the numbers are equal, and so are the digests where both are known.
 func (r Revision) Is(other Revision) bool {
 	return r.Number == other.Number && (r.Digest == other.Digest || r.Digest.IsZero() || other.Digest.IsZero())
 }
 
-// String is the revision as messages name it: its number, and the first digits of its digest where that is known.
+// String returns the revision as messages name it: its number, and the first digits of its digest where it is known.
 func (r Revision) String() string {
 	if r.Digest.IsZero() {
 		return strconv.FormatInt(r.Number, 10)

@@ -1,0 +1,112 @@
+package batch
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"unicode/utf8"
+)
+
+// skipSpace returns where the space that begins at i ends.
+func skipSpace(row []byte, i int) int {
+	for i < len(row) && row[i] <= ' ' && isSpace(row[i]) {
+		i++
+	}
+	return i
+}
+
+// isSpace reports whether JSON takes the character as space between values.
+func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\t' || c == '\r' }
+
+// skipString returns where the string that begins at i ends, behind its quote. It is negative where the string does not
+// end.
+func skipString(row []byte, i int) int {
+	i++
+	for i += countPlain(row, i); i < len(row); i++ {
+		switch row[i] {
+		case '"':
+			return i + 1
+		case '\\':
+			i++
+		}
+	}
+	return -1
+}
+
+// countPlain counts the bytes from i on that are ASCII and neither a quote nor a backslash. It looks at eight bytes at a
+// time, and leaves up to seven bytes at the row's end uncounted.
+func countPlain(row []byte, i int) int {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	start := i
+	for ; i+8 <= len(row); i += 8 {
+		w := binary.LittleEndian.Uint64(row[i:])
+		// A byte of the difference has its high bit set, and one of w not, where the byte is zero; wrongly so only above such a
+		// byte.
+		quotes, slashes := w^('"'*ones), w^('\\'*ones)
+		if found := ((quotes-ones)&^quotes | (slashes-ones)&^slashes | w) & highs; found != 0 {
+			return i - start + bits.TrailingZeros64(found)/8
+		}
+	}
+	return i - start
+}
+
+// skipValue returns where the value that begins at i ends. It is negative where there is none. It accepts any text up to
+// the next comma, bracket or space as a number or literal, since the caller looks closer at the one value that it needs.
+func skipValue(row []byte, i int) int {
+	if i == len(row) {
+		return -1
+	}
+	switch row[i] {
+	case '"':
+		return skipString(row, i)
+	case '{', '[':
+		return skipNested(row, i)
+	}
+	start := i
+	for i < len(row) && row[i] != ',' && row[i] != '}' && row[i] > ' ' {
+		i++
+	}
+	if i == start {
+		return -1
+	}
+	return i
+}
+
+// skipNested returns where the object or array that begins at i ends. It is negative where it does not end. It does not
+// check that brackets match in kind.
+func skipNested(row []byte, i int) int {
+	for depth := 0; i >= 0 && i < len(row); {
+		switch row[i] {
+		case '"':
+			i = skipString(row, i)
+			continue
+		case '{', '[':
+			depth++
+		case '}', ']':
+			if depth--; depth == 0 {
+				return i + 1
+			}
+		}
+		i++
+	}
+	return -1
+}
+
+// isPlainASCII reports whether the text is ASCII, and the same in JSON as without.
+func isPlainASCII(text []byte) bool {
+	for _, c := range text {
+		if c < ' ' || c >= utf8.RuneSelf || c == '\\' || c == '"' {
+			return false
+		}
+	}
+	return true
+}
+
+// isASCII reports whether all characters of the text are ASCII.
+func isASCII(text []byte) bool {
+	for _, c := range text {
+		if c >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}
