@@ -40,10 +40,15 @@ var arrows = []struct {
 	// The processes, and their clients.
 	{"pkg/coordinator", []string{
 		"pkg/coordinator/internal/…", "pkg/scheduler", "pkg/cluster", "pkg/definition", "pkg/deadletter", "pkg/batch",
-		"internal/wire", "internal/transport", "internal/serve", "internal/tracing", "proto/kisgrid/v1", "internal/bitset", "internal/keyslot",
+		"internal/wire", "internal/transport", "internal/serve", "internal/tracing", "proto/kisgrid/v1", "internal/bitset",
 	}},
 	{"pkg/coordinator/internal/flowstate", []string{"pkg/cluster", "pkg/definition", "pkg/batch", "internal/wire", "proto/kisgrid/v1"}},
+	{"pkg/coordinator/internal/refuse", []string{"pkg/batch"}},
 	{"pkg/coordinator/internal/leader", []string{"pkg/coordinator/internal/flowstate", "pkg/cluster", "pkg/definition", "pkg/batch"}},
+	{"pkg/coordinator/internal/admin", []string{
+		"pkg/coordinator/internal/flowstate", "pkg/coordinator/internal/leader", "pkg/coordinator/internal/refuse",
+		"pkg/scheduler", "pkg/cluster", "pkg/definition", "pkg/deadletter", "pkg/batch", "internal/wire", "internal/keyslot", "proto/kisgrid/v1",
+	}},
 	{"pkg/worker", []string{
 		"pkg/flowexec", "pkg/kis", "pkg/cluster", "pkg/definition", "pkg/connector", "pkg/connector/redis", "pkg/connector/memory", "pkg/batch",
 		"internal/wire", "internal/transport", "internal/serve", "internal/tracing", "internal/command", "internal/rowfile", "proto/kisgrid/v1", "internal/bitset", "internal/keyslot",

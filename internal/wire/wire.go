@@ -6,6 +6,7 @@ package wire
 import (
 	"math"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -238,3 +239,14 @@ func FromDigest(d batch.Digest) []byte {
 	}
 	return d[:]
 }
+
+// maxDuration bounds what a message may say of a time that is over or to come: a longer one would overflow a time.Time.
+const maxDuration = 365 * 24 * time.Hour
+
+// Duration converts milliseconds from a message, at most a year.
+func Duration(milliseconds uint64) time.Duration {
+	return time.Duration(min(milliseconds, uint64(maxDuration/time.Millisecond))) * time.Millisecond
+}
+
+// Milliseconds converts a duration for a message; a negative one is 0.
+func Milliseconds(d time.Duration) uint64 { return uint64(max(0, d.Milliseconds())) }

@@ -9,7 +9,6 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
-	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/leader"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -101,37 +100,6 @@ func TestApplyRefused(t *testing.T) {
 	if err := r.apply(false, flowDocument("W", "", "echo"), funcDocument("echo")).ends(); err != nil {
 		t.Errorf("refused: %v", err)
 	}
-}
-
-// TestCompare looks at what a write expects: exactly what the diff was made against.
-func TestCompare(t *testing.T) {
-	t.Parallel()
-	stored := []definition.Document{at(7, flowDocument("W", "", "echo")), at(3, funcDocument("echo"))}
-	c := compare(stored, []definition.Document{flowDocument("W", "", "echo", "copies: 2"), funcDocument("echo"), flowDocument("X", "", "echo")})
-	c.after = leader.CompileDocuments(c.all, nil, definition.MaxSteps)
-	if err := c.check(new(flowstate.Snapshot).RunsDocument); err != nil {
-		t.Fatal(err)
-	}
-	if got := c.expect[cluster.Key{Kind: definition.KindFlow, Name: "W"}]; got != 7 || len(c.expect) != 2 {
-		t.Errorf("it expects %v", c.expect)
-	}
-	if !slices.Equal(c.flows, []string{"W", "X"}) || len(c.put) != 2 || len(c.all) != 3 {
-		t.Errorf("it writes %v, of %v, and concerns %v", c.put, c.all, c.flows)
-	}
-}
-
-func TestConflict(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	r.put(flowDocument("W", "", "echo"), funcDocument("echo"))
-	_, stored, err := r.store.Documents(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	mine := compare(stored, []definition.Document{flowDocument("W", "", "echo", "copies: 2")})
-	r.put(flowDocument("W", "", "echo", "copies: 3")) // somebody else
-	_, err = r.store.PutDocuments(t.Context(), mine.expect, mine.put, nil)
-	wantCode(t, err, batch.CodeConflict, "flow/W")
 }
 
 func TestDelete(t *testing.T) {

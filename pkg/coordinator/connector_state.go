@@ -6,11 +6,8 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/kisgrid/kisgrid/internal/wire"
-	"github.com/kisgrid/kisgrid/pkg/batch"
-	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -93,7 +90,7 @@ func (m *member) addConnector(c *flowstate.ConnectorReport, id string, key flows
 
 // connectors is how the connectors of active flows stand, of all flows where none is named, on the workers that have them. False:
 // ctx or the fleet ended first.
-func (f *fleet) connectors(ctx context.Context, flows ...string) (flowstate.ConnectorReport, bool) {
+func (f *fleet) Connectors(ctx context.Context, flows ...string) (flowstate.ConnectorReport, bool) {
 	var c flowstate.ConnectorReport
 	if !f.wait(ctx, func() {
 		if len(flows) == 0 {
@@ -133,59 +130,4 @@ func (f *fleet) connectorsAt(c *flowstate.ConnectorReport, revision definitionKe
 			}
 		}
 	}
-}
-
-// toWire is how connectors stand as callers are told.
-func toWire(all ...flowstate.ConnectorStatus) []*pb.ConnectorStanding {
-	out := make([]*pb.ConnectorStanding, len(all))
-	for i, s := range all {
-		out[i] = &pb.ConnectorStanding{Connector: s.Name, Worker: s.Worker, Reason: s.Reason}
-	}
-	return out
-}
-
-// deadlineMargin is what is left of a caller's time, at the least, when it is told how connectors stand.
-const deadlineMargin = 500 * time.Millisecond
-
-// awaitConnectors waits until all connectors of active flows are connected, for so long at the most, and tells how they stand.
-func (a *admin) awaitConnectors(ctx context.Context, flows []string, wait time.Duration) (*pb.Connectors, error) {
-	if deadline, bound := ctx.Deadline(); bound {
-		wait = min(wait, time.Until(deadline)-deadlineMargin)
-	}
-	over := time.NewTimer(wait)
-	defer over.Stop()
-	again := time.NewTicker(askAgain)
-	defer again.Stop()
-	for last := wait <= 0; ; {
-		_, changed := a.board.Watch()
-		c, ok := a.fleet.connectors(ctx, flows...)
-		switch {
-		case !ok && ctx.Err() != nil:
-			return nil, batch.Errorf(batch.CodeCancelled, "the flows are active; how their connectors stand says kisgrid get connectors: %w", ctx.Err())
-		case !ok:
-			return nil, errStopped()
-		case last || len(c.Degraded)+len(c.Opening) == 0:
-			return &pb.Connectors{Degraded: toWire(append(c.Degraded, c.Opening...)...), Unknown: toWire(c.Unknown...)}, nil
-		}
-		select {
-		case <-changed:
-		case <-again.C:
-		case <-over.C:
-			last = true
-		case <-a.draining:
-			last = true
-		case <-ctx.Done():
-		}
-	}
-}
-
-// activeOf are the flows among these that are active.
-func activeOf(told map[string]*pb.Progress) []string {
-	var active []string
-	for _, flow := range slices.Sorted(maps.Keys(told)) {
-		if told[flow].GetState() == cluster.StateActive {
-			active = append(active, flow)
-		}
-	}
-	return active
 }

@@ -33,8 +33,10 @@ import (
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/admin"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/leader"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/refuse"
 	"github.com/kisgrid/kisgrid/pkg/deadletter"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
@@ -172,11 +174,11 @@ func New(c Config) (*Coordinator, error) {
 		budget: newBudget(c.Budget), ready: k.ready, draining: k.draining, streams: map[batch.StreamID]*stream{},
 	}
 	pb.RegisterIngestServer(server, k.ingest)
-	pb.RegisterAdminServer(server, &admin{
-		store: c.Store, fleet: k.fleet, loop: k.loop, board: k.board, draining: k.draining, checking: make(chan struct{}, 1),
-		explaining: make(chan struct{}, explainsAtOnce),
-		id:         k.id, keeper: k.letters, budget: k.ingest.budget, limits: c.Limits, maxSteps: c.MaxSteps, build: c.Build, address: c.Advertise,
-	})
+	pb.RegisterAdminServer(server, admin.New(admin.Config{
+		Id: k.id, Address: c.Advertise, Build: c.Build, Started: processStart, Store: c.Store, Letters: c.DeadLetters, Board: k.board,
+		Fleet: k.fleet, Rows: k.loop, Budget: k.ingest.budget, Limits: c.Limits, MaxSteps: c.MaxSteps, Draining: k.draining,
+		Runner: &letterRunner{loop: k.loop, board: k.board, letters: k.letters, budget: k.ingest.budget, limits: c.Limits},
+	}))
 	c.Registry.MustRegister(&collector{coordinator: k}, k.fleet.rejections, k.letters.kept, k.letters.notKept, k.letters.redriven)
 	return k, nil
 }
@@ -199,7 +201,9 @@ func (c *Coordinator) ID() string { return c.id }
 
 // Budgets are the bytes that clients can have it hold: of rows, answers that nobody takes included, and of messages on their
 // way in.
-func (c *Coordinator) Budgets() int64 { return c.config.Budget + serve.ReceiveLimit(c.config.Transport) }
+func (c *Coordinator) Budgets() int64 {
+	return c.config.Budget + serve.ReceiveLimit(c.config.Transport)
+}
 
 // Ready is closed once the coordinator knows the flows and takes batches.
 func (c *Coordinator) Ready() <-chan struct{} { return c.ready }
@@ -214,7 +218,7 @@ func (c *Coordinator) AwaitWorkers(ctx context.Context, n int) error {
 		select {
 		case <-changed:
 		case <-c.done:
-			return errStopped()
+			return refuse.Stopped()
 		case <-ctx.Done():
 			return fmt.Errorf("wait for %d workers, of which %d are there: %w", n, now.Sessions, ctx.Err())
 		}

@@ -106,7 +106,7 @@ func TestDrain(t *testing.T) {
 		}
 	}
 	until(t, "its key is gone", func() bool {
-		_, there := watcher.c.fleet.coordinators()[r.c.ID()]
+		_, there := watcher.c.fleet.Coordinators()[r.c.ID()]
 		return !there
 	})
 	quiet(t, "a part came", s.parts)
@@ -258,8 +258,8 @@ func TestRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := newRig(t, func(c *Config) { c.Advertise, c.HTTP = "grid.example:80", pages })
-	until(t, "the record is there", func() bool { return len(r.c.fleet.coordinators()) == 1 })
-	got := r.c.fleet.coordinators()[r.c.ID()]
+	until(t, "the record is there", func() bool { return len(r.c.fleet.Coordinators()) == 1 })
+	got := r.c.fleet.Coordinators()[r.c.ID()]
 	if got.Address != "grid.example:80" || got.HTTP != "grid.example:"+port || got.Build != "test" {
 		t.Errorf("the record is %+v", got)
 	}
@@ -334,7 +334,7 @@ func TestDrainEndsApply(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.newWorker("silent", "echo").register() // never answers the handshake, so the flow is being applied for ever
-	until(t, "the worker is known", func() bool { return len(r.c.fleet.workers(t.Context())) == 1 })
+	until(t, "the worker is known", func() bool { return len(r.c.fleet.Workers(t.Context())) == 1 })
 	apply := r.apply(false, flowDocument("W", "", "echo"), funcDocument("echo"))
 	if d := apply.next().GetDiff(); d.GetRevision() == 0 {
 		t.Fatalf("applied %v", d)

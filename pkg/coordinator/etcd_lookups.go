@@ -8,6 +8,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/refuse"
 )
 
 const (
@@ -75,7 +76,7 @@ func (e *etcdLookups) ask(ctx context.Context, q lookupKey) lookupReply {
 	case <-ctx.Done():
 		return lookupReply{err: batch.Errorf(batch.CodeCancelled, "ask etcd for flow %s: the caller gave up: %w", q.flow, context.Cause(ctx))}
 	case <-e.done:
-		return lookupReply{err: errDraining()}
+		return lookupReply{err: refuse.Draining()}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/refuse"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
@@ -95,7 +96,7 @@ func (f *fleet) lookUp(ctx context.Context, flow string, named batch.Revision) (
 		case <-ctx.Done():
 			return nil, batch.Errorf(batch.CodeCancelled, "wait for flow %s: the caller gave up: %w", flow, context.Cause(ctx))
 		case <-f.done:
-			return nil, errDraining()
+			return nil, refuse.Draining()
 		}
 	}
 }

@@ -501,7 +501,7 @@ func (f *fleet) publish() {
 }
 
 // workers are the live members as etcd has them.
-func (f *fleet) workers(ctx context.Context) map[string]cluster.Worker {
+func (f *fleet) Workers(ctx context.Context) map[string]cluster.Worker {
 	all := map[string]cluster.Worker{}
 	if !f.wait(ctx, func() {
 		for id, m := range f.members {
@@ -531,7 +531,7 @@ func (f *fleet) states(ctx context.Context) map[string]int {
 }
 
 // coordinators are this one and its peers as etcd has them.
-func (f *fleet) coordinators() map[string]cluster.Coordinator {
+func (f *fleet) Coordinators() map[string]cluster.Coordinator {
 	if peers := f.coordinatorsByID.Load(); peers != nil {
 		return *peers
 	}

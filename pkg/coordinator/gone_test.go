@@ -11,6 +11,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/admin"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
@@ -124,7 +125,7 @@ func TestDeletedMeanwhile(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.newWorker("silent", "echo").register() // never answers the handshake, so the flow is being applied for ever
-	until(t, "the worker is known", func() bool { return len(r.c.fleet.workers(t.Context())) == 1 })
+	until(t, "the worker is known", func() bool { return len(r.c.fleet.Workers(t.Context())) == 1 })
 	apply := r.apply(false, flowDocument("A", "", "echo"), flowDocument("B", "", "echo"), funcDocument("echo"))
 	apply.next()
 	rollout, err := pb.NewAdminClient(r.conn).Rollout(t.Context(), &pb.RolloutRequest{Flow: "A"})
@@ -148,13 +149,13 @@ func TestDeletedMeanwhile(t *testing.T) {
 		}
 		last = p
 	}
-	if last.GetState() != stateDeleted || len(last.GetReasons()) == 0 {
+	if last.GetState() != admin.StateDeleted || len(last.GetReasons()) == 0 {
 		t.Errorf("the rollout ends with %v", last)
 	}
 	deleted := map[string]bool{}
 	r.delete("B")
 	for len(deleted) < 2 {
-		if p := apply.next().GetProgress(); p.GetState() == stateDeleted {
+		if p := apply.next().GetProgress(); p.GetState() == admin.StateDeleted {
 			deleted[p.GetFlow()] = true
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/refuse"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -40,36 +41,11 @@ type ingest struct {
 	arriving int                        // guarded by mu: streams that move here and are not in streams yet
 }
 
-func errDraining() error {
-	return batch.Errorf(batch.CodeShutdown, "this coordinator is shutting down: submit to another one, the same batch if it was sent")
-}
-
-func errStopped() error {
-	return batch.Errorf(batch.CodeShutdown, "this coordinator has stopped; what was under way may have taken effect: submit the same batch to another one")
-}
-
-func errCutOff() error {
-	return batch.Errorf(batch.CodeUnavailable, "this coordinator can't reach most workers; what was under way may have taken effect: submit the same batch to another one")
-}
-
-func errOverloaded() error {
-	e := batch.Errorf(batch.CodeOverloaded, "the coordinator's budget of rows under way is used up: try again, or run more coordinators")
-	e.RetryAfter = 200 * time.Millisecond
-	return e
-}
-
-func errUntaken() error {
-	e := batch.Errorf(batch.CodeOverloaded, "the client takes its answers too slowly, and what waits for it has used up the coordinator's budget: "+
-		"submit the same batches again, and read answers while you send")
-	e.RetryAfter = 200 * time.Millisecond
-	return e
-}
-
 // closed is why no batch is taken now, nil if one is.
 func (i *ingest) whyClosed() error {
 	switch {
 	case isClosed(i.draining):
-		return errDraining()
+		return refuse.Draining()
 	case !isClosed(i.ready):
 		return batch.Errorf(batch.CodeUnavailable, "this coordinator has just started and waits for etcd to tell it the flows: try again, or another one")
 	case i.board.Load().CutOff:
@@ -141,7 +117,7 @@ func (i *ingest) Submit(ctx context.Context, in *pb.SubmitRequest) (_ *pb.Submit
 	}
 	cost := callCost(len(in.GetSubmission().GetRows().GetEnds()), len(in.GetSubmission().GetRows().GetData()))
 	if !i.budget.reserve(cost) {
-		return nil, wire.Status(errOverloaded())
+		return nil, wire.Status(refuse.Overloaded())
 	}
 	defer i.budget.release(cost, false)
 	i.budget.call(1)
@@ -163,7 +139,7 @@ func (i *ingest) Submit(ctx context.Context, in *pb.SubmitRequest) (_ *pb.Submit
 	defer sub.answers.close()
 	defer func() { sub.span.end(failed) }()
 	if !i.loop.post(ctx, scheduler.Submitted{Batch: &sub.Batch}) {
-		failed = errDraining()
+		failed = refuse.Draining()
 		return refusedCall(in.GetSubmission(), failed)
 	}
 	answer, err := i.await(ctx, sub, answerLimit(takes))
@@ -185,13 +161,13 @@ func (i *ingest) await(ctx context.Context, sub *submission, limit int) (*pb.Ans
 	for {
 		now, changed := i.board.Watch()
 		if now.CutOff {
-			return nil, errCutOff()
+			return nil, refuse.CutOff()
 		}
 		select {
 		case <-ctx.Done():
 			return nil, batch.Errorf(batch.CodeCancelled, "the caller gave up: %w", context.Cause(ctx))
 		case <-i.loop.done:
-			return nil, errStopped()
+			return nil, refuse.Stopped()
 		case <-changed:
 		case <-sub.endings.ready:
 		}
@@ -208,7 +184,7 @@ func (i *ingest) await(ctx context.Context, sub *submission, limit int) (*pb.Ans
 			g.count(sub.answers, e.bytes)
 		}
 		if sub.shed.Load() {
-			g.shed(errShed())
+			g.shed(refuse.Shed())
 			g.count(sub.answers, 0)
 		}
 	}

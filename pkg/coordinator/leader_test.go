@@ -101,7 +101,7 @@ func TestSecondLeader(t *testing.T) {
 		t.Fatal("there are two leaders")
 	}
 	leads := func(r *rig, id string) func() bool {
-		return func() bool { return r.c.fleet.coordinators()[id].Leader }
+		return func() bool { return r.c.fleet.Coordinators()[id].Leader }
 	}
 	until(t, "the record says who leads", leads(second, first.c.ID()))
 	// The documents ask for what no worker has, so the new leader has to write a status. It must not forget what is active.
@@ -190,7 +190,7 @@ func TestEtcdOutage(t *testing.T) {
 	t.Cleanup(func() { _ = stop() })
 	t.Cleanup(r.end) // before etcd
 	until(t, "it leads again", r.c.leading.Load)
-	until(t, "its record is back", func() bool { return r.c.fleet.coordinators()[r.c.ID()].Leader })
+	until(t, "its record is back", func() bool { return r.c.fleet.Coordinators()[r.c.ID()].Leader })
 	call := r.call(t.Context(), "S", &pb.Submission{Sequence: 1, Rows: rows(1)})
 	// The worker's record went with its lease, unless its etcd client was quick: either session may have the row.
 	select {

@@ -1,7 +1,10 @@
 package coordinator
 
 import (
+	"context"
+	"fmt"
 	"sync"
+	"time"
 
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -41,4 +44,50 @@ func (q *locateCalls) remove(number uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	delete(q.open, number)
+}
+
+// locatePatience is how long workers have to say where rows are.
+const locatePatience = 2 * time.Second
+
+// Locate asks workers where their rows of a shard key are, and waits for their answers. It returns the answers by worker, and sentences
+// about the workers that gave none.
+func (l *schedulerLoop) Locate(ctx context.Context, workers []string, question *pb.Locate) (answers map[string]*pb.Located, silent []string) {
+	peers := make([]*workerPeer, len(workers))
+	if !l.do(ctx, func(l *schedulerLoop) {
+		for i, id := range workers {
+			peers[i] = l.peers[id]
+		}
+	}) {
+		return nil, nil // peers may still be written to
+	}
+	ctx, cancel := context.WithTimeout(ctx, locatePatience)
+	defer cancel()
+	coming, numbers := make([]chan *pb.Located, len(peers)), make([]uint64, len(peers))
+	for i, p := range peers {
+		if p == nil || !p.connected.Load() || !p.locates.Load() {
+			continue
+		}
+		coming[i] = make(chan *pb.Located, 1)
+		numbers[i] = p.locateCalls.add(coming[i])
+		p.instructions.put(instruction{locate: &pb.Locate{Number: numbers[i], Flow: question.GetFlow(), Key: question.GetKey(), Most: question.GetMost()}})
+	}
+	answers = map[string]*pb.Located{}
+	for i, id := range workers {
+		p := peers[i]
+		switch {
+		case p == nil || !p.connected.Load() && coming[i] == nil:
+			silent = append(silent, fmt.Sprintf("worker %s has no session with this coordinator now, and can't say where its rows are", id))
+			continue
+		case coming[i] == nil:
+			silent = append(silent, fmt.Sprintf("worker %s is of an older build, and doesn't say where its rows are", id))
+			continue
+		}
+		select {
+		case answers[id] = <-coming[i]:
+		case <-ctx.Done():
+			p.locateCalls.remove(numbers[i])
+			silent = append(silent, fmt.Sprintf("worker %s did not say within %v where its rows are", id, locatePatience))
+		}
+	}
+	return answers, silent
 }

@@ -85,7 +85,7 @@ func (m *collector) Collect(out chan<- prometheus.Metric) {
 	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
-	for flow, l := range c.loop.ledgers(ctx) {
+	for flow, l := range c.loop.Ledgers(ctx) {
 		c.letters.initCounters(flow)
 		counter(rowsIn, l.In, flow)
 		for o := batch.Done; o <= batch.Failed; o++ {
@@ -100,7 +100,7 @@ func (m *collector) Collect(out chan<- prometheus.Metric) {
 	gauge(sessions, float64(now.Sessions))
 	gauge(workersUnreachable, float64(len(now.Unreachable)))
 	gauge(isCutOff, oneIf(now.CutOff))
-	unserved, seen := c.fleet.unserved(ctx, slices.Collect(maps.Keys(now.Flows)))
+	unserved, seen := c.fleet.Unserved(ctx, slices.Collect(maps.Keys(now.Flows)))
 	for name, e := range now.Flows {
 		if seen {
 			gauge(flowUnserved, oneIf(len(unserved[name]) > 0), name)
@@ -129,7 +129,7 @@ func (m *collector) Collect(out chan<- prometheus.Metric) {
 
 // collectConnectors tells how connectors stand: of one that flows have in several versions, that one is degraded.
 func (m *collector) collectConnectors(ctx context.Context, gauge func(*prometheus.Desc, float64, ...string)) {
-	c, _ := m.coordinator.fleet.connectors(ctx)
+	c, _ := m.coordinator.fleet.Connectors(ctx)
 	down := flowstate.DownBy(c.Degraded, nil)
 	for name, workers := range down {
 		for worker, reason := range workers {

@@ -1,15 +1,9 @@
 package coordinator
 
 import (
-	"errors"
 	"fmt"
-	"strings"
 	"testing"
 
-	"github.com/kisgrid/kisgrid/pkg/batch"
-	"github.com/kisgrid/kisgrid/pkg/cluster"
-	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
-	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/leader"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -23,77 +17,6 @@ func manyDocuments(n int) (docs []definition.Document) {
 			definition.Document{Kind: definition.KindConn, Name: fmt.Sprintf("shelf%d", i), YAML: fmt.Appendf(nil, "kistype: conn\ncname: shelf%d\ntype: memory\nkey: k\n", i)})
 	}
 	return docs
-}
-
-// TestWriteInParts cuts a change off before and after each of its parts. Whatever stands then, the same change writes what is missing
-// and nothing else, and no document ever stands without those that it names.
-func TestWriteInParts(t *testing.T) {
-	t.Parallel()
-	docs := manyDocuments(7)
-	store, err := cluster.Open(cluster.Config{Endpoints: []string{SharedEtcd}, Prefix: "/parts/", MaxOperations: 4})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer store.Close()
-	parts := len(store.Parts(docs))
-	if parts != 6 {
-		t.Fatalf("21 documents of at most 4 at once make %d parts, want 6", parts)
-	}
-	for cutAt := range parts {
-		for _, answered := range []bool{false, true} { // the transaction that is cut off was made, or not
-			var stored []definition.Document
-			now := int64(0)
-			budget := cutAt
-			put := func(expect map[cluster.Key]int64, part []definition.Document) (int64, error) {
-				if budget == 0 && !answered {
-					return 0, batch.Errorf(batch.CodeUnavailable, "etcd is away")
-				}
-				now++
-				for _, d := range part {
-					if expect[flowstate.KeyOf(d)] != 0 {
-						t.Errorf("%s is expected at %d", flowstate.KeyOf(d), expect[flowstate.KeyOf(d)])
-					}
-					d.Revision = now
-					stored = append(stored, d)
-				}
-				if budget == 0 {
-					return 0, batch.Errorf(batch.CodeUnavailable, "etcd is away")
-				}
-				budget--
-				return now, nil
-			}
-			write := func() (comparison, error) {
-				c := compare(stored, docs)
-				c.after = leader.CompileDocuments(c.all, nil, definition.MaxSteps)
-				if err := c.check(new(flowstate.Snapshot).RunsDocument); err != nil {
-					t.Fatal(err)
-				}
-				return c, c.write(store.Parts(c.put), put)
-			}
-			c, err := write()
-			if batch.CodeOf(err) != batch.CodeUnavailable || (cutAt > 0) != strings.Contains(err.Error(), fmt.Sprintf("%d of 21 documents are written", len(c.written))) {
-				t.Errorf("cut off at part %d: %v", cutAt, err)
-			}
-			for name, w := range leader.CompileDocuments(stored, nil, definition.MaxSteps).Flows {
-				if w.Revision == nil {
-					t.Errorf("cut off at part %d flow %s stands without what it needs: %q", cutAt, name, w.Reasons)
-				}
-			}
-			before := len(stored)
-			budget = parts
-			c, err = write()
-			if err != nil || before+len(c.written) != len(docs) || len(stored) != len(docs) {
-				t.Errorf("after it was cut off at part %d: %v, %d documents were there and %d are written", cutAt, err, before, len(c.written))
-			}
-			for name, w := range leader.CompileDocuments(stored, nil, definition.MaxSteps).Flows {
-				if got := c.asks(name); got != w.ID() {
-					t.Errorf("flow %s asks for %v, and is waited for at %v", name, w.ID(), got)
-				}
-			}
-		}
-	}
-	_, err = store.PutDocuments(t.Context(), nil, docs, nil)
-	wantCode(t, err, batch.CodeBadDocument, "21 keys at once, etcd takes 4")
 }
 
 // TestApplyInParts finds a document changed by somebody else between two parts.
@@ -122,47 +45,4 @@ func TestApplyInParts(t *testing.T) {
 	if err != nil || len(stored) != len(docs) {
 		t.Fatalf("%d documents stand, %v", len(stored), err)
 	}
-	changed := make([]definition.Document, len(docs))
-	for i, d := range docs {
-		changed[i] = d
-		changed[i].YAML = append(append([]byte(nil), d.YAML...), "# changed\n"...)
-	}
-	c := compare(stored, changed)
-	c.after = leader.CompileDocuments(c.all, nil, definition.MaxSteps)
-	first := true
-	err = c.write(r.store.Parts(c.put), func(expect map[cluster.Key]int64, put []definition.Document) (int64, error) {
-		revision, err := r.store.PutDocuments(t.Context(), expect, put, nil)
-		if first {
-			first = false
-			other := docs[59*3]
-			other.YAML = append(append([]byte(nil), other.YAML...), "# somebody else\n"...)
-			r.put(other)
-		}
-		return revision, err
-	})
-	if wanted := new(batch.Error); !errors.As(err, &wanted) {
-		t.Fatalf("it is written over somebody else's change: %v", err)
-	}
-	wantCode(t, err, batch.CodeConflict, "flow/F59 is at revision")
-	wantCode(t, err, batch.CodeConflict, "of 180 documents are written")
-}
-
-// TestWhatRunsIsTakenIn writes a document again that a flow runs with, as undo does: rules of intake that are younger are not asked of
-// it, and are asked of any other.
-func TestWhatRunsIsTakenIn(t *testing.T) {
-	t.Parallel()
-	old := flowDocument("F", "", "echo", "copies: 010")
-	stored := []definition.Document{at(7, flowDocument("F", "", "echo", "copies: 9")), at(3, funcDocument("echo"))}
-	running := leader.CompileDocuments([]definition.Document{at(5, old), at(3, funcDocument("echo"))}, nil, definition.MaxSteps).Flows["F"].Revision
-	runs := &flowstate.Snapshot{Flows: map[string]*flowstate.Flow{"F": {Name: "F", Active: running}}}
-	check := func(given definition.Document, now *flowstate.Snapshot) error {
-		c := compare(stored, []definition.Document{given})
-		c.after = leader.CompileDocuments(c.all, nil, definition.MaxSteps)
-		return c.check(now.RunsDocument)
-	}
-	if err := check(old, runs); err != nil {
-		t.Errorf("what runs is refused: %v", err)
-	}
-	wantCode(t, check(old, new(flowstate.Snapshot)), batch.CodeBadDocument, "copies")
-	wantCode(t, check(flowDocument("F", "", "echo", "copies: 011"), runs), batch.CodeBadDocument, "copies")
 }

@@ -161,7 +161,7 @@ func (f *fleet) surveyReach() (r flowstate.Reachability) {
 // outdone reports whether another coordinator that takes batches has sessions with more workers. Builds that don't say how
 // many they have count as silent says.
 func (f *fleet) othersReachMore(sessions int, silent bool) bool {
-	for id, c := range f.coordinators() {
+	for id, c := range f.Coordinators() {
 		switch {
 		case id == f.id || !c.Ready:
 		case c.Sessions == nil && silent, c.Sessions != nil && *c.Sessions > sessions:

@@ -109,7 +109,7 @@ func TestOnlyWhoWasReachedIsBuried(t *testing.T) {
 	r.whole()
 	r.owns("W", 3)
 	until(t, "it says that it reaches three workers", func() bool {
-		c := r.c.fleet.coordinators()[r.c.ID()]
+		c := r.c.fleet.Coordinators()[r.c.ID()]
 		return c.Ready && c.Sessions != nil && *c.Sessions == 3
 	})
 	far := &rig{t: t, prefix: r.prefix, etcd: r.etcd}
@@ -120,7 +120,7 @@ func TestOnlyWhoWasReachedIsBuried(t *testing.T) {
 	})
 	far.awaitReady()
 	until(t, "everybody can see whom it does not reach", func() bool {
-		c := r.c.fleet.coordinators()[far.c.ID()]
+		c := r.c.fleet.Coordinators()[far.c.ID()]
 		return c.CutOff && !c.Ready && c.Missed == 3 && len(c.Unreachable) == 3 && c.Unreachable[0].Worker == workers[0].record.ID &&
 			c.Unreachable[0].Address == workers[0].record.Address
 	})
@@ -254,7 +254,7 @@ func TestWorkerMoves(t *testing.T) {
 	if err := w.registration.Update(t.Context(), record); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the coordinator knows", func() bool { return r.c.fleet.workers(t.Context())[record.ID].Address == record.Address })
+	until(t, "the coordinator knows", func() bool { return r.c.fleet.Workers(t.Context())[record.ID].Address == record.Address })
 	s.breaks(errBroken)
 	w.kill()
 	next := moved.session()

@@ -1,14 +1,17 @@
 package coordinator
 
 import (
-	"errors"
+	"context"
 	"strings"
 	"testing"
+
+	"google.golang.org/grpc"
 
 	"github.com/alicebob/miniredis/v2"
 
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/admin"
 	"github.com/kisgrid/kisgrid/pkg/deadletter"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -17,7 +20,7 @@ import (
 type redriving struct {
 	*rig
 	t     *testing.T
-	admin *admin
+	admin pb.AdminServer
 	store *deadletter.Store
 	s     *workerSession
 }
@@ -45,20 +48,40 @@ func newRedriving(t *testing.T, budget int64, rows ...string) *redriving {
 		t.Fatal(err)
 	}
 	c := r.c
-	return &redriving{rig: r, t: t, store: store, s: s, admin: &admin{
-		loop: c.loop, board: c.board, draining: c.draining, id: c.id, keeper: c.letters, budget: c.ingest.budget, limits: c.config.Limits,
-	}}
+	return &redriving{rig: r, t: t, store: store, s: s, admin: admin.New(admin.Config{
+		Id: c.id, Letters: store, Board: c.board, Fleet: c.fleet, Rows: c.loop, Budget: c.ingest.budget, Limits: c.config.Limits, Draining: c.draining,
+		Runner: &letterRunner{loop: c.loop, board: c.board, letters: c.letters, budget: c.ingest.budget, limits: c.config.Limits},
+	})}
 }
+
+// events is the server's side of a call whose answers a test takes one by one.
+type events[E any] struct {
+	grpc.ServerStream
+	ctx  context.Context
+	take func(*E) error
+}
+
+func (e events[E]) Context() context.Context { return e.ctx }
+func (e events[E]) Send(m *E) error          { return e.take(m) }
 
 // run redrives all letters, has the worker answer each as answer says, and returns the last progress.
 func (r *redriving) run(parts int, answer func(*pb.Part), results func(*pb.Columns) error) (*pb.DeadProgress, error) {
 	r.t.Helper()
 	var last *pb.DeadProgress
 	ended := make(chan error, 1)
+	progress := func(p *pb.DeadProgress) error { last = p; return nil }
+	filter := &pb.DeadFilter{Flow: "S"}
 	go func() {
-		ended <- r.admin.redriveDead(r.t.Context(), &pb.DeadFilter{Flow: "S"}, false, &redriveTally{
-			send: func(p *pb.DeadProgress) error { last = p; return nil }, results: results, reasons: map[deadReason]uint64{},
-		})
+		if results == nil {
+			ended <- r.admin.RedriveDead(&pb.RedriveDeadRequest{Filter: filter}, events[pb.DeadProgress]{ctx: r.t.Context(), take: progress})
+			return
+		}
+		ended <- r.admin.RedriveDeadWithResults(&pb.RedriveDeadWithResultsRequest{Filter: filter}, events[pb.RedriveEvent]{ctx: r.t.Context(), take: func(e *pb.RedriveEvent) error {
+			if c := e.GetResults(); c != nil {
+				return results(c)
+			}
+			return progress(e.GetProgress())
+		}})
 	}()
 	for range parts {
 		answer(r.s.part())
@@ -96,8 +119,8 @@ func TestResultsBeforeLettersGo(t *testing.T) {
 		row := string(p.GetColumns().GetData())
 		r.passOn(p, row, row)
 	}
-	broken := errors.New("nobody reads")
-	if _, err := r.run(2, echo, func(*pb.Columns) error { return broken }); !errors.Is(err, broken) || r.letters() != 2 {
+	broken := batch.Errorf(batch.CodeUnavailable, "nobody reads")
+	if _, err := r.run(2, echo, func(*pb.Columns) error { return broken }); batch.CodeOf(wire.FromStatus(err)) != broken.Code || r.letters() != 2 {
 		t.Fatalf("the redrive ended with %v, and %d letters are left", err, r.letters())
 	}
 	var got []string

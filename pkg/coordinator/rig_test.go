@@ -261,7 +261,7 @@ func (r *rig) owns(flow string, workers int) {
 
 func (r *rig) ledger(flow string) scheduler.Ledger {
 	r.t.Helper()
-	return r.c.loop.ledgers(r.t.Context())[flow]
+	return r.c.loop.Ledgers(r.t.Context())[flow]
 }
 
 // awaitLedger waits until all rows of the flow that came in have ended, and checks how.

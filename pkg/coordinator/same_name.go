@@ -59,7 +59,7 @@ func (f *fleet) removeSuperseded(ctx context.Context) {
 
 // heldElsewhere reports whether another coordinator may have a session with a worker that has a namesake.
 func (f *fleet) mayHaveSessionElsewhere(worker string) bool {
-	all := f.coordinators()
+	all := f.Coordinators()
 	if _, known := all[f.id]; !known {
 		return true // who the others are is not known for sure either
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/refuse"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 )
 
@@ -131,7 +132,7 @@ func (l *schedulerLoop) carryOut(a scheduler.Action) {
 }
 
 // ledgers is a snapshot of each flow's counts.
-func (l *schedulerLoop) ledgers(ctx context.Context) map[string]scheduler.Ledger {
+func (l *schedulerLoop) Ledgers(ctx context.Context) map[string]scheduler.Ledger {
 	all := map[string]scheduler.Ledger{}
 	if !l.do(ctx, func(l *schedulerLoop) {
 		l.scheduler.Ledgers(func(flow string, counts scheduler.Ledger) { all[flow] = counts })
@@ -153,3 +154,32 @@ func failure(code batch.Code, flow string) string {
 	}
 	return code.String()
 }
+
+// Done is closed when the loop has ended.
+func (l *schedulerLoop) Done() <-chan struct{} { return l.done }
+
+// Inspect runs f with the scheduler in the loop's goroutine and waits for it. When it returns false, because ctx is done or the loop has
+// ended, f may still run.
+func (l *schedulerLoop) Inspect(ctx context.Context, f func(*scheduler.Scheduler)) bool {
+	return l.do(ctx, func(l *schedulerLoop) { f(l.scheduler) })
+}
+
+// Find has the scheduler make a search, and waits for it.
+func (l *schedulerLoop) Find(ctx context.Context, s *scheduler.Search) error {
+	found := make(chan struct{})
+	s.Owner = found
+	if !l.post(ctx, scheduler.Asked{Search: s}) {
+		return refuse.Stopped()
+	}
+	select {
+	case <-found:
+		return nil
+	case <-ctx.Done():
+		return batch.Errorf(batch.CodeCancelled, "look for rows of flow %s: the caller gave up: %w", s.Flow, context.Cause(ctx))
+	case <-l.done:
+		return refuse.Stopped()
+	}
+}
+
+// BatchID is the id of a batch that the scheduler knows.
+func (*schedulerLoop) BatchID(b *scheduler.Batch) batch.ID { return submissionOf(b).id }

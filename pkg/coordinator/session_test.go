@@ -173,7 +173,7 @@ func TestDeadWorker(t *testing.T) {
 		s.part()
 	}
 	w.kill()
-	until(t, "its key is removed", func() bool { return len(r.c.fleet.workers(t.Context())) == 0 })
+	until(t, "its key is removed", func() bool { return len(r.c.fleet.Workers(t.Context())) == 0 })
 	_, b := r.join("lives")
 	for want := uint64(1); want <= 3; want++ {
 		p := b.part()

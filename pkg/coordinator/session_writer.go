@@ -137,12 +137,12 @@ func (s *sessionWriter) part(p *scheduler.Part) error {
 	now := time.Now()
 	m := &pb.Part{
 		Number: p.Number, Flow: p.Batch.Flow, Revision: p.Batch.Revision, Digest: wire.FromDigest(p.Batch.Digest), Batch: wire.FromID(sub.id), Floor: sub.floor,
-		AgeMilliseconds: milliseconds(now.Sub(sub.born)), Deaths: p.Deaths, Output: sub.output,
+		AgeMilliseconds: wire.Milliseconds(now.Sub(sub.born)), Deaths: p.Deaths, Output: sub.output,
 		Rows: p.Rows, BatchRows: uint32(p.Batch.Rows()),
 		KeepDead: sub.keepsDead, Start: sub.start, StartUse: sub.startUse, OutputRowBytes: uint32(sub.maxOutputRow),
 	}
 	if !p.Batch.Deadline.IsZero() {
-		m.DeadlineMilliseconds = max(1, milliseconds(p.Batch.Deadline.Sub(now)))
+		m.DeadlineMilliseconds = max(1, wire.Milliseconds(p.Batch.Deadline.Sub(now)))
 	}
 	if sub.span != nil {
 		m.TraceParent = s.peer.spans.sent(s.peer, sub.span, p)
@@ -155,5 +155,3 @@ func (s *sessionWriter) part(p *scheduler.Part) error {
 	m.Columns = wire.FromColumns(sub.columns)
 	return s.messageAs(message, sub.lent.Lend(message))
 }
-
-func milliseconds(d time.Duration) uint64 { return uint64(max(0, d.Milliseconds())) }

@@ -13,6 +13,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/refuse"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -109,7 +110,7 @@ func (s *stream) await(ctx context.Context, sent <-chan error) error {
 		case <-look.C:
 			now := s.writes.Load()
 			if now%2 == 1 && now == before && (s.window.blocks() || s.window.answers.blocks() || s.holdsUpOthers(ctx)) {
-				return errUntaken()
+				return refuse.Untaken()
 			}
 			before = now
 		}
@@ -120,7 +121,7 @@ func (s *stream) await(ctx context.Context, sent <-chan error) error {
 // may wait there: streams whose clients take theirs, calls, and clients of other coordinators.
 func (s *stream) holdsUpOthers(ctx context.Context) bool {
 	i := s.ingest
-	if !i.budget.called() && len(i.fleet.coordinators()) < 2 && !i.anotherBusy(s) {
+	if !i.budget.called() && len(i.fleet.Coordinators()) < 2 && !i.anotherBusy(s) {
 		return false
 	}
 	holds := make(chan bool, 1)
@@ -188,7 +189,7 @@ func (i *ingest) open(server pb.Ingest_StreamServer) (_ *stream, failed error) {
 	}
 	w := openWindow(i.budget)
 	if w == nil {
-		return nil, errOverloaded()
+		return nil, refuse.Overloaded()
 	}
 	s := &stream{
 		ingest: i, server: server, id: id, flow: o.GetFlow(), window: w, endings: newQueue[ending](), moveRequests: make(chan int, 1), movedHere: o.GetMoving(),
@@ -274,7 +275,7 @@ func (s *stream) receive(ctx context.Context) error {
 		posted := s.ingest.loop.post(ctx, scheduler.Submitted{Batch: &sub.Batch})
 		s.posting.Done()
 		if !posted {
-			return errStopped()
+			return refuse.Stopped()
 		}
 	}
 }
@@ -284,7 +285,7 @@ func (s *stream) track(sub *submission) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing {
-		return errStopped()
+		return refuse.Stopped()
 	}
 	if s.unanswered[sub.id.Sequence] != nil {
 		return batch.Errorf(batch.CodeBadBatchID, "batch %s is under way on this stream already: send it again when it is answered", sub.id)
@@ -353,7 +354,7 @@ func (s *stream) send(ctx context.Context, received <-chan struct{}) error {
 	for {
 		catalog, changed := s.ingest.board.Watch()
 		if catalog.CutOff {
-			return errCutOff()
+			return refuse.CutOff()
 		}
 		if err := s.sendSwitched(catalog); err != nil {
 			return err
@@ -362,7 +363,7 @@ func (s *stream) send(ctx context.Context, received <-chan struct{}) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-s.ingest.loop.done:
-			return errStopped()
+			return refuse.Stopped()
 		case <-received:
 			closed, received = true, nil
 		case <-draining:
@@ -386,7 +387,7 @@ func (s *stream) send(ctx context.Context, received <-chan struct{}) error {
 		}
 		if s.idle() && (closed || draining == nil) {
 			if isClosed(s.ingest.draining) {
-				return errDraining()
+				return refuse.Draining()
 			}
 			return nil
 		}

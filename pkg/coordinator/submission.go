@@ -11,6 +11,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/refuse"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -105,7 +106,7 @@ func (s *submission) leaveOut(r *result) {
 	if r != nil && s.shed.Load() && len(r.GetOutput().GetOrigins()) > 0 {
 		r.Output = nil
 		r.taken()
-		s.omit(errShed())
+		s.omit(refuse.Shed())
 	}
 }
 
@@ -116,11 +117,6 @@ func (s *submission) omit(why *batch.Error) {
 	}
 }
 
-func errShed() *batch.Error {
-	return batch.Errorf(batch.CodeBatchTooLarge, "what the flow passed on used up the coordinator's budget of answers, and is left out: "+
-		"each row has its outcome and need not run again; for output of this size submit fewer rows at once, on a stream, or raise --budget-bytes")
-}
-
 // newSubmission checks a batch from outside and makes it ready for the scheduler. Rows that can't run have their outcome
 // already; an error means that the whole batch is refused.
 func newSubmission(r *flowstate.Revision, limits batch.Limits, flow string, stream batch.StreamID, in *pb.Submission, now time.Time) (*submission, error) {
@@ -129,7 +125,7 @@ func newSubmission(r *flowstate.Revision, limits batch.Limits, flow string, stre
 	}
 	s := &submission{
 		id: batch.ID{Stream: stream, Sequence: in.GetSequence()}, floor: in.GetFloor(), output: in.GetOutput(), revision: r,
-		born: now.Add(-duration(in.GetAgeMilliseconds())), columns: wire.ToColumns(in.GetRows()),
+		born: now.Add(-wire.Duration(in.GetAgeMilliseconds())), columns: wire.ToColumns(in.GetRows()),
 	}
 	s.users.Store(1)
 	if err := s.columns.Check(limits); err != nil {
@@ -137,7 +133,7 @@ func newSubmission(r *flowstate.Revision, limits batch.Limits, flow string, stre
 	}
 	s.Batch = scheduler.Batch{Flow: flow, Revision: r.Number, Digest: r.Digest, Ends: s.columns.Ends, Owner: s}
 	if ms := in.GetDeadlineMilliseconds(); ms > 0 {
-		s.Deadline = now.Add(duration(ms))
+		s.Deadline = now.Add(wire.Duration(ms))
 	}
 	if err := s.fillKeys(in.GetShardKey()); err != nil {
 		return nil, err
@@ -145,12 +141,6 @@ func newSubmission(r *flowstate.Revision, limits batch.Limits, flow string, stre
 	s.endTooLarge(limits)
 	s.Keys = s.columns.Keys
 	return s, nil
-}
-
-// duration is a time from outside, a year at the most.
-func duration(milliseconds uint64) time.Duration {
-	const year = 365 * 24 * time.Hour
-	return time.Duration(min(milliseconds, uint64(year/time.Millisecond))) * time.Millisecond
 }
 
 // fillKeys sees to it that each row has the hash of its shard key, if its flow has one. hashed names the field that the

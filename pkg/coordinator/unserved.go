@@ -13,7 +13,7 @@ import (
 // unserved finds, of the flows named, those that are on, or wait for a worker, and that no worker can run now as far as this
 // coordinator sees: it says why. A flow whose documents are refused, and one that is being applied, is none of them: its status
 // tells. False: ctx or the fleet ended first.
-func (f *fleet) unserved(ctx context.Context, flows []string) (map[string][]string, bool) {
+func (f *fleet) Unserved(ctx context.Context, flows []string) (map[string][]string, bool) {
 	all := map[string][]string{}
 	for some := range slices.Chunk(flows, flowsPerTurn) {
 		found := map[string][]string{}

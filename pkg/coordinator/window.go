@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/refuse"
 )
 
 // budget is how many bytes of rows the process lets clients have under way: windows of streams, what overdraws them,
@@ -120,7 +121,7 @@ func (u *heldAnswers) hold(bytes int64, waits bool) {
 		return
 	}
 	u.close()
-	u.end(errUntaken())
+	u.end(refuse.Untaken())
 }
 
 // full reports whether more is held than is allowed, and the budget used up. The caller holds the lock.
@@ -384,4 +385,20 @@ func (w *window) close() {
 	w.budget.release(w.size-w.lent, false)
 	w.size, w.lent = 0, 0
 	w.balance()
+}
+
+// ReserveCall takes out what a call with so many rows or documents, of so many bytes together, may hold. It returns false where the budget
+// has no room. The caller calls release once.
+func (b *budget) ReserveCall(rows, bytes int) (release func(), ok bool) {
+	cost := callCost(rows, bytes)
+	if !b.reserve(cost) {
+		return nil, false
+	}
+	return func() { b.release(cost, false) }, true
+}
+
+// AwaitRows notes a call that waits for rows to end, until done is called.
+func (b *budget) AwaitRows() (done func()) {
+	b.call(1)
+	return func() { b.call(-1) }
 }

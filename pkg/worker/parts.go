@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"fmt"
-	"math"
 	"strings"
 	"time"
 
@@ -199,7 +198,7 @@ func (s *server) readPart(m *pb.Part, plan *flowexec.Plan) (*flowexec.Part, erro
 		Output: m.GetOutput(), Attempt: int(m.GetDeaths()) + 1, Floor: m.GetFloor(),
 	}
 	now := time.Now()
-	work.Born = now.Add(-duration(m.GetAgeMilliseconds()))
+	work.Born = now.Add(-wire.Duration(m.GetAgeMilliseconds()))
 	if start := m.GetStart(); start != "" && plan != nil {
 		var ok bool
 		if work.Start, ok = plan.Place(start, int(m.GetStartUse())); !ok {
@@ -207,14 +206,9 @@ func (s *server) readPart(m *pb.Part, plan *flowexec.Plan) (*flowexec.Part, erro
 		}
 	}
 	if ms := m.GetDeadlineMilliseconds(); ms > 0 {
-		work.Deadline = now.Add(duration(ms))
+		work.Deadline = now.Add(wire.Duration(ms))
 	}
 	return work, nil
-}
-
-// duration converts milliseconds of a message; a number that is too large gives the longest duration.
-func duration(ms uint64) time.Duration {
-	return time.Duration(min(ms, math.MaxInt64/uint64(time.Millisecond))) * time.Millisecond
 }
 
 // ascending reports whether each number is greater than the one before.

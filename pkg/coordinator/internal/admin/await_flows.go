@@ -1,4 +1,4 @@
-package coordinator
+package admin
 
 import (
 	"context"
@@ -13,12 +13,13 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/leader"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/refuse"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
 // stateDeleted is what Progress says of a flow whose document was deleted while somebody waited for it.
-const stateDeleted = "deleted"
+const StateDeleted = "deleted"
 
 // askAgain is how long somebody waits for a flow before what its documents ask for is read again.
 const askAgain = time.Second
@@ -32,11 +33,11 @@ func (a *admin) documents(ctx context.Context) (stored []definition.Document, as
 		return nil, nil, nil, batch.Errorf(batch.CodeCancelled, "the caller gave up: %w", context.Cause(ctx))
 	}
 	done = func() { <-a.checking }
-	if _, stored, err = a.store.Documents(ctx); err != nil {
+	if _, stored, err = a.Store.Documents(ctx); err != nil {
 		done()
 		return nil, nil, nil, err
 	}
-	a.lastDesired = leader.CompileDocuments(stored, a.lastDesired, a.maxSteps)
+	a.lastDesired = leader.CompileDocuments(stored, a.lastDesired, a.MaxSteps)
 	return stored, a.lastDesired, done, nil
 }
 
@@ -51,7 +52,7 @@ func (w awaitedRevisions) renew(now *leader.DesiredState, tell func(*pb.Progress
 			continue
 		}
 		delete(w, flow)
-		if err := tell(&pb.Progress{Flow: flow, State: stateDeleted, Reasons: []string{"its document was deleted meanwhile: apply it again if it is to run"}}); err != nil {
+		if err := tell(&pb.Progress{Flow: flow, State: StateDeleted, Reasons: []string{"its document was deleted meanwhile: apply it again if it is to run"}}); err != nil {
 			return err
 		}
 	}
@@ -84,7 +85,7 @@ func (a *admin) awaitFlows(ctx context.Context, waiting awaitedRevisions, s flow
 	looked := map[string]progressInputs{}
 	lacking := map[string]time.Time{} // since when it is seen that no worker can run the flow
 	for {
-		c, changed := a.board.Watch()
+		c, changed := a.Board.Watch()
 		var news []string // what is shown of the others has not changed
 		for flow, wanted := range waiting {
 			is := progressInputs{c.Flows[flow], wanted}
@@ -132,9 +133,9 @@ func (a *admin) awaitFlows(ctx context.Context, waiting awaitedRevisions, s flow
 			if err := waiting.renew(now, tell); err != nil {
 				return err
 			}
-		case <-a.draining:
+		case <-a.Draining:
 			return batch.Errorf(batch.CodeShutdown, "%s; this coordinator is shutting down: another one says what became of it with %s", s.so, s.command)
-		case <-a.loop.done:
+		case <-a.Rows.Done():
 			return s.endedEarly(ctx)
 		case <-ctx.Done():
 			return s.endedEarly(ctx)
@@ -145,7 +146,7 @@ func (a *admin) awaitFlows(ctx context.Context, waiting awaitedRevisions, s flow
 // over is the error of a wait whose caller gave up, or whose coordinator has ended.
 func (s *flowWait) endedEarly(ctx context.Context) error {
 	if ctx.Err() == nil {
-		return errStopped()
+		return refuse.Stopped()
 	}
 	code := batch.CodeCancelled
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -166,7 +167,7 @@ func (a *admin) addServingState(ctx context.Context, steps []*pb.Progress) bool 
 	if len(active) == 0 {
 		return true
 	}
-	unserved, ok := a.fleet.unserved(ctx, active)
+	unserved, ok := a.Fleet.Unserved(ctx, active)
 	for _, p := range steps {
 		if p.GetState() != cluster.StateActive {
 			continue
@@ -175,7 +176,7 @@ func (a *admin) addServingState(ctx context.Context, steps []*pb.Progress) bool 
 			p.State, p.Reasons = cluster.StateUnserved, reasons
 			continue
 		}
-		c, alive := a.fleet.connectors(ctx, p.GetFlow())
+		c, alive := a.Fleet.Connectors(ctx, p.GetFlow())
 		p.Degraded, ok = toWire(c.Degraded...), ok && alive
 	}
 	return ok

@@ -1,4 +1,4 @@
-package coordinator
+package admin
 
 import (
 	"cmp"
@@ -11,6 +11,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/keyslot"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/refuse"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -26,8 +27,6 @@ const (
 	explainMost = 1000
 	// workersAsked bounds the workers that are asked for one answer. A key has one worker, or two during a hand-over.
 	workersAsked = 8
-	// workerPatience is how long a worker has to answer.
-	workerPatience = 2 * time.Second
 )
 
 // Explain says where a row with this shard key would go now, and why, and where the key's rows are.
@@ -40,7 +39,7 @@ func (a *admin) Explain(ctx context.Context, in *pb.ExplainRequest) (*pb.Explain
 }
 
 func (a *admin) explain(ctx context.Context, in *pb.ExplainRequest) (*pb.ExplainResponse, error) {
-	r, err := a.board.Load().Active(in.GetFlow())
+	r, err := a.Board.Load().Active(in.GetFlow())
 	if err != nil {
 		return nil, err
 	}
@@ -57,17 +56,18 @@ func (a *admin) explain(ctx context.Context, in *pb.ExplainRequest) (*pb.Explain
 	case <-ctx.Done():
 		return nil, batch.Errorf(batch.CodeCancelled, "the caller gave up: %w", context.Cause(ctx))
 	}
-	e := explanation{loop: a.loop, most: int(min(in.GetMost(), explainMost)), now: time.Now()}
+	e := explanation{rows: a.Rows, most: int(min(in.GetMost(), explainMost)), now: time.Now()}
 	if !in.GetRows() {
 		e.most = 0
 	}
-	if e.search, err = a.loop.find(ctx, &scheduler.Search{Flow: in.GetFlow(), Key: hash, Most: e.most}); err != nil {
+	s := &scheduler.Search{Flow: in.GetFlow(), Key: hash, Most: e.most}
+	if err := a.Rows.Find(ctx, s); err != nil {
 		return nil, err
 	}
-	s := e.search
+	e.search = s
 	lanes := uint32(r.Copies)
 	if lanes == 0 {
-		lanes = uint32(a.fleet.workers(ctx)[s.Worker].Lanes)
+		lanes = uint32(a.Fleet.Workers(ctx)[s.Worker].Lanes)
 	}
 	e.out = &pb.ExplainResponse{
 		Slot: uint32(s.Slot), Worker: s.Worker, Reason: s.Reason, Revision: s.Revision, Lanes: lanes, Lane: uint32(uint64(s.Slot) * uint64(lanes) / keyslot.Count),
@@ -78,33 +78,16 @@ func (a *admin) explain(ctx context.Context, in *pb.ExplainRequest) (*pb.Explain
 		if err := e.tell(ctx); err != nil {
 			return nil, err
 		}
-		if others := len(a.fleet.coordinators()) - 1; others > 0 {
+		if others := len(a.Fleet.Coordinators()) - 1; others > 0 {
 			e.unknown("%d other coordinators may have rows of the key that are on their way to a worker: ask each of them with --server", others)
 		}
 	}
 	return e.out, nil
 }
 
-// find has the scheduler make a search.
-func (l *schedulerLoop) find(ctx context.Context, s *scheduler.Search) (*scheduler.Search, error) {
-	found := make(chan struct{})
-	s.Owner = found
-	if !l.post(ctx, scheduler.Asked{Search: s}) {
-		return nil, errStopped()
-	}
-	select {
-	case <-found:
-		return s, nil
-	case <-ctx.Done():
-		return nil, batch.Errorf(batch.CodeCancelled, "the caller gave up: %w", context.Cause(ctx))
-	case <-l.done:
-		return nil, errStopped()
-	}
-}
-
 // explanation gathers where the rows of a key are. Its call's goroutine owns it.
 type explanation struct {
-	loop   *schedulerLoop
+	rows   Rows
 	most   int
 	now    time.Time
 	search *scheduler.Search
@@ -132,44 +115,9 @@ func (e *explanation) ask(ctx context.Context) {
 		e.unknown("%d workers have rows of the key, and %d of them were asked what their rows wait for", len(workers), workersAsked)
 		workers = workers[:workersAsked]
 	}
-	links := make([]*workerPeer, len(workers))
-	if !e.loop.do(ctx, func(l *schedulerLoop) {
-		for i, id := range workers {
-			links[i] = l.peers[id]
-		}
-	}) {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, workerPatience)
-	defer cancel()
-	answers, asked := make([]chan *pb.Located, len(links)), make([]uint64, len(links))
-	for i, k := range links {
-		if k == nil || !k.connected.Load() || !k.locates.Load() {
-			continue
-		}
-		answers[i] = make(chan *pb.Located, 1)
-		asked[i] = k.locateCalls.add(answers[i])
-		k.instructions.put(instruction{locate: &pb.Locate{Number: asked[i], Flow: e.search.Flow, Key: e.search.Key, Most: uint32(e.most)}})
-	}
-	e.said = map[string]*pb.Located{}
-	for i, id := range workers {
-		k := links[i]
-		switch {
-		case k == nil || !k.connected.Load() && answers[i] == nil:
-			e.unknown("worker %s has no session with this coordinator now, and can't say where its rows are", id)
-			continue
-		case answers[i] == nil:
-			e.unknown("worker %s is of an older build, and doesn't say where its rows are", id)
-			continue
-		}
-		select {
-		case e.said[id] = <-answers[i]:
-		case <-ctx.Done():
-			k.locateCalls.remove(asked[i])
-			delete(e.said, id)
-			e.unknown("worker %s did not say within %v where its rows are", id, workerPatience)
-		}
-	}
+	answers, silent := e.rows.Locate(ctx, workers, &pb.Locate{Flow: e.search.Flow, Key: e.search.Key, Most: uint32(e.most)})
+	e.said = answers
+	e.out.Unknown = append(e.out.Unknown, silent...)
 }
 
 // workerRow is a row that a worker has told of, as far as it is this coordinator's.
@@ -183,10 +131,10 @@ type workerRow struct {
 func (e *explanation) tell(ctx context.Context) error {
 	known := map[workerRow]scheduler.Found{}
 	open := make([]bool, len(e.search.Rows))
-	if !e.loop.do(ctx, func(l *schedulerLoop) { // what was answered meanwhile is no more
+	if !e.rows.Inspect(ctx, func(s *scheduler.Scheduler) { // what was answered meanwhile is no more
 		for id, said := range e.said {
 			for _, r := range said.GetRows() {
-				if f, ok := l.scheduler.At(id, r.GetPart(), r.GetPartRow()); ok && r.GetPart() > 0 {
+				if f, ok := s.At(id, r.GetPart(), r.GetPartRow()); ok && r.GetPart() > 0 {
 					known[workerRow{id, r.GetPart(), r.GetPartRow()}] = f
 				}
 			}
@@ -196,7 +144,7 @@ func (e *explanation) tell(ctx context.Context) error {
 			open[i] = f.Where != scheduler.AtWorker || f.Open()
 		}
 	}) {
-		return errStopped()
+		return refuse.Stopped()
 	}
 	for _, id := range slices.Sorted(maps.Keys(e.said)) {
 		e.tellWorker(id, known)
@@ -262,8 +210,8 @@ var places = map[scheduler.Where]string{
 // place is where the scheduler has a row that no worker told of.
 func (e *explanation) place(f *scheduler.Found) *pb.RowPlace {
 	r := &pb.RowPlace{
-		Where: places[f.Where], Worker: f.Worker, From: f.From, Batch: wire.FromID(submissionOf(f.Batch).id), Row: f.Row, GivenUp: givenUp(f),
-		ForMilliseconds: milliseconds(e.now.Sub(f.Since)),
+		Where: places[f.Where], Worker: f.Worker, From: f.From, Batch: wire.FromID(e.rows.BatchID(f.Batch)), Row: f.Row, GivenUp: givenUp(f),
+		ForMilliseconds: wire.Milliseconds(e.now.Sub(f.Since)),
 	}
 	if f.Where == scheduler.AtWorker && e.saysAll(f.Worker) {
 		r.Where = "travelling"
@@ -304,6 +252,17 @@ func (e *explanation) count() {
 		}
 	}
 	slices.SortFunc(e.out.GetCounts(), func(a, b *pb.PlaceCount) int {
-		return cmp.Or(cmp.Compare(a.GetWorker(), b.GetWorker()), cmp.Compare(a.GetWhere(), b.GetWhere()), cmp.Compare(oneIf(a.GetOthers()), oneIf(b.GetOthers())))
+		return cmp.Or(cmp.Compare(a.GetWorker(), b.GetWorker()), cmp.Compare(a.GetWhere(), b.GetWhere()), compareOthers(a, b))
 	})
+}
+
+// compareOthers puts the rows of other coordinators last.
+func compareOthers(a, b *pb.PlaceCount) int {
+	switch {
+	case a.GetOthers() == b.GetOthers():
+		return 0
+	case b.GetOthers():
+		return -1
+	}
+	return 1
 }

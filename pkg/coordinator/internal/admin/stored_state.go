@@ -1,4 +1,4 @@
-package coordinator
+package admin
 
 import (
 	"context"
@@ -28,13 +28,13 @@ const awayPatience = time.Second
 // picture asks etcd for what Get lists. While that is away, it is what is known here, for callers who want that: of a flow, a
 // function or a connector then only a document that runs is known.
 func (a *admin) storedState(ctx context.Context, in *pb.GetRequest) (now storedState, err error) {
-	away, why := a.store.Outage()
-	known := a.fleet.seen.Load()
+	away, why := a.Store.Outage()
+	known := a.Fleet.FollowedState()
 	switch in.GetKind() {
 	case "flows", "functions", "connectors":
 	default: // which are known anyway
 		if away {
-			now.away, now.asOf = why, a.store.LastAnswer()
+			now.away, now.asOf = why, a.Store.LastAnswer()
 		}
 		return now, nil
 	}
@@ -44,15 +44,15 @@ func (a *admin) storedState(ctx context.Context, in *pb.GetRequest) (now storedS
 		asking, cancel = context.WithTimeout(ctx, awayPatience)
 		defer cancel()
 	}
-	_, now.docs, err = a.store.Documents(asking)
+	_, now.docs, err = a.Store.Documents(asking)
 	if err == nil && in.GetKind() != "flows" {
-		now.statuses, err = a.store.DocumentStatuses(asking)
+		now.statuses, err = a.Store.DocumentStatuses(asking)
 	}
 	code := batch.CodeOf(err)
 	if err == nil || !in.GetKnown() || known == nil || ctx.Err() != nil || code != batch.CodeUnavailable && code != batch.CodeDeadline {
 		return now, err
 	}
-	return storedState{docs: knownDocuments(known), statuses: known.Documents(), away: err.Error(), asOf: a.store.LastAnswer()}, nil
+	return storedState{docs: knownDocuments(known), statuses: known.Documents(), away: err.Error(), asOf: a.Store.LastAnswer()}, nil
 }
 
 // knownDocuments are those that flows run with, and, without their text, the others that have a status.

@@ -1,4 +1,4 @@
-package coordinator
+package admin
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/refuse"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
@@ -53,13 +54,13 @@ func (a *admin) list(ctx context.Context, kind string, now storedState) ([]*pb.R
 		return a.ofKind(ctx, definition.KindConn, now)
 	case "workers":
 		var all []*pb.Resource
-		for id, w := range a.fleet.workers(ctx) {
+		for id, w := range a.Fleet.Workers(ctx) {
 			all = append(all, resource("worker", id, w, nil))
 		}
 		return all, nil
 	case "coordinators":
 		var all []*pb.Resource
-		for id, c := range a.fleet.coordinators() {
+		for id, c := range a.Fleet.Coordinators() {
 			all = append(all, resource("coordinator", id, c, nil))
 		}
 		return all, nil
@@ -136,19 +137,19 @@ func (a *admin) flows(ctx context.Context, now storedState) ([]*pb.Resource, err
 			names = append(names, d.Name)
 		}
 	}
-	unserved, ok := a.fleet.unserved(ctx, names)
-	conns, alive := a.fleet.connectors(ctx)
+	unserved, ok := a.Fleet.Unserved(ctx, names)
+	conns, alive := a.Fleet.Connectors(ctx)
 	if !ok || !alive {
-		return nil, errStopped()
+		return nil, refuse.Stopped()
 	}
-	c, ledgers := a.board.Load(), a.loop.ledgers(ctx)
+	c, ledgers := a.Board.Load(), a.Rows.Ledgers(ctx)
 	var all []*pb.Resource
 	for i := range docs {
 		d := &docs[i]
 		if d.Kind != definition.KindFlow {
 			continue
 		}
-		v := FlowView{FlowStatus: cluster.FlowStatus{Flow: d.Name, Wanted: d.Revision, State: cluster.StateApplying}, Rows: rowCounts(ledgers[d.Name]), Counted: Counted{By: a.id, At: a.address, Since: processStart}}
+		v := FlowView{FlowStatus: cluster.FlowStatus{Flow: d.Name, Wanted: d.Revision, State: cluster.StateApplying}, Rows: rowCounts(ledgers[d.Name]), Counted: Counted{By: a.Id, At: a.Address, Since: a.Started}}
 		if e := c.Flows[d.Name]; e != nil {
 			v.FlowStatus, v.Counted.Since = e.Status, e.Since
 		}
@@ -187,9 +188,9 @@ func (a *admin) ofKind(ctx context.Context, kind definition.Kind, now storedStat
 	docs, statuses := now.docs, now.statuses
 	var down map[string]map[string]string
 	if kind == definition.KindConn {
-		conns, ok := a.fleet.connectors(ctx)
+		conns, ok := a.Fleet.Connectors(ctx)
 		if !ok {
-			return nil, errStopped()
+			return nil, refuse.Stopped()
 		}
 		down = flowstate.DownBy(conns.Degraded, nil)
 	}

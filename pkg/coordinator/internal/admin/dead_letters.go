@@ -1,4 +1,4 @@
-package coordinator
+package admin
 
 import (
 	"context"
@@ -16,11 +16,11 @@ import (
 // deadPage is how many letters are read at a time.
 const deadPage = 200
 
-func (a *admin) letters() (*deadletter.Store, error) {
-	if a.keeper.store == nil {
+func (a *admin) letterStore() (*deadletter.Store, error) {
+	if a.Letters == nil {
 		return nil, batch.Errorf(batch.CodeNotFound, "this cluster keeps no dead letters: start its coordinators with --dead-letters redis://host:port")
 	}
-	return a.keeper.store, nil
+	return a.Letters, nil
 }
 
 // selection is a filter that was checked.
@@ -113,7 +113,7 @@ func (a *admin) ListDead(in *pb.ListDeadRequest, out pb.Admin_ListDeadServer) er
 
 func (a *admin) listDead(in *pb.ListDeadRequest, out pb.Admin_ListDeadServer) error {
 	ctx := out.Context()
-	store, err := a.letters()
+	store, err := a.letterStore()
 	if err != nil {
 		return err
 	}
@@ -178,7 +178,7 @@ func (a *admin) EditDead(ctx context.Context, in *pb.EditDeadRequest) (*pb.DeadL
 }
 
 func (a *admin) editDead(ctx context.Context, in *pb.EditDeadRequest) (*deadletter.Letter, error) {
-	store, err := a.letters()
+	store, err := a.letterStore()
 	if err != nil {
 		return nil, err
 	}
@@ -186,8 +186,8 @@ func (a *admin) editDead(ctx context.Context, in *pb.EditDeadRequest) (*deadlett
 	if err != nil {
 		return nil, err
 	}
-	if len(in.GetRow()) > a.limits.BatchBytes {
-		return nil, batch.Errorf(batch.CodeBatchTooLarge, "the row has %d bytes, over the limit of %d bytes for a batch", len(in.GetRow()), a.limits.BatchBytes)
+	if len(in.GetRow()) > a.Limits.BatchBytes {
+		return nil, batch.Errorf(batch.CodeBatchTooLarge, "the row has %d bytes, over the limit of %d bytes for a batch", len(in.GetRow()), a.Limits.BatchBytes)
 	}
 	for _, flow := range s.flows {
 		found, _, err := store.Get(ctx, flow, s.ids[0])
@@ -211,7 +211,7 @@ func (a *admin) DropDead(ctx context.Context, in *pb.DropDeadRequest) (*pb.DropD
 }
 
 func (a *admin) dropDead(ctx context.Context, in *pb.DropDeadRequest) (n int, err error) {
-	store, err := a.letters()
+	store, err := a.letterStore()
 	if err != nil {
 		return 0, err
 	}

@@ -1,11 +1,10 @@
-package coordinator
+package admin
 
 import (
 	"cmp"
 	"fmt"
 	"slices"
 
-	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
@@ -31,61 +30,14 @@ func (a *admin) RedriveDeadWithResults(in *pb.RedriveDeadWithResultsRequest, out
 	return wire.Status(a.redriveDead(out.Context(), in.GetFilter(), in.GetDryRun(), t))
 }
 
-// wantResults has a letter's batch bring what the flow passes on. It counts as untaken until the letter has ended; when the
-// coordinator's budget of answers is used up, it is let go of, and the letter stays.
-func (r *redrive) wantResults(sub *submission) {
-	if r.tally.results == nil {
-		return
-	}
-	sub.output = true
-	sub.goesTo((&transport.Config{}).MessageBytes(), r.admin.limits) // what the command line takes
-	sub.answers = &heldAnswers{budget: r.admin.budget, allowance: callCost(1, len(sub.columns.Data)), shed: func() bool {
-		sub.shedOutput()
-		return true
-	}}
-}
-
-// letGoResults gives back what the output counted for.
-func (s *submission) letGoResults() {
-	if s.answers != nil {
-		s.answers.close()
-	}
-}
-
-// gather keeps what a result says that the flow passed on.
-func (t *redrivenLetter) gather(e *ending) {
-	sub := e.submission
-	sub.leaveOut(e.result)
-	o := e.result.GetOutput()
-	if !sub.output || len(o.GetOrigins()) == 0 {
-		return
-	}
-	all := batch.Output{Rows: wire.ToColumns(o.GetRows()), Origins: o.GetOrigins()}
-	for piece := range wire.SplitOutput(all, sub.pieceBytes()) {
-		t.results = append(t.results, wire.FromColumns(piece.Rows))
-	}
-}
-
-// leaveWithout leaves a letter whose row has ended, but whose output is not all here. It can be run again for its output.
-func (t *redrivenLetter) leaveWithout(sub *submission) {
-	if sub.shed.Load() && len(t.results) > 0 { // it is let go of to make room
-		t.results = nil
-		sub.omit(errShed())
-	}
-	if why := sub.omitted.Load(); why != nil && t.outcome != batch.Failed {
-		t.outcome, t.code, t.results = batch.Failed, why.Code, nil
-		t.reason = "the row has ended, but what was passed on for it could not be told, so that the letter stays: redrive it again, which saves nothing twice, with fewer letters at once or without results"
-	}
-}
-
 // tellResults tells what the flow passed on for a letter that ends. It blocks while the caller takes nothing.
-func (r *redrive) tellResults(t *redrivenLetter) error {
-	for _, piece := range t.results {
+func (r *redrive) tellResults(a *Attempt) error {
+	for _, piece := range a.Results {
 		if err := r.tally.results(piece); err != nil {
 			return err
 		}
 	}
-	t.results = nil
+	a.Results = nil
 	return nil
 }
 

@@ -1,4 +1,4 @@
-package coordinator
+package admin
 
 import (
 	"context"
@@ -40,11 +40,11 @@ func patienceOf(milliseconds uint64) time.Duration {
 
 // History lists the accepted revisions of a flow that are kept.
 func (a *admin) History(ctx context.Context, in *pb.HistoryRequest) (*pb.HistoryResponse, error) {
-	status, err := a.store.Status(ctx, in.GetFlow()) // before the entries, so that the one that it names is among them
+	status, err := a.Store.Status(ctx, in.GetFlow()) // before the entries, so that the one that it names is among them
 	if err != nil {
 		return nil, wire.Status(fmt.Errorf("history of flow %s: %w", in.GetFlow(), err))
 	}
-	entries, err := a.store.History(ctx, in.GetFlow())
+	entries, err := a.Store.History(ctx, in.GetFlow())
 	if err != nil {
 		return nil, wire.Status(fmt.Errorf("history of flow %s: %w", in.GetFlow(), err))
 	}

@@ -1,0 +1,175 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/kisgrid/kisgrid/internal/wire"
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/leader"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/refuse"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// Apply checks the documents together with those stored, writes what differs in one transaction, and reports until each
+// flow concerned has settled.
+func (a *admin) Apply(in *pb.ApplyRequest, out pb.Admin_ApplyServer) error {
+	return wire.Status(a.apply(in, out))
+}
+
+func (a *admin) apply(in *pb.ApplyRequest, out pb.Admin_ApplyServer) error {
+	ctx := out.Context()
+	release, ok := a.Budget.ReserveCall(len(in.GetDocuments()), documentBytes(in.GetDocuments()))
+	if !ok {
+		return refuse.Overloaded()
+	}
+	defer release()
+	c, err := a.change(ctx, in.GetDocuments())
+	if err != nil {
+		return err
+	}
+	diff := &pb.Diff{Changes: c.changes}
+	if !in.GetDryRun() && len(c.put) > 0 {
+		parts := [][]definition.Document{c.put}
+		if in.GetInParts() {
+			parts = a.Store.Parts(c.put)
+		}
+		if err := c.write(parts, func(expect map[cluster.Key]int64, put []definition.Document) (int64, error) {
+			return a.Store.PutDocuments(ctx, expect, put, nil)
+		}); err != nil {
+			return err
+		}
+		diff.Revision = c.revision
+	}
+	if err := out.Send(&pb.ApplyEvent{Kind: &pb.ApplyEvent_Diff{Diff: diff}}); err != nil || in.GetDryRun() {
+		return err
+	}
+	waiting, told := awaitedRevisions{}, map[string]*pb.Progress{}
+	for _, name := range c.flows {
+		waiting[name] = c.asks(name)
+	}
+	if in.GetTellConnectors() { // then flows are told too that the documents concern and don't change
+		for _, name := range c.concerned() {
+			if _, changes := waiting[name]; !changes {
+				waiting[name] = c.asks(name)
+			}
+		}
+	}
+	err = a.awaitFlows(ctx, waiting, flowWait{
+		so: fmt.Sprintf("the documents are written at revision %d", diff.GetRevision()), command: "kisgrid get flows",
+		workers: patienceOf(in.GetWorkersMilliseconds()),
+	}, func(p *pb.Progress) error {
+		told[p.GetFlow()] = p
+		return out.Send(&pb.ApplyEvent{Kind: &pb.ApplyEvent_Progress{Progress: p}})
+	})
+	if err != nil || !in.GetTellConnectors() {
+		return err
+	}
+	connectors := &pb.Connectors{}
+	if active := activeOf(told); len(active) > 0 {
+		if connectors, err = a.awaitConnectors(ctx, active, patienceOf(in.GetConnectorsMilliseconds())); err != nil {
+			return err
+		}
+	}
+	return out.Send(&pb.ApplyEvent{Kind: &pb.ApplyEvent_Connectors{Connectors: connectors}})
+}
+
+// change checks documents together with those stored.
+func (a *admin) change(ctx context.Context, in []*pb.Document) (comparison, error) {
+	stored, before, done, err := a.documents(ctx)
+	if err != nil {
+		return comparison{}, err
+	}
+	defer done()
+	given, err := parseGiven(before, in)
+	if err != nil {
+		return comparison{}, err
+	}
+	c := compare(stored, given)
+	c.after = leader.CompileDocuments(c.all, before, a.MaxSteps)
+	var failed error
+	accepted := func(d definition.Document) bool {
+		if a.Board.Load().RunsDocument(d) {
+			return true
+		}
+		for _, flow := range c.after.FlowsOf(d) {
+			history, err := a.Store.History(ctx, flow)
+			if err != nil {
+				failed = err
+				return false
+			}
+			if leader.AcceptedDocuments(history).Has(d) {
+				return true
+			}
+		}
+		return false
+	}
+	if err := c.check(accepted); failed == nil {
+		return c, err
+	}
+	return c, fmt.Errorf("read what was accepted earlier: %w", failed)
+}
+
+func documentBytes(in []*pb.Document) (n int) {
+	for _, d := range in {
+		n += len(d.GetKind()) + len(d.GetName()) + len(d.GetYaml())
+	}
+	return n
+}
+
+// parse checks documents that somebody wants to apply; those that are stored so already need no second look.
+func parseGiven(c *leader.DesiredState, in []*pb.Document) ([]definition.Document, error) {
+	docs := make([]definition.Document, len(in))
+	for i, d := range in {
+		given := definition.Document{Kind: definition.Kind(d.GetKind()), Name: d.GetName(), YAML: d.GetYaml()}
+		if c.Reads(given) {
+			docs[i] = given
+			continue
+		}
+		p, err := definition.Parse(given)
+		if err != nil {
+			return nil, err
+		}
+		if p.Global != nil {
+			return nil, batch.Errorf(batch.CodeBadDocument, "a global document rules local runs only: on a cluster flags say it; leave it out")
+		}
+		docs[i] = p.Document()
+	}
+	return docs, nil
+}
+
+// Delete removes documents in one transaction.
+func (a *admin) Delete(ctx context.Context, in *pb.DeleteRequest) (*pb.DeleteResponse, error) {
+	stored, before, done, err := a.documents(ctx)
+	if err != nil {
+		return nil, wire.Status(err)
+	}
+	defer done()
+	expect := map[cluster.Key]int64{}
+	var gone []cluster.Key
+	left := stored
+	for _, d := range in.GetDocuments() {
+		key := cluster.Key{Kind: definition.Kind(d.GetKind()), Name: d.GetName()}
+		i := slices.IndexFunc(left, func(o definition.Document) bool { return o.Kind == key.Kind && o.Name == key.Name })
+		if i < 0 {
+			return nil, wire.Status(batch.Errorf(batch.CodeNotFound, "there is no document %s", key))
+		}
+		expect[key] = left[i].Revision
+		gone = append(gone, key)
+		left = slices.Delete(slices.Clone(left), i, i+1)
+	}
+	for name, c := range leader.CompileDocuments(left, before, a.MaxSteps).Flows {
+		if c.Revision == nil && before.Flows[name].Revision != nil {
+			return nil, wire.Status(batch.Errorf(batch.CodeBadDocument, "nothing was deleted: flow %s needs it: %s", name, strings.Join(c.Reasons, "; ")))
+		}
+	}
+	revision, err := a.Store.PutDocuments(ctx, expect, nil, gone)
+	if err != nil {
+		return nil, wire.Status(err)
+	}
+	return &pb.DeleteResponse{Revision: revision}, nil
+}

@@ -1,0 +1,154 @@
+package admin
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/leader"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// comparison is what applying documents changes.
+type comparison struct {
+	given   []definition.Document
+	changes []*pb.Change
+	put     []definition.Document
+	expect  map[cluster.Key]int64
+	all     []definition.Document // as they will stand
+	after   *leader.DesiredState  // what they will ask for
+	flows   []string              // flows that the change concerns
+
+	written  map[cluster.Key]int64 // at which revisions
+	revision int64                 // of what was written last
+}
+
+// write writes part after part, each on the condition that its documents are as they were looked at. An error says how many
+// documents are written already.
+func (c *comparison) write(parts [][]definition.Document, put func(expect map[cluster.Key]int64, put []definition.Document) (int64, error)) error {
+	c.written = map[cluster.Key]int64{}
+	for _, part := range parts {
+		expect := make(map[cluster.Key]int64, len(part))
+		for _, d := range part {
+			expect[flowstate.KeyOf(d)] = c.expect[flowstate.KeyOf(d)]
+		}
+		revision, err := put(expect, part)
+		if err != nil && len(c.written) > 0 {
+			return batch.Errorf(batch.CodeOf(err), "%d of %d documents are written; apply the same again with --in-parts, and the others are: %w", len(c.written), len(c.put), err)
+		}
+		if err != nil {
+			return err
+		}
+		for _, d := range part {
+			c.written[flowstate.KeyOf(d)] = revision
+		}
+		c.revision = revision
+	}
+	return nil
+}
+
+// asks is the revision of a flow that the documents ask for, now that they are written.
+func (c *comparison) asks(flow string) batch.Revision {
+	wanted := c.after.Flows[flow].ID()
+	for _, d := range c.after.Flows[flow].Documents {
+		wanted.Number = max(wanted.Number, c.written[flowstate.KeyOf(d)])
+	}
+	return wanted
+}
+
+func compare(stored, given []definition.Document) comparison {
+	c := comparison{given: given, expect: map[cluster.Key]int64{}}
+	old := map[cluster.Key]definition.Document{}
+	for _, d := range stored {
+		old[cluster.Key{Kind: d.Kind, Name: d.Name}] = d
+	}
+	all := maps.Clone(old)
+	for _, d := range given {
+		key := cluster.Key{Kind: d.Kind, Name: d.Name}
+		before, there := old[key]
+		change := &pb.Change{Kind: string(d.Kind), Name: d.Name, Action: "create"}
+		switch {
+		case there && string(before.YAML) == string(d.YAML):
+			change.Action = "unchanged"
+		default:
+			if there {
+				change.Action = "update"
+			}
+			change.Diff = diffOf(before, there, d)
+			c.put = append(c.put, d)
+			c.expect[key] = before.Revision
+			all[key] = d
+		}
+		c.changes = append(c.changes, change)
+	}
+	for _, d := range all {
+		c.all = append(c.all, d)
+	}
+	slices.SortFunc(c.all, func(a, b definition.Document) int {
+		return strings.Compare(string(a.Kind)+a.Name, string(b.Kind)+b.Name)
+	})
+	return c
+}
+
+func diffOf(before definition.Document, there bool, after definition.Document) string {
+	var old []definition.Document
+	if there {
+		old = append(old, before)
+	}
+	var text strings.Builder
+	for _, change := range definition.Diff(old, []definition.Document{after}) {
+		text.WriteString(change.String())
+	}
+	return text.String()
+}
+
+// check refuses a change after which a flow that it concerns would be wrong, and finds those flows. Flows that it does not
+// concern may be wrong already: that is not this change's fault. Rules of intake are not asked of a document that was accepted before
+// they were made.
+func (c *comparison) check(accepted func(definition.Document) bool) error {
+	changed := map[cluster.Key]bool{}
+	for _, d := range c.put {
+		changed[cluster.Key{Kind: d.Kind, Name: d.Name}] = true
+	}
+	var wrong []string
+	for _, name := range slices.Sorted(maps.Keys(c.after.Flows)) {
+		w := c.after.Flows[name]
+		if !slices.ContainsFunc(w.Documents, func(d definition.Document) bool { return changed[cluster.Key{Kind: d.Kind, Name: d.Name}] }) {
+			continue
+		}
+		c.flows = append(c.flows, name)
+		wrong = append(wrong, w.Reasons...)
+	}
+	for _, d := range c.put {
+		if d.Kind != definition.KindFlow {
+			wrong = append(wrong, c.after.OwnMistakes(d)...)
+		}
+		if intake := c.after.IntakeMistakes(d); len(intake) > 0 && !accepted(d) {
+			wrong = append(wrong, intake...)
+		}
+	}
+	if len(wrong) > 0 {
+		slices.Sort(wrong)
+		return batch.Errorf(batch.CodeBadDocument, "nothing was written:\n%s", strings.Join(slices.Compact(wrong), "\n"))
+	}
+	return nil
+}
+
+// concerned are the flows that need one of the documents given, by name.
+func (c *comparison) concerned() []string {
+	given := map[cluster.Key]bool{}
+	for _, d := range c.given {
+		given[flowstate.KeyOf(d)] = true
+	}
+	var flows []string
+	for _, name := range slices.Sorted(maps.Keys(c.after.Flows)) {
+		if slices.ContainsFunc(c.after.Flows[name].Documents, func(d definition.Document) bool { return given[flowstate.KeyOf(d)] }) {
+			flows = append(flows, name)
+		}
+	}
+	return flows
+}

@@ -1,0 +1,23 @@
+// Package admin serves the calls of the gRPC service Admin, which the command kisgrid makes: apply, delete, get, rollout, history, explain,
+// the calls about dead letters, and version.
+//
+// Every coordinator serves them. The package knows its coordinator by the interfaces in its Config: the fleet of workers, the scheduler's
+// rows, the budget of bytes, and the runner of dead letters' rows.
+//
+// Its files, in reading order:
+//
+//   - admin.go: the service, and what it needs of its coordinator.
+//   - apply.go: documents that somebody writes or deletes.
+//   - compare.go: the difference between given and stored documents, and whether the flows are still right after it.
+//   - rollout.go: how far a flow has come, and the revisions that it had.
+//   - await_flows.go: waiting until flows have settled.
+//   - await_connectors.go: waiting until the connectors of flows are connected.
+//   - get.go: flows, functions, connectors, workers and coordinators with their statuses.
+//   - stored_state.go: what get lists, also while etcd is away.
+//   - explain.go: where the rows of a shard key are.
+//   - redrive.go: dead letters that run again.
+//   - redrive_results.go: the progress of a redrive, and what flows pass on in it.
+//   - letter_runner.go: how the rows of dead letters are run, as the coordinator does it.
+//   - dead_letters.go: selecting, listing, editing and dropping dead letters.
+//   - version.go: the build of this coordinator.
+package admin

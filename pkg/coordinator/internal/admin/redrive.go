@@ -1,0 +1,331 @@
+package admin
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/kisgrid/kisgrid/internal/wire"
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/refuse"
+	"github.com/kisgrid/kisgrid/pkg/deadletter"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// A redrive runs a letter as a batch of one row of a stream that has the letter's id, from the function in which it died. A
+// redrive that is cut off and begins again sends the same batch, so its effects are once. A letter goes when it has ended;
+// one that dies again stays in its place, or the letters of what became of it take that.
+
+const (
+	// redriveRows and redriveBytes bound the letters that one redrive has under way.
+	redriveRows  = 1024
+	redriveBytes = 8 << 20
+	// redriveTells is how often progress is told.
+	redriveTells = 200 * time.Millisecond
+)
+
+// RedriveDead runs letters again.
+func (a *admin) RedriveDead(in *pb.RedriveDeadRequest, out pb.Admin_RedriveDeadServer) error {
+	t := &redriveTally{send: out.Send, reasons: map[deadReason]uint64{}}
+	return wire.Status(a.redriveDead(out.Context(), in.GetFilter(), in.GetDryRun(), t))
+}
+
+// redriveDead redrives the letters that the filter selects, and tells t what becomes of them.
+func (a *admin) redriveDead(ctx context.Context, filter *pb.DeadFilter, dry bool, t *redriveTally) error {
+	store, err := a.letterStore()
+	if err != nil {
+		return err
+	}
+	s, err := a.selection(ctx, store, filter)
+	if err != nil {
+		return err
+	}
+	last := make([]string, len(s.flows)) // letters that come later, such as those of rows that die again, are not redriven
+	for i, flow := range s.flows {
+		if last[i], err = store.Last(ctx, flow); err != nil {
+			return err
+		}
+		if err := s.each(ctx, store, flow, func(letters []*deadletter.Letter) error {
+			t.selected += uint64(len(letters))
+			if dry {
+				for _, l := range letters {
+					if _, err := a.Runner.Prepare(l); err != nil {
+						t.count(l.Flow, l.Function, batch.Failed, batch.CodeOf(err), message(err))
+					}
+				}
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
+	if dry || t.selected == 0 {
+		return t.tell(true)
+	}
+	release, ok := a.Budget.ReserveCall(redriveRows, redriveBytes)
+	if !ok {
+		return refuse.Overloaded()
+	}
+	defer release()
+	defer a.Budget.AwaitRows()()
+	for i, flow := range s.flows {
+		p := s.pages(store, flow)
+		if p.last = last[i]; p.last == "" {
+			continue
+		}
+		if err := a.redriveFlow(ctx, p, t); err != nil {
+			return err
+		}
+	}
+	return t.tell(true)
+}
+
+// redriveFlow redrives the selected letters of one flow while it holds the flow's lock in the store, so that no other redrive runs the
+// same letters.
+func (a *admin) redriveFlow(ctx context.Context, p *pages, t *redriveTally) error {
+	who := a.Id + "/" + strconv.FormatUint(a.redrives.Add(1), 10) // another call to this coordinator is another owner of the lock
+	return p.store.WithLock(ctx, p.flow, who, func(ctx context.Context) error {
+		r := &redrive{admin: a, pages: p, tally: t, attempts: a.Runner.Begin(t.results != nil), keys: map[uint64]*keyQueue{}}
+		defer r.attempts.Close()
+		return r.run(ctx)
+	})
+}
+
+// redrive runs the selected letters of one flow again. The goroutine of its call owns all of it.
+type redrive struct {
+	admin    *admin
+	pages    *pages
+	tally    *redriveTally
+	attempts Attempts
+
+	next     []*deadletter.Letter // read from the store, and not begun
+	over     bool                 // there are no more letters to read
+	underWay int                  // attempts that have been started and have not ended
+	keys     map[uint64]*keyQueue // by hash of the shard key
+	rows     int                  // letters that are under way, or wait for their key
+	bytes    int                  // of these letters' rows
+}
+
+// keyQueue is the letters of one shard key: one is under way, the others wait until it has ended.
+type keyQueue struct {
+	waiting []*deadletter.Letter
+	stuck   bool // one letter could not be run, and those behind it must not overtake it
+}
+
+// run redrives until each letter was run, ctx is done, or the coordinator drains.
+func (r *redrive) run(ctx context.Context) error {
+	tell := time.NewTicker(redriveTells)
+	defer tell.Stop()
+	draining := r.admin.Draining
+	for {
+		if err := r.begin(ctx); err != nil {
+			return err
+		}
+		if r.underWay == 0 && r.over && len(r.next) == 0 {
+			if draining == nil {
+				return refuse.Draining()
+			}
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return batch.Errorf(batch.CodeCancelled, "the redrive was cut off: the next redrive runs the letters that it left: %w", context.Cause(ctx))
+		case <-r.admin.Rows.Done():
+			return refuse.Stopped()
+		case <-draining:
+			draining, r.over, r.next = nil, true, nil
+			for _, q := range r.keys {
+				q.waiting = nil
+			}
+		case <-tell.C:
+			if err := r.tally.tell(false); err != nil {
+				return err
+			}
+		case <-r.attempts.Ready():
+			if err := r.settle(ctx, r.attempts.Ended()); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// begin starts letters as long as there is room for more under way.
+func (r *redrive) begin(ctx context.Context) error {
+	for r.rows < redriveRows && r.bytes < redriveBytes {
+		if len(r.next) == 0 {
+			if r.over {
+				return nil
+			}
+			if err := r.read(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		l := r.next[0]
+		r.next = r.next[1:]
+		r.rows++
+		r.bytes += len(l.Row)
+		if err := r.queue(ctx, l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// read reads a page of letters, and notes in the store that their redrives begin. Letters that can't be run are counted and left.
+func (r *redrive) read(ctx context.Context) error {
+	letters, more, err := r.pages.next(ctx)
+	if err != nil || !more {
+		r.over = true
+		return err
+	}
+	letters = slices.DeleteFunc(letters, func(l *deadletter.Letter) bool {
+		_, err := r.admin.Runner.Prepare(l)
+		if err != nil {
+			r.tally.count(l.Flow, l.Function, batch.Failed, batch.CodeOf(err), message(err))
+		}
+		return err != nil
+	})
+	if len(letters) > 0 {
+		r.next, err = r.pages.store.Begin(ctx, r.pages.flow, letters)
+	}
+	return err
+}
+
+// queue starts a letter, or puts it behind those of its shard key. Letters without a shard key have no order.
+func (r *redrive) queue(ctx context.Context, l *deadletter.Letter) error {
+	a, err := r.admin.Runner.Prepare(l)
+	if err != nil {
+		r.tally.count(l.Flow, l.Function, batch.Failed, batch.CodeOf(err), message(err))
+		r.done(l)
+		return nil
+	}
+	if a.Keyed {
+		q := r.keys[a.Key]
+		switch {
+		case q == nil:
+			r.keys[a.Key] = &keyQueue{}
+		case q.stuck:
+			r.leaveBehind(l)
+			return nil
+		default:
+			q.waiting = append(q.waiting, l)
+			return nil
+		}
+	}
+	return r.start(ctx, a)
+}
+
+// start runs a letter's row.
+func (r *redrive) start(ctx context.Context, a *Attempt) error {
+	r.underWay++
+	return r.attempts.Start(ctx, a)
+}
+
+// done takes a letter out of the count of those under way.
+func (r *redrive) done(l *deadletter.Letter) {
+	r.rows--
+	r.bytes -= len(l.Row)
+}
+
+// leaveBehind leaves a letter that may not overtake an earlier one of its shard key, which could not be run.
+func (r *redrive) leaveBehind(l *deadletter.Letter) {
+	r.tally.count(l.Flow, l.Function, batch.Failed, batch.CodeUnavailable, "a letter of the same shard key before it could not be run: redrive again")
+	r.done(l)
+}
+
+// settle tells the results of letters whose rows have ended, writes to the store what takes the letters' places, and starts the next
+// letters of their keys.
+func (r *redrive) settle(ctx context.Context, ended []*Attempt) error {
+	var settled []deadletter.Settlement
+	for _, a := range ended {
+		if s, ok := settlement(a); ok {
+			if err := r.tellResults(a); err != nil { // while the letter is still there: if this is cut off, it runs again
+				return err
+			}
+			settled = append(settled, s)
+		}
+	}
+	if err := r.pages.store.Settle(ctx, r.pages.flow, settled); err != nil {
+		return err
+	}
+	for _, a := range ended {
+		r.underWay--
+		r.attempts.Finish(a)
+		r.tally.count(a.Letter.Flow, cmp.Or(a.Function, a.Letter.Function), a.Outcome, a.Code, a.Reason)
+		r.done(a.Letter)
+		if err := r.release(ctx, a, a.Outcome == batch.Failed); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// release starts the next letter of an attempt's shard key. If the attempt failed, the letters behind it are left.
+func (r *redrive) release(ctx context.Context, a *Attempt, failed bool) error {
+	if !a.Keyed {
+		return nil
+	}
+	q := r.keys[a.Key]
+	if failed {
+		q.stuck = true
+		for _, l := range q.waiting {
+			r.leaveBehind(l)
+		}
+		q.waiting = nil
+		return nil
+	}
+	if len(q.waiting) == 0 {
+		delete(r.keys, a.Key)
+		return nil
+	}
+	l := q.waiting[0]
+	q.waiting = q.waiting[1:]
+	next, err := r.admin.Runner.Prepare(l)
+	if err != nil { // the flow has changed since the letter was queued
+		r.tally.count(l.Flow, l.Function, batch.Failed, batch.CodeOf(err), message(err))
+		r.done(l)
+		return r.release(ctx, a, false)
+	}
+	return r.start(ctx, next)
+}
+
+// settlement says which letters take the place of one whose row has ended. It returns false for a row that failed: nobody knows what
+// became of it, and its letter stays as it is.
+func settlement(a *Attempt) (deadletter.Settlement, bool) {
+	l := a.Letter
+	s := deadletter.Settlement{ID: l.ID}
+	switch a.Outcome {
+	case batch.Failed:
+		return s, false
+	case batch.Dead:
+	default:
+		return s, true
+	}
+	for _, d := range a.Dead {
+		if d.Function == l.Function && d.Use == l.Use && d.Path == 0 && d.Visit == 0 {
+			continue // the letter's own row died in the same place again
+		}
+		origin := batch.RowID{Batch: a.Batch}
+		child := d.Letter
+		child.ID = deadletter.NewID(l.Flow, origin, d.Path, d.Visit, d.Function, d.Use)
+		child.Origin, child.Redrives = l.Origin, l.Redrives+1
+		s.Stay = append(s.Stay, child)
+	}
+	if len(s.Stay) == 0 || len(s.Stay) < len(a.Dead) || a.NotKept != 0 {
+		again := *l
+		again.Code, again.Reason, again.Revision, again.Redrives = a.Code, a.Reason, a.Revision, l.Redrives+1
+		for _, d := range a.Dead {
+			again.Attempts = d.Attempts
+		}
+		s.Stay = []*deadletter.Letter{&again}
+	}
+	return s, true
+}
+
+// message is an error without its code.
+func message(err error) string {
+	return wire.FromError(err).GetMessage()
+}

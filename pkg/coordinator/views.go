@@ -1,0 +1,12 @@
+package coordinator
+
+import "github.com/kisgrid/kisgrid/pkg/coordinator/internal/admin"
+
+// FlowView is the status of a flow as the call Get of Admin returns it, in JSON.
+type FlowView = admin.FlowView
+
+// DocumentView is the status of a function's or connector's document as the call Get of Admin returns it, in JSON.
+type DocumentView = admin.DocumentView
+
+// Counted says which coordinator has counted the rows of a FlowView, and since when.
+type Counted = admin.Counted
