@@ -58,9 +58,9 @@ type server struct {
 	// begins.
 	readiness func()
 
-	// What follows is guarded by mu, under which no other lock is taken.
+	// mu guards the fields below. No other lock is taken while it is held.
 	mu sync.Mutex
-	// The fields below are guarded by mu. id is the id of the worker's record; "" while there is no record.
+	// id is the id of the worker's record in etcd; "" while there is no record.
 	id           string
 	hadID        bool              // the worker had an id earlier, by which coordinators may still dial it
 	peers        map[string]*peer  // by peerKey
