@@ -1,5 +1,3 @@
-// Package connector says what flows need of a store that they share: effects that are gathered and sent together, keys that
-// are read together, and a way to wait for a key. The packages beside it implement it; all pass the suite in conformance.
 package connector
 
 import (
@@ -10,14 +8,14 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// Op is what an effect does to its key.
+// Op is the operation that an effect carries out on its key.
 type Op uint8
 
 // The operations.
 const (
 	// Set gives a field of the key's hash a value.
 	Set Op = 1 + iota
-	// Incr adds to a field of the key's hash: a whole number, or a decimal one.
+	// Incr adds a number to a field of the key's hash: a whole number, or a decimal one. A field that is not there counts as 0.
 	Incr
 	// Append adds a value to the end of the key's list.
 	Append
@@ -25,16 +23,17 @@ const (
 	Delete
 )
 
-// Effect is what one row's Save changes.
+// Effect is one change that the Save of one row makes. It has a name, so that it takes place once however often it is saved: the
+// flow, the function and the batch of its Cause, together with its Row, Output, Visit and Command. If a function runs again and
+// makes its commands in another order, other changes get these names, and a store may carry them out again.
 type Effect struct {
 	Op    Op
-	Key   string // without the connector's prefix
+	Key   string // without the connector's key prefix
 	Field string // for Set and Incr
 	Value string // for Set, Incr and Append
-	// Row is the input row behind it, as its place in the batch. Output tells apart what came of that row, Visit how often it
-	// came to the function, Command counts what it saves there. Together with flow, function and batch they name the effect
-	// for ever: it takes place once. A rerun whose commands come in another order gives other effects these names, which a
-	// store may carry out again.
+	// Row is the input row that the effect comes from, as its place in the batch, from 0. Output tells apart the rows that were
+	// made of that input row. Visit counts how often the row has come to the function, and Command counts the effects of one
+	// visit.
 	Row     uint32
 	Visit   uint32
 	Command uint32
@@ -44,16 +43,18 @@ type Effect struct {
 // Cause is what the effects of one Save come from.
 type Cause struct {
 	Flow, Function string
-	// Batch is zero where nobody will ever ask for the same effects again: they are carried out, and not remembered.
+	// Batch is the batch that the rows belong to. A zero Batch means that the same effects are never saved again: they are
+	// carried out, and not remembered.
 	Batch batch.ID
-	// Floor is the lowest sequence of the batch's stream that may still be submitted again: what was remembered of those
-	// below is dropped, and they are refused from then on, this batch included if it lies below.
+	// Floor is the lowest sequence of the batch's stream that may still be submitted again. A store forgets the effects of lower
+	// sequences, and refuses their batches from then on; that may be this batch.
 	Floor uint64
-	// Born is when the batch was first submitted, by this process's clock. Zero: now.
+	// Born is when the batch was first submitted, by the clock of this process. Zero means now.
 	Born time.Time
 }
 
-// Age is how old the batch is, by the clock that makes it older: one of a process's clocks may have stood still.
+// Age returns how old the batch is. It compares the monotonic clocks and the wall clocks of both times, and returns the larger
+// difference: either clock may have stood still.
 func (c *Cause) Age(now time.Time) time.Duration {
 	if c.Born.IsZero() {
 		return 0
@@ -61,56 +62,62 @@ func (c *Cause) Age(now time.Time) time.Duration {
 	return max(0, now.Sub(c.Born), now.Round(0).Sub(c.Born.Round(0)))
 }
 
-// OnceWindow is how long a store remembers, after the last one, the effects that a function had for a stream, where its
-// document does not say otherwise. Batches that are older are refused.
+// OnceWindow is the default once-window: how long a store remembers the effects that a function had for a stream, counted from
+// the last one. A batch that is older is refused.
 const OnceWindow = time.Hour
 
-// Field is one field of a saved hash.
+// Field is one field of a hash.
 type Field struct{ Name, Value string }
 
-// Value is what a key holds. A key that is not there has no fields.
+// Value is the hash that a key holds. If the key is not there, it has no fields.
 type Value struct {
 	Fields []Field
-	// Err says why this key could not be read although the store answered: it holds something else than a hash.
+	// Err says why this key could not be read although the store answered: it holds something other than a hash.
 	Err error
 }
 
-// Missing reports that the key is not there.
+// Missing reports whether the key is not there.
 func (v Value) Missing() bool { return len(v.Fields) == 0 && v.Err == nil }
 
-// Connection is one connector's open connection. It is safe for concurrent use; every call blocks until its round trip is
-// over or ctx is, and keeps nothing of its arguments. Keys are without the connector's prefix.
+// Connection is an open connection of one connector. It is safe for concurrent use. Each call with a context blocks until its
+// round trip is over or the context is, and keeps nothing of its arguments. Keys are without the connector's key prefix.
 //
-// Errors of calls are *batch.Error: CodeConnectorUnavailable when the store is away or the connection closed, CodeDeadline
-// or CodeCancelled, wrapping ctx's error, when ctx ended first.
+// Errors of calls are *batch.Error. CodeConnectorUnavailable means that the store can't be reached, or that the connection is
+// closed. CodeDeadline and CodeCancelled mean that ctx ended first; they wrap its error.
 type Connection interface {
-	// Save carries out effects in order, but for those that took place already: each takes place once, whoever saves it how
-	// often, as far as the store keeps what it acknowledged. The slice it returns is nil when all took effect, else it has one error or nil per
-	// effect: what the store refused (CodeSaveFailed) costs no other effect. The error beside it means that the store could
-	// not be asked: some may have taken effect, and Save may be called again; or that it refuses the batch
-	// (CodeBatchTooOld, CodeBatchGivenUp). A Save wakes who waits for its keys.
+	// Save carries out effects in order, except for those that took place before. Each effect takes place once, however often it
+	// is saved, and by whomever, for as long as the store keeps the data that it acknowledged. A Save wakes the Watchers of its
+	// keys.
+	//
+	// The slice of verdicts is nil if all effects have taken place. Else it has one entry for each effect: nil, or the error with
+	// which the store refused the effect (CodeSaveFailed). A refused effect does not keep others from taking place.
+	//
+	// The error means that the store could not be asked, or refuses the whole batch (CodeBatchTooOld, CodeBatchGivenUp). Some
+	// effects may have taken place. Saving the same effects again is safe.
 	Save(ctx context.Context, cause Cause, effects []Effect) ([]error, error)
-	// Load reads keys in one round trip: one Value per key, in order.
+	// Load reads keys in one round trip. It returns one Value for each key, in order.
 	Load(ctx context.Context, keys []string) ([]Value, error)
-	// Watch makes a Watcher: what Wait does for one caller, for many keys without a goroutine for each. wake is called by
-	// whoever learns of a key, with no lock held; it must not block.
+	// Watch makes a Watcher, which waits for keys. wake is called with each key that is there, on a goroutine of the connection
+	// and with no lock held. It must not block.
 	Watch(wake func(key string)) Watcher
 	// Ping asks the store whether it is there.
 	Ping(ctx context.Context) error
-	// Close ends the connection and what goes on over it. Calls after it fail. Safe twice.
+	// Close ends the connection. Later calls fail, and calls under way fail or end as usual. Watchers are told nothing more.
+	// Close may be called twice.
 	Close() error
 }
 
-// Watcher waits for keys of one connection, as long as that is open. It is safe for concurrent use, and neither method
-// blocks. What one key costs does not depend on how many there are.
+// Watcher waits for keys of one connection, for as long as that is open. While the store is away it goes on waiting. It is safe
+// for concurrent use, and its methods do not block. The cost of a key does not depend on the number of keys.
 type Watcher interface {
-	// Add has wake called once for each of the keys, when it may have come to be there: at once if it is. A key is added
-	// again only after that, or after Remove.
+	// Add waits for keys. For each key, wake is called once when the key may be there, and at once if it is. The key is
+	// registered before the store is asked for it, so that no Save in between is missed. Add a key again only after wake was
+	// called for it, or after Remove.
 	Add(keys ...string)
-	// Remove takes keys back. wake may be under way for them, and come after it.
+	// Remove stops waiting for keys. A call of wake that is under way may still come after Remove has returned.
 	Remove(keys ...string)
 }
 
-// Opener opens the connection that a resolved document describes. It does not retry: Pool does. An error with
-// CodeBadDocument is final; anything else may succeed later.
+// Opener opens the connection that a resolved document describes: one whose ${NAME} are filled in. It does not retry, since Pool
+// does. An error with CodeBadDocument is final; any other error is tried again.
 type Opener func(ctx context.Context, c *definition.Connector) (Connection, error)

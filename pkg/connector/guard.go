@@ -8,32 +8,34 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// Guard keeps rows away from the keys that KisGrid itself keeps in a store: records of effects, dead letters, and those at which
-// connectors try a store. A key that begins with definition.OwnKeys, or ends as ProbeKey does, together with the connector's
-// prefix, is neither saved nor loaded, whatever row it comes from. Connectors take their Saves and Loads through one. The zero Guard is that of a connector without a prefix.
+// Guard keeps rows away from the keys that KisGrid itself keeps in a store: records of effects, dead letters, once-windows, and
+// probe keys. A whole key, the connector's key prefix and the row's key together, is KisGrid's own if it begins with
+// definition.OwnKeys or ends as ProbeKey does. Such keys are neither saved nor loaded, from whichever row they come.
+//
+// A connector passes its Saves and Loads through a Guard. The zero Guard is that of a connector without a key prefix.
 type Guard struct {
 	name, prefix string
-	// accepted: the prefix itself begins with OwnKeys, in a document that a cluster had accepted before that was refused. Its
-	// rows go on, but for those whose key is one of KisGrid's.
+	// accepted means that the prefix itself begins with OwnKeys, in a document that a cluster took in before such prefixes were
+	// refused. Its rows may use all keys but those of KisGrid.
 	accepted bool
 }
 
-// ownKeys are what KisGrid's keys begin with, each.
+// ownKeys are the beginnings of the keys that KisGrid keeps in stores.
 var ownKeys = []string{definition.OwnKeys + "once:", definition.OwnKeys + "dead:", definition.OwnKeys + "window"}
 
-// probes are what the keys end with that connectors write and remove at once, to see whether their store takes anything.
+// probes is the end of each probe key.
 const probes = "}:" + definition.OwnKeys + "probe"
 
-// ProbeKey is the key, behind the prefix, at which a connector may try its store: no row reaches it. On a Redis Cluster the tag
-// chooses its slot.
+// ProbeKey returns the key, without the connector's prefix, that a connector may write and remove at once to see whether its
+// store takes writes. No row reaches it. On a Redis Cluster the tag chooses the key's slot.
 func ProbeKey(tag string) string { return "{" + tag + probes }
 
-// NewGuard makes the guard of a connector's resolved document.
+// NewGuard makes the guard for a connector's resolved document.
 func NewGuard(c *definition.Connector) Guard {
 	return Guard{name: c.Name, prefix: c.Key, accepted: c.Document.Revision > 0 && strings.HasPrefix(c.Key, definition.OwnKeys)}
 }
 
-// refuses says whether a row's key is one of KisGrid's own. It allocates nothing.
+// refuses reports whether a row's key is one of KisGrid's own. It allocates nothing.
 func (g *Guard) refuses(key string) bool {
 	if !g.begins(key, definition.OwnKeys) {
 		return g.ends(key, probes)
@@ -49,24 +51,25 @@ func (g *Guard) refuses(key string) bool {
 	return g.ends(key, probes)
 }
 
-// begins reports that prefix and key together begin with text.
+// begins reports whether the whole key begins with text.
 func (g *Guard) begins(key, text string) bool {
 	n := min(len(g.prefix), len(text))
 	return g.prefix[:n] == text[:n] && strings.HasPrefix(key, text[n:])
 }
 
-// ends reports that prefix and key together end with text.
+// ends reports whether the whole key ends with text.
 func (g *Guard) ends(key, text string) bool {
 	n := min(len(key), len(text))
 	return key[len(key)-n:] == text[len(text)-n:] && strings.HasSuffix(g.prefix, text[:len(text)-n])
 }
 
+// refusal is the error for a row's key that is one of KisGrid's own.
 func (g *Guard) refusal(code batch.Code, doing, key string) error {
 	return batch.Errorf(code, "connector %s: %s %q: keys that begin with %s, or end with %s, are KisGrid's own; give the row another key, or the connector's document a key prefix",
 		g.name, doing, g.prefix+key, definition.OwnKeys, probes)
 }
 
-// Save has save carry out the effects that rows may have. Its verdict on the others is CodeSaveFailed.
+// Save calls save with the effects that rows may have. The verdict on the others is CodeSaveFailed.
 func (g *Guard) Save(effects []Effect, save func([]Effect) ([]error, error)) ([]error, error) {
 	own := func(e Effect) bool { return g.refuses(e.Key) }
 	first := slices.IndexFunc(effects, own)
@@ -97,7 +100,7 @@ func (g *Guard) Save(effects []Effect, save func([]Effect) ([]error, error)) ([]
 	return verdicts, nil
 }
 
-// Load has load read the keys that rows may read. The values of the others are errors with CodeConversionFailed.
+// Load calls load with the keys that rows may read. The values of the others are errors with CodeConversionFailed.
 func (g *Guard) Load(keys []string, load func([]string) ([]Value, error)) ([]Value, error) {
 	if !slices.ContainsFunc(keys, g.refuses) {
 		return load(keys)

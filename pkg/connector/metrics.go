@@ -7,27 +7,28 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Metrics measure a process's connections, by connector name. A nil *Metrics measures nothing. Safe for concurrent use.
+// Metrics measure the connections of a process, by connector name. A nil *Metrics measures nothing. Metrics are safe for
+// concurrent use.
 type Metrics struct {
 	roundTrips *prometheus.HistogramVec
 	up         *prometheus.GaugeVec
 	waiting    *prometheus.GaugeVec
 	risk       *prometheus.GaugeVec
 
-	mu    sync.Mutex
-	stand map[string]stand // by connector name; guarded by mu
+	mu     sync.Mutex
+	counts map[string]connCounts // by connector name; guarded by mu
 }
 
-// stand counts a connector's connections: those that are open or being opened, and of these those whose store does not answer.
-type stand struct{ all, down int }
+// connCounts counts the connections of a connector that are open or being opened, and those of them whose store can't be used.
+type connCounts struct{ all, down int }
 
-// NewMetrics makes the metrics and registers them, once per registerer; nil gives nil.
+// NewMetrics makes the metrics and registers them with r. Call it once for each registerer. For a nil r it returns nil.
 func NewMetrics(r prometheus.Registerer) *Metrics {
 	if r == nil {
 		return nil
 	}
 	m := &Metrics{
-		stand: make(map[string]stand),
+		counts: make(map[string]connCounts),
 		roundTrips: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "kisgrid_connector_round_trip_seconds",
 			Help:    "Time of one round trip to a connector's store, whatever it carried and however it ended.",
@@ -50,26 +51,26 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	return m
 }
 
-// RoundTrip records one round trip.
+// RoundTrip records the duration of one round trip.
 func (m *Metrics) RoundTrip(connector, op string, took time.Duration) {
 	if m != nil {
 		m.roundTrips.WithLabelValues(connector, op).Observe(took.Seconds())
 	}
 }
 
-// Up records that so many more of a connector's connections are open or being opened, or fewer, and that the store of so many more
-// of them does not answer. The connector is up while all of them answer. All that is told of a connector goes with its last
-// connection: nobody needs it then, or its document was deleted.
+// Up adds to the number of a connector's connections that are open or being opened, and to the number of those whose store can't
+// be used. Both may be negative. The connector is up while none of its connections is down. When its last connection goes, its
+// metrics are removed: nobody needs the connector then, or its document was deleted.
 func (m *Metrics) Up(connector string, more, down int) {
 	if m == nil {
 		return
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s := m.stand[connector]
+	s := m.counts[connector]
 	s.all, s.down = s.all+more, s.down+down
 	if s.all == 0 {
-		delete(m.stand, connector)
+		delete(m.counts, connector)
 		for _, metric := range []interface {
 			DeletePartialMatch(labels prometheus.Labels) int
 		}{m.roundTrips, m.up, m.waiting, m.risk} {
@@ -77,17 +78,18 @@ func (m *Metrics) Up(connector string, more, down int) {
 		}
 		return
 	}
-	m.stand[connector] = s
+	m.counts[connector] = s
 	m.up.WithLabelValues(connector).Set(number(s.down == 0))
 }
 
-// Risk records that so many more open connections are to a store whose settings may lose data in that way, or fewer.
+// Risk adds to the number of a connector's open connections whose store may lose data in a way that risk names.
 func (m *Metrics) Risk(connector, risk string, more int) {
 	if m != nil {
 		m.risk.WithLabelValues(connector, risk).Add(float64(more))
 	}
 }
 
+// number returns 1 for true and 0 for false.
 func number(yes bool) float64 {
 	if yes {
 		return 1
@@ -95,7 +97,7 @@ func number(yes bool) float64 {
 	return 0
 }
 
-// Waiting records that so many more keys are waited for, or fewer.
+// Waiting adds to the number of a connector's keys that are waited for.
 func (m *Metrics) Waiting(connector string, more int) {
 	if m != nil && more != 0 {
 		m.waiting.WithLabelValues(connector).Add(float64(more))

@@ -5,31 +5,29 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// Pool keeps a process's connections: one for each connector name, however many use it, and while its document changes one
-// for each version in use. Safe for concurrent use.
+// Pool keeps the connections of a process. Each connector name has one connection, which all its users share. While a connector's
+// document changes, each version of the document that is in use has a connection. A Pool is safe for concurrent use.
 type Pool struct {
 	openers map[string]Opener
-	lookup  func(string) (string, bool)
+	lookup  func(string) (string, bool) // looks up ${NAME} in documents
 	access  definition.Access
 	log     hclog.Logger
 	metrics *Metrics
 
-	changed func() // is told, without a lock, when a connection has opened, or has failed to
+	changed func() // of Notify; called without a lock
 
-	opening   sync.WaitGroup // goroutines that open connections, or close them
+	opening   sync.WaitGroup // goroutines that open or close connections; Close waits for them
 	closeOnce sync.Once
 	closeErr  error
 
@@ -38,33 +36,11 @@ type Pool struct {
 	conns  map[string][]*pooledConn // by connector name, in the order of first use; guarded by mu
 }
 
-// pooledConn is the connection for one version of a connector's document: being opened, then open until the pool closes, or until
-// the last user has left, and a newer version is open or all who kept it have let it go.
-type pooledConn struct {
-	document *definition.Connector // resolved
-	secrets  []definition.Secret   // that were filled in
-	redactor *definition.Redactor  // of them
-	since    time.Time
-	cancel   context.CancelFunc // ends opening
-	ready    chan struct{}      // closed when conn or err is set, for good
-
-	// Guarded by Pool.mu; conn and err may be read without it once ready is closed.
-	revision int64 // the newest document that describes this connection
-	conn     Connection
-	err      error
-	failed   int   // tries so far
-	last     error // of the last one
-	users    int
-	keepers  int  // see Keep
-	kept     bool // there is a keeper, or was one
-	used     bool // somebody uses it, or has
-	retired  bool // a newer version is open and used
-	dropped  bool // the pool no longer knows it
-}
-
-// NewPool makes a pool that opens connectors by the type in their documents. lookup is the environment for ${NAME} in
-// documents, as os.LookupEnv, of which documents may read all but what Restrict says; log may be nil. metrics, which may be nil, show a connector as not up while it does not open;
-// once it is open that is its opener's.
+// NewPool makes a pool. openers open connections by the type in their documents. lookup looks up the ${NAME} in documents, as
+// os.LookupEnv does; Restrict says which names documents may use. log may be nil.
+//
+// metrics, which may be nil, show a connector as not up while its connection does not open. Once it is open, that is its opener's
+// task.
 func NewPool(openers map[string]Opener, lookup func(string) (string, bool), log hclog.Logger, metrics *Metrics) *Pool {
 	if log == nil {
 		log = hclog.NewNullLogger()
@@ -74,22 +50,24 @@ func NewPool(openers map[string]Opener, lookup func(string) (string, bool), log 
 	}
 }
 
-// Notify has changed called, which must not block, when a connection has opened, or has failed to. Call it before anything else.
+// Notify sets a function that the pool calls when a connection has opened or a try to open it has failed. The function must not
+// block. Call Notify before any other method.
 func (p *Pool) Notify(changed func()) { p.changed = changed }
 
-// Restrict says what documents may read of this process: call it before anything else. Without it the default Access holds, but
-// for documents that run already, which a warning is logged for.
+// Restrict says which variables and files of this process documents may read. Call it before any other method. Without it the
+// default of definition.Access holds for new documents. A document that runs already may go on reading more; the log has a
+// warning about that.
 func (p *Pool) Restrict(access definition.Access) { p.access = access }
 
-// Get is a hold on the connection that c's document describes: Close, safe twice, ends the hold, not the connection, and
-// whoever got it must not use it after that.
+// Get returns the connection that c's document describes. Closing it ends the caller's share, not the connection that others may
+// use; it may be closed twice.
 //
-// The first Get opens the connection, in the background: it is tried again with pauses of up to 5 s until it opens, also
-// when that caller has left. Get waits for it as long as ctx allows; its error says for what, and since when. A document
-// that is wrong is an error at once. One that changed opens a connection of its own; once that is open, the older version's
-// closes when its last hold ends.
+// The first Get opens the connection in the background. A failed try is repeated, with pauses of 100 ms to 5 s, until the
+// connection is open, even if the caller has left. Get waits for that as long as ctx allows; its error says how long, and why the
+// last try failed. It returns an error at once if the document is wrong. A changed document has a connection of its own: once
+// that is open, the connection of the older version closes when its last user leaves.
 func (p *Pool) Get(ctx context.Context, c *definition.Connector) (Connection, error) {
-	// What came through a cluster was checked when it was taken in.
+	// A document with a revision comes from a cluster, which checked it when it was taken in.
 	warnings, err := p.access.CheckNames(c, c.Document.Revision > 0)
 	if err != nil {
 		return nil, err
@@ -114,48 +92,28 @@ func (p *Pool) Get(ctx context.Context, c *definition.Connector) (Connection, er
 	return &handle{Connection: pc.conn, redactor: pc.redactor, leave: sync.OnceValue(func() error { return p.leave(pc) })}, nil
 }
 
-// Check says what is wrong with c's document in this process: a type that nothing here opens, a ${NAME} that its environment
-// lacks, or what the document may not read. It opens nothing: a store that is away is no mistake. The document runs already: what
-// Access forbids by default only is no mistake.
+// Check says what is wrong, in this process, with the document of a connector that runs already: an unknown type, a ${NAME} that
+// the environment lacks, or a variable or file that the document may not read. It opens nothing, so a store that is away is no
+// mistake. Reading something that only the default Access forbids is no mistake either.
 func (p *Pool) Check(c *definition.Connector) error { return p.check(c, true) }
 
-// CheckNew is Check for a document that does not run yet.
+// CheckNew is Check for a document that does not run yet: it may read only what Access allows.
 func (p *Pool) CheckNew(c *definition.Connector) error { return p.check(c, false) }
 
-func (p *Pool) check(c *definition.Connector, taken bool) error {
-	if _, err := p.access.CheckNames(c, taken); err != nil {
+// check is Check, or CheckNew if accepted is false.
+func (p *Pool) check(c *definition.Connector, accepted bool) error {
+	if _, err := p.access.CheckNames(c, accepted); err != nil {
 		return err
 	}
 	resolved, secrets, err := p.resolve(c)
 	if err != nil {
 		return err
 	}
-	_, err = p.access.CheckFiles(resolved, taken)
+	_, err = p.access.CheckFiles(resolved, accepted)
 	return definition.NewRedactor(secrets...).Error(err)
 }
 
-// resolve fills in what the document leaves to this process.
-func (p *Pool) resolve(c *definition.Connector) (*definition.Connector, []definition.Secret, error) {
-	if p.openers[c.Type] == nil {
-		return nil, nil, batch.Errorf(batch.CodeBadDocument, "connector %s (%s): nothing here opens type %q: use one of %s",
-			c.Name, c.Document, c.Type, strings.Join(slices.Sorted(maps.Keys(p.openers)), ", "))
-	}
-	return c.ResolveSecrets(p.lookup)
-}
-
-// handle is one user's part in a link.
-type handle struct {
-	Connection
-	redactor *definition.Redactor // see redact.go
-	leave    func() error
-}
-
-func (h *handle) Close() error { return h.leave() }
-
-// Unwrap is the connection that is held, for packages that know its type.
-func (h *handle) Unwrap() Connection { return h.Connection }
-
-// Close ends all openings and closes all connections, also those that somebody holds. Safe twice.
+// Close ends all openings and closes all connections, even those that somebody uses. It may be called twice.
 func (p *Pool) Close() error {
 	p.closeOnce.Do(func() {
 		p.mu.Lock()
@@ -175,7 +133,7 @@ func (p *Pool) Close() error {
 	return p.closeErr
 }
 
-// join counts a user in at the document's link, and makes it if there is none.
+// join finds or makes the connection of a document, and counts one more user.
 func (p *Pool) join(ctx context.Context, resolved *definition.Connector, secrets []definition.Secret, warnings []string, open Opener) (*pooledConn, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -188,96 +146,8 @@ func (p *Pool) join(ctx context.Context, resolved *definition.Connector, secrets
 	return pc, nil
 }
 
-// pooled finds the document's link, and makes it, and begins to open it, if there is none. Called with mu held.
-func (p *Pool) pooled(ctx context.Context, resolved *definition.Connector, secrets []definition.Secret, warnings []string, open Opener) *pooledConn {
-	for _, pc := range p.conns[resolved.Name] {
-		if same(pc.document, resolved) && slices.Equal(pc.secrets, secrets) { // else it would log what this document hides
-			pc.revision = max(pc.revision, resolved.Document.Revision)
-			return pc
-		}
-	}
-	pc := &pooledConn{document: resolved, secrets: secrets, redactor: definition.NewRedactor(secrets...), revision: resolved.Document.Revision, since: time.Now(), ready: make(chan struct{})}
-	p.conns[resolved.Name] = append(p.conns[resolved.Name], pc)
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // its caller may leave
-	pc.cancel = cancel
-	p.opening.Go(func() {
-		defer cancel()
-		p.open(ctx, pc, warnings, open)
-	})
-	return pc
-}
-
-// same reports whether two documents describe the same connection, wherever they come from and whoever uses it.
-func same(a, b *definition.Connector) bool {
-	x, y := *a, *b
-	for _, c := range []*definition.Connector{&x, &y} {
-		c.Document, c.Load, c.Save = definition.Document{}, nil, nil
-	}
-	return reflect.DeepEqual(x, y)
-}
-
-// open tries until the connection is open, its document proves wrong, or nobody wants it any more.
-func (p *Pool) open(ctx context.Context, pc *pooledConn, warnings []string, open Opener) {
-	more, wrong := p.access.CheckFiles(pc.document, true)
-	for _, warning := range append(warnings, more...) {
-		p.log.Warn("a document reads what new ones may not: allow it with --document-env or --document-files, or change the document",
-			"connector", pc.document.Name, "reads", pc.redactor.Text(warning))
-	}
-	pause := backoff.NewExponentialBackOff()
-	pause.InitialInterval, pause.MaxInterval, pause.Multiplier = 100*time.Millisecond, 5*time.Second, 2
-	conn, err := backoff.Retry(ctx, func() (Connection, error) {
-		if wrong != nil {
-			return nil, backoff.Permanent(pc.redactor.Error(wrong))
-		}
-		conn, passes, err := pc.opened(ctx, open)
-		if err != nil && batch.CodeOf(err) == batch.CodeBadDocument && !passes {
-			return nil, backoff.Permanent(err)
-		}
-		if err != nil {
-			p.failed(pc, err)
-		}
-		return conn, err
-	}, backoff.WithBackOff(pause), backoff.WithMaxElapsedTime(0))
-	if err != nil && ctx.Err() != nil {
-		err = Closed(pc.document.Name)
-	}
-	if pc.failed > 0 { // failed, which writes it, ran on this goroutine
-		p.metrics.Up(pc.document.Name, -1, -1)
-	}
-
-	var done []*pooledConn
-	p.mu.Lock()
-	if err == nil && pc.dropped {
-		// Its last user left while it opened.
-		done, err = []*pooledConn{{conn: conn, redactor: pc.redactor, ready: pc.ready, cancel: pc.cancel}}, Closed(pc.document.Name)
-	}
-	if err == nil {
-		pc.conn = conn
-		if pc.used {
-			p.retire(pc)
-		}
-	} else {
-		pc.err = err
-		p.drop(pc)
-	}
-	close(pc.ready)
-	done = append(done, p.idle(pc.document.Name)...)
-	p.mu.Unlock()
-	p.changed()
-	if err == nil {
-		if strings.HasPrefix(pc.document.Key, definition.OwnKeys) {
-			p.log.Warn("the connector's key begins with "+definition.OwnKeys+", as KisGrid's own keys do: documents are no longer taken in so, "+
-				"and rows whose key may be one of KisGrid's are refused; move the data under another key", "connector", pc.document.Name)
-		}
-		p.log.Info("connector is open", "connector", pc.document.Name, "after", time.Since(pc.since))
-	}
-	if err := closeAll(done); err != nil {
-		p.log.Warn("closing a connection that is no longer needed", "connector", pc.document.Name, "error", err)
-	}
-}
-
-// Down are the connectors whose store is of no use now, by name, and why: their connection does not open, or says so itself by
-// a method Down() error. It blocks for no store. It is empty while all is well.
+// Down returns the connectors that can't be used now, and why, by name: their connection does not open, or has a method Down()
+// error that returns one. It asks no store. The map is empty if all is well.
 func (p *Pool) Down() map[string]string {
 	down := map[string]string{}
 	p.mu.Lock()
@@ -285,85 +155,12 @@ func (p *Pool) Down() map[string]string {
 	for name, conns := range p.conns {
 		used := slices.ContainsFunc(conns, func(pc *pooledConn) bool { return pc.used })
 		for _, pc := range conns {
-			if why := pc.down(); why != nil && pc.used == used { // else it is only kept, and others are used
+			if why := pc.down(); why != nil && pc.used == used { // else it is kept, and another version is used
 				down[name] = pc.redactor.Text(why.Error())
 			}
 		}
 	}
 	return down
-}
-
-// failed notes a failed try. The first is worth a warning, all are told to those who wait.
-func (p *Pool) failed(pc *pooledConn, err error) {
-	p.mu.Lock()
-	pc.failed++
-	pc.last = err
-	first := pc.failed == 1
-	p.mu.Unlock()
-	p.changed()
-	if first {
-		p.metrics.Up(pc.document.Name, 1, 1)
-		p.log.Warn("connector does not open, trying on", "connector", pc.document.Name, "error", err)
-	}
-}
-
-// retire marks the versions that another one, being open, replaces. Called with mu held.
-func (p *Pool) retire(opened *pooledConn) {
-	behind := false // opened's place in the list is behind other's
-	for _, other := range slices.Backward(p.conns[opened.document.Name]) {
-		switch {
-		case other == opened:
-			behind = true
-		case other.revision < opened.revision, other.revision == opened.revision && behind:
-			other.retired = true
-		case other.conn != nil && other.used:
-			opened.retired = true
-		}
-	}
-}
-
-// leave counts a user out.
-func (p *Pool) leave(pc *pooledConn) error {
-	p.mu.Lock()
-	pc.users--
-	idle := p.idle(pc.document.Name)
-	p.mu.Unlock()
-	return closeAll(idle)
-}
-
-// idle takes the conns that nobody needs any more out of the pool. Called with mu held.
-func (p *Pool) idle(name string) (idle []*pooledConn) {
-	for _, pc := range p.conns[name] {
-		if pc.users == 0 && (pc.retired || pc.keepers == 0 && (pc.kept || !pc.used)) {
-			idle = append(idle, pc)
-		}
-	}
-	for _, pc := range idle {
-		p.drop(pc)
-	}
-	return idle
-}
-
-// drop takes a link out of the pool. Called with mu held.
-func (p *Pool) drop(pc *pooledConn) {
-	pc.dropped = true
-	rest := slices.DeleteFunc(slices.Clone(p.conns[pc.document.Name]), func(o *pooledConn) bool { return o == pc })
-	if p.conns[pc.document.Name] = rest; len(rest) == 0 {
-		delete(p.conns, pc.document.Name)
-	}
-}
-
-// closeAll closes conns that the pool no longer knows.
-func closeAll(conns []*pooledConn) error {
-	var failures []error
-	for _, pc := range conns {
-		pc.cancel()
-		<-pc.ready
-		if pc.conn != nil {
-			failures = append(failures, pc.redactor.Error(pc.conn.Close()))
-		}
-	}
-	return errors.Join(failures...)
 }
 
 // unopened is the error of a Get whose ctx ended before the connection was open.
@@ -378,4 +175,13 @@ func (p *Pool) unopened(ctx context.Context, pc *pooledConn) error {
 	return batch.Errorf(batch.CodeConnectorUnavailable, "connector %s (%s at %s) is not open: %w after waiting since %s (%v); %s",
 		pc.document.Name, pc.document.Type, pc.redactor.Text(strings.Join(pc.document.Addrs, ",")), ctx.Err(),
 		pc.since.Format(time.TimeOnly), time.Since(pc.since).Round(time.Millisecond), progress)
+}
+
+// leave counts one user less, and closes the connection if nobody needs it any more.
+func (p *Pool) leave(pc *pooledConn) error {
+	p.mu.Lock()
+	pc.users--
+	idle := p.idle(pc.document.Name)
+	p.mu.Unlock()
+	return closeAll(idle)
 }

@@ -54,6 +54,7 @@
 //   - save.go: Save, from effects to their verdicts.
 //   - save_trip.go: one round trip of a batch of Saves.
 //   - save_verdict.go: whose fault it is that an effect did not take place.
+//   - probe.go: Saves to keys of our own, which show whether Redis carries out an operation.
 //   - script_part.go: the part of a script that carries out effects of one Save.
 //   - record.go: the bits by which a record remembers effects.
 //   - slot.go: slots of a Redis Cluster.
@@ -67,5 +68,6 @@
 //   - trip.go: round trips, and when they are tried again.
 //   - settings.go: settings of Redis that may lose data, and its longest text.
 //   - health.go: whether Redis can be used: it answers, takes Saves, answers Loads.
+//   - errors.go: the errors of calls.
 //   - faults.go: whose fault an error is, and advice about it.
 package redis

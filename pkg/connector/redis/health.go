@@ -1,7 +1,6 @@
 package redis
 
 import (
-	"context"
 	"strings"
 	"sync"
 
@@ -148,17 +147,4 @@ func (h *health) failingSaves() (slot int, letter byte, failing bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.slot, h.letter, h.failing[saves] != nil
-}
-
-// retryFailing tries once more, at a key of our own, each aspect that fails, so that Redis is seen to be back also when nobody saves or
-// loads. It takes at most dial_timeout.
-func (c *Connection) retryFailing(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, c.options.client.DialTimeout)
-	defer cancel()
-	if slot, letter, failing := c.health.failingSaves(); failing {
-		_ = c.saves.do(ctx, c.probe(slot, letter), "saving") // the result shows in the health
-	}
-	if c.health.reason(loads) != nil {
-		_, _ = c.load(ctx, []string{c.probeKey(0)}) // the result shows in the health
-	}
 }

@@ -1,7 +1,6 @@
 package redis
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/kisgrid/kisgrid/internal/redisreply"
-	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
@@ -146,16 +144,6 @@ func (c *Connection) start(ctx context.Context) {
 	c.loads.start(ctx, c, c.sendLoads)
 }
 
-// isClosing reports whether Close has begun.
-func (c *Connection) isClosing() bool {
-	select {
-	case <-c.closing:
-		return true
-	default:
-		return false
-	}
-}
-
 // Ping asks Redis once whether it is there. It takes at most dial_timeout.
 func (c *Connection) Ping(ctx context.Context) error {
 	if c.isClosing() {
@@ -202,26 +190,4 @@ func (c *Connection) Close() error {
 		}
 	})
 	return c.closeErr
-}
-
-// ended is the error of a call whose context is over. If Redis can't be used at present, the error says why, since nothing else
-// would tell the caller.
-func (c *Connection) ended(ctx context.Context, doing string) error {
-	err := connector.Ended(ctx, c.name, doing)
-	down := c.Down()
-	if down == nil {
-		return err
-	}
-	return batch.Errorf(batch.CodeOf(err), "connector %s: %s at redis %s was not done in time: %w; redis can't be used: %v; %s",
-		c.name, doing, c.addrs, ctx.Err(), down, c.advice(down))
-}
-
-// unavailable is the error of a call that Redis could not be asked, or did not carry out. It says what to do about it.
-func (c *Connection) unavailable(doing string, err error) error {
-	return batch.Errorf(batch.CodeConnectorUnavailable, "connector %s: %s at redis %s: %w; %s", c.name, doing, c.addrs, err, c.advice(err))
-}
-
-// advice says what to do about an error that is Redis's own.
-func (c *Connection) advice(err error) string {
-	return cmp.Or(storeAdvice(err, c.prefix), "see that Redis runs there and can be reached from here; then try again")
 }

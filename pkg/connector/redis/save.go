@@ -2,9 +2,7 @@ package redis
 
 import (
 	"context"
-	"strings"
 
-	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 )
 
@@ -38,20 +36,4 @@ func (c *Connection) save(ctx context.Context, cause connector.Cause, effects []
 		}
 	}
 	return req.verdicts, nil
-}
-
-// refused is the verdict on one command that Redis refused by the command's own fault. name is the Redis command.
-func (c *Connection) refused(code batch.Code, name, key string, err error) error {
-	advice := "give the row another key or value"
-	switch text := said(err); {
-	case faultOf(err) == keyFault, faultOf(err) == commandFault:
-		advice = "give the user the rights to this key, or the row another one"
-	case strings.HasPrefix(text, "WRONGTYPE"):
-		advice = "the key holds another type: give the connector's document another key prefix, or delete the key"
-	case strings.HasPrefix(text, "ERR hash value"), strings.HasPrefix(text, "ERR value is not"), strings.HasPrefix(text, "ERR value is NaN"):
-		advice = "a number can only be added to a number"
-	case strings.HasPrefix(text, "ERR increment"):
-		advice = "the sum is too large: set the field anew"
-	}
-	return batch.Errorf(code, "connector %s: %s %q: %w; %s", c.name, name, key, err, advice)
 }

@@ -7,18 +7,18 @@ import (
 	"strings"
 )
 
-// Numbers in a store are texts. Incr adds them as Redis does, in every store: two whole numbers exactly, within 64 bits; all
-// others as 80-bit floating-point numbers, whose sum is written with up to 17 decimals.
-
-// Errors of numbers.
+// The errors of Add and CheckAddend.
 var (
-	errAddend   = errors.New("what is to be added is not a number: a number can only be added to a number")
-	errHeld     = errors.New("the field holds something else than a number: a number can only be added to a number")
+	errAddend   = errors.New("the value to add is not a number: give Incr a number")
+	errHeld     = errors.New("the field does not hold a number: Incr needs a field that holds one, or that is not there")
 	errTooLarge = errors.New("the sum is too large")
 )
 
-// CheckAddend says why a text is not a number that Incr can add. Infinity and NaN are none, and neither is what lies outside of
-// the range of an 80-bit floating-point number.
+// CheckAddend returns an error if a text is not a number that Incr can add. Infinity and NaN are no such numbers, and neither is
+// a number outside the range of an 80-bit floating-point number.
+//
+// A number is a text in a store, and Incr adds it in every store as Redis does. Two whole numbers are added exactly, within 64
+// bits. Other numbers are added as 80-bit floating-point numbers, and the sum is written with up to 17 decimals.
 func CheckAddend(text string) error {
 	if _, ok := whole(text); ok {
 		return nil
@@ -29,13 +29,13 @@ func CheckAddend(text string) error {
 	return errAddend
 }
 
-// IsWhole reports that a text is a whole number as Redis writes one: no plus, no leading zero, within 64 bits.
+// IsWhole reports whether a text is a whole number as Redis writes it: within 64 bits, without a plus sign and leading zeros.
 func IsWhole(text string) bool {
 	_, ok := whole(text)
 	return ok
 }
 
-// Add is the sum that a field has after Incr of addend where it held the text held; "0" for a field that is not there.
+// Add returns the text that a field has after Incr of addend, if it had the text held before. A field that is not there had "0".
 func Add(held, addend string) (string, error) {
 	a, heldWhole := whole(held)
 	b, addendWhole := whole(addend)
@@ -63,6 +63,7 @@ func Add(held, addend string) (string, error) {
 	return sum, nil
 }
 
+// whole reads a text as a whole number within 64 bits.
 func whole(text string) (int64, bool) {
 	digits := strings.TrimPrefix(text, "-")
 	if digits == "" || digits[0] < '0' || digits[0] > '9' || digits[0] == '0' && text != "0" {
@@ -79,18 +80,19 @@ const (
 	precision     = 64
 )
 
-// most is how long the text of a number may be.
+// most is the longest text, in bytes, that is read as a number.
 const most = 5*1024 - 1
 
-// decimal is the text of a number in its parts: ±whole.fraction times a power of its base, 10 or 16 (whose exponent is one of 2).
+// decimal is the text of a number in its parts: ±whole.fraction times a power of the base. The base is 10, or 16 with a power of
+// 2.
 type decimal struct {
 	negative        bool
 	hex             bool
 	whole, fraction string
-	exponent        int // bounded: what lies beyond is too large or too small anyway
+	exponent        int // limited to ±1<<20: a number beyond that is too large or too small anyway
 }
 
-// scan reads the text of a number as strtold does, but for infinity and NaN.
+// scan takes the text of a number apart, as C's strtold does, except for infinity and NaN.
 func scan(text string) (d decimal, ok bool) {
 	if text == "" || len(text) > most {
 		return d, false
@@ -124,6 +126,7 @@ func scan(text string) (d decimal, ok bool) {
 	return d, ok
 }
 
+// digits cuts the digits off the beginning of a text.
 func (d *decimal) digits(text string) (digits, rest string) {
 	n := 0
 	for n < len(text) && (text[n] >= '0' && text[n] <= '9' || d.hex && text[n]|0x20 >= 'a' && text[n]|0x20 <= 'f') {
@@ -132,6 +135,7 @@ func (d *decimal) digits(text string) (digits, rest string) {
 	return text[:n], text[n:]
 }
 
+// exponentOf reads an exponent, and limits it to ±1<<20.
 func exponentOf(text string) (n int, ok bool) {
 	const beyond = 1 << 20
 	negative := strings.HasPrefix(text, "-")
@@ -153,7 +157,7 @@ func exponentOf(text string) (n int, ok bool) {
 	return n, true
 }
 
-// fits reports that the number is within the range.
+// fits reports whether the number is within the range.
 func (d *decimal) fits() bool {
 	if lead := d.lead(); !d.hex && lead > -4900 && lead < 4900 {
 		return true
@@ -162,7 +166,7 @@ func (d *decimal) fits() bool {
 	return ok
 }
 
-// lead is the place of the first digit that is not 0, as an exponent of ten, or of two.
+// lead returns the place of the first digit that is not 0, as an exponent of ten, or of two for base 16.
 func (d *decimal) lead() int {
 	scale := 1
 	if d.hex {
@@ -174,7 +178,7 @@ func (d *decimal) lead() int {
 	return d.exponent - scale*(len(d.fraction)-len(strings.TrimLeft(d.fraction, "0")))
 }
 
-// value is the number, rounded once; false: it is out of range.
+// value returns the number, rounded once to 64 bits of precision. It returns false if the number is out of range.
 func (d *decimal) value() (*big.Float, bool) {
 	x := new(big.Float).SetPrec(precision)
 	digits := strings.TrimLeft(d.whole+d.fraction, "0")
@@ -202,12 +206,13 @@ func (d *decimal) value() (*big.Float, bool) {
 	switch exponent := x.MantExp(mantissa); {
 	case exponent > mostExponent, exponent < leastExponent:
 		return nil, false
-	case exponent == leastExponent && mantissa.Cmp(big.NewFloat(0.5)) == 0: // half of the least one: it rounds to 0
+	case exponent == leastExponent && mantissa.Cmp(big.NewFloat(0.5)) == 0: // half of the least number: it rounds to 0
 		return nil, false
 	}
 	return d.signed(x), true
 }
 
+// signed gives x the number's sign.
 func (d *decimal) signed(x *big.Float) *big.Float {
 	if d.negative {
 		x.Neg(x)
@@ -215,6 +220,7 @@ func (d *decimal) signed(x *big.Float) *big.Float {
 	return x
 }
 
+// decimalOf reads a text as a number within the range.
 func decimalOf(text string) (*big.Float, bool) {
 	d, ok := scan(text)
 	if !ok {

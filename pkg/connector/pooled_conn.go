@@ -1,0 +1,284 @@
+package connector
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+)
+
+// pooledConn is the connection for one version of a connector's document. It goes through these states:
+//
+//	          Get, Keep              the opener succeeds
+//	(none) -------------> opening ------------------------> open
+//	                       |  ^ |                            |
+//	          a try failed,|  | | the document is wrong      | a newer version is
+//	          pause 0.1-5 s+--+ v                            v open and used
+//	                          failed                      retired
+//	                            |                            | the last user
+//	                            v                            v leaves
+//	                         dropped <-----------------------+
+//
+// It is dropped, and closes, when it has no users and nobody needs it: it is retired, or everybody who kept it has released it,
+// or nobody ever used it. Pool.Close drops all.
+type pooledConn struct {
+	document *definition.Connector // with its ${NAME} filled in
+	secrets  []definition.Secret   // the values that were filled in
+	redactor *definition.Redactor  // takes secrets out of texts
+	since    time.Time             // when opening began
+	cancel   context.CancelFunc    // ends opening
+	ready    chan struct{}         // closed when conn or err is set, which happens once
+
+	// The fields below are guarded by Pool.mu. Once ready is closed, conn and err may be read without it.
+
+	revision int64 // of the newest document that describes this connection
+	conn     Connection
+	err      error
+	failed   int   // number of failed tries
+	last     error // error of the last failed try
+	users    int   // number of handles that are not closed
+	keepers  int   // number of Kept that are not released
+	kept     bool  // there is a Kept, or was one
+	used     bool  // there is a user, or was one, or InForce was called
+	retired  bool  // another version is open and used
+	dropped  bool  // the pool no longer has it
+}
+
+// pooled returns the connection of a document. If there is none, it makes one and starts to open it. p.mu is held.
+func (p *Pool) pooled(ctx context.Context, resolved *definition.Connector, secrets []definition.Secret, warnings []string, open Opener) *pooledConn {
+	for _, pc := range p.conns[resolved.Name] {
+		if same(pc.document, resolved) && slices.Equal(pc.secrets, secrets) { // with other secrets it would log values that this document hides
+			pc.revision = max(pc.revision, resolved.Document.Revision)
+			return pc
+		}
+	}
+	pc := &pooledConn{document: resolved, secrets: secrets, redactor: definition.NewRedactor(secrets...), revision: resolved.Document.Revision, since: time.Now(), ready: make(chan struct{})}
+	p.conns[resolved.Name] = append(p.conns[resolved.Name], pc)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // opening goes on when the caller has left
+	pc.cancel = cancel
+	p.opening.Go(func() {
+		defer cancel()
+		p.open(ctx, pc, warnings, open)
+	})
+	return pc
+}
+
+// same reports whether two documents describe the same connection. Where the documents come from, and which functions use the
+// connector, does not matter.
+func same(a, b *definition.Connector) bool {
+	x, y := *a, *b
+	for _, c := range []*definition.Connector{&x, &y} {
+		c.Document, c.Load, c.Save = definition.Document{}, nil, nil
+	}
+	return reflect.DeepEqual(x, y)
+}
+
+// use notes that a connection is used, or is about to be. p.mu is held.
+func (p *Pool) use(pc *pooledConn) {
+	if pc.used {
+		return
+	}
+	pc.used = true
+	if pc.conn != nil {
+		p.retire(pc)
+		p.closeLater(p.idle(pc.document.Name))
+	}
+}
+
+// open tries to open a connection until that succeeds, the document proves wrong, or nobody wants the connection any more. It
+// runs on a goroutine of its own.
+func (p *Pool) open(ctx context.Context, pc *pooledConn, warnings []string, open Opener) {
+	more, wrong := p.access.CheckFiles(pc.document, true)
+	for _, warning := range append(warnings, more...) {
+		p.log.Warn("a document reads what new ones may not: allow it with --document-env or --document-files, or change the document",
+			"connector", pc.document.Name, "reads", pc.redactor.Text(warning))
+	}
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval, pause.Multiplier = 100*time.Millisecond, 5*time.Second, 2
+	conn, err := backoff.Retry(ctx, func() (Connection, error) {
+		if wrong != nil {
+			return nil, backoff.Permanent(pc.redactor.Error(wrong))
+		}
+		conn, passes, err := pc.opened(ctx, open)
+		if err != nil && batch.CodeOf(err) == batch.CodeBadDocument && !passes {
+			return nil, backoff.Permanent(err)
+		}
+		if err != nil {
+			p.failed(pc, err)
+		}
+		return conn, err
+	}, backoff.WithBackOff(pause), backoff.WithMaxElapsedTime(0))
+	if err != nil && ctx.Err() != nil {
+		err = Closed(pc.document.Name)
+	}
+	if pc.failed > 0 { // without the lock: only this goroutine writes it, in failed
+		p.metrics.Up(pc.document.Name, -1, -1)
+	}
+
+	var done []*pooledConn
+	p.mu.Lock()
+	if err == nil && pc.dropped {
+		// The last user left while it opened.
+		done, err = []*pooledConn{{conn: conn, redactor: pc.redactor, ready: pc.ready, cancel: pc.cancel}}, Closed(pc.document.Name)
+	}
+	if err == nil {
+		pc.conn = conn
+		if pc.used {
+			p.retire(pc)
+		}
+	} else {
+		pc.err = err
+		p.drop(pc)
+	}
+	close(pc.ready)
+	done = append(done, p.idle(pc.document.Name)...)
+	p.mu.Unlock()
+	p.changed()
+	if err == nil {
+		if strings.HasPrefix(pc.document.Key, definition.OwnKeys) {
+			p.log.Warn("the connector's key begins with "+definition.OwnKeys+", as KisGrid's own keys do: new documents with such a key are refused, "+
+				"and so are rows whose key could be one of KisGrid's; move the data to another key", "connector", pc.document.Name)
+		}
+		p.log.Info("connector is open", "connector", pc.document.Name, "after", time.Since(pc.since))
+	}
+	if err := closeAll(done); err != nil {
+		p.log.Warn("closing a connection that is no longer needed", "connector", pc.document.Name, "error", err)
+	}
+}
+
+// opened calls the opener once. A panic in the opener becomes an error, so that it does not end the process. passes says that the
+// error may pass although it has the code of a wrong document.
+func (pc *pooledConn) opened(ctx context.Context, open Opener) (conn Connection, passes bool, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			conn, err = nil, fmt.Errorf("connector %s: opening it panicked, which is a defect of what opens type %q: %v", pc.document.Name, pc.document.Type, p)
+		}
+		passes, err = isOutside(err), pc.redactor.Error(err)
+	}()
+	conn, err = open(context.WithValue(ctx, redactorKey{}, pc.redactor), pc.document)
+	return conn, false, err
+}
+
+// Outside marks an error of an Opener as one for which the document is not to blame, such as a missing file. It may pass without
+// a change of the document, so the opener is tried again whatever the error's code is.
+func Outside(err error) error { return outside{err} }
+
+// outside is the error that Outside makes.
+type outside struct{ error }
+
+func (o outside) Unwrap() error { return o.error }
+
+// isOutside reports whether Outside marked an error.
+func isOutside(err error) bool {
+	_, is := errors.AsType[outside](err)
+	return is
+}
+
+// failed notes a failed try. The first one is logged; those who wait are told of each.
+func (p *Pool) failed(pc *pooledConn, err error) {
+	p.mu.Lock()
+	pc.failed++
+	pc.last = err
+	first := pc.failed == 1
+	p.mu.Unlock()
+	p.changed()
+	if first {
+		p.metrics.Up(pc.document.Name, 1, 1)
+		p.log.Warn("connector does not open; it is tried again until it does", "connector", pc.document.Name, "error", err)
+	}
+}
+
+// retire marks the other versions of a connector as retired when one has opened. If a later version is open and used already, it
+// marks the opened one instead. p.mu is held.
+func (p *Pool) retire(opened *pooledConn) {
+	behind := false // opened's place in the list is behind other's
+	for _, other := range slices.Backward(p.conns[opened.document.Name]) {
+		switch {
+		case other == opened:
+			behind = true
+		case other.revision < opened.revision, other.revision == opened.revision && behind:
+			other.retired = true
+		case other.conn != nil && other.used:
+			opened.retired = true
+		}
+	}
+}
+
+// down returns why the connection can't be used now. nil means that it can, or that its first try is under way. The pool's mu is
+// held.
+func (pc *pooledConn) down() error {
+	if pc.conn == nil {
+		return cmp.Or(pc.err, pc.last)
+	}
+	conn, tells := pc.conn.(interface{ Down() error })
+	if !tells {
+		return nil
+	}
+	return conn.Down()
+}
+
+// idle takes the connections of a name that nobody needs any more out of the pool, and returns them. p.mu is held.
+func (p *Pool) idle(name string) (idle []*pooledConn) {
+	for _, pc := range p.conns[name] {
+		if pc.users == 0 && (pc.retired || pc.keepers == 0 && (pc.kept || !pc.used)) {
+			idle = append(idle, pc)
+		}
+	}
+	for _, pc := range idle {
+		p.drop(pc)
+	}
+	return idle
+}
+
+// drop takes a connection out of the pool. p.mu is held.
+func (p *Pool) drop(pc *pooledConn) {
+	pc.dropped = true
+	rest := slices.DeleteFunc(slices.Clone(p.conns[pc.document.Name]), func(o *pooledConn) bool { return o == pc })
+	if p.conns[pc.document.Name] = rest; len(rest) == 0 {
+		delete(p.conns, pc.document.Name)
+	}
+}
+
+// closeAll closes connections that the pool has dropped. It waits for their openings to end.
+func closeAll(conns []*pooledConn) error {
+	var failures []error
+	for _, pc := range conns {
+		pc.cancel()
+		<-pc.ready
+		if pc.conn != nil {
+			failures = append(failures, pc.redactor.Error(pc.conn.Close()))
+		}
+	}
+	return errors.Join(failures...)
+}
+
+// closeLater closes dropped connections on a goroutine that Close waits for. p.mu is held.
+func (p *Pool) closeLater(conns []*pooledConn) {
+	if len(conns) == 0 || p.closed {
+		return // Close has them
+	}
+	p.opening.Go(func() {
+		if err := closeAll(conns); err != nil {
+			p.log.Warn("closing a connection that is no longer needed", "connector", conns[0].document.Name, "error", err)
+		}
+	})
+}
+
+// resolve fills in the ${NAME} of a document from this process's environment, and returns the values that it filled in.
+func (p *Pool) resolve(c *definition.Connector) (*definition.Connector, []definition.Secret, error) {
+	if p.openers[c.Type] == nil {
+		return nil, nil, batch.Errorf(batch.CodeBadDocument, "connector %s (%s): nothing here opens type %q: use one of %s",
+			c.Name, c.Document, c.Type, strings.Join(slices.Sorted(maps.Keys(p.openers)), ", "))
+	}
+	return c.ResolveSecrets(p.lookup)
+}
