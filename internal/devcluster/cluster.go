@@ -18,64 +18,68 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// Config says what a Cluster consists of. Addresses are host:port; empty ones are free ports of 127.0.0.1.
+// Config describes a Cluster. Addresses are host:port; an empty one means a free port of 127.0.0.1.
 type Config struct {
-	// Coordinators is how many coordinators run. Default 1.
+	// Coordinators is how many coordinators run. Default: 1.
 	Coordinators int
-	// Workers is how many workers run, each with the functions of Register. Default none.
-	Workers  int
+	// Workers is how many workers run. Default: none.
+	Workers int
+	// Register registers the functions of each worker.
 	Register func(*kis.Registry)
-	// Etcd, Listen and HTTP are where the embedded etcd and the first coordinator listen. An etcd address that is taken is an error.
+	// Etcd is where the embedded etcd listens. Listen and HTTP are where the first coordinator takes clients and serves its metrics; an empty
+	// HTTP means that they are not served. It is an error when an address is taken.
 	Etcd, Listen, HTTP string
-	// DataDir keeps etcd's data. Default: nothing is kept.
+	// DataDir is the folder in which etcd keeps its data from one start to the next. Default: the data is deleted at the end.
 	DataDir string
-	// Redis is a Redis that is there; empty: an embedded one is started, at EmbeddedRedis if that is free.
+	// Redis is the address of a Redis that runs already. Empty means that an embedded one is started, at the address EmbeddedRedis, or at
+	// a free port where that address is taken.
 	Redis, EmbeddedRedis string
-	// Documents says what of this process connectors' documents may read, as worker.Config has it.
+	// Documents says which files and environment variables the documents of connectors may name, as in worker.Config.
 	Documents definition.Access
-	// Lease of members. Default 2 s: whoever plays with a cluster does not want to wait.
+	// Lease is the lease of coordinators and workers in etcd. Default: 2 s, which is short so that nobody has to wait for a death.
 	Lease time.Duration
-	// TLS, where its files are set, secures what coordinators, workers and etcd listen on and dial, with one certificate for
-	// all; Redis stays plain. Default: nothing is secured.
+	// TLS, where its files are set, makes coordinators, workers and etcd speak TLS, all with the same certificate. Redis has no TLS.
+	// Default: no TLS.
 	TLS transport.Config
-	// Logger gets what coordinator and workers log. Default: nobody.
+	// Logger takes the log of coordinators, workers and etcd. Default: the log is dropped.
 	Logger hclog.Logger
-	// Network stands between the cluster's parties. Default: nothing does.
+	// Network makes the connections between the parties of the cluster. Default: they are made directly.
 	Network Network
-	// Tracing takes the spans of coordinators and workers. Default: nobody traces.
+	// Tracing takes the spans of coordinators and workers. Default: no spans.
 	Tracing trace.TracerProvider
-	// Announce is told what is up, and where. Default: nobody.
+	// Announce is told of each server when it has started: its kind ("etcd", "redis", "coordinator", "metrics", "worker"), and its address
+	// or id. Default: nobody is told.
 	Announce func(what, where string)
 }
 
-// Cluster is an etcd, a Redis, coordinators and workers in this process.
+// Cluster is a running etcd and Redis with coordinators and workers, in this process. Its methods may be called from several goroutines.
 type Cluster struct {
 	config Config
 	etcd   *Etcd
-	redis  *Redis // nil: one from outside
+	redis  *Redis // nil means that Config.Redis names one
 	store  *cluster.Store
-	dead   *deadletter.Store // in the same Redis
+	dead   *deadletter.Store // dead letters, in the same Redis
 
-	coordinator *Node  // the first
-	metrics     string // its URL; empty for none
+	coordinator *Node  // the first one
+	metrics     string // the URL of its metrics; empty means that they are not served
 
 	mu      sync.Mutex
-	nodes   []*Node // that were started; guarded by mu
-	started int     // coordinators; guarded by mu
+	nodes   []*Node // that may still run, in the order of their start; guarded by mu
+	started int     // how many coordinators were ever started; guarded by mu
 
-	ctx    context.Context // ends what Run methods run
+	ctx    context.Context // the context of each node's Run
 	cancel context.CancelFunc
-	failed chan error // takes the first error of a Run
+	failed chan error // capacity 1; takes the first error of a node
 
 	closing sync.Once
-	closed  error // of Close
+	closed  error // the result of Close; written within closing
 }
 
-// stopPatience bounds how long Close waits for rows under way.
+// stopPatience is the longest that Close waits for rows under way.
 const stopPatience = 5 * time.Second
 
-// Start starts everything, and waits until the coordinator takes batches and has a session with each worker. What was
-// started is stopped again when something fails.
+// Start starts a cluster, and waits until each coordinator takes batches and has a session with each worker. It gives up when ctx ends;
+// ctx does not bound the life of the cluster. When Start fails it stops everything that it has started.
 func Start(ctx context.Context, c Config) (*Cluster, error) {
 	if c.Lease <= 0 {
 		c.Lease = 2 * time.Second
@@ -94,6 +98,7 @@ func Start(ctx context.Context, c Config) (*Cluster, error) {
 	return k, nil
 }
 
+// start starts everything in the order in which one needs the other: etcd, Redis, coordinators, workers.
 func (k *Cluster) start(ctx context.Context) (err error) {
 	c := &k.config
 	if k.etcd, err = StartEtcd(ctx, EtcdConfig{
@@ -140,7 +145,7 @@ func (k *Cluster) start(ctx context.Context) (err error) {
 	return nil
 }
 
-// startRedisNear starts a Redis at the address, or at a free port if that is taken.
+// startRedisNear starts a Redis at the address, or at a free port of 127.0.0.1 where the address is empty or taken.
 func startRedisNear(address string) (*Redis, error) {
 	if address != "" {
 		if r, err := StartRedis(RedisConfig{Address: address}); err == nil {
@@ -150,6 +155,7 @@ func startRedisNear(address string) (*Redis, error) {
 	return StartRedis(RedisConfig{})
 }
 
+// open connects to etcd at an address. The name is that of the connection's logger.
 func (k *Cluster) open(address, name string) (*cluster.Store, error) {
 	config, err := k.etcdAt(address)
 	if err != nil {
@@ -159,7 +165,7 @@ func (k *Cluster) open(address, name string) (*cluster.Store, error) {
 	return cluster.Open(config)
 }
 
-// etcdAt is how a process reaches etcd at an address.
+// etcdAt is the configuration by which a node reaches etcd at an address.
 func (k *Cluster) etcdAt(address string) (config cluster.Config, err error) {
 	config.Endpoints = []string{address}
 	if k.config.TLS.TLSCert != "" {
@@ -168,7 +174,7 @@ func (k *Cluster) etcdAt(address string) (config cluster.Config, err error) {
 	return config, err
 }
 
-// Await waits until each coordinator has sessions with at least so many workers.
+// Await waits until each coordinator has sessions with at least the given number of workers, or ctx ends.
 func (k *Cluster) Await(ctx context.Context, workers int) error {
 	for _, n := range k.Coordinators() {
 		if err := n.coordinator.AwaitWorkers(ctx, workers); err != nil {
@@ -178,7 +184,8 @@ func (k *Cluster) Await(ctx context.Context, workers int) error {
 	return nil
 }
 
-// environment is what documents' ${NAME} are looked up in where a worker has no other: the process's, with the cluster's Redis.
+// environment is the default of WorkerConfig.Environment: the environment of the process, with the address of the cluster's Redis as
+// REDIS_ADDR.
 func environment(redis string) func(string) (string, bool) {
 	return func(name string) (string, bool) {
 		if name == "REDIS_ADDR" {
@@ -188,10 +195,10 @@ func environment(redis string) func(string) (string, bool) {
 	}
 }
 
-// Coordinator is the first coordinator's address.
+// Coordinator is the address of the first coordinator.
 func (k *Cluster) Coordinator() string { return k.coordinator.address }
 
-// Metrics is the URL of the first coordinator's metrics; empty for none.
+// Metrics is the URL of the first coordinator's metrics; empty means that they are not served.
 func (k *Cluster) Metrics() string { return k.metrics }
 
 // Coordinators are the coordinators that have not ended, in the order of their start.
@@ -205,13 +212,13 @@ func (k *Cluster) Coordinators() []*Node {
 	return all
 }
 
-// Etcd is etcd's address.
+// Etcd is the address of etcd.
 func (k *Cluster) Etcd() string { return k.etcd.Address() }
 
 // Redis is the address of the Redis that flows share.
 func (k *Cluster) Redis() string { return k.config.Redis }
 
-// WorkerCommand is how a worker in a process of its own joins.
+// WorkerCommand is a shell command that starts a worker in another process, which joins this cluster.
 func (k *Cluster) WorkerCommand() string {
 	command := "go run ./cmd/worker"
 	if k.Redis() != "127.0.0.1:6379" {
@@ -223,8 +230,8 @@ func (k *Cluster) WorkerCommand() string {
 	return command
 }
 
-// Put writes documents as etcdctl does, in as few transactions as take them, without waiting for what becomes of them. Documents that
-// stand so already are not written again.
+// Put writes documents into etcd as etcdctl does, in as few transactions as possible. It does not wait until they are active. Documents
+// that etcd has already are not written again.
 func (k *Cluster) Put(ctx context.Context, docs []definition.Document) error {
 	_, stored, err := k.store.Documents(ctx)
 	if err != nil {
@@ -244,7 +251,7 @@ func (k *Cluster) Put(ctx context.Context, docs []definition.Document) error {
 	return nil
 }
 
-// Wait blocks until ctx is done, or a process of the cluster fails; then it returns why.
+// Wait blocks until ctx is done, and returns nil, or until a node of the cluster fails, and returns the node's error.
 func (k *Cluster) Wait(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
@@ -254,7 +261,8 @@ func (k *Cluster) Wait(ctx context.Context) error {
 	}
 }
 
-// Close stops everything in order: coordinators, workers, Redis, etcd. It is safe twice.
+// Close stops everything in order: coordinators, workers, Redis, etcd. It waits for rows under way, for 5 s at most. It is safe to call
+// twice; the second call returns the same error.
 func (k *Cluster) Close() error {
 	k.closing.Do(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), stopPatience)
@@ -264,7 +272,7 @@ func (k *Cluster) Close() error {
 		}
 		var stops sync.WaitGroup
 		for _, n := range k.living() {
-			stops.Go(func() { _ = n.Drain(ctx) }) // what is left is cut off below
+			stops.Go(func() { _ = n.Drain(ctx) }) // a node that has not drained in time is cut off below
 		}
 		stops.Wait()
 		k.cancel()

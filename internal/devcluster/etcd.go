@@ -1,5 +1,3 @@
-// Package devcluster runs a whole KisGrid in this process, for demonstrations, development and tests: an etcd, a Redis, and
-// coordinators and workers on them. Nothing of it is for production.
 package devcluster
 
 import (
@@ -16,36 +14,37 @@ import (
 	"google.golang.org/grpc"
 )
 
-// EtcdConfig says where an embedded etcd listens and what it keeps. The zero value will do.
+// EtcdConfig says where an embedded etcd listens and where it keeps its data. The zero value is usable.
 type EtcdConfig struct {
-	// Address is where it serves clients, host:port. Default: a free port of 127.0.0.1.
+	// Address is where etcd serves clients, as host:port. Default: a free port of 127.0.0.1.
 	Address string
-	// DataDir keeps its data from one start to the next; it is made if it is not there. Default: a directory of its own,
-	// without waiting for the disk, removed by Close.
+	// DataDir is the folder in which etcd keeps its data from one start to the next. It is made if need be. Default: a temporary folder,
+	// which Close removes; then etcd does not wait for the disk.
 	DataDir string
-	// TLSCert and TLSKey are the files with which it serves TLS. Default: plain text.
+	// TLSCert and TLSKey are the files of the certificate and the key with which etcd serves TLS. Default: no TLS.
 	TLSCert, TLSKey string
-	// TLSCA is the file of the authority that clients' certificates must come from. Default: clients need none.
+	// TLSCA is the file of the authority that must have signed the clients' certificates. Default: clients need no certificate.
 	TLSCA string
-	// Logger gets etcd's errors. Default: nobody.
+	// Logger gets the errors that etcd logs. Default: they are dropped.
 	Logger hclog.Logger
 }
 
-// Etcd is a real etcd server of one member in this process. It prints nothing.
+// Etcd is a real etcd server of one member, in this process. It prints nothing. Its methods may be called from several goroutines.
 type Etcd struct {
 	server    *embed.Etcd
 	logger    *errorsOnly
 	address   string
-	temporary string // the directory to remove; empty for none
+	temporary string // the folder that Close removes; empty means none
 
 	mu   sync.Mutex
-	grpc []*grpc.Server // guarded by mu: etcd's goroutines add to it
+	grpc []*grpc.Server // etcd's servers, which etcd's goroutines add; guarded by mu
 
 	close sync.Once
-	err   error // of Close; written within close
+	err   error // the result of Close; written within close
 }
 
-// StartEtcd starts an etcd and waits until it takes requests, which takes some 50 ms.
+// StartEtcd starts an etcd and waits until it takes requests, which takes about 50 ms. It gives up when ctx ends; ctx does not bound the
+// life of the etcd.
 func StartEtcd(ctx context.Context, c EtcdConfig) (*Etcd, error) {
 	if c.Address == "" {
 		c.Address = "127.0.0.1:0"
@@ -54,7 +53,7 @@ func StartEtcd(ctx context.Context, c EtcdConfig) (*Etcd, error) {
 	config := embed.NewConfig()
 	config.Name = "devcluster"
 	config.TickMs, config.ElectionMs = 10, 100
-	config.BcryptCost = 4 // passwords here protect nothing
+	config.BcryptCost = 4 // cheap: passwords here protect nothing
 	config.Dir = c.DataDir
 	if config.Dir == "" {
 		dir, err := os.MkdirTemp("", "kisgrid-etcd-")
@@ -63,7 +62,7 @@ func StartEtcd(ctx context.Context, c EtcdConfig) (*Etcd, error) {
 		}
 		e.temporary, config.Dir, config.UnsafeNoFsync = dir, dir, true
 	}
-	// A single member talks to no peer, but etcd wants a listener and a name for it.
+	// A single member talks to no other member, but etcd needs a listener and a name for that all the same.
 	peer := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
 	client := url.URL{Scheme: "http", Host: c.Address}
 	if c.TLSCert != "" {
@@ -96,14 +95,14 @@ func StartEtcd(ctx context.Context, c EtcdConfig) (*Etcd, error) {
 	return nil, errors.Join(fmt.Errorf("wait for the embedded etcd at %s: %w", e.address, err), e.Close())
 }
 
-// Address is where it serves clients, host:port.
+// Address is where etcd serves clients, as host:port.
 func (e *Etcd) Address() string { return e.address }
 
-// Close stops it and waits until it has stopped. It is safe twice.
+// Close stops etcd and waits until it has stopped. It is safe to call twice; the second call returns the same error.
 func (e *Etcd) Close() error {
 	e.close.Do(func() {
 		e.logger.silence()
-		// etcd would wait for the end of open watches, some 5 s.
+		// Stopping the gRPC servers first ends open watches: etcd would wait about 5 s for them.
 		e.mu.Lock()
 		servers := e.grpc
 		e.mu.Unlock()
@@ -116,6 +115,7 @@ func (e *Etcd) Close() error {
 	return e.err
 }
 
+// removeTemporary removes the temporary folder, where there is one.
 func (e *Etcd) removeTemporary() error {
 	if e.temporary == "" {
 		return nil

@@ -17,35 +17,40 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/worker"
 )
 
-// Network is what stands between a cluster's parties, for tests that disturb it. Coordinators are named coordinator-1,
-// coordinator-2, …, workers as their WorkerConfig says.
+// Network makes the connections between the parties of a cluster. A test gives one that can disturb them. Coordinators are named
+// coordinator-1, coordinator-2 and so on; workers have the names of their WorkerConfig.
 type Network interface {
-	// Reach is the address by which a node reaches a service, "etcd" or "redis", that is at the given one.
+	// Reach returns the address by which a node reaches a service. The service is "etcd" or "redis", and listens at the given address.
 	Reach(node, service, address string) (string, error)
-	// DialWorker makes a coordinator's connections to workers.
+	// DialWorker connects a coordinator to a worker.
 	DialWorker(ctx context.Context, coordinator string, w cluster.Worker) (net.Conn, error)
 }
 
-// Node is one coordinator or worker of a Cluster.
+// Node is one coordinator or worker of a Cluster. Its methods may be called from several goroutines.
+//
+//	         Kill, Abandon              its goroutine returns
+//	running ───────────────▶ cut off ──────────────────────────▶ ended (Done is closed)
+//	   │         Drain                   its goroutine returns      ▲
+//	   └───────────────────▶ draining ──────────────────────────────┘
 type Node struct {
 	name        string
 	metrics     prometheus.Gatherer
 	coordinator *coordinator.Coordinator // nil for a worker
 	worker      *worker.Worker           // nil for a coordinator
-	address     string                   // a coordinator's
-	store       *cluster.Store           // a coordinator's
-	cut         context.CancelFunc
-	killed      atomic.Bool
-	done        chan struct{} // closed when it has ended
+	address     string                   // where a coordinator takes clients; empty for a worker
+	store       *cluster.Store           // a coordinator's access to etcd; nil for a worker
+	cut         context.CancelFunc       // ends Run
+	killed      atomic.Bool              // its error is then no failure of the cluster
+	done        chan struct{}            // closed when the node has ended
 }
 
-// Address is where a coordinator takes clients.
+// Address is where a coordinator takes clients, as host:port; it is empty for a worker.
 func (n *Node) Address() string { return n.address }
 
-// Name is what it is called in a Network.
+// Name is the node's name in a Network.
 func (n *Node) Name() string { return n.name }
 
-// ID is what it is called in etcd; a worker's is "" before it has registered.
+// ID is the node's id in etcd. The id of a worker is empty before it has registered.
 func (n *Node) ID() string {
 	if n.worker != nil {
 		return n.worker.ID()
@@ -53,28 +58,29 @@ func (n *Node) ID() string {
 	return n.coordinator.ID()
 }
 
-// Metrics are what it would serve.
+// Metrics are the metrics that the node would serve to Prometheus.
 func (n *Node) Metrics() prometheus.Gatherer { return n.metrics }
 
-// Kill ends it at once, and waits for that. A coordinator's keys stay in etcd until its lease has run out.
+// Kill ends the node at once and waits until it has ended. A coordinator's keys stay in etcd until its lease has run out.
 func (n *Node) Kill() {
 	n.Abandon()
 	<-n.done
 }
 
-// Done is closed when it has ended.
+// Done is closed when the node has ended.
 func (n *Node) Done() <-chan struct{} { return n.done }
 
-// Abandon is Kill without the wait: Done tells, and Close waits.
+// Abandon is Kill without the wait. Done tells when the node has ended, and Close of the Cluster waits for it.
 func (n *Node) Abandon() {
 	n.killed.Store(true)
 	if n.store != nil {
-		_ = n.store.Close() // so that it can't take its keys back
+		_ = n.store.Close() // so that the node can't delete its keys on its way out
 	}
 	n.cut()
 }
 
-// Drain lets what is under way end.
+// Drain ends the node in good order: rows under way end, or are handed back. It returns when the node has drained, or with an error when
+// ctx ends.
 func (n *Node) Drain(ctx context.Context) error {
 	if n.worker != nil {
 		return n.worker.Drain(ctx)
@@ -82,7 +88,7 @@ func (n *Node) Drain(ctx context.Context) error {
 	return n.coordinator.Drain(ctx)
 }
 
-// living are the nodes that have not ended, in the order of their start.
+// living are the nodes that have not ended, in the order of their start. It forgets the others.
 func (k *Cluster) living() []*Node {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -98,7 +104,7 @@ func (k *Cluster) living() []*Node {
 	return append([]*Node(nil), living...)
 }
 
-// run runs a node until it ends, or the cluster is closed.
+// run runs a node in a goroutine until the node ends or the cluster is closed. An error of a node that was not killed goes to k.failed.
 func (k *Cluster) run(n *Node, run func(context.Context) error) {
 	ctx, cut := context.WithCancel(k.ctx)
 	n.cut, n.done = cut, make(chan struct{})
@@ -115,17 +121,18 @@ func (k *Cluster) run(n *Node, run func(context.Context) error) {
 		if err != nil && !n.killed.Load() {
 			select {
 			case k.failed <- fmt.Errorf("%s: %w", n.name, err):
-			default: // the first one tells enough
+			default: // an earlier error is there already
 			}
 		}
 	}()
 }
 
-// StartCoordinator starts one more coordinator, by default at a free port, and waits until it takes batches.
+// StartCoordinator starts one more coordinator and waits until it takes batches. An empty listen address means a free port of 127.0.0.1.
 func (k *Cluster) StartCoordinator(ctx context.Context, listen string) (*Node, error) {
 	return k.startCoordinator(ctx, listen, "")
 }
 
+// startCoordinator is StartCoordinator with an address for metrics; an empty one means that they are not served.
 func (k *Cluster) startCoordinator(ctx context.Context, listen, http string) (*Node, error) {
 	k.mu.Lock()
 	k.started++
@@ -163,7 +170,7 @@ func (k *Cluster) startCoordinator(ctx context.Context, listen, http string) (*N
 	return n, nil
 }
 
-// reach is the address by which a node reaches a service.
+// reach is the address by which a node reaches a service: the Network's, or the service's own where there is no Network.
 func (k *Cluster) reach(node, service, address string) (string, error) {
 	if k.config.Network == nil {
 		return address, nil
@@ -171,6 +178,7 @@ func (k *Cluster) reach(node, service, address string) (string, error) {
 	return k.config.Network.Reach(node, service, address)
 }
 
+// newCoordinator makes a coordinator that does not run yet. Pages is the listener of its metrics; nil means that they are not served.
 func (k *Cluster) newCoordinator(ctx context.Context, name string, store *cluster.Store, listen, http string) (n *Node, pages net.Listener, err error) {
 	listener, err := listenAt(ctx, listen)
 	if err != nil {
@@ -197,6 +205,7 @@ func (k *Cluster) newCoordinator(ctx context.Context, name string, store *cluste
 	return &Node{name: name, metrics: config.Registry, coordinator: c, address: listener.Addr().String(), store: store}, pages, nil
 }
 
+// listenAt listens at an address; an empty one means a free port of 127.0.0.1.
 func listenAt(ctx context.Context, address string) (net.Listener, error) {
 	if address == "" {
 		address = "127.0.0.1:0"
@@ -204,18 +213,20 @@ func listenAt(ctx context.Context, address string) (net.Listener, error) {
 	return serve.Listen(ctx, address)
 }
 
-// WorkerConfig says what a further worker is like. Only Name must be given.
+// WorkerConfig describes a worker for StartWorker. Only Name must be given.
 type WorkerConfig struct {
+	// Name is the worker's name, by which slots are shared out.
 	Name string
-	// Register registers its functions. Default: the Cluster's.
+	// Register registers the worker's functions. Default: Config.Register of the Cluster.
 	Register func(*kis.Registry)
-	// Build says which build it passes for. Default "dev".
+	// Build is the build of its program that the worker reports. Default: "dev".
 	Build string
-	// Environment is what documents' ${NAME} are looked up in. Default: the process's, with the Cluster's Redis as REDIS_ADDR.
+	// Environment looks up the ${NAME} of documents. Default: the environment of the process, with the address of the Cluster's Redis as
+	// REDIS_ADDR.
 	Environment func(string) (string, bool)
 }
 
-// StartWorker starts one more worker, without waiting until it has registered: Await does.
+// StartWorker starts one more worker. It does not wait until the worker has joined: call Await.
 func (k *Cluster) StartWorker(c WorkerConfig) (*Node, error) {
 	if c.Register == nil {
 		c.Register = k.config.Register

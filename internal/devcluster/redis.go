@@ -8,26 +8,26 @@ import (
 	"github.com/alicebob/miniredis/v2"
 )
 
-// RedisConfig says where an embedded Redis listens. The zero value will do.
+// RedisConfig says where an embedded Redis listens. The zero value is usable.
 type RedisConfig struct {
-	// Address is host:port. Default: a free port of 127.0.0.1.
+	// Address is where the Redis serves clients, as host:port. Default: a free port of 127.0.0.1.
 	Address string
 }
 
-// Redis is a Redis in this process, with all its data in memory: a stand-in that knows the commands KisGrid uses. It prints
-// nothing.
+// Redis is a stand-in for a Redis server, in this process and with all its data in memory. It knows the commands that KisGrid uses, and
+// prints nothing. Its methods may be called from several goroutines.
 type Redis struct {
 	server  *miniredis.Miniredis
 	address string
-	stop    chan struct{}
-	clock   sync.WaitGroup
+	stop    chan struct{}  // closed by Close
+	clock   sync.WaitGroup // waits for passTime
 	close   sync.Once
 }
 
-// clockTick is how exact expiry is. Each tick looks at every key that expires.
+// clockTick is the time between two looks for expired keys, and so how late a key may expire. Each look goes over all keys that expire.
 const clockTick = 100 * time.Millisecond
 
-// StartRedis starts an empty Redis.
+// StartRedis starts an empty Redis. It is an error when the address is taken.
 func StartRedis(c RedisConfig) (*Redis, error) {
 	if c.Address == "" {
 		c.Address = "127.0.0.1:0"
@@ -42,7 +42,7 @@ func StartRedis(c RedisConfig) (*Redis, error) {
 	return r, nil
 }
 
-// passTime lets keys expire: the stand-in has no clock of its own.
+// passTime lets keys expire until Close: the stand-in itself has no clock.
 func (r *Redis) passTime() {
 	ticker := time.NewTicker(clockTick)
 	defer ticker.Stop()
@@ -59,10 +59,10 @@ func (r *Redis) passTime() {
 	}
 }
 
-// Address is where it serves clients, host:port.
+// Address is where the Redis serves clients, as host:port.
 func (r *Redis) Address() string { return r.address }
 
-// Close stops it, with all its data gone, and waits until it has stopped. It is safe twice.
+// Close stops the Redis, deletes its data, and waits until it has stopped. It is safe to call twice, and always returns nil.
 func (r *Redis) Close() error {
 	r.close.Do(func() {
 		close(r.stop)

@@ -10,8 +10,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/connector"
 )
 
-// addAsRedis has the stand-in add numbers as Redis does. Its own way differs: it knows other numbers, a precision of its own, and no
-// overflow.
+// addAsRedis replaces the stand-in's HINCRBY and HINCRBYFLOAT by ones that compute as Redis does. The stand-in's own commands accept other
+// texts as numbers, compute with another precision, and know no overflow; tests would pass that fail with a real Redis.
 func (r *Redis) addAsRedis() {
 	s := r.server.Server()
 	s.SetPreHook(func(c *server.Peer, command string, args ...string) bool {
@@ -30,7 +30,7 @@ func (r *Redis) addAsRedis() {
 			var reply bytes.Buffer
 			w := bufio.NewWriter(&reply)
 			peer := server.NewPeer(w)
-			peer.Ctx = c.Ctx // its database, and whether a script asks
+			peer.Ctx = c.Ctx // it has the number of the database, and whether a script calls
 			s.Dispatch(peer, command)
 			if err := w.Flush(); err != nil {
 				return nil, err

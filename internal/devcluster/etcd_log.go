@@ -8,16 +8,18 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// errorsOnly hands on what etcd logs as an error, until it is silenced: while it stops, etcd takes every broken connection for
-// an error.
+// errorsOnly is the log of an embedded etcd. It passes etcd's errors on to another logger and drops the rest. Close of Etcd silences it:
+// while etcd stops, it logs every broken connection as an error. It implements zapcore.Core.
 type errorsOnly struct {
-	to     hclog.Logger // nil: nobody
-	silent *atomic.Bool
-	fields []zapcore.Field
+	to     hclog.Logger    // nil means that errors are dropped too
+	silent *atomic.Bool    // shared by all loggers that With made of this one
+	fields []zapcore.Field // added to every entry
 }
 
+// newErrorsOnly makes a log that passes errors on to a logger; nil drops them.
 func newErrorsOnly(to hclog.Logger) *errorsOnly { return &errorsOnly{to: to, silent: new(atomic.Bool)} }
 
+// silence drops everything from now on.
 func (l *errorsOnly) silence() { l.silent.Store(true) }
 
 // Enabled implements zapcore.Core.
@@ -34,7 +36,7 @@ func (l *errorsOnly) With(fields []zapcore.Field) zapcore.Core {
 
 // Check implements zapcore.Core.
 func (l *errorsOnly) Check(entry zapcore.Entry, to *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	// A new member has no term yet when it first looks for one, and says so; it looks again.
+	// A new member logs this error once, before it has its first term, and tries again with success.
 	if l.Enabled(entry.Level) && entry.Message != "failed to update storage version" {
 		return to.AddCore(entry, l)
 	}
