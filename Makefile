@@ -40,8 +40,8 @@ release: ## Build into bin/release what the release of this commit's tag consist
 	cd tools && go run ./release -o ../bin/release -root .. -version "$(VERSION)" -commit "$(COMMIT)" \
 		-time "$$(git log -1 --format=%ct)" $(if $(SNAPSHOT),-snapshot)
 
-figures: ## Print what makes the code hard to enter, in figures; DRAW=20: draw so many doc comments to be explained, SEED
-	@cd tools && go run ./figures -root .. $(if $(DRAW),-draw $(DRAW)) $(if $(SEED),-seed "$(SEED)")
+figures: ## Print how hard the code is to enter, in figures; DRAW=20 draws doc comments, from SEED; ARROWS=pkg/client lists arrows
+	@cd tools && go run ./figures -root .. $(if $(DRAW),-draw $(DRAW)) $(if $(SEED),-seed "$(SEED)") $(if $(ARROWS),-arrows "$(ARROWS)")
 
 api: ## Fail when a stable package has lost what programs use of the release before; BREAKS=allowed only says so
 	./tools/api.sh $(APIDIFF)

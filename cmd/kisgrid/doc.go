@@ -18,6 +18,7 @@
 //   - explain.go: explain, which finds the rows of one shard key.
 //   - dead.go: dead, with list, show, edit and drop for dead letters.
 //   - redrive.go: dead redrive, which runs dead letters again.
+//   - dead_filter.go: the flags that select dead letters.
 //   - version.go: version, which tells the builds of this program and of a coordinator.
 //   - server.go: the flags by which commands reach a coordinator, and the connection to it.
 //   - print.go: small functions for printing that several commands use.

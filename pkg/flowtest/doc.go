@@ -29,10 +29,10 @@
 //
 // The files, in reading order:
 //
-//   - options.go: the options of Cluster.
 //   - grid.go: Grid, which starts the cluster and has its nodes and clients.
 //   - definitions.go: how a Grid changes definitions, and finds the owner of a shard key.
 //   - node.go: Node, and the faults that a test can call.
 //   - network.go: network, which makes every connection go through a relay.
 //   - link.go: link, all connections between two parties, which holds, delays and breaks them.
+//   - options.go: the options of Cluster.
 package flowtest

@@ -55,9 +55,10 @@ func leave(p *Pupil) { greet(p, 1) } // back up to enter.go
 	"other/it.go":  "package other\n\nfunc It() {}\n",
 }
 
-func TestFigures(t *testing.T) {
-	dir := t.TempDir()
-	for name, content := range school {
+// write writes files into a folder.
+func write(t *testing.T, dir string, files map[string]string) {
+	t.Helper()
+	for name, content := range files {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
@@ -66,6 +67,11 @@ func TestFigures(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+func TestFigures(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, school)
 	m, err := load(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -79,10 +85,15 @@ func TestFigures(t *testing.T) {
 		t.Errorf("the largest type is %+v, want %+v", got, want)
 	}
 	// enter → learn → leave → enter, of which the last one runs back up. Types and constants of other files are no arrows.
-	if got, want := arrowsOf(p), (arrows{all: 3, listed: true, up: 1}); got != want {
-		t.Errorf("the arrows are %+v, want %+v", got, want)
+	if got := arrowsOf(p); len(got.all) != 3 || !got.listed || len(got.up) != 1 || got.up[0] != (arrow{"leave.go", "enter.go"}) || got.share() != "1 (1 in 3.0)" ||
+		!got.within(3) || got.within(4) {
+		t.Errorf("the arrows are %+v", got)
 	}
-	if got := arrowsOf(m.packages[1]); got != (arrows{}) {
+	// Learn has no comment; nor have greet, memory, keep and limit.
+	if exported, others := missing(p); exported != 1 || others != 4 {
+		t.Errorf("%d exported names and %d others have no comment", exported, others)
+	}
+	if got := arrowsOf(m.packages[1]); len(got.all) != 0 || got.listed || got.within(8) {
 		t.Errorf("a package of one file has the arrows %+v", got)
 	}
 	// The comments of doc.go, Pupil, Enter and leave: 5, 1, 1 and 5 lines (its empty line is in it).
@@ -93,7 +104,43 @@ func TestFigures(t *testing.T) {
 		t.Errorf("it has %d diagrams, %v", n, err)
 	}
 	var out bytes.Buffer
-	if err := run(&out, dir, 0, ""); err != nil || !strings.Contains(out.String(), "Diagrams in documents and comments: 2") {
+	if err := run(&out, dir, 0, "", ""); err != nil || !strings.Contains(out.String(), "Diagrams in documents and comments: 2") {
+		t.Errorf("%v, printed\n%s", err, &out)
+	}
+}
+
+// -arrows names the functions of each arrow that runs back up, and refuses a package that is not there.
+func TestArrowsOfOnePackage(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, school)
+	var out bytes.Buffer
+	if err := run(&out, dir, 0, "", "."); err != nil || !strings.Contains(out.String(), "1 of 3 arrows") || !strings.Contains(out.String(), "leave.go → enter.go: greet\n") {
+		t.Errorf("%v, printed\n%s", err, &out)
+	}
+	if err := run(&out, dir, 0, "", "nowhere"); err == nil || !strings.Contains(err.Error(), "no such package") {
+		t.Errorf("a package that is not there: %v", err)
+	}
+}
+
+// Without a seed the commit's hash draws, and the heading names it.
+func TestDrawByCommit(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, school)
+	var out bytes.Buffer
+	if err := run(&out, dir, 1, "", ""); err == nil || !strings.Contains(err.Error(), "-seed") {
+		t.Errorf("without a commit: %v", err)
+	}
+	for _, args := range [][]string{{"init", "-q"}, {"add", "."}, {"-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "-q", "-m", "School"}} {
+		if _, err := command(dir, "git", args...); err != nil {
+			t.Skipf("git can't be used here: %v", err)
+		}
+	}
+	hash, err := command(dir, "git", "rev-parse", "HEAD")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out.Reset()
+	if err := run(&out, dir, 1, "", ""); err != nil || strings.Count(out.String(), "drawn by "+hash) != 2 {
 		t.Errorf("%v, printed\n%s", err, &out)
 	}
 }
@@ -121,7 +168,7 @@ func TestDraw(t *testing.T) {
 	var draws []string
 	for _, seed := range []string{"one", "one", "two"} {
 		var out bytes.Buffer
-		if err := run(&out, dir, 3, seed); err != nil {
+		if err := run(&out, dir, 3, seed, ""); err != nil {
 			t.Fatal(err)
 		}
 		if n := strings.Count(out.String(), " is one."); n != 6 || !strings.Contains(out.String(), "# Not exported, 3 of 5") {

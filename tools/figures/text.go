@@ -1,32 +1,26 @@
 package main
 
 import (
-	"cmp"
-	"fmt"
-	"go/ast"
 	"go/scanner"
 	"go/token"
-	"hash/fnv"
-	"io"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 
 	"golang.org/x/tools/go/packages"
 )
 
-// text is how much of some files is commented, and how.
+// text counts the lines of some files, and the words of their comments.
 type text struct {
-	comments int // lines with a comment alone
-	code     int // lines with code, also where a comment stands behind it
-	words    int // of comments
-	what     int // of these the word "what", in any case
+	comments int // lines that have a comment and no code
+	code     int // lines that have code, with or without a comment behind it
+	words    int // words in comments
+	what     int // how many of these words are "what", in upper or lower case
 }
 
+// add adds the counts of other.
 func (t *text) add(other text) {
 	t.comments += other.comments
 	t.code += other.code
@@ -34,12 +28,16 @@ func (t *text) add(other text) {
 	t.what += other.what
 }
 
+// commented is the number of comment lines for each line of code.
 func (t text) commented() float64 { return float64(t.comments) / float64(max(t.code, 1)) }
-func (t text) whats() float64     { return 1000 * float64(t.what) / float64(max(t.words, 1)) }
 
+// whats is how often the word "what" stands in 1,000 words of comments.
+func (t text) whats() float64 { return 1000 * float64(t.what) / float64(max(t.words, 1)) }
+
+// word is a word of a comment.
 var word = regexp.MustCompile(`[A-Za-z]+(?:['’][a-z]+)?`)
 
-// countText counts the package's files. A file that can't be read was read a moment ago: it counts for nothing.
+// countText counts the files of a package. A file that can't be read any more is left out.
 func countText(p *packages.Package) (t text) {
 	for _, f := range p.Syntax {
 		source, err := os.ReadFile(p.Fset.Position(f.Pos()).Filename)
@@ -51,6 +49,7 @@ func countText(p *packages.Package) (t text) {
 	return t
 }
 
+// countSource counts one file.
 func countSource(source []byte) (t text) {
 	files := token.NewFileSet()
 	f := files.AddFile("", -1, len(source))
@@ -63,7 +62,7 @@ func countSource(source []byte) (t text) {
 			break
 		}
 		if tok == token.SEMICOLON && literal == "\n" {
-			continue // it was not written
+			continue // the scanner added it, nobody wrote it
 		}
 		first := f.Line(pos)
 		last := first + strings.Count(literal, "\n")
@@ -90,10 +89,10 @@ func countSource(source []byte) (t text) {
 	return t
 }
 
-// drawn is a line of a picture: with boxes or arrows made of characters.
+// drawn is a line of a picture: it has boxes or arrows made of characters.
 var drawn = regexp.MustCompile(`[─│┌┐└┘├┤┬┴┼▶◀▲▼]|--+>|<--+`)
 
-// diagrams counts Mermaid's blocks in documents, and comments of which two lines at least are drawn.
+// diagrams counts the Mermaid blocks in documents, and the comments that have at least two drawn lines.
 func (m *module) diagrams() (n int, err error) {
 	err = filepath.WalkDir(m.root, func(path string, e fs.DirEntry, err error) error {
 		switch {
@@ -124,68 +123,4 @@ func (m *module) diagrams() (n int, err error) {
 		}
 	}
 	return n, err
-}
-
-// comment is one doc comment.
-type comment struct{ place, name, text string }
-
-// draw prints doc comments that the seed chooses. The same code and seed give the same ones.
-func (m *module) draw(out io.Writer, n int, seed string) error {
-	hash := fnv.New64a()
-	_, _ = hash.Write([]byte(seed)) // never fails: see hash.Hash
-	random := rand.New(rand.NewPCG(hash.Sum64(), 0))
-	exported, others := m.comments()
-	for _, kind := range []struct {
-		title    string
-		comments []comment
-	}{{"Exported", exported}, {"Not exported", others}} {
-		random.Shuffle(len(kind.comments), func(i, j int) { kind.comments[i], kind.comments[j] = kind.comments[j], kind.comments[i] })
-		if _, err := fmt.Fprintf(out, "# %s, %d of %d, drawn by %s\n\n", kind.title, min(n, len(kind.comments)), len(kind.comments), seed); err != nil {
-			return err
-		}
-		for _, c := range kind.comments[:min(n, len(kind.comments))] {
-			if _, err := fmt.Fprintf(out, "%s %s\n%s\n", c.place, c.name, c.text); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// comments lists the doc comments of functions, methods, types, and what is declared beside them, in a fixed order.
-func (m *module) comments() (exported, others []comment) {
-	for _, p := range m.packages {
-		note := func(n ast.Node, name string, doc *ast.CommentGroup) {
-			if doc == nil || strings.TrimSpace(doc.Text()) == "" {
-				return
-			}
-			c := comment{fmt.Sprintf("%s/%s:%d", m.name(p), file(p, n), p.Fset.Position(n.Pos()).Line), name, doc.Text()}
-			if ast.IsExported(name) {
-				exported = append(exported, c)
-			} else {
-				others = append(others, c)
-			}
-		}
-		for _, f := range p.Syntax {
-			for _, d := range f.Decls {
-				switch d := d.(type) {
-				case *ast.FuncDecl:
-					note(d, d.Name.Name, d.Doc)
-				case *ast.GenDecl:
-					for _, s := range d.Specs {
-						switch s := s.(type) {
-						case *ast.TypeSpec:
-							note(s, s.Name.Name, cmp.Or(s.Doc, d.Doc))
-						case *ast.ValueSpec:
-							note(s, s.Names[0].Name, s.Doc)
-						}
-					}
-				}
-			}
-		}
-	}
-	by := func(a, b comment) int { return cmp.Or(cmp.Compare(a.place, b.place), cmp.Compare(a.name, b.name)) }
-	slices.SortFunc(exported, by)
-	slices.SortFunc(others, by)
-	return exported, others
 }

@@ -1,23 +1,20 @@
 package main
 
 import (
-	"go/ast"
 	"go/types"
-	"regexp"
-	"slices"
 	"strings"
 
 	"golang.org/x/tools/go/packages"
 )
 
-// size is how much hangs on one type.
+// size is how large one type is.
 type size struct {
 	name    string
-	methods int // its own, those that embedded types of the project promote to it, and functions whose first parameter it is
-	files   int // in which these stand
+	methods int // its own methods, those that embedded types of the project promote to it, and functions whose first parameter it is
+	files   int // how many files these stand in
 }
 
-// largest is the type of the package on which most hangs; of two alike the first by name.
+// largest is the type of the package with the most methods; ties go to the first by name.
 func largest(p *packages.Package) size {
 	functions := map[*types.TypeName][]*types.Func{}
 	scope := p.Types.Scope()
@@ -39,7 +36,7 @@ func largest(p *packages.Package) size {
 		all := functions[t]
 		set := types.NewMethodSet(types.NewPointer(t.Type()))
 		for i := range set.Len() {
-			// Methods of another module's types, such as a mutex, say nothing of this one.
+			// Methods of another module's types, such as those of an embedded mutex, are not counted.
 			if f, ok := set.At(i).Obj().(*types.Func); ok && f.Pkg() != nil && sameModule(f.Pkg().Path(), p) {
 				all = append(all, f)
 			}
@@ -56,11 +53,12 @@ func largest(p *packages.Package) size {
 	return out
 }
 
+// sameModule reports whether a package path belongs to the module of p.
 func sameModule(path string, p *packages.Package) bool {
 	return path == p.PkgPath || p.Module != nil && (path == p.Module.Path || strings.HasPrefix(path, p.Module.Path+"/"))
 }
 
-// named is the type's name, also behind pointers; nil where it has none.
+// named is the name of a type, or of the type that a pointer leads to. Nil means that the type has no name.
 func named(t types.Type) *types.TypeName {
 	for {
 		switch u := types.Unalias(t).(type) {
@@ -72,66 +70,4 @@ func named(t types.Type) *types.TypeName {
 			return nil
 		}
 	}
-}
-
-// arrows are those between the files of a package: one for each pair of files of which the first uses a function or method that
-// the second declares. Types, variables and constants count for nothing: a reader looks them up, and does not go there.
-type arrows struct {
-	all    int
-	listed bool // the package's comment lists its files in the order in which to read them
-	up     int  // those that lead to a file which stands earlier in the list
-}
-
-func arrowsOf(p *packages.Package) arrows {
-	order := listed(p)
-	from := map[[2]string]bool{}
-	for _, f := range p.Syntax {
-		own := file(p, f)
-		ast.Inspect(f, func(n ast.Node) bool {
-			id, ok := n.(*ast.Ident)
-			if !ok {
-				return true
-			}
-			used := p.TypesInfo.Uses[id]
-			if f, ok := used.(*types.Func); !ok || f.Pkg() != p.Types {
-				return true
-			}
-			position := p.Fset.Position(used.Pos())
-			if other := position.Filename[strings.LastIndexAny(position.Filename, `/\`)+1:]; other != own {
-				from[[2]string{own, other}] = true
-			}
-			return true
-		})
-	}
-	a := arrows{all: len(from), listed: len(order) > 0}
-	for pair := range from {
-		at, to := slices.Index(order, pair[0]), slices.Index(order, pair[1])
-		if at >= 0 && to >= 0 && to < at {
-			a.up++
-		}
-	}
-	return a
-}
-
-// listLine is a line of a package's comment that lists a file: its name first, then what it is about.
-var listLine = regexp.MustCompile("^[ \t]*(?:[-*·] *|[0-9]+\\. *)?`?([A-Za-z0-9_]+\\.go)\\b")
-
-// listed lists the files in the order of the package's comment; none where fewer than half of them stand there, since a comment may
-// begin a line with a file's name in passing.
-func listed(p *packages.Package) []string {
-	var out []string
-	for _, f := range p.Syntax {
-		if f.Doc == nil {
-			continue
-		}
-		for line := range strings.Lines(f.Doc.Text()) {
-			if found := listLine.FindStringSubmatch(line); found != nil && !slices.Contains(out, found[1]) {
-				out = append(out, found[1])
-			}
-		}
-	}
-	if 2*len(out) < len(p.Syntax) || len(p.Syntax) < 2 {
-		return nil
-	}
-	return out
 }

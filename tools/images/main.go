@@ -1,10 +1,10 @@
-// Command images builds container images that hold one static Go program each, as a FROM scratch Dockerfile would, and
-// needs neither a Docker daemon nor a network. The same input gives the same digest, wherever and whenever it is built.
+// Command images builds container images. Each image holds one static Go program and nothing else, as with a FROM scratch Dockerfile. It
+// needs neither a Docker daemon nor a network. The same input gives the same digest on every machine and at every time.
 //
 //	go run ./images -o ../bin/images coordinator=../cmd/coordinator worker=../cmd/worker
 //
-// For each name it writes <name>-<architecture>.tar, which `docker load` and `ctr images import` take, and prints the digest
-// of the index over all architectures; with -push it writes that index to a registry.
+// For each name and architecture it writes an archive <name>-<architecture>.tar, which `docker load` and `ctr images import` read. For each
+// name it prints the digest of the index over all architectures. With -push it also writes that index and its images to a registry.
 package main
 
 import (
@@ -32,16 +32,19 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// user is numeric, so that Kubernetes can tell that it is not root, and no passwd file is needed.
+// user is the user and group that the program runs as. It is numeric, so that Kubernetes can see that it is not root, and so that the
+// image needs no passwd file.
 const user = "65532:65532"
 
+// options are the flags; see run for each of them.
 type options struct {
 	out, repository, version, revision, source, ldflags string
-	architectures                                       []string
-	files                                               []string // SOURCE:DESTINATION
+	architectures                                       []string // such as amd64
+	files                                               []string // files to add, as SOURCE:DESTINATION
 	push                                                bool
 }
 
+// main runs the command until it ends or Ctrl-C is pressed. An error ends it with exit code 1.
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -51,6 +54,7 @@ func main() {
 	}
 }
 
+// run parses the flags and builds the images that the arguments name.
 func run(ctx context.Context, args []string) error {
 	var o options
 	fs := flag.NewFlagSet("images", flag.ExitOnError)
@@ -59,21 +63,21 @@ func run(ctx context.Context, args []string) error {
 		fs.PrintDefaults()
 	}
 	fs.StringVar(&o.out, "o", "images", "`folder` for the archives")
-	fs.StringVar(&o.repository, "repository", "ghcr.io/kisgrid", "`registry/path` that images are named in")
-	fs.StringVar(&o.version, "version", "dev", "version of the build: the images' tag and label")
-	fs.StringVar(&o.revision, "revision", "", "commit of the build, for the label")
-	fs.StringVar(&o.source, "source", "https://github.com/kisgrid/kisgrid", "URL of the source, for the label")
+	fs.StringVar(&o.repository, "repository", "ghcr.io/kisgrid", "`registry/path` at the beginning of the images' names")
+	fs.StringVar(&o.version, "version", "dev", "version of the build, for the tag and a label of the images")
+	fs.StringVar(&o.revision, "revision", "", "commit of the build, for a label")
+	fs.StringVar(&o.source, "source", "https://github.com/kisgrid/kisgrid", "URL of the source, for a label")
 	fs.StringVar(&o.ldflags, "ldflags", "", "further flags for the linker")
-	architectures := fs.String("architectures", "amd64,arm64", "comma-separated `list`")
+	architectures := fs.String("architectures", "amd64,arm64", "`list` of architectures, with commas between them")
 	fs.Func("file", "`SOURCE:DESTINATION` of a file to add (repeatable)", func(s string) error {
 		o.files = append(o.files, s)
 		return nil
 	})
-	fs.BoolVar(&o.push, "push", false, "write the images to their registry too, with the credentials that docker login stored")
+	fs.BoolVar(&o.push, "push", false, "write the images to their registry too; docker login stores the credentials for it")
 	_ = fs.Parse(args) // exits
 	if fs.NArg() == 0 {
 		fs.Usage()
-		return errors.New("name at least one image, as in worker=./cmd/worker")
+		return errors.New("no image is named: give at least one, such as worker=./cmd/worker")
 	}
 	o.architectures = strings.Split(*architectures, ",")
 	if err := os.MkdirAll(o.out, 0o755); err != nil {
@@ -82,7 +86,7 @@ func run(ctx context.Context, args []string) error {
 	for _, arg := range fs.Args() {
 		image, source, ok := strings.Cut(arg, "=")
 		if !ok {
-			return fmt.Errorf("%q: write NAME=PACKAGE, as in worker=./cmd/worker", arg)
+			return fmt.Errorf("%q: write NAME=PACKAGE, such as worker=./cmd/worker", arg)
 		}
 		if err := o.build(ctx, image, source); err != nil {
 			return fmt.Errorf("image %s: %w", image, err)
@@ -91,7 +95,7 @@ func run(ctx context.Context, args []string) error {
 	return nil
 }
 
-// build makes one image for every architecture, and the index over them.
+// build makes one image for each architecture, writes their archives, and prints the digest of the index over them.
 func (o *options) build(ctx context.Context, image, source string) error {
 	tag, err := name.NewTag(o.repository + "/" + image + ":" + o.version)
 	if err != nil {
@@ -127,7 +131,7 @@ func (o *options) build(ctx context.Context, image, source string) error {
 	return remote.WriteIndex(tag, index, remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain))
 }
 
-// program returns the static program: built from the package's folder, or read as it is.
+// program returns the bytes of the static program. Source is the folder of a package, which is built, or the file of a built program.
 func (o *options) program(ctx context.Context, image, source, architecture string) ([]byte, error) {
 	if info, err := os.Stat(source); err != nil {
 		return nil, err
@@ -140,7 +144,7 @@ func (o *options) program(ctx context.Context, image, source, architecture strin
 	}
 	defer os.RemoveAll(dir)
 	out := filepath.Join(dir, image)
-	// No build id, no paths, no version control: two checkouts of one commit give the same bytes.
+	// Without build id, paths and the state of version control in it, two checkouts of one commit give the same bytes.
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid= "+o.ldflags, "-o", out, ".") //nolint:gosec // it builds what it was told to
 	build.Dir = source
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+architecture, "GOFLAGS=", "GOWORK=off")
@@ -151,7 +155,7 @@ func (o *options) program(ctx context.Context, image, source, architecture strin
 	return os.ReadFile(out)
 }
 
-// image holds the program and the added files in one layer, and says how to run it.
+// image makes an image: one layer with the program and the added files, and the configuration that says how to run it.
 func (o *options) image(image string, program []byte, architecture string) (v1.Image, error) {
 	layer, err := o.layer(image, program)
 	if err != nil {
@@ -181,6 +185,7 @@ func (o *options) image(image string, program []byte, architecture string) (v1.I
 	return mutate.ConfigFile(built, config)
 }
 
+// layer makes the layer with the program and the added files.
 func (o *options) layer(image string, program []byte) (v1.Layer, error) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -211,7 +216,7 @@ func (o *options) layer(image string, program []byte) (v1.Layer, error) {
 		tarball.WithMediaType(types.OCILayer))
 }
 
-// add writes a file without owner or time, which would differ from build to build.
+// add writes a file into the layer, without owner and time: these would differ from build to build.
 func add(w *tar.Writer, destination string, mode int64, content []byte) error {
 	header := &tar.Header{Name: strings.TrimPrefix(path.Clean("/"+destination), "/"), Mode: mode, Size: int64(len(content)), Format: tar.FormatPAX}
 	if err := w.WriteHeader(header); err != nil {

@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// member is one file of an archive.
+// member is one file of an archive: its name there, the path of its content, and its permissions.
 type member struct {
 	name, path string
 	mode       int64
 }
 
-// writeArchive writes a gzipped tar archive of files in one folder. Nothing in it tells who made it, where or when: every time
-// is that of the commit.
+// writeArchive writes a gzipped tar archive, in which all files stand in one folder. Nothing in it depends on the user, the machine or the
+// time of the build: every file has the time of the commit.
 func writeArchive(path, folder string, files []member, when time.Time) (err error) {
 	f, err := os.Create(path)
 	if err != nil {
@@ -42,6 +42,7 @@ func writeArchive(path, folder string, files []member, when time.Time) (err erro
 	return z.Close()
 }
 
+// add writes one file into the archive.
 func add(t *tar.Writer, name string, m member, when time.Time) error {
 	f, err := os.Open(m.path)
 	if err != nil {

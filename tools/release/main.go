@@ -1,8 +1,19 @@
-// Command release builds what a release of the project consists of, beside its container images: for each platform an archive
-// of the programs and a list of the modules in them (an SBOM, in CycloneDX), the notes of the version from the changelog, and
-// the checksums of all that. The same commit gives the same bytes, whoever builds it with the same version of Go.
+// Command release builds the files of a release, without its container images, which command images builds. The files are:
+//
+//   - for each platform, an archive of the programs;
+//   - for each platform, a list of the modules in them (an SBOM, in CycloneDX);
+//   - NOTES.md, the section of the version in CHANGELOG.md;
+//   - SHA256SUMS, the checksums of all files in the folder.
+//
+// The same commit and the same version of Go give the same bytes on every machine.
 //
 //	go run ./release -o ../bin/release -root .. -version v1.2.3 -commit "$(git rev-parse HEAD)" -time "$(git log -1 --format=%ct)"
+//
+// The code, in reading order:
+//
+//   - main.go: the flags, the programs, the notes and the checksums.
+//   - archive.go: the archive of one platform.
+//   - sbom.go: the list of modules of one platform.
 package main
 
 import (
@@ -27,28 +38,30 @@ import (
 
 const (
 	modulePath = "github.com/kisgrid/kisgrid"
-	// unreleased is the section of the changelog that a snapshot's notes come from.
+	// unreleased is the section of the changelog from which a snapshot has its notes.
 	unreleased = "Unreleased"
 )
 
 var (
 	platforms = []string{"linux/amd64", "linux/arm64", "darwin/amd64", "darwin/arm64"}
-	programs  = []string{"kisgrid", "coordinator", "worker"} // each is a folder in cmd/
-	documents = []string{"LICENSE", "README.md", "CHANGELOG.md"}
-	// described is git describe's name of a commit behind a tag, which reads like the tag of a candidate.
+	programs  = []string{"kisgrid", "coordinator", "worker"}     // each is a folder in cmd/
+	documents = []string{"LICENSE", "README.md", "CHANGELOG.md"} // in each archive, beside the programs
+	// described is the name that git describe gives to a commit after a tag. It looks like the tag of a release candidate, and is none.
 	described = regexp.MustCompile(`-[0-9]+-g[0-9a-f]+(-dirty)?$`)
-	tag       = regexp.MustCompile(`^v(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-[0-9A-Za-z.-]+)?$`)
+	// tag is the tag of a release.
+	tag = regexp.MustCompile(`^v(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-[0-9A-Za-z.-]+)?$`)
 )
 
-// release is one version to build.
+// release is one version of the project, which is to be built.
 type release struct {
 	out, root       string
 	version, commit string
-	when            time.Time // that of the commit: what is built has no other time in it
-	snapshot        bool      // of no tag, to try things out
+	when            time.Time // the time of the commit, the only time that the files have in them
+	snapshot        bool      // the commit has no tag; the files are for trying out
 	platforms       []string
 }
 
+// main runs the command until it ends or Ctrl-C is pressed. An error ends it with exit code 1.
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -58,17 +71,18 @@ func main() {
 	}
 }
 
+// run parses the flags and builds the release.
 func run(ctx context.Context, args []string) error {
 	var r release
 	var seconds int64
 	fs := flag.NewFlagSet("release", flag.ExitOnError)
-	fs.StringVar(&r.out, "o", "release", "`folder` for what is built; its files that this program makes are made anew")
+	fs.StringVar(&r.out, "o", "release", "`folder` for the files; files of an earlier run are replaced")
 	fs.StringVar(&r.root, "root", ".", "`folder` of the module")
 	fs.StringVar(&r.version, "version", "", "the `version`: a tag such as v1.2.3")
-	fs.StringVar(&r.commit, "commit", "", "the `commit` that is built, whole")
-	fs.Int64Var(&seconds, "time", 0, "when that commit was made, in `seconds` since 1970")
-	fs.BoolVar(&r.snapshot, "snapshot", false, "build what is of no tag: any version is taken, and the notes are those of what is not released")
-	list := fs.String("platforms", strings.Join(platforms, ","), "comma-separated `list` of system/processor")
+	fs.StringVar(&r.commit, "commit", "", "full hash of the `commit` that is built")
+	fs.Int64Var(&seconds, "time", 0, "time of that commit, in `seconds` since 1970")
+	fs.BoolVar(&r.snapshot, "snapshot", false, "build a commit without a tag: any -version will do, and the notes are the section Unreleased")
+	list := fs.String("platforms", strings.Join(platforms, ","), "`list` of platforms as system/processor, with commas between them")
 	_ = fs.Parse(args) // exits
 	r.when, r.platforms = time.Unix(seconds, 0).UTC(), strings.Split(*list, ",")
 	if err := r.check(); err != nil {
@@ -77,19 +91,20 @@ func run(ctx context.Context, args []string) error {
 	return r.build(ctx)
 }
 
+// check reports flags that do not describe a release.
 func (r *release) check() error {
 	switch {
 	case !r.snapshot && (!tag.MatchString(r.version) || described.MatchString(r.version)):
-		return fmt.Errorf("-version %q is no tag of a release, such as v1.2.3: check out the tag, or build a snapshot", r.version)
+		return fmt.Errorf("-version %q is not the tag of a release, such as v1.2.3: check out the tag, or build a snapshot", r.version)
 	case r.commit == "" || r.when.Unix() == 0:
-		return errors.New("-commit and -time must be given: git rev-parse HEAD and git log -1 --format=%ct tell them")
+		return errors.New("-commit and -time must be given: git rev-parse HEAD and git log -1 --format=%ct print them")
 	case !r.snapshot && strings.HasSuffix(r.commit, "-dirty"):
-		return errors.New("files differ from the commit: commit them, or put them away with git stash")
+		return errors.New("files in the checkout differ from the commit: commit them, or put them away with git stash")
 	}
 	return nil
 }
 
-// build writes everything into the folder.
+// build writes all files of the release into the folder.
 func (r *release) build(ctx context.Context) error {
 	changelog, err := os.ReadFile(filepath.Join(r.root, "CHANGELOG.md"))
 	if err != nil {
@@ -141,7 +156,7 @@ func (r *release) platform(ctx context.Context, platform string) ([]string, erro
 		}
 		info, err := buildinfo.ReadFile(out)
 		if err != nil {
-			return nil, fmt.Errorf("read what %s was built from: %w", program, err)
+			return nil, fmt.Errorf("read from which modules %s was built: %w", program, err)
 		}
 		built = append(built, info)
 		files = append(files, member{name: program, path: out, mode: 0o755})
@@ -159,7 +174,7 @@ func (r *release) platform(ctx context.Context, platform string) ([]string, erro
 	return []string{name + ".tar.gz", name + ".cdx.json"}, nil
 }
 
-// compile builds one program, as the container images have it: no paths, no build id, no C.
+// compile builds one program in the way of the container images: without paths, build id and C.
 func (r *release) compile(ctx context.Context, out, program, system, processor string) error {
 	stamp := "-s -w -buildid= -X " + modulePath + "/internal/command.Version=" + r.version + " -X " + modulePath + "/internal/command.Commit=" + r.commit
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", stamp, "-o", out, program) //nolint:gosec // it builds what it was told to
@@ -191,13 +206,14 @@ func notes(changelog, version string) (string, error) {
 	}
 	text := strings.TrimSpace(strings.Join(out, ""))
 	if text == "" {
-		return "", fmt.Errorf("CHANGELOG.md has no section, or an empty one, for %s: give what is under Unreleased the heading ## [%s] - DATE, and commit that before the tag", version, version)
+		return "", fmt.Errorf("CHANGELOG.md has no section for %s, or an empty one: give the text under Unreleased the heading ## [%s] - DATE, and commit that before the tag", version, version)
 	}
 	return text + "\n", nil
 }
 
-// writeSums writes SHA256SUMS over files of the folder, as sha256sum --check reads it. What else lies there, such as the digests
-// of container images, is summed too.
+// writeSums writes the checksums of the folder's files into SHA256SUMS, in the form that sha256sum --check reads. The list made names the
+// files of this release. Other files that end in .txt, such as the digests of container images, are summed too; any other file is an
+// error, since somebody might publish it.
 func writeSums(dir string, made []string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -221,14 +237,15 @@ func writeSums(dir string, made []string) error {
 		fmt.Fprintf(&out, "%s  %s\n", hex.EncodeToString(sum[:]), e.Name())
 	}
 	if len(stray) > 0 {
-		return fmt.Errorf("%s holds what is not of this release (%s): remove it, so that nobody publishes it", dir, strings.Join(stray, ", "))
+		return fmt.Errorf("%s has files that do not belong to this release (%s): remove them, so that nobody publishes them", dir, strings.Join(stray, ", "))
 	}
 	return os.WriteFile(filepath.Join(dir, sums), []byte(out.String()), 0o644)
 }
 
+// sums is the name of the file of checksums.
 const sums = "SHA256SUMS"
 
-// modulesOf lists the modules that some of the programs are built from, each once, in order. The project's own is not among them.
+// modulesOf lists the modules from which the programs were built, each once, sorted by path and version, without the project's own.
 func modulesOf(built []*debug.BuildInfo) []debug.Module {
 	seen := map[string]debug.Module{}
 	for _, info := range built {

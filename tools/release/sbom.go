@@ -9,8 +9,9 @@ import (
 	"github.com/CycloneDX/cyclonedx-go"
 )
 
-// writeSBOM writes which modules the programs of one archive are built from, as the linker noted it in the programs themselves:
-// so it says what is in them, not what go.mod allows. It has no serial number, so that the same commit gives the same bytes.
+// writeSBOM writes the list of modules from which the programs of one archive were built. It reads them from the programs, where the linker
+// has written them: so they are the modules that the programs contain, not those that go.mod allows. The SBOM has no serial number, so
+// that the same commit gives the same bytes.
 func writeSBOM(path string, r *release, platform string, built []*debug.BuildInfo) error {
 	f, err := os.Create(path)
 	if err != nil {
@@ -25,6 +26,7 @@ func writeSBOM(path string, r *release, platform string, built []*debug.BuildInf
 	return f.Close()
 }
 
+// sbom makes the SBOM of one platform.
 func sbom(r *release, platform string, built []*debug.BuildInfo) *cyclonedx.BOM {
 	own := component(cyclonedx.ComponentTypeApplication, debug.Module{Path: modulePath, Version: r.version})
 	own.Properties = &[]cyclonedx.Property{{Name: "kisgrid:commit", Value: r.commit}, {Name: "kisgrid:platform", Value: platform}, {Name: "kisgrid:programs", Value: strings.Join(programs, ",")}}
@@ -35,7 +37,7 @@ func sbom(r *release, platform string, built []*debug.BuildInfo) *cyclonedx.BOM 
 	var components []cyclonedx.Component
 	var needs []string
 	modules := modulesOf(built)
-	if len(built) > 0 { // the standard library is of the version that built it
+	if len(built) > 0 { // the standard library has the version of the Go that built the programs
 		modules = append(modules, debug.Module{Path: "std", Version: "v" + strings.TrimPrefix(built[0].GoVersion, "go")})
 	}
 	for _, m := range modules {
@@ -51,11 +53,11 @@ func sbom(r *release, platform string, built []*debug.BuildInfo) *cyclonedx.BOM 
 	return bom
 }
 
-// component is a module. Its package URL is how vulnerability databases name it.
+// component describes a module. Its package URL is the name that vulnerability databases use.
 func component(kind cyclonedx.ComponentType, m debug.Module) cyclonedx.Component {
 	version := m.Version
 	if m.Path == "std" {
-		version = strings.TrimPrefix(version, "v") // as those databases have it
+		version = strings.TrimPrefix(version, "v") // those databases write it without the v
 	}
 	purl := "pkg:golang/" + strings.ToLower(m.Path) + "@" + strings.ReplaceAll(version, "+", "%2B")
 	return cyclonedx.Component{Type: kind, BOMRef: purl, Name: m.Path, Version: version, PackageURL: purl}
