@@ -10,17 +10,18 @@
 // The files, in the order in which rows go through them, callers first:
 //
 //   - local.go: Local, which runs flows in this process: its options, how it is made, Submit and Close.
-//   - local_stream.go: Stream and Pending: batches that are sent one after the other, and their answers.
+//   - local_stream.go: Stream, which sends batches one after the other.
+//   - local_pending.go: localFlow and Pending: a batch on its way through the lanes, and its answer.
 //   - local_producer.go: producer, which gives the batches of a stream their ids and knows which may be submitted again.
 //   - local_tally.go: tally, which counts the rows of a flow in a Local, for Prometheus.
 //   - local_once.go: Plan.Once, which runs rows once, without lanes that stay.
 //   - lane.go: Lanes, which runs one flow: its configuration, Enqueue, Release, Drain and Stop.
-//   - lane_table.go: laneTable, which has the lanes by their place; which lane gets a row; Resize.
-//   - lane_keyless.go: keylessQueue, the queue of parts without keys for all lanes together.
-//   - lane_queue.go: lane, with its queue and its goroutine, and what the goroutine does next.
-//   - lane_watchdog.go: the watchdog of all lanes: timeouts of functions, and parked rows whose time has come.
 //   - lane_locate.go: Lanes.Locate, which finds the rows of a key that have not ended.
+//   - lane_watchdog.go: the watchdog of all lanes: timeouts of functions, and parked rows whose time has come.
+//   - lane_table.go: laneTable, which has the lanes by their place; which lane gets a row; Resize.
+//   - lane_queue.go: lane, with its queue and its goroutine, and what the goroutine does next.
 //   - lane_executor.go: executor, the goroutine that executes the work of a lane.
+//   - lane_keyless.go: keylessQueue, the queue of parts without keys for all lanes together.
 //   - run_guard.go: guard, with which the watchdog ends calls that take too long.
 //   - run.go: run, one execution of a flow over the rows of a work.
 //   - run_turns.go: rounds through a stretch, in which each key has one input row.
@@ -29,6 +30,7 @@
 //   - run_load.go: Loads, which read the keys of their rows together.
 //   - run_save.go: Saves, which write the effects of their rows together.
 //   - run_ask.go: calls to a connector beside the lane, and rows that wait for the answer.
+//   - run_park.go: how rows of a run are set aside and packed into a parcel, and how a parcel goes on.
 //   - run_rest.go: how a run without keys rests.
 //   - run_read.go: how a run reads its rows for a function, and as they came.
 //   - run_growth.go: how a run is bounded when functions make much of its rows.
@@ -41,26 +43,28 @@
 //   - run_time.go: the time that rows have used up.
 //   - run_trace.go: spans of runs, functions and calls.
 //   - run_connections.go: connections that functions hold while they run.
-//   - park.go: how rows of a run are set aside and packed into a parcel, and how a parcel goes on.
 //   - park_rows.go: parkedRows, the rows with keys that have parked in a lane: their queues, times and release.
 //   - park_rest.go: restingRun and restingRuns, the runs without keys that rest in a lane.
-//   - park_waits.go: why there are two ways of waiting, what they have in common, and what both can wait for.
+//   - park_sources.go: waitSources, what parked rows and resting runs can wait for.
 //   - park_keys.go: keyWatch, which tells waiting rows that a key was saved.
 //   - park_saves.go: Saves, which tells waiting rows that something was saved through their connector.
-//   - park_answers.go: how parked rows wait for the answer of a call to their connector.
 //   - park_parcel.go: what had become of rows before they parked, and how it joins their results.
+//   - park_group.go: group and parcel: rows that parked together, and their memory; the life of a group.
 //   - park_along.go: what parked rows bring along when they go on.
+//   - park_answers.go: how parked rows wait for the answer of a call to their connector.
+//   - park_waiter.go: why there are two ways of waiting, and the interfaces that both have.
 //   - plan.go: Plan and step; Compile and CompileAll.
 //   - plan_bind.go: the code behind a step.
+//   - plan_warnings.go: Plan.Warnings, slips that keep no flow from running.
 //   - plan_inputs.go: how the rows of each step are read: row types, and rows decoded once for several functions.
 //   - plan_fields.go: the fields of row types, and whether neighbouring steps agree on them.
 //   - plan_stretches.go: the stretches of a flow.
-//   - plan_warnings.go: Plan.Warnings, slips that keep no flow from running.
 //   - plan_notes.go: Plan.Notes, where results depend on how rows are cut into batches.
-//   - work.go: work, rows of a part that a lane executes together, and how it is cut.
-//   - part.go: Part, the rows that Enqueue is given, and RunResult, how they ended.
+//   - work.go: work, rows of a part that a lane executes together, and how it is cut and given back.
 //   - release.go: which lane has a key, and which rows a Release asks for.
+//   - part.go: Part, the rows that Enqueue is given, and RunResult, how they ended.
 //   - connectors.go: Connectors, which hands out connections.
+//   - weigher.go: weigher, which estimates how many bytes rows take.
 //   - metrics.go: Metrics, the metrics of lanes and functions.
 //   - metrics_kisflow.go: KisFlowMetrics, the same under KisFlow's names.
 //   - counts.go: counts of pending runs and of busy lanes.

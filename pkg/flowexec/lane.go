@@ -2,7 +2,6 @@ package flowexec
 
 import (
 	"context"
-	"runtime"
 	"sync"
 	"time"
 
@@ -130,14 +129,6 @@ func StartLanes(c LanesConfig) *Lanes {
 	return l
 }
 
-// laneCount is how many lanes there may be, for a number in a configuration: 0 or less means GOMAXPROCS.
-func laneCount(copies int) int {
-	if copies <= 0 {
-		return runtime.GOMAXPROCS(0)
-	}
-	return copies
-}
-
 // Enqueue queues the rows of a part. A row with a key goes to the lane of its slot; a part without keys goes as a whole to the first lane
 // that is free. Parts of one slot run in the order of Enqueue.
 //
@@ -149,7 +140,32 @@ func (l *Lanes) Enqueue(p *Part) {
 		l.enqueueKeyless(p, in)
 		return
 	}
-	l.giveBack(l.enqueueKeyed(&work{part: p, in: in}))
+	l.pending.giveBack(l.enqueueKeyed(&work{part: p, in: in}))
+}
+
+// enqueueKeyless queues a part without keys. It wakes an idle lane, or else starts one more lane if the flow may have more.
+func (l *Lanes) enqueueKeyless(p *Part, in input) {
+	q := &l.keyless
+	if !l.pending.begin() {
+		l.pending.giveBack([]*work{{part: p, in: in}})
+		return
+	}
+	q.mu.Lock()
+	if q.closed {
+		q.mu.Unlock()
+		l.pending.giveBack([]*work{{part: p, in: in}})
+		return
+	}
+	w := q.newWork()
+	w.part, w.in = p, in
+	q.queue = append(q.queue, w)
+	ln := q.takeIdle()
+	q.mu.Unlock()
+	if ln != nil {
+		ln.signal()
+		return
+	}
+	l.startOneMore()
 }
 
 // Release gives back rows that have not begun, or that are parked: those in the given slots, nil for all, of the parts for which belongs
@@ -162,18 +178,10 @@ func (l *Lanes) Release(slots []batch.Range, belongs func(*Part) bool) {
 	if slots == nil {
 		back = append(back, l.keyless.take(func(w *work) bool { return c.includesPart(w.part) })...)
 	}
-	l.giveBack(back)
+	l.pending.giveBack(back)
 	giveBackParked(parked)
 	for _, ln := range lanes {
 		l.settleKeys(ln) // rows may have waited for keys of those that were given back
-	}
-}
-
-// giveBack calls Done, with Returned, for runs that never began.
-func (l *Lanes) giveBack(back []*work) {
-	for _, w := range back {
-		w.part.Done(w.returned())
-		l.pending.end()
 	}
 }
 
@@ -197,10 +205,10 @@ func (l *Lanes) Stop() {
 	lanes, back := l.closeTable()
 	for _, ln := range lanes {
 		works, groups := ln.close()
-		l.giveBack(works)
+		l.pending.giveBack(works)
 		giveBackParked(groups)
 	}
-	l.giveBack(append(back, l.keyless.close()...))
+	l.pending.giveBack(append(back, l.keyless.close()...))
 	<-idle
 	l.wg.Wait()
 	l.asks.Wait()

@@ -109,7 +109,7 @@ func (x *executor) execute(w *work) {
 		var back []*group
 		back, over = x.lane.parked.settle(w, parked)
 		if parked != nil {
-			lanes.sources.await(x.ctx, parked.groups)
+			x.lane.parked.await(x.ctx, parked.groups)
 		}
 		if len(back) > 0 {
 			giveBackParked(back)

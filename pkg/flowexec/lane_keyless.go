@@ -19,31 +19,6 @@ type keylessQueue struct {
 // maxSpare is how many works are kept, so that a part without keys needs no allocation.
 const maxSpare = 64
 
-// enqueueKeyless queues a part without keys. It wakes an idle lane, or else starts one more lane if the flow may have more.
-func (l *Lanes) enqueueKeyless(p *Part, in input) {
-	q := &l.keyless
-	if !l.pending.begin() {
-		l.giveBack([]*work{{part: p, in: in}})
-		return
-	}
-	q.mu.Lock()
-	if q.closed {
-		q.mu.Unlock()
-		l.giveBack([]*work{{part: p, in: in}})
-		return
-	}
-	w := q.newWork()
-	w.part, w.in = p, in
-	q.queue = append(q.queue, w)
-	ln := q.takeIdle()
-	q.mu.Unlock()
-	if ln != nil {
-		ln.signal()
-		return
-	}
-	l.startOneMore()
-}
-
 // newWork is an empty work, used before or new. The caller holds mu.
 func (q *keylessQueue) newWork() *work {
 	n := len(q.spare) - 1

@@ -1,7 +1,6 @@
 package flowexec
 
 import (
-	"slices"
 	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
@@ -202,15 +201,4 @@ func (q *locator) addWait(at *Location, g *group, s *step) {
 	if s.connector != nil && at.Wait != ForRetry {
 		at.Connector = s.connector.Name
 	}
-}
-
-// hold returns what the group's first row remembers of its wait, and whether the row's function has run and its connector is to be asked.
-func (g *group) hold() (h hold, keeps bool) {
-	first := g.rows()[0]
-	for _, packed := range g.parcel.sets[g.step] {
-		if i, ok := slices.BinarySearch(packed.origins, first); ok {
-			return holdOf(packed.set, i), keptOf(packed.set, i) != nil
-		}
-	}
-	return hold{}, false
 }

@@ -227,7 +227,7 @@ func (ln *lane) release(c releaseRequest) (back []*work, groups []*group) {
 	if len(groups) > 0 || ln.leaving {
 		ln.changed.Signal() // rows behind the released ones may go on, and a leaving lane may be empty now
 	}
-	ln.queue, back = ln.lanes.cut(ln.queue, c, nil)
+	ln.queue, back = ln.lanes.pending.cut(ln.queue, c, nil)
 	return back, groups
 }
 

@@ -2,6 +2,7 @@ package flowexec
 
 import (
 	"maps"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -166,7 +167,15 @@ func (l *Lanes) Copies() int {
 // beside the runs that are under way. A lane that has no place any more ends when its run has ended, and the rows that are parked there;
 // Resize does not wait for that. Resize may be called at any time.
 func (l *Lanes) Resize(copies int) {
-	l.giveBack(l.resize(laneCount(copies)))
+	l.pending.giveBack(l.resize(laneCount(copies)))
+}
+
+// laneCount is how many lanes there may be, for a number in a configuration: 0 or less means GOMAXPROCS.
+func laneCount(copies int) int {
+	if copies <= 0 {
+		return runtime.GOMAXPROCS(0)
+	}
+	return copies
 }
 
 // resize is Resize. It returns the works that closed lanes did not take.
@@ -241,7 +250,7 @@ func (ln *lane) vacate(place, size int, oldOwners map[uint64]*lane) []*work {
 // owner of and has no rows of any more, and queues the work that waited for them.
 func (l *Lanes) settleKeys(ln *lane) {
 	if l.table.unsettled.Load() {
-		l.giveBack(l.settleKeysOf(ln))
+		l.pending.giveBack(l.settleKeysOf(ln))
 	}
 }
 
@@ -282,31 +291,9 @@ func (l *Lanes) release(c releaseRequest) (lanes []*lane, back []*work, parked [
 	for _, ln := range lanes {
 		works, groups := ln.release(c)
 		back, parked = append(back, works...), append(parked, groups...)
-		ln.waitingForKeys, back = l.cut(ln.waitingForKeys, c, back)
+		ln.waitingForKeys, back = l.pending.cut(ln.waitingForKeys, c, back)
 	}
 	return lanes, back, parked
-}
-
-// cut takes the rows that a Release asks for out of a queue. The works of these rows are appended to back.
-func (l *Lanes) cut(queue []*work, c releaseRequest, back []*work) (kept, gone []*work) {
-	kept = queue[:0]
-	for _, w := range queue {
-		stays, goes := w, (*work)(nil)
-		if c.includesPart(w.part) {
-			stays, goes = w.cut(c)
-		}
-		if goes != nil {
-			back = append(back, goes)
-		}
-		if stays != nil {
-			kept = append(kept, stays)
-		}
-		if stays != nil && goes != nil {
-			l.pending.more()
-		}
-	}
-	clear(queue[len(kept):])
-	return kept, back
 }
 
 // closeTable has no more lanes made. It returns the lanes that there are, and the works that wait for keys.

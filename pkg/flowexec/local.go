@@ -8,7 +8,6 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -33,15 +32,6 @@ type Local struct {
 
 	mu     sync.Mutex
 	closed bool // guarded by mu
-}
-
-// localFlow is one flow's lanes; nil lanes: it is disabled.
-type localFlow struct {
-	name  string
-	plan  *Plan
-	key   batch.KeyField
-	lanes *Lanes
-	tally tally
 }
 
 // LocalOption changes how a Local is made.
@@ -229,24 +219,6 @@ func (l *Local) Close() error {
 	}
 	stopping.Wait()
 	return errors.Join(l.pool.Close(), l.registry.Close())
-}
-
-// flow finds a flow that takes batches.
-func (l *Local) flow(name string) (*localFlow, error) {
-	l.mu.Lock()
-	closed := l.closed
-	l.mu.Unlock()
-	f := l.flows[name]
-	switch {
-	case closed:
-		return nil, batch.Errorf(batch.CodeShutdown, "the Local is closed: submit before Close")
-	case f == nil:
-		return nil, batch.Errorf(batch.CodeUnknownFlow, "there is no flow %q: the documents have %s%s", name,
-			strings.Join(slices.Sorted(maps.Keys(l.flows)), ", "), definition.Suggest(name, slices.Sorted(maps.Keys(l.flows))))
-	case f.lanes == nil:
-		return nil, batch.Errorf(batch.CodeFlowDisabled, "flow %s is disabled: set its status to 1", name)
-	}
-	return f, nil
 }
 
 // SubmitOption changes one Submit or Send.

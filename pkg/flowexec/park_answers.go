@@ -1,35 +1,45 @@
 package flowexec
 
-// tell lets the groups go on that wait for the call's answer. It is called once, when the call has ended.
-func (a *ask) tell() {
-	a.mu.Lock()
-	groups := a.groups
-	a.groups, a.told = nil, true
-	a.mu.Unlock()
-	for g := range groups {
-		g.happened()
+// isDone reports whether the call has ended.
+func (a *ask) isDone() bool {
+	select {
+	case <-a.done:
+		return true
+	default:
+		return false
 	}
 }
 
-// add has a parked group told when the call has ended, at once if it has ended already.
-func (a *ask) add(g *group) {
+// tell lets the parked groups go on that wait for the call's answer. It is called once, when the call has ended.
+func (a *ask) tell() {
+	a.mu.Lock()
+	waiters := a.waiters
+	a.waiters, a.told = nil, true
+	a.mu.Unlock()
+	for w := range waiters {
+		w.happened()
+	}
+}
+
+// add has w, a parked group, told when the call has ended, at once if it has ended already.
+func (a *ask) add(w waiter) {
 	a.mu.Lock()
 	told := a.told
 	if !told {
-		if a.groups == nil {
-			a.groups = make(map[*group]struct{})
+		if a.waiters == nil {
+			a.waiters = make(map[waiter]struct{})
 		}
-		a.groups[g] = struct{}{}
+		a.waiters[w] = struct{}{}
 	}
 	a.mu.Unlock()
 	if told {
-		g.happened()
+		w.happened()
 	}
 }
 
-// remove has a group told nothing any more. It may have been told already.
-func (a *ask) remove(g *group) {
+// remove has w told nothing any more. It may have been told already.
+func (a *ask) remove(w waiter) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	delete(a.groups, g)
+	delete(a.waiters, w)
 }

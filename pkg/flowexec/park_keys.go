@@ -146,11 +146,11 @@ func (w *keyWatch) saved(key string) {
 	for g := groups; g != nil; {
 		next := g.nextWaiting
 		g.nextWaiting = nil
-		g.happened()
+		waiter(g).happened()
 		g = next
 	}
 	for _, r := range resting {
-		r.happened()
+		waiter(r).happened()
 	}
 }
 

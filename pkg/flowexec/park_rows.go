@@ -2,6 +2,7 @@ package flowexec
 
 import (
 	"container/heap"
+	"context"
 	"maps"
 	"slices"
 	"sync"
@@ -39,23 +40,6 @@ type parkedRows struct {
 
 // timerHeap is a heap of parked groups by group.wakeAt, the earliest first, for container/heap.
 type timerHeap []*group
-
-// wakeAt is when the group is to be looked at: its wait is over at the latest, or its part's deadline has passed. never means that there is
-// no such time.
-func (g *group) wakeAt() time.Duration {
-	if !g.waiting {
-		return g.parcel.deadline()
-	}
-	return min(g.due, g.parcel.deadline())
-}
-
-// deadline is when the part's rows must have ended, by the clock of the lanes; never means that there is no deadline.
-func (p *parcel) deadline() time.Duration {
-	if p.part.Deadline.IsZero() {
-		return never
-	}
-	return p.home.sources.clock.since(p.part.Deadline)
-}
 
 // Len implements heap.Interface.
 func (a timerHeap) Len() int { return len(a) }
@@ -227,7 +211,7 @@ func groupsWithin(groups []*group, rows int) int {
 // blockedRows returns the rows of new work whose keys have parked rows: they park behind these. The caller holds mu.
 func (t *parkedRows) blockedRows(w *work) (blocked []rows.RunRow) {
 	keys := w.in.columns.Keys
-	if len(t.keys) == 0 || len(keys) == 0 || w.part.Plan.whole() {
+	if len(t.keys) == 0 || len(keys) == 0 || w.part.Plan.unsharded {
 		return nil
 	}
 	for i := range rows.RunRow(w.len()) {
@@ -264,7 +248,7 @@ func (t *parkedRows) settle(w *work, parked *parcel) (back []*group, over bool) 
 		for i := range parked.groups {
 			g := &parked.groups[i]
 			g.waiting = g.due != never
-			if t.closed || slices.ContainsFunc(t.releases, func(c releaseRequest) bool { return c.includesGroup(g) }) {
+			if t.closed || slices.ContainsFunc(t.releases, func(c releaseRequest) bool { return g.isReleasedBy(c) }) {
 				g.state = groupGone
 				back = append(back, g)
 				continue
@@ -300,6 +284,41 @@ func (t *parkedRows) settle(w *work, parked *parcel) (back []*group, over bool) 
 	return back, w.from.left == 0
 }
 
+// await has the groups of a parcel told when what they wait for happens. settle has seen to their times. ctx bounds the wait for
+// a connection; a group whose connection can't be opened goes on at once, to find the error by itself. The caller does not hold mu.
+func (t *parkedRows) await(ctx context.Context, groups []group) {
+	for i := range groups {
+		g := &groups[i]
+		if w, ok := g.parcel.saveWaits[g]; ok {
+			t.sources.saves.add(g.connector().Name, w.saves, g)
+			t.forgetIfOver(g)
+		}
+		if a := g.parcel.asks[g]; a != nil {
+			a.add(g)
+			t.forgetIfOver(g)
+		}
+		if g.wantedKey == "" {
+			continue
+		}
+		err := t.sources.keys.use(ctx, g.connector(), func(w *keyWatch) { w.add(g) })
+		if err != nil {
+			g.happened()
+		} else {
+			t.forgetIfOver(g)
+		}
+	}
+}
+
+// forgetIfOver forgets a group whose wait was over before it was added to what it waits for.
+func (t *parkedRows) forgetIfOver(g *group) {
+	t.mu.Lock()
+	over := g.state != groupParked || !g.waiting
+	t.mu.Unlock()
+	if over {
+		t.sources.forget([]*group{g})
+	}
+}
+
 // nextTimer is when the next group is to be looked at; never means that there is none. The caller holds mu.
 func (t *parkedRows) nextTimer() time.Duration {
 	if len(t.timers) == 0 {
@@ -333,13 +352,6 @@ func (g *group) connectorSaved() {
 		t.timers.schedule(g)
 		clock.wakeAt(at)
 	}
-}
-
-// waitEnded reports whether a group does not wait any more. The caller does not hold mu.
-func (t *parkedRows) waitEnded(g *group) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return g.state != groupParked || !g.waiting
 }
 
 // resumeDue ends the waits whose time has come. Groups whose part's deadline has passed go on even if rows of their key are before them. It

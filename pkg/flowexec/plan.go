@@ -23,10 +23,12 @@ type Plan struct {
 	flow     string
 	revision int64
 	shardKey string
-	copies   int
-	timeout  time.Duration
-	steps    []*step
-	places   map[string][]int // where a function stands in steps
+	// unsharded says that the flow has no shard key: a run is a whole batch, so that one row or function may decide for all of it.
+	unsharded bool
+	copies    int
+	timeout   time.Duration
+	steps     []*step
+	places    map[string][]int // where a function stands in steps
 	// stretches are where rows of one key go one after the other; nil: nowhere.
 	stretches []stretch
 	types     *decode.Types
@@ -99,14 +101,11 @@ func (p *Plan) Place(function string, use int) (place int, ok bool) {
 	return places[use], true
 }
 
-// whole reports that a run is a whole batch, so that one row or function may decide for all of it.
-func (p *Plan) whole() bool { return p.shardKey == "" }
-
 // Compile makes a plan of a flow's documents and the functions registered for it. The error has code FLOW_UNCOMPILABLE and
 // reports every mistake that can be known before a row flows: definition.Mistakes is its cause.
 func Compile(b *definition.Bundle, r *kis.Registry) (*Plan, error) {
 	p := &Plan{
-		flow: b.Flow.Name, revision: b.Revision, shardKey: b.Flow.ShardKey, timeout: min(b.Flow.Timeout, 4*longest),
+		flow: b.Flow.Name, revision: b.Revision, shardKey: b.Flow.ShardKey, unsharded: b.Flow.ShardKey == "", timeout: min(b.Flow.Timeout, 4*longest),
 		copies: b.Flow.Copies, places: make(map[string][]int), types: new(decode.Types),
 		bundle: b, registry: r,
 	}

@@ -17,7 +17,7 @@ func (p *Plan) findInputs() {
 	inputs := make([]*decode.Input, len(p.steps))
 	for i, s := range p.steps {
 		s.GetsAll, s.FaaS, s.PassesOn = s.form.Whole(), s.form == kis.FormFaaS, s.passesOn()
-		s.CalledAgain = s.retries > 0 || s.form.Whole() && !p.whole() ||
+		s.CalledAgain = s.retries > 0 || s.form.Whole() && !p.unsharded ||
 			s.form == kis.FormFaaS && s.mode == definition.ModeLoad && s.onMissing == definition.OnMissingWait
 		inputs[i] = &s.Input
 	}

@@ -10,7 +10,7 @@ import (
 // Notes say where what rows find in a connector may depend on how rows are cut into batches, as far as only the functions' forms
 // show it: definition.Set.Notes has the rest. They are no mistakes. Each is document:line: key: note.
 func (p *Plan) Notes() (notes []string) {
-	if p.whole() {
+	if p.unsharded {
 		return nil
 	}
 	tell := func(s *step, format string, args ...any) {

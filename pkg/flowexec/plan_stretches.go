@@ -17,7 +17,7 @@ type stretch struct{ first, last int }
 // findStretches finds those of a flow with a shard key. Functions that get many rows at once get them as they do elsewhere: a
 // stretch ends before such a step.
 func (p *Plan) findStretches() {
-	if p.whole() {
+	if p.unsharded {
 		return
 	}
 	for from := 0; from < len(p.steps); {

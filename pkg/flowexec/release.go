@@ -28,8 +28,3 @@ func (c releaseRequest) includesKey(key uint64) bool {
 	slot := uint32(keyslot.Of(key))
 	return c.slots == nil || slices.ContainsFunc(c.slots, func(r batch.Range) bool { return slot >= r.First && slot-r.First < r.Count })
 }
-
-// includesGroup reports whether a group of parked rows is asked for.
-func (c releaseRequest) includesGroup(g *group) bool {
-	return c.includesKey(g.key()) && c.includesPart(g.parcel.part)
-}

@@ -61,7 +61,7 @@ func (x *executor) begin(w *work) {
 		r.waiting = r.waiting[:n]
 	}
 	r.x, r.work, r.plan, r.part, r.n = x, w, w.part.Plan, w.part, w.len()
-	r.keyed = !r.plan.whole() && len(w.in.columns.Keys) > 0
+	r.keyed = !r.plan.unsharded && len(w.in.columns.Keys) > 0
 	r.ledger.n = r.n
 	if x.lane.lanes.timed {
 		r.clock = x.lane.lanes.clock.now()
@@ -399,7 +399,7 @@ func (r *run) lose(i int, o batch.RowOutcome) {
 // inOrder is the rows that wait for a step, in the order of their origins (rows.Memory.InOrder), where batches are split.
 func (r *run) inOrder(k int) []*rows.Set {
 	sets := r.waiting[k]
-	if len(sets) < 2 || r.plan.whole() {
+	if len(sets) < 2 || r.plan.unsharded {
 		return sets
 	}
 	return r.x.mem.InOrder(sets)

@@ -41,19 +41,9 @@ type ask struct {
 	asked     asked
 	ended     time.Duration // by the clock of the lanes
 
-	mu     sync.Mutex
-	groups map[*group]struct{} // parked groups that wait for it; guarded by mu
-	told   bool                // they were told; guarded by mu
-}
-
-// isDone reports whether the call has ended.
-func (a *ask) isDone() bool {
-	select {
-	case <-a.done:
-		return true
-	default:
-		return false
-	}
+	mu      sync.Mutex
+	waiters map[waiter]struct{} // the parked groups that wait for it; guarded by mu
+	told    bool                // they were told; guarded by mu
 }
 
 // ask begins a call to the step's connector that may take as long as most.

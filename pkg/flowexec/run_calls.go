@@ -280,7 +280,7 @@ func (r *run) obey(row int, signal *kis.Signal) batch.RowOutcome {
 	case kis.SignalDrop:
 		return batch.RowOutcome{Outcome: batch.Filtered, Code: batch.CodeDropped, Reason: decode.Trimmed(signal.Reason)}
 	case kis.SignalAbort:
-		if !r.plan.whole() {
+		if !r.plan.unsharded {
 			return batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeNeedsWholeBatch, Attempts: 1,
 				Reason: "the function aborts its batch (" + decode.Trimmed(signal.Reason) + "), but the flow's shard_key splits batches: " +
 					"use kis.Drop, or remove shard_key"}

@@ -1,9 +1,7 @@
 package flowexec
 
 import (
-	"reflect"
 	"slices"
-	"unsafe"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
@@ -32,7 +30,6 @@ type growth struct {
 const (
 	firstStretch = 16  // rows that a function gets before what it makes is weighed
 	mostStretch  = 256 // that it gets at once, however little it made of those before
-	weighed      = 3   // rows of what it made of them
 )
 
 // grows begins to follow what the step makes of rs; nil: it need not be followed.
@@ -76,129 +73,6 @@ func (ln *lane) noteWide(in, out int) {
 	if wide := out > 64*in; wide != ln.expanding.Load() {
 		ln.expanding.Store(wide)
 	}
-}
-
-// weigher tells about how many bytes rows of a type take.
-type weigher struct {
-	row     reflect.Type
-	size    int64
-	lengths []length
-	fixed   bool // all rows take size
-	deep    bool // it takes more than the lengths to tell
-}
-
-// length is where a row has a string, or a list of elements that take as many bytes each.
-type length struct {
-	offset uintptr
-	each   int64
-}
-
-func newWeigher(row reflect.Type) *weigher {
-	w := &weigher{row: row, size: int64(row.Size())}
-	w.add(row, 0)
-	w.fixed = !w.deep && len(w.lengths) == 0
-	return w
-}
-
-// add adds what stands at an offset of the row.
-func (w *weigher) add(t reflect.Type, offset uintptr) {
-	switch t.Kind() {
-	case reflect.String:
-		w.lengths = append(w.lengths, length{offset, 1})
-	case reflect.Slice:
-		w.deep = w.deep || !isFixed(t.Elem())
-		w.lengths = append(w.lengths, length{offset, int64(t.Elem().Size())})
-	case reflect.Struct:
-		for i := range t.NumField() {
-			w.add(t.Field(i).Type, offset+t.Field(i).Offset)
-		}
-	case reflect.Array:
-		w.deep = w.deep || !isFixed(t.Elem())
-	case reflect.Pointer, reflect.Interface, reflect.Map, reflect.Chan, reflect.Func, reflect.UnsafePointer:
-		w.deep = true
-	}
-}
-
-// isFixed reports whether all values of a type take as many bytes.
-func isFixed(t reflect.Type) bool {
-	switch t.Kind() {
-	case reflect.String, reflect.Slice, reflect.Pointer, reflect.Interface, reflect.Map, reflect.Chan, reflect.Func, reflect.UnsafePointer:
-		return false
-	case reflect.Array:
-		return isFixed(t.Elem())
-	case reflect.Struct:
-		for i := range t.NumField() {
-			if !isFixed(t.Field(i).Type) {
-				return false
-			}
-		}
-	}
-	return true
-}
-
-// weigh is about how many bytes the rows from to to-1 take, as a few of them tell.
-func (w *weigher) weigh(rows kis.Vector, from, to int) int64 {
-	n := to - from
-	if n <= 0 {
-		return 0
-	}
-	base, step, sum, looked := rows.Pointer(), max(1, n/weighed), int64(0), int64(0)
-	for i := from; i < to; i += step {
-		sum += w.weight(unsafe.Add(base, uintptr(i)*w.row.Size()))
-		looked++
-	}
-	return sum * int64(n) / looked
-}
-
-// weight is that of the row at p.
-func (w *weigher) weight(p unsafe.Pointer) int64 {
-	if w.deep {
-		return weightOf(reflect.NewAt(w.row, p).Elem(), 4)
-	}
-	bytes := w.size
-	for _, l := range w.lengths {
-		bytes += l.each * int64(len(*(*string)(unsafe.Add(p, l.offset)))) // a list begins as a string does
-	}
-	return bytes
-}
-
-// weightOf is about how many bytes a value takes, with what it leads to. It looks at a few elements of a list, and at none of a
-// map.
-func weightOf(v reflect.Value, depth int) int64 {
-	bytes := int64(v.Type().Size())
-	if depth == 0 {
-		return bytes
-	}
-	switch v.Kind() {
-	case reflect.String:
-		bytes += int64(v.Len())
-	case reflect.Slice:
-		n, each := v.Len(), int64(v.Type().Elem().Size())
-		if looked := min(n, weighed); looked > 0 && each > 1 {
-			sum := int64(0)
-			for i := range looked {
-				sum += weightOf(v.Index(i*(n/looked)), depth-1)
-			}
-			each = sum / int64(looked)
-		}
-		bytes += int64(n) * each
-	case reflect.Array:
-		if n := v.Len(); n > 0 {
-			bytes += int64(n) * (weightOf(v.Index(0), depth-1) - int64(v.Type().Elem().Size()))
-		}
-	case reflect.Map:
-		bytes += int64(v.Len()) * int64(v.Type().Key().Size()+v.Type().Elem().Size()+16)
-	case reflect.Pointer, reflect.Interface:
-		if !v.IsNil() {
-			bytes += weightOf(v.Elem(), depth-1)
-		}
-	case reflect.Struct:
-		for i := range v.NumField() {
-			f := v.Field(i)
-			bytes += weightOf(f, depth-1) - int64(f.Type().Size())
-		}
-	}
-	return bytes
 }
 
 // enough says with which row the function goes on, now that it has made enough of those before hi. In a run with keys the others park,

@@ -147,7 +147,7 @@ func (r *run) passOrphans(s *step, rs *rows.Set, out kis.Vector) {
 	switch behind := slices.Concat(rs.Origins, rs.Behind); {
 	case rs.Len() > 0 && allSame(rs.Origins):
 		r.passMade(s, rs, out, make([]uint32, out.Len()))
-	case r.plan.whole():
+	case r.plan.unsharded:
 		made := r.x.mem.OfWholeBatch(out, r.pathOfAll(rs, s.Index+1), s.Index+1)
 		r.pass(r.x.mem.Keep(made, r.nils(s, made)), s.Index+1)
 	default:
@@ -185,7 +185,7 @@ func (r *run) endAll(rs *rows.Set, o batch.RowOutcome) {
 // groups are the rows of rs by key, in the order of the keys' first rows; none where batches go whole.
 func (r *run) groups(rs *rows.Set) [][]uint32 {
 	keys := r.work.in.columns.Keys
-	if r.plan.whole() || len(keys) == 0 {
+	if r.plan.unsharded || len(keys) == 0 {
 		return nil
 	}
 	places := make(map[uint64]int)

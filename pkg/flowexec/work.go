@@ -73,7 +73,7 @@ func (w *work) returned() RunResult {
 
 // first cuts off what is to run next: all of the work, or one row where rows run one by one. rest is nil if nothing else is left.
 func (w *work) first() (next, rest *work) {
-	if !w.part.OneByOne || len(w.in.columns.Keys) == 0 || w.part.Plan.whole() || w.len() < 2 {
+	if !w.part.OneByOne || len(w.in.columns.Keys) == 0 || w.part.Plan.unsharded || w.len() < 2 {
 		return w, nil
 	}
 	all := w.rows
@@ -109,6 +109,36 @@ func (w *work) cut(c releaseRequest) (stays, goes *work) {
 		return nil, w
 	}
 	return w.some(out), w.some(in)
+}
+
+// giveBack calls Done, with Returned, for work that never began, and uncounts it.
+func (p *pendingRuns) giveBack(back []*work) {
+	for _, w := range back {
+		w.part.Done(w.returned())
+		p.end()
+	}
+}
+
+// cut takes the rows that a Release asks for out of a queue of counted work. The works of these rows, counted too, are appended to back.
+func (p *pendingRuns) cut(queue []*work, c releaseRequest, back []*work) (kept, gone []*work) {
+	kept = queue[:0]
+	for _, w := range queue {
+		stays, goes := w, (*work)(nil)
+		if c.includesPart(w.part) {
+			stays, goes = w.cut(c)
+		}
+		if goes != nil {
+			back = append(back, goes)
+		}
+		if stays != nil {
+			kept = append(kept, stays)
+		}
+		if stays != nil && goes != nil {
+			p.more()
+		}
+	}
+	clear(queue[len(kept):])
+	return kept, back
 }
 
 // placedWork is work for the lane at one place.

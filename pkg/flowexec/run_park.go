@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
-	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
@@ -18,97 +17,6 @@ import (
 
 // never is a time that does not come.
 const never = time.Duration(math.MaxInt64)
-
-// group is the parked rows of one key in one parcel: what waits together, and goes on together. There may be as many groups as rows, so
-// that each byte counts.
-//
-//	         the wait is over, and the group        a lane takes it        its run has ended (what parks
-//	         is the first one of its key            (takeReady)            in that run is a new group)
-//	parked ---------------------------------> ready ------------> running -------------------------------> gone
-//	  |        (happened, resumeDue)            |                                                           ^
-//	  |                                         |                                                           |
-//	  +-----------------------------------------+------------- Release, Stop: given back ------------------+
-//
-// When its part's deadline passes, a group is ready at once, even if other groups of its key are before it: its rows fail then.
-type group struct {
-	parcel *parcel
-	// due is when the wait is over at the latest; never means that there is no such time. Guarded by lane.mu, as all fields below are once
-	// the lane has the parcel, except for those that say otherwise.
-	due time.Duration
-	// wantedKey is the key that the group waits for, in the connector of its step; "" means that it waits for no key. It does not change.
-	wantedKey string
-	// next is the group behind this one in the queue of its key; nil means none.
-	next *group
-	// nextWaiting is another group that waits for the same wantedKey; nil means none. Guarded by keyWatch.mu.
-	nextWaiting *group
-	// The group's rows are the n ones of parcel.byKey from first on. These do not change.
-	first, n uint32
-	// timerIndex is the group's place in parkedRows.timers, from 1; 0 means that it is not there.
-	timerIndex int32
-	// waiting says that the wait is not over.
-	waiting bool
-	state   groupState
-	// step is the step that the rows have parked in. It does not change.
-	step uint16
-}
-
-// rows are the group's rows, ascending.
-func (g *group) rows() []rows.ParcelRow { return g.parcel.byKey[g.first : g.first+g.n] }
-
-// key is the key of the group's rows.
-func (g *group) key() uint64 { return g.parcel.part.Columns.Keys[g.parcel.byKey[g.first]] }
-
-// connector is the connector of the group's step, in which wantedKey is; nil means that the step has none.
-func (g *group) connector() *definition.Connector { return g.parcel.part.Plan.steps[g.step].connector }
-
-// saveWait is how a group waits for any Save through its connector, as a Load in KisFlow's shape does.
-type saveWait struct {
-	// saves is what Saves.count said before the row was tried. A Save after that ends the wait.
-	saves uint64
-	// early is the earliest time at which a Save may end the wait.
-	early time.Duration
-}
-
-// groupState is where a group is in its life; see group.
-type groupState uint8
-
-const (
-	groupParked groupState = iota
-	groupReady
-	groupRunning
-	groupGone
-)
-
-// parcel is what parked rows of one run share. It does not change, but for what lane.mu guards.
-type parcel struct {
-	// home has the parked rows of the lane that the parcel belongs to.
-	home *parkedRows
-	// part is a part of its own, with the columns and places of these rows; rows are their places in the part they came with.
-	part *Part
-	rows []rows.PartRow
-	// sets are the rows by the step that they enter next.
-	sets      [][]packedSet
-	groups    []group
-	saveWaits map[*group]saveWait // those of groups that wait for any Save through the connector of step, too
-	asks      map[*group]*ask     // the calls that groups wait for
-	byKey     []rows.ParcelRow    // the rows of each group, one group behind the other
-	since     time.Duration       // when they parked
-	// What has become of other rows of the same origins, and how much time they have used up.
-	notDone []batch.RowOutcome
-	dead    []batch.DeadRow
-	output  batch.Output
-	spent   map[rows.ParcelRow]time.Duration
-
-	heldUpBefore int64    // lane.held when the rows were parked
-	left         int      // groups that are not gone; guarded by lane.mu
-	ready        []*group // guarded by lane.mu
-}
-
-// packedSet is parked rows that enter the same step next, in memory of their own, in the order of their origins.
-type packedSet struct {
-	set     *rows.Set // without origins
-	origins []rows.ParcelRow
-}
 
 // aside is what a run has set aside so far.
 type aside struct {

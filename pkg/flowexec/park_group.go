@@ -1,0 +1,145 @@
+package flowexec
+
+import (
+	"slices"
+	"time"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
+)
+
+// group is the parked rows of one key in one parcel: what waits together, and goes on together. There may be as many groups as rows, so
+// that each byte counts.
+//
+//	         the wait is over, and the group        a lane takes it        its run has ended (what parks
+//	         is the first one of its key            (takeReady)            in that run is a new group)
+//	parked ---------------------------------> ready ------------> running -------------------------------> gone
+//	  |        (happened, resumeDue)            |                                                           ^
+//	  |                                         |                                                           |
+//	  +-----------------------------------------+------------- Release, Stop: given back ------------------+
+//
+// When its part's deadline passes, a group is ready at once, even if other groups of its key are before it: its rows fail then.
+type group struct {
+	parcel *parcel
+	// due is when the wait is over at the latest; never means that there is no such time. Guarded by lane.mu, as all fields below are once
+	// the lane has the parcel, except for those that say otherwise.
+	due time.Duration
+	// wantedKey is the key that the group waits for, in the connector of its step; "" means that it waits for no key. It does not change.
+	wantedKey string
+	// next is the group behind this one in the queue of its key; nil means none.
+	next *group
+	// nextWaiting is another group that waits for the same wantedKey; nil means none. Guarded by keyWatch.mu.
+	nextWaiting *group
+	// The group's rows are the n ones of parcel.byKey from first on. These do not change.
+	first, n uint32
+	// timerIndex is the group's place in parkedRows.timers, from 1; 0 means that it is not there.
+	timerIndex int32
+	// waiting says that the wait is not over.
+	waiting bool
+	state   groupState
+	// step is the step that the rows have parked in. It does not change.
+	step uint16
+}
+
+// rows are the group's rows, ascending.
+func (g *group) rows() []rows.ParcelRow { return g.parcel.byKey[g.first : g.first+g.n] }
+
+// key is the key of the group's rows.
+func (g *group) key() uint64 { return g.parcel.part.Columns.Keys[g.parcel.byKey[g.first]] }
+
+// connector is the connector of the group's step, in which wantedKey is; nil means that the step has none.
+func (g *group) connector() *definition.Connector { return g.parcel.part.Plan.steps[g.step].connector }
+
+// saveWait is how a group waits for any Save through its connector, as a Load in KisFlow's shape does.
+type saveWait struct {
+	// saves is what Saves.count said before the row was tried. A Save after that ends the wait.
+	saves uint64
+	// early is the earliest time at which a Save may end the wait.
+	early time.Duration
+}
+
+// groupState is where a group is in its life; see group.
+type groupState uint8
+
+const (
+	groupParked groupState = iota
+	groupReady
+	groupRunning
+	groupGone
+)
+
+// parcel is the memory of the rows that one run has parked, copied out of their part. It does not change, except for fields that lane.mu
+// guards.
+type parcel struct {
+	// home has the parked rows of the lane that the parcel belongs to.
+	home *parkedRows
+	// part is a part of the parked rows alone, with columns and rows of its own.
+	part *Part
+	// rows has, for each row of the parcel, the row of the part that Enqueue was given.
+	rows []rows.PartRow
+	// sets are the rows, by the step that they enter next.
+	sets   [][]packedSet
+	groups []group
+	// saveWaits says how those groups wait that wait for any Save through the connector of their step.
+	saveWaits map[*group]saveWait
+	// asks are the calls that groups wait for.
+	asks map[*group]*ask
+	// byKey has the rows of each group, one group behind the other.
+	byKey []rows.ParcelRow
+	// since is when the rows parked, by the clock of the lanes.
+	since time.Duration
+
+	// notDone, dead and output are how other rows of the same input rows have ended before: they are told with the results of the parked
+	// rows. spent is how much of the flow's timeout the rows have used up.
+	notDone []batch.RowOutcome
+	dead    []batch.DeadRow
+	output  batch.Output
+	spent   map[rows.ParcelRow]time.Duration
+
+	// heldUpBefore is lane.heldUpTotal when the rows parked.
+	heldUpBefore int64
+	// left is how many groups are not gone; guarded by lane.mu.
+	left int
+	// ready are the groups in state groupReady, and some that are gone since; guarded by lane.mu.
+	ready []*group
+}
+
+// packedSet is parked rows that enter the same step next, in memory of their own, in the order of their input rows.
+type packedSet struct {
+	set     *rows.Set // without origins
+	origins []rows.ParcelRow
+}
+
+// wakeAt is when the group is to be looked at: its wait is over at the latest, or its part's deadline has passed. never means that there is
+// no such time.
+func (g *group) wakeAt() time.Duration {
+	if !g.waiting {
+		return g.parcel.deadline()
+	}
+	return min(g.due, g.parcel.deadline())
+}
+
+// deadline is when the part's rows must have ended, by the clock of the lanes; never means that there is no deadline.
+func (p *parcel) deadline() time.Duration {
+	if p.part.Deadline.IsZero() {
+		return never
+	}
+	return p.home.sources.clock.since(p.part.Deadline)
+}
+
+// isReleasedBy reports whether a Release asks for the group.
+func (g *group) isReleasedBy(c releaseRequest) bool {
+	return c.includesKey(g.key()) && c.includesPart(g.parcel.part)
+}
+
+// hold returns what the group's first row remembers of its wait, and whether the row's function has run and its connector is to be asked.
+func (g *group) hold() (h hold, keeps bool) {
+	first := g.rows()[0]
+	for _, packed := range g.parcel.sets[g.step] {
+		if i, ok := slices.BinarySearch(packed.origins, first); ok {
+			return holdOf(packed.set, i), keptOf(packed.set, i) != nil
+		}
+	}
+	return hold{}, false
+}

@@ -1,0 +1,32 @@
+package flowexec
+
+// waitSources is what parked rows and resting runs can wait for, in all lanes of a flow: a time, the Save of a key, any Save through
+// a connector, or the answer of a call to a connector, which is an ask.
+type waitSources struct {
+	clock *clock
+	keys  *keyWatches
+	saves *Saves
+}
+
+func newWaitSources(c *clock, config LanesConfig) *waitSources {
+	return &waitSources{c, newKeyWatches(config), config.Saves}
+}
+
+// forget has groups told nothing any more. It may be called for groups that were told, and for those that were never added. The caller does
+// not hold lane.mu.
+func (s *waitSources) forget(groups []*group) {
+	for _, g := range groups {
+		if _, ok := g.parcel.saveWaits[g]; ok {
+			s.saves.remove(g.connector().Name, g)
+		}
+		if a := g.parcel.asks[g]; a != nil {
+			a.remove(g)
+		}
+		if g.wantedKey == "" {
+			continue
+		}
+		if w := s.keys.of(g.connector()); w != nil {
+			w.remove(g.wantedKey, g, nil)
+		}
+	}
+}

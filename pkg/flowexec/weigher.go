@@ -1,0 +1,136 @@
+package flowexec
+
+import (
+	"reflect"
+	"unsafe"
+
+	"github.com/kisgrid/kisgrid/pkg/kis"
+)
+
+// weigher estimates how many bytes of memory rows of one type take. It looks at a few rows only, so that it costs little while functions
+// make rows. It does not change once it is made.
+type weigher struct {
+	row     reflect.Type
+	size    int64    // of the row itself, without what it leads to
+	lengths []length // the strings and slices in the row
+	fixed   bool     // all rows take size bytes
+	deep    bool     // rows lead to more than lengths covers, so that weightOf looks at them with reflection
+}
+
+// length is a string or a slice in a row, at an offset; its elements take each bytes.
+type length struct {
+	offset uintptr
+	each   int64
+}
+
+// weighed is how many rows, or elements of a list, a weigher looks at.
+const weighed = 3
+
+// newWeigher makes a weigher for a row type.
+func newWeigher(row reflect.Type) *weigher {
+	w := &weigher{row: row, size: int64(row.Size())}
+	w.add(row, 0)
+	w.fixed = !w.deep && len(w.lengths) == 0
+	return w
+}
+
+// add takes in the field, of type t, that is at an offset of the row.
+func (w *weigher) add(t reflect.Type, offset uintptr) {
+	switch t.Kind() {
+	case reflect.String:
+		w.lengths = append(w.lengths, length{offset, 1})
+	case reflect.Slice:
+		w.deep = w.deep || !isFixed(t.Elem())
+		w.lengths = append(w.lengths, length{offset, int64(t.Elem().Size())})
+	case reflect.Struct:
+		for i := range t.NumField() {
+			w.add(t.Field(i).Type, offset+t.Field(i).Offset)
+		}
+	case reflect.Array:
+		w.deep = w.deep || !isFixed(t.Elem())
+	case reflect.Pointer, reflect.Interface, reflect.Map, reflect.Chan, reflect.Func, reflect.UnsafePointer:
+		w.deep = true
+	}
+}
+
+// isFixed reports whether all values of a type take the same number of bytes.
+func isFixed(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.String, reflect.Slice, reflect.Pointer, reflect.Interface, reflect.Map, reflect.Chan, reflect.Func, reflect.UnsafePointer:
+		return false
+	case reflect.Array:
+		return isFixed(t.Elem())
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if !isFixed(t.Field(i).Type) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// weigh is about how many bytes the rows from to to-1 take together. It looks at a few of them, evenly spaced.
+func (w *weigher) weigh(rows kis.Vector, from, to int) int64 {
+	n := to - from
+	if n <= 0 {
+		return 0
+	}
+	base, step, sum, looked := rows.Pointer(), max(1, n/weighed), int64(0), int64(0)
+	for i := from; i < to; i += step {
+		sum += w.weight(unsafe.Add(base, uintptr(i)*w.row.Size()))
+		looked++
+	}
+	return sum * int64(n) / looked
+}
+
+// weight is about how many bytes the row at p takes.
+func (w *weigher) weight(p unsafe.Pointer) int64 {
+	if w.deep {
+		return weightOf(reflect.NewAt(w.row, p).Elem(), 4)
+	}
+	bytes := w.size
+	for _, l := range w.lengths {
+		bytes += l.each * int64(len(*(*string)(unsafe.Add(p, l.offset)))) // a slice begins like a string: with a pointer and a length
+	}
+	return bytes
+}
+
+// weightOf is about how many bytes a value takes, with what it leads to, at most depth steps away. It looks at a few elements of a list,
+// and at no elements of a map.
+func weightOf(v reflect.Value, depth int) int64 {
+	bytes := int64(v.Type().Size())
+	if depth == 0 {
+		return bytes
+	}
+	switch v.Kind() {
+	case reflect.String:
+		bytes += int64(v.Len())
+	case reflect.Slice:
+		n, each := v.Len(), int64(v.Type().Elem().Size())
+		if looked := min(n, weighed); looked > 0 && each > 1 {
+			sum := int64(0)
+			for i := range looked {
+				sum += weightOf(v.Index(i*(n/looked)), depth-1)
+			}
+			each = sum / int64(looked)
+		}
+		bytes += int64(n) * each
+	case reflect.Array:
+		if n := v.Len(); n > 0 {
+			bytes += int64(n) * (weightOf(v.Index(0), depth-1) - int64(v.Type().Elem().Size()))
+		}
+	case reflect.Map:
+		bytes += int64(v.Len()) * int64(v.Type().Key().Size()+v.Type().Elem().Size()+16)
+	case reflect.Pointer, reflect.Interface:
+		if !v.IsNil() {
+			bytes += weightOf(v.Elem(), depth-1)
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			f := v.Field(i)
+			bytes += weightOf(f, depth-1) - int64(f.Type().Size())
+		}
+	}
+	return bytes
+}
