@@ -1,9 +1,10 @@
-// Package frames follows the frames of an HTTP/2 connection, as far as who counts them, or sends one in between, has to know them.
+// Package frames follows the frames of an HTTP/2 connection without decoding them. A server counts frames with it to refuse a client
+// that sends too many, and a process puts a frame of its own between those of gRPC to find out whether its peer is alive.
 package frames
 
 import "encoding/binary"
 
-// HTTP/2, as far as a Reader knows it (RFC 9113, section 4.1).
+// The numbers of HTTP/2 that a Reader knows (RFC 9113, section 4.1): sizes in bytes, types of frames, and flags.
 const (
 	prefaceBytes     = 24
 	frameHeaderBytes = 9
@@ -19,40 +20,41 @@ const (
 	endHeaders = 4 // flag of a frame of headers or their continuation
 )
 
-// Ask is an empty frame of settings, which every peer must acknowledge (RFC 9113, section 6.5.3). Unlike pings, which servers
-// count, it may come at any time; gRPC takes the acknowledgement without a word.
+// Ask is an empty SETTINGS frame. Every peer must acknowledge it (RFC 9113, section 6.5.3), so it shows whether the peer is
+// alive. Servers limit how many PING frames may come, but not SETTINGS frames, and gRPC accepts the acknowledgement
+// silently.
 var Ask = []byte{0, 0, 0, settingsFrame, 0, 0, 0, 0, 0}
 
-// Reader follows the frames in a stream of bytes: a client's, from its preface on. The zero Reader begins behind the preface. It belongs to one
-// goroutine.
+// Reader follows the frames in the bytes that a client sends. It does not change or keep them. The zero Reader begins
+// behind the preface, the fixed bytes with which a connection starts. A Reader belongs to one goroutine.
 type Reader struct {
-	skip   int // bytes before the next frame's header
-	data   int // of skip: bytes of a frame of data
-	header [frameHeaderBytes]byte
-	filled int // bytes of header
+	skip   int                    // bytes before the next frame's header
+	data   int                    // how many of these belong to a DATA frame
+	header [frameHeaderBytes]byte // of the frame that is being read
+	filled int                    // bytes of header that have come
 
 	stream uint32 // of the frame that is being read
-	ends   bool   // the headers of a call end with the frame that is being read
+	ends   bool   // the headers of a call end with this frame
 	opened uint32 // the stream whose headers were read last
-	idle   int    // frames that brought nothing, and nobody has asked about
+	idle   int    // frames without content since TakeIdle was called
 }
 
-// FromPreface is a Reader of all that a client sends.
+// FromPreface makes a Reader that begins with the preface: for all that a client sends.
 func FromPreface() Reader { return Reader{skip: prefaceBytes} }
 
-// Opened is the stream whose headers were read last.
+// Opened returns the number of the stream whose headers were read last.
 func (r *Reader) Opened() uint32 { return r.opened }
 
-// TakeIdle is how many frames that ask for work and bring nothing came since it was asked last: resets of calls, empty frames of data,
-// settings and priorities.
+// TakeIdle returns how many frames came since the last call that make work and have no content: RST_STREAM, SETTINGS and
+// PRIORITY frames, and empty DATA and CONTINUATION frames that end nothing. A client that sends very many of them is probably attacking.
 func (r *Reader) TakeIdle() int {
 	n := r.idle
 	r.idle = 0
 	return n
 }
 
-// Scan goes through p up to its end, or to the end of a call's headers, and returns how much that is. It tells came of each piece of
-// data and of the stream that it is for.
+// Scan reads p up to its end, or up to the end of a call's headers, and returns how many bytes it read. It calls came for
+// each piece of data, with its stream and its size.
 func (r *Reader) Scan(p []byte, came func(stream uint32, data int)) (n int) {
 	for n < len(p) {
 		if r.skip > 0 {
@@ -109,7 +111,7 @@ func (r *Reader) begin() {
 	}
 }
 
-// Between reports whether another frame may stand here: none is begun, nor the headers of a call.
+// Between reports whether another frame may be put in here: no frame has begun, and the headers of a call are complete.
 func (r *Reader) Between() bool {
 	kind, flags := r.header[3], r.header[4]
 	return r.skip == 0 && r.filled == 0 && (kind != headersFrame && kind != continuationFrame || flags&endHeaders != 0)

@@ -13,18 +13,18 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// Codec is gRPC's codec for all calls. What goes over the wire is protobuf, but rows go there from the slices that a message
-// has, and stay where they were received: they are not copied into messages and out of them. So a message must not change
-// once it is sent, and rows that came with a message keep the whole of it in memory. It takes protobuf messages, *Lent and, to
-// send, *Selected.
+// Codec is gRPC's codec for all calls. It writes and reads protobuf, but it does not copy rows: they are sent from the
+// slices of the message, and stay in the memory in which they were received. So a message must not change after it is sent,
+// and rows of a received message keep the whole message in memory. The codec takes protobuf messages and *Lent, and for
+// sending also *Selected.
 type Codec struct{}
 
 var _ encoding.CodecV2 = Codec{}
 
-// bulky is how large, in bytes, a message is for which that is worth its price.
-const bulky = 2 << 10
+// sharedFrom is the size of a message, in bytes, from which on it is cheaper to share the rows than to copy them.
+const sharedFrom = 2 << 10
 
-// Name is that of gRPC's own codec, whose messages are the same.
+// Name returns the name of gRPC's own codec, since both write the same bytes.
 func (Codec) Name() string { return "proto" }
 
 // Marshal implements encoding.CodecV2.
@@ -32,7 +32,7 @@ func (Codec) Marshal(v any) (mem.BufferSlice, error) {
 	var p pieces
 	switch m := v.(type) {
 	case *Selected:
-		if err := p.selected(m); err != nil {
+		if err := p.addSelected(m); err != nil {
 			return nil, err
 		}
 		return p.all(), nil
@@ -43,19 +43,19 @@ func (Codec) Marshal(v any) (mem.BufferSlice, error) {
 	if !ok {
 		return nil, fmt.Errorf("a %T is no protobuf message", v)
 	}
-	if proto.Size(m) < bulky {
+	if proto.Size(m) < sharedFrom {
 		b, err := proto.MarshalOptions{UseCachedSize: true}.Marshal(m)
 		return mem.BufferSlice{mem.SliceBuffer(b)}, err
 	}
-	if err := p.message(m); err != nil {
+	if err := p.addMessage(m); err != nil {
 		return nil, err
 	}
 	return p.all(), nil
 }
 
-// together is the data in memory of its own, which must not be written to. A Builder, unlike make, does not clear memory that is
-// about to be filled.
-func together(data mem.BufferSlice) []byte {
+// joined copies data into one new slice, which must not be written to. The memory comes from a strings.Builder because make
+// would first clear it, which takes time.
+func joined(data mem.BufferSlice) []byte {
 	var b strings.Builder
 	b.Grow(data.Len())
 	for _, piece := range data {
@@ -74,12 +74,12 @@ func (Codec) Unmarshal(data mem.BufferSlice, v any) error {
 	if !ok {
 		return fmt.Errorf("a %T is no protobuf message", v)
 	}
-	if len(data) == 1 && data[0].Len() < bulky {
+	if len(data) == 1 && data[0].Len() < sharedFrom {
 		return proto.Unmarshal(data[0].ReadOnlyData(), m)
 	}
 	proto.Reset(m)
 	if lent == nil {
-		return unpackBatch(together(data), m)
+		return unpackBatch(joined(data), m)
 	}
 	b := buffers.Get(data.Len())
 	data.CopyTo(*b)
@@ -87,11 +87,11 @@ func (Codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return unpackBatch(*b, m)
 }
 
-// besideRows is what a client's batch may have beside its rows, in bytes: a coordinator's budget counts rows, and they keep the
-// whole message in memory.
+// besideRows bounds, in bytes, what the message of a client's batch has beside rows. A coordinator's budget counts only
+// rows, but they keep the whole message in memory.
 const besideRows = 4 << 10
 
-// unpackBatch is unpack for all messages, of which a client's batches may have so much only beside their rows.
+// unpackBatch does what unpack does, and refuses a client's batch that has more than besideRows beside its rows.
 func unpackBatch(b []byte, m proto.Message) error {
 	beside := math.MaxInt
 	switch m.(type) {

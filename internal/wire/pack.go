@@ -17,26 +17,27 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// field is a field that may be large, and where it is in a message: bytes, numbers or, with all of these nil, a message.
+// field is a field of a message that may be large. Exactly one of bytes, words and longs is set, or, for a field that has a
+// message, create.
 type field struct {
 	number protowire.Number
 	bytes  *[]byte
 	words  *[]uint32
 	longs  *[]uint64
-	inner  func() proto.Message // nil where there is none
-	create func() proto.Message // makes the inner message where there is none
+	inner  func() proto.Message // returns the message; nil where the field is empty
+	create func() proto.Message // returns the message, and makes it where the field is empty
 }
 
-// message is a field that has a message.
-func message[M any, P interface {
+// messageField is a field that has a message.
+func messageField[M any, P interface {
 	*M
 	proto.Message
 }](number protowire.Number, place *P) field {
-	return one(number, *place, func(m P) { *place = m })
+	return oneofField(number, *place, func(m P) { *place = m })
 }
 
-// one is a field that has a message, maybe one of several kinds.
-func one[M any, P interface {
+// oneofField is a field that has a message and belongs to a oneof. is is its value now, and set puts another one in.
+func oneofField[M any, P interface {
 	*M
 	proto.Message
 }](number protowire.Number, is P, set func(P)) field {
@@ -54,43 +55,45 @@ func one[M any, P interface {
 	return f
 }
 
-// large are the fields of a message that may be large: rows, what stands beside each of them, and the messages that they lie in.
-func large(m proto.Message) []field {
+// largeFields returns the fields of a message that may be large: rows, columns that have a value for each row, and messages
+// that have such fields.
+func largeFields(m proto.Message) []field {
 	switch m := m.(type) {
 	case *pb.StreamRequest:
-		return []field{one(2, m.GetSubmission(), func(s *pb.Submission) { m.Kind = &pb.StreamRequest_Submission{Submission: s} })}
+		return []field{oneofField(2, m.GetSubmission(), func(s *pb.Submission) { m.Kind = &pb.StreamRequest_Submission{Submission: s} })}
 	case *pb.SubmitRequest:
-		return []field{message(3, &m.Submission)}
+		return []field{messageField(3, &m.Submission)}
 	case *pb.Submission:
-		return []field{message(8, &m.Rows)}
+		return []field{messageField(8, &m.Rows)}
 	case *pb.StreamResponse:
-		return []field{one(2, m.GetAnswer(), func(a *pb.Answer) { m.Kind = &pb.StreamResponse_Answer{Answer: a} })}
+		return []field{oneofField(2, m.GetAnswer(), func(a *pb.Answer) { m.Kind = &pb.StreamResponse_Answer{Answer: a} })}
 	case *pb.SubmitResponse:
-		return []field{message(1, &m.Answer)}
+		return []field{messageField(1, &m.Answer)}
 	case *pb.Answer:
-		return []field{message(5, &m.Output)}
+		return []field{messageField(5, &m.Output)}
 	case *pb.CoordinatorMessage:
-		return []field{one(4, m.GetPart(), func(p *pb.Part) { m.Kind = &pb.CoordinatorMessage_Part{Part: p} })}
+		return []field{oneofField(4, m.GetPart(), func(p *pb.Part) { m.Kind = &pb.CoordinatorMessage_Part{Part: p} })}
 	case *pb.Part:
-		return []field{{number: 10, words: &m.Rows}, message(12, &m.Columns)}
+		return []field{{number: 10, words: &m.Rows}, messageField(12, &m.Columns)}
 	case *pb.WorkerMessage:
-		return []field{one(3, m.GetResult(), func(r *pb.Result) { m.Kind = &pb.WorkerMessage_Result{Result: r} })}
+		return []field{oneofField(3, m.GetResult(), func(r *pb.Result) { m.Kind = &pb.WorkerMessage_Result{Result: r} })}
 	case *pb.Result:
-		return []field{message(6, &m.Output)}
+		return []field{messageField(6, &m.Output)}
 	case *pb.Output:
-		return []field{message(1, &m.Rows), {number: 2, words: &m.Origins}}
+		return []field{messageField(1, &m.Rows), {number: 2, words: &m.Origins}}
 	case *pb.Columns:
 		return []field{{number: 1, bytes: &m.Data}, {number: 2, words: &m.Ends}, {number: 3, longs: &m.Keys}}
 	}
 	return nil
 }
 
-// small is a message without its large fields, and without the oneof that one of them is of; nil where that leaves nothing.
-func small(m proto.Message, large []field) proto.Message {
+// withoutLarge returns a copy of the message without its large fields, and without the oneof that one of them belongs to.
+// It returns nil where nothing would be left.
+func withoutLarge(m proto.Message, large []field) proto.Message {
 	from := reflect.ValueOf(m).Elem()
-	copied, ok := copies.Load(from.Type())
+	copied, ok := smallFields.Load(from.Type())
 	if !ok {
-		copied, _ = copies.LoadOrStore(from.Type(), copiesOf(from.Type(), large))
+		copied, _ = smallFields.LoadOrStore(from.Type(), findSmallFields(from.Type(), large))
 	}
 	indexes := copied.([]int)
 	if len(indexes) == 0 {
@@ -103,11 +106,11 @@ func small(m proto.Message, large []field) proto.Message {
 	return to.Interface().(proto.Message)
 }
 
-// copies are the fields that small copies: reflect.Type → []int.
-var copies sync.Map
+// smallFields remembers, by type of message, the indexes of the fields that withoutLarge copies: reflect.Type to []int.
+var smallFields sync.Map
 
-// copiesOf finds them by protobuf's tags, so that fields which are added to a message need no mention here.
-func copiesOf(message reflect.Type, large []field) (indexes []int) {
+// findSmallFields finds these fields by protobuf's tags, so that a field which is added to a message needs no line here.
+func findSmallFields(message reflect.Type, large []field) (indexes []int) {
 	for i := range message.NumField() {
 		kind, rest, ok := strings.Cut(message.Field(i).Tag.Get("protobuf"), ",")
 		number, _, _ := strings.Cut(rest, ",")
@@ -119,26 +122,26 @@ func copiesOf(message reflect.Type, large []field) (indexes []int) {
 	return indexes
 }
 
-// pieces are a message on its way to the wire. Large slices are shared, each as a piece of its own; what is between them is
-// gathered.
+// pieces is a message on its way to the wire. Each large slice is a piece that is shared with the message. The bytes
+// between are gathered in pieces of their own.
 type pieces struct {
 	list     mem.BufferSlice
-	gathered []byte     // behind list
-	from     mem.Buffer // what some of the slices lie in; nil: nothing that is lent
+	gathered []byte     // bytes behind the last piece of list
+	from     mem.Buffer // the buffer that slices may lie in; nil where no memory is lent
 }
 
-// all is the whole message.
+// all returns the whole message.
 func (p *pieces) all() mem.BufferSlice {
-	p.flush()
+	p.endPiece()
 	return p.list
 }
 
-// message adds a message, without a length.
-func (p *pieces) message(m proto.Message) (err error) {
-	fields := large(m)
+// addMessage adds a message without its length.
+func (p *pieces) addMessage(m proto.Message) (err error) {
+	fields := largeFields(m)
 	rest := m
 	if slices.ContainsFunc(fields, func(f field) bool { return f.inner == nil || f.inner() != nil }) {
-		rest = small(m, fields)
+		rest = withoutLarge(m, fields)
 	}
 	if rest != nil {
 		if p.gathered, err = (proto.MarshalOptions{}).MarshalAppend(p.gathered, rest); err != nil {
@@ -148,15 +151,15 @@ func (p *pieces) message(m proto.Message) (err error) {
 	for _, f := range fields {
 		switch {
 		case f.bytes != nil:
-			p.share(f.number, *f.bytes)
+			p.addShared(f.number, *f.bytes)
 		case f.words != nil:
-			p.share(f.number, littleEndian(*f.words))
+			p.addShared(f.number, littleEndian(*f.words))
 		case f.longs != nil:
-			p.share(f.number, littleEndian(*f.longs))
+			p.addShared(f.number, littleEndian(*f.longs))
 		default:
 			if inner := f.inner(); inner != nil {
-				p.begin(f.number, proto.Size(inner))
-				if err := p.message(inner); err != nil {
+				p.beginField(f.number, proto.Size(inner))
+				if err := p.addMessage(inner); err != nil {
 					return err
 				}
 			}
@@ -165,21 +168,23 @@ func (p *pieces) message(m proto.Message) (err error) {
 	return nil
 }
 
-func (p *pieces) begin(number protowire.Number, size int) {
+// beginField adds the tag and the length of a field.
+func (p *pieces) beginField(number protowire.Number, size int) {
 	p.gathered = appendField(p.gathered, number, size)
 }
 
-func (p *pieces) share(number protowire.Number, b []byte) {
+// addShared adds a field that has bytes, as a piece that is shared. It adds nothing where b is empty.
+func (p *pieces) addShared(number protowire.Number, b []byte) {
 	if len(b) == 0 {
 		return
 	}
-	p.begin(number, len(b))
-	p.flush()
-	p.list = append(p.list, lent(b, p.from))
+	p.beginField(number, len(b))
+	p.endPiece()
+	p.list = append(p.list, bufferPart(b, p.from))
 }
 
-// flush makes what was gathered a piece.
-func (p *pieces) flush() {
+// endPiece makes the gathered bytes a piece.
+func (p *pieces) endPiece() {
 	if len(p.gathered) > 0 {
 		p.list, p.gathered = append(p.list, mem.SliceBuffer(p.gathered)), nil
 	}
@@ -187,9 +192,10 @@ func (p *pieces) flush() {
 
 var errTooMuchBeside = batch.Errorf(batch.CodeBadMessage, "the batch has too much beside its rows: its flow, shard key and so on may have %d bytes", besideRows)
 
-// unpack reads a message, which shares what is large with b. beside is what may be left of fields that are not, in bytes.
+// unpack reads a message from b. The large fields share their bytes with b. beside is how many bytes all other fields may
+// have; it is lowered by those that were read.
 func unpack(b []byte, m proto.Message, beside *int) error {
-	fields := large(m)
+	fields := largeFields(m)
 	if fields == nil {
 		return proto.UnmarshalOptions{Merge: true}.Unmarshal(b, m)
 	}
@@ -220,7 +226,7 @@ func unpack(b []byte, m proto.Message, beside *int) error {
 			if replaced := fields[i].bytes; replaced != nil {
 				*beside -= len(*replaced)
 			}
-		case i < 0 || !fields[i].single(kind):
+		case i < 0 || !fields[i].isSingleNumber(kind):
 			*beside -= tag + n
 		}
 		if *beside < 0 {
@@ -240,12 +246,13 @@ func unpack(b []byte, m proto.Message, beside *int) error {
 	return leave(len(b))
 }
 
-// single reports whether a value of that kind is one of the field's numbers, which may also come one by one.
-func (f *field) single(kind protowire.Type) bool {
+// isSingleNumber reports whether a value of that kind is one of the field's numbers: protobuf also allows to send them one
+// by one.
+func (f *field) isSingleNumber(kind protowire.Type) bool {
 	return kind == protowire.Fixed32Type && f.words != nil || kind == protowire.Fixed64Type && f.longs != nil
 }
 
-// unpack takes the field's value in.
+// unpack reads a value of the field.
 func (f *field) unpack(value []byte, beside *int) error {
 	switch {
 	case f.bytes != nil:
@@ -260,10 +267,11 @@ func (f *field) unpack(value []byte, beside *int) error {
 	return nil
 }
 
-// littleEndian is numbers as they are on the wire: where the machine has them so, the slice itself.
+// littleEndian returns numbers as bytes of the wire. Where the machine stores numbers in the same way, it is the memory of
+// the slice itself.
 func littleEndian[N uint32 | uint64](numbers []N) []byte {
 	if binary.NativeEndian.Uint16([]byte{1, 0}) == 1 {
-		return memory(numbers)
+		return bytesOf(numbers)
 	}
 	b, _ := binary.Append(nil, binary.LittleEndian, numbers) // no error: the size of numbers is fixed
 	return b
@@ -278,14 +286,14 @@ func fromLittleEndian[N uint32 | uint64](to *[]N, b []byte) error {
 	n := len(*to)
 	*to = append(*to, make([]N, len(b)/size)...)
 	if added := (*to)[n:]; binary.NativeEndian.Uint16([]byte{1, 0}) == 1 {
-		copy(memory(added), b)
+		copy(bytesOf(added), b)
 	} else {
 		_, _ = binary.Decode(b, binary.LittleEndian, added) // no error: there are as many bytes as numbers need
 	}
 	return nil
 }
 
-// memory is the bytes of numbers.
-func memory[N uint32 | uint64](numbers []N) []byte {
+// bytesOf returns the memory of a slice of numbers as bytes.
+func bytesOf[N uint32 | uint64](numbers []N) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(numbers))), len(numbers)*int(unsafe.Sizeof(N(0))))
 }

@@ -8,15 +8,15 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Lent is a message, to be received or sent, whose rows lie in memory that is used again: gRPC's streams take it where they
-// take the message itself. It spares processes that rows only pass through most of their garbage.
+// Lent is a message, received or to be sent, whose rows lie in memory that is used again. gRPC's streams take it in place
+// of the message. It spares processes that only pass rows on most of their garbage.
 type Lent struct {
 	Message proto.Message
-	buffer  mem.Buffer // nil: what was received was small, or Release was called
+	buffer  mem.Buffer // nil for a small message, and after Release
 }
 
-// Release gives the memory back, once: nobody may look at the rows any more. What gRPC still has to send of them stays. Not
-// to call it costs garbage, and nothing else.
+// Release gives the memory back. After that nobody may look at the rows, except gRPC, which keeps the bytes that it still
+// has to send. A Lent that is never released costs garbage and nothing else.
 func (l *Lent) Release() {
 	if l != nil && l.buffer != nil {
 		l.buffer.Free()
@@ -24,7 +24,7 @@ func (l *Lent) Release() {
 	}
 }
 
-// Lend is another message with rows of l, to be sent before l is released. Nil lends nothing.
+// Lend makes another message with rows of l, which must be sent before l is released. A nil l lends nothing.
 func (l *Lent) Lend(m proto.Message) *Lent {
 	if l == nil {
 		return &Lent{Message: m}
@@ -32,8 +32,8 @@ func (l *Lent) Lend(m proto.Message) *Lent {
 	return &Lent{Message: m, buffer: l.buffer}
 }
 
-// lent is a part of a buffer that may be lent, as gRPC takes it.
-func lent(b []byte, from mem.Buffer) mem.Buffer {
+// bufferPart returns b as a buffer for gRPC. Where b lies in from, the result keeps from in memory until gRPC has sent it.
+func bufferPart(b []byte, from mem.Buffer) mem.Buffer {
 	if from != nil {
 		whole := from.ReadOnlyData()
 		offset := uintptr(unsafe.Pointer(unsafe.SliceData(b))) - uintptr(unsafe.Pointer(unsafe.SliceData(whole)))
@@ -44,25 +44,28 @@ func lent(b []byte, from mem.Buffer) mem.Buffer {
 	return mem.SliceBuffer(b)
 }
 
-// pool keeps buffers that were used, by size in steps of poolStep, and of poolGrain below that. Larger ones are rare, and left to
-// the garbage collector.
+// pool keeps used buffers by size: in steps of poolGrain up to poolStep, then in steps of poolStep. Larger buffers are
+// rare, so they are left to the garbage collector.
 type pool struct {
 	small [poolStep/poolGrain - 1]sync.Pool
 	large [32]sync.Pool
 }
 
+// Sizes in bytes.
 const (
 	poolStep  = 8 << 10
 	poolGrain = 1 << 10
 )
 
+// buffers is the pool of this process.
 var buffers = new(pool)
 
-// Buffers is where gRPC, too, gets its buffers from: unlike its own pool, this one does not clear what is about to be filled.
+// Buffers returns the pool, for gRPC. Unlike gRPC's own pool it does not clear buffers that are about to be filled.
 func Buffers() mem.BufferPool { return buffers }
 
-// of is the pool of buffers of so many bytes, and how many those have; nil for none.
-func (p *pool) of(length int) (*sync.Pool, int) {
+// classOf returns the pool of buffers that have room for so many bytes, and their size. It returns nil where buffers are
+// not kept.
+func (p *pool) classOf(length int) (*sync.Pool, int) {
 	class := (length + poolStep - 1) / poolStep
 	if class == 1 {
 		if grains := (length + poolGrain - 1) / poolGrain; grains <= len(p.small) {
@@ -75,9 +78,9 @@ func (p *pool) of(length int) (*sync.Pool, int) {
 	return &p.large[class-1], class * poolStep
 }
 
-// Get implements mem.BufferPool. What is in the buffer is left over.
+// Get implements mem.BufferPool. The buffer still has bytes of its last use.
 func (p *pool) Get(length int) *[]byte {
-	of, size := p.of(length)
+	of, size := p.classOf(length)
 	if of == nil {
 		b := make([]byte, length)
 		return &b
@@ -92,7 +95,7 @@ func (p *pool) Get(length int) *[]byte {
 
 // Put implements mem.BufferPool.
 func (p *pool) Put(b *[]byte) {
-	if of, size := p.of(cap(*b)); of != nil && size == cap(*b) {
+	if of, size := p.classOf(cap(*b)); of != nil && size == cap(*b) {
 		of.Put(b)
 	}
 }

@@ -12,22 +12,22 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// The fields of CoordinatorMessage, Part and Columns that lead to rows, and those of rows.
+// The numbers of the fields of CoordinatorMessage, Part and Columns that lead to rows, and of the fields of rows.
 const (
 	partField, columnsField                        = 4, 12
 	dataField, endsField, keysField, encodingField = 1, 2, 3, 4
 )
 
-// Selected is a message with a part that has no columns yet: its rows are copied out of the batch's, once, straight into what
-// goes to the connection.
+// Selected is a message with a part that has no columns yet. When it is sent, the part's rows are copied from the whole
+// batch's columns straight into the connection's buffer.
 type Selected struct {
 	Message *pb.CoordinatorMessage
-	// Batch are the rows of the whole batch, of which the part's Rows names some.
+	// Batch has the rows of the whole batch. The Rows of the part name some of them.
 	Batch *batch.Columns
 }
 
-// selected adds the message.
-func (p *pieces) selected(s *Selected) error {
+// addSelected adds the message with its part, and copies the part's rows into a buffer of the pool.
+func (p *pieces) addSelected(s *Selected) error {
 	part := s.Message.GetPart()
 	bytes := 0
 	for _, r := range part.GetRows() {
@@ -44,23 +44,25 @@ func (p *pieces) selected(s *Selected) error {
 	if p.gathered, err = (proto.MarshalOptions{}).MarshalAppend(p.gathered, head); err != nil {
 		return err
 	}
-	p.begin(partField, proto.Size(part)+protowire.SizeTag(columnsField)+protowire.SizeBytes(size))
-	if err := p.message(part); err != nil {
+	p.beginField(partField, proto.Size(part)+protowire.SizeTag(columnsField)+protowire.SizeBytes(size))
+	if err := p.addMessage(part); err != nil {
 		return err
 	}
-	p.begin(columnsField, size)
-	p.flush()
+	p.beginField(columnsField, size)
+	p.endPiece()
 	b := buffers.Get(size)
 	*b = appendRows((*b)[:0], s.Batch, part.GetRows(), bytes)
 	p.list = append(p.list, mem.NewBuffer(b, buffers))
 	return nil
 }
 
-// columnsSize is how many bytes such columns have on the wire.
+// columnsSize returns how many bytes a message Columns has on the wire, for so many rows of c with so many bytes together.
 func columnsSize(c *batch.Columns, bytes, rows int) int {
 	return fieldSize(dataField, bytes) + fieldSize(endsField, 4*rows) + fieldSize(keysField, 8*min(rows, len(c.Keys))) + fieldSize(encodingField, len(c.Encoding))
 }
 
+// fieldSize returns how many bytes a field with a value of this size has on the wire. A field with an empty value is not
+// sent.
 func fieldSize(number protowire.Number, size int) int {
 	if size == 0 {
 		return 0
@@ -68,7 +70,7 @@ func fieldSize(number protowire.Number, size int) int {
 	return protowire.SizeTag(number) + protowire.SizeBytes(size)
 }
 
-// appendRows appends rows as a message Columns has them.
+// appendRows appends rows of c as a message Columns. bytes is the size of their data.
 func appendRows(b []byte, c *batch.Columns, rows []uint32, bytes int) []byte {
 	if bytes > 0 {
 		b = appendField(b, dataField, bytes)
@@ -100,6 +102,7 @@ func appendRows(b []byte, c *batch.Columns, rows []uint32, bytes int) []byte {
 	return b
 }
 
+// appendField appends the tag and the length of a field with a value of this size.
 func appendField(b []byte, number protowire.Number, size int) []byte {
 	return protowire.AppendVarint(protowire.AppendTag(b, number, protowire.BytesType), uint64(size))
 }

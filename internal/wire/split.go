@@ -6,12 +6,12 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// SplitBytes is a size for the Split functions that keeps each message far below every message limit, and is large enough
-// to cost nothing.
+// SplitBytes is a good size for the Split functions, in bytes: far below every limit for messages, and so large that it
+// costs nothing.
 const SplitBytes = 1 << 20
 
-// SplitRowOutcomes yields the outcomes in slices of about so many bytes on the wire, so that a batch whose every row ends
-// with a long reason still fits into messages. None yields nothing.
+// SplitRowOutcomes yields the outcomes in slices of about so many bytes on the wire. So a batch of which every row has a
+// long reason still fits into messages. It yields nothing where there are none.
 func SplitRowOutcomes(in []batch.RowOutcome, bytes int) iter.Seq[[]batch.RowOutcome] {
 	const fields = 24 // tags, numbers and lengths of one outcome
 	return func(yield func([]batch.RowOutcome) bool) {
@@ -32,8 +32,8 @@ func SplitRowOutcomes(in []batch.RowOutcome, bytes int) iter.Seq[[]batch.RowOutc
 	}
 }
 
-// SplitOutput yields the output in pieces of about so many bytes; a longer row is a piece of its own. The rows' bytes are
-// shared. None yields nothing.
+// SplitOutput yields the output in pieces of about so many bytes, which share its bytes. A row that is longer is a piece of
+// its own. It yields nothing where there are no rows.
 func SplitOutput(o batch.Output, bytes int) iter.Seq[batch.Output] {
 	const column = 8 // an end and an origin
 	return func(yield func(batch.Output) bool) {
@@ -46,7 +46,7 @@ func SplitOutput(o batch.Output, bytes int) iter.Seq[batch.Output] {
 		for i := range n {
 			row := int(o.Rows.Ends[i]-o.Rows.Start(i)) + column
 			if size+row > bytes && i > first {
-				if !yield(piece(o, first, i)) {
+				if !yield(outputRows(o, first, i)) {
 					return
 				}
 				first, size = i, 0
@@ -54,13 +54,13 @@ func SplitOutput(o batch.Output, bytes int) iter.Seq[batch.Output] {
 			size += row
 		}
 		if first < n {
-			yield(piece(o, first, n))
+			yield(outputRows(o, first, n))
 		}
 	}
 }
 
-// piece is the output rows from first up to end, with ends that count from the piece's first byte.
-func piece(o batch.Output, first, end int) batch.Output {
+// outputRows returns the output rows from first up to, but without, end. Its ends count from the first byte of the piece.
+func outputRows(o batch.Output, first, end int) batch.Output {
 	start := o.Rows.Start(first)
 	rows := batch.Columns{Data: o.Rows.Data[start:o.Rows.Ends[end-1]], Ends: make([]uint32, end-first), Encoding: o.Rows.Encoding}
 	for i := range rows.Ends {

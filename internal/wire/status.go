@@ -15,11 +15,11 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// maxMessage bounds, in bytes, the text of an error: it travels in a header, twice.
+// maxMessage bounds the text of an error, in bytes: it is sent in a header, twice.
 const maxMessage = 8 << 10
 
-// grpcCodes says, for tools that know gRPC only, what each code comes closest to. Our own sides read the code from the
-// status's detail.
+// grpcCodes has the nearest gRPC code for each code, for tools that know gRPC only. Peers of this project read the code
+// from the details of the status instead.
 var grpcCodes = map[batch.Code]codes.Code{
 	batch.CodeRowUndecodable:   codes.InvalidArgument,
 	batch.CodeMissingShardKey:  codes.InvalidArgument,
@@ -74,9 +74,9 @@ var grpcCodes = map[batch.Code]codes.Code{
 	batch.CodeConflict:         codes.Aborted,
 }
 
-// Status is err as a gRPC handler returns it: a status that carries our code and message as a detail. An error that is a
-// status already stays as it is; one that nobody classified becomes CodeInternal, a context's error CodeDeadline or
-// CodeCancelled.
+// Status converts an error to the one that a gRPC handler returns: a status with the code and the message in its details.
+// An error that is a status already stays as it is. The error of a context becomes CodeDeadline or CodeCancelled. Any other
+// error without a code becomes CodeInternal.
 func Status(err error) error {
 	if err == nil {
 		return nil
@@ -85,7 +85,7 @@ func Status(err error) error {
 	if detail.GetCode() == pb.Code_CODE_INTERNAL {
 		// Only an unclassified error may be somebody else's status: our own code is more precise than any.
 		var foreign interface{ GRPCStatus() *status.Status }
-		if classified(err) == nil && errors.As(err, &foreign) {
+		if ourError(err) == nil && errors.As(err, &foreign) {
 			return err
 		}
 	}
@@ -100,8 +100,8 @@ func Status(err error) error {
 	return s.Err()
 }
 
-// LeavesOpen reports whether an error of the code, with which a call ended, leaves open whether the call was carried out: with these
-// codes a handler ends calls that it had begun, too. Of any other code a handler says it instead of carrying the call out.
+// LeavesOpen reports whether a call that ended with this code may have been carried out. Handlers use these codes also for
+// calls that they had begun. With any other code they say that they did not carry the call out.
 func LeavesOpen(code batch.Code) bool {
 	switch code {
 	case batch.CodeInternal, batch.CodeDeadline, batch.CodeCancelled, batch.CodeShutdown, batch.CodeUnavailable:
@@ -110,11 +110,12 @@ func LeavesOpen(code batch.Code) bool {
 	return false
 }
 
-// FromStatus is the error of a gRPC call as a *batch.Error, wherever it was made: by our handler, by gRPC here, or on the
-// way. An error that has a *batch.Error in its chain stays as it is, and so does io.EOF, which ends a stream well.
+// FromStatus converts the error of a gRPC call to a *batch.Error, whether the remote handler made it, gRPC in this process,
+// or a proxy. An error that has a *batch.Error in its chain stays as it is, and so does io.EOF, which ends a stream without
+// an error.
 func FromStatus(err error) error {
 	switch {
-	case err == nil || err == io.EOF || classified(err) != nil: //nolint:errorlint // gRPC returns io.EOF as it is; a wrapped one is an error
+	case err == nil || err == io.EOF || ourError(err) != nil: //nolint:errorlint // gRPC returns io.EOF as it is; a wrapped one is an error
 		return err
 	case errors.Is(err, context.DeadlineExceeded):
 		return batch.Errorf(batch.CodeDeadline, "the deadline passed: %w", err)
@@ -130,11 +131,11 @@ func FromStatus(err error) error {
 			return ToError(e)
 		}
 	}
-	return withoutDetail(s)
+	return errorOfStatus(s)
 }
 
-// withoutDetail classifies a status that gRPC itself or something on the way made.
-func withoutDetail(s *status.Status) *batch.Error {
+// errorOfStatus converts a status without our details, which gRPC itself or a proxy made.
+func errorOfStatus(s *status.Status) *batch.Error {
 	switch s.Code() {
 	case codes.Unavailable:
 		return batch.Errorf(batch.CodeUnavailable, "%s", s.Message())
@@ -158,7 +159,7 @@ func withoutDetail(s *status.Status) *batch.Error {
 	return batch.Errorf(batch.CodeInternal, "%s (gRPC %s)", s.Message(), s.Code())
 }
 
-// ToError is the *batch.Error that a message carries; nil for nil.
+// ToError converts the error in a message; nil gives nil.
 func ToError(e *pb.Error) error {
 	if e == nil {
 		return nil
@@ -170,12 +171,13 @@ func ToError(e *pb.Error) error {
 	return &batch.Error{Code: code, Message: e.GetMessage(), RetryAfter: time.Duration(e.GetRetryAfterMilliseconds()) * time.Millisecond}
 }
 
-// FromError is err as a message carries it, cut to 8 KiB; nil for nil. What was wrapped around a *batch.Error is kept.
+// FromError converts an error to a message, and cuts its text to 8 KiB; nil gives nil. Text that was wrapped around a
+// *batch.Error is kept.
 func FromError(err error) *pb.Error {
 	if err == nil {
 		return nil
 	}
-	ours := classified(err)
+	ours := ourError(err)
 	switch {
 	case ours != nil:
 	case errors.Is(err, context.DeadlineExceeded):
@@ -190,13 +192,13 @@ func FromError(err error) *pb.Error {
 	retry := (max(0, ours.RetryAfter) + time.Millisecond - 1) / time.Millisecond
 	return &pb.Error{
 		Code:                   pb.Code(ours.Code),
-		Message:                text(message, maxMessage),
+		Message:                cutText(message, maxMessage),
 		RetryAfterMilliseconds: uint32(min(retry, math.MaxUint32)),
 	}
 }
 
-// classified is the first *batch.Error in err's chain, or nil.
-func classified(err error) *batch.Error {
+// ourError returns the first *batch.Error in the chain of err; nil means none.
+func ourError(err error) *batch.Error {
 	ours, _ := errors.AsType[*batch.Error](err)
 	return ours
 }

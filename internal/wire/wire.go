@@ -1,6 +1,3 @@
-// Package wire turns what travels into what package batch calls it, and back. Bytes and columns are shared, never copied:
-// the message and the value made of it must both be left unchanged from then on. What a peer may have got wrong is checked
-// here, so that nobody behind this package indexes by a number that came from outside.
 package wire
 
 import (
@@ -13,25 +10,25 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// Protocol is the version of the wire protocol that this build speaks, between clients and coordinators and between coordinators and
-// workers. A peer says in its first message which versions it speaks; where this one is not among them, the call ends with
-// CodeProtocolMismatch.
+// Protocol is the version of the wire protocol that this build speaks, between clients and coordinators as well as between
+// coordinators and workers. Each peer says in its first message which versions it speaks. Where this version is not among
+// them, the session ends with CodeProtocolMismatch.
 const Protocol = 1
 
-// maxReason bounds, in bytes, what a row's outcome says: the text comes from users' functions.
+// maxReason bounds the text of a row's outcome, in bytes: the text may come from a user's function.
 const maxReason = 1 << 10
 
-// ToColumns shares the message's slices. Nothing is checked: call Check on what it returns. Nil gives no rows.
+// ToColumns shares the slices of the message. It checks nothing: call Check on the result. nil gives no rows.
 func ToColumns(c *pb.Columns) batch.Columns {
 	return batch.Columns{Data: c.GetData(), Ends: c.GetEnds(), Keys: c.GetKeys(), Encoding: c.GetEncoding()}
 }
 
-// FromColumns shares the columns' slices.
+// FromColumns shares the slices of the columns.
 func FromColumns(c batch.Columns) *pb.Columns {
 	return &pb.Columns{Data: c.Data, Ends: c.Ends, Keys: c.Keys, Encoding: c.Encoding}
 }
 
-// ToID checks and copies a batch's id; the error is CodeBadBatchID.
+// ToID checks and copies the id of a batch. The error has CodeBadBatchID.
 func ToID(id *pb.BatchID) (batch.ID, error) {
 	stream, err := batch.StreamIDFrom(id.GetStream())
 	if err != nil {
@@ -43,13 +40,13 @@ func ToID(id *pb.BatchID) (batch.ID, error) {
 	return batch.ID{Stream: stream, Sequence: id.GetSequence()}, nil
 }
 
-// FromID copies the id.
+// FromID copies an id into a message.
 func FromID(id batch.ID) *pb.BatchID {
 	return &pb.BatchID{Stream: id.Stream[:], Sequence: id.Sequence}
 }
 
-// ToRowOutcomes takes the outcomes of a part or batch of so many rows. The error is CodeBadMessage: an outcome that no row
-// can have here, done included, or a row that is not there.
+// ToRowOutcomes converts the outcomes of a part or batch that has so many rows. The error has CodeBadMessage: a row does
+// not exist, or has an outcome that can't be listed. Done is one of these, because rows that are done are not listed.
 func ToRowOutcomes(in []*pb.RowOutcome, rows int) ([]batch.RowOutcome, error) {
 	if len(in) == 0 {
 		return nil, nil
@@ -72,8 +69,8 @@ func ToRowOutcomes(in []*pb.RowOutcome, rows int) ([]batch.RowOutcome, error) {
 	return out, nil
 }
 
-// FromRowOutcomes copies the outcomes. Reasons are cut to 1 KiB, and made valid UTF-8: one that is not would make the whole
-// message unsendable.
+// FromRowOutcomes converts outcomes to messages. A reason is cut to 1 KiB and made valid UTF-8, since gRPC can't send a
+// message with invalid text.
 func FromRowOutcomes(in []batch.RowOutcome) []*pb.RowOutcome {
 	if len(in) == 0 {
 		return nil
@@ -83,15 +80,15 @@ func FromRowOutcomes(in []batch.RowOutcome) []*pb.RowOutcome {
 	for i := range in {
 		o, m := &in[i], &messages[i]
 		m.Row, m.Outcome, m.Code = o.Row, pb.Outcome(o.Outcome), pb.Code(o.Code)
-		m.Function, m.Reason = text(o.Function, maxReason), text(o.Reason, maxReason)
+		m.Function, m.Reason = cutText(o.Function, maxReason), cutText(o.Reason, maxReason)
 		m.Attempts, m.Kept, m.NotKept = o.Attempts, o.Kept, pb.NotKept(o.NotKept)
 		out[i] = m
 	}
 	return out
 }
 
-// ToDeadRows takes the dead rows of a part of so many rows, sharing their bytes. The error is CodeBadMessage: a row that is
-// not there.
+// ToDeadRows converts the dead rows of a part that has so many rows, and shares their bytes. The error has CodeBadMessage:
+// a row does not exist.
 func ToDeadRows(in []*pb.DeadRow, rows int) ([]batch.DeadRow, error) {
 	if len(in) == 0 {
 		return nil, nil
@@ -109,7 +106,7 @@ func ToDeadRows(in []*pb.DeadRow, rows int) ([]batch.DeadRow, error) {
 	return out, nil
 }
 
-// FromDeadRows shares the rows' bytes. Reasons are dealt with as FromRowOutcomes does.
+// FromDeadRows converts dead rows to messages, and shares their bytes. Reasons are cut as FromRowOutcomes does.
 func FromDeadRows(in []batch.DeadRow) []*pb.DeadRow {
 	if len(in) == 0 {
 		return nil
@@ -118,14 +115,15 @@ func FromDeadRows(in []batch.DeadRow) []*pb.DeadRow {
 	for i := range in {
 		d := &in[i]
 		out[i] = &pb.DeadRow{
-			Row: d.Row, Function: text(d.Function, maxReason), Use: d.Use, Path: d.Path, Visit: d.Visit,
-			Code: pb.Code(d.Code), Reason: text(d.Reason, maxReason), Attempts: d.Attempts, Encoding: d.Encoding, Data: d.Data,
+			Row: d.Row, Function: cutText(d.Function, maxReason), Use: d.Use, Path: d.Path, Visit: d.Visit,
+			Code: pb.Code(d.Code), Reason: cutText(d.Reason, maxReason), Attempts: d.Attempts, Encoding: d.Encoding, Data: d.Data,
 		}
 	}
 	return out
 }
 
-// ToRanges takes ranges that must lie within 0..limit-1; the error is CodeBadMessage. Ranges may overlap.
+// ToRanges converts ranges. All their numbers must be below limit, or else the error has CodeBadMessage. Ranges may
+// overlap.
 func ToRanges(in []*pb.Range, limit int) ([]batch.Range, error) {
 	if len(in) == 0 {
 		return nil, nil
@@ -141,7 +139,7 @@ func ToRanges(in []*pb.Range, limit int) ([]batch.Range, error) {
 	return out, nil
 }
 
-// FromRanges copies the ranges.
+// FromRanges converts ranges to messages.
 func FromRanges(in []batch.Range) []*pb.Range {
 	if len(in) == 0 {
 		return nil
@@ -155,7 +153,7 @@ func FromRanges(in []batch.Range) []*pb.Range {
 	return out
 }
 
-// Ranges packs ascending rows into ranges, so that rows side by side cost a few bytes together.
+// Ranges packs ascending row numbers into ranges, so that consecutive rows take a few bytes together.
 func Ranges(rows []uint32) []batch.Range {
 	var out []batch.Range
 	for _, row := range rows {
@@ -168,8 +166,8 @@ func Ranges(rows []uint32) []batch.Range {
 	return out
 }
 
-// ToOutput shares the message's slices. The error is CodeBadMessage: rows that don't fit together, or an origin that is
-// neither one of so many input rows nor batch.WholeBatch. Nil gives no output.
+// ToOutput shares the slices of the message. rows is how many input rows there were. The error has CodeBadMessage: the
+// columns are faulty, or an origin is neither the number of an input row nor batch.WholeBatch. nil gives no output.
 func ToOutput(o *pb.Output, rows int) (batch.Output, error) {
 	out := batch.Output{Rows: ToColumns(o.GetRows()), Origins: o.GetOrigins()}
 	if len(out.Origins) != out.Rows.Len() {
@@ -190,7 +188,7 @@ func ToOutput(o *pb.Output, rows int) (batch.Output, error) {
 	return out, nil
 }
 
-// FromOutput shares the output's slices; no output rows give nil.
+// FromOutput shares the slices of the output. It returns nil where there are no output rows.
 func FromOutput(o batch.Output) *pb.Output {
 	if o.Rows.Len() == 0 {
 		return nil
@@ -198,7 +196,7 @@ func FromOutput(o batch.Output) *pb.Output {
 	return &pb.Output{Rows: FromColumns(o.Rows), Origins: o.Origins}
 }
 
-// toCode keeps a number that this build has no name for, as far as it can be one.
+// toCode converts a code. It keeps a number that this build has no name for, if it fits.
 func toCode(c pb.Code) batch.Code {
 	if c < 0 || c > math.MaxUint16 {
 		return batch.CodeInternal
@@ -206,8 +204,8 @@ func toCode(c pb.Code) batch.Code {
 	return batch.Code(c)
 }
 
-// text is s as a proto3 string of at most limit bytes may hold it.
-func text(s string, limit int) string {
+// cutText makes s a valid string of a message, of at most limit bytes. A text that was cut ends with an ellipsis.
+func cutText(s string, limit int) string {
 	const cut = "…"
 	if len(s) > limit {
 		end := limit - len(cut)
@@ -219,7 +217,7 @@ func text(s string, limit int) string {
 	return strings.ToValidUTF8(s, "\uFFFD")
 }
 
-// ToRevision reads which revision a message names. Without a digest it is known by its number alone.
+// ToRevision converts the revision that a message names. A message of an old build has no digest.
 func ToRevision(number int64, digest []byte) (batch.Revision, error) {
 	r := batch.Revision{Number: number}
 	switch len(digest) {
@@ -232,7 +230,7 @@ func ToRevision(number int64, digest []byte) (batch.Revision, error) {
 	return r, nil
 }
 
-// FromDigest is a digest in a message; nil where it is not known.
+// FromDigest converts a digest; it returns nil where the digest is unknown.
 func FromDigest(d batch.Digest) []byte {
 	if d.IsZero() {
 		return nil
