@@ -24,16 +24,17 @@ const (
 type ApplyRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Documents []*Document            `protobuf:"bytes,1,rep,name=documents,proto3" json:"documents,omitempty"`
-	// Stop after the diff.
+	// Report the diff and write nothing.
 	DryRun bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
-	// How long a flow is waited for that no worker can run, from when that is seen; 0: not at all.
+	// How long to wait for a worker that can run a flow, from the moment when no worker is seen to be able to; 0 means not at
+	// all.
 	WorkersMilliseconds uint64 `protobuf:"varint,3,opt,name=workers_milliseconds,json=workersMilliseconds,proto3" json:"workers_milliseconds,omitempty"`
-	// Say how the flows' connectors stand, once no flow is waited for any more.
+	// Report the states of the flows' connectors at the end, when no flow is waited for any more.
 	TellConnectors bool `protobuf:"varint,4,opt,name=tell_connectors,json=tellConnectors,proto3" json:"tell_connectors,omitempty"`
-	// How long that waits until all are connected; 0: not at all.
+	// How long this report waits until all connectors are connected; 0 means not at all.
 	ConnectorsMilliseconds uint64 `protobuf:"varint,5,opt,name=connectors_milliseconds,json=connectorsMilliseconds,proto3" json:"connectors_milliseconds,omitempty"`
-	// Write in several transactions, in the order connectors, functions, flows, where one does not take all documents. What an
-	// error leaves unwritten, the same call writes when it is made again.
+	// Where one transaction can't take all documents, write in several: connectors first, then functions, then flows. If an
+	// error leaves some unwritten, the same call writes them when it is made again.
 	InParts       bool `protobuf:"varint,6,opt,name=in_parts,json=inParts,proto3" json:"in_parts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -111,6 +112,7 @@ func (x *ApplyRequest) GetInParts() bool {
 	return false
 }
 
+// ApplyEvent is one report of an Apply.
 type ApplyEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Kind:
@@ -197,12 +199,12 @@ type ApplyEvent_Diff struct {
 }
 
 type ApplyEvent_Progress struct {
-	// Then, as it changes: how far a flow has come.
+	// Then, whenever it changes: how far a flow has come.
 	Progress *Progress `protobuf:"bytes,2,opt,name=progress,proto3,oneof"`
 }
 
 type ApplyEvent_Connectors struct {
-	// Last, where that was asked for.
+	// Last, if it was asked for.
 	Connectors *Connectors `protobuf:"bytes,3,opt,name=connectors,proto3,oneof"`
 }
 
@@ -212,12 +214,12 @@ func (*ApplyEvent_Progress) isApplyEvent_Kind() {}
 
 func (*ApplyEvent_Connectors) isApplyEvent_Kind() {}
 
-// Connectors are those that the flows applied need, on the workers that run them.
+// Connectors reports the states of the connectors that the applied flows need, on the workers that run these flows.
 type Connectors struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Those that are not connected, by connector and worker.
+	// Connectors that are not connected, by connector and worker.
 	Degraded []*ConnectorStanding `protobuf:"bytes,1,rep,name=degraded,proto3" json:"degraded,omitempty"`
-	// Those of which nothing is known, as their worker is of a build that does not say.
+	// Connectors of which nothing is known, because the build of their worker does not report states.
 	Unknown       []*ConnectorStanding `protobuf:"bytes,2,rep,name=unknown,proto3" json:"unknown,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -267,12 +269,12 @@ func (x *Connectors) GetUnknown() []*ConnectorStanding {
 	return nil
 }
 
-// ConnectorStanding is how a connector stands on one worker.
+// ConnectorStanding is the state of a connector on one worker.
 type ConnectorStanding struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Connector string                 `protobuf:"bytes,1,opt,name=connector,proto3" json:"connector,omitempty"`
 	Worker    string                 `protobuf:"bytes,2,opt,name=worker,proto3" json:"worker,omitempty"`
-	// Why it is not connected, a line for an operator.
+	// Why it is not connected: one line for an operator.
 	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -329,10 +331,11 @@ func (x *ConnectorStanding) GetReason() string {
 	return ""
 }
 
+// Diff is what an Apply changes.
 type Diff struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Changes []*Change              `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
-	// The etcd revision of the write; 0 for a dry run or when nothing differs.
+	// The etcd revision of the write; 0 for a dry run, or where nothing differs.
 	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -382,13 +385,14 @@ func (x *Diff) GetRevision() int64 {
 	return 0
 }
 
+// Change is what happens to one document.
 type Change struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Kind  string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	Name  string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// "create", "update", "delete" or "unchanged".
 	Action string `protobuf:"bytes,3,opt,name=action,proto3" json:"action,omitempty"`
-	// The changed lines, as diff -u prints them.
+	// The changed lines, in the form of diff -u.
 	Diff          string `protobuf:"bytes,4,opt,name=diff,proto3" json:"diff,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -452,18 +456,21 @@ func (x *Change) GetDiff() string {
 	return ""
 }
 
+// Progress is how far the rollout of a flow has come.
 type Progress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Flow  string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
-	// "active", "applying", "pending", "rejected", "disabled", "deleted", or "unserved": what is wanted is active, and no worker can
-	// run it.
-	State   string   `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
-	Wanted  int64    `protobuf:"varint,3,opt,name=wanted,proto3" json:"wanted,omitempty"`
-	Active  int64    `protobuf:"varint,4,opt,name=active,proto3" json:"active,omitempty"`
+	// "active", "applying", "pending", "rejected", "disabled", "deleted" or "unserved". "unserved" means that the wanted
+	// revision is active, and no worker can run it.
+	State string `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
+	// The wanted revision and the active one; 0 means none.
+	Wanted int64 `protobuf:"varint,3,opt,name=wanted,proto3" json:"wanted,omitempty"`
+	Active int64 `protobuf:"varint,4,opt,name=active,proto3" json:"active,omitempty"`
+	// How many workers run the wanted revision, of how many.
 	Applied uint32   `protobuf:"varint,5,opt,name=applied,proto3" json:"applied,omitempty"`
 	Of      uint32   `protobuf:"varint,6,opt,name=of,proto3" json:"of,omitempty"`
 	Reasons []string `protobuf:"bytes,7,rep,name=reasons,proto3" json:"reasons,omitempty"`
-	// Connectors that are not connected on workers that run the flow. It is active all the same.
+	// Connectors that are not connected on workers that run the flow. The flow is active nevertheless.
 	Degraded      []*ConnectorStanding `protobuf:"bytes,8,rep,name=degraded,proto3" json:"degraded,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -559,9 +566,9 @@ type GetRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "flows", "functions", "connectors", "workers" or "coordinators".
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	// Empty: all.
+	// Empty means all.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// While etcd is away: answer from what is known here, and say of when that is.
+	// While etcd is away: answer from what this coordinator knows, and say of which time that is.
 	Known         bool `protobuf:"varint,3,opt,name=known,proto3" json:"known,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -621,7 +628,8 @@ func (x *GetRequest) GetKnown() bool {
 type GetResponse struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Resources []*Resource            `protobuf:"bytes,1,rep,name=resources,proto3" json:"resources,omitempty"`
-	// When etcd answered last, where it is away and this is what was known then; 0: it is what etcd says now.
+	// 0 means that the answer is what etcd says now. Otherwise etcd is away, the answer is what was known before, and this is
+	// when etcd answered last.
 	KnownUnixMilliseconds int64 `protobuf:"varint,2,opt,name=known_unix_milliseconds,json=knownUnixMilliseconds,proto3" json:"known_unix_milliseconds,omitempty"`
 	// Why etcd was not asked, or did not answer.
 	Away          string `protobuf:"bytes,3,opt,name=away,proto3" json:"away,omitempty"`
@@ -680,14 +688,14 @@ func (x *GetResponse) GetAway() string {
 	return ""
 }
 
-// Resource is one thing that Get lists.
+// Resource is one entry of a list that Get returns.
 type Resource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Kind  string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	Name  string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// JSON; its fields are documented in docs/cli.md.
+	// JSON. docs/cli.md explains its fields.
 	Status []byte `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
-	// The document, where the kind has one.
+	// The document, if this kind of resource has one.
 	Document      *Document `protobuf:"bytes,4,opt,name=document,proto3" json:"document,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -894,9 +902,9 @@ func (x *DeleteResponse) GetRevision() int64 {
 type ExplainRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Flow  string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
-	// A JSON value as it stands in the row: 101, "a".
+	// The JSON value as it stands in the row: 101 or "a".
 	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
-	// Say where the key's rows are, too, and tell so many of them one by one.
+	// Say also where the key's rows are, and list at most so many of them one by one.
 	Rows          bool   `protobuf:"varint,20,opt,name=rows,proto3" json:"rows,omitempty"`
 	Most          uint32 `protobuf:"varint,21,opt,name=most,proto3" json:"most,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -964,29 +972,30 @@ func (x *ExplainRequest) GetMost() uint32 {
 type ExplainResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Slot  uint32                 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
-	// Empty: nowhere.
+	// The worker that the row would go to; empty means none.
 	Worker string `protobuf:"bytes,2,opt,name=worker,proto3" json:"worker,omitempty"`
 	// Why there, or why nowhere.
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	Error  *Error `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
-	// The active revision; 0: none.
+	// The active revision; 0 means none.
 	Revision int64 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
-	// The lane within the worker, of so many.
+	// The number of the lane within the worker, and how many lanes the worker has.
 	Lane  uint32 `protobuf:"varint,6,opt,name=lane,proto3" json:"lane,omitempty"`
 	Lanes uint32 `protobuf:"varint,7,opt,name=lanes,proto3" json:"lanes,omitempty"`
-	// Rows of the slot, which has other keys too, that have no outcome: those that a worker has, begun, queued or parked there;
-	// those that wait for credit or for a session; those that wait for a worker, or until the slot has been handed over.
+	// Rows without an outcome in the slot, which other keys share. sent: a worker has them (running, queued or parked there).
+	// queued: they wait for credit or for a session. held: they wait for a worker, or until the slot's hand-over has ended.
 	Sent   uint64 `protobuf:"varint,8,opt,name=sent,proto3" json:"sent,omitempty"`
 	Queued uint64 `protobuf:"varint,9,opt,name=queued,proto3" json:"queued,omitempty"`
 	Held   uint64 `protobuf:"varint,10,opt,name=held,proto3" json:"held,omitempty"`
-	// Rows of the key itself, where they were asked for: those that have no outcome, and those given up that a worker still has.
-	// Those first that others wait for; the counts are of all of them.
+	// Rows of the key itself, if they were asked for: rows without an outcome, and rows that were given up and that a worker
+	// still has. Rows that others wait for come first. counts and given_up count all of them.
 	Rows    []*RowPlace   `protobuf:"bytes,20,rep,name=rows,proto3" json:"rows,omitempty"`
 	Counts  []*PlaceCount `protobuf:"bytes,21,rep,name=counts,proto3" json:"counts,omitempty"`
 	GivenUp uint64        `protobuf:"varint,22,opt,name=given_up,json=givenUp,proto3" json:"given_up,omitempty"`
 	// What could not be found out, and why.
 	Unknown []string `protobuf:"bytes,23,rep,name=unknown,proto3" json:"unknown,omitempty"`
-	// The key's rows were looked for. False: not asked, without a shard key, or by a coordinator of a build that can't.
+	// The key's rows were looked for. False means that this was not asked for, that the flow has no shard key, or that a
+	// coordinator's build can't do it.
 	Looked        bool `protobuf:"varint,24,opt,name=looked,proto3" json:"looked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1130,7 +1139,8 @@ func (x *ExplainResponse) GetLooked() bool {
 type RolloutRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Flow  string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
-	// How long the flow is waited for while no worker can run it, from when that is seen; 0: not at all.
+	// How long to wait for a worker that can run the flow, from the moment when no worker is seen to be able to; 0 means not
+	// at all.
 	WorkersMilliseconds uint64 `protobuf:"varint,2,opt,name=workers_milliseconds,json=workersMilliseconds,proto3" json:"workers_milliseconds,omitempty"`
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
@@ -1269,16 +1279,17 @@ func (x *HistoryResponse) GetRevisions() []*Accepted {
 	return nil
 }
 
-// Accepted is a revision of a flow that every worker took.
+// Accepted is a revision of a flow that every worker accepted.
 type Accepted struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Revision int64                  `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
-	// When the leader switched to it, by its clock.
+	// When the leader switched to it, by the leader's clock.
 	AcceptedUnixMilliseconds int64 `protobuf:"varint,2,opt,name=accepted_unix_milliseconds,json=acceptedUnixMilliseconds,proto3" json:"accepted_unix_milliseconds,omitempty"`
-	Enabled                  bool  `protobuf:"varint,3,opt,name=enabled,proto3" json:"enabled,omitempty"`
-	// It is what new batches run on.
+	// The flow was on in this revision.
+	Enabled bool `protobuf:"varint,3,opt,name=enabled,proto3" json:"enabled,omitempty"`
+	// New batches run on it.
 	Active bool `protobuf:"varint,4,opt,name=active,proto3" json:"active,omitempty"`
-	// The flow's own and those it needs, as they were.
+	// The documents of the flow and those that it needs, as they were then.
 	Documents     []*Document `protobuf:"bytes,5,rep,name=documents,proto3" json:"documents,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1349,15 +1360,15 @@ func (x *Accepted) GetDocuments() []*Document {
 	return nil
 }
 
-// DeadFilter selects dead letters: those that every field which is set says yes to.
+// DeadFilter selects the dead letters that match every field which is set.
 type DeadFilter struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Flow     string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
 	Function string                 `protobuf:"bytes,2,opt,name=function,proto3" json:"function,omitempty"`
 	Code     Code                   `protobuf:"varint,3,opt,name=code,proto3,enum=kisgrid.v1.Code" json:"code,omitempty"`
-	// Those kept at this time or later, by the store's clock; 0: all.
+	// Letters that were kept at this time or later, by the store's clock; 0 means all.
 	SinceUnixMilliseconds int64 `protobuf:"varint,4,opt,name=since_unix_milliseconds,json=sinceUnixMilliseconds,proto3" json:"since_unix_milliseconds,omitempty"`
-	// The letters' ids; none: all.
+	// The ids of the letters; empty means all.
 	Ids           []string `protobuf:"bytes,5,rep,name=ids,proto3" json:"ids,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1431,9 +1442,9 @@ func (x *DeadFilter) GetIds() []string {
 type ListDeadRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Filter *DeadFilter            `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
-	// Leave the rows out.
+	// Leave out the rows' data.
 	NoRows bool `protobuf:"varint,2,opt,name=no_rows,json=noRows,proto3" json:"no_rows,omitempty"`
-	// At most so many letters; 0: all.
+	// At most so many letters; 0 means all.
 	Limit         uint32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1490,6 +1501,7 @@ func (x *ListDeadRequest) GetLimit() uint32 {
 	return 0
 }
 
+// DeadEvent is one entry of ListDead's list.
 type DeadEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Kind:
@@ -1565,7 +1577,7 @@ type DeadEvent_Letter struct {
 }
 
 type DeadEvent_Store struct {
-	// Behind a flow's letters: how its store stands.
+	// Comes behind the letters of a flow: the state of their store.
 	Store *DeadStore `protobuf:"bytes,2,opt,name=store,proto3,oneof"`
 }
 
@@ -1573,26 +1585,26 @@ func (*DeadEvent_Letter) isDeadEvent_Kind() {}
 
 func (*DeadEvent_Store) isDeadEvent_Kind() {}
 
-// DeadLetter is a kept row that could not be done.
+// DeadLetter is a row that died and was kept.
 type DeadLetter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// 32 hexadecimal digits: those of the stream that a redrive of it is.
+	// 32 hexadecimal digits: those of the stream under which a redrive submits it.
 	Id   string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Flow string `protobuf:"bytes,2,opt,name=flow,proto3" json:"flow,omitempty"`
-	// The revision on which it died.
+	// The revision on which the row died.
 	Revision int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
-	// The function in which it died, and where a redrive begins, and which of its places in the flow, from 0. Empty: the row is
-	// as it was submitted, and begins with the first function.
+	// The function in which the row died, and with which a redrive begins. use is which of the function's places in the flow
+	// is meant, from 0. Empty means that the row is as it was submitted, and that a redrive begins with the first function.
 	Function string `protobuf:"bytes,4,opt,name=function,proto3" json:"function,omitempty"`
 	Use      uint32 `protobuf:"varint,5,opt,name=use,proto3" json:"use,omitempty"`
 	Code     Code   `protobuf:"varint,6,opt,name=code,proto3,enum=kisgrid.v1.Code" json:"code,omitempty"`
 	Reason   string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
 	Attempts uint32 `protobuf:"varint,8,opt,name=attempts,proto3" json:"attempts,omitempty"`
-	// How often it was redriven, and died again.
+	// How often it was redriven and died again.
 	Redrives uint32 `protobuf:"varint,9,opt,name=redrives,proto3" json:"redrives,omitempty"`
 	Encoding string `protobuf:"bytes,10,opt,name=encoding,proto3" json:"encoding,omitempty"`
 	Row      []byte `protobuf:"bytes,11,opt,name=row,proto3" json:"row,omitempty"`
-	// The row's id: its batch, and its place there. Path and visit tell apart what it became.
+	// The id of the row: its batch, and its place in it. path and visit tell apart the rows that one input row became.
 	Batch *BatchID `protobuf:"bytes,12,opt,name=batch,proto3" json:"batch,omitempty"`
 	Place uint32   `protobuf:"varint,13,opt,name=place,proto3" json:"place,omitempty"`
 	Path  uint64   `protobuf:"fixed64,14,opt,name=path,proto3" json:"path,omitempty"`
@@ -1602,9 +1614,10 @@ type DeadLetter struct {
 	Key      uint64 `protobuf:"fixed64,17,opt,name=key,proto3" json:"key,omitempty"`
 	// When it was kept, by the store's clock.
 	KeptUnixMilliseconds int64 `protobuf:"varint,18,opt,name=kept_unix_milliseconds,json=keptUnixMilliseconds,proto3" json:"kept_unix_milliseconds,omitempty"`
-	Edited               bool  `protobuf:"varint,19,opt,name=edited,proto3" json:"edited,omitempty"`
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	// The row was replaced by EditDead.
+	Edited        bool `protobuf:"varint,19,opt,name=edited,proto3" json:"edited,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeadLetter) Reset() {
@@ -1770,16 +1783,18 @@ func (x *DeadLetter) GetEdited() bool {
 	return false
 }
 
-// DeadStore is how the store of one flow's letters stands.
+// DeadStore is the state of the store of one flow's dead letters.
 type DeadStore struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Flow    string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
-	Letters uint64                 `protobuf:"varint,2,opt,name=letters,proto3" json:"letters,omitempty"`
-	// The most it takes.
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Flow  string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
+	// How many letters it has.
+	Letters uint64 `protobuf:"varint,2,opt,name=letters,proto3" json:"letters,omitempty"`
+	// How many letters it takes at most.
 	Limit uint64 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
-	// How long a letter is kept; 0: for ever.
+	// How long a letter is kept; 0 means forever.
 	AgeLimitSeconds uint64 `protobuf:"varint,4,opt,name=age_limit_seconds,json=ageLimitSeconds,proto3" json:"age_limit_seconds,omitempty"`
-	// Dead rows that were not kept because it was full, and letters that were forgotten because of their age, since the first.
+	// Both count from the first letter on: dead rows that were not kept because the store was full, and letters that were
+	// deleted because of their age.
 	Refused       uint64 `protobuf:"varint,5,opt,name=refused,proto3" json:"refused,omitempty"`
 	Expired       uint64 `protobuf:"varint,6,opt,name=expired,proto3" json:"expired,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1860,10 +1875,10 @@ func (x *DeadStore) GetExpired() uint64 {
 
 type EditDeadRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Empty: whichever flow has the letter.
+	// Empty means any flow that has the letter.
 	Flow string `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
 	Id   string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
-	// The row, in the encoding that the letter has.
+	// The new row, in the letter's encoding.
 	Row           []byte `protobuf:"bytes,3,opt,name=row,proto3" json:"row,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1923,7 +1938,7 @@ func (x *EditDeadRequest) GetRow() []byte {
 type RedriveDeadRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Filter *DeadFilter            `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
-	// Only say what would be run, and what could not be.
+	// Only say which letters would run, and which could not.
 	DryRun        bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1976,7 +1991,7 @@ func (x *RedriveDeadRequest) GetDryRun() bool {
 type RedriveDeadWithResultsRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Filter *DeadFilter            `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
-	// Only say what would be run, and what could not be.
+	// Only say which letters would run, and which could not.
 	DryRun        bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2026,6 +2041,7 @@ func (x *RedriveDeadWithResultsRequest) GetDryRun() bool {
 	return false
 }
 
+// RedriveEvent is one report of RedriveDeadWithResults.
 type RedriveEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Kind:
@@ -2101,7 +2117,8 @@ type RedriveEvent_Progress struct {
 }
 
 type RedriveEvent_Results struct {
-	// What the flow passed on for letters that end now. If the call breaks before their end is told, they may come again.
+	// The rows that the flow passed on for letters that end now. If the call breaks before their end is reported, the same
+	// rows may come again.
 	Results *Columns `protobuf:"bytes,2,opt,name=results,proto3,oneof"`
 }
 
@@ -2112,7 +2129,7 @@ func (*RedriveEvent_Results) isRedriveEvent_Kind() {}
 type DropDeadRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Filter *DeadFilter            `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
-	// Only count.
+	// Only count the letters.
 	DryRun        bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2163,8 +2180,9 @@ func (x *DropDeadRequest) GetDryRun() bool {
 }
 
 type DropDeadResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Letters       uint64                 `protobuf:"varint,1,opt,name=letters,proto3" json:"letters,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many letters were deleted, or, in a dry run, would be.
+	Letters       uint64 `protobuf:"varint,1,opt,name=letters,proto3" json:"letters,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2209,17 +2227,17 @@ func (x *DropDeadResponse) GetLetters() uint64 {
 // DeadProgress is how far a redrive has come.
 type DeadProgress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Letters selected.
+	// Letters that the filter selects.
 	Selected uint64 `protobuf:"varint,1,opt,name=selected,proto3" json:"selected,omitempty"`
-	// Letters that are no more, by how their rows ended.
+	// Letters that were deleted, by the outcome of their rows.
 	Done     uint64 `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`
 	Filtered uint64 `protobuf:"varint,3,opt,name=filtered,proto3" json:"filtered,omitempty"`
 	Aborted  uint64 `protobuf:"varint,4,opt,name=aborted,proto3" json:"aborted,omitempty"`
-	// Letters that died again, and stay.
+	// Letters whose rows died again. They stay.
 	Dead uint64 `protobuf:"varint,5,opt,name=dead,proto3" json:"dead,omitempty"`
-	// Letters that could not be run, or not to an end, and stay.
+	// Letters that could not be run, or not to an end. They stay.
 	Left uint64 `protobuf:"varint,6,opt,name=left,proto3" json:"left,omitempty"`
-	// Why letters died again, or were left, and how many of each.
+	// Why letters died again or were left, and how many for each reason.
 	Reasons       []*DeadReason `protobuf:"bytes,7,rep,name=reasons,proto3" json:"reasons,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2304,6 +2322,7 @@ func (x *DeadProgress) GetReasons() []*DeadReason {
 	return nil
 }
 
+// DeadReason is one reason, and the number of letters that it applies to.
 type DeadReason struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Flow          string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
@@ -2416,19 +2435,19 @@ func (*VersionRequest) Descriptor() ([]byte, []int) {
 	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
-// VersionResponse is one coordinator's build; others of the cluster may be of another one.
+// VersionResponse describes the build of one coordinator. Other coordinators of the cluster may be of another build.
 type VersionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The coordinator's id, as Get lists it.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// The release, such as "v1.2.3"; "dev" for a build that is of none.
+	// The release, such as "v1.2.3"; "dev" for a build that belongs to no release.
 	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	// The first twelve digits of the commit that it was built from, with "-dirty" behind it if files differed; empty where the
-	// build does not know it.
+	// The first twelve digits of the commit that it was built from, followed by "-dirty" if files differed from the commit.
+	// Empty where the build does not know its commit.
 	Commit string `protobuf:"bytes,3,opt,name=commit,proto3" json:"commit,omitempty"`
-	// The version of Go that built it, such as "go1.26.8".
+	// The version of Go that it was built with, such as "go1.26.8".
 	Go string `protobuf:"bytes,4,opt,name=go,proto3" json:"go,omitempty"`
-	// The system and processor that it was built for, such as "linux/amd64".
+	// The operating system and processor that it was built for, such as "linux/amd64".
 	Platform      string `protobuf:"bytes,5,opt,name=platform,proto3" json:"platform,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

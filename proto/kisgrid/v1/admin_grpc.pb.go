@@ -37,34 +37,35 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Admin is what the command line speaks to.
+// Admin serves the command line.
 type AdminClient interface {
-	// Apply checks the documents together with those stored, writes what differs in one transaction, and reports until
-	// each flow that changed runs, was refused, or waits for a worker.
+	// Apply checks the documents together with those that are stored, and writes those that differ in one transaction. Then
+	// it reports until each flow that changed runs, was rejected, or waits for a worker.
 	Apply(ctx context.Context, in *ApplyRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ApplyEvent], error)
-	// Get lists resources of one kind, or one by its name.
+	// Get lists the resources of one kind, or one resource by its name.
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetResponse, error)
 	// Delete removes documents in one transaction.
 	Delete(ctx context.Context, in *DeleteRequest, opts ...grpc.CallOption) (*DeleteResponse, error)
-	// Rollout reports how far a flow has come, until it has settled.
+	// Rollout reports how far a flow's rollout has come, until it has ended.
 	Rollout(ctx context.Context, in *RolloutRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Progress], error)
 	// History lists the accepted revisions of a flow that are kept.
 	History(ctx context.Context, in *HistoryRequest, opts ...grpc.CallOption) (*HistoryResponse, error)
 	// Explain says where a row with this shard key would go now, and why.
 	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error)
-	// ListDead lists dead letters, flow by flow, each flow's in the order in which they were kept.
+	// ListDead lists dead letters, flow by flow. Those of one flow come in the order in which they were kept.
 	ListDead(ctx context.Context, in *ListDeadRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DeadEvent], error)
-	// EditDead replaces a letter's row.
+	// EditDead replaces the row of a dead letter.
 	EditDead(ctx context.Context, in *EditDeadRequest, opts ...grpc.CallOption) (*DeadLetter, error)
-	// RedriveDead runs letters again, from the function in which they died, on the active revision. A letter that ends is no
-	// more; one that dies again stays. It reports as it goes, and ends when each letter selected was run once.
+	// RedriveDead runs dead letters again on the active revision, each from the function in which it died. A letter whose row
+	// ends is deleted; one whose row dies again stays. The call reports while it runs, and ends when each selected letter has
+	// run once.
 	RedriveDead(ctx context.Context, in *RedriveDeadRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DeadProgress], error)
-	// RedriveDeadWithResults is RedriveDead that also reports what the flow passes on for each letter, before the letter is no
-	// more. It is a call of its own so that a coordinator of a build without it refuses before it runs anything.
+	// RedriveDeadWithResults does the same, and also reports what the flow passes on for each letter, before the letter is
+	// deleted. It is a call of its own, so that a coordinator of an older build refuses it before it runs anything.
 	RedriveDeadWithResults(ctx context.Context, in *RedriveDeadWithResultsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RedriveEvent], error)
-	// DropDead forgets letters.
+	// DropDead deletes dead letters.
 	DropDead(ctx context.Context, in *DropDeadRequest, opts ...grpc.CallOption) (*DropDeadResponse, error)
-	// Version says which build of its program the coordinator that answers is.
+	// Version says which build of its program the answering coordinator is.
 	Version(ctx context.Context, in *VersionRequest, opts ...grpc.CallOption) (*VersionResponse, error)
 }
 
@@ -245,34 +246,35 @@ func (c *adminClient) Version(ctx context.Context, in *VersionRequest, opts ...g
 // All implementations must embed UnimplementedAdminServer
 // for forward compatibility.
 //
-// Admin is what the command line speaks to.
+// Admin serves the command line.
 type AdminServer interface {
-	// Apply checks the documents together with those stored, writes what differs in one transaction, and reports until
-	// each flow that changed runs, was refused, or waits for a worker.
+	// Apply checks the documents together with those that are stored, and writes those that differ in one transaction. Then
+	// it reports until each flow that changed runs, was rejected, or waits for a worker.
 	Apply(*ApplyRequest, grpc.ServerStreamingServer[ApplyEvent]) error
-	// Get lists resources of one kind, or one by its name.
+	// Get lists the resources of one kind, or one resource by its name.
 	Get(context.Context, *GetRequest) (*GetResponse, error)
 	// Delete removes documents in one transaction.
 	Delete(context.Context, *DeleteRequest) (*DeleteResponse, error)
-	// Rollout reports how far a flow has come, until it has settled.
+	// Rollout reports how far a flow's rollout has come, until it has ended.
 	Rollout(*RolloutRequest, grpc.ServerStreamingServer[Progress]) error
 	// History lists the accepted revisions of a flow that are kept.
 	History(context.Context, *HistoryRequest) (*HistoryResponse, error)
 	// Explain says where a row with this shard key would go now, and why.
 	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
-	// ListDead lists dead letters, flow by flow, each flow's in the order in which they were kept.
+	// ListDead lists dead letters, flow by flow. Those of one flow come in the order in which they were kept.
 	ListDead(*ListDeadRequest, grpc.ServerStreamingServer[DeadEvent]) error
-	// EditDead replaces a letter's row.
+	// EditDead replaces the row of a dead letter.
 	EditDead(context.Context, *EditDeadRequest) (*DeadLetter, error)
-	// RedriveDead runs letters again, from the function in which they died, on the active revision. A letter that ends is no
-	// more; one that dies again stays. It reports as it goes, and ends when each letter selected was run once.
+	// RedriveDead runs dead letters again on the active revision, each from the function in which it died. A letter whose row
+	// ends is deleted; one whose row dies again stays. The call reports while it runs, and ends when each selected letter has
+	// run once.
 	RedriveDead(*RedriveDeadRequest, grpc.ServerStreamingServer[DeadProgress]) error
-	// RedriveDeadWithResults is RedriveDead that also reports what the flow passes on for each letter, before the letter is no
-	// more. It is a call of its own so that a coordinator of a build without it refuses before it runs anything.
+	// RedriveDeadWithResults does the same, and also reports what the flow passes on for each letter, before the letter is
+	// deleted. It is a call of its own, so that a coordinator of an older build refuses it before it runs anything.
 	RedriveDeadWithResults(*RedriveDeadWithResultsRequest, grpc.ServerStreamingServer[RedriveEvent]) error
-	// DropDead forgets letters.
+	// DropDead deletes dead letters.
 	DropDead(context.Context, *DropDeadRequest) (*DropDeadResponse, error)
-	// Version says which build of its program the coordinator that answers is.
+	// Version says which build of its program the answering coordinator is.
 	Version(context.Context, *VersionRequest) (*VersionResponse, error)
 	mustEmbedUnimplementedAdminServer()
 }

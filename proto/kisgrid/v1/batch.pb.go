@@ -28,15 +28,15 @@ type Outcome int32
 
 const (
 	Outcome_OUTCOME_UNSPECIFIED Outcome = 0
-	// Every function that wanted the row has seen it.
+	// Every function that the row was meant for has run.
 	Outcome_OUTCOME_DONE Outcome = 1
-	// A function dropped it.
+	// A function dropped the row.
 	Outcome_OUTCOME_FILTERED Outcome = 2
-	// A function aborted its run.
+	// A function aborted the run that the row was in.
 	Outcome_OUTCOME_ABORTED Outcome = 3
-	// The row's own fault: running it again gives the same.
+	// The row itself is at fault: to run it again would give the same.
 	Outcome_OUTCOME_DEAD Outcome = 4
-	// The cluster's fault: its effects may be unknown, the same batch may be submitted again.
+	// The cluster is at fault. Nobody may know which effects took place; the same batch may be submitted again.
 	Outcome_OUTCOME_FAILED Outcome = 5
 )
 
@@ -87,8 +87,8 @@ func (Outcome) EnumDescriptor() ([]byte, []int) {
 	return file_kisgrid_v1_batch_proto_rawDescGZIP(), []int{0}
 }
 
-// Code says why a row or a call ended as it did. Numbers are stable; 1–63 are of rows, 64–127 of batches and calls,
-// 128 and above of definitions.
+// Code says why a row or a call ended as it did. The numbers are stable: 1 to 63 are for rows, 64 to 127 for batches and
+// calls, and those from 128 on for definitions. pkg/batch/code.go explains each of them.
 type Code int32
 
 const (
@@ -284,23 +284,23 @@ type NotKept int32
 
 const (
 	NotKept_NOT_KEPT_UNSPECIFIED NotKept = 0
-	// Nothing is configured that keeps dead letters.
+	// No store for dead letters is configured.
 	NotKept_NOT_KEPT_NO_STORE NotKept = 1
-	// Whoever submitted the row asked so.
+	// The submission asked for a report only.
 	NotKept_NOT_KEPT_REPORT_ONLY NotKept = 2
-	// The flow has as many dead letters as it may.
+	// The flow has as many dead letters as it may have.
 	NotKept_NOT_KEPT_STORE_FULL NotKept = 3
 	// The store did not answer in time.
 	NotKept_NOT_KEPT_STORE_AWAY NotKept = 4
-	// The whole batch stands behind the row that died; its letter is that of another row of the batch.
+	// The batch went through the function as a whole, and the letter of another of its rows stands for all.
 	NotKept_NOT_KEPT_KEPT_ONCE NotKept = 5
-	// What the row had become is over the limit for a batch.
+	// The row had become larger than a batch may be.
 	NotKept_NOT_KEPT_TOO_LARGE NotKept = 6
-	// What the row had become can't be written.
+	// The value that the row had become can't be written.
 	NotKept_NOT_KEPT_UNWRITABLE NotKept = 7
-	// The function that never returned still has the row.
+	// A function that never returned still has the row.
 	NotKept_NOT_KEPT_HELD NotKept = 8
-	// There is no row to keep: each function had run, or no row was in the function.
+	// There is no row to keep, because every function had run, or because no row was in the function.
 	NotKept_NOT_KEPT_NOTHING_LEFT NotKept = 9
 )
 
@@ -359,16 +359,17 @@ func (NotKept) EnumDescriptor() ([]byte, []int) {
 	return file_kisgrid_v1_batch_proto_rawDescGZIP(), []int{2}
 }
 
-// Columns are rows packed one behind the other, so that a batch of any size is a handful of allocations.
+// Columns are rows packed one behind the other. So a batch of any size takes only a few allocations.
 type Columns struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The rows' bytes, without separators.
+	// The bytes of all rows, without separators.
 	Data []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
-	// Where each row ends in data; a row starts where the one before it ends. Never falls; the last equals len(data).
+	// The offset in data at which each row ends. A row starts where the one before it ends. The numbers never fall, and the
+	// last one is the length of data.
 	Ends []uint32 `protobuf:"fixed32,2,rep,packed,name=ends,proto3" json:"ends,omitempty"`
-	// One hash per row of the row's shard key (batch.Key computes it), or none at all.
+	// One hash for each row, of its shard key (KeyField in pkg/batch computes it), or none at all.
 	Keys []uint64 `protobuf:"fixed64,3,rep,packed,name=keys,proto3" json:"keys,omitempty"`
-	// What the rows are encoded in; "" means "json".
+	// The encoding of the rows; "" means "json".
 	Encoding      string `protobuf:"bytes,4,opt,name=encoding,proto3" json:"encoding,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -432,12 +433,12 @@ func (x *Columns) GetEncoding() string {
 	return ""
 }
 
-// BatchID names a batch for ever: a batch sent again carries the id of its first sending.
+// BatchID names a batch forever: a batch that is sent again has the id of its first sending.
 type BatchID struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// 128 random bits drawn by the producer.
+	// 128 random bits that the producer draws.
 	Stream []byte `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
-	// 1, 2, 3, … within the stream.
+	// 1, 2, 3 and so on within the stream.
 	Sequence      uint64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -487,13 +488,13 @@ func (x *BatchID) GetSequence() uint64 {
 	return 0
 }
 
-// Error is what a refused call carries: in a gRPC status as a detail, in an Answer as a field.
+// Error says why a call was refused. A gRPC status has it as a detail, an Answer as a field.
 type Error struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Code  Code                   `protobuf:"varint,1,opt,name=code,proto3,enum=kisgrid.v1.Code" json:"code,omitempty"`
-	// What was being done to what, what went wrong, and what to do next.
+	// What was being done, what is wrong, and what to do next.
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
-	// When the call may be tried again, where that is known.
+	// After which time the call may be tried again; 0 where that is unknown.
 	RetryAfterMilliseconds uint32 `protobuf:"varint,3,opt,name=retry_after_milliseconds,json=retryAfterMilliseconds,proto3" json:"retry_after_milliseconds,omitempty"`
 	unknownFields          protoimpl.UnknownFields
 	sizeCache              protoimpl.SizeCache
@@ -550,7 +551,7 @@ func (x *Error) GetRetryAfterMilliseconds() uint32 {
 	return 0
 }
 
-// Range is count consecutive rows from first.
+// Range is count consecutive numbers from first, such as rows or slots.
 type Range struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	First         uint32                 `protobuf:"varint,1,opt,name=first,proto3" json:"first,omitempty"`
@@ -603,20 +604,21 @@ func (x *Range) GetCount() uint32 {
 	return 0
 }
 
-// RowOutcome says how a row that did not end done ended.
+// RowOutcome says how a row ended that is not done.
 type RowOutcome struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Row     uint32                 `protobuf:"varint,1,opt,name=row,proto3" json:"row,omitempty"`
-	Outcome Outcome                `protobuf:"varint,2,opt,name=outcome,proto3,enum=kisgrid.v1.Outcome" json:"outcome,omitempty"`
-	Code    Code                   `protobuf:"varint,3,opt,name=code,proto3,enum=kisgrid.v1.Code" json:"code,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The place of the row in the batch, or, in a Result, in the part.
+	Row     uint32  `protobuf:"varint,1,opt,name=row,proto3" json:"row,omitempty"`
+	Outcome Outcome `protobuf:"varint,2,opt,name=outcome,proto3,enum=kisgrid.v1.Outcome" json:"outcome,omitempty"`
+	Code    Code    `protobuf:"varint,3,opt,name=code,proto3,enum=kisgrid.v1.Code" json:"code,omitempty"`
 	// The function that the row was in; empty where it was in none.
 	Function string `protobuf:"bytes,4,opt,name=function,proto3" json:"function,omitempty"`
 	Reason   string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
-	// How often the function was tried, the first time included; 0 where it was not.
+	// How often the function was tried, the first time included; 0 where it was not tried.
 	Attempts uint32 `protobuf:"varint,6,opt,name=attempts,proto3" json:"attempts,omitempty"`
-	// For a dead row: it is kept as a dead letter.
+	// The row is dead, and is kept as a dead letter.
 	Kept bool `protobuf:"varint,7,opt,name=kept,proto3" json:"kept,omitempty"`
-	// For a dead row that is not kept: why. In a worker's result only what the worker knows.
+	// Why a dead row is not kept. In a worker's result it has only the reasons that the worker knows.
 	NotKept       NotKept `protobuf:"varint,8,opt,name=not_kept,json=notKept,proto3,enum=kisgrid.v1.NotKept" json:"not_kept,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -708,22 +710,22 @@ func (x *RowOutcome) GetNotKept() NotKept {
 	return NotKept_NOT_KEPT_UNSPECIFIED
 }
 
-// DeadRow is a row that died in a function, as it was when it entered that function.
+// DeadRow is a row that died in a function, as it was when it entered the function.
 type DeadRow struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The input row behind it, counted as in the message that has this one.
+	// The input row that it is or comes from, numbered as the other rows of the message.
 	Row      uint32 `protobuf:"varint,1,opt,name=row,proto3" json:"row,omitempty"`
 	Function string `protobuf:"bytes,2,opt,name=function,proto3" json:"function,omitempty"`
-	// Which of the function's places in the flow, from 0.
+	// Which of the function's places in the flow is meant, counted from 0.
 	Use uint32 `protobuf:"varint,3,opt,name=use,proto3" json:"use,omitempty"`
-	// Tells apart the rows that came of one input row; 0 for the first.
+	// Tells the rows apart that came from one input row; 0 for the first.
 	Path uint64 `protobuf:"fixed64,4,opt,name=path,proto3" json:"path,omitempty"`
 	// How often the row had jumped.
 	Visit    uint32 `protobuf:"varint,5,opt,name=visit,proto3" json:"visit,omitempty"`
 	Code     Code   `protobuf:"varint,6,opt,name=code,proto3,enum=kisgrid.v1.Code" json:"code,omitempty"`
 	Reason   string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
 	Attempts uint32 `protobuf:"varint,8,opt,name=attempts,proto3" json:"attempts,omitempty"`
-	// What data is encoded in; "" means "json".
+	// The encoding of data; "" means "json".
 	Encoding      string `protobuf:"bytes,9,opt,name=encoding,proto3" json:"encoding,omitempty"`
 	Data          []byte `protobuf:"bytes,10,opt,name=data,proto3" json:"data,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -830,11 +832,11 @@ func (x *DeadRow) GetData() []byte {
 	return nil
 }
 
-// Output is what a flow's last function passed on.
+// Output is the rows that a flow's last function passed on.
 type Output struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Rows  *Columns               `protobuf:"bytes,1,opt,name=rows,proto3" json:"rows,omitempty"`
-	// For each output row the input row it comes from; 4294967295 where the whole batch stands behind it.
+	// For each output row the input row that it comes from; 4294967295 means that it was made of the whole batch.
 	Origins       []uint32 `protobuf:"fixed32,2,rep,packed,name=origins,proto3" json:"origins,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -24,10 +24,11 @@ const (
 type SubmitRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Flow  string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
-	// The stream that a client's unary calls share, with this batch's sequence.
+	// The stream that all unary calls of a client share. The submission has the batch's sequence in it.
 	Stream     []byte      `protobuf:"bytes,2,opt,name=stream,proto3" json:"stream,omitempty"`
 	Submission *Submission `protobuf:"bytes,3,opt,name=submission,proto3" json:"submission,omitempty"`
-	// The most bytes that the caller takes in one message, at least 2 MiB. 0: a build that does not say, and takes 11 MiB.
+	// The most bytes that the caller takes in one message, at least 2 MiB. 0 means that the caller's build does not say, and
+	// takes 11 MiB.
 	TakesBytes    uint32 `protobuf:"varint,15,opt,name=takes_bytes,json=takesBytes,proto3" json:"takes_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -135,6 +136,7 @@ func (x *SubmitResponse) GetAnswer() *Answer {
 	return nil
 }
 
+// StreamRequest is a message from a client on a Stream.
 type StreamRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Kind:
@@ -219,19 +221,23 @@ func (*StreamRequest_Submission) isStreamRequest_Kind() {}
 
 // Open is the first request of a Stream.
 type Open struct {
-	state       protoimpl.MessageState `protogen:"open.v1"`
-	ProtocolMin uint32                 `protobuf:"varint,1,opt,name=protocol_min,json=protocolMin,proto3" json:"protocol_min,omitempty"`
-	ProtocolMax uint32                 `protobuf:"varint,2,opt,name=protocol_max,json=protocolMax,proto3" json:"protocol_max,omitempty"`
-	Flow        string                 `protobuf:"bytes,3,opt,name=flow,proto3" json:"flow,omitempty"`
-	Stream      []byte                 `protobuf:"bytes,4,opt,name=stream,proto3" json:"stream,omitempty"`
-	// The lowest sequence that is unanswered, or failed and not given up.
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The oldest and the newest version of this protocol that the client speaks.
+	ProtocolMin uint32 `protobuf:"varint,1,opt,name=protocol_min,json=protocolMin,proto3" json:"protocol_min,omitempty"`
+	ProtocolMax uint32 `protobuf:"varint,2,opt,name=protocol_max,json=protocolMax,proto3" json:"protocol_max,omitempty"`
+	Flow        string `protobuf:"bytes,3,opt,name=flow,proto3" json:"flow,omitempty"`
+	// The id of the stream, 16 bytes.
+	Stream []byte `protobuf:"bytes,4,opt,name=stream,proto3" json:"stream,omitempty"`
+	// The lowest sequence of the stream that is unanswered, or failed and not given up.
 	Floor uint64 `protobuf:"varint,5,opt,name=floor,proto3" json:"floor,omitempty"`
-	// The client has batches to send again. It is let in for these although the flow is off or gone; Opened.revision is 0 then.
+	// The client has batches to send again. So the stream is accepted even if the flow is off or deleted; then
+	// Opened.revision is 0.
 	Unanswered bool `protobuf:"varint,6,opt,name=unanswered,proto3" json:"unanswered,omitempty"`
-	// The stream is open at another coordinator, which asked it to move: only one with fewer streams than its share takes it.
+	// The stream is open at another coordinator, which asked it to move. Only a coordinator with fewer streams than its share
+	// accepts it.
 	Moving bool `protobuf:"varint,7,opt,name=moving,proto3" json:"moving,omitempty"`
-	// The most bytes that the client takes in one message, at least 2 MiB. 0: a build that does not say, and takes 11 MiB. A client
-	// that says it also understands Answer.output_omitted on a stream.
+	// The most bytes that the client takes in one message, at least 2 MiB. 0 means that the client's build does not say, and
+	// takes 11 MiB. A client that says it also understands Answer.output_omitted on a stream.
 	TakesBytes    uint32 `protobuf:"varint,15,opt,name=takes_bytes,json=takesBytes,proto3" json:"takes_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -325,31 +331,34 @@ func (x *Open) GetTakesBytes() uint32 {
 
 // Submission is one batch.
 type Submission struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Sequence uint64                 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	Floor    uint64                 `protobuf:"varint,2,opt,name=floor,proto3" json:"floor,omitempty"`
-	// The revision that the batch runs on, and on no other, however often it is sent. 0: the active one, for whoever never
-	// sends a batch again.
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The number of the batch in its stream.
+	Sequence uint64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// The lowest sequence of the stream that is unanswered, or failed and not given up.
+	Floor uint64 `protobuf:"varint,2,opt,name=floor,proto3" json:"floor,omitempty"`
+	// The revision that the batch runs on, and on no other one, however often it is sent. 0 means the active revision, for a
+	// client that never sends a batch again.
 	Revision int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
-	// Answer with what the last function passed on.
+	// Answer with the rows that the last function passed on.
 	Output bool `protobuf:"varint,4,opt,name=output,proto3" json:"output,omitempty"`
-	// How long ago its producer first submitted it.
+	// How long ago the producer first submitted the batch.
 	AgeMilliseconds uint64 `protobuf:"varint,5,opt,name=age_milliseconds,json=ageMilliseconds,proto3" json:"age_milliseconds,omitempty"`
-	// What is left of its deadline; 0 for none.
+	// The time left until the batch's deadline; 0 means no deadline.
 	DeadlineMilliseconds uint64 `protobuf:"varint,6,opt,name=deadline_milliseconds,json=deadlineMilliseconds,proto3" json:"deadline_milliseconds,omitempty"`
-	// Dead rows are only reported, not kept.
+	// Dead rows are only reported, and not kept as dead letters.
 	ReportOnly bool     `protobuf:"varint,7,opt,name=report_only,json=reportOnly,proto3" json:"report_only,omitempty"`
 	Rows       *Columns `protobuf:"bytes,8,opt,name=rows,proto3" json:"rows,omitempty"`
-	// The field that the client hashed into the rows' keys: where the batch's revision has another, the keys don't count.
-	// Empty where there are no keys, or where the producer brought its own.
+	// The field that the client hashed for the rows' keys. If the batch's revision has another shard key, the keys are
+	// ignored. Empty where there are no keys, or where the producer brought its own.
 	ShardKey string `protobuf:"bytes,9,opt,name=shard_key,json=shardKey,proto3" json:"shard_key,omitempty"`
-	// No coordinator was sent the batch before. It is refused where the flow is off or gone, and a call's with REVISION_CHANGED
-	// where revision is not the active one: Answer.revision names that.
+	// The batch was never sent to a coordinator before. So it is refused if the flow is off or deleted. In a Submit call it
+	// is also refused, with REVISION_CHANGED, if revision is not the active one; then Answer.revision has the active one.
 	First bool `protobuf:"varint,10,opt,name=first,proto3" json:"first,omitempty"`
-	// The span that the batch belongs to, as in W3C's header traceparent; empty where nobody traces.
+	// The span that the batch belongs to, in the form of W3C's header traceparent. Empty where nobody traces.
 	TraceParent string `protobuf:"bytes,11,opt,name=trace_parent,json=traceParent,proto3" json:"trace_parent,omitempty"`
-	// The digest of revision's documents (worker.proto's Definition says of what): another revision may have had the number, as
-	// an etcd that lost its data gives numbers again. Empty where revision is 0, or where the client was told none.
+	// The digest of revision's documents, as Definition in worker.proto explains it. Another revision may have had the same
+	// number, since an etcd that lost its data gives numbers again. Empty where revision is 0, or where the client was told
+	// no digest.
 	Digest        []byte `protobuf:"bytes,15,opt,name=digest,proto3" json:"digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -469,6 +478,7 @@ func (x *Submission) GetDigest() []byte {
 	return nil
 }
 
+// StreamResponse is a message to a client on a Stream.
 type StreamResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Kind:
@@ -599,14 +609,15 @@ func (*StreamResponse_Switched) isStreamResponse_Kind() {}
 
 func (*StreamResponse_Move) isStreamResponse_Kind() {}
 
-// Opened answers Open. The window itself follows as Credit.
+// Opened answers Open. The credit follows as Credit.
 type Opened struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Protocol uint32                 `protobuf:"varint,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
-	// The coordinator's id.
+	// The id of the coordinator.
 	Coordinator string `protobuf:"bytes,2,opt,name=coordinator,proto3" json:"coordinator,omitempty"`
-	Revision    int64  `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
-	// The field that decides where a row goes; empty for none.
+	// The number of the flow's active revision.
+	Revision int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	// The field that decides which worker a row goes to; empty means that the flow has none.
 	ShardKey string  `protobuf:"bytes,4,opt,name=shard_key,json=shardKey,proto3" json:"shard_key,omitempty"`
 	Limits   *Limits `protobuf:"bytes,5,opt,name=limits,proto3" json:"limits,omitempty"`
 	// The digest of revision's documents.
@@ -687,7 +698,7 @@ func (x *Opened) GetDigest() []byte {
 	return nil
 }
 
-// Limits are what a batch may measure.
+// Limits bounds the size of rows and batches.
 type Limits struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	RowBytes      uint32                 `protobuf:"varint,1,opt,name=row_bytes,json=rowBytes,proto3" json:"row_bytes,omitempty"`
@@ -748,7 +759,7 @@ func (x *Limits) GetBatchRows() uint32 {
 	return 0
 }
 
-// Credit is leave to send that much more. It may be overdrawn by one batch.
+// Credit grants leave to send so many more rows and bytes. One batch may use more than is left.
 type Credit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Rows          uint32                 `protobuf:"varint,1,opt,name=rows,proto3" json:"rows,omitempty"`
@@ -801,7 +812,7 @@ func (x *Credit) GetBytes() uint32 {
 	return 0
 }
 
-// Switched tells a stream that another revision is active now.
+// Switched says that another revision of the flow is active now.
 type Switched struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Revision int64                  `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
@@ -863,11 +874,11 @@ func (x *Switched) GetDigest() []byte {
 	return nil
 }
 
-// Move asks a stream to go to another coordinator, since this one has more than its share of streams. A client that finds none
-// that takes it stays; it may be asked again.
+// Move asks a stream to go to another coordinator, since this one has more than its share of streams. A client that finds
+// no other coordinator which accepts the stream stays. It may be asked again.
 type Move struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many coordinators there are.
+	// The number of coordinators.
 	Coordinators  uint32 `protobuf:"varint,1,opt,name=coordinators,proto3" json:"coordinators,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -910,22 +921,23 @@ func (x *Move) GetCoordinators() uint32 {
 	return 0
 }
 
-// Answer says how rows of one batch ended. Several answers may come for one batch; the one with last set says by its
-// silence that every row not mentioned before is done.
+// Answer says how rows of one batch ended. A batch may have several answers. In the one with last set, every row that no
+// answer mentioned is done.
 type Answer struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Sequence uint64                 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	// The revision that the batch ran on.
 	Revision int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
-	// Rows that have ended although the batch has not; those not in not_done are done.
+	// Rows that have ended although the batch has not. Those that are not in not_done are done.
 	Finished []*Range      `protobuf:"bytes,3,rep,name=finished,proto3" json:"finished,omitempty"`
 	NotDone  []*RowOutcome `protobuf:"bytes,4,rep,name=not_done,json=notDone,proto3" json:"not_done,omitempty"`
 	Output   *Output       `protobuf:"bytes,5,opt,name=output,proto3" json:"output,omitempty"`
-	Last     bool          `protobuf:"varint,6,opt,name=last,proto3" json:"last,omitempty"`
-	// The whole batch was refused before any row ran. Implies last.
+	// Every row of the batch has ended.
+	Last bool `protobuf:"varint,6,opt,name=last,proto3" json:"last,omitempty"`
+	// The whole batch was refused before any row ran. This is its only answer, whatever last says.
 	Refused *Error `protobuf:"bytes,7,opt,name=refused,proto3" json:"refused,omitempty"`
-	// Why output that was asked for is not here: an answer with that of all rows would be over the message limit, or would take
-	// more memory than the coordinator has. The rows have their outcomes all the same, and need not run again.
+	// Why the output is missing although it was asked for: an answer with all of it would be larger than a message may be, or
+	// would take more memory than the coordinator has. The rows have their outcomes, and need not run again.
 	OutputOmitted *Error `protobuf:"bytes,8,opt,name=output_omitted,json=outputOmitted,proto3" json:"output_omitted,omitempty"`
 	// The digest of revision's documents.
 	Digest        []byte `protobuf:"bytes,12,opt,name=digest,proto3" json:"digest,omitempty"`

@@ -27,11 +27,12 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Ingest takes batches from clients. Any coordinator takes any client.
+// Ingest takes batches from clients. Every coordinator serves it to every client.
 type IngestClient interface {
 	// Submit runs one batch and answers when each of its rows has an outcome.
 	Submit(ctx context.Context, in *SubmitRequest, opts ...grpc.CallOption) (*SubmitResponse, error)
-	// Stream runs the batches of one producer for one flow, with a window of rows and bytes. The first request opens it.
+	// Stream runs the batches of one producer for one flow. Credit bounds how many rows and bytes are unanswered. The first
+	// request opens the stream.
 	Stream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamRequest, StreamResponse], error)
 }
 
@@ -70,11 +71,12 @@ type Ingest_StreamClient = grpc.BidiStreamingClient[StreamRequest, StreamRespons
 // All implementations must embed UnimplementedIngestServer
 // for forward compatibility.
 //
-// Ingest takes batches from clients. Any coordinator takes any client.
+// Ingest takes batches from clients. Every coordinator serves it to every client.
 type IngestServer interface {
 	// Submit runs one batch and answers when each of its rows has an outcome.
 	Submit(context.Context, *SubmitRequest) (*SubmitResponse, error)
-	// Stream runs the batches of one producer for one flow, with a window of rows and bytes. The first request opens it.
+	// Stream runs the batches of one producer for one flow. Credit bounds how many rows and bytes are unanswered. The first
+	// request opens the stream.
 	Stream(grpc.BidiStreamingServer[StreamRequest, StreamResponse]) error
 	mustEmbedUnimplementedIngestServer()
 }

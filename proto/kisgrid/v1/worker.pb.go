@@ -21,15 +21,16 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Standing is whether a connector can be used.
 type ConnectorState_Standing int32
 
 const (
-	// Nothing is known yet: the first try is under way.
+	// Nothing is known yet: the first attempt to connect is under way.
 	ConnectorState_STANDING_UNSPECIFIED ConnectorState_Standing = 0
 	ConnectorState_STANDING_CONNECTED   ConnectorState_Standing = 1
-	// It is of no use now, and tried again. Rows that need it wait.
+	// It can't be used now, and the worker tries to connect again. Rows that need it wait.
 	ConnectorState_STANDING_DEGRADED ConnectorState_Standing = 2
-	// No revision that the worker has needs it any more.
+	// None of the revisions that the worker knows needs it any more.
 	ConnectorState_STANDING_GONE ConnectorState_Standing = 3
 )
 
@@ -76,9 +77,10 @@ func (ConnectorState_Standing) EnumDescriptor() ([]byte, []int) {
 	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{13, 0}
 }
 
+// CoordinatorMessage is a message from a coordinator to a worker.
 type CoordinatorMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The number of the last result received: the worker may forget those up to it.
+	// The number of the last result received. The worker may forget this result and all before it.
 	ResultsReceived uint64 `protobuf:"varint,1,opt,name=results_received,json=resultsReceived,proto3" json:"results_received,omitempty"`
 	// Types that are valid to be assigned to Kind:
 	//
@@ -90,10 +92,11 @@ type CoordinatorMessage struct {
 	//	*CoordinatorMessage_Forget
 	//	*CoordinatorMessage_Locate
 	Kind isCoordinatorMessage_Kind `protobuf_oneof:"kind"`
-	// Where Hello says untaken_limit: how much clients have not taken of this worker's results up to results_received, and of some
-	// beyond maybe, for the flows of which that has changed since the message before. Each session begins with none.
+	// Sent where Hello has untaken_limit: how many bytes of this worker's results clients have not taken yet. It counts the
+	// results up to results_received, and maybe some after it. Only flows whose number changed since the last message are
+	// listed. Each session begins with 0 for all flows.
 	Untaken []*Untaken `protobuf:"bytes,25,rep,name=untaken,proto3" json:"untaken,omitempty"`
-	// The limit of now on; 0: it is as it was.
+	// A new value of Hello.untaken_limit. 0 means that it stays as it is.
 	UntakenLimit  uint64 `protobuf:"varint,26,opt,name=untaken_limit,json=untakenLimit,proto3" json:"untaken_limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -241,7 +244,7 @@ type CoordinatorMessage_Release struct {
 }
 
 type CoordinatorMessage_Ack struct {
-	// Only what is beside it counts.
+	// Says nothing itself: the message was sent for the sake of the other fields.
 	Ack *Ack `protobuf:"bytes,6,opt,name=ack,proto3,oneof"`
 }
 
@@ -250,7 +253,7 @@ type CoordinatorMessage_Forget struct {
 }
 
 type CoordinatorMessage_Locate struct {
-	// Only to a worker whose Welcome says locates.
+	// Sent only to a worker whose Welcome says locates.
 	Locate *Locate `protobuf:"bytes,20,opt,name=locate,proto3,oneof"`
 }
 
@@ -268,7 +271,7 @@ func (*CoordinatorMessage_Forget) isCoordinatorMessage_Kind() {}
 
 func (*CoordinatorMessage_Locate) isCoordinatorMessage_Kind() {}
 
-// Untaken is how many bytes of one flow's results wait at the coordinator for clients to take them.
+// Untaken is how many bytes of one flow's results wait at the coordinator until clients take them.
 type Untaken struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Flow          string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
@@ -321,9 +324,11 @@ func (x *Untaken) GetBytes() uint64 {
 	return 0
 }
 
+// Ack carries news for which no other message was at hand.
 type Ack struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Revisions on which new batches of their flows run from now on. What their connectors' documents said before is replaced.
+	// Revisions on which new batches of their flows run from now on. Their connectors' documents replace the ones known
+	// before.
 	Active        []*ActiveRevision `protobuf:"bytes,1,rep,name=active,proto3" json:"active,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -366,7 +371,7 @@ func (x *Ack) GetActive() []*ActiveRevision {
 	return nil
 }
 
-// ActiveRevision names a revision as its Definition did.
+// ActiveRevision names a revision in the same way as its Definition did.
 type ActiveRevision struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Flow          string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
@@ -429,26 +434,30 @@ func (x *ActiveRevision) GetDigest() []byte {
 
 // Hello is the first message of a session.
 type Hello struct {
-	state       protoimpl.MessageState `protogen:"open.v1"`
-	ProtocolMin uint32                 `protobuf:"varint,1,opt,name=protocol_min,json=protocolMin,proto3" json:"protocol_min,omitempty"`
-	ProtocolMax uint32                 `protobuf:"varint,2,opt,name=protocol_max,json=protocolMax,proto3" json:"protocol_max,omitempty"`
-	// Drawn when the coordinator process started.
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The oldest and the newest version of this protocol that the coordinator speaks.
+	ProtocolMin uint32 `protobuf:"varint,1,opt,name=protocol_min,json=protocolMin,proto3" json:"protocol_min,omitempty"`
+	ProtocolMax uint32 `protobuf:"varint,2,opt,name=protocol_max,json=protocolMax,proto3" json:"protocol_max,omitempty"`
+	// The id of the coordinator, which it draws when its process starts.
 	Coordinator string `protobuf:"bytes,3,opt,name=coordinator,proto3" json:"coordinator,omitempty"`
-	// The worker that the coordinator means to reach; another one refuses.
+	// The id of the worker that the coordinator means to reach. Any other worker refuses the session.
 	Worker string `protobuf:"bytes,4,opt,name=worker,proto3" json:"worker,omitempty"`
-	// False: the coordinator knows nothing of earlier sessions, or has given up what it had sent in them.
+	// False means that the coordinator knows nothing of earlier sessions, or has given up all that it sent in them.
 	Resume bool `protobuf:"varint,5,opt,name=resume,proto3" json:"resume,omitempty"`
-	// What a part may measure at the most: a worker that takes less refuses the session.
+	// The most bytes and rows that a part may have. A worker that takes less refuses the session, unless follows_limits is
+	// set.
 	BatchBytes uint32 `protobuf:"varint,6,opt,name=batch_bytes,json=batchBytes,proto3" json:"batch_bytes,omitempty"`
 	BatchRows  uint32 `protobuf:"varint,7,opt,name=batch_rows,json=batchRows,proto3" json:"batch_rows,omitempty"`
-	// Drawn by the coordinator for this worker, at most 64 bytes: only a Hello with the same coordinator and secret goes on with
-	// what sessions before it left, or ends them. Empty: the coordinator is of a build without.
+	// Random bytes that the coordinator draws for this worker, at most 64. Only a Hello with the same coordinator and secret
+	// can resume what earlier sessions left, or end them. Empty means that the coordinator's build has no secrets.
 	Secret []byte `protobuf:"bytes,8,opt,name=secret,proto3" json:"secret,omitempty"`
-	// The coordinator sends no part over the limits that Welcome tells: the worker need not refuse the session for its own.
+	// The coordinator sends no part over the limits in Welcome. So the worker need not refuse the session because its own
+	// limits are lower.
 	FollowsLimits bool `protobuf:"varint,15,opt,name=follows_limits,json=followsLimits,proto3" json:"follows_limits,omitempty"`
-	// Above 0: the coordinator tells what clients have not taken, and the worker begins no run while that, and what it holds for
-	// the coordinator, is more than so many bytes. Each flow may have one run under way of which nothing waits. 0: the coordinator is
-	// of a build that does not tell; the worker makes output as fast as it can.
+	// Above 0: the coordinator tells how many bytes of results clients have not taken. The worker begins no run while these
+	// bytes, together with those that it holds for the coordinator, are more than this limit. An exception is one run of each
+	// flow of which no bytes wait. 0 means that the coordinator's build does not tell, so the worker produces output as fast
+	// as it can.
 	UntakenLimit  uint64 `protobuf:"varint,25,opt,name=untaken_limit,json=untakenLimit,proto3" json:"untaken_limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -554,18 +563,18 @@ func (x *Hello) GetUntakenLimit() uint64 {
 	return 0
 }
 
-// Definition tells a worker the documents of one revision of a flow, before the first part that needs them.
+// Definition sends a worker the documents of one revision of a flow, before the first part that needs them.
 type Definition struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Flow      string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
 	Revision  int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	Documents []*Document            `protobuf:"bytes,3,rep,name=documents,proto3" json:"documents,omitempty"`
-	// What tells the revision from another one of the same number: SHA-256 over each document's kind, name and YAML, each with
-	// its length before it as a varint, the documents sorted by kind (flow, func, conn) and name. Empty from a coordinator that
-	// goes by the number alone.
+	// Tells the revision from another one with the same number. It is the SHA-256 of each document's kind, name and YAML,
+	// each preceded by its length as a varint. The documents are sorted by kind (flow, func, conn) and name. Empty means that
+	// the coordinator knows revisions by their numbers only.
 	Digest []byte `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`
-	// A batch needs it that was sent before; the flow itself is not to run on it. So it says nothing of how many copies the flow
-	// has by now.
+	// A batch that was sent before needs this revision, and new batches do not run on it. So the copies in it are not the
+	// number of copies that the flow should have now.
 	Recalled      bool `protobuf:"varint,5,opt,name=recalled,proto3" json:"recalled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -636,17 +645,17 @@ func (x *Definition) GetRecalled() bool {
 	return false
 }
 
-// Document is one YAML document as it stands in etcd.
+// Document is one YAML document as it is stored in etcd.
 type Document struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "flow", "func" or "conn".
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	Yaml []byte `protobuf:"bytes,3,opt,name=yaml,proto3" json:"yaml,omitempty"`
-	// The etcd revision it was written at.
+	// The etcd revision at which the document was written.
 	Revision int64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
-	// The flow does not run with this document yet: rules hold for it that are younger than documents which run. A coordinator
-	// of before says so of none.
+	// The flow does not run with this document yet, so rules apply to it that are younger than the documents which run. An old
+	// coordinator never sets it.
 	Fresh         bool `protobuf:"varint,5,opt,name=fresh,proto3" json:"fresh,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -717,13 +726,13 @@ func (x *Document) GetFresh() bool {
 	return false
 }
 
-// Forget tells a worker that no part of this revision will come any more, unless it is defined again. With a flow's last
-// revision goes the credit that is left; the next Compiled is fresh.
+// Forget says that no part of this revision will come any more, unless the revision is defined again. When a flow's last
+// revision is forgotten, the credit that is left is void, and the flow's next Compiled is fresh.
 type Forget struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Flow     string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
 	Revision int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
-	// As the Definition had it.
+	// The same digest as in the Definition.
 	Digest        []byte `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -780,40 +789,43 @@ func (x *Forget) GetDigest() []byte {
 	return nil
 }
 
-// Part is rows of one batch.
+// Part is rows of one batch that are sent to a worker together.
 type Part struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// 1, 2, 3, … to one worker; gaps are allowed.
+	// 1, 2, 3 and so on for one worker. Gaps are allowed.
 	Number   uint64   `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
 	Flow     string   `protobuf:"bytes,2,opt,name=flow,proto3" json:"flow,omitempty"`
 	Revision int64    `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
 	Batch    *BatchID `protobuf:"bytes,4,opt,name=batch,proto3" json:"batch,omitempty"`
-	// The stream's floor.
-	Floor           uint64 `protobuf:"varint,5,opt,name=floor,proto3" json:"floor,omitempty"`
+	// The floor of the batch's stream: the lowest sequence that is unanswered, or failed and not given up.
+	Floor uint64 `protobuf:"varint,5,opt,name=floor,proto3" json:"floor,omitempty"`
+	// How long ago the batch was first submitted.
 	AgeMilliseconds uint64 `protobuf:"varint,6,opt,name=age_milliseconds,json=ageMilliseconds,proto3" json:"age_milliseconds,omitempty"`
-	// What is left of the batch's deadline; 0 for none.
+	// The time left until the batch's deadline; 0 means no deadline.
 	DeadlineMilliseconds uint64 `protobuf:"varint,7,opt,name=deadline_milliseconds,json=deadlineMilliseconds,proto3" json:"deadline_milliseconds,omitempty"`
-	// How many deaths of workers count against it. From the first on the worker announces rows before it runs them, from the
-	// second on it runs nothing beside them.
+	// How many deaths of workers count against the rows. With one or more, the worker announces rows before it runs them.
+	// With two or more, it runs nothing else at the same time.
 	Deaths uint32 `protobuf:"varint,8,opt,name=deaths,proto3" json:"deaths,omitempty"`
-	Output bool   `protobuf:"varint,9,opt,name=output,proto3" json:"output,omitempty"`
-	// For each row its place in the batch; empty where the part is the whole batch.
+	// The client wants the output.
+	Output bool `protobuf:"varint,9,opt,name=output,proto3" json:"output,omitempty"`
+	// For each row its place in the batch. Empty means that the part is the whole batch.
 	Rows []uint32 `protobuf:"fixed32,10,rep,packed,name=rows,proto3" json:"rows,omitempty"`
-	// How many rows the whole batch has.
+	// The number of rows of the whole batch.
 	BatchRows uint32   `protobuf:"varint,11,opt,name=batch_rows,json=batchRows,proto3" json:"batch_rows,omitempty"`
 	Columns   *Columns `protobuf:"bytes,12,opt,name=columns,proto3" json:"columns,omitempty"`
-	// The span that the part belongs to, as in W3C's header traceparent; empty where nobody traces.
+	// The span that the part belongs to, in the form of W3C's header traceparent. Empty where nobody traces.
 	TraceParent string `protobuf:"bytes,13,opt,name=trace_parent,json=traceParent,proto3" json:"trace_parent,omitempty"`
-	// Report dead rows as they entered their function: there is a store that keeps them.
+	// Report dead rows as they were when they entered their function, because there is a store that keeps them.
 	KeepDead bool `protobuf:"varint,14,opt,name=keep_dead,json=keepDead,proto3" json:"keep_dead,omitempty"`
-	// The function that the rows enter first, in the encoding of what it reads; empty: the flow's first one.
+	// The function that the rows enter first; the rows have the encoding that it reads. Empty means the first function of the
+	// flow.
 	Start string `protobuf:"bytes,15,opt,name=start,proto3" json:"start,omitempty"`
-	// Which of its places in the flow, from 0.
+	// Which of that function's places in the flow is meant, counted from 0.
 	StartUse uint32 `protobuf:"varint,16,opt,name=start_use,json=startUse,proto3" json:"start_use,omitempty"`
-	// As the Definition of revision had it.
+	// The same digest as in the Definition of revision.
 	Digest []byte `protobuf:"bytes,21,opt,name=digest,proto3" json:"digest,omitempty"`
-	// The most bytes that one row of output may have, for the client's sake; 0: no limit beside the coordinator's own. A row that
-	// comes to more is ROW_TOO_LARGE.
+	// The most bytes that one row of output may have, because the client takes no more. 0 means no limit except the
+	// coordinator's own. A row whose output is larger dies with ROW_TOO_LARGE.
 	OutputRowBytes uint32 `protobuf:"varint,20,opt,name=output_row_bytes,json=outputRowBytes,proto3" json:"output_row_bytes,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -975,7 +987,8 @@ func (x *Part) GetOutputRowBytes() uint32 {
 	return 0
 }
 
-// Release asks for the rows of these slots that have not begun, and for those parked: they go to another worker.
+// Release asks the worker to give back rows of these slots that have not begun, and rows that are parked. They go to
+// another worker.
 type Release struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Flow          string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
@@ -1028,6 +1041,7 @@ func (x *Release) GetSlots() []*Range {
 	return nil
 }
 
+// WorkerMessage is a message from a worker to a coordinator.
 type WorkerMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Kind:
@@ -1165,12 +1179,12 @@ type WorkerMessage_Credit struct {
 }
 
 type WorkerMessage_Draining struct {
-	// The worker takes no more parts, and hands back what it has not begun.
+	// The worker takes no more parts, and gives back the rows that it has not begun.
 	Draining *Draining `protobuf:"bytes,5,opt,name=draining,proto3,oneof"`
 }
 
 type WorkerMessage_Heartbeat struct {
-	// There was nothing else to say.
+	// Sent when there is nothing else to say.
 	Heartbeat *Heartbeat `protobuf:"bytes,6,opt,name=heartbeat,proto3,oneof"`
 }
 
@@ -1192,6 +1206,7 @@ func (*WorkerMessage_Heartbeat) isWorkerMessage_Kind() {}
 
 func (*WorkerMessage_Located) isWorkerMessage_Kind() {}
 
+// Draining says that the worker is about to end.
 type Draining struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1228,9 +1243,10 @@ func (*Draining) Descriptor() ([]byte, []int) {
 	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{11}
 }
 
+// Heartbeat says that the worker is alive.
 type Heartbeat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Connectors that stand otherwise than this session was told last; its first message of them has all.
+	// Connectors whose state changed since this session was told last. The first message that has any lists all of them.
 	Connectors    []*ConnectorState `protobuf:"bytes,1,rep,name=connectors,proto3" json:"connectors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1273,14 +1289,14 @@ func (x *Heartbeat) GetConnectors() []*ConnectorState {
 	return nil
 }
 
-// ConnectorState is how the connector that one document describes stands in the worker.
+// ConnectorState is the state of the connector that one document describes, in this worker.
 type ConnectorState struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Of the document, as that of a Definition is.
+	// Of the document, computed as in Definition.
 	Digest   []byte                  `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
 	Standing ConnectorState_Standing `protobuf:"varint,3,opt,name=standing,proto3,enum=kisgrid.v1.ConnectorState_Standing" json:"standing,omitempty"`
-	// Why it is degraded, without secrets.
+	// Why it is degraded. It has no secrets.
 	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1346,23 +1362,26 @@ func (x *ConnectorState) GetReason() string {
 
 // Welcome answers Hello.
 type Welcome struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Protocol uint32                 `protobuf:"varint,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
-	Worker   string                 `protobuf:"bytes,2,opt,name=worker,proto3" json:"worker,omitempty"`
-	// False: the worker holds nothing of earlier sessions.
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The version that both sides use from now on.
+	Protocol uint32 `protobuf:"varint,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// The id of the worker, which it draws when its process starts.
+	Worker string `protobuf:"bytes,2,opt,name=worker,proto3" json:"worker,omitempty"`
+	// False means that the worker holds nothing of earlier sessions.
 	Resumed bool `protobuf:"varint,3,opt,name=resumed,proto3" json:"resumed,omitempty"`
-	// The number of the last part received in earlier sessions.
+	// The number of the last part that arrived in earlier sessions.
 	PartsReceived uint64 `protobuf:"varint,4,opt,name=parts_received,json=partsReceived,proto3" json:"parts_received,omitempty"`
-	// How often the worker says something at least; 0 for no promise.
+	// The worker sends some message at least this often. 0 means that it makes no promise.
 	HeartbeatMilliseconds uint32 `protobuf:"varint,5,opt,name=heartbeat_milliseconds,json=heartbeatMilliseconds,proto3" json:"heartbeat_milliseconds,omitempty"`
 	// The worker tells revisions of the same number apart by their digests.
 	Digests bool `protobuf:"varint,12,opt,name=digests,proto3" json:"digests,omitempty"`
 	// The worker answers Locate.
 	Locates bool `protobuf:"varint,20,opt,name=locates,proto3" json:"locates,omitempty"`
-	// What a part may measure at the most; 0: the worker is of a build that takes what Hello says, or refuses the session.
+	// The most bytes and rows that a part may have. 0 means that the worker's build takes what Hello says, or refuses the
+	// session.
 	BatchBytes uint32 `protobuf:"varint,15,opt,name=batch_bytes,json=batchBytes,proto3" json:"batch_bytes,omitempty"`
 	BatchRows  uint32 `protobuf:"varint,16,opt,name=batch_rows,json=batchRows,proto3" json:"batch_rows,omitempty"`
-	// The worker tells how its connectors stand.
+	// The worker reports the states of its connectors.
 	TellsConnectors bool `protobuf:"varint,17,opt,name=tells_connectors,json=tellsConnectors,proto3" json:"tells_connectors,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -1468,15 +1487,15 @@ func (x *Welcome) GetTellsConnectors() bool {
 	return false
 }
 
-// Locate asks where the rows of one key stand.
+// Locate asks where the rows of one key are in the worker.
 type Locate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The answer has it, too.
+	// The answer has the same number.
 	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
 	Flow   string `protobuf:"bytes,2,opt,name=flow,proto3" json:"flow,omitempty"`
 	// The hash of the shard key.
 	Key uint64 `protobuf:"fixed64,3,opt,name=key,proto3" json:"key,omitempty"`
-	// At most so many rows are to be told one by one.
+	// At most so many rows are listed one by one.
 	Most          uint32 `protobuf:"varint,4,opt,name=most,proto3" json:"most,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1544,9 +1563,9 @@ func (x *Locate) GetMost() uint32 {
 type Located struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Number uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
-	// Rows of any coordinator that have not ended, those first that others wait for.
+	// Rows without an outcome, of all coordinators. Rows that others wait for come first.
 	Rows []*RowPlace `protobuf:"bytes,2,rep,name=rows,proto3" json:"rows,omitempty"`
-	// All of them, by where they are; those of other coordinators are counted by themselves.
+	// The number of all these rows, by place. Rows of other coordinators are counted apart.
 	Counts        []*PlaceCount `protobuf:"bytes,3,rep,name=counts,proto3" json:"counts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1606,37 +1625,43 @@ func (x *Located) GetCounts() []*PlaceCount {
 // RowPlace says where a row is that has no outcome.
 type RowPlace struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// At a worker: "running", "entering" (it waits for leave to run), "parked", "lane" (it waits for its lane). On its way there or
-	// back: "travelling". "at_worker" where the worker does not say more. At its coordinator: "set_aside" (its key has all the rows
-	// at the worker that one key may have), "queued" (it waits for room at the worker, or for a session), "held_back" (it waits
-	// until the slot's old owner, from, has no rows of it), "no_worker".
-	Where  string   `protobuf:"bytes,1,opt,name=where,proto3" json:"where,omitempty"`
-	Worker string   `protobuf:"bytes,2,opt,name=worker,proto3" json:"worker,omitempty"`
-	Lane   uint32   `protobuf:"varint,3,opt,name=lane,proto3" json:"lane,omitempty"`
-	Batch  *BatchID `protobuf:"bytes,4,opt,name=batch,proto3" json:"batch,omitempty"`
-	Row    uint32   `protobuf:"varint,5,opt,name=row,proto3" json:"row,omitempty"`
-	// In a worker's answer: the part and the row within it, where they are the asking coordinator's.
+	// At a worker: "running"; "entering" (it waits for permission to run); "parked"; "lane" (it waits for its lane). On the
+	// way there or back: "travelling". "at_worker" where the worker does not say more. At its coordinator: "set_aside" (the
+	// worker has as many rows of its key as one key may have); "queued" (it waits for credit, or for a session); "held_back"
+	// (it waits until the slot's old owner, which is from, has no rows of the slot); "no_worker" (no worker is ready for the
+	// flow).
+	Where  string `protobuf:"bytes,1,opt,name=where,proto3" json:"where,omitempty"`
+	Worker string `protobuf:"bytes,2,opt,name=worker,proto3" json:"worker,omitempty"`
+	// The number of the lane within the worker, from 0.
+	Lane  uint32   `protobuf:"varint,3,opt,name=lane,proto3" json:"lane,omitempty"`
+	Batch *BatchID `protobuf:"bytes,4,opt,name=batch,proto3" json:"batch,omitempty"`
+	// The place in the batch.
+	Row uint32 `protobuf:"varint,5,opt,name=row,proto3" json:"row,omitempty"`
+	// In a worker's answer: the part and the place in it, if the row is of the coordinator that asked.
 	Part    uint64 `protobuf:"varint,6,opt,name=part,proto3" json:"part,omitempty"`
 	PartRow uint32 `protobuf:"varint,7,opt,name=part_row,json=partRow,proto3" json:"part_row,omitempty"`
-	// The row is this other coordinator's; broken: it has no session with the worker now.
+	// The coordinator that the row is of, if it is another one. broken means that this one has no session with the worker
+	// now.
 	Coordinator string `protobuf:"bytes,8,opt,name=coordinator,proto3" json:"coordinator,omitempty"`
 	Broken      bool   `protobuf:"varint,9,opt,name=broken,proto3" json:"broken,omitempty"`
-	// The function in which it is.
+	// The function that the row is in.
 	Function string `protobuf:"bytes,10,opt,name=function,proto3" json:"function,omitempty"`
-	// What a parked row waits for: "order" (rows of its key before it), "retry", "key" (its Save), "save" (any Save through
-	// connector), "store" (connector's answer, or its next try), "turn" (its lane).
+	// What a parked row waits for: "order" (earlier rows of its key), "retry", "key" (a Save of its key), "save" (any Save
+	// through connector), "store" (an answer of connector's store, or the next attempt to reach it), "turn" (its lane).
 	Wait      string `protobuf:"bytes,11,opt,name=wait,proto3" json:"wait,omitempty"`
 	Connector string `protobuf:"bytes,12,opt,name=connector,proto3" json:"connector,omitempty"`
 	Key       string `protobuf:"bytes,13,opt,name=key,proto3" json:"key,omitempty"`
-	// Of a retry: the attempt to come.
+	// For a retry: the number of the next attempt.
 	Attempt uint32 `protobuf:"varint,14,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	// For how long it has been there, and for how long it still waits at the most; 0: that is open.
+	// How long it has been at this place, and how long it will wait at most. 0 means that there is no such limit.
 	ForMilliseconds uint64 `protobuf:"varint,15,opt,name=for_milliseconds,json=forMilliseconds,proto3" json:"for_milliseconds,omitempty"`
 	DueMilliseconds uint64 `protobuf:"varint,16,opt,name=due_milliseconds,json=dueMilliseconds,proto3" json:"due_milliseconds,omitempty"`
-	// Nobody waits for it any more: "cancelled" (its client gave it up), or "over" (its deadline passed, or it ended elsewhere).
+	// Nobody waits for the row any more: "cancelled" means that its client gave it up; "over" means that its deadline passed,
+	// or that it ended elsewhere. Empty where somebody waits.
 	GivenUp string `protobuf:"bytes,17,opt,name=given_up,json=givenUp,proto3" json:"given_up,omitempty"`
-	From    string `protobuf:"bytes,18,opt,name=from,proto3" json:"from,omitempty"`
-	// How many rows its run has, where it runs.
+	// The old owner of the slot, for "held_back".
+	From string `protobuf:"bytes,18,opt,name=from,proto3" json:"from,omitempty"`
+	// How many rows are in the same run, if the row is running.
 	RunRows       uint32 `protobuf:"varint,19,opt,name=run_rows,json=runRows,proto3" json:"run_rows,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1805,12 +1830,13 @@ func (x *RowPlace) GetRunRows() uint32 {
 	return 0
 }
 
+// PlaceCount is the number of rows at one place.
 type PlaceCount struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Where  string                 `protobuf:"bytes,1,opt,name=where,proto3" json:"where,omitempty"`
 	Worker string                 `protobuf:"bytes,2,opt,name=worker,proto3" json:"worker,omitempty"`
 	Rows   uint64                 `protobuf:"varint,3,opt,name=rows,proto3" json:"rows,omitempty"`
-	// The rows are another coordinator's.
+	// The rows are of another coordinator.
 	Others        bool `protobuf:"varint,4,opt,name=others,proto3" json:"others,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1874,19 +1900,19 @@ func (x *PlaceCount) GetOthers() bool {
 	return false
 }
 
-// Compiled acknowledges a Definition.
+// Compiled answers a Definition.
 type Compiled struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Flow     string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
 	Revision int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
-	// Why it does not compile here; empty: the worker is ready to run it.
+	// Why the flow does not compile here. Empty means that the worker is ready to run the revision.
 	Errors []string `protobuf:"bytes,3,rep,name=errors,proto3" json:"errors,omitempty"`
-	// The errors are only that this build's functions have other modes or row types than the documents need: a worker of
-	// another build may run it.
+	// All errors say only that the functions of this build have other modes or row types than the documents need. A worker of
+	// another build may be able to run the revision.
 	Unfit bool `protobuf:"varint,4,opt,name=unfit,proto3" json:"unfit,omitempty"`
-	// The worker knew no other revision of the flow: its credit begins with none.
+	// The worker knew no other revision of the flow, so the flow's credit begins at 0.
 	Fresh bool `protobuf:"varint,5,opt,name=fresh,proto3" json:"fresh,omitempty"`
-	// As the Definition had it.
+	// The same digest as in the Definition.
 	Digest        []byte `protobuf:"bytes,6,opt,name=digest,proto3" json:"digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1964,9 +1990,9 @@ func (x *Compiled) GetDigest() []byte {
 	return nil
 }
 
-// FlowCredit is leave to send that much more of one flow: parts may be sent as long as both rows and bytes are left, so
-// that the last one may overdraw it. A session begins without credit; what was not used before comes again in its first
-// FlowCredits, and what is sent again uses it.
+// FlowCredit grants credit: the coordinator may send so many more rows and bytes of the flow. It may send a part while both
+// are above 0, so the last part may use more than is left. A session begins without credit. Its first FlowCredits include
+// credit that was not used in the session before. Parts that are sent again use up credit.
 type FlowCredit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Flow          string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
@@ -2027,31 +2053,32 @@ func (x *FlowCredit) GetBytes() uint32 {
 	return 0
 }
 
-// Result says how rows of one part ended. Rows are counted within the part. Several results may come for one part; the
-// one with last set says by its silence that every row not mentioned before is done. A row's output comes in the result in
-// which the row ends.
+// Result says how rows of one part ended. Rows are numbered within the part. A part may have several results. In the one
+// with last set, every row that no result mentioned is done. The output of a row comes in the result in which the row ends.
 type Result struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// 1, 2, 3, … from one worker.
+	// 1, 2, 3 and so on for one worker.
 	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
-	Part   uint64 `protobuf:"varint,2,opt,name=part,proto3" json:"part,omitempty"`
-	// Rows that have ended although the part has not; those not in not_done are done.
+	// The number of the part.
+	Part uint64 `protobuf:"varint,2,opt,name=part,proto3" json:"part,omitempty"`
+	// Rows that have ended although the part has not. Those that are not in not_done are done.
 	Finished []*Range      `protobuf:"bytes,3,rep,name=finished,proto3" json:"finished,omitempty"`
 	NotDone  []*RowOutcome `protobuf:"bytes,4,rep,name=not_done,json=notDone,proto3" json:"not_done,omitempty"`
-	// Rows handed back: no outcome, no attempt counted.
+	// Rows that are given back. They have no outcome, and no attempt is counted.
 	Returned []*Range `protobuf:"bytes,5,rep,name=returned,proto3" json:"returned,omitempty"`
 	Output   *Output  `protobuf:"bytes,6,opt,name=output,proto3" json:"output,omitempty"`
-	Last     bool     `protobuf:"varint,7,opt,name=last,proto3" json:"last,omitempty"`
-	// Rows of a part with deaths that are about to run: that they do waits until this result is acknowledged. Should the worker
-	// die, its death counts against them.
+	// All rows of the part that are not in returned have ended.
+	Last bool `protobuf:"varint,7,opt,name=last,proto3" json:"last,omitempty"`
+	// Rows of a part with deaths that are about to run. They run only after this result is acknowledged. If the worker dies,
+	// its death counts against them.
 	Began []*Range `protobuf:"bytes,8,rep,name=began,proto3" json:"began,omitempty"`
-	// Rows of began that are parked now: they do not run until they are announced again.
+	// Rows of began that are parked now. They are announced again before they run.
 	Parked []*Range `protobuf:"bytes,9,rep,name=parked,proto3" json:"parked,omitempty"`
-	// The dead rows of not_done as they entered their function, where the part asked for them. A row's come in the result in
-	// which the row ends.
+	// The dead rows of not_done as they were when they entered their function, if the part asked for them. A row's entry
+	// comes in the result in which the row ends.
 	Dead []*DeadRow `protobuf:"bytes,10,rep,name=dead,proto3" json:"dead,omitempty"`
-	// The flow, where clients have something to take: not_done, output or dead. Empty otherwise, and from builds that go on although
-	// clients take nothing.
+	// The flow, if the result has anything for clients to take: not_done, output or dead. Otherwise empty, and also empty
+	// from builds that do not wait for clients.
 	Flow          string `protobuf:"bytes,25,opt,name=flow,proto3" json:"flow,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -26,10 +26,11 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Worker is what a coordinator dials.
+// Worker is served by workers. Coordinators dial it.
 type WorkerClient interface {
-	// Session is all-or-nothing: any error ends it. Parts and results are numbered across the sessions of one coordinator
-	// with one worker, so the next session goes on where the broken one stood.
+	// Session connects one coordinator and one worker. Any error ends the whole session. Parts and results are numbered
+	// across the sessions of one coordinator process with one worker process, so the next session goes on where the broken
+	// one stood.
 	Session(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[CoordinatorMessage, WorkerMessage], error)
 }
 
@@ -58,10 +59,11 @@ type Worker_SessionClient = grpc.BidiStreamingClient[CoordinatorMessage, WorkerM
 // All implementations must embed UnimplementedWorkerServer
 // for forward compatibility.
 //
-// Worker is what a coordinator dials.
+// Worker is served by workers. Coordinators dial it.
 type WorkerServer interface {
-	// Session is all-or-nothing: any error ends it. Parts and results are numbered across the sessions of one coordinator
-	// with one worker, so the next session goes on where the broken one stood.
+	// Session connects one coordinator and one worker. Any error ends the whole session. Parts and results are numbered
+	// across the sessions of one coordinator process with one worker process, so the next session goes on where the broken
+	// one stood.
 	Session(grpc.BidiStreamingServer[CoordinatorMessage, WorkerMessage]) error
 	mustEmbedUnimplementedWorkerServer()
 }
