@@ -5,7 +5,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"google.golang.org/grpc"
@@ -15,28 +14,29 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// Client is a connection to a cluster's coordinators. It is safe for concurrent use; one per process is enough.
+// Client submits batches to the coordinators of one cluster. It is safe for concurrent use, and one for each process is enough.
 type Client struct {
-	target  string // as the user named it, for messages
+	target  string // as the program named it, for messages
 	options options
 	logger  hclog.Logger
-	conn    *grpc.ClientConn
-	ingest  pb.IngestClient
-	closed  chan struct{} // closed by the first Close
+	conn    *grpc.ClientConn // to all coordinators of the target
+	ingest  pb.IngestClient  // on conn
+	closed  chan struct{}    // closed by the first Close
 
-	mu        sync.Mutex // guards what follows; taken before a producer's, never after
+	// mu guards the fields below. A goroutine that needs the mutex of a producer, too, locks mu first.
+	mu        sync.Mutex
 	closing   bool
-	streams   map[*Stream]struct{}
-	producers map[batch.StreamID]*producer // by the id that they give; those of Submit too
-	sweep     int                          // how many producers there are when those are looked for that can be forgotten
-	flows     map[string]*calls            // of Submit
+	streams   map[*Stream]struct{}         // that have not ended
+	producers map[batch.StreamID]*producer // of streams and of Submit, by their stream id
+	sweepAt   int                          // the number of producers at which add looks for those to be forgotten
+	flows     map[string]*flowCalls        // of Submit, by the name of the flow
 }
 
-// Dial makes a client for the coordinators that target names: host:port, a comma list of them, or dns:///name:port, whose
-// addresses are looked up every 5 s, and sooner when connections break. Without a port it is 7700. Calls and new streams go
-// round all that can be reached, those of a list too that come later; an open stream moves when its coordinator has more than
-// its share. Dial does not block and does not connect; the first call does. The error is a target, an option or a TLS file that
-// can't be used.
+// Dial makes a client for the coordinators that target names: host:port, several of them with commas between, or dns:///name:port,
+// whose addresses are looked up every 5 s, and sooner when connections break. The default port is 7700. Calls and new streams are
+// spread over all coordinators that can be reached, also over those of a list that start later. An open stream moves when its
+// coordinator has more than its share of the streams. Dial neither blocks nor connects: the first call connects. The error says that
+// the target, an option or a TLS file can't be used.
 func Dial(target string, opts ...Option) (*Client, error) {
 	o := defaults()
 	for i, option := range opts {
@@ -48,12 +48,12 @@ func Dial(target string, opts ...Option) (*Client, error) {
 	if o.wrong != nil {
 		return nil, fmt.Errorf("dial %q: %w", target, o.wrong)
 	}
-	address, dial, err := resolve(target)
+	address, dial, err := transport.Resolve(target)
 	if err != nil {
 		return nil, err
 	}
 	o.transport.Logger, o.transport.ProbeSilence = o.logger, true
-	dial = append(dial, grpc.WithStatsHandler(trips{}))
+	dial = append(dial, grpc.WithStatsHandler(progressHandler{}))
 	conn, err := transport.Dial(address, o.transport, append(dial, o.dial...)...)
 	if err != nil {
 		return nil, err
@@ -67,12 +67,12 @@ func Dial(target string, opts ...Option) (*Client, error) {
 		closed:    make(chan struct{}),
 		streams:   make(map[*Stream]struct{}),
 		producers: make(map[batch.StreamID]*producer),
-		flows:     make(map[string]*calls),
+		flows:     make(map[string]*flowCalls),
 	}, nil
 }
 
-// Close ends all streams and calls and waits for the streams' goroutines. What is unanswered then ends with ErrUnanswered:
-// close the streams first, which waits for their answers. It is safe to call twice.
+// Close ends all streams and calls, and waits for the goroutines of the streams. Batches that have no answer then end with
+// ErrUnanswered. To wait for their answers, close the streams first. Close may be called twice.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	first := !c.closing
@@ -92,9 +92,9 @@ func (c *Client) Close() error {
 	return c.conn.Close()
 }
 
-// GiveUp says that the batch will not be submitted again although rows of it failed or its outcome is unknown, so that nobody
-// need remember it any longer. Submitting it again is an error from then on. It does nothing to a batch that is done or was
-// never sent, nor to nil.
+// GiveUp says that the batch will not be submitted again, although rows of it failed or its outcome is unknown. The client and the
+// cluster then need not remember it, and submitting it again is an error. GiveUp does nothing with a batch that is done
+// or was never sent, nor with nil.
 func (c *Client) GiveUp(b *Batch) {
 	if b == nil {
 		return
@@ -107,28 +107,5 @@ func (c *Client) GiveUp(b *Batch) {
 	if p != nil {
 		p.giveUp(id.Sequence)
 		c.forget(p)
-	}
-}
-
-// add keeps a producer. Now and then it drops those of ended streams of which nothing can be submitted any more: when there are
-// twice as many as were left last time. The caller holds mu.
-func (c *Client) add(p *producer) {
-	if len(c.producers) >= c.sweep {
-		now := time.Now()
-		maps.DeleteFunc(c.producers, func(_ batch.StreamID, old *producer) bool { return old.forgettable(now) })
-		c.sweep = max(minSweep, 2*len(c.producers))
-	}
-	c.producers[p.id] = p
-}
-
-// minSweep is below how many producers none are looked for.
-const minSweep = 64
-
-// forget drops a producer of which nothing can be submitted any more.
-func (c *Client) forget(p *producer) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if p.forgettable(time.Now()) {
-		delete(c.producers, p.id)
 	}
 }

@@ -2,30 +2,31 @@ package client
 
 import "time"
 
-// keep has the keeper watch a batch of the outbox whose Timeout ends before those that it watches. The caller holds mu.
-func (s *Stream) keep(p *Pending) {
+// noteDeadline makes watchDeadlines watch a batch of the outbox, if its Timeout ends before those that are watched. It starts watchDeadlines
+// with the first such batch. The caller holds mu.
+func (s *Stream) noteDeadline(p *Pending) {
 	if !p.timed || !s.nearest.IsZero() && !p.deadline.Before(s.nearest) {
 		return
 	}
 	s.nearest = p.deadline
-	if !s.keeping {
-		s.keeping = true
-		s.keeper.Go(s.keepDeadlines)
+	if !s.watching {
+		s.watching = true
+		s.watcher.Go(s.watchDeadlines)
 	}
-	wake(s.early)
+	s.sooner.wake()
 }
 
-// keepDeadlines ends batches whose Timeout is over while they wait to be sent: a deadline is a moment, whether a coordinator is
-// there or not. It runs from the first batch that has one until the stream's end.
-func (s *Stream) keepDeadlines() {
+// watchDeadlines ends batches whose Timeout is over while they wait in the outbox, whether there is a coordinator or not. It is a
+// goroutine of the stream, from the first batch with a Timeout until the stream's end.
+func (s *Stream) watchDeadlines() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
 		case <-timer.C:
-		case <-s.early:
+		case <-s.sooner:
 		case <-s.ctx.Done():
-			return // what is left ends with the stream
+			return // the remaining batches end with the stream
 		}
 		if next := s.expire(time.Now()); !next.IsZero() {
 			timer.Reset(time.Until(next))
@@ -33,7 +34,7 @@ func (s *Stream) keepDeadlines() {
 	}
 }
 
-// expire ends the batches of the outbox that are late, and returns when the next one will be; zero: none.
+// expire ends the late batches of the outbox. It returns the next deadline there; zero means that there is none.
 func (s *Stream) expire(now time.Time) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -42,7 +43,7 @@ func (s *Stream) expire(now time.Time) time.Time {
 	for _, p := range s.outbox {
 		switch {
 		case p.late(now):
-			s.lapse(p)
+			s.endLate(p)
 			continue
 		case p.timed && (s.nearest.IsZero() || p.deadline.Before(s.nearest)):
 			s.nearest = p.deadline
@@ -52,14 +53,14 @@ func (s *Stream) expire(now time.Time) time.Time {
 	if len(kept) < len(s.outbox) {
 		clear(s.outbox[len(kept):])
 		s.outbox = kept
-		wake(s.room)
-		wake(s.work) // Close may have waited for them
+		s.room.wake()
+		s.work.wake() // a Close may have waited for these batches
 	}
 	return s.nearest
 }
 
-// lapse ends a batch that is late. The caller holds mu, and takes it out of the outbox.
-func (s *Stream) lapse(p *Pending) {
+// endLate ends a batch of the outbox whose Timeout is over. The caller holds mu, and takes the batch out of the outbox.
+func (s *Stream) endLate(p *Pending) {
 	delete(s.unanswered, p.id.Sequence)
 	s.queued = s.queued.minus(sizeOf(&p.columns))
 	s.end(p, p.errLate(nil))

@@ -4,24 +4,25 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 	"unicode/utf8"
-
-	"github.com/cenkalti/backoff/v5"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
 // ErrUnanswered matches every error that leaves open what became of a batch: it may have taken effect in part or in full, in the
-// call that returned the error or in an earlier one, of this client or of another. Submitting the same Batch again tells, and is
-// as safe as any rerun of its rows. Any other error about a batch means that nothing of it ever ran. Beside it the chain holds
-// the *Error with the reason.
+// call that returned the error or in an earlier one, of this client or of another. Submit the same Batch again to find out; that is as
+// safe as any other repetition of its rows. Any other error about a batch means that no row of it ever ran. The chain of an error that
+// matches ErrUnanswered also holds the *Error with the reason.
 var ErrUnanswered = batch.ErrUnanswered
 
-var errClientClosed = batch.Errorf(batch.CodeCancelled, "the client was closed: dial a new one")
+var (
+	errClientClosed = batch.Errorf(batch.CodeCancelled, "the client was closed: dial a new one")
+	errStreamClosed = batch.Errorf(batch.CodeCancelled, "the stream was closed: open a new one")
+)
 
-// ended is the error of a context that is over, so that both its code and the context's own error can be asked for.
-func ended(ctx context.Context, doing string) error {
+// contextError is the error of a call whose context is over while it was doing something. It has the code CANCELLED or DEADLINE, and
+// the context's own error in its chain.
+func contextError(ctx context.Context, doing string) error {
 	code := batch.CodeCancelled
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		code = batch.CodeDeadline
@@ -29,18 +30,18 @@ func ended(ctx context.Context, doing string) error {
 	return batch.Errorf(code, "%s: %w", doing, context.Cause(ctx))
 }
 
-// given is the error of a call whose context is nil; nil if it is not.
-func given(ctx context.Context, call string) error {
+// checkContext returns an error if the context that was passed to a method is nil. call is the method's name.
+func checkContext(ctx context.Context, call string) error {
 	if ctx == nil {
-		return batch.Errorf(batch.CodeBadMessage, "%s: the context is nil: pass context.Background(), or one that ends", call)
+		return batch.Errorf(batch.CodeBadMessage, "%s: the context is nil: pass context.Background(), or a context that ends", call)
 	}
 	return nil
 }
 
-// maxFlowName bounds, in bytes, the name of a flow: what a batch has beside its rows is bounded by 4 KiB.
+// maxFlowName is the limit for the name of a flow, in bytes. Coordinators take 4 KiB beside the rows of a batch.
 const maxFlowName = 3 << 10
 
-// checkFlow says what is wrong with the name of a flow that can't be sent.
+// checkFlow returns an error if no flow can have the name, because a message could not carry it.
 func checkFlow(flow string) error {
 	switch {
 	case len(flow) > maxFlowName:
@@ -51,53 +52,11 @@ func checkFlow(flow string) error {
 	return nil
 }
 
-// unreachable adds to the error of a call that found no coordinator what to look at.
+// unreachable adds the target's address to an error with the code UNAVAILABLE: the call reached no coordinator, and the address is the
+// first thing to check. It returns other errors as they are.
 func (c *Client) unreachable(err error) error {
 	if batch.CodeOf(err) != batch.CodeUnavailable {
 		return err
 	}
-	return fmt.Errorf("no coordinator can be reached at %s, check that address and that one runs there: %w", c.target, err)
-}
-
-// hopeless reports whether a batch refused with the code will always be.
-func hopeless(c batch.Code) bool {
-	switch c {
-	case batch.CodeEmptyBatch, batch.CodeBadColumns, batch.CodeBatchTooLarge, batch.CodeTooManyRows, batch.CodeMissingKeys,
-		batch.CodeBadBatchID, batch.CodeBatchIDReused, batch.CodeBadMessage:
-		return true
-	}
-	return false
-}
-
-// retries spaces the tries of one call, or those of a stream to find a coordinator. It belongs to one goroutine.
-type retries struct {
-	limit time.Duration
-	delay backoff.ExponentialBackOff
-	first time.Time // of the failures; zero before any
-	count int
-}
-
-func (o *options) retries() *retries {
-	return &retries{limit: o.retryFor, delay: backoff.ExponentialBackOff{
-		InitialInterval: o.firstDelay, MaxInterval: o.maxDelay, Multiplier: 2, RandomizationFactor: 0.5,
-	}}
-}
-
-// next says how long to wait after a failure before trying again, and whether that is still within the limit.
-func (r *retries) next(now time.Time, err error) (time.Duration, bool) {
-	if r.count == 0 {
-		r.first = now
-	}
-	r.count++
-	delay := r.delay.NextBackOff()
-	if e, ok := errors.AsType[*batch.Error](err); ok {
-		delay = max(delay, e.RetryAfter)
-	}
-	return delay, now.Add(delay).Sub(r.first) <= r.limit
-}
-
-// reset forgets the failures after a success.
-func (r *retries) reset() {
-	r.count = 0
-	r.delay.Reset()
+	return fmt.Errorf("no coordinator can be reached at %s: check that address and that a coordinator runs there: %w", c.target, err)
 }

@@ -3,24 +3,28 @@ package client
 import "time"
 
 const (
-	// moveBound is how long a stream that moves sends nothing because batches are unanswered. What is still unanswered then is
-	// sent again where the stream goes, as after a broken connection.
-	moveBound = 5 * time.Second
-	// moveTries bounds how often one request to move has the client ask for a place.
+	// moveTimeout is how long a stream that moves waits for the answers of the batches that it sent. Batches that are unanswered then
+	// are sent again to the other coordinator, as after a broken connection.
+	moveTimeout = 5 * time.Second
+	// moveTries is the limit for tries to find another coordinator, after one request to move.
 	moveTries = 100
 )
 
-// move waits until the coordinator asks the stream to move, and finds another one that takes it. Until then all goes on as
-// before. Then it has send stop, and end the session when all that went out is answered, so that batches of one key are not
-// under way at two coordinators, unless it takes longer than moveBound. It returns what it found when the session is over; nil:
-// the stream is not to move.
-func (s *Stream) move(at *session, asked <-chan int, over <-chan struct{}) *session {
+// move moves the stream to another coordinator, when the present one asks for it:
+//
+//  1. It waits for the request. Until then, and until another coordinator has taken the stream, the session goes on as before.
+//  2. It stops the sending, so that rows of one key are not under way at two coordinators.
+//  3. The session ends when all that was sent is answered, or after moveTimeout.
+//
+// It returns when the session is over: with the session at the other coordinator, or with nil if the stream does not move.
+func (at *session) move() *session {
+	s := at.stream
 	var next *session
 	for next == nil {
 		select {
-		case n := <-asked:
-			next = s.elsewhere(at, n)
-		case <-over:
+		case n := <-at.asked:
+			next = at.openElsewhere(n)
+		case <-at.over:
 			return nil
 		}
 	}
@@ -28,31 +32,32 @@ func (s *Stream) move(at *session, asked <-chan int, over <-chan struct{}) *sess
 	s.mu.Lock()
 	s.moving = true
 	s.mu.Unlock()
-	wake(s.work)
-	timer := time.NewTimer(moveBound)
+	s.work.wake()
+	timer := time.NewTimer(moveTimeout)
 	defer timer.Stop()
 	select {
-	case <-over:
+	case <-at.over:
 	case <-timer.C:
 		at.cancel()
-		<-over
+		<-at.over
 	}
 	return next
 }
 
-// moves reports whether the session may end because the stream moves: nothing that went out is unanswered.
-func (s *Stream) moves() bool {
+// readyToMove reports whether the session may end because the stream moves: everything that was sent is answered.
+func (s *Stream) readyToMove() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.moving && len(s.unanswered) == len(s.outbox)
 }
 
-// elsewhere asks coordinators, of which there are n, to take the stream; nil: none does, or the session is over. Calls go round
-// all that are there, but others' go round with them: two rounds reach nearly all.
-func (s *Stream) elsewhere(at *session, n int) *session {
+// openElsewhere asks the other coordinators to take the stream; there are n coordinators. It returns nil if none takes it, or the session is
+// over. The client's calls go to the coordinators one after the other, but calls of other streams come in between, so one round may
+// miss some: two rounds reach nearly all.
+func (at *session) openElsewhere(n int) *session {
 	for range min(2*n, moveTries) {
-		// An error means that this one has its share, or can't be reached. Nothing is lost by staying.
-		if next, err := s.open(at); err == nil {
+		// An error means that this coordinator has its share of streams, or can't be reached. The stream then stays as it is.
+		if next, err := at.stream.open(at); err == nil {
 			return next
 		}
 		if at.ctx.Err() != nil {

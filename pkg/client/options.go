@@ -13,45 +13,47 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// takesBytes is how many bytes of one answer the client takes, and tells coordinators that it does: more than any of theirs by
-// default. They leave out, and say so, what would be more.
-const takesBytes = 256 << 20
+// maxAnswerBytes is the limit for one answer, in bytes. The client tells coordinators its limit. It is higher than any limit of a
+// coordinator by default. A coordinator leaves out an output that would go over it, and says so in the answer.
+const maxAnswerBytes = 256 << 20
 
-// takesMost has gRPC take that much too. A limit among WithDialOptions does not change it: coordinators would not know.
-var takesMost = grpc.MaxCallRecvMsgSize(takesBytes)
+// maxAnswerOption sets the same limit in gRPC, for each call. A limit among WithDialOptions does not change it, because coordinators
+// would not know of that limit.
+var maxAnswerOption = grpc.MaxCallRecvMsgSize(maxAnswerBytes)
 
-// Option changes how a Client is dialled.
+// Option is an option of Dial.
 type Option func(*options)
 
+// options are the settings of a Client. Each Option writes one or two of them.
 type options struct {
 	logger     hclog.Logger
 	transport  transport.Config
-	dial       []grpc.DialOption
+	dial       []grpc.DialOption // from WithTLS and WithDialOptions
 	retryFor   time.Duration
-	firstDelay time.Duration
-	maxDelay   time.Duration
-	open       time.Duration
-	resubmit   time.Duration
-	tracer     Tracer // nil: nobody traces
-	wrong      error  // of the first option that can't be; nil: none
+	firstDelay time.Duration // before the second try
+	maxDelay   time.Duration // that firstDelay grows to
+	open       time.Duration // for one try to open a stream
+	resubmit   time.Duration // for how long a batch may be submitted again
+	tracer     Tracer        // nil means no spans
+	wrong      error         // the error of the first option that was wrong; nil means none
 }
 
-// longest bounds the delays of options: a longer one is a mistake, and sums of such would overflow.
-const longest = 365 * 24 * time.Hour
+// maxDuration is the limit for durations in options. A longer one is a mistake, and sums with it would overflow.
+const maxDuration = 365 * 24 * time.Hour
 
-// within notes an option whose delay can't be. Negative ones count as the least.
-func (o *options) within(option string, delays ...time.Duration) {
-	for _, d := range delays {
-		if d > longest && o.wrong == nil {
-			o.wrong = batch.Errorf(batch.CodeBadMessage, "%s: %s is over the limit of %s: give less", option, d, longest)
+// checkDurations notes an error if a duration of the option is over the limit. Negative durations are no error: the options round them up.
+func (o *options) checkDurations(option string, durations ...time.Duration) {
+	for _, d := range durations {
+		if d > maxDuration && o.wrong == nil {
+			o.wrong = batch.Errorf(batch.CodeBadMessage, "%s: %s is over the limit of %s: give less", option, d, maxDuration)
 		}
 	}
 }
 
-// missing notes an option whose argument is nil.
-func (o *options) missing(option, what string) {
+// missing notes an error for an option whose argument is nil. argument is its name, for the message.
+func (o *options) missing(option, argument string) {
 	if o.wrong == nil {
-		o.wrong = batch.Errorf(batch.CodeBadMessage, "%s: the %s is nil: give one, or leave the option out", option, what)
+		o.wrong = batch.Errorf(batch.CodeBadMessage, "%s: the %s is nil: give one, or leave the option out", option, argument)
 	}
 }
 
@@ -66,7 +68,8 @@ func defaults() options {
 	}
 }
 
-// WithLogger has the client tell when it loses and finds coordinators. Default: silence. Never per batch, never rows.
+// WithLogger sets the logger for messages about coordinators: a stream lost one, found one, or moves to one. The client logs nothing for
+// each batch, and never logs rows. Default: no messages.
 func WithLogger(l hclog.Logger) Option {
 	return func(o *options) {
 		if l == nil {
@@ -77,18 +80,18 @@ func WithLogger(l hclog.Logger) Option {
 	}
 }
 
-// WithTLSFiles has the client speak TLS: ca names the PEM file of the authority that signed the coordinators' certificates,
-// cert and key those of the client's own certificate, both empty for none. Files that change are read again. Default: no TLS.
+// WithTLSFiles makes the client speak TLS. ca is the PEM file of the authority that signed the coordinators' certificates. cert and key
+// are the PEM files of the client's own certificate; both are empty for none. Files that change are read again. Default: no TLS.
 func WithTLSFiles(ca, cert, key string) Option {
 	return func(o *options) { o.transport.TLSCA, o.transport.TLSCert, o.transport.TLSKey = ca, cert, key }
 }
 
-// WithTLSServerName sets the name that the coordinators' certificates must have. Default: the host that is dialled.
+// WithTLSServerName sets the name that the coordinators' certificates must have. Default: the host that the client dials.
 func WithTLSServerName(name string) Option {
 	return func(o *options) { o.transport.TLSServerName = name }
 }
 
-// WithTLS has the client speak TLS as c says. It wins over the options above.
+// WithTLS makes the client speak TLS with the configuration c. WithTLSFiles and WithTLSServerName then have no effect.
 func WithTLS(c *tls.Config) Option {
 	return func(o *options) {
 		if c == nil {
@@ -99,8 +102,8 @@ func WithTLS(c *tls.Config) Option {
 	}
 }
 
-// WithDialOptions hands options to gRPC, for what this package has no option for: interceptors, a dialer of one's own. They
-// win over the client's.
+// WithDialOptions passes options to gRPC for which this package has none, such as interceptors or a dialer. They take precedence over
+// the options that the client sets itself.
 func WithDialOptions(dial ...grpc.DialOption) Option {
 	return func(o *options) {
 		if slices.Contains(dial, nil) {
@@ -111,38 +114,38 @@ func WithDialOptions(dial ...grpc.DialOption) Option {
 	}
 }
 
-// WithRetryFor bounds how long Submit goes on trying after its first failed try, and how long a stream's unanswered batches
-// wait for a coordinator to come back before they end with ErrUnanswered. Default 30 s. Zero: Submit tries once, and a
-// stream's batches end when its connection does.
+// WithRetryFor sets for how long Submit tries again after its first failed try, and for how long the unanswered batches of a stream wait
+// for a coordinator before they end with ErrUnanswered. Default 30 s. With zero, Submit tries once, and the unanswered batches
+// of a stream end when its connection breaks.
 func WithRetryFor(d time.Duration) Option {
 	return func(o *options) {
-		o.within("WithRetryFor", d)
+		o.checkDurations("WithRetryFor", d)
 		o.retryFor = max(0, d)
 	}
 }
 
-// WithRetryDelay sets how long to wait before the second try, and the bound up to which that doubles with each further one.
-// Each delay is drawn at random from half to one and a half of that. Default 50 ms and 2 s.
+// WithRetryDelay sets the delay before the second try, and the most to which it grows: it doubles with each further try. Each delay is
+// drawn at random from half to one and a half of that value. Default 50 ms and 2 s. Less than 1 ms counts as 1 ms.
 func WithRetryDelay(first, most time.Duration) Option {
 	return func(o *options) {
-		o.within("WithRetryDelay", first, most)
+		o.checkDurations("WithRetryDelay", first, most)
 		o.firstDelay, o.maxDelay = max(time.Millisecond, first), max(time.Millisecond, first, most)
 	}
 }
 
-// WithOpenTimeout bounds one try to connect and open a stream. Default 5 s.
+// WithOpenTimeout is the timeout for one try to connect to a coordinator and open a stream there. Default 5 s.
 func WithOpenTimeout(d time.Duration) Option {
 	return func(o *options) {
-		o.within("WithOpenTimeout", d)
+		o.checkDurations("WithOpenTimeout", d)
 		o.open = max(time.Millisecond, d)
 	}
 }
 
-// WithResubmitWithin says how old a batch that is unanswered, or has failed rows, may become before the client forgets it:
-// submitting it again is an error from then on, and also once 65,536 newer batches were sent. Default 1 h.
+// WithResubmitWithin sets how long the client remembers a batch that is unanswered or has failed rows, counted from when it was
+// first sent. Submitting the batch again after that is an error, and also after 65,536 newer batches of its stream. Default 1 h.
 func WithResubmitWithin(d time.Duration) Option {
 	return func(o *options) {
-		o.within("WithResubmitWithin", d)
+		o.checkDurations("WithResubmitWithin", d)
 		o.resubmit = max(0, d)
 	}
 }
@@ -153,29 +156,31 @@ func WithTracer(t Tracer) Option {
 	return func(o *options) { o.tracer = t }
 }
 
-// SubmitOption changes one Submit or Send.
+// SubmitOption is an option of one call of Submit or Send.
 type SubmitOption func(*submitOptions)
 
+// submitOptions are the options of one batch.
 type submitOptions struct {
 	noOutput   bool
 	reportOnly bool
-	timeout    time.Duration
+	timeout    time.Duration // zero means none
 }
 
-// NoOutput saves sending back what the flow's last function passes on. Default: the result has it.
+// NoOutput says that the result needs no output: the rows that the flow's last function passes on are then not sent back. Default: the
+// result has them.
 func NoOutput() SubmitOption { return func(o *submitOptions) { o.noOutput = true } }
 
-// ReportOnly has dead rows only reported in the result. Default: they are kept as dead letters too, where the cluster has
-// a store for them. RowOutcome.Kept says whether they are, NotKept why not.
+// ReportOnly says that dead rows are only reported in the result. Default: they are also kept as dead letters, if the cluster has a store
+// for them. RowOutcome.Kept says whether a row was kept, and NotKept why not.
 func ReportOnly() SubmitOption { return func(o *submitOptions) { o.reportOnly = true } }
 
-// Timeout ends the batch's rows that have no outcome after d: the cluster gives them back failed with CodeDeadline. The end is a
-// moment: a batch that has not been sent by then, or must be sent again, as a connection broke, ends with an error of that code,
-// and its rows do not run later. The least is a millisecond, a year counts as none. Default none, apart from the deadline of
-// Submit's or the stream's context, which counts too when it is earlier.
+// Timeout sets the batch's deadline to d after the call of Submit or Send. Rows without an outcome by then come back failed with
+// CodeDeadline. A batch that could not be sent by then, or must be sent again after a connection broke, ends with an error of that code,
+// and its rows do not run later. The deadline of Submit's or the stream's context counts too, if it is earlier. Less than 1 ms counts as
+// 1 ms, and more than a year as no timeout. Default: none.
 func Timeout(d time.Duration) SubmitOption {
 	return func(o *submitOptions) {
-		if o.timeout = max(time.Millisecond, d); d > longest {
+		if o.timeout = max(time.Millisecond, d); d > maxDuration {
 			o.timeout = 0
 		}
 	}

@@ -11,34 +11,52 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// Pending is a batch whose answer is to come. It is safe for concurrent use.
+// Pending is a batch on its way, and then its result. It is safe for concurrent use. The states of a batch, as the client sees it:
+//
+//	        window has room           credit                    last answer
+//	Send ───────────────────► outbox ────────► sent, in a session ───────────► done: a result
+//	 │                         │  ▲               │        │
+//	 │ ctx, Timeout            │  └───────────────┘        │ refused, or the
+//	 ▼                         │    session ends: it       │ answer can't be read
+//	an error of Send,          │    keeps its id, and      ▼
+//	nothing was sent           │    names its revision    done: an error
+//	                           │
+//	                           │ Timeout, or no coordinator for WithRetryFor, or the stream ends
+//	                           ▼
+//	                          done: an error, which matches ErrUnanswered if the batch was ever sent
+//
+// Submit uses a Pending, too: there each try is a call, and "outbox" is the pause between tries. A Batch whose Pending is done with an error
+// or with failed rows may be submitted again, in a new Pending, until it is given up or too old: see producer.
 type Pending struct {
-	batch    *batch.Batch  // its age and revision: guarded by Stream.mu until done is closed
-	columns  batch.Columns // with keys; shared with the batch otherwise
-	shardKey string        // the field that the keys hash; empty where they are not this package's
+	batch    *batch.Batch  // Stream.mu guards its age and revision until done is closed
+	columns  batch.Columns // the batch's, and keys that fillKeys has added
+	shardKey string        // the field that those keys hash; empty if fillKeys added none
 	options  submitOptions
-	deadline time.Time // zero for none
-	timed    bool      // the deadline is Timeout's, and before the context's
+	deadline time.Time // zero means none
+	timed    bool      // the deadline comes from Timeout, and is earlier than the context's
 	id       batch.ID
-	span     Span // nil where nobody traces
+	span     Span // nil means no span
 
-	order    uint64         // guarded by Stream.mu: its place among all that were sent on the stream
-	sent     bool           // guarded by Stream.mu: it went out in the session that is under way
-	revision batch.Revision // guarded by Stream.mu: the one that it named when it last went out
-	first    bool           // guarded by Stream.mu: no coordinator can have taken it before that
+	// Stream.mu guards the next four fields.
+	order    uint64         // the place of the batch in the order of Send, within its stream
+	sent     bool           // it was sent in the present session
+	revision batch.Revision // that the batch named when it was last sent
+	first    bool           // no coordinator can have taken the batch before it was last sent
 
-	// Gathered by the one goroutine that reads answers; constant once done is closed, and arranged is done.
+	// One goroutine at a time writes the next fields: the one that reads answers, or the one that ends the batch. They are constant once done
+	// is closed; arrange then changes result once more.
 	result   *batch.Result
-	outputs  []batch.Output
-	lent     []*wire.Lent // what outputs lie in
-	bytes    int          // of outputs
-	omitted  error        // why there is no output; nil: it is what there is
-	err      error        // set before done is closed
-	done     chan struct{}
-	arranged sync.Once
+	outputs  []batch.Output // of several answers, to be merged
+	lent     []*wire.Lent   // the memory that outputs lie in
+	bytes    int            // of outputs
+	omitted  error          // why the result has no output; nil means that nothing was left out
+	err      error          // why there is no result
+	done     chan struct{}  // closed at the end
+	arranged sync.Once      // arrange has run
 }
 
-// newPending checks what can be checked of a batch without the cluster. life bounds the batch: Submit's context, or the stream's.
+// newPending checks a batch as far as that is possible without the cluster, and applies its options. The deadline of life is also that of
+// the batch: life is the context of Submit, or of the stream.
 func newPending(life context.Context, b *batch.Batch, limits batch.Limits, opts []SubmitOption) (*Pending, error) {
 	if b == nil {
 		return nil, batch.Errorf(batch.CodeEmptyBatch, "the batch is nil: make one with Rows or Pack")
@@ -66,14 +84,14 @@ func newPending(life context.Context, b *batch.Batch, limits batch.Limits, opts 
 	return p, nil
 }
 
-// unlimited is for batches whose coordinator has not told its limits: columns that no coordinator takes are wrong all the same.
+// unlimited is for calls of Submit, which do not know the limits of the coordinator. Columns that no coordinator takes are still an error.
 var unlimited = batch.Limits{BatchBytes: math.MaxUint32, BatchRows: math.MaxInt32}
 
-// late reports whether the batch's Timeout is over by then. The rows of such a batch are not to run any more: a deadline is a
-// moment, and a batch that is sent later would be given time anew.
+// late reports whether the batch's Timeout is over at the time then. A late batch must not be sent: messages carry the time that is left,
+// so its rows would get new time.
 func (p *Pending) late(then time.Time) bool { return p.timed && !then.Before(p.deadline) }
 
-// errLate is the error of a batch that is not sent because it is late, after the error of the last try, nil for none.
+// errLate is the error of a batch that is not sent because it is late. err is the error of its last try; nil means that there was none.
 func (p *Pending) errLate(err error) error {
 	if err == nil {
 		return batch.Errorf(batch.CodeDeadline, "its Timeout of %s was over before the batch could be sent: give it more time", p.options.timeout)
@@ -81,8 +99,8 @@ func (p *Pending) errLate(err error) error {
 	return batch.Errorf(batch.CodeDeadline, "its Timeout of %s is over before the batch can be sent again: give it more time: %w", p.options.timeout, err)
 }
 
-// fillKeys hashes the rows' shard keys, where the producer has not. If a row has none, the coordinator is left to find out
-// which, and to give it its outcome.
+// fillKeys hashes the shard key of each row, unless the program has passed keys or the rows are not JSON. If a row has no shard key, no keys
+// are sent: the coordinator then hashes, and gives that row its outcome.
 func (p *Pending) fillKeys(key *batch.KeyField, shardKey string) {
 	if len(p.columns.Keys) != 0 || p.columns.Encoding != "" && p.columns.Encoding != batch.JSON {
 		return
@@ -94,18 +112,18 @@ func (p *Pending) fillKeys(key *batch.KeyField, shardKey string) {
 	p.shardKey = shardKey
 }
 
-// Batch is the batch that was sent. It may be sent again once the Pending is done.
+// Batch returns the batch that was sent. It may be sent again once the Pending is done.
 func (p *Pending) Batch() *Batch { return p.batch }
 
-// Done is closed when Wait will not block any more.
+// Done returns a channel that is closed when Wait would not block.
 func (p *Pending) Done() <-chan struct{} { return p.done }
 
-// Wait blocks until the batch is answered or ctx is over; in the latter case the batch goes on, and Wait may be called again.
-// An error that matches ErrUnanswered, as ctx's does, leaves open whether the batch took effect; any other means that nothing of
-// it ever ran. One error comes beside a result, which is complete but for its output: CodeBatchTooLarge, where that is more than
-// the coordinator has memory for, or than the client takes. The rows need not run again.
+// Wait blocks until the batch has its result or error, or ctx is over. In the latter case the batch stays under way, and Wait may be called
+// again. An error that matches ErrUnanswered, as that of ctx does, leaves open whether the batch took effect; any other error means that no
+// row of it ever ran. One error comes beside a result: CodeBatchTooLarge, if the output is larger than the coordinator's memory allows
+// or than the client takes. The result is then complete except for its output, and the rows need not run again.
 func (p *Pending) Wait(ctx context.Context) (*Result, error) {
-	if err := given(ctx, "Wait"); err != nil {
+	if err := checkContext(ctx, "Wait"); err != nil {
 		return nil, p.batch.Judge(err)
 	}
 	select {
@@ -114,23 +132,23 @@ func (p *Pending) Wait(ctx context.Context) (*Result, error) {
 		select {
 		case <-p.done:
 		case <-ctx.Done():
-			return nil, p.batch.Judge(ended(ctx, "the batch is still under way, wait again"))
+			return nil, p.batch.Judge(contextError(ctx, "the batch is still under way, wait again"))
 		}
 	}
 	if p.err != nil {
 		return nil, p.err
 	}
-	p.arranged.Do(p.arrange) // here, so that many waiters share the work that one reader would have
+	p.arranged.Do(p.arrange) // in Wait and not in receive, so that the one goroutine that reads answers need not do the work of all batches
 	return p.result, p.omitted
 }
 
-// arrange puts the result into the batch's order.
+// arrange puts the result's rows and outputs, which came in several answers, into the order of the batch's rows.
 func (p *Pending) arrange() {
 	if p.omitted != nil {
-		p.outputs = nil // part of it would look like all of it
+		p.outputs = nil // a part of the output would look like all of it
 	}
 	p.result.Output = batch.Merge(p.outputs)
-	if len(p.outputs) > 1 { // and so copied
+	if len(p.outputs) > 1 { // then Merge has copied them
 		for _, l := range p.lent {
 			l.Release()
 		}
@@ -139,8 +157,8 @@ func (p *Pending) arrange() {
 	p.result.Sort()
 }
 
-// begin makes an empty result: answers of an earlier try don't count, the batch is answered anew. A batch that may have been
-// taken before names the same revision again; a new one that which is active now.
+// begin prepares the batch for being sent, for the first time or again. It makes an empty result, since the answers of an earlier try do not
+// count. A batch that a coordinator may have taken before names the same revision again; any other batch names the active one.
 func (p *Pending) begin(active batch.Revision) {
 	p.sent = true
 	p.traceSent()
@@ -152,10 +170,12 @@ func (p *Pending) begin(active batch.Revision) {
 	p.result, p.outputs, p.lent, p.bytes = &batch.Result{BatchID: p.id, Rows: p.columns.Len()}, nil, nil, 0
 }
 
-// pin has the batch run on the revision that it named, whenever it is sent again: nobody knows whether it was taken.
+// pin ties the batch to the revision that it named, so that it runs on the same one when it is sent again. That is necessary when nobody
+// knows whether a coordinator took the batch.
 func (p *Pending) pin() { p.batch.PinTo(p.revision) }
 
-// submission is the message that sends the batch, columns uncopied.
+// submission makes the message that sends the batch. The message shares the memory of the columns. floor is the lowest sequence of the
+// stream that may still be submitted again.
 func (p *Pending) submission(floor uint64, now time.Time) *pb.Submission {
 	m := &pb.Submission{
 		Sequence:        p.id.Sequence,
@@ -171,13 +191,14 @@ func (p *Pending) submission(floor uint64, now time.Time) *pb.Submission {
 		TraceParent:     p.traceParent(),
 	}
 	if !p.deadline.IsZero() {
-		// Zero would mean none.
+		// At least 1, since zero would mean no deadline.
 		m.DeadlineMilliseconds = uint64(max(1, p.deadline.Sub(now)/time.Millisecond))
 	}
 	return m
 }
 
-// add merges an answer's rows, which may be lent, into the result; they are put in order when all are there. The error is CodeBadMessage.
+// add adds the rows of one answer to the result; arrange puts them into order when all are there. lent is the memory that the answer lies
+// in; nil means that it has its own. The error has CodeBadMessage.
 func (p *Pending) add(a *pb.Answer, lent *wire.Lent) error {
 	notDone, err := wire.ToRowOutcomes(a.GetNotDone(), p.result.Rows)
 	if err != nil {

@@ -3,55 +3,67 @@ package client
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// maxSpan is how many sequences may lie between the floor and the newest before the oldest idle ones are given up: what the
-// cluster remembers of a stream lies above its floor.
+// maxSpan is the limit for the distance between a producer's floor and its newest sequence. Beyond it, the oldest open sequences that are not
+// in flight are closed, because the cluster remembers a stream's effects above its floor.
 const maxSpan = 1 << 16
 
-// producer gives the batches of one stream id their sequences, and knows which of them may be submitted again. A sequence is
-// open from its first use until its batch is answered without a failed row, or given up; the floor is the lowest open one. What
-// may have become of a batch's rows is kept with the batch itself.
+// producer numbers the batches of one stream id, and knows which of them may be submitted again. A stream has one, and so have the calls of
+// Submit to one flow. The states of a sequence:
+//
+//	           begin                  answered, no row failed
+//	(unused) ────────► in flight ─────────────────────────────► closed
+//	                    ▲     │                                   ▲
+//	              begin │     │ an error, or failed rows          │
+//	                    │     ▼                                   │
+//	                   idle, open ────────────────────────────────┘
+//	                               given up, or too old
+//
+// A sequence is open while it is in flight or idle. The floor is the lowest open sequence: the cluster forgets what it remembers below the
+// floor. The Batch itself remembers whether its rows may have run.
 type producer struct {
 	id       batch.StreamID
-	resubmit time.Duration // how long a sequence stays open
-	foreign  bool          // another client drew the id: this one can't know what is open, moves no floor and keeps nothing
+	resubmit time.Duration // how long a sequence stays open after its first use
+	foreign  bool          // another client made the id: this producer does not know its sequences, gives none, and moves no floor
 
-	mu      sync.Mutex // guards what follows; held for a few instructions only; a batch's own lock is taken within
-	last    uint64
-	low     uint64 // none below is open
-	open    map[uint64]*usage
-	taken   bool // a batch may have run: what the cluster remembers of the id goes on
-	retired bool // its stream has ended: no new sequences
+	// mu guards the fields below. It is held for a few instructions only. A goroutine that needs a batch's mutex, too, locks mu first.
+	mu      sync.Mutex
+	last    uint64                // the newest sequence
+	low     uint64                // no sequence below it is open
+	open    map[uint64]*openBatch // by sequence
+	taken   bool                  // a batch may have run, so the cluster remembers something of this id
+	retired bool                  // the stream has ended: there will be no new sequences
 }
 
-// usage is what a producer knows of an open sequence.
-type usage struct {
-	first    time.Time
+// openBatch is the state of an open sequence.
+type openBatch struct {
+	first    time.Time // when it was first sent
 	inFlight bool
 	givenUp  bool  // close it as soon as it is no longer in flight
-	err      error // with which a stream's batch was last in flight; nil where it was answered
+	err      error // with which a stream's batch ended last; nil if it was answered
 }
 
 func newProducer(id batch.StreamID, resubmit time.Duration) *producer {
-	return &producer{id: id, resubmit: resubmit, low: 1, open: make(map[uint64]*usage)}
+	return &producer{id: id, resubmit: resubmit, low: 1, open: make(map[uint64]*openBatch)}
 }
 
-// begin gives the batch its id at its first use, and marks it in flight. The error is CodeBadBatchID: a batch that can't be
-// submitted here or now.
+// begin marks a batch as in flight, and gives it its id if it has none. The error has CodeBadBatchID: the batch can't be submitted with this
+// producer, or not any more.
 func (p *producer) begin(b *batch.Batch, flow string, now time.Time) (batch.ID, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	next := func() batch.ID {
 		if len(p.open) == 0 {
-			p.low = p.last + 1 // so that floor need not go through what never left
+			p.low = p.last + 1 // so that floor need not walk over sequences that are closed
 		}
 		p.last++
-		p.open[p.last] = &usage{first: now}
+		p.open[p.last] = &openBatch{first: now}
 		return batch.ID{Stream: p.id, Sequence: p.last}
 	}
 	if p.foreign {
@@ -68,7 +80,7 @@ func (p *producer) begin(b *batch.Batch, flow string, now time.Time) (batch.ID, 
 	case p.foreign:
 	case u == nil:
 		b.Ended()
-		b.GiveUp() // for ever: what it may have done is not remembered
+		b.GiveUp() // for ever, because the cluster does not remember its effects any more
 		return batch.ID{}, batch.Errorf(batch.CodeBadBatchID, "batch %s is too old to be known to the cluster: submit sooner again, or raise WithResubmitWithin", id)
 	default:
 		u.inFlight = true
@@ -76,7 +88,7 @@ func (p *producer) begin(b *batch.Batch, flow string, now time.Time) (batch.ID, 
 	return id, nil
 }
 
-// answered ends the flight of a batch whose rows have outcomes. It stays open while rows of it failed.
+// answered ends the flight of a batch whose rows have outcomes. The sequence stays open if rows failed, else it is closed.
 func (p *producer) answered(b *batch.Batch, flow string, r *batch.Result) {
 	failed := false
 	for i := range r.NotDone {
@@ -90,7 +102,8 @@ func (p *producer) answered(b *batch.Batch, flow string, r *batch.Result) {
 	p.land(sequence, nil, !failed)
 }
 
-// failed ends the flight of a batch without outcomes. keep: the error is wanted later.
+// failed ends the flight of a batch that has no outcomes, and returns the error for the program. With keep the error is remembered for
+// unanswered.
 func (p *producer) failed(b *batch.Batch, flow string, err error, keep bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -108,15 +121,15 @@ func (p *producer) failed(b *batch.Batch, flow string, err error, keep bool) err
 	if !keep {
 		kept = nil
 	}
-	p.land(id.Sequence, kept, over || !ran && hopeless(batch.CodeOf(err)))
+	p.land(id.Sequence, kept, over || !ran && neverAccepted(batch.CodeOf(err)))
 	return err
 }
 
-// land notes how a flight ended; over: the sequence is closed. The caller holds mu.
+// land notes how a flight ended, and closes the sequence if over is true or the batch was given up. The caller holds mu.
 func (p *producer) land(sequence uint64, err error, over bool) {
 	u := p.open[sequence]
 	if u == nil {
-		return // another client's
+		return // another client made the id
 	}
 	u.inFlight, u.err = false, err
 	if over || u.givenUp {
@@ -124,7 +137,7 @@ func (p *producer) land(sequence uint64, err error, over bool) {
 	}
 }
 
-// giveUp closes a sequence, once it is no longer in flight.
+// giveUp closes a sequence: at once if it is idle, else when its flight ends.
 func (p *producer) giveUp(sequence uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -135,7 +148,8 @@ func (p *producer) giveUp(sequence uint64) {
 	}
 }
 
-// floor is the lowest open sequence, or the next one to be given where none is open.
+// floor returns the lowest open sequence. If none is open, it returns the next sequence that will be given. It closes sequences that are too
+// old or too far behind.
 func (p *producer) floor(now time.Time) uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -149,8 +163,8 @@ func (p *producer) floor(now time.Time) uint64 {
 	return p.low
 }
 
-// unanswered counts the open batches that ended in an error, and returns the error of the first, or of the first one that may
-// have run.
+// unanswered counts the open batches that ended with an error. It returns one of the errors: that of the first batch that may have run, or,
+// if none may have, that of the first batch.
 func (p *producer) unanswered() (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -171,14 +185,14 @@ func (p *producer) unanswered() (int, error) {
 	return n, p.open[first].err
 }
 
-// retire says that there will be no new sequences.
+// retire notes that the stream has ended, so that there will be no new sequences.
 func (p *producer) retire() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.retired = true
 }
 
-// unused reports whether nothing that the cluster remembers was ever done under the id, nor is.
+// unused reports whether the cluster remembers nothing of this id: no batch may have run, and none is in flight.
 func (p *producer) unused() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -190,7 +204,7 @@ func (p *producer) unused() bool {
 	return !p.taken
 }
 
-// forgettable reports whether nothing can be submitted under the id any more.
+// forgettable reports whether no batch with this id can be submitted any more.
 func (p *producer) forgettable(now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -205,5 +219,38 @@ func (p *producer) forgettable(now time.Time) bool {
 	return true
 }
 
-// tooOld reports whether the cluster may have forgotten the batch. The caller holds mu.
-func (p *producer) tooOld(u *usage, now time.Time) bool { return now.Sub(u.first) > p.resubmit }
+// tooOld reports whether the cluster may have forgotten the effects of the batch. The caller holds mu.
+func (p *producer) tooOld(u *openBatch, now time.Time) bool { return now.Sub(u.first) > p.resubmit }
+
+// neverAccepted reports whether a batch that was refused with the code will always be refused, so that its sequence can be closed.
+func neverAccepted(c batch.Code) bool {
+	switch c {
+	case batch.CodeEmptyBatch, batch.CodeBadColumns, batch.CodeBatchTooLarge, batch.CodeTooManyRows, batch.CodeMissingKeys,
+		batch.CodeBadBatchID, batch.CodeBatchIDReused, batch.CodeBadMessage:
+		return true
+	}
+	return false
+}
+
+// minSweep is the least number of producers at which a client looks for those that it can forget.
+const minSweep = 64
+
+// add keeps a producer. When there are twice as many as the last time, it first drops those of ended streams with which no
+// batch can be submitted any more. The caller holds mu.
+func (c *Client) add(p *producer) {
+	if len(c.producers) >= c.sweepAt {
+		now := time.Now()
+		maps.DeleteFunc(c.producers, func(_ batch.StreamID, old *producer) bool { return old.forgettable(now) })
+		c.sweepAt = max(minSweep, 2*len(c.producers))
+	}
+	c.producers[p.id] = p
+}
+
+// forget drops a producer if no batch can be submitted with it any more.
+func (c *Client) forget(p *producer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p.forgettable(time.Now()) {
+		delete(c.producers, p.id)
+	}
+}

@@ -6,22 +6,22 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// What travels is defined in package batch; these names save its import. The codes themselves are there.
+// Rows, results and errors are types of package batch. These names save a program the import of that package, unless it names codes.
 type (
-	// Batch is rows submitted together. It belongs to one goroutine at a time, and to the client from Submit or Send until
-	// the answer.
+	// Batch is a list of rows that are submitted together. One goroutine at a time may use it. From Submit or Send until the
+	// answer it belongs to the client.
 	Batch = batch.Batch
 	// Result says how each row of a batch ended.
 	Result = batch.Result
-	// RowOutcome says how a row that is not done ended.
+	// RowOutcome says how one row ended that is not done: its outcome, code, reason and function.
 	RowOutcome = batch.RowOutcome
-	// Outcome is how a row ended.
+	// Outcome is how a row ended: Done, Filtered, Aborted, Dead or Failed.
 	Outcome = batch.Outcome
-	// Columns are rows packed one behind the other.
+	// Columns are encoded rows in one piece of memory, one behind the other, with the place where each ends.
 	Columns = batch.Columns
 	// Error is an error with a stable code.
 	Error = batch.Error
-	// Code says why a row or a call ended as it did.
+	// Code says why a row or a call ended as it did, such as batch.CodeDeadline.
 	Code = batch.Code
 )
 
@@ -34,17 +34,17 @@ const (
 	Failed   = batch.Failed
 )
 
-// Rows packs one row per value, encoded as JSON; a value that is a string, a []byte or a json.RawMessage is taken for a row
-// that is encoded already. A value that can't be encoded makes the batch unusable: Submit and Send return that error.
+// Rows makes a batch with one row for each value, encoded as JSON. A string, a []byte or a json.RawMessage is taken as a row that is
+// encoded already. A value that can't be encoded makes the batch unusable: Submit and Send then return the error of the encoding.
 func Rows[T any](rows ...T) *Batch { return batch.Rows(rows...) }
 
-// Pack makes a batch of columns that are packed already. The batch keeps them: the caller must not change them any more.
-// Columns that are not JSON need keys where the flow has a shard key.
+// Pack makes a batch of rows that are packed already. It does not copy them: the caller must not change them afterwards. Rows
+// in another encoding than JSON need Columns.Keys if the flow has a shard key.
 func Pack(c Columns) *Batch { return batch.Pack(c) }
 
-// Output decodes what the flow's last function passed on, one T per output row, in the order of the input rows. A T that is
-// string, []byte or json.RawMessage gets the row as it is, without a copy for the latter two. The result has no output where
-// NoOutput was asked for. The error, CodeRowUndecodable, names the first row that does not fit T.
+// Output decodes the result's output: the rows that the flow's last function passed on, one T for each row, in the order of the input
+// rows. If T is string, []byte or json.RawMessage, it gets the row without decoding, and the latter two also without a copy. With
+// NoOutput a result has no output rows. The error has CodeRowUndecodable, and names the first row that does not fit T.
 func Output[T any](r *Result) ([]T, error) {
 	rows := &r.Output.Rows
 	out := make([]T, rows.Len())

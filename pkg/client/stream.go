@@ -11,71 +11,72 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-var errStreamClosed = batch.Errorf(batch.CodeCancelled, "the stream was closed: open a new one")
-
-// Stream is an ordered sequence of batches for one flow. It outlives its connection: when that breaks, it opens again, at
-// another coordinator if there is one, and sends again what is unanswered, in order and under the same ids. It moves to one with
-// fewer streams when its own asks it to, once what it sent is answered, or 5 s after it began to wait for that. It is safe for
-// concurrent use; batches that several goroutines send at the same time have no order among each other.
+// Stream is an ordered sequence of batches for one flow. It outlives its connection: when that breaks, the stream opens again, at another
+// coordinator if there is one, and sends its unanswered batches again, in order and under the same ids. When its coordinator asks
+// it to move, it goes to a coordinator with fewer streams: once its sent batches are answered, or 5 s after it began to wait for that.
+// It is safe for concurrent use. Batches that several goroutines send at the same time have no order among each other.
 //
-// One goroutine per stream connects and sends, one per connection reads answers, another looks for a place when the stream
-// is asked to move, one keeps deadlines where batches have them, and callers of Send come in under mu.
+// The states of a stream, as far as a program notices them:
+//
+//	              Opened                 asked to move, and another coordinator has taken the stream
+//	connecting ──────────────► open ────────────────────────────────────────────────────────────────► moving
+//	 │  ▲   ▲                 │    ▲                                                                     │
+//	 │  │   └─────────────────┘    └─────────────────────────────────────────────────────────────────────┘
+//	 │  │    connection breaks        sent batches are answered, or 5 s are over: open at the other coordinator;
+//	 │  │                             connection breaks meanwhile: the same
+//	 │  │
+//	 │  │ next try, after a pause
+//	 ▼  │
+//	refusing   after WithRetryFor without a coordinator: unanswered batches end with ErrUnanswered, Send returns an error
+//
+// In connecting, Send blocks. In open, Send blocks only while the window is full. In moving, Send takes batches and keeps them in the
+// outbox. When a session ends, each batch without an answer goes back to the outbox, and is resubmitted in the next session,
+// before any new batch. A stream is closed, from every state, when Close was called and nothing is unanswered, when its context or
+// its client ends, or when a coordinator refuses it with an error that another try would not change.
+//
+// Goroutines: run opens sessions and sends; in each session one goroutine reads answers, and one waits for a request to move;
+// watchDeadlines ends late batches, once a batch has a deadline. Callers of Send change the state under mu.
 type Stream struct {
 	client   *Client
 	flow     string
 	producer *producer
 	logger   hclog.Logger
-	ctx      context.Context // the stream's life
+	ctx      context.Context // ends with the stream
 	cancel   context.CancelCauseFunc
 	opened   chan struct{} // closed when a coordinator first took the stream
-	stopped  chan struct{} // closed when the goroutines are gone and every Pending is done
+	stopped  chan struct{} // closed when the goroutines have ended and every Pending is done
 
-	turn chan struct{} // holds a token of the Send that is next at the window
-	room chan struct{} // capacity 1: wakes that Send, as there may be room now, or an end
-	work chan struct{} // capacity 1: wakes the sender, as there may be something to send, or an end
+	turn chan struct{} // holds one token: of the Send that may wait for room, so that batches keep the order of the calls
+	room signal        // wakes that Send: there may be room in the window, or the stream has ended
+	work signal        // wakes the sender: there may be something to send, or a reason to end the session
 
-	early  chan struct{}  // capacity 1: wakes the keeper of deadlines, as there may be one before those that it knows
-	keeper sync.WaitGroup // the keeper
+	sooner  signal         // wakes watchDeadlines: a batch may have an earlier deadline than those that it knows
+	watcher sync.WaitGroup // watchDeadlines
 
-	mu         sync.Mutex          // guards what follows; taken before the producer's
+	// mu guards the fields below. A goroutine that needs the producer's mutex, too, locks mu first.
+	mu         sync.Mutex
 	unanswered map[uint64]*Pending // by sequence
-	outbox     []*Pending          // those of unanswered that have not gone out in this session, in order
-	queued     size                // of outbox
-	credit     size                // that the coordinator granted and nothing has used; overdrawn by one batch at most
-	sendings   uint64              // counts Sends
-	connected  bool
-	moving     bool            // another coordinator takes the stream as soon as what went out is answered
-	revision   batch.Revision  // the active one; zero where the flow is off or gone
-	shardKey   string          // of the active revision; empty for none
-	key        *batch.KeyField // of shardKey; nil for none. It does not change once made
-	limits     batch.Limits
-	nearest    time.Time // the first deadline that the keeper knows of in the outbox; zero: none
-	keeping    bool      // the keeper runs
-	closing    bool      // Close was called
-	refusal    error     // why Send can't be served now: no coordinator since too long, or the stream's end
+	outbox     []*Pending          // the unanswered ones that have not been sent in this session, in the order of Send
+	queued     size                // of the outbox
+	credit     size                // granted by the coordinator and not used; one batch may go beyond it
+	sendings   uint64              // counts the batches that were sent with Send
+	connected  bool                // a session runs
+	moving     bool                // the session ends as soon as all that was sent is answered
+	revision   batch.Revision      // the flow's active one; zero while the flow is disabled or deleted
+	shardKey   string              // the field of the active revision; empty means none
+	key        *batch.KeyField     // reads the shard key; nil means none. It is replaced and never changed
+	limits     batch.Limits        // of the coordinator
+	nearest    time.Time           // the earliest deadline in the outbox that watchDeadlines knows of; zero means none
+	watching   bool                // watchDeadlines runs
+	closing    bool                // Close was called
+	refusal    error               // why Send fails now: no coordinator for too long, or the end of the stream; nil means that it does not
 }
 
-// size measures batches, as windows count them: rows, and bytes of their data without ends and keys.
-type size struct{ rows, bytes int64 }
-
-func sizeOf(c *batch.Columns) size { return size{int64(c.Len()), int64(len(c.Data))} }
-func (s size) plus(o size) size    { return size{s.rows + o.rows, s.bytes + o.bytes} }
-func (s size) minus(o size) size   { return size{s.rows - o.rows, s.bytes - o.bytes} }
-func (s size) positive() bool      { return s.rows > 0 && s.bytes > 0 }
-
-// wake leaves a token for whoever waits on c, or will.
-func wake(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
-
-// Stream opens a stream to a flow, and blocks until a coordinator has taken it. ctx is the stream's life: when it is over,
-// what is unanswered ends with ErrUnanswered. Its deadline is that of every batch. The error carries the coordinator's code,
-// or CodeUnavailable when none could be reached within WithRetryFor. Close the stream when done.
+// Stream opens a stream to a flow. It blocks until a coordinator has taken the stream. ctx is the life of the stream: when it is over,
+// unanswered batches end with ErrUnanswered. Its deadline is also that of every batch. The error has the coordinator's code, or
+// CodeUnavailable if no coordinator could be reached within WithRetryFor. Close the stream after use.
 func (c *Client) Stream(ctx context.Context, flow string) (*Stream, error) {
-	if err := given(ctx, "Stream"); err != nil {
+	if err := checkContext(ctx, "Stream"); err != nil {
 		return nil, err
 	}
 	if err := checkFlow(flow); err != nil {
@@ -88,9 +89,9 @@ func (c *Client) Stream(ctx context.Context, flow string) (*Stream, error) {
 		opened:     make(chan struct{}),
 		stopped:    make(chan struct{}),
 		turn:       make(chan struct{}, 1),
-		room:       make(chan struct{}, 1),
-		work:       make(chan struct{}, 1),
-		early:      make(chan struct{}, 1),
+		room:       newSignal(),
+		work:       newSignal(),
+		sooner:     newSignal(),
 		unanswered: make(map[uint64]*Pending),
 	}
 	s.logger = c.logger.With("flow", flow, "stream", s.producer.id.String())
@@ -116,14 +117,14 @@ func (c *Client) Stream(ctx context.Context, flow string) (*Stream, error) {
 	return nil, fmt.Errorf("open a stream to flow %q: %w", flow, s.refusal)
 }
 
-// Send puts the batch behind those sent before and returns while it is under way. It blocks while the window that the
-// coordinator granted is full, and while no coordinator is there, at most for WithRetryFor. ctx bounds that blocking, not
-// the batch. The rows are sent uncopied and must not be changed.
+// Send puts the batch behind those that were sent before, and returns while it is under way. It blocks while the window that the
+// coordinator granted is full, and while there is no coordinator, for WithRetryFor at most. ctx bounds this waiting, not the
+// batch. The rows are sent without a copy and must not be changed.
 //
-// After an error this call sent nothing of the batch; it matches ErrUnanswered where an earlier call may have. A batch may be
-// sent again when its Pending is done and had an error or failed rows; it then comes after what was sent meanwhile.
+// After an error, this call has sent nothing of the batch; the error matches ErrUnanswered if an earlier call may have. A batch may be sent
+// again when its Pending is done with an error or with failed rows. It then comes after the batches that were sent meanwhile.
 func (s *Stream) Send(ctx context.Context, b *Batch, opts ...SubmitOption) (*Pending, error) {
-	if err := given(ctx, "Send"); err != nil {
+	if err := checkContext(ctx, "Send"); err != nil {
 		return nil, b.Judge(err)
 	}
 	s.mu.Lock()
@@ -133,8 +134,8 @@ func (s *Stream) Send(ctx context.Context, b *Batch, opts ...SubmitOption) (*Pen
 	if err != nil {
 		return nil, b.Judge(err)
 	}
-	// Before the turn, so that several senders hash at the same time. Keys of a field that has just been replaced do no
-	// harm: the batch says which field they hash.
+	// Keys are hashed before the call waits for its turn, so that several goroutines hash at the same time. If the shard key changes
+	// meanwhile, no harm is done: the batch says which field its keys hash.
 	if key != nil {
 		p.fillKeys(key, shardKey)
 	}
@@ -148,72 +149,10 @@ func (s *Stream) Send(ctx context.Context, b *Batch, opts ...SubmitOption) (*Pen
 	return p, nil
 }
 
-// enter waits until the batch is in the outbox.
-func (s *Stream) enter(ctx context.Context, p *Pending) error {
-	const doing = "wait for room in the window"
-	if ctx.Err() != nil {
-		return ended(ctx, doing)
-	}
-	var over <-chan time.Time // nil: never
-	if p.timed {
-		timer := time.NewTimer(time.Until(p.deadline))
-		defer timer.Stop()
-		over = timer.C
-	}
-	select {
-	case s.turn <- struct{}{}:
-	case <-over:
-		return p.errLate(nil)
-	case <-ctx.Done():
-		return ended(ctx, doing)
-	}
-	defer func() { <-s.turn }()
-	for {
-		if admitted, err := s.admit(p); admitted || err != nil {
-			return err
-		}
-		select {
-		case <-s.room:
-		case <-over:
-			return p.errLate(nil)
-		case <-ctx.Done():
-			return ended(ctx, doing)
-		}
-	}
-}
-
-// admit puts the batch into the outbox if the window has room for it. The caller holds the turn.
-func (s *Stream) admit(p *Pending) (bool, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.refusal != nil {
-		return false, s.refusal
-	}
-	if s.closing {
-		return false, errStreamClosed
-	}
-	if !s.connected || !s.credit.minus(s.queued).positive() {
-		return false, nil
-	}
-	id, err := s.producer.begin(p.batch, s.flow, time.Now())
-	if err != nil {
-		return false, err
-	}
-	s.sendings++
-	p.batch.Sent() // it is the stream's from here on: Close tells what became of it
-	p.id, p.order = id, s.sendings
-	s.unanswered[id.Sequence] = p
-	s.outbox = append(s.outbox, p)
-	s.queued = s.queued.plus(sizeOf(&p.columns))
-	s.keep(p)
-	wake(s.work)
-	return true, nil
-}
-
-// Flush blocks until every batch that was sent before has its answer, or its error, which its Pending tells. The error is
-// ctx's, and matches ErrUnanswered.
+// Flush blocks until every batch that was sent before has its result or its error, which its Pending returns. The error of Flush is that
+// of ctx, and matches ErrUnanswered.
 func (s *Stream) Flush(ctx context.Context) error {
-	if err := given(ctx, "Flush"); err != nil {
+	if err := checkContext(ctx, "Flush"); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -226,22 +165,22 @@ func (s *Stream) Flush(ctx context.Context) error {
 		select {
 		case <-p.done:
 		case <-ctx.Done():
-			return p.batch.Judge(ended(ctx, "flush a stream that has unanswered batches"))
+			return p.batch.Judge(contextError(ctx, "flush a stream that has unanswered batches"))
 		}
 	}
 	return nil
 }
 
-// Close takes no more batches, blocks until all that were sent are answered and the stream's goroutines are gone, and returns
-// an error if batches have ended in one and were neither sent again with success nor given up. Submit takes those. Without a
-// coordinator the wait is bounded by WithRetryFor. To end a stream without waiting, end its context. It is safe to call twice,
-// and by several goroutines.
+// Close takes no more batches, and blocks until every sent batch has its result or error and the stream's goroutines have ended. It
+// returns an error if batches ended with an error and were neither submitted again with success nor given up; Client.Submit takes
+// these batches. Without a coordinator it waits for WithRetryFor at most. To end a stream without waiting, cancel its context. Close may
+// be called twice, and by several goroutines.
 func (s *Stream) Close() error {
 	s.mu.Lock()
 	s.closing = true
 	s.mu.Unlock()
-	wake(s.work)
-	wake(s.room)
+	s.work.wake()
+	s.room.wake()
 	<-s.stopped
 	if n, err := s.producer.unanswered(); n > 0 {
 		return fmt.Errorf("close a stream with %d unanswered batches: %w", n, err)

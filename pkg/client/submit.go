@@ -11,21 +11,22 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// Submit runs one batch and blocks until each of its rows has an outcome, or ctx is over. Rows that are not done are in the
-// result, not in the error. What was refused for now, and what broke on the way, is tried again under the same batch id, as
-// long as ctx, Timeout and WithRetryFor allow. An error that matches ErrUnanswered means that the batch may have taken effect,
-// in this call or an earlier one, and that submitting b again tells; any other that nothing of it ever ran. A call waits while
-// with it this client's calls to the flow would have more than 8 MiB under way, rows and 12 bytes beside each. One error comes
-// beside a result, which is complete but for its output: CodeBatchTooLarge, where the output does not fit into one answer. A
-// Stream has no such limit.
+// Submit runs one batch. It blocks until each row has an outcome, or ctx is over. Rows that are not done are in the result, not in the
+// error. A call that was refused for now, or whose connection broke, is repeated under the same batch id, as long as ctx, Timeout
+// and WithRetryFor allow. An error that matches ErrUnanswered means that the batch may have taken effect, in this call or an earlier
+// one, and that submitting b again tells; any other error means that no row of it ever ran.
 //
-// A batch with failed rows may be submitted again too: all its rows run again. Batches that belong to an ended Stream of this
-// client, or to another client, may be submitted here.
+// A call waits while this client's calls to the flow would have more than 8 MiB under way with it, counting the rows and 12 bytes for
+// each. One error comes beside a result: CodeBatchTooLarge, if the output does not fit into one answer. The result is then complete
+// except for its output. A Stream has no such limit.
+//
+// A batch with failed rows may be submitted again, too: all its rows run again. Batches that belong to an ended Stream of this client, or
+// to another client, may also be submitted here.
 func (c *Client) Submit(ctx context.Context, flow string, b *Batch, opts ...SubmitOption) (*Result, error) {
 	if err := checkFlow(flow); err != nil {
 		return nil, b.Judge(err)
 	}
-	if err := given(ctx, "Submit"); err != nil {
+	if err := checkContext(ctx, "Submit"); err != nil {
 		return nil, b.Judge(err)
 	}
 	p, err := newPending(ctx, b, unlimited, opts)
@@ -45,10 +46,10 @@ func (c *Client) Submit(ctx context.Context, flow string, b *Batch, opts ...Subm
 	return p.result, p.omitted
 }
 
-// submit makes calls until one is answered, or further ones make no sense.
-func (c *Client) submit(ctx context.Context, flow string, f *calls, p *Pending) (err error) {
+// submit gives the batch its id and makes calls until one is answered, or another call makes no sense.
+func (c *Client) submit(ctx context.Context, flow string, f *flowCalls, p *Pending) (err error) {
 	if ctx.Err() != nil {
-		return ended(ctx, "not sent")
+		return contextError(ctx, "not sent")
 	}
 	producer := c.producerOf(f, p.batch.ID())
 	if p.id, err = producer.begin(p.batch, flow, time.Now()); err != nil {
@@ -74,7 +75,7 @@ func (c *Client) submit(ctx context.Context, flow string, f *calls, p *Pending) 
 		switch code := batch.CodeOf(err); {
 		case ctx.Err() == nil:
 		case code == batch.CodeCancelled || code == batch.CodeDeadline:
-			err = ended(ctx, "the call ended") // gRPC's error does not match the context's
+			err = contextError(ctx, "the call ended") // because gRPC's error does not match the context's
 		default:
 			err = fmt.Errorf("%w; it was not tried again: %w", err, context.Cause(ctx))
 		}
@@ -82,14 +83,14 @@ func (c *Client) submit(ctx context.Context, flow string, f *calls, p *Pending) 
 	}
 }
 
-// retold is how often a call that was told of another revision is made again at once. Once is enough where coordinators agree;
-// where they don't yet, the next tries have a pause between them.
-const retold = 2
+// revisionTries is how often a call is repeated at once because the coordinator named another revision than the call did. Once is
+// enough if all coordinators have the same active revision. While they don't, further tries have a pause between them.
+const revisionTries = 2
 
-// try makes one call, and again at once where that was told of another revision: the one that the coordinator has from etcd,
-// whichever number is the greater. Beside an error it tells whether it is certain that nothing of the batch ran.
-func (c *Client) try(ctx context.Context, flow string, f *calls, producer *producer, p *Pending) (nothingRan bool, err error) {
-	for range 1 + retold {
+// try makes one call. It repeats the call at once if the coordinator named another revision. That is the revision that the coordinator has
+// from etcd, and its number may also be lower. Beside an error, nothingRan says that certainly no row of the batch ran.
+func (c *Client) try(ctx context.Context, flow string, f *flowCalls, producer *producer, p *Pending) (nothingRan bool, err error) {
+	for range 1 + revisionTries {
 		nothingRan, err = c.call(ctx, flow, f, producer, p)
 		if batch.CodeOf(err) != batch.CodeRevisionChanged || c.revision(f) == p.revision {
 			return nothingRan, err
@@ -98,35 +99,41 @@ func (c *Client) try(ctx context.Context, flow string, f *calls, producer *produ
 	return nothingRan, err
 }
 
-// errStale ends a call whose batch has not left when its Timeout is over: it is not to run any more.
-var errStale = errors.New("the batch's Timeout is over")
+// errTimeoutOver is the cause for which a call is cancelled whose request has not left when the batch's Timeout is over.
+var errTimeoutOver = errors.New("the batch's Timeout is over")
 
-func (c *Client) call(ctx context.Context, flow string, f *calls, producer *producer, p *Pending) (nothingRan bool, err error) {
-	on := new(trip)
-	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, tripKey{}, on))
+// call makes one call to a coordinator:
+//
+//  1. It waits for room among the flow's calls.
+//  2. It sends the request, unless the batch is late.
+//  3. On an error it decides, by the progress of the call, whether rows may have run. If so, it pins the batch to its revision.
+//  4. It takes over the answer: a refusal, or the outcomes.
+func (c *Client) call(ctx context.Context, flow string, f *flowCalls, producer *producer, p *Pending) (nothingRan bool, err error) {
+	progress := new(callProgress)
+	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, progressKey{}, progress))
 	defer cancel(nil)
 	if p.timed {
 		defer time.AfterFunc(time.Until(p.deadline), func() {
-			if on.left.Load() == 0 {
-				cancel(errStale)
+			if progress.left.Load() == 0 {
+				cancel(errTimeoutOver)
 			}
 		}).Stop()
 	}
 	defer func() {
-		if err != nil && nothingRan && errors.Is(context.Cause(ctx), errStale) {
+		if err != nil && nothingRan && errors.Is(context.Cause(ctx), errTimeoutOver) {
 			err = p.errLate(err)
 		}
 	}()
-	takes := callSize(&p.columns)
-	if f.room.Acquire(ctx, takes) != nil {
-		return true, ended(ctx, "not sent")
+	bytes := callSize(&p.columns)
+	if f.room.Acquire(ctx, bytes) != nil {
+		return true, contextError(ctx, "not sent")
 	}
-	defer f.room.Release(takes)
+	defer f.room.Release(bytes)
 	select {
 	case <-c.closed:
 		return true, errClientClosed
 	case <-ctx.Done():
-		return true, ended(ctx, "not sent")
+		return true, contextError(ctx, "not sent")
 	default:
 	}
 	now := time.Now()
@@ -136,9 +143,9 @@ func (c *Client) call(ctx context.Context, flow string, f *calls, producer *prod
 	p.begin(c.revision(f))
 	response, err := c.ingest.Submit(ctx, &pb.SubmitRequest{
 		Flow: flow, Stream: p.id.Stream[:], Submission: p.submission(producer.floor(now), now),
-		TakesBytes: takesBytes,
-	}, takesMost)
-	left := on.left.Load()
+		TakesBytes: maxAnswerBytes,
+	}, maxAnswerOption)
+	left := progress.left.Load()
 	if left > 0 {
 		p.batch.Sent()
 	}
@@ -146,7 +153,7 @@ func (c *Client) call(ctx context.Context, flow string, f *calls, producer *prod
 	case err == nil:
 	case left == 0:
 		return true, c.unreachable(wire.FromStatus(err))
-	case on.answered.Load():
+	case progress.answered.Load():
 		p.pin()
 		return false, unreadable(wire.FromStatus(err))
 	case refused(err, left):
@@ -171,8 +178,9 @@ func (c *Client) call(ctx context.Context, flow string, f *calls, producer *prod
 	return false, p.add(answer, nil)
 }
 
-// cutShort is the error of a call that was cancelled. Where nobody did so here the coordinator has, such as one that shuts down and
-// waits for no call whose message is still on its way: that is as good as a broken connection, and the call is made again.
+// cutShort changes the error of a call that was cancelled, if neither the caller nor Close cancelled it. Then the coordinator did: one that
+// shuts down ends calls whose request is still on its way. That is the same as a broken connection, so the error becomes
+// UNAVAILABLE, and the call is repeated.
 func (c *Client) cutShort(ctx context.Context, err error) error {
 	select {
 	case <-c.closed:
@@ -185,15 +193,17 @@ func (c *Client) cutShort(ctx context.Context, err error) error {
 	return batch.Errorf(batch.CodeUnavailable, "the coordinator ended the call: %w", err)
 }
 
-// unreadable is the error of a call whose answer came and could not be taken: splitting the batch would run its rows again.
+// unreadable is the error of a call whose answer came and is too large for the client. The message does not advise to split the batch,
+// because rows in another batch would take effect twice.
 func unreadable(err error) error {
 	if batch.CodeOf(err) != batch.CodeBatchTooLarge {
 		return err
 	}
-	return batch.Errorf(batch.CodeBatchTooLarge, "the answer is over the limit for what this client takes in one message: submit the same batch again with NoOutput, or on a Stream: %w", err)
+	return batch.Errorf(batch.CodeBatchTooLarge, "the answer is over the limit for one message that this client takes: submit the same batch again with NoOutput, or on a Stream: %w", err)
 }
 
-// pause waits before the next try. It does not when the context would be over by then.
+// pause waits before the next try. It returns false if there is to be no next try: because the context is over, or would be over by then,
+// or because the client was closed.
 func (c *Client) pause(ctx context.Context, delay time.Duration) bool {
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= delay {
 		return false

@@ -3,6 +3,7 @@ package client
 import (
 	"testing"
 
+	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
@@ -18,7 +19,7 @@ func TestResolve(t *testing.T) {
 		{"a,b:1234", "kisgrid:///a:7700"},
 		{"a,", "dns:///a:7700"},
 	} {
-		got, _, err := resolve(test.target)
+		got, _, err := transport.Resolve(test.target)
 		if err != nil || got != test.want {
 			t.Errorf("%q is dialled as %q (%v), want %q", test.target, got, err, test.want)
 		}

@@ -1,0 +1,70 @@
+package client
+
+import (
+	"context"
+	"time"
+)
+
+// enter waits until the batch is in the outbox. It returns an error if the stream refuses the batch, the batch's Timeout is over, or ctx is.
+// Calls enter in turn, so that a large batch that waits for room is not overtaken by small ones.
+func (s *Stream) enter(ctx context.Context, p *Pending) error {
+	const doing = "wait for room in the window"
+	if ctx.Err() != nil {
+		return contextError(ctx, doing)
+	}
+	var over <-chan time.Time // fires when the Timeout is over; nil, without a Timeout, never does
+	if p.timed {
+		timer := time.NewTimer(time.Until(p.deadline))
+		defer timer.Stop()
+		over = timer.C
+	}
+	select {
+	case s.turn <- struct{}{}:
+	case <-over:
+		return p.errLate(nil)
+	case <-ctx.Done():
+		return contextError(ctx, doing)
+	}
+	defer func() { <-s.turn }()
+	for {
+		if admitted, err := s.admit(p); admitted || err != nil {
+			return err
+		}
+		select {
+		case <-s.room:
+		case <-over:
+			return p.errLate(nil)
+		case <-ctx.Done():
+			return contextError(ctx, doing)
+		}
+	}
+}
+
+// admit gives the batch its id and puts it into the outbox, if the window has room for it. The window has room as long as the outbox is
+// smaller than the credit, so that one batch may go beyond it. The caller holds the turn.
+func (s *Stream) admit(p *Pending) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refusal != nil {
+		return false, s.refusal
+	}
+	if s.closing {
+		return false, errStreamClosed
+	}
+	if !s.connected || !s.credit.minus(s.queued).positive() {
+		return false, nil
+	}
+	id, err := s.producer.begin(p.batch, s.flow, time.Now())
+	if err != nil {
+		return false, err
+	}
+	s.sendings++
+	p.batch.Sent() // from here on the batch belongs to the stream, and Close tells what became of it
+	p.id, p.order = id, s.sendings
+	s.unanswered[id.Sequence] = p
+	s.outbox = append(s.outbox, p)
+	s.queued = s.queued.plus(sizeOf(&p.columns))
+	s.noteDeadline(p)
+	s.work.wake()
+	return true, nil
+}
