@@ -56,7 +56,6 @@ var grpcCodes = map[batch.Code]codes.Code{
 	batch.CodeTooManyRows:          codes.InvalidArgument,
 	batch.CodeMissingKeys:          codes.InvalidArgument,
 	batch.CodeBadBatchID:           codes.InvalidArgument,
-	batch.CodeBatchIDReused:        codes.AlreadyExists,
 	batch.CodeRevisionGone:         codes.FailedPrecondition,
 	batch.CodeProtocolMismatch:     codes.FailedPrecondition,
 	batch.CodeBadMessage:           codes.InvalidArgument,

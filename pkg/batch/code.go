@@ -36,21 +36,21 @@ const (
 
 // Codes of batches and calls.
 const (
-	CodeInternal             Code = 64 // a defect of KisGrid
-	CodeUnknownFlow          Code = 65 // there is no such flow
-	CodeFlowDisabled         Code = 66 // the flow's status is 0
-	CodeNoCapableWorker      Code = 67 // no live worker has all of the flow's functions
-	CodeDeadline             Code = 68 // the caller's deadline passed
-	CodeShutdown             Code = 69 // the process is shutting down
-	CodeOverloaded           Code = 70 // a budget of memory is used up: try again later
-	CodeUnavailable          Code = 71 // the call needs something that can't be reached: try again
-	CodeEmptyBatch           Code = 72 // the batch has no rows
-	CodeBadColumns           Code = 73 // the columns of the batch don't fit together
-	CodeBatchTooLarge        Code = 74 // the batch has more bytes than a batch may have
-	CodeTooManyRows          Code = 75 // the batch has more rows than a batch may have
-	CodeMissingKeys          Code = 76 // the encoding needs the client to fill in the keys
-	CodeBadBatchID           Code = 77 // the batch's id is malformed, or the batch can't be submitted now or to this flow
-	CodeBatchIDReused        Code = 78 // the id was used before with other bytes
+	CodeInternal        Code = 64 // a defect of KisGrid
+	CodeUnknownFlow     Code = 65 // there is no such flow
+	CodeFlowDisabled    Code = 66 // the flow's status is 0
+	CodeNoCapableWorker Code = 67 // no live worker has all of the flow's functions
+	CodeDeadline        Code = 68 // the caller's deadline passed
+	CodeShutdown        Code = 69 // the process is shutting down
+	CodeOverloaded      Code = 70 // a budget of memory is used up: try again later
+	CodeUnavailable     Code = 71 // the call needs something that can't be reached: try again
+	CodeEmptyBatch      Code = 72 // the batch has no rows
+	CodeBadColumns      Code = 73 // the columns of the batch don't fit together
+	CodeBatchTooLarge   Code = 74 // the batch has more bytes than a batch may have
+	CodeTooManyRows     Code = 75 // the batch has more rows than a batch may have
+	CodeMissingKeys     Code = 76 // the encoding needs the client to fill in the keys
+	CodeBadBatchID      Code = 77 // the batch's id is malformed, or the batch can't be submitted now or to this flow
+	// 78 was BATCH_ID_REUSED, which no build has ever given; the number stays reserved.
 	CodeRevisionGone         Code = 79 // the revision that the batch first ran on is no longer kept
 	CodeProtocolMismatch     Code = 80 // the two sides have no protocol version in common
 	CodeBadMessage           Code = 81 // the protocol does not allow the message here
@@ -84,7 +84,7 @@ var codeNames = map[Code]string{
 	CodeNoCapableWorker: "NO_CAPABLE_WORKER", CodeDeadline: "DEADLINE", CodeShutdown: "SHUTDOWN",
 	CodeOverloaded: "OVERLOADED", CodeUnavailable: "UNAVAILABLE", CodeEmptyBatch: "EMPTY_BATCH",
 	CodeBadColumns: "BAD_COLUMNS", CodeBatchTooLarge: "BATCH_TOO_LARGE", CodeTooManyRows: "TOO_MANY_ROWS",
-	CodeMissingKeys: "MISSING_KEYS", CodeBadBatchID: "BAD_BATCH_ID", CodeBatchIDReused: "BATCH_ID_REUSED",
+	CodeMissingKeys: "MISSING_KEYS", CodeBadBatchID: "BAD_BATCH_ID",
 	CodeRevisionGone: "REVISION_GONE", CodeProtocolMismatch: "PROTOCOL_MISMATCH", CodeBadMessage: "BAD_MESSAGE",
 	CodeCancelled: "CANCELLED", CodeConnectorUnavailable: "CONNECTOR_UNAVAILABLE",
 	CodeRevisionChanged: "REVISION_CHANGED", CodeBatchTooOld: "BATCH_TOO_OLD", CodeBatchGivenUp: "BATCH_GIVEN_UP",

@@ -226,7 +226,7 @@ func (p *producer) tooOld(u *openBatch, now time.Time) bool { return now.Sub(u.f
 func neverAccepted(c batch.Code) bool {
 	switch c {
 	case batch.CodeEmptyBatch, batch.CodeBadColumns, batch.CodeBatchTooLarge, batch.CodeTooManyRows, batch.CodeMissingKeys,
-		batch.CodeBadBatchID, batch.CodeBatchIDReused, batch.CodeBadMessage:
+		batch.CodeBadBatchID, batch.CodeBadMessage:
 		return true
 	}
 	return false

@@ -127,7 +127,6 @@ const (
 	Code_CODE_TOO_MANY_ROWS         Code = 75
 	Code_CODE_MISSING_KEYS          Code = 76
 	Code_CODE_BAD_BATCH_ID          Code = 77
-	Code_CODE_BATCH_ID_REUSED       Code = 78
 	Code_CODE_REVISION_GONE         Code = 79
 	Code_CODE_PROTOCOL_MISMATCH     Code = 80
 	Code_CODE_BAD_MESSAGE           Code = 81
@@ -182,7 +181,6 @@ var (
 		75:  "CODE_TOO_MANY_ROWS",
 		76:  "CODE_MISSING_KEYS",
 		77:  "CODE_BAD_BATCH_ID",
-		78:  "CODE_BATCH_ID_REUSED",
 		79:  "CODE_REVISION_GONE",
 		80:  "CODE_PROTOCOL_MISMATCH",
 		81:  "CODE_BAD_MESSAGE",
@@ -234,7 +232,6 @@ var (
 		"CODE_TOO_MANY_ROWS":         75,
 		"CODE_MISSING_KEYS":          76,
 		"CODE_BAD_BATCH_ID":          77,
-		"CODE_BATCH_ID_REUSED":       78,
 		"CODE_REVISION_GONE":         79,
 		"CODE_PROTOCOL_MISMATCH":     80,
 		"CODE_BAD_MESSAGE":           81,
@@ -938,7 +935,7 @@ const file_kisgrid_v1_batch_proto_rawDesc = "" +
 	"\x10OUTCOME_FILTERED\x10\x02\x12\x13\n" +
 	"\x0fOUTCOME_ABORTED\x10\x03\x12\x10\n" +
 	"\fOUTCOME_DEAD\x10\x04\x12\x12\n" +
-	"\x0eOUTCOME_FAILED\x10\x05*\xaa\t\n" +
+	"\x0eOUTCOME_FAILED\x10\x05*\xac\t\n" +
 	"\x04Code\x12\x14\n" +
 	"\x10CODE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14CODE_ROW_UNDECODABLE\x10\x01\x12\x1a\n" +
@@ -975,8 +972,7 @@ const file_kisgrid_v1_batch_proto_rawDesc = "" +
 	"\x14CODE_BATCH_TOO_LARGE\x10J\x12\x16\n" +
 	"\x12CODE_TOO_MANY_ROWS\x10K\x12\x15\n" +
 	"\x11CODE_MISSING_KEYS\x10L\x12\x15\n" +
-	"\x11CODE_BAD_BATCH_ID\x10M\x12\x18\n" +
-	"\x14CODE_BATCH_ID_REUSED\x10N\x12\x16\n" +
+	"\x11CODE_BAD_BATCH_ID\x10M\x12\x16\n" +
 	"\x12CODE_REVISION_GONE\x10O\x12\x1a\n" +
 	"\x16CODE_PROTOCOL_MISMATCH\x10P\x12\x14\n" +
 	"\x10CODE_BAD_MESSAGE\x10Q\x12\x12\n" +
@@ -990,7 +986,7 @@ const file_kisgrid_v1_batch_proto_rawDesc = "" +
 	"\x16CODE_UNKNOWN_CONNECTOR\x10\x82\x01\x12\x1b\n" +
 	"\x16CODE_FLOW_UNCOMPILABLE\x10\x83\x01\x12\x13\n" +
 	"\x0eCODE_NOT_FOUND\x10\x84\x01\x12\x12\n" +
-	"\rCODE_CONFLICT\x10\x85\x01*\xfd\x01\n" +
+	"\rCODE_CONFLICT\x10\x85\x01\"\x04\bN\x10N*\x14CODE_BATCH_ID_REUSED*\xfd\x01\n" +
 	"\aNotKept\x12\x18\n" +
 	"\x14NOT_KEPT_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11NOT_KEPT_NO_STORE\x10\x01\x12\x18\n" +
