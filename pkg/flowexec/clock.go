@@ -1,6 +1,7 @@
 package flowexec
 
 import (
+	"math"
 	"sync"
 	"time"
 )
@@ -15,6 +16,9 @@ type clock struct {
 	mu   sync.Mutex
 	next time.Duration // never where the timer is not set; guarded by mu
 }
+
+// never is a time by the clock that does not come.
+const never = time.Duration(math.MaxInt64)
 
 // newClock starts a clock, with no alarm set.
 func newClock() *clock {

@@ -22,27 +22,30 @@
 //   - lane_queue.go: lane, with its queue and its goroutine, and what the goroutine does next.
 //   - lane_executor.go: executor, the goroutine that executes the work of a lane.
 //   - lane_keyless.go: keylessQueue, the queue of parts without keys for all lanes together.
-//   - run_guard.go: guard, with which the watchdog ends calls that take too long.
 //   - run.go: run, one execution of a flow over the rows of a work.
-//   - run_turns.go: rounds through a stretch, in which each key has one input row.
-//   - run_calls.go: calls of functions for each row, and what their errors mean.
-//   - run_whole.go: calls of functions that get all rows at once.
+//   - run_turns.go: rounds through a stretch of the flow, in which each key has one input row.
+//   - run_step.go: stepRun, which takes rows through one step of the flow, and the kinds of steps that call a function for each row.
+//   - run_whole.go: steps whose function gets all rows in one call: Batch and FaaS.
 //   - run_load.go: Loads, which read the keys of their rows together.
 //   - run_save.go: Saves, which write the effects of their rows together.
+//   - run_calls.go: calls of a function for each row, and what its errors mean: again, dropped, dead, jump.
+//   - run_growth.go: how much functions make of their rows, and how a run is bounded.
 //   - run_ask.go: calls to a connector beside the lane, and rows that wait for the answer.
-//   - run_park.go: how rows of a run are set aside and packed into a parcel, and how a parcel goes on.
 //   - run_rest.go: how a run without keys rests.
-//   - run_read.go: how a run reads its rows for a function, and as they came.
-//   - run_growth.go: how a run is bounded when functions make much of its rows.
-//   - run_output.go: what the last function passes on.
+//   - run_read.go: rows made readable for the step's function, also once more as they came.
+//   - run_pack.go: the parked rows of a run packed into a parcel, and a parcel's rows that go on as a run.
+//   - run_park.go: parking, the rows of a run that have parked and the keys that later rows may not overtake.
+//   - run_carry.go: how another goroutine goes on when a function does not return.
+//   - run_output.go: the rows that the last function passes on, as output.
+//   - run_send.go: verdicts on the rows that do not go on, and where rows are sent from a step.
 //   - run_dead.go: dead rows, as they entered their function.
-//   - run_carry.go: where rows stood when their goroutine was abandoned.
 //   - run_ledger.go: ledger, the outcomes of a run's rows.
 //   - run_lineage.go: names of rows by their lineage.
-//   - run_fault.go: fault, why a row could not be done.
-//   - run_time.go: the time that rows have used up.
-//   - run_trace.go: spans of runs, functions and calls.
+//   - run_time.go: budgets, the time that rows have used up.
+//   - run_guard.go: guard, with which the watchdog ends calls that take too long.
 //   - run_connections.go: connections that functions hold while they run.
+//   - run_trace.go: spans and metrics of runs, functions and calls.
+//   - run_fault.go: fault, why a row could not be done.
 //   - park_rows.go: parkedRows, the rows with keys that have parked in a lane: their queues, times and release.
 //   - park_rest.go: restingRun and restingRuns, the runs without keys that rest in a lane.
 //   - park_sources.go: waitSources, what parked rows and resting runs can wait for.

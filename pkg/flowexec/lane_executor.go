@@ -23,17 +23,15 @@ type executor struct {
 	cancel   context.CancelCauseFunc
 	copy     *kis.Copy
 	frame    kis.Frame
-	run      *run   // nil between runs
-	own      run    // what run points to
-	followed growth // what run.growth points to
-	lo, hi   int    // the rows of the call under way
-	inCall   bool   // a call is under way
+	run      *run    // own while it is under way; nil between runs
+	own      run     // the memory of the run
+	st       stepRun // the step that the run is in
+	followed growth  // the memory of st.growth
+	lo, hi   int     // the rows of the call under way
+	inCall   bool    // a call is under way
 
 	mem    rows.Memory
 	reader decode.Reader // of the run under way
-	gone   []uint32
-	jumps  []jump
-	aside  []asideRow
 	turns  turns
 
 	using using
@@ -52,7 +50,8 @@ type executor struct {
 // newExecutor makes the executor of a lane, for a copy of its flow. Its loop runs on a goroutine of its own.
 func newExecutor(ln *lane, c *kis.Copy) *executor {
 	x := &executor{lane: ln, copy: c}
-	x.reader.Memory, x.reader.Host = &x.mem, &x.own
+	x.st.init(x)
+	x.reader.Memory, x.reader.Host = &x.mem, &x.st
 	x.renew()
 	x.frame.Copy, x.frame.Pause, x.frame.Identify, x.frame.Raw, x.frame.Connect, x.frame.Late = x.copy, x.pause, x.identify, x.raw, x.connect, x.late
 	return x
@@ -81,7 +80,7 @@ func (x *executor) execute(w *work) {
 	x.traceRun(w)
 	began := x.run.clock
 	result, parked := x.run.execute()
-	pieces := x.run.pieces
+	pieces := x.run.out.pieces
 	x.lane.relax(x.run)
 	x.using.end()
 	x.endRun(&result, parked)
@@ -160,8 +159,8 @@ func (x *executor) survive() {
 	}
 	x.lane.lanes.config.Logger.Error("a lane panicked, and goes on: please report this", "flow", x.lane.lanes.config.Flow,
 		"function", x.frame.Call.Function, "panic", what, "stack", stack)
-	if x.run.step == nil {
-		x.run.step, x.run.now = x.run.plan.steps[0], new(rows.Set)
+	if x.st.step == nil {
+		x.st.step, x.st.rs = x.run.plan.steps[0], new(rows.Set)
 	}
 	x.inCall = false
 	x.using.end()
@@ -310,8 +309,8 @@ func (x *executor) succeed(o batch.RowOutcome, row int, goesOn bool) {
 	w.abandoned, left.carried = &left, nil
 	if o.Outcome != 0 {
 		o.Function, o.Attempts = x.frame.Call.Function, uint32(x.frame.Call.Attempt)
-		if x.run.mayGoApart(o) {
-			left.apart = append(slices.Clip(left.apart), x.run.step)
+		if x.st.whole.mayGoApart(o) {
+			left.apart = append(slices.Clip(left.apart), x.st.step)
 		} else {
 			blamed, entered := x.run.blame(o, row, goesOn)
 			left.carried = x.run.carry(row, entered)
@@ -332,22 +331,22 @@ type callFunc func(f *kis.Frame, lo, hi int) (int, error)
 
 // during calls look with the run while a call of a function is under way, and reports whether one is. The call does not end
 // meanwhile, whatever goroutine asks: what a function has left behind finds nothing that the lane changes.
-func (x *executor) during(look func(*run)) bool {
+func (x *executor) during(look func(*stepRun)) bool {
 	g := &x.guard
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.calling {
-		look(x.run)
+		look(&x.st)
 	}
 	return g.calling
 }
 
 // identify is the id of a row of the frame; that of no row, if there is none of that number, or no call is under way.
 func (x *executor) identify(row int) (id batch.RowID) {
-	x.during(func(r *run) {
-		if row >= 0 && row < r.now.Len() {
-			id.Batch = r.part.Batch
-			id.Row, id.Output, id.Visit = r.identity(r.step, r.now, row)
+	x.during(func(st *stepRun) {
+		if row >= 0 && row < st.rs.Len() {
+			id.Batch = st.run.part.Batch
+			id.Row, id.Output, id.Visit = st.run.identity(st.step, st.rs, row)
 		}
 	})
 	return id
@@ -355,12 +354,11 @@ func (x *executor) identify(row int) (id batch.RowID) {
 
 // raw is the frame's rows as they came; nil: no call is under way.
 func (x *executor) raw() []any {
-	var r *run
 	var rs *rows.Set
-	if !x.during(func(now *run) { r, rs = now, now.now }) {
+	if !x.during(func(st *stepRun) { rs = st.rs }) {
 		return nil
 	}
-	return r.x.reader.Raw(rs)
+	return x.reader.Raw(rs)
 }
 
 // late tells, once for each function, of what it used after its call. It runs on goroutines of the function's.

@@ -74,7 +74,7 @@ type StageCount struct {
 // call the lanes.
 //
 // Locate may be called at any time. It finds parked rows by their key. It copies the list of queued works under the lane's lock, and looks
-// through their rows afterwards.
+// callEach their rows afterwards.
 func (l *Lanes) Locate(key uint64, limit int, mine func(*Part) bool) (found []Location, counts map[StageCount]int) {
 	t := &l.table
 	q := locator{key: key, limit: limit, mine: mine, start: l.clock.start, counts: map[StageCount]int{}}

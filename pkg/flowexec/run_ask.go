@@ -26,6 +26,13 @@ const slack = 100 * time.Millisecond
 // patience is how long a lane waits for a call to a connector before it does something else.
 const patience = 100 * time.Millisecond
 
+// asking calls connectors for the rows of a step.
+type asking struct {
+	st  *stepRun
+	run *run
+	x   *executor
+}
+
 // asked is what came of one call.
 type asked struct {
 	verdicts []error                    // of a Save's effects; nil: all took place
@@ -47,11 +54,11 @@ type ask struct {
 }
 
 // ask begins a call to the step's connector that may take as long as most.
-func (r *run) ask(s *step, most time.Duration, do func(context.Context, connector.Connection) (asked, error)) *ask {
-	lanes := r.x.lane.lanes
+func (q *asking) ask(s *step, most time.Duration, do func(context.Context, connector.Connection) (asked, error)) *ask {
+	lanes := q.x.lane.lanes
 	ctx, cancel := context.WithTimeout(lanes.ctx, max(most, 0))
 	a := &ask{connector: s.connector, cancel: cancel, done: make(chan struct{})}
-	ctx, span := r.x.traceConnector(ctx, s)
+	ctx, span := q.x.traceConnector(ctx, s)
 	lanes.asks.Go(func() {
 		defer cancel()
 		a.asked = lanes.call(ctx, s, do)
@@ -85,14 +92,14 @@ func (l *Lanes) call(ctx context.Context, s *step, do func(context.Context, conn
 
 // soon waits for a moment until the call has ended, and charges the rows under way for it, up to the time returned. While another
 // call to the same connector is known to take longer, it does not wait.
-func (r *run) soon(a *ask, began time.Duration) (charged time.Duration, answered bool) {
-	ln := r.x.lane
+func (q *asking) soon(a *ask, began time.Duration) (charged time.Duration, answered bool) {
+	ln := q.x.lane
 	if slow := ln.slowAsk.Load(); slow == nil || slow.connector != a.connector || slow.isDone() {
 		timer := time.NewTimer(patience)
 		defer timer.Stop()
 		select {
 		case <-a.done:
-		case <-r.x.ctx.Done():
+		case <-q.x.ctx.Done():
 		case <-timer.C:
 			ln.slowAsk.Store(a)
 		}
@@ -101,7 +108,7 @@ func (r *run) soon(a *ask, began time.Duration) (charged time.Duration, answered
 		return began, false
 	}
 	if took := a.ended - began; took >= slow {
-		r.chargeAll(make([]bool, r.now.Len()), took)
+		q.run.budgets.chargeWait(make([]bool, q.st.rs.Len()), took)
 	}
 	return a.ended, true
 }
@@ -113,7 +120,7 @@ func pause(tries int) time.Duration {
 }
 
 // chargeKept takes the time for which rows have waited for their connector off what they have left.
-func (r *run) chargeKept(rs *rows.Set, now time.Duration) {
+func (q *asking) chargeKept(rs *rows.Set, now time.Duration) {
 	a := alongOf(rs)
 	if a == nil {
 		return
@@ -123,9 +130,9 @@ func (r *run) chargeKept(rs *rows.Set, now time.Duration) {
 		if k == nil {
 			continue
 		}
-		origin, waited := rs.Origins[i], k.waited(now-r.x.heldUp)
+		origin, waited := rs.Origins[i], k.waited(now-q.x.heldUp)
 		if before := charged[origin]; waited > before {
-			r.charge(origin, waited-before)
+			q.run.budgets.charge(origin, waited-before)
 			charged[origin] = waited
 		}
 		renewed := *k
@@ -136,22 +143,22 @@ func (r *run) chargeKept(rs *rows.Set, now time.Duration) {
 
 // stillWaits sets row i of the rows under way aside if it is behind a parked one, or still waits for its connector. False: its
 // turn has come.
-func (r *run) stillWaits(rs *rows.Set, i int) bool {
-	if r.aside == nil && rs.Along == nil {
+func (q *asking) stillWaits(rs *rows.Set, i int) bool {
+	if !q.run.parking.any() && rs.Along == nil {
 		return false
 	}
 	k := keptOf(rs, i)
 	switch {
-	case k == nil && r.behind(rs, i):
-		r.setAside(i, holdOf(rs, i))
+	case k == nil && q.run.parking.behind(rs, i):
+		q.st.parkBehind(i, holdOf(rs, i))
 	case k == nil:
 		return false
-	case r.behind(rs, i), k.ask != nil && !k.ask.isDone(), k.ask == nil && k.again > r.x.lane.lanes.clock.now():
-		r.parkAsking(i, *k)
-	case k.ask == nil && r.left(i) <= 0:
-		r.lose(i, r.unasked(k.err))
+	case q.run.parking.behind(rs, i), k.ask != nil && !k.ask.isDone(), k.ask == nil && k.again > q.x.lane.lanes.clock.now():
+		q.parkAsking(i, *k)
+	case k.ask == nil && q.run.budgets.left(i) <= 0:
+		q.st.lose(i, q.unasked(k.err))
 	case k.ask != nil && k.ask.asked.err != nil:
-		r.askAgain(i, *k, k.ask.asked.err)
+		q.askAgain(i, *k, k.ask.asked.err)
 	default:
 		return false
 	}
@@ -159,60 +166,60 @@ func (r *run) stillWaits(rs *rows.Set, i int) bool {
 }
 
 // parkAsking parks row i while its connector is asked, or until it is to be asked again, but no longer than the row has time.
-func (r *run) parkAsking(i int, k kept) {
-	now := r.x.lane.lanes.clock.now()
-	left := r.left(i) - k.waited(now)
+func (q *asking) parkAsking(i int, k kept) {
+	now := q.x.lane.lanes.clock.now()
+	left := q.run.budgets.left(i) - k.waited(now)
 	if left <= 0 && !k.answered() {
-		r.lose(i, r.unasked(k.err))
+		q.st.lose(i, q.unasked(k.err))
 		return
 	}
-	h := holdOf(r.now, i)
+	h := holdOf(q.st.rs, i)
 	if h.load && h.since != notSpent {
-		r.charge(r.now.Origins[i], min(now, h.due)-h.since) // what it had waited for its key until then
+		q.run.budgets.charge(q.st.rs.Origins[i], min(now, h.due)-h.since) // what it had waited for its key until then
 		h.since = notSpent
 	}
-	if r.behind(r.now, i) {
-		r.setAside(i, h)
+	if q.run.parking.behind(q.st.rs, i) {
+		q.st.parkBehind(i, h)
 	} else {
-		g := r.park(i, h)
+		g := q.st.park(i, h)
 		if g.ask, g.due = k.ask, never; k.ask == nil {
 			g.due = k.again
 		}
 	}
-	r.x.aside[len(r.x.aside)-1].kept = &k
+	q.st.parked[len(q.st.parked)-1].kept = &k
 	if !k.answered() {
-		g := r.aside.groups[r.key(r.now.Origins[i])]
+		g := q.run.parking.groups[q.run.work.key(q.st.rs.Origins[i])]
 		g.due = min(g.due, now+left+slack)
 	}
 }
 
 // askAgain parks row i, whose connector could not be asked, until it is asked again, if it may come back.
-func (r *run) askAgain(i int, k kept, err error) {
+func (q *asking) askAgain(i int, k kept, err error) {
 	if !passing(err) {
-		r.lose(i, r.refusedFor(err))
+		q.st.lose(i, q.refusedFor(err))
 		return
 	}
-	now := r.x.lane.lanes.clock.now()
+	now := q.x.lane.lanes.clock.now()
 	k.ask, k.again, k.tries, k.err = nil, now+pause(k.tries), k.tries+1, err
-	r.parkAsking(i, k)
+	q.parkAsking(i, k)
 }
 
 // unasked is how rows end whose connector could not be asked in time.
-func (r *run) unasked(err error) batch.RowOutcome {
+func (q *asking) unasked(err error) batch.RowOutcome {
 	if err == nil {
-		err = fmt.Errorf("it did not answer within what the row had left of the flow's timeout of %v", r.plan.timeout)
+		err = fmt.Errorf("it did not answer within what the row had left of the flow's timeout of %v", q.run.plan.timeout)
 	}
 	return batch.RowOutcome{Outcome: batch.Failed, Code: batch.CodeConnectorUnavailable, Attempts: 1, Reason: decode.Trimmed(fmt.Sprintf(
-		"connector %s could not be asked: %v: submit the batch again when it is there", r.step.connector.Name, err))}
+		"connector %s could not be asked: %v: submit the batch again when it is there", q.st.step.connector.Name, err))}
 }
 
 // refusedFor is how rows end whose connector won't be asked again.
-func (r *run) refusedFor(err error) batch.RowOutcome {
+func (q *asking) refusedFor(err error) batch.RowOutcome {
 	if code := batch.CodeOf(err); code == batch.CodeBatchTooOld || code == batch.CodeBatchGivenUp {
 		// Nobody knows any more what of it took effect.
 		return batch.RowOutcome{Outcome: batch.Failed, Code: code, Attempts: 1, Reason: decode.Trimmed(err.Error())}
 	}
-	return r.unasked(err)
+	return q.unasked(err)
 }
 
 // passing reports whether an error of a store may pass: all do that are not known to stay.
@@ -221,87 +228,53 @@ func passing(err error) bool {
 	return !errors.As(err, &e) || e.Code.Retryable()
 }
 
-// mostLeft is what the row with the most time has left.
-func (r *run) mostLeft() time.Duration {
-	var most time.Duration
-	for i := range r.now.Len() {
-		most = max(most, r.left(i))
-	}
-	return most
-}
-
 // persist asks the connector for the rows under way of a run without keys, again and again while its store is away. The run
 // rests meanwhile. over says which rows have no time left: the others go on. False: none does, or the run is over; the answer's
 // error is that of the last try then, nil if none has ended.
-func (r *run) persist(s *step, do func(context.Context, connector.Connection) (asked, error)) (answer asked, over []bool, ok bool) {
-	over = make([]bool, r.now.Len())
+func (q *asking) persist(s *step, do func(context.Context, connector.Connection) (asked, error)) (answer asked, over []bool, ok bool) {
+	over = make([]bool, q.st.rs.Len())
 	for tries := 0; ; tries++ {
-		began := r.x.lane.lanes.clock.now()
-		a := r.ask(s, r.mostLeft(), do)
-		if began, answered := r.soon(a, began); !answered && !r.restFor(a, over, began) {
+		began := q.x.lane.lanes.clock.now()
+		a := q.ask(s, q.run.budgets.most(), do)
+		if began, answered := q.soon(a, began); !answered && !q.restFor(a, over, began) {
 			a.cancel()
 			return answer, over, false
 		}
 		for i := range over {
-			over[i] = over[i] || r.left(i) <= 0
+			over[i] = over[i] || q.run.budgets.left(i) <= 0
 		}
 		answer = a.asked
 		switch {
 		case answer.err == nil:
 			return answer, over, slices.Contains(over, false)
-		case !passing(answer.err), !r.restUntil(r.x.lane.lanes.clock.now()+pause(tries), over):
+		case !passing(answer.err), !q.restUntil(q.x.lane.lanes.clock.now()+pause(tries), over):
 			return answer, over, false
 		}
 	}
 }
 
 // restFor rests until a call has ended. False: the run is over, or no row has time left.
-func (r *run) restFor(a *ask, over []bool, since time.Duration) bool {
-	for r.woke = r.x.lane.lanes.clock.now(); !a.isDone(); {
-		r.chargeAll(over, r.woke-since)
-		since = r.woke
-		least := r.leastLeft(over)
-		if least == never || !r.rest(least+slack, nil, nil, a) {
+func (q *asking) restFor(a *ask, over []bool, since time.Duration) bool {
+	for q.run.woke = q.x.lane.lanes.clock.now(); !a.isDone(); {
+		q.run.budgets.chargeWait(over, q.run.woke-since)
+		since = q.run.woke
+		least := q.run.budgets.leastOf(over)
+		if least == never || !q.run.rest(least+slack, nil, nil, a) {
 			return false
 		}
 	}
-	r.chargeAll(over, max(0, min(a.ended, r.woke)-since))
+	q.run.budgets.chargeWait(over, max(0, min(a.ended, q.run.woke)-since))
 	return true
 }
 
 // restUntil rests until a time. False: the run is over, or no row has time left.
-func (r *run) restUntil(until time.Duration, over []bool) bool {
-	for since := r.x.lane.lanes.clock.now(); since < until; since = r.woke {
-		least := r.leastLeft(over)
-		if least == never || !r.rest(min(least, until-since), nil, nil, nil) {
+func (q *asking) restUntil(until time.Duration, over []bool) bool {
+	for since := q.x.lane.lanes.clock.now(); since < until; since = q.run.woke {
+		least := q.run.budgets.leastOf(over)
+		if least == never || !q.run.rest(min(least, until-since), nil, nil, nil) {
 			return false
 		}
-		r.chargeAll(over, r.woke-since)
+		q.run.budgets.chargeWait(over, q.run.woke-since)
 	}
 	return slices.Contains(over, false)
-}
-
-// leastLeft is what the row with the least time has left of those that are not over; never: all are.
-func (r *run) leastLeft(over []bool) time.Duration {
-	least := never
-	for i := range over {
-		if !over[i] {
-			least = min(least, r.left(i))
-		}
-	}
-	return least
-}
-
-// chargeAll takes a wait off what the rows under way have left; those that have none then are over.
-func (r *run) chargeAll(over []bool, took time.Duration) {
-	charged := make(map[rows.RunRow]bool) // the outputs of one row wait together
-	for i, origin := range r.now.Origins {
-		if !over[i] && !charged[origin] {
-			r.charge(origin, took)
-			charged[origin] = true
-		}
-	}
-	for i := range over {
-		over[i] = over[i] || r.left(i) <= 0
-	}
 }

@@ -9,15 +9,15 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 )
 
-// This file is how a run goes on behind a function that does not return, in a flow with stretches. Begun anew, as other runs are, it would
-// load what its own rows have saved meanwhile. So the next goroutine takes over where all rows stand: those of the function under way
-// enter it once more, all others go on.
+// When a function does not return, its goroutine is abandoned, and another one goes on with the run. The row in which the function hangs has ended.
+// In most flows the other rows begin anew. In a flow with stretches they would then load what they have saved themselves, so the next goroutine
+// takes them over where they stand: rows of the step under way enter it once more, all others go on.
 
-// carried is where the rows of a run stood when a function did not return, and what had become of others. The old goroutine does not
-// touch it any more.
+// carried is where the rows of a run stood when a function did not return, and what had become of the rows that had ended. The old goroutine
+// does not touch it any more.
 type carried struct {
 	waiting [][]*rows.Set
-	aside   *aside
+	parking parking
 	turns   *turns
 	ledger  ledger
 	dead    []batch.DeadRow
@@ -25,42 +25,114 @@ type carried struct {
 	cause   error
 }
 
-// carry is where the run stands without the row that its function does not return from, of which entered was noted as dead; -1: it is
-// not known which. Nil: the run begins anew. As blame it is called when x's goroutine does not touch the run any more.
+// carry is where the run stands without the row at the given place, in which its function hangs; -1 means that nobody knows the row. entered are the
+// dead rows that come of that. It returns nil if the run begins anew. Like blame it is called when x's goroutine does not touch the run any more.
 func (r *run) carry(row int, entered []batch.DeadRow) *carried {
-	s, now := r.step, r.now
+	st := r.st
+	s, now := st.step, st.rs
 	if r.plan.stretches == nil || !r.keyed || s.form.Whole() || r.x.guard.reading {
 		return nil
 	}
 	if row < 0 && now.Vec != nil && now.Came == nil && rowcopy.For(now.Vec.Type()).Deep() {
 		return nil // the function that goes on may change the row
 	}
-	r.keepAside(now)
-	var rows []uint32
+	st.sendParked(now)
+	var places []uint32
 	for i := range uint32(now.Len()) {
-		_, gone := slices.BinarySearch(r.x.gone, i)
-		if gone && slices.ContainsFunc(r.x.jumps, func(j jump) bool { return j.row == int(i) }) {
+		gone := st.isGone(i)
+		if gone && slices.ContainsFunc(st.jumps, func(j jump) bool { return j.row == int(i) }) {
 			gone = false // it jumps again, with those that jump from here later: rows that come of one keep their order
 		}
 		if !gone && int(i) != row {
-			rows = append(rows, i)
+			places = append(places, i)
 		}
 	}
-	if len(rows) > 0 {
-		again := r.x.mem.AsCame(now, rows, now.Born)
+	if len(places) > 0 {
+		again := r.x.mem.AsCame(now, places, now.Born)
 		r.waiting[s.Index] = slices.Insert(r.waiting[s.Index], 0, again)
-		if r.aside != nil {
-			for _, g := range r.aside.groups {
-				if g.in == now {
-					g.in = again
-				}
+		for _, g := range r.parking.groups {
+			if g.in == now {
+				g.in = again
 			}
 		}
 	}
-	return &carried{r.waiting, r.aside, r.turns, r.ledger, append(slices.Clip(r.dead), entered...), r.spent, r.cause}
+	return &carried{r.waiting, r.parking, r.turns, r.ledger, append(slices.Clip(r.letters.rows), entered...), r.budgets.spent, r.cause}
 }
 
 // takeOn has the run go on where another goroutine has left it.
 func (r *run) takeOn(c *carried) {
-	r.waiting, r.aside, r.turns, r.ledger, r.dead, r.spent, r.cause = c.waiting, c.aside, c.turns, c.ledger, c.dead, c.spent, c.cause
+	r.waiting, r.parking, r.turns, r.ledger, r.cause = c.waiting, c.parking, c.turns, c.ledger, c.cause
+	r.letters.rows, r.budgets.spent = c.dead, c.spent
+	r.parking.run, r.turns.run = r, r
+}
+
+// takeOver ends the rows in which functions of abandoned goroutines hang, or all rows of the run.
+func (r *run) takeOver(left *abandoned) {
+	if left.carried == nil {
+		r.letters.rows = append(r.letters.rows, left.rows...)
+	}
+	for _, o := range left.dead {
+		r.ledger.end(rows.RunRow(o.Row), o)
+	}
+	if over := left.over; over != nil {
+		r.st.step, r.st.rs = r.plan.steps[0], new(rows.Set)
+		r.st.halt(*over)
+		r.cause = batch.Errorf(over.Code, "%s: %s", over.Function, over.Reason)
+	}
+}
+
+// blamed reports whether a function of an abandoned goroutine hangs in an input row.
+func (r *run) blamed(origin rows.RunRow) bool {
+	return r.work.abandoned != nil && slices.ContainsFunc(r.work.abandoned.dead, func(o batch.RowOutcome) bool { return o.Row == uint32(origin) })
+}
+
+// withoutBlamed leaves out the rows in which a function of an abandoned goroutine hangs.
+func (r *run) withoutBlamed(rs *rows.Set) *rows.Set {
+	if r.work.abandoned == nil {
+		return rs
+	}
+	var gone []uint32
+	for i, origin := range rs.Origins {
+		if r.blamed(origin) {
+			gone = append(gone, uint32(i))
+		}
+	}
+	return r.x.mem.Keep(rs, gone)
+}
+
+// blame is the outcomes, and the dead rows, of the rows that end because a function does not return: the row in which it hangs, or in Batch and FaaS
+// all rows of the call. goesOn means that the function may still touch these rows. blame is called when x's goroutine does not touch the run any more.
+func (r *run) blame(o batch.RowOutcome, row int, goesOn bool) ([]batch.RowOutcome, []batch.DeadRow) {
+	st := r.st
+	places := []int{row}
+	if st.step.form.Whole() && !r.x.guard.reading {
+		places = places[:0]
+		least, _ := r.budgets.budget(0, false)
+		for i := range st.rs.Len() {
+			if o.Code != batch.CodeRowTimeout || r.budgets.left(i) <= least {
+				places = append(places, i)
+			}
+		}
+	}
+	var dead []batch.RowOutcome
+	var entered []batch.DeadRow
+	for _, origin := range st.rs.Behind {
+		o.Row = uint32(origin)
+		dead = append(dead, o)
+	}
+	for _, i := range places {
+		if i < 0 {
+			continue
+		}
+		o := o
+		entered = r.letters.blame(entered, i, goesOn, &o)
+		if o.Row = uint32(st.rs.Origins[i]); o.Row == batch.WholeBatch {
+			for o.Row = range uint32(r.n) {
+				dead = append(dead, o)
+			}
+			return dead, entered
+		}
+		dead = append(dead, o)
+	}
+	return dead, entered
 }

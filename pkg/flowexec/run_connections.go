@@ -21,7 +21,7 @@ type using struct {
 // connect is the frame's Connect.
 func (x *executor) connect(ctx context.Context) (kis.Connection, error) {
 	var s *step
-	if !x.during(func(r *run) { s = r.step }) {
+	if !x.during(func(st *stepRun) { s = st.step }) {
 		return nil, batch.Errorf(batch.CodeUnknownConnector, "the call that this context was given to is over, and its connection with it: ask while the function runs")
 	}
 	c := s.connector
@@ -40,11 +40,11 @@ func (x *executor) connect(ctx context.Context) (kis.Connection, error) {
 
 // redact takes the values of ${NAME} out of what a function said that asked for its connection: errors of redis.Client have them.
 func (x *executor) redact(f *fault) {
-	r := x.run
-	if f == nil || r == nil || r.step == nil || r.step.connector == nil {
+	s := x.st.step
+	if f == nil || s == nil || s.connector == nil {
 		return
 	}
-	if held, ok := x.using.find(r.step.connector).(interface{ Redact(text string) string }); ok {
+	if held, ok := x.using.find(s.connector).(interface{ Redact(text string) string }); ok {
 		f.text = held.Redact(f.text)
 	}
 }

@@ -7,37 +7,45 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 )
 
-// noteDead notes row i of rs, which ends dead in the current step, as it entered that, if the part asks for it. It says in the
-// outcome why it can't.
-func (r *run) noteDead(rs *rows.Set, i uint32, o *batch.RowOutcome) {
+// letters is the dead rows of a run, each as it entered the function in which it died. They become dead letters, if the part asks for them
+// (Part.KeepDead). The rows count in the run.
+type letters struct {
+	run  *run
+	rows []batch.DeadRow
+}
+
+// note keeps row i of rs, which ends with o in the current step, if it ends dead. If it can't be kept, o says why.
+func (l *letters) note(rs *rows.Set, i uint32, o *batch.RowOutcome) {
+	r, x := l.run, l.run.x
 	if r.part.KeepDead == 0 || o.Outcome != batch.Dead {
 		return
 	}
-	if rs, i = rs.Ancestor(i, r.step.Index); rs == nil {
+	if rs, i = rs.Ancestor(i, r.st.step.Index); rs == nil {
 		return
 	}
 	note := func() {
 		var why batch.NotKept
-		r.dead, why = r.appendDead(r.dead, rs, i, *o)
+		l.rows, why = l.add(l.rows, rs, i, *o)
 		if why != 0 {
 			o.NotKept = why
 		}
 	}
-	if !r.x.reader.RunsOwnCodeToWrite(rs) {
+	if !x.reader.RunsOwnCodeToWrite(rs) {
 		note()
 		return
 	}
-	now := r.now
-	r.now = rs // of which the row is to blame that is never written
-	if f := r.x.reading(int(i), int(i)+1, note); f != nil {
+	now := r.st.rs
+	r.st.rs = rs // the row whose code does not return is one of these
+	if f := x.reading(int(i), int(i)+1, note); f != nil {
 		o.NotKept = batch.Unwritable
 	}
-	r.now = now
-	r.renewAfterTimeout()
+	r.st.rs = now
+	x.renewAfterTimeout()
 }
 
-// appendDead writes a dead row behind others, with its origin as its row, or says why it can't.
-func (r *run) appendDead(dead []batch.DeadRow, rs *rows.Set, i uint32, o batch.RowOutcome) ([]batch.DeadRow, batch.NotKept) {
+// add appends row i of rs to dead, or says why it can't be kept.
+func (l *letters) add(dead []batch.DeadRow, rs *rows.Set, i uint32, o batch.RowOutcome) ([]batch.DeadRow, batch.NotKept) {
+	r := l.run
 	data, encoding, err := r.x.reader.Entered(rs, i)
 	switch {
 	case err != nil:
@@ -45,17 +53,18 @@ func (r *run) appendDead(dead []batch.DeadRow, rs *rows.Set, i uint32, o batch.R
 	case len(data) > r.part.KeepDead:
 		return dead, batch.TooLarge
 	}
+	s := r.st.step
 	return append(dead, batch.DeadRow{
-		Row: uint32(rs.Origins[i]), Function: r.step.Name, Use: uint32(slices.Index(r.plan.places[r.step.Name], r.step.Index)),
+		Row: uint32(rs.Origins[i]), Function: s.Name, Use: uint32(slices.Index(r.plan.places[s.Name], s.Index)),
 		Path: rows.At(rs.Paths, int(i)), Visit: rows.At(rs.Trips, int(i)), Code: o.Code, Reason: o.Reason, Attempts: o.Attempts,
 		Encoding: encoding, Data: data,
 	}), 0
 }
 
-// blameDead notes rows that a goroutine which was left behind is to blame on. A function that goes on may still change what a
-// function made for it.
-func (r *run) blameDead(dead []batch.DeadRow, i int, goesOn bool, o *batch.RowOutcome) []batch.DeadRow {
-	rs := r.now
+// blame appends row i of the current step to dead: a function of an abandoned goroutine hangs in it, and still changes the row perhaps, if
+// goesOn says so. A row that can't be kept for that reason has it in o.
+func (l *letters) blame(dead []batch.DeadRow, i int, goesOn bool, o *batch.RowOutcome) []batch.DeadRow {
+	r, rs := l.run, l.run.st.rs
 	if r.part.KeepDead == 0 {
 		return dead
 	}
@@ -64,34 +73,35 @@ func (r *run) blameDead(dead []batch.DeadRow, i int, goesOn bool, o *batch.RowOu
 		return dead
 	}
 	if r.x.reader.RunsOwnCodeToWrite(rs) && rs.Born != r.part.Start {
-		o.NotKept = batch.Unwritable // nobody would watch over it
+		o.NotKept = batch.Unwritable // nobody would watch over that code
 		return dead
 	}
-	dead, o.NotKept = r.appendDead(dead, rs, uint32(i), *o)
+	dead, o.NotKept = l.add(dead, rs, uint32(i), *o)
 	return dead
 }
 
-// tellDead puts those of the rows noted into the result that ended dead in it. A dead row of which none was noted says why.
-func (r *run) tellDead(result *RunResult) {
-	if r.part.KeepDead == 0 {
+// tell adds those of the rows to the result that have ended dead in it. A dead row of the result that is not among them has the reason in its
+// outcome.
+func (l *letters) tell(result *RunResult) {
+	if l.run.part.KeepDead == 0 {
 		return
 	}
-	whole := slices.ContainsFunc(r.dead, func(d batch.DeadRow) bool { return d.Row == batch.WholeBatch })
-	noted := make(map[uint32]bool, len(r.dead))
-	for _, d := range r.dead {
+	whole := slices.ContainsFunc(l.rows, func(d batch.DeadRow) bool { return d.Row == batch.WholeBatch })
+	kept := make(map[uint32]bool, len(l.rows))
+	for _, d := range l.rows {
 		if d.Row == batch.WholeBatch {
 			d.Row = 0
 		}
-		d.Row = uint32(r.work.row(rows.RunRow(d.Row)))
+		d.Row = uint32(l.run.work.row(rows.RunRow(d.Row)))
 		if at, ok := slices.BinarySearchFunc(result.NotDone, d.Row, byRow); ok && result.NotDone[at].Outcome == batch.Dead {
-			noted[d.Row] = true
+			kept[d.Row] = true
 			result.Dead = append(result.Dead, d)
 		}
 	}
 	for i := range result.NotDone {
 		o := &result.NotDone[i]
 		switch {
-		case o.Outcome != batch.Dead || o.NotKept != 0 || noted[o.Row]:
+		case o.Outcome != batch.Dead || o.NotKept != 0 || kept[o.Row]:
 		case whole:
 			o.NotKept = batch.KeptOnce
 		default:
@@ -100,15 +110,16 @@ func (r *run) tellDead(result *RunResult) {
 	}
 }
 
+// byRow compares outcomes by their rows.
 func byRow(o batch.RowOutcome, row uint32) int { return int(o.Row) - int(row) }
 
-// parkDead is those of the rows noted that belong to parked ones, whose places in their part these are. They count in the parcel then.
-func (r *run) parkDead(parked []rows.PartRow) (held []batch.DeadRow) {
-	for _, d := range r.dead {
-		if at, ok := slices.BinarySearch(parked, r.work.row(rows.RunRow(d.Row))); ok {
+// ofParcel is those of the rows that come from input rows which have parked. They count in the parcel then.
+func (l *letters) ofParcel(parked []rows.PartRow) (dead []batch.DeadRow) {
+	for _, d := range l.rows {
+		if at, ok := slices.BinarySearch(parked, l.run.work.row(rows.RunRow(d.Row))); ok {
 			d.Row = uint32(at)
-			held = append(held, d)
+			dead = append(dead, d)
 		}
 	}
-	return held
+	return dead
 }

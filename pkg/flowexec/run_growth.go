@@ -16,6 +16,9 @@ import (
 
 // growth is what a function has made so far of the rows under way. It belongs to the run's goroutine.
 type growth struct {
+	st      *stepRun
+	run     *run
+	x       *executor
 	limit   int64
 	made    int64 // bytes, about
 	done    int   // the rows of In that this is of
@@ -33,36 +36,36 @@ const (
 )
 
 // grows begins to follow what the step makes of rs; nil: it need not be followed.
-func (r *run) grows(rs *rows.Set) *growth {
-	limit, s := r.x.lane.lanes.config.RunBytes, r.step
+func (st *stepRun) grows(rs *rows.Set) *growth {
+	limit, s := st.x.lane.lanes.config.RunBytes, st.step
 	switch {
-	case limit <= 0 || rs.Len() < 2 || r.work.in.values != nil || !r.keyed && s.Index+1 < len(r.plan.steps):
+	case limit <= 0 || rs.Len() < 2 || st.run.work.in.values != nil || !st.run.keyed && s.Index+1 < len(st.run.plan.steps):
 		return nil
 	case s.form == kis.FormExpand:
 	case s.form != kis.FormCalculate || s.weigher.fixed:
 		return nil
 	}
 	stretch := firstStretch
-	if s.form == kis.FormExpand && r.x.lane.expanding.Load() {
+	if s.form == kis.FormExpand && st.x.lane.expanding.Load() {
 		stretch = 1
 	}
 	if rs.Len() <= stretch {
 		return nil
 	}
-	r.x.followed = growth{limit: limit, stretch: stretch, pieces: len(r.pieces), open: r.open}
-	return &r.x.followed
+	st.x.followed = growth{st: st, run: st.run, x: st.x, limit: limit, stretch: stretch, pieces: len(st.run.out.pieces), open: st.run.out.open}
+	return &st.x.followed
 }
 
-// grown weighs what was made of the rows before hi. True: it is enough.
-func (r *run) grown(g *growth, hi int) bool {
-	out := r.x.frame.Out
+// weigh weighs what was made of the rows before hi. True: it is enough.
+func (g *growth) weigh(hi int) bool {
+	out := g.x.frame.Out
 	from, to := g.done, hi
-	if r.step.form == kis.FormExpand {
+	if g.st.step.form == kis.FormExpand {
 		from, to = g.seen, out.Len()
 		g.seen = to
 	}
 	g.done = hi
-	g.made += r.step.weigher.weigh(out, from, to)
+	g.made += g.st.step.weigher.weigh(out, from, to)
 	each := max(1, g.made/int64(hi-g.spilled))
 	g.stretch = int(min(max((g.limit-g.made)/each, 1), int64(4*g.stretch), mostStretch))
 	return g.made >= g.limit
@@ -77,12 +80,12 @@ func (ln *lane) noteWide(in, out int) {
 
 // enough says with which row the function goes on, now that it has made enough of those before hi. In a run with keys the others park,
 // in one without what was made is written.
-func (r *run) enough(g *growth, hi int) int {
-	if !r.keyed {
-		r.spill(g)
+func (g *growth) enough(hi int) int {
+	if !g.run.keyed {
+		g.spill()
 		return hi
 	}
-	rs := r.now
+	rs := g.st.rs
 	whole := hi
 	for whole < rs.Len() && rs.Origins[whole] == rs.Origins[whole-1] {
 		whole++
@@ -94,15 +97,15 @@ func (r *run) enough(g *growth, hi int) int {
 	if hi == rs.Len() {
 		return hi
 	}
-	now := r.x.lane.lanes.clock.now()
+	now := g.x.lane.lanes.clock.now()
 	for i := hi; i < rs.Len(); i++ {
-		if h := holdOf(rs, i); r.behind(rs, i) {
-			r.setAside(i, h)
+		if h := holdOf(rs, i); g.run.parking.behind(rs, i) {
+			g.st.parkBehind(i, h)
 		} else {
-			r.park(i, hold{due: now, attempt: h.attempt})
+			g.st.park(i, hold{due: now, attempt: h.attempt})
 		}
 	}
-	r.x.lane.resumeLimit.Store(int32(countOrigins(rs.Origins[:hi])))
+	g.x.lane.resumeLimit.Store(int32(countOrigins(rs.Origins[:hi])))
 	return rs.Len()
 }
 
@@ -117,19 +120,19 @@ func countOrigins(origins []rows.RunRow) (n int) {
 }
 
 // spill writes what the last function has made as output, and forgets it.
-func (r *run) spill(g *growth) {
-	if !r.large && r.part.Grow != nil {
-		r.large = true
-		r.part.Grow(r.x.ctx)
+func (g *growth) spill() {
+	if !g.run.out.told && g.run.part.Grow != nil {
+		g.run.out.told = true
+		g.run.part.Grow(g.x.ctx)
 	}
-	s, x, f, rs := r.step, r.x, &r.x.frame, r.now
+	s, x, f, rs := g.st.step, g.x, &g.x.frame, g.st.rs
 	made := x.mem.New()
 	made.Born, made.Prev, made.Vec = s.Index+1, rs, f.Out
 	if s.form == kis.FormExpand {
 		made.Parents = slices.Clone(f.Parents)
 	} else {
 		for i := g.spilled; i < g.done; i++ {
-			if _, gone := slices.BinarySearch(x.gone, uint32(i)); !gone {
+			if _, gone := slices.BinarySearch(g.st.gone, uint32(i)); !gone {
 				made.Parents = append(made.Parents, uint32(i))
 			}
 		}
@@ -137,10 +140,10 @@ func (r *run) spill(g *growth) {
 		made.Vec.Gather(f.Out, made.Parents)
 	}
 	made.Origins = rows.Pick(rs.Origins, made.Parents)
-	made = x.mem.Keep(made, r.nils(s, made))
-	if r.part.Output && made.Len() > 0 {
-		r.write([]*rows.Set{made}, &r.open)
-		r.now, r.step = rs, s
+	made = x.mem.Keep(made, g.st.nils(s, made))
+	if g.run.part.Output && made.Len() > 0 {
+		g.run.out.write([]*rows.Set{made}, &g.run.out.open)
+		g.st.rs, g.st.step = rs, s
 	}
 	if s.form == kis.FormExpand {
 		f.Out.Reset(0)
@@ -155,34 +158,20 @@ func (r *run) spill(g *growth) {
 
 // endGrowth is the end of a call that was followed: over, it was cut off, and nothing that it made leaves the run. It reports whether
 // all that the function made is written.
-func (r *run) endGrowth(over bool) (written bool) {
-	g := r.growth
-	r.growth = nil
+func (st *stepRun) endGrowth(over bool) (written bool) {
+	g := st.growth
+	st.growth = nil
 	if g == nil || g.spilled == 0 {
 		return false
 	}
 	defer func() { *g = growth{} }() // else it would keep the output
 	if over {
-		r.pieces, r.open = r.pieces[:g.pieces], g.open
+		st.run.out.pieces, st.run.out.open = st.run.out.pieces[:g.pieces], g.open
 		return true
 	}
-	g.done = r.now.Len()
-	r.spill(g)
+	g.done = st.rs.Len()
+	g.spill()
 	return true
-}
-
-// cutPiece begins another piece of the output of a run without keys, if the one that is being written is large enough.
-func (r *run) cutPiece(out *batch.Output) {
-	limit := r.x.lane.lanes.config.PieceBytes
-	if len(out.Rows.Data)+8*len(out.Origins) < limit {
-		return
-	}
-	r.pieces = append(r.pieces, *out)
-	bytes, rows := len(out.Rows.Data), len(out.Origins) // the next is much the same
-	*out = batch.Output{
-		Rows:    batch.Columns{Data: make([]byte, 0, bytes+bytes/16), Ends: make([]uint32, 0, rows+rows/16), Encoding: out.Rows.Encoding},
-		Origins: make([]uint32, 0, rows+rows/16),
-	}
 }
 
 // inPieces divides the result of a run whose output came in pieces: each with the rows that end with it. Nil: it can't be divided,
@@ -232,7 +221,7 @@ func (w *work) inPieces(result *RunResult, pieces []batch.Output) (runs []RunRes
 // relax has more parked rows go on together once fewer come to less than a run may hold.
 func (ln *lane) relax(r *run) {
 	few := ln.resumeLimit.Load()
-	if few == 0 || r.work.from == nil || r.aside != nil {
+	if few == 0 || r.work.from == nil || r.parking.any() {
 		return // none was parked for it, or there was enough, or something else to wait for
 	}
 	if few *= 2; few > 1<<16 {

@@ -57,13 +57,13 @@ type guard struct {
 func (x *executor) enter(lo, hi int, reading bool) {
 	x.lo, x.hi, x.inCall = lo, hi, true
 	x.frame.Row = lo
-	budget, over := x.run.budget(lo, reading)
+	budget, over := x.run.budgets.budget(lo, reading)
 	x.frame.Watch.Store(0)
 	g := &x.guard
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.calling, g.budget, g.over, g.began, g.cancelled, g.row = true, budget, over, time.Time{}, time.Time{}, -1
-	g.reading, g.step = reading, x.run.step
+	g.reading, g.step = reading, x.st.step
 	if hi == lo+1 {
 		g.row = lo
 	}
@@ -80,7 +80,7 @@ func (x *executor) leave() bool {
 		return false
 	}
 	if !g.began.IsZero() {
-		x.run.spend(x.frame.Row, time.Since(g.began))
+		x.run.budgets.spend(x.frame.Row, time.Since(g.began))
 	}
 	return true
 }
@@ -95,14 +95,14 @@ func (x *executor) pause(row int) error {
 		return errPaused
 	}
 	if row > x.lo {
-		x.run.spend(row-1, now.Sub(g.began))
+		x.run.budgets.spend(row-1, now.Sub(g.began))
 	}
 	if x.ctx.Err() != nil {
 		g.began = time.Time{}
 		return errPaused
 	}
 	g.began, g.row = now, row
-	g.budget, g.over = x.run.budget(row, g.reading)
+	g.budget, g.over = x.run.budgets.budget(row, g.reading)
 	return nil
 }
 
@@ -126,7 +126,7 @@ func (x *executor) at(row int) bool {
 		return false
 	}
 	g.began, g.row, g.cancelled = time.Now(), row, time.Time{}
-	g.budget, g.over = x.run.budget(row, g.reading)
+	g.budget, g.over = x.run.budgets.budget(row, g.reading)
 	return true
 }
 
@@ -231,10 +231,10 @@ func (x *executor) hung() int {
 // overdue is what becomes of the row whose function was abandoned.
 func (x *executor) overdue() batch.RowOutcome {
 	if cause := x.timeout(); cause != nil {
-		o := timedOut(cause, x.run.step, x.run.plan)
+		o := timedOut(cause, x.st.step, x.run.plan)
 		if x.guard.reading && cause == errFunctionTimeout {
 			o.Reason = fmt.Sprintf("code of the row's type did not read or write the row within the function's timeout of %v: "+
-				"make it faster, or raise timeout in the function's document", x.run.step.timeout)
+				"make it faster, or raise timeout in the function's document", x.st.step.timeout)
 		}
 		return o
 	}
@@ -259,4 +259,11 @@ func (x *executor) calling() string {
 		return ""
 	}
 	return x.guard.step.Name
+}
+
+// renewAfterTimeout is called when a call has ended well: it may have come back later than its context was cancelled.
+func (x *executor) renewAfterTimeout() {
+	if x.ctx.Err() != nil && x.stopped() == nil {
+		x.renew()
+	}
 }

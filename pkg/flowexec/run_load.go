@@ -18,76 +18,82 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// runLoad takes rows through a Load: their keys are read together, rows whose key is not there wait for it, then the
+// loading takes rows through a Load.
+type loading struct {
+	st  *stepRun
+	run *run
+	x   *executor
+}
+
+// run takes rows through a Load: their keys are read together, rows whose key is not there wait for it, then the
 // function gets each row with its value.
-func (r *run) runLoad(s *step, rs *rows.Set) {
-	f := &r.x.frame
+func (ld *loading) load(s *step, rs *rows.Set) {
+	f := &ld.x.frame
 	f.Keys = f.Keys[:0]
 	if s.code == nil {
-		r.now = rs
-		if !r.reading(r.x.reader.RunsOwnCodeToWrite(rs), rs, func() { r.declaredKeys(s, rs) }) {
+		ld.st.rs = rs
+		if !ld.st.reading(ld.x.reader.RunsOwnCodeToWrite(rs), rs, func() { ld.declaredKeys(s, rs) }) {
 			return
 		}
-	} else if !r.through(rs, s.code.Keys, true) {
+	} else if !ld.st.callEach(rs, s.code.Keys, true) {
 		return
 	}
 	// Keys has an entry only for the rows that are left.
-	rs = r.advance(rs)
+	rs = ld.advance(rs)
 	keys := f.Keys
 	if rs.Len() == 0 {
 		return
 	}
 	var values []connector.Value
-	if r.keyed {
-		rs, keys, values = r.loadKeyed(s, rs, keys)
+	if ld.run.keyed {
+		rs, keys, values = ld.keyed(s, rs, keys)
 	} else {
-		rs, keys, values = r.loadWhole(s, rs, keys)
+		rs, keys, values = ld.whole(s, rs, keys)
 	}
-	if rs.Len() == 0 || r.halted {
+	if rs.Len() == 0 || ld.run.halted {
 		return
 	}
-	if rs, values = r.missing(s, rs, keys, values); rs.Len() == 0 || r.halted {
+	if rs, values = ld.missing(s, rs, keys, values); rs.Len() == 0 || ld.run.halted {
 		return
 	}
 	if s.code == nil {
-		r.loadDeclared(s, rs, values)
+		ld.declared(s, rs, values)
 		return
 	}
-	if !r.reading(r.plan.types.HasOwnCode(s.code.Saved()), rs, func() { rs, values = r.readSaved(s, rs, values) }) {
+	if !ld.st.reading(ld.run.plan.types.HasOwnCode(s.code.Saved()), rs, func() { rs, values = ld.readSaved(s, rs, values) }) {
 		return
 	}
-	out := r.x.mem.Lend(s.outKind, s.code.NewOut)
+	out := ld.x.mem.Lend(s.outKind, s.code.NewOut)
 	out.Reset(rs.Len())
 	f.Out = out
 	if s.CalledAgain {
-		r.reload = func(i int) { r.readSavedRow(i, values[i]) }
+		ld.st.reload = func(i int) { ld.readSavedRow(i, values[i]) }
 	}
-	if r.through(rs, s.code.Call, false) {
-		r.refuseNil(s, rs, out)
-		r.pass(r.x.mem.Next(rs, out, r.x.gone, s.Index+1), s.Index+1)
-		r.leave(rs)
+	if ld.st.callEach(rs, s.code.Call, false) {
+		ld.st.refuseNil(s, rs, out)
+		ld.st.send(rs, ld.x.mem.Next(rs, out, ld.st.gone, s.Index+1))
 	}
-	r.reload = nil
+	ld.st.reload = nil
 }
 
 // advance drops the rows that are gone and goes on with the others.
-func (r *run) advance(rs *rows.Set) *rows.Set {
-	if len(r.x.gone) == 0 {
+func (ld *loading) advance(rs *rows.Set) *rows.Set {
+	if len(ld.st.gone) == 0 {
 		return rs
 	}
-	r.leave(rs)
-	kept := r.x.mem.Keep(rs, r.x.gone)
-	r.x.gone, r.x.jumps = r.x.gone[:0], r.x.jumps[:0]
-	if r.step.code != nil {
-		view, _ := r.x.reader.View(&r.step.Input, kept, 0)
-		r.x.frame.In = append(r.x.frame.In[:0], view)
+	ld.st.send(rs, nil)
+	kept := ld.x.mem.Keep(rs, ld.st.gone)
+	ld.st.gone, ld.st.jumps = ld.st.gone[:0], ld.st.jumps[:0]
+	if ld.st.step.code != nil {
+		view, _ := ld.x.reader.View(&ld.st.step.Input, kept, 0)
+		ld.x.frame.In = append(ld.x.frame.In[:0], view)
 	}
-	r.x.frame.Rows, r.now = kept.Len(), kept
+	ld.x.frame.Rows, ld.st.rs = kept.Len(), kept
 	return kept
 }
 
-// load is the call that reads keys, each once.
-func (r *run) load(keys []string) func(context.Context, connector.Connection) (asked, error) {
+// call is the call that reads keys, each once.
+func (ld *loading) call(keys []string) func(context.Context, connector.Connection) (asked, error) {
 	once := make([]string, 0, len(keys))
 	seen := make(map[string]bool, len(keys))
 	for _, key := range keys {
@@ -109,9 +115,9 @@ func (r *run) load(keys []string) func(context.Context, connector.Connection) (a
 	}
 }
 
-// loadKeyed reads the keys of the rows under way together. Those that were answered while they were parked are not read again,
+// keyed reads the keys of the rows under way together. Those that were answered while they were parked are not read again,
 // and those that are not answered soon park. It returns the rows that go on, with their keys and values.
-func (r *run) loadKeyed(s *step, rs *rows.Set, keys []string) (*rows.Set, []string, []connector.Value) {
+func (ld *loading) keyed(s *step, rs *rows.Set, keys []string) (*rows.Set, []string, []connector.Value) {
 	var wanted []string
 	for i, key := range keys {
 		if !keptOf(rs, i).answered() {
@@ -119,16 +125,16 @@ func (r *run) loadKeyed(s *step, rs *rows.Set, keys []string) (*rows.Set, []stri
 		}
 	}
 	var a *ask
-	began, answered := r.x.lane.lanes.clock.now(), true
+	began, answered := ld.x.lane.lanes.clock.now(), true
 	if len(wanted) > 0 {
-		a = r.ask(s, r.mostLeft(), r.load(wanted))
-		began, answered = r.soon(a, began)
+		a = ld.st.asking.ask(s, ld.run.budgets.most(), ld.call(wanted))
+		began, answered = ld.st.asking.soon(a, began)
 	}
-	if o := r.x.stopped(); o != nil {
+	if o := ld.x.stopped(); o != nil {
 		if a != nil {
 			a.cancel()
 		}
-		r.halt(*o)
+		ld.st.halt(*o)
 		return rs, nil, nil
 	}
 	values := make([]connector.Value, len(keys))
@@ -144,10 +150,10 @@ func (r *run) loadKeyed(s *step, rs *rows.Set, keys []string) (*rows.Set, []stri
 			k = &again
 		}
 		switch {
-		case r.behind(rs, i), k.ask == a && !answered:
-			r.parkAsking(i, *k)
+		case ld.run.parking.behind(rs, i), k.ask == a && !answered:
+			ld.st.asking.parkAsking(i, *k)
 		case k.ask.asked.err != nil:
-			r.askAgain(i, *k, k.ask.asked.err)
+			ld.st.asking.askAgain(i, *k, k.ask.asked.err)
 		default:
 			values[i] = k.ask.asked.values[key]
 			if a := alongOf(rs); a != nil && a.keeps != nil {
@@ -155,31 +161,31 @@ func (r *run) loadKeyed(s *step, rs *rows.Set, keys []string) (*rows.Set, []stri
 			}
 		}
 	}
-	return r.advanceKeyed(rs, keys, values)
+	return ld.advanceKeyed(rs, keys, values)
 }
 
 // advanceKeyed is advance for rows that have keys and values beside them.
-func (r *run) advanceKeyed(rs *rows.Set, keys []string, values []connector.Value) (*rows.Set, []string, []connector.Value) {
-	if len(r.x.gone) > 0 {
-		keys = rows.Pick(keys, r.x.mem.Without(rs.Len(), r.x.gone))
+func (ld *loading) advanceKeyed(rs *rows.Set, keys []string, values []connector.Value) (*rows.Set, []string, []connector.Value) {
+	if len(ld.st.gone) > 0 {
+		keys = rows.Pick(keys, ld.x.mem.Without(rs.Len(), ld.st.gone))
 	}
-	rs, values = r.advanceWith(rs, values)
+	rs, values = ld.advanceWith(rs, values)
 	return rs, keys, values
 }
 
-// loadWhole reads the keys of a run without keys, and waits for those that are missing, as long as the step says and their
+// whole reads the keys of a run without keys, and waits for those that are missing, as long as the step says and their
 // rows have time. Rows whose connector could not be asked in time end.
-func (r *run) loadWhole(s *step, rs *rows.Set, keys []string) (*rows.Set, []string, []connector.Value) {
-	answer, over, ok := r.persist(s, r.load(keys))
+func (ld *loading) whole(s *step, rs *rows.Set, keys []string) (*rows.Set, []string, []connector.Value) {
+	answer, over, ok := ld.st.asking.persist(s, ld.call(keys))
 	found := answer.values
-	began := r.x.lane.lanes.clock.now()
+	began := ld.x.lane.lanes.clock.now()
 	until := make([]time.Duration, len(keys))
 	for i := range until {
-		until[i] = began + min(s.wait, r.left(i))
+		until[i] = began + min(s.wait, ld.run.budgets.left(i))
 	}
 	for ok && s.onMissing == definition.OnMissingWait {
 		// The rows that wait are those whose key is missing: they alone are charged.
-		now, first := r.x.lane.lanes.clock.now(), never
+		now, first := ld.x.lane.lanes.clock.now(), never
 		idle := slices.Clone(over)
 		var missing []string
 		for i, key := range keys {
@@ -192,175 +198,175 @@ func (r *run) loadWhole(s *step, rs *rows.Set, keys []string) (*rows.Set, []stri
 		}
 		slices.Sort(missing)
 		missing = slices.Compact(missing)
-		if ok = r.rest(first-now, s.connector, missing, nil); !ok {
+		if ok = ld.run.rest(first-now, s.connector, missing, nil); !ok {
 			break
 		}
-		r.chargeAll(idle, r.woke-now)
+		ld.run.budgets.chargeWait(idle, ld.run.woke-now)
 		var late []bool
-		if answer, late, ok = r.persist(s, r.load(missing)); ok {
+		if answer, late, ok = ld.st.asking.persist(s, ld.call(missing)); ok {
 			maps.Copy(found, answer.values)
 		}
 		for i := range over {
-			over[i] = over[i] || late[i] && until[i] > r.woke
+			over[i] = over[i] || late[i] && until[i] > ld.run.woke
 		}
 	}
 	if !ok {
-		r.storeAway(answer.err)
-		return r.x.mem.Keep(rs, rows.Range[uint32](0, rs.Len())), nil, nil
+		ld.st.asking.storeAway(answer.err)
+		return ld.x.mem.Keep(rs, rows.Range[uint32](0, rs.Len())), nil, nil
 	}
 	values := make([]connector.Value, len(keys))
 	for i, key := range keys {
 		if values[i] = found[key]; over[i] {
-			r.lose(i, r.unasked(nil))
+			ld.st.lose(i, ld.st.asking.unasked(nil))
 		}
 	}
-	return r.advanceKeyed(rs, keys, values)
+	return ld.advanceKeyed(rs, keys, values)
 }
 
 // missing ends the rows whose key is not there, if the step does not take that, or can't be read.
-func (r *run) missing(s *step, rs *rows.Set, keys []string, values []connector.Value) (*rows.Set, []connector.Value) {
-	now := r.x.lane.lanes.clock.now()
-	r.spendWaits(rs, now)
+func (ld *loading) missing(s *step, rs *rows.Set, keys []string, values []connector.Value) (*rows.Set, []connector.Value) {
+	now := ld.x.lane.lanes.clock.now()
+	ld.spendWaits(rs, now)
 	for i, v := range values {
 		switch h := holdOf(rs, i); {
-		case r.behind(rs, i):
-			h = r.loadHold(s, i, h, now, v.Missing())
+		case ld.run.parking.behind(rs, i):
+			h = ld.holdFor(s, i, h, now, v.Missing())
 			h.since = notSpent
-			r.setAside(i, h)
-		case r.keyed && v.Missing() && s.onMissing == definition.OnMissingWait && (!h.load || now < h.due):
-			h = r.loadHold(s, i, h, now, true)
+			ld.st.parkBehind(i, h)
+		case ld.run.keyed && v.Missing() && s.onMissing == definition.OnMissingWait && (!h.load || now < h.due):
+			h = ld.holdFor(s, i, h, now, true)
 			h.since = now
-			r.park(i, h).wantedKey = keys[i]
+			ld.st.park(i, h).wantedKey = keys[i]
 		case v.Err != nil:
-			r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeConversionFailed, Attempts: 1,
+			ld.st.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeConversionFailed, Attempts: 1,
 				Reason: decode.Trimmed(fmt.Sprintf("connector %s can't read key %q: %v", s.connector.Name, s.connector.Key+keys[i], v.Err))})
 		case !v.Missing() || s.onMissing == definition.OnMissingNull:
 		case s.onMissing == definition.OnMissingDead:
-			r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeLoadMissing, Attempts: 1,
+			ld.st.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeLoadMissing, Attempts: 1,
 				Reason: fmt.Sprintf("connector %s has no key %q", s.connector.Name, s.connector.Key+keys[i])})
 		default:
-			r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeLoadTimeout, Attempts: 1,
+			ld.st.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeLoadTimeout, Attempts: 1,
 				Reason: fmt.Sprintf("connector %s had no key %q within %v: save it first, or raise option.wait",
 					s.connector.Name, s.connector.Key+keys[i], s.wait)})
 		}
 	}
-	return r.advanceWith(rs, values)
+	return ld.advanceWith(rs, values)
 }
 
-// loadHold is what a row takes along that waits for its Load, or for another row of its key: the time to wait is counted from
+// holdFor is what a row takes along that waits for its Load, or for another row of its key: the time to wait is counted from
 // the first look.
-func (r *run) loadHold(s *step, i int, h hold, now time.Duration, missing bool) hold {
+func (ld *loading) holdFor(s *step, i int, h hold, now time.Duration, missing bool) hold {
 	if missing && !h.load && s.onMissing == definition.OnMissingWait {
-		h.load, h.since, h.due = true, now, now+min(s.wait, r.left(i))
+		h.load, h.since, h.due = true, now, now+min(s.wait, ld.run.budgets.left(i))
 	}
 	return h
 }
 
 // spendWaits takes the time for which rows waited for their Load off what they have left.
-func (r *run) spendWaits(rs *rows.Set, now time.Duration) {
+func (ld *loading) spendWaits(rs *rows.Set, now time.Duration) {
 	if rs.Along == nil {
 		return
 	}
 	for i, h := range alongOf(rs).holds {
 		if h.load && h.since != notSpent {
-			r.spend(i, min(now, h.due)-h.since)
+			ld.run.budgets.spend(i, min(now, h.due)-h.since)
 		}
 	}
 }
 
 // advanceWith is advance for rows that have values beside them.
-func (r *run) advanceWith(rs *rows.Set, values []connector.Value) (*rows.Set, []connector.Value) {
-	if len(r.x.gone) > 0 {
-		rows := r.x.mem.Without(rs.Len(), r.x.gone)
+func (ld *loading) advanceWith(rs *rows.Set, values []connector.Value) (*rows.Set, []connector.Value) {
+	if len(ld.st.gone) > 0 {
+		rows := ld.x.mem.Without(rs.Len(), ld.st.gone)
 		kept := make([]connector.Value, len(rows))
 		for i, row := range rows {
 			kept[i] = values[row]
 		}
 		values = kept
 	}
-	return r.advance(rs), values
+	return ld.advance(rs), values
 }
 
 // readSaved reads the values into the type that the function takes.
-func (r *run) readSaved(s *step, rs *rows.Set, values []connector.Value) (*rows.Set, []connector.Value) {
-	f := &r.x.frame
+func (ld *loading) readSaved(s *step, rs *rows.Set, values []connector.Value) (*rows.Set, []connector.Value) {
+	f := &ld.x.frame
 	f.Saved, f.Found = s.code.NewSaved(), f.Found[:0]
 	f.Saved.Reset(rs.Len())
-	reader := decode.StoredReader{Row: f.Saved.Type(), Types: r.plan.types}
+	reader := decode.StoredReader{Row: f.Saved.Type(), Types: ld.run.plan.types}
 	for i, v := range values {
 		f.Found = append(f.Found, !v.Missing())
 		if v.Missing() {
 			continue
 		}
-		if !r.x.asks(i) {
+		if !ld.x.asks(i) {
 			break
 		}
 		into := unsafe.Add(f.Saved.Pointer(), uintptr(i)*reader.Row.Size())
 		if err := reader.Read(into, v.Fields); err != nil {
-			r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeConversionFailed, Attempts: 1,
+			ld.st.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeConversionFailed, Attempts: 1,
 				Reason: decode.Trimmed(fmt.Sprintf("what connector %s has does not fit %v: %v", s.connector.Name, f.Saved.Type(), err))})
 		}
 	}
-	if len(r.x.gone) == 0 {
+	if len(ld.st.gone) == 0 {
 		return rs, values
 	}
-	rs, values = r.advanceWith(rs, values)
-	return r.readSaved(s, rs, values)
+	rs, values = ld.advanceWith(rs, values)
+	return ld.readSaved(s, rs, values)
 }
 
 // readSavedRow reads the value of one row again, which was read before.
-func (r *run) readSavedRow(i int, v connector.Value) {
-	f := &r.x.frame
+func (ld *loading) readSavedRow(i int, v connector.Value) {
+	f := &ld.x.frame
 	row := f.Saved.Type()
 	into := unsafe.Add(f.Saved.Pointer(), uintptr(i)*row.Size())
 	f.Saved.Slice().Index(i).SetZero()
 	if !v.Missing() {
-		reader := decode.StoredReader{Row: row, Types: r.plan.types}
-		r.reading(r.plan.types.HasOwnCode(row), r.now, func() { _ = reader.Read(into, v.Fields) }) // it could be read before
+		reader := decode.StoredReader{Row: row, Types: ld.run.plan.types}
+		ld.st.reading(ld.run.plan.types.HasOwnCode(row), ld.st.rs, func() { _ = reader.Read(into, v.Fields) }) // it could be read before
 	}
 }
 
 // declaredKeys are the keys that the function's document says.
-func (r *run) declaredKeys(s *step, rs *rows.Set) {
+func (ld *loading) declaredKeys(s *step, rs *rows.Set) {
 	for i := range rs.Len() {
-		if !r.x.asks(i) {
+		if !ld.x.asks(i) {
 			return
 		}
-		if r.stillWaits(rs, i) || r.saysAgain(i) {
+		if ld.st.asking.stillWaits(rs, i) || ld.st.saysAgain(i) {
 			continue
 		}
-		fields, err := r.x.reader.Object(rs, i)
+		fields, err := ld.x.reader.Object(rs, i)
 		if err != nil {
-			r.lose(i, undecodable(s, err))
+			ld.st.lose(i, undecodable(s, err))
 			continue
 		}
 		key, err := keyOf(s.load.Key, fields)
 		if err != nil {
-			r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeMissingField, Attempts: 1, Reason: decode.Trimmed(err.Error())})
+			ld.st.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeMissingField, Attempts: 1, Reason: decode.Trimmed(err.Error())})
 			continue
 		}
-		r.x.frame.Keys = append(r.x.frame.Keys, key)
+		ld.x.frame.Keys = append(ld.x.frame.Keys, key)
 	}
 }
 
-// loadDeclared sets the rows' fields as the function's document says.
-func (r *run) loadDeclared(s *step, rs *rows.Set, values []connector.Value) {
+// declared sets the rows' fields as the function's document says.
+func (ld *loading) declared(s *step, rs *rows.Set, values []connector.Value) {
 	out := new(kis.Vec[json.RawMessage])
-	if !r.reading(s.sets.OwnCode || r.x.reader.RunsOwnCodeToWrite(rs), rs, func() {
+	if !ld.st.reading(s.sets.OwnCode || ld.x.reader.RunsOwnCodeToWrite(rs), rs, func() {
 		for i := range rs.Len() {
-			if !r.x.asks(i) {
+			if !ld.x.asks(i) {
 				return
 			}
-			row, err := r.x.reader.WithFields(rs, i, &s.sets, values[i])
+			row, err := ld.x.reader.WithFields(rs, i, &s.sets, values[i])
 			if _, unfit := errors.AsType[*decode.UnfitError](err); unfit {
-				r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeConversionFailed, Attempts: 1, Reason: decode.Trimmed(err.Error())})
+				ld.st.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeConversionFailed, Attempts: 1, Reason: decode.Trimmed(err.Error())})
 			} else if err != nil {
-				r.lose(i, undecodable(s, err))
+				ld.st.lose(i, undecodable(s, err))
 			}
 			out.Rows = append(out.Rows, row)
 		}
 	}) {
 		return
 	}
-	r.pass(r.x.mem.Next(rs, out, r.x.gone, s.Index+1), s.Index+1)
+	ld.st.send(rs, ld.x.mem.Next(rs, out, ld.st.gone, s.Index+1))
 }

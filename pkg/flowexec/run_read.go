@@ -9,78 +9,86 @@ import (
 
 // prepare makes rows readable as the types that the step's function reads, in the frame's In. Rows that can't be read so end, each for
 // itself.
-func (r *run) prepare(s *step, rs *rows.Set) *rows.Set {
-	r.now = rs
-	f := &r.x.frame
-	if r.x.reader.RunsOwnCode(&s.Input, rs) {
-		rs = r.prepareWatched(s, rs)
+func (st *stepRun) prepare(s *step, rs *rows.Set) *rows.Set {
+	st.rs = rs
+	f := &st.x.frame
+	if st.x.reader.RunsOwnCode(&s.Input, rs) {
+		rs = st.prepareWatched(s, rs)
 	} else {
-		rs, f.In = r.x.reader.Read(&s.Input, rs, f.In[:0])
+		rs, f.In = st.x.reader.Read(&s.Input, rs, f.In[:0])
 	}
 	f.Rows = rs.Len()
 	return rs
 }
 
 // prepareWatched is prepare where types have code of their own.
-func (r *run) prepareWatched(s *step, rs *rows.Set) *rows.Set {
-	f := &r.x.frame
-	r.reading(true, rs, func() { rs, f.In = r.x.reader.Read(&s.Input, rs, f.In[:0]) })
+func (st *stepRun) prepareWatched(s *step, rs *rows.Set) *rows.Set {
+	f := &st.x.frame
+	st.reading(true, rs, func() { rs, f.In = st.x.reader.Read(&s.Input, rs, f.In[:0]) })
 	return rs
 }
 
 // reading runs code that may call methods of the types of rows rs, under the watchdog if ownCode says that there are any. It returns false if the
 // run is over.
-func (r *run) reading(ownCode bool, rs *rows.Set, read func()) bool {
+func (st *stepRun) reading(ownCode bool, rs *rows.Set, read func()) bool {
 	if !ownCode {
 		read()
 		return true
 	}
-	if f := r.x.reading(0, rs.Len(), read); f != nil {
+	if f := st.x.reading(0, rs.Len(), read); f != nil {
 		panic(f) // panics of types are errors of their rows: this one is our own
 	}
-	r.renewAfterTimeout()
-	o := r.x.stopped()
-	if o != nil && !r.halted {
-		r.halt(*o)
+	st.x.renewAfterTimeout()
+	o := st.x.stopped()
+	if o != nil && !st.run.halted {
+		st.halt(*o)
 	}
 	return o == nil
 }
 
 // Watched implements decode.Host.
-func (r *run) Watched() bool { return r.x.inCall }
+func (st *stepRun) Watched() bool {
+	return st.x.inCall
+}
 
 // At implements decode.Host.
-func (r *run) At(row int) bool { return r.x.at(row) }
+func (st *stepRun) At(row int) bool {
+	return st.x.at(row)
+}
 
 // AtAll implements decode.Host.
-func (r *run) AtAll() bool {
-	if r.work.abandoned != nil {
+func (st *stepRun) AtAll() bool {
+	if st.run.work.abandoned != nil {
 		return false // it must be known which row does not come back
 	}
-	r.x.frame.Row = -1
+	st.x.frame.Row = -1
 	return true
 }
 
 // Rows implements decode.Host.
-func (r *run) Rows(rs *rows.Set) { r.now = rs }
+func (st *stepRun) Rows(rs *rows.Set) {
+	st.rs = rs
+}
 
 // End implements decode.Host.
-func (r *run) End(rs *rows.Set, i uint32, o batch.RowOutcome) { r.end(rs, i, o) }
+func (st *stepRun) End(rs *rows.Set, i uint32, o batch.RowOutcome) {
+	st.end(rs, i, o)
+}
 
 // again makes row i of the rows under way readable anew, as it came, before its function is called for it once more. False: it
 // can't be read, and has ended.
-func (r *run) again(i int) bool {
-	s, rs, f := r.step, r.now, &r.x.frame
-	if r.reload != nil {
-		r.reload(i)
+func (st *stepRun) again(i int) bool {
+	s, rs, f := st.step, st.rs, &st.x.frame
+	if st.reload != nil {
+		st.reload(i)
 	}
 	if !s.Changes || s.code == nil {
 		return true
 	}
 	in, n := slices.Clone(f.In), f.Rows
-	sub := r.x.mem.AsCame(rs, []uint32{uint32(i)}, rs.Born)
-	one := r.prepare(s, sub)
-	if r.halted {
+	sub := st.x.mem.AsCame(rs, []uint32{uint32(i)}, rs.Born)
+	one := st.prepare(s, sub)
+	if st.run.halted {
 		return false
 	}
 	if one.Len() == 1 {
@@ -91,12 +99,12 @@ func (r *run) again(i int) bool {
 			rs.Vec.Slice().Index(i).Set(one.Vec.Slice().Index(0))
 		}
 	}
-	f.In, f.Rows, r.now = append(f.In[:0], in...), n, rs
+	f.In, f.Rows, st.rs = append(f.In[:0], in...), n, rs
 	return one.Len() == 1
 }
 
 // allAgain is again for all rows under way: it returns them.
-func (r *run) allAgain(s *step, rs *rows.Set) *rows.Set {
+func (st *stepRun) allAgain(s *step, rs *rows.Set) *rows.Set {
 	if !s.Changes || rs.Len() == 0 {
 		return rs
 	}
@@ -104,5 +112,5 @@ func (r *run) allAgain(s *step, rs *rows.Set) *rows.Set {
 	if came := rs.Came; came != nil {
 		rs.Vec = rows.CopyOf(came)
 	}
-	return r.prepare(s, rs)
+	return st.prepare(s, rs)
 }

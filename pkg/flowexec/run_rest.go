@@ -11,18 +11,18 @@ import (
 // or is given back.
 func (r *run) sleep(i, attempt int, d time.Duration, asks bool) bool {
 	switch {
-	case !r.keyed && asks && r.step.connector != nil:
+	case !r.keyed && asks && r.st.step.connector != nil:
 		began := time.Now()
-		if !r.rest(soonest(d), nil, nil, nil) || !r.rest(d-soonest(d), r.step.connector, nil, nil) {
+		if !r.rest(soonest(d), nil, nil, nil) || !r.rest(d-soonest(d), r.st.step.connector, nil, nil) {
 			return false
 		}
-		r.spendRetry(i, attempt, min(d, time.Since(began)))
+		r.budgets.spendRetry(i, attempt, min(d, time.Since(began)))
 		return true
 	case !r.keyed:
-		r.spendRetry(i, attempt, d)
+		r.budgets.spendRetry(i, attempt, d)
 		return r.rest(d, nil, nil, nil)
 	}
-	r.spendRetry(i, attempt, d)
+	r.budgets.spendRetry(i, attempt, d)
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -51,7 +51,7 @@ func (r *run) rest(d time.Duration, c *definition.Connector, keys []string, a *a
 	}
 	x.leavePart()
 	if c != nil && len(keys) == 0 {
-		sources.saves.add(c.Name, r.saves, s)
+		sources.saves.add(c.Name, r.st.saves, s)
 		defer sources.saves.remove(c.Name, s)
 	}
 	if len(keys) > 0 {
@@ -88,4 +88,6 @@ func (r *run) rest(d time.Duration, c *definition.Connector, keys []string, a *a
 }
 
 // giveBack ends the run, whose rows are returned without an outcome.
-func (r *run) giveBack() { r.returned, r.halted = true, true }
+func (r *run) giveBack() {
+	r.returned, r.halted = true, true
+}

@@ -15,40 +15,47 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// runSave takes rows through a Save: first the function says what to write, then all of it is sent at once. A row goes on
-// when its effects are there. What rows that were parked meanwhile had said before is sent again, or was answered.
-func (r *run) runSave(s *step, rs *rows.Set) {
-	f := &r.x.frame
-	f.Effects = f.Effects[:0]
-	if s.code == nil {
-		r.now = rs
-		if !r.reading(r.x.reader.RunsOwnCodeToWrite(rs), rs, func() { r.declareEffects(s, rs) }) {
-			return
-		}
-	} else if !r.through(rs, s.code.Call, true) {
-		return
-	}
-	saved := r.x.mem.Keep(rs, r.x.gone)
-	r.leave(rs)
-	// From here on the rows that are gone have ended, jumped or parked.
-	rows := r.x.mem.Without(rs.Len(), r.x.gone)
-	r.now, r.x.gone, r.x.jumps = saved, r.x.gone[:0], r.x.jumps[:0]
-	if len(f.Effects) > 0 || alongOf(saved) != nil && alongOf(saved).keeps != nil {
-		if !r.send(s, rs, rows) {
-			return
-		}
-		saved = r.x.mem.Keep(saved, r.x.gone)
-	}
-	r.pass(saved, s.Index+1)
+// saving takes rows through a Save.
+type saving struct {
+	st  *stepRun
+	run *run
+	x   *executor
 }
 
-// send sends what the rows under way write, and ends or parks those that do not go on; rows are their places in the frame, whose
+// run takes rows through a Save: first the function says what to write, then all of it is sent at once. A row goes on
+// when its effects are there. What rows that were parked meanwhile had said before is sent again, or was answered.
+func (sv *saving) save(s *step, rs *rows.Set) {
+	f := &sv.x.frame
+	f.Effects = f.Effects[:0]
+	if s.code == nil {
+		sv.st.rs = rs
+		if !sv.st.reading(sv.x.reader.RunsOwnCodeToWrite(rs), rs, func() { sv.declare(s, rs) }) {
+			return
+		}
+	} else if !sv.st.callEach(rs, s.code.Call, true) {
+		return
+	}
+	saved := sv.x.mem.Keep(rs, sv.st.gone)
+	sv.st.send(rs, nil)
+	// From here on the rows that are gone have ended, jumped or parked.
+	rows := sv.x.mem.Without(rs.Len(), sv.st.gone)
+	sv.st.rs, sv.st.gone, sv.st.jumps = saved, sv.st.gone[:0], sv.st.jumps[:0]
+	if len(f.Effects) > 0 || alongOf(saved) != nil && alongOf(saved).keeps != nil {
+		if !sv.sendEffects(s, rs, rows) {
+			return
+		}
+		saved = sv.x.mem.Keep(saved, sv.st.gone)
+	}
+	sv.run.queue(saved, s.Index+1)
+}
+
+// sendEffects sends what the rows under way write, and ends or parks those that do not go on; rows are their places in the frame, whose
 // rows rs are. False: none does.
-func (r *run) send(s *step, rs *rows.Set, rows []uint32) bool {
-	written := r.x.frame.Effects
-	effects := r.effects(s, rs)
-	cause := connector.Cause{Flow: r.plan.flow, Function: s.Name, Batch: r.part.Batch, Floor: r.part.Floor, Born: r.part.Born}
-	saves := r.x.lane.lanes.config.Saves
+func (sv *saving) sendEffects(s *step, rs *rows.Set, rows []uint32) bool {
+	written := sv.x.frame.Effects
+	effects := sv.effects(s, rs)
+	cause := connector.Cause{Flow: sv.run.plan.flow, Function: s.Name, Batch: sv.run.part.Batch, Floor: sv.run.part.Floor, Born: sv.run.part.Born}
+	saves := sv.x.lane.lanes.config.Saves
 	do := func(ctx context.Context, c connector.Connection) (asked, error) { // which may outlast the run
 		verdicts, err := c.Save(ctx, cause, effects)
 		if err == nil {
@@ -56,36 +63,36 @@ func (r *run) send(s *step, rs *rows.Set, rows []uint32) bool {
 		}
 		return asked{verdicts: verdicts}, err
 	}
-	if !r.keyed {
-		answer, over, ok := r.persist(s, do)
+	if !sv.run.keyed {
+		answer, over, ok := sv.st.asking.persist(s, do)
 		if !ok {
-			r.storeAway(answer.err)
+			sv.st.asking.storeAway(answer.err)
 			return false
 		}
 		for i, row := range rows {
 			from, to := effectsOf(written, row)
 			if over[i] {
-				r.lose(i, r.unasked(nil))
+				sv.st.lose(i, sv.st.asking.unasked(nil))
 			} else {
-				r.settleSave(s, i, answer.verdicts, from, to)
+				sv.settleRow(s, i, answer.verdicts, from, to)
 			}
 		}
 		return true
 	}
 	var a *ask
-	began, answered := r.x.lane.lanes.clock.now(), true
+	began, answered := sv.x.lane.lanes.clock.now(), true
 	if len(effects) > 0 {
-		a = r.ask(s, r.mostLeft(), do)
-		began, answered = r.soon(a, began)
+		a = sv.st.asking.ask(s, sv.run.budgets.most(), do)
+		began, answered = sv.st.asking.soon(a, began)
 	}
-	if o := r.x.stopped(); o != nil {
+	if o := sv.x.stopped(); o != nil {
 		if a != nil {
 			a.cancel()
 		}
-		r.halt(*o)
+		sv.st.halt(*o)
 		return false
 	}
-	now := r.now
+	now := sv.st.rs
 	for i, row := range rows {
 		k := keptOf(now, i)
 		from, to := effectsOf(written, row)
@@ -101,16 +108,16 @@ func (r *run) send(s *step, rs *rows.Set, rows []uint32) bool {
 			k = &again
 		}
 		switch {
-		case r.behind(now, i), from < to && !answered:
-			r.parkAsking(i, *k)
+		case sv.run.parking.behind(now, i), from < to && !answered:
+			sv.st.asking.parkAsking(i, *k)
 		case k.ask == nil:
 		case k.ask.asked.err != nil:
-			r.askAgain(i, *k, k.ask.asked.err)
+			sv.st.asking.askAgain(i, *k, k.ask.asked.err)
 		default:
-			r.settleSave(s, i, k.ask.asked.verdicts, k.from, k.from+len(k.effects))
+			sv.settleRow(s, i, k.ask.asked.verdicts, k.from, k.from+len(k.effects))
 		}
 	}
-	r.leave(now)
+	sv.st.send(now, nil)
 	return true
 }
 
@@ -123,14 +130,14 @@ func effectsOf(written []kis.Effect, row uint32) (from, to int) {
 	return from, to
 }
 
-// settleSave ends row i of the rows under way if one of its effects was refused.
-func (r *run) settleSave(s *step, i int, verdicts []error, from, to int) {
+// settleRow ends row i of the rows under way if one of its effects was refused.
+func (sv *saving) settleRow(s *step, i int, verdicts []error, from, to int) {
 	if verdicts == nil {
 		return
 	}
 	for _, refused := range verdicts[from:to] {
 		if refused != nil {
-			r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeSaveFailed, Attempts: 1,
+			sv.st.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeSaveFailed, Attempts: 1,
 				Reason: decode.Trimmed(fmt.Sprintf("connector %s refused what the row saves: %v", s.connector.Name, refused))})
 			return
 		}
@@ -138,15 +145,15 @@ func (r *run) settleSave(s *step, i int, verdicts []error, from, to int) {
 }
 
 // effects names what the function wrote for ever.
-func (r *run) effects(s *step, rs *rows.Set) []connector.Effect {
-	written := r.x.frame.Effects
+func (sv *saving) effects(s *step, rs *rows.Set) []connector.Effect {
+	written := sv.x.frame.Effects
 	effects := make([]connector.Effect, len(written))
 	command, last := uint32(0), -1
 	for i, e := range written {
 		if e.Row != last {
 			command, last = 0, e.Row
 		}
-		row, output, visit := r.identity(s, rs, e.Row)
+		row, output, visit := sv.run.identity(s, rs, e.Row)
 		effects[i] = connector.Effect{
 			Op: operations[e.Op], Key: e.Key, Field: e.Field, Value: e.Value, Row: row, Output: output, Visit: visit, Command: command,
 		}
@@ -160,31 +167,31 @@ var operations = map[kis.Op]connector.Op{
 }
 
 // storeAway ends the rows under way of a run without keys, whose connector could not be asked.
-func (r *run) storeAway(err error) {
-	if r.returned {
+func (q *asking) storeAway(err error) {
+	if q.run.returned {
 		return
 	}
-	if o := r.x.stopped(); o != nil {
-		r.halt(*o)
+	if o := q.x.stopped(); o != nil {
+		q.st.halt(*o)
 		return
 	}
-	r.endAll(r.now, r.refusedFor(err))
+	q.st.whole.endAll(q.st.rs, q.refusedFor(err))
 }
 
-// declareEffects writes what the function's document says.
-func (r *run) declareEffects(s *step, rs *rows.Set) {
-	f := &r.x.frame
+// declare writes what the function's document says.
+func (sv *saving) declare(s *step, rs *rows.Set) {
+	f := &sv.x.frame
 	names := slices.Sorted(maps.Keys(s.save.Fields))
 	for i := range rs.Len() {
-		if !r.x.asks(i) {
+		if !sv.x.asks(i) {
 			return
 		}
-		if r.stillWaits(rs, i) || r.saysAgain(i) {
+		if sv.st.asking.stillWaits(rs, i) || sv.st.saysAgain(i) {
 			continue
 		}
-		fields, err := r.x.reader.Object(rs, i)
+		fields, err := sv.x.reader.Object(rs, i)
 		if err != nil {
-			r.lose(i, undecodable(s, err))
+			sv.st.lose(i, undecodable(s, err))
 			continue
 		}
 		start := len(f.Effects)
@@ -203,7 +210,7 @@ func (r *run) declareEffects(s *step, rs *rows.Set) {
 		}
 		if err != nil {
 			f.Effects = f.Effects[:start]
-			r.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeMissingField, Attempts: 1, Reason: decode.Trimmed(err.Error())})
+			sv.st.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeMissingField, Attempts: 1, Reason: decode.Trimmed(err.Error())})
 		}
 	}
 }

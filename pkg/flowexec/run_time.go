@@ -6,130 +6,170 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 )
 
-// This file counts what rows use up of the flow's timeout.
+// budgets counts the time that rows use up of their flow's timeout: calls that take long, attempts after the first few, and waits. A row whose
+// budget is used up ends with ROW_TIMEOUT. Quick calls count for nothing, so that most rows cost nothing here. It belongs to the run's goroutine; its
+// watchdog reads it while that is in a call.
+type budgets struct {
+	st    *stepRun
+	spent map[rows.RunRow]time.Duration // by input row; nil means that none has used up any
+}
 
-// budget is how long row i of the rows under way may take now, and what happens when it took longer. In Batch and FaaS it is
-// that of the row with the least time left.
-func (r *run) budget(i int, reading bool) (time.Duration, error) {
-	left := r.left(i)
-	if r.step.form.Whole() && !reading {
-		left = min(left, r.least())
+const (
+	// slow is how long a call or a wait must take for its time to count.
+	slow = 10 * time.Millisecond
+	// quick is how many attempts of a row may be quick, each after a short wait, without counting. Beyond that all time counts, so that a row with
+	// millions of attempts has the flow's timeout too.
+	quick = 5
+)
+
+// budget is how long row i may take now, and the error that it ends with if it takes longer. In Batch and FaaS it is that of the row with the
+// least time left. reading means that the row's type is asked, not the function.
+func (b *budgets) budget(i int, reading bool) (time.Duration, error) {
+	left := b.left(i)
+	if b.st.step.form.Whole() && !reading {
+		left = min(left, b.least())
 	}
-	if r.step.timeout <= left {
-		return r.step.timeout, errFunctionTimeout
+	if b.st.step.timeout <= left {
+		return b.st.step.timeout, errFunctionTimeout
 	}
 	return left, errRowTimeout
 }
 
-// least is what the row with the least time has left of the rows under way.
-func (r *run) least() time.Duration {
-	least := r.plan.timeout
-	if len(r.spent) == 0 {
+// left is how much of the flow's timeout row i has left.
+func (b *budgets) left(i int) time.Duration {
+	timeout := b.st.run.plan.timeout
+	if len(b.spent) == 0 || i >= b.st.rs.Len() {
+		return timeout
+	}
+	return timeout - b.spent[b.st.rs.Origins[i]]
+}
+
+// least is what the row with the least time has left.
+func (b *budgets) least() time.Duration {
+	least := b.st.run.plan.timeout
+	if len(b.spent) == 0 {
 		return least
 	}
-	for i := range r.now.Len() {
-		least = min(least, r.left(i))
+	for i := range b.st.rs.Len() {
+		least = min(least, b.left(i))
 	}
 	return least
 }
 
-// left is what row i of the rows under way has left of the flow's timeout.
-func (r *run) left(i int) time.Duration {
-	if len(r.spent) == 0 || i >= r.now.Len() {
-		return r.plan.timeout
+// most is what the row with the most time has left.
+func (b *budgets) most() time.Duration {
+	var most time.Duration
+	for i := range b.st.rs.Len() {
+		most = max(most, b.left(i))
 	}
-	return r.plan.timeout - r.spent[r.now.Origins[i]]
+	return most
 }
 
-// slow is how long a row takes at least for it to be noted.
-const slow = 10 * time.Millisecond
+// leastOf is what the row with the least time has left of the rows that are not over; never if all are.
+func (b *budgets) leastOf(over []bool) time.Duration {
+	least := never
+	for i := range over {
+		if !over[i] {
+			least = min(least, b.left(i))
+		}
+	}
+	return least
+}
 
-// spend takes time off what a row has left of the flow's timeout.
-func (r *run) spend(i int, took time.Duration) {
-	if took >= slow && i >= 0 && i < r.now.Len() {
-		r.spendAll(i, took)
+// spend charges row i for a call that took so long, unless it was quick.
+func (b *budgets) spend(i int, took time.Duration) {
+	if took >= slow && i >= 0 && i < b.st.rs.Len() {
+		b.chargeCall(i, took)
 	}
 }
 
-// quick is how many attempts of a row may be quick, each after a short wait, without being noted. Beyond that all counts: a row with
-// millions of attempts has the flow's timeout, too.
-const quick = 5
-
-// spendRetry takes the wait for a row's next attempt off what the row has left.
-func (r *run) spendRetry(i, attempt int, wait time.Duration) {
+// spendRetry charges row i for the wait before its next attempt.
+func (b *budgets) spendRetry(i, attempt int, wait time.Duration) {
 	if attempt > quick {
 		wait = max(wait, 10*time.Microsecond) // to park takes time, too
 	} else if wait < slow {
 		return
 	}
-	r.spendAll(i, wait)
+	b.chargeCall(i, wait)
 }
 
-// trial is an attempt whose time counts, however short.
-type trial struct {
-	origin rows.RunRow
-	began  time.Duration
-	before time.Duration // that its row, or the first one in Batch and FaaS, had spent
-	counts bool
-}
-
-// try begins an attempt for row i, or in Batch and FaaS for all rows. Most attempts count for nothing: the test stands apart, so that
-// the compiler inlines it.
-func (r *run) try(i, attempt int) (t trial) {
-	if attempt > quick {
-		t = r.counted(i)
-	}
-	return t
-}
-
-// counted is an attempt that counts, which begins now.
-func (r *run) counted(i int) (t trial) {
-	if i < r.now.Len() {
-		t = trial{r.now.Origins[i], r.x.lane.lanes.clock.now(), r.spent[r.now.Origins[i]], true}
-	}
-	return t
-}
-
-// tried takes the time of an attempt that has ended off what its rows have left, as far as it is not noted yet.
-func (r *run) tried(i int, t trial) {
-	if t.counts {
-		r.settleTrial(i, t)
-	}
-}
-
-// settleTrial is tried, for an attempt that counts.
-func (r *run) settleTrial(i int, t trial) {
-	if i >= r.now.Len() || r.now.Origins[i] != t.origin {
-		return
-	}
-	took := max(r.x.lane.lanes.clock.now()-t.began, time.Microsecond) // a clock may be coarse
-	if noted := r.spent[t.origin] - t.before; took > noted {
-		r.spendAll(i, took-noted)
-	}
-}
-
-// spendAll is spend for however little.
-func (r *run) spendAll(i int, took time.Duration) {
-	if r.spent == nil {
-		r.spent = make(map[rows.RunRow]time.Duration)
-	}
-	if !r.step.form.Whole() {
-		r.spent[r.now.Origins[i]] += took
+// chargeCall charges row i, or in Batch and FaaS each input row, however short the time is.
+func (b *budgets) chargeCall(i int, took time.Duration) {
+	if !b.st.step.form.Whole() {
+		b.charge(b.st.rs.Origins[i], took)
 		return
 	}
 	charged := make(map[rows.RunRow]bool) // the outputs of one row are called together
-	for _, origin := range r.now.Origins {
+	for _, origin := range b.st.rs.Origins {
 		if !charged[origin] {
-			r.spent[origin] += took
+			b.charge(origin, took)
 			charged[origin] = true
 		}
 	}
 }
 
-// charge takes a wait off what a row has left of the flow's timeout.
-func (r *run) charge(origin rows.RunRow, waited time.Duration) {
-	if r.spent == nil {
-		r.spent = make(map[rows.RunRow]time.Duration)
+// chargeWait charges all rows that are not over for a wait. Those that have no time left then are over.
+func (b *budgets) chargeWait(over []bool, took time.Duration) {
+	charged := make(map[rows.RunRow]bool) // the outputs of one row wait together
+	for i, origin := range b.st.rs.Origins {
+		if !over[i] && !charged[origin] {
+			b.charge(origin, took)
+			charged[origin] = true
+		}
 	}
-	r.spent[origin] += waited
+	for i := range over {
+		over[i] = over[i] || b.left(i) <= 0
+	}
+}
+
+// charge takes time off the budget of an input row.
+func (b *budgets) charge(origin rows.RunRow, took time.Duration) {
+	if b.spent == nil {
+		b.spent = make(map[rows.RunRow]time.Duration)
+	}
+	b.spent[origin] += took
+}
+
+// trial is an attempt whose time counts, however short it is.
+type trial struct {
+	origin rows.RunRow
+	began  time.Duration
+	before time.Duration // what the row, or the first one in Batch and FaaS, had spent before
+	counts bool
+}
+
+// try begins an attempt for row i, or in Batch and FaaS for all rows. Most attempts count for nothing: the test stands apart, so that the compiler
+// inlines it.
+func (b *budgets) try(i, attempt int) (t trial) {
+	if attempt > quick {
+		t = b.counted(i)
+	}
+	return t
+}
+
+// counted is an attempt that counts, which begins now.
+func (b *budgets) counted(i int) (t trial) {
+	if i < b.st.rs.Len() {
+		origin := b.st.rs.Origins[i]
+		t = trial{origin, b.st.x.lane.lanes.clock.now(), b.spent[origin], true}
+	}
+	return t
+}
+
+// tried charges the rows of an attempt that has ended, as far as they were not charged during it.
+func (b *budgets) tried(i int, t trial) {
+	if t.counts {
+		b.settle(i, t)
+	}
+}
+
+// settle is tried, for an attempt that counts.
+func (b *budgets) settle(i int, t trial) {
+	if i >= b.st.rs.Len() || b.st.rs.Origins[i] != t.origin {
+		return
+	}
+	took := max(b.st.x.lane.lanes.clock.now()-t.began, time.Microsecond) // a clock may be coarse
+	if noted := b.spent[t.origin] - t.before; took > noted {
+		b.chargeCall(i, took-noted)
+	}
 }

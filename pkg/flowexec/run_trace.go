@@ -112,3 +112,14 @@ func (x *executor) abandonTrace(o batch.RowOutcome) {
 		}
 	}
 }
+
+// metricsOf is the metrics of a function, found once for each plan.
+func (x *executor) metricsOf(p *Plan, s *step) functionMetrics {
+	if x.plan != p {
+		x.plan, x.metrics = p, make([]functionMetrics, len(p.steps))
+		for i, s := range p.steps {
+			x.metrics[i] = x.lane.lanes.config.Metrics.function(p.flow, s)
+		}
+	}
+	return x.metrics[s.Index]
+}

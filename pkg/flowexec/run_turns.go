@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
+	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
 // This file takes the rows of a run through a stretch of its flow in rounds: each key has one input row in a round, with all rows
@@ -19,6 +20,8 @@ const maxRounds = 4096
 
 // turns is a stretch that rows of the run are in. It belongs to the run's goroutine.
 type turns struct {
+	run     *run
+	active  bool // the rows are in a stretch; else nothing below has a meaning
 	in      stretch
 	sets    []*rows.Set       // the rows as they came to the stretch
 	steps   []int             // which step each of the sets waits for
@@ -41,48 +44,46 @@ type turn struct {
 
 func (t *turns) origin(at rows.Ref) rows.RunRow { return t.sets[at.Set].Origins[at.Row] }
 
-// inTurn is asked before the run goes on at a step, the earliest that rows wait for. False: other rows wait now, since a round
-// began or a stretch has ended.
-func (r *run) inTurn(step int) bool {
-	t := r.turns
+// mayGoOn is asked before the run goes on at a step, which is the earliest that rows wait for. It returns false if it has changed the rows that
+// wait, because a round began or a stretch has ended.
+func (t *turns) mayGoOn(step int) bool {
 	switch {
-	case t == nil:
-		in, ok := r.plan.stretchOf(step)
+	case !t.active:
+		in, ok := t.run.plan.stretchOf(step)
 		if !ok {
 			return true
 		}
-		return !r.beginTurns(in)
+		return !t.begin(in)
 	case step <= t.in.last:
 		return true
 	case len(t.keys) > 0:
-		r.beginRound()
+		t.beginRound()
 	default:
-		r.endTurns()
+		t.end()
 	}
 	return false
 }
 
-// beginTurns begins a stretch with all rows that wait in it. It reports whether a round has begun: where no key has two input rows
+// begin begins a stretch with all rows that wait in it. It reports whether a round has begun: where no key has two input rows
 // they just go on.
-func (r *run) beginTurns(in stretch) (rounds bool) {
-	t := &r.x.turns
+func (t *turns) begin(in stretch) (rounds bool) {
 	t.reset()
-	t.in, r.turns = in, t
+	t.in, t.active = in, true
 	n := 0
 	for k := in.first; k <= in.last; k++ {
-		for _, rs := range r.waiting[k] {
+		for _, rs := range t.run.waiting[k] {
 			if rs.Len() > 0 {
 				t.sets, t.steps = append(t.sets, rs), append(t.steps, k)
 				n += rs.Len()
 			}
 		}
 	}
-	if !r.findKeys(t) {
+	if !t.findKeys() {
 		t.keys = t.keys[:0]
 		return false
 	}
 	for k := in.first; k <= in.last; k++ {
-		r.waiting[k] = slices.DeleteFunc(r.waiting[k], func(rs *rows.Set) bool { return rs.Len() > 0 })
+		t.run.waiting[k] = slices.DeleteFunc(t.run.waiting[k], func(rs *rows.Set) bool { return rs.Len() > 0 })
 	}
 	all := make([]rows.Ref, n)
 	for i := range t.keys {
@@ -91,7 +92,7 @@ func (r *run) beginTurns(in stretch) (rounds bool) {
 	}
 	for set, rs := range t.sets {
 		for i, origin := range rs.Origins {
-			key := &t.keys[t.numbers[r.key(origin)]]
+			key := &t.keys[t.numbers[t.run.work.key(origin)]]
 			key.rows = append(key.rows, rows.Ref{Set: uint32(set), Row: uint32(i)})
 		}
 	}
@@ -100,16 +101,16 @@ func (r *run) beginTurns(in stretch) (rounds bool) {
 			slices.SortStableFunc(key.rows, func(a, b rows.Ref) int { return cmp.Compare(t.origin(a), t.origin(b)) })
 		}
 	}
-	r.beginRound()
+	t.beginRound()
 	return true
 }
 
 // findKeys lists the keys of the rows, in the order in which they first come. It reports whether one has several input rows: otherwise
 // there are no turns to take.
-func (r *run) findKeys(t *turns) (several bool) {
+func (t *turns) findKeys() (several bool) {
 	for _, rs := range t.sets {
 		for _, origin := range rs.Origins {
-			key := r.key(origin)
+			key := t.run.work.key(origin)
 			place, known := t.numbers[key]
 			if !known {
 				place = uint32(len(t.keys))
@@ -127,20 +128,19 @@ func (r *run) findKeys(t *turns) (several bool) {
 func (t *turns) reset() {
 	const most = 1 << 12
 	if len(t.numbers) > most || t.numbers == nil {
-		*t = turns{numbers: make(map[uint64]uint32)}
+		*t = turns{run: t.run, numbers: make(map[uint64]uint32)}
 		return
 	}
 	clear(t.numbers)
 	clear(t.sets)
 	clear(t.keys[:cap(t.keys)])
-	*t = turns{sets: t.sets[:0], steps: t.steps[:0], numbers: t.numbers, keys: t.keys[:0], chosen: t.chosen[:0]}
+	*t = turns{run: t.run, sets: t.sets[:0], steps: t.steps[:0], numbers: t.numbers, keys: t.keys[:0], chosen: t.chosen[:0]}
 }
 
 // beginRound has each key's next input row wait where it came to the stretch.
-func (r *run) beginRound() {
-	t := r.turns
+func (t *turns) beginRound() {
 	t.chosen = t.chosen[:0]
-	if r.parkTurns(); len(t.keys) == 0 {
+	if t.parkKeys(); len(t.keys) == 0 {
 		return
 	}
 	left := t.keys[:0]
@@ -158,12 +158,11 @@ func (r *run) beginRound() {
 	clear(t.keys[len(left):])
 	t.keys = left
 	t.rounds++
-	r.pick(t.chosen, r.waiting)
+	t.pick(t.chosen, t.run.waiting)
 }
 
 // pick appends rows of the stretch to the lists of the steps that they wait for.
-func (r *run) pick(of []rows.Ref, steps [][]*rows.Set) {
-	t := r.turns
+func (t *turns) pick(of []rows.Ref, steps [][]*rows.Set) {
 	slices.SortFunc(of, func(a, b rows.Ref) int { return cmp.Or(cmp.Compare(a.Set, b.Set), cmp.Compare(a.Row, b.Row)) })
 	for i := 0; i < len(of); {
 		set, n := of[i].Set, i
@@ -171,26 +170,26 @@ func (r *run) pick(of []rows.Ref, steps [][]*rows.Set) {
 		}
 		rs := t.sets[set]
 		if n-i < rs.Len() {
-			places := r.x.mem.Numbers(n - i)
+			places := t.run.x.mem.Numbers(n - i)
 			for k := range places {
 				places[k] = of[i+k].Row
 			}
-			rs = r.x.mem.Subset(rs, places, rs.Born)
+			rs = t.run.x.mem.Subset(rs, places, rs.Born)
 		}
 		steps[t.steps[set]] = append(steps[t.steps[set]], rs)
 		i = n
 	}
 }
 
-// parkTurns sets the rows of keys aside that do not go on in this run: those behind a parked row, and those whose slot is recalled,
+// parkKeys sets the rows of keys aside that do not go on in this run: those behind a parked row, and those whose slot is recalled,
 // all of them when the run holds enough. The latter two wait for nothing: they go on, or back, when the run has ended.
-func (r *run) parkTurns() {
-	t, lanes := r.turns, r.x.lane.lanes
-	recalls := r.x.lane.parked.pendingReleases()
+func (t *turns) parkKeys() {
+	lanes := t.run.x.lane.lanes
+	recalls := t.run.x.lane.parked.pendingReleases()
 	full := t.rounds >= maxRounds || lanes.config.RunBytes > 0 && t.made >= lanes.config.RunBytes
-	var groups map[uint64]*asideGroup
-	if r.aside != nil && len(r.aside.groups) != t.parked {
-		groups = r.aside.groups
+	var groups map[uint64]*parkingGroup
+	if t.run.parking.any() && len(t.run.parking.groups) != t.parked {
+		groups = t.run.parking.groups
 	}
 	if !full && len(recalls) == 0 && groups == nil {
 		return
@@ -201,8 +200,8 @@ func (r *run) parkTurns() {
 		g := groups[key.key]
 		switch {
 		case g != nil && first > g.first:
-		case full, slices.ContainsFunc(recalls, func(c releaseRequest) bool { return c.includesKey(key.key) && c.includesPart(r.part) }):
-			r.asideGroup(first)
+		case full, slices.ContainsFunc(recalls, func(c releaseRequest) bool { return c.includesKey(key.key) && c.includesPart(t.run.part) }):
+			t.run.parking.group(first)
 		default:
 			left = append(left, key)
 			continue
@@ -211,40 +210,40 @@ func (r *run) parkTurns() {
 	}
 	clear(t.keys[len(left):])
 	if t.keys = left; len(t.chosen) > 0 {
-		r.pick(t.chosen, r.aside.sets)
+		t.pick(t.chosen, t.run.parking.sets)
 		t.chosen = t.chosen[:0]
 	}
 	if full && t.rounds < maxRounds {
-		r.x.lane.resumeLimit.Store(int32(t.began))
+		t.run.x.lane.resumeLimit.Store(int32(t.began))
 	}
-	if r.aside != nil {
-		t.parked = len(r.aside.groups)
+	if t.run.parking.any() {
+		t.parked = len(t.run.parking.groups)
 	}
 }
 
 // noteMade counts what a function has made of the rows under way in a round.
-func (r *run) noteMade(s *step) {
-	if r.turns != nil && r.x.lane.lanes.config.RunBytes > 0 {
-		r.turns.made += s.weigher.weigh(r.x.frame.Out, 0, r.x.frame.Out.Len())
+func (t *turns) noteMade(s *step, out kis.Vector) {
+	if t.active && t.run.x.lane.lanes.config.RunBytes > 0 {
+		t.made += s.weigher.weigh(out, 0, out.Len())
 	}
 }
 
-// endTurns leaves the stretch: rows that came out of it in different rounds go on together.
-func (r *run) endTurns() {
-	t := r.turns
-	r.turns = nil
-	if t.rounds < 2 {
+// end leaves the stretch: rows that came out of it in different rounds go on together.
+func (t *turns) end() {
+	if !t.active {
 		return
 	}
-	for k := t.in.last + 1; k < len(r.waiting); k++ {
-		r.waiting[k] = r.x.mem.Join(r.waiting[k])
+	if t.active = false; t.rounds < 2 {
+		return
+	}
+	for k := t.in.last + 1; k < len(t.run.waiting); k++ {
+		t.run.waiting[k] = t.run.x.mem.Join(t.run.waiting[k])
 	}
 }
 
-// forgoTurns has all rows of the stretch wait that have not begun, since the run ends.
-func (r *run) forgoTurns() {
-	t := r.turns
-	if t == nil {
+// forgo has all rows of the stretch wait that have not begun, since the run ends.
+func (t *turns) forgo() {
+	if !t.active {
 		return
 	}
 	t.chosen = t.chosen[:0]
@@ -252,5 +251,5 @@ func (r *run) forgoTurns() {
 		t.chosen = append(t.chosen, key.rows...)
 	}
 	t.keys = nil
-	r.pick(t.chosen, r.waiting)
+	t.pick(t.chosen, t.run.waiting)
 }

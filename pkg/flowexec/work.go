@@ -51,6 +51,9 @@ func (w *work) len() int {
 	return len(w.rows)
 }
 
+// key is the hash of the shard key of a row of the run. The part must have keys.
+func (w *work) key(i rows.RunRow) uint64 { return w.in.columns.Keys[w.row(i)] }
+
 // row converts a row of the run to the row of the part.
 func (w *work) row(i rows.RunRow) rows.PartRow {
 	if w.rows == nil {

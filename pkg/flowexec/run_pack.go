@@ -1,0 +1,179 @@
+package flowexec
+
+import (
+	"slices"
+	"sort"
+	"time"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
+)
+
+// startBehind sets aside the rows that wait for parked ones of earlier runs.
+func (r *run) startBehind(rs *rows.Set) *rows.Set {
+	if len(r.work.blocked) == 0 {
+		return rs
+	}
+	for _, origin := range r.work.blocked {
+		r.parking.group(origin)
+	}
+	start, behind := r.part.Start, rows.As[uint32](r.work.blocked) // row i of the input is row i of the run
+	r.parking.add(r.x.mem.Subset(rs, behind, start), start)
+	return r.x.mem.Keep(rs, behind)
+}
+
+// resume puts the rows of a parcel where they go on.
+func (r *run) resume(p *parcel) {
+	for k, sets := range p.sets {
+		for _, rs := range sets {
+			var places []uint32
+			var origins []rows.RunRow
+			for i, row := range r.work.rows {
+				if r.blamed(rows.RunRow(i)) {
+					continue
+				}
+				origin := rows.ParcelRow(row)
+				at, _ := slices.BinarySearch(rs.origins, origin)
+				for ; at < len(rs.origins) && rs.origins[at] == origin; at++ {
+					places, origins = append(places, uint32(at)), append(origins, rows.RunRow(i))
+				}
+			}
+			if len(places) > 0 {
+				r.waiting[k] = append(r.waiting[k], r.x.mem.Resumed(rs.set, places, origins))
+			}
+		}
+	}
+	for i, row := range r.work.rows {
+		if spent, ok := p.spent[rows.ParcelRow(row)]; ok {
+			if r.budgets.spent == nil {
+				r.budgets.spent = make(map[rows.RunRow]time.Duration)
+			}
+			r.budgets.spent[rows.RunRow(i)] = spent
+		}
+	}
+	for _, o := range p.notDone {
+		if i, ok := slices.BinarySearch(r.work.rows, rows.PartRow(o.Row)); ok {
+			r.ledger.end(rows.RunRow(i), o)
+		}
+	}
+	for _, d := range p.dead {
+		if i, ok := slices.BinarySearch(r.work.rows, rows.PartRow(d.Row)); ok {
+			d.Row = uint32(i)
+			r.letters.rows = append(r.letters.rows, d)
+		}
+	}
+}
+
+// ended reports whether an abandoned goroutine is to blame on the row.
+func (r *run) ended(origin rows.RunRow) bool {
+	return r.work.abandoned != nil && slices.ContainsFunc(r.work.abandoned.dead, func(o batch.RowOutcome) bool { return o.Row == uint32(origin) })
+}
+
+// pack makes a parcel of what was set aside, and leaves in the result, whose rows count in r.part, only what has ended.
+func (r *run) pack(result *RunResult) *parcel {
+	var origins []rows.RunRow
+	for _, sets := range r.parking.sets {
+		for _, rs := range sets {
+			origins = append(origins, rs.Origins...)
+		}
+	}
+	slices.Sort(origins)
+	origins = slices.Clip(slices.Compact(origins))
+	if len(origins) == 0 {
+		return nil
+	}
+	parked := make([]rows.PartRow, len(origins)) // the rows as they count in r.part
+	for i, origin := range origins {
+		parked[i] = r.work.row(origin)
+	}
+	groups := make([]*parkingGroup, 0, len(r.parking.groups))
+	p := &parcel{
+		home: &r.x.lane.parked, since: r.x.lane.lanes.clock.now(), heldUpBefore: r.x.lane.heldUpTotal.Load(),
+		part: r.partOf(parked), rows: parked, sets: make([][]packedSet, len(r.parking.sets)),
+	}
+	if r.work.from != nil {
+		p.rows = rows.Pick(r.work.from.rows, parked)
+	}
+	for i, origin := range origins {
+		g := r.parking.groups[p.part.Columns.Keys[i]]
+		if g.rows = append(g.rows, rows.ParcelRow(i)); len(g.rows) == 1 {
+			groups = append(groups, g)
+		}
+		if spent, ok := r.budgets.spent[origin]; ok {
+			if p.spent == nil {
+				p.spent = make(map[rows.ParcelRow]time.Duration)
+			}
+			p.spent[rows.ParcelRow(i)] = spent
+		}
+	}
+	p.groups, p.byKey = make([]group, len(groups)), make([]rows.ParcelRow, 0, len(origins))
+	for i, g := range groups {
+		p.groups[i] = group{parcel: p, due: g.due, wantedKey: g.wantedKey, step: uint16(g.step), first: uint32(len(p.byKey)), n: uint32(len(g.rows))}
+		if g.saveWait != nil {
+			if p.saveWaits == nil {
+				p.saveWaits = make(map[*group]saveWait)
+			}
+			p.saveWaits[&p.groups[i]] = *g.saveWait
+		}
+		if g.ask != nil {
+			if p.asks == nil {
+				p.asks = make(map[*group]*ask)
+			}
+			p.asks[&p.groups[i]] = g.ask
+		}
+		p.byKey = append(p.byKey, g.rows...)
+	}
+	for k, sets := range r.parking.sets {
+		for _, rs := range sets {
+			p.sets[k] = append(p.sets[k], packed(rs, origins, r.part.Start))
+		}
+	}
+	result.NotDone, p.notDone = divide(result.NotDone, parked)
+	p.dead = r.letters.ofParcel(parked)
+	result.Output, p.output = divideOutput(result.Output, parked)
+	all := result.Rows
+	result.Rows = make([]uint32, 0, r.n-len(origins))
+	for i := range uint32(r.n) {
+		row := i
+		if all != nil {
+			row = all[i]
+		}
+		if _, isParked := slices.BinarySearch(parked, rows.PartRow(row)); !isParked {
+			result.Rows = append(result.Rows, row)
+		}
+	}
+	return p
+}
+
+// packed is a rowset in memory of its own, in the order of its origins, which count in the parcel.
+func packed(rs *rows.Set, origins []rows.RunRow, start int) packedSet {
+	places := rows.Range[uint32](0, rs.Len())
+	if !slices.IsSorted(rs.Origins) {
+		sort.SliceStable(places, func(a, b int) bool { return rs.Origins[places[a]] < rs.Origins[places[b]] })
+	}
+	renumbered := make([]rows.ParcelRow, len(places))
+	for i, row := range places {
+		at, _ := slices.BinarySearch(origins, rs.Origins[row])
+		renumbered[i] = rows.ParcelRow(at)
+	}
+	c := rows.Packed(rs, places, start)
+	if a := alongOf(rs); a != nil && (a.keeps != nil || slices.ContainsFunc(a.holds, func(h hold) bool { return h != (hold{}) })) {
+		c.Along = a.Pick(places)
+	}
+	return packedSet{c, renumbered}
+}
+
+// partOf is a part of these rows of r.part alone.
+func (r *run) partOf(parked []rows.PartRow) *Part {
+	own := *r.part
+	own.parkedFrom, own.Columns = r.part.enqueued(), r.work.in.columns.Select(rows.As[uint32](parked))
+	if own.Rows == nil {
+		own.Rows = rows.As[uint32](parked)
+		return &own
+	}
+	own.Rows = make([]uint32, len(parked))
+	for i, row := range parked {
+		own.Rows[i] = uint32(r.part.place(row))
+	}
+	return &own
+}
