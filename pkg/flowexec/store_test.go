@@ -128,7 +128,7 @@ func TestSave(t *testing.T) {
 	expect(t, submit(t, l, row("a", 1), row("b", -1), row("c", 3), row("d", 99), row("e", 5)), `
 		1 dead FUNCTION_ERROR s: negative
 		2 dead SAVE_FAILED s: connector store refused what the row saves: c is no hash
-		3 dead FUNCTION_ERROR s: add to field "n" of key "d": string is no number
+		3 dead FUNCTION_ERROR s: add to field "n" of key "d": a string is not a number: pass an integer or a float
 		0 → {"k":"a","n":1}
 		1 → {"k":"b2","n":0}
 		4 → {"k":"e","n":5}`)

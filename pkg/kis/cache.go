@@ -5,21 +5,23 @@ import (
 	"time"
 )
 
-// Cache keeps values in memory until they expire. The zero value is ready for use; it is safe for concurrent use.
+// Cache keeps values in memory, each until it expires. The zero value is ready for use. A Cache is safe for concurrent use.
 type Cache struct {
 	mu      sync.Mutex
 	entries map[string]cached // guarded by mu
-	swept   time.Time         // guarded by mu
+	swept   time.Time         // when expired values were last dropped; guarded by mu
 }
 
+// cached is one value of a Cache.
 type cached struct {
 	value   any
-	expires time.Time // zero: never
+	expires time.Time // zero means never
 }
 
+// sweepInterval is how often Set drops the values that have expired.
 const sweepInterval = 5 * time.Minute
 
-// Get finds a value that has not expired.
+// Get returns a value, and whether there is one that has not expired.
 func (c *Cache) Get(key string) (any, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -30,7 +32,7 @@ func (c *Cache) Get(key string) (any, bool) {
 	return e.value, true
 }
 
-// Set keeps a value for that long; 0 means as long as the copy of the flow lives.
+// Set keeps a value for a time. 0 means for as long as the copy of the flow lives.
 func (c *Cache) Set(key string, value any, keep time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -53,7 +55,7 @@ func (c *Cache) Delete(key string) {
 	delete(c.entries, key)
 }
 
-// sweep drops what has expired, from time to time; c.mu is held.
+// sweep drops the values that have expired, if it is time to. c.mu is held.
 func (c *Cache) sweep(now time.Time) {
 	if now.Sub(c.swept) < sweepInterval {
 		return
@@ -66,7 +68,7 @@ func (c *Cache) sweep(now time.Time) {
 	}
 }
 
-// expired asks for the time only where it matters.
+// expired reports whether a value has expired. It calls now only if the value can expire.
 func (e cached) expired(now func() time.Time) bool {
 	return !e.expires.IsZero() && !now().Before(e.expires)
 }

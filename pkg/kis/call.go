@@ -7,22 +7,24 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// Call tells a function what it is called for. It is the function's during the call only.
+// Call has the facts of one call of a function: the names of flow and function, the attempt, the row's id, the parameters, the
+// connection. The function gets it from its context, with From, and may use it until it returns.
 type Call struct {
-	// Flow and Function are the names under which the function runs.
+	// Flow and Function are the names of the flow and of the function in it.
 	Flow, Function string
-	// Revision is that of the flow; 0 outside a cluster.
+	// Revision is the etcd revision of the flow's documents; 0 outside a cluster.
 	Revision int64
-	// Attempt is 1 at the first try and counts its retries.
+	// Attempt is 1 at the first try, 2 at the first retry, and so on.
 	Attempt int
 
-	frame *Frame
+	frame *Frame // nil outside a flow
 }
 
+// callKey is the context key of a Call.
 type callKey struct{}
 
-// From finds the Call of the function that ctx was given to. Any other context, as in a test of the function alone, has a
-// Call without names and parameters.
+// From returns the Call of the function that ctx was given to. For any other context, as in a test of a function alone, it
+// returns a Call without names and parameters.
 func From(ctx context.Context) *Call {
 	if c, ok := ctx.Value(callKey{}).(*Call); ok {
 		return c
@@ -30,11 +32,11 @@ func From(ctx context.Context) *Call {
 	return &Call{Attempt: 1}
 }
 
-// RowID names the row of this call for ever, also when it runs again: use it as idempotency key for effects outside the
-// connector. In Batch and FaaS it is that of the first row.
+// RowID names the row of this call for ever: when the row runs again, on whichever worker, the name is the same. Use it as the
+// idempotency key for effects outside the connector. In Batch and FaaS functions it is the name of the first row.
 func (c *Call) RowID() batch.RowID { return c.RowIDAt(0) }
 
-// RowIDAt is the id of the i-th row that a Batch or FaaS function was given; a row function has only row 0.
+// RowIDAt returns the id of the i-th row, from 0, that a Batch or FaaS function was given. Other functions have row 0 only.
 func (c *Call) RowIDAt(i int) batch.RowID {
 	if c.frame == nil || c.frame.Identify == nil {
 		return batch.RowID{}
@@ -42,7 +44,7 @@ func (c *Call) RowIDAt(i int) batch.RowID {
 	return c.frame.Identify(c.frame.Row + i)
 }
 
-// Param is the function's parameter of that name: the flow's params over the function's default_params; "" if neither has it.
+// Param returns a parameter of the function: the value from the flow's params, or else from the function's default_params, or "".
 func (c *Call) Param(name string) string {
 	if c.frame == nil {
 		return ""
@@ -50,7 +52,7 @@ func (c *Call) Param(name string) string {
 	return c.frame.Params[name]
 }
 
-// Params is a copy of all the function's parameters.
+// Params returns a copy of all parameters of the function.
 func (c *Call) Params() map[string]string {
 	if c.frame == nil {
 		return nil
@@ -58,8 +60,8 @@ func (c *Call) Params() map[string]string {
 	return maps.Clone(c.frame.Params)
 }
 
-// Cache is the memory of this copy of the flow. Other copies have their own: what must be shared or must last belongs into
-// a connector.
+// Cache returns the memory of this copy of the flow. Other copies have their own. Data that copies share, or that has to last,
+// belongs into a connector.
 func (c *Call) Cache() *Cache {
 	if c.frame == nil || c.frame.Copy == nil {
 		return new(Cache)
@@ -67,30 +69,35 @@ func (c *Call) Cache() *Cache {
 	return &c.frame.Copy.Cache
 }
 
-// Connection is the open connection of a function's connector. The package of the connector's type has what can be done with
-// it: see redis.Client.
+// Connection is the open connection of a connector. The package of the connector's type has functions that use it; see
+// redis.Client.
 type Connection interface {
-	// Ping asks the store whether it is there. It blocks until there is an answer, or ctx is over.
+	// Ping asks the store whether it is there. It blocks until there is an answer or ctx is over.
 	Ping(ctx context.Context) error
 }
 
-// Connection is the connection of the function's connector (option.cname), the one that Saves and Loads go over in this
-// process. It blocks while that is being opened, as long as the call's context allows. It is the function's during the call
-// only, and to be asked for by the call itself, not by what it leaves behind. What is done with it is outside of all promises: it
-// may happen more than once. Outside of a flow, in a function without a connector, and between calls it is an error.
+// Connection returns the connection of the function's connector (option.cname), over which Saves and Loads of this process go. It
+// blocks while the connection is being opened, for as long as the call's context allows. The function may use the connection
+// until it returns. It is an error outside a flow, in a function without a connector, and after the function has returned.
+//
+// None of KisGrid's promises hold for commands over this connection: a command may take place several times, since the row may
+// run again.
 func (c *Call) Connection() (Connection, error) {
 	if c.frame == nil || c.frame.Connect == nil {
-		return nil, batch.Errorf(batch.CodeUnknownConnector, "this context is not that of a function in a flow, so it has no connector: "+
-			"ask with the context that the function is given")
+		return nil, batch.Errorf(batch.CodeUnknownConnector, "this context does not belong to a function in a flow, so it has no connector: "+
+			"ask with the context that the function was given")
 	}
 	return c.frame.Connect(c.frame.ctx)
 }
 
-// Origins says of each row that a Batch function is about to return which of the rows it was given it comes from. Without
-// it, rows that are the same pointers or as many as were given name their origin themselves; otherwise all rows given stand
-// behind each row returned, which a flow with a shard_key refuses (LINEAGE_LOST).
+// Origins says which row given each row comes from that a Batch function is about to return: one number, from 0, for each row
+// returned.
+//
+// Without Origins the rows are traced by themselves: rows that are the pointers given come from these, and if as many rows are
+// returned as were given, each comes from the row in its place. Otherwise every row given counts as an origin of every row
+// returned. A flow with a shard_key refuses that, with LINEAGE_LOST.
 func (c *Call) Origins(given ...int) {
-	if c.frame != nil && c.frame.calls.Load()%2 == 1 { // else the call is over
+	if c.frame != nil && c.frame.calls.Load()%2 == 1 { // an even number means that the function has returned
 		c.frame.named = append(c.frame.named[:0], given...)
 		c.frame.hasNamed = true
 	}

@@ -10,8 +10,6 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// This file is the seam between functions and what executes them (package flowexec). Authors of functions need none of it.
-
 // Form is the constructor that a function was made with.
 type Form uint8
 
@@ -26,101 +24,111 @@ const (
 	FormFaaS
 )
 
-// String is the constructor's name.
+// String returns the constructor's name.
 func (f Form) String() string {
 	return [...]string{"", "Verify", "Calculate", "Expand", "Save", "Load", "Batch", "FaaS"}[f]
 }
 
-// Whole reports whether functions of this form see all rows of their run in one call.
+// Whole reports whether functions of this form see all rows of a run in one call.
 func (f Form) Whole() bool { return f == FormBatch || f == FormFaaS }
 
-// Code is a registered function. It holds no state: every Frame may use it at the same time.
+// Code is a registered function, as an executor sees it. An executor makes a Frame for each run, fills in the rows and calls
+// Call; for a Load it calls Keys before, and fills in the values that it loaded. Code holds no state, so any number of frames may
+// use it at once.
 type Code interface {
 	Form() Form
-	// In are the row types that it reads: one, or in FaaS one for each slice parameter.
+	// In returns the row types that the function reads: one type, or for FaaS one for each slice parameter.
 	In() []reflect.Type
-	// Out is the row type that it passes on; nil where rows pass on as they came.
+	// Out returns the row type that the function passes on. nil means that rows pass on unchanged.
 	Out() reflect.Type
-	// Saved is the type that a Load's value is read into; nil in other forms.
+	// Saved returns the type that a Load's value is read into. nil means that the form is not Load.
 	Saved() reflect.Type
-	// NewIn and NewSaved make vectors for In()[i] and Saved(); NewOut makes one for Out.
+	// NewIn makes a vector for rows of In()[i], NewSaved one for values of Saved, and NewOut one for rows of Out.
 	NewIn(i int) Vector
 	NewSaved() Vector
 	NewOut() Vector
-	// Call calls the function for the rows lo to hi-1 of the frame. It returns hi, or the row that returned an error with the
-	// error; the rows before it are through. Frame.Row is the row under way also if the function panics. In the forms that are
-	// Whole there is one call for all rows of the frame, and lo is returned with an error.
+	// Call calls the function for the rows lo to hi-1 of the frame, one after another. It returns hi; or, with the function's
+	// error, the number of the row that returned it: the rows before that one are done. If the function panics, so does Call, and
+	// Frame.Row is the row that was under way. If the form is Whole, there is one call for all rows of the frame, and an error
+	// comes with lo.
 	Call(f *Frame, lo, hi int) (int, error)
-	// Keys appends the keys that a Load needs for the rows lo to hi-1 to Frame.Keys; it returns as Call does.
+	// Keys appends the keys that a Load needs for the rows lo to hi-1 to Frame.Keys. It returns as Call does.
 	Keys(f *Frame, lo, hi int) (int, error)
 }
 
-// Frame is one function's work on one vector of rows. It belongs to one goroutine, Watch aside.
+// Frame is the work of one function on one vector of rows: its input, its output and its call under way. It belongs to the
+// goroutine that executes the run; other goroutines may use Watch only.
 type Frame struct {
-	// Call is what From tells the function. Set by the executor.
+	// Call is the Call that From returns to the function. The executor sets it.
 	Call Call
-	// Params are the function's parameters, Copy the copy of the flow, Identify the id of a row of In.
+	// Params are the function's parameters. Copy is the copy of the flow. Identify returns the id of a row of In.
 	Params   map[string]string
 	Copy     *Copy
 	Identify func(row int) batch.RowID
-	// Connect opens the function's connector; nil: there are none.
+	// Connect opens the function's connector. nil means that there are no connectors.
 	Connect func(context.Context) (Connection, error)
-	// Bundle is what the flow was compiled of, Registry what for, and Place the function's place in it, for FaaS functions.
+	// Bundle is the set of documents that the flow was compiled from, Registry the registry that it was compiled for, and Place
+	// the function's place in the flow, from 0. FaaS functions need them.
 	Bundle   *definition.Bundle
 	Registry *Registry
 	Place    int
 
-	// Rows is how many rows there are. In are the rows, one vector for each of Code.In. Raw gives them as they came, for FaaS functions that ask.
+	// Rows is the number of rows. In holds the rows, in one vector for each type of Code.In. Raw returns the rows as they came,
+	// for FaaS functions that call Flow.Input.
 	Rows int
 	In   []Vector
 	Raw  func() []any
-	// Out takes the rows passed on. Calculate and Load put the row for In's row i at i, and the executor sizes Out to that;
-	// Expand, Batch and FaaS append, with Parents.
+	// Out takes the rows passed on. A Calculate or Load puts the row made of In's row i at place i; the executor makes Out large
+	// enough. Other forms append to Out and Parents.
 	Out Vector
-	// Parents has In's row for each of Out's rows. Lost: nobody can say, and Parents is empty.
+	// Parents has, for each row of Out, the number of the row of In that it comes from. Lost means that this is not known;
+	// Parents is empty then.
 	Parents []uint32
 	Lost    bool
-	// Reuse: the rows pass on as they came, whatever is in Out. Force: the next function is entered even with no rows.
+	// Reuse means that the rows pass on as they came, whatever Out holds. Force means that the next function is entered even
+	// without rows.
 	Reuse, Force bool
 
-	// Effects are what a Save wrote so far.
+	// Effects are the effects that a Save has written so far.
 	Effects []Effect
-	// Keys are the keys of a Load's rows. Saved and Found have the value of each row.
+	// Keys are the keys of a Load's rows. Saved holds the value of each row, and Found whether there is one.
 	Keys  []string
 	Saved Vector
 	Found []bool
 
 	// Row is the row of In that the function is working on.
 	Row int
-	// Watch is looked at before each row; when it is not 0, Pause is called, and an error from it ends the call.
+	// Watch is how another goroutine interrupts the frame. Before each row, if it is not 0, Pause is called; an error of Pause
+	// ends the call.
 	Watch atomic.Uint32
 	Pause func(row int) error
-	// Late is told that a function used what was its own during its call only, after that; nil: nobody is. It may be called on
-	// any goroutine, at any time.
+	// Late is told the name of a function that used its Writer or emit after it had returned. nil means that nobody is told. Any
+	// goroutine may call it at any time.
 	Late func(function, what string)
 
-	ctx      context.Context
-	calls    atomic.Uint64 // odd while a call of an Expand or a Batch is under way: an emit is of that call alone
-	named    []int
-	hasNamed bool
+	ctx      context.Context // context of the calls
+	calls    atomic.Uint64   // odd while a call of an Expand or a Batch is under way; emit works during its own call only
+	named    []int           // row numbers of Call.Origins
+	hasNamed bool            // Call.Origins was called
 }
 
-// Copy is what one copy of a flow keeps from run to run, and from revision to revision.
+// Copy is the state that one copy of a flow keeps from run to run, and from revision to revision.
 type Copy struct {
 	Cache Cache
-	// Chain is the flow's functions as KisFlow's interface shows them; nil: made of the frame's Bundle when a function asks.
+	// Chain is the flow's functions as KisFlow's interface shows them. nil means that it is made from the frame's Bundle when a
+	// function asks for it.
 	Chain *Chain
 	mu    sync.Mutex // guards Chain once functions run
 	meta  metadata
 }
 
-// GetMetaData finds what was kept with SetMetaData; nil: nothing.
+// GetMetaData returns a value kept with SetMetaData, or nil.
 func (c *Copy) GetMetaData(key string) any { return c.meta.get(key) }
 
 // SetMetaData keeps a value with the copy.
 func (c *Copy) SetMetaData(key string, value any) { c.meta.set(key, value) }
 
-// callContext is the context that functions get.
+// callContext is the context that functions get: the run's context with the Call in it.
 type callContext struct {
 	context.Context
 	call *Call
@@ -133,20 +141,20 @@ func (c *callContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// SetContext makes ctx, with the frame's Call in it, the context of the calls to come.
+// SetContext sets the context of the calls to come. Functions get it with the frame's Call in it.
 func (f *Frame) SetContext(ctx context.Context) {
 	f.Call.frame = f
 	f.ctx = &callContext{ctx, &f.Call}
 }
 
-// late tells of a use after the call.
+// late tells the executor that a function used its Writer or emit after it had returned.
 func (f *Frame) late(function, what string) {
 	if f.Late != nil {
 		f.Late(function, what)
 	}
 }
 
-// begin is the check before each row: one atomic load, unless something happened.
+// begin is called before each row. It costs one atomic load, unless another goroutine interrupts the frame.
 func (f *Frame) begin(row int) error {
 	f.Row = row
 	if f.Watch.Load() != 0 {

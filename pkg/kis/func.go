@@ -8,13 +8,13 @@ import (
 	"slices"
 )
 
-// Func is a Go function in the shape that flows run: what a constructor makes, and Registry.Func registers.
+// Func is a function made by a constructor, for Registry.Func to register.
 type Func struct {
 	code Code
-	err  error
+	err  error // all that is wrong with it, joined; nil means nothing
 }
 
-// base is what all forms share.
+// base is the part of Code that the forms share. It is for forms that make rows of another type.
 type base[In, Out any] struct{ form Form }
 
 func (b base[In, Out]) Form() Form                       { return b.form }
@@ -26,17 +26,19 @@ func (base[In, Out]) NewOut() Vector                     { return new(Vec[Out]) 
 func (base[In, Out]) NewSaved() Vector                   { return nil }
 func (base[In, Out]) Keys(*Frame, int, int) (int, error) { panic("kis: only a Load has keys") }
 
-// passing is base for the forms whose rows pass on as they came.
+// passing is base for the forms whose rows pass on unchanged.
 type passing[In any] struct{ base[In, In] }
 
 func (passing[In]) Out() reflect.Type { return nil }
 func (passing[In]) NewOut() Vector    { return nil }
 
-// Verify looks at each row. Without an error the row passes on whole: also the fields that In does not have.
+// Verify makes a function that looks at each row. If it returns nil the row passes on unchanged, with all its fields, also those
+// that In does not have.
 func Verify[In any](fn func(context.Context, In) error) Func {
 	return checked(&verify[In]{passing[In]{base[In, In]{FormVerify}}, fn}, fn == nil)
 }
 
+// verify is the Code of Verify.
 type verify[In any] struct {
 	passing[In]
 	fn func(context.Context, In) error
@@ -55,11 +57,12 @@ func (c *verify[In]) Call(f *Frame, lo, hi int) (int, error) {
 	return hi, nil
 }
 
-// Calculate turns each row into one other.
+// Calculate makes a function that turns each row into one other row.
 func Calculate[In, Out any](fn func(context.Context, In) (Out, error)) Func {
 	return checked(&calculate[In, Out]{base[In, Out]{FormCalculate}, fn}, fn == nil)
 }
 
+// calculate is the Code of Calculate.
 type calculate[In, Out any] struct {
 	base[In, Out]
 	fn func(context.Context, In) (Out, error)
@@ -80,13 +83,14 @@ func (c *calculate[In, Out]) Call(f *Frame, lo, hi int) (int, error) {
 	return hi, nil
 }
 
-// Expand turns each row into any number of others, which it hands to emit one by one. What was emitted before an error
-// counts for nothing. One goroutine at a time may call emit, and only until the function returns: what is emitted later is ignored,
-// and the log says so once.
+// Expand makes a function that turns each row into any number of rows, by calling emit for each. If the function returns an
+// error, the rows that it emitted count for nothing. Only one goroutine at a time may call emit, and only until the function
+// returns: rows emitted later are ignored, and the log says so once.
 func Expand[In, Out any](fn func(ctx context.Context, row In, emit func(Out)) error) Func {
 	return checked(&expand[In, Out]{base[In, Out]{FormExpand}, fn}, fn == nil)
 }
 
+// expand is the Code of Expand.
 type expand[In, Out any] struct {
 	base[In, Out]
 	fn func(context.Context, In, func(Out)) error
@@ -97,14 +101,14 @@ func (c *expand[In, Out]) Call(f *Frame, lo, hi int) (int, error) {
 	call, function := f.calls.Add(1), f.Call.Function
 	emit := func(row Out) {
 		if f.calls.Load() != call {
-			f.late(function, "emit") // on whatever goroutine: a panic would end the process
+			f.late(function, "emit") // no panic: on a goroutine of the function's own it would end the process
 			return
 		}
 		out.Rows = append(out.Rows, row)
 		f.Parents = append(f.Parents, uint32(f.Row))
 	}
 	start := len(out.Rows)
-	// Whether it ends by an error or a panic: the row's own emits go.
+	// Whether the call ends by an error or by a panic: the rows that the last row emitted go.
 	defer func() {
 		f.calls.Add(1)
 		out.Rows, f.Parents = out.Rows[:start], f.Parents[:start]
@@ -121,14 +125,17 @@ func (c *expand[In, Out]) Call(f *Frame, lo, hi int) (int, error) {
 	return hi, nil
 }
 
-// Save writes to the function's connector. Without an error the row passes on whole, once what it wrote has taken effect. A row
-// may run again, when its worker dies or its batch is sent again; each write takes effect once all the same, the first time,
-// as far as the store keeps what it acknowledged, and for batches younger than the connector's once_window. For that the
-// function makes the same calls of its Writer in the same order each time: see there.
+// Save makes a function that writes to its connector, the one that option.cname in its document names. If the function returns
+// nil, the row passes on unchanged once its effects have taken place.
+//
+// A row may run again, because its worker died or its batch is submitted again. Each effect takes place once all the same, as far
+// as the store keeps the data that it acknowledged, and for batches that are younger than the connector's once_window. For that,
+// the function has to call its Writer in the same order each time; Writer says more about it.
 func Save[In any](fn func(ctx context.Context, to Writer, row In) error) Func {
 	return checked(&save[In]{passing[In]{base[In, In]{FormSave}}, fn}, fn == nil)
 }
 
+// save is the Code of Save.
 type save[In any] struct {
 	passing[In]
 	fn func(context.Context, Writer, In) error
@@ -158,13 +165,17 @@ func (c *save[In]) Call(f *Frame, lo, hi int) (int, error) {
 	return hi, nil
 }
 
-// Load reads the value that another flow saved under the row's key, and turns the row into one other with it. The value's
-// fields fill V's by their JSON names; V may also be a map[string]string. A row whose key is not there waits for it, for as
-// long as the function's document says; saved is nil only with `on_missing: null`.
+// Load makes a function that reads a value which a Save, in this flow or another, wrote under the row's key, and turns the row
+// into one other row. key returns the key without the connector's key prefix. The fields of the saved hash are read into the
+// fields of V by their JSON names; V may also be map[string]string.
+//
+// A row whose key is not there waits until it is, for at most option.wait in the function's document; it holds up no other row.
+// saved is nil only if the document says on_missing: null.
 func Load[In, V, Out any](key func(In) string, fn func(ctx context.Context, row In, saved *V) (Out, error)) Func {
 	return checked(&load[In, V, Out]{base[In, Out]{FormLoad}, key, fn}, key == nil || fn == nil)
 }
 
+// load is the Code of Load.
 type load[In, V, Out any] struct {
 	base[In, Out]
 	key func(In) string
@@ -204,12 +215,14 @@ func (c *load[In, V, Out]) Call(f *Frame, lo, hi int) (int, error) {
 	return hi, nil
 }
 
-// Batch sees all rows of its run at once, and may stand for any fmode. In a flow with a shard_key that is the rows of a
-// batch that share a lane, else the whole batch. Call.Origins says how the rows returned are traced back to those given.
+// Batch makes a function that sees all rows of its run at once. In a flow without shard_key these are the rows of the whole
+// batch, in a flow with one those rows of a batch that share a lane. A Batch function may stand for any fmode. Call.Origins says
+// which rows given the rows returned come from.
 func Batch[In, Out any](fn func(ctx context.Context, rows []In) ([]Out, error)) Func {
 	return checked(&whole[In, Out]{base[In, Out]{FormBatch}, fn}, fn == nil)
 }
 
+// whole is the Code of Batch.
 type whole[In, Out any] struct {
 	base[In, Out]
 	fn func(context.Context, []In) ([]Out, error)
@@ -223,7 +236,7 @@ func (c *whole[In, Out]) Call(f *Frame, lo, hi int) (int, error) {
 	f.calls.Add(1)
 	defer f.calls.Add(1)
 	in := rowsOf[In](f.In[0])[lo:hi]
-	// The slice is the function's to keep and to change, and a retry gets the rows as they came.
+	// The function may keep and change the slice, and a retry has to get the rows as they came: it gets a copy.
 	given := slices.Clone(in)
 	rows, err := c.fn(f.ctx, given)
 	if err != nil {
@@ -238,7 +251,7 @@ func (c *whole[In, Out]) Call(f *Frame, lo, hi int) (int, error) {
 	return hi, nil
 }
 
-// checked refuses what can't be a function over rows.
+// checked makes a Func of code, with all that is wrong with its types. missing means that the constructor was given nil.
 func checked(code Code, missing bool) Func {
 	if missing {
 		return Func{err: fmt.Errorf("kis.%s was given no function (nil): pass one", code.Form())}
@@ -251,28 +264,4 @@ func checked(code Code, missing bool) Func {
 		errs = append(errs, savedType(saved))
 	}
 	return Func{code: code, err: errors.Join(errs...)}
-}
-
-// rowType says why a type can't be that of a row.
-func rowType(what string, t reflect.Type) error {
-	if t.Kind() == reflect.Pointer && t.Elem().Kind() == reflect.Pointer {
-		return fmt.Errorf("it %s %s: a row is a struct, a map or a pointer to one, not a pointer to a pointer", what, t)
-	}
-	switch t.Kind() {
-	case reflect.Chan, reflect.Func, reflect.UnsafePointer, reflect.Uintptr, reflect.Complex64, reflect.Complex128:
-		return fmt.Errorf("it %s %s, which JSON can't hold: a row is a struct, a map or a pointer to one", what, t)
-	case reflect.Interface:
-		if t.NumMethod() > 0 {
-			return fmt.Errorf("it %s the interface %s, into which no row can be read: use a struct", what, t)
-		}
-	}
-	return nil
-}
-
-// savedType says why a type can't be that of a loaded value.
-func savedType(t reflect.Type) error {
-	if t.Kind() == reflect.Struct || t == reflect.TypeFor[map[string]string]() {
-		return nil
-	}
-	return fmt.Errorf("it loads %s: a saved value has fields, so use a struct or map[string]string", t)
 }

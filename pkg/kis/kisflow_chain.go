@@ -13,29 +13,31 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// Chain is the functions of a flow with their configurations, as KisFlow's interface shows them. It is safe for concurrent
-// use.
+// Chain is the functions of a flow, with their configurations, as KisFlow's interface shows them. Package flow builds one for
+// each flow that a program makes; for a flow in a cluster it is made from the flow's documents. It is safe for concurrent use.
 type Chain struct {
 	registry *KisFlowRegistry
 	id       string
 	config   *FlowConfig
-	flow     Flow               // nil in a cluster
-	bundle   *definition.Bundle // what it was made of; nil: of configurations
+	flow     Flow               // that the program made; nil in a cluster
+	bundle   *definition.Bundle // the documents that it was made from; nil if a program made it from configurations
 
 	mu      sync.RWMutex
 	entries []*chainEntry // guarded by mu
 }
 
-// NewChain makes an empty chain for a flow that calls what is registered in r.
+// NewChain makes an empty chain for a flow that calls the functions registered with r.
 func NewChain(r *Registry, flow Flow, c *FlowConfig) *Chain {
 	return newChain(&r.KisFlowRegistry, flow, c)
 }
 
+// newChain is NewChain for the part of the registry that it needs.
 func newChain(r *KisFlowRegistry, flow Flow, c *FlowConfig) *Chain {
 	return &Chain{registry: r, id: NewID("flow"), config: c, flow: flow}
 }
 
-// chainOf makes the chain of a flow's documents. What functions of the same names kept in the chain before it is kept.
+// chainOf makes the chain of a flow's documents. before is the chain of the documents before, or nil: metadata of functions that
+// have the same name are taken over from it.
 func chainOf(b *definition.Bundle, r *KisFlowRegistry, before *Chain) *Chain {
 	c := &Chain{registry: r, id: NewID("flow"), config: FlowConfigOf(b.Flow), bundle: b}
 	kept := make(map[string][]*chainEntry)
@@ -60,14 +62,15 @@ func chainOf(b *definition.Bundle, r *KisFlowRegistry, before *Chain) *Chain {
 	return c
 }
 
-// ID is the flow's random id.
+// ID returns the random id of this copy of the flow.
 func (c *Chain) ID() string { return c.id }
 
-// Config is the flow's configuration.
+// Config returns the flow's configuration.
 func (c *Chain) Config() *FlowConfig { return c.config }
 
-// Append adds a function with the flow's parameters for it. With an error it is not added, unless that has code
-// CONNECTOR_UNAVAILABLE: the connector could not be opened, which is tried again when the function asks for it.
+// Append adds a function; params are the flow's parameters for it. An error means that the function was not added, unless it has
+// code CONNECTOR_UNAVAILABLE: then the function was added, its connector could not be opened, and opening is tried again when the
+// function asks for the connector.
 func (c *Chain) Append(function *FuncConfig, params FParam) error {
 	if function == nil {
 		return batch.Errorf(batch.CodeBadDocument, "flow %s: the function to add is nil", c.config.FlowName)
@@ -98,6 +101,7 @@ func (c *Chain) Append(function *FuncConfig, params FParam) error {
 	return unavailable
 }
 
+// add adds an entry to the end.
 func (c *Chain) add(function *FuncConfig, params FParam) *chainEntry {
 	e := &chainEntry{registry: c.registry, id: NewID("func"), config: function, own: maps.Clone(params), params: maps.Clone(function.Option.Params), flow: c.flow}
 	if e.params == nil {
@@ -114,13 +118,14 @@ func (c *Chain) add(function *FuncConfig, params FParam) *chainEntry {
 	return e
 }
 
+// all returns the entries. The slice must not be changed.
 func (c *Chain) all() []*chainEntry {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return slices.Clip(c.entries)
 }
 
-// Fork makes the same chain for another flow, with functions of its own, and the same connectors.
+// Fork makes the same chain for another flow, with entries of its own, and the same connectors.
 func (c *Chain) Fork(flow Flow) *Chain {
 	config := *c.config
 	config.Flows = slices.Clone(config.Flows)
@@ -132,10 +137,10 @@ func (c *Chain) Fork(flow Flow) *Chain {
 	return fork
 }
 
-// Len is how many functions there are.
+// Len returns the number of functions.
 func (c *Chain) Len() int { return len(c.all()) }
 
-// Function is the function in a place, from 0; nil if there is none.
+// Function returns the function at a place, from 0, or nil if there is none.
 func (c *Chain) Function(place int) Function {
 	if entries := c.all(); place >= 0 && place < len(entries) {
 		return entries[place]
@@ -143,7 +148,7 @@ func (c *Chain) Function(place int) Function {
 	return nil
 }
 
-// FuncConfig is the configuration of a function by its name; nil if there is none.
+// FuncConfig returns the configuration of the function of a name, or nil if there is none.
 func (c *Chain) FuncConfig(name string) *FuncConfig {
 	for _, e := range c.all() {
 		if config := e.GetConfig(); config.FName == name {
@@ -153,7 +158,7 @@ func (c *Chain) FuncConfig(name string) *FuncConfig {
 	return nil
 }
 
-// Params are a copy of the parameters of each function, by the function's id.
+// Params returns a copy of the parameters of each function, by the function's id.
 func (c *Chain) Params() map[string]FParam {
 	all := make(map[string]FParam)
 	for _, e := range c.all() {
@@ -162,7 +167,8 @@ func (c *Chain) Params() map[string]FParam {
 	return all
 }
 
-// Documents describe the flow, each function and each connector once, sorted as a bundle is. The error has all mistakes.
+// Documents returns documents that describe the flow: the flow, then each function and each connector once, sorted by name. The
+// error joins all mistakes.
 func (c *Chain) Documents() ([]definition.Document, error) {
 	var errs []error
 	flow, entries := *c.config, c.all()
@@ -198,4 +204,5 @@ func (c *Chain) Documents() ([]definition.Document, error) {
 	return docs, errors.Join(errs...)
 }
 
+// kindOrder sorts documents by kind as a bundle does: the text before the name.
 var kindOrder = map[definition.Kind]string{definition.KindFlow: "1", definition.KindFunc: "2", definition.KindConn: "3"}

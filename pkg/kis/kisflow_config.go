@@ -12,34 +12,31 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// This file has KisFlow's configurations: what a flow, function or connector document says, as structs that a program fills
-// in. Package config has them under KisFlow's own names.
-
-// FParam are parameters of a function.
+// FParam is the parameters of a function, by name.
 type FParam = map[string]string
 
-// FlowConfig is a flow.
+// FlowConfig is a flow's document as a struct. Package config has this and the other configurations under KisFlow's own names.
 type FlowConfig struct {
 	KisType  string              `yaml:"kistype"`
 	Status   int                 `yaml:"status"` // 1 is on, 0 is off
 	FlowName string              `yaml:"flow_name"`
 	Flows    []FlowFunctionParam `yaml:"flows"`
 
-	document *definition.Flow // what it was made of; nil: nothing
+	document *definition.Flow // the document that it was made from; nil if a program made it
 }
 
-// FlowFunctionParam is a function's place in a flow.
+// FlowFunctionParam is one function of a flow, and the flow's parameters for it.
 type FlowFunctionParam struct {
 	FuncName string `yaml:"fname"`
 	Params   FParam `yaml:"params"`
 }
 
-// AppendFunctionConfig adds a function to the end of the configuration; flows made before don't change.
+// AppendFunctionConfig adds a function to the end of the configuration. Flows that were made before do not change.
 func (c *FlowConfig) AppendFunctionConfig(params FlowFunctionParam) {
 	c.Flows = append(c.Flows, params)
 }
 
-// FlowConfigOf is what a document says. A timeout of 0 is none.
+// FlowConfigOf makes the configuration of a document. A timeout of 0 means none.
 func FlowConfigOf(f *definition.Flow) *FlowConfig {
 	c := &FlowConfig{KisType: string(definition.KindFlow), FlowName: f.Name, document: f}
 	if f.Enabled {
@@ -51,8 +48,8 @@ func FlowConfigOf(f *definition.Flow) *FlowConfig {
 	return c
 }
 
-// Definition is what the configuration says as a document, together with what the document it was made of says beyond it.
-// A timeout of 0 is none.
+// Definition returns the configuration as package definition has it. Settings that configurations do not have are those of the
+// document that it was made from. A timeout of 0 means none.
 func (c *FlowConfig) Definition() *definition.Flow {
 	f := new(definition.Flow)
 	if c.document != nil {
@@ -70,21 +67,21 @@ func (c *FlowConfig) Definition() *definition.Flow {
 	return f
 }
 
-// Source says where a function's rows come from. Must are fields that each row has to have.
+// Source says where the rows of a function come from. Must are the fields that each row must have.
 type Source struct {
 	Name string   `yaml:"name"`
 	Must []string `yaml:"must"`
 }
 
-// FuncOption is a function's options.
+// FuncOption is the options of a function.
 type FuncOption struct {
-	CName         string `yaml:"cname"`           // the connector; "": none
-	RetryTimes    int    `yaml:"retry_times"`     // how often a call that failed is made again
-	RetryDuration int    `yaml:"return_duration"` // how long to wait before that, in milliseconds
+	CName         string `yaml:"cname"`           // the connector; "" means none
+	RetryTimes    int    `yaml:"retry_times"`     // how often a failed call is tried again
+	RetryDuration int    `yaml:"return_duration"` // pause before each retry, in milliseconds
 	Params        FParam `yaml:"default_params"`
 }
 
-// FuncConfig is a function.
+// FuncConfig is a function's document as a struct.
 type FuncConfig struct {
 	KisType string     `yaml:"kistype"`
 	FName   string     `yaml:"fname"`
@@ -93,10 +90,11 @@ type FuncConfig struct {
 	Option  FuncOption `yaml:"option"`
 
 	connector *ConnConfig
-	document  *definition.Function // what it was made of; nil: nothing
+	document  *definition.Function // the document that it was made from; nil if a program made it
 }
 
-// FuncConfigOf is what a document says, with its connector's configuration; nil: it has none. A timeout of 0 is none.
+// FuncConfigOf makes the configuration of a document. connector is the configuration of its connector; nil means that it has
+// none. A timeout of 0 means none.
 func FuncConfigOf(f *definition.Function, connector *ConnConfig) *FuncConfig {
 	return &FuncConfig{
 		KisType: string(definition.KindFunc), FName: f.Name, FMode: string(f.Mode),
@@ -108,7 +106,7 @@ func FuncConfigOf(f *definition.Function, connector *ConnConfig) *FuncConfig {
 	}
 }
 
-// AddConnConfig gives the function its connector, and enters it in the connector's list of Save or Load functions.
+// AddConnConfig gives the function its connector. A Save or Load function is also entered in the connector's list.
 func (c *FuncConfig) AddConnConfig(connector *ConnConfig) error {
 	if connector == nil {
 		return fmt.Errorf("give function %s a connector: it is nil", c.FName)
@@ -120,7 +118,7 @@ func (c *FuncConfig) AddConnConfig(connector *ConnConfig) error {
 	return nil
 }
 
-// GetConnConfig is the function's connector.
+// GetConnConfig returns the configuration of the function's connector. It is an error if the function has none.
 func (c *FuncConfig) GetConnConfig() (*ConnConfig, error) {
 	if c.connector == nil {
 		return nil, batch.Errorf(batch.CodeUnknownConnector, "function %s has no connector: give it one with AddConnConfig", c.FName)
@@ -128,8 +126,8 @@ func (c *FuncConfig) GetConnConfig() (*ConnConfig, error) {
 	return c.connector, nil
 }
 
-// Definition is what the configuration says as a document, together with what the document it was made of says beyond it.
-// A timeout of 0 is none.
+// Definition returns the configuration as package definition has it. Settings that configurations do not have are those of the
+// document that it was made from. A timeout of 0 means none.
 func (c *FuncConfig) Definition() *definition.Function {
 	f := &definition.Function{OnMissing: definition.OnMissingWait, Wait: definition.DefaultWait}
 	if c.document != nil {
@@ -144,25 +142,25 @@ func (c *FuncConfig) Definition() *definition.Function {
 	return f
 }
 
-// ConnConfig is a connector.
+// ConnConfig is a connector's document as a struct.
 type ConnConfig struct {
 	KisType    string            `yaml:"kistype"`
 	CName      string            `yaml:"cname"`
-	AddrString string            `yaml:"addrs"` // separated by commas
+	AddrString string            `yaml:"addrs"` // addresses, separated by commas
 	Type       ConnType          `yaml:"type"`
-	Key        string            `yaml:"key"` // what the store's keys start with
+	Key        string            `yaml:"key"` // the beginning of the keys in the store
 	Params     map[string]string `yaml:"params"`
-	// Load and Save list the functions that use the connector; nothing depends on them.
+	// Load and Save list the functions that use the connector. KisGrid does not look at them.
 	Load []string `yaml:"load"`
 	Save []string `yaml:"save"`
 
-	document *definition.Connector // what it was made of; nil: nothing
+	document *definition.Connector // the document that it was made from; nil if a program made it
 }
 
-// ConnType is the kind of store behind a connector.
+// ConnType is the kind of store behind a connector, such as "redis".
 type ConnType string
 
-// ConnConfigOf is what a document says.
+// ConnConfigOf makes the configuration of a document.
 func ConnConfigOf(c *definition.Connector) *ConnConfig {
 	return &ConnConfig{
 		KisType: string(definition.KindConn), CName: c.Name, AddrString: strings.Join(c.Addrs, ","), Type: ConnType(c.Type), Key: c.Key,
@@ -170,7 +168,7 @@ func ConnConfigOf(c *definition.Connector) *ConnConfig {
 	}
 }
 
-// WithFunc enters a Save or Load function in the list of its kind, once.
+// WithFunc enters a Save or Load function in the list of its mode, once.
 func (c *ConnConfig) WithFunc(f *FuncConfig) error {
 	list := &c.Save
 	switch definition.Mode(f.FMode) {
@@ -186,7 +184,8 @@ func (c *ConnConfig) WithFunc(f *FuncConfig) error {
 	return nil
 }
 
-// Definition is what the configuration says as a document, together with what the document it was made of says beyond it.
+// Definition returns the configuration as package definition has it. Settings that configurations do not have are those of the
+// document that it was made from.
 func (c *ConnConfig) Definition() *definition.Connector {
 	d := new(definition.Connector)
 	if c.document != nil {
@@ -204,7 +203,8 @@ func (c *ConnConfig) Definition() *definition.Connector {
 	return d
 }
 
-// resolved is the configuration with the ${NAME} of its values filled in, and what these are; itself, if it has none.
+// resolved returns the configuration with the ${NAME} of its values filled in, and the values that were filled in. It returns c
+// itself if there are none.
 func (c *ConnConfig) resolved(lookup func(string) (string, bool)) (*ConnConfig, []definition.Secret, error) {
 	d := c.Definition()
 	r, secrets, err := d.ResolveSecrets(lookup)
@@ -214,12 +214,14 @@ func (c *ConnConfig) resolved(lookup func(string) (string, bool)) (*ConnConfig, 
 	return ConnConfigOf(r), secrets, nil
 }
 
-// milliseconds and duration are KisFlow's way to write a time.
+// milliseconds returns a time in milliseconds, as KisFlow's configurations have it.
 func milliseconds(d time.Duration) int { return int(d / time.Millisecond) }
-func duration(ms int) time.Duration    { return time.Duration(ms) * time.Millisecond }
 
-// Document is the configuration as a document: the one it was made of while it says the same. The error is what
-// definition.Parse says of it.
+// duration returns the time of a number of milliseconds.
+func duration(ms int) time.Duration { return time.Duration(ms) * time.Millisecond }
+
+// Document returns the configuration as a document. While the configuration says the same as the document that it was made from,
+// that is this document. The error is that of definition.Parse.
 func (c *FlowConfig) Document() (definition.Document, error) {
 	f := c.Definition()
 	if c.document != nil && reflect.DeepEqual(f, c.document) {
@@ -228,8 +230,8 @@ func (c *FlowConfig) Document() (definition.Document, error) {
 	return f.Marshal()
 }
 
-// Document is the configuration as a document: the one it was made of while it says the same. The error is what
-// definition.Parse says of it.
+// Document returns the configuration as a document. While the configuration says the same as the document that it was made from,
+// that is this document. The error is that of definition.Parse.
 func (c *FuncConfig) Document() (definition.Document, error) {
 	f := c.Definition()
 	if c.document != nil && reflect.DeepEqual(f, c.document) {
@@ -238,8 +240,8 @@ func (c *FuncConfig) Document() (definition.Document, error) {
 	return f.Marshal()
 }
 
-// Document is the configuration as a document: the one it was made of while it says the same. The error is what
-// definition.Parse says of it.
+// Document returns the configuration as a document. While the configuration says the same as the document that it was made from,
+// that is this document. The error is that of definition.Parse.
 func (c *ConnConfig) Document() (definition.Document, error) {
 	d := c.Definition()
 	if c.document != nil && reflect.DeepEqual(d, c.document) {

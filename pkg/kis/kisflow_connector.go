@@ -12,53 +12,64 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// Connector is KisFlow's way to a store: what CaaSInit registered opens a client of its own and keeps it with SetMetaData.
-// There is one for each connector name in a Registry, however many functions and flows use it; Registry.Close closes what it
-// keeps. It is safe for concurrent use. The functions that Save and Load make need none of it: they use the connector that
-// the document describes.
+// Connector is KisFlow's way to a store: a program registers with CaaSInit the code that opens a client of its own, and keeps the
+// client with SetMetaData. A Registry has one Connector for each connector name, which all functions and flows share.
+// Registry.Close closes the clients. A Connector is safe for concurrent use.
+//
+// Functions that Save and Load make need none of this: they use the connection that KisGrid opens for the connector's document.
 type Connector interface {
-	// Init opens the connector, unless it is open. An error is tried again by the next Init.
+	// Init opens the connector, unless it is open already. After an error, the next Init tries again.
 	Init() error
-	// Call calls what CaaS registered for this connector and the function that the flow is in.
+	// Call calls the code that CaaS registered for this connector and the function that the flow is in.
 	Call(ctx context.Context, flow Flow, args any) (any, error)
 	GetID() string
 	GetName() string
-	// GetConfig is the configuration with the ${NAME} of its values filled in.
+	// GetConfig returns the configuration, with the ${NAME} of its values filled in.
 	GetConfig() *ConnConfig
-	// GetMetaData and SetMetaData keep values with the connector; nil: nothing kept.
+	// GetMetaData returns a value that SetMetaData keeps with the connector, or nil.
 	GetMetaData(key string) any
 	SetMetaData(key string, value any)
 }
 
-// ConnInit opens a connector.
+// ConnInit opens a connector: it makes a client, and keeps it with SetMetaData.
 type ConnInit func(conn Connector) error
 
-// CaaS is a call of a connector by a function. From(ctx).Connection is the connection that Saves and Loads go over, for calls
-// that need no client of their own.
+// CaaS is a call of a connector by a function. Calls that need no client of their own can use From(ctx).Connection, the
+// connection over which Saves and Loads go.
 type CaaS func(ctx context.Context, conn Connector, fn Function, flow Flow, args any) (any, error)
 
-// NewConnector is a connector apart from those that flows share, for the caller to Init.
+// NewConnector makes a connector that no flow shares. The caller opens it with Init.
 func NewConnector(r *Registry, c *ConnConfig) Connector {
 	return newSharedConnector(&r.KisFlowRegistry, c)
 }
 
-// sharedConnector is the Connector of one configuration.
+// sharedConnector is the Connector of one configuration. It goes through these states:
+//
+//	           Init            CaaSInit's code returned nil
+//	closed ------------> opening --------------------------> open
+//	  ^  ^                  |                                  |
+//	  |  | an error         |                                  |
+//	  |  +------------------+                                  |
+//	  | Registry.Close, or it is retired and nobody holds it   |
+//	  +--------------------------------------------------------+
+//
+// It is retired when the configuration of its name changes: from then on the new configuration's connector is handed out.
 type sharedConnector struct {
 	registry *KisFlowRegistry
 	id       string
 	config   *ConnConfig
 	meta     metadata
-	redactor *definition.Redactor // of the values of ${NAME} in config; nil: there are none
+	redactor *definition.Redactor // takes the values of ${NAME} in config out of errors; nil if there are none
 
 	mu      sync.Mutex
-	opening chan struct{} // closed when the Init under way ends; nil: none is; guarded by mu
+	opening chan struct{} // closed when the Init under way ends; nil if none is; guarded by mu
 	open    bool          // guarded by mu
 
-	// Guarded by connectorTable.mu:
-	holds   int  // calls of functions under way that use it, and flows made in code
-	retired bool // another configuration of the name is in use
+	holds   int  // calls of functions, and flows made in code, that use it; guarded by connectorTable.mu
+	retired bool // another configuration of the name is in use; guarded by connectorTable.mu
 }
 
+// newSharedConnector makes a closed connector.
 func newSharedConnector(r *KisFlowRegistry, c *ConnConfig) *sharedConnector {
 	return &sharedConnector{registry: r, id: NewID("conn"), config: c}
 }
@@ -71,7 +82,7 @@ func (c *sharedConnector) SetMetaData(key string, value any) { c.meta.set(key, v
 
 func (c *sharedConnector) Init() error { return c.init(context.Background()) }
 
-// init opens the connection, or waits for who does, under ctx.
+// init opens the connector, or waits under ctx for the goroutine that opens it.
 func (c *sharedConnector) init(ctx context.Context) error {
 	for {
 		c.mu.Lock()
@@ -95,10 +106,10 @@ func (c *sharedConnector) init(ctx context.Context) error {
 	}
 }
 
-// begin is the one Init under way.
+// begin runs the code that opens the connector. One goroutine at a time calls it.
 func (c *sharedConnector) begin() (err error) {
-	err = errors.New("what CaaSInit registered did not return")
-	defer func() { // also where the text of what it returned panics, or ends the goroutine
+	err = errors.New("the function that CaaSInit registered did not return")
+	defer func() { // it runs even if the function ends its goroutine, or returns an error whose text panics
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.open = err == nil
@@ -116,14 +127,12 @@ func (c *sharedConnector) begin() (err error) {
 	return c.registry.CallConnInit(c)
 }
 
-func newPanic(value any) error { return fmt.Errorf("panic: %v", value) }
-
 func (c *sharedConnector) Call(ctx context.Context, flow Flow, args any) (any, error) {
 	answer, err := c.registry.CallConnector(ctx, flow, c, args)
 	return answer, c.redactor.Error(err)
 }
 
-// close closes what was kept with the connector and can be closed.
+// close closes each value kept with the connector that has a method Close() error.
 func (c *sharedConnector) close() error {
 	c.mu.Lock()
 	c.open = false
@@ -140,8 +149,8 @@ func (c *sharedConnector) close() error {
 	return nil
 }
 
-// closeOne closes what a program keeps with a connector. A panic is an error: a connector that is closed late, because its
-// configuration changed, is nobody's fault who runs then.
+// closeOne closes one value that a program keeps with a connector. A panic becomes an error: a connector may be closed late,
+// after its configuration changed, in the run of a flow that is not to blame.
 func closeOne(closer io.Closer) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -149,19 +158,20 @@ func closeOne(closer io.Closer) (err error) {
 		}
 	}()
 	if err = closer.Close(); err != nil {
-		err = fmt.Errorf("%w", err) // its text is read here, where it may panic
+		err = fmt.Errorf("%w", err) // this reads the error's text, which may panic, where a panic is recovered
 	}
 	return err
 }
 
-// connectorTable is a Registry's connectors.
+// connectorTable is the connectors of a Registry, by name. The zero value is ready for use. It is safe for concurrent use.
 type connectorTable struct {
 	mu     sync.Mutex
-	byName map[string][]*sharedConnector // guarded by mu
+	byName map[string][]*sharedConnector // the current connector of each name, and retired ones that are in use; guarded by mu
 }
 
-// connect is the open connector of a configuration, shared by all that use it, and what ends the caller's hold on it. When a
-// name's configuration changes, the connector of the one before is closed once no call uses it.
+// connect returns the open connector of a configuration, which all that use the configuration share, and a function that ends the
+// caller's hold on it. When the configuration of a name changes, the connector of the configuration before is closed once nobody
+// holds it.
 func (r *KisFlowRegistry) connect(ctx context.Context, config *ConnConfig) (Connector, func(), error) {
 	resolved, secrets, err := config.resolved(r.environment())
 	if err != nil {
@@ -176,6 +186,8 @@ func (r *KisFlowRegistry) connect(ctx context.Context, config *ConnConfig) (Conn
 	return c, release, nil
 }
 
+// hold returns the connector of a configuration, and counts one more holder. It makes the connector if there is none, and retires
+// the others of the name.
 func (t *connectorTable) hold(r *KisFlowRegistry, config *ConnConfig, secrets []definition.Secret) *sharedConnector {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -197,6 +209,7 @@ func (t *connectorTable) hold(r *KisFlowRegistry, config *ConnConfig, secrets []
 	return held
 }
 
+// release counts one holder less, and closes the retired connectors of the name that nobody holds.
 func (t *connectorTable) release(c *sharedConnector) {
 	t.mu.Lock()
 	c.holds--
@@ -210,10 +223,11 @@ func (t *connectorTable) release(c *sharedConnector) {
 	})
 	t.mu.Unlock()
 	for _, c := range idle {
-		_ = c.close() // nobody is left to be told
+		_ = c.close() // nobody is left to be told of an error
 	}
 }
 
+// close closes all connectors.
 func (t *connectorTable) close() error {
 	t.mu.Lock()
 	all := t.byName

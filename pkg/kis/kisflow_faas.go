@@ -7,21 +7,22 @@ import (
 	"reflect"
 )
 
+// The types that the parameters and the result of a FaaS function are compared with.
 var (
 	contextType = reflect.TypeFor[context.Context]()
 	flowType    = reflect.TypeFor[Flow]()
 	errorType   = reflect.TypeFor[error]()
 )
 
-// faas is a function in one of KisFlow's shapes, called by reflection once for a run.
+// faas is the Code of a function in one of KisFlow's shapes. It calls the function by reflection, once for a run.
 type faas struct {
 	fn     reflect.Value
-	params []reflect.Type
+	params []reflect.Type // the types of all parameters
 	in     []reflect.Type // the row types of the slice parameters
-	read   []Serialize    // how each reads rows; nil: as JSON
+	read   []Serialize    // how each slice parameter reads rows; nil means as JSON
 }
 
-// newFaaS checks a function's shape; all mistakes are reported together.
+// newFaaS checks the shape of a function. The error of the Func joins all mistakes.
 func newFaaS(fn any) Func {
 	t := reflect.TypeOf(fn)
 	if t == nil || t.Kind() != reflect.Func {
@@ -77,7 +78,7 @@ func (c *faas) Call(f *Frame, lo, hi int) (int, error) {
 	run := &flowRun{frame: f, out: f.Out.(*Vec[any])}
 	defer run.close()
 	err := c.invoke(f.ctx, run, func(slice int, p reflect.Type) (reflect.Value, error) {
-		// The slice is the function's to keep and to change, and a retry gets the rows as they came.
+		// The function may keep and change the slice, and a retry has to get the rows as they came: it gets a copy.
 		return cloneOf(f.In[slice], p), nil
 	})
 	if err != nil {
@@ -89,16 +90,16 @@ func (c *faas) Call(f *Frame, lo, hi int) (int, error) {
 	return hi, nil
 }
 
-// Serializers are how the slice parameters read rows; nil: as JSON.
+// Serializers returns how each slice parameter reads rows; a nil entry means as JSON. The executor asks for it by this method.
 func (c *faas) Serializers() []Serialize { return c.read }
 
-// invoke calls the function; rows makes what a slice parameter gets.
+// invoke calls the function. rows makes the argument for a slice parameter, of which slice is the number, from 0.
 func (c *faas) invoke(ctx context.Context, flow Flow, rows func(slice int, p reflect.Type) (reflect.Value, error)) error {
 	args, slice := make([]reflect.Value, len(c.params)), 0
 	for i, p := range c.params {
 		switch {
 		case p == contextType:
-			args[i] = reflect.ValueOf(&ctx).Elem() // of the interface's type, or Call looks at all its methods
+			args[i] = reflect.ValueOf(&ctx).Elem() // a value of the interface type: reflect checks the methods of any other type
 		case p == flowType:
 			args[i] = reflect.ValueOf(&flow).Elem()
 		case p.Kind() == reflect.Slice:
@@ -115,7 +116,7 @@ func (c *faas) invoke(ctx context.Context, flow Flow, rows func(slice int, p ref
 	return err
 }
 
-// callWith calls the function with a flow's input.
+// callWith calls the function with the rows of flow.Input, and with flow as the flow that it is in.
 func (c *faas) callWith(ctx context.Context, flow Flow) error {
 	return c.invoke(ctx, flow, func(slice int, p reflect.Type) (reflect.Value, error) {
 		read := c.read[slice]
@@ -130,12 +131,12 @@ func (c *faas) callWith(ctx context.Context, flow Flow) error {
 	})
 }
 
-// FaaS is a function in one of KisFlow's shapes, which Registry.FaaS describes.
+// FaaS is a function in one of KisFlow's shapes; Registry.FaaS says which these are.
 type FaaS = any
 
-// FaaSDesc describes such a function.
+// FaaSDesc describes a FaaS function, under KisFlow's names.
 type FaaSDesc struct {
-	// Serialize is how its first slice of rows is read and written.
+	// Serialize is how the function's first slice of rows is read and written.
 	Serialize
 	FnName    string
 	ArgsType  []reflect.Type
@@ -144,7 +145,7 @@ type FaaSDesc struct {
 	FuncValue reflect.Value
 }
 
-// NewFaaSDesc describes a function. The error has all that keeps it from being one in KisFlow's shapes.
+// NewFaaSDesc describes a function. The error joins everything that keeps it from being a FaaS function.
 func NewFaaSDesc(name string, fn FaaS) (*FaaSDesc, error) {
 	f := newFaaS(fn)
 	if f.err != nil {

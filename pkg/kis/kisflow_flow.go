@@ -5,90 +5,103 @@ import (
 	"time"
 )
 
-// Flow is a flow in KisFlow's manner. FaaS functions get one for the run that they are called for: it is the function's during
-// the call only, and belongs to one goroutine. Programs make others with flow.NewKisFlow and file.ConfigImportYaml, to commit
-// rows to and Run; these are safe for concurrent use. The methods about "the function" are for functions.
+// Flow is KisFlow's view of a flow. There are two kinds.
+//
+// A FaaS function gets a Flow for the run that it is called for. The function may use it until it returns, on one goroutine. With
+// it the function asks for its parameters and its connector, commits rows to the next function, and asks for actions.
+//
+// A program makes a Flow with flow.NewKisFlow or file.ConfigImportYaml, commits rows to it and calls Run. Such a Flow is safe for
+// concurrent use. The methods about "the function" mean the function that ran last, or are errors.
 type Flow interface {
-	// Run runs the flow for the rows committed to it since the last Run. A function can't run the flow that it is in.
+	// Run runs the flow for the rows that were committed to it since the last Run. A function can't run the flow that it is in.
 	Run(ctx context.Context) error
-	// Link adds a function, with the flow's parameters for it, to the flow and to its configuration; AppendNewFunction to the
-	// flow only. A function can't change the flow that it is in.
+	// Link adds a function to the end of the flow and of the flow's configuration; params are the flow's parameters for it.
+	// AppendNewFunction adds it to the flow only. A function can't change the flow that it is in.
 	Link(function *FuncConfig, params FParam) error
 	AppendNewFunction(function *FuncConfig, params FParam) error
-	// GetName is the flow's name, GetID a random id of this copy of it.
+	// GetName returns the flow's name, GetID a random id of this copy of the flow.
 	GetName() string
 	GetID() string
-	// Input is the function's rows as they came: JSON as strings, else what the function before passed on. It is nil once the call
-	// that the flow was given to has returned.
+	// Input returns the function's rows as they came: rows of a client as JSON in strings, other rows as the values that the
+	// function before passed on. It returns nil once the function has returned.
 	Input() []any
-	// CommitRow passes a row on: a struct, a pointer to one, JSON as a string or []byte, or any value that JSON can hold.
+	// CommitRow passes a row on: a struct, a pointer to one, JSON as a string or []byte, or any other value that JSON can hold. A
+	// nil row is an error.
 	CommitRow(row any) error
-	// CommitRowBatch passes on all rows of a slice.
+	// CommitRowBatch passes on each element of a slice as a row.
 	CommitRowBatch(rows any) error
-	// From names the row given, from 0, that the rows committed through what it returns come from. Without it, rows that are
-	// the same pointers or as many as were given name their origin themselves; otherwise all rows given stand behind each
-	// row, which a flow with a shard_key refuses (LINEAGE_LOST).
+	// From says where rows come from: the rows that are committed through the Committer come from the row given, a number from 0.
+	// A function calls it for all of its rows or for none.
+	//
+	// Without it the rows are traced by themselves: rows that are the pointers given come from these, and if as many rows are
+	// committed as were given, each comes from the row in its place. Otherwise every row given counts as an origin of every row.
+	// A flow with a shard_key refuses that, with LINEAGE_LOST.
 	From(given int) Committer
-	// Next says what happens after the function, instead of passing on what it committed: `return flow.Next(…)`.
+	// Next names the actions after the function, in place of passing on the rows that it committed: return
+	// flow.Next(kis.ActionDataReuse).
 	Next(actions ...ActionFunc) error
-	// GetThisFunction is the function, GetThisFuncConf its configuration; nil outside a function.
+	// GetThisFunction returns the function, GetThisFuncConf its configuration. They return nil outside a function.
 	GetThisFunction() Function
 	GetThisFuncConf() *FuncConfig
-	// GetConnector is the function's connector, open; an error once the call has returned. GetConnConf is its configuration.
+	// GetConnector returns the function's connector, and opens it if it is not open. It is an error once the function has
+	// returned. GetConnConf returns the connector's configuration.
 	GetConnector() (Connector, error)
 	GetConnConf() (*ConnConfig, error)
-	// GetConfig is the flow's configuration, GetFuncConfigByName that of one of its functions; nil: it has none of this name.
+	// GetConfig returns the flow's configuration. GetFuncConfigByName returns that of one of its functions, or nil if it has none
+	// of the name.
 	GetConfig() *FlowConfig
 	GetFuncConfigByName(name string) *FuncConfig
-	// GetFuncParam is the function's parameter of that name: the flow's params over the function's default_params; "" if
-	// neither has it. GetFuncParamAll is a copy of all of them, GetFuncParamsAllFuncs of those of all functions, by id.
+	// GetFuncParam returns a parameter of the function: the value from the flow's params, or else from the function's
+	// default_params, or "". GetFuncParamAll returns a copy of all of them. GetFuncParamsAllFuncs returns those of all functions,
+	// by the function's id.
 	GetFuncParam(key string) string
 	GetFuncParamAll() FParam
 	GetFuncParamsAllFuncs() map[string]FParam
-	// GetCacheData and SetCacheData use the memory of this copy of the flow; nil: nothing kept. expire 0 keeps for ever.
+	// GetCacheData returns a value that SetCacheData keeps in the memory of this copy of the flow, or nil. With expire 0 a value
+	// is kept for ever.
 	GetCacheData(key string) any
 	SetCacheData(key string, value any, expire time.Duration)
-	// GetMetaData and SetMetaData keep values with this copy of the flow; nil: nothing kept.
+	// GetMetaData returns a value that SetMetaData keeps with this copy of the flow, or nil.
 	GetMetaData(key string) any
 	SetMetaData(key string, value any)
-	// Fork is the same flow anew: the functions, parameters and connectors, but none of the rows, cache and metadata.
+	// Fork makes the same flow anew: with the same functions, parameters and connectors, but without rows, cache and metadata.
 	Fork(ctx context.Context) Flow
 }
 
-// Committer passes rows on.
+// Committer passes rows on to the next function.
 type Committer interface {
 	CommitRow(row any) error
 	CommitRowBatch(rows any) error
 }
 
-// Action is what ActionFuncs ask for together.
+// Action is the sum of the ActionFuncs of one Flow.Next.
 type Action struct {
-	// DataReuse passes the function's own rows on and drops what it committed.
+	// DataReuse passes the function's own rows on, and drops the rows that it committed.
 	DataReuse bool
 	// ForceEntryNext enters the next function even if no row was committed.
 	ForceEntryNext bool
-	// JumpFunc is the name of the function to go to; see Jump.
+	// JumpFunc is the name of the function to go to next, as with Jump. "" means none.
 	JumpFunc string
-	// Abort ends the flow for all rows; see Abort.
+	// Abort ends the flow for all rows, as with Abort the function.
 	Abort bool
 }
 
-// ActionFunc asks for an action.
+// ActionFunc asks for an action, as an argument of Flow.Next.
 type ActionFunc func(*Action)
 
-// ActionAbort asks for Abort.
+// ActionAbort asks for Action.Abort.
 func ActionAbort(a *Action) { a.Abort = true }
 
-// ActionDataReuse asks for DataReuse.
+// ActionDataReuse asks for Action.DataReuse.
 func ActionDataReuse(a *Action) { a.DataReuse = true }
 
-// ActionForceEntryNext asks for ForceEntryNext.
+// ActionForceEntryNext asks for Action.ForceEntryNext.
 func ActionForceEntryNext(a *Action) { a.ForceEntryNext = true }
 
-// ActionJumpFunc asks to go to the function of that name.
+// ActionJumpFunc asks to go to the function of a name.
 func ActionJumpFunc(name string) ActionFunc { return func(a *Action) { a.JumpFunc = name } }
 
-// LoadActions is what the functions ask for together.
+// LoadActions calls functions on one Action, and returns it.
 func LoadActions(actions []ActionFunc) Action {
 	var a Action
 	for _, ask := range actions {

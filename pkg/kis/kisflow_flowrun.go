@@ -12,9 +12,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// This file is what a flowRun tells of the flow that the function is in.
-
-// chain is the flow's functions, in this copy of it.
+// chain returns the functions of this copy of the flow. It makes them if the flow has changed since the last call.
 func (r *flowRun) chain() *Chain {
 	f := r.frame
 	f.Copy.mu.Lock()
@@ -25,6 +23,7 @@ func (r *flowRun) chain() *Chain {
 	return f.Copy.Chain
 }
 
+// entry returns the function that is running, or nil if the flow has none in its place.
 func (r *flowRun) entry() *chainEntry {
 	entries := r.chain().all()
 	if r.frame.Place < len(entries) {
@@ -55,7 +54,7 @@ func (r *flowRun) GetFuncConfigByName(name string) *FuncConfig { return r.chain(
 
 func (r *flowRun) GetFuncParamsAllFuncs() map[string]FParam { return r.chain().Params() }
 
-// GetConnector opens the connector if that has not been done, and keeps it open until the call ends.
+// GetConnector opens the connector if it is not open, and keeps it open until the function returns.
 func (r *flowRun) GetConnector() (Connector, error) {
 	if r.over.Load() {
 		return nil, errors.New("ask for the connector: the call that this flow was given to has returned: ask before, and use it before")
@@ -108,7 +107,7 @@ func (r *flowRun) Link(*FuncConfig, FParam) error {
 
 func (r *flowRun) AppendNewFunction(c *FuncConfig, params FParam) error { return r.Link(c, params) }
 
-// Fork is that of the flow that the program made. In a cluster there is none: what it returns there refuses to run.
+// Fork forks the flow that the program made. A flow in a cluster has no such flow: there the fork refuses to run.
 func (r *flowRun) Fork(ctx context.Context) Flow {
 	if flow := r.chain().flow; flow != nil {
 		return flow.Fork(ctx)
@@ -116,11 +115,13 @@ func (r *flowRun) Fork(ctx context.Context) Flow {
 	return unforked{r}
 }
 
-// unforked is the fork of a flow that runs in a cluster.
+// unforked is the fork of a flow that runs in a cluster, as its functions get it. Its methods that would take or run rows return
+// an error.
 type unforked struct{ *flowRun }
 
+// refused is the error of those methods.
 func (f unforked) refused() error {
-	return fmt.Errorf("function %s can't run a fork of flow %s on a cluster, where what it runs would be in no batch: commit the rows, "+
+	return fmt.Errorf("function %s can't run a fork of flow %s on a cluster, where the fork's rows would belong to no batch: commit the rows, "+
 		"with flow.From(i) for those of row i, or submit them to a flow with package client", f.frame.Call.Function, f.GetName())
 }
 
@@ -130,18 +131,18 @@ func (f unforked) CommitRowBatch(any) error  { return f.refused() }
 func (f unforked) From(int) Committer        { return f }
 func (f unforked) Fork(context.Context) Flow { return f }
 
-// unknown is the origin of a row that From did not name.
+// unknown stands for the origin of a row that was committed without Flow.From.
 const unknown = ^uint32(0)
 
-// flowRun is the Flow of one call.
+// flowRun is the Flow that a FaaS function gets for one call. It belongs to the goroutine of the call, except for over.
 type flowRun struct {
 	frame   *Frame
 	out     *Vec[any]
-	named   bool     // whether From named any origin
-	origins []uint32 // of the rows in out, if it did
+	named   bool     // From has named the origin of some row
+	origins []uint32 // of the rows in out, if named
 	action  Action
-	over    atomic.Bool // the call has ended: out is another's
-	// connector is the function's once it asked, release the end of the hold on it.
+	over    atomic.Bool // the call has ended, so that out belongs to another call
+	// connector is the function's connector once the function asked for it, and release ends the hold on it.
 	connector Connector
 	release   func()
 }
@@ -159,20 +160,22 @@ func (r *flowRun) CommitRow(row any) error { return r.commit(row, unknown) }
 
 func (r *flowRun) CommitRowBatch(rows any) error { return r.commitBatch(rows, unknown) }
 
+// errOver is the error of a method that is called after the function has returned.
 var errOver = errors.New("the call that this flow was given to has returned: commit rows, and name actions, before")
 
+// commit passes one row on, with its origin.
 func (r *flowRun) commit(row any, origin uint32) error {
 	if r.over.Load() {
 		return errOver
 	}
 	switch v := row.(type) {
 	case nil:
-		return errors.New("commit a row: it is nil; commit a struct, a pointer or JSON")
+		return errors.New("commit a row: it is nil: commit a struct, a pointer or JSON")
 	case []byte:
 		row = append([]byte(nil), v...)
 	default:
 		if v := reflect.ValueOf(row); v.Kind() == reflect.Pointer && v.IsNil() {
-			return fmt.Errorf("commit a row: it is a nil %T; commit a struct, a pointer or JSON", row)
+			return fmt.Errorf("commit a row: it is a nil %T: commit a struct, a pointer or JSON", row)
 		}
 	}
 	r.out.Rows = append(r.out.Rows, row)
@@ -182,10 +185,11 @@ func (r *flowRun) commit(row any, origin uint32) error {
 	return nil
 }
 
+// commitBatch passes each element of a slice on, all with one origin.
 func (r *flowRun) commitBatch(rows any, origin uint32) error {
 	list := reflect.ValueOf(rows)
 	if list.Kind() != reflect.Slice {
-		return fmt.Errorf("commit a batch of rows: %T is no slice; CommitRow takes single rows", rows)
+		return fmt.Errorf("commit a batch of rows: a %T is not a slice: CommitRow takes single rows", rows)
 	}
 	for i := range list.Len() {
 		if err := r.commit(list.Index(i).Interface(), origin); err != nil {
@@ -197,11 +201,13 @@ func (r *flowRun) commitBatch(rows any, origin uint32) error {
 
 func (r *flowRun) From(given int) Committer { return flowOrigin{r, given} }
 
+// flowOrigin is the Committer of Flow.From.
 type flowOrigin struct {
 	run   *flowRun
 	given int
 }
 
+// check returns an error if rows can't be committed, and notes that the function names origins.
 func (o flowOrigin) check() error {
 	if o.run.over.Load() {
 		return errOver
@@ -240,7 +246,8 @@ func (r *flowRun) Next(actions ...ActionFunc) error {
 	return nil
 }
 
-// finish tells the frame what became of the rows.
+// finish tells the frame, after the function has returned nil, which rows pass on, where they come from, and which actions were
+// asked for.
 func (r *flowRun) finish() error {
 	f, a := r.frame, r.action
 	switch {

@@ -2,65 +2,59 @@ package kis
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
-	"slices"
-	"strings"
 	"sync"
 )
 
-// Function is KisFlow's view of a function in its place in a flow: package function has it under KisFlow's own name. It
-// is safe for concurrent use. The links between functions are for looking at: a flow runs its functions in the order in
-// which they were added.
+// Function is KisFlow's view of a function in its place in a flow. It is safe for concurrent use. The links to the functions
+// beside it are for reading only: a flow runs its functions in the order in which they were added to it, whatever SetN and SetP
+// say.
 type Function interface {
-	// Call calls what is registered under the function's name.
+	// Call calls the FaaS function that is registered under the function's name.
 	Call(ctx context.Context, flow Flow) error
+	// SetConfig sets the function's configuration, GetConfig returns it.
 	SetConfig(c *FuncConfig) error
 	GetConfig() *FuncConfig
-	// GetFlow is, while the function runs, the flow that it runs in.
+	// SetFlow sets the flow that the function belongs to. GetFlow returns it; while the function runs, it returns the Flow of the
+	// call.
 	SetFlow(f Flow) error
 	GetFlow() Flow
+	// AddConnector sets the function's connector. GetConnector returns it, or nil.
 	AddConnector(c Connector) error
 	GetConnector() Connector
-	// CreateId gives the function a new id.
+	// CreateId gives the function a new random id. GetID returns the id.
 	CreateId()
 	GetID() string
-	// GetPrevId and GetNextId are FirstVirtual and LastVirtual at the ends.
+	// GetPrevId and GetNextId return the ids of the functions before and after this one: FirstVirtual and LastVirtual at the
+	// flow's ends.
 	GetPrevId() string
 	GetNextId() string
+	// Next and Prev return the functions after and before this one, or nil at the flow's ends. SetN and SetP set them.
 	Next() Function
 	Prev() Function
 	SetN(f Function)
 	SetP(f Function)
-	// GetMetaData and SetMetaData keep values with this function of this copy of the flow; nil: nothing kept.
+	// GetMetaData returns a value that SetMetaData keeps with this function of this copy of the flow, or nil.
 	GetMetaData(key string) any
 	SetMetaData(key string, value any)
 }
 
-// The ids beside those of a flow's first and last functions.
+// The ids that stand for the function before the first one of a flow, and for the one after the last.
 const (
 	FirstVirtual = "FunctionIDFirstVirtual"
 	LastVirtual  = "FunctionIDLastVirtual"
 )
 
-// NewID is a random id behind prefixes, joined by dashes.
-func NewID(prefixes ...string) string {
-	var id [16]byte
-	_, _ = rand.Read(id[:]) // never fails
-	return strings.Join(append(slices.Clip(prefixes), hex.EncodeToString(id[:])), "-")
-}
-
-// NewFunction is a function that is in no flow's chain.
+// NewFunction makes a function that belongs to no flow. Its Call calls the function registered with r.
 func NewFunction(r *Registry, c *FuncConfig) Function {
 	return &chainEntry{registry: &r.KisFlowRegistry, id: NewID("func"), config: c}
 }
 
-// chainEntry is a function in a chain.
+// chainEntry is a function in a flow's chain: the same function at another place of the flow is another entry.
 type chainEntry struct {
 	registry *KisFlowRegistry
 	own      FParam // the flow's parameters for it
-	params   FParam // those over the function's own
+	params   FParam // own over the function's default parameters
 	meta     metadata
 
 	mu        sync.RWMutex
@@ -72,14 +66,14 @@ type chainEntry struct {
 	next      Function    // guarded by mu
 }
 
-// get reads a field of the entry.
+// get reads a field of an entry under its lock.
 func get[T any](e *chainEntry, field *T) T {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	return *field
 }
 
-// set writes a field of the entry.
+// set writes a field of an entry under its lock.
 func set[T any](e *chainEntry, field *T, value T) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -140,7 +134,7 @@ func (e *chainEntry) GetNextId() string {
 	return LastVirtual
 }
 
-// runningFunction is a function while it runs: its flow is the run.
+// runningFunction is a chainEntry while its function runs: its flow is the Flow of the call.
 type runningFunction struct {
 	*chainEntry
 	run *flowRun

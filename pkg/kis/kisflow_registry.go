@@ -16,7 +16,8 @@ import (
 // KisPool is KisFlow's name for a Registry.
 type KisPool = Registry
 
-var pool = sync.OnceValue(NewRegistry)
+// pool is the Registry that Pool returns.
+var pool = sync.OnceValue(func() *Registry { return new(Registry) })
 
 // Pool returns the process's default Registry. KisFlow's programs register their functions with it, and flows that are built in code
 // or imported from files call the functions registered there.
@@ -36,7 +37,7 @@ type KisFlowRegistry struct {
 	lookup  func(string) (string, bool) // of SetEnvironment; nil means the process's environment; guarded by mu
 }
 
-// connectorCall is what CaaS registers a function under.
+// connectorCall is the key under which CaaS registers a function.
 type connectorCall struct {
 	connector, function string
 	mode                definition.Mode

@@ -10,32 +10,36 @@ import (
 	"strings"
 )
 
-// Serialize is how a row type is read and written, if it has these methods, on values or on pointers; a type that has not,
-// or has them from an embedded DefaultSerialize, is read and written as JSON. The methods are called on a zero value.
+// Serialize is implemented by row types that read and write themselves, with methods on values or on pointers. A type without the
+// methods, or with those of an embedded DefaultSerialize, is read and written as JSON. The methods are called on a zero value of
+// the type.
 type Serialize interface {
-	// UnMarshal reads rows as a slice type, one element for each. It is called for the slices that FaaS functions take, with
-	// all rows of a run; when that returns an error or panics, row by row, so that a bad row costs no other.
+	// UnMarshal reads rows as a slice type, and returns a slice with one element for each row. It is called for the slice
+	// parameters of FaaS functions, with all rows of a run. If it returns an error or panics, it is called again for each row
+	// alone, so that a bad row does not stop the others.
 	UnMarshal(rows []any, slice reflect.Type) (reflect.Value, error)
-	// Marshal writes a value, or each element of a slice, as a row: JSON as a string or []byte, or a value of another type. It
-	// is called with each row of the type, or pointer to one, that leaves the flow or that a function reads as another type.
+	// Marshal writes a value as a row; of a slice, each element: as JSON in a string or []byte, or as a value of another type. It
+	// is called for each row of the type, or pointer to one, that leaves the flow or that a function reads as another type.
 	Marshal(value any) ([]any, error)
 }
 
-// DefaultSerialize reads and writes rows as JSON. It holds nothing: embed it, or use it as it is.
+// DefaultSerialize reads and writes rows as JSON. It has no fields: embed it, or use it as it is.
 type DefaultSerialize struct{}
 
-// askedDefault is what only DefaultSerialize answers, with errDefault.
+// askedDefault is a type that only DefaultSerialize answers for, with errDefault. So a type that embeds DefaultSerialize is
+// recognized.
 type askedDefault struct{}
 
+// The types and the error with which a row type is asked whether its methods are those of DefaultSerialize.
 var (
 	askedDefaultType = reflect.TypeFor[[]askedDefault]()
 	errDefault       = errors.New("this is DefaultSerialize")
 	serializeType    = reflect.TypeFor[Serialize]()
 )
 
-// UnMarshal reads rows as a slice type: those that are of its element type, or point to it, as they are, texts as JSON, and
-// others as the JSON that they are written as. As strings, texts of JSON that is no string, or that are no JSON, are read as they
-// are. The error is about the first row that can't be read so.
+// UnMarshal reads rows as a slice type. A row of the slice's element type, or a pointer to one, is taken as it is. A string or
+// []byte is read as JSON, and any other value as the JSON that it is written as. If the element type is a string, a text that is
+// not a JSON string is taken as it is. The error is about the first row that can't be read.
 func (*DefaultSerialize) UnMarshal(rows []any, slice reflect.Type) (reflect.Value, error) {
 	if slice == askedDefaultType {
 		return reflect.Value{}, errDefault
@@ -52,6 +56,7 @@ func (*DefaultSerialize) UnMarshal(rows []any, slice reflect.Type) (reflect.Valu
 	return read, nil
 }
 
+// readRow reads one row into a value that can be set.
 func readRow(row any, into reflect.Value) error {
 	v := reflect.ValueOf(row)
 	switch {
@@ -89,16 +94,16 @@ func readRow(row any, into reflect.Value) error {
 
 var stringType = reflect.TypeFor[string]()
 
-// isString reports whether JSON is a string.
+// isString reports whether a JSON text is a string.
 func isString(text []byte) bool { return bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n"), []byte(`"`)) }
 
-// readsItself reports whether a type says itself how it is read from JSON.
+// readsItself reports whether a type has methods of its own by which encoding/json reads it.
 func readsItself(t reflect.Type) bool {
 	return reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]()) ||
 		reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
 }
 
-// Marshal writes a value, or each element of a slice or array, as a text of JSON.
+// Marshal writes a value, or each element of a slice or array, as a string of JSON.
 func (*DefaultSerialize) Marshal(value any) ([]any, error) {
 	if value == (any)(askedDefault{}) {
 		return nil, errDefault
@@ -122,7 +127,7 @@ func (*DefaultSerialize) Marshal(value any) ([]any, error) {
 	return rows, nil
 }
 
-// asJSON is a value as encoding/json writes it, but for '<', '>' and '&', which stay as they are.
+// asJSON writes a value as encoding/json does, except that '<', '>' and '&' stay as they are.
 func asJSON(value any) (string, error) {
 	var text strings.Builder
 	e := json.NewEncoder(&text)
@@ -131,7 +136,7 @@ func asJSON(value any) (string, error) {
 	return strings.TrimSuffix(text.String(), "\n"), err
 }
 
-// serializer is a zero value of the row type, if that has the methods; nil: it has not.
+// serializer returns a zero value of a row type that has the methods of Serialize, and nil for other types.
 func serializer(row reflect.Type) Serialize {
 	if row.Kind() == reflect.Pointer {
 		row = row.Elem()
@@ -142,7 +147,7 @@ func serializer(row reflect.Type) Serialize {
 	return reflect.New(row).Interface().(Serialize)
 }
 
-// Reader is the row type's own way to read rows; nil: JSON.
+// Reader returns the row type's own way to read rows. nil means JSON.
 func Reader(row reflect.Type) Serialize {
 	s := serializer(row)
 	if s == nil {
@@ -154,7 +159,7 @@ func Reader(row reflect.Type) Serialize {
 	return s
 }
 
-// isDefault reports whether an error is DefaultSerialize's answer. The error may be one of the user's, whose methods panic.
+// isDefault reports whether an error is DefaultSerialize's answer. The error may be one of the user's, whose methods may panic.
 func isDefault(err error) (is bool) {
 	defer func() {
 		if recover() != nil {
@@ -164,7 +169,7 @@ func isDefault(err error) (is bool) {
 	return errors.Is(err, errDefault)
 }
 
-// Marshaler is the row type's own way to write rows; nil: JSON.
+// Marshaler returns the row type's own way to write rows. nil means JSON.
 func Marshaler(row reflect.Type) Serialize {
 	s := serializer(row)
 	if s == nil {
@@ -176,7 +181,7 @@ func Marshaler(row reflect.Type) Serialize {
 	return s
 }
 
-// WriteRow has s write a row. It is an error too if that panics, or writes none or several.
+// WriteRow writes a row with s. A panic in s is an error, and so is any result but one row.
 func WriteRow(s Serialize, row any) (written any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -193,7 +198,7 @@ func WriteRow(s Serialize, row any) (written any, err error) {
 	return rows[0], nil
 }
 
-// ReadRows has s read rows as a slice type. It is an error too if that panics or returns something else.
+// ReadRows reads rows as a slice type with s. A panic in s is an error, and so is a result of another type.
 func ReadRows(s Serialize, rows []any, slice reflect.Type) (read reflect.Value, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -208,3 +213,6 @@ func ReadRows(s Serialize, rows []any, slice reflect.Type) (read reflect.Value, 
 	}
 	return read, nil
 }
+
+// newPanic makes an error of the value of a panic.
+func newPanic(value any) error { return fmt.Errorf("panic: %v", value) }

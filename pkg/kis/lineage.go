@@ -7,7 +7,7 @@ import (
 	"unsafe"
 )
 
-// traceNamed takes over what Call.Origins was told.
+// traceNamed takes over the origins that the function named with Call.Origins. passed and given are the numbers of rows.
 func (f *Frame) traceNamed(passed, given int) error {
 	if len(f.named) != passed {
 		return fmt.Errorf("Origins named the origins of %d rows, but %d were returned: name one for each", len(f.named), passed)
@@ -21,8 +21,8 @@ func (f *Frame) traceNamed(passed, given int) error {
 	return nil
 }
 
-// trace finds which row given each row passed on comes from: by pointer where all are rows given, else by position where
-// they are as many, else nowhere.
+// trace finds out which row given each row passed on comes from, and sets Parents. If all rows passed on are pointers that were
+// given, it goes by the pointers; else, if they are as many as were given, by their places. Otherwise it sets Lost.
 func (f *Frame) trace(passed, given rowList) {
 	f.Parents = f.Parents[:0]
 	switch n := passed.len(); {
@@ -39,29 +39,32 @@ func (f *Frame) trace(passed, given rowList) {
 	}
 }
 
-// rowList is rows of whatever type.
+// rowList is a list of rows of any type.
 type rowList interface {
 	len() int
 	at(i int) any
 }
 
+// listOf is a slice as a rowList.
 type listOf[T any] []T
 
 func (l listOf[T]) len() int     { return len(l) }
 func (l listOf[T]) at(i int) any { return l[i] }
 
+// vectorList is a Vector as a rowList.
 type vectorList struct{ Vector }
 
 func (l vectorList) len() int     { return l.Len() }
 func (l vectorList) at(i int) any { return l.At(i) }
 
-// samePointers says whether the lists may have pointers in common.
+// samePointers reports whether two rows are pointers of the same type, so that their lists may have pointers in common.
 func samePointers(a, b any) bool {
 	t := reflect.TypeOf(a)
 	return t != nil && t.Kind() == reflect.Pointer && t == reflect.TypeOf(b)
 }
 
-// traceSame is the quick way: each row passed on is the pointer given at the same place.
+// traceSame is the quick way for the most frequent case: each row passed on is the pointer given at the same place. It returns
+// false in any other case.
 func (f *Frame) traceSame(passed []any, given Vector) bool {
 	row := given.Type()
 	if row.Kind() != reflect.Pointer || len(passed) != given.Len() {
@@ -77,7 +80,7 @@ func (f *Frame) traceSame(passed []any, given Vector) bool {
 	return true
 }
 
-// traceInOrder: each row passed on comes from the row given at the same place.
+// traceInOrder sets Parents so that each row passed on comes from the row given at the same place.
 func (f *Frame) traceInOrder(n int) {
 	f.Parents = slices.Grow(f.Parents[:0], n)[:n]
 	for i := range f.Parents {
@@ -85,7 +88,7 @@ func (f *Frame) traceInOrder(n int) {
 	}
 }
 
-// traceInPlace finds the same for rows of whatever type.
+// traceInPlace does the same as traceSame for rows of any type.
 func (f *Frame) traceInPlace(passed, given rowList) bool {
 	if passed.len() != given.len() {
 		return false
@@ -101,7 +104,8 @@ func (f *Frame) traceInPlace(passed, given rowList) bool {
 	return true
 }
 
-// tracePointers finds rows passed on among those given. Only pointers are compared: other rows may be of types that can't be.
+// tracePointers looks the rows passed on up among the rows given. It compares pointers only, since other rows may be of types
+// that can't be compared.
 func (f *Frame) tracePointers(passed, given rowList) bool {
 	if given.len() == 0 || !samePointers(passed.at(0), given.at(0)) {
 		return false
@@ -127,6 +131,7 @@ func (f *Frame) tracePointers(passed, given rowList) bool {
 	return true
 }
 
+// isPointer reports whether a row is a pointer.
 func isPointer(row any) bool {
 	t := reflect.TypeOf(row)
 	return t != nil && t.Kind() == reflect.Pointer

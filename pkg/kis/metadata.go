@@ -2,19 +2,20 @@ package kis
 
 import "sync"
 
-// metadata is values by key; the zero value is ready for use.
+// metadata keeps values by key. The zero value is ready for use. It is safe for concurrent use.
 type metadata struct {
 	mu     sync.Mutex
 	values map[string]any // guarded by mu
 }
 
+// get returns a value, or nil.
 func (m *metadata) get(key string) any {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.values[key]
 }
 
-// take empties m.
+// take returns all values, and leaves none.
 func (m *metadata) take() map[string]any {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -23,7 +24,7 @@ func (m *metadata) take() map[string]any {
 	return values
 }
 
-// copyTo copies all values.
+// copyTo copies all values into another metadata.
 func (m *metadata) copyTo(other *metadata) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -32,6 +33,7 @@ func (m *metadata) copyTo(other *metadata) {
 	}
 }
 
+// set keeps a value.
 func (m *metadata) set(key string, value any) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

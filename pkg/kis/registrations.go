@@ -26,9 +26,8 @@ type registration struct {
 	place string // "file.go:12"
 }
 
-// add files code under a name. err is what a constructor found wrong with the code, which may be several errors joined. If there is
-// a mistake, the function is not added. The method must be called by the exported method that the user calls: it notes the line
-// two callers up.
+// add files code under a name. err has the mistakes that a constructor found in the code, joined. If there is a mistake, the
+// function is not added. An exported method that the user calls must call add directly, since add notes the line two callers up.
 func (r *registrations) add(name string, code Code, err error) {
 	place := callerPlace()
 	r.mu.Lock()
@@ -58,8 +57,8 @@ func (r *registrations) add(name string, code Code, err error) {
 	r.functions[name] = registration{code, place}
 }
 
-// refuse notes a mistake in the registration of something other than a function, such as the code that opens a connector. The
-// argument doing says what was registered. It does nothing if neither missing nor taken is true.
+// refuse notes a mistake in the registration of something other than a function, such as the code that opens a connector. doing
+// describes the registration, as in "register how connector "x" opens". It does nothing if neither missing nor taken is true.
 func (r *registrations) refuse(doing string, missing, taken bool) {
 	place := callerPlace()
 	var problem string

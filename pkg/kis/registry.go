@@ -47,7 +47,7 @@ func (r *Registry) Place(name string) string {
 	return f.place
 }
 
-// FunctionInfo describes a registered function, for tools that list what a worker can run.
+// FunctionInfo describes a registered function, for tools that list the functions of a worker.
 type FunctionInfo struct {
 	// Name is the name that the function was registered under.
 	Name string

@@ -2,11 +2,11 @@ package kis
 
 import "fmt"
 
-// Signal is the error behind Drop, Abort and Jump: it says what becomes of a row, and is never a failure.
+// Signal is the error that Drop, Abort and Jump return. It says what becomes of a row, and is no failure.
 type Signal struct {
 	Kind   SignalKind
-	Reason string // of Drop and Abort
-	Target string // the function that Jump goes to
+	Reason string // for Drop and Abort
+	Target string // for Jump: the function to go to
 }
 
 // SignalKind is what a Signal asks for.
@@ -19,7 +19,7 @@ const (
 	SignalJump
 )
 
-// Error makes Signal an error.
+// Error implements error.
 func (s *Signal) Error() string {
 	switch s.Kind {
 	case SignalDrop:
@@ -31,22 +31,24 @@ func (s *Signal) Error() string {
 	}
 }
 
-// Drop ends the row as filtered, with a reason in the manner of fmt.Sprintf: no retry, no dead letter. In Batch and FaaS it
-// ends all rows of the call.
+// Drop returns an error that ends the row as filtered, without retry and without dead letter. The reason is formatted as by
+// fmt.Sprintf; the client sees it. In Batch and FaaS functions it ends all rows of the call.
 func Drop(format string, args ...any) error {
 	return &Signal{Kind: SignalDrop, Reason: fmt.Sprintf(format, args...)}
 }
 
-// Abort ends all rows of the batch that are still under way as aborted: none goes further than this function. It needs a
-// flow without shard_key, whose batches are not split; in a flow with one the row that says it, or in Batch and FaaS the
-// rows of the call, are dead with NEEDS_WHOLE_BATCH.
+// Abort returns an error that ends all rows of the batch that are still under way, as aborted: none goes further than this
+// function. The reason is formatted as by fmt.Sprintf.
+//
+// Abort needs a flow without shard_key, because only there a batch stays together. In a flow with a shard_key the row that
+// returns it (in Batch and FaaS functions all rows of the call) is dead with NEEDS_WHOLE_BATCH.
 func Abort(format string, args ...any) error {
 	return &Signal{Kind: SignalAbort, Reason: fmt.Sprintf(format, args...)}
 }
 
-// Jump sends the row (in Batch and FaaS all rows of the call) to the function of that name in the same flow. Back, or to
-// the function itself, the row enters it as it did before; forward, as it entered the function that jumps. A row that
-// jumps too often is dead with STEP_LIMIT.
+// Jump returns an error that sends the row to another function of the same flow; in Batch and FaaS functions it sends all rows of
+// the call. If the function lies behind, or is the same one, the row enters it as it did before. If the function lies ahead, the
+// row enters it as it entered the function that jumps. A row that jumps too often is dead with STEP_LIMIT.
 func Jump(function string) error {
 	return &Signal{Kind: SignalJump, Target: function}
 }

@@ -1,41 +1,45 @@
 package kis
 
 import (
+	"fmt"
 	"reflect"
 	"unsafe"
 )
 
-// Vector holds rows of one type, one behind the other. It belongs to one goroutine.
+// Vector holds rows of one type, one behind the other in memory. It belongs to one goroutine.
 type Vector interface {
-	// Type is that of a row.
+	// Type returns the type of a row.
 	Type() reflect.Type
+	// Len returns the number of rows.
 	Len() int
-	// Reset leaves n zero rows. Memory is used again where it suffices.
+	// Reset leaves n zero rows. It uses the memory that the vector has, if that is enough.
 	Reset(n int)
-	// Pointer is that of the first row; the rows lie Type().Size() apart. It holds until the vector changes.
+	// Pointer returns the address of the first row. The next rows follow at a distance of Type().Size(). It is valid until the
+	// vector changes.
 	Pointer() unsafe.Pointer
-	// At is row i.
+	// At returns row i.
 	At(i int) any
-	// Slice is the []T that holds the rows.
+	// Slice returns the []T that holds the rows.
 	Slice() reflect.Value
-	// New makes an empty vector of the same kind.
+	// New makes an empty vector of the same type.
 	New() Vector
-	// Gather makes the vector the rows named of another one with the same type, or of itself if the rows ascend.
+	// Gather replaces the vector's rows by some rows of another vector of the same type, named by their numbers. The other vector
+	// may be this one if the numbers ascend.
 	Gather(from Vector, rows []uint32)
-	// Append adds the rows of another vector of the same kind.
+	// Append adds the rows of another vector of the same type.
 	Append(from Vector)
 }
 
-// Vec is a Vector whose type is known where it is compiled.
+// Vec is a Vector whose row type is known at compile time.
 type Vec[T any] struct{ Rows []T }
 
-// Type is that of a row.
+// Type implements Vector.
 func (v *Vec[T]) Type() reflect.Type { return reflect.TypeFor[T]() }
 
-// Len is how many rows there are.
+// Len implements Vector.
 func (v *Vec[T]) Len() int { return len(v.Rows) }
 
-// Reset leaves n zero rows.
+// Reset implements Vector.
 func (v *Vec[T]) Reset(n int) {
 	if cap(v.Rows) < n {
 		v.Rows = make([]T, n)
@@ -45,22 +49,22 @@ func (v *Vec[T]) Reset(n int) {
 	v.Rows = v.Rows[:n]
 }
 
-// Pointer is that of the first row.
+// Pointer implements Vector.
 func (v *Vec[T]) Pointer() unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(v.Rows)) }
 
-// At is row i.
+// At implements Vector.
 func (v *Vec[T]) At(i int) any { return v.Rows[i] }
 
-// Slice is the []T that holds the rows.
+// Slice implements Vector.
 func (v *Vec[T]) Slice() reflect.Value { return reflect.ValueOf(v.Rows) }
 
-// Append adds the rows of from.
+// Append implements Vector.
 func (v *Vec[T]) Append(from Vector) { v.Rows = append(v.Rows, from.(*Vec[T]).Rows...) }
 
-// New makes an empty vector of the same kind.
+// New implements Vector.
 func (v *Vec[T]) New() Vector { return new(Vec[T]) }
 
-// Gather makes v the rows named of from.
+// Gather implements Vector.
 func (v *Vec[T]) Gather(from Vector, rows []uint32) {
 	source := from.(*Vec[T]).Rows
 	if Vector(v) != from {
@@ -75,14 +79,15 @@ func (v *Vec[T]) Gather(from Vector, rows []uint32) {
 	v.Rows = v.Rows[:len(rows)]
 }
 
-// NewVector makes a vector for a type that is known only when it runs.
+// NewVector makes a vector for a row type that is known only at run time.
 func NewVector(row reflect.Type) Vector {
 	return &reflected{row: row, rows: reflect.Zero(reflect.SliceOf(row))}
 }
 
-// VectorOf makes a vector of the rows of a slice.
+// VectorOf makes a vector of the rows of a slice, without copying them.
 func VectorOf(rows reflect.Value) Vector { return &reflected{row: rows.Type().Elem(), rows: rows} }
 
+// reflected is a Vector whose row type is known only at run time.
 type reflected struct {
 	row  reflect.Type
 	rows reflect.Value // of []row
@@ -120,7 +125,7 @@ func (v *reflected) Gather(from Vector, rows []uint32) {
 	v.rows = gathered
 }
 
-// cloneOf copies a vector into a slice of its own.
+// cloneOf copies the rows of a vector into a new slice of a type.
 func cloneOf(v Vector, slice reflect.Type) reflect.Value {
 	rows := v.Slice()
 	clone := reflect.MakeSlice(slice, rows.Len(), rows.Len())
@@ -128,4 +133,29 @@ func cloneOf(v Vector, slice reflect.Type) reflect.Value {
 	return clone
 }
 
+// rowsOf returns the rows of a vector that is a Vec[T].
 func rowsOf[T any](v Vector) []T { return v.(*Vec[T]).Rows }
+
+// rowType returns an error if a type can't be that of a row. what says whether the function reads the type or passes it on.
+func rowType(what string, t reflect.Type) error {
+	if t.Kind() == reflect.Pointer && t.Elem().Kind() == reflect.Pointer {
+		return fmt.Errorf("it %s %s: a row is a struct, a map or a pointer to one, not a pointer to a pointer", what, t)
+	}
+	switch t.Kind() {
+	case reflect.Chan, reflect.Func, reflect.UnsafePointer, reflect.Uintptr, reflect.Complex64, reflect.Complex128:
+		return fmt.Errorf("it %s %s, which JSON can't hold: a row is a struct, a map or a pointer to one", what, t)
+	case reflect.Interface:
+		if t.NumMethod() > 0 {
+			return fmt.Errorf("it %s the interface %s, into which no row can be read: use a struct", what, t)
+		}
+	}
+	return nil
+}
+
+// savedType returns an error if a type can't be that of a value to load.
+func savedType(t reflect.Type) error {
+	if t.Kind() == reflect.Struct || t == reflect.TypeFor[map[string]string]() {
+		return nil
+	}
+	return fmt.Errorf("it loads %s: a saved value has fields, so use a struct or map[string]string", t)
+}

@@ -8,20 +8,24 @@ import (
 	"github.com/kisgrid/kisgrid/internal/storetext"
 )
 
-// Writer gathers the effects of one row's Save. They are sent together with those of the run's other rows after the
-// function has returned without an error, in the order of the calls, and take effect once. Keys are without the connector's
-// prefix. Values are strings, []byte, numbers, bools, encoding.TextMarshaler, and anything else as JSON. A Load into the same type
-// gets an equal value, as far as encoding/json keeps it inside of structs, slices and maps. A value that can't be written, or that
-// would come back as another one, fails the row, and so does a nil pointer. One goroutine at a time may use a Writer, and only until
-// its function returns: what it is told later is ignored, and the log says so once.
+// Writer collects the effects of a Save function for one row. When the function has returned nil, the effects are sent together
+// with those of other rows, in the order of the calls; each takes place once. Keys are without the connector's key prefix.
 //
-// When a row runs again, the n-th call for it is the n-th effect of before, and takes place no second time. So a function makes
-// the same calls in the same order each time: range over a map's keys only once they are sorted. On a Redis Cluster, which
-// remembers effects with their keys, effects in another order take place twice.
+// A value may be a string, a []byte, a number, a bool, an encoding.TextMarshaler, or anything else that JSON can hold. A Load
+// into the same type gets an equal value, as far as encoding/json keeps it inside structs, slices and maps. The row fails if a
+// value can't be written, would come back as another value, or is a nil pointer.
+//
+// When a row runs again, the n-th call for the row is taken for the same effect as the n-th call before, and does not take place
+// again. So a function has to make the same calls in the same order each time. For example, sort the keys of a map before you
+// range over them. On a Redis Cluster, which remembers effects together with their keys, effects in another order take place
+// twice.
+//
+// Only one goroutine at a time may use a Writer, and only until the function returns. Later calls are ignored, and the log says
+// so once.
 type Writer interface {
 	// Set gives a field of the key's hash a value.
 	Set(key, field string, value any)
-	// Incr adds a number to a field of the key's hash; a field that is not there counts as 0.
+	// Incr adds a number to a field of the key's hash. A field that is not there counts as 0.
 	Incr(key, field string, by any)
 	// Append adds a value to the end of the key's list.
 	Append(key string, value any)
@@ -29,10 +33,10 @@ type Writer interface {
 	Delete(key string)
 }
 
-// Op is what an Effect does to its key.
+// Op is the operation of an Effect.
 type Op uint8
 
-// The operations of Writer.
+// The operations, as the methods of Writer.
 const (
 	OpSet Op = 1 + iota
 	OpIncr
@@ -40,24 +44,24 @@ const (
 	OpDelete
 )
 
-// Effect is one call of a Writer.
+// Effect is one call of a Writer, for executors.
 type Effect struct {
 	Op    Op
 	Key   string
-	Field string // of Set and Incr
-	Value string // of Set, Incr and Append
-	Row   int    // the row of the frame it belongs to
+	Field string // for Set and Incr
+	Value string // for Set, Incr and Append
+	Row   int    // the row of the frame that the effect belongs to
 }
 
-// writer is the Writer of one frame. err is the first value of the row that could not be written.
+// writer is the Writer of one call of a Save.
 type writer struct {
 	frame    *Frame
-	function string
-	over     atomic.Bool // the call has ended: the frame's effects are another's
-	err      error
+	function string      // its name, for the log
+	over     atomic.Bool // the call has ended, so that the frame's effects belong to another call
+	err      error       // the first value of the row that could not be written
 }
 
-// late tells of a call of the Writer after its function's.
+// late reports whether the function has returned already, and tells the executor that its Writer was used after that.
 func (w *writer) late() bool {
 	if !w.over.Load() {
 		return false
@@ -66,6 +70,7 @@ func (w *writer) late() bool {
 	return true
 }
 
+// add adds an effect.
 func (w *writer) add(op Op, key, field string, value any) {
 	if w.late() {
 		return
@@ -94,7 +99,7 @@ func (w *writer) Incr(key, field string, by any) {
 	case v.IsValid() && (v.CanInt() || v.CanUint() || v.CanFloat()):
 	default:
 		if w.err == nil {
-			w.err = fmt.Errorf("add to field %q of key %q: %T is no number", field, key, by)
+			w.err = fmt.Errorf("add to field %q of key %q: a %T is not a number: pass an integer or a float", field, key, by)
 		}
 		return
 	}
