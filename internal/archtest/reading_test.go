@@ -18,9 +18,9 @@ import (
 var withoutList = []string{
 	"cmd/kisgrid", "e2e/k8s/load", "examples/students",
 	"internal/command", "internal/devcluster", "internal/testprocess", "internal/serve", "internal/transport", "internal/wire",
-	"pkg/batch", "pkg/cluster", "pkg/connector", "pkg/connector/conformance", "pkg/connector/memory",
+	"pkg/batch", "pkg/cluster", "pkg/connector/conformance", "pkg/connector/memory",
 	"pkg/coordinator", "pkg/deadletter", "pkg/definition", "pkg/flowexec/internal/rowjson", "pkg/flowtest",
-	"pkg/kis", "pkg/kis/flow", "pkg/scheduler",
+	"pkg/kis/flow", "pkg/scheduler",
 }
 
 // listedFile is a line of a package's comment that says what stands in one of its files.
