@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestAuthoring compiles and tests what docs/authoring.md shows.
+// TestAuthoring compiles and tests the Go code that docs/authoring.md shows.
 func TestAuthoring(t *testing.T) {
 	text, err := os.ReadFile("../docs/authoring.md")
 	if err != nil {
@@ -46,7 +46,7 @@ type (
 		code, _, _ := strings.Cut(block, "```")
 		source += "\n" + code
 	}
-	// Under this folder the module's packages are found; its name keeps ./... from finding it.
+	// Only below this folder does go find the module's packages. The folder's name begins with _, so that ./... does not match it.
 	dir, err := os.MkdirTemp(".", "_authoring-") //nolint:usetesting // elsewhere is no module
 	if err != nil {
 		t.Fatal(err)

@@ -20,7 +20,7 @@ type numbered struct {
 	N  int `json:"n"`
 }
 
-// registerTroubled registers functions that go wrong, each in its own way, when n is 1; n 0 is well.
+// registerTroubled registers functions that go wrong, each in another way, on a row whose n is 1. They pass on rows whose n is 0.
 func registerTroubled(release <-chan struct{}) func(*kis.Registry) {
 	return func(r *kis.Registry) {
 		trouble := func(what func(ctx context.Context) error) kis.Func {
@@ -42,7 +42,7 @@ func document(kind definition.Kind, name, yaml string) definition.Document {
 	return definition.Document{Kind: kind, Name: name, YAML: []byte("kistype: " + string(kind) + "\n" + yaml)}
 }
 
-// troubledDocuments make a flow of each function, and some that can't run.
+// troubledDocuments are a flow for each of these functions, and some flows that can't run.
 func troubledDocuments() []definition.Document {
 	docs := []definition.Document{
 		document(definition.KindFlow, "Disabled", "flow_name: Disabled\nstatus: 0\nflows: [{fname: Fails}]\n"),
@@ -58,7 +58,7 @@ func troubledDocuments() []definition.Document {
 	return docs
 }
 
-// TestBadInput names what becomes of each kind of bad input. The rows beside it are done.
+// TestBadInput submits each kind of bad row, and checks its outcome, code and reason. The good rows beside it must be done.
 func TestBadInput(t *testing.T) {
 	release := make(chan struct{})
 	g := flowtest.Cluster(t, 2, flowtest.Register(registerTroubled(release)))
@@ -145,7 +145,7 @@ func TestBadInput(t *testing.T) {
 		})
 	}
 
-	// Nobody else paid for it.
+	// No other row was affected.
 	for _, flow := range []string{"Fails", "Panics", "Hangs", "Drops"} {
 		if r, err := k.Submit(t.Context(), flow, client.Rows(good)); err != nil || len(r.NotDone) != 0 {
 			t.Errorf("afterwards a good row of %s gives %+v, %v", flow, r, err)

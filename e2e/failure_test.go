@@ -13,7 +13,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/testprocess"
 )
 
-// scores writes rows of 1,000 students, whose scores tell their averages apart, into a file.
+// scores writes rows of 1,000 students into a file. It returns the average that each student must have in the end.
 func scores(t *testing.T, rows int) (path string, want map[int]float64) {
 	t.Helper()
 	random := rand.New(rand.NewPCG(1, 2))
@@ -22,7 +22,7 @@ func scores(t *testing.T, rows int) (path string, want map[int]float64) {
 	for range rows {
 		id := random.IntN(1000)
 		s1, s2 := random.IntN(101), random.IntN(101)
-		want[id] = float64(s1+s2) / 2 // the last one counts: rows of one student take effect in their order
+		want[id] = float64(s1+s2) / 2 // the last row of a student counts: rows of one student take effect in their order
 		fmt.Fprintf(&text, "{\"stu_id\":%d,\"score_1\":%d,\"score_2\":%d}\n", id, s1, s2)
 	}
 	path = filepath.Join(t.TempDir(), "rows.ndjson")
@@ -32,7 +32,7 @@ func scores(t *testing.T, rows int) (path string, want map[int]float64) {
 	return path, want
 }
 
-// checkAverages compares Redis with what the rows ask for.
+// checkAverages compares the averages in Redis with the wanted ones.
 func checkAverages(g *testgrid.Grid, want map[int]float64) {
 	g.TB.Helper()
 	c := testgrid.RedisClient(g.TB, g.Redis)
@@ -50,8 +50,8 @@ func checkAverages(g *testgrid.Grid, want map[int]float64) {
 	}
 }
 
-// TestKilledWorker kills a worker in the middle of 100,000 rows: what it had not answered runs on the other one, every row is
-// accounted for, and each student's last row is the one that stays.
+// TestKilledWorker kills a worker in the middle of 100,000 rows. The rows that it had not answered run on the other worker, every row
+// is counted, and the last row of each student takes effect last.
 func TestKilledWorker(t *testing.T) {
 	const rows = 100_000
 	g := startGrid(t, 2)
@@ -75,7 +75,7 @@ func TestKilledWorker(t *testing.T) {
 	}
 	checkAverages(g, want)
 	for name, labels := range map[string]string{"kisgrid_rows_in_total": "", "kisgrid_rows_ended_total": `,outcome="done"`} {
-		testprocess.Until(t, name+" counts all rows", func() error { // it follows the answers
+		testprocess.Until(t, name+" counts all rows", func() error { // the counter is raised after the answer is sent
 			n, err := testgrid.Metric(g.Coordinators[0].HTTP, name, `flow="CalStuAvgScore12"`+labels)
 			if err == nil && n != rows {
 				err = fmt.Errorf("it is %g, not %d", n, rows)
@@ -85,7 +85,8 @@ func TestKilledWorker(t *testing.T) {
 	}
 }
 
-// TestEtcdAway starts a coordinator and a worker before their etcd, and takes it away again while they run.
+// TestEtcdAway starts a coordinator and a worker before their etcd, and later stops the etcd while they run. Both wait for it, and
+// rows run meanwhile.
 func TestEtcdAway(t *testing.T) {
 	g, etcdDir := newGrid(t), t.TempDir()
 	testgrid.StartRedis(t, g.Redis)
@@ -114,7 +115,8 @@ func TestEtcdAway(t *testing.T) {
 	g.MustKisgrid(row, "submit", "CalStuAvgScore12")
 }
 
-// TestRedisAway submits rows while Redis is away, at first and again later: they wait for it.
+// TestRedisAway submits rows while Redis is away, first before it was ever started and then after it was stopped. The rows wait for
+// it.
 func TestRedisAway(t *testing.T) {
 	g := newGrid(t)
 	testgrid.StartEtcd(t, g.Etcd, t.TempDir())

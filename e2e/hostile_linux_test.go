@@ -20,12 +20,13 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// TestHostileClients lets clients that keep to no rule at a coordinator whose workers are gone: whatever they send, it takes no
-// more memory than its budgets, that of messages twice, half as much again, and what a process needs for itself. Then it serves an honest client.
+// TestHostileClients attacks a coordinator without workers with clients that keep to no rule. Whatever they send, the coordinator
+// stays below a limit for its memory: its budget, two messages of the largest size, half as much again for garbage, and a fixed
+// amount for itself. Then it serves an honest client.
 func TestHostileClients(t *testing.T) {
 	const (
 		budget, receive, itself = 32 << 20, 64 << 20, 64 << 20
-		most                    = (budget+2*receive)*3/2 + itself // a message is there twice while it is read
+		most                    = (budget+2*receive)*3/2 + itself // a message is in memory twice while it is read
 	)
 	g := newGrid(t)
 	testgrid.StartEtcd(t, g.Etcd, t.TempDir())
@@ -54,9 +55,9 @@ func TestHostileClients(t *testing.T) {
 	}
 	call := func(ctx context.Context, conn *grpc.ClientConn, in *pb.Submission, o ...grpc.CallOption) {
 		id := batch.NewStreamID()
-		_, _ = pb.NewIngestClient(conn).Submit(ctx, &pb.SubmitRequest{Flow: flow, Stream: id[:], Submission: in}, o...) // refused or waiting
+		_, _ = pb.NewIngestClient(conn).Submit(ctx, &pb.SubmitRequest{Flow: flow, Stream: id[:], Submission: in}, o...) // the call is refused, or waits: both are right
 	}
-	// stream sends so many batches and reads nothing.
+	// stream sends n batches on a stream and reads no answer.
 	stream := func(ctx context.Context, conn *grpc.ClientConn, n int, in func() *pb.Submission) {
 		s, err := pb.NewIngestClient(conn).Stream(ctx)
 		if err != nil {
@@ -72,7 +73,7 @@ func TestHostileClients(t *testing.T) {
 	}
 	for _, attack := range []struct {
 		name    string
-		clients int // each with a connection of its own
+		clients int // how many, each with its own connection
 		do      func(ctx context.Context, conn *grpc.ClientConn)
 	}{
 		{"batches as large as they may be", 40, func(ctx context.Context, conn *grpc.ClientConn) {

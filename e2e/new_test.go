@@ -11,7 +11,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/testprocess"
 )
 
-// TestNewProject does what somebody does who starts a project: everything README tells them but the cluster.
+// TestNewProject starts a new project with kisgrid new, and does everything that the project's README tells a reader to do.
 func TestNewProject(t *testing.T) {
 	checkout, err := filepath.Abs("..")
 	if err != nil {
@@ -28,7 +28,7 @@ func TestNewProject(t *testing.T) {
 		t.Errorf("kisgrid lint prints %q", out)
 	}
 
-	// goRun runs the go command in the project. Nothing may be missing in its go.mod and go.sum.
+	// goRun runs the go command in the project's folder. The project's go.mod and go.sum must be complete for it.
 	goRun := func(args ...string) (code int, out, log string) {
 		t.Helper()
 		cmd := exec.CommandContext(t.Context(), "go", args...)
@@ -64,7 +64,7 @@ func TestNewProject(t *testing.T) {
 		}
 	}
 
-	// What ran in process runs on a cluster, with the same outcomes.
+	// The same flow runs on a cluster, with the same outcomes as in one process.
 	g := startGrid(t, 0)
 	g.Worker.Path = program
 	g.StartWorker("grades")

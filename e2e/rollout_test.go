@@ -12,10 +12,10 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// short is CalStuAvgScore12 without its first and third function.
+// short is the flow CalStuAvgScore12 without its first and third function.
 const short = "kistype: flow\nstatus: 1\nflow_name: CalStuAvgScore12\nshard_key: stu_id\nflows:\n  - fname: AvgStuScore12\n  - fname: PrintStuAvgScore\n"
 
-// TestRollout changes a flow with the command line, back and forth, and has each way to fail told with exit code 1.
+// TestRollout changes a flow back and forth with the command line. Each change that fails must be reported with exit code 1.
 func TestRollout(t *testing.T) {
 	g := startGrid(t, 1)
 	says := func(out string, want ...string) {
@@ -36,12 +36,12 @@ func TestRollout(t *testing.T) {
 	}
 	g.MustKisgrid("", "apply", "-f", conf)
 
-	// What is exported changes nothing when it is applied.
+	// Applying exported documents changes nothing.
 	dir := filepath.Join(t.TempDir(), "backup")
 	says(g.MustKisgrid("", "export", dir), "9 documents written")
 	says(g.MustKisgrid("", "apply", "-f", dir), "nothing to change")
 
-	// A dry run writes nothing, standard input does.
+	// A dry run writes nothing. Documents from standard input are written like those of a file.
 	says(g.MustKisgrid(short, "apply", "-f", "-", "--dry-run"), "flow/CalStuAvgScore12 changed", "-  - fname: VerifyStu", "1 documents would be written")
 	says(g.MustKisgrid("", "apply", "-f", dir), "nothing to change")
 	says(g.MustKisgrid(short, "apply", "-f", "-"), "flow/CalStuAvgScore12 changed", "-  - fname: VerifyStu", "1 documents written at revision", "flow CalStuAvgScore12: active, taken by 1 of 1 workers")
@@ -67,7 +67,7 @@ func TestRollout(t *testing.T) {
 	})
 	says(g.MustKisgrid("", "get", "connector", "Score12Cache", "-o", "json"), `"state": "active"`, `"CalStuAvgScore3"`)
 
-	// What can't be, is refused before anything is written.
+	// A change that can't be made is refused before anything is written.
 	says(fails("", "rollout", "undo", "CalStuAvgScore12", "--to", "1"), "revision 1 of flow CalStuAvgScore12 is not kept")
 	says(fails("kistype: func\nfname: Lost\nfmode: Save\noption:\n  cname: Nowhere\n", "apply", "-f", "-"), "nothing was written", "option.cname", "Nowhere")
 	says(fails(strings.Replace(short, "flow_name", "flow_nmae", 1), "apply", "-f", "-"), "standard input:3", "flow_nmae")
@@ -83,7 +83,7 @@ func TestRollout(t *testing.T) {
 	says(fails(large, "apply", "-f", "-"), "bytes at once, etcd takes 1572864")
 	says(g.MustKisgrid("", "apply", "-f", dir), "nothing to change")
 
-	// A function that no worker has leaves the flow waiting, and the old revision running.
+	// A new revision whose function no worker has waits, and the old revision runs on.
 	third := short + "  - fname: Third\n---\nkistype: func\nfname: Third\nfmode: Verify\n"
 	says(fails(third, "apply", "-f", "-", "--timeout", "2s"), "flow CalStuAvgScore12: pending", "stays active", "function Third is missing on 1 live workers")
 	says(fails("", "rollout", "status", "CalStuAvgScore12", "--timeout", "1s"), "pending", "Third")
@@ -114,8 +114,8 @@ func activeOf(t *testing.T, g *testgrid.Grid) string {
 	return ""
 }
 
-// TestBadDocumentOutlivesCoordinators puts a bad document, kills the only coordinator, and starts another one: what ran before
-// runs, and the status says why.
+// TestBadDocumentOutlivesCoordinators puts a bad document, kills the only coordinator, and starts another one. The revision that ran
+// before runs again, and the status of the flow gives the reason.
 func TestBadDocumentOutlivesCoordinators(t *testing.T) {
 	g := startGrid(t, 1)
 	g.MustKisgrid("", "apply", "-f", conf)

@@ -28,19 +28,19 @@ import (
 	"github.com/kisgrid/kisgrid/internal/testprocess"
 )
 
-// prefix is where the shared etcd has room for this cluster.
+// prefix is the prefix of all keys of this cluster in the shared etcd.
 const prefix = "/teams/blue/grid/"
 
-// secured is an etcd that speaks TLS and, once its users are there, asks for a sign-in.
+// secured is an etcd that speaks TLS. After secure it also asks for a user and a password.
 type secured struct {
 	t                  *testing.T
 	address, dir       string
-	cert, key, ca      string // files
-	coordinator, other string // files with the passwords of coordinators and workers
+	cert, key, ca      string // paths of the certificate, its key, and the authority's certificate
+	coordinator, other string // paths of the password files of coordinators and of workers
 	stop               func()
 }
 
-// startSecured starts it, with a token that expires within the test.
+// startSecured starts the etcd. Its tokens expire within the test.
 func startSecured(t *testing.T) *secured {
 	t.Helper()
 	files := t.TempDir()
@@ -63,7 +63,7 @@ func (e *secured) write(dir, name, text string) string {
 	return path
 }
 
-// issue makes a new authority, and etcd's certificate from it.
+// issue makes a new authority, and a certificate for etcd from it.
 func (e *secured) issue() {
 	e.t.Helper()
 	authority, authorityKey := e.certificate(nil, nil)
@@ -81,7 +81,8 @@ func (e *secured) issue() {
 	}
 }
 
-// certificate makes an authority, or with one a server's certificate.
+// certificate makes a certificate: that of a new authority where authority is nil, else a server's certificate that the authority
+// signs.
 func (e *secured) certificate(authority *x509.Certificate, by *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
 	e.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -117,7 +118,7 @@ func (e *secured) start() {
 	}, "--cert-file", e.cert, "--key-file", e.key, "--auth-token-ttl", "3")
 }
 
-// client dials etcd as a user; "" signs nobody in.
+// client connects to etcd as a user. An empty user signs in as nobody.
 func (e *secured) client(user, password string) *clientv3.Client {
 	e.t.Helper()
 	text, err := os.ReadFile(e.ca)
@@ -139,7 +140,7 @@ func (e *secured) client(user, password string) *clientv3.Client {
 	return c
 }
 
-// secure makes the users and roles that docs/operating.md tells of, with etcdctl where it is installed.
+// secure makes the users and roles that docs/operating.md describes, with etcdctl where it is installed.
 func (e *secured) secure() {
 	e.t.Helper()
 	testprocess.Until(e.t, "etcd answers", func() error { _, err := e.client("", "").Get(e.t.Context(), "a"); return err })
@@ -194,8 +195,9 @@ func (e *secured) secure() {
 	}
 }
 
-// TestSharedEtcd runs a cluster below a prefix of an etcd that speaks TLS and asks for users, each of which may do no more than
-// its processes need; it outlives its tokens, and a change of the authority behind etcd's certificate.
+// TestSharedEtcd runs a cluster in a part of an etcd that others use too. The etcd speaks TLS and asks for users, and each user may
+// do only what its processes need. The cluster keeps running when its tokens expire, and when etcd comes back with a certificate of
+// another authority.
 func TestSharedEtcd(t *testing.T) {
 	e := startSecured(t)
 	e.secure()
@@ -217,7 +219,7 @@ func TestSharedEtcd(t *testing.T) {
 		t.Errorf("submit prints:\n%s", out)
 	}
 
-	// Nobody may more than that.
+	// No user may read or write other keys.
 	for user, keys := range map[string][]string{
 		"kisgrid-worker":      {prefix + "config/flow/CalStuAvgScore12", prefix + "status/flow/CalStuAvgScore12", prefix + "leader/", "/teams/blue/other"},
 		"kisgrid-coordinator": {"/teams/blue/other", "/kisgrid/config/flow/CalStuAvgScore12"},
@@ -235,7 +237,7 @@ func TestSharedEtcd(t *testing.T) {
 		_ = c.Close()
 	}
 
-	// etcd comes back with a certificate of another authority, and knows no token any more.
+	// etcd comes back with a certificate of another authority, and knows none of the old tokens.
 	e.stop()
 	e.issue()
 	e.start()
@@ -250,7 +252,7 @@ func TestSharedEtcd(t *testing.T) {
 	if out := g.MustKisgrid("{\"stu_id\":5000,\"score_1\":2,\"score_2\":4}\n", "submit", "CalStuAvgScore12", "--results"); out != "{\"stu_id\":5000,\"avg_score\":3}\n" {
 		t.Errorf("after the change submit prints:\n%s", out)
 	}
-	// Tokens last 3 s where etcd is the real one: those of watches and leases are renewed too.
+	// Tokens last 3 s where the installed etcd runs. Watches and leases renew theirs too.
 	time.Sleep(4 * time.Second)
 	if out := g.MustKisgrid("", "apply", "-f", conf); !strings.Contains(out, "flow CalStuAvgScore12: active, taken by 1 of 1 workers") {
 		t.Errorf("apply after the tokens' end prints:\n%s", out)
@@ -262,7 +264,7 @@ func TestSharedEtcd(t *testing.T) {
 		return nil
 	})
 
-	// A wrong password is told, with what to do.
+	// A wrong password is reported, with what to do about it.
 	g.Worker.Flags = flags("kisgrid-worker", e.coordinator)
 	wrong := g.StartWorker("w2")
 	wrong.Await(`check the user name and the password file`)

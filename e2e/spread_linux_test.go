@@ -18,7 +18,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/client"
 )
 
-// nameServer answers every question for an IPv4 address with those that it was told.
+// nameServer is a DNS server that answers every question for an IPv4 address with the same hosts.
 type nameServer struct {
 	address string
 
@@ -42,7 +42,7 @@ func startNameServer(t *testing.T, hosts ...string) *nameServer {
 				return // closed
 			}
 			if answer := n.answer(buffer[:size]); answer != nil {
-				_, _ = conn.WriteTo(answer, from) // who gets none asks again
+				_, _ = conn.WriteTo(answer, from) // a client that gets no answer asks again
 			}
 		}
 	})
@@ -91,14 +91,15 @@ func (n *nameServer) answer(question []byte) []byte {
 	return packed
 }
 
-// TestAddedCoordinators starts two coordinators beside two that have all streams. Within half a minute each carries its share,
-// between 15 and 35 percent, of the batches, those of calls and those of streams that were open before, whether the clients
-// have a list of addresses or a name whose addresses become more. No batch fails, none runs twice, and the last row of each key stays.
+// TestAddedCoordinators starts two more coordinators beside two that have all streams. Within half a minute each of the four takes
+// between 15 and 35 percent of the batches, those of calls as well as those of open streams. This holds for clients with a list of
+// addresses, and for clients with a DNS name that gets more addresses. No batch fails, none runs twice, and the last row of each key
+// takes effect last.
 func TestAddedCoordinators(t *testing.T) {
 	const (
-		clients, streams = 12, 2 // streams of each client
+		clients, streams = 12, 2 // each client has so many streams
 		within           = 30 * time.Second
-		rows             = 10 // of each batch
+		rows             = 10 // rows in each batch
 		streamed, called = "CalStuAvgScore12", "Check"
 	)
 	g := newGrid(t)
@@ -159,12 +160,12 @@ func TestAddedCoordinators(t *testing.T) {
 	counts := func(flow string) (all []float64) {
 		for i := range hosts {
 			if i >= len(g.Coordinators) {
-				all = append(all, 0) // it has not begun
+				all = append(all, 0) // this coordinator is not started yet
 				continue
 			}
 			n, err := testgrid.Metric(g.Coordinators[i].HTTP, "kisgrid_rows_in_total", `flow="`+flow+`"`)
 			if err != nil {
-				n = 0 // it has had none
+				n = 0 // the coordinator has had no row of the flow
 			}
 			all = append(all, n)
 		}
@@ -214,7 +215,7 @@ func TestAddedCoordinators(t *testing.T) {
 	for _, n := range sent {
 		total += float64(n)
 	}
-	testprocess.Until(t, "the coordinators have counted each row once", func() error { // it follows the answers
+	testprocess.Until(t, "the coordinators have counted each row once", func() error { // the counter is raised after the answer is sent
 		sum := 0.0
 		for _, n := range counts(streamed) {
 			sum += n
@@ -229,7 +230,7 @@ func TestAddedCoordinators(t *testing.T) {
 	}
 }
 
-// rest waits, unless ctx ends.
+// rest waits for a duration, or until ctx ends.
 func rest(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
@@ -237,8 +238,8 @@ func rest(ctx context.Context, d time.Duration) {
 	}
 }
 
-// pushScores streams batches of students first and following until ctx is done, and returns how many rows that were. want
-// gets what their averages are to be. Each row must be done.
+// pushScores streams batches of 20 students, from the number first on, until ctx is done. It returns how many rows it has sent. Want
+// gets the average that each student must have in the end. Each row must be done.
 func pushScores(ctx context.Context, t *testing.T, c *client.Client, flow string, first, rows int, want map[int]float64) (sent int) {
 	s, err := c.Stream(t.Context(), flow)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/testprocess"
 )
 
-// averages is what the demo, and anyone who runs the students' example, must see.
+// averages is the output of the demo: the averages of the students' example.
 const averages = `flow              stu_id  avg_score
 CalStuAvgScore12  101     95
 CalStuAvgScore12  102     90
@@ -33,7 +33,7 @@ func TestDemo(t *testing.T) {
 	}
 }
 
-// TestOperator does what an operator does on the first day.
+// TestOperator does the work of an operator on the first day: apply, get, submit, explain, lint, stop.
 func TestOperator(t *testing.T) {
 	g := startGrid(t, 2)
 
@@ -65,7 +65,7 @@ func TestOperator(t *testing.T) {
 		}
 	}
 
-	// Flow 3 comes first: it waits for what flow 12 saves.
+	// Rows of CalStuAvgScore3 come first: they wait for the averages that CalStuAvgScore12 saves.
 	waiting := testprocess.Start(t, testprocess.Config{Name: "submit CalStuAvgScore3", Stdin: "{\"stu_id\":101,\"score_3\":80}\n{\"stu_id\":102,\"score_3\":70}\n"},
 		"kisgrid", "submit", "CalStuAvgScore3", "--results", "--server", g.Addresses())
 	testprocess.Until(t, "flow 3 is under way", func() error {
@@ -89,7 +89,7 @@ func TestOperator(t *testing.T) {
 		t.Errorf("Redis has %s as student 101's average", got)
 	}
 
-	// A row's own fault makes the exit code 1, and costs no other row anything.
+	// A bad row makes the exit code 1, and does not affect other rows.
 	code, _, log = g.Kisgrid("{\"stu_id\":7,\"score_1\":1,\"score_2\":3}\nnot json\n{\"stu_id\":5000}\n", "submit", "CalStuAvgScore12")
 	if code != 1 || !strings.Contains(log, "1 done 1 filtered 0 aborted 1 dead") || !strings.Contains(log, "line 2: dead: ROW_UNDECODABLE") ||
 		!strings.Contains(log, "line 3: filtered in VerifyStu: DROPPED: stu_id 5000 is outside 0..999") {
@@ -109,7 +109,7 @@ func TestOperator(t *testing.T) {
 		t.Errorf("lint prints %s", out)
 	}
 
-	// Both stop cleanly, and take their keys with them.
+	// Both stop cleanly, and delete their keys in etcd.
 	for _, w := range g.Workers {
 		w.Stop()
 	}
@@ -122,7 +122,7 @@ func TestOperator(t *testing.T) {
 	g.Coordinators[0].Stop()
 }
 
-// TestEtcdctl changes flows as design says: what etcdctl puts is what runs.
+// TestEtcdctl changes flows with etcdctl alone: the documents that it puts are those that run.
 func TestEtcdctl(t *testing.T) {
 	if _, err := exec.LookPath("etcdctl"); err != nil {
 		t.Skip("etcdctl is not installed; .ci/run installs it")
@@ -164,7 +164,7 @@ func TestEtcdctl(t *testing.T) {
 		t.Errorf("before the change, submit told:\n%s", log)
 	}
 
-	// Without VerifyStu, student 5000 is like any other. The next batch runs it.
+	// Without VerifyStu, student 5000 is like any other. The next batch already runs on the changed flow.
 	flow := "kistype: flow\nstatus: 1\nflow_name: CalStuAvgScore12\nshard_key: stu_id\nflows:\n  - fname: AvgStuScore12\n  - fname: PrintStuAvgScore\n"
 	etcdctl(flow, "put", "/kisgrid/config/flow/CalStuAvgScore12")
 	testprocess.Until(t, "the new revision runs", func() error {
@@ -174,7 +174,7 @@ func TestEtcdctl(t *testing.T) {
 		return nil
 	})
 
-	// A bad document changes nothing that runs, and says where it is wrong.
+	// A bad document changes nothing that runs. The status says where the document is wrong.
 	etcdctl(strings.Replace(flow, "flow_name", "flow_nmae", 1), "put", "/kisgrid/config/flow/CalStuAvgScore12")
 	awaitFlow("CalStuAvgScore12", "rejected")
 	if out := g.MustKisgrid("", "get", "flow", "CalStuAvgScore12"); !strings.Contains(out, "flow_nmae") || !strings.Contains(out, "/kisgrid/config/flow/CalStuAvgScore12:3") {
@@ -198,7 +198,7 @@ func TestEtcdctl(t *testing.T) {
 	})
 }
 
-// documentName reads what the example's documents say of themselves in a line.
+// documentName reads kind and name of a document from its lines kistype and flow_name, fname or cname.
 func documentName(t *testing.T, text string) (kind, name string) {
 	t.Helper()
 	for line := range strings.Lines(text) {

@@ -17,7 +17,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// here is a certificate for this machine.
+// here describes a certificate for this machine.
 var here = authority.Leaf{Hosts: []string{"127.0.0.1", "localhost"}}
 
 func newAuthority(t *testing.T, name string) *authority.Authority {
@@ -29,7 +29,7 @@ func newAuthority(t *testing.T, name string) *authority.Authority {
 	return a
 }
 
-// issue writes a certificate of one authority, and another one to trust, into a folder of their own.
+// issue writes a certificate that one authority signs, and the certificate of the authority to trust, into a new folder.
 func issue(t *testing.T, by, trusted *authority.Authority, l authority.Leaf) authority.Files {
 	t.Helper()
 	dir := t.TempDir()
@@ -41,7 +41,7 @@ func issue(t *testing.T, by, trusted *authority.Authority, l authority.Leaf) aut
 	return f
 }
 
-// flags are the command line for files, those that are not empty.
+// flags are the command line flags for those of the files that are not empty.
 func flags(prefix string, f authority.Files, more ...string) []string {
 	for name, file := range map[string]string{"cert": f.Cert, "key": f.Key, "ca": f.CA} {
 		if file != "" {
@@ -51,12 +51,12 @@ func flags(prefix string, f authority.Files, more ...string) []string {
 	return more
 }
 
-// fault is a client that a server, or that refuses the server, and what either side is told of that.
+// fault is a wrong configuration of TLS: the files of the client, and what the logs of both sides must say.
 type fault struct {
 	files    authority.Files
-	name     string // to be found in the server's certificate
-	dialling string // what whoever dials is told
-	serving  string // what the server's log says
+	name     string // the name that the client expects in the server's certificate
+	dialling string // a part of the client's error
+	serving  string // a part of the server's log
 }
 
 func faults(t *testing.T, ours *authority.Authority) map[string]fault {
@@ -84,7 +84,8 @@ func faults(t *testing.T, ours *authority.Authority) map[string]fault {
 	}
 }
 
-// TestTLSFaults lets each program dial each listener in each wrong way: both sides are told what is wrong and what mends it.
+// TestTLSFaults lets each program dial each listener in each wrong way. The messages of both sides must say what is wrong and how to
+// correct it.
 func TestTLSFaults(t *testing.T) {
 	ours := newAuthority(t, "ours")
 	good := issue(t, ours, ours, here)
@@ -112,7 +113,7 @@ func TestTLSFaults(t *testing.T) {
 			return flags(prefix, f.files, "--"+prefix+"tls-server-name", f.name)
 		}
 		t.Run("kisgrid, "+name, func(t *testing.T) {
-			testprocess.Until(t, "the coordinator tells too", func() error { // it logs one refusal a second
+			testprocess.Until(t, "the coordinator tells too", func() error { // the coordinator logs at most one refusal a second
 				code, _, log := testprocess.Run(t, testprocess.Config{}, "kisgrid", append(named(""), "get", "flows", "--server", address)...)
 				if code == 0 || !strings.Contains(log, f.dialling) {
 					t.Errorf("it ends with %d and says\n%s\nnot %q", code, log, f.dialling)
@@ -137,7 +138,7 @@ func TestTLSFaults(t *testing.T) {
 		t.Run("coordinator to worker, "+name, func(t *testing.T) {
 			stranger := testprocess.Start(t, testprocess.Config{Name: "stranger"}, "coordinator", append(append(named(""), serving...), plain, "--lease", lease)...)
 			if f.files.CA != "" && f.files.Cert == "" {
-				stranger.Await("--tls-ca alone does not make a listener speak TLS") // so it never comes to dial
+				stranger.Await("--tls-ca alone does not make a listener speak TLS") // so the program ends before it dials
 				return
 			}
 			stranger.Await(f.dialling)
@@ -148,7 +149,7 @@ func TestTLSFaults(t *testing.T) {
 			t.Run(program+" to etcd, "+name, func(t *testing.T) {
 				endpoint, told := secured, f.dialling
 				if f.files.CA == "" {
-					told = "waiting for etcd" // its client tells no more: TLS is never begun
+					told = "waiting for etcd" // etcd's client says no more, because TLS never begins
 				}
 				stranger := testprocess.Start(t, testprocess.Config{Name: "stranger"}, program, append(append(named("etcd-"), serving...), endpoint)...)
 				stranger.Await(told)
@@ -158,12 +159,12 @@ func TestTLSFaults(t *testing.T) {
 	}
 }
 
-// TestTLSRotation takes a cluster from one authority to another under load. Nothing is refused, and nothing is sent twice.
+// TestTLSRotation changes a cluster under load from one authority to another. Nothing is refused, and nothing is sent twice.
 func TestTLSRotation(t *testing.T) {
 	old, next := newAuthority(t, "old"), newAuthority(t, "next")
 	both := append(append([]byte(nil), old.PEM()...), next.PEM()...)
 	files := issue(t, old, old, here)
-	replace(t, files.CA, both) // trusted everywhere, etcd too, before the first certificate is from it
+	replace(t, files.CA, both) // all processes, etcd too, trust the new authority before it has signed a certificate that is used
 	secure := transport.Config{TLSCert: files.Cert, TLSKey: files.Key, TLSCA: files.CA, RequireClientCert: true}
 	c, err := devcluster.Start(t.Context(), devcluster.Config{Coordinators: 2, Workers: 2, Register: students.Register, TLS: secure})
 	if err != nil {
@@ -202,7 +203,7 @@ func TestTLSRotation(t *testing.T) {
 	first := dial(files)
 	testprocess.Until(t, "the flow runs", func() error { return submit(first) })
 
-	// The load is one stream, opened before everything else, and no batch of it may fail.
+	// The load is one stream, opened before everything else. No batch of it may fail.
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	rows := make(chan int, 1)
@@ -230,7 +231,7 @@ func TestTLSRotation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	replace(t, files.Cert, cert) // for a moment it does not fit its key
+	replace(t, files.Cert, cert) // for a moment the certificate does not fit the key
 	replace(t, files.Key, key)
 	replace(t, files.CA, next.PEM())
 	stranger := issue(t, old, next, here)
@@ -248,7 +249,7 @@ func TestTLSRotation(t *testing.T) {
 	if err := submit(dial(files)); err != nil {
 		t.Errorf("a client with the new certificate: %v", err)
 	}
-	// Whoever comes and goes now meets only the new ones.
+	// Connections that are made from now on use the new certificates only.
 	if _, err := c.StartWorker(devcluster.WorkerConfig{Name: "worker-3"}); err != nil {
 		t.Fatal(err)
 	}

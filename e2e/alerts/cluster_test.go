@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(testprocess.Main(m, "../../cmd/...")) }
 
-// lease of everything in the cluster.
+// lease is the lease of every process in the cluster.
 const lease = "6s"
 
 // watched is a Prometheus, and the coordinator and the worker that it scrapes.
@@ -35,10 +35,10 @@ type watched struct {
 	stopDead   func() // stops the Redis for dead letters
 }
 
-// durations are those in rules: numbers of minutes and hours.
+// durations matches the durations in rules: numbers of minutes and hours.
 var durations = regexp.MustCompile(`\b(\d+)(m|h)\b`)
 
-// inSeconds are the rules with seconds for minutes, so that what takes minutes is seen in seconds.
+// inSeconds are the rules with seconds in place of minutes, so that an alert fires within seconds.
 func inSeconds(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile(rulesFile)
@@ -54,7 +54,7 @@ func inSeconds(t *testing.T) string {
 	})
 }
 
-// watch starts a Prometheus. What it scrapes is not there yet.
+// watch starts a Prometheus. The processes that it scrapes are not started yet.
 func watch(t *testing.T) *watched {
 	t.Helper()
 	tool := program(t, "prometheus")
@@ -78,7 +78,7 @@ scrape_configs:
 	return w
 }
 
-// get asks Prometheus.
+// get asks Prometheus and decodes the answer.
 func (w *watched) get(path string, into any) error {
 	r, err := http.Get("http://" + w.prometheus + path)
 	if err != nil {
@@ -92,7 +92,8 @@ func (w *watched) get(path string, into any) error {
 	return json.Unmarshal(text, into)
 }
 
-// firing are the alerts that fire now, by name, with the values of the label. Each text must have got its values.
+// firing are the alerts that fire now: by name, the values of the label. It fails the test where the text of an alert was not filled
+// in.
 func (w *watched) firing(label string) (map[string][]string, error) {
 	var answer struct {
 		Data struct {
@@ -119,7 +120,7 @@ func (w *watched) firing(label string) (map[string][]string, error) {
 	return all, nil
 }
 
-// fires waits until an alert fires, for the label's value where one is given.
+// fires waits until an alert fires whose label has the value.
 func (w *watched) fires(alert, label, value string) {
 	w.t.Helper()
 	testprocess.Until(w.t, alert+" fires", func() error {
@@ -145,7 +146,7 @@ func (w *watched) rest(alerts ...string) {
 	})
 }
 
-// value is the value of a query; 0: it has none.
+// value is the value of a query; 0 means that the query has no result.
 func (w *watched) value(query string) (float64, error) {
 	var answer struct {
 		Data struct {
@@ -159,14 +160,14 @@ func (w *watched) value(query string) (float64, error) {
 	return strconv.ParseFloat(text, 64)
 }
 
-// kisgrid runs the command line, and returns all that it printed.
+// kisgrid runs a command and returns everything that it printed.
 func (w *watched) kisgrid(stdin string, args ...string) string {
 	w.t.Helper()
 	_, out, log := w.Kisgrid(stdin, args...)
 	return out + log
 }
 
-// bad are rows that die: a score is no number.
+// bad are rows that die, because a score is not a number.
 func bad(rows int) string {
 	return strings.Repeat("{\"stu_id\":1,\"score_1\":\"x\",\"score_2\":2}\n", rows)
 }
@@ -192,11 +193,11 @@ func (w *watched) startCluster() {
 	})
 }
 
-// TestCluster lets what is most of the trouble happen to a cluster that Prometheus scrapes: for each alert it waits until it fires, and
-// before that, where nothing is the matter, that it does not.
+// TestCluster lets common troubles happen to a cluster that Prometheus scrapes. For each alert it waits until the alert fires, and
+// before that it checks that the alert does not fire.
 func TestCluster(t *testing.T) {
 	w := watch(t)
-	// Nothing is there.
+	// No process runs yet.
 	w.fires("KisGridNoCoordinator", "severity", "critical")
 	w.fires("KisGridNoWorker", "severity", "critical")
 	w.startServers()
@@ -211,7 +212,7 @@ func TestCluster(t *testing.T) {
 	}
 	w.rest(trouble...)
 
-	// A row is parked: that is pending before it fires.
+	// A row is parked: the alert is pending before it fires.
 	parked := w.StartKisgrid(testprocess.Config{Stdin: "{\"stu_id\":77,\"score_3\":5}\n"}, "submit", "CalStuAvgScore3")
 	testprocess.Until(t, "the parked row is seen", func() error {
 		n, err := w.value(`count_over_time(ALERTS{alertname="KisGridRowsParkedForLong",alertstate="pending"}[1h])`)
@@ -235,7 +236,7 @@ func TestCluster(t *testing.T) {
 	w.kisgrid(bad(1), "submit", "CalStuAvgScore3")
 	w.fires("KisGridDeadRowsNotKept", "reason", "store_away")
 
-	// The worker goes, then the coordinator.
+	// The worker ends, then the coordinator.
 	w.rest("KisGridNoWorker", "KisGridFlowUnserved", "KisGridNoCoordinator")
 	w.worker.Kill()
 	w.fires("KisGridNoWorker", "severity", "critical")
@@ -245,13 +246,13 @@ func TestCluster(t *testing.T) {
 	w.fires("KisGridNoCoordinator", "severity", "critical")
 	parked.Kill()
 
-	// Longer than any alert waits ahead of time, nothing but what happened was told.
+	// By now more time has passed than any alert waits. Alerts without a cause must not have fired.
 	if n, err := w.value(`count_over_time(ALERTS{alertname=~"KisGridRowsUnaccountedFor|KisGridFunctionAbandoned|KisGridOverloaded",alertstate="firing"}[1h])`); err != nil || n > 0 {
 		t.Errorf("alerts fired of which nothing happened: %v, %v", n, err)
 	}
 }
 
-// The rules with seconds for minutes must be the same rules.
+// The rules with seconds must be the same rules.
 func TestInSeconds(t *testing.T) {
 	text := inSeconds(t)
 	if durations.MatchString(text) || !strings.Contains(text, "for: 15s") || !strings.Contains(text, "[60s]") || !strings.Contains(text, "15 * 60") {

@@ -1,6 +1,7 @@
-// Package alerts tries the alerts of deploy/prometheus on a real Prometheus: each rule by deploy/prometheus/alerts_test.yml, in the time
-// that samples there have, and what is most of the trouble on a cluster of processes that it scrapes, where minutes are seconds.
+// Package alerts tries the alerts of deploy/prometheus on a real Prometheus. TestCases runs deploy/prometheus/alerts_test.yml with
+// promtool, which computes with the times of samples, not with a clock. TestCluster lets a Prometheus scrape a cluster of processes,
+// with seconds in place of the minutes of the rules, and causes the most common troubles.
 //
-// prometheus and promtool are looked for on the PATH and where make tools-prometheus puts them. Without them the tests are skipped;
-// make alerts has them there.
+// The tests look for prometheus and promtool on the PATH, and in the folder into which make tools-prometheus puts them. Without these
+// programs they are skipped. make alerts gets the programs first.
 package alerts

@@ -15,13 +15,13 @@ import (
 
 var required = flag.Bool("alerts.required", false, "fail, instead of being skipped, where Prometheus is not installed")
 
-// rulesFile are the alerts, casesFile what fires each and what does not.
+// rulesFile has the alerts. casesFile has, for each alert, samples with which it fires and samples with which it does not.
 const (
 	rulesFile = "../../deploy/prometheus/alerts.yml"
 	casesFile = "../../deploy/prometheus/alerts_test.yml"
 )
 
-// program finds one of Prometheus' programs, or skips the test.
+// program finds a program of Prometheus, or skips the test.
 func program(t *testing.T, name string) string {
 	t.Helper()
 	if path, err := exec.LookPath(name); err == nil {
@@ -42,7 +42,7 @@ func program(t *testing.T, name string) string {
 	return ""
 }
 
-// alert is one rule.
+// alert is one rule of the file.
 type alert struct {
 	Alert       string
 	Expr        string
@@ -71,7 +71,7 @@ func read(t *testing.T, path string, into any) {
 	}
 }
 
-// TestEachAlertHasCases wants of each alert a case that fires it and one that does not, which ask for just that.
+// TestEachAlertHasCases checks that each alert has a case in which it fires and one in which it does not.
 func TestEachAlertHasCases(t *testing.T) {
 	var file struct {
 		Tests []struct {
@@ -114,7 +114,7 @@ func TestEachAlertHasCases(t *testing.T) {
 	}
 }
 
-// TestCases runs the cases.
+// TestCases runs the cases with promtool.
 func TestCases(t *testing.T) {
 	tool := program(t, "promtool")
 	for _, args := range [][]string{{"check", "rules", rulesFile}, {"test", "rules", casesFile}} {

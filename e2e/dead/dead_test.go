@@ -20,13 +20,13 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// payment is a row of flow Pay, which counts it, prices it, checks it and stores it.
+// payment is a row of flow Pay. The flow counts it, prices it, checks it and saves it.
 type payment struct {
 	Account int `json:"account"`
 	N       int `json:"n"`
 }
 
-// priced is what Price makes of one.
+// priced is the row that the function Price makes of a payment.
 type priced struct {
 	Account int `json:"account"`
 	N       int `json:"n"`
@@ -58,7 +58,7 @@ func register(r *kis.Registry) {
 	}))
 }
 
-// documents are those of flow Pay; strict: its Check refuses each row.
+// documents are the documents of flow Pay. Where strict is set, its function Check refuses each row.
 func documents(strict bool) map[string]string {
 	params := ""
 	if strict {
@@ -75,7 +75,7 @@ func documents(strict bool) map[string]string {
 	}
 }
 
-// submit sends rows first to end-1 and returns how those ended that are not done.
+// submit sends the rows with the numbers first to end-1. It returns the rows that are not done, with their outcomes.
 func submit(t *testing.T, c *client.Client, first, end int, options ...client.SubmitOption) (notDone []client.RowOutcome) {
 	t.Helper()
 	const size = 1000
@@ -108,7 +108,7 @@ func submit(t *testing.T, c *client.Client, first, end int, options ...client.Su
 	return notDone
 }
 
-// faultless is what Redis has after rows 0 to n-1 without a fault.
+// faultless is the data that Redis must have after the rows 0 to n-1 without a fault.
 func faultless(n int) map[string]string {
 	logs, fields := map[string][]string{}, map[string]map[string]string{}
 	for i := range n {
@@ -148,8 +148,8 @@ func expectData(t *testing.T, got, want map[string]string) {
 	t.Errorf("Redis has %d keys, want %d", len(got), len(want))
 }
 
-// TestRedriveKilled redrives 10,000 letters after their function was mended, while the coordinator that does it is killed, and
-// a command line too: Redis is as after a run without the fault, with every row of an account in its order.
+// TestRedriveKilled redrives 10,000 letters after their function was corrected. It kills the coordinator that runs the redrive, and a
+// command line too. In the end Redis has the same data as without the fault, with the rows of each account in order.
 func TestRedriveKilled(t *testing.T) {
 	const rows = 10_000
 	r := start(t, 2, register)
@@ -171,7 +171,7 @@ func TestRedriveKilled(t *testing.T) {
 		t.Errorf("the dry run says %s", out)
 	}
 
-	// The first command line is killed once some letters are gone, the coordinator of the second one later.
+	// The first command line is killed once some letters are deleted, and the coordinator of the second one later.
 	left := func() int { return int(r.redis.XLen(t.Context(), "kisgrid:dead:{Pay}:letters").Val()) }
 	first := r.StartKisgrid(testprocess.Config{}, "dead", "redrive", "--flow", "Pay")
 	testprocess.Until(t, "letters are redriven", func() error {
@@ -190,7 +190,7 @@ func TestRedriveKilled(t *testing.T) {
 		for line := range strings.Lines(second.Out()) {
 			var p struct{ Done string }
 			if err := json.Unmarshal([]byte(line), &p); err == nil && len(p.Done) > 2 {
-				return nil // hundreds
+				return nil // some hundreds of letters are deleted
 			}
 		}
 		return fmt.Errorf("too few yet: %s", second.Out())
@@ -216,7 +216,8 @@ func TestRedriveKilled(t *testing.T) {
 	}
 }
 
-// TestOneRedrive refuses a second redrive of a flow also at the coordinator that does the first: each function runs once.
+// TestOneRedrive starts a second redrive of a flow while one runs. The same coordinator must refuse it too, so that each function
+// runs once.
 func TestOneRedrive(t *testing.T) {
 	var mended atomic.Bool
 	var checks atomic.Int64
@@ -256,7 +257,7 @@ func TestOneRedrive(t *testing.T) {
 	}
 }
 
-// TestOperator keeps, edits, redrives and drops letters.
+// TestOperator keeps, edits, redrives and drops letters with the command line.
 func TestOperator(t *testing.T) {
 	r := start(t, 1, register)
 	r.apply(documents(true))
@@ -289,7 +290,7 @@ func TestOperator(t *testing.T) {
 		t.Errorf("after the redrive there are %+v", again)
 	}
 
-	// A function that is gone leaves its letters where they are.
+	// Letters whose function is no longer in the flow stay where they are.
 	gone := documents(false)
 	gone["flow"] = strings.Replace(gone["flow"], "  - fname: Check\n", "", 1)
 	r.apply(gone)
@@ -318,8 +319,8 @@ func TestOperator(t *testing.T) {
 	}
 }
 
-// TestRedriveResults prints what the flow passes on for the rows of letters, those of an account in their order, as submit does.
-// Without being told which letters it runs none.
+// TestRedriveResults prints the output of the flow for the rows of letters, as submit does, with the rows of each account in order.
+// Without a selection of letters it runs none.
 func TestRedriveResults(t *testing.T) {
 	const rows = 2000
 	r := start(t, 2, register)
@@ -354,7 +355,8 @@ func TestRedriveResults(t *testing.T) {
 	expectData(t, r.data(), faultless(rows))
 }
 
-// TestNotKept says of each dead row that is not kept why: it was to be reported only, the store is full, away, or not there.
+// TestNotKept checks the reason for each dead row that is not kept: the client wanted only a report, or the store is full, away, or
+// not configured.
 func TestNotKept(t *testing.T) {
 	dead := testprocess.Address(t)
 	stop := testgrid.StartRedis(t, dead)
@@ -404,7 +406,7 @@ func TestNotKept(t *testing.T) {
 	}
 }
 
-// TestLargeBatch keeps 65,536 dead rows that have become large on their way: 64 MiB of them in one batch.
+// TestLargeBatch keeps 65,536 dead rows that functions have made large: 64 MiB of them in one batch.
 func TestLargeBatch(t *testing.T) {
 	var fixed atomic.Bool
 	type wide struct {

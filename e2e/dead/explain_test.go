@@ -13,8 +13,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// TestExplainGivenUp explains a key that does not move: its first row waits for a key that nobody saves, and its client has given it up.
-// The row behind it is told of with what it waits for, and once the key is there both end.
+// TestExplainGivenUp explains a key whose rows don't move: its first row waits for a key that nobody saves, and its client has given
+// it up. The explanation must name the row behind it, with the reason for its wait. Once the key is saved both rows end.
 func TestExplainGivenUp(t *testing.T) {
 	type limit struct {
 		Cents string `json:"cents"`

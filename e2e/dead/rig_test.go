@@ -1,5 +1,5 @@
-// Package dead shows what becomes of rows that could not be done: built coordinators and the command line as processes, against a
-// real Redis where it is installed, with workers in this process.
+// Package dead tests dead letters: rows that could not be done, which are kept, edited and run again. Coordinators and the command
+// line are processes of the built programs, Redis is a real one where it is installed, and workers run in this process.
 package dead
 
 import (
@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	os.Exit(testprocess.Main(m, "../../cmd/coordinator", "../../cmd/kisgrid"))
 }
 
-// rig is a cluster: an etcd in this process, a Redis, coordinators as processes, a worker in this process.
+// rig is a cluster: an etcd in this process, a Redis, coordinators as processes, and a worker in this process.
 type rig struct {
 	*testgrid.Grid
 	t     *testing.T
@@ -52,7 +52,7 @@ func start(t *testing.T, coordinators int, register func(*kis.Registry), flags .
 	return r
 }
 
-// work starts a worker, which ends with the test.
+// work starts a worker in this process. It ends with the test.
 func (r *rig) work(register func(*kis.Registry)) {
 	r.t.Helper()
 	registry := kis.NewRegistry()
@@ -81,7 +81,7 @@ func (r *rig) kisgrid(args ...string) (out string, code int) {
 	return out + log, code
 }
 
-// must is kisgrid for what has to succeed.
+// must runs a kisgrid command that must end with 0, and returns everything that it printed.
 func (r *rig) must(args ...string) string {
 	r.t.Helper()
 	out, code := r.kisgrid(args...)
@@ -91,7 +91,7 @@ func (r *rig) must(args ...string) string {
 	return out
 }
 
-// apply writes documents, by file name, and waits until they are active.
+// apply writes documents, given by file name, and waits until they are active.
 func (r *rig) apply(documents map[string]string) {
 	r.t.Helper()
 	dir := testgrid.WriteDocuments(r.t, documents)
@@ -103,7 +103,7 @@ func (r *rig) apply(documents map[string]string) {
 	})
 }
 
-// letter is what dead list -o json says of one.
+// letter is a dead letter as dead list -o json prints it.
 type letter struct {
 	ID       string          `json:"id"`
 	Function string          `json:"function"`
@@ -114,7 +114,7 @@ type letter struct {
 	Row      json.RawMessage `json:"row"`
 }
 
-// store is what it says of a flow's store.
+// store is the store of a flow as dead list -o json prints it.
 type store struct {
 	Letters int  `json:"letters"`
 	Limit   int  `json:"limit"`
@@ -122,7 +122,7 @@ type store struct {
 	Refused int  `json:"refused"`
 }
 
-// list is what dead list says.
+// list runs dead list, and returns the letters and the last store that it prints.
 func (r *rig) list(args ...string) (letters []letter, s store) {
 	r.t.Helper()
 	for line := range strings.Lines(r.must(append([]string{"dead", "list", "-o", "json"}, args...)...)) {
@@ -142,7 +142,7 @@ func (r *rig) list(args ...string) (letters []letter, s store) {
 	return letters, s
 }
 
-// data is all of Redis but what KisGrid keeps for itself.
+// data is all data that the flow has saved in Redis: by key, the value as a text.
 func (r *rig) data() map[string]string {
 	r.t.Helper()
 	all := map[string]string{}
@@ -169,7 +169,7 @@ func (r *rig) data() map[string]string {
 		all[key] = strings.Join(c.Val(), " ")
 	}
 	for key, c := range hashes {
-		all[key] = fmt.Sprint(c.Val()) // in the order of keys
+		all[key] = fmt.Sprint(c.Val()) // fmt prints the fields in alphabetical order
 	}
 	return all
 }

@@ -1,8 +1,9 @@
-// Package k8s runs KisGrid on a real Kubernetes, breaks what an operator or bad luck breaks, all under load, and compares what
-// the client was answered with the traces that the rows left. It does everything with kubectl.
+// Package k8s runs KisGrid on a real Kubernetes. Under load it does to the cluster what operators and accidents do, such as deleting
+// pods and draining nodes. Then it compares the answers that the client got with the traces that the rows have left in Redis. It does
+// everything with kubectl.
 //
-// The cluster is one that may be broken: nodes are drained, and killed if -k8s.kill-node tells how. make e2e-k8s has loaded
-// the images before.
+// The cluster must be one that may be broken: the tests drain nodes, and kill them where -k8s.kill-node says how. make e2e-k8s loads
+// the images into it first.
 package k8s
 
 import (
@@ -31,13 +32,13 @@ var (
 
 const (
 	namespace = "kisgrid"
-	// nobody is who the pods run as.
+	// nobody is the user that the pods run as.
 	nobody = 65532
-	// patience bounds what the cluster may take for one thing.
+	// patience is the longest that a test waits for one change of the cluster.
 	patience = 5 * time.Minute
 )
 
-// Report is what load answers with.
+// Report is the answer of the program load: see there.
 type Report struct {
 	Rows, Open, Errors, Failed, Dead int
 	Lost, Doubled, Disordered        int
@@ -45,10 +46,10 @@ type Report struct {
 	Problems                         []string
 }
 
-// operator is somebody with kubectl.
+// operator is a user of kubectl, with one namespace.
 type operator struct {
 	t *testing.T
-	// client is what coordinators ask of clients; empty where they speak no TLS.
+	// client are the flags by which clients speak TLS to coordinators; empty means that they speak no TLS.
 	client authority.Files
 }
 
@@ -81,7 +82,7 @@ func (o *operator) do(args ...string) string {
 	return out
 }
 
-// until asks until the answer is nil.
+// until calls question again and again until it returns nil.
 func (o *operator) until(what string, question func() error) {
 	o.t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(200 * time.Millisecond) {
@@ -100,13 +101,13 @@ func (o *operator) pods() string {
 	return out
 }
 
-// rolled waits until a workload is as it should be.
+// rolled waits until a workload has rolled out.
 func (o *operator) rolled(workload string) {
 	o.t.Helper()
 	o.do("rollout", "status", workload, "--timeout", patience.String())
 }
 
-// calm waits until all is as it should be, and no pod goes.
+// calm waits until all workloads are complete and no pod is being deleted.
 func (o *operator) calm() {
 	o.t.Helper()
 	o.rolled("statefulset/etcd")
@@ -122,7 +123,7 @@ func (o *operator) calm() {
 	})
 }
 
-// complete waits for all but etcd, which may lack a member.
+// complete waits for all workloads but etcd, which may lack a member.
 func (o *operator) complete() {
 	o.t.Helper()
 	for _, workload := range []string{"statefulset/redis", "deployment/coordinator", "deployment/worker", "deployment/load"} {
@@ -137,7 +138,7 @@ func (o *operator) first(workload string) string {
 		"-o", "jsonpath={.items[*].metadata.name}"))[0]
 }
 
-// nodes are the names of all nodes that are there.
+// nodes are the names of all nodes.
 func (o *operator) nodes() []string {
 	o.t.Helper()
 	return strings.Fields(o.do("get", "nodes", "-o", "jsonpath={.items[*].metadata.name}"))
@@ -156,7 +157,7 @@ func (o *operator) kisgrid(args ...string) string {
 	}
 	defer func() {
 		_ = forward.Process.Kill()
-		_ = forward.Wait() // it was killed
+		_ = forward.Wait() // the error says that it was killed
 	}()
 	line, err := bufio.NewReader(out).ReadString('\n') // Forwarding from 127.0.0.1:40000 -> 7700
 	fields := strings.Fields(line)
@@ -175,7 +176,7 @@ func (o *operator) kisgrid(args ...string) string {
 	return string(answer)
 }
 
-// ask makes the load do something.
+// ask sends a request to the program load.
 func (o *operator) ask(what string, answer any) error {
 	out, err := o.try("create", "--raw", "/api/v1/namespaces/"+namespace+"/services/load:8080/proxy/"+what, "-f", os.DevNull)
 	if err != nil {
@@ -209,7 +210,7 @@ func (o *operator) apply(overlay string, claims ...string) {
 	o.calm()
 }
 
-// volumes makes the volumes that claims will be bound to, in a folder that all nodes share or have.
+// volumes makes the volumes for claims, in a folder that each node has.
 func (o *operator) volumes(claims []string) {
 	o.t.Helper()
 	if err := os.RemoveAll(*volumesFlag); err != nil {
@@ -234,17 +235,17 @@ func (o *operator) volumes(claims []string) {
 	}
 }
 
-// event is what happens under load.
+// event is something that happens to the cluster under load.
 type event struct {
 	name string
 	do   func(o *operator)
-	// lasting: etcd lacks a member from now on.
+	// lasting means that etcd lacks a member from now on.
 	lasting bool
-	// after brings back what the event took away, when the load is over.
+	// after undoes the event when the load is over.
 	after func(o *operator)
 }
 
-// endure lets events happen, each under a load of its own, and prints what each cost.
+// endure lets events happen, each under a load of its own, and prints how many rows each one delayed or failed.
 func endure(t *testing.T, o *operator, events []event) {
 	t.Helper()
 	var table strings.Builder
@@ -271,7 +272,7 @@ func endure(t *testing.T, o *operator, events []event) {
 			} else {
 				o.calm()
 			}
-			time.Sleep(3 * time.Second) // of load, after all is well
+			time.Sleep(3 * time.Second) // the load goes on a while after the cluster is calm
 			var r Report
 			if err := o.ask("stop", &r); err != nil {
 				t.Fatal(err)
@@ -290,14 +291,14 @@ func endure(t *testing.T, o *operator, events []event) {
 	t.Logf("\n%s", table.String())
 }
 
-// TestOneNode runs what one node is enough for, on the overlay for development.
+// TestOneNode runs the events for which one node is enough, on the overlay for development.
 func TestOneNode(t *testing.T) {
 	o := newOperator(t)
 	o.apply("dev", "data-etcd-0", "data-redis-0")
 	endure(t, o, ordinary())
 }
 
-// ordinary are the events that any cluster can have.
+// ordinary are the events that every cluster can have.
 func ordinary() []event {
 	return []event{
 		{name: "nothing", do: func(*operator) { time.Sleep(5 * time.Second) }},
@@ -314,7 +315,7 @@ func ordinary() []event {
 	}
 }
 
-// greed submits a row that no worker survives: it is dead and kept in the end, and nobody else's row is.
+// greed submits a row that takes all memory of every worker that runs it. In the end that row is dead and kept, and no other row is.
 func greed(o *operator) {
 	o.t.Helper()
 	answer := map[string]string{}
@@ -327,7 +328,7 @@ func greed(o *operator) {
 	if letters := o.kisgrid("dead", "list", "--flow", "Greedy"); !strings.Contains(letters, "POISON") {
 		o.t.Errorf("the greedy row is not among the dead letters:\n%s", letters)
 	}
-	o.until("workers were killed for their memory", func() error { // the kubelet tells a moment later
+	o.until("workers were killed for their memory", func() error { // the kubelet reports it a moment later
 		out := o.do("get", "pods", "-l", "app.kubernetes.io/name=worker",
 			"-o", "jsonpath={.items[*].status.containerStatuses[*]['state','lastState'].terminated.reason}")
 		if !strings.Contains(out, "OOMKilled") {
@@ -337,7 +338,7 @@ func greed(o *operator) {
 	})
 }
 
-// TestThreeNodes runs on the overlay for production, with mutual TLS and three members of etcd, what takes more nodes.
+// TestThreeNodes runs the events that need several nodes, on the overlay for production, with mutual TLS and three members of etcd.
 func TestThreeNodes(t *testing.T) {
 	o := newOperator(t)
 	nodes := o.nodes()
@@ -371,17 +372,17 @@ func TestThreeNodes(t *testing.T) {
 				}
 				return nil
 			})
-			o.do("delete", "node", victim) // it will not come back: so its pods are replaced at once, and not after five minutes
+			o.do("delete", "node", victim) // without the node object its pods are replaced at once, not after five minutes
 		}})
 	}
 	endure(t, o, events)
 }
 
-// busy is a node with a worker, of which there are six now, and without what the test can't do without: the load and its Redis,
-// and Kubernetes' own API server.
+// busy is a node that has a worker, of which there are six by then, and that has neither the load and its Redis nor Kubernetes' API
+// server.
 func (o *operator) busy() string {
 	o.t.Helper()
-	for _, replicas := range []string{"2", "6"} { // so that a node which came back gets its share
+	for _, replicas := range []string{"2", "6"} { // new pods also go to a node that came back
 		o.do("scale", "deployment/worker", "--replicas="+replicas)
 		o.calm()
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/authority"
 )
 
-// production brings the overlay for production up, with certificates of an authority of its own.
+// production starts the cluster with the overlay for production, and with certificates of a new authority.
 func (o *operator) production() {
 	o.t.Helper()
 	o.do("delete", "namespace", namespace, "--ignore-not-found")
@@ -29,7 +29,7 @@ func (o *operator) production() {
 	o.calm()
 }
 
-// secrets makes what cert-manager would make.
+// secrets makes the secrets that cert-manager would make.
 func (o *operator) secrets() {
 	o.t.Helper()
 	a, err := authority.New("kisgrid", 24*time.Hour)
@@ -53,7 +53,8 @@ func (o *operator) secrets() {
 	o.do("create", "secret", "generic", "redis", "--from-literal", "address=redis:6379")
 }
 
-// TestAutoscaler lets load come and go in waves: with each, workers become more, in however many steps, and fewer, once.
+// TestAutoscaler sends load in waves. With each wave the number of workers must rise, in any number of steps, and fall again, in one
+// period.
 func TestAutoscaler(t *testing.T) {
 	o := newOperator(t)
 	if *waveFlag == 0 {

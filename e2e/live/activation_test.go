@@ -15,8 +15,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// TestActivationUnderLoad changes a flow's documents again and again while clients of two coordinators submit: every batch runs
-// on one revision, whose documents belong together, and no row fails.
+// TestActivationUnderLoad changes a flow's documents again and again while clients of two coordinators submit rows. Every batch must
+// run on one revision whose documents belong together, and no row may fail.
 func TestActivationUnderLoad(t *testing.T) {
 	r := start(t, devcluster.Config{Coordinators: 2, Workers: 3})
 	r.awaitState("Live", cluster.StateActive, r.definitions.Put(documents(1)...))
@@ -41,8 +41,8 @@ func TestActivationUnderLoad(t *testing.T) {
 	}
 }
 
-// TestOldRevision submits a batch that names an earlier revision, as a producer does that sends one again: it runs on that
-// revision as long as it is kept, and is refused with REVISION_GONE after that.
+// TestOldRevision submits a batch that names an earlier revision, as a producer does that sends a batch again. The batch runs on that
+// revision as long as the history has it, and is refused with REVISION_GONE after that.
 func TestOldRevision(t *testing.T) {
 	r := start(t, devcluster.Config{Workers: 1})
 	old := r.definitions.Put(documents(1)...)
@@ -68,7 +68,7 @@ func TestOldRevision(t *testing.T) {
 	if _, err := r.StartCoordinator(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
-	// A coordinator that never ran the revision finds it neither with itself nor in the history.
+	// A coordinator that never ran the revision finds it neither in its memory nor in the history.
 	fresh := r.Coordinators()[1]
 	if err := r.Await(t.Context(), 1); err != nil {
 		t.Fatal(err)
@@ -86,7 +86,7 @@ func TestOldRevision(t *testing.T) {
 	}
 }
 
-// forget takes a revision out of the history, as time does.
+// forget deletes a revision from the history, as the leader does after some time.
 func (r *rig) forget(flow string, revision int64) error {
 	_, err := r.definitions.Etcd.Delete(r.t.Context(), fmt.Sprintf("/kisgrid/history/flow/%s/%d", flow, revision))
 	return err
@@ -106,7 +106,7 @@ func (r *rig) awaitRunning(c *client.Client, revision int64) {
 	}
 }
 
-// TestFiftyWorkers says how long a change takes until every worker runs it.
+// TestFiftyWorkers measures how long a change takes until each of fifty workers runs it.
 func TestFiftyWorkers(t *testing.T) {
 	const workers, changes = 50, 10
 	r := start(t, devcluster.Config{Coordinators: 2, Workers: workers, Lease: 30 * time.Second})
@@ -142,8 +142,8 @@ func (r *rig) awaitRevisionAt(address string, revision int64) {
 	r.awaitRunning(c, revision)
 }
 
-// TestDeletedFlowsLeaveNothing defines flows, runs and deletes them, again and again under other names: workers forget them, with
-// their lanes. One that is defined again runs again.
+// TestDeletedFlowsLeaveNothing defines flows, runs them and deletes them, again and again under other names. Workers must forget the
+// flows with their lanes. A flow that is defined again must run again.
 func TestDeletedFlowsLeaveNothing(t *testing.T) {
 	r := start(t, devcluster.Config{Coordinators: 2, Lease: time.Second})
 	var workers []*devcluster.Node
@@ -163,7 +163,7 @@ func TestDeletedFlowsLeaveNothing(t *testing.T) {
 	run := func(i int) {
 		revision := r.definitions.Put(testgrid.Document(definition.KindFlow, flow(i), "status: 1\nshard_key: id\nflows: [{fname: First}, {fname: Second}]\n"))
 		r.awaitState(flow(i), cluster.StateActive, revision)
-		for range 4 { // two coordinators
+		for range 4 { // calls go to both coordinators in turn
 			if result, err := c.Submit(t.Context(), flow(i), numbered(0, 100)); err != nil || len(result.NotDone) > 0 {
 				t.Fatalf("flow %s: %+v, %v", flow(i), result, err)
 			}
@@ -179,7 +179,7 @@ func TestDeletedFlowsLeaveNothing(t *testing.T) {
 	forgotten := func() {
 		t.Helper()
 		r.until("workers forget the flows", func() error {
-			if n := plans(); n != 2 { // that of Live, on each
+			if n := plans(); n != 2 { // the plan of Live, on each of two workers
 				return fmt.Errorf("they have %v plans, want 2", n)
 			}
 			return nil

@@ -21,7 +21,7 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// tally reads a field that row does not have.
+// tally is a row type with a field that the type row does not have.
 type tally struct {
 	Points int `json:"points"`
 }
@@ -41,8 +41,8 @@ func registerTally(r *kis.Registry) {
 
 const flowKey = "/kisgrid/config/flow/Live"
 
-// TestBadDocuments puts one bad document after another, as etcdctl would: nothing that runs changes, also not when every
-// coordinator restarts, and the status says what is wrong with which line of which document.
+// TestBadDocuments puts one bad document after another, as etcdctl would. The running revision must not change, not even when every
+// coordinator restarts, and the status must say what is wrong in which line of which document.
 func TestBadDocuments(t *testing.T) {
 	flow := func(yaml string) definition.Document { return testgrid.Document(definition.KindFlow, "Live", yaml) }
 	steps := func(names ...string) definition.Document {
@@ -136,7 +136,7 @@ func TestBadDocuments(t *testing.T) {
 			what := fmt.Sprintf("rejected for %q, with revision %d active", bad.says, revision)
 			r.definitions.Await("Live", what, rejected)
 			runs("after a bad document")
-			r.until("it is counted", func() error { // by the one that leads, just after the status is written
+			r.until("it is counted", func() error { // the leader counts it just after it has written the status
 				if now := counted(); now != before+1 {
 					return fmt.Errorf("the coordinators count %v rejected revisions, want %v", now, before+1)
 				}
@@ -148,7 +148,7 @@ func TestBadDocuments(t *testing.T) {
 				r.awaitAt(n, "Live", what, rejected)
 			}
 			r.definitions.Await("Live", what, rejected)
-			// What was right before is right again, under another number.
+			// The good documents of before are written again, and become active under a new revision.
 			revision = r.definitions.Put(documents(1)...)
 			r.awaitState("Live", cluster.StateActive, revision)
 			r.awaitRunning(c, revision)
@@ -156,8 +156,8 @@ func TestBadDocuments(t *testing.T) {
 	}
 }
 
-// restart ends every coordinator, all before the first new one starts in the place of one: in good order, or killed, which
-// makes the next leader wait for a lease.
+// restart ends every coordinator, and then starts new ones at their addresses. Killed says whether they are killed, so that the next
+// leader has to wait for a lease, or drained.
 func (r *rig) restart(killed bool) {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
@@ -180,7 +180,7 @@ func (r *rig) restart(killed bool) {
 	}
 }
 
-// until asks again and again until there is no error.
+// until calls question again and again until it returns nil.
 func (r *rig) until(what string, ask func() error) {
 	r.t.Helper()
 	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
@@ -194,7 +194,7 @@ func (r *rig) until(what string, ask func() error) {
 	}
 }
 
-// awaitAt blocks until a coordinator says of the flow, as kisgrid get flow prints it, what is says.
+// awaitAt waits until the status of a flow, as a coordinator tells it to kisgrid get flow, satisfies is.
 func (r *rig) awaitAt(n *devcluster.Node, flow, what string, is func(cluster.FlowStatus) bool) {
 	r.t.Helper()
 	conn, err := grpc.NewClient(n.Address(), grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -218,7 +218,7 @@ func (r *rig) awaitAt(n *devcluster.Node, flow, what string, is func(cluster.Flo
 	})
 }
 
-// metric adds up a metric's series of one flow, "" for all.
+// metric is the sum of the series of a metric that have the flow as label; an empty flow means all series.
 func metric(t testing.TB, n *devcluster.Node, name, flow string) float64 {
 	t.Helper()
 	families, err := n.Metrics().Gather()
@@ -236,7 +236,7 @@ func metric(t testing.TB, n *devcluster.Node, name, flow string) float64 {
 	return sum
 }
 
-// TestRejectionsAreCounted reads the metric that counts rejected revisions.
+// TestRejectionsAreCounted checks the metric that counts rejected revisions.
 func TestRejectionsAreCounted(t *testing.T) {
 	r := start(t, devcluster.Config{Workers: 1})
 	r.awaitState("Live", cluster.StateActive, r.definitions.Put(documents(1)...))
@@ -245,7 +245,7 @@ func TestRejectionsAreCounted(t *testing.T) {
 		r.awaitState("Live", cluster.StateRejected, revision)
 	}
 	n := r.Coordinators()[0]
-	r.until("it counts them", func() error { // just after the status is written
+	r.until("it counts them", func() error { // the leader counts just after it has written the status
 		count, wanted, active := metric(t, n, "kisgrid_revisions_rejected_total", "Live"), metric(t, n, "kisgrid_flow_wanted_revision", "Live"), metric(t, n, "kisgrid_flow_revision", "Live")
 		if count != 3 || wanted <= active || active == 0 {
 			return fmt.Errorf("%v revisions are counted as rejected, %v is wanted and %v active", count, wanted, active)
@@ -254,8 +254,8 @@ func TestRejectionsAreCounted(t *testing.T) {
 	})
 }
 
-// TestOffAndGone disables and deletes a flow while rows of it are under way, on streams and as calls: these end as they would
-// have, and what comes later is refused by name.
+// TestOffAndGone disables and deletes a flow while rows of it are under way, on streams and in calls. These rows end as they would
+// have without that. Later rows are refused with a code.
 func TestOffAndGone(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*rig)
@@ -310,9 +310,9 @@ func TestOffAndGone(t *testing.T) {
 				}
 			}
 			c.change(r)
-			// New ones, as calls and on the stream that is open.
+			// New batches are sent in calls and on the open stream.
 			for end := time.Now().Add(patience); ; {
-				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond) // those that are still taken wait as the first do
+				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond) // a batch that is still taken waits as the first one does
 				_, err := k.Submit(ctx, "Live", client.Rows(row{ID: 3}))
 				cancel()
 				if batch.CodeOf(err) == c.code {

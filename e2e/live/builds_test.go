@@ -23,11 +23,11 @@ func withThird(version int) []definition.Document {
 	return docs
 }
 
-// TestRollingOutAFunction puts a flow that needs a function that no worker has, and then replaces the workers one by one, under
-// load: the old revision runs until a worker of the new build joins, then the new one starts by itself. No row fails, and no
-// old worker gets one of the new revision.
+// TestRollingOutAFunction puts a flow that needs a function that no worker has, and then replaces the workers one by one, under load.
+// The old revision runs until a worker of the new build joins; then the new revision starts by itself. No row fails, and no old
+// worker gets a row of the new revision.
 func TestRollingOutAFunction(t *testing.T) {
-	var newest atomic.Int64 // revision that an old worker ran
+	var newest atomic.Int64 // the newest revision that an old worker ran
 	oldBuild := func(r *kis.Registry) {
 		r.Func("First", kis.Calculate(func(ctx context.Context, in row) (row, error) {
 			for seen := newest.Load(); kis.From(ctx).Revision > seen && !newest.CompareAndSwap(seen, kis.From(ctx).Revision); seen = newest.Load() {
@@ -95,8 +95,8 @@ func TestRollingOutAFunction(t *testing.T) {
 	}
 }
 
-// TestRowTypesOfBuilds has two builds side by side, of which one can't run the flow because of its row types: the flow runs on
-// the other, and the status says why not here.
+// TestRowTypesOfBuilds runs two builds side by side, one of which can't run the flow because of its row types. The flow runs on the
+// other, and the status gives the reason.
 func TestRowTypesOfBuilds(t *testing.T) {
 	type thin struct {
 		ID int `json:"id"`
@@ -154,7 +154,7 @@ func TestRowTypesOfBuilds(t *testing.T) {
 	}
 }
 
-// TestDeclaredFunctions runs a flow of functions that no worker has registered, since their documents say all.
+// TestDeclaredFunctions runs a flow of functions that no worker has registered: their documents declare everything.
 func TestDeclaredFunctions(t *testing.T) {
 	r := start(t, devcluster.Config{Workers: 1})
 	revision := r.definitions.Put(

@@ -28,7 +28,7 @@ func keep(_ context.Context, to kis.Writer, in row) error {
 	return nil
 }
 
-// withStore are the documents of a version that also saves each row, through a connector at these addresses.
+// withStore are the documents of a version that also saves each row, through a connector at the addresses.
 func withStore(version int, addrs string) []definition.Document {
 	docs := append(documents(version),
 		testgrid.Document(definition.KindFunc, "Keep", "fmode: Save\noption:\n  cname: Store\n"),
@@ -37,22 +37,22 @@ func withStore(version int, addrs string) []definition.Document {
 	return docs
 }
 
-// saved adds up what Keep counted.
+// saved is the sum of all counters that Keep has saved in a Redis.
 func saved(t testing.TB, m *miniredis.Miniredis) int {
 	t.Helper()
 	total := 0
 	for _, key := range m.Keys() {
 		n, err := strconv.Atoi(m.HGet(key, "times"))
 		if err != nil {
-			continue // what the connector keeps for itself
+			continue // a key of the connector itself
 		}
 		total += n
 	}
 	return total
 }
 
-// TestChangedAddress moves a connector from one Redis to another and back under load: no row fails and none is saved nowhere or
-// twice, and the connection to the one that is left is closed.
+// TestChangedAddress moves a connector from one Redis to another and back, under load. No row fails, each is saved once in one of the
+// two, and the connection to the Redis that is not used any more is closed.
 func TestChangedAddress(t *testing.T) {
 	a, b := miniredis.RunT(t), miniredis.RunT(t)
 	r := start(t, devcluster.Config{Workers: 2, Register: registerSave})
@@ -77,7 +77,8 @@ func TestChangedAddress(t *testing.T) {
 	}
 }
 
-// TestEnvironmentOfEachWorker resolves ${NAME} on each worker, and has a name that one of them lacks rejected by that one.
+// TestEnvironmentOfEachWorker resolves ${NAME} on each worker. A worker that does not have the name rejects the revision, and the
+// status says which worker that is.
 func TestEnvironmentOfEachWorker(t *testing.T) {
 	a, b := miniredis.RunT(t), miniredis.RunT(t)
 	r := start(t, devcluster.Config{Register: registerSave})
@@ -125,8 +126,8 @@ func TestEnvironmentOfEachWorker(t *testing.T) {
 	}
 }
 
-// TestConnectorChangesUnderARun changes a connector's address, and then what its keys begin with, while a row of the revision before
-// is between two functions: that row is saved where its revision says, and the next batches where theirs say.
+// TestConnectorChangesUnderARun changes the address of a connector, and later the prefix of its keys, while a row of the old revision
+// is between two functions. That row is saved where its own revision says, and later batches where theirs say.
 func TestConnectorChangesUnderARun(t *testing.T) {
 	a, b := miniredis.RunT(t), miniredis.RunT(t)
 	entered, leave := make(chan struct{}), make(chan struct{})
@@ -169,8 +170,8 @@ func TestConnectorChangesUnderARun(t *testing.T) {
 			t.Fatal("a batch does not end")
 		}
 	}
-	slowly := func(docs []definition.Document) []definition.Document { // the row is held for as long as all else takes
-		docs[0].YAML = []byte(strings.Replace(string(docs[0].YAML), "shard_key: id\n", "copies: 4\ntimeout: 1h\n", 1)) // another lane is free
+	slowly := func(docs []definition.Document) []definition.Document { // the function may hold its row for as long as the test takes
+		docs[0].YAML = []byte(strings.Replace(string(docs[0].YAML), "shard_key: id\n", "copies: 4\ntimeout: 1h\n", 1)) // other rows find a free lane
 		docs[2].YAML = append(docs[2].YAML, "timeout: 1h\n"...)
 		return docs
 	}

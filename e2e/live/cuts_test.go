@@ -20,15 +20,16 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// witness remembers on which revision each batch was run, by any worker, whatever became of it, and finds those that were run on
-// more than one. It looks back a bounded way, so that it may watch for hours.
+// witness remembers on which revision each batch was run, by any worker and with any outcome, and finds batches that were run on
+// several. It remembers a bounded number of batches of each stream, so that it can watch for hours.
 type witness struct {
 	mu    sync.Mutex
-	last  map[batch.StreamID]*[1 << 12]sighting // by sequence, the newest in each place; guarded by mu
+	last  map[batch.StreamID]*[1 << 12]sighting // by sequence modulo the size; guarded by mu
 	mixed []string                              // guarded by mu
 	again int                                   // runs of batches that had been run before; guarded by mu
 }
 
+// sighting is the revision on which a batch was run.
 type sighting struct {
 	sequence uint64
 	revision int64
@@ -57,7 +58,7 @@ func (w *witness) saw(id batch.ID, revision int64) {
 	}
 }
 
-// register is register, with the witness looking on.
+// register registers the same functions as register of the package, and tells the witness of each row.
 func (w *witness) register(r *kis.Registry) {
 	r.Func("First", kis.Calculate(func(ctx context.Context, in row) (row, error) {
 		if id := kis.From(ctx).RowID(); id.Row == 0 {
@@ -68,7 +69,7 @@ func (w *witness) register(r *kis.Registry) {
 	r.Func("Second", kis.Calculate(second))
 }
 
-// check fails the test over batches that were run on several revisions, and returns how many runs were repetitions.
+// check fails the test if a batch was run on several revisions. It returns how many runs were repetitions.
 func (w *witness) check(t testing.TB) int {
 	t.Helper()
 	w.mu.Lock()
@@ -82,22 +83,24 @@ func (w *witness) check(t testing.TB) int {
 	return w.again
 }
 
-// cutter makes connections that break when it hurts: when a request is out and no answer has come, and when the answer has
-// come and nobody has read it.
+// cutter makes connections that break at bad moments: when a request is sent and no answer has come, and when an answer has come that
+// nobody has read.
 type cutter struct {
-	one  int // of so many reads and writes, one is the last
+	one  int // each read or write breaks its connection with a chance of 1 in this number
 	cuts atomic.Int64
 
 	mu     sync.Mutex
 	random *rand.Rand // guarded by mu
 }
 
+// now draws whether a connection is to break now.
 func (c *cutter) now() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.random.IntN(c.one) == 0
 }
 
+// dial makes a connection that may break.
 func (c *cutter) dial(ctx context.Context, address string) (net.Conn, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {
@@ -106,14 +109,15 @@ func (c *cutter) dial(ctx context.Context, address string) (net.Conn, error) {
 	return &cutConn{Conn: conn, cutter: c}, nil
 }
 
+// cutConn is a connection that a cutter may break.
 type cutConn struct {
 	net.Conn
 	cutter *cutter
-	used   atomic.Int64 // reads and writes
+	used   atomic.Int64 // how many reads and writes it has done
 }
 
-// greeting is how many reads and writes a connection has for its beginning: one that does not come to stand is dialled again
-// after a second only.
+// greeting is how many reads and writes a new connection may do before it can break. A connection that is never established would be
+// dialled again only after a second.
 const greeting = 12
 
 var errCut = errors.New("the connection was cut")
@@ -140,9 +144,9 @@ func (c *cutConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// TestCutsWhileRevisionsSwitch cuts clients' connections to three coordinators again and again, before and after the answer,
-// while revisions switch: calls and streams send again what they have no answer to, to whichever coordinator. Each batch is run on
-// one revision, how often ever it is run, and the answer names that one.
+// TestCutsWhileRevisionsSwitch cuts the connections of clients to three coordinators again and again, before and after the answer,
+// while revisions change. Calls and streams send again to any coordinator. Each batch must run on one revision, however often it
+// runs, and the answer must name that revision.
 func TestCutsWhileRevisionsSwitch(t *testing.T) {
 	const versions, callers = 15, 6
 	w := newWitness()

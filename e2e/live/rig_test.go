@@ -1,4 +1,4 @@
-// Package live changes definitions of clusters that run, with real clients under load, in this process.
+// Package live changes the definitions of running clusters, in this process, while clients submit rows under load.
 package live
 
 import (
@@ -22,16 +22,16 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// patience bounds every wait: long enough for a slow machine, short enough to fail.
+// patience is the longest that a test of this package waits for anything.
 const patience = 60 * time.Second
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// row goes in, and what its functions saw comes out.
+// row is a row of flow Live. A client sets the ID; the functions First and Second write the rest.
 type row struct {
 	ID int `json:"id"`
-	// Version is the documents' parameter of that name, and Revision the one that the function ran for: as First and Second saw
-	// them.
+	// First and Second are the parameter version of the documents, as these functions see it. Revision is the revision that First
+	// runs for, and Mixed says that Second runs for another one.
 	First    string `json:"first,omitempty"`
 	Second   string `json:"second,omitempty"`
 	Flow     string `json:"flow,omitempty"`
@@ -57,7 +57,7 @@ func register(r *kis.Registry) {
 	r.Func("Second", kis.Calculate(second))
 }
 
-// documents are those of the flow Live in one version, which each of them names.
+// documents are the flow Live and its functions in one version. Each document has the number of the version in a parameter.
 func documents(version int) []definition.Document {
 	return []definition.Document{
 		testgrid.Document(definition.KindFlow, "Live", fmt.Sprintf("status: 1\nshard_key: id\nflows:\n  - fname: First\n    params: {flow: \"%d\"}\n  - fname: Second\n", version)),
@@ -113,7 +113,7 @@ func (r *rig) awaitState(flow, state string, wanted int64) cluster.FlowStatus {
 	return r.definitions.Await(flow, fmt.Sprintf("%s at revision %d", state, wanted), func(s cluster.FlowStatus) bool { return s.State == state && s.Wanted >= wanted })
 }
 
-// addresses are those of all coordinators there are.
+// addresses are the addresses of all coordinators, with commas between them.
 func (r *rig) addresses() string {
 	var addresses []string
 	for _, n := range r.Coordinators() {
@@ -122,7 +122,7 @@ func (r *rig) addresses() string {
 	return strings.Join(addresses, ",")
 }
 
-// dial connects a client to all coordinators there are.
+// dial makes a client of all coordinators.
 func (r *rig) dial() *client.Client {
 	r.t.Helper()
 	c, err := client.Dial(r.addresses(), client.WithRetryFor(patience))
@@ -133,7 +133,7 @@ func (r *rig) dial() *client.Client {
 	return c
 }
 
-// load is clients that submit as fast as answers come, and check each answer.
+// load is some clients that submit as fast as answers come, and check each answer.
 type load struct {
 	t      testing.TB
 	stop   chan struct{}
@@ -143,15 +143,15 @@ type load struct {
 	mu        sync.Mutex
 	batches   int
 	rows      int
-	of        map[int]int      // batches by their first row's id; guarded by mu
-	versions  map[int64]string // by revision, as the rows tell; guarded by mu
+	of        map[int]int      // by the id of a batch's first row: how many batches; guarded by mu
+	versions  map[int64]string // by revision: the version that its rows have; guarded by mu
 	revisions []int64          // in the order in which they were first seen; guarded by mu
 	wrong     int              // guarded by mu
 	latest    int64            // the newest revision in an answer; guarded by mu
 	news      chan struct{}    // replaced and closed when latest changes; guarded by mu
 }
 
-// startLoad has clients, each with a stream of its own, send batches of so many rows.
+// startLoad starts so many streams, each of which sends batches of so many rows.
 func (r *rig) startLoad(flow string, clients, rows int) *load {
 	r.t.Helper()
 	l := r.newLoad()
@@ -165,7 +165,7 @@ func (r *rig) newLoad() *load {
 	return l
 }
 
-// stream has streams of the client send batches of so many rows.
+// stream has so many streams of a client send batches of so many rows.
 func (l *load) stream(c *client.Client, flow string, streams, rows int) {
 	l.t.Helper()
 	for i := range streams {
@@ -177,7 +177,7 @@ func (l *load) stream(c *client.Client, flow string, streams, rows int) {
 	}
 }
 
-// call submits batches of so many rows, one after the other, until the load ends.
+// call submits batches of so many rows in calls, one after the other, until the load ends.
 func (l *load) call(c *client.Client, flow string, id, rows int) {
 	for {
 		select {
@@ -238,8 +238,8 @@ func (l *load) fail(format string, arguments ...any) {
 	}
 }
 
-// check sees to it that each row is done once, and that all ran on the revision that the result names, of whose documents all
-// have one version.
+// check fails the test unless each row is done once, all rows ran on the revision that the result names, and all documents of that
+// revision have one version.
 func (l *load) check(id, rows int, result *batch.Result) {
 	out, err := client.Output[row](result)
 	if err != nil {
@@ -279,7 +279,7 @@ func (l *load) check(id, rows int, result *batch.Result) {
 	}
 }
 
-// awaitRevision blocks until an answer named this revision, or a newer one, and returns the version that goes with it.
+// awaitRevision waits until an answer names this revision or a newer one. It returns the version of this revision.
 func (l *load) awaitRevision(revision int64) string {
 	l.t.Helper()
 	timeout := time.After(patience)

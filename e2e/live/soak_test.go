@@ -43,24 +43,24 @@ const soakWorkers = 3
 type soak struct {
 	*rig
 	grid    *flowtest.Grid
-	workers []*flowtest.Node // that live; of the conductor's goroutine, as random is
+	workers []*flowtest.Node // the living workers; only the goroutine of disturb uses workers and random
 	random  *rand.Rand
 	stores  []*miniredis.Miniredis
 
 	mu      sync.Mutex
-	version int   // the newest that was written; guarded by mu
-	good    int64 // revision of the newest good one; guarded by mu
+	version int   // the newest version that was written; guarded by mu
+	good    int64 // the revision of the newest good version; guarded by mu
 	puts    [2]int
 	bad     int
 	refused int
 
-	disturbed map[string]int // how often what was done; of the conductor's goroutine
+	disturbed map[string]int // by kind of disturbance: how often it was done; only the goroutine of disturb uses it
 }
 
-// TestSoak has two writers, one through etcd and one through a coordinator, write versions of a flow as fast as asked for, some
-// of them bad, under full load of streams and calls. Meanwhile coordinators and workers are killed and started again, and cut off
-// from etcd, from each other and from everybody, workers join and leave, and etcd is compacted under a watcher that is slow. Each
-// batch runs on one revision whose documents belong together, no row fails, each is saved once, and nothing grows.
+// TestSoak has two writers write versions of a flow, some of them bad, under the full load of streams and calls: one writes through
+// etcd, the other through a coordinator. Meanwhile coordinators and workers are killed, started again, and cut off from etcd, from
+// each other and from everybody; workers join and leave; and etcd is compacted under a slow watcher. Each batch must run on one
+// revision whose documents belong together, no row may fail, each must be saved once, and nothing may grow.
 func TestSoak(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes a minute: left out with -short, which make test does not give")
@@ -99,7 +99,7 @@ func TestSoak(t *testing.T) {
 	writers.Wait()
 	late = s.measure()
 
-	// Everything converges on what was written last.
+	// In the end everything runs on the version that was written last.
 	last := s.definitions.Put(s.documents(s.next())...)
 	s.awaitState("Live", cluster.StateActive, last)
 	for _, n := range s.grid.Coordinators() {
@@ -128,7 +128,8 @@ func TestSoak(t *testing.T) {
 	}
 }
 
-// checkSaved adds up what each row's key was raised by: once for each batch that had it.
+// checkSaved compares the counters that Keep has saved with the load: the counter of a row must be the number of batches that had the
+// row.
 func (s *soak) checkSaved(l *load) {
 	s.t.Helper()
 	wrong := 0
@@ -136,7 +137,7 @@ func (s *soak) checkSaved(l *load) {
 		for i := range 50 {
 			times := 0
 			for _, store := range s.stores {
-				n, _ := strconv.Atoi(store.HGet(strconv.Itoa(id+i), "times")) // not there: 0
+				n, _ := strconv.Atoi(store.HGet(strconv.Itoa(id+i), "times")) // a counter that is not there counts as 0
 				times += n
 			}
 			if times != batches {
@@ -151,9 +152,9 @@ func (s *soak) checkSaved(l *load) {
 	}
 }
 
-// usage is what may grow.
+// usage is the use of resources that must not grow.
 type usage struct {
-	goroutines, connections int // those to Redis
+	goroutines, connections int // connections are those to Redis
 	heap                    uint64
 }
 
@@ -179,12 +180,12 @@ func (s *soak) next() int {
 	return s.version
 }
 
-// documents are those of a good version. Versions take turns in their connector's address.
+// documents are those of a good version. The connector's address changes from one version to the next.
 func (s *soak) documents(version int) []definition.Document {
 	return withStore(version, s.stores[version/5%2].Addr())
 }
 
-// write writes versions until ctx is done: the first writer as etcdctl does, the second as kisgrid apply does.
+// write writes versions until ctx is done. The first writer writes as etcdctl does, the second as kisgrid apply does.
 func (s *soak) write(ctx context.Context, writer int) {
 	random := rand.New(rand.NewPCG(*soakSeed, uint64(2+writer)))
 	pause := time.Minute / time.Duration(*soakRate) * 2
@@ -220,7 +221,7 @@ func (s *soak) write(ctx context.Context, writer int) {
 	}
 }
 
-// passing are the errors that a writer meets when somebody else was faster, or its coordinator was killed.
+// passing reports whether an error is one that a writer must expect: another writer was faster, or its coordinator was killed.
 func passing(err error) bool {
 	switch batch.CodeOf(err) {
 	case batch.CodeConflict, batch.CodeUnavailable, batch.CodeShutdown, batch.CodeCancelled, batch.CodeDeadline:
@@ -275,9 +276,9 @@ func (s *soak) tryApply(ctx context.Context, docs []definition.Document) error {
 	return wire.FromStatus(err)
 }
 
-// disturb does one thing after the other, in a random order, until ctx is done. Whoever was away is back before the next.
+// disturb does one disturbance after the other, in random order, until ctx is done. Each ends before the next begins.
 func (s *soak) disturb(ctx context.Context) {
-	const lease = 2 * time.Second // the grid's
+	const lease = 2 * time.Second // the lease of the grid
 	s.disturbed = map[string]int{}
 	coordinator := func() *flowtest.Node { all := s.grid.Coordinators(); return all[s.random.IntN(len(all))] }
 	worker := func() *flowtest.Node { return s.workers[s.random.IntN(len(s.workers))] }
@@ -287,7 +288,7 @@ func (s *soak) disturb(ctx context.Context) {
 		}
 		return parties
 	}
-	// For longer than a lease: who is cut off is given up meanwhile.
+	// The cut lasts longer than a lease, so that the node is given up meanwhile.
 	cut := func(n *flowtest.Node, from ...flowtest.Party) {
 		heal := n.Cut(from...)
 		select {
@@ -312,7 +313,7 @@ func (s *soak) disturb(ctx context.Context) {
 		"worker joins and leaves": func() {
 			n := s.grid.AddWorker(flowtest.WorkerConfig{Name: "guest"})
 			select {
-			case <-time.After(lease / 2): // it takes part meanwhile
+			case <-time.After(lease / 2): // the worker runs rows meanwhile
 			case <-ctx.Done():
 			}
 			n.Drain()
@@ -327,7 +328,7 @@ func (s *soak) disturb(ctx context.Context) {
 			}
 		},
 	}
-	var names []string // that are still to come in this round
+	var names []string // the disturbances that are left in this round
 	for {
 		select {
 		case <-ctx.Done():
@@ -345,7 +346,7 @@ func (s *soak) disturb(ctx context.Context) {
 	}
 }
 
-// converge waits until every coordinator has a session with every worker, and runs the same revision.
+// converge waits until every coordinator has a session with every worker, and all run the same revision.
 func (s *soak) converge(after string) {
 	s.t.Helper()
 	s.until("all are back after this: "+after, func() error {
@@ -365,7 +366,7 @@ func (s *soak) converge(after string) {
 	})
 }
 
-// replace kills a worker, and starts one under its name once that is known.
+// replace kills a worker, waits until the coordinators know that, and starts one under its name.
 func (s *soak) replace(i int) {
 	name := s.workers[i].Name()
 	s.workers[i].Kill()
@@ -380,8 +381,8 @@ func (s *soak) replace(i int) {
 	s.workers[i] = s.grid.AddWorker(flowtest.WorkerConfig{Name: name})
 }
 
-// watchSlowly follows the flows' statuses with a follower that takes a second for each; what it returns waits until that has
-// come to a revision.
+// watchSlowly follows the statuses of flows with a callback that takes a second each time. The returned function waits until the
+// callback has seen a revision.
 func (s *soak) watchSlowly() (awaitRevision func(int64)) {
 	ctx, stop := context.WithCancel(s.t.Context())
 	seen := make(chan int64, 1)

@@ -23,7 +23,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// cutDocuments are of a flow whose steps read and write what the rows of a key before have left in a Redis.
+// cutDocuments are a flow whose steps read and write keys in Redis that earlier rows of the same key have left there.
 const cutDocuments = `
 kistype: flow
 flow_name: Cut
@@ -57,8 +57,8 @@ fmode: Save
 option: {cname: Store, save: {key: '{k}:log', append: {x: now}}}
 `
 
-// TestCutsOnRedis runs the same rows one by one and in batches of random sizes over a Redis: what comes out of the flow, and what is in
-// the store in the end, is the same.
+// TestCutsOnRedis runs the same rows one by one and in batches of random sizes, over a Redis. The output of the flow and the data in
+// Redis must be the same.
 func TestCutsOnRedis(t *testing.T) {
 	address := testprocess.Address(t)
 	_, r := testgrid.RealRedis(t, address)
@@ -86,7 +86,8 @@ func TestCutsOnRedis(t *testing.T) {
 	}
 }
 
-// runCuts runs batches in a row over keys with a prefix: what came out, and what is there in the end.
+// runCuts runs batches one after the other over keys with a prefix. It returns the output of the flow, and the data under the prefix
+// in the end.
 func runCuts(t *testing.T, r *redis.Client, address, prefix string, batches [][]string) (out []string, state map[string]string) {
 	t.Helper()
 	docs := cutDocuments + fmt.Sprintf("---\nkistype: conn\ncname: Store\ntype: redis\naddrs: %q\nkey: %q\n", address, prefix)

@@ -19,8 +19,9 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// TestFailover promotes the replica of a Redis that dies. What the replica had not got costs acknowledged Saves; with replicas: 1 they are
-// not acknowledged before it has them, so none is lost. What is asked for again after the failover takes place once either way.
+// TestFailover stops a Redis and promotes its replica. Without replicas, acknowledged Saves that the replica had not received are
+// lost. With replicas: 1 a Save is acknowledged only when the replica has it, so none is lost. In both cases an effect that is sent
+// again after the failover takes place once.
 func TestFailover(t *testing.T) {
 	for _, replicas := range []int{0, 1} {
 		t.Run(fmt.Sprintf("replicas %d", replicas), func(t *testing.T) {
@@ -35,7 +36,7 @@ func TestFailover(t *testing.T) {
 				}
 				return nil
 			})
-			// Linked is not yet fed: the master waits for a word of the replica, which says one every second.
+			// A replica that is linked is not up to date yet: the master waits for a message that the replica sends once a second.
 			conn := first.Conn()
 			defer conn.Close()
 			if err := conn.Set(t.Context(), "fed", "1", 0).Err(); err != nil {
@@ -72,14 +73,14 @@ func TestFailover(t *testing.T) {
 				acknowledged = append(acknowledged, strconv.Itoa(row))
 			}
 			first.Wait(t.Context(), 1, 10*time.Second)
-			// From here on the replica gets nothing more; then the master dies.
+			// From here on the replica receives nothing more. Then the master stops.
 			line.Cut()
 			for row := 10; row < 20; row++ {
 				if err := save(row); err == nil {
 					acknowledged = append(acknowledged, strconv.Itoa(row))
 				}
 				if replicas > 0 {
-					break // it waits for what does not come
+					break // each Save would wait in vain for the replica
 				}
 			}
 			stopMaster()
@@ -95,8 +96,8 @@ func TestFailover(t *testing.T) {
 			case replicas > 0 && lost > 0:
 				t.Errorf("%d acknowledged Saves are gone in spite of replicas: 1: %v", lost, list)
 			}
-			// What is asked for again takes place, once.
-			replicas = 0 // the one that is left has none
+			// Effects that are sent again take place once.
+			replicas = 0 // the promoted Redis has no replica
 			c = open(replicaAddress)
 			for range 2 {
 				for row := range 20 {

@@ -18,7 +18,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowtest"
 )
 
-// The defaults are those of the suite; `make soak-join` asks for more.
+// The defaults are those of the test suite; `make soak-join` sets larger ones.
 var (
 	joinRoundsFlag   = flag.Int("join.rounds", 50, "how often the two flows are joined")
 	joinStudentsFlag = flag.Int("join.students", 100, "rows of each flow in a round, up to 1,000")
@@ -26,8 +26,8 @@ var (
 	joinSeedFlag     = flag.Uint64("join.seed", 1, "what is drawn follows from it")
 )
 
-// TestJoin submits both flows of the students at once, the loading one's rows first, in shuffled order, over 3 workers of which
-// one is killed every few rounds: every average is right, and no row is dead.
+// TestJoin submits rows to both of the students' flows at once, in shuffled order, the rows that load before the rows that save.
+// Three workers run them, and one is killed every few rounds. Every average must be right, and no row may be dead.
 func TestJoin(t *testing.T) {
 	t.Logf("seed %d", *joinSeedFlag)
 	address := testprocess.Address(t)
@@ -76,13 +76,13 @@ func join(t *testing.T, c *client.Client, flow string) *client.Stream {
 	return s
 }
 
-// joins are the two streams, and what is drawn for their rows.
+// joins has the two streams, and the source of random numbers for their rows.
 type joins struct {
 	random         *rand.Rand
 	thirds, firsts *client.Stream
 }
 
-// round submits three scores of each student, kills a worker meanwhile, and checks what comes of them.
+// round submits three scores of each student, may kill a worker meanwhile, and checks the averages.
 func (j *joins) round(ctx context.Context, n int, kill func()) error {
 	want, want12 := make([]float64, n), make([]float64, n)
 	firsts, thirds := make([]students.Scores12, n), make([]students.Scores3, n)
@@ -100,7 +100,7 @@ func (j *joins) round(ctx context.Context, n int, kill func()) error {
 	if err != nil {
 		return err
 	}
-	time.Sleep(time.Duration(j.random.IntN(20_000)) * time.Microsecond) // a death at any moment: none is signalled
+	time.Sleep(time.Duration(j.random.IntN(20_000)) * time.Microsecond) // the worker is to die at a random moment
 	kill()
 	for _, of := range []struct {
 		sent []*client.Pending
@@ -113,7 +113,7 @@ func (j *joins) round(ctx context.Context, n int, kill func()) error {
 	return nil
 }
 
-// shuffled are batches of any size, of all rows in any order.
+// shuffled cuts all rows, in random order, into batches of random sizes.
 func shuffled[T any](random *rand.Rand, rows []T) (batches []*client.Batch) {
 	random.Shuffle(len(rows), func(i, k int) { rows[i], rows[k] = rows[k], rows[i] })
 	for len(rows) > 0 {
@@ -135,7 +135,7 @@ func send(ctx context.Context, s *client.Stream, batches []*client.Batch) (sent 
 	return sent, nil
 }
 
-// check waits for batches, and compares the averages with those wanted, by student.
+// check waits for batches, and compares their averages with the wanted ones, by student.
 func check(ctx context.Context, sent []*client.Pending, want []float64) error {
 	seen := make([]bool, len(want))
 	for _, p := range sent {

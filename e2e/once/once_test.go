@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package once shows that effects take place once: rows go through an expansion and a jump loop, batches are sent again,
-// through other coordinators too, workers are killed and stopped all along, and in the end Redis has what it should have.
+// Package once checks that effects take place once. Rows go through an expansion and a loop of jumps, and batches are sent again,
+// also through other coordinators. Workers are killed and stopped all the time. In the end Redis must have each effect exactly once.
 package once
 
 import (
@@ -22,7 +22,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/testprocess"
 )
 
-// The defaults are those of the suite; `make soak-once` asks for more.
+// The defaults are those of the test suite; `make soak-once` sets larger ones.
 var (
 	rowsFlag = flag.Int("once.rows", 250_000, "rows, of all producers together")
 	seedFlag = flag.Uint64("once.seed", 1, "what is drawn follows from it")
@@ -75,8 +75,8 @@ func TestOnce(t *testing.T) {
 	checkRecords(t, r, producers)
 }
 
-// disturb kills a worker after the other, and stops one in four of them past its lease before it goes on. Another one takes
-// the place of each.
+// disturb kills one worker after the other until over is closed. It stops one in four of them for longer than its lease before it
+// kills it. Another worker takes the place of each.
 func disturb(g *grid, over <-chan struct{}) (killed, stopped int) {
 	random := rand.New(rand.NewPCG(*seedFlag, 1<<32))
 	for n := 0; ; n++ {
@@ -96,20 +96,20 @@ func disturb(g *grid, over <-chan struct{}) (killed, stopped int) {
 		w.Signal(syscall.SIGSTOP)
 		time.Sleep(2 * lease)
 		w.Signal(syscall.SIGCONT)
-		time.Sleep(lease) // for it to go on with what it has
+		time.Sleep(lease) // meanwhile the worker goes on with the rows that it has
 		w.Kill()
 	}
 }
 
-// verify compares what Redis has of a producer's keys with what it submitted.
+// verify compares the data of a producer's keys in Redis with the rows that the producer has sent.
 func verify(t *testing.T, r *redis.Client, p *producer) {
 	t.Helper()
 	for _, key := range p.keys {
 		n := p.sent[key]
 		bad := strings.HasPrefix(key, badPrefix)
-		visits := 3 // of the two halves, and of the second once more
+		visits := 3 // Count runs for both halves, and for the second half once more
 		if bad {
-			visits = 2 // whose lists were refused
+			visits = 2 // Redis refuses the lists of these keys, so that no row comes to Again
 		}
 		sums, err := r.HGetAll(t.Context(), "once:sum:"+key).Result()
 		if err != nil {
@@ -139,7 +139,7 @@ func verify(t *testing.T, r *redis.Client, p *producer) {
 	}
 }
 
-// checkRecords sees to it that what is remembered is bounded by streams and what they have open, not by rows.
+// checkRecords checks that the records of effects are bounded by the streams and their open batches, not by the rows.
 func checkRecords(t *testing.T, r *redis.Client, streams int) {
 	t.Helper()
 	records, err := r.Keys(t.Context(), "kisgrid:once:*").Result()

@@ -20,7 +20,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// registerWait registers the function of flow Wait: it loads what its row names.
+// registerWait registers the function of flow Wait, which loads the key that its row names.
 func registerWait(r *kis.Registry) {
 	r.Func("Await", kis.Load(func(in row) string { return in.Key }, func(_ context.Context, in row, _ *map[string]string) (row, error) { return in, nil }))
 }
@@ -32,8 +32,8 @@ func waitDocuments(wait time.Duration) []definition.Document {
 	}
 }
 
-// TestFullWaitingFlow sends rows that wait until no worker takes any more of them, nor a coordinator: each window is full, in each
-// lane rows wait. The flow that saves what they wait for is not held up, and lets them go on.
+// TestFullWaitingFlow sends rows that wait, until neither the worker nor the coordinator takes more of them: every window is full,
+// and rows wait in every lane. The flow that saves the keys for which they wait must still run, and end their wait.
 func TestFullWaitingFlow(t *testing.T) {
 	const streams, size, budget = 12, 100, 4 << 20
 	address := testprocess.Address(t)
@@ -80,14 +80,14 @@ func TestFullWaitingFlow(t *testing.T) {
 		if now := int(batches) * size * len(filler); now != waiting {
 			waiting, since = now, time.Now()
 		}
-		if still := time.Since(since); waiting < budget || still < time.Second { // only time tells that nothing moves
+		if still := time.Since(since); waiting < budget || still < time.Second { // only time shows that no more rows come
 			return fmt.Errorf("%d KiB of rows wait since %s", waiting>>10, still)
 		}
 		return nil
 	})
 	close(full)
 	t.Logf("%d MiB of rows wait", waiting>>20)
-	// What the blocked calls are about to send is saved too.
+	// The batches that the blocked calls are about to send are saved too.
 	saving := g.Stream(ctx, c, "Once")
 	var saves []*client.Pending
 	for i := range streams {
@@ -113,10 +113,11 @@ func TestFullWaitingFlow(t *testing.T) {
 	}
 }
 
-// TestParkedRows has 100,000 rows wait for keys that never come, kills one of two workers and one of two coordinators that hold
-// them, and sees each row end with the name of its key. What such a row costs TestParkedMemory (pkg/flowexec) shows.
+// TestParkedRows has 100,000 rows wait for keys that are never saved. It kills one of two workers and one of two coordinators that
+// hold these rows. Each row must end dead, with the name of its key in the reason. TestParkedMemory in pkg/flowexec measures how much
+// memory one such row takes.
 func TestParkedRows(t *testing.T) {
-	const streams, batches, size = 20, 5, 1000 // a stream's first window takes no more
+	const streams, batches, size = 20, 5, 1000 // as many as the first window of a stream takes
 	const total, patience = streams * batches * size, 10 * time.Second
 	address := testprocess.Address(t)
 	_, r := testgrid.RealRedis(t, address)
@@ -148,13 +149,13 @@ func TestParkedRows(t *testing.T) {
 	}
 	sending.Wait()
 	began, waiting := time.Now(), 0
-	testprocess.Until(t, "all rows wait", func() error { // each key that is waited for has a channel, and one tells that somebody waits
+	testprocess.Until(t, "all rows wait", func() error { // Redis has a channel for each key that rows wait for, and one more
 		_, info, _ := strings.Cut(r.Info(ctx, "stats").Val(), "pubsub_channels:")
 		if _, err := fmt.Sscan(info, &waiting); err != nil {
 			return fmt.Errorf("the channels of %q: %w", info, err)
 		}
 		waiting--
-		// A machine that is too slow for all of them at once shows the same with half of them.
+		// On a machine that is too slow for all of them at once, half of them are enough.
 		if waiting < total && (waiting < total/2 || time.Since(began) < patience/2) {
 			return fmt.Errorf("%d do", waiting)
 		}

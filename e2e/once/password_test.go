@@ -19,8 +19,8 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// TestPasswordSetMeanwhile gives Redis a password while a cluster runs, and ends all connections, so that no new one gets past its
-// handshake. Rows wait until the password is gone: then each is done, and in Redis.
+// TestPasswordSetMeanwhile gives Redis a password while a cluster runs, and closes all connections, so that no new connection gets
+// past its handshake. Rows wait until the password is removed: then each is done, and saved.
 func TestPasswordSetMeanwhile(t *testing.T) {
 	const rows = 100
 	address := testprocess.Address(t)
@@ -127,8 +127,8 @@ func TestPasswordSetMeanwhile(t *testing.T) {
 	}
 }
 
-// TestFullRedis fills Redis up: writes are refused, and reads are answered. Rows that save have no other end than their time's, and
-// are told why.
+// TestFullRedis fills the memory of Redis: it refuses writes and answers reads. Rows that save are tried again until their time is
+// over, and their reason says that Redis is full.
 func TestFullRedis(t *testing.T) {
 	address := testprocess.Address(t)
 	_, r := testgrid.RealRedis(t, address)

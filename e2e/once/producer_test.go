@@ -26,8 +26,8 @@ type row struct {
 	Filler string `json:"filler,omitempty"` // makes the row large
 }
 
-// register registers the flow's functions: each row becomes two, each is counted and listed, and the second jumps back and is
-// counted and listed again.
+// register registers the functions of flow Once. Split makes two rows of each. Count counts and lists each of them. Again has the
+// second one jump back to Count, once.
 func register(r *kis.Registry) {
 	r.Func("Split", kis.Expand(func(_ context.Context, in row, emit func(row)) error {
 		for half := range 2 {
@@ -61,7 +61,7 @@ func documents() []definition.Document {
 	}
 }
 
-// badPrefix begins the keys whose lists Redis refuses.
+// badPrefix is the beginning of keys whose lists Redis refuses, because something else is saved under their names.
 const badPrefix = "bad"
 
 // producer is one client that submits batches one after the other, so that rows of a key keep their order, and some batches several
@@ -88,7 +88,7 @@ func newProducer(g *grid, id int, seed uint64) *producer {
 	return p
 }
 
-// produce submits so many rows.
+// produce submits so many rows, in batches of random sizes.
 func (p *producer) produce(ctx context.Context, rows int) error {
 	for rows > 0 {
 		n := min(rows, 1+p.random.IntN(1000))
@@ -113,8 +113,8 @@ func (p *producer) produce(ctx context.Context, rows int) error {
 	return p.resendHeld(ctx, true)
 }
 
-// submit has all rows of a batch done, however often that takes, and sends one in five several times: at the same time
-// through another coordinator, or again later.
+// submit sends a batch until all of its rows are done. One batch in five it sends several times: through another coordinator at the
+// same time, or once more later.
 func (p *producer) submit(ctx context.Context, m *pb.Submission) error {
 	m.Floor = p.floor
 	again, at := p.random.IntN(5) == 0, p.random.IntN(len(p.grid.ingest))
@@ -139,7 +139,7 @@ func (p *producer) submit(ctx context.Context, m *pb.Submission) error {
 	return p.resendHeld(ctx, false)
 }
 
-// resendHeld sends the batches again that were held back for it, one every now and then.
+// resendHeld sends batches again that were held back for that: all of them, or at random one in three.
 func (p *producer) resendHeld(ctx context.Context, all bool) error {
 	for len(p.held) > 0 && (all || p.random.IntN(3) == 0) {
 		p.resent++
@@ -160,7 +160,7 @@ func clone(m *pb.Submission) *pb.Submission {
 	return &pb.Submission{Sequence: m.GetSequence(), Floor: m.GetFloor(), Revision: m.GetRevision(), Rows: m.GetRows()}
 }
 
-// finish submits a batch to one coordinator after the other until each of its rows is done, or dead because Redis refused it.
+// finish submits a batch to one coordinator after the other until each of its rows is done, or is dead because Redis refused it.
 func (p *producer) finish(ctx context.Context, sequence uint64, at int, m *pb.Submission) error {
 	var last error
 	for try := 0; ; try++ {
@@ -177,11 +177,11 @@ func (p *producer) finish(ctx context.Context, sequence uint64, at int, m *pb.Su
 			}
 		}
 		last = err
-		time.Sleep(20 * time.Millisecond) // a cluster that begins, or loses a worker, gives no signal
+		time.Sleep(20 * time.Millisecond) // a cluster that starts, or that has lost a worker, gives no signal when it is ready
 	}
 }
 
-// wrong tells of a row that is to be submitted again.
+// wrong is the reason why a batch must be submitted again; nil means that all of its rows have ended.
 func wrong(a *pb.Answer) error {
 	if r := a.GetRefused(); r != nil {
 		return fmt.Errorf("refused: %v", r)

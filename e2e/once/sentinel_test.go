@@ -19,8 +19,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/client"
 )
 
-// TestSentinelFailover kills the master of a Redis under a cluster's load. Sentinel promotes the replica, and rows go on there: none
-// failed, and with replicas: 1 every effect is there once, in order. TestFailover shows what is lost without.
+// TestSentinelFailover kills the master of a Redis under the load of a cluster. The Sentinel promotes the replica, and rows go on
+// there: no row fails, and with replicas: 1 every effect is there once, in order. TestFailover shows what is lost without replicas.
 func TestSentinelFailover(t *testing.T) {
 	masterAddress, replicaAddress, sentinel := testprocess.Address(t), testprocess.Address(t), testprocess.Address(t)
 	stopMaster, _ := testgrid.RealRedis(t, masterAddress, "--repl-diskless-sync-delay", "0")
@@ -37,7 +37,7 @@ func TestSentinelFailover(t *testing.T) {
 	})
 	g := startGrid(t, 1, 2, fmt.Sprintf("addrs: %q\nkey: \"once:\"\nreplicas: 1\nparams: {master: students, retry_max: 200ms}\nsave: [Count]\n", sentinel), documents())
 
-	p := newProducer(g, 0, *seedFlag) // for its keys, and to verify
+	p := newProducer(g, 0, *seedFlag) // only for its keys, and for verify
 	p.keys = p.keys[:len(p.keys)-1]
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -70,7 +70,7 @@ func TestSentinelFailover(t *testing.T) {
 		return nil
 	})
 	t.Logf("the replica was promoted %v after the master's death", time.Since(killed).Round(time.Millisecond))
-	// It has no replica yet, so no Save is acknowledged. As an operator would, somebody starts one.
+	// The promoted Redis has no replica, so no Save is acknowledged. The test starts one, as an operator would.
 	startReplica(t, testprocess.Address(t), replicaAddress)
 	more("after the failover")
 	t.Logf("rows go on %v after it", time.Since(killed).Round(time.Millisecond))
@@ -81,7 +81,7 @@ func TestSentinelFailover(t *testing.T) {
 	verify(t, promoted, p)
 }
 
-// startReplica starts a replica of a Redis, and waits until it is linked.
+// startReplica starts a replica of the Redis at the address of, and waits until the two are linked.
 func startReplica(t *testing.T, address, of string) *redis.Client {
 	t.Helper()
 	host, port, _ := net.SplitHostPort(of)

@@ -12,8 +12,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/client"
 )
 
-// TestLimitsThatDiffer has a coordinator and a worker of different limits, either way round. Rows that fit both sides are done, a row
-// that does not is ROW_TOO_LARGE, by itself, a batch that must not be divided is refused or fails, and no session ends over it.
+// TestLimitsThatDiffer runs a coordinator and a worker with different limits, either way round. Rows that fit both are done. A single
+// row that does not fit is ROW_TOO_LARGE. A batch that must not be divided is refused or fails. No session ends because of it.
 func TestLimitsThatDiffer(t *testing.T) {
 	const low, high = 2 << 20, 24 << 20
 	limit := func(bytes int) []string {
@@ -48,7 +48,7 @@ func TestLimitsThatDiffer(t *testing.T) {
 					return p.Wait(t.Context())
 				}
 				for _, call := range []bool{false, true} {
-					// What comes of rows.
+					// Functions make rows of these sizes; some are larger than the lower limit.
 					sizes := []int{100, takes - 1000, takes + 1000, 14 << 20, 200}
 					rows := make([]string, len(sizes))
 					for i, n := range sizes {
@@ -68,7 +68,7 @@ func TestLimitsThatDiffer(t *testing.T) {
 							break
 						}
 					}
-					// Rows as they come: together they are more than the lower limit.
+					// The rows of one batch together are larger than the lower limit.
 					rows = make([]string, 300)
 					for i := range rows {
 						rows[i] = fmt.Sprintf(`{"key":%d,"text":"%s"}`, i, strings.Repeat("x", 10<<10))

@@ -13,10 +13,10 @@ import (
 
 var outputBatches = flag.Int("outputs.batches", 2, "how many batches each of four streams sends")
 
-// TestOutputsStayInBudget has streams send batches of which functions make a thousand times as much: each row is passed on, and the
-// worker stays small, and so does the coordinator, however slowly the client takes it.
+// TestOutputsStayInBudget has streams send batches of which functions make a thousand times as many bytes. Each row must be passed
+// on, and worker and coordinator must stay small, however slowly the client reads.
 func TestOutputsStayInBudget(t *testing.T) {
-	const streams, workerTakes = 4, 64<<20 + 96<<20 // the worker's budget, and what it may take beside
+	const streams, workerTakes = 4, 64<<20 + 96<<20 // the worker's budget, and the memory that it may take beyond it
 	batches := *outputBatches
 	address, coordinator, worker := startGrid(t, nil)
 	c, err := client.Dial(address, client.WithRetryFor(time.Minute))
@@ -26,7 +26,7 @@ func TestOutputsStayInBudget(t *testing.T) {
 	t.Cleanup(func() { _ = c.Close() })
 	for _, flow := range []struct {
 		name       string
-		rows, each int // in a batch, and that come of each
+		rows, each int // rows in a batch, and rows that are made of each
 	}{
 		{"Wide", 1000, 1000}, {"WideThen", 1000, 1000}, {"Large", 2000, 1}, {"WideWhole", 1000, 1000}, {"LargeWhole", 500, 1},
 	} {

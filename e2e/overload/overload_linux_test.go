@@ -1,4 +1,4 @@
-// Package overload has clients push more than a cluster of processes can do.
+// Package overload has clients send more rows than a cluster of processes can run, and checks memory and latency.
 package overload
 
 import (
@@ -28,11 +28,11 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(testprocess.Main(m, "../../cmd/coordinator", "./slow")) }
 
-// most is what a coordinator and a worker with the default budgets may take.
+// most is the memory that a coordinator or a worker with the default budgets may take, in bytes.
 const most = 256 << 20
 
-// TestOverload has ten clients push as fast as they can, by streams and by calls, at a flow that takes a millisecond for each
-// row. They are slowed down, coordinator and worker stay small, and another flow hardly notices.
+// TestOverload has ten clients send as fast as they can, by streams and by calls, to a flow that takes a millisecond for each row.
+// The clients are slowed down, coordinator and worker stay small, and another flow is hardly slower.
 func TestOverload(t *testing.T) {
 	const (
 		clients = 10
@@ -40,8 +40,8 @@ func TestOverload(t *testing.T) {
 		pushing = 7 * time.Second
 	)
 	address, coordinator, worker := startGrid(t, nil)
-	var sent, blocked atomic.Int64             // rows; nanoseconds that a Send took at the longest
-	var refused, unhinted, broken atomic.Int64 // calls: by the coordinator, and of these without a time to wait; by the connection
+	var sent, blocked atomic.Int64             // rows that were sent; the longest time of a Send, in nanoseconds
+	var refused, unhinted, broken atomic.Int64 // calls that the coordinator refused; those of them without a time to wait; calls whose connection broke
 	count := func(ctx context.Context, method string, in, out any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 		err := invoke(ctx, method, in, out, conn, opts...)
 		switch status.Code(err) {
@@ -70,13 +70,13 @@ func TestOverload(t *testing.T) {
 	var load sync.WaitGroup
 	defer load.Wait()
 	defer stop()
-	var since [clients]atomic.Int64 // when the Send under way began, in Unix nanoseconds; 0: none is
+	var since [clients]atomic.Int64 // when the current Send began, in Unix nanoseconds; 0 means that there is none
 	for k := range clients {
 		c := dial()
 		load.Go(func() {
 			s, err := c.Stream(ctx, "Slow")
 			if err != nil {
-				if ctx.Err() == nil { // it may wait for room until the test is over
+				if ctx.Err() == nil { // otherwise it has waited for room until the end of the test
 					t.Errorf("open a stream: %v", err)
 				}
 				return
@@ -92,9 +92,9 @@ func TestOverload(t *testing.T) {
 				}
 				sent.Add(1000)
 			}
-			_ = s.Close() // what is unanswered is left so
+			_ = s.Close() // batches without an answer are left alone
 		})
-		var callers []*client.Client // each has 8 MiB of calls under way, which together is more than the budget
+		var callers []*client.Client // each has 8 MiB of calls under way; all together have more than the budget
 		for range 2 {
 			callers = append(callers, dial())
 		}
@@ -111,7 +111,7 @@ func TestOverload(t *testing.T) {
 	}
 	during := latencies(t, quick, pushing)
 	for k := range since {
-		if began := since[k].Load(); began > 0 { // it blocks still
+		if began := since[k].Load(); began > 0 { // this Send still blocks
 			raise(&blocked, time.Now().UnixNano()-began)
 		}
 	}
@@ -126,7 +126,7 @@ func TestOverload(t *testing.T) {
 	if blocked := time.Duration(blocked.Load()); blocked < time.Second {
 		t.Errorf("no Send blocked for longer than %s", blocked)
 	}
-	if p99 := quantile(during, 99); p99 > 15*time.Second { // behind the slow flow's rows it would wait for minutes
+	if p99 := quantile(during, 99); p99 > 15*time.Second { // behind the rows of the slow flow it would wait for minutes
 		t.Errorf("the quick flow waits for the slow one: p99 is %s", p99)
 	}
 	for _, p := range []*testprocess.Process{coordinator, worker} {
@@ -138,7 +138,7 @@ func TestOverload(t *testing.T) {
 	}
 }
 
-// raise makes a number at least n.
+// raise sets a number to n where it is lower.
 func raise(number *atomic.Int64, n int64) {
 	for {
 		old := number.Load()
@@ -148,7 +148,7 @@ func raise(number *atomic.Int64, n int64) {
 	}
 }
 
-// flows are those of the grid, by name.
+// flows are the flows of the grid: by name, the rest of their documents.
 var flows = map[string]string{
 	"Slow":       "shard_key: key\nflows: [{fname: Slow}]\n",
 	"Quick":      "shard_key: key\nflows: [{fname: Quick}]\n",
@@ -161,7 +161,7 @@ var flows = map[string]string{
 	"LargeWhole": "flows: [{fname: Quick}, {fname: Large}]\n",
 }
 
-// flags are more flags of a program, by its name.
+// flags are more flags of a program, by the name of the program.
 type flags map[string][]string
 
 // startGrid starts etcd, a worker and a coordinator with more flags, and waits until all flows run.
@@ -191,7 +191,7 @@ func startGrid(t *testing.T, more flags) (address string, coordinator, w *testpr
 	return c.Address, c.Process, w
 }
 
-// texts are rows of about 100 bytes and as many keys.
+// texts are 20,000 rows of about 100 bytes, each with another key.
 var texts = sync.OnceValue(func() []string {
 	all := make([]string, 20_000)
 	for i := range all {
@@ -200,14 +200,14 @@ var texts = sync.OnceValue(func() []string {
 	return all
 })
 
-// rows are n of texts.
+// rows is a batch of n of these texts.
 func rows(n int) *client.Batch {
 	all := texts()
 	first := rand.IntN(len(all) - n)
 	return client.Rows(all[first : first+n]...)
 }
 
-// latencies has the quick flow run a few rows every 10 ms.
+// latencies sends a few rows to the quick flow every 10 ms, for a duration. It returns how long each batch took.
 func latencies(t *testing.T, c *client.Client, d time.Duration) []time.Duration {
 	t.Helper()
 	s, err := c.Stream(t.Context(), "Quick")
@@ -215,7 +215,7 @@ func latencies(t *testing.T, c *client.Client, d time.Duration) []time.Duration 
 		t.Fatal(err)
 	}
 	var mu sync.Mutex
-	var began []time.Time // guarded by mu; when each batch was sent
+	var began []time.Time // when each batch was sent; guarded by mu
 	var all []time.Duration
 	load := testgrid.Load{
 		Stream: s, Every: 10 * time.Millisecond,

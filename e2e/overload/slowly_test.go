@@ -26,7 +26,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/worker"
 )
 
-// made is a row of flow Keyed and Whole, and what is made of it: so many rows with a text.
+// made is a row of the flows Keyed and Whole. Rows says how many output rows the function makes of it; these have a Text.
 type made struct {
 	ID   int    `json:"id"`
 	Rows int    `json:"rows"`
@@ -38,14 +38,15 @@ type smallGrid struct {
 	address     string
 	worker      *worker.Worker
 	coordinator *coordinator.Coordinator
-	startWorker func() *worker.Worker // starts another one
+	startWorker func() *worker.Worker // starts one more worker
 
 	mu   sync.Mutex
-	ran  map[int]int // how often a row's function was called; guarded by mu
-	open []net.Conn  // from the coordinator to the worker; guarded by mu
+	ran  map[int]int // by id of a row: how often its function was called; guarded by mu
+	open []net.Conn  // connections from the coordinator to the worker; guarded by mu
 }
 
-// smallBudget is the coordinator's. Half of it is what a worker may make before clients take it.
+// smallBudget is the budget of the coordinator, in bytes. Half of it is the most output that a worker may make before clients take
+// it.
 const smallBudget = 3 << 20
 
 func startSmallGrid(t *testing.T) *smallGrid {
@@ -125,7 +126,7 @@ func startSmallGrid(t *testing.T) *smallGrid {
 	return g
 }
 
-// text is what rows have, so that 32 of them come to 128 KiB.
+// text is the text of output rows: 32 rows come to 128 KiB.
 var text = strings.Repeat("x", 4<<10)
 
 func (g *smallGrid) make(_ context.Context, in made, emit func(made)) error {
@@ -148,7 +149,7 @@ func (g *smallGrid) cut() {
 	g.open = nil
 }
 
-// waiting is how many lanes of a worker wait.
+// waiting is how many lanes of a worker wait for room.
 func waiting(t *testing.T, w *worker.Worker) (n float64) {
 	t.Helper()
 	families, err := w.Metrics().Gather()
@@ -164,7 +165,7 @@ func waiting(t *testing.T, w *worker.Worker) (n float64) {
 	return 0
 }
 
-// slowConn is a client's connection by which not much comes in at a time.
+// slowConn is a connection of a client that reads slowly: a pause before each read, and few bytes in each.
 type slowConn struct {
 	net.Conn
 	pause *atomic.Int64 // nanoseconds before each read
@@ -175,7 +176,7 @@ func (c slowConn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p[:min(len(p), 16<<10)])
 }
 
-// slowly makes a client's connections slow.
+// slowly is the option that makes the connections of a client slow.
 func slowly(pause *atomic.Int64) client.Option {
 	return client.WithDialOptions(grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 		conn, err := transport.DialTCP(ctx, address)
@@ -193,8 +194,8 @@ func (g *smallGrid) dial(t *testing.T, opts ...client.Option) *client.Client {
 	return c
 }
 
-// send sends batches of rows, with ids from first on, of each of which so many are made. end waits until all is answered, and checks
-// that each row ran once.
+// send sends batches of rows to a flow, with ids from first on. The function makes so many rows of each. The returned function end
+// waits for all answers, and checks that each row ran once.
 func (g *smallGrid) send(t *testing.T, c *client.Client, flow string, first, batches, rows, each int) (end func()) {
 	t.Helper()
 	s, err := c.Stream(t.Context(), flow)
@@ -248,7 +249,7 @@ func (g *smallGrid) send(t *testing.T, c *client.Client, flow string, first, bat
 	}
 }
 
-// waits is nil once a lane of the worker waits.
+// waits is nil once a lane of the worker waits for room.
 func waits(t *testing.T, w *worker.Worker) error {
 	t.Helper()
 	if waiting(t, w) == 0 {
@@ -257,9 +258,9 @@ func waits(t *testing.T, w *worker.Worker) error {
 	return nil
 }
 
-// TestClientThatTakesSlowly has a client take its answers more slowly than the worker makes them, many times the coordinator's budget of
-// them: it gets each once, of rows that ran once, although the session between coordinator and worker breaks meanwhile; and another
-// flow goes on.
+// TestClientThatTakesSlowly has a client read its answers more slowly than the worker makes them; they are many times the budget of
+// the coordinator. The client gets each answer once, and each row runs once, although the session between coordinator and worker
+// breaks meanwhile. Another flow goes on.
 func TestClientThatTakesSlowly(t *testing.T) {
 	g := startSmallGrid(t)
 	var pause atomic.Int64
@@ -298,12 +299,12 @@ func TestClientThatTakesSlowly(t *testing.T) {
 	}
 }
 
-// TestWorkerLeavesBesideSlowClient has a worker that waits for a client drain, after another one has joined and got some of its keys:
-// it does not wait for the client any more, and each row runs once.
+// TestWorkerLeavesBesideSlowClient drains a worker that waits for a client, after another worker has joined and taken some of its
+// keys. The drain must not wait for the client, and each row must run once.
 func TestWorkerLeavesBesideSlowClient(t *testing.T) {
 	g := startSmallGrid(t)
 	var pause atomic.Int64
-	pause.Store(int64(100 * time.Millisecond)) // so that all would take minutes
+	pause.Store(int64(100 * time.Millisecond)) // with this pause the whole answer would take minutes
 	slow := g.dial(t, slowly(&pause))
 	var ends []func()
 	for i, flow := range []string{"Keyed", "Whole"} {

@@ -7,8 +7,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowtest"
 )
 
-// TestCutLink cuts one coordinator off from one living worker: its rows go on elsewhere when a lease is over, counted from
-// when the worker was last heard, and the other coordinator and its session with that worker notice nothing.
+// TestCutLink cuts one coordinator off from one living worker. After a lease without a message from the worker, the coordinator sends
+// its rows elsewhere. The other coordinator, and its session with that worker, must not notice.
 func TestCutLink(t *testing.T) {
 	t.Parallel()
 	const lease = 5 * time.Second
@@ -33,7 +33,7 @@ func TestCutLink(t *testing.T) {
 	if longestA < lease/2 {
 		t.Errorf("nothing waited: the cut did not cut")
 	}
-	if longestA > lease+3*time.Second+2*longestB { // a slow machine is forgiven what it does to the other coordinator too
+	if longestA > lease+3*time.Second+2*longestB { // on a slow machine the other coordinator is slow too
 		t.Errorf("rows waited for %s, and the lease is %s", longestA, lease)
 	}
 	if w.ID() != id {
@@ -44,8 +44,8 @@ func TestCutLink(t *testing.T) {
 	}
 }
 
-// TestTwoOfThreeKilled kills two of three workers at once: refused connections prove that they are dead, and nobody waits for
-// a lease, which is long here.
+// TestTwoOfThreeKilled kills two of three workers at once. Refused connections prove that they are dead, so nobody waits for their
+// lease, which is long here.
 func TestTwoOfThreeKilled(t *testing.T) {
 	t.Parallel()
 	const lease = 30 * time.Second
@@ -66,13 +66,13 @@ func TestTwoOfThreeKilled(t *testing.T) {
 	}
 }
 
-// TestCoordinatorCutOff cuts one coordinator off from all workers: it ends its clients' streams, and they go to the other one.
+// TestCoordinatorCutOff cuts one coordinator off from all workers. It ends the streams of its clients, which go to the other one.
 // When it reaches workers again it takes batches again.
 func TestCoordinatorCutOff(t *testing.T) {
 	t.Parallel()
 	const lease = 2 * time.Second
 	g := grid(t, 3, nil, flowtest.Coordinators(2), flowtest.Lease(lease))
-	loads := make([]*load, 4) // some of them on either
+	loads := make([]*load, 4) // both coordinators get some of them
 	for i := range loads {
 		loads[i] = startLoad(t, g.Client(), span(1000*i, 16), 20*time.Millisecond)
 		loads[i].moves(10)
@@ -103,8 +103,8 @@ func TestCoordinatorCutOff(t *testing.T) {
 	last.end()
 }
 
-// TestStaleKey starts a worker under the name of one that was killed, whose key is still there: the key goes, and its
-// successor stays.
+// TestStaleKey starts a worker under the name of a killed one, whose key is still in etcd. The old key must be deleted, and the new
+// worker's key must stay.
 func TestStaleKey(t *testing.T) {
 	t.Parallel()
 	g := grid(t, 2, nil, flowtest.Coordinators(2), flowtest.Lease(30*time.Second))

@@ -1,5 +1,5 @@
-// Package sessions disturbs what lies between clients, coordinators and workers of a cluster in this process, under load,
-// and looks for what it may and may not cost.
+// Package sessions disturbs the network between clients, coordinators and workers of a cluster in this process, under load. It checks
+// that no row fails or is overtaken, and how long rows are delayed at most.
 package sessions
 
 import (
@@ -21,10 +21,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is how long a test waits for what must happen, on the slowest machine.
+// patience is the longest that a test of this package waits for anything.
 const patience = time.Minute
 
-// row is the Sequence-th of its key, from 1.
+// row is a row of flow Touch: the row with this number of its key, from 1.
 type row struct {
 	Key      int `json:"key"`
 	Sequence int `json:"sequence"`
@@ -32,12 +32,13 @@ type row struct {
 
 const touch = "kistype: flow\nflow_name: Touch\nstatus: 1\nshard_key: key\nflows: [{fname: Touch}]\n---\nkistype: func\nfname: Touch\nfmode: Calculate\n"
 
-// witness is the function of flow Touch, in whatever worker: it sees rows of a key skipped or overtaken. Some keys take long.
+// witness has the function of flow Touch, for all workers. It notes rows of a key that were skipped or overtaken. A test may have it
+// take long for some rows.
 type witness struct {
 	slow func(in row) time.Duration
 
 	mu       sync.Mutex
-	last     map[int]int // sequences, by key; guarded by mu
+	last     map[int]int // by key: the highest sequence so far; guarded by mu
 	breaches []string    // guarded by mu
 }
 
@@ -69,7 +70,7 @@ func (w *witness) touch(in row) {
 	}
 }
 
-// grid starts a cluster whose workers run flow Touch.
+// grid starts a cluster whose workers run flow Touch. The end of the test reports skipped and overtaken rows.
 func grid(t *testing.T, workers int, slow func(row) time.Duration, opts ...flowtest.Option) *flowtest.Grid {
 	t.Helper()
 	w := &witness{slow: slow, last: map[int]int{}}
@@ -105,7 +106,7 @@ type load struct {
 	failed []string        // guarded by mu
 }
 
-// startLoad sends a batch every interval on a stream of its own. Keys of loads of one test must differ.
+// startLoad sends a batch every interval on a new stream. Loads of one test must have different keys.
 func startLoad(t *testing.T, c *client.Client, keys []int, every time.Duration) *load {
 	t.Helper()
 	s, err := c.Stream(t.Context(), "Touch")
@@ -117,7 +118,7 @@ func startLoad(t *testing.T, c *client.Client, keys []int, every time.Duration) 
 	return l
 }
 
-// startLoadOn is startLoad on a stream that there is and that the caller closes.
+// startLoadOn is startLoad on an open stream, which the caller closes.
 func startLoadOn(t *testing.T, s *client.Stream, keys []int, every time.Duration) *load {
 	t.Helper()
 	l := &load{t: t, stream: s, keys: keys, stop: make(chan struct{})}
@@ -163,7 +164,7 @@ func (l *load) fail(format string, a ...any) {
 	l.failed = append(l.failed, fmt.Sprintf(format, a...))
 }
 
-// answered is how many batches were so far.
+// answered is how many batches are answered so far.
 func (l *load) answered() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -180,8 +181,8 @@ func (l *load) moves(n int) {
 // halt stops sending.
 func (l *load) halt() { l.halted.Do(func() { close(l.stop) }) }
 
-// end stops sending, waits for all answers, and returns how long the longest of them took, and the 99th percentile. Each row must
-// be done.
+// end stops sending and waits for all answers. It returns the longest time that a batch took, and the 99th percentile. It fails the
+// test unless each row is done.
 func (l *load) end() (longest, p99 time.Duration) {
 	l.t.Helper()
 	l.halt()
@@ -205,7 +206,7 @@ func (l *load) end() (longest, p99 time.Duration) {
 	return l.took[len(l.took)-1], l.took[(len(l.took)-1)*99/100]
 }
 
-// span is n keys from one on.
+// span is n keys: from, from+1 and so on.
 func span(from, n int) []int {
 	keys := make([]int, n)
 	for i := range keys {
@@ -214,7 +215,7 @@ func span(from, n int) []int {
 	return keys
 }
 
-// until asks until it is so: what others do gives no signal.
+// until calls is again and again until it returns true. It is for states that give no signal.
 func until(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !is(); time.Sleep(5 * time.Millisecond) {
@@ -224,7 +225,7 @@ func until(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// only dials one coordinator, outside the network that is disturbed.
+// only makes a client of one coordinator that faults do not reach.
 func only(t *testing.T, n *flowtest.Node) *client.Client {
 	t.Helper()
 	c, err := client.Dial(n.Address())

@@ -15,7 +15,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowtest"
 )
 
-// lane is on which of n lanes a key's rows run.
+// lane is the number of the lane, of n, in which the rows of a key run.
 func lane(key, n int) int {
 	c := &batch.Columns{}
 	c.Append(fmt.Appendf(nil, `{"key":%d}`, key))
@@ -24,11 +24,11 @@ func lane(key, n int) int {
 	return int(c.Keys[0]&0xffff) * n >> 16
 }
 
-// TestHotKey sends one key far more rows than its lane can run. Keys of other lanes, on other streams, hardly notice: without
-// a limit for what one key may hold they would wait for a whole window of its rows, which takes minutes.
+// TestHotKey sends far more rows of one key than its lane can run. Keys of other lanes, on other streams, must hardly be slower.
+// Without a limit for the rows of one key they would wait for a whole window of its rows, which takes minutes.
 func TestHotKey(t *testing.T) {
 	t.Parallel()
-	const lanes, hot = 4, 0 // of the sequence 0, which nobody counts
+	const lanes, hot = 4, 0 // rows of the hot key have the sequence 0, which the witness does not check
 	g := grid(t, 1, func(in row) time.Duration {
 		if in.Key == hot {
 			return 2 * time.Millisecond
@@ -49,7 +49,7 @@ func TestHotKey(t *testing.T) {
 	calm.moves(100)
 	_, before := calm.end()
 
-	// Several streams, since each has a window of its own, and the key more rows than the worker has credit for.
+	// Several streams send the key, since each has its own window: so the key has more rows than the worker has credit for.
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var pushing sync.WaitGroup
@@ -62,7 +62,7 @@ func TestHotKey(t *testing.T) {
 			for err == nil {
 				_, err = s.Send(ctx, client.Rows(make([]row, 1000)...))
 			}
-			_ = s.Close() // what is unanswered is left so
+			_ = s.Close() // batches without an answer are left alone
 		})
 	}
 	w := g.Worker(0)
@@ -70,7 +70,7 @@ func TestHotKey(t *testing.T) {
 		return g.Coordinator(0).Metric("kisgrid_rows_in_flight") > 40_000
 	})
 	for i := range cold {
-		cold[i] += 100_000 // another sequence
+		cold[i] += 100_000 // other keys, whose sequences begin at 1 again
 		for lane(cold[i], lanes) == lane(hot, lanes) {
 			cold[i] += 100_000
 		}
@@ -86,13 +86,13 @@ func TestHotKey(t *testing.T) {
 	if held > waiting/2 {
 		t.Errorf("the worker held %g of the hot key's %g rows", held, waiting)
 	}
-	if p99 > 2*before+10*time.Second { // a slow machine is forgiven this; a window of the hot key's rows takes 80 s
+	if p99 > 2*before+10*time.Second { // the limit is wide for slow machines; a window of the hot key's rows takes 80 s
 		t.Errorf("cold keys took %s beside a hot one, and %s before", p99, before)
 	}
 }
 
-// TestWaitingKey has 20,000 rows of one key wait for a Save, in the only lane. Rows of other keys, which find what they load, are
-// not slower for it.
+// TestWaitingKey has 20,000 rows of one key wait for a Save, in the only lane. Rows of other keys, whose Loads find their keys, must
+// not be slower.
 func TestWaitingKey(t *testing.T) {
 	const waiting, rounds = 20_000, 3
 	g := grid(t, 1, nil)
@@ -141,14 +141,14 @@ key: await_
 	if err != nil {
 		t.Fatal(err)
 	}
-	var calm, beside []time.Duration // by turns, as the machine does other things too
+	var calm, beside []time.Duration // measured in turns, because the machine may be busy with other things
 	for range rounds {
 		calm = append(calm, measure())
 		p, err := s.Send(t.Context(), client.Rows(make([]row, waiting)...), client.NoOutput())
 		if err != nil {
 			t.Fatal(err)
 		}
-		until(t, "the key is waited for", func() bool { // the worker takes no more of one key than a share of its credit
+		until(t, "the key is waited for", func() bool { // a worker takes only a share of its credit in rows of one key
 			return g.Coordinator(0).Metric("kisgrid_rows_in_flight") >= waiting && g.Worker(0).Metric("kisgrid_lane_parked_rows") > 0
 		})
 		beside = append(beside, measure())
@@ -166,13 +166,14 @@ key: await_
 	t.Logf("p99 of other keys, by rounds: %v, and %v while %d rows wait", calm, beside, waiting)
 	slices.Sort(calm)
 	slices.Sort(beside)
-	if calm, beside := calm[rounds/2], beside[rounds/2]; beside > 2*calm+time.Second { // a slow machine is forgiven this; the key is waited for up to 1m
+	if calm, beside := calm[rounds/2], beside[rounds/2]; beside > 2*calm+time.Second { // the limit is wide for slow machines; the rows wait for up to 1m
 		t.Errorf("other keys took %s while one waits, and %s before", beside, calm)
 	}
 }
 
-// TestHotKeyOnItsStream sends one key ten times as many rows as its lane can run, on a stream that also has keys of other lanes.
-// While the window has room these hardly notice: else they would wait for the hot key's rows, which take four seconds.
+// TestHotKeyOnItsStream sends ten times as many rows of one key as its lane can run, on a stream that also has keys of other lanes.
+// While the window of the stream has room, these must hardly be slower; otherwise they would wait for the rows of the hot key, which
+// take four seconds.
 func TestHotKeyOnItsStream(t *testing.T) {
 	t.Parallel()
 	const lanes, hot, every = 4, 0, 20 * time.Millisecond
@@ -185,7 +186,7 @@ func TestHotKeyOnItsStream(t *testing.T) {
 	if err := g.Apply("kistype: flow\nflow_name: Touch\nstatus: 1\nshard_key: key\ncopies: 4\nflows: [{fname: Touch}]\n"); err != nil {
 		t.Fatal(err)
 	}
-	var cold [2][]int // without the hot key, and beside it
+	var cold [2][]int // keys that are sent without the hot key, and keys that are sent beside it
 	for key := 100; len(cold[1]) < 16; key++ {
 		if lane(key, lanes) != lane(hot, lanes) {
 			half := min(1, len(cold[0])/16)
@@ -215,7 +216,7 @@ func TestHotKeyOnItsStream(t *testing.T) {
 	if waiting < 1000 {
 		t.Error("the hot key is not too hot for its lane")
 	}
-	if p99 > 2*before+time.Second { // a busy machine is forgiven this
+	if p99 > 2*before+time.Second { // the limit is wide for busy machines
 		t.Errorf("cold keys took %s beside a hot one on their stream, and %s before", p99, before)
 	}
 	if err := s.Close(); err != nil {
@@ -223,12 +224,12 @@ func TestHotKeyOnItsStream(t *testing.T) {
 	}
 }
 
-// TestSlowWorker lets one worker answer late: only its own keys do. Those of other workers don't wait for it, neither on other
-// streams nor on the same one, whose window it does not fill.
+// TestSlowWorker has one worker answer late. Only its own keys may be slow. Keys of other workers must not wait for it, neither on
+// other streams nor on the same one, whose window it does not fill.
 func TestSlowWorker(t *testing.T) {
 	t.Parallel()
 	const late = 4 * time.Second
-	// With a lease so long the worker is slow, and not given up for its silence: then its keys would be others'.
+	// The lease is so long that the worker is slow and is not given up: otherwise other workers would get its keys.
 	g := grid(t, 3, nil, flowtest.Lease(40*time.Second))
 	slow := g.Worker(0)
 	var own, others [2][]int
@@ -245,7 +246,7 @@ func TestSlowWorker(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var loads [4]*load // of the slow worker's keys and of others', first those that share a stream
+	var loads [4]*load // with keys of the slow worker and of others; the first two share a stream
 	for i := range loads {
 		keys := [...][]int{own[0], others[0], own[1], others[1]}[i]
 		if i < 2 {
@@ -259,7 +260,7 @@ func TestSlowWorker(t *testing.T) {
 	loads[1].moves(100)
 	loads[3].moves(100)
 	restore()
-	for _, l := range loads { // all at the same time
+	for _, l := range loads { // all stop at the same time
 		l.halt()
 	}
 	for i, l := range loads {

@@ -9,16 +9,17 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// upgradeCase is documents that the earlier build runs.
+// upgradeCase is a flow of the earlier build: its documents, and whether this build takes them in.
 type upgradeCase struct {
-	flow      string // its last function is Count, by which rows are counted
+	flow      string // its last function is Count, which counts each row in Redis
 	documents []definition.Document
-	// refused is a part of the reason for which this build does not take the documents in. Empty: it takes them.
+	// refused is a part of the reason for which this build refuses the documents when they are written anew. Empty means that it
+	// takes them.
 	refused string
 }
 
-// cases has one for each kind of document that the earlier build took and this one refuses, and then some that it takes, whose
-// function others use too.
+// cases has a flow for each kind of document that the earlier build took and this one refuses, and some flows that this one takes.
+// Their function Count is shared by all.
 func cases() []upgradeCase {
 	return []upgradeCase{
 		{flow: "OwnNames", refused: "--document-env allows", documents: append(saving("OwnNames", "key: \"${KISGRID_CASE:upgrade:}names:\"\n"), flow("OwnNames", "SaveOwnNames"))},
@@ -42,7 +43,7 @@ func cases() []upgradeCase {
 	}
 }
 
-// saving is a connector with what its document says beyond its address, and a function that saves to it.
+// saving is a connector, with more lines in its document, and a function that saves through it.
 func saving(name, more string) []definition.Document {
 	return []definition.Document{
 		testgrid.Document(definition.KindConn, "Store"+name, "type: redis\naddrs: ${REDIS_ADDR}\n"+more),
@@ -50,7 +51,7 @@ func saving(name, more string) []definition.Document {
 	}
 }
 
-// flow is a sharded flow of functions, with Count behind them.
+// flow is a flow with a shard key, of the given functions and Count.
 func flow(name string, functions ...string) definition.Document {
 	yaml := "status: 1\nshard_key: k\nflows:\n"
 	for _, f := range append(functions, "Count") {

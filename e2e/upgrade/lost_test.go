@@ -26,11 +26,11 @@ var (
 	lostSeed   = flag.Uint64("lost.seed", 1, "of what is random in it")
 )
 
-// version is what the documents of a flow say: one of them differs from one version to the next.
+// version is one version of the documents of a flow. It differs from the one before in one document.
 type version struct {
-	conn     int    // of the connector's key
-	fields   [2]int // what each function saves
-	function int    // that the flow has
+	conn     int    // a number in the connector's key
+	fields   [2]int // by function: a number in the name of the field that it saves
+	function int    // which of the two functions the flow has
 }
 
 func (v *version) next(n int) {
@@ -57,9 +57,9 @@ func (v *version) documents() []definition.Document {
 	return all
 }
 
-// TestEtcdLost has processes of both builds run version after version of a flow, which differ in one document each, and while one
-// is applied etcd loses its data, or is set back to a copy of before, so that the numbers of revisions are given again. Whatever
-// became of that version, the next one that `kisgrid apply` says is active is what rows run on, at each coordinator that says so.
+// TestEtcdLost has processes of both builds run one version of a flow after the other. While a version is applied, etcd loses its
+// data, or goes back to a copy of earlier data, so that it gives numbers of revisions a second time. Whatever became of that version:
+// when `kisgrid apply` says that the next one is active, rows must run on it, at each coordinator that says so.
 func TestEtcdLost(t *testing.T) {
 	t.Logf("-lost.rounds %d -lost.wait %v -lost.seed %d", *lostRounds, *lostWait, *lostSeed)
 	random := rand.New(rand.NewPCG(*lostSeed, 0))
@@ -94,7 +94,7 @@ func TestEtcdLost(t *testing.T) {
 		}
 		return dir
 	}
-	// submit has rows run on the version that was applied last.
+	// submit sends rows, which must run on the version that was applied last.
 	submit := func(c *client.Client) {
 		rows := make([]row, 40)
 		for i := range rows {
@@ -118,7 +118,7 @@ func TestEtcdLost(t *testing.T) {
 			}
 		}
 	}
-	// runs applies the next version, and has rows run on it.
+	// runs applies the next version, and has rows run on it at each coordinator.
 	runs := func() {
 		dir := write()
 		testprocess.Until(t, fmt.Sprintf("version %d is applied", n), func() error {
@@ -150,19 +150,19 @@ func TestEtcdLost(t *testing.T) {
 		dir := write()
 		wait := time.Duration(random.Int64N(int64(*lostWait)))
 		apply := testprocess.Start(t, testprocess.Config{Name: fmt.Sprintf("apply-%d", n)}, "kisgrid", "apply", "-f", dir, "--server", server, "--timeout", "20s")
-		time.Sleep(wait) // the chance that is tried
+		time.Sleep(wait) // etcd is lost at a random moment of the apply
 		g.stopEtcd()
 		switch dir := g.etcdDir; what {
 		case "loses its data":
 			g.startEtcd(t.TempDir())
 		case "is set back to a copy":
-			again := filepath.Join(t.TempDir(), "copy") // copied may be gone back to again
+			again := filepath.Join(t.TempDir(), "copy") // a later round may need copied again
 			copyDir(t, again, copied)
 			g.startEtcd(again)
 		default:
 			g.startEtcd(dir)
 		}
-		apply.Kill() // whatever became of it
+		apply.Kill() // its result does not matter
 		runs()
 		t.Logf("round %d: etcd %s %v after the apply of version %d began; %v", round, what, wait, n-1, time.Since(began).Round(100*time.Millisecond))
 	}

@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package upgrade rolls a cluster of an earlier build to this one, under load: no row is lost, doubled or failed for it, also where
-// documents run that this build would not take in any more.
+// Package upgrade rolls a cluster of an earlier build to this one, under load. No row may be lost, doubled or failed because of it,
+// also where documents run that this build would refuse if they were written now.
 package upgrade
 
 import (
@@ -26,14 +26,14 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// earlier is the commit whose build is upgraded.
+// earlier is the commit of the build from which clusters are upgraded.
 const earlier = "f305d08"
 
 // earlierPrograms is the folder of the earlier programs.
 var earlierPrograms = filepath.Join(os.TempDir(), fmt.Sprintf("kisgrid-%s-%d", earlier, os.Getpid()))
 
-// buildEarlier builds the earlier programs and returns their folder. It fails with errNoHistory where git has not the commit, as
-// in an archive of the sources or a shallow clone.
+// buildEarlier builds the earlier programs and returns their folder. Its error is errNoHistory where git does not have the commit, as
+// in an archive of the sources or in a shallow clone.
 var buildEarlier = sync.OnceValues(func() (string, error) {
 	sources, err := os.MkdirTemp("", "kisgrid-earlier-")
 	if err != nil {
@@ -44,7 +44,7 @@ var buildEarlier = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	programs := earlierPrograms
-	// Without paths and version control's state in them the same sources give the same bytes, which the build cache knows again.
+	// Without paths and the state of version control in them, the same sources give the same bytes, which the build cache has.
 	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", programs+"/", "./cmd/coordinator", "./cmd/worker")
 	build.Dir = sources
 	if output, err := build.CombinedOutput(); err != nil {
@@ -53,7 +53,7 @@ var buildEarlier = sync.OnceValues(func() (string, error) {
 	return programs, nil
 })
 
-// errNoHistory is no fault of the program.
+// errNoHistory means that the test can't run here, which is no fault of the program.
 var errNoHistory = errors.New("git does not have commit " + earlier + " here: clone with the whole history to run this test")
 
 func unpack(dir string) error {
@@ -65,7 +65,7 @@ func unpack(dir string) error {
 		return err
 	}
 	archive := exec.Command("git", "archive", earlier)
-	archive.Dir = strings.TrimSpace(string(top)) // from a folder below, git archives that folder alone
+	archive.Dir = strings.TrimSpace(string(top)) // in a folder below the top, git would archive only that folder
 	extract := exec.Command("tar", "-x", "-C", dir)
 	if extract.Stdin, err = archive.StdoutPipe(); err != nil {
 		return err
@@ -76,7 +76,7 @@ func unpack(dir string) error {
 	return errors.Join(archive.Run(), extract.Wait())
 }
 
-// grid is a cluster of processes, each of which may be of either build.
+// grid is a cluster of processes, each of which may be of the earlier build or of this one.
 type grid struct {
 	*testgrid.Grid
 	earlier     string // folder of the earlier programs
@@ -117,7 +117,7 @@ func startStores(t *testing.T) *grid {
 	return g
 }
 
-// startEtcd starts etcd at its address with the data in a folder.
+// startEtcd starts etcd at its address, with its data in a folder.
 func (g *grid) startEtcd(dir string) {
 	g.TB.Helper()
 	g.etcdDir = dir

@@ -18,9 +18,10 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// TestUpgrade has a cluster of the earlier build run a flow for each case, rolls it to this build, back, and to this build again,
-// with workers first and with coordinators first. All the time clients submit rows to each flow; each row ends done and is counted
-// once. A case's documents, which this build would not take in, go on running; written anew they are refused, and change nothing.
+// TestUpgrade has a cluster of the earlier build run a flow for each case. It rolls the cluster to this build, back, and to this
+// build again, once with workers first and once with coordinators first. All the time clients submit rows to each flow; each row must
+// end done and be counted once. Documents that this build would refuse go on running. When they are written anew they are refused,
+// and change nothing.
 func TestUpgrade(t *testing.T) {
 	g := startGrid(t, 2, 2)
 	g.definitions.Put(testgrid.Document(definition.KindConn, "Counts", "type: redis\naddrs: ${REDIS_ADDR}\nkey: \"upgrade:\"\nsave: [Count]\n"),
@@ -66,7 +67,7 @@ func TestUpgrade(t *testing.T) {
 			t.Errorf("flow %s runs revision %d, not the accepted one, %d", k.flow, status.Active, active[k.flow])
 		}
 	}
-	// Whatever is written anew is taken in anew.
+	// Documents that are written anew are checked anew.
 	for _, k := range cases() {
 		for i := range k.documents {
 			k.documents[i].YAML = append(k.documents[i].YAML, "# written again\n"...)
@@ -159,7 +160,7 @@ func (p *producer) produce(ctx context.Context) {
 	}
 }
 
-// awaitProgress waits until a batch that was answered before now is forgotten, and another one was answered.
+// awaitProgress waits for two answers. The first may have come before the call; the second has come after it.
 func (p *producer) awaitProgress() {
 	p.t.Helper()
 	for range 2 {

@@ -1,8 +1,14 @@
-// Command load is both ends of the tests on Kubernetes: with ROLE=worker it is a worker whose functions leave traces in
-// Redis, otherwise it sends rows to them, and compares what it was answered with the traces.
+// Command load is both ends of the tests on Kubernetes. With ROLE=worker it is a worker whose functions leave traces in Redis.
+// Without, it is a client that sends rows, and compares the answers with the traces.
 //
-// It is told what to do over HTTP: POST /start?rate=2000 begins a round, POST /stop ends it and answers with its Report,
-// GET /report tells how it goes, POST /greed submits a row that eats a worker's memory.
+// The tests control the client over HTTP: POST /start?rate=2000 begins a round, POST /stop ends it and answers with its Report, GET
+// /report answers with the report so far, and POST /greed submits a row that takes all memory of a worker.
+//
+// The files, in reading order:
+//
+//   - main.go: the requests of the tests.
+//   - round.go: round, which sends rows and compares answers with traces.
+//   - worker.go: the functions of the worker.
 package main
 
 import (
@@ -25,6 +31,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/worker"
 )
 
+// main runs a worker or a client, as ROLE says.
 func main() {
 	if os.Getenv("ROLE") == "worker" {
 		worker.Main(register)
@@ -35,17 +42,18 @@ func main() {
 	}
 }
 
-// grid is the cluster that is under load.
+// grid is the cluster under load.
 type grid struct {
 	client *client.Client
 	redis  *redis.Client
-	rounds chan *round // holds the round that goes on; nil for none
+	rounds chan *round // capacity 1; holds the current round, or nil between rounds
 }
 
+// serve connects to the cluster and serves the requests of the tests until SIGTERM.
 func serve() error {
-	listen := flag.String("listen", ":8080", "`address` for the tests")
-	server := flag.String("server", "dns:///coordinators:7700", "coordinators")
-	traces := flag.String("redis", "redis:6379", "`address` of the Redis that workers leave traces in")
+	listen := flag.String("listen", ":8080", "`address` where the tests send their requests")
+	server := flag.String("server", "dns:///coordinators:7700", "`address` of the coordinators")
+	traces := flag.String("redis", "redis:6379", "`address` of the Redis in which workers leave traces")
 	cert, key, ca := flag.String("tls-cert", "", "`file`"), flag.String("tls-key", "", "`file`"), flag.String("tls-ca", "", "`file`")
 	flag.Parse()
 	options := []client.Option{client.WithLogger(hclog.New(&hclog.LoggerOptions{Name: "client"})), client.WithRetryFor(time.Minute)}
@@ -71,6 +79,7 @@ func serve() error {
 	return nil
 }
 
+// pages handles the requests of the tests.
 func (g *grid) pages() http.Handler {
 	mux := http.NewServeMux()
 	answer := func(w http.ResponseWriter, what any, err error) {
@@ -80,7 +89,7 @@ func (g *grid) pages() http.Handler {
 		}
 		w.Header().Set("Content-Type", "application/json")
 		if err := json.NewEncoder(w).Encode(what); err != nil {
-			return // who asked has gone
+			return // the test has closed the connection
 		}
 	}
 	mux.HandleFunc("POST /start", func(w http.ResponseWriter, r *http.Request) {

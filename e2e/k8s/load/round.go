@@ -16,48 +16,48 @@ import (
 
 const (
 	streams  = 4
-	lines    = 500 // of each stream
-	tick     = 20 * time.Millisecond
-	patience = 2 * time.Minute // for answers, once no rows are sent any more
+	lines    = 500                   // how many shard keys each stream has
+	tick     = 20 * time.Millisecond // the time from one batch of a stream to the next
+	patience = 2 * time.Minute       // how long a round waits for answers after its last batch
 )
 
-// Report is what became of a round's rows.
+// Report tells how the rows of a round ended. A row without a fault is counted in Rows only.
 type Report struct {
-	Rows   int `json:"rows"`   // that were sent
-	Open   int `json:"open"`   // that have no answer
-	Errors int `json:"errors"` // that the SDK returned, for a batch
-	Failed int `json:"failed"` // rows that came back failed, to be sent again
+	Rows   int `json:"rows"`   // rows that were sent
+	Open   int `json:"open"`   // rows that have no answer
+	Errors int `json:"errors"` // errors that the SDK returned for a batch
+	Failed int `json:"failed"` // rows that came back failed, and were sent again
 	Dead   int `json:"dead"`   // rows that came back with another outcome than done and failed
 
-	Lost       int `json:"lost"`       // rows that have left no trace
-	Doubled    int `json:"doubled"`    // traces too many
-	Disordered int `json:"disordered"` // rows with a trace before one of their line that was sent earlier, and had not come back
+	Lost       int `json:"lost"`       // rows that have left no trace in Redis
+	Doubled    int `json:"doubled"`    // traces beyond one for each row
+	Disordered int `json:"disordered"` // rows that left their trace after a later row of their line, though they were not sent again
 
-	// Milliseconds from when a batch was due to its answer.
+	// Times from when a batch was due to its answer, in milliseconds.
 	Median  int64 `json:"median"`
 	P99     int64 `json:"p99"`
 	Longest int64 `json:"longest"`
 
-	Problems []string `json:"problems,omitempty"` // the first of them
+	Problems []string `json:"problems,omitempty"` // the first eight
 }
 
-// round is some rows on their way through flow Load.
+// round is one round of load: some rows on their way through flow Load.
 type round struct {
 	grid *grid
 	id   string
-	stop context.CancelFunc // ends the producing
-	done sync.WaitGroup     // producers, and what waits for answers
+	stop context.CancelFunc // ends produce
+	done sync.WaitGroup     // counts the goroutines of produce and await
 
 	mu     sync.Mutex
-	so     Report                  // guarded by mu
-	times  []time.Duration         // guarded by mu
-	sent   map[string]int          // guarded by mu: rows of each line
-	again  map[string]map[int]bool // guarded by mu: rows that were sent again by this program, which order does not bind
-	answer context.Context         // bounds the waiting for answers
-	give   context.CancelFunc
+	so     Report                  // the report so far; guarded by mu
+	times  []time.Duration         // how long each batch took; guarded by mu
+	sent   map[string]int          // by line: how many rows were sent; guarded by mu
+	again  map[string]map[int]bool // by line and sequence: rows that were sent again, whose order is free; guarded by mu
+	answer context.Context         // bounds the wait for answers
+	give   context.CancelFunc      // ends answer
 }
 
-// start begins to send so many rows a second.
+// start begins a round that sends so many rows a second.
 func (g *grid) start(rate int) (*round, error) {
 	r := &round{grid: g, id: rand.Text()[:8], sent: map[string]int{}, again: map[string]map[int]bool{}}
 	producing, stop := context.WithCancel(context.Background())
@@ -76,7 +76,8 @@ func (g *grid) start(rate int) (*round, error) {
 	return r, nil
 }
 
-// produce sends what is due at each tick; what could not be sent in time is sent late, and its lateness counts.
+// produce sends the rows that are due at each tick, until ctx is done. Rows that could not be sent in time are sent late, and their
+// time counts from when they were due.
 func (r *round) produce(ctx context.Context, s *client.Stream, number, rate int) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
@@ -111,7 +112,7 @@ func (r *round) produce(ctx context.Context, s *client.Stream, number, rate int)
 	}
 }
 
-// await submits a batch until each of its rows has an outcome that is not failed.
+// await sends a batch again until none of its rows is failed.
 func (r *round) await(s *client.Stream, b *client.Batch, rows []row, due time.Time, pending *client.Pending, err error) {
 	for {
 		var result *client.Result
@@ -129,7 +130,7 @@ func (r *round) await(s *client.Stream, b *client.Batch, rows []row, due time.Ti
 	}
 }
 
-// note writes down what a batch was answered; false: it must be sent again.
+// note counts the answer to a batch. It returns false where the batch must be sent again.
 func (r *round) note(rows []row, due time.Time, result *client.Result, err error) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -166,13 +167,14 @@ func (r *round) note(rows []row, due time.Time, result *client.Result, err error
 	return true
 }
 
+// problem adds a text to the report, unless it has the text already. The caller holds the lock.
 func (r *round) problem(format string, args ...any) {
 	if text := fmt.Sprintf(format, args...); len(r.so.Problems) < 8 && !slices.Contains(r.so.Problems, text) {
 		r.so.Problems = append(r.so.Problems, text)
 	}
 }
 
-// report tells how things stand.
+// report is the report so far.
 func (r *round) report() Report {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -185,7 +187,7 @@ func (r *round) report() Report {
 	return so
 }
 
-// finish sends no more, waits for what is unanswered, and looks at the traces.
+// finish ends the round: it sends no more rows, waits for open answers, and compares them with the traces.
 func (r *round) finish(ctx context.Context) (Report, error) {
 	r.stop()
 	waiting := time.AfterFunc(patience, r.give)
@@ -198,7 +200,7 @@ func (r *round) finish(ctx context.Context) (Report, error) {
 	return r.report(), nil
 }
 
-// verify compares what was sent with the traces, and removes these.
+// verify compares the rows that were sent with the traces in Redis, and deletes the traces.
 func (r *round) verify(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -224,7 +226,7 @@ func (r *round) verify(ctx context.Context) error {
 	return nil
 }
 
-// compare looks at one line: each sequence once, and in order.
+// compare checks the traces of one line: each sequence must be there once, and in order. The caller holds the lock.
 func (r *round) compare(name string, trace []string) {
 	seen, highest := make([]bool, r.sent[name]+1), 0
 	for _, text := range trace {

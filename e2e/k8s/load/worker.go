@@ -10,20 +10,21 @@ import (
 
 // row is one row of flow Load.
 type row struct {
-	Line     string `json:"line"` // its shard key: rows of a line are sent by one client, in order
-	Sequence int    `json:"sequence"`
+	Line     string `json:"line"`     // the shard key; one stream sends all rows of a line, in order
+	Sequence int    `json:"sequence"` // the number of the row in its line, from 1
 }
 
-// greed is one row of flow Greedy.
+// greed is one row of flow Greedy: how much memory its function takes.
 type greed struct {
 	MiB int `json:"mib"`
 }
 
-// traces is the key of a line's list, without the connector's prefix: the sequences of its rows, as they took effect.
+// prefix is the beginning of the keys of all lines in Redis. Each key is a list of the sequences of the line's rows, in the order in
+// which they took effect.
 const prefix = "load:"
 
-// register registers what the worker can do: Work takes a moment now and then, Trace leaves a trace of each row, Greed takes
-// all memory.
+// register registers the functions of the worker. Work computes for a moment. Trace leaves a trace of each row in Redis. Greed takes
+// as much memory as its row says.
 func register(r *kis.Registry) {
 	r.Func("Work", kis.Calculate(func(ctx context.Context, in row) (row, error) {
 		micros, err := strconv.Atoi(kis.From(ctx).Param("micros"))
@@ -31,7 +32,7 @@ func register(r *kis.Registry) {
 			return in, err
 		}
 		for end := time.Now().Add(time.Duration(micros) * time.Microsecond); time.Now().Before(end); {
-			continue // for the autoscaler it must be work, not sleep
+			continue // it must use the CPU, so that the autoscaler sees it
 		}
 		return in, nil
 	}))

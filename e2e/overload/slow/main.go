@@ -1,5 +1,6 @@
-// Command slow is a worker with a function that takes a millisecond for each row, one that takes no time, one that makes a thousand
-// rows of each, one that makes large rows, and one that makes rows as long as their key says.
+// Command slow is a worker for tests of overload. Its functions are: Slow, which takes a millisecond for each row; Quick, which takes
+// no time; Wide, which makes a thousand rows of each; Large, which makes a row of 64 KiB; and Grow, which makes a row as long as its
+// key says.
 package main
 
 import (
@@ -11,12 +12,13 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/worker"
 )
 
-// row is one row of either flow.
+// row is one row of every flow.
 type row struct {
 	Key  int    `json:"key"`
 	Text string `json:"text,omitempty"`
 }
 
+// main runs the worker.
 func main() {
 	worker.Main(func(r *kis.Registry) {
 		r.Func("Slow", kis.Calculate(func(ctx context.Context, in row) (row, error) {
