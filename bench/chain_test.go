@@ -44,7 +44,7 @@ fname: PrintStuAvgScore
 fmode: Expand
 `
 
-// kisflow registers the same chain in the manner of KisFlow.
+// kisflow registers the same chain with functions in the form that KisFlow has.
 func kisflow(r *kis.Registry) {
 	r.FaaS("VerifyStu", func(_ context.Context, flow kis.Flow, rows []*students.Student) error {
 		for _, row := range rows {
@@ -72,7 +72,8 @@ func kisflow(r *kis.Registry) {
 	})
 }
 
-// retriedDocuments are of a chain whose second function may be tried again, on rows that lead to more than themselves.
+// retriedDocuments are a chain whose second function may be tried again. Its rows have slices, so that they are copied before it
+// runs.
 const retriedDocuments = `
 kistype: flow
 status: 1
@@ -107,8 +108,8 @@ func retried(r *kis.Registry) {
 	}))
 }
 
-// stretchDocuments are of a chain in which two steps use one connector, so that rows of one key go one after the other: a Load of
-// the key's last state, and a Save of its new one.
+// stretchDocuments are a chain in which two steps use one connector, so that rows of one key go one after the other: a Load reads the
+// key's last state, and a Save writes its new one.
 const stretchDocuments = `
 kistype: flow
 status: 1
@@ -133,7 +134,7 @@ cname: Store
 type: memory
 `
 
-// changed is a student's score, and that before.
+// changed is a student's score, and the score before it.
 type changed struct {
 	ID     int `json:"stu_id"`
 	Score1 int `json:"score_1"`
@@ -153,17 +154,17 @@ func stretched(r *kis.Registry) {
 	}))
 }
 
-// oneStore is a connector in memory.
+// oneStore is a connector that always opens the same store in memory.
 type oneStore struct{ connector.Connection }
 
 func (s oneStore) Get(context.Context, *definition.Connector) (connector.Connection, error) {
 	return s, nil
 }
 
-// Close ends a hold only.
+// Close does nothing: the benchmark closes the store.
 func (oneStore) Close() error { return nil }
 
-// stretch runs batches of n rows through stretchDocuments, each of a key of its own or all of one.
+// stretch runs batches of n rows through stretchDocuments. Either each row has a key of its own, or all rows have one key.
 func stretch(n int, hot bool) func(*testing.B) {
 	return func(b *testing.B) {
 		plan, columns := plan(b, stretchDocuments, stretched), rows(n)
@@ -201,7 +202,7 @@ func stretch(n int, hot bool) func(*testing.B) {
 	}
 }
 
-// rows are packed as a client packs them.
+// rows are n rows, packed as a client packs them.
 func rows(n int) batch.Columns {
 	var c batch.Columns
 	for i := range n {
@@ -228,8 +229,8 @@ func plan(b *testing.B, documents string, register func(*kis.Registry)) *flowexe
 	return p
 }
 
-// chain runs batches of n rows on copies of the flow. Each copy has one batch under way and one queued, and whoever ends a
-// batch enqueues the next: so waking goroutines up is not part of what is measured.
+// chain runs batches of n rows on copies of the flow. Each copy has one batch under way and one queued, and the goroutine that ends a
+// batch enqueues the next one. So the time to wake up goroutines is not measured.
 func chain(register func(*kis.Registry), copies, n int, output bool) func(*testing.B) {
 	return chainOf(documents, register, copies, n, output)
 }
@@ -268,7 +269,8 @@ func chainOf(documents string, register func(*kis.Registry), copies, n int, outp
 	}
 }
 
-// decode only decodes batches of n rows, in so many goroutines that share nothing: what a machine gives that many copies at best.
+// decode only decodes batches of n rows, in so many goroutines that share nothing. Its speed is the limit for as many copies on this
+// machine.
 func decode(copies, n int) func(*testing.B) {
 	return func(b *testing.B) {
 		var left atomic.Int64
@@ -310,10 +312,10 @@ func BenchmarkChain(b *testing.B) {
 	b.Run("typed-output", chain(students.Register, 1, n, true))
 	b.Run("typed-2", chain(students.Register, 2, n, false))
 	b.Run("kisflow", chain(kisflow, 1, n, false))
-	b.Run("retries", chainOf(retriedDocuments, retried, 1, n, false)) // rows are copied before what may be tried again
-	b.Run("stretch", stretch(n, false))                               // a key has one row, as most have
-	b.Run("stretch-hot", stretch(n, true))                            // all rows are of one key
-	// What a batch costs beside its rows shows in how a row's share changes with their number.
+	b.Run("retries", chainOf(retriedDocuments, retried, 1, n, false)) // rows are copied before a function that may be tried again
+	b.Run("stretch", stretch(n, false))                               // each key has one row in a batch
+	b.Run("stretch-hot", stretch(n, true))                            // all rows of a batch have one key
+	// The cost of a batch beyond its rows shows when the number of rows in it changes.
 	for _, n := range []int{10, 100, 10_000, 100_000} {
 		b.Run(fmt.Sprintf("typed-%d", n), chain(students.Register, 1, n, false))
 	}

@@ -21,7 +21,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// register registers what the benchmarks' flows name.
+// register registers the functions of the benchmarks' flows.
 func register(r *kis.Registry) {
 	students.Register(r)
 	r.Func("Pass", kis.Calculate(func(_ context.Context, row json.RawMessage) (json.RawMessage, error) { return row, nil }))
@@ -31,7 +31,7 @@ func document(kind definition.Kind, name, yaml string) definition.Document {
 	return definition.Document{Kind: kind, Name: name, YAML: []byte("kistype: " + string(kind) + "\n" + yaml)}
 }
 
-// clusterDocuments are those of the students' flow, and of flows with these names that pass their rows on.
+// clusterDocuments are the documents of the students' flow, and of flows with the given names that pass their rows on.
 func clusterDocuments(passing []string) []definition.Document {
 	docs := []definition.Document{
 		document(definition.KindFlow, "Average", "flow_name: Average\nstatus: 1\nshard_key: stu_id\nflows: [{fname: VerifyStu}, {fname: AvgStuScore12}, {fname: PrintStuAvgScore}]\n"),
@@ -54,7 +54,7 @@ func fiftyBytes(n int) batch.Columns {
 	return c
 }
 
-// passing are the names of so many flows that pass their rows on.
+// passing are the names of n flows that pass their rows on.
 func passing(n int) []string {
 	names := make([]string, n)
 	for i := range names {
@@ -63,8 +63,8 @@ func passing(n int) []string {
 	return names
 }
 
-// startCluster starts etcd, a coordinator and two workers, each in a process of its own, and dials the coordinator. It
-// has the students' flow, Average, and those that pass their rows on.
+// startCluster starts etcd, a coordinator and two workers, each in its own process, and returns a client. The cluster has the
+// students' flow, called Average, and the given flows, which pass their rows on.
 func startCluster(b *testing.B, passing ...string) (*client.Client, *processes) {
 	b.Helper()
 	p := &processes{b: b}
@@ -96,17 +96,17 @@ func startCluster(b *testing.B, passing ...string) (*client.Client, *processes) 
 			if ctx.Err() != nil {
 				b.Fatalf("flow %s does not run: %v", flow, err)
 			}
-			time.Sleep(20 * time.Millisecond) // other processes give no signal
+			time.Sleep(20 * time.Millisecond) // the other processes give no signal when the flow runs
 		}
 	}
 	return c, p
 }
 
-// underWay is how many batches have no answer yet, at most, in relays and in the cluster alike.
+// underWay is the most batches that have no answer yet, in relays and in the cluster alike.
 const underWay = 64
 
-// throughput sends b.N batches, with underWay of them unanswered at most, through a stream for each flow named. It checks that every row
-// is done, and passed on where output was asked for.
+// throughput sends b.N batches, at most underWay of them unanswered, through one stream for each flow. It checks that every row is
+// done, and passed on where output was asked for.
 func throughput(b *testing.B, columns batch.Columns, underWay int, output bool, flows ...string) {
 	c, processes := startCluster(b, slices.Compact(slices.DeleteFunc(slices.Clone(flows), func(flow string) bool { return flow == "Average" }))...)
 	streams := make([]*client.Stream, len(flows))
@@ -169,9 +169,10 @@ func throughput(b *testing.B, columns batch.Columns, underWay int, output bool, 
 	processes.stop(b.N * columns.Len())
 }
 
-// BenchmarkCluster sends batches of 1,000 rows of 50 bytes over loopback; client, coordinator and two workers are processes
-// apart. /relay is the limit for what goes there and back, /relay-batches where both ends look at it, /relay-latency for one row alone; /streams-16 and /flows-64 are
-// /passthrough by way of more streams, and of more flows; /rows-N has N rows in a batch, and /batches-N has N batches unanswered at most.
+// BenchmarkCluster sends batches of 1,000 rows of 50 bytes over 127.0.0.1. Client, coordinator and two workers are separate
+// processes. /relay is the limit for the same bytes, /relay-batches the limit where both ends read and write batches, and
+// /relay-latency the limit for a single row. /streams-16 and /flows-64 are /passthrough with more streams and more flows. /rows-N has
+// N rows in a batch, and /batches-N has at most N batches unanswered.
 func BenchmarkCluster(b *testing.B) {
 	columns := fiftyBytes(1000)
 	b.Run("relay", func(b *testing.B) { benchmarkRelay(b, columns, underWay, false, nil) })
@@ -227,7 +228,8 @@ func reportMedian(b *testing.B, took []time.Duration) {
 	b.ReportMetric(float64(took[len(took)/2].Nanoseconds())/1e3, "p50-us")
 }
 
-// profiled writes a CPU profile of a role into the folder that KISGRID_BENCH_PROFILES names, if it names one.
+// profiled runs a role and writes its CPU profile into the folder that the environment variable KISGRID_BENCH_PROFILES names, where
+// it is set.
 func profiled(name string, run func() error) error {
 	dir := os.Getenv("KISGRID_BENCH_PROFILES")
 	if dir == "" {

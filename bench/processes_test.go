@@ -1,4 +1,5 @@
-// Package bench measures KisGrid beside the limit of what it is built on, in the same run.
+// Package bench measures KisGrid, and in the same run the limits that its parts set: relays of the same bytes, plain pipelines to
+// Redis, and a plain JSON decoder.
 package bench
 
 import (
@@ -24,12 +25,12 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/worker"
 )
 
-// A benchmark that needs processes runs this test binary again, in a role. It is told what to do by these variables, prints
-// its address as its first line, answers each line of its standard input with the CPU time that it has used, and ends with
-// its standard input.
+// A benchmark that needs several processes runs this test binary again, in a role. These environment variables say which role. The
+// process prints its address as its first line. It answers each line of its standard input with the CPU time that it has used, and
+// ends when its standard input ends.
 const (
 	roleVariable = "KISGRID_BENCH_ROLE"
-	nextVariable = "KISGRID_BENCH_NEXT" // what it works with: etcd's address, or the echo's
+	nextVariable = "KISGRID_BENCH_NEXT" // the address of the process that it uses: etcd, or the echo
 	nameVariable = "KISGRID_BENCH_NAME"
 )
 
@@ -49,30 +50,30 @@ func TestMain(m *testing.M) {
 		}
 		cancel()
 	}()
-	command.SteadyHeap() // as the programs do
+	command.SteadyHeap() // the programs call it too
 	if err := role(ctx, os.Getenv(nextVariable), os.Getenv(nameVariable)); err != nil {
 		fmt.Fprintln(os.Stderr, os.Getenv(roleVariable)+":", err)
 		os.Exit(1)
 	}
 }
 
-// cpuTime is what this process has used, in user and in kernel mode.
+// cpuTime is the CPU time that this process has used, in user and in kernel mode.
 func cpuTime() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		panic(err) // it can't
+		panic(err) // getrusage of this process can't fail
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// processes are those that a benchmark runs on: roles, and the one that it runs in itself, as the client.
+// processes are the processes of a benchmark: those in roles, and its own, which is the client.
 type processes struct {
 	b     *testing.B
 	roles []*player
-	used  map[string]time.Duration // by role, when start was called
+	used  map[string]time.Duration // by role: the CPU time when start was called
 }
 
-// player is a process that runs a role.
+// player is a process in a role.
 type player struct {
 	role string
 	in   io.Writer
@@ -100,14 +101,14 @@ func (p *processes) cpu() map[string]time.Duration {
 	return used
 }
 
-// start begins what is measured.
+// start begins the measurement.
 func (p *processes) start() {
 	p.used = p.cpu()
 	p.b.ReportAllocs()
 	p.b.ResetTimer()
 }
 
-// stop ends it, and reports rows per second, and CPU time per row: together, and in each role.
+// stop ends the measurement. It reports rows per second, and CPU time per row, in total and for each role.
 func (p *processes) stop(rows int) {
 	p.b.StopTimer()
 	total := time.Duration(0)
@@ -120,7 +121,7 @@ func (p *processes) stop(rows int) {
 	p.b.ReportMetric(float64(rows)/p.b.Elapsed().Seconds(), "rows/s")
 }
 
-// run runs a role in a process of its own until the benchmark ends, and returns its address.
+// run runs a role in a new process until the benchmark ends, and returns its address.
 func (p *processes) run(role, next, name string) (address string) {
 	b := p.b
 	b.Helper()
@@ -151,7 +152,7 @@ func (p *processes) run(role, next, name string) (address string) {
 	return strings.TrimSpace(line)
 }
 
-// listen tells the benchmark the address.
+// listen listens at a free port and prints the address for the benchmark.
 func listen(ctx context.Context) (net.Listener, error) {
 	l, err := serve.Listen(ctx, "127.0.0.1:0")
 	if err == nil {
@@ -194,6 +195,6 @@ func runWorker(ctx context.Context, etcd, name string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println(name) // nobody dials it but the coordinator, which finds it in etcd
+	fmt.Println(name) // only the coordinator dials the worker, and finds its address in etcd
 	return profiled(name, func() error { return w.Run(ctx) })
 }

@@ -20,10 +20,10 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// redisRows is how many rows a batch has. Each of them has a key of its own.
+// redisRows is how many rows a batch has. Each row has another key.
 const redisRows = 1000
 
-// redisWindow is how many batches are under way.
+// redisWindow is how many batches are unanswered at a time.
 const redisWindow = 8
 
 // studentsOf starts the students' flows in this process, each with so many lanes, over a Redis.
@@ -51,7 +51,7 @@ func studentsOf(b *testing.B, address string, lanes int) *flowexec.Local {
 	return l
 }
 
-// studentRows are the rows of a batch of either flow.
+// studentRows are the rows of a batch of one of the two flows.
 func studentRows(flow string) batch.Columns {
 	var c batch.Columns
 	for i := range redisRows {
@@ -104,7 +104,7 @@ func sendBatches(b *testing.B, l *flowexec.Local, flow string) {
 	}
 }
 
-// pipelines has two callers, as many as the connector has senders, send pipelines of a batch each through go-redis.
+// pipelines sends pipelines through go-redis, one for each batch, from two goroutines: as many as the connector has.
 func pipelines(b *testing.B, address string, queue func(pipe goredis.Pipeliner, key string)) {
 	b.Helper()
 	client := goredis.NewClient(&goredis.Options{Addr: address, Network: "unix", Protocol: 2, ReadBufferSize: 128 << 10, WriteBufferSize: 128 << 10})
@@ -131,8 +131,8 @@ func pipelines(b *testing.B, address string, queue func(pipe goredis.Pipeliner, 
 	b.ReportMetric(float64(b.N)*redisRows/b.Elapsed().Seconds(), "rows/s")
 }
 
-// byKisFlow does what KisFlow does with a batch, in one goroutine, as there: it decodes each row, passes its rows on to a second
-// function through JSON, and calls the functions of its example around that. KisFlow's own costs are left out.
+// byKisFlow does the work of KisFlow for a batch, in one goroutine as KisFlow does: it decodes each row, calls the first function,
+// passes its rows on to the second one as JSON, and calls that. The costs of KisFlow itself are left out.
 func byKisFlow[In, Out, Next any](b *testing.B, address, flow string, first func(c *goredis.Client, rows []In) ([]Out, error), second func(c *goredis.Client, rows []Next) error) {
 	b.Helper()
 	client := goredis.NewClient(&goredis.Options{Addr: address, Network: "unix", Protocol: 2})
@@ -160,7 +160,7 @@ func byKisFlow[In, Out, Next any](b *testing.B, address, flow string, first func
 	b.ReportMetric(float64(b.N)*redisRows/b.Elapsed().Seconds(), "rows/s")
 }
 
-// kisFlowSave is KisFlow's example: it averages, and then saves all rows in one pipeline.
+// kisFlowSave is an example of KisFlow: it computes averages, and then saves all rows in one pipeline.
 func kisFlowSave(b *testing.B, address string) {
 	b.Helper()
 	byKisFlow(b, address, "Save", func(_ *goredis.Client, rows []students.Scores12) (averages []students.Avg, err error) {
@@ -178,7 +178,7 @@ func kisFlowSave(b *testing.B, address string) {
 	})
 }
 
-// kisFlowLoad is KisFlow's example: it loads row by row, and then averages.
+// kisFlowLoad is an example of KisFlow: it loads row by row, and then computes averages.
 func kisFlowLoad(b *testing.B, address string) {
 	b.Helper()
 	byKisFlow(b, address, "Load", func(c *goredis.Client, rows []students.Scores3) ([]students.Scores3, error) {
@@ -201,14 +201,15 @@ func kisFlowLoad(b *testing.B, address string) {
 	})
 }
 
-// BenchmarkRedis measures flows that save and load against a real redis-server, effects once, and what plain pipelines reach
-// there: the limit; and what KisFlow's example does for the same rows. Rates are in rows; a batch has 1,000.
+// BenchmarkRedis measures flows that save to a real redis-server and load from it, with each effect taking place once. Plain
+// pipelines with the same commands are the limit, and an example of KisFlow with the same rows is the comparison. Rates are in rows
+// per second; a batch has 1,000 rows.
 func BenchmarkRedis(b *testing.B) {
 	address := testprocess.Socket(b)
 	testprocess.StartRedis(b, address, nil)
 	client := goredis.NewClient(&goredis.Options{Addr: address, Network: "unix"})
 	defer client.Close()
-	for i := range redisRows { // what loads find, whichever case is run
+	for i := range redisRows { // the keys that loads find, whichever cases run
 		if err := client.HSet(b.Context(), "stu_score12_avg_"+strconv.Itoa(i), "avg_score", "87.5").Err(); err != nil {
 			b.Fatal(err)
 		}

@@ -17,15 +17,15 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// The relay is the limit: the same bytes go client → relay → echo and back, and the relay does not look at them. In /relay
-// nobody does; in /relay-batches both ends write and read batches, as a client and a worker have to.
+// The relay is the limit for BenchmarkCluster: the same bytes go client → relay → echo and back, and the relay does not decode them.
+// In /relay neither end decodes them; in /relay-batches both ends read and write batches, as a client and a worker must.
 
 const relayMethod = "/bench.Relay/Stream"
 
-// message is bytes that nobody looks at.
+// message is the bytes of a message, which are not decoded.
 type message struct{ bytes mem.BufferSlice }
 
-// passThrough hands messages on as they came.
+// passThrough is a gRPC codec that passes the bytes of messages on as they are.
 type passThrough struct{}
 
 func (passThrough) Name() string { return "passthrough" }
@@ -56,7 +56,7 @@ func serveStream(ctx context.Context, handler grpc.StreamHandler, options ...grp
 	return s.Serve(l)
 }
 
-// pump hands on what it receives until either side ends.
+// pump sends each message that it receives, until either side ends.
 func pump[M any](from interface{ RecvMsg(m any) error }, to interface{ SendMsg(m any) error }) error {
 	for {
 		m := new(M)
@@ -73,7 +73,7 @@ func echo(ctx context.Context, _, _ string) error {
 	return serveStream(ctx, func(_ any, s grpc.ServerStream) error { return pump[message](s, s) }, grpc.ForceServerCodecV2(passThrough{}))
 }
 
-// echoBatches reads each batch and writes it again, as who works on rows must at least.
+// echoBatches decodes each batch and encodes it again: the least that a process must do that works on rows.
 func echoBatches(ctx context.Context, _, _ string) error {
 	return serveStream(ctx, func(_ any, s grpc.ServerStream) error { return pump[pb.StreamRequest](s, s) })
 }
@@ -89,7 +89,7 @@ func relay(ctx context.Context, next, _ string) error {
 		if err != nil {
 			return err
 		}
-		go func() { _ = pump[message](down, s) }() // ends with the stream
+		go func() { _ = pump[message](down, s) }() // it ends with the stream
 		return pump[message](s, down)
 	}, grpc.ForceServerCodecV2(passThrough{}))
 }
@@ -99,8 +99,8 @@ func openRelay(ctx context.Context, conn *grpc.ClientConn, options ...grpc.CallO
 	return conn.NewStream(ctx, desc, relayMethod, options...)
 }
 
-// benchmarkRelay sends each batch and waits for its echo, with so many under way. Both ends handle bytes, packed before, or,
-// with batches, batches, which they write and read.
+// benchmarkRelay sends each batch and waits for its echo, with at most underWay batches unanswered. Where batches is set, both ends
+// encode and decode batches; otherwise they handle bytes that were encoded before.
 func benchmarkRelay(b *testing.B, c batch.Columns, underWay int, batches bool, observe func(i int)) {
 	p := &processes{b: b}
 	end, options := "echo", []grpc.CallOption{grpc.ForceCodecV2(passThrough{})}

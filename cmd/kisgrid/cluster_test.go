@@ -15,14 +15,14 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// patience is how long a test waits for what must happen.
+// patience is the longest that a test of this package waits for anything.
 const patience = 2 * time.Minute
 
-// said is what a command prints, as it does so.
+// said is the output of a running command.
 type said struct {
 	mu      sync.Mutex
 	text    bytes.Buffer  // guarded by mu
-	changed chan struct{} // guarded by mu; closed when there is more
+	changed chan struct{} // closed and replaced when there is more output; guarded by mu
 }
 
 func (s *said) Write(text []byte) (int, error) {
@@ -44,7 +44,7 @@ func (s *said) read() (string, <-chan struct{}) {
 	return s.text.String(), s.changed
 }
 
-// await waits until the command has printed something.
+// await waits until the command has printed a text.
 func (s *said) await(t *testing.T, text string) {
 	t.Helper()
 	timeout := time.After(patience)
@@ -68,7 +68,7 @@ type running struct {
 	cancel context.CancelFunc
 }
 
-// begin runs the command line against the first coordinator.
+// begin starts a command against the first coordinator.
 func begin(t *testing.T, g *flowtest.Grid, stdin string, args ...string) *running {
 	t.Helper()
 	r := &running{ended: make(chan error, 1)}
@@ -88,7 +88,7 @@ func begin(t *testing.T, g *flowtest.Grid, stdin string, args ...string) *runnin
 	return r
 }
 
-// end waits for the command, and returns what it printed and its error.
+// end waits for the command, and returns its output and its error.
 func (r *running) end(t *testing.T) (string, error) {
 	t.Helper()
 	select {
@@ -105,7 +105,7 @@ func (r *running) end(t *testing.T) (string, error) {
 	}
 }
 
-// runs has a command succeed, and print what it is to.
+// runs runs a command that must succeed and print the texts.
 func runs(t *testing.T, g *flowtest.Grid, stdin string, args []string, want ...string) string {
 	t.Helper()
 	out, err := begin(t, g, stdin, args...).end(t)
@@ -116,7 +116,7 @@ func runs(t *testing.T, g *flowtest.Grid, stdin string, args []string, want ...s
 	return out
 }
 
-// fails has a command fail, and print what it is to.
+// fails runs a command that must fail and print the texts.
 func fails(t *testing.T, g *flowtest.Grid, stdin string, args []string, want ...string) string {
 	t.Helper()
 	out, err := begin(t, g, stdin, args...).end(t)
@@ -136,7 +136,7 @@ func prints(t *testing.T, out string, want ...string) {
 	}
 }
 
-// until asks again and again, for what nothing signals.
+// until calls question again and again until it returns nil. It is for states that give no signal.
 func until(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	look := time.NewTicker(20 * time.Millisecond)
@@ -154,7 +154,7 @@ type mark struct {
 	ID int `json:"id"`
 }
 
-// registers registers functions that pass on what they get.
+// registers registers functions that return their rows as they are.
 func registers(names ...string) func(*kis.Registry) {
 	return func(r *kis.Registry) {
 		for _, name := range names {
@@ -163,7 +163,7 @@ func registers(names ...string) func(*kis.Registry) {
 	}
 }
 
-// marks is flow Marks with the functions named, and more lines.
+// marks is the document of flow Marks with the named functions and more lines.
 func marks(functions []string, more ...string) string {
 	text := "kistype: flow\nflow_name: Marks\nstatus: 1\nshard_key: id\n"
 	for _, line := range more {
@@ -190,7 +190,7 @@ func etcdOf(t *testing.T, g *flowtest.Grid) *clientv3.Client {
 	return etcd
 }
 
-// put writes a document as etcdctl does.
+// put writes a document into etcd as etcdctl does.
 func put(t *testing.T, g *flowtest.Grid, key, document string) {
 	t.Helper()
 	if _, err := etcdOf(t, g).Put(t.Context(), "/kisgrid/config/"+key, document); err != nil {

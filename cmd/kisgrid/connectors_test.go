@@ -19,14 +19,14 @@ func keeps(r *kis.Registry) {
 	r.Func("Keep", kis.Save(func(context.Context, kis.Writer, mark) error { return nil }))
 }
 
-// kept is flow Kept, which saves into connector Shelf.
+// kept is the documents of flow Kept, which saves through the connector Shelf.
 func kept(shelf string) string {
 	return "kistype: flow\nflow_name: Kept\nstatus: 1\nshard_key: id\nflows:\n  - fname: Keep\n---\n" +
 		"kistype: func\nfname: Keep\nfmode: Save\noption:\n  cname: Shelf\n---\n" +
 		"kistype: conn\ncname: Shelf\ntype: redis\nkey: k\n" + shelf
 }
 
-// closedPort is an address at which nobody listens.
+// closedPort is an address at which no server listens.
 func closedPort(t *testing.T) string {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -37,8 +37,8 @@ func closedPort(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// A connector that can't be connected is degraded, whatever the reason: its flow is active all the same, and the same is said of it
-// everywhere, until it is connected.
+// A connector that can't be connected is degraded, for whatever reason. Its flow is active all the same. Every command and metric
+// gives the same reason, until the connector is connected.
 func TestDegraded(t *testing.T) {
 	away, locked := closedPort(t), miniredis.RunT(t)
 	locked.RequireAuth("right")
@@ -46,7 +46,7 @@ func TestDegraded(t *testing.T) {
 	for name, c := range map[string]struct {
 		shelf string
 		why   string
-		mend  func(t *testing.T) // so that it is connected; nil: by another document
+		mend  func(t *testing.T) // makes the store usable; nil means that another document does
 	}{
 		"unreachable":    {"addrs: " + away + "\n", "connection refused", nil},
 		"wrong password": {"addrs: " + locked.Addr() + "\nparams:\n  password: wrong\n", "WRONGPASS", nil},
@@ -91,7 +91,7 @@ func TestDegraded(t *testing.T) {
 	}
 }
 
-// startStore starts a Redis at an address. It is closed at the test's end, or before.
+// startStore starts a Redis at an address. The end of the test closes it, if it is still open.
 func startStore(t *testing.T, address string) *devcluster.Redis {
 	t.Helper()
 	store, err := devcluster.StartRedis(devcluster.RedisConfig{Address: address})
@@ -102,7 +102,7 @@ func startStore(t *testing.T, address string) *devcluster.Redis {
 	return store
 }
 
-// reasonsOf are why connector Shelf is degraded on a worker, as the metric has it.
+// reasonsOf are the reasons why the connector Shelf is degraded on a worker, as the metric gives them.
 func reasonsOf(t *testing.T, g *flowtest.Grid, w *flowtest.Node) (reasons []string) {
 	t.Helper()
 	families, err := g.Coordinator(0).Metrics().Gather()
@@ -126,7 +126,7 @@ func reasonsOf(t *testing.T, g *flowtest.Grid, w *flowtest.Node) (reasons []stri
 	return reasons
 }
 
-// A store that goes away later, and comes back, is told without a single row; the wait for connectors ends with the timeout.
+// A store that goes away later, and comes back, is noticed although no row runs. The wait for connectors ends with --timeout.
 func TestDegradedLater(t *testing.T) {
 	store := startStore(t, "127.0.0.1:0")
 	address := store.Address()

@@ -16,11 +16,11 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// deadServer is a coordinator that notes what it is asked about dead letters.
+// deadServer is a coordinator that notes the requests about dead letters.
 type deadServer struct {
 	pb.UnimplementedAdminServer
-	old bool   // of a build without RedriveDeadWithResults
-	row []byte // of the letter that it lists; nil: it lists none
+	old bool   // it is of a build without RedriveDeadWithResults
+	row []byte // the row of the one letter that it lists; nil means that it lists none
 
 	mu    sync.Mutex
 	asked []string // guarded by mu
@@ -41,7 +41,7 @@ func (s *deadServer) note(verb string, f *pb.DeadFilter, dry bool) {
 	s.asked = append(s.asked, what)
 }
 
-// take returns what was asked since it was called last.
+// take returns the requests since the last call of take.
 func (s *deadServer) take() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,15 +87,15 @@ func (s *deadServer) DropDead(_ context.Context, in *pb.DropDeadRequest) (*pb.Dr
 	return &pb.DropDeadResponse{}, nil
 }
 
-// Verbs that change letters change all of them only where they are told so, also where an empty variable of a shell says less than
-// its author meant. A verb that changes nothing needs not be told.
+// Commands that change letters change all of them only with --all. An empty variable of a shell in the place of a value must not
+// select all letters. A command that changes nothing needs no --all.
 func TestAllLettersOnlyWhenTold(t *testing.T) {
 	s := &deadServer{}
 	server := serveAdmin(t, s)
 	for _, verb := range []string{"redrive", "drop"} {
 		for _, c := range []struct {
 			args  []string
-			asks  string // "": it asks for nothing
+			asks  string // the request; empty means that none is sent
 			error string
 		}{
 			{nil, "", "--all"},
@@ -136,7 +136,7 @@ func TestRedriveResults(t *testing.T) {
 	}
 	s.take()
 
-	// A coordinator that can't tell results runs nothing for them.
+	// A coordinator whose build can't send results must run nothing.
 	s = &deadServer{old: true}
 	out, _, err := apart("dead", "redrive", "--server", serveAdmin(t, s), "--flow", "F", "--results")
 	if err == nil || !strings.Contains(err.Error(), "build is too old") || !strings.Contains(err.Error(), "--results") || out != "" || len(s.take()) != 0 {
@@ -144,7 +144,7 @@ func TestRedriveResults(t *testing.T) {
 	}
 }
 
-// A letter, and what a redrive passes on, may be as long as the limit of a coordinator that takes more than by default.
+// A letter and the output of a redrive may be as long as the limit of a coordinator, which may be above the default.
 func TestLongLetters(t *testing.T) {
 	s := &deadServer{row: bytes.Repeat([]byte("7"), 24<<20)}
 	server := serveAdmin(t, s)
@@ -159,7 +159,7 @@ func TestLongLetters(t *testing.T) {
 	}
 }
 
-// apart is kisgrid with what it prints on standard output and on standard error apart.
+// apart is kisgrid with standard output and standard error apart.
 func apart(args ...string) (out, log string, err error) {
 	var o, l bytes.Buffer
 	cmd := root()

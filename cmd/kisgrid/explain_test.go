@@ -9,7 +9,7 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// explainServer is a coordinator that explains as it is told to.
+// explainServer is a coordinator that gives a fixed explanation.
 type explainServer struct {
 	pb.UnimplementedAdminServer
 	answer *pb.ExplainResponse
@@ -21,7 +21,7 @@ func (s *explainServer) Explain(_ context.Context, in *pb.ExplainRequest) (*pb.E
 	return s.answer, nil
 }
 
-// TestExplainPlaces says of each place and each wait what they are, in words, and what a coordinator of an earlier build leaves out.
+// TestExplainPlaces checks the words for each place of a row and each wait, and the output for a coordinator of an earlier build.
 func TestExplainPlaces(t *testing.T) {
 	id := &pb.BatchID{Stream: []byte{0xab}, Sequence: 3}
 	s := &explainServer{asked: make(chan *pb.ExplainRequest, 10), answer: &pb.ExplainResponse{
@@ -42,7 +42,7 @@ func TestExplainPlaces(t *testing.T) {
 			{Where: "queued", Worker: "w", Batch: id, Row: 12},
 			{Where: "held_back", From: "old", Batch: id, Row: 13},
 			{Where: "no_worker", Batch: id, Row: 14},
-			{Where: "on the moon", Worker: "w", Batch: id, Row: 15}, // of a later build
+			{Where: "on the moon", Worker: "w", Batch: id, Row: 15}, // a place that only a later build knows
 		},
 		Counts: []*pb.PlaceCount{{Where: "parked", Worker: "w", Rows: 100}, {Where: "lane", Worker: "w", Rows: 5, Others: true}},
 	}}

@@ -8,7 +8,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowtest"
 )
 
-// Counts say which coordinator counted them, and since when.
+// The counts of rows come with the coordinator that counted them, and since when.
 func TestCountsSayWhose(t *testing.T) {
 	g := flowtest.Cluster(t, 1, flowtest.Register(registers("Check")), flowtest.Coordinators(2))
 	runs(t, g, marks([]string{"Check"}), []string{"apply", "-f", "-"}, "active")
@@ -41,10 +41,10 @@ func TestCountsSayWhose(t *testing.T) {
 	}
 }
 
-// The shard key of a flow that is not active is what its document says, whatever else is wrong there.
+// The shard key of a flow that is not active is the one in its document, whatever else is wrong there.
 func TestShardKeyOfRejectedFlow(t *testing.T) {
 	g := flowtest.Cluster(t, 0)
-	// Written by hand, as apply refuses mistakes.
+	// The document is written into etcd directly, because apply refuses mistakes.
 	put(t, g, "flow/Marks", "kistype: flow\nflow_name: Marks\nstatus: 1\nshard_key: id\nbogus: 1\nflows:\n  - fname: Lost\n")
 	put(t, g, "flow/Other", "kistype: flow\nflow_name: Other\nstatus: 1\nshard_key: name\nflows:\n  - fname: Lost\n")
 	put(t, g, "flow/Plain", "kistype: flow\nflow_name: Plain\nstatus: 1\nflows:\n  - fname: Lost\n")

@@ -25,7 +25,7 @@ DIR/conn.yaml:3: type: is "radis"; it may be redis, memory, mysql, kafka, tidb, 
 	}
 }
 
-// One run tells mistakes of spelling, of documents and of what they refer to, and warns of parameters that nobody knows.
+// One run of lint reports mistakes of spelling, mistakes in documents and wrong references, and warns of unknown parameters.
 func TestLintTellsAllAtOnce(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "conn.yml", "kistype: conn\ncname: C\ntype: redis\naddrs: 127.0.0.1\nparams:\n  read_timeout: 3000\n  pool_sise: 3\ntls: 'on'\n")

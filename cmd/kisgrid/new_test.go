@@ -63,7 +63,7 @@ func TestNew(t *testing.T) {
 	}
 }
 
-// A program of a release needs no checkout.
+// A program that belongs to a release needs no checkout.
 func TestNewOfARelease(t *testing.T) {
 	defer func(v string) { command.Version = v }(command.Version)
 	command.Version = "v1.2.3"

@@ -10,7 +10,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowtest"
 )
 
-// What export wrote, an empty cluster takes, however much that is: in parts, and again after it was cut off.
+// An empty cluster takes the documents that export wrote, however many they are: in several transactions, and also when an earlier
+// apply was interrupted.
 func TestExportIntoEmptyCluster(t *testing.T) {
 	var docs strings.Builder
 	const flows = 110
@@ -36,7 +37,7 @@ func TestExportIntoEmptyCluster(t *testing.T) {
 		return !strings.Contains(runs(t, to, "", []string{"get", "connectors"}), "no connectors")
 	})
 	cut.cancel()
-	_, _ = cut.end(t) // as it happens
+	_, _ = cut.end(t) // it may have ended either way
 	out := runs(t, to, "", append(settles, "apply", "-f", dir, "--in-parts"))
 	if n := strings.Count(out, ": active"); n < flows {
 		t.Errorf("%d flows are told to be active:\n%s", n, out)

@@ -10,7 +10,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowtest"
 )
 
-// Workers that are about to come are waited for: there is none at first, then one that lacks a function, then all.
+// apply waits for workers that are about to start: first there is none, then one that lacks a function, then all.
 func TestApplyWaitsForWorkers(t *testing.T) {
 	g := flowtest.Cluster(t, 0)
 	docs := marks([]string{"Check", "Count"})
@@ -25,7 +25,7 @@ func TestApplyWaitsForWorkers(t *testing.T) {
 	}
 	prints(t, out, "flow Marks: active, taken by 1 of 1 workers")
 
-	// What no worker ever comes for is told when the time is up, and so it is to whoever asks for the rollout.
+	// A flow for which no worker comes is reported when the time is up, by apply and by rollout status.
 	lacking := marks([]string{"Check", "Count", "Third"})
 	fails(t, g, lacking, []string{"apply", "-f", "-", "--timeout", "1s"}, "flow Marks: pending", "stays active", "function Third is missing on 2 live workers", "not settled within --timeout 1s")
 	fails(t, g, "", []string{"rollout", "status", "Marks", "--timeout", "1s"}, "flow Marks: pending", "Third")
@@ -67,7 +67,7 @@ func TestUnserved(t *testing.T) {
 	unserved("function Check is missing on 1 live workers")
 	other.Drain()
 
-	// Who asks while a worker is about to come back is told how it stands then.
+	// rollout status waits for a worker that is about to come back, and reports the state after that.
 	status := begin(t, g, "", "rollout", "status", "Marks")
 	status.out.await(t, "flow Marks: unserved")
 	w := g.AddWorker(flowtest.WorkerConfig{})
@@ -80,14 +80,14 @@ func TestUnserved(t *testing.T) {
 	heal()
 	back()
 
-	// One that is off is not unserved, nor one that is gone.
+	// A flow that is disabled is not unserved, nor is a deleted one.
 	runs(t, g, strings.Replace(marks([]string{"Check"}), "status: 1", "status: 0", 1), []string{"apply", "-f", "-"}, "disabled")
 	w.Drain()
 	runs(t, g, "", []string{"rollout", "status", "Marks"}, "flow Marks: disabled")
 	until(t, "the metric says nothing of it", served)
 }
 
-// What is wanted and not active is dropped by undo, and only what is active is gone back from.
+// undo drops a revision that is not active. Only when the newest revision is active does it go back to an older one.
 func TestUndo(t *testing.T) {
 	for name, bad := range map[string]string{
 		"rejected":      marks([]string{"Check"}, "copies: 7") + "---\nkistype: func\nfname: Check\nfmode: Calculate\n",
@@ -128,8 +128,8 @@ func TestUndo(t *testing.T) {
 	fails(t, g, "", []string{"rollout", "undo", "Marks"}, "no revision of flow", "kisgrid delete flow")
 }
 
-// TestUndoToWhatIsRefusedByNow: an undo goes back to what was accepted, although rules of intake that came later refuse it. It is
-// refused where nobody accepted it.
+// TestUndoToWhatIsRefusedByNow checks that undo can go back to a revision that was accepted once, although rules that came later
+// would refuse its documents. Documents that were never accepted are refused.
 func TestUndoToWhatIsRefusedByNow(t *testing.T) {
 	t.Parallel()
 	g := flowtest.Cluster(t, 1, flowtest.Register(registers("Check")))

@@ -20,7 +20,7 @@ func (versionServer) Version(context.Context, *pb.VersionRequest) (*pb.VersionRe
 	return &pb.VersionResponse{Id: "coordinator-1", Version: "v1.2.2", Commit: "aaaaaaaaaaaa", Go: "go1.26.7", Platform: "linux/arm64"}, nil
 }
 
-// silentAddress takes connections and says nothing on them, until the test ends.
+// silentAddress is an address that takes connections and never answers, until the test ends.
 func silentAddress(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0") // the system's queue takes connections; nobody else does
@@ -31,7 +31,7 @@ func silentAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// refusingAddress is one at which nobody listens.
+// refusingAddress is an address at which no server listens.
 func refusingAddress(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -42,7 +42,7 @@ func refusingAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// A program says its own build whatever becomes of the server, and why the server's lacks.
+// kisgrid version prints its own build whatever the coordinator does, and why the build of the coordinator is missing.
 func TestVersion(t *testing.T) {
 	defer func(v, c string) { command.Version, command.Commit = v, c }(command.Version, command.Commit)
 	command.Version, command.Commit = "v1.2.3", "0123456789abcdef0123456789abcdef01234567"
@@ -51,7 +51,7 @@ func TestVersion(t *testing.T) {
 	for name, c := range map[string]struct {
 		args   []string
 		fails  bool
-		server bool   // it is asked
+		server bool   // whether a coordinator is asked
 		reason string // why its version is not known; "" means that it is
 	}{
 		"the coordinator tells":     {[]string{"--server", serving}, false, true, ""},
@@ -87,7 +87,7 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// serveAdmin serves until the test ends, and returns the address.
+// serveAdmin serves an Admin service until the test ends, and returns its address.
 func serveAdmin(t *testing.T, s pb.AdminServer) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package chaos runs a grid of real processes under load, does to it what happens to a cluster, and checks what was promised:
-// each row has one outcome, no key's rows are skipped or overtaken, and nothing waits for long.
+// Package chaos runs a cluster of real processes under load, does to it what happens to clusters, and checks what KisGrid promises:
+// each row has one outcome, no row of a key is skipped or overtaken, and no row waits for long.
 package chaos
 
 import (
@@ -22,8 +22,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/worker"
 )
 
-// The defaults are those of the suite, which shares two processors with other packages and runs with the race detector;
-// `make chaos` asks for more.
+// The defaults are those of the test suite, which shares two processors with other packages and runs with the race detector; `make
+// chaos` sets larger ones.
 var (
 	durationFlag = flag.Duration("chaos.duration", 30*time.Second, "for how long things happen")
 	gapFlag      = flag.Duration("chaos.gap", 3*time.Second, "time from one event to the next")
@@ -40,7 +40,7 @@ var (
 	dirFlag      = flag.String("chaos.dir", "", "folder for logs and records; empty: one that is removed")
 )
 
-// roleVariable makes this binary a worker: then its command line is a worker's.
+// roleVariable is an environment variable. Where it is "worker", this test binary is a worker, with a worker's command line.
 const roleVariable = "KISGRID_CHAOS_ROLE"
 
 func TestMain(m *testing.M) {
@@ -69,7 +69,7 @@ func TestChaos(t *testing.T) {
 	producers := make([]*producer, *clientsFlag)
 	for i := range producers {
 		var addresses []string
-		for j := range g.coordinators { // each prefers another
+		for j := range g.coordinators { // each client has another coordinator first
 			addresses = append(addresses, g.coordinators[(i+j)%len(g.coordinators)].proxies[i].address())
 		}
 		producers[i] = startProducer(ctx, t, i, seed, strings.Join(addresses, ","), logger)
@@ -95,7 +95,7 @@ func TestChaos(t *testing.T) {
 	case <-answered:
 	case <-time.After(2 * *patienceFlag):
 		t.Errorf("batches are still unanswered %s after everything was whole again", 2**patienceFlag)
-		cancel() // the verifier tells which
+		cancel() // the verifier reports them
 		<-answered
 	}
 	close(calm)
@@ -108,7 +108,7 @@ func TestChaos(t *testing.T) {
 	c.conclude(t, seed, producers)
 }
 
-// conclude verifies and prints.
+// conclude runs the verifier and prints its figures.
 func (c *chaos) conclude(t *testing.T, seed uint64, producers []*producer) {
 	t.Helper()
 	g := c.grid
@@ -117,7 +117,7 @@ func (c *chaos) conclude(t *testing.T, seed uint64, producers []*producer) {
 	var executions []execution
 	for i, name := range g.all {
 		recorded, err := readExecutions(recordPath(g.dir, name), i)
-		if err != nil && !errors.Is(err, os.ErrNotExist) { // it may have been killed before it began
+		if err != nil && !errors.Is(err, os.ErrNotExist) { // a worker that was killed early has no record
 			t.Fatal(err)
 		}
 		executions = append(executions, recorded...)

@@ -18,28 +18,28 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/client"
 )
 
-// keys is how many keys there are; every client uses all of them.
+// keys is how many keys there are. Every client uses all of them.
 const keys = 2000
 
-// sent is one batch in a client's ledger.
+// sent is one batch in the ledger of a client.
 type sent struct {
 	rows   []row
 	at     time.Time // when Send was called
 	batch  *client.Batch
-	answer time.Time // when the last row was done; zero while it is not
+	answer time.Time // when the last row was done; zero means that some row is not done
 	tries  int
-	// outOfOrder are the rows that order does not bind, by place: they came back failed, or all of the batch unanswered.
+	// outOfOrder has the rows, by index, whose order is free: they came back failed, or their batch came back without an answer.
 	outOfOrder map[int]bool
 }
 
-// producer is one client with one stream and the ledger of what it sent.
+// producer is one client with one stream. Its ledger has every batch that it has sent.
 type producer struct {
 	id     uint32
 	client *client.Client
 	stream *client.Stream
 	random *rand.Rand
 	zipf   *rand.Zipf
-	next   [keys]uint64 // sequences
+	next   [keys]uint64 // by key: the sequence of the latest row
 
 	mu       sync.Mutex
 	ledger   []*sent  // guarded by mu
@@ -63,10 +63,11 @@ func startProducer(ctx context.Context, t *testing.T, id int, seed uint64, targe
 		if batch.CodeOf(err) != batch.CodeUnknownFlow || time.Now().After(deadline) {
 			t.Fatal(err)
 		}
-		time.Sleep(50 * time.Millisecond) // the first revision is not active yet, which gives no signal
+		time.Sleep(50 * time.Millisecond) // the client gets no signal when the first revision becomes active
 	}
 }
 
+// breach notes a broken promise.
 func (p *producer) breach(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -133,13 +134,15 @@ func (p *producer) finish(ctx context.Context, s *sent, r *client.Result, err er
 	}
 }
 
+// note counts an error after which a batch is sent again, by its code.
 func (p *producer) note(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.resent[batch.CodeOf(err).String()]++
 }
 
-// check looks for exactly one outcome per row, and exactly one output of each row that is done. It reports whether all are.
+// check looks for exactly one outcome of each row, and exactly one output of each row that is done. It reports whether all rows are
+// done.
 func (p *producer) check(s *sent, r *client.Result) (done bool) {
 	outcomes := make([]int, len(s.rows))
 	for i := range r.NotDone {

@@ -16,14 +16,14 @@ import (
 	"github.com/kisgrid/kisgrid/internal/devcluster"
 )
 
-// event is something that was done to the grid.
+// event is something that was done to the cluster.
 type event struct {
 	kind, what string
-	worker     int // whose keys are concerned; -1: everybody's
+	worker     int // index of the worker whose keys are affected; -1 means all keys
 	at, until  time.Time
 }
 
-// chaos does things to a grid, one after the other, some of which last while the next begins.
+// chaos does things to a cluster, one after the other. Some of them last while the next ones begin.
 type chaos struct {
 	grid    *grid
 	random  *rand.Rand
@@ -33,11 +33,11 @@ type chaos struct {
 
 	mu       sync.Mutex
 	events   []*event        // guarded by mu
-	underWay map[string]bool // lasting kinds; guarded by mu
+	underWay map[string]bool // groups of events of which one lasts now; guarded by mu
 	breaches []string        // guarded by mu
 }
 
-// faults are the kinds of events, each as often as it stands here.
+// faults are the kinds of events. Each function does one, or returns nil where that is not possible now.
 func (c *chaos) faults() map[string]func() *event {
 	return map[string]func() *event{
 		"kill worker": c.killWorker, "stop worker": c.stopWorker, "cut worker": c.cutWorker, "add worker": c.addWorker, "drain worker": c.drainWorker,
@@ -45,7 +45,7 @@ func (c *chaos) faults() map[string]func() *event {
 	}
 }
 
-// run makes something happen every gap until stop is closed, then waits until all is whole again.
+// run does an event every gap until stop is closed, and then waits until all events are undone.
 func (c *chaos) run(stop <-chan struct{}, gap time.Duration) {
 	faults := c.faults()
 	var kinds []string
@@ -63,7 +63,7 @@ func (c *chaos) run(stop <-chan struct{}, gap time.Duration) {
 			return
 		case <-time.After(gap):
 		}
-		for range 20 { // until one that is possible now
+		for range 20 { // until an event is possible
 			if e := faults[kinds[c.random.IntN(len(kinds))]](); e != nil {
 				break
 			}
@@ -71,7 +71,7 @@ func (c *chaos) run(stop <-chan struct{}, gap time.Duration) {
 	}
 }
 
-// begin notes an event that has just been decided on. It lasts no time unless last says otherwise.
+// begin notes an event that begins now. It lasts no time unless last is called.
 func (c *chaos) begin(kind, what string, worker int) *event {
 	now := time.Now()
 	e := &event{kind: kind, what: what, worker: worker, at: now, until: now}
@@ -82,11 +82,11 @@ func (c *chaos) begin(kind, what string, worker int) *event {
 	return e
 }
 
-// last lets an event go on for a while, and ends it with undo. Of one group no two are under way together.
+// last undoes an event after a duration. Of the events of one group only one may last at a time.
 func (c *chaos) last(e *event, group string, d time.Duration, undo func()) {
 	c.mu.Lock()
 	c.underWay[group] = true
-	e.until = e.at.Add(d) // a guess, until it is over
+	e.until = e.at.Add(d) // an estimate; the end of the event sets it
 	c.mu.Unlock()
 	c.lasting.Go(func() {
 		time.Sleep(d)
@@ -110,7 +110,7 @@ func (c *chaos) breach(format string, args ...any) {
 	c.breaches = append(c.breaches, fmt.Sprintf(format, args...))
 }
 
-// pick draws a worker that nothing is done to, unless fewer than enough would be left, and marks it.
+// pick draws a worker that no event affects, and marks it as busy. It returns nil where no more than enough others would be left.
 func (c *chaos) pick(enough int) *workerProcess {
 	g := c.grid
 	g.mu.Lock()
@@ -140,7 +140,7 @@ func (c *chaos) killWorker() *event {
 	if w == nil {
 		return nil
 	}
-	name := "" // a new one
+	name := "" // a new name
 	if c.random.IntN(2) == 0 {
 		name = w.bareName()
 	}
@@ -193,7 +193,7 @@ func (c *chaos) cutWorker() *event {
 	return e
 }
 
-// span is how long a cut lasts: less than a lease, or more.
+// span is a random length for a cut: shorter than a lease, or longer.
 func (c *chaos) span() time.Duration {
 	return time.Duration((0.3 + 2*c.random.Float64()) * float64(*leaseFlag))
 }
@@ -281,7 +281,7 @@ func (c *chaos) etcdLeader() *event {
 	return c.restartEtcd("etcd leader", m)
 }
 
-// restartEtcd kills a member, or closes the embedded one, and starts it again a second later.
+// restartEtcd kills a member of etcd, or closes the embedded etcd, and starts it again a second later.
 func (c *chaos) restartEtcd(kind string, m *member) *event {
 	if c.isUnderWay("etcd") {
 		return nil

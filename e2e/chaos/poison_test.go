@@ -13,8 +13,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/client"
 )
 
-// TestPoison submits a row that kills each worker that runs it, among others that do not, and starts workers again as they die:
-// the one row is dead, POISON, and every other is done.
+// TestPoison submits a row that kills each worker that runs it, among other rows, and starts workers again as they die. That row must
+// end dead with the code POISON, and every other row must be done.
 func TestPoison(t *testing.T) {
 	g := startGrid(t, 1)
 	stop := make(chan struct{})

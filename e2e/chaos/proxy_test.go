@@ -11,9 +11,10 @@ import (
 	"testing"
 )
 
-// proxy stands between those who dial it and one address, and can cut some of them off: what they send is dropped by the
-// kernel, unacknowledged, as by a network that lost its way. It lives as long as what it stands for: a coordinator takes a
-// refused connection for the proof of a death.
+// proxy is a relay of TCP connections to one address, which can cut some clients off. The kernel drops the bytes of such a client
+// without acknowledging them, as a broken network does. The proxy of a worker ends with the worker, because coordinators take a
+// refused connection as the proof of a death. Package testprocess has a simpler relay, Line, which closes connections or stops
+// reading from them.
 type proxy struct {
 	to       string
 	listener net.Listener
@@ -21,19 +22,19 @@ type proxy struct {
 
 	mu     sync.Mutex
 	pairs  map[*pair]bool  // guarded by mu
-	cutOff map[string]bool // guarded by mu: coordinators by id; "" is everybody
-	healed chan struct{}   // guarded by mu: closed when nobody is cut off any more
+	cutOff map[string]bool // ids of coordinators that are cut off; "" means all clients; guarded by mu
+	healed chan struct{}   // closed and replaced by heal; guarded by mu
 	closed bool            // guarded by mu
 }
 
 // pair is one connection through the proxy.
 type pair struct {
 	in, out *net.TCPConn
-	who     string // the coordinator that dialled, once it has said so; guarded by the proxy's lock
-	deaf    bool   // guarded by the proxy's lock
+	who     string // id of the coordinator that dialled, once its handshake has it; guarded by the proxy's mu
+	deaf    bool   // the client is cut off; guarded by the proxy's mu
 }
 
-// coordinatorID is how a coordinator names itself in the handshake.
+// coordinatorID matches the id of a coordinator in its handshake.
 var coordinatorID = regexp.MustCompile(`coordinator-[0-9a-f]{12}`)
 
 func startProxy(t *testing.T, to string) *proxy {
@@ -89,7 +90,7 @@ func (p *proxy) connect(in *net.TCPConn) {
 	p.mu.Unlock()
 }
 
-// forward passes on what comes until one side is closed. What belongs to somebody who is cut off waits until that is over.
+// forward copies bytes one way until one side is closed. While the client is cut off, it holds back bytes that it has read.
 func (p *proxy) forward(c *pair, from, to *net.TCPConn) {
 	buffer := make([]byte, 64<<10)
 	for {
@@ -109,7 +110,7 @@ func (p *proxy) forward(c *pair, from, to *net.TCPConn) {
 	}
 }
 
-// recognize finds out which coordinator dialled.
+// recognize looks for the id of the coordinator in the bytes that a client has sent.
 func (p *proxy) recognize(c *pair, sent []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -122,7 +123,7 @@ func (p *proxy) recognize(c *pair, sent []byte) {
 	}
 }
 
-// await blocks while the pair is cut off.
+// await blocks while the client of the connection is cut off.
 func (p *proxy) await(c *pair) {
 	p.mu.Lock()
 	deaf, healed := c.deaf, p.healed
@@ -132,7 +133,7 @@ func (p *proxy) await(c *pair) {
 	}
 }
 
-// deafen makes the kernel drop what comes from the side that dialled. The caller holds the lock.
+// deafen makes the kernel drop all bytes that the client sends. The caller holds the lock.
 func (p *proxy) deafen(c *pair) {
 	c.deaf = true
 	control(c.in, func(fd int) {
@@ -146,7 +147,7 @@ func control(c *net.TCPConn, f func(fd int)) {
 	}
 }
 
-// cut cuts one coordinator off, or everybody with "".
+// cut cuts off one coordinator, by its id, or all clients where who is empty.
 func (p *proxy) cut(who string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -173,7 +174,7 @@ func (p *proxy) heal() {
 	p.healed = make(chan struct{})
 }
 
-// breakAll ends all connections, as a firewall does that forgets them.
+// breakAll breaks all connections, as a firewall does that forgets them.
 func (p *proxy) breakAll() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -184,7 +185,7 @@ func (p *proxy) breakAll() {
 	}
 }
 
-// close ends the proxy: who dials it from now on is refused.
+// close ends the proxy. New connections are refused from then on.
 func (p *proxy) close() {
 	p.mu.Lock()
 	p.closed = true

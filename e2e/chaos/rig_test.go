@@ -23,15 +23,15 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 )
 
-// workerProcess is a worker's process and the proxy by which coordinators reach it.
+// workerProcess is the process of a worker, and the proxy through which coordinators reach it.
 type workerProcess struct {
 	*testprocess.Process
-	index int // among all that ever ran
+	index int // the number of the worker among all that ever ran, from 0
 	proxy *proxy
-	busy  bool // stopped, cut off or leaving: nothing else is done to it; guarded by the grid's lock
+	busy  bool // an event affects the worker, so that no other event may; guarded by the grid's mu
 }
 
-// coordinator is a coordinator's place; its process changes.
+// coordinator is the place of a coordinator, whose processes come and go.
 type coordinator struct {
 	*testgrid.Coordinator
 	proxies []*proxy // one for each client
@@ -135,7 +135,7 @@ func (g *grid) startMember(m *member) {
 		"--listen-peer-urls", m.peer, "--initial-advertise-peer-urls", m.peer, "--initial-cluster", g.initial)
 }
 
-// leader is the member that leads etcd, or nil.
+// leader is the member that leads etcd; nil means that there is none, or that it does not answer.
 func (g *grid) leader() *member {
 	for _, m := range g.members {
 		c, err := clientv3.New(clientv3.Config{Endpoints: []string{m.client}, DialTimeout: time.Second})
@@ -153,7 +153,7 @@ func (g *grid) leader() *member {
 	return nil
 }
 
-// startCoordinator starts the process of a coordinator's place, under its address.
+// startCoordinator starts the process of a coordinator at its address.
 func (g *grid) startCoordinator(c *coordinator) {
 	g.t.Helper()
 	c.starts++
@@ -165,7 +165,7 @@ func (g *grid) startCoordinator(c *coordinator) {
 
 var startingID = regexp.MustCompile(`starting: id=(coordinator-[0-9a-f]{12})`)
 
-// id is the id that the coordinator's process drew, "" before it has logged it.
+// id is the id of the coordinator's process; empty means that the process has not logged it yet.
 func (c *coordinator) id() string {
 	if match := startingID.FindStringSubmatch(c.Log()); match != nil {
 		return match[1]
@@ -173,7 +173,7 @@ func (c *coordinator) id() string {
 	return ""
 }
 
-// startWorker starts a worker; without a name it gets a new one.
+// startWorker starts a worker. An empty name means a new name.
 func (g *grid) startWorker(name string) *workerProcess {
 	g.t.Helper()
 	g.mu.Lock()
@@ -196,7 +196,7 @@ func (g *grid) startWorker(name string) *workerProcess {
 	return w
 }
 
-// remove takes a worker out of those that run.
+// remove removes a worker from the list of those that run.
 func (g *grid) remove(w *workerProcess) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -206,7 +206,7 @@ func (g *grid) remove(w *workerProcess) {
 // bareName is the name under which a worker registered.
 func (w *workerProcess) bareName() string { return w.Name()[:strings.LastIndexByte(w.Name(), '.')] }
 
-// weigh notes how much memory each process has at most, until stop is closed.
+// weigh notes the most memory that a coordinator and a worker have, until stop is closed.
 func (g *grid) weigh(stop <-chan struct{}) {
 	for {
 		g.mu.Lock()

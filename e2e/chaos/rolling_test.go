@@ -12,8 +12,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// TestRollingRestarts restarts all workers, one after the other, and then all coordinators, as a rollout does, while clients
-// send: no row fails, no client sees an error, and the order of each key holds.
+// TestRollingRestarts restarts all workers one after the other, and then all coordinators, as a rollout does, while clients send
+// rows. No row may fail, no client may see an error, and the rows of each key must stay in order.
 func TestRollingRestarts(t *testing.T) {
 	const clients = 2
 	g := startGrid(t, clients)
@@ -24,7 +24,7 @@ func TestRollingRestarts(t *testing.T) {
 	var producing sync.WaitGroup
 	for i := range clients {
 		var addresses []string
-		for j := range g.coordinators { // each prefers another
+		for j := range g.coordinators { // each client has another coordinator first
 			addresses = append(addresses, g.coordinators[(i+j)%len(g.coordinators)].Address)
 		}
 		p := startProducer(ctx, t, i, *seedFlag, strings.Join(addresses, ","), hclog.NewNullLogger())
@@ -33,7 +33,7 @@ func TestRollingRestarts(t *testing.T) {
 	}
 	c := &chaos{grid: g, underWay: map[string]bool{}}
 	for _, w := range g.workers {
-		w.Await(`session began`) // before that a signal would just end it
+		w.Await(`session began`) // before that, SIGTERM would end the process without a drain
 	}
 	for _, w := range append([]*workerProcess(nil), g.workers...) {
 		e := c.begin("restart worker", w.Name(), -1)
@@ -48,7 +48,7 @@ func TestRollingRestarts(t *testing.T) {
 		k.Stop()
 		g.startCoordinator(k)
 		k.Await(`ready: id=`)
-		time.Sleep(*leaseFlag / 2) // as a rollout's minimum time between two
+		time.Sleep(*leaseFlag / 2) // a rollout waits between two coordinators, too
 		e.until = time.Now()
 	}
 	close(stop)

@@ -10,7 +10,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/client"
 )
 
-// TestVerifier shows the verifier grids that broke a promise, and one that kept them all.
+// TestVerifier gives the verifier the records of clusters that broke a promise, and of one that kept them all.
 func TestVerifier(t *testing.T) {
 	start := time.Now()
 	at := func(ms int) int64 { return start.Add(time.Duration(ms) * time.Millisecond).UnixNano() }
@@ -19,7 +19,7 @@ func TestVerifier(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		executions []execution
-		unordered  int // the place of a row that order does not bind
+		unordered  int // index of a row whose order is free
 		unanswered bool
 		want       string
 	}{

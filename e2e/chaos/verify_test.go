@@ -11,17 +11,17 @@ import (
 	"time"
 )
 
-// lineID is one (client, key).
+// lineID names a line: all rows of one key that one client sent.
 type lineID struct{ client, key uint32 }
 
-// line is what happened to the rows of one (client, key). Row i has the sequence i+1.
+// line has the rows of one line and how they ran. Row i has the sequence i+1.
 type line struct {
 	sends      []*sent
 	unordered  []bool
-	executions [][]execution // by time
+	executions [][]execution // by row: its executions, the earliest first
 }
 
-// first is when row i was first executed, in nanoseconds; 0 for never.
+// first is the time of the first execution of row i, in nanoseconds since 1970; 0 means that it never ran.
 func (l *line) first(i int) int64 {
 	if len(l.executions[i]) == 0 {
 		return 0
@@ -29,15 +29,15 @@ func (l *line) first(i int) int64 {
 	return l.executions[i][0].at
 }
 
-// verifier compares the clients' ledgers with what the workers recorded.
+// verifier compares the ledgers of the clients with the records of the workers.
 type verifier struct {
-	workers    []string // by index
+	workers    []string // names, by index
 	events     []*event
-	executions []execution // by time
+	executions []execution // all executions, the earliest first
 	lines      map[lineID]*line
 	rows       int
 	reruns     int
-	late       []*sent // the longest answers first
+	late       []*sent // batches, the longest first
 	breaches   []string
 }
 
@@ -77,7 +77,7 @@ func (v *verifier) load(ledgers [][]*sent, executions []execution) {
 	}
 }
 
-// check looks at every line: each row was executed before it was answered, in order, and all rows of its batch on one revision.
+// check checks every line: each row ran before it was answered, rows ran in order, and all rows of a batch ran on one revision.
 func (v *verifier) check() {
 	revisions := map[*sent]int64{}
 	for id, l := range v.lines {
@@ -106,7 +106,7 @@ func (v *verifier) check() {
 			}
 			if problem != "" {
 				v.breach("client %d, key %d: row %d %s\n%s", id.client, id.key, i+1, problem, v.history(l, i))
-				break // one of a line tells enough
+				break // one breach of a line is enough
 			}
 			if !l.unordered[i] {
 				highest, before = at, i
@@ -115,7 +115,7 @@ func (v *verifier) check() {
 	}
 }
 
-// history is what happened around row i of a line.
+// history describes the rows around row i of a line, and the events at that time.
 func (v *verifier) history(l *line, i int) string {
 	var b strings.Builder
 	from, to := max(0, i-6), min(len(l.sends), i+7)
@@ -146,8 +146,8 @@ func (v *verifier) history(l *line, i int) string {
 
 func clock(t time.Time) string { return t.Format("15:04:05.000000") }
 
-// pauses says for how long rows of each key that an event concerns were not executed, beyond what they were sent later: from
-// the event, or from when the row was sent, to its first execution.
+// pauses are the times for which an event delayed rows, the longest row of each affected key, sorted. A delay counts from the event,
+// or from when the row was sent where that was later, to the first execution of the row.
 func (v *verifier) pauses(e *event) []time.Duration {
 	byKey := map[uint32]time.Duration{}
 	owners := v.owners(e.at)
@@ -175,7 +175,7 @@ func (v *verifier) pauses(e *event) []time.Duration {
 	return all
 }
 
-// owners says for each key which worker executed a row of it last in the ten seconds before a time.
+// owners is, by key, the worker that executed a row of the key last, in the ten seconds before a time.
 func (v *verifier) owners(before time.Time) map[uint32]int {
 	end := before.UnixNano()
 	owners := map[uint32]int{}
@@ -190,7 +190,7 @@ func (v *verifier) owners(before time.Time) map[uint32]int {
 	return owners
 }
 
-// alone reports whether nothing else happened from just before an event until a while after it.
+// alone reports whether no other event was under way from a second before an event until a second after it.
 func (v *verifier) alone(e *event) bool {
 	for _, o := range v.events {
 		if o != e && o.until.Add(time.Second).After(e.at) && o.at.Before(e.until.Add(time.Second)) {
@@ -204,7 +204,7 @@ func (v *verifier) alone(e *event) bool {
 func (v *verifier) report(to io.Writer) {
 	type figures struct {
 		events, alone int
-		keys          []time.Duration // of events that were alone
+		keys          []time.Duration // delays of keys by events that were alone
 		longest       time.Duration
 	}
 	kinds := map[string]*figures{}

@@ -17,7 +17,7 @@ import (
 // flowName is the flow that all rows go through.
 const flowName = "Chaos"
 
-// row is what clients submit. Sequence counts the rows of (Client, Key) from 1.
+// row is a row that clients submit. Sequence is the number of the row among those of its client and key, from 1.
 type row struct {
 	Client   uint32 `json:"client"`
 	Key      uint32 `json:"key"`
@@ -27,13 +27,14 @@ type row struct {
 // deadly is the client whose rows kill the worker that runs them.
 const deadly = 1 << 31
 
-// execution is what a worker records of a row, at once and by itself, so that it is known whatever becomes of the worker.
+// execution is the record of one execution of a row. The worker writes it at once, so that it is there even when the worker is killed
+// a moment later.
 type execution struct {
 	row
 	attempt  uint32
 	revision int64
-	at       int64 // when it began, in nanoseconds since 1970
-	worker   int   // index of the process; not in the record
+	at       int64 // when the execution began, in nanoseconds since 1970
+	worker   int   // index of the worker; it is not in the record
 }
 
 const executionBytes = 4 + 4 + 8 + 4 + 8 + 8
@@ -54,7 +55,7 @@ func readExecution(b []byte) execution {
 	}
 }
 
-// readExecutions reads what one worker recorded. The last record of a killed one may be cut short.
+// readExecutions reads the records of one worker. The last record of a killed worker may be incomplete.
 func readExecutions(path string, worker int) ([]execution, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -69,10 +70,10 @@ func readExecutions(path string, worker int) ([]execution, error) {
 	return all, nil
 }
 
-// recordVariable names the file to which a worker appends its executions.
+// recordVariable is an environment variable with the file to which a worker appends its records.
 const recordVariable = "KISGRID_CHAOS_RECORD"
 
-// register registers the flow's functions: Record writes the row's execution down, Keep saves its sequence in Redis.
+// register registers the functions of the flow. Record writes a record of each row. Keep saves the row's sequence in Redis.
 func register(r *kis.Registry) {
 	file, err := os.OpenFile(os.Getenv(recordVariable), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -89,7 +90,7 @@ func register(r *kis.Registry) {
 			return in, err
 		}
 		if work, err := time.ParseDuration(call.Param("work")); err == nil && in.Sequence%4 == 0 {
-			time.Sleep(work) // so that rows are under way when something happens
+			time.Sleep(work) // so that rows are under way when an event happens
 		}
 		return in, nil
 	}))
@@ -99,7 +100,7 @@ func register(r *kis.Registry) {
 	}))
 }
 
-// documents are the flow's definition in one version.
+// documents are the documents of the flow in one version.
 func documents(version int) []definition.Document {
 	document := func(kind definition.Kind, name, yaml string) definition.Document {
 		return definition.Document{Kind: kind, Name: name, YAML: []byte("kistype: " + string(kind) + "\n" + yaml)}

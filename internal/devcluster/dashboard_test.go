@@ -35,7 +35,7 @@ var (
 	identifier = regexp.MustCompile(`[a-zA-Z_]\w*( *\()?`)
 )
 
-// wrongIn tells what an expression of PromQL asks for that no metric has.
+// wrongIn lists the metrics and labels in an expression of PromQL that do not exist.
 func wrongIn(expr string, known map[string]metric) (wrong []string) {
 	say := func(format string, args ...any) {
 		wrong = append(wrong, fmt.Sprintf("%s: %s", expr, fmt.Sprintf(format, args...)))
@@ -170,7 +170,7 @@ func TestAlerts(t *testing.T) {
 	}
 }
 
-// The check must be able to fail.
+// The check itself must be able to fail.
 func TestExpressionsAreChecked(t *testing.T) {
 	known := documentedMetrics(t)
 	for expr, want := range map[string]string{

@@ -113,7 +113,7 @@ func TestRedisLetsKeysExpire(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	// Nothing tells when a key has expired but asking.
+	// A key expires without a signal: the test has to ask.
 	for {
 		n, err := client.Exists(ctx, "short").Result()
 		if err != nil {
@@ -137,7 +137,7 @@ func TestRedisLetsKeysExpire(t *testing.T) {
 	}
 }
 
-// It runs itself as a process of its own, to see what libraries print behind the back of os.Stdout too.
+// The test runs itself in another process, so that it also sees the output of libraries that bypass os.Stdout.
 func TestNothingIsPrinted(t *testing.T) {
 	const child = "DEVCLUSTER_TEST_CHILD"
 	if os.Getenv(child) == "" {

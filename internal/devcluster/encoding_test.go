@@ -42,7 +42,7 @@ flows: [{fname: Double}]
 {kistype: func, fname: Double, fmode: Calculate}
 `
 
-// Rows in encodings that only clients and functions can read go through a cluster by the keys that the client hashed.
+// Rows in encodings that only clients and functions can read go through a cluster by the shard keys that the client has hashed.
 func TestEncodings(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

@@ -57,8 +57,8 @@ func TestMetricsPage(t *testing.T) {
 	for _, of := range []struct {
 		page     string
 		exported prometheus.Gatherer
-		typeless []string    // no series comes of what the test does
-		doctored [][3]string // a text, what replaces it, and what the comparison says then
+		typeless []string    // metrics without a series in this test, and so without a known type
+		doctored [][3]string // a text of the page, its replacement, and the difference that the comparison must report then
 	}{
 		{coordinators, g.Coordinator(0).Metrics(), []string{
 			"kisgrid_revisions_rejected_total", "kisgrid_dead_rows_not_kept_total", "kisgrid_dead_letters_redriven_total",
@@ -102,12 +102,12 @@ func TestMetricsPage(t *testing.T) {
 	}
 }
 
-// metric is what is known of one: its labels and its help text, and its type where a series exists.
+// metric is the help text and the labels of a metric, and its type where a series exists.
 type metric struct{ labels, meaning, kind string }
 
 var documentedRow = regexp.MustCompile("(?m)^\\| `([a-z0-9_]+)` \\| (\\w+) \\| ([^|]+) \\|([^|]*)\\| ([^|]*) \\|")
 
-// compareMetrics tells what a page says of metrics that is not so.
+// compareMetrics lists the differences between a page and the metrics.
 func compareMetrics(page string, known map[string]metric) (wrong []string) {
 	say := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
 	documented := map[string]bool{}
@@ -143,7 +143,7 @@ func compareMetrics(page string, known map[string]metric) (wrong []string) {
 	return wrong
 }
 
-// registered are the metrics of ours in a registry, those without a series included.
+// registered are our metrics in a registry, those without a series included.
 func registered(from prometheus.Gatherer) (map[string]metric, error) {
 	registry, ok := from.(prometheus.Collector)
 	if !ok {
@@ -176,7 +176,7 @@ func registered(from prometheus.Gatherer) (map[string]metric, error) {
 	return all, err
 }
 
-// TestLedgerAddsUp asks again and again, while rows run and workers die and come, whether the exported counts add up.
+// TestLedgerAddsUp checks again and again that the exported counts of rows add up, while rows run and workers die and start.
 func TestLedgerAddsUp(t *testing.T) {
 	const batches, rows = 100, 20
 	g := flowtest.Cluster(t, 3, flowtest.Register(students.Register), flowtest.ConfFS(students.Conf), flowtest.Coordinators(2))
@@ -213,7 +213,7 @@ func TestLedgerAddsUp(t *testing.T) {
 			t.Fatal(err)
 		}
 		sending.Go(func() {
-			// On until a look has found rows in flight: a busy machine may look seldom.
+			// The sender goes on until a check has found rows in flight: on a busy machine there are few checks.
 			for i := 0; i < batches || !seen.Load(); i++ {
 				some := make([]students.Scores12, rows)
 				for k := range some {
@@ -261,7 +261,7 @@ func TestLedgerAddsUp(t *testing.T) {
 	}
 }
 
-// series are a flow's values by metric and outcome, of one look at all.
+// series are the values of a flow by metric and outcome, all of one moment.
 func series(t *testing.T, from prometheus.Gatherer, flow string) map[string]map[string]float64 {
 	t.Helper()
 	families, err := from.Gather()

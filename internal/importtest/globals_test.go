@@ -1,4 +1,5 @@
-// Package importtest links every package that users may import, and looks at what the process has then.
+// Package importtest links every package that users may import, and checks that this changes nothing that belongs to the whole
+// process, and how many packages it links.
 package importtest
 
 import (
@@ -55,14 +56,14 @@ import (
 
 const module = "github.com/kisgrid/kisgrid/"
 
-// What the process had before any main ran: init functions have run by now.
+// The state of the process before main: the init functions of all packages have run by now.
 var (
 	logger      = hclog.Default()
 	transport   = http.DefaultTransport
 	environment = len(os.Environ())
 )
 
-// TestEveryPackageIsLinked finds packages below pkg/ that this file does not import.
+// TestEveryPackageIsLinked fails for a package below pkg/ that this file does not import.
 func TestEveryPackageIsLinked(t *testing.T) {
 	t.Parallel()
 	linked := map[string]bool{}
@@ -82,8 +83,8 @@ func TestEveryPackageIsLinked(t *testing.T) {
 	}
 }
 
-// TestImportsChangeNothingGlobal links everything, and finds what belongs to the user's program as Go, gRPC and Prometheus
-// leave it.
+// TestImportsChangeNothingGlobal links everything, and checks that the global state of Go, gRPC and Prometheus is as these packages
+// leave it: it belongs to the user's program.
 func TestImportsChangeNothingGlobal(t *testing.T) {
 	t.Parallel()
 	for _, page := range []string{"/", "/metrics", "/healthz", "/livez", "/readyz", "/debug/pprof/", "/debug/pprof/profile", "/debug/pprof/cmdline"} {
@@ -134,7 +135,7 @@ func TestImportsChangeNothingGlobal(t *testing.T) {
 	}
 }
 
-// globals are calls by which a package changes what is the whole process's, as package path and function.
+// globals are functions that change the state of the whole process: by package path, their names.
 var globals = map[string]string{
 	"net/http": "Handle HandleFunc", "flag": "Bool BoolVar Duration DurationVar Float64 Func Int Int64 IntVar String StringVar Uint Var Parse",
 	"expvar": "NewInt NewFloat NewMap NewString Publish", "log": "SetOutput SetFlags SetPrefix", "log/slog": "SetDefault SetLogLoggerLevel",
@@ -146,11 +147,11 @@ var globals = map[string]string{
 	"google.golang.org/grpc/encoding": "RegisterCodec RegisterCodecV2 RegisterCompressor", "google.golang.org/grpc/grpclog": "SetLogger SetLoggerV2",
 }
 
-// sideEffects are packages that put something where all can see it, just by being imported.
+// sideEffects are packages whose import alone changes the state of the whole process.
 var sideEffects = []string{"net/http/pprof", "expvar", "golang.org/x/net/trace", "google.golang.org/grpc/encoding/gzip", "google.golang.org/grpc/grpclog/glogger"}
 
-// TestNobodyChangesGlobals reads the packages that programs link, and finds calls that change what is the whole process's,
-// whenever they run.
+// TestNobodyChangesGlobals reads the packages that programs link, and fails for calls of the functions in globals, wherever they
+// stand.
 func TestNobodyChangesGlobals(t *testing.T) {
 	t.Parallel()
 	for name, files := range sources(t) {
@@ -191,7 +192,7 @@ func TestNobodyChangesGlobals(t *testing.T) {
 	}
 }
 
-// sources are the files of packages below pkg and internal that are not tests, by the package's path within the module.
+// sources are the files below pkg and internal that are not tests: by the package's path within the module.
 func sources(t *testing.T) map[string][]*ast.File {
 	t.Helper()
 	root := filepath.Join("..", "..")

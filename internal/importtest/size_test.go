@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// maxClientPackages bounds how many packages a program links that imports pkg/client, those of the standard library among them. gRPC,
-// protobuf and hclog alone are about 315.
+// maxClientPackages is the most packages that a program may link because it imports pkg/client, those of the standard library
+// included. gRPC, protobuf and hclog alone are about 315.
 const maxClientPackages = 330
 
 // notInClient are packages that no client needs; "…" at the end stands for everything below. The test of imports in archtest follows
@@ -18,7 +18,7 @@ var notInClient = []string{
 	"go.etcd.io/…", "github.com/redis/…",
 }
 
-// TestClientLinksLittle asks Go what importing pkg/client links.
+// TestClientLinksLittle asks the go command which packages a program links that imports pkg/client.
 func TestClientLinksLittle(t *testing.T) {
 	t.Parallel()
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", module+"pkg/client").Output()

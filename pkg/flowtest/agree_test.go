@@ -13,7 +13,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
 )
 
-// house is what a cluster's client and a Local have in common.
+// house has the methods that a client of a cluster and a Local have in common.
 type house struct {
 	submit func(ctx context.Context, flow string, b *batch.Batch) (*batch.Result, error)
 	stream func(t *testing.T, ctx context.Context, flow string) sending
@@ -60,7 +60,7 @@ func localHouse(l *flowexec.Local) house {
 	}
 }
 
-// said is how a call ended, without what may differ.
+// said is the result of a call, without the parts that may differ.
 func said(r *batch.Result, err error) string {
 	if err != nil {
 		return fmt.Sprintf("%s, may have run: %t", batch.CodeOf(err), errors.Is(err, batch.ErrUnanswered))
@@ -68,7 +68,8 @@ func said(r *batch.Result, err error) string {
 	return fmt.Sprintf("done %d, failed %d", r.Counts()[batch.Done], r.Counts()[batch.Failed])
 }
 
-// TestLocalAndClusterAgree runs each story in both: what becomes of a batch that is submitted again, in whatever state it is.
+// TestLocalAndClusterAgree runs each story on a cluster and on a Local, and compares the results: how a batch ends that is submitted
+// again, in each state that the first submission may have.
 func TestLocalAndClusterAgree(t *testing.T) {
 	t.Parallel()
 	const other = "kistype: flow\nflow_name: Other\nstatus: 1\nshard_key: id\nflows: [{fname: Meet}]\n"
@@ -200,7 +201,8 @@ func TestLocalAndClusterAgree(t *testing.T) {
 	}
 }
 
-// TestLargeBatchesAreRefused: nothing of a batch ran that no coordinator takes in, and the connection stays.
+// TestLargeBatchesAreRefused checks that nothing runs of a batch that is too large for every coordinator, and that the connection
+// stays open.
 func TestLargeBatchesAreRefused(t *testing.T) {
 	t.Parallel()
 	g, _ := grid(t, 1)

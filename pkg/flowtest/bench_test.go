@@ -11,7 +11,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowtest"
 )
 
-// BenchmarkTracing is what a batch of one row costs on a whole cluster: without tracing, and with every batch traced.
+// BenchmarkTracing measures a batch of one row on a whole cluster: without tracing, and with every batch traced.
 func BenchmarkTracing(b *testing.B) {
 	provider := sdk.NewTracerProvider(sdk.WithBatcher(tracetest.NewNoopExporter()))
 	b.Cleanup(func() { _ = provider.Shutdown(context.Background()) }) // of an exporter that does nothing

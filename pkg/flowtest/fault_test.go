@@ -23,7 +23,7 @@ type row struct {
 	Mark string `json:"mark,omitempty"`
 }
 
-// meeting is where a function meets its test: it tells that it has begun, and waits to be let go.
+// meeting lets a test meet its function: the function sends its row's mark, and waits until the test lets it return.
 type meeting struct {
 	begun chan string // the row's mark
 	leave chan struct{}
@@ -65,7 +65,7 @@ func grid(t *testing.T, workers int, opts ...flowtest.Option) (*flowtest.Grid, *
 	return g, m
 }
 
-// run has rows run, and fails the test unless all are done.
+// run submits rows, and fails the test unless all are done.
 func run(t *testing.T, c *client.Client, flow string, rows ...any) *client.Result {
 	t.Helper()
 	result, err := c.Submit(t.Context(), flow, client.Rows(rows...))
@@ -75,7 +75,7 @@ func run(t *testing.T, c *client.Client, flow string, rows ...any) *client.Resul
 	return result
 }
 
-// until asks until it is so: another process's state gives no signal.
+// until calls is again and again until it returns true. It is for states that give no signal.
 func until(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); !is(); time.Sleep(5 * time.Millisecond) {
@@ -85,7 +85,7 @@ func until(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// ran is how many rows a worker's functions were given.
+// ran is how many rows the functions of a worker were given.
 func ran(n *flowtest.Node) float64 { return n.Metric("kisgrid_function_rows_total") }
 
 func TestKilledWorkersRowRunsElsewhere(t *testing.T) {
@@ -114,7 +114,7 @@ func TestKilledWorkersRowRunsElsewhere(t *testing.T) {
 		t.Errorf("%g rows were redispatched", again)
 	}
 
-	// It comes back under its name, and gets its slots back.
+	// The worker comes back under its name, and gets its slots back.
 	again := g.AddWorker(flowtest.WorkerConfig{Name: owner.Name()})
 	until(t, "the worker that came back owns the key", func() bool { return g.Owner("Meet", "1") == again })
 	run(t, c, "Meet", row{ID: 1})
@@ -196,7 +196,7 @@ func TestPausedWorkerIsGivenUpAndComesBack(t *testing.T) {
 	owner := g.Owner("Meet", "1")
 	id := owner.ID()
 	resume := owner.Pause()
-	run(t, c, "Meet", row{ID: 1}) // once the lease is over
+	run(t, c, "Meet", row{ID: 1}) // it runs once the lease is over
 	if other := g.Owner("Meet", "1"); other == owner || ran(other) != 1 || ran(owner) != 0 {
 		t.Errorf("while %s was paused, %s ran %g rows, and it %g", owner.Name(), other.Name(), ran(other), ran(owner))
 	}
@@ -214,7 +214,7 @@ func TestShortPauseRepeatsNothing(t *testing.T) {
 	resume := g.Worker(0).Pause()
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	// Who is faster says so: the client, or the coordinator, which knows the deadline too.
+	// Either side may notice the deadline first: the client, or the coordinator, which knows it too.
 	result, err := c.Submit(ctx, "Meet", client.Rows(row{ID: 1}))
 	if err == nil && len(result.NotDone) == 0 || err != nil && !errors.Is(err, client.ErrUnanswered) {
 		t.Errorf("a paused worker answered: %+v, %v", result, err)
@@ -287,7 +287,7 @@ func TestCutFromRedisHoldsASave(t *testing.T) {
 	if len(p) > 0 {
 		t.Fatalf("a Save went through the cut: %v", <-p)
 	}
-	run(t, c, "Meet", row{ID: 2}) // nobody else is cut off
+	run(t, c, "Meet", row{ID: 2}) // other parties are not cut off
 	heal()
 	if err := <-p; err != nil {
 		t.Error(err)
@@ -352,7 +352,7 @@ func TestApply(t *testing.T) {
 	if err := g.Apply("kistype: func\nfname: Meet\nfmode: Calculate\noption: {default_params: {mark: changed}}\n"); err != nil {
 		t.Fatal(err)
 	}
-	for range 4 { // at both coordinators
+	for range 4 { // calls go to both coordinators in turn
 		rows, err := client.Output[row](run(t, c, "Meet", row{ID: 1}))
 		if err != nil || len(rows) != 1 || rows[0].Mark != "changed" {
 			t.Errorf("after the change, what comes out is %+v, %v", rows, err)
@@ -369,7 +369,7 @@ func TestApply(t *testing.T) {
 	run(t, c, "Meet", row{ID: 1})
 }
 
-// fatal stands for a test, to see it end.
+// fatal takes the place of a test, so that its end can be seen.
 type fatal struct {
 	*testing.T
 	said string

@@ -17,15 +17,15 @@ const lastSeen = "kistype: flow\nflow_name: Seen\nstatus: 1\nshard_key: id\nflow
 	"kistype: func\nfname: Note\nfmode: Save\noption: {cname: Store}\n---\n" +
 	"kistype: conn\ncname: Store\ntype: redis\naddrs: ${REDIS_ADDR}\nkey: seen_\n"
 
-// A worker that drains while a key of 65,536 rows is under way gives it up between two of its rows: it does not go through all those that
-// it holds, and the next worker goes on where it was.
+// A worker that drains while 65,536 rows of one key are under way hands the key over between two of its rows. It does not run all
+// rows that it holds, and the next worker continues where it stopped.
 func TestDrainWithinHotKey(t *testing.T) {
 	t.Parallel()
 	const all, stops = 1 << 16, 100
 	var (
 		mu    sync.Mutex
-		marks []string // of rows, in the order in which they were noted first; guarded by mu
-		wrong []string // rows that found another one's mark than that before theirs; guarded by mu
+		marks []string // marks of rows, in the order in which they ran first; guarded by mu
+		wrong []string // rows that found another mark than that of the row before them; guarded by mu
 		begun = make(chan struct{})
 		leave = make(chan struct{})
 	)
@@ -39,7 +39,7 @@ func TestDrainWithinHotKey(t *testing.T) {
 			defer mu.Unlock()
 			n := len(marks)
 			if slices.Contains(marks, in.Mark) {
-				return in, nil // it runs again, since the hand-over took long
+				return in, nil // the row runs a second time, because the hand-over took long
 			}
 			if n > 0 && last != marks[n-1] || n == 0 && last != "" {
 				wrong = append(wrong, fmt.Sprintf("row %s found %q", in.Mark, last))
@@ -91,7 +91,7 @@ func TestDrainWithinHotKey(t *testing.T) {
 	until(t, "the slot has moved", func() bool { return g.Owner("Seen", "1") != owner })
 	close(leave)
 	<-drained
-	if n := ran(owner) / 2; n >= 4000 { // it holds 4160, the rest waits at the coordinator
+	if n := ran(owner) / 2; n >= 4000 { // the worker holds 4160 rows, and the rest waits at the coordinator
 		t.Errorf("the worker that drained went on through %g rows", n)
 	}
 	next := g.Owner("Seen", "1")

@@ -12,7 +12,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// TestFaultsHitTheirNodeAlone: whatever is done to a node that has ended, who has its name then is none the worse for it.
+// TestFaultsHitTheirNodeAlone checks that faults of a node that has ended do not reach the node that has its name now.
 func TestFaultsHitTheirNodeAlone(t *testing.T) {
 	t.Parallel()
 	g, _ := grid(t, 1)
@@ -42,7 +42,7 @@ func TestFaultsHitTheirNodeAlone(t *testing.T) {
 	}
 }
 
-// TestFaultsCoverWhoComesLater: a node that is cut off from all is cut off from those too that are started meanwhile.
+// TestFaultsCoverWhoComesLater checks that a node which is cut off from all is also cut off from nodes that are started later.
 func TestFaultsCoverWhoComesLater(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -111,7 +111,7 @@ func TestRestart(t *testing.T) {
 		if err != nil || len(out) != 1 || out[0].Mark != "own" {
 			t.Errorf("restarted when %s, its functions gave %+v, %v", how.name, out, err)
 		}
-		n.Kill() // which is over
+		n.Kill() // this node has ended: nothing happens
 	}
 	k := g.Coordinator(0)
 	again := k.Restart()
@@ -153,7 +153,7 @@ func TestMistakesWithFaultsEndTheTest(t *testing.T) {
 	}
 }
 
-// ending is a test whose context ends before it does.
+// ending is a test whose context ends before the test does.
 type ending struct {
 	*fatal
 	ctx context.Context
@@ -161,7 +161,7 @@ type ending struct {
 
 func (e *ending) Context() context.Context { return e.ctx }
 
-// TestCallsOfTheKitEndWithTheTest: each call that waits for a cluster ends when the test's context does, with a message.
+// TestCallsOfTheKitEndWithTheTest checks that each call which waits for a cluster ends, with a message, when the test's context ends.
 func TestCallsOfTheKitEndWithTheTest(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -171,7 +171,7 @@ func TestCallsOfTheKitEndWithTheTest(t *testing.T) {
 	if err := g.Apply(meetOff); err != nil {
 		t.Fatal(err)
 	}
-	g.Worker(0).Pause() // nothing gets ready any more
+	g.Worker(0).Pause() // from now on no flow becomes active
 	cancel()
 	for name, call := range map[string]func(){
 		"AddWorker":      func() { g.AddWorker(flowtest.WorkerConfig{}) },
@@ -192,7 +192,7 @@ func TestCallsOfTheKitEndWithTheTest(t *testing.T) {
 			if r == nil {
 				t.Errorf("%s ended without a word", name)
 			}
-		case <-time.After(20 * time.Second): // far below the kit's own patience
+		case <-time.After(20 * time.Second): // far less than patience of this package
 			t.Errorf("%s does not end with the test's context", name)
 		}
 	}

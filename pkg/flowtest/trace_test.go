@@ -17,10 +17,10 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// spans are what was traced, to look at.
+// spans are the recorded spans.
 type spans []tracetest.SpanStub
 
-// children are the spans right below one, by when they began.
+// children are the spans directly below a span, in the order in which they began.
 func (s spans) children(of trace.SpanContext) []tracetest.SpanStub {
 	var some []tracetest.SpanStub
 	for _, span := range s {
@@ -32,7 +32,8 @@ func (s spans) children(of trace.SpanContext) []tracetest.SpanStub {
 	return some
 }
 
-// tree prints the names below a span, indented, and in brackets how many spans one names as lost before it, or that it failed.
+// tree prints the names of the spans below a span, indented. Brackets have the number of earlier spans that a span names as lost, or
+// say that it failed.
 func (s spans) tree(of trace.SpanContext, indent string) string {
 	var text strings.Builder
 	for _, span := range s.children(of) {
@@ -48,7 +49,7 @@ func (s spans) tree(of trace.SpanContext, indent string) string {
 	return text.String()
 }
 
-// TestTrace follows one batch from the client to the connector, over a worker that dies.
+// TestTrace follows one batch from the client to the connector, past a worker that dies.
 func TestTrace(t *testing.T) {
 	t.Parallel()
 	exporter := tracetest.NewInMemoryExporter()
@@ -84,7 +85,7 @@ func TestTrace(t *testing.T) {
 	}
 	root.End()
 
-	// The dead worker's own spans end when its goroutines do, or not at all; they are no part of what is promised.
+	// The spans of the dead worker end when its goroutines do, or never. They are not compared.
 	want := `submit All
   batch All
     part All [given up]
@@ -112,7 +113,7 @@ func TestTrace(t *testing.T) {
 	}
 }
 
-// under reports whether a span is a worker's, or below one of them.
+// under reports whether a span belongs to a worker, or is below such a span.
 func under(all []tracetest.SpanStub, s tracetest.SpanStub, worker string) bool {
 	for {
 		if strings.HasPrefix(s.Name, "worker part") {
@@ -120,7 +121,7 @@ func under(all []tracetest.SpanStub, s tracetest.SpanStub, worker string) bool {
 		}
 		i := slices.IndexFunc(all, func(p tracetest.SpanStub) bool { return p.SpanContext.SpanID() == s.Parent.SpanID() })
 		if i < 0 {
-			// Its parent has not ended: of what is answered all have.
+			// Its parent has not ended yet; the spans of an answered batch have.
 			return strings.HasPrefix(s.Name, "run ") || strings.HasPrefix(s.Name, "function ") || strings.HasPrefix(s.Name, "connector ")
 		}
 		s = all[i]
