@@ -202,7 +202,7 @@ func TestPortsInUse(t *testing.T) {
 		_, ended, cancel := begin(args...)
 		select {
 		case err := <-ended:
-			if err == nil || !strings.Contains(err.Error(), "choose another address, or end what holds it") {
+			if err == nil || !strings.Contains(err.Error(), "choose another address, or end the process that has it") {
 				t.Errorf("with %q it ended with %v", args, err)
 			}
 		case <-time.After(time.Minute):

@@ -12,17 +12,23 @@ import (
 	"github.com/kisgrid/kisgrid/internal/transport"
 )
 
-// Advertised is where others are to dial a process whose listener, opened at the address listen, is bound to an address. It
-// is given, where that is not empty; else the host of listen; else, where listen names none, 127.0.0.1 if all etcd endpoints
-// are on this machine, and this machine's first address otherwise. The port is the bound one.
+// Advertised returns the address at which other processes should dial this process. listen is the address that was given to
+// the listener, and bound the address that it really has. The host is the first of these that is known:
+//
+//  1. given, which is then returned as it is;
+//  2. the host of listen;
+//  3. 127.0.0.1, when all endpoints of etcd are on this machine;
+//  4. the first address of this machine that other machines can reach.
+//
+// The port is the port of bound.
 func Advertised(given, listen string, bound net.Addr, etcd []string) (string, error) {
 	if given != "" {
 		host, port, err := net.SplitHostPort(given)
 		if err != nil || host == "" || port == "" {
-			return "", fmt.Errorf("--advertise %q: give host:port, as others dial it", given)
+			return "", fmt.Errorf("--advertise %q: give host:port, at which other machines can dial this process", given)
 		}
 		if err := transport.CheckAddress(given); err != nil {
-			return "", fmt.Errorf("--advertise %q, which others are to dial: %w", given, err)
+			return "", fmt.Errorf("--advertise %q: other machines can't dial it: %w", given, err)
 		}
 		return given, nil
 	}
@@ -42,18 +48,18 @@ func Advertised(given, listen string, bound net.Addr, etcd []string) (string, er
 	}
 	addresses, err := net.InterfaceAddrs()
 	if err != nil {
-		return "", fmt.Errorf("find an address of this machine that others can dial: give one with --advertise: %w", err)
+		return "", fmt.Errorf("find an address of this machine that other machines can dial: %w: give one with --advertise", err)
 	}
 	for _, a := range addresses {
 		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {
 			return net.JoinHostPort(n.IP.String(), port), nil
 		}
 	}
-	return "", errors.New("this machine has no address that others can dial: give one with --advertise host:port")
+	return "", errors.New("this machine has no address that other machines can dial: give one with --advertise host:port")
 }
 
-// OnlyHere reports whether an address, host:port, means whatever machine dials it: its host is missing, localhost, or a
-// loopback or unspecified IP.
+// OnlyHere reports whether an address, host:port, means a different machine on each machine that dials it: its host is
+// missing, localhost, or a loopback or unspecified IP address.
 func OnlyHere(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -68,8 +74,8 @@ func OnlyHere(address string) bool {
 	return ip != nil && (ip.IsLoopback() || ip.IsUnspecified())
 }
 
-// Elsewhere reports whether an address is on another machine, as far as this one's own addresses tell. A name is looked up,
-// for as long as ctx lasts; one that can't be found is not elsewhere.
+// Elsewhere reports whether an address belongs to another machine, judged by the addresses of this machine. It looks a name
+// up, until ctx is done; an address that can't be found is not elsewhere.
 func Elsewhere(ctx context.Context, address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil || OnlyHere(address) {
@@ -96,7 +102,7 @@ func Elsewhere(ctx context.Context, address string) bool {
 	return true
 }
 
-// allHere reports whether all endpoints are on this machine, as far as their addresses tell.
+// allHere reports whether all endpoints are on this machine, judged by their hosts.
 func allHere(endpoints []string) bool {
 	for _, endpoint := range endpoints {
 		if u, err := url.Parse(endpoint); err == nil && u.Host != "" && strings.Contains(endpoint, "://") {

@@ -1,5 +1,3 @@
-// Package serve is what every listener of the project has in common: limits of what connections, calls and messages on their way in may
-// cost, health, and the HTTP port. Package transport has what it shares with dialers.
 package serve
 
 import (
@@ -16,32 +14,34 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// BindDialFlags binds what a dialer needs: <prefix>tls-cert, -key, -ca and -server-name. Errors of c call settings by these flags.
+// BindDialFlags adds the flags of a process that dials: <prefix>tls-cert, <prefix>tls-key, <prefix>tls-ca and
+// <prefix>tls-server-name. The flags write into c. Errors of c then name settings by these flags.
 func BindDialFlags(c *transport.Config, fs *pflag.FlagSet, prefix string) {
 	c.SettingName = func(setting string) string { return "--" + prefix + setting }
-	fs.StringVar(&c.TLSCert, prefix+"tls-cert", c.TLSCert, "PEM `file` of this process's certificate, with its intermediates")
-	fs.StringVar(&c.TLSKey, prefix+"tls-key", c.TLSKey, "PEM `file` of the certificate's key")
-	fs.StringVar(&c.TLSCA, prefix+"tls-ca", c.TLSCA, "PEM `file` of the authorities that peers' certificates must come from")
-	fs.StringVar(&c.TLSServerName, prefix+"tls-server-name", c.TLSServerName, "`name` that the certificates of those dialled must have (default: the host dialled)")
+	fs.StringVar(&c.TLSCert, prefix+"tls-cert", c.TLSCert, "PEM `file` with this process's certificate and its intermediate certificates")
+	fs.StringVar(&c.TLSKey, prefix+"tls-key", c.TLSKey, "PEM `file` with the key of the certificate")
+	fs.StringVar(&c.TLSCA, prefix+"tls-ca", c.TLSCA, "PEM `file` with the authorities that must have issued the certificates of peers")
+	fs.StringVar(&c.TLSServerName, prefix+"tls-server-name", c.TLSServerName, "`name` that the certificate of a dialled server must have (default: the host that is dialled)")
 }
 
-// BindFlags binds what a process needs that listens and dials: besides the dialer's flags, tls-require-client-cert, max-batch-bytes,
-// -connections, -connections-per-address, -calls and -receive-bytes.
+// BindFlags adds the flags of a process that listens and dials: the flags of BindDialFlags without a prefix,
+// tls-require-client-cert, and the limits max-batch-bytes, max-connections, max-connections-per-address, max-calls and
+// max-receive-bytes.
 func BindFlags(c *transport.Config, fs *pflag.FlagSet) {
 	BindDialFlags(c, fs, "")
-	fs.BoolVar(&c.RequireClientCert, "tls-require-client-cert", c.RequireClientCert, "refuse clients that show no certificate")
+	fs.BoolVar(&c.RequireClientCert, "tls-require-client-cert", c.RequireClientCert, "refuse clients without a certificate")
 	fs.IntVar(&c.BatchBytes, "max-batch-bytes", batch.Limits{BatchBytes: c.BatchBytes}.WithDefaults().BatchBytes,
-		"limit for the rows of one batch, in `bytes`; the same for coordinators and workers")
+		"limit for the rows of one batch, in `bytes`; use the same value for coordinators and workers")
 	limits := withLimits(*c)
-	fs.IntVar(&c.MaxConnections, "max-connections", limits.MaxConnections, "limit for connections that make calls; further ones take the place of one that rests, or are refused")
+	fs.IntVar(&c.MaxConnections, "max-connections", limits.MaxConnections, "limit for connections that make calls; a further one takes the place of an idle one, or is refused")
 	fs.IntVar(&c.MaxConnectionsPerAddress, "max-connections-per-address", c.MaxConnectionsPerAddress,
-		"limit for open connections from one address, such as a proxy's (default: three quarters of max-connections)")
-	fs.IntVar(&c.MaxCalls, "max-calls", limits.MaxCalls, "limit for calls under way; further ones are refused")
+		"limit for connections from one address, such as the address of a proxy (default: three quarters of max-connections)")
+	fs.IntVar(&c.MaxCalls, "max-calls", limits.MaxCalls, "limit for concurrent calls; further calls are refused")
 	fs.Int64Var(&c.ReceiveBytes, "max-receive-bytes", limits.ReceiveBytes,
-		"limit for messages on their way in, in `bytes` over all connections; the one whose bytes have cost most, by size and time, is cut")
+		"limit for messages that are being received, in `bytes` over all connections; beyond it, the connection is cut that has held most bytes for the longest time")
 }
 
-// withLimits is a process's Config with its listeners' limits filled in.
+// withLimits returns a copy of c in which every limit of a listener has its default or its given value.
 func withLimits(c transport.Config) *transport.Config {
 	limited := c
 	if limited.MaxConnections <= 0 {
@@ -60,20 +60,21 @@ func withLimits(c transport.Config) *transport.Config {
 	return &limited
 }
 
-// IntakeBytes is how many bytes of messages a gRPC listener really lets be on their way in: ReceiveBytes, or what it is raised to.
+// ReceiveLimit returns the limit of a gRPC listener for messages that are being received, in bytes over all connections. It is
+// c.ReceiveBytes, or its default, or the smallest value that lets four of the largest messages be received at once.
 func ReceiveLimit(c transport.Config) int64 { return withLimits(c).ReceiveBytes }
 
-// Listen opens a TCP listener whose connections notice a dead peer.
+// Listen opens a TCP listener. The kernel checks the peers of its connections, so that a dead peer is noticed.
 func Listen(ctx context.Context, address string) (net.Listener, error) {
 	listener, err := (&net.ListenConfig{KeepAliveConfig: transport.Probes}).Listen(ctx, "tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s: choose another address, or end what holds it: %w", address, err)
+		return nil, fmt.Errorf("listen on %s: %w: choose another address, or end the process that has it", address, err)
 	}
 	return listener, nil
 }
 
-// ListenNear is Listen, but where the port is in use and elsewhere will do it takes a free one of the same host, and logs which. It
-// is for ports that nobody chose: a second process on a machine need not be told others.
+// ListenNear opens a TCP listener as Listen does. When the port is in use and elsewhere is true, it takes a free port of the
+// same host and logs the address. So a second process on one machine needs no flags for ports that the user did not choose.
 func ListenNear(ctx context.Context, address string, elsewhere bool, log hclog.Logger) (net.Listener, error) {
 	l, err := Listen(ctx, address)
 	if err == nil || !elsewhere || !errors.Is(err, syscall.EADDRINUSE) {
@@ -86,6 +87,6 @@ func ListenNear(ctx context.Context, address string, elsewhere bool, log hclog.L
 	if l, err = Listen(ctx, net.JoinHostPort(host, "0")); err != nil {
 		return nil, err
 	}
-	log.Warn("the port is in use, took a free one instead", "wanted", address, "listen", l.Addr().String())
+	log.Warn("the port is in use; took a free one", "wanted", address, "listen", l.Addr().String())
 	return l, nil
 }

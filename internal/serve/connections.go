@@ -11,53 +11,56 @@ import (
 	"time"
 )
 
-// connections bounds the connections of one port, so that those that say nothing shut nobody else out.
+// connLimiter limits the connections of one port, so that silent connections don't keep other clients out.
 //
-//	        accepted             first call            room is needed while it rests, or closed
-//	(none) ─────────► newcomer ─────────────► admitted ─────────────────────────────────────────► (none)
-//	                     │    room is needed, or closed                                             ▲
-//	                     └──────────────────────────────────────────────────────────────────────────┘
+//	        accepted             first call            closed, or makes room while it rests
+//	(none) ─────────► newcomer ─────────────► admitted ────────────────────────────────────► (none)
+//	                     │    closed, or makes room                                             ▲
+//	                     └──────────────────────────────────────────────────────────────────────┘
 //
-// A connection is a newcomer until its first call or page has come, so handshakes and silence cost newcomers only. They have a
-// share of their own; when it is used up, the oldest newcomer of the address that has most of them is closed. So a newcomer that
-// speaks at once gets through a flood of silent ones, whatever their number. Admitted connections are bounded in all and for
-// each address; one that has had no call under way for a while, and rests, is closed where another one has a call and finds no
-// room. A probe of health admits nothing, and is answered from the share of the newcomers.
+// A connection is a newcomer until its first call or page has come. So handshakes and silence cost only the share of
+// newcomers. When this share is used up, the oldest newcomer of the address with most newcomers is closed. A newcomer that
+// makes a call at once therefore succeeds, however many silent ones there are.
+//
+// Admitted connections are limited in total and for each address. A connection rests when it has had no call for restAfter.
+// When a newcomer has a call and there is no room, a resting connection is closed. A health probe admits no connection; it is
+// answered within the share of newcomers.
 type connLimiter struct {
-	limit, perAddress, maxNewcomers int
+	limit, perAddress, maxNewcomers int // limits: of admitted connections, of those for each address, and of newcomers
 
 	mu        sync.Mutex
-	newcomers []*connEntry   // guarded by mu: the newcomers, oldest first
-	resting   list.List      // guarded by mu: of the admitted ones, those without a call under way, the longest first
-	admitted  map[string]int // guarded by mu: by address
-	total     int            // guarded by mu: of admitted
+	newcomers []*connEntry   // oldest first; guarded by mu
+	resting   list.List      // *connEntry; admitted connections without a call, the longest resting first; guarded by mu
+	admitted  map[string]int // number of admitted connections by address; guarded by mu
+	total     int            // number of admitted connections; guarded by mu
 }
 
-// maxNewcomers is the share of connections on which no call has come yet.
+// newcomerLimit is the number of connections that may be open without having made a call.
 const newcomerLimit = 128
 
+// newConnLimiter makes the limiter of one port: for limit admitted connections, of which perAddress may come from one address.
 func newConnLimiter(limit, perAddress int) *connLimiter {
 	return &connLimiter{limit: limit, perAddress: min(perAddress, limit), maxNewcomers: newcomerLimit, admitted: map[string]int{}}
 }
 
-// admission is the place that one connection has among the connections of its port. Its methods may be called concurrently.
+// connEntry is one connection in a connLimiter. Its methods may be called concurrently.
 type connEntry struct {
 	limiter *connLimiter
-	conn    net.Conn // below TLS: to close it neither blocks nor writes
+	conn    net.Conn // the connection below TLS, which can be closed without blocking or writing
 	address string   // of the peer, without its port
 
-	admitted    bool          // guarded by of.mu; it never becomes false again
-	gone        bool          // guarded by of.mu
-	calls       int           // guarded by of.mu: under way, while it is admitted
-	restElement *list.Element // guarded by of.mu: of of.resting
-	idleSince   time.Time     // guarded by of.mu: when its last call ended
+	admitted    bool          // guarded by limiter.mu; never becomes false again
+	gone        bool          // the connection is closed, or about to be; guarded by limiter.mu
+	calls       int           // calls under way, while it is admitted; guarded by limiter.mu
+	restElement *list.Element // place in limiter.resting; nil when it is not there; guarded by limiter.mu
+	idleSince   time.Time     // when its last call ended; guarded by limiter.mu
 }
 
-// restAfter is how long a connection must have had no call before it gives way to one that has. A client that makes one call after
-// the other keeps its connection.
+// restAfter is how long a connection must have had no call before it may be closed to make room. So a client that makes one
+// call after the other keeps its connection.
 const restAfter = time.Second
 
-// accept gives a connection its place as a newcomer, and closes another newcomer where there are too many.
+// add enters a new connection as a newcomer, and closes another newcomer where there are too many.
 func (c *connLimiter) add(conn net.Conn) *connEntry {
 	if secure, ok := conn.(*tls.Conn); ok {
 		conn = secure.NetConn()
@@ -71,30 +74,32 @@ func (c *connLimiter) add(conn net.Conn) *connEntry {
 	}
 	c.mu.Unlock()
 	if crowded != nil {
-		_ = crowded.conn.Close() // who reads from it sees that, and tells of its end
+		_ = crowded.conn.Close() // the goroutine that reads from it sees the end, and removes the entry
 	}
 	return a
 }
 
-// crowdedLocked takes the oldest newcomer of the address with most newcomers off the list.
+// takeCrowdedLocked removes the oldest newcomer of the address with most newcomers, and returns it for the caller to close.
+// The caller holds c.mu.
 func (c *connLimiter) takeCrowdedLocked() *connEntry {
 	of := map[string]int{}
 	for _, a := range c.newcomers {
 		of[a.address]++
 	}
-	most := slices.MaxFunc(c.newcomers, func(a, b *connEntry) int { return cmp.Compare(of[a.address], of[b.address]) }) // the first of those that are equal
+	most := slices.MaxFunc(c.newcomers, func(a, b *connEntry) int { return cmp.Compare(of[a.address], of[b.address]) }) // of equal ones the first, which is the oldest
 	c.removeNewcomerLocked(most)
 	return most
 }
 
+// removeNewcomerLocked removes an entry from the newcomers, if it is there. The caller holds c.mu.
 func (c *connLimiter) removeNewcomerLocked(a *connEntry) {
 	if i := slices.Index(c.newcomers, a); i >= 0 {
 		c.newcomers = slices.Delete(c.newcomers, i, i+1)
 	}
 }
 
-// enter counts in a call, or a page, on the connection, which makes a newcomer an admitted connection. Where there is no room for it,
-// one that rests is closed. An error says which limit is reached; else exit is to follow.
+// beginCall counts in a call, or an HTTP request, on the connection. The first one admits the connection, for which a resting
+// connection may be closed. The error says which limit is reached. Without an error the caller must call endCall later.
 func (a *connEntry) beginCall() error {
 	now := time.Now()
 	c := a.limiter
@@ -103,7 +108,7 @@ func (a *connEntry) beginCall() error {
 	defer func() {
 		c.mu.Unlock()
 		if closed != nil {
-			_ = closed.conn.Close() // who reads from it sees that, and tells of its end
+			_ = closed.conn.Close() // the goroutine that reads from it sees the end, and removes the entry
 		}
 	}()
 	if !a.admitted && !a.gone {
@@ -112,9 +117,9 @@ func (a *connEntry) beginCall() error {
 		switch {
 		case c.admitted[a.address] >= c.perAddress:
 			here = a.address
-			full = fmt.Errorf("%d connections from %s are open, which is the limit for one address", c.perAddress, a.address)
+			full = fmt.Errorf("%d connections from %s are open, and this is the limit for one address", c.perAddress, a.address)
 		case c.total >= c.limit:
-			full = fmt.Errorf("%d connections are open, which is the limit", c.limit)
+			full = fmt.Errorf("%d connections are open, and this is the limit", c.limit)
 		}
 		if full != nil {
 			if closed = c.restingLocked(here, now); closed == nil {
@@ -132,14 +137,15 @@ func (a *connEntry) beginCall() error {
 	return nil
 }
 
-// restingLocked is the connection that gives way: of those from the address, or of the address that has most of those that rest, the
-// one that has rested longest. An empty address is any. Nil: none has rested long enough.
+// restingLocked returns the connection that makes room: of the address with most resting connections, the one that has rested
+// longest. Where address is not empty, only connections from there count. It returns nil when none has rested long enough. The
+// caller holds c.mu.
 func (c *connLimiter) restingLocked(address string, now time.Time) (first *connEntry) {
 	of, best := map[string]int{}, map[string]*connEntry{}
 	for e := c.resting.Front(); e != nil; e = e.Next() {
 		a := e.Value.(*connEntry)
 		if now.Sub(a.idleSince) < restAfter {
-			break // and so are those behind it
+			break // the entries behind this one have rested for a shorter time
 		}
 		if address != "" && a.address != address {
 			continue
@@ -154,7 +160,7 @@ func (c *connLimiter) restingLocked(address string, now time.Time) (first *connE
 	return first
 }
 
-// exit counts a call out that enter counted in.
+// endCall counts out a call that beginCall counted in.
 func (a *connEntry) endCall() {
 	c := a.limiter
 	c.mu.Lock()
@@ -165,6 +171,7 @@ func (a *connEntry) endCall() {
 	}
 }
 
+// stopRestingLocked takes an entry out of the resting ones, if it is there. The caller holds c.mu.
 func (c *connLimiter) stopRestingLocked(a *connEntry) {
 	if a.restElement != nil {
 		c.resting.Remove(a.restElement)
@@ -172,13 +179,14 @@ func (c *connLimiter) stopRestingLocked(a *connEntry) {
 	}
 }
 
-// leave gives the place back. Safe to call twice.
+// remove takes the connection out of the limiter. It may be called twice.
 func (a *connEntry) remove() {
 	a.limiter.mu.Lock()
 	defer a.limiter.mu.Unlock()
 	a.limiter.removeLocked(a)
 }
 
+// removeLocked does the work of remove. The caller holds c.mu.
 func (c *connLimiter) removeLocked(a *connEntry) {
 	if a.gone {
 		return
@@ -195,17 +203,17 @@ func (c *connLimiter) removeLocked(a *connEntry) {
 	}
 }
 
-// closeNewcomers closes the connections on which no call has come.
+// closeNewcomers closes every connection that has not made a call.
 func (c *connLimiter) closeNewcomers() {
 	c.mu.Lock()
 	waiting := slices.Clone(c.newcomers)
 	c.mu.Unlock()
 	for _, a := range waiting {
-		_ = a.conn.Close() // who reads from it sees that, and tells of its end
+		_ = a.conn.Close() // the goroutine that reads from it sees the end, and removes the entry
 	}
 }
 
-// host is an address without its port.
+// hostOf returns an address without its port.
 func hostOf(address net.Addr) string {
 	if name, _, err := net.SplitHostPort(address.String()); err == nil {
 		return name
@@ -213,7 +221,7 @@ func hostOf(address net.Addr) string {
 	return address.String()
 }
 
-// limited is a listener whose connections have a place among connections.
+// limitedListener is a listener whose connections are counted by a connLimiter.
 type limitedListener struct {
 	net.Listener
 	connections *connLimiter
@@ -228,7 +236,7 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 	return &limitedConn{Conn: conn, connEntry: l.connections.add(conn)}, nil
 }
 
-// placed is a connection that has its place until it is closed.
+// limitedConn is a connection that is counted until it is closed.
 type limitedConn struct {
 	net.Conn
 	*connEntry
@@ -240,10 +248,10 @@ func (p *limitedConn) Close() error {
 	return p.Conn.Close()
 }
 
-// CloseWrite is for hangUp.
+// CloseWrite ends the sending direction. Package transport uses it to end a refused TLS handshake.
 func (p *limitedConn) CloseWrite() error {
 	if half, ok := p.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}
-	return fmt.Errorf("a %T can't be closed by half", p.Conn)
+	return fmt.Errorf("close the sending direction: a %T can't do that", p.Conn)
 }

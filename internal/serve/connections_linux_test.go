@@ -260,7 +260,7 @@ func TestAddressesAreLimited(t *testing.T) {
 	if batch.CodeOf(wire.FromStatus(err)) != batch.CodeOverloaded {
 		t.Fatalf("beyond the limit: %v, want OVERLOADED", err)
 	}
-	contains(t, "the error", err.Error(), "3 connections from 127.0.0.1 are open", "--max-connections-per-address", "try another server")
+	contains(t, "the error", err.Error(), "3 connections from 127.0.0.1 are open", "--max-connections-per-address", "dial another server")
 	if _, err := check(t, health, serve.Live); err != nil {
 		t.Errorf("a probe from that address: %v", err)
 	}
@@ -380,7 +380,7 @@ func TestFloodsAreCut(t *testing.T) {
 						t.Fatal("the server takes all of it")
 					}
 				}
-				contains(t, "the server's log", log.wait(t), "frames that bring nothing")
+				contains(t, "the server's log", log.wait(t), "frames without data")
 			})
 		})
 	}

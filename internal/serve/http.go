@@ -16,33 +16,35 @@ import (
 
 // Limits of the HTTP port.
 const (
-	maxBodyBytes       = 1 << 20 // of one request
-	maxHTTPConnections = 100     // that have asked for a page; further ones get none while these use theirs
+	maxBodyBytes       = 1 << 20 // bytes of the body of one request
+	maxHTTPConnections = 100     // connections that have made a request; further ones are refused while these are busy
 )
 
-// HTTPConfig says what the HTTP port serves: GET /metrics, /livez and /readyz, and what else is handed in.
+// HTTPConfig says which pages an HTTP port serves: GET /metrics, /livez and /readyz, and the pages of Handlers.
 type HTTPConfig struct {
-	// Transport gives the port TLS where it has a certificate. The zero value is plaintext. Where it requires certificates of
-	// clients, /livez and /readyz are shown without one all the same: the kubelet has none.
+	// Transport gives the port TLS where it has a certificate. The zero value means plaintext. Where it requires certificates
+	// of clients, /livez and /readyz are served without one all the same, because Kubernetes' kubelet has none.
 	Transport transport.Config
-	// Metrics is what /metrics gathers. Nil: the page does not exist.
+	// Metrics are the metrics that /metrics shows. nil means that there is no such page.
 	Metrics prometheus.Gatherer
-	// Ready says what the process still waits for; /readyz answers 503 with its error. Nil: the process is always ready.
+	// Ready is the check of /readyz. An error says why the process is not ready; the page then answers 503 with its text. nil
+	// means that the process is always ready.
 	Ready func(context.Context) error
-	// Profiles serves /debug/pprof/ too. Off by default: who reaches the port could slow the process down.
+	// Profiles adds the pages below /debug/pprof/. The default is false, because a profile slows the process down for every
+	// client that can reach the port.
 	Profiles bool
-	// Handlers are further pages by pattern, as http.ServeMux takes them.
+	// Handlers are further pages, by pattern as in http.ServeMux.
 	Handlers map[string]http.Handler
 }
 
-// NewHTTPServer makes the server; Serve it on a listener of Listen, with ServeTLS(l, "", "") where its TLSConfig is set.
-// Slow and oversized requests are cut off. The caller ends it with Shutdown or Close.
+// NewHTTPServer makes the HTTP server. The caller serves it on a listener of Listen, with ServeTLS(l, "", "") where its
+// TLSConfig is set, and ends it with Shutdown or Close. The server cuts off slow and oversized requests.
 func NewHTTPServer(c HTTPConfig) (*http.Server, error) {
 	if _, err := c.Transport.ServerTLS(); err != nil {
 		return nil, err
 	}
 	asking := c.Transport
-	asking.RequireClientCert = false // by the handshake: the pages look
+	asking.RequireClientCert = false // the handshake does not require a certificate; requireCert checks it for each page
 	config, err := asking.ServerTLS()
 	if err != nil {
 		return nil, err
@@ -84,19 +86,20 @@ func NewHTTPServer(c HTTPConfig) (*http.Server, error) {
 	}, nil
 }
 
-// probe tells that a request is a probe's, which no limit of connections may keep out.
+// isProbe reports whether a request is a health probe, which limits must not keep out.
 func isProbe(r *http.Request) bool { return r.URL.Path == "/livez" || r.URL.Path == "/readyz" }
 
-// httpPlaces has the places of an HTTP server's connections.
+// httpConns keeps the connLimiter's entries of the connections of one HTTP server.
 type httpConns struct {
 	connections *connLimiter
 	mu          sync.Mutex
 	entries     map[net.Conn]*connEntry // guarded by mu
 }
 
+// placeKey is the key of a connection's *connEntry in the context of its requests.
 type placeKey struct{}
 
-// accept is for http.Server's ConnContext.
+// add implements ConnContext of http.Server: it enters a new connection.
 func (h *httpConns) add(ctx context.Context, conn net.Conn) context.Context {
 	a := h.connections.add(conn)
 	h.mu.Lock()
@@ -105,7 +108,7 @@ func (h *httpConns) add(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, placeKey{}, a)
 }
 
-// state is for http.Server's ConnState.
+// stateChanged implements ConnState of http.Server: it removes a closed connection.
 func (h *httpConns) stateChanged(conn net.Conn, state http.ConnState) {
 	if state != http.StateClosed && state != http.StateHijacked {
 		return
@@ -119,14 +122,14 @@ func (h *httpConns) stateChanged(conn net.Conn, state http.ConnState) {
 	}
 }
 
-// admitted shows pages, other than those for probes, on as many connections as there may be.
+// limit wraps the pages, so that only admitted connections get them. Probes are answered on any connection.
 func (h *httpConns) limit(pages http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if a, _ := r.Context().Value(placeKey{}).(*connEntry); a != nil && !isProbe(r) {
 			if err := a.beginCall(); err != nil {
 				w.Header().Set("Connection", "close")
 				w.Header().Set("Retry-After", "1")
-				http.Error(w, err.Error()+": close some, and try again", http.StatusServiceUnavailable)
+				http.Error(w, err.Error()+": close a connection and try again", http.StatusServiceUnavailable)
 				return
 			}
 			defer a.endCall()
@@ -135,22 +138,23 @@ func (h *httpConns) limit(pages http.Handler) http.Handler {
 	})
 }
 
-// certified shows pages, other than those for probes, to clients with a certificate only.
+// requireCert wraps the pages, so that only clients with a certificate get them. Probes are answered without one.
 func requireCert(c *transport.Config, pages http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !isProbe(r) && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0) {
-			http.Error(w, "this page asks for a client certificate that comes from the server's "+c.Flag("tls-ca"), http.StatusForbidden)
+			http.Error(w, "this page needs a client certificate that an authority has issued in the server's "+c.Flag("tls-ca"), http.StatusForbidden)
 			return
 		}
 		pages.ServeHTTP(w, r)
 	})
 }
 
+// answer writes the page of a health check: "ok", or the error with status 503.
 func answer(w http.ResponseWriter, err error) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	if err != nil {
 		w.WriteHeader(http.StatusServiceUnavailable)
-		_, _ = w.Write([]byte(err.Error() + "\n")) // who asked has gone
+		_, _ = w.Write([]byte(err.Error() + "\n")) // an error says that the client is gone
 		return
 	}
 	_, _ = w.Write([]byte("ok\n"))

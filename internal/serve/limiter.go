@@ -25,28 +25,30 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// intake bounds what clients make a gRPC server hold before any handler knows of it: connections, calls, and bytes of
-// messages that are on their way in. gRPC itself bounds the bytes per stream only, which a client may have a thousand of.
+// limiter limits the resources that clients can use in a gRPC server before a handler sees their request: connections, calls,
+// and bytes of messages that are being received. gRPC itself limits only the bytes of one stream, and a client may have a
+// thousand streams.
 //
-// Bytes are counted for the call that they belong to, and given back when a handler has them, or when the call is over, however
-// it ended. When there are too many, the connection is cut that has cost most: each byte counts for as long as it has been there.
-// Honest clients have messages under way for moments, however large, and one that is cut sends again. In the same way calls are
-// ended that have no message yet.
+// Received bytes belong to a call. They are given back when a handler has the message, or when the call ends for any reason.
+// When there are too many bytes, the connection with the highest cost is cut; each byte costs the time since it came. An
+// honest client has a message under way for moments only, however large, and sends it again after a cut. Calls that have sent
+// no message are limited in the same way.
 type limiter struct {
-	calls, bytes int64 // limits
+	calls, bytes int64 // limits, from config
 	connections  *connLimiter
 	config       *transport.Config
 	refusals     transport.RefusalLog
-	start        time.Time // of the clock of calls and bytes
+	start        time.Time // time 0 of now
 
-	running atomic.Int64 // calls there are
+	running atomic.Int64 // calls under way, without health probes
 
 	mu     sync.Mutex
-	held   int64                   // guarded by mu: bytes of all meters
-	silent int64                   // guarded by mu: calls of all meters that brought no message yet
-	meters map[string]*meteredConn // guarded by mu: by the client's address
+	held   int64                   // received bytes that no handler has yet, over all connections; guarded by mu
+	silent int64                   // calls that have sent no message yet; guarded by mu
+	meters map[string]*meteredConn // the connections by the client's address; guarded by mu
 }
 
+// newLimiter makes the limiter of one server.
 func newLimiter(c *transport.Config) *limiter {
 	return &limiter{
 		connections: newConnLimiter(c.MaxConnections, c.MaxConnectionsPerAddress),
@@ -55,21 +57,22 @@ func newLimiter(c *transport.Config) *limiter {
 	}
 }
 
+// logRefusal logs that a connection was refused.
 func (l *limiter) logRefusal(peer net.Addr, err error) {
 	l.refusals.Log(l.config.Log(), peer, fmt.Errorf("%w (%s)", err, l.config.Flag("max-connections")))
 }
 
-// silentShare is which part of all calls, one in so many, may have brought no message yet.
+// silentShare says which part of all calls may have sent no message yet: one in silentShare.
 const silentShare = 4
 
-// refusedGrace is how long a connection that could not be admitted stays open, for its client to read why.
+// refusedGrace is how long a connection that could not be admitted stays open, so that its client can read the error.
 const refusedGrace = time.Second
 
-// call counts a call in, until its context is done, or refuses it. It runs under a lock of gRPC's, in the goroutine that reads
-// from the connection.
+// admitCall counts a new call in until its context is done, or returns the error that refuses it. gRPC calls it in the
+// goroutine that reads from the connection, while it holds a lock of its own.
 func (l *limiter) admitCall(ctx context.Context, info *tap.Info) (context.Context, error) {
 	m, _ := ctx.Value(meterKey{}).(*meteredConn)
-	probe := info.FullMethodName == healthpb.Health_Check_FullMethodName // which no limit may keep out
+	probe := info.FullMethodName == healthpb.Health_Check_FullMethodName // limits must not keep health probes out
 	var place *connEntry
 	if m != nil && !probe {
 		place = m.entry
@@ -78,8 +81,8 @@ func (l *limiter) admitCall(ctx context.Context, info *tap.Info) (context.Contex
 		if err := place.beginCall(); err != nil {
 			l.logRefusal(m.RemoteAddr(), err)
 			conn := place.conn
-			time.AfterFunc(refusedGrace, func() { _ = conn.Close() }) // then its client looks for another server
-			return nil, wire.Status(batch.Errorf(batch.CodeOverloaded, "%w (%s, %s): try another server, or raise the limit",
+			time.AfterFunc(refusedGrace, func() { _ = conn.Close() }) // makes the client look for another server
+			return nil, wire.Status(batch.Errorf(batch.CodeOverloaded, "%w (%s, %s): dial another server, or raise the limit",
 				err, l.config.Flag("max-connections"), l.config.Flag("max-connections-per-address")))
 		}
 	}
@@ -94,7 +97,7 @@ func (l *limiter) admitCall(ctx context.Context, info *tap.Info) (context.Contex
 	if !probe && l.running.Add(1) > l.calls {
 		leave()
 		return nil, wire.Status(batch.Errorf(batch.CodeOverloaded,
-			"%d calls are under way, which is the server's limit (%s): try again, or another server", l.calls, l.config.Flag("max-calls")))
+			"%d calls are under way, and this is the server's limit (%s): try again, or call another server", l.calls, l.config.Flag("max-calls")))
 	}
 	if m == nil {
 		context.AfterFunc(ctx, leave)
@@ -110,11 +113,11 @@ func (l *limiter) admitCall(ctx context.Context, info *tap.Info) (context.Contex
 	return context.WithValue(ctx, callKey{}, c), nil
 }
 
-// now is the time in microseconds.
+// now returns the time since start, in microseconds.
 func (l *limiter) now() int64 { return time.Since(l.start).Microseconds() }
 
-// begin notes a call, which has brought no message yet. Such calls have a share of all; when it is used up, the oldest one is ended
-// of the connection whose silent calls have waited longest, all their times together.
+// addCall counts in a call that has sent no message yet. When there are too many calls of this kind, one is cut: the oldest on
+// the connection whose silent calls have waited longest in total.
 func (l *limiter) addCall(c *meteredCall) {
 	l.mu.Lock()
 	c.conn.calls[c.stream] = c
@@ -134,16 +137,16 @@ func (l *limiter) addCall(c *meteredCall) {
 	}
 	l.mu.Unlock()
 	if crowded != nil {
-		go l.cutCall(crowded) // the caller holds a lock of gRPC's
+		go l.cutCall(crowded) // not here, because the caller holds a lock of gRPC
 	}
 }
 
-// errUnread ends calls for whose message the server does not wait: Drain's, and those that are too many.
-var errUnread = batch.Errorf(batch.CodeOverloaded, "the server ended the call before its message had come, as it shuts down or has too many "+
-	"such calls: nothing was done: try again, or another server")
+// errUnread is the error of a call that the server ended before its request had come.
+var errUnread = batch.Errorf(batch.CodeOverloaded, "the server ended the call before it had received the request, because it shuts down or has too many "+
+	"calls without a request: nothing was done: try again, or call another server")
 
-// unread is errUnread as the detail of the status with which gRPC ends a call that is cancelled while its handler waits for the
-// message. gRPC takes a detail from the trailer only where the status has none of its own, and the same code.
+// unread has errUnread as the trailer of a call. gRPC ends a cancelled call with its own status, CANCELLED. A client takes the
+// details from the trailer when the status has none, so errUnread travels as a detail, with the same code CANCELLED.
 var unread = sync.OnceValue(func() metadata.MD {
 	s := status.New(codes.Canceled, errUnread.Error())
 	if with, err := s.WithDetails(wire.FromError(errUnread)); err == nil {
@@ -153,7 +156,8 @@ var unread = sync.OnceValue(func() metadata.MD {
 	return metadata.Pairs("grpc-status-details-bin", string(packed))
 })
 
-// reads notes that a handler is about to read the one message of its call. False: the call was ended before.
+// beginRead notes that a handler is about to read the request of a call with one request. It returns false when the call was
+// cut before.
 func (l *limiter) beginRead(ctx context.Context) bool {
 	c, _ := ctx.Value(callKey{}).(*meteredCall)
 	if c == nil {
@@ -165,7 +169,7 @@ func (l *limiter) beginRead(ctx context.Context) bool {
 	return !c.cut
 }
 
-// cut ends a call. Where a handler waits for the call's one message, the call's error says that nothing was done.
+// cutCall ends a call. Where a handler waits for the request of a call with one request, the error says that nothing was done.
 func (l *limiter) cutCall(c *meteredCall) {
 	l.mu.Lock()
 	reader := c.reader
@@ -177,9 +181,10 @@ func (l *limiter) cutCall(c *meteredCall) {
 	c.cancel()
 }
 
-// silence is how long the connection's silent calls have waited, all together. The caller holds the intake's lock.
+// silentTime returns how long the silent calls of the connection have waited, in total. The caller holds the limiter's lock.
 func (m *meteredConn) silentTime(now int64) int64 { return int64(m.silent.Len())*now - m.beganSum }
 
+// endSilenceLocked notes that a call has sent a message, or ended. The caller holds l.mu.
 func (l *limiter) endSilenceLocked(c *meteredCall) {
 	if c.silent != nil {
 		c.conn.silent.Remove(c.silent)
@@ -189,7 +194,7 @@ func (l *limiter) endSilenceLocked(c *meteredCall) {
 	}
 }
 
-// end ends the calls that only wait for the server's end and, if silent is set, those that brought no message yet.
+// cutCalls cuts the calls that end only with the server, and with silent also the calls that have sent no message.
 func (l *limiter) cutCalls(silent bool) {
 	var over []*meteredCall
 	l.mu.Lock()
@@ -206,8 +211,8 @@ func (l *limiter) cutCalls(silent bool) {
 	}
 }
 
-// came notes bytes of a call's messages that came in, and cuts a connection when they are too many. Bytes for a call that is over,
-// or was refused, are held by nobody: gRPC drops them as they come.
+// addBytes counts received bytes of a call's messages. When all bytes together exceed the limit, it cuts the connection with
+// the highest cost. Bytes for a call that has ended or was refused are not counted, because gRPC drops them at once.
 func (l *limiter) addBytes(m *meteredConn, stream uint32, n int64) {
 	l.mu.Lock()
 	c := m.calls[stream]
@@ -242,16 +247,18 @@ func (l *limiter) addBytes(m *meteredConn, stream uint32, n int64) {
 	l.mu.Unlock()
 	if most != nil {
 		l.refusals.Log(l.config.Log(), most.RemoteAddr(), fmt.Errorf(
-			"cut off: messages on their way in have more than %d bytes, which is the limit (%s), and this connection had %d of them",
+			"cut off: the messages that are being received have more than %d bytes, which is the limit (%s), and %d of them came on this connection",
 			l.bytes, l.config.Flag("max-receive-bytes"), held))
 		_ = most.Conn.Close() // its reader sees that
 	}
 }
 
-// haste is what a byte counts at least, in microseconds: so a connection that brings very many at once counts, too.
+// leastByteTime is the time that a received byte costs at least, in microseconds. So a connection that brings very many bytes
+// at once has a high cost too.
 const leastByteTime = 50_000
 
-// cost is what the bytes that a connection holds have cost others. The caller holds the intake's lock.
+// cost returns the cost of the received bytes that the connection holds: bytes multiplied with the time since they came. The
+// caller holds the limiter's lock.
 func (m *meteredConn) cost(now int64) (cost float64) {
 	for _, c := range m.calls {
 		cost += float64(c.held) * float64(leastByteTime+now-c.heldSince)
@@ -259,7 +266,8 @@ func (m *meteredConn) cost(now int64) (cost float64) {
 	return cost
 }
 
-// settleLocked gives back what came for calls that are over, and whose end comes to be noted only in a moment.
+// releaseCancelledLocked gives back the bytes of calls whose context is done. gRPC reports their end only a moment later. The
+// caller holds l.mu.
 func (l *limiter) releaseCancelledLocked() {
 	for _, m := range l.meters {
 		for _, c := range m.calls {
@@ -270,16 +278,16 @@ func (l *limiter) releaseCancelledLocked() {
 	}
 }
 
-// delivered notes bytes of messages that a handler has now.
+// delivered counts out n bytes of a call, because a handler has the message now.
 func (l *limiter) delivered(c *meteredCall, n int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.releaseLocked(c, min(n, c.held)) // padding came beside it, perhaps
-	c.heldSince = l.now()              // what is left belongs to later messages
+	l.releaseLocked(c, min(n, c.held)) // n may be larger than held, because padding is not counted
+	c.heldSince = l.now()              // the bytes that are left belong to later messages
 	l.endSilenceLocked(c)
 }
 
-// ended forgets a call, and what had come for it.
+// removeCall counts out a call that has ended, with its bytes.
 func (l *limiter) removeCall(c *meteredCall) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -288,16 +296,17 @@ func (l *limiter) removeCall(c *meteredCall) {
 	delete(c.conn.calls, c.stream)
 }
 
+// releaseLocked gives n bytes of a call back. The caller holds l.mu.
 func (l *limiter) releaseLocked(c *meteredCall, n int64) {
 	c.held -= n
 	if c.conn.gone {
-		return // what it held went with it
+		return // removeConnLocked has given its bytes back
 	}
 	c.conn.held -= n
 	l.held -= n
 }
 
-// forget drops a connection. The caller holds the lock.
+// removeConnLocked counts out a connection that is closed, with the bytes of all its calls. The caller holds l.mu.
 func (l *limiter) removeConnLocked(m *meteredConn) {
 	if m.gone {
 		return
@@ -309,14 +318,15 @@ func (l *limiter) removeConnLocked(m *meteredConn) {
 	}
 }
 
-// The intake learns from gRPC, as its stats.Handler, which calls belong to which connection, and when a message is whole.
+// The limiter is gRPC's stats.Handler: so it learns which connection a call belongs to, and when a whole message has come.
 
+// Keys of values in a call's context.
 type (
-	meterKey struct{}
-	callKey  struct{}
+	meterKey struct{} // the *meteredConn of the connection
+	callKey  struct{} // the *meteredCall of the call
 )
 
-// TagConn implements stats.Handler.
+// TagConn implements stats.Handler: it puts the connection into the context of its calls.
 func (l *limiter) TagConn(ctx context.Context, info *stats.ConnTagInfo) context.Context {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -326,13 +336,13 @@ func (l *limiter) TagConn(ctx context.Context, info *stats.ConnTagInfo) context.
 	return ctx
 }
 
-// TagRPC implements stats.Handler.
+// TagRPC implements stats.Handler; it changes nothing.
 func (l *limiter) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
 
-// HandleConn implements stats.Handler.
+// HandleConn implements stats.Handler; it does nothing.
 func (l *limiter) HandleConn(context.Context, stats.ConnStats) {}
 
-// HandleRPC implements stats.Handler.
+// HandleRPC implements stats.Handler: it counts out the bytes of a message that a handler has now.
 func (l *limiter) HandleRPC(ctx context.Context, s stats.RPCStats) {
 	if in, ok := s.(*stats.InPayload); ok {
 		if c, _ := ctx.Value(callKey{}).(*meteredCall); c != nil {
@@ -341,7 +351,8 @@ func (l *limiter) HandleRPC(ctx context.Context, s stats.RPCStats) {
 	}
 }
 
-// meteredCredentials put a meter on each connection, behind the handshake.
+// meteredCredentials wraps the server's TLS or plaintext credentials. It wraps each connection into a meteredConn when the
+// handshake is over.
 type meteredCredentials struct {
 	credentials.TransportCredentials
 	limiter *limiter

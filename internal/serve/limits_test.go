@@ -211,7 +211,7 @@ func TestCallsAreLimited(t *testing.T) {
 	if status.Code(err) != codes.ResourceExhausted {
 		t.Fatalf("got %v, want ResourceExhausted", err)
 	}
-	contains(t, "the error", err.Error(), "1 calls are under way, which is the server's limit (--max-calls)")
+	contains(t, "the error", err.Error(), "1 calls are under way, and this is the server's limit (--max-calls)")
 	close(release)
 	if err := <-ended; status.Code(err) != codes.Aborted {
 		t.Errorf("the first call ended with %v", err)

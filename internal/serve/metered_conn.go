@@ -11,53 +11,55 @@ import (
 	"github.com/kisgrid/kisgrid/internal/frames"
 )
 
-// A client that sends more frames than idleFrames at once that ask for work and bring nothing, and more than idleFramesPerSecond
-// for long, is cut. These are resets of calls, empty frames of data, settings and priorities. A client that gives up all the calls
-// that it may have, ten times a second, stays below.
+// Limits for frames that ask for work and bring no data: resets of calls, empty data frames, settings and priorities. A client
+// is cut that sends more than idleFrames at once, or more than idleFramesPerSecond for a longer time. A client that gives up
+// all its calls ten times a second stays below.
 const (
 	idleFrames          = 20 * maxStreams
 	idleFramesPerSecond = 10 * maxStreams
 )
 
-var errFlood = errors.New("cut off: it sends frames that bring nothing, such as resets of calls, faster than any client needs to")
+// errFlood ends a connection that sends too many frames without data.
+var errFlood = errors.New("cut off: the client sends frames without data, such as resets of calls, faster than any client needs to")
 
-// meter is a connection whose calls' bytes are counted. What Read uses belongs to the goroutine that reads.
+// meteredConn is a server's connection that counts the received bytes of each call. The fields without a comment about a lock
+// belong to the goroutine that reads.
 //
-// gRPC reads a frame, acts on it, and reads the next one, all in one goroutine. A meter hands out nothing that follows the end of a
-// call's headers before it is asked again. So when gRPC tells of a new call, the newest headers that were read are that call's.
+// gRPC reads a frame, acts on it, and reads the next frame, all in one goroutine. Read returns at most the bytes up to the end
+// of a call's headers. So when gRPC reports a new call, the newest headers that were read belong to this call.
 type meteredConn struct {
 	net.Conn
 	limiter  *limiter
-	entry    *connEntry              // nil: its listener has no limit
-	calls    map[uint32]*meteredCall // guarded by the intake's lock: by the stream's number
-	silent   list.List               // guarded by the intake's lock: of the calls, those that brought no message yet, oldest first
-	beganSum int64                   // guarded by the intake's lock: sum of the times at which the silent calls began
-	held     int64                   // guarded by the intake's lock: bytes of its calls
-	gone     bool                    // guarded by the intake's lock
+	entry    *connEntry              // its entry in the connLimiter; nil when the listener has no limit
+	calls    map[uint32]*meteredCall // by stream number; guarded by the limiter's lock
+	silent   list.List               // *meteredCall; calls that have sent no message yet, oldest first; guarded by the limiter's lock
+	beganSum int64                   // sum of the start times of the silent calls; guarded by the limiter's lock
+	held     int64                   // received bytes of its calls; guarded by the limiter's lock
+	gone     bool                    // the connection is closed or cut; guarded by the limiter's lock
 
-	frames    frames.Reader
-	rest      []byte  // was read from the connection, and follows the headers of a call
-	idleCount float64 // frames that bring nothing, less those that time has made up for
-	idleAt    time.Time
+	frames    frames.Reader // finds the frames in the received bytes
+	rest      []byte        // bytes that were read and come after the headers of a call; the next Read returns them
+	idleCount float64       // frames without data, less the number that the passed time allows
+	idleAt    time.Time     // when idleCount was computed
 }
 
-// callMeter counts the bytes that came for one call and that no handler has yet.
+// meteredCall counts the received bytes of one call that no handler has yet.
 type meteredCall struct {
 	conn           *meteredConn
-	stream         uint32
-	ctx            context.Context    // it is over when the call is
+	stream         uint32             // number of its HTTP/2 stream
+	ctx            context.Context    // done when the call is over
 	cancel         context.CancelFunc // ends the call
-	endsWithServer bool               // it ends only when its client or the server does, as a health watch
-	began          int64              // in microseconds, by the intake's clock
+	endsWithServer bool               // a call that ends only when its client or the server ends, such as a health watch
+	began          int64              // when it began, by limiter.now
 
-	held      int64           // guarded by the intake's lock
-	heldSince int64           // guarded by the intake's lock: since when some of these bytes are held, at the most; as began
-	silent    *list.Element   // guarded by the intake's lock: of meter.silent, until its first message was delivered
-	cut       bool            // guarded by the intake's lock: the server ends it
-	reader    context.Context // guarded by the intake's lock: of the handler that reads its one message; nil: it has not begun, or reads a stream
+	held      int64           // guarded by the limiter's lock
+	heldSince int64           // when the oldest of these bytes came, or later; by limiter.now; guarded by the limiter's lock
+	silent    *list.Element   // place in conn.silent; nil after its first message; guarded by the limiter's lock
+	cut       bool            // the server ended the call; guarded by the limiter's lock
+	reader    context.Context // context of the handler that reads its one request; nil before that, and for streams; guarded by the limiter's lock
 }
 
-// Read implements net.Conn.
+// Read implements net.Conn. It counts the bytes, and returns an error when the client sends too many frames without data.
 func (m *meteredConn) Read(p []byte) (int, error) {
 	if len(m.rest) > 0 {
 		n := m.frames.Scan(m.rest[:min(len(p), len(m.rest))], m.addBytes)
@@ -68,7 +70,7 @@ func (m *meteredConn) Read(p []byte) (int, error) {
 	n, err := m.Conn.Read(p)
 	if end := m.frames.Scan(p[:n], m.addBytes); end < n {
 		m.rest = append([]byte(nil), p[end:n]...)
-		n, err = end, nil // an error comes again with the next Read
+		n, err = end, nil // if there was an error, the next Read returns it again
 	}
 	if flood := m.flooded(); flood != nil {
 		return n, flood
@@ -76,9 +78,10 @@ func (m *meteredConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// addBytes counts received data of a stream; frames.Reader calls it.
 func (m *meteredConn) addBytes(stream uint32, data int) { m.limiter.addBytes(m, stream, int64(data)) }
 
-// flooded is an error when the client has sent too many frames that bring nothing.
+// flooded returns an error when the client has sent too many frames without data.
 func (m *meteredConn) flooded() error {
 	idle := m.frames.TakeIdle()
 	if idle == 0 {

@@ -10,16 +10,16 @@ import (
 	"time"
 )
 
-// The pages below /debug/pprof/ are those of net/http/pprof, for "go tool pprof" and browsers. That package would also put
-// them on http.DefaultServeMux, which belongs to whoever links this one.
+// The pages below /debug/pprof/ are the same as those of net/http/pprof, for "go tool pprof" and browsers. This package does not
+// import net/http/pprof, because that would also add the pages to http.DefaultServeMux, which belongs to the program.
 
-// profilePath is where profiles are served.
+// profilePath is the path below which profiles are served.
 const profilePath = "/debug/pprof/"
 
-// maxProfileTime bounds how long a profile or a trace may take: half of what the server waits for a page.
+// maxProfileTime limits the time of one profile or trace. It is half of the server's limit for a page.
 const maxProfileTime = 30 * time.Second
 
-// handleProfiles puts the pages on a mux.
+// handleProfiles adds the pages of profiles to a mux.
 func handleProfiles(mux *http.ServeMux) {
 	mux.HandleFunc("GET "+profilePath+"{$}", listProfiles)
 	mux.HandleFunc("GET "+profilePath+"{name}", showProfile)
@@ -31,6 +31,7 @@ func handleProfiles(mux *http.ServeMux) {
 	}))
 }
 
+// listProfiles serves the list of profiles.
 func listProfiles(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	fmt.Fprint(w, "<html><body><p>Profiles; ?debug=1 shows one as text.</p><ul>")
@@ -41,22 +42,24 @@ func listProfiles(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintf(w, `<li><a href="%[1]sprofile?seconds=10">profile</a></li><li><a href="%[1]strace?seconds=1">trace</a></li></ul></body></html>`, profilePath)
 }
 
+// showProfile serves one profile by its name, such as "heap".
 func showProfile(w http.ResponseWriter, r *http.Request) {
 	p := pprof.Lookup(r.PathValue("name"))
 	if p == nil {
-		http.Error(w, "there is no such profile: "+profilePath+" lists them", http.StatusNotFound)
+		http.Error(w, "there is no profile of this name: "+profilePath+" has the list", http.StatusNotFound)
 		return
 	}
-	debug, _ := strconv.Atoi(r.FormValue("debug")) // 0 where it is no number
+	debug, _ := strconv.Atoi(r.FormValue("debug")) // 0 when the value is not a number
 	if debug == 0 {
 		w.Header().Set("Content-Type", "application/octet-stream")
 	} else {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	}
-	_ = p.WriteTo(w, debug) // an error means that who asked has gone
+	_ = p.WriteTo(w, debug) // an error means that the client is gone
 }
 
-// recordFor records until as many seconds are over as were asked for, or who asked has gone.
+// recordFor returns the page of a recording, such as a CPU profile. The recording ends after the number of seconds in the
+// request, at most maxProfileTime, or when the client is gone.
 func recordFor(start func(http.ResponseWriter) (stop func(), err error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		seconds, err := strconv.ParseFloat(r.FormValue("seconds"), 64)
@@ -66,7 +69,7 @@ func recordFor(start func(http.ResponseWriter) (stop func(), err error)) http.Ha
 		w.Header().Set("Content-Type", "application/octet-stream")
 		stop, err := start(w)
 		if err != nil {
-			http.Error(w, fmt.Sprintf("%v: try again when the other one has ended", err), http.StatusConflict)
+			http.Error(w, fmt.Sprintf("%v: try again when the other recording has ended", err), http.StatusConflict)
 			return
 		}
 		defer stop()

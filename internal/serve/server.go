@@ -20,36 +20,38 @@ import (
 	"github.com/kisgrid/kisgrid/internal/wire"
 )
 
-// Limits of one connection, beside the message limit and those that both sides have.
+// Limits of one connection on the server's side; package transport has the limits for both sides.
 const (
-	serverBuffer     = 64 << 10 // bytes gathered for one read at a listener, which may have many connections
-	maxRequestHeader = 16 << 10 // of one call
-	maxStreams       = 1024     // concurrent calls of one client connection
-	handshakeTimeout = 5 * time.Second
+	serverBuffer     = 64 << 10        // bytes of the buffer for reads; small, because a listener may have many connections
+	maxRequestHeader = 16 << 10        // bytes of the header of one call
+	maxStreams       = 1024            // concurrent calls of one client connection
+	handshakeTimeout = 5 * time.Second // limit for the TLS and HTTP/2 handshakes of one connection
 )
 
-// A server pings a silent client after pingIdle.
+// Pings between server and client.
 const (
-	pingIdle          = 2 * time.Second
-	leastPingInterval = 5 * time.Second // a client that pings oftener is cut off
+	pingIdle          = 2 * time.Second // the server pings a client that has been silent for so long
+	leastPingInterval = 5 * time.Second // the server cuts a client off that pings more often
 )
 
-// The services whose health a Server tells, besides "", which is Ready's.
+// Names of the services in gRPC's health protocol. The name "" has the same status as Ready.
 const (
-	// Live is SERVING until the server drains: for liveness probes.
+	// Live is SERVING until the server drains. It is for liveness probes.
 	Live = "live"
-	// Ready is what SetReady says, NOT_SERVING at first: for readiness probes and load balancers.
+	// Ready has the status that SetReady sets; it begins as NOT_SERVING. It is for readiness probes and load balancers.
 	Ready = "ready"
 )
 
-// Server is a gRPC server with health and reflection. Its methods may be called concurrently.
+// Server is a gRPC server with the services for health and reflection, and with limits for connections, calls and received
+// bytes. Its methods may be called concurrently.
 type Server struct {
 	*grpc.Server
 	health  *health.Server
 	limiter *limiter
 }
 
-// NewServer makes a server that speaks TLS where c has a certificate. Options come after the package's own and win.
+// NewServer makes a server that speaks TLS where c has a certificate. The options opts come after the package's own, and
+// override them.
 func NewServer(c transport.Config, opts ...grpc.ServerOption) (*Server, error) {
 	credentials, err := c.ServerCredentials()
 	if err != nil {
@@ -85,8 +87,9 @@ func NewServer(c transport.Config, opts ...grpc.ServerOption) (*Server, error) {
 	return s, nil
 }
 
-// RegisterService registers a service as grpc.Server's method does. Where the server ends a call without a stream before its message
-// has come, the call's error says that nothing was done, which gRPC's own would leave open.
+// RegisterService registers a service as the method of grpc.Server does. In addition, when the server ends a call of one
+// request before the request has come, the error of the call says that nothing was done. The error of gRPC itself leaves that
+// open.
 func (s *Server) RegisterService(service *grpc.ServiceDesc, implementation any) {
 	own := *service
 	own.Methods = slices.Clone(service.Methods)
@@ -102,12 +105,13 @@ func (s *Server) RegisterService(service *grpc.ServiceDesc, implementation any) 
 	s.Server.RegisterService(&own, implementation)
 }
 
-// Serve takes connections until the server stops, as grpc.Server's does, and lets no more than MaxConnections of them make calls.
+// Serve accepts connections until the server stops, as the method of grpc.Server does. At most MaxConnections of them may make
+// calls.
 func (s *Server) Serve(l net.Listener) error {
 	return s.Server.Serve(&limitedListener{Listener: l, connections: s.limiter.connections})
 }
 
-// SetReady says whether the process can take calls. It has no effect once the server drains.
+// SetReady sets the readiness that health probes see. It has no effect once the server drains.
 func (s *Server) SetReady(ready bool) {
 	state := healthpb.HealthCheckResponse_NOT_SERVING
 	if ready {
@@ -120,9 +124,10 @@ func (s *Server) SetReady(ready bool) {
 // silentGrace is how long a draining server waits for the first message of a call.
 const silentGrace = time.Second
 
-// Drain takes no new calls and waits for those that run. It ends the calls that would wait for the server's own end, as a watch of
-// its health does, and a second later those that brought no message yet, and connections without a call. When ctx is done first it cuts all calls off, as Stop
-// does, waits until their handlers have returned, and returns ctx's error. Safe to call twice, and after Stop.
+// Drain stops accepting calls and waits until the running calls have ended. Some calls end only when the server does, such as
+// a watch of its health: Drain ends these at once. After silentGrace it ends calls that have sent no message, and connections
+// without a call. When ctx is done first, Drain cuts off all calls as Stop does, waits until their handlers have returned, and
+// returns ctx's error. It may be called twice, and after Stop.
 func (s *Server) Drain(ctx context.Context) error {
 	s.health.Shutdown()
 	drained := make(chan struct{})
@@ -146,16 +151,17 @@ func (s *Server) Drain(ctx context.Context) error {
 	}
 	s.Stop()
 	<-drained
-	return fmt.Errorf("calls that had not ended were cut off: %w", ctx.Err())
+	return fmt.Errorf("drain the server: the calls that had not ended were cut off: %w", ctx.Err())
 }
 
-// refusingDecompressor takes no compressed messages: what they grow to would be in no budget. Nobody here sends any, but the
-// exporter of traces registers gzip for the whole process.
+// refusingDecompressor refuses compressed messages, because the limits can't count the bytes that they decompress to. No
+// client of KisGrid compresses, but the exporter of traces registers gzip for the whole process, so the server would accept
+// it.
 type refusingDecompressor struct{}
 
 // Do implements grpc.Decompressor.
 func (refusingDecompressor) Do(io.Reader) ([]byte, error) {
-	return nil, errors.New("compressed messages are not taken: send them as they are")
+	return nil, errors.New("this server accepts no compressed messages: send them uncompressed")
 }
 
 // Type implements grpc.Decompressor.
