@@ -10,6 +10,8 @@ import (
 )
 
 // saveSource is the script without the list of answers that are an effect's own fault, which Go code and script share.
+//
+//go:embed save.lua
 var saveSource string
 
 // saveScript carries out Saves. Its SHA is the name by which Redis knows the script once it has run there.
