@@ -14,6 +14,7 @@ type step struct {
 	line int // of the document
 	text string
 	file string // the text goes into this file; empty: it goes into a shell
+	diff bool   // the text says what to change in the file
 
 	terminal string   // the shell; empty for the first one, in others a program goes on until the end
 	fails    bool     // its last command does
@@ -40,7 +41,7 @@ func parse(document string) (steps []step, err error) {
 		opening := fence.FindStringSubmatch(lines[i])
 		if opening == nil {
 			if i > 0 && strings.TrimSpace(lines[i-1]) == "" && strings.HasPrefix(lines[i], "    ") && strings.TrimSpace(lines[i]) != "" {
-				return nil, fmt.Errorf("line %d: a block is indented: put it between fences, as sh, text, go or yaml", i+1)
+				return nil, fmt.Errorf("line %d: a block is indented: put it between fences, as sh, text, go, yaml or diff", i+1)
 			}
 			if strings.TrimSpace(lines[i]) != "" {
 				before = strings.TrimSpace(lines[i])
@@ -80,18 +81,41 @@ func parse(document string) (steps []step, err error) {
 				return nil, fmt.Errorf("line %d: nothing that was run can print this", s.line)
 			}
 			steps[len(steps)-1].prints = block
-		case "go", "yaml":
+		case "go", "yaml", "diff":
 			name := fileName.FindStringSubmatch(before)
 			if name == nil {
 				return nil, fmt.Errorf("line %d: say before it into which file it goes, in a line that ends with its name and a colon, such as This is `conf/flows.yml`: and nothing more", s.line)
 			}
-			s.file = name[1]
+			s.file, s.diff = name[1], opening[1] == "diff"
 			steps = append(steps, s)
 		default:
-			return nil, fmt.Errorf("line %d: a block of %q: write sh, text, go or yaml", s.line, opening[1])
+			return nil, fmt.Errorf("line %d: a block of %q: write sh, text, go, yaml or diff", s.line, opening[1])
 		}
 	}
 	return steps, nil
+}
+
+// patched returns a text as a diff changes it. Lines of the diff begin with a blank for lines, or ends of lines, that are there and stay, with a
+// minus for those that go, and with a plus for those that come. The place has to be clear: the lines that are there stand in the text once.
+func patched(text, diff string) (string, error) {
+	var before, after []string
+	for line := range strings.Lines(diff) {
+		line = strings.TrimSuffix(line, "\n")
+		switch {
+		case strings.HasPrefix(line, "-"):
+			before = append(before, line[1:])
+		case strings.HasPrefix(line, "+"):
+			after = append(after, line[1:])
+		default:
+			line = strings.TrimPrefix(line, " ")
+			before, after = append(before, line), append(after, line)
+		}
+	}
+	old := strings.Join(before, "\n")
+	if n := strings.Count(text, old); n != 1 {
+		return "", fmt.Errorf("these lines are there %d times:\n%s", n, old)
+	}
+	return strings.Replace(text, old, strings.Join(after, "\n"), 1), nil
 }
 
 // pattern is what lines that are printed must look like: … stands for anything in a line, or for lines if it is alone. Blanks are
@@ -124,6 +148,18 @@ func squeeze(text string) string {
 		}
 	}
 	return out.String()
+}
+
+// A diff changes the one place that it shows.
+func TestPatched(t *testing.T) {
+	for diff, want := range map[string]string{
+		" b\n+x\n c\n": "a\nb\nx\nc\na\n", "-b\n+x\n": "a\nx\nc\na\n", "+x\n b": "a\nx\nb\nc\na\n", "-c\n-a\n+d\n": "a\nb\nd\n",
+		" a\n+x\n": "", "-d\n+x\n": "", // twice, never
+	} {
+		if got, err := patched("a\nb\nc\na\n", diff); got != want || (err == nil) != (want != "") {
+			t.Errorf("%q makes %q, %v", diff, got, err)
+		}
+	}
 }
 
 // What is printed is compared line by line, and nothing else passes.

@@ -3,6 +3,7 @@
 package tutorial
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -33,6 +34,8 @@ type reader struct {
 	terminals map[string]*terminal
 	scripts   string // a folder
 	n         int
+
+	overlay map[string]string // by the path of a source file: the path of the file that Go's commands take in its place
 }
 
 // newReader makes a reader whose first terminal is in the checkout. A Redis runs at its address unless the page starts one itself.
@@ -46,11 +49,11 @@ func newReader(t *testing.T, startsRedis bool) *reader {
 		testprocess.StartRedis(t, redis, func() (io.Closer, error) { return devcluster.StartRedis(devcluster.RedisConfig{Address: redis}) })
 	}
 	listening := []string{"KISGRID_LISTEN=" + coordinator, "KISGRID_HTTP=" + http}
-	return &reader{
+	r := &reader{
 		t: t,
 		addresses: strings.NewReplacer("127.0.0.1:2379", etcd, "127.0.0.1:6379", redis, "127.0.0.1:7700", coordinator, "127.0.0.1:7702", http,
 			"127.0.0.1:2389", testprocess.Address(t), "127.0.0.1:7710", testprocess.Address(t)), // of a second cluster
-		env: append(os.Environ(), "GOBIN="+bin, "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"), "TMPDIR="+t.TempDir(), "GOFLAGS=",
+		env: append(os.Environ(), "GOBIN="+bin, "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"), "TMPDIR="+t.TempDir(),
 			"KISGRID_SERVER="+coordinator, "KISGRID_ETCD="+etcd, "REDIS_ADDR="+redis, "ETCDCTL_ENDPOINTS="+etcd, "ETCDCTL_API=3"),
 		special: map[string][]string{
 			"cluster":     append(slices.Clone(listening), "KISGRID_ETCD_LISTEN="+etcd, "KISGRID_REDIS="+redis), // kisgrid dev
@@ -60,8 +63,11 @@ func newReader(t *testing.T, startsRedis bool) *reader {
 				"ETCD_LISTEN_PEER_URLS=http://" + peers, "ETCD_INITIAL_ADVERTISE_PEER_URLS=http://" + peers, "ETCD_INITIAL_CLUSTER=default=http://" + peers,
 			},
 		},
-		terminals: map[string]*terminal{}, scripts: t.TempDir(),
+		terminals: map[string]*terminal{}, scripts: t.TempDir(), overlay: map[string]string{},
 	}
+	r.writeOverlay()
+	r.env = append(r.env, "GOFLAGS=-overlay="+r.overlayFile())
+	return r
 }
 
 // redirectRedis puts a program named redis-server into a folder, which runs the installed one at another address than the default.
@@ -101,12 +107,59 @@ func (r *reader) terminal(name string) *terminal {
 	return r.terminals[name]
 }
 
+// write makes a file, or changes one. The checkout stays as it is: Go's commands get the changed file by way of an overlay.
 func (r *reader) write(s step) {
 	r.t.Helper()
+	if s.diff {
+		r.patch(s)
+		return
+	}
 	if err := os.WriteFile(filepath.Join(r.folder(), s.file), []byte(r.addresses.Replace(s.text)), 0o600); err != nil {
 		r.t.Fatalf("line %d: %v", s.line, err)
 	}
 }
+
+func (r *reader) patch(s step) {
+	r.t.Helper()
+	path, err := filepath.Abs(filepath.Join("../..", s.file))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	changed, again := r.overlay[path]
+	from := path
+	if again {
+		from = changed
+	} else {
+		changed = filepath.Join(r.scripts, fmt.Sprintf("%d-%s", len(r.overlay), filepath.Base(path)))
+	}
+	text, err := os.ReadFile(from)
+	if err != nil {
+		r.t.Fatalf("line %d: %v", s.line, err)
+	}
+	after, err := patched(string(text), s.text)
+	if err != nil {
+		r.t.Fatalf("line %d: %s: %v", s.line, s.file, err)
+	}
+	if err := os.WriteFile(changed, []byte(after), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	r.overlay[path] = changed
+	r.writeOverlay()
+}
+
+// writeOverlay writes the file that tells Go's commands which files are changed.
+func (r *reader) writeOverlay() {
+	r.t.Helper()
+	list, err := json.Marshal(map[string]any{"Replace": r.overlay})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := os.WriteFile(r.overlayFile(), list, 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *reader) overlayFile() string { return filepath.Join(r.scripts, "overlay.json") }
 
 // follow runs a block, and compares.
 func (r *reader) follow(s step) {

@@ -25,6 +25,9 @@ func TestOperating(t *testing.T) { follow(t, "docs/operating.md", "etcd", "redis
 // TestSDK follows docs/sdk.md, which compiles and runs a program for each thing that the Go client does.
 func TestSDK(t *testing.T) { follow(t, "docs/sdk.md") }
 
+// TestFirstChange follows docs/first-change.md: it applies the diffs, and runs the commands on the changed code.
+func TestFirstChange(t *testing.T) { follow(t, "docs/first-change.md") }
+
 // follow runs every block of a page, in order. The test is skipped where a program is not installed that the page needs.
 func follow(t *testing.T, page string, programs ...string) {
 	t.Helper()
