@@ -99,6 +99,7 @@ type collected struct {
 	By     map[string]int `json:"by"`
 }
 
+// retried registers the functions of retriedDocuments.
 func retried(r *kis.Registry) {
 	r.Func("Collect", kis.Calculate(func(_ context.Context, s students.Scores12) (*collected, error) {
 		return &collected{s.ID, []int{s.Score1, s.Score2}, map[string]int{"score_1": s.Score1}}, nil
@@ -141,6 +142,7 @@ type changed struct {
 	Before int `json:"before"`
 }
 
+// stretched registers the functions of stretchDocuments.
 func stretched(r *kis.Registry) {
 	r.Func("Last", kis.Load(func(c changed) string { return strconv.Itoa(c.ID) }, func(_ context.Context, c changed, last *changed) (changed, error) {
 		if last != nil {
@@ -211,6 +213,7 @@ func rows(n int) batch.Columns {
 	return c
 }
 
+// plan compiles documents into a plan.
 func plan(b *testing.B, documents string, register func(*kis.Registry)) *flowexec.Plan {
 	set, err := definition.NewSet(definition.Split("chain.yml", []byte(documents)))
 	if err != nil {
@@ -235,6 +238,8 @@ func chain(register func(*kis.Registry), copies, n int, output bool) func(*testi
 	return chainOf(documents, register, copies, n, output)
 }
 
+// chainOf is a benchmark that runs a chain of documents on so many copies, with batches of n rows; output says whether its output is
+// asked for.
 func chainOf(documents string, register func(*kis.Registry), copies, n int, output bool) func(*testing.B) {
 	return func(b *testing.B) {
 		plan, columns := plan(b, documents, register), rows(n)
@@ -298,6 +303,7 @@ func decode(copies, n int) func(*testing.B) {
 	}
 }
 
+// report reports rows per second and the time per row since begin.
 func report(b *testing.B, rows int, begin time.Time) {
 	b.ReportMetric(float64(rows)/time.Since(begin).Seconds(), "rows/s")
 	b.ReportMetric(time.Since(begin).Seconds()*1e9/float64(rows), "ns/row")

@@ -27,6 +27,7 @@ func register(r *kis.Registry) {
 	r.Func("Pass", kis.Calculate(func(_ context.Context, row json.RawMessage) (json.RawMessage, error) { return row, nil }))
 }
 
+// document makes a document of a kind.
 func document(kind definition.Kind, name, yaml string) definition.Document {
 	return definition.Document{Kind: kind, Name: name, YAML: []byte("kistype: " + string(kind) + "\n" + yaml)}
 }
@@ -223,6 +224,7 @@ func BenchmarkCluster(b *testing.B) {
 	})
 }
 
+// reportMedian reports the median of how long batches took.
 func reportMedian(b *testing.B, took []time.Duration) {
 	slices.Sort(took)
 	b.ReportMetric(float64(took[len(took)/2].Nanoseconds())/1e3, "p50-us")

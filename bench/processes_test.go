@@ -161,6 +161,7 @@ func listen(ctx context.Context) (net.Listener, error) {
 	return l, err
 }
 
+// runEtcd is the role of an etcd.
 func runEtcd(ctx context.Context, _, _ string) error {
 	etcd, err := devcluster.StartEtcd(ctx, devcluster.EtcdConfig{})
 	if err != nil {
@@ -171,6 +172,7 @@ func runEtcd(ctx context.Context, _, _ string) error {
 	return etcd.Close()
 }
 
+// runCoordinator is the role of a coordinator.
 func runCoordinator(ctx context.Context, etcd, _ string) error {
 	store, err := cluster.Open(cluster.Config{Endpoints: []string{etcd}})
 	if err != nil {
@@ -188,6 +190,7 @@ func runCoordinator(ctx context.Context, etcd, _ string) error {
 	return profiled("coordinator", func() error { return c.Run(ctx) })
 }
 
+// runWorker is the role of a worker.
 func runWorker(ctx context.Context, etcd, name string) error {
 	r := kis.NewRegistry()
 	register(r)

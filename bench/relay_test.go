@@ -40,6 +40,7 @@ func (passThrough) Unmarshal(data mem.BufferSlice, v any) error {
 
 var _ encoding.CodecV2 = passThrough{}
 
+// serveStream serves one method, a stream that handler handles, until ctx is done.
 func serveStream(ctx context.Context, handler grpc.StreamHandler, options ...grpc.ServerOption) error {
 	l, err := listen(ctx)
 	if err != nil {
@@ -69,6 +70,7 @@ func pump[M any](from interface{ RecvMsg(m any) error }, to interface{ SendMsg(m
 	}
 }
 
+// echo is the role of the process that sends each message back.
 func echo(ctx context.Context, _, _ string) error {
 	return serveStream(ctx, func(_ any, s grpc.ServerStream) error { return pump[message](s, s) }, grpc.ForceServerCodecV2(passThrough{}))
 }
@@ -78,6 +80,7 @@ func echoBatches(ctx context.Context, _, _ string) error {
 	return serveStream(ctx, func(_ any, s grpc.ServerStream) error { return pump[pb.StreamRequest](s, s) })
 }
 
+// relay is the role of the process that passes messages between the client and the echo.
 func relay(ctx context.Context, next, _ string) error {
 	conn, err := transport.Dial(next, transport.Config{})
 	if err != nil {
@@ -94,6 +97,7 @@ func relay(ctx context.Context, next, _ string) error {
 	}, grpc.ForceServerCodecV2(passThrough{}))
 }
 
+// openRelay opens a stream to a relay or an echo.
 func openRelay(ctx context.Context, conn *grpc.ClientConn, options ...grpc.CallOption) (grpc.ClientStream, error) {
 	desc := &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}
 	return conn.NewStream(ctx, desc, relayMethod, options...)

@@ -15,6 +15,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
+// numbered is a row; the functions go wrong where its N is 1.
 type numbered struct {
 	ID int `json:"id"`
 	N  int `json:"n"`
@@ -38,6 +39,7 @@ func registerTroubled(release <-chan struct{}) func(*kis.Registry) {
 	}
 }
 
+// document makes a document; the YAML is everything but its first line.
 func document(kind definition.Kind, name, yaml string) definition.Document {
 	return definition.Document{Kind: kind, Name: name, YAML: []byte("kistype: " + string(kind) + "\n" + yaml)}
 }

@@ -54,6 +54,7 @@ func startSecured(t *testing.T) *secured {
 	return e
 }
 
+// write writes a file and returns its path.
 func (e *secured) write(dir, name, text string) string {
 	e.t.Helper()
 	path := filepath.Join(dir, name)
@@ -111,6 +112,7 @@ func (e *secured) certificate(authority *x509.Certificate, by *ecdsa.PrivateKey)
 	return made, key
 }
 
+// start starts etcd with the current certificate.
 func (e *secured) start() {
 	e.t.Helper()
 	e.stop = testprocess.StartEtcd(e.t, "https://"+e.address, e.dir, func() (io.Closer, error) {
@@ -270,6 +272,7 @@ func TestSharedEtcd(t *testing.T) {
 	wrong.Await(`check the user name and the password file`)
 }
 
+// told is the output of a command, as an error.
 type told struct{ text string }
 
 func (e *told) Error() string { return e.text }

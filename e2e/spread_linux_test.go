@@ -26,6 +26,7 @@ type nameServer struct {
 	hosts []string // guarded by mu
 }
 
+// startNameServer starts a DNS server that answers with the hosts. It ends with the test.
 func startNameServer(t *testing.T, hosts ...string) *nameServer {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -60,6 +61,7 @@ func (n *nameServer) say(hosts ...string) {
 	n.hosts = hosts
 }
 
+// answer answers one question; nil means that the question can't be read.
 func (n *nameServer) answer(question []byte) []byte {
 	var p dnsmessage.Parser
 	header, err := p.Start(question)

@@ -20,6 +20,7 @@ import (
 // here describes a certificate for this machine.
 var here = authority.Leaf{Hosts: []string{"127.0.0.1", "localhost"}}
 
+// newAuthority makes an authority whose certificates are valid for an hour.
 func newAuthority(t *testing.T, name string) *authority.Authority {
 	t.Helper()
 	a, err := authority.New(name, time.Hour)
@@ -59,6 +60,7 @@ type fault struct {
 	serving  string // a part of the server's log
 }
 
+// faults are the wrong configurations, by name. Ours is the authority that the servers trust.
 func faults(t *testing.T, ours *authority.Authority) map[string]fault {
 	theirs := newAuthority(t, "theirs")
 	expired := here
@@ -262,6 +264,7 @@ func TestTLSRotation(t *testing.T) {
 	}
 }
 
+// replace replaces the content of a file.
 func replace(t *testing.T, path string, content []byte) {
 	t.Helper()
 	(&secured{t: t}).write(filepath.Dir(path), filepath.Base(path), string(content))

@@ -50,6 +50,7 @@ type alert struct {
 	Annotations map[string]string
 }
 
+// alerts reads all alerts from the rules.
 func alerts(t *testing.T) (all []alert) {
 	t.Helper()
 	var file struct{ Groups []struct{ Rules []alert } }
@@ -60,6 +61,7 @@ func alerts(t *testing.T) (all []alert) {
 	return all
 }
 
+// read reads a file of YAML.
 func read(t *testing.T, path string, into any) {
 	t.Helper()
 	text, err := os.ReadFile(path)

@@ -47,6 +47,7 @@ type producer struct {
 	resent   map[string]int
 }
 
+// startProducer makes a client of the target, an address or several, and opens its stream once the flow is active.
 func startProducer(ctx context.Context, t *testing.T, id int, seed uint64, target string, logger hclog.Logger) *producer {
 	t.Helper()
 	p := &producer{id: uint32(id), random: rand.New(rand.NewPCG(seed, uint64(id))), resent: map[string]int{}}

@@ -98,12 +98,14 @@ func (c *chaos) last(e *event, group string, d time.Duration, undo func()) {
 	})
 }
 
+// isUnderWay reports whether an event of the group lasts now.
 func (c *chaos) isUnderWay(group string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.underWay[group]
 }
 
+// breach notes a broken promise.
 func (c *chaos) breach(format string, args ...any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -129,12 +131,14 @@ func (c *chaos) pick(enough int) *workerProcess {
 	return w
 }
 
+// free marks a worker as not busy.
 func (c *chaos) free(w *workerProcess) {
 	c.grid.mu.Lock()
 	defer c.grid.mu.Unlock()
 	w.busy = false
 }
 
+// killWorker kills a worker, and starts another one in its place.
 func (c *chaos) killWorker() *event {
 	w := c.pick(1)
 	if w == nil {
@@ -151,6 +155,7 @@ func (c *chaos) killWorker() *event {
 	return e
 }
 
+// stopWorker stops a worker with SIGSTOP for a while.
 func (c *chaos) stopWorker() *event {
 	if c.isUnderWay("stop") {
 		return nil
@@ -168,6 +173,7 @@ func (c *chaos) stopWorker() *event {
 	return e
 }
 
+// cutWorker breaks all connections of a worker once, or cuts the worker off from one coordinator for a while.
 func (c *chaos) cutWorker() *event {
 	to := c.grid.coordinators[c.random.IntN(len(c.grid.coordinators))]
 	who := to.id()
@@ -198,6 +204,7 @@ func (c *chaos) span() time.Duration {
 	return time.Duration((0.3 + 2*c.random.Float64()) * float64(*leaseFlag))
 }
 
+// addWorker starts one more worker, up to a limit.
 func (c *chaos) addWorker() *event {
 	c.grid.mu.Lock()
 	n := len(c.grid.workers)
@@ -209,6 +216,7 @@ func (c *chaos) addWorker() *event {
 	return c.begin("add worker", w.Name(), -1)
 }
 
+// drainWorker drains a worker with SIGTERM.
 func (c *chaos) drainWorker() *event {
 	if c.isUnderWay("drain") {
 		return nil
@@ -234,6 +242,7 @@ func (c *chaos) drainWorker() *event {
 	return e
 }
 
+// killCoordinator kills a coordinator and starts it again.
 func (c *chaos) killCoordinator() *event {
 	if c.isUnderWay("coordinator") {
 		return nil
@@ -248,6 +257,7 @@ func (c *chaos) killCoordinator() *event {
 	return e
 }
 
+// cutClient breaks the connections between a client and a coordinator once, or cuts them for a while.
 func (c *chaos) cutClient() *event {
 	if c.isUnderWay("client") {
 		return nil
@@ -266,6 +276,7 @@ func (c *chaos) cutClient() *event {
 	return e
 }
 
+// etcdMember restarts a member of etcd.
 func (c *chaos) etcdMember() *event {
 	if c.grid.embedded != nil {
 		return c.restartEtcd("etcd member", nil)
@@ -273,6 +284,7 @@ func (c *chaos) etcdMember() *event {
 	return c.restartEtcd("etcd member", c.grid.members[c.random.IntN(len(c.grid.members))])
 }
 
+// etcdLeader restarts the member that leads etcd.
 func (c *chaos) etcdLeader() *event {
 	m := c.grid.leader()
 	if m == nil {
@@ -306,6 +318,7 @@ func (c *chaos) restartEtcd(kind string, m *member) *event {
 	return e
 }
 
+// changeDefinition writes the documents of the next version.
 func (c *chaos) changeDefinition() *event {
 	c.version++
 	e := c.begin("definition", fmt.Sprintf("version %d", c.version), -1)

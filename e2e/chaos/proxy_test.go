@@ -37,6 +37,7 @@ type pair struct {
 // coordinatorID matches the id of a coordinator in its handshake.
 var coordinatorID = regexp.MustCompile(`coordinator-[0-9a-f]{12}`)
 
+// startProxy starts a proxy to an address. It ends with the test.
 func startProxy(t *testing.T, to string) *proxy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -49,8 +50,10 @@ func startProxy(t *testing.T, to string) *proxy {
 	return p
 }
 
+// address is where the proxy takes clients.
 func (p *proxy) address() string { return p.listener.Addr().String() }
 
+// accept takes clients until the proxy ends.
 func (p *proxy) accept() {
 	for {
 		in, err := p.listener.Accept()
@@ -61,6 +64,7 @@ func (p *proxy) accept() {
 	}
 }
 
+// connect relays one client until either side closes.
 func (p *proxy) connect(in *net.TCPConn) {
 	defer in.Close()
 	out, err := net.Dial("tcp", p.to)
@@ -141,6 +145,7 @@ func (p *proxy) deafen(c *pair) {
 	})
 }
 
+// control calls f with the file descriptor of a connection.
 func control(c *net.TCPConn, f func(fd int)) {
 	if raw, err := c.SyscallConn(); err == nil {
 		_ = raw.Control(func(fd uintptr) { f(int(fd)) })

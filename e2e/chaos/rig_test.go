@@ -119,6 +119,7 @@ func (g *grid) startEtcd() {
 	}
 }
 
+// startEmbedded starts the embedded etcd, with its data in the folder of the grid.
 func (g *grid) startEmbedded() {
 	g.t.Helper()
 	e, err := devcluster.StartEtcd(g.t.Context(), devcluster.EtcdConfig{Address: g.etcd[0], DataDir: filepath.Join(g.dir, "etcd")})
@@ -128,6 +129,7 @@ func (g *grid) startEmbedded() {
 	g.embedded = e
 }
 
+// startMember starts the process of a member of etcd.
 func (g *grid) startMember(m *member) {
 	g.t.Helper()
 	m.Process = testprocess.Start(g.t, testprocess.Config{Name: m.name, Logs: g.dir}, "etcd", "--name", m.name, "--data-dir", m.dir, "--log-level", "error", "--logger", "zap",

@@ -41,6 +41,7 @@ type verifier struct {
 	breaches   []string
 }
 
+// breach notes a broken promise.
 func (v *verifier) breach(format string, args ...any) {
 	v.breaches = append(v.breaches, fmt.Sprintf(format, args...))
 }
@@ -144,6 +145,7 @@ func (v *verifier) history(l *line, i int) string {
 	return b.String()
 }
 
+// clock is a time of day with microseconds.
 func clock(t time.Time) string { return t.Format("15:04:05.000000") }
 
 // pauses are the times for which an event delayed rows, the longest row of each affected key, sorted. A delay counts from the event,
@@ -243,4 +245,5 @@ func (v *verifier) report(to io.Writer) {
 	}
 }
 
+// milliseconds is a duration in whole milliseconds.
 func milliseconds(d time.Duration) string { return fmt.Sprintf("%d ms", d.Milliseconds()) }

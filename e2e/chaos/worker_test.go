@@ -39,6 +39,7 @@ type execution struct {
 
 const executionBytes = 4 + 4 + 8 + 4 + 8 + 8
 
+// append appends the execution in the form of a record.
 func (e *execution) append(to []byte) []byte {
 	to = binary.LittleEndian.AppendUint32(to, e.Client)
 	to = binary.LittleEndian.AppendUint32(to, e.Key)
@@ -48,6 +49,7 @@ func (e *execution) append(to []byte) []byte {
 	return binary.LittleEndian.AppendUint64(to, uint64(e.at))
 }
 
+// readExecution reads one record.
 func readExecution(b []byte) execution {
 	return execution{
 		row:     row{Client: binary.LittleEndian.Uint32(b), Key: binary.LittleEndian.Uint32(b[4:]), Sequence: binary.LittleEndian.Uint64(b[8:])},
@@ -113,4 +115,5 @@ func documents(version int) []definition.Document {
 	}
 }
 
+// recordPath is the file with the records of a worker.
 func recordPath(dir, worker string) string { return filepath.Join(dir, worker+".executions") }

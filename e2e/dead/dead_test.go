@@ -35,6 +35,7 @@ type priced struct {
 
 var accounts = 500
 
+// register registers the functions of flow Pay.
 func register(r *kis.Registry) {
 	r.Func("Count", kis.Save(func(_ context.Context, to kis.Writer, p payment) error {
 		to.Append("log:count:"+strconv.Itoa(p.Account), strconv.Itoa(p.N))
@@ -133,6 +134,7 @@ func faultless(n int) map[string]string {
 	return all
 }
 
+// expectData fails the test where the data of Redis differs from the wanted data.
 func expectData(t *testing.T, got, want map[string]string) {
 	t.Helper()
 	if maps.Equal(got, want) {

@@ -53,6 +53,7 @@ type operator struct {
 	client authority.Files
 }
 
+// newOperator makes an operator, or skips the test where no Kubernetes cluster is given.
 func newOperator(t *testing.T) *operator {
 	t.Helper()
 	if *kubeconfigFlag == "" {
@@ -73,6 +74,7 @@ func (o *operator) try(args ...string) (string, error) {
 	return string(out), err
 }
 
+// do runs kubectl in the namespace, and fails the test where that fails.
 func (o *operator) do(args ...string) string {
 	o.t.Helper()
 	out, err := o.try(args...)
@@ -96,6 +98,7 @@ func (o *operator) until(what string, question func() error) {
 	}
 }
 
+// pods is a table of all pods, for failures.
 func (o *operator) pods() string {
 	out, _ := o.try("get", "pods", "-o", "wide")
 	return out
@@ -185,6 +188,7 @@ func (o *operator) ask(what string, answer any) error {
 	return json.Unmarshal([]byte(out), answer)
 }
 
+// report asks the program load for its report.
 func (o *operator) report() (r Report, err error) {
 	out, err := o.try("get", "--raw", "/api/v1/namespaces/"+namespace+"/services/load:8080/proxy/report")
 	if err == nil {

@@ -26,6 +26,7 @@ type tally struct {
 	Points int `json:"points"`
 }
 
+// registerTally registers the functions of the bad documents beside First and Second.
 func registerTally(r *kis.Registry) {
 	register(r)
 	r.Func("Narrow", kis.Calculate(func(context.Context, row) (struct {

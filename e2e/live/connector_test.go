@@ -18,11 +18,13 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
+// registerSave registers Keep beside First and Second.
 func registerSave(r *kis.Registry) {
 	register(r)
 	r.Func("Keep", kis.Save(keep))
 }
 
+// keep counts each row through the connector.
 func keep(_ context.Context, to kis.Writer, in row) error {
 	to.Incr(strconv.Itoa(in.ID), "times", 1)
 	return nil

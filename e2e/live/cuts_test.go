@@ -35,6 +35,7 @@ type sighting struct {
 	revision int64
 }
 
+// newWitness makes a witness that has seen nothing.
 func newWitness() *witness { return &witness{last: map[batch.StreamID]*[1 << 12]sighting{}} }
 
 // saw is called for each run of a batch's first row.
@@ -122,6 +123,7 @@ const greeting = 12
 
 var errCut = errors.New("the connection was cut")
 
+// cut closes the connection and counts that.
 func (c *cutConn) cut() error {
 	c.cutter.cuts.Add(1)
 	_ = c.Close()

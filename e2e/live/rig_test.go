@@ -39,12 +39,15 @@ type row struct {
 	Mixed    bool   `json:"mixed,omitempty"`
 }
 
+// first is the function First: it writes the version, the flow parameter and the revision that it sees into the row.
 func first(ctx context.Context, r row) (row, error) {
 	c := kis.From(ctx)
 	r.First, r.Flow, r.Revision = c.Param("version"), c.Param("flow"), c.Revision
 	return r, nil
 }
 
+// second is the function Second: it writes the version that it sees into the row, and whether its revision is another than that of
+// First.
 func second(ctx context.Context, r row) (row, error) {
 	c := kis.From(ctx)
 	r.Second = c.Param("version")
@@ -52,6 +55,7 @@ func second(ctx context.Context, r row) (row, error) {
 	return r, nil
 }
 
+// register registers First and Second.
 func register(r *kis.Registry) {
 	r.Func("First", kis.Calculate(first))
 	r.Func("Second", kis.Calculate(second))
@@ -65,6 +69,7 @@ func documents(version int) []definition.Document {
 	}
 }
 
+// function is the document of a function in one version.
 func function(name string, version int) definition.Document {
 	return testgrid.Document(definition.KindFunc, name, fmt.Sprintf("fmode: Calculate\noption:\n  default_params: {version: \"%d\"}\n", version))
 }
@@ -159,6 +164,7 @@ func (r *rig) startLoad(flow string, clients, rows int) *load {
 	return l
 }
 
+// newLoad makes a load without clients.
 func (r *rig) newLoad() *load {
 	l := &load{t: r.t, stop: make(chan struct{}), of: map[int]int{}, versions: map[int64]string{}, news: make(chan struct{})}
 	r.t.Cleanup(l.end)
@@ -194,6 +200,7 @@ func (l *load) call(c *client.Client, flow string, id, rows int) {
 	}
 }
 
+// numbered is a batch of rows with ids from id on.
 func numbered(id, rows int) *client.Batch {
 	all := make([]row, rows)
 	for i := range all {

@@ -158,6 +158,7 @@ type usage struct {
 	heap                    uint64
 }
 
+// measure measures the use of resources now, after a garbage collection.
 func (s *soak) measure() usage {
 	runtime.GC()
 	var m runtime.MemStats
@@ -169,10 +170,12 @@ func (s *soak) measure() usage {
 	return u
 }
 
+// String is the usage for the log.
 func (u usage) String() string {
 	return fmt.Sprintf("%d goroutines, %d connections to Redis, %d MiB of heap", u.goroutines, u.connections, u.heap>>20)
 }
 
+// next is the number of the next version.
 func (s *soak) next() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -230,6 +233,7 @@ func passing(err error) bool {
 	return false
 }
 
+// spoil makes one of the documents bad, in a random way.
 func spoil(random *rand.Rand, docs []definition.Document) []definition.Document {
 	d := &docs[random.IntN(len(docs))]
 	switch random.IntN(4) {
@@ -245,6 +249,7 @@ func spoil(random *rand.Rand, docs []definition.Document) []definition.Document 
 	return docs
 }
 
+// tryPut writes documents through etcd.
 func (s *soak) tryPut(ctx context.Context, docs []definition.Document) error {
 	var ops []clientv3.Op
 	for _, d := range docs {
@@ -254,6 +259,7 @@ func (s *soak) tryPut(ctx context.Context, docs []definition.Document) error {
 	return err
 }
 
+// tryApply writes documents through a coordinator.
 func (s *soak) tryApply(ctx context.Context, docs []definition.Document) error {
 	conn, err := grpc.NewClient(s.grid.Coordinators()[0].Address(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {

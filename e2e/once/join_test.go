@@ -62,6 +62,7 @@ func TestJoin(t *testing.T) {
 	t.Logf("%d rounds of %d students, with %d workers killed, took %v", *joinRoundsFlag, *joinStudentsFlag, killed, time.Since(began).Round(time.Millisecond))
 }
 
+// join opens a stream of a flow, once the flow is active.
 func join(t *testing.T, c *client.Client, flow string) *client.Stream {
 	t.Helper()
 	s, err := c.Stream(t.Context(), flow)
@@ -124,6 +125,7 @@ func shuffled[T any](random *rand.Rand, rows []T) (batches []*client.Batch) {
 	return batches
 }
 
+// send sends batches on a stream.
 func send(ctx context.Context, s *client.Stream, batches []*client.Batch) (sent []*client.Pending, err error) {
 	for _, b := range batches {
 		p, err := s.Send(ctx, b)

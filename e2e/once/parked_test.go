@@ -25,6 +25,7 @@ func registerWait(r *kis.Registry) {
 	r.Func("Await", kis.Load(func(in row) string { return in.Key }, func(_ context.Context, in row, _ *map[string]string) (row, error) { return in, nil }))
 }
 
+// waitDocuments are the documents of flow Wait, whose rows wait for their key for a duration.
 func waitDocuments(wait time.Duration) []definition.Document {
 	return []definition.Document{
 		{Kind: definition.KindFlow, Name: "Wait", YAML: []byte("kistype: flow\nflow_name: Wait\nstatus: 1\nshard_key: key\nflows: [{fname: Await}]\n")},
@@ -183,4 +184,5 @@ func TestParkedRows(t *testing.T) {
 	}
 }
 
+// keyName is the key of row n of a batch.
 func keyName(stream, batch, n int) string { return fmt.Sprintf("%d-%d-%d", stream, batch, n) }

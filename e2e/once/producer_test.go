@@ -79,6 +79,7 @@ type producer struct {
 	resent   int              // how many batches were sent again
 }
 
+// newProducer makes a producer with forty good keys and a bad one.
 func newProducer(g *grid, id int, seed uint64) *producer {
 	p := &producer{id: id, grid: g, random: rand.New(rand.NewPCG(seed, uint64(id))), stream: batch.NewStreamID(), sent: make(map[string]int), floor: 1}
 	for k := range 40 {
@@ -156,6 +157,7 @@ func (p *producer) resendHeld(ctx context.Context, all bool) error {
 	return nil
 }
 
+// clone is a copy of a submission, for another call at the same time.
 func clone(m *pb.Submission) *pb.Submission {
 	return &pb.Submission{Sequence: m.GetSequence(), Floor: m.GetFloor(), Revision: m.GetRevision(), Rows: m.GetRows()}
 }

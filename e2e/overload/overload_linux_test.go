@@ -246,11 +246,13 @@ func latencies(t *testing.T, c *client.Client, d time.Duration) []time.Duration 
 	return all
 }
 
+// quantile is a percentile of some durations.
 func quantile(all []time.Duration, percent int) time.Duration {
 	slices.Sort(all)
 	return all[len(all)*percent/100].Round(time.Microsecond)
 }
 
+// pause waits for a duration, or until ctx ends.
 func pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():

@@ -49,6 +49,7 @@ type smallGrid struct {
 // it.
 const smallBudget = 3 << 20
 
+// startSmallGrid starts etcd as a process, and the worker and the coordinator in this process, and waits until the flows run.
 func startSmallGrid(t *testing.T) *smallGrid {
 	t.Helper()
 	g := &smallGrid{ran: map[int]int{}}
@@ -129,6 +130,7 @@ func startSmallGrid(t *testing.T) *smallGrid {
 // text is the text of output rows: 32 rows come to 128 KiB.
 var text = strings.Repeat("x", 4<<10)
 
+// make is the function Make: it makes as many rows as its row says, and counts how often it runs for each row.
 func (g *smallGrid) make(_ context.Context, in made, emit func(made)) error {
 	g.mu.Lock()
 	g.ran[in.ID]++
@@ -184,6 +186,7 @@ func slowly(pause *atomic.Int64) client.Option {
 	}))
 }
 
+// dial makes a client of the coordinator.
 func (g *smallGrid) dial(t *testing.T, opts ...client.Option) *client.Client {
 	t.Helper()
 	c, err := client.Dial(g.address, append(opts, client.WithRetryFor(time.Minute))...)

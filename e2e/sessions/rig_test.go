@@ -42,6 +42,7 @@ type witness struct {
 	breaches []string    // guarded by mu
 }
 
+// register registers the functions of the flows Touch and Await.
 func (w *witness) register(r *kis.Registry) {
 	r.Func("Touch", kis.Calculate(func(ctx context.Context, in row) (row, error) {
 		w.touch(in)
@@ -59,6 +60,7 @@ func (w *witness) register(r *kis.Registry) {
 		func(_ context.Context, in row, _ *map[string]string) (row, error) { return in, nil }))
 }
 
+// touch checks that a row follows the row before it of its key.
 func (w *witness) touch(in row) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -33,6 +33,7 @@ type version struct {
 	function int    // which of the two functions the flow has
 }
 
+// next makes the n-th version: it changes the connector, a function or the flow.
 func (v *version) next(n int) {
 	switch n % 3 {
 	case 0:
@@ -45,6 +46,7 @@ func (v *version) next(n int) {
 	}
 }
 
+// documents are all documents of the version.
 func (v *version) documents() []definition.Document {
 	all := []definition.Document{
 		testgrid.Document(definition.KindConn, "Lost", fmt.Sprintf("type: redis\naddrs: ${REDIS_ADDR}\nkey: \"lost%d:\"\n", v.conn)),
@@ -168,6 +170,7 @@ func TestEtcdLost(t *testing.T) {
 	}
 }
 
+// copyDir copies a folder.
 func copyDir(t *testing.T, to, from string) {
 	t.Helper()
 	if err := os.CopyFS(to, os.DirFS(from)); err != nil {

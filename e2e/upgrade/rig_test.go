@@ -56,6 +56,7 @@ var buildEarlier = sync.OnceValues(func() (string, error) {
 // errNoHistory means that the test can't run here, which is no fault of the program.
 var errNoHistory = errors.New("git does not have commit " + earlier + " here: clone with the whole history to run this test")
 
+// unpack writes the sources of the earlier commit into a folder.
 func unpack(dir string) error {
 	if exec.Command("git", "cat-file", "-e", earlier+"^{commit}").Run() != nil {
 		return errNoHistory

@@ -102,6 +102,7 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
+// isActive reports whether a flow is active.
 func isActive(s cluster.FlowStatus) bool { return s.State == cluster.StateActive }
 
 // producer submits rows to one flow on a stream.
@@ -113,6 +114,7 @@ type producer struct {
 	rows   int           // how many were submitted; only the goroutine of produce uses it until produce has ended
 }
 
+// row is a row of every flow; the flows have different shard keys.
 type row struct {
 	ID      string `json:"id"`
 	Key     int    `json:"k"`
