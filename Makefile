@@ -1,4 +1,5 @@
-# What a developer needs, with Go alone. Tools are pinned in tools/go.mod or here, and built by Go at their first use.
+# The targets of a developer. They need only Go: the versions of tools are pinned here or in tools/go.mod, and Go builds a tool when it is
+# first used.
 
 GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUF           := go tool -modfile=../tools/go.mod buf
@@ -25,13 +26,13 @@ help: ## List the targets
 build: ## Build the programs into bin/
 	go build -trimpath -ldflags '$(STAMP)' -o bin/ ./cmd/...
 
-# IMAGES are further flags, such as -push or -repository registry.example.com/grid: see cd tools && go run ./images -h.
+# IMAGES are more flags, such as -push or -repository registry.example.com/grid: see cd tools && go run ./images -h.
 images: ## Build container images for amd64 and arm64 into bin/images, the same bytes from the same commit: IMAGES
 	@cd tools && go run ./images -o ../bin/images -version $(VERSION) -revision "$(COMMIT)" -ldflags '$(STAMP)' $(IMAGES) \
 		coordinator=../cmd/coordinator worker=../cmd/worker kisgrid=../cmd/kisgrid
 
 # Without SNAPSHOT it takes only a commit that has a tag. RELEASING.md says what to do before and after.
-release: ## Build into bin/release what the release of this commit's tag consists of; SNAPSHOT=1: try it, without a tag; IMAGES
+release: ## Build the files of the release of this commit's tag into bin/release; SNAPSHOT=1 tries it without a tag; IMAGES
 	@[ -n "$(SNAPSHOT)" ] || git describe --tags --exact-match --match 'v[0-9]*' >/dev/null || \
 		{ echo "release: this commit has no tag such as v1.2.3: check one out, or try it with make release SNAPSHOT=1" >&2; exit 1; }
 	@[ -n "$(SNAPSHOT)" ] || $(MAKE) --no-print-directory api
@@ -43,11 +44,11 @@ release: ## Build into bin/release what the release of this commit's tag consist
 figures: ## Print how hard the code is to enter, in figures; DRAW=20 draws doc comments, from SEED; ARROWS=pkg/client lists arrows
 	@cd tools && go run ./figures -root .. $(if $(DRAW),-draw $(DRAW)) $(if $(SEED),-seed "$(SEED)") $(if $(ARROWS),-arrows "$(ARROWS)")
 
-api: ## Fail when a stable package has lost what programs use of the release before; BREAKS=allowed only says so
+api: ## Fail when a stable package breaks programs that use the last release; BREAKS=allowed only prints it
 	./tools/api.sh $(APIDIFF)
 
-# Tests use free ports and end what they start; a server that is installed need not run. Whether the race detector can be had, a
-# small program tells that is built with it: it needs a C compiler, a C library's headers, and a platform that has it.
+# Tests use free ports and stop the servers that they start; an installed server need not run. A small program, built with the race
+# detector, shows whether the race detector works here: it needs a C compiler, the headers of a C library, and a supported platform.
 PACKAGES ?= ./...
 
 test: ## Run every test of PACKAGES; with the race detector, the real redis-server, etcd and etcdctl where they are installed
@@ -63,20 +64,20 @@ test: ## Run every test of PACKAGES; with the race detector, the real redis-serv
 		printf '%-15s %s\n' 'race detector' 'OFF: nothing can be built with it (see above), and races go unseen; install a C compiler (Debian: gcc libc6-dev)'; \
 	fi && echo "go vet $(PACKAGES) && go test $$race -timeout 15m $(PACKAGES)" && go vet $(PACKAGES) && go test $$race -timeout 15m $(PACKAGES)
 
-# Debian's package, unpacked beside what is built: nothing is installed, and no service starts. Where both programs are on the PATH
-# already, these are used.
-tools-prometheus: ## Get Debian's Prometheus into bin/prometheus, unless it is installed
+# Debian's package is unpacked into bin/: nothing is installed, and no service starts. Where both programs are on the PATH already, they
+# are used.
+tools-prometheus: ## Unpack Debian's Prometheus into bin/prometheus, unless it is installed
 	@{ command -v prometheus && command -v promtool; } >/dev/null || [ -x bin/prometheus/usr/bin/promtool ] || { \
 		dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && (cd "$$dir" && apt-get download -q prometheus) && \
 			dpkg-deb -x "$$dir"/prometheus_*.deb "$$dir/unpacked" && rm -rf bin/prometheus && mkdir -p bin && mv "$$dir/unpacked" bin/prometheus; \
 	} || { echo "tools-prometheus: apt-get could not get the package prometheus: run apt-get update, or put prometheus and promtool on the PATH" >&2; exit 1; }
 
-# A new alert needs a case that fires it and one that does not, in deploy/prometheus/alerts_test.yml. ALERTS are further flags of the
+# A new alert needs two cases in deploy/prometheus/alerts_test.yml: one that fires it and one that does not. ALERTS are more flags of the
 # tests, such as -run TestCases.
-alerts: tools-prometheus ## Try each alert of deploy/prometheus on a real Prometheus, which is got if need be: ALERTS
+alerts: tools-prometheus ## Test each alert of deploy/prometheus on a real Prometheus, which is downloaded if need be: ALERTS
 	go test -count=1 -timeout 10m ./e2e/alerts -alerts.required $(ALERTS)
 
-test-tools: ## Run the tests of the programs in tools/, a module of its own
+test-tools: ## Run the tests of the programs in tools/, which is another module
 	cd tools && go vet ./... && go test ./...
 
 lint: ## Check style, and the .proto files
@@ -84,14 +85,14 @@ lint: ## Check style, and the .proto files
 	cd tools && $(GOLANGCI_LINT) run --allow-parallel-runners ./...
 	cd proto && $(BUF) lint && $(BUF) format --diff --exit-code
 
-# These found mistakes here, or would find some that tests hardly do; the others found style.
+# These linters have found mistakes here, or find mistakes that tests hardly find. The others have found style.
 LINTERS_CI := govet,staticcheck,unused,errcheck,errchkjson,errorlint,ineffassign,durationcheck,noctx,bodyclose
 
 lint-ci: ## Check for mistakes and gofmt only: the part of lint that CI runs
 	$(GOLANGCI_LINT) run --allow-parallel-runners --enable-only $(LINTERS_CI) ./...
 	@files=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')) && { [ -z "$$files" ] || { echo "these are not as gofmt has them:"; echo "$$files"; exit 1; }; }
 
-# What these build stays in Go's cache. They fail only when a tool can't be had.
+# These targets build the tools into Go's cache. They fail only when a tool can't be downloaded.
 tools-lint:
 	$(GOLANGCI_LINT) version
 tools-proto:
@@ -99,46 +100,46 @@ tools-proto:
 		go build -modfile=../tools/go.mod -o /dev/null google.golang.org/grpc/cmd/protoc-gen-go-grpc
 tools-modules:
 	cd tools && go build ./...
-tools-api: # not before there is a tag to compare with
+tools-api: # needs no tool before there is a tag to compare with
 	@if git describe --tags --abbrev=0 --match 'v[0-9]*' HEAD^ >/dev/null 2>&1; then why=$$(go run $(APIDIFF) -h 2>&1) || { echo "$$why"; exit 1; }; fi
 
 GOVULNDB ?= https://vuln.go.dev
 
-# It ends with 3 for a vulnerability, and with 1 when it could not look for any.
-vuln: ## Look for known vulnerabilities in what is called; GOVULNDB is another copy of the database, such as file:///folder
+# It ends with exit code 3 for a vulnerability, and with 1 when the search failed.
+vuln: ## Look for known vulnerabilities in the code that is called; GOVULNDB names another copy of the database, such as file:///folder
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && GOBIN="$$dir" go install golang.org/x/vuln/cmd/govulncheck@v1.9.0 && \
 		{ "$$dir/govulncheck" -db "$(GOVULNDB)" ./... || { code=$$?; [ $$code = 3 ] || \
-			echo "vuln: nothing was looked for; if the database $(GOVULNDB) can't be reached from here, name a copy with GOVULNDB=URL" >&2; exit $$code; }; }
+			echo "vuln: the search failed; if the database $(GOVULNDB) can't be reached from here, name a copy with GOVULNDB=URL" >&2; exit $$code; }; }
 
-proto: ## Generate the wire's code, if the .proto files break nobody
+proto: ## Generate the code of the wire protocol, unless the .proto files break it
 	cd proto && $(BUF) lint && $(BUF) breaking --against kisgrid.binpb && $(BUF) generate
 	cd proto && sha256sum kisgrid/v1/*.proto kisgrid/v1/*.pb.go > SHA256SUMS
 
-proto-check: ## Fail when the generated code is not what the .proto files give, or these break the wire or style
+proto-check: ## Fail when the generated code does not match the .proto files, or these break the protocol or the style
 	cd proto && $(BUF) lint && $(BUF) format --diff --exit-code && $(BUF) breaking --against kisgrid.binpb && sha256sum --quiet --check SHA256SUMS
 	@generated=$$(mktemp -d) && trap 'rm -rf "$$generated"' EXIT && \
 		(cd proto && $(BUF) generate -o "$$generated") && \
 		for file in proto/kisgrid/v1/*.pb.go; do diff -u "$$file" "$$generated/kisgrid/v1/$${file##*/}" || exit 1; done
 
-proto-freeze: ## Freeze the wire as it is: for a release, not for hiding a break
+proto-freeze: ## Freeze the wire protocol as it is: for a release, not for hiding a break
 	cd proto && $(BUF) build --as-file-descriptor-set --exclude-source-info -o kisgrid.binpb
 
 bench: ## Run the benchmarks that match BENCH
 	go test -run '^$$' -bench '$(BENCH)' -benchmem -p 1 ./...
 
-# The suite runs a minute of it; the seed of a run that failed is in what it prints.
+# make test runs a minute of it. A run prints its seed.
 SOAK_FOR  ?= 10m
 SOAK_RATE ?= 160
 SOAK_SEED ?= $(shell date +%s)
 
-# The suite runs a quarter of it.
+# make test runs a quarter of it.
 ONCE_ROWS ?= 1000000
 ONCE_SEED ?= $(shell date +%s)
 
-soak-once: ## Kill and stop workers while ONCE_ROWS rows take effect, some of them sent again, from ONCE_SEED
+soak-once: ## Kill and stop workers while ONCE_ROWS rows take effect, some of which are sent again: ONCE_SEED
 	go test -run '^TestOnce$$' -v -timeout 0 ./e2e/once -once.rows $(ONCE_ROWS) -once.seed $(ONCE_SEED)
 
-# The suite runs 50 of them.
+# make test runs 50 of them.
 JOIN_ROUNDS   ?= 1000
 JOIN_STUDENTS ?= 100
 JOIN_SEED     ?= $(shell date +%s)
@@ -148,13 +149,13 @@ soak-join: ## Join the students' two flows JOIN_ROUNDS times, JOIN_STUDENTS rows
 
 RECORD_ROWS ?= 10000000
 
-# The suite runs a fiftieth of it.
+# make test runs a fiftieth of it.
 WAKE_PAIRS ?= 1000000
 
 soak-wakeups: ## Have WAKE_PAIRS Saves and Waits of the same keys race on a real Redis
 	go test -run '^TestConformance$$/^wait_races_save$$' -v -timeout 0 ./pkg/connector/redis -pairs $(WAKE_PAIRS)
 
-soak-records: ## Count what Redis remembers of RECORD_ROWS rows
+soak-records: ## Count the records that Redis keeps of RECORD_ROWS rows
 	go test -run '^TestRecordsAreBounded$$' -v -timeout 0 ./pkg/connector/redis -records.rows $(RECORD_ROWS)
 
 WINDOW_ROUNDS ?= 2000
@@ -166,7 +167,7 @@ soak-windows: ## Go through WINDOW_ROUNDS histories of once-windows that differ 
 soak-config: ## Change definitions under load for SOAK_FOR, SOAK_RATE versions a minute, from SOAK_SEED
 	go test -run '^TestSoak$$' -v -timeout 0 ./e2e/live -soak.for $(SOAK_FOR) -soak.rate $(SOAK_RATE) -soak.seed $(SOAK_SEED)
 
-# The suite runs four of them, within 300ms of an apply.
+# make test runs four of them, within 300ms of an apply.
 REVISION_ROUNDS ?= 200
 REVISION_WAIT   ?= 10s
 REVISION_SEED   ?= $(shell date +%s)
@@ -175,7 +176,7 @@ soak-revisions: ## Have etcd lose its data, or go back to a copy, within REVISIO
 	go test -run '^TestRevisionRounds$$' -v -timeout 0 ./pkg/coordinator -revisions.rounds $(REVISION_ROUNDS) -revisions.wait $(REVISION_WAIT) -revisions.seed $(REVISION_SEED)
 	go test -run '^TestEtcdLost$$' -v -timeout 0 ./e2e/upgrade -lost.rounds $(REVISION_ROUNDS) -lost.wait $(REVISION_WAIT) -lost.seed $(REVISION_SEED)
 
-# Inputs are made smaller in few tries: with Go's default of a minute for each, little else is done.
+# Go tries to make an input smaller for at most 100 tries: its default of a minute for each input would leave little time for fuzzing.
 fuzz: ## Run each fuzz test for FUZZTIME
 	@set -e; for file in $$(grep -rl --include='*_test.go' '^func Fuzz' .); do \
 		for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' $$file); do \
@@ -187,20 +188,20 @@ sim: ## Simulate coordinators and workers in virtual time: SIM_ROWS, SIM_WORKERS
 	go test ./pkg/scheduler -run TestSim -v -timeout 12h -sim.twice=false -sim.check=10000 \
 		-sim.rows=$(SIM_ROWS) -sim.workers=$(SIM_WORKERS) -sim.seed=$(SIM_SEED)
 
-sim-steps: ## Let things happen to one of 1,000 workers that has SIM_BATCHES small batches, and print the longest step of each
+sim-steps: ## Print the scheduler's longest step for each event of one of 1,000 workers that has SIM_BATCHES small batches
 	go test ./pkg/scheduler -run TestStepsAreShort -v -timeout 1h -long.workers=1000 -long.batches=$(SIM_BATCHES)
 
 settle: ## Change a function that 2,400 flows share, and print how long it takes until all run on it
 	go test ./pkg/coordinator -run TestSharedFunctionSettles -v -settle.flows=2400
 
-outputs: ## Have functions make a thousand times as much of OUTPUT_BATCHES batches, and print what worker and coordinator take
+outputs: ## Have functions make a thousand times as many bytes of OUTPUT_BATCHES batches, and print the memory of worker and coordinator
 	go test ./e2e/overload -run TestOutputsStayInBudget -v -timeout 1h -outputs.batches=$(OUTPUT_BATCHES)
 
 chaos: ## Kill, stop and cut off real processes under load for CHAOS_TIME: CHAOS_RATE rows per second, CHAOS_SEED
 	go test ./e2e/chaos -v -timeout 0 -chaos.gap=2s -chaos.patience=12s -chaos.open=0 -chaos.duration=$(CHAOS_TIME) -chaos.rate=$(CHAOS_RATE) -chaos.seed=$(CHAOS_SEED)
 
-# KUBECONFIG leads to a cluster that may be broken, LOAD loads an image archive into it. E2E_K8S are further flags of the
-# tests, such as -run TestOneNode or -k8s.volumes /dev/shm/kisgrid: see go test ./e2e/k8s -args -help.
+# KUBECONFIG names a cluster that the tests may break. LOAD is a command that loads an image archive into it. E2E_K8S are more flags of
+# the tests, such as -run TestOneNode or -k8s.volumes /dev/shm/kisgrid: see go test ./e2e/k8s -args -help.
 e2e-k8s: ## Break a Kubernetes cluster under load: KUBECONFIG, LOAD, E2E_K8S
 	LOAD="$(LOAD)" ./e2e/k8s/images.sh
 	go test -count=1 -v -timeout 0 ./e2e/k8s -kubeconfig "$(KUBECONFIG)" $(E2E_K8S)

@@ -1,7 +1,7 @@
 #!/bin/bash
-# Compares what the stable packages of docs/stability.md export with what they exported at the last tag before this commit, and
-# fails where a program that compiled then may not compile now. BREAKS=allowed prints it and does not fail. The first argument
-# is the apidiff to run, as go run takes it.
+# Compares the exported names of the stable packages in docs/stability.md with those at the last tag before this commit. It fails where a
+# program that compiled then may not compile now. With BREAKS=allowed it prints that and does not fail. The first argument is the
+# apidiff to run, in the form that go run takes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 apidiff=${1:?name the apidiff to run, as go run takes it: golang.org/x/exp/cmd/apidiff@VERSION}
@@ -10,7 +10,7 @@ tag=$(git describe --tags --abbrev=0 --match 'v[0-9]*' HEAD^ 2>/dev/null) || {
 	echo "api: there is no tag before this commit, so there is no release whose API could be kept: nothing was compared"
 	exit 0
 }
-# What the tag called stable counts: a package that is called unstable since then is a broken promise, too.
+# The packages that were stable at the tag count: to call one of them unstable now breaks a promise, too.
 page=$(git show "$tag:docs/stability.md" 2>/dev/null) || page=$(<docs/stability.md)
 mapfile -t stable < <(sed -n 's/^| `\(pkg\/[a-z\/]*\)` | stable |.*/\1/p' <<<"$page")
 ((${#stable[@]})) || { echo "api: docs/stability.md has no line for a stable package, such as | \`pkg/client\` | stable |" >&2; exit 1; }

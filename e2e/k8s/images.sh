@@ -1,16 +1,16 @@
 #!/bin/bash
-# Builds the images that the tests of this folder need, as archives in bin/images, and gives each to the cluster with the
-# command in LOAD, which gets an archive's path: LOAD="kind load image-archive", for one. It pulls nothing: etcd is
-# built from go.mod's version, Redis is this machine's.
+# Builds the images that the tests of this folder need, as archives in bin/images, and loads each into the cluster with the command in
+# LOAD, which gets the path of an archive, such as LOAD="kind load image-archive". It downloads no image: etcd is built in the version
+# of go.mod, and Redis is the one that this machine has.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 : "${LOAD:?give the command that loads an image archive into the cluster, as LOAD=\"kind load image-archive\"}"
 out=$PWD/bin/images architecture=$(go env GOARCH)
 mkdir -p "$out"
 
-# program NAME PACKAGE: a static program in bin/images.
+# program NAME PACKAGE: build a static program into bin/images.
 program() { CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -buildid=' -o "$out/$1" "$2"; }
-# image REPOSITORY VERSION NAME=SOURCE [FLAG...]: its archive, loaded.
+# image REPOSITORY VERSION NAME=SOURCE [FLAG...]: build the archive of an image, and load it.
 image() {
 	local repository=$1 version=$2 source=$3
 	shift 3
