@@ -6,6 +6,10 @@ import (
 	"unicode/utf8"
 )
 
+// These functions find where a value ends and check no more than that, since a row passes through here on its way to a function that
+// decodes it and finds every fault. The scanner of pkg/flowexec/internal/rowjson checks rows exactly. To use it here would take 5 to
+// 13 % more instructions for each row, and rows with a fault behind their key would be refused before a function has seen them.
+
 // skipSpace returns where the space that begins at i ends.
 func skipSpace(row []byte, i int) int {
 	for i < len(row) && row[i] <= ' ' && isSpace(row[i]) {

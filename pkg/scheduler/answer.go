@@ -31,24 +31,24 @@ func (e Answered) step(s *Scheduler) {
 	p.moved = p.moved || len(returned) > 0
 
 	for i := range e.NotDone {
-		p.moved = p.moved || !p.has(e.NotDone[i].Row) // a row that ended before: the worker is defective
+		p.moved = p.moved || !p.has(partRow(e.NotDone[i].Row)) // a row that ended before: the worker is defective
 	}
 	var counts batch.Counts
 	var only bitset.Set
 	if p.moved && !b.over {
 		only = bitset.New(p.Len())
 	}
-	end := func(i uint32, outcome batch.Outcome) {
-		if !b.over && b.markEnded(p.Row(i)) {
+	end := func(i partRow, outcome batch.Outcome) {
+		if !b.over && b.markEnded(p.row(i)) {
 			counts[outcome]++
 			if only != nil {
-				only.Add(i)
+				only.Add(uint32(i))
 			}
 		}
 	}
 	for i := range e.NotDone {
-		if nd := &e.NotDone[i]; int(nd.Row) < p.Len() && p.close(nd.Row) {
-			end(nd.Row, nd.Outcome)
+		if nd := &e.NotDone[i]; int(nd.Row) < p.Len() && p.close(partRow(nd.Row)) {
+			end(partRow(nd.Row), nd.Outcome)
 		}
 	}
 	for _, i := range p.closeRanges(e.Finished) {
@@ -62,10 +62,10 @@ func (e Answered) step(s *Scheduler) {
 			// counted together.
 			counts[batch.Done] += uint64(p.open)
 			if only != nil {
-				p.eachOpen(func(i uint32) { only.Add(i) })
+				p.eachOpen(func(i partRow) { only.Add(uint32(i)) })
 			}
 		default:
-			p.eachOpen(func(i uint32) { end(i, batch.Done) })
+			p.eachOpen(func(i partRow) { end(i, batch.Done) })
 		}
 		p.closeAll()
 	}
@@ -95,22 +95,23 @@ func (e Answered) step(s *Scheduler) {
 	s.stopCounting(f)
 }
 
-// takeBack queues rows of a part that the worker gave back. returned are places in the part; it is overwritten.
-func (s *Scheduler) takeBack(f *flow, p *Part, returned []uint32) {
+// takeBack queues rows of a part that the worker gave back. returned has their places in the part.
+func (s *Scheduler) takeBack(f *flow, p *Part, returned []partRow) {
+	rows := make([]uint32, len(returned))
 	for i, r := range returned {
-		returned[i] = p.Row(r)
+		rows[i] = p.row(r)
 	}
-	slices.Sort(returned)
-	f.ledger.HandedBack += uint64(len(returned))
+	slices.Sort(rows)
+	f.ledger.HandedBack += uint64(len(rows))
 	if len(p.Batch.Keys) > 0 {
 		// The slots of the rows are held: holdReturned saw to that. No slot is let go before this Step is over.
-		for _, r := range returned {
+		for _, r := range rows {
 			f.held.slots[p.Batch.slot(r)].keep(&f.held, heldRow{p.Batch, r, p.Deaths})
 		}
 		return
 	}
-	g := segment{batch: p.Batch, rows: returned, deaths: p.Deaths}
-	if len(returned) == p.Batch.Rows() {
+	g := segment{batch: p.Batch, rows: rows, deaths: p.Deaths}
+	if len(rows) == p.Batch.Rows() {
 		g.rows = nil
 	}
 	s.queueWhole(f, g, true)

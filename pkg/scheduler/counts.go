@@ -46,7 +46,7 @@ func (s *Scheduler) countsOf(f *flow) *slotCounts {
 func (f *flow) countRows(wf *workerFlow) {
 	for p := wf.first; p != nil; p = p.next {
 		if len(p.Batch.Keys) > 0 {
-			p.eachOpen(func(i uint32) { f.counts.add(p.Batch.slot(p.Row(i)), 1, p.mayBeOtherRevision()) })
+			p.eachOpen(func(i partRow) { f.counts.add(p.Batch.slot(p.row(i)), 1, p.mayBeOtherRevision()) })
 		}
 	}
 }

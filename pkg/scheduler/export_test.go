@@ -165,11 +165,11 @@ func (c *checker) worker(w *worker) {
 			c.errorf("worker %s: part %d belongs to another", w.id, p.Number)
 		}
 		n := 0
-		p.eachOpen(func(i uint32) {
+		p.eachOpen(func(i partRow) {
 			n++
-			c.found(p.Batch, p.Row(i), w.id)
+			c.found(p.Batch, p.row(i), w.id)
 			if len(p.Batch.Keys) > 0 {
-				c.openAt(p.workerFlow)[p.Batch.slot(p.Row(i))]++
+				c.openAt(p.workerFlow)[p.Batch.slot(p.row(i))]++
 			}
 		})
 		if n == 0 || n != p.open {
@@ -276,10 +276,10 @@ func (c *checker) flow(f *flow, remainder, divisor int) {
 // gone looks at what a worker had that is gone.
 func (c *checker) gone(wf *workerFlow) {
 	for p := wf.first; p != nil; p = p.next {
-		p.eachOpen(func(i uint32) {
-			c.found(p.Batch, p.Row(i), "the lost parts of "+wf.worker.id)
+		p.eachOpen(func(i partRow) {
+			c.found(p.Batch, p.row(i), "the lost parts of "+wf.worker.id)
 			if len(p.Batch.Keys) > 0 {
-				c.openAt(wf)[p.Batch.slot(p.Row(i))]++
+				c.openAt(wf)[p.Batch.slot(p.row(i))]++
 			}
 		})
 	}
@@ -313,10 +313,10 @@ func (c *checker) counts(f *flow) {
 			if len(p.Batch.Keys) == 0 {
 				continue
 			}
-			p.eachOpen(func(i uint32) {
-				open[p.Batch.slot(p.Row(i))]++
+			p.eachOpen(func(i partRow) {
+				open[p.Batch.slot(p.row(i))]++
 				if p.mayBeOtherRevision() {
-					earlier[p.Batch.slot(p.Row(i))]++
+					earlier[p.Batch.slot(p.row(i))]++
 				}
 			})
 		}
@@ -382,9 +382,9 @@ func (c *checker) workerFlow(wf *workerFlow) {
 		}
 		parts++
 		if len(p.Batch.Keys) > 0 {
-			p.eachOpen(func(i uint32) {
-				inOrder(p.Batch, p.Row(i))
-				shares[bucket(p.Batch.slot(p.Row(i)))]++
+			p.eachOpen(func(i partRow) {
+				inOrder(p.Batch, p.row(i))
+				shares[bucket(p.Batch.slot(p.row(i)))]++
 			})
 		}
 	}

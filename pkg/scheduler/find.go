@@ -49,7 +49,7 @@ type Found struct {
 
 // Open reports whether the worker has still not answered a row that was AtWorker. The goroutine that owns the scheduler
 // calls it.
-func (f *Found) Open() bool { return f.Part.isOpen(f.PartRow) }
+func (f *Found) Open() bool { return f.Part.isOpen(partRow(f.PartRow)) }
 
 // Search finds the rows of one key that have no outcome, and rows of the key that still run although their batch was given
 // up. The caller fills in the first four fields and posts the Search with Asked. The other fields are filled in when the
@@ -254,12 +254,8 @@ func (q *Search) lookAtPart(p *Part) {
 	if len(b.Keys) == 0 {
 		return
 	}
-	n := uint32(p.Len())
-	for i := range n {
-		row := i
-		if p.Rows != nil {
-			row = p.Rows[i]
-		}
+	for i := range partRow(p.Len()) {
+		row := p.row(i)
 		if b.slot(row) != q.slot || !p.isOpen(i) {
 			continue
 		}
@@ -322,16 +318,16 @@ func (s *Scheduler) At(worker string, part uint64, row uint32) (Found, bool) {
 		return Found{}, false
 	}
 	p := w.sent.part(part)
-	if p == nil || !p.has(row) {
+	if p == nil || !p.has(partRow(row)) {
 		return Found{}, false
 	}
-	return p.found(row), true
+	return p.found(partRow(row)), true
 }
 
 // found describes the part's i-th row.
-func (p *Part) found(i uint32) Found {
+func (p *Part) found(i partRow) Found {
 	return Found{
-		Where: AtWorker, Batch: p.Batch, Row: p.Row(i), Worker: p.workerFlow.worker.id, Part: p, PartRow: i, Since: p.sentAt,
+		Where: AtWorker, Batch: p.Batch, Row: p.row(i), Worker: p.workerFlow.worker.id, Part: p, PartRow: uint32(i), Since: p.sentAt,
 		GivenUp: p.Batch.over, Cancelled: p.Batch.cancelled,
 	}
 }

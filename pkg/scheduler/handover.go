@@ -169,8 +169,8 @@ func (s *Scheduler) askAgainForRows(wf *workerFlow) {
 func (s *Scheduler) holdReturned(p *Part, returned []batch.Range) {
 	f := p.workerFlow.flow
 	var asked []uint16
-	p.each(returned, func(i uint32) {
-		if slot := p.Batch.slot(p.Row(i)); p.isOpen(i) && f.held.slots[slot] == nil {
+	p.each(returned, func(i partRow) {
+		if slot := p.Batch.slot(p.row(i)); p.isOpen(i) && f.held.slots[slot] == nil {
 			s.hold(f, slot, p.workerFlow, int(s.countsOf(f).open[slot]), false)
 			asked = append(asked, slot)
 		}
@@ -277,12 +277,12 @@ func (p *Part) takeAway(which func(*heldSlot) bool) {
 		return
 	}
 	f := p.workerFlow.flow
-	p.eachOpen(func(i uint32) {
-		h := f.held.slots[p.Batch.slot(p.Row(i))]
+	p.eachOpen(func(i partRow) {
+		h := f.held.slots[p.Batch.slot(p.row(i))]
 		if h == nil || h.oldOwner != p.workerFlow || !which(h) {
 			return
 		}
-		h.keep(&f.held, heldRow{p.Batch, p.Row(i), p.Deaths})
+		h.keep(&f.held, heldRow{p.Batch, p.row(i), p.Deaths})
 		p.moved = true
 		p.close(i)
 	})

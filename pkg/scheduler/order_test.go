@@ -31,10 +31,10 @@ func (c *checker) order(f *flow) {
 	}
 	parts := func(wf *workerFlow) {
 		for p := wf.first; p != nil; p = p.next {
-			p.eachOpen(func(i uint32) {
+			p.eachOpen(func(i partRow) {
 				// Who hands rows of a held slot back may do so in any order.
-				if len(p.Batch.Keys) > 0 && f.held.slots[p.Batch.slot(p.Row(i))] == nil {
-					see(p.Batch, p.Row(i))
+				if len(p.Batch.Keys) > 0 && f.held.slots[p.Batch.slot(p.row(i))] == nil {
+					see(p.Batch, p.row(i))
 				}
 			})
 		}

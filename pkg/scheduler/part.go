@@ -55,38 +55,45 @@ func (p *Part) Len() int {
 }
 
 // Row returns the place in the batch of the part's i-th row.
-func (p *Part) Row(i uint32) uint32 {
+func (p *Part) Row(i uint32) uint32 { return p.row(partRow(i)) }
+
+// partRow is the place of a row in its part, from 0. The place of a row in its batch is a plain uint32, as in package batch. The two
+// have different types so that the compiler refuses to mix them up.
+type partRow uint32
+
+// row does what Row does.
+func (p *Part) row(i partRow) uint32 {
 	if p.Rows == nil {
-		return i
+		return uint32(i)
 	}
 	return p.Rows[i]
 }
 
 // isOpen reports whether the worker still has the part's i-th row.
-func (p *Part) isOpen(i uint32) bool {
-	return p.open > 0 && (p.closedRows == nil || !p.closedRows.Has(i))
+func (p *Part) isOpen(i partRow) bool {
+	return p.open > 0 && (p.closedRows == nil || !p.closedRows.Has(uint32(i)))
 }
 
 // has reports whether the part has a row i that the worker still has.
-func (p *Part) has(i uint32) bool { return int(i) < p.Len() && p.isOpen(i) }
+func (p *Part) has(i partRow) bool { return int(i) < p.Len() && p.isOpen(i) }
 
 // each calls f for each row of the ranges that the part has.
-func (p *Part) each(ranges []batch.Range, f func(i uint32)) {
+func (p *Part) each(ranges []batch.Range, f func(i partRow)) {
 	n := uint64(p.Len())
 	for _, r := range ranges {
 		for i := uint64(r.First); i < min(uint64(r.First)+uint64(r.Count), n); i++ {
-			f(uint32(i))
+			f(partRow(i))
 		}
 	}
 }
 
 // eachOpen calls f for each row that the worker still has, with its place in the part.
-func (p *Part) eachOpen(f func(i uint32)) {
+func (p *Part) eachOpen(f func(i partRow)) {
 	if p.open == 0 {
 		return
 	}
-	for i := range uint32(p.Len()) {
-		if p.closedRows == nil || !p.closedRows.Has(i) {
+	for i := range partRow(p.Len()) {
+		if p.closedRows == nil || !p.closedRows.Has(uint32(i)) {
 			f(i)
 		}
 	}
@@ -97,20 +104,20 @@ func (p *Part) rest() segment {
 	g := segment{batch: p.Batch, deaths: p.Deaths}
 	if p.Rows != nil || p.closedRows != nil {
 		g.rows = make([]uint32, 0, p.open)
-		p.eachOpen(func(i uint32) { g.rows = append(g.rows, p.Row(i)) })
+		p.eachOpen(func(i partRow) { g.rows = append(g.rows, p.row(i)) })
 	}
 	return g
 }
 
 // close takes the part's i-th row from the worker. It returns false when the worker did not have it any more.
-func (p *Part) close(i uint32) bool {
+func (p *Part) close(i partRow) bool {
 	if p.open == 0 {
 		return false
 	}
 	if p.closedRows == nil {
 		p.closedRows = bitset.New(p.Len())
 	}
-	if !p.closedRows.Add(i) {
+	if !p.closedRows.Add(uint32(i)) {
 		return false
 	}
 	p.open--
@@ -122,9 +129,9 @@ func (p *Part) close(i uint32) bool {
 }
 
 // closeRanges takes rows from the worker, and returns the places of those that it still had.
-func (p *Part) closeRanges(ranges []batch.Range) []uint32 {
-	var rows []uint32
-	p.each(ranges, func(i uint32) {
+func (p *Part) closeRanges(ranges []batch.Range) []partRow {
+	var rows []partRow
+	p.each(ranges, func(i partRow) {
 		if p.close(i) {
 			rows = append(rows, i)
 		}
@@ -142,8 +149,8 @@ func (p *Part) closeAll() {
 }
 
 // countAnswered updates the counts by slot for the part's i-th row, which has a key and is not the worker's any more.
-func (p *Part) countAnswered(i uint32) {
-	slot := p.Batch.slot(p.Row(i))
+func (p *Part) countAnswered(i partRow) {
+	slot := p.Batch.slot(p.row(i))
 	p.workerFlow.addShare(slot, -1)
 	f := p.workerFlow.flow
 	if f.counts != nil {

@@ -29,14 +29,14 @@ const mayHaveBegun = 128
 
 // announce notes rows that run, or, with runs false, rows that stopped running, as the worker tells.
 func (p *Part) announce(ranges []batch.Range, runs bool) {
-	p.each(ranges, func(i uint32) {
+	p.each(ranges, func(i partRow) {
 		if p.running == nil {
 			p.running = bitset.New(p.Len())
 		}
 		if runs {
-			p.running.Add(i)
+			p.running.Add(uint32(i))
 		} else {
-			p.running.Remove(i)
+			p.running.Remove(uint32(i))
 		}
 	})
 }
@@ -75,7 +75,7 @@ func (b *blame) segmentsOf(p *Part) []segment {
 func (p *Part) isRunning() bool {
 	found := false
 	if p.running != nil {
-		p.eachOpen(func(i uint32) { found = found || p.running.Has(i) })
+		p.eachOpen(func(i partRow) { found = found || p.running.Has(uint32(i)) })
 	}
 	return found
 }
@@ -86,11 +86,11 @@ func (p *Part) blameAnnounced(rest segment) []segment {
 		return []segment{rest}
 	}
 	var ran, waited []uint32
-	p.eachOpen(func(i uint32) {
-		if p.running.Has(i) {
-			ran = append(ran, p.Row(i))
+	p.eachOpen(func(i partRow) {
+		if p.running.Has(uint32(i)) {
+			ran = append(ran, p.row(i))
 		} else {
-			waited = append(waited, p.Row(i))
+			waited = append(waited, p.row(i))
 		}
 	})
 	switch {

@@ -100,8 +100,8 @@ func (s *Scheduler) send(wf *workerFlow, g segment) {
 		w.suspects = append(slices.DeleteFunc(w.suspects, func(p *Part) bool { return p.open == 0 }), p)
 	}
 	if len(p.Batch.Keys) > 0 {
-		p.eachOpen(func(i uint32) {
-			slot := p.Batch.slot(p.Row(i))
+		p.eachOpen(func(i partRow) {
+			slot := p.Batch.slot(p.row(i))
 			wf.addShare(slot, 1)
 			if f.counts != nil {
 				f.counts.add(slot, 1, p.otherRevision)
