@@ -36,15 +36,17 @@
 //   - run_pack.go: the parked rows of a run packed into a parcel, and a parcel's rows that go on as a run.
 //   - run_park.go: parking, the rows of a run that have parked and the keys that later rows may not overtake.
 //   - run_carry.go: how another goroutine goes on when a function does not return.
+//   - run_made.go: rows that a function has made: which rows they come from, and nil pointers among them.
 //   - run_output.go: the rows that the last function passes on, as output.
 //   - run_send.go: verdicts on the rows that do not go on, and where rows are sent from a step.
 //   - run_dead.go: dead rows, as they entered their function.
 //   - run_ledger.go: ledger, the outcomes of a run's rows.
 //   - run_lineage.go: names of rows by their lineage.
-//   - run_time.go: budgets, the time that rows have used up.
-//   - run_guard.go: guard, with which the watchdog ends calls that take too long.
 //   - run_connections.go: connections that functions hold while they run.
 //   - run_trace.go: spans and metrics of runs, functions and calls.
+//   - run_user_code.go: calls of code of the user's under the guard, its panics, and what it may ask of its call.
+//   - run_guard.go: guard, with which the watchdog ends calls that take too long.
+//   - run_time.go: budgets, the time that rows have used up.
 //   - run_fault.go: fault, why a row could not be done.
 //   - park_rows.go: parkedRows, the rows with keys that have parked in a lane: their queues, times and release.
 //   - park_rest.go: restingRun and restingRuns, the runs without keys that rest in a lane.

@@ -2,7 +2,6 @@ package flowexec
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -221,10 +220,6 @@ func (st *stepRun) askLater(h hold, wait time.Duration) {
 	}
 }
 
-// soonest is how long a Load in KisFlow's shape waits at least before a Save has it try again: with many Saves that load
-// nothing of it, it is called a few times as often as without any.
-func soonest(wait time.Duration) time.Duration { return wait / 8 }
-
 // loadAgain is how long to wait until a Load in KisFlow's shape is tried again: what it asks for may not have been saved yet.
 // 0: its time to wait is over.
 func (st *stepRun) loadAgain(row, attempt int) time.Duration {
@@ -250,11 +245,6 @@ func (st *stepRun) askedSince(row, attempt int) time.Duration {
 		return holdOf(st.rs, row).since
 	}
 	return st.loadSince
-}
-
-// jitter spreads retries by a fifth to either side.
-func jitter(d time.Duration) time.Duration {
-	return d - d/5 + time.Duration(rand.Int64N(int64(d/5*2)+1))
 }
 
 // obey does what a row function's signal says of its row; in Batch and FaaS, of all rows.

@@ -46,34 +46,29 @@ func (st *stepRun) reading(ownCode bool, rs *rows.Set, read func()) bool {
 	return o == nil
 }
 
+// readingHost is the decode.Host of a run: it watches over the code of row types, as over functions, and ends rows that can't be read.
+type readingHost struct{ st *stepRun }
+
 // Watched implements decode.Host.
-func (st *stepRun) Watched() bool {
-	return st.x.inCall
-}
+func (h readingHost) Watched() bool { return h.st.x.inCall }
 
 // At implements decode.Host.
-func (st *stepRun) At(row int) bool {
-	return st.x.at(row)
-}
+func (h readingHost) At(row int) bool { return h.st.x.at(row) }
 
 // AtAll implements decode.Host.
-func (st *stepRun) AtAll() bool {
-	if st.run.work.abandoned != nil {
-		return false // it must be known which row does not come back
+func (h readingHost) AtAll() bool {
+	if h.st.run.work.abandoned != nil {
+		return false // it must be known for which row the code does not return
 	}
-	st.x.frame.Row = -1
+	h.st.x.frame.Row = -1
 	return true
 }
 
 // Rows implements decode.Host.
-func (st *stepRun) Rows(rs *rows.Set) {
-	st.rs = rs
-}
+func (h readingHost) Rows(rs *rows.Set) { h.st.rs = rs }
 
 // End implements decode.Host.
-func (st *stepRun) End(rs *rows.Set, i uint32, o batch.RowOutcome) {
-	st.end(rs, i, o)
-}
+func (h readingHost) End(rs *rows.Set, i uint32, o batch.RowOutcome) { h.st.end(rs, i, o) }
 
 // again makes row i of the rows under way readable anew, as it came, before its function is called for it once more. False: it
 // can't be read, and has ended.

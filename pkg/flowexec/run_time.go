@@ -1,6 +1,7 @@
 package flowexec
 
 import (
+	"math/rand/v2"
 	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
@@ -173,3 +174,12 @@ func (b *budgets) settle(i int, t trial) {
 		b.chargeCall(i, took-noted)
 	}
 }
+
+// jitter spreads retries by a fifth to either side.
+func jitter(d time.Duration) time.Duration {
+	return d - d/5 + time.Duration(rand.Int64N(int64(d/5*2)+1))
+}
+
+// soonest is how long a Load in KisFlow's shape waits at least before a Save has it try again: with many Saves that load
+// nothing of it, it is called a few times as often as without any.
+func soonest(wait time.Duration) time.Duration { return wait / 8 }

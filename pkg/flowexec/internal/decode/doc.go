@@ -9,7 +9,7 @@
 //
 // Its files, in reading order:
 //   - input.go: Input, what is known when a flow is compiled of how a step reads rows.
-//   - read.go: Reader, which makes rows readable for a step.
+//   - read.go: Reader.Read, which makes rows readable for a step.
 //   - encoded.go: rows that came as MessagePack or protobuf.
 //   - views.go: rows as one of the types that a function reads.
 //   - wide.go: rows decoded once, for the step that reads the most of their fields.
@@ -17,9 +17,10 @@
 //   - serializer.go: row types that read rows themselves, as KisFlow's Serialize.
 //   - must.go: rows that lack a field which source.must names.
 //   - write.go: rows turned into bytes, for the output and for dead letters.
-//   - stored.go: texts that a connector stored, read as a Go type.
 //   - loaded.go: texts that a connector stored, read into fields of a row.
+//   - stored.go: texts that a connector stored, read as a Go type.
 //   - object.go: a row as the fields of its JSON object.
+//   - reader.go: Reader, its Host and its Source.
 //   - fields.go: the fields that a Go type has in JSON.
 //   - own_code.go: whether a Go type has code of its own.
 //   - types.go: Types, the codecs of a plan.

@@ -5,11 +5,11 @@
 // jump back to what it was. All of it is handed out by a Memory, which takes it back when the run has ended.
 //
 // Its files, in reading order:
-//   - numbers.go: a type for each way in which a row is counted.
-//   - set.go: Set, rows on their way to their next function.
 //   - join.go: Sets put in the order of their rows' origins, or joined into one.
 //   - own.go: rows as they came to a step, and rows in memory of their own, for those that outlive the run.
 //   - derive.go: the Set of the input, and those made of another Set.
-//   - path.go: what tells apart the rows that come from one input row.
+//   - path.go: how rows that come from one input row are told apart.
 //   - memory.go: Memory, which hands out Sets, lists and vectors.
+//   - set.go: Set, rows on their way to their next function.
+//   - numbers.go: a type for each way in which a row is counted.
 package rows
