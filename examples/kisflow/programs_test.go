@@ -113,7 +113,7 @@ func TestProgramWithoutItsRedisSaysSo(t *testing.T) {
 func TestProgramWithLogger(t *testing.T) {
 	got := program(t, "11-logger")
 	for _, want := range []string{
-		`(?m)^\[info\] flow CalStuAvgScore is there, with functions \[VerifyStu AvgStuScore PrintStuAvgScore\]$`,
+		`(?m)^\[info\] flow CalStuAvgScore is imported, with functions \[VerifyStu AvgStuScore PrintStuAvgScore\]$`,
 		`(?m)^\[debug\] flow CalStuAvgScore: Verify VerifyStu took .* for 2 rows$`,
 		`(?m)^\[debug\] flow CalStuAvgScore: Calculate AvgStuScore took .* for 1 rows$`,
 		`(?m)^\[debug\] flow CalStuAvgScore: ran 2 rows in .*, 1 of them not to the end$`,

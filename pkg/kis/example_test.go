@@ -149,6 +149,83 @@ func ExampleRegistry_FaaS() {
 	// row 0 is filtered in Warm: the function passed nothing on for it
 }
 
+// Drop ends a row that is right but not wanted. It is filtered, which is no failure.
+func ExampleDrop() {
+	warm := func(_ context.Context, r Reading) error {
+		if r.Celsius < 15 {
+			return kis.Drop("%s is cold", r.Sensor)
+		}
+		return nil
+	}
+	run("Warm Verify", func(r *kis.Registry) { r.Func("Warm", kis.Verify(warm)) },
+		`{"sensor":"cellar","celsius":12}`, `{"sensor":"roof","celsius":20}`)
+	// Output:
+	// {"sensor":"roof","celsius":20}
+	// row 0 is filtered in Warm: cellar is cold
+}
+
+// Jump sends a row to another function of the flow: here past the one that converts Fahrenheit.
+func ExampleJump() {
+	celsius := func(_ context.Context, r Reading) error {
+		if r.Celsius <= 60 {
+			return kis.Jump("Keep")
+		}
+		return nil // it must be Fahrenheit
+	}
+	convert := func(_ context.Context, r Reading) (Reading, error) {
+		return Reading{r.Sensor, (r.Celsius - 32) * 5 / 9}, nil
+	}
+	keep := func(context.Context, Reading) error { return nil }
+	run("IsCelsius Verify, Convert Calculate, Keep Verify", func(r *kis.Registry) {
+		r.Func("IsCelsius", kis.Verify(celsius))
+		r.Func("Convert", kis.Calculate(convert))
+		r.Func("Keep", kis.Verify(keep))
+	}, `{"sensor":"roof","celsius":20}`, `{"sensor":"cellar","celsius":68}`)
+	// Output:
+	// {"sensor":"roof","celsius":20}
+	// {"sensor":"cellar","celsius":20}
+}
+
+// From tells a function which flow and function it runs as, and gives it its parameters.
+func ExampleFrom() {
+	name := func(ctx context.Context, r Reading) (Reading, error) {
+		call := kis.From(ctx)
+		r.Sensor = call.Flow + "/" + call.Function + "/" + r.Sensor + call.Param("suffix") // this flow has no parameters
+		return r, nil
+	}
+	run("Name Calculate", func(r *kis.Registry) { r.Func("Name", kis.Calculate(name)) }, `{"sensor":"roof","celsius":20}`)
+	// Output:
+	// {"sensor":"F/Name/roof","celsius":20}
+}
+
+// Origins says which rows the rows returned come from, if there are fewer or more of them than rows given.
+func ExampleCall_Origins() {
+	warmest := func(ctx context.Context, rows []Reading) ([]Reading, error) {
+		best := 0
+		for i, r := range rows {
+			if r.Celsius > rows[best].Celsius {
+				best = i
+			}
+		}
+		kis.From(ctx).Origins(best)
+		return rows[best : best+1], nil
+	}
+	run("Warmest Calculate", func(r *kis.Registry) { r.Func("Warmest", kis.Batch(warmest)) },
+		`{"sensor":"cellar","celsius":12}`, `{"sensor":"roof","celsius":20}`)
+	// Output:
+	// {"sensor":"roof","celsius":20}
+}
+
+// Err reports all mistakes of registration together. A worker refuses to start while there are any.
+func ExampleRegistry_Err() {
+	r := kis.NewRegistry()
+	r.Func("", kis.Verify(func(context.Context, Reading) error { return nil }))
+	r.FaaS("Count", func(context.Context, []Reading) error { return nil })
+	fmt.Println(strings.Count(r.Err().Error(), "\n")+1, "mistakes")
+	// Output:
+	// 2 mistakes
+}
+
 // run runs rows through a flow of functions, each "name fmode", and prints what comes out.
 func run(functions string, register func(*kis.Registry), rows ...string) {
 	flow := "kistype: flow\nflow_name: F\nstatus: 1\nflows:\n"

@@ -1,4 +1,4 @@
-// Package common has KisFlow's shared names.
+// Package common has the names that KisFlow's packages share.
 package common
 
 import (
@@ -8,14 +8,14 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// A row is any value, and rows are many.
+// KisFlow's names for rows: a row is any value.
 type (
 	KisRow     = any
 	KisRowArr  = []any
 	KisDataMap = map[string]KisRowArr
 )
 
-// Kinds of documents, and the beginnings of random ids.
+// The kinds of documents, with which random ids begin, and the character behind them.
 const (
 	KisIDTypeFlow      = string(definition.KindFlow)
 	KisIDTypeConnector = string(definition.KindConn)
@@ -24,13 +24,13 @@ const (
 	KisIDJoinChar      = "-"
 )
 
-// The ids beside those of a flow's first and last functions.
+// The ids that stand for the function before the first one of a flow, and for the one after the last.
 const (
 	FunctionIDFirstVirtual = kis.FirstVirtual
 	FunctionIDLastVirtual  = kis.LastVirtual
 )
 
-// KisMode is what a function is for.
+// KisMode is the purpose of a function.
 type KisMode = kis.Mode
 
 // The modes.
@@ -42,7 +42,7 @@ const (
 	E = KisMode(definition.ModeExpand)
 )
 
-// KisOnOff is whether a flow runs.
+// KisOnOff says whether a flow is on.
 type KisOnOff int
 
 // A flow that is disabled refuses rows and runs.
@@ -54,7 +54,7 @@ const (
 // KisConnType is the kind of store behind a connector.
 type KisConnType = kis.ConnType
 
-// The kinds of stores.
+// The kinds of stores. KisGrid itself opens redis; for the others, register your own code with CaaSInit.
 const (
 	REDIS KisConnType = "redis"
 	MYSQL KisConnType = "mysql"
@@ -63,13 +63,14 @@ const (
 	ES    KisConnType = "es"
 )
 
-// How long a flow's cache keeps values, and how often, in minutes, it looks for those that expired.
+// How often a flow's cache drops the values that have expired, in minutes, and how long it keeps a value by default: 0 means for
+// ever.
 const (
 	DeFaultFlowCacheCleanUp               = 5
 	DefaultExpiration       time.Duration = 0
 )
 
-// Metrics: the route, the labels, and each one's name and what it counts.
+// The route of the metrics, their labels, and the name and help text of each metric.
 const (
 	MetricsRoute = "/metrics"
 

@@ -1,9 +1,10 @@
-// Package conn makes connectors apart from those that flows share.
+// Package conn makes connectors that flows do not share.
 package conn
 
 import "github.com/kisgrid/kisgrid/pkg/kis"
 
-// NewKisConnector is a connector that the caller has to Init, with what kis.Pool has registered for its name.
+// NewKisConnector makes a connector that the caller opens with Init. It calls the functions that are registered with kis.Pool for
+// the connector's name.
 func NewKisConnector(config *kis.ConnConfig) kis.Connector {
 	return kis.NewConnector(kis.Pool(), config)
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis/metrics"
 )
 
-// ConfigImportYaml makes the flows that the documents of a folder describe known to kis.Pool, as Import does. Settings of the
-// process go into config.GlobalConfig, and take effect.
+// ConfigImportYaml reads the documents of a folder, and makes the flows in them known to kis.Pool, as Import does. If a document
+// has settings of the process (kistype: global), they are stored in config.GlobalConfig and take effect.
 func ConfigImportYaml(path string) error {
 	set, err := load(path, kis.Pool())
 	if err != nil {
@@ -36,9 +36,9 @@ func ConfigImportYaml(path string) error {
 	return build(path, set, kis.Pool())
 }
 
-// Import makes the flows that the documents of a folder describe known to r; those of the same names before are replaced, and
-// disabled ones left out. Connectors that CaaSInit has registered are opened. With an error nothing is changed: it has all
-// mistakes of all documents, and those of registration.
+// Import reads the documents of a folder, and makes the flows in them known to r. A flow replaces the one that had its name
+// before; a disabled flow is left out. Connectors for which CaaSInit has registered a function are opened. If there is an error,
+// nothing is changed: the error has all mistakes of all documents, and those of registration.
 func Import(path string, r *kis.Registry) error {
 	set, err := load(path, r)
 	if err != nil {
@@ -47,6 +47,7 @@ func Import(path string, r *kis.Registry) error {
 	return build(path, set, r)
 }
 
+// load reads and checks the documents of a folder.
 func load(path string, r *kis.Registry) (*definition.Set, error) {
 	set, _, err := definition.Load(path)
 	if err := errors.Join(err, r.Err()); err != nil {
@@ -55,6 +56,7 @@ func load(path string, r *kis.Registry) (*definition.Set, error) {
 	return set, nil
 }
 
+// build makes the flows of documents, and makes them known to r.
 func build(path string, set *definition.Set, r *kis.Registry) error {
 	connectors := make(map[string]*kis.ConnConfig)
 	for name, c := range set.Connectors {
@@ -71,7 +73,7 @@ func build(path string, set *definition.Set, r *kis.Registry) error {
 	for _, name := range slices.Sorted(maps.Keys(set.Flows)) {
 		f := *set.Flows[name]
 		if !f.Enabled {
-			log.Logger().InfoF("flow %s is disabled: it is left out", name)
+			log.Logger().InfoF("flow %s is disabled: it is not imported; set its status to 1 to import it", name)
 			continue
 		}
 		f.Timeout = saysTimeout(f.Document, f.Timeout)
@@ -88,11 +90,12 @@ func build(path string, set *definition.Set, r *kis.Registry) error {
 	}
 	for _, f := range flows {
 		r.AddFlow(f.GetName(), f)
-		log.Logger().InfoF("flow %s is there, with functions %v", f.GetName(), names(f))
+		log.Logger().InfoF("flow %s is imported, with functions %v", f.GetName(), names(f))
 	}
 	return nil
 }
 
+// names returns the names of a flow's functions, for the log.
 func names(f *flow.KisFlow) []string {
 	var names []string
 	for _, function := range f.GetConfig().Flows {
@@ -101,7 +104,7 @@ func names(f *flow.KisFlow) []string {
 	return names
 }
 
-// saysTimeout is a timeout that the document names; 0 if it is only the default.
+// saysTimeout returns a timeout if the document names one, and 0 if it is the default.
 func saysTimeout(d definition.Document, parsed time.Duration) time.Duration {
 	var says struct {
 		Timeout *string `yaml:"timeout"`
@@ -112,9 +115,9 @@ func saysTimeout(d definition.Document, parsed time.Duration) time.Duration {
 	return parsed
 }
 
-// ConfigExportYaml writes a flow's documents into a folder, which it makes if need be: flow-<name>.yaml, func-<name>.yaml for
-// each function and conn-<name>.yaml for each connector. A document that was imported and not changed is written as it was
-// read. ConfigImportYaml reads them back.
+// ConfigExportYaml writes a flow's documents into a folder: flow-<name>.yaml, func-<name>.yaml for each function, and
+// conn-<name>.yaml for each connector. It makes the folder if there is none. A document that was imported and not changed is
+// written as it was read. ConfigImportYaml reads the files back.
 func ConfigExportYaml(f kis.Flow, dir string) error {
 	described, ok := f.(interface {
 		Documents() ([]definition.Document, error)

@@ -1,12 +1,9 @@
-// Package flow makes and runs flows in KisFlow's manner: rows are committed to a flow, Run takes them through its functions
-// and returns when all have ended.
 package flow
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"reflect"
 	"slices"
@@ -26,44 +23,46 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis/metrics"
 )
 
-// KisFlow is one copy of a flow, with its own rows, cache and metadata. It is safe for concurrent use: its runs wait for each
-// other. Rows that several goroutines commit to it run together in whichever Run comes first, which returns their errors:
-// who wants to know of its own rows forks the flow.
+// KisFlow is one copy of a flow, with its own rows, cache and metadata. It is safe for concurrent use: a Run waits for the Run
+// before it. If several goroutines commit rows, all rows run together in whichever Run comes first, and that Run returns their
+// errors. A goroutine that wants the errors of its own rows only forks the flow.
 type KisFlow struct {
 	registry *kis.Registry
 	chain    *kis.Chain
 	copy     *kis.Copy
-	stream   batch.StreamID
-	turn     chan struct{} // holds a token while nobody runs
-	last     atomic.Int64  // 1 + the place of the function that ran last; 0: none has
+	stream   batch.StreamID // the stream that the flow's batches belong to
+	turn     chan struct{}  // holds a token while no Run is under way
+	last     atomic.Int64   // 1 + the place of the function that ran last; 0 means none has
 
 	mu     sync.Mutex
 	rows   []any          // committed since the last Run; guarded by mu
-	runs   uint64         // begun; guarded by mu
-	plan   *flowexec.Plan // of the first planned functions; nil: not compiled; guarded by mu
-	length int            // how many functions plan has; guarded by mu
-	wrong  []error        // of functions that could not be added; guarded by mu
+	runs   uint64         // number of runs begun; guarded by mu
+	plan   *flowexec.Plan // of the first length functions; nil means not compiled; guarded by mu
+	length int            // number of functions that plan has; guarded by mu
+	wrong  []error        // errors of functions that could not be added; guarded by mu
 }
 
-// NewKisFlow makes a flow without functions that calls what is registered with kis.Pool.
+// NewKisFlow makes a flow without functions. It calls the functions that are registered with kis.Pool.
 func NewKisFlow(conf *kis.FlowConfig) kis.Flow { return New(kis.Pool(), conf) }
 
-// New makes a flow without functions that calls what is registered with r.
+// New makes a flow without functions. It calls the functions that are registered with r.
 func New(r *kis.Registry, conf *kis.FlowConfig) *KisFlow {
 	f := newFlow(r)
 	f.use(kis.NewChain(r, f, conf))
 	return f
 }
 
+// newFlow makes a flow without a chain.
 func newFlow(r *kis.Registry) *KisFlow {
 	f := &KisFlow{registry: r, stream: batch.NewStreamID(), turn: make(chan struct{}, 1)}
 	f.turn <- struct{}{}
 	return f
 }
 
+// use gives the flow its chain, and an empty cache.
 func (f *KisFlow) use(c *kis.Chain) { f.chain, f.copy = c, &kis.Copy{Chain: c} }
 
-// Fork is the same flow anew: its functions, parameters and connectors, but none of its rows, cache and metadata.
+// Fork makes the same flow anew: with the same functions, parameters and connectors, but without rows, cache and metadata.
 func (f *KisFlow) Fork(context.Context) kis.Flow {
 	fork := newFlow(f.registry)
 	f.mu.Lock()
@@ -76,7 +75,7 @@ func (f *KisFlow) Fork(context.Context) kis.Flow {
 	return fork
 }
 
-// Link adds a function to the flow and to its configuration.
+// Link adds a function to the end of the flow and of the flow's configuration; params are the flow's parameters for it.
 func (f *KisFlow) Link(function *kis.FuncConfig, params kis.FParam) error {
 	err := f.AppendNewFunction(function, params)
 	if err == nil || batch.CodeOf(err) == batch.CodeConnectorUnavailable {
@@ -85,8 +84,8 @@ func (f *KisFlow) Link(function *kis.FuncConfig, params kis.FParam) error {
 	return err
 }
 
-// AppendNewFunction adds a function to the flow. An error that the program does not look at comes back from Run, as long as
-// it is not about a connector that could not be opened: that is tried again when a function asks for it.
+// AppendNewFunction adds a function to the end of the flow. If the program does not look at the error, Run returns it, unless the
+// error is about a connector that could not be opened: opening is tried again when a function asks for the connector.
 func (f *KisFlow) AppendNewFunction(function *kis.FuncConfig, params kis.FParam) error {
 	err := f.chain.Append(function, params)
 	if err != nil && batch.CodeOf(err) != batch.CodeConnectorUnavailable {
@@ -97,6 +96,7 @@ func (f *KisFlow) AppendNewFunction(function *kis.FuncConfig, params kis.FParam)
 	return err
 }
 
+// enabled returns an error if the flow's status is off.
 func (f *KisFlow) enabled() error {
 	if c := f.chain.Config(); c.Status == 0 {
 		return batch.Errorf(batch.CodeFlowDisabled, "flow %s is disabled: set its status to 1", c.FlowName)
@@ -107,11 +107,11 @@ func (f *KisFlow) enabled() error {
 // CommitRow keeps a row for the next Run. A disabled flow refuses it.
 func (f *KisFlow) CommitRow(row any) error { return f.commit([]any{row}) }
 
-// CommitRowBatch keeps all rows of a slice for the next Run, or none of them with an error.
+// CommitRowBatch keeps each element of a slice as a row for the next Run. If one of them is nil, it keeps none.
 func (f *KisFlow) CommitRowBatch(rows any) error {
 	list := reflect.ValueOf(rows)
 	if list.Kind() != reflect.Slice {
-		return fmt.Errorf("commit a batch of rows to flow %s: %T is no slice; CommitRow takes single rows", f.GetName(), rows)
+		return fmt.Errorf("commit a batch of rows to flow %s: a %T is not a slice: CommitRow takes single rows", f.GetName(), rows)
 	}
 	all := make([]any, list.Len())
 	for i := range all {
@@ -120,6 +120,7 @@ func (f *KisFlow) CommitRowBatch(rows any) error {
 	return f.commit(all)
 }
 
+// commit keeps rows for the next Run, or none of them if one is wrong.
 func (f *KisFlow) commit(rows []any) error {
 	if err := f.enabled(); err != nil {
 		return err
@@ -139,10 +140,12 @@ func (f *KisFlow) commit(rows []any) error {
 	return nil
 }
 
-// Run takes the rows committed so far through the functions, and returns when each has ended; without rows the first function
-// is called all the same. It waits for a Run under way. The error is what a function returned, if no row ended for another
-// reason; else it has a line for each such row, up to ten. Rows that a function drops or aborts are none. When ctx ends, the
-// rows under way end with it. Whatever it returns, the rows are used up.
+// Run takes the rows that were committed so far through the functions, and returns when each has ended. Without rows it calls the
+// first function all the same. It waits for a Run that is under way. When ctx ends, the rows under way end too. The rows are used
+// up, whatever Run returns.
+//
+// The error is the error that a function returned, if no row ended for another reason. Otherwise it has a line for each row that
+// died, for up to ten rows. Rows that a function drops or aborts are no errors.
 func (f *KisFlow) Run(ctx context.Context) error {
 	select {
 	case <-f.turn:
@@ -173,7 +176,7 @@ func (f *KisFlow) Run(ctx context.Context) error {
 	return f.verdict(ctx, result)
 }
 
-// take uses up the rows committed so far, and names them.
+// take returns the rows committed so far, leaves none, and returns an id for them as a batch.
 func (f *KisFlow) take() ([]any, batch.ID) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -183,10 +186,10 @@ func (f *KisFlow) take() ([]any, batch.ID) {
 	return rows, batch.ID{Stream: f.stream, Sequence: f.runs}
 }
 
-// maxLines bounds the rows that an error speaks of.
+// maxLines bounds the rows that an error has a line for.
 const maxLines = 10
 
-// verdict is the error of a run.
+// verdict makes the error of a run.
 func (f *KisFlow) verdict(ctx context.Context, result flowexec.RunResult) error {
 	var errs []error
 	if result.Err != nil {
@@ -203,7 +206,7 @@ func (f *KisFlow) verdict(ctx context.Context, result flowexec.RunResult) error 
 		}
 	}
 	if more > 0 {
-		errs = append(errs, fmt.Errorf("and %d rows more", more))
+		errs = append(errs, fmt.Errorf("and %d more rows", more))
 	}
 	switch {
 	case len(errs) > 0 && ctx.Err() != nil:
@@ -214,7 +217,7 @@ func (f *KisFlow) verdict(ctx context.Context, result flowexec.RunResult) error 
 	return errors.Join(errs...)
 }
 
-// saidBy reports whether an error that a function returned is why the row ended.
+// saidBy reports whether err, which a function returned, is the reason that the row has, so that one line for both is enough.
 func saidBy(err error, o batch.RowOutcome) bool {
 	if err == nil || o.Code != batch.CodeFunctionError && o.Code != batch.CodeFunctionPanic {
 		return false
@@ -222,94 +225,46 @@ func saidBy(err error, o batch.RowOutcome) bool {
 	return strings.HasPrefix(err.Error(), strings.TrimSuffix(o.Reason, " …"))
 }
 
-// compiled is the flow's plan.
-func (f *KisFlow) compiled(ctx context.Context) (*flowexec.Plan, error) {
-	n := f.chain.Len()
-	f.mu.Lock()
-	plan, length, wrong := f.plan, f.length, errors.Join(f.wrong...)
-	f.mu.Unlock()
-	if err := errors.Join(wrong, f.registry.Err()); err != nil {
-		return nil, err
-	}
-	if plan != nil && length == n {
-		return plan, nil
-	}
-	docs, err := f.chain.Documents()
-	if err != nil {
-		return nil, err
-	}
-	set, err := definition.NewSet(docs)
-	if err != nil {
-		return nil, err
-	}
-	bundle, err := set.Bundle(f.GetName())
-	if err != nil {
-		return nil, err
-	}
-	f.boundTimes(bundle)
-	f.leaveMust(ctx, bundle)
-	if plan, err = flowexec.Compile(bundle, f.registry); err != nil {
-		return nil, err
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.plan, f.length = plan, n
-	return plan, nil
-}
-
-// boundTimes takes back the timeouts that no configuration asks for: in a program, the context of Run says how long.
-func (f *KisFlow) boundTimes(b *definition.Bundle) {
-	const never = time.Duration(math.MaxInt64)
-	if f.chain.Config().Definition().Timeout == 0 {
-		b.Flow.Timeout = never
-	}
-	for name, function := range b.Functions {
-		if f.chain.FuncConfig(name).Definition().Timeout == 0 {
-			function.Timeout = never
-		}
-	}
-}
-
-// saves tells the Loads of this process's flows of its Saves.
+// saves tells the Loads of all flows of this process about the Saves of all of them.
 var saves flowexec.Saves
 
-// connectors are what functions made by kis.Save and kis.Load use in this process.
+// connectors is the pool of connections for functions made by kis.Save and kis.Load in this process.
 var connectors = sync.OnceValue(func() *connector.Pool {
 	pool := connector.NewPool(map[string]connector.Opener{"redis": redis.Config{}.Open, "memory": memory.New().Open}, os.LookupEnv, nil, nil)
 	kis.Pool().OnClose(pool.Close)
 	return pool
 })
 
-// Documents describe the flow, with each function and connector once.
+// Documents returns documents that describe the flow: the flow, and each function and each connector once.
 func (f *KisFlow) Documents() ([]definition.Document, error) { return f.chain.Documents() }
 
-// GetName is the flow's name.
+// GetName returns the flow's name.
 func (f *KisFlow) GetName() string { return f.chain.Config().FlowName }
 
-// GetID is this copy's random id.
+// GetID returns the random id of this copy of the flow.
 func (f *KisFlow) GetID() string { return f.chain.ID() }
 
-// GetConfig is the flow's configuration.
+// GetConfig returns the flow's configuration.
 func (f *KisFlow) GetConfig() *kis.FlowConfig { return f.chain.Config() }
 
-// GetFuncConfigByName is the configuration of one of its functions; nil: it has none of this name.
+// GetFuncConfigByName returns the configuration of a function of the flow, or nil if there is none of the name.
 func (f *KisFlow) GetFuncConfigByName(name string) *kis.FuncConfig { return f.chain.FuncConfig(name) }
 
-// GetFuncParamsAllFuncs are copies of all functions' parameters, by the function's id.
+// GetFuncParamsAllFuncs returns copies of the parameters of all functions, by the function's id.
 func (f *KisFlow) GetFuncParamsAllFuncs() map[string]kis.FParam { return f.chain.Params() }
 
-// GetCacheData finds what was kept with SetCacheData; nil: nothing.
+// GetCacheData returns a value kept with SetCacheData, or nil.
 func (f *KisFlow) GetCacheData(key string) any {
 	value, _ := f.copy.Cache.Get(key)
 	return value
 }
 
-// SetCacheData keeps a value with this copy of the flow for that long; 0: for ever.
+// SetCacheData keeps a value with this copy of the flow, for a time; 0 means for ever.
 func (f *KisFlow) SetCacheData(key string, value any, expire time.Duration) {
 	f.copy.Cache.Set(key, value, expire)
 }
 
-// GetMetaData finds what was kept with SetMetaData; nil: nothing.
+// GetMetaData returns a value kept with SetMetaData, or nil.
 func (f *KisFlow) GetMetaData(key string) any { return f.copy.GetMetaData(key) }
 
 // SetMetaData keeps a value with this copy of the flow.

@@ -11,17 +11,19 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis/log"
 )
 
-// warned has the functions whose source.must was spoken of, for each registry: flows and forks share them. It keeps no registry
-// alive.
-var warned sync.Map // from ofRegistry to nothing
+// warned holds the functions of each registry whose source.must the log has warned about. Flows and forks share it. It does not
+// keep a registry in memory.
+var warned sync.Map
 
+// ofRegistry names a function of a registry.
 type ofRegistry struct {
 	registry weak.Pointer[kis.Registry]
 	function string
 }
 
-// leaveMust takes source.must out of what is compiled, and says so once for each function. KisFlow never looked at it, and its
-// programs declare it over rows that are plain strings; on a cluster it is checked. The documents keep it.
+// leaveMust takes source.must out of the documents that are compiled, and warns once for each function. KisFlow never looked at
+// source.must, and its programs declare it for rows that are plain strings. On a cluster it is checked. The flow's own documents
+// keep it.
 func (f *KisFlow) leaveMust(ctx context.Context, b *definition.Bundle) {
 	for _, step := range b.Flow.Functions {
 		function := b.Functions[step.Name]

@@ -6,21 +6,19 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// These are for the flow that a function gets: a flow that a program made is in no function.
-
-// Input is empty: functions ask the flow that they get.
+// Input returns nil: a flow that a program made is in no function. Functions ask the flow that they get.
 func (f *KisFlow) Input() []any { return nil }
 
-// GetFuncParam is "": functions ask the flow that they get.
+// GetFuncParam returns "": a flow that a program made is in no function. Functions ask the flow that they get.
 func (f *KisFlow) GetFuncParam(string) string { return "" }
 
-// GetFuncParamAll is nil: functions ask the flow that they get.
+// GetFuncParamAll returns nil: a flow that a program made is in no function. Functions ask the flow that they get.
 func (f *KisFlow) GetFuncParamAll() kis.FParam { return nil }
 
-// GetThisFunction is the function that ran last; nil: none has.
+// GetThisFunction returns the function that ran last, or nil if none has.
 func (f *KisFlow) GetThisFunction() kis.Function { return f.chain.Function(int(f.last.Load()) - 1) }
 
-// GetThisFuncConf is the configuration of the function that ran last; nil: none has.
+// GetThisFuncConf returns the configuration of the function that ran last, or nil if none has.
 func (f *KisFlow) GetThisFuncConf() *kis.FuncConfig {
 	if function := f.GetThisFunction(); function != nil {
 		return function.GetConfig()
@@ -28,18 +26,19 @@ func (f *KisFlow) GetThisFuncConf() *kis.FuncConfig {
 	return nil
 }
 
-// Next is an error: functions ask the flow that they get.
+// Next is an error: a flow that a program made is in no function. Functions ask the flow that they get.
 func (f *KisFlow) Next(...kis.ActionFunc) error { return f.outside() }
 
-// GetConnector is an error: functions ask the flow that they get.
+// GetConnector is an error: a flow that a program made is in no function. Functions ask the flow that they get.
 func (f *KisFlow) GetConnector() (kis.Connector, error) { return nil, f.outside() }
 
-// GetConnConf is an error: functions ask the flow that they get.
+// GetConnConf is an error: a flow that a program made is in no function. Functions ask the flow that they get.
 func (f *KisFlow) GetConnConf() (*kis.ConnConfig, error) { return nil, f.outside() }
 
-// From commits to the next Run, whose rows come from nowhere else.
+// From returns the flow itself, which commits rows to its next Run: outside a function, rows come from no other row.
 func (f *KisFlow) From(int) kis.Committer { return f }
 
+// outside is the error of methods that only functions may call.
 func (f *KisFlow) outside() error {
 	return fmt.Errorf("flow %s is in no function: functions ask the flow that they get", f.GetName())
 }

@@ -3,5 +3,5 @@ package id
 
 import "github.com/kisgrid/kisgrid/pkg/kis"
 
-// KisID is 32 random hexadecimal digits behind prefixes, joined by dashes: flow-0123….
+// KisID returns 32 random hexadecimal digits, after the prefixes, all joined by dashes: KisID("flow") is "flow-0123…".
 func KisID(prefix ...string) string { return kis.NewID(prefix...) }

@@ -1,4 +1,4 @@
-// Package log has the logger that flows of KisFlow's programs tell what they do: never rows, and no error that they return.
+// Package log has the logger of flows in KisFlow's manner. Flows log their steps: no rows, and no errors that they return.
 package log
 
 import (
@@ -10,8 +10,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// KisLogger takes messages in the manner of fmt.Sprintf, with the context of a run where there is one. It is called by many
-// goroutines.
+// KisLogger is the interface of a logger. Messages are formatted as by fmt.Sprintf. The methods that end in X get the context of
+// the run. Any goroutine may call the methods.
 type KisLogger interface {
 	InfoFX(ctx context.Context, format string, args ...any)
 	ErrorFX(ctx context.Context, format string, args ...any)
@@ -19,13 +19,14 @@ type KisLogger interface {
 	InfoF(format string, args ...any)
 	ErrorF(format string, args ...any)
 	DebugF(format string, args ...any)
-	// SetDebugMode says whether debug messages are of interest.
+	// SetDebugMode turns debug messages on or off.
 	SetDebugMode(enable bool)
 }
 
+// logger is the logger that SetLogger set; nil means the default one.
 var logger atomic.Pointer[KisLogger]
 
-// SetLogger makes flows use another logger. nil brings the default one back.
+// SetLogger sets the logger that flows use. nil means the default one.
 func SetLogger(l KisLogger) {
 	if l == nil {
 		l = standard
@@ -33,8 +34,8 @@ func SetLogger(l KisLogger) {
 	logger.Store(&l)
 }
 
-// Logger is the logger that flows use. By default it writes lines with time and level to the standard error: debug messages
-// only in debug mode, contexts never.
+// Logger returns the logger that flows use. The default logger writes lines with time and level to the standard error. It writes
+// debug messages in debug mode only, and never writes contexts.
 func Logger() KisLogger {
 	if l := logger.Load(); l != nil {
 		return *l
@@ -42,9 +43,10 @@ func Logger() KisLogger {
 	return standard
 }
 
+// standard is the default logger.
 var standard KisLogger = lines{hclog.New(&hclog.LoggerOptions{Name: "kisflow", Output: os.Stderr, Level: hclog.Info})}
 
-// lines is the default logger.
+// lines is a KisLogger that writes lines.
 type lines struct{ out hclog.Logger }
 
 func (l lines) InfoF(format string, args ...any)  { l.out.Info(fmt.Sprintf(format, args...)) }

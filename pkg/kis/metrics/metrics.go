@@ -1,5 +1,5 @@
-// Package metrics counts what flows of KisFlow's programs do, under KisFlow's names and beside them under KisGrid's, and
-// serves the counts to Prometheus.
+// Package metrics counts the runs and rows of flows in KisFlow's manner, under KisFlow's names and under KisGrid's, and serves
+// the counts to Prometheus.
 package metrics
 
 import (
@@ -21,22 +21,24 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis/log"
 )
 
-// KisMetrics are the metrics of the flows of this process, as a worker has them, and beside them what a coordinator counts:
-// rows by how they ended. Runs that fail are counted and timed too.
+// KisMetrics are the metrics of the flows of this process: those that a worker has, and beside them the rows by outcome, which in
+// a cluster the coordinator counts. Runs that fail are counted and timed too.
 type KisMetrics struct {
 	*flowexec.Metrics
 	rows *prometheus.CounterVec
 }
 
-// Metrics are made by InitMetrics.
+// Metrics is nil until InitMetrics, RunMetrics or Start is called.
 var Metrics *KisMetrics
 
+// initialize makes and registers Metrics, once.
 var initialize = sync.OnceValue(func() error {
 	m, err := newMetrics(prometheus.DefaultRegisterer)
 	Metrics = m
 	return err
 })
 
+// newMetrics makes metrics and registers them with r.
 func newMetrics(r prometheus.Registerer) (*KisMetrics, error) {
 	m := &KisMetrics{rows: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "kisgrid_rows_ended_total", Help: "Rows by how they ended.",
@@ -51,7 +53,7 @@ func newMetrics(r prometheus.Registerer) (*KisMetrics, error) {
 	return m, nil
 }
 
-// Current are the metrics to count with; nil while config.GlobalConfig has them off.
+// Current returns the metrics to count with, or nil while config.GlobalConfig has them off.
 func Current() *KisMetrics {
 	if !config.GlobalConfig.EnableProm || initialize() != nil {
 		return nil
@@ -59,7 +61,7 @@ func Current() *KisMetrics {
 	return Metrics
 }
 
-// Lanes are what flowexec counts; nil for none.
+// Lanes returns the metrics that package flowexec counts; nil for a nil KisMetrics.
 func (m *KisMetrics) Lanes() *flowexec.Metrics {
 	if m == nil {
 		return nil
@@ -67,7 +69,7 @@ func (m *KisMetrics) Lanes() *flowexec.Metrics {
 	return m.Metrics
 }
 
-// Ended counts the rows of a run of a flow.
+// Ended counts the rows of a run of a flow by their outcomes.
 func (m *KisMetrics) Ended(flow string, rows int, notDone []batch.RowOutcome) {
 	if m == nil {
 		return
@@ -78,27 +80,30 @@ func (m *KisMetrics) Ended(flow string, rows int, notDone []batch.RowOutcome) {
 	}
 }
 
-// InitMetrics registers the metrics with Prometheus's default registry, once.
+// InitMetrics makes the metrics, and registers them with Prometheus's default registry. It does so once; an error goes to the
+// log.
 func InitMetrics() {
 	if err := initialize(); err != nil {
 		log.Logger().ErrorF("%v", err)
 	}
 }
 
-// RunMetrics does what Start does, and tells the logger of an error.
+// RunMetrics does the same as Start, and logs its error.
 func RunMetrics() {
 	if err := Start(); err != nil {
 		log.Logger().ErrorF("%v", err)
 	}
 }
 
+// serving is the server that Start started.
 var serving struct {
 	mu      sync.Mutex
-	address string // guarded by mu; "": not serving
+	address string // "" means not serving; guarded by mu
 }
 
-// Start registers the metrics and, if config.GlobalConfig asks for that, serves them at its address in the background, until
-// kis.Pool is closed. Once it serves, it does nothing for the same address, and refuses another.
+// Start registers the metrics if config.GlobalConfig has them on. If it also asks for a server, Start serves the metrics at its
+// address, in the background, until kis.Pool is closed. Once a server runs, Start does nothing for the same address, and returns
+// an error for another one.
 func Start() error {
 	g := config.GlobalConfig
 	if !g.EnableProm {
@@ -125,7 +130,7 @@ func Start() error {
 	var background sync.WaitGroup
 	background.Go(func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			log.Logger().ErrorF("metrics are served no more: %v", err)
+			log.Logger().ErrorF("the server of the metrics has stopped: %v", err)
 		}
 	})
 	kis.Pool().OnClose(func() error {
@@ -139,7 +144,7 @@ func Start() error {
 	return nil
 }
 
-// RunMetricsService serves the metrics at an address until that fails.
+// RunMetricsService serves the metrics at an address. It blocks until that fails.
 func RunMetricsService(address string) error {
 	if err := initialize(); err != nil {
 		return err
@@ -149,6 +154,7 @@ func RunMetricsService(address string) error {
 	return server.ListenAndServe()
 }
 
+// newServer makes the server of the metrics' route.
 func newServer() *http.Server {
 	mux := http.NewServeMux()
 	mux.Handle(common.MetricsRoute, promhttp.Handler())
