@@ -20,7 +20,7 @@ var withoutList = []string{
 	"internal/command", "internal/devcluster", "internal/testprocess", "internal/transport", "internal/wire",
 	"pkg/batch", "pkg/cluster", "pkg/connector/conformance", "pkg/connector/memory",
 	"pkg/coordinator", "pkg/deadletter", "pkg/definition", "pkg/flowexec/internal/rowjson", "pkg/flowtest",
-	"pkg/kis/flow", "pkg/scheduler",
+	"pkg/scheduler",
 }
 
 // listedFile is a line of a package's comment that says what stands in one of its files.
