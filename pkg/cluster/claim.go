@@ -14,28 +14,37 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// claim is a key held under a lease of its own: until it is closed, somebody deletes the key, or the lease is not renewed in
-// time.
+// claim is a key in etcd under a lease of its own. A Registration and a campaign for the leadership each consist of one. Its states:
+//
+//	          key put                 the key is gone, or the lease was not renewed in time
+//	s.claim ──────────► held, renewed ──────────────────────────────────────────────────────► lost
+//	   │                     │                                                                 │
+//	   │ key is taken        │ close                                                           │ resume, if etcd has the lease
+//	   ▼                     ▼                                                                 ▼
+//	CodeConflict           closed: the lease is revoked, the key is gone            another claim, held
+//
+// held (the context) ends when the claim is lost, with the reason as its cause. close does not end it.
 type claim struct {
 	store   *Store
 	key     string
-	created int64 // the key's create revision: the same key put again is not this claim
+	created int64 // the create revision of the key: a key that somebody put again is not this claim
 	lease   clientv3.LeaseID
-	ttl     time.Duration // as granted
+	ttl     time.Duration // of the lease, as etcd granted it
 
-	// held ends, with the reason as its cause, when the claim is lost.
+	// held ends when the claim is lost; lose ends it, with the reason.
 	held context.Context
 	lose context.CancelCauseFunc
 
-	stop     context.CancelFunc // ends the watchers, which only close waits for
-	watchers sync.WaitGroup
+	stop     context.CancelFunc // ends the watchers
+	watchers sync.WaitGroup     // they renew the lease and watch the key; close and resume wait for them
 
 	closing sync.Once
-	closed  error // what close returns; written within closing
+	closed  error // the result of close; written within closing
 }
 
-// claim takes a lease, puts a key that is free under it, and keeps it alive until close. also, if not nil, adds to the transaction
-// that puts it: a condition of its own that does not hold is CodeConflict, too.
+// claim takes a lease, puts a key under it that must not exist yet, and keeps both until close. key makes the key from the lease. also,
+// unless it is nil, adds conditions and writes to the transaction that puts the key. The error has CodeConflict if the key exists, or a
+// condition of also does not hold.
 func (s *Store) claim(
 	ctx context.Context, key func(clientv3.LeaseID) string, value string, ttl time.Duration, also func(*transaction),
 ) (*claim, error) {
@@ -48,7 +57,7 @@ func (s *Store) claim(
 	}
 	c := &claim{store: s, key: key(lease.ID), lease: lease.ID, ttl: time.Duration(lease.TTL) * time.Second}
 	t := s.transaction("writing " + c.key)
-	t.created(c.key, 0)
+	t.requireCreated(c.key, 0)
 	t.put(c.key, value, clientv3.WithLease(c.lease))
 	if also != nil {
 		also(t)
@@ -58,7 +67,7 @@ func (s *Store) claim(
 		err = batch.Errorf(batch.CodeConflict, "writing %s in etcd at %s: the key is taken: draw another id", c.key, s.endpoints)
 	}
 	if err != nil {
-		// If this fails too, the lease runs out by itself, since nobody keeps it alive.
+		// An error is ignored: the lease runs out by itself, since it is not renewed.
 		_ = s.revoke(context.WithoutCancel(ctx), c.lease)
 		return nil, err
 	}
@@ -67,6 +76,7 @@ func (s *Store) claim(
 	return c, nil
 }
 
+// grant takes a lease of at least ttl.
 func (s *Store) grant(ctx context.Context, ttl time.Duration) (*clientv3.LeaseGrantResponse, error) {
 	call, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -77,6 +87,7 @@ func (s *Store) grant(ctx context.Context, ttl time.Duration) (*clientv3.LeaseGr
 	return lease, nil
 }
 
+// revoke gives a lease back, and removes the keys under it. A lease that is gone already is no error.
 func (s *Store) revoke(ctx context.Context, lease clientv3.LeaseID) error {
 	call, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -87,7 +98,7 @@ func (s *Store) revoke(ctx context.Context, lease clientv3.LeaseID) error {
 	return nil
 }
 
-// watch keeps the lease alive, and loses the claim when that fails or the key goes.
+// watch starts two goroutines that close ends: one renews the lease, one watches the key. They lose the claim when that fails.
 func (c *claim) watch() {
 	c.held, c.lose = context.WithCancelCause(context.Background())
 	ctx, stop := context.WithCancel(context.Background())
@@ -105,7 +116,7 @@ func (c *claim) watch() {
 	})
 }
 
-// renew keeps the lease alive, and loses the claim when etcd has not answered for as long as the lease lasts.
+// renew renews the lease until ctx ends. It loses the claim when etcd has not answered for as long as the lease lasts.
 func (c *claim) renew(ctx context.Context) {
 	renewed, err := c.store.client.KeepAlive(ctx, c.lease)
 	if err != nil {
@@ -118,7 +129,8 @@ func (c *claim) renew(ctx context.Context) {
 		select {
 		case _, alive := <-renewed:
 			if !alive {
-				// Either etcd says that the lease is gone, and so is the key, which watch sees; or its time is over here.
+				// Either etcd says that the lease is gone: then so is the key, which the other watcher sees. Or the etcd client
+				// has given up: then the timer decides.
 				renewed = nil
 				continue
 			}
@@ -134,7 +146,7 @@ func (c *claim) renew(ctx context.Context) {
 	}
 }
 
-// resume goes on with a claim that was lost because etcd did not answer in time, as another claim of the same key and lease.
+// resume makes another claim of the same key and lease, after this one was lost because etcd did not answer in time.
 func (c *claim) resume(ctx context.Context) (*claim, error) {
 	c.stop()
 	c.watchers.Wait()
@@ -151,22 +163,24 @@ func (c *claim) resume(ctx context.Context) (*claim, error) {
 	return again, nil
 }
 
+// createRevision decodes a record for follow, as its create revision alone.
 func createRevision(kv *mvccpb.KeyValue) (int64, error) { return kv.CreateRevision, nil }
 
+// gone is the error of a claim whose key is gone.
 func (c *claim) gone() error {
 	return batch.Errorf(batch.CodeNotFound, "keeping %s in etcd at %s: it is gone, because its lease ran out or somebody removed it: start again under a new id",
 		c.key, c.store.endpoints)
 }
 
-// lost is why the claim was lost, nil before that.
+// lost returns why the claim was lost, and nil before that.
 func (c *claim) lost() error { return context.Cause(c.held) }
 
-// commit does the transaction if the claim is not lost; else the error is what lost returns.
+// commit commits a transaction on condition that the claim is held. If it is not, the claim is lost, and commit returns the error of lost.
 func (c *claim) commit(ctx context.Context, t *transaction) error {
 	if err := c.lost(); err != nil {
 		return err
 	}
-	t.created(c.key, c.created)
+	t.requireCreated(c.key, c.created)
 	answer, err := t.commit(ctx)
 	if err != nil {
 		return err
@@ -178,7 +192,7 @@ func (c *claim) commit(ctx context.Context, t *transaction) error {
 	return nil
 }
 
-// close gives the lease back, and the key with it. It is safe twice.
+// close gives the lease back, and removes the key with it. It may be called twice.
 func (c *claim) close(ctx context.Context) error {
 	c.closing.Do(func() {
 		c.stop()

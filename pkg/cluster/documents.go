@@ -14,22 +14,23 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// Documents reads all documents, sorted by key, and the revision at which they stand so. They are raw: only their keys have
-// been read. Their YAML must not be changed. Whatever else is below config/ is reported to the logger.
+// Documents returns all documents, sorted by key, and the revision of etcd at which they stand so. The documents are raw: only their keys
+// were parsed. Their YAML must not be changed. Other keys below config/ are logged and left out.
 func (s *Store) Documents(ctx context.Context) (revision int64, documents []definition.Document, err error) {
 	kvs, revision, err := s.list(ctx, s.keys.config())
 	if err != nil {
 		return 0, nil, err
 	}
-	return revision, readable(s, kvs, s.readDocument), nil
+	return revision, decodeAll(s, kvs, s.readDocument), nil
 }
 
-// FollowDocuments calls f with what Documents reads: once when it is read, then after each change. It blocks, leaves out
-// intermediate states and ends as FollowWorkers does.
+// FollowDocuments calls f with the result of Documents: when it has read them, and after each change. It blocks, skips intermediate states
+// and ends as FollowWorkers does.
 func (s *Store) FollowDocuments(ctx context.Context, f func(revision int64, documents []definition.Document)) error {
 	return follow(ctx, s, s.keys.config(), s.readDocument, f)
 }
 
+// readDocument makes a document of a key and its value. The error says that the key is none of a document.
 func (s *Store) readDocument(kv *mvccpb.KeyValue) (definition.Document, error) {
 	key, err := s.keys.readDocument(string(kv.Key))
 	if err != nil {
@@ -38,20 +39,20 @@ func (s *Store) readDocument(kv *mvccpb.KeyValue) (definition.Document, error) {
 	return definition.Document{Kind: key.Kind, Name: key.Name, YAML: kv.Value, Revision: kv.ModRevision, Path: string(kv.Key)}, nil
 }
 
-// PutDocuments writes and deletes documents in one transaction, all or none, and returns its revision. Of the documents to
-// put only Kind, Name and YAML count; one to delete need not be there.
+// PutDocuments writes documents and deletes others in one transaction: all of them or none. It returns the transaction's revision. Of the
+// documents to write it uses only Kind, Name and YAML. A document to delete need not exist.
 //
-// With expect, nothing is written unless each document named in it still is at the revision given, 0 for not there: the error
-// is CodeConflict and names those that are not. What etcd can't take in one transaction (Config.MaxOperations documents, 1.5 MiB) is refused with
-// CodeBadDocument before anything is sent. After CodeUnavailable, CodeDeadline and CodeCancelled it may have been written all
-// the same.
+// expect makes the transaction conditional: it maps documents to the revision at which they must stand, 0 for a document that must not
+// exist. If one does not, nothing is written, and the error has CodeConflict and names it. Changes that are too large for one transaction
+// of etcd (Config.MaxOperations documents, 1.5 MiB) are refused with CodeBadDocument before anything is sent. After CodeUnavailable,
+// CodeDeadline and CodeCancelled the documents may have been written all the same.
 func (s *Store) PutDocuments(ctx context.Context, expect map[Key]int64, put []definition.Document, del []Key) (revision int64, err error) {
 	t := s.transaction("writing documents")
 	expected := slices.SortedFunc(maps.Keys(expect), func(a, b Key) int { return strings.Compare(a.String(), b.String()) })
 	for _, key := range expected {
 		path := s.keys.document(key)
-		t.written(path, expect[key])
-		t.onFailure(path)
+		t.requireWritten(path, expect[key])
+		t.readOnFailure(path)
 	}
 	named := map[Key]bool{}
 	use := func(key Key) error {
@@ -87,9 +88,9 @@ func (s *Store) PutDocuments(ctx context.Context, expect map[Key]int64, put []de
 	return answer.Header.Revision, nil
 }
 
-// Parts divides documents into as few parts as PutDocuments takes, each with the revisions of its documents expected. Connectors come
-// first, then functions, then flows, so that a document never comes before one that it names. What is too large for any
-// transaction is a part of its own, which PutDocuments refuses.
+// Parts divides documents into as few parts as PutDocuments takes, if each part is written with the revisions of its documents expected.
+// Connectors come first, then functions, then flows, so that no document comes before one that it names. A document that is too large for
+// any transaction gets a part of its own, which PutDocuments refuses.
 func (s *Store) Parts(docs []definition.Document) (parts [][]definition.Document) {
 	ordered := slices.Clone(docs)
 	slices.SortStableFunc(ordered, func(a, b definition.Document) int {
@@ -98,9 +99,9 @@ func (s *Store) Parts(docs []definition.Document) (parts [][]definition.Document
 	var part []definition.Document
 	bytes := requestOverhead
 	for _, d := range ordered {
-		// The key stands in what is written, in its condition, and in what is read where that does not hold.
+		// A document's key is in the transaction three times: in the write, in the condition, and in the read for when that fails.
 		weight := len(d.YAML) + 3*(len(s.keys.document(Key{d.Kind, d.Name}))+entryOverhead)
-		if len(part) > 0 && (len(part) >= s.most || bytes+weight > maxBytes) {
+		if len(part) > 0 && (len(part) >= s.maxOps || bytes+weight > maxBytes) {
 			parts, part, bytes = append(parts, part), nil, requestOverhead
 		}
 		part, bytes = append(part, d), bytes+weight
@@ -111,10 +112,11 @@ func (s *Store) Parts(docs []definition.Document) (parts [][]definition.Document
 	return parts
 }
 
-// kindsInOrder are the kinds in the order in which their documents may be written one after the other.
+// kindsInOrder are the kinds of documents in the order in which they may be written one after the other.
 var kindsInOrder = []definition.Kind{definition.KindConn, definition.KindFunc, definition.KindFlow}
 
-// conflict names the documents that are not at the revision expected. The answer holds what was found, in the same order.
+// conflict is the error that names the documents that are not at the expected revision. The answer holds the revisions that were found, in
+// the order of expected.
 func conflict(expected []Key, expect map[Key]int64, answer *clientv3.TxnResponse) error {
 	var found []string
 	for i, key := range expected {

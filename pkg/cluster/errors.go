@@ -11,7 +11,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// refusals are the answers of a living etcd that somebody must do something about.
+// refusals are errors with which a running etcd refuses a call, and what an operator must do about each.
 var refusals = []struct {
 	cause  error
 	code   batch.Code
@@ -25,8 +25,8 @@ var refusals = []struct {
 	{rpctypes.ErrTooManyOps, batch.CodeBadDocument, "etcd's --max-txn-ops is below that of this coordinator: raise etcd's, or lower the coordinators' to the same; kisgrid apply --in-parts writes less at once"},
 }
 
-// explain classifies the error of a call to etcd and says what to do about it. The context is the caller's, so that its
-// end is told from that of the call's own time.
+// explain gives the error of a call to etcd a code, and says what to do about it. doing says what the call was for. ctx is the caller's
+// context: if that has ended, the error says so, and not that etcd is away.
 func (s *Store) explain(ctx context.Context, doing string, err error) error {
 	if known := new(batch.Error); errors.As(err, &known) {
 		return err

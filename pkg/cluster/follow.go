@@ -14,34 +14,36 @@ import (
 	"google.golang.org/grpc/connectivity"
 )
 
-// follower keeps a copy of a range of keys. One goroutine reads etcd into the copy, another shows it, so that whoever is shown
-// it may take its time: it holds up no watch, and sees the newest state next.
+// follower keeps a copy of a range of keys. One goroutine reads etcd into the copy, another one shows it to the caller. So a caller that
+// takes its time does not hold up the watch, and sees the newest state next.
 type follower[T any] struct {
 	store  *Store
 	span   keyRange
 	decode func(*mvccpb.KeyValue) (T, error)
 
-	mu       sync.Mutex           // held by read while it writes what follows, and by snapshot
+	mu       sync.Mutex           // read holds it while it writes the fields below, snapshot while it reads them
 	records  map[string]record[T] // by key; nil before the first list
 	keys     []string             // of records, sorted
-	revision int64
+	revision int64                // of etcd, at which the copy stands
 
-	changed chan struct{} // holds a token when there is something new to show
+	changed chan struct{} // capacity 1: holds a token when there is something new to show
 }
 
-// record is what stands at a key, as etcd gave it and decoded.
+// record is the value at a key, as etcd gave it and decoded.
 type record[T any] struct {
 	kv    *mvccpb.KeyValue
 	value T
 }
 
-// is tells whether this is the record of kv. Revisions alone don't tell: an etcd restored from a backup gives them again.
+// is reports whether the record was made of kv. Equal revisions are not enough: an etcd that was restored from a backup uses revisions
+// again.
 func (r record[T]) is(kv *mvccpb.KeyValue) bool {
 	return r.kv.ModRevision == kv.ModRevision && r.kv.CreateRevision == kv.CreateRevision && bytes.Equal(r.kv.Value, kv.Value)
 }
 
-// follow lists a range, then watches it, and calls show with all that is readable in it, sorted by key: when it is listed, and
-// after each change. Calls never overlap. It returns when the context ends or the Store is closed, and says which.
+// follow reads a range of keys, then watches it, and calls show with all records that can be decoded, sorted by key: when they are read,
+// and after each change. Calls of show never overlap. follow blocks, also while etcd is out of reach, until the context ends or the Store
+// is closed. It returns which of the two.
 func follow[T any](ctx context.Context, s *Store, span keyRange, decode func(*mvccpb.KeyValue) (T, error), show func(revision int64, values []T)) error {
 	f := &follower[T]{store: s, span: span, decode: decode, changed: make(chan struct{}, 1)}
 	reading, stop := context.WithCancel(ctx)
@@ -62,7 +64,7 @@ func follow[T any](ctx context.Context, s *Store, span keyRange, decode func(*mv
 	}
 }
 
-// snapshot is the copy as it stands, sorted by key.
+// snapshot returns the copy and its revision.
 func (f *follower[T]) snapshot() (int64, []T) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -73,26 +75,26 @@ func (f *follower[T]) snapshot() (int64, []T) {
 	return f.revision, values
 }
 
-// read lists and watches, again and again until the context ends.
+// read lists the range and watches it, again and again, until the context ends.
 func (f *follower[T]) read(ctx context.Context) {
-	p := patience{outage: &f.store.outage}
-	defer p.giveUp()
+	tries := retry{outage: &f.store.outage}
+	defer tries.giveUp()
 	for ctx.Err() == nil {
 		kvs, revision, err := f.store.list(ctx, f.span)
 		if err != nil {
-			p.failed(ctx, err)
+			tries.failed(ctx, err)
 			continue
 		}
 		f.replace(kvs, revision)
-		if err := f.watch(ctx, revision+1, p.succeeded); err != nil {
-			p.failed(ctx, err)
+		if err := f.watch(ctx, revision+1, tries.succeeded); err != nil {
+			tries.failed(ctx, err)
 		}
 	}
 }
 
-// watch applies what is written from a revision on. It returns nil when what it missed must be listed: because it was
-// compacted, or because the connection broke, since etcd may come back as another one, or with an older state. It calls begun
-// when etcd has accepted the watch.
+// watch applies all changes from a revision of etcd on. It calls begun when etcd has accepted the watch. It returns nil if the range must
+// be listed again: because etcd has compacted the revision, or because the connection broke, since another etcd, or one with an older
+// state, may answer after that.
 func (f *follower[T]) watch(ctx context.Context, from int64, begun func()) error {
 	watching, stop := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	var connection sync.WaitGroup
@@ -113,8 +115,8 @@ func (f *follower[T]) watch(ctx context.Context, from int64, begun func()) error
 		f.store.calls.hear()
 		if answer.Created {
 			if answer.Header.Revision < from-1 {
-				// This etcd is not as far as the one that was listed: it lost data, and would be watched only from when it has caught
-				// up; or it is a member that lags.
+				// This etcd has not reached the revision that was listed. Either it lost data, and a watch would miss changes until it has
+				// caught up; or it is a member that lags behind.
 				return f.store.explain(ctx, "watching "+f.span.from, errWentBack)
 			}
 			begun()
@@ -124,9 +126,10 @@ func (f *follower[T]) watch(ctx context.Context, from int64, begun func()) error
 	return nil
 }
 
+// errWentBack is the error of a watch of an etcd that stands at an older revision than the list.
 var errWentBack = errors.New("etcd is not as far as it was when it was read: it is read again")
 
-// replace makes the copy what was listed.
+// replace makes the listed records the copy.
 func (f *follower[T]) replace(kvs []*mvccpb.KeyValue, revision int64) {
 	records := make(map[string]record[T], len(kvs))
 	for _, kv := range kvs {
@@ -134,17 +137,17 @@ func (f *follower[T]) replace(kvs []*mvccpb.KeyValue, revision int64) {
 			records[string(kv.Key)] = r
 		}
 	}
-	// Only this goroutine writes the copy, so it reads it without the lock, here and in record.
+	// Only this goroutine writes the copy, so it may read it without the lock, here and in record.
 	same := f.records != nil && maps.EqualFunc(f.records, records, func(a, b record[T]) bool { return a.is(b.kv) })
 	f.mu.Lock()
 	f.records, f.keys, f.revision = records, slices.Sorted(maps.Keys(records)), revision
 	f.mu.Unlock()
 	if !same {
-		f.tell()
+		f.signal()
 	}
 }
 
-// apply makes the changes of one or more whole revisions: etcd never splits those of one over two answers.
+// apply applies the changes of one or more whole revisions: etcd never splits a revision over two answers.
 func (f *follower[T]) apply(events []*clientv3.Event) {
 	if len(events) == 0 {
 		return
@@ -176,23 +179,25 @@ func (f *follower[T]) apply(events []*clientv3.Event) {
 		f.revision = e.Kv.ModRevision
 	}
 	f.mu.Unlock()
-	f.tell()
+	f.signal()
 }
 
-// record decodes what was written to a key, unless the copy has it already; false when it can't be read, which is told.
+// record decodes the value of a key, unless the copy has it already. It returns false for a value that can't be decoded, after reporting
+// it.
 func (f *follower[T]) record(kv *mvccpb.KeyValue) (record[T], bool) {
 	if r, known := f.records[string(kv.Key)]; known && r.is(kv) {
 		return r, true
 	}
 	value, err := f.decode(kv)
 	if err != nil {
-		f.store.skipped.tell(kv, err)
+		f.store.unreadable.report(kv, err)
 		return record[T]{}, false
 	}
 	return record[T]{kv: kv, value: value}, true
 }
 
-func (f *follower[T]) tell() {
+// signal says that there is something new to show.
+func (f *follower[T]) signal() {
 	select {
 	case f.changed <- struct{}{}:
 	default:

@@ -11,16 +11,16 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// Key names a document in etcd: config/<kind>/<name>.
+// Key names a document in etcd. Its key there is config/<kind>/<name>, below the prefix.
 type Key struct {
 	Kind definition.Kind
 	Name string
 }
 
-// String is kind/name.
+// String returns kind/name, such as flow/Orders.
 func (k Key) String() string { return string(k.Kind) + "/" + k.Name }
 
-// keys builds and reads every key that KisGrid has in etcd:
+// keys builds and parses every key that KisGrid has in etcd. Below the prefix there are:
 //
 //	config/{flow,func,conn}/<name>     one YAML document
 //	history/flow/<name>/<revision>     a HistoryEntry
@@ -28,12 +28,13 @@ func (k Key) String() string { return string(k.Kind) + "/" + k.Name }
 //	status/{func,conn}/<name>          a DocumentStatus
 //	workers/<id>                       a Worker, under its lease
 //	coordinators/<id>                  a Coordinator, under its lease
-//	leader/<lease>                     a campaign, under its lease: the id of a coordinator; the oldest one leads
+//	leader/<lease>                     a campaign of a coordinator, under its lease; the value is the coordinator's id. The oldest leads.
 type keys struct{ prefix string }
 
-// keyRange is the keys from one up to another, which is not among them; an empty to means the one key.
+// keyRange is a range of keys: from is included, to is not. An empty to means the one key from.
 type keyRange struct{ from, to string }
 
+// below is the range of all keys with a prefix.
 func below(prefix string) keyRange {
 	return keyRange{from: prefix, to: clientv3.GetPrefixRangeEnd(prefix)}
 }
@@ -46,7 +47,7 @@ func (k keys) statuses() keyRange           { return below(k.prefix + "status/")
 func (k keys) documentStatus(d Key) string  { return k.prefix + "status/" + d.String() }
 func (k keys) workers() keyRange            { return below(k.prefix + "workers/") }
 func (k keys) worker(id string) string      { return k.prefix + "workers/" + id }
-func (k keys) named(name string) keyRange   { return below(k.prefix + "workers/" + name + "-") } // and some of longer names
+func (k keys) named(name string) keyRange   { return below(k.prefix + "workers/" + name + "-") } // also has workers with longer names that begin so; callers check the name
 func (k keys) coordinators() keyRange       { return below(k.prefix + "coordinators/") }
 func (k keys) coordinator(id string) string { return k.prefix + "coordinators/" + id }
 func (k keys) campaigns() keyRange          { return below(k.prefix + "leader/") }
@@ -58,12 +59,13 @@ func (k keys) revision(flow string, revision int64) string {
 	return k.history(flow).from + strconv.FormatInt(revision, 10)
 }
 
-// flows spans history/ and status/, and leader/ between them: one range, so that one watch shows both in one order.
+// flows is the range from history/ to status/, with leader/ between them. It is one range, so that one watch shows history and status in
+// one order.
 func (k keys) flows() keyRange {
 	return keyRange{from: k.prefix + "history/", to: clientv3.GetPrefixRangeEnd(k.prefix + "status/")}
 }
 
-// readDocument is the reverse of document.
+// readDocument parses the key of a document.
 func (k keys) readDocument(key string) (Key, error) {
 	kind, name, found := strings.Cut(strings.TrimPrefix(key, k.prefix+"config/"), "/")
 	d := Key{Kind: definition.Kind(kind), Name: name}
@@ -73,7 +75,7 @@ func (k keys) readDocument(key string) (Key, error) {
 	return d, d.check()
 }
 
-// check says what is wrong with a key for a document.
+// check returns an error if no document can have the key.
 func (k Key) check() error {
 	switch k.Kind {
 	case definition.KindFlow, definition.KindFunc, definition.KindConn:
@@ -83,7 +85,7 @@ func (k Key) check() error {
 	return checkName(k.Name)
 }
 
-// checkName says why a name can't be the last part of a key.
+// checkName returns an error if a name can't be the last part of a key.
 func checkName(name string) error {
 	switch {
 	case name == "":
@@ -94,20 +96,21 @@ func checkName(name string) error {
 	return nil
 }
 
-// readStatus is the reverse of status; false for other keys.
+// readStatus parses the key of a flow's status. ok is false for every other key.
 func (k keys) readStatus(key string) (flow string, ok bool) {
 	flow, ok = strings.CutPrefix(key, k.status(""))
 	return flow, ok && checkName(flow) == nil
 }
 
-// readDocumentStatus is the reverse of documentStatus; false for other keys, those of flows among them.
+// readDocumentStatus parses the key of a function's or connector's status. ok is false for every other key, also for that of a flow's
+// status.
 func (k keys) readDocumentStatus(key string) (d Key, ok bool) {
 	kind, name, ok := strings.Cut(strings.TrimPrefix(key, k.prefix+"status/"), "/")
 	d = Key{Kind: definition.Kind(kind), Name: name}
 	return d, ok && d.Kind != definition.KindFlow && d.check() == nil
 }
 
-// readRevision is the reverse of revision; false for other keys.
+// readRevision parses the key of a HistoryEntry. ok is false for every other key.
 func (k keys) readRevision(key string) (flow string, revision int64, ok bool) {
 	rest, ok := strings.CutPrefix(key, k.prefix+"history/flow/")
 	if !ok {

@@ -10,29 +10,38 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// How much history the leader keeps: TrimHistory's arguments.
+// HistoryKeep and HistoryAge are the arguments with which the leader calls TrimHistory.
 const (
 	HistoryKeep = 10
 	HistoryAge  = 10 * time.Minute
 )
 
-// ErrNotLeader is in the chain of what a Leadership's methods return once the leadership is lost.
+// ErrNotLeader is in the chain of the errors of a Leadership's methods once the leadership is lost.
 var ErrNotLeader = errors.New("this coordinator does not lead any more")
 
-// Leadership is the right to decide revisions and to write status. Every write is conditional on the election, so a leader that
-// has not noticed its end writes nothing either. Its methods may be called by several goroutines at the same time.
+// Leadership is the right to decide revisions and to write statuses. Every write has the condition that the election still stands, so a
+// leader that has not noticed its end can't write either. It is safe for concurrent use. The states of a coordinator in the election:
+//
+//	            claim: a key under leader/, with a lease      no older campaign is left
+//	Campaign ────────────────────────────────────► in line ─────────────────────────────► leader
+//	   ▲                                              │                                     │
+//	   │ the claim is lost, or etcd refused it        │              the claim is lost:     │
+//	   └──────────────────────────────────────────────┘              Lost is closed         │
+//	   ▲                                                                                    │
+//	   └────────────────────── Resign, then Campaign again ─────────────────────────────────┘
 type Leadership struct {
 	store *Store
 	claim *claim
 }
 
-// Campaign blocks, through outages of etcd, until the coordinator with this id leads, under a lease of ttl as RegisterWorker's.
-// Who began to campaign first leads first. It returns an error only when the context ends or the Store is closed.
+// Campaign blocks, also while etcd is out of reach, until the coordinator with this id leads. Its lease has the length ttl, as that of
+// RegisterWorker. Coordinators lead in the order in which they began to campaign. Campaign returns an error only when the context ends or
+// the Store is closed.
 func (s *Store) Campaign(ctx context.Context, id string, ttl time.Duration) (*Leadership, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	defer context.AfterFunc(s.client.Ctx(), stop)()
-	p := patience{outage: &s.outage}
+	p := retry{outage: &s.outage}
 	defer p.giveUp()
 	for ctx.Err() == nil {
 		claim, err := s.claim(ctx, s.keys.campaign, id, ttl, nil)
@@ -50,15 +59,15 @@ func (s *Store) Campaign(ctx context.Context, id string, ttl time.Duration) (*Le
 	return nil, s.explain(ctx, "campaigning", ctx.Err())
 }
 
-// awaitTurn blocks until no older campaign is left; false when the claim was lost or the context ended first. Keys and order
-// are those of etcd's own recipe, concurrency.Election.
+// awaitTurn blocks until there is no older campaign, and then returns true. It returns false when the claim is lost or the context ends
+// first. Keys and order are those of the etcd project's own package for elections, concurrency.Election.
 func (s *Store) awaitTurn(ctx context.Context, c *claim) (elected bool) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	defer context.AfterFunc(c.held, stop)()
-	// It only returns when there is nothing to wait for any more.
+	// The error only says that the context has ended: because of the caller, the loss of the claim, or stop.
 	_ = follow(ctx, s, s.keys.campaigns(), createRevision, func(_ int64, campaigns []int64) {
-		// A list without this campaign means that it is lost, which its claim will see.
+		// A list without this campaign means that it is lost. The claim notices that itself.
 		if slices.Contains(campaigns, c.created) && slices.Min(campaigns) == c.created {
 			elected = true
 			stop()
@@ -67,43 +76,42 @@ func (s *Store) awaitTurn(ctx context.Context, c *claim) (elected bool) {
 	return elected
 }
 
-// Lost is closed when the leadership is lost, as a Registration's: another coordinator may lead from then on. Err says why.
-// Resign then, and campaign again. Resigning does not close Lost.
+// Lost returns a channel that is closed when the leadership is lost, as that of a Registration: another coordinator may lead from then on.
+// Err says why. Then resign, and campaign again. Resign does not close the channel.
 func (l *Leadership) Lost() <-chan struct{} { return l.claim.held.Done() }
 
-// Err is why the leadership was lost, nil before that.
+// Err returns why the leadership was lost, and nil before that.
 func (l *Leadership) Err() error { return l.claim.lost() }
 
-// Resign gives the leadership to the next in line at once. An error means that etcd did not answer: the next one then leads
-// when the lease has run out. It is safe twice.
+// Resign ends the leadership at once, so that the next coordinator in line leads. An error means that etcd did not answer: the next one
+// then leads when the lease has run out. Resign may be called twice.
 func (l *Leadership) Resign(ctx context.Context) error { return l.claim.close(ctx) }
 
-// Activate switches a flow to a revision: it writes the status, and the history entry that the status names as active, in one
-// transaction. Its error, like that of every method below, is CodeConflict with ErrNotLeader in its chain once the leadership is
-// lost, and CodeBadDocument when it is too large for one transaction of etcd. After CodeUnavailable, CodeDeadline and
-// CodeCancelled it may have been written all the same.
+// Activate switches a flow to a revision: it writes the status, and the history entry that the status names as active, in one transaction.
+// Its error, like that of the other methods that write, has CodeConflict and ErrNotLeader in its chain once the leadership is lost, and
+// CodeBadDocument if the write is too large for one transaction of etcd. After CodeUnavailable, CodeDeadline and CodeCancelled it may have
+// been written all the same.
 func (l *Leadership) Activate(ctx context.Context, status FlowStatus, entry HistoryEntry) error {
 	return l.Decide(ctx, []Decision{{Status: status, Entry: &entry}})[0]
 }
 
-// Decision is what the leader says of a flow: a status, and, where that switches the flow to a revision, the entry of it.
+// Decision is a leader's decision about one flow: its new status, and, if that switches the flow to a revision, the history entry of the
+// revision.
 type Decision struct {
 	Status FlowStatus
-	Entry  *HistoryEntry // nil: the status changes alone, as with PutStatus
+	Entry  *HistoryEntry // nil means that only the status changes, as with PutStatus
 }
 
-// ownMost is how many operations of one transaction we use for ourselves: no more than any etcd takes, one at least.
-func (s *Store) ownMost() int { return max(1, min(s.most, DefaultMaxOperations)) }
+// decisionsAtOnce is the limit for decisions in one transaction. Each is two operations at most.
+func (s *Store) decisionsAtOnce() int { return max(1, s.ownOps()/4) }
 
-// decisionsAtOnce is how many decisions, each of two operations, go into one transaction, if they are not too large together.
-func (s *Store) decisionsAtOnce() int { return max(1, s.ownMost()/4) }
-
-// Decide writes decisions, many in one transaction, so that etcd writes to disk, and tells those who follow, once for all of
-// them; what belongs to one is always in the same. It returns an error for each, as Activate's; nil: it was written.
+// Decide writes decisions, many of them in one transaction, so that etcd writes to its disk once for all of them, and notifies the watchers
+// once. The writes of one decision are always in one transaction. Decide returns one error for each decision, as Activate would; nil means
+// that it was written.
 func (l *Leadership) Decide(ctx context.Context, decisions []Decision) []error {
 	errs := make([]error, len(decisions))
 	var t *transaction
-	var within []int // decisions of t
+	var within []int // indices of the decisions in t
 	commit := func() {
 		if t == nil {
 			return
@@ -137,7 +145,7 @@ func (l *Leadership) Decide(ctx context.Context, decisions []Decision) []error {
 	return errs
 }
 
-// decision is the transaction of a single one.
+// decision makes the transaction for a single decision.
 func (l *Leadership) decision(d Decision) (*transaction, error) {
 	status, entry := d.Status, d.Entry
 	if entry != nil && (status.Flow != entry.Flow || status.Active != entry.Revision || entry.Revision == 0) {
@@ -160,21 +168,20 @@ func (l *Leadership) decision(d Decision) (*transaction, error) {
 	return t, nil
 }
 
-// PutStatus writes a flow's status. Status.Active must be 0 or what Activate wrote last.
+// PutStatus writes a flow's status. Status.Active must be 0, or the revision of the last Activate.
 func (l *Leadership) PutStatus(ctx context.Context, status FlowStatus) error {
 	return l.Decide(ctx, []Decision{{Status: status}})[0]
 }
 
-// DeleteStatus removes the status of a flow that has no document any more; its history stays. A flow without status is no
-// error.
+// DeleteStatus removes the status of a flow that has no document any more. The flow's history stays. A flow without a status is no error.
 func (l *Leadership) DeleteStatus(ctx context.Context, flow string) error {
 	t := l.store.transaction(fmt.Sprintf("removing the status of flow %q", flow))
 	t.delete(l.store.keys.status(flow))
 	return l.commit(ctx, t)
 }
 
-// TrimHistory removes the revisions of a flow that are not among its last keep, and stopped being the last one longer than age
-// ago, by this process's clock. With keep 0 the last one goes too, when it was accepted longer than age ago.
+// TrimHistory removes old revisions of a flow: those that are not among its last keep revisions, and that were replaced by the next one
+// longer than age ago, by this process's clock. With keep 0 it also removes the last one, if that was accepted longer than age ago.
 func (l *Leadership) TrimHistory(ctx context.Context, flow string, keep int, age time.Duration) error {
 	revisions, err := l.store.revisions(ctx, flow)
 	if err != nil {
@@ -184,7 +191,7 @@ func (l *Leadership) TrimHistory(ctx context.Context, flow string, keep int, age
 	if err != nil {
 		return err
 	}
-	for some := range slices.Chunk(old, l.store.ownMost()) {
+	for some := range slices.Chunk(old, l.store.ownOps()) {
 		t := l.store.transaction(fmt.Sprintf("trimming the history of flow %q", flow))
 		for _, revision := range some {
 			t.delete(l.store.keys.revision(flow, revision))
@@ -196,13 +203,13 @@ func (l *Leadership) TrimHistory(ctx context.Context, flow string, keep int, age
 	return nil
 }
 
-// outdated are the first of a flow's revisions, given oldest first, that are not among the last keep and stopped being the
-// last one before a time. It reads no more entries than it must, since they are large.
+// outdated returns the revisions that TrimHistory removes. revisions are all of the flow's, oldest first; before is the time before which a
+// revision must have been replaced. It reads as few entries as possible, because they are large.
 func (l *Leadership) outdated(ctx context.Context, flow string, revisions []int64, keep int, before time.Time) ([]int64, error) {
 	for i := range max(0, len(revisions)-keep) {
 		successor, err := l.store.Revision(ctx, flow, revisions[min(i+1, len(revisions)-1)])
 		if batch.CodeOf(err) == batch.CodeRevisionGone {
-			continue // it can't be read: nothing speaks for keeping the one before
+			continue // the successor can't be read, so there is no reason to keep the one before it
 		}
 		if err != nil {
 			return nil, err
@@ -214,7 +221,7 @@ func (l *Leadership) outdated(ctx context.Context, flow string, revisions []int6
 	return revisions[:max(0, len(revisions)-keep)], nil
 }
 
-// commit does the transaction if this coordinator leads.
+// commit commits a transaction on condition that this coordinator still leads.
 func (l *Leadership) commit(ctx context.Context, t *transaction) error {
 	err := l.claim.commit(ctx, t)
 	if lost := l.claim.lost(); lost != nil && errors.Is(err, lost) {

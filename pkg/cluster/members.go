@@ -13,73 +13,75 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// Worker is what a worker process tells of itself.
+// Worker is the record of a worker process.
 type Worker struct {
-	// ID is drawn when the process registers, <name>-<random>; no id is ever used twice.
+	// ID is made when the process registers, as <name>-<random>. No id is used twice.
 	ID string `json:"id"`
-	// Name outlives the process: slots of shard keys are shared out by name.
+	// Name is the same for the process and its successor. Slots of shard keys are assigned by name.
 	Name string `json:"name"`
-	// Address is where coordinators dial it, host:port.
+	// Address is the host:port at which coordinators dial the worker.
 	Address string `json:"address"`
-	// Functions are those registered in this build, by name.
+	// Functions are the functions that this build of the program has registered, by name.
 	Functions []Function `json:"functions"`
-	// Lanes is how many lanes a flow has here that asks for no number.
+	// Lanes is the number of lanes that a flow has here, if its document does not ask for a number.
 	Lanes int `json:"lanes"`
-	// Build says which build of the program it is; any text.
+	// Build names the build of the program, in any text.
 	Build string `json:"build,omitempty"`
-	// Draining: it takes nothing new, and hands back what it has not begun.
+	// Draining says that the worker takes no new rows, and gives back the rows that it has not begun.
 	Draining bool `json:"draining,omitempty"`
-	// Session is SessionLiving while a coordinator has a session with it, and for a lease time after that, else SessionNone;
-	// empty: it is of a build that does not say.
+	// Session is SessionLiving while a coordinator has a session with the worker, and for the time of a lease after that, else
+	// SessionNone. It is empty in records of earlier builds.
 	Session string    `json:"session,omitempty"`
 	Started time.Time `json:"started"`
-	// Stores are the connectors whose store is of no use to the worker now, by name, and why. Their rows wait.
+	// Stores says which connectors have a store that the worker can't use now, by the connector's name, and why. Rows that need it wait.
 	Stores map[string]string `json:"stores,omitempty"`
-	// Created is the etcd revision at which the key was written first: of two workers of one name, the later is the successor. Only
-	// what is read from etcd has it.
+	// Created is the revision of etcd at which the record was first written. Of two workers with one name, the later one is the successor.
+	// Only records that were read from etcd have it.
 	Created int64 `json:"-"`
 }
 
-// What Worker.Session says.
+// The values of Worker.Session.
 const (
 	SessionLiving = "living"
 	SessionNone   = "none"
 )
 
-// Function is a function that a worker has.
+// Function is a function that a worker has registered.
 type Function struct {
 	Name string `json:"name"`
 	// Mode is KisFlow's: Verify, Save, Load, Calculate or Expand.
 	Mode string `json:"mode"`
-	// In and Out are the row types it reads and passes on, as text; empty where any type goes.
+	// In and Out are the row types that it reads and passes on, as text. Empty means any type.
 	In  string `json:"in,omitempty"`
 	Out string `json:"out,omitempty"`
 }
 
-// Coordinator is what a coordinator process tells of itself.
+// Coordinator is the record of a coordinator process.
 type Coordinator struct {
-	// ID is drawn when the process registers; no id is ever used twice.
+	// ID is made when the process registers. No id is used twice.
 	ID string `json:"id"`
-	// Address is where clients and the command line dial it, host:port.
+	// Address is the host:port at which clients and the command line dial the coordinator.
 	Address string `json:"address"`
-	// HTTP is where it serves metrics, host:port; empty for nowhere.
+	// HTTP is the host:port at which it serves metrics. Empty means that it serves none.
 	HTTP string `json:"http,omitempty"`
-	// Build says which build of the program it is; any text.
+	// Build names the build of the program, in any text.
 	Build string `json:"build,omitempty"`
-	// Leader: it leads, as far as it knows itself.
+	// Leader says that the coordinator leads, as far as it knows.
 	Leader bool `json:"leader,omitempty"`
-	// Ready: it takes batches, and has its share of all client streams.
+	// Ready says that the coordinator takes batches, and its share of all client streams.
 	Ready bool `json:"ready,omitempty"`
-	// Streams is how many client streams are open there, or were a moment ago.
+	// Streams is the number of client streams that are open there, or were a moment ago.
 	Streams int `json:"streams,omitempty"`
-	// Sessions is with how many workers it has a session, or had a moment ago; nil: it is of a build that does not say.
+	// Sessions is the number of workers with which the coordinator has a session, or had one a moment ago. It is nil in records of earlier
+	// builds.
 	Sessions *int `json:"sessions,omitempty"`
-	// CutOff: it reaches so few workers that it leaves its clients to other coordinators.
+	// CutOff says that the coordinator reaches so few workers that it leaves its clients to other coordinators.
 	CutOff bool `json:"cut_off,omitempty"`
-	// Missed is how many registered workers it has tried to reach in vain, and Unreachable the first MaxUnreachable of them.
+	// Missed is the number of registered workers that the coordinator can't reach. Unreachable names the first MaxUnreachable of them.
 	Missed      int           `json:"missed,omitempty"`
 	Unreachable []Unreachable `json:"unreachable,omitempty"`
-	// Namesakes are the ids of workers that it has sessions with although others have registered under their names since.
+	// Namesakes are the ids of workers with which the coordinator has a session, although other workers have registered under the same names
+	// since.
 	Namesakes []string  `json:"namesakes,omitempty"`
 	Started   time.Time `json:"started"`
 }
@@ -88,30 +90,42 @@ type Coordinator struct {
 type Unreachable struct {
 	Worker  string `json:"worker"`
 	Address string `json:"address"`
-	// Reason is what the first failed try said.
+	// Reason is the error of the first failed try.
 	Reason string `json:"reason"`
 }
 
-// MaxUnreachable is how many workers a coordinator names that it can't reach.
+// MaxUnreachable is the limit for Coordinator.Unreachable.
 const MaxUnreachable = 10
 
-// Registration is a member's record in etcd, under a lease that is kept alive. Its methods may be called by several
-// goroutines at the same time.
+// Registration is the record of a worker or coordinator in etcd, under a lease that this process renews. It is safe for concurrent use. Its
+// states:
+//
+//	                   etcd does not answer for the time of the lease
+//	Register ──► held ────────────────────────────────────────────────► lost (CodeUnavailable)
+//	              │ │                                                    │
+//	              │ │ the record was removed,                            │ Resume, if etcd still has the lease: a new Registration, held
+//	              │ │ or its lease ran out                               │ Resume, if not: CodeNotFound
+//	              │ └──────────────────► lost (CodeNotFound)             ▼
+//	              └─ Close ─► closed: the record is gone
+//
+// A process that lost its registration with CodeNotFound registers again, under a new id.
 type Registration[R Worker | Coordinator] struct {
 	claim *claim
 }
 
-// RegisterWorker puts the worker's record under a lease of ttl, whole seconds, 0 for DefaultTTL; etcd may grant more, by
-// default never less than 2 s. CodeConflict: the id is taken, draw another one. CodeUnavailable: etcd is away, Wait for it.
+// RegisterWorker writes the worker's record under a lease of ttl, in whole seconds; 0 means DefaultTTL. etcd may grant a longer lease, by
+// default at least 2 s. CodeConflict means that the id is taken: make another one. CodeUnavailable means that etcd is away: call Wait
+// first.
 func (s *Store) RegisterWorker(ctx context.Context, w Worker, ttl time.Duration) (*Registration[Worker], error) {
 	return register(ctx, s, s.keys.worker(w.ID), w.ID, w, ttl, nil)
 }
 
-// RegisterCoordinator is RegisterWorker for coordinators.
+// RegisterCoordinator writes the coordinator's record, as RegisterWorker writes a worker's.
 func (s *Store) RegisterCoordinator(ctx context.Context, c Coordinator, ttl time.Duration) (*Registration[Coordinator], error) {
 	return register(ctx, s, s.keys.coordinator(c.ID), c.ID, c, ttl, nil)
 }
 
+// register claims a key for a record. also, unless it is nil, adds conditions and writes to the transaction that writes the record.
 func register[R Worker | Coordinator](
 	ctx context.Context, s *Store, key, id string, record R, ttl time.Duration, also func(*transaction),
 ) (*Registration[R], error) {
@@ -129,17 +143,16 @@ func register[R Worker | Coordinator](
 	return &Registration[R]{claim: claim}, nil
 }
 
-// Lost is closed when the record is gone, because somebody removed it or its lease ran out, or when etcd has not answered
-// for the lease's time, so that it may be gone. Err says which. Close it then, and register again under a new id; or, in the
-// latter case, Resume it.
-// Closing a Registration does not close Lost.
+// Lost returns a channel that is closed when the registration is lost: the record is gone, because somebody removed it or its lease ran
+// out; or etcd has not answered for the time of the lease, so that it may be gone. Err says which. In the first case close the Registration
+// and register again under a new id. In the second case, Resume may go on with it. Close does not close this channel.
 func (r *Registration[R]) Lost() <-chan struct{} { return r.claim.held.Done() }
 
-// Err is why the registration was lost, nil before that. CodeNotFound: the record is gone, others have given this process
-// up. CodeUnavailable: etcd did not answer for too long; others may still count on this process.
+// Err returns why the registration was lost, and nil before that. CodeNotFound means that the record is gone: coordinators have given up
+// this process. CodeUnavailable means that etcd did not answer for too long: coordinators may still count on this process.
 func (r *Registration[R]) Err() error { return r.claim.lost() }
 
-// Update replaces the record under the same lease. Once the registration is lost it fails with what Err returns.
+// Update replaces the record, under the same lease. Once the registration is lost, it returns the error of Err.
 func (r *Registration[R]) Update(ctx context.Context, record R) error {
 	value, err := encode(record)
 	if err != nil {
@@ -150,9 +163,9 @@ func (r *Registration[R]) Update(ctx context.Context, record R) error {
 	return r.claim.commit(ctx, t)
 }
 
-// Resume goes on, once etcd is back, with a registration that was lost with CodeUnavailable: others who still count on this
-// process may go on doing so. CodeNotFound: the record is gone, register again under a new id. CodeUnavailable: etcd is away
-// again. What it returns takes the place of r, which then need not be closed.
+// Resume goes on with a registration that was lost with CodeUnavailable, once etcd answers again and the lease has not run out there. The
+// returned Registration takes the place of r, which then need not be closed. CodeNotFound means that the record is gone: register again
+// under a new id. CodeUnavailable means that etcd still does not answer.
 func (r *Registration[R]) Resume(ctx context.Context) (*Registration[R], error) {
 	again, err := r.claim.resume(ctx)
 	if err != nil {
@@ -161,12 +174,12 @@ func (r *Registration[R]) Resume(ctx context.Context) (*Registration[R], error) 
 	return &Registration[R]{claim: again}, nil
 }
 
-// Close takes the record back at once. An error means that etcd did not answer: the record then goes when its lease runs
-// out. It is safe twice; the second waits for the first and returns its error.
+// Close removes the record at once. An error means that etcd did not answer: the record then disappears when its lease runs out. Close may
+// be called twice: the second call waits for the first and returns its error.
 func (r *Registration[R]) Close(ctx context.Context) error { return r.claim.close(ctx) }
 
-// RemoveWorker removes the record of a worker that is proven dead; it is no error when it is gone already. Since no id is
-// used twice, this never hits a successor.
+// RemoveWorker removes the record of a worker that is known to be dead. A record that is gone already is no error. Since no id is used
+// twice, this never removes the record of a successor.
 func (s *Store) RemoveWorker(ctx context.Context, id string) error {
 	if err := checkName(id); err != nil {
 		return batch.Errorf(batch.CodeInternal, "removing a worker: %w", err)
@@ -177,9 +190,9 @@ func (s *Store) RemoveWorker(ctx context.Context, id string) error {
 	return err
 }
 
-// FollowWorkers calls f with all workers by id: once when they are listed, then after each change. Calls never overlap; of
-// changes that come while f runs, only the last state is shown. The map is the callee's; what its values point at is not
-// to be changed. It blocks, through outages of etcd, until the context ends or the Store is closed, and returns why.
+// FollowWorkers calls f with all workers, by id: when it has read them, and after each change. Calls of f never overlap. While f runs,
+// changes are collected, and f is then called once with the newest state. f may keep the map, but must not change slices and maps in its
+// values. FollowWorkers blocks, also while etcd is out of reach, until the context ends or the Store is closed, and returns why.
 func (s *Store) FollowWorkers(ctx context.Context, f func(map[string]Worker)) error {
 	return follow(ctx, s, s.keys.workers(), s.readWorker, func(_ int64, workers []Worker) {
 		byID := make(map[string]Worker, len(workers))
@@ -190,7 +203,7 @@ func (s *Store) FollowWorkers(ctx context.Context, f func(map[string]Worker)) er
 	})
 }
 
-// FollowCoordinators is FollowWorkers for coordinators.
+// FollowCoordinators calls f with all coordinators, as FollowWorkers does with workers.
 func (s *Store) FollowCoordinators(ctx context.Context, f func(map[string]Coordinator)) error {
 	return follow(ctx, s, s.keys.coordinators(), s.readCoordinator, func(_ int64, coordinators []Coordinator) {
 		byID := make(map[string]Coordinator, len(coordinators))
@@ -201,6 +214,7 @@ func (s *Store) FollowCoordinators(ctx context.Context, f func(map[string]Coordi
 	})
 }
 
+// readWorker decodes a worker's record. The id in its key counts, not the one in its JSON.
 func (s *Store) readWorker(kv *mvccpb.KeyValue) (w Worker, err error) {
 	if err = json.Unmarshal(kv.Value, &w); err == nil {
 		w.Created = kv.CreateRevision
@@ -209,6 +223,7 @@ func (s *Store) readWorker(kv *mvccpb.KeyValue) (w Worker, err error) {
 	return w, err
 }
 
+// readCoordinator decodes a coordinator's record. The id in its key counts, not the one in its JSON.
 func (s *Store) readCoordinator(kv *mvccpb.KeyValue) (c Coordinator, err error) {
 	if err = json.Unmarshal(kv.Value, &c); err == nil {
 		c.ID, err = readMember(s.keys.coordinators(), kv, c.Address)
@@ -216,11 +231,20 @@ func (s *Store) readCoordinator(kv *mvccpb.KeyValue) (c Coordinator, err error) 
 	return c, err
 }
 
-// readMember checks a member's record and returns the id that its key ends in, which is the one that counts.
+// readMember checks the record of a worker or coordinator, and returns the id at the end of its key.
 func readMember(span keyRange, kv *mvccpb.KeyValue, address string) (id string, err error) {
 	if address == "" {
 		return "", errors.New("it has no address")
 	}
 	id = strings.TrimPrefix(string(kv.Key), span.from)
 	return id, checkName(id)
+}
+
+// Coordinators lists the coordinators that are registered now.
+func (s *Store) Coordinators(ctx context.Context) ([]Coordinator, error) {
+	kvs, _, err := s.list(ctx, s.keys.coordinators())
+	if err != nil {
+		return nil, err
+	}
+	return decodeAll(s, kvs, s.readCoordinator), nil
 }

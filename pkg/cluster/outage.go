@@ -8,17 +8,18 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// outage tells the logger once that etcd is out of reach, however many wait for it, and once that it is in reach again.
+// outage counts the loops that wait for etcd. It logs once that etcd is out of reach, when the first loop begins to wait, and once that it
+// is back.
 type outage struct {
 	logger hclog.Logger
 
 	mu      sync.Mutex
-	waiting int       // guarded by mu
-	since   time.Time // guarded by mu
-	reason  error     // of the first who waits; guarded by mu
+	waiting int       // loops that wait; guarded by mu
+	since   time.Time // when the first of them began to wait; guarded by mu
+	reason  error     // the error of that loop; guarded by mu
 }
 
-// now reports whether somebody waits for etcd, and why.
+// now reports whether a loop waits for etcd, and why.
 func (o *outage) now() (away bool, why string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -28,8 +29,8 @@ func (o *outage) now() (away bool, why string) {
 	return true, o.reason.Error()
 }
 
-// begins counts one more who waits for etcd.
-func (o *outage) begins(reason error) {
+// waitBegins counts one more loop that waits.
+func (o *outage) waitBegins(reason error) {
 	o.mu.Lock()
 	o.waiting++
 	first := o.waiting == 1
@@ -42,8 +43,8 @@ func (o *outage) begins(reason error) {
 	}
 }
 
-// ends takes back one begins, because etcd answered or because nobody waits for that any more.
-func (o *outage) ends(answered bool) {
+// waitEnds counts one loop less: because etcd answered it, or because it has stopped trying.
+func (o *outage) waitEnds(answered bool) {
 	o.mu.Lock()
 	o.waiting--
 	last, since := o.waiting == 0, o.since
@@ -53,11 +54,11 @@ func (o *outage) ends(answered bool) {
 	}
 }
 
-// patience is one loop's way of waiting for etcd: it tells of an outage once, and pauses longer and longer. It belongs to one
-// goroutine.
-type patience struct {
+// retry spaces the tries of one loop that needs etcd. Its pauses double from shortestPause to longestPause, and it tells outage while the
+// loop waits. It belongs to one goroutine.
+type retry struct {
 	outage *outage
-	away   bool
+	away   bool // the last try failed, and outage counts the loop
 	pause  time.Duration
 }
 
@@ -67,17 +68,17 @@ const (
 	longestPause  = 2 * time.Second
 )
 
-// failed pauses, or returns early when the context ends.
-func (p *patience) failed(ctx context.Context, err error) {
+// failed notes that a try failed, and pauses. It returns early when the context ends.
+func (r *retry) failed(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	if !p.away {
-		p.away = true
-		p.outage.begins(err)
+	if !r.away {
+		r.away = true
+		r.outage.waitBegins(err)
 	}
-	p.pause = min(max(2*p.pause, shortestPause), longestPause)
-	timer := time.NewTimer(p.pause)
+	r.pause = min(max(2*r.pause, shortestPause), longestPause)
+	timer := time.NewTimer(r.pause)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -85,16 +86,17 @@ func (p *patience) failed(ctx context.Context, err error) {
 	}
 }
 
-// succeeded says that etcd did it.
-func (p *patience) succeeded() { p.end(true) }
+// succeeded notes that a try succeeded.
+func (r *retry) succeeded() { r.end(true) }
 
-// giveUp says that it is not tried any more.
-func (p *patience) giveUp() { p.end(false) }
+// giveUp notes that the loop stops trying.
+func (r *retry) giveUp() { r.end(false) }
 
-func (p *patience) end(answered bool) {
-	if p.away {
-		p.away = false
-		p.outage.ends(answered)
+// end resets the pause, and takes the loop out of the count of outage.
+func (r *retry) end(answered bool) {
+	if r.away {
+		r.away = false
+		r.outage.waitEnds(answered)
 	}
-	p.pause = 0
+	r.pause = 0
 }

@@ -5,17 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
-
-	"github.com/hashicorp/go-hclog"
-	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
+// encodeStatus makes the JSON of a flow's status.
 func encodeStatus(status FlowStatus) (string, error) {
 	if err := checkName(status.Flow); err != nil {
 		return "", batch.Errorf(batch.CodeInternal, "writing the status of flow %q: %w", status.Flow, err)
@@ -23,7 +20,7 @@ func encodeStatus(status FlowStatus) (string, error) {
 	return encode(status)
 }
 
-// decodeStatus reads a status; the key says which flow's it is.
+// decodeStatus parses a flow's status. The flow's name comes from the key.
 func decodeStatus(flow string, value []byte) (*FlowStatus, error) {
 	status := new(FlowStatus)
 	if err := json.Unmarshal(value, status); err != nil {
@@ -33,7 +30,7 @@ func decodeStatus(flow string, value []byte) (*FlowStatus, error) {
 	return status, nil
 }
 
-// entryRecord is a HistoryEntry as it stands in etcd; flow and revision are in its key.
+// entryRecord is the JSON of a HistoryEntry. The flow and the revision are in the key.
 type entryRecord struct {
 	Accepted  time.Time        `json:"accepted"`
 	ShardKey  string           `json:"shard_key,omitempty"`
@@ -41,8 +38,8 @@ type entryRecord struct {
 	Documents []documentRecord `json:"documents"`
 }
 
-// documentRecord is a document within an entry. Its text stands there to be read by people, unless it is no UTF-8, which JSON
-// can't hold, or so full of quotes and line ends that base64 is shorter: so an entry is never over 4/3 of its documents.
+// documentRecord is a document within an entryRecord. Its text is in YAML, for people to read. It is in Base64 instead if it is no valid
+// UTF-8, or if it has so many quotes and line ends that base64 is shorter. So an entry is at most 4/3 of the size of its documents.
 type documentRecord struct {
 	Kind     definition.Kind `json:"kind"`
 	Name     string          `json:"name"`
@@ -51,6 +48,7 @@ type documentRecord struct {
 	Base64   []byte          `json:"base64,omitempty"`
 }
 
+// encodeEntry makes the JSON of a HistoryEntry.
 func encodeEntry(e HistoryEntry) (string, error) {
 	if err := checkName(e.Flow); err != nil {
 		return "", batch.Errorf(batch.CodeInternal, "writing the history of flow %q: %w", e.Flow, err)
@@ -72,7 +70,7 @@ func encodeEntry(e HistoryEntry) (string, error) {
 	return encode(record)
 }
 
-// decodeEntry reads an entry; the key says which revision of which flow it is.
+// decodeEntry parses a HistoryEntry. The flow's name and the revision come from the key.
 func decodeEntry(flow string, revision int64, value []byte) (*HistoryEntry, error) {
 	var record entryRecord
 	if err := json.Unmarshal(value, &record); err != nil {
@@ -93,7 +91,7 @@ func decodeEntry(flow string, revision int64, value []byte) (*HistoryEntry, erro
 	return entry, nil
 }
 
-// encode is JSON without the escapes that HTML would need.
+// encode makes JSON without escapes for <, > and &, which only HTML needs.
 func encode(v any) (string, error) {
 	var text strings.Builder
 	e := json.NewEncoder(&text)
@@ -104,41 +102,12 @@ func encode(v any) (string, error) {
 	return strings.TrimSuffix(text.String(), "\n"), nil
 }
 
-// skipped tells the logger of records that can't be read, once for each time they were written, however many read them.
-type skipped struct {
-	logger hclog.Logger
-
-	mu   sync.Mutex
-	told map[string]int64 // mod revisions by key; guarded by mu
-}
-
-// maxTold bounds what is remembered; beyond that, some is told again.
-const maxTold = 1024
-
-func (s *skipped) tell(kv *mvccpb.KeyValue, reason error) {
-	key := string(kv.Key)
-	s.mu.Lock()
-	known := s.told[key] == kv.ModRevision
-	if s.told == nil || len(s.told) >= maxTold {
-		s.told = map[string]int64{}
+// decodeDocumentStatus parses the status of a function or connector, which the key names.
+func decodeDocumentStatus(key Key, value []byte) (*DocumentStatus, error) {
+	status := new(DocumentStatus)
+	if err := json.Unmarshal(value, status); err != nil {
+		return nil, err
 	}
-	s.told[key] = kv.ModRevision
-	s.mu.Unlock()
-	if !known {
-		s.logger.Warn("skipping a record in etcd that can't be read", "key", key, "revision", kv.ModRevision, "error", reason)
-	}
-}
-
-// readable decodes those records that can be read, and tells of the others.
-func readable[T any](s *Store, kvs []*mvccpb.KeyValue, decode func(*mvccpb.KeyValue) (T, error)) []T {
-	var values []T
-	for _, kv := range kvs {
-		value, err := decode(kv)
-		if err != nil {
-			s.skipped.tell(kv, err)
-			continue
-		}
-		values = append(values, value)
-	}
-	return values
+	status.Kind, status.Name = key.Kind, key.Name
+	return status, nil
 }

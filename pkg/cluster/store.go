@@ -1,10 +1,3 @@
-// Package cluster is everything that KisGrid keeps in etcd: the definitions, the history and status of flows, who is a
-// member, and who leads. A Store is one connection to etcd; every key is built in keys.go.
-//
-// Errors are *batch.Error: CodeUnavailable when etcd does not answer or refuses the user, CodeConflict when somebody else
-// was faster, CodeCancelled and CodeDeadline when the caller's context ended.
-//
-// It is exported for the project's own programs and changes with them: see docs/stability.md.
 package cluster
 
 import (
@@ -18,8 +11,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"go.etcd.io/etcd/api/v3/mvccpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
@@ -32,46 +23,46 @@ const (
 	DefaultPrefix  = "/kisgrid/"
 	DefaultTimeout = 5 * time.Second
 	DefaultTTL     = 10 * time.Second
-	// DefaultMaxOperations is what etcd's --max-txn-ops is where nobody sets it.
+	// DefaultMaxOperations is the default of etcd's own limit, --max-txn-ops.
 	DefaultMaxOperations = 128
 )
 
-// Config says how to reach etcd. Only Endpoints must be given.
+// Config says how to reach etcd. Only Endpoints is required.
 type Config struct {
-	// Endpoints are etcd's client addresses, each host:port or a URL. The members of one etcd cluster.
+	// Endpoints are the client addresses of one etcd cluster's members, each as host:port or a URL.
 	Endpoints []string
-	// Prefix begins every key; a slash is added where it doesn't end in one. Default "/kisgrid/".
+	// Prefix begins every key. A slash is added if it does not end in one. Default "/kisgrid/".
 	Prefix string
 	// TLS secures the connection. Default nil: plain text.
 	TLS *tls.Config
-	// Credentials secure it in place of TLS, with files that may change while it is open. Default nil.
+	// Credentials secure the connection instead of TLS, with files that may change while it is open. Default nil.
 	Credentials credentials.TransportCredentials
-	// Username signs in where etcd asks for it, with the password in PasswordFile, read once, by Open. Default: no sign-in.
+	// Username signs in, if etcd asks for it. The password is the text of PasswordFile, which Open reads once. Default: no sign-in.
 	Username     string
 	PasswordFile string
-	// Timeout bounds each call to etcd, beside the caller's context. Default 5 s.
+	// Timeout is the limit for each call to etcd, beside the caller's context. Default 5 s.
 	Timeout time.Duration
-	// MaxOperations is how many documents one transaction may write: no more than etcd's --max-txn-ops. Default
+	// MaxOperations is the limit for the documents that one transaction writes. It must not be above etcd's --max-txn-ops. Default
 	// DefaultMaxOperations.
 	MaxOperations int
-	// Logger gets outages of etcd, once each, and records that can't be read, once each. Default: nobody.
+	// Logger gets one message for each outage of etcd, and one for each record that can't be read. Default: no messages.
 	Logger hclog.Logger
 }
 
-// Store is what KisGrid keeps in one etcd. Its methods may be called by several goroutines at the same time.
+// Store reads and writes KisGrid's keys in one etcd. It is safe for concurrent use.
 type Store struct {
-	client    *clientv3.Client
-	calls     *calls
-	door      *door // nil without a user
-	keys      keys
-	endpoints string // for messages
-	timeout   time.Duration
-	most      int // operations of a transaction
-	outage    outage
-	skipped   skipped
+	client     *clientv3.Client
+	calls      *calls
+	signer     *authenticator // nil means that no user signs in
+	keys       keys
+	endpoints  string        // for messages
+	timeout    time.Duration // of each call
+	maxOps     int           // the limit for operations in one transaction
+	outage     outage
+	unreadable unreadableLog
 }
 
-// Open checks the configuration and makes a Store. It does not wait for etcd: Wait does.
+// Open checks the configuration and makes a Store. It does not wait for etcd; Wait does.
 func Open(c Config) (*Store, error) {
 	if len(c.Endpoints) == 0 {
 		return nil, errors.New("open etcd: no endpoint given: name at least one, as host:port")
@@ -107,17 +98,17 @@ func Open(c Config) (*Store, error) {
 		TLS:                  c.TLS,
 		Username:             c.Username,
 		Password:             password,
-		DialTimeout:          time.Hour, // when the client would give up a lease before its first renewal: claim.renew decides that
+		DialTimeout:          time.Hour, // after this time the etcd client would give up a lease that was never renewed; claim.renew decides that instead
 		DialKeepAliveTime:    10 * time.Second,
 		DialKeepAliveTimeout: 3 * time.Second,
-		MaxUnaryRetries:      20, // 25 ms apart: whoever can wait longer does so in a loop that tells about it
+		MaxUnaryRetries:      20, // 25 ms apart; a caller that can wait longer has a loop of its own, which logs
 		Logger:               zap.NewNop(),
 		DialOptions:          append(slices.Clip(dial), grpc.WithChainUnaryInterceptor(calls.intercept)),
 	}
 	client, err := clientv3.New(config)
 	if err == nil && c.Username != "" {
 		config.DialOptions = append(slices.Clip(dial), grpc.WithChainUnaryInterceptor(failFast))
-		calls.door, err = openDoor(config)
+		calls.signer, err = newAuthenticator(config)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open etcd at %s: %w", strings.Join(c.Endpoints, ","), err)
@@ -126,17 +117,18 @@ func Open(c Config) (*Store, error) {
 	s := &Store{
 		client:    client,
 		calls:     calls,
-		door:      calls.door,
+		signer:    calls.signer,
 		keys:      keys{prefix: strings.TrimSuffix(c.Prefix, "/") + "/"},
 		endpoints: strings.Join(c.Endpoints, ","),
 		timeout:   c.Timeout,
-		most:      c.MaxOperations,
+		maxOps:    c.MaxOperations,
 	}
 	s.outage.logger = c.Logger.With("endpoints", s.endpoints)
-	s.skipped.logger = c.Logger
+	s.unreadable.logger = c.Logger
 	return s, nil
 }
 
+// readPassword reads the file with the password of a user. Without a user name and a file it returns no password.
 func readPassword(username, file string) (string, error) {
 	switch {
 	case username == "" && file == "":
@@ -157,8 +149,8 @@ func readPassword(username, file string) (string, error) {
 	return password, nil
 }
 
-// LastAnswer is when etcd answered last, by this process's clock; zero: it never did. While somebody holds a Registration, that is no
-// longer ago than a third of its lease, unless etcd is away. What is followed stands then as it did in etcd, or is newer.
+// LastAnswer returns when etcd answered last, by this process's clock; zero means never. While this process holds a Registration and etcd
+// is in reach, the time is at most a third of the lease ago. The copies that Follow methods show are at least as new.
 func (s *Store) LastAnswer() time.Time {
 	if at := s.calls.heard.Load(); at != 0 {
 		return time.Unix(0, at)
@@ -166,12 +158,12 @@ func (s *Store) LastAnswer() time.Time {
 	return time.Time{}
 }
 
-// Outage reports whether somebody who follows etcd waits for it, and why. It does not ask etcd.
+// Outage reports whether a Follow method or a Campaign of this Store waits for etcd, and why. It does not ask etcd.
 func (s *Store) Outage() (away bool, why string) { return s.outage.now() }
 
-// Close ends the connection. Every Follow and Campaign returns, and leases run out unless their owners closed them before.
+// Close ends the connection. Every Follow method and Campaign returns. Leases run out, unless their owners have closed them before.
 func (s *Store) Close() error {
-	for _, err := range []error{s.client.Close(), s.door.close()} {
+	for _, err := range []error{s.client.Close(), s.signer.close()} {
 		if err == nil || errors.Is(err, context.Canceled) {
 			continue
 		}
@@ -180,11 +172,11 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// waitPause is between two tries of Wait.
+// waitPause is the pause between two tries of Wait.
 const waitPause = 250 * time.Millisecond
 
-// Wait blocks until etcd answers and lets this user in. While it does not, progress, if not nil, is called with the reason,
-// once for each different one.
+// Wait blocks until etcd answers and accepts the user. While it does not, Wait calls progress with the reason, once for each different one;
+// a nil progress is not called.
 func (s *Store) Wait(ctx context.Context, progress func(error)) error {
 	told := ""
 	for {
@@ -208,44 +200,9 @@ func (s *Store) Wait(ctx context.Context, progress func(error)) error {
 	}
 }
 
-// ping reads below workers/, the one prefix that the role of every process allows.
+// ping reads one key below workers/, the one prefix that the etcd roles of coordinators and workers both may read.
 func (s *Store) ping(ctx context.Context) error {
 	span := s.keys.workers()
 	_, err := s.page(ctx, span.from, span.to, clientv3.WithLimit(1), clientv3.WithKeysOnly())
 	return err
-}
-
-// pageSize bounds one answer to a list, in records.
-const pageSize = 256
-
-// list reads a range as it stands at one revision, sorted by key.
-func (s *Store) list(ctx context.Context, span keyRange, options ...clientv3.OpOption) (kvs []*mvccpb.KeyValue, revision int64, err error) {
-	for from := span.from; ; {
-		page, err := s.page(ctx, from, span.to, append(options, clientv3.WithLimit(pageSize), clientv3.WithRev(revision))...)
-		if errors.Is(err, rpctypes.ErrCompacted) {
-			kvs, revision, from = nil, 0, span.from
-			continue
-		}
-		if err != nil {
-			return nil, 0, err
-		}
-		if revision == 0 {
-			revision = page.Header.Revision
-		}
-		kvs = append(kvs, page.Kvs...)
-		if !page.More {
-			return kvs, revision, nil
-		}
-		from = string(kvs[len(kvs)-1].Key) + "\x00"
-	}
-}
-
-func (s *Store) page(ctx context.Context, from, to string, options ...clientv3.OpOption) (*clientv3.GetResponse, error) {
-	call, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
-	page, err := s.client.Get(call, from, append(options, clientv3.WithRange(to))...)
-	if err != nil {
-		return nil, s.explain(ctx, "reading "+from, err)
-	}
-	return page, nil
 }

@@ -8,72 +8,76 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// What etcd takes in one transaction where it is not configured otherwise, what we write in one for ourselves, and what a request
-// weighs beside its keys and values, rounded up.
+// The sizes by which a transaction is refused before it is sent, in bytes.
 const (
-	maxBytes        = 3 << 19 // 1.5 MiB
-	requestOverhead = 256
-	entryOverhead   = 32
+	maxBytes        = 3 << 19 // 1.5 MiB: etcd's default limit for a request
+	requestOverhead = 256     // of a request beside its operations, rounded up
+	entryOverhead   = 32      // of an operation or condition beside its key and value, rounded up
 )
 
-// transaction gathers what is written together, and counts what etcd will count. It belongs to one goroutine.
+// transaction gathers conditions and writes for one transaction of etcd, and counts the bytes that etcd will count. It belongs to one
+// goroutine.
 type transaction struct {
 	store *Store
-	doing string // for messages
+	doing string // what it is for, for messages
 
 	conditions []clientv3.Cmp
-	then       []clientv3.Op
-	otherwise  []clientv3.Op
-	bytes      int
+	then       []clientv3.Op // the writes, if all conditions hold
+	otherwise  []clientv3.Op // the reads, if one does not
+	bytes      int           // of all of these
 }
 
+// transaction begins an empty transaction. doing says what it is for, such as "writing documents".
 func (s *Store) transaction(doing string) *transaction {
 	return &transaction{store: s, doing: doing}
 }
 
+// condition adds a condition about a key.
 func (t *transaction) condition(c clientv3.Cmp, key string) {
 	t.conditions = append(t.conditions, c)
 	t.bytes += len(key) + entryOverhead
 }
 
-// created is the condition that a key is the one created at a revision; 0: that it is not there.
-func (t *transaction) created(key string, revision int64) {
+// requireCreated adds the condition that a key was created at a revision of etcd. Revision 0 means that the key must not exist.
+func (t *transaction) requireCreated(key string, revision int64) {
 	t.condition(clientv3.Compare(clientv3.CreateRevision(key), "=", revision), key)
 }
 
-// written is the condition that a key was last written at a revision; 0: that it is not there.
-func (t *transaction) written(key string, revision int64) {
+// requireWritten adds the condition that a key was last written at a revision of etcd. Revision 0 means that the key must not exist.
+func (t *transaction) requireWritten(key string, revision int64) {
 	t.condition(clientv3.Compare(clientv3.ModRevision(key), "=", revision), key)
 }
 
-// noneSince is the condition that no key of a range was created after a revision.
-func (t *transaction) noneSince(span keyRange, revision int64) {
+// requireNoneSince adds the condition that no key of a range was created after a revision of etcd.
+func (t *transaction) requireNoneSince(span keyRange, revision int64) {
 	t.condition(clientv3.Compare(clientv3.CreateRevision(span.from), "<", revision+1).WithRange(span.to), span.from+span.to)
 }
 
+// put adds a write of a key.
 func (t *transaction) put(key, value string, options ...clientv3.OpOption) {
 	t.then = append(t.then, clientv3.OpPut(key, value, options...))
 	t.bytes += len(key) + len(value) + entryOverhead
 }
 
+// delete adds the removal of a key. A key that does not exist is no error.
 func (t *transaction) delete(key string) {
 	t.then = append(t.then, clientv3.OpDelete(key))
 	t.bytes += len(key) + entryOverhead
 }
 
-// onFailure reads a key's revision when a condition does not hold.
-func (t *transaction) onFailure(key string) {
+// readOnFailure adds a read of a key's revision, for when a condition does not hold.
+func (t *transaction) readOnFailure(key string) {
 	t.otherwise = append(t.otherwise, clientv3.OpGet(key, clientv3.WithKeysOnly()))
 	t.bytes += len(key) + entryOverhead
 }
 
-// commit refuses what etcd would refuse for its size, before it is sent and with what is wrong, and sends the rest. Succeeded in
+// commit sends the transaction. One that etcd would refuse for its size is refused here, with an error that says what to do. Succeeded in
 // the answer says whether the conditions held. After an error of the connection it may have been written all the same.
 func (t *transaction) commit(ctx context.Context) (*clientv3.TxnResponse, error) {
 	switch n := max(len(t.conditions), len(t.then)); {
-	case n > t.store.most:
+	case n > t.store.maxOps:
 		return nil, batch.Errorf(batch.CodeBadDocument, "%s: %d keys at once, etcd takes %d in one transaction: write them in parts (kisgrid apply --in-parts does), "+
-			"or raise etcd's --max-txn-ops, and then the coordinators' to the same", t.doing, n, t.store.most)
+			"or raise etcd's --max-txn-ops, and then the coordinators' to the same", t.doing, n, t.store.maxOps)
 	case t.bytes+requestOverhead > maxBytes:
 		return nil, batch.Errorf(batch.CodeBadDocument, "%s: %d bytes at once, etcd takes %d in one transaction: write less, or in parts (kisgrid apply --in-parts does)",
 			t.doing, t.bytes+requestOverhead, maxBytes)
@@ -86,3 +90,7 @@ func (t *transaction) commit(ctx context.Context) (*clientv3.TxnResponse, error)
 	}
 	return answer, nil
 }
+
+// ownOps is the limit for operations in a transaction that a leader makes for itself: any etcd takes so many, since none has a
+// --max-txn-ops below the default unless MaxOperations says so.
+func (s *Store) ownOps() int { return max(1, min(s.maxOps, DefaultMaxOperations)) }

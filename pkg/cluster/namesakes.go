@@ -10,25 +10,25 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// NamesakeVerdict is what becomes of a worker under whose name another one registers.
+// NamesakeVerdict says what happens to a registered worker when another process registers under its name.
 type NamesakeVerdict int
 
 const (
-	// NamesakeKeeps means that it keeps the name, and the other one does not register.
+	// NamesakeKeeps means that the registered worker keeps the name: the other process is not registered.
 	NamesakeKeeps NamesakeVerdict = iota
-	// NamesakeYields means that its record goes as the other one's comes.
+	// NamesakeYields means that the worker's record is removed in the same transaction that writes the other one's.
 	NamesakeYields
-	// NamesakeShares means that both stand side by side.
+	// NamesakeShares means that both records stand side by side.
 	NamesakeShares
 )
 
-// maxNameTries is how often a registration is tried that others of the name cross.
+// maxNameTries is the limit for tries of RegisterNamed. A try fails when another process registers under the name, or goes, in between.
 const maxNameTries = 20
 
-// RegisterNamed is RegisterWorker for a worker that others of its name are to make room for. judge says what becomes of each
-// one that is registered under w.Name; it may be called again when their records change meanwhile. Where one holds the name,
-// RegisterNamed writes nothing, and returns that one. No other worker that registers so comes between judge and the record.
-// Ids must begin with the name and a hyphen.
+// RegisterNamed registers a worker, as RegisterWorker does, if the other workers of its name make room. judge decides about each worker
+// that is registered under w.Name; it may be called again when records change meanwhile. If one keeps the name, RegisterNamed writes
+// nothing and returns that worker. The transaction makes sure that no other worker registers so between judge and the write. Worker ids
+// must begin with the name and a hyphen.
 func (s *Store) RegisterNamed(
 	ctx context.Context, w Worker, ttl time.Duration, judge func(Worker) NamesakeVerdict,
 ) (*Registration[Worker], *Worker, error) {
@@ -48,9 +48,9 @@ func (s *Store) RegisterNamed(
 			}
 		}
 		r, err := register(ctx, s, s.keys.worker(w.ID), w.ID, w, ttl, func(t *transaction) {
-			t.noneSince(s.keys.named(w.Name), revision)
+			t.requireNoneSince(s.keys.named(w.Name), revision)
 			for _, n := range yields {
-				t.written(n.key, n.written)
+				t.requireWritten(n.key, n.written)
 				t.delete(n.key)
 			}
 		})
@@ -62,20 +62,20 @@ func (s *Store) RegisterNamed(
 		w.ID, s.endpoints, w.Name)
 }
 
-// namesake is a worker's record, and when it was written last.
+// namesake is the record of a worker with a name that is asked about, and the revision of etcd that wrote it last.
 type namesake struct {
 	worker  Worker
 	key     string
 	written int64
 }
 
-// namesakes are the workers of a name, as they stand at a revision.
+// namesakes returns the workers with a name, and the revision of etcd at which they stand so.
 func (s *Store) namesakes(ctx context.Context, name string) (all []namesake, revision int64, err error) {
 	kvs, revision, err := s.list(ctx, s.keys.named(name))
 	if err != nil {
 		return nil, 0, err
 	}
-	all = readable(s, kvs, func(kv *mvccpb.KeyValue) (namesake, error) {
+	all = decodeAll(s, kvs, func(kv *mvccpb.KeyValue) (namesake, error) {
 		w, err := s.readWorker(kv)
 		return namesake{worker: w, key: string(kv.Key), written: kv.ModRevision}, err
 	})
@@ -88,8 +88,8 @@ func (s *Store) namesakes(ctx context.Context, name string) (all []namesake, rev
 	return named, revision, nil
 }
 
-// Remaining is how long a worker's record stands unless the worker renews its lease meanwhile; 0: it has none any more. The lease
-// may be another one than the worker asked for, and is renewed as a whole when etcd is restored, or gets another leader.
+// Remaining returns for how long a worker's record stands if the worker does not renew its lease; 0 means that there is no record. etcd may
+// have granted a longer lease than the worker asked for, and starts every lease anew when it is restored or elects another leader.
 func (s *Store) Remaining(ctx context.Context, worker string) (time.Duration, error) {
 	if err := checkName(worker); err != nil {
 		return 0, batch.Errorf(batch.CodeInternal, "asking for the lease of a worker: %w", err)
@@ -107,7 +107,7 @@ func (s *Store) Remaining(ctx context.Context, worker string) (time.Duration, er
 	return time.Duration(max(left.TTL, 0)) * time.Second, nil
 }
 
-// FollowNamed is FollowWorkers for those of one name, in no order.
+// FollowNamed calls f with the workers of one name, as FollowWorkers does with all, in no particular order.
 func (s *Store) FollowNamed(ctx context.Context, name string, f func([]Worker)) error {
 	return follow(ctx, s, s.keys.named(name), s.readWorker, func(_ int64, workers []Worker) {
 		named := workers[:0]
@@ -118,13 +118,4 @@ func (s *Store) FollowNamed(ctx context.Context, name string, f func([]Worker)) 
 		}
 		f(named)
 	})
-}
-
-// Coordinators lists the coordinators that are registered now.
-func (s *Store) Coordinators(ctx context.Context) ([]Coordinator, error) {
-	kvs, _, err := s.list(ctx, s.keys.coordinators())
-	if err != nil {
-		return nil, err
-	}
-	return readable(s, kvs, s.readCoordinator), nil
 }
