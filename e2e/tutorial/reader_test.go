@@ -38,8 +38,9 @@ type reader struct {
 	overlay map[string]string // by the path of a source file: the path of the file that Go's commands take in its place
 }
 
-// newReader makes a reader whose first terminal is in the checkout. A Redis runs at its address unless the page starts one itself.
-func newReader(t *testing.T, startsRedis bool) *reader {
+// newReader makes a reader whose first terminal is in the checkout. A Redis runs at its address unless the page
+// starts one itself. A page that changes code has Go's commands take the changed files from an overlay.
+func newReader(t *testing.T, startsRedis, changesCode bool) *reader {
 	t.Helper()
 	etcd, peers, redis, coordinator, http := testprocess.Address(t), testprocess.Address(t), testprocess.Address(t), testprocess.Address(t), testprocess.Address(t)
 	bin := t.TempDir()
@@ -65,8 +66,12 @@ func newReader(t *testing.T, startsRedis bool) *reader {
 		},
 		terminals: map[string]*terminal{}, scripts: t.TempDir(), overlay: map[string]string{},
 	}
-	r.writeOverlay()
-	r.env = append(r.env, "GOFLAGS=-overlay="+r.overlayFile())
+	flags := "GOFLAGS="
+	if changesCode {
+		r.writeOverlay()
+		flags += "-overlay=" + r.overlayFile()
+	}
+	r.env = append(r.env, flags)
 	return r
 }
 

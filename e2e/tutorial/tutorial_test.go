@@ -7,6 +7,7 @@ package tutorial
 import (
 	"os"
 	"os/exec"
+	"slices"
 	"testing"
 )
 
@@ -46,7 +47,7 @@ func follow(t *testing.T, page string, programs ...string) {
 	if err != nil {
 		t.Fatalf("%s: %v", page, err)
 	}
-	r := newReader(t, startsRedis)
+	r := newReader(t, startsRedis, slices.ContainsFunc(steps, func(s step) bool { return s.diff }))
 	run := 0
 	for _, s := range steps {
 		switch {
