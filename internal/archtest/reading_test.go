@@ -18,7 +18,7 @@ import (
 var withoutList = []string{
 	"cmd/kisgrid", "e2e/k8s/load", "examples/students",
 	"internal/command", "internal/devcluster", "internal/testprocess", "internal/transport", "internal/wire", "pkg/batch", "pkg/connector/conformance", "pkg/connector/memory",
-	"pkg/coordinator", "pkg/deadletter", "pkg/definition", "pkg/flowexec/internal/rowjson", "pkg/flowtest",
+	"pkg/deadletter", "pkg/definition", "pkg/flowexec/internal/rowjson", "pkg/flowtest",
 	"pkg/scheduler",
 }
 

@@ -35,7 +35,7 @@ type streamShare struct {
 func (i *ingest) streamShare() (s streamShare) {
 	all, known := 0, false
 	s.least = math.MaxInt
-	for id, c := range i.fleet.Coordinators() {
+	for id, c := range i.coordinators() {
 		if !c.Ready {
 			continue
 		}

@@ -27,7 +27,7 @@ type spreading struct {
 func newSpreading(seed uint64, streams ...int) *spreading {
 	s := &spreading{random: rand.New(rand.NewPCG(seed, 0)), told: map[string]cluster.Coordinator{}, leaving: map[batch.StreamID]time.Time{}}
 	for n, has := range streams {
-		i := &ingest{id: fmt.Sprint(n), fleet: &fleet{}, streams: map[batch.StreamID]*stream{}}
+		i := &ingest{id: fmt.Sprint(n), coordinators: func() map[string]cluster.Coordinator { return nil }, streams: map[batch.StreamID]*stream{}}
 		for range has {
 			s.open(i)
 		}
@@ -52,7 +52,7 @@ func (s *spreading) second(now time.Time) {
 	for _, n := range s.random.Perm(len(s.all)) {
 		i := s.all[n]
 		known := maps.Clone(s.told)
-		i.fleet.coordinatorsByID.Store(&known)
+		i.coordinators = func() map[string]cluster.Coordinator { return known }
 		s.tell(i)
 		i.askToMove(now)
 		for id, st := range i.streams {
@@ -142,7 +142,7 @@ func TestSpreading(t *testing.T) {
 func TestStreamsThatCanNotMove(t *testing.T) {
 	s := newSpreading(0, 20, 0)
 	here, asked := s.all[0], [2]int{} // in the first minute, and in an hour's last ten
-	here.fleet.coordinatorsByID.Store(&s.told)
+	here.coordinators = func() map[string]cluster.Coordinator { return s.told }
 	now := time.Now()
 	for second := range 3600 {
 		now = now.Add(time.Second)

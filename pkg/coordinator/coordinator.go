@@ -1,10 +1,3 @@
-// Package coordinator is the process between clients and workers. A batch comes in by a client's call (ingest.go, stream.go),
-// is checked and given its keys (submission.go), is split and placed by the scheduler, which one goroutine owns (loop.go),
-// leaves in parts by the sessions with workers (link.go, sender.go), and its results go back as answers (submission.go).
-// Beside that path the fleet (fleet.go) knows workers and flows, and one coordinator of all, the leader (leader.go), decides
-// which revision of a flow is active.
-//
-// It is exported for the project's own programs and changes with them: see docs/stability.md.
 package coordinator
 
 import (
@@ -15,8 +8,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"reflect"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,7 +26,6 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/admin"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
-	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/leader"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/refuse"
 	"github.com/kisgrid/kisgrid/pkg/deadletter"
 	"github.com/kisgrid/kisgrid/pkg/definition"
@@ -46,72 +36,74 @@ import (
 // DefaultMaxSteps is the default of Config.MaxSteps.
 const DefaultMaxSteps = definition.MaxSteps
 
-// Config says how a coordinator runs. Store and Listener must be given; zero fields mean the defaults.
+// Config says how a coordinator runs. Store and Listener must be given; every other zero field means its default.
 type Config struct {
 	// Store is the connection to etcd. The caller closes it after Run.
 	Store *cluster.Store
-	// Listener takes clients and the command line. Run closes it.
+	// Listener accepts the connections of clients and of the command line. Run closes it.
 	Listener net.Listener
-	// Advertise is the address that clients and peers are told: one that they can dial. Default: the listener's.
+	// Advertise is the address that clients and other coordinators are told: an address that they can dial. Default: the listener's.
 	Advertise string
-	// HTTP takes requests for metrics and health. Run closes it. Default: none.
+	// HTTP accepts requests for metrics and health. Run closes it. Default: nil, which serves neither.
 	HTTP net.Listener
-	// Transport secures both listeners and the connections to workers.
+	// Transport secures both listeners and the connections to workers. Default: no TLS.
 	Transport transport.Config
-	// DialWorker makes the connections to workers, before TLS. Default: TCP to their addresses.
+	// DialWorker makes the connections to workers, below TLS. Default: TCP to their addresses.
 	DialWorker func(context.Context, cluster.Worker) (net.Conn, error)
-	// Lease is how long a worker that can't be reached is waited for, and how long this coordinator's own keys outlive it.
-	// Default 10 s.
+	// Lease is how long a worker that can't be reached is waited for, and how long this coordinator's keys in etcd outlive it. Default:
+	// 10 s.
 	Lease time.Duration
-	// NoWorker bounds how long rows wait while no worker is ready for their flow. Default 10 s.
+	// NoWorker bounds how long rows wait while no worker is ready for their flow. Then they are failed. Default: 10 s.
 	NoWorker time.Duration
-	// Limits of a batch.
+	// Limits bound one batch: its rows, its bytes, and the bytes of a row.
 	Limits batch.Limits
-	// MaxSteps is how many steps a flow's document may have to be taken in. One that was accepted earlier goes on. Default
-	// DefaultMaxSteps.
+	// MaxSteps is how many steps a new flow document may have. A flow that was accepted with more goes on. Default: DefaultMaxSteps.
 	MaxSteps int
-	// Budget is how many bytes of rows clients may have under way together; one batch may overdraw it. Beside it each stream
-	// may hold one message that waits for its place, and a stream takes at least 512 KiB, so there are no more than Budget has
-	// room for. Answers that clients have not taken may come to half of it more. Default 96 MiB.
+	// Budget is how many bytes of rows all clients together may have under way; one batch may overdraw it. A stream takes at least
+	// 512 KiB of it, so the budget bounds the number of streams. Two things come on top: each stream may hold one message that waits
+	// for its place, and answers that clients have not read may use up to half of the budget again. Default: 96 MiB.
 	Budget int64
-	// DeadLetters keeps dead rows. The caller closes it after Run. Default: they are only reported.
+	// DeadLetters is the store that keeps dead rows. The caller closes it after Run. Default: nil, so that dead rows are only reported
+	// to their clients.
 	DeadLetters *deadletter.Store
 	// Build says which build of the program this is: the version, and behind a "+" the commit where it is known.
 	Build string
-	// Logger gets what an operator should know. Default: nobody.
+	// Logger gets messages for the operator. Default: they are dropped.
 	Logger hclog.Logger
-	// Tracing takes spans of batches and parts. Default: nobody traces, which costs nothing.
+	// Tracing gets spans of batches and parts. Default: nil, so that nothing is traced, at no cost.
 	Tracing trace.TracerProvider
-	// Registry takes the metrics. Default: one of its own, with those of the process and the Go runtime.
+	// Registry gets the metrics. Default: a new registry, with metrics of the process and of the Go runtime.
 	Registry *prometheus.Registry
 
-	historyAge time.Duration // default cluster.HistoryAge
+	historyAge time.Duration // how long replaced revisions stay in the history; 0 means cluster.HistoryAge
 }
 
 // Coordinator is one coordinator process. Its methods may be called by several goroutines at the same time.
 type Coordinator struct {
-	config  Config
-	id      string
-	log     hclog.Logger
-	loop    *schedulerLoop
-	board   *flowstate.Board
-	fleet   *fleet
-	ingest  *ingest
-	letters *letterKeeper
-	server  *serve.Server
+	config     Config
+	id         string
+	log        hclog.Logger
+	loop       *schedulerLoop
+	board      *flowstate.Board
+	fleet      *fleet
+	lookups    *etcdLookups
+	ingest     *ingest
+	letters    *letterKeeper
+	rejections *prometheus.CounterVec // counts revisions that this coordinator, as the leader, has rejected, by flow
+	server     *serve.Server
 
 	leading           atomic.Bool
-	leadershipChanged chan struct{} // holds a token when leading changed
-	ready             chan struct{} // closed when the flows were listed
+	leadershipChanged chan struct{} // holds a token when leading has changed
+	ready             chan struct{} // closed when the flows are listed
 
 	draining  chan struct{} // closed when no batch is taken any more
 	drainOnce sync.Once
 	stopOnce  sync.Once
 	stop      chan struct{} // closed to end Run
-	done      chan struct{} // closed when Run returned
+	done      chan struct{} // closed when Run has returned
 }
 
-// New checks the configuration. It starts nothing.
+// New checks the configuration and makes a coordinator. It starts nothing; Run does.
 func New(c Config) (*Coordinator, error) {
 	if c.Store == nil || c.Listener == nil {
 		return nil, errors.New("make a coordinator: Store and Listener must be given")
@@ -154,53 +146,56 @@ func New(c Config) (*Coordinator, error) {
 	}
 	k := &Coordinator{
 		config: c, id: newID(), log: c.Logger, server: server,
-		loop: newSchedulerLoop(scheduler.Config{NoWorker: c.NoWorker}), board: flowstate.NewBoard(),
+		loop: newSchedulerLoop(scheduler.Config{NoWorker: c.NoWorker}), board: flowstate.NewBoard(), lookups: newEtcdLookups(c.Store),
 		leadershipChanged: make(chan struct{}, 1), ready: make(chan struct{}), draining: make(chan struct{}), stop: make(chan struct{}), done: make(chan struct{}),
-	}
-	tracer := tracing.Tracer(c.Tracing)
-	k.fleet = &fleet{
-		id: k.id, store: c.Store, loop: k.loop, board: k.board, log: c.Logger.Named("fleet"),
-		transport: c.Transport, dial: c.DialWorker, tracer: tracer, lease: c.Lease, limits: c.Limits, untakenTotal: c.Budget / 2,
 		rejections: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kisgrid_revisions_rejected_total",
-			Help: "Revisions that this coordinator, leading, rejected; what ran before runs on.",
+			Help: "Revisions that this coordinator, leading, rejected; the revision before runs on.",
 		}, []string{"flow"}),
 	}
-	k.fleet.init()
+	tracer := tracing.Tracer(c.Tracing)
+	fleetLog := c.Logger.Named("fleet")
+	k.fleet = newFleet(&peerSettings{
+		coordinator: k.id, transport: c.Transport, dial: c.DialWorker, tracer: tracer, lease: c.Lease, limits: c.Limits, untaken: c.Budget / 2,
+		board: k.board, loop: k.loop, log: fleetLog.Named("session"),
+	}, c.Store, fleetLog)
 	k.letters = newLetterKeeper(c.DeadLetters, c.Logger.Named("dead-letters"))
-	k.fleet.onFlowDeleted = append(k.fleet.onFlowDeleted, k.letters.forget, func(flow string) { k.fleet.rejections.DeleteLabelValues(flow) })
+	k.fleet.flows.onFlowDeleted = []func(string){k.letters.forget, func(flow string) { k.rejections.DeleteLabelValues(flow) }}
 	k.ingest = &ingest{
-		id: k.id, loop: k.loop, board: k.board, fleet: k.fleet, tracer: tracer, letters: k.letters, limits: c.Limits, maxMessage: c.Transport.MessageBytes(),
+		id: k.id, loop: k.loop, board: k.board, revisions: &revisionFinder{board: k.board, fleet: k.fleet, lookups: k.lookups},
+		coordinators: k.fleet.Coordinators, tracer: tracer, letters: k.letters, limits: c.Limits, maxMessage: c.Transport.MessageBytes(),
 		budget: newBudget(c.Budget), ready: k.ready, draining: k.draining, streams: map[batch.StreamID]*stream{},
 	}
 	pb.RegisterIngestServer(server, k.ingest)
 	pb.RegisterAdminServer(server, admin.New(admin.Config{
-		Id: k.id, Address: c.Advertise, Build: c.Build, Started: processStart, Store: c.Store, Letters: c.DeadLetters, Board: k.board,
+		ID: k.id, Address: c.Advertise, Build: c.Build, Started: processStart, Store: c.Store, Letters: c.DeadLetters, Board: k.board,
 		Fleet: k.fleet, Rows: k.loop, Budget: k.ingest.budget, Limits: c.Limits, MaxSteps: c.MaxSteps, Draining: k.draining,
 		Runner: &letterRunner{loop: k.loop, board: k.board, letters: k.letters, budget: k.ingest.budget, limits: c.Limits},
 	}))
-	c.Registry.MustRegister(&collector{coordinator: k}, k.fleet.rejections, k.letters.kept, k.letters.notKept, k.letters.redriven)
+	c.Registry.MustRegister(&collector{coordinator: k}, k.rejections, k.letters.kept, k.letters.notKept, k.letters.redriven)
 	return k, nil
 }
 
+// newID draws a coordinator's id.
 func newID() string {
 	var random [6]byte
 	rand.Read(random[:]) // never fails: see crypto/rand
 	return "coordinator-" + hex.EncodeToString(random[:])
 }
 
-// newSecret draws what a worker knows a coordinator by, beside its id, which anybody may read.
+// newSecret draws a secret that only this coordinator and one worker know. It proves to the worker that a session is this coordinator's,
+// because any client can read a coordinator's id.
 func newSecret() []byte {
 	secret := make([]byte, 16)
 	rand.Read(secret) // never fails: see crypto/rand
 	return secret
 }
 
-// ID was drawn by New.
+// ID is the coordinator's id, which New has drawn.
 func (c *Coordinator) ID() string { return c.id }
 
-// Budgets are the bytes that clients can have it hold: of rows, answers that nobody takes included, and of messages on their
-// way in.
+// Budgets is how many bytes clients can make the coordinator hold: rows, answers that clients have not read, and messages that are being
+// received.
 func (c *Coordinator) Budgets() int64 {
 	return c.config.Budget + serve.ReceiveLimit(c.config.Transport)
 }
@@ -208,7 +203,7 @@ func (c *Coordinator) Budgets() int64 {
 // Ready is closed once the coordinator knows the flows and takes batches.
 func (c *Coordinator) Ready() <-chan struct{} { return c.ready }
 
-// AwaitWorkers blocks until sessions with at least n workers are up, or ctx is done.
+// AwaitWorkers blocks until sessions with at least n workers are up. It fails when ctx is done or Run has returned first.
 func (c *Coordinator) AwaitWorkers(ctx context.Context, n int) error {
 	for {
 		now, changed := c.board.Watch()
@@ -225,8 +220,9 @@ func (c *Coordinator) AwaitWorkers(ctx context.Context, n int) error {
 	}
 }
 
-// Run serves until ctx is done or Drain is over, and returns nil then. It blocks, and waits for etcd where that is away. When
-// ctx is done first, what is under way is cut off: clients are told to submit it to another coordinator. Run is called once.
+// Run serves until ctx is done or Drain is over, and then returns nil. It blocks; while etcd is away it waits for etcd. When ctx is done
+// before Drain is over, batches under way are cut off, and their clients are told to submit them to another coordinator. Run may be called
+// once.
 func (c *Coordinator) Run(ctx context.Context) error {
 	defer close(c.done)
 	asked := ctx
@@ -240,7 +236,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { c.fleet.run(ctx); return nil })
-	g.Go(func() error { c.fleet.lookups.run(ctx); return nil })
+	g.Go(func() error { c.lookups.run(ctx); return nil })
 	g.Go(func() error { return c.follow(ctx) })
 	g.Go(func() error { c.letters.checkStore(ctx); return nil })
 	g.Go(func() error { return c.register(ctx) })
@@ -268,13 +264,13 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	})
 	err := g.Wait()
 	if asked.Err() != nil || isClosed(c.stop) {
-		return nil // what ended did so because it was to
+		return nil // the goroutines ended because they were told to
 	}
 	return err
 }
 
-// Drain takes no new batches, waits until each row under way has its outcome, and ends Run. When ctx is done first it cuts
-// off what is left and returns ctx's error. It is safe twice, and blocks until Run has returned.
+// Drain has the coordinator take no new batches, waits until each row under way has its outcome, and ends Run. When ctx is done first, it
+// cuts off the batches that are left and returns ctx's error. It may be called more than once, and blocks until Run has returned.
 func (c *Coordinator) Drain(ctx context.Context) error {
 	c.drainOnce.Do(func() {
 		c.log.Info("draining: no new batches are taken", "id", c.id)
@@ -287,7 +283,7 @@ func (c *Coordinator) Drain(ctx context.Context) error {
 	return err
 }
 
-// follow keeps the fleet up to date with etcd.
+// follow keeps the fleet up to date with etcd: workers, coordinators, and the statuses of flows.
 func (c *Coordinator) follow(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	s, f := c.config.Store, c.fleet
@@ -298,7 +294,7 @@ func (c *Coordinator) follow(ctx context.Context) error {
 		return s.FollowWorkers(ctx, func(workers map[string]cluster.Worker) { f.ask(ctx, func() { f.setWorkers(ctx, workers) }) })
 	})
 	g.Go(func() error {
-		return s.FollowCoordinators(ctx, func(peers map[string]cluster.Coordinator) { f.coordinatorsByID.Store(&peers) })
+		return s.FollowCoordinators(ctx, func(all map[string]cluster.Coordinator) { f.roster.coordinatorsByID.Store(&all) })
 	})
 	listed := sync.OnceFunc(func() {
 		close(c.ready)
@@ -306,8 +302,8 @@ func (c *Coordinator) follow(ctx context.Context) error {
 	})
 	g.Go(func() error {
 		return s.FollowState(ctx, func(state cluster.State) {
-			f.seen.Store(&state)
-			// Changes that come meanwhile come together.
+			f.followed.Store(&state)
+			// While the fleet takes this over, further changes gather and come as one.
 			f.wait(ctx, func() {
 				f.setFlows(ctx, state)
 				listed()
@@ -318,7 +314,7 @@ func (c *Coordinator) follow(ctx context.Context) error {
 	return g.Wait()
 }
 
-// tellReady has probes and balancers know whether batches are taken.
+// tellReady keeps the health service up to date, so that probes and load balancers know whether this coordinator takes batches.
 func (c *Coordinator) tellReady(ctx context.Context) error {
 	select {
 	case <-c.ready:
@@ -333,120 +329,6 @@ func (c *Coordinator) tellReady(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-	}
-}
-
-// member keeps this coordinator's key in etcd.
-func (c *Coordinator) register(ctx context.Context) error {
-	record := cluster.Coordinator{ID: c.id, Address: c.config.Advertise, Build: c.config.Build, Started: time.Now().UTC()}
-	if c.config.HTTP != nil {
-		record.HTTP = httpAddress(c.config.HTTP.Addr(), c.config.Advertise)
-	}
-	for ctx.Err() == nil {
-		record = c.currentRecord(record)
-		registration, err := c.config.Store.RegisterCoordinator(ctx, record, c.config.Lease)
-		if err == nil {
-			c.keepRecord(ctx, registration, record)
-		} else if ctx.Err() == nil {
-			c.log.Warn("this coordinator is not registered; it is tried again", "error", err)
-			sleep(ctx, time.Second)
-		}
-	}
-	return nil
-}
-
-// beside is a listener's address with the host by which others know this machine, where the listener's says none.
-func httpAddress(listening net.Addr, known string) string {
-	tcp, ok := listening.(*net.TCPAddr)
-	host, _, err := net.SplitHostPort(known)
-	if !ok || err != nil || !tcp.IP.IsUnspecified() {
-		return listening.String()
-	}
-	return net.JoinHostPort(host, strconv.Itoa(tcp.Port))
-}
-
-// upToDate is the record with what changes.
-func (c *Coordinator) currentRecord(record cluster.Coordinator) cluster.Coordinator {
-	record.Leader, record.Ready, record.Streams = c.leading.Load(), c.ingest.whyClosed() == nil, c.ingest.streamCount()
-	now := c.board.Load()
-	record.Sessions, record.CutOff, record.Namesakes = &now.Sessions, now.CutOff, now.SharingName
-	record.Missed, record.Unreachable = len(now.Unreachable), now.Unreachable[:min(len(now.Unreachable), cluster.MaxUnreachable)]
-	return record
-}
-
-// hold keeps the record true until the key is lost or ctx is done, and takes it back then.
-func (c *Coordinator) keepRecord(ctx context.Context, r *cluster.Registration[cluster.Coordinator], record cluster.Coordinator) {
-	defer func() {
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
-		defer cancel()
-		if err := r.Close(closing); err != nil {
-			c.log.Warn("this coordinator's key stays until its lease is over", "error", err)
-		}
-	}()
-	news := time.NewTicker(balanceInterval)
-	defer news.Stop()
-	for {
-		if next := c.currentRecord(record); !reflect.DeepEqual(next, record) && r.Update(ctx, next) == nil {
-			record = next // what could not be written is tried again
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-r.Lost():
-			c.log.Warn("this coordinator's key was lost; it registers again", "error", r.Err())
-			return
-		case <-c.leadershipChanged:
-		case <-news.C:
-		}
-	}
-}
-
-// campaign leads whenever it can, and others do not reach more workers: a leader that reaches too few would wait for
-// acknowledgements that it can't get.
-func (c *Coordinator) campaign(ctx context.Context) error {
-	for c.board.Await(ctx, func(now *flowstate.Snapshot) bool { return !now.OthersReachMore }) && ctx.Err() == nil {
-		reaching, stop := whileReaching(ctx, c.board)
-		c.lead(reaching)
-		stop()
-	}
-	return nil
-}
-
-// lead campaigns, and leads until the leadership is lost or ctx is done.
-func (c *Coordinator) lead(ctx context.Context) {
-	log := c.log.Named("leader")
-	leads := func(leads bool) {
-		c.leading.Store(leads)
-		select {
-		case c.leadershipChanged <- struct{}{}:
-		default:
-		}
-	}
-	leadership, err := c.config.Store.Campaign(ctx, c.id, c.config.Lease)
-	if err != nil {
-		if ctx.Err() == nil {
-			log.Warn("the campaign ended; it is tried again", "error", err)
-			sleep(ctx, time.Second)
-		}
-		return
-	}
-	log.Info("leading", "id", c.id)
-	leads(true)
-	err = leader.Lead(ctx, leader.Config{
-		Leadership: leadership, Store: c.config.Store, Fleet: c.fleet, News: c.fleet.leaderNews, HistoryAge: c.config.historyAge,
-		MaxSteps: c.config.MaxSteps, Rejections: c.fleet.rejections, Log: log,
-	})
-	leads(false)
-	switch {
-	case errors.Is(context.Cause(ctx), errOthersReachMore):
-		log.Warn("leading no more", "error", errOthersReachMore)
-	case err != nil && ctx.Err() == nil:
-		log.Warn("leading no more", "error", err)
-	}
-	resigning, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
-	defer cancel()
-	if err := leadership.Resign(resigning); err != nil {
-		log.Warn("the next leader waits for the lease to be over", "error", err)
 	}
 }
 

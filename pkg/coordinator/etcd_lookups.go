@@ -12,49 +12,49 @@ import (
 )
 
 const (
-	// enquiryGap is the least time between two requests to etcd in which questions are put.
+	// lookupGap is the least time between two requests to etcd.
 	lookupGap = 50 * time.Millisecond
-	// enquiryMany is how many questions one request puts at most: each is one key or two of those that etcd takes.
+	// maxLookupKeys is how many lookups one request answers at most. Each takes one or two of the keys that etcd allows in a request.
 	maxLookupKeys = 64
-	// enquiryEntries is how many entries of the history are read after one request at most. They are large.
+	// maxEntriesRead is how many entries of the history are read after one request at most. Entries are large.
 	maxEntriesRead = 8
-	// goneFor is how long it is remembered that a revision is not in the history. It comes there only by an activation, which a
-	// client can't hear of sooner than of the revision's name.
+	// goneFor is how long it is remembered that the history does not have a revision. A revision enters the history only when it becomes
+	// active, and a client hears of its name no sooner than that.
 	goneFor = time.Second
-	// goneMany bounds how many such revisions are remembered.
+	// maxGone bounds how many such revisions are remembered.
 	maxGone = 4096
 )
 
-// question asks what etcd says now of a flow, and whether it keeps a revision of it. With a zero revision only the flow is
-// asked about.
+// lookupKey asks what etcd says of a flow, and whether the history has a revision of it. With a zero revision it asks about the flow only.
 type lookupKey struct {
 	flow     string
 	revision batch.Revision
 }
 
-// reply is what etcd said.
+// lookupReply is etcd's answer.
 type lookupReply struct {
-	status *cluster.FlowStatus   // nil: the flow has none
-	entry  *cluster.HistoryEntry // nil: the revision is not kept, or another one has its number
+	status *cluster.FlowStatus   // nil means that the flow has none
+	entry  *cluster.HistoryEntry // nil means that the history does not have the revision, or has another one of its number
 	err    error
 }
 
-// enquiries put questions to etcd, many in one request, and few requests in a second, so that clients who ask for what is not
-// there can't keep etcd busy. A question is answered by a request that begins after it was asked. One goroutine, run, makes
-// the requests.
+// etcdLookups asks etcd about flows and revisions that clients name and this coordinator does not know. It puts the questions of many
+// clients into one request, and sends few requests in a second: so clients that name flows which do not exist can't keep etcd busy. A
+// lookup is answered by a request that begins after the lookup. One goroutine, run, makes the requests; any goroutine may ask.
 type etcdLookups struct {
 	store *cluster.Store
-	wake  chan struct{} // holds a token while questions may be waiting
-	done  chan struct{} // closed when run returned
+	wake  chan struct{} // holds a token while lookups may be waiting
+	done  chan struct{} // closed when run has returned
 	// requests counts the requests to etcd.
 	requests atomic.Uint64
 
 	mu      sync.Mutex
 	waiting map[lookupKey][]chan<- lookupReply // guarded by mu; each channel has room for its reply
-	order   []lookupKey                        // guarded by mu: of waiting, the oldest first
-	gone    map[lookupKey]time.Time            // guarded by mu: until when it is known that the revision is not kept
+	order   []lookupKey                        // guarded by mu: the keys of waiting, the oldest first
+	gone    map[lookupKey]time.Time            // guarded by mu: until when it is remembered that the history does not have the revision
 }
 
+// newEtcdLookups makes lookups; the caller runs run.
 func newEtcdLookups(store *cluster.Store) *etcdLookups {
 	return &etcdLookups{
 		store: store, wake: make(chan struct{}, 1), done: make(chan struct{}),
@@ -62,7 +62,7 @@ func newEtcdLookups(store *cluster.Store) *etcdLookups {
 	}
 }
 
-// ask waits for etcd's reply, until ctx is done or run has returned.
+// ask asks etcd and blocks until it answers, ctx is done, or run has returned.
 func (e *etcdLookups) ask(ctx context.Context, q lookupKey) lookupReply {
 	answer := make(chan lookupReply, 1)
 	e.add(q, answer)
@@ -80,7 +80,7 @@ func (e *etcdLookups) ask(ctx context.Context, q lookupKey) lookupReply {
 	}
 }
 
-// add has those who ask wait for the next request.
+// add notes who waits for the reply to a lookup.
 func (e *etcdLookups) add(q lookupKey, who ...chan<- lookupReply) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -90,14 +90,14 @@ func (e *etcdLookups) add(q lookupKey, who ...chan<- lookupReply) {
 	e.waiting[q] = append(e.waiting[q], who...)
 }
 
-// isGone reports whether etcd has just said that it does not keep the revision.
+// isGone reports whether etcd said within goneFor that the history does not have the revision.
 func (e *etcdLookups) isGone(q lookupKey) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return time.Now().Before(e.gone[q])
 }
 
-// run puts the questions until ctx is done.
+// run makes requests while lookups wait, until ctx is done.
 func (e *etcdLookups) run(ctx context.Context) {
 	defer close(e.done)
 	for {
@@ -111,7 +111,7 @@ func (e *etcdLookups) run(ctx context.Context) {
 			if len(some) == 0 {
 				break
 			}
-			e.put(ctx, some)
+			e.request(ctx, some)
 			if !sleep(ctx, lookupGap) {
 				return
 			}
@@ -119,7 +119,7 @@ func (e *etcdLookups) run(ctx context.Context) {
 	}
 }
 
-// take takes the questions that have waited longest.
+// take takes out the lookups that have waited longest, as many as fit into a request.
 func (e *etcdLookups) take() map[lookupKey][]chan<- lookupReply {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -133,8 +133,8 @@ func (e *etcdLookups) take() map[lookupKey][]chan<- lookupReply {
 	return some
 }
 
-// put asks etcd, and answers who waits. Questions whose entries are too many to be read now wait again.
-func (e *etcdLookups) put(ctx context.Context, some map[lookupKey][]chan<- lookupReply) {
+// request asks etcd and answers the lookups. Lookups of entries beyond maxEntriesRead wait for the next request.
+func (e *etcdLookups) request(ctx context.Context, some map[lookupKey][]chan<- lookupReply) {
 	var flows []string
 	var revisions []cluster.FlowRevision
 	listed := map[string]bool{}
@@ -163,7 +163,7 @@ func (e *etcdLookups) put(ctx context.Context, some map[lookupKey][]chan<- looku
 			r.entry, r.err = e.entry(ctx, q)
 		}
 		if q.revision.Number != 0 && r.err == nil && r.entry == nil {
-			e.forget(q)
+			e.noteGone(q)
 		}
 		for _, w := range who {
 			w <- r
@@ -171,7 +171,7 @@ func (e *etcdLookups) put(ctx context.Context, some map[lookupKey][]chan<- looku
 	}
 }
 
-// entry reads a revision of the history; nil where another one has its number, or it was removed meanwhile.
+// entry reads a revision of the history. It returns nil where another revision has its number, or it was removed meanwhile.
 func (e *etcdLookups) entry(ctx context.Context, q lookupKey) (*cluster.HistoryEntry, error) {
 	e.requests.Add(1)
 	entry, err := e.store.Revision(ctx, q.flow, q.revision.Number)
@@ -186,8 +186,8 @@ func (e *etcdLookups) entry(ctx context.Context, q lookupKey) (*cluster.HistoryE
 	return entry, nil
 }
 
-// forget remembers that a revision is not kept.
-func (e *etcdLookups) forget(q lookupKey) {
+// noteGone remembers for a while that the history does not have a revision.
+func (e *etcdLookups) noteGone(q lookupKey) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if len(e.gone) >= maxGone {

@@ -13,27 +13,42 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// revisionChanged refuses a new batch that names another revision than the active one.
+// revisionFinder finds the revision that a batch runs on: on the board, in the fleet's memory, or in etcd. Any goroutine may use it.
+type revisionFinder struct {
+	board   *flowstate.Board
+	fleet   *fleet
+	lookups *etcdLookups
+}
+
+// revisionChanged refuses a new batch that names another revision than the active one. Nothing of the batch ran.
 type revisionChanged struct {
 	refusal *batch.Error
 	active  batch.Revision
 }
 
+// Error is the refusal's text.
 func (e revisionChanged) Error() string { return e.refusal.Error() }
+
+// Unwrap gives the refusal, with its code.
 func (e revisionChanged) Unwrap() error { return e.refusal }
 
-// answer tells the client which revision to name. Nothing of the batch ran, so that it may.
+// answer tells the client which revision to name when it submits the batch again.
 func (e revisionChanged) answer(in *pb.Submission) *pb.Answer {
 	return &pb.Answer{
 		Sequence: in.GetSequence(), Revision: e.active.Number, Digest: wire.FromDigest(e.active.Digest), Refused: wire.FromError(e.refusal), Last: true,
 	}
 }
 
-// revision finds what a batch runs on: the revision that it names, or the active one where it names none. A new batch needs
-// a flow that is on. That of a call (single) must name the active revision; one of a stream may name the revision that the
-// stream was told last: what the client sends behind it must not overtake it. A client of an earlier build names revisions by
-// number alone; which one that is, etcd says now.
-func (f *fleet) revision(ctx context.Context, flow string, in *pb.Submission, single bool) (*flowstate.Revision, error) {
+// revision finds the revision that a batch runs on:
+//
+//   - A batch that was submitted before runs on the revision that it names.
+//   - A new batch that names none runs on the active revision. The flow must take batches.
+//   - A new batch of a call (single) must name the active revision, or gets a revisionChanged.
+//   - A new batch of a stream may name the revision that the stream was told last: batches that the client sends behind it must not
+//     overtake it.
+//
+// Clients of early builds name revisions by number alone; etcd then says which revision has the number now.
+func (f *revisionFinder) revision(ctx context.Context, flow string, in *pb.Submission, single bool) (*flowstate.Revision, error) {
 	named, err := wire.ToRevision(in.GetRevision(), in.GetDigest())
 	if err != nil {
 		return nil, err
@@ -45,18 +60,18 @@ func (f *fleet) revision(ctx context.Context, flow string, in *pb.Submission, si
 	switch {
 	case err != nil:
 		return nil, err
-	case named.Is(active.Id()) || !in.GetFirst():
+	case named.Is(active.ID()) || !in.GetFirst():
 		return active, nil
 	case named.Number == 0 || single:
 		changed := batch.Errorf(batch.CodeRevisionChanged, "flow %s runs on revision %d: name that one", flow, active.Number)
-		return nil, revisionChanged{refusal: changed, active: active.Id()}
+		return nil, revisionChanged{refusal: changed, active: active.ID()}
 	}
 	return f.earlier(ctx, flow, named)
 }
 
-// active is what new batches of the flow run on here. Who names a revision that is not known here, or a flow that is not on
-// here, may have heard of it from somebody who is ahead of this coordinator, which then catches up.
-func (f *fleet) active(ctx context.Context, flow string, named batch.Revision) (*flowstate.Revision, error) {
+// active returns the revision that new batches of the flow run on. A client that names a revision or a flow which this coordinator does not
+// run may have heard of it from another coordinator, which is ahead. So active asks etcd before it says no.
+func (f *revisionFinder) active(ctx context.Context, flow string, named batch.Revision) (*flowstate.Revision, error) {
 	c := f.board.Load()
 	r, err := c.Active(flow)
 	if err == nil && (named.Number == 0 || c.Flows[flow].Revisions.Find(named) != nil || f.lookups.isGone(lookupKey{flow, named})) {
@@ -71,12 +86,12 @@ func (f *fleet) active(ctx context.Context, flow string, named batch.Revision) (
 	return f.board.Load().Active(flow)
 }
 
-// enquire asks etcd for a flow, and for a revision of it where one is named, and waits until this coordinator runs what etcd
-// has as the flow's active revision now. The entry is nil where etcd does not keep the revision.
-func (f *fleet) lookUp(ctx context.Context, flow string, named batch.Revision) (*cluster.HistoryEntry, error) {
+// lookUp asks etcd for a flow, and for a revision of it where one is named. Then it waits until this coordinator runs the revision that is
+// active according to etcd. The entry is nil where the history does not have the revision.
+func (f *revisionFinder) lookUp(ctx context.Context, flow string, named batch.Revision) (*cluster.HistoryEntry, error) {
 	r := f.lookups.ask(ctx, lookupKey{flow, named})
 	if r.err != nil {
-		return nil, fmt.Errorf("whether flow %s, or the revision named, is on meanwhile can't be said: %w", flow, r.err)
+		return nil, fmt.Errorf("ask etcd whether flow %s, or the revision that the batch names, is active by now: %w", flow, r.err)
 	}
 	if r.status == nil {
 		return r.entry, nil
@@ -86,30 +101,32 @@ func (f *fleet) lookUp(ctx context.Context, flow string, named batch.Revision) (
 	for {
 		c, changed := f.board.Watch()
 		e := c.Flows[flow]
-		if e != nil && (r.status.Active == 0 || e.Active != nil && e.Active.Id().Is(r.status.ActiveRevision())) {
+		if e != nil && (r.status.Active == 0 || e.Active != nil && e.Active.ID().Is(r.status.ActiveRevision())) {
 			return r.entry, nil
 		}
 		select {
 		case <-changed:
 		case <-late.C:
-			return r.entry, nil // it can't read that revision, or etcd told it nothing, or another one is active by now: what it has must do
+			// This coordinator can't read the revision, or has not heard of it, or another revision is active by now. It answers with
+			// the revision that it has.
+			return r.entry, nil
 		case <-ctx.Done():
 			return nil, batch.Errorf(batch.CodeCancelled, "wait for flow %s: the caller gave up: %w", flow, context.Cause(ctx))
-		case <-f.done:
+		case <-f.fleet.done:
 			return nil, refuse.Draining()
 		}
 	}
 }
 
-// earlier is the revision that a batch names which was sent before. It need not be active any more, nor the flow be on or
-// there: what began goes on, as long as the history has the revision.
-func (f *fleet) earlier(ctx context.Context, flow string, named batch.Revision) (*flowstate.Revision, error) {
+// earlier finds the revision that a batch names which was submitted before. The revision need not be active any more, and the flow may be
+// switched off or deleted: the batch goes on as long as the history has the revision.
+func (f *revisionFinder) earlier(ctx context.Context, flow string, named batch.Revision) (*flowstate.Revision, error) {
 	if e := f.board.Load().Flows[flow]; e.TakesBatches() {
 		if r := e.Revisions.Find(named); r != nil && r.Enabled {
 			return r, nil
 		}
 	}
-	known, err := f.recallHere(ctx, flow, named, nil)
+	known, err := f.recall(ctx, flow, named, nil)
 	if known != nil || err != nil {
 		return known, err
 	}
@@ -121,8 +138,8 @@ func (f *fleet) earlier(ctx context.Context, flow string, named batch.Revision) 
 	if err != nil {
 		return nil, fmt.Errorf("recall revision %s of flow %s: %w", named, flow, err)
 	}
-	// It may have become active here meanwhile.
-	known, err = f.recallHere(ctx, flow, named, nil)
+	// The revision may have become active here meanwhile.
+	known, err = f.recall(ctx, flow, named, nil)
 	switch {
 	case known != nil || err != nil:
 		return known, err
@@ -136,16 +153,17 @@ func (f *fleet) earlier(ctx context.Context, flow string, named batch.Revision) 
 	if !r.Enabled {
 		return nil, flowstate.Disabled(flow)
 	}
-	if _, err := f.recallHere(ctx, flow, named, r); err != nil {
+	if _, err := f.recall(ctx, flow, named, r); err != nil {
 		return nil, err
 	}
 	return r, nil
 }
 
-// known is a revision that the fleet has in memory, or read where it had to be read; nil for none.
-func (f *fleet) recallHere(ctx context.Context, flow string, named batch.Revision, read *flowstate.Revision) (known *flowstate.Revision, err error) {
+// recall has the flow table recall a revision: one that it has in memory, or else read, which the caller has read from the history. It
+// returns nil where there is neither.
+func (f *revisionFinder) recall(ctx context.Context, flow string, named batch.Revision, read *flowstate.Revision) (known *flowstate.Revision, err error) {
 	var found *flowstate.Revision
-	if !f.wait(ctx, func() { found = f.recall(ctx, flow, named, read) }) {
+	if !f.fleet.wait(ctx, func() { found = f.fleet.flows.recall(ctx, flow, named, read) }) {
 		return nil, batch.Errorf(batch.CodeShutdown, "recall revision %s of flow %s: this coordinator is shutting down, or the caller gave up", named, flow)
 	}
 	return found, nil

@@ -18,24 +18,24 @@ import (
 // TestSessionOverWhenASwitchFollows ends a worker's session right after the last answer that a switch waited for: the
 // scheduler hears of the switch all the same, or it would never run the flow.
 func TestSessionOverWhenASwitchFollows(t *testing.T) {
-	f := &fleet{loop: newSchedulerLoop(scheduler.Config{}), board: flowstate.NewBoard(), log: hclog.NewNullLogger()}
-	f.init()
+	settings := &peerSettings{loop: newSchedulerLoop(scheduler.Config{}), board: flowstate.NewBoard(), log: hclog.NewNullLogger()}
+	f := newFleet(settings, nil, hclog.NewNullLogger())
 	k := &workerPeer{worker: cluster.Worker{ID: "w"}, fleet: f, instructions: newQueue[instruction]()}
 	k.connected.Store(true)
 	m := &member{worker: k.worker, peer: k, definitions: byDefinition[definitionAnswer]{}}
-	f.members["w"] = m
+	f.roster.members["w"] = m
 	for i := range 20 { // whether an event is dropped that is posted too late, is chance
 		name := fmt.Sprintf("flow-%d", i)
 		r := &flowstate.Revision{Number: 1, Enabled: true, Message: &pb.Definition{Flow: name, Revision: 1}}
-		f.flows[name] = &flowstate.Flow{Name: name}
-		f.pending[name] = &pendingSwitch{revision: r, timer: time.NewTimer(time.Hour)}
-		m.definitions.set(definitionKey{name, r.Id()}, definitionAnswer{pending: true})
+		f.flows.byName[name] = &flowstate.Flow{Name: name}
+		f.flows.switching[name] = &pendingSwitch{revision: r, timer: time.NewTimer(time.Hour)}
+		m.definitions.set(definitionKey{name, r.ID()}, definitionAnswer{pending: true})
 		session, end := context.WithCancel(context.Background())
 		f.definitionAnswered(session, k, r.Digest, &pb.Compiled{Flow: name, Revision: 1})
 		end()
 		(<-f.requests)()
 		select {
-		case o := <-f.loop.events:
+		case o := <-settings.loop.events:
 			if e, ok := o.event.(scheduler.FlowSwitched); !ok || e.Flow != name || e.Revision != 1 || !slices.Equal(e.Ready, []string{"w"}) {
 				t.Fatalf("the scheduler was told %v", o.event)
 			}

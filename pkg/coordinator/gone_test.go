@@ -98,7 +98,7 @@ func TestRemovedByHand(t *testing.T) {
 	r.put(flowDocument("Wrong", "id", "echo", "bogus: 1"))
 	r.awaitCatalog("it is told", func(c *flowstate.Snapshot) bool { return c.Flows["Wrong"] != nil })
 	until(t, "the function is told", func() bool { return r.keysOf(c, "status/func/echo") == 1 })
-	active := r.awaitCatalog("it runs", func(c *flowstate.Snapshot) bool { return c.Flows["S"].TakesBatches() }).Flows["S"].Active.Id()
+	active := r.awaitCatalog("it runs", func(c *flowstate.Snapshot) bool { return c.Flows["S"].TakesBatches() }).Flows["S"].Active.ID()
 	keys := []string{"status/flow/S", "status/flow/Wrong", "status/func/echo", fmt.Sprintf("history/flow/S/%d", active.Number)}
 	for _, key := range keys {
 		if answer, err := c.Delete(t.Context(), r.prefix+key); err != nil || answer.Deleted != 1 {
@@ -171,8 +171,8 @@ func TestAskedForWhatIsGone(t *testing.T) {
 	r := newRig(t)
 	_, s := r.join("w")
 	r.sharded()
-	active := r.awaitCatalog("it runs", func(c *flowstate.Snapshot) bool { return c.Flows["S"].TakesBatches() }).Flows["S"].Active.Id()
-	reads := func() int { return int(r.c.fleet.lookups.requests.Load()) }
+	active := r.awaitCatalog("it runs", func(c *flowstate.Snapshot) bool { return c.Flows["S"].TakesBatches() }).Flows["S"].Active.ID()
+	reads := func() int { return int(r.c.lookups.requests.Load()) }
 	const calls = 200
 	began := time.Now()
 	for i := range calls {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/refuse"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
@@ -21,17 +22,18 @@ import (
 // ingest is the gRPC service that takes batches from clients.
 type ingest struct {
 	pb.UnimplementedIngestServer
-	id         string
-	loop       *schedulerLoop
-	board      *flowstate.Board
-	fleet      *fleet
-	tracer     trace.Tracer // nil where nobody traces
-	letters    *letterKeeper
-	limits     batch.Limits
-	maxMessage int // limit of one message, in bytes
-	budget     *budget
-	ready      <-chan struct{} // closed when the flows are known
-	draining   <-chan struct{} // closed when no batch is taken any more
+	id           string
+	loop         *schedulerLoop
+	board        *flowstate.Board
+	revisions    *revisionFinder
+	coordinators func() map[string]cluster.Coordinator // those that are registered in etcd, by id
+	tracer       trace.Tracer                          // nil where nobody traces
+	letters      *letterKeeper
+	limits       batch.Limits
+	maxMessage   int // limit of one message, in bytes
+	budget       *budget
+	ready        <-chan struct{} // closed when the flows are known
+	draining     <-chan struct{} // closed when no batch is taken any more
 
 	// carriers are the goroutines that read and write client streams.
 	carriers sync.WaitGroup
@@ -78,7 +80,7 @@ func (i *ingest) windows() (streams int, byFlow map[string]windowUse) {
 
 // submission makes a batch from outside ready for the scheduler. Its client takes so many bytes in a message. single: it is a call's.
 func (i *ingest) submission(ctx context.Context, flow string, stream batch.StreamID, in *pb.Submission, takes int, single bool) (*submission, error) {
-	r, err := i.fleet.revision(ctx, flow, in, single)
+	r, err := i.revisions.revision(ctx, flow, in, single)
 	if err != nil {
 		return nil, err
 	}
@@ -150,9 +152,6 @@ func (i *ingest) Submit(ctx context.Context, in *pb.SubmitRequest) (_ *pb.Submit
 	return &pb.SubmitResponse{Answer: answer}, nil
 }
 
-// callCost is what a unary call takes out of the budget: nobody counts how many there are, so each pays for itself.
-func callCost(rows, bytes int) int64 { return 4<<10 + 12*int64(rows) + int64(bytes) }
-
 // await gathers a batch's answers into one of at most so many bytes. Rows run meanwhile: it returns no error whose code says that
 // none did.
 func (i *ingest) await(ctx context.Context, sub *submission, limit int) (*pb.Answer, error) {
@@ -188,81 +187,4 @@ func (i *ingest) await(ctx context.Context, sub *submission, limit int) (*pb.Ans
 			g.count(sub.answers, 0)
 		}
 	}
-}
-
-// gathering is the answers of one batch as one, which must fit into a message. Outcomes come first: when they take half of
-// it, further ones go without their reasons; when the output does not fit beside them, it is left out, and that is said.
-type gatheredAnswer struct {
-	whole            *pb.Answer
-	limit            int
-	outcomes, output int   // bytes so far
-	bare             bool  // further outcomes go without their reasons
-	counted          int64 // bytes that count as untaken
-}
-
-// count counts as untaken what is gathered, in place of the bytes that it came in.
-func (g *gatheredAnswer) count(u *heldAnswers, came int64) {
-	held := int64(g.outcomes)
-	if g.whole.GetOutput() != nil {
-		held += int64(g.output)
-	}
-	u.take(came + max(0, g.counted-held))
-	u.hold(max(0, held-g.counted), false)
-	g.counted = held
-}
-
-// shed lets go of the output, and of further outcomes' reasons, because the coordinator has no memory for them.
-func (g *gatheredAnswer) shed(why *batch.Error) {
-	g.bare = true
-	if g.output > 0 {
-		g.leaveOut(wire.FromError(why))
-	}
-}
-
-// leaveOut leaves out the output, for good. The first reason counts.
-func (g *gatheredAnswer) leaveOut(why *pb.Error) {
-	g.whole.Output = nil
-	g.output = g.limit + 1 // nor does more of it fit
-	if g.whole.GetOutputOmitted() == nil {
-		g.whole.OutputOmitted = why
-	}
-}
-
-func (g *gatheredAnswer) add(a *pb.Answer) {
-	for _, o := range a.GetNotDone() {
-		if g.bare || g.outcomes > g.limit/2 {
-			o.Reason = ""
-		}
-		g.outcomes += 24 + len(o.GetFunction()) + len(o.GetReason())
-	}
-	w := g.whole
-	w.NotDone = append(w.NotDone, a.GetNotDone()...)
-	g.output += len(a.GetOutput().GetRows().GetData()) + 8*len(a.GetOutput().GetOrigins())
-	switch {
-	case g.outcomes+g.output <= g.limit:
-		w.Output = appendOutput(w.GetOutput(), a.GetOutput())
-	case g.output > 0:
-		g.leaveOut(wire.FromError(batch.Errorf(batch.CodeBatchTooLarge, "what the flow passed on does not fit into one answer of %d bytes: "+
-			"each row has its outcome and need not run again; for output of this size submit on a stream, or fewer rows at once", g.limit)))
-	}
-	if why := a.GetOutputOmitted(); why != nil {
-		g.leaveOut(why)
-	}
-}
-
-// appendOutput puts more behind an output. Neither may be used afterwards.
-func appendOutput(o, more *pb.Output) *pb.Output {
-	switch {
-	case len(more.GetOrigins()) == 0:
-		return o
-	case o == nil:
-		return more
-	}
-	base := uint32(len(o.GetRows().GetData()))
-	o.Rows.Data = append(o.Rows.Data, more.GetRows().GetData()...)
-	for _, end := range more.GetRows().GetEnds() {
-		o.Rows.Ends = append(o.Rows.Ends, base+end)
-	}
-	o.Origins = append(o.Origins, more.GetOrigins()...)
-	return o
 }

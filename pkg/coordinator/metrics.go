@@ -95,7 +95,7 @@ func (m *collector) Collect(out chan<- prometheus.Metric) {
 		counter(rowsAgain, l.Redispatched, flow, "lost")
 		counter(rowsAgain, l.HandedBack, flow, "returned")
 	}
-	counter(lookupsMade, c.fleet.lookups.requests.Load())
+	counter(lookupsMade, c.lookups.requests.Load())
 	now := c.board.Load()
 	gauge(sessions, float64(now.Sessions))
 	gauge(workersUnreachable, float64(len(now.Unreachable)))

@@ -106,7 +106,7 @@ func (r *rig) awaitVersion(flow string, n int) batch.Revision {
 		e := c.Flows[flow]
 		return e.TakesBatches() && e.Active.Copies == n
 	}).Flows[flow]
-	return e.Active.Id()
+	return e.Active.ID()
 }
 
 // named is a submission that names a revision.
@@ -221,7 +221,7 @@ func TestBackToACopy(t *testing.T) {
 	two := r.awaitVersion("F", 2)
 	e.replace(saved)
 	r.awaitCatalog("what the copy has runs", func(c *flowstate.Snapshot) bool {
-		return c.Flows["F"].TakesBatches() && c.Flows["F"].Active.Id() == one
+		return c.Flows["F"].TakesBatches() && c.Flows["F"].Active.ID() == one
 	})
 	s := r.awaitSession(w)
 	r.owns("F", 1)
@@ -249,7 +249,7 @@ func (r *rig) awaitSession(w *fakeWorker) *workerSession {
 		w.keep()
 		up := false
 		r.c.fleet.wait(r.t.Context(), func() {
-			m := r.c.fleet.members[w.record.ID]
+			m := r.c.fleet.roster.members[w.record.ID]
 			up = m != nil && m.peer.connected.Load()
 		})
 		return up

@@ -73,7 +73,7 @@ func TestProvesDeath(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dials := 0
-			k := &workerPeer{worker: cluster.Worker{ID: "w-1"}, sessionDial: c.at, fleet: &fleet{dial: func(_ context.Context, w cluster.Worker) (net.Conn, error) {
+			k := &workerPeer{worker: cluster.Worker{ID: "w-1"}, sessionDial: c.at, settings: &peerSettings{dial: func(_ context.Context, w cluster.Worker) (net.Conn, error) {
 				dials++
 				if w.Address != here {
 					t.Errorf("asked %s, and not the address of the session", w.Address)
@@ -208,7 +208,7 @@ func TestCutOffByWhatOthersSay(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := &fleet{id: "c", members: map[string]*member{}, board: flowstate.NewBoard()}
+			f := &roster{id: "c", members: map[string]*member{}, board: flowstate.NewBoard()}
 			all := map[string]cluster.Coordinator{"c": {Ready: true, Sessions: n(c.up)}}
 			for i, o := range c.others {
 				all[fmt.Sprint(i)] = o

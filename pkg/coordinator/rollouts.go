@@ -5,83 +5,78 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/leader"
 )
 
-// wishesAtOnce bounds how many wishes hold up what else the fleet has to do.
-const flowsPerTurn = 32
-
-// want asks every capable worker to take revisions, and tells how far that is, in the order of the wishes. False: the fleet ended, or
-// ctx has.
-func (f *fleet) RequestRollouts(ctx context.Context, wishes ...leader.RolloutRequest) ([]leader.RolloutProgress, bool) {
-	all := make([]leader.RolloutProgress, 0, len(wishes))
-	for some := range slices.Chunk(wishes, flowsPerTurn) {
-		told := make([]leader.RolloutProgress, len(some))
+// RequestRollouts asks every worker that has the functions to take revisions, and returns how far each rollout is, in the order of the
+// requests. The leader calls it again and again until the workers have answered. It returns false when ctx is done or the fleet has ended.
+func (f *fleet) RequestRollouts(ctx context.Context, requests ...leader.RolloutRequest) ([]leader.RolloutProgress, bool) {
+	all := make([]leader.RolloutProgress, 0, len(requests))
+	for some := range slices.Chunk(requests, flowsPerTurn) {
+		progress := make([]leader.RolloutProgress, len(some))
 		if !f.wait(ctx, func() {
-			for i, w := range some {
-				told[i] = f.requestRollout(w.Flow, w.Revision)
+			for i, request := range some {
+				progress[i] = f.flows.requestRollout(request.Flow, request.Revision)
 			}
 		}) {
-			return nil, false // told may still be written to
+			return nil, false // progress may still be written to
 		}
-		all = append(all, told...)
+		all = append(all, progress...)
 	}
 	return all, true
 }
 
-func (f *fleet) requestRollout(flow string, r *flowstate.Revision) leader.RolloutProgress {
-	before := f.rollingOut[flow]
+// requestRollout asks workers to take one revision of a flow; nil ends the flow's rollout.
+func (t *flowTable) requestRollout(flow string, r *flowstate.Revision) leader.RolloutProgress {
+	before := t.rollingOut[flow]
 	if r == nil {
-		delete(f.rollingOut, flow)
-		f.pruneDefinitions(flow)
+		delete(t.rollingOut, flow)
+		t.pruneDefinitions(flow)
 		return leader.RolloutProgress{}
 	}
-	f.rollingOut[flow] = r
-	if before != nil && before.Id() != r.Id() {
-		f.pruneDefinitions(flow)
+	t.rollingOut[flow] = r
+	if before != nil && before.ID() != r.ID() {
+		t.pruneDefinitions(flow)
 	}
-	for _, m := range f.members {
-		f.sendDefinition(m, r)
+	for _, m := range t.roster.members {
+		t.sendDefinition(m, r)
 	}
-	return f.progressOf(r)
+	return t.progressOf(r)
 }
 
-func (f *fleet) progressOf(r *flowstate.Revision) leader.RolloutProgress {
+// progressOf sorts the live workers by what they have answered for a revision.
+func (t *flowTable) progressOf(r *flowstate.Revision) leader.RolloutProgress {
 	s := leader.RolloutProgress{Rejected: map[string][]string{}, Unfit: map[string][]string{}, Missing: map[string]int{}}
-	key := definitionKey{r.Message.GetFlow(), r.Id()}
-	for _, id := range slices.Sorted(maps.Keys(f.members)) {
-		m := f.members[id]
-		if m.dead || m.worker.Draining || m.peer.draining.Load() {
+	key := definitionKey{r.Message.GetFlow(), r.ID()}
+	for _, id := range slices.Sorted(maps.Keys(t.roster.members)) {
+		m := t.roster.members[id]
+		if !m.alive() {
 			continue
 		}
-		if lacks := m.missingFunctions(r); len(lacks) > 0 {
-			for _, name := range lacks {
+		if missing := m.missingFunctions(r); len(missing) > 0 {
+			for _, name := range missing {
 				s.Missing[name]++
 			}
 			continue
 		}
-		v, sent := m.definitions.get(key)
-		if v.unfit {
-			s.Unfit[id] = v.errors
+		answer, sent := m.definitions.get(key)
+		if answer.unfit {
+			s.Unfit[id] = answer.errors
 			continue
 		}
 		if m.peer.lost.Load() {
-			continue // when it is reached again it takes the revision before any row
+			continue // when it is reached again, it is sent the revision before any row
 		}
 		s.Capable = append(s.Capable, id)
 		switch {
-		case !sent || v.pending:
+		case !sent || answer.pending:
 			s.Lagging = append(s.Lagging, id)
-		case len(v.errors) > 0:
-			s.Rejected[id] = v.errors
+		case len(answer.errors) > 0:
+			s.Rejected[id] = answer.errors
 		default:
 			s.Accepted++
 		}
 	}
 	return s
 }
-
-// FollowedState is what leaders have written of flows, as this coordinator follows it; nil until it is listed.
-func (f *fleet) FollowedState() *cluster.State { return f.seen.Load() }

@@ -8,63 +8,61 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 )
 
-// A worker that registers sees to it that nobody else has its name. Builds before that did not: two of them on one machine both
-// have the machine's, and one that is started anew may find the record of the one that it follows. So coordinators count with
-// namesakes: each gets its share of the slots, and one that no coordinator has a session with is removed.
+// Slots of shard keys are shared out by workers' names, so no two workers may have the same name. A worker that registers makes sure of
+// that. Workers of earlier builds did not: two of them on one machine both have the machine's name, and a worker that is restarted may
+// find the key of the process that it follows. Coordinators therefore handle two workers of one name: each gets slots of its own, and a
+// worker that no coordinator has a session with is removed.
 
-// rivalPatience is how long two workers of one name are left alone: until every coordinator has told of its sessions with them.
+// sameNamePatience is how long two workers of one name are left alone. By then every coordinator has told of its sessions with them.
 const sameNamePatience = 3 * time.Second
 
-// nameOf is the name by which slots are shared out to a worker that has come. While another one has its name, that is its id:
-// else one of the two would have all slots.
-func (f *fleet) slotNameFor(w cluster.Worker) string {
-	for _, m := range f.members {
-		if m.peer.slotName == w.Name && m.present() {
+// slotNameFor returns the name by which a new worker gets its share of the slots: its own name, or its id while a live worker has that
+// name. Otherwise one of the two would get all slots of both.
+func (r *roster) slotNameFor(w cluster.Worker) string {
+	for _, m := range r.members {
+		if m.peer.slotName == w.Name && m.alive() {
 			return w.ID
 		}
 	}
 	return w.Name
 }
 
-// present reports whether a member lives, and does not drain, as far as is known here.
-func (m *member) present() bool { return !m.dead && !m.worker.Draining && !m.peer.draining.Load() }
-
-// rival notes that members have a successor under their name.
-func (f *fleet) noteSameName(w cluster.Worker) {
-	for _, m := range f.members {
-		if m.worker.Name == w.Name && m.present() && m.worker.Created < w.Created && m.sameNameSince.IsZero() {
+// noteSameName notes at live members that a new worker has their name.
+func (r *roster) noteSameName(w cluster.Worker) {
+	for _, m := range r.members {
+		if m.worker.Name == w.Name && m.alive() && m.worker.Created < w.Created && m.sameNameSince.IsZero() {
 			m.sameNameSince = time.Now()
-			f.log.Warn("two workers have one name: start one of them with another --name, unless it takes the other's place", "name", w.Name,
-				"first", m.worker.ID, "second", w.ID)
+			r.log.Warn("two workers have one name: start one of them with another --name, unless the second one takes the first one's place",
+				"name", w.Name, "first", m.worker.ID, "second", w.ID)
 		}
 	}
 }
 
-// supersede buries processes that another one has followed under their name, where no coordinator has a session with them.
-func (f *fleet) removeSuperseded(ctx context.Context) {
-	for id, m := range f.members {
-		if m.sameNameSince.IsZero() || !m.present() || m.peer.connected.Load() || time.Since(m.sameNameSince) < sameNamePatience || f.mayHaveSessionElsewhere(id) {
+// removeSuperseded removes workers that no coordinator has a session with while another worker, registered later, has their name.
+func (r *roster) removeSuperseded(ctx context.Context) {
+	for id, m := range r.members {
+		if m.sameNameSince.IsZero() || !m.alive() || m.peer.connected.Load() || time.Since(m.sameNameSince) < sameNamePatience || r.mayHaveSessionElsewhere(id) {
 			continue
 		}
-		for _, o := range f.members {
-			if o.worker.Name == m.worker.Name && o.worker.Created > m.worker.Created && o.present() {
-				f.log.Info("worker is followed by another one of its name, and no coordinator has a session with it", "worker", id, "successor", o.worker.ID)
-				f.closePeer(m)
-				f.removals.Go(func() { f.removeWorkerKey(ctx, id) })
+		for _, o := range r.members {
+			if o.worker.Name == m.worker.Name && o.worker.Created > m.worker.Created && o.alive() {
+				r.log.Info("worker is removed: another worker has its name, and no coordinator has a session with it", "worker", id, "successor", o.worker.ID)
+				r.closePeer(m)
+				r.removals.Go(func() { r.removeWorkerKey(ctx, id) })
 				break
 			}
 		}
 	}
 }
 
-// heldElsewhere reports whether another coordinator may have a session with a worker that has a namesake.
-func (f *fleet) mayHaveSessionElsewhere(worker string) bool {
-	all := f.Coordinators()
-	if _, known := all[f.id]; !known {
-		return true // who the others are is not known for sure either
+// mayHaveSessionElsewhere reports whether another coordinator may have a session with a worker that shares its name.
+func (r *roster) mayHaveSessionElsewhere(worker string) bool {
+	all := r.coordinators()
+	if _, known := all[r.id]; !known {
+		return true // this coordinator is not listed itself, so the list may be old
 	}
 	for id, c := range all {
-		if id != f.id && (c.Sessions == nil || slices.Contains(c.Namesakes, worker)) {
+		if id != r.id && (c.Sessions == nil || slices.Contains(c.Namesakes, worker)) {
 			return true
 		}
 	}

@@ -11,62 +11,73 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 )
 
-// service is a flow that the scheduler runs. It outlasts the flow: when that is switched off or deleted, what is under way
-// ends, and what was under way when a coordinator was lost may be sent again, until nothing came for a lease time.
+// scheduledFlow is a flow that the scheduler runs. It outlasts the flow's document: when the flow is switched off or deleted, its rows
+// under way end, and batches that were unanswered when a coordinator was lost may be submitted again. It is retired when no batch came for
+// the time of a lease.
+//
+//	           switched off, deleted
+//	┌─────────┐ ────────────────────> ┌──────────┐  a lease without batches, nothing under way   ┌─────────┐
+//	│ current │                       │ retiring │ ───────────────────────────────────────────> │ retired │
+//	└─────────┘ <──────────────────── └──────────┘                                              └─────────┘
+//	           switched on again        │      ^                                                     │
+//	                                    └──────┘ a batch came: another lease                         │
+//	                                       ^                                                         │
+//	                                       └──── a batch that was submitted before is sent again ────┘
 type scheduledFlow struct {
-	revision *flowstate.Revision // that workers must have acknowledged to get rows
+	revision *flowstate.Revision // workers get rows of the flow when they have accepted it
 
-	// What follows is for a flow that is off or gone.
-	retirement *time.Timer         // nil while it is on
-	usedAgain  bool                // since the timer was set
-	earlier    flowstate.Revisions // that batches sent again may name
+	// The fields below are for a flow that is retiring.
+	retirement *time.Timer         // nil while the flow is current
+	usedAgain  bool                // a batch came since the timer was set
+	earlier    flowstate.Revisions // the revisions that batches which are sent again may name
 }
 
-// serve has the scheduler run the flow by the workers that are ready for the revision.
-func (f *fleet) schedule(ctx context.Context, flow string, r *flowstate.Revision) *scheduledFlow {
-	s := f.scheduled[flow]
+// schedule has the scheduler run the flow on the workers that have accepted the revision.
+func (t *flowTable) schedule(ctx context.Context, flow string, r *flowstate.Revision) *scheduledFlow {
+	s := t.scheduled[flow]
 	if s == nil {
 		s = &scheduledFlow{}
-		f.scheduled[flow] = s
+		t.scheduled[flow] = s
 	}
 	if s.retirement != nil {
 		s.retirement.Stop()
 	}
 	*s = scheduledFlow{revision: r}
-	key := definitionKey{flow, r.Id()}
+	key := definitionKey{flow, r.ID()}
 	var ready []string
-	for _, id := range slices.Sorted(maps.Keys(f.members)) {
-		m := f.members[id]
-		f.sendDefinition(m, r)
-		if v, sent := m.definitions.get(key); sent && m.peer.connected.Load() && !v.pending && len(v.errors) == 0 {
+	for _, id := range slices.Sorted(maps.Keys(t.roster.members)) {
+		m := t.roster.members[id]
+		t.sendDefinition(m, r)
+		if m.ready(key) {
 			ready = append(ready, id)
 			m.announceActive(key)
 		}
 	}
-	f.loop.post(ctx, scheduler.FlowSwitched{Flow: flow, Revision: r.Number, Digest: r.Digest, Ready: ready})
-	f.log.Info("flow runs", "flow", flow, "revision", r.Number, "workers", len(ready))
+	t.loop.post(ctx, scheduler.FlowSwitched{Flow: flow, Revision: r.Number, Digest: r.Digest, Ready: ready})
+	t.log.Info("flow runs", "flow", flow, "revision", r.Number, "workers", len(ready))
 	return s
 }
 
-// outlast begins the time that a service has beyond its flow. earlier are the revisions that batches may name.
-func (f *fleet) scheduleRetirement(ctx context.Context, flow string, earlier flowstate.Revisions) {
-	s := f.scheduled[flow]
+// retireLater begins the time that a scheduled flow has after it was switched off or deleted. earlier are the revisions that batches may
+// name.
+func (t *flowTable) retireLater(ctx context.Context, flow string, earlier flowstate.Revisions) {
+	s := t.scheduled[flow]
 	switch {
 	case s == nil:
-		f.forgetFlow(ctx, flow) // it never ran, or is retired
-		f.eraseTraces(ctx, flow)
+		t.forgetFlow(ctx, flow) // it never ran, or is retired
+		t.eraseTraces(ctx, flow)
 		return
 	case s.retirement != nil:
 		return
 	}
 	s.earlier = earlier
-	s.retirement = time.AfterFunc(f.lease, func() { f.ask(ctx, func() { f.retire(ctx, flow, s) }) })
+	s.retirement = t.later(ctx, t.lease, func() { t.retire(ctx, flow, s) })
 }
 
-// recall finds a revision that a batch names which was sent before; r is that revision where it had to be read. Where the
-// flow is off or gone, it also sees to it that the scheduler runs it all the same.
-func (f *fleet) recall(ctx context.Context, flow string, named batch.Revision, r *flowstate.Revision) *flowstate.Revision {
-	e, s := f.flows[flow], f.scheduled[flow]
+// recall returns the revision that a batch names which was submitted before; nil when it is not known here. read is that revision where
+// the caller has read it from the history, and nil otherwise. If the flow is switched off or deleted, the scheduler runs it once more.
+func (t *flowTable) recall(ctx context.Context, flow string, named batch.Revision, read *flowstate.Revision) *flowstate.Revision {
+	e, s, r := t.byName[flow], t.scheduled[flow], read
 	if r == nil && e != nil {
 		r = e.Revisions.Find(named)
 	}
@@ -76,66 +87,66 @@ func (f *fleet) recall(ctx context.Context, flow string, named batch.Revision, r
 	if r == nil || !r.Enabled {
 		return nil
 	}
-	if e != nil && e.Revisions.Find(r.Id()) == nil {
+	if e != nil && e.Revisions.Find(r.ID()) == nil {
 		e.Keep(r)
-		f.changedFlows[flow] = true
-		f.publish()
+		t.changed[flow] = true
+		t.publish()
 	}
 	if !e.TakesBatches() {
-		ctx := context.WithoutCancel(ctx) // the flow outlasts who asks for it
+		ctx := context.WithoutCancel(ctx) // the flow runs longer than the call that asks for it
 		if s == nil || s.revision.Accepted.Before(r.Accepted) {
-			s = f.schedule(ctx, flow, r)
-			f.scheduleRetirement(ctx, flow, nil)
+			s = t.schedule(ctx, flow, r)
+			t.retireLater(ctx, flow, nil)
 		}
-		if s.usedAgain = true; s.earlier.Find(r.Id()) == nil {
+		if s.usedAgain = true; s.earlier.Find(r.ID()) == nil {
 			s.earlier = append(slices.Clip(s.earlier), r)
 		}
 	}
-	f.pruneDefinitions(flow)
+	t.pruneDefinitions(flow)
 	return r
 }
 
-// retire has everybody forget a flow that is off or gone, unless it was of use in the last lease time.
-func (f *fleet) retire(ctx context.Context, flow string, s *scheduledFlow) {
-	if f.scheduled[flow] != s || s.retirement == nil {
-		return // it is on again
+// retire has the scheduler and the workers forget a flow that is switched off or deleted, unless a batch came in the last lease, or rows
+// are under way.
+func (t *flowTable) retire(ctx context.Context, flow string, s *scheduledFlow) {
+	if t.scheduled[flow] != s || s.retirement == nil {
+		return // it is switched on again
 	}
-	if s.usedAgain || !f.forgetFlow(ctx, flow) {
+	if s.usedAgain || !t.forgetFlow(ctx, flow) {
 		s.usedAgain = false
-		s.retirement.Reset(f.lease)
+		s.retirement.Reset(t.lease)
 		return
 	}
-	delete(f.scheduled, flow)
-	f.log.Info("flow retired", "flow", flow)
-	f.eraseTraces(ctx, flow)
+	delete(t.scheduled, flow)
+	t.log.Info("flow retired", "flow", flow)
+	t.eraseTraces(ctx, flow)
 }
 
-// erase takes away what is left of a deleted flow, and does so once more a lease time later: credit that was on its way, and
-// answers that were being told, make traces of it meanwhile.
-func (f *fleet) eraseTraces(ctx context.Context, flow string) {
-	if f.flows[flow] != nil {
+// eraseTraces drops the metrics and other traces of a deleted flow, and does so once more after a lease: credit on its way from workers,
+// and answers on their way to clients, leave new traces meanwhile.
+func (t *flowTable) eraseTraces(ctx context.Context, flow string) {
+	if t.byName[flow] != nil {
 		return
 	}
-	for _, forget := range f.onFlowDeleted {
-		forget(flow)
+	for _, deleted := range t.onFlowDeleted {
+		deleted(flow)
 	}
-	if f.eraseTimers[flow] != nil {
+	if t.eraseTimers[flow] != nil {
 		return
 	}
-	f.eraseTimers[flow] = time.AfterFunc(f.lease, func() {
-		f.ask(ctx, func() {
-			if f.flows[flow] == nil && f.scheduled[flow] == nil && f.forgetFlow(ctx, flow) {
-				f.eraseTraces(ctx, flow)
-			}
-			delete(f.eraseTimers, flow)
-		})
+	t.eraseTimers[flow] = t.later(ctx, t.lease, func() {
+		if t.byName[flow] == nil && t.scheduled[flow] == nil && t.forgetFlow(ctx, flow) {
+			t.eraseTraces(ctx, flow)
+		}
+		delete(t.eraseTimers, flow)
 	})
 }
 
-// forget has every worker forget a flow, unless something of it is under way or to come.
-func (f *fleet) forgetFlow(ctx context.Context, flow string) bool {
-	idle, gone := f.rollingOut[flow] == nil && f.pending[flow] == nil, f.flows[flow] == nil
-	if !idle || !f.loop.do(ctx, func(l *schedulerLoop) {
+// forgetFlow has the scheduler and every worker forget a flow. It returns false, and does nothing, if something of the flow is under way or
+// about to come.
+func (t *flowTable) forgetFlow(ctx context.Context, flow string) bool {
+	idle, gone := t.rollingOut[flow] == nil && t.switching[flow] == nil, t.byName[flow] == nil
+	if !idle || !t.loop.do(ctx, func(l *schedulerLoop) {
 		if idle = l.scheduler.Idle(flow); idle {
 			l.step(scheduler.FlowRetired{Flow: flow, Gone: gone})
 		}
@@ -146,11 +157,11 @@ func (f *fleet) forgetFlow(ctx context.Context, flow string) bool {
 		return false
 	}
 	if gone {
-		delete(f.countedSince, flow)
+		delete(t.countedSince, flow)
 	}
-	for _, m := range f.members {
-		for name, v := range m.definitions[flow] {
-			if !v.pending {
+	for _, m := range t.roster.members {
+		for name, answer := range m.definitions[flow] {
+			if !answer.pending {
 				m.forgetDefinition(definitionKey{flow, name})
 			}
 		}

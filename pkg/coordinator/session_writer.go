@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"context"
 	"maps"
 	"time"
 
@@ -11,57 +12,57 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-type definitionKey struct {
-	flow     string
-	revision batch.Revision
-}
+// Results are mostly acknowledged with the next part. While no part goes out, an acknowledgement is sent after this time, or after this
+// many results.
+const (
+	acknowledgeAfter = 2 * time.Millisecond
+	acknowledgeMany  = 64
+)
 
-// byDefinition holds something for each of some revisions. Those of one flow stand together, so that what is asked about a flow
-// costs nothing for the others.
-type byDefinition[T any] map[string]map[batch.Revision]T
-
-func (d byDefinition[T]) get(key definitionKey) (T, bool) {
-	v, there := d[key.flow][key.revision]
-	return v, there
-}
-
-func (d byDefinition[T]) set(key definitionKey, v T) {
-	if d[key.flow] == nil {
-		d[key.flow] = map[batch.Revision]T{}
-	}
-	d[key.flow][key.revision] = v
-}
-
-func (d byDefinition[T]) remove(key definitionKey) {
-	delete(d[key.flow], key.revision)
-	if len(d[key.flow]) == 0 {
-		delete(d, key.flow)
-	}
-}
-
-// another reports whether there is another revision of that number.
-func (d byDefinition[T]) hasOtherOfNumber(key definitionKey) bool {
-	for other := range d[key.flow] {
-		if other != key.revision && (definitionKey{key.flow, other}).sameNumber(key) {
-			return true
+// write sends instructions, and acknowledges results, until the session ends. It returns the reason.
+func (p *workerPeer) write(ctx context.Context, stream pb.Worker_SessionClient) error {
+	s := sessionWriter{stream: stream, peer: p, defined: byDefinition[bool]{}}
+	late := time.NewTimer(acknowledgeAfter)
+	defer late.Stop()
+	var instructions []instruction
+	for waiting := false; ; {
+		due := false
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-p.instructions.ready:
+		case <-late.C:
+			due, waiting = true, false
+		}
+		instructions = p.instructions.take(instructions)
+		for _, o := range instructions {
+			if err := s.send(o); err != nil {
+				return err
+			}
+		}
+		switch n := p.resultsReceived.Load() - s.resultsAcknowledged; {
+		case p.untaken.due() || n > 0 && due || n >= acknowledgeMany:
+			if err := s.message(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Ack{Ack: &pb.Ack{}}}); err != nil {
+				return err
+			}
+		case n > 0:
+			if !waiting {
+				waiting = true
+				late.Reset(acknowledgeAfter)
+			}
 		}
 	}
-	return false
 }
 
-// confusable reports whether both name a revision of the same number, of the same flow.
-func (k definitionKey) sameNumber(other definitionKey) bool {
-	return k.flow == other.flow && k.revision.Number == other.revision.Number
-}
-
-// sender turns orders into messages of one session. One goroutine owns it.
+// sessionWriter turns instructions into the messages of one session. The goroutine of write owns it.
 type sessionWriter struct {
 	peer                *workerPeer
 	stream              pb.Worker_SessionClient
-	defined             byDefinition[bool] // sent in this session
-	resultsAcknowledged uint64             // results
+	defined             byDefinition[bool] // the revisions that the worker was sent in this session
+	resultsAcknowledged uint64
 }
 
+// send sends one instruction. It blocks while the connection is full.
 func (s *sessionWriter) send(o instruction) error {
 	switch {
 	case o.part != nil:
@@ -71,12 +72,12 @@ func (s *sessionWriter) send(o instruction) error {
 		return s.message(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Release{Release: r}})
 	case o.locate != nil:
 		if !s.peer.locates.Load() {
-			return nil // the session before was with another build
+			return nil // the session before was with another build of the worker
 		}
 		return s.message(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Locate{Locate: o.locate}})
 	case o.forget != nil:
 		if !s.peer.digests.Load() && s.defined.hasOtherOfNumber(*o.forget) {
-			return nil // the worker knows the number only, and would forget that one
+			return nil // the worker knows the number only, and would forget the other revision
 		}
 		s.defined.remove(*o.forget)
 		f := &pb.Forget{Flow: o.forget.flow, Revision: o.forget.revision.Number, Digest: wire.FromDigest(o.forget.revision.Digest)}
@@ -91,12 +92,13 @@ func (s *sessionWriter) send(o instruction) error {
 	}
 }
 
+// message sends a message, with an acknowledgement of the results so far.
 func (s *sessionWriter) message(m *pb.CoordinatorMessage) error { return s.messageAs(m, m) }
 
-// messageAs sends a message in a form that says where its rows are.
+// messageAs sends a message as form: a value for gRPC's codec that has the message, and says where its rows lie in memory.
 func (s *sessionWriter) messageAs(m *pb.CoordinatorMessage, form any) error {
-	m.ResultsReceived = s.peer.resultsReceived.Load() // first: what these hold counts as untaken by now, or is taken
-	s.peer.untaken.tell(m, s.peer.fleet.untakenLimit())
+	m.ResultsReceived = s.peer.resultsReceived.Load() // before tell: the output of these results is counted as untaken by now
+	s.peer.untaken.tell(m, s.peer.settings.untakenLimit())
 	if err := s.stream.SendMsg(form); err != nil {
 		return wire.FromStatus(err)
 	}
@@ -104,10 +106,11 @@ func (s *sessionWriter) messageAs(m *pb.CoordinatorMessage, form any) error {
 	return nil
 }
 
-// define sends a revision's documents, once in a session. recalled: rows of a batch need it, not the flow. A worker that knows revisions by number alone has one of each number,
-// the last that it was sent: it is sent the other one again when rows need that.
+// define sends a revision's documents, once in a session. recalled says that rows of a batch need the revision, not the flow itself. A
+// worker that knows revisions by number alone has one of each number, the last one that it was sent; when rows need the other one, that is
+// sent again.
 func (s *sessionWriter) define(r *flowstate.Revision, recalled bool) error {
-	key := definitionKey{r.Message.GetFlow(), r.Id()}
+	key := definitionKey{r.Message.GetFlow(), r.ID()}
 	if s.defined[key.flow][key.revision] {
 		return nil
 	}
@@ -123,7 +126,8 @@ func (s *sessionWriter) define(r *flowstate.Revision, recalled bool) error {
 	return s.message(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Definition{Definition: m}})
 }
 
-// part sends rows. Those of a whole batch go as they came; else each is copied once, on its way to the wire.
+// part sends rows, after the revision that they run on. The rows of a whole batch go out from the memory that they came in. Otherwise each
+// row is copied once, on its way to the connection.
 func (s *sessionWriter) part(p *scheduler.Part) error {
 	sub := submissionOf(p.Batch)
 	defer sub.letGo()

@@ -121,7 +121,7 @@ func (s *stream) await(ctx context.Context, sent <-chan error) error {
 // may wait there: streams whose clients take theirs, calls, and clients of other coordinators.
 func (s *stream) holdsUpOthers(ctx context.Context) bool {
 	i := s.ingest
-	if !i.budget.called() && len(i.fleet.Coordinators()) < 2 && !i.anotherBusy(s) {
+	if !i.budget.called() && len(i.coordinators()) < 2 && !i.anotherBusy(s) {
 		return false
 	}
 	holds := make(chan bool, 1)
@@ -179,7 +179,7 @@ func (i *ingest) open(server pb.Ingest_StreamServer) (_ *stream, failed error) {
 			}
 		}()
 	}
-	r, err := i.fleet.active(server.Context(), o.GetFlow(), batch.Revision{})
+	r, err := i.revisions.active(server.Context(), o.GetFlow(), batch.Revision{})
 	switch {
 	case err == nil:
 	case o.GetUnanswered():
@@ -193,7 +193,7 @@ func (i *ingest) open(server pb.Ingest_StreamServer) (_ *stream, failed error) {
 	}
 	s := &stream{
 		ingest: i, server: server, id: id, flow: o.GetFlow(), window: w, endings: newQueue[ending](), moveRequests: make(chan int, 1), movedHere: o.GetMoving(),
-		done: make(chan struct{}), revision: r.Id(), unanswered: map[uint64]*submission{},
+		done: make(chan struct{}), revision: r.ID(), unanswered: map[uint64]*submission{},
 		maxAnswer: i.clientTakes(o.GetTakesBytes()), acceptsOmission: o.GetTakesBytes() > 0,
 	}
 	opened := &pb.Opened{
@@ -397,10 +397,10 @@ func (s *stream) send(ctx context.Context, received <-chan struct{}) error {
 // sendSwitched tells the client when another revision is active, so that it hashes the right field.
 func (s *stream) sendSwitched(c *flowstate.Snapshot) error {
 	e := c.Flows[s.flow]
-	if e == nil || e.Active == nil || e.Active.Id() == s.revision {
+	if e == nil || e.Active == nil || e.Active.ID() == s.revision {
 		return nil
 	}
-	s.revision = e.Active.Id()
+	s.revision = e.Active.ID()
 	m := &pb.Switched{Revision: e.Active.Number, Digest: wire.FromDigest(e.Active.Digest), ShardKey: e.Active.ShardKey}
 	return s.write(&pb.StreamResponse{Kind: &pb.StreamResponse_Switched{Switched: m}})
 }

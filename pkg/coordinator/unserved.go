@@ -1,7 +1,6 @@
 package coordinator
 
 import (
-	"context"
 	"maps"
 	"slices"
 	"strconv"
@@ -10,43 +9,22 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/leader"
 )
 
-// unserved finds, of the flows named, those that are on, or wait for a worker, and that no worker can run now as far as this
-// coordinator sees: it says why. A flow whose documents are refused, and one that is being applied, is none of them: its status
-// tells. False: ctx or the fleet ended first.
-func (f *fleet) Unserved(ctx context.Context, flows []string) (map[string][]string, bool) {
-	all := map[string][]string{}
-	for some := range slices.Chunk(flows, flowsPerTurn) {
-		found := map[string][]string{}
-		if !f.wait(ctx, func() {
-			for _, flow := range some {
-				if reasons := f.whyUnserved(flow); len(reasons) > 0 {
-					found[flow] = reasons
-				}
-			}
-		}) {
-			return nil, false // found may still be written to
-		}
-		maps.Copy(all, found)
-	}
-	return all, true
-}
-
-// whyUnserved is why no worker can run a flow now; nothing where one can, or is not to. Where one can it costs no look at the
-// others.
-func (f *fleet) whyUnserved(flow string) (reasons []string) {
-	e := f.flows[flow]
+// whyUnserved returns why no worker can run a flow now; nothing where a worker can, or where the flow is not to run. It returns as soon as
+// it finds a worker that can.
+func (t *flowTable) whyUnserved(flow string) (reasons []string) {
+	e := t.byName[flow]
 	switch {
 	case e == nil:
 		return nil
 	case e.Active == nil && e.Status.Active == 0 && e.Status.State == cluster.StatePending:
-		return e.Status.Reasons // nothing ran before, and nothing can
+		return e.Status.Reasons // no revision ran before, and no worker can run the new one
 	case !e.TakesBatches():
 		return nil
 	}
 	var draining, late []string
 	missing, away, refused := map[string]int{}, map[string][]string{}, map[string][]string{}
-	for _, id := range slices.Sorted(maps.Keys(f.members)) {
-		m := f.members[id]
+	for _, id := range slices.Sorted(maps.Keys(t.roster.members)) {
+		m := t.roster.members[id]
 		if m.dead {
 			continue
 		}
@@ -56,16 +34,16 @@ func (f *fleet) whyUnserved(flow string) (reasons []string) {
 			}
 			continue
 		}
-		v, sent := m.definitions.get(definitionKey{flow, e.Active.Id()})
+		answer, sent := m.definitions.get(definitionKey{flow, e.Active.ID()})
 		switch {
-		case m.worker.Draining || m.peer.draining.Load():
+		case m.drains():
 			draining = append(draining, id)
 		case !m.peer.connected.Load():
 			away[id] = []string{m.peer.whyAway()}
-		case !sent || v.pending:
+		case !sent || answer.pending:
 			late = append(late, id)
-		case len(v.errors) > 0:
-			refused[id] = v.errors
+		case len(answer.errors) > 0:
+			refused[id] = answer.errors
 		default:
 			return nil
 		}
@@ -83,7 +61,7 @@ func (f *fleet) whyUnserved(flow string) (reasons []string) {
 	return reasons
 }
 
-// whyAway is why there is no session with the worker now.
+// whyAway says why there is no session with the worker now.
 func (p *workerPeer) whyAway() string {
 	if why := p.unreachable.Load(); why != nil {
 		return "it can't be reached from here: " + *why

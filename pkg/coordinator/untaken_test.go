@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/cluster"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
@@ -117,7 +118,7 @@ func TestOverdrawnClientThatTakesNothing(t *testing.T) {
 		if err := first.spend(ctx, large); err != nil {
 			t.Fatal(err)
 		}
-		s := &stream{ingest: &ingest{budget: b, fleet: &fleet{}}, server: deaf{ctx: ctx}, window: first}
+		s := &stream{ingest: &ingest{budget: b, coordinators: func() map[string]cluster.Coordinator { return nil }}, server: deaf{ctx: ctx}, window: first}
 		sent, ended := make(chan error, 1), make(chan error, 1)
 		go func() { sent <- s.write(nil) }()
 		go func() { ended <- s.await(ctx, sent) }()

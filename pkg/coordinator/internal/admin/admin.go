@@ -16,7 +16,7 @@ import (
 
 // adminConfig is what the calls of Admin need of the coordinator that serves them. Letters may be nil; every other field must be set.
 type Config struct {
-	Id      string // of the coordinator
+	ID      string // of the coordinator
 	Address string // where others reach it
 	Build   string // the version, and behind a "+" the commit where it is known
 	Started time.Time

@@ -190,7 +190,7 @@ func progress(flow string, e *flowstate.Flow, asked batch.Revision) *pb.Progress
 	}
 	s := e.Status
 	p.Active, p.Applied, p.Of, p.Reasons = s.Active, uint32(s.Applied), uint32(s.Of), s.Reasons
-	if s.State != cluster.StateActive && s.State != cluster.StateDisabled || e.Active != nil && e.Active.Id() == asked {
+	if s.State != cluster.StateActive && s.State != cluster.StateDisabled || e.Active != nil && e.Active.ID() == asked {
 		p.State = s.State
 	}
 	return p

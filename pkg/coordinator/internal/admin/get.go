@@ -149,7 +149,7 @@ func (a *admin) flows(ctx context.Context, now storedState) ([]*pb.Resource, err
 		if d.Kind != definition.KindFlow {
 			continue
 		}
-		v := FlowView{FlowStatus: cluster.FlowStatus{Flow: d.Name, Wanted: d.Revision, State: cluster.StateApplying}, Rows: rowCounts(ledgers[d.Name]), Counted: Counted{By: a.Id, At: a.Address, Since: a.Started}}
+		v := FlowView{FlowStatus: cluster.FlowStatus{Flow: d.Name, Wanted: d.Revision, State: cluster.StateApplying}, Rows: rowCounts(ledgers[d.Name]), Counted: Counted{By: a.ID, At: a.Address, Since: a.Started}}
 		if e := c.Flows[d.Name]; e != nil {
 			v.FlowStatus, v.Counted.Since = e.Status, e.Since
 		}

@@ -85,7 +85,7 @@ func (a *admin) redriveDead(ctx context.Context, filter *pb.DeadFilter, dry bool
 // redriveFlow redrives the selected letters of one flow while it holds the flow's lock in the store, so that no other redrive runs the
 // same letters.
 func (a *admin) redriveFlow(ctx context.Context, p *pages, t *redriveTally) error {
-	who := a.Id + "/" + strconv.FormatUint(a.redrives.Add(1), 10) // another call to this coordinator is another owner of the lock
+	who := a.ID + "/" + strconv.FormatUint(a.redrives.Add(1), 10) // another call to this coordinator is another owner of the lock
 	return p.store.WithLock(ctx, p.flow, who, func(ctx context.Context) error {
 		r := &redrive{admin: a, pages: p, tally: t, attempts: a.Runner.Begin(t.results != nil), keys: map[uint64]*keyQueue{}}
 		defer r.attempts.Close()

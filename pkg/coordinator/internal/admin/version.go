@@ -11,5 +11,5 @@ import (
 // Version says which build this coordinator is. It asks nobody, so that it answers also while etcd is away.
 func (a *admin) Version(context.Context, *pb.VersionRequest) (*pb.VersionResponse, error) {
 	version, commit, _ := strings.Cut(a.Build, "+")
-	return &pb.VersionResponse{Id: a.Id, Version: version, Commit: commit, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}, nil
+	return &pb.VersionResponse{Id: a.ID, Version: version, Commit: commit, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}, nil
 }

@@ -28,8 +28,8 @@ type Revision struct {
 	Message    *pb.Definition
 }
 
-// id names the revision.
-func (r *Revision) Id() batch.Revision { return batch.Revision{Number: r.Number, Digest: r.Digest} }
+// ID names the revision.
+func (r *Revision) ID() batch.Revision { return batch.Revision{Number: r.Number, Digest: r.Digest} }
 
 // has reports whether a function stands in the flow more than use times.
 func (r *Revision) Has(function string, use uint32) bool {
@@ -110,7 +110,7 @@ type Revisions []*Revision
 // find is the revision of that name; nil for none. A name without a digest is that of the last one with its number.
 func (all Revisions) Find(name batch.Revision) *Revision {
 	for _, r := range slices.Backward(all) {
-		if r.Id().Is(name) {
+		if r.ID().Is(name) {
 			return r
 		}
 	}

@@ -40,7 +40,7 @@ const MaxRevisions = cluster.HistoryKeep
 func (e *Flow) Keep(r *Revision) {
 	kept := slices.DeleteFunc(slices.Clone(e.Revisions), func(o *Revision) bool { return o.Number == r.Number })
 	for i := 0; i < len(kept) && len(kept) >= MaxRevisions; {
-		if e.Active != nil && kept[i].Id() == e.Active.Id() {
+		if e.Active != nil && kept[i].ID() == e.Active.ID() {
 			i++
 			continue
 		}

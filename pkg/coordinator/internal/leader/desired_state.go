@@ -140,7 +140,7 @@ func (c *DesiredState) candidate(flow definition.Document) *Candidate {
 	return made
 }
 
-// id names the revision that the candidate is.
+// ID names the revision that the candidate is.
 func (c *Candidate) ID() batch.Revision { return batch.Revision{Number: c.number, Digest: c.digest} }
 
 // settled is the state of a flow that runs on the candidate's revision, which must not be nil.

@@ -12,34 +12,35 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// How connectors stand, workers tell in their sessions; a connector that is of no use to one of them is degraded, whatever kind it
-// is of, and so are the flows that need it. It is never a reason to refuse what the documents ask for. Workers of builds that don't
-// tell say of a connector that it is of no use in their record in etcd, and else nothing.
+// Workers tell in their sessions whether their connectors are connected. A connector whose store one of the workers can't use is degraded,
+// and so are the flows that need it; that is never a reason to reject documents. Workers of builds that don't tell it in sessions list
+// unusable stores in their records in etcd, and nothing else.
 
-// standings are how one worker's connectors stand, as it tells.
+// connectorStates are the states of one worker's connectors, as the worker has told them in this session. Any goroutine may use it.
 type connectorStates struct {
 	mu     sync.Mutex
-	tells  bool                                          // its build does; guarded by mu
+	tells  bool                                          // guarded by mu: the worker's build tells the states
 	states map[flowstate.ConnectorKey]*pb.ConnectorState // guarded by mu
 }
 
-// mostStandings bounds how many connectors of a worker are remembered.
+// maxConnectorStates bounds how many connectors of a worker are remembered.
 const maxConnectorStates = 1 << 16
 
-// reset begins a session: what was told before may not be so any more.
+// reset begins a session, of which nothing is known yet. tells says whether the worker's build tells the states.
 func (s *connectorStates) reset(tells bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.tells, s.states = tells, map[flowstate.ConnectorKey]*pb.ConnectorState{}
 }
 
+// tellsStates reports whether the worker's build tells the states.
 func (s *connectorStates) tellsStates() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.tells
 }
 
-// learn takes over what the worker says.
+// update takes over the states that a message of the worker has. The error says that the message is malformed.
 func (s *connectorStates) update(states []*pb.ConnectorState) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -58,16 +59,16 @@ func (s *connectorStates) update(states []*pb.ConnectorState) error {
 	return nil
 }
 
-// find is how a connector stands; nil: the worker has not told. tells: its build does.
+// find returns the state of a connector; nil when the worker has not told it. tells says whether the worker's build tells the states.
 func (s *connectorStates) find(key flowstate.ConnectorKey) (state *pb.ConnectorState, tells bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.states[key], s.tells
 }
 
-// look adds how a connector stands on a worker.
-func (m *member) addConnector(c *flowstate.ConnectorReport, id string, key flowstate.ConnectorKey) {
-	at := flowstate.ConnectorStatus{ConnectorKey: key, Worker: id}
+// reportConnector adds the state of a connector on the member's worker to a report.
+func (m *member) reportConnector(c *flowstate.ConnectorReport, key flowstate.ConnectorKey) {
+	at := flowstate.ConnectorStatus{ConnectorKey: key, Worker: m.peer.worker.ID}
 	state, tells := m.peer.connectors.find(key)
 	why, down := m.worker.Stores[key.Name]
 	switch {
@@ -75,7 +76,7 @@ func (m *member) addConnector(c *flowstate.ConnectorReport, id string, key flows
 		at.Reason = why
 		c.Degraded = append(c.Degraded, at)
 	case !tells:
-		at.Reason = "the worker's build does not say how its connectors stand"
+		at.Reason = "the worker's build does not tell the state of its connectors"
 		c.Unknown = append(c.Unknown, at)
 	case state.GetStanding() == pb.ConnectorState_STANDING_DEGRADED:
 		at.Reason = cmp.Or(state.GetReason(), "the worker gives no reason")
@@ -88,18 +89,18 @@ func (m *member) addConnector(c *flowstate.ConnectorReport, id string, key flows
 	}
 }
 
-// connectors is how the connectors of active flows stand, of all flows where none is named, on the workers that have them. False:
-// ctx or the fleet ended first.
+// Connectors returns the states of the connectors that the active revisions of flows need, on the workers that run them. It looks at all
+// flows where none is named. It returns false when ctx is done or the fleet has ended.
 func (f *fleet) Connectors(ctx context.Context, flows ...string) (flowstate.ConnectorReport, bool) {
 	var c flowstate.ConnectorReport
 	if !f.wait(ctx, func() {
 		if len(flows) == 0 {
-			flows = slices.Sorted(maps.Keys(f.flows))
+			flows = slices.Sorted(maps.Keys(f.flows.byName))
 		}
-		seen := map[string]map[flowstate.ConnectorKey]bool{} // by worker: flows share connectors
+		seen := map[string]map[flowstate.ConnectorKey]bool{} // by worker, since flows share connectors
 		for _, flow := range flows {
-			if e := f.flows[flow]; e.TakesBatches() && len(e.Active.Connectors) > 0 {
-				f.connectorsAt(&c, definitionKey{flow, e.Active.Id()}, e.Active.Connectors, seen)
+			if e := f.flows.byName[flow]; e.TakesBatches() && len(e.Active.Connectors) > 0 {
+				f.roster.reportConnectors(&c, definitionKey{flow, e.Active.ID()}, e.Active.Connectors, seen)
 			}
 		}
 	}) {
@@ -113,20 +114,20 @@ func (f *fleet) Connectors(ctx context.Context, flows ...string) (flowstate.Conn
 	return c, true
 }
 
-// connectorsAt looks at those of one revision, on the workers that run it.
-func (f *fleet) connectorsAt(c *flowstate.ConnectorReport, revision definitionKey, conns []flowstate.ConnectorKey, seen map[string]map[flowstate.ConnectorKey]bool) {
-	for id, m := range f.members {
-		v, sent := m.definitions.get(revision)
-		if m.dead || m.worker.Draining || !m.peer.connected.Load() || m.peer.draining.Load() || !sent || v.pending || len(v.errors) > 0 {
+// reportConnectors adds the states of one revision's connectors, on the workers that run the revision. seen has the connectors, by worker,
+// that the report has already.
+func (r *roster) reportConnectors(c *flowstate.ConnectorReport, revision definitionKey, connectors []flowstate.ConnectorKey, seen map[string]map[flowstate.ConnectorKey]bool) {
+	for id, m := range r.members {
+		if !m.alive() || !m.ready(revision) {
 			continue
 		}
 		if seen[id] == nil {
 			seen[id] = map[flowstate.ConnectorKey]bool{}
 		}
-		for _, key := range conns {
+		for _, key := range connectors {
 			if !seen[id][key] {
 				seen[id][key] = true
-				m.addConnector(c, id, key)
+				m.reportConnector(c, key)
 			}
 		}
 	}

@@ -1,0 +1,120 @@
+package coordinator
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
+	"github.com/kisgrid/kisgrid/pkg/scheduler"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// A worker is sent the definition of each revision that it may have to run: the documents of a flow, its functions and connectors. It
+// compiles them and answers whether it can run the revision. A worker is told to forget a revision that no batch is likely to name.
+
+// sessionBegan sends a worker, with which a session has begun, the revisions that are wanted of it. With resumed, the worker still has the
+// revisions of the session before, and is told to forget those that nobody wants now.
+func (t *flowTable) sessionBegan(m *member, resumed bool) {
+	before := m.definitions
+	m.definitions = byDefinition[definitionAnswer]{}
+	for _, name := range slices.Sorted(maps.Keys(t.scheduled)) {
+		t.sendDefinition(m, t.scheduled[name].revision)
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.switching)) {
+		t.sendDefinition(m, t.switching[name].revision)
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.rollingOut)) {
+		t.sendDefinition(m, t.rollingOut[name])
+	}
+	for flow, revisions := range before {
+		for name := range revisions {
+			key := definitionKey{flow, name}
+			if _, again := m.definitions.get(key); resumed && !again {
+				m.peer.instructions.put(instruction{forget: &key}) // should rows need it, the revision is sent with them again
+			}
+		}
+	}
+}
+
+// sendDefinition sends a worker a revision, if the worker has its functions and was not sent it in this session.
+func (t *flowTable) sendDefinition(m *member, r *flowstate.Revision) {
+	if r == nil || !r.Enabled || m.dead || len(m.missingFunctions(r)) > 0 {
+		return
+	}
+	key := definitionKey{r.Message.GetFlow(), r.ID()}
+	if _, done := m.definitions.get(key); done || !m.peer.connected.Load() {
+		return
+	}
+	// A worker of an early build has one revision of each number. If both revisions are needed in the next session, too, the session's
+	// writer sends whichever one the next rows need.
+	if !m.peer.digests.Load() && m.definitions.hasOtherOfNumber(key) && !m.renewed[key] {
+		m.renewed[key] = true
+		t.log.Info("a revision's number was given again, and this worker's build knows revisions by number alone: its session begins anew", "worker", m.worker.ID,
+			"flow", key.flow, "revision", key.revision)
+		m.peer.restartSession()
+		return
+	}
+	m.definitionsSent++
+	m.definitions.set(key, definitionAnswer{pending: true, sentAs: m.definitionsSent})
+	m.peer.instructions.put(instruction{define: r})
+}
+
+// definitionAnswered notes a worker's answer for a revision. The worker gets rows of the flow if the scheduler runs that revision. A switch
+// that has waited for this answer takes place.
+func (t *flowTable) definitionAnswered(ctx context.Context, m *member, digest batch.Digest, c *pb.Compiled) {
+	lasting := context.WithoutCancel(ctx) // the consequences stand, also when the session has ended by now
+	key := definitionKey{c.GetFlow(), batch.Revision{Number: c.GetRevision(), Digest: digest}}
+	asked, _ := m.definitions.get(key)
+	m.definitions.set(key, definitionAnswer{sentAs: asked.sentAs, errors: c.GetErrors(), unfit: c.GetUnfit()})
+	if len(c.GetErrors()) > 0 {
+		t.log.Warn("a worker rejects a revision", "worker", m.worker.ID, "flow", c.GetFlow(), "revision", c.GetRevision(), "errors", c.GetErrors())
+	} else if s := t.scheduled[key.flow]; s != nil && s.revision.ID() == key.revision {
+		m.announceActive(key)
+		t.loop.post(ctx, scheduler.WorkerReady{Worker: m.worker.ID, Flow: key.flow, Revision: key.revision.Number, Digest: digest})
+	}
+	if p := t.switching[key.flow]; p != nil && p.revision.ID() == key.revision {
+		t.trySwitch(lasting, key.flow, false)
+	}
+	t.pruneDefinitions(key.flow)
+	if t.byName[key.flow] == nil && t.scheduled[key.flow] == nil {
+		t.forgetFlow(lasting, key.flow) // the flow was deleted meanwhile
+	}
+}
+
+// announceActive tells a worker that new batches run on a revision that it has, if the worker's build wants to be told.
+func (m *member) announceActive(key definitionKey) {
+	if m.peer.connectors.tellsStates() {
+		m.peer.instructions.put(instruction{active: &key})
+	}
+}
+
+// forgetDefinition has the worker forget a revision.
+func (m *member) forgetDefinition(key definitionKey) {
+	m.definitions.remove(key)
+	m.peer.instructions.put(instruction{forget: &key})
+}
+
+// pruneDefinitions has workers forget the revisions of a flow that batches are not likely to name any more. If a batch names one all the
+// same, the revision is sent again with its rows. Each worker keeps the newest revision that it can run: it may be about to become active.
+func (t *flowTable) pruneDefinitions(flow string) {
+	e, rolling, switching, s := t.byName[flow], t.rollingOut[flow], t.switching[flow], t.scheduled[flow]
+	needed := func(name batch.Revision) bool {
+		return e.TakesBatches() && e.Revisions.Find(name) != nil || rolling != nil && rolling.ID() == name ||
+			switching != nil && switching.revision.ID() == name || s != nil && (s.revision.ID() == name || s.earlier.Find(name) != nil)
+	}
+	for _, m := range t.roster.members {
+		newest := uint64(0) // of the revisions that the worker can run, the one that it was sent last
+		for _, answer := range m.definitions[flow] {
+			if answer.accepted() {
+				newest = max(newest, answer.sentAs)
+			}
+		}
+		for name, answer := range m.definitions[flow] {
+			if !answer.pending && answer.sentAs != newest && !needed(name) {
+				m.forgetDefinition(definitionKey{flow, name})
+			}
+		}
+	}
+}

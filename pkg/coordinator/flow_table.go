@@ -1,0 +1,188 @@
+package coordinator
+
+import (
+	"context"
+	"maps"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
+)
+
+// switchPatience bounds how long new batches stay on the old revision while workers of this coordinator have not answered for the new
+// one. All of them accepted it when the leader asked.
+const switchPatience = 2 * time.Second
+
+// flowTable is the flows that this coordinator knows: what etcd says of each, which revision new batches run on, and what workers are
+// sent of them. The fleet's goroutine owns it.
+type flowTable struct {
+	roster *roster
+	loop   *schedulerLoop
+	log    hclog.Logger
+	lease  time.Duration
+	// later has the fleet's goroutine call a function after a time.
+	later func(ctx context.Context, after time.Duration, g func()) *time.Timer
+	// publish puts the flows on the board as they are now.
+	publish func()
+	// onFlowDeleted are called with each deleted flow when nothing of it is under way any more: they drop its metrics.
+	onFlowDeleted []func(flow string)
+
+	byName  map[string]*flowstate.Flow // the flows that have a status in etcd
+	changed map[string]bool            // flows that have changed since they were published
+	// rollingOut are the revisions that the leader, on this coordinator, asks workers to take, by flow.
+	rollingOut map[string]*flowstate.Revision
+	// switching are the active revisions that new batches do not run on yet, by flow.
+	switching map[string]*pendingSwitch
+	scheduled map[string]*scheduledFlow // the flows that the scheduler runs
+	// eraseTimers are running for deleted flows, whose traces are erased once more.
+	eraseTimers map[string]*time.Timer
+	// countedSince is since when rows are counted, of flows that have a ledger in the scheduler, or may have.
+	countedSince map[string]time.Time
+}
+
+// pendingSwitch is an active revision that new batches do not run on yet.
+type pendingSwitch struct {
+	revision *flowstate.Revision
+	timer    *time.Timer // ends the wait for workers
+}
+
+// newFlowTable makes an empty table.
+func newFlowTable(r *roster, s *peerSettings, log hclog.Logger) *flowTable {
+	return &flowTable{
+		roster: r, loop: s.loop, log: log, lease: s.lease,
+		byName: map[string]*flowstate.Flow{}, changed: map[string]bool{},
+		rollingOut: map[string]*flowstate.Revision{}, switching: map[string]*pendingSwitch{}, scheduled: map[string]*scheduledFlow{},
+		eraseTimers: map[string]*time.Timer{}, countedSince: map[string]time.Time{},
+	}
+}
+
+// setFlows takes over the flows' statuses and active revisions, which the leader has written to etcd.
+func (t *flowTable) setFlows(ctx context.Context, state cluster.State) {
+	there := make(map[string]bool, len(state.Flows))
+	marks := state.Marks()
+	for i, fl := range state.Flows {
+		name := fl.Status.Flow
+		there[name] = true
+		e := t.byName[name]
+		if e == nil {
+			if t.countedSince[name].IsZero() {
+				t.countedSince[name] = time.Now().UTC()
+			}
+			e = &flowstate.Flow{Name: name, Since: t.countedSince[name]}
+			t.byName[name] = e
+		}
+		if e.Mark == marks[i] {
+			continue
+		}
+		e.Mark, e.Status = marks[i], fl.Status
+		t.changed[name] = true
+		switch {
+		case fl.Active == nil:
+		case e.Active == nil || e.Active.ID() != fl.Active.Name():
+			t.beginSwitch(ctx, e, *fl.Active)
+		default:
+			t.endSwitch(name) // etcd has gone back to the revision that runs
+		}
+	}
+	for name, e := range t.byName {
+		if !there[name] {
+			delete(t.byName, name)
+			t.changed[name] = true
+			t.endSwitch(name)
+			t.retireLater(ctx, name, e.Revisions)
+			t.pruneDefinitions(name)
+		}
+	}
+}
+
+// beginSwitch sends an active revision to the workers. New batches run on it when the workers have answered.
+func (t *flowTable) beginSwitch(ctx context.Context, e *flowstate.Flow, h cluster.HistoryEntry) {
+	if p := t.switching[e.Name]; p != nil && p.revision.ID() == h.Name() {
+		return
+	}
+	r, err := flowstate.FromHistory(h)
+	if err != nil {
+		t.log.Error("an active revision can't be read; new batches stay on the revision before", "flow", e.Name, "revision", h.Revision, "error", err)
+		return
+	}
+	t.endSwitch(e.Name)
+	t.switching[e.Name] = &pendingSwitch{revision: r, timer: t.later(ctx, switchPatience, func() { t.trySwitch(ctx, e.Name, true) })}
+	for _, m := range t.roster.members {
+		t.sendDefinition(m, r)
+	}
+	t.trySwitch(ctx, e.Name, false)
+}
+
+// endSwitch gives up a switch that is under way, if there is one.
+func (t *flowTable) endSwitch(flow string) {
+	if p := t.switching[flow]; p != nil {
+		p.timer.Stop()
+		delete(t.switching, flow)
+	}
+}
+
+// trySwitch lets new batches run on the flow's new revision if every worker with a session has answered for it. With force, it does so in
+// any case.
+func (t *flowTable) trySwitch(ctx context.Context, flow string, force bool) {
+	p, e := t.switching[flow], t.byName[flow]
+	if p == nil || e == nil {
+		return
+	}
+	key := definitionKey{flow, p.revision.ID()}
+	for _, m := range t.roster.members {
+		if m.definitions[flow][key.revision].pending && m.peer.connected.Load() && !force {
+			return
+		}
+	}
+	t.endSwitch(flow)
+	e.Active = p.revision
+	e.Keep(p.revision)
+	t.changed[flow] = true
+	if e.TakesBatches() {
+		t.schedule(ctx, flow, p.revision)
+	} else {
+		t.log.Info("flow switched off", "flow", flow, "revision", p.revision.Number)
+		t.retireLater(ctx, flow, e.Revisions)
+	}
+	t.pruneDefinitions(flow)
+	t.publish()
+}
+
+// shown returns the flows for a new snapshot: those that have changed are copied, the others are shared with the snapshot before. It
+// returns before itself where no flow has changed.
+func (t *flowTable) shown(before map[string]*flowstate.Flow) map[string]*flowstate.Flow {
+	if len(t.changed) == 0 {
+		return before
+	}
+	now := maps.Clone(before)
+	if now == nil {
+		now = map[string]*flowstate.Flow{}
+	}
+	for name := range t.changed {
+		if e := t.byName[name]; e != nil {
+			shown := *e
+			now[name] = &shown
+		} else {
+			delete(now, name)
+		}
+	}
+	clear(t.changed)
+	return now
+}
+
+// stopTimers stops all timers of flows, since the fleet has ended.
+func (t *flowTable) stopTimers() {
+	for _, p := range t.switching {
+		p.timer.Stop()
+	}
+	for _, timer := range t.eraseTimers {
+		timer.Stop()
+	}
+	for _, s := range t.scheduled {
+		if s.retirement != nil {
+			s.retirement.Stop()
+		}
+	}
+}

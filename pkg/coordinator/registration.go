@@ -1,0 +1,77 @@
+package coordinator
+
+import (
+	"context"
+	"net"
+	"reflect"
+	"strconv"
+	"time"
+
+	"github.com/kisgrid/kisgrid/pkg/cluster"
+)
+
+// register keeps this coordinator's key in etcd until ctx is done. When the key is lost, it registers again.
+func (c *Coordinator) register(ctx context.Context) error {
+	record := cluster.Coordinator{ID: c.id, Address: c.config.Advertise, Build: c.config.Build, Started: time.Now().UTC()}
+	if c.config.HTTP != nil {
+		record.HTTP = httpAddress(c.config.HTTP.Addr(), c.config.Advertise)
+	}
+	for ctx.Err() == nil {
+		record = c.currentRecord(record)
+		registration, err := c.config.Store.RegisterCoordinator(ctx, record, c.config.Lease)
+		if err == nil {
+			c.keepRecord(ctx, registration, record)
+		} else if ctx.Err() == nil {
+			c.log.Warn("this coordinator is not registered; it is tried again", "error", err)
+			sleep(ctx, time.Second)
+		}
+	}
+	return nil
+}
+
+// keepRecord keeps the record in etcd up to date until the key is lost or ctx is done. Then it removes the key.
+func (c *Coordinator) keepRecord(ctx context.Context, r *cluster.Registration[cluster.Coordinator], record cluster.Coordinator) {
+	defer func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		defer cancel()
+		if err := r.Close(closing); err != nil {
+			c.log.Warn("this coordinator's key stays until its lease is over", "error", err)
+		}
+	}()
+	news := time.NewTicker(balanceInterval)
+	defer news.Stop()
+	for {
+		if next := c.currentRecord(record); !reflect.DeepEqual(next, record) && r.Update(ctx, next) == nil {
+			record = next // a change that could not be written is tried again
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.Lost():
+			c.log.Warn("this coordinator's key was lost; it registers again", "error", r.Err())
+			return
+		case <-c.leadershipChanged:
+		case <-news.C:
+		}
+	}
+}
+
+// currentRecord returns the record with the fields that change set to their values now.
+func (c *Coordinator) currentRecord(record cluster.Coordinator) cluster.Coordinator {
+	record.Leader, record.Ready, record.Streams = c.leading.Load(), c.ingest.whyClosed() == nil, c.ingest.streamCount()
+	now := c.board.Load()
+	record.Sessions, record.CutOff, record.Namesakes = &now.Sessions, now.CutOff, now.SharingName
+	record.Missed, record.Unreachable = len(now.Unreachable), now.Unreachable[:min(len(now.Unreachable), cluster.MaxUnreachable)]
+	return record
+}
+
+// httpAddress returns the listener's address. Where the listener takes connections to any of the machine's addresses, it has the host of
+// known, the address by which others know this machine.
+func httpAddress(listening net.Addr, known string) string {
+	tcp, ok := listening.(*net.TCPAddr)
+	host, _, err := net.SplitHostPort(known)
+	if !ok || err != nil || !tcp.IP.IsUnspecified() {
+		return listening.String()
+	}
+	return net.JoinHostPort(host, strconv.Itoa(tcp.Port))
+}
