@@ -16,8 +16,8 @@ const (
 	settingsFrame     = 4
 	continuationFrame = 9
 
-	endStream  = 1 // flag of a frame of data or headers
-	endHeaders = 4 // flag of a frame of headers or their continuation
+	endStream  = 1 // flag of DATA and HEADERS frames: the last frame of the stream
+	endHeaders = 4 // flag of HEADERS and CONTINUATION frames: the headers end here
 )
 
 // Ask is an empty SETTINGS frame. Every peer must acknowledge it (RFC 9113, section 6.5.3), so it shows whether the peer is

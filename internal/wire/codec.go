@@ -87,8 +87,8 @@ func (Codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return unpackBatch(*b, m)
 }
 
-// besideRows bounds, in bytes, what the message of a client's batch has beside rows. A coordinator's budget counts only
-// rows, but they keep the whole message in memory.
+// besideRows bounds, in bytes, all that the message of a client's batch has beside its rows. A coordinator's budget counts
+// only the rows, but they keep the whole message in memory.
 const besideRows = 4 << 10
 
 // unpackBatch does what unpack does, and refuses a client's batch that has more than besideRows beside its rows.

@@ -5,9 +5,9 @@
 //
 // The files, in reading order:
 //
+//   - status.go: errors become gRPC statuses, and statuses become errors.
 //   - wire.go: conversions of columns, ids, outcomes, dead rows, ranges, outputs and revisions.
 //   - split.go: outcomes and outputs are divided, so that each message stays below every limit.
-//   - status.go: errors become gRPC statuses, and statuses become errors.
 //   - codec.go: gRPC's codec for all messages, which does not copy rows.
 //   - selected.go: a part whose rows are copied from the batch straight into the connection's buffer.
 //   - pack.go: messages to bytes and back, sharing the large fields.

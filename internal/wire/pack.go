@@ -109,7 +109,8 @@ func withoutLarge(m proto.Message, large []field) proto.Message {
 // smallFields remembers, by type of message, the indexes of the fields that withoutLarge copies: reflect.Type to []int.
 var smallFields sync.Map
 
-// findSmallFields finds these fields by protobuf's tags, so that a field which is added to a message needs no line here.
+// findSmallFields finds, in a type of message, the fields that withoutLarge copies. It goes by protobuf's tags, so a field
+// that is added to a message needs no line here.
 func findSmallFields(message reflect.Type, large []field) (indexes []int) {
 	for i := range message.NumField() {
 		kind, rest, ok := strings.Cut(message.Field(i).Tag.Get("protobuf"), ",")
@@ -296,4 +297,18 @@ func fromLittleEndian[N uint32 | uint64](to *[]N, b []byte) error {
 // bytesOf returns the memory of a slice of numbers as bytes.
 func bytesOf[N uint32 | uint64](numbers []N) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(numbers))), len(numbers)*int(unsafe.Sizeof(N(0))))
+}
+
+// appendField appends the tag and the length of a field with a value of this size.
+func appendField(b []byte, number protowire.Number, size int) []byte {
+	return protowire.AppendVarint(protowire.AppendTag(b, number, protowire.BytesType), uint64(size))
+}
+
+// fieldSize returns how many bytes a field with a value of this size has on the wire. A field with an empty value is not
+// sent.
+func fieldSize(number protowire.Number, size int) int {
+	if size == 0 {
+		return 0
+	}
+	return protowire.SizeTag(number) + protowire.SizeBytes(size)
 }

@@ -57,7 +57,7 @@ const (
 	poolGrain = 1 << 10
 )
 
-// buffers is the pool of this process.
+// buffers is the pool from which this process takes the buffers of messages.
 var buffers = new(pool)
 
 // Buffers returns the pool, for gRPC. Unlike gRPC's own pool it does not clear buffers that are about to be filled.

@@ -61,15 +61,6 @@ func columnsSize(c *batch.Columns, bytes, rows int) int {
 	return fieldSize(dataField, bytes) + fieldSize(endsField, 4*rows) + fieldSize(keysField, 8*min(rows, len(c.Keys))) + fieldSize(encodingField, len(c.Encoding))
 }
 
-// fieldSize returns how many bytes a field with a value of this size has on the wire. A field with an empty value is not
-// sent.
-func fieldSize(number protowire.Number, size int) int {
-	if size == 0 {
-		return 0
-	}
-	return protowire.SizeTag(number) + protowire.SizeBytes(size)
-}
-
 // appendRows appends rows of c as a message Columns. bytes is the size of their data.
 func appendRows(b []byte, c *batch.Columns, rows []uint32, bytes int) []byte {
 	if bytes > 0 {
@@ -100,9 +91,4 @@ func appendRows(b []byte, c *batch.Columns, rows []uint32, bytes int) []byte {
 		b = append(appendField(b, encodingField, len(c.Encoding)), c.Encoding...)
 	}
 	return b
-}
-
-// appendField appends the tag and the length of a field with a value of this size.
-func appendField(b []byte, number protowire.Number, size int) []byte {
-	return protowire.AppendVarint(protowire.AppendTag(b, number, protowire.BytesType), uint64(size))
 }

@@ -238,7 +238,7 @@ func FromDigest(d batch.Digest) []byte {
 	return d[:]
 }
 
-// maxDuration bounds what a message may say of a time that is over or to come: a longer one would overflow a time.Time.
+// maxDuration bounds the durations in messages: a longer one would overflow a time.Time.
 const maxDuration = 365 * 24 * time.Hour
 
 // Duration converts milliseconds from a message, at most a year.

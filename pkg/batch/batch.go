@@ -24,7 +24,7 @@ type Batch struct {
 	firstUsed  time.Time // when it got its id
 	submitting bool      // a submission is under way: from Begin until Answered or Ended
 	idSeen     bool      // others than the producer may have seen the id
-	rows       runState  // what is known of its rows
+	rows       runState  // how much is known of its rows
 	flow       string    // the flow that may have run rows of it; "" means none
 	givenUp    bool      // GiveUp was called: no more submissions
 }

@@ -10,7 +10,7 @@ import (
 // with the reason.
 var ErrUnanswered = errors.New("the batch may have taken effect: submit the same batch again to have it run again and to learn how its rows ended")
 
-// runState is what is known of a batch's rows. It is kept with the batch, so that the next submission knows it, too.
+// runState says how much is known of a batch's rows. It is kept with the batch, so that the next submission knows it, too.
 //
 //	noneRan ──Doubt, or Answered with failed rows──▶ mayHaveRun ──Answered──▶ allEnded
 //	   └───────────────────────Answered─────────────────────────────────────────▲
@@ -50,7 +50,7 @@ func (b *Batch) Begin(flow string, now time.Time, next func() ID) (ID, error) {
 	return b.id, nil
 }
 
-// Sent notes that others may have seen the batch's id.
+// Sent notes that the batch was handed to the network, so that others may have seen its id.
 func (b *Batch) Sent() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -34,23 +34,22 @@ const (
 	CodeMissingField     Code = 20 // a field that the function's source requires is missing
 )
 
-// Codes of batches and calls.
+// Codes of batches and calls. The number 78 stays reserved: it was BATCH_ID_REUSED, which no build has ever given.
 const (
-	CodeInternal        Code = 64 // a defect of KisGrid
-	CodeUnknownFlow     Code = 65 // there is no such flow
-	CodeFlowDisabled    Code = 66 // the flow's status is 0
-	CodeNoCapableWorker Code = 67 // no live worker has all of the flow's functions
-	CodeDeadline        Code = 68 // the caller's deadline passed
-	CodeShutdown        Code = 69 // the process is shutting down
-	CodeOverloaded      Code = 70 // a budget of memory is used up: try again later
-	CodeUnavailable     Code = 71 // the call needs something that can't be reached: try again
-	CodeEmptyBatch      Code = 72 // the batch has no rows
-	CodeBadColumns      Code = 73 // the columns of the batch don't fit together
-	CodeBatchTooLarge   Code = 74 // the batch has more bytes than a batch may have
-	CodeTooManyRows     Code = 75 // the batch has more rows than a batch may have
-	CodeMissingKeys     Code = 76 // the encoding needs the client to fill in the keys
-	CodeBadBatchID      Code = 77 // the batch's id is malformed, or the batch can't be submitted now or to this flow
-	// 78 was BATCH_ID_REUSED, which no build has ever given; the number stays reserved.
+	CodeInternal             Code = 64 // a defect of KisGrid
+	CodeUnknownFlow          Code = 65 // there is no such flow
+	CodeFlowDisabled         Code = 66 // the flow's status is 0
+	CodeNoCapableWorker      Code = 67 // no live worker has all of the flow's functions
+	CodeDeadline             Code = 68 // the caller's deadline passed
+	CodeShutdown             Code = 69 // the process is shutting down
+	CodeOverloaded           Code = 70 // a budget of memory is used up: try again later
+	CodeUnavailable          Code = 71 // the call needs something that can't be reached: try again
+	CodeEmptyBatch           Code = 72 // the batch has no rows
+	CodeBadColumns           Code = 73 // the columns of the batch don't fit together
+	CodeBatchTooLarge        Code = 74 // the batch has more bytes than a batch may have
+	CodeTooManyRows          Code = 75 // the batch has more rows than a batch may have
+	CodeMissingKeys          Code = 76 // the encoding needs the client to fill in the keys
+	CodeBadBatchID           Code = 77 // the batch's id is malformed, or the batch can't be submitted now or to this flow
 	CodeRevisionGone         Code = 79 // the revision that the batch first ran on is no longer kept
 	CodeProtocolMismatch     Code = 80 // the two sides have no protocol version in common
 	CodeBadMessage           Code = 81 // the protocol does not allow the message here

@@ -105,7 +105,7 @@ func (index *mergeIndex) begin(pieces []Output) Output {
 	return out
 }
 
-// placeOf returns the place of an origin.
+// placeOf returns where the next row of an origin goes.
 func (index *mergeIndex) placeOf(origin uint32) *nextPlace {
 	return &index.places[min(int(origin-index.firstOrigin), len(index.places)-1)]
 }

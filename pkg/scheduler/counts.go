@@ -12,7 +12,7 @@ const (
 	countTo   = 512
 )
 
-// slotCounts counts a flow's unanswered rows that have a key, wherever they are, by slot.
+// slotCounts counts, for each slot, the rows with a key that workers have not answered, over all workers of one flow.
 type slotCounts struct {
 	// open counts the rows of each slot that are not answered.
 	open [keyslot.Count]int32
@@ -62,7 +62,7 @@ func (c *slotCounts) add(slot uint16, n int32, early bool) {
 	}
 }
 
-// switched notes that another revision is active now: all rows counted so far may be of another one.
+// switched is called when another revision becomes the active one: all rows counted so far may be of another revision then.
 func (c *slotCounts) switched() {
 	if c.otherRevision == nil {
 		c.otherRevision = make([]int32, keyslot.Count)

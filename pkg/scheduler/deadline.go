@@ -105,22 +105,26 @@ func (d *deadlines) remove(b *Batch) {
 	}
 }
 
-// Len, Less, Swap, Push and Pop implement heap.Interface.
+// Len implements heap.Interface, and so do Less, Swap, Push and Pop.
 func (d deadlines) Len() int { return len(d) }
 
+// Less implements heap.Interface.
 func (d deadlines) Less(i, j int) bool { return d[i].Deadline.Before(d[j].Deadline) }
 
+// Swap implements heap.Interface. It keeps the batches' heapIndex right.
 func (d deadlines) Swap(i, j int) {
 	d[i], d[j] = d[j], d[i]
 	d[i].heapIndex, d[j].heapIndex = i, j
 }
 
+// Push implements heap.Interface. Use add instead.
 func (d *deadlines) Push(x any) {
 	b := x.(*Batch)
 	b.heapIndex = len(*d)
 	*d = append(*d, b)
 }
 
+// Pop implements heap.Interface. Use remove instead.
 func (d *deadlines) Pop() any {
 	last := len(*d) - 1
 	b := (*d)[last]

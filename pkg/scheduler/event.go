@@ -34,8 +34,8 @@ type WorkerConnected struct {
 	PartRows, PartBytes int64
 }
 
-// WorkerResumed says that a session began which continues the one before: the worker still has what it was sent.
-// PartsReceived is the number of the last part that reached it. Later parts are sent again.
+// WorkerResumed says that a session began which continues the one before: the worker still has all parts and rows of it.
+// PartsReceived is the number of the last part that reached the worker. Later parts are sent again.
 type WorkerResumed struct {
 	Worker        string
 	PartsReceived uint64

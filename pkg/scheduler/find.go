@@ -77,12 +77,13 @@ type Search struct {
 	// these rows.
 	Unsettled bool
 
-	flow       *flow     // nil where there is no flow of that name
-	slot       uint16    // of the key
-	since      time.Time // when the search was asked for
-	begun      bool
-	seat       int          // of the next worker flow to look at
-	workerFlow *workerFlow  // whose rows are being looked at; nil for rows of the flow that no worker flow has
+	flow  *flow     // nil where there is no flow of that name
+	slot  uint16    // of the key
+	since time.Time // when the search was asked for
+	begun bool
+	seat  int // of the next worker flow to look at
+	// the worker flow that has these places; nil for rows of the flow that no worker flow has
+	workerFlow *workerFlow
 	places     []searchable // still to be looked at
 	lists      int          // lists of held rows looked at so far; -1 until the queues have been looked at
 }
@@ -93,8 +94,8 @@ type Place struct {
 	Worker string
 }
 
-// searchable is one place whose rows a Search looks at piece by piece. Either queue is set, or parts, which is the worker
-// flow whose parts are meant.
+// searchable is one place whose rows a Search looks at piece by piece. Either queue is set, or parts: a worker flow, whose
+// parts are the place.
 type searchable struct {
 	where Where
 	queue *queue
@@ -146,7 +147,7 @@ func (q *Search) begin(s *Scheduler) bool {
 			s.searches = append(s.searches[1:], q)
 			if len(s.awake) == 0 {
 				s.spend(costSlot)
-			} // else the flow goes on with what is left of the Step
+			} // else the flow goes on with the rest of the budget
 			return false
 		}
 		q.Unsettled = true
@@ -311,7 +312,7 @@ func (q *Search) found(r Found) {
 }
 
 // At returns the row at a place of a part that a worker was sent. It returns false where the worker has answered the row,
-// or where there is no such row.
+// or never had one at that place.
 func (s *Scheduler) At(worker string, part uint64, row uint32) (Found, bool) {
 	w := s.workers[worker]
 	if w == nil {

@@ -92,8 +92,8 @@ func (s *Scheduler) continueHandOver(f *flow) {
 	}
 }
 
-// hold holds a slot: newer rows of it wait until open rows of it, which are with the worker flow from, are answered or
-// taken away. keeps says that from keeps its rows of the slot, queued ones included.
+// hold holds a slot: newer rows of it wait until the worker flow from has answered, or lost, as many rows of it as open
+// says. keeps says that from keeps its rows of the slot, queued ones included.
 func (s *Scheduler) hold(f *flow, slot uint16, from *workerFlow, open int, keeps bool) *heldSlot {
 	s.spend(costSlot)
 	h := &heldSlot{oldOwner: from, open: open, keepsRows: keeps, countsQueued: keeps, until: s.now.Add(s.config.HandOver), handOver: s.handOvers}
@@ -105,8 +105,8 @@ func (s *Scheduler) hold(f *flow, slot uint16, from *workerFlow, open int, keeps
 	return h
 }
 
-// handOverKept asks a worker flow for its rows of slots that it was allowed to keep. This happens when its worker drains,
-// or is about to: it begins nothing new.
+// handOverKept is called when a worker drains that was allowed to keep its rows of slots which others own by now. It asks
+// the worker to give back those that have not begun, and routes queued rows anew.
 func (s *Scheduler) handOverKept(wf *workerFlow) {
 	var asked []uint16
 	for slot, h := range wf.flow.held.slots {
@@ -220,10 +220,11 @@ func (s *Scheduler) releaseHeld(f *flow) {
 	}
 }
 
-// isLate reports whether a slot is held for too long.
+// isLate reports whether a slot is held for longer than Config.HandOver, and its old owner may not keep its rows.
 func (s *Scheduler) isLate(h *heldSlot) bool { return !h.keepsRows && !h.until.After(s.now) }
 
-// findExpired finds the worker flows that have rows of slots which are held for too long.
+// findExpired looks for slots that are held for longer than Config.HandOver, and lists the worker flows that still have
+// rows of them.
 func (s *Scheduler) findExpired(f *flow) {
 	s.spend(costSlot * len(f.held.slots))
 	f.held.expiry = s.now.Add(s.config.HandOver)

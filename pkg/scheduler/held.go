@@ -50,7 +50,8 @@ func (r *heldRow) before(o *heldRow) bool {
 // listLength bounds a list of waiting rows, so that no append copies more than so many.
 const listLength = 4096
 
-// keep lets a row wait. all are the flow's held slots.
+// keep puts a row behind those that wait for the slot. all is the set of held slots that the slot belongs to; it counts the
+// row.
 func (h *heldSlot) keep(all *heldSlots, r heldRow) {
 	all.rows++
 	if n := len(h.lists); n > 0 {
@@ -62,7 +63,7 @@ func (h *heldSlot) keep(all *heldSlots, r heldRow) {
 	h.lists = append(h.lists, []heldRow{r})
 }
 
-// add holds a slot that is not held yet.
+// add begins to hold a slot, so that newer rows of it wait. The slot must not be held yet.
 func (all *heldSlots) add(slot uint16, h *heldSlot) {
 	if len(all.slots) == 0 {
 		all.slots, all.expiry = map[uint16]*heldSlot{}, h.until

@@ -14,7 +14,7 @@ type source interface {
 	each(yield func(segment))
 }
 
-// enter puts a source in front of all others of the flow: its rows are older than theirs.
+// enter puts a source in front of all others in the flow's inbox, because its rows are older than theirs.
 func (s *Scheduler) enter(f *flow, from source) {
 	f.inbox = append(f.inbox, from)
 	s.wake(f)
@@ -37,7 +37,7 @@ func (s *Scheduler) routeNext(f *flow) {
 // waitedRows is the source of rows that waited for a worker to become ready.
 type waitedRows struct{ queue queue }
 
-// next routes one segment.
+// next routes one segment of the rows that waited for a ready worker. It returns false when there is none.
 func (q *waitedRows) next(s *Scheduler, f *flow) bool {
 	if q.queue.empty() {
 		return false
@@ -48,16 +48,16 @@ func (q *waitedRows) next(s *Scheduler, f *flow) bool {
 	return true
 }
 
-// each yields all segments.
+// each yields all segments that are left.
 func (q *waitedRows) each(yield func(segment)) { q.queue.each(func(g *segment) { yield(*g) }) }
 
 // lostParts is the source of rows that a worker had been sent before it was gone.
 type lostParts struct {
-	workerFlow *workerFlow // whose parts they are; its worker is gone
+	workerFlow *workerFlow // the worker flow of the parts; its worker is gone
 	blame                  // whom the worker's death counts against
 }
 
-// next routes the open rows of one part again, unless its batch is over.
+// next routes the open rows of one part again, unless its batch is over. It returns false when no part is left.
 func (r *lostParts) next(s *Scheduler, f *flow) bool {
 	p := r.workerFlow.first
 	if p == nil {
@@ -95,7 +95,7 @@ func (r *lostParts) each(func(segment)) {}
 // requeuedRows is the source of rows that stood in a worker flow's queue when slots moved. The rows that still belong to
 // the worker flow go back into its queue.
 type requeuedRows struct {
-	workerFlow *workerFlow // whose queue it was
+	workerFlow *workerFlow // the worker flow that had the queue
 	queues     []*queue    // the queue, and the rows that were set aside (skew.go)
 	handOver   uint64      // number of the hand-over
 	keepsRows  bool        // the worker flow keeps its rows of slots that moved, too
@@ -121,7 +121,8 @@ func (s *Scheduler) requeue(wf *workerFlow, handOver uint64, keeps bool) {
 	s.enter(wf.flow, q)
 }
 
-// next routes one segment. Rows of a held slot wait for it, or go back into the queue where the old owner keeps its rows.
+// next routes one segment that stood in the queue. Rows of a held slot wait for it, or go back into the queue where the old
+// owner keeps its rows. It returns false when no segment is left.
 func (q *requeuedRows) next(s *Scheduler, f *flow) bool {
 	for len(q.queues) > 0 && q.queues[0].empty() {
 		q.queues = q.queues[1:]
@@ -174,7 +175,7 @@ func (q *requeuedRows) next(s *Scheduler, f *flow) bool {
 	return true
 }
 
-// each yields all segments.
+// each yields all segments that are left.
 func (q *requeuedRows) each(yield func(segment)) {
 	for i := range q.queues {
 		q.queues[i].each(func(g *segment) { yield(*g) })
@@ -198,7 +199,8 @@ func (s *Scheduler) releaseGuarded(wf *workerFlow) {
 // lists, and the list that begins with the oldest row is on top. Rows of one slot leave in the order in which they came.
 type releasedRows [][]heldRow
 
-// next routes the oldest rows, as many as belong to one batch and have the same number of deaths.
+// next routes the oldest of the rows, as many as belong to one batch and have the same number of deaths. It returns false
+// when no row is left.
 func (m *releasedRows) next(s *Scheduler, f *flow) bool {
 	if len(*m) == 0 {
 		return false
@@ -232,15 +234,19 @@ func (m *releasedRows) each(yield func(segment)) {
 	}
 }
 
-// Len, Less, Swap, Push and Pop implement heap.Interface.
+// Len implements heap.Interface, and so do Less, Swap, Push and Pop.
 func (m releasedRows) Len() int { return len(m) }
 
+// Less implements heap.Interface.
 func (m releasedRows) Less(i, j int) bool { return m[i][0].before(&m[j][0]) }
 
+// Swap implements heap.Interface.
 func (m releasedRows) Swap(i, j int) { m[i], m[j] = m[j], m[i] }
 
+// Push implements heap.Interface.
 func (m *releasedRows) Push(x any) { *m = append(*m, x.([]heldRow)) }
 
+// Pop implements heap.Interface.
 func (m *releasedRows) Pop() any {
 	last := len(*m) - 1
 	list := (*m)[last]

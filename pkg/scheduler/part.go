@@ -26,7 +26,7 @@ type Part struct {
 	// before it runs it. With two or more, the worker runs nothing else at the same time.
 	Deaths uint32
 
-	workerFlow *workerFlow // whose part it is
+	workerFlow *workerFlow // the worker flow that it was sent to
 	prev, next *Part       // neighbours in the list of the worker flow
 	open       int         // rows that the worker has not answered and that were not taken away
 	closedRows bitset.Set  // rows that are not open any more; nil while all are open, or all are not
@@ -61,7 +61,7 @@ func (p *Part) Row(i uint32) uint32 { return p.row(partRow(i)) }
 // have different types so that the compiler refuses to mix them up.
 type partRow uint32
 
-// row does what Row does.
+// row is Row with typed numbers.
 func (p *Part) row(i partRow) uint32 {
 	if p.Rows == nil {
 		return uint32(i)
@@ -161,7 +161,7 @@ func (p *Part) countAnswered(i partRow) {
 	}
 }
 
-// replace puts a new part with the same number, and only the open rows, into the place of p.
+// replace makes a new part that has only the open rows of p, under the same number, and puts it into p's place.
 func (p *Part) replace() *Part {
 	n := &Part{Number: p.Number, Batch: p.Batch, Rows: p.rest().rows, Deaths: p.Deaths, workerFlow: p.workerFlow,
 		prev: p.prev, next: p.next, open: p.open, epoch: p.epoch, otherRevision: p.otherRevision, sentAt: p.sentAt}
@@ -203,7 +203,7 @@ type sentParts struct {
 	parts []*Part // nil for parts without open rows; parts[0] is not nil
 }
 
-// next returns the number of the next part.
+// next returns the number that the next part to the worker gets.
 func (sent *sentParts) next() uint64 {
 	if sent.first == 0 {
 		sent.first = 1

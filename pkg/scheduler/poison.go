@@ -8,7 +8,7 @@ import (
 )
 
 // A row that kills each worker which runs it must end, or it would kill them all. A row that only ran beside it must not end with it.
-// Nobody can say for sure what a worker ran when it died, since it may not have told what had ended. So a row gets three chances:
+// Nobody can say for sure which rows a worker ran when it died, since it may not have told which ones had ended. So a row gets three chances:
 //
 //	deaths of the row   how it runs                                        the next death counts against it
 //	0                   beside others                                      if it may have been running
@@ -17,7 +17,7 @@ import (
 //
 // To announce a row, the worker tells the coordinator and waits until that has arrived before it runs the row. With two deaths a row
 // runs alone, except beside calls that have been running for long without harm. So its third death proves that the row is to blame.
-// A death of a worker in which such a row was running counts against no other row.
+// While a row runs alone, the death of its worker counts against no other row.
 
 // survivableDeaths is how many deaths a row may survive. A row with more is dead, with CodePoison.
 const survivableDeaths = 2

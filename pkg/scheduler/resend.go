@@ -15,7 +15,8 @@ func (e WorkerResumed) step(s *Scheduler) {
 	}
 }
 
-// resendNext sends the next part again that did not reach a worker. After the last one the worker gets new parts again.
+// resendNext looks at the next part that did not reach a worker, and sends it again. After the last one the worker gets new
+// parts again.
 func (s *Scheduler) resendNext(w *worker) {
 	s.spend(costPart)
 	sent := &w.sent

@@ -13,8 +13,8 @@ type splitBuffers struct {
 	seats  []uint16   // the seats that get rows
 }
 
-// route divides a segment, whose rows have keys, over the queues of the worker flows that own the rows' slots. It sends
-// what credit allows. Rows of held slots wait instead, and so do all rows while no worker is ready.
+// route divides a segment, whose rows have keys, over the queues of the worker flows that own the rows' slots. It sends as
+// much as credit allows. Rows of held slots wait instead, and so do all rows while no worker is ready.
 func (s *Scheduler) route(f *flow, g segment) {
 	s.spend(costSegment + 2*g.len())
 	if g.batch.over {

@@ -58,9 +58,9 @@ func (s *Scheduler) sendQueued(wf *workerFlow) {
 	}
 }
 
-// fit divides a segment into the rows that can be sent now and the rest. The first part has at least one row, and at most
-// so many as most, the credit and the worker's limits allow. A row that alone is over the worker's limits has a part for
-// itself. Both results are nil where the whole segment goes and it is the whole batch.
+// fit divides a segment into the rows that can be sent now and the rest. The first part has at least one row, and not more
+// than most, the credit and the worker's limits allow. A row that alone is over the worker's limits has a part for itself.
+// The rest is nil where all rows can be sent; rows is nil where these are the whole batch.
 func (wf *workerFlow) fit(g *segment, most int64) (rows, rest []uint32) {
 	b := g.batch
 	w := wf.worker

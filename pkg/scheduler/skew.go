@@ -10,21 +10,21 @@ import "slices"
 // Keys are counted together where their slots are in one bucket. There are few buckets, so counting costs little, and enough that
 // a rare key is seldom in the bucket of a frequent one.
 
-// buckets is how many groups of slots there are whose rows are counted together.
+// buckets is the number of groups that slots are divided into. The rows of a group are counted together.
 const buckets = 256
 
 // fewRows is the least share of a bucket, in rows: so few rows keep nobody waiting.
 const fewRows = 8
 
-// bucket returns the bucket of a slot.
+// bucket returns the number of the bucket that a slot belongs to.
 func bucket(slot uint16) uint8 { return uint8(slot ^ slot>>8) }
 
 // shares counts, for one worker flow, how much of the credit each bucket of keys uses, and has the rows that have to wait
 // for their bucket's share.
 type shares struct {
 	rows [buckets]int32 // unanswered rows, by bucket
-	// aside has the rows of each bucket that wait for the bucket's share, in order. crowded lists the buckets that have
-	// such rows, in the order in which they got the first one.
+	// aside has the rows of each bucket that wait for the bucket's share, in order. crowded lists the buckets with waiting
+	// rows, in the order in which they got the first one.
 	aside   [buckets]*queue
 	crowded []uint8
 }
@@ -41,7 +41,7 @@ func (wf *workerFlow) addShare(slot uint16, n int32) {
 	wf.shares.rows[bucket(slot)] += n
 }
 
-// hasAside reports whether rows are set aside.
+// hasAside reports whether rows are set aside, because keys have used up their share of the credit.
 func (wf *workerFlow) hasAside() bool { return wf.shares != nil && len(wf.shares.crowded) > 0 }
 
 // admit leaves in a segment the rows that may be sent now as far as shares go, and sets the others aside. It returns false

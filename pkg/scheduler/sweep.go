@@ -3,7 +3,7 @@ package scheduler
 import "time"
 
 // A queued row of a batch that is over would keep the whole batch in memory while other rows before it wait for credit. A sweep takes
-// such rows out of the queues. It looks at all that is queued, so it is made only when it pays.
+// these rows out of the queues. It looks at all queued rows, so it is made only when it pays.
 
 // sweepAtLeast is how often the queues of a flow are swept, where only few batches are over.
 const sweepAtLeast = time.Second
@@ -15,11 +15,11 @@ type sweep struct {
 	last       int         // segments that the last sweep looked at
 	began      time.Time   // when the last sweep began
 	queues     []*queue    // still to be looked at; nil where no sweep is under way
-	workerFlow *workerFlow // whose queues these are; nil for queues of no worker flow
+	workerFlow *workerFlow // the worker flow that has these queues; nil for the flow's own queues
 	seat       int         // of the next worker flow to look at
 }
 
-// isDue reports whether a sweep pays: enough batches are over, or a few are and the last sweep was a while ago.
+// isDue reports whether a sweep pays now: many batches became over since the last one, or a few did and it was a while ago.
 func (w *sweep) isDue(now time.Time) bool {
 	return w.over > 0 && (w.over >= w.last/16 || now.Sub(w.began) >= sweepAtLeast)
 }

@@ -27,7 +27,7 @@ type table struct {
 	lastChange *tableChange
 }
 
-// tableChange is what moves when one worker joins the members of a table, or leaves them.
+// tableChange says which slots move when one worker joins the members of a table, or leaves them.
 type tableChange struct {
 	seat   uint16   // of that worker
 	to     *table   // the table after the change
@@ -84,7 +84,7 @@ func (p *placement) freeSeat(w *worker) {
 	}
 }
 
-// setTable makes a flow use a table; nil means that no worker is ready.
+// setTable makes a flow use a table of slot owners; nil means that no worker is ready for the flow.
 func (p *placement) setTable(f *flow, t *table) {
 	if t != nil {
 		if t.users == 0 {
@@ -110,9 +110,9 @@ func (p *placement) tableOf(members seats) *table {
 	return nil
 }
 
-// changeOf works out what moves when the worker on a seat joins the members of a table, or leaves them if it is one of
-// them. It must not be the only one. A flow's change is often the same as that of the flow before, so each table keeps its
-// last one.
+// changeOf works out which slots move when the worker on a seat joins the members of a table, or leaves them if it is one
+// of them. The worker that leaves must not be the only member. Several flows often have the same change one after the
+// other, so each table keeps its last one.
 func (p *placement) changeOf(from *table, seat uint16) *tableChange {
 	if last := from.lastChange; last != nil && last.seat == seat && last.to.users > 0 {
 		return last

@@ -5,7 +5,7 @@ import "time"
 // turn is one Step under way.
 type turn struct {
 	now     time.Time
-	budget  int // what is left of Config.Slice; below zero when overdrawn
+	budget  int // the rest of Config.Slice; below zero when overdrawn
 	actions []Action
 }
 
@@ -15,7 +15,7 @@ func (t *turn) act(a Action) { t.actions = append(t.actions, a) }
 // spend takes units from the Step's budget.
 func (t *turn) spend(units int) { t.budget -= units }
 
-// wake puts a flow among those that have work.
+// wake puts a flow into the list of flows that have pending work, unless it is in it.
 func (s *Scheduler) wake(f *flow) {
 	if !f.awake {
 		f.awake = true

@@ -51,8 +51,8 @@ func (line *wholeLine) next() *queue {
 	return nil
 }
 
-// queueWhole queues a batch without keys, or what is left of one, and sends what can go. again says that a worker had it
-// before.
+// queueWhole queues a batch without keys, or the rest of one, and sends all batches that can go. again says that a worker
+// had it before.
 func (s *Scheduler) queueWhole(f *flow, g segment, again bool) {
 	s.noteWaiting(f)
 	revision, size := g.batch.revision(), s.sizeClassOf(g.batch)
@@ -113,7 +113,7 @@ func (f *flow) workerForWhole(b *Batch) *workerFlow {
 }
 
 // stillOn returns the least loaded worker flow with credit whose worker still runs the batch's revision, which is not the
-// active one any more: such a worker can certainly run the batch. nil means none. some reports whether there are any, with
+// active one any more. That worker can certainly run the batch. nil means none. some reports whether there are any, with
 // credit or without.
 func (f *flow) stillOn(b *Batch) (best *workerFlow, some bool) {
 	revision := b.revision()
