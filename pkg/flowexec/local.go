@@ -21,22 +21,25 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// Local runs flows in this process, with the Submit and Stream of a cluster's client and the same outcomes. It is safe for
-// concurrent use.
+// Local runs flows in this process. It has the Submit and Stream of a cluster's client, with the same outcomes, so that a flow can be used
+// and tested without a cluster. It is safe for concurrent use.
 type Local struct {
+	// flows has all flows of the documents by name; it does not change.
 	flows    map[string]*localFlow
 	pool     *connector.Pool
 	registry *kis.Registry
 
-	unary producer // of Submit's batches
+	// unary gives the batches of Submit their ids.
+	unary producer
 
 	mu     sync.Mutex
 	closed bool // guarded by mu
 }
 
-// LocalOption changes how a Local is made.
+// LocalOption is an option of NewLocal, NewLocalFS and NewLocalSet.
 type LocalOption func(*localOptions)
 
+// localOptions is the sum of a Local's options; see the With functions of the same names.
 type localOptions struct {
 	openers    map[string]connector.Opener
 	lookup     func(string) (string, bool)
@@ -45,33 +48,33 @@ type localOptions struct {
 	documents  definition.Access
 }
 
-// WithOpeners says how to open connectors, by the type in their documents. Default: every type is a memory store, which
-// lives as long as the Local.
+// WithOpeners says how to open connectors, by the type in their documents. Default: connectors of every type get one memory store, which is
+// empty at first and ends with the Local.
 func WithOpeners(openers map[string]connector.Opener) LocalOption {
 	return func(o *localOptions) { o.openers = openers }
 }
 
-// WithEnvironment is where ${NAME} in connectors' documents is looked up. Default os.LookupEnv.
+// WithEnvironment looks up the variables that connectors' documents name as ${NAME}. Default: os.LookupEnv.
 func WithEnvironment(lookup func(string) (string, bool)) LocalOption {
 	return func(o *localOptions) { o.lookup = lookup }
 }
 
-// WithDocuments says what of this process connectors' documents may read, as a worker's --document-env and --document-files do.
-// Default: all variables but KISGRID_* and OTEL_*, and all files: what names one is only logged.
+// WithDocuments says which variables and files of this process connectors' documents may read, as a worker's --document-env and
+// --document-files do. Default: all files, and all variables but KISGRID_* and OTEL_*; a warning is logged when a document names a file.
 func WithDocuments(access definition.Access) LocalOption {
 	return func(o *localOptions) { o.documents = access }
 }
 
-// WithLogger takes what concerns lanes and connectors, never rows. Default none.
+// WithLogger sets the logger for messages about lanes and connectors. They contain no rows. Default: no messages.
 func WithLogger(l hclog.Logger) LocalOption { return func(o *localOptions) { o.logger = l } }
 
-// WithMetrics registers the metrics of functions, and those of rows as a coordinator has them. Default none.
+// WithMetrics registers metrics of functions, and of rows under the names that a coordinator's metrics have. Default: no metrics.
 func WithMetrics(r prometheus.Registerer) LocalOption {
 	return func(o *localOptions) { o.registerer = r }
 }
 
-// NewLocal compiles all flows of the documents in a folder and starts their lanes. The error has all mistakes of documents,
-// of registration and of flows. Close ends it.
+// NewLocal reads the documents in a folder, compiles all flows and starts their lanes. register registers the flows' functions. The error
+// has every mistake in documents, registration and flows. The caller ends the Local with Close.
 func NewLocal(dir string, register func(*kis.Registry), options ...LocalOption) (*Local, error) {
 	docs, err := definition.Read(dir)
 	if err != nil {
@@ -80,7 +83,7 @@ func NewLocal(dir string, register func(*kis.Registry), options ...LocalOption) 
 	return newLocalDocuments(docs, register, options)
 }
 
-// NewLocalFS is NewLocal for documents that are no folder: those that a program has embedded.
+// NewLocalFS is NewLocal for documents in a file system, such as files that are embedded in the program.
 func NewLocalFS(files fs.FS, register func(*kis.Registry), options ...LocalOption) (*Local, error) {
 	if files == nil {
 		return nil, batch.Errorf(batch.CodeBadMessage, "read the documents: the file system is nil: give one")
@@ -100,17 +103,19 @@ func NewLocalFS(files fs.FS, register func(*kis.Registry), options ...LocalOptio
 	return newLocalDocuments(docs, register, options)
 }
 
+// newLocalDocuments makes a Local of documents.
 func newLocalDocuments(docs []definition.Document, register func(*kis.Registry), options []LocalOption) (*Local, error) {
 	set, err := definition.NewSet(docs)
 	return newLocal(set, err, register, options)
 }
 
-// NewLocalSet is NewLocal for documents that were read already.
+// NewLocalSet is NewLocal for documents that were parsed before.
 func NewLocalSet(set *definition.Set, register func(*kis.Registry), options ...LocalOption) (*Local, error) {
 	return newLocal(set, nil, register, options)
 }
 
-// newLocal gets the error that came with the set, nil for none, to tell it with the other mistakes.
+// newLocal makes a Local of a set of documents. wrong is the error that making the set returned, nil for none: its mistakes are told
+// together with those of registration and flows.
 func newLocal(set *definition.Set, wrong error, register func(*kis.Registry), options []LocalOption) (*Local, error) {
 	o := localOptions{lookup: os.LookupEnv, logger: hclog.NewNullLogger()}
 	for i, option := range options {
@@ -119,7 +124,7 @@ func newLocal(set *definition.Set, wrong error, register func(*kis.Registry), op
 		}
 		option(&o)
 	}
-	if err := o.check(set, register); err != nil {
+	if err := o.checkNil(set, register); err != nil {
 		return nil, err
 	}
 	standIn := o.openers == nil
@@ -150,7 +155,7 @@ func newLocal(set *definition.Set, wrong error, register func(*kis.Registry), op
 		}
 	}
 	if err := o.documents.Valid(); err != nil {
-		return nil, fmt.Errorf("what documents may read: %w", err)
+		return nil, fmt.Errorf("check what documents may read: %w", err)
 	}
 	registry.SetEnvironment(o.documents.Environment(o.lookup))
 	l.registry = registry
@@ -158,7 +163,7 @@ func newLocal(set *definition.Set, wrong error, register func(*kis.Registry), op
 	l.pool.Restrict(o.documents)
 	connectors := Connectors(l.pool)
 	if standIn {
-		connectors = inMemory{l.pool}
+		connectors = standInPool{l.pool}
 	}
 	saves := new(Saves)
 	for name, f := range l.flows {
@@ -171,8 +176,8 @@ func newLocal(set *definition.Set, wrong error, register func(*kis.Registry), op
 	return l, nil
 }
 
-// check says which argument is nil that may not be.
-func (o *localOptions) check(set *definition.Set, register func(*kis.Registry)) error {
+// checkNil returns an error that names the first argument or option that is nil and must not be.
+func (o *localOptions) checkNil(set *definition.Set, register func(*kis.Registry)) error {
 	what := ""
 	switch {
 	case set == nil:
@@ -195,18 +200,19 @@ func (o *localOptions) check(set *definition.Set, register func(*kis.Registry)) 
 	return batch.Errorf(batch.CodeBadMessage, "make a Local: %s is nil: give one, or leave the option out", what)
 }
 
-// inMemory opens stores that stand in for those of the documents: their addresses and secrets may be known elsewhere only.
-type inMemory struct{ pool *connector.Pool }
+// standInPool opens memory stores in place of the stores that connectors' documents describe. It removes addresses and secrets from the
+// documents first: they may name files and variables that are not there.
+type standInPool struct{ pool *connector.Pool }
 
 // Get implements Connectors.
-func (m inMemory) Get(ctx context.Context, c *definition.Connector) (connector.Connection, error) {
+func (m standInPool) Get(ctx context.Context, c *definition.Connector) (connector.Connection, error) {
 	own := *c
 	own.Addrs, own.Params, own.Username, own.PasswordFile = nil, nil, "", ""
 	return m.pool.Get(ctx, &own)
 }
 
-// Close cancels what runs, whose rows are failed with SHUTDOWN, and waits for it; then it closes the connectors. Close
-// streams first to wait for their answers. It is safe to call twice.
+// Close stops the flows and closes their connectors. It cancels the contexts of functions, whose rows fail with SHUTDOWN, and waits for
+// them. To get the answers of streams, close the streams first. Close is safe to call twice.
 func (l *Local) Close() error {
 	l.mu.Lock()
 	l.closed = true
@@ -221,19 +227,22 @@ func (l *Local) Close() error {
 	return errors.Join(l.pool.Close(), l.registry.Close())
 }
 
-// SubmitOption changes one Submit or Send.
+// SubmitOption is an option of one Submit or Send.
 type SubmitOption func(*submitOptions)
 
+// submitOptions is the sum of one call's options.
 type submitOptions struct {
 	noOutput bool
-	timeout  time.Duration
+	// timeout is at least a millisecond; 0 means none.
+	timeout time.Duration
 }
 
-// NoOutput leaves what the flow's last function passes on out of the result. Default: the result has it.
+// NoOutput leaves the rows that the flow's last function makes out of the result. Default: the result has them.
 func NoOutput() SubmitOption { return func(o *submitOptions) { o.noOutput = true } }
 
-// Timeout fails rows that have no outcome after d, with DEADLINE. The end is a moment: a batch for which a stream has no room until
-// then does not begin. The least is a millisecond, a year counts as none. Default none, apart from the context's deadline.
+// Timeout fails rows that have no outcome after d with DEADLINE. The time counts from the call: a batch that has to wait for room in its
+// stream does not begin once d is over. The least timeout is a millisecond, and more than a year means none. Default: none, apart from the
+// context's deadline.
 func Timeout(d time.Duration) SubmitOption {
 	return func(o *submitOptions) {
 		if o.timeout = max(time.Millisecond, d); d > longestTimeout {
@@ -242,12 +251,14 @@ func Timeout(d time.Duration) SubmitOption {
 	}
 }
 
+// longestTimeout is the longest timeout of a batch that is not taken for none.
 const longestTimeout = 365 * 24 * time.Hour
 
-// Submit runs one batch and blocks until each of its rows has an outcome, or ctx is over: the batch then goes on, and the
-// error has code CANCELLED or DEADLINE. Rows that are not done are in the result, not in the error. An error that matches
-// batch.ErrUnanswered means that the batch may have taken effect, in this call or an earlier one, and that submitting b again
-// tells; any other that nothing of it ever ran.
+// Submit runs one batch. It blocks until each row has an outcome, or until ctx ends: then the error has code CANCELLED or DEADLINE, and the
+// batch goes on. Rows that are not done are in the result; they are no error.
+//
+// If the error matches batch.ErrUnanswered, the batch may have taken effect, in this call or an earlier one; submitting b again tells.
+// After any other error nothing of the batch ever ran.
 func (l *Local) Submit(ctx context.Context, flow string, b *batch.Batch, options ...SubmitOption) (*batch.Result, error) {
 	p, err := l.submit(ctx, flow, b, options)
 	if err != nil {
@@ -258,9 +269,10 @@ func (l *Local) Submit(ctx context.Context, flow string, b *batch.Batch, options
 	case <-ctx.Done():
 		p.abandon(contextError(ctx))
 	}
-	return p.Wait(context.Background()) // which does not block
+	return p.Wait(context.Background()) // it does not block: the batch has ended
 }
 
+// submit checks a batch and hands it to the lanes.
 func (l *Local) submit(ctx context.Context, flow string, b *batch.Batch, options []SubmitOption) (*Pending, error) {
 	if err := checkContext(ctx, "Submit"); err != nil {
 		return nil, err

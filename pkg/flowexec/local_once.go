@@ -7,31 +7,37 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// OnceConfig says what a run apart from lanes is for.
+// OnceConfig says what Plan.Once needs beside the rows.
 type OnceConfig struct {
-	// Copy is the copy of the flow that runs: one run at a time.
+	// Copy is the copy of the flow that the rows run on. Only one Once at a time may use it.
 	Copy *kis.Copy
-	// Batch names the rows. It is the newest of its stream, and those before are over: what a store remembers of them goes.
+	// Batch is the id of the rows' batch, by which stores name their effects. All earlier batches of its stream must have ended: stores
+	// forget their effects.
 	Batch batch.ID
-	// Connectors may be nil for flows that have none. Metrics may be nil. Observe is as in LanesConfig.
+	// Connectors opens the connections that functions use. nil is for flows without connectors.
 	Connectors Connectors
-	// Saves is that of the process, for Loads in KisFlow's shape; nil: only those of this run are heard.
-	Saves   *Saves
+	// Saves tells Loads in KisFlow's shape what other flows of this process save. nil means that they hear only of Saves of this call.
+	Saves *Saves
+	// Metrics gets counts and durations. nil means that nothing is counted.
 	Metrics *Metrics
+	// Observe is called for each function, as LanesConfig.Observe is. nil means that nothing is called.
 	Observe func(Observed)
 }
 
-// Once runs rows of this process as one batch through a plan, and blocks until all have ended. Functions' contexts come from
-// ctx; when it is done, what runs is failed.
+// Once runs rows through the plan as one batch, and blocks until all of them have ended. See Part.Values for what a row may be. ctx is the
+// parent of the contexts that functions get; when it ends, the rows that have not ended fail.
 func (p *Plan) Once(ctx context.Context, rows []any, c OnceConfig) RunResult {
 	if rows == nil {
-		rows = []any{}
+		rows = []any{} // a part of values, without any
 	}
 	l := StartLanes(LanesConfig{
 		Flow: p.flow, Copies: 1, Context: ctx, Copy: c.Copy, Connectors: c.Connectors, Saves: c.Saves, Metrics: c.Metrics, Observe: c.Observe,
 	})
 	defer l.Stop()
 	done := make(chan RunResult, 1)
-	l.Enqueue(&Part{Plan: p, Batch: c.Batch, Floor: c.Batch.Sequence, BatchRows: len(rows), Values: rows, Attempt: 1, Done: func(r RunResult) { done <- r }})
+	l.Enqueue(&Part{
+		Plan: p, Batch: c.Batch, Floor: c.Batch.Sequence, BatchRows: len(rows), Values: rows, Attempt: 1,
+		Done: func(r RunResult) { done <- r },
+	})
 	return <-done
 }

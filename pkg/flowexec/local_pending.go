@@ -14,16 +14,18 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// localFlow is one flow's lanes; nil lanes: it is disabled.
+// localFlow is one flow of a Local, with its lanes.
 type localFlow struct {
-	name  string
-	plan  *Plan
-	key   batch.KeyField
+	name string
+	plan *Plan
+	// key finds the shard key in a row.
+	key batch.KeyField
+	// lanes is nil if the flow is disabled.
 	lanes *Lanes
 	tally tally
 }
 
-// flow finds a flow that takes batches.
+// flow returns a flow that takes batches. The error is SHUTDOWN, UNKNOWN_FLOW or FLOW_DISABLED.
 func (l *Local) flow(name string) (*localFlow, error) {
 	l.mu.Lock()
 	closed := l.closed
@@ -31,43 +33,53 @@ func (l *Local) flow(name string) (*localFlow, error) {
 	f := l.flows[name]
 	switch {
 	case closed:
-		return nil, batch.Errorf(batch.CodeShutdown, "the Local is closed: submit before Close")
+		return nil, batch.Errorf(batch.CodeShutdown, "submit to flow %q: the Local is closed: submit before Close", name)
 	case f == nil:
-		return nil, batch.Errorf(batch.CodeUnknownFlow, "there is no flow %q: the documents have %s%s", name,
+		return nil, batch.Errorf(batch.CodeUnknownFlow, "submit to flow %q: there is no such flow: the documents have %s%s", name,
 			strings.Join(slices.Sorted(maps.Keys(l.flows)), ", "), definition.Suggest(name, slices.Sorted(maps.Keys(l.flows))))
 	case f.lanes == nil:
-		return nil, batch.Errorf(batch.CodeFlowDisabled, "flow %s is disabled: set its status to 1", name)
+		return nil, batch.Errorf(batch.CodeFlowDisabled, "submit to flow %q: it is disabled: set status to 1 in its document", name)
 	}
 	return f, nil
 }
 
-// Pending is a batch whose answer is to come. It is safe for concurrent use.
+// Pending is a batch that was sent, and its answer once that is there. It is safe for concurrent use.
 type Pending struct {
-	flow     *localFlow
-	batch    *batch.Batch
-	columns  batch.Columns
-	from     *producer
-	deadline time.Time // zero: none
-	timed    bool      // the deadline is Timeout's, and before the context's
+	flow  *localFlow
+	batch *batch.Batch
+	// columns are the batch's rows.
+	columns batch.Columns
+	// producer gave the batch its id, or takes care of its resubmission.
+	producer *producer
+	// deadline is when rows without an outcome fail; the zero value means never. timedOut says that it comes from the Timeout option, and
+	// is before the context's deadline.
+	deadline time.Time
+	timedOut bool
 	options  submitOptions
-	done     chan struct{}
-	ended    func(error) // called once, when the batch is over; nil: nobody asks
+	// done is closed when the batch has ended: all its rows have an outcome, or nobody waits for them any more.
+	done chan struct{}
+	// onFinish is called once, when the batch has ended, with the error that it ended in. nil means that nothing is called.
+	onFinish func(error)
 
-	mu     sync.Mutex
-	left   int          // rows without an outcome; guarded by mu
-	over   bool         // done is closed; guarded by mu
-	err    error        // why there is no answer; guarded by mu until done
-	result batch.Result // guarded by mu until done; without meaning where err is set
+	mu sync.Mutex
+	// remaining is how many rows have no outcome; guarded by mu.
+	remaining int
+	// finished says that done is closed; guarded by mu.
+	finished bool
+	// err says why the batch has no answer. Guarded by mu until done is closed; it does not change after that.
+	err error
+	// result is the answer; it means nothing if err is set. Guarded by mu until done is closed; it does not change after that.
+	result batch.Result
 }
 
-// Batch is the batch that was sent.
+// Batch returns the batch that was sent.
 func (p *Pending) Batch() *batch.Batch { return p.batch }
 
-// Done is closed when Wait will not block any more.
+// Done returns a channel that is closed when Wait does not block any more.
 func (p *Pending) Done() <-chan struct{} { return p.done }
 
-// Wait blocks until the batch is answered or ctx is over; in the latter case the batch goes on, and Wait may be called again.
-// Every error matches batch.ErrUnanswered.
+// Wait blocks until the batch is answered, or until ctx ends. In the latter case the batch goes on, and Wait may be called again. Every
+// error matches batch.ErrUnanswered.
 func (p *Pending) Wait(ctx context.Context) (*batch.Result, error) {
 	if err := checkContext(ctx, "Wait"); err != nil {
 		return nil, p.batch.Judge(err)
@@ -87,28 +99,28 @@ func (p *Pending) Wait(ctx context.Context) (*batch.Result, error) {
 	return &p.result, nil
 }
 
-// errLate is the error of a batch that did not begin before its Timeout was over.
+// errLate is the error of a batch whose Timeout was over before it began.
 func (p *Pending) errLate() error {
-	return batch.Errorf(batch.CodeDeadline, "its Timeout of %s was over before the batch could begin: give it more time", p.options.timeout)
+	return batch.Errorf(batch.CodeDeadline, "send a batch: its Timeout of %s was over before it could begin: give it more time", p.options.timeout)
 }
 
-// prepare checks a batch. life bounds it: Submit's context, or the stream's.
+// prepare checks a batch and its options. life is the context that bounds the batch: that of Submit, or the stream's.
 func (f *localFlow) prepare(life context.Context, b *batch.Batch, from *producer, options []SubmitOption) (*Pending, error) {
 	if b == nil {
 		return nil, batch.Errorf(batch.CodeEmptyBatch, "the batch is nil: make one with batch.Rows or batch.Pack")
 	}
 	columns, err := b.Columns()
 	if err != nil {
-		return nil, batch.Errorf(batch.CodeRowUnencodable, "the batch can't be submitted: %w", err)
+		return nil, batch.Errorf(batch.CodeRowUnencodable, "encode the rows of the batch: %w", err)
 	}
 	if err := columns.Check(batch.Limits{}); err != nil {
 		return nil, err
 	}
 	if f.plan.shardKey != "" && len(columns.Keys) == 0 && columns.Encoding != "" && columns.Encoding != batch.JSON {
-		return nil, batch.Errorf(batch.CodeMissingKeys, "flow %s is sharded by %s, and the rows are encoded as %q: "+
-			"send the hash of each row's shard key with them", f.name, f.plan.shardKey, columns.Encoding)
+		return nil, batch.Errorf(batch.CodeMissingKeys, "submit to flow %q: it has the shard key %s, and the rows are encoded as %q, in which the key can't be found: "+
+			"send the hash of each row's shard key with the rows", f.name, f.plan.shardKey, columns.Encoding)
 	}
-	p := &Pending{flow: f, batch: b, columns: columns, from: from, done: make(chan struct{}), left: columns.Len()}
+	p := &Pending{flow: f, batch: b, columns: columns, producer: from, done: make(chan struct{}), remaining: columns.Len()}
 	for i, option := range options {
 		if option == nil {
 			return nil, batch.Errorf(batch.CodeBadMessage, "option %d of the batch is nil: leave it out", i+1)
@@ -118,16 +130,16 @@ func (f *localFlow) prepare(life context.Context, b *batch.Batch, from *producer
 	p.deadline, _ = life.Deadline()
 	if t := p.options.timeout; t > 0 {
 		if end := time.Now().Add(t); p.deadline.IsZero() || end.Before(p.deadline) {
-			p.deadline, p.timed = end, true
+			p.deadline, p.timedOut = end, true
 		}
 	}
 	return p, nil
 }
 
-// start hands a batch to the lanes.
+// start gives a batch its id and hands its rows to the lanes. count is called before any row can end.
 func (f *localFlow) start(p *Pending, count func(*Pending)) error {
 	now := time.Now()
-	id, floor, err := p.from.begin(p.batch, f.name, now)
+	id, floor, err := p.producer.begin(p.batch, f.name, now)
 	if err != nil {
 		return err
 	}
@@ -135,20 +147,21 @@ func (f *localFlow) start(p *Pending, count func(*Pending)) error {
 	p.result = batch.Result{BatchID: id, Revision: f.plan.revision, Rows: p.columns.Len()}
 	p.batch.Pin(f.plan.revision)
 	count(p)
-	part, bad := f.part(p.columns, batch.Limits{}.WithDefaults())
+	part, bad := f.newPart(p.columns, batch.Limits{}.WithDefaults())
 	part.Floor, part.Born = floor, now.Add(-p.batch.Age(now))
-	part.Batch, part.Output, part.Deadline, part.Done = id, !p.options.noOutput, p.deadline, p.end
+	part.Batch, part.Output, part.Deadline, part.Done = id, !p.options.noOutput, p.deadline, p.addRun
 	if part.Columns.Len() > 0 {
 		f.lanes.Enqueue(part)
 	}
 	if len(bad) > 0 {
-		p.add(bad, batch.Output{}, len(bad))
+		p.addEnded(bad, batch.Output{}, len(bad))
 	}
 	return nil
 }
 
-// part is the rows that can be run; the others have their outcome.
-func (f *localFlow) part(c batch.Columns, limits batch.Limits) (*Part, []batch.RowOutcome) {
+// newPart makes the part of the batch's rows that can run. The other rows are dead at once: they are too large, or have no shard key. Their
+// outcomes are returned.
+func (f *localFlow) newPart(c batch.Columns, limits batch.Limits) (*Part, []batch.RowOutcome) {
 	p := &Part{Plan: f.plan, BatchRows: c.Len(), Columns: c, Attempt: 1}
 	var bad []batch.RowOutcome
 	var good []uint32
@@ -180,8 +193,8 @@ func (f *localFlow) part(c batch.Columns, limits batch.Limits) (*Part, []batch.R
 	return p, bad
 }
 
-// end takes a run's result over.
-func (p *Pending) end(run RunResult) {
+// addRun adds the result of a run. It is the part's Done.
+func (p *Pending) addRun(run RunResult) {
 	rows := run.Rows
 	n := len(rows)
 	if rows == nil {
@@ -200,11 +213,11 @@ func (p *Pending) end(run RunResult) {
 			run.Output.Origins[i] = run.Part.BatchRow(origin)
 		}
 	}
-	p.add(notDone, run.Output, n)
+	p.addEnded(notDone, run.Output, n)
 }
 
-// add adds outcomes and output of rows that have ended; the last ones end the wait.
-func (p *Pending) add(notDone []batch.RowOutcome, output batch.Output, rows int) {
+// addEnded adds the outcomes and the output of rows that have ended; rows is how many have. The last ones answer the batch.
+func (p *Pending) addEnded(notDone []batch.RowOutcome, output batch.Output, rows int) {
 	p.flow.tally.leave(rows, notDone)
 	for i := range notDone {
 		if notDone[i].Outcome == batch.Dead {
@@ -213,8 +226,8 @@ func (p *Pending) add(notDone []batch.RowOutcome, output batch.Output, rows int)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.over {
-		return // nobody waits for it any more
+	if p.finished {
+		return // it was abandoned
 	}
 	r := &p.result
 	r.NotDone = append(r.NotDone, notDone...)
@@ -226,40 +239,40 @@ func (p *Pending) add(notDone []batch.RowOutcome, output batch.Output, rows int)
 		}
 		r.Output.Origins = append(r.Output.Origins, output.Origins...)
 	}
-	if p.left -= rows; p.left > 0 {
+	if p.remaining -= rows; p.remaining > 0 {
 		return
 	}
 	r.Sort()
 	failed := slices.ContainsFunc(r.NotDone, func(o batch.RowOutcome) bool { return o.Outcome == batch.Failed })
-	p.from.landed(r.BatchID, failed)
+	p.producer.ended(r.BatchID, failed)
 	p.batch.Answered(p.flow.name, failed)
 	p.finish()
 }
 
-// abandon ends the wait for a batch whose rows go on: they may have taken effect, and the batch may be submitted again.
+// abandon ends the batch without an answer. Its rows go on: they may have taken effect, and the batch may be submitted again.
 func (p *Pending) abandon(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.over {
+	if p.finished {
 		return
 	}
-	p.from.landed(p.result.BatchID, true)
+	p.producer.ended(p.result.BatchID, true)
 	p.batch.Doubt(p.flow.name)
 	p.batch.Ended()
 	p.err = p.batch.Judge(fmt.Errorf("batch %s of flow %q: %w", p.result.BatchID, p.flow.name, err))
 	p.finish()
 }
 
-// finish ends the wait. The caller holds mu.
+// finish closes done, and tells onFinish. The caller holds mu.
 func (p *Pending) finish() {
-	p.over = true
-	if p.ended != nil {
-		p.ended(p.err)
+	p.finished = true
+	if p.onFinish != nil {
+		p.onFinish(p.err)
 	}
 	close(p.done)
 }
 
-// contextError is the error of a call whose context is over.
+// contextError is the error of a call whose context has ended: CANCELLED or DEADLINE.
 func contextError(ctx context.Context) error {
 	code := batch.CodeCancelled
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -268,7 +281,7 @@ func contextError(ctx context.Context) error {
 	return batch.Errorf(code, "the caller's context is over: %w", context.Cause(ctx))
 }
 
-// checkContext is the error of a call whose context is nil; nil if it is not.
+// checkContext returns an error if the context of a call is nil.
 func checkContext(ctx context.Context, call string) error {
 	if ctx == nil {
 		return batch.Errorf(batch.CodeBadMessage, "%s: the context is nil: pass context.Background(), or one that ends", call)

@@ -7,29 +7,33 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// maxSpan is how many sequences may lie between the floor and the newest before a failed batch is given up: what connectors
-// remember of a stream lies above its floor.
+// maxSpan is how many sequences may lie between the floor of a stream and its newest batch. Stores remember the effects of all batches above
+// the floor. A failed batch that would make the distance larger is given up: it can't be submitted again.
 const maxSpan = 1 << 16
 
-// producer gives the batches of one stream their ids, and knows which of them may be submitted again. It is safe for
-// concurrent use.
+// producer gives the batches of one stream their ids, and keeps the stream's floor: the lowest sequence that is under way or may be submitted
+// again. It is safe for concurrent use.
 type producer struct {
-	only bool // it takes no batches with another producer's ids; constant
+	// ownOnly says that the producer refuses batches that have their id from another producer. It does not change.
+	ownOnly bool
 
-	mu       sync.Mutex // guards what follows; a batch's own lock is taken within
+	// mu guards the fields below. A batch's own lock may be taken while mu is held.
+	mu       sync.Mutex
 	stream   batch.StreamID
-	sequence uint64
-	low      uint64          // none below may be submitted again
-	open     map[uint64]bool // those that may; true: it is not under way
+	sequence uint64 // of the newest batch
+	// floor is the lowest sequence that is under way or may be submitted again.
+	floor uint64
+	// open has the batches that are under way, or that may be submitted again, by sequence. true means that the batch is not under way.
+	open map[uint64]bool
 }
 
-// begin gives the batch its id at its first use, and tells the floor of its stream; 0: it is another producer's. The error is
-// CodeBadBatchID: a batch that can't be submitted here or now.
+// begin notes that a batch is submitted. It gives the batch its id at the first time, and returns the stream's floor, or 0 if the id is
+// another producer's. The error is BAD_BATCH_ID: the batch can't be submitted here, or not now.
 func (p *producer) begin(b *batch.Batch, flow string, now time.Time) (id batch.ID, floor uint64, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.open == nil {
-		p.stream, p.low, p.open = batch.NewStreamID(), 1, make(map[uint64]bool)
+		p.stream, p.floor, p.open = batch.NewStreamID(), 1, make(map[uint64]bool)
 	}
 	id, err = b.Begin(flow, now, func() batch.ID {
 		p.sequence++
@@ -38,30 +42,32 @@ func (p *producer) begin(b *batch.Batch, flow string, now time.Time) (id batch.I
 	switch {
 	case err != nil:
 		return id, 0, err
-	case id.Stream != p.stream && p.only:
+	case id.Stream != p.stream && p.ownOnly:
 		b.Ended()
-		return id, 0, batch.Errorf(batch.CodeBadBatchID, "batch %s belongs to another stream than %s: submit it there, or with Local.Submit", id, p.stream)
-	case id.Stream == p.stream && id.Sequence < p.low:
+		return id, 0, batch.Errorf(batch.CodeBadBatchID, "submit batch %s to stream %s: the batch was first submitted to another stream: submit it there, or with Local.Submit",
+			id, p.stream)
+	case id.Stream == p.stream && id.Sequence < p.floor:
 		b.Ended()
 		b.GiveUp()
-		return id, 0, batch.Errorf(batch.CodeBadBatchID, "batch %s is too old to be known to the connectors: submit sooner again", id)
+		return id, 0, batch.Errorf(batch.CodeBadBatchID, "submit batch %s again: more than %d batches were submitted after it, so that the connectors "+
+			"do not remember it any more: submit it sooner", id, maxSpan)
 	}
 	b.Sent()
 	if id.Stream != p.stream {
 		return id, 0, nil
 	}
 	p.open[id.Sequence] = false
-	for ; p.low <= p.sequence; p.low++ {
-		if idle, open := p.open[p.low]; open && (!idle || p.sequence-p.low < maxSpan) {
+	for ; p.floor <= p.sequence; p.floor++ {
+		if idle, open := p.open[p.floor]; open && (!idle || p.sequence-p.floor < maxSpan) {
 			break
 		}
-		delete(p.open, p.low)
+		delete(p.open, p.floor)
 	}
-	return id, p.low, nil
+	return id, p.floor, nil
 }
 
-// landed ends the flight of a batch. It stays open while it may be submitted again.
-func (p *producer) landed(id batch.ID, again bool) {
+// ended notes that a batch is not under way any more. again says that it may be submitted again; the floor stays at or below it then.
+func (p *producer) ended(id batch.ID, again bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if _, open := p.open[id.Sequence]; !open || id.Stream != p.stream {

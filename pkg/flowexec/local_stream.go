@@ -12,28 +12,33 @@ import (
 // windowRows is how many rows of a stream may be unanswered before Send blocks.
 const windowRows = 65536
 
-// Stream is an ordered sequence of batches for one flow. It is safe for concurrent use; batches that several goroutines send
-// at the same time have no order among each other.
+// Stream is an ordered sequence of batches for one flow: a Send returns before its batch is answered, and rows of one key run in the order
+// of the Sends. It is safe for concurrent use. Batches that several goroutines send at the same time have no order among each other.
 type Stream struct {
 	local *Local
 	flow  *localFlow
-	ctx   context.Context
-	// over stops that the end of ctx ends what is unanswered.
-	over func() bool
+	// ctx is the stream's life. stopAbandon stops abandon from being called when it ends.
+	ctx         context.Context
+	stopAbandon func() bool
 
-	turn     chan struct{} // holds a token of the Send that is next: ids and queue are in one order
+	// turn has a token while a Send hands its batch to the lanes, so that batches are queued in the order of their ids.
+	turn     chan struct{}
 	producer producer
 
-	mu         sync.Mutex
-	unanswered map[*Pending]int // rows by batch; guarded by mu
-	rows       int              // unanswered; guarded by mu
-	changed    chan struct{}    // closed and made anew when a batch is answered; guarded by mu
-	closed     bool             // guarded by mu
-	left       map[uint64]error // why batches have no answer, by sequence; guarded by mu
+	mu sync.Mutex
+	// unanswered has the number of rows of each batch that has no answer; guarded by mu.
+	unanswered map[*Pending]int
+	// rows is how many rows are unanswered; guarded by mu.
+	rows int
+	// changed is closed, and replaced, when a batch is answered and when the stream is closed; guarded by mu.
+	changed chan struct{}
+	closed  bool // guarded by mu
+	// lost says why batches have ended without an answer, by sequence; guarded by mu.
+	lost map[uint64]error
 }
 
-// Stream opens a stream to a flow. ctx is its life: when it is over, Send ends with its error, and what is unanswered ends with
-// one that matches batch.ErrUnanswered, though its rows may go on. Its deadline is that of every batch.
+// Stream opens a stream of batches to a flow. ctx is the stream's life: when it ends, Send returns its error, and unanswered batches end
+// with an error that matches batch.ErrUnanswered, though their rows may go on. The deadline of ctx is a deadline for every batch.
 func (l *Local) Stream(ctx context.Context, flow string) (*Stream, error) {
 	if err := checkContext(ctx, "Stream"); err != nil {
 		return nil, err
@@ -46,14 +51,14 @@ func (l *Local) Stream(ctx context.Context, flow string) (*Stream, error) {
 		return nil, contextError(ctx)
 	}
 	s := &Stream{
-		local: l, flow: f, ctx: ctx, turn: make(chan struct{}, 1), producer: producer{only: true},
-		unanswered: make(map[*Pending]int), changed: make(chan struct{}), left: make(map[uint64]error),
+		local: l, flow: f, ctx: ctx, turn: make(chan struct{}, 1), producer: producer{ownOnly: true},
+		unanswered: make(map[*Pending]int), changed: make(chan struct{}), lost: make(map[uint64]error),
 	}
-	s.over = context.AfterFunc(ctx, s.abandon)
+	s.stopAbandon = context.AfterFunc(ctx, s.abandon)
 	return s, nil
 }
 
-// abandon ends what is unanswered when the stream's life is over.
+// abandon ends all unanswered batches. It is called when the stream's ctx ends.
 func (s *Stream) abandon() {
 	s.mu.Lock()
 	var left []*Pending
@@ -66,16 +71,17 @@ func (s *Stream) abandon() {
 	}
 }
 
-// Send puts the batch behind those sent before and returns while it is under way. It blocks while 65,536 rows are
-// unanswered. ctx bounds that blocking, not the batch. After an error this call ran nothing of the batch; it matches
-// batch.ErrUnanswered where an earlier call may have.
+// Send queues a batch behind those that were sent before, and returns while it is under way. It blocks while 65,536 rows of the stream are
+// unanswered; ctx bounds that blocking, not the batch.
+//
+// After an error this call ran nothing of the batch. If the error matches batch.ErrUnanswered, an earlier call may have.
 func (s *Stream) Send(ctx context.Context, b *batch.Batch, options ...SubmitOption) (*Pending, error) {
 	if err := checkContext(ctx, "Send"); err != nil {
 		return nil, b.Judge(err)
 	}
 	p, err := s.flow.prepare(s.ctx, b, &s.producer, options)
 	if err == nil {
-		err = s.enter(ctx, p)
+		err = s.enqueue(ctx, p)
 	}
 	if err != nil {
 		return nil, b.Judge(err)
@@ -83,13 +89,13 @@ func (s *Stream) Send(ctx context.Context, b *batch.Batch, options ...SubmitOpti
 	return p, nil
 }
 
-// enter waits for the batch's turn and room, and hands it to the lanes.
-func (s *Stream) enter(ctx context.Context, p *Pending) error {
+// enqueue waits for the Send's turn and for room, and hands the batch to the lanes.
+func (s *Stream) enqueue(ctx context.Context, p *Pending) error {
 	if ctx.Err() != nil {
 		return contextError(ctx)
 	}
-	var late <-chan time.Time // nil: never
-	if p.timed {
+	var late <-chan time.Time // nil means never
+	if p.timedOut {
 		timer := time.NewTimer(time.Until(p.deadline))
 		defer timer.Stop()
 		late = timer.C
@@ -104,48 +110,48 @@ func (s *Stream) enter(ctx context.Context, p *Pending) error {
 		return contextError(s.ctx)
 	}
 	defer func() { <-s.turn }()
-	if err := s.await(ctx, p, late); err != nil {
+	if err := s.awaitRoom(ctx, p, late); err != nil {
 		return err
 	}
 	if _, err := s.local.flow(s.flow.name); err != nil {
 		return err
 	}
-	err := s.flow.start(p, s.count)
+	err := s.flow.start(p, s.track)
 	if err == nil && s.ctx.Err() != nil {
-		p.abandon(contextError(s.ctx)) // which the stream's end may have come too early for
+		p.abandon(contextError(s.ctx)) // ctx may have ended before the batch was tracked, so that abandon has missed it
 	}
 	return err
 }
 
-// count counts a batch in, and out when it is over.
-func (s *Stream) count(p *Pending) {
+// track counts a batch among the unanswered ones, until it has ended.
+func (s *Stream) track(p *Pending) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.unanswered[p] = p.batch.Len()
 	s.rows += p.batch.Len()
-	delete(s.left, p.result.BatchID.Sequence)
-	p.ended = func(err error) {
+	delete(s.lost, p.result.BatchID.Sequence)
+	p.onFinish = func(err error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.rows -= s.unanswered[p]
 		delete(s.unanswered, p)
 		if err != nil {
-			s.left[p.result.BatchID.Sequence] = err
+			s.lost[p.result.BatchID.Sequence] = err
 		}
 		close(s.changed)
 		s.changed = make(chan struct{})
 	}
 }
 
-// await blocks until there is room.
-func (s *Stream) await(ctx context.Context, p *Pending, late <-chan time.Time) error {
+// awaitRoom blocks until the stream has room for a batch. late fires when the batch's Timeout is over; nil means that it has none.
+func (s *Stream) awaitRoom(ctx context.Context, p *Pending, late <-chan time.Time) error {
 	for {
 		s.mu.Lock()
 		ok, closed, changed := s.rows < windowRows, s.closed, s.changed
 		s.mu.Unlock()
 		switch {
 		case closed:
-			return batch.Errorf(batch.CodeCancelled, "the stream is closed: open another")
+			return batch.Errorf(batch.CodeCancelled, "send a batch: the stream is closed: open another one")
 		case s.ctx.Err() != nil:
 			return contextError(s.ctx)
 		case ok:
@@ -162,8 +168,8 @@ func (s *Stream) await(ctx context.Context, p *Pending, late <-chan time.Time) e
 	}
 }
 
-// Flush blocks until every batch that was sent before has its answer, or its error, which its Pending tells. The error is
-// ctx's, and matches batch.ErrUnanswered.
+// Flush blocks until every batch that was sent before has ended: its Pending tells the answer, or the error. Flush returns an error only if
+// ctx ends first; that error matches batch.ErrUnanswered.
 func (s *Stream) Flush(ctx context.Context) error {
 	if err := checkContext(ctx, "Flush"); err != nil {
 		return err
@@ -184,8 +190,8 @@ func (s *Stream) Flush(ctx context.Context) error {
 	return nil
 }
 
-// Close takes no more batches, blocks until all that were sent are answered, or the stream's context is over, and returns an
-// error if batches have ended in one. It is safe to call twice.
+// Close blocks until every batch that was sent has ended, or until the stream's context ends. Send fails from then on. Close returns an
+// error if batches have ended without an answer. It is safe to call twice.
 func (s *Stream) Close() error {
 	s.mu.Lock()
 	s.closed = true
@@ -195,11 +201,11 @@ func (s *Stream) Close() error {
 	if err := s.Flush(context.WithoutCancel(s.ctx)); err != nil {
 		return err
 	}
-	s.over()
+	s.stopAbandon()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, err := range s.left {
-		return fmt.Errorf("close a stream with %d unanswered batches: %w", len(s.left), err)
+	for _, err := range s.lost {
+		return fmt.Errorf("close the stream: %d of its batches have ended without an answer: %w", len(s.lost), err)
 	}
 	return nil
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// The names are a coordinator's: what watches a cluster watches a Local too.
+// The names are those of a coordinator's metrics, so that dashboards and alerts for a cluster work for a Local too.
 var (
 	rowsIn = prometheus.NewDesc("kisgrid_rows_in_total",
 		"Rows that were submitted in this process.", []string{"flow"}, nil)
@@ -18,20 +18,21 @@ var (
 		"Rows without an outcome.", []string{"flow"}, nil)
 )
 
-// tally counts a flow's rows in a Local.
+// tally counts the rows of one flow in a Local. It is safe for concurrent use.
 type tally struct {
 	mu    sync.Mutex
-	in    uint64       // guarded by mu
-	ended batch.Counts // guarded by mu
+	in    uint64       // rows that were submitted; guarded by mu
+	ended batch.Counts // rows by outcome; guarded by mu
 }
 
+// enter counts rows that are submitted.
 func (t *tally) enter(rows int) {
 	t.mu.Lock()
 	t.in += uint64(rows)
 	t.mu.Unlock()
 }
 
-// leave counts rows that have ended, some of them not done.
+// leave counts rows that have ended. Those that are not in notDone are done.
 func (t *tally) leave(rows int, notDone []batch.RowOutcome) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -41,13 +42,14 @@ func (t *tally) leave(rows int, notDone []batch.RowOutcome) {
 	t.ended[batch.Done] += uint64(rows - len(notDone))
 }
 
+// read returns the counts as they are at one moment.
 func (t *tally) read() (in uint64, ended batch.Counts) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.in, t.ended
 }
 
-// tallies are what Prometheus is told of a Local's flows, by name.
+// tallies is a Prometheus collector for the flows of a Local, by name.
 type tallies map[string]*localFlow
 
 // Describe implements prometheus.Collector.

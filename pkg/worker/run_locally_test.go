@@ -100,7 +100,7 @@ func TestRunRefuses(t *testing.T) {
 		stdin string
 		want  string
 	}{
-		{[]string{dir, "Grade"}, "{}", `grades: UNKNOWN_FLOW: there is no flow "Grade": the documents have Grades; did you mean "Grades"?`},
+		{[]string{dir, "Grade"}, "{}", `grades: UNKNOWN_FLOW: submit to flow "Grade": there is no such flow: the documents have Grades; did you mean "Grades"?`},
 		{[]string{dir, "Grades", "-f", "/no/rows"}, "", "grades: open rows: open /no/rows: no such file or directory"},
 		{[]string{dir, "Grades", "-o", "xml"}, "", `grades: --output "xml": give json, or leave it out`},
 		{[]string{dir, "Grades", "--batch-rows", "0"}, "", "grades: --batch-rows 0: give 1 or more"},
