@@ -74,7 +74,7 @@ func faults(t *testing.T, ours *authority.Authority) map[string]fault {
 			files: issue(t, theirs, ours, here), dialling: "the server refuses this process's certificate", serving: "the client's certificate comes from an authority that is not in",
 		},
 		"expired": {
-			files: issue(t, ours, ours, expired), dialling: "the server refuses this process's certificate", serving: "the client's certificate is valid from",
+			files: issue(t, ours, ours, expired), dialling: "the server refuses this process's certificate", serving: "the client's certificate is valid only from",
 		},
 		"another name": {
 			files: good, name: "elsewhere", dialling: "the server's certificate is for another name", serving: "the client refuses this server's certificate",
@@ -82,7 +82,7 @@ func faults(t *testing.T, ours *authority.Authority) map[string]fault {
 		"no certificate": {
 			files: authority.Files{CA: good.CA}, dialling: "the server asks for a certificate: give one with --", serving: "the client shows no certificate",
 		},
-		"plaintext": {dialling: "it may speak TLS only", serving: "the client does not speak TLS"},
+		"plaintext": {dialling: "it speaks only TLS", serving: "the client does not speak TLS"},
 	}
 }
 

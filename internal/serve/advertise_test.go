@@ -63,7 +63,7 @@ func TestElsewhere(t *testing.T) {
 	t.Parallel()
 	for address, elsewhere := range map[string]bool{
 		"192.0.2.1:7700": true, "[2001:db8::1]:7700": true, "127.0.0.1:7700": false, "localhost:7700": false, "0.0.0.0:7700": false, ":7700": false,
-		"no-such-name.invalid:7700": false, "no port": false,
+		"no-such-name.invalid:7700": false, "port after the colon is missing": false,
 	} {
 		if got := serve.Elsewhere(t.Context(), address); got != elsewhere {
 			t.Errorf("%s is elsewhere: %t, want %t", address, got, elsewhere)

@@ -47,8 +47,8 @@ func TestMistakesNameTheFlag(t *testing.T) {
 		config transport.Config
 		wanted []string
 	}{
-		{"certificate without key", transport.Config{TLSCert: good.TLSCert}, []string{"--tls-cert and --tls-key go together"}},
-		{"key without certificate", transport.Config{TLSKey: good.TLSKey}, []string{"--tls-cert and --tls-key go together"}},
+		{"certificate without key", transport.Config{TLSCert: good.TLSCert}, []string{"--tls-cert and --tls-key belong together"}},
+		{"key without certificate", transport.Config{TLSKey: good.TLSKey}, []string{"--tls-cert and --tls-key belong together"}},
 		{"CA without certificate", transport.Config{TLSCA: good.TLSCA}, []string{"--tls-ca alone", "--tls-cert"}},
 		{"client certificates without TLS", transport.Config{RequireClientCert: true}, []string{"--tls-require-client-cert needs TLS"}},
 		{"client certificates without CA", transport.Config{TLSCert: good.TLSCert, TLSKey: good.TLSKey, RequireClientCert: true}, []string{"--tls-require-client-cert needs --tls-ca"}},

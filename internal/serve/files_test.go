@@ -79,7 +79,7 @@ func TestFilesAreTakenUpWhenTheyChange(t *testing.T) {
 				t.Fatalf("in the middle of a change: %v", err)
 			}
 		}
-		contains(t, "the log", log.wait(t), "the old ones stay in use", serverConfig.TLSKey)
+		contains(t, "the log", log.wait(t), "the earlier certificates stay in use", serverConfig.TLSKey)
 		if len(log) != 0 {
 			t.Errorf("the same complaint is logged again: %s", <-log)
 		}

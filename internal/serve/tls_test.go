@@ -39,7 +39,7 @@ func TestHandshakesTellBothSidesWhatIsWrong(t *testing.T) {
 		},
 		{
 			name: "expired server", server: ours.config(t, ours, leaf{expired: true}), client: good,
-			told: []string{"the server's certificate is valid from", "renew it"}, logged: []string{"the client refuses this server's certificate: it must be valid"},
+			told: []string{"the server's certificate is valid only from", "renew it"}, logged: []string{"the client refuses this server's certificate: the certificate must be valid"},
 		},
 		{
 			name: "wrong name", server: ours.config(t, ours, leaf{name: "worker"}), client: good,
@@ -47,7 +47,7 @@ func TestHandshakesTellBothSidesWhatIsWrong(t *testing.T) {
 		},
 		{
 			name: "certificate for clients only", server: ours.config(t, ours, leaf{usage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}), client: good,
-			told: []string{"the server's certificate is not made for this use"}, logged: []string{"the client refuses this server's certificate"},
+			told: []string{"the server's certificate does not allow this use"}, logged: []string{"the client refuses this server's certificate"},
 		},
 		{
 			name: "no client certificate", server: mutual(good), client: caOnly(good),
@@ -64,11 +64,11 @@ func TestHandshakesTellBothSidesWhatIsWrong(t *testing.T) {
 		},
 		{
 			name: "expired client", server: mutual(good), client: ours.config(t, ours, leaf{expired: true}),
-			told: []string{"the server refuses this process's certificate", "expired"}, logged: []string{"the client's certificate is valid from"},
+			told: []string{"the server refuses this process's certificate", "expired"}, logged: []string{"the client's certificate is valid only from"},
 		},
 		{
 			name: "plaintext against TLS", server: good, client: transport.Config{},
-			told: []string{"it may speak TLS only", "--tls-ca"}, logged: []string{"the client does not speak TLS: give it --tls-ca"},
+			told: []string{"it speaks only TLS", "--tls-ca"}, logged: []string{"the client does not speak TLS: give it --tls-ca"},
 		},
 		{
 			name: "TLS against plaintext", server: transport.Config{}, client: good,

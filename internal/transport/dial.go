@@ -14,18 +14,18 @@ import (
 	"github.com/kisgrid/kisgrid/internal/wire"
 )
 
-// redial is how long a broken connection waits before the next attempt: 50 ms at first, at most 2 s.
+// redial has the pauses between attempts to connect again: 50 ms at first, then growing up to 2 s.
 var redial = grpc.ConnectParams{
 	Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
 	MinConnectTimeout: dialTimeout,
 }
 
-// dialer makes every connection.
+// dialer makes every TCP connection of this package.
 var dialer = net.Dialer{Timeout: dialTimeout, KeepAliveConfig: Probes}
 
-// Dial makes a connection that connects at its first call, and again whenever it breaks. It does not block. target is
-// host:port or one of gRPC's (dns:///…); proxies of the environment are not used. Options come after the package's own and
-// win. The caller closes the connection.
+// Dial makes a gRPC connection that connects at its first call, and again whenever it breaks. It does not block. target is
+// host:port or one of gRPC's targets, such as dns:///name:port. Proxies of the environment are not used. The options opts come
+// after the package's own, and override them. The caller closes the connection.
 func Dial(target string, c Config, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 	creds, err := c.Credentials()
 	if err != nil {
@@ -57,7 +57,7 @@ func Dial(target string, c Config, opts ...grpc.DialOption) (*grpc.ClientConn, e
 	return conn, nil
 }
 
-// DialTCP is how Dial's connections connect, before TLS: for callers that must see for themselves why it failed.
+// DialTCP opens a TCP connection as Dial does, without TLS. It is for a caller that needs the error of the attempt itself.
 func DialTCP(ctx context.Context, address string) (net.Conn, error) {
 	return dialer.DialContext(ctx, "tcp", address)
 }

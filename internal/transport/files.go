@@ -10,29 +10,31 @@ import (
 	"time"
 )
 
-// recheck is how long files are trusted not to have changed.
+// recheck is how long the files are used before they are checked for changes.
 const recheck = time.Second
 
-// files holds what the configured files say. All fields but the atomic ones are set once.
+// tlsFiles keeps the content of the configured files current. Its fields are set once, except the atomic ones. Its methods may
+// be called concurrently.
 type tlsFiles struct {
 	config  Config
-	start   time.Time
-	checked atomic.Int64 // when the files were last looked at, after start; whoever moves it on looks
-	current atomic.Pointer[tlsState]
-	// complaint is the last one that was logged, so that a broken file is not logged once a second.
+	start   time.Time                // time 0 of checked
+	checked atomic.Int64             // when the files were last checked, as time since start; the goroutine that sets it checks them
+	current atomic.Pointer[tlsState] // the content in use
+	// complaint is the last warning that was logged about the files, so that a lasting mistake is logged once.
 	complaint atomic.Pointer[string]
 }
 
-// identity is what the files said at one time. It is never changed.
+// tlsState is the content of the files at one time, with the TLS settings made of it. It is never changed.
 type tlsState struct {
-	cert, key, ca []byte
-	certificate   *tls.Certificate // nil: none configured
-	roots         *x509.CertPool   // nil: the system's
-	server        *tls.Config      // nil without a certificate
-	client        *tls.Config
+	cert, key, ca []byte           // contents of the files; nil for a file that is not configured
+	certificate   *tls.Certificate // nil when none is configured
+	roots         *x509.CertPool   // nil means the authorities of the system
+	server        *tls.Config      // settings of a server; nil without a certificate
+	client        *tls.Config      // settings of a client
 }
 
-// openFiles reads the files; a Config without any is plaintext and gives nil.
+// openFiles checks the settings and reads the files. It returns nil, and no error, for a Config without files, which means
+// plaintext.
 func openFiles(c Config) (*tlsFiles, error) {
 	switch {
 	case c.TLSCert == "" && c.TLSKey == "" && c.TLSCA == "":
@@ -41,9 +43,9 @@ func openFiles(c Config) (*tlsFiles, error) {
 		}
 		return nil, nil
 	case (c.TLSCert == "") != (c.TLSKey == ""):
-		return nil, fmt.Errorf("%s and %s go together: give both or none", c.Flag("tls-cert"), c.Flag("tls-key"))
+		return nil, fmt.Errorf("%s and %s belong together: give both or neither", c.Flag("tls-cert"), c.Flag("tls-key"))
 	case c.RequireClientCert && c.TLSCA == "":
-		return nil, fmt.Errorf("%s needs %s: the file of the authorities that clients' certificates come from", c.Flag("tls-require-client-cert"), c.Flag("tls-ca"))
+		return nil, fmt.Errorf("%s needs %s: give the file with the authorities that have issued the clients' certificates", c.Flag("tls-require-client-cert"), c.Flag("tls-ca"))
 	}
 	f := &tlsFiles{config: c, start: time.Now()}
 	id, err := f.read()
@@ -54,7 +56,7 @@ func openFiles(c Config) (*tlsFiles, error) {
 	return f, nil
 }
 
-// get is what the files say, no older than a second and one reading.
+// latest returns the content of the files. Once a second one caller reads the files again.
 func (f *tlsFiles) latest() *tlsState {
 	now, last := int64(time.Since(f.start)), f.checked.Load()
 	if now-last >= int64(recheck) && f.checked.CompareAndSwap(last, now) {
@@ -63,13 +65,14 @@ func (f *tlsFiles) latest() *tlsState {
 	return f.current.Load()
 }
 
+// reload reads the files again. Content that can't be used is logged, and the earlier content stays in use.
 func (f *tlsFiles) reload() {
 	log := f.config.Log()
 	id, err := f.read()
 	if err != nil {
 		complaint := err.Error()
 		if last := f.complaint.Swap(&complaint); last == nil || *last != complaint {
-			log.Warn("TLS files changed but can't be used: the old ones stay in use", "error", err)
+			log.Warn("the TLS files have changed but can't be used: the earlier certificates stay in use", "error", err)
 		}
 		return
 	}
@@ -82,7 +85,7 @@ func (f *tlsFiles) reload() {
 	log.Info("TLS files reloaded", "cert", f.config.TLSCert, "ca", f.config.TLSCA)
 }
 
-// read reads the files; it returns the current identity where nothing changed.
+// read reads the files. It returns the current content where the files have not changed.
 func (f *tlsFiles) read() (*tlsState, error) {
 	id := new(tlsState)
 	for _, file := range []struct {
@@ -108,13 +111,13 @@ func (f *tlsFiles) read() (*tlsState, error) {
 	return id, f.parse(id)
 }
 
-// parse makes of the files' contents what handshakes need.
+// parse makes the TLS settings of the files' contents.
 func (f *tlsFiles) parse(id *tlsState) error {
 	c := &f.config
 	if c.TLSCert != "" {
 		certificate, err := tls.X509KeyPair(id.cert, id.key)
 		if err != nil {
-			return fmt.Errorf("certificate %s with key %s: %w", c.TLSCert, c.TLSKey, err)
+			return fmt.Errorf("use certificate %s with key %s: %w", c.TLSCert, c.TLSKey, err)
 		}
 		id.certificate = &certificate
 	}
@@ -151,7 +154,7 @@ func (f *tlsFiles) parse(id *tlsState) error {
 	return nil
 }
 
-// shown is what a client shows to a server that asks for a certificate; an empty one where there is none.
+// shown returns the certificate that a client shows to a server that asks for one; an empty certificate means none.
 func (id *tlsState) shown() *tls.Certificate {
 	if id.certificate == nil {
 		return new(tls.Certificate)

@@ -14,26 +14,28 @@ import (
 	"google.golang.org/grpc/resolver"
 )
 
+// Times of looking up a name's addresses.
 const (
-	// lookupPause is how often a name's addresses are looked up, give or take a fifth: who is new is found by that. gRPC's own
-	// resolver looks again only when a connection broke, and then not within 30 s.
+	// lookupPause is how often a name is looked up, give or take a fifth. So new servers under the name are found. gRPC's own
+	// resolver looks a name up again only when a connection broke, and at most every 30 s.
 	lookupPause = 5 * time.Second
-	// lookupRetry is how soon a lookup follows one that failed, or a broken connection.
+	// lookupRetry is how soon a lookup follows a failed one, or a broken connection.
 	lookupRetry = time.Second
-	// lookupTimeout bounds one lookup.
+	// lookupTimeout limits one lookup.
 	lookupTimeout = 5 * time.Second
 )
 
-// names resolves dns:///name:port, and dns://server:port/name:port, which asks that server.
+// dnsBuilder makes resolvers for targets of the form dns:///name:port, and dns://server:port/name:port, which asks that name
+// server. It takes the place of gRPC's own resolver for the scheme dns.
 type dnsBuilder struct {
-	// lookup returns a host's addresses; server is empty for the system's.
+	// lookup returns the IP addresses of a host. An empty server means the system's name servers.
 	lookup func(ctx context.Context, server, host string) ([]string, error)
 }
 
-// Scheme implements resolver.Builder: it takes the place of gRPC's own.
+// Scheme implements resolver.Builder.
 func (dnsBuilder) Scheme() string { return "dns" }
 
-// Build implements resolver.Builder. A port without a host is this machine's, as everywhere in Go.
+// Build implements resolver.Builder: it starts looking up the target's name. A target without a host means this machine.
 func (n dnsBuilder) Build(target resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
 	host, port := hostPort(target.Endpoint(), defaultPort)
 	switch {
@@ -48,7 +50,8 @@ func (n dnsBuilder) Build(target resolver.Target, cc resolver.ClientConn, _ reso
 	return l, nil
 }
 
-// hostPort splits an address that need not have a port. IPv6 may stand in brackets, and without a port also without them.
+// hostPort splits an address into host and port. Without a port it returns the port standard. An IPv6 address may stand in
+// brackets, and must when it has a port.
 func hostPort(address, standard string) (host, port string) {
 	if host, port, err := net.SplitHostPort(address); err == nil {
 		return host, port
@@ -56,7 +59,7 @@ func hostPort(address, standard string) (host, port string) {
 	return strings.Trim(address, "[]"), standard
 }
 
-// lookups keeps the addresses of one name up to date. Its goroutine alone tells gRPC of them.
+// dnsResolver looks one name up again and again, and reports its addresses to gRPC. Only its goroutine, run, does that.
 type dnsResolver struct {
 	dnsBuilder
 	cc                 resolver.ClientConn
@@ -66,7 +69,7 @@ type dnsResolver struct {
 	running            sync.WaitGroup
 }
 
-// ResolveNow implements resolver.Resolver.
+// ResolveNow implements resolver.Resolver: gRPC calls it when a connection broke.
 func (l *dnsResolver) ResolveNow(resolver.ResolveNowOptions) {
 	select {
 	case l.lookNow <- struct{}{}:
@@ -80,6 +83,7 @@ func (l *dnsResolver) Close() {
 	l.running.Wait()
 }
 
+// run looks the name up every lookupPause until ctx is done, and reports changes.
 func (l *dnsResolver) run(ctx context.Context) {
 	var known []string
 	for {
@@ -91,7 +95,7 @@ func (l *dnsResolver) run(ctx context.Context) {
 		}
 		pause := lookupPause*4/5 + rand.N(lookupPause*2/5)
 		if err != nil && ctx.Err() == nil {
-			l.cc.ReportError(err) // calls fail with it, unless there are addresses from before
+			l.cc.ReportError(err) // calls fail with err, unless an earlier lookup has found addresses
 			pause = lookupRetry
 		}
 		if !l.wait(ctx, pause) {
@@ -100,7 +104,7 @@ func (l *dnsResolver) run(ctx context.Context) {
 	}
 }
 
-// wait waits for the next lookup; false when there is none.
+// wait blocks until the time of the next lookup, at most for pause. It returns false when ctx is done.
 func (l *dnsResolver) wait(ctx context.Context, pause time.Duration) bool {
 	began := time.Now()
 	timer := time.NewTimer(pause)
@@ -117,13 +121,13 @@ func (l *dnsResolver) wait(ctx context.Context, pause time.Duration) bool {
 	}
 }
 
-// look returns the hosts that the name stands for, in order.
+// lookUpHosts returns the IP addresses of the name, sorted, each once.
 func (l *dnsResolver) lookUpHosts(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	hosts, err := l.lookup(ctx, l.server, l.host)
 	if err == nil && len(hosts) == 0 {
-		err = errors.New("it has no address")
+		err = errors.New("the name has no address")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("look up %s: %w", l.host, err)
@@ -132,6 +136,7 @@ func (l *dnsResolver) lookUpHosts(ctx context.Context) ([]string, error) {
 	return slices.Compact(hosts), nil
 }
 
+// updateAddresses reports the addresses to gRPC.
 func (l *dnsResolver) updateAddresses(hosts []string) error {
 	var s resolver.State
 	for _, host := range hosts {
@@ -140,7 +145,8 @@ func (l *dnsResolver) updateAddresses(hosts []string) error {
 	return l.cc.UpdateState(s)
 }
 
-// lookUp asks the system's name servers, or the one given.
+// lookUp returns the IP addresses of a host. It asks the system's name servers where server is "", and else the name server at
+// that address.
 func lookUp(ctx context.Context, server, host string) ([]string, error) {
 	if server == "" {
 		return net.DefaultResolver.LookupHost(ctx, host)

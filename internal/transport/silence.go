@@ -13,21 +13,23 @@ import (
 	"github.com/kisgrid/kisgrid/internal/frames"
 )
 
-// A process that hangs, or is stopped, is found by its silence: its kernel goes on acknowledging what comes. gRPC's own pings, which
-// a client may send every 10 s only, find it too late.
+// A client finds a server that hangs or is stopped by its silence, because the server's kernel goes on acknowledging data. gRPC's
+// own pings find it too late: a client may send one only every 10 s.
 const (
-	// quiet is how long a server may say nothing before it is asked whether it is there.
+	// silenceLimit is how long a server may be silent before the client sends a probe.
 	silenceLimit = 2 * time.Second
-	// wordWithin is how long it may take to say so. The two together stay below the five seconds that users are told.
+	// answerTimeout is how long the server may take to answer the probe. silenceLimit and answerTimeout together are less than
+	// the five seconds that the documentation promises.
 	answerTimeout = 2500 * time.Millisecond
 )
 
-// Attentive has credentials of a client end a connection on which the server has said nothing for quiet, and not answered within
-// wordWithin when asked.
+// ProbeSilence wraps a client's credentials. A connection ends when the server has been silent for silenceLimit and has then
+// not answered a probe within answerTimeout.
 func ProbeSilence(c credentials.TransportCredentials) credentials.TransportCredentials {
 	return &probingCredentials{c}
 }
 
+// probingCredentials wraps each connection into a probedConn when its handshake is over.
 type probingCredentials struct {
 	credentials.TransportCredentials
 }
@@ -46,37 +48,44 @@ func (a *probingCredentials) Clone() credentials.TransportCredentials {
 	return &probingCredentials{a.TransportCredentials.Clone()}
 }
 
-// listening is a client's HTTP/2 connection, behind its handshake, that asks a silent server for a word. What is not guarded belongs
-// to the goroutine that reads.
+// probedConn is a client's HTTP/2 connection that probes a silent server. The fields without a comment about a lock belong to
+// the goroutine that reads.
+//
+//	             silent for silenceLimit             silent for answerTimeout
+//	listening ───────────────────────────► probed ────────────────────────────► ended with an error
+//	    ▲                                     │
+//	    └───────────── any byte ──────────────┘
 type probedConn struct {
 	net.Conn
-	heard time.Time // when the server last said something
-	asked time.Time // when it was asked since; zero: it was not
+	heard time.Time // when the server last sent something
+	asked time.Time // when the probe was sent; zero means that none was sent since heard
 
 	deadlines sync.Mutex
-	external  bool // guarded by deadlines: somebody else says how long to read
+	external  bool // the caller has set a read deadline, so the server is not probed any more; guarded by deadlines
 
 	writing sync.Mutex    // held while something is written
-	frames  frames.Reader // guarded by writing: what was written
+	frames  frames.Reader // finds the ends of frames in the written bytes; guarded by writing
 }
 
+// newProbedConn wraps a connection whose handshake is over.
 func newProbedConn(conn net.Conn) *probedConn {
 	l := &probedConn{Conn: conn, heard: time.Now(), frames: frames.FromPreface()}
 	l.setWake(l.heard.Add(silenceLimit))
 	return l
 }
 
-// wake has Read look at the time then.
+// setWake makes a blocked Read return at the time then. It returns false where the caller has set a deadline, which then
+// counts.
 func (l *probedConn) setWake(then time.Time) (own bool) {
 	l.deadlines.Lock()
 	defer l.deadlines.Unlock()
 	if !l.external {
-		_ = l.Conn.SetReadDeadline(then) // of a closed connection, which Read tells
+		_ = l.Conn.SetReadDeadline(then) // fails only on a closed connection, and then Read fails too
 	}
 	return !l.external
 }
 
-// SetReadDeadline implements net.Conn. From then on nobody is asked.
+// SetReadDeadline implements net.Conn. After it the server is not probed any more.
 func (l *probedConn) SetReadDeadline(t time.Time) error {
 	l.deadlines.Lock()
 	defer l.deadlines.Unlock()
@@ -89,7 +98,7 @@ func (l *probedConn) SetDeadline(t time.Time) error {
 	return errors.Join(l.SetReadDeadline(t), l.Conn.SetWriteDeadline(t))
 }
 
-// Read implements net.Conn.
+// Read implements net.Conn. It returns an error when the server is silent for too long.
 func (l *probedConn) Read(p []byte) (int, error) {
 	for {
 		n, err := l.Conn.Read(p)
@@ -103,13 +112,13 @@ func (l *probedConn) Read(p []byte) (int, error) {
 		case now.Before(next):
 		case l.asked.IsZero():
 			if err := l.ask(now); err != nil {
-				return 0, fmt.Errorf("ask %s whether it is there: %w", l.RemoteAddr(), err)
+				return 0, fmt.Errorf("probe the silent server at %s: %w", l.RemoteAddr(), err)
 			}
 			l.asked = now
 			next = now.Add(answerTimeout)
 		default:
 			if next = l.asked.Add(answerTimeout); !now.Before(next) {
-				return 0, fmt.Errorf("the server at %s has said nothing for %s, though it was asked: it hangs, or is stopped, or the way to it is cut", l.RemoteAddr(), now.Sub(l.heard))
+				return 0, fmt.Errorf("the server at %s has been silent for %s and has not answered a probe: it hangs or is stopped, or the network is cut", l.RemoteAddr(), now.Sub(l.heard))
 			}
 		}
 		if !l.setWake(next) {
@@ -118,8 +127,9 @@ func (l *probedConn) Read(p []byte) (int, error) {
 	}
 }
 
-// ask sends the frame that the server must answer, unless something is being written, or frames are that belong together: the server
-// must answer those, or take them in, or is as silent as it would be to this.
+// ask sends the probe, which is an HTTP/2 frame of settings: a server must acknowledge it. It sends nothing while other data
+// is being written, or a group of frames is not complete. The server has to read those bytes too, so its silence is noticed
+// all the same.
 func (l *probedConn) ask(now time.Time) error {
 	if !l.writing.TryLock() {
 		return nil
@@ -128,7 +138,7 @@ func (l *probedConn) ask(now time.Time) error {
 	if !l.frames.Between() {
 		return nil
 	}
-	_ = l.Conn.SetWriteDeadline(now.Add(answerTimeout)) // of a closed connection, which Write tells
+	_ = l.Conn.SetWriteDeadline(now.Add(answerTimeout)) // fails only on a closed connection, and then Write fails too
 	_, err := l.Conn.Write(frames.Ask)
 	_ = l.Conn.SetWriteDeadline(time.Time{})
 	return err

@@ -17,13 +17,14 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// defaultPort is where coordinators take clients.
+// defaultPort is the port of coordinators for clients, used for addresses without a port.
 const defaultPort = "7700"
 
-// balanced has calls and streams go round the coordinators that are there.
+// balanced is gRPC's setting that distributes calls and streams over all coordinators in turn.
 const balanced = `{"loadBalancingConfig":[{"round_robin":{}}]}`
 
-// Resolve turns what a user calls the cluster, one address or a list, into what gRPC dials.
+// Resolve turns the address of a cluster into a target of gRPC, with the options that belong to it. The address of a cluster
+// is one address, a list separated by commas, or dns:///name:port.
 func Resolve(target string) (string, []grpc.DialOption, error) {
 	dial := []grpc.DialOption{grpc.WithDefaultServiceConfig(balanced), grpc.WithResolvers(dnsBuilder{lookUp})}
 	if scheme, rest, ok := strings.Cut(target, "://"); ok { // it names its resolver, e.g. dns:///name:7700
@@ -64,13 +65,15 @@ func Resolve(target string) (string, []grpc.DialOption, error) {
 	return list.Scheme() + ":///" + addresses[0].Addr, append(dial, grpc.WithResolvers(list)), nil
 }
 
-// CheckAddress is nil for an address that can be dialled: host:port. Else the error says what is wrong with it.
+// CheckAddress returns nil for an address of the form host:port that can be dialled, and else an error that says what is wrong
+// with it.
 func CheckAddress(a string) error {
 	_, _, err := parseAddress(a, "")
 	return err
 }
 
-// address splits an address that need not have a port, as hostPort does. The error names an address that can't be.
+// parseAddress splits an address into host and port. Without a port it returns the port standard. An error names the mistake
+// in the address.
 func parseAddress(a, standard string) (host, port string, err error) {
 	wrong := func(why string) (string, string, error) {
 		return "", "", batch.Errorf(batch.CodeBadMessage, "dial %q: %s: write host:port, or [address]:port where the address is IPv6", a, why)
@@ -85,21 +88,21 @@ func parseAddress(a, standard string) (host, port string, err error) {
 	case strings.ContainsFunc(host, func(r rune) bool {
 		return unicode.IsSpace(r) || unicode.IsControl(r) || strings.ContainsRune(`/\?#@"`, r)
 	}) || !utf8.ValidString(host):
-		return wrong("the host has a character that no name has")
+		return wrong("the host has a character that no host name can have")
 	case bracketed || strings.Contains(host, ":"):
 		if ip, err := netip.ParseAddr(host); err != nil || ip.Is4() {
-			return wrong("the host is no IPv6 address, though it has colons or brackets")
+			return wrong("the host has colons or brackets and is not an IPv6 address")
 		}
 	}
 	if port == "" {
-		return wrong("there is no port behind the colon")
+		return wrong("the port after the colon is missing")
 	}
 	if number, err := strconv.Atoi(port); err == nil {
 		if number < 1 || number > math.MaxUint16 {
-			return wrong(fmt.Sprintf("port %d can't be, ports go from 1 to %d", number, math.MaxUint16))
+			return wrong(fmt.Sprintf("port %d is not between 1 and %d", number, math.MaxUint16))
 		}
 	} else if _, err := net.LookupPort("tcp", port); err != nil { //nolint:noctx // names of services stand in a file of this machine
-		return wrong(fmt.Sprintf("port %q is no number, and no service has that name", port))
+		return wrong(fmt.Sprintf("port %q is not a number, and not the name of a service", port))
 	}
 	return host, port, nil
 }

@@ -17,7 +17,7 @@ func TestAddressesThatCannotBe(t *testing.T) {
 		"host:0":                       "port 0",
 		"host:-1":                      "port -1",
 		"host:99999999999999999999999": "99999999999999999999999",
-		"host:":                        "no port",
+		"host:":                        "port after the colon is missing",
 		"host:no-such-service":         "no-such-service",
 		"[::1":                         "bracket",
 		"::1]":                         "bracket",

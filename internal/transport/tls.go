@@ -13,12 +13,13 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
+// Limits of making a connection.
 const (
 	dialTimeout   = 5 * time.Second // for one attempt to connect, handshake included
-	hangUpTimeout = time.Second     // for a refused client to take notice
+	hangUpTimeout = time.Second     // for a refused client to read why
 )
 
-// ServerTLS is for listeners that are not gRPC servers. Nil without an error means plaintext.
+// ServerTLS returns the settings of listeners that are not gRPC servers. nil without an error means plaintext.
 func (c *Config) ServerTLS() (*tls.Config, error) {
 	f, err := c.serverFiles()
 	if f == nil {
@@ -27,9 +28,9 @@ func (c *Config) ServerTLS() (*tls.Config, error) {
 	return serverTLS(f), nil
 }
 
-// ClientTLS is for libraries that dial by themselves. The certificate is reloaded, but the CA stays the one read now, since
-// crypto/tls can't change it: where a library takes a dialer or gRPC credentials, give it Dialer or Credentials instead.
-// Nil without an error means plaintext.
+// ClientTLS returns the settings of clients that dial by themselves. The certificate follows changes of its file; the
+// authorities stay the ones that are read now, because crypto/tls can't change them. Use Dialer or Credentials where a library
+// accepts one of them. nil without an error means plaintext.
 func (c *Config) ClientTLS() (*tls.Config, error) {
 	f, err := openFiles(*c)
 	if f == nil {
@@ -40,8 +41,8 @@ func (c *Config) ClientTLS() (*tls.Config, error) {
 	return config, nil
 }
 
-// Dialer connects and shakes hands; an attempt ends with ctx or after 5 s. It fits http.Transport's DialTLSContext and
-// go-redis's Dialer. Without TLS files it connects in plaintext.
+// Dialer returns a function that connects and does the TLS handshake. An attempt ends with ctx or after 5 s. The function fits
+// DialTLSContext of http.Transport, and Dialer of go-redis. Without TLS files it connects in plaintext.
 func (c *Config) Dialer() (func(ctx context.Context, network, address string) (net.Conn, error), error) {
 	f, err := openFiles(*c)
 	if err != nil {
@@ -59,7 +60,7 @@ func (c *Config) Dialer() (func(ctx context.Context, network, address string) (n
 	}, nil
 }
 
-// Credentials are for gRPC clients that are not made by Dial, such as etcd's.
+// Credentials returns the credentials of gRPC clients that Dial does not make, such as etcd's.
 func (c *Config) Credentials() (credentials.TransportCredentials, error) {
 	f, err := openFiles(*c)
 	if err != nil {
@@ -68,7 +69,7 @@ func (c *Config) Credentials() (credentials.TransportCredentials, error) {
 	return f.credentials(), nil
 }
 
-// ServerCredentials are for gRPC servers. What they refuse is logged.
+// ServerCredentials returns the credentials of gRPC servers. They log each client that they refuse.
 func (c *Config) ServerCredentials() (credentials.TransportCredentials, error) {
 	f, err := c.serverFiles()
 	if err != nil {
@@ -77,14 +78,15 @@ func (c *Config) ServerCredentials() (credentials.TransportCredentials, error) {
 	return f.credentials(), nil
 }
 
-// serverFiles are the files of a listener, which can't do with a CA alone.
+// serverFiles opens the files of a listener, which needs a certificate and can't speak TLS with a CA file alone.
 func (c *Config) serverFiles() (*tlsFiles, error) {
 	if c.TLSCA != "" && c.TLSCert == "" {
-		return nil, fmt.Errorf("%s alone does not make a listener speak TLS: give %s and %s too", c.Flag("tls-ca"), c.Flag("tls-cert"), c.Flag("tls-key"))
+		return nil, fmt.Errorf("%s alone does not make a listener speak TLS: also give %s and %s", c.Flag("tls-ca"), c.Flag("tls-cert"), c.Flag("tls-key"))
 	}
 	return openFiles(*c)
 }
 
+// serverTLS returns settings that use the current content of the files for each handshake.
 func serverTLS(f *tlsFiles) *tls.Config {
 	return &tls.Config{
 		MinVersion:         tls.VersionTLS12,
@@ -93,6 +95,7 @@ func serverTLS(f *tlsFiles) *tls.Config {
 	}
 }
 
+// credentials returns gRPC credentials with the files; for a nil tlsFiles, plaintext.
 func (f *tlsFiles) credentials() credentials.TransportCredentials {
 	if f == nil {
 		return insecure.NewCredentials()
@@ -100,13 +103,15 @@ func (f *tlsFiles) credentials() credentials.TransportCredentials {
 	return &tlsCredentials{files: f, name: f.config.TLSServerName, refusals: &RefusalLog{}}
 }
 
-// tlsCredentials are gRPC's TLS, with what the files say at each handshake, and with errors that tell what to do.
+// tlsCredentials are gRPC's TLS credentials that use the current content of the files for each handshake. Their errors say
+// what to change.
 type tlsCredentials struct {
 	files    *tlsFiles
-	name     string // to be found in the server's certificate; empty: the authority's host
+	name     string // the name that a server's certificate must have; empty means the host of the authority
 	refusals *RefusalLog
 }
 
+// ClientHandshake implements credentials.TransportCredentials.
 func (t *tlsCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	dialled := authority
 	if t.name != "" {
@@ -119,36 +124,38 @@ func (t *tlsCredentials) ClientHandshake(ctx context.Context, authority string, 
 	return t.files.config.explainReads(dialled, conn), info, nil
 }
 
+// explainReads wraps a client's connection so that its first Read explains a refusal by the server.
 func (c *Config) explainReads(address string, conn net.Conn) net.Conn {
 	return &handshakenConn{Conn: conn, explain: func(err error) error { return c.explainClient(address, err) }}
 }
 
-// shaken is a connection whose handshake is over on the client's side. What the server then refuses, as a client without a
-// certificate, it says in place of its first word.
+// handshakenConn is a client's connection whose TLS handshake is over on this side. In TLS 1.3 a server that refuses the
+// client says so only after that, in place of its first data.
 type handshakenConn struct {
 	net.Conn
 	explain     func(error) error
-	serverSpoke bool // the server has; owned by the goroutine that reads
+	serverSpoke bool // the server has sent data; owned by the goroutine that reads
 }
 
-// Read implements net.Conn.
+// Read implements net.Conn. It explains an alert that comes in place of the first data.
 func (s *handshakenConn) Read(p []byte) (int, error) {
 	n, err := s.Conn.Read(p)
 	if !s.serverSpoke && err != nil && remoteAlert(err) != "" {
-		err = errors.Join(s.explain(err)) // of a chain, go-redis would throw the first link away
+		err = errors.Join(s.explain(err)) // go-redis unwraps an error once, and would lose the explanation
 	}
 	s.serverSpoke = s.serverSpoke || n > 0
 	return n, err
 }
 
-// ServerHandshake logs what it refuses: gRPC, to which it returns the error, tells nobody.
+// ServerHandshake implements credentials.TransportCredentials. It logs each refused client, because gRPC does not log the
+// returned error.
 func (t *tlsCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	conn := tls.Server(raw, t.files.latest().server)
 	err := conn.HandshakeContext(context.Background()) // bounded by the deadline that gRPC has set on raw
 	if err != nil {
 		err = t.files.config.explainServer(err)
 	} else if conn.ConnectionState().NegotiatedProtocol != "h2" {
-		err = errors.New("the client does not ask for HTTP/2 (ALPN h2), as gRPC does")
+		err = errors.New("the client does not ask for HTTP/2 (ALPN h2), which gRPC needs: it may not be a gRPC client")
 	}
 	if err != nil {
 		t.refusals.Log(t.files.config.Log(), raw.RemoteAddr(), err)
@@ -161,8 +168,9 @@ func (t *tlsCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials.Au
 	}, nil
 }
 
-// hangUp ends what is sent and waits for the client to end too. Closing at once would reset the connection, since the
-// client is still sending, and a reset destroys the alert that tells the client why.
+// hangUp ends the sending direction of a refused connection and waits until the client has ended too. Closing the connection
+// at once would reset it, because the client is still sending, and a reset destroys the alert that says why the client is
+// refused.
 func hangUp(raw net.Conn) {
 	defer raw.Close()
 	if half, ok := raw.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
@@ -173,15 +181,18 @@ func hangUp(raw net.Conn) {
 	}
 }
 
+// Info implements credentials.TransportCredentials.
 func (t *tlsCredentials) Info() credentials.ProtocolInfo {
 	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
 }
 
+// Clone implements credentials.TransportCredentials.
 func (t *tlsCredentials) Clone() credentials.TransportCredentials {
 	clone := *t
 	return &clone
 }
 
+// OverrideServerName implements credentials.TransportCredentials; it always fails.
 func (t *tlsCredentials) OverrideServerName(string) error {
-	return errors.New("the name that a certificate must have is set by Config.TLSServerName")
+	return errors.New("set the name that a server's certificate must have by Config.TLSServerName")
 }

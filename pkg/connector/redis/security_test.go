@@ -83,14 +83,14 @@ func TestTLSFaults(t *testing.T) {
 	}{
 		"mutual":        {secured, map[string]string{"tls_ca": good.CA, "tls_cert": good.Cert, "tls_key": good.Key}, ""},
 		"name given":    {serve(elsewhere), map[string]string{"tls_ca": good.CA, "tls_cert": good.Cert, "tls_key": good.Key, "tls_server_name": "elsewhere"}, ""},
-		"wrong CA":      {secured, map[string]string{"tls_ca": stranger.CA, "tls_cert": good.Cert, "tls_key": good.Key}, "(tls_ca): add it there"},
+		"wrong CA":      {secured, map[string]string{"tls_ca": stranger.CA, "tls_cert": good.Cert, "tls_key": good.Key}, "(tls_ca): add the authority to this file"},
 		"stranger":      {secured, map[string]string{"tls_ca": good.CA, "tls_cert": stranger.Cert, "tls_key": stranger.Key}, "the server refuses this process's certificate"},
-		"expired":       {serve(expired), map[string]string{"tls_ca": good.CA, "tls_cert": good.Cert, "tls_key": good.Key}, "the server's certificate is valid from"},
-		"wrong name":    {serve(elsewhere), map[string]string{"tls_ca": good.CA, "tls_cert": good.Cert, "tls_key": good.Key}, "give one as tls_server_name"},
+		"expired":       {serve(expired), map[string]string{"tls_ca": good.CA, "tls_cert": good.Cert, "tls_key": good.Key}, "the server's certificate is valid only from"},
+		"wrong name":    {serve(elsewhere), map[string]string{"tls_ca": good.CA, "tls_cert": good.Cert, "tls_key": good.Key}, "give one with tls_server_name"},
 		"none":          {secured, map[string]string{"tls_ca": good.CA}, "the server asks for a certificate: give one with tls_cert and tls_key"},
 		"plain to TLS":  {secured, nil, "Redis"},
-		"TLS to plain":  {plain.Addr(), map[string]string{"tls_ca": good.CA}, "it may not speak TLS"},
-		"half of a key": {secured, map[string]string{"tls_ca": good.CA, "tls_cert": good.Cert}, "tls_cert and tls_key go together"},
+		"TLS to plain":  {plain.Addr(), map[string]string{"tls_ca": good.CA}, "it does not speak TLS"},
+		"half of a key": {secured, map[string]string{"tls_ca": good.CA, "tls_cert": good.Cert}, "tls_cert and tls_key belong together"},
 	} {
 		doc := document(c.address)
 		doc.Params = c.params
