@@ -1,5 +1,6 @@
-// Command coordinator takes batches from clients, shards them to workers, and decides with its peers which revision of each
-// flow is active.
+// Command coordinator is the process of a coordinator. It takes batches of rows from clients, shards the rows to workers, and answers with
+// their outcomes. One of the coordinators, the leader, decides which revision of each flow is active. The work is done in package
+// pkg/coordinator; this command reads the flags, opens etcd, the store of dead letters and the listeners, and serves until SIGTERM.
 package main
 
 import (
@@ -20,9 +21,10 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/coordinator"
 )
 
+// flags are the values of the command line.
 type flags struct {
 	listen, advertise, http string
-	// listenElsewhere and httpElsewhere: where the port is in use, a free one will do.
+	// listenElsewhere and httpElsewhere say that a free port may be used where the default port is in use: nobody named a port.
 	listenElsewhere, httpElsewhere bool
 	etcd                           command.Etcd
 	dead                           command.DeadLetters
@@ -35,6 +37,7 @@ type flags struct {
 	tracing                        command.Tracing
 }
 
+// main runs the command. An error ends it with exit code 1.
 func main() {
 	if err := root().Execute(); err != nil {
 		fmt.Fprintln(os.Stderr, "coordinator:", err)
@@ -42,37 +45,39 @@ func main() {
 	}
 }
 
+// root makes the command with its flags.
 func root() *cobra.Command {
 	var f flags
 	cmd := &cobra.Command{
 		Use:   "coordinator",
 		Short: "Take batches from clients and shard them to workers",
-		Long: `coordinator is the process that clients and the kisgrid command speak to. It keeps the flow definitions in etcd, shards
-batches of rows to the workers that have registered there, and answers when each row has its outcome. Run as many as you
-like: any of them takes any client, and one of them, elected in etcd, decides which revision of a flow is active.
+		Long: `coordinator is the server for clients and for the command kisgrid. It finds flow definitions and workers in etcd, shards the rows of
+each batch to workers, and answers when each row has its outcome. You can run any number of coordinators: each takes any client. One
+of them, which etcd elects as the leader, decides which revision of a flow is active.
 
-SIGTERM or SIGINT drains it: no new batches are taken, those under way end. A second signal cuts them off.`,
+SIGTERM or SIGINT drains the coordinator: it takes no new batches, and ends when the batches under way have ended, or after
+--drain-timeout. A second signal ends it at once.`,
 		Args: cobra.NoArgs, SilenceUsage: true, SilenceErrors: true, Version: command.Build(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			f.listenElsewhere = !cmd.Flags().Changed("listen") && f.advertise == "" // which names the port
+			f.listenElsewhere = !cmd.Flags().Changed("listen") && f.advertise == "" // --advertise would name the default port
 			f.httpElsewhere = !cmd.Flags().Changed("http")
 			return f.run(cmd.Context(), cmd.ErrOrStderr())
 		},
 	}
 	fs := cmd.Flags()
 	fs.SortFlags = false
-	fs.StringVar(&f.listen, "listen", ":7700", "`address` for clients and the command line; if the default is in use, any free port")
-	fs.StringVar(&f.advertise, "advertise", "", "`address` that others are told (default: --listen, with 127.0.0.1 where etcd is on this machine, else with this machine's first address)")
-	fs.StringVar(&f.http, "http", ":7702", "`address` for /metrics, /livez and /readyz; empty for none; if the default is in use, any free port")
+	fs.StringVar(&f.listen, "listen", ":7700", "`address` for clients and the command kisgrid; where the default is in use, a free port")
+	fs.StringVar(&f.advertise, "advertise", "", "`address` that others connect to (default: --listen, with the host 127.0.0.1 where etcd is on this machine, else with this machine's first address)")
+	fs.StringVar(&f.http, "http", ":7702", "`address` for /metrics, /livez and /readyz; empty means that they are not served; where the default is in use, a free port")
 	f.etcd.BindFlags(fs)
-	fs.DurationVar(&f.lease, "lease", cluster.DefaultTTL, "how long a worker that can't be reached is waited for")
-	fs.DurationVar(&f.noWorker, "no-worker", 10*time.Second, "how long rows wait while no worker is ready for their flow; then they are failed")
-	fs.DurationVar(&f.drain, "drain-timeout", 30*time.Second, "how long a stop waits for rows under way")
-	fs.Int64Var(&f.budget, "budget-bytes", 96<<20, "`bytes` of rows that clients may have under way together; each stream takes at least 512 KiB of it")
-	fs.IntVar(&f.limits.RowBytes, "max-row-bytes", 1<<20, "limit for one row, in `bytes`")
-	fs.IntVar(&f.limits.BatchRows, "max-batch-rows", 65536, "limit for one batch, in `rows`")
-	fs.IntVar(&f.steps, "max-steps", coordinator.DefaultMaxSteps, "how many `steps` a flow's document may have to be taken in; one that was accepted before goes on")
-	fs.IntVar(&f.txnOps, "max-txn-ops", cluster.DefaultMaxOperations, "how many `documents` one change may write, where it is not made in parts: no more than etcd's flag of this name")
+	fs.DurationVar(&f.lease, "lease", cluster.DefaultTTL, "how long a worker that can't be reached is believed to live")
+	fs.DurationVar(&f.noWorker, "no-worker", 10*time.Second, "how long rows wait for a worker that can run their flow; then they are failed")
+	fs.DurationVar(&f.drain, "drain-timeout", 30*time.Second, "how long a drain waits for batches under way")
+	fs.Int64Var(&f.budget, "budget-bytes", 96<<20, "`bytes` of rows that all clients together may have under way; each stream takes at least 512 KiB of it")
+	fs.IntVar(&f.limits.RowBytes, "max-row-bytes", 1<<20, "most `bytes` of one row")
+	fs.IntVar(&f.limits.BatchRows, "max-batch-rows", 65536, "most `rows` of one batch")
+	fs.IntVar(&f.steps, "max-steps", coordinator.DefaultMaxSteps, "most `steps` of a new document of a flow; an accepted document with more steps goes on running")
+	fs.IntVar(&f.txnOps, "max-txn-ops", cluster.DefaultMaxOperations, "most `documents` that one transaction writes: no more than etcd's --max-txn-ops")
 	f.dead.BindFlags(fs)
 	serve.BindFlags(&f.transport, fs)
 	f.logging.BindFlags(fs)
@@ -81,9 +86,10 @@ SIGTERM or SIGINT drains it: no new batches are taken, those under way end. A se
 	return cmd
 }
 
-// leastTxnOps is how many operations the coordinator needs for what it writes in one transaction for itself.
+// leastTxnOps is the number of operations of the largest transaction that the coordinator makes for itself, such as for its key in etcd.
 const leastTxnOps = 8
 
+// run opens everything and serves until the process is told to end. Logs go to errs.
 func (f *flags) run(ctx context.Context, errs io.Writer) error {
 	log, err := f.logging.Logger("coordinator", errs)
 	if err != nil {
@@ -97,7 +103,7 @@ func (f *flags) run(ctx context.Context, errs io.Writer) error {
 	}
 	defer endTraces()
 	if f.txnOps < leastTxnOps {
-		return fmt.Errorf("--max-txn-ops %d: give what etcd's --max-txn-ops is, 128 where nobody sets it, and %d at the least", f.txnOps, leastTxnOps)
+		return fmt.Errorf("--max-txn-ops %d: give the value of etcd's --max-txn-ops, whose default is 128, and at least %d", f.txnOps, leastTxnOps)
 	}
 	etcd, err := f.etcd.Config(log.Named("etcd"))
 	if err != nil {
@@ -134,7 +140,7 @@ func (f *flags) run(ctx context.Context, errs io.Writer) error {
 	}
 	if f.http != "" {
 		if config.HTTP, err = serve.ListenNear(ctx, f.http, f.httpElsewhere, log); err != nil {
-			return fmt.Errorf("metrics: %w (--http \"\" serves none)", err)
+			return fmt.Errorf("serve metrics: %w (--http \"\" serves no metrics)", err)
 		}
 	}
 	c, err := coordinator.New(config)
@@ -146,6 +152,7 @@ func (f *flags) run(ctx context.Context, errs io.Writer) error {
 	return command.Serve(ctx, c, f.drain, log)
 }
 
+// address is the address of a listener; empty where there is none.
 func address(l net.Listener) string {
 	if l == nil {
 		return ""

@@ -1,4 +1,5 @@
-// Command worker runs the students' flows, and is the template of everyone's worker: a main of one line.
+// Command worker is a worker with the functions of the students' example. It is the template for every worker: main gives the function
+// that registers the functions to worker.Main, which does everything else.
 package main
 
 import (
@@ -6,4 +7,5 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/worker"
 )
 
+// main runs the worker.
 func main() { worker.Main(students.Register) }
