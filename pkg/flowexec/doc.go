@@ -29,6 +29,7 @@
 //   - run_load.go: Loads, which read the keys of their rows together.
 //   - run_save.go: Saves, which write the effects of their rows together.
 //   - run_calls.go: calls of a function for each row, and what its errors mean: again, dropped, dead, jump.
+//   - run_retry.go: when a function that has failed is called again.
 //   - run_growth.go: how much functions make of their rows, and how a run is bounded.
 //   - run_ask.go: calls to a connector beside the lane, and rows that wait for the answer.
 //   - run_rest.go: how a run without keys rests.

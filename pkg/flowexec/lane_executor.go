@@ -14,8 +14,9 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// executor executes the runs of a lane, one after another, on one goroutine, to which all but guard belongs. When that
-// goroutine hangs in a function, the executor is abandoned with it and the lane gets another.
+// executor executes the works of a lane, one after the other, on one goroutine. All of its fields belong to that goroutine, but
+// for guard and those that say otherwise. When a function does not return, the executor is abandoned with its goroutine, and the
+// lane gets another one.
 type executor struct {
 	lane     *lane
 	guard    guard
@@ -23,27 +24,27 @@ type executor struct {
 	cancel   context.CancelCauseFunc
 	copy     *kis.Copy
 	frame    kis.Frame
-	run      *run    // own while it is under way; nil between runs
+	run      *run    // points to own during a run; nil between runs
 	own      run     // the memory of the run
 	st       stepRun // the step that the run is in
 	followed growth  // the memory of st.growth
-	lo, hi   int     // the rows of the call under way
-	inCall   bool    // a call is under way
+	lo, hi   int     // the rows of the current call
+	inCall   bool    // whether a call of the user's code is under way
 
 	mem    rows.Memory
-	reader decode.Reader // of the run under way
+	reader decode.Reader // makes the rows of the run readable
 	turns  turns
 
 	using using
-	left  func() // what the part's Enter returned for the rows that run; nil: none do
-	// heldUp is how long the lane was held up since the rows that go on were parked, which is nobody's time.
+	left  func() // the function that the part's Enter returned for the rows that run; nil if none do
+	// heldUp is how long Enter has held up the lane since the rows were parked that go on now. That time is charged to no row.
 	heldUp time.Duration
 
-	away bool // it rests, and has no lane; guarded by lane.mu, or by rest.turn
+	away bool // whether it rests, and has no lane; guarded by lane.mu while it rests
 
 	traced tracing
 
-	plan    *Plan // what metrics are for
+	plan    *Plan // the plan whose functions metrics are for
 	metrics []functionMetrics
 }
 
@@ -57,7 +58,8 @@ func newExecutor(ln *lane, c *kis.Copy) *executor {
 	return x
 }
 
-// loop is the lane's goroutine. When a function ends it, or it is abandoned, the lane lives on in another one.
+// loop is the goroutine of the executor. When a function ends the goroutine, or it is abandoned, the lane lives on with another
+// one.
 func (x *executor) loop(resume *work) {
 	if resume != nil {
 		x.execute(resume)
@@ -69,7 +71,7 @@ func (x *executor) loop(resume *work) {
 	x.lane.lanes.wg.Done()
 }
 
-// execute runs w and tells its part.
+// execute runs a work, and tells its part how it ended.
 func (x *executor) execute(w *work) {
 	lanes := x.lane.lanes
 	lanes.busy.begin()
@@ -122,7 +124,7 @@ func (x *executor) execute(w *work) {
 	}
 }
 
-// tellPieces tells the part how the run ended, in pieces as its output came.
+// tellPieces tells the part how a run ended whose output came in pieces, one piece after the other.
 func (x *executor) tellPieces(w *work, result RunResult, pieces []batch.Output) {
 	runs := w.inPieces(&result, pieces)
 	if len(runs) == 0 {
@@ -143,8 +145,8 @@ func (x *executor) tellPieces(w *work, result RunResult, pieces []batch.Output) 
 	}
 }
 
-// survive is deferred by the run. If something panicked on the way that is no function, the lane goes on in another goroutine: it
-// calls functions for one row at a time then, and if it panics again the rows fail.
+// survive is deferred around a run, for panics of our own code. The lane goes on in another goroutine, which calls functions for
+// one row at a time. If that panics again, the rows fail.
 func (x *executor) survive() {
 	panicked := recover()
 	if panicked == nil {
@@ -169,7 +171,7 @@ func (x *executor) survive() {
 	runtime.Goexit()
 }
 
-// enterPart says that rows are about to run.
+// enterPart asks the part's Enter, before rows of it run. The time that it takes is held against nobody.
 func (x *executor) enterPart(w *work) {
 	enter := w.part.Enter
 	if enter == nil {
@@ -189,7 +191,7 @@ func (x *executor) enterPart(w *work) {
 	}
 }
 
-// leavePart says that those that have not ended run no more.
+// leavePart tells the part that the rows which have not ended do not run any more.
 func (x *executor) leavePart() {
 	if x.left != nil {
 		x.left()
@@ -197,7 +199,7 @@ func (x *executor) leavePart() {
 	}
 }
 
-// wait waits for a run; nil: the goroutine is to end.
+// wait waits for the next work of the lane; nil means that the goroutine is to end.
 func (x *executor) wait() *work {
 	if x.away {
 		return nil
@@ -205,8 +207,9 @@ func (x *executor) wait() *work {
 	return x.lane.next()
 }
 
-// succeed gives the lane another goroutine in place of x's, which never comes back from a row: that row ends with o, the
-// others of the run begin anew. goesOn: its function may still touch the row. Nobody is to blame if o has no outcome, or if the row is -1, not known.
+// succeed gives the lane another goroutine in place of this one, which does not return from a row. The row ends with o, and the
+// other rows of the run begin anew, or go on where they stand (run.carry). goesOn means that the function may still touch the row.
+// If o has no outcome, or the row is -1 because nobody knows it, no row ends.
 func (x *executor) succeed(o batch.RowOutcome, row int, goesOn bool) {
 	again := *x.run.work
 	w := &again
@@ -224,7 +227,7 @@ func (x *executor) succeed(o batch.RowOutcome, row int, goesOn bool) {
 			left.carried = x.run.carry(row, entered)
 			left.rows = append(slices.Clip(left.rows), entered...)
 			if left.dead = append(slices.Clip(left.dead), blamed...); len(blamed) == 0 && x.run.work.abandoned != nil {
-				left.over = &o // it hangs again and again, without a row
+				left.over = &o // it hangs again and again, and nobody knows in which row
 			}
 		}
 	}

@@ -15,45 +15,42 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 )
 
-// This file is how rows ask their step's connector. The call goes on beside the lane, however long the store takes: the lane
-// waits for a moment, then the rows park (or, without keys, the run rests) until the call has ended. A store that is away is
-// asked again after a pause. All of that time is the rows' own.
-
-// slack is how much later than its time a row is ended whose call goes on: the call, which has the same time, says why it had
-// to end.
+// slack is how much later than its time a row ends whose call goes on. The call has the same time, and says why it had to end.
 const slack = 100 * time.Millisecond
 
 // patience is how long a lane waits for a call to a connector before it does something else.
 const patience = 100 * time.Millisecond
 
-// asking calls connectors for the rows of a step.
+// asking calls connectors for the rows of a step. A call goes on beside the lane, however long the store takes. The lane waits for
+// a moment; then rows with keys park, and a run without keys rests, until the call has ended. A store that can't be reached is
+// asked again after a pause. All of that time is charged to the rows.
 type asking struct {
 	st  *stepRun
 	run *run
 	x   *executor
 }
 
-// asked is what came of one call.
+// asked is the answer of a connector to one call.
 type asked struct {
-	verdicts []error                    // of a Save's effects; nil: all took place
-	values   map[string]connector.Value // of a Load's keys
+	verdicts []error                    // of a Save: for each effect why it was refused, or nil; a nil list means that all took place
+	values   map[string]connector.Value // of a Load: the values by key
 	err      error                      // why the connector could not be asked, or refused the batch
 }
 
-// ask is one call to a connector for rows of a run. Its goroutine belongs to Lanes.asks.
+// ask is one call to a connector for rows of a run. It runs on a goroutine of its own, which Lanes.asks waits for.
 type ask struct {
 	connector *definition.Connector
 	cancel    context.CancelFunc
 	done      chan struct{} // closed when the call has ended; asked and ended don't change any more then
 	asked     asked
-	ended     time.Duration // by the clock of the lanes
+	ended     time.Duration // when the call ended, by the clock of the lanes
 
 	mu      sync.Mutex
 	waiters map[waiter]struct{} // the parked groups that wait for it; guarded by mu
-	told    bool                // they were told; guarded by mu
+	told    bool                // whether they were told; guarded by mu
 }
 
-// ask begins a call to the step's connector that may take as long as most.
+// ask begins a call to the connector of a step, which may take as long as most.
 func (q *asking) ask(s *step, most time.Duration, do func(context.Context, connector.Connection) (asked, error)) *ask {
 	lanes := q.x.lane.lanes
 	ctx, cancel := context.WithTimeout(lanes.ctx, max(most, 0))
@@ -72,7 +69,8 @@ func (q *asking) ask(s *step, most time.Duration, do func(context.Context, conne
 	return a
 }
 
-// call is one call over the step's connector, which it waits for if it is not open.
+// call makes one call over the connection of a step's connector. It waits for the connection if that is not open. A panic of the
+// connector is the call's error.
 func (l *Lanes) call(ctx context.Context, s *step, do func(context.Context, connector.Connection) (asked, error)) (answer asked) {
 	returned := false
 	defer func() {
@@ -90,8 +88,8 @@ func (l *Lanes) call(ctx context.Context, s *step, do func(context.Context, conn
 	return answer
 }
 
-// soon waits for a moment until the call has ended, and charges the rows under way for it, up to the time returned. While another
-// call to the same connector is known to take longer, it does not wait.
+// soon waits for a moment for the answer to a call, and reports whether it has come. The rows are charged for the wait from began
+// until the time returned. If another call to the same connector is known to take longer, it does not wait.
 func (q *asking) soon(a *ask, began time.Duration) (charged time.Duration, answered bool) {
 	ln := q.x.lane
 	if slow := ln.slowAsk.Load(); slow == nil || slow.connector != a.connector || slow.isDone() {
@@ -113,19 +111,19 @@ func (q *asking) soon(a *ask, began time.Duration) (charged time.Duration, answe
 	return a.ended, true
 }
 
-// pause is how long a store that is away is left alone after so many tries that failed.
+// pause is how long a store that can't be reached is left alone, after so many calls that failed.
 func pause(tries int) time.Duration {
 	const least, most = 10 * time.Millisecond, time.Second
 	return jitter(min(least<<min(tries, 10), most))
 }
 
-// chargeKept takes the time for which rows have waited for their connector off what they have left.
+// chargeKept charges rows for the time for which they have waited for their connector.
 func (q *asking) chargeKept(rs *rows.Set, now time.Duration) {
 	a := alongOf(rs)
 	if a == nil {
 		return
 	}
-	charged := make(map[rows.RunRow]time.Duration) // the outputs of one row have waited together
+	charged := make(map[rows.RunRow]time.Duration) // rows that come of one input row have waited together
 	for i, k := range a.keeps {
 		if k == nil {
 			continue
@@ -141,8 +139,8 @@ func (q *asking) chargeKept(rs *rows.Set, now time.Duration) {
 	}
 }
 
-// stillWaits sets row i of the rows under way aside if it is behind a parked one, or still waits for its connector. False: its
-// turn has come.
+// stillWaits reports whether row i can't go on yet, because it is behind a parked row, or its connector has not answered. The row
+// is parked again then, or has ended because it has no time left.
 func (q *asking) stillWaits(rs *rows.Set, i int) bool {
 	if !q.run.parking.any() && rs.Along == nil {
 		return false
@@ -165,7 +163,7 @@ func (q *asking) stillWaits(rs *rows.Set, i int) bool {
 	return true
 }
 
-// parkAsking parks row i while its connector is asked, or until it is to be asked again, but no longer than the row has time.
+// parkAsking parks row i until its connector has answered, or is to be asked again, but no longer than the row has time left.
 func (q *asking) parkAsking(i int, k kept) {
 	now := q.x.lane.lanes.clock.now()
 	left := q.run.budgets.left(i) - k.waited(now)
@@ -175,7 +173,7 @@ func (q *asking) parkAsking(i int, k kept) {
 	}
 	h := holdOf(q.st.rs, i)
 	if h.load && h.since != notSpent {
-		q.run.budgets.charge(q.st.rs.Origins[i], min(now, h.due)-h.since) // what it had waited for its key until then
+		q.run.budgets.charge(q.st.rs.Origins[i], min(now, h.due)-h.since) // for which it had waited for its key until then
 		h.since = notSpent
 	}
 	if q.run.parking.behind(q.st.rs, i) {
@@ -193,7 +191,8 @@ func (q *asking) parkAsking(i int, k kept) {
 	}
 }
 
-// askAgain parks row i, whose connector could not be asked, until it is asked again, if it may come back.
+// askAgain parks row i, whose call has failed with err, until its connector is asked again. If the error is not one that passes,
+// the row ends.
 func (q *asking) askAgain(i int, k kept, err error) {
 	if !passing(err) {
 		q.st.lose(i, q.refusedFor(err))
@@ -204,7 +203,7 @@ func (q *asking) askAgain(i int, k kept, err error) {
 	q.parkAsking(i, k)
 }
 
-// unasked is how rows end whose connector could not be asked in time.
+// unasked is the outcome of rows whose connector could not be asked in time, because of err; nil means that it did not answer.
 func (q *asking) unasked(err error) batch.RowOutcome {
 	if err == nil {
 		err = fmt.Errorf("it did not answer within what the row had left of the flow's timeout of %v", q.run.plan.timeout)
@@ -213,24 +212,24 @@ func (q *asking) unasked(err error) batch.RowOutcome {
 		"connector %s could not be asked: %v: submit the batch again when it is there", q.st.step.connector.Name, err))}
 }
 
-// refusedFor is how rows end whose connector won't be asked again.
+// refusedFor is the outcome of rows whose connector is not asked again after err.
 func (q *asking) refusedFor(err error) batch.RowOutcome {
 	if code := batch.CodeOf(err); code == batch.CodeBatchTooOld || code == batch.CodeBatchGivenUp {
-		// Nobody knows any more what of it took effect.
+		// Nobody knows any more which of its effects took place.
 		return batch.RowOutcome{Outcome: batch.Failed, Code: code, Attempts: 1, Reason: decode.Trimmed(err.Error())}
 	}
 	return q.unasked(err)
 }
 
-// passing reports whether an error of a store may pass: all do that are not known to stay.
+// passing reports whether a store's error may pass, so that it is asked again. All errors may that are not known to stay.
 func passing(err error) bool {
 	var e *batch.Error
 	return !errors.As(err, &e) || e.Code.Retryable()
 }
 
-// persist asks the connector for the rows under way of a run without keys, again and again while its store is away. The run
-// rests meanwhile. over says which rows have no time left: the others go on. False: none does, or the run is over; the answer's
-// error is that of the last try then, nil if none has ended.
+// persist asks the connector for the rows of a run without keys, again and again while its store can't be reached. The run rests
+// meanwhile. over says which rows have used up their time: the others go on. ok is false if no row goes on, or the run is over;
+// the answer has the error of the last call that has ended then.
 func (q *asking) persist(s *step, do func(context.Context, connector.Connection) (asked, error)) (answer asked, over []bool, ok bool) {
 	over = make([]bool, q.st.rs.Len())
 	for tries := 0; ; tries++ {
@@ -253,7 +252,8 @@ func (q *asking) persist(s *step, do func(context.Context, connector.Connection)
 	}
 }
 
-// restFor rests until a call has ended. False: the run is over, or no row has time left.
+// restFor rests until a call has ended, and charges the rows for the time since since. It returns false if the run is over, or no
+// row has time left.
 func (q *asking) restFor(a *ask, over []bool, since time.Duration) bool {
 	for q.run.woke = q.x.lane.lanes.clock.now(); !a.isDone(); {
 		q.run.budgets.chargeWait(over, q.run.woke-since)
@@ -267,7 +267,8 @@ func (q *asking) restFor(a *ask, over []bool, since time.Duration) bool {
 	return true
 }
 
-// restUntil rests until a time. False: the run is over, or no row has time left.
+// restUntil rests until a time by the clock of the lanes, and charges the rows. It returns false if the run is over, or no row has
+// time left.
 func (q *asking) restUntil(until time.Duration, over []bool) bool {
 	for since := q.x.lane.lanes.clock.now(); since < until; since = q.run.woke {
 		least := q.run.budgets.leastOf(over)

@@ -3,10 +3,8 @@ package flowexec
 import (
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
-	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/decode"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 	"github.com/kisgrid/kisgrid/pkg/kis"
@@ -15,8 +13,10 @@ import (
 // maxJumps is how often a row may jump.
 const maxJumps = 1000
 
-// callEach calls a row function for all rows under way, in order. Those that do not get through end or jump, and are gone.
-// says: the call says what to ask the connector for, and is left out for rows that have said it. False: the run is over.
+// callEach calls a function that gets single rows, for all rows of rs in order. A call gets as many rows as it can; one that ends
+// with an error ends at that row, and the next call begins behind it. Rows that do not get through have a verdict. says means that
+// the function says which effects a row saves or which key it loads: rows that have said so before they parked are not asked
+// again. It returns false if the run is over.
 func (st *stepRun) callEach(rs *rows.Set, call callFunc, says bool) bool {
 	st.rs = rs
 	g := st.grows(rs)
@@ -62,7 +62,8 @@ func (st *stepRun) callEach(rs *rows.Set, call callFunc, says bool) bool {
 	return true
 }
 
-// lengthOf is how far rows behind i go into one call: up to one that is behind a parked row, or has been tried before.
+// lengthOf is the end of the call that begins at row i: hi, or the first row before hi that needs a call of its own, because it is
+// behind a parked row or was tried before.
 func (st *stepRun) lengthOf(rs *rows.Set, i, hi int) int {
 	const most = 64 // a call that ends early is looked for again
 	hi = min(hi, i+most)
@@ -77,7 +78,8 @@ func (st *stepRun) lengthOf(rs *rows.Set, i, hi int) int {
 	return hi
 }
 
-// saysAgain puts what row i had said before it parked beside what others say, if it had.
+// saysAgain adds what row i said before it parked to what the other rows say: its key, or its effects if they have not taken place
+// yet. It returns false if the row said nothing before.
 func (st *stepRun) saysAgain(i int) bool {
 	f, k := &st.x.frame, keptOf(st.rs, i)
 	if k == nil {
@@ -94,7 +96,8 @@ func (st *stepRun) saysAgain(i int) bool {
 	return true
 }
 
-// settle decides what becomes of a row whose function returned an error, with retries; it returns the row to go on with.
+// settle decides what becomes of a row whose call has ended with an error, and calls the function again if it is to be tried
+// again. It returns the row to go on with.
 func (st *stepRun) settle(row int, f *fault, call callFunc, attempt int) int {
 	first := attempt
 	for f != nil {
@@ -130,8 +133,9 @@ func (st *stepRun) settle(row int, f *fault, call callFunc, attempt int) int {
 	return row + 1
 }
 
-// judge says how the rows of a call end that returned an error, or that it is to be tried again; it has waited then. An
-// outcome of 0 means that they are taken care of.
+// judge decides what a call that has ended with an error means for its rows. again means that the function is to be tried again at
+// once: the wait before the attempt is over then. Otherwise the rows end with o, unless its outcome is 0: they have jumped, parked
+// or ended already.
 func (st *stepRun) judge(row int, f *fault, attempt int) (o batch.RowOutcome, again bool) {
 	x := st.run.x
 	if o := x.stopped(); o != nil {
@@ -182,72 +186,8 @@ func (st *stepRun) judge(row int, f *fault, attempt int) (o batch.RowOutcome, ag
 	return o, true
 }
 
-// noTime is how a row ends that has no time for another attempt.
-func (st *stepRun) noTime(f *fault, attempt int) batch.RowOutcome {
-	o := timedOut(errRowTimeout, st.step, st.run.plan)
-	o.Attempts = uint32(attempt)
-	o.Reason += "; the last error was: " + f.outcome().Reason
-	return o
-}
-
-// retryLater parks the row whose function failed; in Batch and FaaS all rows of the call.
-func (st *stepRun) retryLater(row, attempt int, wait time.Duration) {
-	now := st.x.lane.lanes.clock.now()
-	switch {
-	case st.asksAgain(attempt - 1):
-		st.askLater(hold{since: st.askedSince(row, attempt-1), due: now, attempt: uint32(attempt), load: true}, wait)
-	case st.step.form.Whole():
-		st.run.budgets.spendRetry(row, attempt, wait)
-		st.parkAll(hold{due: now + wait, attempt: uint32(attempt)})
-	default:
-		st.run.budgets.spendRetry(row, attempt, wait)
-		st.park(row, hold{due: now + wait, attempt: uint32(attempt)})
-	}
-}
-
-// askLater parks the rows of a Load in KisFlow's shape until its connector saves, at most for that long.
-func (st *stepRun) askLater(h hold, wait time.Duration) {
-	st.parkAll(h)
-	for _, origin := range st.rs.Origins {
-		g := st.run.parking.groups[st.run.work.key(origin)]
-		if g == nil || g.in != st.rs {
-			continue // its row has ended, or it is behind another
-		}
-		g.due = h.due + wait
-		if st.step.connector != nil {
-			g.saveWait = &saveWait{st.saves, h.due + soonest(wait)}
-		}
-	}
-}
-
-// loadAgain is how long to wait until a Load in KisFlow's shape is tried again: what it asks for may not have been saved yet.
-// 0: its time to wait is over.
-func (st *stepRun) loadAgain(row, attempt int) time.Duration {
-	const first, most = 10 * time.Millisecond, time.Second
-	if !st.asksAgain(attempt) || len(st.whole.groups(st.rs)) > 1 {
-		return 0 // several keys: first it is tried for each alone
-	}
-	left := st.askedSince(row, attempt) + st.step.wait - st.x.lane.lanes.clock.now()
-	return jitter(max(min(first<<min(attempt-st.step.retries-1, 10), most, left), 0))
-}
-
-// asksAgain reports whether an attempt is one of a Load in KisFlow's shape that has no retries left.
-func (st *stepRun) asksAgain(attempt int) bool {
-	s := st.step
-	return s.form == kis.FormFaaS && s.mode == definition.ModeLoad && s.onMissing == definition.OnMissingWait && attempt > s.retries
-}
-
-// askedSince is when such a Load began to wait.
-func (st *stepRun) askedSince(row, attempt int) time.Duration {
-	if attempt == st.step.retries+1 {
-		st.loadSince = st.x.lane.lanes.clock.now()
-	} else if st.run.keyed && st.rs.Len() > 0 {
-		return holdOf(st.rs, row).since
-	}
-	return st.loadSince
-}
-
-// obey does what a row function's signal says of its row; in Batch and FaaS, of all rows.
+// obey does what a function asks for with a signal in place of an error: to drop its row, to abort the batch, or to jump. In Batch
+// and FaaS that concerns all rows of the call. The row ends with the outcome returned, unless that is 0.
 func (st *stepRun) obey(row int, signal *kis.Signal) batch.RowOutcome {
 	switch signal.Kind {
 	case kis.SignalDrop:
@@ -279,7 +219,7 @@ func (st *stepRun) obey(row int, signal *kis.Signal) batch.RowOutcome {
 	return batch.RowOutcome{}
 }
 
-// jumpOrStop notes that a row jumps, unless it did so too often. The row is gone either way.
+// jumpOrStop has a row jump to a step, or ends the row if it has jumped too often.
 func (st *stepRun) jumpOrStop(row, target int) {
 	if rows.At(st.rs.Trips, row) >= maxJumps {
 		var cycle []string
@@ -295,7 +235,7 @@ func (st *stepRun) jumpOrStop(row, target int) {
 	st.gone = append(st.gone, uint32(row))
 }
 
-// jumpWithout enters a step without rows, as a function does that was entered without any and jumps.
+// jumpWithout has a function that was called without rows jump to a step: the function there is called without rows too.
 func (st *stepRun) jumpWithout(target int) {
 	if st.run.jumpsWithout++; st.run.jumpsWithout > maxJumps {
 		st.halt(batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeStepLimit, Attempts: 1,
@@ -309,7 +249,8 @@ func (st *stepRun) jumpWithout(target int) {
 	st.run.queue(&rows.Set{Born: target, Forced: true, Behind: st.rs.Behind}, target)
 }
 
-// target is where a jump from a step to a function goes: to its last place up to the step, else to its first behind it.
+// target is the step that a jump from step from to a function leads to. If the function stands in the flow several times, it is
+// its last place up to from, or its first place if all come later. It returns false if the function is not in the flow.
 func (p *Plan) target(name string, from int) (int, bool) {
 	places := p.places[name]
 	if len(places) == 0 {

@@ -11,14 +11,15 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// using are the connections that functions of a run asked for: held until it ends. A function may ask on several goroutines.
+// using is the connections that functions of a run have asked for. They are held until the run ends. A function may ask on several
+// goroutines.
 type using struct {
-	any   atomic.Bool // conns was written
+	any   atomic.Bool // whether conns may hold any
 	mu    sync.Mutex
 	conns map[*definition.Connector]connector.Connection // guarded by mu
 }
 
-// connect is the frame's Connect.
+// connect is the frame's Connect: it gives a function the connection of its connector, held until the run ends.
 func (x *executor) connect(ctx context.Context) (kis.Connection, error) {
 	var s *step
 	if !x.during(func(st *stepRun) { s = st.step }) {
@@ -38,7 +39,8 @@ func (x *executor) connect(ctx context.Context) (kis.Connection, error) {
 	return x.using.keep(c, conn), nil
 }
 
-// redact takes the values of ${NAME} out of what a function said that asked for its connection: errors of redis.Client have them.
+// redact takes the values of ${NAME} out of the text of an error of a function that asked for its connection: errors of
+// redis.Client contain them.
 func (x *executor) redact(f *fault) {
 	s := x.st.step
 	if f == nil || s == nil || s.connector == nil {
@@ -49,13 +51,14 @@ func (x *executor) redact(f *fault) {
 	}
 }
 
+// find is the connection of a connector that is held already; nil if there is none.
 func (u *using) find(c *definition.Connector) connector.Connection {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.conns[c]
 }
 
-// keep takes over a hold on a connection, unless there is one already.
+// keep takes over a hold on a connection. If there is one already, it closes the new one, and returns the one that is held.
 func (u *using) keep(c *definition.Connector, conn connector.Connection) connector.Connection {
 	u.mu.Lock()
 	held := u.conns[c]
@@ -70,11 +73,11 @@ func (u *using) keep(c *definition.Connector, conn connector.Connection) connect
 	if held == nil {
 		return conn
 	}
-	_ = conn.Close() // a hold: the one that is kept tells of the connection's end
+	_ = conn.Close() // it only lets go: the other hold tells of errors of the connection
 	return held
 }
 
-// end lets go of them.
+// end closes all holds.
 func (u *using) end() {
 	if !u.any.Load() {
 		return

@@ -12,21 +12,21 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// fault is what a function returned in place of success, or panicked with. It was read under the watchdog, where a panic of the
-// value's own methods is one of the function: nothing here calls them any more.
+// fault is why a call of the user's code did not succeed: the error that it returned, or the value that it panicked with. It is
+// read under the watchdog, because the methods of that value may panic or block; nothing here calls them again.
 type fault struct {
-	signal   *kis.Signal // it is none, but says what becomes of the row; nil: it is a fault
-	paused   bool        // the call ended before the row, for its context was cancelled
+	signal   *kis.Signal // what the function asks for in place of an error, such as kis.Drop; nil if it is an error
+	paused   bool        // the call ended before the row, because its context was cancelled
 	panicked bool
 	text     string
-	stack    string // of a panic that is our own
-	cause    error  // as it was returned, for the program that asks for the run's error; nil: a panic
+	stack    string // of a panic in our own code
+	cause    error  // the error as it was returned, for a program that asks for the run's error; nil for a panic
 }
 
-// Error is the text that the function's error had when it was returned.
+// Error is the text that the error had when it was returned.
 func (f *fault) Error() string { return f.text }
 
-// returned is an error of a run as a function returned it.
+// returned is the error of a run as the function returned it.
 func returned(err error) error {
 	if f, ok := err.(*fault); ok && f.cause != nil { //nolint:errorlint // it is never wrapped
 		return f.cause
@@ -34,7 +34,7 @@ func returned(err error) error {
 	return err
 }
 
-// faultOf reads the error of a call. It calls the error's methods, which may panic or block.
+// faultOf reads the error of a call; nil if it has none. It calls the error's methods, which may panic or block.
 func faultOf(err error) *fault {
 	switch {
 	case err == nil:
@@ -55,7 +55,8 @@ func faultOf(err error) *fault {
 	return f
 }
 
-// newPanic is called by the function that recovered; it keeps the user's part of the stack.
+// newPanic is the fault of a panic. It must be called by the function that recovered, and keeps the part of the stack that is the
+// user's.
 func newPanic(value any) *fault {
 	var pcs [64]uintptr
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(4, pcs[:])])
@@ -78,7 +79,7 @@ func newPanic(value any) *fault {
 	return &fault{panicked: true, text: fmt.Sprintf("panic: %v\n%s", value, strings.TrimRight(stack.String(), "\n"))}
 }
 
-// outcome is that of the row whose function it was.
+// outcome is the outcome of the row whose function it was.
 func (f *fault) outcome() batch.RowOutcome {
 	o := batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeFunctionError, Reason: decode.Trimmed(f.text)}
 	if f.panicked {

@@ -8,34 +8,37 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// A function may make far more of its rows than they were: many rows of one, or large ones of small ones. This file bounds what a
-// run holds of that, as LanesConfig.RunBytes says. What functions make is weighed while they run. In a run with keys, whose rows
-// need not go together, those that have not entered the function yet park when there is enough, and go on as runs of their own. A
-// run without keys goes on as a whole: there only what its last function makes is written at once, and leaves the run in pieces.
-// What comes of one row is never divided.
-
-// growth is what a function has made so far of the rows under way. It belongs to the run's goroutine.
+// growth counts how much a function has made so far of the rows that it is called for, and bounds it.
+//
+// A function may make far more of rows than they were: many rows of one, or large rows of small ones. LanesConfig.RunBytes bounds
+// how much of that a run holds. The rows made are weighed while the function runs. In a run with keys, whose rows need not stay
+// together, the rows that have not entered the function yet park when there is enough, and go on as runs of their own. A run
+// without keys stays together: only the rows that its last function makes can leave early, written as output in pieces. Rows that
+// were made of one row are never divided.
+//
+// It belongs to the run's goroutine.
 type growth struct {
 	st      *stepRun
 	run     *run
 	x       *executor
 	limit   int64
-	made    int64 // bytes, about
-	done    int   // the rows of In that this is of
-	seen    int   // the rows of Out that Expand made of them
-	stretch int   // how many rows go into the next call
-	spilled int   // the rows of In of which what was made is written
-	// What was written before.
+	made    int64 // about how many bytes were made since the last spill
+	done    int   // the rows before this one have been through the function
+	seen    int   // how many rows of Out have been weighed, in an Expand
+	stretch int   // how many rows the next call gets
+	spilled int   // what was made of the rows before this one is written
+	// pieces and open are the output before this step: if the step is cut off, its output is dropped.
 	pieces int
 	open   batch.Output
 }
 
 const (
-	firstStretch = 16  // rows that a function gets before what it makes is weighed
-	mostStretch  = 256 // that it gets at once, however little it made of those before
+	firstStretch = 16  // how many rows a function gets before the rows that it makes are weighed for the first time
+	mostStretch  = 256 // how many rows it gets in one call at most, however little it made of earlier ones
 )
 
-// grows begins to follow what the step makes of rs; nil: it need not be followed.
+// grows is the growth that counts how much the step makes of rs. It is nil if nobody needs to count: the function makes rows of a
+// fixed size, or there is no bound.
 func (st *stepRun) grows(rs *rows.Set) *growth {
 	limit, s := st.x.lane.lanes.config.RunBytes, st.step
 	switch {
@@ -56,7 +59,7 @@ func (st *stepRun) grows(rs *rows.Set) *growth {
 	return &st.x.followed
 }
 
-// weigh weighs what was made of the rows before hi. True: it is enough.
+// weigh weighs the rows that were made of those before hi, since it was last called. It returns true if there is enough.
 func (g *growth) weigh(hi int) bool {
 	out := g.x.frame.Out
 	from, to := g.done, hi
@@ -71,15 +74,15 @@ func (g *growth) weigh(hi int) bool {
 	return g.made >= g.limit
 }
 
-// noteWide notes whether Expand makes many of each row, so that it gets one at a time first.
+// noteWide notes whether an Expand makes many rows of each, so that its next call gets a single row at first.
 func (ln *lane) noteWide(in, out int) {
 	if wide := out > 64*in; wide != ln.expanding.Load() {
 		ln.expanding.Store(wide)
 	}
 }
 
-// enough says with which row the function goes on, now that it has made enough of those before hi. In a run with keys the others park,
-// in one without what was made is written.
+// enough is called when there is enough made of the rows before hi. In a run with keys it parks the rows from hi on; in a run
+// without keys it writes the rows that were made. It returns the row with which the function goes on.
 func (g *growth) enough(hi int) int {
 	if !g.run.keyed {
 		g.spill()
@@ -91,7 +94,7 @@ func (g *growth) enough(hi int) int {
 		whole++
 	}
 	if whole > hi {
-		g.stretch = whole - hi // what came of one row stays together
+		g.stretch = whole - hi // rows that were made of one row stay together
 		return hi
 	}
 	if hi == rs.Len() {
@@ -109,7 +112,7 @@ func (g *growth) enough(hi int) int {
 	return rs.Len()
 }
 
-// countOrigins counts how many input rows stand behind rows, of which those of one stand together.
+// countOrigins counts the input rows that rows come from. Rows of one input row must stand together.
 func countOrigins(origins []rows.RunRow) (n int) {
 	for i, origin := range origins {
 		if i == 0 || origin != origins[i-1] {
@@ -119,7 +122,7 @@ func countOrigins(origins []rows.RunRow) (n int) {
 	return n
 }
 
-// spill writes what the last function has made as output, and forgets it.
+// spill writes the rows that the last function of the flow has made so far as output, and forgets them.
 func (g *growth) spill() {
 	if !g.run.out.told && g.run.part.Grow != nil {
 		g.run.out.told = true
@@ -152,12 +155,12 @@ func (g *growth) spill() {
 		f.Out.Slice().Slice(g.spilled, g.done).Clear()
 		made.Vec.Reset(0)
 	}
-	*made = rows.Set{} // nobody asks what these rows were
+	*made = rows.Set{} // nobody asks for these rows again
 	g.spilled, g.seen, g.made = g.done, 0, 0
 }
 
-// endGrowth is the end of a call that was followed: over, it was cut off, and nothing that it made leaves the run. It reports whether
-// all that the function made is written.
+// endGrowth is called when the calls of a step have ended. over means that they were cut off, so that nothing which the function
+// made leaves the run. It returns true if all rows that were made are written.
 func (st *stepRun) endGrowth(over bool) (written bool) {
 	g := st.growth
 	st.growth = nil
@@ -174,8 +177,8 @@ func (st *stepRun) endGrowth(over bool) (written bool) {
 	return true
 }
 
-// inPieces divides the result of a run whose output came in pieces: each with the rows that end with it. Nil: it can't be divided,
-// and has all output in one.
+// inPieces divides the result of a run whose output came in pieces: into one result for each piece, with the rows that end with
+// it. It returns nil if the result can't be divided; then the result has all of the output.
 func (w *work) inPieces(result *RunResult, pieces []batch.Output) (runs []RunResult) {
 	if result.Output.Rows.Len() > 0 {
 		pieces = append(pieces, result.Output)
@@ -218,11 +221,11 @@ func (w *work) inPieces(result *RunResult, pieces []batch.Output) (runs []RunRes
 	return runs
 }
 
-// relax has more parked rows go on together once fewer come to less than a run may hold.
+// relax lets more parked rows go on together, after a run of fewer made less than a run may hold.
 func (ln *lane) relax(r *run) {
 	few := ln.resumeLimit.Load()
 	if few == 0 || r.work.from == nil || r.parking.any() {
-		return // none was parked for it, or there was enough, or something else to wait for
+		return // no row was parked for that reason; or there was enough again; or rows wait for something else
 	}
 	if few *= 2; few > 1<<16 {
 		few = 0

@@ -10,7 +10,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// Causes with which the context of functions is cancelled.
+// These are the causes with which the context of functions is cancelled.
 var (
 	errShutdown        = errors.New("the worker is shutting down")
 	errDeadline        = errors.New("the batch's deadline passed")
@@ -18,7 +18,7 @@ var (
 	errRowTimeout      = errors.New("the flow's timeout for a row passed")
 )
 
-// errPaused ends a call before the row that it returned with: the context is cancelled.
+// errPaused ends a call before the row that it returns, because its context was cancelled.
 var errPaused = errors.New("paused")
 
 const (
@@ -28,32 +28,33 @@ const (
 	grace = time.Second
 )
 
-// guard is what an executor's goroutine and the watchdog share.
+// guard is what the goroutine of an executor and the watchdog share: whether a call of the user's code is under way, since when,
+// and how long it may take.
 //
-// The goroutine tells it of each call, which has many rows. While a call lasts longer than a tick, the frame's Watch makes
-// it tell of each row, too. So a row costs one atomic load as long as rows are quick, and has its own timeout when they
-// are slow.
+// A call gets many rows. While it lasts longer than a tick, the watchdog sets the frame's Watch, and from then on the call tells
+// the guard of each row before it begins it. So a row costs one atomic load as long as rows are quick, and has a timeout of its
+// own when they are slow.
 type guard struct {
 	mu sync.Mutex
 	// All below is guarded by mu. deadline is changed by the goroutine alone.
-	deadline time.Time // of the run; zero: none
+	deadline time.Time // of the run; the zero time means that it has none
 	calling  bool
-	// budget is what the row under way may take, over what happens when it took longer.
+	// budget is how long the current row may take; over is the error that it ends with if it takes longer.
 	budget time.Duration
 	over   error
-	// began is when the row under way is known to have been under way; zero: not yet known. row is which it is; -1: not known.
+	// began is when the current row was first seen in the call; zero if it was not seen yet. row is its number; -1 if nobody knows.
 	began time.Time
 	row   int
-	// step is the one whose function is called.
+	// step is the step whose function is called.
 	step *step
-	// reading: it is methods of row types that are called, not the function.
+	// reading means that methods of row types are called, not the function.
 	reading bool
-	// cancelled is when the context of the call was cancelled; zero: it was not.
+	// cancelled is when the context of the call was cancelled; zero if it was not.
 	cancelled time.Time
 	abandoned bool
 }
 
-// enter begins a call for rows lo to hi-1.
+// enter begins a call for rows lo to hi-1. reading means that code of the rows' types is called, not the function.
 func (x *executor) enter(lo, hi int, reading bool) {
 	x.lo, x.hi, x.inCall = lo, hi, true
 	x.frame.Row = lo
@@ -69,7 +70,7 @@ func (x *executor) enter(lo, hi int, reading bool) {
 	}
 }
 
-// leave ends a call. False: the goroutine was abandoned meanwhile, and must end without touching anything.
+// leave ends a call. It returns false if the goroutine was abandoned meanwhile: it must end then, without touching anything.
 func (x *executor) leave() bool {
 	x.inCall = false
 	g := &x.guard
@@ -85,7 +86,8 @@ func (x *executor) leave() bool {
 	return true
 }
 
-// pause is what a call does before a row once the watchdog looks at it.
+// pause is called before a row, once the watchdog looks at the call. It gives the row a timeout of its own. An error ends the call
+// before the row: the context was cancelled, or the goroutine abandoned.
 func (x *executor) pause(row int) error {
 	g := &x.guard
 	now := time.Now()
@@ -106,7 +108,8 @@ func (x *executor) pause(row int) error {
 	return nil
 }
 
-// at tells of the row whose type is asked next. False: no further one is to be, because the run is over or abandoned.
+// at is called before a row whose type's code is called. It returns false if no further row is to be read, because the run is over
+// or the goroutine was abandoned.
 func (x *executor) at(row int) bool {
 	x.frame.Row = row
 	if x.frame.Watch.Load() == 0 && x.run.work.abandoned == nil || x.pause(row) == nil {
@@ -119,7 +122,7 @@ func (x *executor) at(row int) bool {
 	if abandoned || x.stopped() != nil {
 		return false
 	}
-	x.renew() // it was cancelled for the row before, which came back after all
+	x.renew() // it was cancelled for the row before, whose code returned after all
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.abandoned {
@@ -130,10 +133,10 @@ func (x *executor) at(row int) bool {
 	return true
 }
 
-// asks is at, where rows may have types whose methods are called; without such types nobody watches.
+// asks is at, for code that is not always under watch: without a call under way it does nothing.
 func (x *executor) asks(row int) bool { return !x.inCall || x.at(row) }
 
-// startRun gives the run that is about to begin its deadline.
+// startRun sets the deadline of the run that is about to begin; the zero time means that it has none.
 func (x *executor) startRun(deadline time.Time) {
 	if deadline.IsZero() && x.guard.deadline.IsZero() {
 		return
@@ -146,7 +149,8 @@ func (x *executor) startRun(deadline time.Time) {
 	}
 }
 
-// look is what the watchdog does at a tick. True: the goroutine does not come back, and is abandoned from now on.
+// look is called by the watchdog at each tick. It cancels the context of a call that takes too long. It returns true if the call
+// has not ended a second later: the goroutine is abandoned from then on.
 func (x *executor) look(now time.Time, stopping bool) bool {
 	g := &x.guard
 	g.mu.Lock()
@@ -180,7 +184,7 @@ func (x *executor) look(now time.Time, stopping bool) bool {
 	return g.abandoned
 }
 
-// renew gives functions a new context once the old one was cancelled for what concerned one row.
+// renew gives functions a new context if the old one was cancelled, which concerned one row only.
 func (x *executor) renew() {
 	if x.ctx != nil && x.ctx.Err() == nil {
 		return
@@ -192,7 +196,7 @@ func (x *executor) renew() {
 	x.frame.SetContext(x.underSpan(ctx))
 }
 
-// stopped is how rows end that can't go on: the whole run was cancelled. nil: it was not.
+// stopped is the outcome of rows that can't go on because the whole run was cancelled. It is nil if the run was not.
 func (x *executor) stopped() *batch.RowOutcome {
 	if x.ctx.Err() == nil {
 		return nil
@@ -212,7 +216,7 @@ func (x *executor) stopped() *batch.RowOutcome {
 	return nil
 }
 
-// timeout is the timeout that the functions' context was cancelled for; nil: none.
+// timeout is the timeout for which the context of the call was cancelled; nil if it was not cancelled for one.
 func (x *executor) timeout() error {
 	switch cause := context.Cause(x.ctx); cause {
 	case errFunctionTimeout, errRowTimeout:
@@ -221,14 +225,14 @@ func (x *executor) timeout() error {
 	return nil
 }
 
-// hung is the row that the goroutine hangs in; -1: not known.
+// hung is the row in which the goroutine hangs; -1 if nobody knows.
 func (x *executor) hung() int {
 	x.guard.mu.Lock()
 	defer x.guard.mu.Unlock()
 	return x.guard.row
 }
 
-// overdue is what becomes of the row whose function was abandoned.
+// overdue is the outcome of the row in which an abandoned function hangs.
 func (x *executor) overdue() batch.RowOutcome {
 	if cause := x.timeout(); cause != nil {
 		o := timedOut(cause, x.st.step, x.run.plan)
@@ -241,7 +245,7 @@ func (x *executor) overdue() batch.RowOutcome {
 	return batch.RowOutcome{}
 }
 
-// timedOut is how a row ends that took too long.
+// timedOut is the outcome of a row that took too long. cause is errFunctionTimeout or errRowTimeout.
 func timedOut(cause error, s *step, p *Plan) batch.RowOutcome {
 	if cause == errFunctionTimeout {
 		return batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeFunctionTimeout, Function: s.Name,

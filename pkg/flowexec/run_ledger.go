@@ -8,15 +8,16 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 )
 
-// ledger keeps how the rows of a run ended, the worst that happened to each.
+// ledger keeps the outcomes of a run's rows. Several rows that come from one input row may end in different ways: the worst
+// outcome counts.
 type ledger struct {
 	n       int
-	places  []uint32 // for each row 1 + its place in notDone; nil while all are done
+	places  []uint32 // for each row 1 + its place in notDone, or 0 if it is done; nil while all rows are done
 	notDone []batch.RowOutcome
-	first   *batch.RowOutcome // that is dead or failed; behind it may stand no row at all. Nil: none is
+	first   *batch.RowOutcome // the first outcome that is dead or failed, also in a run without rows; nil if there is none
 }
 
-// end records an outcome of a row, or of all with batch.WholeBatch.
+// end records an outcome of an input row, or of all of them with rows.WholeBatch.
 func (l *ledger) end(origin rows.RunRow, o batch.RowOutcome) {
 	if l.first == nil && (o.Outcome == batch.Dead || o.Outcome == batch.Failed) {
 		first := o
@@ -43,7 +44,7 @@ func (l *ledger) end(origin rows.RunRow, o batch.RowOutcome) {
 	}
 }
 
-// list is the outcomes by row, with the rows counted within the part.
+// list is the outcomes of rows that are not done, in the order of the rows, which count in the part then.
 func (l *ledger) list(w *work) []batch.RowOutcome {
 	slices.SortFunc(l.notDone, func(a, b batch.RowOutcome) int { return cmp.Compare(a.Row, b.Row) })
 	for i := range l.notDone {

@@ -18,15 +18,15 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// loading takes rows through a Load.
+// loading takes rows through a Load. The keys of all rows are read in one call, a row whose key is missing may wait for it, and
+// the function is called for each row with its value.
 type loading struct {
 	st  *stepRun
 	run *run
 	x   *executor
 }
 
-// run takes rows through a Load: their keys are read together, rows whose key is not there wait for it, then the
-// function gets each row with its value.
+// load takes rows through the step.
 func (ld *loading) load(s *step, rs *rows.Set) {
 	f := &ld.x.frame
 	f.Keys = f.Keys[:0]
@@ -38,7 +38,7 @@ func (ld *loading) load(s *step, rs *rows.Set) {
 	} else if !ld.st.callEach(rs, s.code.Keys, true) {
 		return
 	}
-	// Keys has an entry only for the rows that are left.
+	// Keys has an element only for the rows that are left.
 	rs = ld.advance(rs)
 	keys := f.Keys
 	if rs.Len() == 0 {
@@ -76,7 +76,7 @@ func (ld *loading) load(s *step, rs *rows.Set) {
 	ld.st.reload = nil
 }
 
-// advance drops the rows that are gone and goes on with the others.
+// advance goes on without the rows that are gone: it sends these to where they go, and returns the others.
 func (ld *loading) advance(rs *rows.Set) *rows.Set {
 	if len(ld.st.gone) == 0 {
 		return rs
@@ -92,7 +92,7 @@ func (ld *loading) advance(rs *rows.Set) *rows.Set {
 	return kept
 }
 
-// call is the call that reads keys, each once.
+// call makes the call that reads keys from the connector, each key once.
 func (ld *loading) call(keys []string) func(context.Context, connector.Connection) (asked, error) {
 	once := make([]string, 0, len(keys))
 	seen := make(map[string]bool, len(keys))
@@ -115,8 +115,8 @@ func (ld *loading) call(keys []string) func(context.Context, connector.Connectio
 	}
 }
 
-// keyed reads the keys of the rows under way together. Those that were answered while they were parked are not read again,
-// and those that are not answered soon park. It returns the rows that go on, with their keys and values.
+// keyed reads the keys of rows in a run with keys. Rows that were answered while they were parked have their value already; rows
+// that are not answered within a moment park. It returns the rows that go on, with their keys and values.
 func (ld *loading) keyed(s *step, rs *rows.Set, keys []string) (*rows.Set, []string, []connector.Value) {
 	var wanted []string
 	for i, key := range keys {
@@ -164,7 +164,7 @@ func (ld *loading) keyed(s *step, rs *rows.Set, keys []string) (*rows.Set, []str
 	return ld.advanceKeyed(rs, keys, values)
 }
 
-// advanceKeyed is advance for rows that have keys and values beside them.
+// advanceKeyed is advance for rows that have keys and values in lists beside them.
 func (ld *loading) advanceKeyed(rs *rows.Set, keys []string, values []connector.Value) (*rows.Set, []string, []connector.Value) {
 	if len(ld.st.gone) > 0 {
 		keys = rows.Pick(keys, ld.x.mem.Without(rs.Len(), ld.st.gone))
@@ -173,8 +173,8 @@ func (ld *loading) advanceKeyed(rs *rows.Set, keys []string, values []connector.
 	return rs, keys, values
 }
 
-// whole reads the keys of a run without keys, and waits for those that are missing, as long as the step says and their
-// rows have time. Rows whose connector could not be asked in time end.
+// whole reads the keys of a run without keys. The run rests while keys are missing, as long as option.wait says and their rows
+// have time left. Rows whose connector could not be asked in time end. It returns the rows that go on, with their keys and values.
 func (ld *loading) whole(s *step, rs *rows.Set, keys []string) (*rows.Set, []string, []connector.Value) {
 	answer, over, ok := ld.st.asking.persist(s, ld.call(keys))
 	found := answer.values
@@ -184,7 +184,7 @@ func (ld *loading) whole(s *step, rs *rows.Set, keys []string) (*rows.Set, []str
 		until[i] = began + min(s.wait, ld.run.budgets.left(i))
 	}
 	for ok && s.onMissing == definition.OnMissingWait {
-		// The rows that wait are those whose key is missing: they alone are charged.
+		// Only the rows whose key is missing wait, and are charged.
 		now, first := ld.x.lane.lanes.clock.now(), never
 		idle := slices.Clone(over)
 		var missing []string
@@ -223,7 +223,8 @@ func (ld *loading) whole(s *step, rs *rows.Set, keys []string) (*rows.Set, []str
 	return ld.advanceKeyed(rs, keys, values)
 }
 
-// missing ends the rows whose key is not there, if the step does not take that, or can't be read.
+// missing decides about rows whose key is not in the connector, as option.on_missing says: they wait for it, end, or go on without
+// a value. Rows whose value can't be read end. It returns the rows that go on, with their values.
 func (ld *loading) missing(s *step, rs *rows.Set, keys []string, values []connector.Value) (*rows.Set, []connector.Value) {
 	now := ld.x.lane.lanes.clock.now()
 	ld.spendWaits(rs, now)
@@ -253,8 +254,8 @@ func (ld *loading) missing(s *step, rs *rows.Set, keys []string, values []connec
 	return ld.advanceWith(rs, values)
 }
 
-// holdFor is what a row takes along that waits for its Load, or for another row of its key: the time to wait is counted from
-// the first look.
+// holdFor is the hold of a row that waits for its Load, or behind another row. The time to wait counts from the first look for the
+// key.
 func (ld *loading) holdFor(s *step, i int, h hold, now time.Duration, missing bool) hold {
 	if missing && !h.load && s.onMissing == definition.OnMissingWait {
 		h.load, h.since, h.due = true, now, now+min(s.wait, ld.run.budgets.left(i))
@@ -262,7 +263,7 @@ func (ld *loading) holdFor(s *step, i int, h hold, now time.Duration, missing bo
 	return h
 }
 
-// spendWaits takes the time for which rows waited for their Load off what they have left.
+// spendWaits charges rows for the time for which they have waited for their key.
 func (ld *loading) spendWaits(rs *rows.Set, now time.Duration) {
 	if rs.Along == nil {
 		return
@@ -274,7 +275,7 @@ func (ld *loading) spendWaits(rs *rows.Set, now time.Duration) {
 	}
 }
 
-// advanceWith is advance for rows that have values beside them.
+// advanceWith is advance for rows that have values in a list beside them.
 func (ld *loading) advanceWith(rs *rows.Set, values []connector.Value) (*rows.Set, []connector.Value) {
 	if len(ld.st.gone) > 0 {
 		rows := ld.x.mem.Without(rs.Len(), ld.st.gone)
@@ -287,7 +288,8 @@ func (ld *loading) advanceWith(rs *rows.Set, values []connector.Value) (*rows.Se
 	return ld.advance(rs), values
 }
 
-// readSaved reads the values into the type that the function takes.
+// readSaved reads the stored values as the type that the function takes. Rows whose value does not fit end. It returns the rows
+// that go on, with their values.
 func (ld *loading) readSaved(s *step, rs *rows.Set, values []connector.Value) (*rows.Set, []connector.Value) {
 	f := &ld.x.frame
 	f.Saved, f.Found = s.code.NewSaved(), f.Found[:0]
@@ -314,7 +316,7 @@ func (ld *loading) readSaved(s *step, rs *rows.Set, values []connector.Value) (*
 	return ld.readSaved(s, rs, values)
 }
 
-// readSavedRow reads the value of one row again, which was read before.
+// readSavedRow reads the stored value of row i once more, before another attempt: the function may have changed it.
 func (ld *loading) readSavedRow(i int, v connector.Value) {
 	f := &ld.x.frame
 	row := f.Saved.Type()
@@ -322,11 +324,11 @@ func (ld *loading) readSavedRow(i int, v connector.Value) {
 	f.Saved.Slice().Index(i).SetZero()
 	if !v.Missing() {
 		reader := decode.StoredReader{Row: row, Types: ld.run.plan.types}
-		ld.st.reading(ld.run.plan.types.HasOwnCode(row), ld.st.rs, func() { _ = reader.Read(into, v.Fields) }) // it could be read before
+		ld.st.reading(ld.run.plan.types.HasOwnCode(row), ld.st.rs, func() { _ = reader.Read(into, v.Fields) }) // no error: it was read before
 	}
 }
 
-// declaredKeys are the keys that the function's document says.
+// declaredKeys makes the key of each row as the function's document says.
 func (ld *loading) declaredKeys(s *step, rs *rows.Set) {
 	for i := range rs.Len() {
 		if !ld.x.asks(i) {
@@ -349,7 +351,7 @@ func (ld *loading) declaredKeys(s *step, rs *rows.Set) {
 	}
 }
 
-// declared sets the rows' fields as the function's document says.
+// declared sets the fields of rows that the function's document names, and sends the rows on.
 func (ld *loading) declared(s *step, rs *rows.Set, values []connector.Value) {
 	out := new(kis.Vec[json.RawMessage])
 	if !ld.st.reading(s.sets.OwnCode || ld.x.reader.RunsOwnCodeToWrite(rs), rs, func() {

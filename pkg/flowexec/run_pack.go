@@ -9,7 +9,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 )
 
-// startBehind sets aside the rows that wait for parked ones of earlier runs.
+// startBehind parks the rows whose keys have rows of earlier runs parked in the lane, and returns the others.
 func (r *run) startBehind(rs *rows.Set) *rows.Set {
 	if len(r.work.blocked) == 0 {
 		return rs
@@ -22,7 +22,7 @@ func (r *run) startBehind(rs *rows.Set) *rows.Set {
 	return r.x.mem.Keep(rs, behind)
 }
 
-// resume puts the rows of a parcel where they go on.
+// resume has the rows of a parcel, as far as they belong to the run's work, wait for the steps that they enter next.
 func (r *run) resume(p *parcel) {
 	for k, sets := range p.sets {
 		for _, rs := range sets {
@@ -69,7 +69,7 @@ func (r *run) ended(origin rows.RunRow) bool {
 	return r.work.abandoned != nil && slices.ContainsFunc(r.work.abandoned.dead, func(o batch.RowOutcome) bool { return o.Row == uint32(origin) })
 }
 
-// pack makes a parcel of what was set aside, and leaves in the result, whose rows count in r.part, only what has ended.
+// pack packs the rows that have parked into a parcel, and takes them out of the result. It returns nil if there are none.
 func (r *run) pack(result *RunResult) *parcel {
 	var origins []rows.RunRow
 	for _, sets := range r.parking.sets {
@@ -82,7 +82,7 @@ func (r *run) pack(result *RunResult) *parcel {
 	if len(origins) == 0 {
 		return nil
 	}
-	parked := make([]rows.PartRow, len(origins)) // the rows as they count in r.part
+	parked := make([]rows.PartRow, len(origins)) // the same rows, counted in r.part
 	for i, origin := range origins {
 		parked[i] = r.work.row(origin)
 	}
@@ -145,7 +145,8 @@ func (r *run) pack(result *RunResult) *parcel {
 	return p
 }
 
-// packed is a rowset in memory of its own, in the order of its origins, which count in the parcel.
+// packed is a set in memory of its own, which outlives the run, in the order of its input rows. origins are the input rows that
+// have parked.
 func packed(rs *rows.Set, origins []rows.RunRow, start int) packedSet {
 	places := rows.Range[uint32](0, rs.Len())
 	if !slices.IsSorted(rs.Origins) {
@@ -163,7 +164,7 @@ func packed(rs *rows.Set, origins []rows.RunRow, start int) packedSet {
 	return packedSet{c, renumbered}
 }
 
-// partOf is a part of these rows of r.part alone.
+// partOf is a part that has only the given rows of the run's part.
 func (r *run) partOf(parked []rows.PartRow) *Part {
 	own := *r.part
 	own.parkedFrom, own.Columns = r.part.enqueued(), r.work.in.columns.Select(rows.As[uint32](parked))

@@ -7,8 +7,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 )
 
-// prepare makes rows readable as the types that the step's function reads, in the frame's In. Rows that can't be read so end, each for
-// itself.
+// prepare makes rows readable as the types that the step's function reads, in the frame's In. Rows that can't be read end, each
+// for itself; it returns the others.
 func (st *stepRun) prepare(s *step, rs *rows.Set) *rows.Set {
 	st.rs = rs
 	f := &st.x.frame
@@ -21,15 +21,15 @@ func (st *stepRun) prepare(s *step, rs *rows.Set) *rows.Set {
 	return rs
 }
 
-// prepareWatched is prepare where types have code of their own.
+// prepareWatched is prepare for types with code of their own.
 func (st *stepRun) prepareWatched(s *step, rs *rows.Set) *rows.Set {
 	f := &st.x.frame
 	st.reading(true, rs, func() { rs, f.In = st.x.reader.Read(&s.Input, rs, f.In[:0]) })
 	return rs
 }
 
-// reading runs code that may call methods of the types of rows rs, under the watchdog if ownCode says that there are any. It returns false if the
-// run is over.
+// reading runs code that may call methods of the types of rs, under the watchdog if ownCode is true. It returns false if the run
+// is over.
 func (st *stepRun) reading(ownCode bool, rs *rows.Set, read func()) bool {
 	if !ownCode {
 		read()
@@ -70,8 +70,8 @@ func (h readingHost) Rows(rs *rows.Set) { h.st.rs = rs }
 // End implements decode.Host.
 func (h readingHost) End(rs *rows.Set, i uint32, o batch.RowOutcome) { h.st.end(rs, i, o) }
 
-// again makes row i of the rows under way readable anew, as it came, before its function is called for it once more. False: it
-// can't be read, and has ended.
+// again makes row i readable once more, as it came, before its function is called for it again. It returns false if the row can't
+// be read: it has ended then.
 func (st *stepRun) again(i int) bool {
 	s, rs, f := st.step, st.rs, &st.x.frame
 	if st.reload != nil {
@@ -98,7 +98,7 @@ func (st *stepRun) again(i int) bool {
 	return one.Len() == 1
 }
 
-// allAgain is again for all rows under way: it returns them.
+// allAgain is again for all rows of a call. It returns those that can be read.
 func (st *stepRun) allAgain(s *step, rs *rows.Set) *rows.Set {
 	if !s.Changes || rs.Len() == 0 {
 		return rs

@@ -15,15 +15,16 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// saving takes rows through a Save.
+// saving takes rows through a Save. The function says for each row which effects it has on the connector, and the effects of all
+// rows are sent in one call. A row goes on when its effects have taken place.
 type saving struct {
 	st  *stepRun
 	run *run
 	x   *executor
 }
 
-// run takes rows through a Save: first the function says what to write, then all of it is sent at once. A row goes on
-// when its effects are there. What rows that were parked meanwhile had said before is sent again, or was answered.
+// save takes rows through the step. Rows that have parked since they said their effects do not say them again: these are sent once
+// more, or have been answered.
 func (sv *saving) save(s *step, rs *rows.Set) {
 	f := &sv.x.frame
 	f.Effects = f.Effects[:0]
@@ -37,11 +38,11 @@ func (sv *saving) save(s *step, rs *rows.Set) {
 	}
 	saved := sv.x.mem.Keep(rs, sv.st.gone)
 	sv.st.send(rs, nil)
-	// From here on the rows that are gone have ended, jumped or parked.
-	rows := sv.x.mem.Without(rs.Len(), sv.st.gone)
+	// The rows that are gone now have ended, jumped or parked.
+	places := sv.x.mem.Without(rs.Len(), sv.st.gone)
 	sv.st.rs, sv.st.gone, sv.st.jumps = saved, sv.st.gone[:0], sv.st.jumps[:0]
 	if len(f.Effects) > 0 || alongOf(saved) != nil && alongOf(saved).keeps != nil {
-		if !sv.sendEffects(s, rs, rows) {
+		if !sv.sendEffects(s, rs, places) {
 			return
 		}
 		saved = sv.x.mem.Keep(saved, sv.st.gone)
@@ -49,14 +50,14 @@ func (sv *saving) save(s *step, rs *rows.Set) {
 	sv.run.queue(saved, s.Index+1)
 }
 
-// sendEffects sends what the rows under way write, and ends or parks those that do not go on; rows are their places in the frame, whose
-// rows rs are. False: none does.
-func (sv *saving) sendEffects(s *step, rs *rows.Set, rows []uint32) bool {
+// sendEffects sends the effects of the rows that are left, and ends or parks those that do not go on. rs are the rows that the
+// function was called for, and places says where in rs the rows stand that are left. It returns false if none goes on.
+func (sv *saving) sendEffects(s *step, rs *rows.Set, places []uint32) bool {
 	written := sv.x.frame.Effects
 	effects := sv.effects(s, rs)
 	cause := connector.Cause{Flow: sv.run.plan.flow, Function: s.Name, Batch: sv.run.part.Batch, Floor: sv.run.part.Floor, Born: sv.run.part.Born}
 	saves := sv.x.lane.lanes.config.Saves
-	do := func(ctx context.Context, c connector.Connection) (asked, error) { // which may outlast the run
+	do := func(ctx context.Context, c connector.Connection) (asked, error) { // the call may outlast the run
 		verdicts, err := c.Save(ctx, cause, effects)
 		if err == nil {
 			saves.saved(s.connector.Name)
@@ -69,7 +70,7 @@ func (sv *saving) sendEffects(s *step, rs *rows.Set, rows []uint32) bool {
 			sv.st.asking.storeAway(answer.err)
 			return false
 		}
-		for i, row := range rows {
+		for i, row := range places {
 			from, to := effectsOf(written, row)
 			if over[i] {
 				sv.st.lose(i, sv.st.asking.unasked(nil))
@@ -93,13 +94,13 @@ func (sv *saving) sendEffects(s *step, rs *rows.Set, rows []uint32) bool {
 		return false
 	}
 	now := sv.st.rs
-	for i, row := range rows {
+	for i, row := range places {
 		k := keptOf(now, i)
 		from, to := effectsOf(written, row)
 		switch {
 		case k.answered():
 		case from == to:
-			k = &kept{since: began} // it saves nothing, and is only behind others
+			k = &kept{since: began} // the row has no effects: it may only be behind others
 		case k == nil:
 			k = &kept{said: said{effects: slices.Clone(written[from:to])}, ask: a, from: from, since: began}
 		default:
@@ -121,7 +122,7 @@ func (sv *saving) sendEffects(s *step, rs *rows.Set, rows []uint32) bool {
 	return true
 }
 
-// effectsOf is where the effects of a row of the frame begin and end among those written.
+// effectsOf is the range in written of the effects of one row.
 func effectsOf(written []kis.Effect, row uint32) (from, to int) {
 	byRow := func(e kis.Effect, row int) int { return e.Row - row }
 	from, _ = slices.BinarySearchFunc(written, int(row), byRow)
@@ -130,7 +131,7 @@ func effectsOf(written []kis.Effect, row uint32) (from, to int) {
 	return from, to
 }
 
-// settleRow ends row i of the rows under way if one of its effects was refused.
+// settleRow ends row i if the connector has refused one of its effects, which are verdicts[from:to].
 func (sv *saving) settleRow(s *step, i int, verdicts []error, from, to int) {
 	if verdicts == nil {
 		return
@@ -144,7 +145,8 @@ func (sv *saving) settleRow(s *step, i int, verdicts []error, from, to int) {
 	}
 }
 
-// effects names what the function wrote for ever.
+// effects gives each effect that the function wrote the name that it has for ever: the identity of its row, and its number among
+// the row's effects. A connector that has seen the name leaves the effect out.
 func (sv *saving) effects(s *step, rs *rows.Set) []connector.Effect {
 	written := sv.x.frame.Effects
 	effects := make([]connector.Effect, len(written))
@@ -166,7 +168,7 @@ var operations = map[kis.Op]connector.Op{
 	kis.OpSet: connector.Set, kis.OpIncr: connector.Incr, kis.OpAppend: connector.Append, kis.OpDelete: connector.Delete,
 }
 
-// storeAway ends the rows under way of a run without keys, whose connector could not be asked.
+// storeAway ends the rows of a run without keys whose connector could not be asked, because of err.
 func (q *asking) storeAway(err error) {
 	if q.run.returned {
 		return
@@ -178,7 +180,7 @@ func (q *asking) storeAway(err error) {
 	q.st.whole.endAll(q.st.rs, q.refusedFor(err))
 }
 
-// declare writes what the function's document says.
+// declare writes the effects of each row as the function's document says.
 func (sv *saving) declare(s *step, rs *rows.Set) {
 	f := &sv.x.frame
 	names := slices.Sorted(maps.Keys(s.save.Fields))
@@ -219,12 +221,13 @@ var declaredOps = map[definition.SaveOp]kis.Op{
 	definition.SaveSet: kis.OpSet, definition.SaveIncr: kis.OpIncr, definition.SaveAppend: kis.OpAppend,
 }
 
+// undecodable is the outcome of a row that is no JSON object, in a step that needs its fields.
 func undecodable(s *step, err error) batch.RowOutcome {
 	return batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeRowUndecodable, Attempts: 1,
 		Reason: decode.Trimmed(fmt.Sprintf("%s needs the row's fields, and it is no JSON object: %v", s.Name, err))}
 }
 
-// keyOf fills a key with a row's fields.
+// keyOf is the key that a template of a document makes of a row's fields.
 func keyOf(t definition.Template, fields decode.Object) (string, error) {
 	var key []byte
 	for _, part := range t.Parts {
@@ -244,7 +247,7 @@ func keyOf(t definition.Template, fields decode.Object) (string, error) {
 	return string(key), nil
 }
 
-// textOf is a field as connectors store it.
+// textOf is a field as connectors store it: a JSON string as the text itself, other values as their JSON.
 func textOf(fields decode.Object, name string) (string, error) {
 	raw, ok := fields.Field(name)
 	if !ok {
@@ -258,7 +261,7 @@ func textOf(fields decode.Object, name string) (string, error) {
 	return text, err
 }
 
-// valueOf is a field as it stands in a key that goes by value.
+// valueOf is a field as it stands in a key that goes by value (see batch.KeyText): 1 and 1.0 are the same there.
 func valueOf(fields decode.Object, name string) (string, error) {
 	raw, ok := fields.Field(name)
 	if !ok {

@@ -10,12 +10,13 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// tracing is the spans of the run that an executor has under way. They belong to its goroutine, or to whoever abandons that.
+// tracing is the OpenTelemetry spans of the run that an executor has under way. They belong to the executor's goroutine, and to
+// the watchdog once it has abandoned that.
 type tracing struct {
-	run, function trace.Span // nil where nobody traces
+	run, function trace.Span // nil if nobody traces
 }
 
-// Attributes of spans; those of batches and parts are beside them, in package tracing.
+// These are the attributes of spans. Those of batches and parts are in package tracing.
 const (
 	flowAttribute    = attribute.Key("kisgrid.flow")
 	rowsAttribute    = attribute.Key("kisgrid.rows")
@@ -25,7 +26,7 @@ const (
 	parkedAttribute  = attribute.Key("kisgrid.rows.parked")
 )
 
-// traceRun begins the span of a run, if its part has one.
+// traceRun begins the span of a run, if its part has a span.
 func (x *executor) traceRun(w *work) {
 	tracer := x.lane.lanes.config.Tracer
 	if tracer == nil || !w.part.Trace.IsValid() {
@@ -49,14 +50,15 @@ func (x *executor) endRun(result *RunResult, parked *parcel) {
 		}
 		x.traced.run.SetAttributes(parkedAttribute.Int(rows))
 	}
-	if err := x.run.err(); err != nil { // not the result's, which is the user's
+	if err := x.run.err(); err != nil { // not the error of the result, which is the user's own
 		x.traced.run.SetStatus(codes.Error, err.Error())
 	}
 	x.traced.run.End()
 	x.traced = tracing{}
 }
 
-// traceFunction begins the span of a function over the rows of the run, and has the function's context carry it.
+// traceFunction begins the span of a function, and puts it into the context that the function gets. rows is how many rows enter
+// the function.
 func (x *executor) traceFunction(s *step, rows int) {
 	if x.traced.run == nil {
 		return
@@ -77,7 +79,7 @@ func (x *executor) endFunction() {
 	x.frame.SetContext(x.ctx)
 }
 
-// underSpan is ctx with the span of the function under way.
+// underSpan is ctx with the span of the function under way, if there is one.
 func (x *executor) underSpan(ctx context.Context) context.Context {
 	if x.traced.function == nil {
 		return ctx
@@ -85,7 +87,7 @@ func (x *executor) underSpan(ctx context.Context) context.Context {
 	return trace.ContextWithSpan(ctx, x.traced.function)
 }
 
-// traceConnector begins the span of what a function asks its connector for; nil: nobody traces.
+// traceConnector begins the span of a call to a step's connector. The span is nil if nobody traces.
 func (x *executor) traceConnector(ctx context.Context, s *step) (context.Context, trace.Span) {
 	if x.traced.function == nil {
 		return ctx, nil
@@ -94,7 +96,7 @@ func (x *executor) traceConnector(ctx context.Context, s *step) (context.Context
 		trace.WithAttributes(attribute.String("kisgrid.connector", s.connector.Name), attribute.String("kisgrid.connector.type", s.connector.Type)))
 }
 
-// endConnector ends it.
+// endConnector ends the span of a call to a connector.
 func endConnector(span trace.Span, err error) {
 	if err != nil {
 		span.SetStatus(codes.Error, err.Error())
@@ -102,7 +104,7 @@ func endConnector(span trace.Span, err error) {
 	span.End()
 }
 
-// abandonTrace ends the spans of a run whose goroutine does not come back from a function.
+// abandonTrace ends the spans of a run whose goroutine was abandoned.
 func (x *executor) abandonTrace(o batch.RowOutcome) {
 	for _, span := range []trace.Span{x.traced.function, x.traced.run} {
 		if span != nil {
@@ -113,7 +115,7 @@ func (x *executor) abandonTrace(o batch.RowOutcome) {
 	}
 }
 
-// metricsOf is the metrics of a function, found once for each plan.
+// metricsOf is the metrics of a step's function, looked up once for each plan.
 func (x *executor) metricsOf(p *Plan, s *step) functionMetrics {
 	if x.plan != p {
 		x.plan, x.metrics = p, make([]functionMetrics, len(p.steps))

@@ -8,33 +8,35 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// This file takes the rows of a run through a stretch of its flow in rounds: each key has one input row in a round, with all rows
-// that come of it, and its next one begins when the round is over. So a row finds in connectors all that the rows before it have
-// saved, and nothing of those behind it, however rows are cut into batches. Rows of different keys go together.
-//
-// A row that parks in its round keeps the rest of its key back, which parks behind it. Between two rounds the run looks what else is to
-// go on elsewhere or later, and parks that: keys whose slots are recalled, and all keys when the run holds enough.
-
-// maxRounds bounds the rounds of one run: each leaves lists behind that live as long as the run. The rest goes on as a run of its own.
+// maxRounds bounds the rounds of one run, because each leaves lists behind that live as long as the run. The rows that are left go
+// on as a run of their own.
 const maxRounds = 4096
 
-// turns is a stretch that rows of the run are in. It belongs to the run's goroutine.
+// turns takes the rows of a run through a stretch of its flow in rounds. In a round each key has one input row, with all rows that
+// come of it, and the key's next input row begins when the round is over. So a row finds in connectors all that earlier rows of
+// its key have saved, and nothing that later ones save, however rows are cut into batches. Rows of different keys go together.
+//
+// If a row parks in its round, later rows of its key park behind it. Between two rounds the run also parks keys that are to go on
+// elsewhere or later: those whose slots another worker gets, and all keys if the run holds enough (LanesConfig.RunBytes).
+//
+// It belongs to the run's goroutine.
 type turns struct {
 	run     *run
-	active  bool // the rows are in a stretch; else nothing below has a meaning
+	active  bool // whether rows are in a stretch; if not, the fields below mean nothing
 	in      stretch
 	sets    []*rows.Set       // the rows as they came to the stretch
-	steps   []int             // which step each of the sets waits for
-	numbers map[uint64]uint32 // the place of each key in keys, while rows are shared out
-	keys    []turn            // the keys that have rows which have not begun
-	chosen  []rows.Ref        // used again for each round
+	steps   []int             // for each of the sets the step that it waits for
+	numbers map[uint64]uint32 // the place of each key in keys, while rows are sorted by key
+	keys    []turn            // the keys with rows that have not begun
+	chosen  []rows.Ref        // the rows of a round; used again for the next one
 	rounds  int
-	began   int   // input rows that have
-	made    int64 // bytes, about, that functions have made in all rounds; counted where the run is bounded
-	parked  int   // groups that the run had parked when it last looked
+	began   int   // how many input rows have begun
+	made    int64 // about how many bytes functions have made in all rounds; counted only if the run is bounded
+	parked  int   // how many groups had parked when parkKeys last looked
 }
 
-// turn is one key's rows that have not begun, by their origins. first and n are its first origin and the number of rows.
+// turn is the rows of one key that have not begun, in the order of their input rows. first is the first input row, n the number of
+// rows.
 type turn struct {
 	key   uint64
 	first rows.RunRow
@@ -42,6 +44,7 @@ type turn struct {
 	rows  []rows.Ref
 }
 
+// origin is the input row that a row comes from.
 func (t *turns) origin(at rows.Ref) rows.RunRow { return t.sets[at.Set].Origins[at.Row] }
 
 // mayGoOn is asked before the run goes on at a step, which is the earliest that rows wait for. It returns false if it has changed the rows that
@@ -64,8 +67,8 @@ func (t *turns) mayGoOn(step int) bool {
 	return false
 }
 
-// begin begins a stretch with all rows that wait in it. It reports whether a round has begun: where no key has two input rows
-// they just go on.
+// begin begins a stretch with all rows that wait in it. It returns false if no key has two input rows: then there are no rounds,
+// and the rows just go on.
 func (t *turns) begin(in stretch) (rounds bool) {
 	t.reset()
 	t.in, t.active = in, true
@@ -105,8 +108,8 @@ func (t *turns) begin(in stretch) (rounds bool) {
 	return true
 }
 
-// findKeys lists the keys of the rows, in the order in which they first come. It reports whether one has several input rows: otherwise
-// there are no turns to take.
+// findKeys lists the keys of the rows, in the order in which they first come. It reports whether one of them has several input
+// rows.
 func (t *turns) findKeys() (several bool) {
 	for _, rs := range t.sets {
 		for _, origin := range rs.Origins {
@@ -137,7 +140,7 @@ func (t *turns) reset() {
 	*t = turns{run: t.run, sets: t.sets[:0], steps: t.steps[:0], numbers: t.numbers, keys: t.keys[:0], chosen: t.chosen[:0]}
 }
 
-// beginRound has each key's next input row wait where it came to the stretch.
+// beginRound has the next input row of each key wait for the step at which it came to the stretch.
 func (t *turns) beginRound() {
 	t.chosen = t.chosen[:0]
 	if t.parkKeys(); len(t.keys) == 0 {
@@ -181,8 +184,9 @@ func (t *turns) pick(of []rows.Ref, steps [][]*rows.Set) {
 	}
 }
 
-// parkKeys sets the rows of keys aside that do not go on in this run: those behind a parked row, and those whose slot is recalled,
-// all of them when the run holds enough. The latter two wait for nothing: they go on, or back, when the run has ended.
+// parkKeys parks the rows of keys that do not go on in this run: those behind a parked row, those whose slot is asked for by a
+// Release, and all of them if the run holds enough. The latter two wait for nothing: they go on, or go back, when the run has
+// ended.
 func (t *turns) parkKeys() {
 	lanes := t.run.x.lane.lanes
 	recalls := t.run.x.lane.parked.pendingReleases()
@@ -221,14 +225,14 @@ func (t *turns) parkKeys() {
 	}
 }
 
-// noteMade counts what a function has made of the rows under way in a round.
+// noteMade weighs the rows that a function has made in a round.
 func (t *turns) noteMade(s *step, out kis.Vector) {
 	if t.active && t.run.x.lane.lanes.config.RunBytes > 0 {
 		t.made += s.weigher.weigh(out, 0, out.Len())
 	}
 }
 
-// end leaves the stretch: rows that came out of it in different rounds go on together.
+// end leaves the stretch. Rows that came out of it in different rounds go on together.
 func (t *turns) end() {
 	if !t.active {
 		return
@@ -241,7 +245,7 @@ func (t *turns) end() {
 	}
 }
 
-// forgo has all rows of the stretch wait that have not begun, since the run ends.
+// forgo has all rows wait that have not begun, because the run ends.
 func (t *turns) forgo() {
 	if !t.active {
 		return

@@ -10,18 +10,19 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// callFunc is kis.Code's Call or Keys.
+// callFunc calls the user's code for rows lo to hi-1 of a frame. It returns the row at which it ended, with the error if it did
+// not get through: the Call or the Keys of a kis.Code.
 type callFunc func(f *kis.Frame, lo, hi int) (int, error)
 
-// guarded calls the function for rows lo to hi-1 under the watchdog. A panic is a fault, as an error is. What was returned is read
-// here, too: it is a value of the user's, whose methods may do all that a function may.
+// guarded calls a function for rows lo to hi-1 under the watchdog. A panic is a fault like an error. The returned error is read
+// here too: it is a value of the user's, and its methods may do all that a function may.
 func (x *executor) guarded(call callFunc, lo, hi int) (row int, f *fault) {
 	x.enter(lo, hi, false)
 	return x.called(call, lo, hi)
 }
 
-// reading runs code that may call methods of row types for rows lo to hi-1 of the current function, which it tells of each
-// row with at. It is under the watchdog as a call of the function is. Within a call it is part of that.
+// reading runs code that may call methods of row types for rows lo to hi-1 of the current function, under the watchdog. The code
+// calls at before each row. Within a call of the function it is part of that call.
 func (x *executor) reading(lo, hi int, read func()) *fault {
 	if x.inCall {
 		read()
@@ -35,7 +36,7 @@ func (x *executor) reading(lo, hi int, read func()) *fault {
 	return f
 }
 
-// called is the call that enter began.
+// called makes the call that enter began, and ends it.
 func (x *executor) called(call callFunc, lo, hi int) (row int, f *fault) {
 	returned := false
 	defer func() {
@@ -61,7 +62,8 @@ func (x *executor) called(call callFunc, lo, hi int) (row int, f *fault) {
 	return row, f
 }
 
-// ended ends a call that did not end well. It does not return if the goroutine was abandoned, and another one has the lane if it is exiting.
+// ended ends a call that did not return: it panicked, or it is exiting, which means that it called runtime.Goexit. alive is false
+// if the goroutine was abandoned meanwhile; then ended does not return. If it is exiting, another goroutine takes the lane.
 func (x *executor) ended(exiting, alive bool) {
 	switch {
 	case !alive:
@@ -76,7 +78,7 @@ func (x *executor) ended(exiting, alive bool) {
 	}
 }
 
-// panicked reads what a function panicked with. To print it may panic, or end the goroutine.
+// panicked reads the value that a function panicked with. Printing it may panic too, or end the goroutine.
 func (x *executor) panicked(value any) (f *fault) {
 	finished := false
 	defer func() {
@@ -97,7 +99,7 @@ func (x *executor) panicked(value any) (f *fault) {
 	return f
 }
 
-// exited says that the goroutine was ended.
+// exited is the reason of a row whose code ended its goroutine.
 func (x *executor) exited() string {
 	if x.guard.reading {
 		return "code of the row's type ended its goroutine with runtime.Goexit: let it return"
@@ -105,8 +107,8 @@ func (x *executor) exited() string {
 	return "the function ended its goroutine with runtime.Goexit: let it return"
 }
 
-// during calls look with the run while a call of a function is under way, and reports whether one is. The call does not end
-// meanwhile, whatever goroutine asks: what a function has left behind finds nothing that the lane changes.
+// during calls look with the current step if a call of a function is under way, and reports whether one is. The call can't end
+// meanwhile. So a goroutine that a function has left behind never sees how the lane changes its state.
 func (x *executor) during(look func(*stepRun)) bool {
 	g := &x.guard
 	g.mu.Lock()
@@ -117,7 +119,7 @@ func (x *executor) during(look func(*stepRun)) bool {
 	return g.calling
 }
 
-// identify is the id of a row of the frame; that of no row, if there is none of that number, or no call is under way.
+// identify is the id of a row of the frame. It is the zero id if there is no such row, or no call is under way.
 func (x *executor) identify(row int) (id batch.RowID) {
 	x.during(func(st *stepRun) {
 		if row >= 0 && row < st.rs.Len() {
@@ -128,7 +130,7 @@ func (x *executor) identify(row int) (id batch.RowID) {
 	return id
 }
 
-// raw is the frame's rows as they came; nil: no call is under way.
+// raw is the rows of the frame as they came to the function. It is nil if no call is under way.
 func (x *executor) raw() []any {
 	var rs *rows.Set
 	if !x.during(func(st *stepRun) { rs = st.rs }) {
@@ -137,7 +139,8 @@ func (x *executor) raw() []any {
 	return x.reader.Raw(rs)
 }
 
-// late tells, once for each function, of what it used after its call. It runs on goroutines of the function's.
+// late warns, once for each function, that the function used something of its call after the call had ended. It runs on goroutines
+// of the function's.
 func (x *executor) late(function, what string) {
 	lanes := x.lane.lanes
 	if _, told := lanes.lateUses.LoadOrStore([2]string{function, what}, true); !told {

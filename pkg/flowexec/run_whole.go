@@ -12,15 +12,16 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// wholeCall takes rows through a function that gets all of them in one call.
+// wholeCall takes rows through a function that gets all of them in one call: Batch and FaaS. In a flow with a shard key such a
+// call has the rows of several keys, and an error of it says nothing about a single row. So before any row dies of it, the
+// function is called once more for each key alone.
 type wholeCall struct {
 	st  *stepRun
 	run *run
 	x   *executor
 }
 
-// run takes rows through a Batch or FaaS function, in one call for all of them. In a flow whose batches are split, it is called
-// key by key before any row is dead of its error, its panic, or the time that it takes.
+// enter takes rows through the step.
 func (wc *wholeCall) enter(s *step, rs *rows.Set) {
 	x := wc.run.x
 	out := x.mem.Lend(s.outKind, s.code.NewOut)
@@ -47,18 +48,19 @@ func (wc *wholeCall) enter(s *step, rs *rows.Set) {
 	wc.endAll(rs, o)
 }
 
-// ofTheCall reports whether an outcome is one of a call for many rows of which nobody knows which is to blame.
+// ofTheCall reports whether an outcome comes of a call for many rows, so that nobody knows which row is the reason.
 func ofTheCall(o batch.RowOutcome) bool {
 	return o.Code == batch.CodeFunctionError || o.Code == batch.CodeFunctionPanic || o.Code == batch.CodeFunctionTimeout
 }
 
-// mayGoApart reports whether the call under way, from which the function does not come back, is to be made again for each key alone.
+// mayGoApart reports whether the call under way, from which the function does not return, is to be made again for each key alone.
 func (wc *wholeCall) mayGoApart(o batch.RowOutcome) bool {
 	return wc.st.step.form.Whole() && !wc.x.guard.reading && ofTheCall(o) && len(wc.groups(wc.st.rs)) > 1
 }
 
-// call calls the function for the rows under way, which rs are. Rows whose time is used up end alone: it returns the
-// others. An outcome is what all of these are to end with; without one, they are through or jump, or the run is over.
+// call calls the function for rs, with retries. Rows that have used up their time end alone; it returns the others. If the outcome
+// returned is not 0, all of these are to end with it. If it is 0, the function has returned, or the rows have jumped, or the run
+// is over.
 func (wc *wholeCall) call(s *step, rs *rows.Set) (*rows.Set, batch.RowOutcome) {
 	f := &wc.x.frame
 	for attempt := attemptOf(wc.st.rs, 0); ; attempt++ {
@@ -93,7 +95,7 @@ func (wc *wholeCall) call(s *step, rs *rows.Set) (*rows.Set, batch.RowOutcome) {
 		case again && !fault.paused:
 			rs = wc.st.allAgain(s, rs)
 		case again, spent && !wc.loseSpent(0, o):
-			attempt-- // it was ended for rows that have no time left: the others had no part in that
+			attempt-- // the call was ended because of rows that have no time left: it does not count for the others
 			if !fault.paused {
 				rs = wc.st.allAgain(s, rs)
 			}
@@ -103,7 +105,8 @@ func (wc *wholeCall) call(s *step, rs *rows.Set) (*rows.Set, batch.RowOutcome) {
 	}
 }
 
-// loseSpent ends the rows under way that have at most so much time left. True: none has more, and none of them is ended.
+// loseSpent ends the rows that have at most least of their time left, with o. It returns true, and ends none, if that concerns all
+// rows.
 func (wc *wholeCall) loseSpent(least time.Duration, o batch.RowOutcome) (all bool) {
 	if len(wc.run.budgets.spent) == 0 || wc.st.rs.Len() == 0 {
 		return false
@@ -118,7 +121,7 @@ func (wc *wholeCall) loseSpent(least time.Duration, o batch.RowOutcome) (all boo
 	return all
 }
 
-// withoutLost is rs without the rows that were lost, made readable again.
+// withoutLost is rs without the rows that have ended, made readable again.
 func (wc *wholeCall) withoutLost(s *step, rs *rows.Set) *rows.Set {
 	if len(wc.st.gone) == 0 {
 		return rs
@@ -128,7 +131,7 @@ func (wc *wholeCall) withoutLost(s *step, rs *rows.Set) *rows.Set {
 	return wc.st.prepare(s, rs)
 }
 
-// pass passes on what a call made of all rows of rs.
+// pass sends the rows on that a call has made of all rows of rs.
 func (wc *wholeCall) pass(s *step, rs *rows.Set, out kis.Vector) {
 	f := &wc.x.frame
 	next := s.Index + 1
@@ -149,7 +152,8 @@ func (wc *wholeCall) pass(s *step, rs *rows.Set, out kis.Vector) {
 	}
 }
 
-// passOrphans passes on rows behind which all rows given stand, if that is possible.
+// passOrphans sends on rows for which the function did not say which rows of rs they come from. They come from all of them: that
+// is possible if all of these come from one input row, or if the run is a whole batch. Otherwise the rows of rs end.
 func (wc *wholeCall) passOrphans(s *step, rs *rows.Set, out kis.Vector) {
 	switch behind := slices.Concat(rs.Origins, rs.Behind); {
 	case rs.Len() > 0 && allSame(rs.Origins):
@@ -163,12 +167,14 @@ func (wc *wholeCall) passOrphans(s *step, rs *rows.Set, out kis.Vector) {
 	}
 }
 
+// lineageLost is the outcome of rows whose function made rows of them of which nobody can say where they come from.
 func lineageLost(s *step, out, in int) batch.RowOutcome {
 	return batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeLineageLost, Function: s.Name, Attempts: 1,
 		Reason: fmt.Sprintf("the function made %d rows of %d, and nobody can say which comes from which, as a flow with shard_key needs: %s",
 			out, in, lineageAdvice)}
 }
 
+// allSame reports whether all rows come from one input row.
 func allSame(origins []rows.RunRow) bool {
 	for _, o := range origins {
 		if o != origins[0] {
@@ -178,7 +184,7 @@ func allSame(origins []rows.RunRow) bool {
 	return true
 }
 
-// endAll ends all rows of rs.
+// endAll ends all rows of rs with o.
 func (wc *wholeCall) endAll(rs *rows.Set, o batch.RowOutcome) {
 	for i := range rs.Origins {
 		wc.st.end(rs, uint32(i), o)
@@ -189,7 +195,8 @@ func (wc *wholeCall) endAll(rs *rows.Set, o batch.RowOutcome) {
 	}
 }
 
-// groups are the rows of rs by key, in the order of the keys' first rows; none where batches go whole.
+// groups is the places of the rows of rs by their keys, in the order of each key's first row. It is nil in a flow without a shard
+// key.
 func (wc *wholeCall) groups(rs *rows.Set) [][]uint32 {
 	keys := wc.run.work.in.columns.Keys
 	if wc.run.plan.unsharded || len(keys) == 0 {
@@ -210,7 +217,7 @@ func (wc *wholeCall) groups(rs *rows.Set) [][]uint32 {
 	return groups
 }
 
-// runGroups calls the function for each key's rows alone, and puts together again what it made of them.
+// runGroups calls the function for the rows of each key alone, and joins the rows that it makes.
 func (wc *wholeCall) runGroups(s *step, rs *rows.Set, groups [][]uint32, all kis.Vector) {
 	x, f := wc.run.x, &wc.x.frame
 	all.Reset(0)

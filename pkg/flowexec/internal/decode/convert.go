@@ -8,8 +8,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// takeSame fills a vector with rows of its own type: those of another kind of vector, or the pointers that a vector of any
-// holds, if it holds no other rows.
+// takeSame fills view with rows if these are of the same type already. They may stand in another kind of vector, or be pointers
+// that a vector of any holds. It returns false if they are not.
 func takeSame(view, rows kis.Vector) bool {
 	if view.Type() == rows.Type() {
 		reflect.Copy(view.Slice(), rows.Slice())
@@ -31,7 +31,8 @@ func takeSame(view, rows kis.Vector) bool {
 	return true
 }
 
-// convert turns the rows of a vector into rows of another type.
+// convert turns the rows of vec into rows of another type, at base, each of the given size. It calls fail for rows that can't be
+// turned.
 func (r *Reader) convert(vec kis.Vector, row reflect.Type, base unsafe.Pointer, size uintptr, fail func(int, batch.Code, error)) {
 	from := vec.Type()
 	source, step := vec.Pointer(), from.Size()
@@ -52,7 +53,8 @@ func (r *Reader) convert(vec kis.Vector, row reflect.Type, base unsafe.Pointer, 
 	}
 }
 
-// slab is where a vector's rows lie. Those that pointers lead to are the function's to keep: each view has its own.
+// slab is where the rows of a vector lie in memory, and their type. For a vector of pointers it makes new rows that these point
+// to: the function may keep them.
 func slab(v kis.Vector) (row reflect.Type, base unsafe.Pointer) {
 	row, base = v.Type(), v.Pointer()
 	if row.Kind() != reflect.Pointer {

@@ -22,6 +22,7 @@ type typeFields struct {
 	ok     bool
 }
 
+// knownTypes is the results of FieldsOf: reflect.Type → typeFields.
 var knownTypes sync.Map
 
 // FieldsOf are the fields that a row type has in JSON. It returns false if the type may have any fields: it is no struct, or has code of its own. The
@@ -36,6 +37,7 @@ func FieldsOf(t reflect.Type) ([]rowjson.Field, bool) {
 	return of.fields, of.ok
 }
 
+// findFields is FieldsOf for a type that is asked for the first time.
 func findFields(t reflect.Type) ([]rowjson.Field, bool) {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()

@@ -71,18 +71,18 @@ func FieldOf(in reflect.Type, name string) (rowjson.Field, bool) {
 	return rowjson.Find(fields, name)
 }
 
-// UnfitError says that a stored text is not of the type that a document gives it.
+// UnfitError says that a stored text is not of the type that a document gives it (option.load.types).
 type UnfitError struct {
 	field string
 	as    definition.LoadType
 }
 
-// Error says which text is not of which type, and what to do.
+// Error names the field and the type, and says how to mend it.
 func (e *UnfitError) Error() string {
 	return fmt.Sprintf("what is stored for the field %s is no %s, as option.load.types says: correct the type, or what is saved", e.field, e.as)
 }
 
-// asJSON is a stored text as it stands in the row. A nil error comes with JSON.
+// asJSON is a stored text as the JSON that stands in the row.
 func (set *LoadedField) asJSON(text string) (json.RawMessage, error) {
 	if set.Reader != nil {
 		value := set.forReader(text)
@@ -116,7 +116,7 @@ func (set *LoadedField) asJSON(text string) (json.RawMessage, error) {
 
 var bytesType = reflect.TypeFor[[]byte]()
 
-// forReader is a text as the JSON that the reader's type reads as the value that was saved.
+// forReader is a stored text as JSON that the type of Reader reads as the value which was saved.
 func (set *LoadedField) forReader(text string) json.RawMessage {
 	t := set.Reader.Type
 	base := t
@@ -146,7 +146,7 @@ func (set *LoadedField) forReader(text string) json.RawMessage {
 	return guessedJSON(text)
 }
 
-// isNumber reports whether a text is a number of JSON, with or without space around it.
+// isNumber reports whether a text is a JSON number, with or without space around it.
 func isNumber(text string) bool {
 	if text == "" || !json.Valid([]byte(text)) {
 		return false
@@ -155,7 +155,7 @@ func isNumber(text string) bool {
 	return first == '-' || first-'0' <= 9
 }
 
-// readsOrWritesItself reports whether a type has methods of its own to be read or written as JSON.
+// readsOrWritesItself reports whether a type, or a pointer to it, has methods to be read or written as JSON.
 func readsOrWritesItself(t reflect.Type) bool {
 	return jsonrule.HasMethods(reflect.PointerTo(t)) || jsonrule.HasMethods(t)
 }

@@ -12,9 +12,10 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 )
 
-// Object is a row's fields as they stand in its JSON, in order: a name may come twice. nil is null.
+// Object is the fields of a row's JSON object, in their order. A name may come twice. Nil stands for null.
 type Object []member
 
+// member is one field of an Object.
 type member struct {
 	name  string
 	value json.RawMessage
@@ -47,8 +48,8 @@ func (o *Object) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// Field is what encoding/json reads into a field of that name: the last value of the name, whatever the case of its letters,
-// that is not null. false: there is none.
+// Field is the value that encoding/json reads into a struct field of that name: the last one that is not null, whatever the case
+// of its letters. It returns false if there is none.
 func (o Object) Field(name string) (json.RawMessage, bool) {
 	for _, m := range slices.Backward(o) {
 		if strings.EqualFold(m.name, name) && string(m.value) != "null" {
@@ -58,7 +59,7 @@ func (o Object) Field(name string) (json.RawMessage, bool) {
 	return nil, false
 }
 
-// byName is the Object as a map: the last of several values counts.
+// byName is the fields by their names. Of several values of a name the last one counts.
 func (o Object) byName() map[string]json.RawMessage {
 	fields := make(map[string]json.RawMessage, len(o))
 	for _, m := range o {
@@ -67,8 +68,8 @@ func (o Object) byName() map[string]json.RawMessage {
 	return fields
 }
 
-// replace takes what a name stands for out of fields, which are the Object's by name: where the name itself is not there, those that
-// differ in case only. A function that reads the name would read them.
+// replace deletes from fields, which are the Object's by name, those that a function would read as name: if name itself is not
+// there, these are the names that differ from it only in case.
 func (o Object) replace(fields map[string]json.RawMessage, name string) {
 	if _, ok := fields[name]; ok {
 		return
@@ -80,7 +81,7 @@ func (o Object) replace(fields map[string]json.RawMessage, name string) {
 	}
 }
 
-// Object reads a row's fields.
+// Object reads the fields of row i. It may run code of the row's type.
 func (r *Reader) Object(rs *rows.Set, i int) (Object, error) {
 	var raw []byte
 	if rs.Vec == nil {

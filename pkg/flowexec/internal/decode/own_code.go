@@ -22,8 +22,8 @@ var plainTypes = []reflect.Type{
 	reflect.TypeFor[big.Float](), reflect.TypeFor[big.Rat](),
 }
 
-// HasOwnCode reports whether reading or writing a value of a type may run code of the user's: a method of the type, or of a type within it. An
-// interface may hold anything. It is nil-safe: a nil type has own code.
+// HasOwnCode reports whether reading or writing a value of a type may run code of the user's: a method of the type, or of a type
+// within it. An interface may hold anything, and nil, for a type that is not known, may be anything: both have own code.
 func (t *Types) HasOwnCode(row reflect.Type) bool {
 	if row == nil {
 		return true

@@ -23,13 +23,13 @@ type StoredReader struct {
 	raw   []byte                 // used again for each value
 }
 
-// storedField is how a field is read. read is nil where the type has no such field.
+// storedField is a field of the type, and how a stored text is read into it. read is nil if the type has no field of that name.
 type storedField struct {
 	rowjson.Field
 	read func(string, reflect.Value) error
 }
 
-// Read reads stored fields into the zero value at into.
+// Read reads stored fields into the zero value at into. It may run code of the value's type.
 func (r *StoredReader) Read(into unsafe.Pointer, fields []connector.Field) error {
 	if r.Row.Kind() == reflect.Map {
 		all := make(map[string]string, len(fields))
@@ -64,7 +64,7 @@ func (r *StoredReader) Read(into unsafe.Pointer, fields []connector.Field) error
 	return nil
 }
 
-// field is the one that encoding/json reads a name into.
+// field is the field that encoding/json reads a name into.
 func (r *StoredReader) field(name string) storedField {
 	field, ok := r.known[name]
 	if !ok {
@@ -80,7 +80,7 @@ func (r *StoredReader) field(name string) storedField {
 	return field
 }
 
-// placeOf is a field of the struct at base. Embedded pointers on the way to it are made.
+// placeOf is a field of the struct at base, which can be set. It makes the embedded structs that pointers on the way lead to.
 func placeOf(row reflect.Type, base unsafe.Pointer, f rowjson.Field) (reflect.Value, error) {
 	if !f.ThroughPointer {
 		return reflect.NewAt(f.Type, unsafe.Add(base, f.Offset)).Elem(), nil
@@ -101,7 +101,7 @@ func placeOf(row reflect.Type, base unsafe.Pointer, f rowjson.Field) (reflect.Va
 	return reflect.NewAt(f.Type, v.Addr().UnsafePointer()).Elem(), nil
 }
 
-// readWhole reads all fields together, as an Object of JSON, with the type's own code.
+// readWhole reads all fields together, as one JSON object, with the type's own code.
 func (r *StoredReader) readWhole(into unsafe.Pointer, fields []connector.Field) error {
 	r.raw = append(r.raw[:0], '{')
 	for i, f := range fields {
@@ -114,7 +114,7 @@ func (r *StoredReader) readWhole(into unsafe.Pointer, fields []connector.Field) 
 	return r.Types.codec(r.Row).Decode(r.raw, into)
 }
 
-// TextReader is how stored texts become values of a type.
+// TextReader is a function that reads stored texts as values of a type.
 func (t *Types) TextReader(of reflect.Type) func(string, reflect.Value) error {
 	if read, ok := t.saved.Load(of); ok {
 		return read.(func(string, reflect.Value) error)
@@ -123,6 +123,7 @@ func (t *Types) TextReader(of reflect.Type) func(string, reflect.Value) error {
 	return read.(func(string, reflect.Value) error)
 }
 
+// quotedJSON is a text as a JSON string.
 func quotedJSON(text string) json.RawMessage {
 	quoted, err := rowjson.AppendAny(nil, text)
 	if err != nil {
@@ -131,7 +132,8 @@ func quotedJSON(text string) json.RawMessage {
 	return quoted
 }
 
-// guessedJSON is a stored text as JSON where nobody says as what it is to be read: the JSON that it is, or a string if it is none.
+// guessedJSON is a stored text as JSON, where nobody says what type it is: the text itself if it is valid JSON, else a JSON
+// string.
 func guessedJSON(text string) json.RawMessage {
 	if json.Valid([]byte(text)) {
 		return json.RawMessage(text)

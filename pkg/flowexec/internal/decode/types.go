@@ -17,13 +17,14 @@ import (
 // concurrent use.
 type Types struct {
 	codecs     sync.Map // reflect.Type → *rowjson.Codec
-	texts      sync.Map // reflect.Type → *rowjson.Codec, of types that take rows of JSON as texts
+	texts      sync.Map // reflect.Type → *rowjson.Codec, for string types that take any row as its text
 	converters sync.Map // [2]reflect.Type → *rowjson.Converter
 	marshalers sync.Map // reflect.Type → kis.Serialize, nil for none
 	saved      sync.Map // reflect.Type → func(string, reflect.Value) error: storetext.Reader's
 	own        sync.Map // reflect.Type → bool: reading or writing it may call methods of the user's
 }
 
+// codec is the codec of a row type.
 func (t *Types) codec(row reflect.Type) *rowjson.Codec {
 	if c, ok := t.codecs.Load(row); ok {
 		return c.(*rowjson.Codec)
@@ -32,6 +33,7 @@ func (t *Types) codec(row reflect.Type) *rowjson.Codec {
 	return c.(*rowjson.Codec)
 }
 
+// converter turns rows of one type into rows of another.
 func (t *Types) converter(from, to reflect.Type) *rowjson.Converter {
 	key := [2]reflect.Type{from, to}
 	if c, ok := t.converters.Load(key); ok {
@@ -41,7 +43,7 @@ func (t *Types) converter(from, to reflect.Type) *rowjson.Converter {
 	return c.(*rowjson.Converter)
 }
 
-// marshaler is a row type's own way to write rows; nil: it has none.
+// marshaler is a row type's own way to write rows (KisFlow's Serialize); nil if it has none.
 func (t *Types) marshaler(row reflect.Type) kis.Serialize {
 	if row == nil {
 		return nil
@@ -53,9 +55,10 @@ func (t *Types) marshaler(row reflect.Type) kis.Serialize {
 	return m.(marshaler).own
 }
 
+// marshaler lets a sync.Map hold a nil kis.Serialize.
 type marshaler struct{ own kis.Serialize }
 
-// written is a row as its type writes it: itself, if the type does not say how.
+// written is a row as its type writes it (KisFlow's Serialize). It is the row itself if the type does not say how.
 func (t *Types) written(row any) (any, error) {
 	own := t.marshaler(reflect.TypeOf(row))
 	if own == nil {
@@ -68,8 +71,8 @@ func (t *Types) written(row any) (any, error) {
 	return text, err
 }
 
-// reader is the codec for rows that a step reads as a type. A function that takes all rows at once, and takes strings, gets a row of
-// JSON that is no string as the text that it is.
+// reader is the codec for rows that a step reads as a type. A function that gets all rows at once and takes strings gets every row
+// as its text, unless it is a JSON string.
 func (t *Types) reader(in *Input, row reflect.Type) *rowjson.Codec {
 	if in.GetsAll && rowjson.IsText(row) {
 		return t.text(row)
@@ -77,7 +80,7 @@ func (t *Types) reader(in *Input, row reflect.Type) *rowjson.Codec {
 	return t.codec(row)
 }
 
-// text is the codec of a string type that takes any row as a text.
+// text is the codec of a string type that takes any row as its text.
 func (t *Types) text(row reflect.Type) *rowjson.Codec {
 	if c, ok := t.texts.Load(row); ok {
 		return c.(*rowjson.Codec)
@@ -86,7 +89,7 @@ func (t *Types) text(row reflect.Type) *rowjson.Codec {
 	return c.(*rowjson.Codec)
 }
 
-// convertAny turns a row of whatever type into the zero row of the codec's type, to, at into.
+// convertAny turns a row of any type into a row of the type to, at into, which must be zero. codec is the codec of that type.
 func (t *Types) convertAny(row any, codec *rowjson.Codec, to reflect.Type, into unsafe.Pointer) error {
 	switch of := reflect.TypeOf(row); {
 	case of == nil:
@@ -128,8 +131,8 @@ func (t *Types) convertAny(row any, codec *rowjson.Codec, to reflect.Type, into 
 	return t.converter(v.Type(), to).Convert(into, p.UnsafePointer())
 }
 
-// appendJSON writes a row of whatever type behind dst; a string, []byte or json.RawMessage is JSON already. A string that is none
-// is written as a string of JSON.
+// appendJSON appends a row of any type to dst as JSON. A string, []byte or json.RawMessage is taken for JSON; a string that is not
+// JSON is written as a JSON string.
 func (t *Types) appendJSON(dst []byte, row any) ([]byte, error) {
 	if text, ok := row.(string); ok && utf8.ValidString(text) {
 		out, err := appendRaw(dst, []byte(text))
@@ -150,7 +153,7 @@ func (t *Types) appendJSON(dst []byte, row any) ([]byte, error) {
 	case json.RawMessage:
 		return appendRaw(dst, v)
 	}
-	// A struct is written as one that has an address, whether a function passes on the struct or a pointer: with all of its methods.
+	// A struct is written through a pointer, also if the function passes on the struct itself, so that methods with pointer receivers count.
 	switch v := reflect.ValueOf(row); {
 	case v.Kind() == reflect.Pointer && v.Type().Elem().Kind() == reflect.Struct && !v.IsNil():
 		return t.codec(v.Type().Elem()).Append(dst, v.UnsafePointer())
@@ -162,7 +165,7 @@ func (t *Types) appendJSON(dst []byte, row any) ([]byte, error) {
 	return rowjson.AppendAny(dst, row)
 }
 
-// appendRaw writes a row that is JSON already behind dst.
+// appendRaw appends a row that is JSON already to dst.
 func appendRaw(dst, row []byte) ([]byte, error) {
 	if _, ok := rowjson.Value(row); !ok && !json.Valid(row) {
 		return dst, errors.New("what the function passed on is not JSON")
@@ -170,7 +173,7 @@ func appendRaw(dst, row []byte) ([]byte, error) {
 	return append(dst, row...), nil
 }
 
-// elem is the type that a row's codec is for: pointers are followed.
+// elem is the type that a pointer type points to, or the type itself.
 func elem(row reflect.Type) reflect.Type {
 	if row.Kind() == reflect.Pointer {
 		return row.Elem()

@@ -18,7 +18,8 @@ var (
 	anyType = reflect.TypeFor[any]()
 )
 
-// View is the rows as the i-th type that the function reads, and the rows that can't be.
+// View is rows as the i-th type that a step's function reads. Rows that can't be read as that type have ended; their places are
+// returned.
 func (r *Reader) View(in *Input, rs *rows.Set, i int) (kis.Vector, []uint32) {
 	if in.Serializers != nil && in.Serializers[i] != nil {
 		return r.unmarshal(in, rs, i)
@@ -45,7 +46,8 @@ func (r *Reader) View(in *Input, rs *rows.Set, i int) (kis.Vector, []uint32) {
 	return rs.View, r.read(in, rs, rs.View)
 }
 
-// read fills a vector of zero rows with rs; it returns the rows that ended because they don't fit.
+// read fills view, a vector of zero rows, with the rows of rs. Rows that do not fit the view's type have ended; their places are
+// returned.
 func (r *Reader) read(in *Input, rs *rows.Set, view kis.Vector) (bad []uint32) {
 	fail := func(i int, code batch.Code, err error) {
 		if rs.Born == r.Start {
@@ -88,7 +90,7 @@ func (r *Reader) read(in *Input, rs *rows.Set, view kis.Vector) (bad []uint32) {
 	case rs.Vec.Type().Kind() == reflect.Interface || r.Types.marshaler(rs.Vec.Type()) != nil:
 		codec := r.Types.reader(in, row)
 		if rowjson.IsText(row) && (rs.Born != r.Start || r.Source.Values != nil) {
-			codec = r.Types.text(row) // a string of the process may look like any JSON
+			codec = r.Types.text(row) // a string that a function made may look like any JSON
 		}
 		for i := range rs.Len() {
 			if !r.asks(i) {
@@ -104,7 +106,8 @@ func (r *Reader) read(in *Input, rs *rows.Set, view kis.Vector) (bad []uint32) {
 	return bad
 }
 
-// decode reads rows as they came; it returns those that may lack a field which source.must names.
+// decode fills view with rows that are still as they came. It calls fail for rows that do not fit, and returns the places of rows
+// that may lack a field of source.must.
 func (r *Reader) decode(in *Input, rs *rows.Set, view kis.Vector, fail func(int, batch.Code, error)) (lacking []uint32) {
 	switch {
 	case view == rs.Wide:
@@ -136,5 +139,5 @@ func (r *Reader) decode(in *Input, rs *rows.Set, view kis.Vector, fail func(int,
 	return lacking
 }
 
-// asks tells the host of the row whose type is asked next, if the host watches.
+// asks tells the host that the type of row i is asked next, if the host watches. It returns false if no further row is to be read.
 func (r *Reader) asks(i int) bool { return !r.Host.Watched() || r.Host.At(i) }

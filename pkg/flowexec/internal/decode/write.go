@@ -47,7 +47,7 @@ func (r *Reader) Writer(rs *rows.Set, encoding string) func(dst []byte, i int) (
 	return func(dst []byte, i int) ([]byte, error) { return codec.Append(dst, unsafe.Add(base, uintptr(i)*size)) }
 }
 
-// rawRows are the rows of a vector of json.RawMessage.
+// rawRows is the rows of a vector of json.RawMessage.
 func rawRows(v kis.Vector) []json.RawMessage {
 	return unsafe.Slice((*json.RawMessage)(v.Pointer()), v.Len())
 }
@@ -57,7 +57,8 @@ func sameBytes(a, b []byte) bool {
 	return len(a) == len(b) && unsafe.SliceData(a) == unsafe.SliceData(b)
 }
 
-// Entered is row i as it entered its step, in memory of its own, and its encoding: that in which it came, if no function has made it.
+// Entered is row i as it entered its step, in memory of its own, and its encoding. That is the encoding in which the row came to
+// the flow, if no function has made it.
 func (r *Reader) Entered(rs *rows.Set, i uint32) ([]byte, string, error) {
 	if r.Source.Values == nil && (rs.Vec == nil || rs.Born == r.Start) {
 		return slices.Clone(r.source(rs, int(i))), r.Source.Columns.Encoding, nil

@@ -1,0 +1,75 @@
+package flowexec
+
+import (
+	"time"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/kis"
+)
+
+// noTime is the outcome of a row that has no time left for another attempt.
+func (st *stepRun) noTime(f *fault, attempt int) batch.RowOutcome {
+	o := timedOut(errRowTimeout, st.step, st.run.plan)
+	o.Attempts = uint32(attempt)
+	o.Reason += "; the last error was: " + f.outcome().Reason
+	return o
+}
+
+// retryLater parks a row until its next attempt. In Batch and FaaS it parks all rows of the call.
+func (st *stepRun) retryLater(row, attempt int, wait time.Duration) {
+	now := st.x.lane.lanes.clock.now()
+	switch {
+	case st.asksAgain(attempt - 1):
+		st.askLater(hold{since: st.askedSince(row, attempt-1), due: now, attempt: uint32(attempt), load: true}, wait)
+	case st.step.form.Whole():
+		st.run.budgets.spendRetry(row, attempt, wait)
+		st.parkAll(hold{due: now + wait, attempt: uint32(attempt)})
+	default:
+		st.run.budgets.spendRetry(row, attempt, wait)
+		st.park(row, hold{due: now + wait, attempt: uint32(attempt)})
+	}
+}
+
+// askLater parks the rows of a Load in KisFlow's shape, for wait at the longest: they go on earlier when something is saved
+// through its connector.
+func (st *stepRun) askLater(h hold, wait time.Duration) {
+	st.parkAll(h)
+	for _, origin := range st.rs.Origins {
+		g := st.run.parking.groups[st.run.work.key(origin)]
+		if g == nil || g.in != st.rs {
+			continue // its row has ended, or it is behind another
+		}
+		g.due = h.due + wait
+		if st.step.connector != nil {
+			g.saveWait = &saveWait{st.saves, h.due + soonest(wait)}
+		}
+	}
+}
+
+// loadAgain is how long to wait before a Load in KisFlow's shape is called again, although it has no retries left: the values that
+// it needs may not have been saved yet. It is 0 if the time to wait for them (option.wait) is over.
+func (st *stepRun) loadAgain(row, attempt int) time.Duration {
+	const first, most = 10 * time.Millisecond, time.Second
+	if !st.asksAgain(attempt) || len(st.whole.groups(st.rs)) > 1 {
+		return 0 // several keys: first it is tried for each alone
+	}
+	left := st.askedSince(row, attempt) + st.step.wait - st.x.lane.lanes.clock.now()
+	return jitter(max(min(first<<min(attempt-st.step.retries-1, 10), most, left), 0))
+}
+
+// asksAgain reports whether an attempt is one of a Load in KisFlow's shape that has no retries left, and waits for a Save.
+func (st *stepRun) asksAgain(attempt int) bool {
+	s := st.step
+	return s.form == kis.FormFaaS && s.mode == definition.ModeLoad && s.onMissing == definition.OnMissingWait && attempt > s.retries
+}
+
+// askedSince is when a Load in KisFlow's shape began to wait for a Save, by the clock of the lanes.
+func (st *stepRun) askedSince(row, attempt int) time.Duration {
+	if attempt == st.step.retries+1 {
+		st.loadSince = st.x.lane.lanes.clock.now()
+	} else if st.run.keyed && st.rs.Len() > 0 {
+		return holdOf(st.rs, row).since
+	}
+	return st.loadSince
+}
