@@ -36,20 +36,20 @@ func messageField[M any, P interface {
 	return oneofField(number, *place, func(m P) { *place = m })
 }
 
-// oneofField is a field that has a message and belongs to a oneof. is is its value now, and set puts another one in.
+// oneofField is a field that has a message and belongs to a oneof. value is the message that it has now, and set puts another one in.
 func oneofField[M any, P interface {
 	*M
 	proto.Message
-}](number protowire.Number, is P, set func(P)) field {
+}](number protowire.Number, value P, set func(P)) field {
 	f := field{number: number, inner: func() proto.Message { return nil }}
 	f.create = func() proto.Message {
-		if is == nil {
-			is = new(M)
-			set(is)
+		if value == nil {
+			value = new(M)
+			set(value)
 		}
-		return is
+		return value
 	}
-	if is != nil {
+	if value != nil {
 		f.inner = f.create
 	}
 	return f

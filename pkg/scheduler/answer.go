@@ -19,6 +19,8 @@ func (e Answered) step(s *Scheduler) {
 		return
 	}
 	b, f := p.Batch, p.workerFlow.flow
+
+	// First the rows that the worker gives back, and those that it began or parked.
 	if len(e.Returned) > 0 && len(b.Keys) > 0 && !b.over {
 		s.holdReturned(p, e.Returned)
 	}
@@ -33,6 +35,7 @@ func (e Answered) step(s *Scheduler) {
 	for i := range e.NotDone {
 		p.moved = p.moved || !p.has(partRow(e.NotDone[i].Row)) // a row that ended before: the worker is defective
 	}
+	// Then the rows that ended. only has those for which this result counts, where it does not count for all.
 	var counts batch.Counts
 	var only bitset.Set
 	if p.moved && !b.over {
@@ -55,6 +58,7 @@ func (e Answered) step(s *Scheduler) {
 		end(i, batch.Done)
 	}
 	if e.Last {
+		// Rows that no answer named are Done, and so is each row that is still open.
 		switch {
 		case b.over || p.open == 0:
 		case p.open == b.remaining-int(counts.Total()):
@@ -70,6 +74,7 @@ func (e Answered) step(s *Scheduler) {
 		p.closeAll()
 	}
 
+	// Each row counts once, so the ledger grows by these rows, and the batch's owner gets the result.
 	if !b.over {
 		for outcome, n := range counts {
 			f.ledger.Outcomes[outcome] += n
@@ -81,6 +86,7 @@ func (e Answered) step(s *Scheduler) {
 	if len(returned) > 0 && !b.over {
 		s.takeBack(f, p, returned)
 	}
+	// The rows that the worker has no more make room for others.
 	if p.open == 0 {
 		p.drop()
 	}

@@ -200,13 +200,13 @@ func (q *Search) next(s *Scheduler) bool {
 
 // searchables appends the places where the worker flow may have rows of the slot.
 func (wf *workerFlow) searchables(slot uint16, places []searchable) []searchable {
-	if h := wf.shares; h != nil {
+	if sh := wf.shares; sh != nil {
 		b := bucket(slot)
-		if h.rows[b] > 0 {
+		if sh.rows[b] > 0 {
 			places = append(places, searchable{where: AtWorker, parts: wf})
 		}
-		if h.aside[b] != nil {
-			places = append(places, searchable{where: SetAside, queue: h.aside[b]})
+		if sh.aside[b] != nil {
+			places = append(places, searchable{where: SetAside, queue: sh.aside[b]})
 		}
 	}
 	if !wf.queue.empty() {

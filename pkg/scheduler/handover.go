@@ -55,40 +55,42 @@ func (s *Scheduler) beginHandOver(f *flow, oldTable *table, slots *slotSet, lose
 // continueHandOver goes on with the flow's hand-over as far as the budget goes. It holds slots; after the last one it asks
 // the old owners for their rows, and routes queued rows anew.
 func (s *Scheduler) continueHandOver(f *flow) {
-	m := f.handOver
-	for f.unanswered > 0 && m.nextWord < len(m.slots) {
+	ho := f.handOver
+	for f.unanswered > 0 && ho.nextWord < len(ho.slots) {
 		if s.budget <= 0 {
 			return
 		}
 		counts := s.countsOf(f)
 		s.spend(1)
 		// Each bit that is set is a slot that moves.
-		for word := m.slots[m.nextWord]; word != 0; word &= word - 1 {
-			slot := uint16(m.nextWord*64 + bits.TrailingZeros64(word))
+		for word := ho.slots[ho.nextWord]; word != 0; word &= word - 1 {
+			slot := uint16(ho.nextWord*64 + bits.TrailingZeros64(word))
 			if counts.open[slot] == 0 || f.held.slots[slot] != nil {
 				continue
 			}
-			from := m.losers[0]
-			if m.oldTable != nil {
-				from = f.workerFlows[m.oldTable.owner[slot]]
+			// The old owner has unanswered rows of the slot, so the slot is held.
+			from := ho.losers[0]
+			if ho.oldTable != nil {
+				from = f.workerFlows[ho.oldTable.owner[slot]]
 			}
 			keeps := !from.isLeaving() && (from.mayMixRevisions || counts.otherRevision != nil && counts.otherRevision[slot] > 0)
 			h := s.hold(f, slot, from, int(counts.open[slot]), keeps)
-			h.handOver = m.number
+			h.handOver = ho.number
 			switch {
-			case !keeps:
-				m.asked[from] = append(m.asked[from], slot)
-			case from.requeuing > 0 || !from.queue.empty() || from.hasAside():
+			case !keeps: // ask for the rows, after the last slot
+				ho.asked[from] = append(ho.asked[from], slot)
+			case from.requeuing > 0 || !from.queue.empty() || from.hasAside(): // the slot stays held until all queued rows were routed anew
 				h.open++ // until releaseGuarded
 				from.guardedSlots = append(from.guardedSlots, slot)
 			}
 		}
-		m.nextWord++
+		ho.nextWord++
 	}
+	// All slots are held that have to be.
 	f.handOver = nil
-	for _, wf := range m.losers {
-		s.askForRows(wf, m.asked[wf])
-		s.requeue(wf, m.number, wf.mayMixRevisions && !wf.isLeaving())
+	for _, wf := range ho.losers {
+		s.askForRows(wf, ho.asked[wf])
+		s.requeue(wf, ho.number, wf.mayMixRevisions && !wf.isLeaving())
 	}
 }
 

@@ -58,14 +58,14 @@ type lostParts struct {
 }
 
 // next routes the open rows of one part again, unless its batch is over. It returns false when no part is left.
-func (r *lostParts) next(s *Scheduler, f *flow) bool {
-	p := r.workerFlow.first
+func (lost *lostParts) next(s *Scheduler, f *flow) bool {
+	p := lost.workerFlow.first
 	if p == nil {
 		return false
 	}
 	s.spend(costPart)
 	if !p.Batch.over {
-		for _, g := range r.segmentsOf(p) {
+		for _, g := range lost.segmentsOf(p) {
 			s.redispatch(f, g)
 		}
 	}
@@ -90,7 +90,7 @@ func (s *Scheduler) redispatch(f *flow, g segment) {
 }
 
 // each yields nothing: the parts are still in the list of the worker flow.
-func (r *lostParts) each(func(segment)) {}
+func (lost *lostParts) each(func(segment)) {}
 
 // requeuedRows is the source of rows that stood in a worker flow's queue when slots moved. The rows that still belong to
 // the worker flow go back into its queue.
@@ -133,17 +133,20 @@ func (q *requeuedRows) next(s *Scheduler, f *flow) bool {
 	}
 	g := *q.queues[0].front()
 	q.queues[0].pop()
+	// Where no slot is held, each row simply goes to the owner of its slot.
 	if len(f.held.slots) == 0 && !q.keepsRows {
 		s.route(f, g)
 		return true
 	}
 	s.spend(costSegment + 4*g.len())
 	wf := q.workerFlow
+	// stay are the rows that go back into the queue, and rest those that are routed anew. The other rows wait for their slots.
 	var stay, rest []uint32
 	for _, r := range g.list() {
 		slot := g.batch.slot(r)
 		h := f.held.slots[slot]
 		counted := h != nil && h.oldOwner == wf && h.countsQueued && h.handOver < q.handOver
+		// The old owner keeps its queued rows, too, and this is the first one of a slot that is not held yet.
 		if h == nil && q.keepsRows && !g.batch.over && !wf.isLeaving() && !f.owns(wf, slot) {
 			h = s.hold(f, slot, wf, int(s.countsOf(f).open[slot]), true)
 			h.handOver = q.handOver
@@ -161,7 +164,7 @@ func (q *requeuedRows) next(s *Scheduler, f *flow) bool {
 		default:
 			h.keep(&f.held, heldRow{g.batch, r, g.deaths})
 		}
-		if counted {
+		if counted { // open counted it as a queued row, which it is no more
 			f.held.countOne(slot)
 		}
 	}
@@ -201,23 +204,23 @@ type releasedRows [][]heldRow
 
 // next routes the oldest of the rows, as many as belong to one batch and have the same number of deaths. It returns false
 // when no row is left.
-func (m *releasedRows) next(s *Scheduler, f *flow) bool {
-	if len(*m) == 0 {
+func (rows *releasedRows) next(s *Scheduler, f *flow) bool {
+	if len(*rows) == 0 {
 		return false
 	}
-	first := (*m)[0][0]
+	first := (*rows)[0][0]
 	g := segment{batch: first.batch, deaths: first.deaths}
-	for len(*m) > 0 {
-		top := (*m)[0]
+	for len(*rows) > 0 {
+		top := (*rows)[0]
 		r := &top[0]
 		if r.batch != g.batch || r.deaths != g.deaths {
 			break
 		}
 		g.rows = append(g.rows, r.row)
-		if (*m)[0] = top[1:]; len(top) == 1 {
-			heap.Pop(m)
-		} else if !r.before(&top[1]) || len(*m) > 1 {
-			heap.Fix(m, 0)
+		if (*rows)[0] = top[1:]; len(top) == 1 {
+			heap.Pop(rows)
+		} else if !r.before(&top[1]) || len(*rows) > 1 {
+			heap.Fix(rows, 0)
 		}
 	}
 	s.spend(costSlot * len(g.rows))
@@ -226,8 +229,8 @@ func (m *releasedRows) next(s *Scheduler, f *flow) bool {
 }
 
 // each yields all rows, one by one.
-func (m *releasedRows) each(yield func(segment)) {
-	for _, list := range *m {
+func (rows *releasedRows) each(yield func(segment)) {
+	for _, list := range *rows {
 		for _, r := range list {
 			yield(segment{batch: r.batch, rows: []uint32{r.row}, deaths: r.deaths})
 		}
@@ -235,22 +238,22 @@ func (m *releasedRows) each(yield func(segment)) {
 }
 
 // Len implements heap.Interface, and so do Less, Swap, Push and Pop.
-func (m releasedRows) Len() int { return len(m) }
+func (rows releasedRows) Len() int { return len(rows) }
 
 // Less implements heap.Interface.
-func (m releasedRows) Less(i, j int) bool { return m[i][0].before(&m[j][0]) }
+func (rows releasedRows) Less(i, j int) bool { return rows[i][0].before(&rows[j][0]) }
 
 // Swap implements heap.Interface.
-func (m releasedRows) Swap(i, j int) { m[i], m[j] = m[j], m[i] }
+func (rows releasedRows) Swap(i, j int) { rows[i], rows[j] = rows[j], rows[i] }
 
 // Push implements heap.Interface.
-func (m *releasedRows) Push(x any) { *m = append(*m, x.([]heldRow)) }
+func (rows *releasedRows) Push(x any) { *rows = append(*rows, x.([]heldRow)) }
 
 // Pop implements heap.Interface.
-func (m *releasedRows) Pop() any {
-	last := len(*m) - 1
-	list := (*m)[last]
-	(*m)[last] = nil
-	*m = (*m)[:last]
+func (rows *releasedRows) Pop() any {
+	last := len(*rows) - 1
+	list := (*rows)[last]
+	(*rows)[last] = nil
+	*rows = (*rows)[:last]
 	return list
 }

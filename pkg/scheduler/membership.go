@@ -133,13 +133,13 @@ func (s *Scheduler) join(wf *workerFlow) {
 		return
 	}
 	s.spend(costTable)
-	old, moves := f.table, s.placement.changeOf(f.table, seat)
-	s.placement.setTable(f, moves.to)
-	losers := make([]*workerFlow, len(moves.losers))
-	for i, loser := range moves.losers {
+	old, change := f.table, s.placement.changeOf(f.table, seat)
+	s.placement.setTable(f, change.to)
+	losers := make([]*workerFlow, len(change.losers))
+	for i, loser := range change.losers {
 		losers[i] = f.workerFlows[loser]
 	}
-	s.beginHandOver(f, old, &moves.slots, losers...)
+	s.beginHandOver(f, old, &change.slots, losers...)
 }
 
 // leave takes all slots from a worker flow, which is not ready any more. Each slot goes to the worker with the greatest
@@ -153,9 +153,9 @@ func (s *Scheduler) leave(wf *workerFlow) *slotSet {
 		f.waitingSince = s.now
 		return &allSlots
 	}
-	moves := s.placement.changeOf(f.table, seat)
-	s.placement.setTable(f, moves.to)
-	return &moves.slots
+	change := s.placement.changeOf(f.table, seat)
+	s.placement.setTable(f, change.to)
+	return &change.slots
 }
 
 // step forgets the worker. Its rows and slots go to others, flow by flow, as work of the flows.

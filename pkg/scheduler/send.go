@@ -26,6 +26,7 @@ func (s *Scheduler) sendQueued(wf *workerFlow) {
 		return
 	}
 	for {
+		// Rows of batches that are over are dropped when their turn comes.
 		for !wf.queue.empty() && wf.queue.front().batch.over {
 			s.spend(costSegment)
 			s.noteUnqueued(wf, wf.queue.front())
@@ -42,6 +43,7 @@ func (s *Scheduler) sendQueued(wf *workerFlow) {
 			s.sendQueuedSoon(wf)
 			return
 		}
+		// Set rows of frequent keys aside, and send as many of the others as credit allows.
 		g := wf.queue.front()
 		if !s.admit(wf, g) {
 			wf.queue.pop()
@@ -118,14 +120,14 @@ func (s *Scheduler) send(wf *workerFlow, g segment) {
 // readmit sends rows that were set aside, as far as the shares of their buckets go. A bucket gets its turn when half of its
 // share is free. It returns false where the Step's budget was used up before all buckets were looked at.
 func (s *Scheduler) readmit(wf *workerFlow) bool {
-	h := wf.shares
-	enough := true
-	h.crowded = slices.DeleteFunc(h.crowded, func(b uint8) bool {
-		q := h.aside[b]
-		waits := int64(h.rows[b]) > wf.keyLimit()/2
+	sh := wf.shares
+	enough := true // budget
+	sh.crowded = slices.DeleteFunc(sh.crowded, func(b uint8) bool {
+		q := sh.aside[b]
+		mustWait := int64(sh.rows[b]) > wf.keyLimit()/2
 		for !q.empty() {
 			g := q.front()
-			room := wf.keyLimit() - int64(h.rows[b])
+			room := wf.keyLimit() - int64(sh.rows[b])
 			switch {
 			case g.batch.over && enough:
 				s.spend(costSegment)
@@ -133,7 +135,7 @@ func (s *Scheduler) readmit(wf *workerFlow) bool {
 				q.pop()
 				enough = s.budget > 0
 				continue
-			case waits || room <= 0 || !enough || !wf.maySend():
+			case mustWait || room <= 0 || !enough || !wf.maySend():
 				return false
 			case s.budget <= 0:
 				enough = false
@@ -148,7 +150,7 @@ func (s *Scheduler) readmit(wf *workerFlow) bool {
 			}
 			s.send(wf, part)
 		}
-		h.aside[b] = nil
+		sh.aside[b] = nil
 		return true
 	})
 	return enough

@@ -55,11 +55,11 @@ func (s *Scheduler) admit(wf *workerFlow, g *segment) bool {
 		wf.shares = new(shares)
 	}
 	s.spend(costSegment + 2*g.len())
-	h := wf.shares
-	var taken [buckets]int32
+	sh := wf.shares
+	var taken [buckets]int32 // rows of this segment that may be sent now, by bucket
 	full := func(row uint32) bool {
 		b := bucket(g.batch.slot(row))
-		if h.aside[b] != nil || int64(h.rows[b]+taken[b]) >= limit {
+		if sh.aside[b] != nil || int64(sh.rows[b]+taken[b]) >= limit {
 			return true
 		}
 		taken[b]++
@@ -71,10 +71,10 @@ func (s *Scheduler) admit(wf *workerFlow, g *segment) bool {
 		return true
 	}
 	stay := slices.Clone(rows[:first])
-	h.setAside(g, rows[first])
+	sh.setAside(g, rows[first])
 	for _, row := range rows[first+1:] {
 		if full(row) {
-			h.setAside(g, row)
+			sh.setAside(g, row)
 		} else {
 			stay = append(stay, row)
 		}
@@ -84,13 +84,13 @@ func (s *Scheduler) admit(wf *workerFlow, g *segment) bool {
 }
 
 // setAside puts a row of a segment behind the waiting rows of its bucket.
-func (h *shares) setAside(g *segment, row uint32) {
+func (sh *shares) setAside(g *segment, row uint32) {
 	b := bucket(g.batch.slot(row))
-	q := h.aside[b]
+	q := sh.aside[b]
 	if q == nil {
 		q = new(queue)
-		h.aside[b] = q
-		h.crowded = append(h.crowded, b)
+		sh.aside[b] = q
+		sh.crowded = append(sh.crowded, b)
 	}
 	if c := q.last; c != nil && len(c.segments) > c.head {
 		if last := &c.segments[len(c.segments)-1]; last.batch == g.batch && last.deaths == g.deaths && last.rows[len(last.rows)-1] < row {
@@ -102,12 +102,12 @@ func (h *shares) setAside(g *segment, row uint32) {
 }
 
 // take empties the queues of rows that were set aside, and returns them.
-func (h *shares) take() []*queue {
-	queues := make([]*queue, 0, len(h.crowded)+1)
-	for _, b := range h.crowded {
-		queues = append(queues, h.aside[b])
-		h.aside[b] = nil
+func (sh *shares) take() []*queue {
+	queues := make([]*queue, 0, len(sh.crowded)+1)
+	for _, b := range sh.crowded {
+		queues = append(queues, sh.aside[b])
+		sh.aside[b] = nil
 	}
-	h.crowded = nil
+	sh.crowded = nil
 	return queues
 }

@@ -118,25 +118,25 @@ func (p *placement) changeOf(from *table, seat uint16) *tableChange {
 		return last
 	}
 	comes := !from.members.has(seat)
-	h := &tableChange{seat: seat}
+	change := &tableChange{seat: seat}
 	members := from.members.toggled(seat)
-	if h.to = p.tableOf(members); h.to == nil {
-		h.to = p.derive(from, members, seat, comes)
+	if change.to = p.tableOf(members); change.to == nil {
+		change.to = p.derive(from, members, seat, comes)
 	}
 	lost := make([]bool, len(p.seats))
 	for slot, owner := range &from.owner {
-		if h.to.owner[slot] != owner {
-			h.slots.add(uint16(slot))
+		if change.to.owner[slot] != owner {
+			change.slots.add(uint16(slot))
 			lost[owner] = true
 		}
 	}
 	for loser, l := range lost {
 		if l {
-			h.losers = append(h.losers, uint16(loser))
+			change.losers = append(change.losers, uint16(loser))
 		}
 	}
-	from.lastChange = h
-	return h
+	from.lastChange = change
+	return change
 }
 
 // derive makes the table of members. The table from has the same members without the worker on seat, where comes is true,

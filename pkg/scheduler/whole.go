@@ -76,6 +76,7 @@ func (s *Scheduler) sendWhole(f *flow) {
 			s.sendWholeSoon(f)
 			return
 		}
+		// Find the oldest batch that some worker can take now: only the first batch of each line needs a look.
 		var first *queue
 		var to *workerFlow
 		for i := 0; i < len(f.wholeLines); i++ {
