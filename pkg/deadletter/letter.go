@@ -12,45 +12,57 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// Letter is a row that could not be done, as it was when it entered the function in which it died.
+// Letter is a dead row, as it was when it entered the function in which it died. The states of a letter:
+//
+//	          Keep             Begin: a redrive takes it
+//	dead row ──────► kept ──────────────────────────────► begun
+//	                 │ ▲ ▲                                 │ │
+//	          Edit,  │ │ │  Settle: a row died again, and  │ │
+//	          with   └─┘ └─ its letter takes the place ────┘ │
+//	          the    │                                       │ Settle: no row died
+//	          lock   │ Drop, or older than MaxAge            ▼
+//	                 └────────────────────────────────────► gone: the id is remembered for an hour
+//
+// A letter stays begun when its redrive is cut off, as the coordinator is killed. The next redrive takes it then, as the same batch, so
+// that effects take place once. Begin, Settle and Edit are called by the holder of the lock of the flow's letters (Store.WithLock).
 type Letter struct {
-	// ID names the letter for ever; it is the stream id of its redrives.
+	// ID never changes. It is also the stream id of the batches that redrives of the letter submit.
 	ID batch.StreamID
-	// Sequence is the number of the batch in that stream that its next redrive is. It rises when the row is edited: that is
-	// another batch.
+	// Sequence is the sequence, within that stream, of the batch that the next redrive submits. It rises when the row is edited, because the
+	// edited row is another batch.
 	Sequence uint64
 	Flow     string
-	// Revision is that on which the row died.
+	// Revision is the flow's revision on which the row died.
 	Revision int64
-	// Function is where it died and where a redrive begins, Use which of its places in the flow, counted from 0. "": the row is
-	// as it was submitted, and begins with the first function.
+	// Function is the function in which the row died, and where a redrive begins. A flow may have a function at several places: Use is the
+	// number of the place, from 0. An empty Function means that the row is as it was submitted, and begins with the first function.
 	Function string
 	Use      uint32
 	Code     batch.Code
 	Reason   string
 	Attempts uint32
-	// Redrives is how often it was redriven and died again.
+	// Redrives is the number of redrives in which it died again.
 	Redrives uint32
-	// Row is the row in Encoding; "" means JSON.
+	// Row is the row, encoded in Encoding. An empty Encoding means JSON.
 	Encoding string
 	Row      []byte
-	// Origin is the row's id, Path and Visit tell apart what it became.
+	// Origin is the id of the submitted row. Path and Visit tell apart the rows that functions have made of it.
 	Origin batch.RowID
 	Path   uint64
 	Visit  uint32
-	// ShardKey is the field that the flow was sharded by, Key the hash of its value. "" and 0 where there was none.
+	// ShardKey is the flow's shard key, Key the hash of the row's value of it. They are empty and 0 if the flow had none.
 	ShardKey string
 	Key      uint64
 	Edited   bool
 
-	// Kept is when it was kept, by the store's clock; Begun when a redrive of it began of which nobody knows how it ended. The
-	// store fills them in.
+	// Kept is when the letter was kept. Begun is when a redrive of it began of which the end is not known; zero means none. Both are times of
+	// Redis's clock, and set by the Store.
 	Kept, Begun time.Time
 
-	place string // in the flow's stream
+	place string // the id of the letter's entry in the flow's Redis stream
 }
 
-// NewID is the id of the letter of a row that died in a function. It does not change when the row runs again.
+// NewID makes the id of the letter of a row that died in a function. It is a hash, so it is the same when the row dies again.
 func NewID(flow string, row batch.RowID, path uint64, visit uint32, function string, use uint32) batch.StreamID {
 	h := sha256.New()
 	var numbers [32]byte
@@ -66,7 +78,7 @@ func NewID(flow string, row batch.RowID, path uint64, visit uint32, function str
 	return batch.StreamID(h.Sum(nil)[:16])
 }
 
-// record is a letter as it stands in Redis: JSON, for people and other programs to read.
+// record is the JSON of a letter in Redis, which people and other programs can read.
 type record struct {
 	ID       string     `json:"id"`
 	Sequence uint64     `json:"sequence"`
@@ -80,17 +92,18 @@ type record struct {
 	Redrives uint32     `json:"redrives,omitempty"`
 	Encoding string     `json:"encoding,omitempty"`
 	Row      *string    `json:"row,omitempty"`
-	RowBytes []byte     `json:"row_base64,omitempty"` // in place of Row, where that is no text
+	RowBytes []byte     `json:"row_base64,omitempty"` // instead of Row, if that is no valid UTF-8
 	Stream   string     `json:"stream"`
 	Batch    uint64     `json:"batch"`
 	Place    uint32     `json:"place"`
-	Path     uint64     `json:"path,omitempty,string"` // more than a float holds, as Key
+	Path     uint64     `json:"path,omitempty,string"` // as a string, like Key, because a number in JSON may lose digits
 	Visit    uint32     `json:"visit,omitempty"`
 	ShardKey string     `json:"shard_key,omitempty"`
 	Key      uint64     `json:"key,omitempty,string"`
 	Edited   bool       `json:"edited,omitempty"`
 }
 
+// encode makes the JSON of a letter.
 func (l *Letter) encode() (string, error) {
 	r := record{
 		ID: l.ID.String(), Sequence: l.Sequence, Revision: l.Revision, Function: l.Function, Use: l.Use, Code: l.Code.String(), Number: l.Code,
@@ -108,6 +121,7 @@ func (l *Letter) encode() (string, error) {
 	return string(text), err
 }
 
+// decode parses the JSON of a letter of a flow.
 func decode(flow, text string) (*Letter, error) {
 	var r record
 	if err := json.Unmarshal([]byte(text), &r); err != nil {
@@ -132,7 +146,7 @@ func decode(flow, text string) (*Letter, error) {
 	return l, nil
 }
 
-// ParseID reads a letter's id; the error is CodeNotFound.
+// ParseID parses the id of a letter, as kisgrid dead list shows it. The error has CodeNotFound.
 func ParseID(text string) (batch.StreamID, error) {
 	raw, err := hex.DecodeString(text)
 	if err != nil || len(raw) != len(batch.StreamID{}) {

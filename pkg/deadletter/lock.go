@@ -12,16 +12,16 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// lockFor is for how long a flow stays its holder's own when that is killed.
+// lockFor is how long the lock of a flow's letters lasts after its holder was killed.
 const lockFor = 5 * time.Second
 
-// WithLock calls f with the right to redrive a flow or to edit its letters, which nobody else has meanwhile. f's context ends before
-// another may have the right: with ctx, or when the store could not be asked in time to renew it. who names the holder to
-// others; two calls must not share a name. WithLock returns when f has. The error is CodeConflict where somebody else has the
-// right, CodeUnavailable where it was lost, else f's.
+// WithLock calls f while this process holds the lock of a flow's letters, which redrives and edits need. Nobody else has the lock
+// meanwhile: the context of f ends with ctx, and also when Redis could not be asked in time to renew the lock, a little before another
+// process can take it. who names the holder in errors of others; two calls must not use the same name. WithLock returns when f has
+// returned. The error has CodeConflict if somebody else holds the lock, CodeUnavailable if the lock was lost; else it is that of f.
 func (s *Store) WithLock(ctx context.Context, flow, who string, f func(context.Context) error) (err error) {
 	ends := s.lockEnds()
-	bounded, cancel := context.WithDeadline(ctx, ends) // an answer that comes later may tell of a right that is another's by then
+	bounded, cancel := context.WithDeadline(ctx, ends) // an answer that comes later may be about a lock that has run out by then
 	err = s.acquire(bounded, flow, who)
 	cancel()
 	if err != nil {
@@ -41,18 +41,18 @@ func (s *Store) WithLock(ctx context.Context, flow, who string, f func(context.C
 		<-renewing
 		leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.Timeout)
 		defer cancel()
-		err = cmp.Or(err, s.call(leaving, "end the redrive of flow "+flow, func(ctx context.Context) error {
-			return s.run(ctx, lockScript, []string{s.key(flow, "redrive")}, who, 0).Err()
+		err = cmp.Or(err, s.operatorCall(leaving, "end the redrive of flow "+flow, func(ctx context.Context) error {
+			return s.runScript(ctx, lockScript, []string{s.key(flow, "redrive")}, who, 0).Err()
 		}))
 	}()
 	return f(held)
 }
 
-// lockEnds is until when a right is its holder's that the store is asked for now: a little less than for the store, so that what
-// the holder is doing is over by then.
+// lockEnds returns until when a lock counts as held that Redis is asked for now. That is a little earlier than in Redis, so that the holder
+// has stopped when another process can take the lock.
 func (s *Store) lockEnds() time.Time { return time.Now().Add(s.lockFor - s.lockFor/5) }
 
-// renew keeps the right until held ends, and loses it at ends unless the store has renewed it by then.
+// renew renews the lock until the context held ends. It ends that context, with an error, if Redis has not renewed the lock until ends.
 func (s *Store) renew(held context.Context, lose context.CancelCauseFunc, flow, who string, ends time.Time) {
 	var failure error
 	for {
@@ -69,23 +69,23 @@ func (s *Store) renew(held context.Context, lose context.CancelCauseFunc, flow, 
 			return
 		}
 		next := s.lockEnds()
-		bounded, cancel := context.WithDeadline(context.WithoutCancel(held), ends) // cut off, it might renew what was given back
+		bounded, cancel := context.WithDeadline(context.WithoutCancel(held), ends) // not bounded by held: a request that is cut off could still arrive, and renew a lock that was released
 		failure = s.acquire(bounded, flow, who)
 		cancel()
 		switch batch.CodeOf(failure) {
 		case 0:
 			ends = next
-		case batch.CodeConflict: // the store had forgotten it, or it was taken with another program
+		case batch.CodeConflict: // Redis has lost the lock, or somebody took it by hand
 			lose(failure)
 			return
 		}
 	}
 }
 
-// acquire takes the right, or keeps it. The error is CodeConflict where somebody else has it.
+// acquire takes the lock, or renews it if who holds it. The error has CodeConflict if somebody else holds it.
 func (s *Store) acquire(ctx context.Context, flow, who string) error {
-	return s.call(ctx, "redrive flow "+flow, func(ctx context.Context) error {
-		ours, err := s.run(ctx, lockScript, []string{s.key(flow, "redrive")}, who, max(1, s.lockFor.Milliseconds())).Int()
+	return s.operatorCall(ctx, "redrive flow "+flow, func(ctx context.Context) error {
+		ours, err := s.runScript(ctx, lockScript, []string{s.key(flow, "redrive")}, who, max(1, s.lockFor.Milliseconds())).Int()
 		if err == nil && ours == 0 {
 			err = cmp.Or(s.lockedBy(ctx, flow), error(batch.Errorf(batch.CodeConflict, "somebody else redrove flow %s until now: try again", flow)))
 		}
@@ -93,10 +93,10 @@ func (s *Store) acquire(ctx context.Context, flow, who string) error {
 	})
 }
 
-// lockedBy is CodeConflict where somebody holds the flow.
+// lockedBy returns an error with CodeConflict that names the holder of the lock, or nil if nobody holds it.
 func (s *Store) lockedBy(ctx context.Context, flow string) error {
 	holder := goredis.NewStringCmd(ctx, "get", s.key(flow, "redrive"))
-	err := s.ask(ctx, holder)
+	err := s.send(ctx, holder)
 	switch {
 	case redisreply.IsAnswer(err) && errors.Is(err, goredis.Nil):
 		return nil

@@ -2,27 +2,34 @@ package deadletter
 
 import goredis "github.com/redis/go-redis/v9"
 
-// Each flow has its keys, which one hash tag keeps together:
+// The keys of one flow, below Config.Prefix. The hash tag {FLOW} keeps them on one node of a Redis Cluster:
 //
-//	…{FLOW}:letters  the stream: one entry for each letter, in the order in which they were kept, with its id and its record
-//	…{FLOW}:changes  a hash: entry → the record that has taken the entry's place, as it was edited or died again
-//	…{FLOW}:index    a hash: letter's id → entry
-//	…{FLOW}:begun    a hash: letter's id → when a redrive of it began, in milliseconds, until it is known how that ended
-//	…{FLOW}:gone     a sorted set: ids of letters that are no more, by when they went, so that a row which runs again late is
-//	                 not kept again
-//	…{FLOW}:counts   a hash: refused, expired
-//	…{FLOW}:redrive  who redrives the flow; expires
+//	{FLOW}:letters  a stream: one entry for each letter, in the order in which they were kept, with its id and its record
+//	{FLOW}:changes  a hash: entry → the record that replaces the entry's record, after an edit, or after the row died again
+//	{FLOW}:index    a hash: letter's id → entry
+//	{FLOW}:begun    a hash: letter's id → when a redrive of it began, in milliseconds, until the end of the redrive is known
+//	{FLOW}:gone     a sorted set: ids of letters that were settled or dropped, by the time, so that a row that runs again late is not
+//	                kept again
+//	{FLOW}:counts   a hash: the numbers "refused" and "expired"
+//	{FLOW}:redrive  the holder of the lock; expires
 //
-// and one set beside them has the flows.
+// One more key, the set "flows", has the names of the flows.
 
-// scriptKeys are the keys that each script gets, in this order.
+// Limits for the arguments of one script, since Redis does nothing else while a script runs.
+const (
+	scriptLetters = 500
+	scriptBytes   = 4 << 20
+)
+
+// scriptKeys are the keys that each script gets, in this order. pageScript and lockScript get others.
 var scriptKeys = []string{"letters", "changes", "index", "begun", "gone", "counts"}
 
-// pageBytes bounds the letters of a page together, unless it is one alone.
+// pageBytes is the limit for the letters of one page, in bytes. A single letter may be larger.
 const pageBytes = 8 << 20
 
-// pageScript finds the last entry of a page: of those from ARGV[1] to ARGV[2] as many as ARGV[3] and ARGV[4] bytes allow, and at
-// least one. An empty answer: there is none.
+// pageScript finds the last entry of a page.
+// KEYS: the flow's letters and changes. ARGV: the first and last entry that may be in the page, the limit for the number of letters, and that for
+// their bytes. Returns the entry; the page has at least one, so an empty answer means that there is none in that range.
 var pageScript = goredis.NewScript(`
 local start, last, bytes = ARGV[1], '', 0
 for n = 1, tonumber(ARGV[3]) do
@@ -35,8 +42,9 @@ for n = 1, tonumber(ARGV[3]) do
 end
 return last`)
 
-// findScript finds the entries of letters, as many as ARGV[1] bytes allow, and at least one.
-// ARGV: the bytes, then the letters' ids. Returns the entry of each that it came to; none for one that is not there.
+// findScript finds the entries of letters by their ids.
+// ARGV: the limit in bytes, then the ids. Returns, for each id that it got to, the entry, or an empty text if there is no such letter. It gets to one
+// at least, and stops before the limit.
 var findScript = goredis.NewScript(`
 local entries, bytes = {}, 0
 for i = 2, #ARGV do
@@ -51,7 +59,7 @@ for i = 2, #ARGV do
 end
 return entries`)
 
-// prelude is what scripts have in common.
+// prelude is the beginning of most scripts: names for the keys, the time in milliseconds, and a function that removes a letter.
 const prelude = `
 local letters, changes, index, begun, gone, counts = unpack(KEYS)
 local time = redis.call('TIME')
@@ -65,8 +73,8 @@ local function forget(id, entry)
 end
 `
 
-// expireScript forgets the oldest letters that are over their age, a thousand at the most.
-// ARGV: the age in milliseconds. Returns how many.
+// expireScript removes the oldest letters that are older than a limit, 1,000 of them at most.
+// ARGV: the limit in milliseconds. Returns how many it has removed.
 var expireScript = goredis.NewScript(prelude + `
 local before = now - tonumber(ARGV[1])
 local old = redis.call('XRANGE', letters, '-', before, 'COUNT', 1000)
@@ -78,8 +86,8 @@ if #old > 0 then redis.call('HINCRBY', counts, 'expired', #old) end
 return #old`)
 
 // keepScript keeps letters.
-// ARGV: the most letters, for how many milliseconds to know those that are gone; then for each letter its id and its record.
-// Returns for each 1 where it is kept, or was once, 0 where there is no room.
+// ARGV: the limit for the number of letters, and for how many milliseconds to remember ids of letters that are gone; then for each letter its id and
+// its record. Returns 1 for each letter that is kept, or was kept once, and 0 for each that has no room.
 var keepScript = goredis.NewScript(prelude + `
 local most = tonumber(ARGV[1])
 redis.call('ZREMRANGEBYSCORE', gone, '-inf', now - tonumber(ARGV[2]))
@@ -101,9 +109,9 @@ end
 if refused > 0 then redis.call('HINCRBY', counts, 'refused', refused) end
 return verdicts`)
 
-// settleScript says how redrives of letters ended.
-// ARGV: for each letter its id, how many take its place, and of each of those the id and the record. The first one takes the
-// letter's entry over, and with it its turn; it may be the letter itself.
+// settleScript removes redriven letters, and puts others in their places.
+// ARGV: for each letter its id, the number of letters that take its place, and the id and record of each of those. The first of them takes over the
+// letter's entry, and so its place in the order; it may be the letter itself. The others get new entries.
 var settleScript = goredis.NewScript(prelude + `
 local i = 1
 while i <= #ARGV do
@@ -132,7 +140,8 @@ end
 return 1`)
 
 // beginScript notes that redrives of letters begin.
-// ARGV: their ids. Returns for each since when, in milliseconds: one whose end is not known began before. 0: it is gone.
+// ARGV: the letters' ids. Returns for each the time, in milliseconds, when its redrive began: an earlier time if an earlier redrive was cut off, and 0
+// if the letter is gone.
 var beginScript = goredis.NewScript(prelude + `
 local since = {}
 for i, id in ipairs(ARGV) do
@@ -144,7 +153,8 @@ for i, id in ipairs(ARGV) do
 end
 return since`)
 
-// dropScript forgets letters. ARGV: their ids. Returns how many there were.
+// dropScript removes letters.
+// ARGV: the letters' ids. Returns how many of them were there.
 var dropScript = goredis.NewScript(prelude + `
 local n = 0
 for _, id in ipairs(ARGV) do
@@ -156,8 +166,8 @@ for _, id in ipairs(ARGV) do
 end
 return n`)
 
-// lockScript takes, keeps or lets go of the right to redrive a flow.
-// KEYS: the flow's redrive. ARGV: who, and for how many milliseconds; 0: not any more. Returns 1 where it is theirs.
+// lockScript takes, renews or releases the lock of a flow's letters.
+// KEYS: the flow's redrive. ARGV: the holder, and for how many milliseconds; 0 releases the lock. Returns 1, or 0 if somebody else holds it.
 var lockScript = goredis.NewScript(`
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
