@@ -277,7 +277,7 @@ func (p *Pool) closeLater(conns []*pooledConn) {
 // resolve fills in the ${NAME} of a document from this process's environment, and returns the values that it filled in.
 func (p *Pool) resolve(c *definition.Connector) (*definition.Connector, []definition.Secret, error) {
 	if p.openers[c.Type] == nil {
-		return nil, nil, batch.Errorf(batch.CodeBadDocument, "connector %s (%s): nothing here opens type %q: use one of %s",
+		return nil, nil, batch.Errorf(batch.CodeBadDocument, "connector %s (%s): this process can't open type %q: use one of %s",
 			c.Name, c.Document, c.Type, strings.Join(slices.Sorted(maps.Keys(p.openers)), ", "))
 	}
 	return c.ResolveSecrets(p.lookup)

@@ -12,24 +12,25 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// Access says what of a process its connectors' documents may read: whoever may write a document also names the address to which
-// it goes. The zero Access is the default.
+// Access says which variables and files of a process the documents of connectors may read. Without a limit, somebody who may
+// write documents could read any secret of the process, since the document also names the address to which it is sent. The zero
+// Access is the default.
 type Access struct {
-	// Env are names of environment variables, or beginnings of names with a * behind them, that ${NAME} may name. Default (nil):
-	// all but those of KisGrid's programs, KISGRID_* and OTEL_*.
+	// Env are the names of environment variables that ${NAME} may use. A name with a * at its end stands for all names that begin
+	// so. nil, the default, means all variables except those of KisGrid's own programs, KISGRID_* and OTEL_*.
 	Env []string
-	// Files are folders in which password_file, tls_ca, tls_cert and tls_key may lie. What counts is where a file really lies:
-	// .. and symbolic links are followed first. Default (nil): none.
+	// Files are the folders in which the files of password_file, tls_ca, tls_cert and tls_key may lie. The place counts at which
+	// a file really lies, after .. and symbolic links are followed. nil, the default, means no folder.
 	Files []string
 }
 
-// programs begin the names of variables that are our programs' own, with their secrets among them.
+// programs are the patterns of variables that belong to KisGrid's own programs, and may have their secrets.
 var programs = []string{"KISGRID_*", "OTEL_*"}
 
-// fileParams are the parameters that name files.
+// fileParams are the parameters of connectors that name files.
 var fileParams = []string{"tls_ca", "tls_cert", "tls_key"}
 
-// Valid says what is wrong with the names.
+// Valid returns an error if a name in Env or Files can't be meant.
 func (a Access) Valid() error {
 	for _, name := range a.Env {
 		if prefix, open := strings.CutSuffix(name, "*"); !validVariable(name) && (!open || prefix != "" && !validVariable(prefix)) {
@@ -42,7 +43,7 @@ func (a Access) Valid() error {
 	return nil
 }
 
-// Environment is lookup for the names that documents may read.
+// Environment returns lookup for the names that documents may read. Other names are not found.
 func (a Access) Environment(lookup func(string) (string, bool)) func(string) (string, bool) {
 	return func(name string) (string, bool) {
 		if !a.readsName(name) {
@@ -52,6 +53,7 @@ func (a Access) Environment(lookup func(string) (string, bool)) func(string) (st
 	}
 }
 
+// readsName reports whether documents may read a variable.
 func (a Access) readsName(name string) bool {
 	if a.Env == nil {
 		return !matches(programs, name)
@@ -59,6 +61,7 @@ func (a Access) readsName(name string) bool {
 	return matches(a.Env, name)
 }
 
+// matches reports whether a name is among names and patterns.
 func matches(patterns []string, name string) bool {
 	return slices.ContainsFunc(patterns, func(pattern string) bool {
 		prefix, open := strings.CutSuffix(pattern, "*")
@@ -66,25 +69,25 @@ func matches(patterns []string, name string) bool {
 	})
 }
 
-// CheckNames says which variables c names that documents may not read. With taken, the document runs already: what the default
-// alone forbids is then a warning.
-func (a Access) CheckNames(c *Connector, taken bool) (warnings []string, err error) {
+// CheckNames looks for variables that a connector's document uses and may not read. With accepted, the document runs already:
+// then a variable that only the default forbids is a warning, and no error.
+func (a Access) CheckNames(c *Connector, accepted bool) (warnings []string, err error) {
 	var mistakes Mistakes
 	c.eachValue(func(key, value string) {
 		_, _ = expand(value, func(name string) (string, bool) {
 			if !a.readsName(name) {
 				mistakes = append(mistakes, &Mistake{Document: c.Document.String(), Line: c.Document.LineOf(key), Key: key, Code: batch.CodeBadDocument, Problem: fmt.Sprintf(
-					"reads ${%s}, which documents may not: it is no name that this process's --document-env allows%s", name, defaultOf(a.Env == nil, "; by default those are all but KISGRID_* and OTEL_*"))})
+					"reads ${%s}, which documents may not read: it is not among the names that this process's --document-env allows%s", name, defaultOf(a.Env == nil, "; by default those are all but KISGRID_* and OTEL_*"))})
 			}
 			return "", true
 		})
 	})
-	return mistakes.unless(taken && a.Env == nil)
+	return mistakes.unless(accepted && a.Env == nil)
 }
 
-// CheckFiles says which files c, resolved, names that documents may not read; taken is as for CheckNames. It looks where the
-// files lie, and does not open them.
-func (a Access) CheckFiles(c *Connector, taken bool) (warnings []string, err error) {
+// CheckFiles looks for files that a connector's resolved document names and may not read; accepted means the same as for
+// CheckNames. It finds out where the files lie, and does not open them.
+func (a Access) CheckFiles(c *Connector, accepted bool) (warnings []string, err error) {
 	var mistakes Mistakes
 	c.eachFile(func(key, path string) {
 		if !a.readsFile(path) {
@@ -92,11 +95,11 @@ func (a Access) CheckFiles(c *Connector, taken bool) (warnings []string, err err
 				"names the file %s, which documents may not read: it lies in no folder that this process's --document-files names%s", path, defaultOf(a.Files == nil, "; by default there are none"))})
 		}
 	})
-	return mistakes.unless(taken && a.Files == nil)
+	return mistakes.unless(accepted && a.Files == nil)
 }
 
-// CheckSet is CheckNames and CheckFiles for all connectors of a set, as new documents. Files that ${NAME} has a part in are left to
-// workers.
+// CheckSet is CheckNames and CheckFiles for all connectors of a set, as new documents. Names of files that have ${NAME} in them
+// are left to workers.
 func (a Access) CheckSet(s *Set) error {
 	var mistakes Mistakes
 	for _, name := range sortedKeys(s.Connectors) {
@@ -116,6 +119,7 @@ func (a Access) CheckSet(s *Set) error {
 	return mistakes.err()
 }
 
+// defaultOf returns text if is is true, and else "".
 func defaultOf(is bool, text string) string {
 	if is {
 		return text
@@ -123,7 +127,7 @@ func defaultOf(is bool, text string) string {
 	return ""
 }
 
-// unless makes mistakes warnings where nothing may be refused.
+// unless returns the mistakes as warnings if the document was accepted before, and else as an error.
 func (ms Mistakes) unless(accepted bool) (warnings []string, err error) {
 	if !accepted {
 		return nil, ms.err()
@@ -134,7 +138,7 @@ func (ms Mistakes) unless(accepted bool) (warnings []string, err error) {
 	return warnings, nil
 }
 
-// eachValue calls f for each value that may have ${NAME}.
+// eachValue calls f for each value that may have ${NAME} in it.
 func (c *Connector) eachValue(f func(key, value string)) {
 	for _, addr := range c.Addrs {
 		f("addrs", addr)
@@ -147,6 +151,7 @@ func (c *Connector) eachValue(f func(key, value string)) {
 	f("password_file", c.PasswordFile)
 }
 
+// eachFile calls f for each value that names a file.
 func (c *Connector) eachFile(f func(key, path string)) {
 	if c.PasswordFile != "" {
 		f("password_file", c.PasswordFile)
@@ -171,14 +176,15 @@ func (a Access) readsFile(path string) bool {
 	})
 }
 
-// whereabouts is where a path leads, symbolic links followed; what does not exist lies where it would be made.
+// whereabouts returns the place at which a path ends, after symbolic links are followed. A file that does not exist lies where it
+// would be made.
 func whereabouts(path string) (string, error) {
 	if !filepath.IsAbs(path) {
 		here, err := os.Getwd()
 		if err != nil {
 			return "", err
 		}
-		path = here + string(filepath.Separator) + path // not joined: a .. goes back from where a link before it leads
+		path = here + string(filepath.Separator) + path // filepath.Join would drop a .. together with a link before it
 	}
 	resolved, err := filepath.EvalSymlinks(path)
 	if err == nil || slices.Contains(strings.Split(filepath.ToSlash(path), "/"), "..") {
@@ -187,7 +193,7 @@ func whereabouts(path string) (string, error) {
 	for behind := ""; ; {
 		info, errLink := os.Lstat(path)
 		if errLink == nil && info.Mode()&os.ModeSymlink != 0 || !errors.Is(err, os.ErrNotExist) || filepath.Dir(path) == path {
-			return "", err // a link that leads nowhere yet, or what may not be looked at
+			return "", err // it is a link that leads nowhere yet, or may not be looked at
 		}
 		behind, path = filepath.Join(filepath.Base(path), behind), filepath.Dir(path)
 		if resolved, err = filepath.EvalSymlinks(path); err == nil {

@@ -6,11 +6,8 @@ import (
 	"strings"
 )
 
-// This file tells where results may depend on how rows are cut into batches, as far as documents alone show it: see
-// docs/authoring.md.
-
-// Notes say where what rows find in a connector may depend on how rows are cut into batches. They are no mistakes. Each is
-// document:line: key: note.
+// Notes returns the places at which the data that rows find in a connector may depend on how rows are cut into batches
+// (docs/authoring.md), as far as documents show it. They are no mistakes. Each note has the form document:line: key: text.
 func (s *Set) Notes() (notes []string) {
 	users := make(map[string][]string) // the flows that use a connector, by its name
 	several := make(map[string]string) // a flow of which several steps do, and one of them saves
@@ -35,13 +32,13 @@ func (s *Set) Notes() (notes []string) {
 	return notes
 }
 
-// use is a step that saves to a connector, or loads from it, and its line in the flow's document.
+// use is a step of a flow that saves to a connector or loads from it.
 type use struct {
 	*Function
-	line int
+	line int // line of the step in the flow's document
 }
 
-// uses are the steps of a flow that use connectors, by the connectors' names.
+// uses returns the steps of a flow that use connectors, by the connector's name.
 func (s *Set) uses(f *Flow) map[string][]use {
 	uses := make(map[string][]use)
 	for _, entry := range f.Functions {
@@ -52,7 +49,7 @@ func (s *Set) uses(f *Flow) map[string][]use {
 	return uses
 }
 
-// cutNotes are those of one connector that several steps of the flow use.
+// cutNotes returns the notes about one connector that several steps of the flow use.
 func (f *Flow) cutNotes(connector string, uses []use) (notes []string) {
 	if f.ShardKey == "" {
 		return []string{note(f.Document, uses[0].line, "flows", "%s uses connector %s, and %s does too: without a shard_key what a row finds "+
@@ -83,6 +80,7 @@ func (t *Template) has(field string) bool {
 	return slices.ContainsFunc(t.Parts, func(p TemplatePart) bool { return strings.EqualFold(p.Field, field) })
 }
 
+// note formats one note.
 func note(d Document, line int, key, format string, args ...any) string {
 	m := Mistake{Document: d.String(), Line: line, Key: key, Problem: fmt.Sprintf(format, args...)}
 	return m.Error()

@@ -10,16 +10,16 @@ import (
 	"github.com/pmezard/go-difflib/difflib"
 )
 
-// Change is a document that is not the same before and after.
+// Change is a document that differs between two states.
 type Change struct {
 	Kind Kind
 	Name string
-	// Before and After are nil where the document is not there.
+	// Before and After are nil if the document is not there.
 	Before, After *Document
 }
 
-// Diff compares documents by kind and name, which must be filled in, and by their text. The changes are sorted by kind
-// (flow, func, conn, global) and name.
+// Diff compares the documents of two states. It tells documents apart by kind and name, which must be set, and compares their
+// texts. The changes are sorted by kind (flow, func, conn, global) and name.
 func Diff(before, after []Document) []Change {
 	changes := make(map[reference]Change)
 	for i := range before {
@@ -46,12 +46,12 @@ func Diff(before, after []Document) []Change {
 	return sorted
 }
 
-// maxCompared bounds how many pairs of lines are compared to find those that a change keeps: looking for them takes more than their
-// square in time.
+// maxCompared bounds the pairs of lines that are compared to find the lines that a change keeps: the time for that grows faster
+// than the square of the lines.
 const maxCompared = 1 << 20
 
-// String is the change as a unified diff. Of documents with very many lines that differ, all between the first and the last one that
-// does is told as changed.
+// String returns the change as a unified diff. If very many lines differ, all lines between the first and the last one that
+// differs are shown as changed.
 func (c Change) String() string {
 	if text, large := c.replaced(); large {
 		return text
@@ -64,8 +64,8 @@ func (c Change) String() string {
 	return text
 }
 
-// replaced is the change as one block of lines that go and one of lines that come; false where the lines are few enough to be
-// compared one by one.
+// replaced returns the change as one block of lines that go and one block of lines that come. large is false if there are few
+// enough lines to compare them one by one.
 func (c Change) replaced() (text string, large bool) {
 	const context = 3
 	before, after := lines(c.Before), lines(c.After)
@@ -97,6 +97,7 @@ func (c Change) replaced() (text string, large bool) {
 	return out.String(), true
 }
 
+// side names one of the two documents in the head of a diff.
 func (c Change) side(d *Document) string {
 	switch {
 	case d == nil:
@@ -109,7 +110,7 @@ func (c Change) side(d *Document) string {
 	return string(c.Kind) + "/" + c.Name
 }
 
-// lines cuts a document into lines, each with its end.
+// lines cuts a document into lines, each with its line break.
 func lines(d *Document) []string {
 	if d == nil || len(d.YAML) == 0 {
 		return nil

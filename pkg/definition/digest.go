@@ -9,9 +9,9 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// Digest is what tells the documents of one revision from those of another: SHA-256 over each one's kind, name and YAML, each
-// with its length before it as a varint. The order of docs does not matter, nor do their revisions, paths and lines. All builds
-// must agree on it.
+// Digest returns a hash that differs between the documents of different revisions: SHA-256 over each document's kind, name and
+// YAML, each with its length as a varint before it. The order of docs does not matter, and neither do their revisions, paths and
+// lines. All releases must compute the same digest.
 func Digest(docs []Document) batch.Digest {
 	sorted := slices.SortedFunc(slices.Values(docs), func(a, b Document) int {
 		return cmp.Or(slices.Index(kinds, string(a.Kind))-slices.Index(kinds, string(b.Kind)), cmp.Compare(a.Name, b.Name))

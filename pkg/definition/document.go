@@ -1,8 +1,3 @@
-// Package definition reads KisFlow's YAML documents: flows, functions and connectors. It parses strictly, checks what the
-// documents say of each other, bundles a flow with what it needs, writes documents back, and tells how two states differ.
-//
-// Names of flows, functions and connectors are parts of etcd keys: 1 to 253 bytes of UTF-8 without '/' and without control
-// characters. Everything a document may say is described at Flow, Function, Connector and Global.
 package definition
 
 import (
@@ -15,13 +10,13 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// MaxBytes bounds a flow's documents together, and so each document: 1 MiB.
+// MaxBytes is the largest size of all documents of a flow together, 1 MiB.
 const MaxBytes = 1 << 20
 
-// Kind is what a document describes: its `kistype`.
+// Kind is the kind of thing that a document describes: its `kistype`.
 type Kind string
 
-// The kinds. A global document rules local runs only; it has no name and is never stored in a cluster.
+// The kinds. A global document is for local runs only: it has no name and is never stored in a cluster.
 const (
 	KindFlow   Kind = "flow"
 	KindFunc   Kind = "func"
@@ -29,22 +24,22 @@ const (
 	KindGlobal Kind = "global"
 )
 
-// Document is one YAML document as it stands in a file or in etcd.
+// Document is one YAML document, as it is in a file or in etcd.
 type Document struct {
-	// Kind and Name are what the place says that the document describes: Parse refuses one that says otherwise. Both may be
-	// empty; a Document that comes from this package has them filled in.
+	// Kind and Name say which thing the document describes, by the place where it is stored. Parse refuses a document that says
+	// otherwise. Both may be empty. A Document that this package returns has both.
 	Kind Kind
 	Name string
 	YAML []byte
-	// Revision is the etcd revision it was written at; 0 outside a cluster.
+	// Revision is the etcd revision at which the document was written. 0 means that it is not from a cluster.
 	Revision int64
-	// Path is the file or the etcd key it was read from, for messages; empty for neither.
+	// Path is the file or etcd key that the document was read from, for messages. It may be empty.
 	Path string
-	// Line is where YAML starts within Path, from 1; 0 means 1.
+	// Line is the line of Path, from 1, at which YAML starts. 0 means 1.
 	Line int
 }
 
-// String is how messages name the document: its path, or its kind and name.
+// String returns the name of the document in messages: its path, or its kind and name.
 func (d Document) String() string {
 	switch {
 	case d.Path != "":
@@ -57,7 +52,8 @@ func (d Document) String() string {
 	return "document"
 }
 
-// LineOf is the line of a key, such as option.cname, within the file or etcd value; 0 if the document does not have it.
+// LineOf returns the line of a key, such as option.cname, within the file or etcd value. It returns 0 if the document does not
+// have the key.
 func (d Document) LineOf(key string) int {
 	var root yaml.Node
 	if err := yaml.Unmarshal(d.YAML, &root); err != nil || len(root.Content) == 0 {
@@ -77,7 +73,7 @@ func (d Document) LineOf(key string) int {
 	return line + max(d.Line, 1) - 1
 }
 
-// valueOf is where the value of a key stands in a mapping's content; -1 if it has none.
+// valueOf returns the index of a key's value in the content of a mapping, or -1 if the mapping does not have the key.
 func valueOf(mapping *yaml.Node, key string) int {
 	if mapping.Kind != yaml.MappingNode {
 		return -1
@@ -90,13 +86,13 @@ func valueOf(mapping *yaml.Node, key string) int {
 	return -1
 }
 
-// named is the document with its name filled in.
+// named returns the document with a name.
 func (d Document) named(name string) Document {
 	d.Name = name
 	return d
 }
 
-// title names what the document describes.
+// title names the thing that the document describes, for messages: "the flow "A"".
 func (d Document) title() string {
 	if d.Kind == KindGlobal {
 		return "the global settings"
@@ -104,9 +100,10 @@ func (d Document) title() string {
 	return "the " + kindTitles[d.Kind] + " " + quote(d.Name)
 }
 
+// kindTitles are the words that messages use for kinds.
 var kindTitles = map[Kind]string{KindFlow: "flow", KindFunc: "function", KindConn: "connector"}
 
-// Parsed is what one document says: one of the four is set.
+// Parsed is one parsed document. Exactly one of the fields is set.
 type Parsed struct {
 	Flow      *Flow
 	Function  *Function
@@ -114,7 +111,7 @@ type Parsed struct {
 	Global    *Global
 }
 
-// Document is the document that was parsed, with Kind and Name filled in.
+// Document returns the document that was parsed, with its Kind and Name.
 func (p Parsed) Document() Document {
 	switch {
 	case p.Flow != nil:
@@ -131,17 +128,17 @@ func (p Parsed) Document() Document {
 
 // Mistake is one thing that is wrong with a document.
 type Mistake struct {
-	// Document is the document's String.
+	// Document is the name of the document, as Document.String returns it.
 	Document string
-	// Line is counted from 1 within the file or etcd value; 0 for the document as a whole.
+	// Line is the line within the file or etcd value, from 1. 0 means the document as a whole.
 	Line int
-	// Key is the path of the key concerned, such as flows[1].fname; empty for the document as a whole.
+	// Key is the path of the key that is wrong, such as flows[1].fname. Empty means the document as a whole.
 	Key     string
 	Code    batch.Code
 	Problem string
 }
 
-// Error is document:line: key: problem.
+// Error returns document:line: key: problem.
 func (m *Mistake) Error() string {
 	s := m.Document
 	if m.Line > 0 {
@@ -153,11 +150,11 @@ func (m *Mistake) Error() string {
 	return s + ": " + m.Problem
 }
 
-// Mistakes are all the mistakes that were found, in the order of the documents. The errors of this package that are about
-// documents are a *batch.Error with Mistakes as their cause: get at them with errors.As.
+// Mistakes are all mistakes that were found, in the order of the documents. The errors of this package that are about documents
+// are a *batch.Error that wraps Mistakes: find them with errors.As.
 type Mistakes []*Mistake
 
-// Error is one line for each mistake.
+// Error returns one line for each mistake.
 func (ms Mistakes) Error() string {
 	var text []byte
 	for i, m := range ms {
@@ -169,7 +166,7 @@ func (ms Mistakes) Error() string {
 	return string(text)
 }
 
-// cut keeps the first maxMistakes of one document, and says how many more there were.
+// cut keeps the first maxMistakes of one document, and adds one that says how many more there were.
 func (ms Mistakes) cut() Mistakes {
 	more := len(ms) - maxMistakes
 	if more <= 0 {
@@ -178,7 +175,8 @@ func (ms Mistakes) cut() Mistakes {
 	return append(ms[:maxMistakes:maxMistakes], &Mistake{Document: ms[0].Document, Code: ms[0].Code, Problem: fmt.Sprintf("has %d more mistakes", more)})
 }
 
-// err is nil without mistakes, else one *batch.Error with the code they share, or CodeBadDocument.
+// err returns nil if there are no mistakes. Else it returns one *batch.Error with the code that they share, or with
+// CodeBadDocument.
 func (ms Mistakes) err() error {
 	if len(ms) == 0 {
 		return nil

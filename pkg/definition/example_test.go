@@ -44,7 +44,7 @@ flows:
 	fmt.Println(err)
 	// Output:
 	// BAD_DOCUMENT: flow.yml:1: flow_name: is missing: write the flow's name
-	// flow.yml:2: flow_nam: is no key here; the keys are kistype, status, flow_name, flows, shard_key, copies, timeout; did you mean "flow_name"?
+	// flow.yml:2: flow_nam: is not a key here; the keys are kistype, status, flow_name, flows, shard_key, copies, timeout; did you mean "flow_name"?
 	// flow.yml:3: status: wants a whole number, not "on"
 }
 

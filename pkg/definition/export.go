@@ -11,9 +11,9 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// ExportDir writes each document into a file of dir: flow-<name>.yaml, func-<name>.yaml, conn-<name>.yaml, global.yaml. It
-// makes the folder if need be, and replaces files of these names. The text is written as it is, so that Load of a folder that
-// holds nothing else gives the same documents again.
+// ExportDir writes each document into a file of a folder: flow-<name>.yaml, func-<name>.yaml, conn-<name>.yaml, global.yaml. It
+// makes the folder if there is none, and replaces files of these names. The text of a document is written as it is. If the folder
+// has no other files, Load returns the same documents again.
 func ExportDir(dir string, docs []Document) error {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return fmt.Errorf("exporting definitions: %w", err)
@@ -35,8 +35,8 @@ func ExportDir(dir string, docs []Document) error {
 	return errors.Join(errs...)
 }
 
-// Marshal writes the flow, built in code or changed, as a document. What is at its default is left out. The error is what
-// Parse says of the document.
+// Marshal writes a flow, which a program made or changed, as a document. Values that are at their default are left out. The error
+// is that of Parse for the document.
 func (f *Flow) Marshal() (Document, error) {
 	w := newWriter()
 	w.text("kistype", string(KindFlow))
@@ -60,8 +60,8 @@ func (f *Flow) Marshal() (Document, error) {
 	return w.document()
 }
 
-// Marshal writes the function, built in code or changed, as a document. What is at its default is left out. The error is
-// what Parse says of the document.
+// Marshal writes a function, which a program made or changed, as a document. Values that are at their default are left out. The
+// error is that of Parse for the document.
 func (f *Function) Marshal() (Document, error) {
 	w := newWriter()
 	w.text("kistype", string(KindFunc))
@@ -105,8 +105,8 @@ func (f *Function) Marshal() (Document, error) {
 	return w.document()
 }
 
-// Marshal writes the connector, built in code or changed, as a document. What is at its default is left out. The error is
-// what Parse says of the document.
+// Marshal writes a connector, which a program made or changed, as a document. Values that are at their default are left out. The
+// error is that of Parse for the document.
 func (c *Connector) Marshal() (Document, error) {
 	w := newWriter()
 	w.text("kistype", string(KindConn))
@@ -124,7 +124,7 @@ func (c *Connector) Marshal() (Document, error) {
 	return w.document()
 }
 
-// Marshal writes the settings as a document. The error is what Parse says of it.
+// Marshal writes settings, which a program made or changed, as a document. The error is that of Parse for the document.
 func (g *Global) Marshal() (Document, error) {
 	w := newWriter()
 	w.text("kistype", string(KindGlobal))

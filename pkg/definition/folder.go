@@ -11,8 +11,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// Load reads a folder's documents as Read does, parses them and checks what they refer to. The documents come back sorted by
-// kind and name. The error has all mistakes of all files.
+// Load reads the documents of a folder as Read does, parses them, and checks that they fit together. It returns the documents
+// sorted by kind and name. The error has all mistakes of all files.
 func Load(dir string) (*Set, []Document, error) {
 	docs, err := Read(dir)
 	if err != nil {
@@ -26,8 +26,8 @@ func Load(dir string) (*Set, []Document, error) {
 }
 
 // Read reads the documents of a file, or of the .yml and .yaml files of a folder and the folders in it, in the order of their
-// paths, without parsing them. Names that begin with a dot are passed over, as is what they hold: Kubernetes keeps its own
-// copies of a mounted folder there. A symbolic link to a file is followed, one to a folder is not.
+// paths. It does not parse them. It passes over files and folders whose names begin with a dot, since Kubernetes keeps copies of
+// a mounted folder in those. It follows a symbolic link to a file, and does not follow one to a folder.
 func Read(path string) ([]Document, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -62,11 +62,13 @@ func Read(path string) ([]Document, error) {
 	return docs, nil
 }
 
+// isYAML reports whether a file has the name of a YAML file.
 func isYAML(name string) bool {
 	ext := filepath.Ext(name)
 	return ext == ".yml" || ext == ".yaml"
 }
 
+// readFile reads the documents of one file.
 func readFile(path string) ([]Document, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -75,10 +77,10 @@ func readFile(path string) ([]Document, error) {
 	return Split(path, text), nil
 }
 
-// Split cuts a file's text into its documents at the lines that begin with ---. A text without any document comes back as one
-// document, for Parse to refuse.
+// Split cuts the text of a file into documents, at the lines that begin with ---. A text without a document is returned as one
+// document, which Parse refuses.
 func Split(path string, text []byte) []Document {
-	text = bytes.TrimPrefix(text, []byte("\ufeff")) // which some editors begin a file with
+	text = bytes.TrimPrefix(text, []byte("\ufeff")) // some editors begin a file with this mark
 	var docs []Document
 	start, first := 0, 1 // of the document being read: its first byte and its line
 	content := false     // whether it has something other than blanks, comments and directives
@@ -106,13 +108,13 @@ func Split(path string, text []byte) []Document {
 	return docs
 }
 
-// isMarker reports whether a line begins a document. YAML has such a line nowhere else, block texts included.
+// isMarker reports whether a line begins a document. YAML has such a line nowhere else, not even in a block of text.
 func isMarker(line []byte) bool {
 	rest, found := bytes.CutPrefix(line, []byte("---"))
 	return found && (len(rest) == 0 || strings.IndexByte(" \t\r\n", rest[0]) >= 0)
 }
 
-// trimComment is what a line says; empty if it is all comment.
+// trimComment returns the content of a line without blanks around it. It returns nothing for a line that is a comment.
 func trimComment(line []byte) []byte {
 	line = bytes.TrimSpace(line)
 	if bytes.HasPrefix(line, []byte("#")) {

@@ -117,7 +117,7 @@ func TestLoadMistakes(t *testing.T) {
 	})
 	_, _, err := Load(dir)
 	wantText(t, err, strings.ReplaceAll(`BAD_DOCUMENT: DIR/a.yml:7: fname: is missing: write the function's name
-DIR/a.yml:8: fnam: is no key here; the keys are kistype, fname, fmode, source, option, timeout; did you mean "fname"?
+DIR/a.yml:8: fnam: is not a key here; the keys are kistype, fname, fmode, source, option, timeout; did you mean "fname"?
 DIR/b.yml: is empty: write a document that starts with kistype
 DIR/c.yml:5: is a second document for the function "B": the first is DIR/c.yml:1; take one away
 DIR/a.yml:3: flows[0].fname: no document describes the function "A"`, "DIR", dir))

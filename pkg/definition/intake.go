@@ -2,18 +2,17 @@ package definition
 
 import (
 	"fmt"
-	"iter"
 	"strings"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// OwnKeys is what the keys begin with that KisGrid keeps for itself in the stores of connectors.
+// OwnKeys is the beginning of the keys that KisGrid keeps for itself in the stores of connectors.
 const OwnKeys = "kisgrid:"
 
-// Intake says what is wrong with the set's documents for somebody who takes them in: whoever checks a folder, applies documents,
-// or sees a revision for the first time. These are rules that are younger than documents which run: a document that was
-// taken in before goes on without them, so parsing and compiling don't ask. A flow may have that many steps.
+// Intake checks documents that somebody takes in: a folder that is checked, documents that are applied, a revision that a cluster
+// sees for the first time. Its rules are younger than documents which run. A document that was taken in before goes on without
+// them, so Parse does not check them. steps is the largest number of steps that a flow may have.
 func (s *Set) Intake(steps int) error {
 	var mistakes Mistakes
 	for _, name := range sortedKeys(s.Flows) {
@@ -31,7 +30,7 @@ func (s *Set) Intake(steps int) error {
 	return mistakes.err()
 }
 
-// Intake is Set's for one document.
+// Intake is Set.Intake for one document.
 func (p Parsed) Intake(steps int) error {
 	switch {
 	case p.Flow != nil:
@@ -46,6 +45,7 @@ func (p Parsed) Intake(steps int) error {
 	return nil
 }
 
+// intake checks a flow: it may not have too many steps.
 func (f *Flow) intake(steps int) Mistakes {
 	doubts := f.Document.doubts()
 	if len(f.Functions) <= steps {
@@ -57,6 +57,7 @@ func (f *Flow) intake(steps int) Mistakes {
 	})
 }
 
+// intake checks a function: its declared keys may not have fields in a form that does not exist.
 func (f *Function) intake() Mistakes {
 	mistakes := f.Document.doubts()
 	for key, t := range f.templates() {
@@ -69,18 +70,7 @@ func (f *Function) intake() Mistakes {
 	return mistakes
 }
 
-// templates are the keys that the function's document declares, by where they stand in it.
-func (f *Function) templates() iter.Seq2[string, Template] {
-	return func(yield func(string, Template) bool) {
-		if f.Save != nil && !yield("option.save.key", f.Save.Key) {
-			return
-		}
-		if f.Load != nil {
-			yield("option.load.key", f.Load.Key)
-		}
-	}
-}
-
+// intake checks a connector: its parameters must be right, and its key must not begin as KisGrid's own keys do.
 func (c *Connector) intake() Mistakes {
 	mistakes := c.Document.doubts()
 	if c.Type == "redis" {

@@ -128,7 +128,7 @@ func TestUnknownParams(t *testing.T) {
 	if err := set.Intake(MaxSteps); err != nil {
 		t.Errorf("they are refused: %v", err)
 	}
-	const means = "means nothing to KisGrid, and is left to your own code"
+	const means = "is not a parameter of KisGrid, and is left to your own code"
 	want := []string{"a.yml:7: params.mine: " + means, "a.yml:6: params.pool_sise: " + means + `; did you mean "pool_size"?`}
 	if got := set.Warnings(); !slices.Equal(got, want) {
 		t.Errorf("warnings %q, want %q", got, want)

@@ -268,8 +268,8 @@ func TestParseMistakes(t *testing.T) {
 		{"kistype: [flow]\n", "x.yml:1: kistype: wants a text, not a list"},
 
 		// Keys.
-		{flow + "flow_nam: g\n", `x.yml:5: flow_nam: is no key here; the keys are kistype, status, flow_name, flows, shard_key, copies, timeout; did you mean "flow_name"?`},
-		{flow + "on: 1\n", "x.yml:5: on: is no key here; the keys are kistype, status, flow_name, flows, shard_key, copies, timeout"},
+		{flow + "flow_nam: g\n", `x.yml:5: flow_nam: is not a key here; the keys are kistype, status, flow_name, flows, shard_key, copies, timeout; did you mean "flow_name"?`},
+		{flow + "on: 1\n", "x.yml:5: on: is not a key here; the keys are kistype, status, flow_name, flows, shard_key, copies, timeout"},
 		{flow + "status: 0\n", "x.yml:5: status: is written twice, first on line 3"},
 		{flow + "<<: {copies: 1}\n", "x.yml:5: has the merge key <<, which definitions do not have: write the keys out"},
 		{flow + "[a]: 1\n", "x.yml:5: has a list for a key"},
@@ -289,19 +289,19 @@ func TestParseMistakes(t *testing.T) {
 		{"kistype: flow\nflow_name: f\nstatus: '1'\nflows: [fname: A]\n", `x.yml:3: status: wants a whole number, not "1"`},
 		{"kistype: flow\nflow_name: f\nflows: A\n", `x.yml:3: flows: wants a list, not "A"`},
 		{"kistype: flow\nflow_name: f\nflows: [A, {fname: B, param: {}}, {params: {}}, ~]\n", `x.yml:3: flows[0]: wants keys with values, not "A"
-x.yml:3: flows[1].param: is no key here; the keys are fname, params; did you mean "params"?
+x.yml:3: flows[1].param: is not a key here; the keys are fname, params; did you mean "params"?
 x.yml:3: flows[2].fname: is missing: write the function's name
 x.yml:3: flows[3]: wants keys with values, not nothing`},
 		{"kistype: flow\nflow_name: f\nflows: [{fname: A, params: [a]}]\n", "x.yml:3: flows[0].params: wants keys with values, not a list"},
 		{"kistype: flow\nflow_name: f\nflows: [{fname: A, params: {a: {b: c}}}]\n", "x.yml:3: flows[0].params.a: wants a text, not keys with values"},
-		{flow + "shard_key: 'a,b'\n", `x.yml:5: shard_key: is "a,b", which is no name of a JSON field; a batch goes whole without the key`},
-		{flow + "shard_key: ''\n", `x.yml:5: shard_key: is "", which is no name of a JSON field; a batch goes whole without the key`},
+		{flow + "shard_key: 'a,b'\n", `x.yml:5: shard_key: is "a,b", which can't be the name of a JSON field; a batch goes whole without the key`},
+		{flow + "shard_key: ''\n", `x.yml:5: shard_key: is "", which can't be the name of a JSON field; a batch goes whole without the key`},
 		{flow + "copies: 0\n", "x.yml:5: copies: is 0; it may be 1 to 65536"},
 		{flow + "copies: 65537\n", "x.yml:5: copies: is 65537; it may be 1 to 65536"},
 		{flow + "copies: 1.5\n", `x.yml:5: copies: wants a whole number, not "1.5"`},
 		{flow + "copies: 99999999999999999999\n", `x.yml:5: copies: wants a whole number, not "99999999999999999999"`},
 		{flow + "timeout: 30\n", `x.yml:5: timeout: is "30", without a unit: write a duration such as 30s or 500ms`},
-		{flow + "timeout: 1 minute\n", `x.yml:5: timeout: is "1 minute", which is no duration: write one such as 30s or 1m30s`},
+		{flow + "timeout: 1 minute\n", `x.yml:5: timeout: is "1 minute", which is not a duration: write one such as 30s or 1m30s`},
 		{flow + "timeout: 0s\n", "x.yml:5: timeout: is 0s; it must be over 0"},
 		{flow + "timeout: -1s\n", "x.yml:5: timeout: is -1s; it must be over 0"},
 		{flow + "timeout: [1s]\n", "x.yml:5: timeout: wants a duration such as 30s, not a list"},
@@ -312,7 +312,7 @@ x.yml:3: flows[3]: wants keys with values, not nothing`},
 		{fn + "source: StuScore\n", `x.yml:4: source: wants keys with values, not "StuScore"`},
 		{fn + "source: {must: stu_id}\n", `x.yml:4: source.must: wants a list, not "stu_id"`},
 		{fn + "source: {must: [a, ~, [b]]}\n", "x.yml:4: source.must[1]: is empty: write a text, or take the entry out\nx.yml:4: source.must[2]: wants a text, not a list"},
-		{fn + "retry_times: 3\n", "x.yml:4: retry_times: is no key here; the keys are kistype, fname, fmode, source, option, timeout; it belongs under option"},
+		{fn + "retry_times: 3\n", "x.yml:4: retry_times: is not a key here; the keys are kistype, fname, fmode, source, option, timeout; it belongs under option"},
 		{fn + "option: {cname: ''}\n", "x.yml:4: option.cname: is empty: write a name"},
 		{fn + "option: {retry_times: -1}\n", "x.yml:4: option.retry_times: is -1; it may be 0 to 2147483647"},
 		{fn + "option: {return_duration: 5s}\n", `x.yml:4: option.return_duration: wants a whole number, not "5s"`},
@@ -320,7 +320,7 @@ x.yml:3: flows[3]: wants keys with values, not nothing`},
 		{fn + "option: {retry_duration: -5s}\n", "x.yml:4: option.retry_duration: is -5s; it can't be below 0"},
 		{fn + "option: {retry_duration: -5}\n", "x.yml:4: option.retry_duration: is -5; it may be 0 to 9223372036854"},
 		{fn + "option: {retry_duration: 5, return_duration: 5}\n", "x.yml:4: option.retry_duration: says the same as return_duration: take one of them out"},
-		{fn + "option: {default_parms: {}}\n", `x.yml:4: option.default_parms: is no key here; the keys are cname, retry_times, retry_duration, return_duration, default_params, on_missing, wait, save, load; did you mean "default_params"?`},
+		{fn + "option: {default_parms: {}}\n", `x.yml:4: option.default_parms: is not a key here; the keys are cname, retry_times, retry_duration, return_duration, default_params, on_missing, wait, save, load; did you mean "default_params"?`},
 		{fn + "option: {on_missing: dead}\n", "x.yml:4: option.on_missing: is for functions of fmode Load; this one is Calculate"},
 		{fn + "option: {wait: 1s}\n", "x.yml:4: option.wait: is for functions of fmode Load; this one is Calculate"},
 		{load + "option: {on_missing: ded}\n", `x.yml:4: option.on_missing: is "ded"; it may be wait, dead, null; did you mean "dead"?`},
@@ -328,7 +328,7 @@ x.yml:3: flows[3]: wants keys with values, not nothing`},
 		// Declared Save and Load.
 		{load + "option: {save: {key: a, delete: true}}\n", "x.yml:4: option.save: is for functions of fmode Save; this one is Load\nx.yml:4: option.save: needs a connector: write option.cname"},
 		{save + "option: {cname: c, load: {key: a, set: {a: b}}}\n", "x.yml:4: option.load: is for functions of fmode Load; this one is Save"},
-		{save + "option: {cname: c, save: {}}\n", "x.yml:4: option.save.key: is missing: write a key such as \"{stu_id}\"\nx.yml:4: option.save: says not what to do: write one of set, incr, append, delete"},
+		{save + "option: {cname: c, save: {}}\n", "x.yml:4: option.save.key: is missing: write a key such as \"{stu_id}\"\nx.yml:4: option.save: does not say what to do: write one of set, incr, append, delete"},
 		{save + "option: {cname: c, save: }\n", ""},
 		{save + "option: {cname: c, save: a}\n", `x.yml:4: option.save: wants keys with values, not "a"`},
 		{save + "option:\n  cname: c\n  save:\n    key: a\n    set: {a: b}\n    delete: true\n", "x.yml:9: option.save.delete: comes beside set: a declared Save does one of set, incr, append, delete"},
@@ -339,9 +339,9 @@ x.yml:3: flows[3]: wants keys with values, not nothing`},
 		{save + "option: {cname: c, save: {key: '', set: {a: b}}}\n", "x.yml:4: option.save.key: is empty: write a key such as {stu_id}"},
 		{save + "option: {cname: c, save: {key: '{a', set: {a: b}}}\n", "x.yml:4: option.save.key: has a { without its }: a literal brace is written twice"},
 		{save + "option: {cname: c, save: {key: 'a}', set: {a: b}}}\n", "x.yml:4: option.save.key: has a } without its {: a literal brace is written twice"},
-		{save + "option: {cname: c, save: {key: '{}', set: {a: b}}}\n", `x.yml:4: option.save.key: names the field "", which is no name of a JSON field`},
+		{save + "option: {cname: c, save: {key: '{}', set: {a: b}}}\n", `x.yml:4: option.save.key: names the field "", which can't be the name of a JSON field`},
 		{load + "option: {cname: c, load: {key: a}}\n", "x.yml:4: option.load.set: is missing: write the row fields to set, as row field: field"},
-		{load + "option: {cname: c, load: {key: a, set: {a: b}, incr: {a: b}}}\n", "x.yml:4: option.load.incr: is no key here; the keys are key, set, types"},
+		{load + "option: {cname: c, load: {key: a, set: {a: b}, incr: {a: b}}}\n", "x.yml:4: option.load.incr: is not a key here; the keys are key, set, types"},
 
 		// Connectors.
 		{"kistype: conn\n", `x.yml:1: cname: is missing: write the connector's name
@@ -360,7 +360,7 @@ x.yml:4: addrs: has no address: write at least one`},
 
 		// Global settings.
 		{"kistype: global\nprometheus_enable: 1\nflow_name: f\n", `x.yml:2: prometheus_enable: wants true or false, not "1"
-x.yml:3: flow_name: is no key here; the keys are kistype, prometheus_enable, prometheus_listen, prometheus_serve`},
+x.yml:3: flow_name: is not a key here; the keys are kistype, prometheus_enable, prometheus_listen, prometheus_serve`},
 	} {
 		_, err := Parse(Document{YAML: []byte(tt.yaml), Path: "x.yml"})
 		got := ""

@@ -15,18 +15,18 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// Secret is a value that must stand in no message, and what stands there in its place.
+// Secret is a value that no message may show, and the text that is shown in its place.
 type Secret struct{ Shown, Value string }
 
-// Redactor takes values out of texts and errors on their way to rows, logs and statuses. nil takes out nothing. It is safe for
-// concurrent use.
+// Redactor takes secrets out of texts and errors, before these reach rows, logs and statuses. A nil Redactor takes out nothing.
+// It is safe for concurrent use.
 type Redactor struct {
 	pattern *regexp.Regexp
-	shown   map[string]string // by the form of a value, in lower case
-	all     string            // for what is part of a value only
+	shown   map[string]string // the text to show, by the form of a value in lower case
+	all     string            // the text to show for a part of a value
 }
 
-// NewRedactor makes the redactor for secrets: nil where there are none.
+// NewRedactor makes the redactor for secrets. It returns nil if there are none.
 func NewRedactor(secrets ...Secret) *Redactor {
 	r := &Redactor{shown: map[string]string{}}
 	var forms, starts []string
@@ -68,7 +68,7 @@ const (
 	short = 4
 )
 
-// bounded is the pattern for one form of a value.
+// bounded returns the pattern for one form of a value. A short form is matched as a whole word only.
 func bounded(form string) string {
 	pattern := literal(form)
 	if len(form) >= short {
@@ -86,11 +86,11 @@ func bounded(form string) string {
 	return pattern
 }
 
-// literal is the pattern for a text. One that is no UTF-8 is matched as regexp reads it, byte by byte.
+// literal returns the pattern for a text. A text that is not UTF-8 is matched as package regexp reads it, byte by byte.
 func literal(text string) string { return regexp.QuoteMeta(string([]rune(text))) }
 
-// formsOf are the texts in which messages show a value: as it is, quoted and escaped, and the parts that those who connect
-// take it apart into.
+// formsOf returns the texts in which messages may show a value: the value itself, quoted and escaped, and the parts into which
+// code that connects takes it apart, such as host and port.
 func formsOf(value string) []string {
 	parts := []string{value}
 	if d, err := time.ParseDuration(value); err == nil {
@@ -129,10 +129,10 @@ func formsOf(value string) []string {
 	return forms
 }
 
-// schemes are parts of URLs that tell nothing.
+// schemes are parts of URLs that are no secrets.
 var schemes = []string{"redis", "rediss", "unix", "http", "https", "tcp", "mysql"}
 
-// Text is the text without the values.
+// Text returns a text without the secrets.
 func (r *Redactor) Text(text string) string {
 	if r == nil {
 		return text
@@ -142,8 +142,8 @@ func (r *Redactor) Text(text string) string {
 	})
 }
 
-// Error is an error that says what err says without the values: the same where it has none, else one with its code, which is to
-// errors.Is what err is.
+// Error returns an error without the secrets: err itself if its text has none, and else an error with the same code, for which
+// errors.Is gives the same answers.
 func (r *Redactor) Error(err error) error {
 	if r == nil || err == nil {
 		return err
@@ -158,13 +158,14 @@ func (r *Redactor) Error(err error) error {
 	return &redacted{text: text, from: err, redactor: r}
 }
 
+// coded returns a *batch.Error without the secrets.
 func (r *Redactor) coded(e *batch.Error) *batch.Error {
 	out := batch.Errorf(e.Code, "%w", &redacted{text: r.Text(e.Message), from: e, redactor: r})
 	out.RetryAfter = e.RetryAfter
 	return out
 }
 
-// redacted stands for an error whose text has values, and which nobody gets to see.
+// redacted stands for an error whose text has secrets. That error can't be reached through it.
 type redacted struct {
 	text     string
 	from     error
@@ -176,7 +177,7 @@ func (e *redacted) Error() string { return e.text }
 // Is reports whether the error that it stands for is target.
 func (e *redacted) Is(target error) bool { return errors.Is(e.from, target) }
 
-// As finds the code of the error that it stands for.
+// As finds the *batch.Error in the error that it stands for, without its secrets.
 func (e *redacted) As(target any) bool {
 	into, ok := target.(**batch.Error)
 	if !ok {

@@ -9,15 +9,15 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// Resolve fills in the connector's ${NAME} values from lookup, which os.LookupEnv fits. It leaves c as it is. The error
-// names every name that is missing.
+// Resolve returns the connector with its ${NAME} filled in. lookup is a function such as os.LookupEnv. The error names every
+// variable that is missing.
 func (c *Connector) Resolve(lookup func(string) (string, bool)) (*Connector, error) {
 	r, _, err := c.ResolveSecrets(lookup)
 	return r, err
 }
 
-// ResolveSecrets is Resolve, and says what was filled in: where a document names a variable, nobody but this process is to know
-// its value, so that none of them may stand in a message.
+// ResolveSecrets is Resolve, and also returns the values that were filled in, as secrets: only this process is to know them, so
+// that no message may show them.
 func (c *Connector) ResolveSecrets(lookup func(string) (string, bool)) (*Connector, []Secret, error) {
 	var mistakes Mistakes
 	var secrets []Secret
@@ -37,7 +37,7 @@ func (c *Connector) ResolveSecrets(lookup func(string) (string, bool)) (*Connect
 			return text, ok
 		})
 		if filled {
-			note(value, resolved) // what stands beside a short value may hide it
+			note(value, resolved) // a short value is not recognized between letters, so the whole text is a secret too
 		}
 		if err != nil {
 			mistakes = append(mistakes, &Mistake{Document: c.Document.String(), Key: key, Code: batch.CodeBadDocument, Problem: err.Error()})
@@ -64,7 +64,7 @@ func (c *Connector) ResolveSecrets(lookup func(string) (string, bool)) (*Connect
 	return &r, secrets, nil
 }
 
-// expand replaces ${NAME} and ${NAME:default} in value. Without lookup it checks the spelling only.
+// expand replaces ${NAME} and ${NAME:default} in a value. If lookup is nil, it only checks the spelling.
 func expand(value string, lookup func(string) (string, bool)) (string, error) {
 	var out strings.Builder
 	var missing []string
@@ -107,6 +107,7 @@ func expand(value string, lookup func(string) (string, bool)) (string, error) {
 	}
 }
 
+// validVariable reports whether a text can be the name of an environment variable.
 func validVariable(name string) bool {
 	for i := range len(name) {
 		c := name[i]
@@ -118,7 +119,7 @@ func validVariable(name string) bool {
 	return name != ""
 }
 
-// splitAddrs cuts at commas, but not within ${…}.
+// splitAddrs cuts a text at its commas, except for those within ${…}.
 func splitAddrs(s string) []string {
 	var addrs []string
 	start, inside := 0, false
@@ -140,5 +141,5 @@ func splitAddrs(s string) []string {
 	return addrs
 }
 
-// joinAddrs writes addresses as splitAddrs reads them.
+// joinAddrs joins addresses so that splitAddrs cuts them again.
 func joinAddrs(addrs []string) string { return strings.Join(addrs, ",") }

@@ -1,36 +1,34 @@
 package definition
 
 import (
-	"errors"
 	"fmt"
-	"slices"
 	"sync"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// Set is documents that were parsed, by kind and name. It does not change once made, and is safe for concurrent use.
+// Set is parsed documents, by kind and name. It does not change once made, and is safe for concurrent use.
 type Set struct {
 	Flows      map[string]*Flow
 	Functions  map[string]*Function
 	Connectors map[string]*Connector
-	Global     *Global // nil: none
+	Global     *Global // nil means none
 
-	// mistakes are by the document that has them. A document that does not parse is found here and in no other map.
+	// mistakes are the mistakes of each document that has any. A document that does not parse is found here, and in no other map.
 	mistakes map[reference]Mistakes
 }
 
-// reference names a document.
+// reference is the kind and name of a document.
 type reference struct {
 	kind Kind
 	name string
 }
 
-// NewSet parses documents and checks what they refer to. The error has the mistakes of all documents. The set beside it holds
-// the documents that parse: its Bundle tells which flows are right all the same.
+// NewSet parses documents and checks that they fit together. The error has the mistakes of all documents. The set is never nil:
+// it has the documents that parse, and its Bundle returns flows that have no mistakes themselves.
 func NewSet(docs []Document) (*Set, error) { return newSet(docs, parse) }
 
-// newSet is NewSet with documents that are parsed by read.
+// newSet is NewSet with a function in place of parse.
 func newSet(docs []Document, read func(Document) (Parsed, Mistakes)) (*Set, error) {
 	s := &Set{
 		Flows:      make(map[string]*Flow),
@@ -61,7 +59,8 @@ func newSet(docs []Document, read func(Document) (Parsed, Mistakes)) (*Set, erro
 	return s, all.err()
 }
 
-// reference is the name of the document that d was parsed into, or the one it is stored under if it is too wrong to have one.
+// reference returns the kind and name of the document d that was parsed, or those of the place where d is stored if d is too
+// wrong to have a name.
 func (p Parsed) reference(d Document) reference {
 	if parsed := p.Document(); d.Name == "" && parsed.Name != "" {
 		d = parsed
@@ -69,7 +68,7 @@ func (p Parsed) reference(d Document) reference {
 	return reference{d.Kind, d.Name}
 }
 
-// add files what was parsed under its name. A second document of the same name is a mistake; the first one stays.
+// add files a parsed document under its name. A second document of the same name is a mistake; the first one stays.
 func (s *Set) add(p Parsed) Mistakes {
 	var first *Document
 	switch {
@@ -108,7 +107,7 @@ func (s *Set) add(p Parsed) Mistakes {
 	}}
 }
 
-// checkFunction finds a connector without a document.
+// checkFunction checks that the function's connector has a document.
 func (s *Set) checkFunction(f *Function) Mistakes {
 	if f.Connector == "" || s.Connectors[f.Connector] != nil || s.mistakes[reference{KindConn, f.Connector}] != nil {
 		return nil
@@ -119,7 +118,7 @@ func (s *Set) checkFunction(f *Function) Mistakes {
 	}}
 }
 
-// checkFlow finds functions without a document, and documents that are too large together.
+// checkFlow checks that the flow's functions have documents, and that the documents are not too large together.
 func (s *Set) checkFlow(f *Flow) Mistakes {
 	var mistakes Mistakes
 	known := sync.OnceValue(func() []string { return sortedKeys(s.Functions) })
@@ -128,7 +127,7 @@ func (s *Set) checkFlow(f *Flow) Mistakes {
 			continue
 		}
 		hint := ""
-		if len(mistakes) < maxMistakes { // beyond that it is not told
+		if len(mistakes) < maxMistakes { // no message has room for more
 			hint = suggest(step.Name, known())
 		}
 		mistakes = append(mistakes, &Mistake{
@@ -146,54 +145,7 @@ func (s *Set) checkFlow(f *Flow) Mistakes {
 	return mistakes
 }
 
-// Bundle is a flow with the documents it needs. The error is CodeNotFound if there is no such flow, else it has the mistakes
-// of these documents; those of other documents don't matter.
-func (s *Set) Bundle(flow string) (*Bundle, error) {
-	mistakes := s.mistakes[reference{KindFlow, flow}]
-	f := s.Flows[flow]
-	if f == nil {
-		if err := mistakes.err(); err != nil {
-			return nil, err
-		}
-		return nil, batch.Errorf(batch.CodeNotFound, "no document describes the flow %s%s", quote(flow), suggest(flow, sortedKeys(s.Flows)))
-	}
-	mistakes = slices.Clone(mistakes)
-	connectors := make(map[string]bool)
-	for _, name := range f.functionNames() {
-		mistakes = append(mistakes, s.mistakes[reference{KindFunc, name}]...)
-		if function := s.Functions[name]; function != nil && function.Connector != "" {
-			connectors[function.Connector] = true
-		}
-	}
-	for _, name := range sortedKeys(connectors) {
-		mistakes = append(mistakes, s.mistakes[reference{KindConn, name}]...)
-	}
-	if err := mistakes.err(); err != nil {
-		return nil, err
-	}
-	return s.bundle(f), nil
-}
-
-// bundle gathers what is there of a flow.
-func (s *Set) bundle(f *Flow) *Bundle {
-	b := &Bundle{Flow: f, Functions: make(map[string]*Function), Connectors: make(map[string]*Connector)}
-	for _, step := range f.Functions {
-		function := s.Functions[step.Name]
-		if function == nil {
-			continue
-		}
-		b.Functions[step.Name] = function
-		if c := s.Connectors[function.Connector]; c != nil {
-			b.Connectors[c.Name] = c
-		}
-	}
-	for _, d := range b.Documents() {
-		b.Revision = max(b.Revision, d.Revision)
-	}
-	return b
-}
-
-// Documents are the set's documents, sorted by kind (flow, func, conn, global) and name.
+// Documents returns the documents of the set, sorted by kind (flow, func, conn, global) and name.
 func (s *Set) Documents() []Document {
 	var docs []Document
 	for _, name := range sortedKeys(s.Flows) {
@@ -209,78 +161,4 @@ func (s *Set) Documents() []Document {
 		docs = append(docs, s.Global.Document)
 	}
 	return docs
-}
-
-// Bundle is one flow with the functions and connectors it needs: what a worker compiles. It does not change once made.
-type Bundle struct {
-	Flow       *Flow
-	Functions  map[string]*Function
-	Connectors map[string]*Connector
-	// Revision is that of the newest document; 0 outside a cluster.
-	Revision int64
-}
-
-// NewBundle parses the documents of one flow, as they travel together. It is an error if they are of more than one flow or
-// none, or if one that the flow needs is missing or wrong.
-func NewBundle(docs []Document) (*Bundle, error) { return newBundle(NewSet(docs)) }
-
-// BundleOf is NewBundle for documents that were parsed before: read gives what Parse said of each.
-func BundleOf(docs []Document, read func(Document) (Parsed, error)) (*Bundle, error) {
-	return newBundle(newSet(docs, func(d Document) (Parsed, Mistakes) {
-		p, err := read(d)
-		if err == nil {
-			return p, nil
-		}
-		var mistakes Mistakes
-		if !errors.As(err, &mistakes) {
-			mistakes = Mistakes{{Document: d.String(), Code: batch.CodeOf(err), Problem: err.Error()}}
-		}
-		return p, mistakes
-	}))
-}
-
-func newBundle(s *Set, err error) (*Bundle, error) {
-	if err != nil {
-		return nil, err
-	}
-	names := sortedKeys(s.Flows)
-	if len(names) != 1 {
-		return nil, batch.Errorf(batch.CodeBadDocument, "a bundle is the documents of one flow, not of %d: send each flow on its own", len(names))
-	}
-	return s.Bundle(names[0])
-}
-
-// Documents are the bundle's documents: the flow, then functions and connectors, sorted by name.
-func (b *Bundle) Documents() []Document {
-	docs := []Document{b.Flow.Document}
-	for _, name := range sortedKeys(b.Functions) {
-		docs = append(docs, b.Functions[name].Document)
-	}
-	for _, name := range sortedKeys(b.Connectors) {
-		docs = append(docs, b.Connectors[name].Document)
-	}
-	return docs
-}
-
-// FunctionNames are the names of the flow's functions in the order of their first step, each once.
-func (b *Bundle) FunctionNames() []string { return b.Flow.functionNames() }
-
-func (b *Bundle) size() int {
-	size := 0
-	for _, d := range b.Documents() {
-		size += len(d.YAML)
-	}
-	return size
-}
-
-func (f *Flow) functionNames() []string {
-	var names []string
-	seen := make(map[string]bool)
-	for _, step := range f.Functions {
-		if !seen[step.Name] {
-			seen[step.Name] = true
-			names = append(names, step.Name)
-		}
-	}
-	return names
 }

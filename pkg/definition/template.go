@@ -3,28 +3,30 @@ package definition
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 
 	"github.com/kisgrid/kisgrid/internal/jsonrule"
 )
 
-// Template is a key with row fields in it: "{stu_id}" or "{school}/{stu_id}". A field stands in the key as it is spelled in the row;
-// with "{stu_id:value}" it goes by value, as shard keys do: 7, 7.0 and 70e-1 are one key. A literal brace is written twice.
+// Template is a key with fields of the row in it, such as "{stu_id}" or "{school}/{stu_id}". A field stands in the key as it is
+// spelled in the row. With "{stu_id:value}" it stands there by its value, as in shard keys: the spellings 7, 7.0 and 70e-1 give
+// the same key. A literal brace is written twice.
 type Template struct {
-	// Text is the template as the document has it.
+	// Text is the template as it is written in the document.
 	Text string
-	// Parts are the literals and fields that make up the key, in order.
+	// Parts are the literals and fields of the key, in order.
 	Parts []TemplatePart
 }
 
-// TemplatePart is a literal, or a row's field: one of the two is set.
+// TemplatePart is either a literal or a field of the row.
 type TemplatePart struct {
 	Literal, Field string
-	// ByValue: the field goes by its value, and not by its spelling.
+	// ByValue means that the field goes by its value, and not by its spelling.
 	ByValue bool
 }
 
-// ParseTemplate reads a template. The error says what is wrong, not where.
+// ParseTemplate reads a template. The error says what is wrong, but not where.
 func ParseTemplate(text string) (Template, error) {
 	if text == "" {
 		return Template{}, errors.New("is empty: write a key such as {stu_id}")
@@ -50,7 +52,7 @@ func ParseTemplate(text string) (Template, error) {
 				return Template{}, errors.New("has a { without its }: a literal brace is written twice")
 			}
 			if !jsonrule.ValidName(field) {
-				return Template{}, fmt.Errorf("names the field %q, which is no name of a JSON field", field)
+				return Template{}, fmt.Errorf("names the field %q, which can't be the name of a JSON field", field)
 			}
 			flush()
 			part := TemplatePart{Field: field}
@@ -68,8 +70,8 @@ func ParseTemplate(text string) (Template, error) {
 	return t, nil
 }
 
-// doubt says which field of a template may be meant as a form that there is not, and why; empty: none. Names of JSON fields may have
-// colons, so that documents with such names run.
+// doubt returns a message about a field that may be meant in a form which does not exist, such as {stu_id:number}. It returns ""
+// if there is none. Names of JSON fields may have colons, so documents with such a name run.
 func (t Template) doubt() string {
 	for _, part := range t.Parts {
 		if name, form, found := cutLast(part.Field, ":"); found && !part.ByValue {
@@ -80,9 +82,22 @@ func (t Template) doubt() string {
 	return ""
 }
 
+// cutLast cuts a text around the last occurrence of sep.
 func cutLast(s, sep string) (before, after string, found bool) {
 	if i := strings.LastIndex(s, sep); i >= 0 {
 		return s[:i], s[i+len(sep):], true
 	}
 	return s, "", false
+}
+
+// templates yields the keys that the function's document declares, each with its place in the document.
+func (f *Function) templates() iter.Seq2[string, Template] {
+	return func(yield func(string, Template) bool) {
+		if f.Save != nil && !yield("option.save.key", f.Save.Key) {
+			return
+		}
+		if f.Load != nil {
+			yield("option.load.key", f.Load.Key)
+		}
+	}
 }

@@ -14,11 +14,14 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// writer is a mapping that is being written. Its methods leave out what is empty, zero, false or at its default.
+// writer is a YAML mapping that is being written. Its methods, except put, leave out values that are empty, zero, false or at
+// their default.
 type writer struct{ node *yaml.Node }
 
+// newWriter makes an empty mapping.
 func newWriter() writer { return writer{&yaml.Node{Kind: yaml.MappingNode}} }
 
+// put adds a key and its value.
 func (w writer) put(key string, n *yaml.Node) {
 	w.node.Content = append(w.node.Content, textNode(key), n)
 }
@@ -41,6 +44,7 @@ func (w writer) flag(key string, b bool) {
 	}
 }
 
+// duration adds a time, unless it is byDefault.
 func (w writer) duration(key string, d, byDefault time.Duration) {
 	if d != 0 && d != byDefault {
 		w.text(key, d.String())
@@ -55,6 +59,7 @@ func (w writer) texts(key string, texts []string) {
 	w.list(key, list)
 }
 
+// list adds a list.
 func (w writer) list(key string, list *yaml.Node) {
 	if len(list.Content) > 0 {
 		w.put(key, list)
@@ -69,14 +74,16 @@ func (w writer) textMap(key string, texts map[string]string) {
 	w.object(key, object)
 }
 
+// object adds a mapping.
 func (w writer) object(key string, object writer) {
 	if len(object.node.Content) > 0 {
 		w.put(key, object.node)
 	}
 }
 
-// textNode is a text, in double quotes where YAML, old or new, would read something else. Control characters are quoted
-// too: the YAML library would write a block for some, which it can't always read again.
+// textNode makes the node of a text. The text is put in double quotes if a reader of YAML 1.1 or 1.2 would take it for something
+// else. A text with control characters is put in quotes too: the YAML library would write a block for some, which it can't always
+// read again.
 func textNode(s string) *yaml.Node {
 	n := &yaml.Node{Kind: yaml.ScalarNode, Value: s}
 	if n.ShortTag() != "!!str" || oldBool(s) || strings.ContainsFunc(s, func(c rune) bool { return !unicode.IsPrint(c) }) {
@@ -90,7 +97,7 @@ func oldBool(s string) bool {
 	return slices.ContainsFunc([]string{"y", "n", "yes", "no", "on", "off"}, func(b string) bool { return strings.EqualFold(s, b) })
 }
 
-// document is what was written, checked by Parse.
+// document returns the document that was written. The error is that of Parse for it.
 func (w writer) document() (Document, error) {
 	var out bytes.Buffer
 	encoder := yaml.NewEncoder(&out)

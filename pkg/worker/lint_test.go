@@ -112,11 +112,11 @@ flow.yml:7: flows[1].fname: no document describes the function "ToGrade"`,
 		{
 			name: "a key that is misspelt", file: "flow.yml", text: "kistype: flow\nflow_nam: Grades\nstatus: 1\nflows: [fname: ToGrade]\n",
 			want: `flow.yml:1: flow_name: is missing: write the flow's name
-flow.yml:2: flow_nam: is no key here; the keys are kistype, status, flow_name, flows, shard_key, copies, timeout; did you mean "flow_name"?`,
+flow.yml:2: flow_nam: is not a key here; the keys are kistype, status, flow_name, flows, shard_key, copies, timeout; did you mean "flow_name"?`,
 		},
 		{
 			name: "an option outside option", file: "ToGrade.yml", text: "kistype: func\nfname: ToGrade\nfmode: Calculate\nretry_times: 3\n",
-			want: `ToGrade.yml:4: retry_times: is no key here; the keys are kistype, fname, fmode, source, option, timeout; it belongs under option`,
+			want: `ToGrade.yml:4: retry_times: is not a key here; the keys are kistype, fname, fmode, source, option, timeout; it belongs under option`,
 		},
 		{
 			name: "a mode in lower case", file: "ToGrade.yml", text: "kistype: func\nfname: ToGrade\nfmode: calculate\n",

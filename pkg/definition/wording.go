@@ -4,11 +4,15 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strconv"
+	"unicode/utf8"
 )
 
-// Suggest is `; did you mean "x"?` for the candidate that word is likely a slip of, else empty. Messages end with it.
+// Suggest returns `; did you mean "x"?` for the candidate of which word is probably a misspelling, or "" if there is none. It is
+// for the end of a message.
 func Suggest(word string, candidates []string) string { return suggest(word, candidates) }
 
+// suggest is Suggest.
 func suggest(word string, candidates []string) string {
 	best, least := "", min(len(word)/3, 3)+1
 	for _, c := range candidates {
@@ -22,7 +26,8 @@ func suggest(word string, candidates []string) string {
 	return "; did you mean " + quote(best) + "?"
 }
 
-// distance counts the letters to add, drop, change or swap with their neighbour to make a into b, letter case aside.
+// distance returns the number of letters to add, drop, change or swap with their neighbour to make b of a. Upper and lower case
+// do not matter.
 func distance(a, b string) int {
 	const most = 64 // longer words are not compared letter by letter
 	if len(a) > most || len(b) > most {
@@ -50,6 +55,7 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
+// lower returns a letter in lower case.
 func lower(c byte) byte {
 	if 'A' <= c && c <= 'Z' {
 		return c + 'a' - 'A'
@@ -57,4 +63,18 @@ func lower(c byte) byte {
 	return c
 }
 
+// sortedKeys returns the keys of a map, sorted.
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
+
+// quote returns a document's value in quotes, cut if it is long.
+func quote(s string) string {
+	const most = 60
+	if len(s) > most {
+		cut := most
+		for !utf8.RuneStart(s[cut]) {
+			cut--
+		}
+		s = s[:cut] + "…"
+	}
+	return strconv.Quote(s)
+}

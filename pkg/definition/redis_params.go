@@ -12,8 +12,9 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// redisParams are the parameters that mean something to a connector of type redis, with what is wrong with a value; nil: any text
-// will do. The connector's own reading is pkg/connector/redis, whose tests hold the two together.
+// redisParams are the parameters of a connector of type redis. The function returns advice if a value is wrong, and "" if it is
+// right; nil means that any text is right. Package pkg/connector/redis reads the parameters itself; its tests check that both
+// agree.
 var redisParams = map[string]func(string) string{
 	"master": nil, "sentinel_username": nil, "sentinel_password": nil, "password": nil,
 	"tls_ca": nil, "tls_cert": nil, "tls_key": nil, "tls_server_name": nil,
@@ -23,9 +24,10 @@ var redisParams = map[string]func(string) string{
 	"retry_max": durationProblem, "replica_timeout": durationProblem, "once_window": durationProblem,
 }
 
-// RedisParams are the names of the parameters that mean something to a connector of type redis, sorted.
+// RedisParams returns the names of the parameters of a connector of type redis, sorted.
 func RedisParams() []string { return sortedKeys(redisParams) }
 
+// flagProblem returns advice if a value is not true or false.
 func flagProblem(value string) string {
 	if _, err := strconv.ParseBool(value); err != nil {
 		return "write true or false"
@@ -33,6 +35,7 @@ func flagProblem(value string) string {
 	return ""
 }
 
+// numberProblem returns a function that returns advice if a value is not a whole number from least on.
 func numberProblem(least int) func(string) string {
 	return func(value string) string {
 		if n, err := strconv.Atoi(value); err != nil || n < least || strconv.Itoa(n) != value {
@@ -42,6 +45,7 @@ func numberProblem(least int) func(string) string {
 	}
 }
 
+// durationProblem returns advice if a value is not a time over 0.
 func durationProblem(value string) string {
 	if d, err := time.ParseDuration(value); err != nil || d <= 0 {
 		return "write a time over 0 with its unit, such as 500ms or 3s"
@@ -49,7 +53,7 @@ func durationProblem(value string) string {
 	return ""
 }
 
-// redisIntake says what a connector of type redis can't be opened with. What ${NAME} has a part in, workers see.
+// redisIntake checks that a connector of type redis can be opened. Values that have ${NAME} in them are left to workers.
 func (c *Connector) redisIntake() (mistakes Mistakes) {
 	blame := func(key, format string, args ...any) {
 		mistakes = append(mistakes, &Mistake{
@@ -80,7 +84,7 @@ func (c *Connector) redisIntake() (mistakes Mistakes) {
 	return mistakes
 }
 
-// redisTogether says what does not go together, of values that are right by themselves and known here.
+// redisTogether checks that values, each of which is right by itself, go together.
 func (c *Connector) redisTogether(blame func(key, format string, args ...any)) {
 	given := func(name string) bool { return c.Params[name] != "" }
 	unknown := func(text string) bool { return strings.Contains(text, "${") }
@@ -133,33 +137,34 @@ func (c *Connector) redisTogether(blame func(key, format string, args ...any)) {
 	}
 }
 
+// portName matches the name of a port.
 var portName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*$`)
 
-// addressProblem says why nothing can be dialled at an address; empty if it can.
+// addressProblem says why nothing can connect to an address. It is empty if something can.
 func addressProblem(addr string) string {
 	if strings.HasPrefix(addr, "/") {
 		return ""
 	}
 	if scheme, _, found := strings.Cut(addr, "://"); found {
-		return "begins with " + scheme + ":// as no address does here"
+		return "begins with " + scheme + "://, which addresses here do not have"
 	}
 	host, port, err := net.SplitHostPort(addr)
 	switch {
 	case err != nil && strings.Contains(err.Error(), "missing port"):
 		return "has no port"
 	case err != nil:
-		return "is no address"
+		return "is not an address"
 	case strings.ContainsAny(host, "/@ \t,?#"):
-		return "has no host's name before its port"
+		return "has no host name before its port"
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); (err != nil || n == 0) && !portName.MatchString(port) {
-		return "has a port that is none"
+		return "has a port that is neither a number nor a name"
 	}
 	return ""
 }
 
-// Warnings say what in the set's documents means nothing, so that it may be a slip: parameters of connectors that KisGrid does not
-// know. They are no mistakes, since KisFlow's documents carry the user's own. Each is document:line: key: what.
+// Warnings returns parameters of connectors that KisGrid does not know, and that may be misspelt. They are no mistakes, since
+// KisFlow's documents have parameters of the user's own code. Each warning has the form document:line: key: text.
 func (s *Set) Warnings() (warnings []string) {
 	for _, name := range sortedKeys(s.Connectors) {
 		warnings = append(warnings, s.Connectors[name].warnings()...)
@@ -167,7 +172,7 @@ func (s *Set) Warnings() (warnings []string) {
 	return warnings
 }
 
-// Warnings is Set's for one document.
+// Warnings is Set.Warnings for one document.
 func (p Parsed) Warnings() []string {
 	if p.Connector == nil {
 		return nil
@@ -175,6 +180,7 @@ func (p Parsed) Warnings() []string {
 	return p.Connector.warnings()
 }
 
+// warnings returns the connector's warnings.
 func (c *Connector) warnings() (warnings []string) {
 	if c.Type != "redis" {
 		return nil
@@ -184,7 +190,7 @@ func (c *Connector) warnings() (warnings []string) {
 			key := "params." + param
 			m := Mistake{
 				Document: c.Document.String(), Line: c.Document.LineOf(key), Key: key,
-				Problem: "means nothing to KisGrid, and is left to your own code" + suggest(param, RedisParams()),
+				Problem: "is not a parameter of KisGrid, and is left to your own code" + suggest(param, RedisParams()),
 			}
 			warnings = append(warnings, m.Error())
 		}
@@ -192,8 +198,8 @@ func (c *Connector) warnings() (warnings []string) {
 	return warnings
 }
 
-// FlowWarnings say what in the set's flows may be a slip, once their documents are right: keys that go by the spelling of the field by
-// whose value the flow is sharded. Each is document:line: key: what.
+// FlowWarnings returns places in flows, whose documents are right, that may be a slip: keys in the store that go by the spelling
+// of the field by whose value the flow is sharded. Each warning has the form document:line: key: text.
 func (s *Set) FlowWarnings() (warnings []string) {
 	for _, name := range sortedKeys(s.Flows) {
 		warnings = append(warnings, s.spelledKeys(s.Flows[name])...)
@@ -201,8 +207,8 @@ func (s *Set) FlowWarnings() (warnings []string) {
 	return warnings
 }
 
-// spelledKeys warns of keys that a flow's functions declare with the shard key by its spelling: rows that are ordered among each other
-// may go to several keys of the store.
+// spelledKeys returns the declared keys of a flow's functions in which the shard key goes by its spelling. Rows that are ordered
+// among each other, because their shard keys are equal, may then go to several keys of the store.
 func (s *Set) spelledKeys(flow *Flow) (warnings []string) {
 	told := make(map[string]bool)
 	for _, step := range flow.Functions {

@@ -2,8 +2,8 @@ package definition
 
 import "go.yaml.in/yaml/v3"
 
-// ShardKeyOf is what a flow's document says of its shard key, also where the document is wrong otherwise; "" where it says
-// nothing. read: the document is YAML that can be asked.
+// ShardKeyOf returns the shard key in a flow's document, even if the document is wrong otherwise. It is "" if the document has
+// none. read is false if the document is not YAML with keys, so that nothing is known.
 func ShardKeyOf(d Document) (key string, read bool) {
 	if p, err := Parse(d); err == nil && p.Flow != nil {
 		return p.Flow.ShardKey, true

@@ -1,0 +1,192 @@
+package definition
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// parseFunction reads a function.
+func parseFunction(v value) *Function {
+	o := v.object("kistype", "fname", "fmode", "source", "option", "timeout")
+	f := &Function{
+		Name:    o.ownName("fname", "the function's name"),
+		Timeout: o.duration("timeout", DefaultFunctionTimeout),
+	}
+	if mode, ok := o.require("fmode", "one of "+strings.Join(modes, ", ")); ok {
+		f.Mode = Mode(mode.oneOf(modes...))
+	}
+	source := o.object("source", "name", "must")
+	f.Source = Source{Name: source.text("name"), Must: source.texts("must")}
+	f.parseOption(o.object("option", optionKeys...))
+	return f
+}
+
+// optionKeys are the keys under option.
+var optionKeys = []string{
+	"cname", "retry_times", "retry_duration", "return_duration", "default_params", "on_missing", "wait", "save", "load",
+}
+
+// modes are the values that fmode may have.
+var modes = []string{string(ModeVerify), string(ModeSave), string(ModeLoad), string(ModeCalculate), string(ModeExpand)}
+
+// parseOption reads the keys under option.
+func (f *Function) parseOption(o object) {
+	if v, ok := o.values["cname"]; ok {
+		f.Connector, f.ConnectorLine = o.name("cname", "the connector's name"), v.node.Line+v.r.offset
+	}
+	f.RetryTimes = o.integer("retry_times", 0, math.MaxInt32)
+	f.RetryInterval = o.milliseconds("return_duration")
+	if v, ok := o.values["retry_duration"]; ok {
+		if _, both := o.values["return_duration"]; both {
+			v.mistake("says the same as return_duration: take one of them out")
+		}
+		f.RetryInterval = o.retryDuration(v)
+	}
+	f.DefaultParams = o.textMap("default_params")
+
+	f.OnMissing, f.Wait = OnMissingWait, o.duration("wait", DefaultWait)
+	if v, ok := o.values["on_missing"]; ok {
+		f.OnMissing = OnMissing(v.oneOf(string(OnMissingWait), string(OnMissingDead), string(OnMissingNull)))
+	}
+	if v, ok := o.nulls["on_missing"]; ok && v.node.Value == "null" {
+		f.OnMissing = OnMissingNull
+		o.values["on_missing"] = v // so that the check of the mode sees it
+	}
+	for _, key := range []string{"on_missing", "wait", "load"} {
+		f.wantMode(o, key, ModeLoad)
+	}
+	f.wantMode(o, "save", ModeSave)
+
+	f.Save, f.Load = o.declaredSave(), o.declaredLoad()
+	for _, key := range []string{"save", "load"} {
+		if v, ok := o.values[key]; ok && f.Connector == "" {
+			v.mistake("needs a connector: write option.cname")
+		}
+	}
+}
+
+// wantMode refuses a key that has no meaning for a function of f's mode.
+func (f *Function) wantMode(o object, key string, mode Mode) {
+	if v, ok := o.values[key]; ok && f.Mode != mode && f.Mode != "" {
+		v.mistake("is for functions of fmode %s; this one is %s", mode, f.Mode)
+	}
+}
+
+// retryDuration reads a duration, or a number of milliseconds as KisFlow has it.
+func (o object) retryDuration(v value) (d time.Duration) {
+	if v.node.Kind == yaml.ScalarNode && v.node.ShortTag() == "!!int" {
+		return o.milliseconds("retry_duration")
+	}
+	d, ok := v.duration()
+	if ok && d < 0 {
+		v.mistake("is %s; it can't be below 0", v.node.Value)
+	}
+	return d
+}
+
+// saveOps are the operations of a declared Save.
+var saveOps = []string{string(SaveSet), string(SaveIncr), string(SaveAppend), string(SaveDelete)}
+
+// declaredSave reads option.save.
+func (o object) declaredSave() *DeclaredSave {
+	v, ok := o.values["save"]
+	if !ok {
+		return nil
+	}
+	s := v.object("key", "set", "incr", "append", "delete")
+	save := &DeclaredSave{Key: s.template("key"), Line: v.node.Line + v.r.offset}
+	for _, op := range saveOps {
+		operation, ok := s.values[op]
+		switch {
+		case !ok:
+			continue
+		case save.Op != "":
+			operation.mistake("comes beside %s: a declared Save does one of %s", save.Op, strings.Join(saveOps, ", "))
+			continue
+		}
+		save.Op = SaveOp(op)
+		if save.Op != SaveDelete {
+			save.Fields = s.fieldMap(op)
+		} else if !s.flag(op) && operation.node.Kind == yaml.ScalarNode {
+			operation.mistake("is %s; it may only be true", quote(operation.node.Value))
+		}
+	}
+	if save.Op == "" && v.node.Kind == yaml.MappingNode {
+		v.mistake("does not say what to do: write one of %s", strings.Join(saveOps, ", "))
+	}
+	return save
+}
+
+// declaredLoad reads option.load.
+func (o object) declaredLoad() *DeclaredLoad {
+	v, ok := o.values["load"]
+	if !ok {
+		return nil
+	}
+	l := v.object("key", "set", "types")
+	load := &DeclaredLoad{Key: l.template("key"), Line: v.node.Line + v.r.offset}
+	if _, ok := l.require("set", "the row fields to set, as row field: field"); ok {
+		load.Fields = l.fieldMap("set")
+	}
+	load.Types = l.loadTypes(load.Fields)
+	return load
+}
+
+// loadTypes are the types of a declared Load.
+var loadTypes = []string{string(LoadString), string(LoadInt), string(LoadFloat), string(LoadBool), string(LoadJSON)}
+
+// loadTypes reads the types of fields that a declared Load sets.
+func (o object) loadTypes(fields map[string]string) map[string]LoadType {
+	v, ok := o.values["types"]
+	if !ok {
+		return nil
+	}
+	names := o.fieldMap("types")
+	types := make(map[string]LoadType, len(names))
+	for _, name := range sortedKeys(names) {
+		if _, set := fields[name]; !set && name != "" {
+			v.mistake("has %s, which set does not name%s: give types of the row fields that it sets", quote(name), suggest(name, sortedKeys(fields)))
+		}
+		if kind := names[name]; !slices.Contains(loadTypes, kind) && kind != "" {
+			v.mistake("has %s: %s; write one of %s%s", name, quote(kind), strings.Join(loadTypes, ", "), suggest(kind, loadTypes))
+		}
+		types[name] = LoadType(names[name])
+	}
+	return types
+}
+
+// template reads a required key with fields of the row in it.
+func (o object) template(key string) Template {
+	v, ok := o.require(key, "a key such as \"{stu_id}\"")
+	if !ok {
+		return Template{}
+	}
+	text, ok := v.text()
+	if !ok {
+		return Template{}
+	}
+	t, err := ParseTemplate(text)
+	if err != nil {
+		v.mistake("%v", err)
+	}
+	return t
+}
+
+// fieldMap reads a mapping from fields to fields, with at least one.
+func (o object) fieldMap(key string) map[string]string {
+	fields := o.textMap(key)
+	v := o.values[key]
+	for _, name := range sortedKeys(fields) {
+		if name == "" || fields[name] == "" {
+			v.mistake("has %s: %s; both must be names of fields", quote(name), quote(fields[name]))
+		}
+	}
+	if len(fields) == 0 && v.node.Kind == yaml.MappingNode {
+		v.mistake("names no field: write at least one")
+	}
+	return fields
+}
