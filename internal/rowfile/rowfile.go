@@ -20,31 +20,33 @@ import (
 )
 
 const (
-	batchBytes = 2 << 20 // a batch is sent at this size
-	lineBytes  = 4 << 20 // a line has at most so many: the two together stay below the limit for a batch
-	underWay   = 64      // batches that wait for their answers
+	batchBytes = 2 << 20 // the size at which a batch is sent, although it has fewer rows than --batch-rows
+	lineBytes  = 4 << 20 // the limit for a line; a batch is at most batchBytes and one line, which is below the limit of coordinators
+	underWay   = 64      // the limit for batches that wait for their answers
 )
 
-// ErrNotDone says that rows are dead or failed. Which ones has been told.
+// ErrNotDone says that rows are dead or failed. Run has printed which ones.
 var ErrNotDone = errors.New("not all rows are done")
 
-// Stream is what rows go through: a stream of a client, or one in this process.
+// Stream sends batches to a flow. It is a stream of a client, or of a flow in this process.
 type Stream interface {
-	// Send sends a batch, with or without the flow's output in its answer. It may block.
+	// Send sends a batch. output asks for the flow's output in the answer. Send may block until there is room for the batch.
 	Send(ctx context.Context, b *batch.Batch, output bool) (Answer, error)
-	// Close blocks until all that was sent is answered.
+	// Close blocks until every batch is answered.
 	Close() error
 }
 
-// Answer is a batch's answer to come.
+// Answer is the answer to a batch that was sent.
 type Answer interface {
+	// Wait blocks until the answer is there, or ctx is over.
 	Wait(ctx context.Context) (*batch.Result, error)
 }
 
-// Submitter is what the command line says about one file of rows.
+// Submitter runs the rows of one file through a flow. Its fields are set by flags and by the caller, and it is used once.
 type Submitter struct {
+	// Flow is the name of the flow.
 	Flow string
-	// Results prints what the flow passes on; false asks for no output at all.
+	// Results says to print the flow's output. If it is false, no output is asked for.
 	Results bool
 
 	path      string
@@ -52,23 +54,23 @@ type Submitter struct {
 	format    string
 	in        io.Reader
 	out, log  io.Writer
-	bar       *progressbar.ProgressBar // nil: nobody looks
-	unread    error                    // why not all rows were read; send's until that has ended
-	sentTo    int                      // the last line that was sent; send's until that has ended
-	told      int                      // the last line whose answer came; gather's until that has ended
+	bar       *progressbar.ProgressBar // nil if the log is no terminal
+	unread    error                    // why not all rows were read; belongs to send until that has ended
+	sentTo    int                      // the last line that was sent; belongs to send until that has ended
+	told      int                      // the last line of which the outcome is known; belongs to gather until that has ended
 }
 
-// BindFlags binds --filename, --batch-rows, --results, by default s.Results, and --output.
+// BindFlags adds the flags --filename, --batch-rows, --results and --output. The default of --results is s.Results.
 func (s *Submitter) BindFlags(fs *pflag.FlagSet) {
-	fs.StringVarP(&s.path, "filename", "f", "-", "`file` of rows, one JSON object a line; - for standard input")
+	fs.StringVarP(&s.path, "filename", "f", "-", "`file` of rows, one JSON object in each line; - for standard input")
 	fs.IntVar(&s.batchRows, "batch-rows", 1000, "`rows` in a batch")
-	fs.BoolVar(&s.Results, "results", s.Results, "print what the flow passes on, one row a line")
+	fs.BoolVar(&s.Results, "results", s.Results, "print the flow's output, one row in each line")
 	fs.StringVarP(&s.format, "output", "o", "", "`format` of the summary: json (default: for people)")
 }
 
-// Run opens the stream, sends the rows and tells how they ended: what the flow passes on goes to out, the first rows that
-// are not done and a summary to log, as JSON to out where no results go there. It returns ErrNotDone when a row is dead or
-// failed.
+// Run opens a stream with open, sends the rows and waits until all are answered. It prints the flow's output to out, and the first rows that are
+// not done, and a summary, to log. A summary in JSON goes to out instead, unless the output goes there. Run returns ErrNotDone if a row is
+// dead or failed.
 func (s *Submitter) Run(ctx context.Context, open func(context.Context) (Stream, error), in io.Reader, out, log io.Writer) error {
 	if s.format != "" && s.format != "json" {
 		return fmt.Errorf("--output %q: give json, or leave it out", s.format)
@@ -89,14 +91,14 @@ func (s *Submitter) Run(ctx context.Context, open func(context.Context) (Stream,
 		}
 		s.in = f
 	}
-	// Rows and a bar on one terminal would write over each other.
+	// On one terminal, rows and a progress bar would overwrite each other.
 	if isTerminal(log) && (!s.Results || !isTerminal(out)) {
 		s.bar = progressbar.DefaultBytes(size, s.Flow)
 	}
 	began := time.Now()
 	sum, err := s.submit(ctx, open)
 	if s.bar != nil {
-		_ = s.bar.Clear() // it is decoration
+		_ = s.bar.Clear() // an error does not matter: the bar is decoration
 	}
 	if err != nil && sum.Batches == 0 {
 		return err
@@ -114,26 +116,28 @@ func (s *Submitter) Run(ctx context.Context, open func(context.Context) (Stream,
 	return err
 }
 
+// isTerminal reports whether a person reads the output on a terminal.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// chunk is rows for one batch.
+// chunk is the rows of one batch, as read makes it for send.
 type chunk struct {
 	columns batch.Columns
-	lines   []int // where the rows stand
-	err     error // why no more can be read, nil for the end
+	lines   []int // the numbers of the rows' lines
+	err     error // why no more can be read after it; nil means that more comes, or the file has ended
 }
 
-// sentBatch is a batch under way.
+// sentBatch is a batch under way, as send makes it for gather.
 type sentBatch struct {
 	answer Answer
-	lines  []int // of its rows
-	bytes  int
+	lines  []int // the numbers of the rows' lines
+	bytes  int   // of these lines, for the progress bar
 }
 
-// submit sends the rows and gathers how they ended, in order.
+// submit runs three goroutines, each of which passes its work to the next: read → send → gather. It returns when all rows are answered, or at
+// the first error, with the summary of the rows that were answered.
 func (s *Submitter) submit(ctx context.Context, open func(context.Context) (Stream, error)) (*summary, error) {
 	sum := &summary{Flow: s.Flow, Counts: map[string]int{}, Revisions: []int64{}}
 	stream, err := open(ctx)
@@ -142,7 +146,7 @@ func (s *Submitter) submit(ctx context.Context, open func(context.Context) (Stre
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	chunks, sending := make(chan chunk), make(chan sentBatch, underWay)
-	// Nobody waits for the reader: nothing can end a read of a terminal or a pipe that nothing comes from. It ends with that.
+	// submit does not wait for read: a read of a terminal or a pipe can't be interrupted. The goroutine ends with that read.
 	go s.read(ctx, chunks)
 	g.Go(func() error {
 		defer close(sending)
@@ -150,21 +154,23 @@ func (s *Submitter) submit(ctx context.Context, open func(context.Context) (Stre
 	})
 	g.Go(func() error { return s.gather(ctx, sending, sum) })
 	if err := g.Wait(); err != nil {
-		return sum, s.inDoubt(err) // closing the stream would wait for what nobody asks for any more
+		return sum, s.inDoubt(err) // without Close, which would wait for answers that are not needed any more
 	}
 	return sum, errors.Join(s.unread, stream.Close())
 }
 
-// inDoubt adds to an error which lines may have taken effect: who sends them again sends them in other batches.
+// inDoubt adds to an error which lines may have taken effect. That is important for the user, because sending the lines again makes other batches of
+// them, and may take effect twice.
 func (s *Submitter) inDoubt(err error) error {
 	if s.sentTo <= s.told {
 		return err
 	}
-	return fmt.Errorf("%w\nlines %d to %d were sent and have no answer: they may have taken effect, and this command would run them anew; look at what is there before you send them again",
+	return fmt.Errorf("%w\nlines %d to %d were sent and have no answer: they may have taken effect, and sending them again may take effect twice; look at the stored data before you send them again",
 		err, s.told+1, s.sentTo)
 }
 
-// read packs lines into chunks, the last of which says why it is the last. It ends when ctx is over, at the next line.
+// read packs lines into chunks, and closes the channel after the last one, which says why no more can be read. When ctx is over, it ends at the
+// next line.
 func (s *Submitter) read(ctx context.Context, chunks chan<- chunk) {
 	defer close(chunks)
 	lines := bufio.NewScanner(s.in)
@@ -201,7 +207,7 @@ func (s *Submitter) read(ctx context.Context, chunks chan<- chunk) {
 	pass()
 }
 
-// send makes a batch of each chunk.
+// send makes a batch of each chunk and sends it. It ends after the last chunk, at the first error, or when ctx is over.
 func (s *Submitter) send(ctx context.Context, stream Stream, chunks <-chan chunk, sending chan<- sentBatch) error {
 	for {
 		var l chunk
@@ -230,39 +236,39 @@ func (s *Submitter) send(ctx context.Context, stream Stream, chunks <-chan chunk
 				return context.Cause(ctx)
 			}
 		}
-		s.unread = l.err // the last chunk's: told when all that was read is answered
+		s.unread = l.err // only the last chunk has an error; submit returns it when all rows before it are answered
 	}
 }
 
-// gather waits for the answers.
+// gather waits for the answers, in the order of the batches, adds them to the summary and prints the output.
 func (s *Submitter) gather(ctx context.Context, sending <-chan sentBatch, sum *summary) error {
 	results := bufio.NewWriter(s.out)
-	var omitted error // why rows of the output are not among the results; nil: they all are
+	var omitted error // why the output of some batch is missing; nil means that none is
 	for b := range sending {
 		r, err := b.answer.Wait(ctx)
 		switch {
 		case err == nil:
 		case r != nil && batch.CodeOf(err) == batch.CodeBatchTooLarge:
-			omitted = cmp.Or(omitted, err) // the rows have their outcomes
+			omitted = cmp.Or(omitted, err) // the output was too large, but the rows have outcomes
 		default:
 			if !errors.Is(err, batch.ErrUnanswered) {
-				s.told = b.lines[len(b.lines)-1] // that nothing of it ran
+				s.told = b.lines[len(b.lines)-1] // the error says that no row of the batch ran
 			}
 			return errors.Join(err, results.Flush())
 		}
 		if len(r.NotDone) > 0 && s.bar != nil && sum.listed < maxListed {
-			_ = s.bar.Clear() // it is decoration
+			_ = s.bar.Clear() // an error does not matter: the bar is decoration
 		}
 		s.told = b.lines[len(b.lines)-1]
 		sum.add(r, b.lines, s.log)
 		for i := range r.Output.Rows.Len() {
-			_, _ = results.Write(r.Output.Rows.Row(i)) // Flush tells about errors
+			_, _ = results.Write(r.Output.Rows.Row(i)) // Flush returns the errors of both writes
 			_ = results.WriteByte('\n')
 		}
 		if s.bar != nil {
 			_ = s.bar.Add(b.bytes)
 		}
-		// Whoever feeds rows one by one wants to see what becomes of them.
+		// A user who types rows one by one wants to see each result at once.
 		if len(sending) == 0 {
 			if err := results.Flush(); err != nil {
 				return fmt.Errorf("write results: %w", err)

@@ -9,10 +9,10 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// maxListed is how many rows that are not done are listed one by one.
+// maxListed is the limit for the rows that are printed one by one because they are not done.
 const maxListed = 10
 
-// summary is how the rows of a file ended.
+// summary counts how the rows of a file ended. Its JSON is the output of -o json.
 type summary struct {
 	Flow      string         `json:"flow"`
 	Rows      int            `json:"rows"`
@@ -21,10 +21,11 @@ type summary struct {
 	Revisions []int64        `json:"revisions"`
 	Seconds   float64        `json:"seconds"`
 
-	listed int
+	listed int // rows that are not done, also those beyond maxListed
 }
 
-// add counts a batch, and lists the first rows that are not done. lines are where its rows stand in the file.
+// add counts the rows of one batch, and prints those that are not done to log, the first maxListed of the file. lines are the numbers of
+// the rows' lines.
 func (s *summary) add(r *batch.Result, lines []int, log io.Writer) {
 	s.Batches++
 	s.Rows += r.Rows
@@ -47,7 +48,7 @@ func (s *summary) add(r *batch.Result, lines []int, log io.Writer) {
 	}
 }
 
-// tell writes the summary: one line of text, or of JSON.
+// tell prints the summary, as one line of text or of JSON.
 func (s *summary) tell(to io.Writer, took time.Duration, asJSON bool) error {
 	s.Seconds = took.Seconds()
 	if asJSON {

@@ -16,23 +16,25 @@ import (
 // it to move, it goes to a coordinator with fewer streams: once its sent batches are answered, or 5 s after it began to wait for that.
 // It is safe for concurrent use. Batches that several goroutines send at the same time have no order among each other.
 //
-// The states of a stream, as far as a program notices them:
+// The states of a stream:
 //
-//	              Opened                 asked to move, and another coordinator has taken the stream
-//	connecting ──────────────► open ────────────────────────────────────────────────────────────────► moving
-//	 │  ▲   ▲                 │    ▲                                                                     │
-//	 │  │   └─────────────────┘    └─────────────────────────────────────────────────────────────────────┘
-//	 │  │    connection breaks        sent batches are answered, or 5 s are over: open at the other coordinator;
-//	 │  │                             connection breaks meanwhile: the same
-//	 │  │
-//	 │  │ next try, after a pause
-//	 ▼  │
-//	refusing   after WithRetryFor without a coordinator: unanswered batches end with ErrUnanswered, Send returns an error
+//	                Opened                another coordinator has taken the stream
+//	  connecting ───────────► open ───────────────────────────────────────────────► moving
+//	   │  ▲  ▲                │  ▲                                                   │
+//	   │  │  └────────────────┘  └───────────────────────────────────────────────────┘
+//	   │  │  connection breaks     the sent batches are answered, or 5 s are over,
+//	   │  │                        or the connection breaks: open, at the other one
+//	   │  │ next try
+//	   ▼  │
+//	  refusing: no coordinator for WithRetryFor
 //
-// In connecting, Send blocks. In open, Send blocks only while the window is full. In moving, Send takes batches and keeps them in the
-// outbox. When a session ends, each batch without an answer goes back to the outbox, and is resubmitted in the next session,
-// before any new batch. A stream is closed, from every state, when Close was called and nothing is unanswered, when its context or
-// its client ends, or when a coordinator refuses it with an error that another try would not change.
+//   - connecting: tries to find a coordinator, with pauses in between. Send blocks.
+//   - open: batches are sent and answered. Send blocks only while the window is full. It begins with resubmitting: the batches without an
+//     answer from before, in the order of Send, go first.
+//   - moving: batches wait in the outbox, and are sent after the move.
+//   - refusing: the unanswered batches have ended with ErrUnanswered, and Send returns an error. Tries go on.
+//   - closed, from every state: Close was called and all batches are answered; or the context or the client ended; or a coordinator
+//     refused the stream with an error that another try would not change.
 //
 // Goroutines: run opens sessions and sends; in each session one goroutine reads answers, and one waits for a request to move;
 // watchDeadlines ends late batches, once a batch has a deadline. Callers of Send change the state under mu.
