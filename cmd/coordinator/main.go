@@ -89,7 +89,8 @@ SIGTERM or SIGINT drains the coordinator: it takes no new batches, and ends when
 // leastTxnOps is the number of operations of the largest transaction that the coordinator makes for itself, such as for its key in etcd.
 const leastTxnOps = 8
 
-// run opens everything and serves until the process is told to end. Logs go to errs.
+// run opens etcd, the store of dead letters and the listeners, and runs the coordinator until the process gets SIGTERM or SIGINT. The
+// log goes to errs.
 func (f *flags) run(ctx context.Context, errs io.Writer) error {
 	log, err := f.logging.Logger("coordinator", errs)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// applyCommand makes the command apply.
+// applyCommand makes the command kisgrid apply, which writes documents into etcd and waits until the flows run on them.
 func applyCommand() *cobra.Command {
 	var s server
 	var o output
@@ -66,7 +66,8 @@ The exit code is 1 when a flow is rejected, or when a flow is not active within 
 	return cmd
 }
 
-// applyOptions are the flags that say how documents are applied; rollout undo has most of them, too.
+// applyOptions are the flags of kisgrid apply that say how documents are applied. kisgrid rollout undo has the same flags, without
+// --dry-run and --output.
 type applyOptions struct {
 	dryRun, asJSON bool
 	timeout        time.Duration // bounds the whole command
@@ -83,7 +84,7 @@ func (o *applyOptions) bind(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&o.inParts, "in-parts", false, "use several transactions where one can't take all documents: connectors first, flows last")
 }
 
-// bound is ctx with an end after the timeout. Its cause names the flag.
+// bound derives from ctx a context that ends when --timeout is over. Its cause is an error that names the flag.
 func (o *applyOptions) bound(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("not settled within --timeout %s", o.timeout))
 }
@@ -105,6 +106,7 @@ func readDocuments(path string, stdin io.Reader) ([]definition.Document, error) 
 // is neither active nor disabled in the end.
 func apply(ctx context.Context, a pb.AdminClient, docs []definition.Document, opts applyOptions, out io.Writer) error {
 	in := &pb.ApplyRequest{DryRun: opts.dryRun, WorkersMilliseconds: milliseconds(opts.timeout), TellConnectors: true, ConnectorsMilliseconds: milliseconds(opts.wait), InParts: opts.inParts}
+	// Each document is parsed here too, so that all mistakes of spelling are reported at once and nothing is sent.
 	var mistakes []error
 	for _, d := range docs {
 		p, err := definition.Parse(d)
@@ -129,7 +131,7 @@ func apply(ctx context.Context, a pb.AdminClient, docs []definition.Document, op
 	if err != nil {
 		return err
 	}
-	latest := map[string]*pb.Progress{} // by flow
+	latest := map[string]*pb.Progress{} // by flow: its latest progress
 	var connectors *pb.Connectors
 	for {
 		e, err := events.Recv()
@@ -158,6 +160,7 @@ func apply(ctx context.Context, a pb.AdminClient, docs []definition.Document, op
 			return errReported
 		}
 	}
+	// The flows are active. Connectors count only with --require-connected.
 	switch {
 	case !opts.connected || opts.dryRun:
 	case connectors == nil:
@@ -168,11 +171,12 @@ func apply(ctx context.Context, a pb.AdminClient, docs []definition.Document, op
 	return nil
 }
 
-// milliseconds is a duration in the unit that requests have; a negative one is 0.
+// milliseconds is a duration in whole milliseconds, as requests to coordinators have it. A negative duration gives 0.
 func milliseconds(d time.Duration) uint64 { return uint64(max(0, d.Milliseconds())) }
 
-// inTime turns the error of a call into the one that names --timeout, where the time of ctx is up. The coordinator may notice that a
-// moment before ctx ends: then inTime waits for that moment.
+// inTime returns the error to print for a call that failed with err. Where the time of --timeout is up it returns the error that
+// names the flag, in place of the DEADLINE_EXCEEDED of gRPC. A coordinator may notice the deadline a moment before ctx ends: then
+// inTime waits for that moment.
 func inTime(ctx context.Context, err error) error {
 	if end, ok := ctx.Deadline(); ok && time.Until(end) < time.Second && status.Code(err) == codes.DeadlineExceeded {
 		<-ctx.Done()
@@ -183,7 +187,8 @@ func inTime(ctx context.Context, err error) error {
 	return err
 }
 
-// describeEvent prints an event of Apply for people.
+// describeEvent prints one event of a call of Apply as text for people: the differences of documents, the progress of a flow, or the
+// connectors that are not connected.
 func describeEvent(out io.Writer, e *pb.ApplyEvent, dryRun bool) {
 	if d := e.GetDiff(); d != nil {
 		written := 0
@@ -215,14 +220,15 @@ func describeEvent(out io.Writer, e *pb.ApplyEvent, dryRun bool) {
 	}
 }
 
-// describeStandings prints a line for each connector that is not connected on a worker.
+// describeStandings prints a line for each connector that is not connected on some worker. The text state says how, such as
+// "degraded".
 func describeStandings(out io.Writer, state string, all []*pb.ConnectorStanding) {
 	for _, s := range all {
 		fmt.Fprintf(out, "connector %s: %s on worker %s: %s\n", s.GetConnector(), state, s.GetWorker(), s.GetReason())
 	}
 }
 
-// describeProgress prints how far one flow has come, with the reasons where it is not active.
+// describeProgress prints how many workers have taken the newest documents of a flow, and the reasons where the flow is not active.
 func describeProgress(out io.Writer, p *pb.Progress) {
 	fmt.Fprintf(out, "flow %s: %s", p.GetFlow(), p.GetState())
 	if p.GetOf() > 0 {
@@ -238,7 +244,7 @@ func describeProgress(out io.Writer, p *pb.Progress) {
 	describeStandings(out, "degraded", p.GetDegraded())
 }
 
-// printEvent prints an event of Apply as one line of JSON.
+// printEvent prints one event of a call of Apply as one line of JSON. docs/cli.md describes the fields.
 func printEvent(out io.Writer, e *pb.ApplyEvent) error {
 	line := map[string]any{}
 	if d := e.GetDiff(); d != nil {
@@ -257,7 +263,7 @@ func printEvent(out io.Writer, e *pb.ApplyEvent) error {
 	return printJSON(out, line)
 }
 
-// standings are connectors that are not connected on a worker, for JSON.
+// standings converts connectors that are not connected on some worker into values for JSON.
 func standings(all []*pb.ConnectorStanding) []map[string]string {
 	out := []map[string]string{}
 	for _, s := range all {

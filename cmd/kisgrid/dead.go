@@ -19,7 +19,7 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// deadCommand makes the command dead with its subcommands.
+// deadCommand makes the command kisgrid dead, and its subcommands for dead letters.
 func deadCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dead list|show|edit|redrive|drop",
@@ -42,7 +42,7 @@ dies again. The output of the flow is thrown away, unless redrive --results prin
 	return cmd
 }
 
-// deadListCommand makes the command dead list.
+// deadListCommand makes the command kisgrid dead list, which lists dead letters, and how full the store of each flow is.
 func deadListCommand() *cobra.Command {
 	var s server
 	var o output
@@ -73,7 +73,8 @@ it prints one object on each line: {letter: …} or {store: …}.`,
 	return cmd
 }
 
-// listDead prints the letters and stores that a request selects.
+// listDead implements kisgrid dead list: it prints the letters that the request selects, and then one line for the store of each
+// flow.
 func listDead(ctx context.Context, a pb.AdminClient, in *pb.ListDeadRequest, format string, out io.Writer) error {
 	events, err := a.ListDead(ctx, in)
 	if err != nil {
@@ -158,7 +159,7 @@ type deadLetter struct {
 	RowBytes []byte `json:"row_base64,omitempty"`
 }
 
-// letterView is a dead letter for -o json.
+// letterView converts a dead letter into the form that -o json prints.
 func letterView(l *pb.DeadLetter) deadLetter {
 	v := deadLetter{
 		ID: l.GetId(), Flow: l.GetFlow(), Function: l.GetFunction(), Revision: l.GetRevision(), Code: batch.Code(l.GetCode()).String(), Reason: l.GetReason(),
@@ -177,7 +178,7 @@ func letterView(l *pb.DeadLetter) deadLetter {
 	return v
 }
 
-// storeView is the store of a flow for -o json.
+// storeView converts the state of a flow's store of dead letters into a value for JSON.
 func storeView(s *pb.DeadStore) map[string]any {
 	return map[string]any{
 		"flow": s.GetFlow(), "letters": s.GetLetters(), "limit": s.GetLimit(), "full": s.GetLetters() >= s.GetLimit(),
@@ -185,7 +186,7 @@ func storeView(s *pb.DeadStore) map[string]any {
 	}
 }
 
-// deadShowCommand makes the command dead show.
+// deadShowCommand makes the command kisgrid dead show, which prints one dead letter with its row.
 func deadShowCommand() *cobra.Command {
 	var s server
 	var o output
@@ -269,7 +270,7 @@ func showLetter(out io.Writer, l *pb.DeadLetter, format string, raw bool) error 
 	return w.Flush()
 }
 
-// deadEditCommand makes the command dead edit.
+// deadEditCommand makes the command kisgrid dead edit, which replaces the row of a dead letter.
 func deadEditCommand() *cobra.Command {
 	var s server
 	var file, row string
@@ -316,7 +317,7 @@ func readRow(file string, in io.Reader) (row []byte, err error) {
 	return []byte(strings.TrimSuffix(strings.TrimSuffix(string(row), "\n"), "\r")), err
 }
 
-// deadDropCommand makes the command dead drop.
+// deadDropCommand makes the command kisgrid dead drop, which deletes dead letters.
 func deadDropCommand() *cobra.Command {
 	var s server
 	var f deadFilter

@@ -10,7 +10,7 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// deleteCommand makes the command delete.
+// deleteCommand makes the command kisgrid delete, which deletes documents of flows, functions and connectors from etcd.
 func deleteCommand() *cobra.Command {
 	var s server
 	cmd := &cobra.Command{

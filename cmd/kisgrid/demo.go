@@ -22,7 +22,7 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// demoCommand makes the command demo.
+// demoCommand makes the command kisgrid demo, which runs a cluster in this process and submits rows to the students' flows.
 func demoCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "demo",

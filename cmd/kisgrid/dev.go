@@ -18,7 +18,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// devCommand makes the command dev.
+// devCommand makes the command kisgrid dev, which runs a cluster in this process until Ctrl-C.
 func devCommand() *cobra.Command {
 	config := devcluster.Config{
 		Register: students.Register,

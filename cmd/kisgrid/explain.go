@@ -12,7 +12,8 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// explainCommand makes the command explain.
+// explainCommand makes the command kisgrid explain, which shows where the rows of one shard key go, and where the unfinished ones
+// are.
 func explainCommand() *cobra.Command {
 	var s server
 	var o output
@@ -81,8 +82,8 @@ type explainedCount struct {
 	Others bool   `json:"of_other_coordinators,omitempty"`
 }
 
-// behind names the row of the key that stands directly before the row at index i, at the same worker. It is empty where there is none, and
-// for a row that runs.
+// behind names the row of the same key that stands directly before the row at index i, at the same worker. It is empty where there is
+// no such row, and for a row that runs.
 func behind(rows []*pb.RowPlace, i int) string {
 	if i == 0 || !inLane(rows[i]) || !inLane(rows[i-1]) || rows[i].GetWorker() != rows[i-1].GetWorker() || rows[i].GetWhere() == "running" {
 		return ""
@@ -90,12 +91,12 @@ func behind(rows []*pb.RowPlace, i int) string {
 	return fmt.Sprintf("row %d of batch %s", rows[i-1].GetRow(), batchName(rows[i-1]))
 }
 
-// batchName is the id of a row's batch: its stream in hexadecimal, a dash, and its sequence.
+// batchName is the id of the batch of a row as text: the stream in hexadecimal, a dash, and the sequence.
 func batchName(r *pb.RowPlace) string {
 	return fmt.Sprintf("%x-%d", r.GetBatch().GetStream(), r.GetBatch().GetSequence())
 }
 
-// rowView is a row for -o json.
+// rowView converts a row of an explanation into the form that -o json prints.
 func rowView(r *pb.RowPlace) explainedRow {
 	v := explainedRow{
 		Batch: batchName(r), Row: r.GetRow(), Where: r.GetWhere(), Worker: r.GetWorker(),
@@ -109,7 +110,7 @@ func rowView(r *pb.RowPlace) explainedRow {
 	return v
 }
 
-// inLane reports whether the row is in a lane of a worker, which the worker has told.
+// inLane reports whether a row is in a lane of a worker: then the explanation has the number of the lane.
 func inLane(r *pb.RowPlace) bool {
 	switch r.GetWhere() {
 	case "running", "entering", "parked", "lane":
@@ -197,12 +198,13 @@ func printRows(out io.Writer, r *pb.ExplainResponse) error {
 	return nil
 }
 
-// ago is a number of milliseconds as a duration, rounded to tenths of a second.
+// ago formats a number of milliseconds as a duration, such as 1.5s.
 func ago(milliseconds uint64) string {
 	return (time.Duration(milliseconds) * time.Millisecond).Round(100 * time.Millisecond).String()
 }
 
-// where puts a place, and the worker that goes with it, into words. It returns a place that it does not know as it is.
+// where describes a place of rows in words. The argument place is a value of the JSON field "where", such as "parked"; worker is the
+// worker of that place. A place that this build does not know is printed as it is.
 func where(place, worker string) string {
 	switch place {
 	case "running":
@@ -229,7 +231,8 @@ func where(place, worker string) string {
 	return strings.TrimSpace(place + " " + worker)
 }
 
-// rowWhere puts the place of one row into words: worker, lane, function, and whose row it is.
+// rowWhere describes the place of one row in words: where it is, the worker, the lane, the function, whose row it is, and whether it
+// was given up.
 func rowWhere(r *pb.RowPlace) string {
 	text := where(r.GetWhere(), r.GetWorker())
 	if inLane(r) {
@@ -254,7 +257,8 @@ func rowWhere(r *pb.RowPlace) string {
 	return text
 }
 
-// waitsFor puts the event that a row waits for into words. Before names the row before it, and may be empty.
+// waitsFor describes in words the event for which a row waits, such as the Save of a key. The argument before names the row of the
+// same key directly before it; it may be empty.
 func waitsFor(r *pb.RowPlace, before string) (text string) {
 	switch r.GetWhere() {
 	case "running":

@@ -9,7 +9,7 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// exportCommand makes the command export.
+// exportCommand makes the command kisgrid export, which writes all documents of a cluster into a folder, one file each.
 func exportCommand() *cobra.Command {
 	var s server
 	cmd := &cobra.Command{

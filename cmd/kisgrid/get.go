@@ -20,7 +20,7 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// getCommand makes the command get.
+// getCommand makes the command kisgrid get, which lists the flows, functions, connectors, workers or coordinators of a cluster.
 func getCommand() *cobra.Command {
 	var s server
 	var o output
@@ -137,7 +137,8 @@ func printData(out io.Writer, in *pb.GetRequest, got *pb.GetResponse, format str
 	return e.Close()
 }
 
-// blockStyle has a YAML node, and all below it, written over several lines, as people write YAML.
+// blockStyle makes a YAML node, and all nodes below it, be written in block style, as people write YAML: one entry on each line, and
+// long texts after "|".
 func blockStyle(n *yaml.Node) {
 	n.Style = 0
 	if n.Kind == yaml.ScalarNode && strings.Contains(n.Value, "\n") {
@@ -184,7 +185,7 @@ func printTable(out io.Writer, kind string, resources []*pb.Resource) error {
 	return nil
 }
 
-// printCounter prints, below the table of flows, which coordinator counted the rows.
+// printCounter prints a line below the table of flows. It says which coordinator counted the rows, because each counts only its own.
 func printCounter(out io.Writer, resources []*pb.Resource) error {
 	var v coordinator.FlowView
 	if err := json.Unmarshal(resources[0].GetStatus(), &v); err != nil {
@@ -217,7 +218,7 @@ func shardKey(v coordinator.FlowView, none string) string {
 	return or(v.ShardKey, none)
 }
 
-// row makes the cells of one line of the table.
+// row makes the cells of the line for one resource in the table of its kind.
 func row(kind string, r *pb.Resource) ([]string, error) {
 	switch kind {
 	case "flows":
@@ -298,7 +299,7 @@ func printUnreachable(out io.Writer, resources []*pb.Resource) error {
 	return nil
 }
 
-// describeFlow prints everything about one flow.
+// describeFlow prints the state, the counts of rows, the reasons and the document of one flow, for kisgrid get flow NAME.
 func describeFlow(out io.Writer, r *pb.Resource) error {
 	var v coordinator.FlowView
 	if err := json.Unmarshal(r.GetStatus(), &v); err != nil {
@@ -341,7 +342,8 @@ func describeFlow(out io.Writer, r *pb.Resource) error {
 	return describeRest(out, reasons, r)
 }
 
-// describeDocument prints everything about the document of one function or connector.
+// describeDocument prints the state, the flows, the reasons and the document of one function or connector, for kisgrid get function
+// NAME and kisgrid get connector NAME.
 func describeDocument(out io.Writer, r *pb.Resource) error {
 	var v coordinator.DocumentView
 	if err := json.Unmarshal(r.GetStatus(), &v); err != nil {
@@ -367,7 +369,7 @@ func describeDocument(out io.Writer, r *pb.Resource) error {
 	return describeRest(out, v.Reasons, r)
 }
 
-// describeRest prints the reasons for a state, and the document.
+// describeRest prints the end of a description: the reasons for the state, and the document.
 func describeRest(out io.Writer, reasons []string, r *pb.Resource) error {
 	for _, reason := range reasons {
 		fmt.Fprintln(out, "because: "+strings.ReplaceAll(reason, "\n", "\n         "))

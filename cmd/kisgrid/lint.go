@@ -9,7 +9,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// lintCommand makes the command lint.
+// lintCommand makes the command kisgrid lint, which checks the documents of a folder without a cluster.
 func lintCommand() *cobra.Command {
 	var steps int
 	cmd := &cobra.Command{

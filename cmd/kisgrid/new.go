@@ -29,7 +29,7 @@ const modulePath = "github.com/kisgrid/kisgrid"
 //go:embed template
 var templates embed.FS
 
-// newCommand makes the command new.
+// newCommand makes the command kisgrid new, which writes a new Go project with a flow, functions and a worker.
 func newCommand() *cobra.Command {
 	var p project
 	var replace string
@@ -114,7 +114,8 @@ func (p *project) name(dir string) error {
 	return nil
 }
 
-// require finds the KisGrid to build with: a checkout, or else the release that this program belongs to.
+// require decides which KisGrid the project builds with: the checkout that --replace names, the one around the current folder, or
+// else the release that this program belongs to. It fills in the fields for go.mod.
 func (p *project) require(checkout string) error {
 	p.KisGrid, p.Version, p.Go = modulePath, command.ReadBuild().Version, strings.TrimPrefix(runtime.Version(), "go")
 	if checkout == "" {
@@ -197,7 +198,8 @@ func quoted(path string) string {
 	return path
 }
 
-// first is the command to run before all others, for the list of next steps; empty means that there is none.
+// first is the command that comes first in the printed list of next steps, with a line break before it. It is empty where none is
+// needed.
 func (p *project) first() string {
 	if p.Replace == "" {
 		return "\n  go mod tidy"
@@ -239,7 +241,7 @@ func (p *project) write(dir string) error {
 	return nil
 }
 
-// fill fills in one template.
+// fill executes the template with this name on the data of the project, and returns the text of the file.
 func (p *project) fill(name string) ([]byte, error) {
 	t, err := template.ParseFS(templates, name)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// deadRedriveCommand makes the command dead redrive.
+// deadRedriveCommand makes the command kisgrid dead redrive, which runs dead letters again from the function in which they died.
 func deadRedriveCommand() *cobra.Command {
 	var s server
 	var o output
@@ -83,7 +83,8 @@ type redriver struct {
 	last  *pb.DeadProgress // the last progress of the call that succeeded
 }
 
-// run calls coordinators until a call succeeds, and prints the summary. It gives up when no letter has ended for patience.
+// run runs the redrive to its end, over several calls where coordinators go away, and prints the summary. It gives up when calls fail
+// and no letter has ended for the time of r.patience.
 func (r *redriver) run(ctx context.Context, a pb.AdminClient) error {
 	r.ended = &pb.DeadProgress{}
 	since := time.Now()
@@ -111,10 +112,11 @@ func (r *redriver) run(ctx context.Context, a pb.AdminClient) error {
 	return r.tell()
 }
 
-// gone is how many letters have ended and so are deleted.
+// gone is how many letters of a redrive have ended, with any outcome but dead. Ended letters are deleted from the store.
 func gone(p *pb.DeadProgress) uint64 { return p.GetDone() + p.GetFiltered() + p.GetAborted() }
 
-// call makes one call to one coordinator, and prints what it sends. It adds the letters that ended to r.ended when the call fails.
+// call makes one call to a coordinator, and prints progress and output as they come. When the call fails, it adds the letters that
+// have ended to r.ended, since the next call does not count them.
 func (r *redriver) call(ctx context.Context, a pb.AdminClient) error {
 	next, err := r.begin(ctx, a)
 	if err != nil {
@@ -142,7 +144,8 @@ func (r *redriver) call(ctx context.Context, a pb.AdminClient) error {
 	}
 }
 
-// begin makes the call. The returned function next gives one event after the other, and io.EOF at the end.
+// begin starts a call to a coordinator, with or without output. The returned function next returns one event of the call at a time,
+// and io.EOF after the last one.
 func (r *redriver) begin(ctx context.Context, a pb.AdminClient) (next func() (*pb.RedriveEvent, error), err error) {
 	if r.results == nil {
 		events, err := a.RedriveDead(ctx, r.in)
@@ -162,7 +165,8 @@ func (r *redriver) begin(ctx context.Context, a pb.AdminClient) (next func() (*p
 	}, err
 }
 
-// print prints output of the flow at once: the coordinator is about to delete the letters it belongs to.
+// print prints output rows of the flow, one on each line. It does so at once, because the coordinator deletes the letters of these
+// rows when it has sent them.
 func (r *redriver) print(c *pb.Columns) error {
 	rows := wire.ToColumns(c)
 	if err := rows.Check(batch.Limits{BatchBytes: takesBytes, BatchRows: takesBytes}); err != nil {
@@ -178,7 +182,7 @@ func (r *redriver) print(c *pb.Columns) error {
 	return nil
 }
 
-// sum adds the letters that ended in earlier calls to the progress of this one.
+// sum is the progress of the whole redrive: the progress p of the current call, and the letters that ended in earlier calls.
 func (r *redriver) sum(p *pb.DeadProgress) *pb.DeadProgress {
 	return &pb.DeadProgress{
 		Selected: p.GetSelected() + gone(r.ended), Done: p.GetDone() + r.ended.GetDone(), Filtered: p.GetFiltered() + r.ended.GetFiltered(),
@@ -186,7 +190,7 @@ func (r *redriver) sum(p *pb.DeadProgress) *pb.DeadProgress {
 	}
 }
 
-// show shows progress: as a line of JSON, or as a bar.
+// show prints the progress of a redrive: one line of JSON with -o json, else a progress bar.
 func (r *redriver) show(p *pb.DeadProgress) error {
 	p = r.sum(p)
 	if r.format == "json" {
@@ -207,7 +211,8 @@ func (r *redriver) show(p *pb.DeadProgress) error {
 	return r.bar.Set64(int64(gone(p) + p.GetDead() + p.GetLeft()))
 }
 
-// tell prints the summary. It returns errReported where letters died again or could not be run.
+// tell prints the summary of a redrive for people. It returns errReported, which makes the exit code 1, where rows died again or
+// letters could not be run.
 func (r *redriver) tell() error {
 	p := r.sum(r.last)
 	if r.format != "json" {

@@ -18,7 +18,7 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// rolloutCommand makes the command rollout with its subcommands.
+// rolloutCommand makes the command kisgrid rollout, and its subcommands status, history and undo.
 func rolloutCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rollout status|history|undo FLOW",
@@ -28,7 +28,7 @@ func rolloutCommand() *cobra.Command {
 	return cmd
 }
 
-// rolloutStatusCommand makes the command rollout status.
+// rolloutStatusCommand makes the command kisgrid rollout status, which waits until the newest documents of a flow are active.
 func rolloutStatusCommand() *cobra.Command {
 	var s server
 	var timeout time.Duration
@@ -83,7 +83,7 @@ func rolloutStatus(ctx context.Context, a pb.AdminClient, flow string, workers t
 	return nil
 }
 
-// rolloutHistoryCommand makes the command rollout history.
+// rolloutHistoryCommand makes the command kisgrid rollout history, which lists the accepted revisions of a flow.
 func rolloutHistoryCommand() *cobra.Command {
 	var s server
 	var o output
@@ -140,7 +140,7 @@ func printHistory(out io.Writer, h *pb.HistoryResponse, format string) error {
 	return w.Flush()
 }
 
-// rolloutUndoCommand makes the command rollout undo.
+// rolloutUndoCommand makes the command kisgrid rollout undo, which writes the documents of an older revision of a flow again.
 func rolloutUndoCommand() *cobra.Command {
 	var s server
 	var to int64
@@ -171,7 +171,8 @@ The result is a new revision with a new number. Other flows that use the same fu
 	return cmd
 }
 
-// undo writes the documents of an older revision again and waits until they are active. 0 for to means that undo chooses the revision.
+// undo implements kisgrid rollout undo: it writes the documents of an older revision of a flow again, and waits until they are
+// active. The argument to is the number of that revision; 0 means that undo chooses the revision, as the help text says.
 func undo(ctx context.Context, a pb.AdminClient, flow string, to int64, opts applyOptions, out io.Writer) error {
 	h, err := a.History(ctx, &pb.HistoryRequest{Flow: flow})
 	if err != nil {
@@ -187,7 +188,7 @@ func undo(ctx context.Context, a pb.AdminClient, flow string, to int64, opts app
 			fmt.Fprintf(out, "flow %s: the newest documents are not active, and are dropped; revision %d stays\n", flow, all[active].GetRevision())
 			return apply(ctx, a, documentsOf(all[active]), opts, out)
 		}
-		to = before(all[:active], all[active])
+		to = before(all[:active], all[active]) // the newest documents are active
 	} else if to == 0 && len(all) > 0 {
 		to = all[len(all)-1].GetRevision() // none is active: the newest that was
 	}
@@ -201,8 +202,9 @@ func undo(ctx context.Context, a pb.AdminClient, flow string, to int64, opts app
 	return apply(ctx, a, documentsOf(all[i]), opts, out)
 }
 
-// before is the newest of the earlier revisions whose documents differ from those of the active one; 0 means that there is none. Equal
-// documents are passed over: to write them again would undo nothing.
+// before chooses the revision for an undo without --to: the newest of the earlier revisions whose documents differ from those of the
+// active one. 0 means that there is none. A revision with the same documents is passed over, because to write them again would undo
+// nothing.
 func before(earlier []*pb.Accepted, active *pb.Accepted) int64 {
 	for _, r := range slices.Backward(earlier) {
 		if !slices.EqualFunc(r.GetDocuments(), active.GetDocuments(), func(a, b *pb.Document) bool {
@@ -214,7 +216,8 @@ func before(earlier []*pb.Accepted, active *pb.Accepted) int64 {
 	return 0
 }
 
-// differs reports whether a document of a revision was changed or deleted since.
+// differs reports whether a document of a revision has been changed or deleted since the revision was accepted. It asks the
+// coordinator for a dry run of applying the documents.
 func differs(ctx context.Context, a pb.AdminClient, r *pb.Accepted) (bool, error) {
 	events, err := a.Apply(ctx, &pb.ApplyRequest{Documents: r.GetDocuments(), DryRun: true})
 	if err != nil {
@@ -233,7 +236,7 @@ func differs(ctx context.Context, a pb.AdminClient, r *pb.Accepted) (bool, error
 	}
 }
 
-// documentsOf are the documents of a revision.
+// documentsOf converts the documents of an accepted revision into the type that apply takes.
 func documentsOf(r *pb.Accepted) (docs []definition.Document) {
 	for _, d := range r.GetDocuments() {
 		docs = append(docs, definition.Document{Kind: definition.Kind(d.GetKind()), Name: d.GetName(), YAML: d.GetYaml()})

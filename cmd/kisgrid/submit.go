@@ -14,7 +14,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/client/oteltrace"
 )
 
-// submitCommand makes the command submit.
+// submitCommand makes the command kisgrid submit, which sends rows from a file or standard input through a flow.
 func submitCommand() *cobra.Command {
 	var s server
 	var sub rowfile.Submitter

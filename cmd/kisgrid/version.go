@@ -18,7 +18,7 @@ import (
 // serverWait is the default of --timeout. A coordinator that runs answers at once.
 const serverWait = 3 * time.Second
 
-// versionCommand makes the command version.
+// versionCommand makes the command kisgrid version, which prints the versions of this program and of a coordinator.
 func versionCommand() *cobra.Command {
 	var s server
 	var o output
@@ -67,7 +67,7 @@ type versions struct {
 	Server *serverBuild `json:"server,omitempty"` // nil means that no coordinator was asked
 }
 
-// build says which build a program is. A field that is not known is empty.
+// build describes a build of a program: its version, commit, Go version and platform. A field that is not known is empty.
 type build struct {
 	Version  string `json:"version,omitempty"`
 	Commit   string `json:"commit,omitempty"`
@@ -83,7 +83,7 @@ type serverBuild struct {
 	Reason string `json:"reason,omitempty"` // why the build is not known; empty means that it is known
 }
 
-// ownBuild is the build of this program.
+// ownBuild is the version, the commit, the Go version and the platform of this program.
 func ownBuild() build {
 	b := command.ReadBuild()
 	return build{Version: b.Version, Commit: b.Commit, Go: b.Go, Platform: b.Platform}
@@ -116,7 +116,8 @@ func askBuild(ctx context.Context, s *server, timeout time.Duration) (out *serve
 	return out, err == nil
 }
 
-// print writes a table to out, and to log why the coordinator's build is not known; or JSON to out where the format asks for it.
+// print writes the versions to out as a table, or as JSON where the format is "json". Where the build of the coordinator is not
+// known, a table is followed by a line on log that gives the reason.
 func (v versions) print(out, log io.Writer, format string) error {
 	if format == "json" {
 		return printIndented(out, v)

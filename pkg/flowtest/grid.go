@@ -27,8 +27,8 @@ const patience = 60 * time.Second
 
 // Grid is a running cluster: an etcd, a Redis, coordinators and workers, in this process and over real sockets. Cluster makes it.
 //
-// Several goroutines may call its methods at the same time. A method without an error result fails the test when something goes wrong,
-// by TB.Fatalf, and so only the test's own goroutine may call it.
+// Several goroutines may call its methods at the same time. A method that can go wrong and returns no error fails the test by TB.Fatalf,
+// so that only the test's own goroutine may call it.
 type Grid struct {
 	t       TB
 	network *network

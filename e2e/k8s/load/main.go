@@ -42,7 +42,7 @@ func main() {
 	}
 }
 
-// grid is the cluster under load.
+// grid is the client of the cluster under load, with access to the Redis for traces.
 type grid struct {
 	client *client.Client
 	redis  *redis.Client
@@ -79,7 +79,7 @@ func serve() error {
 	return nil
 }
 
-// pages handles the requests of the tests.
+// pages is the HTTP handler for the requests of the tests: /start, /report, /stop and /greed.
 func (g *grid) pages() http.Handler {
 	mux := http.NewServeMux()
 	answer := func(w http.ResponseWriter, what any, err error) {

@@ -15,10 +15,14 @@ import (
 )
 
 const (
-	streams  = 4
-	lines    = 500                   // how many shard keys each stream has
-	tick     = 20 * time.Millisecond // the time from one batch of a stream to the next
-	patience = 2 * time.Minute       // how long a round waits for answers after its last batch
+	// streams is how many streams a round uses.
+	streams = 4
+	// lines is how many lines each stream has: a line is the rows of one shard key.
+	lines = 500
+	// tick is the time from one batch of a stream to the next.
+	tick = 20 * time.Millisecond
+	// patience is how long a round waits for answers after its last batch.
+	patience = 2 * time.Minute
 )
 
 // Report tells how the rows of a round ended. A row without a fault is counted in Rows only.
@@ -112,7 +116,7 @@ func (r *round) produce(ctx context.Context, s *client.Stream, number, rate int)
 	}
 }
 
-// await sends a batch again until none of its rows is failed.
+// await waits for the answer to a batch, and sends the batch again until none of its rows has the outcome failed.
 func (r *round) await(s *client.Stream, b *client.Batch, rows []row, due time.Time, pending *client.Pending, err error) {
 	for {
 		var result *client.Result

@@ -8,13 +8,13 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// row is one row of flow Load.
+// row is one row of flow Load: the row with this sequence of its line.
 type row struct {
 	Line     string `json:"line"`     // the shard key; one stream sends all rows of a line, in order
 	Sequence int    `json:"sequence"` // the number of the row in its line, from 1
 }
 
-// greed is one row of flow Greedy: how much memory its function takes.
+// greed is one row of flow Greedy. Its function takes so many MiB of memory, to make the kernel kill the worker.
 type greed struct {
 	MiB int `json:"mib"`
 }

@@ -12,13 +12,13 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/worker"
 )
 
-// row is one row of every flow.
+// row is one row of each flow of the tests. Key is the shard key, and the size of the output for the function Grow.
 type row struct {
 	Key  int    `json:"key"`
 	Text string `json:"text,omitempty"`
 }
 
-// main runs the worker.
+// main runs the worker with its five functions.
 func main() {
 	worker.Main(func(r *kis.Registry) {
 		r.Func("Slow", kis.Calculate(func(ctx context.Context, in row) (row, error) {
