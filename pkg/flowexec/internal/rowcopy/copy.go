@@ -1,4 +1,5 @@
-// Package rowcopy copies rows with all that their pointers, slices, maps and interfaces lead to.
+// Package rowcopy makes deep copies of rows: of a value, and of everything that its pointers, slices, maps and interfaces lead to. The copying
+// code is compiled once for each type. Some types are shared instead of copied, such as locks and connections.
 package rowcopy
 
 import (
@@ -16,41 +17,51 @@ import (
 
 // Copier copies values of one type. It is immutable and safe for concurrent use.
 type Copier struct {
-	typ  reflect.Type
-	deep bool // after an assignment two values share something
+	typ reflect.Type
+	// deep says that after an assignment two values share memory.
+	deep bool
 	copy copyFunc
 }
 
-// copyFunc makes the value at to, which is zero, a copy of the one at from.
-type copyFunc func(to, from unsafe.Pointer, s *seen)
+// copyFunc makes the value at to, which is zero, a copy of the value at from.
+type copyFunc func(to, from unsafe.Pointer, s *copyState)
 
-// seen is what was copied of one row already: something that is there twice stays one thing, also if it holds itself.
-type seen struct {
-	copies map[place]reflect.Value
-	depth  int    // how many copies wait for the one under way
-	later  []part // what lies too deep for these
-	inside bool   // what is copied is no row, but something that one leads to
+// copyState is the state of copying one row. A pointer, slice or map that the row leads to twice is copied once, so that rows may even
+// contain themselves.
+type copyState struct {
+	// copies has the copies that were made, by the values that they are of.
+	copies map[source]reflect.Value
+	// depth is how many copies of inner values are under way, one within the other.
+	depth int
+	// postponed are values that are too deep to be copied now: they are copied when the row's other values are.
+	postponed []postponedCopy
+	// insideRow says that the value under way is inside the row, or that the row leads to it; it is not the row itself.
+	insideRow bool
 }
 
-type place struct {
+// source is a pointer, slice or map that was copied.
+type source struct {
 	at  unsafe.Pointer
 	typ reflect.Type
-	len int // of a slice
+	// len is the length of a slice.
+	len int
 }
 
-// part is a value of which the copy is still zero.
-type part struct {
+// postponedCopy is a value whose copy is still zero.
+type postponedCopy struct {
 	copy     copyFunc
 	to, from unsafe.Pointer
 }
 
-// deepest is how deep copies go into each other. Lists may be linked for ever, and a stack has an end, which is that of the process.
-const deepest = 100
+// maxDepth is how many copies may be under way, one within the other. A linked list may be very long, and a stack that grows too large ends
+// the process.
+const maxDepth = 100
 
-// into makes the value at to a copy of the one at from, now or later: what it leads to is somewhere else.
-func (s *seen) into(one copyFunc, to, from unsafe.Pointer) {
-	if s.depth >= deepest {
-		s.later = append(s.later, part{one, to, from})
+// copyInto makes the value at to a copy of the value at from, now, or later if too many copies are under way. The value at to is in memory
+// of its own, so that nobody reads it before.
+func (s *copyState) copyInto(one copyFunc, to, from unsafe.Pointer) {
+	if s.depth >= maxDepth {
+		s.postponed = append(s.postponed, postponedCopy{one, to, from})
 		return
 	}
 	s.depth++
@@ -58,36 +69,39 @@ func (s *seen) into(one copyFunc, to, from unsafe.Pointer) {
 	s.depth--
 }
 
-func (s *seen) find(p place) (reflect.Value, bool) {
+// find returns the copy of a value that was copied before.
+func (s *copyState) find(p source) (reflect.Value, bool) {
 	v, ok := s.copies[p]
 	return v, ok
 }
 
-func (s *seen) note(p place, v reflect.Value) {
+// note remembers the copy of a value.
+func (s *copyState) note(p source, v reflect.Value) {
 	if s.copies == nil {
-		s.copies = make(map[place]reflect.Value)
+		s.copies = make(map[source]reflect.Value)
 	}
 	s.copies[p] = v
 }
 
-// Deep reports whether two values of the type share something after an assignment.
+// Deep reports whether two values of the type share memory after an assignment. If not, Copy is an assignment.
 func (c *Copier) Deep() bool { return c.deep }
 
-// Copy makes the value at to a copy of the one at from.
+// Copy makes the value at to a copy of the value at from. Both must be of the Copier's type.
 func (c *Copier) Copy(to, from unsafe.Pointer) {
 	into := reflect.NewAt(c.typ, to).Elem()
 	into.SetZero()
-	s := new(seen)
-	for c.copy(to, from, s); len(s.later) > 0; {
-		last := s.later[len(s.later)-1]
-		s.later = s.later[:len(s.later)-1]
+	s := new(copyState)
+	for c.copy(to, from, s); len(s.postponed) > 0; {
+		last := s.postponed[len(s.postponed)-1]
+		s.postponed = s.postponed[:len(s.postponed)-1]
 		last.copy(last.to, last.from, s)
 	}
 }
 
+// copiers has the Copier of each type that was asked for: reflect.Type → *Copier.
 var copiers sync.Map // reflect.Type → *Copier
 
-// For is the copier of a type.
+// For returns the Copier of a type.
 func For(t reflect.Type) *Copier {
 	if c, ok := copiers.Load(t); ok {
 		return c.(*Copier) //nolint:forcetypeassert // nothing else is stored
@@ -100,17 +114,18 @@ func For(t reflect.Type) *Copier {
 	return made.(*Copier) //nolint:forcetypeassert // nothing else is stored
 }
 
-// values have pointers inside that nothing is changed through.
+// values are types that have pointers inside, and whose methods never change anything through these: an assignment copies them.
 var values = []reflect.Type{
 	reflect.TypeFor[time.Time](), reflect.TypeFor[netip.Addr](), reflect.TypeFor[netip.AddrPort](), reflect.TypeFor[netip.Prefix](),
 }
 
-// opaque are packages whose types are more than data: locks, connections, compiled things. Rows that lead to one share it.
+// opaque are the packages whose structs are more than data: locks, connections, compiled expressions. Copies share them.
 var opaque = []string{
 	"sync", "sync/atomic", "internal", "reflect", "runtime", "unique", "weak", "context", "os", "io", "net", "net/http", "database/sql", "log", "log/slog",
 	"regexp", "text/template", "html/template", "crypto", "hash", "go.opentelemetry.io/otel", "google.golang.org/grpc",
 }
 
+// isOpaque reports whether a type is a struct of an opaque package.
 func isOpaque(t reflect.Type) bool {
 	path := t.PkgPath()
 	return path != "" && t.Kind() == reflect.Struct && !slices.Contains(values, t) && slices.ContainsFunc(opaque, func(p string) bool {
@@ -118,8 +133,8 @@ func isOpaque(t reflect.Type) bool {
 	})
 }
 
-// isGuarded reports whether a struct has a lock of its own and a map: others may be using the map, and to read it then would end the
-// process. What rows lead to of such types is shared; a row itself is copied.
+// isGuarded reports whether a struct has a lock and a map. Other goroutines may use the map under the lock, and reading it meanwhile would
+// end the process. If a row leads to such a struct, copies share it. If the row is such a struct, it is copied.
 func isGuarded(t reflect.Type) bool {
 	if t.Kind() != reflect.Struct {
 		return false
@@ -142,6 +157,7 @@ var (
 	floatType   = reflect.TypeFor[big.Float]()
 )
 
+// isDeep reports whether two values of a type share memory after an assignment. within are the types that this one is a part of.
 func isDeep(t reflect.Type, within []reflect.Type) bool {
 	if slices.Contains(within, t) || slices.Contains(values, t) || isOpaque(t) {
 		return false
@@ -164,26 +180,29 @@ func isDeep(t reflect.Type, within []reflect.Type) bool {
 	return false
 }
 
+// assignment returns a copyFunc for types whose values share nothing after an assignment.
 func assignment(t reflect.Type) copyFunc {
-	return func(to, from unsafe.Pointer, _ *seen) {
+	return func(to, from unsafe.Pointer, _ *copyState) {
 		reflect.NewAt(t, to).Elem().Set(reflect.NewAt(t, from).Elem())
 	}
 }
 
-// inner copies a part of a value. It is looked up when it is needed, as a type may hold itself.
-func inner(t reflect.Type) copyFunc {
+// copyFuncOf returns the copyFunc for a part of a value. It looks up the part's Copier when a value is copied, because a type may contain
+// itself.
+func copyFuncOf(t reflect.Type) copyFunc {
 	if !isDeep(t, nil) {
 		return assignment(t)
 	}
-	return func(to, from unsafe.Pointer, s *seen) { For(t).copy(to, from, s) }
+	return func(to, from unsafe.Pointer, s *copyState) { For(t).copy(to, from, s) }
 }
 
+// compile makes the copyFunc of a type whose values share memory after an assignment.
 func compile(t reflect.Type) copyFunc {
 	switch {
 	case t == intType:
-		return func(to, from unsafe.Pointer, _ *seen) { (*big.Int)(to).Set((*big.Int)(from)) }
+		return func(to, from unsafe.Pointer, _ *copyState) { (*big.Int)(to).Set((*big.Int)(from)) }
 	case t == floatType:
-		return func(to, from unsafe.Pointer, _ *seen) { (*big.Float)(to).Copy((*big.Float)(from)) }
+		return func(to, from unsafe.Pointer, _ *copyState) { (*big.Float)(to).Copy((*big.Float)(from)) }
 	case t.Kind() == reflect.Pointer && t.Implements(messageType):
 		return copyMessage(t)
 	}
@@ -197,8 +216,8 @@ func compile(t reflect.Type) copyFunc {
 	case reflect.Interface:
 		return copyInterface(t)
 	case reflect.Array:
-		elem, size := inner(t.Elem()), t.Elem().Size()
-		return func(to, from unsafe.Pointer, s *seen) {
+		elem, size := copyFuncOf(t.Elem()), t.Elem().Size()
+		return func(to, from unsafe.Pointer, s *copyState) {
 			for i := range uintptr(t.Len()) {
 				elem(unsafe.Add(to, i*size), unsafe.Add(from, i*size), s)
 			}
@@ -207,8 +226,9 @@ func compile(t reflect.Type) copyFunc {
 	return copyStruct(t)
 }
 
+// copyMessage copies protobuf messages with proto.Clone.
 func copyMessage(t reflect.Type) copyFunc {
-	return func(to, from unsafe.Pointer, _ *seen) {
+	return func(to, from unsafe.Pointer, _ *copyState) {
 		was := reflect.NewAt(t, from).Elem()
 		if was.IsNil() {
 			return
@@ -218,31 +238,33 @@ func copyMessage(t reflect.Type) copyFunc {
 	}
 }
 
+// copyPointer copies a pointer and the value behind it.
 func copyPointer(t reflect.Type) copyFunc {
-	elem, shared := inner(t.Elem()), isGuarded(t.Elem())
-	return func(to, from unsafe.Pointer, s *seen) {
+	elem, shared := copyFuncOf(t.Elem()), isGuarded(t.Elem())
+	return func(to, from unsafe.Pointer, s *copyState) {
 		at := *(*unsafe.Pointer)(from)
 		if at == nil {
 			return
 		}
-		if shared && s.inside {
+		if shared && s.insideRow {
 			*(*unsafe.Pointer)(to) = at
 			return
 		}
-		p := place{at: at, typ: t}
+		p := source{at: at, typ: t}
 		made, ok := s.find(p)
 		if !ok {
 			made = reflect.New(t.Elem())
 			s.note(p, made)
-			s.into(elem, made.UnsafePointer(), at)
+			s.copyInto(elem, made.UnsafePointer(), at)
 		}
 		*(*unsafe.Pointer)(to) = made.UnsafePointer()
 	}
 }
 
+// copySlice copies a slice and its elements. The copy has no spare capacity.
 func copySlice(t reflect.Type) copyFunc {
-	elem, size, plain := inner(t.Elem()), t.Elem().Size(), !isDeep(t.Elem(), nil)
-	return func(to, from unsafe.Pointer, s *seen) {
+	elem, size, plain := copyFuncOf(t.Elem()), t.Elem().Size(), !isDeep(t.Elem(), nil)
+	return func(to, from unsafe.Pointer, s *copyState) {
 		was := reflect.NewAt(t, from).Elem()
 		if was.IsNil() {
 			return
@@ -254,39 +276,40 @@ func copySlice(t reflect.Type) copyFunc {
 			reflect.NewAt(t, to).Elem().Set(made)
 			return
 		}
-		p := place{at, t, n}
+		p := source{at, t, n}
 		made, ok := s.find(p)
 		if !ok || n == 0 {
 			made = reflect.MakeSlice(t, n, n)
 			s.note(p, made)
-			s.inside = true
+			s.insideRow = true
 			into := made.UnsafePointer()
 			for i := range uintptr(n) {
-				s.into(elem, unsafe.Add(into, i*size), unsafe.Add(at, i*size))
+				s.copyInto(elem, unsafe.Add(into, i*size), unsafe.Add(at, i*size))
 			}
 		}
 		reflect.NewAt(t, to).Elem().Set(made)
 	}
 }
 
+// copyMap copies a map and its values. Keys are not copied deeply.
 func copyMap(t reflect.Type) copyFunc {
-	elem := inner(t.Elem())
-	return func(to, from unsafe.Pointer, s *seen) {
+	elem := copyFuncOf(t.Elem())
+	return func(to, from unsafe.Pointer, s *copyState) {
 		was := reflect.NewAt(t, from).Elem()
 		if was.IsNil() {
 			return
 		}
-		p := place{at: was.UnsafePointer(), typ: t}
+		p := source{at: was.UnsafePointer(), typ: t}
 		made, ok := s.find(p)
 		if !ok {
 			made = reflect.MakeMapWithSize(t, was.Len())
 			s.note(p, made)
-			s.inside = true
+			s.insideRow = true
 			value := reflect.New(t.Elem())
 			for each := was.MapRange(); each.Next(); {
 				value.Elem().SetIterValue(each)
 				own := reflect.New(t.Elem())
-				s.depth++ // what is no pointer must be whole before the map has it
+				s.depth++ // a value has to be complete before the map gets it, so that copyInto must not postpone it
 				elem(own.UnsafePointer(), value.UnsafePointer(), s)
 				s.depth--
 				made.SetMapIndex(each.Key(), own.Elem())
@@ -296,18 +319,19 @@ func copyMap(t reflect.Type) copyFunc {
 	}
 }
 
-// mostBoxed is how many interfaces and maps may hold one another as values. What lies deeper is shared.
-const mostBoxed = 10_000
+// maxBoxed is how many interfaces and maps may be within each other. Copies share anything deeper.
+const maxBoxed = 10_000
 
+// copyInterface copies the value in an interface.
 func copyInterface(t reflect.Type) copyFunc {
-	return func(to, from unsafe.Pointer, s *seen) {
+	return func(to, from unsafe.Pointer, s *copyState) {
 		was := reflect.NewAt(t, from).Elem()
 		held := was.Elem()
 		if !held.IsValid() {
 			return
 		}
 		c := For(held.Type())
-		if !c.deep || s.depth >= mostBoxed { // values that hold each other are whole before what holds them
+		if !c.deep || s.depth >= maxBoxed { // a value has to be complete before an interface gets it
 			reflect.NewAt(t, to).Elem().Set(was)
 			return
 		}
@@ -320,6 +344,7 @@ func copyInterface(t reflect.Type) copyFunc {
 	}
 }
 
+// copyStruct copies all fields with one assignment, and then copies each field deeply that shares memory.
 func copyStruct(t reflect.Type) copyFunc {
 	whole := assignment(t)
 	type field struct {
@@ -330,12 +355,12 @@ func copyStruct(t reflect.Type) copyFunc {
 	var deep []field
 	for i := range t.NumField() {
 		if f := t.Field(i); isDeep(f.Type, nil) {
-			deep = append(deep, field{f.Type, f.Offset, inner(f.Type)})
+			deep = append(deep, field{f.Type, f.Offset, copyFuncOf(f.Type)})
 		}
 	}
-	return func(to, from unsafe.Pointer, s *seen) {
+	return func(to, from unsafe.Pointer, s *copyState) {
 		whole(to, from, s)
-		s.inside = true
+		s.insideRow = true
 		for _, p := range deep {
 			into := unsafe.Add(to, p.offset)
 			reflect.NewAt(p.typ, into).Elem().SetZero()

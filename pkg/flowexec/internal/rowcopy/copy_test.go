@@ -159,7 +159,7 @@ func TestEndlessRows(t *testing.T) {
 	if was == own {
 		t.Error("what lies in many boxes is not copied")
 	}
-	for range 2 * mostBoxed {
+	for range 2 * maxBoxed {
 		boxed = box{boxed}
 	}
 	copied(t, boxed)

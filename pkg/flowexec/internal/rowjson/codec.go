@@ -1,17 +1,11 @@
-// Package rowjson reads rows from JSON, writes them, and turns rows of one type into rows of another, all as encoding/json
-// does, with one difference: '<', '>' and '&' are written as they are, as they stand in rows that pass on as they came. Structs of
-// plain fields are dealt with by code that is compiled once for each type; what that is in doubt about is left to encoding/json,
-// row by row.
 package rowjson
 
 import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"reflect"
 	"slices"
-	"sync"
 	"unsafe"
 
 	"github.com/kisgrid/kisgrid/internal/jsonrule"
@@ -20,14 +14,16 @@ import (
 // Codec reads and writes rows of one type. It is immutable and safe for concurrent use.
 type Codec struct {
 	row reflect.Type
-	// refuseNull: null would leave the row as if it had been empty.
+	// refuseNull says that the row null is an error: encoding/json would leave the row empty.
 	refuseNull bool
-	// raw: the row is json.RawMessage, which keeps its JSON as it came.
+	// raw says that the row type is json.RawMessage, which keeps the JSON as it came.
 	raw bool
-	// text: the row is a string, and JSON that is no string is the text that it is.
-	text   bool
-	fields []field // nil: encoding/json does it all
-	plain  bool    // all fields are read without code of their own, which might keep the row's bytes
+	// text says that the row type is a string, and that JSON which is no string is read as the text that it is.
+	text bool
+	// fields are the fields of a compiled struct; nil means that encoding/json reads and writes the rows.
+	fields []field
+	// plain says that no field is read by a method of its own, which might keep the bytes of the row.
+	plain bool
 }
 
 var (
@@ -47,20 +43,22 @@ func For(row reflect.Type) *Codec {
 	return c
 }
 
-// IsText reports whether rows of a type are strings, without methods of their own to read or write them.
+// IsText reports whether a row type is a string type, without methods of its own to read or write it.
 func IsText(row reflect.Type) bool {
 	return row.Kind() == reflect.String && !marshalsItself(row) && row != numberType
 }
 
-// ForText makes a codec of a type that IsText says, which reads JSON that is no string, and what is no JSON, as the text that it is.
+// ForText makes a codec of a row type for which IsText is true. The codec reads rows that are no JSON, or JSON that is no string, as the
+// text that they are.
 func ForText(row reflect.Type) *Codec { return &Codec{row: row, text: true} }
 
 // marshalsItself reports whether a type, or a pointer to it, reads or writes its own JSON.
 func marshalsItself(t reflect.Type) bool { return jsonrule.HasMethods(reflect.PointerTo(t)) }
 
+// errNull is the error of a row null, where that would be read as an empty row.
 var errNull = errors.New("the row is null")
 
-// Decode reads a row into the zero value at into. A json.RawMessage gets the row's own bytes, not a copy.
+// Decode reads a row into the value at into, which must be zero. A json.RawMessage gets the bytes of the row, not a copy.
 func (c *Codec) Decode(row []byte, into unsafe.Pointer) error {
 	if _, ok := c.Try(row, into); ok {
 		return nil
@@ -68,7 +66,7 @@ func (c *Codec) Decode(row []byte, into unsafe.Pointer) error {
 	return c.Slow(row, into)
 }
 
-// DecodeString is Decode of a text. A json.RawMessage gets a copy.
+// DecodeString is Decode for a row in a string. A json.RawMessage gets a copy.
 func (c *Codec) DecodeString(row string, into unsafe.Pointer) error {
 	if c.plain {
 		if _, ok := c.Try(unsafe.Slice(unsafe.StringData(row), len(row)), into); ok {
@@ -78,10 +76,14 @@ func (c *Codec) DecodeString(row string, into unsafe.Pointer) error {
 	return c.Decode([]byte(row), into)
 }
 
-// Must is a set of fields that a row is to have.
+// Must is a set of fields that a row has to have, as bits by the field's place in the codec's struct.
 type Must uint64
 
-// Must makes the set of these fields; false: the codec can't tell whether a row has them.
+// Has reports whether a row has all fields of the set. seen is what Try returned for the row.
+func (m Must) Has(seen uint64) bool { return Must(seen)&m == m }
+
+// Must makes the set of the named fields. It returns false if the codec can't tell whether a row has them: the type is not compiled, or the
+// field is not among its first 64.
 func (c *Codec) Must(names []string) (Must, bool) {
 	var must Must
 	for _, name := range names {
@@ -94,7 +96,21 @@ func (c *Codec) Must(names []string) (Must, bool) {
 	return must, true
 }
 
-// Slow is Decode after a Try that left doubt: it is encoding/json. A panic of a type's own UnmarshalJSON is an error.
+// Try is Decode for rows that leave no doubt. seen has a bit for each of the first 64 fields that got a value. If ok is false, the row is
+// in doubt, and the value at into may be filled in part: the caller goes on with Slow.
+func (c *Codec) Try(row []byte, into unsafe.Pointer) (seen uint64, ok bool) {
+	if c.raw {
+		value, ok := Value(row)
+		*(*json.RawMessage)(into) = value
+		return 0, ok
+	}
+	if c.fields == nil {
+		return 0, false
+	}
+	return c.decode(row, into)
+}
+
+// Slow is Decode for rows that Try has left in doubt. It uses encoding/json. A panic in a type's own UnmarshalJSON becomes an error.
 func (c *Codec) Slow(row []byte, into unsafe.Pointer) error {
 	if c.refuseNull && isNull(row) {
 		return errNull
@@ -114,22 +130,13 @@ func (c *Codec) Slow(row []byte, into unsafe.Pointer) error {
 	return unmarshal(row, target)
 }
 
-// unmarshal is encoding/json's, with a panic of a type's own code as an error.
-func unmarshal(text []byte, into reflect.Value) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("reading it into %s panicked: %v", into.Type().Elem(), p)
-		}
-	}()
-	return json.Unmarshal(text, into.Interface())
-}
-
+// isNull reports whether a row is null, with space around it or not.
 func isNull(row []byte) bool {
 	i := skipSpace(row, 0)
 	return len(row)-i >= 4 && string(row[i:i+4]) == "null" && skipSpace(row, i+4) == len(row)
 }
 
-// Append writes the row at from behind dst. After an error dst is as it was.
+// Append writes the row at from as JSON, and appends that to dst. After an error dst is as it was.
 func (c *Codec) Append(dst []byte, from unsafe.Pointer) ([]byte, error) {
 	if c.fields != nil {
 		if out, ok := c.encode(dst, from); ok {
@@ -139,54 +146,12 @@ func (c *Codec) Append(dst []byte, from unsafe.Pointer) ([]byte, error) {
 	return AppendAny(dst, reflect.NewAt(c.row, from).Interface())
 }
 
-// AppendAny writes a row of whatever type behind dst. A panic of a type's own MarshalJSON is an error. After an error dst is as
-// it was.
-func AppendAny(dst []byte, row any) (out []byte, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			out, err = dst, fmt.Errorf("writing %T panicked: %v", row, p)
-		}
-	}()
-	e, ok := encoders.Get().(*encoder)
-	if !ok {
-		e = newEncoder()
-	}
-	e.text.Reset()
-	if err := e.json.Encode(row); err != nil {
-		encoders.Put(e)
-		return dst, err
-	}
-	text := e.text.Bytes()
-	out = append(dst, text[:len(text)-1]...) // without the line's end that it writes
-	if e.text.Cap() <= maxKept {
-		encoders.Put(e)
-	}
-	return out, nil
-}
-
-// encoder is encoding/json's, which leaves '<', '>' and '&' alone. One goroutine has it at a time; one that panicked is dropped.
-type encoder struct {
-	text bytes.Buffer
-	json *json.Encoder
-}
-
-func newEncoder() *encoder {
-	e := new(encoder)
-	e.json = json.NewEncoder(&e.text)
-	e.json.SetEscapeHTML(false)
-	return e
-}
-
-var encoders sync.Pool // of *encoder
-
-// maxKept is the largest buffer, in bytes, that is kept for the next row.
-const maxKept = 64 << 10
-
 // kind is how a field is read and written.
 type kind uint8
 
 const (
-	kindOther kind = iota // by encoding/json
+	// kindOther fields are read and written by encoding/json.
+	kindOther kind = iota
 	kindString
 	kindBool
 	kindInt
@@ -203,6 +168,7 @@ const (
 	kindFloat64
 )
 
+// kinds has the kind of each Go kind that compiled code handles.
 var kinds = map[reflect.Kind]kind{
 	reflect.String: kindString, reflect.Bool: kindBool,
 	reflect.Int: kindInt, reflect.Int8: kindInt8, reflect.Int16: kindInt16, reflect.Int32: kindInt32, reflect.Int64: kindInt64,
@@ -210,17 +176,26 @@ var kinds = map[reflect.Kind]kind{
 	reflect.Float32: kindFloat32, reflect.Float64: kindFloat64,
 }
 
-// field is a field of a compiled struct.
+// kindOf is how values of a type are read and written.
+func kindOf(t reflect.Type) kind {
+	if marshalsItself(t) || t == numberType {
+		return kindOther
+	}
+	return kinds[t.Kind()]
+}
+
+// field is one field of a compiled struct.
 type field struct {
-	name      string
-	lead      string // `,"name":`
+	name string
+	// prefix is what is written before the field's value: `,"name":`.
+	prefix    string
 	kind      kind
 	offset    uintptr
 	typ       reflect.Type
 	omitEmpty bool
 }
 
-// compile is the fields of a struct type; nil: encoding/json has to read and write it.
+// compile returns the fields of a struct type; nil means that encoding/json has to read and write it.
 func compile(row reflect.Type) []field {
 	fields := make([]field, 0, 8)
 	for _, f := range Fields(row) {
@@ -228,13 +203,14 @@ func compile(row reflect.Type) []field {
 			return nil
 		}
 		fields = append(fields, field{
-			name: f.Name, lead: `,"` + f.Name + `":`, kind: kindOf(f.Type), offset: f.Offset, typ: f.Type, omitEmpty: f.OmitEmpty,
+			name: f.Name, prefix: `,"` + f.Name + `":`, kind: kindOf(f.Type), offset: f.Offset, typ: f.Type, omitEmpty: f.OmitEmpty,
 		})
 	}
 	return fields
 }
 
-// plainName reports whether a name stands in JSON as it is, and has no other spellings than in the case of its ASCII letters.
+// plainName reports whether a name is written in JSON as it is, and is matched by no other spellings than those that differ in the case of
+// ASCII letters.
 func plainName(name string) bool {
 	for i := range len(name) {
 		if c := name[i]; c < ' ' || c >= 0x80 || c == '"' || c == '\\' {

@@ -8,33 +8,37 @@ import (
 	"unsafe"
 )
 
-// Converter turns rows of one type into rows of another, as writing them as JSON and reading that does. It is immutable and
-// safe for concurrent use.
+// Converter turns rows of one type into rows of another: the outcome is that of writing the row as JSON and reading it again. It is
+// immutable and safe for concurrent use.
 type Converter struct {
 	write, read *Codec
-	moves       *moveList // nil: encoding/json does it
+	// moves is how the row's fields go over; nil means that encoding/json converts the row.
+	moves *moveList
 }
 
-// move takes one field over; to is nil where the other type has none of that name.
+// move is how one field of a row goes over to the other type.
 type move struct {
+	// to is nil if the other type has no field of that name.
 	from, to *field
-	value    value // nil: both are plain
+	// convert is used for values that are not plain; nil means that both are plain.
+	convert convertFunc
 }
 
-// moveList is how one struct becomes another, field by field.
+// moveList is how one struct type becomes another, field by field.
 type moveList []move
 
-// NewConverter makes the converter between two row types.
+// NewConverter makes the converter from one row type to another.
 func NewConverter(from, to reflect.Type) *Converter {
 	c := &Converter{write: For(from), read: For(to)}
 	if from != to {
-		c.moves = moves(c.write, c.read, []pair{{from, to}})
+		c.moves = newMoveList(c.write, c.read, []typePair{{from, to}})
 	}
 	return c
 }
 
-// moves is nil if a struct is not compiled, or if a field finds its like only by ignoring case.
-func moves(from, to *Codec, within []pair) *moveList {
+// newMoveList makes the list for two struct types. It returns nil if a type is not compiled, or if a field has its like only when case is
+// ignored. within are the pairs of types that this one is a part of.
+func newMoveList(from, to *Codec, within []typePair) *moveList {
 	if from.fields == nil || to.fields == nil {
 		return nil
 	}
@@ -50,19 +54,20 @@ func moves(from, to *Codec, within []pair) *moveList {
 		}
 		switch {
 		case m.to != nil && (m.from.kind == kindOther || m.to.kind == kindOther):
-			m.value = valueOf(m.from.typ, m.to.typ, within)
+			m.convert = converterFor(m.from.typ, m.to.typ, within)
 		case m.to == nil && m.from.kind == kindOther:
-			if isSure(m.from.typ, nil) {
+			if isAlwaysEncodable(m.from.typ, nil) {
 				continue
 			}
-			m.value = through(pair{from: m.from.typ})
+			m.convert = throughJSON(typePair{from: m.from.typ})
 		}
 		all = append(all, m)
 	}
 	return &all
 }
 
-// Convert turns the row at from into the zero row at to. A row of the same type is copied.
+// Convert turns the row at from into a row of the other type at to, which must be zero. A row of the same type is copied, and shares with
+// the copy what it leads to.
 func (c *Converter) Convert(to, from unsafe.Pointer) error {
 	if c.write.row == c.read.row {
 		reflect.NewAt(c.read.row, to).Elem().Set(reflect.NewAt(c.write.row, from).Elem())
@@ -84,7 +89,7 @@ func (c *Converter) Convert(to, from unsafe.Pointer) error {
 	return nil
 }
 
-// move takes all fields over; false: a value is in doubt.
+// move takes all fields over. It returns false if a value is in doubt; the row at to may be filled in part then.
 func (l moveList) move(to, from unsafe.Pointer) bool {
 	for i := range l {
 		m := &l[i]
@@ -94,20 +99,20 @@ func (l moveList) move(to, from unsafe.Pointer) bool {
 			q = unsafe.Add(to, m.to.offset)
 		}
 		switch {
-		case m.value == nil:
-			if !m.take(q, p) {
+		case m.convert == nil:
+			if !m.copyPlain(q, p) {
 				return false
 			}
 		case m.from.omitEmpty && m.from.isEmpty(p):
-		case !m.value(q, p):
+		case !m.convert(q, p):
 			return false
 		}
 	}
 	return true
 }
 
-// take takes a plain value over; false: it does not fit, or not exactly.
-func (m *move) take(to, from unsafe.Pointer) bool {
+// copyPlain takes a plain value over. It returns false if the value is in doubt: it does not fit, or not exactly.
+func (m *move) copyPlain(to, from unsafe.Pointer) bool {
 	switch m.from.kind {
 	case kindString:
 		s := *(*string)(from)
@@ -129,17 +134,18 @@ func (m *move) take(to, from unsafe.Pointer) bool {
 		*(*bool)(to) = *(*bool)(from)
 		return true
 	case kindFloat32, kindFloat64:
-		return m.takeFloat(to, from)
+		return m.copyFloat(to, from)
 	}
-	return m.to == nil || m.takeWhole(to, from)
+	return m.to == nil || m.copyInteger(to, from)
 }
 
-func (m *move) takeFloat(to, from unsafe.Pointer) bool {
+// copyFloat is copyPlain for a float.
+func (m *move) copyFloat(to, from unsafe.Pointer) bool {
 	var f float64
 	if m.from.kind == kindFloat64 {
 		f = *(*float64)(from)
 	} else if f = float64(*(*float32)(from)); m.to != nil && m.to.kind != kindFloat32 && (f != math.Trunc(f) || math.Abs(f) >= 1<<24) {
-		return false // its shortest digits mean another float64
+		return false // the fewest digits that mean it as a float32 mean another float64
 	}
 	if math.IsNaN(f) || math.IsInf(f, 0) {
 		return false
@@ -157,10 +163,11 @@ func (m *move) takeFloat(to, from unsafe.Pointer) bool {
 	if f != math.Trunc(f) || math.Abs(f) >= 1<<53 || math.Signbit(f) && f == 0 {
 		return false
 	}
-	return m.to.setWhole(to, int64(f))
+	return m.to.setInteger(to, int64(f))
 }
 
-func (m *move) takeWhole(to, from unsafe.Pointer) bool {
+// copyInteger is copyPlain for an integer, into a field that there is.
+func (m *move) copyInteger(to, from unsafe.Pointer) bool {
 	var v int64
 	switch m.from.kind {
 	case kindInt:
@@ -198,11 +205,11 @@ func (m *move) takeWhole(to, from unsafe.Pointer) bool {
 		*(*float32)(to) = float32(v)
 		return true
 	}
-	return m.to.setWhole(to, v)
+	return m.to.setInteger(to, v)
 }
 
-// setWhole stores a whole number if the field can hold it.
-func (f *field) setWhole(into unsafe.Pointer, v int64) bool {
+// setInteger stores an integer. It returns false if the field can't hold it.
+func (f *field) setInteger(into unsafe.Pointer, v int64) bool {
 	switch f.kind {
 	case kindInt, kindInt8, kindInt16, kindInt32, kindInt64:
 		return f.setInt(into, v)

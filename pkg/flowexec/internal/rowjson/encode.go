@@ -7,7 +7,8 @@ import (
 	"unsafe"
 )
 
-// encode writes the struct at from behind dst. False: it is in doubt, and what it returns means nothing.
+// encode writes the struct at from as JSON, and appends that to dst. If it returns false, the struct is in doubt, and the returned bytes
+// mean nothing.
 func (c *Codec) encode(dst []byte, from unsafe.Pointer) ([]byte, bool) {
 	dst = append(dst, '{')
 	empty := true
@@ -17,7 +18,7 @@ func (c *Codec) encode(dst []byte, from unsafe.Pointer) ([]byte, bool) {
 		if f.omitEmpty && f.isEmpty(p) {
 			continue
 		}
-		lead := f.lead
+		lead := f.prefix
 		if empty {
 			lead, empty = lead[1:], false
 		}
@@ -29,6 +30,7 @@ func (c *Codec) encode(dst []byte, from unsafe.Pointer) ([]byte, bool) {
 	return append(dst, '}'), true
 }
 
+// encode writes the field's value at p, and appends that to dst.
 func (f *field) encode(dst []byte, p unsafe.Pointer) ([]byte, bool) {
 	switch f.kind {
 	case kindString:
@@ -65,7 +67,7 @@ func (f *field) encode(dst []byte, p unsafe.Pointer) ([]byte, bool) {
 	return dst, err == nil
 }
 
-// isEmpty is what omitempty asks.
+// isEmpty reports whether the field is left out because of omitempty.
 func (f *field) isEmpty(p unsafe.Pointer) bool {
 	v := reflect.NewAt(f.typ, p).Elem()
 	switch v.Kind() {
@@ -77,7 +79,7 @@ func (f *field) isEmpty(p unsafe.Pointer) bool {
 	return v.IsZero()
 }
 
-// appendString writes a string of plain ASCII; any other is in doubt.
+// appendString writes a string. It writes plain ASCII itself, and has encoding/json write any other.
 func appendString(dst []byte, s string) ([]byte, bool) {
 	for i := range len(s) {
 		if b := s[i]; b < ' ' || b >= 0x7f || b == '"' || b == '\\' {
@@ -90,14 +92,14 @@ func appendString(dst []byte, s string) ([]byte, bool) {
 	return append(dst, '"'), true
 }
 
-// appendFloat writes a number as encoding/json does: the shortest digits that mean it, with an exponent if it is very small
-// or large.
+// appendFloat writes a number as encoding/json does: with the fewest digits that mean it, and with an exponent if it is very small or very
+// large. NaN and infinite numbers are in doubt.
 func appendFloat(dst []byte, f float64, bits int) ([]byte, bool) {
 	if math.IsNaN(f) || math.IsInf(f, 0) {
 		return dst, false
 	}
 	a := math.Abs(f)
-	// Quarters are exact with two decimals.
+	// Multiples of 1/4 are exact with two decimals: this is faster than AppendFloat.
 	if quarters := a * 4; quarters < 1<<50 && bits == 64 {
 		if n := uint64(quarters); float64(n) == quarters {
 			if math.Signbit(f) {
@@ -113,7 +115,7 @@ func appendFloat(dst []byte, f float64, bits int) ([]byte, bool) {
 	}
 	dst = strconv.AppendFloat(dst, f, format, -1, bits)
 	if n := len(dst); format == 'e' && n >= 4 && dst[n-4] == 'e' && dst[n-3] == '-' && dst[n-2] == '0' {
-		dst[n-2] = dst[n-1] // e-09 is e-9
+		dst[n-2] = dst[n-1] // encoding/json writes e-9, not e-09
 		dst = dst[:n-1]
 	}
 	return dst, true

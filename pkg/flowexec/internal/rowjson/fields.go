@@ -8,25 +8,27 @@ import (
 	"github.com/kisgrid/kisgrid/internal/jsonrule"
 )
 
-// Field is a field that a struct has in JSON.
+// Field is a field that a struct type has in JSON.
 type Field struct {
 	Name string
 	Type reflect.Type
-	// Index leads to it from the struct, as reflect.Value.FieldByIndex takes it.
+	// Index leads from the struct to the field, as reflect.Value.FieldByIndex takes it.
 	Index []int
-	// Offset is its place in the struct. ThroughPointer: the way leads through an embedded pointer, and Offset means nothing.
+	// Offset is the field's place in the struct, in bytes. ThroughPointer says that the way leads through an embedded pointer: then Offset
+	// means nothing.
 	Offset         uintptr
 	ThroughPointer bool
-	// OmitEmpty, OmitZero and Quoted are the tag's options omitempty, omitzero and string.
+	// OmitEmpty, OmitZero and Quoted are the options omitempty, omitzero and string of the field's tag.
 	OmitEmpty, OmitZero, Quoted bool
-	// Hidden: it is an embedded struct whose type is not exported, and that has a name of its own by its tag. Reflection reads and
-	// sets what it has, and not the struct itself.
+	// Hidden says that the field is an embedded struct of an unexported type, to which the tag gives a name. Reflection can read and set
+	// the fields of that struct, but not the struct itself.
 	Hidden bool
 
+	// tagged says that the name comes from the tag.
 	tagged bool
 }
 
-// Fields are the fields that encoding/json reads and writes of a struct type, in the order of their declaration.
+// Fields returns the fields of a struct type that encoding/json reads and writes, in the order of their declaration.
 func Fields(t reflect.Type) []Field {
 	type level struct {
 		t      reflect.Type
@@ -87,7 +89,7 @@ func Fields(t reflect.Type) []Field {
 				}
 				found = append(found, f)
 				if count[l.t] > 1 {
-					// The struct is embedded twice at this depth: its fields hide one another.
+					// The struct is embedded twice at this depth, so that its fields hide each other: dominant sees each twice.
 					found = append(found, f)
 				}
 			}
@@ -100,7 +102,8 @@ func Fields(t reflect.Type) []Field {
 	return fields
 }
 
-// dominant leaves of the fields with one name the shallowest, or among those the only one with a tag, or none.
+// dominant chooses among the fields of one name, as encoding/json does: the one that is embedded least deep; among several of these, the
+// only one that has a tag; otherwise none.
 func dominant(fields []Field) []Field {
 	byName := make(map[string][]Field)
 	var names []string
@@ -125,6 +128,7 @@ func dominant(fields []Field) []Field {
 	return kept
 }
 
+// quotable reports whether the tag's option string has an effect on a type.
 func quotable(t reflect.Type) bool {
 	if t.Kind() == reflect.Pointer && t.Name() == "" {
 		t = t.Elem()
@@ -138,7 +142,8 @@ func quotable(t reflect.Type) bool {
 	return false
 }
 
-// Find is the field that encoding/json reads a name into: the one of that name, else the first that differs in case only.
+// Find returns the field that encoding/json reads a name into: the field of that name, or else the first one whose name differs only in
+// case.
 func Find(fields []Field, name string) (Field, bool) {
 	for _, f := range fields {
 		if f.Name == name {

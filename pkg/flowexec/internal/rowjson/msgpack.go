@@ -11,10 +11,10 @@ import (
 	"github.com/vmihailenco/msgpack/v5/msgpcode"
 )
 
-// maxDepth is how deeply a row of MessagePack may be nested.
+// maxDepth is how deep a row of MessagePack may be nested.
 const maxDepth = 1000
 
-// FromMessagePack writes a row of MessagePack as JSON: binary data as base64, timestamps as RFC 3339 in UTC.
+// FromMessagePack writes a row of MessagePack as JSON. Binary data becomes base64, and a timestamp becomes RFC 3339 in UTC.
 func FromMessagePack(row []byte) (text []byte, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -34,6 +34,7 @@ func FromMessagePack(row []byte) (text []byte, err error) {
 	return text, nil
 }
 
+// appendMessagePack reads the next value and appends it to dst as JSON. depth is how many lists and maps it is in.
 func appendMessagePack(dst []byte, d *msgpack.Decoder, depth int) ([]byte, error) {
 	code, err := d.PeekCode()
 	switch c := code; {
@@ -77,6 +78,7 @@ func appendMessagePack(dst []byte, d *msgpack.Decoder, depth int) ([]byte, error
 	return dst, fmt.Errorf("byte 0x%x begins no value", code)
 }
 
+// appendAny appends a value that was read to dst as JSON; err is the error of reading it.
 func appendAny(dst []byte, value any, err error) ([]byte, error) {
 	if err != nil {
 		return dst, err
@@ -84,6 +86,7 @@ func appendAny(dst []byte, value any, err error) ([]byte, error) {
 	return AppendAny(dst, value)
 }
 
+// appendList reads the n values of a list and appends the list to dst as JSON; err is the error of reading n.
 func appendList(dst []byte, d *msgpack.Decoder, depth, n int, err error) ([]byte, error) {
 	dst = append(dst, '[')
 	for i := 0; i < n && err == nil; i++ {
@@ -95,6 +98,7 @@ func appendList(dst []byte, d *msgpack.Decoder, depth, n int, err error) ([]byte
 	return append(dst, ']'), err
 }
 
+// appendMap reads the n entries of a map and appends the map to dst as JSON; err is the error of reading n. All keys must be strings.
 func appendMap(dst []byte, d *msgpack.Decoder, depth, n int, err error) ([]byte, error) {
 	dst = append(dst, '{')
 	for i := 0; i < n && err == nil; i++ {

@@ -7,77 +7,71 @@ import (
 	"unsafe"
 )
 
-// value turns a value into one of another type, which is zero so far. False: it is in doubt.
-type value func(to, from unsafe.Pointer) bool
+// convertFunc turns the value at from into one of another type at to, which must be zero. It returns false if the value is in doubt.
+type convertFunc func(to, from unsafe.Pointer) bool
 
-// pair is the types of a value.
-type pair struct{ from, to reflect.Type }
+// typePair is the types that a value has before and after its conversion.
+type typePair struct{ from, to reflect.Type }
 
-// valueOf compiles a value; what it has no code for goes through JSON by itself. within are the values that it is a part of:
-// a type that holds itself goes through JSON, too, which finds out about cycles.
-func valueOf(from, to reflect.Type, within []pair) value {
-	p := pair{from, to}
+// converterFor compiles the conversion of a value. Types that it has no code for are written as JSON and read again. So are types that
+// contain themselves, because encoding/json notices cycles. within are the pairs of types that this one is a part of.
+func converterFor(from, to reflect.Type, within []typePair) convertFunc {
+	p := typePair{from, to}
 	if slices.Contains(within, p) || marshalsItself(from) || marshalsItself(to) {
-		return through(p)
+		return throughJSON(p)
 	}
 	within = append(slices.Clip(within), p)
 	a, b := kindOf(from), kindOf(to)
 	switch {
 	case a != kindOther && b != kindOther:
-		return (&move{from: &field{kind: a}, to: &field{kind: b}}).take
+		return (&move{from: &field{kind: a}, to: &field{kind: b}}).copyPlain
 	case from.Kind() == reflect.Pointer:
-		inner := valueOf(from.Elem(), to, within)
+		inner := converterFor(from.Elem(), to, within)
 		return func(to, from unsafe.Pointer) bool {
 			from = *(*unsafe.Pointer)(from)
 			return from == nil || inner(to, from)
 		}
-	case to.Kind() == reflect.Pointer && (a != kindOther || from.Kind() == reflect.Struct): // which are never null
-		elem, inner := to.Elem(), valueOf(from, to.Elem(), within)
+	case to.Kind() == reflect.Pointer && (a != kindOther || from.Kind() == reflect.Struct): // these are never null in JSON
+		elem, inner := to.Elem(), converterFor(from, to.Elem(), within)
 		return func(to, from unsafe.Pointer) bool {
 			made := reflect.New(elem).UnsafePointer()
 			*(*unsafe.Pointer)(to) = made
 			return inner(made, from)
 		}
 	case from.Kind() == reflect.Struct && to.Kind() == reflect.Struct:
-		if all := moves(For(from), For(to), within); all != nil {
+		if all := newMoveList(For(from), For(to), within); all != nil {
 			return all.move
 		}
 	case from.Kind() == reflect.Slice && to.Kind() == reflect.Slice && isBinary(from) == isBinary(to):
-		return list(p, within)
+		return sliceConverter(p, within)
 	case isPlainMap(from) && isPlainMap(to):
-		return table(p)
+		return mapConverter(p)
 	}
-	return through(p)
+	return throughJSON(p)
 }
 
-// kindOf is how values of a type are read and written.
-func kindOf(t reflect.Type) kind {
-	if marshalsItself(t) || t == numberType {
-		return kindOther
-	}
-	return kinds[t.Kind()]
-}
-
-// isBinary reports whether a slice is base64 in JSON.
+// isBinary reports whether a slice is written as base64 in JSON.
 func isBinary(slice reflect.Type) bool {
 	return slice.Elem().Kind() == reflect.Uint8 && !marshalsItself(slice.Elem())
 }
 
+// isPlainMap reports whether a type is a map of strings to plain values.
 func isPlainMap(t reflect.Type) bool {
 	return t.Kind() == reflect.Map && t.Key().Kind() == reflect.String && !marshalsItself(t.Key()) && kindOf(t.Elem()) != kindOther
 }
 
-// through takes a value through JSON; without a type to become, it finds out whether JSON can hold it.
-func through(p pair) value {
+// throughJSON converts a value by writing it as JSON and reading it again. If the pair has no type to become, it only finds out whether the
+// value can be written.
+func throughJSON(p typePair) convertFunc {
 	return func(to, from unsafe.Pointer) bool {
 		text, err := AppendAny(nil, reflect.NewAt(p.from, from).Interface())
 		return err == nil && (p.to == nil || unmarshal(text, reflect.NewAt(p.to, to)) == nil)
 	}
 }
 
-// list turns slices into slices.
-func list(p pair, within []pair) value {
-	elem := valueOf(p.from.Elem(), p.to.Elem(), within)
+// sliceConverter converts slices to slices.
+func sliceConverter(p typePair, within []typePair) convertFunc {
+	elem := converterFor(p.from.Elem(), p.to.Elem(), within)
 	step, size := p.to.Elem().Size(), p.from.Elem().Size()
 	binary := isBinary(p.from)
 	return func(to, from unsafe.Pointer) bool {
@@ -102,9 +96,9 @@ func list(p pair, within []pair) value {
 	}
 }
 
-// table turns maps of plain values into such maps.
-func table(p pair) value {
-	elem := valueOf(p.from.Elem(), p.to.Elem(), nil)
+// mapConverter converts maps of plain values to such maps.
+func mapConverter(p typePair) convertFunc {
+	elem := converterFor(p.from.Elem(), p.to.Elem(), nil)
 	return func(to, from unsafe.Pointer) bool {
 		source := reflect.NewAt(p.from, from).Elem()
 		if source.IsNil() {
@@ -129,8 +123,8 @@ func table(p pair) value {
 	}
 }
 
-// isSure reports whether JSON can hold every value of a type.
-func isSure(t reflect.Type, within []reflect.Type) bool {
+// isAlwaysEncodable reports whether JSON can hold every value of a type. A float can be NaN, which JSON can't hold.
+func isAlwaysEncodable(t reflect.Type, within []reflect.Type) bool {
 	if slices.Contains(within, t) || marshalsItself(t) {
 		return false
 	}
@@ -138,11 +132,11 @@ func isSure(t reflect.Type, within []reflect.Type) bool {
 	case reflect.Float32, reflect.Float64:
 		return false
 	case reflect.Pointer, reflect.Slice, reflect.Array:
-		return isSure(t.Elem(), within)
+		return isAlwaysEncodable(t.Elem(), within)
 	case reflect.Map:
-		return isPlainMap(t) && isSure(t.Elem(), within)
+		return isPlainMap(t) && isAlwaysEncodable(t.Elem(), within)
 	case reflect.Struct:
-		return !slices.ContainsFunc(Fields(t), func(f Field) bool { return !isSure(f.Type, within) })
+		return !slices.ContainsFunc(Fields(t), func(f Field) bool { return !isAlwaysEncodable(f.Type, within) })
 	}
 	return kindOf(t) != kindOther
 }

@@ -1,37 +1,21 @@
 package rowjson
 
 import (
-	"encoding/json"
 	"unsafe"
 )
 
-// Try is Decode for rows that leave no doubt; false: into may be filled in part. seen has a bit for each of the first 64
-// fields that got a value.
-func (c *Codec) Try(row []byte, into unsafe.Pointer) (seen uint64, ok bool) {
-	if c.raw {
-		value, ok := Value(row)
-		*(*json.RawMessage)(into) = value
-		return 0, ok
-	}
-	if c.fields == nil {
-		return 0, false
-	}
-	return c.decode(row, into)
-}
+// Projection takes the fields of a narrow struct type out of a wide struct type that has all of them. It is immutable and safe for
+// concurrent use.
+type Projection struct{ fields []projectedField }
 
-// Has reports whether seen, as Try returned it, has all fields of the set.
-func (m Must) Has(seen uint64) bool { return Must(seen)&m == m }
-
-// Projection takes the fields of a narrow struct type out of a wide one that has them all.
-type Projection struct{ moves []projected }
-
-type projected struct {
+// projectedField is one field: its offsets in the narrow and in the wide type.
+type projectedField struct {
 	to, from uintptr
 	kind     kind
 }
 
-// Project makes a projection. Whatever row the wide codec reads without doubt, the narrow one reads as the projection gives
-// it. False: the types are not so.
+// Project makes a projection. If the wide codec reads a row without doubt, the projection gives the same as if the narrow codec had read
+// the row. It returns false if the types are not so.
 func Project(narrow, wide *Codec) (*Projection, bool) {
 	if narrow.fields == nil || wide.fields == nil {
 		return nil, false
@@ -48,14 +32,14 @@ func Project(narrow, wide *Codec) (*Projection, bool) {
 		if place < 0 || doubt || f.kind == kindOther || wide.fields[place].kind != f.kind {
 			return nil, false
 		}
-		p.moves = append(p.moves, projected{f.offset, wide.fields[place].offset, f.kind})
+		p.fields = append(p.fields, projectedField{f.offset, wide.fields[place].offset, f.kind})
 	}
 	return p, true
 }
 
-// Take fills the zero row at to.
+// Take fills the narrow row at to, which must be zero, from the wide row at from.
 func (p *Projection) Take(to, from unsafe.Pointer) {
-	for _, m := range p.moves {
+	for _, m := range p.fields {
 		to, from := unsafe.Add(to, m.to), unsafe.Add(from, m.from)
 		switch m.kind {
 		case kindString:
