@@ -14,8 +14,8 @@
 //   - codec.go: Codec, which reads and writes rows of one type.
 //   - decode.go: the compiled reader of structs.
 //   - encode.go: the compiled writer of structs.
+//   - msgpack.go: rows of MessagePack, written as JSON.
 //   - fallback.go: encoding/json, for rows that compiled code is not sure of.
 //   - scan.go: where JSON values end, and what numbers and strings mean.
 //   - fields.go: the fields that a struct type has in JSON.
-//   - msgpack.go: rows of MessagePack, written as JSON.
 package rowjson
