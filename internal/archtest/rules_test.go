@@ -13,6 +13,7 @@ var arrows = []struct {
 	{"internal/wire", []string{"pkg/batch", "proto/kisgrid/v1"}},
 	{"internal/frames", nil},
 	{"internal/bitset", nil},
+	{"internal/ranges", []string{"pkg/batch"}},
 	{"internal/keyslot", nil},
 	{"internal/jsonrule", nil},
 	{"internal/transport", []string{"pkg/batch", "internal/wire", "internal/frames"}},
@@ -26,7 +27,7 @@ var arrows = []struct {
 	{"pkg/kis/…", []string{"pkg/kis…", "pkg/flowexec", "pkg/batch", "pkg/definition", "pkg/connector…"}},
 
 	// What decides, what executes, what keeps.
-	{"pkg/scheduler", []string{"pkg/batch", "internal/bitset", "internal/keyslot"}},
+	{"pkg/scheduler", []string{"pkg/batch", "internal/bitset", "internal/keyslot", "internal/ranges"}},
 	{"pkg/connector", []string{"pkg/batch", "pkg/definition"}},
 	{"pkg/connector/…", []string{"pkg/connector", "pkg/batch", "pkg/definition", "internal/transport", "internal/redisreply"}},
 	{"pkg/flowexec", []string{"pkg/kis", "pkg/batch", "pkg/definition", "pkg/connector", "pkg/connector/memory", "pkg/flowexec/internal/…", "internal/storetext", "internal/keyslot", "internal/jsonrule"}},
@@ -40,7 +41,7 @@ var arrows = []struct {
 	// The processes, and their clients.
 	{"pkg/coordinator", []string{
 		"pkg/coordinator/internal/…", "pkg/scheduler", "pkg/cluster", "pkg/definition", "pkg/deadletter", "pkg/batch",
-		"internal/wire", "internal/transport", "internal/serve", "internal/tracing", "proto/kisgrid/v1", "internal/bitset",
+		"internal/wire", "internal/transport", "internal/serve", "internal/tracing", "proto/kisgrid/v1", "internal/bitset", "internal/ranges",
 	}},
 	{"pkg/coordinator/internal/flowstate", []string{"pkg/cluster", "pkg/definition", "pkg/batch", "internal/wire", "proto/kisgrid/v1"}},
 	{"pkg/coordinator/internal/refuse", []string{"pkg/batch"}},
@@ -51,7 +52,7 @@ var arrows = []struct {
 	}},
 	{"pkg/worker", []string{
 		"pkg/flowexec", "pkg/kis", "pkg/cluster", "pkg/definition", "pkg/connector", "pkg/connector/redis", "pkg/connector/memory", "pkg/batch",
-		"internal/wire", "internal/transport", "internal/serve", "internal/tracing", "internal/command", "internal/rowfile", "proto/kisgrid/v1", "internal/bitset", "internal/keyslot",
+		"internal/wire", "internal/transport", "internal/serve", "internal/tracing", "internal/command", "internal/rowfile", "proto/kisgrid/v1", "internal/bitset", "internal/keyslot", "internal/ranges",
 	}},
 	{"pkg/client", []string{"pkg/batch", "internal/wire", "internal/transport", "proto/kisgrid/v1"}},
 	{"pkg/client/oteltrace", []string{"pkg/client", "pkg/batch", "internal/tracing"}},

@@ -153,19 +153,6 @@ func FromRanges(in []batch.Range) []*pb.Range {
 	return out
 }
 
-// Ranges packs ascending row numbers into ranges, so that consecutive rows take a few bytes together.
-func Ranges(rows []uint32) []batch.Range {
-	var out []batch.Range
-	for _, row := range rows {
-		if n := len(out); n > 0 && out[n-1].First+out[n-1].Count == row {
-			out[n-1].Count++
-			continue
-		}
-		out = append(out, batch.Range{First: row, Count: 1})
-	}
-	return out
-}
-
 // ToOutput shares the slices of the message. rows is how many input rows there were. The error has CodeBadMessage: the
 // columns are faulty, or an origin is neither the number of an input row nor batch.WholeBatch. nil gives no output.
 func ToOutput(o *pb.Output, rows int) (batch.Output, error) {

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
+	"github.com/kisgrid/kisgrid/internal/ranges"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
@@ -198,7 +199,7 @@ func TestRanges(t *testing.T) {
 		{[]uint32{4}, []batch.Range{{First: 4, Count: 1}}},
 		{[]uint32{0, 1, 2, 5, 7, 8}, []batch.Range{{First: 0, Count: 3}, {First: 5, Count: 1}, {First: 7, Count: 2}}},
 	} {
-		got := wire.Ranges(c.rows)
+		got := ranges.Of(c.rows)
 		if diff := cmp.Diff(c.want, got); diff != "" {
 			t.Errorf("%v: %s", c.rows, diff)
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kisgrid/kisgrid/internal/bitset"
+	"github.com/kisgrid/kisgrid/internal/ranges"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
@@ -240,7 +241,7 @@ func (s *submission) tell(all []*pb.Answer, ended []batch.RowOutcome) []*pb.Answ
 		for i := range some {
 			rows[i] = some[i].Row
 		}
-		all = append(all, s.message(&pb.Answer{Finished: wire.FromRanges(wire.Ranges(rows)), NotDone: wire.FromRowOutcomes(some)}))
+		all = append(all, s.message(&pb.Answer{Finished: wire.FromRanges(ranges.Of(rows)), NotDone: wire.FromRowOutcomes(some)}))
 	}
 	return all
 }
@@ -267,7 +268,7 @@ func (s *submission) translate(all []*pb.Answer, e ending) []*pb.Answer {
 				}
 			}
 		}
-		a.Finished = wire.FromRanges(wire.Ranges(rows))
+		a.Finished = wire.FromRanges(ranges.Of(rows))
 	}
 	if s.output && len(r.GetOutput().GetOrigins()) > 0 {
 		a.Output = translateOutput(r.GetOutput(), p, counts)

@@ -5,6 +5,7 @@ import (
 	"math/bits"
 	"slices"
 
+	"github.com/kisgrid/kisgrid/internal/ranges"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
@@ -145,7 +146,8 @@ func (s *Scheduler) noteUnqueued(wf *workerFlow, g *segment) {
 // session.
 func (s *Scheduler) askForRows(wf *workerFlow, slots []uint16) {
 	if len(slots) > 0 && wf.worker.connected {
-		s.act(Release{Worker: wf.worker.id, Flow: wf.flow.name, Slots: ranges(slots)})
+		slices.Sort(slots)
+		s.act(Release{Worker: wf.worker.id, Flow: wf.flow.name, Slots: ranges.Of(slots)})
 	}
 }
 
@@ -191,20 +193,6 @@ func (s *Scheduler) readmitWorker(wf *workerFlow) {
 		wf.returning = false
 		s.updateMembershipSoon(wf)
 	}
-}
-
-// ranges sorts slots and packs them into ranges.
-func ranges(slots []uint16) []batch.Range {
-	slices.Sort(slots)
-	var packed []batch.Range
-	for _, slot := range slots {
-		if n := len(packed); n > 0 && packed[n-1].First+packed[n-1].Count == uint32(slot) {
-			packed[n-1].Count++
-		} else {
-			packed = append(packed, batch.Range{First: uint32(slot), Count: 1})
-		}
-	}
-	return packed
 }
 
 // releaseHeld routes the rows that waited for slots which are handed over now.

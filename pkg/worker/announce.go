@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/kisgrid/kisgrid/internal/bitset"
+	"github.com/kisgrid/kisgrid/internal/ranges"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -91,7 +92,7 @@ func (p *peer) announce(ctx context.Context, part *heldPart, rows []uint32) {
 	for _, row := range rows {
 		part.announced.Add(row)
 	}
-	p.numberResults(part, &pb.Result{Part: part.number, Began: wire.FromRanges(wire.Ranges(rows))})
+	p.numberResults(part, &pb.Result{Part: part.number, Began: wire.FromRanges(ranges.Of(rows))})
 	heard := p.newestAcknowledged()
 	p.mu.Unlock()
 	p.wakeUp()
@@ -146,7 +147,7 @@ func (p *peer) withdraw(ctx context.Context, part *heldPart, rows []uint32) {
 		}
 	}
 	if len(parked) > 0 {
-		p.numberResults(part, &pb.Result{Part: part.number, Parked: wire.FromRanges(wire.Ranges(parked))})
+		p.numberResults(part, &pb.Result{Part: part.number, Parked: wire.FromRanges(ranges.Of(parked))})
 	}
 	var heard <-chan struct{}
 	if part.deaths >= aloneFrom {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/kisgrid/kisgrid/internal/bitset"
+	"github.com/kisgrid/kisgrid/internal/ranges"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
@@ -77,7 +78,7 @@ func (s *server) resultMessage(part *heldPart, ended []flowexec.RunResult, last 
 	}
 	all.Output = batch.Join(outputs) // the order of rows does not matter here: the client sorts the output of all workers
 	slices.Sort(returned)
-	m := &pb.Result{Part: part.number, Returned: wire.FromRanges(wire.Ranges(returned)), Last: last}
+	m := &pb.Result{Part: part.number, Returned: wire.FromRanges(ranges.Of(returned)), Last: last}
 	if sizeOfResult(all)+sizeOfDead(dead) > min(s.config.ResultBytes, part.maxOutputPerRow) || len(all.Output.Rows.Data) > part.maxOutputRow && longestRow(all.Output) > part.maxOutputRow {
 		return s.splitResult(part, m, finishedRows(part, ended), all, dead)
 	}
@@ -122,11 +123,7 @@ func rangesOf(s bitset.Set, first, end uint32) []batch.Range {
 		if !s.Has(row) {
 			continue
 		}
-		if n := len(out); n > 0 && out[n-1].First+out[n-1].Count == row {
-			out[n-1].Count++
-		} else {
-			out = append(out, batch.Range{First: row, Count: 1})
-		}
+		out = ranges.Append(out, row)
 	}
 	return out
 }
