@@ -1,5 +1,5 @@
-// Package authority makes certificates that last for a while: for a cluster on one machine, and for tests. Whoever needs
-// more has an authority of their own.
+// Package authority makes certificates for a limited time: for a cluster on one machine, and for tests. A cluster for production needs a
+// certificate authority of its own.
 package authority
 
 import (
@@ -23,20 +23,20 @@ type Authority struct {
 	key         *ecdsa.PrivateKey
 }
 
-// Leaf says what a certificate is for. Only Hosts must be given.
+// Leaf describes a certificate to issue. Only Hosts must be given.
 type Leaf struct {
-	// Hosts are the names and addresses that the certificate is for; the first is its common name.
+	// Hosts are the names and IP addresses that the certificate is for. The first one is its common name.
 	Hosts []string
-	// NotAfter is when it expires. Default: with the authority.
+	// NotAfter is when the certificate expires. Default: when the authority's own certificate does.
 	NotAfter time.Time
-	// Usage is what it may be used for. Default: servers and clients.
+	// Usage says for which side of a connection the certificate is valid. Default: for servers and clients.
 	Usage []x509.ExtKeyUsage
 }
 
-// Files are a process's certificate, its key, and the authority that it trusts, as files.
+// Files are the paths of a process's certificate, its key, and the authority that it trusts.
 type Files struct{ Cert, Key, CA string }
 
-// New makes an authority that is valid, from an hour ago, for so long.
+// New makes an authority with this name. Its certificate is valid from an hour ago until the time valid from now.
 func New(name string, valid time.Duration) (*Authority, error) {
 	now := time.Now()
 	template := &x509.Certificate{
@@ -55,10 +55,10 @@ func New(name string, valid time.Duration) (*Authority, error) {
 	return a, nil
 }
 
-// PEM is the authority's own certificate.
+// PEM returns the authority's own certificate.
 func (a *Authority) PEM() []byte { return encode("CERTIFICATE", a.certificate.Raw) }
 
-// Issue makes a certificate and its key, both as PEM.
+// Issue makes a certificate and its key, and returns both in the format PEM.
 func (a *Authority) Issue(l Leaf) (cert, key []byte, err error) {
 	template := &x509.Certificate{
 		Subject: pkix.Name{CommonName: l.Hosts[0]}, NotBefore: a.certificate.NotBefore, NotAfter: a.certificate.NotAfter,
@@ -88,8 +88,9 @@ func (a *Authority) Issue(l Leaf) (cert, key []byte, err error) {
 	return encode("CERTIFICATE", der), encode("PRIVATE KEY", secret), nil
 }
 
-// Write issues a certificate into a folder, which it makes, as tls.crt, tls.key and ca.crt: the names that a Secret of
-// Kubernetes has. Files that are there are replaced, one after the other.
+// Write issues a certificate and writes it, its key and the authority's certificate into the folder dir, as tls.crt, tls.key
+// and ca.crt. A Secret of Kubernetes has the same names. Write makes the folder where it is missing, and replaces existing
+// files one after the other.
 func (a *Authority) Write(dir string, l Leaf) (Files, error) {
 	f := Files{Cert: filepath.Join(dir, "tls.crt"), Key: filepath.Join(dir, "tls.key"), CA: filepath.Join(dir, "ca.crt")}
 	cert, key, err := a.Issue(l)
@@ -107,7 +108,8 @@ func (a *Authority) Write(dir string, l Leaf) (Files, error) {
 	return f, nil
 }
 
-// sign makes a key and a certificate for it; an authority that is not made yet signs itself.
+// sign makes a key and a certificate for the template, signed by the authority. An authority that has no certificate yet signs
+// its own.
 func (a *Authority) sign(template *x509.Certificate) (*ecdsa.PrivateKey, []byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -127,6 +129,7 @@ func (a *Authority) sign(template *x509.Certificate) (*ecdsa.PrivateKey, []byte,
 	return key, der, nil
 }
 
+// encode returns a PEM block of this kind.
 func encode(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 }

@@ -6,16 +6,18 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// Access is what documents may read of a program's process.
+// DocumentAccess has the flags that say which environment variables and files of this process the documents of connectors may
+// read.
 type DocumentAccess struct{ env, files []string }
 
-// BindFlags binds --document-env and --document-files.
+// BindFlags adds --document-env and --document-files.
 func (a *DocumentAccess) BindFlags(fs *pflag.FlagSet) {
-	fs.StringSliceVar(&a.env, "document-env", nil, "`NAME,PREFIX*,…`: the environment variables that ${NAME} in connectors' documents may name (default: all but KISGRID_* and OTEL_*)")
-	fs.StringSliceVar(&a.files, "document-files", nil, "`DIR,…`: folders in which the files may lie that connectors' documents name, password_file and tls_… (default: none; documents that run already are only warned of)")
+	fs.StringSliceVar(&a.env, "document-env", nil, "`NAME,PREFIX*,…`: environment variables that ${NAME} in the documents of connectors may read (default: all except KISGRID_* and OTEL_*)")
+	fs.StringSliceVar(&a.files, "document-files", nil, "`DIR,…`: folders with the files that the documents of connectors may read by password_file and tls_… (default: none; for documents that run already there is only a warning)")
 }
 
-// Of is what the flags say, once they are parsed. A flag that was given, if only as empty, has no default.
+// Access returns the rules that the flags give. Call it after the flags are parsed. A flag that was given, also with an empty
+// value, replaces the default.
 func (a *DocumentAccess) Access(fs *pflag.FlagSet) definition.Access {
 	var out definition.Access
 	if fs.Changed("document-env") {

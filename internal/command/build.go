@@ -6,38 +6,40 @@ import (
 	"runtime/debug"
 )
 
-// What the linker sets, as -X github.com/kisgrid/kisgrid/internal/command.Version=v1.2.3. Nothing changes them while a program runs.
+// Variables that the linker sets, with -X github.com/kisgrid/kisgrid/internal/command.Version=v1.2.3. They don't change while
+// a program runs.
 var (
-	// Version is the release. "dev" means that the linker was told none.
+	// Version is the release of the program. "dev" means that the linker did not set it.
 	Version = "dev"
-	// Commit is the commit that the program was built from, whole, with "-dirty" behind it if files differed. Empty means that the
-	// linker was told none; a build that Go stamped knows it all the same.
+	// Commit is the full hash of the commit that the program was built from, with "-dirty" at its end when files differed from
+	// the commit. Empty means that the linker did not set it; then the stamp of the go command is used, if there is one.
 	Commit = ""
 )
 
-// modulePath is the module that a program of this project is built from.
+// modulePath is the path of this module.
 const modulePath = "github.com/kisgrid/kisgrid"
 
-// BuildInfo is one build of a program.
+// BuildInfo describes one build of a program.
 type BuildInfo struct {
-	// Version is the release, such as "v1.2.3"; "dev" for a build that is of none.
+	// Version is the release, such as "v1.2.3", or "dev" for a build that is not a release.
 	Version string
-	// Commit is the first twelve digits of the commit, with "-dirty" behind it if files differed; empty where nobody knows it. In
-	// a worker that is built from somebody's own module it is a commit of that module.
+	// Commit is the first twelve digits of the commit, with "-dirty" at its end when files differed from the commit. Empty
+	// means that it is not known. In a worker of another module it is a commit of that module.
 	Commit string
-	// Go is the version of Go that built it, such as "go1.26.8".
+	// Go is the version of Go that built the program, such as "go1.26.8".
 	Go string
-	// Platform is the system and processor that it was built for, such as "linux/amd64".
+	// Platform is the system and processor that the program was built for, such as "linux/amd64".
 	Platform string
 }
 
-// ReadBuild tells which build this program is.
+// ReadBuild returns the description of this program's build.
 func ReadBuild() BuildInfo {
 	info, _ := debug.ReadBuildInfo() // without it, what the linker set still counts
 	return readBuild(info, Version, Commit)
 }
 
-// readBuild takes what the linker was told before what Go stamped. info may be nil.
+// readBuild makes a BuildInfo of the values that the linker set, and of the stamp of the go command where the linker set none.
+// info may be nil.
 func readBuild(info *debug.BuildInfo, version, commit string) BuildInfo {
 	b := BuildInfo{Version: version, Commit: commit, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	if info == nil {
@@ -61,11 +63,13 @@ func readBuild(info *debug.BuildInfo, version, commit string) BuildInfo {
 	return b
 }
 
+// Parts of a shortened commit.
 const (
-	dirty       = "-dirty"
-	shortCommit = 12 // digits, as in Go's own pseudo-versions
+	dirty       = "-dirty" // end of a commit from which files differed
+	shortCommit = 12       // digits, as in the pseudo-versions of Go modules
 )
 
+// shorten returns the first digits of a commit, and keeps "-dirty" at its end.
 func shorten(commit string) string {
 	suffix := ""
 	if n := len(commit) - len(dirty); n > 0 && commit[n:] == dirty {
@@ -74,7 +78,7 @@ func shorten(commit string) string {
 	return commit[:min(len(commit), shortCommit)] + suffix
 }
 
-// String is the version, and behind a "+" the commit where it is known.
+// String returns the version, followed by "+" and the commit where it is known. Example: "v1.2.3+0123456789ab".
 func (b BuildInfo) String() string {
 	if b.Commit == "" {
 		return cmp.Or(b.Version, "dev")
@@ -82,5 +86,5 @@ func (b BuildInfo) String() string {
 	return cmp.Or(b.Version, "dev") + "+" + b.Commit
 }
 
-// Build says which build of the program this is: the version, and the commit where the build knows it.
+// Build returns the text of ReadBuild, for logs and records.
 func Build() string { return ReadBuild().String() }

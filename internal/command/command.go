@@ -1,5 +1,3 @@
-// Package command is what the project's programs have in common on the command line: flags that fall back to the
-// environment, logging, and the two stops.
 package command
 
 import (
@@ -18,8 +16,9 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// FromEnvironment lets every flag of the command and its children that the command line does not give fall back to
-// KISGRID_<FLAG>, dashes as underscores. Call it once, on the root, after all flags are bound.
+// FromEnvironment makes every flag of root and its subcommands fall back to an environment variable, when the command line
+// does not give the flag. The variable of --log-level is KISGRID_LOG_LEVEL. Call it once, on the root command, after all flags
+// are added. It also adds a sentence about this to the help text of root.
 func FromEnvironment(root *cobra.Command) {
 	before := root.PersistentPreRunE
 	root.PersistentPreRunE = func(cmd *cobra.Command, args []string) error {
@@ -30,7 +29,7 @@ func FromEnvironment(root *cobra.Command) {
 				return
 			}
 			if err := cmd.Flags().Set(f.Name, value); err != nil {
-				failed = append(failed, fmt.Errorf("environment variable %s: %w", environmentName(f.Name), err))
+				failed = append(failed, fmt.Errorf("read the environment variable %s: %w", environmentName(f.Name), err))
 			}
 		})
 		if err := errors.Join(failed...); err != nil {
@@ -41,15 +40,16 @@ func FromEnvironment(root *cobra.Command) {
 		}
 		return nil
 	}
-	root.Long = strings.TrimSpace(root.Long) + "\n\nEvery flag falls back to the environment variable KISGRID_<FLAG>, in capitals and with underscores: " +
-		"--log-level is KISGRID_LOG_LEVEL."
+	root.Long = strings.TrimSpace(root.Long) + "\n\nA flag that is not given takes its value from the environment variable KISGRID_<FLAG>, in capitals and with underscores: " +
+		"--log-level from KISGRID_LOG_LEVEL."
 }
 
+// environmentName returns the environment variable of a flag.
 func environmentName(flag string) string {
 	return "KISGRID_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// Logging is how a program logs.
+// Logging has the flags of a program's log.
 type Logging struct {
 	// Level is trace, debug, info, warn, error or off.
 	Level string
@@ -57,16 +57,16 @@ type Logging struct {
 	Format string
 }
 
-// BindFlags binds --log-level, by default l.Level or info, and --log-format.
+// BindFlags adds --log-level, whose default is l.Level or else info, and --log-format.
 func (l *Logging) BindFlags(fs *pflag.FlagSet) {
 	if l.Level == "" {
 		l.Level = "info"
 	}
-	fs.StringVar(&l.Level, "log-level", l.Level, "trace, debug, info, warn, error or off")
-	fs.StringVar(&l.Format, "log-format", "text", "text or json")
+	fs.StringVar(&l.Level, "log-level", l.Level, "least `level` that is logged: trace, debug, info, warn, error or off")
+	fs.StringVar(&l.Format, "log-format", "text", "`format` of the log: text or json")
 }
 
-// Logger makes the program's logger.
+// Logger makes the program's logger, which writes to out. An error says which flag has a wrong value.
 func (l *Logging) Logger(name string, out io.Writer) (hclog.Logger, error) {
 	level := hclog.LevelFromString(l.Level)
 	if level == hclog.NoLevel {
@@ -78,15 +78,19 @@ func (l *Logging) Logger(name string, out io.Writer) (hclog.Logger, error) {
 	return hclog.New(&hclog.LoggerOptions{Name: name, Level: level, Output: out, JSONFormat: l.Format == "json", TimeFormat: time.RFC3339Nano, TimeFn: time.Now}), nil
 }
 
-// Service is a process that serves until it is stopped.
+// Service is a process that serves until it is stopped: a coordinator or a worker.
 type Service interface {
-	// Run serves until ctx is done, or Drain is over.
+	// Run serves until ctx is done, or until Drain has finished.
 	Run(ctx context.Context) error
-	// Drain lets what is under way end, and ends Run.
+	// Drain lets running work end, and then ends Run. When ctx is done first, it cuts the work off.
 	Drain(ctx context.Context) error
 }
 
-// Serve runs the service. The first SIGTERM or SIGINT drains it, for drain at the longest; a second one cuts it off.
+// Serve runs a service until it ends. The first SIGTERM or SIGINT drains the service, at most for the time drain; a second
+// signal cuts it off. Serve returns the error of Run.
+//
+//	running ──signal──► draining ──drained, or time over──► ended
+//	                       └──────second signal──► cut off ──► ended
 func Serve(ctx context.Context, s Service, drain time.Duration, log hclog.Logger) error {
 	SteadyHeap()
 	signals := make(chan os.Signal, 2)
@@ -100,7 +104,7 @@ func Serve(ctx context.Context, s Service, drain time.Duration, log hclog.Logger
 	case err := <-ran:
 		return err
 	case got := <-signals:
-		log.Info("stopping; a second signal cuts off what is under way", "signal", got.String(), "timeout", drain)
+		log.Info("stopping; a second signal cuts off the running work", "signal", got.String(), "timeout", drain)
 	}
 	draining, stop := context.WithTimeout(ctx, drain)
 	defer stop()
@@ -112,10 +116,10 @@ func Serve(ctx context.Context, s Service, drain time.Duration, log hclog.Logger
 		cancel()
 	case err := <-drained:
 		if err != nil {
-			log.Warn("what was under way did not end in time and was cut off", "error", err)
+			log.Warn("the running work did not end in time and was cut off", "error", err)
 		}
 		return <-ran
 	}
-	<-drained //nolint:errcheck // cut off: it has nothing to tell
+	<-drained //nolint:errcheck // the service was cut off on purpose, so its error says nothing new
 	return <-ran
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/deadletter"
 )
 
-// DeadLetters is where a coordinator keeps dead letters.
+// DeadLetters has the flags of the store in which a coordinator keeps dead letters.
 type DeadLetters struct {
 	URL, PasswordFile string
 	Max               int
@@ -22,19 +22,19 @@ type DeadLetters struct {
 	transport         transport.Config
 }
 
-// deadLettersPassword is the environment variable that may have the store's password.
+// deadLettersPassword is the environment variable that can have the password of the store.
 const deadLettersPassword = "KISGRID_DEAD_LETTERS_PASSWORD" //nolint:gosec // the variable's name, not a password
 
-// BindFlags binds --dead-letters and --dead-letters-….
+// BindFlags adds --dead-letters and the flags that begin with --dead-letters-.
 func (d *DeadLetters) BindFlags(fs *pflag.FlagSet) {
-	fs.StringVar(&d.URL, "dead-letters", "", "`URL` of the Redis that keeps dead letters: redis:// or rediss://[user@]host:port[/database]; empty: dead rows are only reported")
-	fs.StringVar(&d.PasswordFile, "dead-letters-password-file", "", "`file` with its password; "+deadLettersPassword+" may have it instead")
-	fs.IntVar(&d.Max, "dead-letters-max", deadletter.DefaultMax, "the most dead `letters` that a flow may have; further dead rows are not kept, and their clients are told so")
-	fs.DurationVar(&d.MaxAge, "dead-letters-max-age", deadletter.DefaultMaxAge, "how long a dead letter is kept; negative: for ever")
+	fs.StringVar(&d.URL, "dead-letters", "", "`URL` of the Redis that keeps dead letters, as redis:// or rediss://[user@]host:port[/database]; empty: dead rows are reported and not kept")
+	fs.StringVar(&d.PasswordFile, "dead-letters-password-file", "", "`file` with the password of that Redis; or set "+deadLettersPassword+" to the password")
+	fs.IntVar(&d.Max, "dead-letters-max", deadletter.DefaultMax, "limit for the dead `letters` of one flow; further dead rows are not kept, and their clients are told so")
+	fs.DurationVar(&d.MaxAge, "dead-letters-max-age", deadletter.DefaultMaxAge, "how long a dead letter is kept; a negative time means for ever")
 	serve.BindDialFlags(&d.transport, fs, "dead-letters-")
 }
 
-// Open makes the store; nil without a URL. It does not wait for Redis.
+// Open makes the store. It returns nil, and no error, when --dead-letters is empty. It does not wait for Redis.
 func (d *DeadLetters) Open() (*deadletter.Store, error) {
 	if d.URL == "" {
 		return nil, nil
@@ -44,7 +44,7 @@ func (d *DeadLetters) Open() (*deadletter.Store, error) {
 		return nil, fmt.Errorf("--dead-letters-max is %d: it must be at least 1", d.Max)
 	}
 	if d.MaxAge == 0 {
-		return nil, errors.New("--dead-letters-max-age is 0: give a time, or a negative one to keep letters for ever")
+		return nil, errors.New("--dead-letters-max-age is 0: give a time, or a negative time to keep letters for ever")
 	}
 	if strings.HasPrefix(d.URL, "rediss:") {
 		var err error

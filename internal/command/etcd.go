@@ -12,7 +12,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 )
 
-// Etcd is how a program reaches etcd.
+// Etcd has the flags that say how a program reaches etcd.
 type Etcd struct {
 	Endpoints              []string
 	Prefix                 string
@@ -20,16 +20,16 @@ type Etcd struct {
 	transport              transport.Config
 }
 
-// BindFlags binds --etcd, --etcd-prefix, --etcd-username, --etcd-password-file and --etcd-tls-….
+// BindFlags adds --etcd, --etcd-prefix, --etcd-username, --etcd-password-file and the flags that begin with --etcd-tls-.
 func (e *Etcd) BindFlags(fs *pflag.FlagSet) {
-	fs.StringSliceVar(&e.Endpoints, "etcd", []string{"127.0.0.1:2379"}, "etcd's `addresses`, members of one cluster, separated by commas")
-	fs.StringVar(&e.Prefix, "etcd-prefix", cluster.DefaultPrefix, "what every key in etcd begins with")
-	fs.StringVar(&e.Username, "etcd-username", "", "user `name` in etcd, where it asks for one")
+	fs.StringSliceVar(&e.Endpoints, "etcd", []string{"127.0.0.1:2379"}, "`addresses` of the members of one etcd cluster, separated by commas")
+	fs.StringVar(&e.Prefix, "etcd-prefix", cluster.DefaultPrefix, "`prefix` of every key in etcd")
+	fs.StringVar(&e.Username, "etcd-username", "", "`name` of the user in etcd, when etcd asks for one")
 	fs.StringVar(&e.PasswordFile, "etcd-password-file", "", "`file` with that user's password")
 	serve.BindDialFlags(&e.transport, fs, "etcd-")
 }
 
-// Config is what cluster.Open wants to know.
+// Config returns the settings for cluster.Open that the flags give.
 func (e *Etcd) Config(log hclog.Logger) (cluster.Config, error) {
 	e.transport.Logger = log
 	secure, err := e.transport.Credentials()
@@ -37,7 +37,7 @@ func (e *Etcd) Config(log hclog.Logger) (cluster.Config, error) {
 		return cluster.Config{}, fmt.Errorf("secure the connection to etcd: %w", err)
 	}
 	if secure.Info().SecurityProtocol == insecure.NewCredentials().Info().SecurityProtocol {
-		secure = nil // so that an https:// endpoint still is what it says
+		secure = nil // with plaintext credentials the client would ignore the https:// of an endpoint
 	}
 	return cluster.Config{
 		Endpoints: e.Endpoints, Prefix: e.Prefix, Credentials: secure, Username: e.Username, PasswordFile: e.PasswordFile, Logger: log,

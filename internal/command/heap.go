@@ -7,42 +7,45 @@ import (
 	"runtime/metrics"
 )
 
-// ballast is memory that nobody touches: no page of it exists.
+// ballast is memory that is allocated and never touched, so it uses no page. It makes the garbage collector run less often.
 var ballast []byte //nolint:unused // being held is its use
 
 const ballastBytes = 32 << 20
 
-// SteadyHeap is for processes through which rows stream: they hold little and make much garbage, so that the collector, which
-// runs whenever what is held has doubled, would hardly do anything else. It lets 32 MiB more gather before each collection, for
-// as long as the process lives. Call it once.
+// SteadyHeap makes the garbage collector run less often, for as long as the process lives: 32 MiB more garbage may gather
+// before each collection. It is for processes through which rows stream. They hold little memory and make much garbage, so the
+// collector, which runs when the memory has doubled, would run almost all the time. Call it once.
 func SteadyHeap() { ballast = make([]byte, ballastBytes) }
 
-// LimitHeap is for processes whose memory follows budgets, of so many bytes together: when these are used up, what is held must
-// not double before the collector runs. It does nothing where the environment has GOMEMLIMIT.
+// LimitHeap limits the heap of a process whose memory follows budgets, which are budgets bytes together: when the budgets are
+// used up, the collector runs before the memory has doubled. It does nothing when the environment has GOMEMLIMIT.
 func LimitHeap(budgets int64) {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(budgets + ballastBytes)
 	}
 }
 
-// FollowHeap is for processes that run functions of others, whose memory no budget tells. As long as little is alive, the collector
-// runs before the process has much more than so many bytes of budgets, or 16 MiB more than was alive; where functions keep much, it
-// runs when a quarter more is there than was alive. It does nothing where the environment has GOMEMLIMIT or GOGC. Call it once; it lasts as long as the process.
+// FollowHeap limits the heap of a process that runs functions of others, whose memory no budget counts. While little memory is
+// alive, the collector runs before the process has much more than budgets bytes, or 16 MiB more than was alive. While
+// functions keep much memory, it runs when the memory has grown by a quarter. FollowHeap does nothing when the environment has
+// GOMEMLIMIT or GOGC. Call it once; it lasts as long as the process.
 func FollowHeap(budgets int64) {
 	if os.Getenv("GOMEMLIMIT") == "" && os.Getenv("GOGC") == "" {
 		(&heapLimiter{floor: budgets + 2*ballastBytes, live: []metrics.Sample{{Name: "/gc/heap/live:bytes"}}}).follow()
 	}
 }
 
-// follower sets the limit anew after each collection.
+// heapLimiter sets the memory limit again after each garbage collection.
 type heapLimiter struct {
-	floor, limit int64
-	live         []metrics.Sample
+	floor, limit int64            // the lowest limit, and the limit that is set now; bytes
+	live         []metrics.Sample // the runtime's metric of memory that was alive at the last collection
 }
 
-// collected is garbage as soon as it is made: its finalizer runs after each collection, in the runtime's goroutine for those.
+// collectionSignal is a value that is garbage as soon as it is made. Its finalizer so runs after each collection, in the
+// runtime's goroutine for finalizers.
 type collectionSignal struct{ f *heapLimiter }
 
+// follow sets the limit by the memory that is alive now, and arranges to be called after the next collection.
 func (f *heapLimiter) follow() {
 	metrics.Read(f.live)
 	live := int64(f.live[0].Value.Uint64())

@@ -17,23 +17,24 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// lastTraces bounds how long the end of a program waits until its last spans are taken.
+// flushTimeout limits how long the end of a program waits until its last spans are sent.
 const flushTimeout = 3 * time.Second
 
-// Tracing is where a program sends spans: nowhere, unless a flag or OpenTelemetry's environment says so.
+// Tracing has the flag that says where a program sends its spans. Without the flag the environment variables of OpenTelemetry
+// decide; without those too, no spans are made.
 type Tracing struct {
-	// Collector is host:port or a URL of what takes OTLP over gRPC. It wins over the environment.
+	// Collector is host:port, or a URL, of a collector that accepts OTLP over gRPC. It comes before the environment.
 	Collector string
 }
 
-// BindFlags binds --traces.
+// BindFlags adds --traces.
 func (t *Tracing) BindFlags(fs *pflag.FlagSet) {
-	fs.StringVar(&t.Collector, "traces", "", "`address` of an OpenTelemetry collector (OTLP over gRPC) for spans (default: what OTEL_EXPORTER_OTLP_ENDPOINT says, else none)")
+	fs.StringVar(&t.Collector, "traces", "", "`address` of an OpenTelemetry collector for spans, by OTLP over gRPC (default: OTEL_EXPORTER_OTLP_ENDPOINT, or no spans)")
 }
 
-// Open makes the provider of spans, nil where nobody asked for them, and what ends it, which sends the last ones. Everything
-// else is OpenTelemetry's environment: OTEL_TRACES_SAMPLER, OTEL_SERVICE_NAME, OTEL_EXPORTER_OTLP_HEADERS and so on. It does
-// not wait for the collector; the logger is told when spans are lost.
+// Open makes the provider of spans, and returns the function that sends the last spans at the end. The provider is nil when
+// spans are not wanted. Other settings come from OpenTelemetry's environment variables, such as OTEL_TRACES_SAMPLER,
+// OTEL_SERVICE_NAME and OTEL_EXPORTER_OTLP_HEADERS. Open does not wait for the collector; lost spans are logged.
 func (t *Tracing) Open(ctx context.Context, service string, log hclog.Logger) (provider trace.TracerProvider, end func(), err error) {
 	wanted, err := t.enabled()
 	if err != nil || !wanted {
@@ -48,14 +49,14 @@ func (t *Tracing) Open(ctx context.Context, service string, log hclog.Logger) (p
 	}
 	exporter, err := otlptracegrpc.New(ctx, options...)
 	if err != nil {
-		return nil, nil, fmt.Errorf("send spans to a collector: check --traces and OTEL_EXPORTER_OTLP_…: %w", err)
+		return nil, nil, fmt.Errorf("make the exporter of spans: %w: check --traces and the variables OTEL_EXPORTER_OTLP_…", err)
 	}
 	host, _ := os.Hostname() // without one the instance has no name
 	about, err := resource.New(ctx, resource.WithAttributes(
 		attribute.String("service.name", service), attribute.String("service.version", Build()), attribute.String("host.name", host),
 	), resource.WithTelemetrySDK(), resource.WithFromEnv())
 	if err != nil {
-		return nil, nil, fmt.Errorf("describe this process to the collector: check OTEL_RESOURCE_ATTRIBUTES: %w", err)
+		return nil, nil, fmt.Errorf("describe this process to the collector: %w: check OTEL_RESOURCE_ATTRIBUTES", err)
 	}
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("spans are lost", "error", err) }))
 	spans := sdk.NewTracerProvider(sdk.WithBatcher(exporter), sdk.WithResource(about))
@@ -69,7 +70,8 @@ func (t *Tracing) Open(ctx context.Context, service string, log hclog.Logger) (p
 	}, nil
 }
 
-// wanted reports whether spans are to go anywhere.
+// enabled reports whether spans are wanted. An error names the environment variable with a value that this program does not
+// know.
 func (t *Tracing) enabled() (bool, error) {
 	first := func(names ...string) string {
 		for _, name := range names {

@@ -1,8 +1,8 @@
-// Package tracing is what clients, coordinators and workers have in common where they trace with OpenTelemetry: spans of
-// batches, parts, runs, functions and connectors, never of rows. A batch carries its span from process to process in its own
-// messages, since one stream has many batches.
+// Package tracing has the parts of OpenTelemetry tracing that clients, coordinators and workers share. Spans stand for batches, parts,
+// runs, functions and connectors, never for rows. A batch carries its span from process to process in its own messages, because one
+// stream carries many batches.
 //
-// A nil Tracer means that nobody traces: then nothing is allocated, and nothing but that nil is looked at.
+// A nil Tracer means that nobody traces. Then nothing is allocated, and the only cost is a comparison with nil.
 package tracing
 
 import (
@@ -14,7 +14,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Names of attributes.
+// Names of the attributes of spans.
 const (
 	Flow     = attribute.Key("kisgrid.flow")
 	Revision = attribute.Key("kisgrid.revision")
@@ -26,7 +26,7 @@ const (
 	Deaths   = attribute.Key("kisgrid.deaths")
 )
 
-// Tracer makes a provider's Tracer; nil gives nil.
+// Tracer returns the tracer of KisGrid from a provider, or nil for a nil provider.
 func Tracer(p trace.TracerProvider) trace.Tracer {
 	if p == nil {
 		return nil
@@ -34,9 +34,10 @@ func Tracer(p trace.TracerProvider) trace.Tracer {
 	return p.Tracer("github.com/kisgrid/kisgrid")
 }
 
+// header is the name of W3C's header for a span, under which OpenTelemetry writes it.
 const header = "traceparent"
 
-// Parent writes a span down for a message; empty for no span, or nil.
+// Inject returns the text that carries a span in a message. It returns "" for a nil span.
 func Inject(s trace.Span) string {
 	if s == nil {
 		return ""
@@ -46,7 +47,7 @@ func Inject(s trace.Span) string {
 	return carrier[header]
 }
 
-// Under is ctx with the span that a message brought; what is no span is none.
+// Extract returns ctx with the span whose text came in a message. A text that is not a span gives ctx without one.
 func Extract(ctx context.Context, parent string) context.Context {
 	if parent == "" {
 		return ctx
@@ -54,7 +55,8 @@ func Extract(ctx context.Context, parent string) context.Context {
 	return propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{header: parent})
 }
 
-// End ends a span, as failed if there is an error. A nil span is none. It is safe twice; the first error counts.
+// End ends a span, as failed when err is not nil. It does nothing for a nil span. It may be called twice; the first error
+// counts.
 func End(s trace.Span, err error) {
 	if s == nil {
 		return
