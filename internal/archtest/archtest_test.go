@@ -25,14 +25,14 @@ type file struct {
 	path    string
 	syntax  *ast.File
 	lines   int
-	imports []string // the project's own without modulePath
+	imports []string // package paths; those of the project without modulePath
 }
 
 // project maps a package's path within the module to its files.
 type project map[string][]file
 
-// read parses every Go file of the module that is not a test's. Build constraints count for nothing: what is not built here
-// is built elsewhere.
+// read parses every Go file of the module that is not a test. It ignores build constraints: a file that is not built on this machine is
+// built on another one.
 func read(root fs.FS) (project, error) {
 	p := project{}
 	err := fs.WalkDir(root, ".", func(name string, entry fs.DirEntry, err error) error {
@@ -71,7 +71,7 @@ func read(root fs.FS) (project, error) {
 	return p, err
 }
 
-// imports lists what a package imports, sorted.
+// imports lists the packages that a package imports, sorted.
 func (p project) imports(name string) []string {
 	set := map[string]bool{}
 	for _, f := range p[name] {
@@ -82,7 +82,7 @@ func (p project) imports(name string) []string {
 	return slices.Sorted(maps.Keys(set))
 }
 
-// matches reports whether a path is the pattern, or below it where the pattern ends in "…".
+// matches reports whether a package's path is the pattern. A pattern that ends in "…" also matches all paths below it.
 func matches(pattern, name string) bool {
 	prefix, open := strings.CutSuffix(pattern, "…")
 	if !open {
@@ -95,7 +95,8 @@ func matchesAny(patterns []string, name string) bool {
 	return slices.ContainsFunc(patterns, func(pattern string) bool { return matches(pattern, name) })
 }
 
-// arrowsOf is what a package may import: the row of its own path, else the first with "…" that holds it.
+// arrowsOf lists the packages that a package may import. It takes the row of the package's own path, or else the first row with "…" that
+// matches.
 func arrowsOf(name string) (to []string, ok bool) {
 	for _, row := range arrows {
 		if row.from == name {
@@ -110,7 +111,7 @@ func arrowsOf(name string) (to []string, ok bool) {
 	return nil, false
 }
 
-// wrongArrows checks direct imports against arrows.
+// wrongArrows finds direct imports that the table arrows does not allow.
 func (p project) wrongArrows() []string {
 	var wrong []string
 	for _, name := range slices.Sorted(maps.Keys(p)) {
@@ -128,8 +129,8 @@ func (p project) wrongArrows() []string {
 	return wrong
 }
 
-// wrongReach follows imports through the project and checks them against never. A "!" after the package means its direct
-// imports only.
+// wrongReach follows imports through the project, and finds packages that the table never forbids. A "!" after a package's path means its
+// direct imports only.
 func (p project) wrongReach() []string {
 	var wrong []string
 	for _, rule := range never {
@@ -157,7 +158,7 @@ func (p project) wrongReach() []string {
 	return wrong
 }
 
-// wrongKits finds test kits that are imported by what is neither a test nor a kit.
+// wrongKits finds packages that import a test kit, and are neither tests nor kits themselves.
 func (p project) wrongKits() []string {
 	var wrong []string
 	for _, name := range slices.Sorted(maps.Keys(p)) {
@@ -173,7 +174,7 @@ func (p project) wrongKits() []string {
 	return wrong
 }
 
-// impurities finds goroutines and clocks in pure packages.
+// impurities finds packages of the list pure that start goroutines or look at clocks.
 func (p project) impurities() []string {
 	var wrong []string
 	for _, name := range pure {
@@ -198,7 +199,7 @@ func (p project) impurities() []string {
 	return wrong
 }
 
-// clockName is how a file calls package time; empty where it does not import it.
+// clockName returns the name under which a file imports package time, or "" if it does not.
 func clockName(f *ast.File) string {
 	for _, i := range f.Imports {
 		if i.Path.Value == `"time"` {
@@ -211,7 +212,7 @@ func clockName(f *ast.File) string {
 	return ""
 }
 
-// longFiles finds what nobody wants to read at one go.
+// longFiles finds files with more than maxLines lines, except for generated ones.
 func (p project) longFiles() []string {
 	var wrong []string
 	for _, name := range slices.Sorted(maps.Keys(p)) {

@@ -11,7 +11,7 @@ import (
 	"testing/fstest"
 )
 
-// worded are the packages in which a type with a domain word's name has to be in the glossary.
+// worded are the packages whose types have to be in the glossary if they have the name of a word.
 var worded = []string{"pkg/client", "pkg/coordinator", "pkg/scheduler", "pkg/worker", "pkg/flowexec"}
 
 // leastWords must be in the glossary: rows are counted and passed on under these names.

@@ -1,12 +1,12 @@
 package archtest
 
-// arrows lists each package of the project with the project's packages that it may import. A package that is missing here
-// fails the test: say first where it belongs. "…" at the end of a path stands for everything below.
+// arrows lists each package of the project, with the packages of the project that it may import. The test fails for a package that is
+// missing here: say first where it belongs. "…" at the end of a path stands for all packages below.
 var arrows = []struct {
 	from string
 	to   []string
 }{
-	// What travels, and what describes it.
+	// Data that travels, and its description.
 	{"proto/kisgrid/v1", nil},
 	{"pkg/batch", nil},
 	{"pkg/definition", []string{"pkg/batch", "internal/jsonrule"}},
@@ -22,11 +22,11 @@ var arrows = []struct {
 	{"internal/redisreply", nil},
 	{"internal/storetext", nil},
 
-	// What users' functions import.
+	// The packages that users' functions import.
 	{"pkg/kis", []string{"pkg/batch", "pkg/definition", "internal/storetext"}},
 	{"pkg/kis/…", []string{"pkg/kis…", "pkg/flowexec", "pkg/batch", "pkg/definition", "pkg/connector…"}},
 
-	// What decides, what executes, what keeps.
+	// Deciding, executing, keeping.
 	{"pkg/scheduler", []string{"pkg/batch", "internal/bitset", "internal/keyslot", "internal/ranges"}},
 	{"pkg/connector", []string{"pkg/batch", "pkg/definition"}},
 	{"pkg/connector/…", []string{"pkg/connector", "pkg/batch", "pkg/definition", "internal/transport", "internal/redisreply"}},
@@ -57,7 +57,7 @@ var arrows = []struct {
 	{"pkg/client", []string{"pkg/batch", "internal/wire", "internal/transport", "proto/kisgrid/v1"}},
 	{"pkg/client/oteltrace", []string{"pkg/client", "pkg/batch", "internal/tracing"}},
 
-	// What puts processes together.
+	// Programs, and packages that put processes together.
 	{"internal/devcluster", []string{"pkg/connector", "pkg/coordinator", "pkg/deadletter", "pkg/worker", "pkg/cluster", "pkg/definition", "pkg/kis", "pkg/batch", "internal/transport", "internal/serve"}},
 	{"pkg/flowtest", []string{
 		"internal/devcluster", "pkg/coordinator", "pkg/worker", "pkg/client", "pkg/client/oteltrace", "pkg/cluster", "pkg/definition", "pkg/kis", "pkg/batch", "internal/transport", "internal/serve", "internal/wire",
@@ -79,14 +79,14 @@ var arrows = []struct {
 	{"internal/archtest", nil},
 }
 
-// never lists what a package must not reach, by whatever way through the project.
+// never lists packages that a package must not import, neither directly nor through other packages of the project.
 var never = []struct {
 	from string
 	to   []string
 }{
 	{"pkg/scheduler", []string{"go.opentelemetry.io/…", "google.golang.org/grpc…", "google.golang.org/protobuf…", "proto/…", "go.etcd.io/…", "github.com/hashicorp/go-hclog"}},
 	{"pkg/kis", []string{"pkg/flowexec"}},
-	// Libraries make spans; where they go, programs say.
+	// Libraries make spans; programs decide where the spans go.
 	{"pkg/client/oteltrace", []string{"go.opentelemetry.io/otel/sdk…", "go.opentelemetry.io/otel/exporters…"}},
 	// A client serves nothing, and has no flags; it links OpenTelemetry only where a program imports pkg/client/oteltrace.
 	{"pkg/client", []string{"go.opentelemetry.io/…"}},
@@ -98,17 +98,17 @@ var never = []struct {
 	{"pkg/coordinator", []string{"pkg/flowexec", "pkg/connector…", "pkg/worker", "pkg/client"}},
 	{"pkg/worker", []string{"pkg/scheduler", "pkg/coordinator"}},
 	{"pkg/client", []string{"pkg/definition", "pkg/cluster"}},
-	// Clocks, randomness, the machine: what is pure is told of them by its events.
+	// A pure package has no clocks, no randomness and no system calls: its events tell it the time.
 	{"pkg/scheduler!", []string{"os…", "net…", "log…", "sync…", "syscall", "math/rand…", "crypto/rand", "context", "unsafe", "embed", "runtime…"}},
 }
 
-// kits are for tests: they may import package testing, and nobody but tests may import them.
+// kits are packages for tests: they may import package testing, and only tests may import them.
 var kits = []string{"pkg/flowtest…", "pkg/connector/conformance", "internal/testprocess", "internal/testgrid", "internal/redisfault", "testing…", "net/http/httptest"}
 
-// pure lists the packages that start no goroutine, and of package time use only what does not look at a clock.
+// pure lists the packages that start no goroutine and look at no clock.
 var pure = []string{"pkg/scheduler"}
 
 var clocks = []string{"After", "AfterFunc", "NewTicker", "NewTimer", "Now", "Since", "Sleep", "Tick", "Until"}
 
-// maxLines bounds a file that somebody wrote and is not a test.
+// maxLines is the most lines that a file may have which is neither a test nor generated.
 const maxLines = 600

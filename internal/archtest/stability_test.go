@@ -36,7 +36,7 @@ func TestEveryPackageSaysWhetherItIsStable(t *testing.T) {
 		if len(p[name]) == 0 {
 			t.Errorf("docs/stability.md names %s, which is not there", name)
 		}
-		// Who reads go doc sees it, too.
+		// A reader of go doc sees it, too.
 		says := slices.ContainsFunc(p[name], func(f file) bool {
 			return f.syntax.Doc != nil && strings.Contains(f.syntax.Doc.Text(), "docs/stability.md")
 		})
