@@ -9,29 +9,30 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// Client streams are spread evenly over the coordinators that take batches. Each tells the others by its key in etcd how many
-// it has. One that has more than its share asks some to move, and one that has less takes them in: the client finds it by
-// asking one after the other. So nobody need know by which address a client reaches whom.
+// Client streams are spread evenly over the coordinators that take batches. Each coordinator tells the others, in its key in etcd, how many
+// streams it has. A coordinator that has more than its share asks some clients to move their streams. A client finds a coordinator that has
+// less than its share by asking one after the other, so no coordinator needs to know which addresses a client can reach.
 const (
-	// spreadPause is how often a coordinator looks whether it has more than its share, and tells how many streams it has.
+	// balanceInterval is how often a coordinator compares its streams with its share, and tells how many streams it has.
 	balanceInterval = time.Second
-	// movePatience is how long a stream that was asked to move counts as one that does. After that another one is asked, and
-	// in the end the same again. It is longer than the SDK, which waits 5 s for answers, takes for a move: who leaves late
-	// would be made up for by others, and these would come back.
+	// movePatience is for how long a stream that was asked to move counts as moving. After that another stream is asked in its place. It is
+	// longer than the SDK takes for a move, including the 5 s for which the SDK waits for answers: if other streams moved in place of a
+	// slow one, some would have to move back.
 	movePatience = 8 * time.Second
-	// movePatienceMost is what that grows to for streams whose clients reach no other coordinator, or are too old to move.
+	// movePatienceMost is the most that movePatience grows to, for streams that do not move when asked: their clients reach no other
+	// coordinator, or are of builds that can't move.
 	movePatienceMost = 128 * time.Second
 )
 
-// share is what is to be spread, as etcd tells of the coordinators that take batches. It is zero while this one is not among
-// them.
+// streamShare is what etcd says of the streams of all coordinators that take batches. It is zero while this coordinator is not among them.
 type streamShare struct {
 	coordinators int
-	most         int // streams that each is to have, rounded up
-	least        int // that one of the others has
-	own          int // that this one told of
+	most         int // how many streams each coordinator is to have, rounded up
+	least        int // the fewest streams that another coordinator has
+	own          int // how many streams this coordinator has told of
 }
 
+// streamShare computes the share from what the coordinators that take batches have told in etcd.
 func (i *ingest) streamShare() (s streamShare) {
 	all, known := 0, false
 	s.least = math.MaxInt
@@ -53,9 +54,9 @@ func (i *ingest) streamShare() (s streamShare) {
 	return s
 }
 
-// surplus is how many streams are to move away from a coordinator that has that many. Not each stream that opens or ends is
-// worth a move elsewhere: a tenth more than the share is let be, unless another has as much less. Of two or more that have just
-// their share, which was rounded up, each gives one then.
+// surplus returns how many streams a coordinator that has so many should move away. Small differences are not worth a move: up to a tenth
+// above the share is fine, unless another coordinator has at least two streams and a tenth less than it. For example, with shares of 10, a
+// coordinator with 12 streams moves two, and one with 11 moves one only if another coordinator has 7 or fewer.
 func (s streamShare) surplus(has int) int {
 	over, slack := has-s.most, s.most/10
 	if over > slack || over >= 0 && s.most-s.least >= 2+slack {
@@ -64,13 +65,13 @@ func (s streamShare) surplus(has int) int {
 	return 0
 }
 
-// room reports whether a coordinator that has that many streams is to take one more. The last of a rounded share is for when
-// no other has fewer.
+// hasRoom reports whether a coordinator that has so many streams should take one more. The share is rounded up; its last place is filled
+// only when no coordinator has fewer streams.
 func (s streamShare) hasRoom(has int) bool {
 	return has < s.most-1 || has == s.most-1 && s.least >= has
 }
 
-// spread asks streams to move, until ctx is done.
+// balanceStreams asks clients to move streams, again and again, until ctx is done.
 func (i *ingest) balanceStreams(ctx context.Context) {
 	ticker := time.NewTicker(balanceInterval)
 	defer ticker.Stop()
@@ -84,12 +85,12 @@ func (i *ingest) balanceStreams(ctx context.Context) {
 	}
 }
 
-// askToMove asks as many streams to move as there are more than this coordinator's share.
+// askToMove asks as many clients to move their streams as this coordinator has streams above its share.
 func (i *ingest) askToMove(now time.Time) {
 	share := i.streamShare()
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	n := share.surplus(min(share.own, len(i.streams))) // those that have left already need not be asked
+	n := share.surplus(min(share.own, len(i.streams))) // streams that have left since need not be asked
 	if n == 0 {
 		return
 	}
@@ -106,12 +107,12 @@ func (i *ingest) askToMove(now time.Time) {
 		s.askedToMove, s.movePatience = now, min(max(movePatience, s.movePatience*3/2), movePatienceMost)
 		select {
 		case s.moveRequests <- share.coordinators:
-		default: // its client has not been told of the last time yet
+		default: // the client has not been told of the last request yet
 		}
 	}
 }
 
-// expect reports whether a stream that moves is taken, and counts it until arrived is called.
+// admitMoving reports whether a stream that moves here is taken. If so, it counts until movingArrived is called.
 func (i *ingest) admitMoving(id batch.StreamID) bool {
 	share := i.streamShare()
 	i.mu.Lock()
@@ -123,14 +124,14 @@ func (i *ingest) admitMoving(id batch.StreamID) bool {
 	return true
 }
 
-// arrived says that a stream that was expected is registered, or will not be.
+// movingArrived says that a stream that was admitted is registered, or will not be.
 func (i *ingest) movingArrived() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.arriving--
 }
 
-// count is how many streams are here.
+// streamCount is how many streams are here or are moving here.
 func (i *ingest) streamCount() int {
 	i.mu.Lock()
 	defer i.mu.Unlock()

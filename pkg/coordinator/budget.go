@@ -9,31 +9,33 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/refuse"
 )
 
-// budget is how many bytes of rows the process lets clients have under way: windows of streams, what overdraws them,
-// unary calls, and answers that their clients have not taken yet. Beside it a stream holds one message at most, which waits
-// for its place here; and answers may come to half of it more, which is what workers make before they wait for clients.
+// budget is how many bytes all clients together may make the coordinator hold: the windows of streams, the batches by which windows are
+// overdrawn, the calls with one batch, and the answers that clients have not read. Two things are not in it: each stream may hold one
+// message that waits for room, and workers may make answers for up to half of the budget more before they wait for clients. Any goroutine
+// may use it; it blocks nobody.
 type budget struct {
 	size int64
 
 	mu        sync.Mutex
-	left      int64                // guarded by mu; below zero when a batch was let in that did not fit
-	overdrawn int                  // guarded by mu: windows that are overdrawn
-	waiting   int                  // guarded by mu: windows with a batch that waits for its place
-	calls     int                  // guarded by mu: calls that wait for rows, redrives among them
-	windows   map[*window]struct{} // guarded by mu: windows of streams
-	freed     chan struct{}        // guarded by mu; closed and replaced when bytes come back
+	left      int64                // guarded by mu: bytes that are free; below zero when a batch was admitted that did not fit
+	overdrawn int                  // guarded by mu: how many windows are overdrawn
+	waiting   int                  // guarded by mu: how many windows have a batch that waits for room
+	calls     int                  // guarded by mu: how many calls wait for rows, redrives among them
+	windows   map[*window]struct{} // guarded by mu: the windows of open streams
+	freed     chan struct{}        // guarded by mu: closed, and replaced by a new channel, when bytes become free
 }
 
+// newBudget makes a budget of so many bytes.
 func newBudget(size int64) *budget {
 	return &budget{size: size, left: size, freed: make(chan struct{}), windows: map[*window]struct{}{}}
 }
 
-// reserve takes bytes out, all or nothing. Where they are not there, idle windows lend theirs.
+// reserve takes bytes out of the budget, all or nothing. If they are not free, idle windows lend theirs.
 func (b *budget) reserve(bytes int64) bool {
 	return b.reserveAbove(bytes, 0) || b.reclaim(bytes) && b.reserveAbove(bytes, 0)
 }
 
-// reclaim has idle windows lend what they hold, until so many bytes are left, and reports whether any did.
+// reclaim has idle windows lend their bytes until so many are free. It reports whether any window lent some.
 func (b *budget) reclaim(bytes int64) (some bool) {
 	b.mu.Lock()
 	windows, now := slices.Collect(maps.Keys(b.windows)), time.Now()
@@ -47,9 +49,10 @@ func (b *budget) reclaim(bytes int64) (some bool) {
 	return some
 }
 
-// grow is reserve for those who can do without: half of the budget stays for those who can't.
+// grow is reserve for windows that grow: they can do without, so half of the budget stays free for others.
 func (b *budget) grow(bytes int64) bool { return b.reserveAbove(bytes, b.size/2) }
 
+// reserveAbove takes bytes out of the budget if at least floor bytes stay free.
 func (b *budget) reserveAbove(bytes, floor int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -60,9 +63,9 @@ func (b *budget) reserveAbove(bytes, floor int64) bool {
 	return true
 }
 
-// overdraw takes out what a batch needs beyond its window, if it is there; else it returns what is closed when bytes come back.
-// While no window is overdrawn it need not be there: else windows that together hold the whole budget would wait for each
-// other. counted: the window is counted as overdrawn already.
+// overdraw takes out the bytes that a batch needs beyond its window, if they are free. Otherwise it returns a channel that is closed when
+// bytes become free. While no window is overdrawn the bytes need not be free: otherwise windows that together hold the whole budget would
+// wait for each other. counted says that the budget counts the window as overdrawn already.
 func (b *budget) overdraw(bytes int64, counted bool) (wait <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -76,7 +79,7 @@ func (b *budget) overdraw(bytes int64, counted bool) (wait <-chan struct{}) {
 	return nil
 }
 
-// release gives bytes back. With balanced, they are the last of those by which a window was overdrawn.
+// release gives bytes back. balanced says that the window is not overdrawn any more.
 func (b *budget) release(bytes int64, balanced bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -88,22 +91,26 @@ func (b *budget) release(bytes int64, balanced bool) {
 	b.freed = make(chan struct{})
 }
 
-// untaken counts the bytes of answers that wait for their client to take them. A worker's result can't be refused: so they
-// are taken out of the budget even if it has no more, and windows grow, and calls are let in, the less. When it is used up, who
-// holds more than its allowance lets go of output, or is ended: its batches are safe, as its client may submit them again. A call
-// is never ended so: its rows have run, and would run again, and again. Nor is any stream for results whose workers make no more than
-// there is room for until clients have taken them.
+// heldAnswers counts the bytes of one client's answers that the client has not read. A worker's result can't be refused, so these bytes are
+// taken out of the budget even when it has no room; then windows do not grow, and calls are not admitted. When the budget is used up, a
+// client that holds more than its allowance has its output dropped, or its stream ended. Two kinds of clients are spared:
+//
+//   - A call is never ended: its rows have run, and would run again each time that the client calls again. Its output is dropped.
+//   - A stream is not ended because of results whose worker waits for clients itself (see untakenResults).
 type heldAnswers struct {
 	budget *budget
-	shed   func() bool // has the holder let go of output; false: it can't, and is to be ended. Nil: it never can. As end is called
-	end    func(error) // called at most once, without the lock; it does not block
+	// dropOutput drops the client's output. It returns false where that can't be done, so that the client has to be ended; nil means that
+	// it never can. It is called without the lock and must not block.
+	dropOutput func() bool
+	// end ends the client's stream. It is called at most once, without the lock, and must not block.
+	end func(error)
 
-	allowance int64 // guarded by budget.mu
-	held      int64 // guarded by budget.mu
-	ended     bool  // guarded by budget.mu: end was called, or nobody counts any more
+	allowance int64 // guarded by budget.mu: bytes that may be held although the budget is used up
+	held      int64 // guarded by budget.mu: bytes that are held
+	ended     bool  // guarded by budget.mu: nothing is counted any more
 }
 
-// hold counts an answer; waits: its worker waits until it is taken. It does not block.
+// hold counts an answer. waits says that its worker makes no more until the client has read it. It does not block.
 func (u *heldAnswers) hold(bytes int64, waits bool) {
 	b := u.budget
 	b.mu.Lock()
@@ -113,26 +120,26 @@ func (u *heldAnswers) hold(bytes int64, waits bool) {
 	}
 	b.left -= bytes
 	u.held += bytes
-	full := !waits && u.full()
+	full := !waits && u.exceeded()
 	b.mu.Unlock()
-	if !full || u.shed != nil && u.shed() {
+	if !full || u.dropOutput != nil && u.dropOutput() {
 		return
 	}
 	u.close()
 	u.end(refuse.Untaken())
 }
 
-// full reports whether more is held than is allowed, and the budget used up. The caller holds the lock.
-func (u *heldAnswers) full() bool { return !u.ended && u.budget.left < 0 && u.held > u.allowance }
+// exceeded reports whether more is held than is allowed while the budget is used up. The caller holds the lock.
+func (u *heldAnswers) exceeded() bool { return !u.ended && u.budget.left < 0 && u.held > u.allowance }
 
-// blocks reports whether others find the budget used up by what is held.
+// blocks reports whether other clients find the budget used up because of the answers that this client holds.
 func (u *heldAnswers) blocks() bool {
 	u.budget.mu.Lock()
 	defer u.budget.mu.Unlock()
-	return u.full()
+	return u.exceeded()
 }
 
-// take says that the client took an answer.
+// take says that the client has read an answer.
 func (u *heldAnswers) take(bytes int64) {
 	u.budget.mu.Lock()
 	defer u.budget.mu.Unlock()
@@ -142,7 +149,7 @@ func (u *heldAnswers) take(bytes int64) {
 	}
 }
 
-// allow sets what may be held although the budget is used up, and reports whether as much is held now.
+// allow sets the allowance, and reports whether as much is held now.
 func (u *heldAnswers) allow(bytes int64) (reached bool) {
 	u.budget.mu.Lock()
 	defer u.budget.mu.Unlock()
@@ -150,7 +157,7 @@ func (u *heldAnswers) allow(bytes int64) (reached bool) {
 	return u.held >= bytes
 }
 
-// close gives the budget back what is held.
+// close gives everything that is held back to the budget.
 func (u *heldAnswers) close() {
 	u.budget.mu.Lock()
 	defer u.budget.mu.Unlock()
@@ -163,41 +170,41 @@ func (u *heldAnswers) close() {
 // refund gives bytes of answers back. The caller holds the lock.
 func (b *budget) refund(bytes int64) {
 	b.left += bytes
-	if b.overdrawn > 0 && bytes > 0 { // nobody waits otherwise
+	if b.overdrawn > 0 && bytes > 0 { // otherwise no goroutine waits for free bytes
 		close(b.freed)
 		b.freed = make(chan struct{})
 	}
 }
 
-// waiting counts a window in or out whose batch waits for its place.
+// addWaiting counts windows whose batch waits for room: 1 for one more, -1 for one less.
 func (b *budget) addWaiting(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.waiting += n
 }
 
-// call counts a call in or out, which waits for rows.
-func (b *budget) call(n int) {
+// addCall counts calls that wait for rows: 1 for one more, -1 for one less.
+func (b *budget) addCall(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.calls += n
 }
 
-// called reports whether a call waits for rows.
-func (b *budget) called() bool {
+// hasCalls reports whether a call waits for rows.
+func (b *budget) hasCalls() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.calls > 0
 }
 
-// waiters are the windows with a batch that waits for its place.
-func (b *budget) waiters() int {
+// waitingWindows returns how many windows have a batch that waits for room.
+func (b *budget) waitingWindows() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.waiting
 }
 
-// remaining is what is left.
+// remaining returns how many bytes are free.
 func (b *budget) remaining() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -216,9 +223,10 @@ func (b *budget) ReserveCall(rows, bytes int) (release func(), ok bool) {
 
 // AwaitRows notes a call that waits for rows to end, until done is called.
 func (b *budget) AwaitRows() (done func()) {
-	b.call(1)
-	return func() { b.call(-1) }
+	b.addCall(1)
+	return func() { b.addCall(-1) }
 }
 
-// callCost is what a unary call takes out of the budget: nobody counts how many there are, so each pays for itself.
+// callCost returns how many bytes a call with one batch takes out of the budget. Nothing bounds the number of calls, so each pays for its
+// own costs beside its rows.
 func callCost(rows, bytes int) int64 { return 4<<10 + 12*int64(rows) + int64(bytes) }

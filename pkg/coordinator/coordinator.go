@@ -215,7 +215,7 @@ func (c *Coordinator) AwaitWorkers(ctx context.Context, n int) error {
 		case <-c.done:
 			return refuse.Stopped()
 		case <-ctx.Done():
-			return fmt.Errorf("wait for %d workers, of which %d are there: %w", n, now.Sessions, ctx.Err())
+			return fmt.Errorf("wait for sessions with %d workers; %d are up: %w", n, now.Sessions, ctx.Err())
 		}
 	}
 }
@@ -332,7 +332,7 @@ func (c *Coordinator) tellReady(ctx context.Context) error {
 	}
 }
 
-// pause waits; false when ctx is done.
+// sleep blocks for a time. It returns false when ctx is done first.
 func sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():
@@ -342,13 +342,14 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// requests that do not end in time are cut off below
 func (c *Coordinator) serveHTTP(ctx context.Context) error {
 	server, err := serve.NewHTTPServer(serve.HTTPConfig{Transport: c.config.Transport, Metrics: c.config.Registry, Ready: func(context.Context) error {
 		select {
 		case <-c.ready:
 			return nil
 		default:
-			return errors.New("the flows are not listed yet: etcd is waited for")
+			return errors.New("the flows are not known yet: this coordinator waits for etcd")
 		}
 	}})
 	if err != nil {

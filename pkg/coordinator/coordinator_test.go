@@ -80,7 +80,7 @@ func TestDrain(t *testing.T) {
 
 	drained := make(chan error, 2)
 	go func() { drained <- r.c.Drain(t.Context()) }()
-	wantCode(t, idle.ends(), batch.CodeShutdown, "another one")
+	wantCode(t, idle.ends(), batch.CodeShutdown, "another coordinator")
 	go func() { drained <- r.c.Drain(t.Context()) }()
 	busy.submit(&pb.Submission{Sequence: 2, Rows: rows(3)}) // comes too late, and is not taken
 	if _, err := r.tryOpen(batch.NewStreamID(), "W"); err == nil {
@@ -91,14 +91,14 @@ func TestDrain(t *testing.T) {
 	if err != nil || late.GetAnswer().GetSequence() != 7 || !late.GetAnswer().GetLast() {
 		t.Errorf("a call during the drain is answered %v, %v", late, err)
 	}
-	wantCode(t, wire.ToError(late.GetAnswer().GetRefused()), batch.CodeShutdown, "another one")
+	wantCode(t, wire.ToError(late.GetAnswer().GetRefused()), batch.CodeShutdown, "another coordinator")
 	for _, p := range parts {
 		s.done(p)
 	}
 	if a := busy.answer(); a.GetSequence() != 1 || !a.GetLast() {
 		t.Errorf("answered %v", a)
 	}
-	wantCode(t, busy.ends(), batch.CodeShutdown, "another one")
+	wantCode(t, busy.ends(), batch.CodeShutdown, "another coordinator")
 	r.answered(call)
 	for range 2 {
 		if err := within(t, "the drain is over", drained); err != nil {
@@ -183,9 +183,9 @@ func TestStopBeforeReady(t *testing.T) {
 	if u.err != nil { // an error of this code would leave open whether rows ran
 		t.Errorf("the call ended with %v", u.err)
 	}
-	wantCode(t, wire.ToError(u.answer.GetRefused()), batch.CodeUnavailable, "waits for etcd")
+	wantCode(t, wire.ToError(u.answer.GetRefused()), batch.CodeUnavailable, "from etcd yet")
 	_, err = r.tryOpen(batch.NewStreamID(), "W")
-	wantCode(t, err, batch.CodeUnavailable, "waits for etcd")
+	wantCode(t, err, batch.CodeUnavailable, "from etcd yet")
 	_, err = pb.NewAdminClient(r.conn).Get(t.Context(), &pb.GetRequest{Kind: "flows"})
 	wantCode(t, err, batch.CodeUnavailable, away)
 	// Which build it is, it knows without etcd.

@@ -6,47 +6,49 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// gathering is the answers of one batch as one, which must fit into a message. Outcomes come first: when they take half of
-// it, further ones go without their reasons; when the output does not fit beside them, it is left out, and that is said.
+// gatheredAnswer gathers the answers of one batch into a single answer, which must fit into one message. Outcomes have priority over
+// output. When outcomes take half of the message, further ones go without their reasons. When the output does not fit beside the outcomes,
+// all of it is left out, and the answer says so. One goroutine owns it.
 type gatheredAnswer struct {
 	whole            *pb.Answer
 	limit            int
-	outcomes, output int   // bytes so far
-	bare             bool  // further outcomes go without their reasons
-	counted          int64 // bytes that count as untaken
+	outcomes, output int   // bytes gathered so far
+	withoutReasons   bool  // further outcomes go without their reasons
+	countedBytes     int64 // bytes that count as held for the client
 }
 
-// count counts as untaken what is gathered, in place of the bytes that it came in.
+// count counts the gathered bytes as held for the client, in place of the came bytes that the answers had when they came.
 func (g *gatheredAnswer) count(u *heldAnswers, came int64) {
 	held := int64(g.outcomes)
 	if g.whole.GetOutput() != nil {
 		held += int64(g.output)
 	}
-	u.take(came + max(0, g.counted-held))
-	u.hold(max(0, held-g.counted), false)
-	g.counted = held
+	u.take(came + max(0, g.countedBytes-held))
+	u.hold(max(0, held-g.countedBytes), false)
+	g.countedBytes = held
 }
 
-// shed lets go of the output, and of further outcomes' reasons, because the coordinator has no memory for them.
-func (g *gatheredAnswer) shed(why *batch.Error) {
-	g.bare = true
+// dropOutput drops the output, and the reasons of further outcomes, because the coordinator's budget has no room for them.
+func (g *gatheredAnswer) dropOutput(why *batch.Error) {
+	g.withoutReasons = true
 	if g.output > 0 {
-		g.leaveOut(wire.FromError(why))
+		g.omitOutput(wire.FromError(why))
 	}
 }
 
-// leaveOut leaves out the output, for good. The first reason counts.
-func (g *gatheredAnswer) leaveOut(why *pb.Error) {
+// omitOutput drops the output for good. If it is called again, the first reason stays.
+func (g *gatheredAnswer) omitOutput(why *pb.Error) {
 	g.whole.Output = nil
-	g.output = g.limit + 1 // nor does more of it fit
+	g.output = g.limit + 1 // so that further output does not fit either
 	if g.whole.GetOutputOmitted() == nil {
 		g.whole.OutputOmitted = why
 	}
 }
 
+// add adds an answer. Its parts must not be used afterwards.
 func (g *gatheredAnswer) add(a *pb.Answer) {
 	for _, o := range a.GetNotDone() {
-		if g.bare || g.outcomes > g.limit/2 {
+		if g.withoutReasons || g.outcomes > g.limit/2 {
 			o.Reason = ""
 		}
 		g.outcomes += 24 + len(o.GetFunction()) + len(o.GetReason())
@@ -58,15 +60,15 @@ func (g *gatheredAnswer) add(a *pb.Answer) {
 	case g.outcomes+g.output <= g.limit:
 		w.Output = appendOutput(w.GetOutput(), a.GetOutput())
 	case g.output > 0:
-		g.leaveOut(wire.FromError(batch.Errorf(batch.CodeBatchTooLarge, "what the flow passed on does not fit into one answer of %d bytes: "+
+		g.omitOutput(wire.FromError(batch.Errorf(batch.CodeBatchTooLarge, "the output of the flow does not fit into one answer of %d bytes: "+
 			"each row has its outcome and need not run again; for output of this size submit on a stream, or fewer rows at once", g.limit)))
 	}
 	if why := a.GetOutputOmitted(); why != nil {
-		g.leaveOut(why)
+		g.omitOutput(why)
 	}
 }
 
-// appendOutput puts more behind an output. Neither may be used afterwards.
+// appendOutput appends more to an output and returns the result. Neither argument may be used afterwards.
 func appendOutput(o, more *pb.Output) *pb.Output {
 	switch {
 	case len(more.GetOrigins()) == 0:

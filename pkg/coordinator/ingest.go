@@ -19,43 +19,45 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// ingest is the gRPC service that takes batches from clients.
+// ingest is the gRPC service Ingest, which takes batches from clients: one with the call Submit, many with the call Stream. Its methods may
+// be called by any goroutine.
 type ingest struct {
 	pb.UnimplementedIngestServer
 	id           string
 	loop         *schedulerLoop
 	board        *flowstate.Board
 	revisions    *revisionFinder
-	coordinators func() map[string]cluster.Coordinator // those that are registered in etcd, by id
-	tracer       trace.Tracer                          // nil where nobody traces
+	coordinators func() map[string]cluster.Coordinator // the coordinators that are registered in etcd, by id
+	tracer       trace.Tracer                          // nil means that nobody traces
 	letters      *letterKeeper
 	limits       batch.Limits
-	maxMessage   int // limit of one message, in bytes
+	maxMessage   int // the limit of one message, in bytes
 	budget       *budget
 	ready        <-chan struct{} // closed when the flows are known
 	draining     <-chan struct{} // closed when no batch is taken any more
 
-	// carriers are the goroutines that read and write client streams.
+	// carriers waits for the goroutines that read and write client streams. They may outlive the calls for a moment.
 	carriers sync.WaitGroup
 
 	mu       sync.Mutex
 	streams  map[batch.StreamID]*stream // guarded by mu
-	arriving int                        // guarded by mu: streams that move here and are not in streams yet
+	arriving int                        // guarded by mu: streams that are moving here from other coordinators and are not in streams yet
 }
 
-// closed is why no batch is taken now, nil if one is.
+// whyClosed returns the error with which batches are refused now; nil means that they are taken.
 func (i *ingest) whyClosed() error {
 	switch {
 	case isClosed(i.draining):
 		return refuse.Draining()
 	case !isClosed(i.ready):
-		return batch.Errorf(batch.CodeUnavailable, "this coordinator has just started and waits for etcd to tell it the flows: try again, or another one")
+		return batch.Errorf(batch.CodeUnavailable, "this coordinator has just started and does not know the flows from etcd yet: try again, or submit to another coordinator")
 	case i.board.Load().CutOff:
-		return batch.Errorf(batch.CodeUnavailable, "this coordinator can't reach most workers: submit to another one, the same batch if it was sent")
+		return batch.Errorf(batch.CodeUnavailable, "this coordinator can't reach most workers: submit to another coordinator, the same batch if it was sent before")
 	}
 	return nil
 }
 
+// isClosed reports whether a channel, on which nothing is sent, is closed. It does not block.
 func isClosed(c <-chan struct{}) bool {
 	select {
 	case <-c:
@@ -65,7 +67,7 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// windows counts the open streams, and adds up their windows by flow.
+// windows counts the open streams, and adds up the sizes of their windows by flow.
 func (i *ingest) windows() (streams int, byFlow map[string]windowUse) {
 	i.mu.Lock()
 	open := slices.Collect(maps.Values(i.streams))
@@ -78,7 +80,8 @@ func (i *ingest) windows() (streams int, byFlow map[string]windowUse) {
 	return len(open), byFlow
 }
 
-// submission makes a batch from outside ready for the scheduler. Its client takes so many bytes in a message. single: it is a call's.
+// submission makes a batch that a client sent ready for the scheduler. takes is how many bytes the client accepts in one message. single
+// says that the batch came with the call Submit, and not on a stream. An error means that the whole batch is refused.
 func (i *ingest) submission(ctx context.Context, flow string, stream batch.StreamID, in *pb.Submission, takes int, single bool) (*submission, error) {
 	r, err := i.revisions.revision(ctx, flow, in, single)
 	if err != nil {
@@ -88,19 +91,20 @@ func (i *ingest) submission(ctx context.Context, flow string, stream batch.Strea
 	if err != nil {
 		return nil, err
 	}
-	s.goesTo(takes, i.limits)
+	s.fitAnswersTo(takes, i.limits)
 	s.trace(i.tracer, in.GetTraceParent())
 	s.letters, s.reportOnly, s.keepsDead = i.letters, in.GetReportOnly(), i.letters.store != nil && !in.GetReportOnly()
 	return s, nil
 }
 
-// refused stands for a batch that never became a submission, so that its answer and credit go the ordinary way. It keeps
-// nothing of the batch itself.
+// refused makes a submission that stands for a refused batch, so that its answer and its credit go the same way as others. It keeps nothing
+// of the batch's rows.
 func refused(in *pb.Submission, spent size) *submission {
-	return &submission{id: batch.ID{Sequence: in.GetSequence()}, spent: spent, begun: true}
+	return &submission{id: batch.ID{Sequence: in.GetSequence()}, spent: spent, ownTold: true}
 }
 
-// refusedCall ends a call of whose batch nothing ran. Where the error's code leaves that open, an answer says it.
+// refusedCall answers a call whose batch was refused before any row ran. For some codes a client could not know that from a gRPC error:
+// then the refusal goes into an answer.
 func refusedCall(in *pb.Submission, err error) (*pb.SubmitResponse, error) {
 	if !wire.LeavesOpen(batch.CodeOf(err)) {
 		return nil, wire.Status(err)
@@ -108,7 +112,7 @@ func refusedCall(in *pb.Submission, err error) (*pb.SubmitResponse, error) {
 	return &pb.SubmitResponse{Answer: &pb.Answer{Sequence: in.GetSequence(), Refused: wire.FromError(err), Last: true}}, nil
 }
 
-// Submit runs one batch and answers when each of its rows has an outcome.
+// Submit runs one batch and answers when each of its rows has an outcome. It blocks until then, or until the caller gives up.
 func (i *ingest) Submit(ctx context.Context, in *pb.SubmitRequest) (_ *pb.SubmitResponse, failed error) {
 	if err := i.whyClosed(); err != nil {
 		return refusedCall(in.GetSubmission(), err)
@@ -122,8 +126,8 @@ func (i *ingest) Submit(ctx context.Context, in *pb.SubmitRequest) (_ *pb.Submit
 		return nil, wire.Status(refuse.Overloaded())
 	}
 	defer i.budget.release(cost, false)
-	i.budget.call(1)
-	defer i.budget.call(-1)
+	i.budget.addCall(1)
+	defer i.budget.addCall(-1)
 	takes := i.clientTakes(in.GetTakesBytes())
 	sub, err := i.submission(ctx, in.GetFlow(), id, in.GetSubmission(), takes, true)
 	if changed, ok := errors.AsType[revisionChanged](err); ok {
@@ -133,9 +137,9 @@ func (i *ingest) Submit(ctx context.Context, in *pb.SubmitRequest) (_ *pb.Submit
 		return refusedCall(in.GetSubmission(), err)
 	}
 	sub.endings = newQueue[ending]()
-	sub.answers = &heldAnswers{budget: i.budget, allowance: cost, shed: func() bool {
-		sub.shedOutput()
-		sub.endings.wake() // what is gathered goes, too
+	sub.answers = &heldAnswers{budget: i.budget, allowance: cost, dropOutput: func() bool {
+		sub.dropOutput()
+		sub.endings.wake() // output that is already gathered is dropped, too
 		return true
 	}}
 	defer sub.answers.close()
@@ -144,7 +148,7 @@ func (i *ingest) Submit(ctx context.Context, in *pb.SubmitRequest) (_ *pb.Submit
 		failed = refuse.Draining()
 		return refusedCall(in.GetSubmission(), failed)
 	}
-	answer, err := i.await(ctx, sub, answerLimit(takes))
+	answer, err := i.awaitAnswer(ctx, sub, answerLimit(takes))
 	if err != nil {
 		i.loop.post(context.WithoutCancel(ctx), scheduler.Cancelled{Batch: &sub.Batch})
 		return nil, wire.Status(err)
@@ -152,9 +156,9 @@ func (i *ingest) Submit(ctx context.Context, in *pb.SubmitRequest) (_ *pb.Submit
 	return &pb.SubmitResponse{Answer: answer}, nil
 }
 
-// await gathers a batch's answers into one of at most so many bytes. Rows run meanwhile: it returns no error whose code says that
-// none did.
-func (i *ingest) await(ctx context.Context, sub *submission, limit int) (*pb.Answer, error) {
+// awaitAnswer gathers a batch's answers into one of at most limit bytes. Rows are running meanwhile, so it never returns an error whose
+// code promises that no row ran.
+func (i *ingest) awaitAnswer(ctx context.Context, sub *submission, limit int) (*pb.Answer, error) {
 	g := gatheredAnswer{whole: sub.message(&pb.Answer{Last: true}), limit: limit}
 	var items []ending
 	for {
@@ -164,7 +168,7 @@ func (i *ingest) await(ctx context.Context, sub *submission, limit int) (*pb.Ans
 		}
 		select {
 		case <-ctx.Done():
-			return nil, batch.Errorf(batch.CodeCancelled, "the caller gave up: %w", context.Cause(ctx))
+			return nil, batch.Errorf(batch.CodeCancelled, "wait for the answers of batch %s: the caller gave up: %w", sub.id, context.Cause(ctx))
 		case <-i.loop.done:
 			return nil, refuse.Stopped()
 		case <-changed:
@@ -173,7 +177,7 @@ func (i *ingest) await(ctx context.Context, sub *submission, limit int) (*pb.Ans
 		items = sub.endings.take(items)
 		i.letters.keep(ctx, items)
 		for _, e := range items {
-			sub.leaveOut(e.result) // it may have come before output was let go
+			sub.stripDropped(e.result) // the result may have come before the output was dropped
 			for _, a := range sub.answer(e) {
 				g.add(a)
 			}
@@ -182,8 +186,8 @@ func (i *ingest) await(ctx context.Context, sub *submission, limit int) (*pb.Ans
 			}
 			g.count(sub.answers, e.bytes)
 		}
-		if sub.shed.Load() {
-			g.shed(refuse.Shed())
+		if sub.outputDropped.Load() {
+			g.dropOutput(refuse.Shed())
 			g.count(sub.answers, 0)
 		}
 	}

@@ -15,24 +15,26 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// keeper keeps dead rows as dead letters before their client is answered. Whoever takes endings calls it, never the loop.
+// letterKeeper puts dead rows into the store of dead letters, before their client is answered. The goroutines that answer clients call it;
+// the scheduler's loop does not, because the store may be slow. Any goroutine may use it.
 type letterKeeper struct {
-	store *deadletter.Store // nil: there is none
+	store *deadletter.Store // nil means that this cluster keeps no dead letters
 	log   hclog.Logger
 
 	kept, notKept, redriven *prometheus.CounterVec
 
-	counted letterCounts // for metrics
+	counted letterCounts // what the store said last, for metrics
 
 	mu      sync.Mutex
-	away    bool            // the last call failed; guarded by mu
-	retryAt time.Time       // when the store is asked again; guarded by mu
-	full    map[string]bool // flows that had no room the last time; guarded by mu
+	away    bool            // guarded by mu: the last request to the store failed
+	retryAt time.Time       // guarded by mu: when the store is asked again
+	full    map[string]bool // guarded by mu: flows for which the store had no room the last time
 }
 
-// awayFor is how long a store that was away is not asked: each answer would wait for it.
+// awayFor is how long a store that has failed is not asked. Otherwise each answer would wait until its request fails, too.
 const awayFor = time.Second
 
+// newLetterKeeper makes a keeper with its counters. store may be nil.
 func newLetterKeeper(store *deadletter.Store, log hclog.Logger) *letterKeeper {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
@@ -48,10 +50,11 @@ func newLetterKeeper(store *deadletter.Store, log hclog.Logger) *letterKeeper {
 	}
 }
 
-// lossReasons are why a dead row is not kept that should have been.
+// lossReasons are the reasons why a dead row is not kept although its client wants it to be kept.
 var lossReasons = []batch.NotKept{batch.StoreFull, batch.StoreAway, batch.TooLarge, batch.Unwritable, batch.Held}
 
-// expect makes the counters of a flow that is there begin at 0: who looks how far a counter rises does not see the step to its first value.
+// initCounters makes the counters of a flow begin at 0. Monitoring that computes how fast a counter rises would miss the first increase of
+// a counter that appears with a value.
 func (k *letterKeeper) initCounters(flow string) {
 	if k.store == nil {
 		return
@@ -62,7 +65,7 @@ func (k *letterKeeper) initCounters(flow string) {
 	}
 }
 
-// forget drops what is counted of a flow that was deleted.
+// forget drops the counters of a deleted flow.
 func (k *letterKeeper) forget(flow string) {
 	for _, counts := range []*prometheus.CounterVec{k.kept, k.notKept, k.redriven} {
 		counts.DeletePartialMatch(prometheus.Labels{"flow": flow})
@@ -72,7 +75,7 @@ func (k *letterKeeper) forget(flow string) {
 	delete(k.full, flow)
 }
 
-// look tells the log where the store is away, or may lose letters. Rows are reported meanwhile.
+// checkStore logs a warning if the store is away, or is configured so that it may lose letters.
 func (k *letterKeeper) checkStore(ctx context.Context) {
 	if k.store == nil {
 		return
@@ -80,20 +83,20 @@ func (k *letterKeeper) checkStore(ctx context.Context) {
 	warning, err := k.store.Ping(ctx)
 	switch {
 	case err != nil && ctx.Err() == nil:
-		k.log.Warn("dead rows are not kept as long as their store is away", "error", err)
+		k.log.Warn("dead rows are not kept: their store can't be reached", "error", err)
 	case warning != "":
 		k.log.Warn("the store of dead letters may lose them", "warning", warning)
 	}
 }
 
-// deadCase is a dead row whose client is to be told whether it is kept.
+// deadCase is a dead row whose client is to be told whether the row is kept.
 type deadCase struct {
 	letters []*deadletter.Letter
 	decide  func(batch.NotKept)
 }
 
-// keep decides of each dead row that the endings bring, all of one flow, whether it is kept. It blocks for the store's time
-// at the longest.
+// keep tries to keep the dead rows of endings, all of one flow, and notes in each ending whether they are kept. It blocks for one request
+// to the store.
 func (k *letterKeeper) keep(ctx context.Context, endings []ending) {
 	var cases []deadCase
 	flow := ""
@@ -127,7 +130,7 @@ func (k *letterKeeper) keep(ctx context.Context, endings []ending) {
 	}
 }
 
-// put puts letters into the store. why is what is true of those that it says nothing of.
+// put puts letters into the store and returns, for the first letters, whether each is kept. why is the reason why the rest are not.
 func (k *letterKeeper) put(ctx context.Context, flow string, letters []*deadletter.Letter) (kept []bool, why batch.NotKept) {
 	switch {
 	case k.store == nil:
@@ -149,10 +152,10 @@ func (k *letterKeeper) put(ctx context.Context, flow string, letters []*deadlett
 	return kept, batch.StoreAway
 }
 
-// note tells the log when the store goes, comes back, or has no room for a flow any more.
+// noteStoreState logs when the store goes away, comes back, or has no more room for a flow.
 func (k *letterKeeper) noteStoreState(ctx context.Context, flow string, kept []bool, err error) {
 	if ctx.Err() != nil {
-		return // the client left
+		return // the request failed because the client left
 	}
 	refused := 0
 	for _, ok := range kept {
@@ -179,18 +182,17 @@ func (k *letterKeeper) noteStoreState(ctx context.Context, flow string, kept []b
 	}
 }
 
-// dead are the dead rows among those that the ending tells of, which the keeper decides about; of the others it says why they
-// are not kept.
+// dead returns the dead rows of an ending, and of the batch itself with its first ending.
 func (e *ending) dead() (cases []deadCase) {
 	s := e.submission
-	if !s.counted {
-		s.counted, s.ended = true, slices.Clone(s.Ended)
-		for i := range s.ended {
-			cases = s.outsideFunctions(cases, &s.ended[i])
+	if !s.ownDecided {
+		s.ownDecided, s.ownOutcomes = true, slices.Clone(s.Ended)
+		for i := range s.ownOutcomes {
+			cases = s.outsideFunctions(cases, &s.ownOutcomes[i])
 		}
 	}
 	if len(e.rows) > 0 {
-		e.failed = s.outcomes(e)
+		e.failed = s.outcomesOf(e)
 		for i := range e.failed {
 			cases = s.outsideFunctions(cases, &e.failed[i])
 		}
@@ -209,11 +211,11 @@ func (e *ending) dead() (cases []deadCase) {
 		}
 		letters := rows[o.GetRow()]
 		if len(letters) == 0 && o.GetNotKept() == 0 {
-			o.NotKept = pb.NotKept_NOT_KEPT_NOTHING_LEFT // the worker is of a build that does not say
+			o.NotKept = pb.NotKept_NOT_KEPT_NOTHING_LEFT // the worker is of a build that gives no reason
 		}
 		cases = append(cases, deadCase{letters, func(why batch.NotKept) {
 			if own := batch.NotKept(o.GetNotKept()); own != 0 && s.keepsDead {
-				why = own // the worker's word about what could not be kept
+				why = own // the worker says why it could not describe the row
 			}
 			why = s.countKept(why)
 			o.Kept, o.NotKept = why == 0, pb.NotKept(why)
@@ -222,12 +224,12 @@ func (e *ending) dead() (cases []deadCase) {
 	return cases
 }
 
-// counts reports whether the ending says how a row of its part ended.
+// counts reports whether the ending decides the outcome of a row of its part. Another worker may have answered the row before.
 func (e *ending) counts(row uint32) bool {
 	return row < uint32(e.part.Len()) && (e.only == nil || e.only.Has(row))
 }
 
-// outsideFunctions adds a row that was in no function when it died: it is kept as it was submitted.
+// outsideFunctions adds a row that died before it entered a function: its letter has the row as it was submitted.
 func (s *submission) outsideFunctions(cases []deadCase, o *batch.RowOutcome) []deadCase {
 	if o.Outcome != batch.Dead {
 		return cases
@@ -241,7 +243,7 @@ func (s *submission) outsideFunctions(cases []deadCase, o *batch.RowOutcome) []d
 	return append(cases, c)
 }
 
-// verdict is what is told of a dead row, and counted.
+// countKept returns why a dead row is not kept, 0 where it is kept, and counts it.
 func (s *submission) countKept(why batch.NotKept) batch.NotKept {
 	switch {
 	case s.reportOnly:
@@ -257,14 +259,14 @@ func (s *submission) countKept(why batch.NotKept) batch.NotKept {
 	return why
 }
 
-// lettersOf are the letters of dead rows of a part, by their row there.
+// lettersOf makes the letters of a part's dead rows, by the row's number in the part. place gives the row's number in the batch.
 func (s *submission) lettersOf(place func(uint32) uint32, dead []*pb.DeadRow) map[uint32][]*deadletter.Letter {
 	if !s.keepsDead || len(dead) == 0 {
 		return map[uint32][]*deadletter.Letter{}
 	}
 	rows, err := wire.ToDeadRows(dead, maxRows)
 	if err != nil {
-		return map[uint32][]*deadletter.Letter{} // link has checked them
+		return map[uint32][]*deadletter.Letter{} // receiveResult has checked the rows
 	}
 	all := make(map[uint32][]*deadletter.Letter, len(rows))
 	for _, d := range rows {
@@ -275,7 +277,7 @@ func (s *submission) lettersOf(place func(uint32) uint32, dead []*pb.DeadRow) ma
 	return all
 }
 
-// letter is that of a row of the batch, as what it died.
+// letter makes the dead letter of a row of the batch.
 func (s *submission) letter(row uint32, d batch.DeadRow) *deadletter.Letter {
 	origin := batch.RowID{Batch: s.id, Row: row}
 	l := &deadletter.Letter{

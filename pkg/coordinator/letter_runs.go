@@ -126,9 +126,9 @@ func (r *letterRuns) Start(ctx context.Context, a *admin.Attempt) error {
 // coordinator's budget of answers is used up, the output is dropped, and the letter stays.
 func (r *letterRuns) wantResults(sub *submission) {
 	sub.output = true
-	sub.goesTo((&transport.Config{}).MessageBytes(), r.limits) // what the command line takes
-	sub.answers = &heldAnswers{budget: r.budget, allowance: callCost(1, len(sub.columns.Data)), shed: func() bool {
-		sub.shedOutput()
+	sub.fitAnswersTo((&transport.Config{}).MessageBytes(), r.limits) // what the command line takes
+	sub.answers = &heldAnswers{budget: r.budget, allowance: callCost(1, len(sub.columns.Data)), dropOutput: func() bool {
+		sub.dropOutput()
 		return true
 	}}
 }
@@ -177,7 +177,7 @@ func noteEnding(a *admin.Attempt, e *ending) {
 // gatherResults keeps what a result says that the flow passed on, in pieces that fit into messages.
 func gatherResults(a *admin.Attempt, e *ending) {
 	sub := e.submission
-	sub.leaveOut(e.result)
+	sub.stripDropped(e.result)
 	o := e.result.GetOutput()
 	if !sub.output || len(o.GetOrigins()) == 0 {
 		return
@@ -191,13 +191,13 @@ func gatherResults(a *admin.Attempt, e *ending) {
 // failWithoutResults fails an attempt whose row has ended but whose output is not all here: its letter stays, and can be run again for the
 // output.
 func failWithoutResults(a *admin.Attempt, sub *submission) {
-	if sub.shed.Load() && len(a.Results) > 0 { // the budget needs the room
+	if sub.outputDropped.Load() && len(a.Results) > 0 { // the budget needs the room
 		a.Results = nil
-		sub.omit(refuse.Shed())
+		sub.noteOmitted(refuse.Shed())
 	}
 	if why := sub.omitted.Load(); why != nil && a.Outcome != batch.Failed {
 		a.Outcome, a.Code, a.Results = batch.Failed, why.Code, nil
-		a.Reason = "the row has ended, but what was passed on for it could not be told, so that the letter stays: redrive it again, which saves nothing twice, with fewer letters at once or without results"
+		a.Reason = "the row has ended, but its output could not be sent, so that the letter stays: redrive it again with fewer letters at once, or without results; nothing is saved twice"
 	}
 }
 

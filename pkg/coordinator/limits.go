@@ -13,18 +13,19 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// Processes of one cluster may have different limits, for good or while they are changed one after the other. Nobody is sent what
-// it said that it can't take: a worker says so in Welcome, a client in Open or with its call. A row that is too large for the other
-// side is ROW_TOO_LARGE, and that row alone; sessions and streams go on.
+// Processes of one cluster may have different limits, for good or while an operator changes them one process after the other. No process is
+// sent more than it said that it accepts: a worker says that in Welcome, a client in Open or with its call. Only a row that is too large
+// for the other side fails, with ROW_TOO_LARGE; its session or stream goes on.
 
-// limitsOf is what clients are told of the limits.
+// limitsOf returns the limits in the form in which clients are told them.
 func limitsOf(l batch.Limits) *pb.Limits {
 	return &pb.Limits{RowBytes: uint32(l.RowBytes), BatchBytes: uint32(l.BatchBytes), BatchRows: uint32(l.BatchRows)}
 }
 
-// takes is how many bytes of one answer a client takes that said so much. Builds that say nothing take the default message limit.
+// clientTakes returns the most bytes of one answer to a client that said that it accepts so many. Clients of builds that say nothing accept
+// the default limit of a message.
 func (i *ingest) clientTakes(said uint32) int {
-	const least = 2 << 20 // pieces of answers are half of that
+	const least = 2 << 20 // answers are sent in pieces of half of that
 	takes := max(least, int(min(said, math.MaxInt32)))
 	if said == 0 {
 		takes = (&transport.Config{}).MessageBytes()
@@ -32,21 +33,22 @@ func (i *ingest) clientTakes(said uint32) int {
 	return min(takes, i.maxMessage)
 }
 
-// answerLimit is how many bytes of rows go into a message of so many bytes, beside what else it says.
+// answerLimit returns how many bytes of rows fit into a message of so many bytes, beside its other fields.
 func answerLimit(message int) int { return message - message/8 }
 
-// goesTo says that the answers go to a client that takes messages of so many bytes.
-func (s *submission) goesTo(takes int, limits batch.Limits) {
+// fitAnswersTo sets the sizes of answers to a client that accepts messages of so many bytes.
+func (s *submission) fitAnswersTo(takes int, limits batch.Limits) {
 	s.answerPiece = min(wire.SplitBytes, takes/2)
 	if longest := answerLimit(takes); longest < limits.BatchBytes {
 		s.maxOutputRow = longest
 	}
 }
 
+// pieceBytes is about how many bytes of rows go into one answer.
 func (s *submission) pieceBytes() int { return cmp.Or(s.answerPiece, wire.SplitBytes) }
 
-// endTooLong ends the rows whose output has a row that the client can't take, and leaves their output out. Workers see to it,
-// those of earlier builds don't.
+// endTooLong ends the rows whose output has a row that is too long for the client: they are dead, and their output is dropped. Workers do
+// that themselves, except for those of early builds.
 func (s *submission) endTooLong(a *pb.Answer) {
 	if s.maxOutputRow == 0 || len(a.GetOutput().GetRows().GetData()) <= s.maxOutputRow {
 		return
@@ -71,10 +73,12 @@ func (s *submission) endTooLong(a *pb.Answer) {
 	a.Output = wire.FromOutput(batch.Output{Rows: c.Select(keep), Origins: left})
 }
 
+// endTooLongRow ends the row of which origin is the number, because a row of n bytes was passed on for it. Output of the whole batch has no
+// such row; then the batch's output is incomplete.
 func (s *submission) endTooLongRow(a *pb.Answer, origin uint32, n int) {
-	reason := fmt.Sprintf("what was passed on for the row has a row of %d bytes, and the client takes %d bytes: pass on less", n, s.maxOutputRow)
+	reason := fmt.Sprintf("the output for the row has a row of %d bytes, and the client accepts %d bytes: have the function pass on less", n, s.maxOutputRow)
 	if origin == batch.WholeBatch {
-		s.omit(batch.Errorf(batch.CodeRowTooLarge, "%s", reason))
+		s.noteOmitted(batch.Errorf(batch.CodeRowTooLarge, "%s", reason))
 		return
 	}
 	if slices.ContainsFunc(a.GetNotDone(), func(o *pb.RowOutcome) bool { return o.GetRow() == origin }) {
@@ -85,10 +89,10 @@ func (s *submission) endTooLongRow(a *pb.Answer, origin uint32, n int) {
 	})
 }
 
-// partLimits are what a worker takes in one part; 0: what this coordinator takes of clients, or more.
+// partLimits is what a worker accepts in one part. 0 means as much as a batch may have here, or more.
 type partLimits struct{ rows, bytes int64 }
 
-// limitsOfWorker are those that a worker said, as far as they are lower than this coordinator's own.
+// limitsOfWorker returns the limits that a worker told, where they are lower than this coordinator's own.
 func limitsOfWorker(w *pb.Welcome, own batch.Limits) (l partLimits) {
 	if n := w.GetBatchRows(); n > 0 && int64(n) < int64(own.BatchRows) {
 		l.rows = int64(n)
@@ -99,8 +103,8 @@ func limitsOfWorker(w *pb.Welcome, own batch.Limits) (l partLimits) {
 	return l
 }
 
-// refusal is why a part can't be sent to the worker; nil: it can. The scheduler cuts parts to fit: what is left is one row that is
-// too large, or a batch that must not be divided.
+// refusal returns the outcome for the rows of a part that the worker does not accept; nil means that it accepts the part. The scheduler
+// cuts parts to the worker's limits, so that only two cases are left: a single row that is too large, and a batch that must not be divided.
 func (l partLimits) refusal(p *scheduler.Part) *batch.RowOutcome {
 	if l == (partLimits{}) {
 		return nil
@@ -129,8 +133,8 @@ func (l partLimits) refusal(p *scheduler.Part) *batch.RowOutcome {
 	return nil
 }
 
-// refuse ends the rows of a part that the worker would not take, in the worker's place, and gives back the credit that the
-// scheduler spent for it.
+// refuse ends the rows of a part that the worker does not accept, as if the worker had answered, and gives back the credit that the
+// scheduler has spent for the part.
 func (s *sessionWriter) refuse(p *scheduler.Part, sub *submission, o batch.RowOutcome) {
 	m := &pb.Result{Part: p.Number, Last: true}
 	outcomes := make([]batch.RowOutcome, p.Len())
@@ -142,7 +146,7 @@ func (s *sessionWriter) refuse(p *scheduler.Part, sub *submission, o batch.RowOu
 		outcomes[i] = o
 		outcomes[i].Row = uint32(i)
 		if sub.redrive {
-			outcomes[i].Outcome = batch.Failed // it stays what it is
+			outcomes[i].Outcome = batch.Failed // the letter stays as it is
 		} else if o.Outcome == batch.Dead && sub.keepsDead {
 			m.Dead = append(m.Dead, &pb.DeadRow{
 				Row: uint32(i), Code: pb.Code(o.Code), Reason: o.Reason, Encoding: sub.columns.Encoding, Data: slices.Clone(data),

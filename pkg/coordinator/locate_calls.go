@@ -9,41 +9,41 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// inquiries are what a worker was asked about its rows, and has not answered. A session that ends leaves them unanswered: who
-// asked waits no longer than it likes.
+// locateCalls are the questions about where rows are that a worker was asked and has not answered. When a session ends, its questions stay
+// unanswered; callers wait for a bounded time.
 type locateCalls struct {
-	mu   sync.Mutex
-	last uint64                        // guarded by mu
-	open map[uint64]chan<- *pb.Located // guarded by mu; each has room for its answer
+	mu      sync.Mutex
+	last    uint64                        // guarded by mu: the number of the last question
+	waiting map[uint64]chan<- *pb.Located // guarded by mu: by the question's number; each channel has room for its answer
 }
 
-// add notes one more, and returns its number. answer must have room for the answer.
+// add notes a question and returns its number. The answer goes into the channel, which must have room for it.
 func (q *locateCalls) add(answer chan<- *pb.Located) (number uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.open == nil {
-		q.open = map[uint64]chan<- *pb.Located{}
+	if q.waiting == nil {
+		q.waiting = map[uint64]chan<- *pb.Located{}
 	}
 	q.last++
-	q.open[q.last] = answer
+	q.waiting[q.last] = answer
 	return q.last
 }
 
-// answer hands an answer to who asked, if that still waits.
+// answer hands an answer to the caller, if the caller still waits.
 func (q *locateCalls) answer(l *pb.Located) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if to := q.open[l.GetNumber()]; to != nil {
-		delete(q.open, l.GetNumber())
+	if to := q.waiting[l.GetNumber()]; to != nil {
+		delete(q.waiting, l.GetNumber())
 		to <- l
 	}
 }
 
-// remove says that nobody waits any more.
+// remove says that no caller waits for the answer to a question any more.
 func (q *locateCalls) remove(number uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	delete(q.open, number)
+	delete(q.waiting, number)
 }
 
 // locatePatience is how long workers have to say where rows are.

@@ -61,7 +61,7 @@ var (
 		"1 for the coordinator that decides revisions.", nil, nil)
 )
 
-// collector reads the coordinator's state when it is asked, so that counts fit together.
+// collector reads the coordinator's state when metrics are asked for. The counts of rows come from one moment, so that they add up.
 type collector struct{ coordinator *Coordinator }
 
 // Describe implements prometheus.Collector.
@@ -127,7 +127,8 @@ func (m *collector) Collect(out chan<- prometheus.Metric) {
 	gauge(isLeader, oneIf(c.leading.Load()))
 }
 
-// collectConnectors tells how connectors stand: of one that flows have in several versions, that one is degraded.
+// collectConnectors reports which connectors are degraded on which worker. A connector may have several versions among flows; if one of
+// them is degraded, the connector is.
 func (m *collector) collectConnectors(ctx context.Context, gauge func(*prometheus.Desc, float64, ...string)) {
 	c, _ := m.coordinator.fleet.Connectors(ctx)
 	down := flowstate.DownBy(c.Degraded, nil)
@@ -145,6 +146,7 @@ func (m *collector) collectConnectors(ctx context.Context, gauge func(*prometheu
 	}
 }
 
+// oneIf is the value of a gauge for yes (1) or no (0).
 func oneIf(is bool) float64 {
 	if is {
 		return 1
@@ -153,13 +155,14 @@ func oneIf(is bool) float64 {
 }
 
 const (
-	// storePatience bounds how long metrics wait for the store of dead letters.
+	// storePatience bounds how long a request for metrics waits for the store of dead letters.
 	storePatience = time.Second
-	// storeNews is how old what it said may be.
+	// storeNews is how old the store's last answer may be.
 	storeNews = time.Second
 )
 
-// counted is what the store said last. It belongs to the one who asks in asking, for all who want to know meanwhile.
+// letterCounts is what the store of dead letters said last. Only the goroutine that asks, within asking, uses the other fields; concurrent
+// requests for metrics share its answer.
 type letterCounts struct {
 	asking singleflight.Group
 	at     time.Time
@@ -167,7 +170,7 @@ type letterCounts struct {
 	err    error
 }
 
-// ask asks the store, unless it has just been asked.
+// ask asks the store how many letters each flow has, unless the last answer is recent.
 func (c *letterCounts) ask(ctx context.Context, store *deadletter.Store) ([]deadletter.Status, error) {
 	flows, err, _ := c.asking.Do("", func() (any, error) {
 		if time.Since(c.at) < storeNews {
@@ -191,7 +194,7 @@ func (c *letterCounts) ask(ctx context.Context, store *deadletter.Store) ([]dead
 	return flows.([]deadletter.Status), err
 }
 
-// collectDead asks the store how many letters there are.
+// collectDead reports how many dead letters the store has.
 func (k *letterKeeper) collectDead(ctx context.Context, gauge func(*prometheus.Desc, float64, ...string), counter func(*prometheus.Desc, uint64, ...string)) {
 	if k.store == nil {
 		return
@@ -203,7 +206,7 @@ func (k *letterKeeper) collectDead(ctx context.Context, gauge func(*prometheus.D
 	}
 	up := 1.0
 	if err != nil {
-		up = 0 // the log says why, when a row is not kept
+		up = 0 // the reason is logged when a row is not kept
 	}
 	gauge(deadLettersUp, up)
 	gauge(deadLettersLimit, float64(k.store.Max()))

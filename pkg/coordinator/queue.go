@@ -2,18 +2,20 @@ package coordinator
 
 import "sync"
 
-// outbox is a queue that never blocks who puts in. What is in it is bounded by the credits under which it came.
+// queue is an unbounded queue between goroutines: put never blocks. Its length is bounded all the same, because everything that goes in was
+// paid for with credit. Any goroutine may put, one goroutine takes.
 type queue[T any] struct {
 	mu     sync.Mutex
 	items  []T  // guarded by mu
-	closed bool // guarded by mu: nobody takes anything any more
-	// ready holds a token while the taker has something to look at.
+	closed bool // guarded by mu: nothing is taken any more
+	// ready holds a token while the taking goroutine has something to look at.
 	ready chan struct{}
 }
 
+// newQueue makes an empty queue.
 func newQueue[T any]() *queue[T] { return &queue[T]{ready: make(chan struct{}, 1)} }
 
-// put adds an item; false: nobody takes it any more.
+// put adds an item at the end. It returns false when the queue is closed.
 func (o *queue[T]) put(item T) bool {
 	o.mu.Lock()
 	if o.closed {
@@ -26,7 +28,7 @@ func (o *queue[T]) put(item T) bool {
 	return true
 }
 
-// close returns what is in the outbox, into which nothing goes any more.
+// close closes the queue and returns the items that are left.
 func (o *queue[T]) close() []T {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -35,7 +37,7 @@ func (o *queue[T]) close() []T {
 	return items
 }
 
-// wake makes the taker look although nothing was put in.
+// wake puts a token into ready although no item was added.
 func (o *queue[T]) wake() {
 	select {
 	case o.ready <- struct{}{}:
@@ -43,7 +45,7 @@ func (o *queue[T]) wake() {
 	}
 }
 
-// take returns what is in the outbox and leaves spare, emptied, in its place.
+// take returns all items. The queue keeps spare, emptied, to put the next items in: so two slices take turns, and nothing is allocated.
 func (o *queue[T]) take(spare []T) []T {
 	clear(spare)
 	o.mu.Lock()

@@ -9,26 +9,27 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 )
 
-// tick is how often deadlines are looked at.
+// tick is how often the scheduler looks at deadlines.
 const tick = 20 * time.Millisecond
 
-// loop owns the scheduler: its goroutine alone touches it, takes the events in, and carries the actions out. It never blocks
-// on what it carries out.
+// schedulerLoop is the goroutine that owns the scheduler (package scheduler): it alone hands events to the scheduler and carries out the
+// actions that the scheduler returns. Carrying out never blocks: it puts things into queues.
 type schedulerLoop struct {
 	events chan loopItem
-	done   chan struct{} // closed when run returned
+	done   chan struct{} // closed when run has returned
 
-	// Owned by run.
+	// Only run uses these.
 	scheduler *scheduler.Scheduler
-	peers     map[string]*workerPeer // by worker id
+	peers     map[string]*workerPeer // the workers with a session, or whose session may be resumed, by id
 }
 
-// occurrence is an event, or something to do in the loop's goroutine.
+// loopItem is an event for the scheduler, or a function to run in the loop's goroutine.
 type loopItem struct {
 	event scheduler.Event
 	do    func(*schedulerLoop)
 }
 
+// newSchedulerLoop makes a loop; the caller runs run.
 func newSchedulerLoop(c scheduler.Config) *schedulerLoop {
 	return &schedulerLoop{
 		events: make(chan loopItem, 256), done: make(chan struct{}),
@@ -36,12 +37,13 @@ func newSchedulerLoop(c scheduler.Config) *schedulerLoop {
 	}
 }
 
-// post hands an event to the loop, and waits while the loop is behind. After the loop has ended, and after ctx has, it drops
-// the event and returns false.
+// post hands an event to the loop. It blocks while the loop's queue is full. When ctx is done or the loop has ended, it drops the event and
+// returns false.
 func (l *schedulerLoop) post(ctx context.Context, e scheduler.Event) bool {
 	return l.put(ctx, loopItem{event: e})
 }
 
+// put is post for events and functions alike.
 func (l *schedulerLoop) put(ctx context.Context, o loopItem) bool {
 	select {
 	case l.events <- o:
@@ -52,7 +54,8 @@ func (l *schedulerLoop) put(ctx context.Context, o loopItem) bool {
 	return false
 }
 
-// do runs f in the loop's goroutine and waits for it; false when the loop or ctx ended first, and f may still run.
+// do runs f in the loop's goroutine and waits until f has returned. When it returns false, because ctx is done or the loop has ended, f may
+// still run.
 func (l *schedulerLoop) do(ctx context.Context, f func(*schedulerLoop)) bool {
 	ran := make(chan struct{})
 	if !l.put(ctx, loopItem{do: func(l *schedulerLoop) { f(l); close(ran) }}) {
@@ -76,7 +79,7 @@ func (l *schedulerLoop) run(ctx context.Context) {
 	close(always)
 	for {
 		var behind chan struct{}
-		if l.scheduler.Behind() { // goes on between other events
+		if l.scheduler.Behind() { // work of earlier events is left; it is done a slice at a time, between other events
 			behind = always
 		}
 		select {
@@ -96,22 +99,25 @@ func (l *schedulerLoop) run(ctx context.Context) {
 	}
 }
 
+// step hands an event to the scheduler and carries out the actions that it returns.
 func (l *schedulerLoop) step(e scheduler.Event) {
 	for _, a := range l.scheduler.Step(e, time.Now()) {
 		l.carryOut(a)
 	}
 	if e, ok := e.(scheduler.Answered); ok {
 		if r := e.Result.(*result); !r.claimed { //nolint:forcetypeassert // every result is link's
-			r.taken() // its batch is over, or its rows are another's
+			r.taken() // no batch wants the result: its batch is over, or its rows were answered by another worker
 		}
 	}
 }
 
+// carryOut does what the scheduler has decided: it puts parts and releases into the queues of workers, and endings into the queues of
+// batches.
 func (l *schedulerLoop) carryOut(a scheduler.Action) {
 	switch a := a.(type) {
 	case scheduler.Send:
 		if k := l.peers[a.Worker]; k != nil {
-			submissionOf(a.Part.Batch).hold() // the batch is not over, so that its answers still hold it
+			submissionOf(a.Part.Batch).retain() // the answers retain the rows' memory, too, as the batch is not over
 			k.instructions.put(instruction{part: a.Part})
 		}
 	case scheduler.Release:
@@ -131,7 +137,7 @@ func (l *schedulerLoop) carryOut(a scheduler.Action) {
 	}
 }
 
-// ledgers is a snapshot of each flow's counts.
+// Ledgers returns the counts of rows by flow; nil when ctx is done or the loop has ended.
 func (l *schedulerLoop) Ledgers(ctx context.Context) map[string]scheduler.Ledger {
 	all := map[string]scheduler.Ledger{}
 	if !l.do(ctx, func(l *schedulerLoop) {
@@ -142,15 +148,15 @@ func (l *schedulerLoop) Ledgers(ctx context.Context) map[string]scheduler.Ledger
 	return all
 }
 
-// failure is how a row that the scheduler failed reads to its client.
+// failure returns the reason that clients read for a row that the scheduler ended with the code.
 func failure(code batch.Code, flow string) string {
 	switch code {
 	case batch.CodeDeadline:
-		return "the batch's deadline passed before the row had an outcome; its effects may be unknown: submit the same batch again"
+		return "the batch's deadline passed before the row had an outcome, and the row may have taken effect: submit the same batch again"
 	case batch.CodeNoCapableWorker:
 		return "no worker is ready for flow " + flow + ": start one that has its functions (kisgrid get flow " + flow + " says which), then submit the same batch again"
 	case batch.CodePoison:
-		return "three workers died running it, the last one running nothing else: look at what they logged last, and whether the system killed them for their memory (OOMKilled)"
+		return "three workers died while they ran the row, and the last one ran nothing else: look at the last lines of their logs, and whether the system killed them for their memory (OOMKilled)"
 	}
 	return code.String()
 }

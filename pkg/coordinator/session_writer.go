@@ -130,7 +130,7 @@ func (s *sessionWriter) define(r *flowstate.Revision, recalled bool) error {
 // row is copied once, on its way to the connection.
 func (s *sessionWriter) part(p *scheduler.Part) error {
 	sub := submissionOf(p.Batch)
-	defer sub.letGo()
+	defer sub.release()
 	if o := s.peer.partLimits.refusal(p); o != nil {
 		s.refuse(p, sub, *o)
 		return nil

@@ -18,7 +18,16 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// stream is one client's Stream call.
+// stream is one client's call of Stream: batches of one flow come in, in order, and answers go out. Three goroutines serve it: one
+// receives, one sends, and the call's own waits for both.
+//
+//	      Open, Opened           batches, answers, credit
+//	┌──────┐      ┌────────────┐      ┌──────┐  the client closes its side, or the  ┌──────────┐ all batches are  ┌───────┐
+//	│ open │ ───> │ registered │ ───> │ runs │ ───────────────────────────────────> │ finishes │ ───────────────> │ ended │
+//	└──────┘      └────────────┘      └──────┘  coordinator drains                  └──────────┘ answered         └───────┘
+//	                                     │  error, or the same stream is opened again    │  error                     ^
+//	                                     └───────────────────────────────────────────────┴────────────────────────────┘
+//	                                        its batches are cancelled; the client may submit them again
 type stream struct {
 	ingest          *ingest
 	server          pb.Ingest_StreamServer
@@ -27,32 +36,32 @@ type stream struct {
 	window          *window
 	endings         *queue[ending]
 	cancel          context.CancelCauseFunc
-	moveRequests    chan int      // capacity 1: the stream is to move, there being so many coordinators
+	moveRequests    chan int      // capacity 1: asks the client to move the stream; the number of coordinators to choose from
 	done            chan struct{} // closed when the call has ended and its batches are cancelled
-	movedHere       bool          // it comes from another coordinator, which has more than its share
-	maxAnswer       int           // bytes of one message
-	acceptsOmission bool          // the client understands that output was left out
+	movedHere       bool          // it comes from another coordinator, which had more than its share of streams
+	maxAnswer       int           // the most bytes of one answer that the client accepts
+	acceptsOmission bool          // the client understands answers whose output was left out
 
-	askedToMove  time.Time     // guarded by ingest.mu: when it was last asked to move
-	movePatience time.Duration // guarded by ingest.mu: how long it counts as moving since then
+	askedToMove  time.Time     // guarded by ingest.mu: when the client was last asked to move the stream
+	movePatience time.Duration // guarded by ingest.mu: for how long after that the stream counts as moving
 
-	writes atomic.Uint64 // begun and ended, together: odd while one is under way
+	writes atomic.Uint64 // counts the beginnings and ends of writes: odd while a write is under way
 
-	// Owned by the goroutine that sends.
-	revision batch.Revision // that the client was told of last
-	credit   size           // that the client is to get for what it was answered
-	credited bool           // there is some, if only of an empty batch
+	// The goroutine that sends owns these.
+	revision batch.Revision // the revision that the client was told last
+	credit   size           // the credit that is to be granted for answered batches
+	credited bool           // there is credit to grant, if only for an empty batch
 
 	mu         sync.Mutex
-	unanswered map[uint64]*submission // guarded by mu
-	closing    bool                   // guarded by mu: no submission is tracked any more
-	posting    sync.WaitGroup         // submissions tracked and not with the scheduler yet
+	unanswered map[uint64]*submission // guarded by mu: by sequence
+	closing    bool                   // guarded by mu: no further submission is tracked
+	posting    sync.WaitGroup         // waits for submissions that are tracked and not yet handed to the scheduler
 }
 
-// size is rows, and bytes of their data.
+// size is a number of rows, and of the bytes of their data.
 type size struct{ rows, bytes int64 }
 
-// Stream is a client's ordered stream of batches for one flow.
+// Stream serves one client's ordered stream of batches for one flow. It blocks until the stream has ended.
 func (i *ingest) Stream(server pb.Ingest_StreamServer) error {
 	s, err := i.open(server)
 	if err != nil {
@@ -60,7 +69,7 @@ func (i *ingest) Stream(server pb.Ingest_StreamServer) error {
 	}
 	defer s.window.close()
 	ctx, cancel := context.WithCancelCause(server.Context())
-	s.cancel, s.window.answers.end, s.window.answers.shed = cancel, cancel, s.shed
+	s.cancel, s.window.answers.end, s.window.answers.dropOutput = cancel, cancel, s.dropOutput
 	defer cancel(nil)
 	err = i.register(ctx, s)
 	if s.movedHere {
@@ -73,17 +82,18 @@ func (i *ingest) Stream(server pb.Ingest_StreamServer) error {
 
 	received := make(chan struct{})
 	sent := make(chan error, 1)
-	// Recv returns only when this method has, and so does Send to a client that reads nothing: it is Run that waits for both.
+	// Recv returns only after this method has returned, and so does Send to a client that does not read. Therefore this method does not
+	// wait for these goroutines; Run does.
 	i.carriers.Go(func() {
 		if err := s.receive(ctx); err != nil {
-			cancel(err) // the sender may be stuck, with a client that reads nothing
+			cancel(err) // the sender may be blocked by a client that does not read
 		}
 		close(received)
 	})
 	i.carriers.Go(func() { sent <- s.send(ctx, received) })
 	err = s.await(ctx, sent)
 	if cause := context.Cause(ctx); cause != nil {
-		err = cause // also where the sender was faster
+		err = cause // the cause says more, also when the sender's error came first
 	}
 	cancel(err)
 	s.cancelBatches()
@@ -93,11 +103,11 @@ func (i *ingest) Stream(server pb.Ingest_StreamServer) error {
 	return wire.Status(err)
 }
 
-// takePatience is how long a client may take for one answer while others wait for what its window has overdrawn, or for workers that
-// wait for it; at the most twice that.
+// takePatience is how long a client may take to read one answer while other clients wait for the budget or for workers that it blocks. It
+// may be up to twice as long, since it is checked at this interval.
 const takePatience = 5 * time.Second
 
-// await waits for the end of the call, and ends it when its client takes nothing and others wait for that.
+// await waits for the end of the call. It ends the call when the client has not read an answer for a while and holds up others.
 func (s *stream) await(ctx context.Context, sent <-chan error) error {
 	look := time.NewTicker(takePatience)
 	defer look.Stop()
@@ -117,11 +127,11 @@ func (s *stream) await(ctx context.Context, sent <-chan error) error {
 	}
 }
 
-// holdsUpOthers reports whether workers wait for this client, maybe among others, to take its answers, and there are others whose rows
-// may wait there: streams whose clients take theirs, calls, and clients of other coordinators.
+// holdsUpOthers reports whether workers make no new results because this client does not read its answers, and others may wait for these
+// workers: streams whose clients do read, calls, or clients of other coordinators.
 func (s *stream) holdsUpOthers(ctx context.Context) bool {
 	i := s.ingest
-	if !i.budget.called() && len(i.coordinators()) < 2 && !i.anotherBusy(s) {
+	if !i.budget.hasCalls() && len(i.coordinators()) < 2 && !i.anotherBusy(s) {
 		return false
 	}
 	holds := make(chan bool, 1)
@@ -135,12 +145,12 @@ func (s *stream) holdsUpOthers(ctx context.Context) bool {
 	select {
 	case some := <-holds:
 		return some
-	default: // the call ends, or the coordinator
+	default: // the call or the coordinator has ended
 		return false
 	}
 }
 
-// anotherBusy reports whether there is another stream with batches under way whose client takes what it is answered.
+// anotherBusy reports whether another stream has batches under way and its client reads its answers.
 func (i *ingest) anotherBusy(s *stream) bool {
 	i.mu.Lock()
 	open := slices.Collect(maps.Values(i.streams))
@@ -148,7 +158,8 @@ func (i *ingest) anotherBusy(s *stream) bool {
 	return slices.ContainsFunc(open, func(o *stream) bool { return o != s && o.writes.Load()%2 == 0 && !o.idle() })
 }
 
-// open reads the first message and answers it.
+// open reads the client's first message and answers it. It fails when the coordinator takes no batches, the flow does not run, or the
+// budget has no room for another stream.
 func (i *ingest) open(server pb.Ingest_StreamServer) (_ *stream, failed error) {
 	m, err := server.Recv()
 	if err != nil {
@@ -159,7 +170,7 @@ func (i *ingest) open(server pb.Ingest_StreamServer) (_ *stream, failed error) {
 		return nil, batch.Errorf(batch.CodeBadMessage, "a stream's first message is Open")
 	}
 	if o.GetProtocolMin() > wire.Protocol || o.GetProtocolMax() < wire.Protocol {
-		return nil, batch.Errorf(batch.CodeProtocolMismatch, "the client speaks protocol %d to %d, this coordinator %d: upgrade the older one",
+		return nil, batch.Errorf(batch.CodeProtocolMismatch, "the client speaks protocols %d to %d, this coordinator speaks %d: upgrade the older of the two",
 			o.GetProtocolMin(), o.GetProtocolMax(), wire.Protocol)
 	}
 	id, err := batch.StreamIDFrom(o.GetStream())
@@ -169,9 +180,9 @@ func (i *ingest) open(server pb.Ingest_StreamServer) (_ *stream, failed error) {
 	if err := i.whyClosed(); err != nil {
 		return nil, err
 	}
-	if o.GetMoving() { // first, as it may be asked often, and in vain
+	if o.GetMoving() { // checked first, because it may be asked often and in vain
 		if !i.admitMoving(id) {
-			return nil, batch.Errorf(batch.CodeUnavailable, "this coordinator has its share of streams: the stream stays where it is, or moves to another one")
+			return nil, batch.Errorf(batch.CodeUnavailable, "this coordinator has its share of streams already: leave the stream where it is, or move it to another coordinator")
 		}
 		defer func() {
 			if failed != nil {
@@ -183,7 +194,7 @@ func (i *ingest) open(server pb.Ingest_StreamServer) (_ *stream, failed error) {
 	switch {
 	case err == nil:
 	case o.GetUnanswered():
-		r = &flowstate.Revision{} // new batches are refused one by one
+		r = &flowstate.Revision{} // the flow takes no new batches: each is refused on its own, and batches submitted before can be answered
 	default:
 		return nil, err
 	}
@@ -212,8 +223,8 @@ func (i *ingest) open(server pb.Ingest_StreamServer) (_ *stream, failed error) {
 	return s, nil
 }
 
-// register makes s the one call of its stream. A call that the client has left behind is ended first, with its batches, so
-// that what is sent again comes after it.
+// register makes s the one call of its stream. If an earlier call of the same stream is still open, because the client has lost its
+// connection, it is ended first, with its batches: batches that the client sends again must come after them.
 func (i *ingest) register(ctx context.Context, s *stream) error {
 	for {
 		i.mu.Lock()
@@ -233,6 +244,7 @@ func (i *ingest) register(ctx context.Context, s *stream) error {
 	}
 }
 
+// unregister says that the stream's call has ended.
 func (i *ingest) unregister(s *stream) {
 	i.mu.Lock()
 	delete(i.streams, s.id)
@@ -240,7 +252,7 @@ func (i *ingest) unregister(s *stream) {
 	close(s.done)
 }
 
-// receive takes submissions until the client closes its side or the coordinator drains, both with nil, or the call ends.
+// receive receives submissions. It returns nil when the client closes its side or the coordinator drains, and an error when the call ends.
 func (s *stream) receive(ctx context.Context) error {
 	for {
 		m := new(pb.StreamRequest)
@@ -254,10 +266,10 @@ func (s *stream) receive(ctx context.Context) error {
 		}
 		in := m.GetSubmission()
 		if in == nil {
-			return batch.Errorf(batch.CodeBadMessage, "after Open a stream carries submissions only")
+			return batch.Errorf(batch.CodeBadMessage, "a message came on the stream that is no submission: after Open only submissions may follow")
 		}
 		if isClosed(s.ingest.draining) {
-			return nil // the client sends it to another coordinator, with what is not answered when the call ends
+			return nil // the client sends this batch, and those that are unanswered when the call ends, to another coordinator
 		}
 		spent := size{int64(len(in.GetRows().GetEnds())), int64(len(in.GetRows().GetData()))}
 		if err := s.window.spend(ctx, spent); err != nil {
@@ -268,7 +280,7 @@ func (s *stream) receive(ctx context.Context) error {
 			s.endings.put(ending{submission: refused(in, spent), refused: err, last: true})
 			continue
 		}
-		sub.endings, sub.answers, sub.streams, sub.lent, sub.spent = s.endings, s.window.answers, true, lent, spent
+		sub.endings, sub.answers, sub.streamed, sub.lent, sub.spent = s.endings, s.window.answers, true, lent, spent
 		if err := s.track(sub); err != nil {
 			return err
 		}
@@ -280,7 +292,7 @@ func (s *stream) receive(ctx context.Context) error {
 	}
 }
 
-// track keeps a submission until it is answered. It fails once the stream is ending: nobody would cancel it.
+// track keeps a submission until it is answered. It fails when the stream is ending, because the submission would not be cancelled.
 func (s *stream) track(sub *submission) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -288,7 +300,7 @@ func (s *stream) track(sub *submission) error {
 		return refuse.Stopped()
 	}
 	if s.unanswered[sub.id.Sequence] != nil {
-		return batch.Errorf(batch.CodeBadBatchID, "batch %s is under way on this stream already: send it again when it is answered", sub.id)
+		return batch.Errorf(batch.CodeBadBatchID, "batch %s is under way on this stream already: wait for its answer before you send it again", sub.id)
 	}
 	s.unanswered[sub.id.Sequence] = sub
 	s.posting.Add(1)
@@ -304,9 +316,9 @@ func (s *stream) forget(sub *submission) {
 	}
 }
 
-// shed lets go of the output of the stream's only batch, if the client understands that: ended and sent again, it would come to the
-// same. A stream with more batches is ended, and sends fewer at a time when it is opened again.
-func (s *stream) shed() bool {
+// dropOutput drops the output of the stream's only batch, if the client understands that. Otherwise it returns false, and the stream is
+// ended. A single batch would have the same output if the client sent it again; a client with several batches sends fewer at a time.
+func (s *stream) dropOutput() bool {
 	if !s.acceptsOmission {
 		return false
 	}
@@ -316,18 +328,19 @@ func (s *stream) shed() bool {
 		return false
 	}
 	for _, sub := range s.unanswered {
-		sub.shedOutput()
+		sub.dropOutput()
 	}
 	return true
 }
 
+// idle reports whether every batch of the stream is answered.
 func (s *stream) idle() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.unanswered) == 0
 }
 
-// cancelBatches tells the scheduler that nobody waits for the stream's batches any more.
+// cancelBatches tells the scheduler that no client waits for the stream's batches any more.
 func (s *stream) cancelBatches() {
 	s.mu.Lock()
 	s.closing = true
@@ -341,12 +354,12 @@ func (s *stream) cancelBatches() {
 	}
 }
 
-// send writes answers and credit until the client has closed its side and has every answer, or the call ends.
+// send sends answers and credit. It returns nil when the client has closed its side and has every answer, and an error when the call ends.
 func (s *stream) send(ctx context.Context, received <-chan struct{}) error {
 	var items []ending
 	defer func() {
 		for _, e := range items {
-			e.result.taken() // nobody will, where it was not sent
+			e.result.taken() // for those that were not sent
 		}
 	}()
 	closed := false
@@ -394,7 +407,7 @@ func (s *stream) send(ctx context.Context, received <-chan struct{}) error {
 	}
 }
 
-// sendSwitched tells the client when another revision is active, so that it hashes the right field.
+// sendSwitched tells the client when another revision is active, so that the client hashes the shard key of that revision.
 func (s *stream) sendSwitched(c *flowstate.Snapshot) error {
 	e := c.Flows[s.flow]
 	if e == nil || e.Active == nil || e.Active.ID() == s.revision {
@@ -405,7 +418,7 @@ func (s *stream) sendSwitched(c *flowstate.Snapshot) error {
 	return s.write(&pb.StreamResponse{Kind: &pb.StreamResponse_Switched{Switched: m}})
 }
 
-// write sends one message. It blocks while the client takes nothing.
+// write sends one message. It blocks while the client does not read.
 func (s *stream) write(m any) error {
 	s.writes.Add(1)
 	defer s.writes.Add(1)
@@ -415,13 +428,14 @@ func (s *stream) write(m any) error {
 	return nil
 }
 
+// sendEnding sends the answers of an ending. After a batch's last ending it forgets the batch and notes the credit to grant.
 func (s *stream) sendEnding(e ending) error {
 	sub := e.submission
-	sub.leaveOut(e.result) // it may have come before output was let go
+	sub.stripDropped(e.result) // the result may have come before the output was dropped
 	for _, a := range sub.answer(e) {
 		m := &wire.Lent{Message: &pb.StreamResponse{Kind: &pb.StreamResponse_Answer{Answer: a}}}
 		if e.result != nil {
-			m = e.result.lent.Lend(m.Message) // the output is passed on where it was received
+			m = e.result.lent.Lend(m.Message) // the output goes out from the memory that it came in
 		}
 		if err := s.write(m); err != nil {
 			return err
@@ -437,14 +451,14 @@ func (s *stream) sendEnding(e ending) error {
 	if !e.last {
 		return nil
 	}
-	defer sub.letGo()
+	defer sub.release()
 	s.forget(sub)
 	credit := s.window.restore(sub.spent)
 	s.credit, s.credited = size{s.credit.rows + credit.rows, s.credit.bytes + credit.bytes}, true
 	return nil
 }
 
-// sendCredit grants what answered batches have freed: once for all that were answered together.
+// sendCredit grants credit for the batches that were answered since the last time, in one message.
 func (s *stream) sendCredit() error {
 	if !s.credited {
 		return nil

@@ -17,45 +17,48 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// submission is one batch under way: what the scheduler holds of it, its rows, and where its answers go.
+// submission is one batch in this process, from its arrival to its last answer: the scheduler's part of it, its rows, and where its answers
+// go. Fields are set before the batch is handed to the scheduler and do not change afterwards, except where a comment says otherwise.
 type submission struct {
 	scheduler.Batch
 	id      batch.ID
 	floor   uint64
-	born    time.Time // when its producer first submitted it, by this process's clock
+	born    time.Time // when the client first submitted the batch, by this process's clock
 	output  bool
 	columns batch.Columns
-	// lent is what the rows' bytes lie in: nobody looks at them once users is 0. The answers are one user, and each part that
-	// is to be sent is one.
+	// lent is the memory that the rows' bytes lie in. users counts who may still look at it: the answers are one user, and each part that
+	// waits to be sent is one. At 0 the memory is used again.
 	lent     *wire.Lent
 	users    atomic.Int32
 	revision *flowstate.Revision
 	letters  *letterKeeper
-	// keeps: dead rows are kept as letters. reportOnly: the client wants them to be reported only.
+	// keepsDead says that dead rows are kept as dead letters. reportOnly says that the client wants them to be reported only.
 	keepsDead, reportOnly bool
-	redrive               bool // it is a dead letter's row, run again
-	// piece is about how many bytes of rows go into one answer; 0: wire.SplitBytes. longest is how many bytes one row of output may
-	// have there; 0: as many as workers send.
+	redrive               bool // the batch is a dead letter's row, which runs again
+	// answerPiece is about how many bytes of rows go into one answer; 0 means wire.SplitBytes. maxOutputRow is the most bytes of one row of
+	// output that the client accepts; 0 means that it accepts any row that a worker sends.
 	answerPiece, maxOutputRow int
-	// start is the function that the rows enter first, startUse which of its places; "": the flow's first one.
+	// start is the function that the rows enter first; empty means the flow's first one. startUse says which of its places in the flow is
+	// meant, counted from 0.
 	start    string
 	startUse uint32
-	// endings take what the scheduler decides; its taker turns each into an answer.
-	endings *queue[ending]
-	spent   size                        // of its stream's window
-	answers *heldAnswers                // counts them until the client took them; nil: nobody does
-	streams bool                        // its client takes them one by one; false: when the batch has ended
-	span    *batchSpan                  // nil where nobody traces
-	shed    atomic.Bool                 // output is not held any more
-	omitted atomic.Pointer[batch.Error] // why output is not all there; nil: it is
+	// endings gets what the scheduler decides. A goroutine of the call takes the endings and turns each into answers.
+	endings       *queue[ending]
+	spent         size                        // the part of its stream's window that the batch has used
+	answers       *heldAnswers                // counts answers until the client has read them; nil means that nobody counts them
+	streamed      bool                        // the client gets answers one by one; false means all at once, when the batch has ended
+	span          *batchSpan                  // nil means that nobody traces
+	outputDropped atomic.Bool                 // the output is no longer kept; set by any goroutine
+	omitted       atomic.Pointer[batch.Error] // why output is missing; nil means that all of it is there; set by any goroutine
 
-	// Owned by the taker of endings.
-	ended   []batch.RowOutcome // Ended, with whether they are kept
-	counted bool               // ended was decided about
-	begun   bool               // ended was told
+	// Only the goroutine that takes endings uses these.
+	ownOutcomes []batch.RowOutcome // the outcomes in Ended, with whether dead rows are kept
+	ownDecided  bool               // it is decided whether the dead rows in Ended are kept
+	ownTold     bool               // the outcomes in Ended are in an answer already
 }
 
-// ending is how some of a submission's rows ended: part and result where a worker said so, else rows with one outcome for all.
+// ending says how some rows of a submission ended. A worker's result comes with its part. Rows that the scheduler ended have one outcome
+// for all of them. The last ending of a batch has last set and may have no rows.
 type ending struct {
 	submission *submission
 	part       *scheduler.Part
@@ -64,31 +67,33 @@ type ending struct {
 	rows       []uint32
 	outcome    batch.Outcome
 	code       batch.Code
-	failed     []batch.RowOutcome // rows, with whether they are kept
-	refused    error              // the whole batch, before any row ran
+	failed     []batch.RowOutcome // the outcomes of rows, with whether dead rows are kept; nil until that is decided
+	refused    error              // the whole batch was refused before any row ran
 	last       bool
-	bytes      int64 // that count as untaken
+	bytes      int64 // how many bytes count as held for the client
 }
 
+// submissionOf returns the submission whose batch the scheduler names.
 func submissionOf(b *scheduler.Batch) *submission {
 	return b.Owner.(*submission) //nolint:forcetypeassert // every batch is newSubmission's
 }
 
-// hold adds a user of the rows' bytes. It takes one, who need not be the caller.
-func (s *submission) hold() { s.users.Add(1) }
+// retain adds a user of the rows' memory, on behalf of the goroutine that will call release.
+func (s *submission) retain() { s.users.Add(1) }
 
-// letGo ends a use. Who never does leaves the bytes to the garbage collector.
-func (s *submission) letGo() {
+// release ends a use of the rows' memory. A use that is never ended leaves the memory to the garbage collector.
+func (s *submission) release() {
 	if s.users.Add(-1) == 0 && s.lent != nil {
 		s.lent.Release()
 	}
 }
 
+// put queues an ending for the goroutine that answers the client, and counts its bytes as held for the client. It does not block.
 func (s *submission) put(e ending) {
 	e.submission = s
-	s.leaveOut(e.result)
-	if !s.streams {
-		e.result.taken() // else its worker would wait for rows behind it, and the answer for these
+	s.stripDropped(e.result)
+	if !s.streamed {
+		e.result.taken() // otherwise the worker would wait for rows that come after this result, while the client waits for all rows
 	}
 	if s.answers != nil {
 		e.bytes = e.result.size()
@@ -99,27 +104,27 @@ func (s *submission) put(e ending) {
 	}
 }
 
-// shedOutput lets go of the output that is still to come, and of what is on its way out.
-func (s *submission) shedOutput() { s.shed.Store(true) }
+// dropOutput has the batch's output dropped: what is still to come, and what is on its way out.
+func (s *submission) dropOutput() { s.outputDropped.Store(true) }
 
-// leaveOut takes the output out of a result, where the batch's is not held any more.
-func (s *submission) leaveOut(r *result) {
-	if r != nil && s.shed.Load() && len(r.GetOutput().GetOrigins()) > 0 {
+// stripDropped takes the output out of a result, if the batch's output is dropped.
+func (s *submission) stripDropped(r *result) {
+	if r != nil && s.outputDropped.Load() && len(r.GetOutput().GetOrigins()) > 0 {
 		r.Output = nil
 		r.taken()
-		s.omit(refuse.Shed())
+		s.noteOmitted(refuse.Shed())
 	}
 }
 
-// omit notes why output is not all there. The first reason counts.
-func (s *submission) omit(why *batch.Error) {
+// noteOmitted notes why output is missing. If it is called again, the first reason stays.
+func (s *submission) noteOmitted(why *batch.Error) {
 	if s.output {
 		s.omitted.CompareAndSwap(nil, why)
 	}
 }
 
-// newSubmission checks a batch from outside and makes it ready for the scheduler. Rows that can't run have their outcome
-// already; an error means that the whole batch is refused.
+// newSubmission checks a batch that a client sent and makes it ready for the scheduler. Rows that can't run get their outcome at once. An
+// error means that the whole batch is refused.
 func newSubmission(r *flowstate.Revision, limits batch.Limits, flow string, stream batch.StreamID, in *pb.Submission, now time.Time) (*submission, error) {
 	if in.GetSequence() == 0 {
 		return nil, batch.Errorf(batch.CodeBadBatchID, "the batch has no sequence: count a stream's batches from 1")
@@ -144,8 +149,8 @@ func newSubmission(r *flowstate.Revision, limits batch.Limits, flow string, stre
 	return s, nil
 }
 
-// fillKeys sees to it that each row has the hash of its shard key, if its flow has one. hashed names the field that the
-// client hashed; empty where its producer brought keys of its own.
+// fillKeys makes sure that each row has the hash of its shard key, if its flow has one. hashed names the field that the client has hashed.
+// It is empty where the producer gave keys of its own.
 func (s *submission) fillKeys(hashed string) error {
 	field := s.revision.ShardKey
 	c := &s.columns
@@ -165,7 +170,7 @@ func (s *submission) fillKeys(hashed string) error {
 	return nil
 }
 
-// endTooLarge gives rows over the limit their outcome.
+// endTooLarge ends rows that are over the limit: they are dead with ROW_TOO_LARGE.
 func (s *submission) endTooLarge(limits batch.Limits) {
 	if len(s.columns.Data) <= limits.RowBytes {
 		return
@@ -184,27 +189,26 @@ func (s *submission) endTooLarge(limits batch.Limits) {
 	slices.SortFunc(s.Ended, func(a, b batch.RowOutcome) int { return cmp.Compare(a.Row, b.Row) })
 }
 
-// answer turns an ending into the messages that tell it: none where there is nothing to tell yet, several where one would be
-// large.
+// answer turns an ending into answers: none while there is nothing to say, several where one would be too large.
 func (s *submission) answer(e ending) []*pb.Answer {
 	var all []*pb.Answer
-	if !s.begun {
-		s.begun = true
-		if s.ended == nil {
-			s.ended = s.Ended
+	if !s.ownTold {
+		s.ownTold = true
+		if s.ownOutcomes == nil {
+			s.ownOutcomes = s.Ended
 		}
-		all = s.tell(all, s.ended)
+		all = s.addOutcomes(all, s.ownOutcomes)
 	}
 	switch {
 	case e.refused != nil:
 		all = append(all, s.message(&pb.Answer{Refused: wire.FromError(e.refused)}))
 	case e.part != nil:
-		all = s.translate(all, e)
+		all = s.addResult(all, e)
 	case len(e.rows) > 0:
 		if e.failed == nil {
-			e.failed = s.outcomes(&e)
+			e.failed = s.outcomesOf(&e)
 		}
-		all = s.tell(all, e.failed)
+		all = s.addOutcomes(all, e.failed)
 	}
 	if e.last {
 		s.span.end(e.refused)
@@ -219,8 +223,8 @@ func (s *submission) answer(e ending) []*pb.Answer {
 	return all
 }
 
-// outcomes are those of the rows that the scheduler ended.
-func (s *submission) outcomes(e *ending) []batch.RowOutcome {
+// outcomesOf lists the outcomes of the rows that the scheduler ended.
+func (s *submission) outcomesOf(e *ending) []batch.RowOutcome {
 	all := make([]batch.RowOutcome, len(e.rows))
 	reason := failure(e.code, s.Flow)
 	for i, row := range e.rows {
@@ -229,13 +233,14 @@ func (s *submission) outcomes(e *ending) []batch.RowOutcome {
 	return all
 }
 
+// message fills in which batch and revision an answer is about.
 func (s *submission) message(a *pb.Answer) *pb.Answer {
 	a.Sequence, a.Revision, a.Digest = s.id.Sequence, s.Revision, wire.FromDigest(s.Digest)
 	return a
 }
 
-// tell adds answers that say how rows ended.
-func (s *submission) tell(all []*pb.Answer, ended []batch.RowOutcome) []*pb.Answer {
+// addOutcomes adds answers with the outcomes of rows.
+func (s *submission) addOutcomes(all []*pb.Answer, ended []batch.RowOutcome) []*pb.Answer {
 	for some := range wire.SplitRowOutcomes(ended, s.pieceBytes()) {
 		rows := make([]uint32, len(some))
 		for i := range some {
@@ -246,9 +251,9 @@ func (s *submission) tell(all []*pb.Answer, ended []batch.RowOutcome) []*pb.Answ
 	return all
 }
 
-// translate takes a worker's result over, from places in the part to places in the batch. The worker has split what is large,
-// except for the output of one row.
-func (s *submission) translate(all []*pb.Answer, e ending) []*pb.Answer {
+// addResult adds answers with a worker's result. It translates row numbers in the part to row numbers in the batch. The worker has split
+// large results already, except for the output of a single row.
+func (s *submission) addResult(all []*pb.Answer, e ending) []*pb.Answer {
 	p := e.part
 	r := e.result
 	n, counts := uint32(p.Len()), e.counts
@@ -274,7 +279,7 @@ func (s *submission) translate(all []*pb.Answer, e ending) []*pb.Answer {
 		a.Output = translateOutput(r.GetOutput(), p, counts)
 		s.endTooLong(a)
 	}
-	// A large output goes ahead of what ends its rows.
+	// A large output goes ahead of the outcomes of its rows, in answers of its own.
 	if o := a.GetOutput(); len(o.GetRows().GetData()) > s.pieceBytes() {
 		a.Output = nil
 		for piece := range wire.SplitOutput(batch.Output{Rows: wire.ToColumns(o.GetRows()), Origins: o.GetOrigins()}, s.pieceBytes()) {
@@ -287,7 +292,7 @@ func (s *submission) translate(all []*pb.Answer, e ending) []*pb.Answer {
 	return append(all, a)
 }
 
-// translateOutput keeps the output of rows that count. What is right as it came is not copied.
+// translateOutput keeps the output of rows that count, with row numbers of the batch. Output that needs no change is not copied.
 func translateOutput(o *pb.Output, p *scheduler.Part, counts func(row uint32) bool) *pb.Output {
 	out := o
 	if stray := func(origin uint32) bool { return origin != batch.WholeBatch && !counts(origin) }; slices.ContainsFunc(o.GetOrigins(), stray) {

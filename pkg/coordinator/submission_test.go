@@ -196,7 +196,7 @@ func TestTranslate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := &submission{id: batch.ID{Sequence: 3}, output: !c.silent, begun: true}
+			s := &submission{id: batch.ID{Sequence: 3}, output: !c.silent, ownTold: true}
 			s.Batch = scheduler.Batch{Revision: 8, Ends: make([]uint32, 10)}
 			got := s.answer(ending{part: &scheduler.Part{Batch: &s.Batch, Rows: c.rows}, result: &result{Result: c.result}, only: c.only})
 			if len(c.notDone)+len(c.ended)+len(c.origins) == 0 {

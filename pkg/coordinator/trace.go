@@ -15,19 +15,19 @@ import (
 
 var (
 	errStreamEnded = errors.New("the client's stream ended before its answer")
-	errGivenUp     = errors.New("the worker was given up: what it had not answered runs on another one")
+	errGivenUp     = errors.New("the worker was given up: rows that it had not answered run on another worker")
 )
 
-// batchSpan is the span of a submission. A nil one is that of nobody who traces.
+// batchSpan is the tracing span of a submission; nil means that nobody traces. Any goroutine may use it.
 type batchSpan struct {
 	trace.Span
 	tracer trace.Tracer
 
 	mu   sync.Mutex
-	lost []trace.Link // parts that were with a worker when it was given up; guarded by mu
+	lost []trace.Link // guarded by mu: spans of parts whose worker was given up before it had answered
 }
 
-// trace begins the submission's span, below the client's if that traces.
+// trace begins the submission's span as a child of the client's span, if the client traces. t may be nil.
 func (s *submission) trace(t trace.Tracer, parent string) {
 	if t == nil {
 		return
@@ -37,59 +37,60 @@ func (s *submission) trace(t trace.Tracer, parent string) {
 	s.span = &batchSpan{Span: span, tracer: t}
 }
 
-// end ends the span. It is safe twice; the first error counts.
+// end ends the span. It may be called more than once; the first error counts.
 func (s *batchSpan) end(err error) {
 	if s != nil {
 		tracing.End(s.Span, err)
 	}
 }
 
-// part begins the span of a part. One whose batch has lost parts names them: its rows may have been among theirs.
-func (s *batchSpan) part(k *workerPeer, p *scheduler.Part) trace.Span {
+// part begins the span of a part. If the batch has lost parts, the span links to theirs: its rows may have been in them.
+func (s *batchSpan) part(worker *workerPeer, p *scheduler.Part) trace.Span {
 	s.mu.Lock()
 	links := s.lost
 	s.mu.Unlock()
 	_, span := s.tracer.Start(trace.ContextWithSpan(context.Background(), s.Span), "part "+p.Batch.Flow,
 		trace.WithSpanKind(trace.SpanKindProducer), trace.WithLinks(links...), trace.WithAttributes(
-			tracing.Flow.String(p.Batch.Flow), tracing.Worker.String(k.worker.ID), tracing.Part.Int64(int64(p.Number)),
+			tracing.Flow.String(p.Batch.Flow), tracing.Worker.String(worker.worker.ID), tracing.Part.Int64(int64(p.Number)),
 			tracing.Rows.Int(p.Len()), tracing.Deaths.Int64(int64(p.Deaths))))
 	return span
 }
 
-// partSpans are the spans of the parts that a worker has, by number. The zero value is that of nobody who traces.
+// partSpans are the spans of the parts that a worker has, by the part's number. The zero value is ready to use. Any goroutine may use it.
 type partSpans struct {
-	mu   sync.Mutex
-	open map[uint64]partSpan // guarded by mu
+	mu       sync.Mutex
+	byNumber map[uint64]partSpan // guarded by mu
 }
 
+// partSpan is the span of a part, with that of its batch.
 type partSpan struct {
 	trace.Span
 	batch *batchSpan
 }
 
-// sent is told that a part goes to the worker, and returns its span for the message. A part that is sent again on the next
-// session has its span already.
-func (s *partSpans) sent(k *workerPeer, batch *batchSpan, p *scheduler.Part) (parent string) {
+// sent begins the span of a part that is sent, and returns what the message says of it. A part that is sent again in the next session has
+// its span already.
+func (s *partSpans) sent(worker *workerPeer, batch *batchSpan, p *scheduler.Part) (parent string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	span, again := s.open[p.Number]
+	span, again := s.byNumber[p.Number]
 	if again {
 		span.AddEvent("sent again")
 	} else {
-		if s.open == nil {
-			s.open = map[uint64]partSpan{}
+		if s.byNumber == nil {
+			s.byNumber = map[uint64]partSpan{}
 		}
-		span = partSpan{batch.part(k, p), batch}
-		s.open[p.Number] = span
+		span = partSpan{batch.part(worker, p), batch}
+		s.byNumber[p.Number] = span
 	}
 	return tracing.Inject(span.Span)
 }
 
-// answered is told what the worker says of a part.
+// answered notes a worker's result in the span of its part, and ends the span with the part's last result.
 func (s *partSpans) answered(r *pb.Result) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	span, there := s.open[r.GetPart()]
+	span, there := s.byNumber[r.GetPart()]
 	if !there {
 		return
 	}
@@ -102,19 +103,19 @@ func (s *partSpans) answered(r *pb.Result) {
 	}
 	if r.GetLast() {
 		span.End()
-		delete(s.open, r.GetPart())
+		delete(s.byNumber, r.GetPart())
 	}
 }
 
-// lost is told that nothing more will come from the worker.
+// lost ends all spans, because the worker was given up.
 func (s *partSpans) lost() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, span := range s.open {
+	for _, span := range s.byNumber {
 		tracing.End(span.Span, errGivenUp)
 		span.batch.mu.Lock()
 		span.batch.lost = append(span.batch.lost, trace.Link{SpanContext: span.SpanContext()})
 		span.batch.mu.Unlock()
 	}
-	s.open = nil
+	s.byNumber = nil
 }

@@ -7,21 +7,22 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// unanswered are the definitions that a session's worker has not answered yet, in the order in which they were sent, which is
-// that of the answers: where these name revisions by number alone, it tells which one is meant. The session's writer adds
-// to it, its reader takes from it.
+// unansweredDefinitions are the definitions that a worker has not answered in this session, in the order in which they were sent. A worker
+// answers in that order. So the order tells which revision is meant, where a worker of an early build names it by number alone. The
+// session's writer adds definitions and its reader takes them.
 type unansweredDefinitions struct {
 	mu   sync.Mutex
 	sent []definitionKey // guarded by mu
 }
 
+// add notes a definition that is sent.
 func (u *unansweredDefinitions) add(key definitionKey) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.sent = append(u.sent, key)
 }
 
-// take takes the first one of that number; false for none.
+// take removes the first definition of a flow with that number and returns its digest; false when there is none.
 func (u *unansweredDefinitions) take(flow string, number int64) (batch.Digest, bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -34,6 +35,7 @@ func (u *unansweredDefinitions) take(flow string, number int64) (batch.Digest, b
 	return digest, true
 }
 
+// clear forgets all definitions, since a session begins.
 func (u *unansweredDefinitions) clear() {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -8,38 +8,40 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// Workers are told what clients have not taken of their results, and make no more than there is room for: half of the coordinator's
-// budget, shared out evenly among the workers in session (worker/outlet.go has the rules). So a client that takes its answers more
-// slowly than workers make them slows its flow down.
+// Workers are told how many bytes of their results clients have not read (untaken). A worker makes new results only while that is below a
+// limit: half of the coordinator's budget, shared out evenly among the workers with a session. So a client that reads more slowly than
+// workers produce slows its flow down, and nothing piles up. The worker's side of this is pkg/worker/gate.go.
 
 const (
-	// leastUntaken is the least limit that a worker is told.
+	// leastUntaken is the lowest limit that a worker is told, in bytes.
 	leastUntaken = 256 << 10
-	// A worker is told anew what is untaken when that has changed by the limit over tellShare, or nothing of a flow is any more.
+	// A worker is told the amount again when it has changed by the limit divided by tellShare, or when a flow has nothing unread any more.
 	tellShare = 16
 )
 
-// backlog is what clients have not taken yet of one worker's results, by flow. A result counts from when it came until its client took
-// it, or nobody wants it any more. The session's reader adds to it, the loop and the senders of streams take from it, and the
-// session's writer tells the worker; none of them blocks for long.
+// untakenResults counts the bytes of one worker's results that clients have not read, by flow. A result counts from its arrival until its
+// client has read it, or no client wants it any more. The session's reader adds results; the scheduler's loop and the goroutines that
+// answer clients take them out; the session's writer tells the worker.
 type untakenResults struct {
-	wake func() // has the session's writer look; it does not block
+	wake func() // has the session's writer look at due; it does not block
 
 	mu    sync.Mutex
-	flows map[string]*untakenOfFlow // guarded by mu: those of which something is untaken, or the worker believes so
-	total int64                     // guarded by mu: bytes of all flows
-	told  int64                     // guarded by mu: total as the worker was told it
-	freed bool                      // guarded by mu: the worker does not know that nothing of a flow is untaken any more
-	limit int64                     // guarded by mu: that the worker was told
+	flows map[string]*untakenOfFlow // guarded by mu: flows with unread bytes, and flows of which the worker still believes that
+	total int64                     // guarded by mu: unread bytes of all flows
+	told  int64                     // guarded by mu: the total that the worker was told
+	freed bool                      // guarded by mu: a flow has nothing unread any more, and the worker does not know that
+	limit int64                     // guarded by mu: the limit that the worker was told
 }
 
+// untakenOfFlow is how many bytes of a flow's results clients have not read, and how many the worker was told.
 type untakenOfFlow struct{ bytes, told int64 }
 
+// newUntakenResults makes a counter that calls wake when the worker should be told. wake must not block.
 func newUntakenResults(wake func()) *untakenResults {
 	return &untakenResults{wake: wake, flows: map[string]*untakenOfFlow{}}
 }
 
-// begin is the beginning of a session, of which the worker knows nothing yet. It returns what goes with Hello.
+// begin begins a session, in which the worker knows nothing yet. It returns the amounts for the message Hello.
 func (b *untakenResults) begin(limit int64) []*pb.Untaken {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -50,7 +52,7 @@ func (b *untakenResults) begin(limit int64) []*pb.Untaken {
 	return b.changed()
 }
 
-// tell puts what the worker is to know into a message, if that is much, or the limit is another.
+// tell puts the amounts and the limit into a message, if they have changed enough.
 func (b *untakenResults) tell(m *pb.CoordinatorMessage, limit int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -63,18 +65,18 @@ func (b *untakenResults) tell(m *pb.CoordinatorMessage, limit int64) {
 	}
 }
 
-// due reports whether the worker is to be told, as it may wait for that.
+// due reports whether the worker should be told now, because it may be waiting for lower amounts.
 func (b *untakenResults) due() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.isDue()
 }
 
-// isDue is due for callers that hold the lock.
+// isDue is due for callers that hold mu.
 func (b *untakenResults) isDue() bool { return b.freed || b.step() < 0 }
 
-// step is above or below zero where the total is so much more or less than the worker knows that it is to be told. The caller holds
-// the lock.
+// step is 1 when the total has risen so much that the worker should be told, -1 when it has fallen so much, and 0 otherwise. The caller
+// holds mu.
 func (b *untakenResults) step() int {
 	switch more, much := b.total-b.told, max(b.limit/tellShare, 1); {
 	case more >= much:
@@ -85,7 +87,7 @@ func (b *untakenResults) step() int {
 	return 0
 }
 
-// changed is how much is untaken of the flows of which the worker knows something else. The caller holds the lock, and tells it.
+// changed returns the amounts of the flows for which the worker knows another amount, and takes them for told. The caller holds mu.
 func (b *untakenResults) changed() (all []*pb.Untaken) {
 	for name, f := range b.flows {
 		if f.bytes != f.told {
@@ -100,7 +102,7 @@ func (b *untakenResults) changed() (all []*pb.Untaken) {
 	return all
 }
 
-// add counts a result that came.
+// add counts a result that has arrived.
 func (b *untakenResults) add(flow string, bytes int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -113,7 +115,7 @@ func (b *untakenResults) add(flow string, bytes int64) {
 	b.total += bytes
 }
 
-// take counts a result out.
+// take stops counting a result.
 func (b *untakenResults) take(flow string, bytes int64) {
 	b.mu.Lock()
 	f := b.flows[flow]
@@ -133,48 +135,48 @@ func (b *untakenResults) take(flow string, bytes int64) {
 	}
 }
 
-// holdsBack reports whether the worker may begin no run of any flow, because of what is untaken of this one among others: it does so
-// from half of the limit on, and knows the total to the last step.
+// holdsBack reports whether the worker begins no runs at all, while some of the unread bytes are of this flow. A worker stops at half of
+// the limit. It may know a total that is older by one step.
 func (b *untakenResults) holdsBack(flow string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.flows[flow] != nil && b.total > b.limit/2-b.limit/8
 }
 
-// result is a worker's result, and what its output lies in.
+// result is a worker's result, and the memory that its output lies in.
 type result struct {
 	*pb.Result
 	lent    *wire.Lent
-	claimed bool // a batch has it; the loop's
+	claimed bool // a batch has taken it; only the scheduler's loop uses this
 
-	backlog *untakenResults // that it counts in
-	untaken atomic.Int64    // bytes that count there; 0: none do, or any more
+	counter      *untakenResults // where it is counted; nil where it is not
+	untakenBytes atomic.Int64    // the bytes that are counted; 0 once they are taken out
 }
 
-// count has the result count as untaken, if its worker says that it goes by that.
+// count counts the result as unread, if its worker respects limits. Results of other workers name no flow.
 func (r *result) count(b *untakenResults) {
 	if flow, bytes := r.GetFlow(), r.size(); flow != "" && bytes > 0 {
-		r.backlog = b
-		r.untaken.Store(bytes)
+		r.counter = b
+		r.untakenBytes.Store(bytes)
 		b.add(flow, bytes)
 	}
 }
 
-// taken says that the client took the result, or that nobody is to take it, or not before the whole batch has ended. The first time
-// counts. It may be called for nil.
+// taken says that the client has read the result, that no client wants it, or that it counts no more because its client gets all answers at
+// the end. Only the first call does something. r may be nil.
 func (r *result) taken() {
 	if r == nil {
 		return
 	}
-	if bytes := r.untaken.Swap(0); bytes > 0 {
-		r.backlog.take(r.GetFlow(), bytes)
+	if bytes := r.untakenBytes.Swap(0); bytes > 0 {
+		r.counter.take(r.GetFlow(), bytes)
 	}
 }
 
-// waits reports whether its worker waits for the client to take it, before it makes more than there is room for.
-func (r *result) waits() bool { return r != nil && r.untaken.Load() > 0 }
+// waits reports whether the worker makes no more results until the client has read this one.
+func (r *result) waits() bool { return r != nil && r.untakenBytes.Load() > 0 }
 
-// size is about how many bytes it holds for a client.
+// size is about how many bytes the result takes until a client has read it.
 func (r *result) size() (bytes int64) {
 	if r == nil {
 		return 0

@@ -71,8 +71,8 @@ func TestBacklogIsTold(t *testing.T) {
 			}
 			sums, total, known := map[string]int64{}, int64(0), int64(0)
 			for _, r := range under {
-				sums[r.GetFlow()] += r.untaken.Load()
-				total += r.untaken.Load()
+				sums[r.GetFlow()] += r.untakenBytes.Load()
+				total += r.untakenBytes.Load()
 			}
 			for flow, bytes := range believed {
 				if known += bytes; bytes > 0 && sums[flow] == 0 {

@@ -8,33 +8,35 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// A stream starts with a small window, which grows while it is used to the full, in batches that are not tiny, and the budget
-// allows.
+// A stream begins with a small window. The window doubles when the client uses all of it, with batches that are not tiny, and the budget
+// has room.
 const (
 	firstWindowBytes = 512 << 10
 	firstWindowRows  = 8192
 	maxWindowBytes   = 8 << 20
-	maxGrowBatches   = 1024    // under way: each costs what neither its bytes nor its rows tell
-	batchCost        = 1 << 10 // about that much, which clients have no credit for: it is overdrawn where a window lacks it
+	maxGrowBatches   = 1024    // a window does not grow while more batches are under way, because each costs memory that its size does not show
+	batchCost        = 1 << 10 // about what a batch costs beside its rows; clients have no credit for it, so the window may be overdrawn by it
 )
 
-// window is what a client stream may have unanswered.
+// window bounds how many rows and bytes one client stream may have unanswered. The client is granted credit for that much; a batch spends
+// credit, and its answer restores it. The bytes are reserved in the coordinator's budget. The goroutines of the stream use it, and budget
+// lends and counts it, each under mu.
 type window struct {
 	budget  *budget
-	answers *heldAnswers // answers; it allows as much as the window has bytes
+	answers *heldAnswers // the answers that the client has not read; their allowance is the window's size
 
 	mu         sync.Mutex
-	size       int64     // guarded by mu: bytes of credit given to the client; 0 once closed
-	lent       int64     // guarded by mu: of size, given back to the budget while nothing is under way; the rest is reserved
-	idleSince  time.Time // guarded by mu: since when nothing is under way; zero while nothing ever was
-	overdrawn  int64     // guarded by mu: bytes reserved beyond, while the window is overdrawn and the budget counts it so
-	batchWaits bool      // guarded by mu: a batch waits for its place, and is not under way yet
-	batches    int       // guarded by mu: under way
-	rows       int64     // guarded by mu: credit left; below zero when overdrawn
-	bytes      int64     // guarded by mu
+	size       int64     // guarded by mu: bytes of credit that the client was given; 0 once the window is closed
+	lent       int64     // guarded by mu: the part of size that was lent back to the budget while no batch is under way; the rest is reserved
+	idleSince  time.Time // guarded by mu: since when no batch is under way; zero while none ever was
+	overdrawn  int64     // guarded by mu: bytes that are reserved beyond size; above 0 the budget counts the window as overdrawn
+	batchWaits bool      // guarded by mu: a batch waits for room in the budget, and is not under way yet
+	batches    int       // guarded by mu: how many batches are under way
+	rows       int64     // guarded by mu: credit that is left, in rows; below zero when overdrawn
+	bytes      int64     // guarded by mu: credit that is left, in bytes; below zero when overdrawn
 }
 
-// openWindow reserves a first window; nil when the budget is used up.
+// openWindow reserves a first window. It returns nil when the budget is used up.
 func openWindow(b *budget) *window {
 	if !b.reserve(firstWindowBytes) {
 		return nil
@@ -49,11 +51,11 @@ func openWindow(b *budget) *window {
 	return w
 }
 
-// lendAfter is how long nothing must have been under way in a window before others may have what it holds.
+// lendAfter is how long a window must have been idle before it lends its bytes.
 const lendAfter = time.Second
 
-// lend gives back what the window reserved, if its client does not use it, so that streams which only stay open keep nobody out.
-// The client keeps its credit: a batch that comes all the same waits for its place, if need be.
+// lend gives the reserved bytes back to the budget, if the client does not use them, so that idle streams keep no other client out. The
+// client keeps its credit; its next batch waits for room in the budget, if need be. It returns false where there is nothing to lend.
 func (w *window) lend(now time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -65,15 +67,16 @@ func (w *window) lend(now time.Time) bool {
 	return true
 }
 
-// recall reserves again what was lent, if it is there. The caller holds the lock.
+// recall reserves lent bytes again, if the budget has room. The caller holds mu.
 func (w *window) recall() {
 	if w.lent > 0 && w.budget.reserveAbove(w.lent, 0) {
 		w.lent = 0
 	}
 }
 
-// spend takes a batch's size from the credit. It may be overdrawn by one batch, which waits for its place in the budget:
-// after that there is no credit to spend. A batch also waits for what batches cost beside their size, where the window lacks it.
+// spend takes a batch's size from the credit, and blocks until the budget has room for the batch. A batch may overdraw the credit; after
+// that there is none to spend until an answer restores some. A batch also needs batchCost, for which it may overdraw the window. It fails
+// when ctx is done, and when the client has no credit at all.
 func (w *window) spend(ctx context.Context, b size) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -82,7 +85,7 @@ func (w *window) spend(ctx context.Context, b size) error {
 	}
 	for {
 		w.recall()
-		// While it waits it counts for nothing: the window would be overdrawn until then, and wait for itself.
+		// A batch that waits is not counted yet. If it were, the window would be overdrawn meanwhile and wait for itself.
 		need := max(0, debt(w.batches+1, w.bytes-w.lent-b.bytes)-w.overdrawn)
 		var wait <-chan struct{}
 		if need > 0 {
@@ -93,7 +96,7 @@ func (w *window) spend(ctx context.Context, b size) error {
 			w.rows -= b.rows
 			w.bytes -= b.bytes
 			w.overdrawn += need
-			w.balance() // the window may be closed
+			w.balance() // gives all back if the window was closed meanwhile
 			return nil
 		}
 		w.batchWaits = true
@@ -114,11 +117,11 @@ func (w *window) spend(ctx context.Context, b size) error {
 	}
 }
 
-// debt is what so many batches need beyond a window in which so many bytes are left.
+// debt returns how many bytes so many batches need beyond a window that has so many bytes left.
 func debt(batches int, bytes int64) int64 { return max(0, int64(batches)*batchCost-bytes) }
 
-// balance gives back what was reserved beyond the debt that is left, all of it once the window is closed. The caller holds
-// the lock.
+// balance gives back the reserved bytes that the window no longer needs beyond its size; all of them once the window is closed. The caller
+// holds mu.
 func (w *window) balance() {
 	need := debt(w.batches, w.bytes-w.lent)
 	if w.size == 0 {
@@ -130,7 +133,8 @@ func (w *window) balance() {
 	}
 }
 
-// restore gives a batch's size back and returns what the client is to be credited.
+// restore gives a batch's size back, after its last answer, and returns the credit to grant to the client. That may be more than the batch
+// spent: then the window has grown.
 func (w *window) restore(b size) (credit size) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -150,33 +154,33 @@ func (w *window) restore(b size) (credit size) {
 	w.bytes += credit.bytes
 	w.balance()
 	if w.batchWaits {
-		w.budget.release(0, false) // what waits may fit into the window now
+		w.budget.release(0, false) // a batch that waits may fit into the window now
 	}
 	return credit
 }
 
-// blocks reports whether the window is overdrawn, and batches of others, which may not be while it is, wait for their place.
+// blocks reports whether the window is overdrawn while batches of other windows wait: no other window may be overdrawn meanwhile.
 func (w *window) blocks() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	others := w.budget.waiters()
+	others := w.budget.waitingWindows()
 	if w.batchWaits {
 		others--
 	}
 	return w.overdrawn > 0 && others > 0
 }
 
-// use is how large the window is, and how much of it is used.
+// use returns how large the window is, and how much of it is used.
 func (w *window) use() windowUse {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return windowUse{size: w.size, used: w.size - w.bytes}
 }
 
-// windowUse is bytes of windows.
+// windowUse is bytes of one window, or of several together.
 type windowUse struct{ size, used int64 }
 
-// close gives the budget back what the window reserved.
+// close gives everything that is reserved back to the budget.
 func (w *window) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

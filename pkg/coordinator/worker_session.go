@@ -127,9 +127,9 @@ func (p *workerPeer) handshake(ctx context.Context, stream pb.Worker_SessionClie
 	welcome := m.GetWelcome()
 	switch {
 	case welcome == nil:
-		return false, batch.Errorf(batch.CodeBadMessage, "worker %s answered the handshake with something else", p.worker.ID)
+		return false, batch.Errorf(batch.CodeBadMessage, "worker %s answered the handshake with a message that is not Welcome: it is defective", p.worker.ID)
 	case welcome.GetProtocol() != wire.Protocol:
-		return false, batch.Errorf(batch.CodeProtocolMismatch, "worker %s chose protocol %d, this coordinator speaks %d", p.worker.ID, welcome.GetProtocol(), wire.Protocol)
+		return false, batch.Errorf(batch.CodeProtocolMismatch, "worker %s chose protocol %d, and this coordinator speaks %d: upgrade the older of the two", p.worker.ID, welcome.GetProtocol(), wire.Protocol)
 	}
 	p.digests.Store(welcome.GetDigests())
 	p.connectors.reset(welcome.GetTellsConnectors())
@@ -195,7 +195,7 @@ func (p *workerPeer) read(ctx context.Context, stream pb.Worker_SessionClient) e
 			p.loop.post(ctx, scheduler.WorkerDraining{Worker: p.worker.ID})
 			p.fleet.tellLeader()
 		default:
-			err = batch.Errorf(batch.CodeBadMessage, "worker %s sent a message that has no place here", p.worker.ID)
+			err = batch.Errorf(batch.CodeBadMessage, "worker %s sent a message of an unknown kind: upgrade the older of worker and coordinator", p.worker.ID)
 		}
 		if err != nil {
 			return err

@@ -13,17 +13,17 @@ const retryAfter = 200 * time.Millisecond
 
 // Draining refuses a batch or a call because the coordinator is about to stop.
 func Draining() error {
-	return batch.Errorf(batch.CodeShutdown, "this coordinator is shutting down: submit to another one, the same batch if it was sent")
+	return batch.Errorf(batch.CodeShutdown, "this coordinator is shutting down: submit to another coordinator, the same batch if it was sent before")
 }
 
 // Stopped ends a call because the coordinator's scheduler has ended. Rows of the call may have run.
 func Stopped() error {
-	return batch.Errorf(batch.CodeShutdown, "this coordinator has stopped; what was under way may have taken effect: submit the same batch to another one")
+	return batch.Errorf(batch.CodeShutdown, "this coordinator has stopped; batches under way may have taken effect: submit the same batches to another coordinator")
 }
 
 // CutOff ends a stream or a call because the coordinator reaches too few workers. Rows of the call may have run.
 func CutOff() error {
-	return batch.Errorf(batch.CodeUnavailable, "this coordinator can't reach most workers; what was under way may have taken effect: submit the same batch to another one")
+	return batch.Errorf(batch.CodeUnavailable, "this coordinator can't reach most workers; batches under way may have taken effect: submit the same batches to another coordinator")
 }
 
 // Overloaded refuses a stream or a call because the coordinator's budget of bytes has no room for it. Nothing of it ran.
