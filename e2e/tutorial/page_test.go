@@ -9,19 +9,19 @@ import (
 	"testing"
 )
 
-// step is one block of a page: something that the page tells its reader to do.
+// step is one block of a page, which tells the reader to do something.
 type step struct {
-	line int // of the document
+	line int // the line of the document where the block begins
 	text string
-	file string // the text goes into this file; empty: it goes into a shell
-	diff bool   // the text says what to change in the file
+	file string // the file into which the text is written; empty means that a shell runs it
+	diff bool   // the text is a diff, which changes the file
 
-	terminal string   // the shell; empty for the first one, in others a program goes on until the end
-	fails    bool     // its last command does
-	again    bool     // it is repeated until it prints what it should
-	prints   []string // the lines that it prints; nil means that nobody looks at them
+	terminal string   // the name of the shell; empty means the first one. In the others a program runs until the end of the page
+	fails    bool     // the last command is expected to fail
+	again    bool     // the block is repeated until it prints the expected lines
+	prints   []string // the expected lines of output; nil means that the output is not compared
 
-	notRun string // why the block is only shown; empty for a block that is run, or written to a file
+	notRun string // why the block is only shown; empty means that it is run, or written to a file
 }
 
 var (
@@ -29,14 +29,14 @@ var (
 	fileName = regexp.MustCompile("`([^`]+)`:$")
 )
 
-// notRun begins the part of an opening fence that says why a block is only shown.
+// notRun begins the part of an opening fence that gives the reason why a block is only shown.
 const notRun = "not run: "
 
-// parse reads the blocks of a page. A block that is not run says why, behind the language: ```sh not run: it takes ten minutes. A block that is
-// indented instead of fenced would not be run without anybody noticing, so it is an error.
+// parse reads the blocks of a page. A block that is not run gives the reason after its language: ```sh not run: it takes ten minutes.
+// It is an error when a block is indented and not fenced: such a block would not be run, and nobody would notice.
 func parse(document string) (steps []step, err error) {
 	lines := strings.Split(document, "\n")
-	before := "" // the last line of text
+	before := "" // the last line of text before the block
 	for i := 0; i < len(lines); i++ {
 		opening := fence.FindStringSubmatch(lines[i])
 		if opening == nil {
@@ -95,8 +95,9 @@ func parse(document string) (steps []step, err error) {
 	return steps, nil
 }
 
-// patched returns a text as a diff changes it. Lines of the diff begin with a blank for lines, or ends of lines, that are there and stay, with a
-// minus for those that go, and with a plus for those that come. The place has to be clear: the lines that are there stand in the text once.
+// patched returns a text after a diff. The lines of a diff begin with a blank where they stay, with a minus where they are deleted,
+// and with a plus where they are new. A line that stays may be only the end of a line of the text. The place must be unique: the
+// lines that stay or are deleted stand in the text once.
 func patched(text, diff string) (string, error) {
 	var before, after []string
 	for line := range strings.Lines(diff) {
@@ -118,8 +119,8 @@ func patched(text, diff string) (string, error) {
 	return strings.Replace(text, old, strings.Join(after, "\n"), 1), nil
 }
 
-// pattern is what lines that are printed must look like: … stands for anything in a line, or for lines if it is alone. Blanks are
-// alike, and empty lines count for nothing, on both sides.
+// pattern is the regular expression that the output of a block must match. In the page, … stands for anything in a line, or for any
+// number of lines where it stands alone. The number of blanks, and empty lines, do not matter.
 func pattern(lines []string, whole bool) *regexp.Regexp {
 	var out strings.Builder
 	for _, line := range lines {
@@ -139,7 +140,7 @@ func pattern(lines []string, whole bool) *regexp.Regexp {
 
 func blank(line string) string { return strings.Join(strings.Fields(line), " ") }
 
-// squeeze is a text as pattern compares it.
+// squeeze is a text in the form that pattern compares: without empty lines, and with single blanks.
 func squeeze(text string) string {
 	var out strings.Builder
 	for line := range strings.Lines(text) {
@@ -150,7 +151,7 @@ func squeeze(text string) string {
 	return out.String()
 }
 
-// A diff changes the one place that it shows.
+// A diff must change only the one place that it shows.
 func TestPatched(t *testing.T) {
 	for diff, want := range map[string]string{
 		" b\n+x\n c\n": "a\nb\nx\nc\na\n", "-b\n+x\n": "a\nx\nc\na\n", "+x\n b": "a\nx\nb\nc\na\n", "-c\n-a\n+d\n": "a\nb\nd\n",
@@ -162,7 +163,7 @@ func TestPatched(t *testing.T) {
 	}
 }
 
-// What is printed is compared line by line, and nothing else passes.
+// Output is compared line by line, and only matching output passes.
 func TestPattern(t *testing.T) {
 	for _, c := range []struct {
 		want, got string

@@ -22,13 +22,13 @@ import (
 	"github.com/kisgrid/kisgrid/internal/testprocess"
 )
 
-// patience bounds each block, on a machine that is busy with other things too. Most take less than a second.
+// patience is the longest that one block may take on a busy machine. Most blocks take less than a second.
 const patience = 4 * time.Minute
 
-// reader follows a page. The addresses that the page names are others here, since several tests run on one machine.
+// reader follows one page. It replaces the addresses in the page by free ones, because several tests run on one machine.
 type reader struct {
 	t         *testing.T
-	addresses *strings.Replacer // from those that the page names to those of this test
+	addresses *strings.Replacer // replaces the addresses in the page by those of this test
 	env       []string
 	special   map[string][]string // by the name of a terminal: more variables of its environment
 	terminals map[string]*terminal
@@ -38,8 +38,8 @@ type reader struct {
 	overlay map[string]string // by the path of a source file: the path of the file that Go's commands take in its place
 }
 
-// newReader makes a reader whose first terminal is in the checkout. A Redis runs at its address unless the page
-// starts one itself. A page that changes code has Go's commands take the changed files from an overlay.
+// newReader makes a reader whose first terminal is in the checkout. It starts a Redis at the default address, unless the page starts
+// one itself. For a page that changes code, the go command reads the changed files from an overlay.
 func newReader(t *testing.T, startsRedis, changesCode bool) *reader {
 	t.Helper()
 	etcd, peers, redis, coordinator, http := testprocess.Address(t), testprocess.Address(t), testprocess.Address(t), testprocess.Address(t), testprocess.Address(t)
@@ -75,7 +75,8 @@ func newReader(t *testing.T, startsRedis, changesCode bool) *reader {
 	return r
 }
 
-// redirectRedis puts a program named redis-server into a folder, which runs the installed one at another address than the default.
+// redirectRedis writes a script called redis-server into a folder. The script runs the installed redis-server at another address than
+// the default.
 func redirectRedis(t *testing.T, folder, address string) {
 	t.Helper()
 	installed, err := exec.LookPath("redis-server")
@@ -92,7 +93,7 @@ func redirectRedis(t *testing.T, folder, address string) {
 	}
 }
 
-// folder is where the first terminal is, in which the others are opened.
+// folder is the folder of the first terminal. Other terminals are opened in it.
 func (r *reader) folder() string {
 	first := r.terminal("")
 	out, _ := r.enter(first, "pwd\n", true)
@@ -112,7 +113,8 @@ func (r *reader) terminal(name string) *terminal {
 	return r.terminals[name]
 }
 
-// write makes a file, or changes one. The checkout stays as it is: Go's commands get the changed file by way of an overlay.
+// write makes a file, or changes one. A file of the checkout stays as it is: the go command reads the changed file through the
+// overlay.
 func (r *reader) write(s step) {
 	r.t.Helper()
 	if s.diff {
@@ -152,7 +154,7 @@ func (r *reader) patch(s step) {
 	r.writeOverlay()
 }
 
-// writeOverlay writes the file that tells Go's commands which files are changed.
+// writeOverlay writes the JSON file that tells the go command which files to read in place of others.
 func (r *reader) writeOverlay() {
 	r.t.Helper()
 	list, err := json.Marshal(map[string]any{"Replace": r.overlay})
@@ -166,7 +168,7 @@ func (r *reader) writeOverlay() {
 
 func (r *reader) overlayFile() string { return filepath.Join(r.scripts, "overlay.json") }
 
-// follow runs a block, and compares.
+// follow runs one block, and compares its output with the page.
 func (r *reader) follow(s step) {
 	r.t.Helper()
 	if s.terminal != "" {
@@ -191,7 +193,7 @@ func (r *reader) follow(s step) {
 	}
 }
 
-// enter has a shell run a text. Where it is to end, enter returns what it printed, and the exit code of its last command.
+// enter has a shell run a text. For a block that ends, it waits, and returns the output and the exit code of the last command.
 func (r *reader) enter(t *terminal, text string, ends bool) (out string, code int) {
 	r.t.Helper()
 	r.n++
@@ -220,26 +222,26 @@ func (r *reader) enter(t *terminal, text string, ends bool) (out string, code in
 	return out, code
 }
 
-// terminal is a shell.
+// terminal is a running shell.
 type terminal struct {
 	t    *testing.T
 	name string
 	in   io.Writer
-	news chan struct{} // has room for one: something was printed
+	news chan struct{} // capacity 1; holds a token when something was printed
 	done chan struct{} // closed when the shell has ended
 
 	mu   sync.Mutex
-	text []byte // all that was printed; guarded by mu
+	text []byte // all output so far; guarded by mu
 }
 
-// open opens a shell. With the test it ends, and with it all that it started.
+// open opens a shell. The end of the test ends the shell, with all processes that it has started.
 func open(t *testing.T, name, dir string, env []string) *terminal {
 	t.Helper()
 	w := &terminal{t: t, name: name, news: make(chan struct{}, 1), done: make(chan struct{})}
 	shell := exec.Command("bash", "--noprofile", "--norc", "-s")
 	shell.Dir, shell.Env, shell.Stdout, shell.Stderr = dir, env, w, w
-	shell.WaitDelay = time.Second                           // for children that hold its output
-	shell.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // its children are in its group
+	shell.WaitDelay = time.Second                           // a child that lives on may hold the output open
+	shell.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // the children of the shell are in its process group
 	in, err := shell.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -259,7 +261,7 @@ func open(t *testing.T, name, dir string, env []string) *terminal {
 	return w
 }
 
-// Write takes what the shell and its programs print.
+// Write implements io.Writer: it takes the output of the shell and of its programs.
 func (w *terminal) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	w.text = append(w.text, p...)
@@ -277,7 +279,7 @@ func (w *terminal) read() string {
 	return string(w.text)
 }
 
-// await waits until what was printed is as it should be.
+// await waits until the output is as is says.
 func (w *terminal) await(line int, enough func(text string) bool) {
 	w.t.Helper()
 	late := time.After(patience)

@@ -1,7 +1,7 @@
 //go:build unix
 
-// Package tutorial runs pages of the documents as a reader does, block by block, in shells of its own, and compares what is printed with what
-// stands there. Blocks that are not run say why.
+// Package tutorial runs pages of the documents as a reader does, block by block in shells, and compares the output with the page. A
+// block that is not run must give the reason.
 package tutorial
 
 import (
@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// TestTutorial follows docs/tutorial.md, from nothing to a cluster that loses a worker.
+// TestTutorial follows docs/tutorial.md, from an empty folder to a cluster that loses a worker.
 func TestTutorial(t *testing.T) { follow(t, "docs/tutorial.md", "etcdctl") }
 
 // TestReadme follows the quick start of README.md.
@@ -23,13 +23,13 @@ func TestAuthoring(t *testing.T) { follow(t, "docs/authoring.md") }
 // TestOperating follows the quick start of docs/operating.md, which starts an etcd and a Redis of its own.
 func TestOperating(t *testing.T) { follow(t, "docs/operating.md", "etcd", "redis-server") }
 
-// TestSDK follows docs/sdk.md, which compiles and runs a program for each thing that the Go client does.
+// TestSDK follows docs/sdk.md, which compiles and runs a program for each thing that the Go client can do.
 func TestSDK(t *testing.T) { follow(t, "docs/sdk.md") }
 
 // TestFirstChange follows docs/first-change.md: it applies the diffs, and runs the commands on the changed code.
 func TestFirstChange(t *testing.T) { follow(t, "docs/first-change.md") }
 
-// follow runs every block of a page, in order. The test is skipped where a program is not installed that the page needs.
+// follow runs every block of a page, in order. It skips the test where a program is not installed that the page needs.
 func follow(t *testing.T, page string, programs ...string) {
 	t.Helper()
 	startsRedis := false
