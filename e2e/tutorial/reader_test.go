@@ -279,7 +279,7 @@ func (w *terminal) read() string {
 	return string(w.text)
 }
 
-// await waits until the output is as is says.
+// await waits until enough returns true for the output. The line of the page is for failures.
 func (w *terminal) await(line int, enough func(text string) bool) {
 	w.t.Helper()
 	late := time.After(patience)
@@ -291,7 +291,7 @@ func (w *terminal) await(line int, enough func(text string) bool) {
 				w.t.Fatalf("line %d: the shell has ended", line)
 			}
 		case <-late:
-			w.t.Fatalf("line %d: it has not printed what it should after %s", line, patience)
+			w.t.Fatalf("line %d: it has not printed the expected output after %s", line, patience)
 		}
 	}
 }
