@@ -1,6 +1,6 @@
-// Package kafka runs the records of a topic through a flow: consume, submit, and commit the offsets once the answer is there.
-// A queue that asks for each message to be acknowledged (NSQ, RocketMQ) is served the same way: acknowledge after Submit
-// returned, and have the message delivered again when it returned an error.
+// Package kafka runs the records of a Kafka topic through a flow: it consumes records, submits them as a batch, and commits their
+// offsets once each row has an outcome. Do the same for a queue that asks you to acknowledge each message (NSQ, RocketMQ):
+// acknowledge a message after Submit has returned nil, and have it delivered again after an error.
 package kafka
 
 import (
@@ -15,16 +15,17 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// Submitter takes a batch, and returns when each of its rows has an outcome: *client.Client and *flowexec.Local do.
+// Submitter submits a batch, and returns when each of its rows has an outcome. *client.Client and *flowexec.Local are Submitters.
 type Submitter func(ctx context.Context, flow string, b *batch.Batch) (*batch.Result, error)
 
-// pause is how long to wait until a batch is submitted again.
+// pause is how long Consume waits before it submits a batch again.
 const pause = 200 * time.Millisecond
 
-// Consume submits the values of records, which are rows of JSON, until ctx is done or the consumer is closed; that is no
-// error. The consumer is one of a group, with kgo.DisableAutoCommit and kgo.BlockRebalanceOnPoll. Offsets are committed after
-// all rows before them have an outcome that stays, so that a consumer that dies costs no row: the rows since are submitted
-// once more, by whoever consumes next. tell is told of rows that did not make it: dead and filtered.
+// Consume submits the values of records, which are JSON rows, until ctx is done or the consumer is closed; then it returns nil.
+// The consumer belongs to a group, and has the options kgo.DisableAutoCommit and kgo.BlockRebalanceOnPoll.
+//
+// Offsets are committed after all rows before them have a final outcome. So a consumer that dies loses no row: the next consumer
+// submits the rows since the last commit again. tell is called with rows that died or were filtered.
 func Consume(ctx context.Context, consumer *kgo.Client, flow string, submit Submitter, tell func(*kgo.Record, batch.RowOutcome)) error {
 	for {
 		fetches := consumer.PollFetches(ctx)
@@ -48,7 +49,7 @@ func Consume(ctx context.Context, consumer *kgo.Client, flow string, submit Subm
 	}
 }
 
-// run submits records until each has an outcome that stays. What failed is submitted again as the same batch, under its id.
+// run submits records until each has a final outcome. If rows have failed, it submits the same batch again, under its id.
 func run(ctx context.Context, records []*kgo.Record, flow string, submit Submitter, tell func(*kgo.Record, batch.RowOutcome)) error {
 	if len(records) == 0 {
 		return nil
@@ -77,7 +78,7 @@ func run(ctx context.Context, records []*kgo.Record, flow string, submit Submitt
 	}
 }
 
-// failed reports whether a row has to be submitted again: it is the cluster that failed, not the row.
+// failed reports whether a row has to be submitted again, because the cluster failed and not the row.
 func failed(r *batch.Result) bool {
 	for _, o := range r.NotDone {
 		if o.Outcome == batch.Failed {

@@ -1,5 +1,10 @@
-// Package students is KisFlow's example: the average of two scores, and, in a second flow, of three. The second flow loads
-// what the first one saves.
+// Package students is KisFlow's example on KisGrid: one flow averages two scores of each student and saves the average; a second
+// flow loads the average and adds a third score.
+//
+// The files, in reading order:
+//
+//   - students.go: the functions of both flows.
+//   - conf.go: the documents of both flows.
 package students
 
 import (
@@ -9,7 +14,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// Student is what VerifyStu looks at.
+// Student is the part of a row that VerifyStu reads.
 type Student struct {
 	ID int `json:"stu_id"`
 }
@@ -28,13 +33,13 @@ type Scores3 struct {
 	Avg12  float64 `json:"avg_score_1_2,omitempty"`
 }
 
-// Avg is what both flows pass on, and what is saved.
+// Avg is the row that both flows pass on, and that the first one saves.
 type Avg struct {
 	ID  int     `json:"stu_id"`
 	Avg float64 `json:"avg_score"`
 }
 
-// Register registers the functions that both flows' documents, in conf, name.
+// Register registers the functions that the documents of both flows name.
 func Register(r *kis.Registry) {
 	r.Func("VerifyStu", kis.Verify(VerifyStu))
 	r.Func("AvgStuScore12", kis.Calculate(AvgStuScore12))
@@ -44,7 +49,7 @@ func Register(r *kis.Registry) {
 	r.Func("PrintStuAvgScore", kis.Expand(PrintStuAvgScore))
 }
 
-// VerifyStu drops rows of students that can't be.
+// VerifyStu drops rows whose student's id is out of range.
 func VerifyStu(_ context.Context, s Student) error {
 	if s.ID < 0 || s.ID > 999 {
 		return kis.Drop("stu_id %d is outside 0..999", s.ID)
@@ -52,7 +57,7 @@ func VerifyStu(_ context.Context, s Student) error {
 	return nil
 }
 
-// AvgStuScore12 averages two scores.
+// AvgStuScore12 averages the first two scores.
 func AvgStuScore12(_ context.Context, s Scores12) (Avg, error) {
 	return Avg{s.ID, float64(s.Score1+s.Score2) / 2}, nil
 }
@@ -65,7 +70,7 @@ func SaveScoreAvg12(_ context.Context, to kis.Writer, a Avg) error {
 
 func key(s Scores3) string { return strconv.Itoa(s.ID) }
 
-// LoadScoreAvg12 adds the saved average. It is called once that is there.
+// LoadScoreAvg12 adds the saved average to the row. A row waits until its average is saved.
 func LoadScoreAvg12(_ context.Context, s Scores3, saved *Avg) (Scores3, error) {
 	s.Avg12 = saved.Avg
 	return s, nil
@@ -76,7 +81,7 @@ func AvgStuScore3(_ context.Context, s Scores3) (Avg, error) {
 	return Avg{s.ID, (float64(s.Score3) + 2*s.Avg12) / 3}, nil
 }
 
-// PrintStuAvgScore passes the average on: what the last function passes on is the flow's output.
+// PrintStuAvgScore passes the average on. The rows that the last function passes on are the flow's output.
 func PrintStuAvgScore(_ context.Context, a Avg, emit func(Avg)) error {
 	emit(a)
 	return nil

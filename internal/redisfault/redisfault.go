@@ -1,5 +1,5 @@
-// Package redisfault is a server that stands between a client and a Redis, and answers as a test says: with an error in place of
-// Redis's answer, with a part of it, or not at all. It is for tests only.
+// Package redisfault is a server for tests that stands between a client and a Redis. A test says how it treats each command: it
+// passes the command on, answers with an error of its own, cuts the answer short, or does not answer.
 package redisfault
 
 import (
@@ -18,7 +18,7 @@ import (
 //go:embed answers.txt
 var answers string
 
-// Answers are the errors that Redis answers with, without the leading dash.
+// Answers returns errors that a Redis answers with, without the leading dash.
 func Answers() []string {
 	var all []string
 	for line := range strings.Lines(answers) {
@@ -29,38 +29,38 @@ func Answers() []string {
 	return all
 }
 
-// Fault is what becomes of one command. The zero Fault passes it on, and the whole answer back.
+// Fault says what becomes of one command. The zero Fault passes the command on, and returns the whole answer.
 type Fault struct {
-	// Answer, if there is one, is an error that the client gets in place of Redis's answer.
+	// Answer, if it is not empty, is an error that the client gets in place of Redis's answer.
 	Answer string
-	// Raw, if there is one, is what the client gets in place of Redis's answer, byte for byte.
+	// Raw, if it is not empty, is sent to the client in place of Redis's answer, byte for byte.
 	Raw string
-	// Done has Redis carry the command out all the same.
+	// Done means that Redis carries the command out, although the client gets another answer.
 	Done bool
-	// Cut ends the connection behind the first Bytes bytes of the answer.
+	// Cut ends the connection after the first Bytes bytes of the answer.
 	Cut   bool
 	Bytes int
 }
 
-// Error has a command answered with an error, and not carried out.
+// Error makes the Fault of a command that is answered with an error and not carried out.
 func Error(text string) Fault { return Fault{Answer: text} }
 
-// Rule says what becomes of a command; its name is the first argument, in lower case. It is called by several goroutines.
+// Rule returns the Fault for a command. args[0] is the command's name in lower case. Several goroutines call it.
 type Rule func(args []string) Fault
 
-// Server is the server. Its methods may be called by several goroutines.
+// Server is the server. Any goroutine may call its methods.
 type Server struct {
 	backend  string
 	listener net.Listener
 	group    sync.WaitGroup
 
 	mu    sync.Mutex
-	rule  Rule                  // guarded by mu, as all below
-	conns map[net.Conn]struct{} // of clients and to Redis
-	over  bool
+	rule  Rule                  // nil means to pass all commands on; guarded by mu
+	conns map[net.Conn]struct{} // connections of clients and to Redis; guarded by mu
+	over  bool                  // the test has ended; guarded by mu
 }
 
-// Start starts a server before the Redis at backend, host:port or a unix socket's path. It ends with the test.
+// Start starts a server before the Redis at backend, which is a host:port or the path of a unix socket. It ends with the test.
 func Start(tb testing.TB, backend string) *Server {
 	tb.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -80,17 +80,17 @@ func Start(tb testing.TB, backend string) *Server {
 	return s
 }
 
-// Addr is where clients find it.
+// Addr returns the address at which clients find the server.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
-// Let has commands treated by a rule from now on; nil: as Redis does.
+// Let sets the rule for commands from now on. nil means to pass all commands on.
 func (s *Server) Let(rule Rule) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.rule = rule
 }
 
-// Cut ends all connections that there are.
+// Cut ends all connections.
 func (s *Server) Cut() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,6 +99,7 @@ func (s *Server) Cut() {
 	}
 }
 
+// accept serves each client on a goroutine of its own.
 func (s *Server) accept() {
 	for {
 		client, err := s.listener.Accept()
@@ -109,7 +110,7 @@ func (s *Server) accept() {
 	}
 }
 
-// keep has Cut know of a connection; false: the server is over.
+// keep notes a connection for Cut. It returns false if the test has ended.
 func (s *Server) keep(conn net.Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -117,6 +118,7 @@ func (s *Server) keep(conn net.Conn) bool {
 	return !s.over
 }
 
+// forget closes a connection.
 func (s *Server) forget(conn net.Conn) {
 	_ = conn.Close()
 	s.mu.Lock()
@@ -124,6 +126,7 @@ func (s *Server) forget(conn net.Conn) {
 	delete(s.conns, conn)
 }
 
+// faultOf asks the rule for the Fault of a command.
 func (s *Server) faultOf(args []string) Fault {
 	s.mu.Lock()
 	rule := s.rule
@@ -135,7 +138,8 @@ func (s *Server) faultOf(args []string) Fault {
 	return rule(args)
 }
 
-// serve carries one client's commands to Redis, one after the other, and what Redis says back.
+// serve passes one client's commands to Redis one after the other, and the answers back. After SUBSCRIBE, Redis sends messages by
+// itself, and they are passed on as they come.
 func (s *Server) serve(client net.Conn) {
 	defer s.forget(client)
 	network := "tcp"
@@ -151,7 +155,7 @@ func (s *Server) serve(client net.Conn) {
 		return
 	}
 	commands, replies := bufio.NewReader(client), bufio.NewReader(redis)
-	pushed := false // Redis says what it wants, when it wants
+	pushed := false // the client has subscribed: Redis sends messages by itself
 	for {
 		raw, args, err := readCommand(commands)
 		if err != nil {
@@ -179,7 +183,7 @@ func (s *Server) serve(client net.Conn) {
 
 var errCut = errors.New("the test ends the connection")
 
-// carry deals with one command.
+// carry treats one command as its Fault says.
 func carry(client, redis io.Writer, replies *bufio.Reader, raw []byte, f Fault) error {
 	reply := []byte(f.Raw)
 	if f.Answer != "" {
@@ -208,7 +212,7 @@ func carry(client, redis io.Writer, replies *bufio.Reader, raw []byte, f Fault) 
 	return err
 }
 
-// readCommand reads an array of strings, as clients send it.
+// readCommand reads an array of strings, as clients send commands.
 func readCommand(r *bufio.Reader) (raw []byte, args []string, err error) {
 	line, err := r.ReadString('\n')
 	if err != nil {
@@ -237,7 +241,7 @@ func readCommand(r *bufio.Reader) (raw []byte, args []string, err error) {
 	return raw, args, nil
 }
 
-// readReply adds one whole answer of Redis to raw.
+// readReply reads one whole answer of Redis, and appends it to raw.
 func readReply(r *bufio.Reader, raw []byte) ([]byte, error) {
 	line, err := r.ReadString('\n')
 	if err != nil {

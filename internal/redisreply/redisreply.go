@@ -1,6 +1,6 @@
-// Package redisreply has go-redis tell of each command in a pipeline whether Redis answered that command. By itself it does not:
-// when the handshake of a new connection fails (HELLO, AUTH, SELECT, CLIENT SETNAME), the pipeline's Exec returns that error,
-// and the commands, of which none was sent, have none.
+// Package redisreply finds out, for each command of a go-redis pipeline, whether Redis answered that command. go-redis alone does
+// not tell: if the handshake of a new connection fails (HELLO, AUTH, SELECT, CLIENT SETNAME), the pipeline returns that error,
+// and its commands, none of which was sent, have no error.
 package redisreply
 
 import (
@@ -11,8 +11,8 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// Unread is the error of a command whose own reply was not read: whether Redis carried it out is not known. It wraps the reason,
-// which may be what Redis said to another command.
+// Unread is the error of a command whose own reply was not read, so that nobody knows whether Redis carried it out. Reason is
+// why; it may be Redis's answer to another command.
 type Unread struct{ Reason error }
 
 func (e *Unread) Error() string {
@@ -22,15 +22,16 @@ func (e *Unread) Error() string {
 	return e.Reason.Error()
 }
 
-// Unwrap is the reason.
+// Unwrap returns the reason.
 func (e *Unread) Unwrap() error { return e.Reason }
 
-// unread stands at each command until its reply is read: go-redis writes an error, or nil, over it then, and only then.
+// unread is set as the error of each command before a pipeline is sent. go-redis replaces it, by an error or by nil, when it
+// reads the reply to the command, and only then.
 var unread error = new(Unread)
 
-// Own has the pipelines of a client that was just made give each command its own reply: after Exec a command has no error where
-// its reply was read and is none, a goredis.Error where Redis answered with one, and else an error that is none, mostly an
-// *Unread. MULTI is left as it is.
+// Own makes the pipelines of a new client give each command its own result. After Exec a command has no error if its reply was
+// read and is no error; it has a goredis.Error if Redis answered with one; and else another error, mostly an *Unread. It does not
+// change MULTI.
 func Own(client goredis.UniversalClient) {
 	client.AddHook(hook{})
 	if cluster, ok := client.(*goredis.ClusterClient); ok {
@@ -39,23 +40,24 @@ func Own(client goredis.UniversalClient) {
 	}
 }
 
-// Of is what Redis answered to a command of an executed pipeline: nil, or an error. It is false where the command's own reply was
-// not read; the error says why.
+// Of returns Redis's answer to a command of an executed pipeline: nil, or an error. answered is false if the command's own reply
+// was not read; then the error says why.
 func Of(command goredis.Cmder) (answered bool, err error) {
 	err = command.Err()
 	return IsAnswer(err), err
 }
 
-// IsAnswer reports that a command's error is Redis's answer to that command: nil, or what Redis itself said.
+// IsAnswer reports whether the error of a command is Redis's answer to that command: nil, or an error that Redis itself returned.
 func IsAnswer(err error) bool {
 	if err == nil {
-		return true // most are: nothing is allocated for them
+		return true // the frequent case; it allocates nothing
 	}
 	var missed *Unread
 	var said goredis.Error
 	return !errors.As(err, &missed) && errors.As(err, &said)
 }
 
+// hook is the go-redis hook that Own adds.
 type hook struct{}
 
 func (hook) DialHook(next goredis.DialHook) goredis.DialHook {

@@ -1,4 +1,5 @@
-// The program runs a row each second and serves Prometheus metrics at /metrics. An argument is how many rows it runs.
+// The program runs a row each second, and serves Prometheus metrics at /metrics. Its argument, if there is one, is the number of
+// rows.
 package main
 
 import (

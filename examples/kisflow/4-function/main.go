@@ -1,4 +1,4 @@
-// The program runs a flow three times without rows: the first function is entered each time.
+// The program runs a flow three times without rows: the first function is called each time.
 package main
 
 import (

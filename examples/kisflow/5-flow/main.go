@@ -1,4 +1,4 @@
-// The program links functions with parameters of the flow's own, and runs the flow and a fork of it.
+// The program gives the functions of a flow parameters that only this flow has, and runs the flow and a fork of it.
 package main
 
 import (

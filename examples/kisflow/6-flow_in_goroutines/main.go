@@ -1,4 +1,4 @@
-// The program runs a flow and a fork of it at the same time.
+// The program runs a flow and a fork of the flow at the same time.
 package main
 
 import (

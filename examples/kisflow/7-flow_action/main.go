@@ -1,4 +1,4 @@
-// The program runs a flow whose first function reuses its rows, or aborts them all for one that is wrong.
+// The program runs a flow whose first function passes its rows on unchanged, or aborts all of them if one is wrong.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// The program runs two flows at the same time, of which one loads what the other saves.
+// The program runs two flows at the same time. One of them loads the values that the other one saves.
 package main
 
 import (

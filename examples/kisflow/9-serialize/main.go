@@ -1,4 +1,4 @@
-// The program runs a flow whose first function leaves out wrong rows by not committing them.
+// The program runs a flow whose first function drops wrong rows by not committing them.
 package main
 
 import (

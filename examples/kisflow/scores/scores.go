@@ -1,5 +1,5 @@
-// Package scores has the functions of most KisFlow programs beside it: they check students' scores, average and print them.
-// They are written as KisFlow's users write them, and run unchanged in these programs and on a cluster.
+// Package scores has the functions that most KisFlow programs beside it use: they check, average and print students' scores. They
+// are written as users of KisFlow write them, and run unchanged in these programs and on a cluster.
 package scores
 
 import (
@@ -10,7 +10,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis/serialize"
 )
 
-// Score is a student's scores.
+// Score is the scores of a student.
 type Score struct {
 	serialize.DefaultSerialize
 	StuId  int `json:"stu_id"`
@@ -58,7 +58,7 @@ func AvgStuScore(_ context.Context, flow kis.Flow, rows []*Score) error {
 	return nil
 }
 
-// PrintStuAvgScore prints the averages, and passes them on: on a cluster, that is the flow's output.
+// PrintStuAvgScore prints the averages and passes them on. On a cluster they are the flow's output.
 func PrintStuAvgScore(_ context.Context, flow kis.Flow, rows []*Average) error {
 	for _, row := range rows {
 		fmt.Printf("stu_id: [%d], avg score: [%.2f]\n", row.StuId, row.AvgScore)

@@ -1,4 +1,3 @@
-// Package conformance is the suite of tests that every connector passes. It is for tests only.
 package conformance
 
 import (
@@ -19,24 +18,24 @@ import (
 
 // Store is the store under test.
 type Store struct {
-	// Open opens one more connection to the store, with a key prefix, and closes it when the test ends. It must not find
-	// keys for waiting callers by looking again and again, so that a lost wake-up shows.
+	// Open opens one more connection to the store, with a key prefix, and closes it when the test ends. The connection must not
+	// find watched keys by polling, so that a lost notification makes a test fail.
 	Open func(t testing.TB, prefix string) connector.Connection
-	// List reads the list under a whole key.
+	// List returns the list at a whole key.
 	List func(t testing.TB, key string) []string
 	// Pairs is how many pairs of a Save and a Watcher race.
 	Pairs int
-	// Wraps says that the store does not notice when a whole number grows too large.
+	// Wraps means that the store does not notice when a whole number grows too large.
 	Wraps bool
-	// Spread says that the store notes effects with their keys, in several places: there a function that makes its commands in
-	// another order when it runs again makes other effects.
+	// Spread means that the store remembers effects together with their keys, in several places. In such a store a function that
+	// makes its commands in another order when it runs again makes other effects.
 	Spread bool
 }
 
-// patience is how long a test waits for what must happen.
+// patience is how long a test waits for something that must happen.
 const patience = 30 * time.Second
 
-// Run runs the suite.
+// Run runs all tests of the suite.
 func Run(t *testing.T, s Store) {
 	t.Helper()
 	for _, test := range []struct {
@@ -53,12 +52,13 @@ func Run(t *testing.T, s Store) {
 	}
 }
 
-// prefix is one that no other test uses.
+// prefix returns a key prefix that no other test uses.
 func prefix(t *testing.T) string {
 	t.Helper()
 	return t.Name() + ":"
 }
 
+// set, incr, add and remove make effects.
 func set(key, field, value string) connector.Effect {
 	return connector.Effect{Op: connector.Set, Key: key, Field: field, Value: value}
 }
@@ -82,7 +82,7 @@ func save(t *testing.T, c connector.Connection, effects ...connector.Effect) {
 	}
 }
 
-// check compares what keys hold; nil is a key that is not there.
+// check compares the values of keys with the wanted ones. nil stands for a key that is not there.
 func check(tb testing.TB, c connector.Connection, want map[string]map[string]string) {
 	tb.Helper()
 	var keys []string
@@ -111,6 +111,7 @@ func check(tb testing.TB, c connector.Connection, want map[string]map[string]str
 	}
 }
 
+// effects tests each operation, with keys and values of all bytes, and the key prefix.
 func effects(t *testing.T, s Store) {
 	t.Helper()
 	c := s.Open(t, prefix(t))
@@ -137,6 +138,7 @@ func effects(t *testing.T, s Store) {
 	check(t, elsewhere, map[string]map[string]string{"": {"name": "second", "other": ""}, "a": nil})
 }
 
+// numbers tests the sums of whole and decimal numbers.
 func numbers(t *testing.T, s Store) {
 	t.Helper()
 	c := s.Open(t, prefix(t))
@@ -164,6 +166,7 @@ func numbers(t *testing.T, s Store) {
 	})
 }
 
+// refusals tests that an effect which the store refuses has a verdict, and does not keep others from taking place.
 func refusals(t *testing.T, s Store) {
 	t.Helper()
 	c := s.Open(t, prefix(t))
@@ -190,6 +193,7 @@ func refusals(t *testing.T, s Store) {
 	}
 }
 
+// overflow tests that a whole number does not grow past 64 bits.
 func overflow(t *testing.T, s Store) {
 	t.Helper()
 	if s.Wraps {
@@ -204,6 +208,7 @@ func overflow(t *testing.T, s Store) {
 	check(t, c, map[string]map[string]string{"n": {"most": "9223372036854775807", "least": "-9223372036854775808"}})
 }
 
+// load tests that values come in the order of the keys, with missing keys and a list among them.
 func load(t *testing.T, s Store) {
 	t.Helper()
 	c := s.Open(t, prefix(t))
@@ -224,6 +229,7 @@ func load(t *testing.T, s Store) {
 	}
 }
 
+// emptyCalls tests calls without keys and effects.
 func emptyCalls(t *testing.T, s Store) {
 	t.Helper()
 	c := s.Open(t, prefix(t))
@@ -241,7 +247,8 @@ func emptyCalls(t *testing.T, s Store) {
 	}
 }
 
-// sharing has many callers at once, whose calls may go together: each gets its own verdicts, and its own order.
+// sharing tests many callers at once, whose calls may go to the store together: each gets its own verdicts, and keeps its own
+// order.
 func sharing(t *testing.T, s Store) {
 	t.Helper()
 	c := s.Open(t, prefix(t))
@@ -282,6 +289,7 @@ func sharing(t *testing.T, s Store) {
 	check(t, c, map[string]map[string]string{"sum": {"n": strconv.Itoa(callers * rounds)}})
 }
 
+// givingUp tests that a call whose context is over returns its error, and saves nothing.
 func givingUp(t *testing.T, s Store) {
 	t.Helper()
 	c := s.Open(t, prefix(t))
@@ -314,7 +322,7 @@ func givingUp(t *testing.T, s Store) {
 	check(t, c, map[string]map[string]string{"kept": {"n": "400"}, "given up": nil})
 }
 
-// within is ctx with patience.
+// within returns a context that ends after patience.
 func within(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -336,6 +344,7 @@ func await(ctx context.Context, c connector.Connection, keys ...string) error {
 	}
 }
 
+// wait tests that a key wakes its Watchers, whoever saves it and by whichever operation.
 func wait(t *testing.T, s Store) {
 	t.Helper()
 	a, b := s.Open(t, prefix(t)), s.Open(t, prefix(t))
@@ -433,6 +442,7 @@ func wait(t *testing.T, s Store) {
 	})
 }
 
+// watch tests that a Watcher is told of each of many keys once.
 func watch(t *testing.T, s Store) {
 	t.Helper()
 	a, b := s.Open(t, prefix(t)), s.Open(t, prefix(t))
@@ -486,7 +496,7 @@ func watch(t *testing.T, s Store) {
 	w.Remove("never")
 }
 
-// races has Watchers and Saves of the same keys start together, on two connections, each the saver of half of the keys.
+// races starts Watchers and Saves of the same keys together, on two connections, each of which saves half of the keys.
 func races(t *testing.T, s Store) {
 	t.Helper()
 	const together = 64
@@ -523,6 +533,7 @@ func races(t *testing.T, s Store) {
 	group.Wait()
 }
 
+// closing tests that calls during and after Close fail with the right code.
 func closing(t *testing.T, s Store) {
 	t.Helper()
 	c := s.Open(t, prefix(t))

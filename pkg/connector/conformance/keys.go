@@ -9,8 +9,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// ownKeys has rows come with keys that are KisGrid's own: what stands there is not for rows to read or write, by whichever
-// operation, and however prefix and row share the key between them. What goes along with them takes place.
+// ownKeys has rows use keys that are KisGrid's own, by each operation, and with each way to share the key between prefix and row.
+// The store must refuse them, and carry out the other effects.
 func ownKeys(t *testing.T, s Store) {
 	t.Helper()
 	for _, key := range []string{

@@ -15,12 +15,12 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/connector"
 )
 
-// cause is that of a function's Save for a batch of a new stream.
+// cause makes the cause of a Save, for a batch of a new stream.
 func cause() connector.Cause {
 	return connector.Cause{Flow: "F", Function: "s", Batch: batch.ID{Stream: batch.NewStreamID(), Sequence: 1}, Floor: 1, Born: time.Now()}
 }
 
-// counting is an effect that shows how often it took place: in a field of its own.
+// counting makes an effect that counts in a field of its own how often it took place.
 func counting(row uint32, output uint64, visit, command uint32) connector.Effect {
 	e := incr("counts", "", "1")
 	e.Row, e.Output, e.Visit, e.Command = row, output, visit, command
@@ -28,7 +28,7 @@ func counting(row uint32, output uint64, visit, command uint32) connector.Effect
 	return e
 }
 
-// saveFor carries out effects of a cause that must all be accepted.
+// saveFor carries out effects of a cause, which must all be accepted.
 func saveFor(tb testing.TB, c connector.Connection, cause connector.Cause, effects ...connector.Effect) {
 	tb.Helper()
 	if verdicts, err := c.Save(tb.Context(), cause, effects); err != nil || verdicts != nil {
@@ -36,7 +36,7 @@ func saveFor(tb testing.TB, c connector.Connection, cause connector.Cause, effec
 	}
 }
 
-// counts are what the counting effects came to.
+// counts returns how often each counting effect took place.
 func counts(tb testing.TB, c connector.Connection) map[string]string {
 	tb.Helper()
 	values, err := c.Load(tb.Context(), []string{"counts"})
@@ -50,6 +50,8 @@ func counts(tb testing.TB, c connector.Connection) map[string]string {
 	return got
 }
 
+// once tests that an effect takes place once, whatever else is the same: row, output, visit, command, function, flow, batch or
+// stream.
 func once(t *testing.T, s Store) {
 	t.Helper()
 	c := s.Open(t, prefix(t))
@@ -119,8 +121,8 @@ func once(t *testing.T, s Store) {
 	}
 }
 
-// repeated saves rows whose effects are of one operation on one field each, as most Saves are, in part, anew, and with some
-// that are refused among them.
+// repeated saves rows whose effects have one operation on one field each, as most Saves do: in part, again, and with refused
+// effects among them.
 func repeated(t *testing.T, s Store) {
 	t.Helper()
 	c := s.Open(t, prefix(t))
@@ -163,7 +165,7 @@ func repeated(t *testing.T, s Store) {
 	check(t, c, want)
 }
 
-// contention has callers save the same effects at the same time, over two connections, each in pieces of its own.
+// contention has callers save the same effects at the same time, over two connections, each cut into other pieces.
 func contention(t *testing.T, s Store) {
 	t.Helper()
 	connections := []connector.Connection{s.Open(t, prefix(t)), s.Open(t, prefix(t))}
@@ -203,7 +205,7 @@ func contention(t *testing.T, s Store) {
 	}
 }
 
-// random saves random effects of a few batches, again and again, as a floor rises under them.
+// random saves random effects of a few batches, again and again, while the floor rises under them.
 func random(t *testing.T, s Store) {
 	t.Helper()
 	c := s.Open(t, prefix(t))
@@ -245,6 +247,7 @@ func random(t *testing.T, s Store) {
 	}
 }
 
+// floor tests that batches below the floor of their stream are refused.
 func floor(t *testing.T, s Store) {
 	t.Helper()
 	c := s.Open(t, prefix(t))
@@ -290,9 +293,9 @@ func floor(t *testing.T, s Store) {
 	}
 }
 
-// order runs a function again that makes its commands in the order in which it made them before, in pieces, and one that makes
-// them in another, as a range over a map does. An effect's name has the number of its command: where effects are noted with
-// their keys, a command that has another key by then is another effect, and takes place again.
+// order runs a function again: first with its commands in the same order, in pieces, then in another order, as a range over a map
+// makes it. An effect's name has the number of its command. In a store that remembers effects together with their keys, a command
+// whose key has changed is another effect, and takes place again.
 func order(t *testing.T, s Store) {
 	t.Helper()
 	const commands = 32
@@ -335,6 +338,7 @@ func order(t *testing.T, s Store) {
 	}
 }
 
+// age tests that a batch which is older than the once-window is refused.
 func age(t *testing.T, s Store) {
 	t.Helper()
 	c := s.Open(t, prefix(t))

@@ -1,5 +1,3 @@
-// Package memory is a connector whose data lives in the process: for tests, and for trying flows out without a Redis. It
-// behaves like the Redis connector, except that nothing outlives the Store.
 package memory
 
 import (
@@ -16,16 +14,18 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// Store holds the data of connectors, each by its name: all connections to one name share it. Safe for concurrent use.
+// Store has the data of connectors, by the connector's name. All connections to one name share its data. A Store is safe for
+// concurrent use.
 type Store struct {
 	mu     sync.Mutex
-	tables map[string]*table // guarded by mu
+	tables map[string]*table // by connector name; guarded by mu
 }
 
 // New makes an empty store.
 func New() *Store { return &Store{tables: map[string]*table{}} }
 
-// Open is a connector.Opener: it connects to the data of c's name. A document for it needs no addrs and takes no params.
+// Open is a connector.Opener: it connects to the data of the connector's name. A document of type memory needs no addrs and takes
+// no params.
 func (s *Store) Open(_ context.Context, c *definition.Connector) (connector.Connection, error) {
 	if len(c.Params) > 0 {
 		return nil, batch.Errorf(batch.CodeBadDocument, "connector %s (%s): a connector of type memory takes no params: remove %s",
@@ -34,6 +34,7 @@ func (s *Store) Open(_ context.Context, c *definition.Connector) (connector.Conn
 	return &connection{name: c.Name, prefix: c.Key, guard: connector.NewGuard(c), table: s.table(c.Name), closed: make(chan struct{})}, nil
 }
 
+// table finds or makes the data of a connector.
 func (s *Store) table(name string) *table {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -45,17 +46,17 @@ func (s *Store) table(name string) *table {
 	return t
 }
 
-// table is one connector's data.
+// table is the data of one connector.
 type table struct {
 	mu       sync.Mutex
-	entries  map[string]*entry     // guarded by mu
-	records  map[recordKey]*record // guarded by mu, with all in them
-	watchers map[string][]*watcher // who waits for a key that is not there; guarded by mu
+	entries  map[string]*entry     // by key with prefix; guarded by mu
+	records  map[recordKey]*record // guarded by mu, with everything in them
+	watchers map[string][]*watcher // the Watchers that wait for a key that is not there; guarded by mu
 }
 
-// entry is what a key holds: a hash, or a list.
+// entry is the value of a key: a hash, or a list.
 type entry struct {
-	fields map[string]string
+	fields map[string]string // nil means that it is a list
 	list   []string
 }
 
@@ -68,6 +69,7 @@ type watcher struct {
 // wake tells the watcher of a key. Call it without a lock.
 func (w *watcher) wake(key string) { w.tell(strings.TrimPrefix(key, w.conn.prefix)) }
 
+// connection is the connector.Connection of this package.
 type connection struct {
 	name, prefix string
 	guard        connector.Guard
@@ -76,7 +78,7 @@ type connection struct {
 	closing      sync.Once
 }
 
-// usable is nil unless the connection is closed or ctx is over.
+// usable returns an error if the connection is closed or ctx is over.
 func (c *connection) usable(ctx context.Context, doing string) error {
 	select {
 	case <-c.closed:
@@ -89,10 +91,12 @@ func (c *connection) usable(ctx context.Context, doing string) error {
 	return nil
 }
 
+// Save implements connector.Connection.
 func (c *connection) Save(ctx context.Context, cause connector.Cause, effects []connector.Effect) ([]error, error) {
 	return c.guard.Save(effects, func(effects []connector.Effect) ([]error, error) { return c.save(ctx, cause, effects) })
 }
 
+// save is Save for effects whose keys rows may use.
 func (c *connection) save(ctx context.Context, cause connector.Cause, effects []connector.Effect) ([]error, error) {
 	if err := c.usable(ctx, "saving"); err != nil {
 		return nil, err
@@ -113,7 +117,7 @@ func (c *connection) save(ctx context.Context, cause connector.Cause, effects []
 	return verdicts, nil
 }
 
-// apply carries effects out, and takes who waits for their keys off the table.
+// apply carries effects out. It returns the Watchers of their keys, which it takes off the table.
 func (c *connection) apply(cause *connector.Cause, effects []connector.Effect, now time.Time) (verdicts []error, woken map[string][]*watcher, err error) {
 	c.table.mu.Lock()
 	defer c.table.mu.Unlock()
@@ -145,7 +149,7 @@ func (c *connection) apply(cause *connector.Cause, effects []connector.Effect, n
 	return verdicts, woken, nil
 }
 
-// apply carries one effect out. Called with mu held.
+// apply carries one effect out. t.mu is held.
 func (t *table) apply(key string, e *connector.Effect) error {
 	if e.Op == connector.Delete {
 		delete(t.entries, key)
@@ -182,7 +186,7 @@ func (t *table) apply(key string, e *connector.Effect) error {
 	return nil
 }
 
-// add is what a field of an entry, which may be nil, has after Incr.
+// add returns the value that a field of an entry has after Incr. The entry may be nil.
 func add(e *entry, field, value string) (string, error) {
 	held := "0"
 	if e != nil {
@@ -193,10 +197,12 @@ func add(e *entry, field, value string) (string, error) {
 	return connector.Add(held, value)
 }
 
+// Load implements connector.Connection.
 func (c *connection) Load(ctx context.Context, keys []string) ([]connector.Value, error) {
 	return c.guard.Load(keys, func(keys []string) ([]connector.Value, error) { return c.load(ctx, keys) })
 }
 
+// load is Load for keys that rows may use.
 func (c *connection) load(ctx context.Context, keys []string) ([]connector.Value, error) {
 	if err := c.usable(ctx, "loading"); err != nil || len(keys) == 0 {
 		return nil, err
@@ -219,7 +225,7 @@ func (c *connection) load(ctx context.Context, keys []string) ([]connector.Value
 	return values, nil
 }
 
-// join registers w for keys, unless one of them is there.
+// join registers a Watcher for keys. It stops at a key that is there, and returns true.
 func (c *connection) join(w *watcher, keys []string) (there bool) {
 	c.table.mu.Lock()
 	defer c.table.mu.Unlock()
@@ -232,7 +238,7 @@ func (c *connection) join(w *watcher, keys []string) (there bool) {
 	return false
 }
 
-// Watch makes a Watcher.
+// Watch implements connector.Connection.
 func (c *connection) Watch(wake func(key string)) connector.Watcher {
 	return &watcher{tell: wake, conn: c}
 }
@@ -249,6 +255,7 @@ func (w *watcher) Add(keys ...string) {
 // Remove implements connector.Watcher.
 func (w *watcher) Remove(keys ...string) { w.conn.leave(w, keys) }
 
+// leave takes a Watcher off keys.
 func (c *connection) leave(w *watcher, keys []string) {
 	c.table.mu.Lock()
 	defer c.table.mu.Unlock()
@@ -262,10 +269,12 @@ func (c *connection) leave(w *watcher, keys []string) {
 	}
 }
 
+// Ping implements connector.Connection.
 func (c *connection) Ping(ctx context.Context) error {
 	return c.usable(ctx, "asking whether it is there")
 }
 
+// Close implements connector.Connection.
 func (c *connection) Close() error {
 	c.closing.Do(func() { close(c.closed) })
 	return nil

@@ -7,40 +7,46 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/connector"
 )
 
-// record is which effects of a function took place for a stream.
+// record remembers which effects of a function took place for a stream.
 type record struct {
-	floor uint64
-	used  time.Time
-	done  map[uint64]effectIDs // by the batch's sequence
+	floor uint64               // batches with a lower sequence are refused
+	used  time.Time            // when it was last used
+	done  map[uint64]effectIDs // by the sequence of the batch
 }
 
+// recordKey is the stream, flow and function that a record is for.
 type recordKey struct {
 	stream         batch.StreamID
 	flow, function string
 }
 
-// effectIDs are effects of one batch; nil: they are not remembered.
+// effectIDs are the effects of one batch that took place. nil means that they are not remembered.
 type effectIDs map[effectID]struct{}
 
+// effectID tells the effects of one batch apart.
 type effectID struct {
 	row, visit, command uint32
 	output              uint64
 }
 
+// idOf returns the id of an effect.
 func idOf(e *connector.Effect) effectID { return effectID{e.Row, e.Visit, e.Command, e.Output} }
 
+// has reports whether an effect took place.
 func (ids effectIDs) has(id effectID) bool {
 	_, ok := ids[id]
 	return ok
 }
 
+// add remembers that an effect took place.
 func (ids effectIDs) add(id effectID) {
 	if ids != nil {
 		ids[id] = struct{}{}
 	}
 }
 
-// done finds what took place of a batch; false: it lies below the floor of its stream. Called with mu held.
+// done returns the effects of a batch that took place. It returns false if the batch lies below the floor of its stream. It drops
+// records that are older than the once-window. t.mu is held.
 func (t *table) done(c *connector.Cause, now time.Time) (effectIDs, bool) {
 	if c.Batch.IsZero() {
 		return nil, true

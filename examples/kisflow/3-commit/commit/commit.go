@@ -1,4 +1,4 @@
-// Package commit has functions that show rows as they were committed beside the rows read from them.
+// Package commit has functions that print how rows were committed, beside the rows that were read from them.
 package commit
 
 import (

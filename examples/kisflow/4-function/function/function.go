@@ -1,4 +1,4 @@
-// Package function has a function that looks at its own configuration, parameters and metadata.
+// Package function has a function that reads its own configuration, parameters and metadata.
 package function
 
 import (

@@ -1,4 +1,4 @@
-// Package action has a function that ends with actions.
+// Package action has a function that asks for actions.
 package action
 
 import (
@@ -16,7 +16,7 @@ func Register(r *kis.Registry) {
 	r.FaaS("PrintStuAvgScore", scores.PrintStuAvgScore)
 }
 
-// VerifyStu aborts all rows if a student's id is impossible; else it passes its rows on as they came.
+// VerifyStu aborts all rows if a student's id is impossible. Else it passes its rows on unchanged.
 func VerifyStu(_ context.Context, flow kis.Flow, rows []*scores.Score) error {
 	for _, row := range rows {
 		if row.StuId < 0 || row.StuId > 999 {

@@ -1,5 +1,5 @@
-// Package connector has functions that share data through a Redis client of their own: the connector opens it once and keeps
-// it.
+// Package connector has functions that share data through a Redis client of their own. The connector opens the client once, and
+// keeps it for all of them.
 package connector
 
 import (
@@ -13,7 +13,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis/serialize"
 )
 
-// Scores12 is what the first flow is run for.
+// Scores12 is a row of the first flow.
 type Scores12 struct {
 	serialize.DefaultSerialize
 	StuId  int `json:"stu_id"`
@@ -21,7 +21,7 @@ type Scores12 struct {
 	Score2 int `json:"score_2"`
 }
 
-// Score3 is what the second flow is run for. AvgScore12 is loaded.
+// Score3 is a row of the second flow. AvgScore12 is loaded.
 type Score3 struct {
 	serialize.DefaultSerialize
 	StuId      int     `json:"stu_id"`
@@ -36,7 +36,7 @@ type Average struct {
 	AvgScore float64 `json:"avg_score"`
 }
 
-// Register registers the functions, and how the connector opens.
+// Register registers the functions, and the code that opens the connector.
 func Register(r *kis.Registry) {
 	r.FaaS("VerifyStu", VerifyStu)
 	r.FaaS("AvgStuScore12", AvgStuScore12)
@@ -47,11 +47,11 @@ func Register(r *kis.Registry) {
 	r.CaaSInit("Score12Cache", InitScore12Cache)
 }
 
-// InitScore12Cache opens the Redis that the connector's document names.
+// InitScore12Cache opens a client for the Redis that the connector's document names.
 func InitScore12Cache(connector kis.Connector) error {
 	client := redis.NewClient(&redis.Options{Addr: connector.GetConfig().AddrString})
 	if err := client.Ping(context.Background()).Err(); err != nil {
-		_ = client.Close() // it has told what is wrong
+		_ = client.Close() // err says what is wrong
 		return err
 	}
 	connector.SetMetaData("rdb", client)
@@ -92,7 +92,7 @@ func SaveScoreAvg12(ctx context.Context, flow kis.Flow, rows []*Average) error {
 	return flow.Next(kis.ActionDataReuse)
 }
 
-// LoadScoreAvg12 reads the averages from Redis. While one is not there, it returns an error, and is called again.
+// LoadScoreAvg12 reads the averages from Redis. If one is not there, it returns an error, and is tried again.
 func LoadScoreAvg12(ctx context.Context, flow kis.Flow, rows []*Score3) error {
 	conn, err := flow.GetConnector()
 	if err != nil {
@@ -109,7 +109,7 @@ func LoadScoreAvg12(ctx context.Context, flow kis.Flow, rows []*Score3) error {
 	return flow.Next()
 }
 
-// AvgStuScore3 averages the third score and the loaded average of the others, each of the three scores counting the same.
+// AvgStuScore3 averages the third score and the loaded average of the other two. Each of the three scores counts the same.
 func AvgStuScore3(_ context.Context, flow kis.Flow, rows []*Score3) error {
 	for _, row := range rows {
 		_ = flow.CommitRow(Average{StuId: row.StuId, AvgScore: (row.AvgScore12*2 + float64(row.Score3)) / 3})
