@@ -92,9 +92,12 @@ func attemptOf(rs *rows.Set, i int) int { return max(1, int(holdOf(rs, i).attemp
 
 // entering counts the rows that have not been in this step before.
 func entering(rs *rows.Set) int {
-	n := rs.Len()
-	for i := range rs.Len() {
-		if rs.Along != nil && (holdOf(rs, i) != (hold{}) || keptOf(rs, i) != nil) {
+	n, a := rs.Len(), alongOf(rs)
+	if a == nil {
+		return n
+	}
+	for i, h := range a.holds {
+		if h != (hold{}) || keptOf(rs, i) != nil {
 			n--
 		}
 	}

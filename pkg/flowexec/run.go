@@ -62,7 +62,7 @@ func (x *executor) begin(w *work) {
 	}
 	x.run = r
 	x.reader.Types, x.reader.Flow, x.reader.Start = r.plan.types, r.plan.flow, r.part.Start
-	x.reader.Source = decode.Source{Columns: w.in.columns, Values: w.in.values, Rows: w.rows}
+	x.reader.Source = decode.Source{Columns: &w.in.columns, Values: w.in.values, Rows: w.rows}
 	x.reader.KeepCame = r.part.KeepDead > 0 || r.plan.stretches != nil
 }
 
@@ -77,6 +77,7 @@ func (x *executor) finish() {
 		x.turns.reset()
 	}
 	x.st.forget()
+	x.reader.Source = decode.Source{}
 	x.own, x.run = run{waiting: waiting}, nil
 	x.mem.Reset()
 }

@@ -27,7 +27,7 @@ type Host interface {
 type Source struct {
 	// Columns are the rows of the part, encoded. Values are these rows where they come from the same process, in place of Columns; nil
 	// means that they do not.
-	Columns batch.Columns
+	Columns *batch.Columns
 	Values  []any
 	// Rows has for each row of the run its place in the part. Nil means that they are the same.
 	Rows []rows.PartRow

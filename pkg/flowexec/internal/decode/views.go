@@ -121,12 +121,12 @@ func (r *Reader) decode(in *Input, rs *rows.Set, view kis.Vector, fail func(int,
 		codec = r.Types.reader(in, row)
 	}
 	watched := r.Host.Watched()
-	for i := range rs.Origins {
+	for i, origin := range rs.Origins {
 		if watched && !r.Host.At(i) {
 			return nil
 		}
 		into := unsafe.Add(base, uintptr(i)*size)
-		if seen, ok := codec.Try(r.source(rs, i), into); ok {
+		if seen, ok := codec.Try(r.Source.Row(origin), into); ok {
 			if !in.mustSeen.Has(seen) {
 				lacking = append(lacking, uint32(i))
 			}

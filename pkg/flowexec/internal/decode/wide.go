@@ -50,12 +50,12 @@ func (r *Reader) decodeWide(reader *Input, rs *rows.Set) {
 	row, base := slab(rs.Wide)
 	size, codec := row.Size(), reader.codec
 	watched := r.Host.Watched()
-	for i := range rs.Origins {
+	for i, origin := range rs.Origins {
 		if watched && !r.Host.At(i) {
 			return
 		}
 		into := unsafe.Add(base, uintptr(i)*size)
-		if seen, ok := codec.Try(r.source(rs, i), into); ok {
+		if seen, ok := codec.Try(r.Source.Row(origin), into); ok {
 			rs.Seen[i] = rows.DecodedBit | uint32(seen)
 		} else {
 			reflect.NewAt(row, into).Elem().SetZero()
