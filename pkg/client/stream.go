@@ -18,23 +18,23 @@ import (
 //
 // The states of a stream:
 //
-//	                Opened                another coordinator has taken the stream
-//	  connecting ───────────► open ───────────────────────────────────────────────► moving
-//	   │  ▲  ▲                │  ▲                                                   │
-//	   │  │  └────────────────┘  └───────────────────────────────────────────────────┘
-//	   │  │  connection breaks     the sent batches are answered, or 5 s are over,
-//	   │  │                        or the connection breaks: open, at the other one
-//	   │  │ next try
-//	   ▼  │
-//	  refusing: no coordinator for WithRetryFor
+//		                Opened                another coordinator has taken the stream
+//		  connecting ───────────► open ───────────────────────────────────────────────► moving
+//		   │  ▲  ▲                │  ▲                                                   │
+//		   │  │  └────────────────┘  └───────────────────────────────────────────────────┘
+//		   │  │  connection breaks     the sent batches are answered, or 5 s are over,
+//		   │  │                        or the connection breaks: open, at the other one
+//		   │  │ next try
+//		   ▼  │
+//		  refusing: no coordinator for WithRetryFor
 //
-//   - connecting: tries to find a coordinator, with pauses in between. Send blocks.
-//   - open: batches are sent and answered. Send blocks only while the window is full. It begins with resubmitting: the batches without an
-//     answer from before, in the order of Send, go first.
-//   - moving: batches wait in the outbox, and are sent after the move.
-//   - refusing: the unanswered batches have ended with ErrUnanswered, and Send returns an error. Tries go on.
-//   - closed, from every state: Close was called and all batches are answered; or the context or the client ended; or a coordinator
-//     refused the stream with an error that another try would not change.
+//	  - connecting: tries to find a coordinator, with pauses in between. Send blocks.
+//	  - open: batches are sent and answered. Send blocks only while the window is full. It begins with resubmitting: the batches without an
+//	    answer from before, in the order of Send, go first.
+//	  - moving: batches wait in the outbox, and are sent after the move.
+//	  - refusing: the unanswered batches have ended with ErrUnanswered, and Send returns an error. Tries go on.
+//	  - closed, from every state: Close was called and all batches are answered; or the context or the client ended; or a coordinator
+//	    refused the stream with an error that another try would not change.
 //
 // Goroutines: run opens sessions and sends; in each session one goroutine reads answers, and one waits for a request to move;
 // watchDeadlines ends late batches, once a batch has a deadline. Callers of Send change the state under mu.
