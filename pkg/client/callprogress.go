@@ -66,7 +66,8 @@ func refused(err error, bytes int64) bool {
 	switch s.Code() {
 	case codes.Unimplemented:
 		return true
-	case codes.ResourceExhausted: // the request is over the coordinator's limit, or there are too many calls
+	case codes.ResourceExhausted:
+		// The request is over the coordinator's limit; or there are too many calls, of which earlier builds say so only in this text.
 		return strings.Contains(s.Message(), fmt.Sprintf("received message larger than max (%d vs.", bytes)) || strings.Contains(s.Message(), "which is the server's limit")
 	case codes.Internal: // the coordinator can't read the request
 		return strings.Contains(s.Message(), "failed to unmarshal the received message")

@@ -3,7 +3,7 @@ package client
 import "time"
 
 // noteDeadline makes watchDeadlines watch a batch of the outbox, if its Timeout ends before those that are watched. It starts watchDeadlines
-// with the first such batch. The caller holds mu.
+// for the first batch with a Timeout. The caller holds mu.
 func (s *Stream) noteDeadline(p *Pending) {
 	if !p.timed || !s.nearest.IsZero() && !p.deadline.Before(s.nearest) {
 		return

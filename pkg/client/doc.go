@@ -4,7 +4,7 @@
 // [Client.Submit] sends one batch and waits for its result. A [Stream] sends any number of batches to one flow, in order, as fast as
 // the cluster takes them: Send blocks while the window is full, and returns a [Pending] for each batch, which gets the batch's result.
 //
-// # What is promised
+// # Promises
 //
 // Every row of an answered batch has exactly one outcome. [Result.NotDone] lists the rows that are not done: filtered, aborted, dead
 // (the row's own fault) or failed (the cluster's fault). Outcomes are data, not errors. An error of Submit, Send or Wait is about the
@@ -31,7 +31,7 @@
 // Not promised is an answer while no coordinator can be reached. Submit and the batches of a stream then end with an error
 // after [WithRetryFor]. The stream itself goes on as soon as a coordinator can be reached.
 //
-// # What is retried
+// # Retries
 //
 // Submit repeats a call that was refused for now (its code is Retryable) and a call whose connection broke. It keeps the batch id, and
 // waits for growing random delays, at least for the RetryAfter that the coordinator asked for. A stream whose connection broke opens

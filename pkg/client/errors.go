@@ -9,7 +9,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// ErrUnanswered matches every error that leaves open what became of a batch: it may have taken effect in part or in full, in the
+// ErrUnanswered matches every error that leaves open how a batch ended: it may have taken effect in part or in full, in the
 // call that returned the error or in an earlier one, of this client or of another. Submit the same Batch again to find out; that is as
 // safe as any other repetition of its rows. Any other error about a batch means that no row of it ever ran. The chain of an error that
 // matches ErrUnanswered also holds the *Error with the reason.
@@ -45,9 +45,9 @@ const maxFlowName = 3 << 10
 func checkFlow(flow string) error {
 	switch {
 	case len(flow) > maxFlowName:
-		return batch.Errorf(batch.CodeUnknownFlow, "no flow has a name of %d bytes, which begins with %q: names have %d at most", len(flow), flow[:64], maxFlowName)
+		return batch.Errorf(batch.CodeUnknownFlow, "the name of a flow has %d bytes, and begins with %q: names have %d bytes at most", len(flow), flow[:64], maxFlowName)
 	case !utf8.ValidString(flow):
-		return batch.Errorf(batch.CodeUnknownFlow, "no flow is named %q, which is no UTF-8: give the name as it stands in the flow's document", flow)
+		return batch.Errorf(batch.CodeUnknownFlow, "the name of a flow, %q, is not valid UTF-8: write it as the flow's document does", flow)
 	}
 	return nil
 }

@@ -225,7 +225,7 @@ func TestEndsOfCallsTellWhatRan(t *testing.T) {
 		}{
 			{wire.Status(batch.Errorf(batch.CodeOverloaded, "the coordinator's budget of rows under way is used up")), false},
 			{wire.Status(batch.Errorf(batch.CodeOverloaded, "the client takes its answers too slowly, and what waits for it has used up the coordinator's budget")), true},
-			{status.Error(codes.ResourceExhausted, "4096 calls are under way, and this is the server's limit (--max-calls): try again, or another server"), false},
+			{status.Error(codes.ResourceExhausted, "4096 calls are under way, which is the server's limit (--max-calls): try again, or another server"), false},
 			{status.Error(codes.ResourceExhausted, "grpc: trying to send message larger than max (30 vs. 20)"), true},
 			{status.Error(codes.Internal, "grpc: failed to unmarshal the received message: too much"), false},
 			{status.Error(codes.Internal, "stream terminated by RST_STREAM"), true},

@@ -27,7 +27,7 @@ func (s *Stream) open(leaving *session) (*session, error) {
 	opened := response.GetOpened()
 	switch inTime, inSession := timer.Stop(), attached(); {
 	case !inSession:
-		err = batch.Errorf(batch.CodeUnavailable, "the session that the stream was to leave is over")
+		err = batch.Errorf(batch.CodeUnavailable, "the connection from which the stream was to move has ended")
 	case !inTime && s.ctx.Err() == nil:
 		err = batch.Errorf(batch.CodeUnavailable, "no coordinator took the stream within %s", timeout)
 	case err != nil:

@@ -94,9 +94,9 @@ func (p *Pending) late(then time.Time) bool { return p.timed && !then.Before(p.d
 // errLate is the error of a batch that is not sent because it is late. err is the error of its last try; nil means that there was none.
 func (p *Pending) errLate(err error) error {
 	if err == nil {
-		return batch.Errorf(batch.CodeDeadline, "its Timeout of %s was over before the batch could be sent: give it more time", p.options.timeout)
+		return batch.Errorf(batch.CodeDeadline, "the batch's Timeout of %s was over before it could be sent: set a longer one", p.options.timeout)
 	}
-	return batch.Errorf(batch.CodeDeadline, "its Timeout of %s is over before the batch can be sent again: give it more time: %w", p.options.timeout, err)
+	return batch.Errorf(batch.CodeDeadline, "the batch's Timeout of %s is over before it can be sent again: set a longer one: %w", p.options.timeout, err)
 }
 
 // fillKeys hashes the shard key of each row, unless the program has passed keys or the rows are not JSON. If a row has no shard key, no keys

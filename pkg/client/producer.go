@@ -25,8 +25,8 @@ const maxSpan = 1 << 16
 //	                   idle, open ────────────────────────────────┘
 //	                               given up, or too old
 //
-// A sequence is open while it is in flight or idle. The floor is the lowest open sequence: the cluster forgets what it remembers below the
-// floor. The Batch itself remembers whether its rows may have run.
+// A sequence is open while it is in flight or idle. The floor is the lowest open sequence: the cluster forgets the effects of batches
+// below the floor. The Batch itself remembers whether its rows may have run.
 type producer struct {
 	id       batch.StreamID
 	resubmit time.Duration // how long a sequence stays open after its first use
@@ -76,12 +76,12 @@ func (p *producer) begin(b *batch.Batch, flow string, now time.Time) (batch.ID, 
 	switch u := p.open[id.Sequence]; {
 	case id.Stream != p.id:
 		b.Ended()
-		return batch.ID{}, batch.Errorf(batch.CodeBadBatchID, "batch %s belongs to another stream than %s: submit it there, or with Client.Submit", id, p.id)
+		return batch.ID{}, batch.Errorf(batch.CodeBadBatchID, "batch %s belongs to another stream than %s: send it on its own stream, or submit it with Client.Submit", id, p.id)
 	case p.foreign:
 	case u == nil:
 		b.Ended()
 		b.GiveUp() // for ever, because the cluster does not remember its effects any more
-		return batch.ID{}, batch.Errorf(batch.CodeBadBatchID, "batch %s is too old to be known to the cluster: submit sooner again, or raise WithResubmitWithin", id)
+		return batch.ID{}, batch.Errorf(batch.CodeBadBatchID, "batch %s is too old to be submitted again: submit batches again sooner, or raise WithResubmitWithin", id)
 	default:
 		u.inFlight = true
 	}

@@ -59,7 +59,7 @@ func Output[T any](r *Result) ([]T, error) {
 			*to = row
 		default:
 			if rows.Encoding != "" && rows.Encoding != batch.JSON {
-				return nil, batch.Errorf(batch.CodeRowUndecodable, "the output of batch %s is encoded as %q, not as JSON: take it as []byte and decode it there", r.BatchID, rows.Encoding)
+				return nil, batch.Errorf(batch.CodeRowUndecodable, "the output of batch %s is encoded as %q, not as JSON: use Output[[]byte] and decode the rows yourself", r.BatchID, rows.Encoding)
 			}
 			if err := json.Unmarshal(row, to); err != nil {
 				return nil, batch.Errorf(batch.CodeRowUndecodable, "decode output row %d of batch %s into %T: %w", i, r.BatchID, out[i], err)

@@ -42,7 +42,7 @@ func (at *session) send() error {
 		default:
 			// gRPC could not encode the message, would fail again the next time, and has ended the session over it.
 			s.complete(p, wire.FromStatus(err))
-			return batch.Errorf(batch.CodeUnavailable, "the session ended over a batch that can't be sent: %w", err)
+			return batch.Errorf(batch.CodeUnavailable, "the connection was closed because a batch can't be sent: %w", err)
 		}
 	}
 }

@@ -46,7 +46,7 @@ func (s *Stream) refuse(err error) bool {
 	default:
 		return false
 	}
-	err = fmt.Errorf("no coordinator for %s, the stream goes on trying: %w", s.client.options.retryFor, err)
+	err = fmt.Errorf("no coordinator could be reached for %s, and the stream goes on trying: %w", s.client.options.retryFor, err)
 	s.mu.Lock()
 	s.refusal = err
 	s.fail(err)

@@ -77,7 +77,7 @@ func (c *Client) submit(ctx context.Context, flow string, f *flowCalls, p *Pendi
 		case code == batch.CodeCancelled || code == batch.CodeDeadline:
 			err = contextError(ctx, "the call ended") // because gRPC's error does not match the context's
 		default:
-			err = fmt.Errorf("%w; it was not tried again: %w", err, context.Cause(ctx))
+			err = fmt.Errorf("%w; the call was not repeated: %w", err, context.Cause(ctx))
 		}
 		return producer.failed(p.batch, flow, fmt.Errorf("try %d: %w", tries.count, err), false)
 	}

@@ -34,7 +34,7 @@ func (p *Pending) trace(ctx context.Context, t Tracer, flow string) {
 	}
 }
 
-// traceParent returns what the message of a batch says of its span; empty means that nobody traces.
+// traceParent returns the name of the batch's span for the message that sends it; empty means that there is no span.
 func (p *Pending) traceParent() string {
 	if p.span == nil {
 		return ""

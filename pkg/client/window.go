@@ -59,7 +59,7 @@ func (s *Stream) admit(p *Pending) (bool, error) {
 		return false, err
 	}
 	s.sendings++
-	p.batch.Sent() // from here on the batch belongs to the stream, and Close tells what became of it
+	p.batch.Sent() // from here on the batch belongs to the stream, and Close returns its error
 	p.id, p.order = id, s.sendings
 	s.unanswered[id.Sequence] = p
 	s.outbox = append(s.outbox, p)

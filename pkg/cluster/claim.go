@@ -64,7 +64,7 @@ func (s *Store) claim(
 	}
 	answer, err := t.commit(ctx)
 	if err == nil && !answer.Succeeded {
-		err = batch.Errorf(batch.CodeConflict, "writing %s in etcd at %s: the key is taken: draw another id", c.key, s.endpoints)
+		err = batch.Errorf(batch.CodeConflict, "writing %s in etcd at %s: the key exists already: make another id", c.key, s.endpoints)
 	}
 	if err != nil {
 		// An error is ignored: the lease runs out by itself, since it is not renewed.
@@ -137,7 +137,7 @@ func (c *claim) renew(ctx context.Context) {
 			c.store.calls.hear()
 			expiry.Reset(c.ttl)
 		case <-expiry.C:
-			c.lose(batch.Errorf(batch.CodeUnavailable, "keeping %s in etcd at %s: its lease of %s was not renewed in time: start again under a new id",
+			c.lose(batch.Errorf(batch.CodeUnavailable, "keeping the record %s in etcd at %s: its lease of %s was not renewed in time: start again under a new id",
 				c.key, c.store.endpoints, c.ttl))
 			return
 		case <-ctx.Done():
@@ -168,7 +168,7 @@ func createRevision(kv *mvccpb.KeyValue) (int64, error) { return kv.CreateRevisi
 
 // gone is the error of a claim whose key is gone.
 func (c *claim) gone() error {
-	return batch.Errorf(batch.CodeNotFound, "keeping %s in etcd at %s: it is gone, because its lease ran out or somebody removed it: start again under a new id",
+	return batch.Errorf(batch.CodeNotFound, "keeping the record %s in etcd at %s: it is gone, because its lease ran out or somebody removed it: start again under a new id",
 		c.key, c.store.endpoints)
 }
 

@@ -27,5 +27,5 @@
 //   - signin.go: one sign-in for all calls.
 //   - outage.go: how loops wait while etcd is out of reach, and log it once.
 //   - keys.go: every key.
-//   - errors.go: errors of etcd, with a code and what to do.
+//   - errors.go: errors of etcd, with a code and advice.
 package cluster

@@ -128,6 +128,6 @@ func conflict(expected []Key, expect map[Key]int64, answer *clientv3.TxnResponse
 			found = append(found, fmt.Sprintf("%s is at revision %d, not %d", key, is, expect[key]))
 		}
 	}
-	return batch.Errorf(batch.CodeConflict, "writing documents: somebody changed them meanwhile (0: not there): %s: nothing was written; look at them and try again",
+	return batch.Errorf(batch.CodeConflict, "writing documents: somebody changed them meanwhile: %s (revision 0 means that the document does not exist); nothing was written: look at them and try again",
 		strings.Join(found, ", "))
 }

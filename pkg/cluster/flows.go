@@ -184,11 +184,11 @@ func (s *Store) Revision(ctx context.Context, flow string, revision int64) (*His
 		return nil, err
 	}
 	if len(kvs) == 0 {
-		return nil, batch.Errorf(batch.CodeRevisionGone, "revision %d of flow %q is not kept: see what of the batch took place, and submit only what is missing", revision, flow)
+		return nil, batch.Errorf(batch.CodeRevisionGone, "revision %d of flow %q is not kept: check which effects of the batch took place, and submit only the missing rows, in a new batch", revision, flow)
 	}
 	record, err := s.readFlowRecord(kvs[0])
 	if err != nil {
-		return nil, batch.Errorf(batch.CodeRevisionGone, "revision %d of flow %q: %w: see what of the batch took place, and submit only what is missing", revision, flow, err)
+		return nil, batch.Errorf(batch.CodeRevisionGone, "revision %d of flow %q: %w: check which effects of the batch took place, and submit only the missing rows, in a new batch", revision, flow, err)
 	}
 	return record.entry, nil
 }

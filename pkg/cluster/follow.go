@@ -127,7 +127,7 @@ func (f *follower[T]) watch(ctx context.Context, from int64, begun func()) error
 }
 
 // errWentBack is the error of a watch of an etcd that stands at an older revision than the list.
-var errWentBack = errors.New("etcd is not as far as it was when it was read: it is read again")
+var errWentBack = errors.New("etcd is at an older revision than when it was read last: it is read again")
 
 // replace makes the listed records the copy.
 func (f *follower[T]) replace(kvs []*mvccpb.KeyValue, revision int64) {

@@ -80,7 +80,7 @@ func (k Key) check() error {
 	switch k.Kind {
 	case definition.KindFlow, definition.KindFunc, definition.KindConn:
 	default:
-		return fmt.Errorf("%q is no kind of document that a cluster keeps: flow, func or conn", k.Kind)
+		return fmt.Errorf("%q is no kind of document that a cluster keeps: the kinds are flow, func and conn", k.Kind)
 	}
 	return checkName(k.Name)
 }

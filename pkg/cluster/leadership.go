@@ -149,7 +149,7 @@ func (l *Leadership) Decide(ctx context.Context, decisions []Decision) []error {
 func (l *Leadership) decision(d Decision) (*transaction, error) {
 	status, entry := d.Status, d.Entry
 	if entry != nil && (status.Flow != entry.Flow || status.Active != entry.Revision || entry.Revision == 0) {
-		return nil, batch.Errorf(batch.CodeInternal, "activate flow %q: the status says revision %d of flow %q, the history entry revision %d of flow %q",
+		return nil, batch.Errorf(batch.CodeInternal, "activate flow %q: the status is for revision %d of flow %q, but the history entry is for revision %d of flow %q",
 			entry.Flow, status.Active, status.Flow, entry.Revision, entry.Flow)
 	}
 	value, err := encodeStatus(status)
@@ -225,7 +225,7 @@ func (l *Leadership) outdated(ctx context.Context, flow string, revisions []int6
 func (l *Leadership) commit(ctx context.Context, t *transaction) error {
 	err := l.claim.commit(ctx, t)
 	if lost := l.claim.lost(); lost != nil && errors.Is(err, lost) {
-		return batch.Errorf(batch.CodeConflict, "%s: %w: leave it to the one who does", t.doing, ErrNotLeader)
+		return batch.Errorf(batch.CodeConflict, "%s: %w: the coordinator that leads now does it", t.doing, ErrNotLeader)
 	}
 	return err
 }

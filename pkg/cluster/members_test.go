@@ -68,7 +68,7 @@ func testWorker(t *testing.T, s *server) {
 		t.Errorf("followed (-want +got):\n%s", diff)
 	}
 	_, err := other.RegisterWorker(t.Context(), workerA, 0)
-	wantCode(t, err, batch.CodeConflict, "workers/a-1", "draw another id")
+	wantCode(t, err, batch.CodeConflict, "workers/a-1", "make another id")
 
 	w := workerA
 	w.Draining = true

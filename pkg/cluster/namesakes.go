@@ -58,7 +58,7 @@ func (s *Store) RegisterNamed(
 			return r, nil, err
 		}
 	}
-	return nil, nil, batch.Errorf(batch.CodeConflict, "registering worker %s in etcd at %s: others of the name %s come and go all the time: give it another name",
+	return nil, nil, batch.Errorf(batch.CodeConflict, "registering worker %s in etcd at %s: other workers register under the name %s again and again: give this worker another name",
 		w.ID, s.endpoints, w.Name)
 }
 
@@ -92,7 +92,7 @@ func (s *Store) namesakes(ctx context.Context, name string) (all []namesake, rev
 // have granted a longer lease than the worker asked for, and starts every lease anew when it is restored or elects another leader.
 func (s *Store) Remaining(ctx context.Context, worker string) (time.Duration, error) {
 	if err := checkName(worker); err != nil {
-		return 0, batch.Errorf(batch.CodeInternal, "asking for the lease of a worker: %w", err)
+		return 0, batch.Errorf(batch.CodeInternal, "reading the lease of a worker: %w", err)
 	}
 	kvs, _, err := s.list(ctx, keyRange{from: s.keys.worker(worker)})
 	if err != nil || len(kvs) == 0 {
@@ -102,7 +102,7 @@ func (s *Store) Remaining(ctx context.Context, worker string) (time.Duration, er
 	defer cancel()
 	left, err := s.client.TimeToLive(call, clientv3.LeaseID(kvs[0].Lease))
 	if err != nil {
-		return 0, s.explain(ctx, "asking for the lease of worker "+worker, err)
+		return 0, s.explain(ctx, "reading the lease of worker "+worker, err)
 	}
 	return time.Duration(max(left.TTL, 0)) * time.Second, nil
 }

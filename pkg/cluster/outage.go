@@ -39,7 +39,7 @@ func (o *outage) waitBegins(reason error) {
 	}
 	o.mu.Unlock()
 	if first {
-		o.logger.Warn("etcd is out of reach: going on with what is known, and trying again", "error", reason)
+		o.logger.Warn("etcd is out of reach: going on with the last known state, and trying again", "error", reason)
 	}
 }
 

@@ -42,11 +42,11 @@ func (s *Store) timedCall(ctx context.Context, limit time.Duration, doing string
 	case errors.Is(err, context.Canceled):
 		return batch.Errorf(batch.CodeCancelled, "%s: %w", doing, err)
 	case redisreply.IsAnswer(err) && goredis.HasErrorPrefix(err, "OOM"):
-		return batch.Errorf(batch.CodeOverloaded, "%s: %w: give Redis more goneFor, or redrive or drop letters", doing, err)
+		return batch.Errorf(batch.CodeOverloaded, "%s: %w: give Redis more memory, or redrive or drop letters", doing, err)
 	case errors.As(err, &network), errors.Is(err, context.DeadlineExceeded):
-		return batch.Errorf(batch.CodeUnavailable, "%s: the store at %s is away: %w", doing, s.client.Options().Addr, err)
+		return batch.Errorf(batch.CodeUnavailable, "%s: Redis at %s can't be reached: %w", doing, s.client.Options().Addr, err)
 	}
-	return batch.Errorf(batch.CodeUnavailable, "%s: the store at %s: %w: correct its URL, password or rights, or wait until it is well, and try again",
+	return batch.Errorf(batch.CodeUnavailable, "%s: Redis at %s refused it: %w: correct the URL, the password or the user's rights, or wait until Redis has recovered, and try again",
 		doing, s.client.Options().Addr, err)
 }
 
@@ -81,7 +81,7 @@ func (s *Store) runScript(ctx context.Context, script *goredis.Script, keys []st
 
 // wrongNumber is the error of an answer with another number of results than were asked for.
 func wrongNumber(got, want int) error {
-	return fmt.Errorf("%d results came for %d questions: see what stands between this process and Redis", got, want)
+	return fmt.Errorf("Redis gave %d results for %d commands: check the proxies between this process and Redis", got, want)
 }
 
 // key is one of the keys of a flow.

@@ -25,7 +25,7 @@ func (s *Store) Edit(ctx context.Context, flow string, id batch.StreamID, row []
 		l = found[0]
 		if (l.Encoding == "" || l.Encoding == batch.JSON) && !json.Valid(row) {
 			var nothing any
-			return batch.Errorf(batch.CodeRowUndecodable, "the row is no JSON, as that of letter %s is: %w", id, json.Unmarshal(row, &nothing))
+			return batch.Errorf(batch.CodeRowUndecodable, "the row is no valid JSON, but the row of letter %s is: %w", id, json.Unmarshal(row, &nothing))
 		}
 		l.Row, l.Edited = row, true
 		l.Sequence++
@@ -39,7 +39,7 @@ func (s *Store) Edit(ctx context.Context, flow string, id batch.StreamID, row []
 
 // notFound is the error for an id of which a flow has no letter.
 func notFound(flow string, id batch.StreamID) error {
-	return batch.Errorf(batch.CodeNotFound, "flow %s has no dead letter %s: it may have been redriven or dropped; kisgrid dead list shows those there are", flow, id)
+	return batch.Errorf(batch.CodeNotFound, "flow %s has no dead letter %s: it may have been redriven or dropped; kisgrid dead list shows the letters of the flow", flow, id)
 }
 
 // Settlement is the end of a redrive of one letter. The letter is removed. The letters in Stay, if there are some, take its place; the

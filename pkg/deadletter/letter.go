@@ -140,7 +140,7 @@ func decode(flow, text string) (*Letter, error) {
 		return nil, fmt.Errorf("read a dead letter of flow %s: %w", flow, err)
 	}
 	if l.Origin.Batch.Stream, err = ParseID(r.Stream); err != nil {
-		return nil, fmt.Errorf("read dead letter %s of flow %s: its stream: %w", l.ID, flow, err)
+		return nil, fmt.Errorf("read dead letter %s of flow %s: the stream of its row: %w", l.ID, flow, err)
 	}
 	l.Origin.Batch.Sequence, l.Origin.Row = r.Batch, r.Place
 	return l, nil
@@ -150,7 +150,7 @@ func decode(flow, text string) (*Letter, error) {
 func ParseID(text string) (batch.StreamID, error) {
 	raw, err := hex.DecodeString(text)
 	if err != nil || len(raw) != len(batch.StreamID{}) {
-		return batch.StreamID{}, batch.Errorf(batch.CodeNotFound, "%q is no letter's id: that has 32 hexadecimal digits, as kisgrid dead list shows them", text)
+		return batch.StreamID{}, batch.Errorf(batch.CodeNotFound, "%q is not the id of a letter: ids have 32 hexadecimal digits, and kisgrid dead list shows them", text)
 	}
 	return batch.StreamID(raw), nil
 }

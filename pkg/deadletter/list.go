@@ -151,7 +151,7 @@ func (s *Store) read(ctx context.Context, flow string, entries []goredis.XMessag
 			text = changed
 		}
 		if letters[i], err = decode(flow, text); err != nil {
-			return nil, batch.Errorf(batch.CodeInternal, "entry %s of %s: %w: drop it with redis-cli", e.ID, s.key(flow, "letters"), err)
+			return nil, batch.Errorf(batch.CodeInternal, "entry %s of %s: %w: remove the entry with redis-cli", e.ID, s.key(flow, "letters"), err)
 		}
 		letters[i].place, letters[i].Kept = e.ID, timeOf(e.ID)
 		ids[i] = letters[i].ID.String()

@@ -64,7 +64,7 @@ func (s *Store) renew(held context.Context, lose context.CancelCauseFunc, flow, 
 		case <-pause.C:
 		}
 		if !time.Now().Before(ends) {
-			lose(batch.Errorf(batch.CodeUnavailable, "the right to redrive flow %s could not be renewed within %v: try again: %w", flow, s.lockFor,
+			lose(batch.Errorf(batch.CodeUnavailable, "the lock of the dead letters of flow %s was lost, because Redis did not renew it within %v: try again: %w", flow, s.lockFor,
 				cmp.Or(failure, context.DeadlineExceeded)))
 			return
 		}
@@ -82,12 +82,12 @@ func (s *Store) renew(held context.Context, lose context.CancelCauseFunc, flow, 
 	}
 }
 
-// acquire takes the lock, or renews it if who holds it. The error has CodeConflict if somebody else holds it.
+// acquire takes the lock for the holder named who, or renews it if that holder has it already. The error has CodeConflict if somebody else holds it.
 func (s *Store) acquire(ctx context.Context, flow, who string) error {
 	return s.operatorCall(ctx, "redrive flow "+flow, func(ctx context.Context) error {
 		ours, err := s.runScript(ctx, lockScript, []string{s.key(flow, "redrive")}, who, max(1, s.lockFor.Milliseconds())).Int()
 		if err == nil && ours == 0 {
-			err = cmp.Or(s.lockedBy(ctx, flow), error(batch.Errorf(batch.CodeConflict, "somebody else redrove flow %s until now: try again", flow)))
+			err = cmp.Or(s.lockedBy(ctx, flow), error(batch.Errorf(batch.CodeConflict, "somebody else held the lock of the dead letters of flow %s until now: try again", flow)))
 		}
 		return err
 	})
@@ -104,5 +104,5 @@ func (s *Store) lockedBy(ctx context.Context, flow string) error {
 		return err
 	}
 	who := holder.Val()
-	return batch.Errorf(batch.CodeConflict, "the dead letters of flow %s are held by %s, which runs or edits them, or was cut off seconds ago: try again when it has ended", flow, who)
+	return batch.Errorf(batch.CodeConflict, "the dead letters of flow %s are held by %s, which redrives or edits them, or was killed seconds ago: try again when that has ended", flow, who)
 }

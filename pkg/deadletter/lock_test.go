@@ -94,7 +94,7 @@ func TestLockIsLost(t *testing.T) {
 		<-held.Done()
 		return held.Err()
 	})
-	if batch.CodeOf(err) != batch.CodeUnavailable || !strings.Contains(err.Error(), "could not be renewed") {
+	if batch.CodeOf(err) != batch.CodeUnavailable || !strings.Contains(err.Error(), "did not renew it") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -59,21 +59,21 @@ type Store struct {
 func Open(c Config) (*Store, error) {
 	options, err := goredis.ParseURL(c.URL)
 	if err != nil {
-		return nil, fmt.Errorf("the store for dead letters: %w: it is redis://host:port or rediss://host:port", hidden(err))
+		return nil, fmt.Errorf("the store for dead letters: %w: write redis://host:port or rediss://host:port", hidden(err))
 	}
 	if options.Password != "" {
-		return nil, errors.New("the store for dead letters: the URL has a password, which everybody can read who lists processes: give it in a file, or in the environment")
+		return nil, errors.New("the store for dead letters: the URL has a password, which is visible in the list of processes: give the password in a file, or in the environment")
 	}
 	if options.Password = c.Password; c.PasswordFile != "" {
 		text, err := os.ReadFile(c.PasswordFile)
 		if err != nil {
-			return nil, fmt.Errorf("the store for dead letters: read its password: %w", err)
+			return nil, fmt.Errorf("the store for dead letters: read the password: %w", err)
 		}
 		options.Password = strings.TrimRight(string(text), "\r\n")
 	}
 	switch {
 	case options.TLSConfig == nil && c.TLS != nil:
-		return nil, errors.New("the store for dead letters: its TLS is configured, but the URL does not begin with rediss://")
+		return nil, errors.New("the store for dead letters: TLS is configured, but the URL does not begin with rediss://")
 	case c.TLS != nil:
 		secure := c.TLS.Clone()
 		if secure.ServerName == "" {
@@ -109,7 +109,7 @@ func hidden(err error) error {
 	if unwrapped := errors.Unwrap(err); unwrapped != nil {
 		return unwrapped
 	}
-	return errors.New("the URL is not one")
+	return errors.New("the URL can't be parsed")
 }
 
 // Close closes the connections.
