@@ -73,6 +73,7 @@ func demo(ctx context.Context, out, steps io.Writer) (err error) {
 		return err
 	}
 	defer c.Close()
+	// Both flows are submitted at once. The rows of CalStuAvgScore3 wait in the worker until CalStuAvgScore12 has saved their keys.
 	var results [2]*client.Result
 	g, gctx := errgroup.WithContext(ctx)
 	for i, b := range []*client.Batch{rows3, rows12} {

@@ -67,6 +67,7 @@ prints the environment variables that let other programs use them.`,
 			if err != nil {
 				return err
 			}
+			// Put does not wait until the documents are active: with --workers 0 no worker could make them so.
 			err = cluster.Put(ctx, docs)
 			if err == nil {
 				fmt.Fprintf(out, "%-12s %d, of %s\n", "documents", len(docs), or(conf, "the students' example"))

@@ -54,24 +54,24 @@ retries or its wait for a key run out. Later rows of the key wait for it, as for
 
 // explainedRow is one row without an outcome, as -o json prints it. Empty fields are left out. docs/cli.md describes the fields.
 type explainedRow struct {
-	Batch       string  `json:"batch"`
-	Row         uint32  `json:"row"`
-	Where       string  `json:"where"`
+	Batch       string  `json:"batch"` // as batchName writes it
+	Row         uint32  `json:"row"`   // index in its batch
+	Where       string  `json:"where"` // the place, such as "running" or "held_back"
 	Worker      string  `json:"worker,omitempty"`
-	Lane        *uint32 `json:"lane,omitempty"`
-	From        string  `json:"from,omitempty"`
+	Lane        *uint32 `json:"lane,omitempty"` // nil where the row is in no lane
+	From        string  `json:"from,omitempty"` // for a row that is held back: the old owner of its slot
 	Function    string  `json:"function,omitempty"`
-	WaitsFor    string  `json:"waits_for,omitempty"`
-	Connector   string  `json:"connector,omitempty"`
-	Key         string  `json:"key,omitempty"`
-	Attempt     uint32  `json:"attempt,omitempty"`
-	Behind      string  `json:"behind,omitempty"`
-	Seconds     float64 `json:"seconds"`
-	Until       float64 `json:"until_seconds,omitempty"`
-	RunRows     uint32  `json:"run_rows,omitempty"`
-	GivenUp     string  `json:"given_up,omitempty"`
-	Coordinator string  `json:"coordinator,omitempty"`
-	Broken      bool    `json:"coordinator_away,omitempty"`
+	WaitsFor    string  `json:"waits_for,omitempty"`        // the kind of event, such as "retry" or "key"
+	Connector   string  `json:"connector,omitempty"`        // the connector of that event
+	Key         string  `json:"key,omitempty"`              // the key that the row waits for, in the connector's store
+	Attempt     uint32  `json:"attempt,omitempty"`          // the next attempt of the function
+	Behind      string  `json:"behind,omitempty"`           // the row of the key before this one
+	Seconds     float64 `json:"seconds"`                    // how long the row has been there
+	Until       float64 `json:"until_seconds,omitempty"`    // how long it waits at most from now on
+	RunRows     uint32  `json:"run_rows,omitempty"`         // rows of the run that it is in
+	GivenUp     string  `json:"given_up,omitempty"`         // why its client does not wait for it any more
+	Coordinator string  `json:"coordinator,omitempty"`      // another coordinator, whose row it is
+	Broken      bool    `json:"coordinator_away,omitempty"` // that coordinator has no session with the worker
 }
 
 // explainedCount is the number of rows of the key in one place, as -o json prints it. Others means rows of other coordinators.

@@ -72,7 +72,7 @@ func plural(kind string) string {
 func printResources(out io.Writer, in *pb.GetRequest, got *pb.GetResponse, format string) error {
 	resources := got.GetResources()
 	switch format {
-	case "":
+	case "": // for people: a description of one thing, or a table
 		switch kind := in.GetKind(); {
 		case in.GetName() == "":
 		case kind == "flows":
@@ -97,8 +97,9 @@ func printData(out io.Writer, in *pb.GetRequest, got *pb.GetResponse, format str
 	all := []map[string]any{}
 	for _, r := range got.GetResources() {
 		one := map[string]any{"kind": r.GetKind(), "name": r.GetName()}
+		// The status is printed as the coordinator wrote it, whatever fields it has: a later build may have more.
 		d := json.NewDecoder(bytes.NewReader(r.GetStatus()))
-		d.UseNumber()
+		d.UseNumber() // a revision may be larger than a float64 can hold
 		var status any
 		if err := d.Decode(&status); err != nil {
 			return fmt.Errorf("read the status of %s %s: %w", r.GetKind(), r.GetName(), err)
@@ -328,6 +329,7 @@ func describeFlow(out io.Writer, r *pb.Resource) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	// The status has the reasons for its state. Degraded connectors and missing workers are added, since the flow may be active with them.
 	reasons := v.Reasons
 	for _, name := range slices.Sorted(maps.Keys(v.Degraded)) {
 		for _, worker := range slices.Sorted(maps.Keys(v.Degraded[name])) {

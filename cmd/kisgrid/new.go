@@ -148,9 +148,9 @@ func (p *project) require(checkout string) error {
 
 // readMod reads the version of Go and the required modules from the go.mod of a checkout.
 func (p *project) readMod(text []byte) {
-	within := false
+	within := false // a block require ( … )
 	for line := range strings.Lines(string(text)) {
-		line, _, _ = strings.Cut(line, "//")
+		line, _, _ = strings.Cut(line, "//") // without the comment, such as // indirect
 		switch fields := strings.Fields(line); {
 		case len(fields) == 0:
 		case fields[0] == ")":
@@ -217,6 +217,7 @@ func (p *project) write(dir string) error {
 	} else if len(entries) > 0 {
 		return fmt.Errorf("%s is not empty (it has %s): name a new folder", dir, entries[0].Name())
 	}
+	// go:embed leaves out files whose names begin with a dot, so that the templates have names such as dot.gitignore.tmpl.
 	err := fs.WalkDir(templates, "template", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err

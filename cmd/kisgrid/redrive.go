@@ -94,10 +94,11 @@ func (r *redriver) run(ctx context.Context, a pb.AdminClient) error {
 		if err == nil {
 			break
 		}
+		// CONFLICT means that another redrive of the flow runs, maybe the one that this command began at a coordinator that has just died.
 		if code := batch.CodeOf(err); ctx.Err() != nil || !code.Retryable() && code != batch.CodeConflict && code != batch.CodeShutdown {
 			return err
 		}
-		if gone(r.ended) > before {
+		if gone(r.ended) > before { // the call has made progress before it failed
 			since = time.Now()
 		}
 		if time.Since(since) > r.patience {

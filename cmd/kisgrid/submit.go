@@ -31,7 +31,7 @@ The exit code is 1 when a row is dead or failed, or has no answer.`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			sub.Flow = args[0]
-			t := &s.transport
+			t := &s.transport // the flags for TLS
 			log := hclog.New(&hclog.LoggerOptions{Name: "kisgrid", Level: hclog.Warn, Output: cmd.ErrOrStderr()})
 			provider, endTraces, err := tracing.Open(cmd.Context(), "kisgrid", log)
 			if err != nil {

@@ -97,7 +97,7 @@ func askBuild(ctx context.Context, s *server, timeout time.Duration) (out *serve
 	older := false
 	err := s.admin(func(a pb.AdminClient) error {
 		r, err := a.Version(ctx, &pb.VersionRequest{})
-		if status.Code(err) == codes.Unimplemented {
+		if status.Code(err) == codes.Unimplemented { // the call is newer than the coordinator
 			older = true
 			return nil
 		}
