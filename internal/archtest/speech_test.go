@@ -13,7 +13,7 @@ import (
 )
 
 // unclear names the packages in which sentences may still begin with a pronoun.
-var unclear = []string{"cmd/…", "e2e/…", "examples/…", "internal/…", "pkg/…"}
+var unclear = []string{"examples/kafka", "internal/testprocess", "pkg/connector/conformance", "pkg/coordinator…", "pkg/flowexec…"}
 
 // pronoun is a sentence that begins with What, Who, Whoever or Whatever, up to its end.
 var pronoun = regexp.MustCompile(`(?:^|[.!?] )((?:What|Who|Whoever|Whatever) [^.!?]*[.!?]?)`)
