@@ -33,9 +33,6 @@ func (c *clock) now() time.Duration { return time.Since(c.start) }
 // since converts a time to the time since the clock was started.
 func (c *clock) since(t time.Time) time.Duration { return t.Sub(c.start) }
 
-// time converts the time since the clock was started to a time.Time.
-func (c *clock) time(at time.Duration) time.Time { return c.start.Add(at) }
-
 // wakeAt has the timer fire at a time, or earlier where it is set to an earlier one already. The time never changes nothing.
 func (c *clock) wakeAt(at time.Duration) {
 	c.mu.Lock()

@@ -6,7 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Metrics are what lanes tell Prometheus. One Metrics serves all lanes of a process; nil tells nothing.
+// Metrics has the Prometheus metrics of lanes and functions. One Metrics serves all lanes of a process. All methods work on nil, and count
+// nothing then.
 type Metrics struct {
 	KisFlowMetrics
 	flowSeconds *prometheus.HistogramVec
@@ -16,7 +17,7 @@ type Metrics struct {
 	abandoned   prometheus.Gauge
 }
 
-// NewMetrics registers the metrics with r.
+// NewMetrics makes the metrics and registers them with r.
 func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 	m := &Metrics{
 		KisFlowMetrics: newKisFlowMetrics(),
@@ -51,7 +52,7 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 	return m, nil
 }
 
-// Forget drops what is told of a flow that does not run here any more. No lanes of the flow may be running.
+// Forget deletes the metrics of a flow that does not run in this process any more. No lanes of the flow may be running.
 func (m *Metrics) Forget(flow string) {
 	if m == nil {
 		return
@@ -68,7 +69,8 @@ func (m *Metrics) Forget(flow string) {
 	}
 }
 
-// ForgetFunction drops what is told of a function in a flow that has it no more. elsewhere: other flows here have it.
+// ForgetFunction deletes the metrics of a function in a flow that does not use it any more. elsewhere says that other flows of this process
+// use the function.
 func (m *Metrics) ForgetFunction(flow, function, mode string, elsewhere bool) {
 	if m == nil {
 		return
@@ -81,14 +83,16 @@ func (m *Metrics) ForgetFunction(flow, function, mode string, elsewhere bool) {
 	}
 }
 
-// flowMetrics is one flow's share of the metrics, looked up once for its lanes.
+// flowMetrics is the metrics of one flow, looked up once for its lanes. The zero value counts nothing.
 type flowMetrics struct {
 	seconds, milliseconds prometheus.Observer
 	runs, rows, allRows   prometheus.Counter
 	flow                  string
-	parked                *prometheus.GaugeVec // nil where nothing is counted
+	// parked is nil if nothing is counted.
+	parked *prometheus.GaugeVec
 }
 
+// flow looks up the metrics of a flow.
 func (m *Metrics) flow(flow string) flowMetrics {
 	if m == nil {
 		return flowMetrics{}
@@ -99,7 +103,7 @@ func (m *Metrics) flow(flow string) flowMetrics {
 	}
 }
 
-// observe counts a run whose rows had not run before.
+// observe counts a run that has ended, whose rows had not run before.
 func (f flowMetrics) observe(rows int, took time.Duration) {
 	if f.runs == nil {
 		return
@@ -111,12 +115,13 @@ func (f flowMetrics) observe(rows int, took time.Duration) {
 	f.milliseconds.Observe(milliseconds(took))
 }
 
-// functionMetrics is one function's share of the metrics, looked up once for a plan's step and lane.
+// functionMetrics is the metrics of one function, looked up once for a step of a plan in a lane. The zero value counts nothing.
 type functionMetrics struct {
 	seconds, milliseconds prometheus.Observer
 	rows, runs            prometheus.Counter
 }
 
+// function looks up the metrics of a step's function.
 func (m *Metrics) function(flow string, s *step) functionMetrics {
 	if m == nil {
 		return functionMetrics{}
@@ -128,6 +133,7 @@ func (m *Metrics) function(flow string, s *step) functionMetrics {
 	}
 }
 
+// observe counts the rows of a run that went through the function.
 func (f functionMetrics) observe(rows int, took time.Duration) {
 	if f.rows == nil {
 		return
@@ -138,13 +144,15 @@ func (f functionMetrics) observe(rows int, took time.Duration) {
 	f.milliseconds.Observe(milliseconds(took))
 }
 
-// addParked counts rows that were set aside, or, if n is negative, rows that are not any more. A flow whose rows never wait has no such metric.
+// addParked counts rows that were set aside, or, if n is negative, that are not set aside any more. The metric of a flow appears when its
+// first row waits.
 func (f flowMetrics) addParked(n int) {
 	if f.parked != nil {
 		f.parked.WithLabelValues(f.flow).Add(float64(n))
 	}
 }
 
+// addAbandoned counts goroutines that were abandoned, or, if n is negative, that have ended after all.
 func (m *Metrics) addAbandoned(n float64) {
 	if m != nil {
 		m.abandoned.Add(n)

@@ -6,8 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// KisFlowMetrics are KisFlow's metrics, under its names and with its labels. Totals are counters, and durations milliseconds:
-// whoever has dashboards for KisFlow keeps them. Metrics has the same in base units.
+// KisFlowMetrics are KisFlow's metrics, under its names and with its labels, so that dashboards for KisFlow go on working. Totals are
+// counters, and durations are in milliseconds. Metrics has the same in base units.
 type KisFlowMetrics struct {
 	DataTotal             prometheus.Counter
 	FlowDataTotal         *prometheus.CounterVec
@@ -17,6 +17,7 @@ type KisFlowMetrics struct {
 	FlowDuration          *prometheus.HistogramVec
 }
 
+// newKisFlowMetrics makes the metrics, and registers nothing.
 func newKisFlowMetrics() KisFlowMetrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
@@ -38,8 +39,10 @@ func newKisFlowMetrics() KisFlowMetrics {
 	}
 }
 
+// collectors are all metrics, to be registered.
 func (m *KisFlowMetrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{m.DataTotal, m.FlowDataTotal, m.FlowScheduleCntsToTal, m.FuncScheduleCntsTotal, m.FunctionDuration, m.FlowDuration}
 }
 
+// milliseconds is a duration in the unit of KisFlow's metrics.
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

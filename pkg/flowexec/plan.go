@@ -15,66 +15,72 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// longest is the longest time that anything is waited for, whatever a document says: sums of such times are no overflow.
+// longest is the longest time that anything waits, even if a document says more. A sum of such times does not overflow.
 const longest = 10 * 365 * 24 * time.Hour
 
-// Plan is one compiled revision of a flow. It is immutable and safe for concurrent use.
+// Plan is one compiled revision of a flow: its steps, with the code behind each. It is immutable and safe for concurrent use.
 type Plan struct {
 	flow     string
 	revision int64
 	shardKey string
-	// unsharded says that the flow has no shard key: a run is a whole batch, so that one row or function may decide for all of it.
+	// unsharded says that the flow has no shard key. Then a run is a whole batch, and one row or one function may decide for all of it.
 	unsharded bool
 	copies    int
-	timeout   time.Duration
-	steps     []*step
-	places    map[string][]int // where a function stands in steps
-	// stretches are where rows of one key go one after the other; nil: nowhere.
+	// timeout is how long one row may take in all, waits included; 0 means no bound.
+	timeout time.Duration
+	steps   []*step
+	// places has, for each function, its places in steps.
+	places map[string][]int
+	// stretches are the stretches of the flow, in their order; nil means none.
 	stretches []stretch
-	types     *decode.Types
-	bundle    *definition.Bundle
-	registry  *kis.Registry
+	// types are the row types of the flow, and how each is read and written.
+	types *decode.Types
+	// bundle is the flow's documents. Mistakes and warnings name lines of them.
+	bundle   *definition.Bundle
+	registry *kis.Registry
 }
 
-// step is one function in its place in the flow.
+// step is one function at one place of the flow.
 type step struct {
 	decode.Input // how the step reads rows
 
 	mode definition.Mode
 	form kis.Form
-	code kis.Code // nil means that the function is declared in its document
-	// out is the type of the rows that the function passes on; nil means that it passes rows on as they came. outKind is the kind of their vector,
-	// outPointer means that the type is a pointer, and weigher weighs them; it is nil where out is.
+	// code is the registered Go function; nil means that the function is declared in its document.
+	code kis.Code
+	// out is the type of the rows that the function makes; nil means that rows go on as they came. outKind is the kind of their vector,
+	// outPointer says that the type is a pointer, and weigher estimates their size. These three mean nothing if out is nil.
 	out        reflect.Type
 	outKind    rows.Kind
 	outPointer bool
 	weigher    *weigher
 
-	params     map[string]string
+	// params are the function's parameters: those of its document, and those of the flow's document over them.
+	params map[string]string
+	// retries is how often the function is called again after an error, and retryAfter how long it waits before.
 	retries    int
 	retryAfter time.Duration
-	timeout    time.Duration
-	onMissing  definition.OnMissing
-	wait       time.Duration
-	connector  *definition.Connector // nil means that it has none
-	save       *definition.DeclaredSave
-	load       *definition.DeclaredLoad
-	sets       decode.LoadedFields // the fields that load sets
+	// timeout is how long one call may take for one row; 0 means no bound.
+	timeout time.Duration
+	// onMissing is what a Load does when its key is missing, and wait how long it waits for the key if it waits.
+	onMissing definition.OnMissing
+	wait      time.Duration
+	// connector is the function's connector; nil means none.
+	connector *definition.Connector
+	// save and load are the function's declared Save or Load; nil means that it has none. sets are the fields that load sets.
+	save *definition.DeclaredSave
+	load *definition.DeclaredLoad
+	sets decode.LoadedFields
 }
 
-// Flow is the flow's name.
-func (p *Plan) Flow() string { return p.flow }
-
-// Revision is that of the newest document that the plan was compiled from; 0 outside a cluster.
-func (p *Plan) Revision() int64 { return p.revision }
-
-// ShardKey is the field that decides where a row goes; "": batches go whole.
+// ShardKey is the field whose value decides which slot, and so which lane, a row goes to. It is empty for a flow whose batches go to one
+// lane as a whole.
 func (p *Plan) ShardKey() string { return p.shardKey }
 
-// Copies is how many lanes the flow is to have: what its document says, else GOMAXPROCS.
+// Copies is how many lanes the flow is to have: the number in its document, or else GOMAXPROCS.
 func (p *Plan) Copies() int { return p.copies }
 
-// Connectors are those that functions of the flow have, each once, by name.
+// Connectors are the connectors that functions of the flow use, each once, in the order of their names.
 func (p *Plan) Connectors() []*definition.Connector {
 	var all []*definition.Connector
 	for _, name := range slices.Sorted(maps.Keys(p.bundle.Connectors)) {
@@ -83,7 +89,7 @@ func (p *Plan) Connectors() []*definition.Connector {
 	return all
 }
 
-// Functions are the modes of the flow's functions, as KisFlow calls them, by name.
+// Functions are the flow's functions, with the mode of each as its document has it.
 func (p *Plan) Functions() map[string]string {
 	all := map[string]string{}
 	for _, s := range p.steps {
@@ -92,7 +98,8 @@ func (p *Plan) Functions() map[string]string {
 	return all
 }
 
-// Place is where in the flow a function stands: the use-th time that it does, counted from 0. false: it does not.
+// Place is where a function stands in the flow, from 0. A flow may use a function several times: use says which time, from 0. It returns
+// false if the flow does not use the function so often.
 func (p *Plan) Place(function string, use int) (place int, ok bool) {
 	places := p.places[function]
 	if use < 0 || use >= len(places) {
@@ -101,8 +108,8 @@ func (p *Plan) Place(function string, use int) (place int, ok bool) {
 	return places[use], true
 }
 
-// Compile makes a plan of a flow's documents and the functions registered for it. The error has code FLOW_UNCOMPILABLE and
-// reports every mistake that can be known before a row flows: definition.Mistakes is its cause.
+// Compile makes a plan of a flow's documents and the functions that are registered for it. The error has code FLOW_UNCOMPILABLE; its cause,
+// a definition.Mistakes, has every mistake that can be known before a row comes.
 func Compile(b *definition.Bundle, r *kis.Registry) (*Plan, error) {
 	p := &Plan{
 		flow: b.Flow.Name, revision: b.Revision, shardKey: b.Flow.ShardKey, unsharded: b.Flow.ShardKey == "", timeout: min(b.Flow.Timeout, 4*longest),
@@ -131,8 +138,8 @@ func Compile(b *definition.Bundle, r *kis.Registry) (*Plan, error) {
 	return p, nil
 }
 
-// CompileAll compiles every flow of a set, by name. wrong is the error that came with the set, nil for none. The error, with
-// code FLOW_UNCOMPILABLE, has every mistake of documents, registration and flows, each once: definition.Mistakes is its cause.
+// CompileAll compiles every flow of a set and returns the plans by name. wrong is the error that making the set returned, nil for none. The
+// error has code FLOW_UNCOMPILABLE; its cause, a definition.Mistakes, has every mistake in documents, registration and flows, each once.
 func CompileAll(set *definition.Set, wrong error, r *kis.Registry) (map[string]*Plan, error) {
 	var all definition.Mistakes
 	told := make(map[definition.Mistake]bool) // flows share functions, and their mistakes
@@ -160,7 +167,7 @@ func CompileAll(set *definition.Set, wrong error, r *kis.Registry) (map[string]*
 	return plans, nil
 }
 
-// mistakesOf are the mistakes in an error, joined ones too.
+// mistakesOf returns the mistakes in an error, also if errors are joined in it. An error without any is made a mistake itself.
 func mistakesOf(err error) definition.Mistakes {
 	var all definition.Mistakes
 	var one *definition.Mistake
@@ -180,6 +187,7 @@ func mistakesOf(err error) definition.Mistakes {
 	return all
 }
 
+// compileStep makes the i-th step of a flow. It returns the step's mistakes.
 func compileStep(b *definition.Bundle, r *kis.Registry, i int) (*step, definition.Mistakes) {
 	entry := b.Flow.Functions[i]
 	doc := b.Functions[entry.Name]

@@ -12,7 +12,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// bind finds the code behind a step, and says what does not fit.
+// bind finds the code behind a step, and returns the mistakes in that: no function is registered, one is registered for a function that its
+// document declares, or the two have different modes.
 func (s *step) bind(b *definition.Bundle, doc *definition.Function, entry definition.FlowFunction, r *kis.Registry) definition.Mistakes {
 	var mistakes definition.Mistakes
 	wrong := func(d definition.Document, line int, key string, code batch.Code, format string, args ...any) {
@@ -25,7 +26,7 @@ func (s *step) bind(b *definition.Bundle, doc *definition.Function, entry defini
 	case !ok && doc.Save == nil && doc.Load == nil:
 		wrong(b.Flow.Document, entry.Line, fmt.Sprintf("flows[%d].fname", s.Index), batch.CodeUnknownFunction,
 			"no function %q is registered here%s: register it under this name, or correct the name%s",
-			s.Name, registered(r), definition.Suggest(s.Name, names(r)))
+			s.Name, listRegistered(r), definition.Suggest(s.Name, registeredNames(r)))
 		return mistakes
 	case ok && (doc.Save != nil || doc.Load != nil):
 		key := "option.save"
@@ -65,10 +66,10 @@ func (s *step) bind(b *definition.Bundle, doc *definition.Function, entry defini
 	return mistakes
 }
 
-// registered lists what there is instead.
-func registered(r *kis.Registry) string {
+// listRegistered says in an error which functions are registered instead.
+func listRegistered(r *kis.Registry) string {
 	const most = 10
-	all := names(r)
+	all := registeredNames(r)
 	switch {
 	case len(all) == 0:
 		return " (nothing is)"
@@ -78,7 +79,8 @@ func registered(r *kis.Registry) string {
 	return " (these are: " + strings.Join(all, ", ") + ")"
 }
 
-func names(r *kis.Registry) []string {
+// registeredNames are the names of the functions that are registered.
+func registeredNames(r *kis.Registry) []string {
 	infos := r.Functions()
 	names := make([]string, len(infos))
 	for i, f := range infos {

@@ -1,7 +1,6 @@
 package flowexec
 
 import (
-	"encoding"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -17,13 +16,11 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-var (
-	textUnmarshalerType = reflect.TypeFor[encoding.TextUnmarshaler]()
-	numberType          = reflect.TypeFor[json.Number]()
-)
+var numberType = reflect.TypeFor[json.Number]()
 
-// checkTypes finds fields that a function reads, or that its document names, and the row type before it lacks or has as
-// something else. A field that may be left out (omitempty, omitzero, a pointer) may also be lacking.
+// checkTypes checks that each function finds the fields that it reads, or that its document names, in the type of the rows that come to it.
+// A field must not be missing, and must not be of a type that can't be read as the other. A field that may be left out (omitempty,
+// omitzero, a pointer) may be missing.
 func checkTypes(b *definition.Bundle, steps []*step) definition.Mistakes {
 	var mistakes definition.Mistakes
 	var carried reflect.Type // what the rows are before each step; nil: not known
@@ -50,7 +47,7 @@ func checkTypes(b *definition.Bundle, steps []*step) definition.Mistakes {
 				wants, _ := knownFields(in)
 				for _, f := range wants {
 					switch from, ok := rowjson.Find(has, f.Name); {
-					case ok && !fits(from, f):
+					case ok && !mayFit(from, f):
 						wrongStep("%s reads (as %v) the field %s as %v, but it is %v in %v, that %s passes on: make the two types agree",
 							s.Name, in, f.Name, f.Type, from.Type, carried, carrier)
 					case !ok && !f.OmitEmpty && !f.OmitZero && f.Type.Kind() != reflect.Pointer:
@@ -80,23 +77,23 @@ func checkTypes(b *definition.Bundle, steps []*step) definition.Mistakes {
 	return mistakes
 }
 
-// declaration is a row's field that a function's document names under a key.
-type declaration struct{ key, field string }
+// declaredField is a field of rows that a function's document names, and the key of the document that names it.
+type declaredField struct{ key, field string }
 
-// declared are the fields of the rows that a declared Save or Load reads.
-func (s *step) declared() []declaration {
-	var all []declaration
+// declared are the fields of rows that the step's declared Save or Load reads.
+func (s *step) declared() []declaredField {
+	var all []declaredField
 	template := func(key string, t definition.Template) {
 		for _, part := range t.Parts {
 			if part.Field != "" {
-				all = append(all, declaration{key, part.Field})
+				all = append(all, declaredField{key, part.Field})
 			}
 		}
 	}
 	if s.save != nil {
 		template("option.save.key", s.save.Key)
 		for _, name := range slices.Sorted(maps.Keys(s.save.Fields)) {
-			all = append(all, declaration{"option.save." + string(s.save.Op) + "." + name, s.save.Fields[name]})
+			all = append(all, declaredField{"option.save." + string(s.save.Op) + "." + name, s.save.Fields[name]})
 		}
 	}
 	if s.load != nil {
@@ -105,8 +102,8 @@ func (s *step) declared() []declaration {
 	return all
 }
 
-// fits reports whether some value of one field can be read as the other; true where that is not known from the types.
-func fits(from, to rowjson.Field) bool {
+// mayFit reports whether some value of one field can be read as the other. It is true if the types do not tell.
+func mayFit(from, to rowjson.Field) bool {
 	if from.OmitEmpty || from.OmitZero || from.Quoted || to.Quoted {
 		return true
 	}
@@ -114,10 +111,11 @@ func fits(from, to rowjson.Field) bool {
 	return a == b || a == anyShape || b == anyShape
 }
 
-// shape is how a type looks in JSON.
+// shape is the kind of JSON value that a type is written as.
 type shape uint8
 
 const (
+	// anyShape is for types that may be written as null, or whose methods write them.
 	anyShape shape = iota
 	boolShape
 	numberShape
@@ -125,7 +123,7 @@ const (
 	objectShape
 )
 
-// shapeOf is anyShape for what may also be null, or is up to a method.
+// shapeOf is the shape of a type.
 func shapeOf(t reflect.Type) shape {
 	switch k := t.Kind(); {
 	case t == numberType, jsonrule.HasMethods(reflect.PointerTo(t)):
@@ -142,6 +140,7 @@ func shapeOf(t reflect.Type) shape {
 	return anyShape
 }
 
+// knownFields returns the fields of a row type. It returns false if t is nil, or if the type may have any fields.
 func knownFields(t reflect.Type) ([]rowjson.Field, bool) {
 	if t == nil {
 		return nil, false
@@ -149,11 +148,7 @@ func knownFields(t reflect.Type) ([]rowjson.Field, bool) {
 	return decode.FieldsOf(t)
 }
 
-func known(t reflect.Type) bool {
-	_, ok := knownFields(t)
-	return ok
-}
-
+// fieldNames are the names of fields.
 func fieldNames(fields []rowjson.Field) []string {
 	names := make([]string, len(fields))
 	for i, f := range fields {

@@ -12,7 +12,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// findInputs completes what is known of how steps read rows.
+// findInputs completes what the plan knows of how its steps read rows.
 func (p *Plan) findInputs() {
 	inputs := make([]*decode.Input, len(p.steps))
 	for i, s := range p.steps {
@@ -24,12 +24,12 @@ func (p *Plan) findInputs() {
 	p.types.Compile(inputs)
 }
 
-// passesOn reports whether rows go on as they came. In KisFlow's shape a Verify is supposed to pass them on, with ActionDataReuse.
+// passesOn reports whether rows go on as they came. A Verify in KisFlow's shape is expected to pass its rows on, with ActionDataReuse.
 func (s *step) passesOn() bool {
 	return s.code != nil && (s.out == nil || s.form == kis.FormFaaS && s.mode == definition.ModeVerify)
 }
 
-// findSets notes which fields of a row each declared Load sets, and as which type a later function reads them.
+// findSets finds, for each declared Load, which fields of a row it sets, and as which type a later function reads each of them.
 func (p *Plan) findSets() {
 	for _, s := range p.steps {
 		if s.load == nil {
@@ -46,11 +46,12 @@ func (p *Plan) findSets() {
 	}
 }
 
-// readerOf is the field of a Go type as which the first function behind a declared Load reads a field that the Load sets; nil if none reads it. A
-// function that takes any JSON there leaves it to later ones, as long as the field may go on to them. Jumps are not looked at.
+// readerOf returns the field of a Go type into which the first function behind a declared Load reads a field that the Load sets. It returns
+// nil if no function reads it. A function that reads the field as any JSON leaves the choice to later functions, if it passes the field on.
+// Jumps are not considered.
 func (p *Plan) readerOf(load *step, name string) *rowjson.Field {
 	for _, s := range p.steps[load.Index+1:] {
-		drops := s.out != nil && s.form != kis.FormFaaS // which may pass on its own rows
+		drops := s.out != nil && s.form != kis.FormFaaS // a function in KisFlow's shape may pass on the rows that it got
 		for _, in := range s.Types {
 			f, ok := decode.FieldOf(in, name)
 			if ok && f.Type.Kind() != reflect.Interface && f.Type != reflect.TypeFor[json.RawMessage]() {

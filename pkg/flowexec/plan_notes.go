@@ -7,8 +7,9 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// Notes say where what rows find in a connector may depend on how rows are cut into batches, as far as only the functions' forms
-// show it: definition.Set.Notes has the rest. They are no mistakes. Each is document:line: key: note.
+// Notes are the places in the flow where the values that rows find in a connector may depend on how rows are cut into batches. They are no
+// mistakes. This method finds those that the functions' forms show; definition.Set.Notes finds the others. Each note is document:line: key:
+// text.
 func (p *Plan) Notes() (notes []string) {
 	if p.unsharded {
 		return nil
@@ -50,7 +51,7 @@ func (p *Plan) Notes() (notes []string) {
 		if !s.form.Whole() {
 			continue
 		}
-		for _, other := range p.steps { // in the order of the flow
+		for _, other := range p.steps { // the map of has no order
 			if u := of[other.connector]; other.connector != nil && other.Index == u.first && u.saves && u.first < s.Index && s.Index < u.last &&
 				other.connector != s.connector {
 				tell(s, "stands between steps that use connector %s, and gets many rows at once: what rows find there depends on how they "+

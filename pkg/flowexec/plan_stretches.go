@@ -7,15 +7,16 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// stretch is steps of a flow, both ends included, through which the rows of one key go one after the other (run_turns.go): from the
-// first to the last step that uses a connector, where several do and one of them saves.
+// stretch is a part of a flow, from the step first to the step last, in which the rows of one key go one after the other (run_turns.go). A
+// stretch reaches from the first step to the last step that uses one connector, if several do and one of them saves: a row finds there what
+// earlier rows of its key have saved.
 //
-// Functions with code may send their rows back, and nobody knows where to before they do. A row that came back into the stretch
-// would come behind rows that were submitted later, so a stretch goes on to the last function with code.
+// Functions with code may send rows back by jumps, and nobody knows the destination before. A row that came back into the stretch would
+// come behind rows that were submitted later. So a stretch goes on to the last function with code.
 type stretch struct{ first, last int }
 
-// findStretches finds those of a flow with a shard key. Functions that get many rows at once get them as they do elsewhere: a
-// stretch ends before such a step.
+// findStretches finds the stretches of a flow with a shard key. A stretch ends before a function that gets many rows at once: such
+// functions get their rows as they do elsewhere.
 func (p *Plan) findStretches() {
 	if p.unsharded {
 		return
@@ -30,7 +31,7 @@ func (p *Plan) findStretches() {
 	}
 }
 
-// stretchesOf finds those of neighbouring steps, in order; none has a step of another.
+// stretchesOf finds the stretches in neighbouring steps. Stretches that overlap become one.
 func stretchesOf(steps []*step) []stretch {
 	type use struct {
 		first, last int
@@ -70,7 +71,7 @@ func stretchesOf(steps []*step) []stretch {
 	return apart
 }
 
-// stretchOf is the stretch that has a step; false: none has.
+// stretchOf returns the stretch that a step is in. It returns false if there is none.
 func (p *Plan) stretchOf(step int) (stretch, bool) {
 	for _, s := range p.stretches {
 		if s.first <= step && step <= s.last {

@@ -13,21 +13,21 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// This file is what can be told of a flow that compiles and runs, and may be a slip all the same.
-
-// rowFields are the fields of rows, as far as they are known from the types of the functions that they went through.
+// rowFields is what is known of the fields of rows at one place of a flow, from the types of the functions before.
 type rowFields struct {
 	fields []rowjson.Field
-	from   string // the function that made the rows
-	// certain: the rows are of one type, for which checkTypes refuses fields that must be there. Else other fields were added, or a function
-	// is taken at its word to pass rows on as they came.
-	certain bool
-	loads   map[string]string // by field, the declared Load that set it
+	// from is the function that made the rows.
+	from string
+	// typed says that all rows are of one Go type, so that checkTypes has reported missing fields as mistakes. Otherwise a declared Load
+	// has added fields, or a function in KisFlow's shape is trusted to pass rows on as they came.
+	typed bool
+	// loadedBy has, for each field that a declared Load set, the name of that function.
+	loadedBy map[string]string
 }
 
-// Warnings say what functions read that rows never have there, or have as something else, where that does not keep the flow from
-// running: a Verify would look at nothing, and nobody would hear of it. Each is document:line: key: what. It is for whoever writes the
-// flow; it does not block.
+// Warnings are slips that do not keep the flow from running, and whose effect nobody would notice: fields that a function reads and that
+// rows never have there, or have as another type. A Verify would check nothing. Each warning is document:line: key: text. They are for the
+// author of the flow.
 func (p *Plan) Warnings() []string {
 	var warnings []string
 	var rows *rowFields // nil: not known
@@ -49,12 +49,12 @@ func (p *Plan) Warnings() []string {
 				warnings = append(warnings, m.Error())
 			}
 		}
-		rows = rows.after(s)
+		rows = rows.behind(s)
 	}
 	return warnings
 }
 
-// problems are what a step reads of rows that they don't have.
+// problems are the fields that a step reads and that the rows do not have, as texts.
 func (rows *rowFields) problems(s *step) (problems []string) {
 	looks := s.mode == definition.ModeVerify && s.passesOn()
 	for _, in := range s.Types {
@@ -63,59 +63,60 @@ func (rows *rowFields) problems(s *step) (problems []string) {
 			from, ok := rowjson.Find(rows.fields, f.Name)
 			optional := f.OmitEmpty || f.OmitZero || f.Type.Kind() == reflect.Pointer
 			switch {
-			case ok && !rows.certain && !fits(from, f):
+			case ok && !rows.typed && !mayFit(from, f):
 				problems = append(problems, fmt.Sprintf("%s reads (as %v) the field %s as %v, but it is %v as %s: rows whose value does not fit are dead, make the types agree",
-					s.Name, in, f.Name, f.Type, from.Type, rows.origin(from.Name)))
-			case !ok && (looks && optional || !rows.certain && !optional):
+					s.Name, in, f.Name, f.Type, from.Type, rows.setterOf(from.Name)))
+			case !ok && (looks && optional || !rows.typed && !optional):
 				problems = append(problems, fmt.Sprintf("%s reads (as %v) the field %s, %s: it is always empty there, add the field before or take it out%s",
-					s.Name, in, f.Name, rows.lack(), definition.Suggest(f.Name, fieldNames(rows.fields))))
+					s.Name, in, f.Name, rows.describeLack(), definition.Suggest(f.Name, fieldNames(rows.fields))))
 			}
 		}
 	}
-	if rows.certain {
+	if rows.typed {
 		return problems
 	}
 	for _, name := range s.Must {
 		if _, ok := rowjson.Find(rows.fields, name); !ok {
-			problems = append(problems, fmt.Sprintf("%s must have (source.must) the field %s, %s: all rows are dead there", s.Name, name, rows.lack()))
+			problems = append(problems, fmt.Sprintf("%s must have (source.must) the field %s, %s: all rows are dead there", s.Name, name, rows.describeLack()))
 		}
 	}
 	for _, d := range s.declared() {
 		if _, ok := rowjson.Find(rows.fields, d.field); !ok {
-			problems = append(problems, fmt.Sprintf("%s names (%s) the field %s, %s: all rows are dead there", s.Name, d.key, d.field, rows.lack()))
+			problems = append(problems, fmt.Sprintf("%s names (%s) the field %s, %s: all rows are dead there", s.Name, d.key, d.field, rows.describeLack()))
 		}
 	}
 	return problems
 }
 
-func (rows *rowFields) lack() string {
+// describeLack says that the rows lack a field, and which fields they have.
+func (rows *rowFields) describeLack() string {
 	return fmt.Sprintf("which the rows that %s passes on lack (here they have %s)", rows.from, strings.Join(fieldNames(rows.fields), ", "))
 }
 
-// origin says which function gave a field its value.
-func (rows *rowFields) origin(name string) string {
-	if load := rows.loads[name]; load != "" {
+// setterOf says which function gave a field its value.
+func (rows *rowFields) setterOf(name string) string {
+	if load := rows.loadedBy[name]; load != "" {
 		return load + " sets it for the first function that reads it"
 	}
 	return rows.from + " passes it on"
 }
 
-// after is what is known of the rows behind a step.
-func (rows *rowFields) after(s *step) *rowFields {
+// behind is what is known of the rows behind a step; nil means that nothing is known.
+func (rows *rowFields) behind(s *step) *rowFields {
 	switch {
 	case s.form == kis.FormFaaS && s.mode != definition.ModeVerify:
-		return nil // which passes on whatever it likes
+		return nil // it may pass on rows with any fields
 	case s.out != nil && s.form != kis.FormFaaS:
 		fields, ok := decode.FieldsOf(s.out)
 		if !ok {
 			return nil
 		}
-		return &rowFields{fields: fields, from: s.Name, certain: true}
+		return &rowFields{fields: fields, from: s.Name, typed: true}
 	case rows == nil || s.form != kis.FormFaaS && s.load == nil:
 		return rows
 	}
-	behind := &rowFields{fields: slices.Clone(rows.fields), from: rows.from, loads: make(map[string]string, len(rows.loads))}
-	maps.Copy(behind.loads, rows.loads)
+	behind := &rowFields{fields: slices.Clone(rows.fields), from: rows.from, loadedBy: make(map[string]string, len(rows.loadedBy))}
+	maps.Copy(behind.loadedBy, rows.loadedBy)
 	for _, set := range s.sets.Fields {
 		behind.fields = slices.DeleteFunc(behind.fields, func(f rowjson.Field) bool { return f.Name == set.Name })
 		field := rowjson.Field{Name: set.Name, Type: reflect.TypeFor[any]()}
@@ -123,7 +124,7 @@ func (rows *rowFields) after(s *step) *rowFields {
 			field.Type, field.Quoted = set.Reader.Type, set.Reader.Quoted
 		}
 		behind.fields = append(behind.fields, field)
-		behind.loads[set.Name] = s.Name
+		behind.loadedBy[set.Name] = s.Name
 	}
 	return behind
 }
