@@ -10,6 +10,7 @@ import (
 // ballast is memory that is allocated and never touched, so it uses no page. It makes the garbage collector run less often.
 var ballast []byte //nolint:unused // being held is its use
 
+// ballastBytes is the size of ballast, and so the garbage that may gather in addition before a collection.
 const ballastBytes = 32 << 20
 
 // SteadyHeap makes the garbage collector run less often, for as long as the process lives: 32 MiB more garbage may gather

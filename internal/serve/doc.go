@@ -3,8 +3,10 @@
 //
 // A connection passes several limits before a handler sees a request:
 //
-//	accept ──► newcomers, admitted connections ──► calls ──► bytes of messages ──► handler
-//	           connections.go                      limiter.go, metered_conn.go
+//	accept ──► connection ──► call ──► bytes of messages ──► handler
+//	              │             │         │
+//	              │             └─────────┴── limits in limiter.go and metered_conn.go
+//	              └── limits in connections.go
 //
 // The files, in reading order:
 //

@@ -16,14 +16,14 @@ import (
 
 // Names of the attributes of spans.
 const (
-	Flow     = attribute.Key("kisgrid.flow")
-	Revision = attribute.Key("kisgrid.revision")
-	Batch    = attribute.Key("kisgrid.batch")
-	Part     = attribute.Key("kisgrid.part")
-	Worker   = attribute.Key("kisgrid.worker")
-	Rows     = attribute.Key("kisgrid.rows")
-	NotDone  = attribute.Key("kisgrid.rows.not_done")
-	Deaths   = attribute.Key("kisgrid.deaths")
+	Flow     = attribute.Key("kisgrid.flow")          // name of the flow
+	Revision = attribute.Key("kisgrid.revision")      // number of the flow's revision
+	Batch    = attribute.Key("kisgrid.batch")         // id of the batch: stream and sequence
+	Part     = attribute.Key("kisgrid.part")          // number of the part, within one coordinator and worker
+	Worker   = attribute.Key("kisgrid.worker")        // id of the worker
+	Rows     = attribute.Key("kisgrid.rows")          // number of rows
+	NotDone  = attribute.Key("kisgrid.rows.not_done") // number of rows that did not end as done
+	Deaths   = attribute.Key("kisgrid.deaths")        // number of workers that died while these rows may have run there
 )
 
 // Tracer returns the tracer of KisGrid from a provider, or nil for a nil provider.

@@ -84,9 +84,9 @@ func (c *Config) Log() hclog.Logger {
 // sends a probe every probeInterval, and probeCount unanswered probes end the connection. A process that hangs is found by the
 // pings of a gRPC server, and by its silence in a client (silence.go), because its kernel still answers.
 const (
-	probeIdle     = 2 * time.Second
-	probeInterval = time.Second
-	probeCount    = 3
+	probeIdle     = 2 * time.Second // silence before the first probe
+	probeInterval = time.Second     // pause between probes
+	probeCount    = 3               // unanswered probes that end the connection
 )
 
 // Probes are the settings of the kernel's keepalive for every connection.

@@ -8,7 +8,10 @@ import (
 // amount is a number of rows together with their bytes: of a part, a credit or a budget.
 type amount struct{ rows, bytes int64 }
 
-func (a amount) plus(b amount) amount  { return amount{a.rows + b.rows, a.bytes + b.bytes} }
+// plus returns the sum of two amounts.
+func (a amount) plus(b amount) amount { return amount{a.rows + b.rows, a.bytes + b.bytes} }
+
+// minus returns the difference of two amounts, which may be negative.
 func (a amount) minus(b amount) amount { return amount{a.rows - b.rows, a.bytes - b.bytes} }
 
 // over divides both numbers by n.
@@ -30,8 +33,8 @@ func most(a, b amount) amount { return amount{max(a.rows, b.rows), max(a.bytes, 
 // aheadShares and by the number of accounts. An idle account gets at most the budget divided by idleShares. Credit can't be
 // taken back, so these shares bound the credit that silent flows withhold from the others.
 const (
-	aheadShares = 8
-	idleShares  = 1024
+	aheadShares = 8    // for busy accounts
+	idleShares  = 1024 // for idle accounts
 )
 
 // maxCredit keeps a credit within the range of its fields in messages.

@@ -74,4 +74,5 @@ func mistakes(err error) []string {
 // row types, or are missing.
 type unfitError struct{ error }
 
+// Unwrap returns the reason itself.
 func (m unfitError) Unwrap() error { return m.error }

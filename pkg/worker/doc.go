@@ -6,16 +6,17 @@
 // coordinator sends definitions (the documents of flows) and parts (rows of one batch). The worker answers with results, and grants
 // credit, which is leave to send more rows.
 //
-//	               receive.go                                                   send.go
-//	coordinator ──► Hello       handshake.go                  ┌── Welcome  ───► coordinator
-//	            ──► Definition  definitions.go, compile.go    ├── Compiled ───►
-//	            ──► Part        parts.go                      ├── Credit   ───►
-//	                              │                           └── Result   ───►
-//	                              ▼                               ▲
-//	                            lanes of package flowexec ──► results.go
+//	coordinator ──► Hello      ──► handshake.go                 ┌── Welcome  ──► coordinator
+//	            ──► Definition ──► definitions.go, compile.go   ├── Compiled ──►
+//	            ──► Part       ──► parts.go                     ├── Credit   ──►
+//	                                 │                          └── Result   ──►
+//	                                 ▼                               ▲
+//	                               lanes of package flowexec ──► results.go
 //
-// Four things have their own life time. A session (session.go) is one connection. A peer (peer.go) is what the worker keeps of one
-// coordinator from session to session. A plan (plans.go) is one compiled revision of a flow, for all coordinators. A flow (flows.go)
+// The messages on the left are read by receive.go, and those on the right are written by send.go.
+//
+// Four things live for different times. A session (session.go) is one connection. A peer (peer.go) is one coordinator,
+// from session to session. A plan (plans.go) is one compiled revision of a flow, for all coordinators. A flow (flows.go)
 // has the lanes, for all plans and coordinators.
 //
 // The files, in reading order:

@@ -8,8 +8,8 @@ import (
 
 // Times for which the gate is closed, so that the runs under way can end; see gate.
 const (
-	shortestClosing = 20 * time.Millisecond
-	longestClosing  = time.Second
+	shortestClosing = 20 * time.Millisecond // the first closing lasts so long
+	longestClosing  = time.Second           // no closing lasts longer
 	// openFactor is how many times longer the gate is open between two closings than it was closed.
 	openFactor = 4
 )

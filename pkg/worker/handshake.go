@@ -15,13 +15,13 @@ const handshakeTimeout = 10 * time.Second
 
 // Reasons for the end of a session. None of them is a fault of either side.
 var (
-	errReplaced         = batch.Errorf(batch.CodeCancelled, "the coordinator has opened another session, which replaces this one")
-	errRestarted        = batch.Errorf(batch.CodeCancelled, "the coordinator has forgotten the earlier sessions and starts again")
-	errExpired          = batch.Errorf(batch.CodeUnavailable, "the coordinator had no session for the time of a lease, so the worker has forgotten it")
-	errDrained          = batch.Errorf(batch.CodeShutdown, "the worker has drained")
-	errClosed           = batch.Errorf(batch.CodeShutdown, "the worker is shutting down")
-	errNoSession        = batch.Errorf(batch.CodeUnavailable, "no coordinator has a session with this worker: check that a coordinator runs, and that it can reach the address that the worker advertises")
-	errHandshakeTimeout = batch.Errorf(batch.CodeDeadline, "the handshake of the session took longer than %s", handshakeTimeout)
+	errReplaced         = batch.Errorf(batch.CodeCancelled, "the coordinator has opened another session, which replaces this one")                                                                          // the coordinator opened another session
+	errRestarted        = batch.Errorf(batch.CodeCancelled, "the coordinator has forgotten the earlier sessions and starts again")                                                                          // the coordinator does not resume its earlier sessions
+	errExpired          = batch.Errorf(batch.CodeUnavailable, "the coordinator had no session for the time of a lease, so the worker has forgotten it")                                                     // the coordinator had no session for a lease time
+	errDrained          = batch.Errorf(batch.CodeShutdown, "the worker has drained")                                                                                                                        // everything is delivered, and the worker ends
+	errClosed           = batch.Errorf(batch.CodeShutdown, "the worker is shutting down")                                                                                                                   // the worker ends now
+	errNoSession        = batch.Errorf(batch.CodeUnavailable, "no coordinator has a session with this worker: check that a coordinator runs, and that it can reach the address that the worker advertises") // no session is open: not the end of a session, but the reason why the worker is not ready
+	errHandshakeTimeout = batch.Errorf(batch.CodeDeadline, "the handshake of the session took longer than %s", handshakeTimeout)                                                                            // Hello or the Welcome took too long
 )
 
 // greet answers Hello, the first message of a session. It checks that both sides can work together, finds or makes the

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"net/http"
+	"runtime"
 	"sync"
 	"time"
 
@@ -402,4 +403,15 @@ func sameNames(a, b map[string]string) bool {
 		}
 	}
 	return true
+}
+
+// record returns the record that the worker writes to etcd, with this id, name and address.
+func (w *Worker) record(id, name, address string) cluster.Worker {
+	r := cluster.Worker{
+		ID: id, Name: name, Address: address, Lanes: runtime.GOMAXPROCS(0), Build: w.config.Build, Started: time.Now(), Session: cluster.SessionNone,
+	}
+	for _, f := range w.config.Registry.Functions() {
+		r.Functions = append(r.Functions, cluster.Function{Name: f.Name, Mode: f.Mode, In: f.In, Out: f.Out})
+	}
+	return r
 }

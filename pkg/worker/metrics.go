@@ -4,7 +4,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics has the metrics of sessions, peers, parts, results and plans. Flows, connectors and the Go runtime have their own.
+// metrics has the metrics of sessions, peers, parts, results and plans. The help texts in newMetrics explain each. Flows, connectors
+// and the Go runtime have metrics of their own.
 type metrics struct {
 	sessions          prometheus.Gauge
 	sessionsEnded     *prometheus.CounterVec

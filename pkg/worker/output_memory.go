@@ -8,8 +8,8 @@ import (
 // A run may hold the output of its functions up to the budget divided by runShares, and at least leastRunBytes, before rows of
 // it wait.
 const (
-	runShares     = 32
-	leastRunBytes = 256 << 10
+	runShares     = 32        // a run holds at most the budget divided by runShares
+	leastRunBytes = 256 << 10 // and at least so many bytes
 )
 
 // outputMemory limits the memory of output: rows that functions pass on, for which coordinators need no credit. A lane asks

@@ -3,7 +3,6 @@ package worker
 import (
 	"errors"
 	"io"
-	"runtime/debug"
 	"time"
 
 	"github.com/kisgrid/kisgrid/internal/wire"
@@ -87,13 +86,4 @@ func (sess *session) handle(m *pb.CoordinatorMessage) error {
 		return batch.Errorf(batch.CodeBadMessage, "Hello came a second time in the session: the coordinator is defective")
 	}
 	return batch.Errorf(batch.CodeBadMessage, "the message has a kind that protocol version %d does not have: the coordinator's build does not fit this worker, or is defective", wire.Protocol)
-}
-
-// endOnPanic is deferred by the reader and the sender. A panic in one of them ends this session with code INTERNAL, and
-// neither the process nor other sessions.
-func (sess *session) endOnPanic(doing string) {
-	if r := recover(); r != nil {
-		sess.log.Error("defect: a session panicked", "while", doing, "panic", r, "stack", string(debug.Stack()))
-		sess.end(batch.Errorf(batch.CodeInternal, "the worker panicked while %s: %v: this is a defect, please report it with the stack in the worker's log", doing, r))
-	}
 }

@@ -111,19 +111,3 @@ func finishedRows(part *heldPart, ended []flowexec.RunResult) bitset.Set {
 	}
 	return set
 }
-
-// rangesOf packs the rows of a set, from first to end-1, into ranges.
-func rangesOf(s bitset.Set, first, end uint32) []batch.Range {
-	var out []batch.Range
-	for row := first; row < end; row++ {
-		if row%64 == 0 && !s.HasAnyNear(row) {
-			row += 63
-			continue
-		}
-		if !s.Has(row) {
-			continue
-		}
-		out = ranges.Append(out, row)
-	}
-	return out
-}

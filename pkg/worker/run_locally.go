@@ -63,13 +63,13 @@ The exit status is 1 when a row is dead or failed.`,
 
 // localRun has the flags and arguments of one "run" command.
 type localRun struct {
-	rows    rowfile.Submitter
-	metrics bool
-	http    string // address for metrics; empty means none
+	rows    rowfile.Submitter // reads, sends and reports the rows
+	metrics bool              // print the metrics at the end
+	http    string            // address for metrics; empty means none
 	logging command.Logging
 
-	access    command.DocumentAccess
-	documents definition.Access // the rules that the flags of access give
+	access    command.DocumentAccess // flags for what documents may read
+	documents definition.Access      // the rules that the flags of access give
 }
 
 // run compiles the documents in the folder conf, runs the rows through the flow, and prints how they ended.

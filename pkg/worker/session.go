@@ -1,11 +1,13 @@
 package worker
 
 import (
+	"runtime/debug"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/kisgrid/kisgrid/pkg/batch"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
@@ -74,5 +76,14 @@ func (sess *session) hasEnded() bool {
 		return true
 	default:
 		return false
+	}
+}
+
+// endOnPanic is deferred by the reader and the sender. A panic in one of them ends this session with code INTERNAL, and
+// neither the process nor other sessions.
+func (sess *session) endOnPanic(doing string) {
+	if r := recover(); r != nil {
+		sess.log.Error("defect: a session panicked", "while", doing, "panic", r, "stack", string(debug.Stack()))
+		sess.end(batch.Errorf(batch.CodeInternal, "the worker panicked while %s: %v: this is a defect, please report it with the stack in the worker's log", doing, r))
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/kisgrid/kisgrid/internal/bitset"
+	"github.com/kisgrid/kisgrid/internal/ranges"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
@@ -212,4 +213,20 @@ func sizeOfRun(run *flowexec.RunResult) int64 {
 		bytes += sizeOfOutcome(&run.NotDone[i])
 	}
 	return int64(bytes)
+}
+
+// rangesOf packs the rows of a set, from first to end-1, into ranges.
+func rangesOf(s bitset.Set, first, end uint32) []batch.Range {
+	var out []batch.Range
+	for row := first; row < end; row++ {
+		if row%64 == 0 && !s.HasAnyNear(row) {
+			row += 63
+			continue
+		}
+		if !s.Has(row) {
+			continue
+		}
+		out = ranges.Append(out, row)
+	}
+	return out
 }

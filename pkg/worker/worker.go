@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -369,17 +368,6 @@ func (p *httpServer) Close() {
 		_ = p.server.Close() // an error says only that the listener is closed already
 		p.serving.Wait()
 	}
-}
-
-// record returns the record that the worker writes to etcd, with this id, name and address.
-func (w *Worker) record(id, name, address string) cluster.Worker {
-	r := cluster.Worker{
-		ID: id, Name: name, Address: address, Lanes: runtime.GOMAXPROCS(0), Build: w.config.Build, Started: time.Now(), Session: cluster.SessionNone,
-	}
-	for _, f := range w.config.Registry.Functions() {
-		r.Functions = append(r.Functions, cluster.Function{Name: f.Name, Mode: f.Mode, In: f.In, Out: f.Out})
-	}
-	return r
 }
 
 // advertised returns the address that coordinators are to dial, for a worker that listens on the address listening.
