@@ -8,7 +8,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// Ended is the error of a call to the connector of a name whose ctx is over. doing says what the call was doing: "saving".
+// Ended makes the error of a call whose ctx is over: CodeDeadline or CodeCancelled. name is the connector's; doing says what the
+// call was doing, such as "saving".
 func Ended(ctx context.Context, name, doing string) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return batch.Errorf(batch.CodeDeadline,
@@ -17,19 +18,19 @@ func Ended(ctx context.Context, name, doing string) error {
 	return batch.Errorf(batch.CodeCancelled, "connector %s: the caller gave up while %s: %w", name, doing, ctx.Err())
 }
 
-// Closed is the error of a call to the connector of a name whose connection is closed.
+// Closed makes the error of a call over a connection that is closed. name is the connector's.
 func Closed(name string) error {
 	return batch.Errorf(batch.CodeConnectorUnavailable,
 		"connector %s: its connection is closed, because the process is ending or the connector's document changed; try again", name)
 }
 
-// TooOld is the error of a Save to the connector of a name, for a batch that is older than the once-window.
+// TooOld makes the error of a Save for a batch that is older than the once-window. name is the connector's.
 func TooOld(name string, c *Cause, window time.Duration) error {
 	return batch.Errorf(batch.CodeBatchTooOld, "connector %s: batch %s was first submitted more than %v ago, the connector's once-window: "+
 		"which of its effects took place is no longer known; look at the data, and submit only the rows that are missing", name, c.Batch, window)
 }
 
-// GivenUp is the error of a Save to the connector of a name, for a batch that lies below the floor of its stream.
+// GivenUp makes the error of a Save for a batch that lies below the floor of its stream. name is the connector's.
 func GivenUp(name string, c *Cause) error {
 	return batch.Errorf(batch.CodeBatchGivenUp, "connector %s: batch %s lies below the floor of its stream: its producer has its answer, or gave it up, "+
 		"so nothing more of it takes effect; look at the data, and submit only the rows that are missing", name, c.Batch)

@@ -212,7 +212,7 @@ func (d *decimal) value() (*big.Float, bool) {
 	return d.signed(x), true
 }
 
-// signed gives x the number's sign.
+// signed makes x negative if the number is.
 func (d *decimal) signed(x *big.Float) *big.Float {
 	if d.negative {
 		x.Neg(x)
@@ -220,7 +220,7 @@ func (d *decimal) signed(x *big.Float) *big.Float {
 	return x
 }
 
-// decimalOf reads a text as a number within the range.
+// decimalOf reads a text as a number. It returns false if the text is no number, or the number is out of range.
 func decimalOf(text string) (*big.Float, bool) {
 	d, ok := scan(text)
 	if !ok {

@@ -83,7 +83,7 @@ func same(a, b *definition.Connector) bool {
 	return reflect.DeepEqual(x, y)
 }
 
-// use notes that a connection is used, or is about to be. p.mu is held.
+// use notes that a connection has a user, or is about to get one. p.mu is held.
 func (p *Pool) use(pc *pooledConn) {
 	if pc.used {
 		return
@@ -156,8 +156,8 @@ func (p *Pool) open(ctx context.Context, pc *pooledConn, warnings []string, open
 	}
 }
 
-// opened calls the opener once. A panic in the opener becomes an error, so that it does not end the process. passes says that the
-// error may pass although it has the code of a wrong document.
+// opened calls the opener once. A panic in the opener becomes an error, so that it does not end the process. passes is true for
+// an error marked by Outside: it may go away by itself, even if its code is that of a wrong document.
 func (pc *pooledConn) opened(ctx context.Context, open Opener) (conn Connection, passes bool, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -184,7 +184,7 @@ func isOutside(err error) bool {
 	return is
 }
 
-// failed notes a failed try. The first one is logged; those who wait are told of each.
+// failed notes a failed try to open a connection. The first one is logged. A Get that gives up reports the last one.
 func (p *Pool) failed(pc *pooledConn, err error) {
 	p.mu.Lock()
 	pc.failed++
@@ -240,7 +240,7 @@ func (p *Pool) idle(name string) (idle []*pooledConn) {
 	return idle
 }
 
-// drop takes a connection out of the pool. p.mu is held.
+// drop takes a connection out of the pool, so that it can be closed. p.mu is held.
 func (p *Pool) drop(pc *pooledConn) {
 	pc.dropped = true
 	rest := slices.DeleteFunc(slices.Clone(p.conns[pc.document.Name]), func(o *pooledConn) bool { return o == pc })

@@ -33,7 +33,7 @@ type redacting struct {
 	redactor *definition.Redactor
 }
 
-// clean takes secrets out of the arguments that are logged beside a message.
+// clean returns the arguments of a log message with the secrets taken out.
 func (l *redacting) clean(args []any) []any {
 	out := make([]any, len(args))
 	for i, arg := range args {

@@ -53,7 +53,7 @@ func (a Access) Environment(lookup func(string) (string, bool)) func(string) (st
 	}
 }
 
-// readsName reports whether documents may read a variable.
+// readsName reports whether documents may read the environment variable of a name.
 func (a Access) readsName(name string) bool {
 	if a.Env == nil {
 		return !matches(programs, name)
@@ -61,7 +61,7 @@ func (a Access) readsName(name string) bool {
 	return matches(a.Env, name)
 }
 
-// matches reports whether a name is among names and patterns.
+// matches reports whether a name is among patterns. A pattern with a * at its end stands for all names that begin so.
 func matches(patterns []string, name string) bool {
 	return slices.ContainsFunc(patterns, func(pattern string) bool {
 		prefix, open := strings.CutSuffix(pattern, "*")
@@ -119,7 +119,7 @@ func (a Access) CheckSet(s *Set) error {
 	return mistakes.err()
 }
 
-// defaultOf returns text if is is true, and else "".
+// defaultOf returns the text if the default holds, and else "".
 func defaultOf(is bool, text string) string {
 	if is {
 		return text
@@ -138,7 +138,7 @@ func (ms Mistakes) unless(accepted bool) (warnings []string, err error) {
 	return warnings, nil
 }
 
-// eachValue calls f for each value that may have ${NAME} in it.
+// eachValue calls f for each value of the connector's document that may have ${NAME} in it, with the value's key.
 func (c *Connector) eachValue(f func(key, value string)) {
 	for _, addr := range c.Addrs {
 		f("addrs", addr)
@@ -151,7 +151,7 @@ func (c *Connector) eachValue(f func(key, value string)) {
 	f("password_file", c.PasswordFile)
 }
 
-// eachFile calls f for each value that names a file.
+// eachFile calls f for each file that the connector's document names, with the key that names it.
 func (c *Connector) eachFile(f func(key, path string)) {
 	if c.PasswordFile != "" {
 		f("password_file", c.PasswordFile)

@@ -109,7 +109,7 @@ func (b *Bundle) Documents() []Document {
 // FunctionNames returns the names of the flow's functions, each once, in the order of their first steps.
 func (b *Bundle) FunctionNames() []string { return b.Flow.functionNames() }
 
-// size returns the size of all documents in bytes.
+// size returns the size of the bundle's documents together, in bytes.
 func (b *Bundle) size() int {
 	size := 0
 	for _, d := range b.Documents() {

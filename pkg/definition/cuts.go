@@ -75,12 +75,12 @@ func (f *Flow) cutNotes(connector string, uses []use) (notes []string) {
 	return notes
 }
 
-// has reports whether a field is part of the key.
+// has reports whether a field of the row is part of the key.
 func (t *Template) has(field string) bool {
 	return slices.ContainsFunc(t.Parts, func(p TemplatePart) bool { return strings.EqualFold(p.Field, field) })
 }
 
-// note formats one note.
+// note formats a note as document:line: key: text.
 func note(d Document, line int, key, format string, args ...any) string {
 	m := Mistake{Document: d.String(), Line: line, Key: key, Problem: fmt.Sprintf(format, args...)}
 	return m.Error()

@@ -97,7 +97,7 @@ func (c Change) replaced() (text string, large bool) {
 	return out.String(), true
 }
 
-// side names one of the two documents in the head of a diff.
+// side returns the name of the document before or after the change, for the head of a diff.
 func (c Change) side(d *Document) string {
 	switch {
 	case d == nil:

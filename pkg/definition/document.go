@@ -86,7 +86,7 @@ func valueOf(mapping *yaml.Node, key string) int {
 	return -1
 }
 
-// named returns the document with a name.
+// named returns a copy of the document with another name.
 func (d Document) named(name string) Document {
 	d.Name = name
 	return d

@@ -121,8 +121,8 @@ func (r *reader) syntax(err error) {
 // kinds are the kinds of documents, in the order in which lists of documents are sorted.
 var kinds = []string{string(KindFlow), string(KindFunc), string(KindConn), string(KindGlobal)}
 
-// kind reads kistype, before the other keys, which depend on it. If it is missing, the kind under which the document is stored is
-// taken.
+// kind reads the key kistype, before the other keys, which depend on it. If it is missing, the kind counts under which the
+// document is stored.
 func (v value) kind(storedAs Kind) Kind {
 	if v.node.Kind != yaml.MappingNode {
 		v.mistake("wants keys with values, not %s", describe(v.node))

@@ -33,7 +33,7 @@ var optionKeys = []string{
 // modes are the values that fmode may have.
 var modes = []string{string(ModeVerify), string(ModeSave), string(ModeLoad), string(ModeCalculate), string(ModeExpand)}
 
-// parseOption reads the keys under option.
+// parseOption reads the keys under a function's option.
 func (f *Function) parseOption(o object) {
 	if v, ok := o.values["cname"]; ok {
 		f.Connector, f.ConnectorLine = o.name("cname", "the connector's name"), v.node.Line+v.r.offset
@@ -69,7 +69,7 @@ func (f *Function) parseOption(o object) {
 	}
 }
 
-// wantMode refuses a key that has no meaning for a function of f's mode.
+// wantMode adds a mistake if a key is there that only functions of another mode may have.
 func (f *Function) wantMode(o object, key string, mode Mode) {
 	if v, ok := o.values[key]; ok && f.Mode != mode && f.Mode != "" {
 		v.mistake("is for functions of fmode %s; this one is %s", mode, f.Mode)
@@ -91,7 +91,7 @@ func (o object) retryDuration(v value) (d time.Duration) {
 // saveOps are the operations of a declared Save.
 var saveOps = []string{string(SaveSet), string(SaveIncr), string(SaveAppend), string(SaveDelete)}
 
-// declaredSave reads option.save.
+// declaredSave reads option.save, and returns nil if it is not there.
 func (o object) declaredSave() *DeclaredSave {
 	v, ok := o.values["save"]
 	if !ok {
@@ -121,7 +121,7 @@ func (o object) declaredSave() *DeclaredSave {
 	return save
 }
 
-// declaredLoad reads option.load.
+// declaredLoad reads option.load, and returns nil if it is not there.
 func (o object) declaredLoad() *DeclaredLoad {
 	v, ok := o.values["load"]
 	if !ok {
@@ -176,7 +176,7 @@ func (o object) template(key string) Template {
 	return t
 }
 
-// fieldMap reads a mapping from fields to fields, with at least one.
+// fieldMap reads a mapping from names of fields to names of fields. At least one pair must be there.
 func (o object) fieldMap(key string) map[string]string {
 	fields := o.textMap(key)
 	v := o.values[key]

@@ -27,12 +27,12 @@ type reader struct {
 	doubts   Mistakes // values that people may read in another way; no mistakes in a document that was accepted before
 }
 
-// mistake adds a mistake at a line of the document.
+// mistake adds a mistake of the document. line is that in the document, not in its file; 0 means the document as a whole.
 func (r *reader) mistake(line int, key, format string, args ...any) {
 	r.mistakes = append(r.mistakes, r.wrong(line, key, format, args...))
 }
 
-// wrong makes a mistake at a line of the document.
+// wrong makes a Mistake of the document. line is that in the document, not in its file; 0 means the document as a whole.
 func (r *reader) wrong(line int, key, format string, args ...any) *Mistake {
 	if line > 0 {
 		line += r.offset
@@ -68,7 +68,7 @@ type value struct {
 	node *yaml.Node
 }
 
-// mistake adds a mistake about the value.
+// mistake adds a mistake about the value, at its line.
 func (v value) mistake(format string, args ...any) { v.r.mistake(v.node.Line, v.path, format, args...) }
 
 // doubt notes that people may read the value in another way. It goes on being read as it always was.
@@ -79,8 +79,8 @@ func (v value) doubt(format string, args ...any) {
 // null reports whether the value is null. KisFlow's documents write `params:` or `load: null` for a key that has no value.
 func (v value) null() bool { return v.node.ShortTag() == "!!null" }
 
-// fields reads a mapping into its keys and values. It returns nil, with a mistake, if the node is none. Keys with the same text
-// are the same key.
+// fields returns the keys and values of a mapping. If the node is not a mapping, it adds a mistake and returns nil. A key that
+// comes twice is a mistake.
 func (v value) fields() []field {
 	if v.node.Kind != yaml.MappingNode {
 		v.mistake("wants keys with values, not %s", describe(v.node))
@@ -126,7 +126,7 @@ type object struct {
 	nulls  map[string]value // keys whose value is null in any spelling; except for on_missing, they count as not there
 }
 
-// object reads a mapping that may have some keys and no others.
+// object reads a mapping that may have these keys and no others. Any other key is a mistake.
 func (v value) object(keys ...string) object {
 	o := object{value: v, values: make(map[string]value, len(keys)), nulls: map[string]value{}}
 	for _, f := range v.fields() {
@@ -164,7 +164,7 @@ func (v value) doubtNull(key string) {
 	}
 }
 
-// require returns the value of a key that must be there.
+// require returns the value of a key, and adds a mistake if the key is missing. what says in the message what to write.
 func (o object) require(key, what string) (value, bool) {
 	v, ok := o.values[key]
 	if !ok && o.node.Kind == yaml.MappingNode {
@@ -173,7 +173,7 @@ func (o object) require(key, what string) (value, bool) {
 	return v, ok
 }
 
-// object reads the mapping under a key. If the key is not there, the result has no values.
+// object returns the mapping under a key. If the key is not there, the mapping is empty.
 func (o object) object(key string, keys ...string) object {
 	if v, ok := o.values[key]; ok {
 		return v.object(keys...)
@@ -189,7 +189,7 @@ func join(path, key string) string {
 	return path + "." + key
 }
 
-// describe says what a node is, for a message that asks for something else.
+// describe names the type of a node, for messages that want another one: "a list".
 func describe(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:

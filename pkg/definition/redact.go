@@ -62,9 +62,10 @@ func NewRedactor(secrets ...Secret) *Redactor {
 }
 
 const (
-	// quotedStart is how much of a long value's beginning is known again.
+	// quotedStart is the number of bytes at the beginning of a long value by which a shortened value is recognized.
 	quotedStart = 16
-	// short values are known as whole words only: else a 1 would be taken out of every number.
+	// short is the length in bytes under which a value is recognized only as a whole word. Otherwise the value 1 would be taken
+	// out of every number.
 	short = 4
 )
 
@@ -158,7 +159,7 @@ func (r *Redactor) Error(err error) error {
 	return &redacted{text: text, from: err, redactor: r}
 }
 
-// coded returns a *batch.Error without the secrets.
+// coded returns a *batch.Error with the same code, without the secrets in its text.
 func (r *Redactor) coded(e *batch.Error) *batch.Error {
 	out := batch.Errorf(e.Code, "%w", &redacted{text: r.Text(e.Message), from: e, redactor: r})
 	out.RetryAfter = e.RetryAfter

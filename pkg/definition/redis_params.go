@@ -84,7 +84,7 @@ func (c *Connector) redisIntake() (mistakes Mistakes) {
 	return mistakes
 }
 
-// redisTogether checks that values, each of which is right by itself, go together.
+// redisTogether checks that a connector's values go together, each of which is right by itself, such as retry_min and retry_max.
 func (c *Connector) redisTogether(blame func(key, format string, args ...any)) {
 	given := func(name string) bool { return c.Params[name] != "" }
 	unknown := func(text string) bool { return strings.Contains(text, "${") }
@@ -198,8 +198,9 @@ func (c *Connector) warnings() (warnings []string) {
 	return warnings
 }
 
-// FlowWarnings returns places in flows, whose documents are right, that may be a slip: keys in the store that go by the spelling
-// of the field by whose value the flow is sharded. Each warning has the form document:line: key: text.
+// FlowWarnings warns of keys in declared Saves and Loads that are probably a slip. A flow is sharded by the value of its shard
+// key: 7 and 7.0 are the same. A key such as {stu_id} goes by the spelling: 7 and 7.0 are two keys in the store. The warning
+// proposes {stu_id:value}. The set's documents must be right. Each warning has the form document:line: key: text.
 func (s *Set) FlowWarnings() (warnings []string) {
 	for _, name := range sortedKeys(s.Flows) {
 		warnings = append(warnings, s.spelledKeys(s.Flows[name])...)

@@ -32,7 +32,7 @@ func (v value) text() (s string, ok bool) {
 	return s, true
 }
 
-// text reads a text. It is empty if the key is not there.
+// text returns the text under a key of the mapping, and "" if the key is not there.
 func (o object) text(key string) (s string) {
 	if v, ok := o.values[key]; ok {
 		s, _ = v.text()
@@ -40,7 +40,8 @@ func (o object) text(key string) (s string) {
 	return s
 }
 
-// name reads the required name of a flow, function or connector.
+// name returns the name of a flow, function or connector under a key, which must be there. what says in the message whose name it
+// is.
 func (o object) name(key, what string) string {
 	v, ok := o.require(key, what)
 	if !ok {
@@ -53,7 +54,8 @@ func (o object) name(key, what string) string {
 	return name
 }
 
-// ownName reads the name of the thing that the document describes.
+// ownName reads the name of the flow, function or connector that the document itself describes. It must be the name under which
+// the document is stored.
 func (o object) ownName(key, what string) string {
 	name := o.name(key, what)
 	if name != "" && o.r.storedAs != "" && name != o.r.storedAs {
@@ -62,7 +64,7 @@ func (o object) ownName(key, what string) string {
 	return name
 }
 
-// oneOf reads a text that must be one of some texts.
+// oneOf returns the value, which must be one of the allowed texts.
 func (v value) oneOf(allowed ...string) string {
 	s, ok := v.text()
 	if slices.Contains(allowed, s) {
@@ -74,7 +76,7 @@ func (v value) oneOf(allowed ...string) string {
 	return ""
 }
 
-// integer reads a whole number from least to most. It is 0 if the key is not there.
+// integer returns the whole number under a key, from least to most, and 0 if the key is not there.
 func (o object) integer(key string, least, most int) int {
 	v, ok := o.values[key]
 	if !ok {
@@ -98,7 +100,7 @@ func (o object) integer(key string, least, most int) int {
 // flags are the texts that every reader of YAML takes for true or false.
 var flags = []string{"true", "True", "TRUE", "false", "False", "FALSE"}
 
-// flag reads true or false. It is false if the key is not there.
+// flag returns the true or false under a key, and false if the key is not there.
 func (o object) flag(key string) bool {
 	var b bool
 	v, ok := o.values[key]
@@ -112,7 +114,7 @@ func (o object) flag(key string) bool {
 	return b
 }
 
-// duration reads a Go duration over 0. It is otherwise if the key is not there.
+// duration returns the Go duration over 0 under a key, and otherwise if the key is not there.
 func (o object) duration(key string, otherwise time.Duration) time.Duration {
 	v, ok := o.values[key]
 	if !ok {
@@ -125,7 +127,7 @@ func (o object) duration(key string, otherwise time.Duration) time.Duration {
 	return d
 }
 
-// duration reads a Go duration.
+// duration returns the value as a Go duration, such as 30s.
 func (v value) duration() (time.Duration, bool) {
 	if v.node.Kind != yaml.ScalarNode {
 		v.mistake("wants a duration such as 30s, not %s", describe(v.node))
@@ -147,13 +149,13 @@ func (v value) duration() (time.Duration, bool) {
 	return d, true
 }
 
-// milliseconds reads a whole number of milliseconds, 0 or more.
+// milliseconds returns the time under a key that is written as a whole number of milliseconds, and 0 if the key is not there.
 func (o object) milliseconds(key string) time.Duration {
 	const most = math.MaxInt64 / int(time.Millisecond)
 	return time.Duration(o.integer(key, 0, most)) * time.Millisecond
 }
 
-// texts reads a list of texts.
+// texts returns the list of texts under a key.
 func (o object) texts(key string) []string {
 	var texts []string
 	for _, v := range o.list(key) {
@@ -168,7 +170,7 @@ func (o object) texts(key string) []string {
 	return texts
 }
 
-// list reads a list.
+// list returns the elements of the list under a key.
 func (o object) list(key string) []value {
 	v, ok := o.values[key]
 	if !ok {
@@ -185,7 +187,7 @@ func (o object) list(key string) []value {
 	return values
 }
 
-// textMap reads a mapping from keys of the document's own choice to texts. It is nil if there are none.
+// textMap returns the mapping under a key, from keys of the document's own choice to texts. It is nil if there are none.
 func (o object) textMap(key string) map[string]string {
 	v, ok := o.values[key]
 	if !ok {

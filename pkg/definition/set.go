@@ -7,7 +7,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// Set is parsed documents, by kind and name. It does not change once made, and is safe for concurrent use.
+// Set is a collection of parsed documents, by kind and name. It does not change once made, and is safe for concurrent use.
 type Set struct {
 	Flows      map[string]*Flow
 	Functions  map[string]*Function
@@ -28,7 +28,7 @@ type reference struct {
 // it has the documents that parse, and its Bundle returns flows that have no mistakes themselves.
 func NewSet(docs []Document) (*Set, error) { return newSet(docs, parse) }
 
-// newSet is NewSet with a function in place of parse.
+// newSet does the work of NewSet. read parses a document.
 func newSet(docs []Document, read func(Document) (Parsed, Mistakes)) (*Set, error) {
 	s := &Set{
 		Flows:      make(map[string]*Flow),

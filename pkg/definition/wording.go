@@ -12,7 +12,7 @@ import (
 // for the end of a message.
 func Suggest(word string, candidates []string) string { return suggest(word, candidates) }
 
-// suggest is Suggest.
+// suggest does the work of Suggest, for this package.
 func suggest(word string, candidates []string) string {
 	best, least := "", min(len(word)/3, 3)+1
 	for _, c := range candidates {

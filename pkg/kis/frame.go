@@ -10,7 +10,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// Form is the constructor that a function was made with.
+// Form is the constructor that a function was made with, such as FormVerify for Verify.
 type Form uint8
 
 // The forms.
@@ -154,7 +154,8 @@ func (f *Frame) late(function, what string) {
 	}
 }
 
-// begin is called before each row. It costs one atomic load, unless another goroutine interrupts the frame.
+// begin is called before each row: it notes the row, and calls Pause if another goroutine has set Watch. Mostly it costs one
+// atomic load.
 func (f *Frame) begin(row int) error {
 	f.Row = row
 	if f.Watch.Load() != 0 {

@@ -14,7 +14,7 @@ type Func struct {
 	err  error // all that is wrong with it, joined; nil means nothing
 }
 
-// base is the part of Code that the forms share. It is for forms that make rows of another type.
+// base implements the methods of Code that most forms share. It is for forms that make rows of another type.
 type base[In, Out any] struct{ form Form }
 
 func (b base[In, Out]) Form() Form                       { return b.form }
@@ -26,7 +26,7 @@ func (base[In, Out]) NewOut() Vector                     { return new(Vec[Out]) 
 func (base[In, Out]) NewSaved() Vector                   { return nil }
 func (base[In, Out]) Keys(*Frame, int, int) (int, error) { panic("kis: only a Load has keys") }
 
-// passing is base for the forms whose rows pass on unchanged.
+// passing is like base, for forms whose rows pass on unchanged (Verify and Save).
 type passing[In any] struct{ base[In, In] }
 
 func (passing[In]) Out() reflect.Type { return nil }
@@ -222,7 +222,7 @@ func Batch[In, Out any](fn func(ctx context.Context, rows []In) ([]Out, error)) 
 	return checked(&whole[In, Out]{base[In, Out]{FormBatch}, fn}, fn == nil)
 }
 
-// whole is the Code of Batch.
+// whole is the Code of Batch, which sees all rows of a run at once.
 type whole[In, Out any] struct {
 	base[In, Out]
 	fn func(context.Context, []In) ([]Out, error)

@@ -31,7 +31,7 @@ func NewChain(r *Registry, flow Flow, c *FlowConfig) *Chain {
 	return newChain(&r.KisFlowRegistry, flow, c)
 }
 
-// newChain is NewChain for the part of the registry that it needs.
+// newChain does the same as NewChain, with the part of the registry that a chain needs.
 func newChain(r *KisFlowRegistry, flow Flow, c *FlowConfig) *Chain {
 	return &Chain{registry: r, id: NewID("flow"), config: c, flow: flow}
 }
@@ -101,7 +101,7 @@ func (c *Chain) Append(function *FuncConfig, params FParam) error {
 	return unavailable
 }
 
-// add adds an entry to the end.
+// add adds a function to the end of the chain, and links it to the function before.
 func (c *Chain) add(function *FuncConfig, params FParam) *chainEntry {
 	e := &chainEntry{registry: c.registry, id: NewID("func"), config: function, own: maps.Clone(params), params: maps.Clone(function.Option.Params), flow: c.flow}
 	if e.params == nil {
@@ -204,5 +204,5 @@ func (c *Chain) Documents() ([]definition.Document, error) {
 	return docs, errors.Join(errs...)
 }
 
-// kindOrder sorts documents by kind as a bundle does: the text before the name.
+// kindOrder has a text for each kind of document; documents are sorted by this text and their name.
 var kindOrder = map[definition.Kind]string{definition.KindFlow: "1", definition.KindFunc: "2", definition.KindConn: "3"}

@@ -106,7 +106,8 @@ func (c *sharedConnector) init(ctx context.Context) error {
 	}
 }
 
-// begin runs the code that opens the connector. One goroutine at a time calls it.
+// begin calls the function that CaaSInit registered, and notes whether the connector is open then. One goroutine at a time calls
+// it.
 func (c *sharedConnector) begin() (err error) {
 	err = errors.New("the function that CaaSInit registered did not return")
 	defer func() { // it runs even if the function ends its goroutine, or returns an error whose text panics
@@ -132,7 +133,7 @@ func (c *sharedConnector) Call(ctx context.Context, flow Flow, args any) (any, e
 	return answer, c.redactor.Error(err)
 }
 
-// close closes each value kept with the connector that has a method Close() error.
+// close marks the connector as closed, and closes each value that the program kept with it and that has a method Close() error.
 func (c *sharedConnector) close() error {
 	c.mu.Lock()
 	c.open = false
@@ -227,7 +228,7 @@ func (t *connectorTable) release(c *sharedConnector) {
 	}
 }
 
-// close closes all connectors.
+// close closes the connectors of all names.
 func (t *connectorTable) close() error {
 	t.mu.Lock()
 	all := t.byName

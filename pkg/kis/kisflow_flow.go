@@ -74,7 +74,7 @@ type Committer interface {
 	CommitRowBatch(rows any) error
 }
 
-// Action is the sum of the ActionFuncs of one Flow.Next.
+// Action is the actions that a function asked for with one call of Flow.Next.
 type Action struct {
 	// DataReuse passes the function's own rows on, and drops the rows that it committed.
 	DataReuse bool
@@ -89,19 +89,19 @@ type Action struct {
 // ActionFunc asks for an action, as an argument of Flow.Next.
 type ActionFunc func(*Action)
 
-// ActionAbort asks for Action.Abort.
+// ActionAbort asks to end the flow for all rows: return flow.Next(kis.ActionAbort).
 func ActionAbort(a *Action) { a.Abort = true }
 
-// ActionDataReuse asks for Action.DataReuse.
+// ActionDataReuse asks to pass the function's own rows on, and to drop the rows that it committed.
 func ActionDataReuse(a *Action) { a.DataReuse = true }
 
-// ActionForceEntryNext asks for Action.ForceEntryNext.
+// ActionForceEntryNext asks to enter the next function even if no row was committed.
 func ActionForceEntryNext(a *Action) { a.ForceEntryNext = true }
 
-// ActionJumpFunc asks to go to the function of a name.
+// ActionJumpFunc asks to go to the function of this name next.
 func ActionJumpFunc(name string) ActionFunc { return func(a *Action) { a.JumpFunc = name } }
 
-// LoadActions calls functions on one Action, and returns it.
+// LoadActions returns the Action that several ActionFuncs ask for together.
 func LoadActions(actions []ActionFunc) Action {
 	var a Action
 	for _, ask := range actions {

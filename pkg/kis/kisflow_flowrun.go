@@ -89,7 +89,7 @@ func (r *flowRun) GetConnConf() (*ConnConfig, error) {
 	return config.GetConnConfig()
 }
 
-// close ends the call.
+// close ends the call: later uses of the Flow are errors, and the hold on the connector ends.
 func (r *flowRun) close() {
 	r.over.Store(true)
 	if r.release != nil {
@@ -119,7 +119,7 @@ func (r *flowRun) Fork(ctx context.Context) Flow {
 // an error.
 type unforked struct{ *flowRun }
 
-// refused is the error of those methods.
+// refused is the error of a method of unforked that would take or run rows.
 func (f unforked) refused() error {
 	return fmt.Errorf("function %s can't run a fork of flow %s on a cluster, where the fork's rows would belong to no batch: commit the rows, "+
 		"with flow.From(i) for those of row i, or submit them to a flow with package client", f.frame.Call.Function, f.GetName())
@@ -163,7 +163,7 @@ func (r *flowRun) CommitRowBatch(rows any) error { return r.commitBatch(rows, un
 // errOver is the error of a method that is called after the function has returned.
 var errOver = errors.New("the call that this flow was given to has returned: commit rows, and name actions, before")
 
-// commit passes one row on, with its origin.
+// commit passes one row on. origin is the number of the row given that it comes from, or unknown.
 func (r *flowRun) commit(row any, origin uint32) error {
 	if r.over.Load() {
 		return errOver
@@ -185,7 +185,7 @@ func (r *flowRun) commit(row any, origin uint32) error {
 	return nil
 }
 
-// commitBatch passes each element of a slice on, all with one origin.
+// commitBatch passes each element of a slice on as a row. All have the same origin.
 func (r *flowRun) commitBatch(rows any, origin uint32) error {
 	list := reflect.ValueOf(rows)
 	if list.Kind() != reflect.Slice {
@@ -201,13 +201,14 @@ func (r *flowRun) commitBatch(rows any, origin uint32) error {
 
 func (r *flowRun) From(given int) Committer { return flowOrigin{r, given} }
 
-// flowOrigin is the Committer of Flow.From.
+// flowOrigin is the Committer that Flow.From returns: rows committed to it come from one row given.
 type flowOrigin struct {
 	run   *flowRun
 	given int
 }
 
-// check returns an error if rows can't be committed, and notes that the function names origins.
+// check returns an error if the function has returned, or the row given does not exist. Else it notes that this function names
+// origins.
 func (o flowOrigin) check() error {
 	if o.run.over.Load() {
 		return errOver

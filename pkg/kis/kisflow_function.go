@@ -66,14 +66,14 @@ type chainEntry struct {
 	next      Function    // guarded by mu
 }
 
-// get reads a field of an entry under its lock.
+// get reads a field of a chainEntry under the entry's lock.
 func get[T any](e *chainEntry, field *T) T {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	return *field
 }
 
-// set writes a field of an entry under its lock.
+// set writes a field of a chainEntry under the entry's lock.
 func set[T any](e *chainEntry, field *T, value T) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

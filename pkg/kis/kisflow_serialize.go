@@ -56,7 +56,7 @@ func (*DefaultSerialize) UnMarshal(rows []any, slice reflect.Type) (reflect.Valu
 	return read, nil
 }
 
-// readRow reads one row into a value that can be set.
+// readRow reads one row into a settable value, as DefaultSerialize does.
 func readRow(row any, into reflect.Value) error {
 	v := reflect.ValueOf(row)
 	switch {
@@ -214,5 +214,5 @@ func ReadRows(s Serialize, rows []any, slice reflect.Type) (read reflect.Value, 
 	return read, nil
 }
 
-// newPanic makes an error of the value of a panic.
+// newPanic makes an error of a recovered panic.
 func newPanic(value any) error { return fmt.Errorf("panic: %v", value) }

@@ -88,7 +88,8 @@ func (f *Frame) traceInOrder(n int) {
 	}
 }
 
-// traceInPlace does the same as traceSame for rows of any type.
+// traceInPlace is traceSame for rows of any type: it reports whether each row passed on is the pointer given at the same place,
+// and sets Parents if so.
 func (f *Frame) traceInPlace(passed, given rowList) bool {
 	if passed.len() != given.len() {
 		return false
@@ -104,8 +105,8 @@ func (f *Frame) traceInPlace(passed, given rowList) bool {
 	return true
 }
 
-// tracePointers looks the rows passed on up among the rows given. It compares pointers only, since other rows may be of types
-// that can't be compared.
+// tracePointers looks the rows passed on up among the rows given, and sets Parents. It reports whether it found all of them. It
+// compares pointers only, since other rows may be of types that can't be compared.
 func (f *Frame) tracePointers(passed, given rowList) bool {
 	if given.len() == 0 || !samePointers(passed.at(0), given.at(0)) {
 		return false

@@ -8,14 +8,14 @@ type metadata struct {
 	values map[string]any // guarded by mu
 }
 
-// get returns a value, or nil.
+// get returns the value of a key, or nil.
 func (m *metadata) get(key string) any {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.values[key]
 }
 
-// take returns all values, and leaves none.
+// take removes all values, and returns them by their keys.
 func (m *metadata) take() map[string]any {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -33,7 +33,7 @@ func (m *metadata) copyTo(other *metadata) {
 	}
 }
 
-// set keeps a value.
+// set keeps a value under a key.
 func (m *metadata) set(key string, value any) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -75,14 +75,14 @@ func (r *registrations) refuse(doing string, missing, taken bool) {
 	r.mistakes = append(r.mistakes, mistakeAt(place, doing+": "+problem))
 }
 
-// err joins all mistakes; nil means that there are none.
+// err returns all mistakes, joined; nil means that there are none.
 func (r *registrations) err() error {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return errors.Join(r.mistakes...)
 }
 
-// find returns the registration of a name.
+// find returns the function registered under a name, and whether there is one.
 func (r *registrations) find(name string) (registration, bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -90,14 +90,14 @@ func (r *registrations) find(name string) (registration, bool) {
 	return f, ok
 }
 
-// all returns a copy of the table.
+// all returns a copy of the table, by name.
 func (r *registrations) all() map[string]registration {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return maps.Clone(r.functions)
 }
 
-// mistakeAt is a mistake of registration at a place in the program.
+// mistakeAt makes the error of a mistake in registration. place is the file and line that registered.
 func mistakeAt(place, problem string) error {
 	return &definition.Mistake{Document: place, Code: batch.CodeFlowUncompilable, Problem: problem}
 }

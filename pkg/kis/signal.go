@@ -9,7 +9,7 @@ type Signal struct {
 	Target string // for Jump: the function to go to
 }
 
-// SignalKind is what a Signal asks for.
+// SignalKind says which function made a Signal: Drop, Abort or Jump.
 type SignalKind uint8
 
 // The kinds of signals.
@@ -19,7 +19,7 @@ const (
 	SignalJump
 )
 
-// Error implements error.
+// Error returns the kind of the signal and its reason or target, such as "drop: too old".
 func (s *Signal) Error() string {
 	switch s.Kind {
 	case SignalDrop:
@@ -47,8 +47,8 @@ func Abort(format string, args ...any) error {
 }
 
 // Jump returns an error that sends the row to another function of the same flow; in Batch and FaaS functions it sends all rows of
-// the call. If the function lies behind, or is the same one, the row enters it as it did before. If the function lies ahead, the
-// row enters it as it entered the function that jumps. A row that jumps too often is dead with STEP_LIMIT.
+// the call. If that function comes earlier in the flow, or is the same one, the row enters it as it entered it before. If it
+// comes later, the row enters it as it entered the function that jumps. A row that jumps too often is dead with STEP_LIMIT.
 func Jump(function string) error {
 	return &Signal{Kind: SignalJump, Target: function}
 }

@@ -33,13 +33,13 @@ type Vector interface {
 // Vec is a Vector whose row type is known at compile time.
 type Vec[T any] struct{ Rows []T }
 
-// Type implements Vector.
+// Type returns the type of a row.
 func (v *Vec[T]) Type() reflect.Type { return reflect.TypeFor[T]() }
 
-// Len implements Vector.
+// Len returns the number of rows.
 func (v *Vec[T]) Len() int { return len(v.Rows) }
 
-// Reset implements Vector.
+// Reset leaves n zero rows. It uses the memory that the vector has, if that is enough.
 func (v *Vec[T]) Reset(n int) {
 	if cap(v.Rows) < n {
 		v.Rows = make([]T, n)
@@ -49,22 +49,23 @@ func (v *Vec[T]) Reset(n int) {
 	v.Rows = v.Rows[:n]
 }
 
-// Pointer implements Vector.
+// Pointer returns the address of the first row. It is valid until the vector changes.
 func (v *Vec[T]) Pointer() unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(v.Rows)) }
 
-// At implements Vector.
+// At returns row i.
 func (v *Vec[T]) At(i int) any { return v.Rows[i] }
 
-// Slice implements Vector.
+// Slice returns the []T that holds the rows.
 func (v *Vec[T]) Slice() reflect.Value { return reflect.ValueOf(v.Rows) }
 
-// Append implements Vector.
+// Append adds the rows of another Vec of the same type.
 func (v *Vec[T]) Append(from Vector) { v.Rows = append(v.Rows, from.(*Vec[T]).Rows...) }
 
-// New implements Vector.
+// New makes an empty vector of the same type.
 func (v *Vec[T]) New() Vector { return new(Vec[T]) }
 
-// Gather implements Vector.
+// Gather replaces the rows by some rows of another Vec of the same type, named by their numbers. The other vector may be this one
+// if the numbers ascend.
 func (v *Vec[T]) Gather(from Vector, rows []uint32) {
 	source := from.(*Vec[T]).Rows
 	if Vector(v) != from {

@@ -70,7 +70,7 @@ func (w *writer) late() bool {
 	return true
 }
 
-// add adds an effect.
+// add adds one effect to the frame. If the value can't be written, it notes the error, which fails the row.
 func (w *writer) add(op Op, key, field string, value any) {
 	if w.late() {
 		return

@@ -15,7 +15,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/connector"
 )
 
-// cause makes the cause of a Save, for a batch of a new stream.
+// cause makes the Cause of a Save, for a batch of a new stream.
 func cause() connector.Cause {
 	return connector.Cause{Flow: "F", Function: "s", Batch: batch.ID{Stream: batch.NewStreamID(), Sequence: 1}, Floor: 1, Born: time.Now()}
 }
@@ -28,7 +28,7 @@ func counting(row uint32, output uint64, visit, command uint32) connector.Effect
 	return e
 }
 
-// saveFor carries out effects of a cause, which must all be accepted.
+// saveFor carries out effects of a Cause, and fails the test if one is refused.
 func saveFor(tb testing.TB, c connector.Connection, cause connector.Cause, effects ...connector.Effect) {
 	tb.Helper()
 	if verdicts, err := c.Save(tb.Context(), cause, effects); err != nil || verdicts != nil {
@@ -50,8 +50,8 @@ func counts(tb testing.TB, c connector.Connection) map[string]string {
 	return got
 }
 
-// once tests that an effect takes place once, whatever else is the same: row, output, visit, command, function, flow, batch or
-// stream.
+// once tests that an effect which is saved again does not take place again, and that two effects take place which differ in one
+// part of their names: the row, output, visit, command, function, flow, batch or stream.
 func once(t *testing.T, s Store) {
 	t.Helper()
 	c := s.Open(t, prefix(t))

@@ -46,7 +46,7 @@ func (r *request) abandoned() bool {
 	}
 }
 
-// refuse sets the verdict on one effect or key: it failed by its own fault.
+// refuse sets the verdict on one effect of a Save, or on one key of a Load, that Redis refused by its own fault.
 func (r *request) refuse(i int, why error) {
 	if r.verdicts == nil {
 		r.verdicts = make([]error, len(r.keys))
@@ -119,7 +119,7 @@ func (b *batcher) do(ctx context.Context, r *request, doing string) error {
 	}
 }
 
-// run is a sender: it takes a batch, sends it, and begins again.
+// run is one of the senders: it waits for a request, adds those that wait already, sends them as one batch, and begins again.
 func (b *batcher) run(ctx context.Context) {
 	var batch []*request
 	for {
@@ -155,7 +155,8 @@ func (b *batcher) fill(batch []*request) []*request {
 	}
 }
 
-// finish gives requests back to their callers. From here on nobody writes to them.
+// finish ends requests whose round trip is over: it sets their errors and wakes their callers. From here on nobody writes to
+// them.
 func (b *batcher) finish(reqs []*request, doing string) {
 	for _, req := range reqs {
 		if err := req.failure(); err != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/connector"
 )
 
-// isClosing reports whether Close has begun.
+// isClosing reports whether Close of the connection has begun.
 func (c *Connection) isClosing() bool {
 	select {
 	case <-c.closing:
@@ -31,17 +31,19 @@ func (c *Connection) ended(ctx context.Context, doing string) error {
 		c.name, doing, c.addrs, ctx.Err(), down, c.advice(down))
 }
 
-// unavailable is the error of a call that Redis could not be asked, or did not carry out. It says what to do about it.
+// unavailable makes the error CONNECTOR_UNAVAILABLE of a call that Redis did not answer or did not carry out. It says where Redis
+// is and how to mend the fault.
 func (c *Connection) unavailable(doing string, err error) error {
 	return batch.Errorf(batch.CodeConnectorUnavailable, "connector %s: %s at redis %s: %w; %s", c.name, doing, c.addrs, err, c.advice(err))
 }
 
-// advice says what to do about an error that is Redis's own.
+// advice says how to mend a fault of Redis, for the end of an error.
 func (c *Connection) advice(err error) string {
 	return cmp.Or(storeAdvice(err, c.prefix), "see that Redis runs there and can be reached from here; then try again")
 }
 
-// refused is the verdict on one command that Redis refused by the command's own fault. name is the Redis command.
+// refused makes the verdict on one command that Redis refused by the command's own fault, for example because the key holds a
+// list. name is the Redis command.
 func (c *Connection) refused(code batch.Code, name, key string, err error) error {
 	advice := "give the row another key or value"
 	switch text := said(err); {

@@ -46,7 +46,8 @@ var storeCodes = map[string]bool{
 	"CLUSTERDOWN": true, "MOVED": true, "ASK": true, "TRYAGAIN": true, "CROSSSLOT": true, "REDIRECT": true,
 }
 
-// storeAnswers are the beginnings of such answers that have no code of their own.
+// storeAnswers are the beginnings of answers about the state of Redis, or about this client, that begin with ERR instead of a
+// code.
 var storeAnswers = []string{
 	"ERR max number of clients", "ERR operation not permitted", "ERR invalid password", "ERR AUTH ", "ERR Client sent AUTH", "ERR unauthenticated",
 	"ERR DB index ", "ERR invalid DB index", "ERR SELECT is not allowed", "ERR unknown command", "ERR unknown subcommand", "ERR Unknown subcommand",
@@ -55,7 +56,7 @@ var storeAnswers = []string{
 	"ERR Lua script attempted ", "ERR Script killed", "ERR Error compiling script", "ERR Error running script", "ERR command not allowed ",
 }
 
-// faultOf returns whose fault an error is.
+// faultOf returns whose fault an error of a Redis command is: the row's, the user's rights, or that of Redis itself.
 func faultOf(err error) fault {
 	switch {
 	case err == nil:
@@ -87,8 +88,8 @@ func hasAnyPrefix(text string, prefixes []string) bool {
 	return false
 }
 
-// rightsOf reads from an answer which right a user lacks. It returns false for an answer about something else. Redis tells
-// scripts in other words than clients.
+// rightsOf reads from an answer of Redis which right the user lacks: to keys or to a command. It returns false for an answer
+// about something else. Redis words such an answer differently for scripts and for clients.
 func rightsOf(text string) (fault, bool) {
 	for _, prefix := range []string{"NOPERM", "ERR ACL failure in script:", "ERR The user executing the script"} {
 		rest, ok := strings.CutPrefix(text, prefix)
@@ -125,7 +126,7 @@ type answerError string
 
 func (e answerError) Error() string { return string(e) }
 
-// RedisError implements goredis.Error.
+// RedisError marks the error as an answer of Redis, as the interface goredis.Error asks for.
 func (answerError) RedisError() {}
 
 // storeAdvice says what to do about an error that is the fault of Redis. It returns "" if the error tells only that Redis is not

@@ -19,17 +19,17 @@ const (
 	// loads means that Redis lets keys be read.
 	loads
 
-	aspects // how many there are
+	aspects // the number of aspects
 )
 
-// aspectLost is the log message for an aspect that begins to fail.
+// aspectLost has, for each aspect, the log message when it begins to fail.
 var aspectLost = [aspects]string{
 	reach: "redis is away: calls wait and are tried again",
 	saves: "redis does not take what is saved: Saves wait and are tried again",
 	loads: "redis does not let keys be read: Loads wait and are tried again",
 }
 
-// aspectBack is the log message for an aspect that has come back.
+// aspectBack has, for each aspect, the log message when it works again.
 var aspectBack = [aspects]string{reach: "redis is back", saves: "redis takes what is saved again", loads: "redis lets keys be read again"}
 
 // health knows which aspects of a connection fail. The connection is up (metric kisgrid_connector_up) while none does. Any goroutine
@@ -101,7 +101,7 @@ func (h *health) note(a aspect, err error, slot int, letter byte) {
 	}
 }
 
-// close makes the health final. It reports whether the connection was up until now.
+// close stops the health from changing. It reports whether the connection was up until now.
 func (h *health) close() (up bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -116,26 +116,27 @@ func (h *health) reason(a aspect) error {
 	return h.failing[a]
 }
 
-// reached notes that Redis answered, or with an error that it did not.
+// reached notes whether Redis can be reached: nil means that it answered a command, an error that it did not.
 func (h *health) reached(unanswered error) { h.note(reach, unanswered, 0, 0) }
 
-// answersLoads notes that Redis lets keys be read, or with an error that it does not. An error without an answer of Redis is passed
-// over: reached has noted it.
+// answersLoads notes whether Redis lets keys be read: nil means that it does, an error is its refusal. An error that is no answer
+// of Redis is passed over, since reached has noted it.
 func (h *health) answersLoads(failure error) {
 	if redisreply.IsAnswer(failure) && (failure != nil || h.reason(loads) != nil) {
 		h.note(loads, failure, 0, 0)
 	}
 }
 
-// refusesSaves notes that Redis refused an operation in a slot. An error without an answer of Redis is passed over: reached has noted
-// it.
+// refusesSaves notes that Redis refused an operation of a Save, in a slot of a Cluster. An error that is no answer of Redis is
+// passed over, since reached has noted it.
 func (h *health) refusesSaves(failure error, slot int, letter byte) {
 	if redisreply.IsAnswer(failure) {
 		h.note(saves, failure, slot, letter)
 	}
 }
 
-// takesSaves clears the aspect saves if took says that Redis has now carried out the operation, in the slot, with which it failed.
+// takesSaves ends a failure of Saves, if there is one. took reports whether Redis has carried out an operation in a slot; it is
+// asked about the operation and slot with which the failure began.
 func (h *health) takesSaves(took func(slot int, letter byte) bool) {
 	if slot, letter, failing := h.failingSaves(); failing && took(slot, letter) {
 		h.note(saves, nil, 0, 0)

@@ -16,7 +16,7 @@ func (c *Connection) Load(ctx context.Context, keys []string) ([]connector.Value
 	return c.guard.Load(keys, func(keys []string) ([]connector.Value, error) { return c.load(ctx, keys) })
 }
 
-// load is Load for keys that rows may use.
+// load is Load without the check for KisGrid's own keys.
 func (c *Connection) load(ctx context.Context, keys []string) ([]connector.Value, error) {
 	if len(keys) == 0 {
 		return nil, nil
@@ -58,7 +58,7 @@ func (c *Connection) sendLoads(ctx context.Context, reqs []*request) {
 	c.loads.finish(t.reqs, "loading")
 }
 
-// commands implements trip.
+// commands implements trip: it returns the commands of the keys that have neither a value nor a verdict.
 func (t *loadTrip) commands(ctx context.Context) []goredis.Cmder {
 	n := 0
 	for _, req := range t.reqs {
@@ -82,7 +82,8 @@ func (t *loadTrip) commands(ctx context.Context) []goredis.Cmder {
 	return commands
 }
 
-// settle implements trip.
+// settle implements trip: it gives keys their verdicts, reports to the connection's health, and finishes the requests whose keys
+// are all settled.
 func (t *loadTrip) settle(context.Context) error {
 	t.works = t.works || t.control != nil && t.control.Err() == nil
 	for _, req := range t.reqs {
@@ -137,7 +138,7 @@ func (t *loadTrip) judge() (failure error) {
 	return failure
 }
 
-// partly implements trip.
+// partly implements trip: it reports whether Redis has answered the value of any key.
 func (t *loadTrip) partly() bool { return t.works }
 
 // values makes the result of a Load from the answers of its commands.

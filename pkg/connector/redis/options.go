@@ -29,7 +29,7 @@ const bufferSize = 128 << 10
 // longest is the largest once_window: records are kept a quarter longer, and that must fit into a time.Duration.
 const longest = 100 * 365 * 24 * time.Hour
 
-// options is what a document says: the options of go-redis, and those of this package.
+// options are the settings that a connector's document makes: those of go-redis, and those of this package.
 type options struct {
 	client         *goredis.UniversalOptions
 	retries        int
@@ -131,7 +131,7 @@ type params struct {
 	mistakes []error
 }
 
-// mistake adds a mistake.
+// mistake notes a mistake in the document.
 func (p *params) mistake(format string, args ...any) {
 	p.mistakes = append(p.mistakes, fmt.Errorf(format, args...))
 }
@@ -151,7 +151,7 @@ func (p *params) text(name string) string {
 	return p.values[name]
 }
 
-// number reads a whole number that is at least least. Without the parameter it returns value.
+// number reads a parameter that is a whole number of at least least. Without the parameter it returns value.
 func (p *params) number(name string, value, least int) int {
 	if s := p.text(name); s != "" {
 		n, err := strconv.Atoi(s)
@@ -164,7 +164,7 @@ func (p *params) number(name string, value, least int) int {
 	return value
 }
 
-// duration reads a time over 0. Without the parameter it returns value.
+// duration reads a parameter that is a time over 0. Without the parameter it returns value.
 func (p *params) duration(name string, value time.Duration) time.Duration {
 	if s := p.text(name); s != "" {
 		d, err := time.ParseDuration(s)
@@ -177,7 +177,7 @@ func (p *params) duration(name string, value time.Duration) time.Duration {
 	return value
 }
 
-// flag reads true or false. Without the parameter it returns false.
+// flag reads a parameter that is true or false. Without the parameter it returns false.
 func (p *params) flag(name string) bool {
 	s := p.text(name)
 	if s == "" {

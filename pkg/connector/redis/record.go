@@ -28,7 +28,7 @@ type fieldName struct {
 	output                uint64
 }
 
-// add adds the bit of an effect.
+// add adds the bit that stands for an effect.
 func (b *effectBits) add(e *connector.Effect) {
 	name, bit := fieldName{e.Row / blockRows, e.Command, e.Visit, e.Output}, e.Row%blockRows
 	recent := &b.recent[e.Command%uint32(len(b.recent))]
@@ -40,10 +40,10 @@ func (b *effectBits) add(e *connector.Effect) {
 	b.set(place, bit)
 }
 
-// mark adds the bit of an effect whose field and bit are known.
+// mark adds the bit of an effect, given by its field and the number of the bit in it.
 func (b *effectBits) mark(name fieldName, bit uint32) { b.set(b.place(name), bit) }
 
-// set sets a bit of the field at a place.
+// set sets a bit in the field at a place, and adds the reference to it.
 func (b *effectBits) set(place int, bit uint32) {
 	bits := b.bits[place-1]
 	for int(bit/8) >= len(bits) {
@@ -55,7 +55,7 @@ func (b *effectBits) set(place int, bit uint32) {
 	b.refs = binary.LittleEndian.AppendUint16(b.refs, uint16(bit))
 }
 
-// place returns the place of a field, and adds the field if it is new.
+// place returns the place of a field in fields, counted from 1, and adds the field if it is new.
 func (b *effectBits) place(name fieldName) int {
 	place := b.places[name]
 	if place == 0 {

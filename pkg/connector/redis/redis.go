@@ -43,7 +43,7 @@ var (
 	redactors sync.Map // from *Connection to its *definition.Redactor
 )
 
-// clientLog is the logger that go-redis gets.
+// clientLog is the logger that the library go-redis gets. It takes secrets out of each line, and logs it at level debug.
 type clientLog struct{ log hclog.Logger }
 
 func (l clientLog) Printf(_ context.Context, format string, args ...any) {
@@ -156,7 +156,8 @@ func (c *Connection) Ping(ctx context.Context) error {
 	return err
 }
 
-// ping is Ping without regard to Close and to the connection's health.
+// ping asks Redis once whether it is there. Unlike Ping it does not look whether the connection is closing, and does not report
+// to its health.
 func (c *Connection) ping(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(ctx, c.options.client.DialTimeout)
 	defer cancel()

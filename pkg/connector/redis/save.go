@@ -12,7 +12,7 @@ func (c *Connection) Save(ctx context.Context, cause connector.Cause, effects []
 	return c.guard.Save(effects, func(effects []connector.Effect) ([]error, error) { return c.save(ctx, cause, effects) })
 }
 
-// save is Save for effects whose keys rows may use.
+// save is Save without the check for KisGrid's own keys.
 func (c *Connection) save(ctx context.Context, cause connector.Cause, effects []connector.Effect) ([]error, error) {
 	if len(effects) == 0 {
 		return nil, nil

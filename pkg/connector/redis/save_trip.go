@@ -131,7 +131,7 @@ func (r *request) next() (parts []*scriptPart, all bool) {
 	return parts, len(parts) == left
 }
 
-// command makes the command that carries out parts; save.lua says what its arguments are.
+// command makes the EVAL or EVALSHA command that carries out parts. The file save.lua says which arguments the script takes.
 func (t *saveTrip) command(ctx context.Context, parts []*scriptPart) *goredis.SliceCmd {
 	keys, values := 0, 0
 	for _, part := range parts {
@@ -189,8 +189,8 @@ func (t *saveTrip) settle(ctx context.Context) error {
 	return nil
 }
 
-// unsure returns an error if fewer replicas than the document asks for have the effects of the last attempt, so that they could be lost
-// with the master.
+// unsure returns an error if too few replicas have the effects of the last attempt: fewer than the document asks for. The effects
+// could be lost with the master.
 func (t *saveTrip) unsure() error {
 	if t.replicas == nil {
 		return nil
@@ -202,7 +202,7 @@ func (t *saveTrip) unsure() error {
 	return err
 }
 
-// read passes the answer to a script on to its parts.
+// read takes the answer to a script, and notes for each of the script's parts whether it took place.
 func (t *saveTrip) read(s *script) {
 	answer, err := s.Result()
 	if err == nil && !isAnswerFor(answer, s.parts) {
@@ -317,7 +317,7 @@ func (t *saveTrip) readEffects(p *scriptPart, left []leftEffect) {
 	}
 }
 
-// partly implements trip.
+// partly implements trip: it reports whether Redis has carried out any part.
 func (t *saveTrip) partly() bool {
 	if len(t.over) > 0 {
 		return true
@@ -330,7 +330,7 @@ func (t *saveTrip) partly() bool {
 	return false
 }
 
-// letGo finishes the requests of which no part is left to be sent.
+// letGo finishes the requests whose parts are all answered, and wakes the Watchers of their keys.
 func (t *saveTrip) letGo(ctx context.Context) {
 	var over []*request
 	t.reqs = slices.DeleteFunc(t.reqs, func(req *request) bool {

@@ -6,7 +6,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// everyPlace returns the places of all effects of a part.
+// everyPlace returns the numbers of all effects of a part, from 0.
 func everyPlace(p *scriptPart) []int {
 	places := make([]int, len(p.keys))
 	for i := range places {
@@ -42,13 +42,13 @@ func (t *saveTrip) split(p *scriptPart, places []int) (alone []*scriptPart) {
 	return alone
 }
 
-// refuse sets the verdict on one effect, which failed by its own fault.
+// refuse sets the verdict on one effect of the part, which failed by its own fault.
 func (p *scriptPart) refuse(c *Connection, place int, why error) {
 	i := p.effects[place]
 	p.req.refuse(i, c.refused(batch.CodeSaveFailed, operationNames[p.letters[place]|capital], p.req.keys[i], why))
 }
 
-// operationNames are the Redis commands that carry out operations.
+// operationNames maps the letter of an operation to the Redis command that carries it out.
 var operationNames = map[byte]string{
 	letterSet: "HSET", letterAdd: "HINCRBY", letterAddDecimal: "HINCRBYFLOAT", letterAppend: "RPUSH", letterDelete: "DEL",
 }

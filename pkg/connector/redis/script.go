@@ -9,7 +9,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/redisreply"
 )
 
-// saveSource is the script without the list of answers that are an effect's own fault, which Go code and script share.
+// saveSource is the text of save.lua. It has a placeholder, which rowAnswers replace: Go code and the script share that list.
 //
 //go:embed save.lua
 var saveSource string
@@ -17,7 +17,7 @@ var saveSource string
 // saveScript carries out Saves. Its SHA is the name by which Redis knows the script once it has run there.
 var saveScript = newLuaScript(strings.Replace(saveSource, "{--[[row answers]]}", luaList(rowAnswers), 1))
 
-// luaList writes texts as a Lua table.
+// luaList writes texts as a table in the language Lua.
 func luaList(texts []string) string {
 	quoted := make([]string, len(texts))
 	for i, text := range texts {

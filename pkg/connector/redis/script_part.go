@@ -43,7 +43,7 @@ const (
 	letterAppend     = 'a'
 	letterDelete     = 'd'
 
-	capital = 'a' - 'A' // the distance from a capital letter to the small one: letter|capital is the small letter
+	capital = 'a' - 'A' // the distance between a capital letter and its small letter: letter|capital is the small one
 )
 
 // encode makes the request of a Save. The request copies what it needs of effects, so that a caller may give up and use its
@@ -119,7 +119,8 @@ func (c *Connection) encode(cause *connector.Cause, effects []connector.Effect) 
 	return req, nil
 }
 
-// addition returns the letter for Incr of a value. Redis adds whole numbers in half the time that it takes for others.
+// addition returns the letter of the operation that adds value: one for whole numbers, which Redis adds in half the time, and one
+// for others.
 func addition(value string) byte {
 	if _, err := strconv.ParseInt(value, 10, 64); err == nil {
 		return letterAdd
@@ -140,8 +141,8 @@ func (c *Connection) newPart(req *request, cause *connector.Cause, slot, most in
 	return s
 }
 
-// head puts the head of a part before its arguments: sequence, floor, counts, letters, references to bits, and the fields of the
-// record.
+// head completes a part's arguments: before those of the effects it puts the batch's sequence, the floor, the numbers of fields
+// and effects, the letters, and the bits of the record.
 func (p *scriptPart) head() {
 	args := make([]any, 0, headArgs+2*len(p.fields)+len(p.args))
 	args = append(args, p.sequence, p.floor, len(p.fields), len(p.keys), p.letters, p.refs)

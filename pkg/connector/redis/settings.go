@@ -25,7 +25,7 @@ const (
 	riskNotOnDisk risk = "not_on_disk"
 )
 
-// riskWarnings are the log messages for risks.
+// riskWarnings has, for each risk, the log message that warns of it.
 var riskWarnings = map[risk]string{
 	riskEvicts:    "redis drops keys when it is full, and with them what flows have saved: set maxmemory-policy noeviction",
 	riskNotOnDisk: "redis keeps nothing on disk, so its restart loses what flows have saved: set appendonly yes, or save",
@@ -34,7 +34,8 @@ var riskWarnings = map[risk]string{
 // risks says of each risk that could be judged whether it is there.
 type risks map[risk]bool
 
-// settings watches the settings of the Redis behind a connection.
+// settings watches the settings of the Redis behind a connection: those that may lose data, and the longest text that Redis
+// takes.
 type settings struct {
 	conn *Connection
 	// found are the risks that the metric shows and that the log has warned of. They belong to the goroutine that opens the
@@ -96,7 +97,7 @@ func (s *settings) set(r risk, there bool) {
 	s.found[r] = there
 }
 
-// close takes the connection's risks out of the metric.
+// close takes the connection's risks out of the metric kisgrid_connector_risk.
 func (s *settings) close() {
 	for r := range s.found {
 		s.set(r, false)

@@ -98,7 +98,7 @@ func isLasting(err error) bool {
 	return isPermissionFault(said) || goredis.IsAuthError(said)
 }
 
-// sleep waits for d. It returns false at once when ctx ends.
+// sleep waits for d and returns true. If ctx ends first, it returns false at once.
 func sleep(ctx context.Context, d time.Duration) bool {
 	pause := time.NewTimer(d)
 	defer pause.Stop()

@@ -89,7 +89,7 @@ func (w *watcher) withPrefix(keys []string) []string {
 	return whole
 }
 
-// start begins to work for a connection. Its goroutines end with ctx; Connection.Close waits for them.
+// start starts the goroutines of watchedKeys for a connection. They end with ctx; Connection.Close waits for them.
 func (w *watchedKeys) start(ctx context.Context, c *Connection) {
 	db := strconv.Itoa(c.options.client.DB) // a Redis has the same channels in all its databases, so their names have the number
 	w.conn, w.channelPrefix, w.presence = c, "kisgrid:saved:"+db+":", "kisgrid:waiting:"+db
@@ -173,7 +173,7 @@ func (w *watchedKeys) wake(keys []string) {
 	}
 }
 
-// count adds to the number of keys with a Watcher, here and in the metric.
+// count adds to the number of keys that have a Watcher, in the field watching and in the metric.
 func (w *watchedKeys) count(more int) {
 	if more != 0 {
 		w.watching.Add(int64(more))
@@ -181,7 +181,7 @@ func (w *watchedKeys) count(more int) {
 	}
 }
 
-// signal tells tend that there is work.
+// signal tells the goroutine tend that there are keys to subscribe to or to read. It does not block.
 func (w *watchedKeys) signal() {
 	select {
 	case w.work <- struct{}{}:

@@ -63,13 +63,13 @@ type windowReply struct {
 	steps []windowStep
 }
 
-// windowStep is a window, and the time since which all records are kept for it.
+// windowStep is a once-window that is in use, and the time since which all connections keep records for as long.
 type windowStep struct {
 	window time.Duration
 	since  time.Time
 }
 
-// init sets the windows up for a connection with these options.
+// init prepares the windows of a connection whose document has these options.
 func (w *onceWindows) init(c *Connection, o *options) {
 	w.conn, w.own, w.keep, w.asking = c, o.onceWindow, o.onceKeep, make(chan struct{}, 1)
 	w.asking <- struct{}{}
@@ -129,7 +129,8 @@ func (w *onceWindows) expire() {
 	}
 }
 
-// due reports whether it is time to ask Redis, and whether Saves may go on with the last reply until there is another one.
+// due reports whether it is time to ask Redis for the once-windows, and whether Saves may go on with the last reply until there
+// is a new one.
 func (w *onceWindows) due(now time.Time) (due, usable bool) {
 	r := w.latest.Load()
 	if r == nil {
@@ -222,7 +223,7 @@ func (w *onceWindows) ask(ctx context.Context, again bool) error {
 	return nil
 }
 
-// windowTrip is the trip of one command that is sent until it is answered.
+// windowTrip is the trip of a single command, which asks for the once-windows. It is sent again until it is answered.
 type windowTrip struct{ goredis.Cmder }
 
 func (t windowTrip) commands(context.Context) []goredis.Cmder {
