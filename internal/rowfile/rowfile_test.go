@@ -113,7 +113,7 @@ func TestManyNotDone(t *testing.T) {
 	}
 }
 
-// What a stream can't do ends the run, and what was answered before is told.
+// An error of the stream ends the run, and the rows that were answered before are in the summary.
 func TestStreamErrors(t *testing.T) {
 	lost := errors.New("the answer is lost")
 	for name, s := range map[string]*stream{
@@ -153,7 +153,7 @@ func TestReadErrors(t *testing.T) {
 	}
 }
 
-// Whoever gives up while nothing comes is not kept waiting by the read.
+// Run returns when its context ends, although a read of the input still blocks.
 func TestGivenUpWhileReading(t *testing.T) {
 	in, rows := io.Pipe()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -10,7 +10,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/client"
 )
 
-// TestBlockingCallsEndWithTheirContext: whatever a call waits for, it ends when its context does, at once, with its error.
+// TestBlockingCallsEndWithTheirContext: a call ends as soon as its context does, with the context's error, for each thing that a call may wait for.
 func TestBlockingCallsEndWithTheirContext(t *testing.T) {
 	large := func() *client.Batch {
 		return client.Pack(client.Columns{Data: make([]byte, 3<<20), Ends: []uint32{3 << 20}})

@@ -25,7 +25,7 @@ func silence(t *testing.T, k *coordinator) {
 	}
 }
 
-// TestTimeoutIsAMoment: what is not sent before its Timeout is over is not sent any more, whatever it waited for.
+// TestTimeoutIsAMoment: a batch that was not sent before its Timeout is over is not sent any more, for each reason that it may wait for.
 func TestTimeoutIsAMoment(t *testing.T) {
 	const timeout = 50 * time.Millisecond
 	for _, test := range []struct {

@@ -30,7 +30,7 @@ type Average struct {
 	Avg float64 `json:"avg_score"`
 }
 
-// One batch, its rows that are not done, and what the flow's last function passed on.
+// One batch, its rows that are not done, and the flow's output.
 func ExampleClient_Submit() {
 	cluster := startCluster()
 	defer cluster.stop()
@@ -187,7 +187,7 @@ func (k *cluster) Stream(rpc pb.Ingest_StreamServer) error {
 	}
 }
 
-// averages is what a flow of two functions would do.
+// averages does the work of a flow with two functions.
 func averages(in *pb.Submission) *pb.Answer {
 	answer := &pb.Answer{Sequence: in.GetSequence(), Revision: 1, Last: true}
 	rows := wire.ToColumns(in.GetRows())

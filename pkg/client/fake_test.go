@@ -22,8 +22,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// network is where scripted coordinators listen, under whatever names a test gives them. It lives in a synctest bubble, so
-// that minutes pass in no time and a wait for nothing is a failure.
+// network connects a client with scripted coordinators, which listen under names that a test gives them. It lives in a synctest bubble,
+// where minutes pass in no time, and a wait that nothing can end is a failure.
 type network struct {
 	t         *testing.T
 	mu        sync.Mutex
@@ -35,7 +35,7 @@ type network struct {
 func inNetwork(t *testing.T, test func(t *testing.T, n *network)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		// Pings keep time going: without this a test that waits for what never comes would spin.
+		// Pings keep time going: without this a test that waits for something that never happens would spin.
 		defer time.AfterFunc(24*time.Hour, func() { panic("nothing came for a day") }).Stop()
 		test(t, &network{t: t, listeners: map[string]*bufconn.Listener{}})
 	})
@@ -71,7 +71,7 @@ func (n *network) connect(ctx context.Context, address string) (net.Conn, error)
 	return l.DialContext(ctx)
 }
 
-// coordinator is an Ingest service that does what the test says.
+// coordinator is an Ingest service whose answers a test scripts.
 type coordinator struct {
 	pb.UnimplementedIngestServer
 	network  *network
@@ -191,7 +191,7 @@ func (s *session) credit(rows, bytes uint32) {
 	s.send(&pb.StreamResponse{Kind: &pb.StreamResponse_Credit{Credit: &pb.Credit{Rows: rows, Bytes: bytes}}})
 }
 
-// answer waits until what was sent has come: nobody answers what he has not seen.
+// answer answers, after it has waited until the batches that were sent have come: a coordinator can't answer a batch before.
 func (s *session) answer(a *pb.Answer) {
 	s.t.Helper()
 	synctest.Wait()

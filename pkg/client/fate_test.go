@@ -16,7 +16,7 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// bench is what the calls of the table have: two clients of one coordinator, and a stream of the second one.
+// bench is the set-up for the calls of the table: two clients of one coordinator, and a stream of the second client.
 type bench struct {
 	t            *testing.T
 	k            *coordinator
@@ -34,7 +34,7 @@ func newBench(t *testing.T, n *network) *bench {
 	return b
 }
 
-// past is what became of a batch before the call that the table is about.
+// past is the history of a batch before the call that the table is about.
 type past struct {
 	name string
 	ran  bool // rows of it may have run
@@ -186,8 +186,8 @@ var attempts = []attempt{
 	}},
 }
 
-// TestErrorsTellWhetherTheBatchMayHaveRun: an error matches ErrUnanswered exactly where rows of the batch may have run, whatever
-// the call, the client and the reason; and where it does it advises nobody to run the rows in another batch.
+// TestErrorsTellWhetherTheBatchMayHaveRun: an error matches ErrUnanswered exactly if rows of the batch may have run. That holds
+// for every call, client and reason. A text that matches never advises to run the rows in another batch.
 func TestErrorsTellWhetherTheBatchMayHaveRun(t *testing.T) {
 	for _, p := range pasts {
 		for _, a := range attempts {
@@ -214,7 +214,7 @@ func TestErrorsTellWhetherTheBatchMayHaveRun(t *testing.T) {
 	}
 }
 
-// TestEndsOfCallsTellWhatRan: what a coordinator, or gRPC, says of one call. The rows of a call whose end is not known may have run.
+// TestEndsOfCallsTellWhatRan ends calls with errors of coordinators and of gRPC. The rows may have run, unless the error says that they have not.
 func TestEndsOfCallsTellWhatRan(t *testing.T) {
 	inNetwork(t, func(t *testing.T, n *network) {
 		k := n.start("a:7700")
@@ -254,7 +254,7 @@ func unread(t *testing.T) error {
 	return s.Err()
 }
 
-// TestBatchesThatCannotBeSent: nothing of them ran, whoever finds that out.
+// TestBatchesThatCannotBeSent: their errors say that no row of them ran, also if only the coordinator finds out that they are wrong.
 func TestBatchesThatCannotBeSent(t *testing.T) {
 	inNetwork(t, func(t *testing.T, n *network) {
 		k := n.start("a:7700") // takes 4 MiB, as gRPC's servers do

@@ -12,8 +12,8 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// TestStreamFollowsLowerLimits: the coordinator that a stream finds next takes less than the one before. What is over that is not
-// sent, and ends; what is not, goes on.
+// TestStreamFollowsLowerLimits: the coordinator that a stream finds next has lower limits than the one before. Batches over them are not
+// sent, and end with an error; the others go on.
 func TestStreamFollowsLowerLimits(t *testing.T) {
 	for name, c := range map[string]struct {
 		limits *pb.Limits

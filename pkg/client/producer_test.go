@@ -76,7 +76,7 @@ func TestProducersAreForgotten(t *testing.T) {
 	}
 }
 
-// What is done for each row must not allocate: a batch costs the same whatever its size.
+// Nothing may be allocated for each row: batches of all sizes need the same number of allocations.
 func TestSendingDoesNotAllocatePerRow(t *testing.T) {
 	key := batch.NewKeyField("id")
 	cost := func(rows int) float64 {

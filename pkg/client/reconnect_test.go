@@ -29,7 +29,7 @@ func TestStreamSendsAgainWhatIsUnanswered(t *testing.T) {
 		first := []*pb.Submission{remote.next(), remote.next(), remote.next(), remote.next(), remote.next()}
 		remote.done(3)
 		remote.done(1)
-		// What a session said of half a batch does not count in the next, which says it anew.
+		// Outcomes of half a batch from an earlier session do not count: in the next session the batch is answered from the beginning.
 		remote.answer(&pb.Answer{Sequence: 2, Revision: 7, NotDone: []*pb.RowOutcome{deadRow}, Finished: []*pb.Range{{First: 0, Count: 1}}})
 		wait(t, pendings[0])
 		wait(t, pendings[2])
@@ -37,7 +37,7 @@ func TestStreamSendsAgainWhatIsUnanswered(t *testing.T) {
 		time.Sleep(time.Second)
 		remote.ended <- status.Error(codes.Unavailable, "going away")
 
-		// What is new waits behind what is old.
+		// New batches wait behind the ones that are sent again.
 		fresh := make(chan *client.Pending, 1)
 		go func() {
 			p, err := s.Send(t.Context(), numbered(1))
@@ -196,7 +196,7 @@ func TestRefusedWhenSentAgainIsInDoubt(t *testing.T) {
 		_, err := p.Wait(t.Context())
 		wantError(t, err, batch.CodeRevisionGone, true)
 
-		// Even a word that rules the batch out for good leaves open what was before.
+		// Also a refusal for good leaves open whether the batch ran before.
 		p = send(t, s, p.Batch())
 		again.next()
 		again.answer(&pb.Answer{Sequence: 1, Refused: &pb.Error{Code: pb.Code_CODE_BATCH_TOO_LARGE, Message: "by a new limit"}, Last: true})

@@ -64,7 +64,7 @@ func TestSubmitNamesItsRevision(t *testing.T) {
 			t.Errorf("the batch ended as %+v, %v", r.result, r.err)
 		}
 
-		// What was refused ran nowhere, and names what is active when it is submitted next.
+		// A refused batch ran nowhere, so it names the revision that is active when it is submitted again.
 		refused := numbered(1)
 		got = submit(t.Context(), c, "F", refused)
 		call = <-k.calls
@@ -102,7 +102,7 @@ func TestRevisionThatChangesBack(t *testing.T) {
 	})
 }
 
-// What a stream sent before its connection broke names the revision that was active then, whether an answer came or not.
+// TestStreamNamesItsRevision sends batches again after the connection broke. They name the revision that was active when they were first sent.
 func TestStreamNamesItsRevision(t *testing.T) {
 	inNetwork(t, func(t *testing.T, n *network) {
 		k := n.start("a:7700")
@@ -126,7 +126,7 @@ func TestStreamNamesItsRevision(t *testing.T) {
 		if !again.open.Unanswered {
 			t.Error("the stream does not say that it has batches to send again")
 		}
-		// The flow is off by now: what is sent again runs, what is new does not.
+		// The flow is disabled by now: batches that are sent again run, new ones do not.
 		again.opened(&pb.Opened{})
 		again.credit(100, 1000)
 		names(again.next(), 1, 7, false)

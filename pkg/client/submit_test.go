@@ -24,7 +24,7 @@ type avg struct {
 	Avg float64 `json:"avg_score"`
 }
 
-// outcome is what a Submit that runs beside the test returned.
+// outcome is the result and error of a Submit that runs in a goroutine of its own.
 type outcome struct {
 	result *client.Result
 	err    error
@@ -150,7 +150,7 @@ func TestSubmitWaitsAsLongAsItIsTold(t *testing.T) {
 	})
 }
 
-// What an error leaves open, and what it does not.
+// TestSubmitErrors checks for each error whether it leaves open that rows of the batch ran.
 func TestSubmitErrors(t *testing.T) {
 	for _, test := range []struct {
 		name       string
@@ -322,7 +322,7 @@ func TestLargeCallsWaitForEachOther(t *testing.T) {
 	})
 }
 
-// What stands beside small rows weighs more than they do, and counts.
+// TestCallsOfSmallRowsWaitForEachOther: the ends and keys of small rows weigh more than the rows, and count.
 func TestCallsOfSmallRowsWaitForEachOther(t *testing.T) {
 	inNetwork(t, func(t *testing.T, n *network) {
 		k := n.start("a:7700")
@@ -450,7 +450,7 @@ func TestSubmitAfterClose(t *testing.T) {
 	})
 }
 
-// exchange submits a batch, answers it, and returns what the coordinator saw.
+// exchange submits a batch, answers it, and returns the submission that the coordinator got.
 func exchange(t *testing.T, c *client.Client, k *coordinator, b *client.Batch, outcomes ...*pb.RowOutcome) *pb.Submission {
 	t.Helper()
 	got := submit(t.Context(), c, "F", b)
@@ -507,7 +507,7 @@ func TestFloorFollowsWhatIsOpen(t *testing.T) {
 		<-got
 		want(exchange(t, c, k, numbered(1)), 12, 12, "when it has ended")
 
-		// What is refused for good was never run and is not waited for; what may be accepted later is.
+		// Only a batch that may be accepted later stays open; one that will always be refused does not hold the floor.
 		for _, code := range []pb.Code{pb.Code_CODE_BATCH_TOO_LARGE, pb.Code_CODE_FLOW_DISABLED} {
 			got := submit(t.Context(), c, "F", numbered(1))
 			(<-k.calls).refuse(&pb.Error{Code: code, Message: "no"})

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// patience is how long a test waits for what must happen.
+// patience is how long a test waits for an event that must happen.
 const patience = time.Minute
 
 // server is an etcd that a test can stop and start again, with its data and at its address.
@@ -41,7 +41,7 @@ type server struct {
 	stop    func(t *testing.T)
 }
 
-// conformance is what holds with every etcd.
+// conformance are the tests that run with each kind of etcd.
 var conformance = []struct {
 	name string
 	// alone tests stop and start their etcd; the others share one, each below its own prefix.
@@ -198,7 +198,7 @@ func compact(t *testing.T, c *clientv3.Client) {
 	}
 }
 
-// following runs a Follow until the test ends and gives what it shows. It checks that calls don't overlap.
+// following runs a Follow method until the test ends, and passes on the states that it shows. It checks that calls don't overlap.
 type following[T any] struct {
 	states chan T
 	stop   context.CancelFunc

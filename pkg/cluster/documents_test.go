@@ -16,7 +16,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// documents is what FollowDocuments shows.
+// documents is one state that FollowDocuments shows.
 type documents struct {
 	revision int64
 	all      []definition.Document
@@ -183,7 +183,7 @@ func testLimits(t *testing.T, s *server) {
 	_, err = store.PutDocuments(t.Context(), expect, nil, nil)
 	wantCode(t, err, batch.CodeBadDocument, "129 keys")
 	delete(expect, cluster.Key{Kind: "func", Name: "F128"})
-	// etcd itself takes what is just within the limits.
+	// etcd itself takes a change that is just within the limits.
 	if _, err := store.PutDocuments(t.Context(), expect, many[:128], nil); err != nil {
 		t.Errorf("128 documents: %v", err)
 	}

@@ -60,7 +60,7 @@ func testFlows(t *testing.T, s *server) {
 		t.Errorf("followed (-want +got):\n%s", diff)
 	}
 
-	// However fast revisions follow each other, and whenever a follower begins, it sees whole pairs.
+	// A follower sees a status only with its entry, however fast revisions follow each other, and whenever the follower begins.
 	const revisions = 60
 	whole := func(flows []cluster.ActiveFlow) bool {
 		last := int64(0)

@@ -20,7 +20,7 @@ var workerA = cluster.Worker{
 	Started:   time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC),
 }
 
-// leaseTime is a lease that a test waits out, longer than a busy machine makes anybody wait who renews it.
+// leaseTime is a lease whose end a test waits for. It is longer than a renewal takes on a busy machine.
 const leaseTime = 3 * time.Second
 
 func followWorkers(t *testing.T, s *cluster.Store) *following[map[string]cluster.Worker] {
@@ -39,7 +39,7 @@ func has(ids ...string) func(map[string]cluster.Worker) bool {
 	}
 }
 
-// register registers until the test ends. The default TTL keeps it through whatever the test does to etcd.
+// register registers until the test ends. The default TTL is longer than any outage of etcd in the tests.
 func register(t *testing.T, s *cluster.Store, id string, ttl time.Duration) *cluster.Registration[cluster.Worker] {
 	t.Helper()
 	w := workerA

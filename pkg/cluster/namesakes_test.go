@@ -10,8 +10,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 )
 
-// testNames has many workers register under one name at once, none of which makes room for another: exactly one does. Then
-// another takes its place in one step, and others, whose names only begin so, are not asked.
+// testNames has many workers register under one name at once, none of which makes room for another: exactly one of them registers. Then
+// another one takes its place in one transaction. Workers whose names only begin with this name are not asked.
 func testNames(t *testing.T, s *server) {
 	store := s.open(t, cluster.Config{})
 	follower := followWorkers(t, s.open(t, cluster.Config{}))

@@ -66,8 +66,8 @@ func (l *lagging) Watch(stream etcdserverpb.Watch_WatchServer) error {
 	}
 }
 
-// TestWatchBeyondWhatEtcdHas has etcd lose data just after it was listed. A watch that goes on from there would say nothing until
-// etcd has come as far again, however long that takes: what etcd has now is read, and followed.
+// TestWatchBeyondWhatEtcdHas has etcd lose data just after it was listed. A watch from the listed revision on would show nothing until
+// etcd has reached that revision again. Instead the range is listed again, and followed.
 func TestWatchBeyondWhatEtcdHas(t *testing.T) {
 	t.Parallel()
 	listen, err := net.Listen("tcp", "127.0.0.1:0")

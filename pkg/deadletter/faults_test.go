@@ -13,8 +13,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/deadletter"
 )
 
-// TestFaults has the store's handshakes and commands answered with every error, in place of being carried out or behind that, and
-// cut off. What can't be asked is an error: never kept, gone, held or missing.
+// TestFaults answers the store's handshakes and commands with every error, before or after they are carried out, and cuts connections
+// off. If Redis can't be asked, the store returns an error, and never a wrong answer about letters or the lock.
 func TestFaults(t *testing.T) {
 	address := realRedis(t, "--requirepass", "secret")
 	server := redisfault.Start(t, address)

@@ -75,7 +75,7 @@ func TestLockIsRenewed(t *testing.T) {
 	}
 }
 
-// TestLockIsLost ends what a holder does whose store does not answer any more, before another has the right.
+// TestLockIsLost cuts the holder of the lock off from Redis: its context ends before another process gets the lock.
 func TestLockIsLost(t *testing.T) {
 	address := realRedis(t)
 	line := testprocess.StartLine(t, address)

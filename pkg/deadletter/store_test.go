@@ -221,7 +221,7 @@ func TestManyIDs(t *testing.T) {
 	})
 }
 
-// TestFull refuses what is over the limit, counts it, and takes more once there is room.
+// TestFull refuses letters over the limit, counts them, and keeps letters again once there is room.
 func TestFull(t *testing.T) {
 	onEach(t, func(t *testing.T, address string) {
 		s := open(t, address, func(c *deadletter.Config) { c.Max = 10 })
@@ -334,7 +334,7 @@ func TestSettle(t *testing.T) {
 	})
 }
 
-// TestEdit replaces rows, and refuses what is no JSON where JSON is, and what is not there.
+// TestEdit replaces rows. It refuses a row that is not JSON if the old one is, and an id without a letter.
 func TestEdit(t *testing.T) {
 	onEach(t, func(t *testing.T, address string) {
 		s := open(t, address, nil)
@@ -446,7 +446,7 @@ func TestAway(t *testing.T) {
 	}
 }
 
-// TestSettings refuses what gives a password away, and signs in with the one of a file.
+// TestSettings refuses settings that give a password away, and signs in with the password of a file.
 func TestSettings(t *testing.T) {
 	for name, c := range map[string]deadletter.Config{
 		"a password":   {URL: "redis://me:secret@127.0.0.1:1"},
