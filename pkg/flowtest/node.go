@@ -16,16 +16,20 @@ type Party interface {
 	party() string
 }
 
-// The parties that are not nodes. Clients stands for all clients that Grid.Client made.
+// The parties that are not nodes.
 const (
-	Etcd    = service("etcd")
-	Redis   = service("redis")
+	// Etcd is the etcd of the cluster.
+	Etcd = service("etcd")
+	// Redis is the Redis that flows share.
+	Redis = service("redis")
+	// Clients stands for all clients that Grid.Client made.
 	Clients = service("clients")
 )
 
 // service is a Party that is not a node.
 type service string
 
+// party implements Party.
 func (s service) party() string { return string(s) }
 
 // Node is one coordinator or worker of a Grid. Several goroutines may call its methods at the same time. Faults can be combined: a node
@@ -44,6 +48,7 @@ type Node struct {
 	killed atomic.Bool
 }
 
+// party implements Party.
 func (n *Node) party() string { return n.key }
 
 // Name is the node's name: worker-1, worker-2 and so on, coordinator-1 and so on, or the name that AddWorker was given.

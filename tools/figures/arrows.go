@@ -20,6 +20,7 @@ type arrow struct{ from, to string }
 // arrows are all arrows between the files of a package.
 type arrows struct {
 	all    map[arrow][]string // the called functions, in alphabetical order
+	single bool               // the package has one file
 	listed bool               // the package comment lists the files in reading order
 	up     []arrow            // those to a file that stands earlier in the list, in the order of their file names
 }
@@ -52,7 +53,7 @@ func arrowsOf(p *packages.Package) arrows {
 			return true
 		})
 	}
-	a := arrows{all: map[arrow][]string{}, listed: len(order) > 0}
+	a := arrows{all: map[arrow][]string{}, single: len(p.Syntax) == 1, listed: len(order) > 0}
 	for one, functions := range called {
 		a.all[one] = slices.Sorted(maps.Keys(functions))
 		if at, to := slices.Index(order, one.from), slices.Index(order, one.to); to >= 0 && to < at {
@@ -66,6 +67,8 @@ func arrowsOf(p *packages.Package) arrows {
 // share puts the arrows that run back up into words, such as "12 (1 in 11)".
 func (a arrows) share() string {
 	switch {
+	case a.single:
+		return "-"
 	case !a.listed:
 		return "no list"
 	case len(a.up) == 0:
