@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kisgrid/kisgrid/examples/students"
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
@@ -27,21 +28,16 @@ func register(r *kis.Registry) {
 	r.Func("Pass", kis.Calculate(func(_ context.Context, row json.RawMessage) (json.RawMessage, error) { return row, nil }))
 }
 
-// document makes a document of a kind.
-func document(kind definition.Kind, name, yaml string) definition.Document {
-	return definition.Document{Kind: kind, Name: name, YAML: []byte("kistype: " + string(kind) + "\n" + yaml)}
-}
-
 // clusterDocuments are the documents of the students' flow, and of flows with the given names that pass their rows on.
 func clusterDocuments(passing []string) []definition.Document {
 	docs := []definition.Document{
-		document(definition.KindFlow, "Average", "flow_name: Average\nstatus: 1\nshard_key: stu_id\nflows: [{fname: VerifyStu}, {fname: AvgStuScore12}, {fname: PrintStuAvgScore}]\n"),
+		testgrid.Document(definition.KindFlow, "Average", "status: 1\nshard_key: stu_id\nflows: [{fname: VerifyStu}, {fname: AvgStuScore12}, {fname: PrintStuAvgScore}]\n"),
 	}
 	for name, mode := range map[string]string{"Pass": "Calculate", "VerifyStu": "Verify", "AvgStuScore12": "Calculate", "PrintStuAvgScore": "Expand"} {
-		docs = append(docs, document(definition.KindFunc, name, "fname: "+name+"\nfmode: "+mode+"\n"))
+		docs = append(docs, testgrid.Document(definition.KindFunc, name, "fmode: "+mode+"\n"))
 	}
 	for _, name := range passing {
-		docs = append(docs, document(definition.KindFlow, name, "flow_name: "+name+"\nstatus: 1\nshard_key: stu_id\nflows: [{fname: Pass}]\n"))
+		docs = append(docs, testgrid.Document(definition.KindFlow, name, "status: 1\nshard_key: stu_id\nflows: [{fname: Pass}]\n"))
 	}
 	return docs
 }

@@ -11,6 +11,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/kisgrid/kisgrid/examples/students"
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
@@ -30,13 +31,13 @@ const redisWindow = 8
 func studentsOf(b *testing.B, address string, lanes int) *flowexec.Local {
 	b.Helper()
 	docs := []definition.Document{
-		document(definition.KindFlow, "Save", fmt.Sprintf("flow_name: Save\nstatus: 1\nshard_key: stu_id\ncopies: %d\nflows: [{fname: AvgStuScore12}, {fname: SaveScoreAvg12}]\n", lanes)),
-		document(definition.KindFlow, "Load", fmt.Sprintf("flow_name: Load\nstatus: 1\nshard_key: stu_id\ncopies: %d\nflows: [{fname: LoadScoreAvg12}, {fname: AvgStuScore3}]\n", lanes)),
-		document(definition.KindFunc, "AvgStuScore12", "fname: AvgStuScore12\nfmode: Calculate\n"),
-		document(definition.KindFunc, "SaveScoreAvg12", "fname: SaveScoreAvg12\nfmode: Save\noption: {cname: Score12Cache}\n"),
-		document(definition.KindFunc, "LoadScoreAvg12", "fname: LoadScoreAvg12\nfmode: Load\noption: {cname: Score12Cache}\n"),
-		document(definition.KindFunc, "AvgStuScore3", "fname: AvgStuScore3\nfmode: Calculate\n"),
-		document(definition.KindConn, "Score12Cache", "cname: Score12Cache\ntype: redis\naddrs: "+address+"\nkey: stu_score12_avg_\n"),
+		testgrid.Document(definition.KindFlow, "Save", fmt.Sprintf("status: 1\nshard_key: stu_id\ncopies: %d\nflows: [{fname: AvgStuScore12}, {fname: SaveScoreAvg12}]\n", lanes)),
+		testgrid.Document(definition.KindFlow, "Load", fmt.Sprintf("status: 1\nshard_key: stu_id\ncopies: %d\nflows: [{fname: LoadScoreAvg12}, {fname: AvgStuScore3}]\n", lanes)),
+		testgrid.Document(definition.KindFunc, "AvgStuScore12", "fmode: Calculate\n"),
+		testgrid.Document(definition.KindFunc, "SaveScoreAvg12", "fmode: Save\noption: {cname: Score12Cache}\n"),
+		testgrid.Document(definition.KindFunc, "LoadScoreAvg12", "fmode: Load\noption: {cname: Score12Cache}\n"),
+		testgrid.Document(definition.KindFunc, "AvgStuScore3", "fmode: Calculate\n"),
+		testgrid.Document(definition.KindConn, "Score12Cache", "type: redis\naddrs: "+address+"\nkey: stu_score12_avg_\n"),
 	}
 	set, err := definition.NewSet(docs)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kisgrid/kisgrid/internal/testgrid"
 	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/client"
@@ -39,23 +40,18 @@ func registerTroubled(release <-chan struct{}) func(*kis.Registry) {
 	}
 }
 
-// document makes a document; the YAML is everything but its first line.
-func document(kind definition.Kind, name, yaml string) definition.Document {
-	return definition.Document{Kind: kind, Name: name, YAML: []byte("kistype: " + string(kind) + "\n" + yaml)}
-}
-
 // troubledDocuments are a flow for each of these functions, and some flows that can't run.
 func troubledDocuments() []definition.Document {
 	docs := []definition.Document{
-		document(definition.KindFlow, "Disabled", "flow_name: Disabled\nstatus: 0\nflows: [{fname: Fails}]\n"),
-		document(definition.KindFlow, "Orphaned", "flow_name: Orphaned\nstatus: 1\nflows: [{fname: NobodyHasIt}]\n"),
-		document(definition.KindFunc, "NobodyHasIt", "fname: NobodyHasIt\nfmode: Verify\n"),
-		document(definition.KindFlow, "Misspelt", "flow_name: Misspelt\nstatus: 1\nshard_kye: id\nflows: [{fname: Fails}]\n"),
+		testgrid.Document(definition.KindFlow, "Disabled", "status: 0\nflows: [{fname: Fails}]\n"),
+		testgrid.Document(definition.KindFlow, "Orphaned", "status: 1\nflows: [{fname: NobodyHasIt}]\n"),
+		testgrid.Document(definition.KindFunc, "NobodyHasIt", "fmode: Verify\n"),
+		testgrid.Document(definition.KindFlow, "Misspelt", "status: 1\nshard_kye: id\nflows: [{fname: Fails}]\n"),
 	}
 	for _, name := range []string{"Fails", "Panics", "Hangs", "Drops"} {
 		docs = append(docs,
-			document(definition.KindFunc, name, "fname: "+name+"\nfmode: Verify\ntimeout: 2s\n"),
-			document(definition.KindFlow, name, "flow_name: "+name+"\nstatus: 1\nshard_key: id\nflows: [{fname: "+name+"}]\n"))
+			testgrid.Document(definition.KindFunc, name, "fmode: Verify\ntimeout: 2s\n"),
+			testgrid.Document(definition.KindFlow, name, "status: 1\nshard_key: id\nflows: [{fname: "+name+"}]\n"))
 	}
 	return docs
 }
