@@ -18,7 +18,7 @@ func skipSpace(row []byte, i int) int {
 	return i
 }
 
-// isSpace reports whether JSON takes the character as space between values.
+// isSpace reports whether a character is space between the values of JSON.
 func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\t' || c == '\r' }
 
 // skipString returns where the string that begins at i ends, behind its quote. It is negative where the string does not

@@ -110,7 +110,7 @@ func (index *mergeIndex) placeOf(origin uint32) *nextPlace {
 	return &index.places[min(int(origin-index.firstOrigin), len(index.places)-1)]
 }
 
-// countRows counts the rows and bytes of a piece, by origin.
+// countRows counts the rows and bytes of a piece, by the origins of its rows.
 func (index *mergeIndex) countRows(o *Output) {
 	start := uint32(0)
 	for i, end := range o.Rows.Ends {
@@ -131,7 +131,7 @@ func (index *mergeIndex) placeAll() {
 	}
 }
 
-// copyRows copies the rows of a piece to their places.
+// copyRows copies the rows of a piece to their places in the merged output.
 func (index *mergeIndex) copyRows(o, out *Output) {
 	start := uint32(0)
 	for i, end := range o.Rows.Ends {

@@ -7,8 +7,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// step takes the answered rows from the worker, counts the outcome of each row that has none yet, and passes the result on.
-// An answer of a part that is not known any more is ignored.
+// step handles Answered: it takes the answered rows from the worker, counts the outcome of each row that has none yet, and
+// passes the result on. An answer of a part that is not known any more is ignored.
 func (e Answered) step(s *Scheduler) {
 	w := s.workers[e.Worker]
 	if w == nil {

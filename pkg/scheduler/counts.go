@@ -6,7 +6,8 @@ import "github.com/kisgrid/kisgrid/internal/keyslot"
 // more rows there are. So a flow with many unanswered rows counts them by slot whenever rows are sent and answered. A flow with few
 // rows is counted when a hand-over asks, and counts from then on. In both cases counting costs little beside the work on the rows.
 
-// A flow begins to count when it has more than countFrom unanswered rows, and stops when it has at most countTo.
+// A flow begins to count its unanswered rows by slot when it has more than countFrom of them, and stops when it has at most
+// countTo.
 const (
 	countFrom = 8192
 	countTo   = 512

@@ -6,8 +6,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// step looks which limits of time have passed, and notes the work that follows. Batches whose deadline passed are found by
-// deadlinePassed.
+// step handles Tick: it looks which limits of time have passed, and notes the work that follows. Batches whose deadline
+// passed are found by deadlinePassed.
 func (Tick) step(s *Scheduler) {
 	s.ticked = s.now
 	for _, f := range s.flows {
@@ -79,8 +79,8 @@ func (s *Scheduler) countEnded(b *Batch, rows int) bool {
 	return true
 }
 
-// step counts all rows of the batch that have no outcome as failed. Queued rows of it are dropped when their turn comes, or
-// by a sweep.
+// step handles Cancelled: it counts all rows of the batch that have no outcome as failed. Queued rows of it are dropped
+// when their turn comes, or by a sweep.
 func (e Cancelled) step(s *Scheduler) {
 	b := e.Batch
 	if b.over || b.flow == nil {
@@ -95,7 +95,7 @@ func (e Cancelled) step(s *Scheduler) {
 // deadlines is a heap of the batches that have a deadline, the batch with the earliest one first.
 type deadlines []*Batch
 
-// add puts in a batch that has a deadline.
+// add puts a batch that has a deadline into the heap.
 func (d *deadlines) add(b *Batch) { heap.Push(d, b) }
 
 // remove takes a batch out, if it is in the heap.

@@ -76,7 +76,7 @@ type Credited struct {
 	Rows, Bytes  int64
 }
 
-// Submitted brings a batch in.
+// Submitted says that a client submitted a batch, whose rows are to be executed.
 type Submitted struct{ Batch *Batch }
 
 // Cancelled says that nobody waits for a batch any more. Rows of it that were not sent are never sent, and all its rows
@@ -137,7 +137,7 @@ type Answer struct {
 	Last bool
 }
 
-// Fail gives rows of a batch an outcome that no worker gave.
+// Fail gives rows of a batch an outcome that no worker gave, for example because the batch's deadline passed.
 type Fail struct {
 	Batch *Batch
 	// Rows are places in the batch, ascending.

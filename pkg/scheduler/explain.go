@@ -2,7 +2,7 @@ package scheduler
 
 import "github.com/kisgrid/kisgrid/internal/keyslot"
 
-// Explanation says where a new row would go.
+// Explanation says where a new row with some shard key would go: its slot, the worker that owns the slot, and why.
 type Explanation struct {
 	Slot uint16 // of the key
 	// Revision is the number of the flow's active revision; 0 means none.

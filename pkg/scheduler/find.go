@@ -111,7 +111,7 @@ func (Searched) action() {}
 // Asked begins a search. Several searches are made one after the other.
 type Asked struct{ Search *Search }
 
-// step puts the search behind the others.
+// step handles Asked: it puts the search behind the others.
 func (e Asked) step(s *Scheduler) {
 	e.Search.since = s.now
 	s.searches = append(s.searches, e.Search)
@@ -156,7 +156,7 @@ func (q *Search) begin(s *Scheduler) bool {
 	return true
 }
 
-// next looks at one more piece. It returns false when nothing is left.
+// next looks at one more piece of the flow's rows. It returns false when the search has looked at all.
 func (q *Search) next(s *Scheduler) bool {
 	f := q.flow
 	switch {
@@ -198,7 +198,8 @@ func (q *Search) next(s *Scheduler) bool {
 	return true
 }
 
-// searchables appends the places where the worker flow may have rows of the slot.
+// searchables appends the places of a worker flow at which rows of the slot may wait: its parts, the rows set aside, and
+// its queue.
 func (wf *workerFlow) searchables(slot uint16, places []searchable) []searchable {
 	if sh := wf.shares; sh != nil {
 		b := bucket(slot)
@@ -300,7 +301,7 @@ func (q *Search) lookAtSegment(where Where, g *segment) {
 	}
 }
 
-// found adds a row of the key to the result.
+// found counts a row of the key, and adds it to the result unless the result has Most rows.
 func (q *Search) found(r Found) {
 	q.Counts[Place{r.Where, r.Worker}]++
 	if r.GivenUp {
@@ -325,7 +326,7 @@ func (s *Scheduler) At(worker string, part uint64, row uint32) (Found, bool) {
 	return p.found(partRow(row)), true
 }
 
-// found describes the part's i-th row.
+// found describes the part's i-th row in the form in which a search finds rows.
 func (p *Part) found(i partRow) Found {
 	return Found{
 		Where: AtWorker, Batch: p.Batch, Row: p.row(i), Worker: p.workerFlow.worker.id, Part: p, PartRow: uint32(i), Since: p.sentAt,

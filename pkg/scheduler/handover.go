@@ -95,8 +95,8 @@ func (s *Scheduler) continueHandOver(f *flow) {
 	}
 }
 
-// hold holds a slot: newer rows of it wait until the worker flow from has answered, or lost, as many rows of it as open
-// says. keeps says that from keeps its rows of the slot, queued ones included.
+// hold holds a slot that has a new owner. Newer rows of the slot wait until its old owner, from, has answered or lost as
+// many rows of it as open says. keeps says that from keeps its rows of the slot, queued ones included.
 func (s *Scheduler) hold(f *flow, slot uint16, from *workerFlow, open int, keeps bool) *heldSlot {
 	s.spend(costSlot)
 	h := &heldSlot{oldOwner: from, open: open, keepsRows: keeps, countsQueued: keeps, until: s.now.Add(s.config.HandOver), handOver: s.handOvers}
@@ -125,8 +125,8 @@ func (s *Scheduler) handOverKept(wf *workerFlow) {
 	s.requeue(wf, s.handOvers, false)
 }
 
-// noteUnqueued counts rows that left a worker flow's queue without being sent, where they belong to held slots whose old
-// owner keeps its rows.
+// noteUnqueued is called for rows that leave a worker flow's queue without being sent. A held slot whose old owner keeps
+// its rows counts queued rows as open, so these are counted down.
 func (s *Scheduler) noteUnqueued(wf *workerFlow, g *segment) {
 	if wf.keeping == 0 {
 		return

@@ -27,7 +27,7 @@ type heldSlot struct {
 	handOver     uint64 // number of the hand-over that made it
 }
 
-// ended tells the old owner that it hands over one slot less.
+// ended is called when a slot is not held any more: its old owner hands over one slot less.
 func (h *heldSlot) ended() {
 	h.oldOwner.handingOver--
 	if h.keepsRows {
@@ -91,7 +91,7 @@ func (all *heldSlots) takeHandedOver() (lists [][]heldRow, ok bool) {
 	return h.lists, true
 }
 
-// dropEnded drops waiting rows of batches that are over.
+// dropEnded drops rows that wait for held slots and whose batches are over.
 func (all *heldSlots) dropEnded() {
 	for _, h := range all.slots {
 		lists := h.lists[:0]
@@ -150,7 +150,8 @@ func (all *heldSlots) holdBack(g segment) segment {
 	return g
 }
 
-// countOne counts one row of a slot that the old owner has no more. It does nothing where the slot is not held.
+// countOne counts down by one the rows that the old owner of a held slot has not answered. When none is left, the slot
+// counts as handed over. countOne does nothing where the slot is not held.
 func (all *heldSlots) countOne(slot uint16) {
 	if h := all.slots[slot]; h != nil {
 		if h.open--; h.open == 0 {

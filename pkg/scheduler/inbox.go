@@ -6,7 +6,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// source is where rows of a flow come from on their way into queues.
+// source is one place in a flow's inbox from which rows go into queues.
 type source interface {
 	// next routes the next rows of the source. It returns false when the source has no more.
 	next(s *Scheduler, f *flow) bool
@@ -34,7 +34,7 @@ func (s *Scheduler) routeNext(f *flow) {
 	s.route(f, g)
 }
 
-// waitedRows is the source of rows that waited for a worker to become ready.
+// waitedRows is a source of a flow's inbox: rows that waited until a worker became ready for the flow.
 type waitedRows struct{ queue queue }
 
 // next routes one segment of the rows that waited for a ready worker. It returns false when there is none.
@@ -51,7 +51,7 @@ func (q *waitedRows) next(s *Scheduler, f *flow) bool {
 // each yields all segments that are left.
 func (q *waitedRows) each(yield func(segment)) { q.queue.each(func(g *segment) { yield(*g) }) }
 
-// lostParts is the source of rows that a worker had been sent before it was gone.
+// lostParts is a source of a flow's inbox: rows that a worker had been sent, and had not answered when it was gone.
 type lostParts struct {
 	workerFlow *workerFlow // the worker flow of the parts; its worker is gone
 	blame                  // whom the worker's death counts against
@@ -92,8 +92,8 @@ func (s *Scheduler) redispatch(f *flow, g segment) {
 // each yields nothing: the parts are still in the list of the worker flow.
 func (lost *lostParts) each(func(segment)) {}
 
-// requeuedRows is the source of rows that stood in a worker flow's queue when slots moved. The rows that still belong to
-// the worker flow go back into its queue.
+// requeuedRows is a source of a flow's inbox: rows that stood in a worker flow's queue when slots moved. Rows that still
+// belong to that worker flow go back into its queue.
 type requeuedRows struct {
 	workerFlow *workerFlow // the worker flow that had the queue
 	queues     []*queue    // the queue, and the rows that were set aside (skew.go)
@@ -198,8 +198,9 @@ func (s *Scheduler) releaseGuarded(wf *workerFlow) {
 	wf.guardedSlots = nil
 }
 
-// releasedRows is the source of rows that waited for held slots. It merges the lists of several slots: it is a heap of
-// lists, and the list that begins with the oldest row is on top. Rows of one slot leave in the order in which they came.
+// releasedRows is a source of a flow's inbox: rows that waited for held slots. It merges the lists of several slots: it is
+// a heap of lists, and the list that begins with the oldest row is on top. Rows of one slot leave in the order in which
+// they came.
 type releasedRows [][]heldRow
 
 // next routes the oldest of the rows, as many as belong to one batch and have the same number of deaths. It returns false

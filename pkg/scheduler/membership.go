@@ -5,7 +5,8 @@ import (
 	"math"
 )
 
-// step makes the worker known. A worker of that id that was known before is treated as gone.
+// step handles WorkerConnected: it makes the worker known. If a worker of that id was known before, it is treated as gone
+// first.
 func (e WorkerConnected) step(s *Scheduler) {
 	WorkerGone{Worker: e.Worker}.step(s) // its rows of an earlier session are lost
 	w := &worker{
@@ -17,7 +18,7 @@ func (e WorkerConnected) step(s *Scheduler) {
 	s.placement.takeSeat(w)
 }
 
-// step notes that nothing can be sent to the worker. Credit ends with the session.
+// step handles WorkerDisconnected: nothing can be sent to the worker, and its credit ends with the session.
 func (e WorkerDisconnected) step(s *Scheduler) {
 	w := s.workers[e.Worker]
 	if w == nil {
@@ -30,7 +31,7 @@ func (e WorkerDisconnected) step(s *Scheduler) {
 	}
 }
 
-// step notes which revision the worker can run. It may own slots from now on.
+// step handles WorkerReady: it notes which revision the worker can run. The worker may own slots from now on.
 func (e WorkerReady) step(s *Scheduler) {
 	w := s.workers[e.Worker]
 	if w == nil {
@@ -44,7 +45,8 @@ func (e WorkerReady) step(s *Scheduler) {
 	}
 }
 
-// step makes another revision the active one. Workers that have not acknowledged it lose their slots.
+// step handles FlowSwitched: it makes another revision the active one. Workers that have not acknowledged it lose their
+// slots.
 func (e FlowSwitched) step(s *Scheduler) {
 	f := s.flow(e.Flow)
 	if r := e.revision(); f.revision != r {
@@ -75,7 +77,7 @@ func (e FlowSwitched) step(s *Scheduler) {
 	s.sendWholeSoon(f)
 }
 
-// step takes the worker's slots away. The rows that it has begun stay with it.
+// step handles WorkerDraining: it takes the worker's slots away. The rows that the worker has begun stay with it.
 func (e WorkerDraining) step(s *Scheduler) {
 	w := s.workers[e.Worker]
 	if w == nil || w.draining {
@@ -158,7 +160,7 @@ func (s *Scheduler) leave(wf *workerFlow) *slotSet {
 	return &change.slots
 }
 
-// step forgets the worker. Its rows and slots go to others, flow by flow, as work of the flows.
+// step handles WorkerGone: it forgets the worker. The worker's rows and slots go to others, as pending work of each flow.
 func (e WorkerGone) step(s *Scheduler) {
 	w := s.workers[e.Worker]
 	if w == nil {

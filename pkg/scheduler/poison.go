@@ -55,7 +55,7 @@ func (w *worker) ranAlone() bool {
 	return slices.ContainsFunc(w.suspects, func(p *Part) bool { return p.isRunning() })
 }
 
-// segmentsOf divides the open rows of a part by the deaths that count against them.
+// segmentsOf divides the open rows of a part by how many deaths of workers count against them, this death included.
 func (b *blame) segmentsOf(p *Part) []segment {
 	g := p.rest()
 	switch {

@@ -51,7 +51,7 @@ func (q *queue) empty() bool { return q.first == nil || q.first.head == len(q.fi
 // front returns the first segment. The queue must not be empty.
 func (q *queue) front() *segment { return &q.first.segments[q.first.head] }
 
-// push puts a segment at the end.
+// push puts a segment at the end of the queue.
 func (q *queue) push(g segment) {
 	c := q.last
 	if c == nil || len(c.segments) == chunkSegments {
@@ -108,7 +108,7 @@ func (q *queue) take() queue {
 	return all
 }
 
-// each calls f for each segment, in order.
+// each calls f for each segment of the queue, in order.
 func (q *queue) each(f func(*segment)) {
 	for c := q.first; c != nil; c = c.next {
 		for i := c.head; i < len(c.segments); i++ {

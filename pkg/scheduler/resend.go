@@ -2,7 +2,8 @@ package scheduler
 
 import "slices"
 
-// step notes which parts did not reach the worker. They are sent again as pending work; new parts wait until that is done.
+// step handles WorkerResumed: it notes which parts did not reach the worker. They are sent again as pending work; new parts
+// wait until that is done.
 func (e WorkerResumed) step(s *Scheduler) {
 	w := s.workers[e.Worker]
 	if w == nil {

@@ -27,7 +27,8 @@ func (s *Scheduler) Idle(name string) bool {
 	return f == nil || f.ledger.InFlight() == 0 && !f.awake && !slices.ContainsFunc(f.workerFlows, func(wf *workerFlow) bool { return wf != nil && wf.unanswered > 0 })
 }
 
-// step drops the state of the flow, except its ledger and, so that old parts are told from new ones, its epoch.
+// step handles FlowRetired: it drops the state of the flow, except its ledger and its epoch, by which old parts are told
+// from new ones.
 func (e FlowRetired) step(s *Scheduler) {
 	f := s.byName[e.Flow]
 	if f == nil || !s.Idle(e.Flow) {

@@ -117,8 +117,9 @@ func (s *Scheduler) send(wf *workerFlow, g segment) {
 	s.act(Send{Worker: w.id, Part: p})
 }
 
-// readmit sends rows that were set aside, as far as the shares of their buckets go. A bucket gets its turn when half of its
-// share is free. It returns false where the Step's budget was used up before all buckets were looked at.
+// readmit sends rows that were set aside because their keys had used up their share of the credit. A bucket of keys gets
+// its turn when half of its share is free. readmit returns false where the Step's budget was used up before all buckets
+// were looked at.
 func (s *Scheduler) readmit(wf *workerFlow) bool {
 	sh := wf.shares
 	enough := true // budget

@@ -44,8 +44,8 @@ func (wf *workerFlow) addShare(slot uint16, n int32) {
 // hasAside reports whether rows are set aside, because keys have used up their share of the credit.
 func (wf *workerFlow) hasAside() bool { return wf.shares != nil && len(wf.shares.crowded) > 0 }
 
-// admit leaves in a segment the rows that may be sent now as far as shares go, and sets the others aside. It returns false
-// when no row is left.
+// admit decides which rows of a segment may be sent now, so that no key uses more than its share of the worker's credit.
+// These rows stay in the segment, and the others are set aside. It returns false when no row stays.
 func (s *Scheduler) admit(wf *workerFlow, g *segment) bool {
 	limit := wf.keyLimit()
 	if !wf.hasAside() && wf.unanswered+int64(g.len()) <= limit {

@@ -1,6 +1,7 @@
 package scheduler
 
-// step brings a batch in: it counts its rows in the ledger, and routes them unless older rows of the flow have to go first.
+// step handles Submitted: it counts the batch's rows in the ledger, and routes them unless older rows of the flow have to
+// go first.
 func (e Submitted) step(s *Scheduler) {
 	b := e.Batch
 	f := s.flow(b.Flow)

@@ -5,7 +5,7 @@ import "time"
 // A queued row of a batch that is over would keep the whole batch in memory while other rows before it wait for credit. A sweep takes
 // these rows out of the queues. It looks at all queued rows, so it is made only when it pays.
 
-// sweepAtLeast is how often the queues of a flow are swept, where only few batches are over.
+// sweepAtLeast is the longest time between two sweeps of a flow's queues, as long as at least one batch is over.
 const sweepAtLeast = time.Second
 
 // sweep is the state of sweeping one flow's queues: taking out rows of batches that are over.
@@ -73,8 +73,8 @@ func (s *Scheduler) continueSweep(f *flow) {
 	w.queues, w.last = nil, w.looked
 }
 
-// sweepHeld drops held rows of batches that are over. Where there are many held rows it does nothing: they are routed soon
-// anyway.
+// sweepHeld drops rows that wait for held slots and whose batches are over. Where many rows wait it does nothing, since
+// they are routed soon.
 func (s *Scheduler) sweepHeld(f *flow) {
 	if f.held.rows > countFrom {
 		return

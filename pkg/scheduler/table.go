@@ -65,7 +65,7 @@ func (s seats) list() []uint16 {
 	return all
 }
 
-// takeSeat gives a worker the first free seat.
+// takeSeat gives a worker the first free seat: the number by which tables refer to it.
 func (p *placement) takeSeat(w *worker) {
 	seat := slices.Index(p.seats, nil)
 	if seat < 0 {
@@ -76,7 +76,7 @@ func (p *placement) takeSeat(w *worker) {
 	p.seats[seat], p.hashes[seat] = w, w.hash
 }
 
-// freeSeat frees the seat of a worker that is ready for no flow.
+// freeSeat frees the seat of a worker, so that another worker can take it. No flow may use the worker any more.
 func (p *placement) freeSeat(w *worker) {
 	p.seats[w.seat] = nil
 	for _, t := range p.tables {
@@ -209,7 +209,7 @@ func hashName(name string) uint64 {
 	return h ^ h>>29
 }
 
-// notReady is the load of a seat whose worker is not ready for the flow.
+// notReady is the load in flow.loads of a worker that is not ready for the flow. It is greater than every real load.
 const notReady = math.MaxInt64
 
 // slotSet is a set of slots.

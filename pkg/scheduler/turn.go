@@ -2,7 +2,7 @@ package scheduler
 
 import "time"
 
-// turn is one Step under way.
+// turn is the state of one call of Step: its time, the rest of its budget, and the actions that it returns.
 type turn struct {
 	now     time.Time
 	budget  int // the rest of Config.Slice; below zero when overdrawn

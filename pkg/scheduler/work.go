@@ -10,15 +10,15 @@ import "github.com/kisgrid/kisgrid/pkg/batch"
 //     inbox, or slots are about to move, rows that are submitted go behind them.
 //   - Rows that leave a worker or a queue are older than all rows in the inbox, so they go in front.
 
-// slice is the default of Config.Slice.
+// slice is the default of Config.Slice: the work of one Step, about 1 ms.
 const slice = 100_000
 
-// The costs of some work in the units of Config.Slice. One row costs about one unit.
+// Costs of work, in the units of Config.Slice. A row costs about one unit.
 const (
-	costSegment = 20     // handling a segment, beside its rows
-	costPart    = 60     // handling a part, beside its rows
-	costSlot    = 10     // looking at a slot, or at a worker flow
-	costTable   = 30_000 // making a table of owners
+	costSegment = 20     // cost of handling a segment, without its rows
+	costPart    = 60     // cost of handling a part, without its rows
+	costSlot    = 10     // cost of looking at a slot or a worker flow
+	costTable   = 30_000 // cost of making a table of slot owners
 )
 
 // Behind reports whether work of earlier events is left. Then the owner should call Step soon, with Continue if no other

@@ -37,7 +37,8 @@ func (wf *workerFlow) mayServe() bool {
 // isLeaving reports whether the worker gives back, or gave back, all rows that it has not begun.
 func (wf *workerFlow) isLeaving() bool { return wf.worker.draining || wf.worker.gone || wf.returning }
 
-// hasCredit reports whether the worker is connected and some credit is left.
+// hasCredit reports whether new parts can be sent to the worker now: it is connected, all parts that it lacked were sent
+// again, and credit for rows and for bytes is left.
 func (wf *workerFlow) hasCredit() bool {
 	return wf.worker.connected && !wf.worker.resending && wf.creditRows > 0 && wf.creditBytes > 0
 }
@@ -63,7 +64,8 @@ func (wf *workerFlow) append(p *Part) {
 	wf.last = p
 }
 
-// addUnanswered counts rows that were sent, or, below zero, rows that the worker has no more.
+// addUnanswered adds to the number of rows that the worker has not answered. A negative number is for rows that it answered
+// or lost.
 func (wf *workerFlow) addUnanswered(rows int) {
 	wf.unanswered += int64(rows)
 	wf.flow.unanswered += int64(rows)
@@ -84,7 +86,7 @@ func (wf *workerFlow) takeCredit(p *Part) {
 	}
 }
 
-// workerFlow returns a flow on a worker, and makes it where there is none yet.
+// workerFlow returns the state of a flow on a worker, and makes it where there is none yet.
 func (s *Scheduler) workerFlow(f *flow, w *worker) *workerFlow {
 	for len(f.workerFlows) <= int(w.seat) {
 		f.workerFlows, f.loads = append(f.workerFlows, nil), append(f.loads, notReady)
