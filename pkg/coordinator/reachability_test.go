@@ -125,7 +125,7 @@ func TestOnlyWhoWasReachedIsBuried(t *testing.T) {
 			c.Unreachable[0].Address == workers[0].record.Address
 	})
 	_, err := far.tryOpen(batch.NewStreamID(), "W")
-	wantCode(t, err, batch.CodeUnavailable, "another one")
+	wantCode(t, err, batch.CodeUnavailable, "another coordinator")
 	for metric, want := range map[string]float64{"workers_unreachable": 3, "cut_off": 1, "sessions": 0} {
 		if got := far.gauge("kisgrid_coordinator_" + metric); got != want {
 			t.Errorf("%s is %v, want %v", metric, got, want)

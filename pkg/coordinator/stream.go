@@ -266,7 +266,7 @@ func (s *stream) receive(ctx context.Context) error {
 		}
 		in := m.GetSubmission()
 		if in == nil {
-			return batch.Errorf(batch.CodeBadMessage, "a message came on the stream that is no submission: after Open only submissions may follow")
+			return batch.Errorf(batch.CodeBadMessage, "after Open a stream has submissions only, and another message came: submit batches, or close the stream")
 		}
 		if isClosed(s.ingest.draining) {
 			return nil // the client sends this batch, and those that are unanswered when the call ends, to another coordinator

@@ -14,10 +14,10 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// adminConfig is what the calls of Admin need of the coordinator that serves them. Letters may be nil; every other field must be set.
+// Config is what the calls of Admin need of the coordinator that serves them. Letters may be nil; every other field must be set.
 type Config struct {
-	ID      string // of the coordinator
-	Address string // where others reach it
+	ID      string // the coordinator's id
+	Address string // the address at which clients reach it
 	Build   string // the version, and behind a "+" the commit where it is known
 	Started time.Time
 	Store   *cluster.Store
@@ -28,69 +28,69 @@ type Config struct {
 	Budget  Budget
 	Runner  LetterRunner
 	Limits  batch.Limits
-	// maxSteps is how many steps a flow's document may have.
+	// MaxSteps is how many steps a new flow document may have.
 	MaxSteps int
-	// draining is closed when the coordinator takes no batches any more, and nobody is to be kept waiting.
+	// Draining is closed when the coordinator is about to stop: it takes no batches any more, and calls that wait should end.
 	Draining <-chan struct{}
 }
 
-// adminFleet knows workers and flows. Its methods may be called from any goroutine; those with a bool return false when ctx is done or
-// the coordinator has ended.
+// Fleet is the workers and flows that the coordinator knows. Its methods may be called from any goroutine. Those that return a bool return
+// false when ctx is done or the coordinator has ended.
 type Fleet interface {
-	// Workers are the live workers that are registered in etcd, by id.
+	// Workers returns the live workers that are registered in etcd, by id.
 	Workers(ctx context.Context) map[string]cluster.Worker
-	// Coordinators are all coordinators that are registered in etcd, by id.
+	// Coordinators returns the coordinators that are registered in etcd, by id.
 	Coordinators() map[string]cluster.Coordinator
-	// Unserved returns, of the flows named, those that no worker can run now, and why.
+	// Unserved returns, of the flows named, those that no worker can run now, with the reasons.
 	Unserved(ctx context.Context, flows []string) (map[string][]string, bool)
-	// Connectors returns whether the connectors of active flows are connected; of all flows where none is named.
+	// Connectors returns the states of the connectors that active flows need; of all flows where none is named.
 	Connectors(ctx context.Context, flows ...string) (flowstate.ConnectorReport, bool)
-	// FollowedState is what is followed of flows in etcd; nil until that is listed.
+	// FollowedState returns the flows' statuses as the coordinator follows them in etcd; nil until they are listed.
 	FollowedState() *cluster.State
 }
 
-// adminRows is the coordinator's scheduler, and the workers that it sends rows to.
+// Rows is the coordinator's scheduler, and the workers that it sends rows to. Its methods may be called from any goroutine.
 type Rows interface {
 	// Done is closed when the scheduler has ended.
 	Done() <-chan struct{}
-	// Ledgers are the counts of rows by flow; nil when ctx is done or the scheduler has ended.
+	// Ledgers returns the counts of rows by flow; nil when ctx is done or the scheduler has ended.
 	Ledgers(ctx context.Context) map[string]scheduler.Ledger
-	// Find has the scheduler make a search, and waits for it.
+	// Find has the scheduler make a search, and blocks until it is done.
 	Find(ctx context.Context, s *scheduler.Search) error
 	// Inspect runs f in the scheduler's goroutine and waits for it. When it returns false, because ctx is done or the scheduler has
 	// ended, f may still run.
 	Inspect(ctx context.Context, f func(*scheduler.Scheduler)) bool
-	// BatchID is the id of a batch that the scheduler knows.
+	// BatchID returns the id of a batch that the scheduler knows.
 	BatchID(b *scheduler.Batch) batch.ID
-	// Locate asks workers where their rows of a shard key are, and waits for their answers for a time. It returns the answers by
-	// worker, and sentences about the workers that gave none.
+	// Locate asks workers where their rows of a shard key are, and blocks until they have answered or have had enough time. It returns the
+	// answers by worker, and a sentence for each worker that gave none.
 	Locate(ctx context.Context, workers []string, question *pb.Locate) (answers map[string]*pb.Located, silent []string)
 }
 
-// adminBudget is the coordinator's budget of bytes that clients may have it hold.
+// Budget is how many bytes clients may make the coordinator hold. Its methods may be called from any goroutine.
 type Budget interface {
-	// ReserveCall takes out what a call with so many rows or documents, of so many bytes together, may hold. It returns false where
-	// the budget has no room. The caller calls release once.
+	// ReserveCall takes bytes out of the budget for a call with so many rows or documents, of so many bytes together. It returns false
+	// where the budget has no room. The caller calls release once.
 	ReserveCall(rows, bytes int) (release func(), ok bool)
-	// AwaitRows notes a call that waits for rows to end, until done is called.
+	// AwaitRows notes that a call waits for rows to end, until done is called.
 	AwaitRows() (done func())
 }
 
-// admin is the gRPC service that the command line speaks to.
+// admin is the gRPC service Admin, which the command kisgrid calls. Any goroutine may use it.
 type admin struct {
 	pb.UnimplementedAdminServer
 	Config
 
-	// checking is held by the one call that checks documents.
+	// checking has room for one token. A call that checks documents puts it in and takes it out at the end, so that there is one at a time.
 	checking chan struct{}
-	// lastDesired is what the documents asked for when somebody checked last. Only the call that holds checking uses it.
+	// lastDesired is what the documents asked for when a call checked them last. Only the call whose token is in checking uses it.
 	lastDesired *leader.DesiredState
 
-	explaining chan struct{} // holds a token for each call that looks for rows
-	redrives   atomic.Uint64 // how many redrives of a flow have begun
+	explaining chan struct{} // holds a token for each call of Explain that looks for rows
+	redrives   atomic.Uint64 // how many redrives of one flow have begun
 }
 
-// newAdmin makes the service.
+// New makes the service.
 func New(c Config) pb.AdminServer {
 	return &admin{Config: c, checking: make(chan struct{}, 1), explaining: make(chan struct{}, explainsAtOnce)}
 }

@@ -15,12 +15,13 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// Apply checks the documents together with those stored, writes what differs in one transaction, and reports until each
-// flow concerned has settled.
+// Apply checks the given documents together with the stored ones and writes those that differ. Then it reports the progress of each flow
+// that needs one of them, until the flow has settled. Documents are written in one transaction, or in parts where the caller asks for that.
 func (a *admin) Apply(in *pb.ApplyRequest, out pb.Admin_ApplyServer) error {
 	return wire.Status(a.apply(in, out))
 }
 
+// apply is Apply with errors that are not converted for gRPC yet.
 func (a *admin) apply(in *pb.ApplyRequest, out pb.Admin_ApplyServer) error {
 	ctx := out.Context()
 	release, ok := a.Budget.ReserveCall(len(in.GetDocuments()), documentBytes(in.GetDocuments()))
@@ -50,18 +51,18 @@ func (a *admin) apply(in *pb.ApplyRequest, out pb.Admin_ApplyServer) error {
 	}
 	waiting, told := awaitedRevisions{}, map[string]*pb.Progress{}
 	for _, name := range c.flows {
-		waiting[name] = c.asks(name)
+		waiting[name] = c.wanted(name)
 	}
-	if in.GetTellConnectors() { // then flows are told too that the documents concern and don't change
+	if in.GetTellConnectors() { // then flows are reported, too, whose documents were given but did not change
 		for _, name := range c.concerned() {
 			if _, changes := waiting[name]; !changes {
-				waiting[name] = c.asks(name)
+				waiting[name] = c.wanted(name)
 			}
 		}
 	}
 	err = a.awaitFlows(ctx, waiting, flowWait{
-		so: fmt.Sprintf("the documents are written at revision %d", diff.GetRevision()), command: "kisgrid get flows",
-		workers: patienceOf(in.GetWorkersMilliseconds()),
+		situation: fmt.Sprintf("the documents are written at revision %d", diff.GetRevision()), command: "kisgrid get flows",
+		workerPatience: patienceOf(in.GetWorkersMilliseconds()),
 	}, func(p *pb.Progress) error {
 		told[p.GetFlow()] = p
 		return out.Send(&pb.ApplyEvent{Kind: &pb.ApplyEvent_Progress{Progress: p}})
@@ -78,9 +79,10 @@ func (a *admin) apply(in *pb.ApplyRequest, out pb.Admin_ApplyServer) error {
 	return out.Send(&pb.ApplyEvent{Kind: &pb.ApplyEvent_Connectors{Connectors: connectors}})
 }
 
-// change checks documents together with those stored.
+// change compares the given documents with the stored ones, and checks the flows as they will be. The error says why nothing may be
+// written.
 func (a *admin) change(ctx context.Context, in []*pb.Document) (comparison, error) {
-	stored, before, done, err := a.documents(ctx)
+	stored, before, done, err := a.readDocuments(ctx)
 	if err != nil {
 		return comparison{}, err
 	}
@@ -114,6 +116,7 @@ func (a *admin) change(ctx context.Context, in []*pb.Document) (comparison, erro
 	return c, fmt.Errorf("read what was accepted earlier: %w", failed)
 }
 
+// documentBytes is how many bytes documents have together.
 func documentBytes(in []*pb.Document) (n int) {
 	for _, d := range in {
 		n += len(d.GetKind()) + len(d.GetName()) + len(d.GetYaml())
@@ -121,7 +124,7 @@ func documentBytes(in []*pb.Document) (n int) {
 	return n
 }
 
-// parse checks documents that somebody wants to apply; those that are stored so already need no second look.
+// parseGiven parses given documents. Documents that are stored with the same text are not parsed again.
 func parseGiven(c *leader.DesiredState, in []*pb.Document) ([]definition.Document, error) {
 	docs := make([]definition.Document, len(in))
 	for i, d := range in {
@@ -142,9 +145,9 @@ func parseGiven(c *leader.DesiredState, in []*pb.Document) ([]definition.Documen
 	return docs, nil
 }
 
-// Delete removes documents in one transaction.
+// Delete removes documents in one transaction. It refuses where a flow that is right would be wrong after it.
 func (a *admin) Delete(ctx context.Context, in *pb.DeleteRequest) (*pb.DeleteResponse, error) {
-	stored, before, done, err := a.documents(ctx)
+	stored, before, done, err := a.readDocuments(ctx)
 	if err != nil {
 		return nil, wire.Status(err)
 	}

@@ -13,10 +13,10 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// deadlineMargin is what is left of a caller's time, at the least, when it is told how connectors stand.
+// deadlineMargin is how much of the caller's time is kept for sending the answer.
 const deadlineMargin = 500 * time.Millisecond
 
-// awaitConnectors waits until all connectors of active flows are connected, for so long at the most, and tells how they stand.
+// awaitConnectors blocks until all connectors of active flows are connected, but no longer than wait, and returns their states.
 func (a *admin) awaitConnectors(ctx context.Context, flows []string, wait time.Duration) (*pb.Connectors, error) {
 	if deadline, bound := ctx.Deadline(); bound {
 		wait = min(wait, time.Until(deadline)-deadlineMargin)
@@ -48,7 +48,7 @@ func (a *admin) awaitConnectors(ctx context.Context, flows []string, wait time.D
 	}
 }
 
-// activeOf are the flows among these that are active.
+// activeOf returns the names of the flows whose last progress says that they are active.
 func activeOf(told map[string]*pb.Progress) []string {
 	var active []string
 	for _, flow := range slices.Sorted(maps.Keys(told)) {
@@ -59,7 +59,7 @@ func activeOf(told map[string]*pb.Progress) []string {
 	return active
 }
 
-// toWire is how connectors stand as callers are told.
+// toWire converts states of connectors to the form in which callers get them.
 func toWire(all ...flowstate.ConnectorStatus) []*pb.ConnectorStanding {
 	out := make([]*pb.ConnectorStanding, len(all))
 	for i, s := range all {

@@ -18,15 +18,15 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// stateDeleted is what Progress says of a flow whose document was deleted while somebody waited for it.
+// StateDeleted is the state in the progress of a flow whose document was deleted while a call waited for the flow.
 const StateDeleted = "deleted"
 
-// askAgain is how long somebody waits for a flow before what its documents ask for is read again.
+// askAgain is how often a call that waits reads the documents again, which may have changed meanwhile.
 const askAgain = time.Second
 
-// documents reads what is stored, and what that asks for. It does so for one caller at a time: read, YAML takes many times its
-// size. The caller calls done when it needs neither any more.
-func (a *admin) documents(ctx context.Context) (stored []definition.Document, asked *leader.DesiredState, done func(), err error) {
+// readDocuments reads the stored documents and what they ask for. One call at a time may have them, because parsed YAML takes many times
+// the memory of its text. The caller calls done when it needs neither any more.
+func (a *admin) readDocuments(ctx context.Context) (stored []definition.Document, asked *leader.DesiredState, done func(), err error) {
 	select {
 	case a.checking <- struct{}{}:
 	case <-ctx.Done():
@@ -41,10 +41,10 @@ func (a *admin) documents(ctx context.Context) (stored []definition.Document, as
 	return stored, a.lastDesired, done, nil
 }
 
-// asked are the revisions that somebody waits for, by flow.
+// awaitedRevisions are the revisions that a call waits for, by flow.
 type awaitedRevisions map[string]batch.Revision
 
-// renew takes over what the documents ask for by now; a flow that has none any more goes, and is told as deleted.
+// renew takes over which revisions the documents ask for now. A flow without a document is reported as deleted and no longer waited for.
 func (w awaitedRevisions) renew(now *leader.DesiredState, tell func(*pb.Progress) error) error {
 	for _, flow := range slices.Sorted(maps.Keys(w)) {
 		if c := now.Flows[flow]; c != nil {
@@ -59,34 +59,34 @@ func (w awaitedRevisions) renew(now *leader.DesiredState, tell func(*pb.Progress
 	return nil
 }
 
-// lookedAt is what the progress of a flow follows from.
+// progressInputs is everything that the progress of a flow follows from.
 type progressInputs struct {
 	entry  *flowstate.Flow
 	wanted batch.Revision
 }
 
-// settling says how flows are waited for.
+// flowWait says how a call waits for flows.
 type flowWait struct {
-	// so says how things stand, and begins the error of a wait that ends before the flows have settled; command says how they went
-	// on.
-	so, command string
-	// workers is how long a flow is waited for that no worker can run, from when that is seen. Workers may be about to come.
-	workers time.Duration
-	// serving: a flow that is active, and that no worker can run, has not settled.
-	serving bool
+	// situation begins the error of a wait that ends before the flows have settled: it says what is done so far. command is the command
+	// that tells what became of the flows.
+	situation, command string
+	// workerPatience is how long a flow is waited for that no worker can run, because workers may be about to start.
+	workerPatience time.Duration
+	// mustBeServed says that an active flow which no worker can run has not settled.
+	mustBeServed bool
 }
 
-// settle tells how far flows are until each has settled on what its documents ask for: it runs here, was refused, waits for a
-// worker in vain, or was deleted.
+// awaitFlows reports the progress of flows until each has settled on the revision that its documents ask for: it is active here, or
+// rejected, or no worker came for it in time, or it was deleted.
 func (a *admin) awaitFlows(ctx context.Context, waiting awaitedRevisions, s flowWait, tell func(*pb.Progress) error) error {
 	again := time.NewTicker(askAgain)
 	defer again.Stop()
 	told := map[string]*pb.Progress{}
 	looked := map[string]progressInputs{}
-	lacking := map[string]time.Time{} // since when it is seen that no worker can run the flow
+	lacking := map[string]time.Time{} // by flow: since when no worker can run it
 	for {
 		c, changed := a.Board.Watch()
-		var news []string // what is shown of the others has not changed
+		var news []string // flows that may have changed since the last round
 		for flow, wanted := range waiting {
 			is := progressInputs{c.Flows[flow], wanted}
 			if was, there := looked[flow]; !there || was != is || !lacking[flow].IsZero() {
@@ -99,7 +99,7 @@ func (a *admin) awaitFlows(ctx context.Context, waiting awaitedRevisions, s flow
 		for i, flow := range news {
 			steps[i] = progress(flow, c.Flows[flow], waiting[flow])
 		}
-		if s.serving && !a.addServingState(ctx, steps) {
+		if s.mustBeServed && !a.addServingState(ctx, steps) {
 			return s.endedEarly(ctx)
 		}
 		for i, flow := range news {
@@ -115,7 +115,7 @@ func (a *admin) awaitFlows(ctx context.Context, waiting awaitedRevisions, s flow
 			} else if lacking[flow].IsZero() {
 				lacking[flow] = time.Now()
 			}
-			if since, lacks := lacking[flow]; p.GetState() != cluster.StateApplying && (!lacks || time.Since(since) >= s.workers) {
+			if since, lacks := lacking[flow]; p.GetState() != cluster.StateApplying && (!lacks || time.Since(since) >= s.workerPatience) {
 				delete(waiting, flow)
 			}
 		}
@@ -125,7 +125,7 @@ func (a *admin) awaitFlows(ctx context.Context, waiting awaitedRevisions, s flow
 		select {
 		case <-changed:
 		case <-again.C:
-			_, now, done, err := a.documents(ctx)
+			_, now, done, err := a.readDocuments(ctx)
 			if err != nil {
 				return err
 			}
@@ -134,7 +134,7 @@ func (a *admin) awaitFlows(ctx context.Context, waiting awaitedRevisions, s flow
 				return err
 			}
 		case <-a.Draining:
-			return batch.Errorf(batch.CodeShutdown, "%s; this coordinator is shutting down: another one says what became of it with %s", s.so, s.command)
+			return batch.Errorf(batch.CodeShutdown, "%s; this coordinator is shutting down: another one says what became of it with %s", s.situation, s.command)
 		case <-a.Rows.Done():
 			return s.endedEarly(ctx)
 		case <-ctx.Done():
@@ -143,7 +143,7 @@ func (a *admin) awaitFlows(ctx context.Context, waiting awaitedRevisions, s flow
 	}
 }
 
-// over is the error of a wait whose caller gave up, or whose coordinator has ended.
+// endedEarly is the error of a wait that ended because the caller gave up or the coordinator has ended.
 func (s *flowWait) endedEarly(ctx context.Context) error {
 	if ctx.Err() == nil {
 		return refuse.Stopped()
@@ -152,11 +152,11 @@ func (s *flowWait) endedEarly(ctx context.Context) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		code = batch.CodeDeadline
 	}
-	return batch.Errorf(code, "%s; what became of it says %s: %w", s.so, s.command, ctx.Err())
+	return batch.Errorf(code, "%s; what became of it says %s: %w", s.situation, s.command, ctx.Err())
 }
 
-// markNow says of flows that are active where no worker can run them, and which of their connectors are degraded; false when ctx or the
-// fleet ended first.
+// addServingState adds to the progress of active flows whether no worker can run them, and which connectors are degraded. It returns false
+// when ctx is done or the coordinator has ended.
 func (a *admin) addServingState(ctx context.Context, steps []*pb.Progress) bool {
 	var active []string
 	for _, p := range steps {
@@ -182,7 +182,8 @@ func (a *admin) addServingState(ctx context.Context, steps []*pb.Progress) bool 
 	return ok
 }
 
-// progress is how far a flow is with a revision that its documents ask for. A flow runs on it when new batches do so here.
+// progress is how far a flow is with the revision that its documents ask for. The flow counts as active when new batches run on that
+// revision here, in this coordinator.
 func progress(flow string, e *flowstate.Flow, asked batch.Revision) *pb.Progress {
 	p := &pb.Progress{Flow: flow, State: cluster.StateApplying, Wanted: asked.Number}
 	if e == nil || !e.Status.WantedRevision().Is(asked) {

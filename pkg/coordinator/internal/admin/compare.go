@@ -13,22 +13,22 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// comparison is what applying documents changes.
+// comparison is the difference between given and stored documents.
 type comparison struct {
 	given   []definition.Document
 	changes []*pb.Change
 	put     []definition.Document
 	expect  map[cluster.Key]int64
-	all     []definition.Document // as they will stand
-	after   *leader.DesiredState  // what they will ask for
-	flows   []string              // flows that the change concerns
+	all     []definition.Document // all documents as they will be after the change
+	after   *leader.DesiredState  // what these ask for
+	flows   []string              // the flows that need a changed document
 
-	written  map[cluster.Key]int64 // at which revisions
-	revision int64                 // of what was written last
+	written  map[cluster.Key]int64 // at which etcd revision each document was written
+	revision int64                 // the etcd revision of the last write
 }
 
-// write writes part after part, each on the condition that its documents are as they were looked at. An error says how many
-// documents are written already.
+// write writes the documents part after part. Each part is written only if its documents in etcd are still those that were compared. After
+// a failure the error says how many documents are written already.
 func (c *comparison) write(parts [][]definition.Document, put func(expect map[cluster.Key]int64, put []definition.Document) (int64, error)) error {
 	c.written = map[cluster.Key]int64{}
 	for _, part := range parts {
@@ -51,8 +51,8 @@ func (c *comparison) write(parts [][]definition.Document, put func(expect map[cl
 	return nil
 }
 
-// asks is the revision of a flow that the documents ask for, now that they are written.
-func (c *comparison) asks(flow string) batch.Revision {
+// wanted is the revision of a flow that its documents ask for, after they are written.
+func (c *comparison) wanted(flow string) batch.Revision {
 	wanted := c.after.Flows[flow].ID()
 	for _, d := range c.after.Flows[flow].Documents {
 		wanted.Number = max(wanted.Number, c.written[flowstate.KeyOf(d)])
@@ -60,6 +60,7 @@ func (c *comparison) asks(flow string) batch.Revision {
 	return wanted
 }
 
+// compare compares given documents with the stored ones. Its after is still to be set.
 func compare(stored, given []definition.Document) comparison {
 	c := comparison{given: given, expect: map[cluster.Key]int64{}}
 	old := map[cluster.Key]definition.Document{}
@@ -94,6 +95,7 @@ func compare(stored, given []definition.Document) comparison {
 	return c
 }
 
+// diffOf is the difference that the command line shows for a document; there says whether it was stored before.
 func diffOf(before definition.Document, there bool, after definition.Document) string {
 	var old []definition.Document
 	if there {
@@ -106,9 +108,8 @@ func diffOf(before definition.Document, there bool, after definition.Document) s
 	return text.String()
 }
 
-// check refuses a change after which a flow that it concerns would be wrong, and finds those flows. Flows that it does not
-// concern may be wrong already: that is not this change's fault. Rules of intake are not asked of a document that was accepted before
-// they were made.
+// check finds the flows that the change concerns, and refuses the change if one of them would be wrong after it. Flows that need no changed
+// document may be wrong already. A document that was accepted before a rule of intake was made need not keep that rule.
 func (c *comparison) check(accepted func(definition.Document) bool) error {
 	changed := map[cluster.Key]bool{}
 	for _, d := range c.put {
@@ -138,7 +139,7 @@ func (c *comparison) check(accepted func(definition.Document) bool) error {
 	return nil
 }
 
-// concerned are the flows that need one of the documents given, by name.
+// concerned returns the names of the flows that need one of the given documents, changed or not.
 func (c *comparison) concerned() []string {
 	given := map[cluster.Key]bool{}
 	for _, d := range c.given {

@@ -107,7 +107,7 @@ func TestWriteInParts(t *testing.T) {
 				t.Errorf("after it was cut off at part %d: %v, %d documents were there and %d are written", cutAt, err, before, len(c.written))
 			}
 			for name, w := range leader.CompileDocuments(stored, nil, definition.MaxSteps).Flows {
-				if got := c.asks(name); got != w.ID() {
+				if got := c.wanted(name); got != w.ID() {
 					t.Errorf("flow %s asks for %v, and is waited for at %v", name, w.ID(), got)
 				}
 			}

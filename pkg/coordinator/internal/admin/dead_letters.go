@@ -11,11 +11,12 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// This file is the calls of Admin that look at dead letters, change them and drop them; redrive.go runs them again.
+// The calls in this file look at dead letters, edit them and drop them. redrive.go runs them again.
 
-// deadPage is how many letters are read at a time.
+// deadPage is how many letters are read from the store at a time.
 const deadPage = 200
 
+// letterStore returns the store of dead letters, or an error where the cluster has none.
 func (a *admin) letterStore() (*deadletter.Store, error) {
 	if a.Letters == nil {
 		return nil, batch.Errorf(batch.CodeNotFound, "this cluster keeps no dead letters: start its coordinators with --dead-letters redis://host:port")
@@ -23,7 +24,7 @@ func (a *admin) letterStore() (*deadletter.Store, error) {
 	return a.Letters, nil
 }
 
-// selection is a filter that was checked.
+// selection is a checked filter for dead letters. A zero field selects all; ids selects letters by id.
 type selection struct {
 	flows    []string
 	ids      []batch.StreamID
@@ -32,6 +33,7 @@ type selection struct {
 	since    time.Time
 }
 
+// selection checks a filter. Without a flow it selects all flows that have letters.
 func (a *admin) selection(ctx context.Context, store *deadletter.Store, f *pb.DeadFilter) (*selection, error) {
 	s := &selection{function: f.GetFunction(), code: batch.Code(f.GetCode())}
 	if ms := f.GetSinceUnixMilliseconds(); ms != 0 {
@@ -56,13 +58,13 @@ func (a *admin) selection(ctx context.Context, store *deadletter.Store, f *pb.De
 	return s, err
 }
 
-// has reports whether a letter is selected that has one of the ids, if there are any.
-func (s *selection) has(l *deadletter.Letter) bool {
+// matches reports whether a letter passes the filter, apart from ids.
+func (s *selection) matches(l *deadletter.Letter) bool {
 	return (s.function == "" || s.function == l.Function) && (s.code == 0 || s.code == l.Code) &&
 		(s.since.IsZero() || !l.Kept.Before(s.since))
 }
 
-// each calls f for the selected letters of a flow that are there now, page by page, in their order.
+// each calls f with the selected letters of a flow, page by page, in the order in which they were kept.
 func (s *selection) each(ctx context.Context, store *deadletter.Store, flow string, f func([]*deadletter.Letter) error) error {
 	p := s.pages(store, flow)
 	for {
@@ -76,22 +78,23 @@ func (s *selection) each(ctx context.Context, store *deadletter.Store, flow stri
 	}
 }
 
-// pages reads the selected letters of a flow.
+// pages reads the selected letters of one flow, page by page.
 type pages struct {
 	selection *selection
 	store     *deadletter.Store
 	flow      string
-	ids       []batch.StreamID // of those that are selected by id, what is not read yet
+	ids       []batch.StreamID // of the selected ids, those that are not read yet
 	after     string
-	last      string // where it ends; "": at the newest
+	last      string // where reading ends; empty means at the newest letter
 	over      bool
 }
 
+// pages begins to read the selected letters of a flow.
 func (s *selection) pages(store *deadletter.Store, flow string) *pages {
 	return &pages{selection: s, store: store, flow: flow, ids: s.ids}
 }
 
-// next is the next page, which may be empty; false: there are no more.
+// next reads the next page, which may be empty. It returns false when there are no more.
 func (p *pages) next(ctx context.Context) (letters []*deadletter.Letter, more bool, err error) {
 	if p.over {
 		return nil, false, nil
@@ -103,14 +106,15 @@ func (p *pages) next(ctx context.Context) (letters []*deadletter.Letter, more bo
 		letters, p.after, err = p.store.Page(ctx, p.flow, p.after, p.last, deadPage)
 		p.over = p.after == ""
 	}
-	return slices.DeleteFunc(letters, func(l *deadletter.Letter) bool { return !p.selection.has(l) }), err == nil, err
+	return slices.DeleteFunc(letters, func(l *deadletter.Letter) bool { return !p.selection.matches(l) }), err == nil, err
 }
 
-// ListDead lists dead letters.
+// ListDead sends the selected dead letters, and how full the store is for each flow.
 func (a *admin) ListDead(in *pb.ListDeadRequest, out pb.Admin_ListDeadServer) error {
 	return wire.Status(a.listDead(in, out))
 }
 
+// listDead is ListDead with errors that are not converted for gRPC yet.
 func (a *admin) listDead(in *pb.ListDeadRequest, out pb.Admin_ListDeadServer) error {
 	ctx := out.Context()
 	store, err := a.letterStore()
@@ -160,6 +164,7 @@ func (a *admin) listDead(in *pb.ListDeadRequest, out pb.Admin_ListDeadServer) er
 	return nil
 }
 
+// letterMessage converts a letter to its message.
 func letterMessage(l *deadletter.Letter) *pb.DeadLetter {
 	return &pb.DeadLetter{
 		Id: l.ID.String(), Flow: l.Flow, Revision: l.Revision, Function: l.Function, Use: l.Use, Code: pb.Code(l.Code), Reason: l.Reason,
@@ -168,7 +173,7 @@ func letterMessage(l *deadletter.Letter) *pb.DeadLetter {
 	}
 }
 
-// EditDead replaces a letter's row.
+// EditDead replaces the row in a dead letter, so that a redrive runs the new row.
 func (a *admin) EditDead(ctx context.Context, in *pb.EditDeadRequest) (*pb.DeadLetter, error) {
 	l, err := a.editDead(ctx, in)
 	if err != nil {
@@ -177,6 +182,7 @@ func (a *admin) EditDead(ctx context.Context, in *pb.EditDeadRequest) (*pb.DeadL
 	return letterMessage(l), nil
 }
 
+// editDead is EditDead with errors that are not converted for gRPC yet.
 func (a *admin) editDead(ctx context.Context, in *pb.EditDeadRequest) (*deadletter.Letter, error) {
 	store, err := a.letterStore()
 	if err != nil {
@@ -201,7 +207,7 @@ func (a *admin) editDead(ctx context.Context, in *pb.EditDeadRequest) (*deadlett
 	return nil, batch.Errorf(batch.CodeNotFound, "there is no dead letter %s: it may have been redriven or dropped; kisgrid dead list shows those there are", in.GetId())
 }
 
-// DropDead forgets letters.
+// DropDead deletes the selected dead letters.
 func (a *admin) DropDead(ctx context.Context, in *pb.DropDeadRequest) (*pb.DropDeadResponse, error) {
 	n, err := a.dropDead(ctx, in)
 	if err != nil {
@@ -210,6 +216,7 @@ func (a *admin) DropDead(ctx context.Context, in *pb.DropDeadRequest) (*pb.DropD
 	return &pb.DropDeadResponse{Letters: uint64(n)}, nil
 }
 
+// dropDead is DropDead with errors that are not converted for gRPC yet. It returns how many letters are dropped, or would be in a dry run.
 func (a *admin) dropDead(ctx context.Context, in *pb.DropDeadRequest) (n int, err error) {
 	store, err := a.letterStore()
 	if err != nil {

@@ -16,20 +16,23 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// Explain says where a row with a shard key would go, and where those are that have no outcome. The scheduler finds the rows that
-// this coordinator has, and which workers were sent them. These are asked what their rows wait for; they also know the rows that
-// other coordinators sent them, which may be what others of the key wait for.
+// Explain answers two questions about a shard key: where a row with it would go now, and where the rows with it are that have no outcome.
+//
+//  1. The scheduler searches for the key's rows in this coordinator. It knows which of them were sent to which worker.
+//  2. These workers are asked what the rows wait for. They also name rows that other coordinators have sent them: rows of one key run one after
+//     the other, so these may be in front.
+//  3. Both are put together. Rows that were answered meanwhile are left out.
 
 const (
-	// explainsAtOnce bounds the calls that look for rows.
+	// explainsAtOnce bounds how many calls may search for rows at the same time.
 	explainsAtOnce = 4
-	// explainMost bounds the rows that one answer tells of.
+	// explainMost bounds how many rows one answer lists.
 	explainMost = 1000
-	// workersAsked bounds the workers that are asked for one answer. A key has one worker, or two during a hand-over.
+	// workersAsked bounds how many workers are asked for one answer. A key usually has one worker, and two during a hand-over.
 	workersAsked = 8
 )
 
-// Explain says where a row with this shard key would go now, and why, and where the key's rows are.
+// Explain says which worker gets a row with this shard key now, and why. If the caller asks for it, it also lists where the key's rows are.
 func (a *admin) Explain(ctx context.Context, in *pb.ExplainRequest) (*pb.ExplainResponse, error) {
 	out, err := a.explain(ctx, in)
 	if err != nil {
@@ -38,6 +41,7 @@ func (a *admin) Explain(ctx context.Context, in *pb.ExplainRequest) (*pb.Explain
 	return out, nil
 }
 
+// explain is Explain with errors that are not converted for gRPC yet.
 func (a *admin) explain(ctx context.Context, in *pb.ExplainRequest) (*pb.ExplainResponse, error) {
 	r, err := a.Board.Load().Active(in.GetFlow())
 	if err != nil {
@@ -75,7 +79,7 @@ func (a *admin) explain(ctx context.Context, in *pb.ExplainRequest) (*pb.Explain
 	}
 	if e.out.Looked = in.GetRows(); e.out.GetLooked() {
 		e.ask(ctx)
-		if err := e.tell(ctx); err != nil {
+		if err := e.assemble(ctx); err != nil {
 			return nil, err
 		}
 		if others := len(a.Fleet.Coordinators()) - 1; others > 0 {
@@ -85,21 +89,22 @@ func (a *admin) explain(ctx context.Context, in *pb.ExplainRequest) (*pb.Explain
 	return e.out, nil
 }
 
-// explanation gathers where the rows of a key are. Its call's goroutine owns it.
+// explanation gathers where the rows of a key are. The goroutine of its call owns it.
 type explanation struct {
-	rows   Rows
-	most   int
-	now    time.Time
-	search *scheduler.Search
-	said   map[string]*pb.Located // by worker
-	out    *pb.ExplainResponse
+	rows    Rows
+	most    int
+	now     time.Time
+	search  *scheduler.Search
+	answers map[string]*pb.Located // what workers said, by worker
+	out     *pb.ExplainResponse
 }
 
+// unknown adds a sentence about something that the answer does not know.
 func (e *explanation) unknown(format string, args ...any) {
 	e.out.Unknown = append(e.out.Unknown, fmt.Sprintf(format, args...))
 }
 
-// ask asks the workers that have rows of the key, or would get them, where their rows are.
+// ask asks the workers that have rows of the key, or would get them.
 func (e *explanation) ask(ctx context.Context) {
 	ids := map[string]bool{}
 	if e.search.Worker != "" {
@@ -116,23 +121,23 @@ func (e *explanation) ask(ctx context.Context) {
 		workers = workers[:workersAsked]
 	}
 	answers, silent := e.rows.Locate(ctx, workers, &pb.Locate{Flow: e.search.Flow, Key: e.search.Key, Most: uint32(e.most)})
-	e.said = answers
+	e.answers = answers
 	e.out.Unknown = append(e.out.Unknown, silent...)
 }
 
-// workerRow is a row that a worker has told of, as far as it is this coordinator's.
+// workerRow names a row that this coordinator sent to a worker.
 type workerRow struct {
 	worker string
 	part   uint64
 	row    uint32
 }
 
-// tell puts together what the scheduler found and what workers said.
-func (e *explanation) tell(ctx context.Context) error {
+// assemble puts together what the scheduler found and what the workers said.
+func (e *explanation) assemble(ctx context.Context) error {
 	known := map[workerRow]scheduler.Found{}
 	open := make([]bool, len(e.search.Rows))
-	if !e.rows.Inspect(ctx, func(s *scheduler.Scheduler) { // what was answered meanwhile is no more
-		for id, said := range e.said {
+	if !e.rows.Inspect(ctx, func(s *scheduler.Scheduler) { // rows that were answered since the search are left out
+		for id, said := range e.answers {
 			for _, r := range said.GetRows() {
 				if f, ok := s.At(id, r.GetPart(), r.GetPartRow()); ok && r.GetPart() > 0 {
 					known[workerRow{id, r.GetPart(), r.GetPartRow()}] = f
@@ -146,8 +151,8 @@ func (e *explanation) tell(ctx context.Context) error {
 	}) {
 		return refuse.Stopped()
 	}
-	for _, id := range slices.Sorted(maps.Keys(e.said)) {
-		e.tellWorker(id, known)
+	for _, id := range slices.Sorted(maps.Keys(e.answers)) {
+		e.addWorkerRows(id, known)
 	}
 	for i := range e.search.Rows {
 		f := &e.search.Rows[i]
@@ -159,7 +164,7 @@ func (e *explanation) tell(ctx context.Context) error {
 				continue
 			}
 		}
-		e.add(e.place(f))
+		e.add(e.rowPlace(f))
 	}
 	e.count()
 	e.out.GivenUp = uint64(e.search.GivenUp)
@@ -169,13 +174,13 @@ func (e *explanation) tell(ctx context.Context) error {
 	return nil
 }
 
-// tellWorker tells of the rows that a worker says it has.
-func (e *explanation) tellWorker(id string, known map[workerRow]scheduler.Found) {
-	for _, r := range e.said[id].GetRows() {
+// addWorkerRows adds the rows that a worker said it has. known has those that this coordinator sent.
+func (e *explanation) addWorkerRows(id string, known map[workerRow]scheduler.Found) {
+	for _, r := range e.answers[id].GetRows() {
 		if r.GetPart() > 0 {
 			f, ok := known[workerRow{id, r.GetPart(), r.GetPartRow()}]
 			if !ok {
-				continue // it has been answered
+				continue // it was answered meanwhile
 			}
 			r.GivenUp = givenUp(&f)
 		}
@@ -184,13 +189,14 @@ func (e *explanation) tellWorker(id string, known map[workerRow]scheduler.Found)
 	}
 }
 
+// add adds a row to the answer, if it has room for one more.
 func (e *explanation) add(r *pb.RowPlace) {
 	if len(e.out.GetRows()) < e.most {
 		e.out.Rows = append(e.out.Rows, r)
 	}
 }
 
-// givenUp says why nobody waits for a row any more; empty: somebody does.
+// givenUp says why no client waits for a row any more; empty means that one does.
 func givenUp(f *scheduler.Found) string {
 	switch {
 	case !f.GivenUp:
@@ -201,31 +207,31 @@ func givenUp(f *scheduler.Found) string {
 	return "over"
 }
 
-// places are what the places of the scheduler are called.
+// places are the names of the places in which the scheduler has rows.
 var places = map[scheduler.Where]string{
 	scheduler.AtWorker: "at_worker", scheduler.SetAside: "set_aside", scheduler.Queued: "queued", scheduler.HeldBack: "held_back",
 	scheduler.NoWorker: "no_worker",
 }
 
-// place is where the scheduler has a row that no worker told of.
-func (e *explanation) place(f *scheduler.Found) *pb.RowPlace {
+// rowPlace describes where a row is that only the scheduler told of.
+func (e *explanation) rowPlace(f *scheduler.Found) *pb.RowPlace {
 	r := &pb.RowPlace{
 		Where: places[f.Where], Worker: f.Worker, From: f.From, Batch: wire.FromID(e.rows.BatchID(f.Batch)), Row: f.Row, GivenUp: givenUp(f),
 		ForMilliseconds: wire.Milliseconds(e.now.Sub(f.Since)),
 	}
-	if f.Where == scheduler.AtWorker && e.saysAll(f.Worker) {
+	if f.Where == scheduler.AtWorker && e.toldAll(f.Worker) {
 		r.Where = "travelling"
 	}
 	return r
 }
 
-// saysAll reports whether a worker has told of each row that it has.
-func (e *explanation) saysAll(worker string) bool {
-	said := e.said[worker]
+// toldAll reports whether a worker has listed all rows of the key that it has.
+func (e *explanation) toldAll(worker string) bool {
+	said := e.answers[worker]
 	return said != nil && len(said.GetRows()) < e.most
 }
 
-// count counts all rows by where they are. Of a worker that says so, what it does not have is on its way there or back.
+// count adds the numbers of rows by place. Rows that the scheduler sent to a worker, and that the worker does not have, are on their way.
 func (e *explanation) count() {
 	add := func(where, worker string, rows uint64, others bool) {
 		if rows > 0 {
@@ -233,7 +239,7 @@ func (e *explanation) count() {
 		}
 	}
 	for at, n := range e.search.Counts {
-		said := e.said[at.Worker]
+		said := e.answers[at.Worker]
 		if at.Where != scheduler.AtWorker || said == nil {
 			add(places[at.Where], at.Worker, uint64(n), false)
 			continue
@@ -246,7 +252,7 @@ func (e *explanation) count() {
 		}
 		add("travelling", at.Worker, uint64(n)-min(has, uint64(n)), false)
 	}
-	for id, said := range e.said {
+	for id, said := range e.answers {
 		for _, c := range said.GetCounts() {
 			add(c.GetWhere(), id, c.GetRows(), c.GetOthers())
 		}
@@ -256,7 +262,7 @@ func (e *explanation) count() {
 	})
 }
 
-// compareOthers puts the rows of other coordinators last.
+// compareOthers sorts the rows of other coordinators last.
 func compareOthers(a, b *pb.PlaceCount) int {
 	switch {
 	case a.GetOthers() == b.GetOthers():

@@ -18,9 +18,9 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// Get lists resources of one kind, or one by its name.
+// Get lists the resources of one kind, or the one with a name: flows, functions, connectors, workers or coordinators.
 func (a *admin) Get(ctx context.Context, in *pb.GetRequest) (*pb.GetResponse, error) {
-	now, err := a.storedState(ctx, in)
+	now, err := a.readStoredState(ctx, in)
 	if err != nil {
 		return nil, wire.Status(err)
 	}
@@ -44,6 +44,7 @@ func (a *admin) Get(ctx context.Context, in *pb.GetRequest) (*pb.GetResponse, er
 	return out, nil
 }
 
+// list returns all resources of a kind, such as "flows".
 func (a *admin) list(ctx context.Context, kind string, now storedState) ([]*pb.Resource, error) {
 	switch kind {
 	case "flows":
@@ -68,11 +69,12 @@ func (a *admin) list(ctx context.Context, kind string, now storedState) ([]*pb.R
 	return nil, batch.Errorf(batch.CodeNotFound, "there is no kind %q: get flows, functions, connectors, workers or coordinators", kind)
 }
 
+// resource makes the message of a resource. document may be nil.
 func resource(kind, name string, status any, document *definition.Document) *pb.Resource {
 	r := &pb.Resource{Kind: kind, Name: name}
 	text, err := json.Marshal(status)
 	if err != nil {
-		panic(fmt.Sprintf("the status of %s %s is not JSON: %v", kind, name, err)) // our own types always are
+		panic(fmt.Sprintf("the status of %s %s is not JSON: %v", kind, name, err)) // the status is one of this program's types, which all are JSON
 	}
 	r.Status = text
 	if document != nil && document.YAML != nil {
@@ -81,35 +83,35 @@ func resource(kind, name string, status any, document *definition.Document) *pb.
 	return r
 }
 
-// FlowView is the status of a flow as Get tells it.
+// FlowView is the status of a flow as Get returns it, in JSON.
 type FlowView struct {
-	// FlowStatus is what stands in etcd, but for the state of an active flow that no worker can run: that is cluster.StateUnserved.
+	// FlowStatus is the status in etcd. Its state is cluster.StateUnserved instead of active where no worker can run the flow, and
+	// cluster.StateDegraded where one of its connectors can't be used.
 	cluster.FlowStatus
-	// Unserved is why no worker can run the flow now, as far as this coordinator sees; empty while one can, and while the flow is
-	// off.
+	// Unserved is why no worker can run the flow now, as far as this coordinator sees; empty while a worker can, and while the flow is
+	// switched off.
 	Unserved []string `json:"unserved,omitempty"`
-	// Degraded are, by connector and worker, why connectors that the flow needs are of no use now. Rows that need them wait. The
-	// state of an active flow is then cluster.StateDegraded, unless it is unserved.
+	// Degraded is why connectors that the flow needs can't be used now, by connector and worker. Rows that need them wait.
 	Degraded map[string]map[string]string `json:"degraded,omitempty"`
-	// ShardKey is that of the active revision, and where there is none what the flow's document says.
+	// ShardKey is the shard key of the active revision; where there is none, that of the flow's document.
 	ShardKey string `json:"shard_key,omitempty"`
-	// Wants is the shard key that the document asks for, where that is another one. ShardKeyUnread: the document can't be read.
+	// Wants is the shard key that the document asks for, where it is another one. ShardKeyUnread says that the document can't be read.
 	Wants          *string `json:"shard_key_wanted,omitempty"`
 	ShardKeyUnread bool    `json:"shard_key_unread,omitempty"`
-	// Rows are those that came in through one coordinator process, by outcome and in flight.
+	// Rows counts the rows that came in through this coordinator, by outcome, and those in flight.
 	Rows    map[string]uint64 `json:"rows"`
 	Counted Counted           `json:"counted"`
 }
 
-// Counted says whose counts they are: each coordinator counts the rows that come in through it.
+// Counted says which coordinator has counted the rows, since each counts only the rows that come in through it.
 type Counted struct {
-	// By is the coordinator's id, At its address. Since is when it began.
+	// By is the coordinator's id, At its address. Since is when the count began.
 	By    string    `json:"by"`
 	At    string    `json:"at"`
 	Since time.Time `json:"since"`
 }
 
-// setShardKey fills in what is known of the shard key.
+// setShardKey fills in the fields about the shard key.
 func (v *FlowView) setShardKey(d definition.Document, e *flowstate.Flow) {
 	runs := e != nil && e.Active != nil
 	if runs {
@@ -129,6 +131,7 @@ func (v *FlowView) setShardKey(d definition.Document, e *flowstate.Flow) {
 	}
 }
 
+// flows returns all flows with their statuses.
 func (a *admin) flows(ctx context.Context, now storedState) ([]*pb.Resource, error) {
 	docs := now.docs
 	var names []string
@@ -168,6 +171,7 @@ func (a *admin) flows(ctx context.Context, now storedState) ([]*pb.Resource, err
 	return all, nil
 }
 
+// rowCounts converts the counts of rows to those in a FlowView.
 func rowCounts(l scheduler.Ledger) map[string]uint64 {
 	counts := map[string]uint64{"in": l.In, "in_flight": l.InFlight()}
 	for o := batch.Done; o <= batch.Failed; o++ {
@@ -176,14 +180,15 @@ func rowCounts(l scheduler.Ledger) map[string]uint64 {
 	return counts
 }
 
-// DocumentView is the status of a function's or connector's document as Get tells it.
+// DocumentView is the status of a function or connector as Get returns it, in JSON.
 type DocumentView struct {
 	cluster.DocumentStatus
-	// Down is, of a connector, by worker why its store is of no use there now. Rows that need it wait. The state of an active
-	// connector is then cluster.StateDegraded.
+	// Down is why a connector's store can't be used now, by worker. Rows that need it wait, and the state of an active connector is
+	// cluster.StateDegraded.
 	Down map[string]string `json:"down,omitempty"`
 }
 
+// ofKind returns all functions or all connectors with their statuses.
 func (a *admin) ofKind(ctx context.Context, kind definition.Kind, now storedState) ([]*pb.Resource, error) {
 	docs, statuses := now.docs, now.statuses
 	var down map[string]map[string]string
@@ -201,7 +206,7 @@ func (a *admin) ofKind(ctx context.Context, kind definition.Kind, now storedStat
 			continue
 		}
 		s := statuses[flowstate.KeyOf(*d)]
-		if now.away == "" && s.Wanted != d.Revision { // the leader has not come to it yet
+		if now.away == "" && s.Wanted != d.Revision { // the leader has not looked at this version of the document yet
 			s.Wanted, s.State, s.Reasons = d.Revision, cluster.StateApplying, nil
 			s.Flows = append([]string{}, s.Flows...)
 		}

@@ -8,16 +8,16 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// letterRunnerOf runs the rows of dead letters again. The coordinator implements it, because rows run as batches of its scheduler.
+// LetterRunner runs the rows of dead letters again. The coordinator implements it, because rows run as batches of its scheduler. Any
+// goroutine may use it.
 type LetterRunner interface {
 	// Prepare makes a letter's batch on the revision that is active now; nothing runs yet. The error says why the letter can't be run.
 	Prepare(l *deadletter.Letter) (*Attempt, error)
-	// Begin returns a set of attempts that has none yet. With results, it keeps what the flow passes on for the rows. The caller
-	// calls Close.
+	// Begin returns an empty set of attempts. With results, the set keeps the rows that the flow passes on. The caller calls Close.
 	Begin(results bool) Attempts
 }
 
-// attempts are the letters that one redrive has under way. One goroutine uses them.
+// Attempts are the letters that one redrive has under way. One goroutine uses them.
 type Attempts interface {
 	// Start hands an attempt to the scheduler. It blocks while the scheduler is behind, and fails when the coordinator has ended.
 	Start(ctx context.Context, a *Attempt) error
@@ -27,11 +27,11 @@ type Attempts interface {
 	Ended() []*Attempt
 	// Finish drops an attempt that Ended returned and counts how it ended. Its results must not be used afterwards.
 	Finish(a *Attempt)
-	// Close gives up what is still under way.
+	// Close has the coordinator cancel the attempts that are still under way.
 	Close()
 }
 
-// attempt is a dead letter whose row runs again, as a batch of that one row.
+// Attempt is a dead letter whose row runs again, as a batch of that one row.
 type Attempt struct {
 	Letter   *deadletter.Letter
 	Batch    batch.ID // its stream is the letter's id, so that a redrive which begins again sends the same batch
@@ -51,7 +51,7 @@ type Attempt struct {
 	Owner any // the coordinator's own record of the batch
 }
 
-// diedAgain is a row that died in a redrive, and the letter that it makes.
+// DiedAgain is a row that died in a redrive, and the letter that it makes.
 type DiedAgain struct {
 	batch.DeadRow
 	Letter *deadletter.Letter

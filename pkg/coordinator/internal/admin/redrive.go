@@ -14,25 +14,22 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// A redrive runs a letter as a batch of one row of a stream that has the letter's id, from the function in which it died. A
-// redrive that is cut off and begins again sends the same batch, so its effects are once. A letter goes when it has ended;
-// one that dies again stays in its place, or the letters of what became of it take that.
-
 const (
-	// redriveRows and redriveBytes bound the letters that one redrive has under way.
+	// redriveRows and redriveBytes bound the letters that one redrive may have under way.
 	redriveRows  = 1024
 	redriveBytes = 8 << 20
-	// redriveTells is how often progress is told.
+	// redriveTells is how often progress is sent.
 	redriveTells = 200 * time.Millisecond
 )
 
-// RedriveDead runs letters again.
+// RedriveDead runs the selected dead letters again and sends progress. It blocks until each has run.
 func (a *admin) RedriveDead(in *pb.RedriveDeadRequest, out pb.Admin_RedriveDeadServer) error {
 	t := &redriveTally{send: out.Send, reasons: map[deadReason]uint64{}}
 	return wire.Status(a.redriveDead(out.Context(), in.GetFilter(), in.GetDryRun(), t))
 }
 
-// redriveDead redrives the letters that the filter selects, and tells t what becomes of them.
+// redriveDead redrives the letters that the filter selects, and counts in t what becomes of them. With dry it only counts the letters, and
+// those that can't be run.
 func (a *admin) redriveDead(ctx context.Context, filter *pb.DeadFilter, dry bool, t *redriveTally) error {
 	store, err := a.letterStore()
 	if err != nil {
@@ -42,7 +39,7 @@ func (a *admin) redriveDead(ctx context.Context, filter *pb.DeadFilter, dry bool
 	if err != nil {
 		return err
 	}
-	last := make([]string, len(s.flows)) // letters that come later, such as those of rows that die again, are not redriven
+	last := make([]string, len(s.flows)) // by flow: the newest letter now. Letters that are kept later, such as those of rows that die again, are not redriven.
 	for i, flow := range s.flows {
 		if last[i], err = store.Last(ctx, flow); err != nil {
 			return err
@@ -62,7 +59,7 @@ func (a *admin) redriveDead(ctx context.Context, filter *pb.DeadFilter, dry bool
 		}
 	}
 	if dry || t.selected == 0 {
-		return t.tell(true)
+		return t.sendProgress(true)
 	}
 	release, ok := a.Budget.ReserveCall(redriveRows, redriveBytes)
 	if !ok {
@@ -79,7 +76,7 @@ func (a *admin) redriveDead(ctx context.Context, filter *pb.DeadFilter, dry bool
 			return err
 		}
 	}
-	return t.tell(true)
+	return t.sendProgress(true)
 }
 
 // redriveFlow redrives the selected letters of one flow while it holds the flow's lock in the store, so that no other redrive runs the
@@ -93,7 +90,22 @@ func (a *admin) redriveFlow(ctx context.Context, p *pages, t *redriveTally) erro
 	})
 }
 
-// redrive runs the selected letters of one flow again. The goroutine of its call owns all of it.
+// redrive runs the selected dead letters of one flow again. Each letter becomes a batch of one row, which begins at the function in which the row died. The
+// batch's stream is the letter's id. So a redrive that is cut off and begins again sends the same batches, and their effects are saved
+// once.
+//
+//	              read, Prepare         Start                       done, filtered, aborted
+//	  ┌─────────┐               ┌────────┐       ┌───────────┐                              ┌──────┐
+//	  │ letter  │ ────────────> │ queued │ ────> │ under way │ ───────────────────────────> │ gone │
+//	  └─────────┘               └────────┘       └───────────┘                              └──────┘
+//	    ^    ^  can't be run      │                │   │  dead: the letter stays, or the letters of rows
+//	    │    └────────────────────┘                │   └> that functions made of its row take its place
+//	    └──────────────────────────────────────────┘
+//	      failed: nobody knows what became of the row
+//
+// Letters of one shard key run one after the other, in their order. If one of them fails, those behind it are left.
+//
+// The goroutine of the call owns the redrive.
 type redrive struct {
 	admin    *admin
 	pages    *pages
@@ -140,7 +152,7 @@ func (r *redrive) run(ctx context.Context) error {
 				q.waiting = nil
 			}
 		case <-tell.C:
-			if err := r.tally.tell(false); err != nil {
+			if err := r.tally.sendProgress(false); err != nil {
 				return err
 			}
 		case <-r.attempts.Ready():
@@ -325,7 +337,7 @@ func settlement(a *Attempt) (deadletter.Settlement, bool) {
 	return s, true
 }
 
-// message is an error without its code.
+// message returns the text of an error without its code.
 func message(err error) string {
 	return wire.FromError(err).GetMessage()
 }

@@ -10,13 +10,12 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// This file is what a redrive tells its caller: how far it has come, and, where the caller asks for it, what the flow passes on.
+// This file has what a redrive sends to its caller: progress, and where the caller asks for it the rows that the flow passes on (results).
 //
-// A letter is no more when its row has ended, and nobody can have its output afterwards. So the output goes out first. A redrive
-// that is cut off in between runs the letter again: the caller may get its output twice, but never not at all while the
-// coordinator and the connection live.
+// A letter is deleted when its row has ended; after that its results could not be had any more. So the results are sent first. If the
+// redrive is cut off in between, the next redrive runs the letter again: the caller may get its results twice, but gets them at least once.
 
-// RedriveDeadWithResults is RedriveDead that also gives what the flow passes on.
+// RedriveDeadWithResults is RedriveDead that also sends the rows that the flow passes on.
 func (a *admin) RedriveDeadWithResults(in *pb.RedriveDeadWithResultsRequest, out pb.Admin_RedriveDeadWithResultsServer) error {
 	t := &redriveTally{
 		send: func(p *pb.DeadProgress) error {
@@ -30,7 +29,7 @@ func (a *admin) RedriveDeadWithResults(in *pb.RedriveDeadWithResultsRequest, out
 	return wire.Status(a.redriveDead(out.Context(), in.GetFilter(), in.GetDryRun(), t))
 }
 
-// tellResults tells what the flow passed on for a letter that ends. It blocks while the caller takes nothing.
+// tellResults sends the rows that the flow passed on for a letter. It blocks while the caller does not read.
 func (r *redrive) tellResults(a *Attempt) error {
 	for _, piece := range a.Results {
 		if err := r.tally.results(piece); err != nil {
@@ -41,27 +40,28 @@ func (r *redrive) tellResults(a *Attempt) error {
 	return nil
 }
 
-// redriveTally counts letters by what became of them.
+// redriveTally counts letters by what became of them. The goroutine of the call owns it.
 type redriveTally struct {
-	send     func(*pb.DeadProgress) error
-	results  func(*pb.Columns) error // takes what the flow passes on; nil: nobody asked for it
-	selected uint64
-	outcomes batch.Counts
-	reasons  map[deadReason]uint64
-	told     uint64
-	toldOnce bool
+	send      func(*pb.DeadProgress) error
+	results   func(*pb.Columns) error // sends rows that the flow passes on; nil means that nobody asked for them
+	selected  uint64
+	outcomes  batch.Counts
+	reasons   map[deadReason]uint64
+	toldTotal uint64
+	toldOnce  bool
 }
 
-// deadReason is why a letter stays.
+// deadReason is why letters stay, for all letters with the same reason.
 type deadReason struct {
 	flow, function string
 	code           batch.Code
 	reason         string
 }
 
-// maxReasons bounds how many different reasons are told.
+// maxReasons bounds how many different reasons are sent.
 const maxReasons = 20
 
+// count counts a letter whose redrive ended so. Reasons are counted for letters that stay.
 func (t *redriveTally) count(flow, function string, o batch.Outcome, code batch.Code, reason string) {
 	t.outcomes[o]++
 	if o != batch.Dead && o != batch.Failed {
@@ -74,12 +74,12 @@ func (t *redriveTally) count(flow, function string, o batch.Outcome, code batch.
 	t.reasons[key]++
 }
 
-// tell tells how far it has come, if that has changed or it is over.
-func (t *redriveTally) tell(over bool) error {
-	if n := t.outcomes.Total(); n == t.told && t.toldOnce && !over {
+// sendProgress sends the counts, if they have changed or the redrive is over.
+func (t *redriveTally) sendProgress(over bool) error {
+	if n := t.outcomes.Total(); n == t.toldTotal && t.toldOnce && !over {
 		return nil
 	}
-	t.told, t.toldOnce = t.outcomes.Total(), true
+	t.toldTotal, t.toldOnce = t.outcomes.Total(), true
 	m := &pb.DeadProgress{
 		Selected: t.selected, Done: t.outcomes[batch.Done], Filtered: t.outcomes[batch.Filtered], Aborted: t.outcomes[batch.Aborted],
 		Dead: t.outcomes[batch.Dead], Left: t.outcomes[batch.Failed],

@@ -11,14 +11,15 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// Rollout reports how far a flow has come, until it has settled.
+// Rollout reports the progress of one flow until it has settled.
 func (a *admin) Rollout(in *pb.RolloutRequest, out pb.Admin_RolloutServer) error {
 	return wire.Status(a.rollout(in, out))
 }
 
+// rollout is Rollout with errors that are not converted for gRPC yet.
 func (a *admin) rollout(in *pb.RolloutRequest, out pb.Admin_RolloutServer) error {
 	ctx, flow := out.Context(), in.GetFlow()
-	_, now, done, err := a.documents(ctx)
+	_, now, done, err := a.readDocuments(ctx)
 	if err != nil {
 		return err
 	}
@@ -28,19 +29,19 @@ func (a *admin) rollout(in *pb.RolloutRequest, out pb.Admin_RolloutServer) error
 		return batch.Errorf(batch.CodeNotFound, "there is no flow %q: kisgrid get flows lists them", flow)
 	}
 	return a.awaitFlows(ctx, awaitedRevisions{flow: c.ID()}, flowWait{
-		so: fmt.Sprintf("flow %s has not settled", flow), command: "kisgrid rollout status " + flow,
-		workers: patienceOf(in.GetWorkersMilliseconds()), serving: true,
+		situation: fmt.Sprintf("flow %s has not settled", flow), command: "kisgrid rollout status " + flow,
+		workerPatience: patienceOf(in.GetWorkersMilliseconds()), mustBeServed: true,
 	}, out.Send)
 }
 
-// patienceOf is how long a caller wants to be kept waiting, a day at the most.
+// patienceOf is how long a caller is willing to wait, a day at most.
 func patienceOf(milliseconds uint64) time.Duration {
 	return time.Duration(min(milliseconds, uint64(24*time.Hour/time.Millisecond))) * time.Millisecond
 }
 
-// History lists the accepted revisions of a flow that are kept.
+// History lists the revisions in a flow's history: those that were active once and are kept.
 func (a *admin) History(ctx context.Context, in *pb.HistoryRequest) (*pb.HistoryResponse, error) {
-	status, err := a.Store.Status(ctx, in.GetFlow()) // before the entries, so that the one that it names is among them
+	status, err := a.Store.Status(ctx, in.GetFlow()) // read before the entries, so that the active revision is among them
 	if err != nil {
 		return nil, wire.Status(fmt.Errorf("history of flow %s: %w", in.GetFlow(), err))
 	}
@@ -65,6 +66,7 @@ func (a *admin) History(ctx context.Context, in *pb.HistoryRequest) (*pb.History
 	return out, nil
 }
 
+// fromDocuments converts documents to messages.
 func fromDocuments(docs []definition.Document) []*pb.Document {
 	out := make([]*pb.Document, len(docs))
 	for i, d := range docs {

@@ -13,26 +13,26 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// picture is what stands in etcd of documents and their statuses.
+// storedState is the documents in etcd, with their statuses.
 type storedState struct {
 	docs     []definition.Document
 	statuses map[cluster.Key]cluster.DocumentStatus // of functions and connectors
-	// away is why etcd does not say it now; asOf is when it answered last, and all of this was so.
+	// away is why etcd does not answer now; empty means that it does. asOf is when it answered last: then all of this was so.
 	away string
 	asOf time.Time
 }
 
-// awayPatience bounds how long an etcd is asked that others wait for already.
+// awayPatience bounds how long etcd is asked while it is known to be away.
 const awayPatience = time.Second
 
-// picture asks etcd for what Get lists. While that is away, it is what is known here, for callers who want that: of a flow, a
-// function or a connector then only a document that runs is known.
-func (a *admin) storedState(ctx context.Context, in *pb.GetRequest) (now storedState, err error) {
+// readStoredState reads from etcd what Get lists. While etcd is away it returns what this coordinator knows, for callers who want that:
+// then it has the text of those documents only with which a flow runs.
+func (a *admin) readStoredState(ctx context.Context, in *pb.GetRequest) (now storedState, err error) {
 	away, why := a.Store.Outage()
 	known := a.Fleet.FollowedState()
 	switch in.GetKind() {
 	case "flows", "functions", "connectors":
-	default: // which are known anyway
+	default: // workers and coordinators are known without asking
 		if away {
 			now.away, now.asOf = why, a.Store.LastAnswer()
 		}
@@ -55,7 +55,7 @@ func (a *admin) storedState(ctx context.Context, in *pb.GetRequest) (now storedS
 	return storedState{docs: knownDocuments(known), statuses: known.Documents(), away: err.Error(), asOf: a.Store.LastAnswer()}, nil
 }
 
-// knownDocuments are those that flows run with, and, without their text, the others that have a status.
+// knownDocuments returns the documents with which flows run, and, without their text, the others that have a status.
 func knownDocuments(state *cluster.State) []definition.Document {
 	docs := map[cluster.Key]definition.Document{}
 	for key := range state.Documents() {

@@ -4,22 +4,23 @@ import (
 	"slices"
 )
 
-// connectorsOf is how the connectors of some flows stand, on the workers that a coordinator has sessions with.
+// ConnectorReport is the state of the connectors that some flows need, on the workers with a session.
 type ConnectorReport struct {
-	Degraded  []ConnectorStatus // of no use now
+	Degraded  []ConnectorStatus // their store can't be used now
 	Connected []ConnectorStatus
-	Opening   []ConnectorStatus // not connected yet, and not known to fail
-	Unknown   []ConnectorStatus // the worker's build does not say
+	Opening   []ConnectorStatus // not connected yet; the first try is under way
+	Unknown   []ConnectorStatus // the worker's build does not tell
 }
 
-// standing is how a connector stands on a worker.
+// ConnectorStatus is one connector on one worker.
 type ConnectorStatus struct {
 	ConnectorKey
 	Worker string
-	Reason string // why it is not connected, as far as that is known
+	Reason string // why it is not connected, where that is known
 }
 
-// downBy is, by connector and worker, why connectors are degraded: those only that a flow's active revision needs, where one is given.
+// DownBy returns the reasons why connectors are degraded, by connector and worker. With a flow it takes only the connectors that the flow's
+// active revision needs; nil means all.
 func DownBy(degraded []ConnectorStatus, of *Flow) map[string]map[string]string {
 	var by map[string]map[string]string
 	for _, d := range degraded {

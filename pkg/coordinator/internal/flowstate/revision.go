@@ -13,25 +13,26 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// revision is one accepted revision of a flow.
+// Revision is one revision of a flow, with everything that the coordinator needs to know of its documents. It does not change once it is
+// made.
 type Revision struct {
 	Number     int64
 	Digest     batch.Digest // of its documents
-	Accepted   time.Time    // when a leader switched to it, by that leader's clock; zero before that
+	Accepted   time.Time    // when a leader made it active, by that leader's clock; zero means never
 	Enabled    bool
 	ShardKey   string
-	Copies     int             // lanes in a worker; 0: as many as the worker says
-	Keys       *batch.KeyField // reads shardKey; nil without one
-	Functions  []string        // those that workers must have registered
-	Connectors []ConnectorKey  // what it needs of connectors
-	steps      []string        // the functions in the flow's order, each as often as it stands there
+	Copies     int             // lanes in a worker; 0 means as many as the worker has by default
+	Keys       *batch.KeyField // reads ShardKey from a row; nil means that the flow has no shard key
+	Functions  []string        // the functions that a worker must have registered to run it
+	Connectors []ConnectorKey  // the connectors that it needs
+	steps      []string        // the functions in the flow's order, each as often as it stands in the flow
 	Message    *pb.Definition
 }
 
-// ID names the revision.
+// ID is the revision's name: number and digest.
 func (r *Revision) ID() batch.Revision { return batch.Revision{Number: r.Number, Digest: r.Digest} }
 
-// has reports whether a function stands in the flow more than use times.
+// Has reports whether a function stands in the flow more than use times. Uses are counted from 0.
 func (r *Revision) Has(function string, use uint32) bool {
 	for _, name := range r.steps {
 		if name != function {
@@ -45,7 +46,7 @@ func (r *Revision) Has(function string, use uint32) bool {
 	return false
 }
 
-// newRevision reads a revision from the history.
+// FromHistory makes the revision of an entry in the history.
 func FromHistory(h cluster.HistoryEntry) (*Revision, error) {
 	b, err := definition.NewBundle(h.Documents)
 	if err != nil {
@@ -56,6 +57,7 @@ func FromHistory(h cluster.HistoryEntry) (*Revision, error) {
 	return r, nil
 }
 
+// FromBundle makes the revision of a bundle: a flow's documents, parsed and checked.
 func FromBundle(b *definition.Bundle, name batch.Revision) *Revision {
 	r := &Revision{
 		Number: name.Number, Digest: name.Digest, Enabled: b.Flow.Enabled, ShardKey: b.Flow.ShardKey, Copies: b.Flow.Copies,
@@ -65,7 +67,7 @@ func FromBundle(b *definition.Bundle, name batch.Revision) *Revision {
 		r.steps = append(r.steps, f.Name)
 	}
 	for _, name := range b.FunctionNames() {
-		if f := b.Functions[name]; f.Save == nil && f.Load == nil { // else its document says all
+		if f := b.Functions[name]; f.Save == nil && f.Load == nil { // a function with save or load is made of its document; workers need no code for it
 			r.Functions = append(r.Functions, name)
 		}
 	}
@@ -82,7 +84,8 @@ func FromBundle(b *definition.Bundle, name batch.Revision) *Revision {
 	return r
 }
 
-// fresh is the revision with its documents marked that are, as workers are asked for the first time. r itself if none is.
+// Fresh returns the revision with its fresh documents marked: those for which is returns true. Workers check rules of intake for marked
+// documents. docs are all documents of the revision. It returns r itself where no document is fresh.
 func (r *Revision) Fresh(is func(definition.Document) bool, docs []definition.Document) *Revision {
 	marked := map[cluster.Key]bool{}
 	for _, d := range docs {
@@ -104,10 +107,11 @@ func (r *Revision) Fresh(is func(definition.Document) bool, docs []definition.Do
 	return &out
 }
 
-// revisions are some of one flow, that which was taken in last at the end. A slice does not change once it is shown.
+// Revisions are some revisions of one flow, in the order in which they were added. A slice does not change once other goroutines see it.
 type Revisions []*Revision
 
-// find is the revision of that name; nil for none. A name without a digest is that of the last one with its number.
+// Find returns the revision of that name; nil where there is none. A name without a digest means the revision of that number that was added
+// last.
 func (all Revisions) Find(name batch.Revision) *Revision {
 	for _, r := range slices.Backward(all) {
 		if r.ID().Is(name) {
@@ -117,13 +121,14 @@ func (all Revisions) Find(name batch.Revision) *Revision {
 	return nil
 }
 
-// connectorKey names what one document makes of a connector.
+// ConnectorKey names one version of a connector: the connector's name, and the digest of its document.
 type ConnectorKey struct {
 	Name   string
 	Digest batch.Digest // of the document
 }
 
+// KeyOf is a document's kind and name.
 func KeyOf(d definition.Document) cluster.Key { return cluster.Key{Kind: d.Kind, Name: d.Name} }
 
-// CompareKeys orders documents' keys by kind and then by name.
+// CompareKeys orders documents by kind and then by name.
 func CompareKeys(a, b cluster.Key) int { return strings.Compare(a.String(), b.String()) }

@@ -15,28 +15,29 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// catalog is what the coordinator knows of flows, and whom it reaches. It does not change: a new one takes its place.
+// Snapshot is what a coordinator knows of all flows at one moment, and which workers it reaches. It does not change: the fleet publishes a
+// new one after each change.
 type Snapshot struct {
 	Reachability
 	Flows map[string]*Flow
 }
 
-// flowEntry is one flow of the catalog.
+// Flow is one flow in a snapshot.
 type Flow struct {
 	Name string
-	// active is the revision that new batches run on; nil while there is none.
+	// Active is the revision that new batches run on; nil means that there is none.
 	Active    *Revision
-	Revisions Revisions // those that a batch may name, active included
+	Revisions Revisions // the revisions that a batch may name, the active one included
 	Status    cluster.FlowStatus
-	Mark      cluster.Mark // of status and active in etcd
-	Since     time.Time    // since when its rows are counted
+	Mark      cluster.Mark // tells this status and active revision in etcd apart from others
+	Since     time.Time    // since when this coordinator counts the flow's rows
 }
 
-// maxRevisions is how many revisions of a flow stay in memory: those that batches are likely to name.
+// MaxRevisions is how many revisions of a flow stay in memory: those that batches are likely to name. Others are read from the history.
 const MaxRevisions = cluster.HistoryKeep
 
-// keep takes in a revision and lets the others go that were taken in longest ago. The fleet recalls one that is asked for again.
-// Of two revisions of the same number the history has the one that is taken in: the other is gone.
+// Keep adds a revision, and drops those that were added longest ago if there are too many. The active revision stays. Of two revisions of
+// one number, only the one that is added last stays: the history has no other.
 func (e *Flow) Keep(r *Revision) {
 	kept := slices.DeleteFunc(slices.Clone(e.Revisions), func(o *Revision) bool { return o.Number == r.Number })
 	for i := 0; i < len(kept) && len(kept) >= MaxRevisions; {
@@ -49,7 +50,7 @@ func (e *Flow) Keep(r *Revision) {
 	e.Revisions = append(kept, r)
 }
 
-// active is what new batches of the flow run on.
+// Active returns the revision that new batches of the flow run on. The error says why there is none.
 func (c *Snapshot) Active(flow string) (*Revision, error) {
 	e := c.Flows[flow]
 	if e == nil {
@@ -69,7 +70,7 @@ func (c *Snapshot) Active(flow string) (*Revision, error) {
 	}
 }
 
-// runs reports whether a flow runs with the document as it is given.
+// RunsDocument reports whether a flow runs with exactly this document.
 func (c *Snapshot) RunsDocument(given definition.Document) bool {
 	for _, e := range c.Flows {
 		if e.Active != nil && slices.ContainsFunc(e.Active.Message.GetDocuments(), func(d *pb.Document) bool {
@@ -81,10 +82,12 @@ func (c *Snapshot) RunsDocument(given definition.Document) bool {
 	return false
 }
 
+// Disabled is the error of batches for a flow that is switched off.
 func Disabled(flow string) error {
 	return batch.Errorf(batch.CodeFlowDisabled, "flow %s is disabled: set status: 1 in its document to enable it", flow)
 }
 
+// alternatives names the flows that there are, for the error about one that there is not.
 func (c *Snapshot) alternatives() string {
 	if len(c.Flows) == 0 {
 		return ": none is defined yet; kisgrid apply -f DIR defines some"
@@ -102,29 +105,32 @@ func (c *Snapshot) alternatives() string {
 	return "; there are " + strings.Join(names, ", ") + more
 }
 
-// board shows the newest catalog to whoever asks, from any goroutine.
+// Board holds the newest snapshot. Any goroutine may use it.
 type Board struct {
 	mu      sync.Mutex
 	current *Snapshot     // guarded by mu
-	changed chan struct{} // guarded by mu; closed when current is replaced
+	changed chan struct{} // guarded by mu: closed, and replaced by a new channel, when current is replaced
 }
 
+// NewBoard makes a board with a snapshot without flows.
 func NewBoard() *Board {
 	return &Board{current: &Snapshot{}, changed: make(chan struct{})}
 }
 
+// Load returns the newest snapshot.
 func (b *Board) Load() *Snapshot {
 	c, _ := b.Watch()
 	return c
 }
 
-// watch is the newest catalog, and a channel that is closed when there is a newer one.
+// Watch returns the newest snapshot, and a channel that is closed when there is a newer one.
 func (b *Board) Watch() (*Snapshot, <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.current, b.changed
 }
 
+// Publish replaces the newest snapshot, and wakes all goroutines that watch.
 func (b *Board) Publish(c *Snapshot) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -133,24 +139,25 @@ func (b *Board) Publish(c *Snapshot) {
 	b.changed = make(chan struct{})
 }
 
-// on reports whether new batches are taken.
+// TakesBatches reports whether new batches of the flow are taken: it has an active revision that is not switched off. e may be nil.
 func (e *Flow) TakesBatches() bool { return e != nil && e.Active != nil && e.Active.Enabled }
 
-// reach is whom this coordinator reaches.
+// Reachability is which workers a coordinator reaches.
 type Reachability struct {
-	Sessions    int                   // that are up
-	Lost        int                   // workers not reached for a lease time
-	Unreached   int                   // workers not reached for a lease time, or never
-	Unreachable []cluster.Unreachable // by id; those that were tried in vain, and have no session
-	// namesakes are workers with a session under whose names others have registered since, by id.
+	Sessions    int                   // how many sessions are up
+	Lost        int                   // how many workers could not be reached for a lease
+	Unreached   int                   // the same, and workers that were never reached
+	Unreachable []cluster.Unreachable // the workers that were tried in vain and have no session, by id
+	// SharingName are the workers with a session under whose names others have registered since, by id.
 	SharingName []string
-	// cutOff: it reaches fewer than half of the workers, and another coordinator reaches more, or it reaches none at all.
+	// CutOff says that the coordinator takes no batches: it reaches fewer than half of the workers, and another coordinator reaches more,
+	// or it reaches none at all.
 	CutOff bool
-	// outdone: it is cut off, and another coordinator reaches more.
+	// OthersReachMore says that the coordinator is cut off and another coordinator reaches more workers.
 	OthersReachMore bool
 }
 
-// await waits until the catalog is as is says; false when ctx is done first.
+// Await blocks until the newest snapshot is as is wants it. It returns false when ctx is done first.
 func (b *Board) Await(ctx context.Context, is func(*Snapshot) bool) bool {
 	for {
 		now, changed := b.Watch()

@@ -12,28 +12,28 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// compiled is what documents ask for, flow by flow: a mistake concerns those flows only that need the document. It does not
-// change once made.
+// DesiredState is what all documents in etcd together ask for: one candidate for each flow. A mistake in a document concerns only the flows
+// that need that document. A DesiredState does not change once it is made.
 type DesiredState struct {
 	documents map[cluster.Key]*readDocument
 	Flows     map[string]*Candidate
 }
 
-// readDocument is a document that was parsed, or why it can't be.
+// readDocument is a document with the result of parsing it: parsed, or err.
 type readDocument struct {
 	document definition.Document
 	parsed   definition.Parsed
 	err      error
-	intake   []string // why the document is not taken in, unless it was before
+	intake   []string // the rules of intake that it breaks; they hold for new documents only
 }
 
-// is reports whether parsing d would give the same.
+// is reports whether parsing d would give the same result.
 func (r *readDocument) is(d definition.Document) bool {
 	o := r.document
 	return o.Kind == d.Kind && o.Name == d.Name && o.Revision == d.Revision && o.Path == d.Path && o.Line == d.Line && bytes.Equal(o.YAML, d.YAML)
 }
 
-// flowsOf are the flows that want a document of that kind and name.
+// FlowsOf returns the names of the flows that need a document of that kind and name, in order.
 func (c *DesiredState) FlowsOf(d definition.Document) (flows []string) {
 	for _, name := range slices.Sorted(maps.Keys(c.Flows)) {
 		if slices.ContainsFunc(c.Flows[name].Documents, func(o definition.Document) bool { return flowstate.KeyOf(o) == flowstate.KeyOf(d) }) {
@@ -43,22 +43,22 @@ func (c *DesiredState) FlowsOf(d definition.Document) (flows []string) {
 	return flows
 }
 
-// candidate is what the documents ask for of one flow.
+// Candidate is the revision of one flow that the documents ask for, or why there is none.
 type Candidate struct {
 	number       int64
-	digest       batch.Digest        // of documents
-	Revision     *flowstate.Revision // nil when the documents are wrong
+	digest       batch.Digest        // of Documents
+	Revision     *flowstate.Revision // nil means that the documents are wrong; Reasons says why
 	Documents    []definition.Document
 	Reasons      []string
-	breaksIntake bool // rules of intake
+	breaksIntake bool // one of its documents breaks a rule of intake
 
-	// needs are the documents that it was made of, nil for one that is not there.
+	// needs are the documents that the flow needs, by kind and name; nil for a document that does not exist.
 	needs map[cluster.Key]*readDocument
 }
 
-// compile reads what the documents ask for. Documents that before has as well, and flows whose documents are all the same
-// there, are taken from it: what a change does not concern costs a comparison. before may be nil; else it was made with the same
-// limit for a flow's steps.
+// CompileDocuments makes the desired state of documents. It takes documents that have not changed, and flows of which no document has
+// changed, from before, so that they cost a comparison only. before may be nil; otherwise it must have been made with the same steps, the
+// limit for the steps of a flow.
 func CompileDocuments(docs []definition.Document, before *DesiredState, steps int) *DesiredState {
 	if before == nil {
 		before = &DesiredState{}
@@ -91,7 +91,7 @@ func CompileDocuments(docs []definition.Document, before *DesiredState, steps in
 	return c
 }
 
-// has reports whether the documents are those of c.
+// has reports whether these documents are among those of c, unchanged.
 func (c *DesiredState) has(needs map[cluster.Key]*readDocument) bool {
 	for key, read := range needs {
 		if c.documents[key] != read {
@@ -101,7 +101,7 @@ func (c *DesiredState) has(needs map[cluster.Key]*readDocument) bool {
 	return true
 }
 
-// candidate gathers what a flow needs, and compiles it.
+// candidate gathers the documents that a flow needs, and compiles them.
 func (c *DesiredState) candidate(flow definition.Document) *Candidate {
 	made := &Candidate{needs: map[cluster.Key]*readDocument{}}
 	need := func(key cluster.Key) *readDocument {
@@ -118,7 +118,7 @@ func (c *DesiredState) candidate(flow definition.Document) *Candidate {
 		}
 		return read
 	}
-	// Documents that can't be read name nothing that they need; BundleOf says what is wrong with them.
+	// A document that can't be read does not tell which documents it needs. BundleOf says what is wrong with it.
 	if f := need(flowstate.KeyOf(flow)); f.err == nil {
 		for _, step := range f.parsed.Flow.Functions {
 			function := need(cluster.Key{Kind: definition.KindFunc, Name: step.Name})
@@ -140,18 +140,18 @@ func (c *DesiredState) candidate(flow definition.Document) *Candidate {
 	return made
 }
 
-// ID names the revision that the candidate is.
+// ID is the name of the candidate's revision.
 func (c *Candidate) ID() batch.Revision { return batch.Revision{Number: c.number, Digest: c.digest} }
 
-// settled is the state of a flow that runs on the candidate's revision, which must not be nil.
-func (c *Candidate) settled() string {
+// settledState is the state of a flow on whose candidate new batches run: active, or disabled. The candidate must have a revision.
+func (c *Candidate) settledState() string {
 	if c.Revision.Enabled {
 		return cluster.StateActive
 	}
 	return cluster.StateDisabled
 }
 
-// ownMistakes are what is wrong with a function's or connector's document, whoever needs it.
+// OwnMistakes returns what is wrong with the document of a function or connector, regardless of the flows that need it.
 func (c *DesiredState) OwnMistakes(d definition.Document) []string {
 	read := c.documents[flowstate.KeyOf(d)]
 	if read.err != nil {
@@ -159,13 +159,13 @@ func (c *DesiredState) OwnMistakes(d definition.Document) []string {
 	}
 	f := read.parsed.Function
 	if f == nil || f.Connector == "" || c.documents[cluster.Key{Kind: definition.KindConn, Name: f.Connector}] != nil {
-		return nil // should the connector be wrong, its own status says so
+		return nil // if the connector's document is wrong, its own status says so
 	}
 	_, err := definition.NewSet([]definition.Document{d})
 	return lines(err)
 }
 
-// lines are the single mistakes of an error that joins several.
+// lines returns the mistakes in an error, one string for each.
 func lines(err error) []string {
 	if mistakes, ok := errors.AsType[definition.Mistakes](err); ok {
 		out := make([]string, len(mistakes))

@@ -87,7 +87,7 @@ func TestIntake(t *testing.T) {
 	other := docs[2]
 	other.YAML = append(slices.Clone(other.YAML), '\n')
 	for name, runs := range map[string]runningFlow{"nothing": {}, "another document": runningOf(c.ID(), append(slices.Clone(docs[:2]), other))} {
-		got := c.takenIn(runs.took)
+		got := c.takenIn(runs.tookIn)
 		if s := decide("F", got, RolloutProgress{}, runs.revision); s.State != cluster.StateRejected || s.Wanted != 8 || !strings.Contains(strings.Join(s.Reasons, ""), "choose another beginning") {
 			t.Errorf("beside %s: %+v", name, s)
 		}
@@ -121,7 +121,7 @@ func TestIntakeOfDoubts(t *testing.T) {
 // took tells of the documents that a flow runs with.
 func took(name batch.Revision, docs []definition.Document) func(definition.Document) bool {
 	runs := runningOf(name, docs)
-	return runs.took
+	return runs.tookIn
 }
 
 // TestCompiledOnce changes one document after the other: what the change does not concern is the same object as before, parsed

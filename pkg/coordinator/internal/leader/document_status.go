@@ -13,6 +13,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
+// revisionsOf returns the etcd revision of each document.
 func revisionsOf(docs []definition.Document) map[cluster.Key]int64 {
 	all := make(map[cluster.Key]int64, len(docs))
 	for _, d := range docs {
@@ -21,17 +22,17 @@ func revisionsOf(docs []definition.Document) map[cluster.Key]int64 {
 	return all
 }
 
-// describe brings the statuses of functions and connectors up to those of the flows that need them, not oftener than once in
-// statusPause.
-func (l *leader) describe(ctx context.Context) error {
-	if time.Since(l.describedAt) < statusPause {
+// writeDocumentStatuses writes the statuses of functions and connectors to etcd where they have changed, at most once in statusPause. They
+// follow from the statuses of the flows that need the documents.
+func (l *leader) writeDocumentStatuses(ctx context.Context) error {
+	if time.Since(l.documentsWrittenAt) < statusPause {
 		l.passAgainSoon()
 		return nil
 	}
-	now, lost := l.descriptions(), l.lost()
+	now, lost := l.documentStatuses(), l.changedByOthers()
 	var put []cluster.DocumentStatus
 	for _, key := range slices.SortedFunc(maps.Keys(now), flowstate.CompareKeys) {
-		s, old := now[key], l.described[key]
+		s, old := now[key], l.writtenDocuments[key]
 		if s.Updated = old.Updated; !reflect.DeepEqual(s, old) || lost(key) {
 			s.Updated = time.Now().UTC()
 			put = append(put, s)
@@ -39,7 +40,7 @@ func (l *leader) describe(ctx context.Context) error {
 		now[key] = s
 	}
 	var gone []cluster.Key
-	for _, key := range slices.SortedFunc(maps.Keys(l.described), flowstate.CompareKeys) {
+	for _, key := range slices.SortedFunc(maps.Keys(l.writtenDocuments), flowstate.CompareKeys) {
 		if _, there := now[key]; !there {
 			gone = append(gone, key)
 		}
@@ -50,46 +51,48 @@ func (l *leader) describe(ctx context.Context) error {
 	if err := l.Leadership.PutDocumentStatuses(ctx, put, gone); err != nil {
 		return err
 	}
-	l.described, l.describedAt = now, time.Now()
+	l.writtenDocuments, l.documentsWrittenAt = now, time.Now()
 	return nil
 }
 
-// lost tells of a document's status whether it was removed, or changed, by somebody else since it was written.
-func (l *leader) lost() func(cluster.Key) bool {
+// changedByOthers returns a function that reports whether the status of a document in etcd is not the one that this leader wrote, because
+// an operator has changed or removed it.
+func (l *leader) changedByOthers() func(cluster.Key) bool {
 	seen := l.Fleet.FollowedState()
-	if seen == nil || time.Since(l.describedAt) < newsPatience || time.Since(l.readAt) < newsPatience {
-		l.passAgainSoon() // what was written need not have come back yet
+	if seen == nil || time.Since(l.documentsWrittenAt) < newsPatience || time.Since(l.readAt) < newsPatience {
+		l.passAgainSoon() // a status that was just written may not have come back from etcd yet
 		return func(cluster.Key) bool { return false }
 	}
 	found := seen.Documents()
 	return func(key cluster.Key) bool {
 		is, there := found[key]
-		was, written := l.described[key]
+		was, written := l.writtenDocuments[key]
 		return written && (!there || !is.Updated.Equal(was.Updated))
 	}
 }
 
-// descriptions are the statuses of functions and connectors as the documents and the flows' statuses have it now.
-func (l *leader) descriptions() map[cluster.Key]cluster.DocumentStatus {
+// documentStatuses computes the statuses of all functions and connectors.
+func (l *leader) documentStatuses() map[cluster.Key]cluster.DocumentStatus {
 	users := map[cluster.Key][]string{}
 	for _, flow := range slices.Sorted(maps.Keys(l.desired.Flows)) {
-		for _, d := range l.desired.Flows[flow].Documents[1:] { // the first is the flow's own
+		for _, d := range l.desired.Flows[flow].Documents[1:] { // the first document is the flow's own
 			users[flowstate.KeyOf(d)] = append(users[flowstate.KeyOf(d)], flow)
 		}
 	}
 	all := map[cluster.Key]cluster.DocumentStatus{}
 	for _, d := range l.stored {
 		if d.Kind != definition.KindFlow {
-			all[flowstate.KeyOf(d)] = l.description(d, users[flowstate.KeyOf(d)])
+			all[flowstate.KeyOf(d)] = l.documentStatus(d, users[flowstate.KeyOf(d)])
 		}
 	}
 	return all
 }
 
-// severity orders the states of flows: a document has the worst of those that need it and don't run it.
+// severity orders the states of flows from good to bad. A document has the worst state among the flows that need it and don't run it yet.
 var severity = []string{cluster.StateActive, cluster.StateDisabled, cluster.StateApplying, cluster.StatePending, cluster.StateRejected}
 
-func (l *leader) description(d definition.Document, flows []string) cluster.DocumentStatus {
+// documentStatus computes the status of one function or connector. flows are the flows that need it.
+func (l *leader) documentStatus(d definition.Document, flows []string) cluster.DocumentStatus {
 	s := cluster.DocumentStatus{
 		Kind: d.Kind, Name: d.Name, Wanted: d.Revision, State: cluster.StateUnused, Of: len(flows), Flows: append([]string{}, flows...),
 	}

@@ -9,41 +9,43 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// running is what a flow runs on.
+// runningFlow is the revision on which a flow runs.
 type runningFlow struct {
 	revision  batch.Revision
-	documents map[cluster.Key]int64 // their revisions
-	// taken are the documents that it was made of: rules of intake are not asked again.
-	taken map[cluster.Key]batch.Digest
+	documents map[cluster.Key]int64 // the etcd revision of each document in it
+	// digests are of the documents in the revision. Rules of intake do not hold for these documents, because they are not new.
+	digests map[cluster.Key]batch.Digest
 }
 
+// runningOf describes the revision of that name, which is made of these documents.
 func runningOf(name batch.Revision, docs []definition.Document) runningFlow {
-	r := runningFlow{revision: name, documents: revisionsOf(docs), taken: map[cluster.Key]batch.Digest{}}
+	r := runningFlow{revision: name, documents: revisionsOf(docs), digests: map[cluster.Key]batch.Digest{}}
 	for _, d := range docs {
-		r.taken[flowstate.KeyOf(d)] = definition.Digest([]definition.Document{d})
+		r.digests[flowstate.KeyOf(d)] = definition.Digest([]definition.Document{d})
 	}
 	return r
 }
 
-// took reports whether the flow runs on the document already.
-func (r *runningFlow) took(d definition.Document) bool {
-	digest, there := r.taken[flowstate.KeyOf(d)]
+// tookIn reports whether the flow runs with the document, so that the document is not new.
+func (r *runningFlow) tookIn(d definition.Document) bool {
+	digest, there := r.digests[flowstate.KeyOf(d)]
 	return there && digest == definition.Digest([]definition.Document{d})
 }
 
-// tellLenient tells, once, that a flow goes on with documents that would be refused by now.
-func (l *leader) tellLenient(name string, c *Candidate) {
+// logLenient logs, once for each revision, that a flow goes on with documents that a rule of intake would refuse if they were new.
+func (l *leader) logLenient(name string, c *Candidate) {
 	if l.toldLenient[name] != c.ID() {
 		l.toldLenient[name] = c.ID()
-		l.Log.Warn("a flow goes on with documents that were accepted earlier and would be refused by now", "flow", name, "revision", c.ID(), "reasons", c.intake(func(definition.Document) bool { return false }))
+		l.Log.Warn("a flow goes on with documents that were accepted earlier and would be refused by now", "flow", name, "revision", c.ID(), "reasons", c.intakeMistakes(func(definition.Document) bool { return false }))
 	}
 }
 
-// tookEarlier tells of a document whether the flow runs with it, or has it in the history: an undo of a change goes back to what
-// was accepted, whatever rules of intake there are by now. It asks etcd for the history where that decides.
-func (l *leader) tookEarlier(ctx context.Context, name string, c *Candidate, runs *runningFlow) (took func(definition.Document) bool, err error) {
-	if len(c.intake(runs.took)) == 0 {
-		return runs.took, nil
+// acceptedBefore returns a function that reports whether a document is not new: the flow runs with it, or its history has it. An undo goes
+// back to documents that were accepted once, although rules of intake may have come since. It reads the history from etcd only where the
+// answer depends on it.
+func (l *leader) acceptedBefore(ctx context.Context, name string, c *Candidate, runs *runningFlow) (took func(definition.Document) bool, err error) {
+	if len(c.intakeMistakes(runs.tookIn)) == 0 {
+		return runs.tookIn, nil
 	}
 	earlier, known := l.earlier[name]
 	if !known || earlier.of != c.ID() {
@@ -54,18 +56,19 @@ func (l *leader) tookEarlier(ctx context.Context, name string, c *Candidate, run
 		earlier = acceptedEarlier{c.ID(), AcceptedDocuments(history)}
 		l.earlier[name] = earlier
 	}
-	return func(d definition.Document) bool { return runs.took(d) || earlier.Has(d) }, nil
+	return func(d definition.Document) bool { return runs.tookIn(d) || earlier.Has(d) }, nil
 }
 
-// acceptedEarlier are the documents that a flow's history had when a candidate was looked at.
+// acceptedEarlier is the documents in a flow's history, as they were read for one candidate.
 type acceptedEarlier struct {
 	of batch.Revision
 	DocumentSet
 }
 
-// DocumentSet are documents of revisions that were accepted.
+// DocumentSet is a set of documents, by their digests.
 type DocumentSet map[batch.Digest]bool
 
+// AcceptedDocuments is the set of all documents in a flow's history.
 func AcceptedDocuments(history []cluster.HistoryEntry) DocumentSet {
 	all := DocumentSet{}
 	for _, h := range history {
@@ -76,13 +79,14 @@ func AcceptedDocuments(history []cluster.HistoryEntry) DocumentSet {
 	return all
 }
 
+// Has reports whether the set has the document.
 func (h DocumentSet) Has(d definition.Document) bool {
 	return h[definition.Digest([]definition.Document{d})]
 }
 
-// intake is why a candidate can't be taken in: the rules of intake that its documents break, but for those that the flow took in
-// already.
-func (c *Candidate) intake(took func(definition.Document) bool) (reasons []string) {
+// intakeMistakes lists the rules of intake that a candidate's documents break. Documents that the flow has taken in before (took) may break
+// them.
+func (c *Candidate) intakeMistakes(took func(definition.Document) bool) (reasons []string) {
 	for _, d := range c.Documents {
 		if read := c.needs[flowstate.KeyOf(d)]; len(read.intake) > 0 && !took(d) {
 			reasons = append(reasons, read.intake...)
@@ -91,10 +95,10 @@ func (c *Candidate) intake(took func(definition.Document) bool) (reasons []strin
 	return reasons
 }
 
-// takenIn refuses a candidate with a document that breaks a rule of intake. One that the flow took in already goes on. Of the
-// others workers are told that they are fresh: they have rules of their own.
+// takenIn returns the candidate as it may be rolled out. A candidate with a new document that breaks a rule of intake is returned without a
+// revision: it is rejected. In other candidates new connectors are marked as fresh, because workers have rules of intake of their own.
 func (c *Candidate) takenIn(took func(definition.Document) bool) *Candidate {
-	reasons := c.intake(took)
+	reasons := c.intakeMistakes(took)
 	if c.Revision == nil {
 		return c
 	}

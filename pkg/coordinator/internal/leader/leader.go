@@ -15,57 +15,57 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// statusPause is the least time between two reports that a flow is being applied.
+// statusPause is the least time between two writes of a flow's status that only report progress.
 const statusPause = time.Second
 
-// leader decides revisions: it compares what the documents ask for with what is active, asks the workers to take what is
-// new, and switches when each live capable one did. It is level-triggered: every pass looks at everything, so no news is
-// ever missed. One goroutine owns it.
+// leader decides which revision of each flow is active. It compares the revision that the documents ask for with the active one, asks the
+// workers to compile a new one, and makes it active when every live worker that has the functions has accepted it. It works in passes. Each
+// pass looks at all flows, so that no missed message does harm. The goroutine of Lead owns it.
 type leader struct {
 	Config
 
 	stored  []definition.Document
-	desired *DesiredState // what stored asks for; nil until it is listed
-	// statuses are as this leader wrote or found them; nil while it must read them. running are the revisions that flows run on,
-	// and described what etcd says of functions and connectors; both are read when statuses is.
-	statuses        map[string]cluster.FlowStatus
-	running         map[string]runningFlow
-	described       map[cluster.Key]cluster.DocumentStatus
-	readAt          time.Time                 // when statuses was
-	writtenAt       map[string]time.Time      // when the leader wrote a flow's status, since read
-	describedAt     time.Time                 // when described was written
-	countedRejected map[string]batch.Revision // revisions that were counted as rejected last, by flow
-	toldLenient     map[string]batch.Revision // revisions that would be refused by now and were told of last, by flow
-	orphans         map[string]time.Time      // since when a flow has a history and nothing else
-	passTimer       *time.Timer
-	// earlier is what a flow's history had, by flow, where a candidate was asked about whose documents break a rule of intake.
+	desired *DesiredState // what stored asks for; nil until the documents are listed
+	// statuses are the flows' statuses in etcd, as this leader has read or written them last; nil means that they must be read. running is
+	// the active revision of each flow, writtenDocuments the statuses of functions and connectors; both are read together with statuses.
+	statuses           map[string]cluster.FlowStatus
+	running            map[string]runningFlow
+	writtenDocuments   map[cluster.Key]cluster.DocumentStatus
+	readAt             time.Time                 // when statuses was read
+	writtenAt          map[string]time.Time      // when the leader wrote a flow's status, since readAt
+	documentsWrittenAt time.Time                 // when writtenDocuments was written
+	countedRejected    map[string]batch.Revision // by flow: the rejected revision that the counter has counted last
+	toldLenient        map[string]batch.Revision // by flow: the revision of which logLenient has told last
+	orphans            map[string]time.Time      // by flow: since when the flow has a history and no document or status
+	passTimer          *time.Timer
+	// earlier has the documents in the histories of flows, for candidates that break a rule of intake.
 	earlier map[string]acceptedEarlier
 }
 
-// leaderConfig is what a leader needs of the coordinator that was elected. Every field must be set.
+// Config is what a leader needs of the coordinator that was elected. Every field must be set.
 type Config struct {
 	Leadership *cluster.Leadership
 	Store      *cluster.Store
 	Fleet      Fleet
-	// news holds a token when something has changed that the leader decides by.
+	// News holds a token when workers or their answers have changed. The leader takes the token and makes a pass.
 	News <-chan struct{}
-	// historyAge is how long a revision is kept after another one took its place, or its flow was deleted.
+	// HistoryAge is how long a revision stays in the history after another one has become active, or its flow was deleted.
 	HistoryAge time.Duration
-	MaxSteps   int                    // limit of a flow's document
-	Rejections *prometheus.CounterVec // counts rejected revisions, by flow
+	MaxSteps   int                    // the most steps that a new flow document may have
+	Rejections *prometheus.CounterVec // counts the revisions that this leader rejects, by flow
 	Log        hclog.Logger
 }
 
-// fleetOfLeader is what a leader asks of its coordinator's fleet.
+// Fleet is the workers of the coordinator that leads. Its methods may be called from any goroutine.
 type Fleet interface {
-	// RequestRollouts asks every capable worker to take revisions, and returns how far each is, in the order of the requests. It is
-	// false when the coordinator is shutting down, or ctx is done.
+	// RequestRollouts asks every worker that has the functions to compile revisions, and returns how far each rollout is, in the order of
+	// the requests. It may be called again for the same revision. It returns false when the coordinator is shutting down, or ctx is done.
 	RequestRollouts(ctx context.Context, requests ...RolloutRequest) ([]RolloutProgress, bool)
 	// FollowedState is the flows' statuses as the coordinator follows them in etcd; nil until they are listed.
 	FollowedState() *cluster.State
 }
 
-// lead decides revisions until the leadership is lost or ctx is done.
+// Lead decides revisions until the leadership is lost or ctx is done. It returns why the leadership was lost; nil when ctx is done.
 func Lead(ctx context.Context, c Config) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -81,7 +81,7 @@ func Lead(ctx context.Context, c Config) error {
 	followed := make(chan struct{})
 	go func() {
 		defer close(followed)
-		// It only returns when ctx is done or the store is closed, and then the leadership is lost.
+		// FollowDocuments returns only when ctx is done or the store is closed; in both cases the leadership ends.
 		_ = l.Store.FollowDocuments(ctx, func(_ int64, docs []definition.Document) {
 			select {
 			case documents <- docs:
@@ -130,9 +130,9 @@ func Lead(ctx context.Context, c Config) error {
 	}
 }
 
-// load takes over what the flows' statuses are in etcd. What this coordinator follows may be older than what the leader
-// before wrote last, and whoever writes a status must not take back which revision is active.
-func (l *leader) load(ctx context.Context) error {
+// readStatuses reads the flows' statuses from etcd. The statuses that the coordinator follows may be older than the last ones that the
+// leader before has written; deciding by them could make an old revision active again.
+func (l *leader) readStatuses(ctx context.Context) error {
 	state, err := l.Store.State(ctx)
 	if err != nil {
 		return err
@@ -144,16 +144,16 @@ func (l *leader) load(ctx context.Context) error {
 			l.running[f.Status.Flow] = runningOf(f.Active.Name(), f.Active.Documents)
 		}
 	}
-	l.described = state.Documents()
+	l.writtenDocuments = state.Documents()
 	l.readAt, l.writtenAt = time.Now(), map[string]time.Time{}
 	return nil
 }
 
-// newsPatience is how long what is followed may differ from what was written or read before etcd is read again.
+// newsPatience is how long followed statuses may differ from written ones, because they are still on their way, before etcd is read again.
 const newsPatience = 2 * time.Second
 
-// compare has etcd read again when what is followed is not what this leader wrote or read, and that for a while: somebody
-// changed or removed a status by hand, or etcd was restored from an earlier state.
+// compare has the statuses read from etcd again if those that the coordinator follows have differed from the written ones for a while. That
+// happens when an operator changes a status by hand, or etcd is restored from a backup.
 func (l *leader) compare() {
 	seen := l.Fleet.FollowedState()
 	if seen == nil || l.statuses == nil {
@@ -172,7 +172,7 @@ func (l *leader) compare() {
 		there[f.Status.Flow] = true
 		known, is := l.statuses[f.Status.Flow]
 		_, runs := l.running[f.Status.Flow]
-		if !is || !sameStatus(known, f.Status) || runs && f.Active == nil { // without its entry, which is written again
+		if !is || !sameStatus(known, f.Status) || runs && f.Active == nil { // the entry of the active revision is missing, and will be written again
 			note(f.Status.Flow)
 		}
 	}
@@ -187,29 +187,30 @@ func (l *leader) compare() {
 	}
 }
 
-// sameStatus compares what flows are decided by. Each time that a leader writes a status it has another time.
+// sameStatus compares two statuses by the fields that the leader decides by. Each write has another time, so the time tells writes apart.
 func sameStatus(a, b cluster.FlowStatus) bool {
 	return a.WantedRevision() == b.WantedRevision() && a.ActiveRevision() == b.ActiveRevision() && a.State == b.State && a.Updated.Equal(b.Updated)
 }
 
-// pass brings every flow's status up to what the documents and the workers say now. After an error nobody knows what was
-// written: the next pass reads it.
+// pass makes one pass: it brings the statuses of all flows and documents up to date. After an error it is not known what was written, so
+// the next pass reads the statuses again.
 func (l *leader) pass(ctx context.Context) error {
 	l.compare()
 	if l.statuses == nil {
-		if err := l.load(ctx); err != nil {
+		if err := l.readStatuses(ctx); err != nil {
 			return err
 		}
 	}
-	err := errors.Join(l.reconcileAll(ctx), l.describe(ctx))
+	err := errors.Join(l.reconcileAll(ctx), l.writeDocumentStatuses(ctx))
 	if err != nil {
 		l.statuses = nil
 	}
 	return err
 }
 
-// trim removes the history that nobody needs: of each flow the revisions that are old and followed by enough others, and all of a
-// flow that was deleted as long ago as a batch may be sent again. Since when that is, this leader knows by itself.
+// trim removes history that is not needed any more: of each flow the revisions that are old and followed by enough newer ones, and of a
+// flow that was deleted long ago everything. The history does not tell when a flow was deleted; the leader counts from when it saw that
+// itself.
 func (l *leader) trim(ctx context.Context) error {
 	seen := l.Fleet.FollowedState()
 	if seen == nil || l.statuses == nil || l.desired == nil {
@@ -246,4 +247,5 @@ func (l *leader) trim(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
+// passAgainSoon has the leader make another pass after statusPause, although no news came.
 func (l *leader) passAgainSoon() { l.passTimer.Reset(statusPause) }

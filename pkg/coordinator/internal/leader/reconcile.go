@@ -12,6 +12,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 )
 
+// reconcileAll deletes the statuses of flows without documents, and then reconciles all flows.
 func (l *leader) reconcileAll(ctx context.Context) error {
 	var failed []error
 	for _, name := range slices.Sorted(maps.Keys(l.statuses)) {
@@ -33,7 +34,11 @@ func (l *leader) reconcileAll(ctx context.Context) error {
 	return errors.Join(append(failed, l.reconcile(ctx))...)
 }
 
-// reconcile takes each flow that is not where it is to be a step nearer.
+// reconcile takes each flow whose status is not settled one step further:
+//
+//  1. It finds the candidate's documents that are new, and rejects the candidate if one of them breaks a rule of intake.
+//  2. It asks the workers how far they are with the candidate's revision.
+//  3. It decides the flow's status from their answers, and writes it where it has changed.
 func (l *leader) reconcile(ctx context.Context) error {
 	var steps []*Candidate
 	var wishes []RolloutRequest
@@ -41,17 +46,17 @@ func (l *leader) reconcile(ctx context.Context) error {
 		c := l.desired.Flows[name]
 		now, known := l.statuses[name]
 		runs := l.running[name]
-		took := runs.took
+		took := runs.tookIn
 		if c.breaksIntake && c.Revision != nil {
 			var err error
-			if took, err = l.tookEarlier(ctx, name, c, &runs); err != nil {
+			if took, err = l.acceptedBefore(ctx, name, c, &runs); err != nil {
 				return err
 			}
-			if len(c.intake(took)) == 0 {
-				l.tellLenient(name, c)
+			if len(c.intakeMistakes(took)) == 0 {
+				l.logLenient(name, c)
 			}
 		}
-		if c.Revision != nil && known && now.Wanted == c.number && now.Active == c.number && runs.revision == c.ID() && now.State == c.settled() {
+		if c.Revision != nil && known && now.Wanted == c.number && now.Active == c.number && runs.revision == c.ID() && now.State == c.settledState() {
 			continue
 		}
 		c = c.takenIn(took)
@@ -63,15 +68,15 @@ func (l *leader) reconcile(ctx context.Context) error {
 	}
 	rollouts, ok := l.Fleet.RequestRollouts(ctx, wishes...)
 	if !ok {
-		return nil // shutting down
+		return nil // the coordinator is shutting down
 	}
 	var decisions []cluster.Decision
 	var decided []*Candidate
 	for i, c := range steps {
 		flow := wishes[i].Flow
 		d := cluster.Decision{Status: decide(flow, c, rollouts[i], batch.Revision{Number: l.statuses[flow].Active, Digest: l.running[flow].revision.Digest})}
-		activates := c.Revision != nil && d.Status.State == c.settled()
-		if !activates && !l.isNews(&d.Status) {
+		activates := c.Revision != nil && d.Status.State == c.settledState()
+		if !activates && !l.isWorthWriting(&d.Status) {
 			continue
 		}
 		d.Status.Updated = time.Now().UTC()
@@ -89,18 +94,26 @@ func (l *leader) reconcile(ctx context.Context) error {
 		case err != nil:
 			failed = append(failed, err)
 		case d.Entry != nil:
-			l.activated(d.Status, decided[i])
+			l.noteActivated(d.Status, decided[i])
 			wishes = append(wishes, RolloutRequest{Flow: d.Status.Flow})
 		default:
-			l.written(d.Status)
+			l.noteWritten(d.Status)
 		}
 	}
 	l.Fleet.RequestRollouts(ctx, wishes...)
 	return errors.Join(failed...)
 }
 
-// decide is the status that a candidate deserves, now that the workers are so far with it. It switches by making the
-// candidate's revision the active one.
+// decide returns the status of a flow, given its candidate and the workers' answers. The candidate becomes active when its state is active
+// or disabled.
+//
+//	candidate                                        state      active revision
+//	its documents are wrong                          rejected   as before
+//	its flow is switched off                         disabled   the candidate
+//	no live worker has the functions                 pending    as before
+//	a worker can't compile it                        rejected   as before
+//	a worker has not answered                        applying   as before
+//	all workers that have the functions accepted it  active     the candidate
 func decide(flow string, c *Candidate, r RolloutProgress, active batch.Revision) cluster.FlowStatus {
 	next := cluster.FlowStatus{
 		Flow: flow, Wanted: c.number, WantedDigest: c.digest, Active: active.Number, ActiveDigest: active.Digest,
@@ -131,8 +144,9 @@ func decide(flow string, c *Candidate, r RolloutProgress, active batch.Revision)
 	return next
 }
 
-// isNews reports whether a status says something new, progress of a rollout not oftener than once in statusPause.
-func (l *leader) isNews(s *cluster.FlowStatus) bool {
+// isWorthWriting reports whether a status should be written: it has changed, and if only the progress of a rollout has changed, statusPause
+// is over.
+func (l *leader) isWorthWriting(s *cluster.FlowStatus) bool {
 	old, known := l.statuses[s.Flow]
 	s.Updated = old.Updated
 	switch {
@@ -145,14 +159,14 @@ func (l *leader) isNews(s *cluster.FlowStatus) bool {
 	return true
 }
 
-// activated notes that the candidate is the flow's active revision. What is left of its history trim removes.
-func (l *leader) activated(s cluster.FlowStatus, c *Candidate) {
+// noteActivated notes that the candidate's revision is the active one, in etcd. trim removes old revisions from the history later.
+func (l *leader) noteActivated(s cluster.FlowStatus, c *Candidate) {
 	l.statuses[s.Flow], l.running[s.Flow], l.writtenAt[s.Flow] = s, runningOf(c.ID(), c.Documents), s.Updated
 	l.Log.Info("flow activated", "flow", s.Flow, "revision", c.ID(), "state", s.State)
 }
 
-// written notes that a status was written.
-func (l *leader) written(s cluster.FlowStatus) {
+// noteWritten notes that a status was written to etcd.
+func (l *leader) noteWritten(s cluster.FlowStatus) {
 	l.statuses[s.Flow], l.writtenAt[s.Flow] = s, s.Updated
 	if s.State == cluster.StateRejected && l.countedRejected[s.Flow] != s.WantedRevision() {
 		l.countedRejected[s.Flow] = s.WantedRevision()

@@ -10,23 +10,31 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 )
 
-// rollout is how far the workers are with a revision.
+// RolloutProgress is how far the workers are with a revision. Workers that are dead, draining or unreachable for a lease are in no field.
+//
+//	               sent the revision        compiled it
+//	┌─────────┐                  ┌─────────┐            ┌──────────┐
+//	│ capable │ ───────────────> │ lagging │ ─────────> │ accepted │
+//	└─────────┘                  └─────────┘            └──────────┘
+//	has the functions                 │ can't compile it      ┌───────────────────┐
+//	                                  └─────────────────────> │ rejected or unfit │
+//	                                                          └───────────────────┘
 type RolloutProgress struct {
-	Capable  []string            // live workers that have its functions
-	Accepted int                 // of them, those that took it
-	Lagging  []string            // of them, those that have not answered
-	Rejected map[string][]string // of them, those that refuse it, and why
-	Unfit    map[string][]string // workers whose build has its functions, but others than it needs, and why
-	Missing  map[string]int      // functions that workers lack, and how many lack them
+	Capable  []string            // live workers that have the revision's functions, and are not unfit
+	Accepted int                 // how many of them have accepted the revision
+	Lagging  []string            // those of them that have not answered
+	Rejected map[string][]string // those of them that can't compile the revision, and why
+	Unfit    map[string][]string // workers that have the functions in another build than the revision needs, and why they can't compile it
+	Missing  map[string]int      // functions that live workers lack, and how many workers lack each
 }
 
-// wish is what the leader wants of a flow.
+// RolloutRequest asks for the rollout of one revision of a flow.
 type RolloutRequest struct {
 	Flow     string
-	Revision *flowstate.Revision // nil: nothing more
+	Revision *flowstate.Revision // nil ends the flow's rollout
 }
 
-// pendingReasons are what a revision waits for that no live worker can run.
+// PendingReasons says what a revision waits for that no live worker can run.
 func PendingReasons(s RolloutProgress) []string {
 	if len(s.Missing) == 0 {
 		return []string{"no worker has registered: start one that has the flow's functions"}
@@ -38,7 +46,7 @@ func PendingReasons(s RolloutProgress) []string {
 	return reasons
 }
 
-// verdicts are what workers that have the functions say, but for those that took the revision.
+// verdicts lists the workers that have not accepted the revision, with their reasons, by id.
 func (s RolloutProgress) verdicts() []cluster.WorkerVerdict {
 	var all []cluster.WorkerVerdict
 	for _, id := range s.Lagging {
@@ -53,7 +61,7 @@ func (s RolloutProgress) verdicts() []cluster.WorkerVerdict {
 	return all
 }
 
-// told are workers' reasons as lines; those who say the same share one.
+// ReasonLines turns workers' reasons into lines. Workers with the same reason share a line.
 func ReasonLines(said map[string][]string) []string {
 	by := map[string][]string{}
 	var lines []string
@@ -71,7 +79,7 @@ func ReasonLines(said map[string][]string) []string {
 	return lines
 }
 
-// some names workers, the first few of many.
+// NameWorkers names workers in a sentence: the first few, and how many more there are.
 func NameWorkers(workers []string) string {
 	const most = 5
 	if n := len(workers); n > most {
