@@ -17,6 +17,7 @@ type pendingRuns struct {
 // closedBit is added to pendingRuns.count when no more runs are taken.
 const closedBit = 1 << 62
 
+// newPendingRuns makes a count of no runs.
 func newPendingRuns() *pendingRuns {
 	p := &pendingRuns{idle: make(chan struct{})}
 	p.setIdle = sync.OnceFunc(func() { close(p.idle) })
@@ -52,6 +53,7 @@ type busyLanes struct {
 	wake chan struct{}
 }
 
+// newBusyLanes makes a count of no lanes.
 func newBusyLanes() *busyLanes { return &busyLanes{wake: make(chan struct{}, 1)} }
 
 // begin counts a lane that begins to execute a run.

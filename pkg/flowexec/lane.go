@@ -13,7 +13,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// LanesConfig says what StartLanes needs. The zero value of each field but Flow is its default.
+// LanesConfig is the configuration of StartLanes. Every field but Flow may be zero, which means its default.
 type LanesConfig struct {
 	// Flow is the flow's name.
 	Flow string
@@ -62,7 +62,7 @@ type Observed struct {
 }
 
 // Lanes runs the parts of batches of one flow in one process. It shares out their rows to lanes: a lane is a queue, and a goroutine that
-// executes what is queued there on a copy of the flow. The rows of one slot have the same lane, so that they run in the order of Enqueue.
+// executes the queued rows on a copy of the flow. The rows of one slot have the same lane, so that they run in the order of Enqueue.
 // Lanes never waits for Lanes of other flows. Its methods are safe for concurrent use.
 //
 // Where a part with keys is, from Enqueue to its last Done (rows of different keys go separate ways):
@@ -91,7 +91,8 @@ type Lanes struct {
 	metrics flowMetrics
 	// timed says that config asks how long functions take.
 	timed bool
-	// lateUses has what functions used after their call had ended, so that each is logged once: [2]string{function, what} → true.
+	// lateUses are the uses of a function's context after its call had ended, so that each kind is logged once: [2]string{function, thing
+	// used} → true.
 	lateUses sync.Map
 
 	// ctx is the parent of functions' contexts. Stop cancels it.

@@ -15,7 +15,7 @@ const (
 	Running Stage = "running"
 	// Entering means that the lane has taken the row and waits in Part.Enter, for memory or for its turn to run alone.
 	Entering Stage = "entering"
-	// Parked means that the row was set aside. Location.Wait says what it waits for.
+	// Parked means that the row was set aside until something happens; Location.Wait says which thing.
 	Parked Stage = "parked"
 	// Queued means that the row waits for its lane.
 	Queued Stage = "lane"
@@ -40,7 +40,7 @@ const (
 	ForTurn Wait = "turn"
 )
 
-// Location is where one row is, and what it waits for.
+// Location is the place of one row on its way through the lanes, and the thing that it waits for.
 type Location struct {
 	// Part is the part that Enqueue was given; Row is a row of it.
 	Part  *Part
@@ -63,7 +63,7 @@ type Location struct {
 	Due time.Time
 }
 
-// StageCount is what Locate counts rows by: their stage, and whether their part belongs to the caller.
+// StageCount is a key by which Locate counts rows: their stage, and whether their part belongs to the caller.
 type StageCount struct {
 	Stage Stage
 	Mine  bool
@@ -176,7 +176,8 @@ func (q *locator) addParked(g *group, lane int, ahead bool) {
 	}
 }
 
-// addWait sets what the first row of a group waits for in the step s. The group is the first one of its key. The caller holds lane.mu.
+// addWait sets the thing that the first row of a group waits for in the step s. The group is the first one of its key. The caller holds
+// lane.mu.
 func (q *locator) addWait(at *Location, g *group, s *step) {
 	p := g.parcel
 	if g.state == groupReady || !g.waiting {

@@ -77,7 +77,7 @@ func newLane(l *Lanes, index int) *lane {
 	return ln
 }
 
-// waiting is what the lane has set aside, in both ways of waiting.
+// waiting returns the rows that the lane has set aside, in both ways of waiting.
 func (ln *lane) waiting() [2]waitingRows { return [...]waitingRows{&ln.parked, &ln.resting} }
 
 // start gives the lane a goroutine and a copy of the flow. resume is work that the goroutine before was abandoned with; nil means none.
@@ -180,7 +180,7 @@ func (ln *lane) takeQueued() *work {
 	return w
 }
 
-// startWork notes the work that the lane executes from now on. It returns what pick returns. The caller holds mu.
+// startWork notes the work that the lane executes from now on. Its results are those of pick. The caller holds mu.
 func (ln *lane) startWork(w *work) (_ *work, other *lane) {
 	ln.parked.running, ln.current = true, w
 	if len(w.in.columns.Keys) > 0 { // Locate looks for keys only, and the clock takes time
@@ -217,7 +217,7 @@ func (ln *lane) close() (works []*work, groups []*group) {
 	return works, groups
 }
 
-// release takes out of the lane what a Release asks for, for the caller to give back.
+// release takes the rows out of the lane that a Release asks for, for the caller to give back.
 func (ln *lane) release(c releaseRequest) (back []*work, groups []*group) {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()

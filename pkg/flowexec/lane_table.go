@@ -282,7 +282,8 @@ func (l *Lanes) settleKeysOf(ln *lane) (back []*work) {
 	return back
 }
 
-// release takes out of all lanes what a Release asks for. It holds the table's lock for writing, so that no work changes its lane meanwhile.
+// release takes the rows out of all lanes that a Release asks for. It holds the table's lock for writing, so that no work changes its lane
+// meanwhile.
 func (l *Lanes) release(c releaseRequest) (lanes []*lane, back []*work, parked []*group) {
 	t := &l.table
 	t.mu.Lock()

@@ -7,7 +7,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// OnceConfig says what Plan.Once needs beside the rows.
+// OnceConfig is the configuration of one Plan.Once.
 type OnceConfig struct {
 	// Copy is the copy of the flow that the rows run on. Only one Once at a time may use it.
 	Copy *kis.Copy
@@ -16,7 +16,8 @@ type OnceConfig struct {
 	Batch batch.ID
 	// Connectors opens the connections that functions use. nil is for flows without connectors.
 	Connectors Connectors
-	// Saves tells Loads in KisFlow's shape what other flows of this process save. nil means that they hear only of Saves of this call.
+	// Saves tells Loads in KisFlow's shape when other flows of this process save something. nil means that they hear only of Saves of this
+	// call.
 	Saves *Saves
 	// Metrics gets counts and durations. nil means that nothing is counted.
 	Metrics *Metrics
@@ -24,8 +25,8 @@ type OnceConfig struct {
 	Observe func(Observed)
 }
 
-// Once runs rows through the plan as one batch, and blocks until all of them have ended. See Part.Values for what a row may be. ctx is the
-// parent of the contexts that functions get; when it ends, the rows that have not ended fail.
+// Once runs rows through the plan as one batch, and blocks until all of them have ended. A row is any value that Part.Values allows. ctx is
+// the parent of the contexts that functions get; when it ends, the rows that have not ended fail.
 func (p *Plan) Once(ctx context.Context, rows []any, c OnceConfig) RunResult {
 	if rows == nil {
 		rows = []any{} // a part of values, without any

@@ -9,11 +9,11 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 )
 
-// group is the parked rows of one key in one parcel: what waits together, and goes on together. There may be as many groups as rows, so
+// group is the parked rows of one key in one parcel: they wait together, and go on together. There may be as many groups as rows, so
 // that each byte counts.
 //
-//	         the wait is over, and the group        a lane takes it        its run has ended (what parks
-//	         is the first one of its key            (takeReady)            in that run is a new group)
+//	         the wait is over, and the group        a lane takes it        its run has ended (rows that
+//	         is the first one of its key            (takeReady)            park again are a new group)
 //	parked ---------------------------------> ready ------------> running -------------------------------> gone
 //	  |        (happened, resumeDue)            |                                                           ^
 //	  |                                         |                                                           |
@@ -53,16 +53,17 @@ func (g *group) connector() *definition.Connector { return g.parcel.part.Plan.st
 
 // saveWait is how a group waits for any Save through its connector, as a Load in KisFlow's shape does.
 type saveWait struct {
-	// saves is what Saves.count said before the row was tried. A Save after that ends the wait.
+	// saves is the number that Saves.count returned before the row was tried. A Save after that ends the wait.
 	saves uint64
 	// early is the earliest time at which a Save may end the wait.
 	early time.Duration
 }
 
-// groupState is where a group is in its life; see group.
+// groupState is the place of a group in its life; see group.
 type groupState uint8
 
 const (
+	// groupParked is the state of a new group.
 	groupParked groupState = iota
 	groupReady
 	groupRunning
@@ -133,7 +134,7 @@ func (g *group) isReleasedBy(c releaseRequest) bool {
 	return c.includesKey(g.key()) && c.includesPart(g.parcel.part)
 }
 
-// hold returns what the group's first row remembers of its wait, and whether the row's function has run and its connector is to be asked.
+// hold returns the hold of the group's first row, and whether the row's function has run already and only its connector is to be asked.
 func (g *group) hold() (h hold, keeps bool) {
 	first := g.rows()[0]
 	for _, packed := range g.parcel.sets[g.step] {

@@ -8,10 +8,9 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 )
 
-// This file is what had become of rows before they parked, and of their results when they end.
-
-// divide parts the outcomes of rows that have ended from those of parked ones, which then count in the parcel.
-func divide(all []batch.RowOutcome, parked []rows.PartRow) (ended, held []batch.RowOutcome) {
+// splitOutcomes splits the outcomes of a run, whose rows are ascending rows of its part, in those of rows that have ended and those of rows
+// that have parked. The rows of the latter are rows of the parcel then.
+func splitOutcomes(all []batch.RowOutcome, parked []rows.PartRow) (ended, held []batch.RowOutcome) {
 	for _, o := range all {
 		if at, ok := slices.BinarySearch(parked, rows.PartRow(o.Row)); ok {
 			o.Row = uint32(at)
@@ -23,7 +22,9 @@ func divide(all []batch.RowOutcome, parked []rows.PartRow) (ended, held []batch.
 	return ended, held
 }
 
-func divideOutput(all batch.Output, parked []rows.PartRow) (ended, held batch.Output) {
+// splitOutput splits the output of a run in that of rows that have ended, and that of rows that have parked, whose origins are rows of the
+// parcel then. A row parks although it has output when other rows that were made of it park.
+func splitOutput(all batch.Output, parked []rows.PartRow) (ended, held batch.Output) {
 	var stay, rest []uint32
 	for i, origin := range all.Origins {
 		if at, ok := slices.BinarySearch(parked, rows.PartRow(origin)); ok {
@@ -41,8 +42,9 @@ func divideOutput(all batch.Output, parked []rows.PartRow) (ended, held batch.Ou
 	return ended, held
 }
 
-// takeUp adds what had become of the rows before they parked to the result of their run. Rows count in the parcel.
-func (p *parcel) takeUp(result *RunResult, of []rows.PartRow) {
+// addEarlier adds the output that rows had before they parked to the result of the run in which they went on. of are the rows of that run;
+// all rows count in the parcel.
+func (p *parcel) addEarlier(result *RunResult, of []rows.PartRow) {
 	var places []uint32
 	for i, origin := range p.output.Origins {
 		if _, ok := slices.BinarySearch(of, rows.PartRow(origin)); ok {
@@ -63,7 +65,7 @@ func (p *parcel) takeUp(result *RunResult, of []rows.PartRow) {
 	result.Output = batch.Output{Rows: all.Rows.Select(order), Origins: rows.Pick(all.Origins, order)}
 }
 
-// returned gives rows of the parcel back.
+// returned is the result that returns the rows of the groups.
 func (p *parcel) returned(groups []*group) RunResult {
 	var all []uint32
 	for _, g := range groups {
@@ -75,8 +77,8 @@ func (p *parcel) returned(groups []*group) RunResult {
 	return RunResult{Part: p.part.enqueued(), Rows: all, Returned: slices.Clone(all)}
 }
 
-// byParcel sorts groups by their parcels.
-func byParcel(groups []*group) map[*parcel][]*group {
+// groupsByParcel sorts groups by their parcels.
+func groupsByParcel(groups []*group) map[*parcel][]*group {
 	by := make(map[*parcel][]*group)
 	for _, g := range groups {
 		by[g.parcel] = append(by[g.parcel], g)
@@ -84,7 +86,7 @@ func byParcel(groups []*group) map[*parcel][]*group {
 	return by
 }
 
-// groupRows are the rows of groups of one parcel, ascending.
+// groupRows returns the rows of groups of one parcel, ascending.
 func groupRows(groups []*group) []rows.ParcelRow {
 	var all []rows.ParcelRow
 	for _, g := range groups {
@@ -94,8 +96,8 @@ func groupRows(groups []*group) []rows.ParcelRow {
 	return all
 }
 
-// count has the rows of a result count in the part that the parcel's came with.
-func (p *parcel) count(result *RunResult) {
+// renumber turns the rows of a result, which count in the parcel, into rows of the part that Enqueue was given.
+func (p *parcel) renumber(result *RunResult) {
 	result.Rows = rows.As[uint32](rows.Pick(p.rows, result.Rows))
 	for i := range result.NotDone {
 		result.NotDone[i].Row = uint32(p.rows[result.NotDone[i].Row])

@@ -284,8 +284,9 @@ func (t *parkedRows) settle(w *work, parked *parcel) (back []*group, over bool) 
 	return back, w.from.left == 0
 }
 
-// await has the groups of a parcel told when what they wait for happens. settle has seen to their times. ctx bounds the wait for
-// a connection; a group whose connection can't be opened goes on at once, to find the error by itself. The caller does not hold mu.
+// await has the sources tell the groups of a parcel when their waits are over. settle has seen to their times before. ctx bounds the wait
+// for a connection; a group whose connection can't be opened goes on at once, so that its function gets the error. The caller does not hold
+// mu.
 func (t *parkedRows) await(ctx context.Context, groups []group) {
 	for i := range groups {
 		g := &groups[i]
@@ -309,7 +310,7 @@ func (t *parkedRows) await(ctx context.Context, groups []group) {
 	}
 }
 
-// forgetIfOver forgets a group whose wait was over before it was added to what it waits for.
+// forgetIfOver takes a group out of its sources again if its wait was over before it was added to them.
 func (t *parkedRows) forgetIfOver(g *group) {
 	t.mu.Lock()
 	over := g.state != groupParked || !g.waiting
@@ -409,10 +410,10 @@ func (t *parkedRows) release(c releaseRequest) (back []*group) {
 	return back
 }
 
-// giveBackParked gives back groups that were taken out of their lanes: it calls Done for their rows, with Returned, and forgets what they
-// waited for. The caller holds no lane's lock.
+// giveBackParked gives back groups that were taken out of their lanes: it takes them out of their sources, and calls Done for their rows,
+// with Returned. The caller holds no lane's lock.
 func giveBackParked(back []*group) {
-	for p, groups := range byParcel(back) {
+	for p, groups := range groupsByParcel(back) {
 		p.home.sources.forget(groups)
 		p.part.Done(p.returned(groups))
 		if p.home.drop(p, len(groups)) {

@@ -1,13 +1,15 @@
 package flowexec
 
-// waitSources is what parked rows and resting runs can wait for, in all lanes of a flow: a time, the Save of a key, any Save through
-// a connector, or the answer of a call to a connector, which is an ask.
+// waitSources are the sources of news that parked rows and resting runs wait for, shared by all lanes of a flow. There are four: a time
+// (clock), the Save of a key (keys), any Save through a connector (saves), and the answer of a call to a connector, which is an ask in
+// parcel.asks.
 type waitSources struct {
 	clock *clock
 	keys  *keyWatches
 	saves *Saves
 }
 
+// newWaitSources makes the sources for the lanes of one flow.
 func newWaitSources(c *clock, config LanesConfig) *waitSources {
 	return &waitSources{c, newKeyWatches(config), config.Saves}
 }

@@ -128,7 +128,7 @@ type RunResult struct {
 	Returned []uint32
 	// Output has the rows that the last function made. Their origins are rows of the part, or batch.WholeBatch.
 	Output batch.Output
-	// Err is the first error that ended rows: what a function returned, or panicked with. A run of a part without rows has no NotDone; its
-	// failure is here.
+	// Err is the first error that ended rows: an error that a function returned, or a panic. A run of a part without rows has no NotDone;
+	// its failure is here.
 	Err error
 }

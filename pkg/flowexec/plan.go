@@ -62,7 +62,7 @@ type step struct {
 	retryAfter time.Duration
 	// timeout is how long one call may take for one row; 0 means no bound.
 	timeout time.Duration
-	// onMissing is what a Load does when its key is missing, and wait how long it waits for the key if it waits.
+	// onMissing says how a Load treats a row whose key is missing. If the row waits for the key, wait is for how long.
 	onMissing definition.OnMissing
 	wait      time.Duration
 	// connector is the function's connector; nil means none.

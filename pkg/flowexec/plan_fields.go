@@ -16,6 +16,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
+// numberType is json.Number, which may be a number or a string.
 var numberType = reflect.TypeFor[json.Number]()
 
 // checkTypes checks that each function finds the fields that it reads, or that its document names, in the type of the rows that come to it.
@@ -23,7 +24,7 @@ var numberType = reflect.TypeFor[json.Number]()
 // omitzero, a pointer) may be missing.
 func checkTypes(b *definition.Bundle, steps []*step) definition.Mistakes {
 	var mistakes definition.Mistakes
-	var carried reflect.Type // what the rows are before each step; nil: not known
+	var carried reflect.Type // the rows' type before each step; nil means that it is not known
 	carrier := ""
 	for _, s := range steps {
 		if has, ok := knownFields(carried); ok {

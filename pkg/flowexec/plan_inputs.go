@@ -12,7 +12,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// findInputs completes what the plan knows of how its steps read rows.
+// findInputs completes the inputs of the steps: how each step reads its rows.
 func (p *Plan) findInputs() {
 	inputs := make([]*decode.Input, len(p.steps))
 	for i, s := range p.steps {

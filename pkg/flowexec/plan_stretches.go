@@ -8,8 +8,8 @@ import (
 )
 
 // stretch is a part of a flow, from the step first to the step last, in which the rows of one key go one after the other (run_turns.go). A
-// stretch reaches from the first step to the last step that uses one connector, if several do and one of them saves: a row finds there what
-// earlier rows of its key have saved.
+// stretch reaches from the first step to the last step that uses one connector, if several do and one of them saves. So a row finds there
+// the things that earlier rows of its key have saved.
 //
 // Functions with code may send rows back by jumps, and nobody knows the destination before. A row that came back into the stretch would
 // come behind rows that were submitted later. So a stretch goes on to the last function with code.

@@ -13,7 +13,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// rowFields is what is known of the fields of rows at one place of a flow, from the types of the functions before.
+// rowFields are the fields that rows are known to have at one place of a flow, from the types of the functions before.
 type rowFields struct {
 	fields []rowjson.Field
 	// from is the function that made the rows.
@@ -101,7 +101,7 @@ func (rows *rowFields) setterOf(name string) string {
 	return rows.from + " passes it on"
 }
 
-// behind is what is known of the rows behind a step; nil means that nothing is known.
+// behind returns the fields of the rows behind a step; nil means that they are not known.
 func (rows *rowFields) behind(s *step) *rowFields {
 	switch {
 	case s.form == kis.FormFaaS && s.mode != definition.ModeVerify:

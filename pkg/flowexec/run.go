@@ -158,7 +158,7 @@ func (r *run) result() (RunResult, *parcel) {
 	result.NotDone, result.Err = r.ledger.list(r.work), returned(r.err())
 	from := r.work.from
 	if from != nil {
-		from.takeUp(&result, r.work.rows)
+		from.addEarlier(&result, r.work.rows)
 	}
 	var parked *parcel
 	if r.parking.any() {
@@ -166,7 +166,7 @@ func (r *run) result() (RunResult, *parcel) {
 	}
 	r.letters.tell(&result)
 	if from != nil {
-		from.count(&result)
+		from.renumber(&result)
 	}
 	return result, parked
 }

@@ -128,9 +128,9 @@ func (r *run) pack(result *RunResult) *parcel {
 			p.sets[k] = append(p.sets[k], packed(rs, origins, r.part.Start))
 		}
 	}
-	result.NotDone, p.notDone = divide(result.NotDone, parked)
+	result.NotDone, p.notDone = splitOutcomes(result.NotDone, parked)
 	p.dead = r.letters.ofParcel(parked)
-	result.Output, p.output = divideOutput(result.Output, parked)
+	result.Output, p.output = splitOutput(result.Output, parked)
 	all := result.Rows
 	result.Rows = make([]uint32, 0, r.n-len(origins))
 	for i := range uint32(r.n) {

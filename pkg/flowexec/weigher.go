@@ -10,11 +10,15 @@ import (
 // weigher estimates how many bytes of memory rows of one type take. It looks at a few rows only, so that it costs little while functions
 // make rows. It does not change once it is made.
 type weigher struct {
-	row     reflect.Type
-	size    int64    // of the row itself, without what it leads to
-	lengths []length // the strings and slices in the row
-	fixed   bool     // all rows take size bytes
-	deep    bool     // rows lead to more than lengths covers, so that weightOf looks at them with reflection
+	row reflect.Type
+	// size is the size of the row itself, without the memory that it points to.
+	size int64
+	// lengths are the strings and slices in the row.
+	lengths []length
+	// fixed says that all rows take size bytes.
+	fixed bool
+	// deep says that rows point to memory that lengths does not cover, so that weightOf looks at them with reflection.
+	deep bool
 }
 
 // length is a string or a slice in a row, at an offset; its elements take each bytes.
@@ -96,8 +100,8 @@ func (w *weigher) weight(p unsafe.Pointer) int64 {
 	return bytes
 }
 
-// weightOf is about how many bytes a value takes, with what it leads to, at most depth steps away. It looks at a few elements of a list,
-// and at no elements of a map.
+// weightOf is about how many bytes a value takes, with the memory that it points to, at most depth steps away. It looks at a few elements
+// of a list, and at no elements of a map.
 func weightOf(v reflect.Value, depth int) int64 {
 	bytes := int64(v.Type().Size())
 	if depth == 0 {

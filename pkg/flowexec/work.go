@@ -17,7 +17,7 @@ type work struct {
 	rows []rows.PartRow
 	// blocked are the rows whose keys have parked rows in the lane: they park behind these at once.
 	blocked []rows.RunRow
-	// abandoned is what earlier goroutines that ran the work have left behind; nil means that there were none.
+	// abandoned is left by earlier goroutines that ran the work and were abandoned; nil means that there were none.
 	abandoned *abandoned
 
 	// from and groups are the parked rows that go on with this work. Then part and in are the parcel's, and rows count in the parcel.
@@ -26,9 +26,9 @@ type work struct {
 	groups []*group
 }
 
-// abandoned is what is known of work whose goroutine was abandoned, because a function did not return, or ended, because a function called
-// runtime.Goexit. Another goroutine does the work again, and gives functions one row at a time, so that it is known for which row
-// a function does not return.
+// abandoned is left behind by goroutines that ran a work and did not come back: a function did not return, so that the goroutine was
+// abandoned, or called runtime.Goexit. Another goroutine does the work again. It gives functions one row at a time, so that it is known for
+// which row a function does not return.
 type abandoned struct {
 	// dead are outcomes of rows that have ended for this reason; the rows count in the work. rows are dead rows as they entered
 	// their function.
@@ -74,7 +74,8 @@ func (w *work) returned() RunResult {
 	return RunResult{Part: w.part.enqueued(), Rows: rows.As[uint32](w.rows), Returned: all}
 }
 
-// first cuts off what is to run next: all of the work, or one row where rows run one by one. rest is nil if nothing else is left.
+// first cuts off the work that a lane runs next: all of it, or only its first row where rows run one by one. rest is the remaining work;
+// nil means that there is none.
 func (w *work) first() (next, rest *work) {
 	if !w.part.OneByOne || len(w.in.columns.Keys) == 0 || w.part.Plan.unsharded || w.len() < 2 {
 		return w, nil

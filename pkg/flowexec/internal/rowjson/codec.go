@@ -79,7 +79,7 @@ func (c *Codec) DecodeString(row string, into unsafe.Pointer) error {
 // Must is a set of fields that a row has to have, as bits by the field's place in the codec's struct.
 type Must uint64
 
-// Has reports whether a row has all fields of the set. seen is what Try returned for the row.
+// Has reports whether a row has all fields of the set. seen is the first result of Try for the row.
 func (m Must) Has(seen uint64) bool { return Must(seen)&m == m }
 
 // Must makes the set of the named fields. It returns false if the codec can't tell whether a row has them: the type is not compiled, or the
@@ -187,7 +187,7 @@ func kindOf(t reflect.Type) kind {
 // field is one field of a compiled struct.
 type field struct {
 	name string
-	// prefix is what is written before the field's value: `,"name":`.
+	// prefix is the text before the field's value: `,"name":`.
 	prefix    string
 	kind      kind
 	offset    uintptr

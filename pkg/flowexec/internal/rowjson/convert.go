@@ -66,8 +66,8 @@ func newMoveList(from, to *Codec, within []typePair) *moveList {
 	return &all
 }
 
-// Convert turns the row at from into a row of the other type at to, which must be zero. A row of the same type is copied, and shares with
-// the copy what it leads to.
+// Convert turns the row at from into a row of the other type at to, which must be zero. A row of the same type is assigned, so that both
+// share the memory that they point to.
 func (c *Converter) Convert(to, from unsafe.Pointer) error {
 	if c.write.row == c.read.row {
 		reflect.NewAt(c.read.row, to).Elem().Set(reflect.NewAt(c.write.row, from).Elem())
