@@ -19,16 +19,13 @@ import (
 //
 // The states of a slot that moves from worker A to worker B:
 //
-//	owned by A
-//	    │ A has no unanswered row of it: no need to hold it ──────────────────────────────────┐
-//	    │ hold                                                                                │
-//	    ▼                                                                                     ▼
-//	  held: B owns it, newer rows wait ──── A has no row of it any more ──▶ handed over ──▶ owned by B
-//	    │                          ▲                                         │  │ releaseHeld: waiting
-//	    │ Config.HandOver passed:  │                                         │  │ rows go to B
-//	    │ A's rows join the        └──── A, which keeps its rows, gets more ─┘
-//	    │ waiting ones                                                       ▲
-//	    └────────────────────────────────────────────────────────────────────┘
+//	owned by A ─── A has no unanswered row of the slot ────────────────────────────▶ owned by B
+//	    │                                                                                ▲
+//	    │ hold                                                                           │ releaseHeld: the
+//	    ▼                                                                                │ waiting rows go to B
+//	held: newer rows wait ─── A has no row of the slot any more, or ───────────────▶ handed over
+//	    ▲                     Config.HandOver passed: A's rows join the waiting ones     │
+//	    └──────── A was allowed to keep its rows of the slot, and got another one ───────┘
 type handOver struct {
 	slots    *slotSet                 // that move
 	oldTable *table                   // the owners before; nil where losers has only one worker flow

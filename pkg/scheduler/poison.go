@@ -8,7 +8,8 @@ import (
 )
 
 // A row that kills each worker which runs it must end, or it would kill them all. A row that only ran beside it must not end with it.
-// Nobody can say for sure which rows a worker ran when it died, since it may not have told which ones had ended. So a row gets three chances:
+// Nobody can say for sure which rows a worker ran when it died, since it may not have told which ones had ended. So each death counts
+// against fewer rows than the one before:
 //
 //	deaths of the row   how it runs                                        the next death counts against it
 //	0                   beside others                                      if it may have been running
@@ -17,9 +18,9 @@ import (
 //
 // To announce a row, the worker tells the coordinator and waits until that has arrived before it runs the row. With two deaths a row
 // runs alone, except beside calls that have been running for long without harm. So its third death proves that the row is to blame.
-// While a row runs alone, the death of its worker counts against no other row.
+// When a worker dies while a row runs alone in it, that counts against no row with fewer deaths.
 
-// survivableDeaths is how many deaths a row may survive. A row with more is dead, with CodePoison.
+// survivableDeaths is how many deaths of workers a row may survive. A row with more of them is dead, with CodePoison.
 const survivableDeaths = 2
 
 // mayHaveBegun is how many parts of a worker flow, beyond the newest one of which a row was answered, may have begun: parts
@@ -42,7 +43,19 @@ func (p *Part) announce(ranges []batch.Range, runs bool) {
 }
 
 // blame decides, for the parts of a worker flow whose worker is gone, which of their open rows the death counts against.
-// segmentsOf is called for each part in the order in which the parts were sent.
+// segmentsOf is called for each part in the order in which the parts were sent. The states of a row, by the deaths that
+// count against it:
+//
+//	0 deaths: runs beside others
+//	   │ its worker died, and the row may have been running
+//	   ▼
+//	1 death: is announced before it runs
+//	   │ its worker died while the row was running
+//	   ▼
+//	2 deaths: is announced, and runs alone
+//	   │ its worker died while the row was running
+//	   ▼
+//	dead, with CodePoison
 type blame struct {
 	died      bool // the worker died; other ends count against nobody
 	diedAlone bool // a row ran that must have nothing beside it

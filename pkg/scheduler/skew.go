@@ -30,7 +30,7 @@ type shares struct {
 }
 
 // keyLimit is how many unanswered rows one bucket may have: a quarter of the worker flow's unanswered rows and remaining
-// credit.
+// credit, but at least fewRows.
 func (wf *workerFlow) keyLimit() int64 { return max(fewRows, (wf.unanswered+max(0, wf.creditRows))/4) }
 
 // addShare counts n rows of a slot: above zero for rows that were sent, below zero for rows that the worker has no more.
