@@ -9,7 +9,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 )
 
-// bench is a scheduler with ready workers that have all the credit there is.
+// bench is a scheduler with ready workers that have unlimited credit.
 type bench struct {
 	s       *scheduler.Scheduler
 	now     time.Time

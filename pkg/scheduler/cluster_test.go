@@ -10,8 +10,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 )
 
-// cluster is coordinators, workers and clients without time: whoever drives it decides what happens next. Nothing but the
-// schedulers is real.
+// cluster is a model of coordinators, workers and clients without time: the test that drives it decides what happens next. Only the
+// schedulers are real.
 type cluster struct {
 	t            tester
 	rnd          *rand.Rand
@@ -43,7 +43,7 @@ type coordinator struct {
 	goesOn   bool                // a Continue is on its way
 }
 
-// session is what lies between one coordinator and one worker, from one of their handshakes to the next.
+// session is the connection between one coordinator and one worker, from one handshake to the next.
 type session struct {
 	coordinator *coordinator
 	node        *node
@@ -144,7 +144,7 @@ func (s *session) connect() {
 	}
 }
 
-// cut ends a session; what is on its way is lost.
+// cut ends a session; messages on their way are lost.
 func (s *session) cut() {
 	if !s.up {
 		return
@@ -158,7 +158,7 @@ func (s *session) cut() {
 	s.coordinator.step(scheduler.WorkerDisconnected{Worker: s.node.id})
 }
 
-// silence loses what is on its way, and all that follows, until the session is cut. Neither side knows.
+// silence loses all messages of a session, those on their way included, until the session is cut. Neither side notices.
 func (s *session) silence() { s.silent = true }
 
 // giveUp makes a coordinator give a worker up.
@@ -323,7 +323,7 @@ func (h *keyHistory) set(at uint32, state uint8) {
 	h.first += uint32(n)
 }
 
-// rowEnded checks that what is done was executed.
+// rowEnded checks that a row which is done was executed.
 func (k *coordinator) rowEnded(sub *submission, row uint32, outcome batch.Outcome) {
 	if sub.refs == nil {
 		if outcome == batch.Done && sub.runs == 0 {

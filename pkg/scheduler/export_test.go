@@ -10,13 +10,13 @@ import (
 	"github.com/kisgrid/kisgrid/internal/keyslot"
 )
 
-// Owners is who owns each slot of a flow.
+// Owners says which worker owns each slot of a flow.
 type Owners struct {
 	table   *table
 	workers []*worker // by seat
 }
 
-// Owners is the flow's table as it is now; nil while nobody is ready.
+// Owners returns the flow's table as it is now; nil while no worker is ready.
 func (s *Scheduler) Owners(flow string) *Owners {
 	f := s.byName[flow]
 	if f == nil || f.table == nil {
@@ -56,7 +56,7 @@ func (o *Owners) Moves(before *Owners) iter.Seq2[string, string] {
 	}
 }
 
-// Check compares the whole state with what must always hold between steps. live are the batches that are not over; slots
+// Check checks everything that must hold between two steps. live are the batches that are not over; slots
 // picks the slots whose owner is worked out anew (all: 0 of 1).
 func (s *Scheduler) Check(live []*Batch, remainder, divisor int) error {
 	c := checker{s: s, at: map[*Batch]bitset.Set{}, open: map[*workerFlow]map[uint16]int{}}
@@ -273,7 +273,7 @@ func (c *checker) flow(f *flow, remainder, divisor int) {
 	}
 }
 
-// gone looks at what a worker had that is gone.
+// gone checks the rows that a worker had been sent before it was gone.
 func (c *checker) gone(wf *workerFlow) {
 	for p := wf.first; p != nil; p = p.next {
 		p.eachOpen(func(i partRow) {
@@ -304,7 +304,7 @@ func (f *flow) holders() []*workerFlow {
 	return all
 }
 
-// counts compares what is counted with what there is.
+// counts compares the flow's counters with the rows that there are.
 func (c *checker) counts(f *flow) {
 	unanswered, open, earlier := int64(0), map[uint16]int32{}, map[uint16]int32{}
 	for _, wf := range f.holders() {
@@ -454,7 +454,7 @@ func (c *checker) owners(f *flow, remainder, divisor int) {
 	}
 }
 
-// tables checks which are in use.
+// tables checks which tables are in use, and by how many flows.
 func (c *checker) tables() {
 	flows := map[*table]int{}
 	for _, f := range c.s.flows {

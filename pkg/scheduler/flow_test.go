@@ -10,8 +10,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 )
 
-// Names as clusters have them are alike; each worker gets its share of the slots all the same, and when one goes, each of the
-// others gets its share of what it had.
+// The names of a cluster's workers differ in a few digits only. Each worker must still get its share of the slots, and when one goes,
+// each of the others must get its share of these slots.
 func TestSlotsAreSpreadEvenly(t *testing.T) {
 	for _, format := range []string{"worker-%d", "kisgrid-worker-7c9d8b6f5-%05x", "%d", "10.0.0.%d:7701"} {
 		for _, workers := range []int{2, 3, 10, 200} {
@@ -39,7 +39,7 @@ func TestSlotsAreSpreadEvenly(t *testing.T) {
 	}
 }
 
-// checkEven tells even shares from others: of random ones, the squared distances from the mean, in units of the mean, add up to
+// checkEven fails where shares are not even. Of random shares the squared distances from the mean, in units of the mean, add up to
 // about one for each worker, and are chi-squared distributed. Four standard deviations are allowed.
 func checkEven(t *testing.T, what string, shares map[string]int, workers, slots int) {
 	t.Helper()

@@ -27,7 +27,7 @@ type node struct {
 	alone          *lane // nothing else begins: it runs what may kill the node, or waits for the others to end
 }
 
-// tie is what a worker keeps for one coordinator, from session to session.
+// tie is the state that a worker keeps for one coordinator, across sessions.
 type tie struct {
 	node        *node
 	coordinator *coordinator
@@ -75,7 +75,7 @@ func (n *node) reset(k *coordinator) {
 	n.ties[k] = &tie{node: n, coordinator: k, left: map[string]*credit{}, held: map[string]*credit{}}
 }
 
-// forget is a worker's end of a tie that was without session for too long.
+// forget drops a tie that was without a session for too long.
 func (n *node) forget(k *coordinator) {
 	if t := n.ties[k]; t != nil && t.session == nil {
 		n.reset(k)
@@ -148,7 +148,7 @@ func amounts(m map[string]*credit, flow string) *credit {
 	return m[flow]
 }
 
-// grant fills the window of a flow up.
+// grant gives a flow credit up to the full window.
 func (t *tie) grant(flow string) credit {
 	left, held := amounts(t.left, flow), amounts(t.held, flow)
 	more := credit{max(0, windowRows-held.rows-left.rows), max(0, windowBytes-held.bytes-left.bytes)}
@@ -274,7 +274,7 @@ func (n *node) allLanes() (all []*lane) {
 	return all
 }
 
-// stir has lanes look again whether they may begin what they have.
+// stir makes lanes look again whether they may begin the next work.
 func (n *node) stir() {
 	for _, l := range n.allLanes() {
 		if l.next != nil || len(l.queue) > 0 {
@@ -292,7 +292,7 @@ func (l *lane) wake(slot uint16) {
 	}
 }
 
-// finish ends what runs, and answers.
+// finish ends the running work, and answers.
 func (l *lane) finish() {
 	w, n := l.running, l.node
 	if w == nil || n.dead {
@@ -470,7 +470,7 @@ func (n *node) idle() bool {
 	return true
 }
 
-// crash ends the process in the middle of what it runs.
+// crash ends the process while it runs rows.
 func (n *node) crash() {
 	if n.dead {
 		return

@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// order checks that each slot's rows stand in order, from those at workers over those that are held to the end of the inbox.
+// order checks that the rows of each slot are in order: first those at workers, then those that are held, then those in the inbox.
 func (c *checker) order(f *flow) {
 	last, stood := map[uint16][2]uint64{}, map[uint16]string{}
 	where := "at workers"

@@ -72,7 +72,7 @@ func newMachine(t *rapid.T) *machine {
 	return m
 }
 
-// goOn lets the schedulers go on with what earlier steps left.
+// goOn lets the schedulers go on with work that earlier steps left.
 func (m *machine) goOn(*rapid.T) {
 	for _, k := range m.coordinators {
 		k.step(scheduler.Continue{})
@@ -85,7 +85,7 @@ func (m *machine) check() {
 	}
 }
 
-// pick draws one of what there is; an action that finds nothing is skipped.
+// pick draws one of the given values; an action without any is skipped.
 func pick[E any](t *rapid.T, name string, all []E) E {
 	if len(all) == 0 {
 		t.Skip("no " + name)
@@ -215,8 +215,8 @@ func (m *machine) pass(d time.Duration) {
 	}
 }
 
-// arrive delivers all that is on its way, and what comes of it; not for ever, since a worker that drains and does not say so
-// hands back whatever it is sent.
+// arrive delivers the messages on their way, and those that follow from them. It stops at some point, since a worker that drains and has
+// not said so gives back all that it is sent.
 func (m *machine) arrive(*rapid.T) {
 	for _, s := range m.sessions(true) {
 		for n := 0; n < 1000 && s.up && len(s.toWorker)+len(s.toShell) > 0; n++ {
@@ -225,7 +225,7 @@ func (m *machine) arrive(*rapid.T) {
 	}
 }
 
-// work lets each lane do all that it has.
+// work lets each lane do all its work.
 func (m *machine) work(*rapid.T) {
 	for _, l := range m.lanes() {
 		for l.begin() {

@@ -16,7 +16,7 @@ type tester interface {
 	Fatalf(format string, args ...any)
 }
 
-// shell carries a scheduler's actions out as a coordinator does, and checks each against what it promises.
+// shell carries a scheduler's actions out as a coordinator does, and checks that each one is allowed.
 type shell struct {
 	t    tester
 	name string
@@ -39,7 +39,7 @@ type shell struct {
 	poisoned int                      // rows
 }
 
-// What a part may have although less credit is left.
+// How much more than the remaining credit a part may use.
 const (
 	overdrawRows  = 1024
 	overdrawBytes = 64 << 10
@@ -57,7 +57,7 @@ type submission struct {
 	kills    int   // the row that kills who runs it; -1: none
 }
 
-// peer is what the coordinator knows of a worker.
+// peer is the coordinator's knowledge of a worker.
 type peer struct {
 	connected, draining bool
 	acknowledged        map[string]int64
@@ -67,7 +67,7 @@ type peer struct {
 
 type credit struct{ rows, bytes int64 }
 
-// result is what a worker says about a part.
+// result is a worker's report about a part.
 type result struct {
 	finished []batch.Range
 	notDone  []batch.RowOutcome
@@ -92,7 +92,7 @@ func (h *shell) fatalf(format string, args ...any) {
 	h.t.Fatalf("%s at %s: %s", h.name, h.now.Sub(time.Unix(0, 0)), fmt.Sprintf(format, args...))
 }
 
-// step takes an event to the scheduler and carries out what comes of it.
+// step passes an event to the scheduler and carries out the actions that it returns.
 func (h *shell) step(e scheduler.Event) {
 	h.t.Helper()
 	flows, changed := h.mayMove(e)
@@ -128,7 +128,7 @@ func (h *shell) step(e scheduler.Event) {
 	}
 }
 
-// check compares the scheduler's whole state with what must hold.
+// check checks everything that must hold of the scheduler's state.
 func (h *shell) check() {
 	h.t.Helper()
 	live := make([]*scheduler.Batch, 0, len(h.live))
@@ -161,7 +161,7 @@ func (h *shell) mayMove(e scheduler.Event) (flows []string, changed func(worker 
 	return nil, nil
 }
 
-// note keeps what the coordinator itself learns from an event.
+// note keeps the facts that the coordinator itself learns from an event.
 func (h *shell) note(e scheduler.Event) {
 	acknowledge := func(worker, flow string, revision int64) {
 		if w := h.workers[worker]; w != nil {

@@ -106,7 +106,7 @@ type entry struct {
 	do    func()
 }
 
-// agenda is what is to happen: a heap, the first on top.
+// agenda is the things that are to happen: a heap, the next one on top.
 type agenda []entry
 
 func (a agenda) Len() int { return len(a) }
@@ -216,7 +216,7 @@ func (s *sim) done() bool {
 	return true
 }
 
-// hang tells what waits when everything should have ended.
+// hang reports what still waits when everything should have ended.
 func (s *sim) hang() {
 	for _, k := range s.cluster.coordinators {
 		for b, sub := range k.live {
