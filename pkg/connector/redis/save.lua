@@ -1,22 +1,28 @@
--- Carries out the effects of Saves, each once. A record is a hash that remembers which effects a function had for a stream:
--- a field for each batch and way to come to an effect, in which each row of the batch has a bit. It comes before the keys.
+-- Carries out the effects of several Saves, each effect once. The effects come in parts; all effects of a part belong to one function and one
+-- batch. Each part has a record: a hash that remembers which effects the function had for the batch's stream. A field of the record
+-- stands for a batch and a way to come to an effect; each row of the batch has a bit in the field's value.
 --
--- KEYS: the windows in use, where this script can read them; then for each part its record, and the key of each effect.
--- ARGV: how long records are kept, in ms, and whether KEYS begins with the windows, 1 or 0; then for each part its batch's
--- sequence and floor, the numbers of its fields and effects, a letter for each effect's operation, six bytes for each effect's bit, the fields and their bits, the arguments
--- of the effects. Sequence and floor have 20 digits, so that they compare as texts. A capital letter is the operation of the
--- effect before it again, on the same field: only its value is told.
+-- KEYS: first the key of the once-windows, if the script may read it. Then for each part its record, and the key of each effect.
 --
--- The answer is the number of parts, then pairs: the number of an effect that did not take place and why, or, below zero, that of
--- a part of which nothing did. Without a reason the part's batch lies below the floor, which may be its own, and the effect was
--- not tried, as one before it on its key failed by a fault that is not its own, and comes again.
+-- ARGV: how long records are kept, in ms; whether KEYS begins with the once-windows, 1 or 0. Then for each part:
+--   the batch's sequence and its stream's floor, each with 20 digits, so that they compare as texts
+--   the number of the part's fields, and the number of its effects
+--   a letter for the operation of each effect; a capital letter means the operation and field of the effect before
+--   six bytes for each effect: its field, counted from 1, in four bytes, and the number of its bit in two
+--   the fields, each with the bits to set
+--   the arguments of the effects
+--
+-- The answer: the number of parts, then pairs of a number and a text. A number above zero is an effect that did not take place, counted over all
+-- parts, and the text is the error. The text is empty if the effect was not tried, because an earlier one on its key failed by a fault that was not
+-- its own; it comes again. A number below zero is a part of which nothing took place, and the text is the error. The text is empty if the
+-- batch lies below the floor.
 
 local byte, char, sub, find, upper, floor = string.byte, string.char, string.sub, string.find, string.upper, math.floor
 local call, pcall, keep = redis.call, redis.pcall, tonumber(ARGV[1])
-local most = 1000 -- what one command names, at the most
-local row_answers = {--[[row answers]]} -- what begins an error that is the effect's own fault
+local most = 1000 -- the largest number of fields that one command names
+local row_answers = {--[[row answers]]} -- the beginnings of errors that are an effect's own fault
 
--- What two bytes have in common.
+-- Returns the bits that two bytes have in common.
 local library = rawget(_G, 'bit')
 local common = library and library.band or function(x, y)
   local both, place = 0, 1
@@ -29,7 +35,7 @@ local common = library and library.band or function(x, y)
   return both
 end
 
--- Bits that are in one string or the other, and whether there are any in both.
+-- Returns the bits that are in one string or the other, and whether some bit is in both.
 local function join(old, new)
   local bits, more, both = {byte(old, 1, -1)}, {byte(new, 1, -1)}, false
   for i = 1, #more do
@@ -54,17 +60,17 @@ local function without(bits, n)
   return sub(bits, 1, i - 1) .. char(byte(bits, i) - 2 ^ (n % 8)) .. sub(bits, i + 1)
 end
 
--- The place in its part of the field that has an effect's bit, and the bit's number.
+-- Returns the field that has an effect's bit, counted from 1 in its part, and the number of the bit.
 local function place(refs, e)
   local a, b, c, d, x, y = byte(refs, 6 * e - 5, 6 * e)
   return a + 256 * (b + 256 * (c + 256 * d)), x + 256 * y
 end
 
--- Why a command failed; nil where it did not.
+-- Returns why a command failed, or nil if it did not.
 local function failure(r) return type(r) == 'table' and r.err or nil end
 
--- Drops what lies below a new floor. It looks for that only when the record has grown by half since it last did. It returns why
--- it could not.
+-- Sets a new floor, and drops the fields of batches below it. It looks for such fields only if the record has more than twice as many fields as
+-- were left the last time. It returns an error if it could not.
 local function raise(record, least, kept)
   local why = failure(pcall('HSET', record, 'floor', least))
   local size = why or pcall('HLEN', record)
@@ -83,9 +89,9 @@ local function raise(record, least, kept)
   return why or failure(pcall('HSET', record, 'kept', left))
 end
 
--- Takes a part's bits into its record, before any effect takes place: if Redis is full or must not write, it says so here.
--- It returns the bits of each field before and after, those before only where an effect took place already. Without bits nothing
--- of the part may take place: the batch lies below the floor, or there is a reason.
+-- Sets a part's bits in its record, before any effect takes place: if Redis is full or must not write, it says so here.
+-- It returns the bits of the fields before, for the fields with an effect that took place already, and the bits after. If it returns no bits after, nothing of
+-- the part may take place: it returns the error, or none if the batch lies below the floor.
 local function enter(record, sequence, least, first, fields)
   local head = pcall('HMGET', record, 'floor', 'kept')
   local why = failure(head)
@@ -125,9 +131,9 @@ local function enter(record, sequence, least, first, fields)
 end
 
 local commands = {s = 'HSET', i = 'HINCRBY', f = 'HINCRBYFLOAT', a = 'RPUSH', d = 'DEL'}
-local counts = {s = 2, i = 2, f = 2, a = 1, d = 0} -- of arguments: a field and a value, a value alone, none
+local counts = {s = 2, i = 2, f = 2, a = 1, d = 0} -- number of arguments: a field and a value, a value alone, none
 
--- Keeps a record as long as this script's window wants, or longer, where another connection's did.
+-- Makes a record expire after keep, or later if another connection with a wider once-window asked for that.
 local function prolong(record)
   local longer = pcall('PEXPIRE', record, keep, 'GT')
   if longer == 1 then return end
@@ -139,7 +145,7 @@ local function prolong(record)
 end
 
 local answer, touched = {0}, {}
-local k, a, n, part = tonumber(ARGV[2]), 2, 0, 0 -- keys, arguments, effects and parts that are through
+local k, a, n, part = tonumber(ARGV[2]), 2, 0, 0 -- numbers of keys, arguments, effects and parts that are done
 if k == 1 then
   local widest = pcall('HMGET', KEYS[1], 'keep')
   if not failure(widest) then keep = math.max(keep, tonumber(widest[1] or 0) or 0) end
@@ -154,7 +160,8 @@ while k < #KEYS do
   if not after then
     answer[#answer + 1], answer[#answer + 2] = -part, reason or ''
   end
-  local undone, halted = {}, nil -- halted: keys that nothing more is done to, so that their effects keep their order
+  -- undone has the fields with bits to take back. halted has the keys whose later effects are not tried, so that effects keep their order.
+  local undone, halted = {}, nil
   local function refuse(e, why)
     answer[#answer + 1], answer[#answer + 2] = n + e, why
     local own = why == ''
@@ -175,10 +182,10 @@ while k < #KEYS do
   end
   local e = 1
   while e <= effects do
-    -- The effects up to another operation or field: most Saves have one alone, and what is not done for each of them counts.
+    -- Take the effects up to the next operation or field at once: most Saves have only one, and each step saved per effect counts.
     local letter = sub(letters, e, e)
     local name, count, stop = commands[letter], counts[letter], find(letters, '[^' .. upper(letter) .. ']', e + 1) or effects + 1
-    local on, step = nil, math.min(count, 1) -- the field, and how many arguments each effect has beside it
+    local on, step = nil, math.min(count, 1) -- the field, and the number of arguments of each effect beside it
     if count == 2 then on, a = ARGV[a + 1], a + 1 end
     if not after then
       a = a + (stop - e) * step
@@ -219,7 +226,7 @@ while k < #KEYS do
   end
   for field in pairs(undone) do call('HSET', record, ARGV[first + 2 * field - 1], after[field]) end
   if fields > 0 and not touched[record] then
-    -- Also where nothing else was written: a WAIT behind it then waits for what was written before.
+    -- It is done even if nothing else was written: a WAIT after the script then waits for everything that was written before.
     prolong(record)
     touched[record] = true
   end

@@ -1,22 +1,24 @@
--- Says which once-windows this Redis has kept records for, and since when. KEYS: a hash with a field for each window, in ms:
--- since when all records are kept for it, and when a connection last said that it uses it, in ms by Redis's clock. Its field
--- keep is how long every script keeps records, in ms: a quarter longer than the widest window.
+-- Notes that a connection uses a once-window, and returns the windows for which this Redis has kept records, and since when.
 --
--- ARGV, in ms: this connection's window; how long a window counts as used beyond itself after its last sign; how long it may
--- take until other connections have heard of a new window; the caller's clock, where TIME is not allowed.
+-- KEYS: a hash. It has a field for each window, named by its length in ms. The value is two times in ms by Redis's clock: since when all records are kept for the
+-- window, and when a connection last said that it uses the window. The field "keep" is how long every Save script keeps records, in ms: a quarter
+-- longer than the widest window.
 --
--- A window that is there holds for narrower ones, too. The first one of all holds for ever: nobody knows what was before. One
--- that nobody uses any more goes when a narrower one is in use.
+-- ARGV, all in ms: this connection's window; how long a window counts as used, beyond its own length, after a connection last spoke of it; how long
+-- it may take until all connections have heard of a new window; the caller's clock, for a user that may not use TIME.
 --
--- The answer: keep, then each window up to this connection's with how long ago it began to hold, which may be below zero.
+-- A window also holds for narrower ones. The first window of all holds since ever, as nobody knows which was used before. A window that nobody uses any more is
+-- removed when a narrower one is in use.
+--
+-- The answer: keep, then each window up to this connection's, each followed by the time since which it holds, as ms ago; that may be below zero.
 
 local call = redis.call
-if redis.replicate_commands then redis.replicate_commands() end -- Redis 4 writes nothing after TIME without it
+if redis.replicate_commands then redis.replicate_commands() end -- without it Redis 4 refuses to write after TIME
 local mine, grace, lag, now = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local clock = redis.pcall('TIME')
 if not clock.err then now = 1000 * clock[1] + math.floor(clock[2] / 1000) end
 
--- The windows, and this connection's among them.
+-- Read the windows, and find this connection's among them.
 local all, own = {}, nil
 local flat = call('HGETALL', KEYS[1])
 for i = 1, #flat, 2 do
