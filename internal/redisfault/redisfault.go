@@ -29,7 +29,7 @@ func Answers() []string {
 	return all
 }
 
-// Fault says what becomes of one command. The zero Fault passes the command on, and returns the whole answer.
+// Fault is the treatment of one command. The zero Fault passes the command on, and returns the whole answer.
 type Fault struct {
 	// Answer, if it is not empty, is an error that the client gets in place of Redis's answer.
 	Answer string

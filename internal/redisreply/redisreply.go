@@ -35,7 +35,7 @@ var unread error = new(Unread)
 func Own(client goredis.UniversalClient) {
 	client.AddHook(hook{})
 	if cluster, ok := client.(*goredis.ClusterClient); ok {
-		// A Cluster's pipeline is one for each node; what a node says in the handshake is known only there.
+		// A Cluster sends one pipeline to each node, and only a node's client knows the node's answer to the handshake.
 		cluster.OnNewNode(func(node *goredis.Client) { node.AddHook(hook{}) })
 	}
 }

@@ -40,7 +40,7 @@ type Effect struct {
 	Output  uint64
 }
 
-// Cause is what the effects of one Save come from.
+// Cause is the function and the batch that the effects of one Save come from.
 type Cause struct {
 	Flow, Function string
 	// Batch is the batch that the rows belong to. A zero Batch means that the same effects are never saved again: they are

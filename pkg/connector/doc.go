@@ -1,4 +1,4 @@
-// Package connector says what flows need from a store that they share: Saves whose effects take place once, Loads of many keys
+// Package connector is the interface between flows and a store that they share: Saves whose effects take place once, Loads of many keys
 // together, and a way to wait for a key. The packages beside it implement the interface for Redis and for memory. A connector of your
 // own implements Connection, and passes the tests of package conformance.
 //

@@ -8,8 +8,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// Ended makes the error of a call whose ctx is over: CodeDeadline or CodeCancelled. name is the connector's; doing says what the
-// call was doing, such as "saving".
+// Ended makes the error of a call whose ctx is over: CodeDeadline or CodeCancelled. name is the connector's; doing describes the
+// call, such as "saving".
 func Ended(ctx context.Context, name, doing string) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return batch.Errorf(batch.CodeDeadline,

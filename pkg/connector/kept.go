@@ -25,7 +25,7 @@ const (
 type Kept struct {
 	pool     *Pool
 	find     func() *pooledConn // finds or makes the connection; nil if the document is wrong. Called with pool.mu held
-	err      error              // what is wrong with the document
+	err      error              // the document's mistake
 	conn     *pooledConn        // guarded by pool.mu
 	released bool               // guarded by pool.mu
 }

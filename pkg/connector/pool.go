@@ -92,9 +92,9 @@ func (p *Pool) Get(ctx context.Context, c *definition.Connector) (Connection, er
 	return &handle{Connection: pc.conn, redactor: pc.redactor, leave: sync.OnceValue(func() error { return p.leave(pc) })}, nil
 }
 
-// Check says what is wrong, in this process, with the document of a connector that runs already: an unknown type, a ${NAME} that
-// the environment lacks, or a variable or file that the document may not read. It opens nothing, so a store that is away is no
-// mistake. Reading something that only the default Access forbids is no mistake either.
+// Check returns an error if, in this process, the document of a connector that runs already is wrong: its type is unknown, the
+// environment lacks a ${NAME}, or it names a variable or file that it may not read. It opens nothing, so a store that is away is
+// no mistake. Reading something that only the default Access forbids is no mistake either.
 func (p *Pool) Check(c *definition.Connector) error { return p.check(c, true) }
 
 // CheckNew is Check for a document that does not run yet: it may read only what Access allows.

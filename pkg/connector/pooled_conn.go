@@ -100,7 +100,7 @@ func (p *Pool) use(pc *pooledConn) {
 func (p *Pool) open(ctx context.Context, pc *pooledConn, warnings []string, open Opener) {
 	more, wrong := p.access.CheckFiles(pc.document, true)
 	for _, warning := range append(warnings, more...) {
-		p.log.Warn("a document reads what new ones may not: allow it with --document-env or --document-files, or change the document",
+		p.log.Warn("a document reads a variable or file that new documents may not read: allow it with --document-env or --document-files, or change the document",
 			"connector", pc.document.Name, "reads", pc.redactor.Text(warning))
 	}
 	pause := backoff.NewExponentialBackOff()
@@ -152,7 +152,7 @@ func (p *Pool) open(ctx context.Context, pc *pooledConn, warnings []string, open
 		p.log.Info("connector is open", "connector", pc.document.Name, "after", time.Since(pc.since))
 	}
 	if err := closeAll(done); err != nil {
-		p.log.Warn("closing a connection that is no longer needed", "connector", pc.document.Name, "error", err)
+		p.log.Warn("a connection that is no longer needed was not closed without error", "connector", pc.document.Name, "error", err)
 	}
 }
 
@@ -161,7 +161,7 @@ func (p *Pool) open(ctx context.Context, pc *pooledConn, warnings []string, open
 func (pc *pooledConn) opened(ctx context.Context, open Opener) (conn Connection, passes bool, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			conn, err = nil, fmt.Errorf("connector %s: opening it panicked, which is a defect of what opens type %q: %v", pc.document.Name, pc.document.Type, p)
+			conn, err = nil, fmt.Errorf("connector %s: opening it panicked, which is a defect of the code that opens type %q: %v", pc.document.Name, pc.document.Type, p)
 		}
 		passes, err = isOutside(err), pc.redactor.Error(err)
 	}()
@@ -269,7 +269,7 @@ func (p *Pool) closeLater(conns []*pooledConn) {
 	}
 	p.opening.Go(func() {
 		if err := closeAll(conns); err != nil {
-			p.log.Warn("closing a connection that is no longer needed", "connector", conns[0].document.Name, "error", err)
+			p.log.Warn("a connection that is no longer needed was not closed without error", "connector", conns[0].document.Name, "error", err)
 		}
 	})
 }

@@ -1,6 +1,6 @@
 // Package definition reads KisFlow's YAML documents: flows, functions, connectors and the settings of a process. It parses them strictly,
 // checks that the documents fit together, bundles a flow with the documents that it needs, writes documents, and shows how two states of
-// documents differ. Types Flow, Function, Connector and Global say what a document may have.
+// documents differ. Types Flow, Function, Connector and Global have a field for each key of a document.
 //
 //	set, docs, err := definition.Load("conf") // all documents of a folder; err has all mistakes of all files
 //	bundle, err := set.Bundle("CalStuAvgScore")

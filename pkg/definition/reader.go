@@ -164,11 +164,12 @@ func (v value) doubtNull(key string) {
 	}
 }
 
-// require returns the value of a key, and adds a mistake if the key is missing. what says in the message what to write.
-func (o object) require(key, what string) (value, bool) {
+// require returns the value of a key, and adds a mistake if the key is missing. content describes the missing value, such as "the
+// flow's name".
+func (o object) require(key, content string) (value, bool) {
 	v, ok := o.values[key]
 	if !ok && o.node.Kind == yaml.MappingNode {
-		o.r.mistake(o.node.Line, join(o.path, key), "is missing: write %s", what)
+		o.r.mistake(o.node.Line, join(o.path, key), "is missing: write %s", content)
 	}
 	return v, ok
 }

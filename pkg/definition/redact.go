@@ -153,7 +153,7 @@ func (r *Redactor) Error(err error) error {
 	if text == err.Error() {
 		return err
 	}
-	if e, ok := err.(*batch.Error); ok { //nolint:errorlint // what wraps it says more
+	if e, ok := err.(*batch.Error); ok { //nolint:errorlint // an error that wraps it says more
 		return r.coded(e)
 	}
 	return &redacted{text: text, from: err, redactor: r}

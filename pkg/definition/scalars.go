@@ -40,10 +40,10 @@ func (o object) text(key string) (s string) {
 	return s
 }
 
-// name returns the name of a flow, function or connector under a key, which must be there. what says in the message whose name it
-// is.
-func (o object) name(key, what string) string {
-	v, ok := o.require(key, what)
+// name returns the name of a flow, function or connector under a key, which must be there. content describes it in the message,
+// such as "the flow's name".
+func (o object) name(key, content string) string {
+	v, ok := o.require(key, content)
 	if !ok {
 		return ""
 	}
@@ -56,8 +56,8 @@ func (o object) name(key, what string) string {
 
 // ownName reads the name of the flow, function or connector that the document itself describes. It must be the name under which
 // the document is stored.
-func (o object) ownName(key, what string) string {
-	name := o.name(key, what)
+func (o object) ownName(key, content string) string {
+	name := o.name(key, content)
 	if name != "" && o.r.storedAs != "" && name != o.r.storedAs {
 		o.values[key].mistake("is %s, but the document is stored as %s: the two must be the same", quote(name), quote(o.r.storedAs))
 	}

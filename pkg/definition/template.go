@@ -26,7 +26,7 @@ type TemplatePart struct {
 	ByValue bool
 }
 
-// ParseTemplate reads a template. The error says what is wrong, but not where.
+// ParseTemplate reads a template. The error does not say in which document the template stands.
 func ParseTemplate(text string) (Template, error) {
 	if text == "" {
 		return Template{}, errors.New("is empty: write a key such as {stu_id}")

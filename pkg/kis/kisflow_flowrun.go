@@ -57,7 +57,7 @@ func (r *flowRun) GetFuncParamsAllFuncs() map[string]FParam { return r.chain().P
 // GetConnector opens the connector if it is not open, and keeps it open until the function returns.
 func (r *flowRun) GetConnector() (Connector, error) {
 	if r.over.Load() {
-		return nil, errors.New("ask for the connector: the call that this flow was given to has returned: ask before, and use it before")
+		return nil, errors.New("ask for the connector: the function that got this flow has returned: ask for the connector, and use it, before the function returns")
 	}
 	if r.connector != nil {
 		return r.connector, nil
@@ -161,7 +161,7 @@ func (r *flowRun) CommitRow(row any) error { return r.commit(row, unknown) }
 func (r *flowRun) CommitRowBatch(rows any) error { return r.commitBatch(rows, unknown) }
 
 // errOver is the error of a method that is called after the function has returned.
-var errOver = errors.New("the call that this flow was given to has returned: commit rows, and name actions, before")
+var errOver = errors.New("the function that got this flow has returned: commit rows, and ask for actions, before it returns")
 
 // commit passes one row on. origin is the number of the row given that it comes from, or unknown.
 func (r *flowRun) commit(row any, origin uint32) error {

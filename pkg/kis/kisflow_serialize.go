@@ -193,7 +193,7 @@ func WriteRow(s Serialize, row any) (written any, err error) {
 	case err != nil:
 		return nil, err
 	case len(rows) != 1 || rows[0] == nil:
-		return nil, fmt.Errorf("%T.Marshal made %d rows of one: return one, which is not nil", s, len(rows))
+		return nil, fmt.Errorf("%T.Marshal made %d rows of one: return exactly one row, which is not nil", s, len(rows))
 	}
 	return rows[0], nil
 }

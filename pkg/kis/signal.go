@@ -2,7 +2,7 @@ package kis
 
 import "fmt"
 
-// Signal is the error that Drop, Abort and Jump return. It says what becomes of a row, and is no failure.
+// Signal is the error that Drop, Abort and Jump return. It decides how a row goes on, and is no failure.
 type Signal struct {
 	Kind   SignalKind
 	Reason string // for Drop and Abort

@@ -137,17 +137,18 @@ func cloneOf(v Vector, slice reflect.Type) reflect.Value {
 // rowsOf returns the rows of a vector that is a Vec[T].
 func rowsOf[T any](v Vector) []T { return v.(*Vec[T]).Rows }
 
-// rowType returns an error if a type can't be that of a row. what says whether the function reads the type or passes it on.
-func rowType(what string, t reflect.Type) error {
+// rowType returns an error if a type can't be that of a row. use is the verb in the error: the function "reads" the type or
+// "passes on" it.
+func rowType(use string, t reflect.Type) error {
 	if t.Kind() == reflect.Pointer && t.Elem().Kind() == reflect.Pointer {
-		return fmt.Errorf("it %s %s: a row is a struct, a map or a pointer to one, not a pointer to a pointer", what, t)
+		return fmt.Errorf("it %s %s: a row is a struct, a map or a pointer to one, not a pointer to a pointer", use, t)
 	}
 	switch t.Kind() {
 	case reflect.Chan, reflect.Func, reflect.UnsafePointer, reflect.Uintptr, reflect.Complex64, reflect.Complex128:
-		return fmt.Errorf("it %s %s, which JSON can't hold: a row is a struct, a map or a pointer to one", what, t)
+		return fmt.Errorf("it %s %s, which JSON can't hold: a row is a struct, a map or a pointer to one", use, t)
 	case reflect.Interface:
 		if t.NumMethod() > 0 {
-			return fmt.Errorf("it %s the interface %s, into which no row can be read: use a struct", what, t)
+			return fmt.Errorf("it %s the interface %s, into which no row can be read: use a struct", use, t)
 		}
 	}
 	return nil

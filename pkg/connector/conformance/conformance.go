@@ -152,7 +152,7 @@ func numbers(t *testing.T, s Store) {
 		incr("n", "back", "1"), incr("n", "exponent", "1e2"),
 		set("n", "set", "2.5"), incr("n", "set", "2"),
 	)
-	// What comes behind a whole number added to a decimal one stays as it was made.
+	// The field has the decimal sum, whichever effect follows.
 	save(t, c, set("later", "f", "0.5"), incr("later", "f", "1"), set("later", "f", "7"))
 	save(t, c, set("again", "f", "0.5"), incr("again", "f", "1"), set("again", "other", "7"), incr("again", "f", "1"))
 	save(t, c, set("gone", "f", "0.5"), incr("gone", "f", "1"), remove("gone"))

@@ -89,7 +89,7 @@ func once(t *testing.T, s Store) {
 			t.Errorf("change %d: the effect took place %s times in all", i, got)
 		}
 	}
-	// What was refused is not done, and what stands beside it is.
+	// A refused effect is not done, and the effects beside it are.
 	second := cause()
 	add, list, removal := add("list", "x"), add("hash", "x"), remove("gone")
 	add.Row, list.Row, removal.Row, removal.Command = 1, 2, 2, 1
@@ -113,7 +113,7 @@ func once(t *testing.T, s Store) {
 		}
 	}
 	check(t, c, map[string]map[string]string{"gone": {"f": "later"}})
-	// What has no batch is done each time.
+	// An effect without a batch is done each time.
 	saveFor(t, c, connector.Cause{}, all[1])
 	saveFor(t, c, connector.Cause{}, all[1])
 	if got := counts(t, c)[all[1].Field]; got != "3" {

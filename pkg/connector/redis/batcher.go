@@ -28,7 +28,7 @@ type request struct {
 	commands []goredis.Cmder // of a Load: one for each key
 	parts    []*scriptPart   // of a Save
 	lastTurn int             // of a Save: the largest turn of its parts
-	verdicts []error         // what is wrong with single effects or keys, one for each of keys; nil means nothing with any
+	verdicts []error         // errors of single effects or keys, one entry for each of keys; nil means that none has an error
 	bytes    int             // estimated size, for tripBytes
 	unsure   error           // of a Save: Redis carried it out, but too few replicas have it
 	err      error           // why Redis could not be asked; set before done is closed
@@ -93,9 +93,9 @@ func (b *batcher) start(ctx context.Context, c *Connection, send func(context.Co
 	}
 }
 
-// do sends a request, and blocks until its round trip is over, ctx has ended or the connection is closed. doing says in errors what
-// the caller does. If ctx ends while the request is being sent, the round trip goes on, but is not retried: the caller may be saving
-// the same again, or something newer.
+// do sends a request, and blocks until its round trip is over, ctx has ended or the connection is closed. doing describes the
+// call in errors: "saving". If ctx ends while the request is being sent, the round trip goes on, but is not retried: the caller
+// may be saving the same again, or something newer.
 func (b *batcher) do(ctx context.Context, r *request, doing string) error {
 	switch {
 	case b.conn.isClosing():

@@ -26,7 +26,7 @@ func Client(conn interface {
 	}
 	c, ok := conn.(*Connection)
 	if !ok {
-		return nil, batch.Errorf(batch.CodeBadDocument, "a client for Redis was asked of a %T: the connector's document must have the type redis, "+
+		return nil, batch.Errorf(batch.CodeBadDocument, "redis.Client was given a %T: the connector's document must have the type redis, "+
 			"and flowexec.Local must be told how to open it, as without WithOpeners it keeps all in memory", conn)
 	}
 	return sharedClient{c.client}, nil

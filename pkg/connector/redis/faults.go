@@ -108,7 +108,7 @@ func rightsOf(text string) (fault, bool) {
 // error stands at the end.
 var inScript = regexp.MustCompile(`^ERR Error running script .*@user_script: ?\d+: (?:@user_script: ?\d+: )?-?(.+)$`)
 
-// said returns the text that Redis answered, without what clients and scripts put before it.
+// said returns the text that Redis answered, without the words that clients and scripts put before it.
 func said(err error) string {
 	var answer goredis.Error
 	if !errors.As(err, &answer) {
@@ -129,7 +129,7 @@ func (e answerError) Error() string { return string(e) }
 // RedisError marks the error as an answer of Redis, as the interface goredis.Error asks for.
 func (answerError) RedisError() {}
 
-// storeAdvice says what to do about an error that is the fault of Redis. It returns "" if the error tells only that Redis is not
+// storeAdvice returns advice about an error that is the fault of Redis. It returns "" if the error tells only that Redis is not
 // there.
 func storeAdvice(err error, prefix string) string {
 	if isPermissionFault(answerOf(err)) {

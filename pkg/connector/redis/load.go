@@ -48,7 +48,7 @@ type loadTrip struct {
 	reqs    []*request              // whose callers wait
 	retried map[goredis.Cmder]bool  // keys that were asked for once more
 	control *goredis.StringSliceCmd // reads a key of our own
-	works   bool                    // Redis has answered what some key holds
+	works   bool                    // Redis has answered the value of some key
 }
 
 // sendLoads makes one round trip of a batch of Loads, and finishes them.

@@ -77,7 +77,7 @@ func readOptions(c *definition.Connector, log hclog.Logger) (*options, error) {
 		Protocol:                 2,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 		DisableIdentity:          true,
-		// Retries are roundTrip's: it reports each failure, and knows what need not be sent again.
+		// roundTrip does the retries: it reports each failure, and knows which commands need not be sent again.
 		MaxRetries:       -1,
 		DialerRetries:    1,
 		PipelinePoolSize: -1,

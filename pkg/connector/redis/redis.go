@@ -16,9 +16,9 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// Config is what a process gives to its connections beside their documents. The zero Config works.
+// Config is the logger and the metrics that a process gives to its connections. The zero Config works.
 type Config struct {
-	// Logger gets what a connection logs. nil means no log.
+	// Logger is the logger of the connections. nil means no log.
 	Logger hclog.Logger
 	// Metrics measures the connections. nil means no metrics.
 	Metrics *connector.Metrics
@@ -113,7 +113,7 @@ func (config Config) Open(ctx context.Context, doc *definition.Connector) (conne
 	c.log = connector.Redacting(c.log, redactor)
 	c.log = c.log.With("connector", c.name, "redis", c.addrs)
 	if len(o.ignored) > 0 {
-		c.log.Warn("parameters that mean nothing to a Redis connector are ignored", "ignored", o.ignored, "known", o.known)
+		c.log.Warn("parameters that a Redis connector does not know are ignored", "ignored", o.ignored, "known", o.known)
 	}
 	if c.tick == 0 {
 		c.tick = time.Second

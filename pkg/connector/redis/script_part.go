@@ -46,8 +46,8 @@ const (
 	capital = 'a' - 'A' // the distance between a capital letter and its small letter: letter|capital is the small one
 )
 
-// encode makes the request of a Save. The request copies what it needs of effects, so that a caller may give up and use its
-// memory again.
+// encode makes the request of a Save. The request copies the texts of effects, so that a caller may give up and use its memory
+// again.
 func (c *Connection) encode(cause *connector.Cause, effects []connector.Effect) (*request, error) {
 	n := len(effects)
 	req := &request{keys: make([]string, n)}
@@ -97,7 +97,7 @@ func (c *Connection) encode(cause *connector.Cause, effects []connector.Effect) 
 		case connector.Delete:
 			letter, args = letterDelete, 0
 		default:
-			return nil, batch.Errorf(batch.CodeInternal, "connector %s: function %s made an effect of kind %d, which is none; report this", c.name, cause.Function, e.Op)
+			return nil, batch.Errorf(batch.CodeInternal, "connector %s: function %s made an effect of kind %d, which does not exist; report this", c.name, cause.Function, e.Op)
 		}
 		repeated := len(s.letters) > 0 && s.letters[len(s.letters)-1]|capital == letter && (args < 2 || s.field == e.Field)
 		if repeated {

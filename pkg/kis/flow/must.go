@@ -34,7 +34,7 @@ func (f *KisFlow) leaveMust(ctx context.Context, b *definition.Bundle) {
 		function.Source.Must = nil
 		key := ofRegistry{registry: weak.Make(f.registry), function: step.Name}
 		if _, told := warned.LoadOrStore(key, struct{}{}); !told {
-			log.Logger().InfoFX(ctx, "warning: function %s declares source.must (%s), which programs do not check: on a cluster a row without one of these fields ends with MISSING_FIELD. Take out what rows may lack before you move there", step.Name, must)
+			log.Logger().InfoFX(ctx, "warning: function %s declares source.must (%s), which programs do not check: on a cluster a row without one of these fields ends with MISSING_FIELD. Take out the fields that rows may lack before you move to a cluster", step.Name, must)
 		}
 	}
 }

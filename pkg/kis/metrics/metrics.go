@@ -119,7 +119,7 @@ func Start() error {
 		return nil
 	case "":
 	default:
-		return fmt.Errorf("serve metrics at %s: they are served at %s: one address is enough for a process", g.PrometheusServe, serving.address)
+		return fmt.Errorf("serve metrics at %s: they are served at %s already: use that address", g.PrometheusServe, serving.address)
 	}
 	listener, err := net.Listen("tcp", g.PrometheusServe)
 	if err != nil {

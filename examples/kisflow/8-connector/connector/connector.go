@@ -51,7 +51,7 @@ func Register(r *kis.Registry) {
 func InitScore12Cache(connector kis.Connector) error {
 	client := redis.NewClient(&redis.Options{Addr: connector.GetConfig().AddrString})
 	if err := client.Ping(context.Background()).Err(); err != nil {
-		_ = client.Close() // err says what is wrong
+		_ = client.Close() // err has the reason
 		return err
 	}
 	connector.SetMetaData("rdb", client)
