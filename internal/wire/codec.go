@@ -43,6 +43,7 @@ func (Codec) Marshal(v any) (mem.BufferSlice, error) {
 	if !ok {
 		return nil, fmt.Errorf("a %T is no protobuf message", v)
 	}
+	// A small message is cheaper to copy than to share.
 	if proto.Size(m) < sharedFrom {
 		b, err := proto.MarshalOptions{UseCachedSize: true}.Marshal(m)
 		return mem.BufferSlice{mem.SliceBuffer(b)}, err
@@ -77,6 +78,7 @@ func (Codec) Unmarshal(data mem.BufferSlice, v any) error {
 	if len(data) == 1 && data[0].Len() < sharedFrom {
 		return proto.Unmarshal(data[0].ReadOnlyData(), m)
 	}
+	// The message comes in pieces. Its rows stay in one copy of them: one of its own, or a buffer that is used again.
 	proto.Reset(m)
 	if lent == nil {
 		return unpackBatch(joined(data), m)

@@ -20,7 +20,7 @@ import (
 // field is a field of a message that may be large. Exactly one of bytes, words and longs is set, or, for a field that has a
 // message, create.
 type field struct {
-	number protowire.Number
+	number protowire.Number // of the field in its message
 	bytes  *[]byte
 	words  *[]uint32
 	longs  *[]uint64
@@ -139,6 +139,7 @@ func (p *pieces) all() mem.BufferSlice {
 
 // addMessage adds a message without its length.
 func (p *pieces) addMessage(m proto.Message) (err error) {
+	// First the small fields, as protobuf writes them, then the large ones.
 	fields := largeFields(m)
 	rest := m
 	if slices.ContainsFunc(fields, func(f field) bool { return f.inner == nil || f.inner() != nil }) {
@@ -191,7 +192,7 @@ func (p *pieces) endPiece() {
 	}
 }
 
-var errTooMuchBeside = batch.Errorf(batch.CodeBadMessage, "the batch has too much beside its rows: its flow, shard key and so on may have %d bytes", besideRows)
+var errTooMuchBeside = batch.Errorf(batch.CodeBadMessage, "the message of the batch has more than %d bytes beside the rows, for the name of the flow, the shard key and so on: shorten these", besideRows)
 
 // unpack reads a message from b. The large fields share their bytes with b. beside is how many bytes all other fields may
 // have; it is lowered by those that were read.
@@ -200,7 +201,8 @@ func unpack(b []byte, m proto.Message, beside *int) error {
 	if fields == nil {
 		return proto.UnmarshalOptions{Merge: true}.Unmarshal(b, m)
 	}
-	rest := 0 // where what is left to protobuf begins
+	// Fields between two large ones are left to protobuf, all at once. They begin at rest.
+	rest := 0
 	leave := func(end int) error {
 		if rest == end {
 			return nil
@@ -208,6 +210,7 @@ func unpack(b []byte, m proto.Message, beside *int) error {
 		return proto.UnmarshalOptions{Merge: true}.Unmarshal(b[rest:end], m)
 	}
 	for at := 0; at < len(b); {
+		// Find out where the next field ends, and whether it is a large one.
 		number, kind, tag := protowire.ConsumeTag(b[at:])
 		if tag < 0 {
 			return protowire.ParseError(tag)
@@ -219,6 +222,7 @@ func unpack(b []byte, m proto.Message, beside *int) error {
 		next := at + tag + n
 		i := slices.IndexFunc(fields, func(f field) bool { return f.number == number })
 		isLarge := i >= 0 && kind == protowire.BytesType
+		// Rows don't count as beside. All else does: tags and lengths, small fields, and bytes that a second value replaces.
 		var value []byte
 		switch {
 		case isLarge:
@@ -233,6 +237,7 @@ func unpack(b []byte, m proto.Message, beside *int) error {
 		if *beside < 0 {
 			return errTooMuchBeside
 		}
+		// Read the field, after the small ones before it.
 		if isLarge {
 			if err := leave(at); err != nil {
 				return err

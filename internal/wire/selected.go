@@ -28,6 +28,7 @@ type Selected struct {
 
 // addSelected adds the message with its part, and copies the part's rows into a buffer of the pool.
 func (p *pieces) addSelected(s *Selected) error {
+	// The sizes come first, since lengths are written before the bytes.
 	part := s.Message.GetPart()
 	bytes := 0
 	for _, r := range part.GetRows() {
@@ -35,7 +36,7 @@ func (p *pieces) addSelected(s *Selected) error {
 	}
 	size := columnsSize(s.Batch, bytes, len(part.GetRows()))
 	if size > math.MaxInt32 {
-		return batch.Errorf(batch.CodeBatchTooLarge, "the part has %d bytes: a message has 2 GiB at most", size)
+		return batch.Errorf(batch.CodeBatchTooLarge, "the part has %d bytes, and a message has at most 2 GiB: lower --max-batch-bytes of the coordinator", size)
 	}
 	head := &pb.CoordinatorMessage{
 		ResultsReceived: s.Message.GetResultsReceived(), Untaken: s.Message.GetUntaken(), UntakenLimit: s.Message.GetUntakenLimit(),
@@ -44,6 +45,7 @@ func (p *pieces) addSelected(s *Selected) error {
 	if p.gathered, err = (proto.MarshalOptions{}).MarshalAppend(p.gathered, head); err != nil {
 		return err
 	}
+	// The part is written without columns, which follow as its last field.
 	p.beginField(partField, proto.Size(part)+protowire.SizeTag(columnsField)+protowire.SizeBytes(size))
 	if err := p.addMessage(part); err != nil {
 		return err
