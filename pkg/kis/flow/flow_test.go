@@ -109,7 +109,7 @@ func TestKeptFlow(t *testing.T) {
 				t.Errorf("a flow of another call has rows: %v", rows)
 			}
 			for _, commit := range []func(any) error{kept.CommitRow, func(row any) error { return kept.CommitRowBatch([]any{row}) }, kept.From(0).CommitRow} {
-				if err := commit(-1); err == nil || !strings.Contains(err.Error(), "the call that this flow was given to has returned") {
+				if err := commit(-1); err == nil || !strings.Contains(err.Error(), "the function that got this flow has returned") {
 					t.Errorf("a flow of another call takes a row: %v", err)
 				}
 			}
