@@ -34,7 +34,7 @@ type BuildInfo struct {
 
 // ReadBuild returns the description of this program's build.
 func ReadBuild() BuildInfo {
-	info, _ := debug.ReadBuildInfo() // without it, what the linker set still counts
+	info, _ := debug.ReadBuildInfo() // nil where the program has none; then only the linker's values count
 	return readBuild(info, Version, Commit)
 }
 
@@ -56,7 +56,7 @@ func readBuild(info *debug.BuildInfo, version, commit string) BuildInfo {
 		}
 	}
 	b.Commit = shorten(b.Commit)
-	// go install …@v1.2.3 tells the linker nothing, and has no checkout whose commit Go could stamp.
+	// A program of "go install …@v1.2.3" has no values of the linker and no stamp of a commit. Its module has the version.
 	if main := info.Main; version == "dev" && b.Commit == "" && main.Path == modulePath && main.Version != "" && main.Version != "(devel)" {
 		b.Version = main.Version
 	}

@@ -51,7 +51,7 @@ func (f *heapLimiter) follow() {
 	metrics.Read(f.live)
 	live := int64(f.live[0].Value.Uint64())
 	more := live / 4
-	if live < 2*f.floor {
+	if live < 2*f.floor { // little memory is alive
 		more = ballastBytes / 2
 	}
 	if limit := max(f.floor, live+more); limit < f.limit-f.limit/16 || limit > f.limit {

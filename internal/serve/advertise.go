@@ -65,7 +65,7 @@ func OnlyHere(address string) bool {
 	if err != nil {
 		host = address
 	}
-	host, _, _ = strings.Cut(host, "%") // an IPv6 zone
+	host, _, _ = strings.Cut(host, "%") // without the zone of an IPv6 address
 	name := strings.TrimSuffix(strings.ToLower(host), ".")
 	if name == "" || name == "localhost" || strings.HasSuffix(name, ".localhost") {
 		return true
@@ -85,7 +85,7 @@ func Elsewhere(ctx context.Context, address string) bool {
 	if err != nil {
 		return false
 	}
-	ips, err := net.DefaultResolver.LookupHost(ctx, host) // an IP stands for itself
+	ips, err := net.DefaultResolver.LookupHost(ctx, host) // for an IP address, the address itself
 	if err != nil || len(ips) == 0 {
 		return false
 	}

@@ -111,7 +111,7 @@ func (a *connEntry) beginCall() error {
 			_ = closed.conn.Close() // the goroutine that reads from it sees the end, and removes the entry
 		}
 	}()
-	if !a.admitted && !a.gone {
+	if !a.admitted && !a.gone { // the first call of a newcomer
 		var full error
 		here := ""
 		switch {

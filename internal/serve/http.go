@@ -79,7 +79,7 @@ func NewHTTPServer(c HTTPConfig) (*http.Server, error) {
 		TLSConfig:         config,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      60 * time.Second, // a profile takes half of it
+		WriteTimeout:      60 * time.Second, // twice maxProfileTime
 		IdleTimeout:       60 * time.Second,
 		MaxHeaderBytes:    transport.MaxHeaderBytes,
 		ErrorLog:          c.Transport.Log().StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Warn}),

@@ -77,7 +77,7 @@ func (l *limiter) admitCall(ctx context.Context, info *tap.Info) (context.Contex
 	if m != nil && !probe {
 		place = m.entry
 	}
-	if place != nil {
+	if place != nil { // admit the connection, and count the call on it
 		if err := place.beginCall(); err != nil {
 			l.logRefusal(m.RemoteAddr(), err)
 			conn := place.conn
@@ -94,7 +94,7 @@ func (l *limiter) admitCall(ctx context.Context, info *tap.Info) (context.Contex
 			l.running.Add(-1)
 		}
 	}
-	if !probe && l.running.Add(1) > l.calls {
+	if !probe && l.running.Add(1) > l.calls { // too many calls on all connections together
 		leave()
 		return nil, wire.Status(batch.Errorf(batch.CodeOverloaded,
 			"%d calls are under way, and this is the server's limit (%s): try again, or call another server", l.calls, l.config.Flag("max-calls")))
@@ -125,7 +125,7 @@ func (l *limiter) addCall(c *meteredCall) {
 	c.conn.beganSum += c.began
 	l.silent++
 	var crowded *meteredCall
-	if l.silent > max(1, l.calls/silentShare) {
+	if l.silent > max(1, l.calls/silentShare) { // find the connection whose silent calls have waited longest
 		most := c.conn
 		for _, m := range l.meters {
 			if m.silentTime(c.began) > most.silentTime(c.began) {
@@ -227,7 +227,7 @@ func (l *limiter) addBytes(m *meteredConn, stream uint32, n int64) {
 	m.held += n
 	l.held += n
 	var most *meteredConn
-	if l.held > l.bytes {
+	if l.held > l.bytes { // perhaps bytes of ended calls are still counted
 		l.releaseCancelledLocked()
 	}
 	if l.held > l.bytes {
@@ -249,7 +249,7 @@ func (l *limiter) addBytes(m *meteredConn, stream uint32, n int64) {
 		l.refusals.Log(l.config.Log(), most.RemoteAddr(), fmt.Errorf(
 			"cut off: the messages that are being received have more than %d bytes, which is the limit (%s), and %d of them came on this connection",
 			l.bytes, l.config.Flag("max-receive-bytes"), held))
-		_ = most.Conn.Close() // its reader sees that
+		_ = most.Conn.Close() // the goroutine that reads from it sees the end
 	}
 }
 

@@ -65,7 +65,7 @@ func NewServer(c transport.Config, opts ...grpc.ServerOption) (*Server, error) {
 		grpc.Creds(&meteredCredentials{credentials, in}),
 		grpc.StatsHandler(in),
 		grpc.InTapHandle(in.admitCall),
-		grpc.RPCDecompressor(refusingDecompressor{}), //nolint:staticcheck // nothing else comes before the compressors that packages register
+		grpc.RPCDecompressor(refusingDecompressor{}), //nolint:staticcheck // deprecated, but nothing else overrides the compressors that packages register
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.MaxRecvMsgSize(limit),
 		grpc.MaxSendMsgSize(limit),
@@ -77,7 +77,7 @@ func NewServer(c transport.Config, opts ...grpc.ServerOption) (*Server, error) {
 		grpc.WriteBufferSize(transport.Buffer),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingIdle, Timeout: transport.PingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: leastPingInterval, PermitWithoutStream: true}),
-		grpc.WaitForHandlers(true), // so that nothing of a call outlives Stop
+		grpc.WaitForHandlers(true), // Stop returns only when every handler has returned
 	}
 	s := &Server{Server: grpc.NewServer(append(own, opts...)...), health: health.NewServer(), limiter: in}
 	s.health.SetServingStatus(Live, healthpb.HealthCheckResponse_SERVING)
@@ -135,7 +135,7 @@ func (s *Server) Drain(ctx context.Context) error {
 		s.GracefulStop()
 		close(drained)
 	}()
-	s.limiter.cutCalls(false)
+	s.limiter.cutCalls(false) // these would end only with the server
 	silence := time.NewTimer(silentGrace)
 	defer silence.Stop()
 	for waiting := true; waiting; {

@@ -38,7 +38,7 @@ func Dial(target string, c Config, opts ...grpc.DialOption) (*grpc.ClientConn, e
 		grpc.WithTransportCredentials(creds),
 		grpc.WithContextDialer(DialTCP),
 		grpc.WithConnectParams(redial),
-		grpc.WithDisableServiceConfig(), // one DNS lookup less, and nobody else's retries
+		grpc.WithDisableServiceConfig(), // saves a DNS lookup, and keeps out retries that DNS could configure
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(c.MessageBytes()), grpc.ForceCodecV2(wire.Codec{})),
 		experimental.WithBufferPool(wire.Buffers()),
 		grpc.WithMaxHeaderListSize(MaxHeaderBytes),

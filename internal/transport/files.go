@@ -131,7 +131,8 @@ func (f *tlsFiles) parse(id *tlsState) error {
 		MinVersion: tls.VersionTLS12,
 		RootCAs:    id.roots,
 		ServerName: c.TLSServerName,
-		// Left to itself crypto/tls hides a certificate that the server would refuse, and the server could not say why.
+		// By default crypto/tls shows no certificate that the server is going to refuse. With this function it shows the certificate,
+		// and the server says why it refuses it.
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return id.shown(), nil },
 	}
 	if id.certificate == nil {
@@ -142,7 +143,7 @@ func (f *tlsFiles) parse(id *tlsState) error {
 		Certificates: []tls.Certificate{*id.certificate},
 		NextProtos:   []string{"h2", "http/1.1"},
 		ClientCAs:    id.roots,
-		// A ticket would let a client back in whose authority has been removed meanwhile.
+		// With a session ticket a client could resume a session after its authority was removed.
 		SessionTicketsDisabled: true,
 	}
 	switch {

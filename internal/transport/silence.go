@@ -107,9 +107,10 @@ func (l *probedConn) Read(p []byte) (int, error) {
 			l.heard, l.asked = now, time.Time{}
 			return n, err
 		}
+		// The read timed out. Send a probe after silenceLimit, and give up answerTimeout later.
 		next := l.heard.Add(silenceLimit)
 		switch {
-		case now.Before(next):
+		case now.Before(next): // data came since the deadline was set
 		case l.asked.IsZero():
 			if err := l.ask(now); err != nil {
 				return 0, fmt.Errorf("probe the silent server at %s: %w", l.RemoteAddr(), err)
@@ -149,7 +150,7 @@ func (l *probedConn) Write(p []byte) (int, error) {
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	n, err := l.Conn.Write(p)
-	for done := 0; done < n; {
+	for done := 0; done < n; { // Scan stops after each frame of headers
 		done += l.frames.Scan(p[done:n], func(uint32, int) {})
 	}
 	return n, err

@@ -27,7 +27,7 @@ const balanced = `{"loadBalancingConfig":[{"round_robin":{}}]}`
 // is one address, a list separated by commas, or dns:///name:port.
 func Resolve(target string) (string, []grpc.DialOption, error) {
 	dial := []grpc.DialOption{grpc.WithDefaultServiceConfig(balanced), grpc.WithResolvers(dnsBuilder{lookUp})}
-	if scheme, rest, ok := strings.Cut(target, "://"); ok { // it names its resolver, e.g. dns:///name:7700
+	if scheme, rest, ok := strings.Cut(target, "://"); ok { // the target names its resolver, as dns:///name:7700 does
 		if scheme != "dns" {
 			return target, dial, nil
 		}
@@ -57,9 +57,9 @@ func Resolve(target string) (string, []grpc.DialOption, error) {
 	case 0:
 		return "", nil, batch.Errorf(batch.CodeUnavailable, "dial %q: no address: name a coordinator as host:port, several as a comma list, or dns:///name:port", target)
 	case 1:
-		return "dns:///" + addresses[0].Addr, dial, nil // all addresses that the name has
+		return "dns:///" + addresses[0].Addr, dial, nil // one name may have the addresses of several coordinators
 	}
-	// One address per coordinator, each checked against its own name under TLS.
+	// A list has one address for each coordinator. Under TLS the certificate of each is checked for its own name.
 	list := manual.NewBuilderWithScheme("kisgrid")
 	list.InitialState(resolver.State{Addresses: addresses})
 	return list.Scheme() + ":///" + addresses[0].Addr, append(dial, grpc.WithResolvers(list)), nil
@@ -101,7 +101,7 @@ func parseAddress(a, standard string) (host, port string, err error) {
 		if number < 1 || number > math.MaxUint16 {
 			return wrong(fmt.Sprintf("port %d is not between 1 and %d", number, math.MaxUint16))
 		}
-	} else if _, err := net.LookupPort("tcp", port); err != nil { //nolint:noctx // names of services stand in a file of this machine
+	} else if _, err := net.LookupPort("tcp", port); err != nil { //nolint:noctx // it reads a file of this machine
 		return wrong(fmt.Sprintf("port %q is not a number, and not the name of a service", port))
 	}
 	return host, port, nil

@@ -177,7 +177,7 @@ func hangUp(raw net.Conn) {
 		return
 	}
 	if raw.SetReadDeadline(time.Now().Add(hangUpTimeout)) == nil {
-		_, _ = io.CopyN(io.Discard, raw, MaxHeaderBytes) // ends in an error: the client's hanging up, or the deadline
+		_, _ = io.CopyN(io.Discard, raw, MaxHeaderBytes) // ends with an error when the client closes the connection, or at the deadline
 	}
 }
 

@@ -250,13 +250,14 @@ func (a *account) topUp() (more amount) {
 	if a.closed {
 		return amount{}
 	}
+	// The target is the credit that the account should have now: as much as it wants, but no more than the room allows.
 	want := a.wants()
 	target := least(want, most(a.left, amount{}).plus(a.room()))
 	if a.held.none() {
-		target = most(target, amount{1, 1})
+		target = most(target, amount{1, 1}) // enough for one part of any size, which may overdraw it
 	}
 	if target.rows < want.rows || target.bytes < want.bytes {
-		a.budget.starved[a] = true
+		a.budget.starved[a] = true // change wakes the account when another one uses less
 	}
 	// Credit is granted in large steps, so that not every part is followed by a credit message, and never so little that no part
 	// may be sent for it.

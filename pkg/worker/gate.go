@@ -124,16 +124,16 @@ func (g *gate) closeForAlone(ctx context.Context) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.closedAt, g.closed = time.Now(), true
-	over := g.closedAt.Add(g.closingTime)
+	over := g.closedAt.Add(g.closingTime) // until then the row waits for the runs under way
 	for ctx.Err() == nil && g.ordinary+g.suspects > 0 && time.Now().Before(over) {
 		g.wait(ctx, over)
 	}
 	g.closed, g.aloneUntil = false, time.Now().Add(longestClosing)
 	switch {
-	case g.ordinary+g.suspects == 0:
+	case g.ordinary+g.suspects == 0: // nothing runs; the next closing may take twice as long as this one took
 		g.closingTime = min(max(2*time.Since(g.closedAt), shortestClosing), longestClosing)
-	case ctx.Err() != nil, g.suspects == 0 && g.closingTime == longestClosing:
-	default:
+	case ctx.Err() != nil, g.suspects == 0 && g.closingTime == longestClosing: // the row runs beside long runs that have done no harm
+	default: // the closing was too short
 		g.closingTime = min(2*g.closingTime, longestClosing)
 		g.open()
 		return false

@@ -149,7 +149,7 @@ func (p *peer) attach(sess *session) error {
 	before := p.session.Swap(sess)
 	sess.peer = p
 	p.mu.Unlock()
-	if before != nil {
+	if before != nil { // end the earlier session, and wait until it reads no more
 		close(before.replaced)
 		before.end(errReplaced)
 		<-before.readerDone
@@ -166,7 +166,7 @@ func (p *peer) startSession(sess *session, m *pb.CoordinatorMessage, received ui
 	if p.session.Load() != sess || p.dropped {
 		return false, errReplaced
 	}
-	if p.hadSession {
+	if p.hadSession { // the coordinator resumes: compare the results that both sides know of
 		if received < p.lastAcknowledged || received > p.lastSent {
 			return false, nil
 		}
@@ -184,9 +184,9 @@ func (p *peer) startSession(sess *session, m *pb.CoordinatorMessage, received ui
 		sess.enqueueDraining()
 	}
 	p.hadSession = true
-	p.lastTaken = p.lastAcknowledged
+	p.lastTaken = p.lastAcknowledged // the new session sends every result again that is not acknowledged
 	p.backlog.reset(m.GetHello(), m.GetUntaken())
-	for _, c := range p.credits {
+	for _, c := range p.credits { // credit of the session before is void
 		c.renew = true
 		c.due.Store(true)
 	}

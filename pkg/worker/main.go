@@ -126,7 +126,7 @@ func (s *serveFlags) run(register func(*kis.Registry)) func(*cobra.Command, []st
 		c.Registry, c.Build, c.Logger = registry, command.Build(), log
 		c.Limits.BatchBytes = c.Transport.BatchBytes
 		c.Documents = s.access.Access(cmd.Flags())
-		c.ListenElsewhere = !cmd.Flags().Changed("listen") && c.Advertise == "" // which names the port
+		c.ListenElsewhere = !cmd.Flags().Changed("listen") && c.Advertise == "" // an advertised address needs the port that it names
 		c.HTTPElsewhere = !cmd.Flags().Changed("http")
 		if c.Etcd, err = s.etcd.Config(log.Named("etcd")); err != nil {
 			return err

@@ -85,7 +85,7 @@ func (m *membership) run(ctx context.Context, drain <-chan struct{}) error {
 		if short++; time.Since(began) > m.worker.config.Lease {
 			short = 0
 		}
-		if short > 1 && ctx.Err() == nil {
+		if short > 1 && ctx.Err() == nil { // wait longer after each registration that did not last
 			wait := min(registerPause<<min(short-2, 8), m.worker.config.Lease)
 			m.log.Warn("the worker's record in etcd is deleted again and again: perhaps a coordinator of an earlier build can't reach this worker and deletes it", "registers_after", wait)
 			select {
@@ -202,6 +202,8 @@ func (m *membership) keepRegistered(
 	stores := time.NewTicker(connectorsEvery)
 	defer stores.Stop()
 	for {
+		// The record says whether a coordinator has a session, for other workers of the same name. The end of the last session is
+		// written only after a lease time, because coordinators come back.
 		switch {
 		case m.server.inSession():
 			stale = stale || record.Session != cluster.SessionLiving
@@ -231,7 +233,7 @@ func (m *membership) keepRegistered(
 			}
 		case <-r.Lost():
 			why := r.Err()
-			if batch.CodeOf(why) != batch.CodeNotFound {
+			if batch.CodeOf(why) != batch.CodeNotFound { // etcd did not answer, so the record may still be there
 				m.server.metrics.registrationsLost.WithLabelValues("silent").Inc()
 				m.log.Warn("etcd can't be reached: the worker goes on with its open sessions", "id", record.ID, "error", why)
 				resumed, err := m.resume(ctx, r, why)

@@ -34,6 +34,7 @@ func (sess *session) takePart(m *pb.Part) error {
 	if err != nil {
 		return err
 	}
+	// Find the plan and the lanes that run the part.
 	plan, flow, again := p.planFor(m, key, size)
 	switch {
 	case again:
@@ -50,6 +51,8 @@ func (sess *session) takePart(m *pb.Part) error {
 		return batch.Errorf(batch.CodeBadMessage, "part %d of flow %s: %w", m.GetNumber(), m.GetFlow(), err)
 	}
 	part := &heldPart{Part: work, number: m.GetNumber(), flow: flow, size: size, received: time.Now(), deaths: m.GetDeaths(), maxOutputPerRow: p.maxOutputPerRow, maxOutputRow: p.maxOutputPerRow, openRows: int(size.rows)}
+	// The lanes of package flowexec call the functions below: Enter before a run begins, Grow and Piece while it makes output, Done
+	// when it has ended.
 	if limit := int(m.GetOutputRowBytes()); limit > 0 {
 		part.maxOutputRow = min(limit, part.maxOutputRow)
 	}
@@ -70,7 +73,7 @@ func (sess *session) takePart(m *pb.Part) error {
 	s.metrics.partsHeld.Inc()
 	p.wakeUp()
 
-	if plan.compiled == nil {
+	if plan.compiled == nil { // the rows fail at once
 		p.addEnded(part, flowexec.RunResult{Part: work, NotDone: uncompilable(part, plan)})
 		p.report(part)
 		return nil
@@ -175,12 +178,13 @@ func (s *server) readPart(m *pb.Part, plan *flowexec.Plan) (*flowexec.Part, erro
 	}
 	n, rows := columns.Len(), m.GetRows()
 	switch {
-	case plan == nil:
+	case plan == nil: // the part will not run, so its keys don't matter
 	case plan.ShardKey() == "":
 		columns.Keys = nil // without a shard key the batch is not split by lane, even where the client has sent hashes
 	case len(columns.Keys) == 0:
 		return nil, batch.Errorf(batch.CodeMissingKeys, "the flow has the shard key %s, and the rows came without hashes of their keys", plan.ShardKey())
 	}
+	// rows says which place each row of the part has in its batch. Without rows the part is the whole batch.
 	switch {
 	case len(rows) == 0 && int(m.GetBatchRows()) != n:
 		return nil, batch.Errorf(batch.CodeBadMessage, "the part has %d rows and is the whole batch, but the batch has %d rows", n, m.GetBatchRows())
@@ -197,6 +201,7 @@ func (s *server) readPart(m *pb.Part, plan *flowexec.Plan) (*flowexec.Part, erro
 		Plan: plan, Batch: id, BatchRows: int(m.GetBatchRows()), Rows: rows, Columns: columns,
 		Output: m.GetOutput(), Attempt: int(m.GetDeaths()) + 1, Floor: m.GetFloor(),
 	}
+	// Messages have times as durations, since the clocks of two machines may differ.
 	now := time.Now()
 	work.Born = now.Add(-wire.Duration(m.GetAgeMilliseconds()))
 	if start := m.GetStart(); start != "" && plan != nil {

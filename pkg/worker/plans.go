@@ -51,6 +51,7 @@ func readRevision(flow string, number int64, digest []byte) (revisionKey, error)
 // define returns the plan of these documents and counts the caller as one of its users. The first caller compiles; later
 // callers block until that is done.
 func (f *flows) define(d definitionDocuments) *plan {
+	// Under the lock the plan is only found or entered. It is compiled outside, and p.ready tells other callers of the end.
 	f.mu.Lock()
 	p := f.plans[d.key]
 	known := p != nil
@@ -104,7 +105,7 @@ func (f *flows) releaseLostPlan(p *plan) { f.removeUser(p, true) }
 func (f *flows) removeUser(p *plan, lost bool) {
 	f.mu.Lock()
 	if p.flow != nil {
-		p.flow.keepMetrics = lost
+		p.flow.keepMetrics = lost // the last user decides
 	}
 	p.users--
 	last := p.users == 0

@@ -87,7 +87,7 @@ func (p *peer) takeEnded(part *heldPart) (ended []flowexec.RunResult, bytes int6
 	switch {
 	case part.reporting:
 		return nil, 0, false
-	case p.dropped:
+	case p.dropped: // nobody takes results, so throw the ended runs away
 		part.endedRuns = nil
 		part.account.releaseOutput(part.endedBytes)
 		part.endedBytes = 0
@@ -164,6 +164,7 @@ func (p *peer) acknowledgeLocked(number uint64) error {
 	case number > p.lastSent:
 		return batch.Errorf(batch.CodeBadMessage, "the coordinator acknowledges result %d, but the last result sent was %d: the coordinator is defective", number, p.lastSent)
 	}
+	// The first n results are acknowledged: give back their credit, and forget the parts that have ended with them.
 	n := int(number - p.lastAcknowledged)
 	for i := range p.results[:n] {
 		r := &p.results[i]

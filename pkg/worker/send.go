@@ -61,7 +61,7 @@ func (p *peer) takeMessages(sess *session, messages []*pb.WorkerMessage) (_ []*p
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.session.Load() != sess || p.dropped {
+	if p.session.Load() != sess || p.dropped { // another session has taken its place
 		return messages, 0
 	}
 	messages = append(messages, sess.outbox...)
@@ -74,6 +74,7 @@ func (p *peer) takeMessages(sess *session, messages []*pb.WorkerMessage) (_ []*p
 			messages = append(messages, m)
 		}
 	}
+	// p.results begins with the result after lastAcknowledged. The session has taken those up to lastTaken.
 	for _, r := range p.results[p.lastTaken-p.lastAcknowledged:] {
 		p.server.metrics.resultsSent.Inc()
 		if r.number <= p.lastSent {

@@ -231,8 +231,8 @@ func (s *server) reset(why error) {
 	s.mu.Lock()
 	s.id, s.hadID = "", s.hadID || s.id != ""
 	peers := s.peers
-	s.peers = map[string]*peer{}
-	var strangers []*session // sessions that have no peer yet, because they are in their handshake
+	s.peers = map[string]*peer{} // sessions that begin from now on find no earlier peer
+	var strangers []*session     // sessions that have no peer yet, because they are in their handshake
 	for sess := range s.sessions {
 		strangers = append(strangers, sess)
 	}

@@ -55,6 +55,7 @@ func (s *server) splitResult(part *heldPart, final *pb.Result, ended bitset.Set,
 	all = refuseTooLarge(all, ended, part.maxOutputPerRow, part.maxOutputRow)
 	all.Sort()
 	slices.SortStableFunc(dead, func(a, b batch.DeadRow) int { return cmp.Compare(a.Row, b.Row) })
+	// Compute how many bytes each input row takes in a message.
 	costs := make([]int, part.size.rows)
 	for i := range all.NotDone {
 		costs[all.NotDone[i].Row] += sizeOfOutcome(&all.NotDone[i])
@@ -70,6 +71,7 @@ func (s *server) splitResult(part *heldPart, final *pb.Result, ended bitset.Set,
 	}
 	var messages []*pb.Result
 	limit := min(s.config.ResultBytes, part.maxOutputPerRow)
+	// Fill one message after the other, with rows from first on; begin the next one when a row does not fit.
 	first, bytes := uint32(0), 0
 	for row, cost := range costs {
 		if bytes > 0 && bytes+cost > limit {
@@ -164,6 +166,8 @@ func refuseTooLarge(all batch.Result, ended bitset.Set, limit, longest int) batc
 		n, m := len(all.Output.Rows.Row(i)), bytes[origin]
 		bytes[origin] = measure{m.all + n + outputRowBytes, max(m.one, n)}
 	}
+	// refused returns the size and the limit that it exceeds, for an input row that must be refused; else zeros. Output of the whole
+	// batch counts for every row.
 	refused := func(row uint32) (n, over int) {
 		for _, m := range []measure{bytes[batch.WholeBatch], bytes[row]} {
 			switch {
@@ -175,6 +179,7 @@ func refuseTooLarge(all batch.Result, ended bitset.Set, limit, longest int) batc
 		}
 		return 0, 0
 	}
+	// Drop the output of refused rows.
 	var keep []uint32
 	for i, origin := range all.Output.Origins {
 		if n, _ := refused(origin); n == 0 {
@@ -189,6 +194,7 @@ func refuseTooLarge(all batch.Result, ended bitset.Set, limit, longest int) batc
 		kept.Origins[i] = all.Output.Origins[row]
 	}
 	all.Output = kept
+	// Give each refused row the outcome dead, unless it has an outcome other than done already.
 	reported := make(bitset.Set, len(ended))
 	for i := range all.NotDone {
 		reported.Add(all.NotDone[i].Row)
