@@ -88,7 +88,7 @@ func redirectRedis(t *testing.T, folder, address string) {
 		t.Fatal(err)
 	}
 	script := fmt.Sprintf("#!/bin/sh\nexec '%s' --bind %s --port %s --save '' --dir '%s' \"$@\"\n", installed, host, port, t.TempDir())
-	if err := os.WriteFile(filepath.Join(folder, "redis-server"), []byte(script), 0o700); err != nil { //nolint:gosec // it is to be run
+	if err := os.WriteFile(filepath.Join(folder, "redis-server"), []byte(script), 0o700); err != nil { // it is to be run
 		t.Fatal(err)
 	}
 }

@@ -81,7 +81,7 @@ func (s *Store) runScript(ctx context.Context, script *goredis.Script, keys []st
 
 // wrongNumber is the error of an answer with another number of results than were asked for.
 func wrongNumber(got, want int) error {
-	return fmt.Errorf("Redis gave %d results for %d commands: check the proxies between this process and Redis", got, want)
+	return fmt.Errorf("an answer with %d results came for %d commands: check the proxies between this process and Redis", got, want)
 }
 
 // key is one of the keys of a flow.
