@@ -63,7 +63,7 @@ func readBuild(info *debug.BuildInfo, version, commit string) BuildInfo {
 	return b
 }
 
-// Parts of a shortened commit.
+// The two parts of a shortened commit such as "0123456789ab-dirty".
 const (
 	dirty       = "-dirty" // end of a commit from which files differed
 	shortCommit = 12       // digits, as in the pseudo-versions of Go modules
@@ -86,5 +86,5 @@ func (b BuildInfo) String() string {
 	return cmp.Or(b.Version, "dev") + "+" + b.Commit
 }
 
-// Build returns the text of ReadBuild, for logs and records.
+// Build returns version and commit of this program as one text, such as "v1.2.3+0123456789ab", for logs and records.
 func Build() string { return ReadBuild().String() }

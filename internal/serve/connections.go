@@ -38,12 +38,14 @@ type connLimiter struct {
 // newcomerLimit is the number of connections that may be open without having made a call.
 const newcomerLimit = 128
 
-// newConnLimiter makes the limiter of one port: for limit admitted connections, of which perAddress may come from one address.
+// newConnLimiter makes the limiter of one port. limit connections may be admitted, and perAddress of them may come from one
+// address.
 func newConnLimiter(limit, perAddress int) *connLimiter {
 	return &connLimiter{limit: limit, perAddress: min(perAddress, limit), maxNewcomers: newcomerLimit, admitted: map[string]int{}}
 }
 
-// connEntry is one connection in a connLimiter. Its methods may be called concurrently.
+// connEntry is the entry that a connLimiter keeps for one connection: a newcomer, admitted or gone. Its methods may be called
+// concurrently.
 type connEntry struct {
 	limiter *connLimiter
 	conn    net.Conn // the connection below TLS, which can be closed without blocking or writing
@@ -98,8 +100,9 @@ func (c *connLimiter) removeNewcomerLocked(a *connEntry) {
 	}
 }
 
-// beginCall counts in a call, or an HTTP request, on the connection. The first one admits the connection, for which a resting
-// connection may be closed. The error says which limit is reached. Without an error the caller must call endCall later.
+// beginCall adds a call, or an HTTP request, to the calls under way on the connection. The first call admits the connection,
+// and may close a resting connection to make room. The error says which limit is reached. Without an error the caller must
+// call endCall when the call is over.
 func (a *connEntry) beginCall() error {
 	now := time.Now()
 	c := a.limiter
@@ -160,7 +163,7 @@ func (c *connLimiter) restingLocked(address string, now time.Time) (first *connE
 	return first
 }
 
-// endCall counts out a call that beginCall counted in.
+// endCall takes a call that is over off the calls under way on the connection. With the last of them the connection rests.
 func (a *connEntry) endCall() {
 	c := a.limiter
 	c.mu.Lock()
@@ -179,14 +182,14 @@ func (c *connLimiter) stopRestingLocked(a *connEntry) {
 	}
 }
 
-// remove takes the connection out of the limiter. It may be called twice.
+// remove takes a connection that is closed out of the limiter, which makes room for another one. It may be called twice.
 func (a *connEntry) remove() {
 	a.limiter.mu.Lock()
 	defer a.limiter.mu.Unlock()
 	a.limiter.removeLocked(a)
 }
 
-// removeLocked does the work of remove. The caller holds c.mu.
+// removeLocked takes an entry out of the limiter, as remove does, for a caller that holds c.mu.
 func (c *connLimiter) removeLocked(a *connEntry) {
 	if a.gone {
 		return
@@ -221,13 +224,13 @@ func hostOf(address net.Addr) string {
 	return address.String()
 }
 
-// limitedListener is a listener whose connections are counted by a connLimiter.
+// limitedListener is a listener that enters each accepted connection into a connLimiter.
 type limitedListener struct {
 	net.Listener
 	connections *connLimiter
 }
 
-// Accept implements net.Listener.
+// Accept implements net.Listener: it accepts a connection and enters it into the limiter as a newcomer.
 func (l *limitedListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
@@ -236,13 +239,13 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 	return &limitedConn{Conn: conn, connEntry: l.connections.add(conn)}, nil
 }
 
-// limitedConn is a connection that is counted until it is closed.
+// limitedConn is a connection that stays in the connLimiter until it is closed.
 type limitedConn struct {
 	net.Conn
 	*connEntry
 }
 
-// Close implements net.Conn.
+// Close implements net.Conn: it takes the connection out of the limiter and closes it.
 func (p *limitedConn) Close() error {
 	p.remove()
 	return p.Conn.Close()

@@ -89,7 +89,7 @@ func NewHTTPServer(c HTTPConfig) (*http.Server, error) {
 // isProbe reports whether a request is a health probe, which limits must not keep out.
 func isProbe(r *http.Request) bool { return r.URL.Path == "/livez" || r.URL.Path == "/readyz" }
 
-// httpConns keeps the connLimiter's entries of the connections of one HTTP server.
+// httpConns applies a connLimiter to an HTTP server. It keeps the limiter's entry of each open connection.
 type httpConns struct {
 	connections *connLimiter
 	mu          sync.Mutex
@@ -99,7 +99,8 @@ type httpConns struct {
 // placeKey is the key of a connection's *connEntry in the context of its requests.
 type placeKey struct{}
 
-// add implements ConnContext of http.Server: it enters a new connection.
+// add enters a new connection into the limiter and puts its entry into the context of its requests. It is the ConnContext of
+// http.Server.
 func (h *httpConns) add(ctx context.Context, conn net.Conn) context.Context {
 	a := h.connections.add(conn)
 	h.mu.Lock()
@@ -108,7 +109,7 @@ func (h *httpConns) add(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, placeKey{}, a)
 }
 
-// stateChanged implements ConnState of http.Server: it removes a closed connection.
+// stateChanged takes a closed connection out of the limiter. It is the ConnState of http.Server.
 func (h *httpConns) stateChanged(conn net.Conn, state http.ConnState) {
 	if state != http.StateClosed && state != http.StateHijacked {
 		return

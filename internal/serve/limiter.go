@@ -48,7 +48,7 @@ type limiter struct {
 	meters map[string]*meteredConn // the connections by the client's address; guarded by mu
 }
 
-// newLimiter makes the limiter of one server.
+// newLimiter makes the limiter of one gRPC server, with the limits of c.
 func newLimiter(c *transport.Config) *limiter {
 	return &limiter{
 		connections: newConnLimiter(c.MaxConnections, c.MaxConnectionsPerAddress),
@@ -57,7 +57,7 @@ func newLimiter(c *transport.Config) *limiter {
 	}
 }
 
-// logRefusal logs that a connection was refused.
+// logRefusal logs that a connection from peer was refused, with the reason and the flag of the limit.
 func (l *limiter) logRefusal(peer net.Addr, err error) {
 	l.refusals.Log(l.config.Log(), peer, fmt.Errorf("%w (%s)", err, l.config.Flag("max-connections")))
 }
@@ -116,8 +116,8 @@ func (l *limiter) admitCall(ctx context.Context, info *tap.Info) (context.Contex
 // now returns the time since start, in microseconds.
 func (l *limiter) now() int64 { return time.Since(l.start).Microseconds() }
 
-// addCall counts in a call that has sent no message yet. When there are too many calls of this kind, one is cut: the oldest on
-// the connection whose silent calls have waited longest in total.
+// addCall enters a new call, which has sent no message yet. When there are too many calls of this kind, one is cut: on the
+// connection whose silent calls have waited longest in total, the oldest.
 func (l *limiter) addCall(c *meteredCall) {
 	l.mu.Lock()
 	c.conn.calls[c.stream] = c
@@ -184,7 +184,8 @@ func (l *limiter) cutCall(c *meteredCall) {
 // silentTime returns how long the silent calls of the connection have waited, in total. The caller holds the limiter's lock.
 func (m *meteredConn) silentTime(now int64) int64 { return int64(m.silent.Len())*now - m.beganSum }
 
-// endSilenceLocked notes that a call has sent a message, or ended. The caller holds l.mu.
+// endSilenceLocked takes a call off the calls that have sent no message, because a message has come or the call is over. The
+// caller holds l.mu.
 func (l *limiter) endSilenceLocked(c *meteredCall) {
 	if c.silent != nil {
 		c.conn.silent.Remove(c.silent)
@@ -278,7 +279,7 @@ func (l *limiter) releaseCancelledLocked() {
 	}
 }
 
-// delivered counts out n bytes of a call, because a handler has the message now.
+// delivered gives n bytes of a call back to the limit, because a handler has the message that they belong to.
 func (l *limiter) delivered(c *meteredCall, n int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -287,7 +288,7 @@ func (l *limiter) delivered(c *meteredCall, n int64) {
 	l.endSilenceLocked(c)
 }
 
-// removeCall counts out a call that has ended, with its bytes.
+// removeCall forgets a call that is over, and gives its bytes back to the limit.
 func (l *limiter) removeCall(c *meteredCall) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -296,7 +297,7 @@ func (l *limiter) removeCall(c *meteredCall) {
 	delete(c.conn.calls, c.stream)
 }
 
-// releaseLocked gives n bytes of a call back. The caller holds l.mu.
+// releaseLocked gives n received bytes of a call back to the limit. The caller holds l.mu.
 func (l *limiter) releaseLocked(c *meteredCall, n int64) {
 	c.held -= n
 	if c.conn.gone {
@@ -306,7 +307,8 @@ func (l *limiter) releaseLocked(c *meteredCall, n int64) {
 	l.held -= n
 }
 
-// removeConnLocked counts out a connection that is closed, with the bytes of all its calls. The caller holds l.mu.
+// removeConnLocked forgets a connection that is closed or cut, and gives the bytes of all its calls back to the limit. The
+// caller holds l.mu.
 func (l *limiter) removeConnLocked(m *meteredConn) {
 	if m.gone {
 		return
@@ -342,7 +344,7 @@ func (l *limiter) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Conte
 // HandleConn implements stats.Handler; it does nothing.
 func (l *limiter) HandleConn(context.Context, stats.ConnStats) {}
 
-// HandleRPC implements stats.Handler: it counts out the bytes of a message that a handler has now.
+// HandleRPC implements stats.Handler. When a handler gets a message, it gives the bytes of the message back to the limit.
 func (l *limiter) HandleRPC(ctx context.Context, s stats.RPCStats) {
 	if in, ok := s.(*stats.InPayload); ok {
 		if c, _ := ctx.Value(callKey{}).(*meteredCall); c != nil {
@@ -358,7 +360,8 @@ type meteredCredentials struct {
 	limiter *limiter
 }
 
-// ServerHandshake implements credentials.TransportCredentials.
+// ServerHandshake implements credentials.TransportCredentials: it does the handshake and returns the connection as a
+// meteredConn.
 func (c *meteredCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	conn, info, err := c.TransportCredentials.ServerHandshake(raw)
 	if err != nil {
@@ -374,7 +377,7 @@ func (c *meteredCredentials) ServerHandshake(raw net.Conn) (net.Conn, credential
 	return m, info, nil
 }
 
-// Clone implements credentials.TransportCredentials.
+// Clone implements credentials.TransportCredentials: the copy meters its connections too.
 func (c *meteredCredentials) Clone() credentials.TransportCredentials {
 	return &meteredCredentials{c.TransportCredentials.Clone(), c.limiter}
 }

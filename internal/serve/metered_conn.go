@@ -78,7 +78,7 @@ func (m *meteredConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// addBytes counts received data of a stream; frames.Reader calls it.
+// addBytes tells the limiter that data bytes of a message came on a stream. The frames.Reader calls it for each frame of data.
 func (m *meteredConn) addBytes(stream uint32, data int) { m.limiter.addBytes(m, stream, int64(data)) }
 
 // flooded returns an error when the client has sent too many frames without data.
@@ -97,7 +97,7 @@ func (m *meteredConn) flooded() error {
 	return fmt.Errorf("%s: %w", m.RemoteAddr(), errFlood)
 }
 
-// Close implements net.Conn.
+// Close implements net.Conn: it gives the bytes of the connection's calls back to the limit and closes the connection.
 func (m *meteredConn) Close() error {
 	m.limiter.mu.Lock()
 	m.limiter.removeConnLocked(m)

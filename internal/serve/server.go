@@ -28,7 +28,7 @@ const (
 	handshakeTimeout = 5 * time.Second // limit for the TLS and HTTP/2 handshakes of one connection
 )
 
-// Pings between server and client.
+// Times of HTTP/2 pings between a gRPC server and its clients.
 const (
 	pingIdle          = 2 * time.Second // the server pings a client that has been silent for so long
 	leastPingInterval = 5 * time.Second // the server cuts a client off that pings more often
@@ -159,10 +159,10 @@ func (s *Server) Drain(ctx context.Context) error {
 // it.
 type refusingDecompressor struct{}
 
-// Do implements grpc.Decompressor.
+// Do implements grpc.Decompressor: it refuses every message.
 func (refusingDecompressor) Do(io.Reader) ([]byte, error) {
 	return nil, errors.New("this server accepts no compressed messages: send them uncompressed")
 }
 
-// Type implements grpc.Decompressor.
+// Type implements grpc.Decompressor: it names the compression that this decompressor takes over, gzip.
 func (refusingDecompressor) Type() string { return "gzip" }

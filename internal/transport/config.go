@@ -64,7 +64,8 @@ func (c *Config) MessageBytes() int {
 	return limit.BatchBytes + limit.BatchBytes/4 + beside*limit.BatchRows
 }
 
-// Flag returns the name by which errors call a setting.
+// Flag returns the name by which errors call a setting such as "tls-cert": the result of SettingName, or else the flag
+// --tls-cert.
 func (c *Config) Flag(setting string) string {
 	if c.SettingName != nil {
 		return c.SettingName(setting)
@@ -100,7 +101,7 @@ const (
 	MaxHeaderBytes   = 64 << 10  // bytes of the header of one answer, in which the text of an error travels
 )
 
-// gRPC's own pings. A server accepts one ping of a client every 10 s at most.
+// Times of gRPC's own pings. grpc-go lets a client ping a server every 10 s at most.
 const (
 	// PingTimeout is how long a ping may go unanswered.
 	PingTimeout = 3 * time.Second

@@ -111,12 +111,12 @@ func (c *Config) hint(err error) error {
 	return status.ErrorProto(hinted)
 }
 
-// hintUnary is the interceptor that passes errors of calls through hint.
+// hintUnary is the gRPC interceptor of calls with one request: it lets hint add advice to their errors.
 func (c *Config) hintUnary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	return c.hint(invoke(ctx, method, req, reply, cc, opts...))
 }
 
-// hintStream is the interceptor that passes errors of opening a stream through hint.
+// hintStream is the gRPC interceptor of streams: it lets hint add advice to the error of opening a stream.
 func (c *Config) hintStream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	stream, err := open(ctx, desc, cc, method, opts...)
 	return stream, c.hint(err)

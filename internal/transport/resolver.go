@@ -32,7 +32,7 @@ type dnsBuilder struct {
 	lookup func(ctx context.Context, server, host string) ([]string, error)
 }
 
-// Scheme implements resolver.Builder.
+// Scheme implements resolver.Builder: it returns "dns", so that gRPC uses this resolver for dns:///name:port.
 func (dnsBuilder) Scheme() string { return "dns" }
 
 // Build implements resolver.Builder: it starts looking up the target's name. A target without a host means this machine.
@@ -77,7 +77,7 @@ func (l *dnsResolver) ResolveNow(resolver.ResolveNowOptions) {
 	}
 }
 
-// Close implements resolver.Resolver. It waits for the goroutine.
+// Close implements resolver.Resolver: it ends the goroutine that looks the name up, and waits for it.
 func (l *dnsResolver) Close() {
 	l.cancel()
 	l.running.Wait()

@@ -34,7 +34,8 @@ type probingCredentials struct {
 	credentials.TransportCredentials
 }
 
-// ClientHandshake implements credentials.TransportCredentials.
+// ClientHandshake implements credentials.TransportCredentials: it does the handshake and returns the connection as a
+// probedConn.
 func (a *probingCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	conn, info, err := a.TransportCredentials.ClientHandshake(ctx, authority, raw)
 	if err != nil {
@@ -43,7 +44,7 @@ func (a *probingCredentials) ClientHandshake(ctx context.Context, authority stri
 	return newProbedConn(conn), info, nil
 }
 
-// Clone implements credentials.TransportCredentials.
+// Clone implements credentials.TransportCredentials: the copy probes its connections too.
 func (a *probingCredentials) Clone() credentials.TransportCredentials {
 	return &probingCredentials{a.TransportCredentials.Clone()}
 }
@@ -67,7 +68,7 @@ type probedConn struct {
 	frames  frames.Reader // finds the ends of frames in the written bytes; guarded by writing
 }
 
-// newProbedConn wraps a connection whose handshake is over.
+// newProbedConn makes a probedConn of a connection whose handshake is over. The time of silence begins now.
 func newProbedConn(conn net.Conn) *probedConn {
 	l := &probedConn{Conn: conn, heard: time.Now(), frames: frames.FromPreface()}
 	l.setWake(l.heard.Add(silenceLimit))
@@ -93,7 +94,7 @@ func (l *probedConn) SetReadDeadline(t time.Time) error {
 	return l.Conn.SetReadDeadline(t)
 }
 
-// SetDeadline implements net.Conn.
+// SetDeadline implements net.Conn. After it the server is not probed any more, as after SetReadDeadline.
 func (l *probedConn) SetDeadline(t time.Time) error {
 	return errors.Join(l.SetReadDeadline(t), l.Conn.SetWriteDeadline(t))
 }
@@ -145,7 +146,7 @@ func (l *probedConn) ask(now time.Time) error {
 	return err
 }
 
-// Write implements net.Conn.
+// Write implements net.Conn. It also notes where frames end in the written bytes, so that a probe never lands inside a frame.
 func (l *probedConn) Write(p []byte) (int, error) {
 	l.writing.Lock()
 	defer l.writing.Unlock()

@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// Limits of making a connection.
+// Time limits of connecting and of refusing a connection.
 const (
 	dialTimeout   = 5 * time.Second // for one attempt to connect, handshake included
 	hangUpTimeout = time.Second     // for a refused client to read why
@@ -111,7 +111,8 @@ type tlsCredentials struct {
 	refusals *RefusalLog
 }
 
-// ClientHandshake implements credentials.TransportCredentials.
+// ClientHandshake implements credentials.TransportCredentials: it does the client's TLS handshake. An error says which setting
+// to change.
 func (t *tlsCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	dialled := authority
 	if t.name != "" {
@@ -181,12 +182,12 @@ func hangUp(raw net.Conn) {
 	}
 }
 
-// Info implements credentials.TransportCredentials.
+// Info implements credentials.TransportCredentials: it says that the connection is secured by TLS.
 func (t *tlsCredentials) Info() credentials.ProtocolInfo {
 	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
 }
 
-// Clone implements credentials.TransportCredentials.
+// Clone implements credentials.TransportCredentials: the copy uses the same files.
 func (t *tlsCredentials) Clone() credentials.TransportCredentials {
 	clone := *t
 	return &clone

@@ -14,7 +14,8 @@ import (
 // them to the coordinator before they run, so that a second death counts against these rows alone. A row with two deaths runs
 // with nothing beside it in the whole process (see gate), so that a third death proves that this row is the cause.
 
-// aloneFrom is the number of dead workers from which on a row runs with nothing beside it.
+// aloneFrom is the number of worker processes that must have died while they ran a row before the row runs with nothing beside
+// it.
 const aloneFrom = 2
 
 // announceTimeout limits how long rows wait until the coordinator has acknowledged their announcement.

@@ -37,7 +37,8 @@ const (
 	idleShares  = 1024 // for idle accounts
 )
 
-// maxCredit keeps a credit within the range of its fields in messages.
+// maxCredit is the largest credit, in rows and in bytes, that an account can have. It fits into the 32 bits that a message has
+// for it.
 const maxCredit = 1 << 30
 
 // budget divides the rows and bytes that the process may hold among accounts. Each pair of coordinator and flow has an
@@ -84,25 +85,26 @@ type account struct {
 	output *outputAccount // this account's share of the memory for output; set when the account is opened
 }
 
-// holdOutput counts output of functions, for which there is no credit. made says that this output is counted for the first
-// time.
+// holdOutput adds bytes of output of functions to the account and to its share of the output memory. The coordinator needs no
+// credit for output. made says that this output is counted for the first time, so that it changes the estimate of the next
+// run's output.
 func (a *account) holdOutput(bytes int64, made bool) {
 	a.hold(amount{bytes: bytes})
 	a.output.hold(bytes, made)
 }
 
-// releaseOutput counts output out.
+// releaseOutput takes bytes of output off the account and off its share of the output memory.
 func (a *account) releaseOutput(bytes int64) {
 	a.release(amount{bytes: bytes})
 	a.output.release(bytes)
 }
 
-// newBudget makes a budget without accounts.
+// newBudget makes a budget of total rows and bytes, which has no accounts yet.
 func newBudget(total amount) *budget {
 	return &budget{total: total, recent: list.New(), starved: map[*account]bool{}}
 }
 
-// sums returns the uses of all accounts together.
+// sums returns two sums over all accounts: the amounts that they use, and the part of these that the worker holds already.
 func (b *budget) sums() (s struct{ used, held amount }) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -110,7 +112,8 @@ func (b *budget) sums() (s struct{ used, held amount }) {
 	return s
 }
 
-// open adds an account, which has no credit yet. wake is called when a grant might give more than the one before.
+// open adds an account, which has no credit yet. wake is called when a call of grant may give credit that an earlier call
+// could not give.
 func (b *budget) open(wake func()) *account {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -118,7 +121,7 @@ func (b *budget) open(wake func()) *account {
 	return &account{budget: b, wake: wake}
 }
 
-// uses returns the credit and the held amount together. The caller holds the lock.
+// uses returns the sum of the account's credit and of the amount that it holds. The caller holds the lock.
 func (a *account) uses() amount { return most(a.left, amount{}).plus(a.held) }
 
 // busy reports whether the account holds something or has sent something lately. The caller holds the lock.
@@ -201,13 +204,15 @@ func (a *account) spend(part amount) (ok bool) {
 	return ok
 }
 
-// skip uses up credit for a part that the worker does not hold.
+// skip takes the size of a part off the credit. It is for a part that came a second time, after a broken connection: the
+// coordinator has used credit for it, and the worker does not hold it twice.
 func (a *account) skip(part amount) { a.change(func() { a.left = a.left.minus(part) }) }
 
-// hold counts an amount for which there was no credit, such as results.
+// hold adds an amount to the account's held amount without taking it from the credit. It is for results.
 func (a *account) hold(n amount) { a.change(func() { a.held = a.held.plus(n) }) }
 
-// release gives back an amount that was held.
+// release takes an amount off the account's held amount, because the coordinator has acknowledged it or the worker has thrown
+// it away.
 func (a *account) release(n amount) { a.change(func() { a.held = a.held.minus(n) }) }
 
 // close takes back all credit for good. Held amounts stay counted until they are released.

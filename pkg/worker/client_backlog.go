@@ -36,12 +36,13 @@ type clientBacklog struct {
 	running      int              // runs under way
 }
 
-// newClientBacklog makes the backlog of a coordinator that has told nothing yet, so it has no limit.
+// newClientBacklog makes the backlog of a new coordinator. It has no limit until the coordinator's first message tells one.
 func newClientBacklog(m *outputMemory) *clientBacklog {
 	return &clientBacklog{memory: m, untaken: map[string]int64{}}
 }
 
-// reset begins a session: it forgets the numbers of the session before and takes those of the handshake.
+// reset is called when a session begins. It forgets the amounts that the coordinator told in the session before, and takes
+// those of the new session's first message.
 func (b *clientBacklog) reset(hello *pb.Hello, untaken []*pb.Untaken) {
 	b.memory.mu.Lock()
 	defer b.memory.mu.Unlock()
@@ -50,7 +51,7 @@ func (b *clientBacklog) reset(hello *pb.Hello, untaken []*pb.Untaken) {
 	b.apply(untaken)
 }
 
-// update takes the numbers that a message of the coordinator has, if any.
+// update takes over the limit and the untaken amounts that a message of the coordinator carries. Most messages carry none.
 func (b *clientBacklog) update(m *pb.CoordinatorMessage) {
 	if len(m.GetUntaken()) == 0 && m.GetUntakenLimit() == 0 {
 		return
@@ -63,7 +64,8 @@ func (b *clientBacklog) update(m *pb.CoordinatorMessage) {
 	b.apply(m.GetUntaken())
 }
 
-// apply stores how much output of some flows is untaken. The numbers are totals, not changes. The caller holds the lock.
+// apply stores, for some flows, how many bytes of output clients have not taken. The numbers are totals, so a lost message
+// does no harm. The caller holds the lock.
 func (b *clientBacklog) apply(all []*pb.Untaken) {
 	for _, u := range all {
 		flow, bytes := u.GetFlow(), int64(u.GetBytes())
@@ -75,7 +77,7 @@ func (b *clientBacklog) apply(all []*pb.Untaken) {
 	b.memory.notify()
 }
 
-// close lets no run wait for the coordinator's clients any more.
+// close removes the limit of a coordinator that is forgotten, so that none of its runs waits for clients any more.
 func (b *clientBacklog) close() { b.reset(nil, nil) }
 
 // clientsKeepUp reports whether the policy of clientBacklog lets one more run begin. The caller holds the lock.
@@ -133,7 +135,7 @@ func (a *outputAccount) handBack() {
 	a.memory.notify()
 }
 
-// drain lets no run wait for clients any more.
+// drain is called when the worker begins to drain. After it no run waits for clients to take output.
 func (m *outputMemory) drain() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

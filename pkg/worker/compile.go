@@ -74,5 +74,5 @@ func mistakes(err error) []string {
 // row types, or are missing.
 type unfitError struct{ error }
 
-// Unwrap returns the reason itself.
+// Unwrap returns the wrapped error, for errors.Is and errors.As.
 func (m unfitError) Unwrap() error { return m.error }

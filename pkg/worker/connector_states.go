@@ -36,13 +36,15 @@ type connectorStates struct {
 	states atomic.Pointer[map[connectorKey]*pb.ConnectorState]
 }
 
-// heldConnector is an open connector together with the number of plans that need it.
+// heldConnector is a connector that stays open because plans (compiled revisions of flows) need it, with the number of those
+// plans.
 type heldConnector struct {
 	kept  *connector.Kept
 	plans int
 }
 
-// newConnectorStates makes the states of a pool of connections. The pool wakes watch when a connection changes.
+// newConnectorStates makes a connectorStates without connectors for a pool of connections. The pool wakes the goroutine of
+// watch whenever the state of a connection changes.
 func newConnectorStates(pool *connector.Pool) *connectorStates {
 	s := &connectorStates{pool: pool, wake: make(chan struct{}, 1), connectors: map[connectorKey]*heldConnector{}}
 	s.states.Store(&map[connectorKey]*pb.ConnectorState{})
@@ -50,7 +52,7 @@ func newConnectorStates(pool *connector.Pool) *connectorStates {
 	return s
 }
 
-// wakeWatch makes watch look at the connectors soon.
+// wakeWatch makes the goroutine of watch check the connectors at once, instead of after up to a second.
 func (s *connectorStates) wakeWatch() {
 	select {
 	case s.wake <- struct{}{}:
@@ -78,7 +80,7 @@ func (s *connectorStates) keep(connectors []*definition.Connector) []connectorKe
 	return keys
 }
 
-// release counts out a plan that needed these connectors. A connector that no plan needs is closed.
+// release undoes a call of keep: the plan does not need these connectors any more. A connector that no plan needs is closed.
 func (s *connectorStates) release(keys []connectorKey) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -144,14 +146,15 @@ func (s *connectorStates) refresh() (changed bool) {
 	return changed
 }
 
-// standingOnWire translates a connection's state into that of a message.
+// standingOnWire translates the state of a connection, as package connector has it, into the state in a message to a
+// coordinator.
 var standingOnWire = map[connector.Standing]pb.ConnectorState_Standing{
 	connector.Opening:   pb.ConnectorState_STANDING_UNSPECIFIED,
 	connector.Connected: pb.ConnectorState_STANDING_CONNECTED,
 	connector.Degraded:  pb.ConnectorState_STANDING_DEGRADED,
 }
 
-// maxReasonBytes limits the reason for a degraded connector, in bytes.
+// maxReasonBytes is the longest reason for a degraded connector that a coordinator is told, in bytes.
 const maxReasonBytes = 500
 
 // oneLine makes a text one line of valid UTF-8 and cuts it after maxReasonBytes.

@@ -6,7 +6,7 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// maxDocumentBytes is the limit for the documents of one flow together.
+// maxDocumentBytes is the limit for the documents of one revision of a flow, added up, in bytes.
 const maxDocumentBytes = 1 << 20
 
 // definitionDocuments is the content of one Definition message: the documents of one revision of a flow.

@@ -45,7 +45,8 @@ type flow struct {
 	keepMetrics bool // the last user of a plan was lost, so the flow may come back
 }
 
-// flowFunction names a function within a flow, by its mode too.
+// flowFunction names one function in one flow. A function that is used in two modes counts as two. An empty flow means all
+// flows.
 type flowFunction struct{ flow, function, mode string }
 
 // countFunctions adds plans, which is 1 or -1, to the count of each function of the plan. It returns the functions that the
@@ -100,7 +101,7 @@ func (f *flows) enqueue(flow *flow, part *flowexec.Part) {
 	lanes.Enqueue(part)
 }
 
-// partEnded counts out a part whose rows have all ended. Lanes call it.
+// partEnded notes that all rows of a part have ended, so that the flow has one running part less. Lanes call it.
 func (f *flows) partEnded(flow *flow) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -108,7 +109,7 @@ func (f *flows) partEnded(flow *flow) {
 	f.retire(flow)
 }
 
-// planRemoved counts out a plan of the flow that has no user any more.
+// planRemoved notes that a plan of the flow has no user any more, so that the flow has one plan less.
 func (f *flows) planRemoved(flow *flow) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

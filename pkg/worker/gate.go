@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// Times for which the gate is closed, so that the runs under way can end; see gate.
+// Limits for the time that the gate stays closed. While it is closed no run begins, so that the runs under way can end; see
+// gate.
 const (
 	shortestClosing = 20 * time.Millisecond // the first closing lasts so long
 	longestClosing  = time.Second           // no closing lasts longer
@@ -54,7 +55,7 @@ type gate struct {
 	nextClosing time.Time     // the gate is not closed again before then
 }
 
-// newGate makes an open gate.
+// newGate makes a gate that is open: every run may begin.
 func newGate() *gate {
 	return &gate{turn: make(chan struct{}, 1), changed: make(chan struct{}), closingTime: shortestClosing}
 }
@@ -82,7 +83,7 @@ func (g *gate) begin(ctx context.Context, suspect bool) {
 	}
 }
 
-// end says that a run is over.
+// end notes that a run is over. It must be called once for each call of begin.
 func (g *gate) end(suspect bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

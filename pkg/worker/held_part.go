@@ -44,14 +44,16 @@ type heldPart struct {
 	announced  bitset.Set           // rows that run or wait to run, as the coordinator was told; nil when none was announced
 }
 
-// releaseCredit gives n back to the account, and no more than is still charged.
+// releaseCredit gives rows and bytes of the part back to the account of its flow, which lets the coordinator send more. It
+// gives back no more than the part is still charged for. The caller holds the peer's lock.
 func (part *heldPart) releaseCredit(n amount) {
 	n = least(n, part.charged)
 	part.charged = part.charged.minus(n)
 	part.account.release(n)
 }
 
-// removeAnnounced removes the rows of a run that has ended from the announced ones. The caller holds the peer's lock.
+// removeAnnounced takes the rows of a run that has ended off the set of rows that the coordinator believes to be running. The
+// caller holds the peer's lock.
 func (part *heldPart) removeAnnounced(run flowexec.RunResult) {
 	if part.announced == nil {
 		return
@@ -64,7 +66,7 @@ func (part *heldPart) removeAnnounced(run flowexec.RunResult) {
 	}
 }
 
-// everyRow returns the numbers of all rows of a part.
+// everyRow returns the numbers of all rows of a part: 0, 1, 2 and so on.
 func everyRow(part *heldPart) []uint32 {
 	rows := make([]uint32, part.size.rows)
 	for i := range rows {

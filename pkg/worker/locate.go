@@ -52,7 +52,7 @@ func (sess *session) locate(m *pb.Locate) error {
 	return nil
 }
 
-// heldParts returns the coordinator's parts of a flow that have rows which have not ended.
+// heldParts returns those parts of the coordinator and flow in which some rows have not ended, by the Part that lanes know.
 func (p *peer) heldParts(flow string) map[*flowexec.Part]*heldPart {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -108,10 +108,11 @@ func placeOf(at *flowexec.Location, now time.Time) *pb.RowPlace {
 	return r
 }
 
-// maxKeyBytes limits how much of a connector's key is sent.
+// maxKeyBytes is how many bytes of the connector key that a row waits for are sent to the coordinator; the rest is cut.
 const maxKeyBytes = 200
 
-// setQueuedSince fills in how long a queued row has waited: since its part came. Rows that have begun have their own time.
+// setQueuedSince sets in the message r how long a queued row has waited, which is since its part came. A row that has begun
+// has a time of its own, which stays.
 func (part *heldPart) setQueuedSince(r *pb.RowPlace, at *flowexec.Location, now time.Time) {
 	if at.Since.IsZero() {
 		r.ForMilliseconds = uint64(max(0, now.Sub(part.received).Milliseconds()))

@@ -93,7 +93,7 @@ type serveFlags struct {
 	drain   time.Duration // how long the first signal waits for running rows before it cuts them off
 }
 
-// bind adds the flags of serving to a flag set. The flags write into s.
+// bind adds the flags of a serving worker to the flag set fs. Parsing the flags writes their values into s.
 func (s *serveFlags) bind(fs *pflag.FlagSet) {
 	c := &s.config
 	fs.SortFlags = false

@@ -284,7 +284,8 @@ func (m *membership) resume(ctx context.Context, r *cluster.Registration[cluster
 	}
 }
 
-// setWaiting sets why the worker is not registered, nil when it is registered. It logs a reason that is new.
+// setWaiting stores why the worker is not registered in etcd; nil means that it is registered. It logs a reason that differs
+// from the last.
 func (m *membership) setWaiting(why error) {
 	m.mu.Lock()
 	before := m.waiting
@@ -308,7 +309,7 @@ func (m *membership) ready(context.Context) error {
 	return m.readyLocked()
 }
 
-// readyLocked does the work of ready. The caller holds m.mu.
+// readyLocked returns why no rows can come to the worker, or nil when rows can come. The caller holds m.mu.
 func (m *membership) readyLocked() error {
 	switch {
 	case m.waiting != nil:

@@ -4,8 +4,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics has the metrics of sessions, peers, parts, results and plans. The help texts in newMetrics explain each. Flows, connectors
-// and the Go runtime have metrics of their own.
+// metrics has the worker's own metrics: of sessions, coordinators, parts, results and compiled flows. The help texts in
+// newMetrics explain each. Flows, connectors and the Go runtime have metrics of their own.
 type metrics struct {
 	sessions          prometheus.Gauge
 	sessionsEnded     *prometheus.CounterVec
@@ -28,7 +28,7 @@ type metrics struct {
 	draining          prometheus.Gauge
 }
 
-// newMetrics makes the metrics and registers them.
+// newMetrics makes the worker's own metrics and adds them to a Prometheus registry.
 func newMetrics(r prometheus.Registerer) *metrics {
 	gauge := func(name, help string) prometheus.Gauge {
 		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "kisgrid_worker_" + name, Help: help})
@@ -68,7 +68,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 }
 
-// register adds the metric of lanes that wait for memory.
+// register adds the metric that counts the lanes that wait for output memory to a Prometheus registry.
 func (m *outputMemory) register(to prometheus.Registerer) {
 	to.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "kisgrid_worker_lanes_waiting",
@@ -80,7 +80,7 @@ func (m *outputMemory) register(to prometheus.Registerer) {
 	}))
 }
 
-// register adds the metrics of the budget.
+// register adds the metrics of the budget to a Prometheus registry.
 func (b *budget) register(r prometheus.Registerer) {
 	gauge := func(name, help string, value func() int64) {
 		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "kisgrid_worker_" + name, Help: help},

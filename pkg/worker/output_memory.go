@@ -55,12 +55,12 @@ type outputAccount struct {
 	handBacks uint64 // how often rows of the account were handed back
 }
 
-// newOutputMemory makes an output memory of size bytes.
+// newOutputMemory makes an output memory of size bytes, in which nothing is held.
 func newOutputMemory(size int64) *outputMemory {
 	return &outputMemory{size: size, changed: make(chan struct{})}
 }
 
-// fits reports whether there is memory for one more run. The caller holds the lock.
+// fits reports whether the policy of outputMemory lets one more run of this account begin. The caller holds the lock.
 func (a *outputAccount) fits() bool {
 	m := a.memory
 	switch held := m.held + m.stalled; {
@@ -121,7 +121,7 @@ func (m *outputMemory) wait(ctx context.Context, is func() bool) {
 	}
 }
 
-// endRun says that a run of the part is over. expected is the value of beginRun.
+// endRun notes that a run of the part is over. expected is the number that beginRun returned for this run.
 func (a *outputAccount) endRun(p *heldPart, expected int64) {
 	m := a.memory
 	m.mu.Lock()
@@ -144,7 +144,7 @@ func (a *outputAccount) hold(bytes int64, made bool) {
 	}
 }
 
-// release counts output out that the coordinator has, or that is not needed any more.
+// release takes bytes of output off the memory, because the coordinator has them or because they were thrown away.
 func (a *outputAccount) release(bytes int64) {
 	m := a.memory
 	m.mu.Lock()

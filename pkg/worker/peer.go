@@ -79,7 +79,7 @@ func (p *peer) wakeUp() {
 	}
 }
 
-// openCredit opens the account of a flow, with which credit for the flow begins.
+// openCredit makes the account of a flow in the worker's budget. From then on the coordinator gets credit for the flow.
 func (p *peer) openCredit(flow string) *credit {
 	c := &credit{}
 	c.due.Store(true)

@@ -93,15 +93,15 @@ func (f *flows) keepConnectors(p *plan) {
 	}
 }
 
-// releasePlan counts one user of the plan out, because the coordinator said that it does not need the plan any more.
+// releasePlan notes that one coordinator does not need the plan any more, as it has said. A plan without users is dropped.
 func (f *flows) releasePlan(p *plan) { f.removeUser(p, false) }
 
-// releaseLostPlan counts one user of the plan out, because the coordinator is gone. The flow may still run elsewhere and come
-// back, so its metrics stay.
+// releaseLostPlan notes that one coordinator that used the plan is gone. A plan without users is dropped. The flow may still
+// run elsewhere and come back to this worker, so its metrics stay.
 func (f *flows) releaseLostPlan(p *plan) { f.removeUser(p, true) }
 
-// removeUser counts one user of the plan out. With the last user the plan, its connectors and perhaps its flow go. lost says
-// that metrics stay.
+// removeUser takes one user off the plan. With its last user the plan is dropped, and its connectors are released. lost says
+// that the user is gone without a word, so that the metrics of the flow stay.
 func (f *flows) removeUser(p *plan, lost bool) {
 	f.mu.Lock()
 	if p.flow != nil {

@@ -28,7 +28,8 @@ type result struct {
 	acknowledged chan struct{} // closed when the coordinator has acknowledged the result or is forgotten; nil when nothing waits for that
 }
 
-// runEnded takes the outcome of one run of the part. Lanes call it, several at the same time.
+// runEnded takes in the result of one run of the part: outcomes, output and dead rows. Lanes call it, several of them at the
+// same time.
 func (p *peer) runEnded(part *heldPart, run flowexec.RunResult) {
 	complete, wake := p.addEnded(part, run)
 	if wake {
@@ -154,7 +155,7 @@ func (p *peer) acknowledge(number uint64) error {
 	return p.acknowledgeLocked(number)
 }
 
-// acknowledgeLocked does the work of acknowledge. The caller holds p.mu.
+// acknowledgeLocked forgets the results up to this number, as acknowledge does, for a caller that holds p.mu.
 func (p *peer) acknowledgeLocked(number uint64) error {
 	switch {
 	case p.dropped:

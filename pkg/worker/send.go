@@ -49,7 +49,7 @@ func (sess *session) send() {
 	}
 }
 
-// heartbeatMessage is the empty message that is sent when there is nothing else.
+// heartbeatMessage is the empty message that a session sends when it has nothing else to send.
 var heartbeatMessage = &pb.WorkerMessage{Kind: &pb.WorkerMessage_Heartbeat{Heartbeat: &pb.Heartbeat{}}}
 
 // takeMessages appends the messages that sess has to send, in this order: the outbox, changes of connectors, credit, results.

@@ -100,7 +100,7 @@ func newServer(c serverConfig) (*server, error) {
 	return s, nil
 }
 
-// wakeSenders wakes the senders of all sessions, so that they look for new messages.
+// wakeSenders makes the sender of each session check whether there is something new to send.
 func (s *server) wakeSenders() {
 	s.mu.Lock()
 	peers := slices.Collect(maps.Values(s.peers))
@@ -135,7 +135,8 @@ func (s *server) addSession(sess *session) bool {
 	return true
 }
 
-// sessionOpened notes that a session's handshake is over.
+// sessionOpened notes that a session's handshake is over, so that the session can bring rows, and updates the worker's
+// readiness.
 func (s *server) sessionOpened(sess *session) {
 	s.mu.Lock()
 	if _, in := s.sessions[sess]; in {
@@ -157,7 +158,8 @@ func (s *server) inSession() bool {
 	return false
 }
 
-// removeSession counts a session out that has ended, and starts a goroutine that forgets its peer after a lease time.
+// removeSession takes a session that has ended off the open ones. It starts a goroutine that forgets the session's coordinator
+// if no other session of it begins within a lease time.
 func (s *server) removeSession(sess *session) {
 	code := "NONE"
 	if sess.err != nil {
@@ -198,7 +200,8 @@ func (s *server) expirePeer(sess *session) {
 	}
 }
 
-// removePeer takes a peer out of the peers that sessions can resume. It returns false when another peer has taken its place.
+// removePeer takes a coordinator's peer off the list in which new sessions look for an earlier peer. It returns false when the
+// list has another peer of this coordinator already.
 func (s *server) removePeer(p *peer) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -210,7 +213,8 @@ func (s *server) removePeer(p *peer) bool {
 	return true
 }
 
-// wakeDrain makes drain look again whether everything is delivered.
+// wakeDrain makes a waiting drain check again whether every result is delivered. It does nothing while the worker does not
+// drain.
 func (s *server) wakeDrain() {
 	select {
 	case s.changed <- struct{}{}:
@@ -218,15 +222,15 @@ func (s *server) wakeDrain() {
 	}
 }
 
-// setID sets the id to which the worker answers: "" for none, else an id that it never had before.
+// setID sets the id that coordinators must name in Hello. It is a new one each time; "" makes the worker refuse sessions.
 func (s *server) setID(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.id = id
 }
 
-// reset ends all sessions, drops all peers, stops all lanes, and takes the worker's id away. It waits for the lanes. The
-// server can be used again with a new id.
+// reset ends every session, forgets every coordinator, and cancels all running rows. It waits until all lanes have stopped.
+// Afterwards the worker has no id and refuses sessions until setID gives it another id.
 func (s *server) reset(why error) {
 	s.mu.Lock()
 	s.id, s.hadID = "", s.hadID || s.id != ""
@@ -263,7 +267,7 @@ func (s *server) close() {
 	s.watching.Wait()
 }
 
-// allPeers returns the peers of all coordinators.
+// allPeers returns what the worker knows of each coordinator.
 func (s *server) allPeers() []*peer {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -356,7 +356,8 @@ func (w *Worker) servePages() (*httpServer, error) {
 	return p, nil
 }
 
-// httpServer is the worker's HTTP server together with its goroutine. Its server is nil when the worker serves no HTTP.
+// httpServer is the worker's HTTP server, together with the goroutine that serves. server is nil when the worker has no HTTP
+// address.
 type httpServer struct {
 	server  *http.Server
 	serving sync.WaitGroup
