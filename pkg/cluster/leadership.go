@@ -102,7 +102,8 @@ type Decision struct {
 	Entry  *HistoryEntry // nil means that only the status changes, as with PutStatus
 }
 
-// decisionsAtOnce is the limit for decisions in one transaction. Each is two operations at most.
+// decisionsAtOnce is the limit for decisions in one transaction. A decision has two operations at most, so the transaction is at most half
+// full.
 func (s *Store) decisionsAtOnce() int { return max(1, s.ownOps()/4) }
 
 // Decide writes decisions, many of them in one transaction, so that etcd writes to its disk once for all of them, and notifies the watchers

@@ -91,6 +91,6 @@ func (t *transaction) commit(ctx context.Context) (*clientv3.TxnResponse, error)
 	return answer, nil
 }
 
-// ownOps is the limit for operations in a transaction that a leader makes for itself: any etcd takes so many, since none has a
-// --max-txn-ops below the default unless MaxOperations says so.
+// ownOps is the limit for operations in a transaction that KisGrid writes for itself, such as statuses. It is Config.MaxOperations, but at most
+// etcd's default, so that these writes succeed even if somebody has raised MaxOperations without raising etcd's --max-txn-ops.
 func (s *Store) ownOps() int { return max(1, min(s.maxOps, DefaultMaxOperations)) }
