@@ -42,8 +42,8 @@ type LanesConfig struct {
 	// PieceBytes is about how many bytes of output one call of Part.Done gets, for runs without keys, which RunBytes can't divide.
 	// Default: no bound.
 	PieceBytes int
-	// Observe is called when a function has returned for the rows of a run, or was skipped because there were none. It must not block.
-	// Lanes call it at the same time. Default: nothing is called.
+	// Observe is called when a function has returned for the rows of a run. It is also called when none of the rows could be read for the
+	// function. It must not block, and several lanes call it at the same time. Default: nothing is called.
 	Observe func(Observed)
 }
 

@@ -19,7 +19,8 @@ type Part struct {
 	BatchRows int
 	// Floor is the lowest sequence of the batch's stream that may still be submitted again: a store refuses the effects of batches below.
 	Floor uint64
-	// Born is when the batch was first submitted, by this process's clock. The zero value means that it is submitted now.
+	// Born is when the batch was first submitted, by this process's clock. The zero value means when
+	// Enqueue got the part.
 	Born time.Time
 	// Rows has, for each row, the row's place in the batch. nil means that the part is the whole batch.
 	Rows []uint32
