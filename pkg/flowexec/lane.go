@@ -65,17 +65,17 @@ type Observed struct {
 // executes the queued rows on a copy of the flow. The rows of one slot have the same lane, so that they run in the order of Enqueue.
 // Lanes never waits for Lanes of other flows. Its methods are safe for concurrent use.
 //
-// Where a part with keys is, from Enqueue to its last Done (rows of different keys go separate ways):
+// The life of a row with a key (rows of different keys go separate ways):
 //
-//	             +-----------------------------------------------+
-//	             |                                               | the wait is over
-//	             v                                               |
-//	Enqueue -> queued in a lane -> running in a run ---------> parked
-//	             |                  |     rows wait              |
-//	             |                  | rows end                   |
-//	     Release | Stop             v                    Release | Stop
-//	             +------------> Done is called <-----------------+
-//	      (with Returned)                               (with Returned)
+//	            Enqueue                 the wait is over
+//	               |                  +------------------+
+//	               v     a run        v     the row      |
+//	            queued ----------> running ----------> parked
+//	               |     begins       |     waits        |
+//	               |                  | the row          |
+//	Release, Stop: |                  | ends             | Release, Stop:
+//	with Returned  |                  v                  | with Returned
+//	               +---------> Done is called <----------+
 //
 // A part without keys is queued for all lanes together, and the next free lane runs all of it. When that run waits, it rests: it keeps its
 // goroutine, and another goroutine takes over the lane.

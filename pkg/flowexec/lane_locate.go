@@ -26,17 +26,17 @@ type Wait string
 
 // The kinds of things that rows wait for.
 const (
-	// ForOrder is for earlier rows of the same key.
+	// ForOrder means that the row waits for earlier rows of its key.
 	ForOrder Wait = "order"
-	// ForRetry is for the time of its function's next attempt.
+	// ForRetry means that the row waits for the time of its function's next attempt.
 	ForRetry Wait = "retry"
-	// ForKey is for the Save of a key.
+	// ForKey means that the row waits until a key is saved.
 	ForKey Wait = "key"
-	// ForSave is for any Save through its connector, or for the time of its next attempt.
+	// ForSave means that the row waits until something is saved through its connector, or for the time of its next attempt.
 	ForSave Wait = "save"
-	// ForStore is for its connector's answer, or for the next call to a store that could not be reached.
+	// ForStore means that the row waits for its connector's answer, or for the time of the next call to a store that could not be reached.
 	ForStore Wait = "store"
-	// ForTurn is for its lane. The thing that the row waited for has happened.
+	// ForTurn means that the row waits only for its lane: its wait for something else is over.
 	ForTurn Wait = "turn"
 )
 

@@ -80,7 +80,8 @@ func newLane(l *Lanes, index int) *lane {
 // waiting returns the rows that the lane has set aside, in both ways of waiting.
 func (ln *lane) waiting() [2]waitingRows { return [...]waitingRows{&ln.parked, &ln.resting} }
 
-// start gives the lane a goroutine and a copy of the flow. resume is work that the goroutine before was abandoned with; nil means none.
+// start gives the lane a goroutine and a new copy of the flow. resume is the work that the goroutine before was abandoned with; nil means
+// that there is none.
 func (ln *lane) start(resume *work) {
 	c := ln.lanes.config.Copy
 	if c == nil {
@@ -91,7 +92,7 @@ func (ln *lane) start(resume *work) {
 	ln.launch(resume, c)
 }
 
-// launch gives the lane a goroutine. The caller holds mu.
+// launch gives the lane a new goroutine, which executes resume first; nil means that there is none. The caller holds mu.
 func (ln *lane) launch(resume *work, c *kis.Copy) {
 	ln.exec = newExecutor(ln, c)
 	go ln.exec.loop(resume)
@@ -126,8 +127,8 @@ func (ln *lane) next() *work {
 	return w
 }
 
-// pick is next. other is a lane that the caller must signal, because it may take the work without keys that this lane was woken for; nil
-// means none.
+// pick is next without its last step. other is a lane that the caller has to signal, so that it takes the work without keys that this lane
+// was woken for; nil means that there is none.
 func (ln *lane) pick() (next *work, other *lane) {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()

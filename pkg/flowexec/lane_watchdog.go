@@ -7,6 +7,19 @@ import "time"
 //   - While a lane executes a run, it looks at the lane's executor every tick (run_guard.go), which enforces timeouts and deadlines. It
 //     abandons an executor whose function does not return.
 //   - When the clock's timer fires, it lets parked rows go on whose time has come.
+//
+// One call of a function, as the watchdog sees it:
+//
+//	           a tick             the row's timeout or the
+//	          passes              deadline is over, or Stop            a second passes
+//	called ----------> watched --------------------------> cancelled ------------------> abandoned
+//	  |                   |                                    |                             |
+//	  | returns           | returns                            | returns: the row ends       | returns after all:
+//	  v                   v                                    v with a timeout              v the goroutine ends
+//	ended               ended                                ended                         gone
+//
+// While a call is watched it tells the guard of each row, so that each row has a timeout of its own. When a goroutine is abandoned, the lane
+// gets another one, which goes on with the same run (executor.succeed).
 func (l *Lanes) runWatchdog(stop <-chan struct{}) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()

@@ -21,7 +21,7 @@ type OnceConfig struct {
 	Saves *Saves
 	// Metrics gets counts and durations. nil means that nothing is counted.
 	Metrics *Metrics
-	// Observe is called for each function, as LanesConfig.Observe is. nil means that nothing is called.
+	// Observe is called after each function, as LanesConfig.Observe is. nil means that nothing is called.
 	Observe func(Observed)
 }
 

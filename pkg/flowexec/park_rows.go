@@ -167,7 +167,7 @@ func (t *parkedRows) nextWork(limit int) *work {
 	return &work{part: p.part, in: input{columns: p.part.Columns}, rows: rows.As[rows.PartRow](groupRows(groups)), from: p, groups: groups}
 }
 
-// takeReady takes the groups for nextWork, whose state is groupRunning then. The caller holds mu.
+// takeReady takes the groups for nextWork out of ready, and sets their state to groupRunning. The caller holds mu.
 func (t *parkedRows) takeReady(limit int) []*group {
 	for len(t.ready) > 0 {
 		p := t.ready[0]
@@ -225,20 +225,21 @@ func (t *parkedRows) blockedRows(w *work) (blocked []rows.RunRow) {
 // isEmpty implements waitingRows.
 func (t *parkedRows) isEmpty() bool { return len(t.keys) == 0 && len(t.ready) == 0 }
 
-// runEnded notes that the lane executes no run. The caller holds mu.
+// runEnded notes that the lane executes no run now. The caller holds mu.
 func (t *parkedRows) runEnded() { t.running, t.releases = false, nil }
 
-// pendingReleases are the Releases since the lane's run began. A long run looks at them to park their rows early. The caller does not
-// hold mu.
+// pendingReleases returns the Releases since the lane's run began. A long run asks for them, so that it can park rows that are to be
+// released. The caller does not hold mu.
 func (t *parkedRows) pendingReleases() []releaseRequest {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return slices.Clip(t.releases)
 }
 
-// settle takes in how work has ended: the groups that it was made of are gone, and the rows that it parked, nil for none, are parked here
-// from now on. It returns the groups that the caller must give back at once, because they were released meanwhile, or the lane is closed.
-// over reports whether nothing is left of the parcel that the work was made of. The caller does not hold mu.
+// settle is called when the run of a work has ended. The groups that the work was made of are gone from now on, and the groups of the
+// parcel that the run has parked, nil for none, are parked. It returns the groups that the caller must give back at once, because they were
+// released meanwhile, or because the lane is closed. over reports whether the parcel that the work was made of has no groups left; it is
+// true if there was no such parcel. The caller does not hold mu.
 func (t *parkedRows) settle(w *work, parked *parcel) (back []*group, over bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -355,8 +356,8 @@ func (g *group) connectorSaved() {
 	}
 }
 
-// resumeDue ends the waits whose time has come. Groups whose part's deadline has passed go on even if rows of their key are before them. It
-// returns the groups that were due, and when to call it next. The watchdog calls it, and does not hold mu.
+// resumeDue ends the waits whose time has come. When its part's deadline has passed, a group goes on even if rows of its key are before it.
+// resumeDue returns the groups whose waits it has ended, and when to call it next. The watchdog calls it, and does not hold mu.
 func (t *parkedRows) resumeDue(now time.Duration) (due []*group, next time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
