@@ -13,8 +13,12 @@ import (
 	"golang.org/x/tools/go/packages"
 )
 
-// declared is a function, method, type, constant or variable, and its doc comment. An empty comment means that it has none.
-type declared struct{ place, name, comment string }
+// declared is a function, method, type, constant or variable, and its doc comment. An empty comment means that it has none. A method is
+// exported when its receiver's type is, too.
+type declared struct {
+	place, name, comment string
+	exported             bool
+}
 
 // missing counts the exported and the unexported names of a package that have no doc comment. A method that implements an interface
 // and a constant within a group count as others do.
@@ -22,7 +26,7 @@ func missing(p *packages.Package) (exported, others int) {
 	for _, d := range declarations(p, "") {
 		switch {
 		case d.comment != "":
-		case ast.IsExported(d.name):
+		case d.exported:
 			exported++
 		default:
 			others++
@@ -60,7 +64,7 @@ func (m *module) commented() (exported, others []declared) {
 		for _, d := range declarations(p, m.name(p)+"/") {
 			switch {
 			case d.comment == "":
-			case ast.IsExported(d.name):
+			case d.exported:
 				exported = append(exported, d)
 			default:
 				others = append(others, d)
@@ -76,8 +80,8 @@ func (m *module) commented() (exported, others []declared) {
 // declarations lists what the files of a package declare. Folder stands before the file's name in each place. The comment of a group
 // counts for a type in it, and not for a constant or variable. The names main, init and _ are left out, where they have no comment.
 func declarations(p *packages.Package, folder string) (all []declared) {
-	add := func(n ast.Node, name string, doc *ast.CommentGroup) {
-		d := declared{place: fmt.Sprintf("%s%s:%d", folder, file(p, n), p.Fset.Position(n.Pos()).Line), name: name}
+	add := func(n ast.Node, name string, exported bool, doc *ast.CommentGroup) {
+		d := declared{place: fmt.Sprintf("%s%s:%d", folder, file(p, n), p.Fset.Position(n.Pos()).Line), name: name, exported: exported}
 		if doc != nil && strings.TrimSpace(doc.Text()) != "" {
 			d.comment = doc.Text()
 		} else if name == "main" || name == "init" || name == "_" {
@@ -89,22 +93,41 @@ func declarations(p *packages.Package, folder string) (all []declared) {
 		for _, d := range f.Decls {
 			switch d := d.(type) {
 			case *ast.FuncDecl:
-				add(d, d.Name.Name, d.Doc)
+				add(d, d.Name.Name, d.Name.IsExported() && (d.Recv == nil || exportedReceiver(d.Recv)), d.Doc)
 			case *ast.GenDecl:
 				for _, s := range d.Specs {
 					switch s := s.(type) {
 					case *ast.TypeSpec:
-						add(s, s.Name.Name, cmp.Or(s.Doc, d.Doc))
+						add(s, s.Name.Name, s.Name.IsExported(), cmp.Or(s.Doc, d.Doc))
 					case *ast.ValueSpec:
 						doc := s.Doc
 						if doc == nil && !d.Lparen.IsValid() {
 							doc = d.Doc // it stands before the word const or var
 						}
-						add(s, s.Names[0].Name, cmp.Or(doc, s.Comment))
+						add(s, s.Names[0].Name, s.Names[0].IsExported(), cmp.Or(doc, s.Comment))
 					}
 				}
 			}
 		}
 	}
 	return all
+}
+
+// exportedReceiver reports whether the type of a method's receiver is exported.
+func exportedReceiver(receiver *ast.FieldList) bool {
+	t := receiver.List[0].Type
+	for {
+		switch u := t.(type) {
+		case *ast.StarExpr:
+			t = u.X
+		case *ast.IndexExpr: // of a generic type
+			t = u.X
+		case *ast.IndexListExpr:
+			t = u.X
+		case *ast.Ident:
+			return u.IsExported()
+		default:
+			return false
+		}
+	}
 }
