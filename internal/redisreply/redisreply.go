@@ -15,6 +15,7 @@ import (
 // why; it may be Redis's answer to another command.
 type Unread struct{ Reason error }
 
+// Error returns the text of the reason.
 func (e *Unread) Error() string {
 	if e.Reason == nil {
 		return "redis did not answer the command"
@@ -66,6 +67,8 @@ func (hook) DialHook(next goredis.DialHook) goredis.DialHook {
 
 func (hook) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook { return next }
 
+// ProcessPipelineHook marks the commands of a pipeline as unread, sends the pipeline, and gives each command that is still marked
+// an *Unread with the reason.
 func (hook) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.ProcessPipelineHook {
 	return func(ctx context.Context, commands []goredis.Cmder) error {
 		if len(commands) == 0 || commands[0].Name() == "multi" { // go-redis does not tell MULTI its reply

@@ -21,6 +21,7 @@ func (h *handle) Unwrap() Connection { return h.Connection }
 // Redact returns a text without secrets. It is for texts of functions that use the connection's client directly.
 func (h *handle) Redact(text string) string { return h.redactor.Text(text) }
 
+// Save passes the effects on, and takes secrets out of the verdicts and the error.
 func (h *handle) Save(ctx context.Context, cause Cause, effects []Effect) ([]error, error) {
 	verdicts, err := h.Connection.Save(ctx, cause, effects)
 	if h.redactor == nil {
@@ -32,6 +33,7 @@ func (h *handle) Save(ctx context.Context, cause Cause, effects []Effect) ([]err
 	return verdicts, h.redactor.Error(err)
 }
 
+// Load passes the keys on, and takes secrets out of the values' errors and the error.
 func (h *handle) Load(ctx context.Context, keys []string) ([]Value, error) {
 	values, err := h.Connection.Load(ctx, keys)
 	if h.redactor == nil {

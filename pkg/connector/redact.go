@@ -45,6 +45,7 @@ func (l *redacting) clean(args []any) []any {
 	return out
 }
 
+// Log logs a message at a level, without secrets. The other methods of hclog.Logger that log go through it.
 func (l *redacting) Log(level hclog.Level, msg string, args ...any) {
 	l.Logger.Log(level, l.redactor.Text(msg), l.clean(args)...)
 }
@@ -54,6 +55,7 @@ func (l *redacting) Info(msg string, args ...any)  { l.Log(hclog.Info, msg, args
 func (l *redacting) Warn(msg string, args ...any)  { l.Log(hclog.Warn, msg, args...) }
 func (l *redacting) Error(msg string, args ...any) { l.Log(hclog.Error, msg, args...) }
 
+// With makes a logger that adds args, without secrets, to each message.
 func (l *redacting) With(args ...any) hclog.Logger {
 	return &redacting{l.Logger.With(l.clean(args)...), l.redactor}
 }

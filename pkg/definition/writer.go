@@ -26,18 +26,21 @@ func (w writer) put(key string, n *yaml.Node) {
 	w.node.Content = append(w.node.Content, textNode(key), n)
 }
 
+// text adds a text, unless it is empty.
 func (w writer) text(key, s string) {
 	if s != "" {
 		w.put(key, textNode(s))
 	}
 }
 
+// integer adds a number, unless it is 0.
 func (w writer) integer(key string, n int) {
 	if n != 0 {
 		w.put(key, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: strconv.Itoa(n)})
 	}
 }
 
+// flag adds true, and nothing for false.
 func (w writer) flag(key string, b bool) {
 	if b {
 		w.put(key, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: "true"})
@@ -51,6 +54,7 @@ func (w writer) duration(key string, d, byDefault time.Duration) {
 	}
 }
 
+// texts adds a list of texts, unless it is empty.
 func (w writer) texts(key string, texts []string) {
 	list := &yaml.Node{Kind: yaml.SequenceNode}
 	for _, s := range texts {
@@ -66,6 +70,7 @@ func (w writer) list(key string, list *yaml.Node) {
 	}
 }
 
+// textMap adds a mapping to texts, sorted by key, unless it is empty.
 func (w writer) textMap(key string, texts map[string]string) {
 	object := newWriter()
 	for _, name := range sortedKeys(texts) {

@@ -134,6 +134,7 @@ type callContext struct {
 	call *Call
 }
 
+// Value returns the Call for From, and else a value of the run's context.
 func (c *callContext) Value(key any) any {
 	if key == (callKey{}) {
 		return c.call

@@ -44,6 +44,7 @@ type verify[In any] struct {
 	fn func(context.Context, In) error
 }
 
+// Call implements Code: it calls the function for each row, and stops at the first error.
 func (c *verify[In]) Call(f *Frame, lo, hi int) (int, error) {
 	in := rowsOf[In](f.In[0])[:hi]
 	for i := lo; i < hi; i++ {
@@ -68,6 +69,7 @@ type calculate[In, Out any] struct {
 	fn func(context.Context, In) (Out, error)
 }
 
+// Call implements Code: it puts the row that the function returns at the place of the row given.
 func (c *calculate[In, Out]) Call(f *Frame, lo, hi int) (int, error) {
 	in, out := rowsOf[In](f.In[0])[:hi], rowsOf[Out](f.Out)[:hi]
 	for i := lo; i < hi; i++ {
@@ -96,6 +98,8 @@ type expand[In, Out any] struct {
 	fn func(context.Context, In, func(Out)) error
 }
 
+// Call implements Code: it appends the rows that the function emits. If the function fails for a row, the rows emitted for that
+// row are taken back.
 func (c *expand[In, Out]) Call(f *Frame, lo, hi int) (int, error) {
 	in, out := rowsOf[In](f.In[0])[:hi], f.Out.(*Vec[Out])
 	call, function := f.calls.Add(1), f.Call.Function
@@ -141,6 +145,8 @@ type save[In any] struct {
 	fn func(context.Context, Writer, In) error
 }
 
+// Call implements Code: it collects the effects of all rows in the frame. If the function fails for a row, the effects of that
+// row are taken back.
 func (c *save[In]) Call(f *Frame, lo, hi int) (int, error) {
 	in := rowsOf[In](f.In[0])[:hi]
 	w := &writer{frame: f, function: f.Call.Function}
@@ -185,6 +191,7 @@ type load[In, V, Out any] struct {
 func (c *load[In, V, Out]) Saved() reflect.Type { return reflect.TypeFor[V]() }
 func (c *load[In, V, Out]) NewSaved() Vector    { return new(Vec[V]) }
 
+// Keys implements Code: it asks for the key of each row.
 func (c *load[In, V, Out]) Keys(f *Frame, lo, hi int) (int, error) {
 	in := rowsOf[In](f.In[0])[:hi]
 	for i := lo; i < hi; i++ {
@@ -196,6 +203,7 @@ func (c *load[In, V, Out]) Keys(f *Frame, lo, hi int) (int, error) {
 	return hi, nil
 }
 
+// Call implements Code: it calls the function with the value that the executor loaded for the row, or nil if there is none.
 func (c *load[In, V, Out]) Call(f *Frame, lo, hi int) (int, error) {
 	in, out, saved := rowsOf[In](f.In[0])[:hi], rowsOf[Out](f.Out)[:hi], rowsOf[V](f.Saved)[:hi]
 	for i := lo; i < hi; i++ {
@@ -228,6 +236,7 @@ type whole[In, Out any] struct {
 	fn func(context.Context, []In) ([]Out, error)
 }
 
+// Call implements Code: it calls the function once with all rows, and traces the rows returned.
 func (c *whole[In, Out]) Call(f *Frame, lo, hi int) (int, error) {
 	if err := f.begin(lo); err != nil {
 		return lo, err

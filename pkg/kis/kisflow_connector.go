@@ -128,6 +128,7 @@ func (c *sharedConnector) begin() (err error) {
 	return c.registry.CallConnInit(c)
 }
 
+// Call implements Connector. It takes the values of ${NAME} out of the error.
 func (c *sharedConnector) Call(ctx context.Context, flow Flow, args any) (any, error) {
 	answer, err := c.registry.CallConnector(ctx, flow, c, args)
 	return answer, c.redactor.Error(err)

@@ -71,6 +71,7 @@ func (c *faas) NewSaved() Vector                   { return nil }
 func (c *faas) NewOut() Vector                     { return new(Vec[any]) }
 func (c *faas) Keys(*Frame, int, int) (int, error) { panic("kis: only a Load has keys") }
 
+// Call implements Code: it calls the function once with all rows, and a Flow that collects the rows and actions.
 func (c *faas) Call(f *Frame, lo, hi int) (int, error) {
 	if err := f.begin(lo); err != nil {
 		return lo, err

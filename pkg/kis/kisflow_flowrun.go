@@ -34,6 +34,7 @@ func (r *flowRun) entry() *chainEntry {
 
 func (r *flowRun) GetID() string { return r.chain().id }
 
+// GetThisFunction returns the function that is running. Its flow is this Flow.
 func (r *flowRun) GetThisFunction() Function {
 	if e := r.entry(); e != nil {
 		return runningFunction{e, r}
@@ -41,6 +42,7 @@ func (r *flowRun) GetThisFunction() Function {
 	return nil
 }
 
+// GetThisFuncConf returns the configuration of the function that is running.
 func (r *flowRun) GetThisFuncConf() *FuncConfig {
 	if e := r.entry(); e != nil {
 		return e.GetConfig()
@@ -81,6 +83,7 @@ func (r *flowRun) GetConnector() (Connector, error) {
 	return c, nil
 }
 
+// GetConnConf returns the configuration of the running function's connector.
 func (r *flowRun) GetConnConf() (*ConnConfig, error) {
 	config := r.GetThisFuncConf()
 	if config == nil {
@@ -97,10 +100,12 @@ func (r *flowRun) close() {
 	}
 }
 
+// Run is an error: a function can't run the flow that it is in.
 func (r *flowRun) Run(context.Context) error {
 	return fmt.Errorf("function %s can't run flow %s, which it is in: Fork the flow and run that", r.frame.Call.Function, r.GetName())
 }
 
+// Link is an error: a function can't change the flow that it is in.
 func (r *flowRun) Link(*FuncConfig, FParam) error {
 	return fmt.Errorf("function %s can't change flow %s, which it is in: link functions before Run", r.frame.Call.Function, r.GetName())
 }
@@ -149,9 +154,10 @@ type flowRun struct {
 
 func (r *flowRun) GetName() string { return r.frame.Call.Flow }
 
+// Input returns the rows as they came, and nil once the function has returned: then the frame has the rows of another call.
 func (r *flowRun) Input() []any {
 	if r.over.Load() {
-		return nil // by now the frame has the rows of another call, or none
+		return nil
 	}
 	return r.frame.Raw()
 }
@@ -239,6 +245,7 @@ func (o flowOrigin) CommitRowBatch(rows any) error {
 	return o.run.commitBatch(rows, uint32(o.given))
 }
 
+// Next notes the actions; finish carries them out once the function has returned.
 func (r *flowRun) Next(actions ...ActionFunc) error {
 	if r.over.Load() {
 		return errOver
@@ -302,11 +309,13 @@ func (r *flowRun) GetFuncParam(key string) string { return r.frame.Params[key] }
 
 func (r *flowRun) GetFuncParamAll() FParam { return maps.Clone(r.frame.Params) }
 
+// GetCacheData reads the cache of this copy of the flow.
 func (r *flowRun) GetCacheData(key string) any {
 	value, _ := r.frame.Copy.Cache.Get(key)
 	return value
 }
 
+// SetCacheData writes to the cache of this copy of the flow.
 func (r *flowRun) SetCacheData(key string, value any, expire time.Duration) {
 	r.frame.Copy.Cache.Set(key, value, expire)
 }

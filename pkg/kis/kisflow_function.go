@@ -84,6 +84,7 @@ func (e *chainEntry) Call(ctx context.Context, flow Flow) error {
 	return e.registry.CallFunction(ctx, e.GetConfig().FName, flow)
 }
 
+// SetConfig implements Function. A nil configuration is an error.
 func (e *chainEntry) SetConfig(c *FuncConfig) error {
 	if c == nil {
 		return errors.New("configure a function: the configuration is nil")
@@ -92,6 +93,7 @@ func (e *chainEntry) SetConfig(c *FuncConfig) error {
 	return nil
 }
 
+// SetFlow implements Function. A nil flow is an error.
 func (e *chainEntry) SetFlow(f Flow) error {
 	if f == nil {
 		return errors.New("give a function its flow: it is nil")
@@ -100,6 +102,7 @@ func (e *chainEntry) SetFlow(f Flow) error {
 	return nil
 }
 
+// AddConnector implements Function. A nil connector is an error.
 func (e *chainEntry) AddConnector(c Connector) error {
 	if c == nil {
 		return errors.New("give a function its connector: it is nil")
@@ -120,6 +123,7 @@ func (e *chainEntry) SetP(f Function)                   { set(e, &e.prev, f) }
 func (e *chainEntry) GetMetaData(key string) any        { return e.meta.get(key) }
 func (e *chainEntry) SetMetaData(key string, value any) { e.meta.set(key, value) }
 
+// GetPrevId returns the id of the function before, or FirstVirtual.
 func (e *chainEntry) GetPrevId() string {
 	if prev := e.Prev(); prev != nil {
 		return prev.GetID()
@@ -127,6 +131,7 @@ func (e *chainEntry) GetPrevId() string {
 	return FirstVirtual
 }
 
+// GetNextId returns the id of the function after, or LastVirtual.
 func (e *chainEntry) GetNextId() string {
 	if next := e.Next(); next != nil {
 		return next.GetID()
@@ -142,6 +147,7 @@ type runningFunction struct {
 
 func (f runningFunction) GetFlow() Flow { return f.run }
 
+// GetConnector opens the function's connector if it is not open, and returns nil if that fails.
 func (f runningFunction) GetConnector() Connector {
 	c, err := f.run.GetConnector()
 	if err != nil {

@@ -102,6 +102,7 @@ func (v *reflected) Pointer() unsafe.Pointer { return v.rows.UnsafePointer() }
 
 func (v *reflected) At(i int) any { return v.rows.Index(i).Interface() }
 
+// Reset implements Vector.
 func (v *reflected) Reset(n int) {
 	if v.rows.Cap() < n {
 		v.rows = reflect.MakeSlice(reflect.SliceOf(v.row), n, n)
@@ -117,6 +118,7 @@ func (v *reflected) Append(from Vector) { v.rows = reflect.AppendSlice(v.rows, f
 
 func (v *reflected) New() Vector { return NewVector(v.row) }
 
+// Gather implements Vector. It copies the rows into a new slice.
 func (v *reflected) Gather(from Vector, rows []uint32) {
 	source := from.Slice()
 	gathered := reflect.MakeSlice(reflect.SliceOf(v.row), len(rows), len(rows))

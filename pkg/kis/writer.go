@@ -91,6 +91,7 @@ func (w *writer) Append(key string, value any) { w.add(OpAppend, key, "", value)
 
 func (w *writer) Delete(key string) { w.add(OpDelete, key, "", nil) }
 
+// Incr implements Writer. A value that is not a number fails the row.
 func (w *writer) Incr(key, field string, by any) {
 	if w.late() {
 		return

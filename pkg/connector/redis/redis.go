@@ -46,6 +46,8 @@ var (
 // clientLog is the logger that the library go-redis gets. It takes secrets out of each line, and logs it at level debug.
 type clientLog struct{ log hclog.Logger }
 
+// Printf implements the logger of go-redis. A line goes through the redactors of all connections, since it does not say which one
+// it is about.
 func (l clientLog) Printf(_ context.Context, format string, args ...any) {
 	if !l.log.IsDebug() {
 		return

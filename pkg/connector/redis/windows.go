@@ -226,6 +226,7 @@ func (w *onceWindows) ask(ctx context.Context, again bool) error {
 // windowTrip is the trip of a single command, which asks for the once-windows. It is sent again until it is answered.
 type windowTrip struct{ goredis.Cmder }
 
+// commands implements trip: it returns the command until that is answered without an error.
 func (t windowTrip) commands(context.Context) []goredis.Cmder {
 	if t.Err() == nil {
 		return nil

@@ -52,6 +52,7 @@ type lines struct{ out hclog.Logger }
 func (l lines) InfoF(format string, args ...any)  { l.out.Info(fmt.Sprintf(format, args...)) }
 func (l lines) ErrorF(format string, args ...any) { l.out.Error(fmt.Sprintf(format, args...)) }
 
+// DebugF formats the message only in debug mode.
 func (l lines) DebugF(format string, args ...any) {
 	if l.out.IsDebug() {
 		l.out.Debug(fmt.Sprintf(format, args...))
@@ -62,6 +63,7 @@ func (l lines) InfoFX(_ context.Context, format string, args ...any)  { l.InfoF(
 func (l lines) ErrorFX(_ context.Context, format string, args ...any) { l.ErrorF(format, args...) }
 func (l lines) DebugFX(_ context.Context, format string, args ...any) { l.DebugF(format, args...) }
 
+// SetDebugMode changes the level of the lines.
 func (l lines) SetDebugMode(enable bool) {
 	level := hclog.Info
 	if enable {
