@@ -183,14 +183,6 @@ func newID() string {
 	return "coordinator-" + hex.EncodeToString(random[:])
 }
 
-// newSecret draws a secret that only this coordinator and one worker know. It proves to the worker that a session is this coordinator's,
-// because any client can read a coordinator's id.
-func newSecret() []byte {
-	secret := make([]byte, 16)
-	rand.Read(secret) // never fails: see crypto/rand
-	return secret
-}
-
 // ID is the coordinator's id, which New has drawn.
 func (c *Coordinator) ID() string { return c.id }
 
@@ -329,16 +321,6 @@ func (c *Coordinator) tellReady(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-	}
-}
-
-// sleep blocks for a time. It returns false when ctx is done first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
 	}
 }
 

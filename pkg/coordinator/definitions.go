@@ -1,14 +1,11 @@
 package coordinator
 
 import (
-	"context"
 	"maps"
 	"slices"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
-	"github.com/kisgrid/kisgrid/pkg/scheduler"
-	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
 // A worker is sent the definition of each revision that it may have to run: the documents of a flow, its functions and connectors. It
@@ -59,28 +56,6 @@ func (t *flowTable) sendDefinition(m *member, r *flowstate.Revision) {
 	m.definitionsSent++
 	m.definitions.set(key, definitionAnswer{pending: true, sentAs: m.definitionsSent})
 	m.peer.instructions.put(instruction{define: r})
-}
-
-// definitionAnswered notes a worker's answer for a revision. The worker gets rows of the flow if the scheduler runs that revision. A switch
-// that has waited for this answer takes place.
-func (t *flowTable) definitionAnswered(ctx context.Context, m *member, digest batch.Digest, c *pb.Compiled) {
-	lasting := context.WithoutCancel(ctx) // the consequences stand, also when the session has ended by now
-	key := definitionKey{c.GetFlow(), batch.Revision{Number: c.GetRevision(), Digest: digest}}
-	asked, _ := m.definitions.get(key)
-	m.definitions.set(key, definitionAnswer{sentAs: asked.sentAs, errors: c.GetErrors(), unfit: c.GetUnfit()})
-	if len(c.GetErrors()) > 0 {
-		t.log.Warn("a worker rejects a revision", "worker", m.worker.ID, "flow", c.GetFlow(), "revision", c.GetRevision(), "errors", c.GetErrors())
-	} else if s := t.scheduled[key.flow]; s != nil && s.revision.ID() == key.revision {
-		m.announceActive(key)
-		t.loop.post(ctx, scheduler.WorkerReady{Worker: m.worker.ID, Flow: key.flow, Revision: key.revision.Number, Digest: digest})
-	}
-	if p := t.switching[key.flow]; p != nil && p.revision.ID() == key.revision {
-		t.trySwitch(lasting, key.flow, false)
-	}
-	t.pruneDefinitions(key.flow)
-	if t.byName[key.flow] == nil && t.scheduled[key.flow] == nil {
-		t.forgetFlow(lasting, key.flow) // the flow was deleted meanwhile
-	}
 }
 
 // announceActive tells a worker that new batches run on a revision that it has, if the worker's build wants to be told.

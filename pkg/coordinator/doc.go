@@ -13,40 +13,44 @@
 //   - coordinator.go: the configuration, and how everything starts and ends.
 //   - registration.go: this coordinator's key in etcd.
 //   - leadership.go: the election of the leader.
+//   - metrics.go: the metrics.
+//   - views.go: the statuses that the command line reads.
 //   - ingest.go: the service that takes batches, and the call with one batch.
 //   - gathered_answer.go: the answers of one batch, gathered into one.
 //   - stream.go: the call with many batches, and their answers in a stream.
 //   - balance_streams.go: streams that move to other coordinators, so that each has its share.
+//   - letter_runs.go: dead letters that run again, as batches of one row.
+//   - admit.go: whether a batch is taken, and on which revision.
 //   - find_revision.go: which revision a batch runs on.
 //   - etcd_lookups.go: questions to etcd about flows that this coordinator does not know.
-//   - letter_runs.go: dead letters that run again, as batches of one row.
-//   - letter_keeper.go: dead rows that are kept as dead letters.
-//   - submission.go: a batch in this process, from its arrival to its answers.
-//   - limits.go: what clients and workers accept.
-//   - window.go: how many bytes a client may have under way.
-//   - budget.go: how many bytes all clients together may have under way.
-//   - scheduler_loop.go: the goroutine that drives the scheduler.
 //   - fleet.go: the goroutine that knows workers and flows.
 //   - flow_table.go: the flows, and the switch to a new revision.
-//   - rollouts.go: revisions that the leader has workers take.
+//   - rollouts.go: revisions that the leader has workers compile.
+//   - unserved.go: why no worker can run a flow.
+//   - connector_report.go: which connectors of flows are connected.
 //   - scheduled_flow.go: a flow that the scheduler runs, also after it was switched off.
 //   - definitions.go: which revisions each worker is sent.
-//   - unserved.go: why no worker can run a flow.
-//   - connector_states.go: which connectors of a worker are connected.
+//   - reachability.go: whether this coordinator reaches enough workers.
 //   - roster.go: the workers that are registered.
 //   - same_name.go: two workers of one name.
-//   - reachability.go: whether this coordinator reaches enough workers.
 //   - worker_peer.go: a worker, from one session to the next.
-//   - worker_session.go: one session: handshake, and what the worker says.
-//   - session_writer.go: one session: what the worker is told.
-//   - unanswered_definitions.go: definitions that a worker of an early build has not answered.
-//   - untaken_results.go: results that clients have not read, as the worker is told of them.
-//   - locate_calls.go: asking workers where rows are.
 //   - peer_death.go: whether a worker is dead.
+//   - worker_session.go: one session: the handshake, and the messages of the worker.
+//   - session_writer.go: one session: the messages to the worker.
+//   - definition_key.go: names of revisions, and maps by them.
+//   - unanswered_definitions.go: definitions that a worker of an early build has not answered.
+//   - connector_states.go: the states of a worker's connectors.
+//   - locate_calls.go: asking workers where rows are.
+//   - scheduler_loop.go: the goroutine that drives the scheduler.
+//   - submission.go: a batch in this process, from its arrival to its answers.
+//   - letter_keeper.go: dead rows that are kept as dead letters.
+//   - limits.go: how much clients and workers accept.
+//   - window.go: how many bytes one client may have under way.
+//   - budget.go: how many bytes all clients together may have under way.
+//   - untaken_results.go: results that clients have not read, as the worker is told of them.
 //   - trace.go: spans of batches and parts.
 //   - queue.go: a queue that never blocks.
-//   - metrics.go: the metrics.
-//   - views.go: the statuses that the command line reads.
+//   - wait.go: waiting for a time, and for channels.
 //
 // It is exported for the project's own programs and changes with them: see docs/stability.md.
 package coordinator

@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/leader"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
@@ -250,4 +252,47 @@ func (f *fleet) Unserved(ctx context.Context, flows []string) (map[string][]stri
 		maps.Copy(all, found)
 	}
 	return all, true
+}
+
+// RequestRollouts asks every worker that has the functions to take revisions, and returns how far each rollout is, in the order of the
+// requests. The leader calls it again and again until the workers have answered. It returns false when ctx is done or the fleet has ended.
+func (f *fleet) RequestRollouts(ctx context.Context, requests ...leader.RolloutRequest) ([]leader.RolloutProgress, bool) {
+	all := make([]leader.RolloutProgress, 0, len(requests))
+	for some := range slices.Chunk(requests, flowsPerTurn) {
+		progress := make([]leader.RolloutProgress, len(some))
+		if !f.wait(ctx, func() {
+			for i, request := range some {
+				progress[i] = f.flows.requestRollout(request.Flow, request.Revision)
+			}
+		}) {
+			return nil, false // progress may still be written to
+		}
+		all = append(all, progress...)
+	}
+	return all, true
+}
+
+// Connectors returns the states of the connectors that the active revisions of flows need, on the workers that run them. It looks at all
+// flows where none is named. It returns false when ctx is done or the fleet has ended.
+func (f *fleet) Connectors(ctx context.Context, flows ...string) (flowstate.ConnectorReport, bool) {
+	var c flowstate.ConnectorReport
+	if !f.wait(ctx, func() {
+		if len(flows) == 0 {
+			flows = slices.Sorted(maps.Keys(f.flows.byName))
+		}
+		seen := map[string]map[flowstate.ConnectorKey]bool{} // by worker, since flows share connectors
+		for _, flow := range flows {
+			if e := f.flows.byName[flow]; e.TakesBatches() && len(e.Active.Connectors) > 0 {
+				f.roster.reportConnectors(&c, definitionKey{flow, e.Active.ID()}, e.Active.Connectors, seen)
+			}
+		}
+	}) {
+		return flowstate.ConnectorReport{}, false // c may still be written to
+	}
+	for _, all := range [][]flowstate.ConnectorStatus{c.Degraded, c.Opening, c.Unknown} {
+		slices.SortFunc(all, func(a, b flowstate.ConnectorStatus) int {
+			return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Worker, b.Worker), cmp.Compare(a.Reason, b.Reason))
+		})
+	}
+	return c, true
 }

@@ -20,7 +20,7 @@ import (
 func TestSessionOverWhenASwitchFollows(t *testing.T) {
 	settings := &peerSettings{loop: newSchedulerLoop(scheduler.Config{}), board: flowstate.NewBoard(), log: hclog.NewNullLogger()}
 	f := newFleet(settings, nil, hclog.NewNullLogger())
-	k := &workerPeer{worker: cluster.Worker{ID: "w"}, fleet: f, instructions: newQueue[instruction]()}
+	k := &workerPeer{worker: cluster.Worker{ID: "w"}, owner: f, instructions: newQueue[instruction]()}
 	k.connected.Store(true)
 	m := &member{worker: k.worker, peer: k, definitions: byDefinition[definitionAnswer]{}}
 	f.roster.members["w"] = m

@@ -102,5 +102,5 @@ func (p *workerPeer) noteUnreachable(ctx context.Context, why string) {
 		fields = append(fields, "advice", "the address means the machine that dials it: if the worker is on another machine, start it with --advertise host:port, an address that coordinators can dial")
 	}
 	p.log.Warn("worker can't be reached; it is tried again", fields...)
-	p.fleet.peerChanged(ctx)
+	p.owner.peerChanged(ctx)
 }

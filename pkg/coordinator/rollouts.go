@@ -1,31 +1,12 @@
 package coordinator
 
 import (
-	"context"
 	"maps"
 	"slices"
 
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/leader"
 )
-
-// RequestRollouts asks every worker that has the functions to take revisions, and returns how far each rollout is, in the order of the
-// requests. The leader calls it again and again until the workers have answered. It returns false when ctx is done or the fleet has ended.
-func (f *fleet) RequestRollouts(ctx context.Context, requests ...leader.RolloutRequest) ([]leader.RolloutProgress, bool) {
-	all := make([]leader.RolloutProgress, 0, len(requests))
-	for some := range slices.Chunk(requests, flowsPerTurn) {
-		progress := make([]leader.RolloutProgress, len(some))
-		if !f.wait(ctx, func() {
-			for i, request := range some {
-				progress[i] = f.flows.requestRollout(request.Flow, request.Revision)
-			}
-		}) {
-			return nil, false // progress may still be written to
-		}
-		all = append(all, progress...)
-	}
-	return all, true
-}
 
 // requestRollout asks workers to take one revision of a flow; nil ends the flow's rollout.
 func (t *flowTable) requestRollout(flow string, r *flowstate.Revision) leader.RolloutProgress {

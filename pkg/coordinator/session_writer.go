@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/kisgrid/kisgrid/internal/wire"
@@ -158,4 +159,30 @@ func (s *sessionWriter) part(p *scheduler.Part) error {
 	}
 	m.Columns = wire.FromColumns(sub.columns)
 	return s.messageAs(message, sub.lent.Lend(message))
+}
+
+// refuse ends the rows of a part that the worker does not accept, as if the worker had answered, and gives back the credit that the
+// scheduler has spent for the part.
+func (s *sessionWriter) refuse(p *scheduler.Part, sub *submission, o batch.RowOutcome) {
+	m := &pb.Result{Part: p.Number, Last: true}
+	outcomes := make([]batch.RowOutcome, p.Len())
+	bytes := int64(0)
+	for i := range outcomes {
+		row := p.Row(uint32(i))
+		data := sub.columns.Row(int(row))
+		bytes += int64(len(data))
+		outcomes[i] = o
+		outcomes[i].Row = uint32(i)
+		if sub.redrive {
+			outcomes[i].Outcome = batch.Failed // the letter stays as it is
+		} else if o.Outcome == batch.Dead && sub.keepsDead {
+			m.Dead = append(m.Dead, &pb.DeadRow{
+				Row: uint32(i), Code: pb.Code(o.Code), Reason: o.Reason, Encoding: sub.columns.Encoding, Data: slices.Clone(data),
+			})
+		}
+	}
+	m.NotDone = wire.FromRowOutcomes(outcomes)
+	ctx, worker := s.stream.Context(), s.peer.worker.ID
+	s.peer.loop.post(ctx, scheduler.Answered{Worker: worker, Part: p.Number, NotDone: outcomes, Last: true, Result: &result{Result: m}})
+	s.peer.loop.post(ctx, scheduler.Credited{Worker: worker, Flow: p.Batch.Flow, Rows: int64(len(outcomes)), Bytes: bytes})
 }

@@ -318,3 +318,56 @@ func translateOutput(o *pb.Output, p *scheduler.Part, counts func(row uint32) bo
 	}
 	return out
 }
+
+// fitAnswersTo sets the sizes of answers to a client that accepts messages of so many bytes.
+func (s *submission) fitAnswersTo(takes int, limits batch.Limits) {
+	s.answerPiece = min(wire.SplitBytes, takes/2)
+	if longest := answerLimit(takes); longest < limits.BatchBytes {
+		s.maxOutputRow = longest
+	}
+}
+
+// pieceBytes is about how many bytes of rows go into one answer.
+func (s *submission) pieceBytes() int { return cmp.Or(s.answerPiece, wire.SplitBytes) }
+
+// endTooLong ends the rows whose output has a row that is too long for the client: they are dead, and their output is dropped. Workers do
+// that themselves, except for those of early builds.
+func (s *submission) endTooLong(a *pb.Answer) {
+	if s.maxOutputRow == 0 || len(a.GetOutput().GetRows().GetData()) <= s.maxOutputRow {
+		return
+	}
+	c, origins := wire.ToColumns(a.GetOutput().GetRows()), a.GetOutput().GetOrigins()
+	refused := map[uint32]bool{}
+	for i, origin := range origins {
+		if n := len(c.Row(i)); n > s.maxOutputRow && !refused[origin] {
+			refused[origin] = true
+			s.endTooLongRow(a, origin, n)
+		}
+	}
+	if len(refused) == 0 {
+		return
+	}
+	var keep, left []uint32
+	for i, origin := range origins {
+		if !refused[origin] {
+			keep, left = append(keep, uint32(i)), append(left, origin)
+		}
+	}
+	a.Output = wire.FromOutput(batch.Output{Rows: c.Select(keep), Origins: left})
+}
+
+// endTooLongRow ends the row of which origin is the number, because a row of n bytes was passed on for it. Output of the whole batch has no
+// such row; then the batch's output is incomplete.
+func (s *submission) endTooLongRow(a *pb.Answer, origin uint32, n int) {
+	reason := fmt.Sprintf("the output for the row has a row of %d bytes, and the client accepts %d bytes: have the function pass on less", n, s.maxOutputRow)
+	if origin == batch.WholeBatch {
+		s.noteOmitted(batch.Errorf(batch.CodeRowTooLarge, "%s", reason))
+		return
+	}
+	if slices.ContainsFunc(a.GetNotDone(), func(o *pb.RowOutcome) bool { return o.GetRow() == origin }) {
+		return
+	}
+	a.NotDone = append(a.NotDone, &pb.RowOutcome{
+		Row: origin, Outcome: pb.Outcome_OUTCOME_DEAD, Code: pb.Code_CODE_ROW_TOO_LARGE, Reason: reason, NotKept: pb.NotKept_NOT_KEPT_NOTHING_LEFT,
+	})
+}

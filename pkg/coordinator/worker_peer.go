@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"net"
 	"sync/atomic"
@@ -38,6 +39,22 @@ func (s *peerSettings) untakenLimit() int64 {
 	return max(leastUntaken, s.untaken/int64(max(1, s.board.Load().Sessions)))
 }
 
+// peerOwner is told what happens to a peer. The fleet implements it. Any goroutine may call its methods.
+type peerOwner interface {
+	// sessionBegan says that a session begins. With resumed, the worker still has everything that it was sent in the session before.
+	sessionBegan(ctx context.Context, p *workerPeer, resumed bool)
+	// peerChanged says that a session has ended, a worker can't be reached, or its connectors have changed.
+	peerChanged(ctx context.Context)
+	// definitionAnswered says that the worker has answered whether it can run a revision.
+	definitionAnswered(ctx context.Context, p *workerPeer, digest batch.Digest, c *pb.Compiled)
+	// workerDied says that the worker is proven dead. It blocks until the worker's key is removed from etcd.
+	workerDied(ctx context.Context, p *workerPeer)
+	// tellLeader says that something has changed that the leader decides by.
+	tellLeader()
+	// cutOff reports whether this coordinator can't reach most workers, so that an unreachable worker is not taken for lost.
+	cutOff(ctx context.Context) bool
+}
+
 // workerPeer is a worker as this coordinator deals with it. It dials the worker, keeps a session with it going, and begins another session
 // when one breaks, until the worker is gone from etcd or proven dead. A session that breaks may be resumed: the worker still has the parts
 // that it was sent, and goes on with them.
@@ -63,7 +80,7 @@ type workerPeer struct {
 	slotName string // the name by which slots are shared out: the worker's, or its id while another worker has its name
 	secret   []byte // known to this coordinator and the worker alone; it goes into each Hello
 	settings *peerSettings
-	fleet    *fleet // is told of changes
+	owner    peerOwner
 	loop     *schedulerLoop
 	log      hclog.Logger
 	// instructions wait to be sent. Any goroutine may put, the session's writer takes.
@@ -106,9 +123,9 @@ type workerPeer struct {
 }
 
 // newWorkerPeer makes a peer; the caller runs run.
-func newWorkerPeer(w cluster.Worker, slotName string, s *peerSettings, f *fleet, cancel context.CancelCauseFunc) *workerPeer {
+func newWorkerPeer(w cluster.Worker, slotName string, s *peerSettings, owner peerOwner, cancel context.CancelCauseFunc) *workerPeer {
 	p := &workerPeer{
-		worker: w, slotName: slotName, secret: newSecret(), settings: s, fleet: f, loop: s.loop, log: s.log,
+		worker: w, slotName: slotName, secret: newSecret(), settings: s, owner: owner, loop: s.loop, log: s.log,
 		instructions: newQueue[instruction](), createdAt: time.Now(), cancel: cancel,
 	}
 	p.untaken = newUntakenResults(p.instructions.wake)
@@ -134,7 +151,7 @@ func (p *workerPeer) run(ctx context.Context) {
 				pause.Reset()
 			}
 			p.log.Info("session ended", "worker", p.worker.ID, "lasted", time.Since(began).Round(time.Millisecond), "error", err)
-			p.fleet.peerChanged(ctx)
+			p.owner.peerChanged(ctx)
 		case ctx.Err() == nil && err.Error() != told:
 			told = err.Error()
 			p.noteUnreachable(ctx, told)
@@ -146,7 +163,7 @@ func (p *workerPeer) run(ctx context.Context) {
 		case p.provesDeath(ctx, err):
 			p.log.Info("worker is dead", "worker", p.worker.ID, "proof", err)
 			p.giveUp(ctx, p.resumable && !p.draining.Load())
-			p.fleet.workerDied(ctx, p)
+			p.owner.workerDied(ctx, p)
 			return
 		case lived && errors.Is(err, errRestartSession):
 			p.giveUp(ctx, false)
@@ -158,9 +175,9 @@ func (p *workerPeer) run(ctx context.Context) {
 			p.giveUp(ctx, false)
 		case p.leaseLeft(heard) <= 0:
 			if !p.lost.Swap(true) {
-				p.fleet.peerChanged(ctx) // rollouts no longer wait for its answer
+				p.owner.peerChanged(ctx) // rollouts no longer wait for its answer
 			}
-			if p.resumable && !p.fleet.cutOff(ctx) {
+			if p.resumable && !p.owner.cutOff(ctx) {
 				p.log.Warn("worker is given up here: it could not be reached for a lease", "worker", p.worker.ID, "error", err)
 				p.giveUp(ctx, false)
 			}
@@ -270,4 +287,12 @@ type instruction struct {
 	forget  *definitionKey      // a revision to forget
 	active  *definitionKey      // the revision that new batches run on
 	locate  *pb.Locate          // a question about where rows are
+}
+
+// newSecret draws a secret that only this coordinator and one worker know. It proves to the worker that a session is this coordinator's,
+// because any client can read a coordinator's id.
+func newSecret() []byte {
+	secret := make([]byte, 16)
+	rand.Read(secret) // never fails: see crypto/rand
+	return secret
 }

@@ -81,7 +81,7 @@ func (p *workerPeer) session(ctx context.Context) (lived bool, err error) {
 	p.everReached.Store(true)
 	p.lost.Store(false)
 	p.unreachable.Store(nil)
-	p.fleet.sessionBegan(ctx, p, resumed)
+	p.owner.sessionBegan(ctx, p, resumed)
 	err = p.write(ctx, stream)
 	if errors.Is(err, io.EOF) {
 		<-read // the worker has ended the session; the reader gets the reason
@@ -174,7 +174,7 @@ func (p *workerPeer) read(ctx context.Context, stream pb.Worker_SessionClient) e
 		case *pb.WorkerMessage_Heartbeat:
 			if states := m.Heartbeat.GetConnectors(); len(states) > 0 {
 				if err = p.connectors.update(states); err == nil {
-					p.fleet.peerChanged(ctx) // calls that wait for connectors look again
+					p.owner.peerChanged(ctx) // calls that wait for connectors look again
 				}
 			}
 		case *pb.WorkerMessage_Credit:
@@ -186,14 +186,14 @@ func (p *workerPeer) read(ctx context.Context, stream pb.Worker_SessionClient) e
 			}
 			var digest batch.Digest
 			if digest, err = p.answeredDigest(m.Compiled); err == nil {
-				p.fleet.definitionAnswered(ctx, p, digest, m.Compiled)
+				p.owner.definitionAnswered(ctx, p, digest, m.Compiled)
 			}
 		case *pb.WorkerMessage_Located:
 			p.locateCalls.answer(m.Located)
 		case *pb.WorkerMessage_Draining:
 			p.draining.Store(true)
 			p.loop.post(ctx, scheduler.WorkerDraining{Worker: p.worker.ID})
-			p.fleet.tellLeader()
+			p.owner.tellLeader()
 		default:
 			err = batch.Errorf(batch.CodeBadMessage, "worker %s sent a message of an unknown kind: upgrade the older of worker and coordinator", p.worker.ID)
 		}

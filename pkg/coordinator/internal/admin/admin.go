@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"context"
 	"sync/atomic"
 	"time"
 
@@ -10,7 +9,6 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/leader"
 	"github.com/kisgrid/kisgrid/pkg/deadletter"
-	"github.com/kisgrid/kisgrid/pkg/scheduler"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
@@ -32,48 +30,6 @@ type Config struct {
 	MaxSteps int
 	// Draining is closed when the coordinator is about to stop: it takes no batches any more, and calls that wait should end.
 	Draining <-chan struct{}
-}
-
-// Fleet is the workers and flows that the coordinator knows. Its methods may be called from any goroutine. Those that return a bool return
-// false when ctx is done or the coordinator has ended.
-type Fleet interface {
-	// Workers returns the live workers that are registered in etcd, by id.
-	Workers(ctx context.Context) map[string]cluster.Worker
-	// Coordinators returns the coordinators that are registered in etcd, by id.
-	Coordinators() map[string]cluster.Coordinator
-	// Unserved returns, of the flows named, those that no worker can run now, with the reasons.
-	Unserved(ctx context.Context, flows []string) (map[string][]string, bool)
-	// Connectors returns the states of the connectors that active flows need; of all flows where none is named.
-	Connectors(ctx context.Context, flows ...string) (flowstate.ConnectorReport, bool)
-	// FollowedState returns the flows' statuses as the coordinator follows them in etcd; nil until they are listed.
-	FollowedState() *cluster.State
-}
-
-// Rows is the coordinator's scheduler, and the workers that it sends rows to. Its methods may be called from any goroutine.
-type Rows interface {
-	// Done is closed when the scheduler has ended.
-	Done() <-chan struct{}
-	// Ledgers returns the counts of rows by flow; nil when ctx is done or the scheduler has ended.
-	Ledgers(ctx context.Context) map[string]scheduler.Ledger
-	// Find has the scheduler make a search, and blocks until it is done.
-	Find(ctx context.Context, s *scheduler.Search) error
-	// Inspect runs f in the scheduler's goroutine and waits for it. When it returns false, because ctx is done or the scheduler has
-	// ended, f may still run.
-	Inspect(ctx context.Context, f func(*scheduler.Scheduler)) bool
-	// BatchID returns the id of a batch that the scheduler knows.
-	BatchID(b *scheduler.Batch) batch.ID
-	// Locate asks workers where their rows of a shard key are, and blocks until they have answered or have had enough time. It returns the
-	// answers by worker, and a sentence for each worker that gave none.
-	Locate(ctx context.Context, workers []string, question *pb.Locate) (answers map[string]*pb.Located, silent []string)
-}
-
-// Budget is how many bytes clients may make the coordinator hold. Its methods may be called from any goroutine.
-type Budget interface {
-	// ReserveCall takes bytes out of the budget for a call with so many rows or documents, of so many bytes together. It returns false
-	// where the budget has no room. The caller calls release once.
-	ReserveCall(rows, bytes int) (release func(), ok bool)
-	// AwaitRows notes that a call waits for rows to end, until done is called.
-	AwaitRows() (done func())
 }
 
 // admin is the gRPC service Admin, which the command kisgrid calls. Any goroutine may use it.

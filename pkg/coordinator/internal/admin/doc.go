@@ -6,7 +6,7 @@
 //
 // Its files, in reading order:
 //
-//   - admin.go: the service, and what it needs of its coordinator.
+//   - admin.go: the service, and its configuration.
 //   - apply.go: documents that somebody writes or deletes.
 //   - compare.go: the difference between given and stored documents, and whether the flows are still right after it.
 //   - rollout.go: how far a flow has come, and the revisions that it had.
@@ -17,7 +17,7 @@
 //   - explain.go: where the rows of a shard key are.
 //   - redrive.go: dead letters that run again.
 //   - redrive_results.go: the progress of a redrive, and what flows pass on in it.
-//   - letter_runner.go: how the rows of dead letters are run, as the coordinator does it.
 //   - dead_letters.go: selecting, listing, editing and dropping dead letters.
 //   - version.go: the build of this coordinator.
+//   - coordinator.go: what the calls need of their coordinator.
 package admin

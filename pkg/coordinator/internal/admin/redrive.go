@@ -94,14 +94,14 @@ func (a *admin) redriveFlow(ctx context.Context, p *pages, t *redriveTally) erro
 // batch's stream is the letter's id. So a redrive that is cut off and begins again sends the same batches, and their effects are saved
 // once.
 //
-//	              read, Prepare         Start                       done, filtered, aborted
-//	  ┌─────────┐               ┌────────┐       ┌───────────┐                              ┌──────┐
-//	  │ letter  │ ────────────> │ queued │ ────> │ under way │ ───────────────────────────> │ gone │
-//	  └─────────┘               └────────┘       └───────────┘                              └──────┘
-//	    ^    ^  can't be run      │                │   │  dead: the letter stays, or the letters of rows
-//	    │    └────────────────────┘                │   └> that functions made of its row take its place
-//	    └──────────────────────────────────────────┘
-//	      failed: nobody knows what became of the row
+//	            read, Prepare         Start                       done, filtered, aborted
+//	┌─────────┐               ┌────────┐       ┌───────────┐                              ┌──────┐
+//	│ letter  │ ────────────> │ queued │ ────> │ under way │ ───────────────────────────> │ gone │
+//	└─────────┘               └────────┘       └───────────┘                              └──────┘
+//	  ^    ^  can't be run      │                │   │  dead: the letter stays, or the letters of rows
+//	  │    └────────────────────┘                │   └> that functions made of its row take its place
+//	  └──────────────────────────────────────────┘
+//	    failed: nobody knows what became of the row
 //
 // Letters of one shard key run one after the other, in their order. If one of them fails, those behind it are left.
 //
@@ -340,4 +340,18 @@ func settlement(a *Attempt) (deadletter.Settlement, bool) {
 // message returns the text of an error without its code.
 func message(err error) string {
 	return wire.FromError(err).GetMessage()
+}
+
+// RedriveDeadWithResults is RedriveDead that also sends the rows that the flow passes on.
+func (a *admin) RedriveDeadWithResults(in *pb.RedriveDeadWithResultsRequest, out pb.Admin_RedriveDeadWithResultsServer) error {
+	t := &redriveTally{
+		send: func(p *pb.DeadProgress) error {
+			return out.Send(&pb.RedriveEvent{Kind: &pb.RedriveEvent_Progress{Progress: p}})
+		},
+		results: func(c *pb.Columns) error {
+			return out.Send(&pb.RedriveEvent{Kind: &pb.RedriveEvent_Results{Results: c}})
+		},
+		reasons: map[deadReason]uint64{},
+	}
+	return wire.Status(a.redriveDead(out.Context(), in.GetFilter(), in.GetDryRun(), t))
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -14,20 +13,6 @@ import (
 //
 // A letter is deleted when its row has ended; after that its results could not be had any more. So the results are sent first. If the
 // redrive is cut off in between, the next redrive runs the letter again: the caller may get its results twice, but gets them at least once.
-
-// RedriveDeadWithResults is RedriveDead that also sends the rows that the flow passes on.
-func (a *admin) RedriveDeadWithResults(in *pb.RedriveDeadWithResultsRequest, out pb.Admin_RedriveDeadWithResultsServer) error {
-	t := &redriveTally{
-		send: func(p *pb.DeadProgress) error {
-			return out.Send(&pb.RedriveEvent{Kind: &pb.RedriveEvent_Progress{Progress: p}})
-		},
-		results: func(c *pb.Columns) error {
-			return out.Send(&pb.RedriveEvent{Kind: &pb.RedriveEvent_Results{Results: c}})
-		},
-		reasons: map[deadReason]uint64{},
-	}
-	return wire.Status(a.redriveDead(out.Context(), in.GetFilter(), in.GetDryRun(), t))
-}
 
 // tellResults sends the rows that the flow passed on for a letter. It blocks while the caller does not read.
 func (r *redrive) tellResults(a *Attempt) error {

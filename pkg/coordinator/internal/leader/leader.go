@@ -56,15 +56,6 @@ type Config struct {
 	Log        hclog.Logger
 }
 
-// Fleet is the workers of the coordinator that leads. Its methods may be called from any goroutine.
-type Fleet interface {
-	// RequestRollouts asks every worker that has the functions to compile revisions, and returns how far each rollout is, in the order of
-	// the requests. It may be called again for the same revision. It returns false when the coordinator is shutting down, or ctx is done.
-	RequestRollouts(ctx context.Context, requests ...RolloutRequest) ([]RolloutProgress, bool)
-	// FollowedState is the flows' statuses as the coordinator follows them in etcd; nil until they are listed.
-	FollowedState() *cluster.State
-}
-
 // Lead decides revisions until the leadership is lost or ctx is done. It returns why the leadership was lost; nil when ctx is done.
 func Lead(ctx context.Context, c Config) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -246,6 +237,3 @@ func (l *leader) trim(ctx context.Context) error {
 	}
 	return errors.Join(failed...)
 }
-
-// passAgainSoon has the leader make another pass after statusPause, although no news came.
-func (l *leader) passAgainSoon() { l.passTimer.Reset(statusPause) }

@@ -176,3 +176,6 @@ func (l *leader) noteWritten(s cluster.FlowStatus) {
 		l.Log.Warn("a flow's documents ask for what does not run", "flow", s.Flow, "state", s.State, "wanted", s.Wanted, "active", s.Active, "reasons", s.Reasons)
 	}
 }
+
+// passAgainSoon has the leader make another pass after statusPause, although no news came.
+func (l *leader) passAgainSoon() { l.passTimer.Reset(statusPause) }

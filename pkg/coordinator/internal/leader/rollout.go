@@ -1,6 +1,7 @@
 package leader
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -86,4 +87,13 @@ func NameWorkers(workers []string) string {
 		return fmt.Sprintf("worker %s and %d more", strings.Join(workers[:most], ", "), n-most)
 	}
 	return "worker " + strings.Join(workers, ", ")
+}
+
+// Fleet is the workers of the coordinator that leads. Its methods may be called from any goroutine.
+type Fleet interface {
+	// RequestRollouts asks every worker that has the functions to compile revisions, and returns how far each rollout is, in the order of
+	// the requests. It may be called again for the same revision. It returns false when the coordinator is shutting down, or ctx is done.
+	RequestRollouts(ctx context.Context, requests ...RolloutRequest) ([]RolloutProgress, bool)
+	// FollowedState is the flows' statuses as the coordinator follows them in etcd; nil until they are listed.
+	FollowedState() *cluster.State
 }

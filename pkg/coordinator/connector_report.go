@@ -1,0 +1,50 @@
+package coordinator
+
+import (
+	"cmp"
+
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// reportConnectors adds the states of one revision's connectors, on the workers that run the revision. seen has the connectors, by worker,
+// that the report has already.
+func (r *roster) reportConnectors(c *flowstate.ConnectorReport, revision definitionKey, connectors []flowstate.ConnectorKey, seen map[string]map[flowstate.ConnectorKey]bool) {
+	for id, m := range r.members {
+		if !m.alive() || !m.ready(revision) {
+			continue
+		}
+		if seen[id] == nil {
+			seen[id] = map[flowstate.ConnectorKey]bool{}
+		}
+		for _, key := range connectors {
+			if !seen[id][key] {
+				seen[id][key] = true
+				m.reportConnector(c, key)
+			}
+		}
+	}
+}
+
+// reportConnector adds the state of a connector on the member's worker to a report.
+func (m *member) reportConnector(c *flowstate.ConnectorReport, key flowstate.ConnectorKey) {
+	at := flowstate.ConnectorStatus{ConnectorKey: key, Worker: m.peer.worker.ID}
+	state, tells := m.peer.connectors.find(key)
+	why, down := m.worker.Stores[key.Name]
+	switch {
+	case !tells && down:
+		at.Reason = why
+		c.Degraded = append(c.Degraded, at)
+	case !tells:
+		at.Reason = "the worker's build does not tell the state of its connectors"
+		c.Unknown = append(c.Unknown, at)
+	case state.GetStanding() == pb.ConnectorState_STANDING_DEGRADED:
+		at.Reason = cmp.Or(state.GetReason(), "the worker gives no reason")
+		c.Degraded = append(c.Degraded, at)
+	case state.GetStanding() != pb.ConnectorState_STANDING_CONNECTED:
+		at.Reason = "it is not connected yet: the first try is under way"
+		c.Opening = append(c.Opening, at)
+	default:
+		c.Connected = append(c.Connected, at)
+	}
+}

@@ -1,0 +1,53 @@
+package coordinator
+
+import (
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+// definitionKey names one revision of one flow.
+type definitionKey struct {
+	flow     string
+	revision batch.Revision
+}
+
+// sameNumber reports whether both keys name a revision of the same flow with the same number. Builds of workers before revisions had
+// digests can't tell two of them apart.
+func (k definitionKey) sameNumber(other definitionKey) bool {
+	return k.flow == other.flow && k.revision.Number == other.revision.Number
+}
+
+// byDefinition is a map with a value for each of some revisions. The revisions of one flow have a map of their own, so that a question
+// about one flow costs nothing for the others.
+type byDefinition[T any] map[string]map[batch.Revision]T
+
+// get returns the value of a revision, and whether there is one.
+func (d byDefinition[T]) get(key definitionKey) (T, bool) {
+	v, there := d[key.flow][key.revision]
+	return v, there
+}
+
+// set sets the value of a revision.
+func (d byDefinition[T]) set(key definitionKey, v T) {
+	if d[key.flow] == nil {
+		d[key.flow] = map[batch.Revision]T{}
+	}
+	d[key.flow][key.revision] = v
+}
+
+// remove removes the value of a revision.
+func (d byDefinition[T]) remove(key definitionKey) {
+	delete(d[key.flow], key.revision)
+	if len(d[key.flow]) == 0 {
+		delete(d, key.flow)
+	}
+}
+
+// hasOtherOfNumber reports whether there is another revision of the flow with the same number and another digest.
+func (d byDefinition[T]) hasOtherOfNumber(key definitionKey) bool {
+	for other := range d[key.flow] {
+		if other != key.revision && (definitionKey{key.flow, other}).sameNumber(key) {
+			return true
+		}
+	}
+	return false
+}
