@@ -18,7 +18,7 @@ import (
 //  1. given, which is then returned as it is;
 //  2. the host of listen;
 //  3. 127.0.0.1, when all endpoints of etcd are on this machine;
-//  4. the first address of this machine that other machines can reach.
+//  4. the first address of this machine that is neither a loopback nor a link-local address.
 //
 // The port is the port of bound.
 func Advertised(given, listen string, bound net.Addr, etcd []string) (string, error) {

@@ -71,9 +71,9 @@ func (sess *session) define(m *pb.Definition) error {
 	return nil
 }
 
-// keepPlan stores a plan under the coordinator's name for it and puts the answer into the session's outbox. With the first
-// plan of a flow the coordinator gets credit for the flow. unused is the plan that was stored there before, which the caller
-// must release; nil means none.
+// keepPlan stores a plan under the coordinator's name for it and enqueues the answer Compiled. With the first plan of a flow
+// the coordinator gets credit for the flow. unused is the plan that was stored there before, which the caller must release;
+// nil means none.
 func (p *peer) keepPlan(sess *session, key revisionKey, plan *plan, answer *pb.Compiled) (unused *plan) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -157,9 +157,9 @@ func (p *peer) attach(sess *session) error {
 	return nil
 }
 
-// startSession puts the Welcome into the outbox of sess and prepares the peer to send again every result that the coordinator
-// has not acknowledged. received is the number of the last result that the coordinator has. agreed is false, and nothing has
-// changed, where that number does not fit the results that this worker has sent.
+// startSession enqueues the Welcome in sess, and prepares the peer to send again every result that the coordinator has not
+// acknowledged. received is the number of the last result that the coordinator has. agreed is false, and nothing has changed,
+// where that number does not fit the results that this worker has sent.
 func (p *peer) startSession(sess *session, m *pb.CoordinatorMessage, received uint64) (agreed bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

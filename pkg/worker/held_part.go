@@ -19,8 +19,8 @@ import (
 //	   └─ draining, does not compile ──────┘
 //
 // The rows of a part go through these states one by one: some may be answered while others are queued. Package flowexec has
-// the states from queued to parked. A row is answered when a result that names it is in peer.results. The part is gone when
-// its last result, which ends every row, is acknowledged.
+// the states from queued to parked. A row is answered when peer.results has a result that names it. The last result of a part
+// ends all rows that no earlier result has named; when it is acknowledged, the peer forgets the part.
 type heldPart struct {
 	number          uint64   // parts of one peer are numbered 1, 2, 3 and so on, across sessions
 	flow            *flow    // has the lanes

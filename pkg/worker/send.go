@@ -52,9 +52,9 @@ func (sess *session) send() {
 // heartbeatMessage is the empty message that a session sends when it has nothing else to send.
 var heartbeatMessage = &pb.WorkerMessage{Kind: &pb.WorkerMessage_Heartbeat{Heartbeat: &pb.Heartbeat{}}}
 
-// takeMessages appends the messages that sess has to send, in this order: the outbox, changes of connectors, credit, results.
-// Before that it makes results of parts whose ended rows have waited for partialDelay. pause is how long the next of these
-// parts has to wait; 0 means that there is none. A session that is not the current one gets nothing.
+// takeMessages appends the messages that sess has to send, in this order: the queue of the session, changes of connectors,
+// credit, results. Before that it makes results of parts whose ended rows have waited for partialDelay. pause is how long the
+// next of these parts has to wait; 0 means that there is none. A session that is not the current one gets nothing.
 func (p *peer) takeMessages(sess *session, messages []*pb.WorkerMessage) (_ []*pb.WorkerMessage, pause time.Duration) {
 	for part := p.nextOverdue(&pause); part != nil; part = p.nextOverdue(&pause) {
 		p.report(part)
@@ -64,8 +64,8 @@ func (p *peer) takeMessages(sess *session, messages []*pb.WorkerMessage) (_ []*p
 	if p.session.Load() != sess || p.dropped { // another session has taken its place
 		return messages, 0
 	}
-	messages = append(messages, sess.outbox...)
-	sess.outbox = nil
+	messages = append(messages, sess.queue...)
+	sess.queue = nil
 	if news := p.server.connectors.changesSince(&sess.toldStates); len(news) > 0 {
 		messages = append(messages, &pb.WorkerMessage{Kind: &pb.WorkerMessage_Heartbeat{Heartbeat: &pb.Heartbeat{Connectors: news}}})
 	}

@@ -40,9 +40,10 @@ type session struct {
 	once sync.Once
 	err  error // why the session ended; nil when the coordinator ended it; read after ended is closed
 
-	// The fields below are guarded by the peer's lock. outbox has the messages that are sent before everything else.
-	outbox       []*pb.WorkerMessage
-	toldDraining time.Time                           // when Draining went into the outbox; zero means not yet
+	// The fields below are guarded by the peer's lock. queue has the messages that the sender sends before credit and results:
+	// Welcome, Compiled, Located and Draining.
+	queue        []*pb.WorkerMessage
+	toldDraining time.Time                           // when Draining was enqueued; zero means not yet
 	toldStates   map[connectorKey]*pb.ConnectorState // the states of connectors that the coordinator was told last
 }
 
@@ -54,10 +55,10 @@ func (sess *session) end(why error) {
 	})
 }
 
-// enqueue appends a message to the outbox. The caller holds the peer's lock, and wakes the sender afterwards.
-func (sess *session) enqueue(m *pb.WorkerMessage) { sess.outbox = append(sess.outbox, m) }
+// enqueue appends a message to the session's queue. The caller holds the peer's lock, and wakes the sender afterwards.
+func (sess *session) enqueue(m *pb.WorkerMessage) { sess.queue = append(sess.queue, m) }
 
-// enqueueDraining puts Draining into the outbox, at most once per session. The caller holds the peer's lock.
+// enqueueDraining enqueues the message Draining, at most once in a session. The caller holds the peer's lock.
 func (sess *session) enqueueDraining() {
 	if sess.toldDraining.IsZero() {
 		sess.toldDraining = time.Now()
