@@ -41,7 +41,7 @@ func checkContext(ctx context.Context, call string) error {
 // maxFlowName is the limit for the name of a flow, in bytes. Coordinators take 4 KiB beside the rows of a batch.
 const maxFlowName = 3 << 10
 
-// checkFlow returns an error if no flow can have the name, because a message could not carry it.
+// checkFlow returns an error if a text can't be the name of a flow: because it is too long for a message, or not valid UTF-8.
 func checkFlow(flow string) error {
 	switch {
 	case len(flow) > maxFlowName:

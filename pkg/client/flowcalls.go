@@ -40,8 +40,8 @@ func (c *Client) enter(flow string) *flowCalls {
 	return f
 }
 
-// leave counts a call less. It forgets the state of a flow that never took a batch: the flow's name may be a mistake, and a program can
-// make many of these.
+// leave notes that a call of Submit to the flow has ended. It forgets the state of a flow that never took a batch: the flow's name may be a
+// mistake, and a program can make many of these.
 func (c *Client) leave(flow string, f *flowCalls) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

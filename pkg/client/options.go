@@ -17,8 +17,8 @@ import (
 // coordinator by default. A coordinator leaves out an output that would go over it, and says so in the answer.
 const maxAnswerBytes = 256 << 20
 
-// maxAnswerOption sets the same limit in gRPC, for each call. A limit among WithDialOptions does not change it, because coordinators
-// would not know of that limit.
+// maxAnswerOption is the option of each gRPC call that sets maxAnswerBytes as the limit for a received message. A limit among
+// WithDialOptions does not change it, because coordinators would not know of that limit.
 var maxAnswerOption = grpc.MaxCallRecvMsgSize(maxAnswerBytes)
 
 // Option is an option of Dial.
@@ -41,7 +41,8 @@ type options struct {
 // maxDuration is the limit for durations in options. A longer one is a mistake, and sums with it would overflow.
 const maxDuration = 365 * 24 * time.Hour
 
-// checkDurations notes an error if a duration of the option is over the limit. Negative durations are no error: the options round them up.
+// checkDurations notes, as the error of Dial, that a duration in an option is over the limit. Negative durations are no error: the options
+// round them up.
 func (o *options) checkDurations(option string, durations ...time.Duration) {
 	for _, d := range durations {
 		if d > maxDuration && o.wrong == nil {
@@ -50,13 +51,14 @@ func (o *options) checkDurations(option string, durations ...time.Duration) {
 	}
 }
 
-// missing notes an error for an option whose argument is nil. argument is its name, for the message.
+// missing notes, as the error of Dial, that the argument of an option is nil. option and argument are their names, for the message.
 func (o *options) missing(option, argument string) {
 	if o.wrong == nil {
 		o.wrong = batch.Errorf(batch.CodeBadMessage, "%s: the %s is nil: give one, or leave the option out", option, argument)
 	}
 }
 
+// defaults returns the settings of a Client for which Dial gets no option.
 func defaults() options {
 	return options{
 		logger:     hclog.NewNullLogger(),

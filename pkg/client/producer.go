@@ -88,7 +88,7 @@ func (p *producer) begin(b *batch.Batch, flow string, now time.Time) (batch.ID, 
 	return id, nil
 }
 
-// answered ends the flight of a batch whose rows have outcomes. The sequence stays open if rows failed, else it is closed.
+// answered notes that a batch in flight has its result. If a row failed, the batch may be submitted again; else its sequence is closed.
 func (p *producer) answered(b *batch.Batch, flow string, r *batch.Result) {
 	failed := false
 	for i := range r.NotDone {
@@ -102,8 +102,8 @@ func (p *producer) answered(b *batch.Batch, flow string, r *batch.Result) {
 	p.land(sequence, nil, !failed)
 }
 
-// failed ends the flight of a batch that has no outcomes, and returns the error for the program. With keep the error is remembered for
-// unanswered.
+// failed notes that a batch in flight ended without outcomes. It returns the error for the program, with the batch's id and flow. With
+// keep, unanswered can return that error later.
 func (p *producer) failed(b *batch.Batch, flow string, err error, keep bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -125,7 +125,9 @@ func (p *producer) failed(b *batch.Batch, flow string, err error, keep bool) err
 	return err
 }
 
-// land notes how a flight ended, and closes the sequence if over is true or the batch was given up. The caller holds mu.
+// land notes that the batch with a sequence is no longer in flight. err is the error with which it ended; nil means that it was answered,
+// or that the error is not needed later. If over is true, or the batch was given up, the sequence is closed: the batch can't be submitted
+// again. The caller holds mu.
 func (p *producer) land(sequence uint64, err error, over bool) {
 	u := p.open[sequence]
 	if u == nil {

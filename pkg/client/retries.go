@@ -18,8 +18,8 @@ type retries struct {
 	count int       // failures since the last success
 }
 
-// retries makes the retries that the options ask for. Delays double from firstDelay up to maxDelay, and each is drawn at random
-// from half to one and a half of that.
+// retries makes a retries from the options of Dial. Delays double from firstDelay up to maxDelay, and each is drawn at random from half to
+// one and a half of that value.
 func (o *options) retries() *retries {
 	return &retries{limit: o.retryFor, delay: backoff.ExponentialBackOff{
 		InitialInterval: o.firstDelay, MaxInterval: o.maxDelay, Multiplier: 2, RandomizationFactor: 0.5,
@@ -40,7 +40,7 @@ func (r *retries) next(now time.Time, err error) (time.Duration, bool) {
 	return delay, now.Add(delay).Sub(r.first) <= r.limit
 }
 
-// reset forgets the failures after a success.
+// reset forgets the failures, after a success.
 func (r *retries) reset() {
 	r.count = 0
 	r.delay.Reset()

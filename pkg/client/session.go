@@ -16,8 +16,8 @@ const minUseful = 5 * time.Second
 // rpc is the client's end of one gRPC stream.
 type rpc = pb.Ingest_StreamClient
 
-// session is one connection of a Stream: a gRPC stream that a coordinator has taken. A Stream has one session after the other. The goroutine
-// that has the session last calls cancel.
+// session is one connection of a Stream: a gRPC stream that a coordinator has taken. A Stream has one session after the other. cancel must
+// be called when the session is over, or is not used at all.
 type session struct {
 	stream *Stream
 	remote rpc
@@ -93,7 +93,8 @@ func (s *Stream) sessions(tries *retries) error {
 	}
 }
 
-// pause waits before the next try. It returns early when the stream's context ends, or Close was called and nothing is unanswered.
+// pause waits before the next try to open a session. It returns early when the stream's context ends, or Close was called and nothing is
+// unanswered.
 func (s *Stream) pause(delay time.Duration) {
 	timer := time.NewTimer(delay)
 	defer timer.Stop()
@@ -108,7 +109,8 @@ func (s *Stream) pause(delay time.Duration) {
 	}
 }
 
-// final reports whether a stream that ended with the code would end so again.
+// final reports whether a stream that could not open, or that broke, with this code would fail in the same way again. Such a stream ends
+// instead of trying again.
 func final(c batch.Code) bool {
 	switch c {
 	case batch.CodeInternal, batch.CodeDeadline, batch.CodeCancelled:

@@ -21,7 +21,7 @@ type calls struct {
 	heard  atomic.Int64   // when etcd answered last, in nanoseconds since 1970; 0 means never
 }
 
-// hear notes that etcd has answered now.
+// hear notes the present time as that of the last answer of etcd, for Store.LastAnswer.
 func (c *calls) hear() { c.heard.Store(time.Now().UnixNano()) }
 
 // intercept is a gRPC interceptor: each call of the etcd client that is no stream goes through it.
@@ -42,7 +42,7 @@ func (c *calls) intercept(ctx context.Context, method string, request, reply any
 	return err
 }
 
-// failFast is a gRPC interceptor that lets a call fail at once while there is no connection.
+// failFast is a gRPC interceptor that makes a call fail at once while there is no connection to etcd, instead of waiting for one.
 func failFast(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
 	return invoke(ctx, method, request, reply, conn, append(options, grpc.WaitForReady(false))...)
 }

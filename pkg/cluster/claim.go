@@ -76,7 +76,7 @@ func (s *Store) claim(
 	return c, nil
 }
 
-// grant takes a lease of at least ttl.
+// grant takes a lease of at least ttl from etcd.
 func (s *Store) grant(ctx context.Context, ttl time.Duration) (*clientv3.LeaseGrantResponse, error) {
 	call, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -163,10 +163,10 @@ func (c *claim) resume(ctx context.Context) (*claim, error) {
 	return again, nil
 }
 
-// createRevision decodes a record for follow, as its create revision alone.
+// createRevision is the decode function of a follow that needs only the create revisions of keys, and not their values.
 func createRevision(kv *mvccpb.KeyValue) (int64, error) { return kv.CreateRevision, nil }
 
-// gone is the error of a claim whose key is gone.
+// gone is the error, with CodeNotFound, of a claim whose key has disappeared from etcd.
 func (c *claim) gone() error {
 	return batch.Errorf(batch.CodeNotFound, "keeping the record %s in etcd at %s: it is gone, because its lease ran out or somebody removed it: start again under a new id",
 		c.key, c.store.endpoints)
@@ -175,7 +175,8 @@ func (c *claim) gone() error {
 // lost returns why the claim was lost, and nil before that.
 func (c *claim) lost() error { return context.Cause(c.held) }
 
-// commit commits a transaction on condition that the claim is held. If it is not, the claim is lost, and commit returns the error of lost.
+// commit commits a transaction on condition that the claim's key is still this process's. If it is not, the claim is lost, nothing is
+// written, and commit returns the error of lost.
 func (c *claim) commit(ctx context.Context, t *transaction) error {
 	if err := c.lost(); err != nil {
 		return err

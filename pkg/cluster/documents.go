@@ -30,7 +30,8 @@ func (s *Store) FollowDocuments(ctx context.Context, f func(revision int64, docu
 	return follow(ctx, s, s.keys.config(), s.readDocument, f)
 }
 
-// readDocument makes a document of a key and its value. The error says that the key is none of a document.
+// readDocument makes a definition.Document from an etcd key below config/ and its value. It returns an error if the key is not that of a
+// document.
 func (s *Store) readDocument(kv *mvccpb.KeyValue) (definition.Document, error) {
 	key, err := s.keys.readDocument(string(kv.Key))
 	if err != nil {

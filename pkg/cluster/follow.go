@@ -29,14 +29,14 @@ type follower[T any] struct {
 	changed chan struct{} // capacity 1: holds a token when there is something new to show
 }
 
-// record is the value at a key, as etcd gave it and decoded.
+// record is the value of one key in a follower's copy: as etcd gave it, and decoded.
 type record[T any] struct {
 	kv    *mvccpb.KeyValue
 	value T
 }
 
-// is reports whether the record was made of kv. Equal revisions are not enough: an etcd that was restored from a backup uses revisions
-// again.
+// is reports whether this record was made from kv, a key and value of etcd. It compares the value, too: an etcd that was restored from a
+// backup uses the same revisions for other values.
 func (r record[T]) is(kv *mvccpb.KeyValue) bool {
 	return r.kv.ModRevision == kv.ModRevision && r.kv.CreateRevision == kv.CreateRevision && bytes.Equal(r.kv.Value, kv.Value)
 }
@@ -64,7 +64,7 @@ func follow[T any](ctx context.Context, s *Store, span keyRange, decode func(*mv
 	}
 }
 
-// snapshot returns the copy and its revision.
+// snapshot returns the values of the follower's copy, sorted by key, and the revision of etcd at which they stand.
 func (f *follower[T]) snapshot() (int64, []T) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -75,7 +75,7 @@ func (f *follower[T]) snapshot() (int64, []T) {
 	return f.revision, values
 }
 
-// read lists the range and watches it, again and again, until the context ends.
+// read keeps the follower's copy up to date until the context ends: it lists the range, watches it, and lists it again when the watch ends.
 func (f *follower[T]) read(ctx context.Context) {
 	tries := retry{outage: &f.store.outage}
 	defer tries.giveUp()
@@ -129,7 +129,7 @@ func (f *follower[T]) watch(ctx context.Context, from int64, begun func()) error
 // errWentBack is the error of a watch of an etcd that stands at an older revision than the list.
 var errWentBack = errors.New("etcd is at an older revision than when it was read last: it is read again")
 
-// replace makes the listed records the copy.
+// replace replaces the follower's copy with the records that were just listed. It signals a change, unless the copy was the same before.
 func (f *follower[T]) replace(kvs []*mvccpb.KeyValue, revision int64) {
 	records := make(map[string]record[T], len(kvs))
 	for _, kv := range kvs {
@@ -147,7 +147,8 @@ func (f *follower[T]) replace(kvs []*mvccpb.KeyValue, revision int64) {
 	}
 }
 
-// apply applies the changes of one or more whole revisions: etcd never splits a revision over two answers.
+// apply applies the events of a watch to the follower's copy. They are those of one or more whole revisions, since etcd never splits a
+// revision over two answers.
 func (f *follower[T]) apply(events []*clientv3.Event) {
 	if len(events) == 0 {
 		return
@@ -182,8 +183,8 @@ func (f *follower[T]) apply(events []*clientv3.Event) {
 	f.signal()
 }
 
-// record decodes the value of a key, unless the copy has it already. It returns false for a value that can't be decoded, after reporting
-// it.
+// record decodes the value of a key for the follower's copy, unless the copy has this version of it already. It returns false for a value
+// that can't be decoded, and logs that.
 func (f *follower[T]) record(kv *mvccpb.KeyValue) (record[T], bool) {
 	if r, known := f.records[string(kv.Key)]; known && r.is(kv) {
 		return r, true
@@ -196,7 +197,7 @@ func (f *follower[T]) record(kv *mvccpb.KeyValue) (record[T], bool) {
 	return record[T]{kv: kv, value: value}, true
 }
 
-// signal says that there is something new to show.
+// signal wakes the goroutine that shows the follower's copy, because the copy has changed.
 func (f *follower[T]) signal() {
 	select {
 	case f.changed <- struct{}{}:

@@ -65,7 +65,7 @@ func (k keys) flows() keyRange {
 	return keyRange{from: k.prefix + "history/", to: clientv3.GetPrefixRangeEnd(k.prefix + "status/")}
 }
 
-// readDocument parses the key of a document.
+// readDocument parses an etcd key below config/ into the kind and name of a document.
 func (k keys) readDocument(key string) (Key, error) {
 	kind, name, found := strings.Cut(strings.TrimPrefix(key, k.prefix+"config/"), "/")
 	d := Key{Kind: definition.Kind(kind), Name: name}

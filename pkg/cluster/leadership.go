@@ -146,7 +146,7 @@ func (l *Leadership) Decide(ctx context.Context, decisions []Decision) []error {
 	return errs
 }
 
-// decision makes the transaction for a single decision.
+// decision makes the transaction that writes one decision: the flow's status, and the history entry if there is one.
 func (l *Leadership) decision(d Decision) (*transaction, error) {
 	status, entry := d.Status, d.Entry
 	if entry != nil && (status.Flow != entry.Flow || status.Active != entry.Revision || entry.Revision == 0) {
@@ -222,7 +222,8 @@ func (l *Leadership) outdated(ctx context.Context, flow string, revisions []int6
 	return revisions[:max(0, len(revisions)-keep)], nil
 }
 
-// commit commits a transaction on condition that this coordinator still leads.
+// commit commits a transaction on condition that this coordinator still leads. If it does not, nothing is written, and the error has
+// CodeConflict and ErrNotLeader in its chain.
 func (l *Leadership) commit(ctx context.Context, t *transaction) error {
 	err := l.claim.commit(ctx, t)
 	if lost := l.claim.lost(); lost != nil && errors.Is(err, lost) {

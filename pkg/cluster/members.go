@@ -125,7 +125,8 @@ func (s *Store) RegisterCoordinator(ctx context.Context, c Coordinator, ttl time
 	return register(ctx, s, s.keys.coordinator(c.ID), c.ID, c, ttl, nil)
 }
 
-// register claims a key for a record. also, unless it is nil, adds conditions and writes to the transaction that writes the record.
+// register writes the record of a worker or coordinator under a lease, as a claim. also, unless it is nil, adds conditions and writes to
+// the transaction that writes the record.
 func register[R Worker | Coordinator](
 	ctx context.Context, s *Store, key, id string, record R, ttl time.Duration, also func(*transaction),
 ) (*Registration[R], error) {

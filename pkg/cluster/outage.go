@@ -19,7 +19,7 @@ type outage struct {
 	reason  error     // the error of that loop; guarded by mu
 }
 
-// now reports whether a loop waits for etcd, and why.
+// now reports whether a loop waits for etcd at this moment, and why.
 func (o *outage) now() (away bool, why string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -29,7 +29,7 @@ func (o *outage) now() (away bool, why string) {
 	return true, o.reason.Error()
 }
 
-// waitBegins counts one more loop that waits.
+// waitBegins notes that one more loop waits for etcd, and logs that if it is the first.
 func (o *outage) waitBegins(reason error) {
 	o.mu.Lock()
 	o.waiting++
@@ -43,7 +43,8 @@ func (o *outage) waitBegins(reason error) {
 	}
 }
 
-// waitEnds counts one loop less: because etcd answered it, or because it has stopped trying.
+// waitEnds notes that a loop no longer waits for etcd. answered says whether etcd answered it, or it has stopped trying. If it was the last
+// loop that waited, and etcd answered, that is logged.
 func (o *outage) waitEnds(answered bool) {
 	o.mu.Lock()
 	o.waiting--
@@ -68,7 +69,7 @@ const (
 	longestPause  = 2 * time.Second
 )
 
-// failed notes that a try failed, and pauses. It returns early when the context ends.
+// failed notes that a call to etcd failed, and pauses before the loop tries again. It returns early when the context ends.
 func (r *retry) failed(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
@@ -86,13 +87,13 @@ func (r *retry) failed(ctx context.Context, err error) {
 	}
 }
 
-// succeeded notes that a try succeeded.
+// succeeded notes that a call to etcd succeeded, so that the loop waits no longer.
 func (r *retry) succeeded() { r.end(true) }
 
-// giveUp notes that the loop stops trying.
+// giveUp notes that the loop stops trying to reach etcd, because its work has ended.
 func (r *retry) giveUp() { r.end(false) }
 
-// end resets the pause, and takes the loop out of the count of outage.
+// end notes that the loop no longer waits for etcd. answered says whether that is because etcd answered.
 func (r *retry) end(answered bool) {
 	if r.away {
 		r.away = false

@@ -38,7 +38,7 @@ func (s *Store) list(ctx context.Context, span keyRange, options ...clientv3.OpO
 	}
 }
 
-// page reads the keys from one to another, which is not included, in one call.
+// page reads the keys from one key up to another, which is not included, in one call to etcd.
 func (s *Store) page(ctx context.Context, from, to string, options ...clientv3.OpOption) (*clientv3.GetResponse, error) {
 	call, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()

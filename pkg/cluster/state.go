@@ -28,7 +28,7 @@ type Mark struct {
 	active *HistoryEntry
 }
 
-// Marks returns the marks of Flows, in their order.
+// Marks returns one Mark for each flow in State.Flows, in the same order.
 func (s State) Marks() []Mark {
 	marks := make([]Mark, 0, len(s.Flows))
 	for _, r := range s.records { // sorted as Flows are

@@ -28,7 +28,7 @@ type DocumentStatus struct {
 	Updated time.Time `json:"updated"`
 }
 
-// Key names the document.
+// Key returns the key of the document that the status is about.
 func (s DocumentStatus) Key() Key { return Key{Kind: s.Kind, Name: s.Name} }
 
 // DocumentStatuses reads the statuses of all function and connector documents.

@@ -32,7 +32,7 @@ func (s *Store) transaction(doing string) *transaction {
 	return &transaction{store: s, doing: doing}
 }
 
-// condition adds a condition about a key.
+// condition adds a condition to the transaction, and counts the bytes of its key.
 func (t *transaction) condition(c clientv3.Cmp, key string) {
 	t.conditions = append(t.conditions, c)
 	t.bytes += len(key) + entryOverhead

@@ -84,7 +84,7 @@ func wrongNumber(got, want int) error {
 	return fmt.Errorf("an answer with %d results came for %d commands: check the proxies between this process and Redis", got, want)
 }
 
-// key is one of the keys of a flow.
+// key returns one of the Redis keys of a flow, by its last part, such as "letters".
 func (s *Store) key(flow, name string) string { return s.config.Prefix + "{" + flow + "}:" + name }
 
 // keys are the keys of a flow that scripts get, in the order of scriptKeys.

@@ -48,11 +48,12 @@ func (s *Store) WithLock(ctx context.Context, flow, who string, f func(context.C
 	return f(held)
 }
 
-// lockEnds returns until when a lock counts as held that Redis is asked for now. That is a little earlier than in Redis, so that the holder
-// has stopped when another process can take the lock.
+// lockEnds returns until when the lock of a flow's letters counts as held, if Redis is asked for it now. In Redis it lasts a little longer,
+// so that the holder has stopped when another process can take the lock.
 func (s *Store) lockEnds() time.Time { return time.Now().Add(s.lockFor - s.lockFor/5) }
 
-// renew renews the lock until the context held ends. It ends that context, with an error, if Redis has not renewed the lock until ends.
+// renew renews the lock of a flow's letters until the context held ends. If Redis has not renewed it until ends, renew calls lose, which
+// ends that context with an error.
 func (s *Store) renew(held context.Context, lose context.CancelCauseFunc, flow, who string, ends time.Time) {
 	var failure error
 	for {
@@ -82,7 +83,8 @@ func (s *Store) renew(held context.Context, lose context.CancelCauseFunc, flow, 
 	}
 }
 
-// acquire takes the lock for the holder named who, or renews it if that holder has it already. The error has CodeConflict if somebody else holds it.
+// acquire takes the lock of a flow's letters for the holder named who, or renews it if that holder has it already. The error has
+// CodeConflict if somebody else holds it.
 func (s *Store) acquire(ctx context.Context, flow, who string) error {
 	return s.operatorCall(ctx, "redrive flow "+flow, func(ctx context.Context) error {
 		ours, err := s.runScript(ctx, lockScript, []string{s.key(flow, "redrive")}, who, max(1, s.lockFor.Milliseconds())).Int()
@@ -93,7 +95,7 @@ func (s *Store) acquire(ctx context.Context, flow, who string) error {
 	})
 }
 
-// lockedBy returns an error with CodeConflict that names the holder of the lock, or nil if nobody holds it.
+// lockedBy returns an error with CodeConflict that names the holder of the lock of a flow's letters, or nil if nobody holds it.
 func (s *Store) lockedBy(ctx context.Context, flow string) error {
 	holder := goredis.NewStringCmd(ctx, "get", s.key(flow, "redrive"))
 	err := s.send(ctx, holder)
