@@ -33,7 +33,7 @@ func TestNew(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	want := "module example.com/school/grades\n\ngo 1.99.0\n\nrequire github.com/kisgrid/kisgrid v0.0.0\n\n" +
-		"// What github.com/kisgrid/kisgrid needs; go mod tidy leaves what is needed here.\nrequire (\n\ta.b/c v1.0.0 // indirect\n\td.e/f v2.0.0 // indirect\n)\n\n" +
+		"// The modules that github.com/kisgrid/kisgrid needs; go mod tidy removes those that this project does not need.\nrequire (\n\ta.b/c v1.0.0 // indirect\n\td.e/f v2.0.0 // indirect\n)\n\n" +
 		"replace github.com/kisgrid/kisgrid => " + checkout + "\n"
 	for name, want := range map[string]string{"go.mod": want, "go.sum": "a.b/c v1.0.0 h1:x\n", ".gitignore": "/worker\n"} {
 		if got, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(got) != want {
