@@ -24,7 +24,8 @@ const (
 	movePatienceMost = 128 * time.Second
 )
 
-// streamShare is what etcd says of the streams of all coordinators that take batches. It is zero while this coordinator is not among them.
+// streamShare is this coordinator's share of the streams of all coordinators that take batches, computed from their keys in etcd. It is
+// zero while this coordinator is not among them.
 type streamShare struct {
 	coordinators int
 	most         int // how many streams each coordinator is to have, rounded up
@@ -32,7 +33,7 @@ type streamShare struct {
 	own          int // how many streams this coordinator has told of
 }
 
-// streamShare computes the share from what the coordinators that take batches have told in etcd.
+// streamShare computes the share from the keys of the coordinators that take batches.
 func (i *ingest) streamShare() (s streamShare) {
 	all, known := 0, false
 	s.least = math.MaxInt

@@ -211,8 +211,8 @@ func (b *budget) remaining() int64 {
 	return b.left
 }
 
-// ReserveCall takes out what a call with so many rows or documents, of so many bytes together, may hold. It returns false where the budget
-// has no room. The caller calls release once.
+// ReserveCall takes bytes out of the budget for a call with so many rows or documents, of so many bytes together. It returns false where
+// the budget has no room. The caller calls release once.
 func (b *budget) ReserveCall(rows, bytes int) (release func(), ok bool) {
 	cost := callCost(rows, bytes)
 	if !b.reserve(cost) {

@@ -343,7 +343,7 @@ func (c *Coordinator) serveHTTP(ctx context.Context) error {
 		<-ctx.Done()
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
-		_ = server.Shutdown(closing) // what does not end in time is cut off below
+		_ = server.Shutdown(closing) // requests that do not end in time are cut off below
 		_ = server.Close()
 	}()
 	defer func() { <-ended }()

@@ -25,7 +25,8 @@ const (
 	maxGone = 4096
 )
 
-// lookupKey asks what etcd says of a flow, and whether the history has a revision of it. With a zero revision it asks about the flow only.
+// lookupKey asks for the status of a flow in etcd, and whether the history has a revision of the flow. With a zero revision it asks for the
+// status only.
 type lookupKey struct {
 	flow     string
 	revision batch.Revision

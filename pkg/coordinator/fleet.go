@@ -17,7 +17,7 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// fleet is the goroutine that owns what this coordinator knows of workers and of flows. The state is in two structs: the roster has the
+// fleet is the goroutine that owns this coordinator's knowledge of workers and of flows. The state is in two structs: the roster has the
 // workers, the flow table has the flows. The goroutine, run, alone touches them; other goroutines hand it functions with ask and wait.
 // After each change the goroutine publishes a snapshot on the board, which every goroutine may read.
 type fleet struct {
@@ -30,8 +30,8 @@ type fleet struct {
 	done     chan struct{} // closed when run has returned
 	// leaderNews holds a token when something has changed that the leader decides by. The leader takes the token.
 	leaderNews chan struct{}
-	// followed is what leaders have written of flows, as this coordinator follows it in etcd; nil until it is listed. Any goroutine may
-	// read it.
+	// followed is the statuses of flows that leaders have written, as this coordinator follows them in etcd; nil until they are listed. Any
+	// goroutine may read it.
 	followed atomic.Pointer[cluster.State]
 }
 
@@ -227,7 +227,7 @@ func (f *fleet) states(ctx context.Context) map[string]int {
 // Coordinators returns the coordinators that are registered in etcd, this one included, by id. Any goroutine may call it.
 func (f *fleet) Coordinators() map[string]cluster.Coordinator { return f.roster.coordinators() }
 
-// FollowedState returns what leaders have written of flows, as this coordinator follows it in etcd; nil until it is listed.
+// FollowedState returns the statuses of flows that leaders have written, as this coordinator follows them in etcd; nil until they are listed.
 func (f *fleet) FollowedState() *cluster.State { return f.followed.Load() }
 
 // flowsPerTurn bounds how many flows one function in the fleet's goroutine looks at, so that other functions need not wait for long.

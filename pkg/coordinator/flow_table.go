@@ -18,8 +18,8 @@ import (
 // one. All of them accepted it when the leader asked.
 const switchPatience = 2 * time.Second
 
-// flowTable is the flows that this coordinator knows: what etcd says of each, which revision new batches run on, and what workers are
-// sent of them. The fleet's goroutine owns it.
+// flowTable is the flows that this coordinator knows: the status of each in etcd, which revision new batches run on, and which revisions
+// workers are sent of them. The fleet's goroutine owns it.
 type flowTable struct {
 	roster *roster
 	loop   *schedulerLoop

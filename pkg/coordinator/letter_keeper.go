@@ -23,7 +23,7 @@ type letterKeeper struct {
 
 	kept, notKept, redriven *prometheus.CounterVec
 
-	counted letterCounts // what the store said last, for metrics
+	counted letterCounts // the store's last answer, for metrics
 
 	mu      sync.Mutex
 	away    bool            // guarded by mu: the last request to the store failed

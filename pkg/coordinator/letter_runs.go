@@ -91,7 +91,7 @@ func (s *submission) key(l *deadletter.Letter) error {
 	return nil
 }
 
-// Begin returns a set of attempts that has none yet. With results, it keeps what the flow passes on for the rows.
+// Begin returns an empty set of attempts. With results, the set keeps the rows that the flow passes on.
 func (r *letterRunner) Begin(results bool) admin.Attempts {
 	return &letterRuns{letterRunner: r, results: results, endings: newQueue[ending](), underWay: map[*submission]*admin.Attempt{}}
 }
@@ -99,7 +99,7 @@ func (r *letterRunner) Begin(results bool) admin.Attempts {
 // letterRuns are the attempts of one redrive. The redrive's goroutine owns them.
 type letterRuns struct {
 	*letterRunner
-	results  bool // the caller wants to have what the flow passes on
+	results  bool // the caller wants the rows that the flow passes on
 	endings  *queue[ending]
 	taken    []ending // emptied, to be used again
 	underWay map[*submission]*admin.Attempt
@@ -122,11 +122,11 @@ func (r *letterRuns) Start(ctx context.Context, a *admin.Attempt) error {
 	return nil
 }
 
-// wantResults has a letter's batch bring what the flow passes on. That counts as untaken until the letter has ended. When the
-// coordinator's budget of answers is used up, the output is dropped, and the letter stays.
+// wantResults asks for the output of a letter's batch: the rows that the flow passes on. Output counts as held for the client until the
+// letter has ended. When the coordinator's budget of answers is used up, the output is dropped, and the letter stays.
 func (r *letterRuns) wantResults(sub *submission) {
 	sub.output = true
-	sub.fitAnswersTo((&transport.Config{}).MessageBytes(), r.limits) // what the command line takes
+	sub.fitAnswersTo((&transport.Config{}).MessageBytes(), r.limits) // the command line accepts the default
 	sub.answers = &heldAnswers{budget: r.budget, allowance: callCost(1, len(sub.columns.Data)), dropOutput: func() bool {
 		sub.dropOutput()
 		return true
@@ -151,7 +151,7 @@ func (r *letterRuns) Ended() (ended []*admin.Attempt) {
 	return ended
 }
 
-// noteEnding notes in an attempt what an ending says of its row.
+// noteEnding notes in an attempt how its row has ended, as far as this ending says it.
 func noteEnding(a *admin.Attempt, e *ending) {
 	switch {
 	case e.part != nil && e.counts(0):
@@ -174,7 +174,7 @@ func noteEnding(a *admin.Attempt, e *ending) {
 	}
 }
 
-// gatherResults keeps what a result says that the flow passed on, in pieces that fit into messages.
+// gatherResults keeps the rows that the flow has passed on, in pieces that fit into messages.
 func gatherResults(a *admin.Attempt, e *ending) {
 	sub := e.submission
 	sub.stripDropped(e.result)
@@ -217,7 +217,7 @@ func (r *letterRuns) Close() {
 	}
 }
 
-// freeResults gives back to the budget what the batch's output counted for.
+// freeResults gives the bytes of the batch's output back to the budget.
 func (s *submission) freeResults() {
 	if s.answers != nil {
 		s.answers.close()

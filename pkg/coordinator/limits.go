@@ -33,7 +33,7 @@ func (i *ingest) clientTakes(said uint32) int {
 // answerLimit returns how many bytes of rows fit into a message of so many bytes, beside its other fields.
 func answerLimit(message int) int { return message - message/8 }
 
-// partLimits is what a worker accepts in one part. 0 means as much as a batch may have here, or more.
+// partLimits is how many rows and bytes a worker accepts in one part. 0 means as many as a batch may have here, or more.
 type partLimits struct{ rows, bytes int64 }
 
 // limitsOfWorker returns the limits that a worker told, where they are lower than this coordinator's own.

@@ -161,8 +161,8 @@ const (
 	storeNews = time.Second
 )
 
-// letterCounts is what the store of dead letters said last. Only the goroutine that asks, within asking, uses the other fields; concurrent
-// requests for metrics share its answer.
+// letterCounts is the last answer of the store of dead letters. Only the goroutine that asks, within asking, uses the other fields;
+// concurrent requests for metrics share its answer.
 type letterCounts struct {
 	asking singleflight.Group
 	at     time.Time

@@ -26,7 +26,7 @@ func (t *flowTable) requestRollout(flow string, r *flowstate.Revision) leader.Ro
 	return t.progressOf(r)
 }
 
-// progressOf sorts the live workers by what they have answered for a revision.
+// progressOf sorts the live workers by their answers for a revision.
 func (t *flowTable) progressOf(r *flowstate.Revision) leader.RolloutProgress {
 	s := leader.RolloutProgress{Rejected: map[string][]string{}, Unfit: map[string][]string{}, Missing: map[string]int{}}
 	key := definitionKey{r.Message.GetFlow(), r.ID()}

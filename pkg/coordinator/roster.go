@@ -78,7 +78,7 @@ func (r *roster) setWorkers(ctx context.Context, workers map[string]cluster.Work
 	}
 }
 
-// memberOf returns the member whose connection p is; nil when the worker has left, or has registered anew.
+// memberOf returns the member to which the peer belongs; nil when the worker has left, or has registered again.
 func (r *roster) memberOf(p *workerPeer) *member {
 	if m := r.members[p.worker.ID]; m != nil && m.peer == p {
 		return m
@@ -142,7 +142,7 @@ func (m *member) ready(key definitionKey) bool {
 	return sent && m.peer.connected.Load() && answer.accepted()
 }
 
-// definitionAnswer is what a worker has said of a revision.
+// definitionAnswer is a worker's answer to the definition of a revision.
 type definitionAnswer struct {
 	pending bool // the worker was asked and has not answered
 	// sentAs is the revision's place among all that the worker was sent: the one that was sent last has the greatest number.

@@ -111,7 +111,7 @@ func (l *schedulerLoop) step(e scheduler.Event) {
 	}
 }
 
-// carryOut does what the scheduler has decided: it puts parts and releases into the queues of workers, and endings into the queues of
+// carryOut carries out an action of the scheduler: it puts parts and releases into the queues of workers, and endings into the queues of
 // batches.
 func (l *schedulerLoop) carryOut(a scheduler.Action) {
 	switch a := a.(type) {

@@ -42,7 +42,7 @@ type submission struct {
 	// meant, counted from 0.
 	start    string
 	startUse uint32
-	// endings gets what the scheduler decides. A goroutine of the call takes the endings and turns each into answers.
+	// endings gets the outcomes of rows from the scheduler. A goroutine of the call takes the endings and turns each into answers.
 	endings       *queue[ending]
 	spent         size                        // the part of its stream's window that the batch has used
 	answers       *heldAnswers                // counts answers until the client has read them; nil means that nobody counts them
@@ -104,7 +104,7 @@ func (s *submission) put(e ending) {
 	}
 }
 
-// dropOutput has the batch's output dropped: what is still to come, and what is on its way out.
+// dropOutput has the batch's output dropped: the output that is still to come, and the output in answers that are not sent yet.
 func (s *submission) dropOutput() { s.outputDropped.Store(true) }
 
 // stripDropped takes the output out of a result, if the batch's output is dropped.

@@ -68,7 +68,7 @@ type partSpan struct {
 	batch *batchSpan
 }
 
-// sent begins the span of a part that is sent, and returns what the message says of it. A part that is sent again in the next session has
+// sent begins the span of a part that is sent, and returns the span's name for the message. A part that is sent again in the next session has
 // its span already.
 func (s *partSpans) sent(worker *workerPeer, batch *batchSpan, p *scheduler.Part) (parent string) {
 	s.mu.Lock()

@@ -15,7 +15,7 @@ const (
 	firstWindowRows  = 8192
 	maxWindowBytes   = 8 << 20
 	maxGrowBatches   = 1024    // a window does not grow while more batches are under way, because each costs memory that its size does not show
-	batchCost        = 1 << 10 // about what a batch costs beside its rows; clients have no credit for it, so the window may be overdrawn by it
+	batchCost        = 1 << 10 // about how many bytes a batch costs beside its rows; clients have no credit for them, so the window may be overdrawn by them
 )
 
 // window bounds how many rows and bytes one client stream may have unanswered. The client is granted credit for that much; a batch spends

@@ -20,7 +20,7 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// peerSettings are what the connections to all workers have in common. They do not change.
+// peerSettings are the settings that the connections to all workers share. They do not change.
 type peerSettings struct {
 	coordinator string // the id of this coordinator
 	transport   transport.Config
@@ -39,7 +39,7 @@ func (s *peerSettings) untakenLimit() int64 {
 	return max(leastUntaken, s.untaken/int64(max(1, s.board.Load().Sessions)))
 }
 
-// peerOwner is told what happens to a peer. The fleet implements it. Any goroutine may call its methods.
+// peerOwner is told of the events of a peer. The fleet implements it. Any goroutine may call its methods.
 type peerOwner interface {
 	// sessionBegan says that a session begins. With resumed, the worker still has everything that it was sent in the session before.
 	sessionBegan(ctx context.Context, p *workerPeer, resumed bool)
@@ -119,7 +119,7 @@ type workerPeer struct {
 	lastPartSent uint64        // the number of the last part that was sent in the sessions that can be resumed
 	sessionDial  *dialAttempt  // the dial of the last session; nil means that there was none
 	heartbeat    time.Duration // how often the worker promised to send something; 0 means that it did not promise
-	partLimits   partLimits    // what the worker accepts in one part
+	partLimits   partLimits    // how much the worker accepts in one part
 }
 
 // newWorkerPeer makes a peer; the caller runs run.

@@ -91,11 +91,11 @@ func (p *workerPeer) session(ctx context.Context) (lived bool, err error) {
 	listening.Wait()
 	err = reason(err)
 	if batch.CodeOf(err) == batch.CodeShutdown {
-		p.draining.Store(true) // whatever answers at its address next, the worker did not die of the rows that it ran
+		p.draining.Store(true) // if its address refuses connections next, it has stopped, and has not died of the rows that it ran
 	}
 	p.connected.Store(false)
 	p.endSession.Store(nil)
-	// The scheduler sends again, in the next session, what was not sent in this one. The queue is emptied before that session begins, so
+	// The scheduler sends the parts that were not sent again, in the next session. The queue is emptied before that session begins, so
 	// that instructions which are put for it stay.
 	p.loop.do(context.WithoutCancel(ctx), func(l *schedulerLoop) {
 		l.step(scheduler.WorkerDisconnected{Worker: p.worker.ID})

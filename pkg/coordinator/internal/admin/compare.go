@@ -20,7 +20,7 @@ type comparison struct {
 	put     []definition.Document
 	expect  map[cluster.Key]int64
 	all     []definition.Document // all documents as they will be after the change
-	after   *leader.DesiredState  // what these ask for
+	after   *leader.DesiredState  // the revisions that these ask for
 	flows   []string              // the flows that need a changed document
 
 	written  map[cluster.Key]int64 // at which etcd revision each document was written

@@ -91,7 +91,7 @@ type Attempt struct {
 	Function string        // in which the row died or failed
 	Dead     []DiedAgain   // the rows that died: this one, or rows that functions made of it
 	NotKept  batch.NotKept // why a dead row could not be described in full; 0 means that it could
-	Results  []*pb.Columns // what the flow passed on, in pieces; nil where nobody asked for it
+	Results  []*pb.Columns // the rows that the flow passed on, in pieces; nil where the caller did not ask for them
 
 	Owner any // the coordinator's own record of the batch
 }

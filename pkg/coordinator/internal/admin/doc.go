@@ -13,10 +13,10 @@
 //   - await_flows.go: waiting until flows have settled.
 //   - await_connectors.go: waiting until the connectors of flows are connected.
 //   - get.go: flows, functions, connectors, workers and coordinators with their statuses.
-//   - stored_state.go: what get lists, also while etcd is away.
+//   - stored_state.go: the documents that get lists, also while etcd is away.
 //   - explain.go: where the rows of a shard key are.
 //   - redrive.go: dead letters that run again.
-//   - redrive_results.go: the progress of a redrive, and what flows pass on in it.
+//   - redrive_results.go: the progress of a redrive, and the rows that flows pass on in it.
 //   - dead_letters.go: selecting, listing, editing and dropping dead letters.
 //   - version.go: the build of this coordinator.
 //   - coordinator.go: what the calls need of their coordinator.

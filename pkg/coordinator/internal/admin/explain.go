@@ -95,7 +95,7 @@ type explanation struct {
 	most    int
 	now     time.Time
 	search  *scheduler.Search
-	answers map[string]*pb.Located // what workers said, by worker
+	answers map[string]*pb.Located // the workers' answers, by worker
 	out     *pb.ExplainResponse
 }
 
@@ -132,7 +132,7 @@ type workerRow struct {
 	row    uint32
 }
 
-// assemble puts together what the scheduler found and what the workers said.
+// assemble puts together the rows that the scheduler found and the answers of the workers.
 func (e *explanation) assemble(ctx context.Context) error {
 	known := map[workerRow]scheduler.Found{}
 	open := make([]bool, len(e.search.Rows))

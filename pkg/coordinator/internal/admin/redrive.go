@@ -28,7 +28,7 @@ func (a *admin) RedriveDead(in *pb.RedriveDeadRequest, out pb.Admin_RedriveDeadS
 	return wire.Status(a.redriveDead(out.Context(), in.GetFilter(), in.GetDryRun(), t))
 }
 
-// redriveDead redrives the letters that the filter selects, and counts in t what becomes of them. With dry it only counts the letters, and
+// redriveDead redrives the letters that the filter selects, and counts in t how they end. With dry it only counts the letters, and
 // those that can't be run.
 func (a *admin) redriveDead(ctx context.Context, filter *pb.DeadFilter, dry bool, t *redriveTally) error {
 	store, err := a.letterStore()
@@ -90,9 +90,9 @@ func (a *admin) redriveFlow(ctx context.Context, p *pages, t *redriveTally) erro
 	})
 }
 
-// redrive runs the selected dead letters of one flow again. Each letter becomes a batch of one row, which begins at the function in which the row died. The
-// batch's stream is the letter's id. So a redrive that is cut off and begins again sends the same batches, and their effects are saved
-// once.
+// redrive runs the selected dead letters of one flow again. Each letter becomes a batch of one row, which begins at the function in which
+// the row died. The batch's stream is the letter's id. So a redrive that is cut off and begins again sends the same batches, and their
+// effects are saved once.
 //
 //	            read, Prepare         Start                       done, filtered, aborted
 //	┌─────────┐               ┌────────┐       ┌───────────┐                              ┌──────┐
@@ -101,7 +101,7 @@ func (a *admin) redriveFlow(ctx context.Context, p *pages, t *redriveTally) erro
 //	  ^    ^  can't be run      │                │   │  dead: the letter stays, or the letters of rows
 //	  │    └────────────────────┘                │   └> that functions made of its row take its place
 //	  └──────────────────────────────────────────┘
-//	    failed: nobody knows what became of the row
+//	    failed: it is not known whether the row has run
 //
 // Letters of one shard key run one after the other, in their order. If one of them fails, those behind it are left.
 //
@@ -248,7 +248,7 @@ func (r *redrive) leaveBehind(l *deadletter.Letter) {
 	r.done(l)
 }
 
-// settle tells the results of letters whose rows have ended, writes to the store what takes the letters' places, and starts the next
+// settle tells the results of letters whose rows have ended, writes to the store which letters take their places, and starts the next
 // letters of their keys.
 func (r *redrive) settle(ctx context.Context, ended []*Attempt) error {
 	var settled []deadletter.Settlement
@@ -304,7 +304,7 @@ func (r *redrive) release(ctx context.Context, a *Attempt, failed bool) error {
 	return r.start(ctx, next)
 }
 
-// settlement says which letters take the place of one whose row has ended. It returns false for a row that failed: nobody knows what
+// settlement says which letters take the place of one whose row has ended. It returns false for a row that failed: it is not known what
 // became of it, and its letter stays as it is.
 func settlement(a *Attempt) (deadletter.Settlement, bool) {
 	l := a.Letter

@@ -9,7 +9,8 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// This file has what a redrive sends to its caller: progress, and where the caller asks for it the rows that the flow passes on (results).
+// This file has the messages that a redrive sends to its caller: progress, and where the caller asks for it the rows that the flow passes
+// on (results).
 //
 // A letter is deleted when its row has ended; after that its results could not be had any more. So the results are sent first. If the
 // redrive is cut off in between, the next redrive runs the letter again: the caller may get its results twice, but gets them at least once.
@@ -25,7 +26,7 @@ func (r *redrive) tellResults(a *Attempt) error {
 	return nil
 }
 
-// redriveTally counts letters by what became of them. The goroutine of the call owns it.
+// redriveTally counts letters by how their redrives ended. The goroutine of the call owns it.
 type redriveTally struct {
 	send      func(*pb.DeadProgress) error
 	results   func(*pb.Columns) error // sends rows that the flow passes on; nil means that nobody asked for them

@@ -25,8 +25,8 @@ type storedState struct {
 // awayPatience bounds how long etcd is asked while it is known to be away.
 const awayPatience = time.Second
 
-// readStoredState reads from etcd what Get lists. While etcd is away it returns what this coordinator knows, for callers who want that:
-// then it has the text of those documents only with which a flow runs.
+// readStoredState reads from etcd what Get lists. While etcd is away it returns the documents that this coordinator knows, for callers who
+// want them: then it has the text of those documents only with which a flow runs.
 func (a *admin) readStoredState(ctx context.Context, in *pb.GetRequest) (now storedState, err error) {
 	away, why := a.Store.Outage()
 	known := a.Fleet.FollowedState()

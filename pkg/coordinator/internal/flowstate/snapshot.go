@@ -15,8 +15,8 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// Snapshot is what a coordinator knows of all flows at one moment, and which workers it reaches. It does not change: the fleet publishes a
-// new one after each change.
+// Snapshot is a coordinator's knowledge of all flows at one moment, and of the workers that it reaches. It does not change: the fleet
+// publishes a new one after each change.
 type Snapshot struct {
 	Reachability
 	Flows map[string]*Flow

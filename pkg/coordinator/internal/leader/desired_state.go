@@ -12,8 +12,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// DesiredState is what all documents in etcd together ask for: one candidate for each flow. A mistake in a document concerns only the flows
-// that need that document. A DesiredState does not change once it is made.
+// DesiredState is the revisions that the documents in etcd ask for: one candidate for each flow. A mistake in a document concerns only the
+// flows that need that document. A DesiredState does not change once it is made.
 type DesiredState struct {
 	documents map[cluster.Key]*readDocument
 	Flows     map[string]*Candidate

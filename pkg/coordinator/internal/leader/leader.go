@@ -25,7 +25,7 @@ type leader struct {
 	Config
 
 	stored  []definition.Document
-	desired *DesiredState // what stored asks for; nil until the documents are listed
+	desired *DesiredState // the revisions that stored asks for; nil until the documents are listed
 	// statuses are the flows' statuses in etcd, as this leader has read or written them last; nil means that they must be read. running is
 	// the active revision of each flow, writtenDocuments the statuses of functions and connectors; both are read together with statuses.
 	statuses           map[string]cluster.FlowStatus

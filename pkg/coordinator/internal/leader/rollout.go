@@ -35,7 +35,7 @@ type RolloutRequest struct {
 	Revision *flowstate.Revision // nil ends the flow's rollout
 }
 
-// PendingReasons says what a revision waits for that no live worker can run.
+// PendingReasons says which workers a revision waits for that no live worker can run.
 func PendingReasons(s RolloutProgress) []string {
 	if len(s.Missing) == 0 {
 		return []string{"no worker has registered: start one that has the flow's functions"}
