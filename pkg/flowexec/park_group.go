@@ -63,10 +63,13 @@ type saveWait struct {
 type groupState uint8
 
 const (
-	// groupParked is the state of a new group.
+	// groupParked means that the group waits: for the end of its wait, or for groups of its key that are before it.
 	groupParked groupState = iota
+	// groupReady means that the group may go on, as soon as its lane takes it.
 	groupReady
+	// groupRunning means that the rows are in a run.
 	groupRunning
+	// groupGone means that the run has ended, or that the rows were given back.
 	groupGone
 )
 

@@ -118,9 +118,13 @@ type shape uint8
 const (
 	// anyShape is for types that may be written as null, or whose methods write them.
 	anyShape shape = iota
+	// boolShape is true or false.
 	boolShape
+	// numberShape is a number.
 	numberShape
+	// stringShape is a string.
 	stringShape
+	// objectShape is an object.
 	objectShape
 )
 

@@ -151,6 +151,7 @@ func isGuarded(t reflect.Type) bool {
 	return lock && mapped
 }
 
+// These types are copied with methods of their packages.
 var (
 	messageType = reflect.TypeFor[proto.Message]()
 	intType     = reflect.TypeFor[big.Int]()

@@ -26,6 +26,7 @@ type Codec struct {
 	plain bool
 }
 
+// These types are read in ways of their own.
 var (
 	unmarshalerType = reflect.TypeFor[json.Unmarshaler]()
 	numberType      = reflect.TypeFor[json.Number]()
@@ -149,6 +150,7 @@ func (c *Codec) Append(dst []byte, from unsafe.Pointer) ([]byte, error) {
 // kind is how a field is read and written.
 type kind uint8
 
+// Each kind but kindOther is that of the Go type with the same name.
 const (
 	// kindOther fields are read and written by encoding/json.
 	kindOther kind = iota
