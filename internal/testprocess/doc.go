@@ -1,6 +1,6 @@
 // Package testprocess is the test kit for processes: it runs programs beside a test, and disturbs the connections between them.
 // Programs are those of this module, built once per test binary, and servers that are installed on the machine (redis-server, etcd).
-// What a program writes is kept in files. No process outlives its test. Only tests import this package.
+// A program's output is kept in files. No process outlives its test. Only tests import this package.
 //
 // The files, in reading order:
 //

@@ -87,7 +87,7 @@ func (l *Line) Mend() {
 // Stall lets no further byte pass in either direction, until the test ends. Connections stay open.
 func (l *Line) Stall() { l.stall() }
 
-// Deafen holds back what the server sends until heard is called. What clients send still passes.
+// Deafen holds back the server's bytes until heard is called. Bytes of clients still pass.
 func (l *Line) Deafen() (heard func()) {
 	ctx, heard := context.WithCancel(l.end)
 	l.deaf.Store(&ctx)
