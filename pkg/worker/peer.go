@@ -46,10 +46,18 @@ type peer struct {
 	parts      map[uint64]*heldPart // by number, until the last result of the part is acknowledged
 	unreported []*heldPart          // parts that have ended rows in no result, and rows that have not ended; the longest waiting first
 
-	results          []result // not acknowledged yet, by number
-	lastAcknowledged uint64   // number of the last result that the coordinator has acknowledged
-	lastTaken        uint64   // number of the last result that the sender of the current session took
-	lastSent         uint64   // number of the last result that the sender of any session took
+	// results has the results that the coordinator has not acknowledged, by number. The three numbers below say how far each
+	// side is. Example with nine results, of which a session before sent seven, and the current session sends those from 4 on
+	// again:
+	//
+	//	1  2  3 │ 4  5 │ 6  7 │ 8  9
+	//	        │      │      └ lastSent = 7
+	//	        │      └ lastTaken = 5
+	//	        └ lastAcknowledged = 3, so results begins with 4
+	results          []result
+	lastAcknowledged uint64 // number of the last result that the coordinator has acknowledged
+	lastTaken        uint64 // number of the last result that the sender of the current session took
+	lastSent         uint64 // number of the last result that the sender of any session took; the coordinator may have those up to it
 }
 
 // credit is the account of one flow in the worker's budget, for one coordinator. Out of it the coordinator is granted leave to
