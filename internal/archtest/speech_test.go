@@ -12,9 +12,6 @@ import (
 	"testing/fstest"
 )
 
-// unclear names the packages in which sentences may still begin with a pronoun.
-var unclear = []string{"examples/kafka", "internal/testprocess", "pkg/connector/conformance", "pkg/coordinator…", "pkg/flowexec…"}
-
 // pronoun is a sentence that begins with What, Who, Whoever or Whatever, up to its end.
 var pronoun = regexp.MustCompile(`(?:^|[.!?] )((?:What|Who|Whoever|Whatever) [^.!?]*[.!?]?)`)
 
@@ -24,7 +21,7 @@ func (p project) wrongSentences() []string {
 	var wrong []string
 	for _, name := range slices.Sorted(maps.Keys(p)) {
 		for _, f := range p[name] {
-			if ast.IsGenerated(f.syntax) || matchesAny(unclear, name) {
+			if ast.IsGenerated(f.syntax) {
 				continue
 			}
 			for _, comment := range f.syntax.Comments {

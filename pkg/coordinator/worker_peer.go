@@ -101,7 +101,7 @@ type workerPeer struct {
 	lastDial        atomic.Pointer[dialAttempt] // the goroutine in which gRPC dials
 	lastHeardAt     atomic.Int64                // when the last message came, in nanoseconds since processStart; the session's reader
 
-	// What the worker's build can do; the handshake writes these.
+	// The abilities of the worker's build; the handshake writes these two fields.
 
 	digests atomic.Bool // it tells revisions of the same number apart
 	locates atomic.Bool // it says where rows are

@@ -36,7 +36,7 @@ type LanesConfig struct {
 	// their own Saves.
 	Saves *Saves
 	// RunBytes bounds the memory of a run, in bytes of the rows that its functions have made. Over that, rows with keys that have not
-	// entered the function yet are parked, and go on later as runs of their own. What one row becomes is never divided. The bound is
+	// entered the function yet are parked, and go on later as runs of their own. The rows that come of one row are never divided. The bound is
 	// approximate. Default: no bound.
 	RunBytes int64
 	// PieceBytes is about how many bytes of output one call of Part.Done gets, for runs without keys, which RunBytes can't divide.

@@ -84,7 +84,7 @@ type Attempt struct {
 	Keyed    bool     // the row has a shard key
 	Key      uint64   // the hash of the shard key
 
-	// What became of the row, once it has ended.
+	// The fields below say how the row ended.
 	Outcome  batch.Outcome
 	Code     batch.Code
 	Reason   string

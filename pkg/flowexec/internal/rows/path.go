@@ -1,6 +1,6 @@
 package rows
 
-// What a row does has a name that never changes: it follows from the row's origin, its path, and the visit that it pays a function. All
+// Each effect of a row has a name that never changes: it follows from the row's origin, its path, and the visit that it pays a function. All
 // three follow from the row's own lineage, never from the other rows of its run. So the name is the same however a batch is split, when rows
 // are retried, and on every rerun; and an effect that took place is known by it.
 //
