@@ -23,11 +23,13 @@ import (
 //	(none) -------------> opening ------------------------> open
 //	                       |  ^ |                            |
 //	          a try failed,|  | | the document is wrong      | a newer version is
-//	          pause 0.1-5 s+--+ v                            v open and used
-//	                          failed                      retired
+//	          pause 0.1-5 s+--+ |                            | open and used
+//	                            |                            v
+//	                            v                         retired
+//	                          failed                         |
 //	                            |                            | the last user
-//	                            v                            v leaves
-//	                         dropped <-----------------------+
+//	                            |                            v leaves
+//	                            +-----------------------> dropped
 //
 // It is dropped, and closes, when it has no users and nobody needs it: it is retired, or everybody who kept it has released it,
 // or nobody ever used it. Pool.Close drops all.

@@ -25,7 +25,8 @@ import (
 //	                     | Remove: the      read finds, |  | Remove: the  | Add
 //	                     | Load timed out  notified, or |  | Load timed   |
 //	                     |                  poll finds: |  | out          |
-//	                     |                       wake   v  v              |
+//	                     |                       wake   +--+              |
+//	                     |                              v                 |
 //	                     +--------------------------> unwatched ----------+
 //	                                                    |
 //	                                                    | next tick: UNSUBSCRIBE
