@@ -16,10 +16,11 @@ import (
 
 // DeadLetters has the flags of the store in which a coordinator keeps dead letters.
 type DeadLetters struct {
+	// URL is the Redis of the store; PasswordFile has the password for it. An empty URL means that dead letters are not kept.
 	URL, PasswordFile string
-	Max               int
-	MaxAge            time.Duration
-	transport         transport.Config
+	Max               int              // limit for the letters of one flow
+	MaxAge            time.Duration    // how long a letter is kept; negative means for ever
+	transport         transport.Config // TLS files for the connection to Redis
 }
 
 // deadLettersPassword is the environment variable that can have the password of the store.

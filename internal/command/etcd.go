@@ -14,10 +14,10 @@ import (
 
 // Etcd has the flags that say how a program reaches etcd.
 type Etcd struct {
-	Endpoints              []string
-	Prefix                 string
-	Username, PasswordFile string
-	transport              transport.Config
+	Endpoints              []string         // addresses of the members
+	Prefix                 string           // of every key
+	Username, PasswordFile string           // empty means that etcd asks for no user
+	transport              transport.Config // TLS files for the connection to etcd
 }
 
 // BindFlags adds --etcd, --etcd-prefix, --etcd-username, --etcd-password-file and the flags that begin with --etcd-tls-.

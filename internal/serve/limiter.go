@@ -34,11 +34,11 @@ import (
 // honest client has a message under way for moments only, however large, and sends it again after a cut. Calls that have sent
 // no message are limited in the same way.
 type limiter struct {
-	calls, bytes int64 // limits, from config
-	connections  *connLimiter
+	calls, bytes int64        // limits, from config
+	connections  *connLimiter // limits connections
 	config       *transport.Config
-	refusals     transport.RefusalLog
-	start        time.Time // time 0 of now
+	refusals     transport.RefusalLog // logs refused connections
+	start        time.Time            // time 0 of now
 
 	running atomic.Int64 // calls under way, without health probes
 

@@ -45,7 +45,7 @@ type meteredConn struct {
 
 // meteredCall counts the received bytes of one call that no handler has yet.
 type meteredCall struct {
-	conn           *meteredConn
+	conn           *meteredConn       // the connection that carries the call
 	stream         uint32             // number of its HTTP/2 stream
 	ctx            context.Context    // done when the call is over
 	cancel         context.CancelFunc // ends the call

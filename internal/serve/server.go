@@ -46,8 +46,8 @@ const (
 // bytes. Its methods may be called concurrently.
 type Server struct {
 	*grpc.Server
-	health  *health.Server
-	limiter *limiter
+	health  *health.Server // answers the health protocol
+	limiter *limiter       // counts calls and received bytes
 }
 
 // NewServer makes a server that speaks TLS where c has a certificate. The options opts come after the package's own, and

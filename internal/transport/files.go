@@ -16,7 +16,7 @@ const recheck = time.Second
 // tlsFiles keeps the content of the configured files current. Its fields are set once, except the atomic ones. Its methods may
 // be called concurrently.
 type tlsFiles struct {
-	config  Config
+	config  Config                   // names the files
 	start   time.Time                // time 0 of checked
 	checked atomic.Int64             // when the files were last checked, as time since start; the goroutine that sets it checks them
 	current atomic.Pointer[tlsState] // the content in use

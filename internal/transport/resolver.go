@@ -62,11 +62,11 @@ func hostPort(address, standard string) (host, port string) {
 // dnsResolver looks one name up again and again, and reports its addresses to gRPC. Only its goroutine, run, does that.
 type dnsResolver struct {
 	dnsBuilder
-	cc                 resolver.ClientConn
-	server, host, port string
-	lookNow            chan struct{} // holds a token when a connection broke
-	cancel             context.CancelFunc
-	running            sync.WaitGroup
+	cc                 resolver.ClientConn // gRPC's side, which gets the addresses
+	server, host, port string              // of the target: the name server to ask, or ""; the host to look up; the port to dial
+	lookNow            chan struct{}       // holds a token when a connection broke
+	cancel             context.CancelFunc  // ends run
+	running            sync.WaitGroup      // the goroutine of run
 }
 
 // ResolveNow implements resolver.Resolver: gRPC calls it when a connection broke.

@@ -61,8 +61,8 @@ type probedConn struct {
 	heard time.Time // when the server last sent something
 	asked time.Time // when the probe was sent; zero means that none was sent since heard
 
-	deadlines sync.Mutex
-	external  bool // the caller has set a read deadline, so the server is not probed any more; guarded by deadlines
+	deadlines sync.Mutex // guards external, and orders calls of SetReadDeadline
+	external  bool       // the caller has set a read deadline, so the server is not probed any more; guarded by deadlines
 
 	writing sync.Mutex    // held while something is written
 	frames  frames.Reader // finds the ends of frames in the written bytes; guarded by writing

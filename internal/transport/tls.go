@@ -107,8 +107,8 @@ func (f *tlsFiles) credentials() credentials.TransportCredentials {
 // what to change.
 type tlsCredentials struct {
 	files    *tlsFiles
-	name     string // the name that a server's certificate must have; empty means the host of the authority
-	refusals *RefusalLog
+	name     string      // the name that a server's certificate must have; empty means the host of the authority
+	refusals *RefusalLog // logs refused clients of a server
 }
 
 // ClientHandshake implements credentials.TransportCredentials: it does the client's TLS handshake. An error says which setting
@@ -134,8 +134,8 @@ func (c *Config) explainReads(address string, conn net.Conn) net.Conn {
 // client says so only after that, in place of its first data.
 type handshakenConn struct {
 	net.Conn
-	explain     func(error) error
-	serverSpoke bool // the server has sent data; owned by the goroutine that reads
+	explain     func(error) error // adds to an alert of the server which setting to change
+	serverSpoke bool              // the server has sent data; owned by the goroutine that reads
 }
 
 // Read implements net.Conn. It explains an alert that comes in place of the first data.

@@ -58,7 +58,7 @@ const maxCredit = 1 << 30
 //
 // budget measures no time and starts no goroutine. Its methods may be called by several goroutines.
 type budget struct {
-	total amount
+	total amount // the whole budget; never changes
 
 	mu       sync.Mutex
 	accounts int               // number of open accounts
@@ -80,7 +80,7 @@ type account struct {
 	part   amount        // size of the last part
 	sent   int64         // budget.sent when this account last sent something
 	recent *list.Element // place in budget.recent; nil when it is not there
-	closed bool
+	closed bool          // close was called: it gets no credit any more
 
 	output *outputAccount // this account's share of the memory for output; set when the account is opened
 }

@@ -26,7 +26,7 @@ const backlogShares = 16
 //
 // The fields are guarded by the lock of memory.
 type clientBacklog struct {
-	memory *outputMemory
+	memory *outputMemory // has the lock, and the condition on which runs wait
 
 	limit        int64            // bytes; 0 means no limit
 	untaken      map[string]int64 // bytes by flow, as the coordinator told last

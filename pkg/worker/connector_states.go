@@ -26,8 +26,8 @@ type connectorKey struct {
 //	opening ──► connected ◄──► degraded
 //	   └─────────────────────────▲
 type connectorStates struct {
-	pool *connector.Pool
-	wake chan struct{} // holds a token when watch should look at once
+	pool *connector.Pool // opens the connections
+	wake chan struct{}   // holds a token when watch should look at once
 
 	mu         sync.Mutex
 	connectors map[connectorKey]*heldConnector // guarded by mu
@@ -39,8 +39,8 @@ type connectorStates struct {
 // heldConnector is a connector that stays open because plans (compiled revisions of flows) need it, with the number of those
 // plans.
 type heldConnector struct {
-	kept  *connector.Kept
-	plans int
+	kept  *connector.Kept // keeps the connection open
+	plans int             // number of plans that need it
 }
 
 // newConnectorStates makes a connectorStates without connectors for a pool of connections. The pool wakes the goroutine of

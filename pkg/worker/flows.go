@@ -38,11 +38,11 @@ type flows struct {
 //	               └── addPlan ──────┘
 type flow struct {
 	name        string
-	lanes       *flowexec.Lanes
-	wanted      int  // number of lanes that the active revision asks for
-	plans       int  // plans in use
-	running     int  // parts that have rows which have not ended
-	keepMetrics bool // the last user of a plan was lost, so the flow may come back
+	lanes       *flowexec.Lanes // run the parts of the flow
+	wanted      int             // number of lanes that the active revision asks for
+	plans       int             // plans in use
+	running     int             // parts that have rows which have not ended
+	keepMetrics bool            // the last user of a plan was lost, so the flow may come back
 }
 
 // flowFunction names one function in one flow. A function that is used in two modes counts as two. An empty flow means all

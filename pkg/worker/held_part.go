@@ -22,14 +22,14 @@ import (
 // the states from queued to parked. A row is answered when peer.results has a result that names it. The last result of a part
 // ends all rows that no earlier result has named; when it is acknowledged, the peer forgets the part.
 type heldPart struct {
-	number          uint64   // parts of one peer are numbered 1, 2, 3 and so on, across sessions
-	flow            *flow    // has the lanes
-	account         *account // is charged with the part's rows and bytes
-	size            amount   // rows and bytes of the part when it came
-	received        time.Time
-	deaths          uint32 // workers that died while these rows may have run there
-	maxOutputPerRow int    // the most bytes of output, or of dead letters, of one input row; the coordinator accepts no more
-	maxOutputRow    int    // the most bytes of one output row; the client accepts no more
+	number          uint64    // parts of one peer are numbered 1, 2, 3 and so on, across sessions
+	flow            *flow     // has the lanes
+	account         *account  // is charged with the part's rows and bytes
+	size            amount    // rows and bytes of the part when it came
+	received        time.Time // when it came
+	deaths          uint32    // workers that died while these rows may have run there
+	maxOutputPerRow int       // the most bytes of output, or of dead letters, of one input row; the coordinator accepts no more
+	maxOutputRow    int       // the most bytes of one output row; the client accepts no more
 
 	// The fields below are guarded by the peer's lock. Part is what lanes run. It is nil once all rows have ended and are in
 	// results, which frees the memory of the rows.

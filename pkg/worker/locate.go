@@ -67,9 +67,9 @@ func (p *peer) heldParts(flow string) map[*flowexec.Part]*heldPart {
 
 // partOwner says to which coordinator a part belongs.
 type partOwner struct {
-	part        *heldPart
-	coordinator string
-	broken      bool // the coordinator has no session now
+	part        *heldPart // the part as its owner's peer holds it
+	coordinator string    // id of the owner
+	broken      bool      // the coordinator has no session now
 }
 
 // partOwners returns the owners of all parts of a flow, except those of the coordinator but.

@@ -41,8 +41,8 @@ type membership struct {
 	worker          *Worker
 	server          *server
 	store           *cluster.Store
-	name            string
-	address         string
+	name            string // the worker's name
+	address         string // the address that coordinators dial
 	log             hclog.Logger
 	setReady        func(bool)    // sets the status of the gRPC health service
 	sessionsChanged chan struct{} // holds a token when sessions may have begun or ended

@@ -27,7 +27,7 @@ const (
 // Parked rows take none of this memory, because the rows that they wait for may have to run here. Output that the coordinator
 // has, and its clients have not taken, is the coordinator's memory: clientBacklog makes runs wait for that.
 type outputMemory struct {
-	size int64
+	size int64 // limit in bytes; never changes
 
 	mu sync.Mutex
 	// The fields below are guarded by mu. held is the bytes of output that coordinators don't have yet.
@@ -44,7 +44,7 @@ type outputMemory struct {
 // outputAccount is the share of one account, which is one flow of one coordinator, in the output memory. Its fields are
 // guarded by the lock of outputMemory.
 type outputAccount struct {
-	memory    *outputMemory
+	memory    *outputMemory  // has the lock
 	backlog   *clientBacklog // of its coordinator
 	flow      string
 	held      int64  // bytes of output that the coordinator does not have yet

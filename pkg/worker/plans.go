@@ -15,6 +15,7 @@ type plan struct {
 	ready chan struct{} // closed when compiling is over and the fields below are set
 	// compiled is nil where the documents don't compile; then mistakes says why.
 	compiled *flowexec.Plan
+	// mistakes says why the documents don't compile, one text for each mistake.
 	mistakes []string
 	// unfit says that the documents are right, but need other functions than this build has.
 	unfit bool
@@ -32,14 +33,14 @@ type plan struct {
 // documents share a plan.
 type planKey struct {
 	flow     string
-	revision batch.Revision
+	revision batch.Revision // number, and the digest of the documents as computed here
 }
 
 // revisionKey is a coordinator's name for a revision of a flow. The digest is zero for a coordinator of an earlier build,
 // which knows revisions by number alone; then the name means the last documents that it sent with this number.
 type revisionKey struct {
 	flow     string
-	revision batch.Revision
+	revision batch.Revision // number and digest as the coordinator sends them
 }
 
 // readRevision makes a revisionKey of the fields of a message.

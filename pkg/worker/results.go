@@ -19,13 +19,13 @@ const partialDelay = 10 * time.Millisecond
 // result is one Result message. The peer keeps it until the coordinator acknowledges it, and sends it again in the next
 // session if the session ends before that.
 type result struct {
-	message      *pb.WorkerMessage
-	number       uint64 // results of one peer are numbered 1, 2, 3 and so on, across sessions
-	part         *heldPart
-	bytes        int64         // size of the message; it counts in the account's budget
-	rows         int64         // how many rows this result ends and names as ended
-	lastOfPart   bool          // it ends every row of the part that no result has named
-	acknowledged chan struct{} // closed when the coordinator has acknowledged the result or is forgotten; nil when nothing waits for that
+	message      *pb.WorkerMessage // the message as it is sent
+	number       uint64            // results of one peer are numbered 1, 2, 3 and so on, across sessions
+	part         *heldPart         // the part whose rows it is about
+	bytes        int64             // size of the message; it counts in the account's budget
+	rows         int64             // how many rows this result ends and names as ended
+	lastOfPart   bool              // it ends every row of the part that no result has named
+	acknowledged chan struct{}     // closed when the coordinator has acknowledged the result or is forgotten; nil when nothing waits for that
 }
 
 // runEnded takes in the result of one run of the part: outcomes, output and dead rows. Lanes call it, several of them at the

@@ -25,8 +25,8 @@ type serverConfig struct {
 	Limits     batch.Limits
 	// ResultBytes is about how large a Result message gets before it is split, in bytes.
 	ResultBytes int
-	Budget      amount
-	Lease       time.Duration
+	Budget      amount        // for the rows and bytes of all coordinators together
+	Lease       time.Duration // how long a coordinator without a session is remembered
 	Logger      hclog.Logger
 	Metrics     prometheus.Registerer
 	// Tracer makes the spans of parts and runs; nil means that nobody traces.
@@ -42,8 +42,8 @@ type server struct {
 	config  serverConfig
 	log     hclog.Logger
 	metrics *metrics
-	budget  *budget
-	flows   *flows
+	budget  *budget // divides the credit among coordinators and flows
+	flows   *flows  // lanes and plans
 
 	gate   *gate         // every run of every lane passes it
 	output *outputMemory // limits what functions pass on

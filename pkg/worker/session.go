@@ -29,7 +29,7 @@ type session struct {
 	stream pb.Worker_SessionServer
 	log    hclog.Logger // set by the reader in the handshake; others read it after greeted or readerDone is closed
 	peer   *peer        // nil before the handshake; set and read like log
-	began  time.Time
+	began  time.Time    // when the stream was opened
 
 	greeted    chan struct{} // closed when the handshake is over and the sender starts
 	ended      chan struct{} // closed when the session ends
@@ -37,8 +37,8 @@ type session struct {
 	replaced   chan struct{} // closed when another session takes its place, or its peer is dropped
 	wake       chan struct{} // holds a token when there may be something to send
 
-	once sync.Once
-	err  error // why the session ended; nil when the coordinator ended it; read after ended is closed
+	once sync.Once // lets only the first call of end count
+	err  error     // why the session ended; nil when the coordinator ended it; read after ended is closed
 
 	// The fields below are guarded by the peer's lock. queue has the messages that the sender sends before credit and results:
 	// Welcome, Compiled, Located and Draining.

@@ -360,7 +360,7 @@ func (w *Worker) servePages() (*httpServer, error) {
 // address.
 type httpServer struct {
 	server  *http.Server
-	serving sync.WaitGroup
+	serving sync.WaitGroup // the goroutine that serves
 }
 
 // Close ends the HTTP server, cuts off open requests, and waits for the server's goroutine.
