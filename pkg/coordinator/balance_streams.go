@@ -125,7 +125,7 @@ func (i *ingest) admitMoving(id batch.StreamID) bool {
 	return true
 }
 
-// movingArrived says that a stream that was admitted is registered, or will not be.
+// movingArrived says that a stream which admitMoving has admitted is registered now, or will never be: it counts no more as arriving.
 func (i *ingest) movingArrived() {
 	i.mu.Lock()
 	defer i.mu.Unlock()

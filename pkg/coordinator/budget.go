@@ -25,7 +25,7 @@ type budget struct {
 	freed     chan struct{}        // guarded by mu: closed, and replaced by a new channel, when bytes become free
 }
 
-// newBudget makes a budget of so many bytes.
+// newBudget makes a budget of so many bytes, all of them free.
 func newBudget(size int64) *budget {
 	return &budget{size: size, left: size, freed: make(chan struct{}), windows: map[*window]struct{}{}}
 }
@@ -79,7 +79,8 @@ func (b *budget) overdraw(bytes int64, counted bool) (wait <-chan struct{}) {
 	return nil
 }
 
-// release gives bytes back. balanced says that the window is not overdrawn any more.
+// release gives bytes back to the budget and wakes batches that wait for room. balanced says that the bytes belong to a window that is not
+// overdrawn any more.
 func (b *budget) release(bytes int64, balanced bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -110,7 +111,8 @@ type heldAnswers struct {
 	ended     bool  // guarded by budget.mu: nothing is counted any more
 }
 
-// hold counts an answer. waits says that its worker makes no more until the client has read it. It does not block.
+// hold counts the bytes of an answer that is made for the client. waits says that its worker makes no more until the client has read it. It
+// does not block.
 func (u *heldAnswers) hold(bytes int64, waits bool) {
 	b := u.budget
 	b.mu.Lock()
@@ -129,7 +131,8 @@ func (u *heldAnswers) hold(bytes int64, waits bool) {
 	u.end(refuse.Untaken())
 }
 
-// exceeded reports whether more is held than is allowed while the budget is used up. The caller holds the lock.
+// exceeded reports whether the budget is used up and this client's unread answers take more bytes than its allowance. The caller holds the
+// budget's lock.
 func (u *heldAnswers) exceeded() bool { return !u.ended && u.budget.left < 0 && u.held > u.allowance }
 
 // blocks reports whether other clients find the budget used up because of the answers that this client holds.
@@ -139,7 +142,7 @@ func (u *heldAnswers) blocks() bool {
 	return u.exceeded()
 }
 
-// take says that the client has read an answer.
+// take stops counting the bytes of an answer, because the client has read it.
 func (u *heldAnswers) take(bytes int64) {
 	u.budget.mu.Lock()
 	defer u.budget.mu.Unlock()
@@ -149,7 +152,8 @@ func (u *heldAnswers) take(bytes int64) {
 	}
 }
 
-// allow sets the allowance, and reports whether as much is held now.
+// allow sets how many bytes of unread answers the client may hold when the budget is used up. It reports whether the client holds that many
+// already.
 func (u *heldAnswers) allow(bytes int64) (reached bool) {
 	u.budget.mu.Lock()
 	defer u.budget.mu.Unlock()
@@ -157,7 +161,7 @@ func (u *heldAnswers) allow(bytes int64) (reached bool) {
 	return u.held >= bytes
 }
 
-// close gives everything that is held back to the budget.
+// close stops counting and gives the bytes of all unread answers back to the budget.
 func (u *heldAnswers) close() {
 	u.budget.mu.Lock()
 	defer u.budget.mu.Unlock()
@@ -167,7 +171,7 @@ func (u *heldAnswers) close() {
 	}
 }
 
-// refund gives bytes of answers back. The caller holds the lock.
+// refund gives the bytes of answers back to the budget. The caller holds the budget's lock.
 func (b *budget) refund(bytes int64) {
 	b.left += bytes
 	if b.overdrawn > 0 && bytes > 0 { // otherwise no goroutine waits for free bytes

@@ -176,7 +176,7 @@ func New(c Config) (*Coordinator, error) {
 	return k, nil
 }
 
-// newID draws a coordinator's id.
+// newID draws a random id for a coordinator, such as coordinator-92990e0c4377.
 func newID() string {
 	var random [6]byte
 	rand.Read(random[:]) // never fails: see crypto/rand
@@ -324,7 +324,7 @@ func (c *Coordinator) tellReady(ctx context.Context) error {
 	}
 }
 
-// requests that do not end in time are cut off below
+// serveHTTP serves metrics and health on the HTTP listener until ctx is done.
 func (c *Coordinator) serveHTTP(ctx context.Context) error {
 	server, err := serve.NewHTTPServer(serve.HTTPConfig{Transport: c.config.Transport, Metrics: c.config.Registry, Ready: func(context.Context) error {
 		select {

@@ -32,7 +32,7 @@ type lookupKey struct {
 	revision batch.Revision
 }
 
-// lookupReply is etcd's answer.
+// lookupReply is etcd's answer to a lookup of a flow and a revision.
 type lookupReply struct {
 	status *cluster.FlowStatus   // nil means that the flow has none
 	entry  *cluster.HistoryEntry // nil means that the history does not have the revision, or has another one of its number
@@ -55,7 +55,7 @@ type etcdLookups struct {
 	gone    map[lookupKey]time.Time            // guarded by mu: until when it is remembered that the history does not have the revision
 }
 
-// newEtcdLookups makes lookups; the caller runs run.
+// newEtcdLookups makes the lookups in a store, without a goroutine; the caller starts run.
 func newEtcdLookups(store *cluster.Store) *etcdLookups {
 	return &etcdLookups{
 		store: store, wake: make(chan struct{}, 1), done: make(chan struct{}),
@@ -81,7 +81,7 @@ func (e *etcdLookups) ask(ctx context.Context, q lookupKey) lookupReply {
 	}
 }
 
-// add notes who waits for the reply to a lookup.
+// add notes channels that wait for the reply to a lookup. The next request to etcd has the lookup.
 func (e *etcdLookups) add(q lookupKey, who ...chan<- lookupReply) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -26,10 +26,10 @@ type revisionChanged struct {
 	active  batch.Revision
 }
 
-// Error is the refusal's text.
+// Error returns the text of the refusal, with its code.
 func (e revisionChanged) Error() string { return e.refusal.Error() }
 
-// Unwrap gives the refusal, with its code.
+// Unwrap returns the refusal, so that its code can be found in the error.
 func (e revisionChanged) Unwrap() error { return e.refusal }
 
 // answer tells the client which revision to name when it submits the batch again.

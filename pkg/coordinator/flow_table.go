@@ -51,7 +51,7 @@ type pendingSwitch struct {
 	timer    *time.Timer // ends the wait for workers
 }
 
-// newFlowTable makes an empty table.
+// newFlowTable makes a table without flows. The caller sets later and publish.
 func newFlowTable(r *roster, s *peerSettings, log hclog.Logger) *flowTable {
 	return &flowTable{
 		roster: r, loop: s.loop, log: log, lease: s.lease,
@@ -118,7 +118,7 @@ func (t *flowTable) beginSwitch(ctx context.Context, e *flowstate.Flow, h cluste
 	t.trySwitch(ctx, e.Name, false)
 }
 
-// endSwitch gives up a switch that is under way, if there is one.
+// endSwitch gives up the switch of a flow to a new revision, if one is under way: new batches stay on the revision that they run on.
 func (t *flowTable) endSwitch(flow string) {
 	if p := t.switching[flow]; p != nil {
 		p.timer.Stop()
@@ -175,7 +175,7 @@ func (t *flowTable) shown(before map[string]*flowstate.Flow) map[string]*flowsta
 	return now
 }
 
-// stopTimers stops all timers of flows, since the fleet has ended.
+// stopTimers stops the timers of all flows, because the fleet's goroutine has ended.
 func (t *flowTable) stopTimers() {
 	for _, p := range t.switching {
 		p.timer.Stop()

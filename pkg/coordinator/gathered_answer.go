@@ -36,7 +36,8 @@ func (g *gatheredAnswer) dropOutput(why *batch.Error) {
 	}
 }
 
-// omitOutput drops the output for good. If it is called again, the first reason stays.
+// omitOutput drops the gathered output, and output that comes later. The answer tells the reason; if omitOutput is called again, the first
+// reason stays.
 func (g *gatheredAnswer) omitOutput(why *pb.Error) {
 	g.whole.Output = nil
 	g.output = g.limit + 1 // so that further output does not fit either
@@ -45,7 +46,7 @@ func (g *gatheredAnswer) omitOutput(why *pb.Error) {
 	}
 }
 
-// add adds an answer. Its parts must not be used afterwards.
+// add adds one answer of the batch to the gathered one, and takes over its memory: the caller must not use it afterwards.
 func (g *gatheredAnswer) add(a *pb.Answer) {
 	for _, o := range a.GetNotDone() {
 		if g.withoutReasons || g.outcomes > g.limit/2 {

@@ -34,7 +34,7 @@ type letterKeeper struct {
 // awayFor is how long a store that has failed is not asked. Otherwise each answer would wait until its request fails, too.
 const awayFor = time.Second
 
-// newLetterKeeper makes a keeper with its counters. store may be nil.
+// newLetterKeeper makes a keeper of dead letters and its counters. A nil store means that dead rows are not kept.
 func newLetterKeeper(store *deadletter.Store, log hclog.Logger) *letterKeeper {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
@@ -65,7 +65,7 @@ func (k *letterKeeper) initCounters(flow string) {
 	}
 }
 
-// forget drops the counters of a deleted flow.
+// forget drops the counters of a flow that was deleted.
 func (k *letterKeeper) forget(flow string) {
 	for _, counts := range []*prometheus.CounterVec{k.kept, k.notKept, k.redriven} {
 		counts.DeletePartialMatch(prometheus.Labels{"flow": flow})

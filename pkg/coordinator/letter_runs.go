@@ -105,10 +105,10 @@ type letterRuns struct {
 	underWay map[*submission]*admin.Attempt
 }
 
-// Ready holds a token while Ended may have something to return.
+// Ready returns a channel that holds a token while Ended may have attempts to return.
 func (r *letterRuns) Ready() <-chan struct{} { return r.endings.ready }
 
-// Start hands an attempt to the scheduler. It blocks while the scheduler is behind.
+// Start hands the batch of an attempt to the scheduler. It blocks while the scheduler's queue is full.
 func (r *letterRuns) Start(ctx context.Context, a *admin.Attempt) error {
 	sub := a.Owner.(*submission) //nolint:forcetypeassert // every attempt is Prepare's
 	sub.endings = r.endings
@@ -201,7 +201,7 @@ func failWithoutResults(a *admin.Attempt, sub *submission) {
 	}
 }
 
-// Finish drops an attempt that Ended returned and counts how it ended.
+// Finish drops an attempt that Ended has returned: it frees the results and counts, in a metric, how the attempt ended.
 func (r *letterRuns) Finish(a *admin.Attempt) {
 	sub := a.Owner.(*submission) //nolint:forcetypeassert // every attempt is Prepare's
 	delete(r.underWay, sub)

@@ -29,7 +29,7 @@ func (q *locateCalls) add(answer chan<- *pb.Located) (number uint64) {
 	return q.last
 }
 
-// answer hands an answer to the caller, if the caller still waits.
+// answer hands a worker's answer to the call that asked, if the call still waits.
 func (q *locateCalls) answer(l *pb.Located) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -12,10 +12,10 @@ type queue[T any] struct {
 	ready chan struct{}
 }
 
-// newQueue makes an empty queue.
+// newQueue makes an empty queue that is open.
 func newQueue[T any]() *queue[T] { return &queue[T]{ready: make(chan struct{}, 1)} }
 
-// put adds an item at the end. It returns false when the queue is closed.
+// put adds an item at the end of the queue and wakes the goroutine that takes. It returns false, and adds nothing, when the queue is closed.
 func (o *queue[T]) put(item T) bool {
 	o.mu.Lock()
 	if o.closed {

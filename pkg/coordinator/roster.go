@@ -86,7 +86,7 @@ func (r *roster) memberOf(p *workerPeer) *member {
 	return nil
 }
 
-// closePeer ends a member's connection for good.
+// closePeer ends the connection to a member's worker for good, because the worker's key is gone or must go.
 func (r *roster) closePeer(m *member) {
 	if !m.dead {
 		m.dead = true
@@ -130,7 +130,7 @@ func (m *member) missingFunctions(r *flowstate.Revision) []string {
 	return missing
 }
 
-// drains reports whether the worker takes no new rows, because it is about to stop.
+// drains reports whether the member's worker takes no new rows, because it is about to stop.
 func (m *member) drains() bool { return m.worker.Draining || m.peer.draining.Load() }
 
 // alive reports whether the worker lives and does not drain, as far as this coordinator knows.

@@ -29,7 +29,7 @@ type loopItem struct {
 	do    func(*schedulerLoop)
 }
 
-// newSchedulerLoop makes a loop; the caller runs run.
+// newSchedulerLoop makes a loop with a new scheduler, without a goroutine; the caller starts run.
 func newSchedulerLoop(c scheduler.Config) *schedulerLoop {
 	return &schedulerLoop{
 		events: make(chan loopItem, 256), done: make(chan struct{}),
@@ -43,7 +43,8 @@ func (l *schedulerLoop) post(ctx context.Context, e scheduler.Event) bool {
 	return l.put(ctx, loopItem{event: e})
 }
 
-// put is post for events and functions alike.
+// put hands an event or a function to the loop. It blocks while the loop's queue is full, and returns false when ctx is done or the loop has
+// ended.
 func (l *schedulerLoop) put(ctx context.Context, o loopItem) bool {
 	select {
 	case l.events <- o:
@@ -70,7 +71,7 @@ func (l *schedulerLoop) do(ctx context.Context, f func(*schedulerLoop)) bool {
 	return false
 }
 
-// run is the loop. It returns when ctx is done.
+// run hands events to the scheduler, one after the other, until ctx is done.
 func (l *schedulerLoop) run(ctx context.Context) {
 	defer close(l.done)
 	ticker := time.NewTicker(tick)
@@ -161,7 +162,7 @@ func failure(code batch.Code, flow string) string {
 	return code.String()
 }
 
-// Done is closed when the loop has ended.
+// Done returns a channel that is closed when the loop has ended.
 func (l *schedulerLoop) Done() <-chan struct{} { return l.done }
 
 // Inspect runs f with the scheduler in the loop's goroutine and waits for it. When it returns false, because ctx is done or the loop has
@@ -170,7 +171,7 @@ func (l *schedulerLoop) Inspect(ctx context.Context, f func(*scheduler.Scheduler
 	return l.do(ctx, func(l *schedulerLoop) { f(l.scheduler) })
 }
 
-// Find has the scheduler make a search, and waits for it.
+// Find has the scheduler search for the rows of a shard key, and blocks until the search is done or ctx is.
 func (l *schedulerLoop) Find(ctx context.Context, s *scheduler.Search) error {
 	found := make(chan struct{})
 	s.Owner = found

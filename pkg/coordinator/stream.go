@@ -58,7 +58,7 @@ type stream struct {
 	posting    sync.WaitGroup         // waits for submissions that are tracked and not yet handed to the scheduler
 }
 
-// size is a number of rows, and of the bytes of their data.
+// size is the size of a batch: its rows, and the bytes of their data.
 type size struct{ rows, bytes int64 }
 
 // Stream serves one client's ordered stream of batches for one flow. It blocks until the stream has ended.
@@ -244,7 +244,7 @@ func (i *ingest) register(ctx context.Context, s *stream) error {
 	}
 }
 
-// unregister says that the stream's call has ended.
+// unregister takes a stream out of the open ones, because its call has ended. Another call of the same stream may register then.
 func (i *ingest) unregister(s *stream) {
 	i.mu.Lock()
 	delete(i.streams, s.id)

@@ -223,7 +223,7 @@ func (s *submission) answer(e ending) []*pb.Answer {
 	return all
 }
 
-// outcomesOf lists the outcomes of the rows that the scheduler ended.
+// outcomesOf lists the outcomes of the rows in an ending that the scheduler has decided, with the reason that clients read.
 func (s *submission) outcomesOf(e *ending) []batch.RowOutcome {
 	all := make([]batch.RowOutcome, len(e.rows))
 	reason := failure(e.code, s.Flow)
@@ -233,7 +233,7 @@ func (s *submission) outcomesOf(e *ending) []batch.RowOutcome {
 	return all
 }
 
-// message fills in which batch and revision an answer is about.
+// message fills in the batch and the revision that an answer is about, and returns the answer.
 func (s *submission) message(a *pb.Answer) *pb.Answer {
 	a.Sequence, a.Revision, a.Digest = s.id.Sequence, s.Revision, wire.FromDigest(s.Digest)
 	return a
@@ -327,7 +327,7 @@ func (s *submission) fitAnswersTo(takes int, limits batch.Limits) {
 	}
 }
 
-// pieceBytes is about how many bytes of rows go into one answer.
+// pieceBytes returns about how many bytes of rows go into one answer to this batch's client.
 func (s *submission) pieceBytes() int { return cmp.Or(s.answerPiece, wire.SplitBytes) }
 
 // endTooLong ends the rows whose output has a row that is too long for the client: they are dead, and their output is dropped. Workers do

@@ -107,7 +107,7 @@ func (s *partSpans) answered(r *pb.Result) {
 	}
 }
 
-// lost ends all spans, because the worker was given up.
+// lost ends the spans of all parts of a worker, because the worker was given up.
 func (s *partSpans) lost() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

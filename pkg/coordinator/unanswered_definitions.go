@@ -15,7 +15,7 @@ type unansweredDefinitions struct {
 	sent []definitionKey // guarded by mu
 }
 
-// add notes a definition that is sent.
+// add notes that the definition of a revision is sent to the worker.
 func (u *unansweredDefinitions) add(key definitionKey) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -35,7 +35,7 @@ func (u *unansweredDefinitions) take(flow string, number int64) (batch.Digest, b
 	return digest, true
 }
 
-// clear forgets all definitions, since a session begins.
+// clear forgets all definitions, because a new session with the worker begins.
 func (u *unansweredDefinitions) clear() {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -41,7 +41,7 @@ func newUntakenResults(wake func()) *untakenResults {
 	return &untakenResults{wake: wake, flows: map[string]*untakenOfFlow{}}
 }
 
-// begin begins a session, in which the worker knows nothing yet. It returns the amounts for the message Hello.
+// begin begins a session, in which the worker knows nothing yet. It returns the unread bytes of each flow, for the message Hello.
 func (b *untakenResults) begin(limit int64) []*pb.Untaken {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -52,7 +52,7 @@ func (b *untakenResults) begin(limit int64) []*pb.Untaken {
 	return b.changed()
 }
 
-// tell puts the amounts and the limit into a message, if they have changed enough.
+// tell puts into a message how many bytes clients have not read, by flow, and the worker's limit, if they have changed enough.
 func (b *untakenResults) tell(m *pb.CoordinatorMessage, limit int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -65,7 +65,7 @@ func (b *untakenResults) tell(m *pb.CoordinatorMessage, limit int64) {
 	}
 }
 
-// due reports whether the worker should be told now, because it may be waiting for lower amounts.
+// due reports whether the worker should be told now: clients have read results, and the worker may be waiting for that.
 func (b *untakenResults) due() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -87,7 +87,8 @@ func (b *untakenResults) step() int {
 	return 0
 }
 
-// changed returns the amounts of the flows for which the worker knows another amount, and takes them for told. The caller holds mu.
+// changed returns the unread bytes of the flows for which the worker knows another number, and notes that the worker is told. The caller
+// holds mu.
 func (b *untakenResults) changed() (all []*pb.Untaken) {
 	for name, f := range b.flows {
 		if f.bytes != f.told {
@@ -102,7 +103,7 @@ func (b *untakenResults) changed() (all []*pb.Untaken) {
 	return all
 }
 
-// add counts a result that has arrived.
+// add counts the bytes of a result of a flow that has arrived from the worker.
 func (b *untakenResults) add(flow string, bytes int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -115,7 +116,7 @@ func (b *untakenResults) add(flow string, bytes int64) {
 	b.total += bytes
 }
 
-// take stops counting a result.
+// take stops counting a result of a flow, because a client has read it, and wakes the session's writer if the worker should be told.
 func (b *untakenResults) take(flow string, bytes int64) {
 	b.mu.Lock()
 	f := b.flows[flow]

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// sleep blocks for a time. It returns false when ctx is done first.
+// sleep blocks for a duration. It returns false when ctx is done first.
 func sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():

@@ -180,7 +180,7 @@ func (w *window) use() windowUse {
 // windowUse is bytes of one window, or of several together.
 type windowUse struct{ size, used int64 }
 
-// close gives everything that is reserved back to the budget.
+// close closes the window, because its stream has ended, and gives all bytes that it has reserved back to the budget.
 func (w *window) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

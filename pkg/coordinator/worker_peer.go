@@ -122,7 +122,7 @@ type workerPeer struct {
 	partLimits   partLimits    // how much the worker accepts in one part
 }
 
-// newWorkerPeer makes a peer; the caller runs run.
+// newWorkerPeer makes a peer for a worker, without a session; the caller starts run. cancel must end the context of run.
 func newWorkerPeer(w cluster.Worker, slotName string, s *peerSettings, owner peerOwner, cancel context.CancelCauseFunc) *workerPeer {
 	p := &workerPeer{
 		worker: w, slotName: slotName, secret: newSecret(), settings: s, owner: owner, loop: s.loop, log: s.log,
@@ -279,7 +279,7 @@ func (p *workerPeer) state() string {
 	return "up"
 }
 
-// instruction is one thing to tell a worker. Exactly one field is set.
+// instruction is something to tell a worker in a session: rows to run, a revision to compile, and so on. Exactly one field is set.
 type instruction struct {
 	part    *scheduler.Part     // rows to run
 	release *scheduler.Release  // slots whose rows the worker gives back

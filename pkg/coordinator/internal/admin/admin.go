@@ -46,7 +46,7 @@ type admin struct {
 	redrives   atomic.Uint64 // how many redrives of one flow have begun
 }
 
-// New makes the service.
+// New makes the gRPC service Admin of one coordinator.
 func New(c Config) pb.AdminServer {
 	return &admin{Config: c, checking: make(chan struct{}, 1), explaining: make(chan struct{}, explainsAtOnce)}
 }

@@ -116,7 +116,7 @@ func (a *admin) change(ctx context.Context, in []*pb.Document) (comparison, erro
 	return c, fmt.Errorf("read what was accepted earlier: %w", failed)
 }
 
-// documentBytes is how many bytes documents have together.
+// documentBytes is how many bytes the kinds, names and texts of documents have together.
 func documentBytes(in []*pb.Document) (n int) {
 	for _, d := range in {
 		n += len(d.GetKind()) + len(d.GetName()) + len(d.GetYaml())

@@ -65,7 +65,7 @@ type progressInputs struct {
 	wanted batch.Revision
 }
 
-// flowWait says how a call waits for flows.
+// flowWait is how a call waits until flows have settled: its patience, and the words of its errors.
 type flowWait struct {
 	// situation begins the error of a wait that ends before the flows have settled: it says what is done so far. command is the command
 	// that tells what became of the flows.

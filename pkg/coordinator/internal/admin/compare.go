@@ -13,7 +13,7 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// comparison is the difference between given and stored documents.
+// comparison is the difference between documents that a caller has given and the documents in etcd, and the write that follows from it.
 type comparison struct {
 	given   []definition.Document
 	changes []*pb.Change

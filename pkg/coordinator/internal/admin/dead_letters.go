@@ -78,7 +78,7 @@ func (s *selection) each(ctx context.Context, store *deadletter.Store, flow stri
 	}
 }
 
-// pages reads the selected letters of one flow, page by page.
+// pages reads the dead letters of one flow that a selection has, page by page.
 type pages struct {
 	selection *selection
 	store     *deadletter.Store
@@ -94,7 +94,7 @@ func (s *selection) pages(store *deadletter.Store, flow string) *pages {
 	return &pages{selection: s, store: store, flow: flow, ids: s.ids}
 }
 
-// next reads the next page, which may be empty. It returns false when there are no more.
+// next reads the next page of letters, which may be empty. It returns false when there are no more pages.
 func (p *pages) next(ctx context.Context) (letters []*deadletter.Letter, more bool, err error) {
 	if p.over {
 		return nil, false, nil

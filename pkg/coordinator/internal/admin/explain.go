@@ -189,7 +189,7 @@ func (e *explanation) addWorkerRows(id string, known map[workerRow]scheduler.Fou
 	}
 }
 
-// add adds a row to the answer, if it has room for one more.
+// add adds a row to the answer, if the answer may list one more.
 func (e *explanation) add(r *pb.RowPlace) {
 	if len(e.out.GetRows()) < e.most {
 		e.out.Rows = append(e.out.Rows, r)

@@ -111,7 +111,8 @@ type Counted struct {
 	Since time.Time `json:"since"`
 }
 
-// setShardKey fills in the fields about the shard key.
+// setShardKey fills in the fields of a FlowView about the shard key, from the flow's document d and its entry e in the snapshot, which may
+// be nil.
 func (v *FlowView) setShardKey(d definition.Document, e *flowstate.Flow) {
 	runs := e != nil && e.Active != nil
 	if runs {

@@ -126,7 +126,7 @@ type keyQueue struct {
 	stuck   bool // one letter could not be run, and those behind it must not overtake it
 }
 
-// run redrives until each letter was run, ctx is done, or the coordinator drains.
+// run starts letters and takes in how they end, until each letter was run, ctx is done, or the coordinator drains.
 func (r *redrive) run(ctx context.Context) error {
 	tell := time.NewTicker(redriveTells)
 	defer tell.Stop()
@@ -230,7 +230,7 @@ func (r *redrive) queue(ctx context.Context, l *deadletter.Letter) error {
 	return r.start(ctx, a)
 }
 
-// start runs a letter's row.
+// start has the coordinator run the row of a letter.
 func (r *redrive) start(ctx context.Context, a *Attempt) error {
 	r.underWay++
 	return r.attempts.Start(ctx, a)

@@ -127,7 +127,7 @@ type ConnectorKey struct {
 	Digest batch.Digest // of the document
 }
 
-// KeyOf is a document's kind and name.
+// KeyOf returns a document's kind and name, which is its key in etcd.
 func KeyOf(d definition.Document) cluster.Key { return cluster.Key{Kind: d.Kind, Name: d.Name} }
 
 // CompareKeys orders documents by kind and then by name.

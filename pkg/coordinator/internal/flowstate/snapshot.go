@@ -82,7 +82,7 @@ func (c *Snapshot) RunsDocument(given definition.Document) bool {
 	return false
 }
 
-// Disabled is the error of batches for a flow that is switched off.
+// Disabled is the error with which batches are refused whose flow is switched off (status: 0).
 func Disabled(flow string) error {
 	return batch.Errorf(batch.CodeFlowDisabled, "flow %s is disabled: set status: 1 in its document to enable it", flow)
 }

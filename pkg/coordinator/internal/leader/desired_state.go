@@ -27,7 +27,7 @@ type readDocument struct {
 	intake   []string // the rules of intake that it breaks; they hold for new documents only
 }
 
-// is reports whether parsing d would give the same result.
+// is reports whether d is the document that was read: parsing d again would give the same result.
 func (r *readDocument) is(d definition.Document) bool {
 	o := r.document
 	return o.Kind == d.Kind && o.Name == d.Name && o.Revision == d.Revision && o.Path == d.Path && o.Line == d.Line && bytes.Equal(o.YAML, d.YAML)
@@ -91,7 +91,7 @@ func CompileDocuments(docs []definition.Document, before *DesiredState, steps in
 	return c
 }
 
-// has reports whether these documents are among those of c, unchanged.
+// has reports whether the documents that a candidate needs are the same in c, so that the candidate need not be compiled again.
 func (c *DesiredState) has(needs map[cluster.Key]*readDocument) bool {
 	for key, read := range needs {
 		if c.documents[key] != read {

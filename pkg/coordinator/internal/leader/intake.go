@@ -17,7 +17,7 @@ type runningFlow struct {
 	digests map[cluster.Key]batch.Digest
 }
 
-// runningOf describes the revision of that name, which is made of these documents.
+// runningOf makes the runningFlow of the revision with that name, which is made of these documents.
 func runningOf(name batch.Revision, docs []definition.Document) runningFlow {
 	r := runningFlow{revision: name, documents: revisionsOf(docs), digests: map[cluster.Key]batch.Digest{}}
 	for _, d := range docs {
@@ -65,7 +65,7 @@ type acceptedEarlier struct {
 	DocumentSet
 }
 
-// DocumentSet is a set of documents, by their digests.
+// DocumentSet is a set of documents, kept as their digests.
 type DocumentSet map[batch.Digest]bool
 
 // AcceptedDocuments is the set of all documents in a flow's history.
