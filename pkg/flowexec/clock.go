@@ -20,7 +20,7 @@ type clock struct {
 // never is a time by the clock that does not come.
 const never = time.Duration(math.MaxInt64)
 
-// newClock starts a clock, with no alarm set.
+// newClock starts a clock. Its timer is not set.
 func newClock() *clock {
 	c := &clock{start: time.Now(), timer: time.NewTimer(time.Hour), next: never}
 	c.timer.Stop()
@@ -33,7 +33,7 @@ func (c *clock) now() time.Duration { return time.Since(c.start) }
 // since converts a time to the time since the clock was started.
 func (c *clock) since(t time.Time) time.Duration { return t.Sub(c.start) }
 
-// wakeAt has the timer fire at a time, or earlier where it is set to an earlier one already. The time never changes nothing.
+// wakeAt has the timer fire at a time, or earlier where it is set to an earlier one already. A call with never changes nothing.
 func (c *clock) wakeAt(at time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -43,7 +43,7 @@ func (c *clock) wakeAt(at time.Duration) {
 	}
 }
 
-// fired notes that the timer has fired, so that the next wakeAt sets it again.
+// fired is called when the timer has fired, so that the next wakeAt sets the timer again.
 func (c *clock) fired() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -15,7 +15,8 @@ type Connectors interface {
 	Get(ctx context.Context, c *definition.Connector) (connector.Connection, error)
 }
 
-// connect gets a hold on the connection of a connector. from may be nil: then the error is UNKNOWN_CONNECTOR.
+// connect opens the connection of a connector, or shares the open one; the caller closes it. from may be nil: then the error is
+// UNKNOWN_CONNECTOR.
 func connect(ctx context.Context, from Connectors, c *definition.Connector) (connector.Connection, error) {
 	if from == nil {
 		return nil, batch.Errorf(batch.CodeUnknownConnector, "connect to %s: this process was started without connectors: set LanesConfig.Connectors", c.Name)

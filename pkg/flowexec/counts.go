@@ -24,21 +24,22 @@ func newPendingRuns() *pendingRuns {
 	return p
 }
 
-// begin counts one run. It returns false if no more runs are taken. The run is counted even then, because it still has to be given
-// back: the caller calls end after its Done.
+// begin counts one run. It returns false if no more runs are taken. The run is counted even then, because its rows still have to be given
+// back: the caller calls end after their Done.
 func (p *pendingRuns) begin() bool { return p.count.Add(1)&closedBit == 0 }
 
-// more counts one more run where a counted one was cut in two. It works after close, too.
+// more counts one more run. It is called when a counted run is cut in two, also after close.
 func (p *pendingRuns) more() { p.count.Add(1) }
 
-// end uncounts one run.
+// end takes one run out of the count: Done has returned for all of its rows.
 func (p *pendingRuns) end() {
 	if p.count.Add(-1) == closedBit {
 		p.setIdle()
 	}
 }
 
-// close has begin return false from now on. The channel is closed when the last counted run has ended. close is safe to call twice.
+// close has begin return false from now on. It returns a channel that is closed when no run is counted any more. close is safe to call
+// twice.
 func (p *pendingRuns) close() <-chan struct{} {
 	if p.count.Or(closedBit)&^closedBit == 0 {
 		p.setIdle()
@@ -56,7 +57,7 @@ type busyLanes struct {
 // newBusyLanes makes a count of no lanes.
 func newBusyLanes() *busyLanes { return &busyLanes{wake: make(chan struct{}, 1)} }
 
-// begin counts a lane that begins to execute a run.
+// begin adds a lane to the count: the lane begins to execute a run.
 func (b *busyLanes) begin() {
 	if b.count.Add(1) == 1 {
 		select {
@@ -66,7 +67,7 @@ func (b *busyLanes) begin() {
 	}
 }
 
-// end uncounts a lane whose run has ended, rests, or goes on in another goroutine.
+// end takes a lane out of the count: its run has ended, rests, or goes on in another goroutine.
 func (b *busyLanes) end() { b.count.Add(-1) }
 
 // any reports whether a lane executes a run.

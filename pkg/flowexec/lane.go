@@ -47,7 +47,7 @@ type LanesConfig struct {
 	Observe func(Observed)
 }
 
-// Observed is how one function ran for the rows of one run.
+// Observed says how one function ran for the rows of one run. Observers get it; see LanesConfig.Observe.
 type Observed struct {
 	// Flow and Function are the names of the two.
 	Flow, Function string
@@ -105,7 +105,7 @@ type Lanes struct {
 	stopWatchdog func()         // ends that goroutine; safe to call twice
 }
 
-// StartLanes starts to run a flow. Stop ends it.
+// StartLanes starts the lanes of a flow. The caller ends them with Stop.
 func StartLanes(c LanesConfig) *Lanes {
 	c.Copies = laneCount(c.Copies)
 	if c.Logger == nil {

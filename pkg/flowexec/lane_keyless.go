@@ -19,7 +19,7 @@ type keylessQueue struct {
 // maxSpare is how many works are kept, so that a part without keys needs no allocation.
 const maxSpare = 64
 
-// newWork is an empty work, used before or new. The caller holds mu.
+// newWork returns an empty work: one that was used before, or else a new one. The caller holds mu.
 func (q *keylessQueue) newWork() *work {
 	n := len(q.spare) - 1
 	if n < 0 {
@@ -86,8 +86,8 @@ func (q *keylessQueue) next(ln *lane) *work {
 	return w
 }
 
-// wakeAnother takes a lane out of the idle ones, because it does something else. It returns another idle lane, which the caller is to signal,
-// if a part waits; else nil.
+// wakeAnother takes a lane out of the idle ones, because it has found something else to do. If a part waits, it returns another idle lane,
+// which the caller has to signal; else nil.
 func (q *keylessQueue) wakeAnother(ln *lane) (other *lane) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -95,14 +95,14 @@ func (q *keylessQueue) wakeAnother(ln *lane) (other *lane) {
 	return q.takeIdle()
 }
 
-// len is how many parts wait.
+// len is how many parts wait in the queue.
 func (q *keylessQueue) len() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return len(q.queue) - q.head
 }
 
-// take takes out the parts for which which returns true.
+// take takes the parts out of the queue for which the function returns true.
 func (q *keylessQueue) take(which func(*work) bool) (taken []*work) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -119,7 +119,7 @@ func (q *keylessQueue) take(which func(*work) bool) (taken []*work) {
 	return taken
 }
 
-// close takes out all parts, and has enqueueKeyless take no more.
+// close takes all parts out of the queue, for the caller to give back. From now on enqueueKeyless gives parts back at once.
 func (q *keylessQueue) close() []*work {
 	q.mu.Lock()
 	q.closed = true

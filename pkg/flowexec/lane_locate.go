@@ -6,7 +6,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 )
 
-// Stage is how far a row has come that has not ended.
+// Stage says where a row is that has not ended.
 type Stage string
 
 // The stages of a row.
@@ -107,7 +107,7 @@ type locator struct {
 	counts map[StageCount]int
 }
 
-// look adds the rows of a lane that run or are parked. It returns the works that are queued.
+// look adds the rows of a lane that run, and those that are parked. It returns the works that are queued there.
 func (q *locator) look(ln *lane) (queued []work) {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
@@ -133,7 +133,7 @@ func (q *locator) look(ln *lane) (queued []work) {
 	return queued
 }
 
-// addRun adds the rows of a work that have the key. at is their location, but for part and row.
+// addRun adds those rows of a work that have the key. at is the location of all of them; addRun fills in the part and the row.
 func (q *locator) addRun(w *work, at Location) {
 	keys := w.in.columns.Keys
 	if len(keys) == 0 {

@@ -68,7 +68,7 @@ type lane struct {
 	waitingForKeys []*work
 }
 
-// newLane makes a lane, whose goroutine start starts.
+// newLane makes a lane without a goroutine: start gives it one.
 func newLane(l *Lanes, index int) *lane {
 	ln := &lane{lanes: l, index: index}
 	ln.changed.L = &ln.mu
@@ -127,8 +127,8 @@ func (ln *lane) next() *work {
 	return w
 }
 
-// pick is next without its last step. other is a lane that the caller has to signal, so that it takes the work without keys that this lane
-// was woken for; nil means that there is none.
+// pick does the work of next, under the lane's lock. other is a lane that the caller has to signal once it does not hold the lock, so that
+// it takes the part without keys that this lane was woken for; nil means that there is none.
 func (ln *lane) pick() (next *work, other *lane) {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()

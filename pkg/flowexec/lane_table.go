@@ -59,8 +59,9 @@ func (l *Lanes) enqueueKeyed(w *work) (back []*work) {
 	return l.route(w)
 }
 
-// route queues work that is counted in pending: in the lanes of its rows, which it makes where they are missing, or behind the old owners of
-// their keys. It returns the works that closed lanes did not take. The caller holds laneTable.mu for writing.
+// route puts work into the queues of the lanes of its rows, and makes these lanes if they are missing. Rows whose key has an old owner go
+// into that lane's waitingForKeys instead. The work is counted in pending already. route returns the works that closed lanes did not take.
+// The caller holds laneTable.mu for writing.
 func (l *Lanes) route(w *work) (back []*work) {
 	t := &l.table
 	n := 0
@@ -112,10 +113,11 @@ func (l *Lanes) laneAt(place int) *lane {
 	return ln
 }
 
-// isFull reports whether no lane can be added. The caller holds mu.
+// isFull reports whether the table can get no more lanes: all places have one, or the table is closed. The caller holds mu.
 func (t *laneTable) isFull() bool { return t.closed || len(t.lanes) >= t.size }
 
-// freePlace is a place without a lane. The table is not full, and the caller holds mu. Work with keys may have made lanes at any places.
+// freePlace returns a place that has no lane. It is not always the next one, because rows with keys make lanes at any place. The table is
+// not full, and the caller holds mu.
 func (t *laneTable) freePlace() int {
 	place := len(t.lanes)
 	for t.lanes[place] != nil {
@@ -147,7 +149,7 @@ func (l *Lanes) all() []*lane {
 	return l.table.all()
 }
 
-// all is Lanes.all for callers that hold mu.
+// all returns all lanes, also those that are leaving. The caller holds mu.
 func (t *laneTable) all() []*lane {
 	all := make([]*lane, 0, len(t.lanes)+len(t.leaving))
 	for _, ln := range t.lanes {
@@ -178,7 +180,7 @@ func laneCount(copies int) int {
 	return copies
 }
 
-// resize is Resize. It returns the works that closed lanes did not take.
+// resize changes the number of lanes. It returns the works that closed lanes did not take, for the caller to give back.
 func (l *Lanes) resize(size int) (back []*work) {
 	t := &l.table
 	t.mu.Lock()
@@ -254,7 +256,8 @@ func (l *Lanes) settleKeys(ln *lane) {
 	}
 }
 
-// settleKeysOf is settleKeys. It returns the works that closed lanes did not take.
+// settleKeysOf does the work of settleKeys, under the table's lock. It returns the works that closed lanes did not take, for the caller to
+// give back.
 func (l *Lanes) settleKeysOf(ln *lane) (back []*work) {
 	t := &l.table
 	t.mu.Lock()
@@ -297,7 +300,7 @@ func (l *Lanes) release(c releaseRequest) (lanes []*lane, back []*work, parked [
 	return lanes, back, parked
 }
 
-// closeTable has no more lanes made. It returns the lanes that there are, and the works that wait for keys.
+// closeTable ends the making of lanes. It returns all lanes, and the works that wait for keys of old owners.
 func (l *Lanes) closeTable() (lanes []*lane, back []*work) {
 	t := &l.table
 	t.mu.Lock()

@@ -54,7 +54,7 @@ func (l *Lanes) runWatchdog(stop <-chan struct{}) {
 	}
 }
 
-// resumeDue lets the parked rows of all lanes go on whose time has come, and sets the clock's timer for the next ones.
+// resumeDue ends the waits of parked rows whose time has come, in all lanes, and sets the clock's timer for the next time.
 func (l *Lanes) resumeDue() {
 	l.clock.fired()
 	for _, ln := range l.all() {
@@ -64,7 +64,8 @@ func (l *Lanes) resumeDue() {
 	}
 }
 
-// look looks at the lane's executor. If that has to be abandoned, the lane goes on in another goroutine.
+// look has the lane's executor look at its current call, at each tick. If the executor has to be abandoned, the lane goes on in another
+// goroutine.
 func (ln *lane) look(now time.Time, stopping bool) {
 	ln.mu.Lock()
 	x := ln.exec

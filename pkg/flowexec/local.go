@@ -39,7 +39,7 @@ type Local struct {
 // LocalOption is an option of NewLocal, NewLocalFS and NewLocalSet.
 type LocalOption func(*localOptions)
 
-// localOptions is the sum of a Local's options; see the With functions of the same names.
+// localOptions are the options of one Local. The function With… of an option says what it means.
 type localOptions struct {
 	openers    map[string]connector.Opener
 	lookup     func(string) (string, bool)
@@ -103,7 +103,7 @@ func NewLocalFS(files fs.FS, register func(*kis.Registry), options ...LocalOptio
 	return newLocalDocuments(docs, register, options)
 }
 
-// newLocalDocuments makes a Local of documents.
+// newLocalDocuments makes a Local of the documents that NewLocal or NewLocalFS has read.
 func newLocalDocuments(docs []definition.Document, register func(*kis.Registry), options []LocalOption) (*Local, error) {
 	set, err := definition.NewSet(docs)
 	return newLocal(set, err, register, options)
@@ -230,7 +230,7 @@ func (l *Local) Close() error {
 // SubmitOption is an option of one Submit or Send.
 type SubmitOption func(*submitOptions)
 
-// submitOptions is the sum of one call's options.
+// submitOptions are the options of one Submit or Send.
 type submitOptions struct {
 	noOutput bool
 	// timeout is at least a millisecond; 0 means none.
@@ -251,7 +251,7 @@ func Timeout(d time.Duration) SubmitOption {
 	}
 }
 
-// longestTimeout is the longest timeout of a batch that is not taken for none.
+// longestTimeout bounds a batch's timeout: a longer one counts as none.
 const longestTimeout = 365 * 24 * time.Hour
 
 // Submit runs one batch. It blocks until each row has an outcome, or until ctx ends: then the error has code CANCELLED or DEADLINE, and the

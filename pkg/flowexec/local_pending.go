@@ -136,7 +136,7 @@ func (f *localFlow) prepare(life context.Context, b *batch.Batch, from *producer
 	return p, nil
 }
 
-// start gives a batch its id and hands its rows to the lanes. count is called before any row can end.
+// start gives a batch its id and hands its rows to the lanes. It calls count when the batch has its id, before any of its rows can end.
 func (f *localFlow) start(p *Pending, count func(*Pending)) error {
 	now := time.Now()
 	id, floor, err := p.producer.begin(p.batch, f.name, now)
@@ -193,7 +193,7 @@ func (f *localFlow) newPart(c batch.Columns, limits batch.Limits) (*Part, []batc
 	return p, bad
 }
 
-// addRun adds the result of a run. It is the part's Done.
+// addRun adds the result of one run. It is the Done of the batch's part.
 func (p *Pending) addRun(run RunResult) {
 	rows := run.Rows
 	n := len(rows)

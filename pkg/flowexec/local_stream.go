@@ -123,7 +123,7 @@ func (s *Stream) enqueue(ctx context.Context, p *Pending) error {
 	return err
 }
 
-// track counts a batch among the unanswered ones, until it has ended.
+// track adds a batch to the unanswered ones, and has it taken out when it has ended.
 func (s *Stream) track(p *Pending) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

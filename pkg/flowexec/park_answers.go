@@ -21,7 +21,7 @@ func (a *ask) tell() {
 	}
 }
 
-// add has w, a parked group, told when the call has ended, at once if it has ended already.
+// add adds a waiter, a parked group, which is told when the call has ended; at once if it has ended already.
 func (a *ask) add(w waiter) {
 	a.mu.Lock()
 	told := a.told
@@ -37,7 +37,7 @@ func (a *ask) add(w waiter) {
 	}
 }
 
-// remove has w told nothing any more. It may have been told already.
+// remove takes off a waiter, so that it is not told any more. It may have been told already.
 func (a *ask) remove(w waiter) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

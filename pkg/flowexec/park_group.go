@@ -115,8 +115,8 @@ type packedSet struct {
 	origins []rows.ParcelRow
 }
 
-// wakeAt is when the group is to be looked at: its wait is over at the latest, or its part's deadline has passed. never means that there is
-// no such time.
+// wakeAt is when the watchdog has to look at the group: when its wait ends at the latest, or when its part's deadline passes if that is
+// earlier. never means that there is no such time.
 func (g *group) wakeAt() time.Duration {
 	if !g.waiting {
 		return g.parcel.deadline()

@@ -45,15 +45,15 @@ type keyWatch struct {
 	resting map[string][]*restingRun
 }
 
-// of returns the watch of a connector; nil means that nobody waits there.
+// of returns the watch of a connector; nil means that there is none, because nothing waits there.
 func (ws *keyWatches) of(c *definition.Connector) *keyWatch {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	return ws.byConnector[c]
 }
 
-// use calls add with the watch of a connector, which it opens first if there is none. add must add something that waits. The error is that
-// of the connection.
+// use calls add with the watch of a connector; it opens the watch if there is none. add adds something that waits for a key. The error says
+// why the connection could not be opened.
 func (ws *keyWatches) use(ctx context.Context, c *definition.Connector, add func(*keyWatch)) error {
 	for {
 		w := ws.of(c)
@@ -103,7 +103,7 @@ func (ws *keyWatches) open(ctx context.Context, c *definition.Connector) (*keyWa
 	return w, nil
 }
 
-// close closes all watches. Nobody is told of any key after that.
+// close closes all watches, when the lanes have stopped.
 func (ws *keyWatches) close() {
 	var all []*keyWatch
 	ws.mu.Lock()
@@ -116,7 +116,7 @@ func (ws *keyWatches) close() {
 	ws.disconnect(all)
 }
 
-// disconnect closes the connections of watches that nobody can be added to.
+// disconnect closes the connections of watches that were closed before.
 func (ws *keyWatches) disconnect(all []*keyWatch) {
 	for _, w := range all {
 		if err := w.conn.Close(); err != nil {
@@ -125,7 +125,8 @@ func (ws *keyWatches) disconnect(all []*keyWatch) {
 	}
 }
 
-// end has nobody added any more, and reports whether that is so. Unless all is true, it does so only if nobody waits.
+// end closes the watch, so that nothing can be added to it any more, and reports whether it is closed. If all is false, it does so only if
+// nothing waits in the watch.
 func (w *keyWatch) end(all bool) bool {
 	w.registering.Lock()
 	defer w.registering.Unlock()
@@ -137,7 +138,7 @@ func (w *keyWatch) end(all bool) bool {
 	return w.closed
 }
 
-// saved tells everything that waits for a key that the key may have been saved. The connection calls it.
+// saved is called by the connection when a key may have been saved. It tells everything that waits for the key, once.
 func (w *keyWatch) saved(key string) {
 	w.mu.Lock()
 	groups, resting := w.groups[key], w.resting[key]
@@ -155,7 +156,7 @@ func (w *keyWatch) saved(key string) {
 	}
 }
 
-// add has a parked group told when its wantedKey is saved. The caller holds registering.
+// add adds a parked group, which is told when its wantedKey is saved. The caller holds registering.
 func (w *keyWatch) add(g *group) {
 	w.mu.Lock()
 	known := w.known(g.wantedKey)
@@ -166,7 +167,7 @@ func (w *keyWatch) add(g *group) {
 	}
 }
 
-// addResting has a resting run told when each of the keys is saved. The caller holds registering.
+// addResting adds a resting run, which is told when each of the keys is saved. The caller holds registering.
 func (w *keyWatch) addResting(r *restingRun, keys []string) {
 	var unknown []string
 	w.mu.Lock()
@@ -183,7 +184,8 @@ func (w *keyWatch) addResting(r *restingRun, keys []string) {
 // known reports whether something waits for a key, which the watcher then watches. The caller holds mu.
 func (w *keyWatch) known(key string) bool { return w.groups[key] != nil || len(w.resting[key]) > 0 }
 
-// remove has a group or a resting run, the other one being nil, told nothing more of a key. It may have been told already.
+// remove takes a group or a resting run off a key, so that it is not told of the key any more. The other argument is nil. It may have been
+// told already.
 func (w *keyWatch) remove(key string, g *group, r *restingRun) {
 	w.registering.Lock()
 	defer w.registering.Unlock()

@@ -32,7 +32,7 @@ type restingRun struct {
 	wants int // how many things the run still waits for: keys, or one Save of any key; guarded by mu
 }
 
-// newRestingRun is a run that waits for so many things, 0 meaning for a time alone.
+// newRestingRun makes a restingRun. wants is how many things the run waits for: 0 means that it waits for a time or an answer only.
 func newRestingRun(r *run, wants int) *restingRun {
 	return &restingRun{
 		x: r.x, part: r.part, rows: r.n, wants: wants,
@@ -40,7 +40,7 @@ func newRestingRun(r *run, wants int) *restingRun {
 	}
 }
 
-// happened implements waiter.
+// happened implements waiter: one of the things that the run waits for has happened.
 func (s *restingRun) happened() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -49,7 +49,7 @@ func (s *restingRun) happened() {
 	}
 }
 
-// connectorSaved implements waiter.
+// connectorSaved implements waiter: the run waits for no key, so that any Save ends its wait.
 func (s *restingRun) connectorSaved() { s.happened() }
 
 // await blocks until the run's wait is over: waitOver or answered is closed, d has passed, the part's deadline has passed, or the rows are
@@ -76,7 +76,7 @@ func (s *restingRun) await(ctx context.Context, d time.Duration, answered <-chan
 	return true
 }
 
-// restingRuns has the runs that rest in a lane. The lane's lock guards runs.
+// restingRuns are the runs that rest in a lane. The lane's lock guards runs.
 type restingRuns struct {
 	mu      *sync.Mutex // lane.mu
 	changed *sync.Cond  // lane.changed
@@ -85,13 +85,13 @@ type restingRuns struct {
 	runs []*restingRun
 }
 
-// add adds a run. The caller holds mu.
+// add adds a run that begins to rest. The caller holds mu.
 func (rs *restingRuns) add(s *restingRun) {
 	rs.runs = append(rs.runs, s)
 	rs.metrics.addParked(s.rows)
 }
 
-// removeAt takes out a run. The caller holds mu.
+// removeAt takes the i-th run out of the resting ones, and returns it. The caller holds mu.
 func (rs *restingRuns) removeAt(i int) *restingRun {
 	s := rs.runs[i]
 	rs.runs = slices.Delete(rs.runs, i, i+1)
@@ -107,7 +107,7 @@ func (rs *restingRuns) requestLane(s *restingRun) {
 	rs.changed.Signal()
 }
 
-// drop takes out a run that is over. The caller does not hold mu.
+// drop takes a run out of the resting ones that has ended without getting its lane again. The caller does not hold mu.
 func (rs *restingRuns) drop(s *restingRun) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
@@ -116,7 +116,7 @@ func (rs *restingRuns) drop(s *restingRun) {
 	}
 }
 
-// takeNext takes out the first run that asks for the lane; nil means that none asks. The caller holds mu.
+// takeNext takes the first run out of the resting ones that asks for the lane; nil means that none asks. The caller holds mu.
 func (rs *restingRuns) takeNext() *restingRun {
 	i := slices.IndexFunc(rs.runs, func(s *restingRun) bool { return s.wantsLane })
 	if i < 0 {
@@ -125,7 +125,7 @@ func (rs *restingRuns) takeNext() *restingRun {
 	return rs.removeAt(i)
 }
 
-// isEmpty implements waitingRows.
+// isEmpty implements waitingRows: no run rests.
 func (rs *restingRuns) isEmpty() bool { return len(rs.runs) == 0 }
 
 // release implements waitingRows: runs that a Release asks for are told to give back their rows. Their rows have no keys, so that a Release of

@@ -70,7 +70,8 @@ func (a *timerHeap) Pop() any {
 	return g
 }
 
-// schedule puts a group where its wakeAt belongs, in or out of the heap. It is called when that may have changed.
+// schedule puts a group into the heap, moves it there, or takes it out, as its wakeAt says. It is called when the group's wakeAt may have
+// changed.
 func (a *timerHeap) schedule(g *group) {
 	switch timed := g.wakeAt() != never; {
 	case g.timerIndex > 0 && timed:
@@ -147,7 +148,7 @@ func (t *parkedRows) readyIfFirst(g *group) {
 	}
 }
 
-// makeReady lets a group go on. The caller holds mu.
+// makeReady puts a group among those that the lane takes next. The caller holds mu.
 func (t *parkedRows) makeReady(g *group) {
 	t.timers.cancel(g)
 	g.state = groupReady
@@ -208,7 +209,8 @@ func groupsWithin(groups []*group, rows int) int {
 	return len(groups)
 }
 
-// blockedRows returns the rows of new work whose keys have parked rows: they park behind these. The caller holds mu.
+// blockedRows returns those rows of a new work whose keys have parked rows in the lane. These rows have to park behind them, to keep the
+// order of the key. The caller holds mu.
 func (t *parkedRows) blockedRows(w *work) (blocked []rows.RunRow) {
 	keys := w.in.columns.Keys
 	if len(t.keys) == 0 || len(keys) == 0 || w.part.Plan.unsharded {
@@ -222,7 +224,7 @@ func (t *parkedRows) blockedRows(w *work) (blocked []rows.RunRow) {
 	return blocked
 }
 
-// isEmpty implements waitingRows.
+// isEmpty implements waitingRows: no rows are parked.
 func (t *parkedRows) isEmpty() bool { return len(t.keys) == 0 && len(t.ready) == 0 }
 
 // runEnded notes that the lane executes no run now. The caller holds mu.
@@ -321,7 +323,7 @@ func (t *parkedRows) forgetIfOver(g *group) {
 	}
 }
 
-// nextTimer is when the next group is to be looked at; never means that there is none. The caller holds mu.
+// nextTimer returns when the next group in the heap is to be looked at; never means that the heap is empty. The caller holds mu.
 func (t *parkedRows) nextTimer() time.Duration {
 	if len(t.timers) == 0 {
 		return never
@@ -380,7 +382,7 @@ func (t *parkedRows) resumeDue(now time.Duration) (due []*group, next time.Durat
 	return due, t.nextTimer()
 }
 
-// release implements waitingRows. It remembers the request for the rows that park in the run that is under way, if there is one.
+// release implements waitingRows. If the lane executes a run, it also keeps the request, for the rows that will park in that run.
 func (t *parkedRows) release(c releaseRequest) (back []*group) {
 	if t.running {
 		t.releases = append(t.releases, c)
@@ -423,7 +425,8 @@ func giveBackParked(back []*group) {
 	}
 }
 
-// drop counts down the groups of a parcel that are not gone. It reports whether none is left. The caller does not hold mu.
+// drop takes n groups out of the count of a parcel's groups that are not gone. It reports whether the parcel has no groups left. The caller
+// does not hold mu.
 func (t *parkedRows) drop(p *parcel, n int) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -11,8 +11,8 @@ type Saves struct {
 	waiting map[string]map[waiter]struct{} // by the connector's name; guarded by mu
 }
 
-// count is how often functions have saved through a connector. A caller that looks at the store after count, and passes the number to add,
-// misses no Save.
+// count returns how often functions have saved through a connector. To miss no Save, a caller calls count first, then looks at the store,
+// and passes the number to add.
 func (s *Saves) count(connector string) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -34,7 +34,8 @@ func (s *Saves) saved(connector string) {
 	}
 }
 
-// add has w told, once, of the next Save through a connector. It is told at once if there was a Save since count returned the given number.
+// add adds a waiter, which is told once: of the next Save through a connector, or at once if there was a Save since count returned the
+// given number.
 func (s *Saves) add(connector string, count uint64, w waiter) {
 	s.mu.Lock()
 	missed := s.counts[connector] != count
@@ -53,7 +54,7 @@ func (s *Saves) add(connector string, count uint64, w waiter) {
 	}
 }
 
-// remove has w told nothing any more. It may have been told already.
+// remove takes off a waiter, so that it is not told any more. It may have been told already.
 func (s *Saves) remove(connector string, w waiter) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -14,8 +14,8 @@ func newWaitSources(c *clock, config LanesConfig) *waitSources {
 	return &waitSources{c, newKeyWatches(config), config.Saves}
 }
 
-// forget has groups told nothing any more. It may be called for groups that were told, and for those that were never added. The caller does
-// not hold lane.mu.
+// forget takes groups out of all their sources, so that they are not told any more. They may have been told already, or never have been
+// added. The caller does not hold lane.mu.
 func (s *waitSources) forget(groups []*group) {
 	for _, g := range groups {
 		if _, ok := g.parcel.saveWaits[g]; ok {

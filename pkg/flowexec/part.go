@@ -70,7 +70,7 @@ type input struct {
 	values  []any
 }
 
-// len is the number of rows.
+// len is the number of rows in the input.
 func (in *input) len() int {
 	if in.values != nil {
 		return len(in.values)
@@ -78,7 +78,7 @@ func (in *input) len() int {
 	return in.columns.Len()
 }
 
-// Len is the number of rows.
+// Len is the number of rows in the part.
 func (p *Part) Len() int {
 	if p.Rows != nil {
 		return len(p.Rows)
@@ -97,7 +97,8 @@ func (p *Part) place(i rows.PartRow) rows.BatchRow {
 	return rows.BatchRow(p.Rows[i])
 }
 
-// enqueued is the part that Enqueue was given. For the part of a parcel that is another one.
+// enqueued returns the part that Enqueue was given. A parcel's part is another one, made for its rows; for that, enqueued returns the part
+// that the rows came with.
 func (p *Part) enqueued() *Part {
 	if p.parkedFrom == nil {
 		return p

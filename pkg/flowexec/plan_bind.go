@@ -12,8 +12,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// bind finds the code behind a step, and returns the mistakes in that: no function is registered, one is registered for a function that its
-// document declares, or the two have different modes.
+// bind finds the code behind a step. It returns the mistakes in that: for example no function is registered under the name, or one is
+// registered although the document declares the function, or the registered form does not fit the document's mode.
 func (s *step) bind(b *definition.Bundle, doc *definition.Function, entry definition.FlowFunction, r *kis.Registry) definition.Mistakes {
 	var mistakes definition.Mistakes
 	wrong := func(d definition.Document, line int, key string, code batch.Code, format string, args ...any) {

@@ -7,7 +7,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// laneOf is the place of the lane that has the slot of a key, where there are so many lanes: each has an equal range of slots.
+// laneOf is the place of the lane of a key, for a number of lanes. Each lane has an equal range of slots.
 func laneOf(key uint64, lanes int) int {
 	return int(uint64(keyslot.Of(key)) * uint64(lanes) / keyslot.Count)
 }

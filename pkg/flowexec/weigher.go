@@ -38,7 +38,7 @@ func newWeigher(row reflect.Type) *weigher {
 	return w
 }
 
-// add takes in the field, of type t, that is at an offset of the row.
+// add takes in a field of the row: its type is t, and it is at an offset of the row.
 func (w *weigher) add(t reflect.Type, offset uintptr) {
 	switch t.Kind() {
 	case reflect.String:

@@ -43,7 +43,7 @@ type abandoned struct {
 	carried *carried
 }
 
-// len is the number of rows.
+// len is the number of rows in the work.
 func (w *work) len() int {
 	if w.rows == nil {
 		return w.in.len()
@@ -62,7 +62,7 @@ func (w *work) row(i rows.RunRow) rows.PartRow {
 	return w.rows[i]
 }
 
-// some is work for some of the rows.
+// some returns work for some of the rows.
 func (w *work) some(list []rows.PartRow) *work { return &work{part: w.part, in: w.in, rows: list} }
 
 // returned is the result of work that never began: all rows are returned.
@@ -87,8 +87,8 @@ func (w *work) first() (next, rest *work) {
 	return w.some(all[:1:1]), w.some(all[1:])
 }
 
-// cut cuts the work in the rows that a Release asks for, and those that stay; nil means no rows. The caller has found that the part is
-// asked for.
+// cut cuts the work in two: the rows that stay, and the rows that a Release asks for. nil means no rows. The part is one of those that the
+// Release asks for.
 func (w *work) cut(c releaseRequest) (stays, goes *work) {
 	keys := w.in.columns.Keys
 	switch {
@@ -115,7 +115,7 @@ func (w *work) cut(c releaseRequest) (stays, goes *work) {
 	return w.some(out), w.some(in)
 }
 
-// giveBack calls Done, with Returned, for work that never began, and uncounts it.
+// giveBack calls Done, with Returned, for works that never began, and takes them out of the count.
 func (p *pendingRuns) giveBack(back []*work) {
 	for _, w := range back {
 		w.part.Done(w.returned())
@@ -123,7 +123,8 @@ func (p *pendingRuns) giveBack(back []*work) {
 	}
 }
 
-// cut takes the rows that a Release asks for out of a queue of counted work. The works of these rows, counted too, are appended to back.
+// cut takes the rows that a Release asks for out of a queue. It appends works of these rows to back. All works are counted, before and
+// after.
 func (p *pendingRuns) cut(queue []*work, c releaseRequest, back []*work) (kept, gone []*work) {
 	kept = queue[:0]
 	for _, w := range queue {
@@ -145,13 +146,13 @@ func (p *pendingRuns) cut(queue []*work, c releaseRequest, back []*work) (kept, 
 	return kept, back
 }
 
-// placedWork is work for the lane at one place.
+// placedWork is a work and the place of the lane that it is for.
 type placedWork struct {
 	*work
 	place int
 }
 
-// split cuts the work by lane, where there are so many lanes. All rows have keys.
+// split cuts the work by lane, for a number of lanes. All rows have keys.
 func (w *work) split(lanes int) []placedWork {
 	keys := w.in.columns.Keys
 	n := w.len()
