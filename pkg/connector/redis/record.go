@@ -14,6 +14,19 @@ const blockRows = 1 << 10
 
 // effectBits collects the bits of a record that stand for the effects of one script part. The effects of a function mostly use
 // the same few fields, row after row, so that a few fields hold the bits of many effects.
+//
+// A record is the hash in Redis that remembers the effects of a function for a stream. The Save script (save.lua) sets a bit
+// before it tries the effect:
+//
+//	         the script sets it       the effect is done
+//	not set --------------------> set ------------------> done: a later Save leaves the effect out
+//	   ^                           |                        |
+//	   | the effect is refused:    |                        | the floor rises above the
+//	   | the script clears it      |                        | batch: its fields are dropped
+//	   +---------------------------+                        v
+//	                                                      forgotten: the batch is refused from now on
+//
+// The record itself expires when it has not been used for the once-window and a quarter of it.
 type effectBits struct {
 	fields []fieldName       // in the order in which effects came to need them
 	bits   [][]byte          // of each field, as they are to be set
