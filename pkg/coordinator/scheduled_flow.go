@@ -15,14 +15,13 @@ import (
 // under way end, and batches that were unanswered when a coordinator was lost may be submitted again. It is retired when no batch came for
 // the time of a lease.
 //
-//	           switched off, deleted
-//	┌─────────┐ ────────────────────> ┌──────────┐  a lease without batches, nothing under way   ┌─────────┐
-//	│ current │                       │ retiring │ ───────────────────────────────────────────> │ retired │
-//	└─────────┘ <──────────────────── └──────────┘                                              └─────────┘
-//	           switched on again        │      ^                                                     │
-//	                                    └──────┘ a batch came: another lease                         │
-//	                                       ^                                                         │
-//	                                       └──── a batch that was submitted before is sent again ────┘
+//	┌─────────┐  switched off or deleted  ┌──────────┐  no batch for a lease,  ┌─────────┐
+//	│ current │ ────────────────────────> │ retiring │ ──────────────────────> │ retired │
+//	└─────────┘ <──────────────────────── └──────────┘  nothing under way      └─────────┘
+//	             switched on again          ^      ^                                │
+//	                                        │      └────────────────────────────────┘
+//	             a batch came: one more     │       a batch that was submitted before
+//	             lease ─────────────────────┘       is sent again
 type scheduledFlow struct {
 	revision *flowstate.Revision // workers get rows of the flow when they have accepted it
 

@@ -21,26 +21,26 @@ import (
 // stream is one client's call of Stream: batches of one flow come in, in order, and answers go out. Three goroutines serve it: one
 // receives, one sends, and the call's own waits for both.
 //
-//	      Open, Opened           batches, answers, credit
-//	┌──────┐      ┌────────────┐      ┌──────┐  the client closes its side, or the  ┌──────────┐ all batches are  ┌───────┐
-//	│ open │ ───> │ registered │ ───> │ runs │ ───────────────────────────────────> │ finishes │ ───────────────> │ ended │
-//	└──────┘      └────────────┘      └──────┘  coordinator drains                  └──────────┘ answered         └───────┘
-//	                                     │  error, or the same stream is opened again    │  error                     ^
-//	                                     └───────────────────────────────────────────────┴────────────────────────────┘
-//	                                        its batches are cancelled; the client may submit them again
+//	┌──────┐  Opened, first   ┌─────────┐  the client closes its side,  ┌───────────┐  all batches   ┌───────┐
+//	│ open │ ───────────────> │ running │ ────────────────────────────> │ finishing │ ─────────────> │ ended │
+//	└──────┘  credit          └─────────┘  or the coordinator drains    └───────────┘  are answered  └───────┘
+//	                               │                                          │                          ^
+//	                               └──────────────────────────────────────────┴──────────────────────────┘
+//	                                 an error, or the client opens the stream again: the batches are cancelled,
+//	                                 and the client may submit them again
 type stream struct {
 	ingest          *ingest
 	server          pb.Ingest_StreamServer
 	id              batch.StreamID
 	flow            string
 	window          *window
-	endings         *queue[ending]
-	cancel          context.CancelCauseFunc
-	moveRequests    chan int      // capacity 1: asks the client to move the stream; the number of coordinators to choose from
-	done            chan struct{} // closed when the call has ended and its batches are cancelled
-	movedHere       bool          // it comes from another coordinator, which had more than its share of streams
-	maxAnswer       int           // the most bytes of one answer that the client accepts
-	acceptsOmission bool          // the client understands answers whose output was left out
+	endings         *queue[ending]          // gets the outcomes of rows from the scheduler; the goroutine that sends takes them
+	cancel          context.CancelCauseFunc // ends the call with an error
+	moveRequests    chan int                // capacity 1: asks the client to move the stream; the number of coordinators to choose from
+	done            chan struct{}           // closed when the call has ended and its batches are cancelled
+	movedHere       bool                    // it comes from another coordinator, which had more than its share of streams
+	maxAnswer       int                     // the most bytes of one answer that the client accepts
+	acceptsOmission bool                    // the client understands answers whose output was left out
 
 	askedToMove  time.Time     // guarded by ingest.mu: when the client was last asked to move the stream
 	movePatience time.Duration // guarded by ingest.mu: for how long after that the stream counts as moving

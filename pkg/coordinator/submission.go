@@ -20,17 +20,17 @@ import (
 // submission is one batch in this process, from its arrival to its last answer: the scheduler's part of it, its rows, and where its answers
 // go. Fields are set before the batch is handed to the scheduler and do not change afterwards, except where a comment says otherwise.
 type submission struct {
-	scheduler.Batch
-	id      batch.ID
-	floor   uint64
-	born    time.Time // when the client first submitted the batch, by this process's clock
-	output  bool
-	columns batch.Columns
+	scheduler.Batch // the part of it that the scheduler knows
+	id              batch.ID
+	floor           uint64    // the lowest sequence of the stream that is unanswered or failed
+	born            time.Time // when the client first submitted the batch, by this process's clock
+	output          bool      // the client wants the rows that the flow passes on
+	columns         batch.Columns
 	// lent is the memory that the rows' bytes lie in. users counts who may still look at it: the answers are one user, and each part that
 	// waits to be sent is one. At 0 the memory is used again.
 	lent     *wire.Lent
 	users    atomic.Int32
-	revision *flowstate.Revision
+	revision *flowstate.Revision // on which the rows run
 	letters  *letterKeeper
 	// keepsDead says that dead rows are kept as dead letters. reportOnly says that the client wants them to be reported only.
 	keepsDead, reportOnly bool
@@ -61,16 +61,16 @@ type submission struct {
 // for all of them. The last ending of a batch has last set and may have no rows.
 type ending struct {
 	submission *submission
-	part       *scheduler.Part
-	result     *result
-	only       bitset.Set
-	rows       []uint32
-	outcome    batch.Outcome
-	code       batch.Code
+	part       *scheduler.Part    // nil where the scheduler ended the rows
+	result     *result            // the worker's result for rows of part
+	only       bitset.Set         // the rows of part for which the result counts; nil means all of them
+	rows       []uint32           // the rows that the scheduler ended, by number in the batch
+	outcome    batch.Outcome      // of rows
+	code       batch.Code         // why rows have that outcome
 	failed     []batch.RowOutcome // the outcomes of rows, with whether dead rows are kept; nil until that is decided
 	refused    error              // the whole batch was refused before any row ran
-	last       bool
-	bytes      int64 // how many bytes count as held for the client
+	last       bool               // every row of the batch has its outcome now
+	bytes      int64              // how many bytes count as held for the client
 }
 
 // submissionOf returns the submission whose batch the scheduler names.

@@ -14,8 +14,10 @@ import (
 )
 
 var (
+	// errStreamEnded ends the span of a batch whose client left.
 	errStreamEnded = errors.New("the client's stream ended before its answer")
-	errGivenUp     = errors.New("the worker was given up: rows that it had not answered run on another worker")
+	// errGivenUp ends the span of a part whose worker was given up.
+	errGivenUp = errors.New("the worker was given up: rows that it had not answered run on another worker")
 )
 
 // batchSpan is the tracing span of a submission; nil means that nobody traces. Any goroutine may use it.

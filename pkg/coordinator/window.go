@@ -11,11 +11,11 @@ import (
 // A stream begins with a small window. The window doubles when the client uses all of it, with batches that are not tiny, and the budget
 // has room.
 const (
-	firstWindowBytes = 512 << 10
-	firstWindowRows  = 8192
-	maxWindowBytes   = 8 << 20
-	maxGrowBatches   = 1024    // a window does not grow while more batches are under way, because each costs memory that its size does not show
-	batchCost        = 1 << 10 // about how many bytes a batch costs beside its rows; clients have no credit for them, so the window may be overdrawn by them
+	firstWindowBytes = 512 << 10 // bytes of credit with which a stream begins
+	firstWindowRows  = 8192      // rows of credit with which a stream begins
+	maxWindowBytes   = 8 << 20   // a window does not grow beyond that
+	maxGrowBatches   = 1024      // a window does not grow while more batches are under way, because each costs memory that its size does not show
+	batchCost        = 1 << 10   // about how many bytes a batch costs beside its rows; clients have no credit for them, so the window may be overdrawn by them
 )
 
 // window bounds how many rows and bytes one client stream may have unanswered. The client is granted credit for that much; a batch spends

@@ -13,13 +13,12 @@ import (
 
 // RolloutProgress is how far the workers are with a revision. Workers that are dead, draining or unreachable for a lease are in no field.
 //
-//	               sent the revision        compiled it
-//	┌─────────┐                  ┌─────────┐            ┌──────────┐
-//	│ capable │ ───────────────> │ lagging │ ─────────> │ accepted │
-//	└─────────┘                  └─────────┘            └──────────┘
-//	has the functions                 │ can't compile it      ┌───────────────────┐
-//	                                  └─────────────────────> │ rejected or unfit │
-//	                                                          └───────────────────┘
+//	┌─────────┐  is sent the  ┌─────────┐  can compile it   ┌──────────┐
+//	│ capable │ ────────────> │ lagging │ ────────────────> │ accepted │
+//	└─────────┘  revision     └─────────┘                   └──────────┘
+//	has the                        │      can't compile it  ┌───────────────────┐
+//	functions                      └──────────────────────> │ rejected or unfit │
+//	                                                        └───────────────────┘
 type RolloutProgress struct {
 	Capable  []string            // live workers that have the revision's functions, and are not unfit
 	Accepted int                 // how many of them have accepted the revision
