@@ -97,13 +97,13 @@ type Connection interface {
 	Save(ctx context.Context, cause Cause, effects []Effect) ([]error, error)
 	// Load reads keys in one round trip. It returns one Value for each key, in order.
 	Load(ctx context.Context, keys []string) ([]Value, error)
-	// Watch makes a Watcher, which waits for keys. wake is called with each key that is there, on a goroutine of the connection
-	// and with no lock held. It must not block.
+	// Watch makes a Watcher, which waits for keys. wake is called with each key that may be there, with no lock held. Any
+	// goroutine may call it, also the one that calls Add. It must not block.
 	Watch(wake func(key string)) Watcher
 	// Ping asks the store whether it is there.
 	Ping(ctx context.Context) error
-	// Close ends the connection. Later calls fail, and calls under way fail or end as usual. Watchers are told nothing more.
-	// Close may be called twice.
+	// Close ends the connection. Later calls fail, and calls under way fail or end as usual. Its Watchers need not be told of
+	// keys any more. Close may be called twice.
 	Close() error
 }
 

@@ -54,7 +54,8 @@
 // # Errors, and rows that run again
 //
 // If a function returns an error or panics, the row is tried again as often as the function's document says, and then it is dead: it can
-// be looked at, and run again later. No other row is concerned. Drop, Abort and Jump are returned like errors and say something else.
+// be looked at, and run again later. Other rows go on; only in Batch and FaaS functions an error is that of all rows of the call. Drop,
+// Abort and Jump are returned like errors and say something else.
 //
 // A row may run again at any time, because its worker died or its batch is submitted again. Effects through a Writer take place once all
 // the same. For other effects Call.RowID is the idempotency key: it is the same each time.

@@ -175,8 +175,8 @@ func (c *save[In]) Call(f *Frame, lo, hi int) (int, error) {
 // into one other row. key returns the key without the connector's key prefix. The fields of the saved hash are read into the
 // fields of V by their JSON names; V may also be map[string]string.
 //
-// A row whose key is not there waits until it is, for at most option.wait in the function's document; it holds up no other row.
-// saved is nil only if the document says on_missing: null.
+// A row whose key is not there waits until it is, for at most option.wait in the function's document. saved is nil only if the
+// document says on_missing: null.
 func Load[In, V, Out any](key func(In) string, fn func(ctx context.Context, row In, saved *V) (Out, error)) Func {
 	return checked(&load[In, V, Out]{base[In, Out]{FormLoad}, key, fn}, key == nil || fn == nil)
 }

@@ -11,7 +11,8 @@ import (
 // it the function asks for its parameters and its connector, commits rows to the next function, and asks for actions.
 //
 // A program makes a Flow with flow.NewKisFlow or file.ConfigImportYaml, commits rows to it and calls Run. Such a Flow is safe for
-// concurrent use. The methods about "the function" mean the function that ran last, or are errors.
+// concurrent use. Its methods about "the function" are for functions: they return nothing or an error, except that GetThisFunction
+// and GetThisFuncConf return the function that ran last.
 type Flow interface {
 	// Run runs the flow for the rows that were committed to it since the last Run. A function can't run the flow that it is in.
 	Run(ctx context.Context) error

@@ -183,9 +183,9 @@ func (r *KisFlowRegistry) OnClose(closer func() error) {
 	r.closers = append(r.closers, closer)
 }
 
-// Close closes the connectors that functions got from their flows: each value kept with Connector.SetMetaData that has a method
-// Close() error. Call it when no flow runs any more. Workers and flowexec.Local call it when they end. A function that asks for its
-// connector later opens it anew. Close may be called twice.
+// Close calls the functions of OnClose, and closes the connectors that functions got from their flows: each value kept with
+// Connector.SetMetaData that has a method Close() error. Call it when no flow runs any more. Workers and flowexec.Local call it
+// when they end. A function that asks for its connector later opens it anew. Close may be called twice.
 func (r *KisFlowRegistry) Close() error {
 	r.mu.Lock()
 	closers := r.closers
