@@ -8,15 +8,13 @@ import "time"
 //     abandons an executor whose function does not return.
 //   - When the clock's timer fires, it lets parked rows go on whose time has come.
 //
-// One call of a function, as the watchdog sees it:
+// One call of a function, as the watchdog sees it. A call that returns has ended, in any of the first three states:
 //
-//	           a tick             the row's timeout or the
-//	          passes              deadline is over, or Stop            a second passes
-//	called ----------> watched --------------------------> cancelled ------------------> abandoned
-//	  |                   |                                    |                             |
-//	  | returns           | returns                            | returns: the row ends       | returns after all:
-//	  v                   v                                    v with a timeout              v the goroutine ends
-//	ended               ended                                ended                         gone
+//	        a tick              the row's timeout or the
+//	        passes              deadline is over, or Stop             a second passes
+//	called ---------> watched ----------------------------> cancelled -----------------> abandoned
+//
+// An abandoned goroutine ends if its call returns after all.
 //
 // While a call is watched it tells the guard of each row, so that each row has a timeout of its own. When a goroutine is abandoned, the lane
 // gets another one, which goes on with the same run (executor.succeed).

@@ -5,7 +5,6 @@ import (
 	"sort"
 	"time"
 
-	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 )
 
@@ -62,11 +61,6 @@ func (r *run) resume(p *parcel) {
 			r.letters.rows = append(r.letters.rows, d)
 		}
 	}
-}
-
-// ended reports whether an abandoned goroutine is to blame on the row.
-func (r *run) ended(origin rows.RunRow) bool {
-	return r.work.abandoned != nil && slices.ContainsFunc(r.work.abandoned.dead, func(o batch.RowOutcome) bool { return o.Row == uint32(origin) })
 }
 
 // pack packs the rows that have parked into a parcel, and takes them out of the result. It returns nil if there are none.
