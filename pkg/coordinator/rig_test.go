@@ -286,9 +286,3 @@ func wantCode(t *testing.T, err error, code batch.Code, says string) {
 		t.Errorf("got %v, want %v that says %q", err, code, says)
 	}
 }
-
-// at is the document as it stands at a revision.
-func at(revision int64, d definition.Document) definition.Document {
-	d.Revision = revision
-	return d
-}
