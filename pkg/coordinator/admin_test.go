@@ -106,7 +106,7 @@ func TestDelete(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.put(flowDocument("W", "", "echo"), funcDocument("echo"), funcDocument("unused"))
-	r.awaitCatalog("the flow is known", func(c *flowstate.Snapshot) bool { return c.Flows["W"] != nil })
+	r.awaitSnapshot("the flow is known", func(c *flowstate.Snapshot) bool { return c.Flows["W"] != nil })
 	admin := pb.NewAdminClient(r.conn)
 	remove := func(names ...string) error {
 		in := &pb.DeleteRequest{}
@@ -126,7 +126,7 @@ func TestDelete(t *testing.T) {
 	if err := remove("func/echo", "flow/W"); err != nil {
 		t.Error(err)
 	}
-	r.awaitCatalog("the flow is gone", func(c *flowstate.Snapshot) bool { return c.Flows["W"] == nil })
+	r.awaitSnapshot("the flow is gone", func(c *flowstate.Snapshot) bool { return c.Flows["W"] == nil })
 	// A flow that is wrong already does not keep others from going.
 	r.put(flowDocument("wrong", "", "lost"), funcDocument("unused"))
 	if err := remove("func/unused"); err != nil {

@@ -45,7 +45,7 @@ func TestSharedFunctionSettles(t *testing.T) {
 	}
 	settle := func(what string) {
 		began, first := time.Now(), r.put(funcDocument("echo")) // the newest document of all flows
-		r.awaitCatalog("all flows run on the function as it was put", func(c *flowstate.Snapshot) bool {
+		r.awaitSnapshot("all flows run on the function as it was put", func(c *flowstate.Snapshot) bool {
 			for _, e := range c.Flows {
 				if e.Active == nil || e.Active.Number != first {
 					return false
@@ -60,11 +60,11 @@ func TestSharedFunctionSettles(t *testing.T) {
 		if most := int64(n/4 + 60); writes > most {
 			t.Errorf("%s: %d flows settled with %d transactions, more than %d", what, n, writes, most)
 		}
-		r.awaitCatalog("the flow that is off is known", func(c *flowstate.Snapshot) bool { return len(c.Flows) == n+1 })
+		r.awaitSnapshot("the flow that is off is known", func(c *flowstate.Snapshot) bool { return len(c.Flows) == n+1 })
 		if _, err := r.store.PutDocuments(t.Context(), nil, nil, []cluster.Key{{Kind: definition.KindFlow, Name: fmt.Sprintf("flow-%04d", n)}}); err != nil {
 			t.Fatal(err)
 		}
-		r.awaitCatalog("the flow is deleted", func(c *flowstate.Snapshot) bool { return len(c.Flows) == n })
+		r.awaitSnapshot("the flow is deleted", func(c *flowstate.Snapshot) bool { return len(c.Flows) == n })
 	}
 	settle("new")
 	settle("changed")

@@ -90,9 +90,9 @@ func (s *spreading) counts() (all []int) {
 	return all
 }
 
-// TestSpreading lets streams of coordinators that are there move to those that come. It takes seconds, few of them move more
+// TestBalanceStreams lets streams of coordinators that are there move to those that come. It takes seconds, few of them move more
 // than once, and then none does.
-func TestSpreading(t *testing.T) {
+func TestBalanceStreams(t *testing.T) {
 	for seed := range uint64(50) {
 		for _, streams := range [][]int{
 			{12, 12, 0, 0}, {24, 0}, {2, 0, 0, 0}, {2, 2, 1, 0}, {3, 2, 1, 1}, {7, 7, 7, 4}, {1000, 0, 0, 0}, {500, 500, 0, 0}, {30, 30, 30, 30, 30, 30, 30, 30, 30, 0},

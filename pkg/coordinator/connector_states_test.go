@@ -17,8 +17,8 @@ func digestOf(d definition.Document) []byte {
 	return wire.FromDigest(definition.Digest([]definition.Document{d}))
 }
 
-// TestStandings learns how connectors stand from what workers say, and forgets it with the session.
-func TestStandings(t *testing.T) {
+// TestConnectorStates learns how connectors stand from what workers say, and forgets it with the session.
+func TestConnectorStates(t *testing.T) {
 	t.Parallel()
 	var s connectorStates
 	d := definition.Document{Kind: definition.KindConn, Name: "Shelf", YAML: []byte("kistype: conn\n")}

@@ -114,7 +114,7 @@ func TestSwitchedOffAndLost(t *testing.T) {
 			stream.submit(&pb.Submission{Sequence: 1, First: true, Revision: revision, Rows: rows(1)})
 			s.part()
 			c.change(first)
-			first.awaitCatalog("the flow is off", func(k *flowstate.Snapshot) bool { return !k.Flows["S"].TakesBatches() })
+			first.awaitSnapshot("the flow is off", func(k *flowstate.Snapshot) bool { return !k.Flows["S"].TakesBatches() })
 			first.end()
 
 			second := first.peer()

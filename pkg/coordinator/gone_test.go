@@ -67,7 +67,7 @@ func TestDeletedGoes(t *testing.T) {
 	}
 	r.put(flowDocument("Off", "id", "echo", "status: 0"))
 	r.put(flowDocument("Wrong", "id", "echo", "bogus: 1"))
-	r.awaitCatalog("both are told", func(c *flowstate.Snapshot) bool {
+	r.awaitSnapshot("both are told", func(c *flowstate.Snapshot) bool {
 		return c.Flows["Off"].Status.State == cluster.StateDisabled && c.Flows["Wrong"] != nil && c.Flows["Wrong"].Status.State == cluster.StateRejected
 	})
 	for _, flow := range []string{"Ran", "Off", "Wrong"} {
@@ -96,9 +96,9 @@ func TestRemovedByHand(t *testing.T) {
 	_, s := r.join("w")
 	r.sharded()
 	r.put(flowDocument("Wrong", "id", "echo", "bogus: 1"))
-	r.awaitCatalog("it is told", func(c *flowstate.Snapshot) bool { return c.Flows["Wrong"] != nil })
+	r.awaitSnapshot("it is told", func(c *flowstate.Snapshot) bool { return c.Flows["Wrong"] != nil })
 	until(t, "the function is told", func() bool { return r.keysOf(c, "status/func/echo") == 1 })
-	active := r.awaitCatalog("it runs", func(c *flowstate.Snapshot) bool { return c.Flows["S"].TakesBatches() }).Flows["S"].Active.ID()
+	active := r.awaitSnapshot("it runs", func(c *flowstate.Snapshot) bool { return c.Flows["S"].TakesBatches() }).Flows["S"].Active.ID()
 	keys := []string{"status/flow/S", "status/flow/Wrong", "status/func/echo", fmt.Sprintf("history/flow/S/%d", active.Number)}
 	for _, key := range keys {
 		if answer, err := c.Delete(t.Context(), r.prefix+key); err != nil || answer.Deleted != 1 {
@@ -171,7 +171,7 @@ func TestAskedForWhatIsGone(t *testing.T) {
 	r := newRig(t)
 	_, s := r.join("w")
 	r.sharded()
-	active := r.awaitCatalog("it runs", func(c *flowstate.Snapshot) bool { return c.Flows["S"].TakesBatches() }).Flows["S"].Active.ID()
+	active := r.awaitSnapshot("it runs", func(c *flowstate.Snapshot) bool { return c.Flows["S"].TakesBatches() }).Flows["S"].Active.ID()
 	reads := func() int { return int(r.c.lookups.requests.Load()) }
 	const calls = 200
 	began := time.Now()

@@ -26,7 +26,7 @@ func TestRefusals(t *testing.T) {
 	r.sharded()
 	r.owns("S", 1)
 	r.put(flowDocument("disabled", "", "echo", "status: 0"), flowDocument("nobody", "", "lost"), funcDocument("lost"))
-	r.awaitCatalog("the flows are known", func(c *flowstate.Snapshot) bool {
+	r.awaitSnapshot("the flows are known", func(c *flowstate.Snapshot) bool {
 		d, n := c.Flows["disabled"], c.Flows["nobody"]
 		return d != nil && d.Active != nil && n != nil && len(n.Status.Reasons) > 0
 	})

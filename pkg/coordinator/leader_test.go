@@ -19,7 +19,7 @@ func TestRollout(t *testing.T) {
 	r := newRig(t)
 	state := func(want string, says string) cluster.FlowStatus {
 		t.Helper()
-		e := r.awaitCatalog(fmt.Sprintf("flow W is %s: %s", want, says), func(c *flowstate.Snapshot) bool {
+		e := r.awaitSnapshot(fmt.Sprintf("flow W is %s: %s", want, says), func(c *flowstate.Snapshot) bool {
 			e := c.Flows["W"]
 			return e != nil && e.Status.State == want && strings.Contains(strings.Join(e.Status.Reasons, "\n"), says)
 		}).Flows["W"]
@@ -80,7 +80,7 @@ func TestRollout(t *testing.T) {
 	if _, err := r.store.PutDocuments(t.Context(), nil, nil, []cluster.Key{{Kind: definition.KindFlow, Name: "W"}}); err != nil {
 		t.Fatal(err)
 	}
-	r.awaitCatalog("the flow is gone", func(c *flowstate.Snapshot) bool { return c.Flows["W"] == nil })
+	r.awaitSnapshot("the flow is gone", func(c *flowstate.Snapshot) bool { return c.Flows["W"] == nil })
 	u := within(t, "an answer", r.call(t.Context(), "W", &pb.Submission{Sequence: 1, Rows: rows(1)}))
 	wantCode(t, u.err, batch.CodeUnknownFlow, "none is defined yet")
 }
@@ -109,7 +109,7 @@ func TestSecondLeader(t *testing.T) {
 	first.end()
 	until(t, "the second one leads", second.c.leading.Load)
 	until(t, "its record says so", leads(second, second.c.ID()))
-	e := second.awaitCatalog("the status is the new leader's", func(c *flowstate.Snapshot) bool { return c.Flows["S"].Status.State == cluster.StatePending }).Flows["S"]
+	e := second.awaitSnapshot("the status is the new leader's", func(c *flowstate.Snapshot) bool { return c.Flows["S"].Status.State == cluster.StatePending }).Flows["S"]
 	if e.Status.Active != revision || e.Active.Number != revision {
 		t.Errorf("after the change of leaders, status is %+v", e.Status)
 	}
@@ -133,7 +133,7 @@ func TestRestart(t *testing.T) {
 	first.put(flowDocument("S", "id", "echo", "copies: 2")) // pending: there is no worker
 	first.end()
 	second := first.peer()
-	e := second.awaitCatalog("the flow is known", func(c *flowstate.Snapshot) bool { return c.Flows["S"] != nil && c.Flows["S"].Active != nil }).Flows["S"]
+	e := second.awaitSnapshot("the flow is known", func(c *flowstate.Snapshot) bool { return c.Flows["S"] != nil && c.Flows["S"].Active != nil }).Flows["S"]
 	if e.Active.Number != revision {
 		t.Errorf("revision %d is active, want %d", e.Active.Number, revision)
 	}
@@ -213,7 +213,7 @@ func TestUnreachableHoldsNothingUp(t *testing.T) {
 	r := newRig(t)
 	status := func(what string, is func(cluster.FlowStatus) bool) {
 		t.Helper()
-		r.awaitCatalog(what, func(c *flowstate.Snapshot) bool { return c.Flows["S"] != nil && is(c.Flows["S"].Status) })
+		r.awaitSnapshot(what, func(c *flowstate.Snapshot) bool { return c.Flows["S"] != nil && is(c.Flows["S"].Status) })
 	}
 	never := r.newWorker("never", "echo").register() // it takes connections and answers no handshake
 	_, good := r.join("good")
@@ -252,7 +252,7 @@ func TestLeaderRefusesAtIntake(t *testing.T) {
 		definition.Document{Kind: definition.KindFunc, Name: "save", YAML: []byte("kistype: func\nfname: save\nfmode: Save\nsource:\n  name: rows\noption:\n  cname: store\n")},
 		definition.Document{Kind: definition.KindConn, Name: "store", YAML: []byte("kistype: conn\ncname: store\naddrs: 127.0.0.1:6379\ntype: redis\nkey: \"kisgrid:app:\"\n")},
 	)
-	r.awaitCatalog("the flow is rejected", func(c *flowstate.Snapshot) bool {
+	r.awaitSnapshot("the flow is rejected", func(c *flowstate.Snapshot) bool {
 		e := c.Flows["F"]
 		return e != nil && e.Status.State == cluster.StateRejected && strings.Contains(strings.Join(e.Status.Reasons, ""), "choose another beginning")
 	})

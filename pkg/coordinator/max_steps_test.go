@@ -29,7 +29,7 @@ func TestTooManySteps(t *testing.T) {
 	w.register().session().welcome(false, 0)
 	accepted := first.activate(steps("F", 2), funcDocument("echo"))
 	first.put(steps("New", 3))
-	first.awaitCatalog("the new one is refused", func(c *flowstate.Snapshot) bool {
+	first.awaitSnapshot("the new one is refused", func(c *flowstate.Snapshot) bool {
 		e := c.Flows["New"]
 		return e != nil && e.Status.State == cluster.StateRejected && strings.Contains(strings.Join(e.Status.Reasons, "\n"), "--max-steps")
 	})
@@ -45,9 +45,9 @@ func TestTooManySteps(t *testing.T) {
 	if next := second.activate(steps("F", 2), mended); next <= accepted {
 		t.Errorf("revision %d follows %d", next, accepted)
 	}
-	active := second.awaitCatalog("it runs", func(c *flowstate.Snapshot) bool { return c.Flows["F"].TakesBatches() }).Flows["F"].Active.Number
+	active := second.awaitSnapshot("it runs", func(c *flowstate.Snapshot) bool { return c.Flows["F"].TakesBatches() }).Flows["F"].Active.Number
 	second.put(flowDocument("F", "id", "echo"+strings.Repeat("\n  - fname: echo", 2), "copies: 2"))
-	e := second.awaitCatalog("its own change is refused", func(c *flowstate.Snapshot) bool { return c.Flows["F"].Status.State == cluster.StateRejected }).Flows["F"]
+	e := second.awaitSnapshot("its own change is refused", func(c *flowstate.Snapshot) bool { return c.Flows["F"].Status.State == cluster.StateRejected }).Flows["F"]
 	if e.Active.Number != active || !strings.Contains(strings.Join(e.Status.Reasons, "\n"), "has 3 steps, over the limit of 2") {
 		t.Errorf("status is %+v", e.Status)
 	}

@@ -102,7 +102,7 @@ func version(flow string, n int) definition.Document {
 // awaitVersion waits until new batches run on a version of the flow here, and returns its revision.
 func (r *rig) awaitVersion(flow string, n int) batch.Revision {
 	r.t.Helper()
-	e := r.awaitCatalog(fmt.Sprintf("version %d of flow %s is active", n, flow), func(c *flowstate.Snapshot) bool {
+	e := r.awaitSnapshot(fmt.Sprintf("version %d of flow %s is active", n, flow), func(c *flowstate.Snapshot) bool {
 		e := c.Flows[flow]
 		return e.TakesBatches() && e.Active.Copies == n
 	}).Flows[flow]
@@ -159,7 +159,7 @@ func TestNumbersGivenAgain(t *testing.T) {
 				saved = t.TempDir()
 			}
 			e.replace(saved)
-			r.awaitCatalog("etcd has none of the flows", func(c *flowstate.Snapshot) bool { return len(c.Flows) == 0 })
+			r.awaitSnapshot("etcd has none of the flows", func(c *flowstate.Snapshot) bool { return len(c.Flows) == 0 })
 			until(t, "it leads again", r.c.leading.Load)
 			for _, w := range workers {
 				if !c.restored {
@@ -220,7 +220,7 @@ func TestBackToACopy(t *testing.T) {
 	r.put(version("F", 2))
 	two := r.awaitVersion("F", 2)
 	e.replace(saved)
-	r.awaitCatalog("what the copy has runs", func(c *flowstate.Snapshot) bool {
+	r.awaitSnapshot("what the copy has runs", func(c *flowstate.Snapshot) bool {
 		return c.Flows["F"].TakesBatches() && c.Flows["F"].Active.ID() == one
 	})
 	s := r.awaitSession(w)

@@ -130,8 +130,8 @@ func (r *rig) awaitReady() {
 	}
 }
 
-// awaitCatalog waits until what the coordinator knows of flows is as is says.
-func (r *rig) awaitCatalog(what string, is func(*flowstate.Snapshot) bool) *flowstate.Snapshot {
+// awaitSnapshot waits until what the coordinator knows of flows is as is says.
+func (r *rig) awaitSnapshot(what string, is func(*flowstate.Snapshot) bool) *flowstate.Snapshot {
 	r.t.Helper()
 	timeout := time.After(patience)
 	for {
@@ -239,7 +239,7 @@ func (r *rig) activate(docs ...definition.Document) int64 {
 
 func (r *rig) awaitActive(flow string, revision int64) {
 	r.t.Helper()
-	r.awaitCatalog(fmt.Sprintf("revision %d of flow %s is active", revision, flow), func(c *flowstate.Snapshot) bool {
+	r.awaitSnapshot(fmt.Sprintf("revision %d of flow %s is active", revision, flow), func(c *flowstate.Snapshot) bool {
 		e := c.Flows[flow]
 		return e != nil && e.Active != nil && e.Active.Number >= revision
 	})

@@ -28,7 +28,7 @@ func TestKnownWhileEtcdIsAway(t *testing.T) {
 	store := definition.Document{Kind: definition.KindConn, Name: "store", YAML: []byte("kistype: conn\ncname: store\ntype: memory\nkey: k\n")}
 	r.activate(flowDocument("S", "id", "echo"), funcDocument("echo"), store)
 	r.put(flowDocument("Lost", "name", "nobody"))
-	r.awaitCatalog("the wrong flow is known", func(c *flowstate.Snapshot) bool { return c.Flows["Lost"] != nil })
+	r.awaitSnapshot("the wrong flow is known", func(c *flowstate.Snapshot) bool { return c.Flows["Lost"] != nil })
 	admin := pb.NewAdminClient(r.conn)
 	get := func(kind, name string) *pb.GetResponse {
 		t.Helper()

@@ -18,8 +18,8 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// testCatalog has flow S, sharded by id, and flow W.
-func testCatalog() *flowstate.Snapshot {
+// testSnapshot has flow S, sharded by id, and flow W.
+func testSnapshot() *flowstate.Snapshot {
 	keys := batch.NewKeyField("id")
 	c := &flowstate.Snapshot{Flows: map[string]*flowstate.Flow{}}
 	for name, r := range map[string]*flowstate.Revision{
@@ -137,7 +137,7 @@ func TestNewSubmission(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, err := newSubmission(testCatalog().Flows[c.flow].Active, testLimits, c.flow, batch.StreamID{1}, c.in, now)
+			s, err := newSubmission(testSnapshot().Flows[c.flow].Active, testLimits, c.flow, batch.StreamID{1}, c.in, now)
 			if c.code != 0 {
 				wantCode(t, err, c.code, c.says)
 				return

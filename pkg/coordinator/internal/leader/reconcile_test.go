@@ -74,7 +74,7 @@ func TestUnfitBuilds(t *testing.T) {
 	}
 }
 
-func TestTold(t *testing.T) {
+func TestReasonLines(t *testing.T) {
 	t.Parallel()
 	said := map[string][]string{}
 	for _, id := range []string{"a", "b", "c", "d", "e", "f", "g"} {
