@@ -92,7 +92,7 @@ func (o *outputs) encode(rs *rows.Set, out *batch.Output) {
 		}
 		out.Rows.Data = data
 		out.Rows.Ends = append(out.Rows.Ends, uint32(len(data)))
-		row := uint32(batch.WholeBatch)
+		row := batch.WholeBatch
 		if origin != rows.WholeBatch {
 			row = uint32(r.work.row(origin))
 		}
