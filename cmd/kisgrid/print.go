@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// or is s, or the other text where s is empty.
+// or returns s, or otherwise if s is empty.
 func or(s, otherwise string) string {
 	if s == "" {
 		return otherwise

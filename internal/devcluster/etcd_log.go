@@ -19,7 +19,7 @@ type errorsOnly struct {
 // newErrorsOnly makes a log that passes errors on to a logger; nil drops them.
 func newErrorsOnly(to hclog.Logger) *errorsOnly { return &errorsOnly{to: to, silent: new(atomic.Bool)} }
 
-// silence drops everything from now on.
+// silence makes the log drop every entry from now on.
 func (l *errorsOnly) silence() { l.silent.Store(true) }
 
 // Enabled implements zapcore.Core.

@@ -29,8 +29,9 @@ type Load struct {
 	KeepOn bool
 }
 
-// Run sends batches until stop is closed, ctx is done, Next returns nil or Send fails. Then it waits until each batch that was sent is
-// answered and Answered has returned. It returns the error of the failed Send; a ctx that is done is no error.
+// Run sends batches until stop is closed, ctx is done, Next returns nil, or Send fails and KeepOn is false. Then it waits until each batch
+// that was sent is answered, or ctx is done, and Answered has returned for it. It returns the error of the Send that ended the load; a ctx
+// that is done is no error.
 func (l *Load) Run(ctx context.Context, stop <-chan struct{}) (err error) {
 	var answers sync.WaitGroup
 	defer answers.Wait()

@@ -11,8 +11,8 @@ import (
 // KeyText returns the text that a JSON value has in a store's key. A string is its text, without escapes; true and false
 // are themselves. A number has one text, however it is spelled: 7, 7.0 and 70e-1 are one key, as they are one shard key.
 // Nothing is rounded: 1.50 is 1.5, and a number of more than 32 places is written as digits, the letter e and a power of
-// ten. The string "7" has the same text as the number 7. The error says that the value is an object, an array, null, or not
-// JSON.
+// ten. Only a number whose exponent has 18 digits or more may have the text huge or tiny instead of its digits. The string
+// "7" has the same text as the number 7. The error says that the value is an object, an array, null, or not JSON.
 func KeyText(value []byte) (string, error) {
 	value = bytes.TrimSpace(value)
 	switch {

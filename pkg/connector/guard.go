@@ -69,7 +69,8 @@ func (g *Guard) refusal(code batch.Code, doing, key string) error {
 		g.name, doing, g.prefix+key, definition.OwnKeys, probes)
 }
 
-// Save calls save with the effects that rows may have. The verdict on the others is CodeSaveFailed.
+// Save calls save with the effects whose keys are not KisGrid's own, and returns verdicts as Connection.Save does. The verdict
+// on an effect whose key is KisGrid's own is an error with CodeSaveFailed.
 func (g *Guard) Save(effects []Effect, save func([]Effect) ([]error, error)) ([]error, error) {
 	own := func(e Effect) bool { return g.refuses(e.Key) }
 	first := slices.IndexFunc(effects, own)
@@ -100,7 +101,8 @@ func (g *Guard) Save(effects []Effect, save func([]Effect) ([]error, error)) ([]
 	return verdicts, nil
 }
 
-// Load calls load with the keys that rows may read. The values of the others are errors with CodeConversionFailed.
+// Load calls load with the keys that are not KisGrid's own, and returns a Value for each key, in their order. For a key that is KisGrid's own
+// the Value has an error with CodeConversionFailed.
 func (g *Guard) Load(keys []string, load func([]string) ([]Value, error)) ([]Value, error) {
 	if !slices.ContainsFunc(keys, g.refuses) {
 		return load(keys)

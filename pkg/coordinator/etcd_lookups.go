@@ -21,7 +21,7 @@ const (
 	// goneFor is how long it is remembered that the history does not have a revision. A revision enters the history only when it becomes
 	// active, and a client hears of its name no sooner than that.
 	goneFor = time.Second
-	// maxGone bounds how many such revisions are remembered.
+	// maxGone is how many revisions that the history does not have are remembered at most.
 	maxGone = 4096
 )
 

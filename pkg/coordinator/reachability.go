@@ -79,7 +79,7 @@ func (r *roster) othersReachMore(sessions int, silent bool) bool {
 	return false
 }
 
-// errOthersReachMore ends a leadership.
+// errOthersReachMore is why this coordinator gives up the leadership.
 var errOthersReachMore = errors.New("this coordinator can't reach most workers, and another one reaches more")
 
 // whileReaching returns a context that ends with errOthersReachMore as soon as this coordinator is cut off and another one reaches more

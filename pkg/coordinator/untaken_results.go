@@ -52,7 +52,8 @@ func (b *untakenResults) begin(limit int64) []*pb.Untaken {
 	return b.changed()
 }
 
-// tell puts into a message how many bytes clients have not read, by flow, and the worker's limit, if they have changed enough.
+// tell adds to a message to the worker what the worker does not know yet: its limit, if that has changed, and the unread bytes of each
+// flow, if their sum has changed by limit/tellShare or a flow has nothing unread any more.
 func (b *untakenResults) tell(m *pb.CoordinatorMessage, limit int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -72,7 +73,7 @@ func (b *untakenResults) due() bool {
 	return b.isDue()
 }
 
-// isDue is due for callers that hold mu.
+// isDue does the same as due. The caller holds mu.
 func (b *untakenResults) isDue() bool { return b.freed || b.step() < 0 }
 
 // step is 1 when the total has risen so much that the worker should be told, -1 when it has fallen so much, and 0 otherwise. The caller

@@ -119,7 +119,8 @@ func (a Access) CheckSet(s *Set) error {
 	return mistakes.err()
 }
 
-// defaultOf returns the text if the default holds, and else "".
+// defaultOf returns text, the end of an error message about what documents may read by default, if the process goes by that
+// default; otherwise "".
 func defaultOf(is bool, text string) string {
 	if is {
 		return text

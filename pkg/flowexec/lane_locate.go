@@ -63,10 +63,11 @@ type Location struct {
 	Due time.Time
 }
 
-// StageCount is a key by which Locate counts rows: their stage, and whether their part belongs to the caller.
+// StageCount is a key of the map in which Locate counts rows.
 type StageCount struct {
 	Stage Stage
-	Mine  bool
+	// Mine is what the function mine, which Locate is given, says of the rows' parts.
+	Mine bool
 }
 
 // Locate finds the rows with a key that have not ended, for somebody who asks why the key does not move. The rows that others wait for come
@@ -74,7 +75,7 @@ type StageCount struct {
 // call the lanes.
 //
 // Locate may be called at any time. It finds parked rows by their key. It copies the list of queued works under the lane's lock, and looks
-// callEach their rows afterwards.
+// through their rows afterwards.
 func (l *Lanes) Locate(key uint64, limit int, mine func(*Part) bool) (found []Location, counts map[StageCount]int) {
 	t := &l.table
 	q := locator{key: key, limit: limit, mine: mine, start: l.clock.start, counts: map[StageCount]int{}}

@@ -71,7 +71,7 @@ func alongOf(rs *rows.Set) *along {
 	return rs.Along.(*along) //nolint:forcetypeassert // sets have no other
 }
 
-// holdOf is the hold that row i brings along.
+// holdOf is the hold that row i brings along: the zero hold for a row that has not parked.
 func holdOf(rs *rows.Set, i int) hold {
 	if a := alongOf(rs); a != nil {
 		return a.holds[i]
@@ -90,7 +90,7 @@ func keptOf(rs *rows.Set, i int) *kept {
 // attemptOf is the number of the next attempt of row i, from 1.
 func attemptOf(rs *rows.Set, i int) int { return max(1, int(holdOf(rs, i).attempt)) }
 
-// entering counts the rows that have not been in this step before.
+// entering counts the rows of a set that enter their step for the first time. Those that parked in it enter it again.
 func entering(rs *rows.Set) int {
 	n, a := rs.Len(), alongOf(rs)
 	if a == nil {

@@ -79,7 +79,7 @@ func newPanic(value any) *fault {
 	return &fault{panicked: true, text: fmt.Sprintf("panic: %v\n%s", value, strings.TrimRight(stack.String(), "\n"))}
 }
 
-// outcome is the outcome of the row whose function it was.
+// outcome is the outcome of a row whose function ended with the fault: the row is dead.
 func (f *fault) outcome() batch.RowOutcome {
 	o := batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeFunctionError, Reason: decode.Trimmed(f.text)}
 	if f.panicked {

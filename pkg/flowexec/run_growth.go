@@ -59,7 +59,8 @@ func (st *stepRun) grows(rs *rows.Set) *growth {
 	return &st.x.followed
 }
 
-// weigh weighs the rows that were made of those before hi, since it was last called. It returns true if there is enough.
+// weigh adds up the bytes of the rows that were made of those before hi, since it was last called. It returns true if
+// the bytes since the last spill reach the limit.
 func (g *growth) weigh(hi int) bool {
 	out := g.x.frame.Out
 	from, to := g.done, hi

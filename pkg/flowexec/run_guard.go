@@ -18,7 +18,8 @@ var (
 	errRowTimeout      = errors.New("the flow's timeout for a row passed")
 )
 
-// errPaused ends a call before the row that it returns, because its context was cancelled.
+// errPaused is the error of a call that the executor ended between two rows, because the context of functions was cancelled or the call's
+// goroutine was abandoned. The row that the call returns with it has not begun.
 var errPaused = errors.New("paused")
 
 const (

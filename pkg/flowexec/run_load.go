@@ -164,7 +164,8 @@ func (ld *loading) keyed(s *step, rs *rows.Set, keys []string) (*rows.Set, []str
 	return ld.advanceKeyed(rs, keys, values)
 }
 
-// advanceKeyed is advance for rows that have keys and values in lists beside them.
+// advanceKeyed does the same as advance, and takes the keys and values of rows that have ended out of keys and values, lists with one
+// for each row.
 func (ld *loading) advanceKeyed(rs *rows.Set, keys []string, values []connector.Value) (*rows.Set, []string, []connector.Value) {
 	if len(ld.st.gone) > 0 {
 		keys = rows.Pick(keys, ld.x.mem.Without(rs.Len(), ld.st.gone))
@@ -275,7 +276,7 @@ func (ld *loading) spendWaits(rs *rows.Set, now time.Duration) {
 	}
 }
 
-// advanceWith is advance for rows that have values in a list beside them.
+// advanceWith does the same as advance, and takes the values of rows that have ended out of values, a list with one for each row.
 func (ld *loading) advanceWith(rs *rows.Set, values []connector.Value) (*rows.Set, []connector.Value) {
 	if len(ld.st.gone) > 0 {
 		rows := ld.x.mem.Without(rs.Len(), ld.st.gone)

@@ -59,7 +59,7 @@ func (p *parking) behind(rs *rows.Set, i int) bool {
 	return g != nil && (rs.Origins[i] > g.first || rs.Origins[i] == g.first && rs == g.in)
 }
 
-// add takes parked rows that enter a step next.
+// add adds parked rows, which enter the given step when they go on.
 func (p *parking) add(rs *rows.Set, step int) { p.sets[step] = append(p.sets[step], rs) }
 
 // park parks row i of the rows that the function is called for, until h is due. Rows of a key park behind each other, or in descending order of

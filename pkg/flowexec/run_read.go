@@ -21,7 +21,7 @@ func (st *stepRun) prepare(s *step, rs *rows.Set) *rows.Set {
 	return rs
 }
 
-// prepareWatched is prepare for types with code of their own.
+// prepareWatched does the same as prepare, under the watchdog: the row types have methods that the user wrote.
 func (st *stepRun) prepareWatched(s *step, rs *rows.Set) *rows.Set {
 	f := &st.x.frame
 	st.reading(true, rs, func() { rs, f.In = st.x.reader.Read(&s.Input, rs, f.In[:0]) })

@@ -45,7 +45,7 @@ func (b *budgets) left(i int) time.Duration {
 	return timeout - b.spent[b.st.rs.Origins[i]]
 }
 
-// least is what the row with the least time has left.
+// least is how much of the flow's timeout the row with the least time has left.
 func (b *budgets) least() time.Duration {
 	least := b.st.run.plan.timeout
 	if len(b.spent) == 0 {
@@ -57,7 +57,7 @@ func (b *budgets) least() time.Duration {
 	return least
 }
 
-// most is what the row with the most time has left.
+// most is how much of the flow's timeout the row with the most time has left.
 func (b *budgets) most() time.Duration {
 	var most time.Duration
 	for i := range b.st.rs.Len() {
@@ -131,7 +131,8 @@ func (b *budgets) charge(origin rows.RunRow, took time.Duration) {
 	b.spent[origin] += took
 }
 
-// trial is an attempt whose time counts, however short it is.
+// trial is one attempt, for which a row is charged however short it is. The zero trial stands
+// for one of the first attempts, for which only slow calls are charged.
 type trial struct {
 	origin rows.RunRow
 	began  time.Duration
@@ -139,8 +140,8 @@ type trial struct {
 	counts bool
 }
 
-// try begins an attempt for row i, or in Batch and FaaS for all rows. Most attempts count for nothing: the test stands apart, so that the compiler
-// inlines it.
+// try begins an attempt for row i, or in Batch and FaaS for all rows. For the first attempts (quick) the trial is zero: that test stands apart,
+// so that the compiler inlines it.
 func (b *budgets) try(i, attempt int) (t trial) {
 	if attempt > quick {
 		t = b.counted(i)
@@ -148,7 +149,7 @@ func (b *budgets) try(i, attempt int) (t trial) {
 	return t
 }
 
-// counted is an attempt that counts, which begins now.
+// counted begins a trial of row i that is charged.
 func (b *budgets) counted(i int) (t trial) {
 	if i < b.st.rs.Len() {
 		origin := b.st.rs.Origins[i]
@@ -164,7 +165,7 @@ func (b *budgets) tried(i int, t trial) {
 	}
 }
 
-// settle is tried, for an attempt that counts.
+// settle does the work of the method tried for a trial that is charged.
 func (b *budgets) settle(i int, t trial) {
 	if i >= b.st.rs.Len() || b.st.rs.Origins[i] != t.origin {
 		return

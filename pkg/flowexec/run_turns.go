@@ -245,7 +245,7 @@ func (t *turns) end() {
 	}
 }
 
-// forgo has all rows wait that have not begun, because the run ends.
+// forgo gives up the rounds, because the run ends: the rows that have not begun go to the rows that wait for their steps.
 func (t *turns) forgo() {
 	if !t.active {
 		return

@@ -62,8 +62,9 @@ func (x *executor) called(call callFunc, lo, hi int) (row int, f *fault) {
 	return row, f
 }
 
-// ended ends a call that did not return: it panicked, or it is exiting, which means that it called runtime.Goexit. alive is false
-// if the goroutine was abandoned meanwhile; then ended does not return. If it is exiting, another goroutine takes the lane.
+// ended cleans up after a call that panicked, that called runtime.Goexit (exiting), or whose goroutine was abandoned while it ran
+// (alive is false). An abandoned goroutine ends here, unless it is exiting anyway. If it is exiting and was not abandoned, the row
+// is dead and another goroutine takes the lane. After any other panic ended does nothing.
 func (x *executor) ended(exiting, alive bool) {
 	switch {
 	case !alive:

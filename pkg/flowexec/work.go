@@ -62,7 +62,7 @@ func (w *work) row(i rows.RunRow) rows.PartRow {
 	return w.rows[i]
 }
 
-// some returns work for some of the rows.
+// some returns the work of the rows in list, which are rows of the same part.
 func (w *work) some(list []rows.PartRow) *work { return &work{part: w.part, in: w.in, rows: list} }
 
 // returned is the result of work that never began: all rows are returned.

@@ -102,7 +102,8 @@ func (g *Grid) patient() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(g.t.Context(), patience)
 }
 
-// add makes a Node of a coordinator or worker that was just started. The key is its party in the network.
+// add makes the Node of a coordinator or worker that was just started, and adds it to the Grid's nodes. key is the
+// node's party in the network (Node.key).
 func (g *Grid) add(n *devcluster.Node, key string, c WorkerConfig) *Node {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -111,7 +112,7 @@ func (g *Grid) add(n *devcluster.Node, key string, c WorkerConfig) *Node {
 	return node
 }
 
-// forget removes a node whose place another one takes.
+// forget removes a node from the Grid's nodes: it has ended, and Restart starts another one instead.
 func (g *Grid) forget(n *Node) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -36,7 +36,7 @@ func (c *FlowConfig) AppendFunctionConfig(params FlowFunctionParam) {
 	c.Flows = append(c.Flows, params)
 }
 
-// FlowConfigOf makes the configuration of a document. A timeout of 0 means none.
+// FlowConfigOf makes the FlowConfig of a flow's document.
 func FlowConfigOf(f *definition.Flow) *FlowConfig {
 	c := &FlowConfig{KisType: string(definition.KindFlow), FlowName: f.Name, document: f}
 	if f.Enabled {
@@ -49,7 +49,7 @@ func FlowConfigOf(f *definition.Flow) *FlowConfig {
 }
 
 // Definition returns the configuration as package definition has it. Settings that configurations do not have are those of the
-// document that it was made from. A timeout of 0 means none.
+// document that it was made from.
 func (c *FlowConfig) Definition() *definition.Flow {
 	f := new(definition.Flow)
 	if c.document != nil {
@@ -93,8 +93,8 @@ type FuncConfig struct {
 	document  *definition.Function // the document that it was made from; nil if a program made it
 }
 
-// FuncConfigOf makes the configuration of a document. connector is the configuration of its connector; nil means that it has
-// none. A timeout of 0 means none.
+// FuncConfigOf makes the FuncConfig of a function's document. connector is the configuration of the function's connector; nil means that
+// the function has none.
 func FuncConfigOf(f *definition.Function, connector *ConnConfig) *FuncConfig {
 	return &FuncConfig{
 		KisType: string(definition.KindFunc), FName: f.Name, FMode: string(f.Mode),
@@ -127,7 +127,7 @@ func (c *FuncConfig) GetConnConfig() (*ConnConfig, error) {
 }
 
 // Definition returns the configuration as package definition has it. Settings that configurations do not have are those of the
-// document that it was made from. A timeout of 0 means none.
+// document that it was made from.
 func (c *FuncConfig) Definition() *definition.Function {
 	f := &definition.Function{OnMissing: definition.OnMissingWait, Wait: definition.DefaultWait}
 	if c.document != nil {
@@ -160,7 +160,7 @@ type ConnConfig struct {
 // ConnType is the kind of store behind a connector, such as "redis".
 type ConnType string
 
-// ConnConfigOf makes the configuration of a document.
+// ConnConfigOf makes the ConnConfig of a connector's document.
 func ConnConfigOf(c *definition.Connector) *ConnConfig {
 	return &ConnConfig{
 		KisType: string(definition.KindConn), CName: c.Name, AddrString: strings.Join(c.Addrs, ","), Type: ConnType(c.Type), Key: c.Key,

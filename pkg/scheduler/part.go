@@ -61,7 +61,7 @@ func (p *Part) Row(i uint32) uint32 { return p.row(partRow(i)) }
 // have different types so that the compiler refuses to mix them up.
 type partRow uint32
 
-// row returns the place in the batch of the part's i-th row, as Row does.
+// row returns the place in the batch of the part's i-th row: it is Row with the type partRow.
 func (p *Part) row(i partRow) uint32 {
 	if p.Rows == nil {
 		return uint32(i)

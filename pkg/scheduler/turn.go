@@ -23,7 +23,7 @@ func (s *Scheduler) wake(f *flow) {
 	}
 }
 
-// updateMembershipSoon calls updateMembership for a worker flow when it is the flow's turn.
+// updateMembershipSoon has updateMembership called for a worker flow, once, when Step comes to its flow in the list of awake flows.
 func (s *Scheduler) updateMembershipSoon(wf *workerFlow) {
 	if !wf.membershipDue {
 		wf.membershipDue = true
@@ -32,7 +32,7 @@ func (s *Scheduler) updateMembershipSoon(wf *workerFlow) {
 	}
 }
 
-// sendQueuedSoon calls sendQueued for a worker flow when it is the flow's turn.
+// sendQueuedSoon has sendQueued called for a worker flow, once, when Step comes to its flow in the list of awake flows.
 func (s *Scheduler) sendQueuedSoon(wf *workerFlow) {
 	if !wf.sendDue {
 		wf.sendDue = true
@@ -41,7 +41,7 @@ func (s *Scheduler) sendQueuedSoon(wf *workerFlow) {
 	}
 }
 
-// sendWholeSoon calls sendWhole when it is the flow's turn.
+// sendWholeSoon has sendWhole called when Step comes to the flow in the list of awake flows, if the flow has whole batches that wait.
 func (s *Scheduler) sendWholeSoon(f *flow) {
 	if len(f.wholeLines) > 0 {
 		f.wholeDue = true

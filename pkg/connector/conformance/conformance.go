@@ -138,7 +138,7 @@ func effects(t *testing.T, s Store) {
 	check(t, elsewhere, map[string]map[string]string{"": {"name": "second", "other": ""}, "a": nil})
 }
 
-// numbers tests the sums of whole and decimal numbers.
+// numbers tests that the operation Incr adds whole and decimal numbers exactly, to a field that has a number or none.
 func numbers(t *testing.T, s Store) {
 	t.Helper()
 	c := s.Open(t, prefix(t))

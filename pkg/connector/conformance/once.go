@@ -36,7 +36,7 @@ func saveFor(tb testing.TB, c connector.Connection, cause connector.Cause, effec
 	}
 }
 
-// counts returns how often each counting effect took place.
+// counts loads the hash with the key counts: each field is a number that the effects under test add to.
 func counts(tb testing.TB, c connector.Connection) map[string]string {
 	tb.Helper()
 	values, err := c.Load(tb.Context(), []string{"counts"})

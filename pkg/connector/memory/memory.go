@@ -96,7 +96,7 @@ func (c *connection) Save(ctx context.Context, cause connector.Cause, effects []
 	return c.guard.Save(effects, func(effects []connector.Effect) ([]error, error) { return c.save(ctx, cause, effects) })
 }
 
-// save is Save for effects whose keys rows may use.
+// save is Save without the check for KisGrid's own keys.
 func (c *connection) save(ctx context.Context, cause connector.Cause, effects []connector.Effect) ([]error, error) {
 	if err := c.usable(ctx, "saving"); err != nil {
 		return nil, err
@@ -202,7 +202,7 @@ func (c *connection) Load(ctx context.Context, keys []string) ([]connector.Value
 	return c.guard.Load(keys, func(keys []string) ([]connector.Value, error) { return c.load(ctx, keys) })
 }
 
-// load is Load for keys that rows may use.
+// load is Load without the check for KisGrid's own keys.
 func (c *connection) load(ctx context.Context, keys []string) ([]connector.Value, error) {
 	if err := c.usable(ctx, "loading"); err != nil || len(keys) == 0 {
 		return nil, err

@@ -30,7 +30,7 @@ const (
 	windowGrace = time.Minute
 )
 
-// onceWindows is the once-window of a connection, among those of all connections to the same Redis.
+// onceWindows is what one connection knows of the once-windows in use: its own, and those of the other connections to the same Redis.
 //
 // The once-window (once_window in the connector's document) is how old a batch may be whose effects are carried out. For as long, Redis
 // keeps the records that say which effects took place. If a document raises its window, records of older batches may have been kept
@@ -43,8 +43,8 @@ const (
 //	                           |           | windowLag is over without a reply:
 //	                           +-----------+ every Save waits for one
 //
-// If Redis refuses the key to this user, the reply is "denied": the window of the document alone counts, and Redis is asked again after
-// windowGrace.
+// If Redis does not let the connection's user use windowsKey, the reply counts as "denied": the window of the document alone counts, and
+// Redis is asked again after windowGrace.
 type onceWindows struct {
 	conn *Connection
 	// own is the document's window. keep is how long this connection's own records are kept: a quarter longer.

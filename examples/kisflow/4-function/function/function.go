@@ -15,7 +15,8 @@ func Register(r *kis.Registry) {
 	r.FaaS("PrintStuAvgScore", scores.PrintStuAvgScore)
 }
 
-// AvgStuScore counts its calls in its metadata.
+// AvgStuScore prints its configuration, two of its parameters, and how often it was called. It keeps that number as metadata of the function
+// (SetMetaData), and commits no rows.
 func AvgStuScore(_ context.Context, flow kis.Flow, _ []*scores.Score) error {
 	this := flow.GetThisFunction()
 	fmt.Printf("function: %s, mode: %s, source: %s\n", this.GetConfig().FName, this.GetConfig().FMode, this.GetConfig().Source.Name)

@@ -13,7 +13,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis/serialize"
 )
 
-// Scores12 is a row of the first flow.
+// Scores12 is an input row of the flow CalStuAvgScore12: the first two scores of a student.
 type Scores12 struct {
 	serialize.DefaultSerialize
 	StuId  int `json:"stu_id"`
@@ -21,7 +21,8 @@ type Scores12 struct {
 	Score2 int `json:"score_2"`
 }
 
-// Score3 is a row of the second flow. AvgScore12 is loaded.
+// Score3 is an input row of the flow CalStuAvgScore3: the third score of a student. LoadScoreAvg12 fills in AvgScore12, the average of the
+// first two.
 type Score3 struct {
 	serialize.DefaultSerialize
 	StuId      int     `json:"stu_id"`

@@ -103,7 +103,7 @@ type FlowView struct {
 	Counted Counted           `json:"counted"`
 }
 
-// Counted says which coordinator has counted the rows, since each counts only the rows that come in through it.
+// Counted says by whom and since when the Rows of a FlowView were counted. Each coordinator counts only the rows that clients submit to it.
 type Counted struct {
 	// By is the coordinator's id, At its address. Since is when the count began.
 	By    string    `json:"by"`

@@ -8,7 +8,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// retryAfter is when a client may ask an overloaded coordinator again.
+// retryAfter is how long a client should wait before it asks an overloaded coordinator again.
 const retryAfter = 200 * time.Millisecond
 
 // Draining refuses a batch or a call because the coordinator is about to stop.

@@ -83,7 +83,8 @@ func (s *copyState) note(p source, v reflect.Value) {
 	s.copies[p] = v
 }
 
-// Deep reports whether two values of the type share memory after an assignment. If not, Copy is an assignment.
+// Deep reports whether a value of the Copier's type leads to memory that a plain assignment would share, such as the elements of a slice.
+// If not, Copy does no more than an assignment.
 func (c *Copier) Deep() bool { return c.deep }
 
 // Copy makes the value at to a copy of the value at from. Both must be of the Copier's type.

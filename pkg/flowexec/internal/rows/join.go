@@ -104,7 +104,7 @@ func (m *Memory) Join(sets []*Set) []*Set {
 	return append(joined, empty...)
 }
 
-// joinAlike is one Set of the rows named, whose Sets are alike.
+// joinAlike makes one Set of the rows in of, whose Sets must be alike; see isAlike.
 func (m *Memory) joinAlike(sets []*Set, of []Ref) *Set {
 	first := of[0].Set
 	if slices.ContainsFunc(of, func(at Ref) bool { return at.Set != first }) {
@@ -121,7 +121,7 @@ func (m *Memory) joinAlike(sets []*Set, of []Ref) *Set {
 }
 
 // isAlike reports whether two Sets, and all that their rows were before, are of the same steps and types. A Set whose rows bring something
-// along is like no other.
+// along is alike only with itself.
 func isAlike(a, b *Set) bool {
 	if a.Along != nil || a.Came != nil || b.Along != nil || b.Came != nil {
 		return a == b

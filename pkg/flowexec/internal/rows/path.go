@@ -4,11 +4,11 @@ package rows
 // three follow from the row's own lineage, never from the other rows of its run. So the name is the same however a batch is split, when rows
 // are retried, and on every rerun; and an effect that took place is known by it.
 //
-// A path is the way by which a row came of its origin: at each function that made several rows of one, and on which of the row's trips, the
-// how-manieth of them it was. The first one keeps its parent's path. Two rows part where one function made both, so no two rows that come to
+// A path is the way by which a row came of its origin: at each function that made several rows of one, and on which of the row's trips, its
+// number among these. The first one keeps its parent's path. Two rows part where one function made both, so no two rows that come to
 // the same function on the same trip have the same path. A path is kept as a hash of 64 bits, on which workers of all builds must agree.
 
-// paths are those of the rows that a step made, each of the parent named.
+// paths are the paths of rows that a step made of the rows of s. Row i of them was made of row parents[i] of s.
 func (m *Memory) paths(s *Set, parents []uint32, step int) []uint64 {
 	once := true
 	for i := 1; i < len(parents) && once; i++ {
