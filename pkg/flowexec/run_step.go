@@ -47,11 +47,11 @@ func (st *stepRun) forget() {
 func (st *stepRun) enter(s *step, rs *rows.Set) {
 	x, r := st.x, st.run
 	st.step, st.rs = s, rs
+	st.verdicts.reset() // before halt, which would take the verdicts of the step before for those of these rows
 	if o := x.stopped(); o != nil {
 		st.halt(*o)
 		return
 	}
-	st.verdicts.reset()
 	if rs = st.mayEnter(rs); rs.Len() == 0 && !rs.Forced {
 		return
 	}
