@@ -30,7 +30,7 @@ type LanesConfig struct {
 	// Context is the parent of the contexts that functions get. When it is done, the rows of runs that are under way fail with CANCELLED.
 	// Default: context.Background().
 	Context context.Context
-	// Copy is the copy of the flow that the lane uses, if there is one lane. Default: each lane makes its own copy.
+	// Copy is the copy of the flow that the lane uses. It may be set only if Copies is 1. Default: each lane makes its own copy.
 	Copy *kis.Copy
 	// Saves tells Loads in KisFlow's shape that another flow of this process has saved something. Default: these lanes hear only of
 	// their own Saves.
@@ -62,8 +62,9 @@ type Observed struct {
 }
 
 // Lanes runs the parts of batches of one flow in one process. It shares out their rows to lanes: a lane is a queue, and a goroutine that
-// executes the queued rows on a copy of the flow. The rows of one slot have the same lane, so that they run in the order of Enqueue.
-// Lanes never waits for Lanes of other flows. Its methods are safe for concurrent use.
+// executes the queued rows on a copy of the flow. The rows of one slot have the same lane, so that they run in the order of Enqueue. The
+// lanes of different flows share no goroutines, so that a slow flow does not hold up another one. The methods of Lanes are safe for
+// concurrent use.
 //
 // The life of a row with a key (rows of different keys go separate ways):
 //
@@ -89,7 +90,7 @@ type Lanes struct {
 	busy    *busyLanes
 	sources *waitSources
 	metrics flowMetrics
-	// timed says that config asks how long functions take.
+	// timed says that functions are timed, because config has Metrics or Observe.
 	timed bool
 	// lateUses are the uses of a function's context after its call had ended, so that each kind is logged once: [2]string{function, thing
 	// used} → true.
@@ -105,7 +106,8 @@ type Lanes struct {
 	stopWatchdog func()         // ends that goroutine; safe to call twice
 }
 
-// StartLanes starts the lanes of a flow. The caller ends them with Stop.
+// StartLanes makes the Lanes of a flow and starts its watchdog. Each lane is started when there are rows for it. The caller ends the Lanes
+// with Stop.
 func StartLanes(c LanesConfig) *Lanes {
 	c.Copies = laneCount(c.Copies)
 	if c.Logger == nil {
@@ -131,7 +133,7 @@ func StartLanes(c LanesConfig) *Lanes {
 }
 
 // Enqueue queues the rows of a part. A row with a key goes to the lane of its slot; a part without keys goes as a whole to the first lane
-// that is free. Parts of one slot run in the order of Enqueue.
+// that is free. Rows of one slot begin in the order of Enqueue, but a row waits while an earlier row of its key is parked.
 //
 // Enqueue never blocks: the credits that the caller has granted bound how much is queued. From here on the rows belong to the lanes, and
 // the part's Columns and Values are empty. After Drain or Stop, Done is called for all rows, with Returned, before Enqueue returns.
@@ -144,7 +146,8 @@ func (l *Lanes) Enqueue(p *Part) {
 	l.pending.giveBack(l.enqueueKeyed(&work{part: p, in: in}))
 }
 
-// enqueueKeyless queues a part without keys. It wakes an idle lane, or else starts one more lane if the flow may have more.
+// enqueueKeyless queues a part without keys. It wakes an idle lane, or else starts one more lane if the flow may have more. After Drain or
+// Stop it gives the part back.
 func (l *Lanes) enqueueKeyless(p *Part, in input) {
 	q := &l.keyless
 	if !l.pending.begin() {
@@ -169,10 +172,10 @@ func (l *Lanes) enqueueKeyless(p *Part, in input) {
 	l.startOneMore()
 }
 
-// Release gives back rows that have not begun, or that are parked: those in the given slots, nil for all, of the parts for which belongs
-// returns true, nil for all. Parts without keys have no slot: only nil slots release them. Done has been called for the rows, with
-// Returned, when Release returns. Two kinds of rows follow later: rows that park in a run which is under way now, and resting parts
-// without keys. belongs must not call the lanes.
+// Release gives back rows that have not begun, or that are parked, of the parts for which belongs returns true; a nil belongs means all
+// parts. Only rows whose slot is in slots are given back; nil slots mean all rows. Parts without keys have no slot: only nil slots release
+// them. Done has been called for the rows, with Returned, when Release returns. Two kinds of rows follow later: rows that park in a run
+// which is under way now, and resting parts without keys. belongs must not call the lanes.
 func (l *Lanes) Release(slots []batch.Range, belongs func(*Part) bool) {
 	c := releaseRequest{slots, belongs}
 	lanes, back, parked := l.release(c)
@@ -186,8 +189,8 @@ func (l *Lanes) Release(slots []batch.Range, belongs func(*Part) bool) {
 	}
 }
 
-// Drain takes no more parts. It blocks until all rows that were queued, running or parked have ended, or until ctx ends; then it returns
-// the cause.
+// Drain has Enqueue give back new parts from now on. It blocks until all rows that were queued, running or parked have ended, and returns
+// nil. If ctx ends first, it returns the cause of that; the rows go on.
 func (l *Lanes) Drain(ctx context.Context) error {
 	select {
 	case <-l.pending.close():

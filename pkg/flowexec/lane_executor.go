@@ -36,11 +36,11 @@ type executor struct {
 	turns  turns
 
 	using using
-	left  func() // the function that the part's Enter returned for the rows that run; nil if none do
+	left  func() // the function that the part's Enter returned for the rows that run; nil if there is none
 	// heldUp is how long Enter has held up the lane since the rows were parked that go on now. That time is charged to no row.
 	heldUp time.Duration
 
-	away bool // whether it rests, and has no lane; guarded by lane.mu while it rests
+	away bool // whether the executor rests, and has no lane; guarded by lane.mu while it rests
 
 	traced tracing
 
@@ -48,7 +48,8 @@ type executor struct {
 	metrics []functionMetrics
 }
 
-// newExecutor makes the executor of a lane, for a copy of its flow. Its loop runs on a goroutine of its own.
+// newExecutor makes an executor for a lane, which runs the copy c of its flow. The caller starts the executor's loop on a new
+// goroutine.
 func newExecutor(ln *lane, c *kis.Copy) *executor {
 	x := &executor{lane: ln, copy: c}
 	x.st.init(x)
@@ -58,8 +59,9 @@ func newExecutor(ln *lane, c *kis.Copy) *executor {
 	return x
 }
 
-// loop is the goroutine of the executor. When a function ends the goroutine, or it is abandoned, the lane lives on with another
-// one.
+// loop is the function of the executor's goroutine. It executes resume first, which is work that another goroutine left
+// unfinished, or nil; then it executes the lane's works, until wait returns nil. If a function ends the goroutine, or the
+// goroutine is abandoned, the lane gets another one.
 func (x *executor) loop(resume *work) {
 	if resume != nil {
 		x.execute(resume)
@@ -71,7 +73,7 @@ func (x *executor) loop(resume *work) {
 	x.lane.lanes.wg.Done()
 }
 
-// execute runs a work, and tells its part how it ended.
+// execute runs a work. It calls the part's Done for the rows that have ended, and gives the rows that have parked to the lane.
 func (x *executor) execute(w *work) {
 	lanes := x.lane.lanes
 	lanes.busy.begin()
@@ -124,7 +126,8 @@ func (x *executor) execute(w *work) {
 	}
 }
 
-// tellPieces tells the part how a run ended whose output came in pieces, one piece after the other.
+// tellPieces tells the part how a run ended whose output came in pieces: it calls the part's Piece and Done for each piece, in
+// order. If the result can't be divided, it calls them once.
 func (x *executor) tellPieces(w *work, result RunResult, pieces []batch.Output) {
 	runs := w.inPieces(&result, pieces)
 	if len(runs) == 0 {
@@ -145,8 +148,9 @@ func (x *executor) tellPieces(w *work, result RunResult, pieces []batch.Output) 
 	}
 }
 
-// survive is deferred around a run, for panics of our own code. The lane goes on in another goroutine, which calls functions for
-// one row at a time. If that panics again, the rows fail.
+// survive is deferred around a run, and recovers panics of the executor's own code (a panic in the user's code ends only its row).
+// The lane goes on in another goroutine, which runs the work again and calls functions for one row at a time. If that panics
+// again, the rows fail with INTERNAL.
 func (x *executor) survive() {
 	panicked := recover()
 	if panicked == nil {
@@ -171,7 +175,8 @@ func (x *executor) survive() {
 	runtime.Goexit()
 }
 
-// enterPart asks the part's Enter, before rows of it run. The time that it takes is held against nobody.
+// enterPart calls the part's Enter, which may block, before rows of the part run. It measures how long Enter took, so that no row
+// is charged for that time.
 func (x *executor) enterPart(w *work) {
 	enter := w.part.Enter
 	if enter == nil {
@@ -191,7 +196,7 @@ func (x *executor) enterPart(w *work) {
 	}
 }
 
-// leavePart tells the part that the rows which have not ended do not run any more.
+// leavePart calls the function that the part's Enter returned, if there is one: the rows that have not ended do not run any more.
 func (x *executor) leavePart() {
 	if x.left != nil {
 		x.left()

@@ -30,8 +30,8 @@ func (q *keylessQueue) newWork() *work {
 	return w
 }
 
-// takeIdle takes a lane out of the idle ones, which the caller is to signal. It returns nil if no lane is idle, or if no part waits. The
-// caller holds mu.
+// takeIdle takes a lane out of the idle ones and returns it, for the caller to signal. It returns nil if no lane is idle, or if no part
+// waits. The caller holds mu.
 func (q *keylessQueue) takeIdle() *lane {
 	n := len(q.idle) - 1
 	if n < 0 || q.head == len(q.queue) {
@@ -95,14 +95,14 @@ func (q *keylessQueue) wakeAnother(ln *lane) (other *lane) {
 	return q.takeIdle()
 }
 
-// len is how many parts wait in the queue.
+// len returns how many parts wait in the queue.
 func (q *keylessQueue) len() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return len(q.queue) - q.head
 }
 
-// take takes the parts out of the queue for which the function returns true.
+// take takes those works out of the queue for which which returns true, and returns them.
 func (q *keylessQueue) take(which func(*work) bool) (taken []*work) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -42,13 +42,13 @@ const (
 
 // Location is the place of one row on its way through the lanes, and the thing that it waits for.
 type Location struct {
-	// Part is the part that Enqueue was given; Row is a row of it.
+	// Part is the part that Enqueue was given. Row is the row's number in that part.
 	Part  *Part
 	Row   uint32
 	Stage Stage
 	// Lane is the number of the row's lane, from 0.
 	Lane int
-	// Function is the function that the row is parked in, or that its run calls now. It is empty if there is none.
+	// Function is the name of the function that the row is parked in, or that its run calls now. It is empty if there is none.
 	Function string
 	// Rows is how many rows are in the same run, if the row is Running or Entering.
 	Rows int
@@ -70,9 +70,9 @@ type StageCount struct {
 	Mine bool
 }
 
-// Locate finds the rows with a key that have not ended, for somebody who asks why the key does not move. The rows that others wait for come
-// first. At most limit locations are returned, and the number of all rows by stage. mine says which parts belong to the caller; it must not
-// call the lanes.
+// Locate finds the rows with a shard key that have not ended, for somebody who asks why the key does not move. key is the key's hash. The
+// rows that others wait for come first. Locate returns at most limit locations, and in counts the number of all rows of the key. mine
+// reports whether a part belongs to the caller, for StageCount.Mine; it must not call the lanes.
 //
 // Locate may be called at any time. It finds parked rows by their key. It copies the list of queued works under the lane's lock, and looks
 // through their rows afterwards.
@@ -108,7 +108,8 @@ type locator struct {
 	counts map[StageCount]int
 }
 
-// look adds the rows of a lane that run, and those that are parked. It returns the works that are queued there.
+// look adds those rows of the key that run in a lane or are parked there. It returns copies of all works that are queued in the lane,
+// whatever their keys.
 func (q *locator) look(ln *lane) (queued []work) {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
@@ -153,7 +154,7 @@ func (q *locator) addRun(w *work, at Location) {
 	}
 }
 
-// add counts a location, and keeps it if there are not too many.
+// add counts the row of a location by its stage, and appends the location to found unless there are limit already.
 func (q *locator) add(at Location) {
 	q.counts[StageCount{at.Stage, q.mine(at.Part)}]++
 	if len(q.found) < q.limit {
@@ -161,8 +162,8 @@ func (q *locator) add(at Location) {
 	}
 }
 
-// addParked adds the rows of a parked group. ahead says that there are earlier rows of the key. If there are none, the group's first row
-// waits for something, and the others wait for it. The caller holds lane.mu.
+// addParked adds the rows of a parked group of the key. lane is the lane's number. ahead says that there are earlier rows of the key. If
+// there are none, the group's first row waits for something, and the others wait for it. The caller holds lane.mu.
 func (q *locator) addParked(g *group, lane int, ahead bool) {
 	p := g.parcel
 	s := p.part.Plan.steps[g.step]

@@ -10,7 +10,7 @@ import (
 )
 
 // lane is a queue of work, and the goroutine that executes it on a copy of the flow. It also has the rows that have parked there, and the
-// runs that rest. Lanes that run a flow without a shard key have no queue of their own: they take work from the keylessQueue.
+// runs that rest. Parts without keys are not in the queue of a lane: lanes take them from the keylessQueue.
 //
 // The life of a lane:
 //
@@ -27,11 +27,12 @@ type lane struct {
 	lanes *Lanes
 	index int // the lane's place in the table when it was made
 
-	// resumeLimit is how many parked rows go on together, because functions have made much of them; 0 means no limit.
+	// resumeLimit is how many parked rows go on together at most. It is set when functions have made so many bytes of a run's rows that the
+	// others had to park; 0 means no limit.
 	resumeLimit atomic.Int32
-	// expanding says that the flow's last Expand made many rows of each row.
+	// expanding says that an Expand function of the flow made many rows of each row when the lane last called one.
 	expanding atomic.Bool
-	// heldUpTotal is for how many nanoseconds the Enter of parts has held up the lane, since it was started.
+	// heldUpTotal is for how many nanoseconds calls of Part.Enter have held up the lane, since the lane was made.
 	heldUpTotal atomic.Int64
 	// slowAsk is the last call to a connector that took longer than the lane waited for it; nil means there was none.
 	slowAsk atomic.Pointer[ask]
@@ -44,7 +45,7 @@ type lane struct {
 	queue   []*work     // guarded by mu
 	parked  parkedRows  // guarded by mu
 	resting restingRuns // guarded by mu
-	// parkedTurn says that it is the turn of parked rows and resting runs, rather than of the queue. Guarded by mu.
+	// parkedTurn says whether the lane looks for parked rows and resting runs this time, before it looks into the queue. Guarded by mu.
 	parkedTurn bool
 	// closed says that the goroutine ends once the queue is empty, and that nothing can be queued. Guarded by mu.
 	closed bool
@@ -77,11 +78,11 @@ func newLane(l *Lanes, index int) *lane {
 	return ln
 }
 
-// waiting returns the rows that the lane has set aside, in both ways of waiting.
+// waiting returns the two collections of rows that the lane has set aside: its parked rows, and its resting runs.
 func (ln *lane) waiting() [2]waitingRows { return [...]waitingRows{&ln.parked, &ln.resting} }
 
-// start gives the lane a goroutine and a new copy of the flow. resume is the work that the goroutine before was abandoned with; nil means
-// that there is none.
+// start gives the lane a goroutine, and a new copy of the flow unless LanesConfig.Copy has one. The goroutine executes resume first, which
+// is work that the lane's last goroutine left unfinished; nil means that there is none.
 func (ln *lane) start(resume *work) {
 	c := ln.lanes.config.Copy
 	if c == nil {
@@ -92,7 +93,8 @@ func (ln *lane) start(resume *work) {
 	ln.launch(resume, c)
 }
 
-// launch gives the lane a new goroutine, which executes resume first; nil means that there is none. The caller holds mu.
+// launch gives the lane a new goroutine, which runs the copy c of the flow. It executes resume first; nil means that there is no unfinished
+// work. The caller holds mu.
 func (ln *lane) launch(resume *work, c *kis.Copy) {
 	ln.exec = newExecutor(ln, c)
 	go ln.exec.loop(resume)
@@ -127,8 +129,8 @@ func (ln *lane) next() *work {
 	return w
 }
 
-// pick does the work of next, under the lane's lock. other is a lane that the caller has to signal once it does not hold the lock, so that
-// it takes the part without keys that this lane was woken for; nil means that there is none.
+// pick does the work of next, under the lane's lock. other is another lane, which the caller has to signal after pick has returned: that
+// lane is to take the part without keys that this lane was woken for. A nil other means that there is none.
 func (ln *lane) pick() (next *work, other *lane) {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
@@ -167,8 +169,8 @@ func (ln *lane) pick() (next *work, other *lane) {
 	}
 }
 
-// takeQueued takes the first work out of the queue, or only its first row if its rows run one by one. The caller holds mu, and the queue
-// is not empty.
+// takeQueued takes the first work out of the queue, or only the work's first row if its part has OneByOne set. The caller holds mu, and the
+// queue is not empty.
 func (ln *lane) takeQueued() *work {
 	w, rest := ln.queue[0].first()
 	if rest != nil {
@@ -181,7 +183,8 @@ func (ln *lane) takeQueued() *work {
 	return w
 }
 
-// startWork notes the work that the lane executes from now on. Its results are those of pick. The caller holds mu.
+// startWork notes that the lane executes the work w from now on. It returns w, and as other the lane that the caller has to signal, as pick
+// does. The caller holds mu.
 func (ln *lane) startWork(w *work) (_ *work, other *lane) {
 	ln.parked.running, ln.current = true, w
 	if len(w.in.columns.Keys) > 0 { // Locate looks for keys only, and the clock takes time
@@ -190,8 +193,8 @@ func (ln *lane) startWork(w *work) (_ *work, other *lane) {
 	return w, ln.leaveIdle()
 }
 
-// leaveIdle takes the lane out of the idle lanes of the keylessQueue. The lane may have been woken for work there and do something else
-// now: then another lane is returned, which the caller signals once it does not hold mu any more. The caller holds mu.
+// leaveIdle takes the lane out of the idle lanes of the keylessQueue. The lane may have been woken for a part there and do something else
+// now: then another idle lane is returned, which the caller signals once it does not hold mu any more; otherwise nil. The caller holds mu.
 func (ln *lane) leaveIdle() (other *lane) {
 	if !ln.maybeIdle {
 		return nil
@@ -232,8 +235,8 @@ func (ln *lane) release(c releaseRequest) (back []*work, groups []*group) {
 	return back, groups
 }
 
-// detach gives the lane a new goroutine in place of the calling one, whose run is about to rest. It returns false if the run is to be given
-// back instead: the lane is closed, or a Release asks for its part.
+// detach gives the lane a new goroutine in place of the calling one, whose run, s, is about to rest. It returns true if that is done, and
+// false if the run is to be given back instead: the lane is closed, or a Release asks for its part.
 func (ln *lane) detach(s *restingRun) bool {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
@@ -255,7 +258,7 @@ func (ln *lane) detach(s *restingRun) bool {
 }
 
 // yieldToResting gives the lane to a run that has rested and asks for it: from then on the lane belongs to the goroutine of that run. It
-// returns false if no run asks. The caller holds mu.
+// returns true if there is one, and false if no run asks. The caller holds mu.
 func (ln *lane) yieldToResting() bool {
 	s := ln.resting.takeNext()
 	if s == nil {

@@ -33,8 +33,8 @@ type laneTable struct {
 	unsettled atomic.Bool
 }
 
-// enqueueKeyed queues work with keys in the lanes of its rows. It returns the works that could not be queued, for the caller to give back.
-// All of them are counted in pending, those that are returned too.
+// enqueueKeyed cuts work with keys by lane, and queues each piece in the lane of its rows. It returns the works that could not be queued,
+// for the caller to give back. All of them are counted in pending, those that are returned too.
 func (l *Lanes) enqueueKeyed(w *work) (back []*work) {
 	t := &l.table
 	t.mu.RLock()
@@ -113,7 +113,7 @@ func (l *Lanes) laneAt(place int) *lane {
 	return ln
 }
 
-// isFull reports whether the table can get no more lanes: all places have one, or the table is closed. The caller holds mu.
+// isFull reports whether no more lanes may be made: all places have one, or the table is closed. The caller holds mu.
 func (t *laneTable) isFull() bool { return t.closed || len(t.lanes) >= t.size }
 
 // freePlace returns a place that has no lane. It is not always the next one, because rows with keys make lanes at any place. The table is
@@ -158,21 +158,22 @@ func (t *laneTable) all() []*lane {
 	return append(all, t.leaving...)
 }
 
-// Copies is how many lanes there may be.
+// Copies returns how many lanes there may be.
 func (l *Lanes) Copies() int {
 	l.table.mu.RLock()
 	defer l.table.mu.RUnlock()
 	return l.table.size
 }
 
-// Resize changes how many lanes there may be; 0 means GOMAXPROCS. Rows that have not begun go to the new lanes at once, so that these work
-// beside the runs that are under way. A lane that has no place any more ends when its run has ended, and the rows that are parked there;
-// Resize does not wait for that. Resize may be called at any time.
+// Resize changes how many lanes there may be; 0 or less means GOMAXPROCS. Rows that have not begun go to the new lanes at once, so that
+// these work beside the runs that are under way. A lane that has no place any more ends when its run has ended, and the rows that are
+// parked there; Resize does not wait for that. Resize may be called at any time.
 func (l *Lanes) Resize(copies int) {
 	l.pending.giveBack(l.resize(laneCount(copies)))
 }
 
-// laneCount is how many lanes there may be, for a number in a configuration: 0 or less means GOMAXPROCS.
+// laneCount returns the number of lanes that a configuration's number stands for: 0 or less means GOMAXPROCS, and any other number stands
+// for itself.
 func laneCount(copies int) int {
 	if copies <= 0 {
 		return runtime.GOMAXPROCS(0)
@@ -180,7 +181,8 @@ func laneCount(copies int) int {
 	return copies
 }
 
-// resize changes the number of lanes. It returns the works that closed lanes did not take, for the caller to give back.
+// resize changes how many lanes there may be to size, and moves queued work to the lanes where it belongs then. It returns the works that
+// closed lanes did not take, for the caller to give back.
 func (l *Lanes) resize(size int) (back []*work) {
 	t := &l.table
 	t.mu.Lock()
@@ -220,9 +222,9 @@ func (l *Lanes) resize(size int) (back []*work) {
 	return back
 }
 
-// vacate takes out the lane's queue, which goes to the lanes of the new size. It adds to oldOwners the keys that run or are parked in the
-// lane, and that belong to another one from now on. place is the lane's place, -1 for none: a lane without a place in the new size is
-// leaving.
+// vacate takes out the lane's queue, which goes to the lanes of the new size. It adds to oldOwners the keys whose rows run or are parked in
+// the lane, and that belong to another lane from now on. size is the new number of places, and place is the lane's place, or -1 if it has
+// none. A lane without a place below size is leaving from now on.
 func (ln *lane) vacate(place, size int, oldOwners map[uint64]*lane) []*work {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
@@ -300,7 +302,8 @@ func (l *Lanes) release(c releaseRequest) (lanes []*lane, back []*work, parked [
 	return lanes, back, parked
 }
 
-// closeTable ends the making of lanes. It returns all lanes, and the works that wait for keys of old owners.
+// closeTable closes the table, so that no more lanes are made. It returns all lanes, and takes out and returns the works that wait for keys
+// of old owners.
 func (l *Lanes) closeTable() (lanes []*lane, back []*work) {
 	t := &l.table
 	t.mu.Lock()

@@ -62,8 +62,8 @@ func (l *Lanes) resumeDue() {
 	}
 }
 
-// look has the lane's executor look at its current call, at each tick. If the executor has to be abandoned, the lane goes on in another
-// goroutine.
+// look checks the call that the lane's executor is in; the watchdog calls it at each tick. stopping says that the context of the lanes has
+// ended. If the executor has to be abandoned, the lane goes on in another goroutine.
 func (ln *lane) look(now time.Time, stopping bool) {
 	ln.mu.Lock()
 	x := ln.exec

@@ -48,13 +48,14 @@ type localOptions struct {
 	documents  definition.Access
 }
 
-// WithOpeners says how to open connectors, by the type in their documents. Default: connectors of every type get one memory store, which is
-// empty at first and ends with the Local.
+// WithOpeners says how to open connectors: openers has an Opener for each type that their documents name. Default, also for nil: all
+// connectors, whatever their type, share one memory store, which is empty at first and ends with the Local.
 func WithOpeners(openers map[string]connector.Opener) LocalOption {
 	return func(o *localOptions) { o.openers = openers }
 }
 
-// WithEnvironment looks up the variables that connectors' documents name as ${NAME}. Default: os.LookupEnv.
+// WithEnvironment sets the function that looks up environment variables, which connectors' documents name as ${NAME}. lookup returns a
+// variable's value, and whether the variable is set. Default: os.LookupEnv.
 func WithEnvironment(lookup func(string) (string, bool)) LocalOption {
 	return func(o *localOptions) { o.lookup = lookup }
 }
@@ -68,13 +69,15 @@ func WithDocuments(access definition.Access) LocalOption {
 // WithLogger sets the logger for messages about lanes and connectors. They contain no rows. Default: no messages.
 func WithLogger(l hclog.Logger) LocalOption { return func(o *localOptions) { o.logger = l } }
 
-// WithMetrics registers metrics of functions, and of rows under the names that a coordinator's metrics have. Default: no metrics.
+// WithMetrics registers two kinds of metrics with r: those of functions, and those of rows, which have the names of a coordinator's
+// metrics. Default, also for nil: no metrics.
 func WithMetrics(r prometheus.Registerer) LocalOption {
 	return func(o *localOptions) { o.registerer = r }
 }
 
-// NewLocal reads the documents in a folder, compiles all flows and starts their lanes. register registers the flows' functions. The error
-// has every mistake in documents, registration and flows. The caller ends the Local with Close.
+// NewLocal reads the documents in a folder, compiles all flows and gets those that are enabled ready to run. It calls register, which
+// registers the flows' Go functions. The error has every mistake in documents, registration and flows. The caller ends the Local with
+// Close.
 func NewLocal(dir string, register func(*kis.Registry), options ...LocalOption) (*Local, error) {
 	docs, err := definition.Read(dir)
 	if err != nil {
@@ -114,8 +117,8 @@ func NewLocalSet(set *definition.Set, register func(*kis.Registry), options ...L
 	return newLocal(set, nil, register, options)
 }
 
-// newLocal makes a Local of a set of documents. wrong is the error that making the set returned, nil for none: its mistakes are told
-// together with those of registration and flows.
+// newLocal makes a Local of a set of documents. wrong is the error that making the set returned; nil means that there was none. The error
+// of newLocal has the mistakes of wrong together with those of registration and flows.
 func newLocal(set *definition.Set, wrong error, register func(*kis.Registry), options []LocalOption) (*Local, error) {
 	o := localOptions{lookup: os.LookupEnv, logger: hclog.NewNullLogger()}
 	for i, option := range options {
@@ -176,7 +179,7 @@ func newLocal(set *definition.Set, wrong error, register func(*kis.Registry), op
 	return l, nil
 }
 
-// checkNil returns an error that names the first argument or option that is nil and must not be.
+// checkNil returns an error that names an argument or option which is nil and must not be, or nil if there is none.
 func (o *localOptions) checkNil(set *definition.Set, register func(*kis.Registry)) error {
 	what := ""
 	switch {
@@ -200,8 +203,8 @@ func (o *localOptions) checkNil(set *definition.Set, register func(*kis.Registry
 	return batch.Errorf(batch.CodeBadMessage, "make a Local: %s is nil: give one, or leave the option out", what)
 }
 
-// standInPool opens memory stores in place of the stores that connectors' documents describe. It removes addresses and secrets from the
-// documents first: they may name files and variables that are not there.
+// standInPool opens memory stores in place of the stores that connectors' documents describe. It opens them with copies of the documents
+// that have no addresses, parameters and secrets, because those may name files and variables that are not there.
 type standInPool struct{ pool *connector.Pool }
 
 // Get implements Connectors.
@@ -211,8 +214,9 @@ func (m standInPool) Get(ctx context.Context, c *definition.Connector) (connecto
 	return m.pool.Get(ctx, &own)
 }
 
-// Close stops the flows and closes their connectors. It cancels the contexts of functions, whose rows fail with SHUTDOWN, and waits for
-// them. To get the answers of streams, close the streams first. Close is safe to call twice.
+// Close stops the flows and closes their connectors. Rows that have not ended fail with SHUTDOWN: Close cancels the contexts of functions
+// and waits until the functions return, but abandons one that does not return within a second. To get the answers of streams, close the
+// streams first. The error says what could not be closed. Close is safe to call twice.
 func (l *Local) Close() error {
 	l.mu.Lock()
 	l.closed = true
@@ -237,12 +241,12 @@ type submitOptions struct {
 	timeout time.Duration
 }
 
-// NoOutput leaves the rows that the flow's last function makes out of the result. Default: the result has them.
+// NoOutput leaves the flow's output out of the result: the rows that its last function passes on. Default: the result has them.
 func NoOutput() SubmitOption { return func(o *submitOptions) { o.noOutput = true } }
 
-// Timeout fails rows that have no outcome after d with DEADLINE. The time counts from the call: a batch that has to wait for room in its
-// stream does not begin once d is over. The least timeout is a millisecond, and more than a year means none. Default: none, apart from the
-// context's deadline.
+// Timeout bounds the time of a batch: rows that have no outcome after d fail with DEADLINE. The time counts from the call of Submit or
+// Send: a batch that has to wait for room in its stream does not begin once d is over. The least timeout is a millisecond, and more than a
+// year means none. Default: none, apart from the context's deadline.
 func Timeout(d time.Duration) SubmitOption {
 	return func(o *submitOptions) {
 		if o.timeout = max(time.Millisecond, d); d > longestTimeout {
@@ -255,7 +259,7 @@ func Timeout(d time.Duration) SubmitOption {
 const longestTimeout = 365 * 24 * time.Hour
 
 // Submit runs one batch. It blocks until each row has an outcome, or until ctx ends: then the error has code CANCELLED or DEADLINE, and the
-// batch goes on. Rows that are not done are in the result; they are no error.
+// batch goes on. A row that is dead, failed, filtered or aborted is no error: it is in the result's NotDone.
 //
 // If the error matches batch.ErrUnanswered, the batch may have taken effect, in this call or an earlier one; submitting b again tells.
 // After any other error nothing of the batch ever ran.
@@ -272,7 +276,7 @@ func (l *Local) Submit(ctx context.Context, flow string, b *batch.Batch, options
 	return p.Wait(context.Background()) // it does not block: the batch has ended
 }
 
-// submit checks a batch and hands it to the lanes.
+// submit checks a batch and hands it to the lanes. It does not wait for the answer, which the Pending gets.
 func (l *Local) submit(ctx context.Context, flow string, b *batch.Batch, options []SubmitOption) (*Pending, error) {
 	if err := checkContext(ctx, "Submit"); err != nil {
 		return nil, err

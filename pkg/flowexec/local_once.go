@@ -9,7 +9,7 @@ import (
 
 // OnceConfig is the configuration of one Plan.Once.
 type OnceConfig struct {
-	// Copy is the copy of the flow that the rows run on. Only one Once at a time may use it.
+	// Copy is the copy of the flow that the rows run on. Only one Once at a time may use it. nil means a new copy.
 	Copy *kis.Copy
 	// Batch is the id of the rows' batch, by which stores name their effects. All earlier batches of its stream must have ended: stores
 	// forget their effects.

@@ -25,7 +25,8 @@ type localFlow struct {
 	tally tally
 }
 
-// flow returns a flow that takes batches. The error is SHUTDOWN, UNKNOWN_FLOW or FLOW_DISABLED.
+// flow returns the flow with a name, if it takes batches. Otherwise the error has the code SHUTDOWN (the Local is closed), UNKNOWN_FLOW or
+// FLOW_DISABLED.
 func (l *Local) flow(name string) (*localFlow, error) {
 	l.mu.Lock()
 	closed := l.closed
@@ -49,7 +50,8 @@ type Pending struct {
 	batch *batch.Batch
 	// columns are the batch's rows.
 	columns batch.Columns
-	// producer gave the batch its id, or takes care of its resubmission.
+	// producer is the one of Local.Submit or of the stream that the batch was sent to. It gives the batch its id, and knows whether the batch
+	// may be submitted again.
 	producer *producer
 	// deadline is when rows without an outcome fail; the zero value means never. timedOut says that it comes from the Timeout option, and
 	// is before the context's deadline.
@@ -66,7 +68,7 @@ type Pending struct {
 	remaining int
 	// finished says that done is closed; guarded by mu.
 	finished bool
-	// err says why the batch has no answer. Guarded by mu until done is closed; it does not change after that.
+	// err says why the batch has no answer; nil means that it has one. Guarded by mu until done is closed; it does not change after that.
 	err error
 	// result is the answer; it means nothing if err is set. Guarded by mu until done is closed; it does not change after that.
 	result batch.Result
@@ -75,11 +77,11 @@ type Pending struct {
 // Batch returns the batch that was sent.
 func (p *Pending) Batch() *batch.Batch { return p.batch }
 
-// Done returns a channel that is closed when Wait does not block any more.
+// Done returns a channel that is closed when the batch has ended, so that Wait does not block any more.
 func (p *Pending) Done() <-chan struct{} { return p.done }
 
 // Wait blocks until the batch is answered, or until ctx ends. In the latter case the batch goes on, and Wait may be called again. Every
-// error matches batch.ErrUnanswered.
+// error matches batch.ErrUnanswered: rows of the batch may have run.
 func (p *Pending) Wait(ctx context.Context) (*batch.Result, error) {
 	if err := checkContext(ctx, "Wait"); err != nil {
 		return nil, p.batch.Judge(err)
@@ -104,7 +106,8 @@ func (p *Pending) errLate() error {
 	return batch.Errorf(batch.CodeDeadline, "send a batch: its Timeout of %s was over before it could begin: give it more time", p.options.timeout)
 }
 
-// prepare checks a batch and its options. life is the context that bounds the batch: that of Submit, or the stream's.
+// prepare makes the Pending of a batch, or returns an error if the batch or an option can't be accepted. The deadline of life, the context
+// of Submit or of the stream, bounds the batch. from is the producer that will give the batch its id.
 func (f *localFlow) prepare(life context.Context, b *batch.Batch, from *producer, options []SubmitOption) (*Pending, error) {
 	if b == nil {
 		return nil, batch.Errorf(batch.CodeEmptyBatch, "the batch is nil: make one with batch.Rows or batch.Pack")
@@ -159,8 +162,8 @@ func (f *localFlow) start(p *Pending, count func(*Pending)) error {
 	return nil
 }
 
-// newPart makes the part of the batch's rows that can run. The other rows are dead at once: they are too large, or have no shard key. Their
-// outcomes are returned.
+// newPart makes the part of those rows of a batch that can run. It also returns the outcomes of the other rows, which are dead at once:
+// they are larger than limits allow, or have no shard key.
 func (f *localFlow) newPart(c batch.Columns, limits batch.Limits) (*Part, []batch.RowOutcome) {
 	p := &Part{Plan: f.plan, BatchRows: c.Len(), Columns: c, Attempt: 1}
 	var bad []batch.RowOutcome
@@ -193,7 +196,7 @@ func (f *localFlow) newPart(c batch.Columns, limits batch.Limits) (*Part, []batc
 	return p, bad
 }
 
-// addRun adds the result of one run. It is the Done of the batch's part.
+// addRun adds the result of one run to the batch's answer. It is the function Done of the batch's part.
 func (p *Pending) addRun(run RunResult) {
 	rows := run.Rows
 	n := len(rows)
@@ -216,7 +219,8 @@ func (p *Pending) addRun(run RunResult) {
 	p.addEnded(notDone, run.Output, n)
 }
 
-// addEnded adds the outcomes and the output of rows that have ended; rows is how many have. The last ones answer the batch.
+// addEnded adds the outcomes and the output of rows that have ended to the batch's answer. rows is how many have ended, those without an
+// entry in notDone included. When no row is left, the batch is answered. An abandoned batch keeps no answer.
 func (p *Pending) addEnded(notDone []batch.RowOutcome, output batch.Output, rows int) {
 	p.flow.tally.leave(rows, notDone)
 	for i := range notDone {
@@ -249,7 +253,8 @@ func (p *Pending) addEnded(notDone []batch.RowOutcome, output batch.Output, rows
 	p.finish()
 }
 
-// abandon ends the batch without an answer. Its rows go on: they may have taken effect, and the batch may be submitted again.
+// abandon ends the batch without an answer, because of err. Its rows go on: they may have taken effect, and the batch may be submitted
+// again. A batch that has ended stays as it is.
 func (p *Pending) abandon(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -272,7 +277,7 @@ func (p *Pending) finish() {
 	close(p.done)
 }
 
-// contextError is the error of a call whose context has ended: CANCELLED or DEADLINE.
+// contextError is the error of a call whose context has ended, with the code CANCELLED or DEADLINE.
 func contextError(ctx context.Context) error {
 	code := batch.CodeCancelled
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -281,7 +286,7 @@ func contextError(ctx context.Context) error {
 	return batch.Errorf(code, "the caller's context is over: %w", context.Cause(ctx))
 }
 
-// checkContext returns an error if the context of a call is nil.
+// checkContext returns an error if the context of a call is nil, else nil. call is the name of the method, for the error's text.
 func checkContext(ctx context.Context, call string) error {
 	if ctx == nil {
 		return batch.Errorf(batch.CodeBadMessage, "%s: the context is nil: pass context.Background(), or one that ends", call)

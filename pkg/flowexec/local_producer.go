@@ -14,7 +14,7 @@ const maxSpan = 1 << 16
 // producer gives the batches of one stream their ids, and keeps the stream's floor: the lowest sequence that is under way or may be submitted
 // again. It is safe for concurrent use.
 type producer struct {
-	// ownOnly says that the producer refuses batches that have their id from another producer. It does not change.
+	// ownOnly says that the producer refuses batches whose id another producer gave them. It does not change.
 	ownOnly bool
 
 	// mu guards the fields below. A batch's own lock may be taken while mu is held.
@@ -27,8 +27,9 @@ type producer struct {
 	open map[uint64]bool
 }
 
-// begin notes that a batch is submitted. It gives the batch its id at the first time, and returns the stream's floor, or 0 if the id is
-// another producer's. The error is BAD_BATCH_ID: the batch can't be submitted here, or not now.
+// begin notes that a batch is submitted to a flow. If the batch has no id yet, it gets the stream's next one. begin returns the id and the
+// stream's floor, or the floor 0 if another producer gave the id. The error has the code BAD_BATCH_ID: the batch can't be submitted here, or
+// not now.
 func (p *producer) begin(b *batch.Batch, flow string, now time.Time) (id batch.ID, floor uint64, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -66,7 +67,8 @@ func (p *producer) begin(b *batch.Batch, flow string, now time.Time) (id batch.I
 	return id, p.floor, nil
 }
 
-// ended notes that a batch is not under way any more. again says that it may be submitted again; the floor stays at or below it then.
+// ended notes that a batch is not under way any more. again says that it may be submitted again: then the floor does not rise above its
+// sequence before maxSpan makes it. A batch of another producer is ignored.
 func (p *producer) ended(id batch.ID, again bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -17,7 +17,7 @@ const windowRows = 65536
 type Stream struct {
 	local *Local
 	flow  *localFlow
-	// ctx is the stream's life. stopAbandon stops abandon from being called when it ends.
+	// ctx is the stream's life. When ctx ends, the method abandon is called, unless stopAbandon was called before.
 	ctx         context.Context
 	stopAbandon func() bool
 
@@ -37,8 +37,9 @@ type Stream struct {
 	lost map[uint64]error
 }
 
-// Stream opens a stream of batches to a flow. ctx is the stream's life: when it ends, Send returns its error, and unanswered batches end
-// with an error that matches batch.ErrUnanswered, though their rows may go on. The deadline of ctx is a deadline for every batch.
+// Stream opens a stream of batches to a flow. ctx is the stream's life: when it ends, Send fails with CANCELLED or DEADLINE, and unanswered
+// batches end with an error that matches batch.ErrUnanswered, though their rows may go on. The deadline of ctx is a deadline for every
+// batch.
 func (l *Local) Stream(ctx context.Context, flow string) (*Stream, error) {
 	if err := checkContext(ctx, "Stream"); err != nil {
 		return nil, err
@@ -58,7 +59,7 @@ func (l *Local) Stream(ctx context.Context, flow string) (*Stream, error) {
 	return s, nil
 }
 
-// abandon ends all unanswered batches. It is called when the stream's ctx ends.
+// abandon ends all unanswered batches without an answer. It is called when the stream's ctx ends.
 func (s *Stream) abandon() {
 	s.mu.Lock()
 	var left []*Pending
@@ -71,8 +72,8 @@ func (s *Stream) abandon() {
 	}
 }
 
-// Send queues a batch behind those that were sent before, and returns while it is under way. It blocks while 65,536 rows of the stream are
-// unanswered; ctx bounds that blocking, not the batch.
+// Send queues a batch behind those that were sent before, and returns while it is under way. It blocks while 65,536 rows of the stream or
+// more are unanswered; ctx bounds that blocking, not the batch.
 //
 // After an error this call ran nothing of the batch. If the error matches batch.ErrUnanswered, an earlier call may have.
 func (s *Stream) Send(ctx context.Context, b *batch.Batch, options ...SubmitOption) (*Pending, error) {
@@ -123,7 +124,7 @@ func (s *Stream) enqueue(ctx context.Context, p *Pending) error {
 	return err
 }
 
-// track adds a batch to the unanswered ones, and has it taken out when it has ended.
+// track adds a batch to the unanswered ones, and sets its onFinish to a function that takes it out when it has ended.
 func (s *Stream) track(p *Pending) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -143,7 +144,8 @@ func (s *Stream) track(p *Pending) {
 	}
 }
 
-// awaitRoom blocks until the stream has room for a batch. late fires when the batch's Timeout is over; nil means that it has none.
+// awaitRoom blocks until fewer than windowRows rows of the stream are unanswered, so that the batch p may begin. It fails when a context
+// ends, when the stream is closed, or when late fires because the batch's Timeout is over; nil means that it has none.
 func (s *Stream) awaitRoom(ctx context.Context, p *Pending, late <-chan time.Time) error {
 	for {
 		s.mu.Lock()
@@ -168,8 +170,8 @@ func (s *Stream) awaitRoom(ctx context.Context, p *Pending, late <-chan time.Tim
 	}
 }
 
-// Flush blocks until every batch that was sent before has ended: its Pending tells the answer, or the error. Flush returns an error only if
-// ctx ends first; that error matches batch.ErrUnanswered.
+// Flush blocks until every batch that was sent before has ended: its Pending tells the answer, or the error. If ctx ends first, Flush
+// returns an error that matches batch.ErrUnanswered. The only other error is that of a nil ctx.
 func (s *Stream) Flush(ctx context.Context) error {
 	if err := checkContext(ctx, "Flush"); err != nil {
 		return err
@@ -190,8 +192,8 @@ func (s *Stream) Flush(ctx context.Context) error {
 	return nil
 }
 
-// Close blocks until every batch that was sent has ended, or until the stream's context ends. Send fails from then on. Close returns an
-// error if batches have ended without an answer. It is safe to call twice.
+// Close closes the stream, so that Send fails from now on, and blocks until every batch that was sent has ended. When the stream's context
+// ends, they end without an answer. Close returns an error if batches of the stream have ended without an answer. It is safe to call twice.
 func (s *Stream) Close() error {
 	s.mu.Lock()
 	s.closed = true

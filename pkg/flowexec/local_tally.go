@@ -8,7 +8,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// The names are those of a coordinator's metrics, so that dashboards and alerts for a cluster work for a Local too.
+// rowsIn, rowsEnded and rowsInFlight describe the metrics of the rows in a Local. The names are those of a
+// coordinator's metrics, so that dashboards and alerts for a cluster work for a Local too.
 var (
 	rowsIn = prometheus.NewDesc("kisgrid_rows_in_total",
 		"Rows that were submitted in this process.", []string{"flow"}, nil)
@@ -25,14 +26,15 @@ type tally struct {
 	ended batch.Counts // rows by outcome; guarded by mu
 }
 
-// enter counts rows that are submitted.
+// enter adds to the count of rows that were submitted.
 func (t *tally) enter(rows int) {
 	t.mu.Lock()
 	t.in += uint64(rows)
 	t.mu.Unlock()
 }
 
-// leave counts rows that have ended. Those that are not in notDone are done.
+// leave counts rows that have ended; rows is their number. notDone has the outcomes of some of them, and the others
+// are done.
 func (t *tally) leave(rows int, notDone []batch.RowOutcome) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -42,14 +44,14 @@ func (t *tally) leave(rows int, notDone []batch.RowOutcome) {
 	t.ended[batch.Done] += uint64(rows - len(notDone))
 }
 
-// read returns the counts as they are at one moment.
+// read returns how many rows were submitted, and how many have ended, by outcome. Both counts are of one moment.
 func (t *tally) read() (in uint64, ended batch.Counts) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.in, t.ended
 }
 
-// tallies is a Prometheus collector for the flows of a Local, by name.
+// tallies is the Prometheus collector of the row metrics of a Local. It has the Local's flows by name.
 type tallies map[string]*localFlow
 
 // Describe implements prometheus.Collector.
