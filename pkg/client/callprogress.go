@@ -18,7 +18,7 @@ import (
 // callProgress says how far one call of Submit got. It decides whether rows of a failed call may have run. The call's context holds it, and
 // goroutines of gRPC write it through progressHandler.
 type callProgress struct {
-	left     atomic.Int64 // bytes of the request that was handed to a connection; 0 means that no request was
+	left     atomic.Int64 // the size of the request, once it was handed to a connection; 0 means that it was not
 	answered atomic.Bool  // the coordinator began to answer, so it has carried the call out
 }
 
@@ -28,16 +28,16 @@ type progressKey struct{}
 // progressHandler implements stats.Handler: gRPC calls it at each step of each call, and it writes the callProgress of calls that have one.
 type progressHandler struct{}
 
-// TagRPC implements stats.Handler.
+// TagRPC implements stats.Handler. It changes nothing.
 func (progressHandler) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
 
-// TagConn implements stats.Handler.
+// TagConn implements stats.Handler. It changes nothing.
 func (progressHandler) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
 
-// HandleConn implements stats.Handler.
+// HandleConn implements stats.Handler. It does nothing.
 func (progressHandler) HandleConn(context.Context, stats.ConnStats) {}
 
-// HandleRPC implements stats.Handler.
+// HandleRPC implements stats.Handler. It notes in the callProgress of a call that the request left and that the answer began.
 func (progressHandler) HandleRPC(ctx context.Context, s stats.RPCStats) {
 	p, _ := ctx.Value(progressKey{}).(*callProgress)
 	if p == nil {
@@ -53,9 +53,9 @@ func (progressHandler) HandleRPC(ctx context.Context, s stats.RPCStats) {
 	}
 }
 
-// refused reports whether a call's error says that the coordinator ran no row of the batch. The request of so many bytes had left,
-// and no answer began. There are two kinds of errors that say so: an error with a code of KisGrid, unless that code says that the
-// coordinator stopped half way, and an error of gRPC for a request that never reached its handler.
+// refused reports whether a call's error says that the coordinator ran no row of the batch. bytes is the size of the request, which had
+// left; no answer had begun to come. There are two kinds of errors that say so: an error with a code of KisGrid, unless that code says that
+// the coordinator stopped half way, and an error of gRPC for a request that never reached its handler.
 func refused(err error, bytes int64) bool {
 	s, _ := status.FromError(err)
 	for _, d := range s.Details() {

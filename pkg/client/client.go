@@ -21,15 +21,15 @@ type Client struct {
 	logger  hclog.Logger
 	conn    *grpc.ClientConn // to all coordinators of the target
 	ingest  pb.IngestClient  // on conn
-	closed  chan struct{}    // closed by the first Close
+	closed  chan struct{}    // the first Close closes it, once the streams have ended
 
 	// mu guards the fields below. A goroutine that needs the mutex of a producer, too, locks mu first.
 	mu        sync.Mutex
 	closing   bool
-	streams   map[*Stream]struct{}         // that have not ended
-	producers map[batch.StreamID]*producer // of streams and of Submit, by their stream id
-	sweepAt   int                          // the number of producers at which add looks for those to be forgotten
-	flows     map[string]*flowCalls        // of Submit, by the name of the flow
+	streams   map[*Stream]struct{}         // the streams that have not ended
+	producers map[batch.StreamID]*producer // the producers of streams and of Submit, by their stream id
+	sweepAt   int                          // the number of producers at which add looks for producers that it can forget
+	flows     map[string]*flowCalls        // the calls of Submit, by the name of the flow
 }
 
 // Dial makes a client for the coordinators that target names: host:port, several of them with commas between, or dns:///name:port,
@@ -71,8 +71,8 @@ func Dial(target string, opts ...Option) (*Client, error) {
 	}, nil
 }
 
-// Close ends all streams and calls, and waits for the goroutines of the streams. Batches that have no answer then end with
-// ErrUnanswered. To wait for their answers, close the streams first. Close may be called twice.
+// Close ends all streams and calls, and waits for the goroutines of the streams. Batches that were sent and have no answer then end
+// with ErrUnanswered. To wait for their answers, close the streams first. Close may be called twice.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	first := !c.closing
@@ -92,9 +92,9 @@ func (c *Client) Close() error {
 	return c.conn.Close()
 }
 
-// GiveUp says that the batch will not be submitted again, although rows of it failed or its outcome is unknown. The client and the
-// cluster then need not remember it, and submitting it again is an error. GiveUp does nothing with a batch that is done
-// or was never sent, nor with nil.
+// GiveUp says that the program will not submit the batch again, although rows of it failed or its outcome is unknown. The client and
+// the cluster then need not remember it, and submitting it again is an error. GiveUp does nothing with a batch that was answered
+// without failed rows, with one that was never sent, and with nil.
 func (c *Client) GiveUp(b *Batch) {
 	if b == nil {
 		return

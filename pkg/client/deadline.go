@@ -2,8 +2,8 @@ package client
 
 import "time"
 
-// noteDeadline makes watchDeadlines watch a batch of the outbox, if its Timeout ends before those that are watched. It starts watchDeadlines
-// for the first batch with a Timeout. The caller holds mu.
+// noteDeadline makes sure that watchDeadlines wakes up when the Timeout of a batch in the outbox is over. It does nothing for a batch
+// without a Timeout. For the first batch with one it starts watchDeadlines. The caller holds mu.
 func (s *Stream) noteDeadline(p *Pending) {
 	if !p.timed || !s.nearest.IsZero() && !p.deadline.Before(s.nearest) {
 		return
@@ -34,7 +34,8 @@ func (s *Stream) watchDeadlines() {
 	}
 }
 
-// expire ends the late batches of the outbox. It returns the next deadline there; zero means that there is none.
+// expire ends the batches in the outbox whose Timeout is over at the time now. It returns the earliest Timeout of the batches that
+// stay; the zero time means that none has one.
 func (s *Stream) expire(now time.Time) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()

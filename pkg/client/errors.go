@@ -20,8 +20,8 @@ var (
 	errStreamClosed = batch.Errorf(batch.CodeCancelled, "the stream was closed: open a new one")
 )
 
-// contextError is the error of a call whose context is over while it was doing something. It has the code CANCELLED or DEADLINE, and
-// the context's own error in its chain.
+// contextError is the error of a call whose context ended while it was doing something; doing says what. It has the code CANCELLED or
+// DEADLINE, and the context's cause in its chain.
 func contextError(ctx context.Context, doing string) error {
 	code := batch.CodeCancelled
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -41,7 +41,7 @@ func checkContext(ctx context.Context, call string) error {
 // maxFlowName is the limit for the name of a flow, in bytes. Coordinators take 4 KiB beside the rows of a batch.
 const maxFlowName = 3 << 10
 
-// checkFlow returns an error if a text can't be the name of a flow: because it is too long for a message, or not valid UTF-8.
+// checkFlow returns an error if flow can't be the name of a flow: because it is too long for a message, or not valid UTF-8.
 func checkFlow(flow string) error {
 	switch {
 	case len(flow) > maxFlowName:
@@ -52,8 +52,8 @@ func checkFlow(flow string) error {
 	return nil
 }
 
-// unreachable adds the target's address to an error with the code UNAVAILABLE: the call reached no coordinator, and the address is the
-// first thing to check. It returns other errors as they are.
+// unreachable adds the target's address to an error with the code UNAVAILABLE, because the call reached no coordinator, and the
+// address is the first thing to check. It returns other errors as they are.
 func (c *Client) unreachable(err error) error {
 	if batch.CodeOf(err) != batch.CodeUnavailable {
 		return err

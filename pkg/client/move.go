@@ -51,9 +51,9 @@ func (s *Stream) readyToMove() bool {
 	return s.moving && len(s.unanswered) == len(s.outbox)
 }
 
-// openElsewhere asks the other coordinators to take the stream; there are n coordinators. It returns nil if none takes it, or the session is
-// over. The client's calls go to the coordinators one after the other, but calls of other streams come in between, so one round may
-// miss some: two rounds reach nearly all.
+// openElsewhere asks other coordinators to take the stream. n is the number of coordinators. It returns nil if none of them takes it, or
+// the session is over. gRPC sends the client's calls to one coordinator after the other, but calls of other streams come in between, so one
+// round may miss some: two rounds reach nearly all.
 func (at *session) openElsewhere(n int) *session {
 	for range min(2*n, moveTries) {
 		// An error means that this coordinator has its share of streams, or can't be reached. The stream then stays as it is.

@@ -12,9 +12,9 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// open asks a coordinator to take the stream, and waits for its answer, for WithOpenTimeout at most. leaving is the session that the stream is
-// to leave when it moves: then only a coordinator with less than its share of streams takes it, and open gives up when that session ends.
-// nil means that the stream has no session.
+// open asks a coordinator to take the stream, and waits for its answer, for WithOpenTimeout at most. leaving is the session that a moving
+// stream is to leave: then only a coordinator with less than its share of streams takes the stream, and open fails when that session ends.
+// leaving is nil if the stream has no session.
 func (s *Stream) open(leaving *session) (*session, error) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	attached := func() bool { return true }
@@ -49,7 +49,8 @@ func (s *Stream) open(leaving *session) (*session, error) {
 	}, nil
 }
 
-// ask sends the first request of a gRPC stream and waits for the first response.
+// ask sends the first request of a gRPC stream and waits for the first response. moving says that the stream has a coordinator already and
+// is to move.
 func (s *Stream) ask(ctx context.Context, moving bool) (rpc, *pb.StreamResponse, error) {
 	remote, err := s.client.ingest.Stream(ctx, maxAnswerOption)
 	if err != nil {
@@ -72,8 +73,8 @@ func (s *Stream) hasUnanswered() bool {
 	return len(s.unanswered) > 0
 }
 
-// endError is the error of a gRPC stream that the coordinator ended, or whose connection broke. gRPC reports an end without a reason as
-// io.EOF.
+// endError turns the error with which gRPC reports that the coordinator ended a stream, or that its connection broke, into one with a
+// code. gRPC reports an end without a reason as io.EOF.
 func endError(err error) error {
 	if errors.Is(err, io.EOF) {
 		return batch.Errorf(batch.CodeUnavailable, "the coordinator ended the stream")

@@ -13,12 +13,13 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// maxAnswerBytes is the limit for one answer, in bytes. The client tells coordinators its limit. It is higher than any limit of a
-// coordinator by default. A coordinator leaves out an output that would go over it, and says so in the answer.
+// maxAnswerBytes is the limit for the size of one answer that the client takes, in bytes. The client tells it to coordinators. It is
+// higher than the default limits that coordinators have for an answer. A coordinator leaves out an output with which the answer would be
+// larger, and says so in the answer.
 const maxAnswerBytes = 256 << 20
 
-// maxAnswerOption is the option of each gRPC call that sets maxAnswerBytes as the limit for a received message. A limit among
-// WithDialOptions does not change it, because coordinators would not know of that limit.
+// maxAnswerOption is the gRPC call option that sets maxAnswerBytes as the limit for a received message. It overrides a limit among
+// WithDialOptions, because coordinators would not know of that one.
 var maxAnswerOption = grpc.MaxCallRecvMsgSize(maxAnswerBytes)
 
 // Option is an option of Dial.
@@ -30,10 +31,10 @@ type options struct {
 	transport  transport.Config
 	dial       []grpc.DialOption // from WithTLS and WithDialOptions
 	retryFor   time.Duration
-	firstDelay time.Duration // before the second try
-	maxDelay   time.Duration // that firstDelay grows to
-	open       time.Duration // for one try to open a stream
-	resubmit   time.Duration // for how long a batch may be submitted again
+	firstDelay time.Duration // the pause before the second try
+	maxDelay   time.Duration // the limit to which the pauses grow
+	open       time.Duration // the timeout of one try to open a stream
+	resubmit   time.Duration // for how long after it was first sent a batch may be submitted again
 	tracer     Tracer        // nil means no spans
 	wrong      error         // the error of the first option that was wrong; nil means none
 }
@@ -41,8 +42,8 @@ type options struct {
 // maxDuration is the limit for durations in options. A longer one is a mistake, and sums with it would overflow.
 const maxDuration = 365 * 24 * time.Hour
 
-// checkDurations notes, as the error of Dial, that a duration in an option is over the limit. Negative durations are no error: the options
-// round them up.
+// checkDurations makes Dial fail, by setting wrong, if one of the durations that an option was given is over maxDuration. option is the
+// option's name, for the message. Negative durations are no error: the options round them up.
 func (o *options) checkDurations(option string, durations ...time.Duration) {
 	for _, d := range durations {
 		if d > maxDuration && o.wrong == nil {
@@ -51,7 +52,8 @@ func (o *options) checkDurations(option string, durations ...time.Duration) {
 	}
 }
 
-// missing notes, as the error of Dial, that the argument of an option is nil. option and argument are their names, for the message.
+// missing makes Dial fail, by setting wrong, because an option was given nil. option is the option's name and argument says what is nil,
+// for the message.
 func (o *options) missing(option, argument string) {
 	if o.wrong == nil {
 		o.wrong = batch.Errorf(batch.CodeBadMessage, "%s: the %s is nil: give one, or leave the option out", option, argument)
@@ -83,7 +85,8 @@ func WithLogger(l hclog.Logger) Option {
 }
 
 // WithTLSFiles makes the client speak TLS. ca is the PEM file of the authority that signed the coordinators' certificates. cert and key
-// are the PEM files of the client's own certificate; both are empty for none. Files that change are read again. Default: no TLS.
+// are the PEM files of the client's own certificate; if both are empty, the client has none. Files that change are read again. Default:
+// no TLS.
 func WithTLSFiles(ca, cert, key string) Option {
 	return func(o *options) { o.transport.TLSCA, o.transport.TLSCert, o.transport.TLSKey = ca, cert, key }
 }
@@ -104,8 +107,8 @@ func WithTLS(c *tls.Config) Option {
 	}
 }
 
-// WithDialOptions passes options to gRPC for which this package has none, such as interceptors or a dialer. They take precedence over
-// the options that the client sets itself.
+// WithDialOptions passes options to gRPC for which this package has none, such as interceptors or a dialer. They take precedence over the
+// options that the client sets itself, except over its limit for the size of an answer.
 func WithDialOptions(dial ...grpc.DialOption) Option {
 	return func(o *options) {
 		if slices.Contains(dial, nil) {

@@ -29,7 +29,7 @@ import (
 // or with failed rows may be submitted again, in a new Pending, until it is given up or too old: see producer.
 type Pending struct {
 	batch    *batch.Batch  // Stream.mu guards its age and revision until done is closed
-	columns  batch.Columns // the batch's, and keys that fillKeys has added
+	columns  batch.Columns // those of the batch, and keys that fillKeys has added
 	shardKey string        // the field that those keys hash; empty if fillKeys added none
 	options  submitOptions
 	deadline time.Time // zero means none
@@ -38,25 +38,25 @@ type Pending struct {
 	span     Span // nil means no span
 
 	// Stream.mu guards the next four fields.
-	order    uint64         // the place of the batch in the order of Send, within its stream
-	sent     bool           // it was sent in the present session
-	revision batch.Revision // that the batch named when it was last sent
+	order    uint64         // the number of the batch's Send within its stream
+	sent     bool           // the batch was sent in the present session
+	revision batch.Revision // the revision that the batch named when it was last sent
 	first    bool           // no coordinator can have taken the batch before it was last sent
 
 	// One goroutine at a time writes the next fields: the one that reads answers, or the one that ends the batch. They are constant once done
 	// is closed; arrange then changes result once more.
 	result   *batch.Result
-	outputs  []batch.Output // of several answers, to be merged
+	outputs  []batch.Output // the outputs of the answers, until arrange merges them
 	lent     []*wire.Lent   // the memory that outputs lie in
-	bytes    int            // of outputs
+	bytes    int            // the size of outputs
 	omitted  error          // why the result has no output; nil means that nothing was left out
 	err      error          // why there is no result
 	done     chan struct{}  // closed at the end
 	arranged sync.Once      // arrange has run
 }
 
-// newPending checks a batch as far as that is possible without the cluster, and applies its options. The deadline of life is also that of
-// the batch: life is the context of Submit, or of the stream.
+// newPending checks a batch against limits and applies its options; it does not ask the cluster. life is the context of Submit, or of the
+// stream: its deadline is also that of the batch.
 func newPending(life context.Context, b *batch.Batch, limits batch.Limits, opts []SubmitOption) (*Pending, error) {
 	if b == nil {
 		return nil, batch.Errorf(batch.CodeEmptyBatch, "the batch is nil: make one with Rows or Pack")
@@ -84,11 +84,13 @@ func newPending(life context.Context, b *batch.Batch, limits batch.Limits, opts 
 	return p, nil
 }
 
-// unlimited is for calls of Submit, which do not know the limits of the coordinator. Columns that no coordinator takes are still an error.
+// unlimited are the limits with which Submit checks a batch, because a call does not know those of its coordinator. They refuse only
+// batches that no message can carry.
 var unlimited = batch.Limits{BatchBytes: math.MaxUint32, BatchRows: math.MaxInt32}
 
-// late reports whether the batch's Timeout is over at the time then. A late batch must not be sent: messages carry the time that is left,
-// so its rows would get new time.
+// late reports whether the batch's Timeout is over at the time then. It is false if the deadline of the context is earlier than the
+// Timeout: then the context ends the batch. A late batch must not be sent: messages carry the time that is left, so its rows would get new
+// time.
 func (p *Pending) late(then time.Time) bool { return p.timed && !then.Before(p.deadline) }
 
 // errLate is the error of a batch that is not sent because it is late. err is the error of its last try; nil means that there was none.
@@ -99,8 +101,9 @@ func (p *Pending) errLate(err error) error {
 	return batch.Errorf(batch.CodeDeadline, "the batch's Timeout of %s is over before it can be sent again: set a longer one: %w", p.options.timeout, err)
 }
 
-// fillKeys hashes the shard key of each row, unless the program has passed keys or the rows are not JSON. If a row has no shard key, no keys
-// are sent: the coordinator then hashes, and gives that row its outcome.
+// fillKeys hashes the shard key of each row, unless the program has passed keys or the rows are not JSON. key reads the shard key of a row,
+// and shardKey is that field's name. If a row has no shard key, fillKeys adds no keys at all: the coordinator then hashes, and gives that
+// row its outcome.
 func (p *Pending) fillKeys(key *batch.KeyField, shardKey string) {
 	if len(p.columns.Keys) != 0 || p.columns.Encoding != "" && p.columns.Encoding != batch.JSON {
 		return
@@ -115,7 +118,7 @@ func (p *Pending) fillKeys(key *batch.KeyField, shardKey string) {
 // Batch returns the batch that was sent. It may be sent again once the Pending is done.
 func (p *Pending) Batch() *Batch { return p.batch }
 
-// Done returns a channel that is closed when Wait would not block.
+// Done returns a channel that is closed when the batch has its result or error, so that Wait does not block.
 func (p *Pending) Done() <-chan struct{} { return p.done }
 
 // Wait blocks until the batch has its result or error, or ctx is over. In the latter case the batch stays under way, and Wait may be called
@@ -142,7 +145,8 @@ func (p *Pending) Wait(ctx context.Context) (*Result, error) {
 	return p.result, p.omitted
 }
 
-// arrange puts the result's rows and outputs, which came in several answers, into the order of the batch's rows.
+// arrange puts the result's rows and outputs, which came in several answers, into the order of the batch's rows. It is called once, after
+// the last answer.
 func (p *Pending) arrange() {
 	if p.omitted != nil {
 		p.outputs = nil // a part of the output would look like all of it
@@ -157,8 +161,9 @@ func (p *Pending) arrange() {
 	p.result.Sort()
 }
 
-// begin prepares the batch for being sent, for the first time or again. It makes an empty result, since the answers of an earlier try do not
-// count. A batch that a coordinator may have taken before names the same revision again; any other batch names the active one.
+// begin prepares the Pending each time before its batch is sent. It makes an empty result, since the answers of an earlier try do not
+// count. A batch that a coordinator may have taken before names the same revision again; any other batch names active, the flow's active
+// revision.
 func (p *Pending) begin(active batch.Revision) {
 	p.sent = true
 	p.traceSent()
@@ -175,7 +180,8 @@ func (p *Pending) begin(active batch.Revision) {
 func (p *Pending) pin() { p.batch.PinTo(p.revision) }
 
 // submission makes the message that sends the batch. The message shares the memory of the columns. floor is the lowest sequence of the
-// stream that may still be submitted again.
+// stream that may still be submitted again. now is the present time, from which the batch's age and the time until its deadline are
+// counted.
 func (p *Pending) submission(floor uint64, now time.Time) *pb.Submission {
 	m := &pb.Submission{
 		Sequence:        p.id.Sequence,
@@ -197,8 +203,8 @@ func (p *Pending) submission(floor uint64, now time.Time) *pb.Submission {
 	return m
 }
 
-// add adds the rows of one answer to the result; arrange puts them into order when all are there. lent is the memory that the answer lies
-// in; nil means that it has its own. The error has CodeBadMessage.
+// add adds the outcomes and the output of one answer to the result; arrange puts them into order when the last answer has come. lent is the
+// memory that the answer lies in; nil means that the answer has memory of its own. The error has CodeBadMessage.
 func (p *Pending) add(a *pb.Answer, lent *wire.Lent) error {
 	notDone, err := wire.ToRowOutcomes(a.GetNotDone(), p.result.Rows)
 	if err != nil {

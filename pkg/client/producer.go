@@ -46,7 +46,7 @@ type openBatch struct {
 	first    time.Time // when it was first sent
 	inFlight bool
 	givenUp  bool  // close it as soon as it is no longer in flight
-	err      error // with which a stream's batch ended last; nil if it was answered
+	err      error // the error with which the batch last ended, if it is of a stream; nil if it was answered
 }
 
 func newProducer(id batch.StreamID, resubmit time.Duration) *producer {
@@ -102,8 +102,8 @@ func (p *producer) answered(b *batch.Batch, flow string, r *batch.Result) {
 	p.land(sequence, nil, !failed)
 }
 
-// failed notes that a batch in flight ended without outcomes. It returns the error for the program, with the batch's id and flow. With
-// keep, unanswered can return that error later.
+// failed notes that a batch in flight ended with err instead of outcomes. It returns the error for the program, with the batch's id and
+// flow. If keep is true, the producer keeps that error, and unanswered can return it later.
 func (p *producer) failed(b *batch.Batch, flow string, err error, keep bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -139,7 +139,7 @@ func (p *producer) land(sequence uint64, err error, over bool) {
 	}
 }
 
-// giveUp closes a sequence: at once if it is idle, else when its flight ends.
+// giveUp closes a sequence whose batch will not be submitted again: at once if it is idle, else as soon as it is no longer in flight.
 func (p *producer) giveUp(sequence uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -150,8 +150,8 @@ func (p *producer) giveUp(sequence uint64) {
 	}
 }
 
-// floor returns the lowest open sequence. If none is open, it returns the next sequence that will be given. It closes sequences that are too
-// old or too far behind.
+// floor returns the lowest open sequence. If none is open, it returns the next sequence that will be given. Before that, it closes
+// sequences from the lowest on that are not in flight, and are too old or maxSpan or more behind the newest one.
 func (p *producer) floor(now time.Time) uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -165,8 +165,8 @@ func (p *producer) floor(now time.Time) uint64 {
 	return p.low
 }
 
-// unanswered counts the open batches that ended with an error. It returns one of the errors: that of the first batch that may have run, or,
-// if none may have, that of the first batch.
+// unanswered counts the open batches that ended with an error which failed kept. It also returns one of these errors, or nil if there are
+// none: that of the lowest sequence whose batch may have run, or, if none may have, that of the lowest sequence.
 func (p *producer) unanswered() (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -206,7 +206,8 @@ func (p *producer) unused() bool {
 	return !p.taken
 }
 
-// forgettable reports whether no batch with this id can be submitted any more.
+// forgettable reports whether no batch with this id can be submitted any more: the stream has ended, and each of its sequences is closed or
+// too old. It is always false for the producer of the calls to a flow.
 func (p *producer) forgettable(now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -221,7 +222,8 @@ func (p *producer) forgettable(now time.Time) bool {
 	return true
 }
 
-// tooOld reports whether the cluster may have forgotten the effects of the batch. The caller holds mu.
+// tooOld reports whether a sequence was first sent longer ago than resubmit. The cluster may have forgotten the effects of its batch then.
+// The caller holds mu.
 func (p *producer) tooOld(u *openBatch, now time.Time) bool { return now.Sub(u.first) > p.resubmit }
 
 // neverAccepted reports whether a batch that was refused with the code will always be refused, so that its sequence can be closed.
@@ -237,8 +239,8 @@ func neverAccepted(c batch.Code) bool {
 // minSweep is the least number of producers at which a client looks for those that it can forget.
 const minSweep = 64
 
-// add keeps a producer. When there are twice as many as the last time, it first drops those of ended streams with which no
-// batch can be submitted any more. The caller holds mu.
+// add adds a producer to the client's. When there are twice as many as the last time, it first drops the producers of ended streams with
+// which no batch can be submitted any more. The caller holds mu.
 func (c *Client) add(p *producer) {
 	if len(c.producers) >= c.sweepAt {
 		now := time.Now()

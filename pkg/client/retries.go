@@ -12,10 +12,10 @@ import (
 // retries says how long to wait between tries, and when to stop. One value serves one call of Submit, or one stream that looks for a
 // coordinator. It belongs to one goroutine.
 type retries struct {
-	limit time.Duration // from the first failure to the last try
+	limit time.Duration // the longest time from the first failure to the last try
 	delay backoff.ExponentialBackOff
-	first time.Time // when the first of the failures happened that count
-	count int       // failures since the last success
+	first time.Time // when the first failure since the last success happened
+	count int       // the number of failures since the last success
 }
 
 // retries makes a retries from the options of Dial. Delays double from firstDelay up to maxDelay, and each is drawn at random from half to
@@ -26,8 +26,8 @@ func (o *options) retries() *retries {
 	}}
 }
 
-// next counts a failure. It returns how long to wait before the next try, at least the RetryAfter of the error, and whether that try
-// would still be within the limit.
+// next counts a failure. It returns how long to wait before the next try, at least the RetryAfter of the error, and whether there is to be
+// a next try: false means that it would begin later than limit after the first failure.
 func (r *retries) next(now time.Time, err error) (time.Duration, bool) {
 	if r.count == 0 {
 		r.first = now

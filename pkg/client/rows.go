@@ -8,12 +8,12 @@ import (
 
 // Rows, results and errors are types of package batch. These names save a program the import of that package, unless it names codes.
 type (
-	// Batch is a list of rows that are submitted together. One goroutine at a time may use it. From Submit or Send until the
-	// answer it belongs to the client.
+	// Batch is a list of rows that are submitted together. One goroutine at a time may use it. From Submit or Send until its answer,
+	// the batch belongs to the client.
 	Batch = batch.Batch
 	// Result says how each row of a batch ended.
 	Result = batch.Result
-	// RowOutcome says how one row ended that is not done: its outcome, code, reason and function.
+	// RowOutcome says how a row ended that is not done: its outcome, code, reason and function.
 	RowOutcome = batch.RowOutcome
 	// Outcome is how a row ended: Done, Filtered, Aborted, Dead or Failed.
 	Outcome = batch.Outcome

@@ -13,8 +13,9 @@ import (
 // leaveTimeout is how long a session waits for the coordinator to end the gRPC stream after the client has ended its half.
 const leaveTimeout = time.Second
 
-// send sends batches until the connection breaks, or all is answered and the stream is closed or about to move. Its error is about a
-// batch that can't be sent. A broken connection is no error of send: receive returns the reason.
+// send sends batches until the connection breaks, or until all are answered and the stream is closed or about to move. It returns an error
+// only if gRPC has closed the connection because it could not send a batch. A broken connection is no error of send: receive returns the
+// reason.
 func (at *session) send() error {
 	s := at.stream
 	for {
@@ -47,9 +48,9 @@ func (at *session) send() error {
 	}
 }
 
-// next takes the first batch out of the outbox, if there is credit, and makes its message. It ends late batches on the way. A nil Pending
-// means that nothing is to be sent now. An error says that the batch can't be sent: it was within the limits of the coordinator that the
-// stream had before, and is over those of this one.
+// next takes the first batch out of the outbox, if there is credit, and makes the message that sends it. On the way it ends batches whose
+// Timeout is over. If the Pending is nil, there is nothing to send now. An error is about the returned batch, which can't be sent: it was
+// within the limits of the coordinator that the stream had before, and is over those of this one.
 func (s *Stream) next() (*Pending, *pb.StreamRequest, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -73,7 +74,7 @@ func (s *Stream) next() (*Pending, *pb.StreamRequest, error) {
 	return p, &pb.StreamRequest{Kind: &pb.StreamRequest_Submission{Submission: p.submission(s.producer.floor(now), now)}}, nil
 }
 
-// exceeds returns an error if the batch is over the limits of a coordinator.
+// exceeds returns an error if the batch is over the limits of a coordinator for the bytes or the rows of a batch.
 func exceeds(c *batch.Columns, l batch.Limits) error {
 	l = l.WithDefaults()
 	switch {

@@ -10,7 +10,7 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// minUseful is how long a session must last to count as a success although no answer came in it.
+// minUseful is how long a session must last to count as a success if no answer came in it.
 const minUseful = 5 * time.Second
 
 // rpc is the client's end of one gRPC stream.

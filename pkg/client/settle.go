@@ -2,7 +2,8 @@ package client
 
 import "fmt"
 
-// complete ends a batch that was sent in the present session, with a result or an error. Only the session's goroutines call it.
+// complete ends a batch that was sent in the present session: with its result if err is nil, else with err. Only the session's goroutines
+// call it.
 func (s *Stream) complete(p *Pending, err error) {
 	s.mu.Lock()
 	delete(s.unanswered, p.id.Sequence)

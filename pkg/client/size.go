@@ -10,5 +10,5 @@ func sizeOf(c *batch.Columns) size { return size{int64(c.Len()), int64(len(c.Dat
 func (s size) plus(o size) size    { return size{s.rows + o.rows, s.bytes + o.bytes} }
 func (s size) minus(o size) size   { return size{s.rows - o.rows, s.bytes - o.bytes} }
 
-// positive reports whether there is some of both units.
+// positive reports whether both the rows and the bytes are above zero.
 func (s size) positive() bool { return s.rows > 0 && s.bytes > 0 }

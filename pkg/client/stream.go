@@ -75,8 +75,9 @@ type Stream struct {
 }
 
 // Stream opens a stream to a flow. It blocks until a coordinator has taken the stream. ctx is the life of the stream: when it is over,
-// unanswered batches end with ErrUnanswered. Its deadline is also that of every batch. The error has the coordinator's code, or
-// CodeUnavailable if no coordinator could be reached within WithRetryFor. Close the stream after use.
+// unanswered batches end with ErrUnanswered. Its deadline is also that of every batch. The error has the code of the
+// coordinator that refused the stream, CodeUnavailable if no coordinator could be reached within WithRetryFor, or CodeCancelled or
+// CodeDeadline if ctx or the client ended. Close the stream after use.
 func (c *Client) Stream(ctx context.Context, flow string) (*Stream, error) {
 	if err := checkContext(ctx, "Stream"); err != nil {
 		return nil, err
@@ -119,9 +120,9 @@ func (c *Client) Stream(ctx context.Context, flow string) (*Stream, error) {
 	return nil, fmt.Errorf("open a stream to flow %q: %w", flow, s.refusal)
 }
 
-// Send puts the batch behind those that were sent before, and returns while it is under way. It blocks while the window that the
-// coordinator granted is full, and while there is no coordinator, for WithRetryFor at most. ctx bounds this waiting, not the
-// batch. The rows are sent without a copy and must not be changed.
+// Send puts the batch behind those that were sent before, and returns without waiting for its answer. It blocks while the window that
+// the coordinator granted is full, and while there is no coordinator, for WithRetryFor at most. The end of ctx ends this waiting; it does
+// not end the batch once Send has returned. The rows are sent without a copy and must not be changed.
 //
 // After an error, this call has sent nothing of the batch; the error matches ErrUnanswered if an earlier call may have. A batch may be sent
 // again when its Pending is done with an error or with failed rows. It then comes after the batches that were sent meanwhile.
@@ -151,8 +152,8 @@ func (s *Stream) Send(ctx context.Context, b *Batch, opts ...SubmitOption) (*Pen
 	return p, nil
 }
 
-// Flush blocks until every batch that was sent before has its result or its error, which its Pending returns. The error of Flush is that
-// of ctx, and matches ErrUnanswered.
+// Flush blocks until every batch that was sent before has its result or its error, which its Pending returns, or until ctx is over. Only in
+// the latter case it returns an error, which matches ErrUnanswered.
 func (s *Stream) Flush(ctx context.Context) error {
 	if err := checkContext(ctx, "Flush"); err != nil {
 		return err

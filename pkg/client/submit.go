@@ -46,7 +46,8 @@ func (c *Client) Submit(ctx context.Context, flow string, b *Batch, opts ...Subm
 	return p.result, p.omitted
 }
 
-// submit gives the batch its id and makes calls until one is answered, or another call makes no sense.
+// submit gives the batch its id and repeats calls until one is answered, until an error comes that another call would not change, or until
+// ctx, Timeout or WithRetryFor leave no time for another call.
 func (c *Client) submit(ctx context.Context, flow string, f *flowCalls, p *Pending) (err error) {
 	if ctx.Err() != nil {
 		return contextError(ctx, "not sent")
@@ -83,12 +84,13 @@ func (c *Client) submit(ctx context.Context, flow string, f *flowCalls, p *Pendi
 	}
 }
 
-// revisionTries is how often a call is repeated at once because the coordinator named another revision than the call did. Once is
-// enough if all coordinators have the same active revision. While they don't, further tries have a pause between them.
+// revisionTries is how often try repeats a call at once because the coordinator named another revision than the call did. Once would be
+// enough if all coordinators had the same active revision. While they don't, further tries have a pause between them.
 const revisionTries = 2
 
-// try makes one call. It repeats the call at once if the coordinator named another revision. That is the revision that the coordinator has
-// from etcd, and its number may also be lower. Beside an error, nothingRan says that certainly no row of the batch ran.
+// try makes one call. It repeats the call at once, up to revisionTries times, if the coordinator refused it because it has another revision
+// than the call named. The new call names that one, even if its number is lower. If err is not nil, nothingRan says that certainly no row
+// of the batch ran in these calls.
 func (c *Client) try(ctx context.Context, flow string, f *flowCalls, producer *producer, p *Pending) (nothingRan bool, err error) {
 	for range 1 + revisionTries {
 		nothingRan, err = c.call(ctx, flow, f, producer, p)
@@ -99,7 +101,7 @@ func (c *Client) try(ctx context.Context, flow string, f *flowCalls, producer *p
 	return nothingRan, err
 }
 
-// errTimeoutOver is the cause for which a call is cancelled whose request has not left when the batch's Timeout is over.
+// errTimeoutOver is the cause with which a call is cancelled if the batch's Timeout is over before its request has left this process.
 var errTimeoutOver = errors.New("the batch's Timeout is over")
 
 // call makes one call to a coordinator:
@@ -178,9 +180,9 @@ func (c *Client) call(ctx context.Context, flow string, f *flowCalls, producer *
 	return false, p.add(answer, nil)
 }
 
-// cutShort changes the error of a call that was cancelled, if neither the caller nor Close cancelled it. Then the coordinator did: one that
-// shuts down ends calls whose request is still on its way. That is the same as a broken connection, so the error becomes
-// UNAVAILABLE, and the call is repeated.
+// cutShort changes the error of a call that was cancelled, if neither the caller nor Close cancelled it. Then the coordinator did: a
+// coordinator that shuts down ends calls whose request is still on its way. That is the same as a broken connection, so the error becomes
+// UNAVAILABLE, and the call is repeated. cutShort returns any other error as it is.
 func (c *Client) cutShort(ctx context.Context, err error) error {
 	select {
 	case <-c.closed:
@@ -193,8 +195,9 @@ func (c *Client) cutShort(ctx context.Context, err error) error {
 	return batch.Errorf(batch.CodeUnavailable, "the coordinator ended the call: %w", err)
 }
 
-// unreadable is the error of a call whose answer came and is too large for the client. The message does not advise to split the batch,
-// because rows in another batch would take effect twice.
+// unreadable is the error of a call whose answer began to come and could not be read. If the answer is too large for the client, the error
+// says what to do; any other error stays as it is. The message does not advise to split the batch, because rows in another batch would take
+// effect twice.
 func unreadable(err error) error {
 	if batch.CodeOf(err) != batch.CodeBatchTooLarge {
 		return err
@@ -202,8 +205,8 @@ func unreadable(err error) error {
 	return batch.Errorf(batch.CodeBatchTooLarge, "the answer is over the limit for one message that this client takes: submit the same batch again with NoOutput, or on a Stream: %w", err)
 }
 
-// pause waits before the next try. It returns false if there is to be no next try: because the context is over, or would be over by then,
-// or because the client was closed.
+// pause waits for delay, before the next try, and then returns true. It returns false if there is to be no next try: because the context is
+// over, or would be over by then, or because the client was closed.
 func (c *Client) pause(ctx context.Context, delay time.Duration) bool {
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= delay {
 		return false

@@ -10,8 +10,8 @@ import (
 // yourself only for another tracing system. Its methods, and those of Span, may be called from several goroutines at the same time,
 // and while the client holds locks: they must not block, and must not call the client.
 type Tracer interface {
-	// Start begins the span of a batch with so many rows for the flow. The parent is the span in ctx, which is the context of Submit or
-	// Send. The result must not be nil.
+	// Start begins the span of a batch of a flow; rows is the number of the batch's rows. The parent is the span in ctx, which is the
+	// context of Submit or Send. The result must not be nil.
 	Start(ctx context.Context, flow string, rows int) Span
 }
 
@@ -22,8 +22,9 @@ type Span interface {
 	TraceParent() string
 	// Sent is called each time when the batch is sent: again after a connection broke, for example.
 	Sent()
-	// End is called once, when the batch has its answer or its error. The id is zero where the batch ended before it had one. Beside an
-	// error the result may be nil or incomplete.
+	// End is called once, when the batch has its answer or its error. id is zero if the batch ended before it had an id. If err is not
+	// nil, r may be nil or incomplete. End may read r.NotDone, whose rows may be in any order, and r.Revision. It must not use
+	// r.Output, which may not be there yet, nor keep r.
 	End(id batch.ID, r *Result, err error)
 }
 

@@ -40,8 +40,9 @@ func (s *Stream) enter(ctx context.Context, p *Pending) error {
 	}
 }
 
-// admit gives the batch its id and puts it into the outbox, if the window has room for it. The window has room as long as the outbox is
-// smaller than the credit, so that one batch may go beyond it. The caller holds the turn.
+// admit gives the batch its id, puts it into the outbox and returns true, if the window has room for it. The window has room as long as the
+// outbox is smaller than the credit, so that one batch may go beyond it. If there is no room or no coordinator now, admit returns false and
+// no error. The caller holds the turn.
 func (s *Stream) admit(p *Pending) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

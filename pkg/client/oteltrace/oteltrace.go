@@ -27,7 +27,7 @@ func WithTracing(p trace.TracerProvider) client.Option {
 // tracer implements client.Tracer with a tracer of OpenTelemetry.
 type tracer struct{ otel trace.Tracer }
 
-// Start implements client.Tracer.
+// Start implements client.Tracer: it starts a span with the name "submit" and the flow.
 func (t tracer) Start(ctx context.Context, flow string, rows int) client.Span {
 	_, s := t.otel.Start(ctx, "submit "+flow, trace.WithSpanKind(trace.SpanKindClient),
 		trace.WithAttributes(tracing.Flow.String(flow), tracing.Rows.Int(rows)))
@@ -37,13 +37,14 @@ func (t tracer) Start(ctx context.Context, flow string, rows int) client.Span {
 // span implements client.Span with a span of OpenTelemetry.
 type span struct{ otel trace.Span }
 
-// TraceParent implements client.Span.
+// TraceParent implements client.Span: it returns the span's name as a W3C traceparent header.
 func (s span) TraceParent() string { return tracing.Inject(s.otel) }
 
-// Sent implements client.Span.
+// Sent implements client.Span: it adds the event "sent".
 func (s span) Sent() { s.otel.AddEvent("sent") }
 
-// End implements client.Span. A span whose batch has an error is marked as failed.
+// End implements client.Span: it adds the batch's id as an attribute, and, if there is no error, the revision and the number of rows
+// that are not done. A span whose batch has an error is marked as failed.
 func (s span) End(id batch.ID, r *client.Result, err error) {
 	s.otel.SetAttributes(tracing.Batch.String(id.String()))
 	if err == nil {
