@@ -24,7 +24,8 @@ type calls struct {
 // hear notes the present time as that of the last answer of etcd, for Store.LastAnswer.
 func (c *calls) hear() { c.heard.Store(time.Now().UnixNano()) }
 
-// intercept is a gRPC interceptor: each call of the etcd client that is no stream goes through it.
+// intercept is a gRPC interceptor: each call of the etcd client goes through it, except streams. It notes when etcd answered, and lets the
+// authenticator make the calls that sign in.
 func (c *calls) intercept(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
 	answer, signsIn := reply.(*etcdserverpb.AuthenticateResponse)
 	switch {

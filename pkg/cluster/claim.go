@@ -98,7 +98,8 @@ func (s *Store) revoke(ctx context.Context, lease clientv3.LeaseID) error {
 	return nil
 }
 
-// watch starts two goroutines that close ends: one renews the lease, one watches the key. They lose the claim when that fails.
+// watch starts two goroutines, which close and resume end: one renews the lease, one watches the key. The claim is lost when the lease
+// was not renewed in time, or the key is gone.
 func (c *claim) watch() {
 	c.held, c.lose = context.WithCancelCause(context.Background())
 	ctx, stop := context.WithCancel(context.Background())
@@ -146,7 +147,8 @@ func (c *claim) renew(ctx context.Context) {
 	}
 }
 
-// resume makes another claim of the same key and lease, after this one was lost because etcd did not answer in time.
+// resume makes another claim of the same key and lease, after this one was lost because etcd did not answer in time. The error has
+// CodeNotFound if etcd does not have the lease any more.
 func (c *claim) resume(ctx context.Context) (*claim, error) {
 	c.stop()
 	c.watchers.Wait()
@@ -163,7 +165,8 @@ func (c *claim) resume(ctx context.Context) (*claim, error) {
 	return again, nil
 }
 
-// createRevision is the decode function of a follow that needs only the create revisions of keys, and not their values.
+// createRevision returns the create revision of a key. It is the argument decode of follow where only create revisions are needed, and
+// no values.
 func createRevision(kv *mvccpb.KeyValue) (int64, error) { return kv.CreateRevision, nil }
 
 // gone is the error, with CodeNotFound, of a claim whose key has disappeared from etcd.
@@ -193,7 +196,7 @@ func (c *claim) commit(ctx context.Context, t *transaction) error {
 	return nil
 }
 
-// close gives the lease back, and removes the key with it. It may be called twice.
+// close gives the lease back, and removes the key with it. It may be called twice: the second call returns the error of the first.
 func (c *claim) close(ctx context.Context) error {
 	c.closing.Do(func() {
 		c.stop()

@@ -14,8 +14,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// Documents returns all documents, sorted by key, and the revision of etcd at which they stand so. The documents are raw: only their keys
-// were parsed. Their YAML must not be changed. Other keys below config/ are logged and left out.
+// Documents returns all documents, sorted by key, and the revision of etcd as of which it has read them. The documents are raw: only their
+// keys were parsed. Their YAML must not be changed. Keys below config/ that are not those of documents are logged and left out.
 func (s *Store) Documents(ctx context.Context) (revision int64, documents []definition.Document, err error) {
 	kvs, revision, err := s.list(ctx, s.keys.config())
 	if err != nil {
@@ -24,8 +24,9 @@ func (s *Store) Documents(ctx context.Context) (revision int64, documents []defi
 	return revision, decodeAll(s, kvs, s.readDocument), nil
 }
 
-// FollowDocuments calls f with the result of Documents: when it has read them, and after each change. It blocks, skips intermediate states
-// and ends as FollowWorkers does.
+// FollowDocuments calls f with the result of Documents: when it has read them, and after each change. Changes that come while f runs are
+// shown together in the next call. FollowDocuments blocks, also while etcd is out of reach, until the context ends or the Store is closed,
+// and returns why.
 func (s *Store) FollowDocuments(ctx context.Context, f func(revision int64, documents []definition.Document)) error {
 	return follow(ctx, s, s.keys.config(), s.readDocument, f)
 }
@@ -89,9 +90,9 @@ func (s *Store) PutDocuments(ctx context.Context, expect map[Key]int64, put []de
 	return answer.Header.Revision, nil
 }
 
-// Parts divides documents into as few parts as PutDocuments takes, if each part is written with the revisions of its documents expected.
-// Connectors come first, then functions, then flows, so that no document comes before one that it names. A document that is too large for
-// any transaction gets a part of its own, which PutDocuments refuses.
+// Parts divides documents into parts that PutDocuments takes, if each part is written with the revisions of its documents expected.
+// Connectors come first, then functions, then flows, so that no document comes before one that it names. Each part is as large as
+// possible. A document that is too large for any transaction gets a part of its own, which PutDocuments refuses.
 func (s *Store) Parts(docs []definition.Document) (parts [][]definition.Document) {
 	ordered := slices.Clone(docs)
 	slices.SortStableFunc(ordered, func(a, b definition.Document) int {

@@ -26,7 +26,7 @@ var refusals = []struct {
 }
 
 // explain gives the error of a call to etcd a code, and says what to do about it. doing says what the call was for. ctx is the caller's
-// context: if that has ended, the error says so, and not that etcd is away.
+// context: if that has ended, the error says so, and not that etcd is away. An error that has a code already stays as it is.
 func (s *Store) explain(ctx context.Context, doing string, err error) error {
 	if known := new(batch.Error); errors.As(err, &known) {
 		return err

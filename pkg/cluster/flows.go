@@ -89,7 +89,7 @@ func (e *HistoryEntry) Name() batch.Revision {
 	return batch.Revision{Number: e.Revision, Digest: e.Digest}
 }
 
-// Status reads the status of a flow. It returns nil if the flow has none.
+// Status reads the status of a flow. It returns nil and no error if the flow has no status.
 func (s *Store) Status(ctx context.Context, flow string) (*FlowStatus, error) {
 	kvs, _, err := s.list(ctx, keyRange{from: s.keys.status(flow)})
 	if err != nil || len(kvs) == 0 {
@@ -104,9 +104,9 @@ type FlowRevision struct {
 	Revision int64
 }
 
-// ReadStatuses reads, in one request, the statuses of flows, and which of the revisions are in the history. A flow without a readable
-// status is missing in statuses. It makes several requests if there are more flows and revisions than one request takes:
-// Config.MaxOperations, 128 at most.
+// ReadStatuses reads the statuses of flows, and which of the revisions are in the history: kept is true for those. A flow without a
+// readable status is missing in statuses. One request reads at most Config.MaxOperations flows and revisions, and at most 128; for more it
+// makes several requests.
 func (s *Store) ReadStatuses(ctx context.Context, flows []string, revisions []FlowRevision) (statuses map[string]FlowStatus, kept map[FlowRevision]bool, err error) {
 	var gets []clientv3.Op
 	for _, flow := range flows {
@@ -144,7 +144,7 @@ func (s *Store) ReadStatuses(ctx context.Context, flows []string, revisions []Fl
 	return statuses, kept, nil
 }
 
-// History reads the revisions of a flow that are kept, oldest first.
+// History reads the revisions of a flow that are kept, oldest first. Entries that can't be read are logged and left out.
 func (s *Store) History(ctx context.Context, flow string) ([]HistoryEntry, error) {
 	kvs, _, err := s.list(ctx, s.keys.history(flow))
 	if err != nil {

@@ -92,9 +92,9 @@ func (f *follower[T]) read(ctx context.Context) {
 	}
 }
 
-// watch applies all changes from a revision of etcd on. It calls begun when etcd has accepted the watch. It returns nil if the range must
-// be listed again: because etcd has compacted the revision, or because the connection broke, since another etcd, or one with an older
-// state, may answer after that.
+// watch applies all changes from a revision of etcd on. It calls begun when etcd has accepted the watch. It returns nil when ctx has ended,
+// and when the range must be listed again: because etcd has compacted the revision, or because the connection broke, since another etcd, or
+// one with an older state, may answer after that.
 func (f *follower[T]) watch(ctx context.Context, from int64, begun func()) error {
 	watching, stop := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	var connection sync.WaitGroup
@@ -126,7 +126,7 @@ func (f *follower[T]) watch(ctx context.Context, from int64, begun func()) error
 	return nil
 }
 
-// errWentBack is the error of a watch of an etcd that stands at an older revision than the list.
+// errWentBack is the error of a watch if etcd stands at an older revision than when the range was listed.
 var errWentBack = errors.New("etcd is at an older revision than when it was read last: it is read again")
 
 // replace replaces the follower's copy with the records that were just listed. It signals a change, unless the copy was the same before.
@@ -183,8 +183,8 @@ func (f *follower[T]) apply(events []*clientv3.Event) {
 	f.signal()
 }
 
-// record decodes the value of a key for the follower's copy, unless the copy has this version of it already. It returns false for a value
-// that can't be decoded, and logs that.
+// record decodes the value of a key for the follower's copy. If the copy has this version of the value already, it returns that record. It
+// returns false for a value that can't be decoded, and logs that.
 func (f *follower[T]) record(kv *mvccpb.KeyValue) (record[T], bool) {
 	if r, known := f.records[string(kv.Key)]; known && r.is(kv) {
 		return r, true
@@ -197,7 +197,7 @@ func (f *follower[T]) record(kv *mvccpb.KeyValue) (record[T], bool) {
 	return record[T]{kv: kv, value: value}, true
 }
 
-// signal wakes the goroutine that shows the follower's copy, because the copy has changed.
+// signal wakes the goroutine that shows the follower's copy to the caller, because the copy has changed. It never blocks.
 func (f *follower[T]) signal() {
 	select {
 	case f.changed <- struct{}{}:

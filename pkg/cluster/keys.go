@@ -34,7 +34,7 @@ type keys struct{ prefix string }
 // keyRange is a range of keys: from is included, to is not. An empty to means the one key from.
 type keyRange struct{ from, to string }
 
-// below is the range of all keys with a prefix.
+// below returns the range of all keys that begin with a prefix.
 func below(prefix string) keyRange {
 	return keyRange{from: prefix, to: clientv3.GetPrefixRangeEnd(prefix)}
 }
@@ -59,8 +59,8 @@ func (k keys) revision(flow string, revision int64) string {
 	return k.history(flow).from + strconv.FormatInt(revision, 10)
 }
 
-// flows is the range from history/ to status/, with leader/ between them. It is one range, so that one watch shows history and status in
-// one order.
+// flows is the range of all that leaders write: from history/ to status/, with leader/ between them. It is one range, so that one watch
+// shows changes of history and status in the order in which they were written.
 func (k keys) flows() keyRange {
 	return keyRange{from: k.prefix + "history/", to: clientv3.GetPrefixRangeEnd(k.prefix + "status/")}
 }
@@ -75,7 +75,7 @@ func (k keys) readDocument(key string) (Key, error) {
 	return d, d.check()
 }
 
-// check returns an error if no document can have the key.
+// check returns an error if no document can have this Key: the kind is unknown, or the name can't be part of a key in etcd.
 func (k Key) check() error {
 	switch k.Kind {
 	case definition.KindFlow, definition.KindFunc, definition.KindConn:
@@ -85,7 +85,7 @@ func (k Key) check() error {
 	return checkName(k.Name)
 }
 
-// checkName returns an error if a name can't be the last part of a key.
+// checkName returns an error if a name can't be the last part of a key, because it is empty or contains a slash.
 func checkName(name string) error {
 	switch {
 	case name == "":

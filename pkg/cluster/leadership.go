@@ -10,13 +10,14 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// HistoryKeep and HistoryAge are the arguments with which the leader calls TrimHistory.
+// HistoryKeep and HistoryAge are the arguments keep and age with which the leader calls TrimHistory: it keeps the last 10 revisions of each
+// flow, and an older one for 10 minutes after it was replaced.
 const (
 	HistoryKeep = 10
 	HistoryAge  = 10 * time.Minute
 )
 
-// ErrNotLeader is in the chain of the errors of a Leadership's methods once the leadership is lost.
+// ErrNotLeader is in the chain of the errors that the methods of a Leadership return once the leadership is lost.
 var ErrNotLeader = errors.New("this coordinator does not lead any more")
 
 // Leadership is the right to decide revisions and to write statuses. Every write has the condition that the election still stands, so a
@@ -76,8 +77,8 @@ func (s *Store) awaitTurn(ctx context.Context, c *claim) (elected bool) {
 	return elected
 }
 
-// Lost returns a channel that is closed when the leadership is lost, as that of a Registration: another coordinator may lead from then on.
-// Err says why. Then resign, and campaign again. Resign does not close the channel.
+// Lost returns a channel that is closed when the leadership is lost: another coordinator may lead from then on. Err says why. Then resign,
+// and campaign again. Resign does not close the channel.
 func (l *Leadership) Lost() <-chan struct{} { return l.claim.held.Done() }
 
 // Err returns why the leadership was lost, and nil before that.
@@ -146,7 +147,8 @@ func (l *Leadership) Decide(ctx context.Context, decisions []Decision) []error {
 	return errs
 }
 
-// decision makes the transaction that writes one decision: the flow's status, and the history entry if there is one.
+// decision makes the transaction that writes one decision: the flow's status, and the history entry if there is one. The error has
+// CodeInternal if status and entry are not about the same revision.
 func (l *Leadership) decision(d Decision) (*transaction, error) {
 	status, entry := d.Status, d.Entry
 	if entry != nil && (status.Flow != entry.Flow || status.Active != entry.Revision || entry.Revision == 0) {
@@ -204,8 +206,8 @@ func (l *Leadership) TrimHistory(ctx context.Context, flow string, keep int, age
 	return nil
 }
 
-// outdated returns the revisions that TrimHistory removes. revisions are all of the flow's, oldest first; before is the time before which a
-// revision must have been replaced. It reads as few entries as possible, because they are large.
+// outdated returns the revisions that TrimHistory removes. revisions are all revisions of the flow, oldest first. A revision is removed
+// only if the next one replaced it earlier than before. outdated reads as few entries as possible, because they are large.
 func (l *Leadership) outdated(ctx context.Context, flow string, revisions []int64, keep int, before time.Time) ([]int64, error) {
 	for i := range max(0, len(revisions)-keep) {
 		successor, err := l.store.Revision(ctx, flow, revisions[min(i+1, len(revisions)-1)])

@@ -42,8 +42,8 @@ type Worker struct {
 
 // The values of Worker.Session.
 const (
-	SessionLiving = "living"
-	SessionNone   = "none"
+	SessionLiving = "living" // a coordinator has a session with the worker, or had one within the time of a lease
+	SessionNone   = "none"   // no coordinator has had a session with the worker within the time of a lease
 )
 
 // Function is a function that a worker has registered.
@@ -120,7 +120,7 @@ func (s *Store) RegisterWorker(ctx context.Context, w Worker, ttl time.Duration)
 	return register(ctx, s, s.keys.worker(w.ID), w.ID, w, ttl, nil)
 }
 
-// RegisterCoordinator writes the coordinator's record, as RegisterWorker writes a worker's.
+// RegisterCoordinator writes the coordinator's record under a lease of ttl. ttl and errors are as in RegisterWorker.
 func (s *Store) RegisterCoordinator(ctx context.Context, c Coordinator, ttl time.Duration) (*Registration[Coordinator], error) {
 	return register(ctx, s, s.keys.coordinator(c.ID), c.ID, c, ttl, nil)
 }
@@ -145,12 +145,14 @@ func register[R Worker | Coordinator](
 }
 
 // Lost returns a channel that is closed when the registration is lost: the record is gone, because somebody removed it or its lease ran
-// out; or etcd has not answered for the time of the lease, so that it may be gone. Err says which. In the first case close the Registration
-// and register again under a new id. In the second case, Resume may go on with it. Close does not close this channel.
+// out; or etcd has not answered for the time of the lease, so that it may be gone; or the Store was closed. Err says which. If the record
+// is gone, close the Registration and register again under a new id. If etcd did not answer, Resume may go on with it. Close does not close
+// this channel.
 func (r *Registration[R]) Lost() <-chan struct{} { return r.claim.held.Done() }
 
 // Err returns why the registration was lost, and nil before that. CodeNotFound means that the record is gone: coordinators have given up
-// this process. CodeUnavailable means that etcd did not answer for too long: coordinators may still count on this process.
+// this process. CodeUnavailable means that etcd did not answer for too long: coordinators may still count on this process. CodeShutdown
+// means that the Store was closed.
 func (r *Registration[R]) Err() error { return r.claim.lost() }
 
 // Update replaces the record, under the same lease. Once the registration is lost, it returns the error of Err.
@@ -204,7 +206,7 @@ func (s *Store) FollowWorkers(ctx context.Context, f func(map[string]Worker)) er
 	})
 }
 
-// FollowCoordinators calls f with all coordinators, as FollowWorkers does with workers.
+// FollowCoordinators calls f with all coordinators, by id. It calls, blocks and ends as FollowWorkers does.
 func (s *Store) FollowCoordinators(ctx context.Context, f func(map[string]Coordinator)) error {
 	return follow(ctx, s, s.keys.coordinators(), s.readCoordinator, func(_ int64, coordinators []Coordinator) {
 		byID := make(map[string]Coordinator, len(coordinators))
@@ -232,7 +234,8 @@ func (s *Store) readCoordinator(kv *mvccpb.KeyValue) (c Coordinator, err error) 
 	return c, err
 }
 
-// readMember checks the record of a worker or coordinator, and returns the id at the end of its key.
+// readMember returns the id of a worker or coordinator: the end of the record's key. span is the range of the keys of its kind. It returns
+// an error if the record's address is empty, or no process can have the id.
 func readMember(span keyRange, kv *mvccpb.KeyValue, address string) (id string, err error) {
 	if address == "" {
 		return "", errors.New("it has no address")
@@ -241,7 +244,7 @@ func readMember(span keyRange, kv *mvccpb.KeyValue, address string) (id string, 
 	return id, checkName(id)
 }
 
-// Coordinators lists the coordinators that are registered now.
+// Coordinators lists the coordinators that are registered now, sorted by id. Records that can't be read are logged and left out.
 func (s *Store) Coordinators(ctx context.Context) ([]Coordinator, error) {
 	kvs, _, err := s.list(ctx, s.keys.coordinators())
 	if err != nil {

@@ -22,13 +22,14 @@ const (
 	NamesakeShares
 )
 
-// maxNameTries is the limit for tries of RegisterNamed. A try fails when another process registers under the name, or goes, in between.
+// maxNameTries is the limit for tries of RegisterNamed. A try fails when, while it runs, another process registers under the name or a
+// record that must yield changes.
 const maxNameTries = 20
 
 // RegisterNamed registers a worker, as RegisterWorker does, if the other workers of its name make room. judge decides about each worker
-// that is registered under w.Name; it may be called again when records change meanwhile. If one keeps the name, RegisterNamed writes
-// nothing and returns that worker. The transaction makes sure that no other worker registers so between judge and the write. Worker ids
-// must begin with the name and a hyphen.
+// that is registered under w.Name; it may be called again when records change meanwhile. If one of them keeps the name, RegisterNamed
+// writes nothing and returns that worker, and no Registration. The transaction makes sure that no other worker registers under the name
+// between judge and the write. Worker ids must begin with the name and a hyphen.
 func (s *Store) RegisterNamed(
 	ctx context.Context, w Worker, ttl time.Duration, judge func(Worker) NamesakeVerdict,
 ) (*Registration[Worker], *Worker, error) {
@@ -62,14 +63,14 @@ func (s *Store) RegisterNamed(
 		w.ID, s.endpoints, w.Name)
 }
 
-// namesake is the record of a worker with a name that is asked about, and the revision of etcd that wrote it last.
+// namesake is the record of a registered worker that has the name which another process wants to register under.
 type namesake struct {
 	worker  Worker
 	key     string
-	written int64
+	written int64 // the revision of etcd at which the record was last written
 }
 
-// namesakes returns the workers with a name, and the revision of etcd at which they stand so.
+// namesakes returns the workers that are registered under a name, and the revision of etcd as of which it has read them.
 func (s *Store) namesakes(ctx context.Context, name string) (all []namesake, revision int64, err error) {
 	kvs, revision, err := s.list(ctx, s.keys.named(name))
 	if err != nil {
@@ -107,7 +108,7 @@ func (s *Store) Remaining(ctx context.Context, worker string) (time.Duration, er
 	return time.Duration(max(left.TTL, 0)) * time.Second, nil
 }
 
-// FollowNamed calls f with the workers of one name, as FollowWorkers does with all, in no particular order.
+// FollowNamed calls f with the workers of one name, in no particular order. It calls, blocks and ends as FollowWorkers does.
 func (s *Store) FollowNamed(ctx context.Context, name string, f func([]Worker)) error {
 	return follow(ctx, s, s.keys.named(name), s.readWorker, func(_ int64, workers []Worker) {
 		named := workers[:0]

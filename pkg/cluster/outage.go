@@ -19,7 +19,7 @@ type outage struct {
 	reason  error     // the error of that loop; guarded by mu
 }
 
-// now reports whether a loop waits for etcd at this moment, and why.
+// now reports whether a loop waits for etcd at this moment, and why; why is empty if none waits.
 func (o *outage) now() (away bool, why string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -69,7 +69,8 @@ const (
 	longestPause  = 2 * time.Second
 )
 
-// failed notes that a call to etcd failed, and pauses before the loop tries again. It returns early when the context ends.
+// failed notes that a call to etcd failed with err, and pauses before the loop tries again. It returns early when the context ends, and
+// does nothing if that has ended already.
 func (r *retry) failed(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return

@@ -38,7 +38,7 @@ func (s *Store) list(ctx context.Context, span keyRange, options ...clientv3.OpO
 	}
 }
 
-// page reads the keys from one key up to another, which is not included, in one call to etcd.
+// page reads the keys from one key up to another, which is not included, in one call to etcd. An empty to means the one key from.
 func (s *Store) page(ctx context.Context, from, to string, options ...clientv3.OpOption) (*clientv3.GetResponse, error) {
 	call, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -49,7 +49,7 @@ func (s *Store) page(ctx context.Context, from, to string, options ...clientv3.O
 	return page, nil
 }
 
-// decodeAll decodes records. It leaves out those that can't be decoded, and logs each of them once.
+// decodeAll decodes records, in their order. It leaves out those that can't be decoded, and logs each version of them once.
 func decodeAll[T any](s *Store, kvs []*mvccpb.KeyValue, decode func(*mvccpb.KeyValue) (T, error)) []T {
 	var values []T
 	for _, kv := range kvs {

@@ -22,8 +22,8 @@ type authenticator struct {
 }
 
 const (
-	signInFresh   = 500 * time.Millisecond // a token that is younger is used without asking etcd
-	signInTimeout = 10 * time.Second       // for one call to etcd
+	signInFresh   = 500 * time.Millisecond // a token that etcd gave out less than this ago is used again
+	signInTimeout = 10 * time.Second       // the timeout of the call to etcd that signs in
 )
 
 // newAuthenticator makes an authenticator for the user of a configuration, with a connection of its own.
@@ -35,7 +35,7 @@ func newAuthenticator(c clientv3.Config) (*authenticator, error) {
 	return a, err
 }
 
-// close ends the connection. A nil authenticator has none.
+// close ends the connection. A nil authenticator has no connection, and close then does nothing.
 func (a *authenticator) close() error {
 	if a == nil {
 		return nil

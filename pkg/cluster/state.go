@@ -39,7 +39,7 @@ func (s State) Marks() []Mark {
 	return marks
 }
 
-// Documents returns the statuses of functions and connectors.
+// Documents returns the statuses of functions and connectors, by their documents' keys.
 func (s State) Documents() map[Key]DocumentStatus {
 	all := map[Key]DocumentStatus{}
 	for _, r := range s.records {
@@ -62,7 +62,8 @@ func (s State) Histories() map[string]int {
 }
 
 // FollowState calls f with everything that leaders have written: when it has read that, and after each change. A status never comes without
-// the entry that was written with it, because one watch shows both. It blocks, skips intermediate states and ends as FollowWorkers does.
+// the entry that was written with it, because one watch shows both. Changes that come while f runs are shown together in the next call.
+// FollowState blocks, also while etcd is out of reach, until the context ends or the Store is closed, and returns why.
 func (s *Store) FollowState(ctx context.Context, f func(State)) error {
 	return follow(ctx, s, s.keys.flows(), s.readFlowRecord, func(_ int64, records []flowRecord) { f(State{join(records), records}) })
 }
@@ -108,7 +109,8 @@ func (s *Store) readFlowRecord(kv *mvccpb.KeyValue) (flowRecord, error) {
 	return flowRecord{}, nil
 }
 
-// join pairs each status with the history entry of its active revision.
+// join pairs each status with the history entry of its active revision, in the order of records. The entry is nil if it is not among
+// records.
 func join(records []flowRecord) []ActiveFlow {
 	type id struct {
 		flow     string

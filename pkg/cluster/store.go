@@ -20,9 +20,9 @@ import (
 
 // Defaults of Config and of leases.
 const (
-	DefaultPrefix  = "/kisgrid/"
-	DefaultTimeout = 5 * time.Second
-	DefaultTTL     = 10 * time.Second
+	DefaultPrefix  = "/kisgrid/"      // begins every key
+	DefaultTimeout = 5 * time.Second  // for each call to etcd
+	DefaultTTL     = 10 * time.Second // how long a lease lasts after it was last renewed
 	// DefaultMaxOperations is the default of etcd's own limit, --max-txn-ops.
 	DefaultMaxOperations = 128
 )
@@ -62,7 +62,7 @@ type Store struct {
 	unreadable unreadableLog
 }
 
-// Open checks the configuration and makes a Store. It does not wait for etcd; Wait does.
+// Open checks the configuration, reads the password file, and makes a Store. It does not wait for etcd; Wait does.
 func Open(c Config) (*Store, error) {
 	if len(c.Endpoints) == 0 {
 		return nil, errors.New("open etcd: no endpoint given: name at least one, as host:port")
@@ -158,10 +158,12 @@ func (s *Store) LastAnswer() time.Time {
 	return time.Time{}
 }
 
-// Outage reports whether a Follow method or a Campaign of this Store waits for etcd, and why. It does not ask etcd.
+// Outage reports whether a Follow method or a Campaign of this Store waits for etcd now, and why; the text is empty if none waits. It does
+// not ask etcd.
 func (s *Store) Outage() (away bool, why string) { return s.outage.now() }
 
-// Close ends the connection. Every Follow method and Campaign returns. Leases run out, unless their owners have closed them before.
+// Close ends the connection. Every Follow method and Campaign then returns. The leases of this process run out, unless their owners have
+// given them back before.
 func (s *Store) Close() error {
 	for _, err := range []error{s.client.Close(), s.signer.close()} {
 		if err == nil || errors.Is(err, context.Canceled) {

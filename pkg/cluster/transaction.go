@@ -19,12 +19,12 @@ const (
 // goroutine.
 type transaction struct {
 	store *Store
-	doing string // what it is for, for messages
+	doing string // says what the transaction is for, in messages
 
 	conditions []clientv3.Cmp
-	then       []clientv3.Op // the writes, if all conditions hold
-	otherwise  []clientv3.Op // the reads, if one does not
-	bytes      int           // of all of these
+	then       []clientv3.Op // the writes, which etcd makes if all conditions hold
+	otherwise  []clientv3.Op // the reads, which etcd makes if a condition does not hold
+	bytes      int           // the size of conditions, then and otherwise, as etcd will count it
 }
 
 // transaction begins an empty transaction. doing says what it is for, such as "writing documents".
@@ -71,8 +71,9 @@ func (t *transaction) readOnFailure(key string) {
 	t.bytes += len(key) + entryOverhead
 }
 
-// commit sends the transaction. One that etcd would refuse for its size is refused here, with an error that says what to do. Succeeded in
-// the answer says whether the conditions held. After an error of the connection it may have been written all the same.
+// commit sends the transaction. A transaction that etcd would refuse for its size is refused here, with an error that says what to do.
+// Succeeded in the answer says whether the conditions held; if they did not, nothing was written. After an error of the connection the
+// transaction may have been written all the same.
 func (t *transaction) commit(ctx context.Context) (*clientv3.TxnResponse, error) {
 	switch n := max(len(t.conditions), len(t.then)); {
 	case n > t.store.maxOps:

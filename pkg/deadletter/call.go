@@ -15,20 +15,22 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// operatorFactor is how many times as long as clients operators wait for Redis.
+// operatorFactor is the timeout of a call that an operator waits for, as a multiple of the timeout of a call that a client waits for.
 const operatorFactor = 5
 
-// operatorCall runs f, which an operator waits for, with a timeout. doing says what f does, for the error.
+// operatorCall runs f, which an operator waits for, with a timeout of operatorFactor times Config.Timeout. doing says what f does, for
+// the error.
 func (s *Store) operatorCall(ctx context.Context, doing string, f func(context.Context) error) error {
 	return s.timedCall(ctx, operatorFactor*s.config.Timeout, doing, f)
 }
 
-// clientCall runs f, which a client waits for, with a timeout. doing says what f does, for the error.
+// clientCall runs f, which a client waits for, with the timeout Config.Timeout. doing says what f does, for the error.
 func (s *Store) clientCall(ctx context.Context, doing string, f func(context.Context) error) error {
 	return s.timedCall(ctx, s.config.Timeout, doing, f)
 }
 
-// timedCall runs f with a timeout, and gives its error a code and says what to do about it.
+// timedCall runs f with the timeout limit. If f returns an error without a code, timedCall gives it one, and says what to do about it.
+// doing says what f does, for the error.
 func (s *Store) timedCall(ctx context.Context, limit time.Duration, doing string, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -79,7 +81,7 @@ func (s *Store) runScript(ctx context.Context, script *goredis.Script, keys []st
 	return command
 }
 
-// wrongNumber is the error of an answer with another number of results than were asked for.
+// wrongNumber is the error for an answer of Redis that has got results, where want results were asked for.
 func wrongNumber(got, want int) error {
 	return fmt.Errorf("an answer with %d results came for %d commands: check the proxies between this process and Redis", got, want)
 }

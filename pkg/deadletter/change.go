@@ -37,7 +37,7 @@ func (s *Store) Edit(ctx context.Context, flow string, id batch.StreamID, row []
 	return l, nil
 }
 
-// notFound is the error for an id of which a flow has no letter.
+// notFound is the error, with CodeNotFound, for an id that no letter of the flow has.
 func notFound(flow string, id batch.StreamID) error {
 	return batch.Errorf(batch.CodeNotFound, "flow %s has no dead letter %s: it may have been redriven or dropped; kisgrid dead list shows the letters of the flow", flow, id)
 }
@@ -49,7 +49,8 @@ type Settlement struct {
 	Stay []*Letter
 }
 
-// Settle applies settlements. One for a letter that is not there any more does nothing.
+// Settle removes letters whose redrive has ended, and puts the letters in Stay in their places. A settlement for a letter that is not
+// there any more does nothing. After an error some of the settlements may have been applied.
 func (s *Store) Settle(ctx context.Context, flow string, all []Settlement) error {
 	const doing = "note how dead letters ended"
 	for len(all) > 0 {
@@ -103,7 +104,7 @@ func (s *Store) Begin(ctx context.Context, flow string, letters []*Letter) ([]*L
 	return there, nil
 }
 
-// Drop removes letters. It returns how many of them were there.
+// Drop removes letters, without running their rows again. It returns how many of them were there.
 func (s *Store) Drop(ctx context.Context, flow string, letters []*Letter) (n int, err error) {
 	for some := range slices.Chunk(letters, scriptLetters) {
 		ids := make([]any, len(some))

@@ -9,12 +9,13 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// goneFor is how long the ids of letters are remembered that are settled or dropped, so that a row that runs again late is not kept again.
+// goneFor is how long Redis remembers the ids of letters that were settled or dropped. If the row of such a letter runs again in this
+// time, and dies again, it is not kept as a letter once more.
 const goneFor = time.Hour
 
-// Keep keeps letters of one flow. For each it returns whether the letter is kept: false means that the flow has as many letters as it may.
-// A letter whose id is known counts as kept: it was kept before, and may have been settled since. After an error, some letters may have
-// been kept.
+// Keep keeps letters of one flow. For each letter, in their order, it returns whether the letter is kept: false means that the flow has as
+// many letters as it may. A letter whose id is known counts as kept: it was kept before, and may have been settled since. After an error
+// the results of some or all letters are missing; these letters may have been kept all the same.
 func (s *Store) Keep(ctx context.Context, flow string, letters []*Letter) ([]bool, error) {
 	kept := make([]bool, 0, len(letters))
 	if err := s.addFlow(ctx, flow); err != nil {
@@ -74,8 +75,8 @@ func (s *Store) addFlow(ctx context.Context, flow string) error {
 	return err
 }
 
-// expire forgets letters of a flow that are older than MaxAge. It does nothing if this process has looked for them a moment ago: within a
-// tenth of MaxAge, 10 s at most.
+// expire removes letters of a flow that are older than MaxAge. It does nothing if MaxAge is negative, or if this process has looked for
+// such letters of the flow a moment ago: within a tenth of MaxAge, 10 s at most.
 func (s *Store) expire(ctx context.Context, flow string) error {
 	s.mu.Lock()
 	due := s.config.MaxAge > 0 && time.Since(s.expired[flow]) > min(s.config.MaxAge/10, 10*time.Second)

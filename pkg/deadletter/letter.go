@@ -24,7 +24,8 @@ import (
 //	                 └────────────────────────────────────► gone: the id is remembered for an hour
 //
 // A letter stays begun when its redrive is cut off, as the coordinator is killed. The next redrive takes it then, as the same batch, so
-// that effects take place once. Begin, Settle and Edit are called by the holder of the lock of the flow's letters (Store.WithLock).
+// that effects take place once. Only the holder of the lock of the flow's letters (Store.WithLock) may call Begin and Settle; Edit takes that
+// lock itself.
 type Letter struct {
 	// ID never changes. It is also the stream id of the batches that redrives of the letter submit.
 	ID batch.StreamID

@@ -12,7 +12,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// Flows returns the flows that have letters, or had some, sorted by name.
+// Flows returns the flows that have dead letters, or had some, sorted by name.
 func (s *Store) Flows(ctx context.Context) ([]string, error) {
 	var flows []string
 	err := s.operatorCall(ctx, "list the flows that have dead letters", func(ctx context.Context) error {
@@ -53,7 +53,8 @@ func (s *Store) Status(ctx context.Context, flow string) (Status, error) {
 	return status, err
 }
 
-// Last returns the place of a flow's newest letter, for Page; it is empty if the flow has none.
+// Last returns the place of a flow's newest letter, for Page; it is empty if the flow has no letters. The place of a letter is the id of
+// its entry in the flow's Redis stream.
 func (s *Store) Last(ctx context.Context, flow string) (last string, err error) {
 	err = s.operatorCall(ctx, "list the dead letters of flow "+flow, func(ctx context.Context) error {
 		entries := goredis.NewXMessageSliceCmd(ctx, "xrevrange", s.key(flow, "letters"), "+", "-", "count", 1)
@@ -68,9 +69,10 @@ func (s *Store) Last(ctx context.Context, flow string) (last string, err error) 
 	return last, err
 }
 
-// Page returns a flow's letters in the order in which they were kept. It begins behind the place after; an empty one means at the first
-// letter. It ends at the place last; an empty one means the newest letter. A page has at most n letters, and at most 8 MiB, unless a single
-// letter is larger. next is the place to continue after; an empty one means that there are no more letters.
+// Page returns a flow's letters in the order in which they were kept. after and last are places, as Last and Page return them. The page
+// begins behind the place after; an empty after means that it begins with the first letter. It ends at the place last, which is included;
+// an empty last means the newest letter. A page has at most n letters, and at most 8 MiB, unless a single letter is larger. next is the
+// argument after for the next page; an empty next means that there are no more letters.
 func (s *Store) Page(ctx context.Context, flow, after, last string, n int) (letters []*Letter, next string, err error) {
 	err = s.operatorCall(ctx, "list the dead letters of flow "+flow, func(ctx context.Context) error {
 		start := "-"
@@ -94,8 +96,8 @@ func (s *Store) Page(ctx context.Context, flow, after, last string, n int) (lett
 	return letters, next, err
 }
 
-// Get returns the letters of a flow with the given ids, in that order. Ids without a letter are left out. It reads as many letters as Page
-// does: rest are the ids that it did not get to.
+// Get returns the letters of a flow with the given ids, in that order. Ids without a letter are left out. One call reads at most 500
+// letters and at most 8 MiB, unless a single letter is larger. rest are the ids that it did not get to.
 func (s *Store) Get(ctx context.Context, flow string, ids ...batch.StreamID) (letters []*Letter, rest []batch.StreamID, err error) {
 	err = s.operatorCall(ctx, "find dead letters of flow "+flow, func(ctx context.Context) error {
 		args := []any{pageBytes}
@@ -130,7 +132,8 @@ func (s *Store) Get(ctx context.Context, flow string, ids ...batch.StreamID) (le
 	return letters, rest, err
 }
 
-// read makes letters of entries of a flow's stream, with their changes and the time when a redrive began.
+// read makes letters of entries of a flow's Redis stream. It applies later changes of a letter (an edit, or another death of the row),
+// and sets Kept and Begun.
 func (s *Store) read(ctx context.Context, flow string, entries []goredis.XMessage) ([]*Letter, error) {
 	if len(entries) == 0 {
 		return nil, nil

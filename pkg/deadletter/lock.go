@@ -12,7 +12,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// lockFor is how long the lock of a flow's letters lasts after its holder was killed.
+// lockFor is how long the lock of a flow's letters lasts in Redis after its holder last renewed it, for example when the holder was killed.
 const lockFor = 5 * time.Second
 
 // WithLock calls f while this process holds the lock of a flow's letters, which redrives and edits need. Nobody else has the lock
@@ -48,8 +48,8 @@ func (s *Store) WithLock(ctx context.Context, flow, who string, f func(context.C
 	return f(held)
 }
 
-// lockEnds returns until when the lock of a flow's letters counts as held, if Redis is asked for it now. In Redis it lasts a little longer,
-// so that the holder has stopped when another process can take the lock.
+// lockEnds returns the time until which the holder of a lock may count on it, if it asks Redis for the lock or renews it now. In Redis the
+// lock lasts a little longer, so that the holder has stopped when another process can take the lock.
 func (s *Store) lockEnds() time.Time { return time.Now().Add(s.lockFor - s.lockFor/5) }
 
 // renew renews the lock of a flow's letters until the context held ends. If Redis has not renewed it until ends, renew calls lose, which
@@ -95,7 +95,8 @@ func (s *Store) acquire(ctx context.Context, flow, who string) error {
 	})
 }
 
-// lockedBy returns an error with CodeConflict that names the holder of the lock of a flow's letters, or nil if nobody holds it.
+// lockedBy returns an error with CodeConflict that names the holder of the lock of a flow's letters, or nil if nobody holds it. If Redis
+// does not answer, it returns the error of that.
 func (s *Store) lockedBy(ctx context.Context, flow string) error {
 	holder := goredis.NewStringCmd(ctx, "get", s.key(flow, "redrive"))
 	err := s.send(ctx, holder)

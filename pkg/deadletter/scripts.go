@@ -21,7 +21,7 @@ const (
 	scriptBytes   = 4 << 20
 )
 
-// scriptKeys are the keys that each script gets, in this order. pageScript and lockScript get others.
+// scriptKeys are the last parts of the keys that most scripts get, in this order. pageScript and lockScript get other keys.
 var scriptKeys = []string{"letters", "changes", "index", "begun", "gone", "counts"}
 
 // pageBytes is the limit for the letters of one page, in bytes. A single letter may be larger.

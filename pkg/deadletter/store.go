@@ -18,9 +18,9 @@ import (
 
 // Defaults of Config.
 const (
-	DefaultMax    = 100_000
-	DefaultMaxAge = 30 * 24 * time.Hour
-	DefaultPrefix = "kisgrid:dead:"
+	DefaultMax    = 100_000             // the number of letters that a flow may have
+	DefaultMaxAge = 30 * 24 * time.Hour // how long a letter is kept
+	DefaultPrefix = "kisgrid:dead:"     // begins every key in Redis
 )
 
 // Config says where letters are kept, and how many.
@@ -104,7 +104,7 @@ func Open(c Config) (*Store, error) {
 	return &Store{config: c, client: client, lockFor: lockFor, flows: map[string]bool{}, expired: map[string]time.Time{}}, nil
 }
 
-// hidden removes the URL, which may hold a secret, from an error of parsing it.
+// hidden returns the reason within an error of parsing a URL, without the URL itself, which may hold a secret.
 func hidden(err error) error {
 	if unwrapped := errors.Unwrap(err); unwrapped != nil {
 		return unwrapped
@@ -118,7 +118,7 @@ func (s *Store) Close() error { return s.client.Close() }
 // Max returns the limit for the letters of one flow.
 func (s *Store) Max() int { return s.config.Max }
 
-// Ping checks that Redis answers. The warning, if it is not empty, names a setting of Redis that may lose letters.
+// Ping checks that Redis answers. If warning is not empty, Redis has a setting by which it may lose letters; the warning names it.
 func (s *Store) Ping(ctx context.Context) (warning string, err error) {
 	err = s.operatorCall(ctx, "look for the store of dead letters", func(ctx context.Context) error {
 		if err := s.send(ctx, goredis.NewStatusCmd(ctx, "ping")); err != nil {
