@@ -30,6 +30,7 @@ func (l *Lanes) runWatchdog(stop <-chan struct{}) {
 				ticker.Reset(tick)
 			case <-l.clock.timer.C:
 				l.resumeDue()
+				ticker.Reset(tick) // a lane may be busy by now
 				continue
 			case <-stop:
 				return
