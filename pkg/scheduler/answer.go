@@ -8,7 +8,7 @@ import (
 )
 
 // step handles Answered: it takes the answered rows from the worker, counts the outcome of each row that has none yet, and
-// passes the result on. An answer of a part that is not known any more is ignored.
+// passes the result on. An answer is ignored if the worker is not known, or has no open rows of the part.
 func (e Answered) step(s *Scheduler) {
 	w := s.workers[e.Worker]
 	if w == nil {
@@ -101,7 +101,8 @@ func (e Answered) step(s *Scheduler) {
 	s.stopCounting(f)
 }
 
-// takeBack queues rows of a part that the worker gave back. returned has their places in the part.
+// takeBack takes rows of a part that the worker gave back, so that they go to a worker again. Rows with a key wait for their
+// slots, which are held; rows without keys are queued for any worker. returned has the rows' places in the part.
 func (s *Scheduler) takeBack(f *flow, p *Part, returned []partRow) {
 	rows := make([]uint32, len(returned))
 	for i, r := range returned {

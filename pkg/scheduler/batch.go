@@ -20,28 +20,29 @@ type Batch struct {
 	// Revision is the number of the revision that the batch runs on, and Digest is the digest of its documents.
 	Revision int64
 	Digest   batch.Digest
-	// Keys are the hashes of the rows' shard keys, by row. Without keys the batch goes whole to one worker.
+	// Keys are the hashes of the rows' shard keys, one for each row. An empty slice means that the batch has no keys; then its
+	// rows go to one worker together.
 	Keys []uint64
-	// Ends are the offsets at which the rows end, by row.
+	// Ends are the offsets in bytes at which the rows end, one for each row. There is at least one row.
 	Ends []uint32
-	// Ended lists, by row, the rows that had an outcome before they came here. They go to no worker.
+	// Ended lists the rows that had an outcome before the batch was submitted, in the order of the rows. They go to no worker.
 	Ended []batch.RowOutcome
 	// Deadline is when rows without an outcome fail; zero means never.
 	Deadline time.Time
-	// Owner belongs to the caller.
+	// Owner is for the caller's use; the scheduler does not look at it.
 	Owner any
 
 	flow        *flow
-	arrival     uint64     // number in the order of submission
+	arrival     uint64     // number of the batch in the order of submission, from 1
 	remaining   int        // rows without an outcome
 	endedRows   bitset.Set // rows with an outcome; nil while only those of Ended have one
 	over        bool       // all rows have an outcome, or the batch was cancelled
-	cancelled   bool       // nobody waits for it any more
+	cancelled   bool       // the event Cancelled ended the batch
 	submittedAt time.Time
-	heapIndex   int // place in Scheduler.deadlines; -1 means none
+	heapIndex   int // index of the batch in Scheduler.deadlines; -1 means that it is not there
 }
 
-// revision returns the revision that the batch runs on.
+// revision returns the number and digest of the revision that the batch runs on.
 func (b *Batch) revision() batch.Revision {
 	return batch.Revision{Number: b.Revision, Digest: b.Digest}
 }
@@ -60,7 +61,7 @@ func (b *Batch) size(row uint32) int64 {
 // slot returns the slot of a row. The batch must have keys.
 func (b *Batch) slot(row uint32) uint16 { return keyslot.Of(b.Keys[row]) }
 
-// markEnded notes that a row has its outcome. It returns false when the row had one before.
+// markEnded notes that a row has its outcome now. It returns false, and changes nothing, if the row had one before.
 func (b *Batch) markEnded(row uint32) bool {
 	if b.endedRows == nil {
 		b.endedRows = bitset.New(b.Rows())
@@ -71,7 +72,7 @@ func (b *Batch) markEnded(row uint32) bool {
 	return b.endedRows.Add(row)
 }
 
-// openRows returns the rows without an outcome.
+// openRows returns the places of the rows that have no outcome, ascending, in a new slice.
 func (b *Batch) openRows() []uint32 {
 	rows := make([]uint32, 0, b.remaining)
 	ended := b.Ended
@@ -90,14 +91,14 @@ func (b *Batch) openRows() []uint32 {
 	return rows
 }
 
-// Ledger counts a flow's rows. At every moment In is the sum of all outcomes and the rows in flight.
+// Ledger counts a flow's rows. In is always the sum of all Outcomes and of the rows in flight.
 type Ledger struct {
 	In       uint64       // rows submitted
 	Outcomes batch.Counts // rows by outcome
-	// Redispatched counts rows that a worker had when it was given up, and HandedBack counts rows that a worker gave back.
-	// All of them went to a worker again. A row counts each time that this happens.
+	// Redispatched counts rows that were routed again because the worker that had them was given up. HandedBack counts rows
+	// that a worker gave back, which are routed again, too. A row counts each time that this happens to it.
 	Redispatched, HandedBack uint64
 }
 
-// InFlight returns how many rows have no outcome yet.
+// InFlight returns how many submitted rows have no outcome yet.
 func (l *Ledger) InFlight() uint64 { return l.In - l.Outcomes.Total() }

@@ -17,11 +17,13 @@ const (
 type slotCounts struct {
 	// open counts the rows of each slot that are not answered.
 	open [keyslot.Count]int32
-	// otherRevision counts those of them that may be of another revision than the active one; nil means that none is.
+	// otherRevision counts, by slot, the rows in open that may be of another revision than the active one; nil means that
+	// there are none.
 	otherRevision []int32
 }
 
-// countsOf returns the counts of a flow. A flow that does not count its rows begins to.
+// countsOf returns the slotCounts of a flow. If the flow does not count its rows by slot yet, countsOf counts them, and the
+// flow keeps the counts up to date from then on.
 func (s *Scheduler) countsOf(f *flow) *slotCounts {
 	if f.counts != nil {
 		return f.counts
@@ -43,7 +45,7 @@ func (s *Scheduler) countsOf(f *flow) *slotCounts {
 	return f.counts
 }
 
-// countRows counts the unanswered rows of a worker flow.
+// countRows adds the unanswered rows of a worker flow that have a key to f.counts, which must not be nil.
 func (f *flow) countRows(wf *workerFlow) {
 	for p := wf.first; p != nil; p = p.next {
 		if len(p.Batch.Keys) > 0 {
@@ -52,7 +54,8 @@ func (f *flow) countRows(wf *workerFlow) {
 	}
 }
 
-// add counts n rows of a slot, below zero for rows that were answered or taken away.
+// add adds n to the number of unanswered rows of a slot; n is below zero for rows that were answered or taken away. early says
+// that the rows may be of another revision than the active one.
 func (c *slotCounts) add(slot uint16, n int32, early bool) {
 	c.open[slot] += n
 	if early {
@@ -71,7 +74,8 @@ func (c *slotCounts) switched() {
 	copy(c.otherRevision, c.open[:])
 }
 
-// stopCounting ends the counting of a flow that has few unanswered rows.
+// stopCounting ends the counting by slot of a flow that has at most countTo unanswered rows, unless a hand-over is under way.
+// It keeps up to four slotCounts for the next flows that count.
 func (s *Scheduler) stopCounting(f *flow) {
 	if f.counts == nil || f.unanswered > countTo || f.handOver != nil {
 		return

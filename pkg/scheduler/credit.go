@@ -1,6 +1,6 @@
 package scheduler
 
-// step handles Credited: it adds to the credit, and sends queued rows.
+// step handles Credited: it adds to the credit, and sends queued rows. The event is ignored if the worker is not connected.
 func (e Credited) step(s *Scheduler) {
 	w := s.workers[e.Worker]
 	if w == nil || !w.connected {
@@ -13,7 +13,7 @@ func (e Credited) step(s *Scheduler) {
 	s.sendWhole(wf.flow)
 }
 
-// step handles CreditEnded: it takes away the credit that is left.
+// step handles CreditEnded: it takes away the credit that the worker has left for the flow.
 func (e CreditEnded) step(s *Scheduler) {
 	w, f := s.workers[e.Worker], s.byName[e.Flow]
 	if w == nil || f == nil || int(w.seat) >= len(f.workerFlows) || f.workerFlows[w.seat] == nil {

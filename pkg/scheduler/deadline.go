@@ -6,8 +6,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// step handles Tick: it looks which limits of time have passed, and notes the work that follows. Batches whose deadline
-// passed are found by deadlinePassed.
+// step handles Tick: for each flow it notes whether slots are held for too long, rows waited too long for a ready worker, or a
+// sweep is due. Pending work follows. Batches whose deadline passed are found by deadlinePassed.
 func (Tick) step(s *Scheduler) {
 	s.ticked = s.now
 	for _, f := range s.flows {
@@ -20,8 +20,8 @@ func (Tick) step(s *Scheduler) {
 	}
 }
 
-// failStarving fails the rows of a flow that waited too long for a worker to become ready. It stops when a worker is ready,
-// or when the Step's budget is used up.
+// failStarving fails all waiting rows of a flow that had no ready worker for too long. It stops early if a worker is ready, or
+// when the Step's budget is used up; in the second case it goes on in the next Step.
 func (s *Scheduler) failStarving(f *flow) {
 	for f.readyCount() == 0 {
 		q := &f.waiting
@@ -45,7 +45,8 @@ func (s *Scheduler) failStarving(f *flow) {
 	f.starvationDue = false
 }
 
-// fail gives rows of a batch an outcome that no worker gave. Rows that have an outcome already are left out.
+// fail gives rows of a batch an outcome that no worker gave, counts it, and adds the action Fail. rows are places in the
+// batch. Rows that have an outcome already are left out, and so are all rows of a batch that is over.
 func (s *Scheduler) fail(b *Batch, rows []uint32, outcome batch.Outcome, code batch.Code) {
 	if b.over {
 		return
@@ -67,8 +68,8 @@ func (s *Scheduler) fail(b *Batch, rows []uint32, outcome batch.Outcome, code ba
 	s.act(Fail{Batch: b, Rows: failed, Outcome: outcome, Code: code, Last: last})
 }
 
-// countEnded counts rows of a batch that got their outcome, and reports whether these were its last ones. Then the batch is
-// over.
+// countEnded notes that so many more rows of a batch have their outcome. It returns true if no row is left without one; then
+// the batch is over.
 func (s *Scheduler) countEnded(b *Batch, rows int) bool {
 	b.remaining -= rows
 	if b.remaining > 0 {
@@ -79,8 +80,8 @@ func (s *Scheduler) countEnded(b *Batch, rows int) bool {
 	return true
 }
 
-// step handles Cancelled: it counts all rows of the batch that have no outcome as failed. Queued rows of it are dropped
-// when their turn comes, or by a sweep.
+// step handles Cancelled: the batch is over, and all its rows that have no outcome count as failed. Queued rows of it are
+// dropped when their turn comes, or by a sweep.
 func (e Cancelled) step(s *Scheduler) {
 	b := e.Batch
 	if b.over || b.flow == nil {
@@ -92,7 +93,8 @@ func (e Cancelled) step(s *Scheduler) {
 	s.countEnded(b, b.remaining)
 }
 
-// deadlines is a heap of the batches that have a deadline, the batch with the earliest one first.
+// deadlines is a heap (container/heap) of the batches that have a deadline and are not over, the batch with the earliest
+// deadline first.
 type deadlines []*Batch
 
 // add puts a batch that has a deadline into the heap.
@@ -105,26 +107,26 @@ func (d *deadlines) remove(b *Batch) {
 	}
 }
 
-// Len implements heap.Interface, and so do Less, Swap, Push and Pop.
+// Len returns the number of batches. Like the next four methods, it is there for container/heap.
 func (d deadlines) Len() int { return len(d) }
 
-// Less implements heap.Interface.
+// Less reports whether the i-th batch has an earlier deadline than the j-th.
 func (d deadlines) Less(i, j int) bool { return d[i].Deadline.Before(d[j].Deadline) }
 
-// Swap implements heap.Interface. It keeps the batches' heapIndex right.
+// Swap swaps two batches, and sets their heapIndex to their new places.
 func (d deadlines) Swap(i, j int) {
 	d[i], d[j] = d[j], d[i]
 	d[i].heapIndex, d[j].heapIndex = i, j
 }
 
-// Push implements heap.Interface. Use add instead.
+// Push appends a batch, for heap.Push only: to add one, call add.
 func (d *deadlines) Push(x any) {
 	b := x.(*Batch)
 	b.heapIndex = len(*d)
 	*d = append(*d, b)
 }
 
-// Pop implements heap.Interface. Use remove instead.
+// Pop removes and returns the last batch of the slice, for package heap only: to take a batch out, call remove.
 func (d *deadlines) Pop() any {
 	last := len(*d) - 1
 	b := (*d)[last]

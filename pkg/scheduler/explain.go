@@ -4,17 +4,17 @@ import "github.com/kisgrid/kisgrid/internal/keyslot"
 
 // Explanation says where a new row with some shard key would go: its slot, the worker that owns the slot, and why.
 type Explanation struct {
-	Slot uint16 // of the key
+	Slot uint16 // the slot of the key
 	// Revision is the number of the flow's active revision; 0 means none.
 	Revision int64
 	// Worker is the id of the worker that would get the row; "" means none.
 	Worker string
-	// Reason says in words why that worker, or why none.
+	// Reason says in words why that worker gets the row, or why no worker does.
 	Reason string
 }
 
-// Explain says where a row of the flow with this hash of its shard key would go now, and why. A Search finds the rows that
-// are there already.
+// Explain says where a new row of the flow would go now, and why. key is the hash of the row's shard key. To find rows that
+// were submitted already, use a Search.
 func (s *Scheduler) Explain(flow string, key uint64) Explanation {
 	e := Explanation{Slot: keyslot.Of(key)}
 	f := s.byName[flow]

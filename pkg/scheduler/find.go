@@ -10,21 +10,22 @@ import (
 // and it is seldom that somebody asks why a key does not move. Looking is work like any other: a slice in each Step, with other
 // events in between. A row that moves meanwhile may be found twice, or not at all; a row that waits is found once.
 
-// Where says at which place in the scheduler a row waits.
+// Where says at which kind of place in the scheduler a row is.
 type Where uint8
 
-// The places of a row, in the order in which they are looked at. Of two rows of one key the
-// older one is never at a place with a higher number.
+// The kinds of places. Of two rows of one key, the older one is never at a place with a higher number.
 const (
-	// AtWorker: a worker was sent the row and has not answered it.
+	// AtWorker means that the row was sent to a worker, which has not answered it.
 	AtWorker Where = iota + 1
-	// SetAside: the worker has as many rows of the row's key as one key may have (skew.go).
+	// SetAside means that the row waits because its worker has as many unanswered rows of the row's key as one key may have
+	// (skew.go).
 	SetAside
-	// Queued: the row waits for credit of its worker, or for a session with it.
+	// Queued means that the row waits in its worker's queue, for credit or for a session.
 	Queued
-	// HeldBack: the row's slot moved, and the row waits until the old owner has no rows of the slot any more.
+	// HeldBack means that the row's slot moved to another worker, and the row waits until the old owner has no rows of the
+	// slot any more.
 	HeldBack
-	// NoWorker: no worker is ready for the flow.
+	// NoWorker means that the row waits because no worker is ready for the flow.
 	NoWorker
 )
 
@@ -33,69 +34,72 @@ type Found struct {
 	Where Where
 	Batch *Batch
 	Row   uint32 // place in the batch
-	// Worker has the row, or gets it; "" means that no worker was chosen yet. From is the old owner of the slot, where the
-	// row is HeldBack.
+	// Worker is the id of the worker that has the row or will get it; "" means that none was chosen yet. From is the id of the
+	// slot's old owner; it is set only for a row that is HeldBack.
 	Worker, From string
-	// Part and PartRow are the row's part and its place in the part, where it is AtWorker. The worker knows the row by
-	// these.
+	// Part is the row's part, and PartRow is the row's place in it. They are set only for a row that is AtWorker; the worker
+	// knows the row by them.
 	Part    *Part
 	PartRow uint32
 	// Since is when the row was sent, or when its batch came if it was not sent yet.
 	Since time.Time
-	// GivenUp says that the row is AtWorker and its batch is over. Nobody waits for the row, but it still runs. Cancelled
-	// says that the client gave the batch up; else its deadline passed, or the row ended elsewhere.
+	// GivenUp says that the row is AtWorker and its batch is over. Nobody waits for the row, but the worker still has it.
+	// Cancelled says that the batch is over because of an event Cancelled; otherwise its deadline passed, or the row ended
+	// elsewhere.
 	GivenUp, Cancelled bool
 }
 
-// Open reports whether the worker has still not answered a row that was AtWorker. The goroutine that owns the scheduler
-// calls it.
+// Open reports whether the worker still has to answer the row, which must have been AtWorker when it was found. Only the
+// goroutine that owns the scheduler may call it.
 func (f *Found) Open() bool { return f.Part.isOpen(partRow(f.PartRow)) }
 
-// Search finds the rows of one key that have no outcome, and rows of the key that still run although their batch was given
-// up. The caller fills in the first four fields and posts the Search with Asked. The other fields are filled in when the
-// action Searched comes for it.
+// Search finds the rows of one key that have no outcome, and rows of the key that are still at a worker although their batch
+// is over. The caller fills in Flow, Key, Most and Owner, and passes the Search to Step in the event Asked. The other fields
+// are filled in when Step returns the action Searched for it.
 type Search struct {
 	Flow string
 	Key  uint64 // hash of the shard key
-	// Most bounds the length of Rows. The rows found first are kept: the other rows of the key wait for them.
+	// Most is the greatest length of Rows. If the key has more rows, Rows has those that were found first: the rest wait for
+	// them.
 	Most int
-	// Owner belongs to the caller.
+	// Owner is for the caller's use; the scheduler does not look at it.
 	Owner any
 
-	// The result. Explanation says where a new row of the key would go.
+	// The result begins here. Explanation says where a new row of the key would go.
 	Explanation
 	Rows []Found
-	// Counts has the number of all rows of the key, by place and worker. GivenUp is how many of these are at workers and
-	// were given up.
+	// Counts has the number of all rows of the key, by place. GivenUp is how many of them are at workers although their
+	// batches are over.
 	Counts  map[Place]int
 	GivenUp int
-	// Sent, Queued and Held count rows without an outcome of the key's whole slot, which other keys share. Sent: at
-	// workers. Queued: they wait for credit or for a session. Held: they wait for a worker to become ready, or for the
-	// slot's old owner.
+	// Sent, Queued and Held count rows of all keys in the key's slot whose batches are not over. Sent counts rows at workers.
+	// Queued counts rows that wait for credit, for a session, or for their key's share of the credit. Held counts rows that
+	// wait for a worker to become ready, or for the slot's old owner.
 	Sent, Queued, Held int
-	// Unsettled says that rows of the flow were on their way between workers all the time. The search has not looked at
-	// these rows.
+	// Unsettled says that rows of the flow were on their way through the flow's inbox for as long as the search waited for
+	// them (settling). The search has not looked at these rows.
 	Unsettled bool
 
 	flow  *flow     // nil where there is no flow of that name
-	slot  uint16    // of the key
+	slot  uint16    // slot of the key
 	since time.Time // when the search was asked for
 	begun bool
-	seat  int // of the next worker flow to look at
-	// the worker flow that has these places; nil for rows of the flow that no worker flow has
+	seat  int // seat of the next worker flow to look at
+	// workerFlow is the worker flow that places belongs to; nil for the rows that wait for a ready worker
 	workerFlow *workerFlow
-	places     []searchable // still to be looked at
-	lists      int          // lists of held rows looked at so far; -1 until the queues have been looked at
+	places     []searchable // places that the search still has to look at, before the next worker flow
+	lists      int          // number of lists of held rows looked at so far; -1 until all worker flows have been looked at
 }
 
-// Place is a place where rows wait, and the worker that it belongs to, if any.
+// Place is a place where rows are: its kind, and the id of the worker that it belongs to. Worker is "" if the place belongs to
+// no worker.
 type Place struct {
 	Where  Where
 	Worker string
 }
 
-// searchable is one place whose rows a Search looks at piece by piece. Either queue is set, or parts: a worker flow, whose
-// parts are the place.
+// searchable is one place whose rows a Search looks at piece by piece. Either queue is set, and its segments are the place, or
+// parts is set, and the parts of that worker flow are the place.
 type searchable struct {
 	where Where
 	queue *queue
@@ -103,12 +107,12 @@ type searchable struct {
 	begun bool // the first piece was looked at
 }
 
-// Searched says that a search has ended, so its result can be read.
+// Searched is the action that says that a search has ended, so its result can be read.
 type Searched struct{ Search *Search }
 
 func (Searched) action() {}
 
-// Asked begins a search. Several searches are made one after the other.
+// Asked is the event that asks for a Search. Searches are made one after the other.
 type Asked struct{ Search *Search }
 
 // step handles Asked: it puts the search behind the others.
@@ -120,7 +124,8 @@ func (e Asked) step(s *Scheduler) {
 // settling is how long a search waits for rows that are on their way between workers, before it goes on without them.
 const settling = time.Second
 
-// continueSearch goes on with the first search, for half of the Step's budget.
+// continueSearch goes on with the first search of Scheduler.searches, for half of the Step's remaining budget. A search that
+// ends leaves the list, and the action Searched follows.
 func (s *Scheduler) continueSearch() {
 	q := s.searches[0]
 	if !q.begun && !q.begin(s) {
@@ -138,8 +143,8 @@ func (s *Scheduler) continueSearch() {
 	}
 }
 
-// begin begins the search, and reports whether it could. It does not begin while rows are on their way through the inbox of
-// the flow. These go on in the meantime, and another search gets its turn.
+// begin begins the search, and returns true, unless rows of the flow are on their way through the flow's inbox. Then it puts
+// the search behind the others and returns false, until the search has waited for settling; after that it begins in any case.
 func (q *Search) begin(s *Scheduler) bool {
 	f := s.byName[q.Flow]
 	if f != nil && !f.settled() {
@@ -156,7 +161,8 @@ func (q *Search) begin(s *Scheduler) bool {
 	return true
 }
 
-// next looks at one more piece of the flow's rows. It returns false when the search has looked at all.
+// next looks at one more piece of the flow's rows: a part, a chunk of a queue, or a list of held rows. It returns false when
+// there is none left.
 func (q *Search) next(s *Scheduler) bool {
 	f := q.flow
 	switch {
@@ -198,7 +204,7 @@ func (q *Search) next(s *Scheduler) bool {
 	return true
 }
 
-// searchables appends the places of a worker flow at which rows of the slot may wait: its parts, the rows set aside, and
+// searchables appends to places those of a worker flow at which rows of the slot may be: its parts, the rows set aside, and
 // its queue.
 func (wf *workerFlow) searchables(slot uint16, places []searchable) []searchable {
 	if sh := wf.shares; sh != nil {
@@ -216,7 +222,7 @@ func (wf *workerFlow) searchables(slot uint16, places []searchable) []searchable
 	return places
 }
 
-// look looks at the next part, or the next chunk of a queue. It returns false when the place has no more.
+// look looks at the next part or the next chunk of the queue at a place. It returns false when the place has no more.
 func (q *Search) look(s *Scheduler, at *searchable) bool {
 	if at.parts != nil {
 		wf := at.parts
@@ -250,7 +256,7 @@ func (q *Search) look(s *Scheduler, at *searchable) bool {
 	return true
 }
 
-// lookAtPart adds the part's rows that the worker has not answered and that belong to the slot.
+// lookAtPart counts the part's open rows of the search's slot in Sent, and adds the rows of the search's key to the result.
 func (q *Search) lookAtPart(p *Part) {
 	b := p.Batch
 	if len(b.Keys) == 0 {
@@ -270,7 +276,8 @@ func (q *Search) lookAtPart(p *Part) {
 	}
 }
 
-// lookAtSegment adds the segment's rows that belong to the slot.
+// lookAtSegment counts the segment's rows of the search's slot in Held or Queued, and adds the rows of the search's key to the
+// result. where is the kind of place at which the segment waits.
 func (q *Search) lookAtSegment(where Where, g *segment) {
 	b := g.batch
 	look := func(row uint32) {
@@ -301,7 +308,7 @@ func (q *Search) lookAtSegment(where Where, g *segment) {
 	}
 }
 
-// found counts a row of the key, and adds it to the result unless the result has Most rows.
+// found counts a row of the search's key in Counts, and adds it to Rows unless Rows has Most rows already.
 func (q *Search) found(r Found) {
 	q.Counts[Place{r.Where, r.Worker}]++
 	if r.GivenUp {
@@ -312,8 +319,8 @@ func (q *Search) found(r Found) {
 	}
 }
 
-// At returns the row at a place of a part that a worker was sent. It returns false where the worker has answered the row,
-// or never had one at that place.
+// At returns the row of a worker's part by its place in the part. It returns false if the worker does not have that row any
+// more, or never had it.
 func (s *Scheduler) At(worker string, part uint64, row uint32) (Found, bool) {
 	w := s.workers[worker]
 	if w == nil {
@@ -326,7 +333,7 @@ func (s *Scheduler) At(worker string, part uint64, row uint32) (Found, bool) {
 	return p.found(partRow(row)), true
 }
 
-// found describes the part's i-th row in the form in which a search finds rows.
+// found returns the part's i-th row as a Found, which says that it is AtWorker.
 func (p *Part) found(i partRow) Found {
 	return Found{
 		Where: AtWorker, Batch: p.Batch, Row: p.row(i), Worker: p.workerFlow.worker.id, Part: p, PartRow: uint32(i), Since: p.sentAt,

@@ -6,26 +6,27 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// flow is the state of one flow.
+// flow is what the scheduler knows of one flow.
 type flow struct {
 	name     string
-	revision batch.Revision // the active one; zero means none
+	revision batch.Revision // the active revision; zero means none
 	epoch    uint32         // counts the changes of revision
 	ledger   Ledger
 
-	workerFlows []*workerFlow // by seat of the worker; nil where the flow had nothing to do with the worker
-	table       *table        // owners of the slots, among the workers that are ready; nil while no worker is
-	// loads has, by seat, the unanswered rows of a ready worker, else notReady; side by side, since leastLoaded reads them all
+	workerFlows []*workerFlow // by the worker's seat; nil for a worker with which the flow had nothing to do yet
+	table       *table        // which ready worker owns which slot; nil while no worker is ready
+	// loads has, by seat, how many rows a ready worker has not answered, and notReady for other seats. It is a slice of its
+	// own because leastLoaded reads all of it.
 	loads      []int64
 	unanswered int64       // rows at all workers, including those that are gone and whose rows are in the inbox
 	counts     *slotCounts // nil while the flow has few unanswered rows (counts.go)
 	held       heldSlots
 
-	inbox        []source     // sources of rows that go before submitted, the last one first
+	inbox        []source     // sources of rows that go before those in submitted; the last source goes first
 	submitted    queue        // rows submitted while others had to go first
-	waiting      queue        // rows with keys that found no ready worker, in order
-	wholeLines   []*wholeLine // batches without keys
-	waitingSince time.Time    // when the oldest row began to wait for a ready worker
+	waiting      queue        // rows with keys that wait for a ready worker, in order
+	wholeLines   []*wholeLine // queues of batches without keys that wait for a worker
+	waitingSince time.Time    // when rows began to wait for a ready worker; meaningless while none wait
 
 	// Pending work (work.go). awake says that the flow is in Scheduler.awake.
 	awake         bool
@@ -40,21 +41,21 @@ type flow struct {
 	sweep         sweep
 }
 
-// worker is one worker process, as the scheduler sees it.
+// worker is what the scheduler knows of one worker process.
 type worker struct {
-	id, name            string // name stays when the process starts again; id does not
-	hash                uint64 // of the name
-	seat                uint16 // the number that stands for the worker in tables
+	id, name            string // the name stays the same when the process starts again, and the id does not
+	hash                uint64 // hash of the name
+	seat                uint16 // the small number that stands for the worker in tables of slot owners
 	connected           bool
 	draining            bool
 	gone                bool
-	died                bool          // gone, and its process died
-	diedAlone           bool          // died, and ran a row that must have nothing beside it
-	left                int           // worker flows that are still to be removed, once it is gone
+	died                bool          // the worker is gone, and its process died without having been asked to end
+	diedAlone           bool          // when the worker was gone, a row was running in it that must have nothing beside it
+	left                int           // number of worker flows still to be removed after the worker is gone
 	workerFlows         []*workerFlow // one for each flow that the worker had to do with
-	partRows, partBytes int64         // The most rows, and the most bytes, of one part.
+	partRows, partBytes int64         // the most rows and the most bytes that one part may have
 
-	sent       sentParts // parts with open rows
+	sent       sentParts // parts that the worker was sent and that have open rows
 	suspects   []*Part   // parts against which two deaths count; each runs alone
 	resending  bool      // parts from number resendNext on are being sent again; new ones must wait
 	resendNext uint64
@@ -71,7 +72,7 @@ func (s *Scheduler) flow(name string) *flow {
 	return f
 }
 
-// each yields the worker flows of the flow.
+// each yields the worker flows of the flow, in the order of their seats.
 func (f *flow) each(yield func(*workerFlow) bool) {
 	for _, wf := range f.workerFlows {
 		if wf != nil && !yield(wf) {
@@ -80,15 +81,15 @@ func (f *flow) each(yield func(*workerFlow) bool) {
 	}
 }
 
-// noteWaiting is called before a row is queued. It notes the time where the row is the first one to wait for a worker to
-// become ready.
+// noteWaiting is called before rows are queued. If no worker is ready and nothing waits yet, it notes the time as the
+// beginning of the wait.
 func (s *Scheduler) noteWaiting(f *flow) {
 	if f.readyCount() == 0 && f.waiting.empty() && len(f.wholeLines) == 0 {
 		f.waitingSince = s.now
 	}
 }
 
-// readyCount returns how many workers may get new rows of the flow.
+// readyCount returns how many workers are ready for the flow, which means that they own slots and may get new rows.
 func (f *flow) readyCount() int {
 	if f.table == nil {
 		return 0

@@ -27,16 +27,16 @@ import (
 //	    ▲                     Config.HandOver passed: A's rows join the waiting ones     │
 //	    └──────── A was allowed to keep its rows of the slot, and got another one ───────┘
 type handOver struct {
-	slots    *slotSet                 // that move
-	oldTable *table                   // the owners before; nil where losers has only one worker flow
+	slots    *slotSet                 // the slots that move
+	oldTable *table                   // who owned the slots before; may be nil where there is only one loser
 	losers   []*workerFlow            // worker flows that lose slots and have rows
-	number   uint64                   // of this hand-over
-	asked    map[*workerFlow][]uint16 // slots of which a worker flow is to give rows back
-	nextWord int                      // the word of slots to look at next
+	number   uint64                   // number of this hand-over
+	asked    map[*workerFlow][]uint16 // by worker flow, the slots of which it is asked to give rows back
+	nextWord int                      // index of the word of slots to look at next
 }
 
-// beginHandOver begins a hand-over of slots away from the losers. oldTable has the owners before; it may be nil where there
-// is one loser.
+// beginHandOver begins a hand-over of slots away from the losers. oldTable says who owned the slots before; it may be nil
+// where there is one loser. Losers without rows are left out; if no loser has any, there is nothing to hand over.
 func (s *Scheduler) beginHandOver(f *flow, oldTable *table, slots *slotSet, losers ...*workerFlow) {
 	losers = slices.DeleteFunc(losers, func(wf *workerFlow) bool {
 		return wf.first == nil && wf.queue.empty() && !wf.hasAside() && wf.requeuing == 0
@@ -105,8 +105,8 @@ func (s *Scheduler) hold(f *flow, slot uint16, from *workerFlow, open int, keeps
 	return h
 }
 
-// handOverKept is called when a worker drains that was allowed to keep its rows of slots which others own by now. It asks
-// the worker to give back those that have not begun, and routes queued rows anew.
+// handOverKept is called when a worker drains, or gives back rows without having been asked, and was allowed to keep its rows
+// of slots which others own by now. It asks the worker to give back those that have not begun, and routes queued rows anew.
 func (s *Scheduler) handOverKept(wf *workerFlow) {
 	var asked []uint16
 	for slot, h := range wf.flow.held.slots {
@@ -122,8 +122,8 @@ func (s *Scheduler) handOverKept(wf *workerFlow) {
 	s.requeue(wf, s.handOvers, false)
 }
 
-// noteUnqueued is called for rows that leave a worker flow's queue without being sent. A held slot whose old owner keeps
-// its rows counts queued rows as open, so these are counted down.
+// noteUnqueued is called for a segment that leaves a worker flow's queue without being sent, because its batch is over. A held
+// slot whose old owner keeps its rows counts queued rows as open, so these are counted down.
 func (s *Scheduler) noteUnqueued(wf *workerFlow, g *segment) {
 	if wf.keeping == 0 {
 		return
@@ -139,8 +139,8 @@ func (s *Scheduler) noteUnqueued(wf *workerFlow, g *segment) {
 	}
 }
 
-// askForRows asks a worker to give back its rows of slots. A worker that is not connected is asked when it resumes its
-// session.
+// askForRows asks a worker, with the action Release, to give back its rows of slots. It sorts slots. A worker that is not
+// connected is asked when it resumes its session; no slots means no request.
 func (s *Scheduler) askForRows(wf *workerFlow, slots []uint16) {
 	if len(slots) > 0 && wf.worker.connected {
 		slices.Sort(slots)
@@ -183,8 +183,8 @@ func (s *Scheduler) holdReturned(p *Part, returned []batch.Range) {
 	}
 }
 
-// readmitWorker lets a worker flow become ready again that gave back rows without having been asked. It may, once it has no
-// rows at all and its slots are with others.
+// readmitWorker lets a worker flow become ready again that gave back rows without having been asked, if it has no rows at the
+// worker any more and owns no slots. Otherwise it does nothing.
 func (s *Scheduler) readmitWorker(wf *workerFlow) {
 	if wf.returning && wf.unanswered == 0 && !wf.ready {
 		wf.returning = false
@@ -192,7 +192,8 @@ func (s *Scheduler) readmitWorker(wf *workerFlow) {
 	}
 }
 
-// releaseHeld routes the rows that waited for slots which are handed over now.
+// releaseHeld lets go the held slots whose old owner has no rows of them any more, as far as the budget goes, and puts the
+// rows that waited for them into the flow's inbox.
 func (s *Scheduler) releaseHeld(f *flow) {
 	var rows releasedRows
 	for len(f.held.handedOver) > 0 && s.budget > 0 {
@@ -207,11 +208,11 @@ func (s *Scheduler) releaseHeld(f *flow) {
 	}
 }
 
-// isLate reports whether a slot is held for longer than Config.HandOver, and its old owner may not keep its rows.
+// isLate reports whether a slot has been held for Config.HandOver or longer and its old owner may not keep its rows.
 func (s *Scheduler) isLate(h *heldSlot) bool { return !h.keepsRows && !h.until.After(s.now) }
 
-// findExpired looks for slots that are held for longer than Config.HandOver, and lists the worker flows that still have
-// rows of them.
+// findExpired looks for held slots that are late (isLate), and lists in f.expiring the worker flows that may still have rows
+// of them. It notes when it has to look again.
 func (s *Scheduler) findExpired(f *flow) {
 	s.spend(costSlot * len(f.held.slots))
 	f.held.expiry = s.now.Add(s.config.HandOver)
@@ -234,8 +235,8 @@ func (s *Scheduler) findExpired(f *flow) {
 	}
 }
 
-// takeBackExpired takes rows of slots that are held for too long from their old owner. It goes on with the first worker
-// flow that findExpired found, as far as the budget goes.
+// takeBackExpired takes rows of slots that have been held for too long away from their old owner. It handles the first worker
+// flow that findExpired listed, as far as the budget goes.
 func (s *Scheduler) takeBackExpired(f *flow) {
 	wf := f.expiring[0]
 	for p := wf.nextExpiring; p != nil && wf.handingOver > 0 && !wf.worker.gone; p = wf.nextExpiring {
@@ -259,7 +260,8 @@ func (s *Scheduler) takeBackExpired(f *flow) {
 	}
 }
 
-// takeAway moves rows of held slots from the part to the rows that wait for these slots. which picks the slots.
+// takeAway takes the part's open rows of held slots away from the worker, if the worker is the slot's old owner and which
+// returns true for the slot. They join the rows that wait for the slot.
 func (p *Part) takeAway(which func(*heldSlot) bool) {
 	if p.workerFlow.handingOver == 0 {
 		return

@@ -8,26 +8,26 @@ import (
 // old owner still has rows of it: handover.go has the states of a slot.
 type heldSlots struct {
 	slots      map[uint16]*heldSlot // by slot; nil while none is held
-	rows       int                  // number of rows that wait, in all slots
-	expiry     time.Time            // no slot's hold ends before this; meaningless while no slot is held
-	handedOver []uint16             // held slots that no row was open of when they came here; they are to be let go
+	rows       int                  // number of rows that wait for held slots, in all
+	expiry     time.Time            // no hold has to end before this time; meaningless while no slot is held
+	handedOver []uint16             // held slots of which the old owner had no open rows when they were added here; they are to be let go
 }
 
 // heldSlot is one held slot.
 type heldSlot struct {
 	oldOwner  *workerFlow
 	open      int         // rows of the slot that the old owner has and has not answered
-	lists     [][]heldRow // rows that wait; the rows of each list are in order
+	lists     [][]heldRow // the rows that wait for the slot; the rows of each list are in the order of submission
 	keepsRows bool        // the old owner keeps its rows of the slot, queued ones too
-	until     time.Time   // when the rows go to the new owner in any case, unless keepsRows
-	// countsQueued says that the old owner kept its rows from the beginning, so that open counts its queued rows, too.
-	// Queued rows that are being routed anew are counted when they come back into the queue, if that began with this
-	// hand-over or an earlier one. Otherwise they have been counted all the time.
+	until     time.Time   // when the rows go to the new owner even if the old one still has some, unless keepsRows
+	// countsQueued says that the old owner was allowed to keep its rows from the beginning, so that open counts its queued
+	// rows, too. Queued rows that are being routed anew are counted when they come back into the queue, if that began with
+	// this hand-over or an earlier one. Otherwise they have been counted all the time.
 	countsQueued bool
-	handOver     uint64 // number of the hand-over that made it
+	handOver     uint64 // number of the hand-over in which the slot was held
 }
 
-// ended is called when a slot is not held any more: its old owner hands over one slot less.
+// ended is called when the slot is not held any more. It counts the slot out of its old owner's held slots.
 func (h *heldSlot) ended() {
 	h.oldOwner.handingOver--
 	if h.keepsRows {
@@ -39,19 +39,19 @@ func (h *heldSlot) ended() {
 type heldRow struct {
 	batch  *Batch
 	row    uint32
-	deaths uint32 // deaths of workers that count against it
+	deaths uint32 // number of workers' deaths that count against the row
 }
 
-// before reports whether r was submitted before o.
+// before reports whether r was submitted before o: in an earlier batch, or at a lower place of the same batch.
 func (r *heldRow) before(o *heldRow) bool {
 	return r.batch.arrival < o.batch.arrival || r.batch == o.batch && r.row < o.row
 }
 
-// listLength bounds a list of waiting rows, so that no append copies more than so many.
+// listLength is the most rows that one list of a heldSlot has, so that an append never copies more rows than that.
 const listLength = 4096
 
-// keep puts a row behind those that wait for the slot. all is the set of held slots that the slot belongs to; it counts the
-// row.
+// keep adds a row to those that wait for the slot. A row that was submitted before the last one begins another list. all must
+// be the heldSlots that the slot belongs to; it counts the row.
 func (h *heldSlot) keep(all *heldSlots, r heldRow) {
 	all.rows++
 	if n := len(h.lists); n > 0 {
@@ -71,8 +71,8 @@ func (all *heldSlots) add(slot uint16, h *heldSlot) {
 	all.slots[slot] = h
 }
 
-// takeHandedOver takes out the next slot that is handed over, and returns the rows that waited for it. ok is false where
-// the old owner got rows of the slot again in the meantime, so that the slot stays held.
+// takeHandedOver takes the last slot out of handedOver, ends its hold, and returns the rows that waited for it. ok is false if
+// the slot is not held any more, or stays held because its old owner got rows of it again in the meantime.
 func (all *heldSlots) takeHandedOver() (lists [][]heldRow, ok bool) {
 	last := len(all.handedOver) - 1
 	slot := all.handedOver[last]
@@ -91,7 +91,7 @@ func (all *heldSlots) takeHandedOver() (lists [][]heldRow, ok bool) {
 	return h.lists, true
 }
 
-// dropEnded drops rows that wait for held slots and whose batches are over.
+// dropEnded drops those of the rows waiting for held slots whose batches are over. The slots stay held.
 func (all *heldSlots) dropEnded() {
 	for _, h := range all.slots {
 		lists := h.lists[:0]
@@ -113,7 +113,8 @@ func (all *heldSlots) dropEnded() {
 	}
 }
 
-// holdBack keeps the segment's rows of held slots, and returns the others.
+// holdBack adds the segment's rows of held slots to the rows that wait for these slots, and returns a segment of the other
+// rows, which may be none.
 func (all *heldSlots) holdBack(g segment) segment {
 	b := g.batch
 	first := -1

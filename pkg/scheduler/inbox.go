@@ -6,11 +6,11 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// source is one place in a flow's inbox from which rows go into queues.
+// source is one group of rows in a flow's inbox that are routed together, from the oldest on.
 type source interface {
-	// next routes the next rows of the source. It returns false when the source has no more.
+	// next routes the next rows of the source. It returns false, and routes nothing, when the source has no more.
 	next(s *Scheduler, f *flow) bool
-	// each calls yield for each segment that is left. Only tests use it, which check the whole state.
+	// each calls yield for each segment that is left. Only tests use it, to check the whole state.
 	each(yield func(segment))
 }
 
@@ -20,7 +20,8 @@ func (s *Scheduler) enter(f *flow, from source) {
 	s.wake(f)
 }
 
-// routeNext routes some rows of the flow's inbox: those of the newest source, or submitted rows where there is no source.
+// routeNext routes the next rows of the flow's inbox: rows of the source that entered last, or the first submitted segment
+// where there is no source. The inbox must not be empty.
 func (s *Scheduler) routeNext(f *flow) {
 	if n := len(f.inbox); n > 0 {
 		if from := f.inbox[n-1]; !from.next(s, f) {
@@ -51,10 +52,10 @@ func (q *waitedRows) next(s *Scheduler, f *flow) bool {
 // each yields all segments that are left.
 func (q *waitedRows) each(yield func(segment)) { q.queue.each(func(g *segment) { yield(*g) }) }
 
-// lostParts is a source of a flow's inbox: rows that a worker had been sent, and had not answered when it was gone.
+// lostParts is a source of a flow's inbox: rows that a worker which is gone was sent and did not answer.
 type lostParts struct {
 	workerFlow *workerFlow // the worker flow of the parts; its worker is gone
-	blame                  // whom the worker's death counts against
+	blame                  // decides which of the rows the worker's death counts against
 }
 
 // next routes the open rows of one part again, unless its batch is over. It returns false when no part is left.
@@ -74,7 +75,7 @@ func (lost *lostParts) next(s *Scheduler, f *flow) bool {
 	return true
 }
 
-// redispatch routes rows again that a worker had when it was gone. Rows that too many workers died with become dead
+// redispatch routes again rows of a worker that is gone. If too many workers' deaths count against the rows, they become dead
 // instead.
 func (s *Scheduler) redispatch(f *flow, g segment) {
 	switch {
@@ -89,7 +90,7 @@ func (s *Scheduler) redispatch(f *flow, g segment) {
 	f.ledger.Redispatched += uint64(g.len())
 }
 
-// each yields nothing: the parts are still in the list of the worker flow.
+// each yields nothing: tests find these rows in the worker flow's list of parts.
 func (lost *lostParts) each(func(segment)) {}
 
 // requeuedRows is a source of a flow's inbox: rows that stood in a worker flow's queue when slots moved. Rows that still
@@ -97,12 +98,13 @@ func (lost *lostParts) each(func(segment)) {}
 type requeuedRows struct {
 	workerFlow *workerFlow // the worker flow that had the queue
 	queues     []*queue    // the queue, and the rows that were set aside (skew.go)
-	handOver   uint64      // number of the hand-over
-	keepsRows  bool        // the worker flow keeps its rows of slots that moved, too
+	handOver   uint64      // number of the hand-over for which the queue was emptied
+	keepsRows  bool        // the worker flow may keep its rows, also of slots that moved
 }
 
-// requeue empties the queue of a worker flow, so that its rows are routed anew. keeps says that the worker flow keeps its
-// rows, also of slots that moved.
+// requeue empties the queue of a worker flow, with the rows set aside, and puts them into the flow's inbox to be routed anew.
+// handOver is the number of the hand-over that asks for this. keeps says that the worker flow may keep its rows, also of slots
+// that moved.
 func (s *Scheduler) requeue(wf *workerFlow, handOver uint64, keeps bool) {
 	if wf.queue.empty() && !wf.hasAside() && len(wf.guardedSlots) == 0 {
 		return
@@ -185,8 +187,8 @@ func (q *requeuedRows) each(yield func(segment)) {
 	}
 }
 
-// releaseGuarded lets go the slots that were guarded until all rows which stood in the worker flow's queue have been routed
-// anew.
+// releaseGuarded is called when one source of requeuedRows of a worker flow has routed all its rows. After the last such
+// source, the slots in guardedSlots need not stay held because of queued rows any more.
 func (s *Scheduler) releaseGuarded(wf *workerFlow) {
 	if wf.requeuing--; wf.requeuing > 0 {
 		return
@@ -238,19 +240,19 @@ func (rows *releasedRows) each(yield func(segment)) {
 	}
 }
 
-// Len implements heap.Interface, and so do Less, Swap, Push and Pop.
+// Len returns the number of lists. Like the next four methods, it is there for container/heap.
 func (rows releasedRows) Len() int { return len(rows) }
 
-// Less implements heap.Interface.
+// Less reports whether the i-th list begins with an older row than the j-th.
 func (rows releasedRows) Less(i, j int) bool { return rows[i][0].before(&rows[j][0]) }
 
-// Swap implements heap.Interface.
+// Swap swaps two lists.
 func (rows releasedRows) Swap(i, j int) { rows[i], rows[j] = rows[j], rows[i] }
 
-// Push implements heap.Interface.
+// Push appends a list of held rows; only heap.Push may call it.
 func (rows *releasedRows) Push(x any) { *rows = append(*rows, x.([]heldRow)) }
 
-// Pop implements heap.Interface.
+// Pop removes and returns the last list of the slice; only package heap may call it.
 func (rows *releasedRows) Pop() any {
 	last := len(*rows) - 1
 	list := (*rows)[last]

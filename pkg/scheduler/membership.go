@@ -31,7 +31,8 @@ func (e WorkerDisconnected) step(s *Scheduler) {
 	}
 }
 
-// step handles WorkerReady: it notes which revision the worker can run. The worker may own slots from now on.
+// step handles WorkerReady: it notes that the worker can run the flow's active revision, so that the worker gets slots as
+// pending work. Other revisions, and unknown workers, are ignored.
 func (e WorkerReady) step(s *Scheduler) {
 	w := s.workers[e.Worker]
 	if w == nil {
@@ -77,7 +78,8 @@ func (e FlowSwitched) step(s *Scheduler) {
 	s.sendWholeSoon(f)
 }
 
-// step handles WorkerDraining: it takes the worker's slots away. The rows that the worker has begun stay with it.
+// step handles WorkerDraining: the worker's slots go to others, as pending work of each flow. The rows that the worker has
+// begun stay with it.
 func (e WorkerDraining) step(s *Scheduler) {
 	w := s.workers[e.Worker]
 	if w == nil || w.draining {
@@ -90,8 +92,8 @@ func (e WorkerDraining) step(s *Scheduler) {
 	}
 }
 
-// updateMembership makes a worker flow ready, or not ready any more, as the state of its worker demands. Only ready worker
-// flows own slots. The states of a worker flow:
+// updateMembership makes a worker flow ready if its worker can run the active revision and is not leaving, and otherwise not
+// ready. Only ready worker flows own slots. A worker flow whose worker is gone is removed. The states of a worker flow:
 //
 //	               join: it gets slots
 //	┌───────────┐ ─────────────────────────────────▶ ┌───────┐
@@ -144,8 +146,8 @@ func (s *Scheduler) join(wf *workerFlow) {
 	s.beginHandOver(f, old, &change.slots, losers...)
 }
 
-// leave takes all slots from a worker flow, which is not ready any more. Each slot goes to the worker with the greatest
-// weight among those left. It returns the slots that moved.
+// leave takes all slots from a worker flow, which is not ready any more. Each slot goes to the ready worker with the greatest
+// weight for it; if no worker is ready, no slot has an owner. leave returns the slots that moved.
 func (s *Scheduler) leave(wf *workerFlow) *slotSet {
 	f, seat := wf.flow, wf.worker.seat
 	s.spend(costTable)
@@ -160,7 +162,8 @@ func (s *Scheduler) leave(wf *workerFlow) *slotSet {
 	return &change.slots
 }
 
-// step handles WorkerGone: it forgets the worker. The worker's rows and slots go to others, as pending work of each flow.
+// step handles WorkerGone: it forgets the worker, if it is known. The worker's rows and slots go to others, as pending work of
+// each flow.
 func (e WorkerGone) step(s *Scheduler) {
 	w := s.workers[e.Worker]
 	if w == nil {

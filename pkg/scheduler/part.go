@@ -17,10 +17,10 @@ import (
 //
 //	row:   open ──▶ closed, because the worker ended it, gave it back, died, or the row was taken away
 type Part struct {
-	// Number counts the parts of a worker from 1, over all flows.
+	// Number is the part's number: the parts of one worker are numbered from 1, over all flows.
 	Number uint64
 	Batch  *Batch
-	// Rows are places in the batch, ascending; nil means the whole batch.
+	// Rows are the rows' places in the batch, ascending; nil means all rows of the batch.
 	Rows []uint32
 	// Deaths is how many deaths of workers count against the part's rows. With one or more, the worker announces each row
 	// before it runs it. With two or more, the worker runs nothing else at the same time.
@@ -29,16 +29,16 @@ type Part struct {
 	workerFlow *workerFlow // the worker flow that it was sent to
 	prev, next *Part       // neighbours in the list of the worker flow
 	open       int         // rows that the worker has not answered and that were not taken away
-	closedRows bitset.Set  // rows that are not open any more; nil while all are open, or all are not
-	running    bitset.Set  // rows that were announced and run; nil before the first one
-	// moved says that rows were taken away or given back. Then a result with Last must not end rows that it does not name
-	// without a check.
+	closedRows bitset.Set  // places of the rows that were closed one by one; nil while none was. If open is 0, no row is open, whatever this says.
+	running    bitset.Set  // places of the rows that the worker has announced and that have not parked; nil before the first one
+	// moved says that rows were taken away or given back, so that a later result does not count for all rows that it names:
+	// Answer.Only is needed.
 	moved bool
 	// epoch is flow.epoch when the part was sent; otherRevision says whether its batch was of another revision than the
 	// active one then.
 	epoch         uint32
 	otherRevision bool
-	sentAt        time.Time // when it was sent first
+	sentAt        time.Time // when the part was sent first
 }
 
 // mayBeOtherRevision reports whether the part's batch may be of another revision than the active one.
@@ -69,15 +69,15 @@ func (p *Part) row(i partRow) uint32 {
 	return p.Rows[i]
 }
 
-// isOpen reports whether the worker still has the part's i-th row.
+// isOpen reports whether the part's i-th row is open: the worker has neither answered it nor lost it. i must be less than Len.
 func (p *Part) isOpen(i partRow) bool {
 	return p.open > 0 && (p.closedRows == nil || !p.closedRows.Has(uint32(i)))
 }
 
-// has reports whether the part has a row i that the worker still has.
+// has reports whether the part has an i-th row and that row is open.
 func (p *Part) has(i partRow) bool { return int(i) < p.Len() && p.isOpen(i) }
 
-// each calls f for each row of the ranges that the part has.
+// each calls f for each place in the ranges that is less than the part's length.
 func (p *Part) each(ranges []batch.Range, f func(i partRow)) {
 	n := uint64(p.Len())
 	for _, r := range ranges {
@@ -87,7 +87,7 @@ func (p *Part) each(ranges []batch.Range, f func(i partRow)) {
 	}
 }
 
-// eachOpen calls f for each row that the worker still has, with its place in the part.
+// eachOpen calls f with the place in the part of each open row, ascending.
 func (p *Part) eachOpen(f func(i partRow)) {
 	if p.open == 0 {
 		return
@@ -99,7 +99,7 @@ func (p *Part) eachOpen(f func(i partRow)) {
 	}
 }
 
-// rest returns the open rows as a segment.
+// rest returns the part's open rows as a segment.
 func (p *Part) rest() segment {
 	g := segment{batch: p.Batch, deaths: p.Deaths}
 	if p.Rows != nil || p.closedRows != nil {
@@ -109,7 +109,8 @@ func (p *Part) rest() segment {
 	return g
 }
 
-// close takes the part's i-th row from the worker. It returns false when the worker did not have it any more.
+// close marks the part's i-th row as closed: it is not the worker's any more. It returns false, and does nothing, if the row
+// was closed before.
 func (p *Part) close(i partRow) bool {
 	if p.open == 0 {
 		return false
@@ -128,7 +129,7 @@ func (p *Part) close(i partRow) bool {
 	return true
 }
 
-// closeRanges takes rows from the worker, and returns the places of those that it still had.
+// closeRanges marks the rows of the ranges as closed, and returns the places of those that were open.
 func (p *Part) closeRanges(ranges []batch.Range) []partRow {
 	var rows []partRow
 	p.each(ranges, func(i partRow) {
@@ -139,7 +140,7 @@ func (p *Part) closeRanges(ranges []batch.Range) []partRow {
 	return rows
 }
 
-// closeAll takes all rows from the worker.
+// closeAll marks all rows of the part as closed.
 func (p *Part) closeAll() {
 	if len(p.Batch.Keys) > 0 {
 		p.eachOpen(p.countAnswered)
@@ -148,7 +149,8 @@ func (p *Part) closeAll() {
 	p.open = 0
 }
 
-// countAnswered updates the counts by slot for the part's i-th row, which has a key and is not the worker's any more.
+// countAnswered counts the part's i-th row, which must have a key, out of the counts by slot, because the worker does not have
+// the row any more.
 func (p *Part) countAnswered(i partRow) {
 	slot := p.Batch.slot(p.row(i))
 	p.workerFlow.addShare(slot, -1)
@@ -177,7 +179,8 @@ func (p *Part) drop() {
 	p.workerFlow.worker.sent.drop(p.Number)
 }
 
-// relink makes the neighbours of the part, or the ends of the list, point to first and last instead of the part.
+// relink changes the worker flow's list of parts so that nothing in it points to p: the part before p, or the list's
+// beginning, points to first, and the part after p, or the list's end, points to last.
 func (p *Part) relink(first, last *Part) {
 	if p.prev != nil {
 		p.prev.next = first
@@ -200,7 +203,7 @@ func (p *Part) relink(first, last *Part) {
 // sentParts are the parts that a worker was sent and that have open rows, by number.
 type sentParts struct {
 	first uint64  // number of parts[0]
-	parts []*Part // nil for parts without open rows; parts[0] is not nil
+	parts []*Part // by number, from first on; nil for parts without open rows, but parts[0] is never nil
 }
 
 // next returns the number that the next part to the worker gets.
@@ -211,7 +214,7 @@ func (sent *sentParts) next() uint64 {
 	return sent.first + uint64(len(sent.parts))
 }
 
-// part returns the part with a number; nil where it has no open rows, or was never sent.
+// part returns the part with a number; nil if that part has no open rows any more, or was never sent.
 func (sent *sentParts) part(number uint64) *Part {
 	if number < sent.first || number-sent.first >= uint64(len(sent.parts)) {
 		return nil

@@ -23,12 +23,13 @@ import (
 // survivableDeaths is how many deaths of workers a row may survive. A row with more of them is dead, with CodePoison.
 const survivableDeaths = 2
 
-// mayHaveBegun is how many parts of a worker flow, beyond the newest one of which a row was answered, may have begun: parts
-// that lanes run, and parts that ended without the coordinator being told. If a row further behind is to blame for a death,
-// it is nearer at the next one.
+// mayHaveBegun is the number of a worker flow's parts, after the newest part of which a row was answered, that count as
+// possibly begun when the worker dies: lanes may run them, or they ended without the coordinator being told. Parts after these
+// count as not begun. If one of them was to blame nevertheless, it is among the first parts when the next worker dies.
 const mayHaveBegun = 128
 
-// announce notes rows that run, or, with runs false, rows that stopped running, as the worker tells.
+// announce notes what the worker says of the rows in the ranges: they are about to run (runs is true), or they stopped running
+// (runs is false).
 func (p *Part) announce(ranges []batch.Range, runs bool) {
 	p.each(ranges, func(i partRow) {
 		if p.running == nil {
@@ -57,18 +58,20 @@ func (p *Part) announce(ranges []batch.Range, runs bool) {
 //	   ▼
 //	dead, with CodePoison
 type blame struct {
-	died      bool // the worker died; other ends count against nobody
-	diedAlone bool // a row ran that must have nothing beside it
-	// begun counts parts that may have begun, although they are newer than the newest answered one.
+	died      bool // the worker died without having been asked to end; otherwise its end counts against no row
+	diedAlone bool // a row was running that must have nothing beside it, so only rows like it can be to blame
+	// begun counts the parts, up to mayHaveBegun, against which the death counts although they are newer than the newest part
+	// of which a row was answered.
 	begun int
 }
 
-// ranAlone reports whether a row was running that has nothing running beside it, because two deaths count against it.
+// ranAlone reports whether the worker is running a row that must have nothing beside it, because two deaths count against it.
 func (w *worker) ranAlone() bool {
 	return slices.ContainsFunc(w.suspects, func(p *Part) bool { return p.isRunning() })
 }
 
-// segmentsOf divides the open rows of a part by how many deaths of workers count against them, this death included.
+// segmentsOf returns the open rows of a part as one or two segments, whose rows have the same number of deaths, the death of
+// the part's worker included.
 func (b *blame) segmentsOf(p *Part) []segment {
 	g := p.rest()
 	switch {
@@ -84,7 +87,7 @@ func (b *blame) segmentsOf(p *Part) []segment {
 	return []segment{g}
 }
 
-// isRunning reports whether an open row of the part was announced and runs.
+// isRunning reports whether an open row of the part was announced and has not parked since.
 func (p *Part) isRunning() bool {
 	found := false
 	if p.running != nil {
@@ -93,7 +96,8 @@ func (p *Part) isRunning() bool {
 	return found
 }
 
-// blameAnnounced divides the open rows of a part into those that ran, which get one death more, and those that did not.
+// blameAnnounced divides the open rows of a part, which are in rest, into the rows that were announced and were running, which
+// get one death more, and the other rows.
 func (p *Part) blameAnnounced(rest segment) []segment {
 	if p.running == nil {
 		return []segment{rest}

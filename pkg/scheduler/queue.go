@@ -1,10 +1,10 @@
 package scheduler
 
-// segment is rows of one batch that go the same way.
+// segment is rows of one batch that are routed, queued and sent together.
 type segment struct {
 	batch  *Batch
-	rows   []uint32 // places in the batch, ascending; nil means the whole batch
-	deaths uint32   // deaths of workers that count against the rows
+	rows   []uint32 // the rows' places in the batch, ascending; nil means all rows of the batch
+	deaths uint32   // number of workers' deaths that count against each of the rows
 }
 
 // len returns how many rows the segment has.
@@ -15,7 +15,7 @@ func (g *segment) len() int {
 	return len(g.rows)
 }
 
-// list returns the rows of the segment, also where it is the whole batch.
+// list returns the places of the segment's rows in the batch, also where rows is nil. The caller must not change them.
 func (g *segment) list() []uint32 {
 	if g.rows != nil {
 		return g.rows
@@ -34,14 +34,14 @@ const chunkSegments = 64
 // the queue is.
 type queue struct {
 	first, last *chunk
-	sweeping    *chunk // the next chunk that sweep looks at; nil means that it begins anew
+	sweeping    *chunk // the next chunk that sweep looks at; nil means the first chunk
 	looking     *chunk // the next chunk that a search looks at; nil means none
 }
 
 // chunk is some consecutive segments of a queue.
 type chunk struct {
 	segments   []segment // at most chunkSegments
-	head       int       // segments before it were popped
+	head       int       // index of the first segment that was not popped
 	prev, next *chunk    // neighbours; nil means none
 }
 
@@ -51,7 +51,7 @@ func (q *queue) empty() bool { return q.first == nil || q.first.head == len(q.fi
 // front returns the first segment. The queue must not be empty.
 func (q *queue) front() *segment { return &q.first.segments[q.first.head] }
 
-// push puts a segment at the end of the queue.
+// push adds a segment at the end of the queue.
 func (q *queue) push(g segment) {
 	c := q.last
 	if c == nil || len(c.segments) == chunkSegments {
@@ -117,8 +117,8 @@ func (q *queue) each(f func(*segment)) {
 	}
 }
 
-// sweep removes from the next chunk the segments that satisfy over. It returns how many segments it looked at, and whether
-// that was the last chunk.
+// sweep looks at one chunk of the queue, the one after the chunk of the last call, and removes the segments for which over
+// returns true. looked is how many segments it looked at; done says that this was the last chunk.
 func (q *queue) sweep(over func(*segment) bool) (looked int, done bool) {
 	c := q.sweeping
 	if c == nil {

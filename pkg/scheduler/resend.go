@@ -2,8 +2,8 @@ package scheduler
 
 import "slices"
 
-// step handles WorkerResumed: it notes which parts did not reach the worker. They are sent again as pending work; new parts
-// wait until that is done.
+// step handles WorkerResumed: it notes that the parts after PartsReceived did not reach the worker. They are sent again as
+// pending work; new parts wait until that is done.
 func (e WorkerResumed) step(s *Scheduler) {
 	w := s.workers[e.Worker]
 	if w == nil {
@@ -49,8 +49,9 @@ func (s *Scheduler) afterResending(w *worker) {
 	}
 }
 
-// resend sends a part again that did not reach its worker. It leaves out rows that have to run elsewhere by now. A later
-// row of a key must not run at this worker before an earlier one that is elsewhere already.
+// resend sends a part again that did not reach its worker. It leaves out rows of held slots, unless the worker may keep them,
+// because a row must not run at this worker after older rows of its key went elsewhere. A part of a batch that is over is not
+// sent; a part without keys goes to another worker if this one may not serve the flow any more.
 func (s *Scheduler) resend(p *Part) {
 	wf, w := p.workerFlow, p.workerFlow.worker
 	s.spend(p.Len())

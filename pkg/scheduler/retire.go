@@ -2,8 +2,8 @@ package scheduler
 
 import "slices"
 
-// FlowRetired says that every worker is told to forget the flow, together with the credit that it granted. The event is
-// ignored while Idle is false. The states of a flow:
+// FlowRetired says that every worker is told to forget the flow, together with the credit that it granted, so the scheduler
+// can forget the flow's state. The event is ignored while Idle is false. The states of a flow:
 //
 //	          an event names it              FlowRetired
 //	unknown ────────────────────▶ in use ──────────────────▶ retired: only the ledger is left
@@ -16,19 +16,19 @@ type FlowRetired struct {
 	Gone bool
 }
 
-// CreditEnded says that a worker which knew nothing of the flow took a definition of it. Credit that it granted before is
-// void.
+// CreditEnded says that a worker took a definition of a flow that it had forgotten. Credit that it granted for the flow before
+// is void.
 type CreditEnded struct{ Worker, Flow string }
 
-// Idle reports whether a flow has no work, no row without an outcome, and no row at a worker. It is true for an unknown
-// flow.
+// Idle reports whether the flow of that name has no pending work, no row without an outcome, and no row at a worker. It is
+// true for an unknown flow.
 func (s *Scheduler) Idle(name string) bool {
 	f := s.byName[name]
 	return f == nil || f.ledger.InFlight() == 0 && !f.awake && !slices.ContainsFunc(f.workerFlows, func(wf *workerFlow) bool { return wf != nil && wf.unanswered > 0 })
 }
 
-// step handles FlowRetired: it drops the state of the flow, except its ledger and its epoch, by which old parts are told
-// from new ones.
+// step handles FlowRetired: it drops the state of the flow, except its ledger and its epoch, by which parts from before the
+// retirement are told from later ones. With Gone it drops these, too.
 func (e FlowRetired) step(s *Scheduler) {
 	f := s.byName[e.Flow]
 	if f == nil || !s.Idle(e.Flow) {

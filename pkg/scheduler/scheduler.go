@@ -5,16 +5,17 @@ import (
 	"time"
 )
 
-// Config holds the times and limits of a Scheduler. A field that is zero means its default.
+// Config holds the times and limits of a Scheduler. A field that is not above zero means its default.
 type Config struct {
 	// HandOver bounds how long newer rows of a slot that moves to another worker wait for the slot's old owner to answer or
 	// give back its rows. After that the new owner gets them. Default 5 s.
 	HandOver time.Duration
-	// NoWorker bounds how long rows wait while no worker is ready for their flow. The time counts from the first row that
-	// waits. When it has passed, all rows of the flow that wait fail with CodeNoCapableWorker. Default 10 s.
+	// NoWorker bounds how long rows wait while no worker is ready for their flow. The time counts from the moment when the
+	// first of these rows began to wait without a ready worker. When it has passed, all rows of the flow that wait fail with
+	// CodeNoCapableWorker. Default 10 s.
 	NoWorker time.Duration
-	// Slice bounds the work of one Step, in units of about 10 ns. The rest follows in further Steps: see Behind. Default
-	// 100,000, which is about 1 ms.
+	// Slice bounds the work of one Step, in units of about 10 ns. Work that is left over is done in further Steps: see Behind.
+	// Default 100,000, which is about 1 ms.
 	Slice int
 }
 
@@ -22,24 +23,24 @@ type Config struct {
 // all that it leads to.
 type Scheduler struct {
 	config    Config             // with defaults filled in
-	flows     []*flow            // in the order in which they were first named
+	flows     []*flow            // in the order in which events first named them
 	byName    map[string]*flow   // the same flows by name
 	workers   map[string]*worker // by id; a worker that is gone is not in it
 	placement placement          // which worker owns which slot
 	deadlines deadlines          // batches that have a deadline and are not over
-	arrivals  uint64             // batches submitted so far; numbers them
-	handOvers uint64             // hand-overs so far; numbers them
-	// The Step under way.
+	arrivals  uint64             // number of batches submitted so far, and the arrival of the newest one
+	handOvers uint64             // number of the newest hand-over; hand-overs are numbered from 1
+	// turn is the state of the Step that is under way.
 	turn
-	splitBuffers splitBuffers  // memory that Scheduler.split uses again
+	splitBuffers splitBuffers  // memory that Scheduler.split uses again in each call
 	spareCounts  []*slotCounts // slotCounts that no flow uses, to be used again
-	// The fewest rows, and the fewest bytes, that any worker so far takes in one part. Every worker takes a batch that is
-	// not larger.
+	// leastRows and leastBytes are the smallest limits that any worker so far has put on one part. A batch that is within both
+	// fits every worker.
 	leastRows, leastBytes int64
 
-	awake     []*flow   // flows that have work, the next one first
-	resending []*worker // workers whose parts are being sent again
-	searches  []*Search // the first one is under way
+	awake     []*flow   // flows that have pending work, in the order in which Step comes to them
+	resending []*worker // workers whose lost parts are being sent again; the first one is next
+	searches  []*Search // searches that have not ended; the first one is under way
 	ticked    time.Time // time of the last Tick
 }
 
@@ -68,8 +69,8 @@ func (s *Scheduler) Step(e Event, now time.Time) []Action {
 	return s.actions
 }
 
-// Ledgers calls f with the name and the ledger of each flow. A retired flow keeps its ledger; one that was deleted has
-// none.
+// Ledgers calls f with the name and the ledger of each flow, in the order in which events first named the flows. A flow that
+// was retired is among them, unless it was retired because it was deleted (FlowRetired.Gone).
 func (s *Scheduler) Ledgers(f func(flow string, l Ledger)) {
 	for _, fl := range s.flows {
 		f(fl.name, fl.ledger)

@@ -5,7 +5,8 @@ import (
 	"slices"
 )
 
-// A part may use up to this much more than the credit that is left. Otherwise the last rows of credit would go in many small parts.
+// A part may have up to so many rows and bytes even if less credit is left, as long as some is. Otherwise the last rows of
+// credit would go in many small parts.
 const (
 	overdrawRows  = 1024
 	overdrawBytes = 64 << 10
@@ -60,9 +61,9 @@ func (s *Scheduler) sendQueued(wf *workerFlow) {
 	}
 }
 
-// fit divides a segment into the rows that can be sent now and the rest. The first part has at least one row, and not more
-// than most, the credit and the worker's limits allow. A row that alone is over the worker's limits has a part for itself.
-// The rest is nil where all rows can be sent; rows is nil where these are the whole batch.
+// fit divides a segment into rows, which can be sent in one part now, and rest. rows has at least one row. Beyond that it has
+// at most as many rows as most, the credit (or overdrawRows and overdrawBytes, if they are more) and the worker's limits for
+// one part allow. rest is nil if all rows can be sent; then rows is nil, too, if the segment is the whole batch.
 func (wf *workerFlow) fit(g *segment, most int64) (rows, rest []uint32) {
 	b := g.batch
 	w := wf.worker
@@ -86,8 +87,8 @@ func (wf *workerFlow) fit(g *segment, most int64) (rows, rest []uint32) {
 	return g.rows, nil
 }
 
-// send gives a segment a part number, counts its rows as unanswered, takes the part from the credit, and sends it to the
-// worker.
+// send makes a part of a segment, with the next number of the worker, counts its rows as unanswered, takes the part from the
+// credit, and adds the action Send.
 func (s *Scheduler) send(wf *workerFlow, g segment) {
 	w, f := wf.worker, wf.flow
 	p := &Part{
@@ -117,9 +118,9 @@ func (s *Scheduler) send(wf *workerFlow, g segment) {
 	s.act(Send{Worker: w.id, Part: p})
 }
 
-// readmit sends rows that were set aside because their keys had used up their share of the credit. A bucket of keys gets
-// its turn when half of its share is free. readmit returns false where the Step's budget was used up before all buckets
-// were looked at.
+// readmit sends rows that were set aside because their keys had used up their share of the credit (skew.go), as far as credit
+// goes. A bucket of keys gets its turn when half of its share is free. readmit returns false if the Step's budget was used up
+// before it had looked at all buckets.
 func (s *Scheduler) readmit(wf *workerFlow) bool {
 	sh := wf.shares
 	enough := true // budget

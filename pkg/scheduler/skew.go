@@ -10,7 +10,7 @@ import "slices"
 // Keys are counted together where their slots are in one bucket. There are few buckets, so counting costs little, and enough that
 // a rare key is seldom in the bucket of a frequent one.
 
-// buckets is the number of groups that slots are divided into. The rows of a group are counted together.
+// buckets is the number of buckets (groups) that slots are divided into. The rows of a bucket are counted together.
 const buckets = 256
 
 // fewRows is the least share of a bucket, in rows: so few rows keep nobody waiting.
@@ -19,12 +19,12 @@ const fewRows = 8
 // bucket returns the number of the bucket that a slot belongs to.
 func bucket(slot uint16) uint8 { return uint8(slot ^ slot>>8) }
 
-// shares counts, for one worker flow, how much of the credit each bucket of keys uses, and has the rows that have to wait
-// for their bucket's share.
+// shares has, for one worker flow, how many unanswered rows each bucket of keys has, and the rows that are set aside because
+// their bucket has as many as it may have.
 type shares struct {
-	rows [buckets]int32 // unanswered rows, by bucket
-	// aside has the rows of each bucket that wait for the bucket's share, in order. crowded lists the buckets with waiting
-	// rows, in the order in which they got the first one.
+	rows [buckets]int32 // number of rows at the worker, by bucket
+	// aside has, by bucket, the rows that are set aside, in order; nil means none. crowded lists the buckets that have rows in
+	// aside, in the order in which they got the first one.
 	aside   [buckets]*queue
 	crowded []uint8
 }
@@ -41,11 +41,12 @@ func (wf *workerFlow) addShare(slot uint16, n int32) {
 	wf.shares.rows[bucket(slot)] += n
 }
 
-// hasAside reports whether rows are set aside, because keys have used up their share of the credit.
+// hasAside reports whether the worker flow has rows that are set aside because their keys have used up their share of the
+// credit.
 func (wf *workerFlow) hasAside() bool { return wf.shares != nil && len(wf.shares.crowded) > 0 }
 
-// admit decides which rows of a segment may be sent now, so that no key uses more than its share of the worker's credit.
-// These rows stay in the segment, and the others are set aside. It returns false when no row stays.
+// admit decides which rows of a segment may be sent now, so that no key uses more than its share of the worker's credit. These
+// rows stay in the segment, and the others are set aside. admit returns false if no row stays in the segment.
 func (s *Scheduler) admit(wf *workerFlow, g *segment) bool {
 	limit := wf.keyLimit()
 	if !wf.hasAside() && wf.unanswered+int64(g.len()) <= limit {
@@ -83,7 +84,7 @@ func (s *Scheduler) admit(wf *workerFlow, g *segment) bool {
 	return len(stay) > 0
 }
 
-// setAside puts a row of a segment behind the waiting rows of its bucket.
+// setAside sets a row of a segment aside, behind the rows of its bucket that are set aside already.
 func (sh *shares) setAside(g *segment, row uint32) {
 	b := bucket(g.batch.slot(row))
 	q := sh.aside[b]
@@ -101,7 +102,7 @@ func (sh *shares) setAside(g *segment, row uint32) {
 	q.push(segment{batch: g.batch, rows: []uint32{row}, deaths: g.deaths})
 }
 
-// take empties the queues of rows that were set aside, and returns them.
+// take returns the queues of all rows that are set aside, one for each bucket that has some, and leaves none set aside.
 func (sh *shares) take() []*queue {
 	queues := make([]*queue, 0, len(sh.crowded)+1)
 	for _, b := range sh.crowded {

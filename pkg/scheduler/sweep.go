@@ -5,7 +5,8 @@ import "time"
 // A queued row of a batch that is over would keep the whole batch in memory while other rows before it wait for credit. A sweep takes
 // these rows out of the queues. It looks at all queued rows, so it is made only when it pays.
 
-// sweepAtLeast is the longest time between two sweeps of a flow's queues, as long as at least one batch is over.
+// sweepAtLeast is the time after which a flow's queues are swept again even if only one batch became over since the last sweep
+// began.
 const sweepAtLeast = time.Second
 
 // sweep is the state of sweeping one flow's queues: taking out rows of batches that are over.
@@ -16,10 +17,12 @@ type sweep struct {
 	began      time.Time   // when the last sweep began
 	queues     []*queue    // still to be looked at; nil where no sweep is under way
 	workerFlow *workerFlow // the worker flow that has these queues; nil for the flow's own queues
-	seat       int         // of the next worker flow to look at
+	seat       int         // seat of the next worker flow to look at
 }
 
-// isDue reports whether a sweep pays now: many batches became over since the last one, or a few did and it was a while ago.
+// isDue reports whether a sweep pays now. At least one batch must have become over since the last sweep began, and either
+// sweepAtLeast has passed since then, or the batches that became over are at least a sixteenth as many as the segments that
+// the last sweep looked at.
 func (w *sweep) isDue(now time.Time) bool {
 	return w.over > 0 && (w.over >= w.last/16 || now.Sub(w.began) >= sweepAtLeast)
 }
@@ -73,8 +76,8 @@ func (s *Scheduler) continueSweep(f *flow) {
 	w.queues, w.last = nil, w.looked
 }
 
-// sweepHeld drops rows that wait for held slots and whose batches are over. Where many rows wait it does nothing, since
-// they are routed soon.
+// sweepHeld drops those of the rows waiting for held slots whose batches are over. If more than countFrom rows wait it does
+// nothing, since they are routed soon.
 func (s *Scheduler) sweepHeld(f *flow) {
 	if f.held.rows > countFrom {
 		return

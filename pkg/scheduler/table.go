@@ -12,27 +12,27 @@ import (
 // which tables and flows refer to it. Flows whose ready workers are the same share one table, so the cost of a worker that joins or
 // leaves hardly depends on the number of flows.
 type placement struct {
-	seats  []*worker // by seat; nil means free
-	hashes []uint64  // by seat: hash of the worker's name
-	tables []*table  // those that a flow uses
+	seats  []*worker // by seat, the worker that has it; nil means that the seat is free
+	hashes []uint64  // by seat, the hash of the worker's name
+	tables []*table  // the tables that at least one flow uses
 }
 
 // table says which of its members owns each slot. It does not change once it is made.
 type table struct {
 	members seats                 // seats of the workers that share the slots
-	count   int                   // of the members
-	owner   [keyslot.Count]uint16 // by slot: the seat of its owner
-	users   int                   // flows that use it
+	count   int                   // number of members
+	owner   [keyslot.Count]uint16 // by slot, the seat of its owner
+	users   int                   // number of flows that use the table
 	// lastChange is the last change that was worked out from this table; nil once a seat may have another worker.
 	lastChange *tableChange
 }
 
 // tableChange says which slots move when one worker joins the members of a table, or leaves them.
 type tableChange struct {
-	seat   uint16   // of that worker
+	seat   uint16   // seat of the worker that joins or leaves
 	to     *table   // the table after the change
-	slots  slotSet  // that have another owner there
-	losers []uint16 // seats that lose slots
+	slots  slotSet  // the slots that have another owner in to
+	losers []uint16 // seats of the workers that lose slots
 }
 
 // seats is a set of seats, one bit for each. It has no zeros at its end, so equal sets are equal slices.
@@ -43,7 +43,7 @@ func (s seats) has(seat uint16) bool {
 	return int(seat/64) < len(s) && s[seat/64]&(1<<(seat%64)) != 0
 }
 
-// toggled returns the set with a seat put in, or taken out if it was in.
+// toggled returns a new set: the set without the seat if the seat is in it, and otherwise with it.
 func (s seats) toggled(seat uint16) seats {
 	n := make(seats, max(len(s), int(seat/64)+1))
 	copy(n, s)
@@ -54,7 +54,7 @@ func (s seats) toggled(seat uint16) seats {
 	return n
 }
 
-// list returns the seats in order.
+// list returns the seats of the set, ascending.
 func (s seats) list() []uint16 {
 	var all []uint16
 	for i, word := range s {
@@ -65,7 +65,7 @@ func (s seats) list() []uint16 {
 	return all
 }
 
-// takeSeat gives a worker the first free seat: the number by which tables refer to it.
+// takeSeat gives a worker the lowest free seat, which is the number by which tables refer to it.
 func (p *placement) takeSeat(w *worker) {
 	seat := slices.Index(p.seats, nil)
 	if seat < 0 {
@@ -84,7 +84,8 @@ func (p *placement) freeSeat(w *worker) {
 	}
 }
 
-// setTable makes a flow use a table of slot owners; nil means that no worker is ready for the flow.
+// setTable makes a flow use the table t instead of the one that it used before; nil means that no worker is ready for the
+// flow.
 func (p *placement) setTable(f *flow, t *table) {
 	if t != nil {
 		if t.users == 0 {
@@ -139,8 +140,8 @@ func (p *placement) changeOf(from *table, seat uint16) *tableChange {
 	return change
 }
 
-// derive makes the table of members. The table from has the same members without the worker on seat, where comes is true,
-// or with it.
+// derive makes the table of members out of the table from. If comes is true, the worker on seat is the only member that from
+// lacks; otherwise it is the only member of from that the new table lacks.
 func (p *placement) derive(from *table, members seats, seat uint16, comes bool) *table {
 	t := &table{members: members, owner: from.owner}
 	if comes {
@@ -170,7 +171,7 @@ func (p *placement) derive(from *table, members seats, seat uint16, comes bool) 
 	return t
 }
 
-// tableOfOne returns the table of which a single worker owns all slots.
+// tableOfOne returns the table in which the worker on seat owns all slots.
 func (p *placement) tableOfOne(seat uint16) *table {
 	members := seats(nil).toggled(seat)
 	t := p.tableOf(members)
@@ -191,8 +192,8 @@ func score(hash uint64, slot uint16) uint64 {
 	return hi ^ lo
 }
 
-// beats reports whether the worker on seat a weighs more for a slot than the one on seat b. Equal weights are decided by
-// the ids.
+// beats reports whether the worker on seat a weighs more for a slot than the one on seat b. If the weights are equal, the
+// greater id wins.
 func (p *placement) beats(a, b, slot uint16) bool {
 	x, y := score(p.hashes[a], slot), score(p.hashes[b], slot)
 	return x > y || x == y && p.seats[a].id > p.seats[b].id
@@ -215,10 +216,10 @@ const notReady = math.MaxInt64
 // slotSet is a set of slots.
 type slotSet [keyslot.Count / 64]uint64
 
-// add puts a slot in.
+// add adds a slot to the set.
 func (s *slotSet) add(slot uint16) { s[slot/64] |= 1 << (slot % 64) }
 
-// allSlots has all slots. It is never written to.
+// allSlots is the set of all slots. Nobody may write to it.
 var allSlots = func() (all slotSet) {
 	for i := range all {
 		all[i] = ^uint64(0)

@@ -5,14 +5,14 @@ import "time"
 // turn is the state of one call of Step: its time, the rest of its budget, and the actions that it returns.
 type turn struct {
 	now     time.Time
-	budget  int // the rest of Config.Slice; below zero when overdrawn
+	budget  int // units of Config.Slice that are left for this Step; below zero if it did more
 	actions []Action
 }
 
-// act adds an action to those that the Step returns.
+// act adds an action to those that this Step returns.
 func (t *turn) act(a Action) { t.actions = append(t.actions, a) }
 
-// spend takes units from the Step's budget.
+// spend takes units of work off the Step's budget.
 func (t *turn) spend(units int) { t.budget -= units }
 
 // wake puts a flow into the list of flows that have pending work, unless it is in it.
@@ -23,7 +23,8 @@ func (s *Scheduler) wake(f *flow) {
 	}
 }
 
-// updateMembershipSoon has updateMembership called for a worker flow, once, when Step comes to its flow in the list of awake flows.
+// updateMembershipSoon notes that updateMembership has to be called for a worker flow. Step does that as pending work of the
+// flow, once, however often it was noted.
 func (s *Scheduler) updateMembershipSoon(wf *workerFlow) {
 	if !wf.membershipDue {
 		wf.membershipDue = true
@@ -32,7 +33,8 @@ func (s *Scheduler) updateMembershipSoon(wf *workerFlow) {
 	}
 }
 
-// sendQueuedSoon has sendQueued called for a worker flow, once, when Step comes to its flow in the list of awake flows.
+// sendQueuedSoon notes that sendQueued has to be called for a worker flow. Step does that as pending work of the flow, once,
+// however often it was noted.
 func (s *Scheduler) sendQueuedSoon(wf *workerFlow) {
 	if !wf.sendDue {
 		wf.sendDue = true
@@ -41,7 +43,8 @@ func (s *Scheduler) sendQueuedSoon(wf *workerFlow) {
 	}
 }
 
-// sendWholeSoon has sendWhole called when Step comes to the flow in the list of awake flows, if the flow has whole batches that wait.
+// sendWholeSoon notes that sendWhole has to be called for a flow, if batches without keys wait in it. Step does that as
+// pending work of the flow.
 func (s *Scheduler) sendWholeSoon(f *flow) {
 	if len(f.wholeLines) > 0 {
 		f.wholeDue = true

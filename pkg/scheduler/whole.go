@@ -15,8 +15,8 @@ import (
 // about the same size.
 type wholeLine struct {
 	revision  batch.Revision
-	sizeClass sizeClass // zero where every worker takes the batches
-	returned  queue     // batches that a worker had before; they go first
+	sizeClass sizeClass // zero for batches that every worker takes
+	returned  queue     // batches, or rests of batches, that a worker had before; they go first
 	submitted queue     // new batches
 }
 
@@ -24,7 +24,7 @@ type wholeLine struct {
 // is for every batch that is small enough for all workers.
 type sizeClass struct{ rows, bytes int }
 
-// sizeClassOf returns the size class of a batch.
+// sizeClassOf returns the size class of a batch; it is zero if no worker so far has a limit that the batch exceeds.
 func (s *Scheduler) sizeClassOf(b *Batch) sizeClass {
 	rows, bytes := b.Rows(), int64(b.Ends[b.Rows()-1])
 	if int64(rows) <= s.leastRows && bytes <= s.leastBytes {
@@ -33,7 +33,7 @@ func (s *Scheduler) sizeClassOf(b *Batch) sizeClass {
 	return sizeClass{bits.Len(uint(rows)), bits.Len64(uint64(bytes))}
 }
 
-// takes reports whether the whole batch may go to the worker as one part.
+// takes reports whether the batch with all its rows is within the worker's limits for one part.
 func (w *worker) takes(b *Batch) bool {
 	return int64(b.Rows()) <= w.partRows && int64(b.Ends[len(b.Ends)-1]) <= w.partBytes
 }
@@ -51,8 +51,8 @@ func (line *wholeLine) next() *queue {
 	return nil
 }
 
-// queueWhole queues a batch without keys, or the rest of one, and sends all batches that can go. again says that a worker
-// had it before.
+// queueWhole queues a batch without keys, or rows of one, in the line for its revision and size, and sends all batches of the
+// flow that can be sent. again says that a worker had the rows before.
 func (s *Scheduler) queueWhole(f *flow, g segment, again bool) {
 	s.noteWaiting(f)
 	revision, size := g.batch.revision(), s.sizeClassOf(g.batch)
@@ -69,7 +69,8 @@ func (s *Scheduler) queueWhole(f *flow, g segment, again bool) {
 	s.sendWhole(f)
 }
 
-// sendWhole sends batches without keys, the oldest first, to the least loaded workers that have credit.
+// sendWhole sends the flow's batches without keys, the oldest first, each to the least loaded worker with credit that can take
+// it. It stops when no batch can be sent, or when the Step's budget is used up; in the second case it goes on as pending work.
 func (s *Scheduler) sendWhole(f *flow) {
 	for {
 		if s.budget <= 0 {
@@ -103,7 +104,7 @@ func (s *Scheduler) sendWhole(f *flow) {
 	}
 }
 
-// workerForWhole returns the worker flow that a batch without keys goes to now; nil means that the batch has to wait.
+// workerForWhole returns the worker flow to which a batch without keys can be sent now; nil means that the batch has to wait.
 func (f *flow) workerForWhole(b *Batch) *workerFlow {
 	if b.revision() != f.revision {
 		if wf, some := f.stillOn(b); some {
@@ -113,9 +114,9 @@ func (f *flow) workerForWhole(b *Batch) *workerFlow {
 	return f.leastLoaded(b)
 }
 
-// stillOn returns the least loaded worker flow with credit whose worker still runs the batch's revision, which is not the
-// active one any more. That worker can certainly run the batch. nil means none. some reports whether there are any, with
-// credit or without.
+// stillOn looks for workers that still run the batch's revision, which is not the active one, and so can certainly run the
+// batch. best is the least loaded worker flow of them that has credit; nil means that none has. some says that there is at
+// least one, with credit or without.
 func (f *flow) stillOn(b *Batch) (best *workerFlow, some bool) {
 	revision := b.revision()
 	for wf := range f.each {
@@ -130,9 +131,9 @@ func (f *flow) stillOn(b *Batch) (best *workerFlow, some bool) {
 	return best, some
 }
 
-// leastLoaded returns the ready worker flow with credit that has the fewest rows to answer; nil means none. Its worker
-// takes a batch of that size, if any ready worker does. Where none does, any worker will do: it reports the batch's rows as
-// too large.
+// leastLoaded returns the ready worker flow with credit that has the fewest unanswered rows, among those whose worker's limits
+// allow the batch; nil means that it has to wait. If the batch is too large for all ready workers, with credit or without, any
+// of them will do: it reports the batch's rows as too large.
 func (f *flow) leastLoaded(b *Batch) *workerFlow {
 	best := f.leastLoadedWhere(func(*worker) bool { return true })
 	if best == nil || best.worker.takes(b) {
@@ -150,8 +151,8 @@ func (f *flow) leastLoaded(b *Batch) *workerFlow {
 	return better
 }
 
-// leastLoadedWhere returns the ready worker flow with credit that has the fewest rows to answer, among those whose worker
-// satisfies may; nil means none.
+// leastLoadedWhere returns the ready worker flow with credit that has the fewest unanswered rows, among those for whose worker
+// may returns true; nil means that there is none.
 func (f *flow) leastLoadedWhere(may func(*worker) bool) *workerFlow {
 	var best *workerFlow
 	least := int64(notReady)

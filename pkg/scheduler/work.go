@@ -10,30 +10,30 @@ import "github.com/kisgrid/kisgrid/pkg/batch"
 //     inbox, or slots are about to move, rows that are submitted go behind them.
 //   - Rows that leave a worker or a queue are older than all rows in the inbox, so they go in front.
 
-// slice is the default of Config.Slice: the work of one Step, about 1 ms.
+// slice is the default of Config.Slice: how much work one Step does at most, which takes about 1 ms.
 const slice = 100_000
 
 // Costs of work, in the units of Config.Slice. A row costs about one unit.
 const (
 	costSegment = 20     // cost of handling a segment, without its rows
 	costPart    = 60     // cost of handling a part, without its rows
-	costSlot    = 10     // cost of looking at a slot or a worker flow
+	costSlot    = 10     // cost of handling a slot or a worker flow
 	costTable   = 30_000 // cost of making a table of slot owners
 )
 
-// Behind reports whether work of earlier events is left. Then the owner should call Step soon, with Continue if no other
-// event came. Deadlines and the order of rows hold in any case, but rows wait until the work is done.
+// Behind reports whether work of earlier events is left. Then the owner should call Step soon, with the event Continue if no
+// other event came. The order of rows is kept in any case, but rows wait until the work is done.
 func (s *Scheduler) Behind() bool {
 	return len(s.awake) > 0 || len(s.resending) > 0 || s.deadlinePassed() || len(s.searches) > 0
 }
 
-// deadlinePassed reports whether a batch has to fail because its deadline passed before the last Tick.
+// deadlinePassed reports whether a batch has to fail because its deadline was not after the last Tick.
 func (s *Scheduler) deadlinePassed() bool {
 	return len(s.deadlines) > 0 && !s.deadlines[0].Deadline.After(s.ticked)
 }
 
-// doPending does work that is pending, until the budget of the Step is used up. There are four kinds of it: batches whose
-// deadline passed, parts to be sent again, a search, and the flows that have work. Each kind gets some of the budget in
+// doPending does pending work until none is left or the budget of the Step is used up. There are four kinds of it: batches
+// whose deadline passed, parts to be sent again, a search, and the flows that have work. Each kind gets some of the budget in
 // every round, so that none of them keeps the others waiting.
 func (s *Scheduler) doPending() {
 	for s.budget > 0 && s.Behind() {
@@ -60,9 +60,9 @@ func (s *Scheduler) doPending() {
 	}
 }
 
-// doPendingOf does pending work of one flow, and reports whether all of it is done. The cases stand in the order of their
-// priority: a hand-over comes first, since nobody knows who owns a slot before it is done. Each case makes some progress as
-// long as the budget is above zero.
+// doPendingOf does pending work of one flow until none is left or the Step's budget is used up. It returns true if none is
+// left. The cases stand in the order of their priority: a hand-over comes first, since nobody knows who owns a slot before it
+// is done. Each case makes some progress as long as the budget is above zero.
 func (s *Scheduler) doPendingOf(f *flow) bool {
 	for ; s.budget > 0; s.spend(1) {
 		switch {
